@@ -1,0 +1,174 @@
+//! What machines look like to the loops that carry them.
+//!
+//! A stream conversation takes bytes, moments and ends, and answers through its [`Outbox`]: what
+//! to send, which part of a file, when to close, which facts came out. It sees no socket and no
+//! clock, so that `http` and `smtp` never know `net`, `net` never knows HTTP, and a test can play
+//! the whole dialogue in memory, split at any byte.
+//!
+//! ```text
+//!            opened · received · sent · woken · draining · ended
+//!   net ────────────────────────────────────────────────────────▶ conversation
+//!       ◀────────────────────────────────────────────────────────
+//!            Outbox: bytes · file · close · facts          wake_at
+//! ```
+
+use std::fs::File;
+use std::io;
+use std::rc::Rc;
+
+use crate::time::Moment;
+
+/// One side of one stream connection.
+pub trait Conversation {
+    /// What its owner may want to know, told as it happens.
+    type Fact;
+
+    /// Whether it wants to hear while its own bytes are still on the way out. A server does not
+    /// (a client that never reads must not make it queue answers without end), a client must
+    /// (a peer that answers early and stops reading would otherwise hang both).
+    const FULL_DUPLEX: bool;
+
+    /// The connection stands, and with TLS the handshake is done.
+    fn opened(&mut self, now: Moment, out: &mut Outbox<Self::Fact>);
+
+    /// Bytes that arrived and were not taken before. Returns how many are taken now; the rest is
+    /// offered again once something changed: more bytes came, or all that was queued is sent.
+    fn received(&mut self, bytes: &[u8], now: Moment, out: &mut Outbox<Self::Fact>) -> usize;
+
+    /// Everything queued has been handed to the kernel.
+    fn sent(&mut self, now: Moment, out: &mut Outbox<Self::Fact>);
+
+    /// The moment named by [`wake_at`](Self::wake_at) has come.
+    fn woken(&mut self, now: Moment, out: &mut Outbox<Self::Fact>);
+
+    /// The server is going down: finish what is running, start nothing new.
+    fn draining(&mut self, now: Moment, out: &mut Outbox<Self::Fact>);
+
+    /// Nothing more will arrive, and unless the end is [`End::Finished`] nothing more can be sent.
+    fn ended(&mut self, end: &End, now: Moment, out: &mut Outbox<Self::Fact>);
+
+    /// When to be woken, if nothing happens before; asked after each call.
+    fn wake_at(&self) -> Option<Moment>;
+}
+
+/// How the peer's side of a connection ended.
+#[derive(Debug)]
+pub enum End {
+    /// An orderly end: FIN, and with TLS a `close_notify` before it (RFC 8446 §6.1). The peer may
+    /// still be reading.
+    Finished,
+    /// A FIN within TLS without `close_notify`: somebody may have cut the stream.
+    Cut,
+    /// The connection broke, with the system's word for it.
+    Broken(io::Error),
+    /// The peer stopped taking what we send.
+    Stalled,
+}
+
+/// What a conversation wants done, in order. It belongs to the loop's thread and is empty before
+/// each call, so that an idle connection owns no buffer.
+#[derive(Debug)]
+pub struct Outbox<F> {
+    steps: Vec<Step>,
+    bytes: Vec<u8>,
+    facts: Vec<F>,
+}
+
+/// One thing to do with the connection.
+#[derive(Debug)]
+pub enum Step {
+    /// Send this many of the bytes that [`Outbox::bytes`] collected.
+    Bytes(usize),
+    /// Send `length` octets of a file from `offset` on.
+    File {
+        /// The opened file.
+        file: Rc<File>,
+        /// Its first octet to send.
+        offset: u64,
+        /// How many.
+        length: u64,
+    },
+    /// Close in an orderly way: everything before is sent, then FIN, then what the peer still
+    /// sends is thrown away for a moment, so that no RST overtakes our last words (RFC 9112 §9.6).
+    Close,
+}
+
+impl<F> Default for Outbox<F> {
+    fn default() -> Self {
+        Self {
+            steps: Vec::new(),
+            bytes: Vec::new(),
+            facts: Vec::new(),
+        }
+    }
+}
+
+impl<F> Outbox<F> {
+    /// Appends bytes to what is sent; `write` puts them straight into the thread's buffer.
+    pub fn send_with<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let before = self.bytes.len();
+        let result = write(&mut self.bytes);
+        let added = self.bytes.len().saturating_sub(before);
+        match self.steps.last_mut() {
+            _ if added == 0 => {}
+            Some(Step::Bytes(length)) => *length += added,
+            _ => self.steps.push(Step::Bytes(added)),
+        }
+        result
+    }
+
+    /// Appends bytes to what is sent.
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.send_with(|buffer| buffer.extend_from_slice(bytes));
+    }
+
+    /// Appends a part of a file to what is sent.
+    pub fn send_file(&mut self, file: Rc<File>, offset: u64, length: u64) {
+        if length > 0 {
+            self.steps.push(Step::File { file, offset, length });
+        }
+    }
+
+    /// Closes once everything before is sent.
+    pub fn close(&mut self) {
+        self.steps.push(Step::Close);
+    }
+
+    /// Tells a fact.
+    pub fn tell(&mut self, fact: F) {
+        self.facts.push(fact);
+    }
+
+    /// The facts told since the last call, oldest first.
+    pub fn facts(&mut self) -> impl Iterator<Item = F> {
+        self.facts.drain(..)
+    }
+
+    /// What is to be done, oldest first, and the bytes that its [`Step::Bytes`] count.
+    pub fn steps(&mut self) -> (&mut Vec<Step>, &mut Vec<u8>) {
+        (&mut self.steps, &mut self.bytes)
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Outbox, Step};
+
+    #[test]
+    fn neighbouring_bytes_become_one_step() {
+        let mut out = Outbox::<()>::default();
+        out.send(b"head");
+        out.send(b"");
+        out.send(b"body");
+        out.close();
+        out.send(b"more");
+        let (steps, bytes) = out.steps();
+        assert!(matches!(steps[..], [Step::Bytes(8), Step::Close, Step::Bytes(4)]));
+        assert_eq!(bytes, b"headbodymore");
+    }
+}

@@ -1,0 +1,91 @@
+//! What happened, what was expected, what to do.
+//!
+//! Owns the one error type that travels inside netlab. It names its own exit code, so that no code
+//! is picked by looking into foreign types later. It must not print: `output` does, and escapes
+//! what a peer may have put into the text.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use crate::exit::Exit;
+
+/// A failure, in up to three lines for the person who has to deal with it.
+///
+/// Lines are lower case, without a full stop and without secrets.
+#[derive(Debug)]
+pub struct Error {
+    exit: Exit,
+    what: String,
+    expected: Option<String>,
+    remedy: Option<String>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// The result of everything that can fail inside netlab.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A failure that ends the run with `exit`; `what` says what happened.
+    pub fn new(exit: Exit, what: impl Into<String>) -> Self {
+        Self {
+            exit,
+            what: what.into(),
+            expected: None,
+            remedy: None,
+            source: None,
+        }
+    }
+
+    /// Adds the second line: what was expected instead.
+    #[must_use]
+    pub fn expected(mut self, expected: impl Into<String>) -> Self {
+        self.expected = Some(expected.into());
+        self
+    }
+
+    /// Adds the third line: what to do about it.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// Keeps the cause for the chain that `-v` prints.
+    #[must_use]
+    pub fn because(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.source = Some(Box::new(source));
+        self
+    }
+
+    /// The code this failure ends the run with.
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// What happened.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// What was expected, if there is something to say.
+    pub fn expectation(&self) -> Option<&str> {
+        self.expected.as_deref()
+    }
+
+    /// What to do, if there is something to say.
+    pub fn advice(&self) -> Option<&str> {
+        self.remedy.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

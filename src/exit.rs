@@ -1,0 +1,165 @@
+//! The one table of exit codes.
+//!
+//! Owns the numbers a script may act on and the words that explain them. `--help`, the README and
+//! `man/netlab-exit-codes.7` are all made from [`Exit::ALL`], so they cannot disagree. 64–78 are
+//! the sysexits, which mail tooling already reads.
+
+use std::process::ExitCode;
+
+/// How a run ended, as one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Exit {
+    /// Everything asked for was done, and the answer is yes.
+    Done = 0,
+    /// The run went through and the answer is no.
+    No = 1,
+    /// The command line cannot be understood.
+    Usage = 2,
+    /// The input was refused on this side, nothing was sent.
+    InputRefused = 65,
+    /// A file that was to be read is not there.
+    InputMissing = 66,
+    /// Some recipients were refused for good.
+    SomeRefused = 67,
+    /// The host name is unknown.
+    NameUnknown = 68,
+    /// Nobody there, or the peer said no for good.
+    Unavailable = 69,
+    /// A bug in netlab.
+    Bug = 70,
+    /// The operating system would not.
+    System = 71,
+    /// The output cannot be created.
+    CannotCreate = 73,
+    /// Reading or writing failed on the way.
+    InputOutput = 74,
+    /// It may work later.
+    TryAgain = 75,
+    /// The peer broke the protocol.
+    Protocol = 76,
+    /// Login or permission refused.
+    Permission = 77,
+    /// The configuration or the trust store is unusable.
+    Config = 78,
+    /// The peer's certificate was not accepted.
+    Certificate = 80,
+    /// A transfer ended early and can be taken up again.
+    Incomplete = 82,
+    /// Nobody can know whether it happened.
+    Unknown = 83,
+    /// Stopped by SIGINT before there was an answer.
+    Interrupted = 130,
+    /// Stopped by SIGTERM before there was an answer.
+    Terminated = 143,
+}
+
+impl Exit {
+    /// Every code, in ascending order.
+    pub const ALL: [Self; 21] = [
+        Self::Done,
+        Self::No,
+        Self::Usage,
+        Self::InputRefused,
+        Self::InputMissing,
+        Self::SomeRefused,
+        Self::NameUnknown,
+        Self::Unavailable,
+        Self::Bug,
+        Self::System,
+        Self::CannotCreate,
+        Self::InputOutput,
+        Self::TryAgain,
+        Self::Protocol,
+        Self::Permission,
+        Self::Config,
+        Self::Certificate,
+        Self::Incomplete,
+        Self::Unknown,
+        Self::Interrupted,
+        Self::Terminated,
+    ];
+
+    /// The number the shell sees in `$?`.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// One line for a person, the same in `--help`, README and man page.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "done, the answer is yes",
+            Self::No => "ran fully, the answer is no: HTTP status 400 or above, an assertion broke",
+            Self::Usage => "the command line is wrong",
+            Self::InputRefused => "input refused here, nothing was sent",
+            Self::InputMissing => "an input file is missing",
+            Self::SomeRefused => "some recipients refused for good",
+            Self::NameUnknown => "host name unknown",
+            Self::Unavailable => "refused or unreachable, or the peer said no for good",
+            Self::Bug => "a bug in netlab",
+            Self::System => "the system would not: port taken, no descriptors left",
+            Self::CannotCreate => "output cannot be created",
+            Self::InputOutput => "reading or writing failed",
+            Self::TryAgain => "try again later: time-out, or a temporary refusal",
+            Self::Protocol => "the peer broke the protocol, or redirected in a loop or to somewhere forbidden",
+            Self::Permission => "login or permission refused",
+            Self::Config => "configuration or trust store unusable",
+            Self::Certificate => "certificate not accepted",
+            Self::Incomplete => "transfer incomplete",
+            Self::Unknown => "outcome unknown: the mail may have been accepted",
+            Self::Interrupted => "SIGINT before there was an answer",
+            Self::Terminated => "SIGTERM before there was an answer",
+        }
+    }
+
+    /// The table as `--help` prints it.
+    pub fn table() -> String {
+        Self::ALL.iter().fold(String::new(), |mut table, exit| {
+            use std::fmt::Write as _;
+            // Writing to a String cannot fail.
+            let _ = writeln!(table, "  {:>3}  {}", exit.code(), exit.meaning());
+            table
+        })
+    }
+
+    /// The verdict on several transfers: done if all are, the common code if all failures share
+    /// one, else [`Exit::No`].
+    pub fn of_all(exits: impl IntoIterator<Item = Self>) -> Self {
+        let mut verdict = Self::Done;
+        for exit in exits {
+            verdict = match (verdict, exit) {
+                (same, Self::Done) => same,
+                (Self::Done, failure) => failure,
+                (same, failure) if same == failure => same,
+                _ => return Self::No,
+            };
+        }
+        verdict
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Exit;
+
+    #[test]
+    fn the_table_is_ascending_and_never_holds_a_panics_code() {
+        assert!(Exit::ALL.is_sorted_by(|a, b| a.code() < b.code()));
+        assert!(Exit::ALL.iter().all(|exit| exit.code() != 101));
+    }
+
+    #[test]
+    fn several_transfers_share_a_code_only_if_all_failures_do() {
+        use Exit::{Done, No, TryAgain, Unavailable};
+        assert_eq!(Exit::of_all([]), Done);
+        assert_eq!(Exit::of_all([Done, Done]), Done);
+        assert_eq!(Exit::of_all([Done, TryAgain, Done, TryAgain]), TryAgain);
+        assert_eq!(Exit::of_all([Unavailable, TryAgain]), No);
+    }
+}

@@ -1,0 +1,71 @@
+//! A ratio of counts, and what it proves.
+//!
+//! Owns the 95 % Wilson score interval (E. B. Wilson, 1927; recommended over the normal
+//! approximation by Brown, Cai and DasGupta, 2001), which stays inside 0…1 and does not collapse
+//! at 0 of n, where ten good probes prove little.
+
+/// The standard normal quantile for a two-sided 95 % interval.
+const Z: f64 = 1.959_963_984_540_054;
+
+/// `part` of `whole` things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ratio {
+    part: u64,
+    whole: u64,
+}
+
+impl Ratio {
+    /// `part` of `whole`; a part larger than its whole is cut to it.
+    pub fn new(part: u64, whole: u64) -> Self {
+        Self { part: part.min(whole), whole }
+    }
+
+    /// The ratio between 0 and 1, or `None` where there is nothing to divide by.
+    pub fn value(self) -> Option<f64> {
+        (self.whole > 0).then(|| float(self.part) / float(self.whole))
+    }
+
+    /// The 95 % Wilson interval as (low, high), or `None` without data.
+    pub fn interval95(self) -> Option<(f64, f64)> {
+        let p = self.value()?;
+        let n = float(self.whole);
+        let z2 = Z * Z;
+        let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
+        let half = Z / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
+        Some(((centre - half).max(0.0), (centre + half).min(1.0)))
+    }
+}
+
+/// Counts stay far below 2⁵³, where a float is still exact.
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Ratio;
+
+    #[track_caller]
+    fn about(got: Option<(f64, f64)>, low: f64, high: f64) {
+        let (l, h) = got.expect("there is data");
+        assert!((l - low).abs() < 5e-4 && (h - high).abs() < 5e-4, "{l} {h}");
+    }
+
+    #[test]
+    fn four_of_ten_lies_between_17_and_69_percent() {
+        about(Ratio::new(4, 10).interval95(), 0.168, 0.687);
+    }
+
+    #[test]
+    fn none_of_ten_does_not_prove_zero() {
+        about(Ratio::new(0, 10).interval95(), 0.0, 0.278);
+        about(Ratio::new(10, 10).interval95(), 0.722, 1.0);
+    }
+
+    #[test]
+    fn nothing_of_nothing_is_no_data() {
+        assert_eq!(Ratio::new(0, 0).value(), None);
+        assert_eq!(Ratio::new(0, 0).interval95(), None);
+    }
+}

@@ -1,0 +1,307 @@
+//! A series of durations and the figures that describe it.
+//!
+//! Owns min, mean, stddev and percentiles. Percentiles are nearest-rank, ⌈p·n⌉, so each is a value
+//! that was really seen; that needs the samples themselves, which are kept up to [`EXACT`] of
+//! them. Beyond that an HDR histogram with three significant digits takes over, and the summary
+//! says so. Mean and deviation are running moments (Welford), exact in both.
+
+use std::fmt;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::{Serialize, Serializer};
+
+use crate::time::{Shown, nanoseconds};
+
+/// How many samples are kept as they are: 8 MB of them.
+const EXACT: usize = 1_000_000;
+
+/// Durations as they came, ready to be summed up at any time.
+#[derive(Clone, Debug, Default)]
+pub struct Series {
+    samples: Samples,
+    count: u64,
+    mean: f64,
+    /// Sum of squared distances from the mean.
+    spread: f64,
+    min: u64,
+    max: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Samples {
+    Exact(Vec<u64>),
+    Histogram(Box<Histogram<u64>>),
+}
+
+impl Default for Samples {
+    fn default() -> Self {
+        Self::Exact(Vec::new())
+    }
+}
+
+impl Series {
+    /// Adds one duration.
+    #[expect(clippy::cast_precision_loss, reason = "2^53 ns is a hundred days")]
+    pub fn push(&mut self, duration: Duration) {
+        let sample = nanoseconds(duration);
+        self.samples.push(sample);
+        self.min = if self.count == 0 { sample } else { self.min.min(sample) };
+        self.max = self.max.max(sample);
+        self.count += 1;
+        let distance = sample as f64 - self.mean;
+        self.mean += distance / self.count as f64;
+        self.spread += distance * (sample as f64 - self.mean);
+    }
+
+    /// Adds all of another series, as if its durations had come here (Chan et al., 1979).
+    #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+    pub fn merge(&mut self, other: &Self) {
+        if other.count == 0 {
+            return;
+        }
+        self.min = if self.count == 0 { other.min } else { self.min.min(other.min) };
+        self.max = self.max.max(other.max);
+        let (here, there) = (self.count as f64, other.count as f64);
+        let distance = other.mean - self.mean;
+        self.count += other.count;
+        self.mean += distance * there / (here + there);
+        self.spread += other.spread + distance * distance * here * there / (here + there);
+        match &other.samples {
+            Samples::Exact(samples) => samples.iter().for_each(|sample| self.samples.push(*sample)),
+            Samples::Histogram(theirs) => {
+                // Both grow by themselves, so adding cannot run out of range.
+                let _ = self.samples.histogram().add(&**theirs);
+            }
+        }
+    }
+
+    /// The figures so far, or `None` where nothing was measured.
+    pub fn summary(&self) -> Option<Summary> {
+        if self.count == 0 {
+            return None;
+        }
+        let [p50, p90, p99] = self.samples.percentiles([0.50, 0.90, 0.99]);
+        Some(Summary {
+            count: self.count,
+            min: Duration::from_nanos(self.min),
+            mean: nanos(self.mean),
+            p50,
+            p90,
+            p99,
+            max: Duration::from_nanos(self.max),
+            stddev: self.deviation(),
+            exact: matches!(self.samples, Samples::Exact(_)),
+        })
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+    fn deviation(&self) -> Option<Duration> {
+        (self.count > 1).then(|| nanos((self.spread / (self.count - 1) as f64).max(0.0).sqrt()))
+    }
+}
+
+impl Samples {
+    fn push(&mut self, sample: u64) {
+        match self {
+            Self::Exact(samples) if samples.len() < EXACT => samples.push(sample),
+            _ => record(self.histogram(), sample),
+        }
+    }
+
+    /// Turns exact samples into a histogram, once.
+    fn histogram(&mut self) -> &mut Histogram<u64> {
+        if let Self::Exact(samples) = self {
+            let mut histogram = Histogram::new(3).expect("three digits are within HDR's range");
+            samples.iter().for_each(|sample| record(&mut histogram, *sample));
+            *self = Self::Histogram(Box::new(histogram));
+        }
+        match self {
+            Self::Histogram(histogram) => histogram,
+            Self::Exact(_) => unreachable!("replaced above"),
+        }
+    }
+
+    fn percentiles<const N: usize>(&self, wanted: [f64; N]) -> [Duration; N] {
+        match self {
+            Self::Exact(samples) => {
+                let mut sorted = samples.clone();
+                sorted.sort_unstable();
+                wanted.map(|p| Duration::from_nanos(nearest_rank(&sorted, p)))
+            }
+            Self::Histogram(histogram) => {
+                wanted.map(|p| Duration::from_nanos(histogram.value_at_quantile(p)))
+            }
+        }
+    }
+}
+
+fn record(histogram: &mut Histogram<u64>, sample: u64) {
+    histogram.record(sample).expect("a histogram made by `new` grows with its values");
+}
+
+/// The ⌈p·n⌉-th smallest value; 0 of an empty series, which no caller asks about.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "p is within 0…1 and n below a million"
+)]
+fn nearest_rank(sorted: &[u64], p: f64) -> u64 {
+    let rank = (p * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the mean or deviation of u64 nanoseconds, never negative"
+)]
+fn nanos(value: f64) -> Duration {
+    Duration::from_nanos(value.round() as u64)
+}
+
+/// What a series of durations looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// How many durations.
+    pub count: u64,
+    /// The shortest.
+    #[serde(rename = "min_ns", serialize_with = "whole")]
+    pub min: Duration,
+    /// The arithmetic mean.
+    #[serde(rename = "mean_ns", serialize_with = "whole")]
+    pub mean: Duration,
+    /// Half of them took at most this.
+    #[serde(rename = "p50_ns", serialize_with = "whole")]
+    pub p50: Duration,
+    /// Nine of ten took at most this.
+    #[serde(rename = "p90_ns", serialize_with = "whole")]
+    pub p90: Duration,
+    /// Ninety-nine of a hundred took at most this.
+    #[serde(rename = "p99_ns", serialize_with = "whole")]
+    pub p99: Duration,
+    /// The longest.
+    #[serde(rename = "max_ns", serialize_with = "whole")]
+    pub max: Duration,
+    /// Sample standard deviation (n−1); `None` of a single duration.
+    #[serde(rename = "stddev_ns", serialize_with = "whole_or_null")]
+    pub stddev: Option<Duration>,
+    /// Whether the percentiles are exact or from a histogram with three digits.
+    #[serde(rename = "percentiles", serialize_with = "method")]
+    pub exact: bool,
+}
+
+/// `min/mean/p50/p90/p99/max/stddev = …`, the tail of ping's line, in milliseconds.
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("min/mean/p50/p90/p99/max/stddev = ")?;
+        for duration in [self.min, self.mean, self.p50, self.p90, self.p99, self.max] {
+            write!(f, "{}/", Millis(duration))?;
+        }
+        match self.stddev {
+            Some(stddev) => write!(f, "{} ms", Millis(stddev)),
+            None => f.write_str("- ms"),
+        }
+    }
+}
+
+/// A duration in milliseconds without its unit, for lists that name it once.
+struct Millis(Duration);
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < Duration::from_secs(1) {
+            let shown = Shown(self.0).to_string();
+            f.write_str(shown.trim_end_matches(" ms"))
+        } else {
+            write!(f, "{:.0}", self.0.as_secs_f64() * 1e3)
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn method<S: Serializer>(exact: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(if *exact { "exact" } else { "hdr" })
+}
+
+fn whole<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(nanoseconds(*duration))
+}
+
+#[expect(clippy::ref_option, reason = "serde's signature")]
+fn whole_or_null<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => whole(duration, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EXACT, Series, Summary};
+    use std::time::Duration;
+
+    fn series(values: impl IntoIterator<Item = u64>) -> Series {
+        let mut series = Series::default();
+        values.into_iter().for_each(|value| series.push(Duration::from_nanos(value)));
+        series
+    }
+
+    fn summary(values: impl IntoIterator<Item = u64>) -> Summary {
+        series(values).summary().expect("there is data")
+    }
+
+    #[test]
+    fn percentiles_are_values_that_were_seen() {
+        let summary = summary([15, 20, 35, 40, 50]);
+        assert_eq!(summary.p50, Duration::from_nanos(35));
+        assert_eq!(summary.p90, Duration::from_nanos(50));
+        assert_eq!((summary.min, summary.max), (Duration::from_nanos(15), Duration::from_nanos(50)));
+        assert!(summary.exact);
+    }
+
+    #[test]
+    fn the_deviation_divides_by_one_less_than_the_count() {
+        let summary = summary([2, 4, 4, 4, 5, 5, 7, 9]);
+        assert_eq!(summary.mean, Duration::from_nanos(5));
+        // √(32/7) = 2.138
+        assert_eq!(summary.stddev, Some(Duration::from_nanos(2)));
+    }
+
+    #[test]
+    fn nothing_measured_has_no_summary_and_one_thing_no_deviation() {
+        assert_eq!(Series::default().summary(), None);
+        assert_eq!(summary([7]).stddev, None);
+    }
+
+    #[test]
+    fn merging_equals_pushing_everything_into_one() {
+        let mut left = series(1..=40);
+        left.merge(&series(41..=100));
+        left.merge(&Series::default());
+        assert_eq!(left.summary(), series(1..=100).summary());
+        let mut empty = Series::default();
+        empty.merge(&series(1..=100));
+        assert_eq!(empty.summary(), series(1..=100).summary());
+    }
+
+    #[test]
+    fn a_million_samples_are_exact_and_one_more_is_a_histogram() {
+        let full = EXACT as u64;
+        assert!(summary(1..=full).exact);
+        let beyond = summary(1..=full + 1);
+        assert!(!beyond.exact);
+        let error = beyond.p50.as_nanos().abs_diff(u128::from(full / 2));
+        assert!(error <= u128::from(full / 2) / 1000, "three digits: off by {error}");
+        assert_eq!(beyond.max, Duration::from_nanos(full + 1));
+    }
+
+    #[test]
+    fn the_text_names_its_unit_once() {
+        assert_eq!(
+            summary([1_000_000, 3_000_000]).to_string(),
+            "min/mean/p50/p90/p99/max/stddev = 1.00/2.00/1.00/3.00/3.00/3.00/1.41 ms"
+        );
+    }
+}

@@ -1,0 +1,152 @@
+//! Moments: monotonic and wall time, read together.
+//!
+//! Owns the arithmetic of time; `net::clock` is the only place that reads a clock. Durations come
+//! from the monotonic half, so that a step of the wall clock can neither bend a number nor fake a
+//! death. The wall half is for people and for the wire.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::ops::{Add, Sub};
+use std::time::Duration;
+
+/// One reading of both clocks.
+///
+/// Compared and subtracted by its monotonic half alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Since an arbitrary start that never steps.
+    mono: Duration,
+    /// Since 1970-01-01T00:00:00Z, as far as this host knows.
+    wall: Duration,
+}
+
+impl Moment {
+    /// A reading taken by the caller; tests make theirs up.
+    pub const fn new(mono: Duration, wall: Duration) -> Self {
+        Self { mono, wall }
+    }
+
+    /// Time since 1970-01-01T00:00:00Z.
+    pub const fn wall(self) -> Duration {
+        self.wall
+    }
+
+    /// How long after `earlier` this is; zero if it is not after.
+    pub const fn since(self, earlier: Self) -> Duration {
+        self.mono.saturating_sub(earlier.mono)
+    }
+
+    /// The wall half as a civil date in this host's time zone.
+    pub fn zoned(self) -> jiff::ZonedDateTime {
+        self.timestamp().to_zoned_datetime(jiff::tz::TimeZone::system())
+    }
+
+    /// The wall half as an instant of civil time, UTC.
+    pub fn timestamp(self) -> jiff::Timestamp {
+        let seconds = i64::try_from(self.wall.as_secs()).unwrap_or(i64::MAX);
+        let nanoseconds = i32::try_from(self.wall.subsec_nanos()).unwrap_or(0);
+        jiff::Timestamp::new(seconds, nanoseconds).unwrap_or(jiff::Timestamp::MAX)
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, later: Duration) -> Self {
+        Self {
+            mono: self.mono.saturating_add(later),
+            wall: self.wall.saturating_add(later),
+        }
+    }
+}
+
+impl Sub for Moment {
+    type Output = Duration;
+
+    fn sub(self, earlier: Self) -> Duration {
+        self.since(earlier)
+    }
+}
+
+impl PartialEq for Moment {
+    fn eq(&self, other: &Self) -> bool {
+        self.mono == other.mono
+    }
+}
+
+impl Eq for Moment {}
+
+impl PartialOrd for Moment {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Moment {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.mono.cmp(&other.mono)
+    }
+}
+
+/// A duration as whole nanoseconds, the unit of every `_ns` key.
+pub fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A duration as people read it in a result: three significant digits and one unit.
+///
+/// `Shown(Duration::from_micros(412))` reads `0.412 ms`, as ping does; seconds from one second on.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown(pub Duration);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs_f64();
+        let (value, unit) = if seconds >= 1.0 { (seconds, "s") } else { (seconds * 1e3, "ms") };
+        let digits = match value {
+            v if v >= 100.0 => 0,
+            v if v >= 10.0 => 1,
+            v if v >= 1.0 => 2,
+            _ => 3,
+        };
+        write!(f, "{value:.digits$} {unit}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Moment, Shown};
+    use std::time::Duration;
+
+    const fn at(mono: u64, wall: u64) -> Moment {
+        Moment::new(Duration::from_secs(mono), Duration::from_secs(wall))
+    }
+
+    #[test]
+    fn a_wall_clock_step_does_not_bend_a_duration() {
+        let before = at(10, 1_000_000);
+        let after = at(12, 996_400);
+        assert_eq!(after - before, Duration::from_secs(2));
+        assert!(after > before);
+    }
+
+    #[test]
+    fn an_earlier_moment_is_zero_after_a_later_one() {
+        assert_eq!(at(1, 0) - at(2, 0), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_shown_duration_keeps_three_digits() {
+        let shown = |micros| Shown(Duration::from_micros(micros)).to_string();
+        assert_eq!(shown(412), "0.412 ms");
+        assert_eq!(shown(1_234), "1.23 ms");
+        assert_eq!(shown(12_345), "12.3 ms");
+        assert_eq!(shown(123_456), "123 ms");
+        assert_eq!(shown(1_234_567), "1.23 s");
+    }
+
+    #[test]
+    fn the_wall_half_is_civil_time() {
+        assert_eq!(at(0, 784_111_777).timestamp().to_string(), "1994-11-06T08:49:37Z");
+    }
+}
