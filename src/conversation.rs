@@ -13,9 +13,9 @@
 //! ```
 
 use std::fs::File;
-use std::io;
 use std::rc::Rc;
 
+use crate::error::Error;
 use crate::time::Moment;
 
 /// One side of one stream connection.
@@ -59,10 +59,8 @@ pub enum End {
     Finished,
     /// A FIN within TLS without `close_notify`: somebody may have cut the stream.
     Cut,
-    /// The connection broke, with the system's word for it.
-    Broken(io::Error),
-    /// The peer stopped taking what we send.
-    Stalled,
+    /// The connection broke, or never came to stand: what happened.
+    Broken(Error),
 }
 
 /// What a conversation wants done, in order. It belongs to the loop's thread and is empty before
@@ -72,6 +70,7 @@ pub struct Outbox<F> {
     steps: Vec<Step>,
     bytes: Vec<u8>,
     facts: Vec<F>,
+    gone: u64,
 }
 
 /// One thing to do with the connection.
@@ -91,15 +90,13 @@ pub enum Step {
     /// Close in an orderly way: everything before is sent, then FIN, then what the peer still
     /// sends is thrown away for a moment, so that no RST overtakes our last words (RFC 9112 §9.6).
     Close,
+    /// Break off: nothing that is still queued is sent, and the peer sees an RST.
+    Reset,
 }
 
 impl<F> Default for Outbox<F> {
     fn default() -> Self {
-        Self {
-            steps: Vec::new(),
-            bytes: Vec::new(),
-            facts: Vec::new(),
-        }
+        Self { steps: Vec::new(), bytes: Vec::new(), facts: Vec::new(), gone: 0 }
     }
 }
 
@@ -134,9 +131,25 @@ impl<F> Outbox<F> {
         self.steps.push(Step::Close);
     }
 
+    /// Breaks off at once.
+    pub fn reset(&mut self) {
+        self.steps.push(Step::Reset);
+    }
+
     /// Tells a fact.
     pub fn tell(&mut self, fact: F) {
         self.facts.push(fact);
+    }
+
+    /// How many octets have gone to the kernel since the last [`sent`](Conversation::sent); told
+    /// with `sent` and `ended`, so that a cut answer can say how much of it left.
+    pub fn gone(&self) -> u64 {
+        self.gone
+    }
+
+    /// Tells how many octets have gone.
+    pub fn set_gone(&mut self, octets: u64) {
+        self.gone = octets;
     }
 
     /// The facts told since the last call, oldest first.

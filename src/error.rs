@@ -27,13 +27,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// A failure that ends the run with `exit`; `what` says what happened.
     pub fn new(exit: Exit, what: impl Into<String>) -> Self {
-        Self {
-            exit,
-            what: what.into(),
-            expected: None,
-            remedy: None,
-            source: None,
-        }
+        Self { exit, what: what.into(), expected: None, remedy: None, source: None }
     }
 
     /// Adds the second line: what was expected instead.
@@ -55,6 +49,28 @@ impl Error {
     pub fn because(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.source = Some(Box::new(source));
         self
+    }
+
+    /// Says in front of what happened whom or what it concerns.
+    #[must_use]
+    pub fn about(&self, subject: &str) -> Self {
+        let mut copy = self.copy(self.exit);
+        if !copy.what.contains(subject) {
+            copy.what = format!("{subject}: {}", copy.what);
+        }
+        copy
+    }
+
+    /// The same failure where it means another code; the chain of causes stays with the original.
+    #[must_use]
+    pub fn copy(&self, exit: Exit) -> Self {
+        Self {
+            exit,
+            what: self.what.clone(),
+            expected: self.expected.clone(),
+            remedy: self.remedy.clone(),
+            source: None,
+        }
     }
 
     /// The code this failure ends the run with.

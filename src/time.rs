@@ -53,10 +53,7 @@ impl Add<Duration> for Moment {
     type Output = Self;
 
     fn add(self, later: Duration) -> Self {
-        Self {
-            mono: self.mono.saturating_add(later),
-            wall: self.wall.saturating_add(later),
-        }
+        Self { mono: self.mono.saturating_add(later), wall: self.wall.saturating_add(later) }
     }
 }
 

@@ -129,9 +129,7 @@ impl Samples {
                 sorted.sort_unstable();
                 wanted.map(|p| Duration::from_nanos(nearest_rank(&sorted, p)))
             }
-            Self::Histogram(histogram) => {
-                wanted.map(|p| Duration::from_nanos(histogram.value_at_quantile(p)))
-            }
+            Self::Histogram(histogram) => wanted.map(|p| Duration::from_nanos(histogram.value_at_quantile(p))),
         }
     }
 }

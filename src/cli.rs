@@ -1,0 +1,121 @@
+//! The command line: global flags and the list of subcommands. The one place where one is added.
+
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
+
+use crate::commands::completions::Completions;
+use crate::commands::demo::Demo;
+use crate::commands::get::Get;
+use crate::commands::serve_http::ServeHttp;
+use crate::error::Result;
+use crate::exit::Exit;
+use crate::output::{self, Color, Form, Output, Style};
+
+/// Both ends of the classic socket labs in one executable.
+#[derive(Debug, Parser)]
+#[command(name = "netlab", version, propagate_version = true, disable_help_subcommand = false, max_term_width = 100)]
+#[command(after_help = "\
+Examples:
+  netlab demo
+  netlab serve-http assets/site --threads
+  netlab get http://127.0.0.1:6789/HelloWorld.html")]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+struct Global {
+    /// Print events as JSON, one object per line
+    #[arg(long, global = true, hide_short_help = true)]
+    json: bool,
+
+    /// Print the summary and errors only
+    #[arg(short, long, global = true, hide_short_help = true)]
+    quiet: bool,
+
+    /// Say more; errors with the chain of their causes
+    #[arg(short, long, global = true, action = ArgAction::Count, hide_short_help = true)]
+    verbose: u8,
+
+    /// When to colour
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t, hide_short_help = true)]
+    color: Color,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    ServeHttp(Box<ServeHttp>),
+    Get(Box<Get>),
+    Demo(Demo),
+    Completions(Completions),
+}
+
+impl Cli {
+    fn style(&self) -> Style {
+        Style {
+            form: if self.global.json { Form::Json } else { Form::Text },
+            quiet: self.global.quiet,
+            verbose: self.global.verbose,
+            color: self.global.color,
+        }
+    }
+
+    fn run(self) -> (Style, Result<Exit>) {
+        let style = self.style();
+        let result = match self.command {
+            Command::ServeHttp(serve_http) => serve_http.run(style),
+            Command::Get(get) => get.run(style),
+            Command::Demo(demo) => demo.run(style),
+            Command::Completions(completions) => completions.run(command(), style),
+        };
+        (style, result)
+    }
+}
+
+/// The command line as clap knows it; man pages and completions are made from it.
+pub fn command() -> clap::Command {
+    let exits = format!("Exit codes:\n{}", Exit::table());
+    let command = Cli::command();
+    let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    command.after_long_help(format!("{examples}\n\n{}", exits.trim_end()))
+}
+
+/// Runs `netlab` with these arguments, the program's name among them.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    output::bug_reports();
+    let parsed = command()
+        .try_get_matches_from(arguments)
+        .and_then(|matches| <Cli as clap::FromArgMatches>::from_arg_matches(&matches));
+    match parsed {
+        Ok(cli) => {
+            let (style, result) = cli.run();
+            result.unwrap_or_else(|error| {
+                Output::new(style).failure(&error);
+                error.exit()
+            })
+        }
+        Err(error) => {
+            let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            let text = error.render();
+            output::usage(&text.ansi().to_string(), &text.to_string(), is_answer);
+            if is_answer { Exit::Done } else { Exit::Usage }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::command;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+}

@@ -1,0 +1,183 @@
+//! Where a body goes: to the screen, into a file, or nowhere but into a count.
+//!
+//! Owns the decisions that need the response's head: an error page does not become the file that
+//! was asked for, a redirect's body is nobody's, octets that are no text do not go to a terminal.
+
+use std::io::{self, IsTerminal as _};
+use std::path::Path;
+
+use super::transfer::Sink;
+use crate::disk::{Part, Replace};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::http::ResponseHead;
+use crate::output::{Escaped, Output, Progress};
+use crate::time::Moment;
+
+/// Where a body is to go.
+#[derive(Debug)]
+pub enum Destination {
+    /// Nowhere: it is counted.
+    Count,
+    /// To stdout; `any` says that it goes to a terminal even if it is no text.
+    Stdout {
+        /// `-o -`.
+        any: bool,
+    },
+    /// Into a file.
+    File(Part),
+}
+
+impl Destination {
+    /// A file, opened before anything is fetched.
+    pub fn file(path: &Path, overwrite: bool) -> Result<Self> {
+        Part::create(path, if overwrite { Replace::Yes } else { Replace::No }).map(Self::File)
+    }
+}
+
+/// Takes one response.
+pub struct Delivery<'o> {
+    destination: Destination,
+    include: bool,
+    output: &'o mut Output,
+    follows: bool,
+    /// Whether this response's body is the one that was asked for.
+    wanted: bool,
+    octets: u64,
+    progress: Option<Progress>,
+}
+
+impl<'o> Delivery<'o> {
+    /// A delivery; `include` shows the head too, `follows` says that redirects are followed.
+    pub fn new(destination: Destination, include: bool, output: &'o mut Output, follows: bool) -> Self {
+        Self { destination, include, output, follows, wanted: false, octets: 0, progress: None }
+    }
+
+    /// Octets of the body that was asked for.
+    pub fn octets(&self) -> u64 {
+        self.octets
+    }
+
+    /// The response is complete: the file gets its name.
+    pub fn finish(self) -> Result<()> {
+        if let Some(progress) = &self.progress {
+            progress.clear();
+        }
+        match self.destination {
+            Destination::File(part) if self.wanted => part.finish(),
+            _ => Ok(()),
+        }
+    }
+
+    /// The response is not complete: says where what came of it is.
+    pub fn failed(self, error: Error) -> Error {
+        if let Some(progress) = &self.progress {
+            progress.clear();
+        }
+        match &self.destination {
+            Destination::File(part) if error.advice().is_none() => match part.kept() {
+                Some(kept) => {
+                    let advice = format!("try again; the {} bytes that came are in {}", self.octets, kept.display());
+                    error.remedy(advice)
+                }
+                None => error,
+            },
+            _ => error,
+        }
+    }
+
+    fn show_head(&mut self, head: &ResponseHead) -> Result<()> {
+        if !io::stdout().is_terminal() {
+            return self.output.bytes(&head.raw);
+        }
+        let text: String = head
+            .raw
+            .split_inclusive(|byte| *byte == b'\n')
+            .map(|line| format!("{}\n", Escaped(line.trim_ascii_end())))
+            .collect();
+        self.output.bytes(text.as_bytes())
+    }
+
+    /// A bar, where it disturbs nothing: not over a body on the same terminal.
+    fn start_progress(&mut self, head: &ResponseHead, now: Moment) {
+        let disturbs = match self.destination {
+            Destination::Stdout { .. } => io::stdout().is_terminal(),
+            Destination::Count => true,
+            Destination::File(_) => false,
+        };
+        self.progress = (!disturbs).then(|| Progress::octets(head.length, self.output.style(), now));
+    }
+}
+
+impl Sink for Delivery<'_> {
+    fn interim(&mut self, _: &ResponseHead) {}
+
+    fn head(&mut self, head: &ResponseHead, now: Moment) -> Result<()> {
+        let is_redirect = self.follows && is_redirect(head);
+        let is_error = head.status >= 400;
+        self.octets = 0;
+        self.wanted = !is_redirect && !(is_error && matches!(self.destination, Destination::File(_)));
+        if self.include && !is_redirect && matches!(self.destination, Destination::Stdout { .. }) {
+            self.show_head(head)?;
+        }
+        if self.wanted {
+            self.start_progress(head, now);
+        }
+        Ok(())
+    }
+
+    fn data(&mut self, data: &[u8], now: Moment) -> Result<()> {
+        if !self.wanted {
+            return Ok(());
+        }
+        match &mut self.destination {
+            Destination::Count => {}
+            Destination::File(part) => part.write(data)?,
+            Destination::Stdout { any } => {
+                if !*any && self.octets == 0 && io::stdout().is_terminal() && !is_text(data) {
+                    return Err(Error::new(Exit::CannotCreate, "the body is not text, and would upset the terminal")
+                        .expected("text, or a place for other things")
+                        .remedy("write it to a file with -o FILE, or show it all the same with -o -"));
+                }
+                self.output.bytes(data)?;
+                if self.output.is_gone() {
+                    // Nobody reads any more: the run ends silently, with what it has earned.
+                    return Err(Error::new(Exit::Done, "standard output is closed"));
+                }
+            }
+        }
+        self.octets += data.len() as u64;
+        if let Some(progress) = &mut self.progress {
+            progress.set(self.octets, now);
+        }
+        Ok(())
+    }
+
+    fn odd(&mut self, what: &str) {
+        self.output.note(&format!("note: {what}"));
+    }
+}
+
+/// Whether a response sends the client elsewhere (RFC 9110 §15.4).
+pub fn is_redirect(head: &ResponseHead) -> bool {
+    matches!(head.status, 301 | 302 | 303 | 307 | 308) && head.field("location").is_some()
+}
+
+/// Whether octets look like text: no NUL, and UTF-8 but for a character cut at the end.
+fn is_text(data: &[u8]) -> bool {
+    let cut_off = std::str::from_utf8(data).map_or_else(|error| error.error_len().is_none(), |_| true);
+    cut_off && !data.contains(&0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_text;
+
+    #[test]
+    fn text_is_told_from_other_octets() {
+        assert!(is_text("grüße\n".as_bytes()));
+        assert!(is_text(&"ü".as_bytes()[..1]), "cut within a character");
+        assert!(!is_text(b"\x89PNG\r\n\x1a\n\0"));
+        assert!(!is_text(b"a\0b"));
+    }
+}

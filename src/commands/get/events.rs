@@ -1,0 +1,212 @@
+//! What `get` says: each response with its phases, and what they came to.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::fetch::{Outcome, Phases};
+use super::target::Target;
+use crate::output::{self, Escaped};
+use crate::stats::{self, Series};
+use crate::time::{Shown, nanoseconds};
+
+/// Everything `get` says as an event.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// A final answer.
+    Response(Response),
+    /// What all of them came to.
+    Summary(Summary),
+}
+
+impl output::Event for Event {
+    fn is_summary(&self) -> bool {
+        matches!(self, Self::Summary(_))
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Response(response) => response.fmt(f),
+            Self::Summary(summary) => summary.fmt(f),
+        }
+    }
+}
+
+/// One final answer.
+#[derive(Debug, Serialize)]
+pub struct Response {
+    url: String,
+    status: u16,
+    reason: String,
+    peer: String,
+    tls: Option<String>,
+    bytes: u64,
+    redirects: u32,
+    phases: PhaseTimes,
+}
+
+/// Phases in nanoseconds, `null` where there was none.
+#[derive(Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the keys carry their unit")]
+struct PhaseTimes {
+    resolve_ns: Option<u64>,
+    connect_ns: Option<u64>,
+    tls_ns: Option<u64>,
+    first_byte_ns: Option<u64>,
+    body_ns: Option<u64>,
+    total_ns: Option<u64>,
+}
+
+impl Response {
+    /// The event of an outcome.
+    pub fn new(outcome: Outcome) -> Self {
+        let Phases { resolve, connect, tls, first_byte, body, total } = outcome.phases;
+        Self {
+            url: outcome.url,
+            status: outcome.status,
+            reason: outcome.reason,
+            peer: outcome.peer.to_string(),
+            tls: outcome.tls,
+            bytes: outcome.octets,
+            redirects: outcome.redirects,
+            phases: PhaseTimes {
+                resolve_ns: resolve.map(nanoseconds),
+                connect_ns: connect.map(nanoseconds),
+                tls_ns: tls.map(nanoseconds),
+                first_byte_ns: first_byte.map(nanoseconds),
+                body_ns: body.map(nanoseconds),
+                total_ns: total.map(nanoseconds),
+            },
+        }
+    }
+}
+
+/// `200 OK, 612 bytes in 1.20 ms (resolve 0.010 ms, connect …) from 127.0.0.1:6789`.
+impl fmt::Display for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}, {} bytes", self.status, Escaped(self.reason.as_bytes()), self.bytes)?;
+        let shown = |nanos: Option<u64>| nanos.map(|nanos| Shown(Duration::from_nanos(nanos)));
+        if let Some(total) = shown(self.phases.total_ns) {
+            write!(f, " in {total}")?;
+        }
+        let phases = [
+            ("resolve", self.phases.resolve_ns),
+            ("connect", self.phases.connect_ns),
+            ("TLS", self.phases.tls_ns),
+            ("first byte", self.phases.first_byte_ns),
+            ("body", self.phases.body_ns),
+        ];
+        let phases: Vec<_> =
+            phases.into_iter().filter_map(|(name, nanos)| shown(nanos).map(|time| format!("{name} {time}"))).collect();
+        write!(f, " ({}) from {}", phases.join(", "), self.peer)?;
+        match self.redirects {
+            0 => Ok(()),
+            1 => f.write_str(", 1 redirect"),
+            many => write!(f, ", {many} redirects"),
+        }
+    }
+}
+
+/// Counters and series of a run.
+#[derive(Debug)]
+pub struct Tally {
+    urls: Vec<String>,
+    responses: u64,
+    refused: u64,
+    failed: u64,
+    octets: u64,
+    phases: [Series; 6],
+}
+
+impl Tally {
+    /// Nothing fetched yet.
+    pub fn new(urls: &[Target]) -> Self {
+        let urls = urls.iter().map(|target| target.shown().to_owned()).collect();
+        Self { urls, responses: 0, refused: 0, failed: 0, octets: 0, phases: Default::default() }
+    }
+
+    /// Counts an answer, good or not.
+    pub fn good(&mut self, outcome: &Outcome) {
+        self.responses += 1;
+        self.refused += u64::from(outcome.status >= 400);
+        self.octets += outcome.octets;
+        let Phases { resolve, connect, tls, first_byte, body, total } = outcome.phases;
+        for (series, phase) in self.phases.iter_mut().zip([resolve, connect, tls, first_byte, body, total]) {
+            phase.into_iter().for_each(|phase| series.push(phase));
+        }
+    }
+
+    /// Counts a fetch without an answer.
+    pub fn failed(&mut self) {
+        self.failed += 1;
+    }
+
+    /// The last event of a run.
+    pub fn summary(&self, elapsed: Duration) -> Summary {
+        let [resolve, connect, tls, first_byte, body, total] = self.phases.each_ref().map(Series::summary);
+        Summary {
+            command: "get",
+            urls: self.urls.clone(),
+            elapsed_ns: nanoseconds(elapsed),
+            requests: self.responses + self.failed,
+            responses: self.responses,
+            refused: self.refused,
+            failed: self.failed,
+            bytes: self.octets,
+            phases: PhaseSummaries { resolve, connect, tls, first_byte, body, total },
+        }
+    }
+}
+
+/// What a run came to.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    command: &'static str,
+    urls: Vec<String>,
+    elapsed_ns: u64,
+    requests: u64,
+    responses: u64,
+    /// Answers with status 400 or above.
+    refused: u64,
+    /// Fetches without a complete answer.
+    failed: u64,
+    bytes: u64,
+    phases: PhaseSummaries,
+}
+
+#[derive(Debug, Serialize)]
+struct PhaseSummaries {
+    resolve: Option<stats::Summary>,
+    connect: Option<stats::Summary>,
+    tls: Option<stats::Summary>,
+    first_byte: Option<stats::Summary>,
+    body: Option<stats::Summary>,
+    total: Option<stats::Summary>,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let good = self.responses - self.refused;
+        write!(f, "--- {} ---\n{} requests: {good} good, ", self.urls.join(" "), self.requests)?;
+        write!(f, "{} refused (status 400 or above), {} failed; ", self.refused, self.failed)?;
+        write!(f, "{} bytes in {}", self.bytes, Shown(Duration::from_nanos(self.elapsed_ns)))?;
+        let phases = [
+            ("resolve", &self.phases.resolve),
+            ("connect", &self.phases.connect),
+            ("TLS", &self.phases.tls),
+            ("first byte", &self.phases.first_byte),
+            ("body", &self.phases.body),
+            ("total", &self.phases.total),
+        ];
+        for (name, summary) in phases {
+            if let Some(summary) = summary {
+                write!(f, "\n{name:<10} {summary}")?;
+            }
+        }
+        Ok(())
+    }
+}

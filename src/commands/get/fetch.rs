@@ -1,0 +1,239 @@
+//! One URL to its final answer: resolve, connect, TLS, exchange, and again for each redirect.
+//!
+//! Owns the phases and the policy on redirects.
+
+use std::time::Duration;
+
+use super::delivery::{Delivery, is_redirect};
+use super::target::{Request, Target};
+use super::transfer::{Marks, Sink, Transfer};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::http::{RequestHead, ResponseHead};
+use crate::net::tls::{ClientSide, Trust};
+use crate::net::{self, Link, Patience, Signals};
+use crate::output::{Direction, Trace};
+use crate::time::{Moment, Shown};
+
+/// How long to wait and how far to follow.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The longest silence within one phase.
+    pub silence: Duration,
+    /// The longest wait for a connection.
+    pub connect: Duration,
+    /// When everything must be over.
+    pub until: Option<Moment>,
+    /// The most redirects.
+    pub redirects: u32,
+}
+
+/// How long each phase took; `None` where there was none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Phases {
+    /// The name's look-up.
+    pub resolve: Option<Duration>,
+    /// The TCP handshake of the connection that was used, with the attempts before it.
+    pub connect: Option<Duration>,
+    /// The TLS handshake.
+    pub tls: Option<Duration>,
+    /// From the request to the first octet of the response.
+    pub first_byte: Option<Duration>,
+    /// From there to the last octet.
+    pub body: Option<Duration>,
+    /// Everything, redirects included.
+    pub total: Option<Duration>,
+}
+
+/// A final answer.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The URL that answered, after redirects.
+    pub url: String,
+    /// Its status.
+    pub status: u16,
+    /// Its reason phrase.
+    pub reason: String,
+    /// The address that answered.
+    pub peer: std::net::SocketAddr,
+    /// The TLS version, if TLS was used.
+    pub tls: Option<String>,
+    /// Octets of content.
+    pub octets: u64,
+    /// Redirects followed.
+    pub redirects: u32,
+    /// How long the phases of the last hop took.
+    pub phases: Phases,
+}
+
+/// Fetches.
+pub struct Fetcher {
+    limits: Limits,
+    trust: Trust,
+    /// Made when the first https URL needs it: reading the trust store takes a while.
+    tls: Option<ClientSide>,
+    trace: Trace,
+}
+
+/// One hop's answer.
+struct Hop {
+    head: ResponseHead,
+    peer: std::net::SocketAddr,
+    tls: Option<String>,
+    phases: Phases,
+}
+
+impl Fetcher {
+    /// A fetcher that trusts, waits and shows as told.
+    pub fn new(limits: Limits, trust: Trust, trace: Trace) -> Self {
+        Self { limits, trust, tls: None, trace }
+    }
+
+    /// Fetches `target`, following redirects; the body goes to `delivery`.
+    pub fn fetch(
+        &mut self,
+        target: &Target,
+        request: &Request,
+        delivery: &mut Delivery<'_>,
+        signals: &mut Signals,
+    ) -> Result<Outcome> {
+        let started = net::now();
+        let (mut target, mut request) = (target.clone(), request.clone());
+        let mut redirects = 0;
+        loop {
+            let hop = self.hop(&target, &request, delivery, signals)?;
+            let location = hop.head.field("location").filter(|_| self.limits.redirects > 0 && is_redirect(&hop.head));
+            let Some(location) = location else {
+                let phases = Phases { total: Some(net::now() - started), ..hop.phases };
+                return Ok(Outcome {
+                    url: target.shown().to_owned(),
+                    status: hop.head.status,
+                    reason: hop.head.reason,
+                    peer: hop.peer,
+                    tls: hop.tls,
+                    octets: delivery.octets(),
+                    redirects,
+                    phases,
+                });
+            };
+            redirects += 1;
+            if redirects > self.limits.redirects {
+                return Err(Error::new(Exit::Protocol, format!("more than {} redirects", self.limits.redirects))
+                    .expected("an answer in the end")
+                    .remedy("allow more with --max-redirects, or look at the loop with --trace"));
+            }
+            let next = target.redirected(location)?;
+            self.trace.remark(&format!("redirected to {}", next.shown()));
+            request = request.redirected(hop.head.status, !target.is_same_origin(&next));
+            target = next;
+        }
+    }
+
+    fn hop(
+        &mut self,
+        target: &Target,
+        request: &Request,
+        delivery: &mut Delivery<'_>,
+        signals: &mut Signals,
+    ) -> Result<Hop> {
+        let host = target.host();
+        let started = net::now();
+        let addresses = net::resolve(&host, target.port(), self.cut(started + self.limits.silence), signals)?;
+        let resolved = net::now();
+        let dialled = net::dial(&host, &addresses, self.cut(resolved + self.limits.connect), signals)?;
+        self.trace.remark(&format!("connected to {} in {}", dialled.peer, Shown(dialled.at - resolved)));
+
+        let session = if target.is_secure() { Some(self.session(&host, delivery)?) } else { None };
+        self.trace.set_encrypted(session.is_some());
+        let patience = Patience { handshake: self.limits.silence, stall: self.limits.silence };
+        let mut link = Link::new(dialled.socket, session, patience, dialled.at);
+        let head = request.head(target);
+        self.trace_request(&head, request.body.as_deref());
+        let mut traced = Traced { inner: delivery, trace: self.trace };
+        let mut transfer = Transfer::new(&head, request.body.as_deref(), self.limits.silence, &mut traced);
+        net::carry(&mut link, &mut transfer, self.limits.until, signals, |()| Ok(()))?;
+        let (head, marks) = transfer.outcome()?;
+        let tls = link.tls().and_then(rustls_version);
+        let phases = phases(started, resolved, dialled.at, target.is_secure(), marks);
+        Ok(Hop { head, peer: dialled.peer, tls, phases })
+    }
+
+    fn cut(&self, until: Moment) -> Moment {
+        self.limits.until.map_or(until, |deadline| deadline.min(until))
+    }
+
+    fn session(&mut self, host: &str, delivery: &mut Delivery<'_>) -> Result<net::tls::Session> {
+        if self.tls.is_none() {
+            let side = ClientSide::new(&self.trust)?;
+            side.warnings().iter().for_each(|warning| delivery.odd(warning));
+            self.tls = Some(side);
+        }
+        let Some(side) = &self.tls else { unreachable!("made above") };
+        side.connection(host)
+    }
+
+    /// Secrets stay out of the trace: what stands in these fields opens doors.
+    fn trace_request(&self, head: &RequestHead, body: Option<&[u8]>) {
+        if !self.trace.is_on() {
+            return;
+        }
+        let mut shown = head.clone();
+        for (name, value) in &mut shown.fields {
+            if ["authorization", "proxy-authorization", "cookie"].iter().any(|secret| name.eq_ignore_ascii_case(secret))
+            {
+                "[hidden]".clone_into(value);
+            }
+        }
+        let mut bytes = Vec::new();
+        shown.write(&mut bytes);
+        self.trace.lines(Direction::Sent, &bytes);
+        if let Some(body) = body {
+            self.trace.remark(&format!("{} bytes of body sent", body.len()));
+        }
+    }
+}
+
+fn rustls_version(session: &net::tls::Session) -> Option<String> {
+    session.protocol_version().map(|version| format!("{version:?}").replace("TLSv1_", "1."))
+}
+
+fn phases(started: Moment, resolved: Moment, connected: Moment, is_secure: bool, marks: Marks) -> Phases {
+    let opened = marks.opened.unwrap_or(connected);
+    Phases {
+        resolve: Some(resolved - started),
+        connect: Some(connected - resolved),
+        tls: is_secure.then(|| opened - connected),
+        first_byte: marks.first_byte.map(|first| first - opened),
+        body: marks.first_byte.zip(marks.done).map(|(first, done)| done - first),
+        total: None,
+    }
+}
+
+/// Shows heads on their way to the delivery.
+struct Traced<'d, 'o> {
+    inner: &'d mut Delivery<'o>,
+    trace: Trace,
+}
+
+impl Sink for Traced<'_, '_> {
+    fn interim(&mut self, head: &ResponseHead) {
+        self.trace.lines(Direction::Received, &head.raw);
+        self.inner.interim(head);
+    }
+
+    fn head(&mut self, head: &ResponseHead, now: Moment) -> Result<()> {
+        self.trace.lines(Direction::Received, &head.raw);
+        self.inner.head(head, now)
+    }
+
+    fn data(&mut self, data: &[u8], now: Moment) -> Result<()> {
+        if self.trace.is_on() {
+            self.trace.remark(&format!("{} bytes of body received", data.len()));
+        }
+        self.inner.data(data, now)
+    }
+
+    fn odd(&mut self, what: &str) {
+        self.inner.odd(what);
+    }
+}

@@ -1,0 +1,255 @@
+//! `netlab get`: an HTTP client that is also a probe.
+//!
+//! Owns the flags and the story of a run: read the command line, fetch each URL as often as asked,
+//! tell each outcome, sum up. [`target`] reads URLs and fields, [`fetch`] follows one request to
+//! its final answer, [`transfer`] is the conversation, [`delivery`] takes the body, [`events`]
+//! words it.
+
+mod delivery;
+mod events;
+mod fetch;
+mod target;
+mod transfer;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::values::{duration, positive_duration};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::net::tls::Trust;
+use crate::net::{self, Signals};
+use crate::output::{Form, Output, Style, Trace};
+use crate::time::Moment;
+use delivery::{Delivery, Destination};
+use events::{Event, Tally};
+use fetch::{Fetcher, Outcome};
+use target::{Field, Request, Target};
+
+/// Fetch URLs over HTTP, once or as a probe.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  netlab get -o page.html http://127.0.0.1:6789/HelloWorld.html
+  netlab get --count 10 --interval 200ms http://127.0.0.1:6789/")]
+pub struct Get {
+    /// What to fetch; without a scheme, http:// is meant
+    #[arg(required = true, value_name = "URL")]
+    urls: Vec<Target>,
+
+    /// Write the body to FILE once it is complete; - is stdout, whatever the body is
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Write the body to a file named like the last part of the URL
+    #[arg(short = 'O', long, conflicts_with = "output")]
+    remote_name: bool,
+
+    /// Let -O overwrite a file
+    #[arg(long, requires = "remote_name", hide_short_help = true)]
+    force: bool,
+
+    /// Add a field to the request: 'Name: value'; repeatable
+    #[arg(short = 'H', long, value_name = "FIELD")]
+    header: Vec<Field>,
+
+    /// The request's method, whatever other flags imply
+    #[arg(short = 'X', long, value_name = "METHOD", value_parser = target::method, hide_short_help = true)]
+    request: Option<String>,
+
+    /// Send DATA as the body, by POST; @FILE reads a file, @- stdin
+    #[arg(short, long, value_name = "DATA", conflicts_with = "head")]
+    data: Option<String>,
+
+    /// Ask for the head alone and show it
+    #[arg(short = 'I', long)]
+    head: bool,
+
+    /// Show the response head before the body
+    #[arg(short, long, hide_short_help = true)]
+    include: bool,
+
+    /// Fetch N times, counting the body instead of showing it; 0 is until stopped
+    #[arg(short, long, value_name = "N")]
+    count: Option<u64>,
+
+    /// Between the starts of two fetches
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    interval: Duration,
+
+    /// The longest silence within one phase
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = positive_duration)]
+    timeout: Duration,
+
+    /// The longest wait for a connection
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = positive_duration, hide_short_help = true)]
+    connect_timeout: Duration,
+
+    /// The longest time for everything
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration, hide_short_help = true)]
+    deadline: Option<Duration>,
+
+    /// Follow at most N redirects; 0 shows the redirect itself
+    #[arg(long, value_name = "N", default_value_t = 10, hide_short_help = true)]
+    max_redirects: u32,
+
+    /// Show the conversation on stderr
+    #[arg(long)]
+    trace: bool,
+
+    /// Also trust the certificates of this PEM file; repeatable
+    #[arg(long, value_name = "FILE", help_heading = "TLS", hide_short_help = true)]
+    ca: Vec<PathBuf>,
+
+    /// Believe any certificate
+    #[arg(long, help_heading = "TLS", hide_short_help = true)]
+    insecure: bool,
+}
+
+impl Get {
+    /// Fetches everything asked for.
+    pub fn run(&self, style: Style) -> Result<Exit> {
+        if self.output.is_some() && self.urls.len() > 1 {
+            return Err(Error::new(Exit::Usage, "one file cannot take the bodies of several URLs")
+                .remedy("use -O, or one netlab get per URL"));
+        }
+        let request = Request::new(self.method(), &self.header, self.data.as_deref())?;
+        let mut signals = Signals::listen()?;
+        let mut run = Run {
+            get: self,
+            request,
+            output: Output::new(style),
+            tally: Tally::new(&self.urls),
+            until: self.deadline.map(|deadline| net::now() + deadline),
+        };
+        let fetcher = Fetcher::new(
+            self.limits(run.until),
+            Trust { ca: self.ca.clone(), insecure: self.insecure },
+            Trace::new(self.trace, style),
+        );
+        run.all(fetcher, &mut signals)
+    }
+
+    fn method(&self) -> Option<&str> {
+        self.request.as_deref().or(self.head.then_some("HEAD"))
+    }
+
+    fn limits(&self, until: Option<Moment>) -> fetch::Limits {
+        fetch::Limits { silence: self.timeout, connect: self.connect_timeout, until, redirects: self.max_redirects }
+    }
+
+    /// Whether bodies are counted, not shown: `-o` alone then writes them.
+    fn is_probe(&self, style: Style) -> bool {
+        self.count.is_some() || style.form == Form::Json
+    }
+}
+
+struct Run<'g> {
+    get: &'g Get,
+    request: Request,
+    output: Output,
+    tally: Tally,
+    until: Option<Moment>,
+}
+
+impl Run<'_> {
+    /// Fetches on an absolute schedule, so that slow answers do not stretch the interval.
+    fn all(&mut self, mut fetcher: Fetcher, signals: &mut Signals) -> Result<Exit> {
+        let started = net::now();
+        let count = self.get.count.unwrap_or(1);
+        let is_probe = self.get.is_probe(self.output.style());
+        let mut exits = Vec::new();
+        let mut stopped = None;
+        let mut round = 0_u64;
+        while (count == 0 || round < count) && stopped.is_none() && !self.output.is_gone() {
+            for target in &self.get.urls {
+                let fetched = self.one(target, &mut fetcher, signals);
+                let exit = self.tell(target, fetched, is_probe)?;
+                if matches!(exit, Exit::Interrupted | Exit::Terminated) {
+                    stopped = Some(exit);
+                    break;
+                }
+                exits.push(exit);
+            }
+            round += 1;
+            if stopped.is_none() && (count == 0 || round < count) {
+                let slot = u32::try_from(round).map_or(Duration::MAX, |round| self.get.interval.saturating_mul(round));
+                stopped = self.pause(started + slot, signals);
+            }
+            if self.until.is_some_and(|until| until <= net::now()) {
+                break;
+            }
+        }
+        if is_probe {
+            self.output.event(&Event::Summary(self.tally.summary(net::now() - started)))?;
+        }
+        Ok(match stopped {
+            // With data, the data decides.
+            Some(stopped) if exits.is_empty() => stopped,
+            _ => Exit::of_all(exits),
+        })
+    }
+
+    /// Waits for the next slot; a signal ends the wait and the run.
+    fn pause(&self, slot: Moment, signals: &mut Signals) -> Option<Exit> {
+        let until = self.until.map_or(slot, |until| until.min(slot));
+        match signals.wait(Some(until)) {
+            net::Woken::Signal(signal) => Some(signal.exit()),
+            net::Woken::Nudged | net::Woken::Timeout => None,
+        }
+    }
+
+    fn one(&mut self, target: &Target, fetcher: &mut Fetcher, signals: &mut Signals) -> Result<Outcome> {
+        let destination = self.destination(target)?;
+        let mut delivery =
+            Delivery::new(destination, self.get.include || self.get.head, &mut self.output, self.get.max_redirects > 0);
+        let outcome = fetcher.fetch(target, &self.request, &mut delivery, signals);
+        match outcome {
+            Ok(outcome) => {
+                delivery.finish()?;
+                Ok(outcome)
+            }
+            Err(error) => Err(delivery.failed(error)),
+        }
+    }
+
+    /// Where the body goes; whatever makes that impossible is found out before connecting.
+    fn destination(&self, target: &Target) -> Result<Destination> {
+        match &self.get.output {
+            Some(path) if path.as_os_str() == "-" => Ok(Destination::Stdout { any: true }),
+            Some(path) => Destination::file(path, true),
+            None if self.get.remote_name => Destination::file(&target.file_name()?, self.get.force),
+            None if self.get.is_probe(self.output.style()) => Ok(Destination::Count),
+            None => Ok(Destination::Stdout { any: false }),
+        }
+    }
+
+    fn tell(&mut self, target: &Target, fetched: Result<Outcome>, is_probe: bool) -> Result<Exit> {
+        match fetched {
+            Ok(outcome) => {
+                self.tally.good(&outcome);
+                let exit = if outcome.status >= 400 { Exit::No } else { Exit::Done };
+                if !is_probe && exit == Exit::No {
+                    self.output
+                        .failure(&Error::new(exit, format!("{}: {} {}", outcome.url, outcome.status, outcome.reason)));
+                }
+                let event = Event::Response(events::Response::new(outcome));
+                if is_probe {
+                    self.output.event(&event)?;
+                } else if self.output.style().verbose > 0 {
+                    self.output.note(&event.to_string());
+                }
+                Ok(exit)
+            }
+            Err(error) => {
+                self.tally.failed();
+                if !self.output.is_gone() {
+                    self.output.failure(&error.about(target.shown()));
+                }
+                Ok(error.exit())
+            }
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! What the user asks for: URLs, fields, a body.
+//!
+//! Owns the reading of them, and the request that is made of them for each origin.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use url::{Host, Url};
+
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::http::{RequestHead, is_field_value, is_token};
+
+/// An http or https URL, its credentials kept apart so that they are never shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    url: Url,
+    authorization: Option<Secret>,
+}
+
+/// A secret on its way into a request: it has no way to be printed.
+#[derive(Clone, PartialEq, Eq)]
+struct Secret(String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err("a URL holds no spaces; write %20".to_owned());
+        }
+        let with_scheme =
+            if text.contains("://") { text.to_owned() } else { format!("http://{}", without_scheme(text)?) };
+        let url = Url::parse(&with_scheme).map_err(|error| format!("not a URL: {error}"))?;
+        Self::of(url)
+    }
+}
+
+/// `host:8080/x` is a host with its port; `file:/x` and `mailto:x` are other schemes.
+fn without_scheme(text: &str) -> Result<&str, String> {
+    let authority = text.split(['/', '?', '#']).next().unwrap_or_default();
+    match authority.rsplit_once('@').map_or(authority, |(_, host)| host).rsplit_once(':') {
+        Some((scheme, port))
+            if !authority.ends_with(']') && (port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit())) =>
+        {
+            Err(format!("expected http:// or https://, not {scheme}:"))
+        }
+        _ => Ok(text),
+    }
+}
+
+impl Target {
+    fn of(mut url: Url) -> Result<Self, String> {
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(format!("expected http:// or https://, not {}:", url.scheme()));
+        }
+        if url.port() == Some(0) {
+            return Err("port 0 cannot be connected to; expected 1 to 65535".to_owned());
+        }
+        let authorization = (!url.username().is_empty() || url.password().is_some()).then(|| {
+            let decode = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
+            let pair = [decode(url.username()), b":".to_vec(), decode(url.password().unwrap_or_default())].concat();
+            // RFC 7617 §2.
+            Secret(format!("Basic {}", STANDARD.encode(pair)))
+        });
+        // An http URL always has a host, so its credentials can be taken out.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        url.set_fragment(None);
+        Ok(Self { url, authorization })
+    }
+
+    /// The URL without credentials.
+    pub fn shown(&self) -> &str {
+        self.url.as_str()
+    }
+
+    /// Whether it wants TLS.
+    pub fn is_secure(&self) -> bool {
+        self.url.scheme() == "https"
+    }
+
+    /// Name or address to connect to, IPv6 without brackets.
+    pub fn host(&self) -> String {
+        match self.url.host() {
+            Some(Host::Domain(name)) => name.to_owned(),
+            Some(Host::Ipv4(address)) => address.to_string(),
+            Some(Host::Ipv6(address)) => address.to_string(),
+            None => String::new(),
+        }
+    }
+
+    /// Port to connect to.
+    pub fn port(&self) -> u16 {
+        self.url.port_or_known_default().unwrap_or(80)
+    }
+
+    /// The file name that `-O` uses: the last segment of the path, as it stands in the URL.
+    pub fn file_name(&self) -> Result<PathBuf> {
+        let name = self.url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
+        if name.is_empty() {
+            return Err(Error::new(Exit::Usage, format!("{} ends in no file name", self.url))
+                .remedy("name the file with -o FILE"));
+        }
+        Ok(PathBuf::from(name))
+    }
+
+    /// Where a redirect leads, if it may lead there.
+    pub fn redirected(&self, location: &[u8]) -> Result<Self> {
+        let forbidden = |why: String| Error::new(Exit::Protocol, why).expected("a redirect to an http or https URL");
+        let location = std::str::from_utf8(location)
+            .map_err(|_| forbidden("the redirect leads to something that is not a URL".into()))?;
+        let url =
+            self.url.join(location).map_err(|error| forbidden(format!("the redirect leads to {location}: {error}")))?;
+        let target =
+            Self::of(url).map_err(|why| forbidden(format!("the redirect leads to a forbidden place: {why}")))?;
+        if self.is_secure() && !target.is_secure() {
+            return Err(forbidden(format!("the redirect leads from https to {}", target.shown()))
+                .remedy("ask for that URL yourself, if clear text is good enough"));
+        }
+        // Credentials in a Location are the peer's invention, not the user's.
+        let authorization = if self.is_same_origin(&target) { self.authorization.clone() } else { None };
+        Ok(Self { authorization, ..target })
+    }
+
+    /// Whether both have the same scheme, host and port (RFC 6454 §5).
+    pub fn is_same_origin(&self, other: &Self) -> bool {
+        self.url.origin() == other.url.origin()
+    }
+}
+
+/// A `-H`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    name: String,
+    value: String,
+}
+
+impl FromStr for Field {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, value) = text.split_once(':').ok_or("expected 'Name: value'")?;
+        let value = value.trim_matches([' ', '\t']);
+        if !is_token(name.as_bytes()) || !is_field_value(value.as_bytes()) {
+            return Err("a field is 'Name: value', without control characters".to_owned());
+        }
+        if ["content-length", "transfer-encoding", "connection"].iter().any(|ours| name.eq_ignore_ascii_case(ours)) {
+            return Err(format!("{name} is how netlab frames the message; it cannot be set"));
+        }
+        Ok(Self { name: name.to_owned(), value: value.to_owned() })
+    }
+}
+
+/// The fields that are for one origin only.
+const PRIVATE: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "host"];
+
+/// A `-X`.
+pub fn method(text: &str) -> Result<String, String> {
+    if is_token(text.as_bytes()) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a method such as GET or POST".to_owned())
+    }
+}
+
+/// What is asked of every URL; redirects change it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Its method.
+    pub method: String,
+    fields: Vec<Field>,
+    /// Its body, if it has one.
+    pub body: Option<Vec<u8>>,
+}
+
+impl Request {
+    /// Reads the body and settles the method.
+    pub fn new(method: Option<&str>, fields: &[Field], data: Option<&str>) -> Result<Self> {
+        let body = data.map(read).transpose()?;
+        let method = method.unwrap_or(if body.is_some() { "POST" } else { "GET" }).to_owned();
+        Ok(Self { method, fields: fields.to_vec(), body })
+    }
+
+    /// The request as it goes to `target`.
+    pub fn head(&self, target: &Target) -> RequestHead {
+        let given = |name: &str| self.fields.iter().any(|field| field.name.eq_ignore_ascii_case(name));
+        let mut fields: Vec<(String, String)> = Vec::new();
+        let mut add = |name: &str, value: &str| fields.push((name.to_owned(), value.to_owned()));
+        if !given("host") {
+            let url = &target.url;
+            let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+            add("Host", &format!("{}{port}", url.host_str().unwrap_or_default()));
+        }
+        if !given("user-agent") {
+            add("User-Agent", concat!("netlab/", env!("CARGO_PKG_VERSION")));
+        }
+        if !given("accept") {
+            add("Accept", "*/*");
+        }
+        if let Some(Secret(value)) = target.authorization.as_ref().filter(|_| !given("authorization")) {
+            add("Authorization", value);
+        }
+        if let Some(body) = &self.body {
+            add("Content-Length", &body.len().to_string());
+            if !given("content-type") {
+                add("Content-Type", "application/x-www-form-urlencoded");
+            }
+        }
+        self.fields.iter().for_each(|field| add(&field.name, &field.value));
+        // One request per connection: each fetch is a measurement of its own.
+        add("Connection", "close");
+        let url = &target.url;
+        let query = url.query().map_or_else(String::new, |query| format!("?{query}"));
+        RequestHead { method: self.method.clone(), target: format!("{}{query}", url.path()), fields }
+    }
+
+    /// What a redirect makes of it (RFC 9110 §15.4): 303 asks for GET, and so do 301 and 302 after
+    /// a POST; what was meant for one origin does not go to another.
+    pub fn redirected(&self, status: u16, crosses_origins: bool) -> Self {
+        let becomes_get = match status {
+            303 => self.method != "HEAD",
+            301 | 302 => self.method == "POST",
+            _ => false,
+        };
+        let mut next = self.clone();
+        if becomes_get {
+            next.method = "GET".to_owned();
+            next.body = None;
+            next.fields.retain(|field| !field.name.to_ascii_lowercase().starts_with("content-"));
+        }
+        if crosses_origins {
+            next.fields.retain(|field| !PRIVATE.iter().any(|private| field.name.eq_ignore_ascii_case(private)));
+        }
+        next
+    }
+}
+
+/// `-d`: the text itself, `@FILE` or `@-`.
+fn read(data: &str) -> Result<Vec<u8>> {
+    let Some(path) = data.strip_prefix('@') else { return Ok(data.as_bytes().to_owned()) };
+    let mut body = Vec::new();
+    let done = if path == "-" {
+        io::stdin().read_to_end(&mut body).map(|_| ())
+    } else {
+        fs::read(path).map(|read| body = read)
+    };
+    done.map_err(|error| {
+        Error::new(Exit::InputMissing, format!("cannot read {path}")).expected("a file with the body").because(error)
+    })?;
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Field, Request, Target};
+
+    fn target(text: &str) -> Target {
+        text.parse().expect("a URL")
+    }
+
+    #[test]
+    fn a_url_may_leave_out_its_scheme() {
+        for (text, shown) in [
+            ("localhost:6789/x", "http://localhost:6789/x"),
+            ("127.0.0.1", "http://127.0.0.1/"),
+            ("[::1]:80/a?b#c", "http://[::1]/a?b"),
+            ("https://h", "https://h/"),
+            ("HTTP://H/", "http://h/"),
+        ] {
+            assert_eq!(target(text).shown(), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_no_http_url_is_refused() {
+        for text in [
+            "ftp://h/",
+            "file:///etc/passwd",
+            "file:/etc/passwd",
+            "mailto:a@b",
+            "http://",
+            "http://a b/",
+            "http://h:0/",
+            "http://h:65536/",
+            "a\nb",
+            "",
+        ] {
+            assert!(text.parse::<Target>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_sent_and_never_shown() {
+        let target = target("http://user:p%40ss@h/");
+        assert_eq!(target.shown(), "http://h/");
+        assert!(!format!("{target:?}").contains("p%40ss") && !format!("{target:?}").contains("dXNlc"));
+        let request = Request::new(None, &[], None).expect("nothing to read");
+        let head = request.head(&target);
+        assert!(head.fields.contains(&("Authorization".into(), "Basic dXNlcjpwQHNz".into())), "{:?}", head.fields);
+    }
+
+    #[test]
+    fn private_fields_stay_with_their_origin() {
+        let from = target("http://user:pw@a/");
+        let fields = ["Cookie: c", "X-Y: z", "Authorization: Bearer t", "Host: other"]
+            .map(|text| text.parse::<Field>().expect("a field"));
+        let request = Request::new(None, &fields, None).expect("nothing to read");
+        let names = |target: &Target, request: &Request| {
+            let mut names: Vec<_> = request.head(target).fields.into_iter().map(|(name, _)| name).collect();
+            names.retain(|name| ["Cookie", "X-Y", "Authorization"].contains(&name.as_str()));
+            names
+        };
+        let near = from.redirected(b"/x").expect("a URL");
+        assert_eq!(names(&near, &request.redirected(302, false)).len(), 3);
+        let far = from.redirected(b"http://evil:pw@b/x").expect("a URL");
+        assert_eq!(names(&far, &request.redirected(302, true)), ["X-Y"]);
+    }
+
+    #[test]
+    fn a_redirect_leads_to_http_and_never_out_of_tls() {
+        let from = target("https://a/b/c");
+        assert_eq!(from.redirected(b"../d").expect("a URL").shown(), "https://a/d");
+        for bad in [&b"http://a/"[..], b"file:///etc/passwd", b"ftp://a/", b"\xff", b"https://a:0/"] {
+            assert!(from.redirected(bad).is_err());
+        }
+    }
+
+    #[test]
+    fn some_redirects_turn_a_post_into_a_get() {
+        let fields = ["Content-Type: text/plain".parse::<Field>().expect("a field")];
+        let post = Request::new(None, &fields, Some("x")).expect("nothing to read");
+        for (status, method) in [(301, "GET"), (302, "GET"), (303, "GET"), (307, "POST"), (308, "POST")] {
+            let next = post.redirected(status, false);
+            assert_eq!(next.method, method, "{status}");
+            assert_eq!(next.body.is_some(), method == "POST");
+        }
+        let put = Request::new(Some("PUT"), &[], Some("x")).expect("nothing to read");
+        assert_eq!(put.redirected(302, false).method, "PUT");
+    }
+
+    #[test]
+    fn a_field_cannot_break_the_head() {
+        for text in ["X", "X Y: z", ": z", "X: a\r\nY: b", "Content-Length: 5", "transfer-encoding: chunked"] {
+            assert!(text.parse::<Field>().is_err(), "{text}");
+        }
+        assert!("X:".parse::<Field>().is_ok());
+    }
+}

@@ -1,0 +1,10 @@
+//! One room per subcommand: its flags, the story of a run, the wording of its events.
+//!
+//! Owns the glue that joins the rooms below: `serve_http` hands octets to `http`, paths to `site`,
+//! facts to `output`. Commands do not know one another; what they share stands in [`values`].
+
+pub mod completions;
+pub mod demo;
+pub mod get;
+pub mod serve_http;
+mod values;

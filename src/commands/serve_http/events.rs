@@ -1,0 +1,323 @@
+//! What a web server says: that it listens, what became of each request, what it all came to.
+//!
+//! Owns the wording in text (Common and Combined Log Format, as Apache and nginx write them) and
+//! the keys in JSON.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use super::session::{Details, Exchange, Fact};
+use super::url;
+use crate::net::{Address, Listeners};
+use crate::output::{self, Escaped};
+use crate::stats;
+use crate::time::{Moment, Shown, nanoseconds};
+
+/// Everything `serve-http` says on stdout.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// The server listens.
+    Listening(Listening),
+    /// A request was answered, refused or cut.
+    Response(Response),
+    /// A connection failed before it came to a request.
+    Failed(Failed),
+    /// Something about the server itself.
+    Notice {
+        /// In words.
+        what: String,
+    },
+    /// The end.
+    Summary(Summary),
+}
+
+impl output::Event for Event {
+    fn is_summary(&self) -> bool {
+        matches!(self, Self::Summary(_))
+    }
+}
+
+impl Event {
+    /// The event of a fact, if there is a line to write about it.
+    pub fn of(fact: Fact, combined: bool) -> Option<Self> {
+        match fact {
+            Fact::Exchange(exchange) => Response::new(exchange, combined).map(Self::Response),
+            Fact::Failed { peer, at, why } => Some(Self::Failed(Failed { time: Rfc3339(at), peer: shown(peer), why })),
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listening(listening) => listening.fmt(f),
+            Self::Response(response) => response.fmt(f),
+            Self::Failed(failed) => write!(f, "{} - - {} \"-\" - 0", failed.peer, Clf(failed.time.0)),
+            Self::Notice { what } => f.write_str(what),
+            Self::Summary(summary) => summary.fmt(f),
+        }
+    }
+}
+
+/// Where the server can be reached.
+#[derive(Debug, Serialize)]
+pub struct Listening {
+    root: String,
+    urls: Vec<String>,
+    addresses: Vec<String>,
+    #[serde(skip)]
+    public: bool,
+}
+
+impl Listening {
+    /// What came of the binds.
+    pub fn new(listeners: &Listeners, tls: bool, root: &Path) -> Self {
+        let scheme = if tls { "https" } else { "http" };
+        let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
+        let mut urls = Vec::new();
+        for address in listeners.addresses() {
+            urls.extend(address.reachable().iter().map(|address| url(scheme, address)));
+        }
+        Self {
+            root: root.display().to_string(),
+            urls,
+            addresses: listeners.addresses().map(ToString::to_string).collect(),
+            public: listeners.addresses().any(Address::is_public),
+        }
+    }
+
+    /// Whether others than this machine can come.
+    pub fn is_public(&self) -> bool {
+        self.public
+    }
+}
+
+impl fmt::Display for Listening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "serving {}", Escaped(self.root.as_bytes()))?;
+        for url in &self.urls {
+            write!(f, "\n  {}", Escaped(url.as_bytes()))?;
+        }
+        f.write_str(if self.public {
+            "\nopen one of them in a browser; Ctrl-C ends"
+        } else {
+            "\nopen one of them in a browser on this machine (--bind '*:PORT' lets others in); Ctrl-C ends"
+        })
+    }
+}
+
+/// One request and its answer.
+#[derive(Debug, Serialize)]
+pub struct Response {
+    time: Rfc3339,
+    peer: String,
+    method: Option<String>,
+    target: Option<String>,
+    status: Option<u16>,
+    bytes: u64,
+    #[serde(serialize_with = "whole")]
+    duration_ns: Duration,
+    complete: bool,
+    error: Option<String>,
+    referer: Option<String>,
+    user_agent: Option<String>,
+    #[serde(skip)]
+    line: String,
+    #[serde(skip)]
+    combined: bool,
+}
+
+impl Response {
+    fn new(exchange: Exchange, combined: bool) -> Option<Self> {
+        let Details { line, referer, user_agent } = *exchange.details?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let words: Vec<_> = line.split(|byte| *byte == b' ').collect();
+        let word = |index: usize| match words[..] {
+            [_, _, _] => words.get(index).map(|word| text(word.to_vec())),
+            _ => None,
+        };
+        Some(Self {
+            time: Rfc3339(exchange.began),
+            peer: shown(exchange.peer),
+            method: word(0),
+            target: word(1),
+            status: exchange.status.map(crate::http::Status::code),
+            bytes: exchange.octets,
+            duration_ns: exchange.took,
+            complete: exchange.complete,
+            error: exchange.why,
+            referer: referer.map(text),
+            user_agent: user_agent.map(text),
+            line: if line.is_empty() { "-".to_owned() } else { Quoted(&line).to_string() },
+            combined,
+        })
+    }
+}
+
+/// `host - - [date] "request" status bytes`, and for combined `"referer" "user agent"`.
+impl fmt::Display for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.peer.rsplit_once(':').map_or(self.peer.as_str(), |(host, _)| host).trim_matches(['[', ']']);
+        let status = self.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
+        write!(f, "{host} - - {} \"{}\" {status} {}", Clf(self.time.0), self.line, self.bytes)?;
+        if self.combined {
+            let quoted = |value: &Option<String>| {
+                value.as_ref().map_or_else(|| "-".to_owned(), |value| Quoted(value.as_bytes()).to_string())
+            };
+            write!(f, " \"{}\" \"{}\"", quoted(&self.referer), quoted(&self.user_agent))?;
+        }
+        Ok(())
+    }
+}
+
+/// A connection without a request.
+#[derive(Debug, Serialize)]
+pub struct Failed {
+    time: Rfc3339,
+    peer: String,
+    why: String,
+}
+
+/// What it all came to.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    /// Which command sums up.
+    pub command: &'static str,
+    /// From listening to the end.
+    #[serde(rename = "elapsed_ns", serialize_with = "whole")]
+    pub elapsed: Duration,
+    /// Connections accepted.
+    pub connections: u64,
+    /// Requests, the refused ones too.
+    pub requests: u64,
+    /// Answers by class.
+    pub status: BTreeMap<&'static str, u64>,
+    /// Refused without an answer: not HTTP.
+    pub unanswered: u64,
+    /// Answers that did not leave whole.
+    pub cut: u64,
+    /// Connections that failed before a request.
+    pub failed: u64,
+    /// Octets of content sent.
+    pub bytes: u64,
+    /// From a complete head to the last octet of its answer.
+    pub latency: Option<stats::Summary>,
+    /// Events that nobody could be told, because the log was too slow or full.
+    pub dropped_events: u64,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = |count: u64, one: &'static str, many: &'static str| if count == 1 { one } else { many };
+        write!(
+            f,
+            "--- {} {} on {} {} in {} ---\n",
+            self.requests,
+            plural(self.requests, "request", "requests"),
+            self.connections,
+            plural(self.connections, "connection", "connections"),
+            Shown(self.elapsed)
+        )?;
+        let classes: Vec<_> = self.status.iter().map(|(class, count)| format!("{class} {count}")).collect();
+        write!(f, "{}; {} bytes of content", classes.join(", "), self.bytes)?;
+        for (count, what) in
+            [(self.unanswered, "not HTTP"), (self.cut, "cut short"), (self.failed, "failed before a request")]
+        {
+            if count > 0 {
+                write!(f, "; {count} {what}")?;
+            }
+        }
+        if let Some(latency) = &self.latency {
+            write!(f, "\nlatency {latency}")?;
+        }
+        if self.dropped_events > 0 {
+            write!(f, "\n{} log lines were lost: the log could not take them", self.dropped_events)?;
+        }
+        Ok(())
+    }
+}
+
+/// A peer as logs name it.
+fn shown(peer: Option<SocketAddr>) -> String {
+    peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string())
+}
+
+/// `[10/Oct/2000:13:55:36 -0700]`, local time.
+struct Clf(Moment);
+
+impl fmt::Display for Clf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}]", self.0.zoned().strftime("%d/%b/%Y:%H:%M:%S %z"))
+    }
+}
+
+/// A moment in JSON: RFC 3339 in UTC.
+#[derive(Debug)]
+struct Rfc3339(Moment);
+
+impl Serialize for Rfc3339 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:.6}", self.0.timestamp()))
+    }
+}
+
+/// Octets within quotes: the closing quote and the backslash are escaped too, so that one request
+/// is one line with as many fields as any other.
+struct Quoted<'b>(&'b [u8]);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let escaped = Escaped(self.0).to_string();
+        // What Escaped adds begins with a backslash already; only bare ones and quotes are left.
+        f.write_str(&escaped.replace('"', "\\\""))
+    }
+}
+
+fn whole<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(nanoseconds(*duration))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Event, Exchange, Fact};
+    use crate::commands::serve_http::session::Details;
+    use crate::http::Status;
+    use crate::time::Moment;
+    use std::time::Duration;
+
+    fn line(request: &[u8], combined: bool) -> String {
+        let exchange = Exchange {
+            peer: Some("[::1]:5000".parse().expect("an address")),
+            began: Moment::new(Duration::ZERO, Duration::from_secs(784_111_777)),
+            took: Duration::from_millis(1),
+            status: Some(Status::OK),
+            octets: 7,
+            complete: true,
+            why: None,
+            details: Some(Box::new(Details {
+                line: request.to_owned(),
+                referer: None,
+                user_agent: Some(b"a \"b\" \x1b[m".to_vec()),
+            })),
+        };
+        Event::of(Fact::Exchange(exchange), combined).expect("a line").to_string()
+    }
+
+    #[test]
+    fn a_common_line_has_its_seven_fields() {
+        let line = line(b"GET / HTTP/1.1", false);
+        assert!(line.starts_with("::1 - - [06/Nov/1994:") && line.ends_with("] \"GET / HTTP/1.1\" 200 7"), "{line}");
+    }
+
+    #[test]
+    fn a_hostile_request_stays_one_line_and_one_field() {
+        let line = line(b"GET /\"\r\n\x1b HTTP/1.1", true);
+        assert!(line.contains("\"GET /\\\"\\r\\n\\u{1b} HTTP/1.1\" 200 7 \"-\" \"a \\\"b\\\" \\u{1b}[m\""), "{line}");
+    }
+}

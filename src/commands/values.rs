@@ -1,0 +1,142 @@
+//! Words that mean the same on every command line: durations, thread counts, where to listen.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::error::Result;
+use crate::net::{Address, Bind};
+
+/// The longest duration a flag takes; beyond it a typo is likelier than a wish.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// A duration: humantime's spelling (`200ms`, `2m 30s`), with fractions (`1.5s`), or a bare number
+/// of seconds (`0.2`).
+pub fn duration(text: &str) -> Result<Duration, String> {
+    const SHAPE: &str = "expected a duration such as 200ms, 1.5s or 2m";
+    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let seconds = match unit {
+        "" | "s" => Some(1.0),
+        "ms" => Some(1e-3),
+        "us" => Some(1e-6),
+        "m" => Some(60.0),
+        "h" => Some(3600.0),
+        _ => None,
+    };
+    // Only digits and one dot: Rust's own parser would take `inf`, `1e400` and `+1` too.
+    let is_plain = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let parsed = match (seconds, number.parse::<f64>()) {
+        (Some(seconds), Ok(number)) if is_plain => Duration::try_from_secs_f64(number * seconds).ok(),
+        _ => humantime::parse_duration(text).ok(),
+    };
+    parsed.filter(|duration| *duration <= LONGEST).ok_or_else(|| SHAPE.to_owned())
+}
+
+/// A duration that is not zero.
+pub fn positive_duration(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|duration| {
+        if duration.is_zero() { Err("expected a duration longer than zero".to_owned()) } else { Ok(duration) }
+    })
+}
+
+/// `--threads`: one per core where no number is given.
+pub fn threads(text: &str) -> Result<usize, String> {
+    const MOST: usize = 1024;
+    match text {
+        "" => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
+        text => match text.parse() {
+            Ok(number @ 1..=MOST) => Ok(number),
+            _ => Err(format!("expected a number from 1 to {MOST}, or nothing for one per core")),
+        },
+    }
+}
+
+/// Where a stream server listens, how it says that it does, and when it stops by itself.
+#[derive(Debug, Args)]
+pub struct ServerArgs {
+    /// Listen on PORT (loopback), HOST:PORT, *:PORT (everybody) or unix:PATH; repeatable
+    #[arg(long, value_name = "ADDR")]
+    pub bind: Vec<Bind>,
+
+    /// Worker threads: one without this flag, one per core without a number
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "", default_value = "1", value_parser = threads, hide_default_value = true)]
+    pub threads: usize,
+
+    /// Write the real addresses to FILE once listening, main one first, one per line
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+
+    /// Stop by itself after this time
+    #[arg(long = "for", value_name = "DURATION", value_parser = positive_duration)]
+    pub lifetime: Option<Duration>,
+
+    /// How long running answers may go on after SIGINT, SIGTERM or the end of --for
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration, hide_short_help = true)]
+    pub grace: Duration,
+}
+
+impl ServerArgs {
+    /// Where to listen, both loopbacks on the textbook's port unless told otherwise.
+    pub fn binds(&self, textbook_port: u16) -> Vec<Bind> {
+        if self.bind.is_empty() { vec![Bind::Loopback(textbook_port)] } else { self.bind.clone() }
+    }
+
+    /// Writes the ready file, if one is wanted; `shown` spells an address as a client needs it.
+    pub fn tell_ready<'a>(
+        &self,
+        addresses: impl Iterator<Item = &'a Address>,
+        shown: impl Fn(&Address) -> String,
+    ) -> Result<()> {
+        let Some(file) = &self.ready_file else { return Ok(()) };
+        let lines = addresses.fold(String::new(), |mut lines, address| {
+            // Writing to a String cannot fail.
+            let _ = writeln!(lines, "{}", shown(address));
+            lines
+        });
+        crate::disk::replace(file, lines.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{duration, positive_duration, threads};
+    use std::time::Duration;
+
+    #[test]
+    fn durations_come_with_units_fractions_or_bare() {
+        for (text, millis) in [
+            ("200ms", 200),
+            ("1.5s", 1500),
+            ("2m", 120_000),
+            ("2m 30s", 150_000),
+            ("0.2", 200),
+            ("5", 5000),
+            ("1h", 3_600_000),
+            ("0", 0),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        assert_eq!(duration("1.5us"), Ok(Duration::from_nanos(1500)));
+    }
+
+    #[test]
+    fn what_is_no_duration_says_what_one_is() {
+        for text in ["", "-1s", "NaN", "inf", "1e400s", "+1s", "1.2.3s", "five", "1x", "1e3", "99999999999h", "٥s"] {
+            let error = duration(text).expect_err(text);
+            assert!(error.contains("1.5s"), "{text}: {error}");
+        }
+        assert!(positive_duration("0s").is_err());
+    }
+
+    #[test]
+    fn threads_are_counted_or_one_per_core() {
+        assert!(threads("").is_ok_and(|count| count >= 1));
+        assert_eq!(threads("3"), Ok(3));
+        for text in ["0", "-1", "x", "1025"] {
+            assert!(threads(text).is_err(), "{text}");
+        }
+    }
+}

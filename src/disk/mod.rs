@@ -1,0 +1,24 @@
+//! The files we write.
+//!
+//! Owns what must hold when a run is cut at any moment: a file under its own name is always whole
+//! ([`replace`], [`Part`]), and nothing of ours is left behind ([`Scratch`]).
+
+mod part;
+mod replace;
+mod scratch;
+
+pub use part::{Part, Replace};
+pub use replace::replace;
+pub use scratch::Scratch;
+
+use std::io;
+
+/// The system's word for an error, without the number Rust adds.
+fn word(error: &io::Error) -> String {
+    error.to_string().split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
+/// Four random octets as text, for names nobody else has.
+fn suffix() -> String {
+    format!("{:08x}", rand::random::<u32>())
+}

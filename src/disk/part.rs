@@ -1,0 +1,227 @@
+//! Downloads, which appear under their name only when they are complete.
+//!
+//! Owns the `.part` file beside the target and the lock on it. Two runs with one target would
+//! otherwise mix their octets; the second one is told so.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with};
+
+use super::word;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+
+/// What may happen to a file that has the target's name already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replace {
+    /// It is replaced: the user typed its name.
+    Yes,
+    /// It stays, and the download fails: the name came from the URL.
+    No,
+}
+
+/// A file on its way.
+#[derive(Debug)]
+pub struct Part {
+    file: File,
+    target: PathBuf,
+    /// Where it is written; `None` if the target is no regular file and written to directly.
+    part: Option<PathBuf>,
+    replace: Replace,
+    written: u64,
+}
+
+impl Part {
+    /// Opens the part file for `target`, before anything is fetched that could not be kept.
+    pub fn create(target: &Path, replace: Replace) -> Result<Self> {
+        let shown = target.display();
+        match fs::metadata(target) {
+            Ok(found) if found.is_dir() => Err(Error::new(Exit::CannotCreate, format!("{shown} is a directory"))
+                .expected("a file name")
+                .remedy(format!("-o {}", target.join("NAME").display()))),
+            Ok(_) if replace == Replace::No => Err(exists(target)),
+            Ok(found) if !found.is_file() => {
+                let file = OpenOptions::new().write(true).open(target).map_err(|error| cannot(target, error))?;
+                Ok(Self { file, target: target.to_owned(), part: None, replace, written: 0 })
+            }
+            _ => {
+                // A link is followed, so that what it points to is replaced and not the link.
+                let target = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
+                let part = part_of(&target).ok_or_else(|| {
+                    Error::new(Exit::CannotCreate, format!("{shown} is no file name"))
+                        .expected("a name that does not end in /")
+                })?;
+                let file = open_locked(&part, &target)?;
+                Ok(Self { file, target, part: Some(part), replace, written: 0 })
+            }
+        }
+    }
+
+    /// Appends to it.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|error| self.failed(error))?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Gives it its name: synced, renamed, and the directory synced, so that it is there after a
+    /// power cut too.
+    pub fn finish(mut self) -> Result<()> {
+        let Some(part) = self.part.take() else { return Ok(()) };
+        self.file.sync_all().map_err(|error| self.failed(error))?;
+        let flags = if self.replace == Replace::No { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
+        match renameat_with(CWD, &part, CWD, &self.target, flags) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::EXIST) => return Err(exists(&self.target)),
+            Err(errno) => return Err(cannot(&self.target, errno.into())),
+        }
+        let directory = self.target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Some file systems cannot sync a directory; the file itself is safe.
+        let _ = File::open(directory).and_then(|directory| directory.sync_all());
+        Ok(())
+    }
+
+    /// Where the octets are that came so far, if there are any to keep.
+    pub fn kept(&self) -> Option<&Path> {
+        self.part.as_deref().filter(|_| self.written > 0)
+    }
+
+    fn failed(&self, error: io::Error) -> Error {
+        let what = format!("cannot write {}: {}", self.target.display(), word(&error));
+        Error::new(Exit::InputOutput, what).because(error)
+    }
+}
+
+impl Drop for Part {
+    /// An empty part file is of no use to anybody.
+    fn drop(&mut self) {
+        if let Some(part) = &self.part
+            && self.written == 0
+        {
+            let _ = fs::remove_file(part);
+        }
+    }
+}
+
+fn part_of(target: &Path) -> Option<PathBuf> {
+    let mut name = OsString::from(target.file_name()?);
+    name.push(".part");
+    Some(target.with_file_name(name))
+}
+
+/// Opens and locks the part file. The run before may have renamed it between our open and our
+/// lock; then the lock is on a file that has another name by now, and we look again.
+fn open_locked(part: &Path, target: &Path) -> Result<File> {
+    loop {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .open(part)
+            .map_err(|error| cannot(target, error))?;
+        if flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(Error::new(Exit::CannotCreate, format!("another run is writing {}", part.display()))
+                .expected("one download per target")
+                .remedy("wait for it, or take another name with -o"));
+        }
+        let same = |found: fs::Metadata| {
+            file.metadata().is_ok_and(|ours| ours.ino() == found.ino() && ours.dev() == found.dev())
+        };
+        if fs::symlink_metadata(part).is_ok_and(same) {
+            file.set_len(0).map_err(|error| cannot(target, error))?;
+            return Ok(file);
+        }
+    }
+}
+
+fn exists(target: &Path) -> Error {
+    Error::new(Exit::CannotCreate, format!("{} exists already", target.display()))
+        .expected("a name that is free, since it was not you who typed it")
+        .remedy("name it with -o, or overwrite it with --force")
+}
+
+fn cannot(target: &Path, error: io::Error) -> Error {
+    Error::new(Exit::CannotCreate, format!("cannot create {}: {}", target.display(), word(&error)))
+        .expected("a directory that exists and may be written to")
+        .because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Part, Replace};
+    use crate::exit::Exit;
+    use std::fs;
+    use std::path::Path;
+
+    #[test]
+    fn a_download_has_its_name_only_when_it_is_complete() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let target = directory.path().join("f");
+        fs::write(&target, "old").expect("written");
+        let mut part = Part::create(&target, Replace::Yes).expect("created");
+        part.write(b"new").expect("written");
+        assert_eq!(fs::read(&target).expect("there"), b"old");
+        part.finish().expect("renamed");
+        assert_eq!(fs::read(&target).expect("there"), b"new");
+        assert!(!directory.path().join("f.part").exists());
+    }
+
+    #[test]
+    fn what_came_of_a_cut_download_is_kept_and_nothing_is_not() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let target = directory.path().join("f");
+        drop(Part::create(&target, Replace::Yes).expect("created"));
+        assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 0);
+        let mut part = Part::create(&target, Replace::Yes).expect("created");
+        part.write(b"half").expect("written");
+        assert!(part.kept().is_some());
+        drop(part);
+        assert_eq!(fs::read(directory.path().join("f.part")).expect("kept"), b"half");
+        assert!(!target.exists());
+    }
+
+    #[test]
+    fn a_second_run_with_the_same_target_is_refused() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let target = directory.path().join("f");
+        let first = Part::create(&target, Replace::Yes).expect("created");
+        assert_eq!(Part::create(&target, Replace::Yes).expect_err("locked").exit(), Exit::CannotCreate);
+        drop(first);
+        assert!(Part::create(&target, Replace::Yes).is_ok());
+    }
+
+    #[test]
+    fn a_name_that_was_not_typed_never_overwrites() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let target = directory.path().join("f");
+        let mut part = Part::create(&target, Replace::No).expect("free so far");
+        part.write(b"mine").expect("written");
+        fs::write(&target, "theirs").expect("somebody was faster");
+        assert_eq!(part.finish().expect_err("taken").exit(), Exit::CannotCreate);
+        assert!(Part::create(&target, Replace::No).is_err());
+        assert_eq!(fs::read(&target).expect("there"), b"theirs");
+    }
+
+    #[test]
+    fn a_device_is_written_to_and_not_renamed_away() {
+        let mut part = Part::create(Path::new("/dev/null"), Replace::Yes).expect("opened");
+        part.write(b"x").expect("written");
+        part.finish().expect("nothing to do");
+        assert!(!fs::metadata("/dev/null").expect("still there").is_file());
+    }
+
+    #[test]
+    fn a_target_that_cannot_be_is_told_at_once() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        for target in [directory.path(), &directory.path().join("none/f"), Path::new("/")] {
+            let error = Part::create(target, Replace::Yes).expect_err("no such file can be");
+            assert_eq!(error.exit(), Exit::CannotCreate, "{error}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! A private directory that goes away with its owner.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use super::{suffix, word};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+
+/// A directory under the system's temporary one, readable by nobody else.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Makes one.
+    pub fn new() -> Result<Self> {
+        loop {
+            let path = std::env::temp_dir().join(format!("netlab-{}", suffix()));
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Self(path)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    return Err(Error::new(
+                        Exit::CannotCreate,
+                        format!("cannot create {}: {}", path.display(), word(&error)),
+                    )
+                    .because(error));
+                }
+            }
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes a file into it, with the directories on the way.
+    pub fn file(&self, name: &str, content: &[u8]) -> Result<PathBuf> {
+        let path = self.0.join(name);
+        let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, content));
+        written.map_err(|error| {
+            Error::new(Exit::CannotCreate, format!("cannot write {}: {}", path.display(), word(&error))).because(error)
+        })?;
+        Ok(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Scratch;
+
+    #[test]
+    fn it_is_gone_with_its_owner() {
+        let scratch = Scratch::new().expect("created");
+        let file = scratch.file("a/b", b"x").expect("written");
+        assert!(file.exists());
+        drop(scratch);
+        assert!(!file.exists());
+    }
+}

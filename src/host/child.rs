@@ -1,0 +1,109 @@
+//! A child process that ends with its owner.
+
+use std::io::{self, Read as _};
+use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+
+/// A running child, its output being collected.
+#[derive(Debug)]
+pub struct Child {
+    process: std::process::Child,
+    stdout: Option<JoinHandle<Vec<u8>>>,
+    stderr: Option<JoinHandle<Vec<u8>>>,
+}
+
+/// How a child ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Its exit code; `None` if a signal killed it.
+    pub code: Option<i32>,
+    /// What it wrote to stdout.
+    pub stdout: String,
+    /// What it wrote to stderr.
+    pub stderr: String,
+}
+
+impl Child {
+    /// Starts `command` with nothing on its stdin.
+    pub fn start(mut command: Command) -> Result<Self> {
+        let failed = |error: io::Error| Error::new(Exit::System, "cannot start a child process").because(error);
+        let mut process =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
+        let stdout = process.stdout.take().map(collect);
+        let stderr = process.stderr.take().map(collect);
+        Ok(Self { process, stdout, stderr })
+    }
+
+    /// Asks it to stop, as a supervisor would.
+    pub fn terminate(&self) {
+        let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            // Fails only if it has ended already.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(None))
+    }
+
+    /// Waits for its end.
+    pub fn wait(mut self) -> Result<Ended> {
+        let status = self
+            .process
+            .wait()
+            .map_err(|error| Error::new(Exit::System, "cannot wait for a child process").because(error))?;
+        let text = |thread: Option<JoinHandle<Vec<u8>>>| {
+            let bytes = thread.and_then(|thread| thread.join().ok()).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        Ok(Ended { code: status.code(), stdout: text(self.stdout.take()), stderr: text(self.stderr.take()) })
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.is_running() {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+    }
+}
+
+/// Reads a pipe to its end on a thread, so that the child never waits for us.
+fn collect(mut pipe: impl io::Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = pipe.by_ref().read_to_end(&mut bytes);
+        bytes
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Child;
+    use std::process::Command;
+
+    #[test]
+    fn a_child_is_heard_to_its_end() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo out; echo err >&2; exit 3"]);
+        let ended = Child::start(command).expect("started").wait().expect("ended");
+        assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (Some(3), "out\n", "err\n"));
+    }
+
+    #[test]
+    fn a_child_can_be_asked_to_stop() {
+        let mut command = Command::new("sleep");
+        command.arg("60");
+        let child = Child::start(command).expect("started");
+        child.terminate();
+        assert_eq!(child.wait().expect("ended").code, None);
+    }
+}

@@ -1,0 +1,384 @@
+//! The client's side of one exchange: a request out, a response in.
+//!
+//! Owns how a request is spelt (RFC 9112 §3) and where a response ends (§6.3). Strict where a lax
+//! reading would show the user something else than was sent; every fault is named.
+//!
+//! ```text
+//!   Head ──▶ (1xx: Head again) ──▶ Body ──▶ End
+//! ```
+
+use std::fmt;
+
+use httparse::EMPTY_HEADER;
+
+use super::body::{Body, Framing, Piece};
+use super::fields::{Fields, MAX_FIELDS, content_length};
+use super::head::{BadHead, MAX_RESPONSE_HEAD, Scanner};
+
+/// The most interim (1xx) responses before the final one.
+const MAX_INTERIM: u32 = 16;
+
+/// A request to be sent.
+#[derive(Clone, Debug)]
+pub struct RequestHead {
+    /// `GET`.
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    /// Field lines in order, Host among them.
+    pub fields: Vec<(String, String)>,
+}
+
+impl RequestHead {
+    /// Its octets, with the empty line.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        use std::io::Write as _;
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, "{} {} HTTP/1.1\r\n", self.method, self.target);
+        for (name, value) in &self.fields {
+            let _ = write!(out, "{name}: {value}\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// A response head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResponseHead {
+    /// 100…999.
+    pub status: u16,
+    /// As sent, lossy where it is not UTF-8.
+    pub reason: String,
+    /// Names as sent, values as octets.
+    pub fields: Vec<(String, Vec<u8>)>,
+    /// The octets as they came, with the empty line.
+    pub raw: Vec<u8>,
+    /// What is odd about it and was tolerated.
+    pub oddities: Vec<&'static str>,
+    /// The length its body announces, if it does.
+    pub length: Option<u64>,
+}
+
+impl ResponseHead {
+    /// The first value of the field `name`.
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        self.fields.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| &value[..])
+    }
+}
+
+/// One exchange, as the client sees it.
+#[derive(Debug)]
+pub struct Client {
+    state: State,
+    is_head: bool,
+    interim: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    Head(Scanner),
+    Body(Body),
+    End,
+}
+
+/// What came in.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Arrived<'b> {
+    /// Nothing complete yet.
+    More,
+    /// An interim response (RFC 9110 §15.2); the final one follows.
+    Interim(ResponseHead),
+    /// The final response's head.
+    Head(ResponseHead),
+    /// A piece of its body, never empty.
+    Data(&'b [u8]),
+    /// The response is complete.
+    End,
+}
+
+/// Why a response cannot be believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The peer broke the protocol; the text says how.
+    Malformed(&'static str),
+    /// The connection ended before any octet of a response.
+    Nothing,
+    /// The connection ended within the head.
+    CutHead,
+    /// The connection ended within the body, this many octets early if that is known.
+    CutBody(Option<u64>),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(how) => f.write_str(how),
+            Self::Nothing => f.write_str("the connection closed without an answer"),
+            Self::CutHead => f.write_str("the connection closed within the response head"),
+            Self::CutBody(Some(missing)) => {
+                write!(f, "the connection closed {missing} bytes before the end of the body")
+            }
+            Self::CutBody(None) => f.write_str("the connection closed before the end of the body"),
+        }
+    }
+}
+
+impl From<BadHead> for Fault {
+    fn from(bad: BadHead) -> Self {
+        Self::Malformed(match bad {
+            BadHead::BareLf => "a line of the response head ends in a bare LF (RFC 9112 §2.2 wants CRLF)",
+            BadHead::EmptyLines => "the response begins with empty lines",
+            BadHead::FirstLineTooLong => "the status line is too long",
+            BadHead::TooLarge => "the response head is too large",
+            BadHead::TooManyFields => "the response has too many field lines",
+        })
+    }
+}
+
+impl Client {
+    /// The exchange that begins with a request of this method.
+    pub fn new(method: &str) -> Self {
+        Self { state: State::Head(Scanner::new(MAX_RESPONSE_HEAD)), is_head: method == "HEAD", interim: 0 }
+    }
+
+    /// Takes octets; returns how many, and what they were. Call again until it says
+    /// [`Arrived::More`] or [`Arrived::End`].
+    pub fn receive<'b>(&mut self, bytes: &'b [u8]) -> Result<(usize, Arrived<'b>), Fault> {
+        match &mut self.state {
+            State::End => Ok((0, Arrived::End)),
+            State::Body(body) => match body.decode(bytes).map_err(Fault::Malformed)? {
+                (taken, Piece::More) => Ok((taken, Arrived::More)),
+                (taken, Piece::Data(data)) => Ok((taken, Arrived::Data(data))),
+                (taken, Piece::End) => {
+                    self.state = State::End;
+                    Ok((taken, Arrived::End))
+                }
+            },
+            State::Head(scanner) => {
+                looks_like_http(bytes)?;
+                let Some(span) = scanner.scan(bytes)? else { return Ok((0, Arrived::More)) };
+                let (head, framing) = parse(bytes.get(span.start..span.end).unwrap_or_default(), self.is_head)?;
+                if (100..200).contains(&head.status) {
+                    self.interim += 1;
+                    if self.interim > MAX_INTERIM {
+                        return Err(Fault::Malformed("interim responses without end"));
+                    }
+                    self.state = State::Head(Scanner::new(MAX_RESPONSE_HEAD));
+                    return Ok((span.end, Arrived::Interim(head)));
+                }
+                self.state = State::Body(Body::new(framing));
+                Ok((span.end, Arrived::Head(head)))
+            }
+        }
+    }
+
+    /// The connection has ended with `pending` octets not taken. `clean` says that the end can be
+    /// believed: FIN, and with TLS a `close_notify`.
+    pub fn ended(&self, pending: usize, clean: bool) -> Result<(), Fault> {
+        match &self.state {
+            State::End => Ok(()),
+            State::Head(_) if pending == 0 => Err(Fault::Nothing),
+            State::Head(_) => Err(Fault::CutHead),
+            State::Body(body) => match body.complete_at_close() {
+                // Only a believable end can delimit a body (RFC 9112 §9.8).
+                Ok(()) if clean => Ok(()),
+                Ok(()) => Err(Fault::CutBody(None)),
+                Err(missing) => Err(Fault::CutBody(missing.map(|missing| missing.saturating_sub(pending as u64)))),
+            },
+        }
+    }
+}
+
+/// Refuses at the first octets what can never become a response, so that a peer of another
+/// protocol, or of HTTP/0.9, is named at once and not after a time-out.
+fn looks_like_http(bytes: &[u8]) -> Result<(), Fault> {
+    const START: &[u8] = b"HTTP/";
+    let first = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
+    let rest = bytes.get(first..).unwrap_or_default();
+    let shared = rest.len().min(START.len());
+    if rest.get(..shared) == START.get(..shared) {
+        return Ok(());
+    }
+    Err(Fault::Malformed(match rest {
+        [b' ' | b'\t', ..] => "the response begins with white space before HTTP/1.1 (RFC 9112 §4)",
+        [0x15 | 0x16, 0x03, ..] => "the peer speaks TLS on this port",
+        _ => "the answer has no head, HTTP/0.9 style",
+    }))
+}
+
+fn parse(head: &[u8], is_head: bool) -> Result<(ResponseHead, Framing), Fault> {
+    let end = head.windows(2).position(|pair| pair == b"\r\n").unwrap_or(head.len());
+    let (line, rest) = head.split_at(end);
+    let (minor, status, reason) = status_line(line)?;
+    let mut storage = [EMPTY_HEADER; MAX_FIELDS];
+    let fields = match httparse::parse_headers(rest.get(2..).unwrap_or_default(), &mut storage) {
+        Ok(httparse::Status::Complete((_, headers))) => Fields::new(headers),
+        Ok(httparse::Status::Partial) | Err(_) => {
+            return Err(Fault::Malformed("a field line of the response is malformed"));
+        }
+    };
+    let mut oddities = Vec::new();
+    let framing = framing(fields, status, is_head, minor, &mut oddities)?;
+    let parsed = ResponseHead {
+        status,
+        reason: String::from_utf8_lossy(reason).into_owned(),
+        fields: fields.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        raw: head.to_owned(),
+        oddities,
+        length: match framing {
+            Framing::Length(length) => Some(length),
+            _ => None,
+        },
+    };
+    Ok((parsed, framing))
+}
+
+/// `HTTP-version SP status-code SP [ reason ]` (RFC 9112 §4). The space behind the code is missing
+/// from so many servers that its absence is let pass where there is no reason either.
+fn status_line(line: &[u8]) -> Result<(u8, u16, &[u8]), Fault> {
+    const WRONG: Fault = Fault::Malformed("the status line is not: HTTP/1.1, three digits, reason");
+    let [b'H', b'T', b'T', b'P', b'/', major, b'.', minor @ b'0'..=b'9', b' ', a, b, c, rest @ ..] = line else {
+        return Err(WRONG);
+    };
+    if *major != b'1' {
+        return Err(Fault::Malformed("the peer answers in another HTTP version"));
+    }
+    let digits = [*a, *b, *c];
+    if !digits.iter().all(u8::is_ascii_digit) || *a == b'0' {
+        return Err(WRONG);
+    }
+    let status = digits.iter().fold(0, |number, digit| number * 10 + u16::from(digit - b'0'));
+    match rest {
+        [] => Ok((minor - b'0', status, rest)),
+        [b' ', reason @ ..] => Ok((minor - b'0', status, reason)),
+        _ => Err(WRONG),
+    }
+}
+
+/// RFC 9112 §6.3 in its order.
+fn framing(
+    fields: Fields<'_, '_>,
+    status: u16,
+    is_head: bool,
+    minor: u8,
+    oddities: &mut Vec<&'static str>,
+) -> Result<Framing, Fault> {
+    if is_head || matches!(status, 100..=199 | 204 | 304) {
+        return Ok(Framing::Length(0));
+    }
+    let mut codings = fields.list("transfer-encoding");
+    let length = content_length(fields).map_err(Fault::Malformed)?;
+    match (codings.next(), codings.next(), length) {
+        (None, _, Some(length)) => Ok(Framing::Length(length)),
+        (None, _, None) => Ok(Framing::UntilClose),
+        (Some(_), ..) if minor == 0 => Err(Fault::Malformed("Transfer-Encoding in an HTTP/1.0 response")),
+        (Some(coding), None, length) if coding.eq_ignore_ascii_case(b"chunked") => {
+            if length.is_some() {
+                oddities.push("both Transfer-Encoding and Content-Length; the length is ignored");
+            }
+            Ok(Framing::Chunked)
+        }
+        _ => Err(Fault::Malformed("a transfer coding that was not asked for")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Arrived, Client, Fault, MAX_INTERIM};
+
+    /// Status, body and whether it ended, for a response in two pieces followed by a clean close.
+    fn talk(method: &str, bytes: &[u8], split: usize) -> Result<(u16, Vec<u8>), Fault> {
+        let mut client = Client::new(method);
+        let (mut status, mut data, mut taken) = (0, Vec::new(), 0);
+        for end in [split, bytes.len()] {
+            loop {
+                let (more, arrived) = client.receive(&bytes[taken..end])?;
+                taken += more;
+                match arrived {
+                    Arrived::More => break,
+                    Arrived::Interim(_) => {}
+                    Arrived::Head(head) => status = head.status,
+                    Arrived::Data(piece) => data.extend_from_slice(piece),
+                    Arrived::End => return Ok((status, data)),
+                }
+            }
+        }
+        client.ended(bytes.len() - taken, true).map(|()| (status, data))
+    }
+
+    fn get(bytes: &str) -> Result<(u16, Vec<u8>), Fault> {
+        talk("GET", bytes.as_bytes(), 0)
+    }
+
+    #[test]
+    fn a_response_is_read_at_every_split() {
+        let bytes =
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+        for split in 0..=bytes.len() {
+            assert_eq!(talk("GET", bytes, split), Ok((200, b"abc".to_vec())), "split at {split}");
+        }
+    }
+
+    #[test]
+    fn a_body_ends_by_length_or_by_close() {
+        assert_eq!(get("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabc"), Ok((200, b"ab".to_vec())));
+        assert_eq!(get("HTTP/1.0 200\r\n\r\nabc"), Ok((200, b"abc".to_vec())));
+        assert_eq!(get("HTTP/1.1 204 No Content\r\n\r\nabc"), Ok((204, vec![])));
+        assert_eq!(talk("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", 0), Ok((200, vec![])));
+    }
+
+    #[test]
+    fn an_early_end_says_how_much_is_missing() {
+        assert_eq!(get(""), Err(Fault::Nothing));
+        assert_eq!(get("HTTP/1.1 200 OK\r\nCon"), Err(Fault::CutHead));
+        assert_eq!(get("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab"), Err(Fault::CutBody(Some(3))));
+        assert_eq!(get("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"), Err(Fault::CutBody(None)));
+    }
+
+    #[test]
+    fn an_end_that_cannot_be_believed_delimits_nothing() {
+        let mut client = Client::new("GET");
+        client.receive(b"HTTP/1.1 200 OK\r\n\r\n").expect("well-formed");
+        assert_eq!(client.ended(0, true), Ok(()));
+        assert_eq!(client.ended(0, false), Err(Fault::CutBody(None)));
+    }
+
+    #[test]
+    fn what_is_no_response_is_named_at_once() {
+        for (bytes, word) in [
+            ("<html>", "HTTP/0.9"),
+            (" HTTP/1.1 200 OK", "white space"),
+            ("HTTP/1.1 200 OK\n", "bare LF"),
+            ("HTTP/2.0 200 OK\r\n\r\n", "version"),
+            ("HTTP/1.1 20 OK\r\n\r\n", "three digits"),
+            ("HTTP/1.1 200OK\r\n\r\n", "three digits"),
+            ("HTTP/1.1 200 OK\r\nX : y\r\n\r\n", "field line"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", "Content-Length"),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "coding"),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "hexadecimal"),
+            ("\u{15}\u{3}\u{1}", "TLS"),
+        ] {
+            let fault = get(bytes).expect_err(bytes).to_string();
+            assert!(fault.contains(word), "{bytes:?}: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_length_beside_chunks_is_odd_but_read() {
+        let mut client = Client::new("GET");
+        let (_, arrived) = client
+            .receive(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .expect("tolerated");
+        assert!(matches!(arrived, Arrived::Head(head) if head.oddities.len() == 1));
+    }
+
+    #[test]
+    fn interim_responses_at_the_limit_are_good_and_one_past_it_are_not() {
+        let many = |count: u32| {
+            let interim = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(count as usize);
+            get(&format!("{interim}HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
+        };
+        assert!(many(MAX_INTERIM).is_ok());
+        assert_eq!(many(MAX_INTERIM + 1), Err(Fault::Malformed("interim responses without end")));
+    }
+}

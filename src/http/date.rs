@@ -1,0 +1,74 @@
+//! Dates on the wire (RFC 9110 §5.6.7), written and read by the httpdate crate.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The last second of the year 9999, the largest date the format can hold.
+const LAST: u64 = 253_402_300_799;
+
+/// A whole second of civil time, between 1970 and 9999.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HttpDate(u64);
+
+impl HttpDate {
+    /// The second that `wall` (time since 1970) lies in.
+    pub fn at(wall: Duration) -> Self {
+        Self(wall.as_secs().min(LAST))
+    }
+
+    /// A file's modification time: 1970 if it lies before that, `now` if it lies in the future,
+    /// since a date to come would make caches believe it forever (RFC 9110 §8.8.2.1).
+    pub fn of_file(seconds_since_1970: i64, now: Self) -> Self {
+        Self(u64::try_from(seconds_since_1970).unwrap_or(0)).min(now)
+    }
+
+    /// Reads any of the three formats; `None` for anything else, which a recipient ignores.
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(value).ok()?;
+        let time = httpdate::parse_http_date(text).ok()?;
+        Some(Self::at(time.duration_since(UNIX_EPOCH).ok()?))
+    }
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`.
+impl fmt::Display for HttpDate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time: SystemTime = UNIX_EPOCH + Duration::from_secs(self.0);
+        httpdate::HttpDate::from(time).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HttpDate, LAST};
+    use std::time::Duration;
+
+    const EXAMPLE: HttpDate = HttpDate(784_111_777);
+
+    #[test]
+    fn all_three_formats_are_read_and_the_first_is_written() {
+        for text in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+            assert_eq!(HttpDate::parse(text.as_bytes()), Some(EXAMPLE), "{text}");
+        }
+        assert_eq!(EXAMPLE.to_string(), "Sun, 06 Nov 1994 08:49:37 GMT");
+    }
+
+    #[test]
+    fn nonsense_is_no_date() {
+        for text in [&b"yesterday"[..], b"", b"\xff", b"Sun, 99 Nov 1994 08:49:37 GMT"] {
+            assert_eq!(HttpDate::parse(text), None);
+        }
+    }
+
+    #[test]
+    fn a_file_from_before_1970_or_from_the_future_is_clamped() {
+        assert_eq!(HttpDate::of_file(-5, EXAMPLE), HttpDate(0));
+        assert_eq!(HttpDate::of_file(i64::MAX, EXAMPLE), EXAMPLE);
+    }
+
+    #[test]
+    fn the_far_future_is_written_without_a_panic() {
+        assert_eq!(HttpDate::at(Duration::MAX), HttpDate(LAST));
+        assert_eq!(HttpDate(LAST).to_string(), "Fri, 31 Dec 9999 23:59:59 GMT");
+    }
+}

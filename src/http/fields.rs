@@ -1,0 +1,134 @@
+//! Field lines: names, values and lists (RFC 9110 §5).
+//!
+//! Owns the look-up in a parsed header section. Names are compared without case, values are octets
+//! (obs-text is opaque, RFC 9110 §5.5).
+
+use httparse::Header;
+
+/// The most field lines one head may have; more is 431 from a server and a fault from a client.
+pub const MAX_FIELDS: usize = 100;
+
+/// The field lines of one head, in order.
+#[derive(Clone, Copy, Debug)]
+pub struct Fields<'h, 'b>(&'h [Header<'b>]);
+
+impl<'h, 'b> Fields<'h, 'b> {
+    /// Wraps what httparse found.
+    pub fn new(headers: &'h [Header<'b>]) -> Self {
+        Self(headers)
+    }
+
+    /// Every value of the field `name`, in order.
+    pub fn all(self, name: &str) -> impl Iterator<Item = &'b [u8]> + use<'h, 'b, '_> {
+        self.0.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+    }
+
+    /// The first value of the field `name`.
+    pub fn first(self, name: &str) -> Option<&'b [u8]> {
+        self.all(name).next()
+    }
+
+    /// The members of a comma-separated list field over all its lines, trimmed, empty ones left
+    /// out (RFC 9110 §5.6.1.2).
+    pub fn list(self, name: &str) -> impl Iterator<Item = &'b [u8]> + use<'h, 'b, '_> {
+        self.all(name).flat_map(|value| value.split(|byte| *byte == b',')).map(trim).filter(|member| !member.is_empty())
+    }
+
+    /// Whether the list field `name` has this member, without case.
+    pub fn lists(self, name: &str, member: &str) -> bool {
+        self.list(name).any(|found| found.eq_ignore_ascii_case(member.as_bytes()))
+    }
+
+    /// Each name with its value, in order.
+    pub fn iter(self) -> impl Iterator<Item = (&'b str, &'b [u8])> + use<'h, 'b> {
+        self.0.iter().map(|header| (header.name, header.value))
+    }
+}
+
+/// Takes off optional white space: SP and HTAB, nothing else (RFC 9110 §5.6.3). Stripping more is
+/// how two parsers come to see different fields.
+pub fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// Whether `text` is a token (RFC 9110 §5.6.2): a method or a field name.
+pub fn is_token(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+}
+
+/// Whether `value` can stand in a field line without ending it (RFC 9110 §5.5).
+pub fn is_field_value(value: &[u8]) -> bool {
+    value.iter().all(|byte| matches!(byte, b'\t' | 0x20..=0x7e | 0x80..))
+}
+
+/// What Content-Length says, over all its lines.
+///
+/// One value of digits and nothing else: RFC 9110 §8.6 lets a recipient fold equal values, but a
+/// sender of two lengths is not one to trust with a third request on the same connection.
+pub fn content_length(fields: Fields<'_, '_>) -> Result<Option<u64>, &'static str> {
+    let mut values = fields.all("content-length");
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err("more than one Content-Length");
+    }
+    let plain =
+        !value.is_empty() && value.iter().all(u8::is_ascii_digit) && (value.len() == 1 || value.first() != Some(&b'0'));
+    if !plain {
+        return Err("Content-Length is not a plain number");
+    }
+    let digits = std::str::from_utf8(value).map_err(|_| "Content-Length is not a plain number")?;
+    digits.parse().map(Some).map_err(|_| "Content-Length is too large")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fields, content_length, is_field_value, is_token, trim};
+    use httparse::Header;
+
+    fn lengths(values: &[&'static str]) -> Result<Option<u64>, &'static str> {
+        let headers: Vec<_> =
+            values.iter().map(|value| Header { name: "Content-Length", value: value.as_bytes() }).collect();
+        content_length(Fields::new(&headers))
+    }
+
+    #[test]
+    fn one_plain_number_is_a_length() {
+        assert_eq!(lengths(&[]), Ok(None));
+        assert_eq!(lengths(&["0"]), Ok(Some(0)));
+        assert_eq!(lengths(&["18446744073709551615"]), Ok(Some(u64::MAX)));
+    }
+
+    #[test]
+    fn every_other_spelling_is_refused() {
+        for bad in ["", "+5", "-0", "-1", "0x5", "1_0", "1e3", "5 5", "5, 5", "05", "18446744073709551616"] {
+            assert!(lengths(&[bad]).is_err(), "{bad}");
+        }
+        assert!(lengths(&["5", "5"]).is_err());
+        assert!(lengths(&["5", "7"]).is_err());
+    }
+
+    #[test]
+    fn only_space_and_tab_are_white_space() {
+        assert_eq!(trim(b" \tx \t"), b"x");
+        assert_eq!(trim(b"\x0bx\xa0"), b"\x0bx\xa0");
+        assert_eq!(trim(b"  "), b"");
+    }
+
+    #[test]
+    fn lists_span_lines_and_skip_empty_members() {
+        let headers = [Header { name: "connection", value: b"a,, Close " }, Header { name: "Connection", value: b"b" }];
+        let fields = Fields::new(&headers);
+        assert_eq!(fields.list("CONNECTION").collect::<Vec<_>>(), [&b"a"[..], b"Close", b"b"]);
+        assert!(fields.lists("connection", "close"));
+        assert!(!fields.lists("connection", "clos"));
+    }
+
+    #[test]
+    fn tokens_and_values_hold_no_line_ends() {
+        assert!(is_token(b"X-Y_z") && !is_token(b"") && !is_token(b"a b") && !is_token(b"a:"));
+        assert!(is_field_value(b"a \t\xff") && !is_field_value(b"a\r\nb") && !is_field_value(b"a\0"));
+    }
+}

@@ -1,0 +1,169 @@
+//! Finding the end of a head, whatever pieces it comes in.
+//!
+//! Owns the line discipline: every line ends in CRLF, a bare LF is refused (RFC 9112 §2.2 lets a
+//! recipient accept it; a proxy in front may not, and that gap smuggles requests), and no head
+//! grows past its limits. Remembers how far it looked, so that a head sent one octet at a time
+//! costs one look per octet.
+
+use memchr::memchr;
+
+use super::fields::MAX_FIELDS;
+
+/// The longest first line, request or status (RFC 9112 §3 asks for at least 8000 octets).
+pub const MAX_FIRST_LINE: usize = 8 * 1024;
+/// The longest request head.
+pub const MAX_REQUEST_HEAD: usize = 32 * 1024;
+/// The longest response head; servers in the wild send more than clients do.
+pub const MAX_RESPONSE_HEAD: usize = 64 * 1024;
+/// Empty lines that may stand before a first line: old clients send one after a body
+/// (RFC 9112 §2.2).
+const MAX_LEADING_LINES: usize = 2;
+
+/// Looks for the empty line that ends a head.
+#[derive(Debug)]
+pub struct Scanner {
+    limit: usize,
+    /// Octets already looked at.
+    seen: usize,
+    /// Where the current line began.
+    line: usize,
+    /// Where the first line begins, behind any empty lines.
+    start: usize,
+    lines: usize,
+}
+
+/// A complete head within the octets that were scanned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Where its first line begins.
+    pub start: usize,
+    /// Behind its empty line.
+    pub end: usize,
+}
+
+/// Why a head cannot be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadHead {
+    /// A line ends in LF without CR.
+    BareLf,
+    /// The first line is longer than [`MAX_FIRST_LINE`].
+    FirstLineTooLong,
+    /// The head is longer than its limit.
+    TooLarge,
+    /// More than [`MAX_FIELDS`] field lines.
+    TooManyFields,
+    /// More empty lines in front than anybody sends by accident.
+    EmptyLines,
+}
+
+impl Scanner {
+    /// A scanner for a head of at most `limit` octets.
+    pub fn new(limit: usize) -> Self {
+        Self { limit, seen: 0, line: 0, start: 0, lines: 0 }
+    }
+
+    /// Looks at `bytes`, which begin where they began in the last call. `None`: not all there yet.
+    pub fn scan(&mut self, bytes: &[u8]) -> Result<Option<Span>, BadHead> {
+        while let Some(offset) = bytes.get(self.seen..).and_then(|rest| memchr(b'\n', rest)) {
+            let end = self.seen + offset + 1;
+            let line = bytes.get(self.line..end).unwrap_or_default();
+            let Some(content) = line.strip_suffix(b"\r\n") else { return Err(BadHead::BareLf) };
+            if content.is_empty() {
+                if self.lines > 0 {
+                    return if end - self.start > self.limit {
+                        Err(BadHead::TooLarge)
+                    } else {
+                        Ok(Some(Span { start: self.start, end }))
+                    };
+                }
+                if end > MAX_LEADING_LINES * 2 {
+                    return Err(BadHead::EmptyLines);
+                }
+                self.start = end;
+            } else {
+                self.lines += 1;
+                self.check(content.len())?;
+            }
+            self.seen = end;
+            self.line = end;
+        }
+        self.seen = bytes.len();
+        self.check(self.seen - self.line)?;
+        if self.seen - self.start > self.limit { Err(BadHead::TooLarge) } else { Ok(None) }
+    }
+
+    /// The limits that can be known before the head is complete.
+    fn check(&self, length: usize) -> Result<(), BadHead> {
+        // One line is the first line, complete or not.
+        if self.line == self.start && length > MAX_FIRST_LINE {
+            return Err(BadHead::FirstLineTooLong);
+        }
+        if self.lines > MAX_FIELDS + 1 {
+            return Err(BadHead::TooManyFields);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BadHead, MAX_FIRST_LINE, Scanner, Span};
+    use crate::http::fields::MAX_FIELDS;
+
+    const LIMIT: usize = 16 * 1024;
+
+    fn scan(bytes: &[u8]) -> Result<Option<Span>, BadHead> {
+        Scanner::new(LIMIT).scan(bytes)
+    }
+
+    #[test]
+    fn a_head_is_found_at_every_split() {
+        let bytes = b"GET / HTTP/1.1\r\nHost: h\r\n\r\nrest";
+        for split in 0..bytes.len() {
+            let mut scanner = Scanner::new(LIMIT);
+            let first = scanner.scan(&bytes[..split]);
+            let found = if let Ok(None) = first { scanner.scan(bytes) } else { first };
+            assert_eq!(found, Ok(Some(Span { start: 0, end: 27 })), "split at {split}");
+        }
+    }
+
+    #[test]
+    fn two_empty_lines_may_stand_in_front_and_three_may_not() {
+        assert_eq!(scan(b"\r\n\r\nx\r\n\r\n"), Ok(Some(Span { start: 4, end: 9 })));
+        assert_eq!(scan(b"\r\n\r\n\r\nx\r\n\r\n"), Err(BadHead::EmptyLines));
+    }
+
+    #[test]
+    fn a_bare_line_feed_is_refused_as_soon_as_it_is_seen() {
+        assert_eq!(scan(b"GET / HTTP/1.1\nHo"), Err(BadHead::BareLf));
+        assert_eq!(scan(b"\n"), Err(BadHead::BareLf));
+    }
+
+    #[test]
+    fn a_first_line_at_its_limit_is_good_and_one_past_it_is_not() {
+        let line = vec![b'a'; MAX_FIRST_LINE];
+        assert_eq!(scan(&line), Ok(None));
+        assert_eq!(scan(&[&line[..], b"\r\n\r\n"].concat()).map(|span| span.is_some()), Ok(true));
+        assert_eq!(scan(&[&line[..], b"a"].concat()), Err(BadHead::FirstLineTooLong));
+    }
+
+    #[test]
+    fn a_head_at_its_limit_is_good_and_one_past_it_is_not() {
+        let head = |length: usize| {
+            let mut head = b"x\r\n".to_vec();
+            head.resize(length - 4, b'y');
+            head.extend_from_slice(b"\r\n\r\n");
+            head
+        };
+        assert_eq!(scan(&head(LIMIT)).map(|span| span.is_some()), Ok(true));
+        assert_eq!(scan(&head(LIMIT + 1)), Err(BadHead::TooLarge));
+        assert_eq!(scan(&head(LIMIT + 9)[..=LIMIT]), Err(BadHead::TooLarge));
+    }
+
+    #[test]
+    fn a_hundred_fields_are_good_and_one_more_is_not() {
+        let head = |fields: usize| format!("x\r\n{}\r\n", "a: b\r\n".repeat(fields));
+        assert_eq!(scan(head(MAX_FIELDS).as_bytes()).map(|span| span.is_some()), Ok(true));
+        assert_eq!(scan(head(MAX_FIELDS + 1).as_bytes()), Err(BadHead::TooManyFields));
+    }
+}

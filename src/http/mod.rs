@@ -1,0 +1,28 @@
+//! HTTP/1.1: heads, framing, dates; the server's and the client's side. No socket.
+//!
+//! Owns what RFC 9110 and RFC 9112 say about octets: what a head may look like, where a body ends,
+//! when a connection can be used again. It must not know files (that is `site`), sockets (`net`)
+//! or wording (`commands`). httparse splits field lines; every rule it is lenient about is checked
+//! here first.
+//!
+//! ```text
+//!   octets ──▶ Server::receive ──▶ Request ──▶ (somebody decides) ──▶ Server::answer ──▶ octets
+//!   octets ◀── RequestHead::write   Client::receive ◀── octets ──▶ head · data · end
+//! ```
+
+mod authority;
+mod body;
+mod client;
+mod date;
+mod fields;
+mod head;
+mod request;
+mod server;
+mod status;
+
+pub use client::{Arrived, Client, Fault, RequestHead, ResponseHead};
+pub use date::HttpDate;
+pub use fields::{is_field_value, is_token};
+pub use request::{Refusal, Request};
+pub use server::{After, Answer, Incoming, Server};
+pub use status::Status;

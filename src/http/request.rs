@@ -1,0 +1,356 @@
+//! A request head, read strictly.
+//!
+//! Owns the request line, the Host rule and the body rule of RFC 9112 §3 and §6.3, and says for
+//! each breach which status it earns. A head that passes here means the same to every reader.
+
+use httparse::EMPTY_HEADER;
+
+use super::authority::is_authority;
+use super::body::Framing;
+use super::fields::{Fields, MAX_FIELDS, content_length, is_token};
+use super::head::BadHead;
+use super::status::Status;
+
+/// The methods RFC 9110 §9 and RFC 5789 define: known, so a refusal is 405 and not 501.
+const KNOWN_METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+
+/// A request that may be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request<'b> {
+    /// As sent: `GET`.
+    pub method: &'b str,
+    /// Path and query of an origin-form target, or `*`.
+    pub target: &'b str,
+    /// The first line without its line end, for logs.
+    pub line: &'b [u8],
+    /// Whether an HTTP/1.0 peer sent it.
+    pub is_http10: bool,
+    /// Where its body ends.
+    pub framing: Framing,
+    /// Whether the peer wants to use the connection again (RFC 9112 §9.3).
+    pub keep_alive: bool,
+    /// Whether it waits for a go-ahead before it sends the body (RFC 9110 §10.1.1).
+    pub expects_continue: bool,
+    /// If-Modified-Since, unread (RFC 9110 §13.1.3).
+    pub if_modified_since: Option<&'b [u8]>,
+    /// Referer, for logs.
+    pub referer: Option<&'b [u8]>,
+    /// User-Agent, for logs.
+    pub user_agent: Option<&'b [u8]>,
+}
+
+/// Why a request is not answered with what it asked for. The connection closes after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What to answer; `None` where the peer does not speak HTTP.
+    pub status: Option<Status>,
+    /// One clause for logs and the error page.
+    pub why: &'static str,
+}
+
+impl Refusal {
+    pub(super) const fn new(status: Status, why: &'static str) -> Self {
+        Self { status: Some(status), why }
+    }
+
+    const fn bad(why: &'static str) -> Self {
+        Self::new(Status::BAD_REQUEST, why)
+    }
+}
+
+impl From<BadHead> for Refusal {
+    fn from(bad: BadHead) -> Self {
+        match bad {
+            BadHead::BareLf => Self::bad("a line ends in a bare LF"),
+            BadHead::EmptyLines => Self::bad("too many empty lines before the request"),
+            BadHead::FirstLineTooLong => Self::new(Status::URI_TOO_LONG, "the request line is too long"),
+            BadHead::TooLarge => Self::new(Status::FIELDS_TOO_LARGE, "the head is too large"),
+            BadHead::TooManyFields => Self::new(Status::FIELDS_TOO_LARGE, "too many field lines"),
+        }
+    }
+}
+
+impl<'b> Request<'b> {
+    /// Reads a head that ends in its empty line.
+    pub fn parse(head: &'b [u8]) -> Result<Self, Refusal> {
+        let end = head.windows(2).position(|pair| pair == b"\r\n").ok_or(Refusal::bad("no request line"))?;
+        let (line, rest) = head.split_at(end);
+        let (method, target, minor) = request_line(line)?;
+        let mut storage = [EMPTY_HEADER; MAX_FIELDS];
+        let fields = field_lines(rest.get(2..).unwrap_or_default(), &mut storage)?;
+
+        let is_http10 = minor == 0;
+        let framing = framing(fields, is_http10)?;
+        host(fields, is_http10)?;
+        let target = origin_form(method, target)?;
+        if !KNOWN_METHODS.contains(&method) {
+            return Err(Refusal::new(Status::NOT_IMPLEMENTED, "unknown method"));
+        }
+        let expects_continue = expectation(fields, is_http10)?;
+        Ok(Self {
+            method,
+            target,
+            line,
+            is_http10,
+            framing,
+            keep_alive: !fields.lists("connection", "close")
+                && (!is_http10 || fields.lists("connection", "keep-alive")),
+            expects_continue,
+            if_modified_since: fields.first("if-modified-since"),
+            referer: fields.first("referer"),
+            user_agent: fields.first("user-agent"),
+        })
+    }
+}
+
+/// `method SP request-target SP HTTP-version`, single spaces (RFC 9112 §3): the lenient split on
+/// white space that §3 allows is how one target becomes two.
+fn request_line(line: &[u8]) -> Result<(&str, &str, u8), Refusal> {
+    let mut words = line.split(|byte| *byte == b' ');
+    let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(Refusal::bad("the request line is not: method, target, version"));
+    };
+    if !is_token(method) {
+        return Err(Refusal::bad("the method is not a token"));
+    }
+    let minor = match version {
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'0'..=b'9'] => minor - b'0',
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
+            return Err(Refusal::new(Status::VERSION_NOT_SUPPORTED, "not HTTP/1"));
+        }
+        _ => return Err(Refusal::bad("the version is not HTTP/1.0 or HTTP/1.1")),
+    };
+    if !target.iter().all(|byte| matches!(byte, 0x21..=0x7e)) || target.iter().any(|byte| matches!(byte, b'\\' | b'#'))
+    {
+        return Err(Refusal::bad("the target holds an octet that a URI cannot"));
+    }
+    match (std::str::from_utf8(method), std::str::from_utf8(target)) {
+        (Ok(method), Ok(target)) => Ok((method, target, minor)),
+        _ => Err(Refusal::bad("the request line is not ASCII")),
+    }
+}
+
+/// Brings the four forms of RFC 9112 §3.2 to one: a path with its query, or `*`.
+fn origin_form<'b>(method: &str, target: &'b str) -> Result<&'b str, Refusal> {
+    const WRONG: Refusal = Refusal::bad("the target is neither a path nor an http URI");
+    match method {
+        "CONNECT" if is_authority(target.as_bytes()) && target.contains(':') => return Ok("*"),
+        "CONNECT" => return Err(Refusal::bad("CONNECT wants host:port")),
+        "OPTIONS" if target == "*" => return Ok("*"),
+        _ => {}
+    }
+    if target.starts_with('/') {
+        return Ok(target);
+    }
+    // Absolute-form: its authority stands in for Host (§3.2.2), and must be as good as one.
+    let colon = target.find("://").ok_or(WRONG)?;
+    let (scheme, rest) = target.split_at(colon);
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return Err(WRONG);
+    }
+    let rest = rest.get(3..).unwrap_or_default();
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    if !is_authority(authority.as_bytes()) {
+        return Err(Refusal::bad("the target's host is malformed"));
+    }
+    // `http://h` asks for `/`, and `http://h?q` for `/` with a query that no file here reads.
+    Ok(if path.starts_with('/') { path } else { "/" })
+}
+
+fn field_lines<'h, 'b>(bytes: &'b [u8], storage: &'h mut [httparse::Header<'b>]) -> Result<Fields<'h, 'b>, Refusal> {
+    match httparse::parse_headers(bytes, storage) {
+        Ok(httparse::Status::Complete((_, headers))) => Ok(Fields::new(headers)),
+        Err(httparse::Error::TooManyHeaders) => Err(BadHead::TooManyFields.into()),
+        Ok(httparse::Status::Partial) | Err(_) => Err(Refusal::bad("a field line is malformed")),
+    }
+}
+
+/// Exactly one good Host, which only HTTP/1.0 may leave out (RFC 9112 §3.2).
+fn host(fields: Fields<'_, '_>, is_http10: bool) -> Result<(), Refusal> {
+    let mut hosts = fields.all("host");
+    match (hosts.next(), hosts.next()) {
+        (None, _) if is_http10 => Ok(()),
+        (None, _) => Err(Refusal::bad("no Host field")),
+        (Some(_), Some(_)) => Err(Refusal::bad("more than one Host field")),
+        (Some(host), None) if is_authority(host) => Ok(()),
+        (Some(_), None) => Err(Refusal::bad("the Host field is malformed")),
+    }
+}
+
+/// RFC 9112 §6.1 and §6.3. Transfer-Encoding beside Content-Length, twice, in HTTP/1.0 or not
+/// ending in chunked: each is a known way to hide a second request.
+fn framing(fields: Fields<'_, '_>, is_http10: bool) -> Result<Framing, Refusal> {
+    let length = content_length(fields).map_err(Refusal::bad)?;
+    let mut codings = fields.all("transfer-encoding");
+    let Some(coding) = codings.next() else {
+        return Ok(Framing::Length(length.unwrap_or(0)));
+    };
+    if is_http10 {
+        return Err(Refusal::bad("Transfer-Encoding in HTTP/1.0"));
+    }
+    if length.is_some() {
+        return Err(Refusal::bad("both Transfer-Encoding and Content-Length"));
+    }
+    if codings.next().is_some() {
+        return Err(Refusal::bad("more than one Transfer-Encoding"));
+    }
+    if coding.eq_ignore_ascii_case(b"chunked") {
+        return Ok(Framing::Chunked);
+    }
+    let mut names = coding.rsplit(|byte| *byte == b',').map(super::fields::trim);
+    let ends_chunked = names.next().is_some_and(|name| name.eq_ignore_ascii_case(b"chunked"));
+    let others: Vec<_> = names.collect();
+    let others_are_codings =
+        !others.is_empty() && others.iter().all(|name| is_token(name) && !name.eq_ignore_ascii_case(b"chunked"));
+    if ends_chunked && others_are_codings {
+        return Err(Refusal::new(Status::NOT_IMPLEMENTED, "a transfer coding other than chunked"));
+    }
+    Err(Refusal::bad("Transfer-Encoding does not end in one chunked"))
+}
+
+/// RFC 9110 §10.1.1; an HTTP/1.0 peer cannot mean it.
+fn expectation(fields: Fields<'_, '_>, is_http10: bool) -> Result<bool, Refusal> {
+    match fields.first("expect") {
+        Some(value) if !is_http10 && !value.eq_ignore_ascii_case(b"100-continue") => {
+            Err(Refusal::new(Status::EXPECTATION_FAILED, "an expectation other than 100-continue"))
+        }
+        expect => Ok(expect.is_some() && !is_http10),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Framing, Request};
+
+    fn status(head: &str) -> u16 {
+        match Request::parse(head.as_bytes()) {
+            Ok(_) => 200,
+            Err(refusal) => refusal.status.map_or(0, super::Status::code),
+        }
+    }
+
+    fn with(field: &str) -> u16 {
+        status(&format!("GET / HTTP/1.1\r\nHost: h\r\n{field}\r\n\r\n"))
+    }
+
+    fn line(line: &str) -> u16 {
+        status(&format!("{line}\r\nHost: h\r\n\r\n"))
+    }
+
+    #[test]
+    fn a_plain_request_is_read() {
+        let head = b"GET /a?b HTTP/1.1\r\nHost: h:1\r\nUser-Agent:  x y \r\n\r\n";
+        let request = Request::parse(head).expect("well-formed");
+        assert_eq!((request.method, request.target), ("GET", "/a?b"));
+        assert_eq!(request.line, b"GET /a?b HTTP/1.1");
+        assert_eq!(request.user_agent, Some(&b"x y"[..]));
+        assert!(request.keep_alive && request.framing == Framing::Length(0));
+    }
+
+    #[test]
+    fn the_request_line_has_three_words_and_a_version() {
+        for (text, expected) in [
+            ("GET  / HTTP/1.1", 400),
+            ("GET\t/ HTTP/1.1", 400),
+            ("GET / HTTP/1.1 ", 400),
+            (" GET / HTTP/1.1", 400),
+            ("GET /", 400),
+            ("GET / HTTP/1", 400),
+            ("GET / HTTP/01.1", 400),
+            ("GET / http/1.1", 400),
+            ("GET / HTTP/1.32", 400),
+            ("GET / HTTP/1.2", 200),
+            ("GET / HTTP/9.9", 505),
+            ("PRI * HTTP/2.0", 505),
+            ("G{T / HTTP/1.1", 400),
+            ("get / HTTP/1.1", 501),
+            ("BREW /pot HTTP/1.1", 501),
+            ("POST / HTTP/1.1", 200),
+        ] {
+            assert_eq!(line(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn targets_come_in_four_forms() {
+        for (text, expected) in [
+            ("GET http://h/p HTTP/1.1", Some("/p")),
+            ("GET HTTP://h HTTP/1.1", Some("/")),
+            ("GET http://h?q HTTP/1.1", Some("/")),
+            ("OPTIONS * HTTP/1.1", Some("*")),
+            ("CONNECT h:443 HTTP/1.1", Some("*")),
+            ("CONNECT / HTTP/1.1", None),
+            ("GET * HTTP/1.1", None),
+            ("GET h:80 HTTP/1.1", None),
+            ("GET p HTTP/1.1", None),
+            ("GET ftp://h/p HTTP/1.1", None),
+            ("GET http://u@h/p HTTP/1.1", None),
+            ("GET /a#f HTTP/1.1", None),
+            ("GET /a\\b HTTP/1.1", None),
+            ("GET /\u{e9} HTTP/1.1", None),
+        ] {
+            let head = format!("{text}\r\nHost: h\r\n\r\n");
+            assert_eq!(Request::parse(head.as_bytes()).ok().map(|request| request.target), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn host_is_there_once_and_well_formed() {
+        assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), 400);
+        assert_eq!(status("GET / HTTP/1.0\r\n\r\n"), 200);
+        assert_eq!(with("Host: h"), 400, "twice, even the same");
+        for bad in ["", "a, b", "u@h", "h/p", "bad host", "h:65536", "[::1", "."] {
+            assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: {bad}\r\n\r\n")), 400, "{bad}");
+        }
+    }
+
+    #[test]
+    fn crooked_field_lines_are_refused() {
+        for bad in
+            [" X: y", "X : y", "X\t: y", "X: a\r\n b", ": y", "X", "X: a\0b", "X\u{e9}: y", "X: a\rb", "X: \u{7f}"]
+        {
+            assert_eq!(with(bad), 400, "{bad:?}");
+        }
+        assert_eq!(with("X: caf\u{e9}"), 200, "obs-text in a value is opaque");
+    }
+
+    #[test]
+    fn transfer_encoding_is_chunked_alone_or_nothing() {
+        for (fields, expected) in [
+            ("Transfer-Encoding: chunked", 200),
+            ("Transfer-Encoding: Chunked", 200),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 5", 400),
+            ("Content-Length: 5\r\ntransfer-encoding: chunked", 400),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", 400),
+            ("Transfer-Encoding: chunked, chunked", 400),
+            ("Transfer-Encoding: ,chunked", 400),
+            ("Transfer-Encoding: xchunked", 400),
+            ("Transfer-Encoding: identity", 400),
+            ("Transfer-Encoding:", 400),
+            ("Transfer-Encoding: chunked\u{b}", 400),
+            ("Transfer-Encoding: gzip, chunked", 501),
+            ("Content-Length: +5", 400),
+            ("Content-Length: 5\r\nContent-Length: 5", 400),
+        ] {
+            assert_eq!(with(fields), expected, "{fields:?}");
+        }
+        assert_eq!(status("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
+    }
+
+    #[test]
+    fn only_one_expectation_is_known() {
+        assert_eq!(with("Expect: 100-Continue"), 200);
+        assert_eq!(with("Expect: cake"), 417);
+        assert_eq!(status("GET / HTTP/1.0\r\nExpect: cake\r\n\r\n"), 200);
+    }
+
+    #[test]
+    fn keep_alive_follows_version_and_connection() {
+        let keeps = |head: &str| Request::parse(head.as_bytes()).expect("well-formed").keep_alive;
+        assert!(keeps("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
+        assert!(!keeps("GET / HTTP/1.1\r\nHost: h\r\nConnection: x, Close\r\n\r\n"));
+        assert!(!keeps("GET / HTTP/1.0\r\n\r\n"));
+        assert!(keeps("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"));
+    }
+}

@@ -1,0 +1,299 @@
+//! The server's side of one connection.
+//!
+//! Owns the order of things: a head, then its answer, then whatever body the request had, then
+//! the next head. It must not know what is served.
+//!
+//! ```text
+//!            complete head             answer              body drained
+//!   Head ───────────────────▶ Asked ───────────▶ Draining ─────────────▶ Head
+//!    │ malformed                 │ not persistent      │ too long
+//!    └───────────▶ Over ◀────────┴─────────────────────┘
+//! ```
+
+use super::body::{Body, Framing, Piece};
+use super::date::HttpDate;
+use super::head::{MAX_REQUEST_HEAD, Scanner};
+use super::request::{Refusal, Request};
+use super::status::Status;
+
+/// The most octets of a request body that are read and thrown away to keep a connection; beyond
+/// it, closing is cheaper for everybody.
+const MAX_DRAINED: u64 = 64 * 1024;
+/// What a TLS handshake record begins with (RFC 8446 §5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// One connection, as the server sees it.
+#[derive(Debug)]
+pub struct Server {
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Head(Scanner),
+    Asked { keep_alive: bool, is_head: bool, body: Framing },
+    Draining { body: Body, left: u64 },
+    Over,
+}
+
+/// What came in.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Incoming<'b> {
+    /// Nothing complete yet.
+    More,
+    /// A request, to be answered before anything else is read.
+    Request(Request<'b>),
+    /// Not a request that can be served; the answer, if one is due, ends the connection.
+    Refused(Refusal),
+}
+
+/// A final answer's head.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// Its status.
+    pub status: Status,
+    /// Field lines beside Date, Server, Content-Length and Connection.
+    pub fields: &'a [(&'a str, &'a str)],
+    /// The length a GET's body has; not written where the status allows no body.
+    pub length: u64,
+}
+
+/// What follows an answer's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct After {
+    /// Whether the body is sent: not for HEAD, not for 204 and 304.
+    pub body: bool,
+    /// Whether the connection ends behind it.
+    pub close: bool,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { state: State::Head(Scanner::new(MAX_REQUEST_HEAD)) }
+    }
+}
+
+impl Server {
+    /// Takes octets; returns how many, and what they were. Octets behind a request stay with the
+    /// caller until it is answered.
+    pub fn receive<'b>(&mut self, bytes: &'b [u8]) -> (usize, Incoming<'b>) {
+        let mut taken = 0;
+        if let State::Draining { body, left } = &mut self.state {
+            loop {
+                match body.decode(bytes.get(taken..).unwrap_or_default()) {
+                    Ok((more, Piece::Data(data))) => {
+                        taken += more;
+                        *left = left.saturating_sub(data.len() as u64);
+                    }
+                    Ok((more, Piece::More)) if *left > 0 => return (taken + more, Incoming::More),
+                    Ok((more, Piece::End)) => {
+                        taken += more;
+                        break;
+                    }
+                    // The answer is out already; there is nothing to say, only to stop listening.
+                    Ok(_) => return self.over(bytes, Refusal { status: None, why: "a request body goes on and on" }),
+                    Err(why) => return self.over(bytes, Refusal { status: None, why }),
+                }
+            }
+            *self = Self::default();
+        }
+        let State::Head(scanner) = &mut self.state else {
+            return (if matches!(self.state, State::Over) { bytes.len() } else { 0 }, Incoming::More);
+        };
+        let rest = bytes.get(taken..).unwrap_or_default();
+        if rest.first() == Some(&TLS_HANDSHAKE) {
+            return self.over(bytes, Refusal { status: None, why: "looks like TLS on a plain port" });
+        }
+        let parsed = match scanner.scan(rest) {
+            Ok(None) => return (taken, Incoming::More),
+            Ok(Some(span)) => {
+                Request::parse(rest.get(span.start..span.end).unwrap_or_default()).map(|request| (request, span))
+            }
+            Err(bad) => Err(bad.into()),
+        };
+        match parsed {
+            Ok((request, span)) => {
+                self.state = State::Asked {
+                    // A peer that waits for 100 may or may not send its body after a final answer:
+                    // the connection is of no further use (RFC 9110 §10.1.1).
+                    keep_alive: request.keep_alive
+                        && !(request.expects_continue && request.framing != Framing::Length(0)),
+                    is_head: request.method == "HEAD",
+                    body: request.framing,
+                };
+                (taken + span.end, Incoming::Request(request))
+            }
+            Err(refusal) => self.over(bytes, refusal),
+        }
+    }
+
+    fn over<'b>(&mut self, bytes: &[u8], refusal: Refusal) -> (usize, Incoming<'b>) {
+        self.state = State::Over;
+        (bytes.len(), Incoming::Refused(refusal))
+    }
+
+    /// Whether octets of an unfinished head have come in.
+    pub fn is_within_head(&self, pending: usize) -> bool {
+        pending > 0 && matches!(self.state, State::Head(_))
+    }
+
+    /// Whether the rest of a request's body is being thrown away.
+    pub fn is_draining(&self) -> bool {
+        matches!(self.state, State::Draining { .. })
+    }
+
+    /// Writes the head of the answer to the last request, or to a refusal, and says what follows.
+    /// `last` closes the connection behind it whatever the peer wants.
+    pub fn answer(&mut self, answer: &Answer<'_>, date: HttpDate, last: bool, out: &mut Vec<u8>) -> After {
+        let (keep_alive, is_head, body) = match &self.state {
+            State::Asked { keep_alive, is_head, body } => (*keep_alive && !last, *is_head, *body),
+            _ => (false, false, Framing::Length(0)),
+        };
+        let keep_alive = keep_alive && !matches!(body, Framing::Length(length) if length > MAX_DRAINED);
+        write_head(answer, date, keep_alive, out);
+        self.state = match (keep_alive, body) {
+            (false, _) => State::Over,
+            (true, Framing::Length(0)) => State::Head(Scanner::new(MAX_REQUEST_HEAD)),
+            (true, body) => State::Draining { body: Body::new(body), left: MAX_DRAINED },
+        };
+        After { body: !is_head && !answer.status.is_bodiless(), close: !keep_alive }
+    }
+}
+
+/// The answer's status line and fields (RFC 9112 §4; Date by RFC 9110 §6.6.1).
+fn write_head(answer: &Answer<'_>, date: HttpDate, keep_alive: bool, out: &mut Vec<u8>) {
+    use std::io::Write as _;
+    let status = answer.status;
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "HTTP/1.1 {status}\r\nServer: netlab/{}\r\nDate: {date}\r\n", env!("CARGO_PKG_VERSION"));
+    if !status.is_bodiless() {
+        let _ = write!(out, "Content-Length: {}\r\n", answer.length);
+    }
+    for (name, value) in answer.fields {
+        let _ = write!(out, "{name}: {value}\r\n");
+    }
+    // Said in both cases: an HTTP/1.0 peer that asked to keep it has to be told that it may.
+    let _ = write!(out, "Connection: {}\r\n\r\n", if keep_alive { "keep-alive" } else { "close" });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{After, Answer, Incoming, MAX_DRAINED, Server};
+    use crate::http::{HttpDate, Status};
+    use std::time::Duration;
+
+    const OK: Answer<'_> = Answer { status: Status::OK, fields: &[("X-Y", "z")], length: 2 };
+
+    fn answer(server: &mut Server) -> (String, After) {
+        let mut out = Vec::new();
+        let after = server.answer(&OK, HttpDate::at(Duration::ZERO), false, &mut out);
+        (String::from_utf8(out).expect("ASCII"), after)
+    }
+
+    /// Feeds everything, answering each request; the targets seen, and the last refusal.
+    fn talk(bytes: &[u8]) -> (Vec<String>, Option<&'static str>) {
+        let (mut server, mut taken, mut targets) = (Server::default(), 0, Vec::new());
+        loop {
+            let (more, incoming) = server.receive(&bytes[taken..]);
+            taken += more;
+            match incoming {
+                Incoming::More => return (targets, None),
+                Incoming::Refused(refusal) => return (targets, Some(refusal.why)),
+                Incoming::Request(request) => targets.push(request.target.to_owned()),
+            }
+            answer(&mut server);
+        }
+    }
+
+    #[test]
+    fn an_answer_has_its_length_and_says_how_it_goes_on() {
+        let mut server = Server::default();
+        let _ = server.receive(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        let (head, after) = answer(&mut server);
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        assert!(head.ends_with("Content-Length: 2\r\nX-Y: z\r\nConnection: keep-alive\r\n\r\n"), "{head}");
+        assert_eq!(after, After { body: true, close: false });
+    }
+
+    #[test]
+    fn head_has_the_same_fields_and_no_body() {
+        let mut server = Server::default();
+        let _ = server.receive(b"HEAD / HTTP/1.0\r\n\r\n");
+        let (head, after) = answer(&mut server);
+        assert!(head.contains("Content-Length: 2\r\n") && head.contains("Connection: close\r\n"));
+        assert_eq!(after, After { body: false, close: true });
+    }
+
+    #[test]
+    fn pipelined_requests_are_read_one_by_one() {
+        let many = b"GET /1 HTTP/1.1\r\nHost: h\r\n\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\nGET /3 HT";
+        assert_eq!(talk(many), (vec!["/1".into(), "/2".into()], None));
+    }
+
+    #[test]
+    fn a_request_is_read_at_every_split() {
+        let bytes = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n";
+        for split in 0..bytes.len() {
+            let mut server = Server::default();
+            assert_eq!(server.receive(&bytes[..split]), (0, Incoming::More));
+            assert!(matches!(server.receive(bytes), (28, Incoming::Request(_))), "split at {split}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_never_taken_for_the_next_request() {
+        let smuggled = b"POST /1 HTTP/1.1\r\nHost: h\r\nContent-Length: 28\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n";
+        let after = [&smuggled[..], b"GET /3 HTTP/1.1\r\nHost: h\r\n\r\n"].concat();
+        assert_eq!(talk(&after), (vec!["/1".into(), "/3".into()], None));
+        let chunked = b"GET /1 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nGET /\r\n0\r\nHost: z\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n";
+        assert_eq!(talk(chunked), (vec!["/1".into(), "/2".into()], None));
+    }
+
+    #[test]
+    fn a_body_at_the_limit_keeps_the_connection_and_one_past_it_does_not() {
+        let closes = |length: u64| {
+            let mut server = Server::default();
+            let head = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n");
+            let _ = server.receive(head.as_bytes());
+            answer(&mut server).1.close
+        };
+        assert!(!closes(MAX_DRAINED));
+        assert!(closes(MAX_DRAINED + 1));
+    }
+
+    #[test]
+    fn nothing_after_a_refusal_is_answered() {
+        let smuggled = b"GET /1 HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n";
+        assert_eq!(talk(smuggled), (vec![], Some("both Transfer-Encoding and Content-Length")));
+    }
+
+    #[test]
+    fn a_body_held_back_for_100_ends_the_connection() {
+        let mut server = Server::default();
+        let _ = server.receive(b"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+        assert!(answer(&mut server).1.close);
+    }
+
+    #[test]
+    fn a_tls_hello_is_told_apart_and_gets_no_answer() {
+        let (_, incoming) = Server::default().receive(b"\x16\x03\x01\x02\x00");
+        assert!(
+            matches!(incoming, Incoming::Refused(refusal) if refusal.status.is_none() && refusal.why.contains("TLS"))
+        );
+    }
+
+    #[test]
+    fn no_octets_at_all_make_it_panic() {
+        let mut seed = 1_u32;
+        for _ in 0..2_000 {
+            let noise: Vec<u8> = (0..64)
+                .map(|_| {
+                    seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    b"GET /:HTP1.\r\n \t,chunked05;=\0\xff"[(seed >> 24) as usize % 29]
+                })
+                .collect();
+            let _ = talk(&noise);
+            let _ = talk(&[b"GET / HTTP/1.1\r\nHost: h\r\n", &noise[..], b"\r\n\r\n", &noise[..]].concat());
+        }
+    }
+}

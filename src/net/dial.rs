@@ -1,0 +1,206 @@
+//! Connecting to a name that has several addresses.
+//!
+//! Owns happy eyeballs (RFC 8305): families take turns, a new attempt starts every 250 ms or as
+//! soon as one fails, the first to stand wins, and one limit covers them all. A dead IPv6 route
+//! costs a quarter of a second and not the whole patience.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::clock::{now, timespec};
+use super::signals::Signals;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::time::Moment;
+
+/// Between the starts of two attempts: the recommended value of RFC 8305 §8.
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// A connection that stands.
+#[derive(Debug)]
+pub struct Dialled {
+    /// Connected and non-blocking.
+    pub socket: Socket,
+    /// The address that answered.
+    pub peer: SocketAddr,
+    /// When it stood.
+    pub at: Moment,
+}
+
+struct Attempt {
+    socket: Socket,
+    peer: SocketAddr,
+}
+
+/// Connects to the first of `addresses` that answers before `until`. `host` is for messages.
+pub fn dial(host: &str, addresses: &[SocketAddr], until: Moment, signals: &mut Signals) -> Result<Dialled> {
+    let started = now();
+    let mut waiting = interleave(addresses);
+    let mut running: Vec<Attempt> = Vec::new();
+    let mut failures: Vec<(SocketAddr, io::Error)> = Vec::new();
+    let mut next_start = started;
+    loop {
+        let moment = now();
+        if moment >= until {
+            return Err(timed_out(host, addresses, moment - started));
+        }
+        if running.is_empty() || moment >= next_start {
+            if let Some(peer) = waiting.pop_front() {
+                match start(peer) {
+                    Ok(socket) => running.push(Attempt { socket, peer }),
+                    Err(error) => {
+                        failures.push((peer, error));
+                        continue;
+                    }
+                }
+                next_start = moment + STAGGER;
+            } else if running.is_empty() {
+                return Err(refused(host, failures));
+            }
+        }
+        let wake = if waiting.is_empty() { until } else { until.min(next_start) };
+        let mut fds: Vec<_> = running.iter().map(|attempt| PollFd::new(&attempt.socket, PollFlags::OUT)).collect();
+        fds.push(PollFd::from_borrowed_fd(signals.fd(), PollFlags::IN));
+        let _ = poll(&mut fds, Some(&timespec(wake - moment)));
+        let settled = fds.iter().position(|fd| !fd.revents().is_empty());
+        drop(fds);
+        if let Some(signal) = signals.take() {
+            return Err(signal.error());
+        }
+        let Some(attempt) = settled.filter(|index| *index < running.len()).map(|index| running.swap_remove(index))
+        else {
+            continue;
+        };
+        match attempt.socket.take_error() {
+            Ok(None) => return Ok(Dialled { socket: attempt.socket, peer: attempt.peer, at: now() }),
+            Ok(Some(error)) | Err(error) => {
+                failures.push((attempt.peer, error));
+                next_start = now();
+            }
+        }
+    }
+}
+
+/// Families take turns, beginning with the resolver's favourite (RFC 8305 §4).
+fn interleave(addresses: &[SocketAddr]) -> VecDeque<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (mut these, mut those): (VecDeque<_>, VecDeque<_>) =
+        addresses.iter().partition(|address| address.is_ipv6() == first_is_v6);
+    let mut order = VecDeque::with_capacity(addresses.len());
+    while let Some(address) = these.pop_front() {
+        order.push_back(address);
+        order.extend(those.pop_front());
+    }
+    order.extend(those);
+    order
+}
+
+fn start(peer: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(peer), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    match socket.connect(&SockAddr::from(peer)) {
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
+        _ => Ok(socket),
+    }
+}
+
+fn timed_out(host: &str, addresses: &[SocketAddr], after: Duration) -> Error {
+    let tried = list(addresses.iter().map(ToString::to_string));
+    Error::new(Exit::TryAgain, format!("no connection to {host} within {:.1} s", after.as_secs_f64()))
+        .expected(format!("an answer from {tried}"))
+        .remedy("check the address and the firewall, or wait longer with --connect-timeout")
+}
+
+/// Every address failed. What they failed with decides, the first one leading.
+fn refused(host: &str, failures: Vec<(SocketAddr, io::Error)>) -> Error {
+    let told = list(failures.iter().map(|(peer, error)| format!("{peer}: {}", word(error))));
+    let Some((peer, error)) = failures.into_iter().next() else {
+        return Error::new(Exit::NameUnknown, format!("{host} has no address"));
+    };
+    let (exit, remedy) = match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            (Exit::Unavailable, format!("is the server running, and is {} its port?", peer.port()))
+        }
+        io::ErrorKind::TimedOut => (Exit::TryAgain, "check the address and the firewall".to_owned()),
+        _ if is_exhausted(&error) => {
+            (Exit::System, "close some programs, or raise the limit with ulimit -n".to_owned())
+        }
+        _ => (Exit::Unavailable, "check the address and the route to it".to_owned()),
+    };
+    Error::new(exit, format!("cannot connect to {host}: {told}"))
+        .expected("somebody listening there")
+        .remedy(remedy)
+        .because(error)
+}
+
+/// No descriptors left, for this process or for all.
+pub fn is_exhausted(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// The system's word for an error, without the number Rust adds.
+pub fn word(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    text.to_lowercase()
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{dial, interleave};
+    use crate::exit::Exit;
+    use crate::net::clock::now;
+    use crate::net::signals::Signals;
+    use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+    use std::time::Duration;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().expect("an address")).collect()
+    }
+
+    #[test]
+    fn families_take_turns_beginning_with_the_favourite() {
+        let order = interleave(&addresses(&["[::1]:1", "[::1]:2", "[::1]:3", "127.0.0.1:1"]));
+        assert_eq!(order, addresses(&["[::1]:1", "127.0.0.1:1", "[::1]:2", "[::1]:3"]));
+        assert!(interleave(&[]).is_empty());
+    }
+
+    #[test]
+    fn dead_addresses_are_passed_over() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let alive = listener.local_addr().expect("bound");
+        // The port is ours on 127.0.0.1 alone, so on its neighbours nobody listens.
+        let mut all: Vec<_> =
+            (2..=15).map(|host| SocketAddr::new(Ipv4Addr::new(127, 0, 0, host).into(), alive.port())).collect();
+        all.push(alive);
+        let mut signals = Signals::listen().expect("a pipe");
+        let dialled = dial("h", &all, now() + Duration::from_secs(60), &mut signals).expect("the last one listens");
+        assert_eq!(dialled.peer, alive);
+    }
+
+    #[test]
+    fn if_nobody_listens_every_address_is_named() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let dead = [2, 3].map(|host| SocketAddr::new(Ipv4Addr::new(127, 0, 0, host).into(), port));
+        let mut signals = Signals::listen().expect("a pipe");
+        let error = dial("h", &dead, now() + Duration::from_secs(60), &mut signals).expect_err("nobody there");
+        assert_eq!(error.exit(), Exit::Unavailable);
+        assert!(
+            error.what().contains("127.0.0.2") && error.what().contains("127.0.0.3: connection refused"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,33 @@
+//! The outside world of sockets: the only code that knows sockets, TLS, the clock, names and
+//! signals.
+//!
+//! Owns how octets travel, never what they mean. Conversations are carried by two loops over one
+//! kind of [`Link`](link::Link): [`carry`] for a client with one connection, [`serve`] for a
+//! server with thousands. Sockets are made and configured by socket2, waited for by mio or
+//! ppoll, and moved by rustix.
+//!
+//! ```text
+//!   bind ─▶ Listeners ─▶ serve ──┐                      ┌── Conversation (http, smtp)
+//!                                ├─▶ Link (TLS inside) ─┤
+//!   resolve ─▶ dial ─▶ carry ────┘                      └── facts ─▶ the command
+//! ```
+
+mod carry;
+mod clock;
+mod dial;
+mod link;
+mod listen;
+mod names;
+mod serve;
+mod signals;
+mod timers;
+pub mod tls;
+
+pub use carry::carry;
+pub use clock::now;
+pub use dial::{Dialled, dial};
+pub use link::{Link, Patience};
+pub use listen::{Address, Bind, Listeners};
+pub use names::resolve;
+pub use serve::{Notice, Plan, Service, serve};
+pub use signals::{Nudge, Signals, Woken};

@@ -1,0 +1,146 @@
+//! Signals, as something a loop can wait for.
+//!
+//! Owns the self-pipe that signal-hook writes to. A signal stays seen until it is taken, so every
+//! stage of a run (resolve, connect, talk) notices it in its own wait.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
+
+use super::clock::{now, timespec};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::time::Moment;
+
+/// A request to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGINT: Ctrl-C.
+    Interrupt,
+    /// SIGTERM.
+    Terminate,
+}
+
+impl Signal {
+    /// The code of a run that this signal ended before there was an answer.
+    pub fn exit(self) -> Exit {
+        match self {
+            Self::Interrupt => Exit::Interrupted,
+            Self::Terminate => Exit::Terminated,
+        }
+    }
+
+    /// The error of a run that this signal ended before there was an answer.
+    pub fn error(self) -> Error {
+        Error::new(
+            self.exit(),
+            match self {
+                Self::Interrupt => "interrupted",
+                Self::Terminate => "terminated",
+            },
+        )
+    }
+}
+
+/// What woke [`Signals::wait`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// A signal came.
+    Signal(Signal),
+    /// Another thread nudged.
+    Nudged,
+    /// The moment has come.
+    Timeout,
+}
+
+/// The signals of this process from the moment it is made.
+#[derive(Debug)]
+pub struct Signals {
+    delivery: SignalDelivery<UnixStream, SignalOnly>,
+    nudges: UnixStream,
+    nudge: UnixStream,
+}
+
+/// Wakes the thread that waits for signals.
+#[derive(Debug)]
+pub struct Nudge(UnixStream);
+
+impl Nudge {
+    /// Wakes it. A full pipe means that it is being woken already.
+    pub fn nudge(&self) {
+        let _ = (&self.0).write(&[0]);
+    }
+}
+
+impl Signals {
+    /// Begins to listen; until here, signals end the process as they always do.
+    pub fn listen() -> Result<Self> {
+        let failed = |error: io::Error| Error::new(Exit::System, "cannot listen for signals").because(error);
+        let (read, write) = UnixStream::pair().map_err(failed)?;
+        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, [SIGINT, SIGTERM]).map_err(failed)?;
+        let (nudges, nudge) = UnixStream::pair().map_err(failed)?;
+        nudges.set_nonblocking(true).map_err(failed)?;
+        nudge.set_nonblocking(true).map_err(failed)?;
+        Ok(Self { delivery, nudges, nudge })
+    }
+
+    /// A handle for other threads.
+    pub fn nudger(&self) -> Result<Nudge> {
+        let copy = self.nudge.try_clone();
+        copy.map(Nudge).map_err(|error| Error::new(Exit::System, "cannot copy a descriptor").because(error))
+    }
+
+    /// What becomes readable when a signal comes.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.delivery.get_read().as_fd()
+    }
+
+    /// The next signal that has come and was not taken.
+    pub fn take(&mut self) -> Option<Signal> {
+        self.delivery
+            .pending()
+            .map(|number| if number == SIGINT { Signal::Interrupt } else { Signal::Terminate })
+            .next()
+    }
+
+    /// Sleeps until a signal, a nudge or a moment comes, whichever is first.
+    pub fn wait(&mut self, until: Option<Moment>) -> Woken {
+        loop {
+            if let Some(signal) = self.take() {
+                return Woken::Signal(signal);
+            }
+            if let Ok(1..) = self.nudges.read(&mut [0; 64]) {
+                return Woken::Nudged;
+            }
+            let left = until.map(|until| until - now());
+            if left == Some(Duration::ZERO) {
+                return Woken::Timeout;
+            }
+            let delivery = PollFd::from_borrowed_fd(self.delivery.get_read().as_fd(), PollFlags::IN);
+            let nudges = PollFd::new(&self.nudges, PollFlags::IN);
+            // EINTR is a signal on its way to the pipe; every other failure ends in a look as well.
+            let _ = poll(&mut [delivery, nudges], left.map(timespec).as_ref());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Signals, Woken};
+    use crate::net::clock::now;
+    use std::time::Duration;
+
+    #[test]
+    fn a_nudge_wakes_and_so_does_a_moment() {
+        let mut signals = Signals::listen().expect("a pipe");
+        signals.nudger().expect("a copy").nudge();
+        assert_eq!(signals.wait(None), Woken::Nudged);
+        assert_eq!(signals.wait(Some(now() + Duration::from_millis(1))), Woken::Timeout);
+    }
+}

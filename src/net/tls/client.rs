@@ -1,0 +1,242 @@
+//! TLS as a client: whom to believe.
+//!
+//! Owns the verifier. It is rustls' own (webpki), with one addition: a server certificate that
+//! equals, octet for octet, one given with `--ca` is trusted even if it is marked as an authority,
+//! because that is what `openssl req -x509` makes. Its dates and its name are still checked.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, Connection, DigitallySignedStruct, OtherError, RootCertStore,
+    SignatureScheme,
+};
+
+use super::certificates;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+
+/// The words for a certificate that vouches for itself.
+pub const SELF_SIGNED: &str = "the server's certificate is self-signed";
+
+/// Whom to believe.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    /// PEM files of further authorities, or of the server's own certificate.
+    pub ca: Vec<PathBuf>,
+    /// Believe anybody. Spelt out by the user or never.
+    pub insecure: bool,
+}
+
+/// How a client begins TLS.
+#[derive(Clone, Debug)]
+pub struct ClientSide {
+    config: Arc<ClientConfig>,
+    warnings: Vec<String>,
+}
+
+impl ClientSide {
+    /// Loads this machine's roots and the given authorities.
+    pub fn new(trust: &Trust) -> Result<Self> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut warnings = Vec::new();
+        let verifier: Arc<dyn ServerCertVerifier> = if trust.insecure {
+            Arc::new(Anybody(Arc::clone(&provider)))
+        } else {
+            Arc::new(Verifier::new(trust, &provider, &mut warnings)?)
+        };
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::new(Exit::Bug, "the TLS provider has no protocol version").because(error))?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        Ok(Self { config: Arc::new(config), warnings })
+    }
+
+    /// What was odd about the trust store but did not stop it.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The session of one connection to `host`, a name or an address.
+    pub fn connection(&self, host: &str) -> Result<Connection> {
+        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
+            .map_err(|error| Error::new(Exit::Usage, format!("{host} cannot be in a certificate")).because(error))?;
+        let session = ClientConnection::new(Arc::clone(&self.config), name).map_err(super::fault)?;
+        Ok(Connection::Client(session))
+    }
+}
+
+#[derive(Debug)]
+struct Verifier {
+    webpki: Arc<WebPkiServerVerifier>,
+    given: Vec<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Verifier {
+    fn new(trust: &Trust, provider: &Arc<CryptoProvider>, warnings: &mut Vec<String>) -> Result<Self> {
+        let mut roots = RootCertStore::empty();
+        let native = rustls_native_certs::load_native_certs();
+        warnings.extend(native.errors.iter().map(|error| format!("a part of the trust store cannot be read: {error}")));
+        let (_, ignored) = roots.add_parsable_certificates(native.certs);
+        if ignored > 0 {
+            warnings.push(format!("{ignored} certificates of the trust store cannot be used"));
+        }
+        let mut given = Vec::new();
+        for path in &trust.ca {
+            given.extend(certificates(path)?);
+        }
+        roots.add_parsable_certificates(given.iter().cloned());
+        if roots.is_empty() {
+            return Err(Error::new(Exit::Config, "no trusted certificate authority found")
+                .expected("the system's trust store, or one in SSL_CERT_FILE or SSL_CERT_DIR")
+                .remedy("install ca-certificates, or name an authority with --ca FILE"));
+        }
+        let webpki = build(roots, provider)?;
+        Ok(Self { webpki, given, provider: Arc::clone(provider) })
+    }
+
+    /// Whether a certificate's own key signed it: as its own root it is accepted, or refused for
+    /// being an authority, but never unknown.
+    fn is_self_signed(&self, certificate: &CertificateDer<'_>, name: &ServerName<'_>, now: UnixTime) -> bool {
+        let mut alone = RootCertStore::empty();
+        if alone.add(certificate.clone().into_owned()).is_err() {
+            return false;
+        }
+        let Ok(verifier) = build(alone, &self.provider) else { return false };
+        let verdict = verifier.verify_server_cert(certificate, &[], name, &[], now);
+        !matches!(
+            verdict,
+            Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature))
+        )
+    }
+}
+
+fn build(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>> {
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .build()
+        .map_err(|error| Error::new(Exit::Config, "the trust store cannot be used").because(error))
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verdict = self.webpki.verify_server_cert(certificate, intermediates, name, ocsp, now);
+        match &verdict {
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(other)))
+                if is_marked_as_authority(other) && self.given.contains(certificate) =>
+            {
+                // webpki looks at the dates before it looks at the mark, so they are good.
+                rustls::client::verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::Other(_)))
+                if self.is_self_signed(certificate, name, now) =>
+            {
+                Err(CertificateError::Other(OtherError(Arc::new(SelfSigned))).into())
+            }
+            _ => verdict,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.webpki.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.webpki.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.webpki.supported_verify_schemes()
+    }
+}
+
+/// webpki's `CaUsedAsEndEntity`, which rustls wraps without a name of its own.
+fn is_marked_as_authority(other: &OtherError) -> bool {
+    matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
+#[derive(Debug)]
+struct SelfSigned;
+
+impl fmt::Display for SelfSigned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(SELF_SIGNED)
+    }
+}
+
+impl std::error::Error for SelfSigned {}
+
+/// `--insecure`: any certificate will do, though the peer must hold its key.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,108 @@
+//! TLS, both ways, over rustls with its default provider.
+//!
+//! Owns the trust decisions: which roots, which certificates, and the words for each way a
+//! handshake can fail. The octets travel in [`link`](super::link).
+
+mod client;
+mod server;
+
+use std::fs;
+use std::path::Path;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{AlertDescription, CertificateError};
+
+pub use client::{ClientSide, Trust};
+pub use server::ServerSide;
+
+/// A TLS session of either side.
+pub use rustls::Connection as Session;
+
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+
+/// The certificates of a PEM file, at least one.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let shown = path.display();
+    let pem = fs::read(path).map_err(|error| {
+        let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::InputMissing } else { Exit::Config };
+        Error::new(exit, format!("cannot read {shown}: {}", super::dial::word(&error))).because(error)
+    })?;
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match all {
+        Ok(all) if !all.is_empty() => Ok(all),
+        Ok(_) => Err(Error::new(Exit::Config, format!("{shown} holds no certificate"))
+            .expected("PEM: -----BEGIN CERTIFICATE-----")),
+        Err(error) => Err(Error::new(Exit::Config, format!("{shown} is not PEM")).because(error)),
+    }
+}
+
+/// What a failed handshake or a broken record means to the user.
+pub(super) fn fault(error: rustls::Error) -> Error {
+    use rustls::Error as Tls;
+    let made = match &error {
+        Tls::InvalidCertificate(reason) => certificate(reason),
+        Tls::InvalidMessage(_) => Error::new(Exit::Protocol, "the peer does not speak TLS on this port")
+            .expected("a TLS handshake")
+            .remedy("leave TLS off (http:// instead of https://), or take the TLS port"),
+        Tls::AlertReceived(alert) => alerted(*alert),
+        Tls::PeerIncompatible(_) => {
+            Error::new(Exit::Protocol, "the peer and netlab share no TLS version or cipher").expected("TLS 1.2 or 1.3")
+        }
+        other => Error::new(Exit::Protocol, format!("TLS failed: {other}")),
+    };
+    made.because(error)
+}
+
+fn certificate(reason: &CertificateError) -> Error {
+    use CertificateError as Bad;
+    let (what, expected, remedy) = match reason {
+        Bad::Expired | Bad::ExpiredContext { .. } => (
+            "the server's certificate has expired",
+            "a certificate valid today",
+            "renew it on the server, and check this machine's clock",
+        ),
+        Bad::NotValidYet | Bad::NotValidYetContext { .. } => (
+            "the server's certificate is not valid yet",
+            "a certificate valid today",
+            "check the clocks of both machines",
+        ),
+        Bad::NotValidForName | Bad::NotValidForNameContext { .. } => (
+            "the server's certificate is for another name",
+            "a certificate for the name that was asked for",
+            "use a name it was issued for",
+        ),
+        Bad::UnknownIssuer => (
+            "the server's certificate comes from an unknown authority",
+            "a chain to a trusted root",
+            "if you know the authority, name its certificate with --ca FILE",
+        ),
+        Bad::Other(other) if other.to_string() == client::SELF_SIGNED => {
+            (client::SELF_SIGNED, "a certificate from a trusted authority", "if it is yours, name it with --ca FILE")
+        }
+        Bad::Revoked => ("the server's certificate has been revoked", "a valid certificate", "ask the server's owner"),
+        other => return Error::new(Exit::Certificate, format!("the server's certificate is not acceptable: {other}")),
+    };
+    let seen = match reason {
+        Bad::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
+            format!("; it is for {}", presented.join(", "))
+        }
+        _ => String::new(),
+    };
+    Error::new(Exit::Certificate, format!("{what}{seen}")).expected(expected).remedy(remedy)
+}
+
+fn alerted(alert: AlertDescription) -> Error {
+    match alert {
+        AlertDescription::UnknownCA
+        | AlertDescription::BadCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::CertificateExpired => {
+            Error::new(Exit::Certificate, format!("the peer refuses the certificate it was shown ({alert:?})"))
+        }
+        AlertDescription::CertificateRequired => Error::new(Exit::Permission, "the server wants a client certificate"),
+        AlertDescription::UnrecognisedName => Error::new(Exit::Certificate, "the server knows no site of this name"),
+        other => Error::new(Exit::Protocol, format!("the peer ended the TLS handshake ({other:?})")),
+    }
+}

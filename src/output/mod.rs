@@ -1,0 +1,210 @@
+//! The only code that prints.
+//!
+//! Owns stdout and stderr: events as text or JSON, errors, notes, the trace margin, progress bars.
+//! What an event says is told by its command; how it reaches the reader is told here, once, for
+//! all of them.
+//!
+//! ```text
+//!   Event (plain data) ──▶ Output ──▶ stdout      Error, note, trace, progress ──▶ stderr
+//!            └──▶ Recorder (bounded queue) ──▶ writer thread ──▶ Output
+//! ```
+
+mod errors;
+mod escape;
+mod progress;
+mod recorder;
+mod trace;
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde::Serialize;
+
+pub use errors::bug_reports;
+pub use escape::{Escaped, escaped};
+pub use progress::Progress;
+pub use recorder::Recorder;
+pub use trace::{Direction, Trace};
+
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+
+/// Text for people or JSON for programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// One or more lines of text per event.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Whether to colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless the environment says otherwise.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How the user wants to be talked to; made from the global flags and handed down.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Style {
+    /// Text or JSON.
+    pub form: Form,
+    /// Summary and errors only.
+    pub quiet: bool,
+    /// How much more than usual.
+    pub verbose: u8,
+    /// Colour.
+    pub color: Color,
+}
+
+/// A fact that is printed. Its `Serialize` form is the JSON line, its `Display` the text.
+pub trait Event: Serialize + Display {
+    /// Whether it is printed even with `-q`: the summary.
+    fn is_summary(&self) -> bool {
+        false
+    }
+}
+
+/// A stream that text goes to, and whether it is coloured.
+#[derive(Clone, Copy, Debug)]
+pub struct Ink(bool);
+
+impl Ink {
+    /// The ink for stderr: flag, then `NO_COLOR`, then `CLICOLOR_FORCE`, then `TERM`, then
+    /// whether it is a terminal.
+    pub fn stderr(style: Style) -> Self {
+        Self::of(style.color, io::stderr().is_terminal())
+    }
+
+    fn of(color: Color, is_terminal: bool) -> Self {
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        Self(match color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto if set("NO_COLOR") => false,
+            Color::Auto
+                if std::env::var_os("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0") =>
+            {
+                true
+            }
+            Color::Auto if std::env::var_os("TERM").is_some_and(|term| term == "dumb") => false,
+            Color::Auto => is_terminal,
+        })
+    }
+
+    /// `text` in one of the eight colours, by its SGR parameter.
+    pub fn paint(self, sgr: &str, text: &str) -> String {
+        if self.0 { format!("\x1b[{sgr}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// Results on stdout, everything else on stderr.
+#[derive(Debug)]
+pub struct Output {
+    style: Style,
+    /// The reader has gone away; whatever else there is to say, nobody hears it.
+    gone: bool,
+    line: Vec<u8>,
+}
+
+impl Output {
+    /// An output in this style.
+    pub fn new(style: Style) -> Self {
+        Self { style, gone: false, line: Vec::new() }
+    }
+
+    /// How the user wants to be talked to.
+    pub fn style(&self) -> Style {
+        self.style
+    }
+
+    /// Whether the reader of stdout has gone away. That is not a failure: the run ends silently
+    /// with the code it has earned so far.
+    pub fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Prints an event as a line of its form, at once.
+    pub fn event(&mut self, event: &impl Event) -> Result<()> {
+        if self.style.quiet && !event.is_summary() {
+            return Ok(());
+        }
+        let mut line = std::mem::take(&mut self.line);
+        line.clear();
+        append(event, self.style.form, &mut line)?;
+        let written = self.bytes(&line);
+        self.line = line;
+        written
+    }
+
+    /// Writes content as it is: the body of a page.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.gone {
+            return Ok(());
+        }
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.gone = true;
+                Ok(())
+            }
+            Err(error) => {
+                let word = error.to_string();
+                let word = word.split(" (os error").next().unwrap_or_default().to_lowercase();
+                Err(Error::new(Exit::InputOutput, format!("cannot write to standard output: {word}")).because(error))
+            }
+        }
+    }
+
+    /// Says something to the person at the terminal, on stderr; not with `-q`.
+    pub fn note(&self, text: &str) {
+        if !self.style.quiet {
+            talk(&format!("{}\n", escaped(text)));
+        }
+    }
+
+    /// Prints a failure: on stderr for people, and with JSON as an `error` event for programs.
+    pub fn failure(&mut self, error: &Error) {
+        if let (Form::Json, Ok(line)) = (self.style.form, errors::json(error)) {
+            // The failure is being reported already; a second one adds nothing.
+            let _ = self.bytes(&line);
+        }
+        errors::print_error(error, self.style);
+    }
+}
+
+/// One event as its line or lines.
+fn append(event: &impl Event, form: Form, line: &mut Vec<u8>) -> Result<()> {
+    let done = match form {
+        Form::Text => write!(line, "{event}"),
+        Form::Json => serde_json::to_writer(&mut *line, event).map_err(io::Error::from),
+    };
+    done.map_err(|error| Error::new(Exit::Bug, "an event cannot be written down").because(error))?;
+    line.push(b'\n');
+    Ok(())
+}
+
+/// Prints what the argument parser has to say: help is a result, a usage error is not.
+pub fn usage(coloured: &str, plain: &str, is_answer: bool) {
+    let choose = |ink: Ink| if ink.0 { coloured } else { plain };
+    if is_answer {
+        let ink = Ink::of(Color::Auto, io::stdout().is_terminal());
+        // `netlab --help | head -1` is no failure.
+        let _ = Output::new(Style::default()).bytes(choose(ink).as_bytes());
+    } else {
+        talk(choose(Ink::stderr(Style::default())));
+    }
+}
+
+/// Writes to stderr. If nobody reads that either, there is nobody left to tell.
+fn talk(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}

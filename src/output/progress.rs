@@ -1,0 +1,53 @@
+//! A progress bar: on stderr, only on a terminal, only for work that takes a while.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{Form, Style};
+use crate::time::Moment;
+
+/// Work shorter than this shows no bar.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Octets on their way, and how many there will be, if that is known.
+#[derive(Debug)]
+pub struct Progress {
+    bar: ProgressBar,
+    started: Moment,
+    total: Option<u64>,
+    allowed: bool,
+}
+
+impl Progress {
+    /// A bar for `total` octets that shows itself once the work has lasted for half a second.
+    pub fn octets(total: Option<u64>, style: Style, now: Moment) -> Self {
+        let allowed = !style.quiet && style.form == Form::Text;
+        Self { bar: ProgressBar::hidden(), started: now, total, allowed }
+    }
+
+    /// Says how many have come so far.
+    pub fn set(&mut self, octets: u64, now: Moment) {
+        if self.allowed && self.bar.is_hidden() && now - self.started >= PATIENCE {
+            self.allowed = false;
+            self.bar = show(self.total);
+        }
+        self.bar.set_position(octets);
+    }
+
+    /// Takes the bar away.
+    pub fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// indicatif hides a bar by itself where stderr is no terminal.
+fn show(total: Option<u64>) -> ProgressBar {
+    let template = match total {
+        Some(_) => "{wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left",
+        None => "{spinner} {binary_bytes}, {binary_bytes_per_sec}, {elapsed}",
+    };
+    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}

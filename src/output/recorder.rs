@@ -1,0 +1,122 @@
+//! A server's events, written by one thread so that no other one waits for a slow terminal.
+//!
+//! Owns the bounded queue between the threads that serve and the one that writes. Full means
+//! dropped and counted: a log must never stop a server.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvError, SyncSender, TryRecvError, sync_channel};
+use std::thread::JoinHandle;
+
+use super::{Event, Output, append};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+
+/// Events that may wait to be written.
+const QUEUE: usize = 8192;
+/// Octets collected before they are written even though more events wait.
+const BATCH: usize = 64 * 1024;
+
+/// Hands events to the writer; cheap to clone, one per thread.
+#[derive(Debug)]
+pub struct Recorder<E> {
+    queue: SyncSender<E>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl<E> Clone for Recorder<E> {
+    fn clone(&self) -> Self {
+        Self { queue: self.queue.clone(), dropped: Arc::clone(&self.dropped) }
+    }
+}
+
+/// The thread that writes.
+#[derive(Debug)]
+pub struct Writer {
+    thread: JoinHandle<(Output, Result<()>)>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl<E: Event + Send + 'static> Recorder<E> {
+    /// Starts the writer. `on_gone` is called once if nobody reads stdout any longer.
+    pub fn start(output: Output, on_gone: impl FnOnce() + Send + 'static) -> Result<(Self, Writer)> {
+        let (queue, events) = sync_channel(QUEUE);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let run = {
+            let dropped = Arc::clone(&dropped);
+            move || write(output, &events, &dropped, on_gone)
+        };
+        let thread = std::thread::Builder::new()
+            .name("writer".into())
+            .spawn(run)
+            .map_err(|error| Error::new(Exit::System, "cannot start the writer thread").because(error))?;
+        Ok((Self { queue, dropped: Arc::clone(&dropped) }, Writer { thread, dropped }))
+    }
+
+    /// Hands over an event, or counts it as dropped.
+    pub fn record(&self, event: E) {
+        if self.queue.try_send(event).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Writer {
+    /// Waits until everything is written, once all recorders are gone; returns the output, how
+    /// many events were dropped, and the first failure.
+    pub fn finish(self) -> (Output, u64, Result<()>) {
+        let (output, result) = self.thread.join().unwrap_or_else(|_| (Output::new(super::Style::default()), Ok(())));
+        (output, self.dropped.load(Ordering::Relaxed), result)
+    }
+}
+
+/// Writes each event as soon as it comes, and those that come together in one call. A full disk
+/// loses lines, which are counted, and does not end the server.
+fn write<E: Event>(
+    mut output: Output,
+    events: &Receiver<E>,
+    dropped: &AtomicU64,
+    on_gone: impl FnOnce(),
+) -> (Output, Result<()>) {
+    let mut on_gone = Some(on_gone);
+    let mut first_failure = Ok(());
+    let mut batch = Vec::new();
+    while let Ok(event) = events.recv().map_err(|RecvError| ()) {
+        let mut next = Some(event);
+        let mut lines = 0;
+        batch.clear();
+        while let Some(event) = next.take() {
+            if (!output.style().quiet || event.is_summary()) && append(&event, output.style().form, &mut batch).is_ok()
+            {
+                lines += 1;
+            }
+            next = match events.try_recv() {
+                Ok(event) if batch.len() < BATCH => Some(event),
+                Ok(event) => {
+                    let failed = flush(&mut output, &batch, lines, dropped);
+                    first_failure = first_failure.and(failed);
+                    batch.clear();
+                    lines = 0;
+                    Some(event)
+                }
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+            };
+        }
+        let failed = flush(&mut output, &batch, lines, dropped);
+        first_failure = first_failure.and(failed);
+        if output.is_gone()
+            && let Some(on_gone) = on_gone.take()
+        {
+            on_gone();
+        }
+    }
+    (output, first_failure)
+}
+
+fn flush(output: &mut Output, batch: &[u8], lines: u64, dropped: &AtomicU64) -> Result<()> {
+    let written = output.bytes(batch);
+    if written.is_err() {
+        dropped.fetch_add(lines, Ordering::Relaxed);
+    }
+    written
+}

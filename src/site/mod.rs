@@ -1,0 +1,16 @@
+//! The files `serve-http` shows.
+//!
+//! Owns the way from a request's path to an open file: which file a path names ([`SitePath`]),
+//! opening it without ever leaving the root ([`Root`]), what a directory looks like
+//! ([`listing`]), and a file's media type ([`media_type`]). It must not know HTTP; the command
+//! joins the two.
+
+mod listing;
+mod media;
+mod path;
+mod root;
+
+pub use listing::{html_text, listing};
+pub use media::media_type;
+pub use path::{BadPath, SitePath};
+pub use root::{Entry, NotServed, Root, append};

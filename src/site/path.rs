@@ -1,0 +1,177 @@
+//! From the path of a URL to a path beneath the root. A pure function with a table of attacks.
+//!
+//! Owns the order that keeps a site closed: decode once, split, then dots (RFC 3986 §5.2.4,
+//! RFC 9110 §17.3). Decoding twice, or looking for `..` before decoding, is how servers were
+//! walked out of. The kernel is asked to hold the same line again when the file is opened.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode, percent_encode};
+
+/// What may stand unescaped in a path segment (RFC 3986 §3.3), less what HTML or a shell would
+/// read differently.
+const SEGMENT: AsciiSet = CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'&')
+    .add(b'\'')
+    .add(b'/')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// A path beneath the root: no `.`, no `..`, no empty segment, no NUL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SitePath {
+    segments: Vec<Vec<u8>>,
+    is_directory: bool,
+}
+
+/// Why a URL path names nothing that could be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadPath {
+    /// `%` without two hexadecimal digits, or `%00`.
+    Escape,
+    /// `..` above the root.
+    AboveRoot,
+}
+
+impl SitePath {
+    /// Reads the path of an origin-form target; a query is cut off.
+    pub fn parse(target: &str) -> Result<Self, BadPath> {
+        let path = target.split('?').next().unwrap_or_default();
+        let decoded = decode(path.as_bytes())?;
+        let mut segments = Vec::new();
+        let mut is_directory = true;
+        for segment in decoded.split(|byte| *byte == b'/') {
+            is_directory = matches!(segment, b"" | b"." | b"..");
+            match segment {
+                b"" | b"." => {}
+                b".." => {
+                    segments.pop().ok_or(BadPath::AboveRoot)?;
+                }
+                name => segments.push(name.to_owned()),
+            }
+        }
+        Ok(Self { segments, is_directory })
+    }
+
+    /// Whether the URL ends in `/`, and so asks for a directory.
+    pub fn is_directory(&self) -> bool {
+        self.is_directory
+    }
+
+    /// Whether this is the root itself.
+    pub fn is_root(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// The path relative to the root, `.` for the root itself.
+    pub fn relative(&self) -> Vec<u8> {
+        if self.segments.is_empty() { b".".to_vec() } else { self.segments.join(&b'/') }
+    }
+
+    /// The file's name, for its media type.
+    pub fn file_name(&self) -> &Path {
+        Path::new(OsStr::from_bytes(self.segments.last().map_or(b"", |name| name)))
+    }
+
+    /// The URL path of the directory of this name: absolute, normalised, ending in `/`. It never
+    /// begins with `//`, which a browser would read as another host (CVE-2021-28861).
+    pub fn directory_url(&self) -> String {
+        let mut url = String::from("/");
+        for segment in &self.segments {
+            // Writing to a String cannot fail.
+            let _ = write!(url, "{}/", escape(segment));
+        }
+        url
+    }
+}
+
+/// A file name as one segment of a URL path.
+pub fn escape(name: &[u8]) -> impl std::fmt::Display + '_ {
+    percent_encode(name, &SEGMENT)
+}
+
+fn decode(path: &[u8]) -> Result<Vec<u8>, BadPath> {
+    let mut rest = path;
+    while let Some(at) = memchr::memchr(b'%', rest) {
+        match rest.get(at + 1..at + 3) {
+            Some(b"00") | None => return Err(BadPath::Escape),
+            Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => rest = rest.get(at + 3..).unwrap_or_default(),
+            Some(_) => return Err(BadPath::Escape),
+        }
+    }
+    Ok(percent_decode(path).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BadPath, SitePath};
+
+    fn read(target: &str) -> Result<(String, bool), BadPath> {
+        SitePath::parse(target)
+            .map(|path| (String::from_utf8_lossy(&path.relative()).into_owned(), path.is_directory()))
+    }
+
+    #[test]
+    fn paths_are_decoded_once_split_and_normalised() {
+        for (target, path, is_directory) in [
+            ("/", ".", true),
+            ("/a", "a", false),
+            ("/a/", "a", true),
+            ("/a/b.html?q=/../x", "a/b.html", false),
+            ("/a%20b", "a b", false),
+            ("//a///b", "a/b", false),
+            ("/a/./b", "a/b", false),
+            ("/a/.", "a", true),
+            ("/a/../b", "b", false),
+            ("/a/b/..", "a", true),
+            ("/%2e/a", "a", false),
+            ("/a%2fb", "a/b", false),
+            ("/%252e%252e/", "%2e%2e", true),
+            ("/...", "...", false),
+            ("/%5c..", "\\..", false),
+            ("/a%0d%0ab", "a\r\nb", false),
+            ("//etc/passwd", "etc/passwd", false),
+        ] {
+            assert_eq!(read(target), Ok((path.to_owned(), is_directory)), "{target}");
+        }
+    }
+
+    #[test]
+    fn nothing_climbs_above_the_root() {
+        for target in ["/..", "/../x", "/a/../../x", "/%2e%2e/x", "/%2e%2e%2fx", "/..%2f", "/a/%2E%2E/../x", "//../x"] {
+            assert_eq!(read(target), Err(BadPath::AboveRoot), "{target}");
+        }
+    }
+
+    #[test]
+    fn broken_escapes_and_nul_are_refused() {
+        for target in ["/%", "/%1", "/%zz", "/a%00", "/%+1"] {
+            assert_eq!(read(target), Err(BadPath::Escape), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_directory_url_stays_on_this_host_and_in_one_line() {
+        let url = |target| SitePath::parse(target).expect("within the root").directory_url();
+        assert_eq!(url("//evil.example/.."), "/");
+        assert_eq!(url("//evil.example"), "/evil.example/");
+        assert_eq!(url("/a%0d%0aX:b"), "/a%0D%0AX:b/");
+        assert_eq!(url("/%c3%a9 &<"), "/%C3%A9%20%26%3C/");
+    }
+}

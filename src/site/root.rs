@@ -1,0 +1,314 @@
+//! Opening a file beneath the root, and nowhere else.
+//!
+//! Owns the one `openat2(RESOLVE_BENEATH)` that every served octet goes through (Linux 5.6):
+//! the kernel resolves the path and refuses `..` and symbolic links that lead out, at the moment
+//! of opening, so there is nothing to race. What was opened is then judged by `fstat` on the open
+//! descriptor, never by name.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
+use rustix::io::Errno;
+
+use super::path::SitePath;
+
+/// A rename in the middle of a look-up makes the kernel say "again"; a site that is renamed
+/// faster than this many look-ups is not there.
+const ATTEMPTS: usize = 16;
+/// The most names one listing shows.
+const MAX_NAMES: usize = 10_000;
+
+/// The directory that is shown.
+#[derive(Debug)]
+pub struct Root {
+    directory: OwnedFd,
+    path: PathBuf,
+}
+
+/// What a path names.
+#[derive(Debug)]
+pub enum Entry {
+    /// A regular file.
+    File {
+        /// Opened for reading.
+        file: File,
+        /// Its length when it was opened.
+        length: u64,
+        /// Its modification time in seconds since 1970.
+        modified: i64,
+    },
+    /// A directory.
+    Directory(OwnedFd),
+}
+
+/// Why a path is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotServed {
+    /// Nothing of that name within the root.
+    Absent,
+    /// There, but not for us, or nothing that can be sent: a FIFO, a socket, a device.
+    Forbidden,
+    /// No descriptors or memory at the moment.
+    Exhausted,
+    /// The disk failed.
+    Failed,
+}
+
+impl Root {
+    /// Opens the directory to be shown.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let directory = open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Self { directory, path: path.to_owned() })
+    }
+
+    /// The directory as it was named.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens what a path names.
+    pub fn entry(&self, path: &SitePath) -> Result<Entry, NotServed> {
+        self.lookup(&path.relative())
+    }
+
+    /// Opens a file of a directory that was opened before: an index page.
+    pub fn within(&self, path: &SitePath, name: &str) -> Result<Entry, NotServed> {
+        let mut relative = path.relative();
+        relative.push(b'/');
+        relative.extend_from_slice(name.as_bytes());
+        self.lookup(&relative)
+    }
+
+    /// The names in a directory that a listing shows, sorted, and whether there were more than it
+    /// can show. Dot files are left out, and so is what would not be served.
+    pub fn names(&self, path: &SitePath, directory: &OwnedFd) -> io::Result<(Vec<Named>, bool)> {
+        let mut names = Vec::new();
+        let mut more = false;
+        for item in Dir::read_from(directory)? {
+            let item = item?;
+            let name = item.file_name().to_bytes();
+            if name.starts_with(b".") {
+                continue;
+            }
+            let Some(named) = self.named(path, name) else { continue };
+            more = names.len() == MAX_NAMES;
+            if more {
+                break;
+            }
+            names.push(named);
+        }
+        names.sort();
+        Ok((names, more))
+    }
+
+    fn named(&self, path: &SitePath, name: &[u8]) -> Option<Named> {
+        let relative = [&path.relative()[..], b"/", name].concat();
+        let found = self.open_beneath(&relative, OFlags::PATH).ok()?;
+        let status = fstat(&found).ok()?;
+        let kind = match FileType::from_raw_mode(status.st_mode) {
+            FileType::Directory => Kind::Directory,
+            FileType::RegularFile => Kind::File,
+            _ => return None,
+        };
+        let length = u64::try_from(status.st_size).unwrap_or(0);
+        Some(Named { kind, name: name.to_owned(), length, modified: status.st_mtime })
+    }
+
+    fn open_beneath(&self, relative: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        (0..ATTEMPTS)
+            .map(|_| openat2(&self.directory, relative, flags | OFlags::CLOEXEC, Mode::empty(), resolve))
+            .find(|result| !matches!(result, Err(Errno::AGAIN | Errno::INTR)))
+            .unwrap_or(Err(Errno::NOENT))
+    }
+
+    fn lookup(&self, relative: &[u8]) -> Result<Entry, NotServed> {
+        // Without O_NONBLOCK, opening a FIFO would hang until somebody writes to it.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let descriptor = self.open_beneath(relative, flags).map_err(NotServed::from)?;
+        let status = fstat(&descriptor).map_err(NotServed::from)?;
+        match FileType::from_raw_mode(status.st_mode) {
+            FileType::RegularFile => Ok(Entry::File {
+                file: File::from(descriptor),
+                length: u64::try_from(status.st_size).unwrap_or(0),
+                modified: status.st_mtime,
+            }),
+            FileType::Directory => Ok(Entry::Directory(descriptor)),
+            _ => Err(NotServed::Forbidden),
+        }
+    }
+}
+
+impl From<Errno> for NotServed {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::ACCESS | Errno::PERM | Errno::NXIO => Self::Forbidden,
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM => Self::Exhausted,
+            // XDEV is the kernel's word for a way out of the root. From outside it must look like
+            // any name that is not there.
+            Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG | Errno::XDEV | Errno::INVAL => {
+                Self::Absent
+            }
+            _ => Self::Failed,
+        }
+    }
+}
+
+/// One name in a directory, as a listing shows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Named {
+    /// Directories come first.
+    pub kind: Kind,
+    /// The name, any octets but `/` and NUL.
+    pub name: Vec<u8>,
+    /// Its length, for a file.
+    pub length: u64,
+    /// Its modification time in seconds since 1970.
+    pub modified: i64,
+}
+
+/// What a listing can lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File,
+}
+
+/// Reads a whole small file behind what is in `out`; `false` if it no longer has `length` octets.
+pub fn append(file: &File, length: u64, out: &mut Vec<u8>) -> io::Result<bool> {
+    let read = file.take(length).read_to_end(out)?;
+    Ok(read as u64 == length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Entry, MAX_NAMES, NotServed, Root};
+    use crate::site::SitePath;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::net::UnixListener;
+
+    /// A root with a secret beside it.
+    fn site() -> (tempfile::TempDir, Root) {
+        let parent = tempfile::tempdir().expect("a temporary directory");
+        let root = parent.path().join("root");
+        fs::create_dir_all(root.join("sub/deep")).expect("created");
+        fs::write(parent.path().join("secret"), "outside").expect("written");
+        fs::write(root.join("a.html"), "inside").expect("written");
+        let opened = Root::open(&root).expect("just created");
+        (parent, opened)
+    }
+
+    fn path(target: &str) -> SitePath {
+        SitePath::parse(target).expect("a good path")
+    }
+
+    fn outcome(root: &Root, target: &str) -> Result<&'static str, NotServed> {
+        root.entry(&path(target)).map(|entry| match entry {
+            Entry::File { .. } => "file",
+            Entry::Directory(_) => "directory",
+        })
+    }
+
+    #[test]
+    fn files_and_directories_are_told_apart() {
+        let (_parent, root) = site();
+        assert_eq!(outcome(&root, "/a.html"), Ok("file"));
+        assert_eq!(outcome(&root, "/"), Ok("directory"));
+        assert_eq!(outcome(&root, "/sub/deep"), Ok("directory"));
+        assert_eq!(outcome(&root, "/none"), Err(NotServed::Absent));
+        assert_eq!(outcome(&root, "/a.html/x"), Err(NotServed::Absent));
+        assert_eq!(outcome(&root, &format!("/{}", "x".repeat(300))), Err(NotServed::Absent));
+    }
+
+    #[test]
+    fn links_within_the_root_are_followed_and_links_out_are_not_there() {
+        let (parent, root) = site();
+        symlink("../a.html", root.path().join("sub/in")).expect("linked");
+        symlink("../secret", root.path().join("out")).expect("linked");
+        symlink(parent.path(), root.path().join("absolute")).expect("linked");
+        symlink("loop", root.path().join("loop")).expect("linked");
+        assert_eq!(outcome(&root, "/sub/in"), Ok("file"));
+        assert_eq!(outcome(&root, "/out"), Err(NotServed::Absent));
+        assert_eq!(outcome(&root, "/absolute/secret"), Err(NotServed::Absent));
+        assert_eq!(outcome(&root, "/loop"), Err(NotServed::Absent));
+    }
+
+    #[test]
+    fn what_is_no_file_is_forbidden_and_does_not_hang() {
+        let (_parent, root) = site();
+        let fifo = root.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o644.into(), 0).expect("a FIFO");
+        let _socket = UnixListener::bind(root.path().join("socket")).expect("bound");
+        assert_eq!(outcome(&root, "/fifo"), Err(NotServed::Forbidden));
+        assert_eq!(outcome(&root, "/socket"), Err(NotServed::Forbidden));
+    }
+
+    #[test]
+    fn a_link_that_is_swapped_all_the_time_never_leads_out() {
+        let (parent, root) = site();
+        let swapped = root.path().join("swapped");
+        let staging = root.path().join("staging");
+        let secret = parent.path().join("secret");
+        std::thread::scope(|scope| {
+            let swapper = scope.spawn(|| {
+                for turn in 0..2_000 {
+                    let target = if turn % 2 == 0 { secret.as_path() } else { std::path::Path::new("a.html") };
+                    symlink(target, &staging).expect("linked");
+                    fs::rename(&staging, &swapped).expect("renamed");
+                }
+            });
+            while !swapper.is_finished() {
+                if let Ok(Entry::File { file, length, .. }) = root.entry(&path("/swapped")) {
+                    let mut content = Vec::new();
+                    assert!(super::append(&file, length, &mut content).expect("readable"));
+                    assert_eq!(content, b"inside");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_listing_names_what_would_be_served_directories_first() {
+        let (_parent, root) = site();
+        symlink("../secret", root.path().join("out")).expect("linked");
+        symlink("../a.html", root.path().join("sub/in")).expect("linked");
+        fs::write(root.path().join(".hidden"), "").expect("written");
+        let list = |target: &str| {
+            let Ok(Entry::Directory(directory)) = root.entry(&path(target)) else { panic!("a directory") };
+            let (names, more) = root.names(&path(target), &directory).expect("readable");
+            assert!(!more);
+            names.into_iter().map(|named| String::from_utf8(named.name).expect("ASCII")).collect::<Vec<_>>()
+        };
+        assert_eq!(list("/"), ["sub", "a.html"]);
+        assert_eq!(list("/sub"), ["deep", "in"]);
+    }
+
+    #[test]
+    fn a_listing_at_its_limit_is_whole_and_one_past_it_says_so() {
+        let (_parent, root) = site();
+        let deep = root.path().join("sub/deep");
+        (0..MAX_NAMES).for_each(|number| fs::write(deep.join(number.to_string()), "").expect("written"));
+        let count = || {
+            let Ok(Entry::Directory(directory)) = root.entry(&path("/sub/deep")) else { panic!("a directory") };
+            let (names, more) = root.names(&path("/sub/deep"), &directory).expect("readable");
+            (names.len(), more)
+        };
+        assert_eq!(count(), (MAX_NAMES, false));
+        fs::write(deep.join("one more"), "").expect("written");
+        assert_eq!(count(), (MAX_NAMES, true));
+    }
+
+    #[test]
+    fn an_unreadable_file_is_forbidden() {
+        let (_parent, root) = site();
+        fs::set_permissions(root.path().join("a.html"), fs::Permissions::from_mode(0)).expect("changed");
+        let expected = if rustix::process::geteuid().is_root() { Ok("file") } else { Err(NotServed::Forbidden) };
+        assert_eq!(outcome(&root, "/a.html"), expected);
+    }
+}
