@@ -18,10 +18,12 @@ mod dial;
 mod link;
 mod listen;
 mod names;
+mod outflow;
 mod serve;
 mod signals;
 mod timers;
 pub mod tls;
+mod wire;
 
 pub use carry::carry;
 pub use clock::now;

@@ -8,7 +8,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use mio::unix::SourceFd;
@@ -21,7 +21,7 @@ use super::clock::now;
 use super::dial::{is_exhausted, word};
 use super::link::{Link, Patience, Scratch, Status};
 use super::listen::Listeners;
-use super::signals::{Signal, Signals, Woken};
+use super::signals::{Signals, Woken};
 use super::timers::{Alarm, Timers};
 use super::tls::ServerSide;
 use crate::conversation::Conversation;
@@ -76,15 +76,6 @@ pub struct Plan {
     pub until: Option<Moment>,
 }
 
-/// Why serving ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// The time was up, or another thread nudged.
-    Asked,
-    /// A signal came.
-    Signal(Signal),
-}
-
 const RUNNING: u8 = 0;
 const DRAINING: u8 = 1;
 const STOPPED: u8 = 2;
@@ -104,15 +95,16 @@ impl Stop {
     }
 }
 
-/// Serves until a signal, a nudge or the plan's end; returns the services of all threads.
+/// Serves until a signal, a nudge or the plan's end, then lets running conversations finish.
 ///
-/// `make` is called once per thread, on that thread.
+/// `make` and `finish` are called once per thread, on that thread: one makes its service, the
+/// other takes it back in the end.
 pub fn serve<S: Service>(
     mut plan: Plan,
     signals: &mut Signals,
     make: impl Fn() -> S + Sync,
     finish: impl Fn(S) + Sync,
-) -> Result<Why> {
+) -> Result<()> {
     let failed =
         |error: io::Error| Error::new(Exit::System, format!("cannot start serving: {}", word(&error))).because(error);
     raise_descriptor_limit();
@@ -120,6 +112,8 @@ pub fn serve<S: Service>(
     let wakers =
         polls.iter().map(|poll| Waker::new(poll.registry(), WAKER)).collect::<io::Result<Vec<_>>>().map_err(failed)?;
     let stop = Stop { state: AtomicU8::new(RUNNING), wakers };
+    let nudge = signals.nudger()?;
+    let drained = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let mut workers = Vec::new();
         for (number, poll) in polls.into_iter().enumerate() {
@@ -139,21 +133,19 @@ pub fn serve<S: Service>(
                 }
             }
         }
-        let why = match signals.wait(plan.until) {
-            Woken::Signal(signal) => Why::Signal(signal),
-            Woken::Nudged | Woken::Timeout => Why::Asked,
-        };
+        signals.wait(plan.until);
         stop.set(DRAINING);
-        let nudge = signals.nudger()?;
+        let (drained, nudge) = (&drained, &nudge);
         let waiter = scope.spawn(move || {
             let results: Vec<io::Result<()>> =
                 workers.into_iter().map(|worker| worker.join().unwrap_or(Ok(()))).collect();
+            drained.store(true, Ordering::Release);
             nudge.nudge();
             results
         });
         // The grace, unless all are done before or a second signal says: now.
         let patience = now() + plan.grace;
-        while !waiter.is_finished() {
+        while !drained.load(Ordering::Acquire) {
             match signals.wait(Some(patience)) {
                 Woken::Nudged => {}
                 Woken::Signal(_) | Woken::Timeout => break,
@@ -162,7 +154,7 @@ pub fn serve<S: Service>(
         stop.set(STOPPED);
         let results = waiter.join().unwrap_or_default();
         results.into_iter().collect::<io::Result<()>>().map_err(failed)?;
-        Ok(why)
+        Ok(())
     })
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::fetch::{Outcome, Phases};
 use super::target::Target;
 use crate::output::{self, Escaped};
-use crate::stats::{self, Series};
+use crate::stats::{self, Ratio, Series};
 use crate::time::{Shown, nanoseconds};
 
 /// Everything `get` says as an event.
@@ -148,6 +148,7 @@ impl Tally {
     /// The last event of a run.
     pub fn summary(&self, elapsed: Duration) -> Summary {
         let [resolve, connect, tls, first_byte, body, total] = self.phases.each_ref().map(Series::summary);
+        let failure = Ratio::new(self.refused + self.failed, self.responses + self.failed);
         Summary {
             command: "get",
             urls: self.urls.clone(),
@@ -156,6 +157,8 @@ impl Tally {
             responses: self.responses,
             refused: self.refused,
             failed: self.failed,
+            failure: failure.value(),
+            failure_ci95: failure.interval95(),
             bytes: self.octets,
             phases: PhaseSummaries { resolve, connect, tls, first_byte, body, total },
         }
@@ -174,6 +177,9 @@ pub struct Summary {
     refused: u64,
     /// Fetches without a complete answer.
     failed: u64,
+    /// What part was refused or failed, and what that proves.
+    failure: Option<f64>,
+    failure_ci95: Option<(f64, f64)>,
     bytes: u64,
     phases: PhaseSummaries,
 }
@@ -194,6 +200,16 @@ impl fmt::Display for Summary {
         write!(f, "--- {} ---\n{} requests: {good} good, ", self.urls.join(" "), self.requests)?;
         write!(f, "{} refused (status 400 or above), {} failed; ", self.refused, self.failed)?;
         write!(f, "{} bytes in {}", self.bytes, Shown(Duration::from_nanos(self.elapsed_ns)))?;
+        if let (Some(failure), Some((low, high))) = (self.failure, self.failure_ci95) {
+            let percent = |ratio: f64| ratio * 100.0;
+            write!(
+                f,
+                "\nfailure {:.1} % (95 % interval {:.1} to {:.1} %)",
+                percent(failure),
+                percent(low),
+                percent(high)
+            )?;
+        }
         let phases = [
             ("resolve", &self.phases.resolve),
             ("connect", &self.phases.connect),

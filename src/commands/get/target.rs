@@ -288,7 +288,6 @@ mod tests {
             "ftp://h/",
             "file:///etc/passwd",
             "file:/etc/passwd",
-            "mailto:a@b",
             "http://",
             "http://a b/",
             "http://h:0/",

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::values::{ServerArgs, duration};
+use super::values::{ServerArgs, positive_duration};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::tls::ServerSide;
@@ -68,15 +68,15 @@ pub struct ServeHttp {
     tls_key: Option<PathBuf>,
 
     /// How long a request head may take from its first byte to its last
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration, hide_short_help = true, help_heading = "Limits")]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
     head_timeout: Duration,
 
     /// How long a connection may be silent between requests
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration, hide_short_help = true, help_heading = "Limits")]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
     idle_timeout: Duration,
 
     /// How long a client may take none of its answer, or send none of its body
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration, hide_short_help = true, help_heading = "Limits")]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
     stall_timeout: Duration,
 }
 

@@ -1,0 +1,129 @@
+//! `netlab demo`: every pair against itself, on loopback, in seconds.
+//!
+//! Owns the list of pairs and the table at the end. It runs this very program, so what it shows is
+//! what a user would see; [`stage`] starts the processes, each pair has a file of its own.
+
+mod stage;
+mod web;
+
+use std::fmt;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::exit::Exit;
+use crate::net::{self, Signals};
+use crate::output::{self, Output, Style};
+use crate::time::{Shown, nanoseconds};
+use stage::Stage;
+
+/// Run every pair against itself on loopback and show what came of it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  netlab demo
+  netlab demo --json")]
+pub struct Demo {}
+
+impl Demo {
+    /// Runs all pairs; done only if every step ended as it should.
+    pub fn run(&self, style: Style) -> Result<Exit> {
+        let started = net::now();
+        let mut stage = Stage::new(Output::new(style), Signals::listen()?)?;
+        web::play(&mut stage)?;
+        let (mut output, steps) = stage.leave();
+        let summary = Summary::new(steps, net::now() - started);
+        let exit = if summary.failed == 0 { Exit::Done } else { Exit::No };
+        output.event(&Event::Summary(summary))?;
+        Ok(exit)
+    }
+}
+
+/// Everything `demo` says.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Event {
+    /// A command ran, or a server started.
+    Step(Step),
+    /// The table.
+    Summary(Summary),
+}
+
+impl output::Event for Event {
+    fn is_summary(&self) -> bool {
+        matches!(self, Self::Summary(_))
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Step(step) => step.fmt(f),
+            Self::Summary(summary) => summary.fmt(f),
+        }
+    }
+}
+
+/// One command line and what came of it.
+#[derive(Clone, Debug, Serialize)]
+struct Step {
+    /// Which two subcommands meet.
+    pair: &'static str,
+    /// What this step shows.
+    shows: &'static str,
+    /// As a user would type it.
+    command: String,
+    /// The code it should end with.
+    expected: i32,
+    /// The code it ended with; `null` if a signal ended it.
+    exit: Option<i32>,
+    /// Whether that, and what it printed, is right.
+    ok: bool,
+    /// What it printed, shortened.
+    #[serde(skip)]
+    printed: String,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "$ {}", self.command)?;
+        for line in self.printed.lines() {
+            write!(f, "\n  {line}")?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Summary {
+    command: &'static str,
+    elapsed_ns: u64,
+    passed: usize,
+    failed: usize,
+    steps: Vec<Step>,
+}
+
+impl Summary {
+    fn new(steps: Vec<Step>, elapsed: Duration) -> Self {
+        let passed = steps.iter().filter(|step| step.ok).count();
+        Self { command: "demo", elapsed_ns: nanoseconds(elapsed), passed, failed: steps.len() - passed, steps }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n{:<18} {:<44} {:>8} {:>5}", "pair", "what it shows", "exit", "")?;
+        for step in &self.steps {
+            let exit = step.exit.map_or_else(|| "signal".to_owned(), |exit| exit.to_string());
+            let verdict = if step.ok { "ok".to_owned() } else { format!("not {}", step.expected) };
+            writeln!(f, "{:<18} {:<44} {exit:>8} {verdict:>5}", step.pair, step.shows)?;
+        }
+        let elapsed = Shown(Duration::from_nanos(self.elapsed_ns));
+        match self.failed {
+            0 => write!(f, "all {} steps went well, in {elapsed}", self.passed),
+            failed => write!(f, "{failed} of {} steps went wrong, in {elapsed}", self.passed + failed),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Where the pairs play: a directory of their own, processes of this program, a record of steps.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use super::{Event, Step};
+use crate::disk::Scratch;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::host::{Child, Ended};
+use crate::net::{self, Signals, Woken};
+use crate::output::Output;
+
+/// How long a server may take until it listens, and a client until it ends.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks at a file or a process.
+const GLANCE: Duration = Duration::from_millis(5);
+/// Lines of a step's output that are shown.
+const SHOWN_LINES: usize = 12;
+
+/// The stage of a demo.
+pub struct Stage {
+    scratch: Scratch,
+    output: Output,
+    signals: Signals,
+    steps: Vec<Step>,
+}
+
+/// A server that runs in the background.
+pub struct Server {
+    child: Child,
+    pair: &'static str,
+    command: String,
+    /// The address that it said it listens on.
+    pub address: String,
+}
+
+impl Stage {
+    /// An empty stage.
+    pub fn new(output: Output, signals: Signals) -> Result<Self> {
+        Ok(Self { scratch: Scratch::new()?, output, signals, steps: Vec::new() })
+    }
+
+    /// The record, once all is played.
+    pub fn leave(self) -> (Output, Vec<Step>) {
+        (self.output, self.steps)
+    }
+
+    /// Puts a file into the stage's directory, where every command runs.
+    pub fn file(&self, name: &str, content: &[u8]) -> Result<()> {
+        self.scratch.file(name, content).map(|_| ())
+    }
+
+    /// The content of a file in the stage's directory, nothing if there is none.
+    pub fn content(&self, name: &str) -> Vec<u8> {
+        fs::read(self.scratch.path().join(name)).unwrap_or_default()
+    }
+
+    /// Starts a server on a free port and waits until it listens.
+    pub fn serve(&mut self, pair: &'static str, arguments: &[&str]) -> Result<Server> {
+        let ready = format!("ready-{}", self.steps.len());
+        let arguments = [arguments, &["--bind", "127.0.0.1:0", "--ready-file", &ready]].concat();
+        let command = typed(&arguments);
+        let mut child = self.start(&arguments)?;
+        let path = self.scratch.path().join(&ready);
+        let listens = self.until(|| path.exists() || !child.is_running())? && path.exists();
+        if !listens {
+            let ended = child.wait()?;
+            return Err(Error::new(Exit::No, format!("{command} does not listen: {}", ended.stderr.trim())));
+        }
+        let address = fs::read_to_string(&path).unwrap_or_default().lines().next().unwrap_or_default().to_owned();
+        let printed = format!("(in the background, on {address})");
+        self.show(&Step {
+            pair,
+            shows: "",
+            command: format!("{command} &"),
+            expected: 0,
+            exit: None,
+            ok: true,
+            printed,
+        })?;
+        Ok(Server { child, pair, command, address })
+    }
+
+    /// Runs a client to its end and records whether it ended with `expected` and `is_right`.
+    pub fn step(
+        &mut self,
+        server: &Server,
+        shows: &'static str,
+        arguments: &[&str],
+        expected: Exit,
+        is_right: impl FnOnce(&Self, &Ended) -> bool,
+    ) -> Result<()> {
+        let mut child = self.start(arguments)?;
+        self.until(|| !child.is_running())?;
+        let ended = child.wait()?;
+        let ok = ended.code == Some(i32::from(expected.code())) && is_right(self, &ended);
+        self.record(server.pair, shows, typed(arguments), expected, &ended, ok)
+    }
+
+    /// Asks a server to stop, and records whether it did so in order.
+    pub fn stop(&mut self, server: Server, shows: &'static str) -> Result<()> {
+        let Server { mut child, pair, command, .. } = server;
+        child.terminate();
+        self.until(|| !child.is_running())?;
+        let ended = child.wait()?;
+        let ok = ended.code == Some(0);
+        self.record(pair, shows, format!("kill %1   # {command}"), Exit::Done, &ended, ok)
+    }
+
+    fn record(
+        &mut self,
+        pair: &'static str,
+        shows: &'static str,
+        command: String,
+        expected: Exit,
+        ended: &Ended,
+        ok: bool,
+    ) -> Result<()> {
+        let printed = shortened(&format!("{}{}", ended.stdout, ended.stderr));
+        let step = Step { pair, shows, command, expected: i32::from(expected.code()), exit: ended.code, ok, printed };
+        self.show(&step)?;
+        self.steps.push(step);
+        Ok(())
+    }
+
+    fn show(&mut self, step: &Step) -> Result<()> {
+        self.output.event(&Event::Step(step.clone()))
+    }
+
+    fn start(&self, arguments: &[&str]) -> Result<Child> {
+        let program = std::env::current_exe()
+            .map_err(|error| Error::new(Exit::System, "cannot find this program's own file").because(error))?;
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(self.scratch.path());
+        Child::start(command)
+    }
+
+    /// Waits until `holds`, or the patience ends: `false`. A signal ends the demo.
+    fn until(&mut self, mut holds: impl FnMut() -> bool) -> Result<bool> {
+        let patience = net::now() + PATIENCE;
+        while !holds() {
+            let now = net::now();
+            if now >= patience {
+                return Ok(false);
+            }
+            if let Woken::Signal(signal) = self.signals.wait(Some(now + GLANCE)) {
+                return Err(signal.error());
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// A command line as a user would type it.
+fn typed(arguments: &[&str]) -> String {
+    let quoted = arguments.iter().map(|argument| {
+        let is_plain = argument.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./:=@%,[]".contains(&byte));
+        if is_plain { (*argument).to_owned() } else { format!("'{argument}'") }
+    });
+    std::iter::once("netlab".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
+}
+
+/// The first and the last lines of what is too long to show.
+fn shortened(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let Some(hidden) = lines.len().checked_sub(SHOWN_LINES + 1).filter(|hidden| *hidden > 0) else {
+        return text.to_owned();
+    };
+    let half = SHOWN_LINES / 2;
+    let (head, tail) = (&lines[..half], &lines[half + hidden + 1..]);
+    [head, &[&format!("… {} lines …", hidden + 1)], tail].concat().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SHOWN_LINES, shortened, typed};
+
+    #[test]
+    fn a_command_line_is_quoted_where_a_shell_would_need_it() {
+        assert_eq!(typed(&["get", "-H", "A: b", "http://[::1]:1/"]), "netlab get -H 'A: b' http://[::1]:1/");
+    }
+
+    #[test]
+    fn long_output_keeps_its_beginning_and_its_end() {
+        let lines = |count: usize| (0..count).map(|n| n.to_string()).collect::<Vec<_>>().join("\n");
+        assert_eq!(shortened(&lines(SHOWN_LINES + 1)), lines(SHOWN_LINES + 1));
+        let short = shortened(&lines(100));
+        assert_eq!(short.lines().count(), SHOWN_LINES + 1);
+        assert!(short.starts_with("0\n") && short.ends_with("\n99") && short.contains("… 88 lines …"), "{short}");
+    }
+}

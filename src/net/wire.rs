@@ -1,0 +1,285 @@
+//! A non-blocking socket with or without TLS on it: octets in, octets out.
+//!
+//! Owns the system calls of a stream and the TLS session, and remembers whether the socket is
+//! known to be dry or full, so that nobody asks it in vain. It must not know when or why anything
+//! is sent; that is the [`link`](super::link)'s business.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
+
+use rustix::fs::sendfile;
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{SendFlags, send};
+use rustls::Connection;
+use socket2::Socket;
+
+use super::dial::word;
+use super::tls;
+use crate::conversation::End;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+
+/// Octets of a file per call, so that one large download does not hold up the others.
+const FILE_SLICE: u64 = 1024 * 1024;
+/// Octets of a file that are encrypted at a time: four full TLS records.
+const TLS_SLICE: u64 = 64 * 1024;
+
+/// The connection's transport.
+#[derive(Debug)]
+pub struct Wire {
+    socket: Socket,
+    tls: Option<Box<Connection>>,
+    can_read: bool,
+    can_write: bool,
+}
+
+/// What a read brought.
+pub enum Read {
+    /// This many octets.
+    Octets(usize),
+    /// Nothing at the moment.
+    Nothing,
+    /// The peer's end.
+    End(End),
+}
+
+/// How far a handshake is.
+pub enum Shake {
+    /// Done, or never needed.
+    Done,
+    /// A step further; call again.
+    Further,
+    /// The peer has to say something first.
+    Waiting,
+}
+
+enum Heard {
+    Octets,
+    Nothing,
+    End,
+}
+
+impl Wire {
+    /// A transport over `socket`, which is non-blocking.
+    pub fn new(socket: Socket, tls: Option<Connection>) -> Self {
+        Self { socket, tls: tls.map(Box::new), can_read: true, can_write: true }
+    }
+
+    /// The descriptor to wait for.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// The TLS session, if there is one.
+    pub fn tls(&self) -> Option<&Connection> {
+        self.tls.as_deref()
+    }
+
+    /// The socket has something to read, or its end.
+    pub fn readable(&mut self) {
+        self.can_read = true;
+    }
+
+    /// The socket takes octets again.
+    pub fn writable(&mut self) {
+        self.can_write = true;
+    }
+
+    /// Whether the socket is known to be dry, and known to be full.
+    pub fn is_dry_and_full(&self) -> (bool, bool) {
+        (!self.can_read, !self.can_write)
+    }
+
+    /// Drives the handshake as far as it goes.
+    pub fn shake(&mut self) -> Result<Shake> {
+        let handshaking = |tls: &Option<Box<Connection>>| tls.as_ref().is_some_and(|tls| tls.is_handshaking());
+        if !handshaking(&self.tls) {
+            return Ok(Shake::Done);
+        }
+        let wrote = self.write_tls()?;
+        if !handshaking(&self.tls) {
+            return Ok(Shake::Done);
+        }
+        match self.read_tls()? {
+            Heard::Octets => Ok(Shake::Further),
+            Heard::Nothing if wrote => Ok(Shake::Further),
+            Heard::Nothing => Ok(Shake::Waiting),
+            Heard::End => Err(Error::new(Exit::TryAgain, "the connection closed within the TLS handshake")
+                .expected("a TLS server on this port")),
+        }
+    }
+
+    /// Reads into `room`.
+    pub fn read(&mut self, room: &mut [u8]) -> Result<Read> {
+        if self.tls.is_some() { self.read_decrypted(room) } else { self.read_clear(room) }
+    }
+
+    fn read_clear(&mut self, room: &mut [u8]) -> Result<Read> {
+        if !self.can_read {
+            return Ok(Read::Nothing);
+        }
+        match retry_on_intr(|| rustix::io::read(&self.socket, &mut *room)) {
+            Ok(0) => Ok(Read::End(End::Finished)),
+            Ok(length) => {
+                // A short read has emptied the socket; asking again would only say so.
+                self.can_read = length == room.len();
+                Ok(Read::Octets(length))
+            }
+            Err(Errno::AGAIN) => {
+                self.can_read = false;
+                Ok(Read::Nothing)
+            }
+            Err(errno) => Err(broken(&errno.into())),
+        }
+    }
+
+    fn read_decrypted(&mut self, room: &mut [u8]) -> Result<Read> {
+        let mut at_end = false;
+        loop {
+            let Some(tls) = &mut self.tls else { return Ok(Read::Nothing) };
+            match tls.reader().read(room) {
+                Ok(0) => return Ok(Read::End(End::Finished)),
+                Ok(length) => return Ok(Read::Octets(length)),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Read::End(End::Cut)),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(broken(&error)),
+                Err(_) if at_end => return Ok(Read::End(End::Cut)),
+                Err(_) => {}
+            }
+            match self.read_tls()? {
+                Heard::Octets => {}
+                Heard::Nothing => return Ok(Read::Nothing),
+                // The session knows whether the end was announced; ask it once more.
+                Heard::End => at_end = true,
+            }
+        }
+    }
+
+    fn read_tls(&mut self) -> Result<Heard> {
+        let Some(tls) = self.tls.as_mut().filter(|_| self.can_read) else { return Ok(Heard::Nothing) };
+        match tls.read_tls(&mut &self.socket) {
+            Ok(0) => Ok(Heard::End),
+            Ok(_) => match tls.process_new_packets() {
+                Ok(_) => Ok(Heard::Octets),
+                Err(error) => {
+                    // Tell the peer why, if it still listens (RFC 8446 §6.2).
+                    let _ = tls.write_tls(&mut &self.socket);
+                    Err(tls::fault(error))
+                }
+            },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.can_read = false;
+                Ok(Heard::Nothing)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Heard::Octets),
+            Err(error) => Err(broken(&error)),
+        }
+    }
+
+    /// Takes octets, as many as fit at the moment; `more` says that others follow at once, so that
+    /// they may share a packet.
+    pub fn write(&mut self, bytes: &[u8], more: bool) -> Result<usize> {
+        if let Some(tls) = &mut self.tls {
+            return tls.writer().write(bytes).map_err(|error| broken(&error));
+        }
+        if !self.can_write {
+            return Ok(0);
+        }
+        let flags = if more { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
+        match retry_on_intr(|| send(&self.socket, bytes, flags)) {
+            Ok(sent) => Ok(sent),
+            Err(Errno::AGAIN) => {
+                self.can_write = false;
+                Ok(0)
+            }
+            Err(errno) => Err(broken(&errno.into())),
+        }
+    }
+
+    /// Takes a slice of a file: by `sendfile` in clear, through `buffer` under TLS. A file that
+    /// has become shorter ends the connection: the peer was promised more, and must not take
+    /// padding for content.
+    pub fn write_file(&mut self, file: &File, offset: u64, left: u64, buffer: &mut [u8]) -> Result<u64> {
+        let moved = if let Some(tls) = &mut self.tls {
+            let room = usize::try_from(left.min(TLS_SLICE)).unwrap_or(0).min(buffer.len());
+            let buffer = buffer.get_mut(..room).unwrap_or_default();
+            let read = file.read_at(buffer, offset).map_err(|error| unreadable(&error))?;
+            let written = tls.writer().write(buffer.get(..read).unwrap_or_default()).map_err(|error| broken(&error))?;
+            (read > 0).then_some(written)
+        } else {
+            let most = usize::try_from(left.min(FILE_SLICE)).unwrap_or(0);
+            match retry_on_intr(|| sendfile(&self.socket, file, Some(&mut { offset }), most)) {
+                Ok(0) => None,
+                Ok(sent) => Some(sent),
+                Err(Errno::AGAIN) => {
+                    self.can_write = false;
+                    Some(0)
+                }
+                Err(Errno::IO) => return Err(unreadable(&Errno::IO.into())),
+                Err(errno) => return Err(broken(&errno.into())),
+            }
+        };
+        moved
+            .map(|moved| moved as u64)
+            .ok_or_else(|| Error::new(Exit::InputOutput, "the file became shorter while it was sent"))
+    }
+
+    /// Hands on what the TLS session has ready; whether nothing is left and more can be taken.
+    pub fn flush(&mut self) -> Result<bool> {
+        self.write_tls()?;
+        Ok(!self.tls.as_ref().is_some_and(|tls| tls.wants_write()))
+    }
+
+    fn write_tls(&mut self) -> Result<bool> {
+        let mut wrote = false;
+        while let Some(tls) = self.tls.as_mut().filter(|tls| self.can_write && tls.wants_write()) {
+            match tls.write_tls(&mut &self.socket) {
+                Ok(_) => wrote = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.can_write = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(broken(&error)),
+            }
+        }
+        Ok(wrote)
+    }
+
+    /// Sends the end: `close_notify` under TLS, then FIN. Whether it could be sent.
+    pub fn finish(&mut self) -> bool {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            let _ = self.write_tls();
+        }
+        self.socket.shutdown(Shutdown::Write).is_ok()
+    }
+
+    /// Reads and throws away; the end is `None`.
+    pub fn discard(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        if !self.can_read {
+            return Some(0);
+        }
+        match retry_on_intr(|| rustix::io::read(&self.socket, &mut *buffer)) {
+            Err(Errno::AGAIN) => {
+                self.can_read = false;
+                Some(0)
+            }
+            Ok(length) if length > 0 => Some(length),
+            _ => None,
+        }
+    }
+
+    /// Makes the coming close an RST, which drops whatever is still queued.
+    pub fn reset(&self) {
+        let _ = self.socket.set_linger(Some(Duration::ZERO));
+    }
+}
+
+fn broken(error: &io::Error) -> Error {
+    Error::new(Exit::TryAgain, format!("the connection broke: {}", word(error)))
+}
+
+fn unreadable(error: &io::Error) -> Error {
+    Error::new(Exit::InputOutput, format!("the file cannot be read: {}", word(error)))
+}
