@@ -15,7 +15,7 @@ use crate::output::{self, Color, Form, Output, Style};
 
 /// Both ends of the classic socket labs in one executable.
 #[derive(Debug, Parser)]
-#[command(name = "netlab", version, propagate_version = true, disable_help_subcommand = false, max_term_width = 100)]
+#[command(name = "netlab", version, max_term_width = 100)]
 #[command(after_help = "\
 Examples:
   netlab demo
@@ -72,7 +72,7 @@ impl Cli {
         let result = match self.command {
             Command::ServeHttp(serve_http) => serve_http.run(style),
             Command::Get(get) => get.run(style),
-            Command::Demo(demo) => demo.run(style),
+            Command::Demo(Demo {}) => Demo::run(style),
             Command::Completions(completions) => completions.run(command(), style),
         };
         (style, result)

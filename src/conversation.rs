@@ -161,11 +161,6 @@ impl<F> Outbox<F> {
     pub fn steps(&mut self) -> (&mut Vec<Step>, &mut Vec<u8>) {
         (&mut self.steps, &mut self.bytes)
     }
-
-    /// Whether there is nothing to do.
-    pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
-    }
 }
 
 #[cfg(test)]

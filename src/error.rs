@@ -53,17 +53,17 @@ impl Error {
 
     /// Says in front of what happened whom or what it concerns.
     #[must_use]
-    pub fn about(&self, subject: &str) -> Self {
-        let mut copy = self.copy(self.exit);
-        if !copy.what.contains(subject) {
-            copy.what = format!("{subject}: {}", copy.what);
+    pub fn about(mut self, subject: &str) -> Self {
+        if !self.what.contains(subject) {
+            self.what = format!("{subject}: {}", self.what);
         }
-        copy
+        self
     }
 
-    /// The same failure where it means another code; the chain of causes stays with the original.
+    /// What `self` tells, as a new failure where it means another code; the chain of causes stays
+    /// behind.
     #[must_use]
-    pub fn copy(&self, exit: Exit) -> Self {
+    pub fn retold(&self, exit: Exit) -> Self {
         Self {
             exit,
             what: self.what.clone(),

@@ -57,19 +57,26 @@ pub fn threads(text: &str) -> Result<usize, String> {
 /// Where a stream server listens, how it says that it does, and when it stops by itself.
 #[derive(Debug, Args)]
 pub struct ServerArgs {
-    /// Listen on PORT (loopback), HOST:PORT, *:PORT (everybody) or unix:PATH; repeatable
+    /// Where to listen; repeatable
+    ///
+    /// PORT is that port on both loopbacks, HOST:PORT on one address, *:PORT on every address (for
+    /// everybody who can reach this machine), unix:PATH a Unix socket. Port 0 picks a free one.
     #[arg(long, value_name = "ADDR")]
     pub bind: Vec<Bind>,
 
-    /// Worker threads: one without this flag, one per core without a number
+    /// Worker threads; one per core without N
+    ///
+    /// Without this flag there is one.
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "", default_value = "1", value_parser = threads, hide_default_value = true)]
     pub threads: usize,
 
-    /// Write the real addresses to FILE once listening, main one first, one per line
+    /// Write the addresses to FILE once listening
+    ///
+    /// The real ones, main one first, one per line; FILE appears in one step.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
 
-    /// Stop by itself after this time
+    /// Stop after this time
     #[arg(long = "for", value_name = "DURATION", value_parser = positive_duration)]
     pub lifetime: Option<Duration>,
 

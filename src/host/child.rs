@@ -1,6 +1,6 @@
 //! A child process that ends with its owner.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 
@@ -48,6 +48,11 @@ impl Child {
         }
     }
 
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        let _ = self.process.kill();
+    }
+
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.process.try_wait(), Ok(None))
@@ -70,7 +75,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if self.is_running() {
-            let _ = self.process.kill();
+            self.kill();
             let _ = self.process.wait();
         }
     }
@@ -80,7 +85,7 @@ impl Drop for Child {
 fn collect(mut pipe: impl io::Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        let _ = pipe.by_ref().read_to_end(&mut bytes);
+        let _ = io::Read::read_to_end(&mut pipe, &mut bytes);
         bytes
     })
 }

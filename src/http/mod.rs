@@ -24,5 +24,5 @@ pub use client::{Arrived, Client, Fault, RequestHead, ResponseHead};
 pub use date::HttpDate;
 pub use fields::{is_field_value, is_token};
 pub use request::{Refusal, Request};
-pub use server::{After, Answer, Incoming, Server};
+pub use server::{Answer, Incoming, Server};
 pub use status::Status;

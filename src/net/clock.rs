@@ -6,7 +6,7 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::time::Moment;
 
-/// Reads both clocks: CLOCK_MONOTONIC and CLOCK_REALTIME, two vDSO calls. A loop does it once per
+/// Reads both clocks: `CLOCK_MONOTONIC` and `CLOCK_REALTIME`, two vDSO calls. A loop does it once per
 /// turn.
 pub fn now() -> Moment {
     Moment::new(duration(clock_gettime(ClockId::Monotonic)), duration(clock_gettime(ClockId::Realtime)))

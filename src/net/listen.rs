@@ -24,7 +24,7 @@ const PORT_ATTEMPTS: usize = 16;
 /// One `--bind`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bind {
-    /// `PORT`: 127.0.0.1 and ::1.
+    /// `PORT`: `127.0.0.1` and `::1`.
     Loopback(u16),
     /// `*:PORT`: every address of both families.
     Everywhere(u16),
@@ -129,7 +129,7 @@ impl Listeners {
             match bind {
                 Bind::Loopback(port) => listeners.both(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST, *port, threads)?,
                 Bind::Everywhere(port) => {
-                    listeners.both(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED, *port, threads)?
+                    listeners.both(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED, *port, threads)?;
                 }
                 Bind::Host(host, port) => listeners.host(host, *port, threads)?,
                 Bind::Unix(path) => listeners.groups.push(unix(path, threads)?),

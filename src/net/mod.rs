@@ -27,7 +27,7 @@ mod wire;
 
 pub use carry::carry;
 pub use clock::now;
-pub use dial::{Dialled, dial};
+pub use dial::dial;
 pub use link::{Link, Patience};
 pub use listen::{Address, Bind, Listeners};
 pub use names::resolve;

@@ -240,12 +240,11 @@ impl<S: Service> Worker<S> {
                 self.note(event);
             }
             match stop.state.load(Ordering::Acquire) {
-                RUNNING => {}
                 DRAINING if !draining => {
                     draining = true;
                     self.drain(now);
                 }
-                DRAINING => {}
+                RUNNING | DRAINING => {}
                 _ => return Ok(()),
             }
             if draining && self.connections.is_empty() {

@@ -1,7 +1,7 @@
 //! Errors on the screen: what happened, what was expected, what to do.
 //!
 //! Owns the three lines, the JSON `error` event, the chain of causes that `-v` adds, and the
-//! report that a bug asks its finder to send. color-eyre draws the chain and the bug report.
+//! report that a bug asks its finder to send, which color-eyre draws.
 
 use serde::Serialize;
 
@@ -12,26 +12,18 @@ use crate::exit::Exit;
 /// Prints the failure that ends a run.
 pub fn print_error(error: &Error, style: Style) {
     let ink = Ink::stderr(style);
-    let mut text = format!("{} {}\n", ink.paint("1;31", "netlab:"), escaped(error.what()));
-    if let Some(expected) = error.expectation() {
-        text.push_str(&format!("  {} {}\n", ink.paint("2", "expected:"), escaped(expected)));
-    }
-    if let Some(advice) = error.advice() {
-        text.push_str(&format!("  {} {}\n", ink.paint("2", "to do:"), escaped(advice)));
-    }
-    talk(&text);
+    let mut lines = vec![format!("{} {}", ink.paint("1;31", "netlab:"), escaped(error.what()))];
+    lines.extend(error.expectation().map(|text| format!("  {} {}", ink.paint("2", "expected:"), escaped(text))));
+    lines.extend(error.advice().map(|text| format!("  {} {}", ink.paint("2", "to do:"), escaped(text))));
     if style.verbose > 0 {
-        chain(error);
+        lines.extend(causes(error).map(|cause| format!("  {} {}", ink.paint("2", "because:"), escaped(&cause))));
     }
+    talk(&format!("{}\n", lines.join("\n")));
 }
 
-/// The causes below the error, outermost first.
-fn chain(error: &Error) {
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        talk(&format!("  because: {}\n", escaped(&cause.to_string())));
-        source = cause.source();
-    }
+/// The causes below an error, outermost first.
+fn causes(error: &Error) -> impl Iterator<Item = String> {
+    std::iter::successors(std::error::Error::source(error), |cause| cause.source()).map(ToString::to_string)
 }
 
 #[derive(Serialize)]
@@ -59,13 +51,16 @@ pub(super) fn json(error: &Error) -> serde_json::Result<Vec<u8>> {
 /// [`Exit::Bug`].
 #[expect(clippy::exit, reason = "a bug on a worker thread must not leave the process half alive")]
 pub fn bug_reports() {
-    let (panic, eyre) = color_eyre::config::HookBuilder::default()
+    let mut hooks = color_eyre::config::HookBuilder::default()
         .panic_section(format!(
             "This is a bug in netlab {}. Please report it with the lines above and the command you typed.",
             env!("CARGO_PKG_VERSION")
         ))
-        .display_env_section(false)
-        .into_hooks();
+        .display_env_section(false);
+    if !Ink::stderr(Style::default()).is_coloured() {
+        hooks = hooks.theme(color_eyre::config::Theme::new());
+    }
+    let (panic, eyre) = hooks.into_hooks();
     // Fails only if another hook was there before, and then reports look plainer, no more.
     let _ = eyre.install();
     std::panic::set_hook(Box::new(move |info| {

@@ -99,6 +99,10 @@ impl Ink {
         })
     }
 
+    fn is_coloured(self) -> bool {
+        self.0
+    }
+
     /// `text` in one of the eight colours, by its SGR parameter.
     pub fn paint(self, sgr: &str, text: &str) -> String {
         if self.0 { format!("\x1b[{sgr}m{text}\x1b[0m") } else { text.to_owned() }

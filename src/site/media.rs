@@ -1,4 +1,4 @@
-//! Media types by file name, from the mime_guess table.
+//! Media types by file name, from the table of `mime_guess`.
 
 use std::path::Path;
 

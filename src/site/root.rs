@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn an_unreadable_file_is_forbidden() {
         let (_parent, root) = site();
-        fs::set_permissions(root.path().join("a.html"), fs::Permissions::from_mode(0)).expect("changed");
+        fs::set_permissions(root.path().join("a.html"), fs::Permissions::from_mode(0o000)).expect("changed");
         let expected = if rustix::process::geteuid().is_root() { Ok("file") } else { Err(NotServed::Forbidden) };
         assert_eq!(outcome(&root, "/a.html"), expected);
     }

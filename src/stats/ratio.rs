@@ -1,7 +1,7 @@
 //! A ratio of counts, and what it proves.
 //!
 //! Owns the 95 % Wilson score interval (E. B. Wilson, 1927; recommended over the normal
-//! approximation by Brown, Cai and DasGupta, 2001), which stays inside 0…1 and does not collapse
+//! approximation by L. Brown et al., 2001), which stays inside 0…1 and does not collapse
 //! at 0 of n, where ten good probes prove little.
 
 /// The standard normal quantile for a two-sided 95 % interval.

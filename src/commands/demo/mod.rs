@@ -19,7 +19,7 @@ use crate::output::{self, Output, Style};
 use crate::time::{Shown, nanoseconds};
 use stage::Stage;
 
-/// Run every pair against itself on loopback and show what came of it.
+/// Run every pair against itself on loopback.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -29,7 +29,7 @@ pub struct Demo {}
 
 impl Demo {
     /// Runs all pairs; done only if every step ended as it should.
-    pub fn run(&self, style: Style) -> Result<Exit> {
+    pub fn run(style: Style) -> Result<Exit> {
         let started = net::now();
         let mut stage = Stage::new(Output::new(style), Signals::listen()?)?;
         web::play(&mut stage)?;

@@ -92,19 +92,17 @@ impl Stage {
         expected: Exit,
         is_right: impl FnOnce(&Self, &Ended) -> bool,
     ) -> Result<()> {
-        let mut child = self.start(arguments)?;
-        self.until(|| !child.is_running())?;
-        let ended = child.wait()?;
+        let child = self.start(arguments)?;
+        let ended = self.end(child)?;
         let ok = ended.code == Some(i32::from(expected.code())) && is_right(self, &ended);
         self.record(server.pair, shows, typed(arguments), expected, &ended, ok)
     }
 
     /// Asks a server to stop, and records whether it did so in order.
     pub fn stop(&mut self, server: Server, shows: &'static str) -> Result<()> {
-        let Server { mut child, pair, command, .. } = server;
+        let Server { child, pair, command, .. } = server;
         child.terminate();
-        self.until(|| !child.is_running())?;
-        let ended = child.wait()?;
+        let ended = self.end(child)?;
         let ok = ended.code == Some(0);
         self.record(pair, shows, format!("kill %1   # {command}"), Exit::Done, &ended, ok)
     }
@@ -127,6 +125,14 @@ impl Stage {
 
     fn show(&mut self, step: &Step) -> Result<()> {
         self.output.event(&Event::Step(step.clone()))
+    }
+
+    /// Waits for a child's end; one that does not end by itself is ended, and counts as failed.
+    fn end(&mut self, mut child: Child) -> Result<Ended> {
+        if !self.until(|| !child.is_running())? {
+            child.kill();
+        }
+        child.wait()
     }
 
     fn start(&self, arguments: &[&str]) -> Result<Child> {

@@ -20,12 +20,13 @@ pub fn play(stage: &mut Stage) -> Result<()> {
     }
     let server = stage.serve(PAIR, &["serve-http", "site", "--threads"])?;
     let url = server.address.clone();
+    let page = format!("{url}HelloWorld.html");
     stage.step(
         &server,
-        "a page, the way a browser gets it",
-        &["get", "--trace", &format!("{url}HelloWorld.html")],
+        "a page, and every line that was said",
+        &["get", "--trace", "-o", "page.html", &page],
         Exit::Done,
-        |_, ended| ended.stdout.as_bytes() == SITE[0].1,
+        |stage, _| stage.content("page.html") == SITE[0].1,
     )?;
     stage.step(
         &server,

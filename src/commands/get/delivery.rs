@@ -3,6 +3,7 @@
 //! Owns the decisions that need the response's head: an error page does not become the file that
 //! was asked for, a redirect's body is nobody's, octets that are no text do not go to a terminal.
 
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
 
@@ -90,11 +91,11 @@ impl<'o> Delivery<'o> {
         if !io::stdout().is_terminal() {
             return self.output.bytes(&head.raw);
         }
-        let text: String = head
-            .raw
-            .split_inclusive(|byte| *byte == b'\n')
-            .map(|line| format!("{}\n", Escaped(line.trim_ascii_end())))
-            .collect();
+        let mut text = String::new();
+        for line in head.raw.split_inclusive(|byte| *byte == b'\n') {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{}", Escaped(line.trim_ascii_end()));
+        }
         self.output.bytes(text.as_bytes())
     }
 
@@ -116,7 +117,8 @@ impl Sink for Delivery<'_> {
         let is_redirect = self.follows && is_redirect(head);
         let is_error = head.status >= 400;
         self.octets = 0;
-        self.wanted = !is_redirect && !(is_error && matches!(self.destination, Destination::File(_)));
+        let goes_to_file = matches!(self.destination, Destination::File(_));
+        self.wanted = !is_redirect && (!is_error || !goes_to_file);
         if self.include && !is_redirect && matches!(self.destination, Destination::Stdout { .. }) {
             self.show_head(head)?;
         }

@@ -18,7 +18,7 @@ pub enum Event {
     /// A final answer.
     Response(Response),
     /// What all of them came to.
-    Summary(Summary),
+    Summary(Box<Summary>),
 }
 
 impl output::Event for Event {

@@ -35,15 +35,18 @@ Examples:
   netlab get -o page.html http://127.0.0.1:6789/HelloWorld.html
   netlab get --count 10 --interval 200ms http://127.0.0.1:6789/")]
 pub struct Get {
-    /// What to fetch; without a scheme, http:// is meant
+    /// What to fetch; http:// may be left out
     #[arg(required = true, value_name = "URL")]
     urls: Vec<Target>,
 
-    /// Write the body to FILE once it is complete; - is stdout, whatever the body is
+    /// Write the body to FILE, whole or not at all
+    ///
+    /// It is written to FILE.part and renamed once it is complete. - is stdout, even for a body
+    /// that is no text.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Write the body to a file named like the last part of the URL
+    /// Write it to a file named as in the URL
     #[arg(short = 'O', long, conflicts_with = "output")]
     remote_name: bool,
 
@@ -51,7 +54,7 @@ pub struct Get {
     #[arg(long, requires = "remote_name", hide_short_help = true)]
     force: bool,
 
-    /// Add a field to the request: 'Name: value'; repeatable
+    /// Add 'Name: value' to the request; repeatable
     #[arg(short = 'H', long, value_name = "FIELD")]
     header: Vec<Field>,
 
@@ -59,11 +62,11 @@ pub struct Get {
     #[arg(short = 'X', long, value_name = "METHOD", value_parser = target::method, hide_short_help = true)]
     request: Option<String>,
 
-    /// Send DATA as the body, by POST; @FILE reads a file, @- stdin
+    /// Send DATA, @FILE or @- (stdin) by POST
     #[arg(short, long, value_name = "DATA", conflicts_with = "head")]
     data: Option<String>,
 
-    /// Ask for the head alone and show it
+    /// Ask for the head alone, and show it
     #[arg(short = 'I', long)]
     head: bool,
 
@@ -71,7 +74,9 @@ pub struct Get {
     #[arg(short, long, hide_short_help = true)]
     include: bool,
 
-    /// Fetch N times, counting the body instead of showing it; 0 is until stopped
+    /// Fetch N times, as a probe; 0 is until stopped
+    ///
+    /// The body is counted, not shown (-o still writes it), and a summary of all phases follows.
     #[arg(short, long, value_name = "N")]
     count: Option<u64>,
 
@@ -79,7 +84,7 @@ pub struct Get {
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     interval: Duration,
 
-    /// The longest silence within one phase
+    /// Longest silence within a phase
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = positive_duration)]
     timeout: Duration,
 
@@ -183,7 +188,7 @@ impl Run<'_> {
             }
         }
         if is_probe {
-            self.output.event(&Event::Summary(self.tally.summary(net::now() - started)))?;
+            self.output.event(&Event::Summary(Box::new(self.tally.summary(net::now() - started))))?;
         }
         Ok(match stopped {
             // With data, the data decides.
@@ -244,11 +249,12 @@ impl Run<'_> {
                 Ok(exit)
             }
             Err(error) => {
+                let exit = error.exit();
                 self.tally.failed();
                 if !self.output.is_gone() {
                     self.output.failure(&error.about(target.shown()));
                 }
-                Ok(error.exit())
+                Ok(exit)
             }
         }
     }

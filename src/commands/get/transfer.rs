@@ -159,7 +159,7 @@ impl Conversation for Transfer<'_> {
             End::Cut => self.client.ended(self.pending, false).map_err(|fault| error(&fault)),
             End::Broken(broken) => {
                 let exit = if self.head.is_some() { Exit::Incomplete } else { broken.exit() };
-                Err(broken.copy(exit))
+                Err(broken.retold(exit))
             }
         };
         self.settle(verdict, now);
@@ -218,13 +218,12 @@ mod tests {
         if !bytes.is_empty() {
             transfer.received(bytes, NOW, &mut out);
         }
-        match end {
-            Some(end) => transfer.ended(&end, NOW, &mut out),
-            None => {
-                let at = transfer.wake_at().expect("a deadline");
-                assert_eq!(at, NOW + Duration::from_secs(1));
-                transfer.woken(at, &mut out);
-            }
+        if let Some(end) = end {
+            transfer.ended(&end, NOW, &mut out);
+        } else {
+            let at = transfer.wake_at().expect("a deadline");
+            assert_eq!(at, NOW + Duration::from_secs(1));
+            transfer.woken(at, &mut out);
         }
         transfer.outcome().map_or_else(|error| error.exit(), |_| Exit::Done)
     }

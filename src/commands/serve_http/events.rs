@@ -215,9 +215,9 @@ pub struct Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = |count: u64, one: &'static str, many: &'static str| if count == 1 { one } else { many };
-        write!(
+        writeln!(
             f,
-            "--- {} {} on {} {} in {} ---\n",
+            "--- {} {} on {} {} in {} ---",
             self.requests,
             plural(self.requests, "request", "requests"),
             self.connections,

@@ -47,19 +47,23 @@ pub struct ServeHttp {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// File to show for a directory; repeatable, the first that exists is taken
+    /// File to show for a directory; repeatable
+    ///
+    /// The first that exists is taken; without any, the directory is listed.
     #[arg(long, value_name = "NAME", default_value = "index.html", value_parser = index_name)]
     index: Vec<String>,
 
-    /// Form of the access log on stdout; --json means json
-    #[arg(long, value_enum, default_value_t = Log::Common)]
+    /// Access log: off, common, combined, json
+    ///
+    /// Goes to stdout. common and combined are the formats of Apache and nginx; --json means json.
+    #[arg(long, value_enum, default_value_t = Log::Common, hide_possible_values = true)]
     log: Log,
 
-    /// Stop by itself after N requests; 0 is never
+    /// Stop after N requests; 0 is never
     #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     count: u64,
 
-    /// Serve https with this certificate chain (PEM)
+    /// Serve https with this chain (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
 

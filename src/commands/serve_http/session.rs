@@ -142,22 +142,14 @@ impl Session {
             .listens
             .then(|| Box::new(Details { line: line.iter().copied().take(256).collect(), ..Details::default() }));
         let why = Some(refusal.why.to_owned());
-        match refusal.status {
-            Some(status) => self.send(Decision::error(status, refusal.why), why, details, true, now, out),
-            None => {
-                out.tell(Fact::Exchange(Exchange {
-                    peer: self.peer,
-                    began: now,
-                    took: Duration::ZERO,
-                    status: None,
-                    octets: 0,
-                    complete: true,
-                    why,
-                    details,
-                }));
-                out.close();
-            }
+        if let Some(status) = refusal.status {
+            return self.send(Decision::error(status, refusal.why), why, details, true, now, out);
         }
+        let took = Duration::ZERO;
+        let exchange =
+            Exchange { peer: self.peer, began: now, took, status: None, octets: 0, complete: true, why, details };
+        out.tell(Fact::Exchange(exchange));
+        out.close();
     }
 
     fn send(
