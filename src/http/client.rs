@@ -12,7 +12,7 @@ use std::fmt;
 use httparse::EMPTY_HEADER;
 
 use super::body::{Body, Framing, Piece};
-use super::fields::{Fields, MAX_FIELDS, content_length};
+use super::fields::{Fields, MAX_FIELDS, content_length, is_field_value};
 use super::head::{BadHead, MAX_RESPONSE_HEAD, Scanner};
 
 /// The most interim (1xx) responses before the final one.
@@ -250,7 +250,7 @@ fn status_line(line: &[u8]) -> Result<(u8, u16, &[u8]), Fault> {
     let status = digits.iter().fold(0, |number, digit| number * 10 + u16::from(digit - b'0'));
     match rest {
         [] => Ok((minor - b'0', status, rest)),
-        [b' ', reason @ ..] => Ok((minor - b'0', status, reason)),
+        [b' ', reason @ ..] if is_field_value(reason) => Ok((minor - b'0', status, reason)),
         _ => Err(WRONG),
     }
 }
@@ -352,6 +352,7 @@ mod tests {
             ("HTTP/2.0 200 OK\r\n\r\n", "version"),
             ("HTTP/1.1 20 OK\r\n\r\n", "three digits"),
             ("HTTP/1.1 200OK\r\n\r\n", "three digits"),
+            ("HTTP/1.1 200 \u{1b}[2J\r\n\r\n", "three digits"),
             ("HTTP/1.1 200 OK\r\nX : y\r\n\r\n", "field line"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", "Content-Length"),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "coding"),

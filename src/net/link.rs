@@ -165,6 +165,8 @@ impl Link {
         match self.phase {
             Phase::Handshake { .. } => self.phase = Phase::Over,
             Phase::Open => {
+                // Nothing said, nothing heard: there are no last words that an RST could overtake.
+                self.heard_end |= self.inbox.is_empty() && self.outflow.is_idle();
                 talk.draining(now, &mut scratch.out);
                 if let Err(error) = self.absorb(scratch) {
                     self.break_off(talk, scratch, error);

@@ -64,6 +64,11 @@ impl Outflow {
         self.gone
     }
 
+    /// Whether nothing is on its way.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && !self.owes
+    }
+
     /// Whether everything has been sent since the last call that said so.
     pub fn settles(&mut self) -> bool {
         std::mem::take(&mut self.owes)

@@ -228,6 +228,7 @@ impl<S: Service> Worker<S> {
 
     fn run(&mut self, stop: &Stop) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        let mut ready = Vec::new();
         let mut draining = false;
         loop {
             let wait = self.next_wait(now());
@@ -247,17 +248,18 @@ impl<S: Service> Worker<S> {
                 RUNNING | DRAINING => {}
                 _ => return Ok(()),
             }
-            if draining && self.connections.is_empty() {
-                return Ok(());
-            }
             self.accept(now);
-            for slot in std::mem::take(&mut self.busy) {
+            std::mem::swap(&mut self.busy, &mut ready);
+            for slot in ready.drain(..) {
                 self.turn(slot, now);
             }
             while let Some((slot, generation)) = self.timers.due(now) {
                 if self.connections.get_mut(slot).is_some_and(|connection| connection.alarm.rings(generation)) {
                     self.turn(slot, now);
                 }
+            }
+            if draining && self.connections.is_empty() {
+                return Ok(());
             }
         }
     }

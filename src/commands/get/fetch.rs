@@ -137,13 +137,13 @@ impl Fetcher {
         signals: &mut Signals,
     ) -> Result<Hop> {
         let host = target.host();
+        // A trust store that cannot be used is found out before anybody is bothered.
+        let session = if target.is_secure() { Some(self.session(&host, delivery)?) } else { None };
         let started = net::now();
         let addresses = net::resolve(&host, target.port(), self.cut(started + self.limits.silence), signals)?;
         let resolved = net::now();
         let dialled = net::dial(&host, &addresses, self.cut(resolved + self.limits.connect), signals)?;
         self.trace.remark(&format!("connected to {} in {}", dialled.peer, Shown(dialled.at - resolved)));
-
-        let session = if target.is_secure() { Some(self.session(&host, delivery)?) } else { None };
         self.trace.set_encrypted(session.is_some());
         let patience = Patience { handshake: self.limits.silence, stall: self.limits.silence };
         let mut link = Link::new(dialled.socket, session, patience, dialled.at);

@@ -125,8 +125,10 @@ pub struct Response {
     duration_ns: Duration,
     complete: bool,
     error: Option<String>,
-    referer: Option<String>,
-    user_agent: Option<String>,
+    #[serde(serialize_with = "lossy")]
+    referer: Option<Vec<u8>>,
+    #[serde(serialize_with = "lossy")]
+    user_agent: Option<Vec<u8>>,
     #[serde(skip)]
     line: String,
     #[serde(skip)]
@@ -152,8 +154,8 @@ impl Response {
             duration_ns: exchange.took,
             complete: exchange.complete,
             error: exchange.why,
-            referer: referer.map(text),
-            user_agent: user_agent.map(text),
+            referer,
+            user_agent,
             line: if line.is_empty() { "-".to_owned() } else { Quoted(&line).to_string() },
             combined,
         })
@@ -167,10 +169,8 @@ impl fmt::Display for Response {
         let status = self.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
         write!(f, "{host} - - {} \"{}\" {status} {}", Clf(self.time.0), self.line, self.bytes)?;
         if self.combined {
-            let quoted = |value: &Option<String>| {
-                value.as_ref().map_or_else(|| "-".to_owned(), |value| Quoted(value.as_bytes()).to_string())
-            };
-            write!(f, " \"{}\" \"{}\"", quoted(&self.referer), quoted(&self.user_agent))?;
+            let quoted = |value: Option<&[u8]>| value.map_or_else(|| "-".to_owned(), |value| Quoted(value).to_string());
+            write!(f, " \"{}\" \"{}\"", quoted(self.referer.as_deref()), quoted(self.user_agent.as_deref()))?;
         }
         Ok(())
     }
@@ -276,6 +276,15 @@ impl fmt::Display for Quoted<'_> {
         let escaped = Escaped(self.0).to_string();
         // What Escaped adds begins with a backslash already; only bare ones and quotes are left.
         f.write_str(&escaped.replace('"', "\\\""))
+    }
+}
+
+/// Octets as JSON text; what is not UTF-8 is replaced.
+#[expect(clippy::ref_option, reason = "serde's signature")]
+fn lossy<S: Serializer>(octets: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+    match octets {
+        Some(octets) => serializer.serialize_str(&String::from_utf8_lossy(octets)),
+        None => serializer.serialize_none(),
     }
 }
 

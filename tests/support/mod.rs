@@ -1,0 +1,308 @@
+//! What the tests that run the binary share: the binary, servers that end with their test, peers
+//! that say exactly what a test wants, and the schema that every JSON line is held against.
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Longer than anything a test waits for, shorter than anybody's patience.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The binary, with an environment that does not depend on who runs the tests.
+pub fn netlab(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_netlab"));
+    command.args(arguments).stdin(Stdio::null());
+    for name in ["NO_COLOR", "CLICOLOR_FORCE", "SSL_CERT_FILE", "SSL_CERT_DIR", "RUST_BACKTRACE"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let code = output.status.code().unwrap_or(-1);
+        assert_ne!(code, 101, "a panic: {}", String::from_utf8_lossy(&output.stderr));
+        Self { code, stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+impl Ran {
+    /// The events on stdout, each held against the schema.
+    pub fn events(&self) -> Vec<Value> {
+        self.stdout.lines().map(event).collect()
+    }
+
+    /// The last event, which is a summary.
+    pub fn summary(&self) -> Value {
+        let last = self.events().pop().expect("at least one event");
+        assert_eq!(last["type"], "summary", "{}", self.stdout);
+        last
+    }
+}
+
+/// Runs the binary to its end.
+pub fn run(arguments: &[&str]) -> Ran {
+    finish(netlab(arguments))
+}
+
+/// Runs a command to its end.
+pub fn finish(mut command: Command) -> Ran {
+    command.output().expect("the binary runs").into()
+}
+
+/// One JSON line, held against the schema.
+pub fn event(line: &str) -> Value {
+    static SCHEMA: OnceLock<jsonschema::Validator> = OnceLock::new();
+    let schema = SCHEMA.get_or_init(|| {
+        let text = include_str!("../../assets/schema/events.json");
+        let schema: Value = serde_json::from_str(text).expect("the schema is JSON");
+        jsonschema::validator_for(&schema).expect("the schema is a schema")
+    });
+    let value: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    assert!(line.starts_with("{\"type\":\""), "type comes first: {line}");
+    let faults: Vec<String> = schema.iter_errors(&value).map(|fault| fault.to_string()).collect();
+    assert!(faults.is_empty(), "{line}\n{faults:#?}");
+    value
+}
+
+/// A server of ours that ends with its test.
+pub struct Server {
+    child: Child,
+    /// The addresses of its ready file.
+    pub addresses: Vec<String>,
+    _directory: TempDir,
+}
+
+impl Server {
+    /// Starts `netlab ARGUMENTS --bind 127.0.0.1:0` and waits until it listens.
+    pub fn start(arguments: &[&str]) -> Self {
+        Self::spawn(netlab(&[arguments, &["--bind", "127.0.0.1:0"]].concat()))
+    }
+
+    /// Starts a command that knows where to bind. Its ready file is a FIFO, so that waiting is
+    /// reading and needs no sleep; a server that dies instead is noticed at once.
+    pub fn spawn(mut command: Command) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let fifo = directory.path().join("ready");
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
+        let mut ready = std::fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+            .open(&fifo)
+            .expect("opened for reading");
+        command.arg("--ready-file").arg(&fifo).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary runs");
+        let process = pidfd_open(pid(&child), PidfdFlags::empty()).expect("it has just been started");
+        let mut fds = [PollFd::new(&ready, PollFlags::IN), PollFd::new(&process, PollFlags::IN)];
+        poll(&mut fds, None).expect("polled");
+        let mut text = String::new();
+        if fds[0].revents().contains(PollFlags::IN) {
+            rustix::io::ioctl_fionbio(&ready, false).expect("blocking from here on");
+            ready.read_to_string(&mut text).expect("text");
+        } else {
+            let mut stderr = String::new();
+            child.stderr.take().expect("piped").read_to_string(&mut stderr).expect("text");
+            panic!("the server ended with {}: {stderr}", child.wait().expect("ended"));
+        }
+        Self { child, addresses: text.lines().map(str::to_owned).collect(), _directory: directory }
+    }
+
+    /// Its first URL with `path` behind it, which begins with `/`.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.addresses[0].trim_end_matches('/'))
+    }
+
+    /// Its first address.
+    pub fn address(&self) -> SocketAddr {
+        let address =
+            self.addresses[0].trim_start_matches("http://").trim_start_matches("https://").trim_end_matches('/');
+        address.parse().expect("an address")
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        pid(&self.child)
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("it runs");
+    }
+
+    /// Its stdout, to be read by the test.
+    pub fn stdout(&mut self) -> std::process::ChildStdout {
+        self.child.stdout.take().expect("piped")
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub fn stop(self) -> Ran {
+        self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// Waits for the end.
+    pub fn wait(mut self) -> Ran {
+        let stdout = self.child.stdout.take();
+        let stderr = self.child.stderr.take();
+        let read = |pipe: Option<Box<dyn std::io::Read + Send>>| {
+            std::thread::spawn(move || {
+                let mut bytes = Vec::new();
+                pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
+                bytes
+            })
+        };
+        let stdout = read(stdout.map(|pipe| Box::new(pipe) as _));
+        let stderr = read(stderr.map(|pipe| Box::new(pipe) as _));
+        let status = self.child.wait().expect("it ends");
+        Output { status, stdout: stdout.join().expect("read"), stderr: stderr.join().expect("read") }.into()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The process id of a child.
+pub fn pid(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).expect("a process id")).expect("not zero")
+}
+
+/// A connection whose reads give up some day.
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("somebody listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    stream.set_write_timeout(Some(PATIENCE)).expect("set");
+    stream
+}
+
+/// Says `bytes` and hears everything until the peer closes; an RST ends it as well.
+pub fn say(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = connect(address);
+    let _ = stream.write_all(bytes);
+    hear(stream)
+}
+
+/// Everything until the peer closes.
+pub fn hear(mut stream: TcpStream) -> Vec<u8> {
+    let mut heard = Vec::new();
+    match stream.read_to_end(&mut heard) {
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("the peer neither spoke nor closed"),
+        _ => heard,
+    }
+}
+
+/// One response with a Content-Length, off a connection that stays open.
+pub fn hear_one(stream: &mut TcpStream) -> (String, Vec<u8>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("a response head");
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).expect("ASCII");
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Content-Length: "))
+        .map_or(0, |length| length.parse().expect("a number"));
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).expect("the body");
+    (head, body)
+}
+
+/// A peer that plays a script on each connection, one after the other.
+pub struct Peer {
+    pub address: SocketAddr,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Peer {
+    /// A peer for as many connections as there are scripts.
+    pub fn play(scripts: Vec<Box<dyn FnOnce(TcpStream) + Send>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let thread = std::thread::spawn(move || {
+            for script in scripts {
+                let (stream, _) = listener.accept().expect("somebody comes");
+                stream.set_read_timeout(Some(PATIENCE)).expect("set");
+                script(stream);
+            }
+        });
+        Self { address, thread: Some(thread) }
+    }
+
+    /// A peer that reads a request head, answers `response` and closes.
+    pub fn answer(response: impl Into<Vec<u8>>) -> Self {
+        let response = response.into();
+        Self::play(vec![Box::new(move |mut stream| {
+            let _ = read_head(&mut stream);
+            let _ = stream.write_all(&response);
+        })])
+    }
+
+    /// Its URL with `path`.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Waits until every script is played.
+    pub fn done(mut self) {
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the script went through");
+        }
+    }
+}
+
+/// A request head off a connection.
+pub fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
+        head.push(byte[0]);
+    }
+    String::from_utf8_lossy(&head).into_owned()
+}
+
+/// The demo site of this checkout.
+pub fn demo_site() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/site")
+}
+
+/// A site of its own for one test.
+pub fn site(files: &[(&str, &[u8])]) -> TempDir {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    for (name, content) in files {
+        let path = directory.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("created");
+        std::fs::write(path, content).expect("written");
+    }
+    directory
+}
+
+/// A path as an argument.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("a UTF-8 path")
+}

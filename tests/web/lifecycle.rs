@@ -1,0 +1,245 @@
+//! How `serve-http` begins and ends: wrong beginnings, signals, counts, limits of time.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+
+use rustix::process::Signal;
+
+use crate::support::{Server, connect, demo_site, hear_one, netlab, run, say, site, text};
+
+#[test]
+fn a_wrong_beginning_has_its_code_and_three_lines() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = taken.local_addr().expect("bound").port();
+    let bind = format!("127.0.0.1:{port}");
+    let directory = site(&[("file", b"x")]);
+    let file = directory.path().join("file");
+    for (arguments, code, word) in [
+        (vec!["serve-http", ".", "--bind", &bind], 71, "in use"),
+        (vec!["serve-http", "/nonexistent"], 66, "no such directory"),
+        (vec!["serve-http", text(&file)], 66, "not a directory"),
+        (vec!["serve-http", ".", "--bind", "192.0.2.1:0"], 71, "address"),
+        (
+            vec!["serve-http", ".", "--bind", "0", "--tls-cert", "/nonexistent", "--tls-key", "/nonexistent"],
+            66,
+            "/nonexistent",
+        ),
+        (
+            vec!["serve-http", ".", "--bind", "0", "--tls-cert", text(&file), "--tls-key", text(&file)],
+            78,
+            "certificate",
+        ),
+        (vec!["serve-http", ".", "--bind", "0", "--ready-file", "/nonexistent/f"], 73, "/nonexistent/f"),
+    ] {
+        let ran = run(&arguments);
+        assert_eq!(ran.code, code, "{arguments:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(word), "{arguments:?}: {}", ran.stderr);
+        assert!(ran.stderr.starts_with("netlab: ") && ran.stderr.lines().count() <= 3, "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_code_2_and_says_what_is_right() {
+    for (arguments, word) in [
+        (vec!["serve-http", "--bind", "65536"], "65535"),
+        (vec!["serve-http", "--bind", "::1:80"], "[::1]:80"),
+        (vec!["serve-http", "--threads=0"], "1 to 1024"),
+        (vec!["serve-http", "--for=-1s"], "1.5s"),
+        (vec!["serve-http", "--for", "NaN"], "1.5s"),
+        (vec!["serve-http", "--log", "xml"], "combined"),
+        (vec!["serve-http", "--index", "a/b"], "file name"),
+        (vec!["serve-http", "--tls-cert", "x"], "--tls-key"),
+        (vec!["serve-htp"], "serve-http"),
+        (vec!["serve-http", "--bnd", "1"], "--bind"),
+        (vec![], "Usage"),
+    ] {
+        let ran = run(&arguments);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{arguments:?}");
+        assert!(ran.stderr.contains(word), "{arguments:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn sigint_ends_with_the_summary_and_code_0() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let server = Server::start(&["serve-http", text(&demo_site())]);
+        say(server.address(), b"GET /style.css HTTP/1.0\r\n\r\n");
+        say(server.address(), b"GET /none HTTP/1.0\r\n\r\n");
+        server.signal(signal);
+        let ran = server.wait();
+        assert_eq!(ran.code, 0);
+        assert!(ran.stdout.contains("--- 2 requests on 2 connections in "), "{}", ran.stdout);
+        assert!(ran.stdout.contains("2xx 1, 3xx 0, 4xx 1, 5xx 0; "), "{}", ran.stdout);
+        assert!(ran.stdout.contains("\nlatency min/mean/p50/p90/p99/max/stddev = "), "{}", ran.stdout);
+    }
+}
+
+#[test]
+fn idle_connections_do_not_hold_up_the_end() {
+    let server = Server::start(&["serve-http", text(&demo_site()), "--grace", "60s"]);
+    let idle: Vec<TcpStream> = (0..3)
+        .map(|_| {
+            let mut stream = connect(server.address());
+            stream.write_all(b"GET /style.css HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
+            hear_one(&mut stream);
+            stream
+        })
+        .collect();
+    assert_eq!(server.stop().code, 0, "long before the grace is over, or this test hangs");
+    drop(idle);
+}
+
+#[test]
+fn a_running_download_may_end_and_nobody_new_comes_in() {
+    let large = vec![b'x'; 20_000_000];
+    let directory = site(&[("large", &large)]);
+    let server = Server::start(&["serve-http", text(directory.path()), "--grace", "60s"]);
+    let address = server.address();
+    let mut stream = connect(address);
+    stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
+    let mut begun = [0; 1000];
+    stream.read_exact(&mut begun).expect("it begins");
+    let idle = connect(address);
+    server.signal(Signal::TERM);
+    // The idle one is closed as soon as the server drains; from then on it does not listen.
+    assert!(crate::support::hear(idle).is_empty());
+    assert!(TcpStream::connect(address).is_err());
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).expect("the rest");
+    assert!(rest.len() > large.len() - 1000);
+    assert_eq!(server.wait().code, 0);
+}
+
+#[test]
+fn the_grace_ends_what_does_not_end_by_itself() {
+    let directory = site(&[("large", &vec![b'x'; 20_000_000])]);
+    let server = Server::start(&["serve-http", text(directory.path()), "--grace", "50ms"]);
+    let mut stream = connect(server.address());
+    stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
+    stream.read_exact(&mut [0; 1000]).expect("it begins");
+    assert_eq!(server.stop().code, 0);
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let directory = site(&[("large", &vec![b'x'; 20_000_000])]);
+    let server = Server::start(&["serve-http", text(directory.path()), "--grace", "1h"]);
+    let mut stream = connect(server.address());
+    stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
+    stream.read_exact(&mut [0; 1000]).expect("it begins");
+    let idle = connect(server.address());
+    server.signal(Signal::INT);
+    assert!(crate::support::hear(idle).is_empty(), "the first signal is seen");
+    server.signal(Signal::INT);
+    assert_eq!(server.wait().code, 0);
+}
+
+#[test]
+fn it_stops_by_itself_after_count_requests_or_some_time() {
+    let server = Server::start(&["serve-http", text(&demo_site()), "--count", "3", "--threads=2"]);
+    let address = server.address();
+    for _ in 0..3 {
+        assert!(say(address, b"GET /style.css HTTP/1.0\r\n\r\n").starts_with(b"HTTP/1.1 200"));
+    }
+    let ran = server.wait();
+    assert_eq!(ran.code, 0);
+    assert!(ran.stdout.contains("--- 3 requests"), "{}", ran.stdout);
+    assert_eq!(run(&["serve-http", text(&demo_site()), "--bind", "0", "--for", "20ms"]).code, 0);
+}
+
+#[test]
+fn the_last_of_count_requests_is_told_to_close() {
+    let server = Server::start(&["serve-http", text(&demo_site()), "--count", "2"]);
+    let mut stream = connect(server.address());
+    for expected in ["keep-alive", "close"] {
+        stream.write_all(b"GET /style.css HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
+        assert!(hear_one(&mut stream).0.contains(&format!("\r\nConnection: {expected}\r\n")));
+    }
+    assert_eq!(server.wait().code, 0);
+}
+
+#[test]
+fn the_ready_file_appears_in_one_step_and_names_what_is_bound() {
+    let directory = site(&[("a", b"x")]);
+    let ready = directory.path().join("ready");
+    fs::write(&ready, "old").expect("written");
+    let ran = run(&[
+        "serve-http",
+        text(directory.path()),
+        "--bind",
+        "0",
+        "--ready-file",
+        text(&ready),
+        "--for",
+        "20ms",
+        "--json",
+    ]);
+    let urls: Vec<String> = ran.events()[0]["urls"]
+        .as_array()
+        .expect("urls")
+        .iter()
+        .map(|url| url.as_str().expect("text").to_owned())
+        .collect();
+    assert_eq!(fs::read_to_string(&ready).expect("there").lines().collect::<Vec<_>>(), urls);
+}
+
+#[test]
+fn a_public_bind_and_a_whole_home_are_warned_about() {
+    let ran = run(&["serve-http", "/", "--bind", "*:0", "--for", "20ms"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("served whole") && ran.stderr.contains("everybody"), "{}", ran.stderr);
+    assert!(ran.stdout.contains("  http://127.0.0.1:"), "reachable URLs are told: {}", ran.stdout);
+    let quiet = run(&["serve-http", "/", "--bind", "*:0", "--for", "20ms", "-q"]);
+    assert_eq!(quiet.stderr, "");
+    assert!(quiet.stdout.starts_with("--- 0 requests"), "{}", quiet.stdout);
+}
+
+#[test]
+fn a_port_that_belongs_to_root_is_refused_with_advice() {
+    if !rustix::process::geteuid().is_root() {
+        let ran = run(&["serve-http", ".", "--bind", "127.0.0.1:80"]);
+        assert!(matches!(ran.code, 71 | 77), "{}", ran.stderr);
+        return;
+    }
+    let directory = site(&[("a", b"x")]);
+    let copy = directory.path().join("netlab");
+    fs::copy(env!("CARGO_BIN_EXE_netlab"), &copy).expect("copied");
+    for (path, mode) in [(directory.path(), 0o755), (&copy, 0o755)] {
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("changed");
+    }
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--reuid", "65534", "--clear-groups", "--bounding-set=-all"]).arg(&copy).args([
+        "serve-http",
+        text(directory.path()),
+        "--bind",
+        "127.0.0.1:80",
+    ]);
+    let ran = crate::support::finish(command);
+    // Some kernels let everybody have every port (net.ipv4.ip_unprivileged_port_start=0).
+    let everybody =
+        fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").is_ok_and(|start| start.trim() == "0");
+    assert!(ran.code == 77 || everybody, "{} {}", ran.code, ran.stderr);
+}
+
+#[test]
+fn help_is_an_answer_and_goes_to_stdout() {
+    for arguments in [vec!["-h"], vec!["--help"], vec!["help", "get"], vec!["serve-http", "--help"], vec!["--version"]]
+    {
+        let ran = run(&arguments);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{arguments:?}");
+        assert!(!ran.stdout.is_empty());
+    }
+}
+
+#[test]
+fn an_argument_that_is_no_text_is_no_panic() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let bad = std::ffi::OsStr::from_bytes(b"\xff\xfe");
+    let mut command = netlab(&["serve-http", "--bind", "0", "--for", "20ms"]);
+    command.arg(bad);
+    assert_eq!(crate::support::finish(command).code, 66, "as a path it is only missing");
+    let mut command = netlab(&["get"]);
+    command.arg(bad);
+    assert_eq!(crate::support::finish(command).code, 2);
+}

@@ -1,0 +1,133 @@
+//! What `serve-http` says on stdout, in each form, and when nobody listens.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use crate::support::{Server, demo_site, finish, netlab, run, say, text};
+
+fn served(log: &[&str], request: &[u8]) -> String {
+    let server = Server::start(&[&["serve-http", text(&demo_site())], log].concat());
+    say(server.address(), request);
+    server.stop().stdout
+}
+
+const REQUEST: &[u8] =
+    b"GET /style.css HTTP/1.1\r\nHost: h\r\nReferer: http://r/\r\nUser-Agent: test 1\r\nConnection: close\r\n\r\n";
+
+#[test]
+fn the_default_is_the_common_log_format() {
+    let stdout = served(&[], REQUEST);
+    let size = fs::metadata(demo_site().join("style.css")).expect("the demo site").len();
+    let line = stdout.lines().find(|line| line.starts_with("127.0.0.1 - - [")).expect("a line");
+    assert!(line.ends_with(&format!("] \"GET /style.css HTTP/1.1\" 200 {size}")), "{line}");
+}
+
+#[test]
+fn combined_adds_referer_and_user_agent() {
+    let stdout = served(&["--log", "combined"], REQUEST);
+    assert!(stdout.contains(" \"http://r/\" \"test 1\"\n"), "{stdout}");
+    let without = served(&["--log", "combined"], b"GET / HTTP/1.0\r\n\r\n");
+    assert!(without.contains(" \"-\" \"-\"\n"), "{without}");
+}
+
+#[test]
+fn off_says_nothing_per_request() {
+    let stdout = served(&["--log", "off"], REQUEST);
+    assert!(!stdout.contains("GET") && stdout.contains("--- 1 request on 1 connection"), "{stdout}");
+}
+
+#[test]
+fn json_is_the_same_by_both_flags_and_follows_the_schema() {
+    for flags in [&["--log", "json"][..], &["--json"]] {
+        let server = Server::start(&[&["serve-http", text(&demo_site())], flags].concat());
+        say(server.address(), REQUEST);
+        say(server.address(), b"nonsense\r\n\r\n");
+        say(server.address(), b"\x16\x03\x01\0");
+        let ran = server.stop();
+        let events = ran.events();
+        assert_eq!(events[0]["type"], "listening");
+        let response = &events[1];
+        assert_eq!(
+            (&response["method"], &response["target"], &response["status"]),
+            (&"GET".into(), &"/style.css".into(), &200.into())
+        );
+        assert_eq!(
+            (&response["referer"], &response["user_agent"], &response["complete"]),
+            (&"http://r/".into(), &"test 1".into(), &true.into())
+        );
+        assert!(response["duration_ns"].as_u64().is_some_and(|nanos| nanos > 0));
+        assert_eq!(events[2]["status"], 400);
+        assert!(
+            events[3]["status"].is_null() && events[3]["error"].as_str().is_some_and(|error| error.contains("TLS"))
+        );
+        let summary = ran.summary();
+        assert_eq!(
+            (&summary["requests"], &summary["status"]["2xx"], &summary["unanswered"]),
+            (&3.into(), &1.into(), &1.into())
+        );
+        assert_eq!(summary["latency"]["count"], 3);
+    }
+}
+
+#[test]
+fn quiet_leaves_the_summary_alone() {
+    let server = Server::start(&["serve-http", text(&demo_site()), "-q", "--json"]);
+    say(server.address(), REQUEST);
+    assert_eq!(server.stop().events().len(), 1);
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_server_silently() {
+    let mut server = Server::start(&["serve-http", text(&demo_site())]);
+    let address = server.address();
+    let mut lines = BufReader::new(server.stdout()).lines();
+    lines.next().expect("the first line").expect("text");
+    drop(lines);
+    // As `| head -1` does. The next line finds nobody; then the server ends.
+    while std::net::TcpStream::connect(address).is_ok() {
+        use std::io::{Read as _, Write as _};
+        let Ok(mut stream) = std::net::TcpStream::connect(address) else { break };
+        let _ = stream.write_all(REQUEST);
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    let ran = server.wait();
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn a_full_log_disk_does_not_stop_the_server_but_is_told_in_the_end() {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux");
+    let mut command = netlab(&["serve-http", text(&demo_site()), "--bind", "127.0.0.1:0", "--for", "100ms"]);
+    command.stdout(Stdio::from(full));
+    let output = command.stderr(Stdio::piped()).spawn().expect("it runs").wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(74));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("no space left"), "{stderr}");
+}
+
+#[test]
+fn closed_streams_change_no_exit_code() {
+    for redirect in [">&-", "2>&-", ">&- 2>&-"] {
+        let mut shell = std::process::Command::new("sh");
+        let script = format!("exec \"$0\" serve-http \"$1\" --bind 0 --for 20ms {redirect}");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_netlab"), text(&demo_site())]);
+        assert_eq!(finish(shell).code, 0, "{redirect}");
+    }
+}
+
+#[test]
+fn colour_is_for_terminals_and_for_those_who_ask() {
+    let plain = run(&["get", "127.0.0.1:1"]);
+    assert!(!plain.stderr.contains('\x1b'), "{}", plain.stderr);
+    assert!(run(&["get", "127.0.0.1:1", "--color", "always"]).stderr.contains('\x1b'));
+    let forced = |pairs: &[(&str, &str)], flags: &[&str]| {
+        let mut command = netlab(&[&["get", "127.0.0.1:1"], flags].concat());
+        command.envs(pairs.iter().copied());
+        finish(command).stderr.contains('\x1b')
+    };
+    assert!(forced(&[("CLICOLOR_FORCE", "1")], &[]));
+    assert!(!forced(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], &[]));
+    assert!(!forced(&[("CLICOLOR_FORCE", "1")], &["--color", "never"]));
+    assert!(forced(&[("NO_COLOR", "1")], &["--color", "always"]));
+}

@@ -1,0 +1,215 @@
+//! Both ends over TLS, with certificates made for each test.
+
+use std::fs;
+use std::path::PathBuf;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use tempfile::TempDir;
+
+use crate::support::{Server, demo_site, netlab, run, text};
+
+/// Files of one test.
+struct Files {
+    _directory: TempDir,
+    chain: PathBuf,
+    key: PathBuf,
+    ca: PathBuf,
+}
+
+impl Files {
+    fn new(certificate: &str, key: &KeyPair, ca: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = |name: &str, content: &str| {
+            let path = directory.path().join(name);
+            fs::write(&path, content).expect("written");
+            path
+        };
+        let (chain, key, ca) =
+            (file("chain.pem", certificate), file("key.pem", &key.serialize_pem()), file("ca.pem", ca));
+        Self { _directory: directory, chain, key, ca }
+    }
+
+    fn serve(&self, flags: &[&str]) -> Server {
+        let site = demo_site();
+        let tls = ["serve-http", text(&site), "--tls-cert", text(&self.chain), "--tls-key", text(&self.key)];
+        Server::start(&[&tls, flags].concat())
+    }
+}
+
+fn params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+    params.distinguished_name.push(DnType::CommonName, format!("netlab test {name}"));
+    params
+}
+
+/// A certificate for `name` from an authority of its own.
+fn issued(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Files {
+    let mut authority = params("authority");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().expect("a key")).expect("signed");
+    let key = KeyPair::generate().expect("a key");
+    let mut params = params(name);
+    change(&mut params);
+    let certificate = params.signed_by(&key, &authority).expect("signed");
+    Files::new(&certificate.pem(), &key, &authority.pem())
+}
+
+/// A certificate that vouches for itself; `is_ca` as `openssl req -x509` makes it.
+fn self_signed(name: &str, is_ca: bool, change: impl FnOnce(&mut CertificateParams)) -> Files {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = params(name);
+    if is_ca {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    }
+    change(&mut params);
+    let certificate = params.self_signed(&key).expect("signed");
+    Files::new(&certificate.pem(), &key, &certificate.pem())
+}
+
+fn expired(params: &mut CertificateParams) {
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(2021, 1, 1);
+}
+
+#[test]
+fn a_page_comes_over_tls_from_a_trusted_server() {
+    let files = issued("127.0.0.1", |_| {});
+    let server = files.serve(&[]);
+    assert!(server.addresses[0].starts_with("https://"));
+    let page = fs::read_to_string(demo_site().join("HelloWorld.html")).expect("the demo site");
+    let ran = run(&["get", "--ca", text(&files.ca), &server.url("/HelloWorld.html")]);
+    assert_eq!((ran.code, ran.stdout), (0, page), "{}", ran.stderr);
+    let image = fs::read(demo_site().join("exchange.png")).expect("the demo site");
+    let output = netlab(&["get", "--ca", text(&files.ca), &server.url("/exchange.png")]).output().expect("it runs");
+    assert_eq!(output.stdout, image);
+}
+
+#[test]
+fn a_large_file_comes_whole_over_tls() {
+    let files = issued("127.0.0.1", |_| {});
+    let content: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    let directory = crate::support::site(&[("large", &content)]);
+    let server = Server::start(&[
+        "serve-http",
+        text(directory.path()),
+        "--tls-cert",
+        text(&files.chain),
+        "--tls-key",
+        text(&files.key),
+    ]);
+    let output = netlab(&["get", "--ca", text(&files.ca), &server.url("/large")]).output().expect("it runs");
+    assert!(output.stdout == content, "{} bytes came", output.stdout.len());
+}
+
+#[test]
+fn the_probe_times_the_handshake_and_names_the_version() {
+    let files = issued("127.0.0.1", |_| {});
+    let server = files.serve(&[]);
+    let ran = run(&["get", "--json", "--ca", text(&files.ca), &server.url("/style.css")]);
+    let response = &ran.events()[0];
+    assert_eq!(response["tls"], "1.3");
+    assert!(response["phases"]["tls_ns"].as_u64().is_some_and(|nanos| nanos > 0), "{response}");
+    let traced = run(&["get", "--trace", "--ca", text(&files.ca), &server.url("/style.css")]);
+    assert!(
+        traced.stderr.contains("~> GET /style.css") && traced.stderr.contains("<~ HTTP/1.1 200 OK"),
+        "{}",
+        traced.stderr
+    );
+}
+
+#[test]
+fn each_certificate_fault_is_code_80_in_its_own_words() {
+    let cases = [
+        (issued("127.0.0.1", |_| {}), "unknown authority", false),
+        (self_signed("127.0.0.1", false, |_| {}), "self-signed", false),
+        (self_signed("127.0.0.1", true, |_| {}), "self-signed", false),
+        (issued("other.example", |_| {}), "another name", true),
+        (issued("127.0.0.1", expired), "expired", true),
+        (issued("127.0.0.1", |params| params.not_before = date_time_ymd(2999, 1, 1)), "not valid yet", true),
+        (self_signed("127.0.0.1", true, expired), "expired", true),
+        (self_signed("other.example", true, |_| {}), "another name", true),
+    ];
+    for (files, word, trusted) in &cases {
+        let server = files.serve(&[]);
+        let url = server.url("/style.css");
+        let ca = ["--ca", text(&files.ca)];
+        let ran = run(&[&["get"][..], if *trusted { &ca[..] } else { &[] }, &[&url]].concat());
+        assert_eq!(ran.code, 80, "{word}: {}", ran.stderr);
+        assert!(ran.stderr.contains(word), "{word}: {}", ran.stderr);
+        assert_eq!(run(&["get", "--insecure", &url]).code, 0, "{word}");
+    }
+}
+
+#[test]
+fn a_self_signed_certificate_is_trusted_when_it_is_named() {
+    for is_ca in [true, false] {
+        let files = self_signed("127.0.0.1", is_ca, |_| {});
+        let server = files.serve(&[]);
+        let ran = run(&["get", "--ca", text(&files.ca), &server.url("/style.css")]);
+        assert_eq!(ran.code, 0, "marked as an authority: {is_ca}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn an_authority_that_is_named_is_not_a_server() {
+    // Trusted to sign, and so not to be met as a server of another name.
+    let files = self_signed("127.0.0.1", true, |_| {});
+    let other = self_signed("127.0.0.1", true, |_| {});
+    let server = files.serve(&[]);
+    assert_eq!(run(&["get", "--ca", text(&other.ca), &server.url("/style.css")]).code, 80);
+}
+
+#[test]
+fn clear_text_on_a_tls_port_and_tls_on_a_clear_port_are_told() {
+    let files = issued("127.0.0.1", |_| {});
+    let clear = Server::start(&["serve-http", text(&demo_site()), "--json"]);
+    let ran = run(&["get", "--ca", text(&files.ca), &clear.url("/").replace("http:", "https:")]);
+    assert!(matches!(ran.code, 75 | 76), "{} {}", ran.code, ran.stderr);
+    let logged = clear.stop();
+    assert!(logged.stdout.contains("looks like TLS"), "{}", logged.stdout);
+    let tls = files.serve(&["--json"]);
+    let ran = run(&["get", &tls.url("/").replace("https:", "http:")]);
+    assert!(matches!(ran.code, 75 | 76), "{} {}", ran.code, ran.stderr);
+}
+
+#[test]
+fn a_trust_store_that_cannot_be_used_is_code_78() {
+    let directory = crate::support::site(&[("empty", b""), ("junk", b"-----BEGIN CERTIFICATE-----\nx\n")]);
+    for (name, code) in [("empty", 78), ("junk", 78), ("none", 66)] {
+        let ca = directory.path().join(name);
+        assert_eq!(run(&["get", "--ca", text(&ca), "https://127.0.0.1:1/"]).code, code, "{name}");
+    }
+    let mut command = netlab(&["get", "https://127.0.0.1:1/"]);
+    command.env("SSL_CERT_FILE", directory.path().join("empty"));
+    let ran = crate::support::finish(command);
+    assert_eq!(ran.code, 78, "{}", ran.stderr);
+    assert!(ran.stderr.contains("--ca FILE"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_stream_cut_without_close_notify_is_believed_only_with_a_length() {
+    let files = issued("127.0.0.1", |_| {});
+    let chain = rustls::pki_types::pem::PemObject::pem_file_iter(&files.chain)
+        .expect("readable")
+        .collect::<Result<Vec<_>, _>>()
+        .expect("PEM");
+    let key = rustls::pki_types::pem::PemObject::from_pem_file(&files.key).expect("PEM");
+    let config = std::sync::Arc::new(
+        rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).expect("they match"),
+    );
+    for (response, code) in
+        [("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 0), ("HTTP/1.1 200 OK\r\n\r\nhello", 82)]
+    {
+        let config = std::sync::Arc::clone(&config);
+        let peer = crate::support::Peer::play(vec![Box::new(move |mut stream| {
+            let mut session = rustls::ServerConnection::new(config).expect("a session");
+            let mut tls = rustls::Stream::new(&mut session, &mut stream);
+            let mut head = [0; 1024];
+            std::io::Read::read(&mut tls, &mut head).expect("a request");
+            std::io::Write::write_all(&mut tls, response.as_bytes()).expect("sent");
+            // Dropped without close_notify, as a cut would look.
+        })]);
+        let ran = run(&["get", "--ca", text(&files.ca), &peer.url("/").replace("http:", "https:")]);
+        assert_eq!(ran.code, code, "{response:?}: {}", ran.stderr);
+    }
+}
