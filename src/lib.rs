@@ -1,4 +1,25 @@
 //! netlab: both ends of the classic socket labs in one executable.
+//!
+//! This is the table of contents. The promise to users is the command line, the exit codes and the
+//! JSON events; the library is there for the binary, the tests and the man pages.
+//!
+//! ```text
+//! 4  main  cli
+//! 3  commands                            one room per subcommand, its flags and the wording of its events
+//! 2  net  output  site  disk  host       the outside world
+//! 1  http                                the rules: bytes and moments in, bytes and facts out
+//! 0  stats  conversation  time  error  exit
+//! ```
+//!
+//! Imports go down only, and rooms on one floor do not know one another (floor 0 may);
+//! `tests/floors.rs` holds that. Two walks through the house, each down once and up once:
+//!
+//! - a request: `commands` → the loop of `net` → the session hands octets to `http` → a request →
+//!   `site` opens what its path names → `http` writes the head → `net` sends head and file → an
+//!   event for `output`;
+//! - a fetch: `commands` → `net` resolves, connects, carries → `http` reads the response → the body
+//!   goes to `disk` or `output` → phases into `stats` → an exit code.
+
 pub mod cli;
 mod commands;
 mod conversation;

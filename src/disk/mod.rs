@@ -1,7 +1,7 @@
 //! The files we write.
 //!
 //! Owns what must hold when a run is cut at any moment: a file under its own name is always whole
-//! ([`replace`], [`Part`]), and nothing of ours is left behind ([`Scratch`]).
+//! ([`replace()`], [`Part`]), and nothing of ours is left behind ([`Scratch`]).
 
 mod part;
 mod replace;

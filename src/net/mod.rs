@@ -2,7 +2,7 @@
 //! signals.
 //!
 //! Owns how octets travel, never what they mean. Conversations are carried by two loops over one
-//! kind of [`Link`](link::Link): [`carry`] for a client with one connection, [`serve`] for a
+//! kind of [`Link`]: [`carry()`] for a client with one connection, [`serve()`] for a
 //! server with thousands. Sockets are made and configured by socket2, waited for by mio or
 //! ppoll, and moved by rustix.
 //!

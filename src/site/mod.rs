@@ -2,7 +2,7 @@
 //!
 //! Owns the way from a request's path to an open file: which file a path names ([`SitePath`]),
 //! opening it without ever leaving the root ([`Root`]), what a directory looks like
-//! ([`listing`]), and a file's media type ([`media_type`]). It must not know HTTP; the command
+//! ([`listing()`]), and a file's media type ([`media_type`]). It must not know HTTP; the command
 //! joins the two.
 
 mod listing;

@@ -60,9 +60,9 @@ fn a_hundred_pipelined_requests_are_answered_in_order() {
     let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), name.as_bytes())).collect();
     let directory = site(&files);
     let server = Server::start(&["serve-http", text(directory.path())]);
-    let requests: String = names.iter().map(|name| format!("GET /{name} HTTP/1.1\r\nHost: h\r\n\r\n")).collect();
+    let requests: Vec<String> = names.iter().map(|name| format!("GET /{name} HTTP/1.1\r\nHost: h\r\n\r\n")).collect();
     let mut stream = connect(server.address());
-    stream.write_all(requests.as_bytes()).expect("sent");
+    stream.write_all(requests.concat().as_bytes()).expect("sent");
     for name in &names {
         let (head, body) = hear_one(&mut stream);
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");

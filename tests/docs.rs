@@ -1,0 +1,317 @@
+//! The documents say what the code does: man pages, README, help, completions.
+//!
+//! Man pages are made from `man/in/`, where the hand-written sections are, and from the command
+//! line, the table of exit codes and the event schema. `NETLAB_BLESS=1 cargo test --test docs`
+//! rewrites them.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use netlab::exit::Exit;
+use serde_json::Value;
+
+use support::{Server, demo_site, run, text};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The subcommand that a page such as `netlab-serve-http.1` is about, with every flag built in.
+fn subcommand(page: &str) -> Option<clap::Command> {
+    let mut command = netlab::cli::command();
+    command.build();
+    let path = page.strip_suffix(".1")?;
+    match path.strip_prefix("netlab-") {
+        None => Some(command),
+        Some(name) => command.get_subcommands().find(|known| known.get_name() == name).cloned(),
+    }
+}
+
+fn render(page: &str, source: &str) -> String {
+    let mut text = source.replace("@VERSION@", env!("CARGO_PKG_VERSION")).replace("@EXIT@", exit_table().trim_end());
+    text = text.replace("@EVENTS@", events().trim_end());
+    if let Some(command) = subcommand(page) {
+        let commands = commands(&command);
+        // clap names the built subcommand with its parent already.
+        let man = clap_mangen::Man::new(command);
+        let section = |render: &dyn Fn(&mut Vec<u8>) -> std::io::Result<()>| {
+            let mut roff = Vec::new();
+            render(&mut roff).expect("a section");
+            let text = String::from_utf8(roff).expect("UTF-8");
+            // A help heading is a part of OPTIONS, not a section beside it.
+            let is_part =
+                |line: &str| line.starts_with(".SH ") && !line.contains("OPTIONS") && !line.contains("SYNOPSIS");
+            let lines: Vec<String> = text
+                .trim()
+                .lines()
+                .map(|line| if is_part(line) { line.replacen(".SH ", ".SS ", 1) } else { line.to_owned() })
+                .collect();
+            lines.join("\n")
+        };
+        text = text
+            .replace("@SYNOPSIS@", &section(&|out| man.render_synopsis_section(out)))
+            .replace("@OPTIONS@", &section(&|out| man.render_options_section(out)))
+            .replace("@COMMANDS@", commands.trim_end());
+    }
+    assert!(!text.contains("@OPTIONS@") && !text.contains("@EXIT@"), "{page} has a placeholder that nothing fills");
+    text
+}
+
+fn exit_table() -> String {
+    Exit::ALL.iter().fold(String::new(), |mut table, exit| {
+        let _ = writeln!(table, ".TP\n.B {}\n{}", exit.code(), exit.meaning());
+        table
+    })
+}
+
+fn commands(command: &clap::Command) -> String {
+    let shown = command.get_subcommands().filter(|known| known.get_name() != "help");
+    shown.fold(String::new(), |mut list, known| {
+        let name = known.get_name().replace('-', "\\-");
+        let _ = writeln!(
+            list,
+            ".TP\n.BR netlab\\-{name} (1)\n{}",
+            known.get_about().map(ToString::to_string).unwrap_or_default()
+        );
+        list
+    })
+}
+
+/// Every event of the schema with its keys.
+fn events() -> String {
+    let schema: Value = serde_json::from_str(&read(&root().join("assets/schema/events.json"))).expect("JSON");
+    let mut text = String::new();
+    for reference in schema["oneOf"].as_array().expect("a list") {
+        let path = reference["$ref"].as_str().expect("a reference").trim_start_matches('#');
+        let event = schema.pointer(path).unwrap_or_else(|| panic!("{path} is not in the schema"));
+        let owner = path.trim_start_matches("/$defs/").split('/').next().filter(|owner| *owner != "error");
+        let owner = owner.map_or_else(String::new, |owner| format!(" ({})", owner.replace('-', "\\-")));
+        let name = event["properties"]["type"]["const"].as_str().expect("a type");
+        let about = event["description"].as_str().unwrap_or("What the run came to.");
+        let keys: Vec<&str> = event["required"]
+            .as_array()
+            .expect("keys")
+            .iter()
+            .filter_map(Value::as_str)
+            .filter(|key| *key != "type")
+            .collect();
+        let _ = writeln!(text, ".TP\n.B {name}{owner}\n{about}\nKeys: {}.", keys.join(", "));
+    }
+    text
+}
+
+#[test]
+fn man_pages_are_fresh() {
+    let bless = std::env::var_os("NETLAB_BLESS").is_some();
+    let mut stale = Vec::new();
+    for entry in fs::read_dir(root().join("man/in")).expect("readable") {
+        let source = entry.expect("readable").path();
+        let name = source.file_name().expect("a name").to_string_lossy().into_owned();
+        let page = root().join("man").join(&name);
+        let fresh = render(&name, &read(&source)) + "\n";
+        let fresh = fresh.trim_end().to_owned() + "\n";
+        if bless {
+            fs::write(&page, fresh).expect("written");
+        } else if fs::read_to_string(&page).ok().as_deref() != Some(&fresh) {
+            stale.push(name);
+        }
+    }
+    assert!(stale.is_empty(), "stale: {stale:?}; NETLAB_BLESS=1 cargo test --test docs rewrites them");
+}
+
+#[test]
+fn every_subcommand_has_a_man_page_and_a_row_in_the_readme() {
+    let readme = read(&root().join("README.md"));
+    for command in netlab::cli::command().get_subcommands() {
+        let name = command.get_name();
+        assert!(root().join(format!("man/in/netlab-{name}.1")).exists(), "no man page for {name}");
+        assert!(readme.contains(&format!("| `{name}` |")), "no row for {name}");
+    }
+}
+
+#[test]
+fn pages_have_their_sections_in_order() {
+    const ORDER: [&str; 13] = [
+        "NAME",
+        "SYNOPSIS",
+        "DESCRIPTION",
+        "OPTIONS",
+        "COMMANDS",
+        "EVENTS",
+        "EXIT STATUS",
+        "ENVIRONMENT",
+        "FILES",
+        "EXAMPLES",
+        "SECURITY",
+        "STANDARDS",
+        "SEE ALSO",
+    ];
+    for entry in fs::read_dir(root().join("man")).expect("readable") {
+        let path = entry.expect("readable").path();
+        if path.is_dir() {
+            continue;
+        }
+        let page = read(&path);
+        let sections: Vec<&str> =
+            page.lines().filter_map(|line| line.strip_prefix(".SH ")).map(|name| name.trim_matches('"')).collect();
+        let places: Vec<usize> = sections
+            .iter()
+            .map(|name| {
+                ORDER.iter().position(|known| known == name).unwrap_or_else(|| panic!("{}: {name}?", path.display()))
+            })
+            .collect();
+        assert!(places.is_sorted(), "{}: {sections:?}", path.display());
+        if path.extension().is_some_and(|section| section == "1") {
+            for needed in ["DESCRIPTION", "EXIT STATUS", "EXAMPLES", "SECURITY", "SEE ALSO"] {
+                assert!(sections.contains(&needed), "{} has no {needed}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn short_help_fits_a_screen_with_two_examples() {
+    let names: Vec<String> =
+        netlab::cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    for arguments in std::iter::once(vec!["-h"]).chain(names.iter().map(|name| vec![name.as_str(), "-h"])) {
+        let mut command = support::netlab(&arguments);
+        command.env("COLUMNS", "80");
+        let ran = support::finish(command);
+        let lines = ran.stdout.lines().count();
+        assert!(lines <= 24, "{arguments:?} has {lines} lines");
+        let examples = ran.stdout.split("Examples:\n").nth(1).unwrap_or_default();
+        assert!(examples.lines().count() >= 2, "{arguments:?} has no two examples");
+        for line in examples.lines() {
+            assert!(line.starts_with("  netlab "), "{line}");
+        }
+    }
+}
+
+#[test]
+fn the_exit_table_is_the_same_everywhere() {
+    let readme = read(&root().join("README.md"));
+    let help = run(&["--help"]).stdout;
+    for exit in Exit::ALL {
+        let row = format!("| {} | {} |", exit.code(), exit.meaning());
+        assert!(readme.contains(&row), "README has no row {row:?}");
+        let line = format!("{:>3}  {}", exit.code(), exit.meaning());
+        assert!(help.contains(&line), "--help has no line {line:?}");
+    }
+    let rows = readme
+        .lines()
+        .filter(|line| line.strip_prefix("| ").is_some_and(|row| row.starts_with(|c: char| c.is_ascii_digit())))
+        .count();
+    assert_eq!(rows, Exit::ALL.len(), "README has a code that is none");
+}
+
+#[test]
+fn completions_know_every_flag() {
+    let script = run(&["completions", "zsh"]).stdout;
+    let mut command = netlab::cli::command();
+    command.build();
+    for subcommand in command.get_subcommands() {
+        for flag in subcommand.get_arguments().filter_map(clap::Arg::get_long) {
+            assert!(script.contains(&format!("--{flag}")), "zsh does not know --{flag} of {}", subcommand.get_name());
+        }
+    }
+    for shell in ["bash", "fish", "powershell", "elvish"] {
+        assert!(run(&["completions", shell]).stdout.contains("serve-http"), "{shell}");
+    }
+    assert_eq!(run(&["completions", "tcsh"]).code, 2);
+}
+
+/// The flags of every `netlab` command line in the documents exist.
+#[test]
+fn documented_flags_exist() {
+    let mut command = netlab::cli::command();
+    command.build();
+    let known: Vec<String> = command
+        .get_subcommands()
+        .chain(std::iter::once(&command))
+        .flat_map(|command| {
+            command.get_arguments().filter_map(clap::Arg::get_long).map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect();
+    let mut documents = vec![read(&root().join("README.md"))];
+    documents.extend(
+        fs::read_dir(root().join("man/in"))
+            .expect("readable")
+            .map(|entry| read(&entry.expect("readable").path()).replace("\\-", "-")),
+    );
+    for document in documents {
+        for line in document.lines().filter(|line| line.contains("netlab ")) {
+            for word in line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')) {
+                if let Some(flag) = word
+                    .strip_prefix("--")
+                    .filter(|flag| !flag.is_empty() && flag.starts_with(|c: char| c.is_ascii_lowercase()))
+                {
+                    let foreign = line.contains("cargo ");
+                    assert!(foreign || known.iter().any(|known| known == flag), "--{flag} does not exist: {line}");
+                }
+            }
+        }
+    }
+}
+
+/// Every console block of the README that starts with `netlab` and ends by itself is run, in a
+/// directory of its own, with the servers that its URLs name by their textbook ports. A line
+/// `# exit N` says which code it ends with.
+#[test]
+fn readme_examples_run() {
+    let site = demo_site();
+    let web = Server::start(&["serve-http", text(&site), "--log", "off"]);
+    let ports = BTreeMap::from([("127.0.0.1:6789", web.address().to_string())]);
+    let binary = Path::new(env!("CARGO_BIN_EXE_netlab"));
+    let mut ran = 0;
+    for block in read(&root().join("README.md")).split("```console\n").skip(1) {
+        let block = block.split("```").next().unwrap_or_default();
+        for line in block.lines() {
+            let Some(line) = line.strip_prefix("$ ").filter(|line| line.starts_with("netlab ")) else { continue };
+            let (line, code) =
+                line.split_once("   # exit ").map_or((line, 0), |(line, code)| (line, code.parse().expect("a code")));
+            if line.starts_with("netlab serve-http") && !line.contains("--for") {
+                continue;
+            }
+            let line = ports.iter().fold(line.to_owned(), |line, (textbook, real)| line.replace(textbook, real));
+            let directory = tempfile::tempdir().expect("a temporary directory");
+            std::os::unix::fs::symlink(root().join("assets"), directory.path().join("assets")).expect("linked");
+            let path = format!(
+                "{}:{}",
+                binary.parent().expect("a directory").display(),
+                std::env::var("PATH").unwrap_or_default()
+            );
+            let output = Command::new("sh")
+                .args(["-c", &line])
+                .current_dir(directory.path())
+                .env("PATH", path)
+                .output()
+                .expect("a shell");
+            assert_eq!(output.status.code(), Some(code), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+            ran += 1;
+        }
+    }
+    assert!(ran >= 5, "only {ran} examples were found");
+}
+
+#[test]
+fn the_demo_goes_well_and_is_quick() {
+    let ran = run(&["demo", "--json"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let summary = ran.summary();
+    assert_eq!(summary["failed"], 0, "{summary}");
+    assert!(summary["elapsed_ns"].as_u64().is_some_and(|nanos| nanos < 10_000_000_000), "{summary}");
+    let text = run(&["demo"]).stdout;
+    assert!(
+        text.contains("$ netlab serve-http site") && text.lines().last().is_some_and(|line| line.contains("went well")),
+        "{text}"
+    );
+}

@@ -1,0 +1,40 @@
+//! The binary against programs that others wrote.
+//!
+//! A peer that is not on this machine is skipped, shown as ignored and counted; with
+//! `NETLAB_REQUIRE_PEERS=1` its absence is a failure.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod web;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// A test that needs programs: any one name of each group will do.
+pub fn with(name: &str, programs: &[&'static str], test: fn()) -> Trial {
+    let missing: Vec<&str> = programs.iter().copied().filter(|program| !is_there(program)).collect();
+    let kind = programs.join("+");
+    if missing.is_empty() {
+        let run = move || {
+            test();
+            Ok(())
+        };
+        return Trial::test(name, run).with_kind(kind);
+    }
+    let missing = missing.join(", ");
+    if std::env::var_os("NETLAB_REQUIRE_PEERS").is_some_and(|value| value == "1") {
+        return Trial::test(name, move || Err(Failed::from(format!("{missing} is not installed")))).with_kind(kind);
+    }
+    Trial::test(name, || Ok(())).with_kind(format!("{missing} is not installed")).with_ignored_flag(true)
+}
+
+fn is_there(program: &str) -> bool {
+    std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|directory| directory.join(program).exists())
+    })
+}
+
+fn main() {
+    let arguments = Arguments::from_args();
+    libtest_mimic::run(&arguments, web::trials()).exit();
+}
