@@ -8,6 +8,8 @@ use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 use crate::commands::completions::Completions;
 use crate::commands::demo::Demo;
 use crate::commands::get::Get;
+use crate::commands::ping::Ping;
+use crate::commands::ping_serve::PingServe;
 use crate::commands::serve_http::ServeHttp;
 use crate::error::Result;
 use crate::exit::Exit;
@@ -53,6 +55,8 @@ struct Global {
 enum Command {
     ServeHttp(Box<ServeHttp>),
     Get(Box<Get>),
+    PingServe(Box<PingServe>),
+    Ping(Box<Ping>),
     Demo(Demo),
     Completions(Completions),
 }
@@ -72,6 +76,8 @@ impl Cli {
         let result = match self.command {
             Command::ServeHttp(serve_http) => serve_http.run(style),
             Command::Get(get) => get.run(style),
+            Command::PingServe(ping_serve) => ping_serve.run(style),
+            Command::Ping(ping) => ping.run(style),
             Command::Demo(Demo {}) => Demo::run(style),
             Command::Completions(completions) => completions.run(command(), style),
         };

@@ -11,12 +11,18 @@
 //!       ◀────────────────────────────────────────────────────────
 //!            Outbox: bytes · file · close · facts          wake_at
 //! ```
+//!
+//! Its sibling for datagrams is [`Exchange`].
+
+mod datagram;
 
 use std::fs::File;
 use std::rc::Rc;
 
 use crate::error::Error;
 use crate::time::Moment;
+
+pub use datagram::{Datagram, Exchange, Failure, Outgoing, Post};
 
 /// One side of one stream connection.
 pub trait Conversation {

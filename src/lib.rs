@@ -7,18 +7,21 @@
 //! 4  main  cli
 //! 3  commands                            one room per subcommand, its flags and the wording of its events
 //! 2  net  output  site  disk  host       the outside world
-//! 1  http                                the rules: bytes and moments in, bytes and facts out
-//! 0  stats  conversation  time  error  exit
+//! 1  http  probe                         the rules: bytes and moments in, bytes and facts out
+//! 0  stats  impair  conversation  time  error  exit
 //! ```
 //!
 //! Imports go down only, and rooms on one floor do not know one another (floor 0 may);
-//! `tests/floors.rs` holds that. Two walks through the house, each down once and up once:
+//! `tests/floors.rs` holds that. Three walks through the house, each down once and up once:
 //!
 //! - a request: `commands` → the loop of `net` → the session hands octets to `http` → a request →
 //!   `site` opens what its path names → `http` writes the head → `net` sends head and file → an
 //!   event for `output`;
 //! - a fetch: `commands` → `net` resolves, connects, carries → `http` reads the response → the body
-//!   goes to `disk` or `output` → phases into `stats` → an exit code.
+//!   goes to `disk` or `output` → phases into `stats` → an exit code;
+//! - a ping: `commands` → the datagram loop of `net` → the sender in `probe` says "send this now" →
+//!   `net` stamps and sends → reply and stamp → the sender's ledger → an event for `output` → a
+//!   summary from `stats` → an exit code.
 
 pub mod cli;
 mod commands;
@@ -28,8 +31,10 @@ pub mod error;
 pub mod exit;
 mod host;
 mod http;
+mod impair;
 mod net;
 mod output;
+mod probe;
 mod site;
 mod stats;
 mod time;

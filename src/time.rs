@@ -9,6 +9,8 @@ use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
+use serde::Serializer;
+
 /// One reading of both clocks.
 ///
 /// Compared and subtracted by its monotonic half alone.
@@ -88,6 +90,11 @@ impl Ord for Moment {
 /// A duration as whole nanoseconds, the unit of every `_ns` key.
 pub fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Serialises a duration as whole nanoseconds, for keys that end in `_ns`.
+pub fn serialize_ns<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(nanoseconds(*duration))
 }
 
 /// A duration as people read it in a result: three significant digits and one unit.

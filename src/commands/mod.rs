@@ -1,10 +1,14 @@
 //! One room per subcommand: its flags, the story of a run, the wording of its events.
 //!
 //! Owns the glue that joins the rooms below: `serve_http` hands octets to `http`, paths to `site`,
-//! facts to `output`. Commands do not know one another; what they share stands in [`values`].
+//! facts to `output`. Commands do not know one another; what they share stands in
+//! [`values`] and [`fail_if`].
 
 pub mod completions;
 pub mod demo;
+mod fail_if;
 pub mod get;
+pub mod ping;
+pub mod ping_serve;
 pub mod serve_http;
 mod values;

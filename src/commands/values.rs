@@ -1,13 +1,16 @@
 //! Words that mean the same on every command line: durations, thread counts, where to listen.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
 use crate::net::{Address, Bind};
+use crate::probe::Key;
 
 /// The longest duration a flag takes; beyond it a typo is likelier than a wish.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -54,7 +57,63 @@ pub fn threads(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Where a stream server listens, how it says that it does, and when it stops by itself.
+/// A peer: `HOST[:PORT]`, IPv6 in brackets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Name or address, IPv6 without brackets.
+    pub host: String,
+    /// The port, where one was typed.
+    pub port: Option<u16>,
+}
+
+impl FromStr for Peer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((host, "")) => (host, None),
+            Some((host, port)) => (host, Some(port.strip_prefix(':').ok_or("expected [ADDRESS]:PORT")?)),
+            None if text.matches(':').count() > 1 => {
+                return Err(format!("an IPv6 address wants brackets: [{text}] or [{text}]:PORT"));
+            }
+            None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
+        };
+        if host.is_empty() || host.chars().any(|c| c.is_whitespace() || c.is_control() || "[]/@".contains(c)) {
+            return Err("expected HOST or HOST:PORT".to_owned());
+        }
+        let port = port.map(|port| match port.parse() {
+            Ok(port @ 1..) if port_digits(text) => Ok(port),
+            _ => Err("a port is a number from 1 to 65535".to_owned()),
+        });
+        Ok(Self { host: host.to_owned(), port: port.transpose()? })
+    }
+}
+
+/// Rust's parser takes `+80`; a port is digits.
+fn port_digits(text: &str) -> bool {
+    text.rsplit(':').next().is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The servers' addresses as the ready file and the first event name them.
+pub fn addresses<'a>(addresses: impl Iterator<Item = &'a Address>) -> Vec<String> {
+    addresses.map(ToString::to_string).collect()
+}
+
+/// Reads a key: the octets of a file that others cannot read, less a line end.
+pub fn read_key(path: &Path) -> Result<Key> {
+    let (octets, is_private) = crate::disk::secret(path)?;
+    if !is_private {
+        return Err(Error::new(Exit::Permission, format!("{} can be read by others", path.display()))
+            .expected("a key that only its owner can read")
+            .remedy(format!("chmod 600 {}", path.display())));
+    }
+    if octets.is_empty() {
+        return Err(Error::new(Exit::Config, format!("{} is empty", path.display())).expected("a key"));
+    }
+    Ok(Key::new(&octets))
+}
+
+/// Where a server listens, how it says that it does, and when it stops by itself.
 #[derive(Debug, Args)]
 pub struct ServerArgs {
     /// Where to listen; repeatable
@@ -79,10 +138,6 @@ pub struct ServerArgs {
     /// Stop after this time
     #[arg(long = "for", value_name = "DURATION", value_parser = positive_duration)]
     pub lifetime: Option<Duration>,
-
-    /// How long running answers may go on after SIGINT, SIGTERM or the end of --for
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration, hide_short_help = true)]
-    pub grace: Duration,
 }
 
 impl ServerArgs {
@@ -109,7 +164,7 @@ impl ServerArgs {
 
 #[cfg(test)]
 mod tests {
-    use super::{duration, positive_duration, threads};
+    use super::{Peer, duration, positive_duration, threads};
     use std::time::Duration;
 
     #[test]
@@ -136,6 +191,19 @@ mod tests {
             assert!(error.contains("1.5s"), "{text}: {error}");
         }
         assert!(positive_duration("0s").is_err());
+    }
+
+    #[test]
+    fn a_peer_is_a_host_with_or_without_a_port() {
+        let peer = |text: &str| text.parse::<Peer>().map(|peer| (peer.host, peer.port));
+        assert_eq!(peer("h"), Ok(("h".into(), None)));
+        assert_eq!(peer("127.0.0.1:12000"), Ok(("127.0.0.1".into(), Some(12000))));
+        assert_eq!(peer("[::1]"), Ok(("::1".into(), None)));
+        assert_eq!(peer("[::1]:1"), Ok(("::1".into(), Some(1))));
+        assert!(peer("::1:80").is_err_and(|error| error.contains("brackets")));
+        for text in ["", ":80", "h:", "h:0", "h:65536", "h:-1", "h:+1", "h:٨", "[::1]80", "h h", "u@h", "h/x"] {
+            assert!(peer(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -6,10 +6,12 @@
 mod part;
 mod replace;
 mod scratch;
+mod secret;
 
 pub use part::{Part, Replace};
 pub use replace::replace;
 pub use scratch::Scratch;
+pub use secret::secret;
 
 use std::io;
 

@@ -19,7 +19,7 @@ use crate::exit::Exit;
 /// What may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 /// How often to look for a port that is free in both families.
-const PORT_ATTEMPTS: usize = 16;
+pub(super) const PORT_ATTEMPTS: usize = 16;
 
 /// One `--bind`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -262,12 +262,12 @@ impl Drop for Listeners {
 }
 
 /// The family is not there at all, as opposed to one address that is taken.
-fn is_without(error: &io::Error) -> bool {
+pub(super) fn is_without(error: &io::Error) -> bool {
     use rustix::io::Errno;
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
 }
 
-fn refused(address: &str, error: io::Error) -> Error {
+pub(super) fn refused(address: &str, error: io::Error) -> Error {
     let what = format!("cannot listen on {address}: {}", word(&error));
     match error.kind() {
         io::ErrorKind::AddrInUse => Error::new(Exit::System, what)

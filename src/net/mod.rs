@@ -10,10 +10,15 @@
 //!   bind ─▶ Listeners ─▶ serve ──┐                      ┌── Conversation (http, smtp)
 //!                                ├─▶ Link (TLS inside) ─┤
 //!   resolve ─▶ dial ─▶ carry ────┘                      └── facts ─▶ the command
+//!
+//!   Receivers ─▶ answer ─────┐
+//!                            ├─▶ Side (batches, stamps) ── Exchange (probe)
+//!   Origin ────▶ exchange ───┘
 //! ```
 
 mod carry;
 mod clock;
+pub mod datagram;
 mod dial;
 mod link;
 mod listen;
@@ -23,6 +28,7 @@ mod serve;
 mod signals;
 mod timers;
 pub mod tls;
+mod udp;
 mod wire;
 
 pub use carry::carry;
@@ -33,3 +39,4 @@ pub use listen::{Address, Bind, Listeners};
 pub use names::resolve;
 pub use serve::{Notice, Plan, Service, serve};
 pub use signals::{Nudge, Signals, Woken};
+pub use udp::{Origin, Receivers};

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
@@ -18,20 +18,23 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::time::Moment;
 
-/// A request to stop.
+/// A request to stop, or to say how it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// SIGINT: Ctrl-C.
     Interrupt,
     /// SIGTERM.
     Terminate,
+    /// SIGQUIT, if it was asked for: Ctrl-\\, a snapshot of the figures so far.
+    Quit,
 }
 
 impl Signal {
     /// The code of a run that this signal ended before there was an answer.
     pub fn exit(self) -> Exit {
         match self {
-            Self::Interrupt => Exit::Interrupted,
+            // A stage that has no figures yet ends, as the signal would have done by itself.
+            Self::Interrupt | Self::Quit => Exit::Interrupted,
             Self::Terminate => Exit::Terminated,
         }
     }
@@ -41,7 +44,7 @@ impl Signal {
         Error::new(
             self.exit(),
             match self {
-                Self::Interrupt => "interrupted",
+                Self::Interrupt | Self::Quit => "interrupted",
                 Self::Terminate => "terminated",
             },
         )
@@ -90,6 +93,13 @@ impl Signals {
         Ok(Self { delivery, nudges, nudge })
     }
 
+    /// Listens for SIGQUIT as well.
+    pub fn with_quit(self) -> Result<Self> {
+        let added = self.delivery.handle().add_signal(SIGQUIT);
+        added.map_err(|error| Error::new(Exit::System, "cannot listen for signals").because(error))?;
+        Ok(self)
+    }
+
     /// A handle for other threads.
     pub fn nudger(&self) -> Result<Nudge> {
         let copy = self.nudge.try_clone();
@@ -101,12 +111,24 @@ impl Signals {
         self.delivery.get_read().as_fd()
     }
 
+    /// What becomes readable when another thread nudges.
+    pub(super) fn nudged_fd(&self) -> BorrowedFd<'_> {
+        self.nudges.as_fd()
+    }
+
     /// The next signal that has come and was not taken.
     pub fn take(&mut self) -> Option<Signal> {
-        self.delivery
-            .pending()
-            .map(|number| if number == SIGINT { Signal::Interrupt } else { Signal::Terminate })
-            .next()
+        let signal = |number| match number {
+            SIGINT => Signal::Interrupt,
+            SIGQUIT => Signal::Quit,
+            _ => Signal::Terminate,
+        };
+        self.delivery.pending().map(signal).next()
+    }
+
+    /// Whether another thread has nudged since the last call.
+    pub(super) fn take_nudge(&mut self) -> bool {
+        matches!(self.nudges.read(&mut [0; 64]), Ok(1..))
     }
 
     /// Sleeps until a signal, a nudge or a moment comes, whichever is first.
@@ -115,7 +137,7 @@ impl Signals {
             if let Some(signal) = self.take() {
                 return Woken::Signal(signal);
             }
-            if let Ok(1..) = self.nudges.read(&mut [0; 64]) {
+            if self.take_nudge() {
                 return Woken::Nudged;
             }
             let left = until.map(|until| until - now());

@@ -9,8 +9,10 @@
 //!            └──▶ Recorder (bounded queue) ──▶ writer thread ──▶ Output
 //! ```
 
+mod chart;
 mod errors;
 mod escape;
+mod plot;
 mod progress;
 mod recorder;
 mod trace;
@@ -20,9 +22,11 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use serde::Serialize;
 
+pub use chart::{Chart, svg};
 pub use errors::bug_reports;
 pub use escape::{Escaped, escaped};
-pub use progress::Progress;
+pub use plot::{Dot, histogram, spark_line};
+pub use progress::{Live, Progress};
 pub use recorder::Recorder;
 pub use trace::{Direction, Trace};
 
@@ -146,6 +150,16 @@ impl Output {
         let written = self.bytes(&line);
         self.line = line;
         written
+    }
+
+    /// Whether stdout is a terminal.
+    pub fn is_terminal(&self) -> bool {
+        io::stdout().is_terminal()
+    }
+
+    /// Writes text of several lines that is only for people: a picture.
+    pub fn text(&mut self, text: &str) -> Result<()> {
+        if text.is_empty() { Ok(()) } else { self.bytes(format!("{text}\n").as_bytes()) }
     }
 
     /// Writes content as it is: the body of a page.

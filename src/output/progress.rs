@@ -1,5 +1,6 @@
 //! A progress bar: on stderr, only on a terminal, only for work that takes a while.
 
+use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -38,6 +39,54 @@ impl Progress {
     /// Takes the bar away.
     pub fn clear(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// A line at the bottom of the terminal that says how it goes.
+#[derive(Debug)]
+pub struct Live {
+    bar: Option<ProgressBar>,
+    shown: Option<Moment>,
+}
+
+/// Between two changes of a live line.
+const REFRESH: Duration = Duration::from_millis(200);
+
+impl Live {
+    /// A line, where there is a terminal and nobody asked for quiet.
+    pub fn new(style: Style) -> Self {
+        let wanted = !style.quiet && style.form == Form::Text && io::stderr().is_terminal();
+        let bar = wanted.then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar
+        });
+        Self { bar, shown: None }
+    }
+
+    /// Says how it goes, if it is time to say so again.
+    pub fn show(&mut self, now: Moment, text: impl FnOnce() -> String) {
+        let Some(bar) = &self.bar else { return };
+        if self.shown.is_none_or(|shown| now - shown >= REFRESH) {
+            self.shown = Some(now);
+            bar.set_message(text());
+            bar.tick();
+        }
+    }
+
+    /// Takes the line away while something else is printed.
+    pub fn aside(&self, print: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
+    /// Takes the line away for good.
+    pub fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
     }
 }
 

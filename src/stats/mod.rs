@@ -1,11 +1,18 @@
 //! Summaries, percentiles and intervals. Arithmetic only.
 //!
 //! Owns every number that is computed from many: what a duration series looks like ([`Series`] →
-//! [`Summary`]), and what a count of failures proves ([`Ratio`]). It must not know where the
-//! numbers came from, nor how they are printed.
+//! [`Summary`]), what a count of failures proves ([`Ratio`]), how unsteady arrivals are
+//! ([`Jitter`]), which came out of order ([`Order`]) and which came before ([`Window`]). It must
+//! not know where the numbers came from, nor how they are printed.
 
+mod jitter;
+mod order;
 mod ratio;
 mod series;
+mod window;
 
+pub use jitter::Jitter;
+pub use order::Order;
 pub use ratio::Ratio;
 pub use series::{Series, Summary};
+pub use window::{Seen, Window};

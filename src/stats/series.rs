@@ -11,7 +11,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer};
 
-use crate::time::{Shown, nanoseconds};
+use crate::time::{Shown, nanoseconds, serialize_ns};
 
 /// How many samples are kept as they are: 8 MB of them.
 const EXACT: usize = 1_000_000;
@@ -95,6 +95,14 @@ impl Series {
         })
     }
 
+    /// The value that part `p` (0…1) of all took at most, or `None` where nothing was measured.
+    pub fn percentile(&self, p: f64) -> Option<Duration> {
+        (self.count > 0).then(|| {
+            let [value] = self.samples.percentiles([p]);
+            value
+        })
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
     fn deviation(&self) -> Option<Duration> {
         (self.count > 1).then(|| nanos((self.spread / (self.count - 1) as f64).max(0.0).sqrt()))
@@ -165,22 +173,22 @@ pub struct Summary {
     /// How many durations.
     pub count: u64,
     /// The shortest.
-    #[serde(rename = "min_ns", serialize_with = "whole")]
+    #[serde(rename = "min_ns", serialize_with = "serialize_ns")]
     pub min: Duration,
     /// The arithmetic mean.
-    #[serde(rename = "mean_ns", serialize_with = "whole")]
+    #[serde(rename = "mean_ns", serialize_with = "serialize_ns")]
     pub mean: Duration,
     /// Half of them took at most this.
-    #[serde(rename = "p50_ns", serialize_with = "whole")]
+    #[serde(rename = "p50_ns", serialize_with = "serialize_ns")]
     pub p50: Duration,
     /// Nine of ten took at most this.
-    #[serde(rename = "p90_ns", serialize_with = "whole")]
+    #[serde(rename = "p90_ns", serialize_with = "serialize_ns")]
     pub p90: Duration,
     /// Ninety-nine of a hundred took at most this.
-    #[serde(rename = "p99_ns", serialize_with = "whole")]
+    #[serde(rename = "p99_ns", serialize_with = "serialize_ns")]
     pub p99: Duration,
     /// The longest.
-    #[serde(rename = "max_ns", serialize_with = "whole")]
+    #[serde(rename = "max_ns", serialize_with = "serialize_ns")]
     pub max: Duration,
     /// Sample standard deviation (n−1); `None` of a single duration.
     #[serde(rename = "stddev_ns", serialize_with = "whole_or_null")]
@@ -223,14 +231,10 @@ fn method<S: Serializer>(exact: &bool, serializer: S) -> Result<S::Ok, S::Error>
     serializer.serialize_str(if *exact { "exact" } else { "hdr" })
 }
 
-fn whole<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(nanoseconds(*duration))
-}
-
 #[expect(clippy::ref_option, reason = "serde's signature")]
 fn whole_or_null<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     match duration {
-        Some(duration) => whole(duration, serializer),
+        Some(duration) => serialize_ns(duration, serializer),
         None => serializer.serialize_none(),
     }
 }

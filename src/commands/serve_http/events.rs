@@ -16,7 +16,7 @@ use super::url;
 use crate::net::{Address, Listeners};
 use crate::output::{self, Escaped};
 use crate::stats;
-use crate::time::{Moment, Shown, nanoseconds};
+use crate::time::{Moment, Shown, serialize_ns};
 
 /// Everything `serve-http` says on stdout.
 #[derive(Debug, Serialize)]
@@ -121,7 +121,7 @@ pub struct Response {
     target: Option<String>,
     status: Option<u16>,
     bytes: u64,
-    #[serde(serialize_with = "whole")]
+    #[serde(serialize_with = "serialize_ns")]
     duration_ns: Duration,
     complete: bool,
     error: Option<String>,
@@ -190,7 +190,7 @@ pub struct Summary {
     /// Which command sums up.
     pub command: &'static str,
     /// From listening to the end.
-    #[serde(rename = "elapsed_ns", serialize_with = "whole")]
+    #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
     pub elapsed: Duration,
     /// Connections accepted.
     pub connections: u64,
@@ -286,10 +286,6 @@ fn lossy<S: Serializer>(octets: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok
         Some(octets) => serializer.serialize_str(&String::from_utf8_lossy(octets)),
         None => serializer.serialize_none(),
     }
-}
-
-fn whole<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(nanoseconds(*duration))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::values::{ServerArgs, positive_duration};
+use super::values::{ServerArgs, duration, positive_duration};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::tls::ServerSide;
@@ -70,6 +70,10 @@ pub struct ServeHttp {
     /// The private key of --tls-cert (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+
+    /// How long running answers may go on after SIGINT, SIGTERM or the end of --for
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration, hide_short_help = true)]
+    grace: Duration,
 
     /// How long a request head may take from its first byte to its last
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
@@ -187,7 +191,7 @@ impl ServeHttp {
             threads: self.server.threads,
             tls,
             patience: Patience { handshake: self.head_timeout, stall: self.stall_timeout },
-            grace: self.server.grace,
+            grace: self.grace,
             until: self.server.lifetime.map(|lifetime| started + lifetime),
         };
         let budget = Arc::new(Budget {

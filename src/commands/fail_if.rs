@@ -1,0 +1,212 @@
+//! `--fail-if`: an assertion on a run's figures.
+//!
+//! Owns the grammar `FIGURE RELATION LIMIT` and the verdict. Which figures there are is said by
+//! each command. A figure without data breaks its assertion: nobody can say that it holds.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::values::duration;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::impair::Chance;
+use crate::stats::Series;
+use crate::time::Shown;
+
+/// One assertion, as typed: `loss>5%`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FailIf {
+    text: String,
+    figure: String,
+    relation: Relation,
+    limit: Figure,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Relation {
+    Above,
+    AtLeast,
+    Below,
+    AtMost,
+}
+
+/// A figure of a run.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub enum Figure {
+    /// Between 0 and 1.
+    Ratio(f64),
+    /// How many.
+    Count(u64),
+    /// How long.
+    Time(Duration),
+}
+
+/// What a figure is, so that its limit can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `5%`, `0.05`, `1/20`.
+    Ratio,
+    /// `3`.
+    Count,
+    /// `20ms`.
+    Time,
+    /// A series of times: `.min`, `.mean`, `.max`, `.stddev` or a percentile such as `.p99`.
+    Series,
+}
+
+/// The figures a command has, each with its kind.
+pub type Known = [(&'static str, Kind)];
+
+impl FailIf {
+    /// Reads an assertion on one of the `known` figures.
+    pub fn parse(text: &str, known: &Known) -> Result<Self, String> {
+        let shape = || format!("expected FIGURE>LIMIT, for example {}; figures: {}", example(known), names(known));
+        let at = text.find(['<', '>']).ok_or_else(shape)?;
+        let (figure, rest) = text.split_at(at);
+        let (relation, limit) = match (rest.strip_prefix(">="), rest.strip_prefix("<="), rest.strip_prefix('>')) {
+            (Some(limit), ..) => (Relation::AtLeast, limit),
+            (_, Some(limit), _) => (Relation::AtMost, limit),
+            (.., Some(limit)) => (Relation::Above, limit),
+            _ => (Relation::Below, rest.get(1..).unwrap_or_default()),
+        };
+        let (figure, limit) = (figure.trim(), limit.trim());
+        let (name, part) = figure.split_once('.').map_or((figure, None), |(name, part)| (name, Some(part)));
+        let kind = known.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind).ok_or_else(shape)?;
+        if (kind == Kind::Series) != part.is_some_and(|part| statistic(&Series::default(), part).is_some()) {
+            return Err(shape());
+        }
+        let limit = match kind {
+            Kind::Ratio => {
+                limit.parse::<Chance>().map(|chance| Figure::Ratio(chance.value())).map_err(|error| error.to_string())
+            }
+            Kind::Count => {
+                limit.parse().map(Figure::Count).map_err(|_| format!("{figure} is counted: expected a whole number"))
+            }
+            Kind::Time | Kind::Series => duration(limit).map(Figure::Time),
+        }?;
+        Ok(Self { text: text.to_owned(), figure: figure.to_owned(), relation, limit })
+    }
+
+    /// Whether the run broke it; `figure` looks a figure up by its name. The error names both.
+    pub fn check(&self, figure: impl FnOnce(&str) -> Option<Figure>) -> Result<(), Error> {
+        let found = figure(&self.figure);
+        let broken = found.is_none_or(|found| match self.relation {
+            Relation::Above => found > self.limit,
+            Relation::AtLeast => found >= self.limit,
+            Relation::Below => found < self.limit,
+            Relation::AtMost => found <= self.limit,
+        });
+        if !broken {
+            return Ok(());
+        }
+        let found = found.map_or_else(|| "has no data".to_owned(), |found| format!("is {found}"));
+        Err(Error::new(Exit::No, format!("{} {found}, which --fail-if '{}' forbids", self.figure, self.text)))
+    }
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ratio(ratio) => write!(f, "{:.1} %", ratio * 100.0),
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Time(time) => write!(f, "{}", Shown(*time)),
+        }
+    }
+}
+
+/// One statistic of a series; the outer `None` is a name that is none, the inner one no data.
+pub fn statistic(series: &Series, name: &str) -> Option<Option<Figure>> {
+    let summary = series.summary();
+    let time = match name {
+        "min" => summary.map(|summary| summary.min),
+        "mean" => summary.map(|summary| summary.mean),
+        "max" => summary.map(|summary| summary.max),
+        "stddev" => summary.and_then(|summary| summary.stddev),
+        _ => {
+            let digits = name
+                .strip_prefix('p')
+                .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))?;
+            let percent: f64 = digits.parse().ok().filter(|percent| (0.0..=100.0).contains(percent))?;
+            series.percentile(percent / 100.0)
+        }
+    };
+    Some(time.map(Figure::Time))
+}
+
+fn example(known: &Known) -> &'static str {
+    if known.iter().any(|(name, _)| *name == "rtt") {
+        "'loss>5%' or 'rtt.p99>20ms'"
+    } else {
+        "'failure>5%' or 'total.p95>20ms'"
+    }
+}
+
+fn names(known: &Known) -> String {
+    let name =
+        |(name, kind): &(&str, Kind)| if *kind == Kind::Series { format!("{name}.p99") } else { (*name).to_owned() };
+    known.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FailIf, Figure, Kind, Known, statistic};
+    use crate::stats::Series;
+    use std::time::Duration;
+
+    const KNOWN: &Known =
+        &[("loss", Kind::Ratio), ("late", Kind::Count), ("jitter", Kind::Time), ("rtt", Kind::Series)];
+
+    fn broken(text: &str, figure: Option<Figure>) -> bool {
+        FailIf::parse(text, KNOWN).expect(text).check(|_| figure).is_err()
+    }
+
+    #[test]
+    fn an_assertion_holds_or_is_broken_at_its_limit() {
+        let ratio = |ratio| Some(Figure::Ratio(ratio));
+        assert!(!broken("loss>5%", ratio(0.05)) && broken("loss>5%", ratio(0.051)));
+        assert!(broken("loss>=5%", ratio(0.05)));
+        assert!(broken("loss < 1/2", ratio(0.4)) && !broken("loss<0.5", ratio(0.5)));
+        assert!(broken("late<=3", Some(Figure::Count(3))));
+        assert!(broken("rtt.p99>20ms", Some(Figure::Time(Duration::from_millis(21)))));
+    }
+
+    #[test]
+    fn a_figure_without_data_breaks_its_assertion() {
+        assert!(broken("rtt.p99>20ms", None) && broken("loss<5%", None));
+    }
+
+    #[test]
+    fn what_is_no_assertion_names_the_figures() {
+        for text in [
+            "loss",
+            "loss>",
+            "loss>x",
+            "rtt>1ms",
+            "rtt.p101>1ms",
+            "rtt.p>1ms",
+            "rtt.best>1ms",
+            "loss.p99>1%",
+            "speed>1",
+            "late>1.5",
+            "jitter>5",
+            ">5%",
+        ] {
+            let parsed = FailIf::parse(text, KNOWN);
+            if text == "jitter>5" {
+                assert!(parsed.is_ok(), "a bare number is seconds");
+                continue;
+            }
+            assert!(!parsed.expect_err(text).is_empty(), "{text}");
+        }
+        assert!(FailIf::parse("x>1", KNOWN).expect_err("no figure").contains("rtt.p99"));
+    }
+
+    #[test]
+    fn any_percentile_can_be_asked_for() {
+        let mut series = Series::default();
+        (1..=100).for_each(|n| series.push(Duration::from_millis(n)));
+        assert_eq!(statistic(&series, "p95"), Some(Some(Figure::Time(Duration::from_millis(95)))));
+        assert_eq!(statistic(&series, "p99.5"), Some(Some(Figure::Time(Duration::from_millis(100)))));
+        assert_eq!(statistic(&Series::default(), "max"), Some(None));
+    }
+}

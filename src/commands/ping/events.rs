@@ -1,0 +1,265 @@
+//! What `ping` says: a line per ping, and ping's own two summary lines, extended.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::output::{self, Escaped};
+use crate::probe::{Clocks, Fact, Foreign, Report, Sender, Ways};
+use crate::time::{Shown, serialize_ns};
+
+/// A line on stdout: an event, or text that is only for people.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Line {
+    /// What is about to happen; never printed as JSON.
+    #[serde(skip)]
+    Begun(String),
+    /// An event.
+    Event(Event),
+}
+
+/// Everything `ping` says as an event.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Event {
+    /// What happened to a ping.
+    Fact(Told),
+    /// What they came to.
+    Summary(Box<Summary>),
+}
+
+/// A fact with its target.
+#[derive(Debug, Serialize)]
+pub struct Told {
+    #[serde(flatten)]
+    fact: Fact,
+    target: String,
+    #[serde(skip)]
+    is_alone: bool,
+}
+
+impl Event {
+    /// The event of a fact; the text names the target unless it `is_alone`.
+    pub fn fact(fact: Fact, target: String, is_alone: bool) -> Self {
+        Self::Fact(Told { fact, target, is_alone })
+    }
+}
+
+impl output::Event for Line {
+    fn is_summary(&self) -> bool {
+        matches!(self, Self::Event(Event::Summary(_)))
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Begun(text) => write!(f, "{}", Escaped(text.as_bytes())),
+            Self::Event(Event::Fact(told)) => told.fmt(f),
+            Self::Event(Event::Summary(summary)) => summary.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.is_alone {
+            write!(f, "{}: ", Escaped(self.target.as_bytes()))?;
+        }
+        let out_of_order = |reordered: &bool| if *reordered { ", out of order" } else { "" };
+        match &self.fact {
+            Fact::Sent { seq, bytes, .. } => write!(f, "sent {seq}, {bytes} bytes"),
+            Fact::Reply { seq, rtt, reordered, clock_step, .. } => {
+                let stepped = if *clock_step { ", the wall clock was set meanwhile" } else { "" };
+                write!(f, "reply {seq}: {}{}{stepped}", Shown(*rtt), out_of_order(reordered))
+            }
+            Fact::Lost { seq } => write!(f, "request timed out ({seq})"),
+            Fact::Late { seq, rtt, reordered } => {
+                write!(f, "late reply {seq}: {}{}", Shown(*rtt), out_of_order(reordered))
+            }
+            Fact::Duplicate { seq } => write!(f, "duplicate reply {seq}"),
+            Fact::Corrupt { seq } => write!(f, "damaged reply {seq}"),
+            Fact::Foreign { reason, bytes } => write!(f, "not an answer to any ping: {bytes} bytes, {}", why(*reason)),
+            Fact::Refused { seq, .. } => write!(f, "port unreachable ({seq})"),
+            Fact::SendError { seq, error } => write!(f, "could not send {seq}: {}", without_number(error)),
+            Fact::ClockGap { gap } => {
+                write!(f, "this process did not run for {}; the schedule begins anew", Shown(*gap))
+            }
+            Fact::ClockStep { step_ns } => {
+                let step = Shown(Duration::from_nanos(step_ns.unsigned_abs()));
+                write!(f, "the wall clock was set {} by {step}", if *step_ns < 0 { "back" } else { "forward" })
+            }
+            Fact::LocalDrop { count } => write!(f, "{count} datagrams found no room in our own buffer"),
+        }
+    }
+}
+
+/// Why a datagram is no answer.
+fn why(reason: Foreign) -> &'static str {
+    match reason {
+        Foreign::Peer => "from somebody else",
+        Foreign::Content => "with other content",
+        Foreign::NeverSent => "to a ping that was never sent",
+        Foreign::TooLate => "to a ping that is forgotten",
+    }
+}
+
+/// The system's word without the number Rust adds.
+fn without_number(error: &str) -> &str {
+    error.split(" (os error").next().unwrap_or_default()
+}
+
+/// One target in figures.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "summary")]
+pub struct Summary {
+    command: &'static str,
+    target: String,
+    #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
+    elapsed: Duration,
+    #[serde(flatten)]
+    report: Report,
+}
+
+impl Summary {
+    /// The end of one target's run.
+    pub fn new(target: String, elapsed: Duration, report: Report) -> Self {
+        Self { command: "ping", target, elapsed, report }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let report = &self.report;
+        writeln!(f, "--- {} ping statistics ---", Escaped(self.target.as_bytes()))?;
+        write!(f, "{} sent, {} received, {} lost, {} late", report.sent, report.received, report.lost, report.late)?;
+        for (count, what) in others(report).into_iter().filter(|(count, _)| *count > 0) {
+            write!(f, ", {count} {what}")?;
+        }
+        write!(f, ", time {}", Shown(self.elapsed))?;
+        match (report.loss, report.loss_ci95) {
+            (Some(loss), Some((low, high))) => {
+                write!(f, "\nloss {:.1} % (95 % interval {:.1} to {:.1} %)", loss * 100.0, low * 100.0, high * 100.0)?;
+            }
+            _ => f.write_str("\nloss unknown: nothing was sent")?,
+        }
+        if let Some(rtt) = &report.rtt {
+            write!(f, "\nrtt {rtt}")?;
+        }
+        if let Some(late) = &report.late_rtt {
+            write!(f, "\nlate rtt {late}")?;
+        }
+        if let Some(jitter) = report.jitter {
+            write!(f, "\njitter {} (RFC 3550)", Shown(jitter))?;
+        }
+        write_clock(report, f)?;
+        report.ways.as_ref().map_or(Ok(()), |ways| write_ways(ways, f))
+    }
+}
+
+fn others(report: &Report) -> [(u64, &'static str); 8] {
+    [
+        (report.refused, "refused"),
+        (report.send_errors, "not sent"),
+        (report.waiting, "still on the way"),
+        (report.duplicates, "duplicates"),
+        (report.reordered, "out of order"),
+        (report.corrupt, "damaged"),
+        (report.foreign, "foreign"),
+        (report.local_drops, "dropped by our own buffer"),
+    ]
+}
+
+/// Which clock the round trips are by, and what this host itself added.
+fn write_clock(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let clock = match report.clock {
+        Some(Clocks::Kernel) => "kernel stamps",
+        Some(Clocks::Monotonic) => "the monotonic clock",
+        Some(Clocks::Mixed) => "kernel stamps where there were both, else the monotonic clock",
+        None => return Ok(()),
+    };
+    write!(f, "\nmeasured by {clock}")?;
+    if let Some(host) = &report.host {
+        write!(f, "; this host added {} (p50), {} (p99)", Shown(host.p50), Shown(host.p99))?;
+    }
+    if report.clock_steps > 0 {
+        write!(f, "; the wall clock was set during {} of them", report.clock_steps)?;
+    }
+    Ok(())
+}
+
+fn write_ways(ways: &Ways, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "\nlost on the way up {}, on the way down {}", ways.lost_up, ways.lost_down)?;
+    if ways.lost_somewhere > 0 {
+        write!(f, ", {} after the last answer, nobody knows where", ways.lost_somewhere)?;
+    }
+    for (name, summary) in [
+        ("server", &ways.server),
+        ("up, above its minimum", &ways.up_above_min),
+        ("down, above its minimum", &ways.down_above_min),
+    ] {
+        if let Some(summary) = summary {
+            write!(f, "\n{name}: {summary}")?;
+        }
+    }
+    Ok(())
+}
+
+/// The live line of a terminal.
+pub fn live<'s>(senders: impl Iterator<Item = &'s Sender>, elapsed: Duration) -> String {
+    let (mut sent, mut received, mut lost) = (0, 0, 0);
+    let mut last = String::new();
+    for sender in senders {
+        let report = sender.report();
+        sent += report.sent;
+        received += report.received;
+        lost += report.lost + report.late;
+        if let Some(rtt) = report.rtt {
+            last = format!(", rtt p50 {} p99 {}", Shown(rtt.p50), Shown(rtt.p99));
+        }
+    }
+    format!("{sent} sent, {received} received, {lost} lost or late{last}, {:.0} s", elapsed.as_secs_f64())
+}
+
+/// What SIGQUIT asks for, as ping answers it.
+pub fn snapshot(target: &str, report: &Report, elapsed: Duration) -> String {
+    let loss = report.loss.map_or_else(|| "-".to_owned(), |loss| format!("{:.1}", loss * 100.0));
+    let rtt = report.rtt.map_or_else(String::new, |rtt| {
+        format!(", min/p50/p99/max = {}/{}/{}/{}", Shown(rtt.min), Shown(rtt.p50), Shown(rtt.p99), Shown(rtt.max))
+    });
+    format!(
+        "{target}: {}/{} pings answered, {loss} % loss{rtt}, after {}",
+        report.received,
+        report.sent,
+        Shown(elapsed)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Event, Line};
+    use crate::probe::Fact;
+    use std::time::Duration;
+
+    fn line(fact: Fact, is_alone: bool) -> String {
+        Line::Event(Event::fact(fact, "h:1".into(), is_alone)).to_string()
+    }
+
+    #[test]
+    fn each_ping_has_its_line() {
+        assert_eq!(line(Fact::Lost { seq: 4 }, true), "request timed out (4)");
+        assert_eq!(line(Fact::Lost { seq: 4 }, false), "h:1: request timed out (4)");
+        let late = Fact::Late { seq: 3, rtt: Duration::from_millis(1500), reordered: true };
+        assert_eq!(line(late, true), "late reply 3: 1.50 s, out of order");
+        let error = "Network is unreachable (os error 101)".to_owned();
+        assert_eq!(line(Fact::SendError { seq: 1, error }, true), "could not send 1: Network is unreachable");
+    }
+
+    #[test]
+    fn json_puts_the_type_first_and_the_target_last() {
+        let line = Line::Event(Event::fact(Fact::Lost { seq: 4 }, "h:1".into(), true));
+        assert_eq!(serde_json::to_string(&line).expect("plain data"), r#"{"type":"lost","seq":4,"target":"h:1"}"#);
+    }
+}

@@ -1,0 +1,414 @@
+//! `netlab ping`: a pinger whose numbers can be trusted.
+//!
+//! Owns the flags and the story of a run: find the targets, ping them all in one loop, tell each
+//! fact, sum up, judge. The rules are in `probe`; [`events`] words them, [`record`] keeps what the
+//! pictures at the end are drawn from.
+
+mod events;
+mod record;
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::fail_if::{FailIf, Figure, Kind, Known, statistic};
+use super::values::{Peer, duration, positive_duration, read_key};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::net::datagram::{Ended, Patience, Side, Watch, exchange};
+use crate::net::{self, Origin, Signals};
+use crate::output::{Form, Live, Output, Style};
+use crate::probe::{Fact, Pace, Sender, Wire, check_size};
+use crate::time::Moment;
+use events::{Event, Line, Summary};
+use record::Record;
+
+/// The textbook's port.
+const PORT: u16 = 12_000;
+/// What a stranger's network need not bear without its owner's word: fping's limit is 10 ms for
+/// those who are not root, ping's 2 ms.
+const POLITE: Duration = Duration::from_millis(2);
+
+/// The figures that `--fail-if` can judge.
+const FIGURES: &Known = &[
+    ("loss", Kind::Ratio),
+    ("rtt", Kind::Series),
+    ("jitter", Kind::Time),
+    ("sent", Kind::Count),
+    ("received", Kind::Count),
+    ("lost", Kind::Count),
+    ("late", Kind::Count),
+    ("refused", Kind::Count),
+    ("duplicates", Kind::Count),
+    ("reordered", Kind::Count),
+    ("corrupt", Kind::Count),
+    ("foreign", Kind::Count),
+    ("send_errors", Kind::Count),
+    ("local_drops", Kind::Count),
+];
+
+/// Measure round trips and loss with UDP datagrams.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  netlab ping 127.0.0.1:12000 --timeout 1s
+  netlab ping 127.0.0.1 -c 100 -i 20ms --fail-if 'loss>50%' --fail-if 'rtt.p99>20ms'")]
+pub struct Ping {
+    /// HOST[:PORT], port 12000 unless given
+    #[arg(required = true, value_name = "HOST[:PORT]")]
+    targets: Vec<Peer>,
+
+    /// Send N pings; 0 is until stopped
+    #[arg(short, long, value_name = "N")]
+    count: Option<u64>,
+
+    /// Between two pings; 0 waits for each answer
+    ///
+    /// The schedule is absolute: a slow answer does not shift the next ping. With 0 the next ping
+    /// follows as soon as the last is answered or timed out, as in the textbook.
+    #[arg(short, long, value_name = "D", default_value = "1s", value_parser = duration)]
+    interval: Duration,
+
+    /// An answer later than this is late
+    #[arg(long, value_name = "D", default_value = "1s", value_parser = positive_duration)]
+    timeout: Duration,
+
+    /// Keep listening for late answers for D more; the time-out unless given
+    #[arg(long, value_name = "D", value_parser = duration, hide_short_help = true)]
+    linger: Option<Duration>,
+
+    /// The longest time for everything
+    #[arg(short = 'w', long, value_name = "D", value_parser = positive_duration, hide_short_help = true)]
+    deadline: Option<Duration>,
+
+    /// Fill each ping up to SIZE bytes
+    #[arg(short, long, value_name = "SIZE", default_value_t = 0, hide_default_value = true)]
+    size: usize,
+
+    /// Send TEXT and nothing else, one ping at a time
+    ///
+    /// Nothing in it says which ping an answer belongs to, so each goes out from a port of its own
+    /// and waits for the one before.
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["size", "wire", "flood"])]
+    message: Option<String>,
+
+    /// text works against any echo, stamp (RFC 8762) tells up from down
+    #[arg(long, value_enum, default_value_t = Encoding::Text, hide_default_value = true, hide_possible_values = true)]
+    wire: Encoding,
+
+    /// The key of authenticated STAMP
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    key_file: Option<PathBuf>,
+
+    /// As fast as answers come
+    #[arg(long, conflicts_with = "interval")]
+    flood: bool,
+
+    /// Pings in flight in a flood
+    #[arg(long, value_name = "N", default_value_t = 64, hide_short_help = true, value_parser = clap::value_parser!(u16).range(1..))]
+    window: u16,
+
+    /// Exit 1 if this holds, e.g. 'loss>5%'; repeatable
+    #[arg(long, value_name = "FIGURE>LIMIT", value_parser = |text: &str| FailIf::parse(text, FIGURES))]
+    fail_if: Vec<FailIf>,
+
+    /// Draw the round trips at the end, also where there is no terminal
+    #[arg(long, hide_short_help = true)]
+    plot: bool,
+
+    /// Draw them into a chart
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    svg: Option<PathBuf>,
+
+    /// IPv4 only
+    #[arg(short = '4', long = "ipv4", conflicts_with = "ipv6", hide_short_help = true, help_heading = "Network")]
+    ipv4: bool,
+
+    /// IPv6 only
+    #[arg(short = '6', long = "ipv6", hide_short_help = true, help_heading = "Network")]
+    ipv6: bool,
+
+    /// Send from this address of ours
+    #[arg(long, value_name = "ADDRESS", hide_short_help = true, help_heading = "Network")]
+    source: Option<IpAddr>,
+
+    /// Time to live, or hop limit
+    #[arg(long, value_name = "N", hide_short_help = true, help_heading = "Network", value_parser = clap::value_parser!(u8).range(1..))]
+    ttl: Option<u8>,
+
+    /// Differentiated services code point, 0 to 63
+    #[arg(long, value_name = "N", hide_short_help = true, help_heading = "Network", value_parser = clap::value_parser!(u8).range(0..64))]
+    dscp: Option<u8>,
+
+    /// Flood, or ping faster than every 2 ms, beyond loopback
+    #[arg(long, hide_short_help = true, help_heading = "Network")]
+    i_own_this_target: bool,
+}
+
+/// How a ping is spelt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Encoding {
+    /// The textbook's words
+    Text,
+    /// STAMP, RFC 8762
+    Stamp,
+}
+
+impl Ping {
+    /// Pings all targets and judges.
+    pub fn run(&self, style: Style) -> Result<Exit> {
+        check_size(self.size)?;
+        if self.key_file.is_some() && self.wire != Encoding::Stamp {
+            return Err(Error::new(Exit::Usage, "--key-file is of no use here")
+                .expected("--wire stamp, whose packets a key can vouch for"));
+        }
+        let key = self.key_file.as_deref().map(read_key).transpose()?;
+        let mut signals = Signals::listen()?.with_quit()?;
+        let mut peers = Vec::new();
+        for target in &self.targets {
+            peers.push(self.find(target, &mut signals)?);
+        }
+        self.be_polite(&peers)?;
+
+        let mut output = Output::new(style);
+        let draws = self.svg.is_some() || self.plot || (style.form == Form::Text && output.is_terminal());
+        // Facts are only built if somebody reads them; a flood is not read line by line.
+        let tells = !style.quiet && (!self.flood || style.form == Form::Json || style.verbose > 0);
+        let started = net::now();
+        let mut sides = Vec::new();
+        let mut runs = Vec::new();
+        for (place, peer) in peers.iter().enumerate() {
+            let wire = self.wire(key.as_ref());
+            let sender = Sender::new(self.pace(), wire, *peer, started + self.stagger(place));
+            sides.push(Side::connected(sender, *peer, self.origin(), tells || draws)?);
+            runs.push(Run { target: self.name(place, *peer), record: Record::new(draws) });
+        }
+        if tells && style.form == Form::Text {
+            output.event(&Line::Begun(self.begun(&peers)))?;
+        }
+        let live = Live::new(output.style());
+        let mut ear = Ear { output, runs, tells, live, started, failure: Ok(()) };
+        let patience = Patience { until: self.deadline.map(|deadline| started + deadline), spin: false };
+        let ended = exchange(&mut sides, patience, &mut signals, &mut ear);
+        ear.live.clear();
+        ear.failure?;
+        let senders: Vec<Sender> = sides.into_iter().map(Side::into_exchange).collect();
+        self.sum_up(&senders, ear.runs, ear.output, net::now() - started, ended)
+    }
+
+    /// The address of a target: the first one of the wanted family.
+    fn find(&self, target: &Peer, signals: &mut Signals) -> Result<SocketAddr> {
+        let patience = net::now() + Duration::from_secs(30);
+        let addresses = net::resolve(&target.host, target.port.unwrap_or(PORT), patience, signals)?;
+        let fits = |address: &&SocketAddr| !(self.ipv4 && address.is_ipv6()) && !(self.ipv6 && address.is_ipv4());
+        addresses.iter().find(fits).copied().ok_or_else(|| {
+            let family = if self.ipv4 { "IPv4" } else { "IPv6" };
+            Error::new(Exit::NameUnknown, format!("{} has no {family} address", target.host))
+        })
+    }
+
+    fn be_polite(&self, peers: &[SocketAddr]) -> Result<()> {
+        let is_load = self.flood || (self.interval < POLITE && !self.interval.is_zero());
+        match peers.iter().find(|peer| !peer.ip().to_canonical().is_loopback()) {
+            Some(peer) if is_load && !self.i_own_this_target => {
+                Err(Error::new(Exit::Usage, format!("that many pings to {} could do harm", peer.ip()))
+                    .expected("a target on loopback, or 2 ms between two pings")
+                    .remedy("if it is yours to burden, say --i-own-this-target"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn pace(&self) -> Pace {
+        let until_stopped = Some(0);
+        let count = match self.count.or(if self.flood { until_stopped } else { Pace::textbook().count }) {
+            Some(0) => None,
+            count => count,
+        };
+        let pace = Pace {
+            count,
+            interval: self.interval,
+            timeout: self.timeout,
+            linger: self.linger.unwrap_or(self.timeout),
+            ..Pace::textbook()
+        };
+        match (self.flood, self.interval.is_zero()) {
+            (true, _) => pace.flood(usize::from(self.window)),
+            (false, true) => pace.stop_and_wait(),
+            (false, false) => pace,
+        }
+    }
+
+    fn wire(&self, key: Option<&crate::probe::Key>) -> Wire {
+        match (&self.message, self.wire) {
+            (Some(message), _) => Wire::Bare { message: message.clone().into_bytes() },
+            (None, Encoding::Text) => Wire::Text { size: self.size },
+            // Zero would be no identifier at all (RFC 8972 §3).
+            (None, Encoding::Stamp) => {
+                Wire::Stamp { ssid: rand::random::<u16>().max(1), size: self.size, key: key.cloned() }
+            }
+        }
+    }
+
+    fn origin(&self) -> Origin {
+        Origin { source: self.source, ttl: self.ttl, dscp: self.dscp, ..Origin::default() }
+    }
+
+    /// Several targets share the interval evenly, so that their pings do not leave in one burst.
+    fn stagger(&self, place: usize) -> Duration {
+        let count = u32::try_from(self.targets.len()).unwrap_or(u32::MAX);
+        let place = u32::try_from(place).unwrap_or(u32::MAX);
+        (self.interval / count).saturating_mul(place)
+    }
+
+    fn name(&self, place: usize, peer: SocketAddr) -> String {
+        self.targets.get(place).map_or_else(
+            || peer.to_string(),
+            |target| match peer {
+                SocketAddr::V6(_) if target.host.contains(':') => format!("[{}]:{}", target.host, peer.port()),
+                _ => format!("{}:{}", target.host, peer.port()),
+            },
+        )
+    }
+
+    fn begun(&self, peers: &[SocketAddr]) -> String {
+        let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
+        let pace = match (self.flood, self.interval.is_zero()) {
+            (true, _) => "as fast as answers come".to_owned(),
+            (false, true) => "each after the answer to the one before".to_owned(),
+            (false, false) => format!("every {}", humantime::format_duration(self.interval)),
+        };
+        format!(
+            "pinging {}, {pace}, an answer is late after {}",
+            peers.join(" and "),
+            humantime::format_duration(self.timeout)
+        )
+    }
+
+    /// The summaries, the pictures, the assertions, the code.
+    fn sum_up(
+        &self,
+        senders: &[Sender],
+        runs: Vec<Run>,
+        mut output: Output,
+        elapsed: Duration,
+        ended: Ended,
+    ) -> Result<Exit> {
+        let mut exits = Vec::new();
+        let is_plotted = self.plot || (output.style().form == Form::Text && output.is_terminal());
+        for (sender, Run { target, record }) in senders.iter().zip(&runs) {
+            let report = sender.report();
+            if is_plotted && !output.style().quiet && output.style().form == Form::Text {
+                output.text(&record.plot())?;
+            }
+            let mut exit = match (&report, ended) {
+                (report, _) if report.received > 0 => Exit::Done,
+                (report, Ended::Signal(signal)) if report.sent == report.waiting => signal.exit(),
+                (report, _) if report.sent > 0 && report.refused == report.sent => Exit::Unavailable,
+                _ => Exit::No,
+            };
+            for assertion in &self.fail_if {
+                if let Err(broken) = assertion.check(|name| figure(sender, name)) {
+                    output.failure(&broken.about(target));
+                    exit = if exit == Exit::Done { Exit::No } else { exit };
+                }
+            }
+            if exit == Exit::Unavailable {
+                output.failure(&nobody(target));
+            }
+            let peer = target.clone();
+            output.event(&Line::Event(Event::Summary(Box::new(Summary::new(peer, elapsed, report)))))?;
+            exits.push(exit);
+        }
+        if let Some(file) = &self.svg {
+            let charts: Vec<_> = runs.iter().map(|run| (run.target.as_str(), &run.record)).collect();
+            crate::disk::replace(file, record::chart(&charts).as_bytes())?;
+        }
+        Ok(Exit::of_all(exits))
+    }
+}
+
+fn nobody(target: &str) -> Error {
+    Error::new(Exit::Unavailable, format!("{target}: port unreachable, every ping was refused"))
+        .expected("a server listening there")
+        .remedy("start one with netlab ping-serve, or check the port")
+}
+
+/// A figure by the name that `--fail-if` knows it by.
+fn figure(sender: &Sender, name: &str) -> Option<Figure> {
+    let report = sender.report();
+    if let Some(part) = name.strip_prefix("rtt.") {
+        return statistic(sender.round_trips(), part).flatten();
+    }
+    Some(match name {
+        "loss" => Figure::Ratio(report.loss?),
+        "jitter" => Figure::Time(report.jitter?),
+        "sent" => Figure::Count(report.sent),
+        "received" => Figure::Count(report.received),
+        "lost" => Figure::Count(report.lost),
+        "late" => Figure::Count(report.late),
+        "refused" => Figure::Count(report.refused),
+        "duplicates" => Figure::Count(report.duplicates),
+        "reordered" => Figure::Count(report.reordered),
+        "corrupt" => Figure::Count(report.corrupt),
+        "foreign" => Figure::Count(report.foreign),
+        "send_errors" => Figure::Count(report.send_errors),
+        "local_drops" => Figure::Count(report.local_drops),
+        _ => return None,
+    })
+}
+
+/// One target's run, beside its sender.
+struct Run {
+    target: String,
+    record: Record,
+}
+
+/// Hears what happens and tells it.
+struct Ear {
+    output: Output,
+    runs: Vec<Run>,
+    tells: bool,
+    live: Live,
+    started: Moment,
+    failure: Result<()>,
+}
+
+impl Watch<Sender> for Ear {
+    fn fact(&mut self, side: usize, fact: Fact) {
+        let is_alone = self.runs.len() == 1;
+        let Some(run) = self.runs.get_mut(side) else { return };
+        run.record.note(&fact);
+        // `sent` is for programs and for the curious: the answer says it again.
+        let is_shown = self.tells
+            && (self.output.style().form == Form::Json
+                || self.output.style().verbose > 0
+                || !matches!(fact, Fact::Sent { .. }));
+        if is_shown && self.failure.is_ok() {
+            let event = Event::fact(fact, run.target.clone(), is_alone);
+            let (output, failure) = (&mut self.output, &mut self.failure);
+            self.live.aside(|| *failure = output.event(&Line::Event(event)));
+        }
+    }
+
+    fn turned(&mut self, sides: &mut [Side<Sender>], now: Moment) -> ControlFlow<()> {
+        self.live.show(now, || events::live(sides.iter().map(Side::exchange), now - self.started));
+        let is_over = sides.iter().all(|side| side.exchange().is_finished());
+        if is_over || self.output.is_gone() || self.failure.is_err() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    fn asked(&mut self, sides: &mut [Side<Sender>], now: Moment) {
+        for (side, run) in sides.iter().zip(&self.runs) {
+            let snapshot = events::snapshot(&run.target, &side.exchange().report(), now - self.started);
+            let output = &self.output;
+            self.live.aside(|| output.note(&snapshot));
+        }
+    }
+}

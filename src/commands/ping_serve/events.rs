@@ -1,0 +1,182 @@
+//! What the echo says: how it loses, what became of each datagram, what it all came to.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::impair::{Impairment, Loss, Planned};
+use crate::output;
+use crate::probe::{ClientTally, EchoFact, Tally};
+use crate::time::{Shown, serialize_ns};
+
+/// Clients the text summary lists; JSON has all.
+const SHOWN_CLIENTS: usize = 20;
+
+/// Everything `ping-serve` says on stdout.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Event {
+    /// It listens.
+    Listening(Listening),
+    /// A datagram came, was dropped, was answered.
+    Fact(EchoFact),
+    /// A line of `--plan`.
+    #[serde(serialize_with = "planned")]
+    Planned(Planned),
+    /// The end.
+    Summary(Box<Summary>),
+}
+
+fn planned<S: serde::Serializer>(planned: &Planned, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    #[serde(tag = "type", rename = "planned")]
+    struct Tagged<'p> {
+        #[serde(flatten)]
+        planned: &'p Planned,
+    }
+    Tagged { planned }.serialize(serializer)
+}
+
+impl output::Event for Event {
+    fn is_summary(&self) -> bool {
+        matches!(self, Self::Summary(_))
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listening(listening) => listening.fmt(f),
+            Self::Fact(fact) => write_fact(fact, f),
+            Self::Planned(planned) => planned.fmt(f),
+            Self::Summary(summary) => summary.fmt(f),
+        }
+    }
+}
+
+/// Where it listens and what it will do.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "listening")]
+pub struct Listening {
+    addresses: Vec<String>,
+    seed: u64,
+    loss: String,
+    #[serde(skip)]
+    is_textbook: bool,
+    #[serde(skip)]
+    is_honest: bool,
+}
+
+impl Listening {
+    /// What is promised.
+    pub fn new(addresses: Vec<String>, impairment: &Impairment) -> Self {
+        Self {
+            addresses,
+            seed: impairment.seed,
+            loss: impairment.loss.to_string(),
+            is_textbook: impairment.loss == Loss::textbook(),
+            is_honest: !impairment.loss.is_possible(),
+        }
+    }
+}
+
+impl fmt::Display for Listening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "echoing on {}, upper-cased; ", self.addresses.join(" and "))?;
+        match (self.is_textbook, self.is_honest) {
+            (true, _) => f.write_str("a random number from 0 to 10 below 4 means lost, so 4 of 11 are (36.4 %)")?,
+            (_, true) => f.write_str("nothing is lost on purpose")?,
+            _ => write!(f, "lost on purpose: {}", self.loss)?,
+        }
+        write!(f, "; --seed {}", self.seed)
+    }
+}
+
+fn write_fact(fact: &EchoFact, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match fact {
+        EchoFact::Received { peer, bytes } => write!(f, "received {bytes} bytes from {peer}"),
+        EchoFact::Dropped { peer, number, cause, .. } => {
+            write!(f, "dropped on purpose: number {number} from {peer}, {cause}")
+        }
+        EchoFact::Refused { peer, reason } => write!(f, "not answered: {peer}, {reason}"),
+        EchoFact::Sent { peer, number, bytes, delay, .. } if delay.is_zero() => {
+            write!(f, "sent {bytes} bytes to {peer}, number {number}")
+        }
+        EchoFact::Sent { peer, number, bytes, delay, .. } => {
+            write!(f, "sent {bytes} bytes to {peer}, number {number}, held for {}", Shown(*delay))
+        }
+        EchoFact::DelayFull { peer } => write!(f, "dropped: too many answers are being held, this one for {peer}"),
+        EchoFact::NotSent { error } => write!(f, "could not send: {error}"),
+        EchoFact::LocalDrop { count } => write!(f, "{count} datagrams found no room in our own buffer"),
+    }
+}
+
+/// What it all came to.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "summary")]
+pub struct Summary {
+    command: &'static str,
+    #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
+    elapsed: Duration,
+    seed: u64,
+    #[serde(flatten)]
+    tally: Tally,
+    dropped_events: u64,
+    clients: Vec<ClientTally>,
+    #[serde(skip)]
+    is_plan: bool,
+}
+
+impl Summary {
+    /// The end of a run.
+    pub fn new(tally: Tally, clients: Vec<ClientTally>, elapsed: Duration, seed: u64, dropped_events: u64) -> Self {
+        Self { command: "ping-serve", elapsed, seed, tally, dropped_events, clients, is_plan: false }
+    }
+
+    /// The end of a plan: the seed that makes it come true.
+    pub fn of_plan(seed: u64) -> Self {
+        Self { is_plan: true, ..Self::new(Tally::default(), Vec::new(), Duration::ZERO, seed, 0) }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_plan {
+            return write!(f, "--- what --seed {} does to a client ---", self.seed);
+        }
+        let Tally { received, sent, lost_in, lost_out, .. } = &self.tally;
+        writeln!(f, "--- {received} datagrams in {}, --seed {} ---", Shown(self.elapsed), self.seed)?;
+        write!(f, "{received} received, {} dropped on purpose, {sent} sent", lost_in + lost_out)?;
+        let others = [
+            (self.tally.queue_full, "over the rate"),
+            (self.tally.delay_full, "found no room to be held"),
+            (self.tally.repeated, "repeated"),
+            (self.tally.oversize, "too large"),
+            (self.tally.bad_source, "from a port that would answer back"),
+            (self.tally.looping, "going round in a loop"),
+            (self.tally.rate_limited, "over the limit for strangers"),
+            (self.tally.malformed, "malformed"),
+            (self.tally.unauthentic, "not authentic"),
+            (self.tally.not_sent, "could not be sent"),
+            (self.tally.local_drops, "dropped by our own buffer"),
+        ];
+        for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
+            write!(f, ", {count} {what}")?;
+        }
+        for client in self.clients.iter().take(SHOWN_CLIENTS) {
+            write!(
+                f,
+                "\n  client {}: {}, {} received, {} sent",
+                client.client, client.peer, client.received, client.sent
+            )?;
+        }
+        if let Some(more @ 1..) = self.clients.len().checked_sub(SHOWN_CLIENTS) {
+            write!(f, "\n  and {more} more")?;
+        }
+        if self.dropped_events > 0 {
+            write!(f, "\n{} lines were lost: standard output could not take them", self.dropped_events)?;
+        }
+        Ok(())
+    }
+}

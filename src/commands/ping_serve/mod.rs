@@ -1,0 +1,251 @@
+//! `netlab ping-serve`: the textbook's echo that loses datagrams on purpose, and says which.
+//!
+//! Owns the flags and the story of a run. What happens to a datagram is decided in `impair`, what
+//! it is answered with in `probe`; [`events`] words both.
+
+mod events;
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::values::{ServerArgs, addresses, duration, read_key};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::impair::{Chance, Direction, Impairment, Jitter, Loss, Rate, Spread};
+use crate::net::datagram::{Plan, Side, Watch, answer};
+use crate::net::{self, Address, Receivers, Signals};
+use crate::output::{Output, Recorder, Style};
+use crate::probe::{Echo, EchoFact, LARGEST, Rules};
+use crate::time::Moment;
+use events::{Event, Listening, Summary};
+
+/// The textbook's port.
+const PORT: u16 = 12_000;
+
+/// Echo datagrams in upper case, and lose some on purpose.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  netlab ping-serve --loss 30% --seed 7
+  netlab ping-serve --loss 0 --delay 20ms --jitter 5ms")]
+pub struct PingServe {
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// What is lost on purpose
+    ///
+    /// A probability (30%, 0.3, 4/11), ge:P,R[,H,K] (Gilbert-Elliott bursts), nth:K (every K-th) or
+    /// list:3,7 (these, counted per client from 1). The default is the textbook's: a random integer
+    /// from 0 to 10, below 4 is lost.
+    #[arg(long, value_name = "MODEL", default_value = "4/11", allow_hyphen_values = true)]
+    loss: Loss,
+
+    /// Hold each answer for D
+    #[arg(long, value_name = "D", default_value = "0", value_parser = duration, hide_default_value = true)]
+    delay: Duration,
+
+    /// Vary the delay by up to D
+    #[arg(long, value_name = "D", default_value = "0", value_parser = duration, hide_default_value = true)]
+    jitter: Duration,
+
+    /// How the jitter is spread: uniform, normal or pareto
+    #[arg(long, value_name = "NAME", default_value = "uniform", hide_short_help = true)]
+    jitter_dist: Spread,
+
+    /// Send this part of the answers twice
+    #[arg(long, value_name = "P", default_value = "0", hide_short_help = true)]
+    duplicate: Chance,
+
+    /// Let this part of the answers overtake the delayed ones
+    #[arg(long, value_name = "P", default_value = "0", hide_short_help = true)]
+    reorder: Chance,
+
+    /// Flip a bit in this part of the datagrams
+    #[arg(long, value_name = "P", default_value = "0", hide_short_help = true)]
+    corrupt: Chance,
+
+    /// The speed of the link to each client, for example 5Mbit
+    #[arg(long, value_name = "BITS", hide_short_help = true)]
+    rate: Option<Rate>,
+
+    /// Which way all this happens: in, out or both
+    #[arg(long, value_name = "WAY", default_value = "in", hide_short_help = true)]
+    direction: Direction,
+
+    /// Roll the same dice as a run before
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+
+    /// Print the first N decisions, and serve nobody
+    #[arg(long, value_name = "N")]
+    plan: Option<u64>,
+
+    /// Stop after N datagrams; 0 is never
+    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    count: u64,
+
+    /// The key of authenticated STAMP
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    key_file: Option<PathBuf>,
+}
+
+impl PingServe {
+    /// Answers until told to stop.
+    pub fn run(&self, style: Style) -> Result<Exit> {
+        let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+        let impairment = self.impairment(seed);
+        impairment.check()?;
+        let mut output = Output::new(style);
+        if let Some(count) = self.plan {
+            return Self::print_plan(&impairment, count, &mut output);
+        }
+        let key = self.key_file.as_deref().map(read_key).transpose()?;
+        let mut signals = Signals::listen()?;
+        let receivers = Receivers::bind(&self.server.binds(PORT), self.server.threads)?;
+        let public = receivers.addresses().any(Address::is_public);
+        let is_copying = self.duplicate.is_possible();
+        if public && is_copying {
+            return Err(Error::new(
+                Exit::Usage,
+                "--duplicate answers one datagram with two, and strangers could aim them",
+            )
+            .expected("--duplicate on loopback only")
+            .remedy("leave out --duplicate, or --bind"));
+        }
+        self.warn(&output, &receivers, public);
+        let nudge = signals.nudger()?;
+        let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
+        recorder.record(Event::Listening(Listening::new(addresses(receivers.addresses()), &impairment)));
+        self.server.tell_ready(receivers.addresses(), ToString::to_string)?;
+
+        let started = net::now();
+        let rules = Rules { impairment, key, own: receivers.bound(), public };
+        let total = self.answer(receivers, rules, style, &mut signals, &recorder, started)?;
+        let elapsed = net::now() - started;
+        drop(recorder);
+        let (mut output, dropped, written) = writer.finish();
+        output.event(&Event::Summary(Box::new(total.into_summary(elapsed, seed, dropped))))?;
+        written?;
+        Ok(Exit::Done)
+    }
+
+    fn impairment(&self, seed: u64) -> Impairment {
+        Impairment {
+            seed,
+            loss: self.loss.clone(),
+            corrupt: self.corrupt,
+            duplicate: self.duplicate,
+            rate: self.rate,
+            delay: self.delay,
+            jitter: Jitter { spread: self.jitter, shape: self.jitter_dist },
+            reorder: self.reorder,
+            direction: self.direction,
+        }
+    }
+
+    fn print_plan(impairment: &Impairment, count: u64, output: &mut Output) -> Result<Exit> {
+        for planned in impairment.plan(1, count) {
+            output.event(&Event::Planned(planned))?;
+            if output.is_gone() {
+                break;
+            }
+        }
+        output.event(&Event::Summary(Box::new(Summary::of_plan(impairment.seed))))?;
+        Ok(Exit::Done)
+    }
+
+    fn warn(&self, output: &Output, receivers: &Receivers, public: bool) {
+        for missing in receivers.missing() {
+            output.note(&format!("note: {missing}"));
+        }
+        if public {
+            output.note("warning: strangers can send here; each network is answered 100 times a second at most");
+        }
+        if self.jitter > self.delay && !self.jitter.is_zero() {
+            output.note("note: the jitter is larger than the delay; what would come before its time comes at once");
+        }
+    }
+
+    fn answer(
+        &self,
+        receivers: Receivers,
+        rules: Rules,
+        style: Style,
+        signals: &mut Signals,
+        recorder: &Recorder<Event>,
+        started: Moment,
+    ) -> Result<Total> {
+        let plan = Plan {
+            receivers,
+            threads: self.server.threads,
+            largest: LARGEST,
+            listening: !style.quiet,
+            until: self.server.lifetime.map(|lifetime| started + lifetime),
+        };
+        let (ordinals, taken) = (Arc::new(AtomicU32::new(0)), AtomicU64::new(0));
+        let total = Mutex::new(Total::default());
+        let make = || {
+            let echo = Echo::new(rules.clone(), Arc::clone(&ordinals));
+            (echo, Ear { recorder: recorder.clone(), limit: self.count, taken: &taken, counted: 0 })
+        };
+        let finish = |echo: Echo, _: Ear<'_>| total.lock().unwrap_or_else(PoisonError::into_inner).add(&echo);
+        answer(plan, signals, make, finish)?;
+        Ok(total.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What all threads did.
+#[derive(Default)]
+struct Total {
+    tally: crate::probe::Tally,
+    clients: Vec<crate::probe::ClientTally>,
+}
+
+impl Total {
+    fn add(&mut self, echo: &Echo) {
+        self.tally.merge(echo.tally());
+        self.clients.extend(echo.clients());
+    }
+
+    fn into_summary(mut self, elapsed: Duration, seed: u64, dropped_events: u64) -> Summary {
+        self.clients.sort_unstable_by_key(|client| client.client);
+        Summary::new(self.tally, self.clients, elapsed, seed, dropped_events)
+    }
+}
+
+/// Hears the facts of one thread.
+struct Ear<'a> {
+    recorder: Recorder<Event>,
+    limit: u64,
+    taken: &'a AtomicU64,
+    counted: u64,
+}
+
+impl Watch<Echo> for Ear<'_> {
+    fn fact(&mut self, _: usize, fact: EchoFact) {
+        self.recorder.record(Event::Fact(fact));
+    }
+
+    fn turned(&mut self, sides: &mut [Side<Echo>], _: Moment) -> ControlFlow<()> {
+        if self.limit == 0 {
+            return ControlFlow::Continue(());
+        }
+        let received: u64 = sides.iter().map(|side| side.exchange().tally().received).sum();
+        let new = received - self.counted;
+        self.counted = received;
+        // What is held back on purpose is still owed.
+        let owes = sides.iter().any(|side| crate::conversation::Exchange::wake_at(side.exchange()).is_some());
+        if self.taken.fetch_add(new, Ordering::Relaxed) + new >= self.limit && !owes {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    fn asked(&mut self, _: &mut [Side<Echo>], _: Moment) {}
+}

@@ -1,0 +1,212 @@
+//! What a datagram exchange looks like to the loop that carries it.
+//!
+//! An [`Exchange`] takes datagrams with the moment they came, and answers through its [`Post`]. It
+//! is one for all peers of a server, or one per target of a client.
+//!
+//! ```text
+//!            received · departed · failed · overflowed · woken
+//!   net ────────────────────────────────────────────────────────▶ exchange
+//!       ◀────────────────────────────────────────────────────────
+//!            Post: datagrams to send now · retired sockets · facts          wake_at
+//! ```
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+
+use crate::time::Moment;
+
+/// One side of an exchange of datagrams.
+///
+/// The loop reads everything that waits (errors and send stamps first, then datagrams) before it
+/// says [`woken`](Self::woken): after a pause of the whole process, an answer that lies in the
+/// socket must be seen before its time-out is.
+pub trait Exchange {
+    /// What its owner may want to know, told as it happens.
+    type Fact;
+
+    /// A datagram came.
+    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, post: &mut Post<Self::Fact>);
+
+    /// The kernel says when the datagram posted with this ticket left.
+    fn departed(&mut self, ticket: u64, at: Moment);
+
+    /// A datagram could not be sent, or the network says that one could not be delivered.
+    fn failed(&mut self, failure: &Failure<'_>, now: Moment, post: &mut Post<Self::Fact>);
+
+    /// So many datagrams found no room in our own receive buffer (`SO_RXQ_OVFL`), since the last
+    /// call.
+    fn overflowed(&mut self, count: u64, now: Moment, post: &mut Post<Self::Fact>);
+
+    /// The moment named by [`wake_at`](Self::wake_at) has come, or may have come.
+    fn woken(&mut self, now: Moment, post: &mut Post<Self::Fact>);
+
+    /// When to be woken, if nothing happens before; asked after each turn.
+    fn wake_at(&self) -> Option<Moment>;
+}
+
+/// A datagram as it came.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    /// Who sent it.
+    pub peer: SocketAddr,
+    /// Where it was sent to, if the socket tells: the reply leaves from there.
+    pub local: Option<IpAddr>,
+    /// The socket it came on, as [`Outgoing::socket`] names it.
+    pub socket: u64,
+    /// When it came: by the kernel's stamp, brought over to the monotonic clock, else by the
+    /// loop's own reading.
+    pub at: Moment,
+    /// Whether that was the kernel's stamp.
+    pub stamped: bool,
+    /// The TTL or hop limit it came with, if the socket tells.
+    pub ttl: Option<u8>,
+    /// Whether it was larger than the buffer (`MSG_TRUNC`), so that `bytes` are a part of it.
+    pub truncated: bool,
+    /// Its payload.
+    pub bytes: &'a [u8],
+}
+
+/// Why a datagram did not get through.
+#[derive(Clone, Copy, Debug)]
+pub enum Failure<'a> {
+    /// The system would not send what was posted with this ticket.
+    NotSent {
+        /// Its ticket.
+        ticket: u64,
+        /// The system's word for it.
+        error: &'a io::Error,
+    },
+    /// ICMP says that something sent before was not delivered. A pending one that turns up as the
+    /// error of a later `send` belongs here too, and that `send` is to be repeated.
+    Unreachable {
+        /// The socket it was sent from, as in [`Datagram::socket`].
+        socket: u64,
+        /// The network's word for it; `ConnectionRefused` is a closed port.
+        error: &'a io::Error,
+        /// As much of the payload as came back with the error, maybe nothing.
+        bytes: &'a [u8],
+    },
+}
+
+/// What an exchange wants sent, in order. It belongs to the loop, is emptied after each turn and
+/// keeps its memory, so that a datagram costs no allocation.
+#[derive(Debug)]
+pub struct Post<F> {
+    outgoing: Vec<Outgoing>,
+    retired: Vec<u64>,
+    bytes: Vec<u8>,
+    facts: Vec<F>,
+    listening: bool,
+}
+
+/// A datagram to send now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// To whom; `None` on a connected socket.
+    pub to: Option<SocketAddr>,
+    /// From which of our addresses; `None` leaves it to the system.
+    pub from: Option<IpAddr>,
+    /// On which socket: 0 is the one that is always there. For a client, any other number is a
+    /// socket of its own with a port of its own, made when the number is first seen and kept until
+    /// it is retired; for a server, one of those it was bound to.
+    pub socket: u64,
+    /// What [`Exchange::departed`] and [`Failure::NotSent`] call it.
+    pub ticket: u64,
+    /// Where its payload is.
+    pub bytes: Range<usize>,
+}
+
+impl<F> Post<F> {
+    /// An empty post; facts are only built if somebody is listening.
+    pub fn new(listening: bool) -> Self {
+        Self { outgoing: Vec::new(), retired: Vec::new(), bytes: Vec::new(), facts: Vec::new(), listening }
+    }
+
+    /// Posts a datagram whose payload `write` appends to the buffer. The range in `envelope` is
+    /// filled in here.
+    pub fn send(&mut self, mut envelope: Outgoing, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        envelope.bytes = start..self.bytes.len().max(start);
+        self.outgoing.push(envelope);
+    }
+
+    /// Closes a socket that was made for one ticket.
+    pub fn retire(&mut self, socket: u64) {
+        self.retired.push(socket);
+    }
+
+    /// Tells a fact, if somebody is listening.
+    pub fn tell(&mut self, fact: impl FnOnce() -> F) {
+        if self.listening {
+            self.facts.push(fact());
+        }
+    }
+
+    /// The datagrams to send, oldest first, each with its payload.
+    pub fn outgoing(&self) -> impl Iterator<Item = (&Outgoing, &[u8])> {
+        let payload = |outgoing: &Outgoing| self.bytes.get(outgoing.bytes.clone());
+        self.outgoing.iter().map(move |outgoing| (outgoing, payload(outgoing).unwrap_or_default()))
+    }
+
+    /// The sockets to close once everything is sent.
+    pub fn retired(&self) -> &[u64] {
+        &self.retired
+    }
+
+    /// The facts told since the last call, oldest first.
+    pub fn facts(&mut self) -> impl Iterator<Item = F> {
+        self.facts.drain(..)
+    }
+
+    /// Whether there is nothing to send and nothing to close.
+    pub fn is_empty(&self) -> bool {
+        self.outgoing.is_empty() && self.retired.is_empty()
+    }
+
+    /// Forgets what has been sent, and keeps the memory.
+    pub fn clear(&mut self) {
+        self.outgoing.clear();
+        self.retired.clear();
+        self.bytes.clear();
+    }
+}
+
+impl Outgoing {
+    /// An answer to a datagram: back to its sender, from the address it was sent to.
+    pub fn reply(datagram: &Datagram<'_>, ticket: u64) -> Self {
+        Self { to: Some(datagram.peer), from: datagram.local, socket: datagram.socket, ticket, bytes: 0..0 }
+    }
+
+    /// Something for the peer of a connected socket.
+    pub fn probe(socket: u64, ticket: u64) -> Self {
+        Self { to: None, from: None, socket, ticket, bytes: 0..0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Outgoing, Post};
+
+    #[test]
+    fn posted_datagrams_keep_their_own_payload() {
+        let mut post = Post::<u8>::new(false);
+        post.send(Outgoing::probe(0, 1), |out| out.extend_from_slice(b"one"));
+        post.send(Outgoing::probe(0, 2), |_| ());
+        post.send(Outgoing::probe(7, 3), |out| out.extend_from_slice(b"three"));
+        let sent: Vec<_> = post.outgoing().map(|(out, bytes)| (out.ticket, bytes)).collect();
+        assert_eq!(sent, [(1, &b"one"[..]), (2, b""), (3, b"three")]);
+        post.clear();
+        assert_eq!(post.outgoing().count(), 0);
+    }
+
+    #[test]
+    fn a_fact_is_only_built_if_somebody_listens() {
+        let mut deaf = Post::<u8>::new(false);
+        deaf.tell(|| unreachable!("nobody listens"));
+        let mut post = Post::new(true);
+        post.tell(|| 7);
+        assert_eq!(post.facts().collect::<Vec<_>>(), [7]);
+    }
+}

@@ -1,0 +1,172 @@
+//! How long a datagram is held.
+//!
+//! Owns the shapes of jitter. Only integers and the four basic operations are used: logarithms
+//! and roots of the C library differ in their last bit between platforms, and a seed is to mean
+//! the same everywhere.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::dice::{Dice, Kind};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::time::nanoseconds;
+
+/// How the delays of a path differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Jitter {
+    /// For uniform jitter the largest distance from the middle, else one standard deviation.
+    pub spread: Duration,
+    /// The shape of the distribution.
+    pub shape: Spread,
+}
+
+/// The shape of jitter, always around the delay asked for and never below zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spread {
+    /// Every value in reach alike.
+    #[default]
+    Uniform,
+    /// A bell: the sum of twelve uniform throws, so it ends at six deviations.
+    Normal,
+    /// Many a little early, few very late: Pareto with exponent 3, as in netem's table.
+    Pareto,
+}
+
+impl Jitter {
+    /// How long this datagram takes on a path with this middle delay.
+    pub(super) fn delay(self, middle: Duration, dice: Dice, kind: Kind, number: u64) -> Duration {
+        if self.spread.is_zero() {
+            return middle;
+        }
+        let distance = match self.shape {
+            Spread::Uniform => 2.0 * unit(dice.throw(kind, number)) - 1.0,
+            Spread::Normal => bell(dice, kind, number),
+            Spread::Pareto => pareto(unit(dice.throw(kind, number))),
+        };
+        shifted(middle, distance, self.spread)
+    }
+}
+
+/// `middle + distance · spread`, in whole nanoseconds and not below zero.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "half a nanosecond does not matter, and casts from float saturate"
+)]
+fn shifted(middle: Duration, distance: f64, spread: Duration) -> Duration {
+    let shift = (distance * nanoseconds(spread) as f64).round();
+    let shift = Duration::from_nanos(shift.abs() as u64);
+    if distance < 0.0 { middle.saturating_sub(shift) } else { middle.saturating_add(shift) }
+}
+
+/// A throw as a number from 0 up to, but not including, 1.
+#[expect(clippy::cast_precision_loss, reason = "53 bits fit exactly")]
+fn unit(throw: u64) -> f64 {
+    (throw >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// Mean 0, variance 1.
+fn bell(dice: Dice, kind: Kind, number: u64) -> f64 {
+    let throws = (0..3).flat_map(|again| dice.block(kind.again(again), number));
+    throws.map(|word| unit(u64::from(word) << 32)).sum::<f64>() - 6.0
+}
+
+/// Mean 0, variance 1: 1/∛u has mean 3/2 and variance 3/4.
+fn pareto(unit: f64) -> f64 {
+    const DEVIATION: f64 = 0.866_025_403_784_438_6;
+    (1.0 / cube_root(1.0 - unit) - 1.5) / DEVIATION
+}
+
+/// By Newton's method from above, whose steps are exact operations everywhere.
+fn cube_root(value: f64) -> f64 {
+    let mut root = 1.0;
+    // From 1 down to ∛2⁻⁵³ the distance shrinks by a third per step, then the digits double.
+    for _ in 0..48 {
+        root -= (root - value / (root * root)) / 3.0;
+    }
+    root
+}
+
+impl FromStr for Spread {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "uniform" => Ok(Self::Uniform),
+            "normal" => Ok(Self::Normal),
+            "pareto" => Ok(Self::Pareto),
+            _ => Err(Error::new(Exit::Usage, format!("`{text}` is not a distribution"))
+                .expected("uniform, normal or pareto")),
+        }
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Uniform => "uniform",
+            Self::Normal => "normal",
+            Self::Pareto => "pareto",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Jitter, Spread, cube_root};
+    use crate::impair::{Dice, Kind};
+    use crate::stats::Series;
+    use std::time::Duration;
+
+    const MIDDLE: Duration = Duration::from_millis(100);
+    const SPREAD: Duration = Duration::from_millis(10);
+
+    fn delays(shape: Spread) -> impl Iterator<Item = Duration> {
+        let jitter = Jitter { spread: SPREAD, shape };
+        (1..=20_000).map(move |number| jitter.delay(MIDDLE, Dice::new(5, 1), Kind::JITTER, number))
+    }
+
+    #[test]
+    fn uniform_jitter_stays_within_its_spread() {
+        assert!(delays(Spread::Uniform).all(|delay| delay.abs_diff(MIDDLE) <= SPREAD));
+    }
+
+    #[test]
+    fn normal_and_pareto_have_the_middle_and_the_deviation_asked_for() {
+        for (shape, tolerance) in [(Spread::Normal, 200), (Spread::Pareto, 1_500)] {
+            let mut series = Series::default();
+            delays(shape).for_each(|delay| series.push(delay));
+            let summary = series.summary().expect("there is data");
+            assert!(summary.mean.abs_diff(MIDDLE) < Duration::from_micros(300), "{shape}: {summary}");
+            let deviation = summary.stddev.expect("many");
+            assert!(deviation.abs_diff(SPREAD) < Duration::from_micros(tolerance), "{shape}: {summary}");
+        }
+    }
+
+    #[test]
+    fn pareto_is_late_far_more_often_than_early() {
+        let beyond = |limit: Duration| delays(Spread::Pareto).filter(|delay| *delay > limit).count();
+        assert!(delays(Spread::Pareto).all(|delay| delay > Duration::from_millis(90)));
+        assert!(beyond(MIDDLE + 4 * SPREAD) > 50);
+    }
+
+    #[test]
+    fn jitter_around_nothing_is_never_negative() {
+        let jitter = Jitter { spread: SPREAD, shape: Spread::Uniform };
+        let early = (1..=1_000)
+            .map(|number| jitter.delay(Duration::ZERO, Dice::new(5, 1), Kind::JITTER, number))
+            .filter(Duration::is_zero);
+        assert!(early.count() > 400);
+    }
+
+    #[test]
+    fn the_cube_root_is_right_over_its_whole_range() {
+        for value in [1.0, 0.5, 0.125, 1e-6, f64::powi(0.5, 53)] {
+            let root = cube_root(value);
+            assert!((root * root * root / value - 1.0).abs() < 1e-12, "{value}: {root}");
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Seeded chance: which datagram a bad network would lose, damage, repeat or hold back.
+//!
+//! Owns the dice ([`Dice`]), the figures people write ([`Chance`], [`Loss`], [`Rate`],
+//! [`Jitter`]) and the verdict on one arrival ([`Impairment::arrival`]). It must not know what a
+//! datagram holds, nor whose it is: decision *i* of one kind is a function of the seed, the
+//! client's ordinal, the kind and *i* alone, so a run can be repeated, a plan can be printed
+//! without a network, and turning jitter on never changes which datagrams drop.
+//!
+//! ```text
+//!   arrival i ─▶ loss ─▶ corrupt ─▶ duplicate ─▶ rate ─▶ delay ─▶ …the same once more on the
+//!               (in)                                              way out, when asked for
+//! ```
+
+mod chance;
+mod delay;
+mod dice;
+mod loss;
+mod path;
+mod plan;
+mod rate;
+mod verdict;
+
+pub use chance::Chance;
+pub use delay::{Jitter, Spread};
+pub use dice::{Dice, Kind};
+pub use loss::{LIST_LIMIT, Loss};
+pub use path::{Direction, Impairment, Path};
+pub use plan::{Copy, Planned};
+pub use rate::{BACKLOG, Rate};
+pub use verdict::{COPIES, Cause, Fate, Flip, Leg, Passage, Verdict};

@@ -1,0 +1,159 @@
+//! A link of limited speed, as a virtual queue.
+//!
+//! Owns the spelling of a bit rate and the arithmetic of its queue: nothing is stored, only the
+//! moment at which the link will be free again. Each client has a link of its own.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::time::Moment;
+
+/// How many octets may wait for the link, without the one that asks; more are dropped. A small
+/// home router's buffer, about a second at 1 Mbit/s.
+pub const BACKLOG: u64 = 128 * 1024;
+
+/// What IPv4 and UDP add to a payload on the link.
+const HEADERS: u64 = 28;
+
+/// Bits per second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    bits: u64,
+}
+
+impl Rate {
+    /// A rate of so many bits per second, or `None` for none.
+    pub fn bits(bits: u64) -> Option<Self> {
+        (bits > 0).then_some(Self { bits })
+    }
+
+    /// How long a datagram with this payload needs in front of an empty link.
+    fn transmission(self, octets: usize) -> Duration {
+        let octets = u64::try_from(octets).unwrap_or(u64::MAX).saturating_add(HEADERS);
+        let nanoseconds = u128::from(octets) * 8 * 1_000_000_000 / u128::from(self.bits);
+        Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+    }
+
+    /// How many octets pass in this time.
+    fn octets(self, time: Duration) -> u64 {
+        let octets = time.as_nanos() * u128::from(self.bits) / 8 / 1_000_000_000;
+        u64::try_from(octets).unwrap_or(u64::MAX)
+    }
+
+    /// Queues a payload at `now` for the link that is busy until `busy`. Returns how long it is
+    /// under way, or `None` where the queue is full.
+    pub(super) fn queue(self, busy: &mut Option<Moment>, now: Moment, octets: usize) -> Option<Duration> {
+        let waiting = busy.map_or(Duration::ZERO, |busy| busy - now);
+        if self.octets(waiting) > BACKLOG {
+            return None;
+        }
+        let under_way = waiting.saturating_add(self.transmission(octets));
+        *busy = Some(now + under_way);
+        Some(under_way)
+    }
+}
+
+impl FromStr for Rate {
+    type Err = Error;
+
+    /// Reads `10Mbit`, `1.5Mbit/s`, `1MB/s`, `64KiB/s`: decimal and binary prefixes, bits or
+    /// octets, never a bare number.
+    fn from_str(text: &str) -> Result<Self> {
+        read(text).and_then(Self::bits).ok_or_else(|| {
+            Error::new(Exit::Usage, format!("`{text}` is not a rate"))
+                .expected("a number with its unit, above zero")
+                .remedy("write 10Mbit, 64kbit/s or 1MB/s")
+        })
+    }
+}
+
+fn read(text: &str) -> Option<u64> {
+    let digits = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
+    let (number, unit) = text.split_at_checked(digits)?;
+    let unit = unit.strip_suffix("/s").unwrap_or(unit);
+    let (prefix, bits) = match (unit.strip_suffix("bit"), unit.strip_suffix('B')) {
+        (Some(prefix), _) => (prefix, 1.0),
+        (None, Some(prefix)) if text.ends_with("/s") => (prefix, 8.0),
+        _ => return None,
+    };
+    let scale = match prefix {
+        "" => 1.0,
+        "k" | "K" => 1e3,
+        "m" | "M" => 1e6,
+        "g" | "G" => 1e9,
+        "Ki" => 1024.0,
+        "Mi" => 1024.0 * 1024.0,
+        "Gi" => 1024.0 * 1024.0 * 1024.0,
+        _ => return None,
+    };
+    let rate = number.parse::<f64>().ok()? * scale * bits;
+    // A terabit per second is beyond any host this runs on; NaN fails the comparison.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked here")]
+    (1.0..=1e12).contains(&rate).then_some(rate as u64)
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.bits {
+            bits if bits.is_multiple_of(1_000_000) => write!(f, "{}Mbit/s", bits / 1_000_000),
+            bits if bits.is_multiple_of(1_000) => write!(f, "{}kbit/s", bits / 1_000),
+            bits => write!(f, "{bits}bit/s"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BACKLOG, HEADERS, Rate};
+    use crate::time::Moment;
+    use std::time::Duration;
+
+    const NOW: Moment = Moment::new(Duration::from_secs(1), Duration::from_secs(1_000));
+
+    /// A payload that takes a kilobyte of the link.
+    fn kilobyte() -> usize {
+        usize::try_from(1_000 - HEADERS).expect("small")
+    }
+
+    #[test]
+    fn a_rate_carries_its_unit() {
+        let bits = |text: &str| text.parse::<Rate>().map(|rate| rate.bits).ok();
+        assert_eq!(bits("10Mbit"), Some(10_000_000));
+        assert_eq!(bits("1.5mbit/s"), Some(1_500_000));
+        assert_eq!(bits("1MB/s"), Some(8_000_000));
+        assert_eq!(bits("64KiB/s"), Some(64 * 1024 * 8));
+        assert_eq!(bits("300bit"), Some(300));
+        for wrong in
+            ["10", "10M", "0bit", "-1bit", "NaNbit", "1MB", "10/s", "Mbit", "", "1e9bit", "9999Gbit", "1.2.3bit"]
+        {
+            assert_eq!(bits(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn datagrams_wait_for_those_before_them() {
+        let rate = Rate::bits(8_000_000).expect("a rate");
+        let mut busy = None;
+        let first = rate.queue(&mut busy, NOW, kilobyte());
+        let second = rate.queue(&mut busy, NOW, kilobyte());
+        assert_eq!(first, Some(Duration::from_millis(1)));
+        assert_eq!(second, Some(Duration::from_millis(2)));
+        let idle = NOW + Duration::from_secs(1);
+        assert_eq!(rate.queue(&mut busy, idle, kilobyte()), first);
+    }
+
+    #[test]
+    fn the_queue_holds_its_limit_and_drops_one_past_it() {
+        let rate = Rate::bits(8_000).expect("a rate");
+        let mut busy = None;
+        let exactly = usize::try_from(BACKLOG - HEADERS).expect("small");
+        assert!(rate.queue(&mut busy, NOW, exactly).is_some());
+        assert!(rate.queue(&mut busy, NOW, 0).is_some(), "the backlog is at its limit");
+        assert!(rate.queue(&mut busy, NOW, 0).is_none(), "and now past it");
+        let later = NOW + rate.transmission(0);
+        assert!(rate.queue(&mut busy, later, 0).is_some(), "until something has left");
+    }
+}

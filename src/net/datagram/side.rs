@@ -1,0 +1,157 @@
+//! One exchange with its sockets.
+//!
+//! Owns the order of a turn: errors and send stamps, then datagrams, then timers, and after each
+//! of them what the exchange wants sent. A timer fires only after the sockets were found empty
+//! later than its moment: after a pause of the whole process, an answer that lies in the socket
+//! must be seen before its time-out is.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use nix::errno::Errno;
+use socket2::Socket;
+
+use super::batch::{Buffer, Outgoings, Run};
+use super::port::Port;
+use super::trouble::named;
+use crate::conversation::{Exchange, Failure, Post};
+use crate::error::Result;
+use crate::net::clock;
+use crate::net::udp::Origin;
+use crate::time::Moment;
+
+/// How often the sockets are looked at before a timer fires although they are never empty, and
+/// how often answers to failures are sent within one turn.
+const ROUNDS: usize = 64;
+
+/// An exchange and the sockets that carry it.
+pub struct Side<E: Exchange> {
+    exchange: E,
+    pub(super) post: Post<E::Fact>,
+    pub(super) ports: Vec<Port>,
+    /// How a client makes further sockets.
+    way: Option<(Origin, SocketAddr)>,
+}
+
+/// What belongs to the thread.
+pub struct Gear {
+    pub buffer: Buffer,
+    pub outgoings: Outgoings,
+    pub failures: Vec<(u64, Errno)>,
+    pub now: Moment,
+}
+
+impl<E: Exchange> Side<E> {
+    /// A client's side, connected to `peer`; facts are only built if somebody is `listening`.
+    pub fn connected(exchange: E, peer: SocketAddr, origin: Origin, listening: bool) -> Result<Self> {
+        let socket = origin.connect(peer).map_err(|error| origin.refused(peer, error))?;
+        let ports = vec![Port::connected(0, socket, peer, clock::now())];
+        Ok(Self { exchange, post: Post::new(listening), ports, way: Some((origin, peer)) })
+    }
+
+    /// A server's side, with the sockets of one thread.
+    pub(super) fn bound(exchange: E, sockets: Vec<(Socket, SocketAddr)>, listening: bool) -> Self {
+        let now = clock::now();
+        let port = |(number, (socket, address))| Port::bound(number, socket, address, now);
+        Self { exchange, post: Post::new(listening), ports: (0..).zip(sockets).map(port).collect(), way: None }
+    }
+
+    /// The exchange.
+    pub fn exchange(&self) -> &E {
+        &self.exchange
+    }
+
+    /// The exchange, to be told something.
+    pub fn exchange_mut(&mut self) -> &mut E {
+        &mut self.exchange
+    }
+
+    /// The exchange alone; its sockets are closed.
+    pub fn into_exchange(self) -> E {
+        self.exchange
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.ports.iter().any(Port::is_busy)
+    }
+
+    /// Reads, wakes and sends once.
+    pub(super) fn turn(&mut self, gear: &mut Gear) {
+        for _ in 0..ROUNDS {
+            let checked = gear.now;
+            let due = self.exchange.wake_at().is_some_and(|wake| wake <= checked);
+            let mut came = false;
+            for port in &mut self.ports {
+                if due || port.is_busy() {
+                    came |= port.read(&mut gear.buffer, &mut self.exchange, &mut self.post, &mut gear.now);
+                }
+            }
+            if due && !came {
+                self.exchange.woken(checked, &mut self.post);
+            }
+            self.flush(gear);
+            if !due || !came {
+                return;
+            }
+        }
+        self.exchange.woken(gear.now, &mut self.post);
+        self.flush(gear);
+    }
+
+    /// Sends what is posted, and what is posted because that failed.
+    fn flush(&mut self, gear: &mut Gear) {
+        for _ in 0..ROUNDS {
+            if self.post.is_empty() {
+                return;
+            }
+            self.send_all(gear);
+            let retired = self.post.retired();
+            if !retired.is_empty() {
+                self.ports.retain(|port| port.number == 0 || !retired.contains(&port.number));
+            }
+            self.post.clear();
+            for (ticket, errno) in gear.failures.drain(..) {
+                let failure = Failure::NotSent { ticket, error: &named(errno) };
+                self.exchange.failed(&failure, gear.now, &mut self.post);
+            }
+        }
+    }
+
+    /// Sends in the order of posting, neighbours together if they leave from the same place.
+    fn send_all(&mut self, gear: &mut Gear) {
+        let mut rest = self.post.outgoing().peekable();
+        while let Some(run) = Run::next(&mut rest) {
+            let failures = &mut gear.failures;
+            match port(&mut self.ports, self.way, run.socket(), gear.now) {
+                Ok(port) if port.is_v6 => port.send(&mut gear.outgoings.v6, &run, failures),
+                Ok(port) => port.send(&mut gear.outgoings.v4, &run, failures),
+                Err(errno) => failures.extend(run.tickets().map(|ticket| (ticket, errno))),
+            }
+        }
+    }
+}
+
+/// The socket of this number; a client's is made when it is first named.
+fn port(
+    ports: &mut Vec<Port>,
+    way: Option<(Origin, SocketAddr)>,
+    number: u64,
+    now: Moment,
+) -> Result<&mut Port, Errno> {
+    let place = match ports.iter().position(|port| port.number == number) {
+        Some(place) => place,
+        None => {
+            let (origin, peer) = way.ok_or(Errno::ENOTSOCK)?;
+            let socket = origin.connect(peer).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
+            ports.push(Port::connected(number, socket, peer, now));
+            ports.len() - 1
+        }
+    };
+    ports.get_mut(place).ok_or(Errno::ENOTSOCK)
+}
+
+impl<E: Exchange + fmt::Debug> fmt::Debug for Side<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Side").field("exchange", &self.exchange).finish_non_exhaustive()
+    }
+}

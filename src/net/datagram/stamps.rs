@@ -1,0 +1,112 @@
+//! The kernel's word on when a datagram came or left.
+//!
+//! Owns the step from wall time to our own clock, and which stamp belongs to which datagram sent.
+//!
+//! ```text
+//!   send ticket 41 ─▶ number 7 ─▶ …wire… ─▶ error queue: number 7 left at 12:00:00.123 ─▶ ticket 41
+//! ```
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::time::Moment;
+
+/// How many datagrams are waited for. A device that never stamps what it sends, and some do not,
+/// must not make us remember everything we ever sent.
+const AWAITED: usize = 4096;
+
+/// Brings a stamp over to the monotonic clock: as long before `now` as the wall clock says, but
+/// not before `floor`, when nothing had come yet. So a step of the wall clock bends nothing by
+/// more than the distance of the two readings.
+pub fn brought(stamp: Duration, now: Moment, floor: Moment) -> Moment {
+    const START: Moment = Moment::new(Duration::ZERO, Duration::ZERO);
+    let ago = now.wall().saturating_sub(stamp);
+    let mono = (now - START).saturating_sub(ago).max(floor - START);
+    Moment::new(mono, stamp)
+}
+
+/// The datagrams of one socket whose stamps have not come, numbered as the kernel does.
+#[derive(Debug, Default)]
+pub struct Departures {
+    /// Their tickets; `None` once the stamp has come, out of order.
+    tickets: VecDeque<Option<u64>>,
+    /// The number of the first of them.
+    first: u32,
+}
+
+impl Departures {
+    /// One more was sent.
+    pub fn sent(&mut self, ticket: u64) {
+        if self.tickets.len() >= AWAITED {
+            self.forget();
+        }
+        self.tickets.push_back(Some(ticket));
+    }
+
+    /// Whose stamp this is.
+    pub fn left(&mut self, number: u32) -> Option<u64> {
+        let place = usize::try_from(number.wrapping_sub(self.first)).ok()?;
+        let ticket = self.tickets.get_mut(place)?.take();
+        while self.tickets.front() == Some(&None) {
+            self.tickets.pop_front();
+            self.first = self.first.wrapping_add(1);
+        }
+        ticket
+    }
+
+    /// How many stamps have not come.
+    pub fn awaited(&self) -> usize {
+        self.tickets.len()
+    }
+
+    /// Waits for none of them any more.
+    pub fn forget(&mut self) {
+        let passed = u32::try_from(self.tickets.len()).expect("bounded by AWAITED");
+        self.first = self.first.wrapping_add(passed);
+        self.tickets.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AWAITED, Departures, brought};
+    use crate::time::Moment;
+    use std::time::Duration;
+
+    const fn at(mono: u64, wall: u64) -> Moment {
+        Moment::new(Duration::from_millis(mono), Duration::from_millis(wall))
+    }
+
+    #[test]
+    fn a_stamp_is_as_old_as_the_wall_clock_says() {
+        let came = brought(Duration::from_millis(997), at(50, 1_000), at(0, 950));
+        assert_eq!(came, at(47, 0));
+        assert_eq!(came.wall(), Duration::from_millis(997));
+    }
+
+    #[test]
+    fn a_clock_step_moves_a_stamp_no_further_than_the_two_readings() {
+        let (floor, now) = (at(40, 950), at(50, 1_000));
+        assert_eq!(brought(Duration::ZERO, now, floor), floor);
+        assert_eq!(brought(Duration::from_secs(9_999), now, floor), now);
+    }
+
+    #[test]
+    fn each_stamp_finds_its_ticket_in_any_order_and_once() {
+        let mut departures = Departures::default();
+        (10..14).for_each(|ticket| departures.sent(ticket));
+        assert_eq!([1, 0, 1, 7, 3].map(|number| departures.left(number)), [Some(11), Some(10), None, None, Some(13)]);
+        departures.sent(14);
+        assert_eq!([4, 2].map(|number| departures.left(number)), [Some(14), Some(12)]);
+        assert_eq!(departures.awaited(), 0);
+    }
+
+    #[test]
+    fn stamps_that_never_come_are_given_up() {
+        let mut departures = Departures::default();
+        (0..=AWAITED as u64).for_each(|ticket| departures.sent(ticket));
+        assert_eq!(departures.awaited(), 1);
+        let number = u32::try_from(AWAITED).expect("small");
+        assert_eq!((departures.left(0), departures.left(number)), (None, Some(AWAITED as u64)));
+    }
+}

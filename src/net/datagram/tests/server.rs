@@ -1,0 +1,125 @@
+use super::{Heard, Tape, client, plain, run, server, with_echoes};
+use crate::net::clock::now;
+use crate::net::datagram::Side;
+use crate::net::listen::Bind;
+use crate::net::udp::Receivers;
+use crate::probe::{Clocks, Pace, Sender, Wire};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+#[test]
+fn an_answer_leaves_from_the_address_that_was_asked() {
+    let tallies = with_echoes(Bind::Everywhere(0), 1, |bound| {
+        let port = bound[0].port();
+        let v4 = (2..5).map(|host| SocketAddr::new(Ipv4Addr::new(127, 0, 0, host).into(), port));
+        let v6 =
+            bound.iter().filter(|bound| bound.is_ipv6()).map(|_| SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port));
+        for peer in v4.chain(v6) {
+            // A connected socket hears nobody but the address it asked.
+            let pace = Pace { count: Some(3), ..Pace::textbook() }.stop_and_wait();
+            let sender = run(client(Sender::new(pace, Wire::TEXTBOOK, peer, now()), peer), Sender::is_finished);
+            assert_eq!(sender.report().received, 3, "{peer}");
+        }
+    });
+    assert_eq!(tallies[0].not_sent, 0);
+}
+
+#[test]
+fn one_batch_answers_neighbours_from_different_addresses() {
+    with_echoes(Bind::Everywhere(0), 1, |bound| {
+        let peers = [1, 2, 1, 1, 3].map(|host| SocketAddr::new(Ipv4Addr::new(127, 0, 0, host).into(), bound[0].port()));
+        let sockets = peers.map(plain);
+        for socket in &sockets {
+            socket.send(b"whose").expect("sent");
+        }
+        for socket in &sockets {
+            let mut octets = [0; 8];
+            let length = socket.recv(&mut octets).expect("answered");
+            assert_eq!(octets[..length], *b"WHOSE");
+        }
+    });
+}
+
+#[test]
+fn a_datagram_larger_than_the_buffer_is_flagged_and_one_that_fills_it_is_not() {
+    let mut receivers = Receivers::bind(&[Bind::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
+    let peer = plain(receivers.bound()[0]);
+    for size in [0, 16, 17, 1_000] {
+        peer.send(&vec![b'x'; size]).expect("sent");
+    }
+    let mut sides = [Side::bound(Tape::default(), receivers.take(), false)];
+    let mut signals = crate::net::signals::Signals::listen().expect("a pipe");
+    let mut watch = super::Until(|tape: &Tape| tape.heard.len() == 4);
+    super::super::carry(&mut sides, super::Patience::default(), 16, &mut signals, &mut watch);
+    let expected = [Heard::Datagram(vec![]), Heard::Datagram(vec![b'x'; 16]), Heard::Cut(16), Heard::Cut(16)];
+    assert_eq!(sides[0].exchange().heard, expected);
+}
+
+#[test]
+fn what_our_own_buffer_could_not_hold_is_counted() {
+    const SENT: usize = 500;
+    let mut receivers = Receivers::bind(&[Bind::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
+    let peer = plain(receivers.bound()[0]);
+    let sockets = receivers.take();
+    sockets[0].0.set_recv_buffer_size(1).expect("the least there is");
+    for _ in 0..SENT {
+        peer.send(b"flood").expect("sent");
+    }
+    let side = Side::bound(Tape::default(), sockets, false);
+    let mut last = false;
+    let tape = run(side, |tape| {
+        // The count comes with the next datagram that finds room.
+        if !last {
+            peer.send(b"last").expect("sent");
+            last = true;
+        }
+        tape.heard.iter().any(|heard| matches!(heard, Heard::Overflowed(_)))
+    });
+    let lost: u64 = tape.heard.iter().map(|heard| if let Heard::Overflowed(count) = heard { *count } else { 0 }).sum();
+    let came = tape.datagrams() as u64;
+    assert!(came < SENT as u64 && came + lost == SENT as u64 + 1, "{came} came, {lost} lost");
+}
+
+#[test]
+fn a_crowd_is_read_in_batches_and_none_is_left() {
+    let (side, address) = server(Tape::default());
+    let peer = plain(address);
+    for number in 0..200_u32 {
+        peer.send(&number.to_be_bytes()).expect("sent");
+    }
+    let tape = run(side, |tape| tape.datagrams() == 200);
+    let expected: Vec<_> = (0..200_u32).map(|number| Heard::Datagram(number.to_be_bytes().into())).collect();
+    assert_eq!(tape.heard, expected);
+    assert!(tape.seen.windows(2).all(|pair| pair[0].at <= pair[1].at));
+    assert!(tape.seen.iter().all(|seen| seen.stamped && seen.at <= seen.read && seen.ttl == Some(64)));
+    assert!(tape.seen.iter().all(|seen| Some(seen.peer) == peer.local_addr().ok()));
+}
+
+#[test]
+fn a_flood_is_answered_to_the_last() {
+    let tallies = with_echoes(Bind::Loopback(0), 1, |bound| {
+        for peer in bound {
+            let pace = Pace { count: Some(20_000), ..Pace::textbook() }.flood(100);
+            let sender = run(client(Sender::new(pace, Wire::TEXTBOOK, *peer, now()), *peer), Sender::is_finished);
+            let report = sender.report();
+            assert_eq!((report.received, report.lost, report.clock), (20_000, 0, Some(Clocks::Kernel)), "{peer}");
+        }
+    });
+    assert_eq!(tallies[0].received, tallies[0].sent);
+}
+
+#[test]
+fn two_threads_share_a_port() {
+    let tallies = with_echoes(Bind::Host("127.0.0.1".into(), 0), 2, |bound| {
+        let sockets: Vec<UdpSocket> = (0..64).map(|_| plain(bound[0])).collect();
+        for socket in &sockets {
+            socket.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
+            socket.send(b"me").expect("sent");
+        }
+        for socket in &sockets {
+            assert_eq!(socket.recv(&mut [0; 8]).expect("answered"), 2);
+        }
+    });
+    assert_eq!(tallies.iter().map(|tally| tally.received).sum::<u64>(), 64);
+    assert!(tallies.iter().all(|tally| tally.received > 0), "{tallies:?}");
+}

@@ -1,0 +1,86 @@
+//! Words for what went wrong with one datagram.
+//!
+//! Owns the translation of an errno or an ICMP message into an error whose text is for people. It
+//! must not decide what follows from it.
+
+use std::io;
+
+use nix::errno::Errno;
+use nix::libc::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6, SO_EE_ORIGIN_TIMESTAMPING, sock_extended_err};
+
+use crate::net::dial::word;
+
+/// What an entry of the error queue is about.
+pub enum Entry {
+    /// The datagram of this number has left.
+    Left(u32),
+    /// One could not be delivered.
+    Undelivered(io::Error),
+    /// What `send` has told us already.
+    Known,
+}
+
+impl Entry {
+    pub fn of(error: sock_extended_err) -> Self {
+        match error.ee_origin {
+            SO_EE_ORIGIN_TIMESTAMPING => Self::Left(error.ee_data),
+            SO_EE_ORIGIN_ICMP | SO_EE_ORIGIN_ICMP6 => Self::Undelivered(undelivered(error)),
+            _ => Self::Known,
+        }
+    }
+}
+
+/// The system's error with the system's word, in lower case and without its number.
+pub fn named(errno: Errno) -> io::Error {
+    let error = io::Error::from(errno);
+    io::Error::new(error.kind(), word(&error))
+}
+
+/// What ICMP says is more than what errno keeps of it (RFC 792, RFC 4443 §3).
+fn undelivered(error: sock_extended_err) -> io::Error {
+    let errno = Errno::from_raw(i32::try_from(error.ee_errno).unwrap_or_default());
+    let v6 = error.ee_origin == SO_EE_ORIGIN_ICMP6;
+    let words = match (v6, error.ee_type, error.ee_code) {
+        (false, 3, 0) | (true, 1, 0) => "network unreachable",
+        (false, 3, 1) | (true, 1, 3) => "host unreachable",
+        (false, 3, 3) | (true, 1, 4) => "port unreachable",
+        (false, 3, 4) | (true, 2, _) => "too large for the path",
+        (false, 3, 9 | 10 | 13) | (true, 1, 1) => "forbidden by a firewall on the way",
+        (false, 11, _) | (true, 3, _) => "time to live exceeded",
+        _ => return named(errno),
+    };
+    io::Error::new(io::Error::from(errno).kind(), words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Entry, named};
+    use nix::errno::Errno;
+    use nix::libc::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6, SO_EE_ORIGIN_LOCAL, sock_extended_err};
+    use std::io::ErrorKind;
+
+    fn entry(ee_origin: u8, ee_type: u8, ee_code: u8, errno: Errno) -> Entry {
+        let ee_errno = u32::try_from(errno as i32).expect("positive");
+        Entry::of(sock_extended_err { ee_errno, ee_origin, ee_type, ee_code, ee_pad: 0, ee_info: 0, ee_data: 0 })
+    }
+
+    #[test]
+    fn a_closed_port_is_called_so_in_both_families() {
+        for (origin, kind, code) in [(SO_EE_ORIGIN_ICMP, 3, 3), (SO_EE_ORIGIN_ICMP6, 1, 4)] {
+            let Entry::Undelivered(error) = entry(origin, kind, code, Errno::ECONNREFUSED) else { panic!("ICMP") };
+            assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::ConnectionRefused, "port unreachable"));
+        }
+    }
+
+    #[test]
+    fn what_has_no_word_of_its_own_keeps_the_systems() {
+        let Entry::Undelivered(error) = entry(SO_EE_ORIGIN_ICMP, 12, 0, Errno::EPROTO) else { panic!("ICMP") };
+        assert_eq!(error.to_string(), "protocol error");
+        assert_eq!(named(Errno::EMSGSIZE).to_string(), "message too long");
+    }
+
+    #[test]
+    fn a_local_error_is_known_from_the_send_itself() {
+        assert!(matches!(entry(SO_EE_ORIGIN_LOCAL, 0, 0, Errno::EMSGSIZE), Entry::Known));
+    }
+}

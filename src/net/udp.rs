@@ -1,0 +1,309 @@
+//! Sockets for datagrams.
+//!
+//! Owns their making: which address, and what the kernel is to tell beside each datagram. It must
+//! not send or receive.
+//!
+//! ```text
+//!   server   one per thread and address   came when · TTL · to which address · dropped before it
+//!   client   one per target, connected    came when · TTL · left when · what ICMP says
+//! ```
+//!
+//! All of that is asked for and none of it is insisted on: without a stamp the loop's clock is
+//! good enough, and a smaller buffer drops sooner and says so. Only a server on a wildcard address
+//! must know where a datagram was sent to, or its answers leave from an address nobody asked.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+
+use nix::sys::socket::sockopt::{
+    Ipv4PacketInfo, Ipv4RecvErr, Ipv4RecvTtl, Ipv6RecvErr, Ipv6RecvHopLimit, Ipv6RecvPacketInfo, ReceiveTimestampns,
+    RxqOvfl, Timestamping,
+};
+use nix::sys::socket::{TimestampingFlag, setsockopt};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::dial::{is_exhausted, word};
+use super::listen::{Address, Bind, PORT_ATTEMPTS, is_without, refused};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+
+/// What may wait in a receive buffer; the kernel cuts it to `net.core.rmem_max`.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// What a client's socket is asked to stamp: `OPT_ID` numbers the datagrams it sends, and
+/// `OPT_TSONLY` keeps their payload out of the error queue.
+const STAMPS: TimestampingFlag = TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE
+    .union(TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE)
+    .union(TimestampingFlag::SOF_TIMESTAMPING_TX_SOFTWARE)
+    .union(TimestampingFlag::SOF_TIMESTAMPING_OPT_ID)
+    .union(TimestampingFlag::SOF_TIMESTAMPING_OPT_TSONLY);
+
+/// A server's sockets, one per thread and address.
+#[derive(Debug)]
+pub struct Receivers {
+    groups: Vec<Group>,
+    missing: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Group {
+    address: Address,
+    bound: SocketAddr,
+    sockets: Vec<Socket>,
+}
+
+impl Receivers {
+    /// Binds everywhere, `threads` times.
+    pub fn bind(binds: &[Bind], threads: usize) -> Result<Self> {
+        let mut receivers = Self { groups: Vec::new(), missing: Vec::new() };
+        for bind in binds {
+            match bind {
+                Bind::Loopback(port) => receivers.both(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST, *port, threads)?,
+                Bind::Everywhere(port) => {
+                    receivers.both(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED, *port, threads)?;
+                }
+                Bind::Host(host, port) => receivers.host(host, *port, threads)?,
+                Bind::Unix(path) => {
+                    return Err(Error::new(Exit::Usage, format!("cannot receive at unix:{}", path.display()))
+                        .expected("an address for UDP: PORT, HOST:PORT or *:PORT"));
+                }
+            }
+        }
+        Ok(receivers)
+    }
+
+    /// The addresses, main one first.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.groups.iter().map(|group| &group.address)
+    }
+
+    /// The same as plain socket addresses.
+    pub fn bound(&self) -> Vec<SocketAddr> {
+        self.groups.iter().map(|group| group.bound).collect()
+    }
+
+    /// Families that were asked for by default and that this host does not have.
+    pub fn missing(&self) -> &[String] {
+        &self.missing
+    }
+
+    /// One socket per address, for one thread.
+    pub(super) fn take(&mut self) -> Vec<(Socket, SocketAddr)> {
+        self.groups.iter_mut().filter_map(|group| Some((group.sockets.pop()?, group.bound))).collect()
+    }
+
+    /// Both families on one port. A host without IPv6 still serves IPv4, and says so.
+    fn both(&mut self, v4: Ipv4Addr, v6: Ipv6Addr, port: u16, threads: usize) -> Result<()> {
+        for attempt in 1.. {
+            let first = group(SocketAddr::new(IpAddr::V4(v4), port), threads)
+                .map_err(|error| refused(&format!("{v4}:{port}"), error))?;
+            let port_of_both = first.bound.port();
+            match group(SocketAddr::new(IpAddr::V6(v6), port_of_both), threads) {
+                Ok(second) => self.groups.extend([first, second]),
+                Err(error) if is_without(&error) => {
+                    self.missing.push(format!("no IPv6 on this host ({}), listening on IPv4 alone", word(&error)));
+                    self.groups.push(first);
+                }
+                // Port 0 gave one that is free in IPv4 alone: ask for another.
+                Err(error) if port == 0 && error.kind() == io::ErrorKind::AddrInUse && attempt < PORT_ATTEMPTS => {
+                    continue;
+                }
+                Err(error) => return Err(refused(&format!("[{v6}]:{port_of_both}"), error)),
+            }
+            break;
+        }
+        Ok(())
+    }
+
+    fn host(&mut self, host: &str, port: u16, threads: usize) -> Result<()> {
+        let unknown = |error| {
+            Error::new(Exit::NameUnknown, format!("cannot listen on {host}:{port}: nobody knows the name"))
+                .remedy("give an address of this machine, or a port alone for loopback")
+                .because(error)
+        };
+        let mut port = port;
+        for mut address in (host, port).to_socket_addrs().map_err(unknown)? {
+            address.set_port(port);
+            if self.groups.iter().any(|known| known.bound == address) {
+                continue;
+            }
+            let group = group(address, threads).map_err(|error| refused(&address.to_string(), error))?;
+            // All addresses of one name share the port that the first one got.
+            port = group.bound.port();
+            self.groups.push(group);
+        }
+        Ok(())
+    }
+}
+
+/// The first socket takes the port without `SO_REUSEPORT`, so that nobody else's port is shared
+/// unseen, and sets it afterwards, so that its siblings may join. `SO_REUSEADDR` stays off: for
+/// UDP it would share the port with anybody.
+fn group(address: SocketAddr, threads: usize) -> io::Result<Group> {
+    let first = server(address)?;
+    first.bind(&SockAddr::from(address))?;
+    first.set_reuse_port(threads > 1)?;
+    let bound = first.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut sockets = vec![first];
+    for _ in 1..threads {
+        let sibling = server(bound)?;
+        sibling.set_reuse_port(true)?;
+        sibling.bind(&SockAddr::from(bound))?;
+        sockets.push(sibling);
+    }
+    Ok(Group { address: Address::Inet(bound), bound, sockets })
+}
+
+fn server(address: SocketAddr) -> io::Result<Socket> {
+    let socket = udp(address)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => setsockopt(&socket, Ipv4PacketInfo, &true)?,
+        IpAddr::V6(ip) if ip.is_unspecified() => setsockopt(&socket, Ipv6RecvPacketInfo, &true)?,
+        _ => {}
+    }
+    // A stamp of this kind is a third as long as the other one, and a server needs no more.
+    let _ = setsockopt(&socket, ReceiveTimestampns, &true);
+    Ok(socket)
+}
+
+/// What every socket of ours has: never blocking, a large buffer, the TTL, what was dropped.
+fn udp(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    let _ = setsockopt(&socket, RxqOvfl, &1);
+    let _ = match address {
+        SocketAddr::V4(_) => setsockopt(&socket, Ipv4RecvTtl, &true),
+        SocketAddr::V6(_) => setsockopt(&socket, Ipv6RecvHopLimit, &true),
+    };
+    Ok(socket)
+}
+
+/// How a client's datagrams leave this host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// From which of our addresses.
+    pub source: Option<IpAddr>,
+    /// With which TTL or hop limit.
+    pub ttl: Option<u8>,
+    /// With which code point of RFC 2474, 0 to 63.
+    pub dscp: Option<u8>,
+}
+
+impl Origin {
+    /// A socket connected to `peer`, so that nobody else is heard and ICMP errors show.
+    pub(super) fn connect(&self, peer: SocketAddr) -> io::Result<Socket> {
+        let socket = udp(peer)?;
+        if let Some(source) = self.source {
+            socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))?;
+        }
+        if peer.is_ipv4() {
+            self.ttl.map_or(Ok(()), |ttl| socket.set_ttl_v4(ttl.into()))?;
+            self.dscp.map_or(Ok(()), |dscp| socket.set_tos_v4(u32::from(dscp) << 2))?;
+            let _ = setsockopt(&socket, Ipv4RecvErr, &true);
+        } else {
+            self.ttl.map_or(Ok(()), |ttl| socket.set_unicast_hops_v6(ttl.into()))?;
+            self.dscp.map_or(Ok(()), |dscp| socket.set_tclass_v6(u32::from(dscp) << 2))?;
+            let _ = setsockopt(&socket, Ipv6RecvErr, &true);
+        }
+        socket.connect(&SockAddr::from(peer))?;
+        Ok(socket)
+    }
+
+    /// Why there is no socket, for the person who asked for it.
+    pub(super) fn refused(&self, peer: SocketAddr, error: io::Error) -> Error {
+        let what = format!("cannot send to {peer}: {}", word(&error));
+        let other_family = self.source.is_some_and(|source| source.is_ipv4() != peer.is_ipv4());
+        match error.kind() {
+            _ if other_family => Error::new(Exit::Usage, format!("the source address cannot reach {peer}"))
+                .expected("both of one family")
+                .remedy("choose the family of the target with -4 or -6"),
+            io::ErrorKind::AddrNotAvailable => Error::new(Exit::System, what)
+                .expected("an address of this machine as --source")
+                .remedy("leave out --source, the system knows the way"),
+            io::ErrorKind::PermissionDenied => Error::new(Exit::Permission, what)
+                .expected("one host, not a broadcast address")
+                .remedy("name a single target; or a firewall of this host forbids it"),
+            io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => Error::new(Exit::Unavailable, what)
+                .expected("a route to it")
+                .remedy("check the address, or try the other family with -4 or -6"),
+            _ if is_exhausted(&error) => Error::new(Exit::System, what)
+                .expected("a free descriptor")
+                .remedy("raise the limit with ulimit -n, or name fewer targets"),
+            _ => Error::new(Exit::System, what),
+        }
+        .because(error)
+    }
+}
+
+/// Has datagrams stamped as they come and as they leave, the leaving ones numbered from 0 on. Says
+/// whether the kernel will.
+pub(super) fn stamp(socket: &Socket) -> bool {
+    // The count begins anew only if it was off before.
+    let off = setsockopt(socket, Timestamping, &TimestampingFlag::empty());
+    off.and_then(|()| setsockopt(socket, Timestamping, &STAMPS)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Origin, Receivers};
+    use crate::exit::Exit;
+    use crate::net::listen::Bind;
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    const LOCAL: &str = "127.0.0.1";
+
+    #[test]
+    fn port_0_is_the_same_port_in_both_families_and_for_every_thread() {
+        let mut receivers = Receivers::bind(&[Bind::Loopback(0)], 3).expect("a free port");
+        let bound = receivers.bound();
+        assert!(bound.windows(2).all(|pair| pair[0].port() == pair[1].port() && pair[0].port() != 0));
+        assert_eq!(bound.len() + receivers.missing().len(), 2);
+        for _ in 0..3 {
+            assert_eq!(receivers.take().len(), bound.len());
+        }
+        assert!(receivers.take().is_empty());
+    }
+
+    #[test]
+    fn a_port_of_another_server_is_never_shared() {
+        for threads in [1, 2] {
+            let first = Receivers::bind(&[Bind::Host(LOCAL.into(), 0)], threads).expect("a free port");
+            let bind = Bind::Host(LOCAL.into(), first.bound()[0].port());
+            let error = Receivers::bind(&[bind], threads).expect_err("taken");
+            assert_eq!(error.exit(), Exit::System);
+            assert!(error.advice().is_some_and(|advice| advice.contains("--bind")));
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_or_not_udp_is_refused_with_its_code() {
+        let bind = |host: &str| Receivers::bind(&[Bind::Host(host.into(), 0)], 1).expect_err("refused").exit();
+        assert_eq!(bind("192.0.2.1"), Exit::System);
+        let unix = Receivers::bind(&[Bind::Unix("/tmp/s".into())], 1).expect_err("no UDP");
+        assert_eq!(unix.exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn a_source_that_is_not_ours_or_of_the_other_family_is_refused_with_its_code() {
+        let exit = |peer: SocketAddr, source: &str| {
+            let origin = Origin { source: source.parse().ok(), ..Origin::default() };
+            let error = origin.connect(peer).expect_err("refused");
+            origin.refused(peer, error).exit()
+        };
+        let peer = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9);
+        assert_eq!(exit(peer, "192.0.2.1"), Exit::System);
+        assert_eq!(exit(peer, "::1"), Exit::Usage);
+        assert_eq!(exit(SocketAddr::new(Ipv4Addr::BROADCAST.into(), 9), "0.0.0.0"), Exit::Permission);
+    }
+
+    #[test]
+    fn ttl_and_code_point_are_what_was_asked_for() {
+        let origin = Origin { ttl: Some(7), dscp: Some(46), ..Origin::default() };
+        let socket = origin.connect(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9)).expect("a socket");
+        assert_eq!(socket.ttl_v4().expect("set"), 7);
+        assert_eq!(socket.tos_v4().expect("set"), 184);
+    }
+}

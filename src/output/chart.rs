@@ -1,0 +1,200 @@
+//! A chart as SVG: the round trips over time, losses marked, and their distribution.
+//!
+//! Owns the drawing, a picture for a lab report: no script, no external resource, readable in
+//! print. Every text in it is escaped.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::escaped;
+use super::plot::{Dot, fraction};
+use crate::time::Shown;
+
+const WIDTH: f64 = 900.0;
+const HEIGHT: f64 = 300.0;
+/// Around the drawing, for its labels.
+const LEFT: f64 = 80.0;
+const TOP: f64 = 46.0;
+const BOTTOM: f64 = 40.0;
+/// How much of the width the series takes; the distribution has the rest.
+const SERIES: f64 = 620.0;
+const GAP: f64 = 30.0;
+const CLASSES: usize = 24;
+/// Dots of one series; beyond, every n-th is drawn and every loss.
+const MOST_DOTS: usize = 5_000;
+
+/// One target's series.
+#[derive(Clone, Debug)]
+pub struct Chart {
+    /// Its name.
+    pub title: String,
+    /// Its pings by number, in order.
+    pub dots: Vec<(u64, Dot)>,
+}
+
+/// The charts one above the other.
+pub fn svg(charts: &[Chart]) -> String {
+    let mut body = String::new();
+    for (index, chart) in charts.iter().enumerate() {
+        let _ = writeln!(body, "<g transform=\"translate(0 {:.0})\">", float(index) * HEIGHT);
+        draw(chart, &mut body);
+        body.push_str("</g>\n");
+    }
+    let height = HEIGHT * float(charts.len().max(1));
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" viewBox=\"0 0 {WIDTH} {height}\" \
+         font-family=\"sans-serif\" font-size=\"12\" fill=\"#222\">\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{body}</svg>\n"
+    )
+}
+
+fn draw(chart: &Chart, out: &mut String) {
+    let times = || chart.dots.iter().filter_map(|(_, dot)| dot.time());
+    let lost = chart.dots.iter().filter(|(_, dot)| *dot == Dot::Lost).count();
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        out,
+        "<text x=\"{LEFT}\" y=\"22\" font-size=\"15\" font-weight=\"bold\">{}</text>\
+         <text x=\"{LEFT}\" y=\"38\">{} pings, {lost} not answered</text>",
+        xml(&chart.title),
+        chart.dots.len()
+    );
+    let low = Duration::ZERO;
+    let high = times().max().unwrap_or(Duration::from_millis(1));
+    axes(high, chart, out);
+    series(chart, low, high, out);
+    distribution(times(), low, high, out);
+}
+
+fn y(time: Duration, low: Duration, high: Duration) -> f64 {
+    HEIGHT - BOTTOM - fraction(time, low, high) * (HEIGHT - TOP - BOTTOM)
+}
+
+fn axes(high: Duration, chart: &Chart, out: &mut String) {
+    for quarter in 0..=4_u32 {
+        let time = high / 4 * quarter;
+        let y = y(time, Duration::ZERO, high);
+        let _ = writeln!(
+            out,
+            "<path d=\"M{LEFT} {y:.1}H{:.1}\" stroke=\"#ddd\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            WIDTH - 20.0,
+            LEFT - 8.0,
+            y + 4.0,
+            Shown(time)
+        );
+    }
+    let (first, last) = (chart.dots.first().map_or(0, |dot| dot.0), chart.dots.last().map_or(0, |dot| dot.0));
+    let below = HEIGHT - BOTTOM + 18.0;
+    let _ = writeln!(
+        out,
+        "<text x=\"{LEFT}\" y=\"{below}\">ping {first}</text><text x=\"{:.1}\" y=\"{below}\" text-anchor=\"end\">ping {last}</text>\
+         <text x=\"{:.1}\" y=\"{below}\">how often</text>",
+        LEFT + SERIES,
+        LEFT + SERIES + GAP
+    );
+}
+
+/// A dot per answer, a red stroke per loss: a mark that would not stand out is no mark.
+fn series(chart: &Chart, low: Duration, high: Duration, out: &mut String) {
+    let first = chart.dots.first().map_or(0, |dot| dot.0);
+    let span = chart.dots.last().map_or(1, |dot| dot.0 - first).max(1);
+    let x = |seq: u64| LEFT + SERIES * ratio(seq - first, span);
+    let every = chart.dots.len().div_ceil(MOST_DOTS).max(1);
+    for (index, (seq, dot)) in chart.dots.iter().enumerate() {
+        let x = x(*seq);
+        let _ = match dot {
+            Dot::Lost => writeln!(
+                out,
+                "<path d=\"M{x:.1} {TOP}V{:.1}\" stroke=\"#d33\" stroke-opacity=\".55\"/>",
+                HEIGHT - BOTTOM
+            ),
+            Dot::Answered(_) if index % every != 0 => Ok(()),
+            Dot::Answered(time) => {
+                writeln!(out, "<circle cx=\"{x:.1}\" cy=\"{:.1}\" r=\"2\" fill=\"#0b6e4f\"/>", y(*time, low, high))
+            }
+            Dot::Late(time) => writeln!(
+                out,
+                "<circle cx=\"{x:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"none\" stroke=\"#e80\"/>",
+                y(*time, low, high)
+            ),
+        };
+    }
+}
+
+fn distribution(times: impl Iterator<Item = Duration>, low: Duration, high: Duration, out: &mut String) {
+    let mut counts = [0_usize; CLASSES];
+    for time in times {
+        let class = (0..CLASSES)
+            .find(|class| fraction(time, low, high) < ratio(*class as u64 + 1, CLASSES as u64))
+            .unwrap_or(CLASSES - 1);
+        if let Some(count) = counts.get_mut(class) {
+            *count += 1;
+        }
+    }
+    let most = counts.iter().copied().max().unwrap_or(0).max(1);
+    let (left, room) = (LEFT + SERIES + GAP, WIDTH - 20.0 - LEFT - SERIES - GAP);
+    let row = (HEIGHT - TOP - BOTTOM) / float(CLASSES);
+    for (class, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+        let top = HEIGHT - BOTTOM - row * float(class + 1);
+        let width = (room * float(*count) / float(most)).max(1.0);
+        let _ = writeln!(
+            out,
+            "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{:.1}\" fill=\"#0b6e4f\"/>",
+            row - 1.0
+        );
+    }
+}
+
+fn xml(text: &str) -> String {
+    escaped(text).to_string().replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a small count")]
+fn float(count: usize) -> f64 {
+    count as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+fn ratio(part: u64, whole: u64) -> f64 {
+    part as f64 / whole as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Chart, MOST_DOTS, svg};
+    use crate::output::Dot;
+    use std::time::Duration;
+
+    fn chart(dots: Vec<(u64, Dot)>) -> String {
+        svg(&[Chart { title: "a<b>&\x1b".into(), dots }])
+    }
+
+    #[test]
+    fn answers_losses_and_late_ones_have_their_marks() {
+        let text = chart(vec![
+            (1, Dot::Answered(Duration::from_millis(1))),
+            (2, Dot::Lost),
+            (3, Dot::Late(Duration::from_millis(5))),
+        ]);
+        assert_eq!(text.matches("r=\"2\"").count(), 1);
+        assert_eq!(text.matches("#d33").count(), 1);
+        assert_eq!(text.matches("r=\"3\"").count(), 1);
+        assert!(text.contains("a&lt;b&gt;&amp;") && !text.contains('\x1b'));
+    }
+
+    #[test]
+    fn nothing_answered_and_nothing_at_all_can_be_drawn() {
+        assert!(chart(vec![(1, Dot::Lost)]).contains("#d33"));
+        assert!(chart(vec![]).ends_with("</svg>\n"));
+        assert!(svg(&[]).ends_with("</svg>\n"));
+    }
+
+    #[test]
+    fn a_long_series_is_thinned_but_never_its_losses() {
+        let count = MOST_DOTS as u64 * 4;
+        let dots = (1..=count)
+            .map(|seq| (seq, if seq % 100 == 0 { Dot::Lost } else { Dot::Answered(Duration::from_millis(1)) }));
+        let text = chart(dots.collect());
+        assert!(text.matches("<circle").count() <= MOST_DOTS);
+        assert_eq!(text.matches("#d33").count() as u64, count / 100);
+    }
+}

@@ -1,0 +1,146 @@
+//! Pictures of a series in text: a spark line and a histogram.
+//!
+//! Owns how durations become blocks. What is lost is shown, not left out: a line without its gaps
+//! would lie.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::time::Shown;
+
+const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+/// Rows of a histogram.
+const ROWS: usize = 8;
+
+/// What became of one ping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dot {
+    /// Answered in time.
+    Answered(Duration),
+    /// Answered too late.
+    Late(Duration),
+    /// Not answered.
+    Lost,
+}
+
+impl Dot {
+    /// How long the answer took, late or not.
+    pub fn time(self) -> Option<Duration> {
+        match self {
+            Self::Answered(time) | Self::Late(time) => Some(time),
+            Self::Lost => None,
+        }
+    }
+}
+
+/// The series from left to right in at most `width` cells, each the longest time of its part;
+/// a part with a loss shows `x`.
+pub fn spark_line(dots: &[Dot], width: usize) -> String {
+    let Some((low, high)) = range(dots) else { return format!("{} lost", dots.len()) };
+    let per_cell = dots.len().div_ceil(width.max(1)).max(1);
+    let cells: String = dots.chunks(per_cell).map(|part| cell(part, low, high)).collect();
+    format!("{} {cells} {}", Shown(low), Shown(high))
+}
+
+fn cell(part: &[Dot], low: Duration, high: Duration) -> char {
+    let longest = part.iter().filter_map(|dot| dot.time()).max();
+    match longest {
+        Some(time) if !part.contains(&Dot::Lost) => block(fraction(time, low, high)),
+        _ => 'x',
+    }
+}
+
+/// How often which time occurred, a row per class of equal width.
+pub fn histogram(dots: &[Dot], width: usize) -> String {
+    let Some((low, high)) = range(dots) else { return String::new() };
+    let rows = if low == high { 1 } else { ROWS };
+    let mut counts = vec![0_usize; rows];
+    for time in dots.iter().filter_map(|dot| dot.time()) {
+        if let Some(count) = counts.get_mut(class(time, low, high, rows)) {
+            *count += 1;
+        }
+    }
+    let most = counts.iter().copied().max().unwrap_or(1).max(1);
+    let step = (high - low) / u32::try_from(rows).unwrap_or(1);
+    let mut text = String::new();
+    for (row, count) in counts.iter().enumerate() {
+        let from = low + step * u32::try_from(row).unwrap_or(0);
+        let bar = "█".repeat((count * width).div_ceil(most));
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{:>9} {bar} {count}", Shown(from).to_string());
+    }
+    text.trim_end().to_owned()
+}
+
+fn range(dots: &[Dot]) -> Option<(Duration, Duration)> {
+    let times = || dots.iter().filter_map(|dot| dot.time());
+    Some((times().min()?, times().max()?))
+}
+
+/// Where a time lies between the shortest and the longest, 0…1.
+pub fn fraction(time: Duration, low: Duration, high: Duration) -> f64 {
+    if high > low { (time - low).as_secs_f64() / (high - low).as_secs_f64() } else { 0.0 }
+}
+
+fn class(time: Duration, low: Duration, high: Duration, rows: usize) -> usize {
+    scaled(fraction(time, low, high), rows)
+}
+
+fn block(fraction: f64) -> char {
+    BLOCKS.get(scaled(fraction, BLOCKS.len())).copied().unwrap_or('█')
+}
+
+/// A fraction as one of `count` classes.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a fraction of 0…1 times a small count"
+)]
+fn scaled(fraction: f64, count: usize) -> usize {
+    ((fraction * count as f64) as usize).min(count.saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Dot, histogram, spark_line};
+    use std::time::Duration;
+
+    fn ms(values: &[u64]) -> Vec<Dot> {
+        values
+            .iter()
+            .map(|value| if *value == 0 { Dot::Lost } else { Dot::Answered(Duration::from_millis(*value)) })
+            .collect()
+    }
+
+    #[test]
+    fn a_spark_line_rises_and_shows_its_losses() {
+        assert_eq!(spark_line(&ms(&[1, 8, 0, 4]), 60), "1.00 ms ▁█x▄ 8.00 ms");
+        assert_eq!(spark_line(&ms(&[3, 3]), 60), "3.00 ms ▁▁ 3.00 ms");
+        assert_eq!(spark_line(&ms(&[0, 0]), 60), "2 lost");
+    }
+
+    #[test]
+    fn a_long_series_fits_its_width_and_keeps_its_peaks() {
+        let mut values = vec![1; 1000];
+        values[500] = 9;
+        let line = spark_line(&ms(&values), 10);
+        assert_eq!(line.matches(['▁', '█']).count(), 10);
+        assert!(line.contains('█'), "{line}");
+    }
+
+    #[test]
+    fn a_histogram_counts_every_answer_once() {
+        let text = histogram(&ms(&[1, 1, 2, 9, 0]), 10);
+        let counted: usize = text.lines().filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum();
+        assert_eq!((counted, text.lines().count()), (4, 8), "{text}");
+        assert_eq!(histogram(&ms(&[3, 3]), 10).lines().count(), 1);
+        assert_eq!(histogram(&ms(&[0]), 10), "");
+    }
+
+    #[test]
+    fn no_width_at_all_divides_by_nothing() {
+        assert!(!spark_line(&ms(&[1, 2]), 0).is_empty());
+        assert!(!histogram(&ms(&[1, 2]), 0).is_empty());
+    }
+}

@@ -1,0 +1,231 @@
+//! The server's side: what becomes of each datagram.
+//!
+//! Owns the order of the questions, and the answer. It must not know sockets; it is an
+//! [`Exchange`] for all peers at once.
+//!
+//! ```text
+//!   datagram ─▶ whole? ─▶ harmless source? ─▶ within limits? ─▶ text or STAMP? ─▶ not a loop?
+//!                  └────────────┴─── no: refused, silently ─────────┴────────────────┘
+//!            ─▶ impairment: dropped on purpose, or copies ─▶ each: sent now, or held until due
+//! ```
+//!
+//! An answer is made from its request in place, so it can never be longer.
+
+use std::hash::{DefaultHasher, Hasher as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::delayed::Delayed;
+use super::guard::{Bucket, Refusal, is_bad_source};
+use super::reply::{Message, Parts, Reply, Session};
+use super::stamp::{Key, Probe};
+use super::table::{Table, Who};
+use super::tally::{ClientTally, EchoFact, Tally};
+use super::text;
+use crate::conversation::{Datagram, Exchange, Failure, Post};
+use crate::impair::{Fate, Impairment};
+use crate::stats::Seen;
+use crate::time::Moment;
+
+/// How many datagrams a second one network is answered where strangers can come in.
+pub const NET_LIMIT: u32 = 100;
+
+/// How many datagrams a second all strangers together are answered.
+pub const STRANGERS_LIMIT: u32 = 10_000;
+
+/// How an echo is to behave.
+#[derive(Clone)]
+pub struct Rules {
+    /// What the network is to do to datagrams.
+    pub impairment: Impairment,
+    /// The key of authenticated STAMP; with it, unauthenticated STAMP is refused.
+    pub key: Option<Key>,
+    /// Where this server listens, so that it does not answer itself.
+    pub own: Vec<SocketAddr>,
+    /// Whether strangers can come in, so that they are limited.
+    pub public: bool,
+}
+
+/// The echo.
+pub struct Echo {
+    rules: Rules,
+    sessions: Table<Session>,
+    ordinals: Arc<AtomicU32>,
+    strangers: Bucket,
+    delayed: Delayed,
+    tally: Tally,
+    scratch: Vec<u8>,
+}
+
+impl Echo {
+    /// An echo by these rules. Several of them, one per thread, share `ordinals`, so that a client
+    /// is numbered by its first appearance whoever serves it.
+    pub fn new(rules: Rules, ordinals: Arc<AtomicU32>) -> Self {
+        Self {
+            rules,
+            sessions: Table::default(),
+            ordinals,
+            strangers: Bucket::default(),
+            delayed: Delayed::default(),
+            tally: Tally::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// What became of all datagrams so far.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// How many sessions are known now.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// The clients still known, in the order of their first appearance.
+    pub fn clients(&self) -> Vec<ClientTally> {
+        let mut clients: Vec<_> = self
+            .sessions
+            .iter()
+            .map(|(who, session)| ClientTally {
+                client: session.ordinal,
+                peer: who.peer,
+                received: session.received,
+                sent: session.sent,
+            })
+            .collect();
+        clients.sort_unstable_by_key(|client| client.client);
+        clients
+    }
+
+    /// Refuses what must not be answered; else says what it is.
+    fn admit(&mut self, datagram: &Datagram<'_>) -> Result<Message, Refusal> {
+        let Datagram { peer, bytes, .. } = *datagram;
+        if datagram.truncated {
+            return Err(Refusal::Oversize);
+        }
+        if is_bad_source(peer, datagram.local, &self.rules.own) {
+            return Err(Refusal::BadSource);
+        }
+        if self.rules.public && !peer.ip().to_canonical().is_loopback() {
+            let net = self.sessions.bucket(peer);
+            let net = net.is_none_or(|bucket| bucket.take(NET_LIMIT, datagram.at));
+            if !net || !self.strangers.take(STRANGERS_LIMIT, datagram.at) {
+                return Err(Refusal::RateLimited);
+            }
+        }
+        if text::is_text(bytes) {
+            return Ok(Message::Text);
+        }
+        Ok(Message::Stamp(Probe::read(bytes, self.rules.key.as_ref())?))
+    }
+
+    /// Answers, or drops on purpose.
+    fn answer(
+        &mut self,
+        message: Message,
+        datagram: &Datagram<'_>,
+        now: Moment,
+        post: &mut Post<EchoFact>,
+    ) -> Result<(), Refusal> {
+        let Datagram { peer, bytes, at, .. } = *datagram;
+        let who = Who { peer, ssid: message.ssid() };
+        let session = self.sessions.seen(who, at, || {
+            let ordinal = self.ordinals.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+            Session::new(ordinal, self.rules.impairment.path(ordinal))
+        });
+        match message {
+            Message::Text if text::is_upper(bytes) && !session.guard.admits(digest(bytes), at) => {
+                return Err(Refusal::Loop);
+            }
+            Message::Text => {}
+            Message::Stamp(probe) => {
+                let seen = session.window.see(probe.seq.into());
+                self.tally.repeated += u64::from(seen == Seen::Twice);
+            }
+        }
+        session.received += 1;
+        let impairment = &self.rules.impairment;
+        let verdict = (!impairment.is_idle()).then(|| impairment.arrival(&mut session.path, at, bytes.len()));
+        let number = match &verdict {
+            Some(verdict) => verdict.number(),
+            None => session.path.skip(),
+        };
+        let mut reply = Reply {
+            echo: Parts {
+                key: self.rules.key.as_ref(),
+                delayed: &mut self.delayed,
+                tally: &mut self.tally,
+                scratch: &mut self.scratch,
+            },
+            session,
+            message,
+            datagram,
+            now,
+            number,
+        };
+        let Some(verdict) = verdict else {
+            return reply.at_once(post);
+        };
+        for fate in verdict.fates() {
+            match fate {
+                Fate::Passed(passage) => reply.pass(passage, post)?,
+                Fate::Dropped(cause) => reply.drop(cause, post),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Stands for a datagram in the loop guard. That somebody may find two with one digest is no
+/// harm: it only gets them fewer answers.
+fn digest(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+impl Exchange for Echo {
+    type Fact = EchoFact;
+
+    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, post: &mut Post<EchoFact>) {
+        let (peer, bytes) = (datagram.peer, datagram.bytes.len());
+        self.tally.received += 1;
+        post.tell(|| EchoFact::Received { peer, bytes });
+        let message = self.admit(datagram);
+        if let Err(reason) = message.and_then(|message| self.answer(message, datagram, now, post)) {
+            self.tally.refuse(reason);
+            post.tell(|| EchoFact::Refused { peer, reason });
+        }
+    }
+
+    fn departed(&mut self, _ticket: u64, _at: Moment) {}
+
+    /// One peer's trouble is not the others': what ICMP says to an open server socket is ignored,
+    /// anybody could forge it.
+    fn failed(&mut self, failure: &Failure<'_>, _now: Moment, post: &mut Post<EchoFact>) {
+        if let Failure::NotSent { error, .. } = *failure {
+            self.tally.not_sent += 1;
+            post.tell(|| EchoFact::NotSent { error: error.to_string() });
+        }
+    }
+
+    fn overflowed(&mut self, count: u64, _now: Moment, post: &mut Post<EchoFact>) {
+        self.tally.local_drops += count;
+        post.tell(|| EchoFact::LocalDrop { count });
+    }
+
+    fn woken(&mut self, now: Moment, post: &mut Post<EchoFact>) {
+        self.delayed.release(now, |envelope, bytes| {
+            post.send(envelope, |out| out.extend_from_slice(bytes));
+        });
+    }
+
+    fn wake_at(&self) -> Option<Moment> {
+        self.delayed.next_due()
+    }
+}
+
+#[cfg(test)]
+mod tests;

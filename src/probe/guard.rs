@@ -1,0 +1,174 @@
+//! What a server does not answer.
+//!
+//! Owns the rules that keep an echo from being turned against others. An echo answers anybody, so
+//! one forged datagram could set two of them on each other for ever (CVE-2024-2169), or bury a
+//! victim in answers. A refusal is silent: an error message would be an answer too.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::stamp::Wrong;
+use crate::time::Moment;
+
+/// Why a datagram gets no answer, apart from deliberate loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// It did not fit the buffer; half an answer would be a wrong one.
+    Oversize,
+    /// It claims to come from a port where a service sits that would answer the answer.
+    BadSource,
+    /// It is an answer coming round again.
+    Loop,
+    /// More than its network, or everybody together, is allowed.
+    RateLimited,
+    /// A NUL octet but no STAMP packet.
+    Malformed,
+    /// STAMP with the wrong key, or one where none was expected, or none where one was.
+    Unauthentic,
+}
+
+impl Refusal {
+    /// Every reason there is.
+    pub const ALL: [Self; 6] =
+        [Self::Oversize, Self::BadSource, Self::Loop, Self::RateLimited, Self::Malformed, Self::Unauthentic];
+}
+
+impl From<Wrong> for Refusal {
+    fn from(wrong: Wrong) -> Self {
+        match wrong {
+            Wrong::Short => Self::Malformed,
+            Wrong::Reflected => Self::Loop,
+            Wrong::Unauthentic => Self::Unauthentic,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Oversize => "larger than the buffer",
+            Self::BadSource => "source port of a service that would answer back",
+            Self::Loop => "an answer coming round again",
+            Self::RateLimited => "over the rate limit",
+            Self::Malformed => "neither text nor STAMP",
+            Self::Unauthentic => "not authentic",
+        })
+    }
+}
+
+/// No port at all, and those of services that answer whatever they get: echo, daytime, quote of
+/// the day, chargen, DNS, TFTP, NTP.
+const TALKATIVE: [u16; 8] = [0, 7, 13, 17, 19, 53, 69, 123];
+
+/// Whether an answer to this peer would go to a service, or to ourselves.
+pub fn is_bad_source(peer: SocketAddr, local: Option<IpAddr>, own: &[SocketAddr]) -> bool {
+    TALKATIVE.contains(&peer.port())
+        || own.iter().any(|own| {
+            let address = peer.ip().to_canonical();
+            let here = own.ip().to_canonical() == address || local.is_some_and(|local| local.to_canonical() == address);
+            own.port() == peer.port() && here
+        })
+}
+
+/// What upper-casing leaves alone goes round a loop of echoes unchanged. So a datagram that is
+/// equal to the last one answered is answered at most 20 times a second: people who send the same
+/// upper-case ping again are served, a loop dies down.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LoopGuard {
+    last: Option<(u64, Moment)>,
+}
+
+/// A twentieth of a second.
+const SPACING: Duration = Duration::from_millis(50);
+
+impl LoopGuard {
+    /// Whether a datagram that reads the same in upper case may be answered; `digest` stands for
+    /// its octets.
+    pub fn admits(&mut self, digest: u64, now: Moment) -> bool {
+        if self.last.is_some_and(|(last, at)| last == digest && now - at < SPACING) {
+            return false;
+        }
+        self.last = Some((digest, now));
+        true
+    }
+}
+
+/// A rate limit as the moment up to which it is used up (the "virtual scheduling" form of ITU-T
+/// I.371's generic cell rate algorithm): one second's worth may come at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bucket {
+    spent: Option<Moment>,
+}
+
+impl Bucket {
+    /// Takes one of `per_second`, or says that there is none.
+    pub fn take(&mut self, per_second: u32, now: Moment) -> bool {
+        const SECOND: Duration = Duration::from_secs(1);
+        let each = SECOND / per_second.max(1);
+        let spent = self.spent.filter(|spent| *spent > now).unwrap_or(now) + each;
+        let room = spent - now <= SECOND;
+        if room {
+            self.spent = Some(spent);
+        }
+        room
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bucket, LoopGuard, SPACING, TALKATIVE, is_bad_source};
+    use crate::time::Moment;
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+    use std::time::Duration;
+
+    const NOW: Moment = Moment::new(Duration::from_secs(1), Duration::ZERO);
+    const OWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 12_000);
+
+    #[test]
+    fn ports_that_answer_back_are_not_answered() {
+        for port in TALKATIVE {
+            let peer = SocketAddr::new([198, 51, 100, 1].into(), port);
+            assert!(is_bad_source(peer, None, &[]), "{port}");
+        }
+    }
+
+    #[test]
+    fn our_own_address_is_not_answered_and_our_port_elsewhere_is() {
+        let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 12_000);
+        assert!(is_bad_source(OWN, None, &[OWN]));
+        assert!(is_bad_source(OWN, Some(OWN.ip()), &[any]));
+        assert!(!is_bad_source(SocketAddr::new(OWN.ip(), 12_001), None, &[OWN]));
+        let other = SocketAddr::new([198, 51, 100, 1].into(), 12_000);
+        assert!(!is_bad_source(other, Some(OWN.ip()), &[any, OWN]));
+    }
+
+    #[test]
+    fn the_same_datagram_is_answered_at_most_twenty_times_a_second() {
+        let mut guard = LoopGuard::default();
+        let answered = (0..10_000_u32).filter(|i| {
+            let now = NOW + Duration::from_micros(100) * *i;
+            guard.admits(1, now)
+        });
+        assert_eq!(answered.count(), 20);
+    }
+
+    #[test]
+    fn another_datagram_or_some_patience_gets_an_answer() {
+        let mut guard = LoopGuard::default();
+        assert!(guard.admits(1, NOW) && guard.admits(2, NOW) && guard.admits(1, NOW));
+        assert!(!guard.admits(1, NOW));
+        assert!(guard.admits(1, NOW + SPACING));
+    }
+
+    #[test]
+    fn a_bucket_gives_a_seconds_worth_at_once_and_then_its_rate() {
+        let mut bucket = Bucket::default();
+        assert_eq!((0..500).filter(|_| bucket.take(100, NOW)).count(), 100);
+        let later = NOW + Duration::from_millis(100);
+        assert_eq!((0..500).filter(|_| bucket.take(100, later)).count(), 10);
+    }
+}

@@ -1,0 +1,49 @@
+//! Ping's rules: packets, the sender's ledger, the echo's answer. No socket, no clock.
+//!
+//! Owns both ends of the UDP lab. [`Sender`] pings one target and accounts for every probe;
+//! [`Echo`] answers everybody, or does not, on purpose. Both are carried by a datagram loop
+//! through [`crate::conversation::Exchange`].
+//!
+//! ```text
+//!   sender                              echo
+//!     ├─ pace     when                    ├─ guard    what is not answered
+//!     ├─ wire     encodings, matching     ├─ table    who is known
+//!     ├─ ledger   what became of each     ├─ reply    what is answered
+//!     ├─ clock    which stamps to trust   ├─ delayed  what is held back
+//!     ├─ oneway   up and down, by STAMP   └─ tally    figures and events
+//!     └─ report   figures; fact: events
+//!              text · stamp · ntp   the octets, for both
+//! ```
+
+mod clock;
+mod delayed;
+mod echo;
+mod fact;
+mod guard;
+mod ledger;
+mod ntp;
+mod oneway;
+mod pace;
+mod reply;
+mod report;
+mod sender;
+mod stamp;
+mod table;
+mod tally;
+mod text;
+mod wire;
+
+#[cfg(test)]
+mod weather;
+
+pub use echo::{Echo, Rules};
+pub use fact::{Clock, Fact, Foreign};
+pub use guard::Refusal;
+pub use oneway::Ways;
+pub use pace::Pace;
+pub use report::{Clocks, Report};
+pub use sender::Sender;
+pub use stamp::Key;
+pub use tally::{ClientTally, EchoFact, Tally};
+pub use text::{LARGEST, check_size};
+pub use wire::Wire;

@@ -1,0 +1,158 @@
+//! Timestamps and clock quality as STAMP writes them.
+//!
+//! Owns the two 64-bit formats of RFC 8877 and the error estimate of RFC 4656 §4.1.2, whose Z bit
+//! (RFC 8186 §2.3) says which of the two a packet uses.
+//!
+//! ```text
+//!   NTP, Z = 0    seconds since 1900, 32 bits │ 2⁻³² seconds, 32 bits
+//!   PTP, Z = 1    seconds since 1970, 32 bits │ nanoseconds, 32 bits
+//!
+//!   error estimate   S │ Z │ scale, 6 bits │ multiplier, 8 bits    = multiplier · 2^(scale−32) s
+//! ```
+
+use std::time::Duration;
+
+/// Between 1900-01-01 and 1970-01-01.
+const NTP_TO_UNIX: u64 = 2_208_988_800;
+
+/// Seconds wrap around after 2³², for NTP on 2036-02-07.
+const ERA: u64 = 1 << 32;
+
+const NANOS: u64 = 1_000_000_000;
+
+/// How sure a host is of its clock, and how it writes the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrorEstimate(u16);
+
+impl ErrorEstimate {
+    /// NTP format, not known to be synchronised, off by up to 2³¹ seconds: nothing is claimed. The
+    /// multiplier is 1 because RFC 4656 forbids 0.
+    pub const UNKNOWN: Self = Self(0x3f01);
+
+    /// As it stands on the wire.
+    pub const fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+
+    /// As it is put on the wire.
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// Whether the clock follows an external source (S).
+    pub const fn is_synchronised(self) -> bool {
+        self.0 & 0x8000 != 0
+    }
+
+    /// The format of the timestamps beside it (Z).
+    pub const fn format(self) -> Format {
+        if self.0 & 0x4000 == 0 { Format::Ntp } else { Format::Ptp }
+    }
+
+    /// The same quality in another format.
+    #[must_use]
+    pub const fn with_format(self, format: Format) -> Self {
+        match format {
+            Format::Ntp => Self(self.0 & !0x4000),
+            Format::Ptp => Self(self.0 | 0x4000),
+        }
+    }
+}
+
+/// How a timestamp is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// NTP, the default.
+    Ntp,
+    /// That of PTP version 2, truncated.
+    Ptp,
+}
+
+impl Format {
+    /// Time since 1970 as 64 bits; the era is lost.
+    pub fn encode(self, wall: Duration) -> u64 {
+        let (seconds, nanos) = (wall.as_secs(), u64::from(wall.subsec_nanos()));
+        match self {
+            Self::Ntp => {
+                // Rounded up, so that decoding, which rounds down, gives the nanosecond back.
+                let fraction = (nanos * ERA).div_ceil(NANOS);
+                (seconds.wrapping_add(NTP_TO_UNIX) % ERA) << 32 | fraction
+            }
+            Self::Ptp => (seconds % ERA) << 32 | nanos,
+        }
+    }
+
+    /// Time since 1970, in the era that brings it closest to `near`; `None` where the nanoseconds
+    /// make a second or more.
+    pub fn decode(self, bits: u64, near: Duration) -> Option<Duration> {
+        let (seconds, fraction) = (bits >> 32, bits % ERA);
+        let (seconds, nanos) = match self {
+            Self::Ntp => (seconds.wrapping_sub(NTP_TO_UNIX) % ERA, fraction * NANOS / ERA),
+            Self::Ptp if fraction < NANOS => (seconds, fraction),
+            Self::Ptp => return None,
+        };
+        let ahead = seconds.wrapping_sub(near.as_secs()) % ERA;
+        let seconds = if ahead < ERA / 2 {
+            near.as_secs().checked_add(ahead)?
+        } else {
+            // Before `near`, and for a `near` close to 1970 possibly before that.
+            near.as_secs().checked_sub(ERA - ahead)?
+        };
+        Some(Duration::new(seconds, u32::try_from(nanos).ok()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ErrorEstimate, Format};
+    use std::time::Duration;
+
+    const NEAR: Duration = Duration::from_secs(1_764_000_000);
+
+    #[test]
+    fn known_moments_have_their_known_bits() {
+        // RFC 868: 1970-01-01 is second 2 208 988 800 of the century.
+        assert_eq!(Format::Ntp.encode(Duration::ZERO), 0x83aa_7e80_0000_0000);
+        assert_eq!(Format::Ntp.encode(Duration::from_millis(500)), 0x83aa_7e80_8000_0000);
+        assert_eq!(Format::Ptp.encode(Duration::new(1, 5)), 0x0000_0001_0000_0005);
+    }
+
+    #[test]
+    fn every_nanosecond_survives_the_way_there_and_back() {
+        for nanos in (0..1_000_000_000).step_by(999_983).chain([1, 999_999_999]) {
+            let wall = NEAR + Duration::from_nanos(nanos);
+            for format in [Format::Ntp, Format::Ptp] {
+                assert_eq!(format.decode(format.encode(wall), NEAR), Some(wall));
+            }
+        }
+    }
+
+    #[test]
+    fn the_era_is_the_one_that_fits() {
+        let after_2036 = Duration::from_secs(2_100_000_000);
+        let bits = Format::Ntp.encode(after_2036);
+        assert!(bits < Format::Ntp.encode(NEAR), "the seconds have wrapped around");
+        assert_eq!(Format::Ntp.decode(bits, NEAR), Some(after_2036));
+    }
+
+    #[test]
+    fn any_bits_are_some_moment_or_none_and_never_a_panic() {
+        for bits in [0, 1, u64::MAX, 1 << 63, 0x83aa_7e80_0000_0000, 0xffff_ffff] {
+            for near in [Duration::ZERO, NEAR, Duration::MAX] {
+                let _ = Format::Ntp.decode(bits, near);
+                let _ = Format::Ptp.decode(bits, near);
+            }
+        }
+        assert_eq!(Format::Ptp.decode(1_000_000_000, NEAR), None);
+    }
+
+    #[test]
+    fn the_z_bit_names_the_format_and_s_the_synchronisation() {
+        let estimate = ErrorEstimate::UNKNOWN;
+        assert_eq!(estimate.format(), Format::Ntp);
+        assert_eq!(estimate.with_format(Format::Ptp).format(), Format::Ptp);
+        assert_eq!(estimate.with_format(Format::Ptp).with_format(Format::Ntp), estimate);
+        assert!(!estimate.is_synchronised());
+        assert!(ErrorEstimate::from_bits(0x8001).is_synchronised());
+    }
+}

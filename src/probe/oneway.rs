@@ -1,0 +1,218 @@
+//! What STAMP says about each way by itself.
+//!
+//! Owns the split of loss and delay into up (towards the reflector) and down (back). Two clocks
+//! that were never set by one another cannot tell how long one way takes, but whatever their
+//! offset is, it is in every sample alike: what each sample has above the smallest is real.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::ntp::Format;
+use super::stamp::Reflection;
+use crate::stats::{Seen, Series, Summary, Window};
+
+/// How many samples of each way are kept; beyond that the oldest go.
+pub const SAMPLES: usize = 100_000;
+
+/// Both ways of one session.
+#[derive(Debug, Default)]
+pub struct OneWay {
+    up: Above,
+    down: Above,
+    server: Series,
+    /// One more than the reflector's highest number seen: how many answers it has sent at least.
+    reflected: u64,
+    /// The probe that this highest number answered.
+    through: u64,
+    /// How many of its answers came, each counted once.
+    returned: u64,
+    /// How many of them were a further answer to a probe that was doubled on the way up.
+    doubled: u64,
+    window: Window,
+}
+
+/// The figures of both ways.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Ways {
+    /// Probes lost on the way up.
+    pub lost_up: u64,
+    /// Answers lost on the way down.
+    pub lost_down: u64,
+    /// Lost after the last answer, where nobody can say which way.
+    pub lost_somewhere: u64,
+    /// How long the reflector held each probe (T3 − T2).
+    pub server: Option<Summary>,
+    /// The way up, above its minimum.
+    pub up_above_min: Option<Summary>,
+    /// The way down, above its minimum.
+    pub down_above_min: Option<Summary>,
+}
+
+impl OneWay {
+    /// Notes an answer to probe `seq` (counted from 1) that was sent and came at these times
+    /// since 1970. Returns how long the reflector held it, if its stamps make sense.
+    pub fn arrived(
+        &mut self,
+        seq: u64,
+        reflection: &Reflection,
+        sent: Duration,
+        came: Duration,
+        first: bool,
+    ) -> Option<Duration> {
+        self.count(seq, reflection.seq, first);
+        if !first {
+            return None;
+        }
+        let format: Format = reflection.estimate.format();
+        let received = format.decode(reflection.received, sent)?;
+        let returned = format.decode(reflection.timestamp, sent)?;
+        self.up.push(difference(received, sent));
+        self.down.push(difference(came, returned));
+        let held = returned.checked_sub(received)?;
+        self.server.push(held);
+        Some(held)
+    }
+
+    fn count(&mut self, seq: u64, number: u32, first: bool) {
+        let number = u64::from(number);
+        if number >= self.reflected {
+            self.reflected = number + 1;
+            self.through = seq;
+        }
+        if self.window.see(number) == Seen::New {
+            self.returned += 1;
+            self.doubled += u64::from(!first);
+        }
+    }
+
+    /// The figures, where `lost` probes of the session never came back.
+    pub fn ways(&self, lost: u64) -> Ways {
+        let arrived = self.reflected.saturating_sub(self.doubled);
+        // Bounded by what was lost at all: a forged number must not make more of it.
+        let lost_up = self.through.saturating_sub(arrived).min(lost);
+        let lost_down = self.reflected.saturating_sub(self.returned).min(lost - lost_up);
+        Ways {
+            lost_up,
+            lost_down,
+            lost_somewhere: lost - lost_up - lost_down,
+            server: self.server.summary(),
+            up_above_min: self.up.summary(),
+            down_above_min: self.down.summary(),
+        }
+    }
+}
+
+/// Differences of two clocks, of which only what is above the smallest means something.
+#[derive(Debug, Default)]
+struct Above {
+    samples: Vec<i64>,
+    oldest: usize,
+}
+
+impl Above {
+    fn push(&mut self, sample: i64) {
+        if self.samples.len() < SAMPLES {
+            self.samples.push(sample);
+        } else if let Some(oldest) = self.samples.get_mut(self.oldest) {
+            *oldest = sample;
+            self.oldest = (self.oldest + 1) % SAMPLES;
+        }
+    }
+
+    fn summary(&self) -> Option<Summary> {
+        let min = *self.samples.iter().min()?;
+        let mut series = Series::default();
+        for sample in &self.samples {
+            series.push(Duration::from_nanos(sample.abs_diff(min)));
+        }
+        series.summary()
+    }
+}
+
+/// `later − earlier` in nanoseconds, which may well be negative between two clocks.
+fn difference(later: Duration, earlier: Duration) -> i64 {
+    let nanos = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+    match later.checked_sub(earlier) {
+        Some(after) => nanos(after),
+        None => -nanos(earlier.saturating_sub(later)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Above, OneWay, SAMPLES};
+    use crate::probe::ntp::{ErrorEstimate, Format};
+    use crate::probe::stamp::{Probe, Reflection};
+    use std::time::Duration;
+
+    const WALL: Duration = Duration::from_secs(1_764_000_000);
+
+    /// The reflector's clock is an hour behind, and it holds each probe for a millisecond.
+    fn reflection(number: u32, up: Duration) -> Reflection {
+        let received = Duration::from_secs(1_763_996_400) + up;
+        Reflection {
+            seq: number,
+            timestamp: Format::Ntp.encode(received + Duration::from_millis(1)),
+            estimate: ErrorEstimate::UNKNOWN,
+            received: Format::Ntp.encode(received),
+            ttl: 255,
+            probe: Probe { seq: 0, timestamp: 0, estimate: ErrorEstimate::UNKNOWN, ssid: 0 },
+        }
+    }
+
+    /// Answers as (probe, reflector's number).
+    fn session(answers: &[(u64, u32)]) -> OneWay {
+        let mut ways = OneWay::default();
+        let mut last = 0;
+        for (seq, number) in answers {
+            let up = Duration::from_millis(10 + seq % 2);
+            ways.arrived(*seq, &reflection(*number, up), WALL, WALL + 2 * up, *seq != last);
+            last = *seq;
+        }
+        ways
+    }
+
+    #[test]
+    fn the_reflectors_own_numbers_split_the_loss() {
+        // 1 came back, 2 was lost on the way up, the answer to 3 on the way down, 5 somewhere.
+        let ways = session(&[(1, 0), (4, 2)]).ways(3);
+        assert_eq!((ways.lost_up, ways.lost_down, ways.lost_somewhere), (1, 1, 1));
+    }
+
+    #[test]
+    fn a_probe_doubled_on_the_way_up_does_not_hide_a_loss() {
+        let ways = session(&[(1, 0), (1, 1), (3, 2)]).ways(1);
+        assert_eq!((ways.lost_up, ways.lost_down, ways.lost_somewhere), (1, 0, 0));
+    }
+
+    #[test]
+    fn an_offset_between_the_clocks_does_not_matter_above_the_minimum() {
+        let ways = session(&[(1, 0), (2, 1), (3, 2), (4, 3)]).ways(0);
+        let up = ways.up_above_min.expect("four samples");
+        assert_eq!((up.min, up.max), (Duration::ZERO, Duration::from_millis(1)));
+        assert_eq!(ways.server.expect("four samples").p50, Duration::from_millis(1));
+    }
+
+    #[test]
+    fn forged_numbers_and_stamps_do_no_harm() {
+        let mut ways = OneWay::default();
+        for (timestamp, received) in [(0, u64::MAX), (u64::MAX, 0), (0, 0)] {
+            let forged = Reflection { seq: u32::MAX, timestamp, received, ..reflection(0, WALL) };
+            ways.arrived(1, &forged, WALL, WALL, true);
+        }
+        let ways = ways.ways(2);
+        assert_eq!(ways.lost_up + ways.lost_down + ways.lost_somewhere, 2);
+    }
+
+    #[test]
+    fn samples_are_kept_up_to_the_limit_and_then_the_oldest_go() {
+        let mut above = Above::default();
+        above.push(-1_000);
+        (1..SAMPLES).for_each(|_| above.push(5));
+        assert_eq!(above.summary().expect("many").max, Duration::from_nanos(1_005));
+        above.push(6);
+        assert_eq!(above.samples.len(), SAMPLES);
+        assert_eq!(above.summary().expect("many").max, Duration::from_nanos(1));
+    }
+}

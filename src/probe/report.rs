@@ -1,0 +1,143 @@
+//! The summary of a pinger.
+//!
+//! Owns the figures of one target as they appear in JSON; `type`, `command` and `target` are put
+//! before them by the command. Where there is no data there is `null`.
+
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use super::ledger::{Ledger, Outcome};
+use super::oneway::{OneWay, Ways};
+use crate::stats::{Jitter, Order, Ratio, Series, Summary};
+use crate::time::nanoseconds;
+
+/// One target in figures: `sent = received + late + lost + refused + send_errors + waiting`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// Probes begun.
+    pub sent: u64,
+    /// Answered in time.
+    pub received: u64,
+    /// Not answered.
+    pub lost: u64,
+    /// Answered too late.
+    pub late: u64,
+    /// Refused by the network.
+    pub refused: u64,
+    /// Not sent by the system.
+    pub send_errors: u64,
+    /// Still on the way: none of a finished run, some of a snapshot.
+    pub waiting: u64,
+    /// Further answers to one probe.
+    pub duplicates: u64,
+    /// First answers that came after one to a later probe (RFC 4737).
+    pub reordered: u64,
+    /// Damaged answers.
+    pub corrupt: u64,
+    /// Datagrams that were no answers.
+    pub foreign: u64,
+    /// Datagrams that found no room in our own receive buffer.
+    pub local_drops: u64,
+    /// (lost + late) / sent, of the probes that are decided.
+    pub loss: Option<f64>,
+    /// Its 95 % interval.
+    pub loss_ci95: Option<(f64, f64)>,
+    /// The round trips of answers in time.
+    pub rtt: Option<Summary>,
+    /// The round trips of late answers.
+    pub late_rtt: Option<Summary>,
+    /// RFC 3550 §6.4.1 over answers in time, in the order they came.
+    #[serde(rename = "jitter_ns", serialize_with = "ns_or_null")]
+    pub jitter: Option<Duration>,
+    /// By which clock the round trips were taken.
+    pub clock: Option<Clocks>,
+    /// What this host added to each round trip, where the kernel's stamps show it.
+    pub host: Option<Summary>,
+    /// How far behind the schedule probes were sent.
+    pub slip: Option<Summary>,
+    /// Probes during which the wall clock was set.
+    pub clock_steps: u64,
+    /// Each way by itself, with STAMP.
+    pub ways: Option<Ways>,
+}
+
+/// The clocks behind a series of round trips.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Clocks {
+    /// The kernel's stamps, for every one.
+    Kernel,
+    /// Our monotonic clock, for every one.
+    Monotonic,
+    /// Some by the one, some by the other.
+    Mixed,
+}
+
+impl Clocks {
+    /// The word for `kernel` of `all` round trips; none for none.
+    pub fn of(kernel: u64, all: u64) -> Option<Self> {
+        match kernel {
+            _ if all == 0 => None,
+            0 => Some(Self::Monotonic),
+            _ if kernel == all => Some(Self::Kernel),
+            _ => Some(Self::Mixed),
+        }
+    }
+}
+
+#[expect(clippy::ref_option, reason = "serde's signature")]
+fn ns_or_null<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(nanoseconds).serialize(serializer)
+}
+
+/// What is counted and measured beside the outcomes.
+#[derive(Default)]
+pub struct Figures {
+    pub duplicates: u64,
+    pub corrupt: u64,
+    pub foreign: u64,
+    pub local_drops: u64,
+    pub clock_steps: u64,
+    pub by_kernel: u64,
+    pub rtt: Series,
+    pub late: Series,
+    pub host: Series,
+    pub slip: Series,
+    pub jitter: Jitter,
+    pub order: Order,
+    pub ways: OneWay,
+}
+
+impl Figures {
+    /// The figures with the outcomes in the ledger; each way by itself only with STAMP.
+    pub fn report(&self, ledger: &Ledger, stamp: bool) -> Report {
+        let count = |outcome| ledger.count(outcome);
+        let (lost, late) = (count(Outcome::Lost), count(Outcome::Late));
+        let unanswered = Ratio::new(lost + late, ledger.sent() - count(Outcome::Waiting));
+        Report {
+            sent: ledger.sent(),
+            received: count(Outcome::Ok),
+            lost,
+            late,
+            refused: count(Outcome::Refused),
+            send_errors: count(Outcome::SendError),
+            waiting: count(Outcome::Waiting),
+            duplicates: self.duplicates,
+            reordered: self.order.reordered(),
+            corrupt: self.corrupt,
+            foreign: self.foreign,
+            local_drops: self.local_drops,
+            loss: unanswered.value(),
+            loss_ci95: unanswered.interval95(),
+            rtt: self.rtt.summary(),
+            late_rtt: self.late.summary(),
+            jitter: self.jitter.value(),
+            clock: Clocks::of(self.by_kernel, count(Outcome::Ok) + late),
+            host: self.host.summary(),
+            slip: self.slip.summary(),
+            clock_steps: self.clock_steps,
+            ways: stamp.then(|| self.ways.ways(lost)),
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! The client's side: when to send, and what each answer means.
+//!
+//! Owns the schedule of one target and its figures. It must not know sockets; it is an
+//! [`Exchange`] with one peer.
+//!
+//! Probe *i* belongs at t₀ + *i* · interval, whatever happened to those before it: a probe that
+//! slips is sent late and its slip is recorded, none is skipped, and an answer that is slow does
+//! not thin out the probes that would have seen it. Only when this process itself did not run is
+//! the schedule begun anew, so that a stopped pinger does not come back with a burst.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::clock::{Stamps, step};
+use super::fact::{Clock, Fact, Foreign};
+use super::ledger::{Ledger, Outcome, WINDOW};
+use super::pace::{GAP, Pace, Schedule};
+use super::report::{Figures, Report};
+use super::stamp::Reflection;
+use super::wire::{Match, Wire};
+use crate::conversation::{Datagram, Exchange, Failure, Outgoing, Post};
+use crate::stats::Series;
+use crate::time::Moment;
+
+/// How many probes are handed over in one turn; the loop comes back for the rest.
+pub const BURST: usize = 64;
+
+/// How long a pinger without an interval waits after the system would not send.
+const BACK_OFF: Duration = Duration::from_millis(10);
+
+/// The pinger of one target.
+pub struct Sender {
+    pace: Pace,
+    wire: Wire,
+    peer: SocketAddr,
+    ledger: Ledger,
+    schedule: Schedule,
+    stopped: bool,
+    last_turn: Moment,
+    figures: Figures,
+    scratch: Vec<u8>,
+}
+
+impl Sender {
+    /// A pinger of `peer` whose first probe belongs at `start`.
+    pub fn new(pace: Pace, wire: Wire, peer: SocketAddr, start: Moment) -> Self {
+        let in_flight = if wire.is_bare() { 1 } else { pace.in_flight.clamp(1, WINDOW) };
+        Self {
+            ledger: Ledger::new(pace.timeout, pace.linger),
+            pace: Pace { in_flight, ..pace },
+            wire,
+            peer,
+            schedule: Schedule::new(start),
+            stopped: false,
+            last_turn: start,
+            figures: Figures::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Sends nothing more; what is in flight is still waited for.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// Whether there is nothing left to send or to wait for.
+    pub fn is_finished(&self) -> bool {
+        let waiting = self.ledger.count(Outcome::Waiting) + self.ledger.lingering();
+        !self.has_more() && waiting == 0
+    }
+
+    /// The figures so far.
+    pub fn report(&self) -> Report {
+        let stamp = matches!(self.wire, Wire::Stamp { .. });
+        self.figures.report(&self.ledger, stamp)
+    }
+
+    /// The round trips of answers in time.
+    pub fn round_trips(&self) -> &Series {
+        &self.figures.rtt
+    }
+
+    fn has_more(&self) -> bool {
+        !self.stopped && self.pace.count.is_none_or(|count| self.ledger.sent() < count)
+    }
+
+    fn is_full(&self) -> bool {
+        let waiting = self.ledger.count(Outcome::Waiting);
+        let in_flight = usize::try_from(waiting).unwrap_or(usize::MAX);
+        in_flight >= self.pace.in_flight || self.ledger.is_blocked()
+    }
+
+    /// When the next probe may be sent; `None` while it waits for others to be decided.
+    fn ready(&self) -> Option<Moment> {
+        let slot = self.schedule.slot(self.pace.interval).max(self.schedule.freed);
+        if !self.has_more() {
+            None
+        } else if !self.is_full() {
+            Some(slot)
+        } else {
+            Some(slot.max(self.schedule.last? + self.pace.trickle?))
+        }
+    }
+
+    /// Decides about a probe, and notes if that makes room in flight.
+    fn decide(&mut self, seq: u64, outcome: Outcome, now: Moment) {
+        let full = self.is_full();
+        self.ledger.decide(seq, outcome);
+        if full && !self.is_full() {
+            self.schedule.freed = now;
+        }
+    }
+
+    /// Notices that the wall clock was set, or that this process did not run.
+    fn notice(&mut self, now: Moment, post: &mut Post<Fact>) {
+        if let Some(step_ns) = step(self.last_turn, now) {
+            post.tell(|| Fact::ClockStep { step_ns });
+        }
+        self.last_turn = now;
+        let limit = self.pace.interval.max(GAP);
+        if let Some(gap) = self.ready().map(|ready| now - ready).filter(|gap| *gap > limit) {
+            self.schedule.begin(now);
+            post.tell(|| Fact::ClockGap { gap });
+        }
+    }
+
+    fn send_due(&mut self, now: Moment, post: &mut Post<Fact>) {
+        for _ in 0..BURST {
+            if self.ready().is_none_or(|ready| now < ready) {
+                return;
+            }
+            if !self.ledger.has_room(|seq| retire(&self.wire, seq, post)) {
+                return;
+            }
+            let mut slip = now - self.schedule.slot(self.pace.interval);
+            if slip > self.pace.interval.max(GAP) || self.pace.interval.is_zero() {
+                // It was not late, it had to wait for those before it.
+                self.schedule.begin(now);
+                slip = Duration::ZERO;
+            }
+            self.schedule.take(now);
+            self.send(slip, now, post);
+        }
+    }
+
+    fn send(&mut self, slip: Duration, now: Moment, post: &mut Post<Fact>) {
+        let seq = self.ledger.send(now);
+        self.figures.slip.push(slip);
+        let socket = if self.wire.is_bare() { seq } else { 0 };
+        let mut bytes = 0;
+        post.send(Outgoing::probe(socket, seq), |out| {
+            let before = out.len();
+            self.wire.write(seq, now.wall(), out);
+            bytes = out.len() - before;
+        });
+        post.tell(|| Fact::Sent { seq, bytes, slip });
+    }
+
+    /// Which probe an answer belongs to, or why to none.
+    fn matched(&mut self, datagram: &Datagram<'_>) -> Result<(u64, Match), Foreign> {
+        let same = datagram.peer.ip().to_canonical() == self.peer.ip().to_canonical()
+            && datagram.peer.port() == self.peer.port();
+        if !same {
+            return Err(Foreign::Peer);
+        }
+        let bare = self.wire.is_bare().then_some(datagram.socket);
+        let named = bare.or_else(|| self.wire.seq_of_reply(datagram.bytes, self.ledger.sent()));
+        let seq = named.filter(|_| !datagram.truncated).ok_or(Foreign::Content)?;
+        let Some(probe) = self.ledger.probe(seq) else {
+            let sent = (1..self.ledger.next()).contains(&seq);
+            return Err(if sent { Foreign::TooLate } else { Foreign::NeverSent });
+        };
+        let wall = probe.at.wall();
+        match self.wire.compare(seq, wall, datagram.bytes, &mut self.scratch) {
+            Match::Other => Err(Foreign::Content),
+            _ if probe.outcome == Outcome::SendError => Err(Foreign::NeverSent),
+            matched => Ok((seq, matched)),
+        }
+    }
+
+    /// A whole answer to a probe that is remembered.
+    fn answered(
+        &mut self,
+        seq: u64,
+        reflection: Option<Reflection>,
+        datagram: &Datagram<'_>,
+        now: Moment,
+        post: &mut Post<Fact>,
+    ) {
+        let Some(probe) = self.ledger.probe(seq).copied() else {
+            return;
+        };
+        let first = !matches!(probe.outcome, Outcome::Ok | Outcome::Late);
+        if let Some(reflection) = reflection {
+            let (sent, came) = (probe.at.wall(), datagram.at.wall());
+            self.figures.ways.arrived(seq, &reflection, sent, came, first);
+        }
+        if !first {
+            self.figures.duplicates += 1;
+            post.tell(|| Fact::Duplicate { seq });
+            return;
+        }
+        let stamps =
+            Stamps { sent: probe.at, left: probe.left, came: datagram.at, stamped: datagram.stamped, read: now };
+        self.first_answer(seq, &stamps, datagram.bytes.len(), post);
+        if self.wire.is_bare() {
+            post.retire(seq);
+        }
+    }
+
+    fn first_answer(&mut self, seq: u64, stamps: &Stamps, bytes: usize, post: &mut Post<Fact>) {
+        let trip = stamps.trip();
+        let rtt = trip.rtt;
+        let figures = &mut self.figures;
+        let reordered = figures.order.arrived(seq);
+        figures.clock_steps += u64::from(trip.stepped);
+        if let Some(host) = trip.host {
+            figures.by_kernel += 1;
+            figures.host.push(host);
+        }
+        if self.ledger.is_in_time(rtt) {
+            figures.rtt.push(rtt);
+            figures.jitter.push(rtt);
+            let clock = if trip.host.is_some() { Clock::Kernel } else { Clock::Monotonic };
+            let clock_step = trip.stepped;
+            self.decide(seq, Outcome::Ok, stamps.read);
+            post.tell(|| Fact::Reply { seq, rtt, clock, reordered, clock_step, bytes });
+        } else {
+            figures.late.push(rtt);
+            self.decide(seq, Outcome::Late, stamps.read);
+            post.tell(|| Fact::Late { seq, rtt, reordered });
+        }
+    }
+}
+
+/// The socket of a bare probe goes with it.
+fn retire(wire: &Wire, seq: u64, post: &mut Post<Fact>) {
+    if wire.is_bare() {
+        post.retire(seq);
+    }
+}
+
+impl Exchange for Sender {
+    type Fact = Fact;
+
+    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, post: &mut Post<Fact>) {
+        match self.matched(datagram) {
+            Ok((seq, Match::Whole(reflection))) => {
+                self.answered(seq, reflection, datagram, now, post);
+            }
+            Ok((seq, _)) => {
+                self.figures.corrupt += 1;
+                post.tell(|| Fact::Corrupt { seq });
+            }
+            Err(reason) => {
+                self.figures.foreign += 1;
+                let bytes = datagram.bytes.len();
+                post.tell(|| Fact::Foreign { reason, bytes });
+            }
+        }
+    }
+
+    fn departed(&mut self, ticket: u64, at: Moment) {
+        self.ledger.left(ticket, at);
+    }
+
+    fn failed(&mut self, failure: &Failure<'_>, now: Moment, post: &mut Post<Fact>) {
+        let (seq, outcome, error) = match *failure {
+            Failure::NotSent { ticket, error } => (Some(ticket), Outcome::SendError, error),
+            Failure::Unreachable { socket, error, bytes } => {
+                let bare = self.wire.is_bare().then_some(socket);
+                let named = bare.or_else(|| self.wire.seq_of_probe(bytes, self.ledger.sent()));
+                // An error without its payload can only be about the one that waits longest.
+                let nameless = || self.ledger.oldest_waiting().filter(|_| bytes.is_empty());
+                (named.or_else(nameless), Outcome::Refused, error)
+            }
+        };
+        let waits = |seq: &u64| self.ledger.probe(*seq).is_some_and(|probe| probe.outcome == Outcome::Waiting);
+        let Some(seq) = seq.filter(waits) else {
+            return;
+        };
+        self.decide(seq, outcome, now);
+        if outcome == Outcome::SendError && self.pace.interval.is_zero() {
+            // Nothing else would hold back a flood into a network that is down.
+            self.schedule.freed = now + BACK_OFF;
+        }
+        retire(&self.wire, seq, post);
+        let error = error.to_string();
+        post.tell(|| match outcome {
+            Outcome::SendError => Fact::SendError { seq, error },
+            _ => Fact::Refused { seq, error },
+        });
+    }
+
+    fn overflowed(&mut self, count: u64, _now: Moment, post: &mut Post<Fact>) {
+        self.figures.local_drops += count;
+        post.tell(|| Fact::LocalDrop { count });
+    }
+
+    fn woken(&mut self, now: Moment, post: &mut Post<Fact>) {
+        self.notice(now, post);
+        while let Some(due) = self.ledger.next_timeout().filter(|due| *due <= now) {
+            let full = self.is_full();
+            let Some(seq) = self.ledger.expire(now) else {
+                break;
+            };
+            if full {
+                self.schedule.freed = due.max(self.schedule.freed);
+            }
+            post.tell(|| Fact::Lost { seq });
+        }
+        self.ledger.forget(now, |seq| retire(&self.wire, seq, post));
+        self.schedule.settle(self.pace.interval);
+        self.send_due(now, post);
+    }
+
+    fn wake_at(&self) -> Option<Moment> {
+        let ready = self.ready();
+        let timeout = self.ledger.next_timeout();
+        let closing = self.ledger.closing().filter(|_| !self.has_more());
+        let last = closing.filter(|_| self.ledger.lingering() > 0 && timeout.is_none());
+        [ready, timeout, last].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests;

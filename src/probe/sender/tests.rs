@@ -1,0 +1,221 @@
+//! What must hold of a pinger, reply by reply.
+
+mod schedule;
+
+use std::io::{Error, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::{Pace, Sender};
+use crate::conversation::{Datagram, Exchange, Failure, Post};
+use crate::probe::fact::{Clock, Fact, Foreign};
+use crate::probe::wire::Wire;
+use crate::time::Moment;
+
+const START: Moment = Moment::new(Duration::from_secs(100), Duration::from_secs(1_700_000_000));
+
+fn server() -> SocketAddr {
+    SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 12_000)
+}
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+struct Bench {
+    sender: Sender,
+    post: Post<Fact>,
+    now: Moment,
+}
+
+impl Bench {
+    fn new(pace: Pace, wire: Wire) -> Self {
+        let sender = Sender::new(pace, wire, server(), START);
+        Self { sender, post: Post::new(true), now: START }
+    }
+
+    fn textbook() -> Self {
+        Self::new(Pace::textbook(), Wire::TEXTBOOK)
+    }
+
+    /// The turn of the loop at so many milliseconds: what is sent, as (socket, payload).
+    fn at(&mut self, time: u64) -> Vec<(u64, Vec<u8>)> {
+        self.now = START + millis(time);
+        self.sender.woken(self.now, &mut self.post);
+        let sent = self.post.outgoing().map(|(out, bytes)| (out.socket, bytes.to_vec())).collect();
+        self.post.clear();
+        sent
+    }
+
+    /// A turn of which one probe is expected.
+    fn probe(&mut self, time: u64) -> Vec<u8> {
+        let mut sent = self.at(time);
+        assert_eq!(sent.len(), 1, "at {time} ms");
+        sent.remove(0).1
+    }
+
+    fn reply(&mut self, time: u64, bytes: &[u8]) {
+        self.reply_from(server(), 0, time, bytes);
+    }
+
+    fn reply_from(&mut self, peer: SocketAddr, socket: u64, time: u64, bytes: &[u8]) {
+        let at = START + millis(time);
+        let datagram = Datagram { peer, local: None, socket, at, stamped: false, ttl: None, truncated: false, bytes };
+        self.sender.received(&datagram, at, &mut self.post);
+    }
+
+    fn facts(&mut self) -> Vec<Fact> {
+        let sent = |fact: &Fact| !matches!(fact, Fact::Sent { .. });
+        self.post.facts().filter(sent).collect()
+    }
+}
+
+#[test]
+fn ten_probes_leave_a_second_apart_and_then_it_is_over() {
+    let mut bench = Bench::textbook();
+    for i in 0..10 {
+        assert_eq!(bench.sender.wake_at(), Some(START + millis(i * 1_000)));
+        let probe = bench.probe(i * 1_000);
+        assert_eq!(probe, format!("Ping {} {}", i + 1, 1_700_000_000_000 + i * 1_000).as_bytes());
+        bench.reply(i * 1_000 + 10, &probe.to_ascii_uppercase());
+    }
+    assert!(bench.sender.is_finished());
+    let report = bench.sender.report();
+    assert_eq!((report.sent, report.received, report.loss), (10, 10, Some(0.0)));
+    assert_eq!(report.rtt.expect("ten").p50, millis(10));
+    assert_eq!(bench.sender.wake_at(), None);
+}
+
+#[test]
+fn a_reply_after_its_timeout_is_late_and_never_the_next_probes() {
+    let mut bench = Bench::textbook();
+    let first = bench.probe(0);
+    bench.probe(1_000);
+    assert!(matches!(bench.facts()[..], [Fact::Lost { seq: 1 }]));
+    bench.reply(1_200, &first);
+    assert!(matches!(bench.facts()[..], [Fact::Late { seq: 1, .. }]));
+    bench.reply(1_300, &first);
+    assert!(matches!(bench.facts()[..], [Fact::Duplicate { seq: 1 }]));
+    let report = bench.sender.report();
+    assert_eq!((report.late, report.lost, report.waiting, report.rtt), (1, 0, 1, None));
+}
+
+#[test]
+fn after_the_linger_an_answer_is_nothing() {
+    let mut bench = Bench::textbook();
+    let first = bench.probe(0);
+    for time in [1_000, 2_000] {
+        bench.probe(time);
+    }
+    bench.facts();
+    bench.reply(2_001, &first);
+    assert!(matches!(bench.facts()[..], [Fact::Foreign { reason: Foreign::TooLate, .. }]));
+    assert_eq!(bench.sender.report().lost, 2);
+}
+
+#[test]
+fn what_is_no_answer_is_foreign_and_what_is_damaged_is_corrupt() {
+    let mut bench = Bench::textbook();
+    let probe = bench.probe(0);
+    let elsewhere = SocketAddr::new(Ipv4Addr::new(127, 0, 0, 2).into(), 12_000);
+    bench.reply_from(elsewhere, 0, 1, &probe);
+    bench.reply(1, b"hello");
+    bench.reply(1, b"Ping 99 1700000000000");
+    bench.reply(1, b"Ping 1 1700000000001");
+    bench.reply(1, &probe);
+    let facts = bench.facts();
+    let reasons = [Foreign::Peer, Foreign::Content, Foreign::NeverSent];
+    for (fact, expected) in facts.iter().zip(reasons) {
+        assert!(matches!(fact, Fact::Foreign { reason, .. } if *reason == expected), "{fact:?}");
+    }
+    assert!(matches!(facts[3..], [Fact::Corrupt { seq: 1 }, Fact::Reply { seq: 1, .. }]));
+    assert_eq!((bench.sender.report().foreign, bench.sender.report().corrupt), (3, 1));
+}
+
+#[test]
+fn bare_words_are_told_apart_by_their_port() {
+    let wire = Wire::Bare { message: b"ping".to_vec() };
+    let mut bench = Bench::new(Pace::textbook().stop_and_wait(), wire);
+    assert_eq!(bench.at(0), [(1, b"ping".to_vec())]);
+    assert_eq!(bench.at(1_000), [(2, b"ping".to_vec())]);
+    bench.reply_from(server(), 1, 1_100, b"PING");
+    bench.reply_from(server(), 2, 1_150, b"PING");
+    assert_eq!(bench.post.retired(), [1, 2]);
+    assert!(matches!(
+        bench.facts()[..],
+        [Fact::Lost { seq: 1 }, Fact::Late { seq: 1, .. }, Fact::Reply { seq: 2, .. }]
+    ));
+}
+
+#[test]
+fn a_reply_that_came_in_time_while_we_were_stopped_is_in_time() {
+    let mut bench = Bench::textbook();
+    let probe = bench.probe(0);
+    let datagram = Datagram {
+        peer: server(),
+        local: None,
+        socket: 0,
+        at: START + millis(20),
+        stamped: true,
+        ttl: None,
+        truncated: false,
+        bytes: &probe,
+    };
+    bench.sender.departed(1, START + millis(1));
+    bench.sender.received(&datagram, START + millis(5_000), &mut bench.post);
+    let facts = bench.facts();
+    assert!(
+        matches!(facts[..], [Fact::Reply { seq: 1, rtt, clock: Clock::Kernel, .. }] if rtt == millis(19)),
+        "{facts:?}"
+    );
+    let report = serde_json::to_value(bench.sender.report()).expect("plain data");
+    assert_eq!(report["clock"], "kernel");
+}
+
+#[test]
+fn a_set_wall_clock_is_told_and_bends_nothing() {
+    let mut bench = Bench::textbook();
+    let probe = bench.probe(0);
+    let later = Moment::new(Duration::from_millis(100_050), Duration::from_secs(1_600_000_000));
+    let datagram = Datagram {
+        peer: server(),
+        local: None,
+        socket: 0,
+        at: later,
+        stamped: true,
+        ttl: None,
+        truncated: false,
+        bytes: &probe,
+    };
+    bench.sender.received(&datagram, later, &mut bench.post);
+    bench.sender.woken(later, &mut bench.post);
+    let facts = bench.facts();
+    assert!(matches!(facts[0], Fact::Reply { rtt, clock_step: true, .. } if rtt == millis(50)));
+    assert!(matches!(facts[1], Fact::ClockStep { step_ns } if step_ns < 0));
+}
+
+#[test]
+fn a_refusal_ends_the_probe_it_names_and_is_no_loss() {
+    let mut bench = Bench::textbook();
+    let first = bench.probe(0);
+    bench.probe(1_000);
+    let error = &Error::from(ErrorKind::ConnectionRefused);
+    let second = b"Ping 2 1700000001000";
+    bench.sender.failed(&Failure::Unreachable { socket: 0, error, bytes: second }, bench.now, &mut bench.post);
+    bench.sender.failed(&Failure::Unreachable { socket: 0, error, bytes: second }, bench.now, &mut bench.post);
+    let report = bench.sender.report();
+    assert_eq!((report.refused, report.lost, report.loss), (1, 1, Some(0.5)));
+    bench.reply(1_100, &first);
+    assert_eq!(bench.sender.report().late, 1);
+}
+
+#[test]
+fn a_probe_the_system_would_not_send_is_a_send_error() {
+    let mut bench = Bench::textbook();
+    bench.probe(0);
+    let failure = Failure::NotSent { ticket: 1, error: &Error::from(ErrorKind::PermissionDenied) };
+    bench.sender.failed(&failure, bench.now, &mut bench.post);
+    assert!(matches!(bench.facts()[..], [Fact::SendError { seq: 1, .. }]));
+    let report = bench.sender.report();
+    assert_eq!((report.send_errors, report.waiting), (1, 0));
+}

@@ -1,0 +1,267 @@
+//! STAMP packets: RFC 8762 with the session identifier of RFC 8972 §3.
+//!
+//! Owns the layouts of both modes and both directions, and the HMAC that protects one of them.
+//! It must not know sessions or clocks. All numbers are big-endian; a line is 16 octets.
+//!
+//! ```text
+//!   unauthenticated, 44 octets
+//!   sender      seq 4     │ timestamp 8               │ error 2 │ ssid 2
+//!               zero 28
+//!   reflector   seq 4     │ timestamp 8               │ error 2 │ ssid 2
+//!               received 8              │ its seq 4   │ its timestamp 4…
+//!               …4 │ its error 2 │ 0 2  │ its ttl 1   │ 0 3
+//!
+//!   authenticated, 112 octets
+//!   sender      seq 4     │ zero 12
+//!               timestamp 8             │ error 2     │ ssid 2 │ zero 68 …
+//!               HMAC 16
+//!   reflector   seq 4     │ zero 12
+//!               timestamp 8             │ error 2     │ ssid 2 │ zero 4
+//!               received 8              │ zero 8
+//!               its seq 4 │ zero 12
+//!               its timestamp 8         │ its error 2 │ zero 6
+//!               its ttl 1 │ zero 15
+//!               HMAC 16
+//! ```
+//!
+//! The HMAC is HMAC-SHA-256 cut to 128 bits over the 96 octets before it (RFC 8762 §4.4). Octets
+//! beyond the base packet are padding or TLVs; a reflector sends them back as they came, so that
+//! both ways carry equal lengths.
+
+use std::ops::Range;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
+use super::ntp::ErrorEstimate;
+
+/// The length of an unauthenticated packet.
+pub const SHORT: usize = 44;
+
+/// The length of an authenticated packet.
+pub const LONG: usize = 112;
+
+/// What the HMAC covers, and where it starts.
+const COVERED: usize = 96;
+
+/// The secret of the authenticated mode. It can be used, but not shown.
+#[derive(Clone)]
+pub struct Key(Hmac<Sha256>);
+
+/// What a session's sender says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Its sequence number, starting with 0.
+    pub seq: u32,
+    /// When it sent this, in the format that its error estimate names.
+    pub timestamp: u64,
+    /// How sure it is of that.
+    pub estimate: ErrorEstimate,
+    /// Which of its sessions this belongs to.
+    pub ssid: u16,
+}
+
+/// What a session's reflector answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reflection {
+    /// Its own sequence number in this session.
+    pub seq: u32,
+    /// When it sent this (T3).
+    pub timestamp: u64,
+    /// How sure it is of its clock.
+    pub estimate: ErrorEstimate,
+    /// When the probe came (T2).
+    pub received: u64,
+    /// The TTL the probe came with; 255 if it could not be seen (RFC 8762 §4.3).
+    pub ttl: u8,
+    /// The probe, as it came.
+    pub probe: Probe,
+}
+
+/// Why a packet is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// Shorter than its mode's packet.
+    Short,
+    /// A reflector's packet where a sender's belongs. To answer it would let two reflectors play
+    /// ping-pong for ever, so the zeros of a sender's packet are looked at, although RFC 8762
+    /// would have them ignored.
+    Reflected,
+    /// Not protected by our key, or protected although we have none.
+    Unauthentic,
+}
+
+/// Where the fields of a mode are.
+struct Layout {
+    size: usize,
+    timestamp: usize,
+    estimate: usize,
+    ssid: usize,
+    received: usize,
+    sender_seq: usize,
+    sender_timestamp: usize,
+    sender_estimate: usize,
+    ttl: usize,
+}
+
+const OPEN: Layout = Layout {
+    size: SHORT,
+    timestamp: 4,
+    estimate: 12,
+    ssid: 14,
+    received: 16,
+    sender_seq: 24,
+    sender_timestamp: 28,
+    sender_estimate: 36,
+    ttl: 40,
+};
+
+const SEALED: Layout = Layout {
+    size: LONG,
+    timestamp: 16,
+    estimate: 24,
+    ssid: 26,
+    received: 32,
+    sender_seq: 48,
+    sender_timestamp: 64,
+    sender_estimate: 72,
+    ttl: 80,
+};
+
+fn layout(key: Option<&Key>) -> &'static Layout {
+    if key.is_some() { &SEALED } else { &OPEN }
+}
+
+impl Probe {
+    /// Appends the packet, padded with zeros to `size` octets.
+    pub fn write(&self, key: Option<&Key>, size: usize, out: &mut Vec<u8>) {
+        let layout = layout(key);
+        let start = out.len();
+        out.resize(start + size.max(layout.size), 0);
+        let Some(packet) = out.get_mut(start..) else {
+            return;
+        };
+        put(packet, 0, self.seq.to_be_bytes());
+        put(packet, layout.timestamp, self.timestamp.to_be_bytes());
+        put(packet, layout.estimate, self.estimate.bits().to_be_bytes());
+        put(packet, layout.ssid, self.ssid.to_be_bytes());
+        seal(packet, key);
+    }
+
+    /// Reads a sender's packet.
+    pub fn read(packet: &[u8], key: Option<&Key>) -> Result<Self, Wrong> {
+        let layout = layout(key);
+        let probe = Self::fields(packet, layout).ok_or(Wrong::Short)?;
+        unseal(packet, key)?;
+        if take::<8>(packet, layout.received).is_none_or(|received| received != [0; 8]) {
+            return Err(Wrong::Reflected);
+        }
+        Ok(probe)
+    }
+
+    fn fields(packet: &[u8], layout: &Layout) -> Option<Self> {
+        let packet = packet.get(..layout.size)?;
+        Some(Self {
+            seq: u32::from_be_bytes(take(packet, 0)?),
+            timestamp: u64::from_be_bytes(take(packet, layout.timestamp)?),
+            estimate: ErrorEstimate::from_bits(u16::from_be_bytes(take(packet, layout.estimate)?)),
+            ssid: u16::from_be_bytes(take(packet, layout.ssid)?),
+        })
+    }
+}
+
+impl Reflection {
+    /// Writes the answer over its request, which is a packet that [`Probe::read`] took; what lies
+    /// beyond the base packet stays.
+    pub fn write_over(&self, packet: &mut [u8], key: Option<&Key>) {
+        let layout = layout(key);
+        if let Some(base) = packet.get_mut(..layout.size) {
+            base.fill(0);
+        }
+        put(packet, 0, self.seq.to_be_bytes());
+        put(packet, layout.timestamp, self.timestamp.to_be_bytes());
+        put(packet, layout.estimate, self.estimate.bits().to_be_bytes());
+        put(packet, layout.ssid, self.probe.ssid.to_be_bytes());
+        put(packet, layout.received, self.received.to_be_bytes());
+        put(packet, layout.sender_seq, self.probe.seq.to_be_bytes());
+        put(packet, layout.sender_timestamp, self.probe.timestamp.to_be_bytes());
+        put(packet, layout.sender_estimate, self.probe.estimate.bits().to_be_bytes());
+        put(packet, layout.ttl, [self.ttl]);
+        seal(packet, key);
+    }
+
+    /// Reads a reflector's packet.
+    pub fn read(packet: &[u8], key: Option<&Key>) -> Result<Self, Wrong> {
+        let reflection = Self::fields(packet, layout(key)).ok_or(Wrong::Short)?;
+        unseal(packet, key)?;
+        Ok(reflection)
+    }
+
+    fn fields(packet: &[u8], layout: &Layout) -> Option<Self> {
+        let own = Probe::fields(packet, layout)?;
+        let [ttl] = take(packet, layout.ttl)?;
+        let estimate = u16::from_be_bytes(take(packet, layout.sender_estimate)?);
+        Some(Self {
+            seq: own.seq,
+            timestamp: own.timestamp,
+            estimate: own.estimate,
+            received: u64::from_be_bytes(take(packet, layout.received)?),
+            ttl,
+            probe: Probe {
+                seq: u32::from_be_bytes(take(packet, layout.sender_seq)?),
+                timestamp: u64::from_be_bytes(take(packet, layout.sender_timestamp)?),
+                estimate: ErrorEstimate::from_bits(estimate),
+                ssid: own.ssid,
+            },
+        })
+    }
+}
+
+impl Key {
+    /// A key of any length; RFC 2104 hashes those that are longer than a block.
+    pub fn new(secret: &[u8]) -> Self {
+        Self(Hmac::new_from_slice(secret).expect("HMAC takes keys of any length"))
+    }
+}
+
+fn seal(packet: &mut [u8], key: Option<&Key>) {
+    let Some((Key(mac), (covered, rest))) = key.zip(packet.split_at_mut_checked(COVERED)) else {
+        return;
+    };
+    let tag = mac.clone().chain_update(&*covered).finalize().into_bytes();
+    for (octet, tag) in rest.iter_mut().zip(tag).take(LONG - COVERED) {
+        *octet = tag;
+    }
+}
+
+/// Compares in constant time, so that a forger learns nothing from how long a refusal takes.
+fn unseal(packet: &[u8], key: Option<&Key>) -> Result<(), Wrong> {
+    let tag = packet.get(COVERED..LONG);
+    let authentic = match (key, packet.get(..COVERED), tag) {
+        (None, ..) => !looks_sealed(packet),
+        (Some(Key(mac)), Some(covered), Some(tag)) => {
+            mac.clone().chain_update(covered).verify_truncated_left(tag).is_ok()
+        }
+        (Some(_), ..) => false,
+    };
+    authentic.then_some(()).ok_or(Wrong::Unauthentic)
+}
+
+/// An open packet has its error estimate, never zero, where a sealed one has zeros.
+fn looks_sealed(packet: &[u8]) -> bool {
+    const GAP: Range<usize> = 4..16;
+    packet.len() >= LONG && packet.get(GAP).is_some_and(|gap| gap.iter().all(|octet| *octet == 0))
+}
+
+fn take<const N: usize>(packet: &[u8], at: usize) -> Option<[u8; N]> {
+    packet.get(at..)?.first_chunk().copied()
+}
+
+fn put<const N: usize>(packet: &mut [u8], at: usize, field: [u8; N]) {
+    if let Some(place) = packet.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *place = field;
+    }
+}
+
+#[cfg(test)]
+mod tests;

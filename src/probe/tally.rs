@@ -1,0 +1,181 @@
+//! What a server counts and tells.
+//!
+//! Owns the figures of an echo and its events. Their wording belongs to the command.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::guard::Refusal;
+use crate::impair::Cause;
+use crate::time::serialize_ns;
+
+/// What became of all datagrams so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    /// Datagrams that came.
+    pub received: u64,
+    /// Replies that were handed over to be sent, copies counted.
+    pub sent: u64,
+    /// Dropped on purpose on the way in.
+    pub lost_in: u64,
+    /// Dropped on purpose on the way out.
+    pub lost_out: u64,
+    /// Dropped because the link's queue was full.
+    pub queue_full: u64,
+    /// Dropped because too many replies were being held.
+    pub delay_full: u64,
+    /// STAMP probes that came with a sequence number seen before.
+    pub repeated: u64,
+    /// Larger than the buffer.
+    pub oversize: u64,
+    /// From a port that would answer back.
+    pub bad_source: u64,
+    /// Answers coming round again.
+    pub looping: u64,
+    /// Over a rate limit.
+    pub rate_limited: u64,
+    /// Neither text nor STAMP.
+    pub malformed: u64,
+    /// STAMP that the key does not vouch for.
+    pub unauthentic: u64,
+    /// Replies the system would not send.
+    pub not_sent: u64,
+    /// Datagrams that found no room in our own receive buffer.
+    pub local_drops: u64,
+}
+
+/// What an echo tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum EchoFact {
+    /// A datagram came.
+    Received {
+        /// Who sent it.
+        peer: SocketAddr,
+        /// Its length.
+        bytes: usize,
+    },
+    /// It was dropped on purpose, all of it or a copy.
+    Dropped {
+        /// Who sent it.
+        peer: SocketAddr,
+        /// The ordinal of the client.
+        client: u32,
+        /// The how-manieth of this client it is, as in the plan.
+        number: u64,
+        /// Where.
+        cause: Cause,
+    },
+    /// It is not answered.
+    Refused {
+        /// Who sent it.
+        peer: SocketAddr,
+        /// Why.
+        reason: Refusal,
+    },
+    /// It is answered, now or later.
+    Sent {
+        /// To whom.
+        peer: SocketAddr,
+        /// The ordinal of the client.
+        client: u32,
+        /// The how-manieth of this client it is.
+        number: u64,
+        /// The length of the reply.
+        bytes: usize,
+        /// How long it is held on purpose.
+        #[serde(rename = "delay_ns", serialize_with = "serialize_ns")]
+        delay: Duration,
+    },
+    /// A reply found no room among those that are held.
+    DelayFull {
+        /// To whom it would have gone.
+        peer: SocketAddr,
+    },
+    /// The system would not send a reply.
+    NotSent {
+        /// The system's word for it.
+        error: String,
+    },
+    /// Our own receive buffer overflowed.
+    LocalDrop {
+        /// How many datagrams were dropped.
+        count: u64,
+    },
+}
+
+/// One client for the summary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClientTally {
+    /// Its ordinal.
+    pub client: u32,
+    /// Its address.
+    pub peer: SocketAddr,
+    /// Datagrams of it that were taken.
+    pub received: u64,
+    /// Replies to it.
+    pub sent: u64,
+}
+
+impl Tally {
+    /// Adds what another thread counted.
+    pub fn merge(&mut self, other: &Self) {
+        let Self {
+            received,
+            sent,
+            lost_in,
+            lost_out,
+            queue_full,
+            delay_full,
+            repeated,
+            oversize,
+            bad_source,
+            looping,
+            rate_limited,
+            malformed,
+            unauthentic,
+            not_sent,
+            local_drops,
+        } = other;
+        for (sum, more) in [
+            (&mut self.received, received),
+            (&mut self.sent, sent),
+            (&mut self.lost_in, lost_in),
+            (&mut self.lost_out, lost_out),
+            (&mut self.queue_full, queue_full),
+            (&mut self.delay_full, delay_full),
+            (&mut self.repeated, repeated),
+            (&mut self.oversize, oversize),
+            (&mut self.bad_source, bad_source),
+            (&mut self.looping, looping),
+            (&mut self.rate_limited, rate_limited),
+            (&mut self.malformed, malformed),
+            (&mut self.unauthentic, unauthentic),
+            (&mut self.not_sent, not_sent),
+            (&mut self.local_drops, local_drops),
+        ] {
+            *sum += more;
+        }
+    }
+
+    pub(super) fn drop(&mut self, cause: Cause) {
+        *match cause {
+            Cause::LossIn => &mut self.lost_in,
+            Cause::LossOut => &mut self.lost_out,
+            Cause::QueueFull => &mut self.queue_full,
+        } += 1;
+    }
+
+    pub(super) fn refuse(&mut self, reason: Refusal) {
+        *match reason {
+            Refusal::Oversize => &mut self.oversize,
+            Refusal::BadSource => &mut self.bad_source,
+            Refusal::Loop => &mut self.looping,
+            Refusal::RateLimited => &mut self.rate_limited,
+            Refusal::Malformed => &mut self.malformed,
+            Refusal::Unauthentic => &mut self.unauthentic,
+        } += 1;
+    }
+}

@@ -1,0 +1,199 @@
+//! What a probe looks like, and whether a reply is an answer to it.
+//!
+//! Owns the three encodings a sender can use. A probe is not kept: it is written again from its
+//! number and its time when a reply is to be compared, so a probe in flight costs no buffer.
+
+use std::time::Duration;
+
+use super::ntp::{ErrorEstimate, Format};
+use super::stamp::{Key, Probe, Reflection};
+use super::text;
+
+/// How probes are encoded.
+#[derive(Clone)]
+pub enum Wire {
+    /// `Ping <seq> <ms>`, filled up to `size` octets.
+    Text {
+        /// The least length of a probe.
+        size: usize,
+    },
+    /// The same words every time. Nothing in them can be matched, so each probe goes out from a
+    /// port of its own, and the port says which probe a reply belongs to.
+    Bare {
+        /// The words.
+        message: Vec<u8>,
+    },
+    /// STAMP.
+    Stamp {
+        /// The session identifier.
+        ssid: u16,
+        /// The least length of a probe.
+        size: usize,
+        /// The key of the authenticated mode.
+        key: Option<Key>,
+    },
+}
+
+/// What a reply is to a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// Its answer; with STAMP, what the reflector says.
+    Whole(Option<Reflection>),
+    /// Its answer, damaged on the way.
+    Damaged,
+    /// Something else.
+    Other,
+}
+
+impl Wire {
+    /// The textbook's: as short as it can be.
+    pub const TEXTBOOK: Self = Self::Text { size: 0 };
+
+    /// Whether each probe needs a port of its own.
+    pub fn is_bare(&self) -> bool {
+        matches!(self, Self::Bare { .. })
+    }
+
+    /// Appends probe `seq`, sent at this time since 1970.
+    pub fn write(&self, seq: u64, wall: Duration, out: &mut Vec<u8>) {
+        match self {
+            Self::Text { size } => text::write(seq, millis(wall), *size, out),
+            Self::Bare { message } => out.extend_from_slice(message),
+            Self::Stamp { ssid, size, key } => {
+                let probe = stamp_probe(seq, wall, *ssid);
+                probe.write(key.as_ref(), (*size).min(text::LARGEST), out);
+            }
+        }
+    }
+
+    /// Which probe a reply names, where `newest` is the last one sent.
+    pub fn seq_of_reply(&self, reply: &[u8], newest: u64) -> Option<u64> {
+        match self {
+            Self::Text { .. } => text::seq(reply),
+            Self::Bare { .. } => None,
+            Self::Stamp { key, .. } => {
+                let reflection = Reflection::read(reply, key.as_ref()).ok()?;
+                Some(widen(reflection.probe.seq, newest))
+            }
+        }
+    }
+
+    /// Which probe it was that came back inside an ICMP error, cut or whole.
+    pub fn seq_of_probe(&self, probe: &[u8], newest: u64) -> Option<u64> {
+        match self {
+            Self::Text { .. } => text::seq(probe),
+            Self::Bare { .. } => None,
+            Self::Stamp { .. } => Some(widen(u32::from_be_bytes(*probe.first_chunk()?), newest)),
+        }
+    }
+
+    /// Compares a reply with the probe it names; `scratch` is written over.
+    pub fn compare(&self, seq: u64, wall: Duration, reply: &[u8], scratch: &mut Vec<u8>) -> Match {
+        if let Self::Stamp { ssid, key, .. } = self {
+            let sent = stamp_probe(seq, wall, *ssid);
+            return match Reflection::read(reply, key.as_ref()) {
+                Ok(reflection) if reflection.probe == sent => Match::Whole(Some(reflection)),
+                Ok(reflection) if reflection.probe.ssid == sent.ssid => Match::Damaged,
+                _ => Match::Other,
+            };
+        }
+        scratch.clear();
+        self.write(seq, wall, scratch);
+        if text::is_echo(scratch, reply) {
+            Match::Whole(None)
+        } else if scratch.len() == reply.len() {
+            Match::Damaged
+        } else {
+            Match::Other
+        }
+    }
+}
+
+/// STAMP counts from 0 (RFC 8762 §4.2), people and this program from 1.
+fn stamp_probe(seq: u64, wall: Duration, ssid: u16) -> Probe {
+    let [low, _] = words(seq.wrapping_sub(1));
+    Probe { seq: low, timestamp: Format::Ntp.encode(wall), estimate: ErrorEstimate::UNKNOWN, ssid }
+}
+
+/// The number whose low half is on the wire and which is closest to the newest one sent.
+fn widen(low: u32, newest: u64) -> u64 {
+    let [newest_low, _] = words(newest.wrapping_sub(1));
+    let behind = newest_low.wrapping_sub(low);
+    if behind < 1 << 31 {
+        newest.wrapping_sub(behind.into())
+    } else {
+        newest.wrapping_add(low.wrapping_sub(newest_low).into())
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "that is the point")]
+const fn words(number: u64) -> [u32; 2] {
+    [number as u32, (number >> 32) as u32]
+}
+
+fn millis(wall: Duration) -> u64 {
+    u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Match, Wire, widen};
+    use crate::probe::text;
+    use std::time::Duration;
+
+    const WALL: Duration = Duration::from_millis(1_700_000_000_123);
+
+    fn compare(wire: &Wire, reply: &[u8]) -> Match {
+        wire.compare(7, WALL, reply, &mut Vec::new())
+    }
+
+    #[test]
+    fn a_reply_in_either_case_is_the_answer() {
+        let wire = Wire::TEXTBOOK;
+        let mut probe = Vec::new();
+        wire.write(7, WALL, &mut probe);
+        assert_eq!(compare(&wire, &probe), Match::Whole(None));
+        text::answer(&mut probe);
+        assert_eq!(compare(&wire, &probe), Match::Whole(None));
+        assert_eq!(wire.seq_of_reply(&probe, 9), Some(7));
+    }
+
+    #[test]
+    fn a_reply_of_the_same_length_that_differs_is_damaged_and_others_are_not_ours() {
+        assert_eq!(compare(&Wire::TEXTBOOK, b"PING 7 1700000000124"), Match::Damaged);
+        assert_eq!(compare(&Wire::TEXTBOOK, b"PING 7 170000000012"), Match::Other);
+        assert_eq!(compare(&Wire::TEXTBOOK, b""), Match::Other);
+    }
+
+    #[test]
+    fn a_stamp_reply_must_name_our_number_our_time_and_our_session() {
+        let wire = Wire::Stamp { ssid: 3, size: 0, key: None };
+        let mut packet = Vec::new();
+        wire.write(7, WALL, &mut packet);
+        assert_eq!(packet[..4], [0, 0, 0, 6]);
+        assert_eq!(wire.seq_of_probe(&packet, 9), Some(7));
+        let reflect = |octet: usize| {
+            let mut reply = vec![0; 44];
+            reply[14..16].copy_from_slice(&packet[14..16]);
+            reply[24..28].copy_from_slice(&packet[..4]);
+            reply[28..38].copy_from_slice(&packet[4..14]);
+            reply[octet] ^= 1;
+            reply
+        };
+        // Octet 43 is outside every field.
+        assert!(matches!(compare(&wire, &reflect(43)), Match::Whole(Some(_))));
+        assert_eq!(compare(&wire, &reflect(35)), Match::Damaged);
+        assert_eq!(compare(&wire, &reflect(15)), Match::Other);
+    }
+
+    #[test]
+    fn a_number_that_wraps_around_goes_on() {
+        let wrap = 1_u64 << 32;
+        for newest in [1, 2, wrap - 1, wrap, wrap + 1, wrap + 2, 5 * wrap + 7] {
+            for seq in [newest, newest.saturating_sub(1).max(1), newest + 1] {
+                let low = u32::try_from((seq - 1) % wrap).expect("a half");
+                assert_eq!(widen(low, newest), seq);
+            }
+        }
+    }
+}
