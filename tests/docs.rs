@@ -269,7 +269,11 @@ fn documented_flags_exist() {
 fn readme_examples_run() {
     let site = demo_site();
     let web = Server::start(&["serve-http", text(&site), "--log", "off"]);
-    let ports = BTreeMap::from([("127.0.0.1:6789", web.address().to_string())]);
+    let echo = Server::start(&["ping-serve", "-q"]);
+    let ports = BTreeMap::from([
+        ("127.0.0.1:6789", web.address().to_string()),
+        ("127.0.0.1:12000", echo.address().to_string()),
+    ]);
     let binary = Path::new(env!("CARGO_BIN_EXE_netlab"));
     let mut ran = 0;
     for block in read(&root().join("README.md")).split("```console\n").skip(1) {
@@ -278,7 +282,8 @@ fn readme_examples_run() {
             let Some(line) = line.strip_prefix("$ ").filter(|line| line.starts_with("netlab ")) else { continue };
             let (line, code) =
                 line.split_once("   # exit ").map_or((line, 0), |(line, code)| (line, code.parse().expect("a code")));
-            if line.starts_with("netlab serve-http") && !line.contains("--for") {
+            let serves = line.starts_with("netlab serve-http") || line.starts_with("netlab ping-serve");
+            if serves && !line.contains("--for") && !line.contains("--plan") {
                 continue;
             }
             let line = ports.iter().fold(line.to_owned(), |line, (textbook, real)| line.replace(textbook, real));

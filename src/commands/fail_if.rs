@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::values::duration;
+use super::values::{duration, parsed};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::impair::Chance;
@@ -76,9 +76,7 @@ impl FailIf {
             return Err(shape());
         }
         let limit = match kind {
-            Kind::Ratio => {
-                limit.parse::<Chance>().map(|chance| Figure::Ratio(chance.value())).map_err(|error| error.to_string())
-            }
+            Kind::Ratio => parsed::<Chance>(limit).map(|chance| Figure::Ratio(chance.value())),
             Kind::Count => {
                 limit.parse().map(Figure::Count).map_err(|_| format!("{figure} is counted: expected a whole number"))
             }
@@ -115,6 +113,7 @@ impl fmt::Display for Figure {
 }
 
 /// One statistic of a series; the outer `None` is a name that is none, the inner one no data.
+#[expect(clippy::option_option, reason = "a name that is none and a series without data are two things")]
 pub fn statistic(series: &Series, name: &str) -> Option<Option<Figure>> {
     let summary = series.summary();
     let time = match name {

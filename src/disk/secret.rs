@@ -30,7 +30,8 @@ pub fn secret(path: &Path) -> Result<(Vec<u8>, bool)> {
     let kept = octets.strip_suffix(b"\n").unwrap_or(&octets);
     let kept = kept.strip_suffix(b"\r").unwrap_or(kept).len();
     octets.truncate(kept);
-    Ok((octets, mode & 0o077 == 0))
+    let others = 0o077;
+    Ok((octets, mode & others == 0))
 }
 
 #[cfg(test)]

@@ -33,8 +33,6 @@ impl Kind {
     pub const REORDER: Self = Self(6);
     /// How far its delay is from the middle; further throws of one delay add to it.
     pub const JITTER: Self = Self(7);
-    /// Whether a fault that was ordered with a probability fires.
-    pub const FAULT: Self = Self(8);
 
     /// The same question about the way out instead of the way in.
     #[must_use]

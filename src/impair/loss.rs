@@ -50,6 +50,7 @@ pub enum Loss {
 
 impl Loss {
     /// No loss at all.
+    #[cfg(test)]
     pub const NONE: Self = Self::Random(Chance::NEVER);
 
     /// What the textbook's server does: a random integer 0…10, below 4 is lost.

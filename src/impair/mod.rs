@@ -22,9 +22,12 @@ mod verdict;
 
 pub use chance::Chance;
 pub use delay::{Jitter, Spread};
+#[cfg(test)]
 pub use dice::{Dice, Kind};
-pub use loss::{LIST_LIMIT, Loss};
+pub use loss::Loss;
 pub use path::{Direction, Impairment, Path};
-pub use plan::{Copy, Planned};
-pub use rate::{BACKLOG, Rate};
-pub use verdict::{COPIES, Cause, Fate, Flip, Leg, Passage, Verdict};
+pub use plan::Planned;
+pub use rate::Rate;
+#[cfg(test)]
+pub use verdict::{COPIES, Verdict};
+pub use verdict::{Cause, Fate, Passage};

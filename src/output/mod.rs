@@ -119,13 +119,14 @@ pub struct Output {
     style: Style,
     /// The reader has gone away; whatever else there is to say, nobody hears it.
     gone: bool,
+    is_terminal: bool,
     line: Vec<u8>,
 }
 
 impl Output {
     /// An output in this style.
     pub fn new(style: Style) -> Self {
-        Self { style, gone: false, line: Vec::new() }
+        Self { style, gone: false, is_terminal: io::stdout().is_terminal(), line: Vec::new() }
     }
 
     /// How the user wants to be talked to.
@@ -154,7 +155,7 @@ impl Output {
 
     /// Whether stdout is a terminal.
     pub fn is_terminal(&self) -> bool {
-        io::stdout().is_terminal()
+        self.is_terminal
     }
 
     /// Writes text of several lines that is only for people: a picture.

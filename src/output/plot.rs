@@ -61,7 +61,7 @@ pub fn histogram(dots: &[Dot], width: usize) -> String {
         }
     }
     let most = counts.iter().copied().max().unwrap_or(1).max(1);
-    let step = (high - low) / u32::try_from(rows).unwrap_or(1);
+    let step = high.saturating_sub(low) / u32::try_from(rows).unwrap_or(1);
     let mut text = String::new();
     for (row, count) in counts.iter().enumerate() {
         let from = low + step * u32::try_from(row).unwrap_or(0);
@@ -79,7 +79,8 @@ fn range(dots: &[Dot]) -> Option<(Duration, Duration)> {
 
 /// Where a time lies between the shortest and the longest, 0…1.
 pub fn fraction(time: Duration, low: Duration, high: Duration) -> f64 {
-    if high > low { (time - low).as_secs_f64() / (high - low).as_secs_f64() } else { 0.0 }
+    let whole = high.saturating_sub(low).as_secs_f64();
+    if whole > 0.0 { time.saturating_sub(low).as_secs_f64() / whole } else { 0.0 }
 }
 
 fn class(time: Duration, low: Duration, high: Duration, rows: usize) -> usize {

@@ -72,6 +72,7 @@ impl Delayed {
     }
 
     /// How many replies are held.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.queue.len()
     }

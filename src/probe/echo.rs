@@ -79,6 +79,7 @@ impl Echo {
     }
 
     /// How many sessions are known now.
+    #[cfg(test)]
     pub fn sessions(&self) -> usize {
         self.sessions.len()
     }

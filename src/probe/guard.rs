@@ -31,12 +31,6 @@ pub enum Refusal {
     Unauthentic,
 }
 
-impl Refusal {
-    /// Every reason there is.
-    pub const ALL: [Self; 6] =
-        [Self::Oversize, Self::BadSource, Self::Loop, Self::RateLimited, Self::Malformed, Self::Unauthentic];
-}
-
 impl From<Wrong> for Refusal {
     fn from(wrong: Wrong) -> Self {
         match wrong {

@@ -37,8 +37,7 @@ mod wire;
 mod weather;
 
 pub use echo::{Echo, Rules};
-pub use fact::{Clock, Fact, Foreign};
-pub use guard::Refusal;
+pub use fact::{Fact, Foreign};
 pub use oneway::Ways;
 pub use pace::Pace;
 pub use report::{Clocks, Report};

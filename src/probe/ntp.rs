@@ -40,6 +40,7 @@ impl ErrorEstimate {
     }
 
     /// Whether the clock follows an external source (S).
+    #[cfg(test)]
     pub const fn is_synchronised(self) -> bool {
         self.0 & 0x8000 != 0
     }

@@ -59,6 +59,7 @@ impl Sender {
     }
 
     /// Sends nothing more; what is in flight is still waited for.
+    #[cfg(test)]
     pub fn stop(&mut self) {
         self.stopped = true;
     }

@@ -129,11 +129,13 @@ impl<V> Table<V> {
     }
 
     /// How many sessions are known.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
     /// How many had to go to make room.
+    #[cfg(test)]
     pub fn evicted(&self) -> u64 {
         self.evicted
     }

@@ -2,6 +2,8 @@
 //! that say exactly what a test wants, and the schema that every JSON line is held against.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
+pub mod relay;
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::OpenOptionsExt as _;

@@ -1,30 +1,32 @@
 //! `netlab ping`: a pinger whose numbers can be trusted.
 //!
 //! Owns the flags and the story of a run: find the targets, ping them all in one loop, tell each
-//! fact, sum up, judge. The rules are in `probe`; [`events`] words them, [`record`] keeps what the
-//! pictures at the end are drawn from.
+//! fact, sum up, judge. The rules are in `probe`; [`ear`] tells what happens, [`events`] words it, [`record`]
+//! keeps what the pictures are drawn from, [`verdict`] judges.
 
+mod ear;
 mod events;
 mod record;
+mod verdict;
 
 use std::net::{IpAddr, SocketAddr};
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::fail_if::{FailIf, Figure, Kind, Known, statistic};
+use super::fail_if::FailIf;
 use super::values::{Peer, duration, positive_duration, read_key};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::net::datagram::{Ended, Patience, Side, Watch, exchange};
+use crate::net::datagram::{Patience, Side, exchange};
 use crate::net::{self, Origin, Signals};
 use crate::output::{Form, Live, Output, Style};
-use crate::probe::{Fact, Pace, Sender, Wire, check_size};
-use crate::time::Moment;
-use events::{Event, Line, Summary};
+use crate::probe::{Pace, Sender, Wire, check_size};
+use ear::{Ear, Run};
+use events::Line;
 use record::Record;
+use verdict::{FIGURES, Verdict};
 
 /// The textbook's port.
 const PORT: u16 = 12_000;
@@ -32,30 +34,12 @@ const PORT: u16 = 12_000;
 /// those who are not root, ping's 2 ms.
 const POLITE: Duration = Duration::from_millis(2);
 
-/// The figures that `--fail-if` can judge.
-const FIGURES: &Known = &[
-    ("loss", Kind::Ratio),
-    ("rtt", Kind::Series),
-    ("jitter", Kind::Time),
-    ("sent", Kind::Count),
-    ("received", Kind::Count),
-    ("lost", Kind::Count),
-    ("late", Kind::Count),
-    ("refused", Kind::Count),
-    ("duplicates", Kind::Count),
-    ("reordered", Kind::Count),
-    ("corrupt", Kind::Count),
-    ("foreign", Kind::Count),
-    ("send_errors", Kind::Count),
-    ("local_drops", Kind::Count),
-];
-
 /// Measure round trips and loss with UDP datagrams.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   netlab ping 127.0.0.1:12000 --timeout 1s
-  netlab ping 127.0.0.1 -c 100 -i 20ms --fail-if 'loss>50%' --fail-if 'rtt.p99>20ms'")]
+  netlab ping 127.0.0.1 -c 100 -i 20ms --fail-if 'loss>50%'")]
 pub struct Ping {
     /// HOST[:PORT], port 12000 unless given
     #[arg(required = true, value_name = "HOST[:PORT]")]
@@ -196,14 +180,21 @@ impl Ping {
         ear.live.clear();
         ear.failure?;
         let senders: Vec<Sender> = sides.into_iter().map(Side::into_exchange).collect();
-        self.sum_up(&senders, ear.runs, ear.output, net::now() - started, ended)
+        let verdict = Verdict {
+            assertions: &self.fail_if,
+            plot: self.plot,
+            svg: self.svg.as_deref(),
+            elapsed: net::now() - started,
+            ended,
+        };
+        verdict.tell(&senders, &ear.runs, ear.output)
     }
 
     /// The address of a target: the first one of the wanted family.
     fn find(&self, target: &Peer, signals: &mut Signals) -> Result<SocketAddr> {
         let patience = net::now() + Duration::from_secs(30);
         let addresses = net::resolve(&target.host, target.port.unwrap_or(PORT), patience, signals)?;
-        let fits = |address: &&SocketAddr| !(self.ipv4 && address.is_ipv6()) && !(self.ipv6 && address.is_ipv4());
+        let fits = |address: &&SocketAddr| if address.is_ipv6() { !self.ipv4 } else { !self.ipv6 };
         addresses.iter().find(fits).copied().ok_or_else(|| {
             let family = if self.ipv4 { "IPv4" } else { "IPv6" };
             Error::new(Exit::NameUnknown, format!("{} has no {family} address", target.host))
@@ -254,7 +245,7 @@ impl Ping {
     }
 
     fn origin(&self) -> Origin {
-        Origin { source: self.source, ttl: self.ttl, dscp: self.dscp, ..Origin::default() }
+        Origin { source: self.source, ttl: self.ttl, dscp: self.dscp }
     }
 
     /// Several targets share the interval evenly, so that their pings do not leave in one burst.
@@ -286,129 +277,5 @@ impl Ping {
             peers.join(" and "),
             humantime::format_duration(self.timeout)
         )
-    }
-
-    /// The summaries, the pictures, the assertions, the code.
-    fn sum_up(
-        &self,
-        senders: &[Sender],
-        runs: Vec<Run>,
-        mut output: Output,
-        elapsed: Duration,
-        ended: Ended,
-    ) -> Result<Exit> {
-        let mut exits = Vec::new();
-        let is_plotted = self.plot || (output.style().form == Form::Text && output.is_terminal());
-        for (sender, Run { target, record }) in senders.iter().zip(&runs) {
-            let report = sender.report();
-            if is_plotted && !output.style().quiet && output.style().form == Form::Text {
-                output.text(&record.plot())?;
-            }
-            let mut exit = match (&report, ended) {
-                (report, _) if report.received > 0 => Exit::Done,
-                (report, Ended::Signal(signal)) if report.sent == report.waiting => signal.exit(),
-                (report, _) if report.sent > 0 && report.refused == report.sent => Exit::Unavailable,
-                _ => Exit::No,
-            };
-            for assertion in &self.fail_if {
-                if let Err(broken) = assertion.check(|name| figure(sender, name)) {
-                    output.failure(&broken.about(target));
-                    exit = if exit == Exit::Done { Exit::No } else { exit };
-                }
-            }
-            if exit == Exit::Unavailable {
-                output.failure(&nobody(target));
-            }
-            let peer = target.clone();
-            output.event(&Line::Event(Event::Summary(Box::new(Summary::new(peer, elapsed, report)))))?;
-            exits.push(exit);
-        }
-        if let Some(file) = &self.svg {
-            let charts: Vec<_> = runs.iter().map(|run| (run.target.as_str(), &run.record)).collect();
-            crate::disk::replace(file, record::chart(&charts).as_bytes())?;
-        }
-        Ok(Exit::of_all(exits))
-    }
-}
-
-fn nobody(target: &str) -> Error {
-    Error::new(Exit::Unavailable, format!("{target}: port unreachable, every ping was refused"))
-        .expected("a server listening there")
-        .remedy("start one with netlab ping-serve, or check the port")
-}
-
-/// A figure by the name that `--fail-if` knows it by.
-fn figure(sender: &Sender, name: &str) -> Option<Figure> {
-    let report = sender.report();
-    if let Some(part) = name.strip_prefix("rtt.") {
-        return statistic(sender.round_trips(), part).flatten();
-    }
-    Some(match name {
-        "loss" => Figure::Ratio(report.loss?),
-        "jitter" => Figure::Time(report.jitter?),
-        "sent" => Figure::Count(report.sent),
-        "received" => Figure::Count(report.received),
-        "lost" => Figure::Count(report.lost),
-        "late" => Figure::Count(report.late),
-        "refused" => Figure::Count(report.refused),
-        "duplicates" => Figure::Count(report.duplicates),
-        "reordered" => Figure::Count(report.reordered),
-        "corrupt" => Figure::Count(report.corrupt),
-        "foreign" => Figure::Count(report.foreign),
-        "send_errors" => Figure::Count(report.send_errors),
-        "local_drops" => Figure::Count(report.local_drops),
-        _ => return None,
-    })
-}
-
-/// One target's run, beside its sender.
-struct Run {
-    target: String,
-    record: Record,
-}
-
-/// Hears what happens and tells it.
-struct Ear {
-    output: Output,
-    runs: Vec<Run>,
-    tells: bool,
-    live: Live,
-    started: Moment,
-    failure: Result<()>,
-}
-
-impl Watch<Sender> for Ear {
-    fn fact(&mut self, side: usize, fact: Fact) {
-        let is_alone = self.runs.len() == 1;
-        let Some(run) = self.runs.get_mut(side) else { return };
-        run.record.note(&fact);
-        // `sent` is for programs and for the curious: the answer says it again.
-        let is_shown = self.tells
-            && (self.output.style().form == Form::Json
-                || self.output.style().verbose > 0
-                || !matches!(fact, Fact::Sent { .. }));
-        if is_shown && self.failure.is_ok() {
-            let event = Event::fact(fact, run.target.clone(), is_alone);
-            let (output, failure) = (&mut self.output, &mut self.failure);
-            self.live.aside(|| *failure = output.event(&Line::Event(event)));
-        }
-    }
-
-    fn turned(&mut self, sides: &mut [Side<Sender>], now: Moment) -> ControlFlow<()> {
-        self.live.show(now, || events::live(sides.iter().map(Side::exchange), now - self.started));
-        let is_over = sides.iter().all(|side| side.exchange().is_finished());
-        if is_over || self.output.is_gone() || self.failure.is_err() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    }
-
-    fn asked(&mut self, sides: &mut [Side<Sender>], now: Moment) {
-        for (side, run) in sides.iter().zip(&self.runs) {
-            let snapshot = events::snapshot(&run.target, &side.exchange().report(), now - self.started);
-            let output = &self.output;
-            self.live.aside(|| output.note(&snapshot));
-        }
     }
 }

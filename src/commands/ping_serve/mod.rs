@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::{ServerArgs, addresses, duration, read_key};
+use super::values::{ServerArgs, addresses, duration, parsed, read_key};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::impair::{Chance, Direction, Impairment, Jitter, Loss, Rate, Spread};
@@ -42,7 +42,7 @@ pub struct PingServe {
     /// A probability (30%, 0.3, 4/11), ge:P,R[,H,K] (Gilbert-Elliott bursts), nth:K (every K-th) or
     /// list:3,7 (these, counted per client from 1). The default is the textbook's: a random integer
     /// from 0 to 10, below 4 is lost.
-    #[arg(long, value_name = "MODEL", default_value = "4/11", allow_hyphen_values = true)]
+    #[arg(long, value_name = "MODEL", default_value = "4/11", allow_hyphen_values = true, value_parser = parsed::<Loss>)]
     loss: Loss,
 
     /// Hold each answer for D
@@ -54,27 +54,27 @@ pub struct PingServe {
     jitter: Duration,
 
     /// How the jitter is spread: uniform, normal or pareto
-    #[arg(long, value_name = "NAME", default_value = "uniform", hide_short_help = true)]
+    #[arg(long, value_name = "NAME", default_value = "uniform", value_parser = parsed::<Spread>, hide_short_help = true)]
     jitter_dist: Spread,
 
     /// Send this part of the answers twice
-    #[arg(long, value_name = "P", default_value = "0", hide_short_help = true)]
+    #[arg(long, value_name = "P", default_value = "0", value_parser = parsed::<Chance>, hide_short_help = true)]
     duplicate: Chance,
 
     /// Let this part of the answers overtake the delayed ones
-    #[arg(long, value_name = "P", default_value = "0", hide_short_help = true)]
+    #[arg(long, value_name = "P", default_value = "0", value_parser = parsed::<Chance>, hide_short_help = true)]
     reorder: Chance,
 
     /// Flip a bit in this part of the datagrams
-    #[arg(long, value_name = "P", default_value = "0", hide_short_help = true)]
+    #[arg(long, value_name = "P", default_value = "0", value_parser = parsed::<Chance>, hide_short_help = true)]
     corrupt: Chance,
 
     /// The speed of the link to each client, for example 5Mbit
-    #[arg(long, value_name = "BITS", hide_short_help = true)]
+    #[arg(long, value_name = "BITS", value_parser = parsed::<Rate>, hide_short_help = true)]
     rate: Option<Rate>,
 
     /// Which way all this happens: in, out or both
-    #[arg(long, value_name = "WAY", default_value = "in", hide_short_help = true)]
+    #[arg(long, value_name = "WAY", default_value = "in", value_parser = parsed::<Direction>, hide_short_help = true)]
     direction: Direction,
 
     /// Roll the same dice as a run before
@@ -125,7 +125,7 @@ impl PingServe {
 
         let started = net::now();
         let rules = Rules { impairment, key, own: receivers.bound(), public };
-        let total = self.answer(receivers, rules, style, &mut signals, &recorder, started)?;
+        let total = self.answer(receivers, &rules, style, &mut signals, &recorder, started)?;
         let elapsed = net::now() - started;
         drop(recorder);
         let (mut output, dropped, written) = writer.finish();
@@ -174,7 +174,7 @@ impl PingServe {
     fn answer(
         &self,
         receivers: Receivers,
-        rules: Rules,
+        rules: &Rules,
         style: Style,
         signals: &mut Signals,
         recorder: &Recorder<Event>,

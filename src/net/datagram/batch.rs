@@ -178,7 +178,7 @@ fn notes<S>(message: &RecvMsg<'_, '_, S>) -> Notes {
                 notes.local = Some(Ipv4Addr::from_bits(u32::from_be(info.ipi_addr.s_addr)).into());
             }
             ControlMessageOwned::Ipv6PacketInfo(info) => {
-                notes.local = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into())
+                notes.local = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
             }
             ControlMessageOwned::Ipv4RecvErr(error, _) | ControlMessageOwned::Ipv6RecvErr(error, _) => {
                 notes.error = Some(error);

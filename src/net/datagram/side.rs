@@ -62,6 +62,7 @@ impl<E: Exchange> Side<E> {
     }
 
     /// The exchange, to be told something.
+    #[cfg(test)]
     pub fn exchange_mut(&mut self) -> &mut E {
         &mut self.exchange
     }
@@ -138,14 +139,14 @@ fn port(
     number: u64,
     now: Moment,
 ) -> Result<&mut Port, Errno> {
-    let place = match ports.iter().position(|port| port.number == number) {
-        Some(place) => place,
-        None => {
-            let (origin, peer) = way.ok_or(Errno::ENOTSOCK)?;
-            let socket = origin.connect(peer).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
-            ports.push(Port::connected(number, socket, peer, now));
-            ports.len() - 1
-        }
+    let known = ports.iter().position(|port| port.number == number);
+    let place = if let Some(place) = known {
+        place
+    } else {
+        let (origin, peer) = way.ok_or(Errno::ENOTSOCK)?;
+        let socket = origin.connect(peer).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
+        ports.push(Port::connected(number, socket, peer, now));
+        ports.len() - 1
     };
     ports.get_mut(place).ok_or(Errno::ENOTSOCK)
 }

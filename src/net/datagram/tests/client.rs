@@ -159,22 +159,23 @@ fn a_nudge_ends_and_sigquit_only_asks() {
     assert_eq!((ended, watch.0), (Ended::Nudged, 1));
 }
 
+struct All;
+impl super::Watch<Tape> for All {
+    fn fact(&mut self, _: usize, (): ()) {}
+    fn turned(&mut self, sides: &mut [super::Side<Tape>], _: crate::time::Moment) -> std::ops::ControlFlow<()> {
+        // Each is refused: the receiver is connected to somebody else.
+        let done = sides.iter().all(|side| side.exchange().heard.len() == 3);
+        if done { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
+    }
+    fn asked(&mut self, _: &mut [super::Side<Tape>], _: crate::time::Moment) {}
+}
+
 #[test]
 fn more_targets_than_a_few_share_one_loop() {
     let receiver = plain(nobody().1);
     let peer = receiver.local_addr().expect("bound");
     let mut sides: Vec<_> = (0..40).map(|_| client(Tape::sending([&b"hi"[..]]), peer)).collect();
     let mut signals = Signals::listen().expect("a pipe");
-    struct All;
-    impl super::Watch<Tape> for All {
-        fn fact(&mut self, _: usize, (): ()) {}
-        fn turned(&mut self, sides: &mut [super::Side<Tape>], _: crate::time::Moment) -> std::ops::ControlFlow<()> {
-            // Each is refused: the receiver is connected to somebody else.
-            let done = sides.iter().all(|side| side.exchange().heard.len() == 3);
-            if done { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
-        }
-        fn asked(&mut self, _: &mut [super::Side<Tape>], _: crate::time::Moment) {}
-    }
     let patience = Patience { until: Some(now() + FOR_EVER), spin: false };
     assert_eq!(exchange(&mut sides, patience, &mut signals, &mut All), Ended::Enough);
 }

@@ -1,0 +1,121 @@
+//! What a run came to: the pictures, the assertions, the summaries, the code.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::ear::Run;
+use super::events::{Event, Line, Summary};
+use super::record;
+use crate::commands::fail_if::{FailIf, Figure, Kind, Known, statistic};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::net::datagram::Ended;
+use crate::output::{Form, Output};
+use crate::probe::{Report, Sender};
+
+/// The figures that `--fail-if` can judge.
+pub const FIGURES: &Known = &[
+    ("loss", Kind::Ratio),
+    ("rtt", Kind::Series),
+    ("jitter", Kind::Time),
+    ("sent", Kind::Count),
+    ("received", Kind::Count),
+    ("lost", Kind::Count),
+    ("late", Kind::Count),
+    ("refused", Kind::Count),
+    ("duplicates", Kind::Count),
+    ("reordered", Kind::Count),
+    ("corrupt", Kind::Count),
+    ("foreign", Kind::Count),
+    ("send_errors", Kind::Count),
+    ("local_drops", Kind::Count),
+];
+
+/// How a run is judged and drawn.
+pub struct Verdict<'p> {
+    /// What must not be.
+    pub assertions: &'p [FailIf],
+    /// Whether to draw where there is no terminal.
+    pub plot: bool,
+    /// Where to draw a chart.
+    pub svg: Option<&'p Path>,
+    /// How long the run took.
+    pub elapsed: Duration,
+    /// Why it ended.
+    pub ended: Ended,
+}
+
+impl Verdict<'_> {
+    /// Says it all, the summaries last, and gives the code.
+    pub fn tell(&self, senders: &[Sender], runs: &[Run], mut output: Output) -> Result<Exit> {
+        if let Some(file) = self.svg {
+            let charts: Vec<_> = runs.iter().map(|run| (run.target.as_str(), &run.record)).collect();
+            crate::disk::replace(file, record::chart(&charts).as_bytes())?;
+        }
+        let style = output.style();
+        let draws = (self.plot || output.is_terminal()) && style.form == Form::Text && !style.quiet;
+        let mut exits = Vec::new();
+        for (sender, run) in senders.iter().zip(runs) {
+            if draws {
+                output.text(&run.record.plot())?;
+            }
+            let report = sender.report();
+            exits.push(self.judge(sender, &report, &run.target, &mut output));
+            let summary = Summary::new(run.target.clone(), self.elapsed, report);
+            output.event(&Line::Event(Event::Summary(Box::new(summary))))?;
+        }
+        Ok(Exit::of_all(exits))
+    }
+
+    /// One target's code; what broke it is said.
+    fn judge(&self, sender: &Sender, report: &Report, target: &str, output: &mut Output) -> Exit {
+        let mut exit = match self.ended {
+            _ if report.received > 0 => Exit::Done,
+            // Stopped before anything was decided: nobody can say yes or no.
+            Ended::Signal(signal) if report.sent == report.waiting => signal.exit(),
+            _ if report.sent > 0 && report.refused == report.sent => Exit::Unavailable,
+            _ => Exit::No,
+        };
+        if exit == Exit::Unavailable {
+            output.failure(&nobody(target));
+        }
+        for assertion in self.assertions {
+            if let Err(broken) = assertion.check(|name| figure(sender, name)) {
+                output.failure(&broken.about(target));
+                // Any error code outranks a broken assertion.
+                exit = if exit == Exit::Done { Exit::No } else { exit };
+            }
+        }
+        exit
+    }
+}
+
+fn nobody(target: &str) -> Error {
+    Error::new(Exit::Unavailable, format!("{target}: port unreachable, every ping was refused"))
+        .expected("a server listening there")
+        .remedy("start one with netlab ping-serve, or check the port")
+}
+
+/// A figure by the name that `--fail-if` knows it by.
+fn figure(sender: &Sender, name: &str) -> Option<Figure> {
+    let report = sender.report();
+    if let Some(part) = name.strip_prefix("rtt.") {
+        return statistic(sender.round_trips(), part).flatten();
+    }
+    Some(match name {
+        "loss" => Figure::Ratio(report.loss?),
+        "jitter" => Figure::Time(report.jitter?),
+        "sent" => Figure::Count(report.sent),
+        "received" => Figure::Count(report.received),
+        "lost" => Figure::Count(report.lost),
+        "late" => Figure::Count(report.late),
+        "refused" => Figure::Count(report.refused),
+        "duplicates" => Figure::Count(report.duplicates),
+        "reordered" => Figure::Count(report.reordered),
+        "corrupt" => Figure::Count(report.corrupt),
+        "foreign" => Figure::Count(report.foreign),
+        "send_errors" => Figure::Count(report.send_errors),
+        "local_drops" => Figure::Count(report.local_drops),
+        _ => return None,
+    })
+}

@@ -1,0 +1,376 @@
+//! `ping` against `ping-serve`.
+
+use std::io::Read as _;
+use std::net::UdpSocket;
+use std::process::Stdio;
+
+use rustix::process::{Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::{Server, event, netlab, pid, run};
+
+fn lost(ran: &crate::support::Ran) -> Vec<u64> {
+    ran.events()
+        .iter()
+        .filter(|event| event["type"] == "lost")
+        .map(|event| event["seq"].as_u64().expect("a number"))
+        .collect()
+}
+
+/// The parts that every ping ends as make up what was sent.
+fn adds_up(summary: &Value) {
+    let part = |key: &str| summary[key].as_u64().unwrap_or_else(|| panic!("{key}: {summary}"));
+    let parts = ["received", "late", "lost", "refused", "send_errors"].map(part).iter().sum::<u64>();
+    assert_eq!((part("sent"), part("waiting")), (parts, 0), "{summary}");
+}
+
+#[test]
+fn the_lost_pings_are_those_of_the_plan() {
+    for loss in ["4/11", "30%", "ge:10%,40%", "nth:3", "list:2,5,6"] {
+        let plan = run(&["ping-serve", "--plan", "40", "--seed", "7", "--loss", loss, "--json"]);
+        let planned: Vec<u64> = plan
+            .events()
+            .iter()
+            .filter(|event| event["type"] == "planned" && !event["dropped"].is_null())
+            .map(|event| event["number"].as_u64().expect("a number"))
+            .collect();
+        let server = Server::start(&["ping-serve", "--seed", "7", "--loss", loss, "--jitter", "1ms", "--delay", "1ms"]);
+        let ran = run(&["ping", &server.addresses[0], "-c", "40", "-i", "1ms", "--timeout", "300ms", "--json"]);
+        assert_eq!(lost(&ran), planned, "{loss}");
+        let summary = ran.summary();
+        assert_eq!(summary["lost"], planned.len(), "{loss}");
+        adds_up(&summary);
+    }
+}
+
+#[test]
+fn an_honest_echo_answers_everything_in_every_encoding() {
+    let server = Server::start(&["ping-serve", "--loss", "0"]);
+    for flags in [
+        &["--wire", "text"][..],
+        &["--wire", "stamp"],
+        &["-s", "1000"],
+        &["--message", "ping"],
+        &["--wire", "stamp", "-s", "1200"],
+    ] {
+        let ran = run(&[&["ping", &server.addresses[0], "-c", "20", "-i", "1ms", "--json"], flags].concat());
+        let summary = ran.summary();
+        assert_eq!(
+            (ran.code, &summary["received"], &summary["loss"]),
+            (0, &20.into(), &0.0.into()),
+            "{flags:?}: {summary}"
+        );
+        assert_eq!(summary["rtt"]["count"], 20);
+        assert_eq!(
+            (&summary["foreign"], &summary["corrupt"], &summary["duplicates"]),
+            (&0.into(), &0.into(), &0.into()),
+            "{flags:?}"
+        );
+        adds_up(&summary);
+    }
+}
+
+#[test]
+fn round_trips_come_from_kernel_stamps() {
+    let server = Server::start(&["ping-serve", "--loss", "0"]);
+    let summary = run(&["ping", &server.addresses[0], "-c", "20", "-i", "2ms", "--json"]).summary();
+    assert!(summary["clock"] == "kernel" || summary["clock"] == "mixed", "{summary}");
+    assert!(summary["host"]["p50_ns"].is_u64(), "{summary}");
+    assert!(summary["loss_ci95"][1].as_f64().is_some_and(|high| high > 0.1), "20 pings prove little: {summary}");
+}
+
+#[test]
+fn without_an_interval_each_ping_waits_for_the_one_before() {
+    let server = Server::start(&["ping-serve", "--loss", "list:2"]);
+    let ran = run(&["ping", &server.addresses[0], "-i", "0", "-c", "4", "--timeout", "50ms", "--json"]);
+    let order: Vec<String> = ran
+        .events()
+        .iter()
+        .filter(|event| event["type"] != "summary")
+        .map(|event| format!("{}{}", event["type"].as_str().expect("a type"), event["seq"]))
+        .collect();
+    assert_eq!(order, ["sent1", "reply1", "sent2", "lost2", "sent3", "reply3", "sent4", "reply4"]);
+}
+
+#[test]
+fn a_held_answer_is_late_and_not_lost() {
+    let server = Server::start(&["ping-serve", "--loss", "0", "--delay", "60ms"]);
+    let ran =
+        run(&["ping", &server.addresses[0], "-c", "3", "-i", "1ms", "--timeout", "20ms", "--linger", "5s", "--json"]);
+    let summary = ran.summary();
+    assert_eq!(
+        (ran.code, &summary["late"], &summary["lost"], &summary["loss"]),
+        (1, &3.into(), &0.into(), &1.0.into()),
+        "{summary}"
+    );
+    assert!(
+        summary["rtt"].is_null() && summary["late_rtt"]["min_ns"].as_u64().is_some_and(|nanos| nanos > 50_000_000),
+        "{summary}"
+    );
+    adds_up(&summary);
+}
+
+#[test]
+fn nobody_there_is_refused_at_once_and_code_69() {
+    let taken = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let target = taken.local_addr().expect("bound").to_string();
+    drop(taken);
+    let ran = run(&["ping", &target, "-c", "3", "-i", "1ms", "--timeout", "20s", "--json"]);
+    let summary = ran.summary();
+    assert_eq!((ran.code, &summary["refused"], &summary["lost"]), (69, &3.into(), &0.into()), "{summary}");
+    assert!(summary["elapsed_ns"].as_u64().is_some_and(|nanos| nanos < 10_000_000_000));
+    assert!(ran.stderr.contains("port unreachable") && ran.stderr.lines().count() == 3, "{}", ran.stderr);
+}
+
+#[test]
+fn silence_is_code_1_with_a_summary_of_nothing() {
+    let silent = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let target = silent.local_addr().expect("bound").to_string();
+    let ran = run(&["ping", &target, "-c", "2", "-i", "1ms", "--timeout", "20ms", "--linger", "0", "--json"]);
+    let summary = ran.summary();
+    assert_eq!((ran.code, &summary["lost"], &summary["loss"]), (1, &2.into(), &1.0.into()));
+    assert!(summary["rtt"].is_null() && summary["jitter_ns"].is_null() && summary["clock"].is_null());
+    let text = run(&["ping", &target, "-c", "2", "-i", "1ms", "--timeout", "20ms", "--linger", "0"]).stdout;
+    assert!(text.contains("request timed out") && text.contains("2 sent, 0 received, 2 lost, 0 late"), "{text}");
+}
+
+#[test]
+fn stamp_tells_the_way_up_from_the_way_down() {
+    for (direction, up, down) in [("in", 4, 0), ("out", 0, 4)] {
+        let server = Server::start(&["ping-serve", "--loss", "nth:4", "--direction", direction]);
+        // The last one is answered, so that every loss is between two answers.
+        let summary = run(&[
+            "ping",
+            &server.addresses[0],
+            "-c",
+            "19",
+            "-i",
+            "1ms",
+            "--timeout",
+            "100ms",
+            "--wire",
+            "stamp",
+            "--json",
+        ])
+        .summary();
+        let ways = &summary["ways"];
+        assert_eq!((&ways["lost_up"], &ways["lost_down"]), (&up.into(), &down.into()), "{direction}: {summary}");
+        assert!(ways["server"]["p50_ns"].is_u64() && ways["up_above_min"]["min_ns"] == 0, "{ways}");
+    }
+}
+
+#[test]
+fn a_key_must_match_and_be_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = crate::support::site(&[("good", b"sesame\n"), ("other", b"tahini\n"), ("open", b"sesame\n")]);
+    let key = |name: &str| {
+        let path = directory.path().join(name);
+        let mode = if name == "open" { 0o644 } else { 0o600 };
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("changed");
+        path.to_str().expect("text").to_owned()
+    };
+    let server = Server::start(&["ping-serve", "--loss", "0", "--key-file", &key("good")]);
+    let ping = |flags: &[&str]| {
+        run(&[
+            &[
+                "ping",
+                &server.addresses[0],
+                "-c",
+                "3",
+                "-i",
+                "1ms",
+                "--timeout",
+                "100ms",
+                "--linger",
+                "0",
+                "--json",
+                "--wire",
+                "stamp",
+            ],
+            flags,
+        ]
+        .concat())
+    };
+    assert_eq!(ping(&["--key-file", &key("good")]).summary()["received"], 3);
+    assert_eq!(ping(&["--key-file", &key("other")]).summary()["received"], 0);
+    assert_eq!(ping(&[]).summary()["received"], 0, "without a key");
+    assert_eq!(ping(&["--key-file", &key("open")]).code, 77);
+    assert_eq!(ping(&["--key-file", "/nonexistent"]).code, 66);
+    assert_eq!(server.stop().code, 0);
+}
+
+#[test]
+fn assertions_decide_the_code_and_are_named() {
+    let server = Server::start(&["ping-serve", "--loss", "nth:2"]);
+    let ping = |assertion: &str| {
+        run(&["ping", &server.addresses[0], "-c", "10", "-i", "1ms", "--timeout", "50ms", "-q", "--fail-if", assertion])
+    };
+    let broken = ping("loss>5%");
+    assert_eq!(broken.code, 1);
+    assert!(broken.stderr.contains("loss is 50.0 %, which --fail-if 'loss>5%' forbids"), "{}", broken.stderr);
+    assert!(broken.stdout.contains("10 sent, 5 received"), "{}", broken.stdout);
+    for holds in ["loss>60%", "rtt.p99>10s", "duplicates>0", "rtt.p12.5>10s", "jitter>10s"] {
+        assert_eq!(ping(holds).code, 0, "{holds}");
+    }
+    assert_eq!(ping("received<=5").code, 1);
+    let silent = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let target = silent.local_addr().expect("bound").to_string();
+    let undefined =
+        run(&["ping", &target, "-c", "1", "--timeout", "20ms", "--linger", "0", "-q", "--fail-if", "rtt.p99>10s"]);
+    assert!(undefined.code == 1 && undefined.stderr.contains("has no data"), "{}", undefined.stderr);
+}
+
+#[test]
+fn several_targets_are_pinged_in_one_run() {
+    let servers = [Server::start(&["ping-serve", "--loss", "0"]), Server::start(&["ping-serve", "--loss", "nth:1"])];
+    let (first, second) = (servers[0].addresses[0].as_str(), servers[1].addresses[0].as_str());
+    let ran = run(&["ping", first, second, "-c", "5", "-i", "4ms", "--timeout", "50ms", "--linger", "0", "--json"]);
+    let summaries: Vec<Value> = ran.events().into_iter().filter(|event| event["type"] == "summary").collect();
+    assert_eq!((summaries.len(), &summaries[0]["received"], &summaries[1]["received"]), (2, &5.into(), &0.into()));
+    assert_eq!((&summaries[0]["target"], &summaries[1]["target"]), (&first.into(), &second.into()));
+    assert_eq!(ran.code, 1);
+    let text = run(&["ping", first, second, "-c", "1", "--timeout", "50ms", "--linger", "0"]).stdout;
+    assert!(
+        text.contains(&format!("{first}: reply 1: ")) && text.contains(&format!("{second}: request timed out (1)")),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_flood_keeps_its_window_and_stays_on_loopback() {
+    let server = Server::start(&["ping-serve", "--loss", "0", "-q"]);
+    let ran = run(&["ping", &server.addresses[0], "--flood", "-c", "20000", "-q", "--json"]);
+    assert_eq!((ran.code, &ran.summary()["received"]), (0, &20_000.into()), "{}", ran.stdout);
+    let far = run(&["ping", "192.0.2.1", "--flood", "-c", "1"]);
+    assert!(far.code == 2 && far.stderr.contains("--i-own-this-target"), "{}", far.stderr);
+    assert_eq!(run(&["ping", "192.0.2.1", "-i", "1ms", "-c", "1"]).code, 2);
+}
+
+#[test]
+fn sigint_ends_with_the_summary_and_the_data_decides() {
+    let server = Server::start(&["ping-serve", "--loss", "0"]);
+    let mut child = netlab(&["ping", &server.addresses[0], "-c", "0", "-i", "1ms", "--json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().expect("piped")));
+    while event(&lines.next().expect("a line").expect("text"))["type"] != "reply" {}
+    kill_process(pid(&child), Signal::INT).expect("it runs");
+    let last = lines.last().expect("a line").expect("text");
+    let summary = event(&last);
+    assert!(summary["type"] == "summary" && summary["received"].as_u64().is_some_and(|count| count > 0), "{summary}");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn sigquit_tells_how_it_goes_and_goes_on() {
+    let server = Server::start(&["ping-serve", "--loss", "0"]);
+    let mut child = netlab(&["ping", &server.addresses[0], "-c", "0", "-i", "1ms"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut stderr = child.stderr.take().expect("piped");
+    // It listens for signals before it sends anything; the server sees that it does.
+    std::thread::yield_now();
+    let mut first = [0; 1];
+    let asked = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| stderr.read_exact(&mut first));
+        while !reader.is_finished() && kill_process(pid(&child), Signal::QUIT).is_ok() {
+            std::thread::park_timeout(std::time::Duration::from_millis(50));
+        }
+        reader.join().expect("read")
+    });
+    if asked.is_err() {
+        // The first signal came before it listened, and did what SIGQUIT does.
+        assert_eq!(child.wait().expect("it ends").code(), None);
+        return;
+    }
+    kill_process(pid(&child), Signal::INT).expect("it goes on");
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).expect("text");
+    assert!(rest.contains("pings answered"), "{rest}");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn a_stopped_client_comes_back_without_a_burst() {
+    let server = Server::start(&["ping-serve", "--loss", "0", "--json"]);
+    let mut child = netlab(&["ping", &server.addresses[0], "-c", "0", "-i", "5ms", "--json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().expect("piped")));
+    while event(&lines.next().expect("a line").expect("text"))["type"] != "reply" {}
+    kill_process(pid(&child), Signal::STOP).expect("it runs");
+    std::thread::park_timeout(std::time::Duration::from_millis(400));
+    kill_process(pid(&child), Signal::CONT).expect("it is stopped");
+    let gap = lines
+        .by_ref()
+        .map(|line| event(&line.expect("text")))
+        .find(|event| event["type"] == "clock_gap")
+        .expect("it notices");
+    assert!(gap["gap_ns"].as_u64().is_some_and(|nanos| nanos > 200_000_000), "{gap}");
+    kill_process(pid(&child), Signal::INT).expect("it runs");
+    let summary = event(&lines.last().expect("a line").expect("text"));
+    assert!(summary["sent"].as_u64().is_some_and(|sent| sent < 60), "no burst for the time it was stopped: {summary}");
+    child.wait().expect("it ends");
+}
+
+#[test]
+fn pictures_are_drawn_where_they_are_asked_for() {
+    let server = Server::start(&["ping-serve", "--loss", "list:3"]);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let chart = directory.path().join("chart.svg");
+    let ran = run(&[
+        "ping",
+        &server.addresses[0],
+        "-c",
+        "10",
+        "-i",
+        "1ms",
+        "--timeout",
+        "50ms",
+        "--plot",
+        "--svg",
+        chart.to_str().expect("text"),
+    ]);
+    assert!(ran.stdout.contains('█') && ran.stdout.contains('x'), "{}", ran.stdout);
+    let svg = std::fs::read_to_string(&chart).expect("drawn");
+    assert!(
+        svg.starts_with("<svg ") && svg.matches("<circle").count() == 9 && svg.matches("#d33").count() == 1,
+        "{svg}"
+    );
+    let plain = run(&["ping", &server.addresses[0], "-c", "2", "-i", "1ms"]).stdout;
+    assert!(!plain.contains('█'), "{plain}");
+}
+
+#[test]
+fn what_cannot_be_asked_is_code_2() {
+    for (arguments, word) in [
+        (vec!["ping"], "HOST"),
+        (vec!["ping", "::1:80"], "[::1:80]"),
+        (vec!["ping", "h:0"], "65535"),
+        (vec!["ping", "h", "-i", "NaN"], "1.5s"),
+        (vec!["ping", "h", "--timeout", "0"], "longer than zero"),
+        (vec!["ping", "h", "-s", "65508"], "65507"),
+        (vec!["ping", "h", "--fail-if", "speed>1"], "rtt.p99"),
+        (vec!["ping", "h", "--fail-if", "loss>x"], "x"),
+        (vec!["ping", "h", "--message", "x", "--wire", "stamp"], "--message"),
+        (vec!["ping", "h", "--dscp", "64"], "64"),
+        (vec!["ping", "h", "--key-file", "/dev/null"], "--wire stamp"),
+        (vec!["ping-serve", "--loss", "101%"], "101%"),
+        (vec!["ping-serve", "--loss", "NaN"], "NaN"),
+        (vec!["ping-serve", "--loss=-1"], "-1"),
+        (vec!["ping-serve", "--loss", "ge:1"], "ge:"),
+        (vec!["ping-serve", "--rate", "5"], "Mbit"),
+        (vec!["ping-serve", "--reorder", "10%"], "delay"),
+        (vec!["ping-serve", "--jitter-dist", "flat"], "uniform"),
+        (vec!["ping-serve", "--bind", "unix:/tmp/s"], "UDP"),
+        (vec!["ping-serve", "--bind", "*:0", "--duplicate", "10%"], "loopback"),
+    ] {
+        let ran = run(&arguments);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{arguments:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(word), "{arguments:?}: {}", ran.stderr);
+    }
+}

@@ -1,0 +1,159 @@
+//! A bad network between two programs, on loopback, seeded.
+//!
+//! For UDP: loss, duplication, reordering and delay, decided per datagram by its number and
+//! direction, so that a run can be repeated. It forwards between one server and any number of
+//! clients and ends with its test.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What happens to one datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It passes.
+    Pass,
+    /// It is lost.
+    Drop,
+    /// It passes twice.
+    Twice,
+    /// It passes after the next one of its direction.
+    AfterNext,
+    /// One bit of its last octet is flipped.
+    Flip,
+}
+
+/// Which way a datagram goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// From a client to the server.
+    Up,
+    /// Back.
+    Down,
+}
+
+type Decide = dyn Fn(Way, u64) -> Fate + Send + Sync;
+
+/// The network.
+pub struct Relay {
+    /// Where clients send to.
+    pub address: SocketAddr,
+    over: Arc<AtomicBool>,
+    dropped: Arc<[AtomicU64; 2]>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// How often a thread looks whether the test is over.
+const GLANCE: Duration = Duration::from_millis(20);
+
+impl Relay {
+    /// A network in front of `server`; datagrams are counted from 1 in each direction.
+    pub fn udp(server: SocketAddr, decide: impl Fn(Way, u64) -> Fate + Send + Sync + 'static) -> Self {
+        let front = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        front.set_read_timeout(Some(GLANCE)).expect("set");
+        let address = front.local_addr().expect("bound");
+        let (over, dropped) = (Arc::new(AtomicBool::new(false)), Arc::new([AtomicU64::new(0), AtomicU64::new(0)]));
+        let decide: Arc<Decide> = Arc::new(decide);
+        let thread = {
+            let (over, dropped) = (Arc::clone(&over), Arc::clone(&dropped));
+            std::thread::spawn(move || up(&front, server, &decide, &over, &dropped))
+        };
+        Self { address, over, dropped, threads: vec![thread] }
+    }
+
+    /// Datagrams lost on the way up and on the way down.
+    pub fn dropped(&self) -> (u64, u64) {
+        (self.dropped[0].load(Ordering::Relaxed), self.dropped[1].load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
+}
+
+fn up(
+    front: &UdpSocket,
+    server: SocketAddr,
+    decide: &Arc<Decide>,
+    over: &Arc<AtomicBool>,
+    dropped: &Arc<[AtomicU64; 2]>,
+) {
+    let mut backs: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
+    let mut threads = Vec::new();
+    let mut lane = Lane::new(Way::Up);
+    let mut buffer = vec![0; 65_536];
+    while !over.load(Ordering::Relaxed) {
+        let Ok((length, client)) = front.recv_from(&mut buffer) else { continue };
+        let back = backs.entry(client).or_insert_with(|| {
+            let back = Arc::new(UdpSocket::bind("127.0.0.1:0").expect("a free port"));
+            back.connect(server).expect("loopback");
+            back.set_read_timeout(Some(GLANCE)).expect("set");
+            let (socket, front) = (Arc::clone(&back), front.try_clone().expect("cloned"));
+            let (decide, over, dropped) = (Arc::clone(decide), Arc::clone(over), Arc::clone(dropped));
+            threads.push(std::thread::spawn(move || {
+                let mut lane = Lane::new(Way::Down);
+                let mut buffer = vec![0; 65_536];
+                while !over.load(Ordering::Relaxed) {
+                    let Ok(length) = socket.recv(&mut buffer) else { continue };
+                    lane.pass(&buffer[..length], &*decide, &dropped, |bytes| front.send_to(bytes, client));
+                }
+            }));
+            back
+        });
+        lane.pass(&buffer[..length], &**decide, dropped, |bytes| back.send(bytes));
+    }
+    threads.into_iter().for_each(|thread| drop(thread.join()));
+}
+
+/// One direction.
+struct Lane {
+    way: Way,
+    number: u64,
+    held: Option<Vec<u8>>,
+}
+
+impl Lane {
+    fn new(way: Way) -> Self {
+        Self { way, number: 0, held: None }
+    }
+
+    fn pass(
+        &mut self,
+        bytes: &[u8],
+        decide: &Decide,
+        dropped: &[AtomicU64; 2],
+        send: impl Fn(&[u8]) -> io::Result<usize>,
+    ) {
+        self.number += 1;
+        let held = self.held.take();
+        let send = |bytes: &[u8]| drop(send(bytes));
+        match decide(self.way, self.number) {
+            Fate::Pass => send(bytes),
+            Fate::Drop => {
+                dropped[usize::from(self.way == Way::Down)].fetch_add(1, Ordering::Relaxed);
+            }
+            Fate::Twice => {
+                send(bytes);
+                send(bytes);
+            }
+            Fate::AfterNext => self.held = Some(bytes.to_owned()),
+            Fate::Flip => {
+                let mut bytes = bytes.to_owned();
+                if let Some(last) = bytes.last_mut() {
+                    *last ^= 1;
+                }
+                send(&bytes);
+            }
+        }
+        if let Some(held) = held {
+            send(&held);
+        }
+    }
+}
