@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod ping;
 mod web;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -29,6 +30,10 @@ pub fn with(name: &str, programs: &[&'static str], test: fn()) -> Trial {
 }
 
 fn is_there(program: &str) -> bool {
+    if program == "netlab-scapy-python" {
+        // Scapy lives in a virtual environment; NETLAB_SCAPY_PYTHON says where its Python is.
+        return std::env::var_os("NETLAB_SCAPY_PYTHON").is_some();
+    }
     std::env::var_os("PATH").is_some_and(|path| {
         std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|directory| directory.join(program).exists())
     })
@@ -36,5 +41,6 @@ fn is_there(program: &str) -> bool {
 
 fn main() {
     let arguments = Arguments::from_args();
-    libtest_mimic::run(&arguments, web::trials()).exit();
+    let trials = [web::trials(), ping::trials()].into_iter().flatten().collect();
+    libtest_mimic::run(&arguments, trials).exit();
 }

@@ -4,11 +4,11 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use libtest_mimic::Trial;
 
-use crate::support::{Server, demo_site, netlab, run, site, text};
+use crate::support::{Ends, Server, demo_site, netlab, run, site, text};
 use crate::with;
 
 /// Every trial of this pair.
@@ -135,16 +135,6 @@ fn a_browser_shows_a_hostile_listing_as_text() {
     assert!(page.contains("<title>/</title>") && page.contains("href=\"./javascript:alert(1)\""), "{page}");
 }
 
-/// A foreign server that ends with its test.
-struct Foreign(Child);
-
-impl Drop for Foreign {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn get_fetches_from_nginx() {
     let large: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
     let directory = site(&[("site/page.html", b"hello"), ("site/large", &large), ("site/sub/x", b"x")]);
@@ -167,7 +157,7 @@ fn get_fetches_from_nginx() {
         .stderr(Stdio::null())
         .spawn()
         .expect("nginx runs");
-    let mut nginx = Foreign(child);
+    let mut nginx = Ends(child);
     let url = |path: &str| format!("http://127.0.0.1:{port}{path}");
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(
@@ -194,7 +184,7 @@ fn get_fetches_from_pythons_server() {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("python runs");
     let mut line = String::new();
     BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
-    let _python = Foreign(child);
+    let _python = Ends(child);
     let port = line.split("port ").nth(1).and_then(|rest| rest.split(' ').next()).expect("its port").to_owned();
     let url = |path: &str| format!("http://127.0.0.1:{port}{path}");
     assert_eq!(run(&["get", &url("/page.html")]).stdout, "hello");

@@ -188,6 +188,16 @@ impl Drop for Server {
     }
 }
 
+/// A foreign program that ends with its test.
+pub struct Ends(pub Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The process id of a child.
 pub fn pid(child: &Child) -> Pid {
     Pid::from_raw(i32::try_from(child.id()).expect("a process id")).expect("not zero")

@@ -1,3 +1,5 @@
+//! The datagram loop over real sockets on loopback.
+
 mod client;
 mod server;
 
@@ -76,9 +78,10 @@ impl Exchange for Tape {
     fn received(&mut self, datagram: &Datagram<'_>, now: Moment, _post: &mut Post<()>) {
         let Datagram { peer, socket, at, stamped, ttl, .. } = *datagram;
         self.seen.push(Seen { peer, socket, at, read: now, stamped, ttl });
-        self.heard.push(match datagram.truncated {
-            true => Heard::Cut(datagram.bytes.len()),
-            false => Heard::Datagram(datagram.bytes.to_vec()),
+        self.heard.push(if datagram.truncated {
+            Heard::Cut(datagram.bytes.len())
+        } else {
+            Heard::Datagram(datagram.bytes.to_vec())
         });
     }
 

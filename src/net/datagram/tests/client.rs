@@ -1,3 +1,5 @@
+//! A client over the loop.
+
 use super::{FOR_EVER, Heard, Tape, Until, client, plain, run, with_echoes};
 use crate::conversation::Outgoing;
 use crate::net::clock::now;

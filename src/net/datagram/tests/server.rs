@@ -1,3 +1,5 @@
+//! A server over the loop.
+
 use super::{Heard, Tape, client, plain, run, server, with_echoes};
 use crate::net::clock::now;
 use crate::net::datagram::Side;
