@@ -1,6 +1,6 @@
 //! Seeded chance: which datagram a bad network would lose, damage, repeat or hold back.
 //!
-//! Owns the dice ([`Dice`]), the figures people write ([`Chance`], [`Loss`], [`Rate`],
+//! Owns the dice ([`dice::Dice`]), the figures people write ([`Chance`], [`Loss`], [`Rate`],
 //! [`Jitter`]) and the verdict on one arrival ([`Impairment::arrival`]). It must not know what a
 //! datagram holds, nor whose it is: decision *i* of one kind is a function of the seed, the
 //! client's ordinal, the kind and *i* alone, so a run can be repeated, a plan can be printed

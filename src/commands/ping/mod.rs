@@ -41,7 +41,7 @@ Examples:
   netlab ping 127.0.0.1:12000 --timeout 1s
   netlab ping 127.0.0.1 -c 100 -i 20ms --fail-if 'loss>50%'")]
 pub struct Ping {
-    /// HOST[:PORT], port 12000 unless given
+    /// Whom to ping; the port is 12000 unless given
     #[arg(required = true, value_name = "HOST[:PORT]")]
     targets: Vec<Peer>,
 

@@ -39,7 +39,7 @@ pub struct PingServe {
 
     /// What is lost on purpose
     ///
-    /// A probability (30%, 0.3, 4/11), ge:P,R[,H,K] (Gilbert-Elliott bursts), nth:K (every K-th) or
+    /// A probability (30%, 0.3, 4/11), ge:P,R or ge:P,R,H,K (Gilbert-Elliott bursts), nth:K (every K-th) or
     /// list:3,7 (these, counted per client from 1). The default is the textbook's: a random integer
     /// from 0 to 10, below 4 is lost.
     #[arg(long, value_name = "MODEL", default_value = "4/11", allow_hyphen_values = true, value_parser = parsed::<Loss>)]
