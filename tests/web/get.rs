@@ -358,6 +358,26 @@ fn a_probe_counts_and_sums_up() {
 }
 
 #[test]
+fn assertions_decide_the_code_and_are_named() {
+    let server = Server::start(&["serve-http", text(&demo_site())]);
+    let get = |assertion: &str, path: &str| {
+        run(&["get", "--count", "3", "--interval", "1ms", "--fail-if", assertion, &server.url(path)])
+    };
+    for holds in ["failure>0", "total.p95>20s", "connect.max>20s", "errors>0"] {
+        assert_eq!(get(holds, "/style.css").code, 0, "{holds}");
+    }
+    let broken = get("total.p50>1ns", "/style.css");
+    assert_eq!(broken.code, 1);
+    assert!(
+        broken.stderr.contains("total.p50 is ") && broken.stdout.contains("3 requests: 3 good"),
+        "{}",
+        broken.stderr
+    );
+    assert!(get("tls.p99>1s", "/style.css").stderr.contains("has no data"));
+    assert_eq!(get("speed>1", "/style.css").code, 2);
+}
+
+#[test]
 fn json_tells_failures_and_ends_with_the_summary() {
     let ran = run(&["get", "--json", "http://127.0.0.1:1/"]);
     assert_eq!(ran.code, 69);

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::fetch::{Outcome, Phases};
 use super::target::Target;
+use crate::commands::fail_if::{Figure, Kind, Known, statistic};
 use crate::output::{self, Escaped};
 use crate::stats::{self, Ratio, Series};
 use crate::time::{Shown, nanoseconds};
@@ -111,6 +112,23 @@ impl fmt::Display for Response {
     }
 }
 
+/// The phases in their order, as `--fail-if` names them.
+const PHASES: [&str; 6] = ["resolve", "connect", "tls", "first_byte", "body", "total"];
+
+/// The figures that `--fail-if` can judge.
+pub const FIGURES: &Known = &[
+    ("failure", Kind::Ratio),
+    ("errors", Kind::Count),
+    ("refused", Kind::Count),
+    ("failed", Kind::Count),
+    ("resolve", Kind::Series),
+    ("connect", Kind::Series),
+    ("tls", Kind::Series),
+    ("first_byte", Kind::Series),
+    ("body", Kind::Series),
+    ("total", Kind::Series),
+];
+
 /// Counters and series of a run.
 #[derive(Debug)]
 pub struct Tally {
@@ -137,6 +155,22 @@ impl Tally {
         let Phases { resolve, connect, tls, first_byte, body, total } = outcome.phases;
         for (series, phase) in self.phases.iter_mut().zip([resolve, connect, tls, first_byte, body, total]) {
             phase.into_iter().for_each(|phase| series.push(phase));
+        }
+    }
+
+    /// A figure by the name that `--fail-if` knows it by.
+    pub fn figure(&self, name: &str) -> Option<Figure> {
+        let errors = self.refused + self.failed;
+        match name {
+            "failure" => Ratio::new(errors, self.responses + self.failed).value().map(Figure::Ratio),
+            "errors" => Some(Figure::Count(errors)),
+            "refused" => Some(Figure::Count(self.refused)),
+            "failed" => Some(Figure::Count(self.failed)),
+            _ => {
+                let (phase, part) = name.split_once('.')?;
+                let place = PHASES.iter().position(|known| *known == phase)?;
+                statistic(self.phases.get(place)?, part).flatten()
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::fail_if::FailIf;
 use super::values::{duration, positive_duration};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -24,7 +25,7 @@ use crate::net::{self, Signals};
 use crate::output::{Form, Output, Style, Trace};
 use crate::time::Moment;
 use delivery::{Delivery, Destination};
-use events::{Event, Tally};
+use events::{Event, FIGURES, Tally};
 use fetch::{Fetcher, Outcome};
 use target::{Field, Request, Target};
 
@@ -99,6 +100,10 @@ pub struct Get {
     /// Follow at most N redirects; 0 shows the redirect itself
     #[arg(long, value_name = "N", default_value_t = 10, hide_short_help = true)]
     max_redirects: u32,
+
+    /// Exit 1 if this holds, e.g. 'total.p95>20ms'; repeatable
+    #[arg(long, value_name = "FIGURE>LIMIT", value_parser = |text: &str| FailIf::parse(text, FIGURES), hide_short_help = true)]
+    fail_if: Vec<FailIf>,
 
     /// Show the conversation on stderr
     #[arg(long)]
@@ -187,13 +192,21 @@ impl Run<'_> {
                 break;
             }
         }
+        let mut exit = Exit::of_all(exits.iter().copied());
+        for assertion in &self.get.fail_if {
+            if let Err(broken) = assertion.check(|name| self.tally.figure(name)) {
+                self.output.failure(&broken);
+                // Any error code outranks a broken assertion.
+                exit = if exit == Exit::Done { Exit::No } else { exit };
+            }
+        }
         if is_probe {
             self.output.event(&Event::Summary(Box::new(self.tally.summary(net::now() - started))))?;
         }
         Ok(match stopped {
             // With data, the data decides.
             Some(stopped) if exits.is_empty() => stopped,
-            _ => Exit::of_all(exits),
+            _ => exit,
         })
     }
 
