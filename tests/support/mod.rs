@@ -90,7 +90,7 @@ pub fn event(line: &str) -> Value {
 
 /// A server of ours that ends with its test.
 pub struct Server {
-    child: Child,
+    child: Ends,
     /// The addresses of its ready file.
     pub addresses: Vec<String>,
     _directory: TempDir,
@@ -114,8 +114,9 @@ impl Server {
             .open(&fifo)
             .expect("opened for reading");
         command.arg("--ready-file").arg(&fifo).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary runs");
-        let process = pidfd_open(pid(&child), PidfdFlags::empty()).expect("it has just been started");
+        // Whatever goes wrong from here on, it ends with the test.
+        let mut child = Ends(command.spawn().expect("the binary runs"));
+        let process = pidfd_open(pid(&child.0), PidfdFlags::empty()).expect("it has just been started");
         let mut fds = [PollFd::new(&ready, PollFlags::IN), PollFd::new(&process, PollFlags::IN)];
         poll(&mut fds, None).expect("polled");
         let mut text = String::new();
@@ -124,8 +125,8 @@ impl Server {
             ready.read_to_string(&mut text).expect("text");
         } else {
             let mut stderr = String::new();
-            child.stderr.take().expect("piped").read_to_string(&mut stderr).expect("text");
-            panic!("the server ended with {}: {stderr}", child.wait().expect("ended"));
+            child.0.stderr.take().expect("piped").read_to_string(&mut stderr).expect("text");
+            panic!("the server ended with {}: {stderr}", child.0.wait().expect("ended"));
         }
         Self { child, addresses: text.lines().map(str::to_owned).collect(), _directory: directory }
     }
@@ -144,7 +145,7 @@ impl Server {
 
     /// Its process.
     pub fn pid(&self) -> Pid {
-        pid(&self.child)
+        pid(&self.child.0)
     }
 
     /// Sends a signal.
@@ -154,7 +155,7 @@ impl Server {
 
     /// Its stdout, to be read by the test.
     pub fn stdout(&mut self) -> std::process::ChildStdout {
-        self.child.stdout.take().expect("piped")
+        self.child.0.stdout.take().expect("piped")
     }
 
     /// Sends SIGTERM and waits for the end.
@@ -165,8 +166,8 @@ impl Server {
 
     /// Waits for the end.
     pub fn wait(mut self) -> Ran {
-        let stdout = self.child.stdout.take();
-        let stderr = self.child.stderr.take();
+        let stdout = self.child.0.stdout.take();
+        let stderr = self.child.0.stderr.take();
         let read = |pipe: Option<Box<dyn std::io::Read + Send>>| {
             std::thread::spawn(move || {
                 let mut bytes = Vec::new();
@@ -176,15 +177,8 @@ impl Server {
         };
         let stdout = read(stdout.map(|pipe| Box::new(pipe) as _));
         let stderr = read(stderr.map(|pipe| Box::new(pipe) as _));
-        let status = self.child.wait().expect("it ends");
+        let status = self.child.0.wait().expect("it ends");
         Output { status, stdout: stdout.join().expect("read"), stderr: stderr.join().expect("read") }.into()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
