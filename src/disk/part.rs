@@ -34,6 +34,8 @@ pub struct Part {
     part: Option<PathBuf>,
     replace: Replace,
     written: u64,
+    /// Whether an earlier run left octets in the part file, which stay until there are new ones.
+    was_kept: bool,
 }
 
 impl Part {
@@ -47,31 +49,45 @@ impl Part {
             Ok(_) if replace == Replace::No => Err(exists(target)),
             Ok(found) if !found.is_file() => {
                 let file = OpenOptions::new().write(true).open(target).map_err(|error| cannot(target, error))?;
-                Ok(Self { file, target: target.to_owned(), part: None, replace, written: 0 })
+                Ok(Self { file, target: target.to_owned(), part: None, replace, written: 0, was_kept: false })
             }
-            _ => {
+            found => {
                 // A link is followed, so that what it points to is replaced and not the link.
                 let target = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
                 let part = part_of(&target).ok_or_else(|| {
                     Error::new(Exit::CannotCreate, format!("{shown} is no file name"))
                         .expected("a name that does not end in /")
                 })?;
-                let file = open_locked(&part, &target)?;
-                Ok(Self { file, target, part: Some(part), replace, written: 0 })
+                let (file, was_kept) = open_locked(&part, &target)?;
+                if let Ok(old) = &found {
+                    // The new content is for the same eyes as the old.
+                    let _ = file.set_permissions(old.permissions());
+                }
+                Ok(Self { file, target, part: Some(part), replace, written: 0, was_kept })
             }
         }
     }
 
     /// Appends to it.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.begin()?;
         self.file.write_all(bytes).map_err(|error| self.failed(error))?;
         self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// What an earlier run left goes only when there is something to take its place.
+    fn begin(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.was_kept) {
+            self.file.set_len(0).map_err(|error| self.failed(error))?;
+        }
         Ok(())
     }
 
     /// Gives it its name: synced, renamed, and the directory synced, so that it is there after a
     /// power cut too.
     pub fn finish(mut self) -> Result<()> {
+        self.begin()?;
         let Some(part) = self.part.take() else { return Ok(()) };
         self.file.sync_all().map_err(|error| self.failed(error))?;
         let flags = if self.replace == Replace::No { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
@@ -102,6 +118,7 @@ impl Drop for Part {
     fn drop(&mut self) {
         if let Some(part) = &self.part
             && self.written == 0
+            && !self.was_kept
         {
             let _ = fs::remove_file(part);
         }
@@ -116,7 +133,7 @@ fn part_of(target: &Path) -> Option<PathBuf> {
 
 /// Opens and locks the part file. The run before may have renamed it between our open and our
 /// lock; then the lock is on a file that has another name by now, and we look again.
-fn open_locked(part: &Path, target: &Path) -> Result<File> {
+fn open_locked(part: &Path, target: &Path) -> Result<(File, bool)> {
     loop {
         let file = OpenOptions::new()
             .write(true)
@@ -125,7 +142,8 @@ fn open_locked(part: &Path, target: &Path) -> Result<File> {
             .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(part)
             .map_err(|error| cannot(target, error))?;
-        if flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive).is_err() {
+        // A file system without locks is no second run.
+        if flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK) {
             return Err(Error::new(Exit::CannotCreate, format!("another run is writing {}", part.display()))
                 .expected("one download per target")
                 .remedy("wait for it, or take another name with -o"));
@@ -134,8 +152,8 @@ fn open_locked(part: &Path, target: &Path) -> Result<File> {
             file.metadata().is_ok_and(|ours| ours.ino() == found.ino() && ours.dev() == found.dev())
         };
         if fs::symlink_metadata(part).is_ok_and(same) {
-            file.set_len(0).map_err(|error| cannot(target, error))?;
-            return Ok(file);
+            let was_kept = file.metadata().is_ok_and(|found| found.len() > 0);
+            return Ok((file, was_kept));
         }
     }
 }
@@ -184,6 +202,32 @@ mod tests {
         drop(part);
         assert_eq!(fs::read(directory.path().join("f.part")).expect("kept"), b"half");
         assert!(!target.exists());
+    }
+
+    #[test]
+    fn what_was_kept_stays_until_there_is_something_new() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (target, part) = (directory.path().join("f"), directory.path().join("f.part"));
+        fs::write(&part, "kept").expect("written");
+        drop(Part::create(&target, Replace::Yes).expect("created"));
+        assert_eq!(fs::read(&part).expect("still there"), b"kept");
+        let mut again = Part::create(&target, Replace::Yes).expect("created");
+        again.write(b"x").expect("written");
+        again.finish().expect("renamed");
+        assert_eq!(fs::read(&target).expect("there"), b"x");
+    }
+
+    #[test]
+    fn a_private_file_stays_private() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let target = directory.path().join("f");
+        fs::write(&target, "old").expect("written");
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).expect("changed");
+        let mut part = Part::create(&target, Replace::Yes).expect("created");
+        part.write(b"new").expect("written");
+        part.finish().expect("renamed");
+        assert_eq!(fs::metadata(&target).expect("there").permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

@@ -26,7 +26,10 @@ pub fn secret(path: &Path) -> Result<(Vec<u8>, bool)> {
     let file = File::open(path).map_err(failed)?;
     let mode = file.metadata().map_err(failed)?.permissions().mode();
     let mut octets = Vec::new();
-    file.take(LONGEST).read_to_end(&mut octets).map_err(failed)?;
+    file.take(LONGEST + 1).read_to_end(&mut octets).map_err(failed)?;
+    if octets.len() as u64 > LONGEST {
+        return Err(Error::new(Exit::Config, format!("{} is too long for a secret", path.display())));
+    }
     let kept = octets.strip_suffix(b"\n").unwrap_or(&octets);
     let kept = kept.strip_suffix(b"\r").unwrap_or(kept).len();
     octets.truncate(kept);

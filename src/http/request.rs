@@ -96,7 +96,8 @@ impl<'b> Request<'b> {
             keep_alive: !fields.lists("connection", "close")
                 && (!is_http10 || fields.lists("connection", "keep-alive")),
             expects_continue,
-            if_modified_since: fields.first("if-modified-since"),
+            // §13.1.3: ignored where the other condition is there, which no file here can meet.
+            if_modified_since: fields.first("if-modified-since").filter(|_| fields.first("if-none-match").is_none()),
             referer: fields.first("referer"),
             user_agent: fields.first("user-agent"),
         })

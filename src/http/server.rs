@@ -81,11 +81,11 @@ impl Server {
         if let State::Draining { body, left } = &mut self.state {
             loop {
                 match body.decode(bytes.get(taken..).unwrap_or_default()) {
-                    Ok((more, Piece::Data(data))) => {
+                    Ok((more, Piece::Data(data))) if data.len() as u64 <= *left => {
                         taken += more;
-                        *left = left.saturating_sub(data.len() as u64);
+                        *left -= data.len() as u64;
                     }
-                    Ok((more, Piece::More)) if *left > 0 => return (taken + more, Incoming::More),
+                    Ok((more, Piece::More)) => return (taken + more, Incoming::More),
                     Ok((more, Piece::End)) => {
                         taken += more;
                         break;
@@ -132,9 +132,9 @@ impl Server {
         (bytes.len(), Incoming::Refused(refusal))
     }
 
-    /// Whether octets of an unfinished head have come in.
-    pub fn is_within_head(&self, pending: usize) -> bool {
-        pending > 0 && matches!(self.state, State::Head(_))
+    /// Whether the next octets belong to a head.
+    pub fn is_in_head(&self) -> bool {
+        matches!(self.state, State::Head(_))
     }
 
     /// Whether the rest of a request's body is being thrown away.

@@ -30,7 +30,7 @@ const READ_BUFFER: usize = 128 * 1024;
 const STEPS_PER_TURN: usize = 32;
 /// How long to wait for the peer's FIN after ours, and how much of what it still sends to read.
 const LINGER: Duration = Duration::from_secs(2);
-const LINGER_OCTETS: usize = 1024 * 1024;
+const LINGER_OCTETS: usize = 256 * 1024 * 1024;
 
 /// How long a link waits for what only it can see.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +65,8 @@ pub struct Link {
     /// Whether something changed since the conversation was last asked about the inbox.
     offer: bool,
     heard_end: bool,
+    /// Why the peer stopped listening before it had heard everything.
+    unheard: Option<Error>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +95,8 @@ pub enum Status {
 enum Step {
     Made,
     None,
+    /// It leads on, after the others had their turn.
+    Yield,
 }
 
 impl Link {
@@ -105,6 +109,7 @@ impl Link {
             inbox: Vec::new(),
             offer: false,
             heard_end: false,
+            unheard: None,
         }
     }
 
@@ -116,6 +121,11 @@ impl Link {
     /// The socket has something to read, or its end.
     pub fn readable(&mut self) {
         self.wire.readable();
+    }
+
+    /// The peer has ended its side; what it sent before is still to be read.
+    pub fn hung_up(&mut self) {
+        self.wire.hung_up();
     }
 
     /// The socket takes octets again.
@@ -150,6 +160,7 @@ impl Link {
             match step {
                 Ok(Step::Made) => {}
                 Ok(Step::None) => return self.status(Status::Waiting),
+                Ok(Step::Yield) => return self.status(Status::Busy),
                 Err(error) => self.break_off(talk, scratch, error),
             }
             if matches!(self.phase, Phase::Over) {
@@ -157,7 +168,7 @@ impl Link {
             }
             step = self.step(talk, scratch, now);
         }
-        self.status(Status::Busy)
+        if matches!(self.phase, Phase::Over) { Status::Over } else { Status::Busy }
     }
 
     /// Tells the conversation that the server goes down.
@@ -165,14 +176,21 @@ impl Link {
         match self.phase {
             Phase::Handshake { .. } => self.phase = Phase::Over,
             Phase::Open => {
-                // Nothing said, nothing heard: there are no last words that an RST could overtake.
-                self.heard_end |= self.inbox.is_empty() && self.outflow.is_idle();
+                // Nothing was ever said: there are no last words that an RST could overtake.
+                self.heard_end |= self.inbox.is_empty() && self.outflow.is_untouched();
                 talk.draining(now, &mut scratch.out);
                 if let Err(error) = self.absorb(scratch) {
                     self.break_off(talk, scratch, error);
                 }
             }
             Phase::Lingering { .. } | Phase::Over => {}
+        }
+    }
+
+    /// Breaks off: the server does not wait any longer.
+    pub fn cut<C: Conversation>(&mut self, talk: &mut C, scratch: &mut Scratch<C::Fact>) {
+        if matches!(self.phase, Phase::Open) {
+            self.break_off(talk, scratch, Error::new(Exit::TryAgain, "the server stopped"));
         }
     }
 
@@ -196,6 +214,9 @@ impl Link {
                 return Err(Error::new(Exit::TryAgain, "the TLS handshake did not end in time"));
             }
             Phase::Lingering { until, .. } if until <= now => self.phase = Phase::Over,
+            // The kernel says that there is room again only once a third of its buffer is free; a
+            // slow but steady reader must not be given up before it was asked.
+            Phase::Open if self.outflow.stalls_at().is_some_and(|at| at <= now) => self.wire.writable(),
             Phase::Open if talk.wake_at().is_some_and(|at| at <= now) => {
                 talk.woken(now, &mut scratch.out);
                 self.absorb(scratch)?;
@@ -218,7 +239,7 @@ impl Link {
                 }
             },
             Phase::Lingering { left, .. } => Ok(self.linger(left, scratch)),
-            Phase::Open => match self.outflow.flush(&mut self.wire, &mut scratch.read, now)? {
+            Phase::Open => match self.flush::<C>(scratch, now)? {
                 Flow::Sent if self.outflow.settles() => self.settle(talk, scratch),
                 Flow::Closing => {
                     self.settle(talk, scratch)?;
@@ -226,8 +247,22 @@ impl Link {
                     Ok(Step::Made)
                 }
                 Flow::Blocked if !C::FULL_DUPLEX => Ok(Step::None),
+                Flow::Enough => Ok(Step::Yield),
                 Flow::Blocked | Flow::Sent => self.listen(talk, scratch),
             },
+        }
+    }
+
+    /// Sends what can be sent. A client whose peer has stopped listening still hears it out: the
+    /// answer that explains it may be there already (RFC 9112 §9.5).
+    fn flush<C: Conversation>(&mut self, scratch: &mut Scratch<C::Fact>, now: Moment) -> Result<Flow> {
+        match self.outflow.flush(&mut self.wire, &mut scratch.read, now) {
+            Err(error) if C::FULL_DUPLEX && !self.heard_end && self.outflow.abandon() => {
+                self.unheard = Some(error);
+                self.wire.readable();
+                Ok(Flow::Blocked)
+            }
+            flow => flow,
         }
     }
 
@@ -252,6 +287,9 @@ impl Link {
             };
             match self.wire.read(room)? {
                 Read::Nothing => return Ok(Step::None),
+                Read::End(End::Finished) if self.unheard.is_some() => {
+                    return self.unheard.take().map_or(Ok(Step::None), Err);
+                }
                 Read::End(end) => return self.hear_end(&end, talk, scratch),
                 Read::Octets(length) => return self.hear(kept + length, talk, scratch),
             }

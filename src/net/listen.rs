@@ -7,6 +7,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -43,6 +44,9 @@ impl FromStr for Bind {
             return if path.is_empty() { Err(SHAPE.into()) } else { Ok(Self::Unix(path.into())) };
         }
         let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+        if text.starts_with('[') && text.ends_with(']') || (!text.contains(':') && text.parse::<Ipv4Addr>().is_ok()) {
+            return Err(format!("{text} lacks a port: write {text}:8080, or 0 for a free one"));
+        }
         if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
             return Err(format!("an IPv6 address wants brackets: [{host}]:{port}"));
         }
@@ -119,6 +123,8 @@ pub struct Listeners {
 struct Group {
     address: Address,
     sockets: Vec<Socket>,
+    /// The file that a Unix socket is.
+    made: Option<(u64, u64)>,
 }
 
 impl Listeners {
@@ -214,7 +220,7 @@ fn tcp(address: SocketAddr, threads: usize) -> io::Result<Group> {
         sibling.listen(BACKLOG)?;
         sockets.push(sibling);
     }
-    Ok(Group { address: Address::Inet(bound), sockets })
+    Ok(Group { address: Address::Inet(bound), sockets, made: None })
 }
 
 fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
@@ -236,7 +242,9 @@ fn unix(path: &Path, threads: usize) -> Result<Group> {
     let mut bound = first.bind(&address);
     if bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
         let probe = new().and_then(|probe| probe.connect(&address));
-        if probe.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        // A plain file refuses a connection as well, and must not be taken for a left-over.
+        if is_socket(path)
+            && probe.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
             && std::fs::remove_file(path).is_ok()
         {
             bound = first.bind(&address);
@@ -248,17 +256,30 @@ fn unix(path: &Path, threads: usize) -> Result<Group> {
         let copy = sockets[0].try_clone().map_err(|error| refused(&shown, error))?;
         sockets.push(copy);
     }
-    Ok(Group { address: Address::Unix(path.to_owned()), sockets })
+    Ok(Group { address: Address::Unix(path.to_owned()), sockets, made: identity(path) })
 }
 
 impl Drop for Listeners {
+    /// Removes what was made here, and nothing that has taken its name since.
     fn drop(&mut self) {
         for group in &self.groups {
-            if let Address::Unix(path) = &group.address {
+            let made = group.made.as_ref();
+            if let (Address::Unix(path), Some(made)) = (&group.address, made)
+                && identity(path).as_ref() == Some(made)
+            {
                 let _ = std::fs::remove_file(path);
             }
         }
     }
+}
+
+/// Which file a name stands for: device and inode.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+fn is_socket(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
 }
 
 /// The family is not there at all, as opposed to one address that is taken.
@@ -312,6 +333,8 @@ mod tests {
     fn a_wrong_bind_says_what_is_right() {
         for (text, word) in [
             ("::1:80", "[::1]:80"),
+            ("[::1]", "lacks a port"),
+            ("127.0.0.1", "lacks a port"),
             ("65536", "65535"),
             ("-1", "65535"),
             ("", "PORT"),
@@ -364,5 +387,24 @@ mod tests {
         assert!(Listeners::bind(&bind, 1).is_err(), "somebody answers there");
         drop(listeners);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_of_the_sockets_name_is_never_touched() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+        std::fs::write(&file, "precious").expect("written");
+        std::os::unix::fs::symlink(&file, &link).expect("linked");
+        for path in [&file, &link] {
+            assert!(Listeners::bind(&[Bind::Unix(path.clone())], 1).is_err());
+        }
+        assert_eq!(std::fs::read(&file).expect("still there"), b"precious");
+        assert!(link.is_symlink());
+        let socket = directory.path().join("socket");
+        let listeners = Listeners::bind(&[Bind::Unix(socket.clone())], 1).expect("free");
+        std::fs::remove_file(&socket).expect("removed by somebody");
+        std::fs::write(&socket, "another's").expect("written");
+        drop(listeners);
+        assert!(socket.exists(), "what took its name since is not ours");
     }
 }

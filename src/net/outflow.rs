@@ -16,6 +16,9 @@ use crate::time::Moment;
 /// A peer that takes less than this within one stall limit is not reading, it is holding us.
 const LEAST_PROGRESS: u64 = 1024;
 
+/// Octets per turn, so that one large download does not hold up the others.
+const PER_TURN: u64 = 1024 * 1024;
+
 /// The unsent rest. Empty, it owns no buffer.
 #[derive(Debug)]
 pub struct Outflow {
@@ -26,6 +29,8 @@ pub struct Outflow {
     gone: u64,
     /// Whether there was something to send that nobody has been told about.
     owes: bool,
+    /// Whether there never was anything to send.
+    untouched: bool,
 }
 
 #[derive(Debug)]
@@ -49,6 +54,8 @@ pub enum Flow {
     Blocked,
     /// All is sent.
     Sent,
+    /// Enough for one turn; the others come first.
+    Enough,
     /// All is sent, and the end is to follow.
     Closing,
 }
@@ -56,7 +63,7 @@ pub enum Flow {
 impl Outflow {
     /// Nothing to send yet; the peer may take nothing for at most `limit`.
     pub fn new(limit: Duration) -> Self {
-        Self { limit, queue: VecDeque::new(), stall: None, gone: 0, owes: false }
+        Self { limit, queue: VecDeque::new(), stall: None, gone: 0, owes: false, untouched: true }
     }
 
     /// Octets handed on since everything was last sent.
@@ -64,8 +71,22 @@ impl Outflow {
         self.gone
     }
 
+    /// Drops what nobody takes any longer; whether there was something.
+    pub fn abandon(&mut self) -> bool {
+        let had = !self.is_idle();
+        self.queue.clear();
+        self.stall = None;
+        self.owes = false;
+        had
+    }
+
+    /// Whether there never was anything to send.
+    pub fn is_untouched(&self) -> bool {
+        self.untouched
+    }
+
     /// Whether nothing is on its way.
-    pub fn is_idle(&self) -> bool {
+    fn is_idle(&self) -> bool {
         self.queue.is_empty() && !self.owes
     }
 
@@ -93,6 +114,7 @@ impl Outflow {
         let mut upcoming = steps.drain(..).peekable();
         while let Some(step) = upcoming.next() {
             self.owes = true;
+            self.untouched = false;
             match step {
                 Step::Bytes(length) => {
                     let piece = bytes.get(at..at + length).unwrap_or_default();
@@ -135,6 +157,9 @@ impl Outflow {
             if moved == 0 {
                 break Flow::Blocked;
             }
+            if progress >= PER_TURN {
+                break Flow::Enough;
+            }
         };
         self.gone += progress;
         self.watch(flow, progress, now)?;
@@ -164,7 +189,7 @@ impl Outflow {
 
     /// A queue may be slow but not still: each stall limit has to see some progress.
     fn watch(&mut self, flow: Flow, progress: u64, now: Moment) -> Result<()> {
-        if flow != Flow::Blocked {
+        if matches!(flow, Flow::Sent | Flow::Closing) {
             self.stall = None;
             return Ok(());
         }

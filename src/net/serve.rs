@@ -21,7 +21,7 @@ use super::clock::now;
 use super::dial::{is_exhausted, word};
 use super::link::{Link, Patience, Scratch, Status};
 use super::listen::Listeners;
-use super::signals::{Signals, Woken};
+use super::signals::{Nudge, Signals, Woken};
 use super::timers::{Alarm, Timers};
 use super::tls::ServerSide;
 use crate::conversation::Conversation;
@@ -119,7 +119,10 @@ pub fn serve<S: Service>(
         for (number, poll) in polls.into_iter().enumerate() {
             let (listeners, tls) = (plan.listeners.take(), plan.tls.clone());
             let (stop, make, finish, patience) = (&stop, &make, &finish, plan.patience);
+            let end = End(signals.nudger()?);
             let run = move || {
+                // Dropped at the end of the thread, whatever ends it.
+                let _end = end;
                 let mut worker = Worker::new(poll, listeners, tls, patience, make())?;
                 worker.run(stop)?;
                 finish(worker.service);
@@ -158,6 +161,15 @@ pub fn serve<S: Service>(
     })
 }
 
+/// Tells the waiting thread that one of the others is over: a server with a dead thread is not one.
+struct End(Nudge);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.nudge();
+    }
+}
+
 /// The soft limit is what old programs with `select` need; a server takes what it is allowed.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
@@ -188,6 +200,8 @@ struct Worker<S: Service> {
 }
 
 struct Acceptor {
+    /// Its token.
+    number: usize,
     socket: Socket,
     /// Edge-triggered: stays true until accept says that nobody waits.
     ready: bool,
@@ -212,7 +226,7 @@ impl<S: Service> Worker<S> {
         }
         Ok(Self {
             poll,
-            listeners: listeners.into_iter().map(|socket| Acceptor { socket, ready: true }).collect(),
+            listeners: (0..).zip(listeners).map(|(number, socket)| Acceptor { number, socket, ready: true }).collect(),
             tls,
             patience,
             service,
@@ -246,7 +260,10 @@ impl<S: Service> Worker<S> {
                     self.drain(now);
                 }
                 RUNNING | DRAINING => {}
-                _ => return Ok(()),
+                _ => {
+                    self.cut();
+                    return Ok(());
+                }
             }
             self.accept(now);
             std::mem::swap(&mut self.busy, &mut ready);
@@ -278,15 +295,18 @@ impl<S: Service> Worker<S> {
         match event.token() {
             WAKER => {}
             Token(number) if number < FIRST_CONNECTION => {
-                if let Some(listener) = self.listeners.get_mut(number) {
+                if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.number == number) {
                     listener.ready = true;
                 }
             }
             Token(number) => {
                 let slot = number - FIRST_CONNECTION;
                 let Some(connection) = self.connections.get_mut(slot) else { return };
-                if event.is_readable() || event.is_read_closed() || event.is_error() {
+                if event.is_readable() || event.is_error() {
                     connection.link.readable();
+                }
+                if event.is_read_closed() {
+                    connection.link.hung_up();
                 }
                 if event.is_writable() || event.is_error() {
                     connection.link.writable();
@@ -302,6 +322,9 @@ impl<S: Service> Worker<S> {
         }
         self.rest = None;
         for _ in 0..ACCEPTS_PER_TURN {
+            // Listeners take turns, so that a flood on one does not starve the others.
+            let one = self.listeners.len().min(1);
+            self.listeners.rotate_left(one);
             let Some(listener) = self.listeners.iter_mut().find(|listener| listener.ready) else { return };
             match acceptfrom_with(listener.socket.as_fd(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((descriptor, peer)) => {
@@ -378,6 +401,16 @@ impl<S: Service> Worker<S> {
                 connection.link.drain(&mut connection.talk, &mut self.scratch, now);
             }
             self.turn(slot, now);
+        }
+    }
+
+    /// Breaks off what runs, and hears what it came to: an answer that was cut is told as well.
+    fn cut(&mut self) {
+        for (_, connection) in &mut self.connections {
+            connection.link.cut(&mut connection.talk, &mut self.scratch);
+            for fact in self.scratch.out.facts() {
+                self.service.fact(fact);
+            }
         }
     }
 

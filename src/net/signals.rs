@@ -3,6 +3,7 @@
 //! Owns the self-pipe that signal-hook writes to. A signal stays seen until it is taken, so every
 //! stage of a run (resolve, connect, talk) notices it in its own wait.
 
+use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -66,6 +67,8 @@ pub enum Woken {
 #[derive(Debug)]
 pub struct Signals {
     delivery: SignalDelivery<UnixStream, SignalOnly>,
+    /// Come, and not taken yet.
+    come: VecDeque<Signal>,
     nudges: UnixStream,
     nudge: UnixStream,
 }
@@ -90,7 +93,7 @@ impl Signals {
         let (nudges, nudge) = UnixStream::pair().map_err(failed)?;
         nudges.set_nonblocking(true).map_err(failed)?;
         nudge.set_nonblocking(true).map_err(failed)?;
-        Ok(Self { delivery, nudges, nudge })
+        Ok(Self { delivery, come: VecDeque::new(), nudges, nudge })
     }
 
     /// Listens for SIGQUIT as well.
@@ -123,7 +126,8 @@ impl Signals {
             SIGQUIT => Signal::Quit,
             _ => Signal::Terminate,
         };
-        self.delivery.pending().map(signal).next()
+        self.come.extend(self.delivery.pending().map(signal));
+        self.come.pop_front()
     }
 
     /// Whether another thread has nudged since the last call.

@@ -23,7 +23,7 @@ use crate::conversation::End;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
-/// Octets of a file per call, so that one large download does not hold up the others.
+/// Octets of a file per call.
 const FILE_SLICE: u64 = 1024 * 1024;
 /// Octets of a file that are encrypted at a time: four full TLS records.
 const TLS_SLICE: u64 = 64 * 1024;
@@ -35,6 +35,8 @@ pub struct Wire {
     tls: Option<Box<Connection>>,
     can_read: bool,
     can_write: bool,
+    /// Whether the peer's end has been announced: its edge has come, and no other will.
+    hung_up: bool,
 }
 
 /// What a read brought.
@@ -66,7 +68,7 @@ enum Heard {
 impl Wire {
     /// A transport over `socket`, which is non-blocking.
     pub fn new(socket: Socket, tls: Option<Connection>) -> Self {
-        Self { socket, tls: tls.map(Box::new), can_read: true, can_write: true }
+        Self { socket, tls: tls.map(Box::new), can_read: true, can_write: true, hung_up: false }
     }
 
     /// The descriptor to wait for.
@@ -81,6 +83,12 @@ impl Wire {
 
     /// The socket has something to read, or its end.
     pub fn readable(&mut self) {
+        self.can_read = true;
+    }
+
+    /// The peer has ended its side, so that a short read does not mean dry.
+    pub fn hung_up(&mut self) {
+        self.hung_up = true;
         self.can_read = true;
     }
 
@@ -126,7 +134,7 @@ impl Wire {
             Ok(0) => Ok(Read::End(End::Finished)),
             Ok(length) => {
                 // A short read has emptied the socket; asking again would only say so.
-                self.can_read = length == room.len();
+                self.can_read = self.hung_up || length == room.len();
                 Ok(Read::Octets(length))
             }
             Err(Errno::AGAIN) => {

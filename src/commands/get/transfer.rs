@@ -112,7 +112,8 @@ impl Conversation for Transfer<'_> {
 
     fn opened(&mut self, now: Moment, out: &mut Outbox<()>) {
         self.marks.opened = Some(now);
-        self.quiet_until = Some(now + self.silence);
+        // While the request goes out, the link watches that it moves; the wait for an answer begins
+        // when all of it has left.
         out.send(&std::mem::take(&mut self.request));
     }
 
@@ -215,6 +216,7 @@ mod tests {
         let mut transfer = Transfer::new(&head, None, Duration::from_secs(1), &mut kept);
         let mut out = Outbox::default();
         transfer.opened(NOW, &mut out);
+        transfer.sent(NOW, &mut out);
         if !bytes.is_empty() {
             transfer.received(bytes, NOW, &mut out);
         }

@@ -131,7 +131,7 @@ impl ServeHttp {
         self.server.tell_ready(listeners.addresses(), |address| url(scheme, address))?;
 
         let started = net::now();
-        let total = self.serve(listeners, tls, root, &mut signals, &recorder, started)?;
+        let total = self.serve(listeners, tls, root, &mut signals, (&recorder, style), started)?;
         let elapsed = net::now() - started;
         drop(recorder);
         let (mut output, dropped, written) = writer.finish();
@@ -182,7 +182,7 @@ impl ServeHttp {
         tls: Option<ServerSide>,
         root: Root,
         signals: &mut Signals,
-        recorder: &Recorder<Event>,
+        (recorder, style): (&Recorder<Event>, Style),
         started: Moment,
     ) -> Result<Tally> {
         let limits = Limits { head: self.head_timeout, idle: self.idle_timeout, stall: self.stall_timeout };
@@ -202,12 +202,13 @@ impl ServeHttp {
         });
         let site = Arc::new((root, self.index.clone()));
         let total = Mutex::new(Tally::default());
+        let quiet = style.quiet;
         let make = || Web {
             shared: Rc::new(Shared {
                 site: Site::new(Arc::clone(&site)),
                 limits,
                 budget: Arc::clone(&budget),
-                listens: self.log != Log::Off,
+                listens: self.log != Log::Off && !quiet,
             }),
             recorder: recorder.clone(),
             combined: self.log == Log::Combined,

@@ -36,6 +36,13 @@ pub struct Limits {
     pub stall: Duration,
 }
 
+/// The most octets of one field that a log keeps: thousands of events may wait to be written.
+const LOGGED: usize = 2048;
+
+fn clipped(octets: &[u8]) -> Vec<u8> {
+    octets.get(..LOGGED).unwrap_or(octets).to_owned()
+}
+
 /// What a session tells.
 #[derive(Debug)]
 pub enum Fact {
@@ -93,6 +100,8 @@ pub struct Session {
     waiting: Waiting,
     running: Option<Running>,
     draining: bool,
+    /// Whether the connection ever stood, TLS and all.
+    is_open: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -108,13 +117,15 @@ enum Waiting {
 struct Running {
     exchange: Exchange,
     head: u64,
+    /// Whether it is one of the requests that `--count` counts.
+    is_counted: bool,
 }
 
 impl Session {
     /// A session with a client that has not said anything yet.
     pub fn new(shared: Rc<Shared>, peer: Option<SocketAddr>, now: Moment) -> Self {
         let waiting = Waiting::Idle { until: now + shared.limits.idle };
-        Self { shared, http: Server::default(), peer, waiting, running: None, draining: false }
+        Self { shared, http: Server::default(), peer, waiting, running: None, draining: false, is_open: false }
     }
 
     fn request(&mut self, request: &Request<'_>, now: Moment, out: &mut Outbox<Fact>) {
@@ -125,25 +136,22 @@ impl Session {
         };
         let details = self.shared.listens.then(|| {
             Box::new(Details {
-                line: request.line.to_owned(),
-                referer: request.referer.map(<[u8]>::to_owned),
-                user_agent: request.user_agent.map(<[u8]>::to_owned),
+                line: clipped(request.line),
+                referer: request.referer.map(clipped),
+                user_agent: request.user_agent.map(clipped),
             })
         });
         let decision = self.shared.site.decide(request, now);
-        self.send(decision, None, details, last, now, out);
+        self.send(decision, None, details, (last, true), now, out);
     }
 
     /// Answers what is no request, if it is worth an answer, and ends the connection.
     fn refuse(&mut self, refusal: Refusal, bytes: &[u8], now: Moment, out: &mut Outbox<Fact>) {
         let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).find(|line| !line.is_empty()).unwrap_or_default();
-        let details = self
-            .shared
-            .listens
-            .then(|| Box::new(Details { line: line.iter().copied().take(256).collect(), ..Details::default() }));
+        let details = self.shared.listens.then(|| Box::new(Details { line: clipped(line), ..Details::default() }));
         let why = Some(refusal.why.to_owned());
         if let Some(status) = refusal.status {
-            return self.send(Decision::error(status, refusal.why), why, details, true, now, out);
+            return self.send(Decision::error(status, refusal.why), why, details, (true, false), now, out);
         }
         let took = Duration::ZERO;
         let exchange =
@@ -157,7 +165,7 @@ impl Session {
         decision: Decision,
         why: Option<String>,
         details: Option<Box<Details>>,
-        last: bool,
+        (last, is_counted): (bool, bool),
         now: Moment,
         out: &mut Outbox<Fact>,
     ) {
@@ -203,20 +211,22 @@ impl Session {
             why,
             details,
         };
-        self.running = Some(Running { exchange, head });
+        self.running = Some(Running { exchange, head, is_counted });
         self.waiting = Waiting::Answering;
     }
 
     /// The answer has left, or as much of it as ever will.
     fn done(&mut self, cut: Option<String>, now: Moment, out: &mut Outbox<Fact>) {
-        let Some(Running { mut exchange, head }) = self.running.take() else { return };
+        let Some(Running { mut exchange, head, is_counted }) = self.running.take() else { return };
         exchange.took = now - exchange.began;
         exchange.octets = out.gone().saturating_sub(head);
         if let Some(cut) = cut {
             exchange.complete = false;
             exchange.why = Some(cut);
         }
-        self.shared.budget.answered();
+        if is_counted {
+            self.shared.budget.answered();
+        }
         out.tell(Fact::Exchange(exchange));
     }
 }
@@ -226,6 +236,7 @@ impl Conversation for Session {
     const FULL_DUPLEX: bool = false;
 
     fn opened(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+        self.is_open = true;
         self.waiting = Waiting::Idle { until: now + self.shared.limits.idle };
         if self.draining {
             out.close();
@@ -241,10 +252,15 @@ impl Conversation for Session {
             Incoming::Request(request) => self.request(&request, now, out),
             Incoming::Refused(refusal) => self.refuse(refusal, bytes, now, out),
             Incoming::More => {
-                let within_head = self.http.is_within_head(bytes.len() - taken);
+                // An empty line in front of a request is none of it yet (RFC 9112 §2.2).
+                let begun = bytes.iter().skip(taken).any(|byte| !matches!(byte, b'\r' | b'\n'));
+                let within_head = begun && self.http.is_in_head();
                 match self.waiting {
                     // The limit is for the whole head: a drip of octets does not stretch it.
                     Waiting::Head { .. } if within_head => {}
+                    Waiting::Body { .. } if !self.http.is_draining() => {
+                        self.waiting = Waiting::Idle { until: now + self.shared.limits.idle };
+                    }
                     _ if within_head => self.waiting = Waiting::Head { until: now + self.shared.limits.head },
                     _ => {}
                 }
@@ -296,7 +312,7 @@ impl Conversation for Session {
             End::Broken(error) => {
                 if self.running.is_some() {
                     self.done(Some(error.what().to_owned()), now, out);
-                } else if matches!(self.waiting, Waiting::Head { .. }) {
+                } else if !self.is_open || matches!(self.waiting, Waiting::Head { .. }) {
                     out.tell(Fact::Failed { peer: self.peer, at: now, why: error.what().to_owned() });
                 }
             }
