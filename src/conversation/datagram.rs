@@ -150,6 +150,11 @@ impl<F> Post<F> {
         self.outgoing.iter().map(move |outgoing| (outgoing, payload(outgoing).unwrap_or_default()))
     }
 
+    /// All payloads, side by side; [`Outgoing::bytes`] says where each is.
+    pub fn octets(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The sockets to close once everything is sent.
     pub fn retired(&self) -> &[u64] {
         &self.retired

@@ -6,10 +6,28 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::time::Moment;
 
-/// Reads both clocks: `CLOCK_MONOTONIC` and `CLOCK_REALTIME`, two vDSO calls. A loop does it once per
-/// turn.
+/// How far apart the two halves of a reading may be.
+const APART: Duration = Duration::from_micros(1);
+/// How often to read again when they were further apart.
+const READINGS: usize = 4;
+
+/// Reads both clocks: `CLOCK_MONOTONIC`, `CLOCK_REALTIME` and the first one again, three vDSO calls.
+/// A loop does it once per turn.
+///
+/// Whoever is put to sleep between the two readings gets a pair that never was; a kernel stamp
+/// brought over by it would be wrong by as much. So such a pair is read again.
 pub fn now() -> Moment {
-    Moment::new(duration(clock_gettime(ClockId::Monotonic)), duration(clock_gettime(ClockId::Realtime)))
+    let mut mono = duration(clock_gettime(ClockId::Monotonic));
+    let mut wall = Duration::ZERO;
+    for _ in 0..READINGS {
+        wall = duration(clock_gettime(ClockId::Realtime));
+        let after = duration(clock_gettime(ClockId::Monotonic));
+        if after.saturating_sub(mono) <= APART {
+            break;
+        }
+        mono = after;
+    }
+    Moment::new(mono, wall)
 }
 
 /// Negative times, of a clock set before 1970, count as zero.

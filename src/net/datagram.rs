@@ -15,26 +15,30 @@
 //!   datagram            the loop; for clients
 //!     ├─ answer         the loop for servers, on several threads
 //!     ├─ side           an exchange and its sockets
-//!     ├─ port           one socket        ├─ batch    recvmmsg, sendmmsg
-//!     └─ trouble        words for errors  └─ stamps   wall time to ours
+//!     ├─ port           one socket          ├─ batch    recvmmsg
+//!     ├─ stamps         wall time to ours   └─ run      sendmmsg
+//!     └─ trouble        words for errors
 //! ```
 
 mod answer;
 mod batch;
 mod port;
+mod run;
 mod side;
 mod stamps;
 mod trouble;
 
 use std::array;
+use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use self::batch::{Buffer, Outgoings};
+use self::batch::Buffer;
 use self::port::Port;
+use self::run::Outgoings;
 use self::side::Gear;
 use super::clock::{now, timespec};
 use super::signals::{Signal, Signals};
@@ -134,6 +138,7 @@ fn carry<E: Exchange>(
     caller: &mut impl Caller,
     watch: &mut impl Watch<E>,
 ) -> Ended {
+    wake_sharply();
     let (buffer, outgoings) = (Buffer::new(largest), Outgoings::new());
     let mut gear = Gear { buffer, outgoings, failures: Vec::new(), now: now() };
     let mut streak = 0;
@@ -143,10 +148,12 @@ fn carry<E: Exchange>(
         if !busy || streak > STREAK {
             streak = 0;
             let called = wait(sides, busy, patience, &*caller);
-            match called.then(|| caller.call()).flatten() {
-                Some(Call::End(ended)) => return ended,
-                Some(Call::Asked) => watch.asked(sides, now()),
-                None => {}
+            // All that has come: what wakes us does so once, however much it brings.
+            while let Some(call) = called.then(|| caller.call()).flatten() {
+                match call {
+                    Call::End(ended) => return ended,
+                    Call::Asked => watch.asked(sides, now()),
+                }
             }
         }
         let begun = now();
@@ -162,6 +169,12 @@ fn carry<E: Exchange>(
             return Ended::Deadline;
         }
     }
+}
+
+/// The kernel lets timers of a thread be 50 µs late to wake several at once; nobody here wants
+/// that.
+fn wake_sharply() {
+    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
 }
 
 /// Sleeps until a socket is ready, a timer is due or somebody calls, and says whether it is the

@@ -16,6 +16,7 @@
 //!   Origin ────▶ exchange ───┘
 //! ```
 
+mod bind;
 mod carry;
 mod clock;
 pub mod datagram;
@@ -30,12 +31,14 @@ mod timers;
 pub mod tls;
 mod udp;
 mod wire;
+mod worker;
 
+pub use bind::Bind;
 pub use carry::carry;
 pub use clock::now;
 pub use dial::dial;
 pub use link::{Link, Patience};
-pub use listen::{Address, Bind, Listeners};
+pub use listen::{Address, Listeners};
 pub use names::resolve;
 pub use serve::{Notice, Plan, Service, serve};
 pub use signals::{Nudge, Signals, Woken};

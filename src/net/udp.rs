@@ -22,8 +22,9 @@ use nix::sys::socket::sockopt::{
 use nix::sys::socket::{TimestampingFlag, setsockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::bind::Bind;
 use super::dial::{is_exhausted, word};
-use super::listen::{Address, Bind, PORT_ATTEMPTS, is_without, refused};
+use super::listen::{Address, PORT_ATTEMPTS, is_without, refused};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
@@ -250,7 +251,7 @@ pub(super) fn stamp(socket: &Socket) -> bool {
 mod tests {
     use super::{Origin, Receivers};
     use crate::exit::Exit;
-    use crate::net::listen::Bind;
+    use crate::net::bind::Bind;
     use std::net::{Ipv4Addr, SocketAddr};
 
     const LOCAL: &str = "127.0.0.1";

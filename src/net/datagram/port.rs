@@ -12,7 +12,8 @@ use nix::sys::socket::{MsgFlags, SockaddrIn, SockaddrIn6};
 use rustix::event::PollFlags;
 use socket2::Socket;
 
-use super::batch::{Arrival, BATCH, Buffer, Family, Run, Sending};
+use super::batch::{Arrival, BATCH, Buffer, CONTROL, Family, Received};
+use super::run::{Run, Sending};
 use super::stamps::{Departures, brought};
 use super::trouble::Entry;
 use crate::conversation::{Datagram, Exchange, Failure, Post};
@@ -33,11 +34,16 @@ pub struct Port {
     /// The one address it is bound to, unless that is every address.
     local: Option<IpAddr>,
     is_connected: bool,
+    /// Whether what it sends may be merged: not if each is to have a stamp, nor if the device
+    /// cannot make the checksums.
+    merges: bool,
     /// Of a socket that stamps what it sends.
     departures: Option<Departures>,
     dropped: u32,
     /// How many datagrams the next call asks for.
     wanted: usize,
+    /// How much room there is for what the kernel tells beside each.
+    room: usize,
     /// Whether the last one came right after another.
     again: bool,
     /// When it was last known to be empty: what comes now came later.
@@ -59,7 +65,12 @@ impl Port {
     pub fn connected(number: u64, socket: Socket, peer: SocketAddr, now: Moment) -> Self {
         let local = socket.local_addr().ok().and_then(|local| local.as_socket()).map(|local| local.ip());
         let departures = udp::stamp(&socket).then(Departures::default);
-        Self { departures, is_connected: true, ..Self::new(number, socket, peer, local, now) }
+        Self {
+            merges: departures.is_none(),
+            departures,
+            is_connected: true,
+            ..Self::new(number, socket, peer, local, now)
+        }
     }
 
     fn new(number: u64, socket: Socket, family: SocketAddr, local: Option<IpAddr>, now: Moment) -> Self {
@@ -69,9 +80,11 @@ impl Port {
             is_v6: family.is_ipv6(),
             local,
             is_connected: false,
+            merges: true,
             departures: None,
             dropped: 0,
             wanted: 1,
+            room: CONTROL,
             again: false,
             floor: now,
             readable: Cell::new(true),
@@ -138,7 +151,8 @@ impl Port {
             let wanted = self.awaited().clamp(1, BATCH);
             let (socket, floor) = (self.number, self.floor);
             let departures = &mut self.departures;
-            let read = buffer.receive::<()>(self.socket.as_raw_fd(), wanted, MsgFlags::MSG_ERRQUEUE, |arrival, at| {
+            let fd = self.socket.as_raw_fd();
+            let read = buffer.receive::<()>(fd, wanted, CONTROL, MsgFlags::MSG_ERRQUEUE, |arrival, at| {
                 *now = at;
                 match arrival.notes.error.map(Entry::of) {
                     Some(Entry::Left(number)) => {
@@ -154,6 +168,7 @@ impl Port {
                     Some(Entry::Known) | None => {}
                 }
             });
+            let read = read.map(|received| received.count);
             told += read.unwrap_or(0);
             let settled = !self.errors.get() && self.awaited() == 0;
             if read != Err(Errno::EINTR) && (settled || read.unwrap_or(0) < wanted) {
@@ -176,7 +191,7 @@ impl Port {
     ) -> bool {
         let (fd, wanted, before) = (self.raw(), self.wanted, *now);
         let (mut dropped, mut last) = (self.dropped, *now);
-        let read = buffer.receive::<S>(fd, wanted, MsgFlags::empty(), |arrival: Arrival<'_, S>, at| {
+        let read = buffer.receive::<S>(fd, wanted, self.room, MsgFlags::empty(), |arrival: Arrival<'_, S>, at| {
             let Some(peer) = arrival.peer.address() else { return };
             let stamp = arrival.notes.stamp;
             let datagram = Datagram {
@@ -200,11 +215,12 @@ impl Port {
             exchange.overflowed(lost.into(), *now, post);
         }
         let readable = match read {
-            Ok(count) => {
+            Ok(Received { count, filled }) => {
                 if count < wanted {
                     self.floor = before;
                 }
                 self.expect(count);
+                self.fit(filled);
                 true
             }
             Err(Errno::EINTR) => true,
@@ -220,7 +236,17 @@ impl Port {
             }
         };
         self.readable.set(readable);
-        matches!(read, Ok(1..))
+        read.is_ok_and(|received| received.count > 0)
+    }
+
+    /// Gives exactly the room that was filled, so that the headers can be used again. Where the
+    /// datagram was sent to must never be cut off for that: an answer would leave from an address
+    /// nobody asked. What can be is the stamps of the first batch after the first overflow, whose
+    /// count then comes with the next one.
+    fn fit(&mut self, filled: Option<usize>) {
+        if self.local.is_some() && !self.is_connected {
+            self.room = filled.unwrap_or(CONTROL);
+        }
     }
 
     /// How much to ask for next time, after so much came.
@@ -233,12 +259,24 @@ impl Port {
         self.again = true;
     }
 
-    /// Sends a run of datagrams, and notes which failed.
-    pub fn send<S: Family>(&mut self, sending: &mut Sending<S>, run: &Run<'_>, failures: &mut Vec<(u64, Errno)>) {
+    /// Sends a run of datagrams out of `octets`, and notes which failed.
+    pub fn send<S: Family>(
+        &mut self,
+        sending: &mut Sending<S>,
+        run: &Run<'_>,
+        octets: &[u8],
+        failures: &mut Vec<(u64, Errno)>,
+    ) {
         // The system takes the address a socket is bound to by itself.
         let from = run.from().filter(|from| Some(*from) != self.local);
-        sending.address(run);
         let (mut next, mut repeats) = (0, 0);
+        if self.merges && from.is_none() {
+            // What does not go merged is told why when it is sent by itself.
+            let merged = sending.send_merged(self.raw(), run, octets);
+            self.merges = merged != Err(Errno::EIO);
+            next = merged.unwrap_or(0);
+        }
+        sending.address(run);
         while let Some(ticket) = run.tickets().nth(next) {
             match sending.send(self.raw(), run, next, from) {
                 Ok(count) => {

@@ -11,8 +11,9 @@ use std::net::SocketAddr;
 use nix::errno::Errno;
 use socket2::Socket;
 
-use super::batch::{Buffer, Outgoings, Run};
+use super::batch::Buffer;
 use super::port::Port;
+use super::run::{Outgoings, Run};
 use super::trouble::named;
 use crate::conversation::{Exchange, Failure, Post};
 use crate::error::Result;
@@ -120,12 +121,13 @@ impl<E: Exchange> Side<E> {
 
     /// Sends in the order of posting, neighbours together if they leave from the same place.
     fn send_all(&mut self, gear: &mut Gear) {
+        let octets = self.post.octets();
         let mut rest = self.post.outgoing().peekable();
         while let Some(run) = Run::next(&mut rest) {
             let failures = &mut gear.failures;
             match port(&mut self.ports, self.way, run.socket(), gear.now) {
-                Ok(port) if port.is_v6 => port.send(&mut gear.outgoings.v6, &run, failures),
-                Ok(port) => port.send(&mut gear.outgoings.v4, &run, failures),
+                Ok(port) if port.is_v6 => port.send(&mut gear.outgoings.v6, &run, octets, failures),
+                Ok(port) => port.send(&mut gear.outgoings.v4, &run, octets, failures),
                 Err(errno) => failures.extend(run.tickets().map(|ticket| (ticket, errno))),
             }
         }
@@ -140,14 +142,12 @@ fn port(
     now: Moment,
 ) -> Result<&mut Port, Errno> {
     let known = ports.iter().position(|port| port.number == number);
-    let place = if let Some(place) = known {
-        place
-    } else {
+    if known.is_none() {
         let (origin, peer) = way.ok_or(Errno::ENOTSOCK)?;
         let socket = origin.connect(peer).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
         ports.push(Port::connected(number, socket, peer, now));
-        ports.len() - 1
-    };
+    }
+    let place = known.unwrap_or(ports.len() - 1);
     ports.get_mut(place).ok_or(Errno::ENOTSOCK)
 }
 

@@ -1,10 +1,10 @@
 //! A client over the loop.
 
-use super::{FOR_EVER, Heard, Tape, Until, client, plain, run, with_echoes};
+use super::{FOR_EVER, Heard, Tape, Until, begin_stamping, client, plain, run, with_echoes};
 use crate::conversation::Outgoing;
+use crate::net::bind::Bind;
 use crate::net::clock::now;
 use crate::net::datagram::{Ended, Patience, exchange};
-use crate::net::listen::Bind;
 use crate::net::signals::Signals;
 use crate::probe::{Clocks, Pace, Sender, Wire};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -19,6 +19,7 @@ fn nobody() -> (UdpSocket, SocketAddr) {
 
 #[test]
 fn every_round_trip_has_the_kernels_stamps_of_both_ends() {
+    begin_stamping();
     with_echoes(Bind::Loopback(0), 1, |bound| {
         for peer in bound {
             let pace = Pace { count: Some(100), ..Pace::textbook() }.stop_and_wait();
@@ -105,6 +106,7 @@ fn a_further_socket_has_a_port_of_its_own_until_it_is_retired() {
 
 #[test]
 fn an_answer_that_lies_in_the_socket_is_seen_before_a_timer_that_is_due() {
+    begin_stamping();
     for _ in 0..50 {
         let (receiver, _) = nobody();
         let mut side = client(Tape::default(), receiver.local_addr().expect("bound"));
@@ -161,19 +163,18 @@ fn a_nudge_ends_and_sigquit_only_asks() {
     assert_eq!((ended, watch.0), (Ended::Nudged, 1));
 }
 
-struct All;
-impl super::Watch<Tape> for All {
-    fn fact(&mut self, _: usize, (): ()) {}
-    fn turned(&mut self, sides: &mut [super::Side<Tape>], _: crate::time::Moment) -> std::ops::ControlFlow<()> {
-        // Each is refused: the receiver is connected to somebody else.
-        let done = sides.iter().all(|side| side.exchange().heard.len() == 3);
-        if done { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
-    }
-    fn asked(&mut self, _: &mut [super::Side<Tape>], _: crate::time::Moment) {}
-}
-
 #[test]
 fn more_targets_than_a_few_share_one_loop() {
+    struct All;
+    impl super::Watch<Tape> for All {
+        fn fact(&mut self, _: usize, (): ()) {}
+        fn turned(&mut self, sides: &mut [super::Side<Tape>], _: crate::time::Moment) -> std::ops::ControlFlow<()> {
+            // Each is refused: the receiver is connected to somebody else.
+            let done = sides.iter().all(|side| side.exchange().heard.len() == 3);
+            if done { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
+        }
+        fn asked(&mut self, _: &mut [super::Side<Tape>], _: crate::time::Moment) {}
+    }
     let receiver = plain(nobody().1);
     let peer = receiver.local_addr().expect("bound");
     let mut sides: Vec<_> = (0..40).map(|_| client(Tape::sending([&b"hi"[..]]), peer)).collect();

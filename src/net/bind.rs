@@ -1,0 +1,89 @@
+//! The grammar of `--bind`: where a server is to listen.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// One `--bind`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bind {
+    /// `PORT`: `127.0.0.1` and `::1`.
+    Loopback(u16),
+    /// `*:PORT`: every address of both families.
+    Everywhere(u16),
+    /// `HOST:PORT`, all addresses of the name.
+    Host(String, u16),
+    /// `unix:PATH`.
+    Unix(PathBuf),
+}
+
+impl FromStr for Bind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const SHAPE: &str = "expected PORT, HOST:PORT, *:PORT or unix:PATH";
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() { Err(SHAPE.into()) } else { Ok(Self::Unix(path.into())) };
+        }
+        let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+        if text.starts_with('[') && text.ends_with(']') || (!text.contains(':') && text.parse::<Ipv4Addr>().is_ok()) {
+            return Err(format!("{text} lacks a port: write {text}:8080, or 0 for a free one"));
+        }
+        if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
+            return Err(format!("an IPv6 address wants brackets: [{host}]:{port}"));
+        }
+        let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        let port = port
+            .parse()
+            .ok()
+            .filter(|_| digits)
+            .ok_or_else(|| format!("a port is a number from 0 to 65535; {SHAPE}"))?;
+        match host {
+            "" if text.contains(':') => Err(SHAPE.into()),
+            "" => Ok(Self::Loopback(port)),
+            "*" => Ok(Self::Everywhere(port)),
+            host => Ok(Self::Host(host.trim_matches(['[', ']']).to_owned(), port)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Bind;
+    use std::path::PathBuf;
+
+    #[test]
+    fn a_bind_is_a_port_a_host_everywhere_or_a_path() {
+        for (text, expected) in [
+            ("6789", Bind::Loopback(6789)),
+            ("0", Bind::Loopback(0)),
+            ("*:80", Bind::Everywhere(80)),
+            ("127.0.0.1:1", Bind::Host("127.0.0.1".into(), 1)),
+            ("[::1]:1", Bind::Host("::1".into(), 1)),
+            ("localhost:65535", Bind::Host("localhost".into(), 65535)),
+            ("unix:/tmp/s", Bind::Unix(PathBuf::from("/tmp/s"))),
+        ] {
+            assert_eq!(text.parse(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_bind_says_what_is_right() {
+        for (text, word) in [
+            ("::1:80", "[::1]:80"),
+            ("[::1]", "lacks a port"),
+            ("127.0.0.1", "lacks a port"),
+            ("65536", "65535"),
+            ("-1", "65535"),
+            ("", "PORT"),
+            (":80", "HOST:PORT"),
+            ("h:", "65535"),
+            ("h:٨", "65535"),
+            ("h:+1", "65535"),
+            ("unix:", "unix:PATH"),
+        ] {
+            let error = text.parse::<Bind>().expect_err(text);
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Many datagrams into one system call.
+//!
+//! Owns sendmmsg, and which datagrams may share a call. It must not wait, nor decide what becomes
+//! of a datagram that would not go.
+//!
+//! ```text
+//!   post   a→A  a→A  b→A  c→B  c→B  |  d→A            one socket, one of our addresses: a run
+//!   plain  [a]  [a]  [b]  [c]  [c]                    a message each
+//!   merged [a    a    b]  [c    c]                    one per peer; the kernel cuts it (UDP_SEGMENT)
+//! ```
+//!
+//! A merged message goes down the stack once, which saves two thirds of what sending costs.
+
+use std::io::IoSlice;
+use std::iter::Peekable;
+use std::net::IpAddr;
+use std::os::fd::RawFd;
+
+use nix::errno::Errno;
+use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
+use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, sendmmsg};
+
+use super::batch::{BATCH, Family};
+use crate::conversation::Outgoing;
+
+/// The largest payload that is merged: with its headers it passes every IPv6 link (RFC 8200 §5),
+/// and a batch of them is no longer than a datagram may be.
+const MERGED: usize = 1000;
+
+const FLAGS: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
+
+/// Neighbours in a post that leave from the same socket and the same of our addresses, at most a
+/// batch of them.
+pub struct Run<'p> {
+    envelopes: [&'p Outgoing; BATCH],
+    payloads: [[IoSlice<'p>; 1]; BATCH],
+    count: usize,
+}
+
+impl<'p> Run<'p> {
+    /// The next run of what is left.
+    pub fn next(rest: &mut Peekable<impl Iterator<Item = (&'p Outgoing, &'p [u8])>>) -> Option<Self> {
+        let first = rest.peek()?.0;
+        let same = |next: &Outgoing| next.socket == first.socket && next.from == first.from;
+        let mut run = Self { envelopes: [first; BATCH], payloads: [[IoSlice::new(&[])]; BATCH], count: 0 };
+        for (envelope, payload) in run.envelopes.iter_mut().zip(&mut run.payloads) {
+            let Some((next, bytes)) = rest.next_if(|(next, _)| same(next)) else { break };
+            (*envelope, *payload) = (next, [IoSlice::new(bytes)]);
+            run.count += 1;
+        }
+        Some(run)
+    }
+
+    pub fn socket(&self) -> u64 {
+        self.envelopes[0].socket
+    }
+
+    pub fn from(&self) -> Option<IpAddr> {
+        self.envelopes[0].from
+    }
+
+    pub fn tickets(&self) -> impl Iterator<Item = u64> {
+        self.envelopes().iter().map(|envelope| envelope.ticket)
+    }
+
+    fn envelopes(&self) -> &[&'p Outgoing] {
+        self.envelopes.get(..self.count).unwrap_or_default()
+    }
+
+    /// The length that all of them have, if they may be merged and some of them can be.
+    fn segment(&self) -> Option<u16> {
+        let length = self.envelopes[0].bytes.len();
+        let mut pairs = self.envelopes().iter().zip(self.envelopes().iter().skip(1));
+        let uniform = self.envelopes().iter().all(|envelope| envelope.bytes.len() == length);
+        let fits = (1..=MERGED).contains(&length) && uniform && pairs.any(|(one, next)| follows(one, next));
+        u16::try_from(length).ok().filter(|_| fits)
+    }
+}
+
+/// Whether two envelopes can share a message: one peer, and their payloads lie side by side.
+fn follows(one: &Outgoing, next: &Outgoing) -> bool {
+    one.to == next.to && one.bytes.end == next.bytes.start
+}
+
+/// What sendmmsg needs for datagrams of one family.
+pub struct Sending<S> {
+    plain: MultiHeaders<S>,
+    /// With room for the length of the segments.
+    merged: MultiHeaders<S>,
+    /// With room for one address to send from, which all of a call share.
+    from: MultiHeaders<S>,
+    to: Vec<Option<S>>,
+}
+
+impl<S: Family> Sending<S> {
+    /// `room` is what an address to send from takes: an option that does not fill it exactly
+    /// would leave an empty one behind it.
+    fn new(room: usize) -> Self {
+        let segment = nix::cmsg_space!(u16).len();
+        Self {
+            plain: MultiHeaders::preallocate(BATCH, None),
+            merged: MultiHeaders::preallocate(BATCH, Some(Vec::with_capacity(segment))),
+            from: MultiHeaders::preallocate(BATCH, Some(Vec::with_capacity(room))),
+            to: Vec::with_capacity(BATCH),
+        }
+    }
+
+    /// Sends a run merged, as far as it goes, without waiting, and says how many datagrams went.
+    /// `octets` are all the payloads of its post. A run that cannot be merged is left alone.
+    pub fn send_merged(&mut self, fd: RawFd, run: &Run<'_>, octets: &[u8]) -> Result<usize, Errno> {
+        let Some(segment) = run.segment() else { return Ok(0) };
+        let (mut payloads, mut counts) = ([[IoSlice::new(&[])]; BATCH], [0; BATCH]);
+        self.to.clear();
+        let groups = run.envelopes().chunk_by(|one, next| follows(one, next));
+        for ((group, payload), count) in groups.zip(&mut payloads).zip(&mut counts) {
+            let ends = group.first().zip(group.last());
+            let whole = ends.and_then(|(first, last)| octets.get(first.bytes.start..last.bytes.end));
+            *payload = [IoSlice::new(whole.unwrap_or_default())];
+            *count = group.len();
+            self.to.push(ends.and_then(|(first, _)| first.to).and_then(S::of));
+        }
+        let sent =
+            sendmmsg(fd, &mut self.merged, &payloads, &self.to, [ControlMessage::UdpGsoSegments(&segment)], FLAGS)?;
+        Ok(counts.iter().take(sent.count()).sum())
+    }
+
+    /// Takes the addresses of a run.
+    pub fn address(&mut self, run: &Run<'_>) {
+        self.to.clear();
+        self.to.extend(run.envelopes().iter().map(|envelope| envelope.to.and_then(S::of)));
+    }
+
+    /// Sends the run whose addresses were taken, from number `first` on, without waiting, and says
+    /// how many went.
+    pub fn send(&mut self, fd: RawFd, run: &Run<'_>, first: usize, from: Option<IpAddr>) -> Result<usize, Errno> {
+        let payloads = run.payloads.get(first..run.count).unwrap_or_default();
+        let to = self.to.get(first..).unwrap_or_default();
+        let sent = match from {
+            None => sendmmsg(fd, &mut self.plain, payloads, to, [], FLAGS)?.count(),
+            Some(IpAddr::V4(from)) => {
+                let from = in_addr { s_addr: from.to_bits().to_be() };
+                let info = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: from, ipi_addr: in_addr { s_addr: 0 } };
+                sendmmsg(fd, &mut self.from, payloads, to, [ControlMessage::Ipv4PacketInfo(&info)], FLAGS)?.count()
+            }
+            Some(IpAddr::V6(from)) => {
+                let info = in6_pktinfo { ipi6_addr: in6_addr { s6_addr: from.octets() }, ipi6_ifindex: 0 };
+                sendmmsg(fd, &mut self.from, payloads, to, [ControlMessage::Ipv6PacketInfo(&info)], FLAGS)?.count()
+            }
+        };
+        Ok(sent)
+    }
+}
+
+/// Both families.
+pub struct Outgoings {
+    pub v4: Sending<SockaddrIn>,
+    pub v6: Sending<SockaddrIn6>,
+}
+
+impl Outgoings {
+    pub fn new() -> Self {
+        let v4 = nix::cmsg_space!(in_pktinfo).len();
+        let v6 = nix::cmsg_space!(in6_pktinfo).len();
+        Self { v4: Sending::new(v4), v6: Sending::new(v6) }
+    }
+}
