@@ -110,8 +110,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => {
             let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             let text = error.render();
-            output::usage(&text.ansi().to_string(), &text.to_string(), is_answer);
-            if is_answer { Exit::Done } else { Exit::Usage }
+            match output::usage(&text.ansi().to_string(), &text.to_string(), is_answer) {
+                Ok(()) if is_answer => Exit::Done,
+                Ok(()) => Exit::Usage,
+                Err(error) => {
+                    Output::new(Style::default()).failure(&error);
+                    error.exit()
+                }
+            }
         }
     }
 }

@@ -42,7 +42,8 @@ fn render(page: &str, source: &str) -> String {
     if let Some(command) = subcommand(page) {
         let commands = commands(&command);
         // clap names the built subcommand with its parent already.
-        let man = clap_mangen::Man::new(command);
+        // What -h leaves out for brevity belongs into the page.
+        let man = clap_mangen::Man::new(command.mut_args(|argument| argument.hide_short_help(false)));
         let section = |render: &dyn Fn(&mut Vec<u8>) -> std::io::Result<()>| {
             let mut roff = Vec::new();
             render(&mut roff).expect("a section");
@@ -170,6 +171,7 @@ fn pages_have_their_sections_in_order() {
             })
             .collect();
         assert!(places.is_sorted(), "{}: {sections:?}", path.display());
+        assert!(!page.contains("\n.TP\n.TP"), "{}", path.display());
         if path.extension().is_some_and(|section| section == "1") {
             for needed in ["DESCRIPTION", "EXIT STATUS", "EXAMPLES", "SECURITY", "SEE ALSO"] {
                 assert!(sections.contains(&needed), "{} has no {needed}", path.display());

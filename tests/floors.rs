@@ -61,7 +61,7 @@ fn sources() -> Vec<(PathBuf, String, String)> {
 
 /// Lines of code, with their numbers: no comments, and no tests at the end of the file.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let end = text.find("#[cfg(test)]").unwrap_or(text.len());
+    let end = text.find("#[cfg(test)]\nmod tests").unwrap_or(text.len());
     text[..end]
         .lines()
         .enumerate()

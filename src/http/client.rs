@@ -9,11 +9,9 @@
 
 use std::fmt;
 
-use httparse::EMPTY_HEADER;
-
-use super::body::{Body, Framing, Piece};
-use super::fields::{Fields, MAX_FIELDS, content_length, is_field_value};
+use super::body::{Body, Piece};
 use super::head::{BadHead, MAX_RESPONSE_HEAD, Scanner};
+use super::response::{ResponseHead, looks_like_http, parse};
 
 /// The most interim (1xx) responses before the final one.
 const MAX_INTERIM: u32 = 16;
@@ -39,30 +37,6 @@ impl RequestHead {
             let _ = write!(out, "{name}: {value}\r\n");
         }
         out.extend_from_slice(b"\r\n");
-    }
-}
-
-/// A response head.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResponseHead {
-    /// 100…999.
-    pub status: u16,
-    /// As sent, lossy where it is not UTF-8.
-    pub reason: String,
-    /// Names as sent, values as octets.
-    pub fields: Vec<(String, Vec<u8>)>,
-    /// The octets as they came, with the empty line.
-    pub raw: Vec<u8>,
-    /// What is odd about it and was tolerated.
-    pub oddities: Vec<&'static str>,
-    /// The length its body announces, if it does.
-    pub length: Option<u64>,
-}
-
-impl ResponseHead {
-    /// The first value of the field `name`.
-    pub fn field(&self, name: &str) -> Option<&[u8]> {
-        self.fields.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| &value[..])
     }
 }
 
@@ -189,99 +163,6 @@ impl Client {
     }
 }
 
-/// Refuses at the first octets what can never become a response, so that a peer of another
-/// protocol, or of HTTP/0.9, is named at once and not after a time-out.
-fn looks_like_http(bytes: &[u8]) -> Result<(), Fault> {
-    const START: &[u8] = b"HTTP/";
-    let first = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
-    let rest = bytes.get(first..).unwrap_or_default();
-    let shared = rest.len().min(START.len());
-    if rest.get(..shared) == START.get(..shared) {
-        return Ok(());
-    }
-    Err(Fault::Malformed(match rest {
-        [b' ' | b'\t', ..] => "the response begins with white space before HTTP/1.1 (RFC 9112 §4)",
-        [0x15 | 0x16, 0x03, ..] => "the peer speaks TLS on this port",
-        _ => "the answer has no head, HTTP/0.9 style",
-    }))
-}
-
-fn parse(head: &[u8], is_head: bool) -> Result<(ResponseHead, Framing), Fault> {
-    let end = head.windows(2).position(|pair| pair == b"\r\n").unwrap_or(head.len());
-    let (line, rest) = head.split_at(end);
-    let (minor, status, reason) = status_line(line)?;
-    let mut storage = [EMPTY_HEADER; MAX_FIELDS];
-    let fields = match httparse::parse_headers(rest.get(2..).unwrap_or_default(), &mut storage) {
-        Ok(httparse::Status::Complete((_, headers))) => Fields::new(headers),
-        Ok(httparse::Status::Partial) | Err(_) => {
-            return Err(Fault::Malformed("a field line of the response is malformed"));
-        }
-    };
-    let mut oddities = Vec::new();
-    let framing = framing(fields, status, is_head, minor, &mut oddities)?;
-    let parsed = ResponseHead {
-        status,
-        reason: String::from_utf8_lossy(reason).into_owned(),
-        fields: fields.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-        raw: head.to_owned(),
-        oddities,
-        length: match framing {
-            Framing::Length(length) => Some(length),
-            _ => None,
-        },
-    };
-    Ok((parsed, framing))
-}
-
-/// `HTTP-version SP status-code SP [ reason ]` (RFC 9112 §4). The space behind the code is missing
-/// from so many servers that its absence is let pass where there is no reason either.
-fn status_line(line: &[u8]) -> Result<(u8, u16, &[u8]), Fault> {
-    const WRONG: Fault = Fault::Malformed("the status line is not: HTTP/1.1, three digits, reason");
-    let [b'H', b'T', b'T', b'P', b'/', major, b'.', minor @ b'0'..=b'9', b' ', a, b, c, rest @ ..] = line else {
-        return Err(WRONG);
-    };
-    if *major != b'1' {
-        return Err(Fault::Malformed("the peer answers in another HTTP version"));
-    }
-    let digits = [*a, *b, *c];
-    if !digits.iter().all(u8::is_ascii_digit) || *a == b'0' {
-        return Err(WRONG);
-    }
-    let status = digits.iter().fold(0, |number, digit| number * 10 + u16::from(digit - b'0'));
-    match rest {
-        [] => Ok((minor - b'0', status, rest)),
-        [b' ', reason @ ..] if is_field_value(reason) => Ok((minor - b'0', status, reason)),
-        _ => Err(WRONG),
-    }
-}
-
-/// RFC 9112 §6.3 in its order.
-fn framing(
-    fields: Fields<'_, '_>,
-    status: u16,
-    is_head: bool,
-    minor: u8,
-    oddities: &mut Vec<&'static str>,
-) -> Result<Framing, Fault> {
-    if is_head || matches!(status, 100..=199 | 204 | 304) {
-        return Ok(Framing::Length(0));
-    }
-    let mut codings = fields.list("transfer-encoding");
-    let length = content_length(fields).map_err(Fault::Malformed)?;
-    match (codings.next(), codings.next(), length) {
-        (None, _, Some(length)) => Ok(Framing::Length(length)),
-        (None, _, None) => Ok(Framing::UntilClose),
-        (Some(_), ..) if minor == 0 => Err(Fault::Malformed("Transfer-Encoding in an HTTP/1.0 response")),
-        (Some(coding), None, length) if coding.eq_ignore_ascii_case(b"chunked") => {
-            if length.is_some() {
-                oddities.push("both Transfer-Encoding and Content-Length; the length is ignored");
-            }
-            Ok(Framing::Chunked)
-        }
-        _ => Err(Fault::Malformed("a transfer coding that was not asked for")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Arrived, Client, Fault, MAX_INTERIM};
@@ -362,6 +243,16 @@ mod tests {
             let fault = get(bytes).expect_err(bytes).to_string();
             assert!(fault.contains(word), "{bytes:?}: {fault}");
         }
+    }
+
+    #[test]
+    fn a_folded_field_is_read_as_one_line() {
+        let mut client = Client::new("GET");
+        let (_, arrived) = client.receive(b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\tc\r\nY: z\r\n\r\n").expect("tolerated");
+        let Arrived::Head(head) = arrived else { panic!("a head") };
+        assert_eq!(head.field("x"), Some(&b"a   b  \tc"[..]));
+        assert_eq!((head.field("y"), head.oddities.len()), (Some(&b"z"[..]), 1));
+        assert!(get("HTTP/1.1 200 OK\r\n X: a\r\n\r\n").is_err(), "a fold of nothing");
     }
 
     #[test]

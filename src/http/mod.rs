@@ -17,12 +17,14 @@ mod date;
 mod fields;
 mod head;
 mod request;
+mod response;
 mod server;
 mod status;
 
-pub use client::{Arrived, Client, Fault, RequestHead, ResponseHead};
+pub use client::{Arrived, Client, Fault, RequestHead};
 pub use date::HttpDate;
 pub use fields::{is_field_value, is_token};
 pub use request::{Refusal, Request};
+pub use response::ResponseHead;
 pub use server::{Answer, Incoming, Server};
 pub use status::Status;

@@ -212,14 +212,14 @@ fn append(event: &impl Event, form: Form, line: &mut Vec<u8>) -> Result<()> {
 }
 
 /// Prints what the argument parser has to say: help is a result, a usage error is not.
-pub fn usage(coloured: &str, plain: &str, is_answer: bool) {
+pub fn usage(coloured: &str, plain: &str, is_answer: bool) -> Result<()> {
     let choose = |ink: Ink| if ink.0 { coloured } else { plain };
     if is_answer {
         let ink = Ink::of(Color::Auto, io::stdout().is_terminal());
-        // `netlab --help | head -1` is no failure.
-        let _ = Output::new(Style::default()).bytes(choose(ink).as_bytes());
+        Output::new(Style::default()).bytes(choose(ink).as_bytes())
     } else {
         talk(choose(Ink::stderr(Style::default())));
+        Ok(())
     }
 }
 

@@ -115,8 +115,11 @@ fn write<E: Event>(
 
 fn flush(output: &mut Output, batch: &[u8], lines: u64, dropped: &AtomicU64) -> Result<()> {
     let written = output.bytes(batch);
-    if written.is_err() {
-        dropped.fetch_add(lines, Ordering::Relaxed);
+    if let Err(error) = &written
+        && dropped.fetch_add(lines, Ordering::Relaxed) == 0
+    {
+        // Said once, at the first loss; how many there were is said in the end.
+        output.failure(error);
     }
     written
 }

@@ -324,6 +324,38 @@ fn the_request_is_what_the_flags_say() {
 }
 
 #[test]
+fn an_answer_that_comes_before_the_upload_is_over_is_heard() {
+    let directory = site(&[("large", &vec![b'x'; 20_000_000])]);
+    let server = Server::start(&["serve-http", text(directory.path())]);
+    let data = format!("@{}", directory.path().join("large").display());
+    let ran = run(&["get", "-d", &data, &server.url("/large")]);
+    assert!(ran.code == 1 && ran.stderr.contains("405 Method Not Allowed"), "{} {}", ran.code, ran.stderr);
+}
+
+#[test]
+fn a_head_goes_where_the_body_goes() {
+    let server = Server::start(&["serve-http", text(&demo_site())]);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let target = directory.path().join("head");
+    assert_eq!(run(&["get", "-I", "-o", text(&target), &server.url("/style.css")]).code, 0);
+    assert!(fs::read_to_string(&target).expect("written").starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+#[test]
+fn secrets_in_wrong_arguments_are_not_repeated() {
+    for arguments in [
+        vec!["get", "http://bob:hunter2@127.0.0.1:99999/"],
+        vec!["get", "htps://bob:hunter2@h/"],
+        vec!["get", "-H", "Authorization Bearer hunter2", "http://h/"],
+        vec!["get", "-H", "Authorization: hunter2\u{1}", "http://h/"],
+    ] {
+        let ran = run(&arguments);
+        assert_eq!(ran.code, 2, "{arguments:?}");
+        assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn heads_are_shown_on_request() {
     let server = Server::start(&["serve-http", text(&demo_site())]);
     let head = run(&["get", "-I", &server.url("/style.css")]);
@@ -424,7 +456,7 @@ fn ctrl_c_is_130_without_data_and_the_summary_with_it() {
     kill_process(pid(&child), Signal::INT).expect("it runs");
     let ran: crate::support::Ran = child.wait_with_output().expect("it ends").into();
     assert_eq!(ran.code, 0, "with data, the data decides");
-    assert_eq!(ran.summary()["responses"], 2);
+    assert_eq!((&ran.summary()["responses"], &ran.summary()["failed"]), (&2.into(), &0.into()));
     drop(held);
     thread.join().expect("the peer is done");
 }

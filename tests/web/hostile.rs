@@ -147,7 +147,7 @@ fn no_path_leads_out_of_the_root() {
         let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
         let heard = say(server.address(), request.as_bytes());
         assert_eq!(answers(&heard).0, status, "{path}");
-        assert!(!heard.windows(6).any(|six| six == b"secret") || status == 404, "{path}");
+        assert!(!heard.ends_with(b"secret"), "{path}");
         assert!(!String::from_utf8_lossy(&heard).contains("\r\nX:y"), "{path}");
     }
 }

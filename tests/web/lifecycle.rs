@@ -114,11 +114,15 @@ fn a_running_download_may_end_and_nobody_new_comes_in() {
 #[test]
 fn the_grace_ends_what_does_not_end_by_itself() {
     let directory = site(&[("large", &vec![b'x'; 20_000_000])]);
-    let server = Server::start(&["serve-http", text(directory.path()), "--grace", "50ms"]);
+    let server = Server::start(&["serve-http", text(directory.path()), "--grace", "50ms", "--json"]);
     let mut stream = connect(server.address());
     stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
     stream.read_exact(&mut [0; 1000]).expect("it begins");
-    assert_eq!(server.stop().code, 0);
+    let ran = server.stop();
+    assert_eq!((ran.code, &ran.summary()["cut"], &ran.summary()["requests"]), (0, &1.into(), &1.into()));
+    let events = ran.events();
+    let response = events.iter().find(|event| event["type"] == "response").expect("it is told");
+    assert_eq!((&response["complete"], &response["error"]), (&false.into(), &"the server stopped".into()));
 }
 
 #[test]
@@ -214,6 +218,8 @@ fn a_port_that_belongs_to_root_is_refused_with_advice() {
         text(directory.path()),
         "--bind",
         "127.0.0.1:80",
+        "--for",
+        "100ms",
     ]);
     let ran = crate::support::finish(command);
     // Some kernels let everybody have every port (net.ipv4.ip_unprivileged_port_start=0).

@@ -121,6 +121,18 @@ fn a_client_that_closes_its_side_still_gets_its_answer() {
 }
 
 #[test]
+fn a_request_and_the_end_in_one_burst_close_the_connection() {
+    let directory = site(&[("a", b"hello")]);
+    let server = Server::start(&["serve-http", text(directory.path()), "--idle-timeout", "1h"]);
+    for _ in 0..20 {
+        let mut stream = connect(server.address());
+        stream.write_all(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
+        stream.shutdown(Shutdown::Write).expect("shut");
+        assert!(hear(stream).ends_with(b"hello"), "and then it closes, long before it would be idle");
+    }
+}
+
+#[test]
 fn many_slow_clients_on_few_threads_do_not_stop_a_fast_one() {
     let server = Server::start(&["serve-http", text(&demo_site()), "--threads=2"]);
     let slow: Vec<_> = (0..200)

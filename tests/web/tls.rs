@@ -173,6 +173,18 @@ fn clear_text_on_a_tls_port_and_tls_on_a_clear_port_are_told() {
 }
 
 #[test]
+fn a_handshake_that_fails_is_told_and_counted() {
+    let files = issued("127.0.0.1", |_| {});
+    let server = files.serve(&["--json"]);
+    assert_eq!(run(&["get", &server.url("/")]).code, 80, "nobody knows its authority");
+    crate::support::say(server.address(), b"GET / HTTP/1.0\r\n\r\n");
+    let ran = server.stop();
+    let why: Vec<String> =
+        ran.events().iter().filter(|event| event["type"] == "failed").map(|event| event["why"].to_string()).collect();
+    assert_eq!((why.len(), &ran.summary()["failed"]), (2, &2.into()), "{why:?}");
+}
+
+#[test]
 fn a_trust_store_that_cannot_be_used_is_code_78() {
     let directory = crate::support::site(&[("empty", b""), ("junk", b"-----BEGIN CERTIFICATE-----\nx\n")]);
     for (name, code) in [("empty", 78), ("junk", 78), ("none", 66)] {

@@ -116,11 +116,11 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\n{:<18} {:<44} {:>8} {:>5}", "pair", "what it shows", "exit", "")?;
+        writeln!(f, "\n{:<18} {:<50} {:>6} {:>6}", "pair", "what it shows", "exit", "")?;
         for step in &self.steps {
             let exit = step.exit.map_or_else(|| "signal".to_owned(), |exit| exit.to_string());
             let verdict = if step.ok { "ok".to_owned() } else { format!("not {}", step.expected) };
-            writeln!(f, "{:<18} {:<44} {exit:>8} {verdict:>5}", step.pair, step.shows)?;
+            writeln!(f, "{:<18} {:<50} {exit:>6} {verdict:>6}", step.pair, step.shows)?;
         }
         let elapsed = Shown(Duration::from_nanos(self.elapsed_ns));
         match self.failed {

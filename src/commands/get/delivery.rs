@@ -59,14 +59,14 @@ impl<'o> Delivery<'o> {
         self.octets
     }
 
-    /// The response is complete: the file gets its name.
-    pub fn finish(self) -> Result<()> {
+    /// The response is complete: the file gets its name. Whether there is one.
+    pub fn finish(self) -> Result<bool> {
         if let Some(progress) = &self.progress {
             progress.clear();
         }
         match self.destination {
-            Destination::File(part) if self.wanted => part.finish(),
-            _ => Ok(()),
+            Destination::File(part) if self.wanted => part.finish().map(|()| true),
+            _ => Ok(false),
         }
     }
 
@@ -76,10 +76,11 @@ impl<'o> Delivery<'o> {
             progress.clear();
         }
         match &self.destination {
-            Destination::File(part) if error.advice().is_none() => match part.kept() {
+            Destination::File(part) => match part.kept() {
                 Some(kept) => {
-                    let advice = format!("try again; the {} bytes that came are in {}", self.octets, kept.display());
-                    error.remedy(advice)
+                    let kept = format!("the {} bytes that came are in {}", self.octets, kept.display());
+                    let advice = error.advice().unwrap_or("try again").to_owned();
+                    error.remedy(format!("{advice}; {kept}"))
                 }
                 None => error,
             },
@@ -118,9 +119,13 @@ impl Sink for Delivery<'_> {
         let is_error = head.status >= 400;
         self.octets = 0;
         let goes_to_file = matches!(self.destination, Destination::File(_));
-        self.wanted = !is_redirect && (!is_error || !goes_to_file);
-        if self.include && !is_redirect && matches!(self.destination, Destination::Stdout { .. }) {
-            self.show_head(head)?;
+        self.wanted = !is_redirect && (!is_error || !goes_to_file || self.include);
+        if self.include && !is_redirect {
+            match &mut self.destination {
+                Destination::Stdout { .. } => self.show_head(head)?,
+                Destination::File(part) => part.write(&head.raw)?,
+                Destination::Count => {}
+            }
         }
         if self.wanted {
             self.start_progress(head, now);
@@ -165,10 +170,12 @@ pub fn is_redirect(head: &ResponseHead) -> bool {
     matches!(head.status, 301 | 302 | 303 | 307 | 308) && head.field("location").is_some()
 }
 
-/// Whether octets look like text: no NUL, and UTF-8 but for a character cut at the end.
+/// Whether octets look like text: no control characters, and UTF-8 but for a character cut at the end.
 fn is_text(data: &[u8]) -> bool {
     let cut_off = std::str::from_utf8(data).map_or_else(|error| error.error_len().is_none(), |_| true);
-    cut_off && !data.contains(&0)
+    // Escape sequences are for programs that know the terminal, not for what a peer sends.
+    let is_control = |byte: &u8| byte.is_ascii_control() && !b"\t\n\r\x0c".contains(byte);
+    cut_off && !data.iter().any(is_control)
 }
 
 #[cfg(test)]
@@ -180,6 +187,6 @@ mod tests {
         assert!(is_text("grüße\n".as_bytes()));
         assert!(is_text(&"ü".as_bytes()[..1]), "cut within a character");
         assert!(!is_text(b"\x89PNG\r\n\x1a\n\0"));
-        assert!(!is_text(b"a\0b"));
+        assert!(!is_text(b"a\0b") && !is_text(b"a\x1b[2Jb"));
     }
 }

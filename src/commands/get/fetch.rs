@@ -81,6 +81,8 @@ struct Hop {
     peer: std::net::SocketAddr,
     tls: Option<String>,
     phases: Phases,
+    /// When its last octet came.
+    done: Moment,
 }
 
 impl Fetcher {
@@ -97,6 +99,11 @@ impl Fetcher {
         delivery: &mut Delivery<'_>,
         signals: &mut Signals,
     ) -> Result<Outcome> {
+        // Reading the trust store takes a while and is no part of what is measured; one that cannot
+        // be used is found out before anybody is bothered.
+        if target.is_secure() {
+            self.trust_somebody(delivery)?;
+        }
         let started = net::now();
         let (mut target, mut request) = (target.clone(), request.clone());
         let mut redirects = 0;
@@ -104,7 +111,7 @@ impl Fetcher {
             let hop = self.hop(&target, &request, delivery, signals)?;
             let location = hop.head.field("location").filter(|_| self.limits.redirects > 0 && is_redirect(&hop.head));
             let Some(location) = location else {
-                let phases = Phases { total: Some(net::now() - started), ..hop.phases };
+                let phases = Phases { total: Some(hop.done - started), ..hop.phases };
                 return Ok(Outcome {
                     url: target.shown().to_owned(),
                     status: hop.head.status,
@@ -137,7 +144,6 @@ impl Fetcher {
         signals: &mut Signals,
     ) -> Result<Hop> {
         let host = target.host();
-        // A trust store that cannot be used is found out before anybody is bothered.
         let session = if target.is_secure() { Some(self.session(&host, delivery)?) } else { None };
         let started = net::now();
         let addresses = net::resolve(&host, target.port(), self.cut(started + self.limits.silence), signals)?;
@@ -155,7 +161,7 @@ impl Fetcher {
         let (head, marks) = transfer.outcome()?;
         let tls = link.tls().and_then(rustls_version);
         let phases = phases(started, resolved, dialled.at, target.is_secure(), marks);
-        Ok(Hop { head, peer: dialled.peer, tls, phases })
+        Ok(Hop { head, peer: dialled.peer, tls, phases, done: marks.done.unwrap_or(dialled.at) })
     }
 
     fn cut(&self, until: Moment) -> Moment {
@@ -163,13 +169,17 @@ impl Fetcher {
     }
 
     fn session(&mut self, host: &str, delivery: &mut Delivery<'_>) -> Result<net::tls::Session> {
+        self.trust_somebody(delivery)?.connection(host)
+    }
+
+    /// Whom to believe, read once.
+    fn trust_somebody(&mut self, delivery: &mut Delivery<'_>) -> Result<&ClientSide> {
         if self.tls.is_none() {
             let side = ClientSide::new(&self.trust)?;
             side.warnings().iter().for_each(|warning| delivery.odd(warning));
             self.tls = Some(side);
         }
-        let Some(side) = &self.tls else { unreachable!("made above") };
-        side.connection(host)
+        self.tls.as_ref().ok_or_else(|| Error::new(Exit::Bug, "the trust store vanished"))
     }
 
     /// Secrets stay out of the trace: what stands in these fields opens doors.
@@ -191,6 +201,45 @@ impl Fetcher {
             self.trace.remark(&format!("{} bytes of body sent", body.len()));
         }
     }
+}
+
+/// A field's value as a trace may show it: what opens doors is hidden, credentials in a redirect too.
+fn without_secret(name: &str, value: &str) -> String {
+    let is = |known: &str| name.eq_ignore_ascii_case(known);
+    if ["authorization", "proxy-authorization", "cookie"].into_iter().any(is) {
+        return "[hidden]".to_owned();
+    }
+    if is("set-cookie") {
+        let (cookie, rest) = value.split_once('=').unwrap_or((value, ""));
+        let attributes = rest.find(';').and_then(|at| rest.get(at..)).unwrap_or_default();
+        return format!("{cookie}=[hidden]{attributes}");
+    }
+    match (is("location"), value.split_once("://")) {
+        (true, Some((scheme, rest))) => {
+            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            let (authority, path) = rest.split_at(end);
+            match authority.rsplit_once('@') {
+                Some((_, host)) => format!("{scheme}://[hidden]@{host}{path}"),
+                None => value.to_owned(),
+            }
+        }
+        _ => value.to_owned(),
+    }
+}
+
+/// A head as a trace may show it.
+fn shown_head(raw: &[u8]) -> Vec<u8> {
+    let mut shown = Vec::with_capacity(raw.len());
+    for line in raw.split_inclusive(|byte| *byte == b'\n') {
+        let text = String::from_utf8_lossy(line);
+        match text.trim_end_matches(['\r', '\n']).split_once(':') {
+            Some((name, value)) if without_secret(name, value.trim()) != value.trim() => {
+                shown.extend_from_slice(format!("{name}: {}\r\n", without_secret(name, value.trim())).as_bytes());
+            }
+            _ => shown.extend_from_slice(line),
+        }
+    }
+    shown
 }
 
 fn rustls_version(session: &net::tls::Session) -> Option<String> {
@@ -217,12 +266,12 @@ struct Traced<'d, 'o> {
 
 impl Sink for Traced<'_, '_> {
     fn interim(&mut self, head: &ResponseHead) {
-        self.trace.lines(Direction::Received, &head.raw);
+        self.trace.lines(Direction::Received, &shown_head(&head.raw));
         self.inner.interim(head);
     }
 
     fn head(&mut self, head: &ResponseHead, now: Moment) -> Result<()> {
-        self.trace.lines(Direction::Received, &head.raw);
+        self.trace.lines(Direction::Received, &shown_head(&head.raw));
         self.inner.head(head, now)
     }
 
@@ -235,5 +284,21 @@ impl Sink for Traced<'_, '_> {
 
     fn odd(&mut self, what: &str) {
         self.inner.odd(what);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{shown_head, without_secret};
+
+    #[test]
+    fn what_opens_doors_is_hidden_in_both_directions() {
+        assert_eq!(without_secret("AUTHORIZATION", "Bearer t"), "[hidden]");
+        assert_eq!(without_secret("Set-Cookie", "sid=t; Path=/"), "sid=[hidden]; Path=/");
+        assert_eq!(without_secret("Location", "http://u:t@h/x?y"), "http://[hidden]@h/x?y");
+        assert_eq!(without_secret("Location", "/x@y"), "/x@y");
+        assert_eq!(without_secret("X", "t"), "t");
+        let head = b"HTTP/1.1 302 Found\r\nset-cookie: a=t\r\nX: y\r\n\r\n";
+        assert_eq!(shown_head(head), b"HTTP/1.1 302 Found\r\nset-cookie: a=[hidden]\r\nX: y\r\n\r\n");
     }
 }

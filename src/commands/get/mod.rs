@@ -11,6 +11,7 @@ mod fetch;
 mod target;
 mod transfer;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ Examples:
 pub struct Get {
     /// What to fetch; http:// may be left out
     #[arg(required = true, value_name = "URL")]
-    urls: Vec<Target>,
+    urls: Vec<String>,
 
     /// Write the body to FILE, whole or not at all
     ///
@@ -57,7 +58,7 @@ pub struct Get {
 
     /// Add 'Name: value' to the request; repeatable
     #[arg(short = 'H', long, value_name = "FIELD")]
-    header: Vec<Field>,
+    header: Vec<String>,
 
     /// The request's method, whatever other flags imply
     #[arg(short = 'X', long, value_name = "METHOD", value_parser = target::method, hide_short_help = true)]
@@ -125,13 +126,16 @@ impl Get {
             return Err(Error::new(Exit::Usage, "one file cannot take the bodies of several URLs")
                 .remedy("use -O, or one netlab get per URL"));
         }
-        let request = Request::new(self.method(), &self.header, self.data.as_deref())?;
+        let (targets, fields) = self.read()?;
+        let request = Request::new(self.method(), &fields, self.data.as_deref())?;
         let mut signals = Signals::listen()?;
         let mut run = Run {
             get: self,
             request,
             output: Output::new(style),
-            tally: Tally::new(&self.urls),
+            tally: Tally::new(&targets),
+            targets,
+            named: HashSet::new(),
             until: self.deadline.map(|deadline| net::now() + deadline),
         };
         let fetcher = Fetcher::new(
@@ -140,6 +144,16 @@ impl Get {
             Trace::new(self.trace, style),
         );
         run.all(fetcher, &mut signals)
+    }
+
+    /// URLs and fields may hold secrets, so they are not left to a parser that repeats what it
+    /// cannot read.
+    fn read(&self) -> Result<(Vec<Target>, Vec<Field>)> {
+        let wrong = |what: &str, why: String| Error::new(Exit::Usage, format!("{what} cannot be used: {why}"));
+        let targets = self.urls.iter().map(|text| text.parse().map_err(|why| wrong(&target::masked(text), why)));
+        let name = |text: &str| text.split(':').next().filter(|_| text.contains(':')).unwrap_or("a field").to_owned();
+        let fields = self.header.iter().map(|text| text.parse().map_err(|why| wrong(&name(text), why)));
+        Ok((targets.collect::<Result<_>>()?, fields.collect::<Result<_>>()?))
     }
 
     fn method(&self) -> Option<&str> {
@@ -158,6 +172,9 @@ impl Get {
 
 struct Run<'g> {
     get: &'g Get,
+    targets: Vec<Target>,
+    /// Files that -O has made in this run, and may replace.
+    named: HashSet<PathBuf>,
     request: Request,
     output: Output,
     tally: Tally,
@@ -174,14 +191,17 @@ impl Run<'_> {
         let mut stopped = None;
         let mut round = 0_u64;
         while (count == 0 || round < count) && stopped.is_none() && !self.output.is_gone() {
-            for target in &self.get.urls {
-                let fetched = self.one(target, &mut fetcher, signals);
-                let exit = self.tell(target, fetched, is_probe)?;
+            for target in self.targets.clone() {
+                let fetched = self.one(&target, &mut fetcher, signals);
+                let exit = self.tell(&target, fetched, is_probe, !exits.is_empty())?;
                 if matches!(exit, Exit::Interrupted | Exit::Terminated) {
                     stopped = Some(exit);
                     break;
                 }
                 exits.push(exit);
+                if self.until.is_some_and(|until| until <= net::now()) {
+                    break;
+                }
             }
             round += 1;
             if stopped.is_none() && (count == 0 || round < count) {
@@ -226,7 +246,9 @@ impl Run<'_> {
         let outcome = fetcher.fetch(target, &self.request, &mut delivery, signals);
         match outcome {
             Ok(outcome) => {
-                delivery.finish()?;
+                if delivery.finish()? && self.get.remote_name {
+                    self.named.insert(target.file_name()?);
+                }
                 Ok(outcome)
             }
             Err(error) => Err(delivery.failed(error)),
@@ -238,13 +260,16 @@ impl Run<'_> {
         match &self.get.output {
             Some(path) if path.as_os_str() == "-" => Ok(Destination::Stdout { any: true }),
             Some(path) => Destination::file(path, true),
-            None if self.get.remote_name => Destination::file(&target.file_name()?, self.get.force),
+            None if self.get.remote_name => {
+                let name = target.file_name()?;
+                Destination::file(&name, self.get.force || self.named.contains(&name))
+            }
             None if self.get.is_probe(self.output.style()) => Ok(Destination::Count),
             None => Ok(Destination::Stdout { any: false }),
         }
     }
 
-    fn tell(&mut self, target: &Target, fetched: Result<Outcome>, is_probe: bool) -> Result<Exit> {
+    fn tell(&mut self, target: &Target, fetched: Result<Outcome>, is_probe: bool, has_data: bool) -> Result<Exit> {
         match fetched {
             Ok(outcome) => {
                 self.tally.good(&outcome);
@@ -263,6 +288,10 @@ impl Run<'_> {
             }
             Err(error) => {
                 let exit = error.exit();
+                if has_data && matches!(exit, Exit::Interrupted | Exit::Terminated) {
+                    // Stopped by the user: the one in flight says nothing about the peer.
+                    return Ok(exit);
+                }
                 self.tally.failed();
                 if !self.output.is_gone() {
                     self.output.failure(&error.about(target.shown()));

@@ -46,6 +46,13 @@ impl FromStr for Target {
     }
 }
 
+/// A URL that cannot be read, without what may be credentials in it.
+pub fn masked(text: &str) -> String {
+    let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    if scheme.is_empty() { rest.to_owned() } else { format!("{scheme}://{rest}") }
+}
+
 /// `host:8080/x` is a host with its port; `file:/x` and `mailto:x` are other schemes.
 fn without_scheme(text: &str) -> Result<&str, String> {
     let authority = text.split(['/', '?', '#']).next().unwrap_or_default();
