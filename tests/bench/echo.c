@@ -1,0 +1,94 @@
+/* What ping-serve is measured against: the two plainest echo servers there are, and the load.
+ *
+ *   echo plain PORT               recvfrom and sendto, one datagram at a time
+ *   echo batch PORT               recvmmsg and sendmmsg, 64 at a time
+ *   echo load PORT WINDOW SECONDS sends lower-case datagrams, WINDOW of them under way; prints
+ *                                 how many came back per second
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+enum { BATCH = 64, ROOM = 2048, SIZE = 24 };
+static char buffers[BATCH][ROOM];
+static struct sockaddr_in peers[BATCH];
+static struct iovec pieces[BATCH];
+static struct mmsghdr messages[BATCH];
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+static void prepare(int with_peers, size_t length) {
+  for (int i = 0; i < BATCH; i++) {
+    pieces[i] = (struct iovec){.iov_base = buffers[i], .iov_len = length};
+    messages[i].msg_hdr = (struct msghdr){
+        .msg_name = with_peers ? &peers[i] : NULL,
+        .msg_namelen = with_peers ? sizeof peers[i] : 0,
+        .msg_iov = &pieces[i],
+        .msg_iovlen = 1,
+    };
+  }
+}
+
+static void plain(int s) {
+  for (;;) {
+    socklen_t length = sizeof peers[0];
+    ssize_t n = recvfrom(s, buffers[0], ROOM, 0, (struct sockaddr *)peers, &length);
+    if (n >= 0) sendto(s, buffers[0], n, 0, (struct sockaddr *)peers, length);
+  }
+}
+
+static void batch(int s) {
+  for (;;) {
+    prepare(1, ROOM);
+    int n = recvmmsg(s, messages, BATCH, MSG_WAITFORONE, NULL);
+    for (int i = 0; i < n; i++) pieces[i].iov_len = messages[i].msg_len;
+    if (n > 0) sendmmsg(s, messages, n, 0);
+  }
+}
+
+static void load(int s, int window, double seconds) {
+  struct timeval patience = {.tv_usec = 200000};
+  setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  int due = window;
+  long came = 0;
+  double begun = now(), moment = begun;
+  while (moment - begun < seconds) {
+    prepare(0, SIZE);
+    for (int i = 0; i < BATCH; i++) memset(buffers[i], 'x', SIZE);
+    while (due > 0) {
+      int n = sendmmsg(s, messages, due < BATCH ? due : BATCH, 0);
+      if (n <= 0) break;
+      due -= n;
+    }
+    prepare(0, ROOM);
+    int n = recvmmsg(s, messages, BATCH, MSG_WAITFORONE, NULL);
+    if (n > 0) came += n;
+    due = n > 0 ? n : window;
+    moment = now();
+  }
+  printf("%.0f\n", came / (moment - begun));
+}
+
+int main(int count, char **words) {
+  if (count < 3) return 2;
+  int s = socket(AF_INET, SOCK_DGRAM, 0), room = 4 << 20;
+  setsockopt(s, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(words[2]))};
+  inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
+  if (!strcmp(words[1], "load")) {
+    if (count < 5 || connect(s, (struct sockaddr *)&address, sizeof address)) return 1;
+    load(s, atoi(words[3]), atof(words[4]));
+    return 0;
+  }
+  if (bind(s, (struct sockaddr *)&address, sizeof address)) return perror("bind"), 1;
+  if (!strcmp(words[1], "plain")) plain(s);
+  batch(s);
+}
