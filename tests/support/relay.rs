@@ -1,12 +1,13 @@
-//! A bad network between two programs, on loopback, seeded.
+//! A bad network between two programs, on loopback, by rules that can be repeated.
 //!
-//! For UDP: loss, duplication, reordering and delay, decided per datagram by its number and
+//! For TCP: the server's octets come in slices of any size, or the connection is reset after so
+//! many of them. For UDP: loss, duplication, reordering and delay, decided per datagram by its number and
 //! direction, so that a run can be repeated. It forwards between one server and any number of
 //! clients and ends with its test.
 
 use std::collections::HashMap;
-use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -65,6 +66,27 @@ impl Relay {
         Self { address, over, dropped, threads: vec![thread] }
     }
 
+    /// A network in front of `server` through which its octets come as `weather` says; one
+    /// connection after the other.
+    pub fn tcp(server: SocketAddr, weather: Weather) -> Self {
+        let front = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        front.set_nonblocking(true).expect("set");
+        let address = front.local_addr().expect("bound");
+        let (over, dropped) = (Arc::new(AtomicBool::new(false)), Arc::new([AtomicU64::new(0), AtomicU64::new(0)]));
+        let thread = {
+            let over = Arc::clone(&over);
+            std::thread::spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    match front.accept() {
+                        Ok((client, _)) => drop(carry(client, server, weather)),
+                        Err(_) => std::thread::park_timeout(GLANCE),
+                    }
+                }
+            })
+        };
+        Self { address, over, dropped, threads: vec![thread] }
+    }
+
     /// Datagrams lost on the way up and on the way down.
     pub fn dropped(&self) -> (u64, u64) {
         (self.dropped[0].load(Ordering::Relaxed), self.dropped[1].load(Ordering::Relaxed))
@@ -76,6 +98,53 @@ impl Drop for Relay {
         self.over.store(true, Ordering::Relaxed);
         self.threads.drain(..).for_each(|thread| drop(thread.join()));
     }
+}
+
+/// What a TCP connection goes through on its way down.
+#[derive(Clone, Copy, Debug)]
+pub enum Weather {
+    /// Slices of so many octets, each on its way before the next.
+    Slices(usize),
+    /// An RST after so many octets.
+    ResetAfter(usize),
+}
+
+/// Carries one connection; the client's octets pass as they are.
+fn carry(client: TcpStream, server: SocketAddr, weather: Weather) -> io::Result<()> {
+    client.set_nonblocking(false)?;
+    client.set_nodelay(true)?;
+    let server = TcpStream::connect(server)?;
+    let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
+    let up = std::thread::spawn(move || {
+        io::copy(&mut from_client, &mut to_server).map(|_| to_server.shutdown(std::net::Shutdown::Write))
+    });
+    let carried = down(&server, &client, weather);
+    if matches!(weather, Weather::ResetAfter(_)) {
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
+    }
+    let _ = server.shutdown(std::net::Shutdown::Both);
+    let _ = client.shutdown(std::net::Shutdown::Read);
+    drop(client);
+    drop(up.join());
+    carried
+}
+
+fn down(mut server: &TcpStream, mut client: &TcpStream, weather: Weather) -> io::Result<()> {
+    let (slice, most) = match weather {
+        Weather::Slices(slice) => (slice, usize::MAX),
+        Weather::ResetAfter(most) => (most, most),
+    };
+    let mut buffer = vec![0; slice];
+    let mut passed = 0;
+    while passed < most {
+        let length = server.read(&mut buffer)?;
+        if length == 0 {
+            return client.shutdown(std::net::Shutdown::Write);
+        }
+        client.write_all(&buffer[..length])?;
+        passed += length;
+    }
+    Ok(())
 }
 
 fn up(

@@ -76,6 +76,25 @@ fn a_reset_within_the_body_is_an_incomplete_transfer() {
 }
 
 #[test]
+fn a_body_in_slices_is_the_same_body_and_a_reset_one_is_kept_in_part() {
+    use crate::support::relay::{Relay, Weather};
+    let content: Vec<u8> = (0..20_000_u32).flat_map(u32::to_le_bytes).collect();
+    let directory = site(&[("site/page", &content)]);
+    let server = Server::start(&["serve-http", text(&directory.path().join("site"))]);
+    for slice in [1, 7, 1000] {
+        let relay = Relay::tcp(server.address(), Weather::Slices(slice));
+        let output = netlab(&["get", &format!("http://{}/page", relay.address)]).output().expect("it runs");
+        assert!(output.status.success() && output.stdout == content, "slices of {slice}: {}", output.stdout.len());
+    }
+    let relay = Relay::tcp(server.address(), Weather::ResetAfter(30_000));
+    let target = directory.path().join("page");
+    let ran = run(&["get", "-o", text(&target), &format!("http://{}/page", relay.address)]);
+    // The RST may overtake the octets before it, down to the head.
+    assert!(matches!(ran.code, 82 | 75), "{} {}", ran.code, ran.stderr);
+    assert!(!target.exists());
+}
+
+#[test]
 fn more_than_was_announced_is_ignored_and_said() {
     let peer = Peer::answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello, world");
     let ran = run(&["get", &peer.url("/")]);
