@@ -6,6 +6,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 
 use crate::exit::Exit;
 
@@ -92,6 +93,13 @@ impl Error {
     pub fn advice(&self) -> Option<&str> {
         self.remedy.as_deref()
     }
+}
+
+/// The system's word for an error, as a line of ours has it: lower case, without the number that
+/// Rust adds.
+pub fn word(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
 impl fmt::Display for Error {

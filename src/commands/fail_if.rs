@@ -72,7 +72,11 @@ impl FailIf {
         let (figure, limit) = (figure.trim(), limit.trim());
         let (name, part) = figure.split_once('.').map_or((figure, None), |(name, part)| (name, Some(part)));
         let kind = known.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind).ok_or_else(shape)?;
-        if (kind == Kind::Series) != part.is_some_and(|part| statistic(&Series::default(), part).is_some()) {
+        let is_whole = match part {
+            Some(part) => kind == Kind::Series && statistic(&Series::default(), part).is_some(),
+            None => kind != Kind::Series,
+        };
+        if !is_whole {
             return Err(shape());
         }
         let limit = match kind {
@@ -185,6 +189,8 @@ mod tests {
             "rtt.p>1ms",
             "rtt.best>1ms",
             "loss.p99>1%",
+            "loss.foo>1%",
+            "late.max>1",
             "speed>1",
             "late>1.5",
             "jitter>5",

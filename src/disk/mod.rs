@@ -13,13 +13,6 @@ pub use replace::replace;
 pub use scratch::Scratch;
 pub use secret::secret;
 
-use std::io;
-
-/// The system's word for an error, without the number Rust adds.
-fn word(error: &io::Error) -> String {
-    error.to_string().split(" (os error").next().unwrap_or_default().to_lowercase()
-}
-
 /// Four random octets as text, for names nobody else has.
 fn suffix() -> String {
     format!("{:08x}", rand::random::<u32>())

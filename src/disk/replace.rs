@@ -4,8 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::{suffix, word};
-use crate::error::{Error, Result};
+use super::suffix;
+use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 
 /// Makes `content` the content of `path`: written beside it, synced, renamed onto it.

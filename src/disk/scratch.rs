@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{suffix, word};
-use crate::error::{Error, Result};
+use super::suffix;
+use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 
 /// A directory under the system's temporary one, readable by nobody else.

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::bind::Bind;
-use super::dial::{is_exhausted, word};
-use crate::error::{Error, Result};
+use super::dial::is_exhausted;
+use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 
 /// What may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.

@@ -13,14 +13,13 @@ use std::time::Duration;
 use mio::{Poll, Waker};
 
 use super::clock::now;
-use super::dial::word;
 use super::link::Patience;
 use super::listen::Listeners;
 use super::signals::{Nudge, Signals, Woken};
 use super::tls::ServerSide;
 use super::worker::{WAKER, Worker};
 use crate::conversation::Conversation;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 use crate::time::Moment;
 

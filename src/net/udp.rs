@@ -23,9 +23,9 @@ use nix::sys::socket::{TimestampingFlag, setsockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::bind::Bind;
-use super::dial::{is_exhausted, word};
+use super::dial::is_exhausted;
 use super::listen::{Address, PORT_ATTEMPTS, is_without, refused};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 
 /// What may wait in a receive buffer; the kernel cuts it to `net.core.rmem_max`.

@@ -17,10 +17,9 @@ use rustix::net::{SendFlags, send};
 use rustls::Connection;
 use socket2::Socket;
 
-use super::dial::word;
 use super::tls;
 use crate::conversation::End;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 
 /// Octets of a file per call.

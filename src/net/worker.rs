@@ -16,12 +16,13 @@ use slab::Slab;
 use socket2::Socket;
 
 use super::clock::now;
-use super::dial::{is_exhausted, word};
+use super::dial::is_exhausted;
 use super::link::{Link, Patience, Scratch, Status};
 use super::serve::{DRAINING, Notice, RUNNING, Service, Stop};
 use super::timers::{Alarm, Timers};
 use super::tls::ServerSide;
 use crate::conversation::Conversation;
+use crate::error::word;
 use crate::time::Moment;
 
 /// Connections accepted in one turn before the others are looked after again.

@@ -30,7 +30,7 @@ pub use progress::{Live, Progress};
 pub use recorder::Recorder;
 pub use trace::{Direction, Trace};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 
 /// Text for people or JSON for programs.
@@ -176,8 +176,7 @@ impl Output {
                 Ok(())
             }
             Err(error) => {
-                let word = error.to_string();
-                let word = word.split(" (os error").next().unwrap_or_default().to_lowercase();
+                let word = word(&error);
                 Err(Error::new(Exit::InputOutput, format!("cannot write to standard output: {word}")).because(error))
             }
         }

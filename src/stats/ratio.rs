@@ -32,7 +32,10 @@ impl Ratio {
         let z2 = Z * Z;
         let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
         let half = Z / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
-        Some(((centre - half).max(0.0), (centre + half).min(1.0)))
+        // Exact at the ends, where rounding would leave a trace of something.
+        let low = if self.part == 0 { 0.0 } else { (centre - half).max(0.0) };
+        let high = if self.part == self.whole { 1.0 } else { (centre + half).min(1.0) };
+        Some((low, high))
     }
 }
 
@@ -61,6 +64,14 @@ mod tests {
     fn none_of_ten_does_not_prove_zero() {
         about(Ratio::new(0, 10).interval95(), 0.0, 0.278);
         about(Ratio::new(10, 10).interval95(), 0.722, 1.0);
+    }
+
+    #[test]
+    fn the_ends_are_exact() {
+        for whole in 1..200 {
+            assert_eq!(Ratio::new(0, whole).interval95().map(|(low, _)| low), Some(0.0));
+            assert_eq!(Ratio::new(whole, whole).interval95().map(|(_, high)| high), Some(1.0));
+        }
     }
 
     #[test]

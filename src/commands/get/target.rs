@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use url::{Host, Url};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 use crate::http::{RequestHead, is_field_value, is_token};
 
@@ -263,7 +263,14 @@ fn read(data: &str) -> Result<Vec<u8>> {
         fs::read(path).map(|read| body = read)
     };
     done.map_err(|error| {
-        Error::new(Exit::InputMissing, format!("cannot read {path}")).expected("a file with the body").because(error)
+        let exit = match error.kind() {
+            io::ErrorKind::NotFound => Exit::InputMissing,
+            io::ErrorKind::PermissionDenied => Exit::Permission,
+            _ => Exit::InputOutput,
+        };
+        Error::new(exit, format!("cannot read {path}: {}", word(&error)))
+            .expected("a file with the body")
+            .because(error)
     })?;
     Ok(body)
 }

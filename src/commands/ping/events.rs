@@ -182,7 +182,12 @@ fn write_clock(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     };
     write!(f, "\nmeasured by {clock}")?;
     if let Some(host) = &report.host {
-        write!(f, "; this host added {} (p50), {} (p99)", Shown(host.p50), Shown(host.p99))?;
+        write!(
+            f,
+            "; not in it: what this host took around them, {} (p50), {} (p99)",
+            Shown(host.p50),
+            Shown(host.p99)
+        )?;
     }
     if report.clock_steps > 0 {
         write!(f, "; the wall clock was set during {} of them", report.clock_steps)?;

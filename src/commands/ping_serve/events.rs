@@ -143,7 +143,7 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_plan {
-            return write!(f, "--- what --seed {} does to a client ---", self.seed);
+            return write!(f, "--- what --seed {} does to the first client; each has a plan of its own ---", self.seed);
         }
         let Tally { received, sent, lost_in, lost_out, .. } = &self.tally;
         writeln!(f, "--- {received} datagrams in {}, --seed {} ---", Shown(self.elapsed), self.seed)?;

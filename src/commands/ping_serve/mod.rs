@@ -81,7 +81,7 @@ pub struct PingServe {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
-    /// Print the first N decisions, and serve nobody
+    /// Print N decisions for the first client, and serve nobody
     #[arg(long, value_name = "N")]
     plan: Option<u64>,
 

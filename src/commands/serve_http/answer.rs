@@ -2,7 +2,6 @@
 //!
 //! Owns the table from what a path names to a status. It decides and does not send.
 
-use std::cell::RefCell;
 use std::fs::File;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,8 +19,6 @@ const ALLOWED: &str = "GET, HEAD, OPTIONS";
 #[derive(Debug)]
 pub struct Site {
     shared: Arc<(Root, Vec<String>)>,
-    /// The second whose date was asked for last: it is the same for thousands of answers.
-    date: RefCell<HttpDate>,
 }
 
 /// An answer that is decided.
@@ -82,14 +79,7 @@ impl Decision {
 impl Site {
     /// A thread's view of the root and its index names.
     pub fn new(shared: Arc<(Root, Vec<String>)>) -> Self {
-        Self { shared, date: RefCell::new(HttpDate::at(std::time::Duration::ZERO)) }
-    }
-
-    /// The date of an answer.
-    pub fn date(&self, now: Moment) -> HttpDate {
-        let date = HttpDate::at(now.wall());
-        self.date.replace(date);
-        date
+        Self { shared }
     }
 
     /// What a request gets.
@@ -111,32 +101,12 @@ impl Site {
         match root.entry(&path) {
             Ok(Entry::File { .. }) if path.is_directory() => absent(),
             Ok(Entry::File { file, length, modified }) => {
-                self.file(request, file, length, modified, site::media_type(path.file_name()), now)
+                shown(request, file, length, modified, site::media_type(path.file_name()), now)
             }
             Ok(Entry::Directory(_)) if !path.is_directory() => redirect(&path, request.target),
             Ok(Entry::Directory(directory)) => self.directory(request, &path, &directory, now),
             Err(reason) => not_served(reason),
         }
-    }
-
-    fn file(
-        &self,
-        request: &Request<'_>,
-        file: File,
-        length: u64,
-        modified: i64,
-        media_type: String,
-        now: Moment,
-    ) -> Decision {
-        let modified = HttpDate::of_file(modified, self.date(now));
-        // RFC 9110 §13.1.3: an unreadable date is ignored.
-        let known = request.if_modified_since.and_then(HttpDate::parse);
-        let decision = if known.is_some_and(|known| modified <= known) {
-            Decision::new(Status::NOT_MODIFIED, Body::Empty)
-        } else {
-            Decision::new(Status::OK, Body::File(Rc::new(file), length)).with("Content-Type", media_type)
-        };
-        decision.with("Last-Modified", modified.to_string())
     }
 
     fn directory(
@@ -150,7 +120,7 @@ impl Site {
         for name in index {
             match root.within(path, name) {
                 Ok(Entry::File { file, length, modified }) => {
-                    return self.file(request, file, length, modified, site::media_type(name.as_ref()), now);
+                    return shown(request, file, length, modified, site::media_type(name.as_ref()), now);
                 }
                 Ok(Entry::Directory(_)) | Err(NotServed::Absent) => {}
                 Err(reason) => return not_served(reason),
@@ -161,6 +131,19 @@ impl Site {
             Err(_) => not_served(NotServed::Failed),
         }
     }
+}
+
+/// A file, unless the client has it already.
+fn shown(request: &Request<'_>, file: File, length: u64, modified: i64, media_type: String, now: Moment) -> Decision {
+    let modified = HttpDate::of_file(modified, HttpDate::at(now.wall()));
+    // RFC 9110 §13.1.3: an unreadable date is ignored.
+    let known = request.if_modified_since.and_then(HttpDate::parse);
+    let decision = if known.is_some_and(|known| modified <= known) {
+        Decision::new(Status::NOT_MODIFIED, Body::Empty)
+    } else {
+        Decision::new(Status::OK, Body::File(Rc::new(file), length)).with("Content-Type", media_type)
+    };
+    decision.with("Last-Modified", modified.to_string())
 }
 
 fn absent() -> Decision {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::answer::{Body, Decision};
 use super::{Shared, Turn};
 use crate::conversation::{Conversation, End, Outbox};
-use crate::http::{Answer, Incoming, Refusal, Request, Server, Status};
+use crate::http::{Answer, HttpDate, Incoming, Refusal, Request, Server, Status};
 use crate::site;
 use crate::time::Moment;
 
@@ -171,7 +171,7 @@ impl Session {
     ) {
         let Decision { status, fields, mut body } = decision;
         let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let date = self.shared.site.date(now);
+        let date = HttpDate::at(now.wall());
         let mut why = why;
         let (after, head) = out.send_with(|buffer| {
             let start = buffer.len();

@@ -12,9 +12,8 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::{Call, Caller, Ended, Patience, Side, Watch, carry};
 use crate::conversation::Exchange;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, word};
 use crate::exit::Exit;
-use crate::net::dial::word;
 use crate::net::signals::{Nudge, Signal, Signals, Woken};
 use crate::net::udp::Receivers;
 use crate::time::Moment;

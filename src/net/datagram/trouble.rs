@@ -8,7 +8,7 @@ use std::io;
 use nix::errno::Errno;
 use nix::libc::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6, SO_EE_ORIGIN_TIMESTAMPING, sock_extended_err};
 
-use crate::net::dial::word;
+use crate::error::word;
 
 /// What an entry of the error queue is about.
 pub enum Entry {

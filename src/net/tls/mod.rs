@@ -19,15 +19,19 @@ pub use server::ServerSide;
 /// A TLS session of either side.
 pub use rustls::Connection as Session;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 
 /// The certificates of a PEM file, at least one.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let shown = path.display();
     let pem = fs::read(path).map_err(|error| {
-        let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::InputMissing } else { Exit::Config };
-        Error::new(exit, format!("cannot read {shown}: {}", super::dial::word(&error))).because(error)
+        let exit = match error.kind() {
+            std::io::ErrorKind::NotFound => Exit::InputMissing,
+            std::io::ErrorKind::PermissionDenied => Exit::Permission,
+            _ => Exit::Config,
+        };
+        Error::new(exit, format!("cannot read {shown}: {}", word(&error))).because(error)
     })?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match all {

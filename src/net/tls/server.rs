@@ -22,7 +22,11 @@ impl ServerSide {
         let certificates = certificates(chain)?;
         let shown = key.display();
         let pem = fs::read(key).map_err(|error| {
-            let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::InputMissing } else { Exit::Config };
+            let exit = match error.kind() {
+                std::io::ErrorKind::NotFound => Exit::InputMissing,
+                std::io::ErrorKind::PermissionDenied => Exit::Permission,
+                _ => Exit::Config,
+            };
             Error::new(exit, format!("cannot read {shown}: {error}")).because(error)
         })?;
         let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| {
