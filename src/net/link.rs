@@ -66,7 +66,7 @@ pub struct Link {
     offer: bool,
     heard_end: bool,
     /// Why the peer stopped listening before it had heard everything.
-    unheard: Option<Error>,
+    unheard: Option<Box<Error>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -258,7 +258,7 @@ impl Link {
     fn flush<C: Conversation>(&mut self, scratch: &mut Scratch<C::Fact>, now: Moment) -> Result<Flow> {
         match self.outflow.flush(&mut self.wire, &mut scratch.read, now) {
             Err(error) if C::FULL_DUPLEX && !self.heard_end && self.outflow.abandon() => {
-                self.unheard = Some(error);
+                self.unheard = Some(Box::new(error));
                 self.wire.readable();
                 Ok(Flow::Blocked)
             }
@@ -288,7 +288,7 @@ impl Link {
             match self.wire.read(room)? {
                 Read::Nothing => return Ok(Step::None),
                 Read::End(End::Finished) if self.unheard.is_some() => {
-                    return self.unheard.take().map_or(Ok(Step::None), Err);
+                    return self.unheard.take().map_or(Ok(Step::None), |error| Err(*error));
                 }
                 Read::End(end) => return self.hear_end(&end, talk, scratch),
                 Read::Octets(length) => return self.hear(kept + length, talk, scratch),
