@@ -6,21 +6,18 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::bind::Bind;
-use super::dial::is_exhausted;
-use crate::error::{Error, Result, word};
-use crate::exit::Exit;
+use super::groups::{Group, Groups, Kind, refused};
+use crate::error::Result;
 
 /// What may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
-/// How often to look for a port that is free in both families.
-pub(super) const PORT_ATTEMPTS: usize = 16;
 
 /// An address that is really listened on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +29,11 @@ pub enum Address {
 }
 
 impl Address {
+    /// As a socket address; `None` for a Unix socket.
+    pub fn inet(&self) -> Option<SocketAddr> {
+        if let Self::Inet(address) = self { Some(*address) } else { None }
+    }
+
     /// Whether others than this machine can come.
     pub fn is_public(&self) -> bool {
         matches!(self, Self::Inet(address) if !address.ip().is_loopback())
@@ -68,116 +70,33 @@ impl fmt::Display for Address {
     }
 }
 
+/// What a stream server's sockets are.
+const STREAM: Kind = Kind { make: tcp_socket, ready: |socket| socket.listen(BACKLOG), unix };
+
 /// Listening sockets, one per thread and address.
 #[derive(Debug)]
-pub struct Listeners {
-    groups: Vec<Group>,
-    /// What was wanted by default but this host does not have.
-    missing: Vec<String>,
-}
-
-#[derive(Debug)]
-struct Group {
-    address: Address,
-    sockets: Vec<Socket>,
-    /// The file that a Unix socket is.
-    made: Option<(u64, u64)>,
-}
+pub struct Listeners(Groups);
 
 impl Listeners {
     /// Binds and listens everywhere, `threads` times.
     pub fn bind(binds: &[Bind], threads: usize) -> Result<Self> {
-        let mut listeners = Self { groups: Vec::new(), missing: Vec::new() };
-        for bind in binds {
-            match bind {
-                Bind::Loopback(port) => listeners.both(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST, *port, threads)?,
-                Bind::Everywhere(port) => {
-                    listeners.both(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED, *port, threads)?;
-                }
-                Bind::Host(host, port) => listeners.host(host, *port, threads)?,
-                Bind::Unix(path) => listeners.groups.push(unix(path, threads)?),
-            }
-        }
-        Ok(listeners)
+        Groups::bind(binds, threads, &STREAM).map(Self)
     }
 
     /// The addresses, main one first.
     pub fn addresses(&self) -> impl Iterator<Item = &Address> {
-        self.groups.iter().map(|group| &group.address)
+        self.0.addresses()
     }
 
     /// Families that were asked for by default and that this host does not have.
     pub fn missing(&self) -> &[String] {
-        &self.missing
+        &self.0.missing
     }
 
     /// One listener per address, for one thread.
     pub(super) fn take(&mut self) -> Vec<Socket> {
-        self.groups.iter_mut().filter_map(|group| group.sockets.pop()).collect()
+        self.0.all.iter_mut().filter_map(|group| group.sockets.pop()).collect()
     }
-
-    /// Both families on one port. A host without IPv6 still serves IPv4, and says so.
-    fn both(&mut self, v4: Ipv4Addr, v6: Ipv6Addr, port: u16, threads: usize) -> Result<()> {
-        for attempt in 1.. {
-            let first = tcp(SocketAddr::new(IpAddr::V4(v4), port), threads)
-                .map_err(|error| refused(&format!("{v4}:{port}"), error))?;
-            let Address::Inet(bound) = first.address else { unreachable!("a TCP group has a TCP address") };
-            match tcp(SocketAddr::new(IpAddr::V6(v6), bound.port()), threads) {
-                Ok(second) => self.groups.extend([first, second]),
-                Err(error) if is_without(&error) => {
-                    self.missing.push(format!("no IPv6 on this host ({}), listening on IPv4 alone", word(&error)));
-                    self.groups.push(first);
-                }
-                // Port 0 gave one that is free in IPv4 alone: ask for another.
-                Err(error) if port == 0 && error.kind() == io::ErrorKind::AddrInUse && attempt < PORT_ATTEMPTS => {
-                    continue;
-                }
-                Err(error) => return Err(refused(&format!("[{v6}]:{}", bound.port()), error)),
-            }
-            break;
-        }
-        Ok(())
-    }
-
-    fn host(&mut self, host: &str, port: u16, threads: usize) -> Result<()> {
-        let unknown = |error| {
-            Error::new(Exit::NameUnknown, format!("cannot listen on {host}:{port}: nobody knows the name"))
-                .remedy("give an address of this machine, or a port alone for loopback")
-                .because(error)
-        };
-        let mut port = port;
-        for mut address in (host, port).to_socket_addrs().map_err(unknown)? {
-            address.set_port(port);
-            let group = tcp(address, threads).map_err(|error| refused(&address.to_string(), error))?;
-            if let Address::Inet(bound) = group.address {
-                // All addresses of one name share the port that the first one got.
-                port = bound.port();
-            }
-            if !self.groups.iter().any(|known| known.address == group.address) {
-                self.groups.push(group);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The first listener takes the port without `SO_REUSEPORT`, so that nobody else's port is shared
-/// unseen, and sets it afterwards, so that its siblings may join.
-fn tcp(address: SocketAddr, threads: usize) -> io::Result<Group> {
-    let first = tcp_socket(address)?;
-    first.bind(&SockAddr::from(address))?;
-    first.set_reuse_port(threads > 1)?;
-    first.listen(BACKLOG)?;
-    let bound = first.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut sockets = vec![first];
-    for _ in 1..threads {
-        let sibling = tcp_socket(bound)?;
-        sibling.set_reuse_port(true)?;
-        sibling.bind(&SockAddr::from(bound))?;
-        sibling.listen(BACKLOG)?;
-        sockets.push(sibling);
-    }
-    Ok(Group { address: Address::Inet(bound), sockets, made: None })
 }
 
 fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
@@ -219,7 +138,7 @@ fn unix(path: &Path, threads: usize) -> Result<Group> {
 impl Drop for Listeners {
     /// Removes what was made here, and nothing that has taken its name since.
     fn drop(&mut self) {
-        for group in &self.groups {
+        for group in &self.0.all {
             let made = group.made.as_ref();
             if let (Address::Unix(path), Some(made)) = (&group.address, made)
                 && identity(path).as_ref() == Some(made)
@@ -237,32 +156,6 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 
 fn is_socket(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
-}
-
-/// The family is not there at all, as opposed to one address that is taken.
-pub(super) fn is_without(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
-}
-
-pub(super) fn refused(address: &str, error: io::Error) -> Error {
-    let what = format!("cannot listen on {address}: {}", word(&error));
-    match error.kind() {
-        io::ErrorKind::AddrInUse => Error::new(Exit::System, what)
-            .expected("a port that nobody else listens on")
-            .remedy("stop the other program, or take another port with --bind; 0 picks a free one"),
-        io::ErrorKind::PermissionDenied => Error::new(Exit::Permission, what)
-            .expected("the right to this address; ports below 1024 belong to root")
-            .remedy("take a port from 1024 on, for example --bind 8080"),
-        io::ErrorKind::AddrNotAvailable => Error::new(Exit::System, what)
-            .expected("an address of this machine")
-            .remedy("--bind PORT listens on loopback, --bind '*:PORT' on every address"),
-        _ if is_exhausted(&error) => Error::new(Exit::System, what)
-            .expected("a free descriptor")
-            .remedy("raise the limit with ulimit -n, or take fewer --threads"),
-        _ => Error::new(Exit::System, what),
-    }
-    .because(error)
 }
 
 #[cfg(test)]

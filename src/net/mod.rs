@@ -21,6 +21,7 @@ mod carry;
 mod clock;
 pub mod datagram;
 mod dial;
+mod groups;
 mod link;
 mod listen;
 mod names;

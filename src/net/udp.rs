@@ -13,7 +13,8 @@
 //! must know where a datagram was sent to, or its answers leave from an address nobody asked.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 use nix::sys::socket::sockopt::{
     Ipv4PacketInfo, Ipv4RecvErr, Ipv4RecvTtl, Ipv6RecvErr, Ipv6RecvHopLimit, Ipv6RecvPacketInfo, ReceiveTimestampns,
@@ -24,7 +25,8 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::bind::Bind;
 use super::dial::is_exhausted;
-use super::listen::{Address, PORT_ATTEMPTS, is_without, refused};
+use super::groups::{Groups, Kind};
+use super::listen::Address;
 use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 
@@ -39,120 +41,44 @@ const STAMPS: TimestampingFlag = TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE
     .union(TimestampingFlag::SOF_TIMESTAMPING_OPT_ID)
     .union(TimestampingFlag::SOF_TIMESTAMPING_OPT_TSONLY);
 
-/// A server's sockets, one per thread and address.
-#[derive(Debug)]
-pub struct Receivers {
-    groups: Vec<Group>,
-    missing: Vec<String>,
+/// What a datagram server's sockets are. `SO_REUSEADDR` stays off: for UDP it would share the port
+/// with anybody.
+const DATAGRAM: Kind = Kind { make: server, ready: |_| Ok(()), unix: |path, _| Err(no_unix(path)) };
+
+fn no_unix(path: &Path) -> Error {
+    Error::new(Exit::Usage, format!("cannot receive at unix:{}", path.display()))
+        .expected("an address for UDP: PORT, HOST:PORT or *:PORT")
 }
 
+/// A server's sockets, one per thread and address.
 #[derive(Debug)]
-struct Group {
-    address: Address,
-    bound: SocketAddr,
-    sockets: Vec<Socket>,
-}
+pub struct Receivers(Groups);
 
 impl Receivers {
     /// Binds everywhere, `threads` times.
     pub fn bind(binds: &[Bind], threads: usize) -> Result<Self> {
-        let mut receivers = Self { groups: Vec::new(), missing: Vec::new() };
-        for bind in binds {
-            match bind {
-                Bind::Loopback(port) => receivers.both(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST, *port, threads)?,
-                Bind::Everywhere(port) => {
-                    receivers.both(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED, *port, threads)?;
-                }
-                Bind::Host(host, port) => receivers.host(host, *port, threads)?,
-                Bind::Unix(path) => {
-                    return Err(Error::new(Exit::Usage, format!("cannot receive at unix:{}", path.display()))
-                        .expected("an address for UDP: PORT, HOST:PORT or *:PORT"));
-                }
-            }
-        }
-        Ok(receivers)
+        Groups::bind(binds, threads, &DATAGRAM).map(Self)
     }
 
     /// The addresses, main one first.
     pub fn addresses(&self) -> impl Iterator<Item = &Address> {
-        self.groups.iter().map(|group| &group.address)
+        self.0.addresses()
     }
 
     /// The same as plain socket addresses.
     pub fn bound(&self) -> Vec<SocketAddr> {
-        self.groups.iter().map(|group| group.bound).collect()
+        self.addresses().filter_map(Address::inet).collect()
     }
 
     /// Families that were asked for by default and that this host does not have.
     pub fn missing(&self) -> &[String] {
-        &self.missing
+        &self.0.missing
     }
 
     /// One socket per address, for one thread.
     pub(super) fn take(&mut self) -> Vec<(Socket, SocketAddr)> {
-        self.groups.iter_mut().filter_map(|group| Some((group.sockets.pop()?, group.bound))).collect()
+        self.0.all.iter_mut().filter_map(|group| Some((group.sockets.pop()?, group.address.inet()?))).collect()
     }
-
-    /// Both families on one port. A host without IPv6 still serves IPv4, and says so.
-    fn both(&mut self, v4: Ipv4Addr, v6: Ipv6Addr, port: u16, threads: usize) -> Result<()> {
-        for attempt in 1.. {
-            let first = group(SocketAddr::new(IpAddr::V4(v4), port), threads)
-                .map_err(|error| refused(&format!("{v4}:{port}"), error))?;
-            let port_of_both = first.bound.port();
-            match group(SocketAddr::new(IpAddr::V6(v6), port_of_both), threads) {
-                Ok(second) => self.groups.extend([first, second]),
-                Err(error) if is_without(&error) => {
-                    self.missing.push(format!("no IPv6 on this host ({}), listening on IPv4 alone", word(&error)));
-                    self.groups.push(first);
-                }
-                // Port 0 gave one that is free in IPv4 alone: ask for another.
-                Err(error) if port == 0 && error.kind() == io::ErrorKind::AddrInUse && attempt < PORT_ATTEMPTS => {
-                    continue;
-                }
-                Err(error) => return Err(refused(&format!("[{v6}]:{port_of_both}"), error)),
-            }
-            break;
-        }
-        Ok(())
-    }
-
-    fn host(&mut self, host: &str, port: u16, threads: usize) -> Result<()> {
-        let unknown = |error| {
-            Error::new(Exit::NameUnknown, format!("cannot listen on {host}:{port}: nobody knows the name"))
-                .remedy("give an address of this machine, or a port alone for loopback")
-                .because(error)
-        };
-        let mut port = port;
-        for mut address in (host, port).to_socket_addrs().map_err(unknown)? {
-            address.set_port(port);
-            if self.groups.iter().any(|known| known.bound == address) {
-                continue;
-            }
-            let group = group(address, threads).map_err(|error| refused(&address.to_string(), error))?;
-            // All addresses of one name share the port that the first one got.
-            port = group.bound.port();
-            self.groups.push(group);
-        }
-        Ok(())
-    }
-}
-
-/// The first socket takes the port without `SO_REUSEPORT`, so that nobody else's port is shared
-/// unseen, and sets it afterwards, so that its siblings may join. `SO_REUSEADDR` stays off: for
-/// UDP it would share the port with anybody.
-fn group(address: SocketAddr, threads: usize) -> io::Result<Group> {
-    let first = server(address)?;
-    first.bind(&SockAddr::from(address))?;
-    first.set_reuse_port(threads > 1)?;
-    let bound = first.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut sockets = vec![first];
-    for _ in 1..threads {
-        let sibling = server(bound)?;
-        sibling.set_reuse_port(true)?;
-        sibling.bind(&SockAddr::from(bound))?;
-        sockets.push(sibling);
-    }
-    Ok(Group { address: Address::Inet(bound), bound, sockets })
 }
 
 fn server(address: SocketAddr) -> io::Result<Socket> {
