@@ -9,7 +9,7 @@ mod scratch;
 mod secret;
 
 pub use part::{Part, Replace};
-pub use replace::replace;
+pub use replace::{check_target, replace};
 pub use scratch::Scratch;
 pub use secret::secret;
 

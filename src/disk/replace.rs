@@ -13,9 +13,24 @@ use crate::exit::Exit;
 /// A path that is no regular file (a FIFO, `/dev/stderr`) is written to as it is: a rename would
 /// destroy it.
 pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
-    write(path, content).map_err(|error| {
-        Error::new(Exit::CannotCreate, format!("cannot write {}: {}", path.display(), word(&error))).because(error)
-    })
+    write(path, content).map_err(|error| cannot(path, error))
+}
+
+/// Whether [`replace()`] could write there, so that a long run does not find out at its end.
+pub fn check_target(path: &Path) -> Result<()> {
+    let checked = match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(found) if !found.is_file() => Ok(()),
+        _ => {
+            let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+            beside(&target).and_then(|draft| fill(&draft, &[]).and_then(|()| fs::remove_file(&draft)))
+        }
+    };
+    checked.map_err(|error| cannot(path, error))
+}
+
+fn cannot(path: &Path, error: io::Error) -> Error {
+    Error::new(Exit::CannotCreate, format!("cannot write {}: {}", path.display(), word(&error))).because(error)
 }
 
 fn write(path: &Path, content: &[u8]) -> io::Result<()> {
@@ -48,7 +63,7 @@ fn beside(target: &Path) -> io::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::replace;
+    use super::{check_target, replace};
     use crate::exit::Exit;
     use std::fs;
 
@@ -77,6 +92,18 @@ mod tests {
     fn a_device_is_written_to_and_not_renamed_away() {
         replace(std::path::Path::new("/dev/null"), b"x").expect("written");
         assert!(!fs::metadata("/dev/null").expect("still there").is_file());
+    }
+
+    #[test]
+    fn a_target_is_checked_without_a_trace() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("f");
+        check_target(&path).expect("free");
+        assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 0);
+        check_target("/dev/null".as_ref()).expect("a device");
+        for target in [directory.path(), "/nonexistent/f".as_ref()] {
+            assert_eq!(check_target(target).expect_err("impossible").exit(), Exit::CannotCreate);
+        }
     }
 
     #[test]

@@ -34,6 +34,9 @@ pub const NET_LIMIT: u32 = 100;
 /// How many datagrams a second all strangers together are answered.
 pub const STRANGERS_LIMIT: u32 = 10_000;
 
+/// Stands for every reflector's packet in the loop guard.
+const REFLECTED: u64 = 0;
+
 /// How an echo is to behave.
 #[derive(Clone)]
 pub struct Rules {
@@ -136,10 +139,15 @@ impl Echo {
             let ordinal = self.ordinals.fetch_add(1, Ordering::Relaxed).saturating_add(1);
             Session::new(ordinal, self.rules.impairment.path(ordinal))
         });
+        let suspected = match message {
+            Message::Text => text::is_upper(bytes).then(|| digest(bytes)),
+            // The stamps of two reflectors differ each time round, so all of them are alike here.
+            Message::Stamp(_) => Probe::may_be_reflected(bytes, self.rules.key.as_ref()).then_some(REFLECTED),
+        };
+        if suspected.is_some_and(|digest| !session.guard.admits(digest, at)) {
+            return Err(Refusal::Loop);
+        }
         match message {
-            Message::Text if text::is_upper(bytes) && !session.guard.admits(digest(bytes), at) => {
-                return Err(Refusal::Loop);
-            }
             Message::Text => {}
             Message::Stamp(probe) => {
                 let seen = session.window.see(probe.seq.into());

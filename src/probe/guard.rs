@@ -35,7 +35,6 @@ impl From<Wrong> for Refusal {
     fn from(wrong: Wrong) -> Self {
         match wrong {
             Wrong::Short => Self::Malformed,
-            Wrong::Reflected => Self::Loop,
             Wrong::Unauthentic => Self::Unauthentic,
         }
     }
@@ -68,9 +67,10 @@ pub fn is_bad_source(peer: SocketAddr, local: Option<IpAddr>, own: &[SocketAddr]
         })
 }
 
-/// What upper-casing leaves alone goes round a loop of echoes unchanged. So a datagram that is
-/// equal to the last one answered is answered at most 20 times a second: people who send the same
-/// upper-case ping again are served, a loop dies down.
+/// What upper-casing leaves alone goes round a loop of echoes unchanged, and what looks like a
+/// reflector's packet may go round one of reflectors. So a datagram that is equal to the last one
+/// answered, as far as its digest tells, is answered at most 20 times a second: people who send the
+/// same upper-case ping again are served, a loop dies down.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoopGuard {
     last: Option<(u64, Moment)>,

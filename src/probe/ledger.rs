@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   waiting ──answer──▶ ok
-//!      │──timeout──▶ lost ──answer before the linger ends──▶ late
+//!      │──timeout──▶ lost ──answer while it is remembered──▶ late
 //!      │──ICMP─────▶ refused          (an answer in spite of it makes it ok or late)
 //!      └──send─────▶ send error
 //! ```
@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use crate::time::Moment;
 
-/// How many probes are remembered at once, in flight or within their linger.
+/// How many probes are remembered at once: those in flight, and those before them for as long as
+/// there is room, so that an answer that comes much too late is still told as what it is.
 pub const WINDOW: usize = 65_536;
 
 /// What a probe has come to.
@@ -56,15 +57,26 @@ pub struct Ledger {
     first: u64,
     /// Every probe before this one has left the state `Waiting`.
     undecided: u64,
+    /// For every probe before this one the linger is over: nobody waits for it any more.
+    closed: u64,
     counts: [u64; 6],
-    /// How many of the lost are still remembered, so may turn out late.
+    /// How many of the lost are still waited for.
     lingering: u64,
 }
 
 impl Ledger {
     /// An empty ledger; an answer is in time up to `timeout`, and late for `linger` more.
     pub fn new(timeout: Duration, linger: Duration) -> Self {
-        Self { timeout, linger, probes: VecDeque::new(), first: 1, undecided: 1, counts: [0; 6], lingering: 0 }
+        Self {
+            timeout,
+            linger,
+            probes: VecDeque::new(),
+            first: 1,
+            undecided: 1,
+            closed: 1,
+            counts: [0; 6],
+            lingering: 0,
+        }
     }
 
     /// How many probes are in this state.
@@ -82,16 +94,20 @@ impl Ledger {
         self.first + self.probes.len() as u64
     }
 
-    /// How many of the lost may still turn out late.
+    /// How many of the lost are waited for until their linger ends.
     pub fn lingering(&self) -> u64 {
         self.lingering
     }
 
     /// Whether another probe can be remembered. Makes room by forgetting the oldest if it is
-    /// decided; an undecided one is waited for.
-    pub fn has_room(&mut self, forgotten: impl FnMut(u64)) -> bool {
+    /// decided; an undecided one is waited for. Tells if that ended its linger.
+    pub fn has_room(&mut self, closed: impl FnMut(u64)) -> bool {
         if self.probes.len() >= WINDOW && self.undecided > self.first {
-            self.forget_first(forgotten);
+            if self.closed == self.first {
+                self.close_first(closed);
+            }
+            self.probes.pop_front();
+            self.first += 1;
         }
         self.probes.len() < WINDOW
     }
@@ -129,8 +145,10 @@ impl Ledger {
         let before = std::mem::replace(&mut probe.outcome, outcome);
         *self.counter(before) -= 1;
         *self.counter(outcome) += 1;
-        self.lingering -= u64::from(before == Outcome::Lost);
-        self.lingering += u64::from(outcome == Outcome::Lost);
+        if seq >= self.closed {
+            self.lingering -= u64::from(before == Outcome::Lost);
+            self.lingering += u64::from(outcome == Outcome::Lost);
+        }
         while self.probe(self.undecided).is_some_and(|probe| probe.outcome != Outcome::Waiting) {
             self.undecided += 1;
         }
@@ -146,10 +164,10 @@ impl Ledger {
         Some(seq)
     }
 
-    /// Forgets the probes whose linger is over, telling each.
-    pub fn forget(&mut self, now: Moment, mut forgotten: impl FnMut(u64)) {
-        while self.closing().is_some_and(|closing| closing <= now) && self.undecided > self.first {
-            self.forget_first(&mut forgotten);
+    /// Ends the linger of the probes whose time for it has come, telling each.
+    pub fn close(&mut self, now: Moment, mut closed: impl FnMut(u64)) {
+        while self.closing().is_some_and(|closing| closing <= now) && self.undecided > self.closed {
+            self.close_first(&mut closed);
         }
     }
 
@@ -158,9 +176,9 @@ impl Ledger {
         Some(self.probe(self.undecided)?.at + self.timeout)
     }
 
-    /// When the oldest remembered probe can no longer turn out late.
+    /// When the next linger ends.
     pub fn closing(&self) -> Option<Moment> {
-        Some(self.probes.front()?.at + self.timeout + self.linger)
+        Some(self.probe(self.closed)?.at + self.timeout + self.linger)
     }
 
     /// Whether a round trip is in time.
@@ -177,12 +195,18 @@ impl Ledger {
         self.counts.get_mut(outcome as usize).expect("one counter per outcome")
     }
 
-    fn forget_first(&mut self, mut forgotten: impl FnMut(u64)) {
-        if let Some(probe) = self.probes.pop_front() {
-            self.lingering -= u64::from(probe.outcome == Outcome::Lost);
-            forgotten(self.first);
-            self.first += 1;
-        }
+    fn close_first(&mut self, mut closed: impl FnMut(u64)) {
+        let was_lost = self.probe(self.closed).is_some_and(|probe| probe.outcome == Outcome::Lost);
+        self.lingering -= u64::from(was_lost);
+        closed(self.closed);
+        self.closed += 1;
+    }
+
+    /// The probes that may still be answered, newest first.
+    pub fn unanswered(&self) -> impl Iterator<Item = (u64, &Sent)> {
+        let open = |(_, probe): &(u64, &Sent)| matches!(probe.outcome, Outcome::Waiting | Outcome::Lost);
+        let numbered = |(place, probe): (usize, _)| (self.first + place as u64, probe);
+        self.probes.iter().enumerate().rev().map(numbered).filter(open)
     }
 
     fn place(&self, seq: u64) -> Option<usize> {
@@ -227,17 +251,18 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_probe_is_remembered_until_its_linger_ends() {
+    fn a_lost_probe_is_waited_for_until_its_linger_ends_and_remembered_beyond() {
         let mut ledger = ledger();
         ledger.send(at(0));
         ledger.expire(at(1_000));
         assert_eq!((ledger.lingering(), ledger.closing()), (1, Some(at(3_000))));
-        ledger.forget(at(2_999), |_| unreachable!("not yet"));
-        let mut gone = Vec::new();
-        ledger.forget(at(3_000), |seq| gone.push(seq));
-        assert_eq!((gone, ledger.lingering()), (vec![1], 0));
-        assert!(ledger.probe(1).is_none());
+        ledger.close(at(2_999), |_| unreachable!("not yet"));
+        let mut closed = Vec::new();
+        ledger.close(at(3_000), |seq| closed.push(seq));
+        assert_eq!((closed, ledger.lingering(), ledger.closing()), (vec![1], 0, None));
         assert_eq!((ledger.count(Outcome::Lost), ledger.sent()), (1, 1));
+        ledger.decide(1, Outcome::Late);
+        assert_eq!((ledger.count(Outcome::Late), ledger.lingering()), (1, 0));
     }
 
     #[test]
@@ -250,7 +275,9 @@ mod tests {
         ledger.decide(2, Outcome::Ok);
         assert!(!ledger.has_room(|_| ()) && ledger.is_blocked(), "the oldest is undecided");
         ledger.decide(1, Outcome::Ok);
-        assert!(ledger.has_room(|_| ()));
+        let mut closed = 0;
+        assert!(ledger.has_room(|seq| closed = seq));
+        assert_eq!(closed, 1);
         assert!(ledger.probe(1).is_none() && ledger.probe(2).is_some());
     }
 

@@ -7,10 +7,11 @@
 //! ```text
 //!   sender                              echo
 //!     ├─ pace     when                    ├─ guard    what is not answered
-//!     ├─ wire     encodings, matching     ├─ table    who is known
-//!     ├─ ledger   what became of each     ├─ reply    what is answered
-//!     ├─ clock    which stamps to trust   ├─ delayed  what is held back
-//!     ├─ oneway   up and down, by STAMP   └─ tally    figures and events
+//!     ├─ wire     encodings               ├─ table    who is known
+//!     ├─ matching whose answer it is      ├─ reply    what is answered
+//!     ├─ ledger   what became of each     ├─ delayed  what is held back
+//!     ├─ clock    which stamps to trust   └─ tally    figures and events
+//!     ├─ oneway   up and down, by STAMP
 //!     └─ report   figures; fact: events
 //!              text · stamp · ntp   the octets, for both
 //! ```
@@ -21,6 +22,7 @@ mod echo;
 mod fact;
 mod guard;
 mod ledger;
+mod matching;
 mod ntp;
 mod oneway;
 mod pace;

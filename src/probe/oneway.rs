@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::ntp::Format;
 use super::stamp::Reflection;
-use crate::stats::{Seen, Series, Summary, Window};
+use crate::stats::{Ratio, Seen, Series, Summary, Window};
 
 /// How many samples of each way are kept; beyond that the oldest go.
 pub const SAMPLES: usize = 100_000;
@@ -41,6 +41,10 @@ pub struct Ways {
     pub lost_down: u64,
     /// Lost after the last answer, where nobody can say which way.
     pub lost_somewhere: u64,
+    /// `lost_up` of all probes that are decided.
+    pub loss_up: Option<f64>,
+    /// `lost_down` of those that came up.
+    pub loss_down: Option<f64>,
     /// How long the reflector held each probe (T3 − T2).
     pub server: Option<Summary>,
     /// The way up, above its minimum.
@@ -86,8 +90,8 @@ impl OneWay {
         }
     }
 
-    /// The figures, where `lost` probes of the session never came back.
-    pub fn ways(&self, lost: u64) -> Ways {
+    /// The figures, where `lost` of the `decided` probes of the session never came back.
+    pub fn ways(&self, decided: u64, lost: u64) -> Ways {
         let arrived = self.reflected.saturating_sub(self.doubled);
         // Bounded by what was lost at all: a forged number must not make more of it.
         let lost_up = self.through.saturating_sub(arrived).min(lost);
@@ -96,6 +100,8 @@ impl OneWay {
             lost_up,
             lost_down,
             lost_somewhere: lost - lost_up - lost_down,
+            loss_up: Ratio::new(lost_up, decided).value(),
+            loss_down: Ratio::new(lost_down, decided.saturating_sub(lost_up)).value(),
             server: self.server.summary(),
             up_above_min: self.up.summary(),
             down_above_min: self.down.summary(),
@@ -176,19 +182,20 @@ mod tests {
     #[test]
     fn the_reflectors_own_numbers_split_the_loss() {
         // 1 came back, 2 was lost on the way up, the answer to 3 on the way down, 5 somewhere.
-        let ways = session(&[(1, 0), (4, 2)]).ways(3);
+        let ways = session(&[(1, 0), (4, 2)]).ways(5, 3);
         assert_eq!((ways.lost_up, ways.lost_down, ways.lost_somewhere), (1, 1, 1));
+        assert_eq!((ways.loss_up, ways.loss_down), (Some(0.2), Some(0.25)));
     }
 
     #[test]
     fn a_probe_doubled_on_the_way_up_does_not_hide_a_loss() {
-        let ways = session(&[(1, 0), (1, 1), (3, 2)]).ways(1);
+        let ways = session(&[(1, 0), (1, 1), (3, 2)]).ways(3, 1);
         assert_eq!((ways.lost_up, ways.lost_down, ways.lost_somewhere), (1, 0, 0));
     }
 
     #[test]
     fn an_offset_between_the_clocks_does_not_matter_above_the_minimum() {
-        let ways = session(&[(1, 0), (2, 1), (3, 2), (4, 3)]).ways(0);
+        let ways = session(&[(1, 0), (2, 1), (3, 2), (4, 3)]).ways(4, 0);
         let up = ways.up_above_min.expect("four samples");
         assert_eq!((up.min, up.max), (Duration::ZERO, Duration::from_millis(1)));
         assert_eq!(ways.server.expect("four samples").p50, Duration::from_millis(1));
@@ -201,7 +208,7 @@ mod tests {
             let forged = Reflection { seq: u32::MAX, timestamp, received, ..reflection(0, WALL) };
             ways.arrived(1, &forged, WALL, WALL, true);
         }
-        let ways = ways.ways(2);
+        let ways = ways.ways(2, 2);
         assert_eq!(ways.lost_up + ways.lost_down + ways.lost_somewhere, 2);
     }
 

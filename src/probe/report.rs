@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use super::ledger::{Ledger, Outcome};
 use super::oneway::{OneWay, Ways};
 use crate::stats::{Jitter, Order, Ratio, Series, Summary};
-use crate::time::nanoseconds;
+use crate::time::{nanoseconds, serialize_ns};
 
 /// One target in figures: `sent = received + late + lost + refused + send_errors + waiting`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -54,6 +54,9 @@ pub struct Report {
     pub clock: Option<Clocks>,
     /// What this host added to each round trip, where the kernel's stamps show it.
     pub host: Option<Summary>,
+    /// For how long this process did not run, so that probes were not sent; not part of `slip`.
+    #[serde(rename = "paused_ns", serialize_with = "serialize_ns")]
+    pub paused: Duration,
     /// How far behind the schedule probes were sent.
     pub slip: Option<Summary>,
     /// Probes during which the wall clock was set.
@@ -99,6 +102,7 @@ pub struct Figures {
     pub foreign: u64,
     pub local_drops: u64,
     pub clock_steps: u64,
+    pub paused: Duration,
     pub by_kernel: u64,
     pub rtt: Series,
     pub late: Series,
@@ -135,9 +139,10 @@ impl Figures {
             jitter: self.jitter.value(),
             clock: Clocks::of(self.by_kernel, count(Outcome::Ok) + late),
             host: self.host.summary(),
+            paused: self.paused,
             slip: self.slip.summary(),
             clock_steps: self.clock_steps,
-            ways: stamp.then(|| self.ways.ways(lost)),
+            ways: stamp.then(|| self.ways.ways(ledger.sent() - count(Outcome::Waiting), lost)),
         }
     }
 }

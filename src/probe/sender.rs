@@ -12,8 +12,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::clock::{Stamps, step};
-use super::fact::{Clock, Fact, Foreign};
+use super::fact::{Clock, Fact};
 use super::ledger::{Ledger, Outcome, WINDOW};
+use super::matching::matched;
 use super::pace::{GAP, Pace, Schedule};
 use super::report::{Figures, Report};
 use super::stamp::Reflection;
@@ -121,6 +122,7 @@ impl Sender {
         let limit = self.pace.interval.max(GAP);
         if let Some(gap) = self.ready().map(|ready| now - ready).filter(|gap| *gap > limit) {
             self.schedule.begin(now);
+            self.figures.paused += gap;
             post.tell(|| Fact::ClockGap { gap });
         }
     }
@@ -155,28 +157,6 @@ impl Sender {
             bytes = out.len() - before;
         });
         post.tell(|| Fact::Sent { seq, bytes, slip });
-    }
-
-    /// Which probe an answer belongs to, or why to none.
-    fn matched(&mut self, datagram: &Datagram<'_>) -> Result<(u64, Match), Foreign> {
-        let same = datagram.peer.ip().to_canonical() == self.peer.ip().to_canonical()
-            && datagram.peer.port() == self.peer.port();
-        if !same {
-            return Err(Foreign::Peer);
-        }
-        let bare = self.wire.is_bare().then_some(datagram.socket);
-        let named = bare.or_else(|| self.wire.seq_of_reply(datagram.bytes, self.ledger.sent()));
-        let seq = named.filter(|_| !datagram.truncated).ok_or(Foreign::Content)?;
-        let Some(probe) = self.ledger.probe(seq) else {
-            let sent = (1..self.ledger.next()).contains(&seq);
-            return Err(if sent { Foreign::TooLate } else { Foreign::NeverSent });
-        };
-        let wall = probe.at.wall();
-        match self.wire.compare(seq, wall, datagram.bytes, &mut self.scratch) {
-            Match::Other => Err(Foreign::Content),
-            _ if probe.outcome == Outcome::SendError => Err(Foreign::NeverSent),
-            matched => Ok((seq, matched)),
-        }
     }
 
     /// A whole answer to a probe that is remembered.
@@ -245,11 +225,11 @@ impl Exchange for Sender {
     type Fact = Fact;
 
     fn received(&mut self, datagram: &Datagram<'_>, now: Moment, post: &mut Post<Fact>) {
-        match self.matched(datagram) {
+        match matched(&self.wire, self.peer, &self.ledger, datagram, &mut self.scratch) {
             Ok((seq, Match::Whole(reflection))) => {
                 self.answered(seq, reflection, datagram, now, post);
             }
-            Ok((seq, _)) => {
+            Ok((seq, Match::Damaged | Match::Other)) => {
                 self.figures.corrupt += 1;
                 post.tell(|| Fact::Corrupt { seq });
             }
@@ -310,7 +290,7 @@ impl Exchange for Sender {
             }
             post.tell(|| Fact::Lost { seq });
         }
-        self.ledger.forget(now, |seq| retire(&self.wire, seq, post));
+        self.ledger.close(now, |seq| retire(&self.wire, seq, post));
         self.schedule.settle(self.pace.interval);
         self.send_due(now, post);
     }

@@ -83,10 +83,6 @@ pub struct Reflection {
 pub enum Wrong {
     /// Shorter than its mode's packet.
     Short,
-    /// A reflector's packet where a sender's belongs. To answer it would let two reflectors play
-    /// ping-pong for ever, so the zeros of a sender's packet are looked at, although RFC 8762
-    /// would have them ignored.
-    Reflected,
     /// Not protected by our key, or protected although we have none.
     Unauthentic,
 }
@@ -153,10 +149,14 @@ impl Probe {
         let layout = layout(key);
         let probe = Self::fields(packet, layout).ok_or(Wrong::Short)?;
         unseal(packet, key)?;
-        if take::<8>(packet, layout.received).is_none_or(|received| received != [0; 8]) {
-            return Err(Wrong::Reflected);
-        }
         Ok(probe)
+    }
+
+    /// Whether a packet may be a reflector's where a sender's belongs. A sender has zeros there
+    /// (RFC 8762 §4.2), but a receiver must ignore them; so this is no reason to refuse a packet,
+    /// only one to suspect a loop.
+    pub fn may_be_reflected(packet: &[u8], key: Option<&Key>) -> bool {
+        take::<8>(packet, layout(key).received).is_some_and(|received| received != [0; 8])
     }
 
     fn fields(packet: &[u8], layout: &Layout) -> Option<Self> {

@@ -55,6 +55,20 @@ impl Wire {
         matches!(self, Self::Bare { .. })
     }
 
+    /// How many octets the probes up to number `count` take at least, sent in this century or the
+    /// two after it: milliseconds since 1970 have thirteen digits until the year 2286.
+    pub fn least(&self, count: u64) -> usize {
+        const THIRTEEN_DIGITS: Duration = Duration::from_secs(1_000_000_000);
+        let plain = match self {
+            Self::Text { .. } => Self::Text { size: 0 },
+            Self::Stamp { ssid, key, .. } => Self::Stamp { ssid: *ssid, size: 0, key: key.clone() },
+            Self::Bare { message } => return message.len(),
+        };
+        let mut longest = Vec::new();
+        plain.write(count, THIRTEEN_DIGITS, &mut longest);
+        longest.len()
+    }
+
     /// Appends probe `seq`, sent at this time since 1970.
     pub fn write(&self, seq: u64, wall: Duration, out: &mut Vec<u8>) {
         match self {
@@ -108,7 +122,22 @@ impl Wire {
             Match::Other
         }
     }
+
+    /// In how many octets a text of the same length differs from a probe, if they are few: the
+    /// answer may be damaged where it names its probe. `None` for the other encodings, whose
+    /// sessions and sockets say whose answer it is. `scratch` is written over.
+    pub fn distance(&self, seq: u64, wall: Duration, reply: &[u8], scratch: &mut Vec<u8>) -> Option<usize> {
+        let Self::Text { .. } = self else { return None };
+        scratch.clear();
+        self.write(seq, wall, scratch);
+        let differ = |(sent, came): &(&u8, &u8)| !sent.eq_ignore_ascii_case(came);
+        let distance = || scratch.iter().zip(reply).filter(differ).take(DAMAGED + 1).count();
+        (scratch.len() == reply.len()).then(distance).filter(|distance| *distance <= DAMAGED)
+    }
 }
+
+/// How many octets of a text may differ for it to be a damaged answer still.
+const DAMAGED: usize = 4;
 
 /// STAMP counts from 0 (RFC 8762 §4.2), people and this program from 1.
 fn stamp_probe(seq: u64, wall: Duration, ssid: u16) -> Probe {
@@ -185,6 +214,13 @@ mod tests {
         assert!(matches!(compare(&wire, &reflect(43)), Match::Whole(Some(_))));
         assert_eq!(compare(&wire, &reflect(35)), Match::Damaged);
         assert_eq!(compare(&wire, &reflect(15)), Match::Other);
+    }
+
+    #[test]
+    fn the_least_size_is_that_of_the_last_probe() {
+        assert_eq!(Wire::TEXTBOOK.least(9), 20);
+        assert_eq!(Wire::Text { size: 500 }.least(10), 21);
+        assert_eq!(Wire::Stamp { ssid: 1, size: 0, key: None }.least(u64::MAX), 44);
     }
 
     #[test]

@@ -2,6 +2,8 @@
  *
  *   echo plain PORT               recvfrom and sendto, one datagram at a time
  *   echo batch PORT               recvmmsg and sendmmsg, 64 at a time
+ *   echo pong PORT COUNT          one ping every 2 ms, send and recv, nothing else; prints the
+ *                                 median round trip in nanoseconds
  *   echo load PORT WINDOW SECONDS sends lower-case datagrams, WINDOW of them under way; prints
  *                                 how many came back per second
  */
@@ -77,15 +79,41 @@ static void load(int s, int window, double seconds) {
   printf("%.0f\n", came / (moment - begun));
 }
 
+static int ascending(const void *a, const void *b) {
+  long x = *(const long *)a, y = *(const long *)b;
+  return (x > y) - (x < y);
+}
+
+static void pong(int s, int count) {
+  long *times = calloc(count, sizeof *times);
+  struct timespec due, begun, ended;
+  clock_gettime(CLOCK_MONOTONIC, &due);
+  for (int i = 0; i < count; i++) {
+    due.tv_nsec += 2000000;
+    if (due.tv_nsec >= 1000000000) due.tv_sec++, due.tv_nsec -= 1000000000;
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL);
+    int length = snprintf(buffers[0], ROOM, "Ping %d 1700000000000", i);
+    clock_gettime(CLOCK_MONOTONIC, &begun);
+    send(s, buffers[0], length, 0);
+    recv(s, buffers[0], ROOM, 0);
+    clock_gettime(CLOCK_MONOTONIC, &ended);
+    times[i] = (ended.tv_sec - begun.tv_sec) * 1000000000L + ended.tv_nsec - begun.tv_nsec;
+  }
+  qsort(times, count, sizeof *times, ascending);
+  printf("%ld\n", times[count / 2]);
+}
+
 int main(int count, char **words) {
   if (count < 3) return 2;
   int s = socket(AF_INET, SOCK_DGRAM, 0), room = 4 << 20;
   setsockopt(s, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(words[2]))};
   inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
-  if (!strcmp(words[1], "load")) {
-    if (count < 5 || connect(s, (struct sockaddr *)&address, sizeof address)) return 1;
-    load(s, atoi(words[3]), atof(words[4]));
+  int is_load = !strcmp(words[1], "load");
+  if (is_load || !strcmp(words[1], "pong")) {
+    if (count < 4 + is_load || connect(s, (struct sockaddr *)&address, sizeof address)) return 1;
+    if (is_load) load(s, atoi(words[3]), atof(words[4]));
+    else pong(s, atoi(words[3]));
     return 0;
   }
   if (bind(s, (struct sockaddr *)&address, sizeof address)) return perror("bind"), 1;

@@ -3,6 +3,7 @@
 //! The Python programs in this folder are stand-ins written from the exercise's text.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{ChildStdout, Command, Stdio};
 
@@ -18,7 +19,10 @@ pub fn trials() -> Vec<Trial> {
         with("the_textbooks_client_against_ping_serve", &["python3"], the_textbooks_client_against_ping_serve),
         with("the_textbooks_first_client_says_only_ping", &["python3"], the_textbooks_first_client),
         with("ping_against_a_plain_echo", &["socat"], ping_against_a_plain_echo),
-        with("scapy_reads_our_stamp_packets_and_we_read_its", &["netlab-scapy-python"], scapy_judges_stamp),
+        with("scapy_reads_our_stamp_packets_and_we_read_its", &["netlab-scapy-python"], || scapy_judges_stamp(None)),
+        with("scapy_reads_our_sealed_stamp_packets_and_we_read_its", &["netlab-scapy-python"], || {
+            scapy_judges_stamp(Some("sesame"));
+        }),
     ]
 }
 
@@ -104,11 +108,19 @@ fn ping_against_a_plain_echo() {
     assert_eq!((&summary["received"], &summary["corrupt"]), (&10.into(), &0.into()), "{summary}");
 }
 
-fn scapy_judges_stamp() {
+/// With a key in the authenticated mode.
+fn scapy_judges_stamp(key: Option<&str>) {
     let python = std::env::var("NETLAB_SCAPY_PYTHON").expect("checked before");
-    let server = Server::start(&["ping-serve", "--loss", "0", "-q"]);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("key");
+    let file = file.to_str().expect("text");
+    std::fs::write(file, key.unwrap_or_default()).expect("written");
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).expect("changed");
+    let with_key: &[&str] = if key.is_some() { &["--key-file", file] } else { &[] };
+    let server = Server::start(&[&["ping-serve", "--loss", "0", "-q"], with_key].concat());
     let port = server.address().port().to_string();
-    let judged = Command::new(&python).arg(script("stamp_judge.py")).args(["send", &port]).output().expect("it runs");
+    let judge = script("stamp_judge.py");
+    let judged = Command::new(&python).arg(&judge).args(["send", &port]).args(key).output().expect("it runs");
     let said = String::from_utf8_lossy(&judged.stdout).into_owned();
     assert!(
         judged.status.success() && said.contains("3 reflections are right"),
@@ -116,10 +128,11 @@ fn scapy_judges_stamp() {
         String::from_utf8_lossy(&judged.stderr)
     );
 
-    let mut reflector = Foreign::start(&python, &[script("stamp_judge.py").to_str().expect("text"), "reflect", "5"]);
+    let reflect: Vec<&str> = [judge.to_str().expect("text"), "reflect", "5"].into_iter().chain(key).collect();
+    let mut reflector = Foreign::start(&python, &reflect);
     let target = format!("127.0.0.1:{}", reflector.port);
-    let summary =
-        run(&["ping", &target, "-c", "5", "-i", "5ms", "--timeout", "2s", "--wire", "stamp", "--json"]).summary();
+    let ping = ["ping", &target, "-c", "5", "-i", "5ms", "--timeout", "2s", "--wire", "stamp", "--json"];
+    let summary = run(&[&ping, with_key].concat()).summary();
     assert_eq!((&summary["received"], &summary["corrupt"]), (&5.into(), &0.into()), "{summary}");
     reflector.child.0.stdin.take().expect("piped").flush().expect("flushed");
     let mut verdict = String::new();

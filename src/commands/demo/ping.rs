@@ -20,7 +20,7 @@ pub fn play(stage: &mut Stage) -> Result<()> {
     })?;
     let stamp = ["ping", &target, "-c", "20", "-i", "2ms", "--timeout", "50ms", "-q", "--wire", "stamp"];
     stage.step(&server, "STAMP tells the way up from the way down", &stamp, Exit::Done, |_, ended| {
-        ended.stdout.contains("lost on the way up 2, on the way down 0")
+        ended.stdout.contains("lost on the way up 2 (10.0 %), on the way down 0")
     })?;
     stage.stop(server, "SIGTERM: what became of every datagram")?;
     Ok(())

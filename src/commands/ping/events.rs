@@ -154,6 +154,9 @@ impl fmt::Display for Summary {
         if let Some(jitter) = report.jitter {
             write!(f, "\njitter {} (RFC 3550)", Shown(jitter))?;
         }
+        if !report.paused.is_zero() {
+            write!(f, "\nthis process did not run for {}; nothing was sent then", Shown(report.paused))?;
+        }
         write_clock(report, f)?;
         report.ways.as_ref().map_or(Ok(()), |ways| write_ways(ways, f))
     }
@@ -196,7 +199,9 @@ fn write_clock(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 fn write_ways(ways: &Ways, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(f, "\nlost on the way up {}, on the way down {}", ways.lost_up, ways.lost_down)?;
+    let percent = |loss: Option<f64>| loss.map_or(String::new(), |loss| format!(" ({:.1} %)", loss * 100.0));
+    let (up, down) = (percent(ways.loss_up), percent(ways.loss_down));
+    write!(f, "\nlost on the way up {}{up}, on the way down {}{down}", ways.lost_up, ways.lost_down)?;
     if ways.lost_somewhere > 0 {
         write!(f, ", {} after the last answer, nobody knows where", ways.lost_somewhere)?;
     }

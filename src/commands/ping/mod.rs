@@ -17,6 +17,7 @@ use clap::{Args, ValueEnum};
 
 use super::fail_if::FailIf;
 use super::values::{Peer, duration, positive_duration, read_key};
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::datagram::{Patience, Side, exchange};
@@ -69,8 +70,8 @@ pub struct Ping {
     deadline: Option<Duration>,
 
     /// Fill each ping up to SIZE bytes
-    #[arg(short, long, value_name = "SIZE", default_value_t = 0, hide_default_value = true)]
-    size: usize,
+    #[arg(short, long, value_name = "SIZE")]
+    size: Option<usize>,
 
     /// Send TEXT and nothing else, one ping at a time
     ///
@@ -144,7 +145,10 @@ enum Encoding {
 impl Ping {
     /// Pings all targets and judges.
     pub fn run(&self, style: Style) -> Result<Exit> {
-        check_size(self.size)?;
+        self.check()?;
+        if let Some(file) = &self.svg {
+            disk::check_target(file)?;
+        }
         if self.key_file.is_some() && self.wire != Encoding::Stamp {
             return Err(Error::new(Exit::Usage, "--key-file is of no use here")
                 .expected("--wire stamp, whose packets a key can vouch for"));
@@ -190,6 +194,23 @@ impl Ping {
         verdict.tell(&senders, &ear.runs, ear.output)
     }
 
+    /// Refuses what no ping can be.
+    fn check(&self) -> Result<()> {
+        // What a run without end may come to: at 2 ms apart, two hundred days of it.
+        const ENDLESS: u64 = 9_999_999_999;
+        let Some(size) = self.size else { return Ok(()) };
+        check_size(size)?;
+        let least = self.wire(None).least(self.pace().count.unwrap_or(ENDLESS));
+        if size < least {
+            return Err(Error::new(
+                Exit::Usage,
+                format!("a ping of {size} octets has no room for its number and time"),
+            )
+            .expected(format!("at least {least} for these, or no --size at all")));
+        }
+        Ok(())
+    }
+
     /// The address of a target: the first one of the wanted family.
     fn find(&self, target: &Peer, signals: &mut Signals) -> Result<SocketAddr> {
         let patience = net::now() + Duration::from_secs(30);
@@ -197,7 +218,11 @@ impl Ping {
         let fits = |address: &&SocketAddr| if address.is_ipv6() { !self.ipv4 } else { !self.ipv6 };
         addresses.iter().find(fits).copied().ok_or_else(|| {
             let family = if self.ipv4 { "IPv4" } else { "IPv6" };
-            Error::new(Exit::NameUnknown, format!("{} has no {family} address", target.host))
+            // An address is of one family for good; a name may have had another.
+            let exit = if target.host.parse::<IpAddr>().is_ok() { Exit::Usage } else { Exit::NameUnknown };
+            Error::new(exit, format!("{} has no {family} address", target.host))
+                .expected(format!("a target with an {family} address"))
+                .remedy(format!("leave out -{}", if self.ipv4 { 4 } else { 6 }))
         })
     }
 
@@ -236,10 +261,10 @@ impl Ping {
     fn wire(&self, key: Option<&crate::probe::Key>) -> Wire {
         match (&self.message, self.wire) {
             (Some(message), _) => Wire::Bare { message: message.clone().into_bytes() },
-            (None, Encoding::Text) => Wire::Text { size: self.size },
+            (None, Encoding::Text) => Wire::Text { size: self.size.unwrap_or(0) },
             // Zero would be no identifier at all (RFC 8972 §3).
             (None, Encoding::Stamp) => {
-                Wire::Stamp { ssid: rand::random::<u16>().max(1), size: self.size, key: key.cloned() }
+                Wire::Stamp { ssid: rand::random::<u16>().max(1), size: self.size.unwrap_or(0), key: key.cloned() }
             }
         }
     }

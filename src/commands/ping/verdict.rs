@@ -7,6 +7,7 @@ use super::ear::Run;
 use super::events::{Event, Line, Summary};
 use super::record;
 use crate::commands::fail_if::{FailIf, Figure, Kind, Known, statistic};
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::datagram::Ended;
@@ -29,6 +30,10 @@ pub const FIGURES: &Known = &[
     ("foreign", Kind::Count),
     ("send_errors", Kind::Count),
     ("local_drops", Kind::Count),
+    ("lost_up", Kind::Count),
+    ("lost_down", Kind::Count),
+    ("loss_up", Kind::Ratio),
+    ("loss_down", Kind::Ratio),
 ];
 
 /// How a run is judged and drawn.
@@ -50,10 +55,10 @@ impl Verdict<'_> {
     pub fn tell(&self, senders: &[Sender], runs: &[Run], mut output: Output) -> Result<Exit> {
         if let Some(file) = self.svg {
             let charts: Vec<_> = runs.iter().map(|run| (run.target.as_str(), &run.record)).collect();
-            crate::disk::replace(file, record::chart(&charts).as_bytes())?;
+            disk::replace(file, record::chart(&charts).as_bytes())?;
         }
         let style = output.style();
-        let draws = (self.plot || output.is_terminal()) && style.form == Form::Text && !style.quiet;
+        let draws = style.form == Form::Text && (self.plot || (output.is_terminal() && !style.quiet));
         let mut exits = Vec::new();
         for (sender, run) in senders.iter().zip(runs) {
             if draws {
@@ -116,6 +121,10 @@ fn figure(sender: &Sender, name: &str) -> Option<Figure> {
         "foreign" => Figure::Count(report.foreign),
         "send_errors" => Figure::Count(report.send_errors),
         "local_drops" => Figure::Count(report.local_drops),
+        "lost_up" => Figure::Count(report.ways?.lost_up),
+        "lost_down" => Figure::Count(report.ways?.lost_down),
+        "loss_up" => Figure::Ratio(report.ways?.loss_up?),
+        "loss_down" => Figure::Ratio(report.ways?.loss_down?),
         _ => return None,
     })
 }

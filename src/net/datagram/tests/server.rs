@@ -2,12 +2,17 @@
 
 use super::{Heard, Tape, begin_stamping, client, plain, run, server, with_echoes};
 use crate::conversation::Outgoing;
+use crate::impair::Impairment;
 use crate::net::bind::Bind;
 use crate::net::clock::now;
-use crate::net::datagram::Side;
+use crate::net::datagram::batch::Buffer;
+use crate::net::datagram::run::Outgoings;
+use crate::net::datagram::side::{Gear, Side};
 use crate::net::udp::Receivers;
-use crate::probe::{Clocks, Pace, Sender, Wire};
+use crate::probe::{Clocks, Echo, Pace, Rules, Sender, Wire};
+use rustix::event::PollFlags;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 #[test]
@@ -168,4 +173,36 @@ fn two_threads_share_a_port() {
     });
     assert_eq!(tallies.iter().map(|tally| tally.received).sum::<u64>(), 64);
     assert!(tallies.iter().all(|tally| tally.received > 0), "{tallies:?}");
+}
+
+#[test]
+fn an_echo_at_work_allocates_nothing() {
+    let mut receivers = Receivers::bind(&[Bind::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
+    let address = receivers.bound()[0];
+    let rules = Rules { impairment: Impairment::none(1), key: None, own: vec![address], public: false };
+    let mut side = Side::bound(Echo::new(rules, Arc::default()), receivers.take(), false);
+    let (buffer, outgoings) = (Buffer::new(super::LARGEST), Outgoings::new());
+    let mut gear = Gear { buffer, outgoings, failures: Vec::new(), now: now() };
+    let peers = [plain(address), plain(address)];
+    let mut ask = |rounds: u64, pack: usize| {
+        for _ in 0..rounds {
+            for peer in peers.iter().cycle().take(pack) {
+                peer.send(b"over and over").expect("sent");
+            }
+            let due = side.exchange().tally().received + pack as u64;
+            while side.exchange().tally().received < due {
+                side.ports.iter().for_each(|port| port.note(PollFlags::IN));
+                gear.now = now();
+                side.turn(&mut gear);
+            }
+            for peer in peers.iter().cycle().take(pack) {
+                peer.recv(&mut [0; 64]).expect("answered");
+            }
+        }
+    };
+    // The first datagrams before the kernel stamps, and the first of each batch size, pay for the rest.
+    ask(100, 64);
+    let spent = allocation_counter::measure(|| ask(200, 64));
+    // A batch of another shape may want new headers, a datagram never wants anything.
+    assert!(spent.count_total < 128, "{spent:?} for 12,800 echoes");
 }

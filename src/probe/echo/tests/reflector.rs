@@ -19,11 +19,27 @@ fn a_short_stamp_packet_is_dropped_and_counted() {
 }
 
 #[test]
-fn two_reflectors_set_on_each_other_stop_at_once() {
+fn two_reflectors_set_on_each_other_die_down() {
     let mut bench = Bench::honest();
-    let reply = bench.ask_as(stranger(1), &stamp(3, None, 0)).remove(0);
-    assert!(bench.ask_as(stranger(2), &reply).is_empty());
-    assert_eq!(bench.echo.tally().looping, 1);
+    let mut packet = bench.ask_as(stranger(1), &stamp(3, None, 0)).remove(0);
+    let mut answered = 0;
+    for _ in 0..10_000 {
+        // Ten thousand times round in a second, each time with other stamps.
+        bench.now = bench.now + Duration::from_micros(100);
+        if let Some(reply) = bench.ask_as(stranger(2), &packet).pop() {
+            packet = reply;
+            answered += 1;
+        }
+    }
+    assert_eq!((answered, bench.echo.tally().looping), (20, 9_980));
+}
+
+#[test]
+fn what_lies_where_zeros_belong_is_ignored() {
+    let mut bench = Bench::honest();
+    let mut probe = stamp(3, None, 0);
+    probe[16..].fill(0xA5);
+    assert_eq!(reflection(&bench.ask(&probe)[0]).probe.seq, 3);
 }
 
 #[test]
