@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, RawFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, SockaddrIn, SockaddrIn6};
@@ -20,8 +21,12 @@ use crate::conversation::{Datagram, Exchange, Failure, Post};
 use crate::net::udp;
 use crate::time::Moment;
 
-/// What is asked for once two datagrams came without a pause between them.
+/// What is asked for once two datagrams came without a pause between them. More would save little,
+/// and whoever waits for the first answers would wait for all of them.
 const GROWN: usize = 8;
+/// How long a server looks again before it sleeps. To be woken costs both sides more than that, and
+/// whoever sends in answer to what it gets would be slowed down to a step at a time.
+const HOT: Duration = Duration::from_micros(15);
 /// How often a send is repeated that failed with what may be an earlier one's error.
 const REPEATS: u32 = 4;
 
@@ -46,6 +51,8 @@ pub struct Port {
     room: usize,
     /// Whether the last one came right after another.
     again: bool,
+    /// When the last one came.
+    came: Moment,
     /// When it was last known to be empty: what comes now came later.
     floor: Moment,
     /// Whether there may be something to receive.
@@ -86,6 +93,7 @@ impl Port {
             wanted: 1,
             room: CONTROL,
             again: false,
+            came: now,
             floor: now,
             readable: Cell::new(true),
             errors: Cell::new(false),
@@ -216,6 +224,7 @@ impl Port {
         }
         let readable = match read {
             Ok(Received { count, filled }) => {
+                self.came = before;
                 if count < wanted {
                     self.floor = before;
                 }
@@ -225,9 +234,10 @@ impl Port {
             }
             Err(Errno::EINTR) => true,
             Err(Errno::EAGAIN) => {
-                self.again = false;
                 self.floor = before;
-                false
+                let hot = !self.is_connected && before - self.came < HOT;
+                self.again &= hot;
+                hot
             }
             Err(_) => {
                 // An ICMP error that came just now; its entry in the error queue says more.
@@ -251,11 +261,7 @@ impl Port {
 
     /// How much to ask for next time, after so much came.
     fn expect(&mut self, came: usize) {
-        self.wanted = match came {
-            0 | 1 if self.wanted > 1 || !self.again => 1,
-            0 | 1 => GROWN,
-            _ => (came * 2).min(BATCH),
-        };
+        self.wanted = if came > 1 || (self.again && self.wanted == 1) { GROWN } else { 1 };
         self.again = true;
     }
 
