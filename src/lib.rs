@@ -7,8 +7,8 @@
 //! 4  main  cli
 //! 3  commands                            one room per subcommand, its flags and the wording of its events
 //! 2  net  output  site  disk  host       the outside world
-//! 1  http  probe                         the rules: bytes and moments in, bytes and facts out
-//! 0  stats  impair  conversation  time  error  exit
+//! 1  http  probe  heartbeat              the rules: bytes and moments in, bytes and facts out
+//! 0  stats  impair  seal  strangers  conversation  time  error  exit
 //! ```
 //!
 //! Imports go down only, and rooms on one floor do not know one another (floor 0 may);
@@ -35,6 +35,8 @@ mod impair;
 mod net;
 mod output;
 mod probe;
+mod seal;
 mod site;
 mod stats;
+mod strangers;
 mod time;

@@ -2,7 +2,7 @@
 //!
 //! Owns the glue that joins the rooms below: `serve_http` hands octets to `http`, paths to `site`,
 //! facts to `output`. Commands do not know one another; what they share stands in
-//! [`values`] and [`fail_if`].
+//! [`values`], [`fail_if`] and [`web`].
 
 pub mod completions;
 pub mod demo;
@@ -12,3 +12,4 @@ pub mod ping;
 pub mod ping_serve;
 pub mod serve_http;
 mod values;
+mod web;

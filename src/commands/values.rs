@@ -1,6 +1,5 @@
 //! Words that mean the same on every command line: durations, thread counts, where to listen.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use clap::Args;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::{Address, Bind};
-use crate::probe::Key;
+use crate::seal::Key;
 
 /// The longest duration a flag takes; beyond it a typo is likelier than a wish.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -123,19 +122,13 @@ pub fn read_key(path: &Path) -> Result<Key> {
 
 /// Where a server listens, how it says that it does, and when it stops by itself.
 #[derive(Debug, Args)]
-pub struct ServerArgs {
+pub struct ListenArgs {
     /// Where to listen; repeatable
     ///
     /// PORT is that port on both loopbacks, HOST:PORT on one address, *:PORT on every address (for
     /// everybody who can reach this machine), unix:PATH a Unix socket. Port 0 picks a free one.
     #[arg(long, value_name = "ADDR")]
     pub bind: Vec<Bind>,
-
-    /// Worker threads; one per core without N
-    ///
-    /// Without this flag there is one.
-    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "", default_value = "1", value_parser = threads, hide_default_value = true)]
-    pub threads: usize,
 
     /// Write the addresses to FILE once listening
     ///
@@ -148,24 +141,29 @@ pub struct ServerArgs {
     pub lifetime: Option<Duration>,
 }
 
-impl ServerArgs {
+/// The same of a server with several threads.
+#[derive(Debug, Args)]
+pub struct ServerArgs {
+    #[command(flatten)]
+    pub listen: ListenArgs,
+
+    /// Worker threads; one per core without N
+    ///
+    /// Without this flag there is one.
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "", default_value = "1", value_parser = threads, hide_default_value = true)]
+    pub threads: usize,
+}
+
+impl ListenArgs {
     /// Where to listen, both loopbacks on the textbook's port unless told otherwise.
     pub fn binds(&self, textbook_port: u16) -> Vec<Bind> {
         if self.bind.is_empty() { vec![Bind::Loopback(textbook_port)] } else { self.bind.clone() }
     }
 
-    /// Writes the ready file, if one is wanted; `shown` spells an address as a client needs it.
-    pub fn tell_ready<'a>(
-        &self,
-        addresses: impl Iterator<Item = &'a Address>,
-        shown: impl Fn(&Address) -> String,
-    ) -> Result<()> {
+    /// Writes the ready file, if one is wanted, with the addresses as a client needs them.
+    pub fn tell_ready(&self, addresses: impl Iterator<Item = String>) -> Result<()> {
         let Some(file) = &self.ready_file else { return Ok(()) };
-        let lines = addresses.fold(String::new(), |mut lines, address| {
-            // Writing to a String cannot fail.
-            let _ = writeln!(lines, "{}", shown(address));
-            lines
-        });
+        let lines = addresses.fold(String::new(), |lines, address| lines + &address + "\n");
         crate::disk::replace(file, lines.as_bytes())
     }
 }

@@ -78,6 +78,9 @@ pub struct Patience {
     pub until: Option<Moment>,
     /// Whether to spin through the last microseconds before a timer.
     pub spin: bool,
+    /// How long to let datagrams gather after each turn. The kernel's stamps say when each came, so
+    /// who need not answer at once is woken once for many.
+    pub rest: Duration,
 }
 
 /// Why a loop ended.
@@ -168,6 +171,9 @@ fn carry<E: Exchange>(
         if patience.until.is_some_and(|until| until <= begun) {
             return Ended::Deadline;
         }
+        if !patience.rest.is_zero() {
+            rest(sides, patience, &*caller);
+        }
     }
 }
 
@@ -175,6 +181,16 @@ fn carry<E: Exchange>(
 /// that.
 fn wake_sharply() {
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+}
+
+/// Sleeps for a while whatever the sockets hold, unless a timer is due or somebody calls.
+fn rest<E: Exchange>(sides: &[Side<E>], patience: Patience, caller: &impl Caller) {
+    let timers = sides.iter().filter_map(|side| side.exchange().wake_at());
+    let left = timers.chain(patience.until).min().map_or(patience.rest, |wake| wake - now());
+    let [first, second] = caller.fds();
+    let look = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+    // Whatever ends it, the next wait sees it again.
+    let _ = poll(&mut [look(first), look(second)], Some(&timespec(left.min(patience.rest))));
 }
 
 /// Sleeps until a socket is ready, a timer is due or somebody calls, and says whether it is the

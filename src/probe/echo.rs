@@ -17,15 +17,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::delayed::Delayed;
-use super::guard::{Bucket, Refusal, is_bad_source};
+use super::guard::{Refusal, is_bad_source};
 use super::reply::{Message, Parts, Reply, Session};
-use super::stamp::{Key, Probe};
+use super::stamp::Probe;
 use super::table::{Table, Who};
 use super::tally::{ClientTally, EchoFact, Tally};
 use super::text;
 use crate::conversation::{Datagram, Exchange, Failure, Post};
 use crate::impair::{Fate, Impairment};
+use crate::seal::Key;
 use crate::stats::Seen;
+use crate::strangers::Bucket;
 use crate::time::Moment;
 
 /// How many datagrams a second one network is answered where strangers can come in.

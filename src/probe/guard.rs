@@ -91,30 +91,9 @@ impl LoopGuard {
     }
 }
 
-/// A rate limit as the moment up to which it is used up (the "virtual scheduling" form of ITU-T
-/// I.371's generic cell rate algorithm): one second's worth may come at once.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Bucket {
-    spent: Option<Moment>,
-}
-
-impl Bucket {
-    /// Takes one of `per_second`, or says that there is none.
-    pub fn take(&mut self, per_second: u32, now: Moment) -> bool {
-        const SECOND: Duration = Duration::from_secs(1);
-        let each = SECOND / per_second.max(1);
-        let spent = self.spent.filter(|spent| *spent > now).unwrap_or(now) + each;
-        let room = spent - now <= SECOND;
-        if room {
-            self.spent = Some(spent);
-        }
-        room
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Bucket, LoopGuard, SPACING, TALKATIVE, is_bad_source};
+    use super::{LoopGuard, SPACING, TALKATIVE, is_bad_source};
     use crate::time::Moment;
     use std::net::{IpAddr, Ipv4Addr, SocketAddr};
     use std::time::Duration;
@@ -156,13 +135,5 @@ mod tests {
         assert!(guard.admits(1, NOW) && guard.admits(2, NOW) && guard.admits(1, NOW));
         assert!(!guard.admits(1, NOW));
         assert!(guard.admits(1, NOW + SPACING));
-    }
-
-    #[test]
-    fn a_bucket_gives_a_seconds_worth_at_once_and_then_its_rate() {
-        let mut bucket = Bucket::default();
-        assert_eq!((0..500).filter(|_| bucket.take(100, NOW)).count(), 100);
-        let later = NOW + Duration::from_millis(100);
-        assert_eq!((0..500).filter(|_| bucket.take(100, later)).count(), 10);
     }
 }

@@ -44,7 +44,6 @@ pub use oneway::Ways;
 pub use pace::Pace;
 pub use report::{Clocks, Report};
 pub use sender::Sender;
-pub use stamp::Key;
 pub use tally::{ClientTally, EchoFact, Tally};
 pub use text::{LARGEST, check_size};
 pub use wire::Wire;

@@ -8,11 +8,12 @@ use std::time::Duration;
 use super::delayed::Delayed;
 use super::guard::{LoopGuard, Refusal};
 use super::ntp::ErrorEstimate;
-use super::stamp::{Key, Probe, Reflection};
+use super::stamp::{Probe, Reflection};
 use super::tally::{EchoFact, Tally};
 use super::text;
 use crate::conversation::{Datagram, Outgoing, Post};
 use crate::impair::{Cause, Passage, Path};
+use crate::seal::Key;
 use crate::stats::Window;
 use crate::time::Moment;
 

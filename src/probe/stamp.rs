@@ -30,10 +30,8 @@
 
 use std::ops::Range;
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::Sha256;
-
 use super::ntp::ErrorEstimate;
+use crate::seal::Key;
 
 /// The length of an unauthenticated packet.
 pub const SHORT: usize = 44;
@@ -43,10 +41,6 @@ pub const LONG: usize = 112;
 
 /// What the HMAC covers, and where it starts.
 const COVERED: usize = 96;
-
-/// The secret of the authenticated mode. It can be used, but not shown.
-#[derive(Clone)]
-pub struct Key(Hmac<Sha256>);
 
 /// What a session's sender says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,32 +211,18 @@ impl Reflection {
     }
 }
 
-impl Key {
-    /// A key of any length; RFC 2104 hashes those that are longer than a block.
-    pub fn new(secret: &[u8]) -> Self {
-        Self(Hmac::new_from_slice(secret).expect("HMAC takes keys of any length"))
-    }
-}
-
 fn seal(packet: &mut [u8], key: Option<&Key>) {
-    let Some((Key(mac), (covered, rest))) = key.zip(packet.split_at_mut_checked(COVERED)) else {
+    let Some((key, (covered, rest))) = key.zip(packet.split_at_mut_checked(COVERED)) else {
         return;
     };
-    let tag = mac.clone().chain_update(&*covered).finalize().into_bytes();
-    for (octet, tag) in rest.iter_mut().zip(tag).take(LONG - COVERED) {
-        *octet = tag;
-    }
+    put(rest, 0, key.tag(covered));
 }
 
-/// Compares in constant time, so that a forger learns nothing from how long a refusal takes.
 fn unseal(packet: &[u8], key: Option<&Key>) -> Result<(), Wrong> {
-    let tag = packet.get(COVERED..LONG);
-    let authentic = match (key, packet.get(..COVERED), tag) {
-        (None, ..) => !looks_sealed(packet),
-        (Some(Key(mac)), Some(covered), Some(tag)) => {
-            mac.clone().chain_update(covered).verify_truncated_left(tag).is_ok()
-        }
-        (Some(_), ..) => false,
+    let authentic = match (key, packet.split_at_checked(COVERED)) {
+        (None, _) => !looks_sealed(packet),
+        (Some(key), Some((covered, rest))) => take(rest, 0).is_some_and(|tag| key.vouches_for(covered, &tag)),
+        (Some(_), None) => false,
     };
     authentic.then_some(()).ok_or(Wrong::Unauthentic)
 }

@@ -15,7 +15,7 @@ use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::guard::Bucket;
+use crate::strangers::{Bucket, Net};
 use crate::time::Moment;
 
 /// How many sessions are remembered.
@@ -64,10 +64,6 @@ struct List {
     oldest: Option<usize>,
     newest: Option<usize>,
 }
-
-/// What shares one allowance: an IPv4 address, or what one IPv6 customer is given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Net(u128);
 
 /// Three words instead of the many small pieces of a derived hash: this is done per datagram.
 impl Hash for Who {
@@ -246,20 +242,6 @@ impl<V> Table<V> {
 
     fn slot_mut(&mut self, at: usize) -> &mut Slot<V> {
         self.slots.get_mut(at).expect("slots are never taken away")
-    }
-}
-
-impl Net {
-    /// The network of a peer, or `None` for this host itself.
-    fn of(peer: SocketAddr) -> Option<Self> {
-        let ip = peer.ip().to_canonical();
-        if ip.is_loopback() {
-            return None;
-        }
-        Some(match ip {
-            IpAddr::V4(v4) => Self(v4.to_ipv6_mapped().to_bits()),
-            IpAddr::V6(v6) => Self(v6.to_bits() >> 72 << 72),
-        })
     }
 }
 

@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use super::ntp::{ErrorEstimate, Format};
-use super::stamp::{Key, Probe, Reflection};
+use super::stamp::{Probe, Reflection};
 use super::text;
+use crate::seal::Key;
 
 /// How probes are encoded.
 #[derive(Clone)]

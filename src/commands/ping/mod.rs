@@ -179,7 +179,7 @@ impl Ping {
         }
         let live = Live::new(output.style());
         let mut ear = Ear { output, runs, tells, live, started, failure: Ok(()) };
-        let patience = Patience { until: self.deadline.map(|deadline| started + deadline), spin: false };
+        let patience = Patience { until: self.deadline.map(|deadline| started + deadline), ..Patience::default() };
         let ended = exchange(&mut sides, patience, &mut signals, &mut ear);
         ear.live.clear();
         ear.failure?;
@@ -258,7 +258,7 @@ impl Ping {
         }
     }
 
-    fn wire(&self, key: Option<&crate::probe::Key>) -> Wire {
+    fn wire(&self, key: Option<&crate::seal::Key>) -> Wire {
         match (&self.message, self.wire) {
             (Some(message), _) => Wire::Bare { message: message.clone().into_bytes() },
             (None, Encoding::Text) => Wire::Text { size: self.size.unwrap_or(0) },

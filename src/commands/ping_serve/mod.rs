@@ -106,7 +106,7 @@ impl PingServe {
         }
         let key = self.key_file.as_deref().map(read_key).transpose()?;
         let mut signals = Signals::listen()?;
-        let receivers = Receivers::bind(&self.server.binds(PORT), self.server.threads)?;
+        let receivers = Receivers::bind(&self.server.listen.binds(PORT), self.server.threads)?;
         let public = receivers.addresses().any(Address::is_public);
         let is_copying = self.duplicate.is_possible();
         if public && is_copying {
@@ -121,7 +121,7 @@ impl PingServe {
         let nudge = signals.nudger()?;
         let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
         recorder.record(Event::Listening(Listening::new(addresses(receivers.addresses()), &impairment)));
-        self.server.tell_ready(receivers.addresses(), ToString::to_string)?;
+        self.server.listen.tell_ready(receivers.addresses().map(ToString::to_string))?;
 
         let started = net::now();
         let rules = Rules { impairment, key, own: receivers.bound(), public };
@@ -185,7 +185,8 @@ impl PingServe {
             threads: self.server.threads,
             largest: LARGEST,
             listening: !style.quiet,
-            until: self.server.lifetime.map(|lifetime| started + lifetime),
+            until: self.server.listen.lifetime.map(|lifetime| started + lifetime),
+            rest: Duration::ZERO,
         };
         let (ordinals, taken) = (Arc::new(AtomicU32::new(0)), AtomicU64::new(0));
         let total = Mutex::new(Total::default());

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::session::{Details, Exchange, Fact};
 use super::url;
+use crate::commands::web::{Details, Exchange, Fact};
 use crate::net::{Address, Listeners};
 use crate::output::{self, Escaped};
 use crate::stats;
@@ -294,7 +294,7 @@ fn lossy<S: Serializer>(octets: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok
 #[cfg(test)]
 mod tests {
     use super::{Event, Exchange, Fact};
-    use crate::commands::serve_http::session::Details;
+    use crate::commands::web::Details;
     use crate::http::Status;
     use crate::time::Moment;
     use std::time::Duration;

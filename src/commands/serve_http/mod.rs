@@ -1,12 +1,11 @@
 //! `netlab serve-http`: the textbook web server made real.
 //!
 //! Owns the flags and the story of a run: open the root, listen, say so, serve until told to
-//! stop, sum up. [`session`] is the conversation, [`answer`] joins a request with the site,
-//! [`events`] is what is said about it.
+//! stop, sum up. The conversation is [`web`](super::web)'s, [`answer`] joins a request with the
+//! site, [`events`] is what is said about it.
 
 mod answer;
 mod events;
-mod session;
 mod tally;
 
 use std::path::PathBuf;
@@ -18,8 +17,10 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::values::{ServerArgs, duration, positive_duration};
+use super::web::{Decision, Fact, Limits, Pages, Session, Turn};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::http::Request;
 use crate::net::tls::ServerSide;
 use crate::net::{self, Address, Listeners, Notice, Nudge, Patience, Plan, Service, Signals};
 use crate::output::{Form, Output, Recorder, Style};
@@ -27,7 +28,6 @@ use crate::site::Root;
 use crate::time::Moment;
 use answer::Site;
 use events::{Event, Listening};
-use session::{Fact, Limits, Session};
 use tally::Tally;
 
 /// The textbook's port.
@@ -120,7 +120,7 @@ impl ServeHttp {
             _ => None,
         };
         let mut signals = Signals::listen()?;
-        let listeners = Listeners::bind(&self.server.binds(PORT), self.server.threads)?;
+        let listeners = Listeners::bind(&self.server.listen.binds(PORT), self.server.threads)?;
         let listening = Listening::new(&listeners, tls.is_some(), root.path());
         self.warn(&output, &listeners, &listening);
 
@@ -128,7 +128,7 @@ impl ServeHttp {
         let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
         recorder.record(Event::Listening(listening));
         let scheme = if tls.is_some() { "https" } else { "http" };
-        self.server.tell_ready(listeners.addresses(), |address| url(scheme, address))?;
+        self.server.listen.tell_ready(listeners.addresses().map(|address| url(scheme, address)))?;
 
         let started = net::now();
         let total = self.serve(listeners, tls, root, &mut signals, (&recorder, style), started)?;
@@ -192,7 +192,7 @@ impl ServeHttp {
             tls,
             patience: Patience { handshake: self.head_timeout, stall: self.stall_timeout },
             grace: self.grace,
-            until: self.server.lifetime.map(|lifetime| started + lifetime),
+            until: self.server.listen.lifetime.map(|lifetime| started + lifetime),
         };
         let budget = Arc::new(Budget {
             limit: self.count,
@@ -237,15 +237,6 @@ struct Budget {
     nudge: Nudge,
 }
 
-/// What a request may do under `--count`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
-    Served,
-    /// Served, and its connection is of no use after it.
-    Last,
-    TooLate,
-}
-
 impl Budget {
     fn take(&self) -> Turn {
         if self.limit == 0 {
@@ -275,6 +266,28 @@ struct Shared {
     listens: bool,
 }
 
+impl Pages for Shared {
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn decide(&self, request: &Request<'_>, now: Moment) -> Decision {
+        self.site.decide(request, now)
+    }
+
+    fn listens(&self) -> bool {
+        self.listens
+    }
+
+    fn turn(&self) -> Turn {
+        self.budget.take()
+    }
+
+    fn answered(&self) {
+        self.budget.answered();
+    }
+}
+
 /// The service of one thread.
 struct Web {
     shared: Rc<Shared>,
@@ -284,9 +297,9 @@ struct Web {
 }
 
 impl Service for Web {
-    type Talk = Session;
+    type Talk = Session<Shared>;
 
-    fn accepted(&mut self, peer: Option<std::net::SocketAddr>, now: Moment) -> Session {
+    fn accepted(&mut self, peer: Option<std::net::SocketAddr>, now: Moment) -> Session<Shared> {
         self.tally.connections += 1;
         Session::new(Rc::clone(&self.shared), peer, now)
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::events::Summary;
-use super::session::Fact;
+use crate::commands::web::Fact;
 use crate::stats::Series;
 
 /// Counters of one thread; only these move where nobody reads events.

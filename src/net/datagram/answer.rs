@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -31,6 +32,8 @@ pub struct Plan {
     pub listening: bool,
     /// When to stop by itself.
     pub until: Option<Moment>,
+    /// How long to let datagrams gather, as [`Patience::rest`]; zero answers at once.
+    pub rest: Duration,
 }
 
 /// Answers until a signal, a nudge or the plan's end comes, or one of the threads has seen enough.
@@ -52,13 +55,17 @@ pub fn answer<E: Exchange, W: Watch<E>>(
     std::thread::scope(|scope| {
         for (number, (bell, end)) in bells.iter().zip(ends).enumerate() {
             let (sockets, listening, largest) = (plan.receivers.take(), plan.listening, plan.largest);
+            let rest = plan.rest;
             let (make, finish) = (&make, &finish);
             let run = move || {
                 // Dropped at the end of the thread, whatever ends it.
                 let _end = end;
                 let (exchange, mut watch) = make();
                 let mut sides = [Side::bound(exchange, sockets, listening)];
-                carry(&mut sides, Patience::default(), largest, &mut &*bell, &mut watch);
+                if !rest.is_zero() {
+                    sides.iter_mut().for_each(Side::cool_down);
+                }
+                carry(&mut sides, Patience { rest, ..Patience::default() }, largest, &mut &*bell, &mut watch);
                 let [side] = sides;
                 finish(side.into_exchange(), watch);
             };

@@ -53,6 +53,8 @@ pub struct Port {
     again: bool,
     /// When the last one came.
     came: Moment,
+    /// How long after that it is looked at again before anybody sleeps.
+    hot: Duration,
     /// When it was last known to be empty: what comes now came later.
     floor: Moment,
     /// Whether there may be something to receive.
@@ -76,6 +78,7 @@ impl Port {
             merges: departures.is_none(),
             departures,
             is_connected: true,
+            hot: Duration::ZERO,
             ..Self::new(number, socket, peer, local, now)
         }
     }
@@ -94,10 +97,16 @@ impl Port {
             room: CONTROL,
             again: false,
             came: now,
+            hot: HOT,
             floor: now,
             readable: Cell::new(true),
             errors: Cell::new(false),
         }
+    }
+
+    /// Is never looked at again before somebody sleeps.
+    pub fn cool_down(&mut self) {
+        self.hot = Duration::ZERO;
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
@@ -235,7 +244,7 @@ impl Port {
             Err(Errno::EINTR) => true,
             Err(Errno::EAGAIN) => {
                 self.floor = before;
-                let hot = !self.is_connected && before - self.came < HOT;
+                let hot = before - self.came < self.hot;
                 self.again &= hot;
                 hot
             }

@@ -62,6 +62,11 @@ impl<E: Exchange> Side<E> {
         &self.exchange
     }
 
+    /// Sleeps as soon as there is nothing, for an exchange that is not in a hurry.
+    pub(super) fn cool_down(&mut self) {
+        self.ports.iter_mut().for_each(Port::cool_down);
+    }
+
     /// The exchange, to be told something.
     #[cfg(test)]
     pub fn exchange_mut(&mut self) -> &mut E {

@@ -148,7 +148,7 @@ impl<E: Exchange, F: FnMut(&E) -> bool> Watch<E> for Until<F> {
 /// Carries one side until it has heard enough.
 fn run<E: Exchange>(side: Side<E>, enough: impl FnMut(&E) -> bool) -> E {
     let mut signals = Signals::listen().expect("a pipe");
-    let patience = Patience { until: Some(now() + FOR_EVER), spin: false };
+    let patience = Patience { until: Some(now() + FOR_EVER), ..Patience::default() };
     let mut sides = [side];
     assert_eq!(exchange(&mut sides, patience, &mut signals, &mut Until(enough)), Ended::Enough);
     let [side] = sides;
@@ -177,7 +177,14 @@ fn plain(peer: SocketAddr) -> UdpSocket {
 fn with_echoes(bind: Bind, threads: usize, test: impl FnOnce(&[SocketAddr])) -> Vec<Tally> {
     let receivers = Receivers::bind(&[bind], threads).expect("a free port");
     let bound = receivers.bound();
-    let plan = Plan { receivers, threads, largest: LARGEST, listening: false, until: Some(now() + FOR_EVER) };
+    let plan = Plan {
+        receivers,
+        threads,
+        largest: LARGEST,
+        listening: false,
+        until: Some(now() + FOR_EVER),
+        rest: Duration::ZERO,
+    };
     let mut signals = Signals::listen().expect("a pipe");
     let nudge: Nudge = signals.nudger().expect("a copy");
     let rules = Rules { impairment: Impairment::none(1), key: None, own: bound.clone(), public: false };

@@ -10,9 +10,10 @@ use super::{Echo, EchoFact, NET_LIMIT, Rules};
 use crate::conversation::{Datagram, Exchange, Failure, Post};
 use crate::impair::{Dice, Impairment, Kind, Loss};
 use crate::probe::ntp::ErrorEstimate;
-use crate::probe::stamp::{Key, Probe, Reflection, SHORT};
+use crate::probe::stamp::{Probe, Reflection, SHORT};
 use crate::probe::table::SESSIONS;
 use crate::probe::{delayed, text};
+use crate::seal::Key;
 use crate::time::Moment;
 
 const START: Moment = Moment::new(Duration::from_secs(5), Duration::from_secs(1_764_000_000));

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{SERVER, START, World};
 use crate::conversation::{Datagram, Exchange, Failure, Post};
 use crate::impair::{Chance, Dice, Impairment, Jitter, Kind, Loss, Spread};
-use crate::probe::stamp::Key;
 use crate::probe::{Fact, Pace, Report, Rules, Sender, Wire};
+use crate::seal::Key;
 
 fn chance(text: &str) -> Chance {
     text.parse().expect("a probability")

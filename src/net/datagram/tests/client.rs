@@ -79,7 +79,7 @@ fn a_further_socket_has_a_port_of_its_own_until_it_is_retired() {
     let tape = Tape { first, wake: Some(now()), ..Tape::default() };
     let mut side = client(tape, peer);
     let mut signals = Signals::listen().expect("a pipe");
-    let patience = Patience { until: Some(now() + FOR_EVER), spin: false };
+    let patience = Patience { until: Some(now() + FOR_EVER), ..Patience::default() };
     let mut carry = |side: &mut _, enough: fn(&Tape) -> bool| {
         exchange(std::slice::from_mut(side), patience, &mut signals, &mut Until(enough))
     };
@@ -129,10 +129,10 @@ fn a_timer_is_never_early_and_a_deadline_ends() {
         let side = client(Tape { wake: Some(due), ..Tape::default() }, receiver.local_addr().expect("bound"));
         let mut sides = [side];
         let mut signals = Signals::listen().expect("a pipe");
-        let patience = Patience { until: Some(now() + FOR_EVER), spin };
+        let patience = Patience { until: Some(now() + FOR_EVER), spin, ..Patience::default() };
         exchange(&mut sides, patience, &mut signals, &mut Until(|tape: &Tape| !tape.heard.is_empty()));
         assert!(now() >= due);
-        let patience = Patience { until: Some(now()), spin };
+        let patience = Patience { until: Some(now()), spin, ..Patience::default() };
         assert_eq!(exchange(&mut sides, patience, &mut signals, &mut Until(|_: &Tape| false)), Ended::Deadline);
     }
 }
@@ -179,6 +179,6 @@ fn more_targets_than_a_few_share_one_loop() {
     let peer = receiver.local_addr().expect("bound");
     let mut sides: Vec<_> = (0..40).map(|_| client(Tape::sending([&b"hi"[..]]), peer)).collect();
     let mut signals = Signals::listen().expect("a pipe");
-    let patience = Patience { until: Some(now() + FOR_EVER), spin: false };
+    let patience = Patience { until: Some(now() + FOR_EVER), ..Patience::default() };
     assert_eq!(exchange(&mut sides, patience, &mut signals, &mut All), Ended::Enough);
 }

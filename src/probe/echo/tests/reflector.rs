@@ -6,7 +6,8 @@ use super::{Bench, START, reflection, stamp, stranger};
 use crate::conversation::Exchange as _;
 use crate::impair::{Impairment, Loss};
 use crate::probe::echo::Rules;
-use crate::probe::stamp::{Key, LONG, Reflection, SHORT};
+use crate::probe::stamp::{LONG, Reflection, SHORT};
+use crate::seal::Key;
 
 #[test]
 fn a_short_stamp_packet_is_dropped_and_counted() {

@@ -1,6 +1,6 @@
 //! The conversation on one connection: requests in, answers out, deadlines between.
 //!
-//! Owns the glue from `http` to the site and back. One request is answered at a time; the next
+//! Owns the glue from `http` to the pages and back. One request is answered at a time; the next
 //! one waits, unread, until the answer has left.
 //!
 //! ```text
@@ -14,8 +14,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::answer::{Body, Decision};
-use super::{Shared, Turn};
+use super::{Body, Decision, Pages, Turn};
 use crate::conversation::{Conversation, End, Outbox};
 use crate::http::{Answer, HttpDate, Incoming, Refusal, Request, Server, Status};
 use crate::site;
@@ -93,8 +92,8 @@ pub struct Details {
 
 /// A connection's conversation.
 #[derive(Debug)]
-pub struct Session {
-    shared: Rc<Shared>,
+pub struct Session<P> {
+    pages: Rc<P>,
     http: Server,
     peer: Option<SocketAddr>,
     waiting: Waiting,
@@ -121,34 +120,34 @@ struct Running {
     is_counted: bool,
 }
 
-impl Session {
+impl<P: Pages> Session<P> {
     /// A session with a client that has not said anything yet.
-    pub fn new(shared: Rc<Shared>, peer: Option<SocketAddr>, now: Moment) -> Self {
-        let waiting = Waiting::Idle { until: now + shared.limits.idle };
-        Self { shared, http: Server::default(), peer, waiting, running: None, draining: false, is_open: false }
+    pub fn new(pages: Rc<P>, peer: Option<SocketAddr>, now: Moment) -> Self {
+        let waiting = Waiting::Idle { until: now + pages.limits().idle };
+        Self { pages, http: Server::default(), peer, waiting, running: None, draining: false, is_open: false }
     }
 
     fn request(&mut self, request: &Request<'_>, now: Moment, out: &mut Outbox<Fact>) {
-        let last = match self.shared.budget.take() {
+        let last = match self.pages.turn() {
             Turn::Served => self.draining,
             Turn::Last => true,
             Turn::TooLate => return out.close(),
         };
-        let details = self.shared.listens.then(|| {
+        let details = self.pages.listens().then(|| {
             Box::new(Details {
                 line: clipped(request.line),
                 referer: request.referer.map(clipped),
                 user_agent: request.user_agent.map(clipped),
             })
         });
-        let decision = self.shared.site.decide(request, now);
+        let decision = self.pages.decide(request, now);
         self.send(decision, None, details, (last, true), now, out);
     }
 
     /// Answers what is no request, if it is worth an answer, and ends the connection.
     fn refuse(&mut self, refusal: Refusal, bytes: &[u8], now: Moment, out: &mut Outbox<Fact>) {
         let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).find(|line| !line.is_empty()).unwrap_or_default();
-        let details = self.shared.listens.then(|| Box::new(Details { line: clipped(line), ..Details::default() }));
+        let details = self.pages.listens().then(|| Box::new(Details { line: clipped(line), ..Details::default() }));
         let why = Some(refusal.why.to_owned());
         if let Some(status) = refusal.status {
             return self.send(Decision::error(status, refusal.why), why, details, (true, false), now, out);
@@ -225,19 +224,19 @@ impl Session {
             exchange.why = Some(cut);
         }
         if is_counted {
-            self.shared.budget.answered();
+            self.pages.answered();
         }
         out.tell(Fact::Exchange(exchange));
     }
 }
 
-impl Conversation for Session {
+impl<P: Pages> Conversation for Session<P> {
     type Fact = Fact;
     const FULL_DUPLEX: bool = false;
 
     fn opened(&mut self, now: Moment, out: &mut Outbox<Fact>) {
         self.is_open = true;
-        self.waiting = Waiting::Idle { until: now + self.shared.limits.idle };
+        self.waiting = Waiting::Idle { until: now + self.pages.limits().idle };
         if self.draining {
             out.close();
         }
@@ -259,9 +258,9 @@ impl Conversation for Session {
                     // The limit is for the whole head: a drip of octets does not stretch it.
                     Waiting::Head { .. } if within_head => {}
                     Waiting::Body { .. } if !self.http.is_draining() => {
-                        self.waiting = Waiting::Idle { until: now + self.shared.limits.idle };
+                        self.waiting = Waiting::Idle { until: now + self.pages.limits().idle };
                     }
-                    _ if within_head => self.waiting = Waiting::Head { until: now + self.shared.limits.head },
+                    _ if within_head => self.waiting = Waiting::Head { until: now + self.pages.limits().head },
                     _ => {}
                 }
             }
@@ -272,9 +271,9 @@ impl Conversation for Session {
     fn sent(&mut self, now: Moment, out: &mut Outbox<Fact>) {
         self.done(None, now, out);
         self.waiting = if self.http.is_draining() {
-            Waiting::Body { until: now + self.shared.limits.stall }
+            Waiting::Body { until: now + self.pages.limits().stall }
         } else {
-            Waiting::Idle { until: now + self.shared.limits.idle }
+            Waiting::Idle { until: now + self.pages.limits().idle }
         };
         if self.draining {
             out.close();
