@@ -29,6 +29,7 @@ mod conversation;
 mod disk;
 pub mod error;
 pub mod exit;
+mod heartbeat;
 mod host;
 mod http;
 mod impair;

@@ -4,12 +4,16 @@
 //! from the monotonic half, so that a step of the wall clock can neither bend a number nor fake a
 //! death. The wall half is for people and for the wire.
 
+mod trip;
+
 use std::cmp::Ordering;
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
 use serde::Serializer;
+
+pub use trip::{Stamps, step};
 
 /// One reading of both clocks.
 ///
@@ -36,6 +40,17 @@ impl Moment {
     /// How long after `earlier` this is; zero if it is not after.
     pub const fn since(self, earlier: Self) -> Duration {
         self.mono.saturating_sub(earlier.mono)
+    }
+
+    /// The monotonic half: time since the arbitrary start that all moments share.
+    pub const fn since_start(self) -> Duration {
+        self.mono
+    }
+
+    /// So long before this.
+    #[must_use]
+    pub const fn before(self, earlier: Duration) -> Self {
+        Self { mono: self.mono.saturating_sub(earlier), wall: self.wall.saturating_sub(earlier) }
     }
 
     /// The wall half as a civil date in this host's time zone.

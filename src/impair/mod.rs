@@ -22,7 +22,6 @@ mod verdict;
 
 pub use chance::Chance;
 pub use delay::{Jitter, Spread};
-#[cfg(test)]
 pub use dice::{Dice, Kind};
 pub use loss::Loss;
 pub use path::{Direction, Impairment, Path};

@@ -10,13 +10,11 @@
 //!     ├─ wire     encodings               ├─ table    who is known
 //!     ├─ matching whose answer it is      ├─ reply    what is answered
 //!     ├─ ledger   what became of each     ├─ delayed  what is held back
-//!     ├─ clock    which stamps to trust   └─ tally    figures and events
-//!     ├─ oneway   up and down, by STAMP
+//!     ├─ oneway   up and down, by STAMP   └─ tally    figures and events
 //!     └─ report   figures; fact: events
 //!              text · stamp · ntp   the octets, for both
 //! ```
 
-mod clock;
 mod delayed;
 mod echo;
 mod fact;

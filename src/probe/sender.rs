@@ -11,7 +11,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::clock::{Stamps, step};
 use super::fact::{Clock, Fact};
 use super::ledger::{Ledger, Outcome, WINDOW};
 use super::matching::matched;
@@ -21,7 +20,7 @@ use super::stamp::Reflection;
 use super::wire::{Match, Wire};
 use crate::conversation::{Datagram, Exchange, Failure, Outgoing, Post};
 use crate::stats::Series;
-use crate::time::Moment;
+use crate::time::{Moment, Stamps, step};
 
 /// How many probes are handed over in one turn; the loop comes back for the rest.
 pub const BURST: usize = 64;

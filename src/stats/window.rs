@@ -48,7 +48,15 @@ impl<const WORDS: usize> Window<WORDS> {
         if self.mark(below) { Seen::Twice } else { Seen::New }
     }
 
-    /// The highest number seen.
+    /// Moves on to a number that was not seen itself.
+    pub fn expect(&mut self, number: u64) {
+        if number >= self.next {
+            self.shift(number - self.next + 1);
+            self.next = number.saturating_add(1);
+        }
+    }
+
+    /// The highest number seen or expected.
     pub fn highest(&self) -> Option<u64> {
         self.next.checked_sub(1)
     }
@@ -153,6 +161,9 @@ mod tests {
             window.see(number);
         }
         assert_eq!((window.highest(), window.missing(10)), (Some(998), (128, 256)));
+        window.expect(999);
+        assert_eq!((window.highest(), window.missing(998)), (Some(999), (1, 2)));
+        assert_eq!((window.see(999), window.see(998)), (Seen::New, Seen::Twice));
         let mut narrow = Window::<1>::default();
         for number in 0..64 {
             narrow.see(number);

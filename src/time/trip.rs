@@ -1,4 +1,4 @@
-//! How long a probe really took.
+//! How long a round trip really took.
 //!
 //! Owns the choice between clocks. The kernel's stamps are the better ones, because they leave
 //! out how long this process slept; but they are wall time, and a wall clock can be set. So they
@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::time::Moment;
+use super::Moment;
 
 /// How far the two clocks may drift apart without a step: this much…
 const SLACK: Duration = Duration::from_millis(1);

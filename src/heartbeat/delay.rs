@@ -1,0 +1,310 @@
+//! How long beats take, as far as two clocks can say that were never set by one another.
+//!
+//! Owns the delay of each beat above the smallest one. Arrival less sending time is delay plus an
+//! offset that nobody knows and that drifts: 50 ppm move it by 15 ms in five minutes. So a line is
+//! laid under all samples, the lower convex hull's edge below their middle (Moon, Skelly and Towsley,
+//! "Estimation and removal of clock skew from network delay measurements", INFOCOM 1999); its slope
+//! is the skew of the clocks, and what a sample has above it is real. Never an absolute delay.
+//!
+//! ```text
+//!   arrival − sent │    ·        ·  ·
+//!                  │  ·    · ·  ·    ·  __·──────  the line
+//!                  │___·──────·────────
+//!                  └──────────────────────────── arrival
+//! ```
+
+use std::time::Duration;
+
+use crate::stats::Jitter;
+
+/// The most corners of the hull that are kept.
+const CORNERS: usize = 8;
+/// What is older than this no longer holds the line down: oscillators change with the temperature.
+const OLD: f64 = 3_600.0;
+/// Before so much time has passed a slope is more noise than skew.
+const SETTLED: f64 = 60.0;
+/// The newest delays that are kept for a picture.
+pub const RECENT: usize = 32;
+/// A beat so much faster than any before cannot be: the sender's clock was set forward.
+const TOO_FAST: f64 = 0.1;
+/// So many beats in a row that are so much slower than the line are a clock that was set back.
+const TOO_SLOW: (u8, f64) = (3, 2.0);
+
+/// The delays of one run of a sender.
+#[derive(Clone, Debug, Default)]
+pub struct Delays {
+    /// What is subtracted from every sample, so that the rest is small.
+    base: Option<(Duration, i64)>,
+    corners: [Point; CORNERS],
+    count: u8,
+    slow: u8,
+    jitter: Jitter,
+    /// In tenths of a millisecond, the oldest overwritten first.
+    recent: [u16; RECENT],
+    next: u8,
+    samples: u64,
+}
+
+/// Seconds since the first arrival, and seconds of arrival less sending time since the first one.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Point {
+    at: f64,
+    late: f64,
+}
+
+/// What a sample says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sample {
+    /// So much above the smallest.
+    Above(Duration),
+    /// The sender's clock was set by so many nanoseconds; what was known is begun anew.
+    Stepped(i64),
+}
+
+impl Delays {
+    /// Adds a beat that came at `came` on our monotonic clock and was sent at `sent` by the sender's.
+    pub fn push(&mut self, came: Duration, sent: Duration) -> Sample {
+        let difference = signed(came).saturating_sub(signed(sent));
+        let (start, base) = *self.base.get_or_insert((came, difference));
+        let point =
+            Point { at: came.saturating_sub(start).as_secs_f64(), late: seconds(difference.saturating_sub(base)) };
+        if let Some(step) = self.step(point) {
+            // Jitter is a difference of two delays; across a step it would be nonsense.
+            *self = Self {
+                base: Some((came, difference)),
+                recent: self.recent,
+                next: self.next,
+                samples: self.samples,
+                ..Self::default()
+            };
+            self.push(came, sent);
+            return Sample::Stepped(step);
+        }
+        self.add(point);
+        // An offset of 2^62 ns keeps it positive; only differences count.
+        self.jitter.push(Duration::from_nanos(difference.saturating_add(1 << 62).unsigned_abs()));
+        let above = Duration::from_secs_f64((point.late - self.line(point.at)).clamp(0.0, 1e9));
+        if let Some(place) = self.recent.get_mut(usize::from(self.next)) {
+            *place = u16::try_from(above.as_micros() / 100).unwrap_or(u16::MAX);
+        }
+        self.next = (self.next + 1) % (RECENT as u8);
+        self.samples += 1;
+        Sample::Above(above)
+    }
+
+    /// By how much the sender's clock was set, if it was.
+    fn step(&mut self, point: Point) -> Option<i64> {
+        if self.count == 0 {
+            return None;
+        }
+        let above = point.late - self.line(point.at);
+        let (times, much) = TOO_SLOW;
+        self.slow = if above > much { self.slow + 1 } else { 0 };
+        let stepped = above < -TOO_FAST || self.slow >= times;
+        // A clock that was set forward makes beats look fast.
+        stepped.then(|| nanos(-above))
+    }
+
+    /// Adds a point to the hull.
+    fn add(&mut self, point: Point) {
+        while self.count > 1 && self.first().is_some_and(|first| point.at - first.at > OLD) {
+            self.corners.rotate_left(1);
+            self.count -= 1;
+        }
+        while let [.., a, b] = *self.hull() {
+            if (b.late - a.late) * (point.at - a.at) < (point.late - a.late) * (b.at - a.at) {
+                break;
+            }
+            self.count -= 1;
+        }
+        if usize::from(self.count) == CORNERS {
+            self.thin();
+        }
+        let place = usize::from(self.count);
+        if let Some(corner) = self.corners.get_mut(place) {
+            *corner = point;
+            self.count += 1;
+        }
+    }
+
+    /// Takes out the corner that bends the hull least, so that the line rises least.
+    fn thin(&mut self) {
+        let area = |corners: &[Point]| match corners {
+            [a, b, c] => ((b.at - a.at) * (c.late - a.late) - (c.at - a.at) * (b.late - a.late)).abs(),
+            _ => f64::MAX,
+        };
+        let bends = self.hull().windows(3).map(area).enumerate();
+        let Some((flattest, _)) = bends.min_by(|(_, one), (_, other)| one.total_cmp(other)) else { return };
+        if let Some(tail) = self.corners.get_mut(flattest + 1..) {
+            tail.rotate_left(1);
+        }
+        self.count -= 1;
+    }
+
+    fn hull(&self) -> &[Point] {
+        self.corners.get(..usize::from(self.count)).unwrap_or_default()
+    }
+
+    fn first(&self) -> Option<Point> {
+        self.hull().first().copied()
+    }
+
+    /// The edge of the hull below the middle of the samples.
+    fn edge(&self) -> Option<(Point, Point)> {
+        let (first, last) = (self.first()?, *self.hull().last()?);
+        let middle = f64::midpoint(first.at, last.at);
+        let edge = self.hull().windows(2).find_map(|pair| match pair {
+            [a, b] if b.at >= middle => Some((*a, *b)),
+            _ => None,
+        });
+        Some(edge.unwrap_or((first, last)))
+    }
+
+    fn slope(&self) -> Option<f64> {
+        let (first, last) = (self.first()?, self.hull().last()?);
+        let (a, b) = self.edge()?;
+        (last.at - first.at >= SETTLED && b.at > a.at).then(|| (b.late - a.late) / (b.at - a.at))
+    }
+
+    /// The smallest delay there can be at that time.
+    fn line(&self, at: f64) -> f64 {
+        match (self.slope(), self.edge()) {
+            (Some(slope), Some((a, _))) => a.late + slope * (at - a.at),
+            _ => self.hull().iter().map(|point| point.late).fold(f64::MAX, f64::min),
+        }
+    }
+
+    /// How much faster our clock runs than the sender's, in parts per million; not before it can be
+    /// told.
+    pub fn skew_ppm(&self) -> Option<f64> {
+        self.slope().map(|slope| slope * 1e6)
+    }
+
+    /// RFC 3550 §6.4.1.
+    pub fn jitter(&self) -> Option<Duration> {
+        self.jitter.value()
+    }
+
+    /// The newest delays above the smallest, oldest first.
+    pub fn recent(&self) -> impl Iterator<Item = Duration> {
+        let count = usize::try_from(self.samples).unwrap_or(usize::MAX).min(RECENT);
+        let start = (usize::from(self.next) + RECENT - count) % RECENT;
+        self.recent.iter().cycle().skip(start).take(count).map(|tenths| Duration::from_micros(u64::from(*tenths) * 100))
+    }
+
+    /// How many there were.
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// The newest one.
+    pub fn last(&self) -> Option<Duration> {
+        self.recent().last()
+    }
+}
+
+fn signed(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "2^53 ns is a hundred days")]
+fn seconds(nanos: i64) -> f64 {
+    nanos as f64 / 1e9
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a cast of floats saturates")]
+fn nanos(seconds: f64) -> i64 {
+    (seconds * 1e9) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CORNERS, Delays, RECENT, Sample};
+    use std::time::Duration;
+
+    const HOUR: f64 = 3_600.0;
+
+    /// Beats a second apart, sent by a clock that is an hour behind and `ppm` slower than ours.
+    fn beats(count: u32, ppm: f64, delay: impl Fn(u32) -> f64) -> (Delays, Vec<f64>) {
+        let mut delays = Delays::default();
+        let above = (0..count).map(|number| {
+            let sent = f64::from(number);
+            let came = Duration::from_secs_f64(9_000.0 + sent + delay(number));
+            match delays.push(came, Duration::from_secs_f64(9_000.0 - HOUR + sent * (1.0 - ppm / 1e6))) {
+                Sample::Above(above) => above.as_secs_f64(),
+                Sample::Stepped(step) => panic!("stepped by {step}"),
+            }
+        });
+        let above = above.collect();
+        (delays, above)
+    }
+
+    /// Noise from 0 to 20 ms, the same every time.
+    fn noise(number: u32) -> f64 {
+        f64::from(number.wrapping_mul(2_654_435_761) >> 8 & 0xFFFF) / 65_536.0 * 0.020
+    }
+
+    #[test]
+    fn an_offset_of_an_hour_does_not_matter() {
+        let (_, above) = beats(200, 0.0, |number| if number % 2 == 0 { 0.010 } else { 0.013 });
+        for pair in above[2..].chunks_exact(2) {
+            assert!(pair[0] < 1e-5 && (pair[1] - 0.003).abs() < 1e-5, "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn a_drift_is_told_from_delay() {
+        for ppm in [-200.0, -50.0, 50.0, 200.0] {
+            let (delays, above) = beats(3_000, ppm, noise);
+            let skew = delays.skew_ppm().expect("an hour is enough");
+            assert!((skew - ppm).abs() < 2.0, "{ppm}: {skew}");
+            let worst = (2_000..3_000).map(|number| (above[number as usize] - noise(number)).abs()).fold(0.0, f64::max);
+            assert!(worst < 0.002, "{ppm}: {worst}");
+        }
+    }
+
+    #[test]
+    fn a_hull_at_its_limit_stays_there() {
+        // A parabola has every point for a corner.
+        let (delays, _) = beats(500, 0.0, |number| (f64::from(number) - 250.0).powi(2) / 1e6);
+        assert_eq!(usize::from(delays.count), CORNERS);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_is_told_and_what_follows_is_right() {
+        let second = Duration::from_secs(1);
+        for (step, beats_until_told) in [(3_600, 1), (-3_600, 3)] {
+            let (mut delays, _) = beats(100, 0.0, |_| 0.010);
+            let mut told = Vec::new();
+            for number in 0..10_u32 {
+                let sent = Duration::from_secs((9_100 - 3_600_i64 + step + i64::from(number)).unsigned_abs());
+                let came = Duration::from_secs(9_100) + second * number + Duration::from_millis(10);
+                if let Sample::Stepped(by) = delays.push(came, sent) {
+                    told.push((number + 1, by / 1_000_000_000));
+                }
+            }
+            assert_eq!(told.len(), 1, "{step}: {told:?}");
+            assert_eq!(told[0].0, beats_until_told);
+            assert!((told[0].1 - step).abs() <= 1, "{told:?}");
+            assert!(delays.last().expect("many") < Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn the_newest_delays_are_kept_in_their_order() {
+        let (delays, _) = beats(50, 0.0, |number| if number == 0 { 0.0 } else { f64::from(number) / 1e3 });
+        let recent: Vec<_> = delays.recent().map(|delay| delay.as_millis()).collect();
+        assert_eq!(recent.len(), RECENT);
+        assert!(recent.is_sorted() && recent.last().is_some_and(|last| (5..=49).contains(last)), "{recent:?}");
+        assert!(delays.jitter().is_some());
+    }
+
+    #[test]
+    fn impossible_times_do_no_harm() {
+        let mut delays = Delays::default();
+        for (came, sent) in [(0, u64::MAX), (u64::MAX, 0), (1, 1), (u64::MAX, u64::MAX)] {
+            delays.push(Duration::from_millis(came), Duration::from_millis(sent));
+        }
+        assert!(delays.skew_ppm().is_none_or(f64::is_finite));
+    }
+}

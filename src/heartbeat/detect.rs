@@ -1,0 +1,209 @@
+//! When silence means death.
+//!
+//! Owns how long a sender may be silent. By default the beat itself says so: multiplier times
+//! interval, as BFD does (RFC 5880 §6.8.4); a fixed time or the phi-accrual detector (Hayashibara et
+//! al., 2004) can be asked for. A deadline counts from when the kernel received the last beat, so that
+//! whatever the watcher does, a beat that lies in its socket has been heard.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::exit::Exit;
+
+/// How silence is judged.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Detect {
+    /// So many intervals; as many as the beat says unless given.
+    Times(Option<u8>),
+    /// So long, whatever the beat says.
+    Fixed(Duration),
+    /// So long that the chance of it, by the times between beats so far, is 10^−T.
+    Phi(f64),
+}
+
+/// How patient a watcher is.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// How silence is judged.
+    pub detect: Detect,
+    /// Added to every deadline.
+    pub slack: Duration,
+    /// How many beats in a row make a sender up.
+    pub rise: u32,
+    /// How many times that silence must pass before it is down.
+    pub fall: u32,
+}
+
+/// The times between beats so far, each divided by how many numbers it spans.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Arrivals {
+    count: u32,
+    mean: f64,
+    spread: f64,
+}
+
+/// How long a sender may be silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Before it is late: one beat is missing.
+    pub late: Duration,
+    /// Before it is down.
+    pub down: Duration,
+}
+
+/// As many times between beats make phi meaningful.
+const ENOUGH: u32 = 8;
+/// The newest times count for as many.
+const MEMORY: u32 = 256;
+/// The least deviation that phi assumes, as a part of the mean: a sender that was on time so far
+/// would otherwise be dead at the first hiccup.
+const LEAST_DEVIATION: f64 = 0.1;
+
+impl Patience {
+    /// How long a sender may be silent that promised to be heard within `interval`.
+    pub fn limits(&self, interval: Duration, multiplier: u8, arrivals: &Arrivals) -> Limits {
+        let times = |times: u8| interval.saturating_mul(times.into());
+        let once = match self.detect {
+            Detect::Times(own) => times(own.unwrap_or(multiplier)),
+            Detect::Fixed(limit) => limit,
+            Detect::Phi(phi) => arrivals.silence(phi).unwrap_or_else(|| times(multiplier)),
+        };
+        let down = once.saturating_mul(self.fall.max(1)).saturating_add(self.slack);
+        // Half an interval more than promised: an exactly punctual sender is never late.
+        let late = interval.saturating_add(interval / 2).saturating_add(self.slack);
+        Limits { late: late.min(down), down }
+    }
+}
+
+impl Arrivals {
+    /// Adds the time between two beats that are `numbers` apart.
+    pub fn push(&mut self, time: Duration, numbers: u64) {
+        let numbers = u32::try_from(numbers).unwrap_or(u32::MAX).max(1);
+        let each = time.as_secs_f64() / f64::from(numbers);
+        self.count = (self.count + 1).min(MEMORY);
+        let weight = 1.0 / f64::from(self.count);
+        let distance = each - self.mean;
+        self.mean += distance * weight;
+        self.spread += (distance * (each - self.mean) - self.spread) * weight;
+    }
+
+    /// The mean, once there are two beats.
+    pub fn mean(&self) -> Option<Duration> {
+        (self.count > 0).then(|| Duration::try_from_secs_f64(self.mean).ok())?
+    }
+
+    /// How long nothing comes with a chance of 10^−phi, if times are spread normally.
+    fn silence(&self, phi: f64) -> Option<Duration> {
+        let deviation = self.spread.max(0.0).sqrt().max(self.mean * LEAST_DEVIATION);
+        (self.count >= ENOUGH).then(|| Duration::try_from_secs_f64(self.mean + quantile(phi) * deviation).ok())?
+    }
+}
+
+/// Where the normal distribution leaves 10^−phi above it.
+fn quantile(phi: f64) -> f64 {
+    let (mut low, mut high) = (0.0, 40.0);
+    for _ in 0..50 {
+        let middle = f64::midpoint(low, high);
+        if suspicion(middle) < phi { low = middle } else { high = middle }
+    }
+    high
+}
+
+/// −log₁₀ of what the normal distribution has above `y`, by Laplace's continued fraction for Mills'
+/// ratio: φ(y) / (y + 1 / (y + 2 / (y + 3 / …))).
+fn suspicion(y: f64) -> f64 {
+    let fraction = (1..=100).rev().fold(y, |rest, term| y + f64::from(term) / rest);
+    let density = (-y * y / 2.0).exp() / std::f64::consts::TAU.sqrt();
+    -(density / fraction).log10()
+}
+
+impl FromStr for Detect {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let wrong = || {
+            Error::new(Exit::Usage, format!("{text} is no way to detect silence"))
+                .expected("mult:N (1 to 255 intervals), fixed:D (such as fixed:5s) or phi:T (such as phi:8)")
+        };
+        let (way, value) = text.split_once(':').ok_or_else(wrong)?;
+        let plain = value.bytes().all(|octet| octet.is_ascii_digit() || octet == b'.');
+        let found = match way {
+            "mult" => value.parse().ok().filter(|times| *times > 0).map(|times| Self::Times(Some(times))),
+            "fixed" => humantime::parse_duration(value).ok().filter(|limit| !limit.is_zero()).map(Self::Fixed),
+            "phi" if plain => value.parse().ok().filter(|phi| (0.5..=100.0).contains(phi)).map(Self::Phi),
+            _ => None,
+        };
+        found.ok_or_else(wrong)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Arrivals, Detect, Limits, MEMORY, Patience, quantile};
+    use std::time::Duration;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn patience(detect: Detect) -> Patience {
+        Patience { detect, slack: Duration::ZERO, rise: 1, fall: 1 }
+    }
+
+    fn limits(detect: Detect) -> Limits {
+        patience(detect).limits(SECOND, 3, &Arrivals::default())
+    }
+
+    #[test]
+    fn the_beat_says_how_long_unless_the_watcher_does() {
+        assert_eq!(limits(Detect::Times(None)), Limits { late: SECOND * 3 / 2, down: 3 * SECOND });
+        assert_eq!(limits(Detect::Times(Some(5))).down, 5 * SECOND);
+        assert_eq!(limits(Detect::Fixed(SECOND / 2)), Limits { late: SECOND / 2, down: SECOND / 2 });
+        let slow = Patience { slack: SECOND, fall: 2, ..patience(Detect::Times(None)) };
+        assert_eq!(slow.limits(SECOND, 3, &Arrivals::default()), Limits { late: SECOND * 5 / 2, down: 7 * SECOND });
+    }
+
+    #[test]
+    fn phi_learns_from_the_times_between_beats() {
+        let mut arrivals = Arrivals::default();
+        for number in 0..1_000 {
+            arrivals.push(SECOND + Duration::from_millis(100 * (number % 2)), 1);
+        }
+        let by_phi = |phi| patience(Detect::Phi(phi)).limits(SECOND, 3, &arrivals).down;
+        assert!(by_phi(1.0) < by_phi(8.0), "{:?}", by_phi(8.0));
+        assert!((by_phi(8.0).as_secs_f64() - 1.64).abs() < 0.05, "{:?}", by_phi(8.0));
+        assert_eq!(limits(Detect::Phi(8.0)).down, 3 * SECOND, "nothing is known yet");
+    }
+
+    #[test]
+    fn the_quantile_is_the_normal_distributions() {
+        // 1 − Φ(5.612) = 10^−8
+        assert!((quantile(8.0) - 5.612).abs() < 0.001, "{}", quantile(8.0));
+        assert!((quantile(1.0) - 1.2816).abs() < 0.001, "{}", quantile(1.0));
+    }
+
+    #[test]
+    fn lost_beats_do_not_stretch_the_mean() {
+        let mut arrivals = Arrivals::default();
+        for _ in 0..MEMORY * 2 {
+            arrivals.push(5 * SECOND, 5);
+        }
+        assert_eq!(arrivals.mean(), Some(SECOND));
+    }
+
+    #[test]
+    fn what_is_no_detector_is_refused() {
+        for (text, detect) in [
+            ("mult:3", Detect::Times(Some(3))),
+            ("fixed:5s", Detect::Fixed(5 * SECOND)),
+            ("fixed:1m 30s", Detect::Fixed(90 * SECOND)),
+            ("phi:8", Detect::Phi(8.0)),
+        ] {
+            assert_eq!(text.parse::<Detect>().ok(), Some(detect));
+        }
+        for text in
+            ["", "mult", "mult:0", "mult:256", "mult:x", "fixed:0s", "fixed:-1s", "phi:0", "phi:NaN", "phi:1e9", "x:1"]
+        {
+            assert!(text.parse::<Detect>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! One sender in figures.
+//!
+//! Owns what the summary, the status page and the metrics say of it. Where there is no data there is
+//! `null`; a loss is a ratio of counts with its 95 % interval.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use super::fact::{State, ns_or_null};
+use super::gaps::Counts;
+use super::record::Record;
+use crate::stats::Ratio;
+use crate::time::{Moment, nanoseconds};
+
+/// A sender.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SenderReport {
+    /// Its name, or its address if it sends the textbook's beats.
+    pub name: Arc<str>,
+    /// How it is.
+    pub state: State,
+    /// Whether it comes and goes.
+    pub flapping: bool,
+    /// Whether it is missed if it is never heard.
+    pub expected: bool,
+    /// Where it sends from.
+    pub peer: Option<SocketAddr>,
+    /// Since when it is in this state, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// How long nothing was heard.
+    #[serde(rename = "silent_ns", serialize_with = "ns_or_null")]
+    pub silent: Option<Duration>,
+    /// The number of its newest beat.
+    pub last_seq: Option<u64>,
+    /// What it promises.
+    #[serde(rename = "interval_ns", serialize_with = "ns_or_null")]
+    pub interval: Option<Duration>,
+    /// After how many intervals it wants to be taken for down.
+    pub multiplier: Option<u8>,
+    /// How often it was started anew.
+    pub restarts: u32,
+    /// The exit code that its goodbye told.
+    pub exit: Option<u8>,
+    /// Its beats.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Lost beats of all that were sent.
+    pub loss: Option<f64>,
+    /// Its 95 % interval.
+    pub loss_ci95: Option<(f64, f64)>,
+    /// The same of the newest 256 beats.
+    pub window_loss: Option<f64>,
+    /// How long the newest beat took, above the smallest delay there can have been.
+    #[serde(rename = "delay_above_min_ns", serialize_with = "ns_or_null")]
+    pub delay: Option<Duration>,
+    /// The same of the newest beats, oldest first.
+    #[serde(rename = "delays_above_min_ns", serialize_with = "all_ns")]
+    pub delays: Vec<Duration>,
+    /// RFC 3550 §6.4.1.
+    #[serde(rename = "jitter_ns", serialize_with = "ns_or_null")]
+    pub jitter: Option<Duration>,
+    /// How much faster our clock runs than the sender's, in parts per million.
+    pub skew_ppm: Option<f64>,
+}
+
+fn all_ns<S: Serializer>(times: &[Duration], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(times.iter().copied().map(nanoseconds))
+}
+
+impl Record {
+    /// The figures now.
+    pub fn report(&self, now: Moment) -> SenderReport {
+        let counts = *self.gaps.counts();
+        let loss = Ratio::new(counts.lost, counts.lost + counts.beats);
+        let (missing, of) = self.gaps.window();
+        let promise = self.run.and_then(|run| run.promise);
+        SenderReport {
+            name: Arc::clone(&self.name),
+            state: self.state,
+            flapping: self.flap.is_flapping(),
+            expected: self.is_expected,
+            peer: self.run.map(|run| run.peer),
+            since_ms: u64::try_from(self.since.wall().as_millis()).unwrap_or(u64::MAX),
+            silent: self.run.map(|run| now - run.heard),
+            last_seq: self.run.and_then(|run| run.unwatched.or_else(|| self.gaps.highest())),
+            interval: promise.map(|(interval, _)| interval),
+            multiplier: promise.map(|(_, multiplier)| multiplier),
+            restarts: self.restarts,
+            exit: self.exit,
+            counts,
+            loss: loss.value(),
+            loss_ci95: loss.interval95(),
+            window_loss: Ratio::new(missing, of).value(),
+            delay: self.delays.last(),
+            delays: self.delays.recent().collect(),
+            jitter: self.delays.jitter(),
+            skew_ppm: self.delays.skew_ppm(),
+        }
+    }
+}
