@@ -18,8 +18,8 @@ pub enum Detect {
     Times(Option<u8>),
     /// So long, whatever the beat says.
     Fixed(Duration),
-    /// So long that the chance of it, by the times between beats so far, is 10^−T.
-    Phi(f64),
+    /// So many deviations longer than the mean of the times between beats so far.
+    Deviations(f64),
 }
 
 /// How patient a watcher is.
@@ -67,7 +67,7 @@ impl Patience {
         let once = match self.detect {
             Detect::Times(own) => times(own.unwrap_or(multiplier)),
             Detect::Fixed(limit) => limit,
-            Detect::Phi(phi) => arrivals.silence(phi).unwrap_or_else(|| times(multiplier)),
+            Detect::Deviations(deviations) => arrivals.silence(deviations).unwrap_or_else(|| times(multiplier)),
         };
         let down = once.saturating_mul(self.fall.max(1)).saturating_add(self.slack);
         // Half an interval more than promised: an exactly punctual sender is never late.
@@ -93,10 +93,10 @@ impl Arrivals {
         (self.count > 0).then(|| Duration::try_from_secs_f64(self.mean).ok())?
     }
 
-    /// How long nothing comes with a chance of 10^−phi, if times are spread normally.
-    fn silence(&self, phi: f64) -> Option<Duration> {
+    /// So many deviations more than the mean, once enough is known.
+    fn silence(&self, deviations: f64) -> Option<Duration> {
         let deviation = self.spread.max(0.0).sqrt().max(self.mean * LEAST_DEVIATION);
-        (self.count >= ENOUGH).then(|| Duration::try_from_secs_f64(self.mean + quantile(phi) * deviation).ok())?
+        (self.count >= ENOUGH).then(|| Duration::try_from_secs_f64(self.mean + deviations * deviation).ok())?
     }
 }
 
@@ -118,6 +118,13 @@ fn suspicion(y: f64) -> f64 {
     -(density / fraction).log10()
 }
 
+impl Detect {
+    /// The phi-accrual detector: silence of which the chance is 10^−phi, if times are spread normally.
+    pub fn phi(phi: f64) -> Self {
+        Self::Deviations(quantile(phi))
+    }
+}
+
 impl FromStr for Detect {
     type Err = Error;
 
@@ -131,7 +138,7 @@ impl FromStr for Detect {
         let found = match way {
             "mult" => value.parse().ok().filter(|times| *times > 0).map(|times| Self::Times(Some(times))),
             "fixed" => humantime::parse_duration(value).ok().filter(|limit| !limit.is_zero()).map(Self::Fixed),
-            "phi" if plain => value.parse().ok().filter(|phi| (0.5..=100.0).contains(phi)).map(Self::Phi),
+            "phi" if plain => value.parse().ok().filter(|phi| (0.5..=100.0).contains(phi)).map(Self::phi),
             _ => None,
         };
         found.ok_or_else(wrong)
@@ -168,10 +175,10 @@ mod tests {
         for number in 0..1_000 {
             arrivals.push(SECOND + Duration::from_millis(100 * (number % 2)), 1);
         }
-        let by_phi = |phi| patience(Detect::Phi(phi)).limits(SECOND, 3, &arrivals).down;
+        let by_phi = |phi| patience(Detect::phi(phi)).limits(SECOND, 3, &arrivals).down;
         assert!(by_phi(1.0) < by_phi(8.0), "{:?}", by_phi(8.0));
         assert!((by_phi(8.0).as_secs_f64() - 1.64).abs() < 0.05, "{:?}", by_phi(8.0));
-        assert_eq!(limits(Detect::Phi(8.0)).down, 3 * SECOND, "nothing is known yet");
+        assert_eq!(limits(Detect::phi(8.0)).down, 3 * SECOND, "nothing is known yet");
     }
 
     #[test]
@@ -196,7 +203,7 @@ mod tests {
             ("mult:3", Detect::Times(Some(3))),
             ("fixed:5s", Detect::Fixed(5 * SECOND)),
             ("fixed:1m 30s", Detect::Fixed(90 * SECOND)),
-            ("phi:8", Detect::Phi(8.0)),
+            ("phi:8", Detect::phi(8.0)),
         ] {
             assert_eq!(text.parse::<Detect>().ok(), Some(detect));
         }

@@ -216,8 +216,11 @@ impl Record {
     /// Begins a run. What it sent before the first beat that came, but after `since`, is lost.
     fn begin(&mut self, heard: &Heard, since: Moment, rival: Option<Rival>) -> Place {
         let before = heard.seq.saturating_sub(1);
-        let spent =
-            heard.promise.map(|(interval, _)| interval.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX)));
+        // Beats are at least 90 % of the interval apart.
+        let least = |(interval, _): (Duration, u8)| {
+            (interval / 10 * 9).saturating_mul(u32::try_from(before).unwrap_or(u32::MAX))
+        };
+        let spent = heard.promise.map(least);
         let was_sent_to_us = spent.is_some_and(|spent| spent <= heard.at - since) && before <= MOST_BEFORE;
         let first = if was_sent_to_us { 1 } else { heard.seq };
         (self.delays, self.arrivals) = (Delays::default(), Arrivals::default());

@@ -132,7 +132,8 @@ impl World {
                     Fate::Passed(passage) => Some(passage.inward.delay),
                     Fate::Dropped(_) => None,
                 });
-                let delays: Vec<Duration> = if is_bye { vec![5 * SECOND] } else { passed.collect() };
+                let last = self.weather.delay + self.weather.jitter.spread + Duration::from_millis(50);
+                let delays: Vec<Duration> = if is_bye { vec![last] } else { passed.collect() };
                 way.sent += u64::from(!is_bye);
                 if !is_bye && !delays.is_empty() {
                     way.arrived.insert(outgoing.ticket);
@@ -212,7 +213,7 @@ fn without_loss_nobody_is_late_let_alone_dead() {
     let jitter = Jitter { spread: Duration::from_millis(90), shape: Spread::Uniform };
     let weather =
         Impairment { loss: "0".parse().expect("a model"), delay: Duration::from_millis(100), jitter, ..storm(5) };
-    for detect in [Detect::Times(None), Detect::Times(Some(2)), Detect::Phi(8.0)] {
+    for detect in [Detect::Times(None), Detect::Times(Some(2)), Detect::phi(8.0)] {
         let mut world = World::new(40, 3, 600, weather.clone(), patience(detect));
         world.run();
         assert_eq!(world.downs(), 0, "{detect:?}");
