@@ -8,6 +8,7 @@ use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 use crate::commands::completions::Completions;
 use crate::commands::demo::Demo;
 use crate::commands::get::Get;
+use crate::commands::heartbeat::Heartbeat;
 use crate::commands::ping::Ping;
 use crate::commands::ping_serve::PingServe;
 use crate::commands::serve_http::ServeHttp;
@@ -57,6 +58,7 @@ enum Command {
     Get(Box<Get>),
     PingServe(Box<PingServe>),
     Ping(Box<Ping>),
+    Heartbeat(Heartbeat),
     Demo(Demo),
     Completions(Completions),
 }
@@ -78,6 +80,7 @@ impl Cli {
             Command::Get(get) => get.run(style),
             Command::PingServe(ping_serve) => ping_serve.run(style),
             Command::Ping(ping) => ping.run(style),
+            Command::Heartbeat(heartbeat) => heartbeat.run(style),
             Command::Demo(Demo {}) => Demo::run(style),
             Command::Completions(completions) => completions.run(command(), style),
         };

@@ -8,54 +8,55 @@ use std::process::ExitCode;
 
 /// How a run ended, as one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
 pub enum Exit {
     /// Everything asked for was done, and the answer is yes.
-    Done = 0,
+    Done,
     /// The run went through and the answer is no.
-    No = 1,
+    No,
     /// The command line cannot be understood.
-    Usage = 2,
+    Usage,
     /// The input was refused on this side, nothing was sent.
-    InputRefused = 65,
+    InputRefused,
     /// A file that was to be read is not there.
-    InputMissing = 66,
+    InputMissing,
     /// Some recipients were refused for good.
-    SomeRefused = 67,
+    SomeRefused,
     /// The host name is unknown.
-    NameUnknown = 68,
+    NameUnknown,
     /// Nobody there, or the peer said no for good.
-    Unavailable = 69,
+    Unavailable,
     /// A bug in netlab.
-    Bug = 70,
+    Bug,
     /// The operating system would not.
-    System = 71,
+    System,
     /// The output cannot be created.
-    CannotCreate = 73,
+    CannotCreate,
     /// Reading or writing failed on the way.
-    InputOutput = 74,
+    InputOutput,
     /// It may work later.
-    TryAgain = 75,
+    TryAgain,
     /// The peer broke the protocol.
-    Protocol = 76,
+    Protocol,
     /// Login or permission refused.
-    Permission = 77,
+    Permission,
     /// The configuration or the trust store is unusable.
-    Config = 78,
+    Config,
     /// The peer's certificate was not accepted.
-    Certificate = 80,
+    Certificate,
     /// A transfer ended early and can be taken up again.
-    Incomplete = 82,
+    Incomplete,
     /// Nobody can know whether it happened.
-    Unknown = 83,
+    Unknown,
     /// Stopped by SIGINT before there was an answer.
-    Interrupted = 130,
+    Interrupted,
     /// Stopped by SIGTERM before there was an answer.
-    Terminated = 143,
+    Terminated,
+    /// What a command that was run for somebody has ended with.
+    Command(u8),
 }
 
 impl Exit {
-    /// Every code, in ascending order.
+    /// Every code of our own, in ascending order.
     pub const ALL: [Self; 21] = [
         Self::Done,
         Self::No,
@@ -82,7 +83,30 @@ impl Exit {
 
     /// The number the shell sees in `$?`.
     pub fn code(self) -> u8 {
-        self as u8
+        match self {
+            Self::Done => 0,
+            Self::No => 1,
+            Self::Usage => 2,
+            Self::InputRefused => 65,
+            Self::InputMissing => 66,
+            Self::SomeRefused => 67,
+            Self::NameUnknown => 68,
+            Self::Unavailable => 69,
+            Self::Bug => 70,
+            Self::System => 71,
+            Self::CannotCreate => 73,
+            Self::InputOutput => 74,
+            Self::TryAgain => 75,
+            Self::Protocol => 76,
+            Self::Permission => 77,
+            Self::Config => 78,
+            Self::Certificate => 80,
+            Self::Incomplete => 82,
+            Self::Unknown => 83,
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
+            Self::Command(code) => code,
+        }
     }
 
     /// One line for a person, the same in `--help`, README and man page.
@@ -109,6 +133,7 @@ impl Exit {
             Self::Unknown => "outcome unknown: the mail may have been accepted",
             Self::Interrupted => "SIGINT before there was an answer",
             Self::Terminated => "SIGTERM before there was an answer",
+            Self::Command(_) => "the exit code of a command that was run",
         }
     }
 

@@ -8,6 +8,7 @@ pub mod completions;
 pub mod demo;
 mod fail_if;
 pub mod get;
+pub mod heartbeat;
 pub mod ping;
 pub mod ping_serve;
 pub mod serve_http;

@@ -1,5 +1,6 @@
 //! Words that mean the same on every command line: durations, thread counts, where to listen.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use clap::Args;
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::net::{Address, Bind};
+use crate::net::{self, Address, Bind, Signals};
 use crate::seal::Key;
 
 /// The longest duration a flag takes; beyond it a typo is likelier than a wish.
@@ -91,6 +92,45 @@ impl FromStr for Peer {
 /// Rust's parser takes `+80`; a port is digits.
 fn port_digits(text: &str) -> bool {
     text.rsplit(':').next().is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Which family of addresses is wanted.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct FamilyArgs {
+    /// IPv4 only
+    #[arg(short = '4', long = "ipv4", conflicts_with = "ipv6", hide_short_help = true, help_heading = "Network")]
+    ipv4: bool,
+
+    /// IPv6 only
+    #[arg(short = '6', long = "ipv6", hide_short_help = true, help_heading = "Network")]
+    ipv6: bool,
+}
+
+impl FamilyArgs {
+    /// The address of a peer: the first one of the wanted family.
+    pub fn find(self, peer: &Peer, port: u16, signals: &mut Signals) -> Result<SocketAddr> {
+        let patience = net::now() + Duration::from_secs(30);
+        let addresses = net::resolve(&peer.host, peer.port.unwrap_or(port), patience, signals)?;
+        let fits = |address: &&SocketAddr| if address.is_ipv6() { !self.ipv4 } else { !self.ipv6 };
+        addresses.iter().find(fits).copied().ok_or_else(|| {
+            let family = if self.ipv4 { "IPv4" } else { "IPv6" };
+            // An address is of one family for good; a name may have had another.
+            let exit = if peer.host.parse::<IpAddr>().is_ok() { Exit::Usage } else { Exit::NameUnknown };
+            Error::new(exit, format!("{} has no {family} address", peer.host))
+                .expected(format!("a target with an {family} address"))
+                .remedy(format!("leave out -{}", if self.ipv4 { 4 } else { 6 }))
+        })
+    }
+}
+
+impl Peer {
+    /// The peer as it was typed, with its port.
+    pub fn shown(&self, address: SocketAddr) -> String {
+        match address {
+            SocketAddr::V6(_) if self.host.contains(':') => format!("[{}]:{}", self.host, address.port()),
+            _ => format!("{}:{}", self.host, address.port()),
+        }
+    }
 }
 
 /// The servers' addresses as the ready file and the first event name them.

@@ -34,7 +34,7 @@ const GOODBYE_EVERY: Duration = Duration::from_millis(20);
 /// How many beats are remembered for their echo.
 const REMEMBERED: usize = 256;
 /// How long whoever beats once waits for an error or an echo.
-pub const ONCE_PATIENCE: Duration = Duration::from_millis(200);
+const ONCE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// What a sender says of itself.
 #[derive(Clone)]

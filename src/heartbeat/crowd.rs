@@ -51,6 +51,7 @@ pub struct Crowd {
     newcomers: VecDeque<(usize, u32)>,
     generation: u32,
     states: [usize; State::ALL.len()],
+    places: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +73,7 @@ impl Crowd {
             newcomers: VecDeque::new(),
             generation: 0,
             states: [0; State::ALL.len()],
+            places: 0,
         }
     }
 
@@ -98,6 +100,7 @@ impl Crowd {
         *self.count(record.state) += 1;
         let place = self.records.insert(record);
         self.index.insert(who, place);
+        self.places = self.places.max(place + 1);
         if self.newcomers.len() > 2 * self.most {
             let records = &self.records;
             self.newcomers.retain(|(place, generation)| {
@@ -212,6 +215,11 @@ impl Crowd {
     /// Everybody, by place.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &Record)> {
         self.records.iter()
+    }
+
+    /// All places are below this one.
+    pub fn places(&self) -> usize {
+        self.places
     }
 
     /// How many are known.

@@ -34,11 +34,9 @@ mod watcher;
 mod weather;
 
 pub use beat::{LARGEST, LONGEST_INTERVAL, is_name};
-pub use beater::{BeatFact, BeatReport, Beater, Lifetime, ONCE_PATIENCE, Promise};
-pub use crowd::Crowd;
+pub use beater::{BeatFact, BeatReport, Beater, Lifetime, Promise};
 pub use detect::{Detect, Patience};
 pub use fact::{Fact, Refusal, State};
-pub use histogram::Histogram;
 pub use kept::{Kept, KeptSender, VERSION};
 pub use report::SenderReport;
 pub use watcher::{Rules, Tally, Watcher};

@@ -121,11 +121,6 @@ impl Watcher {
         }
     }
 
-    /// The rules.
-    pub fn rules(&self) -> &Rules {
-        &self.rules
-    }
-
     /// Everybody, by place.
     pub fn crowd(&self) -> &Crowd {
         &self.crowd

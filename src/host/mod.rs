@@ -1,7 +1,16 @@
-//! The machine around us: child processes.
+//! The machine around us: child processes, and what it is called.
 //!
 //! Owns processes that we start and must not leave behind.
 
 mod child;
+mod guarded;
+mod hook;
 
 pub use child::{Child, Ended};
+pub use guarded::Guarded;
+pub use hook::{Hook, HookEnd};
+
+/// What this machine is called.
+pub fn name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -16,7 +16,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::fail_if::FailIf;
-use super::values::{Peer, duration, positive_duration, read_key};
+use super::values::{FamilyArgs, Peer, duration, positive_duration, read_key};
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -108,13 +108,8 @@ pub struct Ping {
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     svg: Option<PathBuf>,
 
-    /// IPv4 only
-    #[arg(short = '4', long = "ipv4", conflicts_with = "ipv6", hide_short_help = true, help_heading = "Network")]
-    ipv4: bool,
-
-    /// IPv6 only
-    #[arg(short = '6', long = "ipv6", hide_short_help = true, help_heading = "Network")]
-    ipv6: bool,
+    #[command(flatten)]
+    family: FamilyArgs,
 
     /// Send from this address of ours
     #[arg(long, value_name = "ADDRESS", hide_short_help = true, help_heading = "Network")]
@@ -157,7 +152,7 @@ impl Ping {
         let mut signals = Signals::listen()?.with_quit()?;
         let mut peers = Vec::new();
         for target in &self.targets {
-            peers.push(self.find(target, &mut signals)?);
+            peers.push(self.family.find(target, PORT, &mut signals)?);
         }
         self.be_polite(&peers)?;
 
@@ -168,11 +163,11 @@ impl Ping {
         let started = net::now();
         let mut sides = Vec::new();
         let mut runs = Vec::new();
-        for (place, peer) in peers.iter().enumerate() {
+        for (place, (target, peer)) in self.targets.iter().zip(&peers).enumerate() {
             let wire = self.wire(key.as_ref());
             let sender = Sender::new(self.pace(), wire, *peer, started + self.stagger(place));
             sides.push(Side::connected(sender, *peer, self.origin(), tells || draws)?);
-            runs.push(Run { target: self.name(place, *peer), record: Record::new(draws) });
+            runs.push(Run { target: target.shown(*peer), record: Record::new(draws) });
         }
         if tells && style.form == Form::Text {
             output.event(&Line::Begun(self.begun(&peers)))?;
@@ -209,21 +204,6 @@ impl Ping {
             .expected(format!("at least {least} for these, or no --size at all")));
         }
         Ok(())
-    }
-
-    /// The address of a target: the first one of the wanted family.
-    fn find(&self, target: &Peer, signals: &mut Signals) -> Result<SocketAddr> {
-        let patience = net::now() + Duration::from_secs(30);
-        let addresses = net::resolve(&target.host, target.port.unwrap_or(PORT), patience, signals)?;
-        let fits = |address: &&SocketAddr| if address.is_ipv6() { !self.ipv4 } else { !self.ipv6 };
-        addresses.iter().find(fits).copied().ok_or_else(|| {
-            let family = if self.ipv4 { "IPv4" } else { "IPv6" };
-            // An address is of one family for good; a name may have had another.
-            let exit = if target.host.parse::<IpAddr>().is_ok() { Exit::Usage } else { Exit::NameUnknown };
-            Error::new(exit, format!("{} has no {family} address", target.host))
-                .expected(format!("a target with an {family} address"))
-                .remedy(format!("leave out -{}", if self.ipv4 { 4 } else { 6 }))
-        })
     }
 
     fn be_polite(&self, peers: &[SocketAddr]) -> Result<()> {
@@ -278,16 +258,6 @@ impl Ping {
         let count = u32::try_from(self.targets.len()).unwrap_or(u32::MAX);
         let place = u32::try_from(place).unwrap_or(u32::MAX);
         (self.interval / count).saturating_mul(place)
-    }
-
-    fn name(&self, place: usize, peer: SocketAddr) -> String {
-        self.targets.get(place).map_or_else(
-            || peer.to_string(),
-            |target| match peer {
-                SocketAddr::V6(_) if target.host.contains(':') => format!("[{}]:{}", target.host, peer.port()),
-                _ => format!("{}:{}", target.host, peer.port()),
-            },
-        )
     }
 
     fn begun(&self, peers: &[SocketAddr]) -> String {

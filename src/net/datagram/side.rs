@@ -68,7 +68,6 @@ impl<E: Exchange> Side<E> {
     }
 
     /// The exchange, to be told something.
-    #[cfg(test)]
     pub fn exchange_mut(&mut self) -> &mut E {
         &mut self.exchange
     }

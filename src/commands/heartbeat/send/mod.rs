@@ -1,0 +1,267 @@
+//! `netlab heartbeat send`: a sign of life at every interval.
+//!
+//! Owns the flags and the story of a run: find the watchers, beat to all of them in one loop, maybe
+//! for as long as a command lives, say goodbye. [`events`] words what happens.
+
+mod events;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::PORT;
+use crate::commands::values::{FamilyArgs, Peer, positive_duration, read_key};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::heartbeat::{BeatFact, BeatReport, Beater, LONGEST_INTERVAL, Lifetime, Promise, is_name};
+use crate::host::{self, Guarded};
+use crate::net::datagram::{Ended, Patience, Side, Watch, exchange};
+use crate::net::{self, Origin, Signals};
+use crate::output::{Form, Output, Style};
+use crate::time::{Moment, nanoseconds};
+use events::{Event, Line, Summary};
+
+/// How long goodbyes may take: three of them, 20 ms apart, and some patience.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Say that you live, at every interval.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  netlab heartbeat send 127.0.0.1:12001 --name web-1
+  netlab heartbeat send watcher -i 5s --exec nginx -g 'daemon off;'")]
+pub struct Send {
+    /// Who watches; the port is 12001 unless given
+    #[arg(required = true, value_name = "HOST[:PORT]")]
+    watchers: Vec<Peer>,
+
+    /// What to be called; this machine's name unless given
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    name: Option<String>,
+
+    /// The next beat comes within this time
+    ///
+    /// The schedule is absolute, and two beats are between 90 and 100 % of it apart, so that a fleet
+    /// does not beat in step.
+    #[arg(short, long, value_name = "D", default_value = "1s", value_parser = interval)]
+    interval: Duration,
+
+    /// Stop after N beats; 0 is until stopped
+    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    count: u64,
+
+    /// Be taken for down after N intervals of silence
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    multiplier: u8,
+
+    /// Ask for echoes, and measure the round trip
+    #[arg(long)]
+    echo: bool,
+
+    /// Send one beat and no goodbye, from cron
+    ///
+    /// Its number is the time divided by the interval, which must be that of the cron job: so the next
+    /// run sends the next number, and what got lost in between can be told.
+    #[arg(long, conflicts_with_all = ["count", "exec"])]
+    once: bool,
+
+    /// Beat while CMD lives, and return its exit code
+    ///
+    /// Takes all words that follow; -- may stand before them. CMD has this terminal, so beats are only
+    /// told on stderr. The goodbye carries its exit code; SIGTERM and SIGINT are passed on to it.
+    #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true)]
+    exec: Vec<OsString>,
+
+    /// The key that vouches for the beats
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    key_file: Option<PathBuf>,
+
+    /// Vary the times between beats as a run before did
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    seed: Option<u64>,
+
+    #[command(flatten)]
+    family: FamilyArgs,
+}
+
+fn name(text: &str) -> Result<String, String> {
+    let shape = "expected 1 to 64 bytes without white space";
+    if is_name(text) { Ok(text.to_owned()) } else { Err(shape.to_owned()) }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = positive_duration(text)?;
+    if interval < Duration::from_millis(1) || interval > LONGEST_INTERVAL {
+        return Err("expected an interval from 1ms to 24h".to_owned());
+    }
+    // What a beat says is in milliseconds; a fraction would be a promise that is not kept.
+    Ok(Duration::from_millis(u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)))
+}
+
+impl Send {
+    /// Beats until told to stop, or as often as told.
+    pub fn run(&self, style: Style) -> Result<Exit> {
+        let key = self.key_file.as_deref().map(read_key).transpose()?;
+        let name = self.name()?;
+        let mut signals = Signals::listen()?;
+        let mut peers = Vec::new();
+        for watcher in &self.watchers {
+            peers.push(self.family.find(watcher, PORT, &mut signals)?);
+        }
+        let output = Output::new(style);
+        let command = self.exec.strip_prefix(&[OsString::from("--")]).unwrap_or(&self.exec);
+        let started = net::now();
+        let lifetime = self.lifetime(started);
+        let promise = Promise {
+            name: name.as_str().into(),
+            // A run of cron's is no run of its own.
+            incarnation: if self.once { 0 } else { rand::random::<u64>().max(1) },
+            interval: self.interval,
+            multiplier: self.multiplier,
+            echo: self.echo,
+            key,
+        };
+        let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+        let mut sides = Vec::new();
+        for (place, peer) in (0..).zip(&peers) {
+            let beater = Beater::new(promise.clone(), lifetime, seed.wrapping_add(place), started);
+            sides.push(Side::connected(beater, *peer, Origin::default(), !style.quiet)?);
+        }
+        let names = self.watchers.iter().zip(&peers).map(|(watcher, peer)| watcher.shown(*peer)).collect();
+        let is_guarding = !command.is_empty();
+        let mut ear = Ear { output, names, is_guarding, failure: Ok(()) };
+        if !self.once {
+            ear.say(&Line::Begun(self.begun(&name, &peers)))?;
+        }
+        let guarded = if is_guarding {
+            let nudge = signals.nudger()?;
+            Some(Guarded::start(command, move || nudge.nudge())?)
+        } else {
+            None
+        };
+        carry(&mut sides, &mut signals, &mut ear, guarded.as_ref());
+        ear.failure?;
+        let reports: Vec<BeatReport> = sides.iter().map(|side| side.exchange().report()).collect();
+        let code = guarded.as_ref().and_then(Guarded::code);
+        let elapsed = net::now() - started;
+        let exit = code.map_or_else(|| Exit::of_all(reports.iter().map(|report| self.judge(report))), Exit::Command);
+        let summary = Summary::new(name, ear.names.iter().cloned().zip(reports).collect(), code, elapsed);
+        tell_summary(&mut ear.output, is_guarding, summary)?;
+        Ok(exit)
+    }
+
+    fn name(&self) -> Result<String> {
+        let name = self.name.clone().unwrap_or_else(host::name);
+        if is_name(&name) {
+            return Ok(name);
+        }
+        Err(Error::new(Exit::Usage, "this machine's own name cannot be a sender's")
+            .expected("1 to 64 bytes without white space")
+            .remedy("choose one with --name"))
+    }
+
+    fn lifetime(&self, started: Moment) -> Lifetime {
+        if self.once {
+            let interval = nanoseconds(self.interval).max(1);
+            // To the nearest: a job that cron starts a little early or late keeps its number.
+            return Lifetime::Once((nanoseconds(started.wall()) + interval / 2) / interval);
+        }
+        Lifetime::Count(Some(self.count).filter(|count| *count > 0))
+    }
+
+    fn begun(&self, name: &str, peers: &[SocketAddr]) -> String {
+        let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
+        let interval = humantime::format_duration(self.interval);
+        let down = humantime::format_duration(self.interval * self.multiplier.into());
+        format!("{name} beats to {} within every {interval}; down after {down} of silence", peers.join(" and "))
+    }
+
+    /// One watcher's code.
+    fn judge(&self, report: &BeatReport) -> Exit {
+        match report {
+            _ if report.sent == 0 => Exit::Done,
+            _ if report.send_errors >= report.sent => Exit::InputOutput,
+            _ if report.refused >= report.sent => Exit::Unavailable,
+            _ if self.echo && report.echoes == 0 => Exit::No,
+            _ => Exit::Done,
+        }
+    }
+}
+
+/// Beats until it is over: the count is reached, a signal came, or the command has ended.
+fn carry(sides: &mut [Side<Beater>], signals: &mut Signals, ear: &mut Ear, guarded: Option<&Guarded>) {
+    loop {
+        match exchange(sides, Patience::default(), signals, ear) {
+            Ended::Signal(signal) if guarded.is_some_and(|guarded| guarded.code().is_none()) => {
+                // The command decides when it is over; its end is told by a nudge.
+                let is_interrupt = signal.exit() == Exit::Interrupted;
+                guarded.inspect(|guarded| guarded.stop(is_interrupt));
+            }
+            Ended::Signal(_) | Ended::Nudged => break,
+            Ended::Enough | Ended::Deadline => return,
+        }
+    }
+    let exit = guarded.and_then(Guarded::code);
+    sides.iter_mut().for_each(|side| side.exchange_mut().leave(exit, net::now()));
+    let until = Some(net::now() + FAREWELL);
+    // A second signal means now.
+    exchange(sides, Patience { until, ..Patience::default() }, signals, ear);
+}
+
+fn tell_summary(output: &mut Output, is_guarding: bool, summary: Summary) -> Result<()> {
+    let event = Event::Summary(Box::new(summary));
+    if is_guarding && output.style().form == Form::Text {
+        output.note(&event.to_string());
+        return Ok(());
+    }
+    output.event(&Line::Event(event))
+}
+
+/// Hears what happens and tells it.
+struct Ear {
+    output: Output,
+    /// The watchers, as typed.
+    names: Vec<String>,
+    /// Whether stdout belongs to a command.
+    is_guarding: bool,
+    failure: Result<()>,
+}
+
+impl Ear {
+    fn say(&mut self, line: &Line) -> Result<()> {
+        match (self.output.style().form, self.is_guarding, line) {
+            (Form::Json, _, Line::Begun(_)) => Ok(()),
+            (Form::Text, true, _) => {
+                self.output.note(&line.to_string());
+                Ok(())
+            }
+            _ => self.output.event(line),
+        }
+    }
+}
+
+impl Watch<Beater> for Ear {
+    fn fact(&mut self, side: usize, fact: BeatFact) {
+        let style = self.output.style();
+        let is_shown = style.form == Form::Json || style.verbose > 0 || !matches!(fact, BeatFact::Sent { .. });
+        if is_shown && self.failure.is_ok() {
+            let watcher = self.names.get(side).cloned().unwrap_or_default();
+            let is_alone = self.names.len() == 1;
+            self.failure = self.say(&Line::Event(Event::fact(fact, Arc::from(watcher), is_alone)));
+        }
+    }
+
+    fn turned(&mut self, sides: &mut [Side<Beater>], _: Moment) -> ControlFlow<()> {
+        let is_over = sides.iter().all(|side| side.exchange().is_over());
+        // A reader that has gone away ends a sender as any probe, but not the command it guards.
+        let is_unheard = (self.output.is_gone() || self.failure.is_err()) && !self.is_guarding;
+        if is_over || is_unheard { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn asked(&mut self, _: &mut [Side<Beater>], _: Moment) {}
+}

@@ -1,0 +1,293 @@
+//! What `heartbeat watch` says.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use super::hooks;
+use crate::heartbeat::{Fact, Refusal, SenderReport, State, Tally, Watcher};
+use crate::output::{self, Escaped};
+use crate::time::{Moment, Shown, serialize_ns};
+
+/// Senders the text summary lists, and those that JSON does; the worst first.
+const SHOWN: (usize, usize) = (20, 1_000);
+
+/// Everything `heartbeat watch` says.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Event {
+    /// It listens.
+    Listening(Listening),
+    /// Something happened to a sender.
+    Fact(Fact),
+    /// A command of `--on-change` went wrong.
+    #[serde(serialize_with = "hook_failed")]
+    HookFailed {
+        /// Whose change it was for.
+        name: Arc<str>,
+        /// What went wrong.
+        why: String,
+    },
+    /// Something that concerns the watcher itself.
+    #[serde(serialize_with = "notice")]
+    Notice {
+        /// What.
+        what: String,
+    },
+    /// The end.
+    Summary(Box<Summary>),
+}
+
+fn hook_failed<S: Serializer>(name: &Arc<str>, why: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    #[serde(tag = "type", rename = "hook_failed")]
+    struct Tagged<'e> {
+        name: &'e str,
+        why: &'e str,
+    }
+    Tagged { name, why }.serialize(serializer)
+}
+
+fn notice<S: Serializer>(what: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    #[serde(tag = "type", rename = "notice")]
+    struct Tagged<'e> {
+        what: &'e str,
+    }
+    Tagged { what }.serialize(serializer)
+}
+
+impl output::Event for Event {
+    fn is_summary(&self) -> bool {
+        matches!(self, Self::Summary(_))
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listening(listening) => listening.fmt(f),
+            Self::Fact(fact) => write_fact(fact, f),
+            Self::HookFailed { name, why } => {
+                write!(
+                    f,
+                    "{}: the command of --on-change failed: {}",
+                    Escaped(name.as_bytes()),
+                    Escaped(why.as_bytes())
+                )
+            }
+            Self::Notice { what } => write!(f, "{}", Escaped(what.as_bytes())),
+            Self::Summary(summary) => summary.fmt(f),
+        }
+    }
+}
+
+/// Where it listens.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "listening")]
+pub struct Listening {
+    addresses: Vec<String>,
+    pages: Vec<String>,
+}
+
+impl Listening {
+    /// What is promised.
+    pub fn new(addresses: Vec<String>, pages: Vec<String>) -> Self {
+        Self { addresses, pages }
+    }
+}
+
+impl fmt::Display for Listening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "watching on {}", self.addresses.join(" and "))?;
+        if !self.pages.is_empty() {
+            write!(f, "; status on {}", self.pages.join(" and "))?;
+        }
+        Ok(())
+    }
+}
+
+fn write_fact(fact: &Fact, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if let Some(name) = fact.name() {
+        write!(f, "{}: ", Escaped(name.as_bytes()))?;
+    }
+    match fact {
+        Fact::State { to, silent, before, exit, from, .. } => match (to, silent) {
+            (State::Down, None) => write!(f, "down, it was never heard"),
+            (State::Late | State::Down, Some(silent)) => {
+                write!(f, "{}, nothing heard for {}", to.word(), Shown(*silent))
+            }
+            (State::Up, _) if *from == State::Down => write!(f, "up again, it was down for {}", Shown(*before)),
+            (State::Stopped, _) => match exit {
+                Some(code) => write!(f, "stopped, it said goodbye with exit code {code}"),
+                None => f.write_str("stopped, it said goodbye"),
+            },
+            _ => f.write_str(to.word()),
+        },
+        Fact::Beat { seq, delay, .. } => match delay {
+            Some(delay) => write!(f, "beat {seq}, {} above the least delay", Shown(*delay)),
+            None => write!(f, "beat {seq}"),
+        },
+        Fact::Lost { first_seq, count: 1, .. } => write!(f, "beat {first_seq} got lost"),
+        Fact::Lost { first_seq, count, .. } => {
+            write!(f, "{count} beats got lost, {first_seq} to {}", first_seq.saturating_add(count - 1))
+        }
+        Fact::Late { seq, .. } => write!(f, "beat {seq} came late; it is not lost after all"),
+        Fact::Restarted { peer, .. } => write!(f, "was started anew, on {peer}"),
+        Fact::Moved { from, to, .. } => write!(f, "moved from {from} to {to}"),
+        Fact::Conflict { peer, .. } => write!(f, "{peer} beats under this name too, and is not believed"),
+        Fact::Flapping { flapping: true, .. } => f.write_str("comes and goes; changes are not told until it is steady"),
+        Fact::Flapping { flapping: false, .. } => f.write_str("is steady again"),
+        Fact::ClockStep { step_ns, .. } => {
+            let step = Shown(Duration::from_nanos(step_ns.unsigned_abs()));
+            write!(f, "its clock was set {} by {step}", if *step_ns < 0 { "back" } else { "forward" })
+        }
+        Fact::Forgotten { .. } => f.write_str("forgotten"),
+        Fact::MonitorStall { gap } => {
+            write!(f, "this watcher did not run for {}; every deadline is moved by as much", Shown(*gap))
+        }
+        Fact::Refused { peer, reason, count } => {
+            write!(f, "not a beat: {}, from {peer} ({count} so far)", why(*reason))
+        }
+        Fact::LocalDrop { count } => write!(f, "{count} datagrams found no room in our own buffer"),
+    }
+}
+
+fn why(reason: Refusal) -> &'static str {
+    match reason {
+        Refusal::Malformed => "malformed",
+        Refusal::Oversize => "too long",
+        Refusal::Unauthentic => "not authentic",
+        Refusal::Replayed => "it came before",
+        Refusal::Stray => "an echo, or a goodbye of somebody unknown",
+        Refusal::Conflict => "another sender of a known name",
+        Refusal::Full => "no room for another sender",
+    }
+}
+
+/// What it all came to.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "summary")]
+pub struct Summary {
+    command: &'static str,
+    #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
+    elapsed: Duration,
+    /// Whether the condition of `--until` was met.
+    met: Option<bool>,
+    total: usize,
+    up: usize,
+    late: usize,
+    down: usize,
+    stopped: usize,
+    new: usize,
+    #[serde(flatten)]
+    tally: Tally,
+    hooks: hooks::Tally,
+    dropped_events: u64,
+    senders: Vec<SenderReport>,
+    #[serde(skip)]
+    reasons: Vec<(u64, &'static str)>,
+}
+
+impl Summary {
+    /// The end of a run.
+    pub fn new(
+        watcher: &Watcher,
+        now: Moment,
+        elapsed: Duration,
+        hooks: hooks::Tally,
+        met: Option<bool>,
+        dropped_events: u64,
+    ) -> Self {
+        let mut senders: Vec<SenderReport> = watcher.crowd().iter().map(|(_, record)| record.report(now)).collect();
+        let is_well = |sender: &SenderReport| !matches!(sender.state, State::Down | State::Late);
+        senders.sort_by(|one, other| is_well(one).cmp(&is_well(other)).then_with(|| one.name.cmp(&other.name)));
+        senders.truncate(SHOWN.1);
+        let reasons = Refusal::ALL.into_iter().zip(watcher.tally().by_reason);
+        Self {
+            command: "heartbeat watch",
+            elapsed,
+            met,
+            total: watcher.senders(),
+            up: watcher.in_state(State::Up),
+            late: watcher.in_state(State::Late),
+            down: watcher.in_state(State::Down),
+            stopped: watcher.in_state(State::Stopped),
+            new: watcher.in_state(State::New),
+            tally: watcher.tally().clone(),
+            hooks,
+            dropped_events,
+            senders,
+            reasons: reasons.map(|(reason, count)| (count, why(reason))).collect(),
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "--- {} senders watched for {} ---", self.total, Shown(self.elapsed))?;
+        write!(f, "{} up, {} late, {} down, {} stopped", self.up, self.late, self.down, self.stopped)?;
+        let others = [
+            (self.new as u64, "not heard yet"),
+            (self.tally.local_drops, "datagrams dropped by our own buffer"),
+            (self.tally.stalls, "times we did not run ourselves"),
+            (self.hooks.failed, "commands failed"),
+            (self.hooks.dropped, "changes not told to the command"),
+        ];
+        for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
+            write!(f, ", {count} {what}")?;
+        }
+        for (count, why) in self.reasons.iter().filter(|(count, _)| *count > 0) {
+            write!(f, "\n{count} datagrams counted for nobody: {why}")?;
+        }
+        for sender in self.senders.iter().take(SHOWN.0) {
+            write!(f, "\n  {}", Line(sender))?;
+        }
+        if let Some(more @ 1..) = self.total.checked_sub(SHOWN.0) {
+            write!(f, "\n  and {more} more")?;
+        }
+        if self.dropped_events > 0 {
+            write!(f, "\n{} lines were lost: standard output could not take them", self.dropped_events)?;
+        }
+        match self.met {
+            Some(false) => f.write_str("\nwhat was waited for did not come"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// One sender in a line.
+struct Line<'a>(&'a SenderReport);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sender = self.0;
+        write!(f, "{}: {}", Escaped(sender.name.as_bytes()), sender.state.word())?;
+        if sender.flapping {
+            f.write_str(", comes and goes")?;
+        }
+        write!(f, ", {} beats, {} lost", sender.counts.beats, sender.counts.lost)?;
+        if let (Some(loss), Some((low, high))) = (sender.loss.filter(|loss| *loss > 0.0), sender.loss_ci95) {
+            write!(f, " ({:.1} %, 95 % interval {:.1} to {:.1} %)", loss * 100.0, low * 100.0, high * 100.0)?;
+        }
+        let counts = &sender.counts;
+        let others = [
+            (counts.duplicates, "duplicates"),
+            (counts.reordered, "out of order"),
+            (counts.too_late, "too late to be told from copies"),
+            (sender.restarts.into(), "restarts"),
+        ];
+        for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
+            write!(f, ", {count} {what}")?;
+        }
+        if let Some(jitter) = sender.jitter {
+            write!(f, ", jitter {}", Shown(jitter))?;
+        }
+        if let Some(skew) = sender.skew_ppm {
+            write!(f, ", clock skew {skew:.1} ppm")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,317 @@
+//! `netlab heartbeat watch`: who is alive, what got lost on the way, and since when.
+//!
+//! Owns the flags and the story of a run: listen, hear, tell, until told to stop. The rules are in
+//! `heartbeat`. One table is shared: the datagram loop writes it, the status page ([`pages`]) and the
+//! state file ([`keeper`]) read it.
+//!
+//! ```text
+//!   datagram loop ──▶ table ◀── pages (a thread of the stream loop)
+//!        │              ▲────── keeper (writes the state file)
+//!        └── facts ──▶ recorder ──▶ stdout
+//!                 └──▶ hooks (one command per change)
+//! ```
+
+mod events;
+mod hooks;
+mod keeper;
+mod metrics;
+mod pages;
+mod shared;
+mod until;
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::PORT;
+use crate::commands::values::{ListenArgs, addresses, duration, parsed, positive_duration, read_key};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::heartbeat::{Detect, Fact, LARGEST, Patience, Rules, State, Watcher, is_name};
+use crate::host::Hook;
+use crate::net::datagram::{Plan, Side, Watch as Watching, answer};
+use crate::net::{self, Address, Bind, Listeners, Receivers, Signals};
+use crate::output::{Output, Recorder, Style};
+use crate::time::Moment;
+use events::{Event, Listening, Summary};
+use hooks::Hooks;
+use keeper::Keeper;
+use shared::Shared;
+use until::Until;
+
+/// How long beats may gather before they are looked at: the kernel's stamps say when each came, and
+/// ten thousand senders wake us a thousand times a second instead of ten thousand times.
+const REST: Duration = Duration::from_millis(1);
+
+/// Watch who lives, what got lost, and since when.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  netlab heartbeat watch --expect web-1 --http 8080
+  netlab heartbeat watch --expect a --expect b --until 'all up' --for 30s")]
+pub struct Watch {
+    #[command(flatten)]
+    listen: ListenArgs,
+
+    /// A sender that must be there; repeatable
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    expect: Vec<String>,
+
+    /// How long those may take to be heard first
+    #[arg(long, value_name = "D", default_value = "10s", value_parser = positive_duration, hide_short_help = true)]
+    expect_within: Duration,
+
+    /// Stop with 0 once this holds, else with 1
+    ///
+    /// 'all up', 'any down' and the like: all or any, and new, up, late, down or stopped.
+    #[arg(long, value_name = "CONDITION")]
+    until: Option<Until>,
+
+    /// Run CMD once per change, the event as JSON on its stdin
+    ///
+    /// Split by the rules of shell quoting, run by no shell, one at a time per sender. NETLAB_NAME,
+    /// NETLAB_FROM, NETLAB_TO, NETLAB_PEER, NETLAB_SILENT_MS and NETLAB_EXIT are in its environment.
+    #[arg(long, value_name = "CMD", value_parser = parsed::<Hook>)]
+    on_change: Option<Hook>,
+
+    /// How long CMD may take
+    #[arg(long, value_name = "D", default_value = "10s", value_parser = positive_duration, hide_short_help = true)]
+    hook_timeout: Duration,
+
+    /// Serve a status page, metrics and health there
+    ///
+    /// / for people, /status.json, /metrics for Prometheus, /healthz (503 when a sender is down).
+    #[arg(long, value_name = "ADDR")]
+    http: Vec<Bind>,
+
+    /// Keep what is known in FILE, and take it up again
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+
+    /// When silence means down: mult:N, fixed:D or phi:T
+    ///
+    /// mult:N is N intervals, as many as the beat itself says unless given; fixed:D is a fixed time;
+    /// phi:T is when the chance of that silence, by the times between beats so far, is 10^-T.
+    #[arg(long, value_name = "HOW", value_parser = parsed::<Detect>)]
+    detect: Option<Detect>,
+
+    /// Added to every deadline
+    #[arg(long, value_name = "D", default_value = "0", value_parser = duration, hide_default_value = true, hide_short_help = true)]
+    slack: Duration,
+
+    /// Beats in a row that make a sender up
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000), hide_short_help = true)]
+    rise: u32,
+
+    /// How many times that silence makes it down
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000), hide_short_help = true)]
+    fall: u32,
+
+    /// How fast coming and going is forgiven; 0 tells every change
+    ///
+    /// At the third death in a short while a sender is flapping, and its changes are not told until it
+    /// has been steady for about this time.
+    #[arg(long, value_name = "D", default_value = "1m", value_parser = duration, hide_short_help = true)]
+    flap_half_life: Duration,
+
+    /// Forget a sender that has been down or stopped for D
+    #[arg(long, value_name = "D", default_value = "1d", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
+    forget: Duration,
+
+    /// How many senders there may be
+    #[arg(long, value_name = "N", default_value_t = 131_072, value_parser = clap::value_parser!(u32).range(1..=10_000_000), hide_short_help = true, help_heading = "Limits")]
+    max_senders: u32,
+
+    /// Stop after N datagrams; 0 is never
+    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true, hide_short_help = true)]
+    count: u64,
+
+    /// Hear only what this key vouches for
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    key_file: Option<PathBuf>,
+}
+
+fn name(text: &str) -> Result<String, String> {
+    if is_name(text) { Ok(text.to_owned()) } else { Err("expected 1 to 64 bytes without white space".to_owned()) }
+}
+
+impl Watch {
+    /// Watches until told to stop, or until what was waited for has come.
+    pub fn run(&self, style: Style) -> Result<Exit> {
+        let rules = self.rules()?;
+        let output = Output::new(style);
+        let kept = self.state.as_deref().map(keeper::read).transpose()?.flatten();
+        let mut signals = Signals::listen()?;
+        let receivers = Receivers::bind(&self.listen.binds(PORT), 1)?;
+        let listeners = (!self.http.is_empty()).then(|| Listeners::bind(&self.http, 1)).transpose()?;
+        let started = net::now();
+        let expected: Vec<Arc<str>> = self.expect.iter().map(|name| Arc::from(name.as_str())).collect();
+        let mut watcher = Watcher::new(Rules { started, awake: started, ..rules }, &expected, started);
+        if let Some(kept) = &kept {
+            let refused = watcher.restore_all(kept, started);
+            if refused > 0 {
+                output.note(&format!("note: {refused} senders in the state file make no sense and are left out"));
+            }
+        }
+        self.warn(&output, &receivers, listeners.as_ref());
+        let shared = Shared::new(watcher);
+        let nudge = signals.nudger()?;
+        let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
+        let pages: Vec<String> =
+            listeners.iter().flat_map(Listeners::addresses).map(|address| pages::url(address)).collect();
+        recorder.record(Event::Listening(Listening::new(addresses(receivers.addresses()), pages.clone())));
+        self.listen.tell_ready(receivers.addresses().map(ToString::to_string).chain(pages))?;
+
+        let run = Run { watch: self, shared: &shared, recorder: &recorder, style, started };
+        let (is_met, hooks) = run.watch(receivers, listeners, &mut signals)?;
+        drop(recorder);
+        let now = net::now();
+        let (mut output, dropped, written) = writer.finish();
+        let met = self.until.map(|_| is_met);
+        let summary = Summary::new(&shared.lock(), now, now - started, hooks, met, dropped);
+        output.event(&Event::Summary(Box::new(summary)))?;
+        written?;
+        Ok(self.judge(&shared, is_met))
+    }
+
+    fn rules(&self) -> Result<Rules> {
+        let key = self.key_file.as_deref().map(read_key).transpose()?;
+        let start = Moment::new(Duration::ZERO, Duration::ZERO);
+        Ok(Rules {
+            patience: Patience {
+                detect: self.detect.unwrap_or(Detect::Times(None)),
+                slack: self.slack,
+                rise: self.rise,
+                fall: self.fall,
+            },
+            key,
+            expect_within: self.expect_within,
+            forget: self.forget,
+            flap_half_life: self.flap_half_life,
+            most: usize::try_from(self.max_senders).unwrap_or(usize::MAX),
+            started: start,
+            awake: start,
+        })
+    }
+
+    fn warn(&self, output: &Output, receivers: &Receivers, listeners: Option<&Listeners>) {
+        for missing in receivers.missing().iter().chain(listeners.iter().flat_map(|listeners| listeners.missing())) {
+            output.note(&format!("note: {missing}"));
+        }
+        if receivers.addresses().any(Address::is_public) && self.key_file.is_none() {
+            output.note("warning: strangers can send beats here; --key-file hears only those with the key");
+        }
+        if listeners.is_some_and(|listeners| listeners.addresses().any(Address::is_public)) {
+            output.note("warning: everybody who can reach this machine can read the status page");
+        }
+        if matches!(self.detect, Some(Detect::Times(Some(1)))) && self.slack.is_zero() {
+            output.note("warning: with mult:1 a single lost or slow beat is a death; mult:3 bears two");
+        }
+    }
+
+    /// The condition says yes or no; without one, those who are expected must be there.
+    fn judge(&self, shared: &Shared, is_met: bool) -> Exit {
+        let is_good = match self.until {
+            Some(_) => is_met,
+            None => {
+                let watcher = shared.lock();
+                let here = |state| matches!(state, State::Up | State::Late | State::Stopped);
+                watcher.crowd().iter().all(|(_, record)| !record.is_expected || here(record.state))
+            }
+        };
+        if is_good { Exit::Done } else { Exit::No }
+    }
+}
+
+/// What a run needs.
+struct Run<'a> {
+    watch: &'a Watch,
+    shared: &'a Shared,
+    recorder: &'a Recorder<Event>,
+    style: Style,
+    started: Moment,
+}
+
+impl Run<'_> {
+    /// Watches to the end, with everything beside it; says whether the condition was met and what the
+    /// commands came to.
+    fn watch(
+        &self,
+        receivers: Receivers,
+        listeners: Option<Listeners>,
+        signals: &mut Signals,
+    ) -> Result<(bool, hooks::Tally)> {
+        let watch = self.watch;
+        std::thread::scope(|scope| {
+            let keeper = watch.state.as_deref().map(|file| Keeper::start(scope, file, self.shared, self.recorder));
+            let keeper = keeper.transpose()?;
+            let hooks = watch.on_change.as_ref();
+            let hooks = hooks.map(|hook| Hooks::start(scope, hook, watch.hook_timeout, self.recorder)).transpose()?;
+            let board = listeners.map(|listeners| pages::serve(scope, listeners, self.shared)).transpose()?;
+            let is_met = self.hear(receivers, hooks.as_ref(), signals);
+            // Each of them ends with its handle, and the scope waits for them.
+            drop(board);
+            let tally = hooks.map(Hooks::finish).unwrap_or_default();
+            let kept = keeper.map_or(Ok(()), Keeper::finish);
+            let is_met = is_met?;
+            kept?;
+            Ok((is_met, tally))
+        })
+    }
+
+    fn hear(&self, receivers: Receivers, hooks: Option<&Hooks<'_>>, signals: &mut Signals) -> Result<bool> {
+        let plan = Plan {
+            receivers,
+            threads: 1,
+            largest: LARGEST,
+            listening: !self.style.quiet || hooks.is_some(),
+            until: self.watch.listen.lifetime.map(|lifetime| self.started + lifetime),
+            rest: REST,
+        };
+        let make = || {
+            let ear = Ear { run: self, hooks };
+            (self.shared.clone(), ear)
+        };
+        answer(plan, signals, make, |_, _| ())?;
+        let watcher = self.shared.lock();
+        Ok(self.watch.until.is_some_and(|until| until.holds(&watcher)))
+    }
+}
+
+/// Hears the facts and tells them.
+struct Ear<'a> {
+    run: &'a Run<'a>,
+    hooks: Option<&'a Hooks<'a>>,
+}
+
+impl Watching<Shared> for Ear<'_> {
+    fn fact(&mut self, _: usize, fact: Fact) {
+        if let Some(hooks) = self.hooks {
+            hooks.hear(&fact);
+        }
+        let style = self.run.style;
+        let is_shown = !style.quiet && (style.verbose > 0 || !matches!(fact, Fact::Beat { .. }));
+        if is_shown {
+            self.run.recorder.record(Event::Fact(fact));
+        }
+    }
+
+    fn turned(&mut self, sides: &mut [Side<Shared>], _: Moment) -> ControlFlow<()> {
+        let (count, until) = (self.run.watch.count, self.run.watch.until);
+        let is_over = sides.iter().any(|side| {
+            let watcher = side.exchange().lock();
+            (count > 0 && watcher.tally().received >= count) || until.is_some_and(|until| until.holds(&watcher))
+        });
+        if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn asked(&mut self, _: &mut [Side<Shared>], _: Moment) {}
+}
+
+/// An error that ends one of the helpers of a run.
+fn cannot_start(what: &str, error: std::io::Error) -> Error {
+    Error::new(Exit::System, format!("cannot start {what}: {}", crate::error::word(&error))).because(error)
+}

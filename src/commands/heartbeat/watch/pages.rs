@@ -1,0 +1,200 @@
+//! `--http`: a status page, its data, metrics and health.
+//!
+//! Owns what is at which path, and the thread that serves it. The page is one file without anything
+//! from elsewhere; it asks for `/status.json` every two seconds.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::thread::Scope;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::cannot_start;
+use super::metrics;
+use super::shared::Shared;
+use crate::commands::web::{Body, Decision, Fact, Limits, Pages, Session};
+use crate::error::Result;
+use crate::heartbeat::{SenderReport, State};
+use crate::http::{Request, Status};
+use crate::net::{self, Address, Listeners, Notice, Nudge, Patience, Plan, Service, Signals};
+use crate::time::Moment;
+
+/// The status page.
+const PAGE: &str = include_str!("../../../../assets/pages/heartbeat.html");
+/// What this server does with any path.
+const ALLOWED: &str = "GET, HEAD, OPTIONS";
+/// How many senders the page's data name, the worst first; all of them with `?all`.
+const SHOWN: usize = 1_000;
+/// The page may run its own script and style and ask this server, nothing else.
+const POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:";
+/// How long a client may take; nobody has a reason to be slow here.
+const LIMITS: Limits =
+    Limits { head: Duration::from_secs(10), idle: Duration::from_secs(60), stall: Duration::from_secs(10) };
+
+/// How a client names an address.
+pub fn url(address: &Address) -> String {
+    match address {
+        Address::Inet(address) => format!("http://{address}/"),
+        Address::Unix(_) => address.to_string(),
+    }
+}
+
+/// Ends the thread when it goes.
+pub struct Board(Nudge);
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        self.0.nudge();
+    }
+}
+
+/// Serves the pages on a thread of their own until the board is dropped.
+pub fn serve<'s>(scope: &'s Scope<'s, '_>, listeners: Listeners, shared: &Shared) -> Result<Board> {
+    let mut signals = Signals::listen()?;
+    let board = Board(signals.nudger()?);
+    let shared = shared.clone();
+    let plan = Plan {
+        listeners,
+        threads: 1,
+        tls: None,
+        patience: Patience { handshake: LIMITS.head, stall: LIMITS.stall },
+        grace: Duration::from_millis(200),
+        until: None,
+    };
+    let work = move || {
+        let make = || Desk(Rc::new(Table(shared.clone())));
+        // What fails here has failed before anybody was served; the watch goes on.
+        let _ = net::serve(plan, &mut signals, make, |_| ());
+    };
+    std::thread::Builder::new()
+        .name("pages".into())
+        .spawn_scoped(scope, work)
+        .map_err(|error| cannot_start("the thread that serves the pages", error))?;
+    Ok(board)
+}
+
+/// The service of the thread.
+struct Desk(Rc<Table>);
+
+impl Service for Desk {
+    type Talk = Session<Table>;
+
+    fn accepted(&mut self, peer: Option<SocketAddr>, now: Moment) -> Session<Table> {
+        Session::new(Rc::clone(&self.0), peer, now)
+    }
+
+    fn fact(&mut self, _: Fact) {}
+
+    fn notice(&mut self, _: Notice) {}
+}
+
+/// What is at which path.
+#[derive(Clone)]
+pub struct Table(Shared);
+
+impl Pages for Table {
+    fn limits(&self) -> Limits {
+        LIMITS
+    }
+
+    fn decide(&self, request: &Request<'_>, now: Moment) -> Decision {
+        match request.method {
+            "GET" | "HEAD" => {}
+            "OPTIONS" => return Decision::new(Status::NO_CONTENT, Body::Empty).with("Allow", ALLOWED),
+            _ => {
+                let why = "This server shows who is alive: it answers GET, HEAD and OPTIONS.";
+                return Decision::error(Status::METHOD_NOT_ALLOWED, why).with("Allow", ALLOWED);
+            }
+        }
+        let (path, query) = request.target.split_once('?').unwrap_or((request.target, ""));
+        let decision = match path {
+            "/" | "/index.html" => Decision::html(Status::OK, PAGE.to_owned()).with("Content-Security-Policy", POLICY),
+            "/status.json" => self.status(query == "all", now),
+            "/metrics" => {
+                let text = metrics::write(&self.0, now);
+                Decision::new(Status::OK, Body::Page(text)).with("Content-Type", metrics::MEDIA_TYPE)
+            }
+            "/healthz" => self.health(),
+            _ => Decision::error(Status::NOT_FOUND, "There is /, /status.json, /metrics and /healthz."),
+        };
+        decision.with("Cache-Control", "no-store")
+    }
+}
+
+/// The data of the page.
+#[derive(Serialize)]
+struct Data {
+    now_ms: u64,
+    total: usize,
+    up: usize,
+    late: usize,
+    down: usize,
+    stopped: usize,
+    new: usize,
+    local_drops: u64,
+    stalls: u64,
+    senders: Vec<SenderReport>,
+}
+
+impl Table {
+    fn status(&self, all: bool, now: Moment) -> Decision {
+        let mut senders = Vec::new();
+        self.0.portions(|watcher, places| {
+            senders.extend(places.filter_map(|place| Some(watcher.crowd().get(place)?.report(now))));
+        });
+        senders.sort_by(|one, other| rank(one).cmp(&rank(other)).then_with(|| one.name.cmp(&other.name)));
+        if !all {
+            senders.truncate(SHOWN);
+        }
+        let watcher = self.0.lock();
+        let data = Data {
+            now_ms: u64::try_from(now.wall().as_millis()).unwrap_or(u64::MAX),
+            total: watcher.senders(),
+            up: watcher.in_state(State::Up),
+            late: watcher.in_state(State::Late),
+            down: watcher.in_state(State::Down),
+            stopped: watcher.in_state(State::Stopped),
+            new: watcher.in_state(State::New),
+            local_drops: watcher.tally().local_drops,
+            stalls: watcher.tally().stalls,
+            senders,
+        };
+        drop(watcher);
+        match serde_json::to_string(&data) {
+            Ok(text) => {
+                Decision::new(Status::OK, Body::Page(text)).with("Content-Type", "application/json; charset=utf-8")
+            }
+            Err(_) => Decision::error(Status::INTERNAL_SERVER_ERROR, "The figures cannot be written down."),
+        }
+    }
+
+    /// 503 while anybody is down, with the names of some of them.
+    fn health(&self) -> Decision {
+        const NAMED: usize = 20;
+        let watcher = self.0.lock();
+        let down = watcher.in_state(State::Down);
+        let (status, text) = if down == 0 {
+            (Status::OK, "ok\n".to_owned())
+        } else {
+            let is_down = |place: &usize| watcher.crowd().get(*place).is_some_and(|record| record.state == State::Down);
+            let names = (0..watcher.crowd().places()).filter(is_down).take(NAMED);
+            let names: Vec<&str> =
+                names.filter_map(|place| watcher.crowd().get(place)).map(|record| &*record.name).collect();
+            (Status::SERVICE_UNAVAILABLE, format!("{down} down: {}\n", names.join(" ")))
+        };
+        Decision::new(status, Body::Page(text)).with("Content-Type", "text/plain; charset=utf-8")
+    }
+}
+
+/// The worst first.
+fn rank(sender: &SenderReport) -> u8 {
+    match sender.state {
+        State::Down => 0,
+        State::Late => 1,
+        State::New => 2,
+        State::Up => 3,
+        State::Stopped => 4,
+    }
+}

@@ -1,0 +1,94 @@
+//! A command that we live as long as.
+//!
+//! Owns a child that has our terminal, our input and our output, and the thread that waits for it.
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::error::{Error, Result, word};
+use crate::exit::Exit;
+
+/// A running command.
+#[derive(Debug)]
+pub struct Guarded {
+    pid: Option<Pid>,
+    code: Arc<OnceLock<u8>>,
+}
+
+impl Guarded {
+    /// Starts it; `ended` is called once it has ended.
+    pub fn start(words: &[OsString], ended: impl FnOnce() + Send + 'static) -> Result<Self> {
+        let (program, arguments) =
+            words.split_first().ok_or_else(|| Error::new(Exit::Usage, "there is no command to run"))?;
+        let mut child = Command::new(program).args(arguments).spawn().map_err(|error| {
+            let exit = match error.kind() {
+                std::io::ErrorKind::NotFound => Exit::InputMissing,
+                std::io::ErrorKind::PermissionDenied => Exit::Permission,
+                _ => Exit::System,
+            };
+            Error::new(exit, format!("cannot run {}: {}", program.display(), word(&error)))
+                .expected("a program, by its path or found in PATH")
+                .because(error)
+        })?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let code = Arc::new(OnceLock::new());
+        let told = Arc::clone(&code);
+        let wait = move || {
+            // As a shell tells it: 128 and the number of the signal.
+            let status = child.wait();
+            let code =
+                status.map_or(1, |status| status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()));
+            let _ = told.set(u8::try_from(code).unwrap_or(u8::MAX));
+            ended();
+        };
+        std::thread::Builder::new()
+            .name("guard".into())
+            .spawn(wait)
+            .map_err(|error| Error::new(Exit::System, "cannot wait for the command").because(error))?;
+        Ok(Self { pid, code })
+    }
+
+    /// Its exit code, once it has ended.
+    pub fn code(&self) -> Option<u8> {
+        self.code.get().copied()
+    }
+
+    /// Passes a request to stop on to it: SIGTERM, or SIGINT where that came.
+    pub fn stop(&self, interrupt: bool) {
+        if let Some(pid) = self.pid.filter(|_| self.code().is_none()) {
+            // Fails only if it has ended meanwhile.
+            let _ = kill_process(pid, if interrupt { Signal::INT } else { Signal::TERM });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Guarded;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn its_end_and_its_code_are_told() {
+        for (script, code) in [("exit 3", 3), ("kill -9 $$", 137)] {
+            let (done, ended) = channel();
+            let words = ["sh", "-c", script].map(Into::into);
+            let guarded = Guarded::start(&words, move || done.send(()).expect("somebody waits")).expect("started");
+            ended.recv().expect("told");
+            assert_eq!(guarded.code(), Some(code), "{script}");
+        }
+    }
+
+    #[test]
+    fn a_request_to_stop_is_passed_on() {
+        let (done, ended) = channel();
+        let guarded = Guarded::start(&["sleep".into(), "60".into()], move || done.send(()).expect("somebody waits"))
+            .expect("started");
+        guarded.stop(false);
+        ended.recv().expect("told");
+        assert_eq!(guarded.code(), Some(143));
+    }
+}

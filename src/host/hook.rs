@@ -1,0 +1,131 @@
+//! A command that is run because something happened.
+//!
+//! Owns its start without a shell, its time limit and its end. It gets the event on stdin and cannot
+//! reach our stdout, which carries results.
+
+use std::ffi::OsStr;
+use std::io::{self, Write as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+
+/// A command as it was typed: one string, split by the rules of shell quoting, run by no shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    words: Vec<String>,
+}
+
+/// How a run of it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookEnd {
+    /// With this exit code.
+    Code(i32),
+    /// Killed by this signal.
+    Signal(i32),
+    /// It took longer than the limit and was killed, with everything it had started.
+    TimedOut,
+}
+
+impl std::str::FromStr for Hook {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match shlex::split(text) {
+            Some(words) if !words.is_empty() => Ok(Self { words }),
+            _ => Err(Error::new(Exit::Usage, "this is no command")
+                .expected("a program and its arguments, quoted as for a shell")),
+        }
+    }
+}
+
+impl Hook {
+    /// Runs it with `input` on its stdin, for `limit` at most.
+    pub fn run(&self, environment: &[(&str, String)], input: &[u8], limit: Duration) -> io::Result<HookEnd> {
+        let Some((program, arguments)) = self.words.split_first() else { return Ok(HookEnd::Code(0)) };
+        let mut child = Command::new(OsStr::new(program))
+            .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .process_group(0)
+            .spawn()?;
+        // It fits the pipe; a command that does not read it is none of our business.
+        if let Some(mut stdin) = child.stdin.take() {
+            let _ = stdin.write_all(input);
+        }
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let ended = pid.is_none_or(|pid| ends_within(pid, limit));
+        if let Some(pid) = pid.filter(|_| !ended) {
+            // Fails only if it has ended meanwhile.
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+        let status = child.wait()?;
+        Ok(match (ended, status.code(), status.signal()) {
+            (false, ..) => HookEnd::TimedOut,
+            (true, Some(code), _) => HookEnd::Code(code),
+            (true, None, signal) => HookEnd::Signal(signal.unwrap_or_default()),
+        })
+    }
+}
+
+/// Whether a process ends in time. A signal of ours may cut the wait short, never stretch it by more
+/// than one limit.
+fn ends_within(pid: Pid, limit: Duration) -> bool {
+    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
+    let left = Timespec {
+        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(limit.subsec_nanos()),
+    };
+    loop {
+        match poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&left)) {
+            Ok(ready) => return ready > 0,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Hook, HookEnd};
+    use std::time::Duration;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    fn run(text: &str, limit: Duration) -> HookEnd {
+        let hook: Hook = text.parse().expect("a command");
+        let environment = [("NETLAB_TO", "down; exit 9".to_owned())];
+        hook.run(&environment, b"{\"type\":\"state\"}\n", limit).expect("it starts")
+    }
+
+    #[test]
+    fn it_gets_the_event_on_stdin_and_in_its_environment() {
+        assert_eq!(run(r#"sh -c 'read line; test "$line" = "{\"type\":\"state\"}"'"#, LIMIT), HookEnd::Code(0));
+        assert_eq!(run(r#"sh -c 'test "$NETLAB_TO" = "down; exit 9"'"#, LIMIT), HookEnd::Code(0));
+    }
+
+    #[test]
+    fn no_shell_reads_the_command() {
+        assert_eq!(run("test ';' = ';'", LIMIT), HookEnd::Code(0));
+        assert_eq!(run("test '$HOME' = a", LIMIT), HookEnd::Code(1));
+        assert!("'".parse::<Hook>().is_err() && "".parse::<Hook>().is_err());
+    }
+
+    #[test]
+    fn it_is_ended_at_its_limit_with_everything_it_started() {
+        assert_eq!(run("sh -c 'sleep 60 & sleep 60'", Duration::from_millis(50)), HookEnd::TimedOut);
+        assert_eq!(run("sh -c 'kill -9 $$'", LIMIT), HookEnd::Signal(9));
+    }
+
+    #[test]
+    fn a_command_that_is_not_there_is_told() {
+        let hook: Hook = "/nonexistent/command".parse().expect("a command");
+        assert!(hook.run(&[], b"", LIMIT).is_err());
+    }
+}
