@@ -25,14 +25,36 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The subcommand that a page such as `netlab-serve-http.1` is about, with every flag built in.
-fn subcommand(page: &str) -> Option<clap::Command> {
+/// Every subcommand that does something by itself, as `heartbeat send`, with every flag built in.
+fn subcommands() -> Vec<(String, clap::Command)> {
     let mut command = netlab::cli::command();
     command.build();
+    let is_help = |command: &&clap::Command| command.get_name() == "help";
+    let mut found = Vec::new();
+    for outer in command.get_subcommands().filter(|command| !is_help(command)) {
+        let inner: Vec<_> = outer.get_subcommands().filter(|command| !is_help(command)).collect();
+        if inner.is_empty() {
+            found.push((outer.get_name().to_owned(), outer.clone()));
+        }
+        found.extend(
+            inner.into_iter().map(|inner| (format!("{} {}", outer.get_name(), inner.get_name()), inner.clone())),
+        );
+    }
+    found
+}
+
+/// The subcommand that a page such as `netlab-serve-http.1` is about.
+fn subcommand(page: &str) -> Option<clap::Command> {
     let path = page.strip_suffix(".1")?;
     match path.strip_prefix("netlab-") {
-        None => Some(command),
-        Some(name) => command.get_subcommands().find(|known| known.get_name() == name).cloned(),
+        None => {
+            let mut command = netlab::cli::command();
+            command.build();
+            Some(command)
+        }
+        Some(name) => {
+            subcommands().into_iter().find(|(known, _)| known.replace(' ', "-") == name).map(|(_, command)| command)
+        }
     }
 }
 
@@ -40,7 +62,6 @@ fn render(page: &str, source: &str) -> String {
     let mut text = source.replace("@VERSION@", env!("CARGO_PKG_VERSION")).replace("@EXIT@", exit_table().trim_end());
     text = text.replace("@EVENTS@", events().trim_end());
     if let Some(command) = subcommand(page) {
-        let commands = commands(&command);
         // clap names the built subcommand with its parent already.
         // What -h leaves out for brevity belongs into the page.
         let man = clap_mangen::Man::new(command.mut_args(|argument| argument.hide_short_help(false)));
@@ -61,7 +82,7 @@ fn render(page: &str, source: &str) -> String {
         text = text
             .replace("@SYNOPSIS@", &section(&|out| man.render_synopsis_section(out)))
             .replace("@OPTIONS@", &section(&|out| man.render_options_section(out)))
-            .replace("@COMMANDS@", commands.trim_end());
+            .replace("@COMMANDS@", commands().trim_end());
     }
     assert!(!text.contains("@OPTIONS@") && !text.contains("@EXIT@"), "{page} has a placeholder that nothing fills");
     text
@@ -74,10 +95,9 @@ fn exit_table() -> String {
     })
 }
 
-fn commands(command: &clap::Command) -> String {
-    let shown = command.get_subcommands().filter(|known| known.get_name() != "help");
-    shown.fold(String::new(), |mut list, known| {
-        let name = known.get_name().replace('-', "\\-");
+fn commands() -> String {
+    subcommands().into_iter().fold(String::new(), |mut list, (name, known)| {
+        let name = name.replace([' ', '-'], "\\-");
         let _ = writeln!(
             list,
             ".TP\n.BR netlab\\-{name} (1)\n{}",
@@ -132,9 +152,9 @@ fn man_pages_are_fresh() {
 #[test]
 fn every_subcommand_has_a_man_page_and_a_row_in_the_readme() {
     let readme = read(&root().join("README.md"));
-    for command in netlab::cli::command().get_subcommands() {
-        let name = command.get_name();
-        assert!(root().join(format!("man/in/netlab-{name}.1")).exists(), "no man page for {name}");
+    for (name, _) in subcommands() {
+        let page = name.replace(' ', "-");
+        assert!(root().join(format!("man/in/netlab-{page}.1")).exists(), "no man page for {name}");
         assert!(readme.contains(&format!("| `{name}` |")), "no row for {name}");
     }
 }
@@ -182,9 +202,10 @@ fn pages_have_their_sections_in_order() {
 
 #[test]
 fn short_help_fits_a_screen_with_two_examples() {
-    let names: Vec<String> =
-        netlab::cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
-    for arguments in std::iter::once(vec!["-h"]).chain(names.iter().map(|name| vec![name.as_str(), "-h"])) {
+    let names: Vec<String> = subcommands().into_iter().map(|(name, _)| name).collect();
+    let words = |name: &'static str| name.split(' ').chain(["-h"]).collect::<Vec<_>>();
+    let names: Vec<&'static str> = names.into_iter().map(|name| &*name.leak()).collect();
+    for arguments in [vec!["-h"], vec!["heartbeat", "-h"]].into_iter().chain(names.into_iter().map(words)) {
         let mut command = support::netlab(&arguments);
         command.env("COLUMNS", "80");
         let ran = support::finish(command);
@@ -218,11 +239,9 @@ fn the_exit_table_is_the_same_everywhere() {
 #[test]
 fn completions_know_every_flag() {
     let script = run(&["completions", "zsh"]).stdout;
-    let mut command = netlab::cli::command();
-    command.build();
-    for subcommand in command.get_subcommands() {
+    for (name, subcommand) in subcommands() {
         for flag in subcommand.get_arguments().filter_map(clap::Arg::get_long) {
-            assert!(script.contains(&format!("--{flag}")), "zsh does not know --{flag} of {}", subcommand.get_name());
+            assert!(script.contains(&format!("--{flag}")), "zsh does not know --{flag} of {name}");
         }
     }
     for shell in ["bash", "fish", "powershell", "elvish"] {
@@ -236,9 +255,10 @@ fn completions_know_every_flag() {
 fn documented_flags_exist() {
     let mut command = netlab::cli::command();
     command.build();
-    let known: Vec<String> = command
-        .get_subcommands()
-        .chain(std::iter::once(&command))
+    let known: Vec<String> = subcommands()
+        .into_iter()
+        .map(|(_, command)| command)
+        .chain(std::iter::once(command))
         .flat_map(|command| {
             command.get_arguments().filter_map(clap::Arg::get_long).map(str::to_owned).collect::<Vec<_>>()
         })
@@ -272,7 +292,9 @@ fn readme_examples_run() {
     let site = demo_site();
     let web = Server::start(&["serve-http", text(&site), "--log", "off"]);
     let echo = Server::start(&["ping-serve", "-q"]);
+    let watch = Server::start(&["heartbeat", "watch", "-q"]);
     let ports = BTreeMap::from([
+        ("127.0.0.1:12001", watch.address().to_string()),
         ("127.0.0.1:6789", web.address().to_string()),
         ("127.0.0.1:12000", echo.address().to_string()),
     ]);
@@ -284,7 +306,8 @@ fn readme_examples_run() {
             let Some(line) = line.strip_prefix("$ ").filter(|line| line.starts_with("netlab ")) else { continue };
             let (line, code) =
                 line.split_once("   # exit ").map_or((line, 0), |(line, code)| (line, code.parse().expect("a code")));
-            let serves = line.starts_with("netlab serve-http") || line.starts_with("netlab ping-serve");
+            let servers = ["netlab serve-http", "netlab ping-serve", "netlab heartbeat watch"];
+            let serves = servers.iter().any(|server| line.starts_with(server));
             if serves && !line.contains("--for") && !line.contains("--plan") {
                 continue;
             }

@@ -120,10 +120,11 @@ fn commands_do_not_know_one_another() {
     for (file, room, text) in sources().into_iter().filter(|(_, room, _)| room == "commands") {
         let command = file.iter().nth(1).expect("a command").to_string_lossy().trim_end_matches(".rs").to_owned();
         for (number, line) in code(&text).filter(|_| command != "mod") {
-            // A file right beneath `commands` (or a folder's `mod.rs`) reaches its siblings by `super::`.
-            let is_top = file.iter().count() == 2 || file.ends_with("mod.rs");
-            let sideways = if is_top { "super::" } else { "super::super::" };
-            for part in line.split("commands::").skip(1).chain(line.split(sideways).skip(1)) {
+            // A file right beneath `commands` (or a folder's `mod.rs`) reaches its siblings by `super::`,
+            // each folder further down by one more of them.
+            let depth = file.iter().count() - 1 - usize::from(file.ends_with("mod.rs"));
+            let sideways = &"super::".repeat(depth);
+            for part in line.split("commands::").skip(1).chain(line.split(sideways.as_str()).skip(1)) {
                 let name: String = part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                 assert!(
                     name == command || ["values", "fail_if", "web"].contains(&name.as_str()),

@@ -24,7 +24,7 @@ const OLD: f64 = 3_600.0;
 /// Before so much time has passed a slope is more noise than skew.
 const SETTLED: f64 = 60.0;
 /// The newest delays that are kept for a picture.
-pub const RECENT: usize = 32;
+const RECENT: usize = 32;
 /// A beat so much faster than any before cannot be: the sender's clock was set forward.
 const TOO_FAST: f64 = 0.1;
 /// So many beats in a row that are so much slower than the line are a clock that was set back.
@@ -87,7 +87,7 @@ impl Delays {
         if let Some(place) = self.recent.get_mut(usize::from(self.next)) {
             *place = u16::try_from(above.as_micros() / 100).unwrap_or(u16::MAX);
         }
-        self.next = (self.next + 1) % (RECENT as u8);
+        self.next = if usize::from(self.next) + 1 == RECENT { 0 } else { self.next + 1 };
         self.samples += 1;
         Sample::Above(above)
     }

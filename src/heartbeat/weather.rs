@@ -44,12 +44,15 @@ struct Way {
     sent: u64,
 }
 
+/// When it arrives, its order, on which way, and what it is.
+type Carried = (Moment, u64, usize, Vec<u8>);
+
 struct World {
     ways: Vec<Way>,
     weather: Impairment,
     watcher: Watcher,
     post: Post<Fact>,
-    sky: BinaryHeap<Reverse<(Moment, u64, usize, Vec<u8>)>>,
+    sky: BinaryHeap<Reverse<Carried>>,
     order: u64,
     facts: Vec<(Moment, Fact)>,
 }
@@ -163,7 +166,7 @@ fn storm(seed: u64) -> Impairment {
         loss: "30%".parse().expect("a model"),
         duplicate: "5%".parse().expect("a probability"),
         reorder: "10%".parse().expect("a probability"),
-        delay: Duration::from_millis(2_000),
+        delay: 2 * SECOND,
         jitter: Jitter { spread: Duration::from_millis(1_900), shape: Spread::Uniform },
         ..Impairment::none(seed)
     }

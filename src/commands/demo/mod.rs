@@ -3,6 +3,7 @@
 //! Owns the list of pairs and the table at the end. It runs this very program, so what it shows is
 //! what a user would see; [`stage`] starts the processes, each pair has a file of its own.
 
+mod heartbeat;
 mod ping;
 mod stage;
 mod web;
@@ -35,6 +36,7 @@ impl Demo {
         let mut stage = Stage::new(Output::new(style), Signals::listen()?)?;
         web::play(&mut stage)?;
         ping::play(&mut stage)?;
+        heartbeat::play(&mut stage)?;
         let (mut output, steps) = stage.leave();
         let summary = Summary::new(steps, net::now() - started);
         let exit = if summary.failed == 0 { Exit::Done } else { Exit::No };

@@ -1,3 +1,5 @@
+//! What is a beat and what is none.
+
 use super::{Beat, Kind, LARGEST, LONGEST_NAME, Line, Wrong, is_name, make_echo};
 use crate::seal::Key;
 use std::time::Duration;

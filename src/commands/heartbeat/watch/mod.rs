@@ -72,8 +72,9 @@ pub struct Watch {
 
     /// Run CMD once per change, the event as JSON on its stdin
     ///
-    /// Split by the rules of shell quoting, run by no shell, one at a time per sender. NETLAB_NAME,
-    /// NETLAB_FROM, NETLAB_TO, NETLAB_PEER, NETLAB_SILENT_MS and NETLAB_EXIT are in its environment.
+    /// Split by the rules of shell quoting, run by no shell, one at a time per sender. `NETLAB_NAME`,
+    /// `NETLAB_FROM`, `NETLAB_TO`, `NETLAB_PEER`, `NETLAB_SILENT_MS` and `NETLAB_EXIT` are in its
+    /// environment.
     #[arg(long, value_name = "CMD", value_parser = parsed::<Hook>)]
     on_change: Option<Hook>,
 
@@ -160,8 +161,7 @@ impl Watch {
         let shared = Shared::new(watcher);
         let nudge = signals.nudger()?;
         let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
-        let pages: Vec<String> =
-            listeners.iter().flat_map(Listeners::addresses).map(|address| pages::url(address)).collect();
+        let pages: Vec<String> = listeners.iter().flat_map(Listeners::addresses).map(pages::url).collect();
         recorder.record(Event::Listening(Listening::new(addresses(receivers.addresses()), pages.clone())));
         self.listen.tell_ready(receivers.addresses().map(ToString::to_string).chain(pages))?;
 
@@ -214,14 +214,10 @@ impl Watch {
 
     /// The condition says yes or no; without one, those who are expected must be there.
     fn judge(&self, shared: &Shared, is_met: bool) -> Exit {
-        let is_good = match self.until {
-            Some(_) => is_met,
-            None => {
-                let watcher = shared.lock();
-                let here = |state| matches!(state, State::Up | State::Late | State::Stopped);
-                watcher.crowd().iter().all(|(_, record)| !record.is_expected || here(record.state))
-            }
-        };
+        let watcher = shared.lock();
+        let here = |state| matches!(state, State::Up | State::Late | State::Stopped);
+        let all_here = || watcher.crowd().iter().all(|(_, record)| !record.is_expected || here(record.state));
+        let is_good = if self.until.is_some() { is_met } else { all_here() };
         if is_good { Exit::Done } else { Exit::No }
     }
 }
