@@ -164,9 +164,8 @@ fn a_stopped_watcher_takes_nobody_for_dead() {
 #[test]
 fn the_textbooks_beats_are_watched_too() {
     let mut watched = Watched::start(&["--detect", "fixed:100ms"]);
-    for (seq, line) in [(1, "Heartbeat 1 1764000000.5"), (2, "Heartbeat 2 1764000000.6"), (4, "4 1764000000800")] {
+    for line in ["Heartbeat 1 1764000000.5", "Heartbeat 2 1764000000.6", "4 1764000000800"] {
         watched.say(line);
-        assert!(seq > 0);
     }
     let name = watched.socket.local_addr().expect("bound").to_string();
     let events = watched.until_state(&name, "down");

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod heartbeat;
 mod ping;
 mod web;
 
@@ -41,6 +42,6 @@ fn is_there(program: &str) -> bool {
 
 fn main() {
     let arguments = Arguments::from_args();
-    let trials = [web::trials(), ping::trials()].into_iter().flatten().collect();
+    let trials = [web::trials(), ping::trials(), heartbeat::trials()].into_iter().flatten().collect();
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -26,19 +26,19 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-fn script(name: &str) -> PathBuf {
+pub fn script(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(name)
 }
 
 /// A foreign program that says its port in its first line and ends with its test.
-struct Foreign {
+pub struct Foreign {
     child: Ends,
-    lines: BufReader<ChildStdout>,
-    port: String,
+    pub lines: BufReader<ChildStdout>,
+    pub port: String,
 }
 
 impl Foreign {
-    fn start(program: &str, arguments: &[&str]) -> Self {
+    pub fn start(program: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(program);
         let mut child = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs");
         let mut lines = BufReader::new(child.stdout.take().expect("piped"));

@@ -84,7 +84,7 @@ fn curl_and_get_see_the_same() {
 }
 
 /// The page as a browser has built it.
-fn chromium(url: &str, more: &[&str]) -> String {
+pub fn chromium(url: &str, more: &[&str]) -> String {
     let profile = tempfile::tempdir().expect("a temporary directory");
     let output = Command::new("chromium")
         .args([
