@@ -78,7 +78,7 @@ pub struct Patience {
     pub until: Option<Moment>,
     /// Whether to spin through the last microseconds before a timer.
     pub spin: bool,
-    /// How long to let datagrams gather after each turn. The kernel's stamps say when each came, so
+    /// How long to let datagrams gather once all have been read. The kernel's stamps say when each came, so
     /// who need not answer at once is woken once for many.
     pub rest: Duration,
 }
@@ -171,7 +171,7 @@ fn carry<E: Exchange>(
         if patience.until.is_some_and(|until| until <= begun) {
             return Ended::Deadline;
         }
-        if !patience.rest.is_zero() {
+        if !patience.rest.is_zero() && !sides.iter().any(Side::is_busy) {
             rest(sides, patience, &*caller);
         }
     }

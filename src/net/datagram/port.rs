@@ -45,8 +45,9 @@ pub struct Port {
     /// Of a socket that stamps what it sends.
     departures: Option<Departures>,
     dropped: u32,
-    /// How many datagrams the next call asks for.
+    /// How many datagrams the next call asks for, one or as many as it has grown to.
     wanted: usize,
+    grown: usize,
     /// How much room there is for what the kernel tells beside each.
     room: usize,
     /// Whether the last one came right after another.
@@ -94,6 +95,7 @@ impl Port {
             departures: None,
             dropped: 0,
             wanted: 1,
+            grown: GROWN,
             room: CONTROL,
             again: false,
             came: now,
@@ -104,9 +106,10 @@ impl Port {
         }
     }
 
-    /// Is never looked at again before somebody sleeps.
+    /// Is never looked at again before somebody sleeps, and read in the largest batches then: nobody
+    /// waits for an answer to the first of them.
     pub fn cool_down(&mut self) {
-        self.hot = Duration::ZERO;
+        (self.hot, self.grown) = (Duration::ZERO, BATCH);
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
@@ -270,7 +273,7 @@ impl Port {
 
     /// How much to ask for next time, after so much came.
     fn expect(&mut self, came: usize) {
-        self.wanted = if came > 1 || (self.again && self.wanted == 1) { GROWN } else { 1 };
+        self.wanted = if came > 1 || (self.again && self.wanted == 1) { self.grown } else { 1 };
         self.again = true;
     }
 
