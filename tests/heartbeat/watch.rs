@@ -202,3 +202,19 @@ fn what_cannot_be_watched_is_code_2() {
         assert!(ran.stderr.contains(word), "{arguments:?}: {}", ran.stderr);
     }
 }
+
+#[test]
+fn a_state_that_cannot_be_kept_is_told_once_and_the_watch_goes_on() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let inner = directory.path().join("inner");
+    fs::create_dir(&inner).expect("created");
+    let mut watched = Watched::start(&["--state", text(&inner.join("state"))]);
+    fs::remove_dir_all(&inner).expect("removed");
+    watched.beat("a", 1, 1, 60_000);
+    watched.until(|event| event["type"] == "not_kept");
+    watched.beat("b", 1, 1, 60_000);
+    watched.until_state("b", "up");
+    watched.server.signal(Signal::TERM);
+    watched.until(|event| event["type"] == "summary");
+    assert_eq!(watched.server.wait().code, 73, "what was to be kept is not");
+}

@@ -30,11 +30,11 @@ pub enum Event {
         /// What went wrong.
         why: String,
     },
-    /// Something that concerns the watcher itself.
-    #[serde(serialize_with = "notice")]
-    Notice {
-        /// What.
-        what: String,
+    /// The state file could not be written.
+    #[serde(serialize_with = "not_kept")]
+    NotKept {
+        /// Why not.
+        why: String,
     },
     /// The end.
     Summary(Box<Summary>),
@@ -50,13 +50,13 @@ fn hook_failed<S: Serializer>(name: &Arc<str>, why: &str, serializer: S) -> Resu
     Tagged { name, why }.serialize(serializer)
 }
 
-fn notice<S: Serializer>(what: &str, serializer: S) -> Result<S::Ok, S::Error> {
+fn not_kept<S: Serializer>(why: &str, serializer: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
-    #[serde(tag = "type", rename = "notice")]
+    #[serde(tag = "type", rename = "not_kept")]
     struct Tagged<'e> {
-        what: &'e str,
+        why: &'e str,
     }
-    Tagged { what }.serialize(serializer)
+    Tagged { why }.serialize(serializer)
 }
 
 impl output::Event for Event {
@@ -78,7 +78,7 @@ impl fmt::Display for Event {
                     Escaped(why.as_bytes())
                 )
             }
-            Self::Notice { what } => write!(f, "{}", Escaped(what.as_bytes())),
+            Self::NotKept { why } => write!(f, "the state is not kept: {}", Escaped(why.as_bytes())),
             Self::Summary(summary) => summary.fmt(f),
         }
     }

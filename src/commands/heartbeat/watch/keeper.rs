@@ -84,7 +84,7 @@ impl<'s> Keeper<'s> {
                 }
                 // Said once, and once more after it went well in between.
                 if let (Err(error), false) = (&written, failed) {
-                    recorder.record(Event::Notice { what: error.what().to_owned() });
+                    recorder.record(Event::NotKept { why: error.what().to_owned() });
                 }
                 failed = written.is_err();
             }

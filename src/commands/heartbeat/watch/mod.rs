@@ -166,15 +166,17 @@ impl Watch {
         self.listen.tell_ready(receivers.addresses().map(ToString::to_string).chain(pages))?;
 
         let run = Run { watch: self, shared: &shared, recorder: &recorder, style, started };
-        let (is_met, hooks) = run.watch(receivers, listeners, &mut signals)?;
+        let Watched { is_met, hooks, kept } = run.watch(receivers, listeners, &mut signals)?;
         drop(recorder);
         let now = net::now();
         let (mut output, dropped, written) = writer.finish();
         let met = self.until.map(|_| is_met);
+        // The summary is the last line, whatever went wrong.
+        kept.as_ref().map_or_else(|error| output.failure(error), |()| ());
         let summary = Summary::new(&shared.lock(), now, now - started, hooks, met, dropped);
         output.event(&Event::Summary(Box::new(summary)))?;
         written?;
-        Ok(self.judge(&shared, is_met))
+        Ok(kept.map_or_else(|error| error.exit(), |()| self.judge(&shared, is_met)))
     }
 
     fn rules(&self) -> Result<Rules> {
@@ -222,6 +224,15 @@ impl Watch {
     }
 }
 
+/// What a run came to.
+struct Watched {
+    /// Whether the condition of `--until` was met.
+    is_met: bool,
+    hooks: hooks::Tally,
+    /// Whether the state could be written in the end.
+    kept: Result<()>,
+}
+
 /// What a run needs.
 struct Run<'a> {
     watch: &'a Watch,
@@ -232,14 +243,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Watches to the end, with everything beside it; says whether the condition was met and what the
-    /// commands came to.
-    fn watch(
-        &self,
-        receivers: Receivers,
-        listeners: Option<Listeners>,
-        signals: &mut Signals,
-    ) -> Result<(bool, hooks::Tally)> {
+    /// Watches to the end, with everything beside it.
+    fn watch(&self, receivers: Receivers, listeners: Option<Listeners>, signals: &mut Signals) -> Result<Watched> {
         let watch = self.watch;
         std::thread::scope(|scope| {
             let keeper = watch.state.as_deref().map(|file| Keeper::start(scope, file, self.shared, self.recorder));
@@ -252,9 +257,7 @@ impl Run<'_> {
             drop(board);
             let tally = hooks.map(Hooks::finish).unwrap_or_default();
             let kept = keeper.map_or(Ok(()), Keeper::finish);
-            let is_met = is_met?;
-            kept?;
-            Ok((is_met, tally))
+            Ok(Watched { is_met: is_met?, hooks: tally, kept })
         })
     }
 
