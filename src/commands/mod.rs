@@ -2,7 +2,7 @@
 //!
 //! Owns the glue that joins the rooms below: `serve_http` hands octets to `http`, paths to `site`,
 //! facts to `output`. Commands do not know one another; what they share stands in
-//! [`values`], [`fail_if`] and [`web`].
+//! [`values`], [`fail_if`], [`told`] and [`web`].
 
 pub mod completions;
 pub mod demo;
@@ -12,5 +12,6 @@ pub mod heartbeat;
 pub mod ping;
 pub mod ping_serve;
 pub mod serve_http;
+mod told;
 mod values;
 mod web;

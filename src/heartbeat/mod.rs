@@ -13,6 +13,7 @@
 //!                             │    ├─ detect   how long silence is borne
 //!                             │    └─ flap     who comes and goes
 //!                             ├─ report   figures; kept: what outlives a watcher
+//!                             ├─ rules    how it judges
 //!                             └─ fact     events; histogram: all delays
 //! ```
 
@@ -28,6 +29,7 @@ mod histogram;
 mod kept;
 mod record;
 mod report;
+mod rules;
 mod watcher;
 
 #[cfg(test)]
@@ -39,4 +41,5 @@ pub use detect::{Detect, Patience};
 pub use fact::{Fact, Refusal, State};
 pub use kept::{Kept, KeptSender, VERSION};
 pub use report::SenderReport;
-pub use watcher::{Rules, Tally, Watcher};
+pub use rules::Rules;
+pub use watcher::{Tally, Watcher};

@@ -20,7 +20,7 @@ use super::detect::{Arrivals, Limits};
 use super::fact::{Fact, Refusal, State};
 use super::flap::Flap;
 use super::gaps::{Gaps, Place};
-use super::watcher::Rules;
+use super::rules::Rules;
 use crate::conversation::Post;
 use crate::time::Moment;
 

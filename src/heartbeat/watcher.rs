@@ -15,12 +15,11 @@ use serde::Serialize;
 
 use super::beat::{Beat, Kind, Line, Wrong, make_echo};
 use super::crowd::{Crowd, Who};
-use super::detect::Patience;
 use super::fact::{Fact, Refusal, State};
 use super::histogram::Histogram;
 use super::record::{Heard, Record};
+use super::rules::Rules;
 use crate::conversation::{Datagram, Exchange, Failure, Outgoing, Post};
-use crate::seal::Key;
 use crate::time::Moment;
 
 /// How often a watcher looks whether it was stopped meanwhile.
@@ -29,27 +28,6 @@ const TICK: Duration = Duration::from_millis(250);
 const STALL: Duration = Duration::from_millis(100);
 /// Refused datagrams are told once in so much time.
 const REFUSED_EVERY: Duration = Duration::from_secs(1);
-
-/// How a watcher judges.
-#[derive(Clone)]
-pub struct Rules {
-    /// How long silence is borne.
-    pub patience: Patience,
-    /// With a key only what it vouches for is heard.
-    pub key: Option<Key>,
-    /// How long those that are expected may take to be heard first.
-    pub expect_within: Duration,
-    /// How long somebody is remembered who is down or stopped.
-    pub forget: Duration,
-    /// How fast it is forgiven to come and go.
-    pub flap_half_life: Duration,
-    /// How many senders there may be.
-    pub most: usize,
-    /// Since when datagrams are heard.
-    pub started: Moment,
-    /// Since when we have been awake: silence before it may have been our own.
-    pub awake: Moment,
-}
 
 /// What became of all datagrams.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -56,7 +56,7 @@ fn json_has_every_beat_its_echoes_and_a_summary() {
     let count = |kind: &str| ran.events().iter().filter(|event| event["type"] == kind).count();
     assert_eq!((ran.code, count("sent"), count("echo"), count("bye")), (0, 5, 5, 1), "{}", ran.stdout);
     let summary = ran.summary();
-    assert_eq!((&summary["watchers"][0]["sent"], &summary["watchers"][0]["rtt"]["count"]), (&5.into(), &5.into()));
+    assert_eq!((&summary["targets"][0]["sent"], &summary["targets"][0]["rtt"]["count"]), (&5.into(), &5.into()));
 }
 
 #[test]

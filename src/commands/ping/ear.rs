@@ -1,8 +1,9 @@
 //! Hears what happens to every ping and tells it, line by line, while the loop runs.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use super::events::{self, Event, Line};
+use super::events::{self, Line};
 use super::record::Record;
 use crate::error::Result;
 use crate::net::datagram::{Side, Watch};
@@ -13,7 +14,7 @@ use crate::time::Moment;
 /// One target's run, beside its sender.
 pub struct Run {
     /// Its name, as typed, with its port.
-    pub target: String,
+    pub target: Arc<str>,
     /// What its pictures are drawn from.
     pub record: Record,
 }
@@ -45,9 +46,9 @@ impl Watch<Sender> for Ear {
                 || self.output.style().verbose > 0
                 || !matches!(fact, Fact::Sent { .. }));
         if is_shown && self.failure.is_ok() {
-            let event = Event::fact(fact, run.target.clone(), is_alone);
+            let line = Line::fact(fact, Arc::clone(&run.target), is_alone);
             let (output, failure) = (&mut self.output, &mut self.failure);
-            self.live.aside(|| *failure = output.event(&Line::Event(event)));
+            self.live.aside(|| *failure = output.event(&line));
         }
     }
 

@@ -1,75 +1,23 @@
 //! What `ping` says: a line per ping, and ping's own two summary lines, extended.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::output::{self, Escaped};
+use crate::commands::told;
+use crate::output::Escaped;
 use crate::probe::{Clocks, Fact, Foreign, Report, Sender, Ways};
 use crate::time::{Shown, serialize_ns};
 
-/// A line on stdout: an event, or text that is only for people.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub enum Line {
-    /// What is about to happen; never printed as JSON.
-    #[serde(skip)]
-    Begun(String),
-    /// An event.
-    Event(Event),
-}
+/// A line of `ping`.
+pub type Line = told::Line<Fact, Summary>;
 
-/// Everything `ping` says as an event.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub enum Event {
-    /// What happened to a ping.
-    Fact(Told),
-    /// What they came to.
-    Summary(Box<Summary>),
-}
-
-/// A fact with its target.
-#[derive(Debug, Serialize)]
-pub struct Told {
-    #[serde(flatten)]
-    fact: Fact,
-    target: String,
-    #[serde(skip)]
-    is_alone: bool,
-}
-
-impl Event {
-    /// The event of a fact; the text names the target unless it `is_alone`.
-    pub fn fact(fact: Fact, target: String, is_alone: bool) -> Self {
-        Self::Fact(Told { fact, target, is_alone })
-    }
-}
-
-impl output::Event for Line {
-    fn is_summary(&self) -> bool {
-        matches!(self, Self::Event(Event::Summary(_)))
-    }
-}
-
-impl fmt::Display for Line {
+impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Begun(text) => write!(f, "{}", Escaped(text.as_bytes())),
-            Self::Event(Event::Fact(told)) => told.fmt(f),
-            Self::Event(Event::Summary(summary)) => summary.fmt(f),
-        }
-    }
-}
-
-impl fmt::Display for Told {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.is_alone {
-            write!(f, "{}: ", Escaped(self.target.as_bytes()))?;
-        }
         let out_of_order = |reordered: &bool| if *reordered { ", out of order" } else { "" };
-        match &self.fact {
+        match self {
             Fact::Sent { seq, bytes, .. } => write!(f, "sent {seq}, {bytes} bytes"),
             Fact::Reply { seq, rtt, reordered, clock_step, .. } => {
                 let stepped = if *clock_step { ", the wall clock was set meanwhile" } else { "" };
@@ -116,7 +64,7 @@ fn without_number(error: &str) -> &str {
 #[serde(tag = "type", rename = "summary")]
 pub struct Summary {
     command: &'static str,
-    target: String,
+    target: Arc<str>,
     #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
     elapsed: Duration,
     #[serde(flatten)]
@@ -125,7 +73,7 @@ pub struct Summary {
 
 impl Summary {
     /// The end of one target's run.
-    pub fn new(target: String, elapsed: Duration, report: Report) -> Self {
+    pub fn new(target: Arc<str>, elapsed: Duration, report: Report) -> Self {
         Self { command: "ping", target, elapsed, report }
     }
 }
@@ -249,12 +197,12 @@ pub fn snapshot(target: &str, report: &Report, elapsed: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Event, Line};
+    use super::Line;
     use crate::probe::Fact;
     use std::time::Duration;
 
     fn line(fact: Fact, is_alone: bool) -> String {
-        Line::Event(Event::fact(fact, "h:1".into(), is_alone)).to_string()
+        Line::fact(fact, "h:1".into(), is_alone).to_string()
     }
 
     #[test]
@@ -269,7 +217,7 @@ mod tests {
 
     #[test]
     fn json_puts_the_type_first_and_the_target_last() {
-        let line = Line::Event(Event::fact(Fact::Lost { seq: 4 }, "h:1".into(), true));
+        let line = Line::fact(Fact::Lost { seq: 4 }, "h:1".into(), true);
         assert_eq!(serde_json::to_string(&line).expect("plain data"), r#"{"type":"lost","seq":4,"target":"h:1"}"#);
     }
 }

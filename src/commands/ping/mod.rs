@@ -167,7 +167,7 @@ impl Ping {
             let wire = self.wire(key.as_ref());
             let sender = Sender::new(self.pace(), wire, *peer, started + self.stagger(place));
             sides.push(Side::connected(sender, *peer, self.origin(), tells || draws)?);
-            runs.push(Run { target: target.shown(*peer), record: Record::new(draws) });
+            runs.push(Run { target: target.shown(*peer).into(), record: Record::new(draws) });
         }
         if tells && style.form == Form::Text {
             output.event(&Line::Begun(self.begun(&peers)))?;

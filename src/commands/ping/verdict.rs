@@ -1,10 +1,11 @@
 //! What a run came to: the pictures, the assertions, the summaries, the code.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::ear::Run;
-use super::events::{Event, Line, Summary};
+use super::events::{Line, Summary};
 use super::record;
 use crate::commands::fail_if::{FailIf, Figure, Kind, Known, statistic};
 use crate::disk;
@@ -54,7 +55,7 @@ impl Verdict<'_> {
     /// Says it all, the summaries last, and gives the code.
     pub fn tell(&self, senders: &[Sender], runs: &[Run], mut output: Output) -> Result<Exit> {
         if let Some(file) = self.svg {
-            let charts: Vec<_> = runs.iter().map(|run| (run.target.as_str(), &run.record)).collect();
+            let charts: Vec<_> = runs.iter().map(|run| (&*run.target, &run.record)).collect();
             disk::replace(file, record::chart(&charts).as_bytes())?;
         }
         let style = output.style();
@@ -66,8 +67,8 @@ impl Verdict<'_> {
             }
             let report = sender.report();
             exits.push(self.judge(sender, &report, &run.target, &mut output));
-            let summary = Summary::new(run.target.clone(), self.elapsed, report);
-            output.event(&Line::Event(Event::Summary(Box::new(summary))))?;
+            let summary = Summary::new(Arc::clone(&run.target), self.elapsed, report);
+            output.event(&Line::Summary(Box::new(summary)))?;
         }
         Ok(Exit::of_all(exits))
     }

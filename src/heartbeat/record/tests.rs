@@ -4,7 +4,7 @@ use super::{Heard, Record};
 use crate::conversation::Post;
 use crate::heartbeat::detect::{Detect, Patience};
 use crate::heartbeat::fact::{Fact, Refusal, State};
-use crate::heartbeat::watcher::Rules;
+use crate::heartbeat::rules::Rules;
 use crate::seal::Key;
 use crate::time::Moment;
 use std::net::{Ipv4Addr, SocketAddr};

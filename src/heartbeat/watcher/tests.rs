@@ -1,11 +1,12 @@
 //! A watcher and the datagrams that reach it.
 
-use super::{Rules, Watcher};
+use super::Watcher;
 use crate::conversation::{Datagram, Exchange as _, Post};
 use crate::heartbeat::beat::{Beat, Kind, Line};
 use crate::heartbeat::detect::{Detect, Patience};
 use crate::heartbeat::fact::{Fact, Refusal, State};
 use crate::heartbeat::kept::{Kept, KeptSender, VERSION};
+use crate::heartbeat::rules::Rules;
 use crate::seal::Key;
 use crate::time::Moment;
 use std::net::{Ipv4Addr, SocketAddr};

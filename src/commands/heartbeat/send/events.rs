@@ -6,78 +6,17 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::commands::told;
 use crate::heartbeat::{BeatFact, BeatReport};
-use crate::output::{self, Escaped};
+use crate::output::Escaped;
 use crate::time::{Shown, serialize_ns};
 
-/// A line on stdout: an event, or text that is only for people.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub enum Line {
-    /// What is about to happen; never printed as JSON.
-    #[serde(skip)]
-    Begun(String),
-    /// An event.
-    Event(Event),
-}
+/// A line of `heartbeat send`.
+pub type Line = told::Line<BeatFact, Summary>;
 
-/// Everything `heartbeat send` says as an event.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub enum Event {
-    /// What happened to a beat.
-    Fact(Told),
-    /// What they came to.
-    Summary(Box<Summary>),
-}
-
-/// A fact with its watcher.
-#[derive(Debug, Serialize)]
-pub struct Told {
-    #[serde(flatten)]
-    fact: BeatFact,
-    watcher: Arc<str>,
-    #[serde(skip)]
-    is_alone: bool,
-}
-
-impl Event {
-    /// The event of a fact; the text names the watcher unless it `is_alone`.
-    pub fn fact(fact: BeatFact, watcher: Arc<str>, is_alone: bool) -> Self {
-        Self::Fact(Told { fact, watcher, is_alone })
-    }
-}
-
-impl output::Event for Line {
-    fn is_summary(&self) -> bool {
-        matches!(self, Self::Event(Event::Summary(_)))
-    }
-}
-
-impl fmt::Display for Line {
+impl fmt::Display for BeatFact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Begun(text) => write!(f, "{}", Escaped(text.as_bytes())),
-            Self::Event(event) => event.fmt(f),
-        }
-    }
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fact(told) => told.fmt(f),
-            Self::Summary(summary) => summary.fmt(f),
-        }
-    }
-}
-
-impl fmt::Display for Told {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.is_alone {
-            write!(f, "{}: ", Escaped(self.watcher.as_bytes()))?;
-        }
-        match &self.fact {
             BeatFact::Sent { seq } => write!(f, "beat {seq}"),
             BeatFact::Bye { seq, exit: None } => write!(f, "goodbye after beat {seq}"),
             BeatFact::Bye { seq, exit: Some(code) } => {
@@ -101,30 +40,36 @@ pub struct Summary {
     elapsed: Duration,
     /// What the command that was watched over ended with.
     exit: Option<u8>,
-    watchers: Vec<Watched>,
+    targets: Vec<Watched>,
 }
 
 /// One watcher's beats.
 #[derive(Debug, Serialize)]
 struct Watched {
-    watcher: String,
+    target: Arc<str>,
     #[serde(flatten)]
     report: BeatReport,
 }
 
 impl Summary {
     /// The end of a run.
-    pub fn new(name: String, watchers: Vec<(String, BeatReport)>, exit: Option<u8>, elapsed: Duration) -> Self {
-        let watched = |(watcher, report)| Watched { watcher, report };
-        Self { command: "heartbeat send", name, elapsed, exit, watchers: watchers.into_iter().map(watched).collect() }
+    pub fn new(name: String, targets: Vec<(Arc<str>, BeatReport)>, exit: Option<u8>, elapsed: Duration) -> Self {
+        let watched = |(target, report)| Watched { target, report };
+        Self { command: "heartbeat send", name, elapsed, exit, targets: targets.into_iter().map(watched).collect() }
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "--- {} beat for {} ---", Escaped(self.name.as_bytes()), Shown(self.elapsed))?;
-        for Watched { watcher, report } in &self.watchers {
-            write!(f, "\n{}: {} beats sent", Escaped(watcher.as_bytes()), report.sent)?;
+        for Watched { target, report } in &self.targets {
+            write!(
+                f,
+                "\n{}: {} beat{} sent",
+                Escaped(target.as_bytes()),
+                report.sent,
+                if report.sent == 1 { "" } else { "s" }
+            )?;
             let others = [
                 (report.echoes, "echoes"),
                 (report.refused, "refused"),

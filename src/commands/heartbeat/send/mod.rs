@@ -24,7 +24,7 @@ use crate::net::datagram::{Ended, Patience, Side, Watch, exchange};
 use crate::net::{self, Origin, Signals};
 use crate::output::{Form, Output, Style};
 use crate::time::{Moment, nanoseconds};
-use events::{Event, Line, Summary};
+use events::{Line, Summary};
 
 /// How long goodbyes may take: three of them, 20 ms apart, and some patience.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -132,7 +132,7 @@ impl Send {
             let beater = Beater::new(promise.clone(), lifetime, seed.wrapping_add(place), started);
             sides.push(Side::connected(beater, *peer, Origin::default(), !style.quiet)?);
         }
-        let names = self.watchers.iter().zip(&peers).map(|(watcher, peer)| watcher.shown(*peer)).collect();
+        let names = self.watchers.iter().zip(&peers).map(|(watcher, peer)| watcher.shown(*peer).into()).collect();
         let is_guarding = !command.is_empty();
         let mut ear = Ear { output, names, is_guarding, failure: Ok(()) };
         if !self.once {
@@ -214,19 +214,19 @@ fn carry(sides: &mut [Side<Beater>], signals: &mut Signals, ear: &mut Ear, guard
 }
 
 fn tell_summary(output: &mut Output, is_guarding: bool, summary: Summary) -> Result<()> {
-    let event = Event::Summary(Box::new(summary));
+    let line = Line::Summary(Box::new(summary));
     if is_guarding && output.style().form == Form::Text {
-        output.note(&event.to_string());
+        output.note(&line.to_string());
         return Ok(());
     }
-    output.event(&Line::Event(event))
+    output.event(&line)
 }
 
 /// Hears what happens and tells it.
 struct Ear {
     output: Output,
     /// The watchers, as typed.
-    names: Vec<String>,
+    names: Vec<Arc<str>>,
     /// Whether stdout belongs to a command.
     is_guarding: bool,
     failure: Result<()>,
@@ -250,9 +250,9 @@ impl Watch<Beater> for Ear {
         let style = self.output.style();
         let is_shown = style.form == Form::Json || style.verbose > 0 || !matches!(fact, BeatFact::Sent { .. });
         if is_shown && self.failure.is_ok() {
-            let watcher = self.names.get(side).cloned().unwrap_or_default();
+            let Some(target) = self.names.get(side).map(Arc::clone) else { return };
             let is_alone = self.names.len() == 1;
-            self.failure = self.say(&Line::Event(Event::fact(fact, Arc::from(watcher), is_alone)));
+            self.failure = self.say(&Line::fact(fact, target, is_alone));
         }
     }
 

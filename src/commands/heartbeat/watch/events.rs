@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::hooks;
 use crate::heartbeat::{Fact, Refusal, SenderReport, State, Tally, Watcher};
 use crate::output::{self, Escaped};
 use crate::time::{Moment, Shown, serialize_ns};
@@ -167,6 +166,17 @@ fn why(reason: Refusal) -> &'static str {
     }
 }
 
+/// What the commands came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HookTally {
+    /// Commands that were run.
+    pub run: u64,
+    /// Those that could not be started, failed, or took too long.
+    pub failed: u64,
+    /// Changes that had to be dropped because too many were waiting.
+    pub dropped: u64,
+}
+
 /// What it all came to.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "summary")]
@@ -184,7 +194,7 @@ pub struct Summary {
     new: usize,
     #[serde(flatten)]
     tally: Tally,
-    hooks: hooks::Tally,
+    hooks: HookTally,
     dropped_events: u64,
     senders: Vec<SenderReport>,
     #[serde(skip)]
@@ -197,7 +207,7 @@ impl Summary {
         watcher: &Watcher,
         now: Moment,
         elapsed: Duration,
-        hooks: hooks::Tally,
+        hooks: HookTally,
         met: Option<bool>,
         dropped_events: u64,
     ) -> Self {

@@ -11,10 +11,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
-use serde::Serialize;
-
 use super::cannot_start;
-use super::events::Event;
+use super::events::{Event, HookTally};
 use crate::error::{Result, word};
 use crate::heartbeat::Fact;
 use crate::host::{Hook, HookEnd};
@@ -37,17 +35,6 @@ struct Counts {
     run: AtomicU64,
     failed: AtomicU64,
     dropped: AtomicU64,
-}
-
-/// What the commands came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Tally {
-    /// Commands that were run.
-    pub run: u64,
-    /// Those that could not be started, failed, or took too long.
-    pub failed: u64,
-    /// Changes that had to be dropped because too many were waiting.
-    pub dropped: u64,
 }
 
 impl<'s> Hooks<'s> {
@@ -86,11 +73,11 @@ impl<'s> Hooks<'s> {
     }
 
     /// Lets what waits be run, and says what came of it all.
-    pub fn finish(self) -> Tally {
+    pub fn finish(self) -> HookTally {
         let Self { queues, threads, counts } = self;
         drop(queues);
         threads.into_iter().for_each(|thread| drop(thread.join()));
-        Tally {
+        HookTally {
             run: counts.run.load(Ordering::Relaxed),
             failed: counts.failed.load(Ordering::Relaxed),
             dropped: counts.dropped.load(Ordering::Relaxed),

@@ -36,7 +36,7 @@ use crate::net::datagram::{Plan, Side, Watch as Watching, answer};
 use crate::net::{self, Address, Bind, Listeners, Receivers, Signals};
 use crate::output::{Output, Recorder, Style};
 use crate::time::Moment;
-use events::{Event, Listening, Summary};
+use events::{Event, HookTally, Listening, Summary};
 use hooks::Hooks;
 use keeper::Keeper;
 use shared::Shared;
@@ -228,7 +228,7 @@ impl Watch {
 struct Watched {
     /// Whether the condition of `--until` was met.
     is_met: bool,
-    hooks: hooks::Tally,
+    hooks: HookTally,
     /// Whether the state could be written in the end.
     kept: Result<()>,
 }

@@ -1,0 +1,58 @@
+//! What a client of several targets says, line by line.
+//!
+//! Owns how a fact is joined with the target it is about. Which facts there are is said by the rooms
+//! below, how they are worded by each command.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::output::{self, Escaped};
+
+/// A line on stdout: an event, or text that is only for people.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Line<F, S> {
+    /// What is about to happen; never printed as JSON.
+    #[serde(skip)]
+    Begun(String),
+    /// What happened.
+    Fact(Told<F>),
+    /// What it came to.
+    Summary(Box<S>),
+}
+
+/// A fact with its target.
+#[derive(Debug, Serialize)]
+pub struct Told<F> {
+    #[serde(flatten)]
+    fact: F,
+    target: Arc<str>,
+    #[serde(skip)]
+    is_alone: bool,
+}
+
+impl<F, S> Line<F, S> {
+    /// The line of a fact; the text names the target unless it `is_alone`.
+    pub fn fact(fact: F, target: Arc<str>, is_alone: bool) -> Self {
+        Self::Fact(Told { fact, target, is_alone })
+    }
+}
+
+impl<F: Serialize + fmt::Display, S: Serialize + fmt::Display> output::Event for Line<F, S> {
+    fn is_summary(&self) -> bool {
+        matches!(self, Self::Summary(_))
+    }
+}
+
+impl<F: fmt::Display, S: fmt::Display> fmt::Display for Line<F, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Begun(text) => write!(f, "{}", Escaped(text.as_bytes())),
+            Self::Fact(Told { fact, is_alone: true, .. }) => fact.fmt(f),
+            Self::Fact(Told { fact, target, .. }) => write!(f, "{}: {fact}", Escaped(target.as_bytes())),
+            Self::Summary(summary) => summary.fmt(f),
+        }
+    }
+}

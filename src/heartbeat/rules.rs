@@ -1,0 +1,28 @@
+//! How a watcher judges.
+
+use std::time::Duration;
+
+use super::detect::Patience;
+use crate::seal::Key;
+use crate::time::Moment;
+
+/// How a watcher judges.
+#[derive(Clone)]
+pub struct Rules {
+    /// How long silence is borne.
+    pub patience: Patience,
+    /// With a key only what it vouches for is heard.
+    pub key: Option<Key>,
+    /// How long those that are expected may take to be heard first.
+    pub expect_within: Duration,
+    /// How long somebody is remembered who is down or stopped.
+    pub forget: Duration,
+    /// How fast it is forgiven to come and go.
+    pub flap_half_life: Duration,
+    /// How many senders there may be.
+    pub most: usize,
+    /// Since when datagrams are heard.
+    pub started: Moment,
+    /// Since when we have been awake: silence before it may have been our own.
+    pub awake: Moment,
+}
