@@ -82,6 +82,8 @@ fn a_port_is_never_shared_with_another_server() {
 fn garbage_is_counted_and_never_answered_with_more() {
     let server = Server::start(&["ping-serve", "--loss", "0", "-q", "--json"]);
     let socket = client(&server);
+    // Nothing is read until all is sent.
+    socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20).expect("set");
     let mut seed = 7_u32;
     let (mut sent, mut count) = (0, 0);
     for length in 0..300_usize {
