@@ -9,6 +9,7 @@ use crate::commands::completions::Completions;
 use crate::commands::demo::Demo;
 use crate::commands::get::Get;
 use crate::commands::heartbeat::Heartbeat;
+use crate::commands::mail::Mail;
 use crate::commands::ping::Ping;
 use crate::commands::ping_serve::PingServe;
 use crate::commands::serve_http::ServeHttp;
@@ -59,6 +60,7 @@ enum Command {
     PingServe(Box<PingServe>),
     Ping(Box<Ping>),
     Heartbeat(Heartbeat),
+    Mail(Box<Mail>),
     Demo(Demo),
     Completions(Completions),
 }
@@ -81,6 +83,7 @@ impl Cli {
             Command::PingServe(ping_serve) => ping_serve.run(style),
             Command::Ping(ping) => ping.run(style),
             Command::Heartbeat(heartbeat) => heartbeat.run(style),
+            Command::Mail(mail) => mail.run(style),
             Command::Demo(Demo {}) => Demo::run(style),
             Command::Completions(completions) => completions.run(command(), style),
         };

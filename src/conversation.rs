@@ -96,6 +96,9 @@ pub enum Step {
     /// Close in an orderly way: everything before is sent, then FIN, then what the peer still
     /// sends is thrown away for a moment, so that no RST overtakes our last words (RFC 9112 §9.6).
     Close,
+    /// Begin TLS once everything before is sent. The conversation has made sure that nothing is left
+    /// of what it received in clear; [`Conversation::opened`] tells when the handshake is done.
+    StartTls,
     /// Break off: nothing that is still queued is sent, and the peer sees an RST.
     Reset,
 }
@@ -135,6 +138,11 @@ impl<F> Outbox<F> {
     /// Closes once everything before is sent.
     pub fn close(&mut self) {
         self.steps.push(Step::Close);
+    }
+
+    /// Begins TLS once everything before is sent.
+    pub fn start_tls(&mut self) {
+        self.steps.push(Step::StartTls);
     }
 
     /// Breaks off at once.

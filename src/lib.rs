@@ -38,6 +38,7 @@ mod output;
 mod probe;
 mod seal;
 mod site;
+mod smtp;
 mod stats;
 mod strangers;
 mod time;

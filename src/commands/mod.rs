@@ -9,6 +9,7 @@ pub mod demo;
 mod fail_if;
 pub mod get;
 pub mod heartbeat;
+pub mod mail;
 pub mod ping;
 pub mod ping_serve;
 pub mod serve_http;

@@ -45,6 +45,11 @@ impl std::str::FromStr for Hook {
 }
 
 impl Hook {
+    /// Its words.
+    pub fn words(&self) -> &[String] {
+        &self.words
+    }
+
     /// Runs it with `input` on its stdin, for `limit` at most.
     pub fn run(&self, environment: &[(&str, String)], input: &[u8], limit: Duration) -> io::Result<HookEnd> {
         let Some((program, arguments)) = self.words.split_first() else { return Ok(HookEnd::Code(0)) };

@@ -67,6 +67,15 @@ pub struct Link {
     heard_end: bool,
     /// Why the peer stopped listening before it had heard everything.
     unheard: Option<Box<Error>>,
+    /// The TLS session that the conversation may begin.
+    upgrade: Option<Box<Upgrade>>,
+}
+
+/// TLS that begins within a conversation.
+#[derive(Debug)]
+struct Upgrade {
+    tls: Box<Connection>,
+    handshake: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +119,15 @@ impl Link {
             offer: false,
             heard_end: false,
             unheard: None,
+            upgrade: None,
         }
+    }
+
+    /// Lets the conversation begin this TLS session, whose handshake may take so long.
+    #[must_use]
+    pub fn with_upgrade(mut self, tls: Connection, handshake: Duration) -> Self {
+        self.upgrade = Some(Box::new(Upgrade { tls: Box::new(tls), handshake }));
+        self
     }
 
     /// The descriptor to wait for.
@@ -241,6 +258,7 @@ impl Link {
             Phase::Lingering { left, .. } => Ok(self.linger(left, scratch)),
             Phase::Open => match self.flush::<C>(scratch, now)? {
                 Flow::Sent if self.outflow.settles() => self.settle(talk, scratch),
+                Flow::Encrypting => self.encrypt(now),
                 Flow::Closing => {
                     self.settle(talk, scratch)?;
                     self.say_goodbye(now);
@@ -329,6 +347,17 @@ impl Link {
             self.wire.reset();
             self.phase = Phase::Over;
         }
+        Ok(Step::Made)
+    }
+
+    /// Begins TLS. What came in clear and was not taken must not be believed after the handshake.
+    fn encrypt(&mut self, now: Moment) -> Result<Step> {
+        let upgrade = self.upgrade.take().filter(|_| self.inbox.is_empty());
+        let Some(Upgrade { tls, handshake }) = upgrade.map(|upgrade| *upgrade) else {
+            return Err(Error::new(Exit::Protocol, "TLS cannot begin here: something is left of what came in clear"));
+        };
+        self.wire.encrypt(tls);
+        self.phase = Phase::Handshake { until: now + handshake };
         Ok(Step::Made)
     }
 

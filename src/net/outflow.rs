@@ -37,6 +37,7 @@ pub struct Outflow {
 enum Rest {
     Bytes { bytes: Vec<u8>, sent: usize },
     File { file: Rc<File>, offset: u64, left: u64 },
+    StartTls,
     Close,
 }
 
@@ -56,6 +57,8 @@ pub enum Flow {
     Sent,
     /// Enough for one turn; the others come first.
     Enough,
+    /// All that was to go in clear is sent; what follows goes encrypted.
+    Encrypting,
     /// All is sent, and the end is to follow.
     Closing,
 }
@@ -131,6 +134,7 @@ impl Outflow {
                     }
                 }
                 Step::File { file, offset, length } => self.queue.push_back(Rest::File { file, offset, left: length }),
+                Step::StartTls => self.queue.push_back(Rest::StartTls),
                 Step::Close => self.queue.push_back(Rest::Close),
                 Step::Reset => keep = false,
             }
@@ -148,9 +152,13 @@ impl Outflow {
                 break Flow::Blocked;
             }
             let Some(front) = self.queue.pop_front() else { break Flow::Sent };
-            if matches!(front, Rest::Close) {
-                self.queue.clear();
-                break Flow::Closing;
+            match front {
+                Rest::StartTls => break Flow::Encrypting,
+                Rest::Close => {
+                    self.queue.clear();
+                    break Flow::Closing;
+                }
+                Rest::Bytes { .. } | Rest::File { .. } => {}
             }
             let moved = self.send(front, wire, buffer)?;
             progress += moved;
@@ -179,7 +187,7 @@ impl Outflow {
                 *left -= moved;
                 (moved, *left > 0)
             }
-            Rest::Close => (0, true),
+            Rest::StartTls | Rest::Close => (0, true),
         };
         if is_left {
             self.queue.push_front(front);
@@ -189,7 +197,7 @@ impl Outflow {
 
     /// A queue may be slow but not still: each stall limit has to see some progress.
     fn watch(&mut self, flow: Flow, progress: u64, now: Moment) -> Result<()> {
-        if matches!(flow, Flow::Sent | Flow::Closing) {
+        if matches!(flow, Flow::Sent | Flow::Encrypting | Flow::Closing) {
             self.stall = None;
             return Ok(());
         }

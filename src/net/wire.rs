@@ -70,6 +70,12 @@ impl Wire {
         Self { socket, tls: tls.map(Box::new), can_read: true, can_write: true, hung_up: false }
     }
 
+    /// Goes on under TLS.
+    pub fn encrypt(&mut self, tls: Box<Connection>) {
+        self.tls = Some(tls);
+        self.can_read = true;
+    }
+
     /// The descriptor to wait for.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()

@@ -7,6 +7,7 @@
 mod support;
 
 mod heartbeat;
+mod mail;
 mod ping;
 mod web;
 
@@ -42,6 +43,6 @@ fn is_there(program: &str) -> bool {
 
 fn main() {
     let arguments = Arguments::from_args();
-    let trials = [web::trials(), ping::trials(), heartbeat::trials()].into_iter().flatten().collect();
+    let trials = [web::trials(), ping::trials(), heartbeat::trials(), mail::trials()].into_iter().flatten().collect();
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -159,7 +159,7 @@ impl Fetcher {
         let mut transfer = Transfer::new(&head, request.body.as_deref(), self.limits.silence, &mut traced);
         net::carry(&mut link, &mut transfer, self.limits.until, signals, |()| Ok(()))?;
         let (head, marks) = transfer.outcome()?;
-        let tls = link.tls().and_then(rustls_version);
+        let tls = link.tls().and_then(net::tls::version);
         let phases = phases(started, resolved, dialled.at, target.is_secure(), marks);
         Ok(Hop { head, peer: dialled.peer, tls, phases, done: marks.done.unwrap_or(dialled.at) })
     }
@@ -240,10 +240,6 @@ fn shown_head(raw: &[u8]) -> Vec<u8> {
         }
     }
     shown
-}
-
-fn rustls_version(session: &net::tls::Session) -> Option<String> {
-    session.protocol_version().map(|version| format!("{version:?}").replace("TLSv1_", "1."))
 }
 
 fn phases(started: Moment, resolved: Moment, connected: Moment, is_secure: bool, marks: Marks) -> Phases {

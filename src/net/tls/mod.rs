@@ -22,6 +22,11 @@ pub use rustls::Connection as Session;
 use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 
+/// The version a session speaks, as `1.3`.
+pub fn version(session: &Session) -> Option<String> {
+    session.protocol_version().map(|version| format!("{version:?}").replace("TLSv1_", "1."))
+}
+
 /// The certificates of a PEM file, at least one.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let shown = path.display();

@@ -1,0 +1,129 @@
+//! What `mail` says: stages, and for each recipient what became of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use crate::output::{self, Escaped};
+use crate::smtp::{Outcome, Recipient, Stage, Timed};
+use crate::time::{Shown, nanoseconds};
+
+/// Everything `mail` says on stdout.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Event {
+    /// A part of the dialogue is over.
+    Stage(Timed),
+    /// The end.
+    Summary(Box<Summary>),
+}
+
+impl output::Event for Event {
+    fn is_summary(&self) -> bool {
+        matches!(self, Self::Summary(_))
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stage(Timed { stage, took }) => write!(f, "{stage}: {}", Shown(*took)),
+            Self::Summary(summary) => summary.fmt(f),
+        }
+    }
+}
+
+/// What it all came to.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "summary")]
+pub struct Summary {
+    pub command: &'static str,
+    /// The server, as it was typed, with its port.
+    pub server: String,
+    pub peer: Option<String>,
+    /// The TLS version, if the line was encrypted.
+    pub tls: Option<String>,
+    /// How the login went.
+    pub auth: Option<&'static str>,
+    /// The stage it came to.
+    pub stage: Stage,
+    pub message_id: Option<String>,
+    pub bytes: Option<usize>,
+    /// The words of EHLO before TLS, if there was a before.
+    pub offers_before_tls: Option<Vec<String>>,
+    /// The words of the EHLO that counted.
+    pub offers: Vec<String>,
+    #[serde(serialize_with = "all_stages")]
+    pub stages: BTreeMap<Stage, Duration>,
+    pub recipients: Vec<Named>,
+}
+
+/// One recipient.
+#[derive(Debug, Serialize)]
+pub struct Named {
+    pub address: String,
+    pub outcome: Option<Outcome>,
+    pub code: Option<u16>,
+    pub enhanced: Option<String>,
+    pub text: Option<String>,
+}
+
+impl Named {
+    /// What became of a recipient.
+    pub fn of(recipient: &Recipient) -> Self {
+        let reply = recipient.reply.as_ref();
+        let enhanced = reply.and_then(crate::smtp::Reply::enhanced);
+        Self {
+            address: recipient.mailbox.to_string(),
+            outcome: recipient.outcome,
+            code: reply.map(|reply| reply.code),
+            enhanced: enhanced.map(|(class, subject, detail)| format!("{class}.{subject}.{detail}")),
+            text: reply.map(crate::smtp::Reply::text),
+        }
+    }
+
+    /// Its line in a list: outcome, address, reply.
+    pub fn line(&self) -> String {
+        let outcome = match self.outcome {
+            Some(Outcome::Accepted) => "accepted",
+            Some(Outcome::Refused) => "refused",
+            Some(Outcome::Deferred) => "deferred",
+            Some(Outcome::Unknown) => "unknown",
+            None => "not sent",
+        };
+        let reply = match (self.code, &self.text) {
+            (Some(code), Some(text)) => format!(" ({code} {text})"),
+            _ => String::new(),
+        };
+        format!("{outcome} {}{reply}", self.address)
+    }
+}
+
+/// Every stage with its time, `null` where it was not reached.
+fn all_stages<S: Serializer>(stages: &BTreeMap<Stage, Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    let all = Stage::ALL.into_iter();
+    serializer.collect_map(all.map(|stage| (format!("{stage}_ns"), stages.get(&stage).copied().map(nanoseconds))))
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "--- {}", Escaped(self.server.as_bytes()))?;
+        if let Some(tls) = &self.tls {
+            write!(f, ", TLS {tls}")?;
+        }
+        if let Some(auth) = self.auth {
+            write!(f, ", AUTH {auth}")?;
+        }
+        write!(f, " ---")?;
+        for recipient in &self.recipients {
+            write!(f, "\n{}", Escaped(recipient.line().as_bytes()))?;
+        }
+        if let Some(id) = &self.message_id {
+            write!(f, "\nMessage-ID <{}>", Escaped(id.as_bytes()))?;
+        }
+        let stages: Vec<String> = self.stages.iter().map(|(stage, took)| format!("{stage} {}", Shown(*took))).collect();
+        if stages.is_empty() { Ok(()) } else { write!(f, "\n{}", stages.join(", ")) }
+    }
+}

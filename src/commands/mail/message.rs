@@ -1,0 +1,323 @@
+//! The message: what is composed from flags, or read as it is.
+//!
+//! Owns which parts there are and how they nest; how they are encoded is mail-builder's. Bcc is never
+//! given to it. Whatever could end a line is refused before: a subject with a line end would be another
+//! header, or the end of them all.
+//!
+//! ```text
+//!   mixed ┬ related ┬ alternative ┬ text/plain
+//!         │         │             └ text/html
+//!         │         └ inline images, named by their cid
+//!         └ attachments                       (a level with one part is left out)
+//! ```
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use mail_builder::MessageBuilder;
+use mail_builder::headers::address::Address;
+use mail_builder::headers::date::Date;
+use mail_builder::headers::raw::Raw;
+use mail_builder::headers::text::Text;
+use mail_builder::mime::MimePart;
+
+use crate::error::{Error, Result, word};
+use crate::exit::Exit;
+use crate::smtp::Mailbox;
+use crate::time::Moment;
+
+/// The longest line of a message, without its end (RFC 5322 §2.1.1).
+const LONGEST_LINE: usize = 998;
+
+/// A person: an address, maybe with a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    name: Option<String>,
+    /// The address.
+    pub mailbox: Mailbox,
+}
+
+impl FromStr for Person {
+    type Err = Error;
+
+    /// `a@b` or `Name <a@b>`.
+    fn from_str(text: &str) -> Result<Self> {
+        let (name, address) = match text.strip_suffix('>').and_then(|rest| rest.split_once('<')) {
+            Some((name, address)) => (Some(name.trim().trim_matches('"').to_owned()), address),
+            None => (None, text),
+        };
+        let name = name.filter(|name| !name.is_empty());
+        name.as_deref().map_or(Ok(()), |name| check("a name", name))?;
+        Ok(Self { name, mailbox: address.trim().parse()? })
+    }
+}
+
+impl Person {
+    fn address(&self) -> Address<'static> {
+        Address::new_address(self.name.clone(), self.mailbox.to_string())
+    }
+}
+
+/// A header of the user's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    name: String,
+    value: String,
+}
+
+impl FromStr for Header {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        // RFC 5322 §2.2: printable ASCII without a colon.
+        let split = text
+            .split_once(':')
+            .filter(|(name, _)| !name.is_empty() && name.bytes().all(|octet| octet.is_ascii_graphic()));
+        let Some((name, value)) = split else {
+            return Err(Error::new(Exit::InputRefused, format!("{text:?} is no header")).expected("'Name: value'"));
+        };
+        if ["bcc", "from", "to", "cc", "subject", "reply-to", "date"].iter().any(|own| name.eq_ignore_ascii_case(own)) {
+            return Err(Error::new(Exit::InputRefused, format!("{name} has a flag of its own"))
+                .expected("a header without one")
+                .remedy(format!("--{}", name.to_ascii_lowercase())));
+        }
+        check("a header", value)?;
+        Ok(Self { name: name.to_owned(), value: value.trim().to_owned() })
+    }
+}
+
+/// An image within the HTML: `FILE` or `FILE=cid`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inline {
+    path: PathBuf,
+    cid: String,
+}
+
+impl FromStr for Inline {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (path, cid) = match text.rsplit_once('=') {
+            Some((path, cid)) if !cid.is_empty() && !cid.contains('/') => (path, cid.to_owned()),
+            _ => (text, file_name(Path::new(text))?),
+        };
+        if !cid.bytes().all(|octet| octet.is_ascii_graphic() && !b"<>\"".contains(&octet)) {
+            return Err(Error::new(Exit::InputRefused, format!("{cid:?} is no name for an inline part"))
+                .expected("letters, digits, dots: --inline FILE=cid"));
+        }
+        Ok(Self { path: path.into(), cid })
+    }
+}
+
+/// What a message is composed of.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    pub from: &'a Person,
+    pub to: &'a [Person],
+    pub cc: &'a [Person],
+    pub reply_to: Option<&'a Person>,
+    pub subject: Option<&'a str>,
+    pub text: Option<&'a str>,
+    pub html: Option<&'a str>,
+    pub attach: &'a [PathBuf],
+    pub inline: &'a [Inline],
+    pub headers: &'a [Header],
+}
+
+/// A message and the name it can be found by.
+#[derive(Debug)]
+pub struct Message {
+    /// Its octets.
+    pub octets: Vec<u8>,
+    /// Its Message-ID without brackets, if it has one that is known.
+    pub id: Option<String>,
+}
+
+/// Composes a message.
+pub fn compose(parts: &Parts<'_>, now: Moment) -> Result<Message> {
+    let id = format!("{:032x}@{}", rand::random::<u128>(), parts.from.mailbox.domain());
+    let seconds = i64::try_from(now.wall().as_secs()).unwrap_or_default();
+    let mut builder = MessageBuilder::new()
+        .from(parts.from.address())
+        .date(Date::new(seconds))
+        .message_id(id.clone())
+        .header("MIME-Version", Raw::new("1.0"));
+    if !parts.to.is_empty() {
+        builder = builder.to(Address::new_list(parts.to.iter().map(Person::address).collect()));
+    }
+    if !parts.cc.is_empty() {
+        builder = builder.cc(Address::new_list(parts.cc.iter().map(Person::address).collect()));
+    }
+    if let Some(reply_to) = parts.reply_to {
+        builder = builder.reply_to(reply_to.address());
+    }
+    if let Some(subject) = parts.subject {
+        check("the subject", subject)?;
+        builder = builder.subject(subject.to_owned());
+    }
+    for Header { name, value } in parts.headers {
+        builder = builder.header(name.clone(), Text::new(value.clone()));
+    }
+    let octets = builder.body(body(parts)?).write_to_vec();
+    let octets = octets.map_err(|error| Error::new(Exit::Bug, "the message cannot be written down").because(error))?;
+    Ok(Message { octets, id: Some(id) })
+}
+
+fn body(parts: &Parts<'_>) -> Result<MimePart<'static>> {
+    let text = parts.text.map(|text| MimePart::new("text/plain", text.to_owned()));
+    let html = parts.html.map(|html| MimePart::new("text/html", html.to_owned()));
+    let words: Vec<MimePart<'static>> = [text, html].into_iter().flatten().collect();
+    let words = joined("multipart/alternative", words).unwrap_or_else(|| MimePart::new("text/plain", String::new()));
+    let mut related = vec![words];
+    for Inline { path, cid } in parts.inline {
+        related.push(MimePart::new(media_type(path), read(path)?).inline().cid(cid.clone()));
+    }
+    let mut mixed: Vec<MimePart<'static>> = joined("multipart/related", related).into_iter().collect();
+    for path in parts.attach {
+        mixed.push(MimePart::new(media_type(path), read(path)?).attachment(file_name(path)?));
+    }
+    joined("multipart/mixed", mixed).ok_or_else(|| Error::new(Exit::Bug, "a message without a part"))
+}
+
+/// Several parts as one; a single one stays as it is.
+fn joined(kind: &'static str, mut parts: Vec<MimePart<'static>>) -> Option<MimePart<'static>> {
+    if parts.len() > 1 { Some(MimePart::new(kind, parts)) } else { parts.pop() }
+}
+
+fn media_type(path: &Path) -> String {
+    mime_guess::from_path(path).first_or_octet_stream().essence_str().to_owned()
+}
+
+fn file_name(path: &Path) -> Result<String> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = name.ok_or_else(|| Error::new(Exit::InputRefused, format!("{} is no file name", path.display())))?;
+    check("a file name", &name)?;
+    Ok(name)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let shown = path.display();
+    let failed = |error: std::io::Error| {
+        Error::new(Exit::InputMissing, format!("cannot read {shown}: {}", word(&error))).because(error)
+    };
+    if fs::metadata(path).map_err(failed)?.is_dir() {
+        return Err(Error::new(Exit::InputMissing, format!("cannot read {shown}: it is a directory")));
+    }
+    fs::read(path).map_err(failed)
+}
+
+/// The text of a flag: as it is, of a file with `@FILE`, of standard input with `@-`.
+pub fn text_of(value: &str) -> Result<String> {
+    let octets = match value.strip_prefix('@') {
+        None => return Ok(value.to_owned()),
+        Some("-") => standard_input()?,
+        Some(file) => read(Path::new(file))?,
+    };
+    String::from_utf8(octets).map_err(|error| {
+        Error::new(Exit::InputRefused, format!("{value} is not UTF-8")).expected("text in UTF-8").because(error)
+    })
+}
+
+fn standard_input() -> Result<Vec<u8>> {
+    let mut octets = Vec::new();
+    std::io::stdin().read_to_end(&mut octets).map_err(|error| {
+        Error::new(Exit::InputOutput, format!("cannot read standard input: {}", word(&error))).because(error)
+    })?;
+    Ok(octets)
+}
+
+/// A message as it is, from a file or from standard input with `-`.
+pub fn raw(path: &Path) -> Result<Message> {
+    let octets = if path == Path::new("-") { standard_input()? } else { read(path)? };
+    if octets.is_empty() {
+        return Err(Error::new(Exit::InputRefused, "the message is empty").expected("headers, an empty line, a body"));
+    }
+    let lines = octets.split(|octet| *octet == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    if let Some((number, line)) = (1..).zip(lines).find(|(_, line)| line.len() > LONGEST_LINE) {
+        let what = format!("line {number} of the message has {} octets", line.len());
+        return Err(Error::new(Exit::InputRefused, what).expected("at most 998 (RFC 5322 §2.1.1)"));
+    }
+    Ok(Message { id: message_id(&octets), octets })
+}
+
+/// The Message-ID of a message's head.
+fn message_id(octets: &[u8]) -> Option<String> {
+    let head = String::from_utf8_lossy(octets);
+    let lines = head.lines().take_while(|line| !line.is_empty());
+    let value = lines.filter_map(|line| line.split_once(':')).find(|(name, _)| name.eq_ignore_ascii_case("message-id"));
+    value.map(|(_, value)| value.trim().trim_matches(['<', '>']).to_owned())
+}
+
+/// Refuses what could end a line.
+fn check(what: &str, text: &str) -> Result<()> {
+    if text.chars().any(|c| c.is_control() && c != '\t') {
+        return Err(Error::new(Exit::InputRefused, format!("{what} holds control characters: {text:?}"))
+            .expected("one line of text"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Header, Inline, Parts, Person, compose, message_id};
+    use crate::time::Moment;
+    use std::time::Duration;
+
+    const NOW: Moment = Moment::new(Duration::ZERO, Duration::from_secs(1_764_000_000));
+
+    fn person(text: &str) -> Person {
+        text.parse().expect(text)
+    }
+
+    #[test]
+    fn people_have_addresses_and_maybe_names() {
+        assert_eq!(person("Jörg <j@x.test>").name.as_deref(), Some("Jörg"));
+        assert_eq!(person("\"A, B\" <j@x.test>").name.as_deref(), Some("A, B"));
+        assert_eq!(person("<j@x.test>").name, None);
+        for wrong in ["", "j", "A <j@x.test", "A\r\nB <j@x.test>", "a@x, b@x", "a@x,", "A <b@x> c"] {
+            assert!(wrong.parse::<Person>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn headers_cannot_smuggle_another_or_replace_a_flag() {
+        assert!("X-Lab: yes".parse::<Header>().is_ok());
+        for wrong in ["X", ": x", "X Y: z", "X: a\r\nBcc: b", "Bcc: x@x", "subject: x"] {
+            assert!(wrong.parse::<Header>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_inline_part_is_named_by_its_file_or_as_it_is_told() {
+        assert_eq!("a/b.png".parse::<Inline>().expect("a file").cid, "b.png");
+        assert_eq!("a/b.png=logo".parse::<Inline>().expect("a file").cid, "logo");
+        assert!("a/b.png=a b".parse::<Inline>().is_err());
+    }
+
+    #[test]
+    fn a_plain_message_is_one_part_with_what_the_rfc_wants() {
+        let from = person("Me <me@x.test>");
+        let parts = Parts {
+            from: &from,
+            to: &[person("Jörg Müller <j@x.test>")],
+            cc: &[],
+            reply_to: None,
+            subject: Some("Grüße"),
+            text: Some("hello\n"),
+            html: None,
+            attach: &[],
+            inline: &[],
+            headers: &["X-Lab: 1".parse().expect("a header")],
+        };
+        let message = compose(&parts, NOW).expect("composed");
+        let text = String::from_utf8(message.octets).expect("ASCII");
+        assert!(text.is_ascii());
+        for line in ["Subject: =?utf-8?", "From: \"Me\" <me@x.test>", "Date: Mon, 24 Nov 2025 16:00:00", "X-Lab: 1"] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        assert_eq!(message_id(text.as_bytes()), message.id);
+        assert!(!text.contains("multipart") && !text.to_lowercase().contains("bcc"), "{text}");
+    }
+}

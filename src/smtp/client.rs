@@ -1,0 +1,274 @@
+//! The client's dialogue.
+//!
+//! Owns the order of commands and what each reply leads to (RFC 5321, 3207, 4954, 1870, 2920, 6152,
+//! 6531). It must not know sockets or TLS; it is a [`Conversation`].
+//!
+//! ```text
+//!   Banner ─▶ Ehlo ─▶ Starttls ─▶ (handshake) ─▶ Ehlo ─▶ Auth ─▶ Mail, Rcpt… ─▶ Data ─▶ Dot ─▶ Quit
+//!     │         └───────────── without STARTTLS ──▲                 │              │      │
+//!     └── no: Quit, or nothing at all ◀───────────┴─────────────────┴──────────────┘      └ lost: unknown
+//! ```
+//!
+//! Decisions are made on the code alone (§4.2): the text is for people. What a server said before TLS
+//! is forgotten, and what it said in the same breath as its 220 to STARTTLS ends the connection.
+
+mod delivery;
+mod login;
+mod parameters;
+mod talk;
+mod wording;
+
+use std::collections::VecDeque;
+
+use super::auth::{Login, Mechanism};
+use super::offers::Offers;
+use super::plan::{Done, Fact, Outcome, Plan, Recipient, Security, Stage, Timed};
+use super::reply::Reply;
+use crate::conversation::Outbox;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::time::Moment;
+use wording::{after_dot, malformed, refused};
+
+/// The longest AUTH command with an initial response (RFC 4954 §4 with RFC 5321 §4.5.3.1.4).
+const LONGEST_COMMAND: usize = 510;
+
+/// One dialogue.
+pub struct Client {
+    plan: Plan,
+    stage: Stage,
+    /// Since when it is in that stage.
+    since: Moment,
+    /// Until when the next reply must come.
+    until: Option<Moment>,
+    /// The recipients whose replies are awaited, or MAIL's.
+    awaited: VecDeque<Awaited>,
+    offers: Offers,
+    offers_before_tls: Option<Offers>,
+    is_encrypted: bool,
+    login: Option<Login>,
+    mechanism: Option<Mechanism>,
+    recipients: Vec<Recipient>,
+    failure: Option<Error>,
+    is_helo: bool,
+    dot_is_out: bool,
+    is_over: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    Mail,
+    Rcpt(usize),
+}
+
+impl Client {
+    /// A dialogue by this plan over a connection that is made at `now`.
+    pub fn new(plan: Plan, now: Moment) -> Self {
+        let mailboxes = plan.envelope.iter().flat_map(|envelope| envelope.recipients.clone());
+        let recipients = mailboxes.map(|mailbox| Recipient { mailbox, outcome: None, reply: None }).collect();
+        Self {
+            stage: if plan.security == Security::Tls { Stage::Tls } else { Stage::Banner },
+            plan,
+            since: now,
+            until: None,
+            awaited: VecDeque::new(),
+            offers: Offers::default(),
+            offers_before_tls: None,
+            is_encrypted: false,
+            login: None,
+            mechanism: None,
+            recipients,
+            failure: None,
+            is_helo: false,
+            dot_is_out: false,
+            is_over: false,
+        }
+    }
+
+    /// What came of it.
+    pub fn done(self) -> Done {
+        Done {
+            recipients: self.recipients,
+            failure: self.failure,
+            stage: self.stage,
+            offers: self.offers,
+            offers_before_tls: self.offers_before_tls,
+            mechanism: self.mechanism,
+            is_encrypted: self.is_encrypted,
+        }
+    }
+
+    /// Ends a stage and begins the next one.
+    fn enter(&mut self, stage: Stage, now: Moment, out: &mut Outbox<Fact>) {
+        out.tell(Fact::Stage(Timed { stage: self.stage, took: now - self.since }));
+        (self.stage, self.since) = (stage, now);
+    }
+
+    /// Sends a line, shown as it is.
+    fn say(&mut self, line: &str, now: Moment, out: &mut Outbox<Fact>) {
+        self.say_hidden(line, line, now, out);
+    }
+
+    /// Sends a line, shown as something else.
+    fn say_hidden(&mut self, line: &str, shown: &str, now: Moment, out: &mut Outbox<Fact>) {
+        out.send(line.as_bytes());
+        out.send(b"\r\n");
+        out.tell(Fact::Sent(shown.to_owned()));
+        self.wait(now);
+    }
+
+    fn wait(&mut self, now: Moment) {
+        let patience = self.plan.patience.filter(|_| self.stage != Stage::Quit);
+        self.until = Some(now + patience.unwrap_or_else(|| self.stage.patience()));
+    }
+
+    fn ehlo(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+        self.enter(Stage::Ehlo, now, out);
+        let line = format!("EHLO {}", self.plan.name);
+        self.say(&line, now, out);
+    }
+
+    fn quit(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+        self.enter(Stage::Quit, now, out);
+        self.say("QUIT", now, out);
+    }
+
+    /// Gives up, in an orderly way if the server still listens to reason.
+    fn fail(&mut self, error: Error, is_orderly: bool, now: Moment, out: &mut Outbox<Fact>) {
+        self.decide_the_rest(&error);
+        self.failure = Some(error);
+        if is_orderly {
+            self.quit(now, out);
+        } else {
+            self.end(now, out);
+            out.reset();
+        }
+    }
+
+    fn end(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+        out.tell(Fact::Stage(Timed { stage: self.stage, took: now - self.since }));
+        (self.is_over, self.until) = (true, None);
+    }
+
+    /// What an error means for those about whom nothing was decided, and for those who were accepted
+    /// before the mail was not.
+    fn decide_the_rest(&mut self, error: &Error) {
+        let outcome = match error.exit() {
+            Exit::Unknown => Some(Outcome::Unknown),
+            Exit::TryAgain => Some(Outcome::Deferred),
+            Exit::Unavailable | Exit::Permission => Some(Outcome::Refused),
+            // It was us who went no further: nothing is decided about anybody.
+            _ => None,
+        };
+        for recipient in &mut self.recipients {
+            if matches!(recipient.outcome, None | Some(Outcome::Accepted)) {
+                recipient.outcome = outcome;
+            }
+        }
+    }
+
+    /// Whether the plan ends here.
+    fn stops_at(&self, stage: Stage) -> bool {
+        self.plan.stop_after == Some(stage)
+    }
+
+    /// A reply to whatever was said last.
+    fn heard(&mut self, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
+        if reply.bare_lf {
+            out.tell(Fact::Odd("a reply line ends in a bare LF (RFC 5321 §2.3.8 wants CRLF)"));
+        }
+        out.tell(Fact::Heard(reply.clone()));
+        // 421 at any moment is the end of the session (§3.8).
+        if reply.code == 421 && self.stage != Stage::Quit {
+            let error = if self.stage == Stage::Dot {
+                refused(self.stage, reply)
+            } else {
+                refused(self.stage, reply).remedy("the server closes for now; try again later")
+            };
+            self.note_awaited(reply);
+            return self.fail(error, false, now, out);
+        }
+        match self.stage {
+            Stage::Banner => self.greeted(reply, now, out),
+            Stage::Ehlo => self.offered(reply, now, out),
+            Stage::Starttls => self.may_encrypt(reply, now, out),
+            Stage::Auth => self.challenged(reply, now, out),
+            Stage::Mail | Stage::Rcpt => self.enveloped(reply, now, out),
+            Stage::Data => self.may_send(reply, now, out),
+            Stage::Dot => self.taken(reply, now, out),
+            Stage::Quit => {
+                self.end(now, out);
+                out.close();
+            }
+            Stage::Resolve | Stage::Connect | Stage::Tls | Stage::Body => {
+                self.fail(malformed("a reply that nobody asked for"), false, now, out);
+            }
+        }
+    }
+
+    fn greeted(&mut self, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
+        match reply.code {
+            220 if self.stops_at(Stage::Banner) => self.quit(now, out),
+            220 => self.ehlo(now, out),
+            _ => self.fail(refused(Stage::Banner, reply), true, now, out),
+        }
+    }
+
+    fn offered(&mut self, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
+        // HELO knows neither TLS nor AUTH, so it is no way round either (§3.2).
+        let may_helo = self.plan.security != Security::Starttls && self.plan.login.is_none() && !self.is_helo;
+        if matches!(reply.code, 500 | 502 | 504) && may_helo {
+            self.is_helo = true;
+            let line = format!("HELO {}", self.plan.name);
+            return self.say(&line, now, out);
+        }
+        if reply.code != 250 {
+            return self.fail(refused(Stage::Ehlo, reply), true, now, out);
+        }
+        self.offers = if self.is_helo { Offers::default() } else { Offers::read(reply) };
+        let wants_tls = self.plan.security == Security::Starttls && !self.is_encrypted;
+        match (wants_tls, self.offers.starttls) {
+            (true, true) => {
+                self.enter(Stage::Starttls, now, out);
+                self.say("STARTTLS", now, out);
+            }
+            (true, false) => {
+                let error =
+                    Error::new(Exit::Unavailable, "the server does not offer STARTTLS; nothing was sent in clear")
+                        .expected("STARTTLS among the words of EHLO")
+                        .remedy("take --tls with port 465, or --plain if clear text is what you want");
+                self.fail(error, true, now, out);
+            }
+            (false, _) if self.stops_at(Stage::Ehlo) || self.stops_at(Stage::Tls) => self.quit(now, out),
+            (false, _) => self.log_in(now, out),
+        }
+    }
+
+    fn may_encrypt(&mut self, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
+        if reply.code != 220 {
+            return self.fail(refused(Stage::Starttls, reply), true, now, out);
+        }
+        self.enter(Stage::Tls, now, out);
+        self.until = None;
+        self.offers_before_tls = Some(std::mem::take(&mut self.offers));
+        out.start_tls();
+    }
+
+    /// The line is gone.
+    fn broke(&mut self, error: Error, now: Moment, out: &mut Outbox<Fact>) {
+        if self.is_over {
+            return;
+        }
+        // After the reply to the dot, a QUIT without an answer undoes nothing (§4.1.1.10).
+        if self.stage != Stage::Quit {
+            let error = if self.stage == Stage::Dot || self.dot_is_out { after_dot(&error) } else { error };
+            self.decide_the_rest(&error);
+            self.failure = Some(error);
+        }
+        self.end(now, out);
+        out.close();
+    }
+}
+
+#[cfg(test)]
+mod tests;

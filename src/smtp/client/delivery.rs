@@ -1,0 +1,144 @@
+//! The part of the dialogue that delivers: MAIL, RCPT, DATA, the dot.
+//!
+//! Owns what each recipient's reply means. Some may be refused and the others still get it (RFC 5321
+//! §3.3).
+
+use super::parameters::parameters;
+use super::wording::{malformed, refused};
+use super::{Awaited, Client};
+use crate::conversation::Outbox;
+use crate::smtp::plan::{Fact, Outcome, Stage};
+use crate::smtp::reply::Reply;
+use crate::smtp::stuff;
+use crate::time::Moment;
+
+impl Client {
+    pub(super) fn deliver(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+        let Some(envelope) = self.plan.envelope.clone() else { return self.quit(now, out) };
+        let parameters = match parameters(&self.offers, &envelope) {
+            Ok(parameters) => parameters,
+            Err(error) => return self.fail(error, true, now, out),
+        };
+        self.enter(Stage::Mail, now, out);
+        let from = envelope.from.as_ref().map_or("", |from| from.as_str());
+        self.say(&format!("MAIL FROM:<{from}>{parameters}"), now, out);
+        self.awaited.push_back(Awaited::Mail);
+        // Several commands in one write, one reply each (RFC 2920 §3.1).
+        if self.offers.pipelining && !self.stops_at(Stage::Mail) {
+            for place in 0..self.recipients.len() {
+                self.rcpt(place, now, out);
+            }
+        }
+    }
+
+    fn rcpt(&mut self, place: usize, now: Moment, out: &mut Outbox<Fact>) {
+        let Some(recipient) = self.recipients.get(place) else { return };
+        let line = format!("RCPT TO:<{}>", recipient.mailbox);
+        self.say(&line, now, out);
+        self.awaited.push_back(Awaited::Rcpt(place));
+    }
+
+    /// What a reply says of the command it answers.
+    pub(super) fn note_awaited(&mut self, reply: &Reply) -> Option<Awaited> {
+        let awaited = self.awaited.pop_front()?;
+        if let Awaited::Rcpt(place) = awaited
+            && let Some(recipient) = self.recipients.get_mut(place)
+        {
+            recipient.outcome = Some(match reply {
+                reply if reply.is_yes() => Outcome::Accepted,
+                reply if reply.is_later() => Outcome::Deferred,
+                _ => Outcome::Refused,
+            });
+            recipient.reply = Some(reply.clone());
+        }
+        Some(awaited)
+    }
+
+    pub(super) fn enveloped(&mut self, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
+        self.wait(now);
+        match self.note_awaited(reply) {
+            Some(Awaited::Mail) if reply.is_yes() => {
+                if self.stops_at(Stage::Mail) {
+                    return self.quit(now, out);
+                }
+                self.enter(Stage::Rcpt, now, out);
+                if self.awaited.is_empty() {
+                    self.rcpt(0, now, out);
+                }
+            }
+            // Whatever else was said in the same breath still gets its reply; none of it counts.
+            Some(Awaited::Mail) => self.failure = Some(refused(Stage::Mail, reply)),
+            Some(Awaited::Rcpt(place)) if self.awaited.is_empty() && self.failure.is_none() => {
+                if place + 1 < self.recipients.len() {
+                    self.rcpt(place + 1, now, out);
+                }
+            }
+            Some(Awaited::Rcpt(_)) => {}
+            None => return self.fail(malformed("a reply that nobody asked for"), false, now, out),
+        }
+        if self.awaited.is_empty() {
+            self.all_named(now, out);
+        }
+    }
+
+    /// Every recipient has its reply.
+    fn all_named(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+        if let Some(error) = self.failure.take() {
+            self.recipients.iter_mut().for_each(|recipient| recipient.outcome = None);
+            return self.fail(error, true, now, out);
+        }
+        let accepted = self.recipients.iter().filter(|recipient| recipient.outcome == Some(Outcome::Accepted)).count();
+        if accepted == 0 || (self.plan.all_or_nothing && accepted < self.recipients.len()) {
+            // Nothing was sent to those who would have been accepted: they can be tried again.
+            for recipient in &mut self.recipients {
+                if recipient.outcome == Some(Outcome::Accepted) {
+                    recipient.outcome = Some(Outcome::Deferred);
+                }
+            }
+            return self.quit(now, out);
+        }
+        if self.stops_at(Stage::Rcpt) {
+            return self.quit(now, out);
+        }
+        self.enter(Stage::Data, now, out);
+        self.say("DATA", now, out);
+    }
+
+    pub(super) fn may_send(&mut self, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
+        if reply.code != 354 {
+            let error =
+                if reply.is_yes() { malformed("a yes to DATA that is not 354") } else { refused(Stage::Data, reply) };
+            return self.fail(error, true, now, out);
+        }
+        if self.stops_at(Stage::Data) {
+            // A lone dot would be an empty mail: only the end of the line leaves nothing behind.
+            self.end(now, out);
+            return out.reset();
+        }
+        let Some(envelope) = &self.plan.envelope else { return };
+        let message = std::rc::Rc::clone(&envelope.message);
+        self.enter(Stage::Body, now, out);
+        // From here on the link watches whether the server takes it.
+        self.until = None;
+        let length = out.send_with(|buffer| {
+            let start = buffer.len();
+            stuff::stuff(&message, buffer);
+            buffer.len() - start
+        });
+        out.tell(Fact::Body(length));
+    }
+
+    pub(super) fn taken(&mut self, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
+        let (outcome, error) = match reply {
+            reply if reply.is_yes() => (Outcome::Accepted, None),
+            reply if reply.is_later() => (Outcome::Deferred, Some(refused(Stage::Dot, reply))),
+            reply => (Outcome::Refused, Some(refused(Stage::Dot, reply))),
+        };
+        for recipient in self.recipients.iter_mut().filter(|known| known.outcome == Some(Outcome::Accepted)) {
+            recipient.outcome = Some(outcome);
+            recipient.reply = Some(reply.clone());
+        }
+        self.failure = error;
+        self.quit(now, out);
+    }
+}

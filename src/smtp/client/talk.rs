@@ -1,0 +1,96 @@
+//! The dialogue as a conversation: octets, moments and ends in.
+
+use super::Client;
+use super::wording::{after_dot, lost, malformed, other_protocol, timed_out};
+use crate::conversation::{Conversation, End, Outbox};
+use crate::smtp::plan::{Fact, Security, Stage};
+use crate::smtp::reply::Reply;
+use crate::time::Moment;
+
+impl Conversation for Client {
+    type Fact = Fact;
+    const FULL_DUPLEX: bool = true;
+
+    fn opened(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+        if self.stage == Stage::Tls {
+            self.is_encrypted = true;
+            out.tell(Fact::Encrypted);
+            if self.plan.security == Security::Starttls {
+                return self.ehlo(now, out);
+            }
+            self.enter(Stage::Banner, now, out);
+        }
+        self.since = now;
+        self.wait(now);
+    }
+
+    fn received(&mut self, bytes: &[u8], now: Moment, out: &mut Outbox<Fact>) -> usize {
+        if self.is_over {
+            return bytes.len();
+        }
+        let (taken, reply) = match Reply::read(bytes) {
+            Ok(None) => return 0,
+            Ok(Some(read)) => read,
+            Err(fault) => {
+                let error = malformed(&fault.to_string());
+                let error = if self.stage == Stage::Banner { other_protocol(bytes, error) } else { error };
+                let error = if self.dot_is_out { after_dot(&error) } else { error };
+                self.fail(error, false, now, out);
+                return bytes.len();
+            }
+        };
+        let rest = bytes.get(taken..).unwrap_or_default();
+        // One reply per command: what comes beyond that could be taken for the answer to the next
+        // one, and behind the 220 to STARTTLS it would be believed after the handshake (NO STARTTLS).
+        let asked = self.awaited.len().max(1);
+        if asked == 1 && !rest.is_empty() && self.stage != Stage::Quit {
+            let what = if self.stage == Stage::Starttls {
+                format!("{} octets came in clear behind the reply to STARTTLS", rest.len())
+            } else {
+                format!("a reply to {} that nobody asked for", self.stage)
+            };
+            out.tell(Fact::Heard(reply));
+            let error = malformed(&what);
+            let error = if self.dot_is_out { after_dot(&error) } else { error };
+            self.fail(error, false, now, out);
+            return bytes.len();
+        }
+        self.heard(&reply, now, out);
+        taken
+    }
+
+    fn sent(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+        if self.stage == Stage::Body && !self.is_over {
+            self.dot_is_out = true;
+            self.enter(Stage::Dot, now, out);
+            self.wait(now);
+        }
+    }
+
+    fn woken(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+        if self.is_over {
+            return;
+        }
+        if self.stage == Stage::Quit {
+            self.end(now, out);
+            return out.close();
+        }
+        let error = timed_out(self.stage, now - self.since);
+        let error = if self.dot_is_out { after_dot(&error) } else { error };
+        self.fail(error, false, now, out);
+    }
+
+    fn draining(&mut self, _: Moment, _: &mut Outbox<Fact>) {}
+
+    fn ended(&mut self, end: &End, now: Moment, out: &mut Outbox<Fact>) {
+        let error = match end {
+            End::Finished | End::Cut => lost(self.stage, None),
+            End::Broken(error) => lost(self.stage, Some(error)),
+        };
+        self.broke(error, now, out);
+    }
+
+    fn wake_at(&self) -> Option<Moment> {
+        self.until
+    }
+}

@@ -1,0 +1,153 @@
+//! Addresses of the envelope, read strictly.
+//!
+//! Owns RFC 5321 §4.1.2: `local-part "@" (domain / address-literal)` with its lengths (§4.5.3.1), and
+//! the words beyond ASCII of RFC 6531. What an address holds is written into a command; a line end
+//! in it would be another command.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+
+/// §4.5.3.1.1.
+const LONGEST_LOCAL: usize = 64;
+/// §4.5.3.1.2.
+const LONGEST_DOMAIN: usize = 255;
+/// §4.5.3.1.3, without the angle brackets.
+const LONGEST: usize = 254;
+/// RFC 1035 §2.3.4.
+const LONGEST_LABEL: usize = 63;
+
+/// An address to send to or from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Mailbox(String);
+
+impl Mailbox {
+    /// The address without brackets.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What stands behind the last `@`.
+    pub fn domain(&self) -> &str {
+        self.0.rsplit_once('@').map_or("", |(_, domain)| domain)
+    }
+
+    /// Whether it wants SMTPUTF8 (RFC 6531).
+    pub fn is_international(&self) -> bool {
+        !self.0.is_ascii()
+    }
+}
+
+impl FromStr for Mailbox {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = |why: &str| {
+            Error::new(Exit::InputRefused, format!("{text:?} is no mail address: {why}")).expected("name@example.org")
+        };
+        if text.chars().any(char::is_control) {
+            return Err(wrong("it holds control characters"));
+        }
+        let (local, domain) = text.rsplit_once('@').ok_or_else(|| wrong("there is no @"))?;
+        if text.len() > LONGEST || local.len() > LONGEST_LOCAL || domain.len() > LONGEST_DOMAIN {
+            return Err(wrong("it is too long"));
+        }
+        if !is_local(local) {
+            return Err(wrong("what stands before the @ is not allowed there"));
+        }
+        if !is_domain(domain) {
+            return Err(wrong("what stands behind the @ is no domain"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Dot-string or quoted string.
+fn is_local(local: &str) -> bool {
+    if let Some(quoted) = local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        let mut escaped = false;
+        let fits = quoted.chars().all(|c| {
+            let fits = escaped || !matches!(c, '"');
+            escaped = !escaped && c == '\\';
+            fits && (c == ' ' || !c.is_whitespace())
+        });
+        return fits && !escaped;
+    }
+    let is_atext = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || !c.is_ascii();
+    local.split('.').all(|atom| !atom.is_empty() && atom.chars().all(|c| is_atext(c) && !c.is_whitespace()))
+}
+
+/// Labels, or an address in brackets.
+fn is_domain(domain: &str) -> bool {
+    if let Some(literal) = domain.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        let v6 = literal.get(..5).filter(|tag| tag.eq_ignore_ascii_case("IPv6:")).and_then(|_| literal.get(5..));
+        return v6.map_or_else(|| literal.parse::<Ipv4Addr>().is_ok(), |v6| v6.parse::<Ipv6Addr>().is_ok());
+    }
+    let is_label = |label: &str| {
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || (!c.is_ascii() && !c.is_whitespace());
+        (1..=LONGEST_LABEL).contains(&label.len())
+            && label.chars().all(fits)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    domain.split('.').all(is_label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Mailbox;
+
+    #[test]
+    fn addresses_are_taken_or_refused() {
+        let local = "l".repeat(64);
+        let labels = ["d".repeat(63), "d".repeat(63), "d".repeat(61)].join(".");
+        let (longest, longer) = (format!("{local}@{labels}"), format!("{local}@{labels}.dd"));
+        for text in [
+            "user@example.org",
+            "u+tag@localhost",
+            "\"a b\\\"c\"@example.org",
+            "user@[192.0.2.1]",
+            "user@[IPv6:2001:db8::1]",
+            "jörg@exämple.org",
+            "a.b@x-y.org",
+            &longest,
+        ] {
+            assert!(text.parse::<Mailbox>().is_ok(), "{text}");
+        }
+        for text in [
+            "",
+            "user",
+            "@example.org",
+            "user@",
+            "a b@example.org",
+            ".a@example.org",
+            "a..b@example.org",
+            "a.@example.org",
+            "user@-x.org",
+            "user@x-.org",
+            "user@x..org",
+            "user@[1.2.3]",
+            "user@[2001:db8::1]",
+            "\"a\"b\"@example.org",
+            "\"a\\\"@example.org",
+            "<user@example.org>",
+            "user@example.org,",
+            "a@x\r\nRCPT TO:<evil@x>",
+            "a\0@x",
+            "a\u{85}@x",
+            &format!("l{local}@x"),
+            &longer,
+        ] {
+            assert!(text.parse::<Mailbox>().is_err(), "{text:?}");
+        }
+    }
+}

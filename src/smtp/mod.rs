@@ -1,0 +1,30 @@
+//! SMTP: replies, the dialogue, logging in, the body of DATA. No socket.
+//!
+//! Owns what RFC 5321 and its extensions say about octets. It must not know sockets or TLS (`net`),
+//! nor how a message is composed or a result worded (`commands`).
+//!
+//! ```text
+//!   Plan ──▶ client ──▶ commands, the stuffed message ──▶ octets
+//!              │  ◀── reply ◀──────────────────────────── octets
+//!              ├─ offers    what EHLO says
+//!              ├─ auth      PLAIN, LOGIN, XOAUTH2; scram
+//!              ├─ mailbox   addresses
+//!              └─▶ facts, Done: an outcome for each recipient
+//! ```
+
+mod auth;
+mod client;
+mod mailbox;
+mod offers;
+mod plan;
+mod reply;
+mod scram;
+mod secret;
+mod stuff;
+
+pub use auth::Mechanism;
+pub use client::Client;
+pub use mailbox::Mailbox;
+pub use plan::{Credentials, Done, Envelope, Fact, Outcome, Plan, Recipient, Security, Stage, Timed};
+pub use reply::Reply;
+pub use secret::Secret;

@@ -1,0 +1,251 @@
+//! What a client is to do, and what came of it.
+//!
+//! Owns the data that goes into a dialogue and comes out of it.
+
+use std::fmt;
+use std::rc::Rc;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::auth::Mechanism;
+use super::mailbox::Mailbox;
+use super::offers::Offers;
+use super::reply::Reply;
+use super::secret::Secret;
+use crate::error::Error;
+use crate::time::serialize_ns;
+
+/// How the line is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    /// Not at all.
+    Plain,
+    /// From STARTTLS on; without it nothing is said.
+    Starttls,
+    /// From the first octet on.
+    Tls,
+}
+
+/// Who logs in.
+#[derive(Clone)]
+pub struct Credentials {
+    /// The user's name.
+    pub user: String,
+    /// The password or the token.
+    pub secret: Secret,
+    /// How; the strongest that is offered unless given.
+    pub mechanism: Option<Mechanism>,
+    /// Whether the password may be sent where somebody could read it.
+    pub in_clear: bool,
+    /// Fresh chance for SCRAM.
+    pub nonce: String,
+}
+
+/// What is to be delivered.
+#[derive(Clone, Debug)]
+pub struct Envelope {
+    /// The sender; `None` is the null sender `<>`.
+    pub from: Option<Mailbox>,
+    /// To whom, in their order.
+    pub recipients: Vec<Mailbox>,
+    /// The message, as it was composed or read.
+    pub message: Rc<[u8]>,
+}
+
+/// What a client is to do.
+#[derive(Clone)]
+pub struct Plan {
+    /// How it names itself.
+    pub name: String,
+    /// How the line is protected.
+    pub security: Security,
+    /// Whether the server's certificate is checked.
+    pub is_verified: bool,
+    /// Who logs in, if anybody.
+    pub login: Option<Credentials>,
+    /// What is to be delivered; `None` only asks what there is.
+    pub envelope: Option<Envelope>,
+    /// Whether nothing is sent unless every recipient is accepted.
+    pub all_or_nothing: bool,
+    /// After which stage to say goodbye.
+    pub stop_after: Option<Stage>,
+    /// How long each reply may take; by the table of RFC 5321 §4.5.3.2 unless given.
+    pub patience: Option<Duration>,
+}
+
+/// A part of the dialogue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// The name's look-up.
+    Resolve,
+    /// The TCP handshake.
+    Connect,
+    /// The server's greeting.
+    Banner,
+    /// EHLO, the second one after TLS included.
+    Ehlo,
+    /// STARTTLS and its reply.
+    Starttls,
+    /// The TLS handshake.
+    Tls,
+    /// The login.
+    Auth,
+    /// MAIL FROM.
+    Mail,
+    /// RCPT TO, all of them.
+    Rcpt,
+    /// DATA and its 354.
+    Data,
+    /// The message on its way out.
+    Body,
+    /// From the final dot to its reply.
+    Dot,
+    /// QUIT.
+    Quit,
+}
+
+impl Stage {
+    /// Every stage in its order.
+    pub const ALL: [Self; 13] = [
+        Self::Resolve,
+        Self::Connect,
+        Self::Banner,
+        Self::Ehlo,
+        Self::Starttls,
+        Self::Tls,
+        Self::Auth,
+        Self::Mail,
+        Self::Rcpt,
+        Self::Data,
+        Self::Body,
+        Self::Dot,
+        Self::Quit,
+    ];
+
+    /// Its name.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::Banner => "banner",
+            Self::Ehlo => "ehlo",
+            Self::Starttls => "starttls",
+            Self::Tls => "tls",
+            Self::Auth => "auth",
+            Self::Mail => "mail",
+            Self::Rcpt => "rcpt",
+            Self::Data => "data",
+            Self::Body => "body",
+            Self::Dot => "dot",
+            Self::Quit => "quit",
+        }
+    }
+
+    /// How long its reply may take (RFC 5321 §4.5.3.2).
+    pub fn patience(self) -> Duration {
+        const MINUTE: Duration = Duration::from_secs(60);
+        match self {
+            Self::Data => 2 * MINUTE,
+            Self::Body => 3 * MINUTE,
+            // A shorter wait makes duplicates: the mail may have been taken already.
+            Self::Dot => 10 * MINUTE,
+            // Everything is done by then.
+            Self::Quit => Duration::from_secs(5),
+            _ => 5 * MINUTE,
+        }
+    }
+}
+
+impl FromStr for Stage {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const STOPS: [Stage; 7] =
+            [Stage::Banner, Stage::Ehlo, Stage::Tls, Stage::Auth, Stage::Mail, Stage::Rcpt, Stage::Data];
+        STOPS
+            .into_iter()
+            .find(|stage| stage.word() == text)
+            .ok_or_else(|| "expected banner, ehlo, tls, auth, mail, rcpt or data".to_owned())
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// What became of one recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The server has taken the mail for it.
+    Accepted,
+    /// Not for good.
+    Refused,
+    /// Not now; it is safe to try again.
+    Deferred,
+    /// Nobody can know: the line broke after the dot.
+    Unknown,
+}
+
+/// A recipient, and what became of it.
+#[derive(Clone, Debug)]
+pub struct Recipient {
+    /// Its address.
+    pub mailbox: Mailbox,
+    /// What became of it; `None` while nothing was decided.
+    pub outcome: Option<Outcome>,
+    /// The reply that decided it.
+    pub reply: Option<Reply>,
+}
+
+/// What a client tells.
+#[derive(Debug)]
+pub enum Fact {
+    /// A line was sent; secrets are hidden.
+    Sent(String),
+    /// A reply came.
+    Heard(Reply),
+    /// From here on the line is encrypted.
+    Encrypted,
+    /// So many octets of the message are on their way.
+    Body(usize),
+    /// A stage is over.
+    Stage(Timed),
+    /// Something odd that was tolerated.
+    Odd(&'static str),
+}
+
+/// A stage and how long it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename = "stage")]
+pub struct Timed {
+    /// Which.
+    pub stage: Stage,
+    /// How long.
+    #[serde(rename = "took_ns", serialize_with = "serialize_ns")]
+    pub took: Duration,
+}
+
+/// What came of a dialogue.
+#[derive(Debug)]
+pub struct Done {
+    /// Each recipient, in their order.
+    pub recipients: Vec<Recipient>,
+    /// Why it did not go through, if it did not.
+    pub failure: Option<Error>,
+    /// The stage it came to.
+    pub stage: Stage,
+    /// What the server offered last.
+    pub offers: Offers,
+    /// What it offered before TLS, if there was a before.
+    pub offers_before_tls: Option<Offers>,
+    /// How the login went, if there was one.
+    pub mechanism: Option<Mechanism>,
+    /// Whether the line came to be encrypted.
+    pub is_encrypted: bool,
+}

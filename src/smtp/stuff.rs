@@ -1,0 +1,100 @@
+//! The body of DATA.
+//!
+//! Owns what must hold of the octets between DATA and the dot (RFC 5321 §4.5.2, §2.3.8): every line
+//! ends in CRLF and nothing else does, a line that begins with a dot has one more, and the end is
+//! CRLF . CRLF. A bare LF or CR that got through would end the mail for some receivers and not for
+//! others, and what follows would be taken for commands (SMTP smuggling, CVE-2023-51764).
+
+/// Appends `message` as it goes on the wire, the last dot included.
+pub fn stuff(message: &[u8], out: &mut Vec<u8>) {
+    let mut rest = message;
+    while !rest.is_empty() {
+        let end = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+        let (line, after) = rest.split_at(end);
+        if line.first() == Some(&b'.') {
+            out.push(b'.');
+        }
+        out.extend_from_slice(line);
+        out.extend_from_slice(b"\r\n");
+        rest = match after {
+            [b'\r', b'\n', next @ ..] | [b'\r' | b'\n', next @ ..] => next,
+            _ => &[],
+        };
+    }
+    out.extend_from_slice(b".\r\n");
+}
+
+/// Whether it holds octets above 127, which want 8BITMIME (RFC 6152).
+pub fn is_8bit(message: &[u8]) -> bool {
+    !message.is_ascii()
+}
+
+/// How long it is with CRLF line ends and without the dots, which is what SIZE counts (RFC 1870 §5).
+pub fn size(message: &[u8]) -> usize {
+    let mut stuffed = Vec::with_capacity(message.len() + message.len() / 32 + 3);
+    stuff(message, &mut stuffed);
+    let dots = stuffed.split(|octet| *octet == b'\n').filter(|line| line.starts_with(b"..")).count();
+    stuffed.len() - 3 - dots
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{size, stuff};
+
+    fn stuffed(message: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        stuff(message, &mut out);
+        out
+    }
+
+    /// What a strict receiver makes of it: the message, and what it would take for commands.
+    fn received(wire: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let mut message = Vec::new();
+        let mut rest = wire;
+        loop {
+            let end = rest.windows(2).position(|pair| pair == b"\r\n").expect("a line");
+            let (line, after) = (&rest[..end], &rest[end + 2..]);
+            if line == b"." {
+                return (message, after.to_vec());
+            }
+            message.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
+            message.extend_from_slice(b"\r\n");
+            rest = after;
+        }
+    }
+
+    #[test]
+    fn dots_and_line_ends_of_every_kind_arrive_as_lines() {
+        for (message, arrives) in [
+            (&b""[..], &b""[..]),
+            (b"a", b"a\r\n"),
+            (b"a\r\n", b"a\r\n"),
+            (b"a\nb\rc\r\nd", b"a\r\nb\r\nc\r\nd\r\n"),
+            (b".\r\n..\r\n.x", b".\r\n..\r\n.x\r\n"),
+            (b"\n.\n", b"\r\n.\r\n"),
+            (b"\n.\r\nRCPT TO:<evil@x>\r\n", b"\r\n.\r\nRCPT TO:<evil@x>\r\n"),
+            (b"a\r.\rb", b"a\r\n.\r\nb\r\n"),
+            (b"a\r\n\r.\r\n", b"a\r\n\r\n.\r\n"),
+            (b"a\0b", b"a\0b\r\n"),
+        ] {
+            let wire = stuffed(message);
+            assert_eq!(received(&wire), (arrives.to_vec(), Vec::new()), "{message:?}");
+            assert_eq!(size(message), arrives.len(), "{message:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_but_crlf_ends_a_line_whatever_goes_in() {
+        let alphabet = [b'\r', b'\n', b'.', b'x'];
+        for number in 0..4_usize.pow(7) {
+            let message: Vec<u8> = (0..7).map(|place| alphabet[number >> (2 * place) & 3]).collect();
+            let wire = stuffed(&message);
+            let bare = wire.iter().enumerate().any(|(at, octet)| match octet {
+                b'\n' => at == 0 || wire[at - 1] != b'\r',
+                b'\r' => wire.get(at + 1) != Some(&b'\n'),
+                _ => false,
+            });
+            assert!(!bare && received(&wire).1.is_empty(), "{message:?}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What a message is composed of, and what is refused before anybody is asked.
+
+use std::fs;
+
+use crate::support::{run, site, text};
+
+fn dry(flags: &[&str]) -> crate::support::Ran {
+    run(&[&["mail", "h.test", "--from", "me@x.test", "--to", "a@x.test", "--dry-run"], flags].concat())
+}
+
+#[test]
+fn what_is_missing_is_told_in_one_message() {
+    let ran = run(&["mail", "--starttls", "smtp.gmail.com:587"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
+    for word in ["--from", "--to", "--subject", "--text", "--user", "nothing was connected"] {
+        assert!(ran.stderr.contains(word), "{word}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_dry_run_prints_the_message_and_nothing_else() {
+    let ran = dry(&["--subject", "Grüße ♥", "--text", "hello", "--bcc", "secret@x.test"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert!(
+        ran.stdout.is_ascii() && ran.stdout.contains("=?utf-8?") && ran.stdout.contains("\r\n\r\nhello"),
+        "{}",
+        ran.stdout
+    );
+    assert!(!ran.stdout.contains("secret"), "{}", ran.stdout);
+}
+
+#[test]
+fn parts_nest_as_the_standards_want() {
+    let files = site(&[("chart.png", b"\x89PNG"), ("notes.txt", b"n"), ("page.html", b"<img src=cid:chart.png>")]);
+    let path = |name: &str| files.path().join(name).to_str().expect("text").to_owned();
+    let html = format!("@{}", path("page.html"));
+    let (inline, attach) = (path("chart.png"), path("notes.txt"));
+    let ran = dry(&["--text", "t", "--html", &html, "--inline", &inline, "--attach", &attach]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let places: Vec<usize> = [
+        "multipart/mixed",
+        "multipart/related",
+        "multipart/alternative",
+        "text/plain",
+        "text/html",
+        "image/png",
+        "notes.txt",
+    ]
+    .iter()
+    .map(|word| ran.stdout.find(word).unwrap_or_else(|| panic!("{word}: {}", ran.stdout)))
+    .collect();
+    assert!(places.is_sorted(), "{places:?}");
+    assert!(ran.stdout.contains("Content-ID: <chart.png>"), "{}", ran.stdout);
+}
+
+#[test]
+fn what_could_end_a_line_is_refused_and_not_repaired() {
+    for (flags, code) in [
+        (vec!["--subject", "a\r\nBcc: evil@x.test"], 65),
+        (vec!["--text", "x", "--header", "X: a\nY: b"], 2),
+        (vec!["--text", "x", "--to", "a@x.test>\r\nRCPT TO:<evil@x.test"], 2),
+        (vec!["--text", "x", "--cc", "a@x.test,"], 2),
+        (vec!["--text", "x", "--helo", "a b"], 2),
+        (vec!["--text", "x", "--attach", "/nonexistent"], 66),
+        (vec!["--text", "x", "--attach", "/"], 66),
+        (vec!["--text", "@/nonexistent"], 66),
+        (vec!["--raw", "/dev/null"], 65),
+        (vec!["--text", "x", "--tls", "--plain"], 2),
+        (vec!["--text", "x", "--user", "tim", "--password", "sesame"], 2),
+    ] {
+        let ran = dry(&flags);
+        assert_eq!((ran.code, ran.stdout.as_str()), (code, ""), "{flags:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_raw_message_goes_as_it_is_and_long_lines_are_refused() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("m.eml");
+    fs::write(&file, "Subject: raw\n\n.dot\n").expect("written");
+    assert_eq!(dry(&["--raw", text(&file)]).stdout, "Subject: raw\n\n.dot\n");
+    fs::write(&file, format!("Subject: raw\n\n{}\n", "x".repeat(998))).expect("written");
+    assert_eq!(dry(&["--raw", text(&file)]).code, 0);
+    fs::write(&file, format!("Subject: raw\n\n{}\n", "x".repeat(999))).expect("written");
+    assert_eq!(dry(&["--raw", text(&file)]).code, 65);
+}
+
+#[test]
+fn a_password_comes_from_where_nobody_else_can_read_it() {
+    let usual =
+        ["mail", "127.0.0.1:1", "--plain", "--from", "me@x.test", "--to", "a@x.test", "--text", "x", "--user", "tim"];
+    let none = run(&usual);
+    assert_eq!(none.code, 78, "{}", none.stderr);
+    assert!(none.stderr.contains("--password-file") && none.stderr.contains("--password-command"), "{}", none.stderr);
+    for (command, code) in [("false", 78), ("/nonexistent", 78), ("printf ''", 78), ("printf sesame", 69)] {
+        let ran = run(&[&usual[..], &["--password-command", command]].concat());
+        assert_eq!(ran.code, code, "{command}: {}", ran.stderr);
+    }
+    assert_eq!(run(&[&usual[..], &["--password-file", "/nonexistent"]].concat()).code, 66);
+}

@@ -1,0 +1,244 @@
+//! The rows of the hostile transcripts that need a socket, and what a script sees of each.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::Value;
+
+use crate::support::{Peer, run, text};
+use crate::{After, AfterMessage, Close, Say, Turn, mail, server};
+
+/// A greeting, EHLO and an envelope for one recipient, up to the reply to DATA.
+fn up_to_data() -> Vec<Turn> {
+    vec![
+        Say("220 mx.test\r\n"),
+        After("EHLO ", "250-mx.test\r\n250-PIPELINING\r\n250 8BITMIME\r\n"),
+        After("MAIL FROM:<me@x.test>", ""),
+        After("RCPT TO:<a@x.test>", "250 2.1.0 ok\r\n250 2.1.5 ok\r\n"),
+        After("DATA", "354 go\r\n"),
+    ]
+}
+
+fn outcome(summary: &Value) -> &str {
+    summary["recipients"][0]["outcome"].as_str().unwrap_or("none")
+}
+
+#[test]
+fn a_mail_is_sent_and_every_stage_timed() {
+    let mut turns = up_to_data();
+    turns.extend([AfterMessage("250 2.0.0 queued as 7\r\n"), After("QUIT", "221 bye\r\n")]);
+    let (peer, heard) = server(turns);
+    let ran = mail(&peer, &[]);
+    let summary = ran.summary();
+    assert_eq!((ran.code, outcome(&summary), &summary["stage"]), (0, "accepted", &"quit".into()), "{}", ran.stderr);
+    let recipient = &summary["recipients"][0];
+    assert_eq!((&recipient["code"], &recipient["enhanced"]), (&250.into(), &"2.0.0".into()));
+    for stage in ["connect", "banner", "ehlo", "mail", "rcpt", "data", "body", "dot", "quit"] {
+        assert!(summary["stages"][format!("{stage}_ns")].is_u64(), "{stage}: {summary:#}");
+    }
+    assert!(summary["stages"]["tls_ns"].is_null());
+    let heard = heard.recv().expect("it ended");
+    let id = summary["message_id"].as_str().expect("an id");
+    assert!(
+        heard.contains(&format!("Message-ID: <{id}>\r\n")) && heard.contains("\r\nhello\r\n.\r\nQUIT\r\n"),
+        "{heard}"
+    );
+}
+
+#[test]
+fn refusals_have_their_codes() {
+    for (turns, code, result) in [
+        (vec![Say("554 go away\r\n"), After("QUIT", "221 bye\r\n")], 69, "refused"),
+        (vec![Say("421 later\r\n")], 75, "deferred"),
+        (
+            vec![
+                Say("220 mx\r\n"),
+                After("EHLO ", "250 mx\r\n"),
+                After("MAIL", "451 4.3.0 later\r\n"),
+                After("QUIT", "221\r\n"),
+            ],
+            75,
+            "deferred",
+        ),
+        (
+            vec![
+                Say("220 mx\r\n"),
+                After("EHLO ", "250 mx\r\n"),
+                After("MAIL", "250\r\n"),
+                After("RCPT", "550 5.1.1 nobody\r\n"),
+                After("QUIT", "221\r\n"),
+            ],
+            69,
+            "refused",
+        ),
+        (
+            vec![
+                Say("220 mx\r\n"),
+                After("EHLO ", "250 mx\r\n"),
+                After("MAIL", "250\r\n"),
+                After("RCPT", "451 4.7.1 greylisted\r\n"),
+                After("QUIT", "221\r\n"),
+            ],
+            75,
+            "deferred",
+        ),
+        (
+            vec![
+                Say("220 mx\r\n"),
+                After("EHLO ", "250 mx\r\n"),
+                After("MAIL", "250\r\n"),
+                After("RCPT", "421 4.3.2 closing\r\n"),
+                Close,
+            ],
+            75,
+            "deferred",
+        ),
+        (vec![Say("220 mx\r\n"), After("EHLO ", "250-a\r\n550 b\r\n")], 76, "none"),
+        (vec![Say("HTTP/1.1 400 Bad Request\r\n\r\n")], 76, "none"),
+        (vec![Say("220 mx\r\n"), Close], 75, "deferred"),
+    ] {
+        let (peer, _) = server(turns);
+        let ran = mail(&peer, &[]);
+        let summary = ran.summary();
+        assert_eq!((ran.code, outcome(&summary)), (code, result), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn after_the_dot_a_lost_line_leaves_the_outcome_unknown() {
+    let mut turns = up_to_data();
+    turns.extend([AfterMessage(""), Close]);
+    let (peer, _) = server(turns);
+    let ran = mail(&peer, &["--timeout", "300ms"]);
+    assert_eq!((ran.code, outcome(&ran.summary())), (83, "unknown"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("may have been accepted") && ran.stderr.contains("Message-ID"), "{}", ran.stderr);
+}
+
+#[test]
+fn an_answer_to_quit_is_not_needed() {
+    let mut turns = up_to_data();
+    turns.extend([AfterMessage("250 ok\r\n"), After("QUIT", ""), Close]);
+    let (peer, _) = server(turns);
+    let ran = mail(&peer, &[]);
+    assert_eq!((ran.code, outcome(&ran.summary())), (0, "accepted"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_is_glued_behind_the_220_to_starttls_is_never_believed() {
+    let (peer, heard) = server(vec![
+        Say("220 mx\r\n"),
+        After("EHLO ", "250-mx\r\n250 STARTTLS\r\n"),
+        After("STARTTLS", "220 go\r\n250-mx.test\r\n250 AUTH PLAIN\r\n"),
+    ]);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("password");
+    std::fs::write(&file, "sesame").expect("written");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("changed");
+    let ran = mail(&peer, &["--starttls", "--user", "tim", "--password-file", text(&file), "--insecure"]);
+    assert_eq!((ran.code, &ran.summary()["stage"]), (76, &"starttls".into()), "{}", ran.stderr);
+    let heard = heard.recv().expect("it ended");
+    assert!(heard.ends_with("STARTTLS\r\n") && !heard.contains('\u{16}'), "no ClientHello: {heard:?}");
+}
+
+#[test]
+fn a_server_without_starttls_hears_nothing_secret() {
+    for (offers, code) in [("250-mx\r\n250 AUTH PLAIN\r\n", 69), ("250-mx\r\n250 STARTTLS\r\n", 75)] {
+        let (peer, heard) = server(vec![
+            Say("220 mx\r\n"),
+            After("EHLO ", offers),
+            After("", "454 4.7.0 not now\r\n"),
+            After("QUIT", "221 bye\r\n"),
+        ]);
+        let ran = mail(&peer, &["--starttls", "--insecure"]);
+        assert_eq!(ran.code, code, "{}", ran.stderr);
+        let heard = heard.recv().expect("it ended");
+        assert!(!heard.contains("AUTH") && !heard.contains("MAIL"), "{heard}");
+    }
+}
+
+#[test]
+fn a_login_is_hidden_everywhere() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("password");
+    std::fs::write(&file, "open-sesame\n").expect("written");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("changed");
+    // base64 of \0tim\0open-sesame, and of the password alone.
+    let secrets = ["open-sesame", "AHRpbQBvcGVuLXNlc2FtZQ==", "b3Blbi1zZXNhbWU="];
+    for (mechanism, code) in [("PLAIN", 77), ("LOGIN", 77)] {
+        let turns = match mechanism {
+            "PLAIN" => vec![
+                Say("220 mx\r\n"),
+                After("EHLO ", "250-mx\r\n250 AUTH PLAIN LOGIN\r\n"),
+                After("AUTH PLAIN AHRpbQBvcGVuLXNlc2FtZQ==", "535 5.7.8 no\r\n"),
+                After("QUIT", "221\r\n"),
+            ],
+            _ => vec![
+                Say("220 mx\r\n"),
+                After("EHLO ", "250-mx\r\n250 AUTH LOGIN\r\n"),
+                After("AUTH LOGIN", "334 VXNlcm5hbWU6\r\n"),
+                After("dGlt", "334 UGFzc3dvcmQ6\r\n"),
+                After("b3Blbi1zZXNhbWU=", "535 5.7.8 no\r\n"),
+                After("QUIT", "221\r\n"),
+            ],
+        };
+        let (peer, _) = server(turns);
+        let flags =
+            ["--user", "tim", "--password-file", text(&file), "--auth", mechanism, "--insecure-auth", "--trace", "-v"];
+        let ran = mail(&peer, &flags);
+        assert_eq!(ran.code, code, "{}", ran.stderr);
+        assert!(ran.stderr.contains("app password") && ran.stderr.contains("[hidden]"), "{}", ran.stderr);
+        for secret in secrets {
+            assert!(!ran.stderr.contains(secret) && !ran.stdout.contains(secret), "{}{}", ran.stdout, ran.stderr);
+        }
+    }
+    // Not in clear unless that is spelt out.
+    let (peer, heard) =
+        server(vec![Say("220 mx\r\n"), After("EHLO ", "250-mx\r\n250 AUTH PLAIN\r\n"), After("QUIT", "221\r\n")]);
+    assert_eq!(mail(&peer, &["--user", "tim", "--password-file", text(&file)]).code, 65);
+    assert!(!heard.recv().expect("it ended").contains("AUTH"));
+}
+
+#[test]
+fn control_bytes_of_a_server_are_shown_and_not_obeyed() {
+    let (peer, _) = server(vec![Say("554 \x1b[2J\x1b]0;owned\x07 go\r\n"), After("QUIT", "221\r\n")]);
+    let ran = mail(&peer, &["--trace"]);
+    assert!(ran.code == 69 && !ran.stderr.contains('\x1b') && !ran.stderr.contains('\x07'), "{:?}", ran.stderr);
+}
+
+#[test]
+fn nobody_there_and_names_unknown_have_their_codes() {
+    let peer = Peer::play(Vec::new());
+    let address = peer.address;
+    peer.done();
+    let usual = ["--from", "me@x.test", "--to", "a@x.test", "--text", "x", "--plain"];
+    assert_eq!(run(&[&["mail", &address.to_string()], &usual[..]].concat()).code, 69);
+    assert_eq!(run(&[&["mail", "no-such-host.invalid"], &usual[..]].concat()).code, 68);
+}
+
+#[test]
+fn a_silent_server_is_given_up() {
+    let (peer, _) = server(vec![After("never", "")]);
+    let ran = mail(&peer, &["--timeout", "100ms"]);
+    assert_eq!(ran.code, 75, "{}", ran.stderr);
+    assert!(ran.stderr.contains("587"), "{}", ran.stderr);
+}
+
+#[test]
+fn the_refused_are_written_down_apart() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("rejected");
+    let (peer, _) = server(vec![
+        Say("220 mx\r\n"),
+        After("EHLO ", "250-mx\r\n250 PIPELINING\r\n"),
+        After("MAIL", ""),
+        After("RCPT TO:<a@x.test>", ""),
+        After("RCPT TO:<b@x.test>", ""),
+        After("RCPT TO:<c@x.test>", "250\r\n250\r\n550 5.1.1 nobody\r\n451 4.7.1 later\r\n"),
+        After("DATA", "354\r\n"),
+        AfterMessage("250 ok\r\n"),
+        After("QUIT", "221\r\n"),
+    ]);
+    let ran = mail(&peer, &["--to", "b@x.test", "--bcc", "c@x.test", "--rejected-to", text(&file)]);
+    assert_eq!(ran.code, 75, "deferred outranks refused: {}", ran.stderr);
+    let rejected = std::fs::read_to_string(&file).expect("written");
+    assert_eq!(rejected, "refused b@x.test (550 5.1.1 nobody)\ndeferred c@x.test (451 4.7.1 later)\n");
+}
