@@ -1,7 +1,7 @@
 //! The client's dialogue.
 //!
 //! Owns the order of commands and what each reply leads to (RFC 5321, 3207, 4954, 1870, 2920, 6152,
-//! 6531). It must not know sockets or TLS; it is a [`Conversation`].
+//! 6531). It must not know sockets or TLS; it is a [`Conversation`](crate::conversation::Conversation).
 //!
 //! ```text
 //!   Banner ─▶ Ehlo ─▶ Starttls ─▶ (handshake) ─▶ Ehlo ─▶ Auth ─▶ Mail, Rcpt… ─▶ Data ─▶ Dot ─▶ Quit
