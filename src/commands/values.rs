@@ -9,6 +9,7 @@ use clap::Args;
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::net::tls::{Pin, Trust};
 use crate::net::{self, Address, Bind, Signals};
 use crate::seal::Key;
 
@@ -129,6 +130,46 @@ impl Peer {
         match address {
             SocketAddr::V6(_) if self.host.contains(':') => format!("[{}]:{}", self.host, address.port()),
             _ => format!("{}:{}", self.host, address.port()),
+        }
+    }
+}
+
+/// Which servers a client believes over TLS, and what it shows them.
+#[derive(Debug, Default, Args)]
+pub struct TrustArgs {
+    /// Trust this authority, or this very certificate, too (PEM); repeatable
+    #[arg(long, help_heading = "TLS", value_name = "FILE", hide_short_help = true)]
+    ca: Vec<PathBuf>,
+
+    /// Trust only this certificate or key; repeatable
+    ///
+    /// The certificate's SHA-256 in hexadecimal, as 'openssl x509 -fingerprint -sha256' prints it, or
+    /// sha256//BASE64 of its public key, as curl has it. Neither authority, name nor dates count then.
+    #[arg(long, help_heading = "TLS", value_name = "HASH", value_parser = parsed::<Pin>, conflicts_with_all = ["ca", "insecure"], hide_short_help = true)]
+    pin: Vec<Pin>,
+
+    /// Believe any certificate
+    #[arg(long, help_heading = "TLS", hide_short_help = true)]
+    pub insecure: bool,
+
+    /// The certificate to show to a server that asks for one (PEM)
+    #[arg(long, help_heading = "TLS", value_name = "FILE", hide_short_help = true)]
+    cert: Option<PathBuf>,
+
+    /// The key of that certificate, if it is not in the same file (PEM)
+    #[arg(long, help_heading = "TLS", value_name = "FILE", requires = "cert", hide_short_help = true)]
+    key: Option<PathBuf>,
+}
+
+impl TrustArgs {
+    /// The same in the words of [`net::tls`].
+    pub fn trust(&self) -> Trust {
+        let key = |cert: &PathBuf| self.key.clone().unwrap_or_else(|| cert.clone());
+        Trust {
+            ca: self.ca.clone(),
+            pins: self.pin.clone(),
+            insecure: self.insecure,
+            identity: self.cert.as_ref().map(|cert| (cert.clone(), key(cert))),
         }
     }
 }

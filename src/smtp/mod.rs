@@ -8,6 +8,7 @@
 //!              │  ◀── reply ◀──────────────────────────── octets
 //!              ├─ offers    what EHLO says
 //!              ├─ auth      PLAIN, LOGIN, XOAUTH2; scram
+//!              ├─ provider  what well-known ones want of a login
 //!              ├─ mailbox   addresses
 //!              └─▶ facts, Done: an outcome for each recipient
 //! ```
@@ -17,6 +18,7 @@ mod client;
 mod mailbox;
 mod offers;
 mod plan;
+mod provider;
 mod reply;
 mod scram;
 mod secret;

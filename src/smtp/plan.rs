@@ -57,6 +57,8 @@ pub struct Envelope {
 /// What a client is to do.
 #[derive(Clone)]
 pub struct Plan {
+    /// The server's name, as the user said it.
+    pub server: String,
     /// How it names itself.
     pub name: String,
     /// How the line is protected.

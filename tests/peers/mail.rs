@@ -36,10 +36,12 @@ fn aiosmtpd() {
     let server = Foreign::start(&python, &arguments);
     let target = format!("127.0.0.1:{}", server.port);
     let ca = path("c.pem");
+    let (certificate, key) = (path("c.pem"), path("k.pem"));
     let send = |password: &str, recipients: &[&str]| {
-        let usual = ["mail", &target, "--ca", &ca, "--user", "tim", "--password-file", password, "--from", "me@x.test"];
+        let tls = ["mail", &target, "--ca", &ca, "--cert", &certificate, "--key", &key];
+        let usual = ["--user", "tim", "--password-file", password, "--from", "me@x.test"];
         let to: Vec<&str> = recipients.iter().flat_map(|recipient| ["--to", recipient]).collect();
-        run(&[&usual, &to[..], &["--subject", "hi", "--text", "one\n.two\n", "--json"]].concat())
+        run(&[&tls[..], &usual, &to, &["--subject", "hi", "--text", "one\n.two\n", "--json"]].concat())
     };
     let ran = send(&path("password"), &["a@x.test", "no@x.test"]);
     let summary = ran.summary();
@@ -51,6 +53,9 @@ fn aiosmtpd() {
     assert!(got.replace("\r\n", "\n").contains("\none\n.two\n"), "{got}");
     assert_eq!(send(&path("password"), &["a@x.test", "later@x.test"]).code, 75);
     assert_eq!(send(&path("wrong"), &["a@x.test"]).code, 77);
+    let nobody = run(&["mail", &target, "--ca", &ca, "--from", "me@x.test", "--to", "a@x.test", "--text", "x"]);
+    assert_eq!(nobody.code, 77, "{}", nobody.stderr);
+    assert!(nobody.stderr.contains("--cert"), "{}", nobody.stderr);
     let untrusted = run(&["mail", &target, "--from", "me@x.test", "--to", "a@x.test", "--text", "x"]);
     assert_eq!(untrusted.code, 80, "{}", untrusted.stderr);
     assert!(!untrusted.stdout.contains("AUTH"), "{}", untrusted.stdout);

@@ -1,6 +1,6 @@
 """aiosmtpd with STARTTLS and a login, as a foreign judge of the mail client.
 
-`CERTIFICATE KEY DIRECTORY` serves on a free port, which it says first; whoever is called no… is refused,
+`CERTIFICATE KEY DIRECTORY` wants that same certificate of its clients too, serves on a free port, which it says first; whoever is called no… is refused,
 whoever is called later… is deferred, and each mail is a file in DIRECTORY.
 """
 import asyncio
@@ -34,6 +34,8 @@ def authenticate(server, session, envelope, mechanism, data):
 async def main():
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(sys.argv[1], sys.argv[2])
+    context.load_verify_locations(sys.argv[1])
+    context.verify_mode = ssl.CERT_REQUIRED
     loop = asyncio.get_running_loop()
 
     def protocol():

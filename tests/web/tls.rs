@@ -3,7 +3,12 @@
 use std::fs;
 use std::path::PathBuf;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PublicKeyData as _, date_time_ymd,
+};
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use crate::support::{Server, demo_site, netlab, run, text};
@@ -148,6 +153,27 @@ fn a_self_signed_certificate_is_trusted_when_it_is_named() {
         let ran = run(&["get", "--ca", text(&files.ca), &server.url("/style.css")]);
         assert_eq!(ran.code, 0, "marked as an authority: {is_ca}: {}", ran.stderr);
     }
+}
+
+#[test]
+fn a_pin_takes_the_place_of_the_chain() {
+    // Expired, self-signed and of another name: the pin knows it all the same, and nobody else.
+    let key = KeyPair::generate().expect("a key");
+    let mut params = params("other.example");
+    expired(&mut params);
+    let certificate = params.self_signed(&key).expect("signed");
+    let server = Files::new(&certificate.pem(), &key, &certificate.pem()).serve(&[]);
+    let get = |pin: &str| run(&["get", "--pin", pin, &server.url("/style.css")]);
+    let fingerprint = |der: &[u8]| Sha256::digest(der).iter().map(|octet| format!("{octet:02x}")).collect::<String>();
+    let of_key = BASE64_STANDARD.encode(Sha256::digest(key.subject_public_key_info()));
+    for good in [fingerprint(certificate.der()), format!("sha256//{of_key}")] {
+        let ran = get(&good);
+        assert_eq!(ran.code, 0, "{good}: {}", ran.stderr);
+    }
+    let ran = get(&fingerprint(b"another"));
+    assert_eq!(ran.code, 80, "{}", ran.stderr);
+    assert!(ran.stderr.contains(&fingerprint(certificate.der())), "{}", ran.stderr);
+    assert_eq!(get("sha256//short").code, 2);
 }
 
 #[test]

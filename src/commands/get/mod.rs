@@ -18,10 +18,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::fail_if::FailIf;
-use super::values::{duration, positive_duration};
+use super::values::{TrustArgs, duration, positive_duration};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::net::tls::Trust;
 use crate::net::{self, Signals};
 use crate::output::{Form, Output, Style, Trace};
 use crate::time::Moment;
@@ -110,13 +109,8 @@ pub struct Get {
     #[arg(long)]
     trace: bool,
 
-    /// Also trust the certificates of this PEM file; repeatable
-    #[arg(long, value_name = "FILE", help_heading = "TLS", hide_short_help = true)]
-    ca: Vec<PathBuf>,
-
-    /// Believe any certificate
-    #[arg(long, help_heading = "TLS", hide_short_help = true)]
-    insecure: bool,
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 impl Get {
@@ -138,11 +132,7 @@ impl Get {
             named: HashSet::new(),
             until: self.deadline.map(|deadline| net::now() + deadline),
         };
-        let fetcher = Fetcher::new(
-            self.limits(run.until),
-            Trust { ca: self.ca.clone(), insecure: self.insecure },
-            Trace::new(self.trace, style),
-        );
+        let fetcher = Fetcher::new(self.limits(run.until), self.trust.trust(), Trace::new(self.trace, style));
         run.all(fetcher, &mut signals)
     }
 

@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::{FamilyArgs, Peer, parsed, positive_duration};
+use super::values::{FamilyArgs, Peer, TrustArgs, parsed, positive_duration};
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::host;
-use crate::net::tls::{ClientSide, Trust};
+use crate::net::tls::ClientSide;
 use crate::net::{self, Signals};
 use crate::output::{Output, Style};
 use crate::smtp::{Done, Envelope, Outcome, Plan, Security, Stage};
@@ -52,17 +52,12 @@ pub struct Mail {
     #[arg(long, group = "security", help_heading = "Transport", hide_short_help = true)]
     plain: bool,
 
-    /// Trust this authority, or this very certificate, too (PEM); repeatable
-    #[arg(long, value_name = "FILE", help_heading = "Transport", hide_short_help = true)]
-    ca: Vec<PathBuf>,
-
     /// The name that the certificate must have
     #[arg(long, value_name = "NAME", help_heading = "Transport", hide_short_help = true)]
     server_name: Option<String>,
 
-    /// Believe any certificate
-    #[arg(long, help_heading = "Transport", hide_short_help = true)]
-    insecure: bool,
+    #[command(flatten)]
+    trust: TrustArgs,
 
     #[command(flatten)]
     login: LoginArgs,
@@ -171,15 +166,16 @@ impl Mail {
             disk::check_target(file)?;
         }
         let security = self.security();
-        let tls = (security != Security::Plain).then(|| self.trust(&output)).transpose()?;
+        let tls = (security != Security::Plain).then(|| self.client_side(&output)).transpose()?;
         let login = self.login.credentials(&output)?;
         let mut signals = Signals::listen()?;
         let id = message.id.clone();
         let bytes = message.octets.len();
         let plan = Plan {
+            server: self.server.host.clone(),
             name: self.helo.clone().unwrap_or_else(own_name),
             security,
-            is_verified: !self.insecure,
+            is_verified: !self.trust.insecure,
             login,
             envelope: Some(self.envelope(message)),
             all_or_nothing: self.all_or_nothing,
@@ -293,11 +289,11 @@ impl Mail {
         Envelope { from, recipients, message: message.octets.into() }
     }
 
-    fn trust(&self, output: &Output) -> Result<ClientSide> {
-        if self.insecure {
+    fn client_side(&self, output: &Output) -> Result<ClientSide> {
+        if self.trust.insecure {
             output.note("warning: with --insecure anybody could be the server");
         }
-        let side = ClientSide::new(&Trust { ca: self.ca.clone(), insecure: self.insecure })?;
+        let side = ClientSide::new(&self.trust.trust())?;
         side.warnings().iter().for_each(|warning| output.note(&format!("note: {warning}")));
         Ok(side)
     }

@@ -2,7 +2,8 @@
 //!
 //! Owns the verifier. It is rustls' own (webpki), with one addition: a server certificate that
 //! equals, octet for octet, one given with `--ca` is trusted even if it is marked as an authority,
-//! because that is what `openssl req -x509` makes. Its dates and its name are still checked.
+//! because that is what `openssl req -x509` makes. Its dates and its name are still checked. A pin
+//! takes the place of the whole chain: it is this certificate, or this key, and no other.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,7 +19,8 @@ use rustls::{
     SignatureScheme,
 };
 
-use super::certificates;
+use super::pin::Pin;
+use super::{certificates, private_key};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
@@ -30,8 +32,12 @@ pub const SELF_SIGNED: &str = "the server's certificate is self-signed";
 pub struct Trust {
     /// PEM files of further authorities, or of the server's own certificate.
     pub ca: Vec<PathBuf>,
+    /// The certificates or keys of which the server must show one; if there are any, nothing else counts.
+    pub pins: Vec<Pin>,
     /// Believe anybody. Spelt out by the user or never.
     pub insecure: bool,
+    /// The PEM files of the certificate that the server may ask for, and of its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// How a client begins TLS.
@@ -47,7 +53,9 @@ impl ClientSide {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut warnings = Vec::new();
         let verifier: Arc<dyn ServerCertVerifier> = if trust.insecure {
-            Arc::new(Anybody(Arc::clone(&provider)))
+            Arc::new(Unchained { provider: Arc::clone(&provider), pins: None })
+        } else if !trust.pins.is_empty() {
+            Arc::new(Unchained { provider: Arc::clone(&provider), pins: Some(trust.pins.clone()) })
         } else {
             Arc::new(Verifier::new(trust, &provider, &mut warnings)?)
         };
@@ -55,8 +63,13 @@ impl ClientSide {
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::new(Exit::Bug, "the TLS provider has no protocol version").because(error))?
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(verifier);
+        let config = match &trust.identity {
+            None => config.with_no_client_auth(),
+            Some((chain, key)) => config
+                .with_client_auth_cert(certificates(chain)?, private_key(key)?)
+                .map_err(|error| super::mismatched(chain, key, error))?,
+        };
         Ok(Self { config: Arc::new(config), warnings })
     }
 
@@ -192,20 +205,40 @@ impl fmt::Display for SelfSigned {
 
 impl std::error::Error for SelfSigned {}
 
-/// `--insecure`: any certificate will do, though the peer must hold its key.
+/// A certificate that is none of the pinned ones.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+pub(super) struct NotPinned(Pin);
 
-impl ServerCertVerifier for Anybody {
+impl fmt::Display for NotPinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the server's certificate is none of the pinned ones; its own is {}", self.0)
+    }
+}
+
+impl std::error::Error for NotPinned {}
+
+/// No chain is looked at: any certificate will do, or one that is pinned. The peer must hold its key.
+#[derive(Debug)]
+struct Unchained {
+    provider: Arc<CryptoProvider>,
+    pins: Option<Vec<Pin>>,
+}
+
+impl ServerCertVerifier for Unchained {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
+        certificate: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+        let Some(pins) = &self.pins else { return Ok(ServerCertVerified::assertion()) };
+        let key = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
+        if pins.iter().any(|pin| pin.is_of(certificate, &key)) {
+            return Ok(ServerCertVerified::assertion());
+        }
+        Err(CertificateError::Other(OtherError(Arc::new(NotPinned(Pin::certificate(certificate))))).into())
     }
 
     fn verify_tls12_signature(
@@ -218,7 +251,7 @@ impl ServerCertVerifier for Anybody {
             message,
             certificate,
             signature,
-            &self.0.signature_verification_algorithms,
+            &self.provider.signature_verification_algorithms,
         )
     }
 
@@ -232,11 +265,11 @@ impl ServerCertVerifier for Anybody {
             message,
             certificate,
             signature,
-            &self.0.signature_verification_algorithms,
+            &self.provider.signature_verification_algorithms,
         )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

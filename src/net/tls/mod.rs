@@ -4,16 +4,18 @@
 //! handshake can fail. The octets travel in [`link`](super::link).
 
 mod client;
+mod pin;
 mod server;
 
 use std::fs;
 use std::path::Path;
 
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{AlertDescription, CertificateError};
 
 pub use client::{ClientSide, Trust};
+pub use pin::Pin;
 pub use server::ServerSide;
 
 /// A TLS session of either side.
@@ -30,14 +32,7 @@ pub fn version(session: &Session) -> Option<String> {
 /// The certificates of a PEM file, at least one.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let shown = path.display();
-    let pem = fs::read(path).map_err(|error| {
-        let exit = match error.kind() {
-            std::io::ErrorKind::NotFound => Exit::InputMissing,
-            std::io::ErrorKind::PermissionDenied => Exit::Permission,
-            _ => Exit::Config,
-        };
-        Error::new(exit, format!("cannot read {shown}: {}", word(&error))).because(error)
-    })?;
+    let pem = read(path)?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match all {
         Ok(all) if !all.is_empty() => Ok(all),
@@ -45,6 +40,31 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
             .expected("PEM: -----BEGIN CERTIFICATE-----")),
         Err(error) => Err(Error::new(Exit::Config, format!("{shown} is not PEM")).because(error)),
     }
+}
+
+/// The private key of a PEM file.
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|error| {
+        Error::new(Exit::Config, format!("{} holds no private key", path.display()))
+            .expected("PEM: -----BEGIN PRIVATE KEY-----")
+            .because(error)
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|error| {
+        let exit = match error.kind() {
+            std::io::ErrorKind::NotFound => Exit::InputMissing,
+            std::io::ErrorKind::PermissionDenied => Exit::Permission,
+            _ => Exit::Config,
+        };
+        Error::new(exit, format!("cannot read {}: {}", path.display(), word(&error))).because(error)
+    })
+}
+
+/// A chain and a key that rustls does not take together.
+fn mismatched(chain: &Path, key: &Path, error: rustls::Error) -> Error {
+    Error::new(Exit::Config, format!("{} and {} do not belong together", chain.display(), key.display())).because(error)
 }
 
 /// What a failed handshake or a broken record means to the user.
@@ -90,6 +110,11 @@ fn certificate(reason: &CertificateError) -> Error {
         Bad::Other(other) if other.to_string() == client::SELF_SIGNED => {
             (client::SELF_SIGNED, "a certificate from a trusted authority", "if it is yours, name it with --ca FILE")
         }
+        Bad::Other(other) if other.0.downcast_ref::<client::NotPinned>().is_some() => {
+            return Error::new(Exit::Certificate, other.to_string())
+                .expected("a certificate named by --pin")
+                .remedy("if the server changed it, and you know that from elsewhere, pin the new one");
+        }
         Bad::Revoked => ("the server's certificate has been revoked", "a valid certificate", "ask the server's owner"),
         other => return Error::new(Exit::Certificate, format!("the server's certificate is not acceptable: {other}")),
     };
@@ -110,7 +135,9 @@ fn alerted(alert: AlertDescription) -> Error {
         | AlertDescription::CertificateExpired => {
             Error::new(Exit::Certificate, format!("the peer refuses the certificate it was shown ({alert:?})"))
         }
-        AlertDescription::CertificateRequired => Error::new(Exit::Permission, "the server wants a client certificate"),
+        AlertDescription::CertificateRequired => {
+            Error::new(Exit::Permission, "the server wants a client certificate").remedy("name one with --cert FILE")
+        }
         AlertDescription::UnrecognisedName => Error::new(Exit::Certificate, "the server knows no site of this name"),
         other => Error::new(Exit::Protocol, format!("the peer ended the TLS handshake ({other:?})")),
     }

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::smtp::auth::{Answer, Login, Mechanism};
 use crate::smtp::plan::{Fact, Stage};
+use crate::smtp::provider;
 use crate::smtp::reply::Reply;
 use crate::time::Moment;
 
@@ -65,7 +66,11 @@ impl Client {
                     self.fail(error, true, now, out);
                 }
             },
-            _ => self.fail(refused(Stage::Auth, reply), true, now, out),
+            code => {
+                let error = refused(Stage::Auth, reply);
+                let wants = provider::wants(&self.plan.server).filter(|_| matches!(code, 534 | 535));
+                self.fail(if let Some(wants) = wants { error.remedy(wants) } else { error }, true, now, out);
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ fn plan(recipients: &[&str]) -> Plan {
         message: (*b"Subject: hi\r\n\r\n.dot\r\n").into(),
     };
     Plan {
+        server: "mx.test".into(),
         name: "lab.test".into(),
         security: Security::Plain,
         is_verified: true,
@@ -363,6 +364,25 @@ fn a_plan_may_stop_after_a_stage() {
     let mut bench = Bench::new(Plan { envelope: None, ..plan(&[]) });
     bench.hear("220 mx\r\n");
     assert_eq!(bench.hear(OFFERS), said("QUIT\r\n"));
+}
+
+#[test]
+fn a_known_provider_that_refuses_a_login_is_explained() {
+    for (server, code, says) in [
+        ("smtp.gmail.com", "534 5.7.9", "app password"),
+        ("smtp.office365.com", "535 5.7.139", "XOAUTH2"),
+        ("mx.test", "535 5.7.8", "check user"),
+    ] {
+        let plan = with_login(Plan { security: Security::Tls, server: server.into(), ..plan(&["a@x.test"]) });
+        let mut bench = Bench::new(plan);
+        bench.hear("220 mx\r\n");
+        bench.hear("250-mx\r\n250 AUTH PLAIN\r\n");
+        bench.hear(&format!("{code} no\r\n"));
+        let (done, _) = bench.done();
+        let error = done.failure.expect("a failure");
+        assert_eq!(error.exit(), Exit::Permission);
+        assert!(error.advice().is_some_and(|advice| advice.contains(says)), "{server}: {error:?}");
+    }
 }
 
 #[test]
