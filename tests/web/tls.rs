@@ -164,7 +164,8 @@ fn a_pin_takes_the_place_of_the_chain() {
     let certificate = params.self_signed(&key).expect("signed");
     let server = Files::new(&certificate.pem(), &key, &certificate.pem()).serve(&[]);
     let get = |pin: &str| run(&["get", "--pin", pin, &server.url("/style.css")]);
-    let fingerprint = |der: &[u8]| Sha256::digest(der).iter().map(|octet| format!("{octet:02x}")).collect::<String>();
+    let fingerprint =
+        |der: &[u8]| Sha256::digest(der).iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().concat();
     let of_key = BASE64_STANDARD.encode(Sha256::digest(key.subject_public_key_info()));
     for good in [fingerprint(certificate.der()), format!("sha256//{of_key}")] {
         let ran = get(&good);

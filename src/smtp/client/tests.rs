@@ -9,6 +9,8 @@ use crate::smtp::secret::Secret;
 use crate::time::Moment;
 use std::time::Duration;
 
+mod login;
+
 const START: Moment = Moment::new(Duration::from_secs(5), Duration::from_secs(1_764_000_000));
 const OFFERS: &str = "250-mx.test\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250 8BITMIME\r\n";
 
@@ -204,29 +206,6 @@ fn h9_h11_and_h20_what_breaks_the_protocol_is_76() {
 }
 
 #[test]
-fn h10_and_h18_logins_in_small_letters_and_endless_challenges() {
-    let safe = |plan: Plan| {
-        let mut plan = with_login(plan);
-        plan.login = plan.login.map(|login| Credentials { in_clear: true, ..login });
-        plan
-    };
-    let mut bench = Bench::new(safe(plan(&["a@x.test"])));
-    bench.hear("220 mx\r\n");
-    assert_eq!(bench.hear("250-mx\r\n250 auth plain\r\n"), said("AUTH PLAIN AHRpbQBzZXNhbWU=\r\n"));
-    assert_eq!(bench.hear("235 2.7.0 in\r\n"), said("MAIL FROM:<me@x.test>\r\n"));
-    let (_, shown) = bench.done();
-    assert!(shown.contains(&"AUTH PLAIN [hidden]".to_owned()) && !shown.concat().contains("AHRpbQ"), "{shown:?}");
-
-    let mut bench = Bench::new(safe(plan(&["a@x.test"])));
-    bench.hear("220 mx\r\n");
-    assert_eq!(bench.hear("250-mx\r\n250 AUTH LOGIN\r\n"), said("AUTH LOGIN\r\n"));
-    bench.hear("334 VXNlcm5hbWU6\r\n");
-    bench.hear("334 UGFzc3dvcmQ6\r\n");
-    assert_eq!(bench.hear("334 bW9yZQ==\r\n"), said("*\r\nQUIT\r\n"));
-    assert_eq!(exit(&bench.done().0), Some(Exit::Protocol));
-}
-
-#[test]
 fn a_password_never_leaves_on_a_line_that_is_not_safe() {
     for (security, is_verified) in [(Security::Plain, true), (Security::Starttls, false)] {
         let mut bench = Bench::new(with_login(Plan { security, is_verified, ..plan(&["a@x.test"]) }));
@@ -364,25 +343,6 @@ fn a_plan_may_stop_after_a_stage() {
     let mut bench = Bench::new(Plan { envelope: None, ..plan(&[]) });
     bench.hear("220 mx\r\n");
     assert_eq!(bench.hear(OFFERS), said("QUIT\r\n"));
-}
-
-#[test]
-fn a_known_provider_that_refuses_a_login_is_explained() {
-    for (server, code, says) in [
-        ("smtp.gmail.com", "534 5.7.9", "app password"),
-        ("smtp.office365.com", "535 5.7.139", "XOAUTH2"),
-        ("mx.test", "535 5.7.8", "check user"),
-    ] {
-        let plan = with_login(Plan { security: Security::Tls, server: server.into(), ..plan(&["a@x.test"]) });
-        let mut bench = Bench::new(plan);
-        bench.hear("220 mx\r\n");
-        bench.hear("250-mx\r\n250 AUTH PLAIN\r\n");
-        bench.hear(&format!("{code} no\r\n"));
-        let (done, _) = bench.done();
-        let error = done.failure.expect("a failure");
-        assert_eq!(error.exit(), Exit::Permission);
-        assert!(error.advice().is_some_and(|advice| advice.contains(says)), "{server}: {error:?}");
-    }
 }
 
 #[test]

@@ -1,0 +1,47 @@
+//! Logging in.
+
+use super::{Bench, exit, plan, said, with_login};
+use crate::exit::Exit;
+use crate::smtp::plan::{Credentials, Plan, Security};
+
+#[test]
+fn h10_and_h18_logins_in_small_letters_and_endless_challenges() {
+    let safe = |plan: Plan| {
+        let mut plan = with_login(plan);
+        plan.login = plan.login.map(|login| Credentials { in_clear: true, ..login });
+        plan
+    };
+    let mut bench = Bench::new(safe(plan(&["a@x.test"])));
+    bench.hear("220 mx\r\n");
+    assert_eq!(bench.hear("250-mx\r\n250 auth plain\r\n"), said("AUTH PLAIN AHRpbQBzZXNhbWU=\r\n"));
+    assert_eq!(bench.hear("235 2.7.0 in\r\n"), said("MAIL FROM:<me@x.test>\r\n"));
+    let (_, shown) = bench.done();
+    assert!(shown.contains(&"AUTH PLAIN [hidden]".to_owned()) && !shown.concat().contains("AHRpbQ"), "{shown:?}");
+
+    let mut bench = Bench::new(safe(plan(&["a@x.test"])));
+    bench.hear("220 mx\r\n");
+    assert_eq!(bench.hear("250-mx\r\n250 AUTH LOGIN\r\n"), said("AUTH LOGIN\r\n"));
+    bench.hear("334 VXNlcm5hbWU6\r\n");
+    bench.hear("334 UGFzc3dvcmQ6\r\n");
+    assert_eq!(bench.hear("334 bW9yZQ==\r\n"), said("*\r\nQUIT\r\n"));
+    assert_eq!(exit(&bench.done().0), Some(Exit::Protocol));
+}
+
+#[test]
+fn a_known_provider_that_refuses_a_login_is_explained() {
+    for (server, code, says) in [
+        ("smtp.gmail.com", "534 5.7.9", "app password"),
+        ("smtp.office365.com", "535 5.7.139", "XOAUTH2"),
+        ("mx.test", "535 5.7.8", "check user"),
+    ] {
+        let plan = with_login(Plan { security: Security::Tls, server: server.into(), ..plan(&["a@x.test"]) });
+        let mut bench = Bench::new(plan);
+        bench.hear("220 mx\r\n");
+        bench.hear("250-mx\r\n250 AUTH PLAIN\r\n");
+        bench.hear(&format!("{code} no\r\n"));
+        let (done, _) = bench.done();
+        let error = done.failure.expect("a failure");
+        assert_eq!(error.exit(), Exit::Permission);
+        assert!(error.advice().is_some_and(|advice| advice.contains(says)), "{server}: {error:?}");
+    }
+}
