@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::escaped;
-use super::plot::{Dot, fraction};
+use super::plot::{Dot, failures, fraction};
 use crate::time::Shown;
 
 const WIDTH: f64 = 900.0;
@@ -49,12 +49,13 @@ pub fn svg(charts: &[Chart]) -> String {
 
 fn draw(chart: &Chart, out: &mut String) {
     let times = || chart.dots.iter().filter_map(|(_, dot)| dot.time());
-    let lost = chart.dots.iter().filter(|(_, dot)| *dot == Dot::Lost).count();
+    let failures = failures(chart.dots.iter().map(|(_, dot)| *dot));
+    let failures = if failures.is_empty() { "all answered" } else { &failures };
     // Writing to a String cannot fail.
     let _ = writeln!(
         out,
         "<text x=\"{LEFT}\" y=\"22\" font-size=\"15\" font-weight=\"bold\">{}</text>\
-         <text x=\"{LEFT}\" y=\"38\">{} pings, {lost} not answered</text>",
+         <text x=\"{LEFT}\" y=\"38\">{} pings, {failures}</text>",
         xml(&chart.title),
         chart.dots.len()
     );
@@ -107,6 +108,13 @@ fn series(chart: &Chart, low: Duration, high: Duration, out: &mut String) {
                 "<path d=\"M{x:.1} {TOP}V{:.1}\" stroke=\"#d33\" stroke-opacity=\".55\"/>",
                 HEIGHT - BOTTOM
             ),
+            Dot::Refused | Dot::NotSent => {
+                writeln!(
+                    out,
+                    "<path d=\"M{x:.1} {TOP}V{:.1}\" stroke=\"#999\" stroke-opacity=\".55\"/>",
+                    HEIGHT - BOTTOM
+                )
+            }
             Dot::Answered(_) if index % every != 0 => Ok(()),
             Dot::Answered(time) => {
                 writeln!(out, "<circle cx=\"{x:.1}\" cy=\"{:.1}\" r=\"2\" fill=\"#0b6e4f\"/>", y(*time, low, high))

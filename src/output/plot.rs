@@ -21,6 +21,10 @@ pub enum Dot {
     Late(Duration),
     /// Not answered.
     Lost,
+    /// Told to be unwanted: the port is closed.
+    Refused,
+    /// It never left.
+    NotSent,
 }
 
 impl Dot {
@@ -28,25 +32,55 @@ impl Dot {
     pub fn time(self) -> Option<Duration> {
         match self {
             Self::Answered(time) | Self::Late(time) => Some(time),
-            Self::Lost => None,
+            Self::Lost | Self::Refused | Self::NotSent => None,
         }
     }
 }
 
+/// How many have no time, by what became of them, in words.
+pub fn failures(dots: impl Iterator<Item = Dot>) -> String {
+    let mut counts = [(0, "lost"), (0, "refused"), (0, "not sent")];
+    let [(lost, _), (refused, _), (not_sent, _)] = &mut counts;
+    for dot in dots {
+        match dot {
+            Dot::Answered(_) | Dot::Late(_) => {}
+            Dot::Lost => *lost += 1,
+            Dot::Refused => *refused += 1,
+            Dot::NotSent => *not_sent += 1,
+        }
+    }
+    let words: Vec<String> =
+        counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+    words.join(", ")
+}
+
 /// The series from left to right in at most `width` cells, each the longest time of its part;
-/// a part with a loss shows `x`.
+/// a part without any shows `x`. Below it, if parts have both, how much of each was lost.
 pub fn spark_line(dots: &[Dot], width: usize) -> String {
-    let Some((low, high)) = range(dots) else { return format!("{} lost", dots.len()) };
+    let Some((low, high)) = range(dots) else { return failures(dots.iter().copied()) };
     let per_cell = dots.len().div_ceil(width.max(1)).max(1);
     let cells: String = dots.chunks(per_cell).map(|part| cell(part, low, high)).collect();
-    format!("{} {cells} {}", Shown(low), Shown(high))
+    let start = Shown(low).to_string();
+    let line = format!("{start} {cells} {}", Shown(high));
+    if per_cell == 1 || dots.iter().all(|dot| dot.time().is_some()) {
+        return line;
+    }
+    let missing: String = dots.chunks(per_cell).map(missing).collect();
+    format!("{line}\n{:>width$} {missing} {}", "lost", failures(dots.iter().copied()), width = start.chars().count())
+}
+
+/// How much of a part has no time.
+fn missing(part: &[Dot]) -> char {
+    let count = part.iter().filter(|dot| dot.time().is_none()).count();
+    let share = u32::try_from(count * 100 / part.len().max(1)).unwrap_or(100);
+    if count == 0 { ' ' } else { block(f64::from(share) / 100.0) }
 }
 
 fn cell(part: &[Dot], low: Duration, high: Duration) -> char {
     let longest = part.iter().filter_map(|dot| dot.time()).max();
     match longest {
-        Some(time) if !part.contains(&Dot::Lost) => block(fraction(time, low, high)),
-        _ => 'x',
+        Some(time) => block(fraction(time, low, high)),
+        None => 'x',
     }
 }
 
@@ -119,6 +153,7 @@ mod tests {
         assert_eq!(spark_line(&ms(&[1, 8, 0, 4]), 60), "1.00 ms ▁█x▄ 8.00 ms");
         assert_eq!(spark_line(&ms(&[3, 3]), 60), "3.00 ms ▁▁ 3.00 ms");
         assert_eq!(spark_line(&ms(&[0, 0]), 60), "2 lost");
+        assert_eq!(spark_line(&[Dot::Refused, Dot::NotSent, Dot::Refused], 60), "2 refused, 1 not sent");
     }
 
     #[test]
@@ -128,6 +163,12 @@ mod tests {
         let line = spark_line(&ms(&values), 10);
         assert_eq!(line.matches(['▁', '█']).count(), 10);
         assert!(line.contains('█'), "{line}");
+    }
+
+    #[test]
+    fn a_part_with_some_losses_shows_its_times_and_how_many() {
+        let line = spark_line(&ms(&[1, 1, 1, 0, 0, 8, 0, 0]), 4);
+        assert_eq!(line, "1.00 ms ▁▁█x 8.00 ms\n   lost  ▅▅█ 4 lost");
     }
 
     #[test]

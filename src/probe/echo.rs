@@ -11,13 +11,13 @@
 //!
 //! An answer is made from its request in place, so it can never be longer.
 
-use std::hash::{DefaultHasher, Hasher as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::delayed::Delayed;
 use super::guard::{Refusal, is_bad_source};
+use super::loops::LoopGuard;
 use super::reply::{Message, Parts, Reply, Session};
 use super::stamp::Probe;
 use super::table::{Table, Who};
@@ -36,8 +36,8 @@ pub const NET_LIMIT: u32 = 100;
 /// How many datagrams a second all strangers together are answered.
 pub const STRANGERS_LIMIT: u32 = 10_000;
 
-/// Stands for every reflector's packet in the loop guard.
-const REFLECTED: u64 = 0;
+/// Stands for every reflector's packet in the loop guard; the NUL tells it from text.
+const REFLECTED: &[u8] = b"\0";
 
 /// How an echo is to behave.
 #[derive(Clone)]
@@ -58,6 +58,7 @@ pub struct Echo {
     sessions: Table<Session>,
     ordinals: Arc<AtomicU32>,
     strangers: Bucket,
+    loops: LoopGuard,
     delayed: Delayed,
     tally: Tally,
     scratch: Vec<u8>,
@@ -72,6 +73,7 @@ impl Echo {
             sessions: Table::default(),
             ordinals,
             strangers: Bucket::default(),
+            loops: LoopGuard::default(),
             delayed: Delayed::default(),
             tally: Tally::default(),
             scratch: Vec::new(),
@@ -142,11 +144,11 @@ impl Echo {
             Session::new(ordinal, self.rules.impairment.path(ordinal))
         });
         let suspected = match message {
-            Message::Text => text::is_upper(bytes).then(|| digest(bytes)),
+            Message::Text => text::is_upper(bytes).then_some(bytes),
             // The stamps of two reflectors differ each time round, so all of them are alike here.
             Message::Stamp(_) => Probe::may_be_reflected(bytes, self.rules.key.as_ref()).then_some(REFLECTED),
         };
-        if suspected.is_some_and(|digest| !session.guard.admits(digest, at)) {
+        if suspected.is_some_and(|same| !self.loops.admits(peer, same, at)) {
             return Err(Refusal::Loop);
         }
         match message {
@@ -189,14 +191,6 @@ impl Echo {
     }
 }
 
-/// Stands for a datagram in the loop guard. That somebody may find two with one digest is no
-/// harm: it only gets them fewer answers.
-fn digest(bytes: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(bytes);
-    hasher.finish()
-}
-
 impl Exchange for Echo {
     type Fact = EchoFact;
 
@@ -228,7 +222,10 @@ impl Exchange for Echo {
     }
 
     fn woken(&mut self, now: Moment, post: &mut Post<EchoFact>) {
+        let tally = &mut self.tally;
         self.delayed.release(now, |envelope, bytes| {
+            tally.held -= 1;
+            tally.sent += 1;
             post.send(envelope, |out| out.extend_from_slice(bytes));
         });
     }

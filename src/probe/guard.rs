@@ -6,12 +6,10 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use serde::Serialize;
 
 use super::stamp::Wrong;
-use crate::time::Moment;
 
 /// Why a datagram gets no answer, apart from deliberate loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -67,38 +65,11 @@ pub fn is_bad_source(peer: SocketAddr, local: Option<IpAddr>, own: &[SocketAddr]
         })
 }
 
-/// What upper-casing leaves alone goes round a loop of echoes unchanged, and what looks like a
-/// reflector's packet may go round one of reflectors. So a datagram that is equal to the last one
-/// answered, as far as its digest tells, is answered at most 20 times a second: people who send the
-/// same upper-case ping again are served, a loop dies down.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LoopGuard {
-    last: Option<(u64, Moment)>,
-}
-
-/// A twentieth of a second.
-const SPACING: Duration = Duration::from_millis(50);
-
-impl LoopGuard {
-    /// Whether a datagram that reads the same in upper case may be answered; `digest` stands for
-    /// its octets.
-    pub fn admits(&mut self, digest: u64, now: Moment) -> bool {
-        if self.last.is_some_and(|(last, at)| last == digest && now - at < SPACING) {
-            return false;
-        }
-        self.last = Some((digest, now));
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{LoopGuard, SPACING, TALKATIVE, is_bad_source};
-    use crate::time::Moment;
+    use super::{TALKATIVE, is_bad_source};
     use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-    use std::time::Duration;
 
-    const NOW: Moment = Moment::new(Duration::from_secs(1), Duration::ZERO);
     const OWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 12_000);
 
     #[test]
@@ -117,23 +88,5 @@ mod tests {
         assert!(!is_bad_source(SocketAddr::new(OWN.ip(), 12_001), None, &[OWN]));
         let other = SocketAddr::new([198, 51, 100, 1].into(), 12_000);
         assert!(!is_bad_source(other, Some(OWN.ip()), &[any, OWN]));
-    }
-
-    #[test]
-    fn the_same_datagram_is_answered_at_most_twenty_times_a_second() {
-        let mut guard = LoopGuard::default();
-        let answered = (0..10_000_u32).filter(|i| {
-            let now = NOW + Duration::from_micros(100) * *i;
-            guard.admits(1, now)
-        });
-        assert_eq!(answered.count(), 20);
-    }
-
-    #[test]
-    fn another_datagram_or_some_patience_gets_an_answer() {
-        let mut guard = LoopGuard::default();
-        assert!(guard.admits(1, NOW) && guard.admits(2, NOW) && guard.admits(1, NOW));
-        assert!(!guard.admits(1, NOW));
-        assert!(guard.admits(1, NOW + SPACING));
     }
 }

@@ -8,10 +8,10 @@
 //!   sender                              echo
 //!     ├─ pace     when                    ├─ guard    what is not answered
 //!     ├─ wire     encodings               ├─ table    who is known
-//!     ├─ matching whose answer it is      ├─ reply    what is answered
-//!     ├─ ledger   what became of each     ├─ delayed  what is held back
-//!     ├─ oneway   up and down, by STAMP   └─ tally    figures and events
-//!     └─ report   figures; fact: events
+//!     ├─ matching whose answer it is      ├─ loops    what would go round for ever
+//!     ├─ ledger   what became of each     ├─ reply    what is answered
+//!     ├─ oneway   up and down, by STAMP   ├─ delayed  what is held back
+//!     └─ report   figures; fact: events   └─ tally    figures and events
 //!              text · stamp · ntp   the octets, for both
 //! ```
 
@@ -20,6 +20,7 @@ mod echo;
 mod fact;
 mod guard;
 mod ledger;
+mod loops;
 mod matching;
 mod ntp;
 mod oneway;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::delayed::Delayed;
-use super::guard::{LoopGuard, Refusal};
+use super::guard::Refusal;
 use super::ntp::ErrorEstimate;
 use super::stamp::{Probe, Reflection};
 use super::tally::{EchoFact, Tally};
@@ -21,7 +21,6 @@ use crate::time::Moment;
 pub struct Session {
     pub ordinal: u32,
     pub path: Path,
-    pub guard: LoopGuard,
     /// The reflector's own sequence number (RFC 8762 §4.3, stateful).
     pub reflected: u32,
     pub window: Window,
@@ -31,15 +30,7 @@ pub struct Session {
 
 impl Session {
     pub fn new(ordinal: u32, path: Path) -> Self {
-        Self {
-            ordinal,
-            path,
-            guard: LoopGuard::default(),
-            reflected: 0,
-            window: Window::default(),
-            received: 0,
-            sent: 0,
-        }
+        Self { ordinal, path, reflected: 0, window: Window::default(), received: 0, sent: 0 }
     }
 }
 
@@ -92,9 +83,11 @@ impl Reply<'_, '_> {
             // Nothing to send: the damage done on purpose made it unreadable.
         } else if delay.is_zero() || due <= self.now {
             post.send(envelope, |out| out.extend_from_slice(&scratch));
-            self.sent(delay, post);
+            self.echo.tally.sent += 1;
+            self.answered(delay, post);
         } else if self.echo.delayed.hold(due, envelope, &scratch) {
-            self.sent(delay, post);
+            self.echo.tally.held += 1;
+            self.answered(delay, post);
         } else {
             self.echo.tally.delay_full += 1;
             post.tell(|| EchoFact::DelayFull { peer });
@@ -114,7 +107,8 @@ impl Reply<'_, '_> {
                 made = self.make(octets, Passage::default());
             }
         });
-        self.sent(Duration::ZERO, post);
+        self.echo.tally.sent += 1;
+        self.answered(Duration::ZERO, post);
         made
     }
 
@@ -131,8 +125,7 @@ impl Reply<'_, '_> {
         });
     }
 
-    fn sent(&mut self, delay: Duration, post: &mut Post<EchoFact>) {
-        self.echo.tally.sent += 1;
+    fn answered(&mut self, delay: Duration, post: &mut Post<EchoFact>) {
         self.session.sent += 1;
         post.tell(|| EchoFact::Sent {
             peer: self.datagram.peer,

@@ -118,7 +118,9 @@ impl Figures {
     pub fn report(&self, ledger: &Ledger, stamp: bool) -> Report {
         let count = |outcome| ledger.count(outcome);
         let (lost, late) = (count(Outcome::Lost), count(Outcome::Late));
-        let unanswered = Ratio::new(lost + late, ledger.sent() - count(Outcome::Waiting));
+        // A ping that is on its way may yet be answered; one that never left cannot be lost.
+        let tried = ledger.sent() - count(Outcome::Waiting) - count(Outcome::SendError);
+        let unanswered = Ratio::new(lost + late, tried);
         Report {
             sent: ledger.sent(),
             received: count(Outcome::Ok),

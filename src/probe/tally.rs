@@ -18,6 +18,8 @@ pub struct Tally {
     pub received: u64,
     /// Replies that were handed over to be sent, copies counted.
     pub sent: u64,
+    /// Replies that are held back until they are due; in the end, what never left.
+    pub held: u64,
     /// Dropped on purpose on the way in.
     pub lost_in: u64,
     /// Dropped on purpose on the way out.
@@ -115,7 +117,7 @@ pub struct ClientTally {
     pub peer: SocketAddr,
     /// Datagrams of it that were taken.
     pub received: u64,
-    /// Replies to it.
+    /// Replies to it, those that are still held counted.
     pub sent: u64,
 }
 
@@ -125,6 +127,7 @@ impl Tally {
         let Self {
             received,
             sent,
+            held,
             lost_in,
             lost_out,
             queue_full,
@@ -142,6 +145,7 @@ impl Tally {
         for (sum, more) in [
             (&mut self.received, received),
             (&mut self.sent, sent),
+            (&mut self.held, held),
             (&mut self.lost_in, lost_in),
             (&mut self.lost_out, lost_out),
             (&mut self.queue_full, queue_full),

@@ -111,6 +111,23 @@ fn a_held_answer_is_late_and_not_lost() {
 }
 
 #[test]
+fn answers_still_held_at_the_end_were_not_sent() {
+    let server = Server::start(&["ping-serve", "--loss", "0", "--delay", "60s", "--json"]);
+    run(&["ping", &server.addresses[0], "-c", "3", "-i", "1ms", "--timeout", "20ms", "--linger", "0"]);
+    let summary = server.stop().summary();
+    assert_eq!((&summary["received"], &summary["sent"], &summary["held"]), (&3.into(), &0.into(), &3.into()));
+}
+
+#[test]
+fn what_is_refused_is_not_drawn_as_lost() {
+    let taken = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let target = taken.local_addr().expect("bound").to_string();
+    drop(taken);
+    let ran = run(&["ping", &target, "-c", "3", "-i", "1ms", "--plot"]);
+    assert!(ran.stdout.contains("3 refused") && !ran.stdout.contains("3 lost"), "{}", ran.stdout);
+}
+
+#[test]
 fn nobody_there_is_refused_at_once_and_code_69() {
     let taken = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let target = taken.local_addr().expect("bound").to_string();

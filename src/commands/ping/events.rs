@@ -91,6 +91,7 @@ impl fmt::Display for Summary {
             (Some(loss), Some((low, high))) => {
                 write!(f, "\nloss {:.1} % (95 % interval {:.1} to {:.1} %)", loss * 100.0, low * 100.0, high * 100.0)?;
             }
+            _ if report.waiting > 0 => f.write_str("\nloss unknown: no ping has been answered or timed out yet")?,
             _ => f.write_str("\nloss unknown: nothing was sent")?,
         }
         if let Some(rtt) = &report.rtt {

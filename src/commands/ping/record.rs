@@ -2,7 +2,7 @@
 //!
 //! Owns the series of one target, bounded: a run without end keeps its last pings.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 use crate::output::{Chart, Dot, histogram, spark_line};
 use crate::probe::Fact;
@@ -16,13 +16,13 @@ const WIDTH: usize = 60;
 #[derive(Debug)]
 pub struct Record {
     is_kept: bool,
-    dots: VecDeque<(u64, Dot)>,
+    dots: BTreeMap<u64, Dot>,
 }
 
 impl Record {
     /// An empty record that keeps what it is told, or nothing.
     pub fn new(is_kept: bool) -> Self {
-        Self { is_kept, dots: VecDeque::new() }
+        Self { is_kept, dots: BTreeMap::new() }
     }
 
     /// Notes what became of a ping; a late answer takes its loss back.
@@ -30,26 +30,22 @@ impl Record {
         let (seq, dot) = match fact {
             Fact::Reply { seq, rtt, .. } => (*seq, Dot::Answered(*rtt)),
             Fact::Late { seq, rtt, .. } => (*seq, Dot::Late(*rtt)),
-            Fact::Lost { seq } | Fact::Refused { seq, .. } | Fact::SendError { seq, .. } => (*seq, Dot::Lost),
+            Fact::Lost { seq } => (*seq, Dot::Lost),
+            Fact::Refused { seq, .. } => (*seq, Dot::Refused),
+            Fact::SendError { seq, .. } => (*seq, Dot::NotSent),
             _ => return,
         };
         if !self.is_kept {
             return;
         }
-        if let Some(known) = self.dots.iter_mut().rev().find(|(known, _)| *known == seq) {
-            known.1 = dot;
-            return;
+        self.dots.insert(seq, dot);
+        if self.dots.len() > MOST {
+            self.dots.pop_first();
         }
-        if self.dots.len() == MOST {
-            self.dots.pop_front();
-        }
-        self.dots.push_back((seq, dot));
     }
 
     fn in_order(&self) -> Vec<(u64, Dot)> {
-        let mut dots: Vec<_> = self.dots.iter().copied().collect();
-        dots.sort_unstable_by_key(|(seq, _)| *seq);
-        dots
+        self.dots.iter().map(|(seq, dot)| (*seq, *dot)).collect()
     }
 
     /// A spark line and a histogram, in text.
@@ -88,14 +84,10 @@ mod tests {
     fn a_run_without_end_keeps_its_last_pings() {
         let mut record = Record::new(true);
         let most = MOST as u64;
-        for seq in 1..=most + 1 {
-            record.dots.push_back((seq, Dot::Lost));
-            if record.dots.len() > MOST {
-                record.dots.pop_front();
-            }
+        for seq in 1..=most + 2 {
+            record.note(&Fact::Lost { seq });
         }
-        record.note(&Fact::Lost { seq: most + 2 });
-        assert_eq!((record.dots.len(), record.dots.front().map(|dot| dot.0)), (MOST, Some(3)));
+        assert_eq!((record.dots.len(), record.in_order().first().map(|dot| dot.0)), (MOST, Some(3)));
     }
 
     #[test]

@@ -104,7 +104,7 @@ fn write_fact(fact: &EchoFact, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "sent {bytes} bytes to {peer}, number {number}")
         }
         EchoFact::Sent { peer, number, bytes, delay, .. } => {
-            write!(f, "sent {bytes} bytes to {peer}, number {number}, held for {}", Shown(*delay))
+            write!(f, "holds {bytes} bytes for {peer}, number {number}, to be sent in {}", Shown(*delay))
         }
         EchoFact::DelayFull { peer } => write!(f, "dropped: too many answers are being held, this one for {peer}"),
         EchoFact::NotSent { error } => write!(f, "could not send: {error}"),
@@ -149,6 +149,7 @@ impl fmt::Display for Summary {
         writeln!(f, "--- {received} datagrams in {}, --seed {} ---", Shown(self.elapsed), self.seed)?;
         write!(f, "{received} received, {} dropped on purpose, {sent} sent", lost_in + lost_out)?;
         let others = [
+            (self.tally.held, "held until the end and never sent"),
             (self.tally.queue_full, "over the rate"),
             (self.tally.delay_full, "found no room to be held"),
             (self.tally.repeated, "repeated"),

@@ -6,7 +6,8 @@
 //! nix gives the lengths in a [`MultiHeaders`] back as the kernel left them, so headers with more
 //! room than was filled are good for one call. But a server is told the same beside every datagram:
 //! headers with exactly that room stay as they were, and serve for ever. A call for one datagram
-//! needs none at all.
+//! needs none at all. The first loss makes the kernel tell one thing more, after the stamp and
+//! before the TTL: that batch has no TTL, and the next has room again.
 
 use std::array;
 use std::io::IoSliceMut;
@@ -167,9 +168,9 @@ impl Buffer {
         if wanted <= 1 {
             let octets = self.octets.get_mut(..largest).unwrap_or_default();
             let mut slices = [IoSliceMut::new(octets)];
-            let message = recvmsg::<S>(fd, &mut slices, Some(&mut self.control.0), flags)?;
+            let mut message = recvmsg::<S>(fd, &mut slices, Some(&mut self.control.0), flags)?;
             let (length, peer, truncated) = (message.bytes, message.address, is_truncated(&message));
-            let (notes, filled) = notes(&message);
+            let (notes, filled) = notes(&mut message);
             let moment = now();
             let bytes = self.octets.get(..length.min(largest)).unwrap_or_default();
             if let Some(peer) = peer {
@@ -194,11 +195,11 @@ impl Buffer {
         };
         let moment = now();
         let (mut count, mut all_filled) = (0, None);
-        for message in messages {
+        for mut message in messages {
             let bytes = message.iovs().next().unwrap_or_default();
             if let Some(peer) = message.address {
                 let truncated = is_truncated(&message);
-                let (notes, filled) = notes(&message);
+                let (notes, filled) = notes(&mut message);
                 all_filled = if count == 0 { filled } else { all_filled.filter(|all| Some(*all) == filled) };
                 take(Arrival { peer, bytes, truncated, notes }, moment);
             }
@@ -233,9 +234,12 @@ fn is_truncated<S>(message: &RecvMsg<'_, '_, S>) -> bool {
 }
 
 /// What was told, and how much room that filled.
-fn notes<S>(message: &RecvMsg<'_, '_, S>) -> (Notes, Option<usize>) {
+fn notes<S>(message: &mut RecvMsg<'_, '_, S>) -> (Notes, Option<usize>) {
     let (mut notes, mut filled) = (Notes::default(), 0);
-    // An error means that there was more than fits; then it is as if nothing was told.
+    // nix tells nothing where not everything fitted. Room is a sum of whole messages, so what did fit
+    // is whole.
+    let is_cut = message.flags.contains(MsgFlags::MSG_CTRUNC);
+    message.flags.remove(MsgFlags::MSG_CTRUNC);
     let Ok(all) = message.cmsgs() else { return (notes, None) };
     for told in all {
         filled += match &told {
@@ -264,7 +268,7 @@ fn notes<S>(message: &RecvMsg<'_, '_, S>) -> (Notes, Option<usize>) {
             _ => {}
         }
     }
-    let known = notes.stamp.is_some() && filled < CONTROL;
+    let known = notes.stamp.is_some() && filled < CONTROL && !is_cut;
     (notes, known.then_some(filled))
 }
 

@@ -179,8 +179,11 @@ fn a_full_delay_queue_is_counted() {
     for _ in 0..=delayed::REPLIES {
         bench.ask(b"a");
     }
-    assert_eq!(bench.echo.tally().delay_full, 1);
+    let held = delayed::REPLIES as u64;
+    let tally = bench.echo.tally();
+    assert_eq!((tally.delay_full, tally.held, tally.sent), (1, held, 0), "nothing has left yet");
     assert_eq!(bench.wait(Duration::from_secs(1)).len(), delayed::REPLIES);
+    assert_eq!((bench.echo.tally().held, bench.echo.tally().sent), (0, held));
     assert_eq!(bench.echo.wake_at(), None);
 }
 

@@ -218,4 +218,5 @@ fn a_probe_the_system_would_not_send_is_a_send_error() {
     assert!(matches!(bench.facts()[..], [Fact::SendError { seq: 1, .. }]));
     let report = bench.sender.report();
     assert_eq!((report.send_errors, report.waiting), (1, 0));
+    assert_eq!((report.loss, report.loss_ci95), (None, None), "what never left cannot be lost");
 }
