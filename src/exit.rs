@@ -113,7 +113,7 @@ impl Exit {
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Done => "done, the answer is yes",
-            Self::No => "ran fully, the answer is no: HTTP status 400 or above, an assertion broke",
+            Self::No => "ran fully, the answer is no: HTTP status 400 or above, no reply in time, an assertion broke",
             Self::Usage => "the command line is wrong",
             Self::InputRefused => "input refused here, nothing was sent",
             Self::InputMissing => "an input file is missing",

@@ -111,7 +111,9 @@ impl FamilyArgs {
     /// The address of a peer: the first one of the wanted family.
     pub fn find(self, peer: &Peer, port: u16, signals: &mut Signals) -> Result<SocketAddr> {
         let patience = net::now() + Duration::from_secs(30);
-        let addresses = net::resolve(&peer.host, peer.port.unwrap_or(port), patience, signals)?;
+        let mut addresses = net::resolve(&peer.host, peer.port.unwrap_or(port), patience, signals)?;
+        // An IPv4 address in IPv6's clothes is reached, and its errors come, by IPv4.
+        addresses.iter_mut().for_each(|address| address.set_ip(address.ip().to_canonical()));
         let fits = |address: &&SocketAddr| if address.is_ipv6() { !self.ipv4 } else { !self.ipv6 };
         addresses.iter().find(fits).copied().ok_or_else(|| {
             let family = if self.ipv4 { "IPv4" } else { "IPv6" };
@@ -207,7 +209,7 @@ pub struct ListenArgs {
     /// Where to listen; repeatable
     ///
     /// PORT is that port on both loopbacks, HOST:PORT on one address, *:PORT on every address (for
-    /// everybody who can reach this machine), unix:PATH a Unix socket. Port 0 picks a free one.
+    /// everybody who can reach this machine), unix:PATH a Unix socket (HTTP only). Port 0 picks a free one.
     #[arg(long, value_name = "ADDR")]
     pub bind: Vec<Bind>,
 

@@ -13,7 +13,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::delayed::Delayed;
 use super::guard::{Refusal, is_bad_source};
@@ -50,6 +50,8 @@ pub struct Rules {
     pub own: Vec<SocketAddr>,
     /// Whether strangers can come in, so that they are limited.
     pub public: bool,
+    /// How many datagrams are still to be taken, by all threads together; `None` is without end.
+    pub remaining: Option<Arc<AtomicU64>>,
 }
 
 /// The echo.
@@ -196,6 +198,12 @@ impl Exchange for Echo {
 
     fn received(&mut self, datagram: &Datagram<'_>, now: Moment, post: &mut Post<EchoFact>) {
         let (peer, bytes) = (datagram.peer, datagram.bytes.len());
+        if let Some(remaining) = &self.rules.remaining
+            && remaining.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err()
+        {
+            // It came with the last one that was wanted.
+            return;
+        }
         self.tally.received += 1;
         post.tell(|| EchoFact::Received { peer, bytes });
         let message = self.admit(datagram);

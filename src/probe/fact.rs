@@ -120,6 +120,8 @@ pub enum Foreign {
     Peer,
     /// It is not what we sent, in whatever case.
     Content,
+    /// It is a STAMP packet as a sender makes it: an echo gave ours back, but is no reflector.
+    Unreflected,
     /// It names a probe that was never sent.
     NeverSent,
     /// It names a probe whose time to be late is over.

@@ -30,6 +30,9 @@ pub fn matched(
     if datagram.truncated {
         return Err(Foreign::Content);
     }
+    if wire.is_unreflected(datagram.bytes) {
+        return Err(Foreign::Unreflected);
+    }
     let bare = wire.is_bare().then_some(datagram.socket);
     let named = bare.or_else(|| wire.seq_of_reply(datagram.bytes, ledger.sent()));
     let judged = named.ok_or(Foreign::Content).and_then(|seq| judge(wire, ledger, seq, datagram.bytes, scratch));

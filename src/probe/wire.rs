@@ -94,6 +94,12 @@ impl Wire {
         }
     }
 
+    /// Whether a STAMP reply has nothing where a reflector puts the sender's own time.
+    pub fn is_unreflected(&self, reply: &[u8]) -> bool {
+        let Self::Stamp { key, .. } = self else { return false };
+        Reflection::read(reply, key.as_ref()).is_ok_and(|reflection| reflection.probe.timestamp == 0)
+    }
+
     /// Which probe it was that came back inside an ICMP error, cut or whole.
     pub fn seq_of_probe(&self, probe: &[u8], newest: u64) -> Option<u64> {
         match self {
@@ -211,6 +217,7 @@ mod tests {
             reply[octet] ^= 1;
             reply
         };
+        assert!(wire.is_unreflected(&packet) && !wire.is_unreflected(&reflect(43)));
         // Octet 43 is outside every field.
         assert!(matches!(compare(&wire, &reflect(43)), Match::Whole(Some(_))));
         assert_eq!(compare(&wire, &reflect(35)), Match::Damaged);

@@ -1,6 +1,6 @@
 //! `ping` against `ping-serve`.
 
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::UdpSocket;
 use std::process::Stdio;
 
@@ -116,6 +116,37 @@ fn answers_still_held_at_the_end_were_not_sent() {
     run(&["ping", &server.addresses[0], "-c", "3", "-i", "1ms", "--timeout", "20ms", "--linger", "0"]);
     let summary = server.stop().summary();
     assert_eq!((&summary["received"], &summary["sent"], &summary["held"]), (&3.into(), &0.into(), &3.into()));
+}
+
+#[test]
+fn a_plain_echo_is_no_reflector_and_a_mapped_address_is_an_ipv4_one() {
+    let echo = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let address = echo.local_addr().expect("bound");
+    let thread = std::thread::spawn(move || {
+        let mut buffer = [0; 100];
+        let (length, peer) = echo.recv_from(&mut buffer).expect("a ping");
+        echo.send_to(&buffer[..length], peer).expect("sent back");
+    });
+    let target = format!("[::ffff:127.0.0.1]:{}", address.port());
+    let ran = run(&["ping", &target, "--wire", "stamp", "-c", "1", "--timeout", "200ms", "--linger", "0", "--json"]);
+    thread.join().expect("it ended");
+    let events = ran.events();
+    let foreign = events.iter().find(|event| event["type"] == "foreign").expect("a foreign answer");
+    assert_eq!((&foreign["reason"], &ran.summary()["corrupt"]), (&"unreflected".into(), &0.into()));
+    let refused = run(&["ping", &target, "-c", "1", "--timeout", "20s"]);
+    assert_eq!(refused.code, 69, "{}", refused.stderr);
+}
+
+#[test]
+fn a_plan_that_is_interrupted_ends_with_its_summary() {
+    let mut server = netlab(&["ping-serve", "--plan", "99999999999", "--seed", "1"]);
+    let mut child = server.stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    lines.next().expect("a decision").expect("text");
+    kill_process(pid(&child), Signal::INT).expect("its process");
+    let last = lines.last().expect("a line").expect("text");
+    assert!(last.contains("--seed 1"), "{last}");
+    assert_eq!(child.wait().expect("it ended").code(), Some(130));
 }
 
 #[test]
@@ -270,7 +301,7 @@ fn sigint_ends_with_the_summary_and_the_data_decides() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("it runs");
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().expect("piped")));
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     while event(&lines.next().expect("a line").expect("text"))["type"] != "reply" {}
     kill_process(pid(&child), Signal::INT).expect("it runs");
     let last = lines.last().expect("a line").expect("text");
@@ -317,7 +348,7 @@ fn a_stopped_client_comes_back_without_a_burst() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("it runs");
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().expect("piped")));
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     while event(&lines.next().expect("a line").expect("text"))["type"] != "reply" {}
     kill_process(pid(&child), Signal::STOP).expect("it runs");
     std::thread::park_timeout(std::time::Duration::from_millis(400));

@@ -49,6 +49,7 @@ fn why(reason: Foreign) -> &'static str {
     match reason {
         Foreign::Peer => "from somebody else",
         Foreign::Content => "with other content",
+        Foreign::Unreflected => "our own ping come back: the peer echoes, and does not speak STAMP",
         Foreign::NeverSent => "to a ping that was never sent",
         Foreign::TooLate => "to a ping that is forgotten",
     }
@@ -104,7 +105,11 @@ impl fmt::Display for Summary {
             write!(f, "\njitter {} (RFC 3550)", Shown(jitter))?;
         }
         if !report.paused.is_zero() {
-            write!(f, "\nthis process did not run for {}; nothing was sent then", Shown(report.paused))?;
+            write!(
+                f,
+                "\nthis process was held up for {} (stopped, or its output not read); nothing was sent then",
+                Shown(report.paused)
+            )?;
         }
         write_clock(report, f)?;
         report.ways.as_ref().map_or(Ok(()), |ways| write_ways(ways, f))

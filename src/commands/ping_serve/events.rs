@@ -66,12 +66,15 @@ pub struct Listening {
     is_textbook: bool,
     #[serde(skip)]
     is_honest: bool,
+    #[serde(skip)]
+    is_public: bool,
 }
 
 impl Listening {
     /// What is promised.
-    pub fn new(addresses: Vec<String>, impairment: &Impairment) -> Self {
+    pub fn new(addresses: Vec<String>, impairment: &Impairment, is_public: bool) -> Self {
         Self {
+            is_public,
             addresses,
             seed: impairment.seed,
             loss: impairment.loss.to_string(),
@@ -89,7 +92,8 @@ impl fmt::Display for Listening {
             (_, true) => f.write_str("nothing is lost on purpose")?,
             _ => write!(f, "lost on purpose: {}", self.loss)?,
         }
-        write!(f, "; --seed {}", self.seed)
+        write!(f, "; --seed {}", self.seed)?;
+        if self.is_public { Ok(()) } else { f.write_str("; --bind '*:PORT' lets others in") }
     }
 }
 

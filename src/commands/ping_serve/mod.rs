@@ -39,7 +39,9 @@ pub struct PingServe {
 
     /// What is lost on purpose
     ///
-    /// A probability (30%, 0.3, 4/11), ge:P,R or ge:P,R,H,K (Gilbert-Elliott bursts), nth:K (every K-th) or
+    /// A probability (30%, 0.3, 4/11), ge:P,R or ge:P,R,H,K (Gilbert-Elliott bursts: P into the bad
+    /// state, R out of it, H and K the chances to arrive in the bad and in the good one, where netem wants 1-H
+    /// and 1-K), nth:K (every K-th) or
     /// list:3,7 (these, counted per client from 1). The default is the textbook's: a random integer
     /// from 0 to 10, below 4 is lost.
     #[arg(long, value_name = "MODEL", default_value = "4/11", allow_hyphen_values = true, value_parser = parsed::<Loss>)]
@@ -120,11 +122,17 @@ impl PingServe {
         self.warn(&output, &receivers, public);
         let nudge = signals.nudger()?;
         let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
-        recorder.record(Event::Listening(Listening::new(addresses(receivers.addresses()), &impairment)));
+        recorder.record(Event::Listening(Listening::new(addresses(receivers.addresses()), &impairment, public)));
         self.server.listen.tell_ready(receivers.addresses().map(ToString::to_string))?;
 
         let started = net::now();
-        let rules = Rules { impairment, key, own: receivers.bound(), public };
+        let rules = Rules {
+            impairment,
+            key,
+            own: receivers.bound(),
+            public,
+            remaining: (self.count > 0).then(|| Arc::new(AtomicU64::new(self.count))),
+        };
         let total = self.answer(receivers, &rules, style, &mut signals, &recorder, started)?;
         let elapsed = net::now() - started;
         drop(recorder);
@@ -149,14 +157,20 @@ impl PingServe {
     }
 
     fn print_plan(impairment: &Impairment, count: u64, output: &mut Output) -> Result<Exit> {
+        let mut signals = Signals::listen()?;
+        let mut exit = Exit::Done;
         for planned in impairment.plan(1, count) {
+            if let Some(signal) = signals.take() {
+                exit = signal.exit();
+                break;
+            }
             output.event(&Event::Planned(planned))?;
             if output.is_gone() {
                 break;
             }
         }
         output.event(&Event::Summary(Box::new(Summary::of_plan(impairment.seed))))?;
-        Ok(Exit::Done)
+        Ok(exit)
     }
 
     fn warn(&self, output: &Output, receivers: &Receivers, public: bool) {
@@ -188,13 +202,13 @@ impl PingServe {
             until: self.server.listen.lifetime.map(|lifetime| started + lifetime),
             rest: Duration::ZERO,
         };
-        let (ordinals, taken) = (Arc::new(AtomicU32::new(0)), AtomicU64::new(0));
+        let ordinals = Arc::new(AtomicU32::new(0));
         let total = Mutex::new(Total::default());
         let make = || {
             let echo = Echo::new(rules.clone(), Arc::clone(&ordinals));
-            (echo, Ear { recorder: recorder.clone(), limit: self.count, taken: &taken, counted: 0 })
+            (echo, Ear { recorder: recorder.clone(), remaining: rules.remaining.clone() })
         };
-        let finish = |echo: Echo, _: Ear<'_>| total.lock().unwrap_or_else(PoisonError::into_inner).add(&echo);
+        let finish = |echo: Echo, _: Ear| total.lock().unwrap_or_else(PoisonError::into_inner).add(&echo);
         answer(plan, signals, make, finish)?;
         Ok(total.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
@@ -220,32 +234,21 @@ impl Total {
 }
 
 /// Hears the facts of one thread.
-struct Ear<'a> {
+struct Ear {
     recorder: Recorder<Event>,
-    limit: u64,
-    taken: &'a AtomicU64,
-    counted: u64,
+    remaining: Option<Arc<AtomicU64>>,
 }
 
-impl Watch<Echo> for Ear<'_> {
+impl Watch<Echo> for Ear {
     fn fact(&mut self, _: usize, fact: EchoFact) {
         self.recorder.record(Event::Fact(fact));
     }
 
     fn turned(&mut self, sides: &mut [Side<Echo>], _: Moment) -> ControlFlow<()> {
-        if self.limit == 0 {
-            return ControlFlow::Continue(());
-        }
-        let received: u64 = sides.iter().map(|side| side.exchange().tally().received).sum();
-        let new = received - self.counted;
-        self.counted = received;
+        let is_last = self.remaining.as_ref().is_some_and(|remaining| remaining.load(Ordering::Relaxed) == 0);
         // What is held back on purpose is still owed.
         let owes = sides.iter().any(|side| crate::conversation::Exchange::wake_at(side.exchange()).is_some());
-        if self.taken.fetch_add(new, Ordering::Relaxed) + new >= self.limit && !owes {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        if is_last && !owes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     fn asked(&mut self, _: &mut [Side<Echo>], _: Moment) {}

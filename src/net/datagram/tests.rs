@@ -187,7 +187,8 @@ fn with_echoes(bind: Bind, threads: usize, test: impl FnOnce(&[SocketAddr])) -> 
     };
     let mut signals = Signals::listen().expect("a pipe");
     let nudge: Nudge = signals.nudger().expect("a copy");
-    let rules = Rules { impairment: Impairment::none(1), key: None, own: bound.clone(), public: false };
+    let rules =
+        Rules { impairment: Impairment::none(1), key: None, own: bound.clone(), public: false, remaining: None };
     let ordinals = Arc::new(AtomicU32::new(0));
     let (done, tallies) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {

@@ -4,6 +4,7 @@ mod reflector;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::{Echo, EchoFact, NET_LIMIT, Rules};
@@ -26,7 +27,7 @@ struct Bench {
 
 impl Bench {
     fn new(impairment: Impairment) -> Self {
-        Self::by(Rules { impairment, key: None, own: Vec::new(), public: false })
+        Self::by(Rules { impairment, key: None, own: Vec::new(), public: false, remaining: None })
     }
 
     fn by(rules: Rules) -> Self {
@@ -110,7 +111,8 @@ fn a_cut_datagram_is_never_answered_by_half() {
 #[test]
 fn services_that_would_answer_back_get_nothing() {
     let own = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 12_000);
-    let mut bench = Bench::by(Rules { impairment: Impairment::none(1), key: None, own: vec![own], public: false });
+    let mut bench =
+        Bench::by(Rules { impairment: Impairment::none(1), key: None, own: vec![own], public: false, remaining: None });
     for port in [0, 7, 13, 17, 19, 53, 69, 123, 12_000] {
         assert!(bench.ask_as(SocketAddr::new(own.ip(), port), b"ping").is_empty());
     }
@@ -164,7 +166,8 @@ fn a_hundred_thousand_sources_leave_the_table_at_its_bound_and_a_live_session_al
 
 #[test]
 fn where_strangers_can_come_in_they_are_limited_and_loopback_is_not() {
-    let mut bench = Bench::by(Rules { impairment: Impairment::none(1), key: None, own: Vec::new(), public: true });
+    let mut bench =
+        Bench::by(Rules { impairment: Impairment::none(1), key: None, own: Vec::new(), public: true, remaining: None });
     let answered = (0..1_000).filter(|_| !bench.ask_as(stranger(1), b"a").is_empty()).count();
     // The first finds no session of its network yet, and begins one.
     assert_eq!(answered, NET_LIMIT as usize + 1);
@@ -185,6 +188,14 @@ fn a_full_delay_queue_is_counted() {
     assert_eq!(bench.wait(Duration::from_secs(1)).len(), delayed::REPLIES);
     assert_eq!((bench.echo.tally().held, bench.echo.tally().sent), (0, held));
     assert_eq!(bench.echo.wake_at(), None);
+}
+
+#[test]
+fn what_comes_after_the_last_one_that_was_wanted_is_not_taken() {
+    let remaining = Some(Arc::new(AtomicU64::new(2)));
+    let mut bench = Bench::by(Rules { remaining, ..Bench::honest().echo.rules.clone() });
+    let answers: Vec<_> = (0..3).map(|_| bench.ask(b"ping").len()).collect();
+    assert_eq!((answers, bench.echo.tally().received), (vec![1, 1, 0], 2));
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn honest() -> Rules {
 }
 
 fn rules(impairment: Impairment) -> Rules {
-    Rules { impairment, key: None, own: vec![SERVER], public: false }
+    Rules { impairment, key: None, own: vec![SERVER], public: false, remaining: None }
 }
 
 fn every_second_for_an_hour() -> Pace {

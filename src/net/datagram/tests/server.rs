@@ -179,7 +179,8 @@ fn two_threads_share_a_port() {
 fn an_echo_at_work_allocates_nothing() {
     let mut receivers = Receivers::bind(&[Bind::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
     let address = receivers.bound()[0];
-    let rules = Rules { impairment: Impairment::none(1), key: None, own: vec![address], public: false };
+    let rules =
+        Rules { impairment: Impairment::none(1), key: None, own: vec![address], public: false, remaining: None };
     let mut side = Side::bound(Echo::new(rules, Arc::default()), receivers.take(), false);
     let (buffer, outgoings) = (Buffer::new(super::LARGEST), Outgoings::new());
     let mut gear = Gear { buffer, outgoings, failures: Vec::new(), now: now() };

@@ -46,8 +46,13 @@ fn what_lies_where_zeros_belong_is_ignored() {
 #[test]
 fn stamp_with_a_key_takes_what_the_key_vouches_for_and_nothing_else() {
     let key = Key::new(b"secret");
-    let mut bench =
-        Bench::by(Rules { impairment: Impairment::none(1), key: Some(key.clone()), own: Vec::new(), public: false });
+    let mut bench = Bench::by(Rules {
+        impairment: Impairment::none(1),
+        key: Some(key.clone()),
+        own: Vec::new(),
+        public: false,
+        remaining: None,
+    });
     let reply = bench.ask(&stamp(5, Some(&key), 0)).remove(0);
     assert_eq!(Reflection::read(&reply, Some(&key)).expect("sealed").probe.seq, 5);
     let other = Key::new(b"other");
