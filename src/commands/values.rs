@@ -1,6 +1,6 @@
 //! Words that mean the same on every command line: durations, thread counts, where to listen.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -74,8 +74,12 @@ impl FromStr for Peer {
         let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((host, "")) => (host, None),
             Some((host, port)) => (host, Some(port.strip_prefix(':').ok_or("expected [ADDRESS]:PORT")?)),
-            None if text.matches(':').count() > 1 => {
+            None if text.contains("://") => return Err("a URL is none: expected HOST or HOST:PORT".to_owned()),
+            None if text.parse::<Ipv6Addr>().is_ok() => {
                 return Err(format!("an IPv6 address wants brackets: [{text}] or [{text}]:PORT"));
+            }
+            None if text.starts_with('[') || text.matches(':').count() > 1 => {
+                return Err("expected HOST, HOST:PORT or [ADDRESS]:PORT".to_owned());
             }
             None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
         };
@@ -290,7 +294,26 @@ mod tests {
         assert_eq!(peer("[::1]"), Ok(("::1".into(), None)));
         assert_eq!(peer("[::1]:1"), Ok(("::1".into(), Some(1))));
         assert!(peer("::1:80").is_err_and(|error| error.contains("brackets")));
-        for text in ["", ":80", "h:", "h:0", "h:65536", "h:-1", "h:+1", "h:٨", "[::1]80", "h h", "u@h", "h/x"] {
+        for text in ["[::1", "127.0.0.1:1:2"] {
+            assert!(peer(text).is_err_and(|error| !error.contains("[[") && !error.contains("[127")), "{text}");
+        }
+        for text in [
+            "",
+            ":80",
+            "h:",
+            "h:0",
+            "h:65536",
+            "h:-1",
+            "h:+1",
+            "h:٨",
+            "[::1]80",
+            "h h",
+            "u@h",
+            "h/x",
+            "[::1",
+            "1:2:3",
+            "http://h/",
+        ] {
             assert!(peer(text).is_err(), "{text}");
         }
     }
