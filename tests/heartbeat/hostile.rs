@@ -56,8 +56,9 @@ fn only_what_the_key_vouches_for_is_heard_and_that_once() {
     let summary = events.last().expect("a summary");
     assert!(summary["refused"].as_u64().is_some_and(|refused| refused >= 5), "{summary:#}");
 
-    let without = Watched::start(&[]);
+    let mut without = Watched::start(&[]);
     without.socket.send(&lines[0]).expect("sent");
+    without.until(|event| event["reason"].is_string());
     let (_, events) = without.stop();
     assert_eq!(
         (&events.last().expect("a summary")["total"], &events.last().expect("one")["refused"]),

@@ -113,7 +113,7 @@ fn a_held_answer_is_late_and_not_lost() {
 #[test]
 fn answers_still_held_at_the_end_were_not_sent() {
     let server = Server::start(&["ping-serve", "--loss", "0", "--delay", "60s", "--json"]);
-    run(&["ping", &server.addresses[0], "-c", "3", "-i", "1ms", "--timeout", "20ms", "--linger", "0"]);
+    run(&["ping", &server.addresses[0], "-c", "3", "-i", "1ms", "--timeout", "500ms", "--linger", "0"]);
     let summary = server.stop().summary();
     assert_eq!((&summary["received"], &summary["sent"], &summary["held"]), (&3.into(), &0.into(), &3.into()));
 }
