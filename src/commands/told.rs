@@ -1,6 +1,6 @@
-//! What a client of several targets says, line by line.
+//! What a command says on stdout: facts, and in the end what they came to.
 //!
-//! Owns how a fact is joined with the target it is about. Which facts there are is said by the rooms
+//! Owns which of them is the summary, and how a fact is joined with the target it is about. Which facts there are is said by the rooms
 //! below, how they are worded by each command.
 
 use std::fmt;
@@ -10,7 +10,39 @@ use serde::Serialize;
 
 use crate::output::{self, Escaped};
 
-/// A line on stdout: an event, or text that is only for people.
+/// All that a command says: facts, and their sum at the end.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Said<F, S> {
+    /// Something happened.
+    Fact(F),
+    /// What it all came to.
+    Summary(Box<S>),
+}
+
+impl<F, S> Said<F, S> {
+    /// The last line.
+    pub fn summary(summary: S) -> Self {
+        Self::Summary(Box::new(summary))
+    }
+}
+
+impl<F: Serialize + fmt::Display, S: Serialize + fmt::Display> output::Event for Said<F, S> {
+    fn is_summary(&self) -> bool {
+        matches!(self, Self::Summary(_))
+    }
+}
+
+impl<F: fmt::Display, S: fmt::Display> fmt::Display for Said<F, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fact(fact) => fact.fmt(f),
+            Self::Summary(summary) => summary.fmt(f),
+        }
+    }
+}
+
+/// A line of a client of several targets: an event, or text that is only for people.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum Line<F, S> {

@@ -67,6 +67,19 @@ pub struct Datagram<'a> {
     pub bytes: &'a [u8],
 }
 
+#[cfg(test)]
+impl<'a> Datagram<'a> {
+    /// One of which nothing more is known.
+    pub fn plain(peer: SocketAddr, at: Moment, bytes: &'a [u8]) -> Self {
+        Self { peer, local: None, socket: 0, at, stamped: false, ttl: None, truncated: false, bytes }
+    }
+
+    /// One with the kernel's stamp.
+    pub fn stamped(peer: SocketAddr, at: Moment, bytes: &'a [u8]) -> Self {
+        Self { stamped: true, ..Self::plain(peer, at, bytes) }
+    }
+}
+
 /// Why a datagram did not get through.
 #[derive(Clone, Copy, Debug)]
 pub enum Failure<'a> {

@@ -40,6 +40,6 @@ pub use beater::{BeatFact, BeatReport, Beater, Lifetime, Promise};
 pub use detect::{Detect, Patience};
 pub use fact::{Fact, Refusal, State};
 pub use kept::{Kept, KeptSender, VERSION};
-pub use report::SenderReport;
+pub use report::{Heads, SenderReport};
 pub use rules::Rules;
 pub use watcher::{Tally, Watcher};

@@ -15,6 +15,23 @@ use super::record::Record;
 use crate::stats::Ratio;
 use crate::time::{Moment, nanoseconds};
 
+/// How many senders there are, and in which state.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Heads {
+    /// In any.
+    pub total: usize,
+    /// Heard in time.
+    pub up: usize,
+    /// A beat is overdue.
+    pub late: usize,
+    /// Given up.
+    pub down: usize,
+    /// Said goodbye.
+    pub stopped: usize,
+    /// Expected, and not heard yet.
+    pub new: usize,
+}
+
 /// A sender.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SenderReport {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+#[cfg(test)]
+use super::detect::Detect;
 use super::detect::Patience;
 use crate::seal::Key;
 use crate::time::Moment;
@@ -25,4 +27,21 @@ pub struct Rules {
     pub started: Moment,
     /// Since when we have been awake: silence before it may have been our own.
     pub awake: Moment,
+}
+
+#[cfg(test)]
+impl Rules {
+    /// The defaults without slack or damping, since `started`.
+    pub fn strict(started: Moment) -> Self {
+        Self {
+            patience: Patience { detect: Detect::Times(None), slack: Duration::ZERO, rise: 1, fall: 1 },
+            key: None,
+            expect_within: Duration::from_secs(10),
+            forget: Duration::from_secs(3_600),
+            flap_half_life: Duration::ZERO,
+            most: 100,
+            started,
+            awake: started,
+        }
+    }
 }

@@ -18,6 +18,7 @@ use super::crowd::{Crowd, Who};
 use super::fact::{Fact, Refusal, State};
 use super::histogram::Histogram;
 use super::record::{Heard, Record};
+use super::report::Heads;
 use super::rules::Rules;
 use crate::conversation::{Datagram, Exchange, Failure, Outgoing, Post};
 use crate::time::Moment;
@@ -272,6 +273,18 @@ impl Watcher {
     /// In this one.
     pub fn in_state(&self, state: State) -> usize {
         self.crowd.in_state(state)
+    }
+
+    /// In each.
+    pub fn heads(&self) -> Heads {
+        Heads {
+            total: self.senders(),
+            up: self.in_state(State::Up),
+            late: self.in_state(State::Late),
+            down: self.in_state(State::Down),
+            stopped: self.in_state(State::Stopped),
+            new: self.in_state(State::New),
+        }
     }
 
     /// In any.

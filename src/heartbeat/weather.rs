@@ -21,16 +21,7 @@ fn patience(detect: Detect) -> Patience {
 }
 
 fn rules(patience: Patience) -> Rules {
-    Rules {
-        patience,
-        key: None,
-        expect_within: 10 * SECOND,
-        forget: 86_400 * SECOND,
-        flap_half_life: Duration::ZERO,
-        most: 10_000,
-        started: START,
-        awake: START,
-    }
+    Rules { patience, forget: 86_400 * SECOND, most: 10_000, ..Rules::strict(START) }
 }
 
 /// A sender and its way to the watcher.
@@ -99,16 +90,7 @@ impl World {
             {
                 self.sky.pop();
                 let peer = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 10_000 + u16::try_from(way).expect("few"));
-                let datagram = Datagram {
-                    peer,
-                    local: None,
-                    socket: 0,
-                    at,
-                    stamped: true,
-                    ttl: None,
-                    truncated: false,
-                    bytes: &bytes,
-                };
+                let datagram = Datagram::stamped(peer, at, &bytes);
                 self.watcher.received(&datagram, now, &mut self.post);
             }
             self.watcher.woken(now, &mut self.post);
@@ -267,16 +249,7 @@ fn a_watcher_and_a_sender_survive_any_octets() {
         bytes.truncate(usize::try_from(throw >> 32 & 63).expect("small"));
         let now = START + Duration::from_millis(number);
         let peer = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9);
-        let datagram = Datagram {
-            peer,
-            local: None,
-            socket: 0,
-            at: now,
-            stamped: true,
-            ttl: None,
-            truncated: false,
-            bytes: &bytes,
-        };
+        let datagram = Datagram::stamped(peer, now, &bytes);
         world.watcher.received(&datagram, now, &mut world.post);
         let answered: usize = world.post.outgoing().map(|(_, echo)| echo.len()).sum();
         assert!(answered <= bytes.len());

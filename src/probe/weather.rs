@@ -75,16 +75,9 @@ impl World {
                 let Some(Reverse(carried)) = self.sky.pop() else {
                     break;
                 };
-                let datagram = Datagram {
-                    peer: if carried.upwards { CLIENT } else { SERVER },
-                    local: None,
-                    socket: carried.socket,
-                    at: carried.at,
-                    stamped: false,
-                    ttl: None,
-                    truncated: false,
-                    bytes: &carried.bytes,
-                };
+                let peer = if carried.upwards { CLIENT } else { SERVER };
+                let seen = Datagram::plain(peer, carried.at, &carried.bytes);
+                let datagram = Datagram { socket: carried.socket, ..seen };
                 if carried.upwards {
                     self.echo.received(&datagram, now, &mut replies);
                 } else {

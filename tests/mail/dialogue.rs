@@ -18,6 +18,11 @@ fn up_to_data() -> Vec<Turn> {
     ]
 }
 
+/// A greeting and EHLO, and what the server says to the rest.
+fn greeted(rest: impl IntoIterator<Item = Turn>) -> Vec<Turn> {
+    [Say("220 mx\r\n"), After("EHLO ", "250 mx\r\n")].into_iter().chain(rest).collect()
+}
+
 fn outcome(summary: &Value) -> &str {
     summary["recipients"][0]["outcome"].as_str().unwrap_or("none")
 }
@@ -49,49 +54,18 @@ fn refusals_have_their_codes() {
     for (turns, code, result) in [
         (vec![Say("554 go away\r\n"), After("QUIT", "221 bye\r\n")], 69, "refused"),
         (vec![Say("421 later\r\n")], 75, "deferred"),
+        (greeted([After("MAIL", "451 4.3.0 later\r\n"), After("QUIT", "221\r\n")]), 75, "deferred"),
         (
-            vec![
-                Say("220 mx\r\n"),
-                After("EHLO ", "250 mx\r\n"),
-                After("MAIL", "451 4.3.0 later\r\n"),
-                After("QUIT", "221\r\n"),
-            ],
-            75,
-            "deferred",
-        ),
-        (
-            vec![
-                Say("220 mx\r\n"),
-                After("EHLO ", "250 mx\r\n"),
-                After("MAIL", "250\r\n"),
-                After("RCPT", "550 5.1.1 nobody\r\n"),
-                After("QUIT", "221\r\n"),
-            ],
+            greeted([After("MAIL", "250\r\n"), After("RCPT", "550 5.1.1 nobody\r\n"), After("QUIT", "221\r\n")]),
             69,
             "refused",
         ),
         (
-            vec![
-                Say("220 mx\r\n"),
-                After("EHLO ", "250 mx\r\n"),
-                After("MAIL", "250\r\n"),
-                After("RCPT", "451 4.7.1 greylisted\r\n"),
-                After("QUIT", "221\r\n"),
-            ],
+            greeted([After("MAIL", "250\r\n"), After("RCPT", "451 4.7.1 greylisted\r\n"), After("QUIT", "221\r\n")]),
             75,
             "deferred",
         ),
-        (
-            vec![
-                Say("220 mx\r\n"),
-                After("EHLO ", "250 mx\r\n"),
-                After("MAIL", "250\r\n"),
-                After("RCPT", "421 4.3.2 closing\r\n"),
-                Close,
-            ],
-            75,
-            "deferred",
-        ),
+        (greeted([After("MAIL", "250\r\n"), After("RCPT", "421 4.3.2 closing\r\n"), Close]), 75, "deferred"),
         (vec![Say("220 mx\r\n"), After("EHLO ", "250-a\r\n550 b\r\n")], 76, "none"),
         (vec![Say("HTTP/1.1 400 Bad Request\r\n\r\n")], 76, "none"),
         (vec![Say("220 mx\r\n"), Close], 75, "deferred"),

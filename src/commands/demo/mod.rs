@@ -14,10 +14,11 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
+use crate::commands::told::Said;
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::net::{self, Signals};
-use crate::output::{self, Output, Style};
+use crate::output::{Output, Style};
 use crate::time::{Shown, nanoseconds};
 use stage::Stage;
 
@@ -40,38 +41,17 @@ impl Demo {
         let (mut output, steps) = stage.leave();
         let summary = Summary::new(steps, net::now() - started);
         let exit = if summary.failed == 0 { Exit::Done } else { Exit::No };
-        output.event(&Event::Summary(summary))?;
+        output.event(&Event::summary(summary))?;
         Ok(exit)
     }
 }
 
-/// Everything `demo` says.
-#[derive(Debug, Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Event {
-    /// A command ran, or a server started.
-    Step(Step),
-    /// The table.
-    Summary(Summary),
-}
-
-impl output::Event for Event {
-    fn is_summary(&self) -> bool {
-        matches!(self, Self::Summary(_))
-    }
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Step(step) => step.fmt(f),
-            Self::Summary(summary) => summary.fmt(f),
-        }
-    }
-}
+/// Everything `demo` says: the steps, and their table.
+type Event = Said<Step, Summary>;
 
 /// One command line and what came of it.
 #[derive(Clone, Debug, Serialize)]
+#[serde(tag = "type", rename = "step")]
 struct Step {
     /// Which two subcommands meet.
     pair: &'static str,
@@ -101,6 +81,7 @@ impl fmt::Display for Step {
 }
 
 #[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "summary")]
 struct Summary {
     command: &'static str,
     elapsed_ns: u64,

@@ -124,7 +124,7 @@ impl Stage {
     }
 
     fn show(&mut self, step: &Step) -> Result<()> {
-        self.output.event(&Event::Step(step.clone()))
+        self.output.event(&Event::Fact(step.clone()))
     }
 
     /// Waits for a child's end; one that does not end by itself is ended, and counts as failed.

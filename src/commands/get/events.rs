@@ -8,37 +8,17 @@ use serde::Serialize;
 use super::fetch::{Outcome, Phases};
 use super::target::Target;
 use crate::commands::fail_if::{Figure, Kind, Known, statistic};
-use crate::output::{self, Escaped};
+use crate::commands::told::Said;
+use crate::output::Escaped;
 use crate::stats::{self, Ratio, Series};
 use crate::time::{Shown, nanoseconds};
 
-/// Everything `get` says as an event.
-#[derive(Debug, Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum Event {
-    /// A final answer.
-    Response(Response),
-    /// What all of them came to.
-    Summary(Box<Summary>),
-}
-
-impl output::Event for Event {
-    fn is_summary(&self) -> bool {
-        matches!(self, Self::Summary(_))
-    }
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Response(response) => response.fmt(f),
-            Self::Summary(summary) => summary.fmt(f),
-        }
-    }
-}
+/// Everything `get` says: final answers, and what all of them came to.
+pub type Event = Said<Response, Summary>;
 
 /// One final answer.
 #[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "response")]
 pub struct Response {
     url: String,
     status: u16,
@@ -201,6 +181,7 @@ impl Tally {
 
 /// What a run came to.
 #[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "summary")]
 pub struct Summary {
     command: &'static str,
     urls: Vec<String>,

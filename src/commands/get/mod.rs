@@ -211,7 +211,7 @@ impl Run<'_> {
             }
         }
         if is_probe {
-            self.output.event(&Event::Summary(Box::new(self.tally.summary(net::now() - started))))?;
+            self.output.event(&Event::summary(self.tally.summary(net::now() - started)))?;
         }
         Ok(match stopped {
             // With data, the data decides.
@@ -268,7 +268,7 @@ impl Run<'_> {
                     self.output
                         .failure(&Error::new(exit, format!("{}: {} {}", outcome.url, outcome.status, outcome.reason)));
                 }
-                let event = Event::Response(events::Response::new(outcome));
+                let event = Event::Fact(events::Response::new(outcome));
                 if is_probe {
                     self.output.event(&event)?;
                 } else if self.output.style().verbose > 0 {

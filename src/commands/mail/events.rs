@@ -6,32 +6,17 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::output::{self, Escaped};
+use crate::commands::told::Said;
+use crate::output::Escaped;
 use crate::smtp::{Outcome, Recipient, Stage, Timed};
 use crate::time::{Shown, nanoseconds};
 
-/// Everything `mail` says on stdout.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub enum Event {
-    /// A part of the dialogue is over.
-    Stage(Timed),
-    /// The end.
-    Summary(Box<Summary>),
-}
+/// Everything `mail` says on stdout: each part of the dialogue when it is over, and the end.
+pub type Event = Said<Timed, Summary>;
 
-impl output::Event for Event {
-    fn is_summary(&self) -> bool {
-        matches!(self, Self::Summary(_))
-    }
-}
-
-impl fmt::Display for Event {
+impl fmt::Display for Timed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stage(Timed { stage, took }) => write!(f, "{stage}: {}", Shown(*took)),
-            Self::Summary(summary) => summary.fmt(f),
-        }
+        write!(f, "{}: {}", self.stage, Shown(self.took))
     }
 }
 

@@ -204,7 +204,7 @@ impl Mail {
             stages: line.stages,
             recipients,
         };
-        output.event(&Event::Summary(Box::new(summary)))?;
+        output.event(&Event::summary(summary))?;
         Ok(exit)
     }
 

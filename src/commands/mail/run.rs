@@ -97,7 +97,7 @@ impl Run<'_> {
             Fact::Stage(timed) => {
                 let Timed { stage, took } = timed;
                 *stages.entry(stage).or_default() += took;
-                if says { output.event(&Event::Stage(timed)) } else { Ok(()) }
+                if says { output.event(&Event::Fact(timed)) } else { Ok(()) }
             }
         };
         net::carry(&mut link, &mut client, until, signals, tell)?;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::commands::told::Said;
 use crate::impair::{Impairment, Loss, Planned};
-use crate::output;
 use crate::probe::{ClientTally, EchoFact, Tally};
 use crate::time::{Shown, serialize_ns};
 
@@ -14,9 +14,12 @@ use crate::time::{Shown, serialize_ns};
 const SHOWN_CLIENTS: usize = 20;
 
 /// Everything `ping-serve` says on stdout.
+pub type Event = Said<Line, Summary>;
+
+/// What it says before the end.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Event {
+pub enum Line {
     /// It listens.
     Listening(Listening),
     /// A datagram came, was dropped, was answered.
@@ -24,8 +27,6 @@ pub enum Event {
     /// A line of `--plan`.
     #[serde(serialize_with = "planned")]
     Planned(Planned),
-    /// The end.
-    Summary(Box<Summary>),
 }
 
 fn planned<S: serde::Serializer>(planned: &Planned, serializer: S) -> Result<S::Ok, S::Error> {
@@ -38,19 +39,12 @@ fn planned<S: serde::Serializer>(planned: &Planned, serializer: S) -> Result<S::
     Tagged { planned }.serialize(serializer)
 }
 
-impl output::Event for Event {
-    fn is_summary(&self) -> bool {
-        matches!(self, Self::Summary(_))
-    }
-}
-
-impl fmt::Display for Event {
+impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listening(listening) => listening.fmt(f),
             Self::Fact(fact) => write_fact(fact, f),
             Self::Planned(planned) => planned.fmt(f),
-            Self::Summary(summary) => summary.fmt(f),
         }
     }
 }

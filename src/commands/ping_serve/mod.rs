@@ -22,7 +22,7 @@ use crate::net::{self, Address, Receivers, Signals};
 use crate::output::{Output, Recorder, Style};
 use crate::probe::{Echo, EchoFact, LARGEST, Rules};
 use crate::time::Moment;
-use events::{Event, Listening, Summary};
+use events::{Event, Line, Listening, Summary};
 
 /// The textbook's port.
 const PORT: u16 = 12_000;
@@ -122,7 +122,8 @@ impl PingServe {
         self.warn(&output, &receivers, public);
         let nudge = signals.nudger()?;
         let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
-        recorder.record(Event::Listening(Listening::new(addresses(receivers.addresses()), &impairment, public)));
+        let listening = Listening::new(addresses(receivers.addresses()), &impairment, public);
+        recorder.record(Event::Fact(Line::Listening(listening)));
         self.server.listen.tell_ready(receivers.addresses().map(ToString::to_string))?;
 
         let started = net::now();
@@ -137,7 +138,7 @@ impl PingServe {
         let elapsed = net::now() - started;
         drop(recorder);
         let (mut output, dropped, written) = writer.finish();
-        output.event(&Event::Summary(Box::new(total.into_summary(elapsed, seed, dropped))))?;
+        output.event(&Event::summary(total.into_summary(elapsed, seed, dropped)))?;
         written?;
         Ok(Exit::Done)
     }
@@ -164,12 +165,12 @@ impl PingServe {
                 exit = signal.exit();
                 break;
             }
-            output.event(&Event::Planned(planned))?;
+            output.event(&Event::Fact(Line::Planned(planned)))?;
             if output.is_gone() {
                 break;
             }
         }
-        output.event(&Event::Summary(Box::new(Summary::of_plan(impairment.seed))))?;
+        output.event(&Event::summary(Summary::of_plan(impairment.seed)))?;
         Ok(exit)
     }
 
@@ -241,7 +242,7 @@ struct Ear {
 
 impl Watch<Echo> for Ear {
     fn fact(&mut self, _: usize, fact: EchoFact) {
-        self.recorder.record(Event::Fact(fact));
+        self.recorder.record(Event::Fact(Line::Fact(fact)));
     }
 
     fn turned(&mut self, sides: &mut [Side<Echo>], _: Moment) -> ControlFlow<()> {

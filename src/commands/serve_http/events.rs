@@ -12,16 +12,20 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::url;
+use crate::commands::told::Said;
 use crate::commands::web::{Details, Exchange, Fact};
 use crate::net::{Address, Listeners};
-use crate::output::{self, Escaped};
+use crate::output::Escaped;
 use crate::stats;
 use crate::time::{Moment, Shown, serialize_ns};
 
 /// Everything `serve-http` says on stdout.
+pub type Event = Said<Line, Summary>;
+
+/// What it says before the end.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Event {
+pub enum Line {
     /// The server listens.
     Listening(Listening),
     /// A request was answered, refused or cut.
@@ -33,17 +37,9 @@ pub enum Event {
         /// In words.
         what: String,
     },
-    /// The end.
-    Summary(Summary),
 }
 
-impl output::Event for Event {
-    fn is_summary(&self) -> bool {
-        matches!(self, Self::Summary(_))
-    }
-}
-
-impl Event {
+impl Line {
     /// The event of a fact, if there is a line to write about it.
     pub fn of(fact: Fact, combined: bool) -> Option<Self> {
         match fact {
@@ -53,14 +49,13 @@ impl Event {
     }
 }
 
-impl fmt::Display for Event {
+impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listening(listening) => listening.fmt(f),
             Self::Response(response) => response.fmt(f),
             Self::Failed(failed) => write!(f, "{} - - {} \"-\" - 0", failed.peer, Clf(failed.time.0)),
             Self::Notice { what } => f.write_str(what),
-            Self::Summary(summary) => summary.fmt(f),
         }
     }
 }
@@ -186,6 +181,7 @@ pub struct Failed {
 
 /// What it all came to.
 #[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "summary")]
 pub struct Summary {
     /// Which command sums up.
     pub command: &'static str,
@@ -293,7 +289,7 @@ fn lossy<S: Serializer>(octets: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok
 
 #[cfg(test)]
 mod tests {
-    use super::{Event, Exchange, Fact};
+    use super::{Exchange, Fact, Line};
     use crate::commands::web::Details;
     use crate::http::Status;
     use crate::time::Moment;
@@ -314,7 +310,7 @@ mod tests {
                 user_agent: Some(b"a \"b\" \x1b[m".to_vec()),
             })),
         };
-        Event::of(Fact::Exchange(exchange), combined).expect("a line").to_string()
+        Line::of(Fact::Exchange(exchange), combined).expect("a line").to_string()
     }
 
     #[test]

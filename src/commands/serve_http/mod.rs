@@ -27,7 +27,7 @@ use crate::output::{Form, Output, Recorder, Style};
 use crate::site::Root;
 use crate::time::Moment;
 use answer::Site;
-use events::{Event, Listening};
+use events::{Event, Line, Listening};
 use tally::Tally;
 
 /// The textbook's port.
@@ -126,7 +126,7 @@ impl ServeHttp {
 
         let nudge = signals.nudger()?;
         let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
-        recorder.record(Event::Listening(listening));
+        recorder.record(Event::Fact(Line::Listening(listening)));
         let scheme = if tls.is_some() { "https" } else { "http" };
         self.server.listen.tell_ready(listeners.addresses().map(|address| url(scheme, address)))?;
 
@@ -135,7 +135,7 @@ impl ServeHttp {
         let elapsed = net::now() - started;
         drop(recorder);
         let (mut output, dropped, written) = writer.finish();
-        output.event(&Event::Summary(total.summary(elapsed, dropped)))?;
+        output.event(&Event::summary(total.summary(elapsed, dropped)))?;
         written?;
         Ok(Exit::Done)
     }
@@ -307,13 +307,13 @@ impl Service for Web {
     fn fact(&mut self, fact: Fact) {
         self.tally.count(&fact);
         if self.shared.listens
-            && let Some(event) = Event::of(fact, self.combined)
+            && let Some(event) = Line::of(fact, self.combined)
         {
-            self.recorder.record(event);
+            self.recorder.record(Event::Fact(event));
         }
     }
 
     fn notice(&mut self, Notice::Exhausted(word): Notice) {
-        self.recorder.record(Event::Notice { what: format!("no new connections for a moment: {word}") });
+        self.recorder.record(Event::Fact(Line::Notice { what: format!("no new connections for a moment: {word}") }));
     }
 }

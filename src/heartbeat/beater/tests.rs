@@ -91,8 +91,7 @@ fn an_echo_is_timed_once_and_only_ours() {
     let now = START + Duration::from_millis(5);
     let mut hear = |bytes: &[u8]| {
         let peer = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
-        let datagram =
-            Datagram { peer, local: None, socket: 0, at: now, stamped: false, ttl: None, truncated: false, bytes };
+        let datagram = Datagram::plain(peer, now, bytes);
         bench.beater.received(&datagram, now, &mut bench.post);
     };
     let Ok(Line::Beat(ours)) = Line::read(&echo, None) else { panic!("an echo") };

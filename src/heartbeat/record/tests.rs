@@ -2,7 +2,6 @@
 
 use super::{Heard, Record};
 use crate::conversation::Post;
-use crate::heartbeat::detect::{Detect, Patience};
 use crate::heartbeat::fact::{Fact, Refusal, State};
 use crate::heartbeat::rules::Rules;
 use crate::seal::Key;
@@ -14,16 +13,7 @@ const START: Moment = Moment::new(Duration::from_secs(1_000), Duration::from_sec
 const SECOND: Duration = Duration::from_secs(1);
 
 fn rules() -> Rules {
-    Rules {
-        patience: Patience { detect: Detect::Times(None), slack: Duration::ZERO, rise: 1, fall: 1 },
-        key: None,
-        expect_within: 10 * SECOND,
-        forget: 3_600 * SECOND,
-        flap_half_life: Duration::ZERO,
-        most: 100,
-        started: START,
-        awake: START,
-    }
+    Rules::strict(START)
 }
 
 fn here() -> SocketAddr {

@@ -3,7 +3,6 @@
 use super::Watcher;
 use crate::conversation::{Datagram, Exchange as _, Post};
 use crate::heartbeat::beat::{Beat, Kind, Line};
-use crate::heartbeat::detect::{Detect, Patience};
 use crate::heartbeat::fact::{Fact, Refusal, State};
 use crate::heartbeat::kept::{Kept, KeptSender, VERSION};
 use crate::heartbeat::rules::Rules;
@@ -17,16 +16,7 @@ const START: Moment = Moment::new(Duration::from_secs(1_000), Duration::from_sec
 const SECOND: Duration = Duration::from_secs(1);
 
 pub fn rules() -> Rules {
-    Rules {
-        patience: Patience { detect: Detect::Times(None), slack: Duration::ZERO, rise: 1, fall: 1 },
-        key: None,
-        expect_within: 10 * SECOND,
-        forget: 3_600 * SECOND,
-        flap_half_life: Duration::ZERO,
-        most: 100,
-        started: START,
-        awake: START,
-    }
+    Rules::strict(START)
 }
 
 fn peer(port: u16) -> SocketAddr {
@@ -61,16 +51,8 @@ impl Bench {
 
     /// A datagram with the kernel's stamp `at`, read now.
     fn hear_from(&mut self, peer: SocketAddr, at: Moment, bytes: &[u8]) {
-        let datagram = Datagram {
-            peer,
-            local: None,
-            socket: 0,
-            at,
-            stamped: true,
-            ttl: None,
-            truncated: bytes.len() > 512,
-            bytes,
-        };
+        let truncated = bytes.len() > 512;
+        let datagram = Datagram { truncated, ..Datagram::stamped(peer, at, bytes) };
         self.watcher.received(&datagram, self.now, &mut self.post);
     }
 

@@ -69,7 +69,7 @@ fn stranger(n: u32) -> SocketAddr {
 }
 
 fn datagram(peer: SocketAddr, at: Moment, bytes: &[u8]) -> Datagram<'_> {
-    Datagram { peer, local: None, socket: 0, at, stamped: false, ttl: Some(64), truncated: false, bytes }
+    Datagram { ttl: Some(64), ..Datagram::plain(peer, at, bytes) }
 }
 
 fn stamp(seq: u32, key: Option<&Key>, size: usize) -> Vec<u8> {

@@ -60,7 +60,7 @@ impl Bench {
 
     fn reply_from(&mut self, peer: SocketAddr, socket: u64, time: u64, bytes: &[u8]) {
         let at = START + millis(time);
-        let datagram = Datagram { peer, local: None, socket, at, stamped: false, ttl: None, truncated: false, bytes };
+        let datagram = Datagram { socket, ..Datagram::plain(peer, at, bytes) };
         self.sender.received(&datagram, at, &mut self.post);
     }
 
@@ -151,16 +151,7 @@ fn bare_words_are_told_apart_by_their_port() {
 fn a_reply_that_came_in_time_while_we_were_stopped_is_in_time() {
     let mut bench = Bench::textbook();
     let probe = bench.probe(0);
-    let datagram = Datagram {
-        peer: server(),
-        local: None,
-        socket: 0,
-        at: START + millis(20),
-        stamped: true,
-        ttl: None,
-        truncated: false,
-        bytes: &probe,
-    };
+    let datagram = Datagram::stamped(server(), START + millis(20), &probe);
     bench.sender.departed(1, START + millis(1));
     bench.sender.received(&datagram, START + millis(5_000), &mut bench.post);
     let facts = bench.facts();
@@ -177,16 +168,7 @@ fn a_set_wall_clock_is_told_and_bends_nothing() {
     let mut bench = Bench::textbook();
     let probe = bench.probe(0);
     let later = Moment::new(Duration::from_millis(100_050), Duration::from_secs(1_600_000_000));
-    let datagram = Datagram {
-        peer: server(),
-        local: None,
-        socket: 0,
-        at: later,
-        stamped: true,
-        ttl: None,
-        truncated: false,
-        bytes: &probe,
-    };
+    let datagram = Datagram::stamped(server(), later, &probe);
     bench.sender.received(&datagram, later, &mut bench.post);
     bench.sender.woken(later, &mut bench.post);
     let facts = bench.facts();

@@ -158,16 +158,7 @@ fn an_echo_and_a_pinger_survive_any_octets() {
             let at = usize::try_from(throw % bytes.len() as u64).expect("small");
             bytes[at] = throw.to_le_bytes()[7];
             bytes.truncate(usize::try_from(throw >> 32 & 63).expect("small"));
-            let datagram = Datagram {
-                peer: SERVER,
-                local: None,
-                socket: 0,
-                at: START,
-                stamped: true,
-                ttl: None,
-                truncated: false,
-                bytes: &bytes,
-            };
+            let datagram = Datagram::stamped(SERVER, START, &bytes);
             sender.received(&datagram, START, &mut post);
             let error = &std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
             let failure = Failure::Unreachable { socket: 0, error, bytes: &bytes };

@@ -6,17 +6,21 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::heartbeat::{Fact, Refusal, SenderReport, State, Tally, Watcher};
-use crate::output::{self, Escaped};
+use crate::commands::told::Said;
+use crate::heartbeat::{Fact, Heads, Refusal, SenderReport, State, Tally, Watcher};
+use crate::output::Escaped;
 use crate::time::{Moment, Shown, serialize_ns};
 
 /// Senders the text summary lists, and those that JSON does; the worst first.
 const SHOWN: (usize, usize) = (20, 1_000);
 
 /// Everything `heartbeat watch` says.
+pub type Event = Said<Note, Summary>;
+
+/// What it says before the end.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Event {
+pub enum Note {
     /// It listens.
     Listening(Listening),
     /// Something happened to a sender.
@@ -35,8 +39,6 @@ pub enum Event {
         /// Why not.
         why: String,
     },
-    /// The end.
-    Summary(Box<Summary>),
 }
 
 fn hook_failed<S: Serializer>(name: &Arc<str>, why: &str, serializer: S) -> Result<S::Ok, S::Error> {
@@ -58,13 +60,7 @@ fn not_kept<S: Serializer>(why: &str, serializer: S) -> Result<S::Ok, S::Error> 
     Tagged { why }.serialize(serializer)
 }
 
-impl output::Event for Event {
-    fn is_summary(&self) -> bool {
-        matches!(self, Self::Summary(_))
-    }
-}
-
-impl fmt::Display for Event {
+impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listening(listening) => listening.fmt(f),
@@ -78,7 +74,6 @@ impl fmt::Display for Event {
                 )
             }
             Self::NotKept { why } => write!(f, "the state is not kept: {}", Escaped(why.as_bytes())),
-            Self::Summary(summary) => summary.fmt(f),
         }
     }
 }
@@ -186,12 +181,8 @@ pub struct Summary {
     elapsed: Duration,
     /// Whether the condition of `--until` was met.
     met: Option<bool>,
-    total: usize,
-    up: usize,
-    late: usize,
-    down: usize,
-    stopped: usize,
-    new: usize,
+    #[serde(flatten)]
+    heads: Heads,
     #[serde(flatten)]
     tally: Tally,
     hooks: HookTally,
@@ -220,12 +211,7 @@ impl Summary {
             command: "heartbeat watch",
             elapsed,
             met,
-            total: watcher.senders(),
-            up: watcher.in_state(State::Up),
-            late: watcher.in_state(State::Late),
-            down: watcher.in_state(State::Down),
-            stopped: watcher.in_state(State::Stopped),
-            new: watcher.in_state(State::New),
+            heads: watcher.heads(),
             tally: watcher.tally().clone(),
             hooks,
             dropped_events,
@@ -237,10 +223,11 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "--- {} senders watched for {} ---", self.total, Shown(self.elapsed))?;
-        write!(f, "{} up, {} late, {} down, {} stopped", self.up, self.late, self.down, self.stopped)?;
+        writeln!(f, "--- {} senders watched for {} ---", self.heads.total, Shown(self.elapsed))?;
+        let Heads { up, late, down, stopped, new, .. } = self.heads;
+        write!(f, "{up} up, {late} late, {down} down, {stopped} stopped")?;
         let others = [
-            (self.new as u64, "not heard yet"),
+            (new as u64, "not heard yet"),
             (self.tally.local_drops, "datagrams dropped by our own buffer"),
             (self.tally.stalls, "times we did not run ourselves"),
             (self.hooks.failed, "commands failed"),
@@ -255,7 +242,7 @@ impl fmt::Display for Summary {
         for sender in self.senders.iter().take(SHOWN.0) {
             write!(f, "\n  {}", Line(sender))?;
         }
-        if let Some(more @ 1..) = self.total.checked_sub(SHOWN.0) {
+        if let Some(more @ 1..) = self.heads.total.checked_sub(SHOWN.0) {
             write!(f, "\n  and {more} more")?;
         }
         if self.dropped_events > 0 {

@@ -12,7 +12,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use super::cannot_start;
-use super::events::{Event, HookTally};
+use super::events::{Event, HookTally, Note};
 use crate::error::{Result, word};
 use crate::heartbeat::Fact;
 use crate::host::{Hook, HookEnd};
@@ -99,7 +99,7 @@ fn work(changes: &Receiver<Fact>, hook: &Hook, limit: Duration, recorder: &Recor
         };
         counts.failed.fetch_add(1, Ordering::Relaxed);
         let name = fact.name().cloned().unwrap_or_default();
-        recorder.record(Event::HookFailed { name, why });
+        recorder.record(Event::Fact(Note::HookFailed { name, why }));
     }
 }
 

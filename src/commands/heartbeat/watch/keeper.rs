@@ -9,7 +9,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use super::cannot_start;
-use super::events::Event;
+use super::events::{Event, Note};
 use super::shared::Shared;
 use crate::disk;
 use crate::error::{Error, Result, word};
@@ -84,7 +84,7 @@ impl<'s> Keeper<'s> {
                 }
                 // Said once, and once more after it went well in between.
                 if let (Err(error), false) = (&written, failed) {
-                    recorder.record(Event::NotKept { why: error.what().to_owned() });
+                    recorder.record(Event::Fact(Note::NotKept { why: error.what().to_owned() }));
                 }
                 failed = written.is_err();
             }

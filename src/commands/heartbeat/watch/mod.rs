@@ -36,7 +36,7 @@ use crate::net::datagram::{Plan, Side, Watch as Watching, answer};
 use crate::net::{self, Address, Bind, Listeners, Receivers, Signals};
 use crate::output::{Output, Recorder, Style};
 use crate::time::Moment;
-use events::{Event, HookTally, Listening, Summary};
+use events::{Event, HookTally, Listening, Note, Summary};
 use hooks::Hooks;
 use keeper::Keeper;
 use shared::Shared;
@@ -162,7 +162,8 @@ impl Watch {
         let nudge = signals.nudger()?;
         let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
         let pages: Vec<String> = listeners.iter().flat_map(Listeners::addresses).map(pages::url).collect();
-        recorder.record(Event::Listening(Listening::new(addresses(receivers.addresses()), pages.clone())));
+        let listening = Listening::new(addresses(receivers.addresses()), pages.clone());
+        recorder.record(Event::Fact(Note::Listening(listening)));
         self.listen.tell_ready(receivers.addresses().map(ToString::to_string).chain(pages))?;
 
         let run = Run { watch: self, shared: &shared, recorder: &recorder, style, started };
@@ -174,7 +175,7 @@ impl Watch {
         // The summary is the last line, whatever went wrong.
         kept.as_ref().map_or_else(|error| output.failure(error), |()| ());
         let summary = Summary::new(&shared.lock(), now, now - started, hooks, met, dropped);
-        output.event(&Event::Summary(Box::new(summary)))?;
+        output.event(&Event::summary(summary))?;
         written?;
         Ok(kept.map_or_else(|error| error.exit(), |()| self.judge(&shared, is_met)))
     }
@@ -294,7 +295,7 @@ impl Watching<Shared> for Ear<'_> {
         let style = self.run.style;
         let is_shown = !style.quiet && (style.verbose > 0 || !matches!(fact, Fact::Beat { .. }));
         if is_shown {
-            self.run.recorder.record(Event::Fact(fact));
+            self.run.recorder.record(Event::Fact(Note::Fact(fact)));
         }
     }
 

@@ -15,7 +15,7 @@ use super::metrics;
 use super::shared::Shared;
 use crate::commands::web::{Body, Decision, Fact, Limits, Pages, Session};
 use crate::error::Result;
-use crate::heartbeat::{SenderReport, State};
+use crate::heartbeat::{Heads, SenderReport, State};
 use crate::http::{Request, Status};
 use crate::net::{self, Address, Listeners, Notice, Nudge, Patience, Plan, Service, Signals};
 use crate::time::Moment;
@@ -127,12 +127,8 @@ impl Pages for Table {
 #[derive(Serialize)]
 struct Data {
     now_ms: u64,
-    total: usize,
-    up: usize,
-    late: usize,
-    down: usize,
-    stopped: usize,
-    new: usize,
+    #[serde(flatten)]
+    heads: Heads,
     local_drops: u64,
     stalls: u64,
     senders: Vec<SenderReport>,
@@ -151,12 +147,7 @@ impl Table {
         let watcher = self.0.lock();
         let data = Data {
             now_ms: u64::try_from(now.wall().as_millis()).unwrap_or(u64::MAX),
-            total: watcher.senders(),
-            up: watcher.in_state(State::Up),
-            late: watcher.in_state(State::Late),
-            down: watcher.in_state(State::Down),
-            stopped: watcher.in_state(State::Stopped),
-            new: watcher.in_state(State::New),
+            heads: watcher.heads(),
             local_drops: watcher.tally().local_drops,
             stalls: watcher.tally().stalls,
             senders,
