@@ -17,11 +17,13 @@
 //!     ├─ side           an exchange and its sockets
 //!     ├─ port           one socket          ├─ batch    recvmmsg
 //!     ├─ stamps         wall time to ours   └─ run      sendmmsg
+//!     ├─ drops          what a socket dropped last
 //!     └─ trouble        words for errors
 //! ```
 
 mod answer;
 mod batch;
+mod drops;
 mod port;
 mod run;
 mod side;
@@ -142,6 +144,23 @@ fn carry<E: Exchange>(
     watch: &mut impl Watch<E>,
 ) -> Ended {
     wake_sharply();
+    let ended = turns(sides, patience, largest, caller, watch);
+    // Drops with no datagram behind them have not been told yet.
+    let dropped = drops::by_inode();
+    for (place, side) in sides.iter_mut().enumerate() {
+        side.settle(&dropped, now());
+        side.post.facts().for_each(|fact| watch.fact(place, fact));
+    }
+    ended
+}
+
+fn turns<E: Exchange>(
+    sides: &mut [Side<E>],
+    patience: Patience,
+    largest: usize,
+    caller: &mut impl Caller,
+    watch: &mut impl Watch<E>,
+) -> Ended {
     let (buffer, outgoings) = (Buffer::new(largest), Outgoings::new());
     let mut gear = Gear { buffer, outgoings, failures: Vec::new(), now: now() };
     let mut streak = 0;

@@ -229,11 +229,7 @@ impl Port {
             last = at;
         });
         *now = last;
-        let lost = dropped.wrapping_sub(self.dropped);
-        self.dropped = dropped;
-        if lost > 0 {
-            exchange.overflowed(lost.into(), *now, post);
-        }
+        self.overflowed(dropped, exchange, post, *now);
         let readable = match read {
             Ok(Received { count, filled }) => {
                 self.came = before;
@@ -259,6 +255,21 @@ impl Port {
         };
         self.readable.set(readable);
         read.is_ok_and(|received| received.count > 0)
+    }
+
+    /// What the kernel's table of sockets calls it.
+    pub fn inode(&self) -> Option<u64> {
+        rustix::fs::fstat(&self.socket).ok().map(|stat| stat.st_ino)
+    }
+
+    /// Tells how many datagrams have found no room since this was last asked; `dropped` is the
+    /// kernel's count, which begins anew after 2³².
+    pub fn overflowed<E: Exchange>(&mut self, dropped: u32, exchange: &mut E, post: &mut Post<E::Fact>, now: Moment) {
+        let lost = dropped.wrapping_sub(self.dropped);
+        self.dropped = dropped;
+        if lost > 0 {
+            exchange.overflowed(lost.into(), now, post);
+        }
     }
 
     /// Gives exactly the room that was filled, so that the headers can be used again. Where the

@@ -5,6 +5,7 @@
 //! later than its moment: after a pause of the whole process, an answer that lies in the socket
 //! must be seen before its time-out is.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -102,6 +103,15 @@ impl<E: Exchange> Side<E> {
         }
         self.exchange.woken(gear.now, &mut self.post);
         self.flush(gear);
+    }
+
+    /// Tells what the sockets dropped, by their inodes, and nothing told of before.
+    pub(super) fn settle(&mut self, dropped: &HashMap<u64, u32>, now: Moment) {
+        for port in &mut self.ports {
+            if let Some(total) = port.inode().and_then(|inode| dropped.get(&inode)) {
+                port.overflowed(*total, &mut self.exchange, &mut self.post, now);
+            }
+        }
     }
 
     /// Sends what is posted, and what is posted because that failed.

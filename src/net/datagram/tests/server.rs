@@ -90,6 +90,23 @@ fn what_our_own_buffer_could_not_hold_is_counted() {
 }
 
 #[test]
+fn a_drop_with_nothing_behind_it_is_counted_in_the_end() {
+    const SENT: usize = 500;
+    let mut receivers = Receivers::bind(&[Bind::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
+    let peer = plain(receivers.bound()[0]);
+    let sockets = receivers.take();
+    sockets[0].0.set_recv_buffer_size(1).expect("the least there is");
+    for _ in 0..SENT {
+        peer.send(b"flood").expect("sent");
+    }
+    // Woken only once the socket was found empty.
+    let side = Side::bound(Tape { wake: Some(now()), ..Tape::default() }, sockets, false);
+    let tape = run(side, |tape| tape.heard.contains(&Heard::Woken));
+    let lost = u64::try_from(SENT - tape.datagrams()).expect("small");
+    assert_eq!(tape.heard.last(), Some(&Heard::Overflowed(lost)));
+}
+
+#[test]
 fn a_crowd_is_read_in_batches_and_none_is_left() {
     begin_stamping();
     let (side, address) = server(Tape::default());
