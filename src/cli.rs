@@ -102,30 +102,48 @@ pub fn command() -> clap::Command {
 /// Runs `netlab` with these arguments, the program's name among them.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     output::bug_reports();
-    let parsed = command()
-        .try_get_matches_from(arguments)
-        .and_then(|matches| <Cli as clap::FromArgMatches>::from_arg_matches(&matches));
-    match parsed {
-        Ok(cli) => {
-            let (style, result) = cli.run();
-            result.unwrap_or_else(|error| {
-                Output::new(style).failure(&error);
-                error.exit()
-            })
-        }
-        Err(error) => {
-            let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    match command().try_get_matches_from(&arguments) {
+        Ok(matches) => match <Cli as clap::FromArgMatches>::from_arg_matches(&matches) {
+            Ok(cli) => {
+                let (style, result) = cli.run();
+                result.unwrap_or_else(|error| {
+                    Output::new(style).end(&error, Some(&name(&matches)));
+                    error.exit()
+                })
+            }
+            Err(error) => refuse(&error, &arguments),
+        },
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             let text = error.render();
-            match output::usage(&text.ansi().to_string(), &text.to_string(), is_answer) {
-                Ok(()) if is_answer => Exit::Done,
-                Ok(()) => Exit::Usage,
+            match output::answer(&text.ansi().to_string(), &text.to_string()) {
+                Ok(()) => Exit::Done,
                 Err(error) => {
                     Output::new(Style::default()).failure(&error);
                     error.exit()
                 }
             }
         }
+        Err(error) => refuse(&error, &arguments),
     }
+}
+
+/// `ping`, or `heartbeat watch`.
+fn name(matches: &clap::ArgMatches) -> String {
+    let levels = std::iter::successors(Some(matches), |matches| Some(matches.subcommand()?.1));
+    levels.filter_map(clap::ArgMatches::subcommand_name).collect::<Vec<_>>().join(" ")
+}
+
+/// A usage error. What could not be parsed cannot be asked for its style or its name: both are
+/// taken from the words themselves.
+fn refuse(error: &clap::Error, arguments: &[OsString]) -> Exit {
+    let words = || arguments.iter().skip(1).take_while(|word| *word != "--").filter_map(|word| word.to_str());
+    let form = if words().any(|word| word == "--json") { Form::Json } else { Form::Text };
+    let named = words().find(|word| !word.starts_with('-')).filter(|word| command().find_subcommand(word).is_some());
+    let text = error.render();
+    let style = Style { form, ..Style::default() };
+    Output::new(style).refusal(&text.ansi().to_string(), &text.to_string(), named);
+    Exit::Usage
 }
 
 #[cfg(test)]

@@ -114,7 +114,8 @@ fn events() -> String {
     for reference in schema["oneOf"].as_array().expect("a list") {
         let path = reference["$ref"].as_str().expect("a reference").trim_start_matches('#');
         let event = schema.pointer(path).unwrap_or_else(|| panic!("{path} is not in the schema"));
-        let owner = path.trim_start_matches("/$defs/").split('/').next().filter(|owner| *owner != "error");
+        let owner =
+            path.trim_start_matches("/$defs/").split('/').next().filter(|owner| !["error", "nothing"].contains(owner));
         let owner = owner.map_or_else(String::new, |owner| format!(" ({})", owner.replace('-', "\\-")));
         let name = event["properties"]["type"]["const"].as_str().expect("a type");
         let about = event["description"].as_str().unwrap_or("What the run came to.");

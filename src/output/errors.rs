@@ -35,6 +35,27 @@ struct ErrorEvent<'e> {
     remedy: Option<&'e str>,
 }
 
+/// The summary of a run that came to nothing.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "summary")]
+pub(super) struct Nothing<'e> {
+    pub command: Option<&'e str>,
+    pub exit: u8,
+}
+
+impl super::Event for Nothing<'_> {
+    fn is_summary(&self) -> bool {
+        true
+    }
+}
+
+/// For programs only: people have read the error.
+impl std::fmt::Display for Nothing<'_> {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Ok(())
+    }
+}
+
 /// The `error` event with its line end.
 pub(super) fn json(error: &Error) -> serde_json::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(&ErrorEvent {

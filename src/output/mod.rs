@@ -19,6 +19,7 @@ mod trace;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
@@ -32,6 +33,9 @@ pub use trace::{Direction, Trace};
 
 use crate::error::{Error, Result, word};
 use crate::exit::Exit;
+
+/// Whether stdout, of which there is one, has had its last line.
+static SUMMED_UP: AtomicBool = AtomicBool::new(false);
 
 /// Text for people or JSON for programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -148,6 +152,9 @@ impl Output {
         let mut line = std::mem::take(&mut self.line);
         line.clear();
         append(event, self.style.form, &mut line)?;
+        if event.is_summary() {
+            SUMMED_UP.store(true, Ordering::Relaxed);
+        }
         let written = self.bytes(&line);
         self.line = line;
         written
@@ -197,6 +204,29 @@ impl Output {
         }
         errors::print_error(error, self.style);
     }
+
+    /// Prints the failure that ends `command`. The last line for programs is a summary also then.
+    pub fn end(&mut self, error: &Error, command: Option<&str>) {
+        self.failure(error);
+        self.end_for_programs(error.exit(), command);
+    }
+
+    fn end_for_programs(&mut self, exit: Exit, command: Option<&str>) {
+        if self.style.form == Form::Json && !SUMMED_UP.load(Ordering::Relaxed) {
+            let _ = self.event(&errors::Nothing { command, exit: exit.code() });
+        }
+    }
+
+    /// Prints what the argument parser refuses, in its own words, and for programs as an error.
+    pub fn refusal(&mut self, coloured: &str, plain: &str, command: Option<&str>) {
+        talk(if Ink::stderr(self.style).is_coloured() { coloured } else { plain });
+        let what = plain.lines().next().unwrap_or_default();
+        let error = Error::new(Exit::Usage, what.strip_prefix("error: ").unwrap_or(what));
+        if let (Form::Json, Ok(line)) = (self.style.form, errors::json(&error)) {
+            let _ = self.bytes(&line);
+        }
+        self.end_for_programs(Exit::Usage, command);
+    }
 }
 
 /// One event as its line or lines.
@@ -210,16 +240,10 @@ fn append(event: &impl Event, form: Form, line: &mut Vec<u8>) -> Result<()> {
     Ok(())
 }
 
-/// Prints what the argument parser has to say: help is a result, a usage error is not.
-pub fn usage(coloured: &str, plain: &str, is_answer: bool) -> Result<()> {
-    let choose = |ink: Ink| if ink.0 { coloured } else { plain };
-    if is_answer {
-        let ink = Ink::of(Color::Auto, io::stdout().is_terminal());
-        Output::new(Style::default()).bytes(choose(ink).as_bytes())
-    } else {
-        talk(choose(Ink::stderr(Style::default())));
-        Ok(())
-    }
+/// Prints help or a version: a result.
+pub fn answer(coloured: &str, plain: &str) -> Result<()> {
+    let ink = Ink::of(Color::Auto, io::stdout().is_terminal());
+    Output::new(Style::default()).bytes(if ink.0 { coloured } else { plain }.as_bytes())
 }
 
 /// Writes to stderr. If nobody reads that either, there is nobody left to tell.

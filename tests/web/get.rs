@@ -429,6 +429,22 @@ fn assertions_decide_the_code_and_are_named() {
 }
 
 #[test]
+fn json_of_a_run_that_cannot_begin_ends_with_a_summary_too() {
+    for (arguments, command, code) in [
+        (&["ping", "localhost", "--svg", "/no/such/room/x.svg", "--json"][..], Some("ping"), 73),
+        (&["--json", "heartbeat", "watch", "--state", "/"], Some("heartbeat watch"), 78),
+        (&["get", "--json", "--parallel", "x", "localhost"], Some("get"), 2),
+        (&["nonsense", "--json"], None, 2),
+    ] {
+        let ran = run(arguments);
+        let (events, summary) = (ran.events(), ran.summary());
+        assert_eq!((events.len(), &events[0]["type"], &events[0]["exit"]), (2, &"error".into(), &ran.code.into()));
+        assert_eq!((ran.code, summary["command"].as_str()), (code, command), "{}", ran.stderr);
+    }
+    assert_eq!(run(&["ping", "--", "--json"]).stdout, "");
+}
+
+#[test]
 fn json_tells_failures_and_ends_with_the_summary() {
     let ran = run(&["get", "--json", "http://127.0.0.1:1/"]);
     assert_eq!(ran.code, 69);
