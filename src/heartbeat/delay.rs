@@ -39,7 +39,7 @@ pub struct Delays {
     count: u8,
     slow: u8,
     jitter: Jitter,
-    /// In tenths of a millisecond, the oldest overwritten first.
+    /// As [`packed`], the oldest overwritten first.
     recent: [u16; RECENT],
     next: u8,
     samples: u64,
@@ -85,7 +85,7 @@ impl Delays {
         self.jitter.push(Duration::from_nanos(difference.saturating_add(1 << 62).unsigned_abs()));
         let above = Duration::from_secs_f64((point.late - self.line(point.at)).clamp(0.0, 1e9));
         if let Some(place) = self.recent.get_mut(usize::from(self.next)) {
-            *place = u16::try_from(above.as_micros() / 100).unwrap_or(u16::MAX);
+            *place = packed(above);
         }
         self.next = if usize::from(self.next) + 1 == RECENT { 0 } else { self.next + 1 };
         self.samples += 1;
@@ -189,7 +189,7 @@ impl Delays {
     pub fn recent(&self) -> impl Iterator<Item = Duration> {
         let count = usize::try_from(self.samples).unwrap_or(usize::MAX).min(RECENT);
         let start = (usize::from(self.next) + RECENT - count) % RECENT;
-        self.recent.iter().cycle().skip(start).take(count).map(|tenths| Duration::from_micros(u64::from(*tenths) * 100))
+        self.recent.iter().cycle().skip(start).take(count).copied().map(unpacked)
     }
 
     /// How many there were.
@@ -200,6 +200,23 @@ impl Delays {
     /// The newest one.
     pub fn last(&self) -> Option<Duration> {
         self.recent().last()
+    }
+}
+
+/// Marks a delay in tenths of a second: those of an hour find room beside those of 0.1 ms.
+const COARSE: u16 = 0x8000;
+
+/// A delay in sixteen bits: up to 3.3 s in tenths of a millisecond, beyond in tenths of a second.
+fn packed(delay: Duration) -> u16 {
+    let fine = u16::try_from(delay.as_micros() / 100).ok().filter(|fine| *fine < COARSE);
+    let coarse = || COARSE | u16::try_from(delay.as_millis() / 100).unwrap_or(u16::MAX).min(COARSE - 1);
+    fine.unwrap_or_else(coarse)
+}
+
+fn unpacked(packed: u16) -> Duration {
+    match packed.checked_sub(COARSE) {
+        Some(coarse) => Duration::from_millis(u64::from(coarse) * 100),
+        None => Duration::from_micros(u64::from(packed) * 100),
     }
 }
 
@@ -219,10 +236,18 @@ fn nanos(seconds: f64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{CORNERS, Delays, RECENT, Sample};
+    use super::{CORNERS, Delays, RECENT, Sample, packed, unpacked};
     use std::time::Duration;
 
     const HOUR: f64 = 3_600.0;
+
+    #[test]
+    fn a_delay_is_kept_as_exactly_as_it_is_long() {
+        for (delay, kept) in [(0, 0), (12_345, 12_300), (3_276_799, 3_276_700), (20_049_000, 20_000_000)] {
+            assert_eq!(unpacked(packed(Duration::from_micros(delay))), Duration::from_micros(kept));
+        }
+        assert_eq!(unpacked(packed(Duration::MAX)), Duration::from_millis(3_276_700));
+    }
 
     /// Beats a second apart, sent by a clock that is an hour behind and `ppm` slower than ours.
     fn beats(count: u32, ppm: f64, delay: impl Fn(u32) -> f64) -> (Delays, Vec<f64>) {

@@ -27,6 +27,24 @@ pub struct Kept {
     pub saved_ms: u64,
     /// Everybody who was heard.
     pub senders: Vec<KeptSender>,
+    /// Those that were expected and are missed.
+    #[serde(default)]
+    pub missed: Vec<KeptMissed>,
+}
+
+/// One who was never heard, written down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptMissed {
+    name: Arc<str>,
+    since_ms: u64,
+}
+
+impl KeptMissed {
+    /// What is to be written down of a sender that did not come in time.
+    pub fn of(record: &Record) -> Option<Self> {
+        let is_missed = record.run.is_none() && record.is_expected && record.state == State::Down;
+        is_missed.then(|| Self { name: Arc::clone(&record.name), since_ms: millis(record.since.wall()) })
+    }
 }
 
 /// One sender, written down.
@@ -90,14 +108,16 @@ impl KeptSender {
 }
 
 impl Watcher {
-    /// Takes in everybody who was written down, and says how many could not be.
+    /// Takes in everybody who was written down, and says how many could not be: there is no room for
+    /// them, or what was written makes no sense.
     pub fn restore_all(&mut self, kept: &Kept, now: Moment) -> usize {
         let mut refused = 0;
         for sender in &kept.senders {
-            match sender.restored(now) {
-                Some(record) => self.restore(record),
-                None => refused += 1,
-            }
+            let is_restored = sender.restored(now).is_some_and(|record| self.restore(record));
+            refused += usize::from(!is_restored);
+        }
+        for missed in &kept.missed {
+            self.miss(&missed.name, then(missed.since_ms, now));
         }
         refused
     }

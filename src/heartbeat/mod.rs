@@ -39,7 +39,7 @@ pub use beat::{LARGEST, LONGEST_INTERVAL, is_name};
 pub use beater::{BeatFact, BeatReport, Beater, Lifetime, Promise};
 pub use detect::{Detect, Patience};
 pub use fact::{Fact, Refusal, State};
-pub use kept::{Kept, KeptSender, VERSION};
+pub use kept::{Kept, KeptMissed, KeptSender, VERSION};
 pub use report::{Heads, SenderReport};
 pub use rules::Rules;
 pub use watcher::{Tally, Watcher};

@@ -1,7 +1,7 @@
 //! What is known of one sender.
 //!
-//! Owns a sender's life: which run of it is believed, what a beat or a silence makes of its state.
-//! It has a fixed size.
+//! Owns a sender's life: what a beat or a silence makes of its state. [`whose`] says which run of it is
+//! believed. It has a fixed size.
 //!
 //! ```text
 //!          rise beats              1.5 intervals          the deadline
@@ -10,6 +10,8 @@
 //!    │ expected         └───────────────── rise beats ────────────────────┤
 //!                                                   Stopped ◀── goodbye ──┘ (from any)
 //! ```
+
+mod whose;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,6 +25,9 @@ use super::gaps::{Gaps, Place};
 use super::rules::Rules;
 use crate::conversation::Post;
 use crate::time::Moment;
+use whose::{Identity, Rival};
+
+pub use whose::Run;
 
 /// What a textbook's sender may be silent for before its rhythm is known.
 const UNKNOWN_RHYTHM: Duration = Duration::from_secs(10);
@@ -30,8 +35,6 @@ const UNKNOWN_RHYTHM: Duration = Duration::from_secs(10);
 const LEAST_RHYTHM: Duration = Duration::from_millis(100);
 /// The most beats before the first one heard that are taken for lost.
 const MOST_BEFORE: u64 = 65_536;
-/// A conflict is told once in so much time.
-const CONFLICT_EVERY: Duration = Duration::from_secs(60);
 
 /// A beat or a goodbye, as it was heard.
 #[derive(Clone, Copy, Debug)]
@@ -75,55 +78,6 @@ pub struct Record {
     pub generation: u32,
 }
 
-/// The run of a sender that is believed.
-#[derive(Clone, Copy, Debug)]
-pub struct Run {
-    pub peer: SocketAddr,
-    pub incarnation: u64,
-    pub promise: Option<(Duration, u8)>,
-    /// When it was last heard.
-    pub heard: Moment,
-    /// From when on its silence counts: later than that, where we were deaf ourselves.
-    silent_since: Moment,
-    /// When its newest beat was sent, by its own clock.
-    pub sent: Duration,
-    /// Nobody watched since the beat with this number.
-    pub unwatched: Option<u64>,
-    rival: Option<Rival>,
-}
-
-/// Another run under the same name.
-#[derive(Clone, Copy, Debug)]
-struct Rival {
-    incarnation: u64,
-    /// When it was replaced, or last told of.
-    at: Moment,
-    is_told: bool,
-}
-
-/// Whose beat it is.
-enum Identity {
-    First,
-    Same,
-    Restarted,
-    Conflict,
-    Not(Refusal),
-}
-
-impl Run {
-    /// A run that nobody has watched since its beat `last`, which came at `heard`.
-    pub fn restored(
-        peer: SocketAddr,
-        incarnation: u64,
-        promise: Option<(Duration, u8)>,
-        heard: Moment,
-        sent: Duration,
-        last: u64,
-    ) -> Self {
-        Self { peer, incarnation, promise, heard, silent_since: heard, sent, unwatched: Some(last), rival: None }
-    }
-}
-
 impl Record {
     /// A sender that was not heard yet.
     pub fn new(name: Arc<str>, is_expected: bool, now: Moment) -> Self {
@@ -154,11 +108,19 @@ impl Record {
         Self { state, told: state, since, gaps, run: Some(run), ..Self::new(name, false, now) }
     }
 
+    /// An earlier watcher has missed it since then; nothing new is to be told.
+    pub fn is_missed_since(&mut self, since: Moment) {
+        if self.run.is_none() {
+            (self.state, self.told, self.since) = (State::Down, State::Down, since);
+        }
+    }
+
     /// Hears a beat or a goodbye, and says why it counts for nothing if it does not.
     pub fn hear(&mut self, heard: &Heard, rules: &Rules, post: &mut Post<Fact>) -> Result<(), Refusal> {
         let place = match self.identify(heard, rules) {
             Identity::Not(refusal) => return Err(refusal),
             Identity::Conflict => return self.contradicted(heard, post),
+            Identity::Astray => return self.strayed(heard),
             Identity::First | Identity::Restarted if heard.is_bye => return Err(Refusal::Stray),
             Identity::Same if heard.is_bye => {
                 self.said_goodbye(heard, rules, post);
@@ -186,33 +148,6 @@ impl Record {
         }
     }
 
-    fn identify(&self, heard: &Heard, rules: &Rules) -> Identity {
-        let Some(run) = &self.run else { return Identity::First };
-        if heard.promise.is_none() {
-            // A number that falls while the time rises is a program that was started again; one that
-            // falls with the time came late.
-            let falls = self.gaps.highest().is_some_and(|highest| heard.seq < highest) && run.unwatched.is_none();
-            return if falls && heard.sent > run.sent { Identity::Restarted } else { Identity::Same };
-        }
-        if heard.incarnation == run.incarnation {
-            let is_old = rules.key.is_some() && run.unwatched.is_some_and(|last| heard.seq <= last);
-            return if is_old { Identity::Not(Refusal::Replayed) } else { Identity::Same };
-        }
-        let late = self.limits(rules).late;
-        let is_live = matches!(self.state, State::Up | State::Late) && heard.at - run.silent_since < late;
-        match run.rival.filter(|rival| rival.incarnation == heard.incarnation) {
-            // Its sender is the only one left.
-            Some(_) if !is_live && !heard.is_bye => Identity::Restarted,
-            // What was on the way when it was replaced.
-            Some(rival) if !rival.is_told && heard.at - rival.at < late => Identity::Not(Refusal::Stray),
-            Some(_) => Identity::Conflict,
-            // Its key vouches for it, but it may have been recorded long ago.
-            None if rules.key.is_some() && heard.sent <= run.sent => Identity::Not(Refusal::Replayed),
-            None if is_live && heard.peer.ip() != run.peer.ip() => Identity::Conflict,
-            None => Identity::Restarted,
-        }
-    }
-
     /// Begins a run. What it sent before the first beat that came, but after `since`, is lost.
     fn begin(&mut self, heard: &Heard, since: Moment, rival: Option<Rival>) -> Place {
         let before = heard.seq.saturating_sub(1);
@@ -233,6 +168,7 @@ impl Record {
             sent: heard.sent,
             unwatched: None,
             rival,
+            astray: None,
         });
         self.gaps.begin(heard.seq, first)
     }
@@ -242,26 +178,16 @@ impl Record {
         self.restarts += 1;
         self.streak = 0;
         post.tell(|| Fact::Restarted { name: Arc::clone(&self.name), peer: heard.peer });
-        let rival = Rival { incarnation: old.incarnation, at: heard.at, is_told: false };
-        self.begin(heard, old.heard, heard.promise.map(|_| rival))
+        if old.incarnation == heard.incarnation && heard.promise.is_some() {
+            // Its numbers begin anew; what they were before says nothing of what got lost.
+            return self.begin(heard, heard.at, old.rival);
+        }
+        self.begin(heard, old.heard, heard.promise.map(|_| Rival::replaced(old.incarnation, heard.at)))
     }
 
     fn count(&mut self, heard: &Heard) -> Place {
         let unwatched = self.run.as_mut().and_then(|run| run.unwatched.take());
         if unwatched.is_some() { self.gaps.begin(heard.seq, heard.seq) } else { self.gaps.see(heard.seq) }
-    }
-
-    /// Somebody else beats under this name.
-    fn contradicted(&mut self, heard: &Heard, post: &mut Post<Fact>) -> Result<(), Refusal> {
-        let Some(run) = &mut self.run else { return Ok(()) };
-        let known = run.rival.filter(|rival| rival.incarnation == heard.incarnation);
-        let mut rival = known.unwrap_or(Rival { incarnation: heard.incarnation, at: heard.at, is_told: false });
-        if !rival.is_told || heard.at - rival.at >= CONFLICT_EVERY {
-            (rival.at, rival.is_told) = (heard.at, true);
-            post.tell(|| Fact::Conflict { name: Arc::clone(&self.name), peer: heard.peer });
-        }
-        run.rival = Some(rival);
-        Err(Refusal::Conflict)
     }
 
     fn said_goodbye(&mut self, heard: &Heard, rules: &Rules, post: &mut Post<Fact>) {
@@ -288,8 +214,12 @@ impl Record {
         if run.peer != heard.peer {
             let (from, to) = (run.peer, heard.peer);
             run.peer = to;
-            post.tell(|| Fact::Moved { name: Arc::clone(&self.name), from, to });
+            // Every run of cron's job has a port of its own.
+            if from.ip() != to.ip() || heard.incarnation != 0 {
+                post.tell(|| Fact::Moved { name: Arc::clone(&self.name), from, to });
+            }
         }
+        run.astray = None;
         (run.heard, run.silent_since) = (heard.at, heard.at.max(rules.awake));
         (run.sent, run.promise) = (heard.sent, heard.promise);
         let sample = self.delays.push(heard.at.since_start(), heard.sent);

@@ -23,6 +23,8 @@ pub struct Rules {
     pub flap_half_life: Duration,
     /// How many senders there may be.
     pub most: usize,
+    /// How many datagrams are heard; what comes after them is not.
+    pub datagrams: Option<u64>,
     /// Since when datagrams are heard.
     pub started: Moment,
     /// Since when we have been awake: silence before it may have been our own.
@@ -40,6 +42,7 @@ impl Rules {
             forget: Duration::from_secs(3_600),
             flap_half_life: Duration::ZERO,
             most: 100,
+            datagrams: None,
             started,
             awake: started,
         }

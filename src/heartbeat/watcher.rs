@@ -25,8 +25,10 @@ use crate::time::Moment;
 
 /// How often a watcher looks whether it was stopped meanwhile.
 const TICK: Duration = Duration::from_millis(250);
-/// A timer that is served later than this was served by somebody who did not run.
+/// A timer that is served later than this was served by somebody who did not run, …
 const STALL: Duration = Duration::from_millis(100);
+/// … or than the shortest interval anybody promised, but not less than a busy machine needs.
+const LEAST_STALL: Duration = Duration::from_millis(10);
 /// Refused datagrams are told once in so much time.
 const REFUSED_EVERY: Duration = Duration::from_secs(1);
 
@@ -58,6 +60,8 @@ pub struct Watcher {
     last_turn: Moment,
     tick: Moment,
     refused: Option<(Moment, u64)>,
+    /// How late a timer must be served to be a stall.
+    stall: Duration,
 }
 
 impl Watcher {
@@ -71,6 +75,7 @@ impl Watcher {
             last_turn: now,
             tick: now + TICK,
             refused: None,
+            stall: STALL,
         };
         for name in expected {
             watcher.expect(name, now);
@@ -86,8 +91,17 @@ impl Watcher {
         place.map(|place| self.crowd.with(place, |record| record.is_expected = true, |record| record.due(rules)));
     }
 
-    /// Takes in somebody whom an earlier watcher knew.
-    pub fn restore(&mut self, mut record: Record) {
+    /// An earlier watcher has missed somebody since then; if it is not expected any more, nobody is
+    /// missed.
+    pub fn miss(&mut self, name: &Arc<str>, since: Moment) {
+        let rules = &self.rules;
+        if let Some(place) = self.crowd.find(&Who::Named(Arc::clone(name))) {
+            self.crowd.with(place, |record| record.is_missed_since(since), |record| record.due(rules));
+        }
+    }
+
+    /// Takes in somebody whom an earlier watcher knew, if there is room.
+    pub fn restore(&mut self, mut record: Record) -> bool {
         let who = Who::of(&record);
         let peer = record.run.map(|run| run.peer);
         if let Some(place) = self.crowd.find(&who) {
@@ -95,9 +109,8 @@ impl Watcher {
             self.crowd.forget(place);
         }
         let rules = &self.rules;
-        if let Ok(place) = self.crowd.admit(who, record, peer) {
-            self.crowd.with(place, |_| (), |record| record.due(rules));
-        }
+        let admitted = self.crowd.admit(who, record, peer).ok();
+        admitted.and_then(|place| self.crowd.with(place, |_| (), |record| record.due(rules))).is_some()
     }
 
     /// Everybody, by place.
@@ -128,6 +141,7 @@ impl Watcher {
         match line {
             Line::Beat(Beat { kind: Kind::Echo, .. }) => Err(Refusal::Stray),
             Line::Beat(beat) => {
+                self.stall = self.stall.min(beat.interval.max(LEAST_STALL));
                 let heard = Heard {
                     peer,
                     at,
@@ -194,7 +208,7 @@ impl Watcher {
         let gap = now - self.last_turn;
         self.last_turn = now;
         // What was read late because of the same stall is no further one.
-        if now - planned > STALL && gap > STALL {
+        if now - planned > self.stall && gap > self.stall {
             self.rules.awake = now;
             self.tally.stalls += 1;
             post.tell(|| Fact::MonitorStall { gap });
@@ -225,6 +239,9 @@ impl Exchange for Watcher {
 
     fn received(&mut self, datagram: &Datagram<'_>, now: Moment, post: &mut Post<Fact>) {
         self.notice(now, post);
+        if self.rules.datagrams.is_some_and(|most| self.tally.received >= most) {
+            return;
+        }
         self.tally.received += 1;
         if let Err(reason) = self.hear(datagram, post) {
             self.refuse(reason, datagram, now, post);

@@ -5,15 +5,21 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
+use std::os::fd::BorrowedFd;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Access, access};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+
+/// How long a command may still take once everything is to end.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// A command as it was typed: one string, split by the rules of shell quoting, run by no shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +56,29 @@ impl Hook {
         &self.words
     }
 
-    /// Runs it with `input` on its stdin, for `limit` at most.
-    pub fn run(&self, environment: &[(&str, String)], input: &[u8], limit: Duration) -> io::Result<HookEnd> {
+    /// Refuses a program that is not there; what its arguments make of it only a run can tell.
+    pub fn check(&self) -> Result<()> {
+        let Some(program) = self.words.first() else { return Ok(()) };
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut places = std::env::split_paths(&path).map(|place| place.join(program));
+        let runs = |file: &Path| access(file, Access::EXEC_OK).is_ok() && file.is_file();
+        let is_there = if program.contains('/') { runs(Path::new(program)) } else { places.any(|file| runs(&file)) };
+        if is_there {
+            return Ok(());
+        }
+        Err(Error::new(Exit::InputMissing, format!("there is no program {program} to run"))
+            .expected("a program, and its arguments quoted as for a shell"))
+    }
+
+    /// Runs it with `input` on its stdin, for `limit` at most, and for a second only once the other end
+    /// of `hurry` is closed.
+    pub fn run(
+        &self,
+        environment: &[(&str, String)],
+        input: &[u8],
+        limit: Duration,
+        hurry: BorrowedFd<'_>,
+    ) -> io::Result<HookEnd> {
         let Some((program, arguments)) = self.words.split_first() else { return Ok(HookEnd::Code(0)) };
         let mut child = Command::new(OsStr::new(program))
             .args(arguments)
@@ -65,7 +92,7 @@ impl Hook {
             let _ = stdin.write_all(input);
         }
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let ended = pid.is_none_or(|pid| ends_within(pid, limit));
+        let ended = pid.is_none_or(|pid| ends_within(pid, limit, hurry));
         if let Some(pid) = pid.filter(|_| !ended) {
             // Fails only if it has ended meanwhile.
             let _ = kill_process_group(pid, Signal::KILL);
@@ -79,17 +106,22 @@ impl Hook {
     }
 }
 
-/// Whether a process ends in time. A signal of ours may cut the wait short, never stretch it by more
-/// than one limit.
-fn ends_within(pid: Pid, limit: Duration) -> bool {
+/// Whether a process ends in time, which becomes short once `hurry` is closed. A signal of ours may
+/// cut the wait short, never stretch it by more than one limit.
+fn ends_within(pid: Pid, limit: Duration, hurry: BorrowedFd<'_>) -> bool {
     let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
-    let left = Timespec {
-        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(limit.subsec_nanos()),
-    };
+    let mut watched = [PollFd::new(&process, PollFlags::IN), PollFd::from_borrowed_fd(hurry, PollFlags::IN)];
+    let (mut fds, mut limit) = (&mut watched[..], limit);
     loop {
-        match poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&left)) {
-            Ok(ready) => return ready > 0,
+        let left = Timespec {
+            tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(limit.subsec_nanos()),
+        };
+        match poll(fds, Some(&left)) {
+            Ok(0) => return false,
+            Ok(_) if fds.first().is_some_and(|process| !process.revents().is_empty()) => return true,
+            // The second is nothing to wait for any more.
+            Ok(_) => (fds, limit) = (fds.get_mut(..1).unwrap_or_default(), limit.min(GRACE)),
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return true,
         }
@@ -99,6 +131,7 @@ fn ends_within(pid: Pid, limit: Duration) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Hook, HookEnd};
+    use std::os::fd::AsFd as _;
     use std::time::Duration;
 
     const LIMIT: Duration = Duration::from_secs(20);
@@ -106,7 +139,26 @@ mod tests {
     fn run(text: &str, limit: Duration) -> HookEnd {
         let hook: Hook = text.parse().expect("a command");
         let environment = [("NETLAB_TO", "down; exit 9".to_owned())];
-        hook.run(&environment, b"{\"type\":\"state\"}\n", limit).expect("it starts")
+        let (hurry, _open) = std::io::pipe().expect("a pipe");
+        hook.run(&environment, b"{\"type\":\"state\"}\n", limit, hurry.as_fd()).expect("it starts")
+    }
+
+    #[test]
+    fn it_is_not_waited_for_when_everything_ends() {
+        let hook: Hook = "sleep 60".parse().expect("a command");
+        let (hurry, open) = std::io::pipe().expect("a pipe");
+        drop(open);
+        assert_eq!(hook.run(&[], b"", LIMIT, hurry.as_fd()).expect("it starts"), HookEnd::TimedOut);
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_refused_before_it_is_needed() {
+        for (text, is_there) in
+            [("sh -c 'exit 7'", true), ("/bin/sh", true), ("/etc/passwd", false), ("no-such-x", false)]
+        {
+            let hook: Hook = text.parse().expect("a command");
+            assert_eq!(hook.check().is_ok(), is_there, "{text}");
+        }
     }
 
     #[test]
@@ -131,6 +183,7 @@ mod tests {
     #[test]
     fn a_command_that_is_not_there_is_told() {
         let hook: Hook = "/nonexistent/command".parse().expect("a command");
-        assert!(hook.run(&[], b"", LIMIT).is_err());
+        let (hurry, _open) = std::io::pipe().expect("a pipe");
+        assert!(hook.run(&[], b"", LIMIT, hurry.as_fd()).is_err());
     }
 }

@@ -15,7 +15,7 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::clock::{now, timespec};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 use crate::time::Moment;
 
@@ -63,6 +63,12 @@ pub enum Woken {
     Timeout,
 }
 
+fn failed(error: io::Error) -> Error {
+    let what = format!("cannot listen for signals: {}", word(&error));
+    let error = Error::new(Exit::System, what).because(error);
+    error.remedy("allow more open files with ulimit -n")
+}
+
 /// The signals of this process from the moment it is made.
 #[derive(Debug)]
 pub struct Signals {
@@ -87,7 +93,6 @@ impl Nudge {
 impl Signals {
     /// Begins to listen; until here, signals end the process as they always do.
     pub fn listen() -> Result<Self> {
-        let failed = |error: io::Error| Error::new(Exit::System, "cannot listen for signals").because(error);
         let (read, write) = UnixStream::pair().map_err(failed)?;
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, [SIGINT, SIGTERM]).map_err(failed)?;
         let (nudges, nudge) = UnixStream::pair().map_err(failed)?;
@@ -99,14 +104,14 @@ impl Signals {
     /// Listens for SIGQUIT as well.
     pub fn with_quit(self) -> Result<Self> {
         let added = self.delivery.handle().add_signal(SIGQUIT);
-        added.map_err(|error| Error::new(Exit::System, "cannot listen for signals").because(error))?;
+        added.map_err(failed)?;
         Ok(self)
     }
 
     /// A handle for other threads.
     pub fn nudger(&self) -> Result<Nudge> {
         let copy = self.nudge.try_clone();
-        copy.map(Nudge).map_err(|error| Error::new(Exit::System, "cannot copy a descriptor").because(error))
+        copy.map(Nudge).map_err(failed)
     }
 
     /// What becomes readable when a signal comes.

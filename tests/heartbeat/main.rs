@@ -66,8 +66,13 @@ impl Watched {
     }
 
     /// Stops it, and gives what it said until its end.
-    fn stop(mut self) -> (i32, Vec<Value>) {
+    fn stop(self) -> (i32, Vec<Value>) {
         self.server.signal(rustix::process::Signal::TERM);
+        self.end()
+    }
+
+    /// Lets it end by itself, and gives what it said until then.
+    fn end(mut self) -> (i32, Vec<Value>) {
         let events = self.until(|event| event["type"] == "summary");
         (self.server.wait().code, events)
     }

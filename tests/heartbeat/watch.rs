@@ -91,10 +91,8 @@ fn a_command_runs_once_per_change_and_in_order() {
 }
 
 #[test]
-fn commands_that_hang_fail_or_are_not_there_are_told() {
-    for (hook, word) in
-        [("sleep 600", "longer than"), ("false", "ended with 1"), ("/nonexistent/command", "no such file")]
-    {
+fn commands_that_hang_or_fail_are_told() {
+    for (hook, word) in [("sleep 600", "longer than"), ("false", "ended with 1")] {
         let mut watched = Watched::start(&["--on-change", hook, "--hook-timeout", "100ms"]);
         watched.beat("a", 1, 1, 60_000);
         let events = watched.until(|event| event["type"] == "hook_failed");
@@ -102,6 +100,70 @@ fn commands_that_hang_fail_or_are_not_there_are_told() {
         assert!(failed["name"] == "a" && failed["why"].as_str().is_some_and(|why| why.contains(word)), "{failed}");
         assert_eq!(watched.stop().1.last().expect("a summary")["hooks"]["failed"], 1);
     }
+}
+
+#[test]
+fn a_command_that_is_not_there_is_refused_at_once() {
+    let ran = run(&["heartbeat", "watch", "--bind", "0", "--on-change", "/nonexistent/command", "--for", "1s"]);
+    assert!(ran.code == 66 && ran.stderr.contains("/nonexistent/command"), "{} {}", ran.code, ran.stderr);
+}
+
+#[test]
+fn a_command_that_hangs_does_not_hold_up_the_end() {
+    let mut watched = Watched::start(&["--on-change", "sleep 600", "--hook-timeout", "10m"]);
+    watched.beat("a", 1, 1, 20);
+    watched.until_state("a", "down");
+    let (_, events) = watched.stop();
+    let hooks = &events.last().expect("a summary")["hooks"];
+    assert_eq!((&hooks["failed"], hooks["dropped"].as_u64() > Some(0)), (&1.into(), true), "{hooks}");
+}
+
+#[test]
+fn a_watcher_hears_as_many_datagrams_as_it_was_told() {
+    let watched = Watched::start(&["--count", "3"]);
+    (1..=40).for_each(|seq| watched.beat("a", 1, seq, 60_000));
+    let (_, events) = watched.end();
+    assert_eq!(events.last().expect("a summary")["received"], 3);
+}
+
+#[test]
+fn who_was_missed_before_is_not_missed_anew() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let state = directory.path().join("state.json");
+    let flags = ["--state", text(&state), "--expect", "never", "--expect-within", "1ms"];
+    let mut first = Watched::start(&flags);
+    first.until_state("never", "down");
+    let (_, events) = first.stop();
+    let since = sender(&events, "never")["since_ms"].clone();
+    let (_, events) = Watched::start(&flags).stop();
+    assert!(!events.iter().any(|event| event["type"] == "state"), "{events:#?}");
+    let never = sender(&events, "never");
+    assert_eq!((&never["state"], &never["since_ms"]), (&"down".into(), &since));
+}
+
+#[test]
+fn a_state_survives_the_death_of_the_watcher() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let state = directory.path().join("state.json");
+    let flags = ["--state", text(&state)];
+    let mut first = Watched::start(&flags);
+    first.beat("up", 1, 1, 60_000);
+    first.until_state("up", "up");
+    while fs::metadata(&state).is_err() {
+        std::thread::yield_now();
+    }
+    // As kill -9 does.
+    drop(first);
+    let second = Watched::start(&flags);
+    second.beat("up", 1, 2, 60_000);
+    let (_, events) = second.stop();
+    assert!(!events.iter().any(|event| event["type"] == "state"), "{events:#?}");
+}
+
+#[test]
+fn a_device_keeps_no_state() {
+    let ran = run(&["heartbeat", "watch", "--bind", "0", "--state", "/dev/zero", "--for", "1s"]);
+    assert_eq!(ran.code, 78, "{}", ran.stderr);
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! One sender's life, beat by beat.
 
+mod whose;
+
 use super::{Heard, Record};
 use crate::conversation::Post;
 use crate::heartbeat::fact::{Fact, Refusal, State};
 use crate::heartbeat::rules::Rules;
-use crate::seal::Key;
 use crate::time::Moment;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -223,31 +224,6 @@ fn two_runs_on_one_host_are_a_conflict_too() {
     assert_eq!(bench.hear(&Bench::beat(2.1, 1, 3)), Err(Refusal::Conflict));
     bench.hear(&Bench::beat(2.5, 2, 3)).expect("taken");
     assert_eq!(bench.record.restarts, 1);
-}
-
-#[test]
-fn a_new_address_of_the_same_run_is_a_move() {
-    let mut bench = Bench::new(rules());
-    bench.at(0.0, 1);
-    bench.facts();
-    bench.hear(&Heard { peer: elsewhere(), ..Bench::beat(1.0, 1, 2) }).expect("taken");
-    assert!(matches!(bench.facts()[..], [Fact::Moved { from, to, .. }] if from == here() && to == elsewhere()));
-}
-
-#[test]
-fn under_a_key_nothing_is_heard_twice() {
-    let mut bench = Bench::new(Rules { key: Some(Key::new(b"sesame")), ..rules() });
-    let old = Bench::beat(0.0, 1, 1);
-    bench.hear(&old).expect("taken");
-    bench.hear(&Bench::beat(1.0, 2, 1)).expect("restarted");
-    bench.hear(&Bench::beat(2.0, 2, 2)).expect("taken");
-    bench.until(10.0);
-    assert_eq!(bench.record.state, State::Down);
-    let again = |heard: Heard, second: u64| Heard { at: START + Duration::from_secs(second), ..heard };
-    for (heard, second) in [(Bench::beat(1.0, 2, 1), 11), (Bench::beat(2.0, 2, 2), 12), (Bench::beat(0.5, 9, 1), 13)] {
-        assert_eq!(bench.hear(&again(heard, second)), Err(Refusal::Replayed), "{heard:?}");
-    }
-    assert_eq!(bench.record.state, State::Down);
 }
 
 #[test]

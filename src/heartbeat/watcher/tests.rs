@@ -74,7 +74,7 @@ impl Bench {
         let mut records: Vec<_> = self.watcher.crowd().iter().map(|(_, record)| record).collect();
         records.sort_by_key(|record| record.name.clone());
         let senders = records.into_iter().filter_map(KeptSender::of).collect();
-        Kept { version: VERSION, saved_ms: 0, senders }
+        Kept { version: VERSION, saved_ms: 0, senders, missed: Vec::new() }
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 
 use nix::errno::Errno;
@@ -48,6 +49,17 @@ impl<E: Exchange> Side<E> {
     pub fn connected(exchange: E, peer: SocketAddr, origin: Origin, listening: bool) -> Result<Self> {
         let socket = origin.connect(peer).map_err(|error| origin.refused(peer, error))?;
         let ports = vec![Port::connected(0, socket, peer, clock::now())];
+        Ok(Self { exchange, post: Post::new(listening), ports, way: Some((origin, peer)) })
+    }
+
+    /// A client's side that bears it if there is no way to `peer` yet: the socket is made as soon as
+    /// there is one and something is to be sent.
+    pub fn patient(exchange: E, peer: SocketAddr, origin: Origin, listening: bool) -> Result<Self> {
+        let ports = match origin.connect(peer) {
+            Ok(socket) => vec![Port::connected(0, socket, peer, clock::now())],
+            Err(error) if is_no_way(&error) => Vec::new(),
+            Err(error) => return Err(origin.refused(peer, error)),
+        };
         Ok(Self { exchange, post: Post::new(listening), ports, way: Some((origin, peer)) })
     }
 
@@ -146,6 +158,12 @@ impl<E: Exchange> Side<E> {
             }
         }
     }
+}
+
+/// Whether a host that boots, or has just changed its network, will bear it better later.
+fn is_no_way(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkDown, NetworkUnreachable};
+    matches!(error.kind(), AddrNotAvailable | HostUnreachable | NetworkDown | NetworkUnreachable)
 }
 
 /// The socket of this number; a client's is made when it is first named.

@@ -74,7 +74,7 @@ pub struct Send {
     ///
     /// Takes all words that follow; -- may stand before them. CMD has this terminal, so beats are only
     /// told on stderr. The goodbye carries its exit code; SIGTERM and SIGINT are passed on to it.
-    #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true)]
+    #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true, conflicts_with = "count")]
     exec: Vec<OsString>,
 
     /// The key that vouches for the beats
@@ -130,7 +130,8 @@ impl Send {
         let mut sides = Vec::new();
         for (place, peer) in (0..).zip(&peers) {
             let beater = Beater::new(promise.clone(), lifetime, seed.wrapping_add(place), started);
-            sides.push(Side::connected(beater, *peer, Origin::default(), !style.quiet)?);
+            // One watcher that cannot be reached yet must not keep the others from hearing us.
+            sides.push(Side::patient(beater, *peer, Origin::default(), !style.quiet)?);
         }
         let names = self.watchers.iter().zip(&peers).map(|(watcher, peer)| watcher.shown(*peer).into()).collect();
         let is_guarding = !command.is_empty();
@@ -185,8 +186,7 @@ impl Send {
     fn judge(&self, report: &BeatReport) -> Exit {
         match report {
             _ if report.sent == 0 => Exit::Done,
-            _ if report.send_errors >= report.sent => Exit::InputOutput,
-            _ if report.refused >= report.sent => Exit::Unavailable,
+            _ if report.send_errors.max(report.refused) >= report.sent => Exit::Unavailable,
             _ if self.echo && report.echoes == 0 => Exit::No,
             _ => Exit::Done,
         }

@@ -155,7 +155,7 @@ fn why(reason: Refusal) -> &'static str {
         Refusal::Oversize => "too long",
         Refusal::Unauthentic => "not authentic",
         Refusal::Replayed => "it came before",
-        Refusal::Stray => "an echo, or a goodbye of somebody unknown",
+        Refusal::Stray => "an echo, a goodbye of somebody unknown, or a number out of any order",
         Refusal::Conflict => "another sender of a known name",
         Refusal::Full => "no room for another sender",
     }

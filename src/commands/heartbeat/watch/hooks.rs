@@ -2,11 +2,14 @@
 //!
 //! Owns the threads that wait for commands. The changes of one sender always go to the same thread, so
 //! they are told in their order and one at a time; a command that hangs is ended at its limit. Too
-//! many waiting are dropped and counted: a slow command must not stop a watcher.
+//! many waiting are dropped and counted: a slow command must not stop a watcher. After a signal what
+//! runs has a second, and what waits is dropped.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::{PipeReader, PipeWriter};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
@@ -16,10 +19,12 @@ use super::events::{Event, HookTally, Note};
 use crate::error::{Result, word};
 use crate::heartbeat::Fact;
 use crate::host::{Hook, HookEnd};
+use crate::net::datagram::Ended;
+use crate::net::{Nudge, Signals, Woken};
 use crate::output::Recorder;
 
 /// How many commands run at once.
-const THREADS: usize = 4;
+const THREADS: usize = 16;
 /// How many changes may wait for each of them.
 const QUEUE: usize = 1_024;
 
@@ -28,6 +33,8 @@ pub struct Hooks<'s> {
     queues: Vec<SyncSender<Fact>>,
     threads: Vec<ScopedJoinHandle<'s, ()>>,
     counts: Arc<Counts>,
+    /// Closed to make the commands hurry.
+    hurry: PipeWriter,
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +42,10 @@ struct Counts {
     run: AtomicU64,
     failed: AtomicU64,
     dropped: AtomicU64,
+    /// Whether nothing more is to be run.
+    is_over: AtomicBool,
+    /// How many threads have ended.
+    ended: AtomicUsize,
 }
 
 impl<'s> Hooks<'s> {
@@ -44,20 +55,30 @@ impl<'s> Hooks<'s> {
         hook: &'s Hook,
         limit: Duration,
         recorder: &Recorder<Event>,
+        signals: &Signals,
     ) -> Result<Self> {
         let counts = Arc::new(Counts::default());
+        let (hurried, hurry) = std::io::pipe().map_err(|error| cannot_start("commands", error))?;
+        let hurried = Arc::new(hurried);
         let (mut queues, mut threads) = (Vec::new(), Vec::new());
         for number in 0..THREADS {
             let (queue, changes) = sync_channel(QUEUE);
-            let (recorder, counts) = (recorder.clone(), Arc::clone(&counts));
+            let worker = Worker {
+                hook,
+                limit,
+                recorder: recorder.clone(),
+                counts: Arc::clone(&counts),
+                hurried: Arc::clone(&hurried),
+                nudge: signals.nudger()?,
+            };
             let thread = std::thread::Builder::new()
                 .name(format!("hook-{number}"))
-                .spawn_scoped(scope, move || work(&changes, hook, limit, &recorder, &counts))
+                .spawn_scoped(scope, move || worker.work(&changes))
                 .map_err(|error| cannot_start("a thread for commands", error))?;
             queues.push(queue);
             threads.push(thread);
         }
-        Ok(Self { queues, threads, counts })
+        Ok(Self { queues, threads, counts, hurry })
     }
 
     /// Hears a fact; a change of state is passed on.
@@ -72,10 +93,16 @@ impl<'s> Hooks<'s> {
         }
     }
 
-    /// Lets what waits be run, and says what came of it all.
-    pub fn finish(self) -> HookTally {
-        let Self { queues, threads, counts } = self;
+    /// Lets what waits be run until a signal comes, or has come already, and says what came of it all.
+    pub fn finish(self, ended: Option<Ended>, signals: &mut Signals) -> HookTally {
+        let Self { queues, threads, counts, hurry } = self;
         drop(queues);
+        let mut is_over = matches!(ended, Some(Ended::Signal(_)));
+        while !is_over && counts.ended.load(Ordering::Acquire) < threads.len() {
+            is_over = matches!(signals.wait(None), Woken::Signal(_));
+        }
+        counts.is_over.store(true, Ordering::Release);
+        drop(hurry);
         threads.into_iter().for_each(|thread| drop(thread.join()));
         HookTally {
             run: counts.run.load(Ordering::Relaxed),
@@ -85,21 +112,49 @@ impl<'s> Hooks<'s> {
     }
 }
 
-fn work(changes: &Receiver<Fact>, hook: &Hook, limit: Duration, recorder: &Recorder<Event>, counts: &Counts) {
-    while let Ok(fact) = changes.recv() {
-        counts.run.fetch_add(1, Ordering::Relaxed);
-        let mut input = serde_json::to_vec(&fact).unwrap_or_default();
+/// One that runs commands.
+struct Worker<'s> {
+    hook: &'s Hook,
+    limit: Duration,
+    recorder: Recorder<Event>,
+    counts: Arc<Counts>,
+    hurried: Arc<PipeReader>,
+    nudge: Nudge,
+}
+
+impl Worker<'_> {
+    fn work(self, changes: &Receiver<Fact>) {
+        let counts = &self.counts;
+        while let Ok(fact) = changes.recv() {
+            if counts.is_over.load(Ordering::Acquire) {
+                counts.dropped.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            counts.run.fetch_add(1, Ordering::Relaxed);
+            if let Some(why) = self.run(&fact) {
+                counts.failed.fetch_add(1, Ordering::Relaxed);
+                let name = fact.name().cloned().unwrap_or_default();
+                self.recorder.record(Event::Fact(Note::HookFailed { name, why }));
+            }
+        }
+        counts.ended.fetch_add(1, Ordering::Release);
+        self.nudge.nudge();
+    }
+
+    /// Why it failed, if it did.
+    fn run(&self, fact: &Fact) -> Option<String> {
+        let mut input = serde_json::to_vec(fact).unwrap_or_default();
         input.push(b'\n');
-        let why = match hook.run(&environment(&fact), &input, limit) {
-            Ok(HookEnd::Code(0)) => continue,
+        Some(match self.hook.run(&environment(fact), &input, self.limit, self.hurried.as_fd()) {
+            Ok(HookEnd::Code(0)) => return None,
             Ok(HookEnd::Code(code)) => format!("it ended with {code}"),
             Ok(HookEnd::Signal(signal)) => format!("signal {signal} ended it"),
-            Ok(HookEnd::TimedOut) => format!("it took longer than {}", humantime::format_duration(limit)),
+            Ok(HookEnd::TimedOut) if self.counts.is_over.load(Ordering::Acquire) => {
+                "it was still running when the watcher was stopped".to_owned()
+            }
+            Ok(HookEnd::TimedOut) => format!("it took longer than {}", humantime::format_duration(self.limit)),
             Err(error) => word(&error),
-        };
-        counts.failed.fetch_add(1, Ordering::Relaxed);
-        let name = fact.name().cloned().unwrap_or_default();
-        recorder.record(Event::Fact(Note::HookFailed { name, why }));
+        })
     }
 }
 

@@ -1,10 +1,12 @@
 //! `--state`: what outlives a watcher.
 //!
-//! Owns the thread that writes the state file. It is replaced in one step, at most once a second and
-//! only if there is something new, and in any case in the end.
+//! Owns the thread that writes the state file. It is replaced in one step: as soon as a state has
+//! changed, now and then if only numbers have, and in any case in the end.
 
+use std::fs;
+use std::io;
 use std::path::Path;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
@@ -14,21 +16,30 @@ use super::shared::Shared;
 use crate::disk;
 use crate::error::{Error, Result, word};
 use crate::exit::Exit;
-use crate::heartbeat::{Kept, KeptSender, VERSION};
+use crate::heartbeat::{Fact, Kept, KeptMissed, KeptSender, VERSION};
 use crate::net;
 use crate::output::Recorder;
+use crate::time::Moment;
 
-/// How often it looks whether there is something to write: a state has changed, …
-const CHANGES: Duration = Duration::from_secs(1);
-/// … or only numbers have, for so many looks.
-const NUMBERS: u32 = 10;
+/// How long numbers may go unwritten.
+const NUMBERS: Duration = Duration::from_secs(10);
+/// A crowd that comes and goes is written again after so many times what the last time took, …
+const SPARING: u32 = 4;
+/// … but not later than this.
+const LATEST: Duration = Duration::from_secs(1);
+/// The largest file that is read: more senders than there may be.
+const LARGEST: u64 = 8 << 30;
 
 /// Reads a state file; one that is not there is an empty one.
 pub fn read(file: &Path) -> Result<Option<Kept>> {
     let shown = file.display();
-    let text = match std::fs::read(file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+    let text = match fs::metadata(file).and_then(|about| text(file, &about)) {
+        Ok(Some(text)) => text,
+        Ok(None) => {
+            return Err(Error::new(Exit::Config, format!("{shown} cannot keep the state"))
+                .expected("a file, or a name that is free"));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return disk::check_target(file).map(|()| None);
         }
         Err(error) => {
@@ -49,9 +60,14 @@ pub fn read(file: &Path) -> Result<Option<Kept>> {
     Ok(Some(kept))
 }
 
+/// What a state file says; nothing if it is a device, a pipe, or larger than any.
+fn text(file: &Path, about: &fs::Metadata) -> io::Result<Option<Vec<u8>>> {
+    if about.is_file() && about.len() <= LARGEST { fs::read(file).map(Some) } else { Ok(None) }
+}
+
 /// The thread that writes.
 pub struct Keeper<'s> {
-    stop: Sender<()>,
+    changes: SyncSender<()>,
     thread: ScopedJoinHandle<'s, Result<()>>,
 }
 
@@ -63,21 +79,19 @@ impl<'s> Keeper<'s> {
         shared: &'s Shared,
         recorder: &Recorder<Event>,
     ) -> Result<Self> {
-        let (stop, stopped) = channel();
+        let (changes, changed) = sync_channel(1);
         let recorder = recorder.clone();
         let work = move || {
-            let (mut changes, mut received, mut looks, mut failed) = (0, 0, 0, false);
+            let (mut received, mut failed, mut has_changed) = (0, false, false);
             loop {
-                let ends = stopped.recv_timeout(CHANGES) != Err(RecvTimeoutError::Timeout);
-                let now = {
-                    let watcher = shared.lock();
-                    (watcher.tally().changes, watcher.tally().received)
-                };
-                looks += 1;
-                if !ends && now.0 == changes && (looks < NUMBERS || now.1 == received) {
+                let woken = if has_changed { Ok(()) } else { changed.recv_timeout(NUMBERS) };
+                let ends = woken == Err(RecvTimeoutError::Disconnected);
+                let now = shared.lock().tally().received;
+                if woken == Err(RecvTimeoutError::Timeout) && now == received {
                     continue;
                 }
-                (changes, received, looks) = (now.0, now.1, 0);
+                received = now;
+                let started = net::now();
                 let written = write(file, shared);
                 if ends {
                     return written;
@@ -87,30 +101,56 @@ impl<'s> Keeper<'s> {
                     recorder.record(Event::Fact(Note::NotKept { why: error.what().to_owned() }));
                 }
                 failed = written.is_err();
+                has_changed = rest(&changed, net::now() + ((net::now() - started) * SPARING).min(LATEST));
             }
         };
         let thread = std::thread::Builder::new()
             .name("keeper".into())
             .spawn_scoped(scope, work)
             .map_err(|error| cannot_start("the thread that keeps the state", error))?;
-        Ok(Self { stop, thread })
+        Ok(Self { changes, thread })
+    }
+
+    /// Hears a fact; a change of state is written at once. One that waits already is enough.
+    pub fn hear(&self, fact: &Fact) {
+        if matches!(fact, Fact::State { .. }) {
+            let _ = self.changes.try_send(());
+        }
     }
 
     /// Writes once more, and ends.
     pub fn finish(self) -> Result<()> {
-        let Self { stop, thread } = self;
-        drop(stop);
+        let Self { changes, thread } = self;
+        drop(changes);
         thread.join().unwrap_or(Ok(()))
     }
 }
 
+/// Lets time pass, unless it is over, and says whether a state has changed meanwhile.
+fn rest(changed: &Receiver<()>, until: Moment) -> bool {
+    let mut has_changed = false;
+    loop {
+        let left = until - net::now();
+        if left.is_zero() {
+            return has_changed;
+        }
+        match changed.recv_timeout(left) {
+            Ok(()) => has_changed = true,
+            Err(_) => return has_changed,
+        }
+    }
+}
+
 fn write(file: &Path, shared: &Shared) -> Result<()> {
-    let mut senders = Vec::new();
+    let (mut senders, mut missed) = (Vec::new(), Vec::new());
     shared.portions(|watcher, places| {
-        senders.extend(places.filter_map(|place| KeptSender::of(watcher.crowd().get(place)?)));
+        for record in places.filter_map(|place| watcher.crowd().get(place)) {
+            senders.extend(KeptSender::of(record));
+            missed.extend(KeptMissed::of(record));
+        }
     });
     let saved_ms = u64::try_from(net::now().wall().as_millis()).unwrap_or(u64::MAX);
-    let kept = Kept { version: VERSION, saved_ms, senders };
+    let kept = Kept { version: VERSION, saved_ms, senders, missed };
     let text = serde_json::to_vec(&kept)
         .map_err(|error| Error::new(Exit::Bug, "the state cannot be written down").because(error))?;
     disk::replace(file, &text)

@@ -32,7 +32,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::heartbeat::{Detect, Fact, LARGEST, Patience, Rules, State, Watcher, is_name};
 use crate::host::Hook;
-use crate::net::datagram::{Plan, Side, Watch as Watching, answer};
+use crate::net::datagram::{Ended, Plan, Side, Watch as Watching, answer};
 use crate::net::{self, Address, Bind, Listeners, Receivers, Signals};
 use crate::output::{Output, Recorder, Style};
 use crate::time::Moment;
@@ -143,6 +143,7 @@ impl Watch {
     /// Watches until told to stop, or until what was waited for has come.
     pub fn run(&self, style: Style) -> Result<Exit> {
         let rules = self.rules()?;
+        self.on_change.as_ref().map_or(Ok(()), Hook::check)?;
         let output = Output::new(style);
         let kept = self.state.as_deref().map(keeper::read).transpose()?.flatten();
         let mut signals = Signals::listen()?;
@@ -154,7 +155,7 @@ impl Watch {
         if let Some(kept) = &kept {
             let refused = watcher.restore_all(kept, started);
             if refused > 0 {
-                output.note(&format!("note: {refused} senders in the state file make no sense and are left out"));
+                output.note(&format!("note: {refused} senders in the state file are left out: there is no room for them, or they make no sense"));
             }
         }
         self.warn(&output, &receivers, listeners.as_ref());
@@ -195,6 +196,7 @@ impl Watch {
             forget: self.forget,
             flap_half_life: self.flap_half_life,
             most: usize::try_from(self.max_senders).unwrap_or(usize::MAX),
+            datagrams: Some(self.count).filter(|count| *count > 0),
             started: start,
             awake: start,
         })
@@ -251,33 +253,41 @@ impl Run<'_> {
             let keeper = watch.state.as_deref().map(|file| Keeper::start(scope, file, self.shared, self.recorder));
             let keeper = keeper.transpose()?;
             let hooks = watch.on_change.as_ref();
-            let hooks = hooks.map(|hook| Hooks::start(scope, hook, watch.hook_timeout, self.recorder)).transpose()?;
+            let hooks =
+                hooks.map(|hook| Hooks::start(scope, hook, watch.hook_timeout, self.recorder, signals)).transpose()?;
             let board = listeners.map(|listeners| pages::serve(scope, listeners, self.shared)).transpose()?;
-            let is_met = self.hear(receivers, hooks.as_ref(), signals);
+            let ended = self.hear(receivers, hooks.as_ref(), keeper.as_ref(), signals);
             // Each of them ends with its handle, and the scope waits for them.
             drop(board);
-            let tally = hooks.map(Hooks::finish).unwrap_or_default();
+            let by = ended.as_ref().ok().copied();
+            let tally = hooks.map(|hooks| hooks.finish(by, signals)).unwrap_or_default();
             let kept = keeper.map_or(Ok(()), Keeper::finish);
-            Ok(Watched { is_met: is_met?, hooks: tally, kept })
+            ended?;
+            let is_met = watch.until.is_some_and(|until| until.holds(&self.shared.lock()));
+            Ok(Watched { is_met, hooks: tally, kept })
         })
     }
 
-    fn hear(&self, receivers: Receivers, hooks: Option<&Hooks<'_>>, signals: &mut Signals) -> Result<bool> {
+    fn hear(
+        &self,
+        receivers: Receivers,
+        hooks: Option<&Hooks<'_>>,
+        keeper: Option<&Keeper<'_>>,
+        signals: &mut Signals,
+    ) -> Result<Ended> {
         let plan = Plan {
             receivers,
             threads: 1,
             largest: LARGEST,
-            listening: !self.style.quiet || hooks.is_some(),
+            listening: !self.style.quiet || hooks.is_some() || keeper.is_some(),
             until: self.watch.listen.lifetime.map(|lifetime| self.started + lifetime),
             rest: REST,
         };
         let make = || {
-            let ear = Ear { run: self, hooks };
+            let ear = Ear { run: self, hooks, keeper };
             (self.shared.clone(), ear)
         };
-        answer(plan, signals, make, |_, _| ())?;
-        let watcher = self.shared.lock();
-        Ok(self.watch.until.is_some_and(|until| until.holds(&watcher)))
+        answer(plan, signals, make, |_, _| ())
     }
 }
 
@@ -285,12 +295,16 @@ impl Run<'_> {
 struct Ear<'a> {
     run: &'a Run<'a>,
     hooks: Option<&'a Hooks<'a>>,
+    keeper: Option<&'a Keeper<'a>>,
 }
 
 impl Watching<Shared> for Ear<'_> {
     fn fact(&mut self, _: usize, fact: Fact) {
         if let Some(hooks) = self.hooks {
             hooks.hear(&fact);
+        }
+        if let Some(keeper) = self.keeper {
+            keeper.hear(&fact);
         }
         let style = self.run.style;
         let is_shown = !style.quiet && (style.verbose > 0 || !matches!(fact, Fact::Beat { .. }));
