@@ -46,6 +46,24 @@ pub fn positive_duration(text: &str) -> Result<Duration, String> {
     })
 }
 
+/// A size: `1200`, `64k` or `64KiB` (1024 each), `1MB` (1000 each).
+pub fn size(text: &str) -> Result<usize, String> {
+    let end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let factor: Option<usize> = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1),
+        "k" | "kib" => Some(1 << 10),
+        "m" | "mib" => Some(1 << 20),
+        "g" | "gib" => Some(1 << 30),
+        "kb" => Some(1_000),
+        "mb" => Some(1_000_000),
+        "gb" => Some(1_000_000_000),
+        _ => None,
+    };
+    let size = number.parse().ok().zip(factor).and_then(|(number, factor): (usize, _)| number.checked_mul(factor));
+    size.ok_or_else(|| "expected a number of bytes, like 1200, 64k or 1MiB".to_owned())
+}
+
 /// `--threads`: one per core where no number is given.
 pub fn threads(text: &str) -> Result<usize, String> {
     const MOST: usize = 1024;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use crate::error::{Error, Result, word};
@@ -23,7 +23,12 @@ pub fn secret(path: &Path) -> Result<(Vec<u8>, bool)> {
         Error::new(exit, format!("cannot read {}: {}", path.display(), word(&error))).because(error)
     };
     let file = File::open(path).map_err(failed)?;
-    let mode = file.metadata().map_err(failed)?.permissions().mode();
+    let about = file.metadata().map_err(failed)?;
+    if about.is_dir() || about.file_type().is_char_device() || about.file_type().is_block_device() {
+        return Err(Error::new(Exit::Config, format!("{} is not a file", path.display()))
+            .expected("a file that holds nothing but the secret"));
+    }
+    let mode = about.permissions().mode();
     let mut octets = Vec::new();
     file.take(LONGEST + 1).read_to_end(&mut octets).map_err(failed)?;
     if octets.len() as u64 > LONGEST {

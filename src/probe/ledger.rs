@@ -47,6 +47,17 @@ pub struct Sent {
     pub outcome: Outcome,
 }
 
+/// What became of probes whose time is not over.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Young {
+    /// In time.
+    pub ok: u64,
+    /// Too late.
+    pub late: u64,
+    /// By the network.
+    pub refused: u64,
+}
+
 /// The probes of one target, numbered from 1.
 #[derive(Debug)]
 pub struct Ledger {
@@ -207,6 +218,18 @@ impl Ledger {
         let open = |(_, probe): &(u64, &Sent)| matches!(probe.outcome, Outcome::Waiting | Outcome::Lost);
         let numbered = |(place, probe): (usize, _)| (self.first + place as u64, probe);
         self.probes.iter().enumerate().rev().map(numbered).filter(open)
+    }
+
+    /// The answers to those whose time is not over by now.
+    pub fn young(&self, now: Moment) -> Young {
+        let is_young = |probe: &&Sent| probe.at + self.timeout > now;
+        let mut young = Young::default();
+        for probe in self.probes.iter().rev().take_while(is_young) {
+            young.ok += u64::from(probe.outcome == Outcome::Ok);
+            young.late += u64::from(probe.outcome == Outcome::Late);
+            young.refused += u64::from(probe.outcome == Outcome::Refused);
+        }
+        young
     }
 
     fn place(&self, seq: u64) -> Option<usize> {

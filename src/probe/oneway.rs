@@ -15,6 +15,12 @@ use crate::stats::{Ratio, Seen, Series, Summary, Window};
 /// How many samples of each way are kept; beyond that the oldest go.
 pub const SAMPLES: usize = 100_000;
 
+/// How many answers a reflector may be ahead of the probe it answers, reordered as they may be.
+const SLACK: u64 = 64;
+
+/// What stamps of two kinds may differ by.
+const TOLERANCE: Duration = Duration::from_micros(100);
+
 /// Both ways of one session.
 #[derive(Debug, Default)]
 pub struct OneWay {
@@ -41,7 +47,7 @@ pub struct Ways {
     pub lost_down: u64,
     /// Lost after the last answer, where nobody can say which way.
     pub lost_somewhere: u64,
-    /// `lost_up` of all probes that are decided.
+    /// `lost_up` of all probes up to the last that was answered.
     pub loss_up: Option<f64>,
     /// `lost_down` of those that came up.
     pub loss_down: Option<f64>,
@@ -71,15 +77,25 @@ impl OneWay {
         let format: Format = reflection.estimate.format();
         let received = format.decode(reflection.received, sent)?;
         let returned = format.decode(reflection.timestamp, sent)?;
+        let held = returned.checked_sub(received)?;
+        // A single damaged stamp would be the minimum of a way, and bend every other sample. It can
+        // not have been held for longer than it was away; two clocks count a second alike to 0.1 %.
+        let away = came.saturating_sub(sent);
+        if held > away + away / 1_000 + TOLERANCE {
+            return None;
+        }
         self.up.push(difference(received, sent));
         self.down.push(difference(came, returned));
-        let held = returned.checked_sub(received)?;
         self.server.push(held);
         Some(held)
     }
 
     fn count(&mut self, seq: u64, number: u32, first: bool) {
         let number = u64::from(number);
+        // A reflector cannot have answered more than was asked and doubled on the way.
+        if number > seq + self.doubled + SLACK {
+            return;
+        }
         if number >= self.reflected {
             self.reflected = number + 1;
             self.through = seq;
@@ -94,14 +110,15 @@ impl OneWay {
     pub fn ways(&self, decided: u64, lost: u64) -> Ways {
         let arrived = self.reflected.saturating_sub(self.doubled);
         // Bounded by what was lost at all: a forged number must not make more of it.
+        let through = self.through.min(decided);
         let lost_up = self.through.saturating_sub(arrived).min(lost);
         let lost_down = self.reflected.saturating_sub(self.returned).min(lost - lost_up);
         Ways {
             lost_up,
             lost_down,
             lost_somewhere: lost - lost_up - lost_down,
-            loss_up: Ratio::new(lost_up, decided).value(),
-            loss_down: Ratio::new(lost_down, decided.saturating_sub(lost_up)).value(),
+            loss_up: Ratio::new(lost_up, through).value(),
+            loss_down: Ratio::new(lost_down, through.saturating_sub(lost_up)).value(),
             server: self.server.summary(),
             up_above_min: self.up.summary(),
             down_above_min: self.down.summary(),
@@ -184,7 +201,34 @@ mod tests {
         // 1 came back, 2 was lost on the way up, the answer to 3 on the way down, 5 somewhere.
         let ways = session(&[(1, 0), (4, 2)]).ways(5, 3);
         assert_eq!((ways.lost_up, ways.lost_down, ways.lost_somewhere), (1, 1, 1));
-        assert_eq!((ways.loss_up, ways.loss_down), (Some(0.2), Some(0.25)));
+        assert_eq!((ways.loss_up, ways.loss_down), (Some(0.25), Some(1.0 / 3.0)));
+    }
+
+    #[test]
+    fn where_nothing_came_nobody_knows_which_way_it_was_lost() {
+        let ways = OneWay::default().ways(5, 5);
+        assert_eq!((ways.lost_somewhere, ways.loss_up, ways.loss_down), (5, None, None));
+    }
+
+    #[test]
+    fn a_damaged_number_hides_no_loss_and_makes_none() {
+        let mut ways = session(&[(1, 0)]);
+        ways.arrived(2, &reflection(1 << 20, Duration::ZERO), WALL, WALL, true);
+        ways.arrived(4, &reflection(2, Duration::ZERO), WALL, WALL, true);
+        let ways = ways.ways(4, 1);
+        assert_eq!((ways.lost_up, ways.lost_down, ways.loss_up), (1, 0, Some(0.25)));
+    }
+
+    #[test]
+    fn a_damaged_stamp_bends_no_other_sample() {
+        let mut ways = session(&[(1, 0), (2, 1)]);
+        let whole = reflection(2, Duration::from_millis(10));
+        for bit in 33..64 {
+            let damaged = Reflection { received: whole.received ^ 1 << bit, ..whole };
+            let came = WALL + Duration::from_millis(21);
+            assert_eq!(ways.arrived(3, &damaged, WALL, came, true), None, "bit {bit}");
+        }
+        assert_eq!(ways.ways(3, 0).up_above_min.expect("two samples").max, Duration::from_millis(1));
     }
 
     #[test]

@@ -17,6 +17,10 @@ pub struct Pace {
     pub count: Option<u64>,
     /// How far apart; zero for the next as soon as there is room in flight.
     pub interval: Duration,
+    /// The least between two probes, whatever came back meanwhile.
+    pub least: Duration,
+    /// From when on nothing more is sent.
+    pub until: Option<Moment>,
     /// How many may be in flight: 1 is the textbook's stop-and-wait.
     pub in_flight: usize,
     /// With a full flight of which nothing comes back, one more this long after the last: so a
@@ -34,6 +38,8 @@ impl Pace {
         Self {
             count: Some(10),
             interval: Duration::from_secs(1),
+            least: Duration::ZERO,
+            until: None,
             in_flight: WINDOW,
             trickle: None,
             timeout: Duration::from_secs(1),

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::ledger::{Ledger, Outcome};
+use super::ledger::{Ledger, Outcome, Young};
 use super::oneway::{OneWay, Ways};
 use crate::stats::{Jitter, Order, Ratio, Series, Summary};
-use crate::time::{nanoseconds, serialize_ns};
+use crate::time::{Moment, nanoseconds, serialize_ns};
 
 /// One target in figures: `sent = received + late + lost + refused + send_errors + waiting`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -27,7 +27,7 @@ pub struct Report {
     pub refused: u64,
     /// Not sent by the system.
     pub send_errors: u64,
-    /// Still on the way: none of a finished run, some of a snapshot.
+    /// Still on the way when the run was ended, or in a snapshot.
     pub waiting: u64,
     /// Further answers to one probe.
     pub duplicates: u64,
@@ -39,7 +39,7 @@ pub struct Report {
     pub foreign: u64,
     /// Datagrams that found no room in our own receive buffer.
     pub local_drops: u64,
-    /// (lost + late) / sent, of the probes that are decided.
+    /// (lost + late) / sent, of the probes that left and whose time is over.
     pub loss: Option<f64>,
     /// Its 95 % interval.
     pub loss_ci95: Option<(f64, f64)>,
@@ -115,12 +115,16 @@ pub struct Figures {
 
 impl Figures {
     /// The figures with the outcomes in the ledger; each way by itself only with STAMP.
-    pub fn report(&self, ledger: &Ledger, stamp: bool) -> Report {
+    pub fn report(&self, ledger: &Ledger, now: Moment, stamp: bool) -> Report {
         let count = |outcome| ledger.count(outcome);
         let (lost, late) = (count(Outcome::Lost), count(Outcome::Late));
-        // A ping that is on its way may yet be answered; one that never left cannot be lost.
-        let tried = ledger.sent() - count(Outcome::Waiting) - count(Outcome::SendError);
-        let unanswered = Ratio::new(lost + late, tried);
+        // While some are on their way, only those whose time is over can be judged: of the younger
+        // ones the answers are known and the losses are not.
+        let young = if count(Outcome::Waiting) > 0 { ledger.young(now) } else { Young::default() };
+        // One that never left cannot be lost; where all were refused, nothing was tried.
+        let judged = count(Outcome::Ok) + late + lost - young.ok - young.late;
+        let refused = if judged > 0 { count(Outcome::Refused) - young.refused } else { 0 };
+        let unanswered = Ratio::new(lost + late - young.late, judged + refused);
         Report {
             sent: ledger.sent(),
             received: count(Outcome::Ok),

@@ -73,7 +73,7 @@ impl Sender {
     /// The figures so far.
     pub fn report(&self) -> Report {
         let stamp = matches!(self.wire, Wire::Stamp { .. });
-        self.figures.report(&self.ledger, stamp)
+        self.figures.report(&self.ledger, self.last_turn, stamp)
     }
 
     /// The round trips of answers in time.
@@ -94,13 +94,14 @@ impl Sender {
     /// When the next probe may be sent; `None` while it waits for others to be decided.
     fn ready(&self) -> Option<Moment> {
         let slot = self.schedule.slot(self.pace.interval).max(self.schedule.freed);
-        if !self.has_more() {
-            None
-        } else if !self.is_full() {
-            Some(slot)
-        } else {
-            Some(slot.max(self.schedule.last? + self.pace.trickle?))
-        }
+        let slot = self.schedule.last.map_or(slot, |last| slot.max(last + self.pace.least));
+        let ready = match (self.has_more(), self.is_full()) {
+            (false, _) => None,
+            (true, false) => Some(slot),
+            (true, true) => Some(slot.max(self.schedule.last? + self.pace.trickle?)),
+        };
+        // What is sent at the very end cannot be answered any more.
+        ready.filter(|ready| self.pace.until.is_none_or(|until| *ready < until))
     }
 
     /// Decides about a probe, and notes if that makes room in flight.
@@ -172,7 +173,9 @@ impl Sender {
         };
         let first = !matches!(probe.outcome, Outcome::Ok | Outcome::Late);
         if let Some(reflection) = reflection {
-            let (sent, came) = (probe.at.wall(), datagram.at.wall());
+            // The wall clock may be set meanwhile; how long it took, the other one says.
+            let sent = probe.at.wall();
+            let came = sent + (datagram.at - probe.at);
             self.figures.ways.arrived(seq, &reflection, sent, came, first);
         }
         if !first {
@@ -255,7 +258,11 @@ impl Exchange for Sender {
                 (named.or_else(nameless), Outcome::Refused, error)
             }
         };
-        let waits = |seq: &u64| self.ledger.probe(*seq).is_some_and(|probe| probe.outcome == Outcome::Waiting);
+        // The network may take longer to say no than an answer may take to come.
+        let waits = |seq: &u64| {
+            let probe = self.ledger.probe(*seq);
+            probe.is_some_and(|probe| matches!(probe.outcome, Outcome::Waiting | Outcome::Lost))
+        };
         let Some(seq) = seq.filter(waits) else {
             return;
         };

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::ntp::{ErrorEstimate, Format};
-use super::stamp::{Probe, Reflection};
+use super::stamp::{self, Probe, Reflection};
 use super::text;
 use crate::seal::Key;
 
@@ -111,8 +111,13 @@ impl Wire {
 
     /// Compares a reply with the probe it names; `scratch` is written over.
     pub fn compare(&self, seq: u64, wall: Duration, reply: &[u8], scratch: &mut Vec<u8>) -> Match {
-        if let Self::Stamp { ssid, key, .. } = self {
+        if let Self::Stamp { ssid, size, key } = self {
             let sent = stamp_probe(seq, wall, *ssid);
+            let asked = (*size).max(if key.is_some() { stamp::LONG } else { stamp::SHORT });
+            if reply.len() > asked {
+                // A reflector's packet is as long as the sender's (RFC 8762 §4.2.1).
+                return Match::Other;
+            }
             return match Reflection::read(reply, key.as_ref()) {
                 Ok(reflection) if reflection.probe == sent => Match::Whole(Some(reflection)),
                 Ok(reflection) if reflection.probe.ssid == sent.ssid => Match::Damaged,

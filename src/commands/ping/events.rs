@@ -30,7 +30,7 @@ impl fmt::Display for Fact {
             Fact::Duplicate { seq } => write!(f, "duplicate reply {seq}"),
             Fact::Corrupt { seq } => write!(f, "damaged reply {seq}"),
             Fact::Foreign { reason, bytes } => write!(f, "not an answer to any ping: {bytes} bytes, {}", why(*reason)),
-            Fact::Refused { seq, .. } => write!(f, "port unreachable ({seq})"),
+            Fact::Refused { seq, error } => write!(f, "{} ({seq})", without_number(error)),
             Fact::SendError { seq, error } => write!(f, "could not send {seq}: {}", without_number(error)),
             Fact::ClockGap { gap } => {
                 write!(f, "this process did not run for {}; the schedule begins anew", Shown(*gap))
@@ -92,6 +92,7 @@ impl fmt::Display for Summary {
             (Some(loss), Some((low, high))) => {
                 write!(f, "\nloss {:.1} % (95 % interval {:.1} to {:.1} %)", loss * 100.0, low * 100.0, high * 100.0)?;
             }
+            _ if report.refused > 0 => f.write_str("\nloss unknown: the network refused to carry them")?,
             _ if report.waiting > 0 => f.write_str("\nloss unknown: no ping has been answered or timed out yet")?,
             _ => f.write_str("\nloss unknown: nothing was sent")?,
         }

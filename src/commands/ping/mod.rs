@@ -16,7 +16,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::fail_if::FailIf;
-use super::values::{FamilyArgs, Peer, duration, positive_duration, read_key};
+use super::values::{FamilyArgs, Peer, duration, positive_duration, read_key, size};
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -24,6 +24,8 @@ use crate::net::datagram::{Patience, Side, exchange};
 use crate::net::{self, Origin, Signals};
 use crate::output::{Form, Live, Output, Style};
 use crate::probe::{Pace, Sender, Wire, check_size};
+use crate::seal::Key;
+use crate::time::Moment;
 use ear::{Ear, Run};
 use events::Line;
 use record::Record;
@@ -70,7 +72,7 @@ pub struct Ping {
     deadline: Option<Duration>,
 
     /// Fill each ping up to SIZE bytes
-    #[arg(short, long, value_name = "SIZE")]
+    #[arg(short, long, value_name = "SIZE", value_parser = size)]
     size: Option<usize>,
 
     /// Send TEXT and nothing else, one ping at a time
@@ -140,7 +142,6 @@ enum Encoding {
 impl Ping {
     /// Pings all targets and judges.
     pub fn run(&self, style: Style) -> Result<Exit> {
-        self.check()?;
         if let Some(file) = &self.svg {
             disk::check_target(file)?;
         }
@@ -149,6 +150,7 @@ impl Ping {
                 .expected("--wire stamp, whose packets a key can vouch for"));
         }
         let key = self.key_file.as_deref().map(read_key).transpose()?;
+        self.check(key.as_ref())?;
         let mut signals = Signals::listen()?.with_quit()?;
         let mut peers = Vec::new();
         for target in &self.targets {
@@ -165,7 +167,8 @@ impl Ping {
         let mut runs = Vec::new();
         for (place, (target, peer)) in self.targets.iter().zip(&peers).enumerate() {
             let wire = self.wire(key.as_ref());
-            let sender = Sender::new(self.pace(), wire, *peer, started + self.stagger(place));
+            let pace = self.pace(*peer, started);
+            let sender = Sender::new(pace, wire, *peer, started + self.stagger(place));
             sides.push(Side::connected(sender, *peer, self.origin(), tells || draws)?);
             runs.push(Run { target: target.shown(*peer).into(), record: Record::new(draws) });
         }
@@ -190,12 +193,12 @@ impl Ping {
     }
 
     /// Refuses what no ping can be.
-    fn check(&self) -> Result<()> {
+    fn check(&self, key: Option<&Key>) -> Result<()> {
         // What a run without end may come to: at 2 ms apart, two hundred days of it.
         const ENDLESS: u64 = 9_999_999_999;
         let Some(size) = self.size else { return Ok(()) };
         check_size(size)?;
-        let least = self.wire(None).least(self.pace().count.unwrap_or(ENDLESS));
+        let least = self.wire(key).least(self.pings().unwrap_or(ENDLESS));
         if size < least {
             return Err(Error::new(
                 Exit::Usage,
@@ -218,14 +221,20 @@ impl Ping {
         }
     }
 
-    fn pace(&self) -> Pace {
+    /// How many pings; none for until stopped.
+    fn pings(&self) -> Option<u64> {
         let until_stopped = Some(0);
-        let count = match self.count.or(if self.flood { until_stopped } else { Pace::textbook().count }) {
-            Some(0) => None,
-            count => count,
-        };
+        let count = self.count.or(if self.flood { until_stopped } else { Pace::textbook().count });
+        count.filter(|count| *count > 0)
+    }
+
+    fn pace(&self, peer: SocketAddr, started: Moment) -> Pace {
+        // What answers at once, or refuses, must not be asked at once again if it is somebody else's.
+        let is_ours = self.i_own_this_target || peer.ip().to_canonical().is_loopback();
         let pace = Pace {
-            count,
+            count: self.pings(),
+            least: if is_ours { Duration::ZERO } else { POLITE },
+            until: self.deadline.map(|deadline| started + deadline),
             interval: self.interval,
             timeout: self.timeout,
             linger: self.linger.unwrap_or(self.timeout),
@@ -238,7 +247,7 @@ impl Ping {
         }
     }
 
-    fn wire(&self, key: Option<&crate::seal::Key>) -> Wire {
+    fn wire(&self, key: Option<&Key>) -> Wire {
         match (&self.message, self.wire) {
             (Some(message), _) => Wire::Bare { message: message.clone().into_bytes() },
             (None, Encoding::Text) => Wire::Text { size: self.size.unwrap_or(0) },

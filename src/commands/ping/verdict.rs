@@ -30,9 +30,11 @@ pub const FIGURES: &Known = &[
     ("corrupt", Kind::Count),
     ("foreign", Kind::Count),
     ("send_errors", Kind::Count),
+    ("waiting", Kind::Count),
     ("local_drops", Kind::Count),
     ("lost_up", Kind::Count),
     ("lost_down", Kind::Count),
+    ("lost_somewhere", Kind::Count),
     ("loss_up", Kind::Ratio),
     ("loss_down", Kind::Ratio),
 ];
@@ -79,7 +81,8 @@ impl Verdict<'_> {
             _ if report.received > 0 => Exit::Done,
             // Stopped before anything was decided: nobody can say yes or no.
             Ended::Signal(signal) if report.sent == report.waiting => signal.exit(),
-            _ if report.sent > 0 && report.refused == report.sent => Exit::Unavailable,
+            // One may still be on its way when the run is ended.
+            _ if report.refused > 0 && report.refused + report.waiting == report.sent => Exit::Unavailable,
             _ => Exit::No,
         };
         if exit == Exit::Unavailable {
@@ -97,7 +100,7 @@ impl Verdict<'_> {
 }
 
 fn nobody(target: &str) -> Error {
-    Error::new(Exit::Unavailable, format!("{target}: port unreachable, every ping was refused"))
+    Error::new(Exit::Unavailable, format!("{target}: nobody there, every ping was refused"))
         .expected("a server listening there")
         .remedy("start one with netlab ping-serve, or check the port")
 }
@@ -121,9 +124,11 @@ fn figure(sender: &Sender, name: &str) -> Option<Figure> {
         "corrupt" => Figure::Count(report.corrupt),
         "foreign" => Figure::Count(report.foreign),
         "send_errors" => Figure::Count(report.send_errors),
+        "waiting" => Figure::Count(report.waiting),
         "local_drops" => Figure::Count(report.local_drops),
         "lost_up" => Figure::Count(report.ways?.lost_up),
         "lost_down" => Figure::Count(report.ways?.lost_down),
+        "lost_somewhere" => Figure::Count(report.ways?.lost_somewhere),
         "loss_up" => Figure::Ratio(report.ways?.loss_up?),
         "loss_down" => Figure::Ratio(report.ways?.loss_down?),
         _ => return None,

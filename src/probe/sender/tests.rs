@@ -148,6 +148,46 @@ fn bare_words_are_told_apart_by_their_port() {
 }
 
 #[test]
+fn answers_that_came_quickly_do_not_hide_losses_that_need_their_time() {
+    let pace = Pace { count: None, interval: millis(100), ..Pace::textbook() };
+    let mut bench = Bench::new(pace, Wire::TEXTBOOK);
+    for number in 0..25 {
+        let probe = bench.probe(number * 100);
+        if number % 2 == 0 {
+            bench.reply(number * 100, &probe);
+        }
+    }
+    let report = bench.sender.report();
+    // Of the first fifteen the time is over; of the others every second one is on its way.
+    assert_eq!((report.waiting, report.lost, report.received), (5, 7, 13));
+    assert_eq!(report.loss, Some(7.0 / 15.0));
+}
+
+#[test]
+fn nothing_is_sent_at_the_end_or_to_others_without_a_pause() {
+    let pace = Pace { count: None, until: Some(START + millis(10)), least: millis(2), ..Pace::textbook() };
+    let mut bench = Bench::new(pace.stop_and_wait(), Wire::TEXTBOOK);
+    for time in [0, 2, 4, 6, 8] {
+        let probe = bench.probe(time);
+        bench.reply(time, &probe);
+        assert!(bench.at(time + 1).is_empty());
+    }
+    assert!(bench.at(10).is_empty());
+}
+
+#[test]
+fn a_refusal_that_comes_after_the_time_out_is_one() {
+    let mut bench = Bench::textbook();
+    let probe = bench.probe(0);
+    bench.at(1_000);
+    let error = &Error::from(ErrorKind::HostUnreachable);
+    let failure = Failure::Unreachable { socket: 0, error, bytes: &probe };
+    bench.sender.failed(&failure, START + millis(1_500), &mut bench.post);
+    let report = bench.sender.report();
+    assert_eq!((report.lost, report.refused), (0, 1));
+}
+
+#[test]
 fn a_reply_that_came_in_time_while_we_were_stopped_is_in_time() {
     let mut bench = Bench::textbook();
     let probe = bench.probe(0);
