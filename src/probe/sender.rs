@@ -8,6 +8,7 @@
 //! not thin out the probes that would have seen it. Only when this process itself did not run is
 //! the schedule begun anew, so that a stopped pinger does not come back with a burst.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ use crate::time::{Moment, Stamps, step};
 /// How many probes are handed over in one turn; the loop comes back for the rest.
 pub const BURST: usize = 64;
 
+/// How many sockets of answered bare probes are kept.
+const KEPT: usize = 16;
+
 /// How long a pinger without an interval waits after the system would not send.
 const BACK_OFF: Duration = Duration::from_millis(10);
 
@@ -39,6 +43,8 @@ pub struct Sender {
     last_turn: Moment,
     figures: Figures,
     scratch: Vec<u8>,
+    /// Bare probes that were answered, whose sockets are kept for copies.
+    answered: VecDeque<u64>,
 }
 
 impl Sender {
@@ -55,6 +61,7 @@ impl Sender {
             last_turn: start,
             figures: Figures::default(),
             scratch: Vec::new(),
+            answered: VecDeque::new(),
         }
     }
 
@@ -187,7 +194,11 @@ impl Sender {
             Stamps { sent: probe.at, left: probe.left, came: datagram.at, stamped: datagram.stamped, read: now };
         self.first_answer(seq, &stamps, datagram.bytes.len(), post);
         if self.wire.is_bare() {
-            post.retire(seq);
+            // A copy may still come; it does so soon or not at all.
+            self.answered.push_back(seq);
+            if self.answered.len() > KEPT {
+                self.answered.pop_front().into_iter().for_each(|oldest| post.retire(oldest));
+            }
         }
     }
 

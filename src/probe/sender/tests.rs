@@ -140,11 +140,23 @@ fn bare_words_are_told_apart_by_their_port() {
     assert_eq!(bench.at(1_000), [(2, b"ping".to_vec())]);
     bench.reply_from(server(), 1, 1_100, b"PING");
     bench.reply_from(server(), 2, 1_150, b"PING");
-    assert_eq!(bench.post.retired(), [1, 2]);
+    bench.reply_from(server(), 1, 1_160, b"PING");
     assert!(matches!(
         bench.facts()[..],
-        [Fact::Lost { seq: 1 }, Fact::Late { seq: 1, .. }, Fact::Reply { seq: 2, .. }]
+        [Fact::Lost { seq: 1 }, Fact::Late { seq: 1, .. }, Fact::Reply { seq: 2, .. }, Fact::Duplicate { seq: 1 }]
     ));
+}
+
+#[test]
+fn the_ports_of_bare_words_are_given_back_once_sixteen_others_were_answered() {
+    let wire = Wire::Bare { message: b"ping".to_vec() };
+    let mut bench = Bench::new(Pace { count: None, ..Pace::textbook().stop_and_wait() }, wire);
+    for (seq, time) in (1..=18).zip(0..) {
+        assert_eq!(bench.at(time), [(seq, b"ping".to_vec())]);
+        bench.reply_from(server(), seq, time, b"PING");
+        let retired: &[u64] = if seq > 16 { &[seq - 16] } else { &[] };
+        assert_eq!(bench.post.retired(), retired);
+    }
 }
 
 #[test]
