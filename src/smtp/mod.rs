@@ -10,11 +10,13 @@
 //!              ├─ auth      PLAIN, LOGIN, XOAUTH2; scram
 //!              ├─ provider  what well-known ones want of a login
 //!              ├─ mailbox   addresses
+//!              ├─ explain   a sentence for each step
 //!              └─▶ facts, Done: an outcome for each recipient
 //! ```
 
 mod auth;
 mod client;
+pub mod explain;
 mod mailbox;
 mod offers;
 mod plan;

@@ -1,8 +1,10 @@
 //! What a message is composed of, and what is refused before anybody is asked.
 
 use std::fs;
+use std::io::Write as _;
 
-use crate::support::{run, site, text};
+use crate::support::{finish, netlab, run, site, terminal, text};
+use crate::{After, AfterMessage, Say, server};
 
 fn dry(flags: &[&str]) -> crate::support::Ran {
     run(&[&["mail", "h.test", "--from", "me@x.test", "--to", "a@x.test", "--dry-run"], flags].concat())
@@ -83,6 +85,41 @@ fn a_raw_message_goes_as_it_is_and_long_lines_are_refused() {
     assert_eq!(dry(&["--raw", text(&file)]).code, 0);
     fs::write(&file, format!("Subject: raw\n\n{}\n", "x".repeat(999))).expect("written");
     assert_eq!(dry(&["--raw", text(&file)]).code, 65);
+}
+
+#[test]
+fn a_raw_message_says_to_whom_it_goes_and_bcc_stays_here() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("m.eml");
+    fs::write(&file, "From: me@x.test\nTo: A <a@x.test>\nBcc: b@x.test\nSubject: raw\n\nhello\n").expect("written");
+    let turns = vec![
+        Say("220 mx\r\n"),
+        After("EHLO ", "250 mx\r\n"),
+        After("MAIL FROM:<me@x.test>", "250\r\n"),
+        After("RCPT TO:<a@x.test>", "250\r\n"),
+        After("RCPT TO:<b@x.test>", "250\r\n"),
+        After("DATA", "354 go\r\n"),
+        AfterMessage("250 queued\r\n"),
+        After("QUIT", "221 bye\r\n"),
+    ];
+    let (peer, heard) = server(turns);
+    let ran = run(&["mail", &peer.address.to_string(), "--plain", "-t", "--raw", text(&file)]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(!heard.recv().expect("ended").contains("Bcc"));
+    fs::write(&file, "Subject: raw\n\nhello\n").expect("written");
+    let ran = run(&["mail", "127.0.0.1:1", "--plain", "-t", "--raw", text(&file)]);
+    assert_eq!(ran.code, 65, "{}", ran.stderr);
+}
+
+#[test]
+fn on_a_terminal_the_text_is_asked_for_and_a_lone_dot_ends_it() {
+    let mut command = netlab(&["mail", "127.0.0.1:1", "--from", "me@x.test", "--to", "a@x.test", "--dry-run"]);
+    let mut keyboard = terminal(&mut command);
+    keyboard.write_all(b"hello\n..\n.\nno more\n").expect("typed");
+    let ran = finish(command);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.ends_with("\r\n\r\nhello\r\n..\r\n"), "{:?}", ran.stdout);
+    assert!(ran.stderr.contains("a dot alone"), "{}", ran.stderr);
 }
 
 #[test]

@@ -50,6 +50,22 @@ fn a_mail_is_sent_and_every_stage_timed() {
 }
 
 #[test]
+fn every_step_is_explained_with_its_clause() {
+    let mut turns = up_to_data();
+    turns.extend([AfterMessage("250 2.0.0 queued as 7\r\n"), After("QUIT", "221 bye\r\n")]);
+    let (peer, _) = server(turns);
+    let ran = mail(&peer, &["--explain"]);
+    for clause in ["§4.1.1.1)", "§4.1.1.2)", "§4.1.1.3)", "§4.1.1.4)", "§4.5.2)", "§4.1.1.10)"] {
+        assert!(
+            ran.stderr.lines().any(|line| line.starts_with("**") && line.contains(clause)),
+            "{clause}: {}",
+            ran.stderr
+        );
+    }
+    assert!(ran.stderr.contains("-> MAIL FROM:<me@x.test>") && ran.code == 0, "{}", ran.stderr);
+}
+
+#[test]
 fn refusals_have_their_codes() {
     for (turns, code, result) in [
         (vec![Say("554 go away\r\n"), After("QUIT", "221 bye\r\n")], 69, "refused"),

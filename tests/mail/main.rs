@@ -5,9 +5,11 @@ mod support;
 
 mod compose;
 mod dialogue;
+mod retry;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::mpsc::Receiver;
 
 use support::{Peer, Ran, run};
 
@@ -26,33 +28,44 @@ enum Turn {
 use Turn::{After, AfterMessage, Close, Say};
 
 /// A server that plays these turns on one connection and gives what it heard.
-fn server(turns: Vec<Turn>) -> (Peer, std::sync::mpsc::Receiver<String>) {
+fn server(turns: Vec<Turn>) -> (Peer, Receiver<String>) {
+    servers(vec![turns])
+}
+
+/// A server that plays these turns on one connection after the other and gives what it heard on each.
+fn servers(all: Vec<Vec<Turn>>) -> (Peer, Receiver<String>) {
     let (tell, heard) = std::sync::mpsc::channel();
-    let script = move |mut stream: TcpStream| {
-        let mut all = String::new();
-        for turn in turns {
-            let (ends, say) = match turn {
-                Say(text) => {
-                    stream.write_all(text.as_bytes()).expect("said");
-                    continue;
-                }
-                Close => {
-                    let _ = stream.shutdown(std::net::Shutdown::Write);
-                    break;
-                }
-                After(start, say) => (hear(&mut stream, "\r\n", &mut all, start), say),
-                AfterMessage(say) => (hear(&mut stream, "\r\n.\r\n", &mut all, ""), say),
-            };
-            if !ends || stream.write_all(say.as_bytes()).is_err() {
+    let script = |turns: Vec<Turn>| -> Box<dyn FnOnce(TcpStream) + Send> {
+        let tell = tell.clone();
+        Box::new(move |stream| drop(tell.send(play(stream, turns))))
+    };
+    (Peer::play(all.into_iter().map(script).collect()), heard)
+}
+
+/// Plays the turns, and gives what was heard.
+fn play(mut stream: TcpStream, turns: Vec<Turn>) -> String {
+    let mut all = String::new();
+    for turn in turns {
+        let (ends, say) = match turn {
+            Say(text) => {
+                stream.write_all(text.as_bytes()).expect("said");
+                continue;
+            }
+            Close => {
+                let _ = stream.shutdown(std::net::Shutdown::Write);
                 break;
             }
+            After(start, say) => (hear(&mut stream, "\r\n", &mut all, start), say),
+            AfterMessage(say) => (hear(&mut stream, "\r\n.\r\n", &mut all, ""), say),
+        };
+        if !ends || stream.write_all(say.as_bytes()).is_err() {
+            break;
         }
-        // What else it says before it goes.
-        let mut rest = Vec::new();
-        let _ = stream.read_to_end(&mut rest).map(|_| all.push_str(&String::from_utf8_lossy(&rest)));
-        let _ = tell.send(all);
-    };
-    (Peer::play(vec![Box::new(script)]), heard)
+    }
+    // What else it says before it goes.
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest).map(|_| all.push_str(&String::from_utf8_lossy(&rest)));
+    all
 }
 
 /// Reads octet by octet up to `end`; whether it came.

@@ -182,6 +182,17 @@ impl Server {
     }
 }
 
+/// Makes a terminal the stdin of a command, and gives the keyboard.
+pub fn terminal(command: &mut Command) -> std::fs::File {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&keyboard).expect("granted");
+    unlockpt(&keyboard).expect("unlocked");
+    let name = ptsname(&keyboard, Vec::new()).expect("a name").into_string().expect("ASCII");
+    command.stdin(std::fs::OpenOptions::new().read(true).write(true).open(name).expect("opened"));
+    keyboard.into()
+}
+
 /// A foreign program that ends with its test.
 pub struct Ends(pub Child);
 

@@ -9,10 +9,45 @@ use serde::{Serialize, Serializer};
 use crate::commands::told::Said;
 use crate::output::Escaped;
 use crate::smtp::{Outcome, Recipient, Stage, Timed};
-use crate::time::{Shown, nanoseconds};
+use crate::time::{Shown, nanoseconds, serialize_ns};
 
-/// Everything `mail` says on stdout: each part of the dialogue when it is over, and the end.
-pub type Event = Said<Timed, Summary>;
+/// Everything `mail` says on stdout.
+pub type Event = Said<Note, Summary>;
+
+/// What it says before the end.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Note {
+    /// A part of the dialogue is over.
+    Stage(Timed),
+    /// Those who were deferred are tried again.
+    Retry(Retry),
+}
+
+/// Another attempt.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "retry")]
+pub struct Retry {
+    /// Which: the first one is 1.
+    pub attempt: u32,
+    /// For how many.
+    pub recipients: usize,
+    /// After how long.
+    #[serde(rename = "wait_ns", serialize_with = "serialize_ns")]
+    pub wait: Duration,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stage(timed) => timed.fmt(f),
+            Self::Retry(Retry { attempt, recipients, wait }) => {
+                let wait = humantime::format_duration(*wait);
+                write!(f, "{recipients} deferred; attempt {attempt} in {wait}")
+            }
+        }
+    }
+}
 
 impl fmt::Display for Timed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

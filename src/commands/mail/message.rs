@@ -1,6 +1,7 @@
-//! The message: what is composed from flags, or read as it is.
+//! The message that is composed from flags.
 //!
-//! Owns which parts there are and how they nest; how they are encoded is mail-builder's. Bcc is never
+//! Owns which parts there are and how they nest; how they are encoded is mail-builder's, and what is sent
+//! as it is belongs to [`raw`]. Bcc is never
 //! given to it. Whatever could end a line is refused before: a subject with a line end would be another
 //! header, or the end of them all.
 //!
@@ -12,7 +13,6 @@
 //! ```
 
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -23,13 +23,12 @@ use mail_builder::headers::raw::Raw;
 use mail_builder::headers::text::Text;
 use mail_builder::mime::MimePart;
 
+use super::raw;
 use crate::error::{Error, Result, word};
 use crate::exit::Exit;
+use crate::output::Output;
 use crate::smtp::Mailbox;
 use crate::time::Moment;
-
-/// The longest line of a message, without its end (RFC 5322 §2.1.1).
-const LONGEST_LINE: usize = 998;
 
 /// A person: an address, maybe with a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,7 +196,8 @@ fn file_name(path: &Path) -> Result<String> {
     Ok(name)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+/// The octets of a file.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
     let shown = path.display();
     let failed = |error: std::io::Error| {
         Error::new(Exit::InputMissing, format!("cannot read {shown}: {}", word(&error))).because(error)
@@ -212,7 +212,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 pub fn text_of(value: &str) -> Result<String> {
     let octets = match value.strip_prefix('@') {
         None => return Ok(value.to_owned()),
-        Some("-") => standard_input()?,
+        Some("-") => raw::standard_input()?,
         Some(file) => read(Path::new(file))?,
     };
     String::from_utf8(octets).map_err(|error| {
@@ -220,34 +220,21 @@ pub fn text_of(value: &str) -> Result<String> {
     })
 }
 
-fn standard_input() -> Result<Vec<u8>> {
-    let mut octets = Vec::new();
-    std::io::stdin().read_to_end(&mut octets).map_err(|error| {
-        Error::new(Exit::InputOutput, format!("cannot read standard input: {}", word(&error))).because(error)
-    })?;
-    Ok(octets)
-}
-
-/// A message as it is, from a file or from standard input with `-`.
-pub fn raw(path: &Path) -> Result<Message> {
-    let octets = if path == Path::new("-") { standard_input()? } else { read(path)? };
-    if octets.is_empty() {
-        return Err(Error::new(Exit::InputRefused, "the message is empty").expected("headers, an empty line, a body"));
+/// The text as it is typed on the terminal, ended by a dot alone on a line, as the textbook does.
+pub fn typed(output: &Output) -> Result<String> {
+    output.note("type the text of the mail; a dot alone on a line ends it");
+    let mut text = String::new();
+    for line in std::io::stdin().lines() {
+        let line = line.map_err(|error| {
+            Error::new(Exit::InputRefused, format!("cannot read what was typed: {}", word(&error))).because(error)
+        })?;
+        if line == "." {
+            break;
+        }
+        text += &line;
+        text.push('\n');
     }
-    let lines = octets.split(|octet| *octet == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    if let Some((number, line)) = (1..).zip(lines).find(|(_, line)| line.len() > LONGEST_LINE) {
-        let what = format!("line {number} of the message has {} octets", line.len());
-        return Err(Error::new(Exit::InputRefused, what).expected("at most 998 (RFC 5322 §2.1.1)"));
-    }
-    Ok(Message { id: message_id(&octets), octets })
-}
-
-/// The Message-ID of a message's head.
-fn message_id(octets: &[u8]) -> Option<String> {
-    let head = String::from_utf8_lossy(octets);
-    let lines = head.lines().take_while(|line| !line.is_empty());
-    let value = lines.filter_map(|line| line.split_once(':')).find(|(name, _)| name.eq_ignore_ascii_case("message-id"));
-    value.map(|(_, value)| value.trim().trim_matches(['<', '>']).to_owned())
+    Ok(text)
 }
 
 /// Refuses what could end a line.
@@ -261,7 +248,7 @@ fn check(what: &str, text: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Header, Inline, Parts, Person, compose, message_id};
+    use super::{Header, Inline, Parts, Person, compose};
     use crate::time::Moment;
     use std::time::Duration;
 
@@ -317,7 +304,7 @@ mod tests {
         for line in ["Subject: =?utf-8?", "From: \"Me\" <me@x.test>", "Date: Mon, 24 Nov 2025 16:00:00", "X-Lab: 1"] {
             assert!(text.contains(line), "{line}: {text}");
         }
-        assert_eq!(message_id(text.as_bytes()), message.id);
+        assert!(message.id.is_some_and(|id| text.contains(&format!("Message-ID: <{id}>"))));
         assert!(!text.contains("multipart") && !text.to_lowercase().contains("bcc"), "{text}");
     }
 }

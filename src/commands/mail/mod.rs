@@ -8,14 +8,17 @@
 mod events;
 mod login;
 mod message;
+mod raw;
+mod retry;
 mod run;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::values::{FamilyArgs, Peer, TrustArgs, parsed, positive_duration};
+use super::values::{FamilyArgs, Peer, TrustArgs, duration, parsed, positive_duration};
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -110,6 +113,10 @@ pub struct Mail {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["subject", "text", "html", "attach", "inline", "header", "reply_to"], hide_short_help = true)]
     raw: Option<PathBuf>,
 
+    /// Send to those in its To, Cc and Bcc, and from its From unless --from is given
+    #[arg(short = 't', long, requires = "raw", hide_short_help = true)]
+    read_recipients: bool,
+
     /// Send to nobody if one recipient is refused
     #[arg(long, hide_short_help = true)]
     all_or_nothing: bool,
@@ -117,6 +124,14 @@ pub struct Mail {
     /// Write down who was refused or deferred
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     rejected_to: Option<PathBuf>,
+
+    /// Try again up to N times for those who are deferred (4xx)
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, hide_short_help = true)]
+    retry: u32,
+
+    /// How long to wait before that
+    #[arg(long, value_name = "D", default_value = "1m", value_parser = duration, hide_short_help = true)]
+    retry_wait: Duration,
 
     /// Print the message and connect to nobody
     #[arg(long)]
@@ -142,6 +157,10 @@ pub struct Mail {
     #[arg(long)]
     trace: bool,
 
+    /// The same, with a sentence and its clause for each step
+    #[arg(long, hide_short_help = true)]
+    explain: bool,
+
     #[command(flatten)]
     family: FamilyArgs,
 }
@@ -157,9 +176,11 @@ impl Mail {
     pub fn run(&self, style: Style) -> Result<Exit> {
         self.check()?;
         let mut output = Output::new(style);
-        let message = self.message()?;
+        let (message, named) = self.message(&output)?;
+        let id = message.id.clone();
+        let envelope = self.envelope(message, named)?;
         if self.dry_run {
-            output.bytes(&message.octets)?;
+            output.bytes(&envelope.message)?;
             return Ok(Exit::Done);
         }
         if let Some(file) = &self.rejected_to {
@@ -169,21 +190,21 @@ impl Mail {
         let tls = (security != Security::Plain).then(|| self.client_side(&output)).transpose()?;
         let login = self.login.credentials(&output)?;
         let mut signals = Signals::listen()?;
-        let id = message.id.clone();
-        let bytes = message.octets.len();
+        let bytes = envelope.message.len();
         let plan = Plan {
             server: self.server.host.clone(),
             name: self.helo.clone().unwrap_or_else(own_name),
             security,
             is_verified: !self.trust.insecure,
             login,
-            envelope: Some(self.envelope(message)),
+            envelope: Some(envelope),
             all_or_nothing: self.all_or_nothing,
             stop_after: self.stop_after,
             patience: self.timeout,
         };
         let run = Run { mail: self, security, started: net::now() };
-        let (done, line) = run.carry(plan, tls, &mut output, &mut signals)?;
+        let patience = retry::Patience { times: self.retry, wait: self.retry_wait };
+        let (done, line) = retry::carry(&run, &plan, patience, tls.as_ref(), &mut output, &mut signals)?;
         let exit = verdict(&done);
         if let Some(error) = &done.failure {
             output.failure(error);
@@ -211,14 +232,13 @@ impl Mail {
     /// Everything that is missing, in one message.
     fn check(&self) -> Result<()> {
         let mut missing = Vec::new();
-        if self.from.is_none() {
+        if self.from.is_none() && !self.read_recipients {
             missing.push("--from ADDRESS");
         }
-        if self.to.is_empty() && self.cc.is_empty() && self.bcc.is_empty() {
+        if self.to.is_empty() && self.cc.is_empty() && self.bcc.is_empty() && !self.read_recipients {
             missing.push("--to ADDRESS");
         }
-        let has_body = self.raw.is_some() || self.text.is_some() || self.html.is_some() || !self.attach.is_empty();
-        if !has_body && self.subject.is_none() {
+        if !self.has_body() && self.subject.is_none() && !std::io::stdin().is_terminal() {
             missing.push("--subject TEXT and --text TEXT, or --raw FILE");
         }
         if missing.is_empty() {
@@ -230,6 +250,10 @@ impl Mail {
             error = error.remedy("such a server wants a login too: --user NAME with --password-file FILE, --password-command CMD, or a terminal to ask on");
         }
         Err(error)
+    }
+
+    fn has_body(&self) -> bool {
+        self.raw.is_some() || self.text.is_some() || self.html.is_some() || !self.attach.is_empty()
     }
 
     fn security(&self) -> Security {
@@ -255,12 +279,16 @@ impl Mail {
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
-    fn message(&self) -> Result<Message> {
+    fn message(&self, output: &Output) -> Result<(Message, raw::Named)> {
         if let Some(path) = &self.raw {
-            return message::raw(path);
+            return raw::raw(path, self.read_recipients);
         }
         let from = self.from.as_ref().ok_or_else(|| Error::new(Exit::Usage, "there is no sender"))?;
-        let text = self.text.as_deref().map(message::text_of).transpose()?;
+        let text = match &self.text {
+            Some(text) => Some(message::text_of(text)?),
+            None if !self.has_body() && std::io::stdin().is_terminal() => Some(message::typed(output)?),
+            None => None,
+        };
         let html = self.html.as_deref().map(message::text_of).transpose()?;
         let parts = Parts {
             from,
@@ -274,19 +302,26 @@ impl Mail {
             inline: &self.inline,
             headers: &self.header,
         };
-        message::compose(&parts, net::now())
+        Ok((message::compose(&parts, net::now())?, raw::Named::default()))
     }
 
-    fn envelope(&self, message: Message) -> Envelope {
-        let everybody = self.to.iter().chain(&self.cc).chain(&self.bcc);
+    /// From whom and to whom, each once.
+    fn envelope(&self, message: Message, named: raw::Named) -> Result<Envelope> {
+        let read = if self.read_recipients { named } else { raw::Named::default() };
+        let everybody = self.to.iter().chain(&self.cc).chain(&self.bcc).map(|person| person.mailbox.clone());
         let mut recipients = Vec::new();
-        for person in everybody {
-            if !recipients.contains(&person.mailbox) {
-                recipients.push(person.mailbox.clone());
+        for mailbox in everybody.chain(read.recipients) {
+            if !recipients.contains(&mailbox) {
+                recipients.push(mailbox);
             }
         }
-        let from = self.from.as_ref().map(|from| from.mailbox.clone());
-        Envelope { from, recipients, message: message.octets.into() }
+        let from = self.from.as_ref().map(|from| from.mailbox.clone()).or(read.from);
+        if recipients.is_empty() || from.is_none() {
+            return Err(Error::new(Exit::InputRefused, "the message does not say from whom or to whom it is")
+                .expected("From, and To, Cc or Bcc with an address")
+                .remedy("say it with --from and --to"));
+        }
+        Ok(Envelope { from, recipients, message: message.octets.into() })
     }
 
     fn client_side(&self, output: &Output) -> Result<ClientSide> {

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Mail;
-use super::events::Event;
+use super::events::{Event, Note};
 use crate::error::Result;
 use crate::net::tls::ClientSide;
 use crate::net::{self, Link, Patience, Signals};
 use crate::output::{Direction, Form, Output, Trace};
-use crate::smtp::{Client, Done, Fact, Plan, Security, Stage, Timed};
+use crate::smtp::{Client, Done, Fact, Plan, Security, Stage, Timed, explain};
 use crate::time::{Moment, Shown};
 
 /// How long a connection may take.
@@ -35,23 +35,34 @@ pub struct Line {
 }
 
 impl Run<'_> {
+    /// When everything must be over.
+    pub fn until(&self) -> Option<Moment> {
+        self.mail.deadline.map(|deadline| self.started + deadline)
+    }
+
     /// Connects, carries the dialogue, and says what came of it.
     pub fn carry(
         &self,
         plan: Plan,
-        tls: Option<ClientSide>,
+        tls: Option<&ClientSide>,
         output: &mut Output,
         signals: &mut Signals,
     ) -> Result<(Done, Line)> {
         let mail = self.mail;
         let mut line = Line::default();
-        let mut trace = Trace::new(mail.trace, output.style());
-        let until = mail.deadline.map(|deadline| self.started + deadline);
+        let mut trace = Trace::new(mail.trace || mail.explain, output.style());
+        let sentence = |trace: Trace, text: Option<&str>| {
+            if let Some(text) = text.filter(|_| mail.explain) {
+                trace.remark(text);
+            }
+        };
+        let until = self.until();
+        let begun = net::now();
         let within = |limit: Moment| until.map_or(limit, |until| until.min(limit));
         let peer = mail.family.find(&mail.server, mail.port(), signals)?;
         let resolved = net::now();
         let dialled = net::dial(&mail.server.host, &[peer], within(resolved + CONNECT), signals)?;
-        line.stages.insert(Stage::Resolve, resolved - self.started);
+        line.stages.insert(Stage::Resolve, resolved - begun);
         line.stages.insert(Stage::Connect, dialled.at - resolved);
         line.peer = Some(dialled.peer.to_string());
         trace.remark(&format!("connected to {} in {}", dialled.peer, Shown(dialled.at - resolved)));
@@ -71,6 +82,7 @@ impl Run<'_> {
         let tell = |fact| match fact {
             Fact::Sent(text) => {
                 trace.lines(Direction::Sent, text.as_bytes());
+                sentence(trace, explain::command(&text));
                 Ok(())
             }
             Fact::Heard(reply) => {
@@ -79,15 +91,18 @@ impl Run<'_> {
                     let mark = if number < last { '-' } else { ' ' };
                     trace.lines(Direction::Received, format!("{}{mark}{text}", reply.code).as_bytes());
                 }
+                sentence(trace, Some(explain::reply(reply.code)));
                 Ok(())
             }
             Fact::Encrypted => {
                 trace.set_encrypted(true);
                 trace.remark("from here on the line is encrypted");
+                sentence(trace, Some(explain::ENCRYPTED));
                 Ok(())
             }
             Fact::Body(octets) => {
                 trace.remark(&format!("{octets} bytes of message, the final dot included"));
+                sentence(trace, Some(explain::BODY));
                 Ok(())
             }
             Fact::Odd(what) => {
@@ -97,7 +112,7 @@ impl Run<'_> {
             Fact::Stage(timed) => {
                 let Timed { stage, took } = timed;
                 *stages.entry(stage).or_default() += took;
-                if says { output.event(&Event::Fact(timed)) } else { Ok(()) }
+                if says { output.event(&Event::Fact(Note::Stage(timed))) } else { Ok(()) }
             }
         };
         net::carry(&mut link, &mut client, until, signals, tell)?;

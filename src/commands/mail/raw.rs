@@ -1,0 +1,130 @@
+//! A message that is sent as it is.
+//!
+//! Owns what is read out of it: its Message-ID, and with `-t` to whom it goes and from whom it comes. The
+//! head is taken apart by mail-parser, which knows groups, comments and folded lines (RFC 5322 §3.4); the
+//! addresses it finds are held against our own strict rules. Only Bcc is taken out: who is named there
+//! is not to be known to the others (§3.6.3).
+
+use std::io::Read as _;
+use std::ops::Range;
+use std::path::Path;
+
+use mail_parser::{Header, HeaderName, MessageParser};
+
+use super::message::{Message, read};
+use crate::error::{Error, Result, word};
+use crate::exit::Exit;
+use crate::smtp::Mailbox;
+
+/// The longest line of a message, without its end (RFC 5322 §2.1.1).
+const LONGEST_LINE: usize = 998;
+
+/// Who is named in a message's head.
+#[derive(Debug, Default)]
+pub struct Named {
+    /// The first of From.
+    pub from: Option<Mailbox>,
+    /// To, Cc and Bcc, each once.
+    pub recipients: Vec<Mailbox>,
+}
+
+/// A message as it is but for Bcc, from a file or from standard input with `-`; and who is named in it, if
+/// that is wanted.
+pub fn raw(path: &Path, names: bool) -> Result<(Message, Named)> {
+    let octets = if path == Path::new("-") { standard_input()? } else { read(path)? };
+    if octets.is_empty() {
+        return Err(Error::new(Exit::InputRefused, "the message is empty").expected("headers, an empty line, a body"));
+    }
+    let lines = octets.split(|octet| *octet == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    if let Some((number, line)) = (1..).zip(lines).find(|(_, line)| line.len() > LONGEST_LINE) {
+        let what = format!("line {number} of the message has {} octets", line.len());
+        return Err(Error::new(Exit::InputRefused, what).expected("at most 998 (RFC 5322 §2.1.1)"));
+    }
+    take_apart(octets, names)
+}
+
+fn take_apart(mut octets: Vec<u8>, names: bool) -> Result<(Message, Named)> {
+    let mut named = Named::default();
+    let mut hidden: Vec<Range<usize>> = Vec::new();
+    let mut id = None;
+    if let Some(head) = MessageParser::default().parse_headers(&octets) {
+        id = head.message_id().map(str::to_owned);
+        for header in head.headers() {
+            match header.name {
+                HeaderName::From if names && named.from.is_none() => named.from = addresses(header)?.into_iter().next(),
+                HeaderName::To | HeaderName::Cc | HeaderName::Bcc if names => {
+                    for mailbox in addresses(header)? {
+                        if !named.recipients.contains(&mailbox) {
+                            named.recipients.push(mailbox);
+                        }
+                    }
+                }
+                _ => {}
+            }
+            if header.name == HeaderName::Bcc {
+                hidden.push(place(header));
+            }
+        }
+    }
+    // From the last one on, so that the places of the others stay what they are.
+    for range in hidden.into_iter().rev() {
+        if octets.get(range.clone()).is_some() {
+            octets.drain(range);
+        }
+    }
+    Ok((Message { octets, id }, named))
+}
+
+fn place(header: &Header<'_>) -> Range<usize> {
+    let at = |offset: u32| usize::try_from(offset).unwrap_or(usize::MAX);
+    at(header.offset_field)..at(header.offset_end)
+}
+
+/// The addresses of a header, by our own rules for them.
+fn addresses(header: &Header<'_>) -> Result<Vec<Mailbox>> {
+    let Some(list) = header.value.as_address() else { return Ok(Vec::new()) };
+    list.iter().map(|person| person.address.as_deref().unwrap_or_default().parse()).collect()
+}
+
+/// All of standard input.
+pub fn standard_input() -> Result<Vec<u8>> {
+    let mut octets = Vec::new();
+    std::io::stdin().read_to_end(&mut octets).map_err(|error| {
+        Error::new(Exit::InputOutput, format!("cannot read standard input: {}", word(&error))).because(error)
+    })?;
+    Ok(octets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::take_apart;
+    use crate::exit::Exit;
+
+    #[test]
+    fn everybody_in_the_head_is_found_once_and_bcc_is_taken_out() {
+        let text = "From: \"A, B\" <me@x.test>\r\nTo: a@x.test, Friends: b@x.test,\r\n c@x.test;\r\nbcc: d@x.test,\r\n\
+                    \te@x.test\r\nSubject: Bcc: x\r\nCC: a@x.test (twice)\r\nBcc: f@x.test\r\nMessage-ID: <7@x>\r\n\r\nBcc: g@x.test\r\n";
+        let (message, named) = take_apart(text.into(), true).expect("a message");
+        let recipients: Vec<String> = named.recipients.iter().map(ToString::to_string).collect();
+        assert_eq!(recipients.join(" "), "a@x.test b@x.test c@x.test d@x.test e@x.test f@x.test");
+        assert_eq!(
+            (named.from.map(|from| from.to_string()).as_deref(), message.id.as_deref()),
+            (Some("me@x.test"), Some("7@x"))
+        );
+        assert_eq!(
+            String::from_utf8(message.octets).expect("text"),
+            "From: \"A, B\" <me@x.test>\r\nTo: a@x.test, Friends: b@x.test,\r\n c@x.test;\r\nSubject: Bcc: x\r\n\
+             CC: a@x.test (twice)\r\nMessage-ID: <7@x>\r\n\r\nBcc: g@x.test\r\n"
+        );
+    }
+
+    #[test]
+    fn a_head_without_anybody_names_nobody_and_nonsense_is_refused() {
+        for text in ["Subject: x\n\nbody", "no head at all", "\n", "To:\n\nx"] {
+            let (message, named) = take_apart(text.into(), true).expect("a message");
+            assert_eq!((message.octets, named.recipients.len()), (text.into(), 0), "{text:?}");
+        }
+        assert_eq!(take_apart("To: a@b@c\n\nx".into(), true).expect_err("no address").exit(), Exit::InputRefused);
+        assert!(take_apart("To: a@b@c\n\nx".into(), false).is_ok(), "who is not asked for harms nobody");
+    }
+}

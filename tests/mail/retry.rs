@@ -1,0 +1,71 @@
+//! Those who are deferred are tried again, and nobody else.
+
+use crate::{After, AfterMessage, Close, Say, Turn, mail, servers};
+
+/// A greeting and EHLO, and the replies to RCPT for a and b.
+fn envelope(a: &'static str, b: Option<&'static str>) -> Vec<Turn> {
+    let mut turns = vec![Say("220 mx\r\n"), After("EHLO ", "250 mx\r\n"), After("MAIL", "250\r\n"), After("RCPT", a)];
+    turns.extend(b.map(|b| After("RCPT", b)));
+    turns
+}
+
+fn delivered(mut turns: Vec<Turn>, dot: &'static str) -> Vec<Turn> {
+    turns.extend([After("DATA", "354 go\r\n"), AfterMessage(dot), After("QUIT", "221 bye\r\n")]);
+    turns
+}
+
+const LATER: &str = "451 4.7.1 greylisted\r\n";
+const YES: &str = "250 2.1.5 ok\r\n";
+
+#[test]
+fn only_the_deferred_are_tried_again() {
+    let first = delivered(envelope(YES, Some(LATER)), "250 queued\r\n");
+    let second = delivered(envelope(YES, None), "250 queued\r\n");
+    let (peer, heard) = servers(vec![first, second]);
+    let ran = mail(&peer, &["--to", "b@x.test", "--retry", "3", "--retry-wait", "1ms"]);
+    let (events, summary) = (ran.events(), ran.summary());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let retry = events.iter().find(|event| event["type"] == "retry").expect("one");
+    assert_eq!((&retry["attempt"], &retry["recipients"], &retry["wait_ns"]), (&2.into(), &1.into(), &1_000_000.into()));
+    let outcomes = summary["recipients"].as_array().expect("a list");
+    assert!(outcomes.len() == 2 && outcomes.iter().all(|recipient| recipient["outcome"] == "accepted"), "{summary}");
+    let (first, second) = (heard.recv().expect("ended"), heard.recv().expect("ended"));
+    assert!(first.contains("RCPT TO:<b@x.test>") && !second.contains("a@x.test>\r\nDATA"), "{second}");
+    assert_eq!(second.matches("RCPT TO:").count(), 1);
+}
+
+#[test]
+fn who_is_still_deferred_in_the_end_is_code_75() {
+    let later = || {
+        let mut turns = envelope(LATER, None);
+        turns.push(After("QUIT", "221 bye\r\n"));
+        turns
+    };
+    let (peer, _) = servers(vec![later(), vec![Say("421 4.3.2 later\r\n"), Close], later()]);
+    let ran = mail(&peer, &["--retry", "2", "--retry-wait", "1ms"]);
+    assert_eq!((ran.code, &ran.summary()["recipients"][0]["outcome"]), (75, &"deferred".into()), "{}", ran.stderr);
+}
+
+#[test]
+fn an_unknown_outcome_and_a_refusal_are_never_tried_again() {
+    let mut lost = envelope(YES, None);
+    lost.extend([After("DATA", "354 go\r\n"), AfterMessage(""), Close]);
+    let mut refused = envelope("550 5.1.1 nobody\r\n", None);
+    refused.push(After("QUIT", "221 bye\r\n"));
+    for (turns, code) in [(lost, 83), (refused, 69)] {
+        let (peer, _) = servers(vec![turns]);
+        let ran = mail(&peer, &["--retry", "5", "--retry-wait", "1ms", "--timeout", "20s"]);
+        assert_eq!(ran.code, code, "{}", ran.stderr);
+        assert!(!ran.events().iter().any(|event| event["type"] == "retry"));
+    }
+}
+
+#[test]
+fn there_is_no_attempt_that_the_deadline_does_not_allow() {
+    let mut turns = envelope(LATER, None);
+    turns.push(After("QUIT", "221 bye\r\n"));
+    let (peer, _) = servers(vec![turns]);
+    let ran = mail(&peer, &["--retry", "5", "--retry-wait", "1h", "--deadline", "30s"]);
+    assert_eq!((ran.code, ran.events().len() > 1), (75, true), "{}", ran.stderr);
+    assert!(!ran.events().iter().any(|event| event["type"] == "retry"));
+}
