@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::completions::Completions;
@@ -13,7 +13,7 @@ use crate::commands::mail::Mail;
 use crate::commands::ping::Ping;
 use crate::commands::ping_serve::PingServe;
 use crate::commands::serve_http::ServeHttp;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::output::{self, Color, Form, Output, Style};
 
@@ -140,8 +140,14 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> Exit {
     let words = || arguments.iter().skip(1).take_while(|word| *word != "--").filter_map(|word| word.to_str());
     let form = if words().any(|word| word == "--json") { Form::Json } else { Form::Text };
     let named = words().find(|word| !word.starts_with('-')).filter(|word| command().find_subcommand(word).is_some());
-    let text = error.render();
     let style = Style { form, ..Style::default() };
+    // The parser hands our own errors through; what is wrong with a value, and its code, they say.
+    if let Some(own) = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>()) {
+        let argument = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+        Output::new(style).end(&own.retold(own.exit()).about(&argument), named);
+        return own.exit();
+    }
+    let text = error.render();
     Output::new(style).refusal(&text.ansi().to_string(), &text.to_string(), named);
     Exit::Usage
 }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::values::{duration, parsed};
+use super::values::{duration, in_one_line, parsed};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::impair::Chance;
@@ -80,7 +80,9 @@ impl FailIf {
             return Err(shape());
         }
         let limit = match kind {
-            Kind::Ratio => parsed::<Chance>(limit).map(|chance| Figure::Ratio(chance.value())),
+            Kind::Ratio => {
+                parsed::<Chance>(limit).map_err(|error| in_one_line(&error)).map(|chance| Figure::Ratio(chance.value()))
+            }
             Kind::Count => {
                 limit.parse().map(Figure::Count).map_err(|_| format!("{figure} is counted: expected a whole number"))
             }

@@ -203,12 +203,15 @@ pub fn addresses<'a>(addresses: impl Iterator<Item = &'a Address>) -> Vec<String
     addresses.map(ToString::to_string).collect()
 }
 
-/// Reads a value whose own error says what was expected, in the one line that a usage error has.
-pub fn parsed<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|error: Error| {
-        let parts = [Some(error.what()), error.expectation(), error.advice()];
-        parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
-    })
+/// Reads a value whose own error says what happened, what was expected, and the code.
+pub fn parsed<T: FromStr<Err = Error>>(text: &str) -> Result<T> {
+    text.parse()
+}
+
+/// An error in the one line that a part of a value has.
+pub fn in_one_line(error: &Error) -> String {
+    let parts = [Some(error.what()), error.expectation(), error.advice()];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// Reads a key: the octets of a file that others cannot read, less a line end.

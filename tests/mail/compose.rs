@@ -59,9 +59,9 @@ fn parts_nest_as_the_standards_want() {
 fn what_could_end_a_line_is_refused_and_not_repaired() {
     for (flags, code) in [
         (vec!["--subject", "a\r\nBcc: evil@x.test"], 65),
-        (vec!["--text", "x", "--header", "X: a\nY: b"], 2),
-        (vec!["--text", "x", "--to", "a@x.test>\r\nRCPT TO:<evil@x.test"], 2),
-        (vec!["--text", "x", "--cc", "a@x.test,"], 2),
+        (vec!["--text", "x", "--header", "X: a\nY: b"], 65),
+        (vec!["--text", "x", "--to", "a@x.test>\r\nRCPT TO:<evil@x.test"], 65),
+        (vec!["--text", "x", "--cc", "a@x.test,"], 65),
         (vec!["--text", "x", "--helo", "a b"], 2),
         (vec!["--text", "x", "--attach", "/nonexistent"], 66),
         (vec!["--text", "x", "--attach", "/"], 66),

@@ -66,6 +66,48 @@ fn every_step_is_explained_with_its_clause() {
 }
 
 #[test]
+fn a_server_is_asked_what_it_offers_and_sent_nothing() {
+    let turns = vec![
+        Say("220 mx\r\n"),
+        After("EHLO ", "250-mx\r\n250-SIZE 1000\r\n250 8BITMIME\r\n"),
+        After("QUIT", "221 bye\r\n"),
+    ];
+    let (peer, heard) = server(turns);
+    let ran = run(&["mail", &peer.address.to_string(), "--plain", "--info"]);
+    assert!(ran.code == 0 && ran.stdout.contains("offers: SIZE 1000, 8BITMIME"), "{}{}", ran.stdout, ran.stderr);
+    assert!(!heard.recv().expect("it ended").contains("MAIL"));
+}
+
+#[test]
+fn bare_codes_and_bare_line_feeds_are_understood() {
+    for bare in ["250\r\n", "250\n", "250 ok\n"] {
+        let turns = vec![
+            Say("220 mx\r\n"),
+            After("EHLO ", bare),
+            After("MAIL", bare),
+            After("RCPT", bare),
+            After("DATA", "354\r\n"),
+            AfterMessage(bare),
+            After("QUIT", "221\r\n"),
+        ];
+        let (peer, _) = server(turns);
+        let ran = mail(&peer, &["--trace"]);
+        assert_eq!((ran.code, outcome(&ran.summary())), (0, "accepted"), "{bare:?}: {}", ran.stderr);
+        assert_eq!(ran.stderr.contains("bare LF"), !bare.contains('\r'), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_recipient_that_is_two_commands_is_refused_before_anything_is_connected() {
+    for evil in ["a@x.test>\r\nRCPT TO:<evil@x.test", "a@x.test\nDATA", "a@x.test\0"] {
+        let evil = evil.replace('\0', "\u{1}");
+        let ran = run(&["mail", "127.0.0.1:1", "--plain", "--from", "me@x.test", "--to", &evil, "--text", "x"]);
+        assert_eq!((ran.code, ran.stderr.lines().count() <= 3), (65, true), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("refused the connection"), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn refusals_have_their_codes() {
     for (turns, code, result) in [
         (vec![Say("554 go away\r\n"), After("QUIT", "221 bye\r\n")], 69, "refused"),

@@ -53,6 +53,15 @@ fn aiosmtpd() {
     assert!(got.replace("\r\n", "\n").contains("\none\n.two\n"), "{got}");
     assert_eq!(send(&path("password"), &["a@x.test", "later@x.test"]).code, 75);
     assert_eq!(send(&path("wrong"), &["a@x.test"]).code, 77);
+    let asked = run(&["mail", &target, "--info", "--ca", &ca, "--cert", &certificate, "--key", &key, "--json"]);
+    let summary = asked.summary();
+    assert_eq!((asked.code, &summary["recipients"]), (0, &json!([])), "{}", asked.stderr);
+    assert_eq!(summary["certificates"][0]["names"], json!(["127.0.0.1", "localhost"]));
+    let words = |offers: &Value| offers.as_array().expect("words").iter().any(|word| word == "STARTTLS");
+    assert!(words(&summary["offers_before_tls"]) && !words(&summary["offers"]), "{summary:#}");
+    let pin = summary["certificates"][0]["sha256"].as_str().expect("a hash").to_owned();
+    let pinned = run(&["mail", &target, "--info", "--pin", &pin, "--cert", &certificate, "--key", &key]);
+    assert!(pinned.code == 0 && pinned.stdout.contains(&pin), "{}", pinned.stderr);
     let nobody = run(&["mail", &target, "--ca", &ca, "--from", "me@x.test", "--to", "a@x.test", "--text", "x"]);
     // asyncio may close before its alert is out; then it is only a line that was closed.
     assert!(matches!(nobody.code, 75 | 77), "{}", nobody.stderr);

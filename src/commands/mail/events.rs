@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::commands::told::Said;
+use crate::net::tls::Certificate;
 use crate::output::Escaped;
 use crate::smtp::{Outcome, Recipient, Stage, Timed};
 use crate::time::{Shown, nanoseconds, serialize_ns};
@@ -65,6 +66,8 @@ pub struct Summary {
     pub peer: Option<String>,
     /// The TLS version, if the line was encrypted.
     pub tls: Option<String>,
+    /// What the server has shown, its own first.
+    pub certificates: Vec<Certificate>,
     /// How the login went.
     pub auth: Option<&'static str>,
     /// The stage it came to.
@@ -78,6 +81,9 @@ pub struct Summary {
     #[serde(serialize_with = "all_stages")]
     pub stages: BTreeMap<Stage, Duration>,
     pub recipients: Vec<Named>,
+    /// Whether all that is known of the server is told in the text too.
+    #[serde(skip)]
+    pub is_info: bool,
 }
 
 /// One recipient.
@@ -127,6 +133,32 @@ fn all_stages<S: Serializer>(stages: &BTreeMap<Stage, Duration>, serializer: S) 
     serializer.collect_map(all.map(|stage| (format!("{stage}_ns"), stages.get(&stage).copied().map(nanoseconds))))
 }
 
+impl Summary {
+    /// What the server offers, and who it says it is.
+    fn write_info(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = |words: &[String]| match words {
+            [] => "nothing".to_owned(),
+            words => words.join(", "),
+        };
+        if let Some(before) = &self.offers_before_tls {
+            write!(f, "\noffers before TLS: {}", Escaped(words(before).as_bytes()))?;
+        }
+        write!(f, "\noffers: {}", Escaped(words(&self.offers).as_bytes()))?;
+        for certificate in &self.certificates {
+            let day = |seconds| jiff::Timestamp::from_second(seconds).map(|time| time.strftime("%Y-%m-%d").to_string());
+            let day = |seconds| day(seconds).unwrap_or_else(|_| "unknown".to_owned());
+            let Certificate { subject, issuer, names, not_before_s, not_after_s, sha256 } = certificate;
+            write!(f, "\ncertificate: {}", Escaped(subject.as_bytes()))?;
+            if !names.is_empty() {
+                write!(f, "\n  for {}", Escaped(words(names).as_bytes()))?;
+            }
+            write!(f, "\n  from {} to {}", day(*not_before_s), day(*not_after_s))?;
+            write!(f, ", issued by {}\n  SHA-256 {sha256}", Escaped(issuer.as_bytes()))?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "--- {}", Escaped(self.server.as_bytes()))?;
@@ -137,6 +169,9 @@ impl fmt::Display for Summary {
             write!(f, ", AUTH {auth}")?;
         }
         write!(f, " ---")?;
+        if self.is_info {
+            self.write_info(f)?;
+        }
         for recipient in &self.recipients {
             write!(f, "\n{}", Escaped(recipient.line().as_bytes()))?;
         }

@@ -137,6 +137,13 @@ pub struct Mail {
     #[arg(long)]
     dry_run: bool,
 
+    /// Ask what the server offers and who it is, and send nothing
+    ///
+    /// What EHLO says before and after TLS, the certificates with their dates, and how long each step
+    /// takes. With --user it logs in as well.
+    #[arg(long, conflicts_with_all = ["dry_run", "raw", "retry", "rejected_to", "stop_after"], hide_short_help = true)]
+    info: bool,
+
     /// Say goodbye after banner, ehlo, tls, auth, mail, rcpt or data
     #[arg(long, value_name = "STAGE", hide_short_help = true)]
     stop_after: Option<Stage>,
@@ -176,10 +183,8 @@ impl Mail {
     pub fn run(&self, style: Style) -> Result<Exit> {
         self.check()?;
         let mut output = Output::new(style);
-        let (message, named) = self.message(&output)?;
-        let id = message.id.clone();
-        let envelope = self.envelope(message, named)?;
-        if self.dry_run {
+        let (envelope, id) = if self.info { (None, None) } else { self.compose(&output)? };
+        if let Some(envelope) = envelope.as_ref().filter(|_| self.dry_run) {
             output.bytes(&envelope.message)?;
             return Ok(Exit::Done);
         }
@@ -190,14 +195,14 @@ impl Mail {
         let tls = (security != Security::Plain).then(|| self.client_side(&output)).transpose()?;
         let login = self.login.credentials(&output)?;
         let mut signals = Signals::listen()?;
-        let bytes = envelope.message.len();
+        let bytes = envelope.as_ref().map(|envelope| envelope.message.len());
         let plan = Plan {
             server: self.server.host.clone(),
             name: self.helo.clone().unwrap_or_else(own_name),
             security,
             is_verified: !self.trust.insecure,
             login,
-            envelope: Some(envelope),
+            envelope,
             all_or_nothing: self.all_or_nothing,
             stop_after: self.stop_after,
             patience: self.timeout,
@@ -216,14 +221,16 @@ impl Mail {
             server: self.shown(),
             peer: line.peer,
             tls: line.tls.filter(|_| done.is_encrypted),
+            certificates: line.certificates,
             auth: done.mechanism.map(crate::smtp::Mechanism::word),
             stage: done.stage,
             message_id: id,
-            bytes: Some(bytes),
+            bytes,
             offers_before_tls: done.offers_before_tls.map(|offers| offers.words),
             offers: done.offers.words,
             stages: line.stages,
             recipients,
+            is_info: self.info,
         };
         output.event(&Event::summary(summary))?;
         Ok(exit)
@@ -231,6 +238,9 @@ impl Mail {
 
     /// Everything that is missing, in one message.
     fn check(&self) -> Result<()> {
+        if self.info {
+            return Ok(());
+        }
         let mut missing = Vec::new();
         if self.from.is_none() && !self.read_recipients {
             missing.push("--from ADDRESS");
@@ -277,6 +287,13 @@ impl Mail {
         let host = &self.server.host;
         let port = self.port();
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
+    /// What is to be delivered, and its Message-ID.
+    fn compose(&self, output: &Output) -> Result<(Option<Envelope>, Option<String>)> {
+        let (message, named) = self.message(output)?;
+        let id = message.id.clone();
+        Ok((Some(self.envelope(message, named)?), id))
     }
 
     fn message(&self, output: &Output) -> Result<(Message, raw::Named)> {

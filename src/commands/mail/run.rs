@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Mail;
 use super::events::{Event, Note};
 use crate::error::Result;
-use crate::net::tls::ClientSide;
+use crate::net::tls::{Certificate, ClientSide};
 use crate::net::{self, Link, Patience, Signals};
 use crate::output::{Direction, Form, Output, Trace};
 use crate::smtp::{Client, Done, Fact, Plan, Security, Stage, Timed, explain};
@@ -31,6 +31,7 @@ pub struct Run<'a> {
 pub struct Line {
     pub peer: Option<String>,
     pub tls: Option<String>,
+    pub certificates: Vec<Certificate>,
     pub stages: BTreeMap<Stage, Duration>,
 }
 
@@ -117,6 +118,7 @@ impl Run<'_> {
         };
         net::carry(&mut link, &mut client, until, signals, tell)?;
         line.tls = link.tls().and_then(net::tls::version);
+        line.certificates = link.tls().map(net::tls::chain).unwrap_or_default();
         Ok((client.done(), line))
     }
 }

@@ -3,6 +3,7 @@
 //! Owns the trust decisions: which roots, which certificates, and the words for each way a
 //! handshake can fail. The octets travel in [`link`](super::link).
 
+mod chain;
 mod client;
 mod pin;
 mod server;
@@ -14,6 +15,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{AlertDescription, CertificateError};
 
+pub use chain::{Certificate, chain};
 pub use client::{ClientSide, Trust};
 pub use pin::Pin;
 pub use server::ServerSide;

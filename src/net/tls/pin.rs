@@ -49,7 +49,7 @@ impl FromStr for Pin {
             None => of_hex(text).map(Self::Certificate),
         };
         pin.ok_or_else(|| {
-            Error::new(Exit::InputRefused, format!("{text:?} is no pin"))
+            Error::new(Exit::Usage, format!("{text:?} is no pin"))
                 .expected("64 hexadecimal digits as 'openssl x509 -fingerprint -sha256' prints, or sha256//BASE64")
         })
     }
