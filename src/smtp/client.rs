@@ -53,6 +53,13 @@ pub struct Client {
     is_helo: bool,
     dot_is_out: bool,
     is_over: bool,
+    /// How many times the mail is still to be sent, this time included.
+    mails: u64,
+    /// When the mail was last begun.
+    begun: Moment,
+    /// Nothing is said until then: the next mail is not due.
+    idle: Option<Moment>,
+    is_mailed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +75,6 @@ impl Client {
         let recipients = mailboxes.map(|mailbox| Recipient { mailbox, outcome: None, reply: None }).collect();
         Self {
             stage: if plan.security == Security::Tls { Stage::Tls } else { Stage::Banner },
-            plan,
             since: now,
             until: None,
             awaited: VecDeque::new(),
@@ -82,6 +88,11 @@ impl Client {
             is_helo: false,
             dot_is_out: false,
             is_over: false,
+            mails: plan.mails,
+            begun: now,
+            idle: None,
+            is_mailed: false,
+            plan,
         }
     }
 
@@ -95,12 +106,16 @@ impl Client {
             offers_before_tls: self.offers_before_tls,
             mechanism: self.mechanism,
             is_encrypted: self.is_encrypted,
+            is_mailed: self.is_mailed,
         }
     }
 
     /// Ends a stage and begins the next one.
     fn enter(&mut self, stage: Stage, now: Moment, out: &mut Outbox<Fact>) {
-        out.tell(Fact::Stage(Timed { stage: self.stage, took: now - self.since }));
+        // Between two mails there is nothing that could end.
+        if self.idle.take().is_none() {
+            out.tell(Fact::Stage(Timed { stage: self.stage, took: now - self.since }));
+        }
         (self.stage, self.since) = (stage, now);
     }
 
@@ -146,7 +161,9 @@ impl Client {
     }
 
     fn end(&mut self, now: Moment, out: &mut Outbox<Fact>) {
-        out.tell(Fact::Stage(Timed { stage: self.stage, took: now - self.since }));
+        if self.idle.take().is_none() {
+            out.tell(Fact::Stage(Timed { stage: self.stage, took: now - self.since }));
+        }
         (self.is_over, self.until) = (true, None);
     }
 
@@ -189,6 +206,7 @@ impl Client {
             return self.fail(error, false, now, out);
         }
         match self.stage {
+            _ if self.idle.is_some() => self.fail(malformed("a reply that nobody asked for"), false, now, out),
             Stage::Banner => self.greeted(reply, now, out),
             Stage::Ehlo => self.offered(reply, now, out),
             Stage::Starttls => self.may_encrypt(reply, now, out),
@@ -258,6 +276,11 @@ impl Client {
     fn broke(&mut self, error: Error, now: Moment, out: &mut Outbox<Fact>) {
         if self.is_over {
             return;
+        }
+        // Between two mails nothing is lost but the line.
+        if self.idle.is_some() {
+            self.end(now, out);
+            return out.close();
         }
         // After the reply to the dot, a QUIT without an answer undoes nothing (§4.1.1.10).
         if self.stage != Stage::Quit {

@@ -29,6 +29,6 @@ mod stuff;
 pub use auth::Mechanism;
 pub use client::Client;
 pub use mailbox::Mailbox;
-pub use plan::{Credentials, Done, Envelope, Fact, Outcome, Plan, Recipient, Security, Stage, Timed};
+pub use plan::{Credentials, Done, Envelope, Fact, Outcome, Plan, Recipient, Security, Stage, Timed, verdict};
 pub use reply::Reply;
 pub use secret::Secret;

@@ -3,8 +3,8 @@
 //! Owns the data that goes into a dialogue and comes out of it.
 
 use std::fmt;
-use std::rc::Rc;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -15,6 +15,7 @@ use super::offers::Offers;
 use super::reply::Reply;
 use super::secret::Secret;
 use crate::error::Error;
+use crate::exit::Exit;
 use crate::time::serialize_ns;
 
 /// How the line is protected.
@@ -51,7 +52,7 @@ pub struct Envelope {
     /// To whom, in their order.
     pub recipients: Vec<Mailbox>,
     /// The message, as it was composed or read.
-    pub message: Rc<[u8]>,
+    pub message: Arc<[u8]>,
 }
 
 /// What a client is to do.
@@ -75,6 +76,10 @@ pub struct Plan {
     pub stop_after: Option<Stage>,
     /// How long each reply may take; by the table of RFC 5321 §4.5.3.2 unless given.
     pub patience: Option<Duration>,
+    /// How many times the mail is sent over this connection.
+    pub mails: u64,
+    /// How far apart they begin at least.
+    pub apart: Duration,
 }
 
 /// A part of the dialogue.
@@ -218,6 +223,8 @@ pub enum Fact {
     Body(usize),
     /// A stage is over.
     Stage(Timed),
+    /// A mail is decided: the code it would end a run with.
+    Mailed(Exit),
     /// Something odd that was tolerated.
     Odd(&'static str),
 }
@@ -250,4 +257,17 @@ pub struct Done {
     pub mechanism: Option<Mechanism>,
     /// Whether the line came to be encrypted.
     pub is_encrypted: bool,
+    /// Whether the last mail that was begun was told as [`Fact::Mailed`].
+    pub is_mailed: bool,
+}
+
+/// What became of all recipients, as a code.
+pub fn verdict(recipients: &[Recipient]) -> Exit {
+    let count = |outcome| recipients.iter().filter(|recipient| recipient.outcome == Some(outcome)).count();
+    match () {
+        () if count(Outcome::Deferred) > 0 => Exit::TryAgain,
+        () if count(Outcome::Refused) == 0 => Exit::Done,
+        () if count(Outcome::Accepted) > 0 => Exit::SomeRefused,
+        () => Exit::Unavailable,
+    }
 }

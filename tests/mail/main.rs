@@ -5,6 +5,7 @@ mod support;
 
 mod compose;
 mod dialogue;
+mod load;
 mod retry;
 
 use std::io::{Read as _, Write as _};

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use super::load::Tally;
 use crate::commands::told::Said;
+use crate::exit::Exit;
 use crate::net::tls::Certificate;
 use crate::output::Escaped;
 use crate::smtp::{Outcome, Recipient, Stage, Timed};
+use crate::stats;
 use crate::time::{Shown, nanoseconds, serialize_ns};
 
 /// Everything `mail` says on stdout.
@@ -180,5 +183,96 @@ impl fmt::Display for Summary {
         }
         let stages: Vec<String> = self.stages.iter().map(|(stage, took)| format!("{stage} {}", Shown(*took))).collect();
         if stages.is_empty() { Ok(()) } else { write!(f, "\n{}", stages.join(", ")) }
+    }
+}
+
+/// Everything that many mails say.
+pub type LoadEvent = Said<Note, LoadSummary>;
+
+/// What many mails came to.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "summary")]
+pub struct LoadSummary {
+    command: &'static str,
+    server: String,
+    #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
+    elapsed: Duration,
+    /// How many connections there were at once.
+    concurrency: u64,
+    /// Octets of each mail.
+    bytes: usize,
+    mails: u64,
+    accepted: u64,
+    some_refused: u64,
+    refused: u64,
+    deferred: u64,
+    unknown: u64,
+    /// That ended in any other way.
+    failed: u64,
+    /// Mails that were accepted, in each second.
+    per_second: f64,
+    /// From the first step of a mail to the answer to its dot.
+    total: Option<stats::Summary>,
+    #[serde(serialize_with = "all_series")]
+    stages: BTreeMap<Stage, stats::Summary>,
+}
+
+impl LoadSummary {
+    /// The end of a run.
+    #[expect(clippy::cast_precision_loss, reason = "2^53 mails are many")]
+    pub fn new(server: String, elapsed: Duration, bytes: usize, concurrency: u64, tally: &Tally) -> Self {
+        let mails = tally.exits.values().sum();
+        let [accepted, some_refused, refused, deferred, unknown] =
+            [Exit::Done, Exit::SomeRefused, Exit::Unavailable, Exit::TryAgain, Exit::Unknown]
+                .map(|exit| tally.count(exit));
+        let stages = tally.stages.iter().filter_map(|(stage, series)| Some((*stage, series.summary()?)));
+        Self {
+            command: "mail",
+            server,
+            elapsed,
+            concurrency,
+            bytes,
+            mails,
+            accepted,
+            some_refused,
+            refused,
+            deferred,
+            unknown,
+            failed: mails - accepted - some_refused - refused - deferred - unknown,
+            per_second: accepted as f64 / elapsed.as_secs_f64().max(f64::EPSILON),
+            total: tally.total.summary(),
+            stages: stages.collect(),
+        }
+    }
+}
+
+fn all_series<S: Serializer>(stages: &BTreeMap<Stage, stats::Summary>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(Stage::ALL.into_iter().map(|stage| (stage.word(), stages.get(&stage))))
+}
+
+impl fmt::Display for LoadSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let server = Escaped(self.server.as_bytes());
+        writeln!(f, "--- {server}, {} mails of {} bytes in {} ---", self.mails, self.bytes, Shown(self.elapsed))?;
+        write!(f, "{} accepted", self.accepted)?;
+        let others = [
+            (self.some_refused, "refused by some"),
+            (self.refused, "refused"),
+            (self.deferred, "deferred"),
+            (self.unknown, "with unknown outcome"),
+            (self.failed, "failed"),
+        ];
+        for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
+            write!(f, ", {count} {what}")?;
+        }
+        let connections = if self.concurrency == 1 { "connection" } else { "connections" };
+        write!(f, ", {:.1} a second over {} {connections}", self.per_second, self.concurrency)?;
+        for (stage, summary) in &self.stages {
+            write!(f, "\n{stage}: {summary}")?;
+        }
+        match &self.total {
+            Some(total) => write!(f, "\ntotal: {total}"),
+            None => Ok(()),
+        }
     }
 }

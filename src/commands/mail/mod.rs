@@ -6,6 +6,7 @@
 //! password, [`run`] carries it, [`events`] words the result.
 
 mod events;
+mod load;
 mod login;
 mod message;
 mod raw;
@@ -26,8 +27,9 @@ use crate::host;
 use crate::net::tls::ClientSide;
 use crate::net::{self, Signals};
 use crate::output::{Output, Style};
-use crate::smtp::{Done, Envelope, Outcome, Plan, Security, Stage};
+use crate::smtp::{self, Done, Envelope, Outcome, Plan, Security, Stage};
 use events::{Event, Named, Summary};
+use load::LoadArgs;
 use login::LoginArgs;
 use message::{Header, Inline, Message, Parts, Person};
 use run::Run;
@@ -169,6 +171,9 @@ pub struct Mail {
     explain: bool,
 
     #[command(flatten)]
+    load: LoadArgs,
+
+    #[command(flatten)]
     family: FamilyArgs,
 }
 
@@ -206,8 +211,14 @@ impl Mail {
             all_or_nothing: self.all_or_nothing,
             stop_after: self.stop_after,
             patience: self.timeout,
+            mails: 1,
+            apart: Duration::ZERO,
         };
         let run = Run { mail: self, security, started: net::now() };
+        if self.load.is_wanted() {
+            self.load.be_polite(self.family.find(&self.server, self.port(), &mut signals)?)?;
+            return self.load.run(&run, &plan, tls.as_ref(), self.shown(), &mut output, &mut signals);
+        }
         let patience = retry::Patience { times: self.retry, wait: self.retry_wait };
         let (done, line) = retry::carry(&run, &plan, patience, tls.as_ref(), &mut output, &mut signals)?;
         let exit = verdict(&done);
@@ -222,7 +233,7 @@ impl Mail {
             peer: line.peer,
             tls: line.tls.filter(|_| done.is_encrypted),
             certificates: line.certificates,
-            auth: done.mechanism.map(crate::smtp::Mechanism::word),
+            auth: done.mechanism.map(smtp::Mechanism::word),
             stage: done.stage,
             message_id: id,
             bytes,
@@ -362,18 +373,11 @@ impl Mail {
 /// This machine's name, if it can be one of a mail host; else nobody's address literal.
 fn own_name() -> String {
     let name = host::name();
-    let is_domain = name.contains('.') && format!("x@{name}").parse::<crate::smtp::Mailbox>().is_ok();
+    let is_domain = name.contains('.') && format!("x@{name}").parse::<smtp::Mailbox>().is_ok();
     if is_domain && name.is_ascii() { name } else { "[127.0.0.1]".to_owned() }
 }
 
 /// What a dialogue came to, as a code.
 fn verdict(done: &Done) -> Exit {
-    let count = |outcome| done.recipients.iter().filter(|recipient| recipient.outcome == Some(outcome)).count();
-    match &done.failure {
-        Some(error) => error.exit(),
-        None if count(Outcome::Deferred) > 0 => Exit::TryAgain,
-        None if count(Outcome::Refused) == 0 => Exit::Done,
-        None if count(Outcome::Accepted) > 0 => Exit::SomeRefused,
-        None => Exit::Unavailable,
-    }
+    done.failure.as_ref().map_or_else(|| smtp::verdict(&done.recipients), Error::exit)
 }

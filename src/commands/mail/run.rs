@@ -1,6 +1,7 @@
 //! One run: resolve, connect, carry the dialogue, trace it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Mail;
@@ -26,6 +27,21 @@ pub struct Run<'a> {
     pub started: Moment,
 }
 
+/// What happens on the way.
+pub enum Step<'a> {
+    /// The line is made.
+    Connected {
+        /// To whom.
+        peer: SocketAddr,
+        /// How long the name took.
+        resolve: Duration,
+        /// How long the handshake of TCP took.
+        connect: Duration,
+    },
+    /// The dialogue tells something.
+    Fact(&'a Fact),
+}
+
 /// What is known of the line.
 #[derive(Default)]
 pub struct Line {
@@ -41,7 +57,7 @@ impl Run<'_> {
         self.mail.deadline.map(|deadline| self.started + deadline)
     }
 
-    /// Connects, carries the dialogue, and says what came of it.
+    /// Connects, carries the dialogue, and tells it.
     pub fn carry(
         &self,
         plan: Plan,
@@ -50,23 +66,72 @@ impl Run<'_> {
         signals: &mut Signals,
     ) -> Result<(Done, Line)> {
         let mail = self.mail;
-        let mut line = Line::default();
         let mut trace = Trace::new(mail.trace || mail.explain, output.style());
         let sentence = |trace: Trace, text: Option<&str>| {
             if let Some(text) = text.filter(|_| mail.explain) {
                 trace.remark(text);
             }
         };
+        let says = output.style().form == Form::Json || output.style().verbose > 0;
+        self.dialogue(plan, tls, signals, &mut |step| {
+            let fact = match step {
+                Step::Connected { peer, connect, .. } => {
+                    trace.remark(&format!("connected to {peer} in {}", Shown(connect)));
+                    return Ok(());
+                }
+                Step::Fact(fact) => fact,
+            };
+            match fact {
+                Fact::Sent(text) => {
+                    trace.lines(Direction::Sent, text.as_bytes());
+                    sentence(trace, explain::command(text));
+                }
+                Fact::Heard(reply) => {
+                    let last = reply.lines.len().saturating_sub(1);
+                    for (number, text) in reply.lines.iter().enumerate() {
+                        let mark = if number < last { '-' } else { ' ' };
+                        trace.lines(Direction::Received, format!("{}{mark}{text}", reply.code).as_bytes());
+                    }
+                    sentence(trace, Some(explain::reply(reply.code)));
+                }
+                Fact::Encrypted => {
+                    trace.set_encrypted(true);
+                    trace.remark("from here on the line is encrypted");
+                    sentence(trace, Some(explain::ENCRYPTED));
+                }
+                Fact::Body(octets) => {
+                    trace.remark(&format!("{octets} bytes of message, the final dot included"));
+                    sentence(trace, Some(explain::BODY));
+                }
+                Fact::Odd(what) => trace.remark(what),
+                Fact::Stage(timed) if says => return output.event(&Event::Fact(Note::Stage(*timed))),
+                Fact::Stage(_) | Fact::Mailed(_) => {}
+            }
+            Ok(())
+        })
+    }
+
+    /// Connects and carries the dialogue.
+    pub fn dialogue(
+        &self,
+        plan: Plan,
+        tls: Option<&ClientSide>,
+        signals: &mut Signals,
+        tell: &mut dyn FnMut(Step<'_>) -> Result<()>,
+    ) -> Result<(Done, Line)> {
+        let mail = self.mail;
+        let mut line = Line::default();
         let until = self.until();
         let begun = net::now();
         let within = |limit: Moment| until.map_or(limit, |until| until.min(limit));
         let peer = mail.family.find(&mail.server, mail.port(), signals)?;
         let resolved = net::now();
         let dialled = net::dial(&mail.server.host, &[peer], within(resolved + CONNECT), signals)?;
-        line.stages.insert(Stage::Resolve, resolved - begun);
-        line.stages.insert(Stage::Connect, dialled.at - resolved);
+        let (resolve, connect) = (resolved - begun, dialled.at - resolved);
+        line.stages.insert(Stage::Resolve, resolve);
+        line.stages.insert(Stage::Connect, connect);
         line.peer = Some(dialled.peer.to_string());
-        trace.remark(&format!("connected to {} in {}", dialled.peer, Shown(dialled.at - resolved)));
+        tell(Step::Connected { peer: dialled.peer, resolve, connect })?;
         let name = mail.server_name.as_deref().unwrap_or(&mail.server.host);
         let session = tls.map(|tls| tls.connection(name)).transpose()?;
         let patience = Patience { handshake: HANDSHAKE, stall: mail.timeout.unwrap_or(STALL) };
@@ -78,45 +143,13 @@ impl Run<'_> {
             (_, None) => Link::new(dialled.socket, None, patience, dialled.at),
         };
         let mut client = Client::new(plan, dialled.at);
-        let says = output.style().form == Form::Json || output.style().verbose > 0;
         let stages = &mut line.stages;
-        let tell = |fact| match fact {
-            Fact::Sent(text) => {
-                trace.lines(Direction::Sent, text.as_bytes());
-                sentence(trace, explain::command(&text));
-                Ok(())
-            }
-            Fact::Heard(reply) => {
-                let last = reply.lines.len().saturating_sub(1);
-                for (number, text) in reply.lines.iter().enumerate() {
-                    let mark = if number < last { '-' } else { ' ' };
-                    trace.lines(Direction::Received, format!("{}{mark}{text}", reply.code).as_bytes());
-                }
-                sentence(trace, Some(explain::reply(reply.code)));
-                Ok(())
-            }
-            Fact::Encrypted => {
-                trace.set_encrypted(true);
-                trace.remark("from here on the line is encrypted");
-                sentence(trace, Some(explain::ENCRYPTED));
-                Ok(())
-            }
-            Fact::Body(octets) => {
-                trace.remark(&format!("{octets} bytes of message, the final dot included"));
-                sentence(trace, Some(explain::BODY));
-                Ok(())
-            }
-            Fact::Odd(what) => {
-                trace.remark(what);
-                Ok(())
-            }
-            Fact::Stage(timed) => {
-                let Timed { stage, took } = timed;
+        net::carry(&mut link, &mut client, until, signals, |fact| {
+            if let Fact::Stage(Timed { stage, took }) = fact {
                 *stages.entry(stage).or_default() += took;
-                if says { output.event(&Event::Fact(Note::Stage(timed))) } else { Ok(()) }
             }
-        };
-        net::carry(&mut link, &mut client, until, signals, tell)?;
+            tell(Step::Fact(&fact))
+        })?;
         line.tls = link.tls().and_then(net::tls::version);
         line.certificates = link.tls().map(net::tls::chain).unwrap_or_default();
         Ok((client.done(), line))

@@ -3,11 +3,14 @@
 //! Owns what each recipient's reply means. Some may be refused and the others still get it (RFC 5321
 //! §3.3).
 
+use std::sync::Arc;
+
 use super::parameters::parameters;
 use super::wording::{malformed, refused};
 use super::{Awaited, Client};
 use crate::conversation::Outbox;
-use crate::smtp::plan::{Fact, Outcome, Stage};
+use crate::error::Error;
+use crate::smtp::plan::{Fact, Outcome, Stage, Timed, verdict};
 use crate::smtp::reply::Reply;
 use crate::smtp::stuff;
 use crate::time::Moment;
@@ -19,6 +22,8 @@ impl Client {
             Ok(parameters) => parameters,
             Err(error) => return self.fail(error, true, now, out),
         };
+        (self.begun, self.is_mailed, self.dot_is_out) = (now, false, false);
+        self.recipients.iter_mut().for_each(|recipient| (recipient.outcome, recipient.reply) = (None, None));
         self.enter(Stage::Mail, now, out);
         let from = envelope.from.as_ref().map_or("", |from| from.as_str());
         self.say(&format!("MAIL FROM:<{from}>{parameters}"), now, out);
@@ -116,7 +121,7 @@ impl Client {
             return out.reset();
         }
         let Some(envelope) = &self.plan.envelope else { return };
-        let message = std::rc::Rc::clone(&envelope.message);
+        let message = Arc::clone(&envelope.message);
         self.enter(Stage::Body, now, out);
         // From here on the link watches whether the server takes it.
         self.until = None;
@@ -138,7 +143,25 @@ impl Client {
             recipient.outcome = Some(outcome);
             recipient.reply = Some(reply.clone());
         }
-        self.failure = error;
-        self.quit(now, out);
+        self.mailed(error, now, out);
+    }
+
+    /// The mail is decided; the next one follows when it is due, if there is one.
+    fn mailed(&mut self, error: Option<Error>, now: Moment, out: &mut Outbox<Fact>) {
+        let exit = error.as_ref().map_or_else(|| verdict(&self.recipients), Error::exit);
+        out.tell(Fact::Stage(Timed { stage: self.stage, took: now - self.since }));
+        out.tell(Fact::Mailed(exit));
+        self.is_mailed = true;
+        self.mails = self.mails.saturating_sub(1);
+        let due = self.begun + self.plan.apart;
+        self.idle = Some(due);
+        if self.mails == 0 {
+            self.failure = error;
+            self.quit(now, out);
+        } else if due <= now {
+            self.deliver(now, out);
+        } else {
+            self.until = Some(due);
+        }
     }
 }

@@ -71,6 +71,9 @@ impl Conversation for Client {
         if self.is_over {
             return;
         }
+        if self.idle.is_some() {
+            return self.deliver(now, out);
+        }
         if self.stage == Stage::Quit {
             self.end(now, out);
             return out.close();

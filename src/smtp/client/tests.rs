@@ -10,6 +10,7 @@ use crate::time::Moment;
 use std::time::Duration;
 
 mod login;
+mod many;
 
 const START: Moment = Moment::new(Duration::from_secs(5), Duration::from_secs(1_764_000_000));
 const OFFERS: &str = "250-mx.test\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250 8BITMIME\r\n";
@@ -30,6 +31,8 @@ fn plan(recipients: &[&str]) -> Plan {
         all_or_nothing: false,
         stop_after: None,
         patience: None,
+        mails: 1,
+        apart: Duration::ZERO,
     }
 }
 

@@ -1,0 +1,64 @@
+//! Many mails, and what they come to.
+
+use crate::support::run;
+use crate::{After, AfterMessage, Say, Turn, mail, server, servers};
+
+/// So many mails over one connection.
+fn connection(mails: usize) -> Vec<Turn> {
+    let mut turns = vec![Say("220 mx\r\n"), After("EHLO ", "250 mx\r\n")];
+    for _ in 0..mails {
+        turns.extend([
+            After("MAIL", "250\r\n"),
+            After("RCPT", "250\r\n"),
+            After("DATA", "354 go\r\n"),
+            AfterMessage("250 queued\r\n"),
+        ]);
+    }
+    turns.push(After("QUIT", "221 bye\r\n"));
+    turns
+}
+
+#[test]
+fn many_mails_over_one_connection_have_their_times() {
+    let (peer, _) = server(connection(3));
+    let ran = mail(&peer, &["--count", "3", "--reuse"]);
+    let summary = ran.summary();
+    assert_eq!((ran.code, &summary["mails"], &summary["accepted"]), (0, &3.into(), &3.into()), "{}", ran.stderr);
+    assert_eq!((&summary["total"]["count"], &summary["stages"]["dot"]["count"]), (&3.into(), &3.into()));
+    assert_eq!((&summary["stages"]["connect"]["count"], summary["stages"]["tls"].is_null()), (&1.into(), true));
+    assert!(summary["per_second"].as_f64().is_some_and(|rate| rate > 0.0));
+}
+
+#[test]
+fn without_reuse_every_mail_has_a_connection_of_its_own() {
+    let (peer, _) = servers(vec![connection(1), connection(1)]);
+    let ran = mail(&peer, &["--count", "2", "--rate", "1000/s"]);
+    let summary = ran.summary();
+    assert_eq!((ran.code, &summary["stages"]["connect"]["count"]), (0, &2.into()), "{}", ran.stderr);
+}
+
+#[test]
+fn a_broken_assertion_is_code_1_and_a_deferred_mail_is_code_75() {
+    let (peer, _) = server(connection(1));
+    let ran = mail(&peer, &["--count", "1", "--fail-if", "dot.p99>=0s"]);
+    assert!(ran.code == 1 && ran.stderr.contains("dot.p99"), "{}", ran.stderr);
+    let later =
+        vec![Say("220 mx\r\n"), After("EHLO ", "250 mx\r\n"), After("MAIL", "451 later\r\n"), After("QUIT", "221\r\n")];
+    let (peer, _) = server(later);
+    let ran = mail(&peer, &["--count", "1", "--fail-if", "errors>0"]);
+    assert_eq!((ran.code, &ran.summary()["deferred"]), (75, &1.into()), "{}", ran.stderr);
+}
+
+#[test]
+fn nobody_there_is_given_up_and_strangers_are_not_burdened() {
+    let load = |server: &str, flags: &[&str]| {
+        let usual = ["mail", server, "--plain", "--from", "me@x.test", "--to", "a@x.test", "--text", "x", "--json"];
+        run(&[&usual, flags].concat())
+    };
+    let ran = load("127.0.0.1:1", &["--count", "0", "--concurrency", "2"]);
+    let summary = ran.summary();
+    assert_eq!((ran.code, &summary["accepted"], summary["total"].is_null()), (69, &0.into(), true), "{}", ran.stderr);
+    let ran = load("192.0.2.1:25", &["--count", "2"]);
+    assert!(ran.code == 2 && ran.stderr.contains("--i-own-this-target"), "{}", ran.stderr);
+    assert_eq!(load("127.0.0.1:1", &["--rate", "10"]).code, 2);
+}
