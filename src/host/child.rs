@@ -3,9 +3,11 @@
 use std::io;
 use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::hook::ends_within;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
@@ -56,6 +58,12 @@ impl Child {
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.process.try_wait(), Ok(None))
+    }
+
+    /// Whether it ends by itself within `limit`.
+    pub fn ends_within(&self, limit: Duration) -> bool {
+        let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
+        pid.is_none_or(|pid| ends_within(pid, limit, None))
     }
 
     /// Waits for its end.

@@ -87,7 +87,7 @@ impl Hook {
             let _ = stdin.write_all(input);
         }
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let ended = pid.is_none_or(|pid| ends_within(pid, limit, hurry));
+        let ended = pid.is_none_or(|pid| ends_within(pid, limit, Some(hurry)));
         if let Some(pid) = pid.filter(|_| !ended) {
             // Fails only if it has ended meanwhile.
             let _ = kill_process_group(pid, Signal::KILL);
@@ -101,11 +101,13 @@ impl Hook {
     }
 }
 
-/// Whether a process ends in time, which becomes short once `hurry` is closed. A signal of ours may
+/// Whether a process ends in time, which becomes short once `hurry`, if there is one, is closed. A signal of ours may
 /// cut the wait short, never stretch it by more than one limit.
-fn ends_within(pid: Pid, limit: Duration, hurry: BorrowedFd<'_>) -> bool {
+pub(super) fn ends_within(pid: Pid, limit: Duration, hurry: Option<BorrowedFd<'_>>) -> bool {
     let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
-    let mut watched = [PollFd::new(&process, PollFlags::IN), PollFd::from_borrowed_fd(hurry, PollFlags::IN)];
+    let watched = PollFd::new(&process, PollFlags::IN);
+    let hurried = hurry.map(|hurry| PollFd::from_borrowed_fd(hurry, PollFlags::IN));
+    let mut watched = [Some(watched), hurried].into_iter().flatten().collect::<Vec<_>>();
     let (mut fds, mut limit) = (&mut watched[..], limit);
     loop {
         let left = Timespec {

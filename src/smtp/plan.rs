@@ -53,6 +53,8 @@ pub struct Envelope {
     pub recipients: Vec<Mailbox>,
     /// The message, as it was composed or read.
     pub message: Arc<[u8]>,
+    /// The same in ASCII, if it holds octets above 127 and can be said so.
+    pub ascii: Option<Arc<[u8]>>,
 }
 
 /// What a client is to do.

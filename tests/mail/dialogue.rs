@@ -79,6 +79,37 @@ fn a_server_is_asked_what_it_offers_and_sent_nothing() {
 }
 
 #[test]
+fn octets_that_the_server_does_not_take_are_encoded_and_headers_refused() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("m.eml");
+    let send = |peer: &Peer| {
+        let server = peer.address.to_string();
+        run(&["mail", &server, "--plain", "--from", "me@x.test", "--to", "a@x.test", "--raw", text(&file), "--json"])
+    };
+    std::fs::write(&file, "Subject: hi\n\nGrüße\n").expect("written");
+    for (offers, is_encoded) in [("250 mx\r\n", true), ("250-mx\r\n250 8BITMIME\r\n", false)] {
+        let turns = vec![
+            Say("220 mx\r\n"),
+            After("EHLO ", offers),
+            After("MAIL", "250\r\n"),
+            After("RCPT", "250\r\n"),
+            After("DATA", "354 go\r\n"),
+            AfterMessage("250 queued\r\n"),
+            After("QUIT", "221 bye\r\n"),
+        ];
+        let (peer, heard) = server(turns);
+        let ran = send(&peer);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let heard = heard.recv().expect("it ended");
+        assert_eq!((heard.contains("R3LDvMOfZQ0K"), heard.contains("Grüße")), (is_encoded, !is_encoded), "{heard}");
+    }
+    std::fs::write(&file, "Subject: Grüße\n\nhi\n").expect("written");
+    let (peer, heard) = server(greeted([After("QUIT", "221 bye\r\n")]));
+    assert_eq!(send(&peer).code, 65);
+    assert!(!heard.recv().expect("it ended").contains("MAIL"));
+}
+
+#[test]
 fn bare_codes_and_bare_line_feeds_are_understood() {
     for bare in ["250\r\n", "250\n", "250 ok\n"] {
         let turns = vec![

@@ -6,6 +6,7 @@
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -84,6 +85,9 @@ impl LoginArgs {
     }
 }
 
+/// How long somebody may take to unlock a store of passwords.
+const LIMIT: Duration = Duration::from_secs(120);
+
 fn of_command(hook: &Hook) -> Result<Vec<u8>> {
     let failed = |why: String| {
         Error::new(Exit::Config, format!("--password-command failed: {why}"))
@@ -92,7 +96,13 @@ fn of_command(hook: &Hook) -> Result<Vec<u8>> {
     let (program, arguments) = hook.words().split_first().ok_or_else(|| failed("it is empty".to_owned()))?;
     let mut command = Command::new(program);
     command.args(arguments);
-    let ended = Child::start(command).map_err(|error| failed(error.what().to_owned()))?.wait()?;
+    let child = Child::start(command).map_err(|error| failed(error.what().to_owned()))?;
+    if !child.ends_within(LIMIT) {
+        let limit = humantime::format_duration(LIMIT);
+        return Err(Error::new(Exit::TryAgain, format!("--password-command took longer than {limit}"))
+            .expected("a command that prints the password and ends"));
+    }
+    let ended = child.wait()?;
     if ended.code != Some(0) {
         return Err(failed(
             ended.code.map_or_else(|| "a signal ended it".to_owned(), |code| format!("it ended with {code}")),

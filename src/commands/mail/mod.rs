@@ -12,6 +12,7 @@ mod message;
 mod raw;
 mod retry;
 mod run;
+mod sevenbit;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -349,7 +350,8 @@ impl Mail {
                 .expected("From, and To, Cc or Bcc with an address")
                 .remedy("say it with --from and --to"));
         }
-        Ok(Envelope { from, recipients, message: message.octets.into() })
+        let ascii = (!message.octets.is_ascii()).then(|| sevenbit::encoded(&message.octets)).flatten();
+        Ok(Envelope { from, recipients, message: message.octets.into(), ascii: ascii.map(Into::into) })
     }
 
     fn client_side(&self, output: &Output) -> Result<ClientSide> {

@@ -17,6 +17,13 @@ use crate::time::Moment;
 
 impl Client {
     pub(super) fn deliver(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+        if let Some(envelope) = self.plan.envelope.as_mut().filter(|_| !self.offers.eight_bit)
+            && let Some(ascii) = envelope.ascii.take()
+        {
+            // RFC 6152 §3.
+            envelope.message = ascii;
+            out.tell(Fact::Odd("the message is encoded anew: the server takes no octets above 127 (no 8BITMIME)"));
+        }
         let Some(envelope) = self.plan.envelope.clone() else { return self.quit(now, out) };
         let parameters = match parameters(&self.offers, &envelope) {
             Ok(parameters) => parameters,

@@ -20,6 +20,7 @@ fn plan(recipients: &[&str]) -> Plan {
         from: Some("me@x.test".parse().expect("an address")),
         recipients: recipients.iter().map(|to| to.parse().expect("an address")).collect(),
         message: (*b"Subject: hi\r\n\r\n.dot\r\n").into(),
+        ascii: None,
     };
     Plan {
         server: "mx.test".into(),

@@ -1,0 +1,134 @@
+//! A message with octets above 127, for servers that do not take them.
+//!
+//! Owns the same message in ASCII (RFC 6152 §3): parts that hold such octets become base64, everything
+//! else stays what it was. The parts are found by mail-parser. What cannot be said in ASCII, raw UTF-8 in
+//! a header or in a message within, stays as it is and is refused.
+
+use std::ops::Range;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use mail_parser::{Encoding, HeaderName, MessageParser, MessagePart, PartType};
+
+/// RFC 2045 §6.8.
+const LINE: usize = 76;
+
+/// The message in ASCII, if it can be said so.
+pub fn encoded(octets: &[u8]) -> Option<Vec<u8>> {
+    let message = MessageParser::default().parse(octets)?;
+    let mut edits: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
+    for (place, part) in message.parts.iter().enumerate() {
+        edit(part, place == 0, octets, &mut edits)?;
+    }
+    edits.sort_by_key(|(range, _)| range.start);
+    let mut ascii = Vec::with_capacity(octets.len() * 3 / 2);
+    let mut at = 0;
+    for (range, text) in edits {
+        ascii.extend_from_slice(octets.get(at..range.start)?);
+        ascii.extend_from_slice(&text);
+        at = range.end;
+    }
+    ascii.extend_from_slice(octets.get(at..)?);
+    ascii.is_ascii().then_some(ascii)
+}
+
+/// What is to be changed in a part.
+fn edit(part: &MessagePart<'_>, is_root: bool, octets: &[u8], edits: &mut Vec<(Range<usize>, Vec<u8>)>) -> Option<()> {
+    let at = |offset: u32| usize::try_from(offset).unwrap_or(usize::MAX);
+    let body = at(part.offset_body)..at(part.offset_end);
+    let content = octets.get(body.clone())?;
+    let encoding = part.headers.iter().find(|header| header.name == HeaderName::ContentTransferEncoding);
+    let encoding = encoding.map(|header| at(header.offset_start)..at(header.offset_end));
+    if matches!(part.body, PartType::Multipart(_)) {
+        // Its parts are ASCII from now on, and so is it (RFC 2045 §6.4).
+        edits.extend(encoding.map(|range| (range, b" 7bit\r\n".to_vec())));
+        return Some(());
+    }
+    if content.is_ascii() || part.encoding != Encoding::None || matches!(part.body, PartType::Message(_)) {
+        return Some(());
+    }
+    let has = |name: HeaderName<'_>| part.headers.iter().any(|header| header.name == name);
+    let mut head = String::new();
+    if encoding.is_none() {
+        head += "Content-Transfer-Encoding: base64\r\n";
+    }
+    if !has(HeaderName::ContentType) {
+        let charset = if std::str::from_utf8(content).is_ok() { "utf-8" } else { "unknown-8bit" };
+        head.extend(["Content-Type: text/plain; charset=", charset, "\r\n"]);
+    }
+    if is_root && !has(HeaderName::MimeVersion) {
+        head += "MIME-Version: 1.0\r\n";
+    }
+    edits.extend(encoding.map(|range| (range, b" base64\r\n".to_vec())));
+    let start = at(part.offset_header);
+    edits.push((start..start, head.into_bytes()));
+    edits.push((body, base64(content)));
+    Some(())
+}
+
+/// In lines, of text whose own lines end in CRLF (RFC 2045 §6.8).
+fn base64(content: &[u8]) -> Vec<u8> {
+    let mut lines = Vec::with_capacity(content.len() + content.len() / 32);
+    for line in content.split_inclusive(|octet| *octet == b'\n') {
+        match line.strip_suffix(b"\n") {
+            Some(line) => {
+                lines.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
+                lines.extend_from_slice(b"\r\n");
+            }
+            None => lines.extend_from_slice(line),
+        }
+    }
+    let encoded = BASE64_STANDARD.encode(lines);
+    let mut out = Vec::with_capacity(encoded.len() + encoded.len() / LINE * 2 + 2);
+    for line in encoded.as_bytes().chunks(LINE) {
+        out.extend_from_slice(line);
+        out.extend_from_slice(b"\r\n");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::encoded;
+    use mail_parser::{MessageParser, MimeHeaders as _};
+
+    #[test]
+    fn a_plain_text_is_the_same_text_in_ascii() {
+        for head in
+            ["", "Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\nMIME-Version: 1.0\n"]
+        {
+            let text = format!("From: me@x.test\n{head}Subject: hi\n\nGrüße ♥\n.dot\n");
+            let ascii = encoded(text.as_bytes()).expect("it can be said");
+            let read = MessageParser::default().parse(&ascii).expect("a message");
+            assert!(ascii.is_ascii());
+            assert_eq!(
+                read.body_text(0).as_deref(),
+                Some("Grüße ♥\r\n.dot\r\n"),
+                "{}",
+                String::from_utf8_lossy(&ascii)
+            );
+            assert_eq!((read.subject(), read.content_transfer_encoding()), (Some("hi"), Some("base64")));
+            let once = |name: &str| String::from_utf8_lossy(&ascii).matches(name).count() == 1;
+            assert!(once("MIME-Version") && once("Content-Type") && once("Content-Transfer-Encoding"));
+        }
+    }
+
+    #[test]
+    fn only_the_parts_that_need_it_are_changed() {
+        let text = "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\
+                    --b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nGrüße\r\n--b\r\nContent-Type: text/html\r\n\r\n<p>plain\r\n--b--\r\n";
+        let ascii = encoded(text.as_bytes()).expect("it can be said");
+        let shown = String::from_utf8(ascii.clone()).expect("ASCII");
+        let read = MessageParser::default().parse(&ascii).expect("a message");
+        assert_eq!(read.parts.len(), 3, "{shown}");
+        assert_eq!(read.parts[1].text_contents(), Some("Grüße"), "{shown}");
+        assert!(
+            shown.contains("Content-Transfer-Encoding: 7bit\r\n\r\n--b") && shown.contains("\r\n\r\n<p>plain\r\n--b--")
+        );
+    }
+
+    #[test]
+    fn what_ascii_cannot_say_is_left_to_be_refused() {
+        assert_eq!(encoded("Subject: Grüße\n\nhi\n".as_bytes()), None);
+    }
+}
