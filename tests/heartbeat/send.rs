@@ -179,6 +179,7 @@ fn what_cannot_be_sent_is_code_2() {
         (vec!["heartbeat", "send", "h", "-i", "25h"], "24h"),
         (vec!["heartbeat", "send", "h", "--multiplier", "0"], "0"),
         (vec!["heartbeat", "send", "h", "--once", "-c", "3"], "--once"),
+        (vec!["heartbeat", "send", "h", "-c", "3", "--exec", "true"], "--exec"),
         (vec!["heartbeat", "send", "127.0.0.1", "-6"], "IPv6"),
     ] {
         let ran = run(&arguments);

@@ -143,6 +143,20 @@ fn a_stall_without_anything_in_the_socket_shifts_the_deadlines() {
 }
 
 #[test]
+fn a_short_stall_is_one_to_who_beats_quickly() {
+    for (interval, is_stall) in [(10, true), (1_000, false)] {
+        let mut bench = Bench::new(rules(), &[]);
+        bench.hear(format!("BEAT a 1 1 {} {interval} 3", START.wall().as_millis()).as_bytes());
+        bench.now = START + Duration::from_millis(60);
+        bench.watcher.woken(bench.now, &mut bench.post);
+        let facts = bench.facts();
+        let stalls = facts.iter().filter(|fact| matches!(fact, Fact::MonitorStall { .. })).count();
+        assert_eq!(stalls, usize::from(is_stall), "{facts:?}");
+        assert!(!facts.iter().any(|fact| matches!(fact, Fact::State { to: State::Down, .. })), "{facts:?}");
+    }
+}
+
+#[test]
 fn our_own_wall_clock_may_be_set() {
     let mut bench = Bench::new(rules(), &[]);
     for second in 0..20_u32 {

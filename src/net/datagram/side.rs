@@ -188,3 +188,23 @@ impl<E: Exchange + fmt::Debug> fmt::Debug for Side<E> {
         f.debug_struct("Side").field("exchange", &self.exchange).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::is_no_way;
+    use std::io::{Error, ErrorKind};
+
+    #[test]
+    fn a_missing_route_may_come_and_a_forbidden_one_will_not() {
+        assert!(
+            [ErrorKind::NetworkUnreachable, ErrorKind::HostUnreachable]
+                .into_iter()
+                .all(|kind| is_no_way(&Error::from(kind)))
+        );
+        assert!(
+            ![ErrorKind::PermissionDenied, ErrorKind::InvalidInput]
+                .into_iter()
+                .any(|kind| is_no_way(&Error::from(kind)))
+        );
+    }
+}
