@@ -154,9 +154,9 @@ fn a_state_survives_the_death_of_the_watcher() {
     }
     // As kill -9 does.
     drop(first);
-    let second = Watched::start(&flags);
+    let mut second = Watched::start(&[&flags[..], &["-v"]].concat());
     second.beat("up", 1, 2, 60_000);
-    let (_, events) = second.stop();
+    let events = second.until(|event| event["type"] == "beat");
     assert!(!events.iter().any(|event| event["type"] == "state"), "{events:#?}");
 }
 
@@ -180,9 +180,10 @@ fn the_next_watcher_announces_nobody_again() {
     assert_eq!(code, 0);
     assert_eq!(fs::read_dir(directory.path()).expect("readable").count(), 1, "no draft is left");
 
-    let second = Watched::start(&flags);
+    let mut second = Watched::start(&[&flags[..], &["-v"]].concat());
     second.beat("up", 1, 9, 60_000);
-    let (_, events) = second.stop();
+    let mut events = second.until(|event| event["type"] == "beat");
+    events.extend(second.stop().1);
     assert!(!events.iter().any(|event| event["type"] == "state" || event["type"] == "lost"), "{events:#?}");
     assert_eq!((&sender(&events, "up")["beats"], &sender(&events, "up")["lost"]), (&2.into(), &0.into()));
     assert_eq!((&sender(&events, "dead")["state"], &sender(&events, "dead")["since_ms"]), (&"down".into(), &since));
