@@ -130,9 +130,8 @@ fn bare_codes_and_bare_line_feeds_are_understood() {
 
 #[test]
 fn a_recipient_that_is_two_commands_is_refused_before_anything_is_connected() {
-    for evil in ["a@x.test>\r\nRCPT TO:<evil@x.test", "a@x.test\nDATA", "a@x.test\0"] {
-        let evil = evil.replace('\0', "\u{1}");
-        let ran = run(&["mail", "127.0.0.1:1", "--plain", "--from", "me@x.test", "--to", &evil, "--text", "x"]);
+    for evil in ["a@x.test>\r\nRCPT TO:<evil@x.test", "a@x.test\nDATA", "a@x.test\u{1}"] {
+        let ran = run(&["mail", "127.0.0.1:1", "--plain", "--from", "me@x.test", "--to", evil, "--text", "x"]);
         assert_eq!((ran.code, ran.stderr.lines().count() <= 3), (65, true), "{}", ran.stderr);
         assert!(!ran.stderr.contains("refused the connection"), "{}", ran.stderr);
     }

@@ -61,4 +61,14 @@ fn nobody_there_is_given_up_and_strangers_are_not_burdened() {
     let ran = load("192.0.2.1:25", &["--count", "2"]);
     assert!(ran.code == 2 && ran.stderr.contains("--i-own-this-target"), "{}", ran.stderr);
     assert_eq!(load("127.0.0.1:1", &["--rate", "10"]).code, 2);
+    for alone in [&["--trace"][..], &["--explain"], &["--info"], &["--retry", "2"], &["--dry-run"]] {
+        assert_eq!(load("127.0.0.1:1", &[&["--count", "2"], alone].concat()).code, 2, "{alone:?}");
+    }
+}
+
+#[test]
+fn the_deadline_ends_a_run_and_is_no_failure_of_the_server() {
+    let (peer, _) = server(connection(1));
+    let ran = mail(&peer, &["--count", "0", "--reuse", "--rate", "0.001/s", "--deadline", "300ms"]);
+    assert_eq!((ran.code, &ran.summary()["mails"]), (0, &1.into()), "{}", ran.stderr);
 }

@@ -45,27 +45,30 @@ const FIGURES: &Known = &[
     ("dot", Kind::Series),
 ];
 
+/// What is about one mail, and not told or done for many.
+const ALONE: [&str; 7] = ["dry_run", "info", "stop_after", "retry", "rejected_to", "trace", "explain"];
+
 /// How many mails, how many at once, how fast.
 #[derive(Debug, Args)]
 pub struct LoadArgs {
     /// Send the mail N times; 0 is until stopped
-    #[arg(short, long, value_name = "N", help_heading = "Load", hide_short_help = true)]
+    #[arg(short, long, value_name = "N", help_heading = "Load", conflicts_with_all = ALONE, hide_short_help = true)]
     count: Option<u64>,
 
     /// Over K connections at once
-    #[arg(long, value_name = "K", help_heading = "Load", hide_short_help = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "K", help_heading = "Load", conflicts_with_all = ALONE, hide_short_help = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: Option<u16>,
 
     /// That many a second over all of them, like 10/s
-    #[arg(long, value_name = "R/s", help_heading = "Load", hide_short_help = true, value_parser = parsed::<PerSecond>)]
+    #[arg(long, value_name = "R/s", help_heading = "Load", conflicts_with_all = ALONE, hide_short_help = true, value_parser = parsed::<PerSecond>)]
     rate: Option<PerSecond>,
 
     /// Send all mails of a connection over it, one after the other
-    #[arg(long, help_heading = "Load", hide_short_help = true)]
+    #[arg(long, help_heading = "Load", conflicts_with_all = ALONE, hide_short_help = true)]
     reuse: bool,
 
     /// Exit 1 if this holds, e.g. 'dot.p99>50ms'; repeatable
-    #[arg(long, value_name = "FIGURE>LIMIT", help_heading = "Load", hide_short_help = true, value_parser = |text: &str| FailIf::parse(text, FIGURES))]
+    #[arg(long, value_name = "FIGURE>LIMIT", help_heading = "Load", conflicts_with_all = ALONE, hide_short_help = true, value_parser = |text: &str| FailIf::parse(text, FIGURES))]
     fail_if: Vec<FailIf>,
 
     /// Many mails to a server beyond loopback
@@ -328,9 +331,11 @@ impl Worker<'_> {
             Ok(())
         };
         let ended = self.run.dialogue(plan, self.tls, signals, tell);
+        let is_late = self.run.until().is_some_and(|until| until <= net::now());
         *in_vain = if decided > 0 { 0 } else { *in_vain + 1 };
         match ended {
             // A mail that was cut off by us says nothing of the server.
+            Err(_) if is_late => return true,
             Err(error) if matches!(error.exit(), Exit::Interrupted | Exit::Terminated) => return true,
             Err(error) => tally.fail(error),
             Ok((done, _)) if !done.is_mailed => {
@@ -342,7 +347,6 @@ impl Worker<'_> {
             }
             Ok(_) => {}
         }
-        let is_late = self.run.until().is_some_and(|until| until <= net::now());
         is_late || *in_vain >= HOPELESS
     }
 }

@@ -1,7 +1,7 @@
 //! The message that is composed from flags.
 //!
 //! Owns which parts there are and how they nest; how they are encoded is mail-builder's, and what is sent
-//! as it is belongs to [`raw`]. Bcc is never
+//! as it is belongs to [`raw`](super::raw). Bcc is never
 //! given to it. Whatever could end a line is refused before: a subject with a line end would be another
 //! header, or the end of them all.
 //!
@@ -12,7 +12,6 @@
 //!         └ attachments                       (a level with one part is left out)
 //! ```
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -23,7 +22,7 @@ use mail_builder::headers::raw::Raw;
 use mail_builder::headers::text::Text;
 use mail_builder::mime::MimePart;
 
-use super::raw;
+use super::input::{read, standard_input};
 use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 use crate::output::Output;
@@ -196,23 +195,11 @@ fn file_name(path: &Path) -> Result<String> {
     Ok(name)
 }
 
-/// The octets of a file.
-pub fn read(path: &Path) -> Result<Vec<u8>> {
-    let shown = path.display();
-    let failed = |error: std::io::Error| {
-        Error::new(Exit::InputMissing, format!("cannot read {shown}: {}", word(&error))).because(error)
-    };
-    if fs::metadata(path).map_err(failed)?.is_dir() {
-        return Err(Error::new(Exit::InputMissing, format!("cannot read {shown}: it is a directory")));
-    }
-    fs::read(path).map_err(failed)
-}
-
 /// The text of a flag: as it is, of a file with `@FILE`, of standard input with `@-`.
 pub fn text_of(value: &str) -> Result<String> {
     let octets = match value.strip_prefix('@') {
         None => return Ok(value.to_owned()),
-        Some("-") => raw::standard_input()?,
+        Some("-") => standard_input()?,
         Some(file) => read(Path::new(file))?,
     };
     String::from_utf8(octets).map_err(|error| {

@@ -6,6 +6,7 @@
 //! password, [`run`] carries it, [`events`] words the result.
 
 mod events;
+mod input;
 mod load;
 mod login;
 mod message;
@@ -133,7 +134,7 @@ pub struct Mail {
     retry: u32,
 
     /// How long to wait before that
-    #[arg(long, value_name = "D", default_value = "1m", value_parser = duration, hide_short_help = true)]
+    #[arg(long, value_name = "D", default_value = "1m", value_parser = duration, requires = "retry", hide_short_help = true)]
     retry_wait: Duration,
 
     /// Print the message and connect to nobody
@@ -260,7 +261,7 @@ impl Mail {
         if self.to.is_empty() && self.cc.is_empty() && self.bcc.is_empty() && !self.read_recipients {
             missing.push("--to ADDRESS");
         }
-        if !self.has_body() && self.subject.is_none() && !std::io::stdin().is_terminal() {
+        if !self.has_body() && self.subject.is_none() && !self.is_typed() {
             missing.push("--subject TEXT and --text TEXT, or --raw FILE");
         }
         if missing.is_empty() {
@@ -276,6 +277,11 @@ impl Mail {
 
     fn has_body(&self) -> bool {
         self.raw.is_some() || self.text.is_some() || self.html.is_some() || !self.attach.is_empty()
+    }
+
+    /// Whether the text is asked for.
+    fn is_typed(&self) -> bool {
+        !self.has_body() && std::io::stdin().is_terminal()
     }
 
     fn security(&self) -> Security {
@@ -315,7 +321,7 @@ impl Mail {
         let from = self.from.as_ref().ok_or_else(|| Error::new(Exit::Usage, "there is no sender"))?;
         let text = match &self.text {
             Some(text) => Some(message::text_of(text)?),
-            None if !self.has_body() && std::io::stdin().is_terminal() => Some(message::typed(output)?),
+            None if self.is_typed() => Some(message::typed(output)?),
             None => None,
         };
         let html = self.html.as_deref().map(message::text_of).transpose()?;

@@ -5,14 +5,14 @@
 //! addresses it finds are held against our own strict rules. Only Bcc is taken out: who is named there
 //! is not to be known to the others (§3.6.3).
 
-use std::io::Read as _;
 use std::ops::Range;
 use std::path::Path;
 
 use mail_parser::{Header, HeaderName, MessageParser};
 
-use super::message::{Message, read};
-use crate::error::{Error, Result, word};
+use super::input::{read, standard_input};
+use super::message::Message;
+use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::smtp::Mailbox;
 
@@ -84,15 +84,6 @@ fn place(header: &Header<'_>) -> Range<usize> {
 fn addresses(header: &Header<'_>) -> Result<Vec<Mailbox>> {
     let Some(list) = header.value.as_address() else { return Ok(Vec::new()) };
     list.iter().map(|person| person.address.as_deref().unwrap_or_default().parse()).collect()
-}
-
-/// All of standard input.
-pub fn standard_input() -> Result<Vec<u8>> {
-    let mut octets = Vec::new();
-    std::io::stdin().read_to_end(&mut octets).map_err(|error| {
-        Error::new(Exit::InputOutput, format!("cannot read standard input: {}", word(&error))).because(error)
-    })?;
-    Ok(octets)
 }
 
 #[cfg(test)]
