@@ -141,7 +141,6 @@ impl Watcher {
         match line {
             Line::Beat(Beat { kind: Kind::Echo, .. }) => Err(Refusal::Stray),
             Line::Beat(beat) => {
-                self.stall = self.stall.min(beat.interval.max(LEAST_STALL));
                 let heard = Heard {
                     peer,
                     at,
@@ -153,6 +152,7 @@ impl Watcher {
                     exit: beat.exit,
                 };
                 self.count(Who::Named(beat.name.into()), &heard, post)?;
+                self.stall = self.stall.min(beat.interval.max(LEAST_STALL));
                 if beat.wants_echo {
                     self.tally.echoes += 1;
                     let key = self.rules.key.as_ref();
