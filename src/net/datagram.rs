@@ -144,27 +144,10 @@ fn carry<E: Exchange>(
     watch: &mut impl Watch<E>,
 ) -> Ended {
     wake_sharply();
-    let ended = turns(sides, patience, largest, caller, watch);
-    // Drops with no datagram behind them have not been told yet.
-    let dropped = drops::by_inode();
-    for (place, side) in sides.iter_mut().enumerate() {
-        side.settle(&dropped, now());
-        side.post.facts().for_each(|fact| watch.fact(place, fact));
-    }
-    ended
-}
-
-fn turns<E: Exchange>(
-    sides: &mut [Side<E>],
-    patience: Patience,
-    largest: usize,
-    caller: &mut impl Caller,
-    watch: &mut impl Watch<E>,
-) -> Ended {
     let (buffer, outgoings) = (Buffer::new(largest), Outgoings::new());
     let mut gear = Gear { buffer, outgoings, failures: Vec::new(), now: now() };
     let mut streak = 0;
-    loop {
+    let ended = 'turns: loop {
         let busy = sides.iter().any(Side::is_busy);
         streak += 1;
         if !busy || streak > STREAK {
@@ -173,7 +156,7 @@ fn turns<E: Exchange>(
             // All that has come: what wakes us does so once, however much it brings.
             while let Some(call) = called.then(|| caller.call()).flatten() {
                 match call {
-                    Call::End(ended) => return ended,
+                    Call::End(ended) => break 'turns ended,
                     Call::Asked => watch.asked(sides, now()),
                 }
             }
@@ -185,15 +168,22 @@ fn turns<E: Exchange>(
             side.post.facts().for_each(|fact| watch.fact(place, fact));
         }
         if watch.turned(sides, gear.now).is_break() {
-            return Ended::Enough;
+            break Ended::Enough;
         }
         if patience.until.is_some_and(|until| until <= begun) {
-            return Ended::Deadline;
+            break Ended::Deadline;
         }
         if !patience.rest.is_zero() && !sides.iter().any(Side::is_busy) {
             rest(sides, patience, &*caller);
         }
+    };
+    // Drops with no datagram behind them have not been told yet.
+    let dropped = drops::by_inode();
+    for (place, side) in sides.iter_mut().enumerate() {
+        side.settle(&dropped, now());
+        side.post.facts().for_each(|fact| watch.fact(place, fact));
     }
+    ended
 }
 
 /// The kernel lets timers of a thread be 50 µs late to wake several at once; nobody here wants

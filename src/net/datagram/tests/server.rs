@@ -11,6 +11,7 @@ use crate::net::datagram::side::{Gear, Side};
 use crate::net::udp::Receivers;
 use crate::probe::{Clocks, Echo, Pace, Rules, Sender, Wire};
 use rustix::event::PollFlags;
+use socket2::Socket;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,9 +64,10 @@ fn a_datagram_larger_than_the_buffer_is_flagged_and_one_that_fills_it_is_not() {
     assert_eq!(sides[0].exchange().heard, expected);
 }
 
-#[test]
-fn what_our_own_buffer_could_not_hold_is_counted() {
-    const SENT: usize = 500;
+const SENT: usize = 500;
+
+/// A server's socket to which more was sent than its buffer holds, and who sent it.
+fn flooded() -> (Vec<(Socket, SocketAddr)>, UdpSocket) {
     let mut receivers = Receivers::bind(&[Bind::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
     let peer = plain(receivers.bound()[0]);
     let sockets = receivers.take();
@@ -73,6 +75,12 @@ fn what_our_own_buffer_could_not_hold_is_counted() {
     for _ in 0..SENT {
         peer.send(b"flood").expect("sent");
     }
+    (sockets, peer)
+}
+
+#[test]
+fn what_our_own_buffer_could_not_hold_is_counted() {
+    let (sockets, peer) = flooded();
     let side = Side::bound(Tape::default(), sockets, false);
     let mut lasts = 0;
     let tape = run(side, |tape| {
@@ -91,14 +99,7 @@ fn what_our_own_buffer_could_not_hold_is_counted() {
 
 #[test]
 fn a_drop_with_nothing_behind_it_is_counted_in_the_end() {
-    const SENT: usize = 500;
-    let mut receivers = Receivers::bind(&[Bind::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
-    let peer = plain(receivers.bound()[0]);
-    let sockets = receivers.take();
-    sockets[0].0.set_recv_buffer_size(1).expect("the least there is");
-    for _ in 0..SENT {
-        peer.send(b"flood").expect("sent");
-    }
+    let (sockets, _peer) = flooded();
     // Woken only once the socket was found empty.
     let side = Side::bound(Tape { wake: Some(now()), ..Tape::default() }, sockets, false);
     let tape = run(side, |tape| tape.heard.contains(&Heard::Woken));
