@@ -198,10 +198,7 @@ impl Output {
 
     /// Prints a failure: on stderr for people, and with JSON as an `error` event for programs.
     pub fn failure(&mut self, error: &Error) {
-        if let (Form::Json, Ok(line)) = (self.style.form, errors::json(error)) {
-            // The failure is being reported already; a second one adds nothing.
-            let _ = self.bytes(&line);
-        }
+        self.tell_programs(error);
         errors::print_error(error, self.style);
     }
 
@@ -209,6 +206,13 @@ impl Output {
     pub fn end(&mut self, error: &Error, command: Option<&str>) {
         self.failure(error);
         self.end_for_programs(error.exit(), command);
+    }
+
+    fn tell_programs(&mut self, error: &Error) {
+        if let (Form::Json, Ok(line)) = (self.style.form, errors::json(error)) {
+            // The failure is being reported already; a second one adds nothing.
+            let _ = self.bytes(&line);
+        }
     }
 
     fn end_for_programs(&mut self, exit: Exit, command: Option<&str>) {
@@ -222,9 +226,7 @@ impl Output {
         talk(if Ink::stderr(self.style).is_coloured() { coloured } else { plain });
         let what = plain.lines().next().unwrap_or_default();
         let error = Error::new(Exit::Usage, what.strip_prefix("error: ").unwrap_or(what));
-        if let (Form::Json, Ok(line)) = (self.style.form, errors::json(&error)) {
-            let _ = self.bytes(&line);
-        }
+        self.tell_programs(&error);
         self.end_for_programs(Exit::Usage, command);
     }
 }
