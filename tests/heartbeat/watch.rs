@@ -149,9 +149,13 @@ fn a_state_survives_the_death_of_the_watcher() {
     let mut first = Watched::start(&flags);
     first.beat("up", 1, 1, 60_000);
     first.until_state("up", "up");
-    while fs::metadata(&state).is_err() {
-        std::thread::yield_now();
+    for _ in 0..10_000 {
+        if fs::metadata(&state).is_ok() {
+            break;
+        }
+        pause(Duration::from_millis(1));
     }
+    assert!(state.exists(), "it is written as soon as a state has changed");
     // As kill -9 does.
     drop(first);
     let mut second = Watched::start(&[&flags[..], &["-v"]].concat());
