@@ -6,10 +6,10 @@
 //! the whole dialogue in memory, split at any byte.
 //!
 //! ```text
-//!            opened · received · sent · woken · draining · ended
-//!   net ────────────────────────────────────────────────────────▶ conversation
-//!       ◀────────────────────────────────────────────────────────
-//!            Outbox: bytes · file · close · facts          wake_at
+//!            opened · received · sent · woken · job_done · draining · ended
+//!   net ──────────────────────────────────────────────────────────────────▶ conversation
+//!       ◀──────────────────────────────────────────────────────────────────
+//!            Outbox: bytes · file · close · job · facts      wake_at, is_paused
 //! ```
 //!
 //! Its sibling for datagrams is [`Exchange`].
@@ -34,8 +34,8 @@ pub trait Conversation {
     /// (a peer that answers early and stops reading would otherwise hang both).
     const FULL_DUPLEX: bool;
 
-    /// The connection stands, and with TLS the handshake is done.
-    fn opened(&mut self, now: Moment, out: &mut Outbox<Self::Fact>);
+    /// The connection stands, and with TLS the handshake is done: which version, as `1.3`.
+    fn opened(&mut self, tls: Option<&'static str>, now: Moment, out: &mut Outbox<Self::Fact>);
 
     /// Bytes that arrived and were not taken before. Returns how many are taken now; the rest is
     /// offered again once something changed: more bytes came, or all that was queued is sent.
@@ -47,6 +47,9 @@ pub trait Conversation {
     /// The moment named by [`wake_at`](Self::wake_at) has come.
     fn woken(&mut self, now: Moment, out: &mut Outbox<Self::Fact>);
 
+    /// The [`Job`] it asked for is done. Only those who ask for jobs hear of them.
+    fn job_done(&mut self, _: Moment, _: &mut Outbox<Self::Fact>) {}
+
     /// The server is going down: finish what is running, start nothing new.
     fn draining(&mut self, now: Moment, out: &mut Outbox<Self::Fact>);
 
@@ -55,7 +58,17 @@ pub trait Conversation {
 
     /// When to be woken, if nothing happens before; asked after each call.
     fn wake_at(&self) -> Option<Moment>;
+
+    /// Whether it wants to hear nothing for now: a job of its is under way, or it holds its answer
+    /// back. The peer's octets then wait in the kernel, and so in the end does the peer.
+    fn is_paused(&self) -> bool {
+        false
+    }
 }
+
+/// Work that may block, for a thread that serves nobody meanwhile. What comes of it, it leaves where
+/// the conversation finds it. One at a time.
+pub type Job = Box<dyn FnOnce() + Send>;
 
 /// How the peer's side of a connection ended.
 #[derive(Debug)]
@@ -71,11 +84,11 @@ pub enum End {
 
 /// What a conversation wants done, in order. It belongs to the loop's thread and is empty before
 /// each call, so that an idle connection owns no buffer.
-#[derive(Debug)]
 pub struct Outbox<F> {
     steps: Vec<Step>,
     bytes: Vec<u8>,
     facts: Vec<F>,
+    job: Option<Job>,
     gone: u64,
 }
 
@@ -105,7 +118,7 @@ pub enum Step {
 
 impl<F> Default for Outbox<F> {
     fn default() -> Self {
-        Self { steps: Vec::new(), bytes: Vec::new(), facts: Vec::new(), gone: 0 }
+        Self { steps: Vec::new(), bytes: Vec::new(), facts: Vec::new(), job: None, gone: 0 }
     }
 }
 
@@ -148,6 +161,16 @@ impl<F> Outbox<F> {
     /// Breaks off at once.
     pub fn reset(&mut self) {
         self.steps.push(Step::Reset);
+    }
+
+    /// Has a job done; the conversation pauses until then.
+    pub fn job(&mut self, job: Job) {
+        self.job = Some(job);
+    }
+
+    /// The job that was asked for, if there is one.
+    pub fn take_job(&mut self) -> Option<Job> {
+        self.job.take()
     }
 
     /// Tells a fact.

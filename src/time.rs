@@ -112,6 +112,11 @@ pub fn serialize_ns<S: Serializer>(duration: &Duration, serializer: S) -> Result
     serializer.serialize_u64(nanoseconds(*duration))
 }
 
+/// Serialises a moment as RFC 3339 in UTC.
+pub fn serialize_rfc3339<S: Serializer>(moment: &Moment, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{:.6}", moment.timestamp()))
+}
+
 /// A duration as people read it in a result: three significant digits and one unit.
 ///
 /// `Shown(Duration::from_micros(412))` reads `0.412 ms`, as ping does; seconds from one second on.

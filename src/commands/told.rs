@@ -4,6 +4,7 @@
 //! below, how they are worded by each command.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -40,6 +41,11 @@ impl<F: fmt::Display, S: fmt::Display> fmt::Display for Said<F, S> {
             Self::Summary(summary) => summary.fmt(f),
         }
     }
+}
+
+/// A peer as logs name it.
+pub fn peer(peer: Option<SocketAddr>) -> String {
+    peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string())
 }
 
 /// A line of a client of several targets: an event, or text that is only for people.

@@ -17,7 +17,9 @@ use rustls::Connection;
 use socket2::Socket;
 
 use super::clock;
+use super::inbox::Inbox;
 use super::outflow::{Flow, Outflow};
+use super::tls;
 use super::wire::{Read, Shake, Wire};
 use crate::conversation::{Conversation, End, Outbox};
 use crate::error::{Error, Result};
@@ -42,7 +44,6 @@ pub struct Patience {
 }
 
 /// Buffers that belong to the thread, lent to whichever link has its turn.
-#[derive(Debug)]
 pub struct Scratch<F> {
     read: Box<[u8]>,
     pub(super) out: Outbox<F>,
@@ -60,10 +61,7 @@ pub struct Link {
     wire: Wire,
     outflow: Outflow,
     phase: Phase,
-    /// Octets that came and were not taken.
-    inbox: Vec<u8>,
-    /// Whether something changed since the conversation was last asked about the inbox.
-    offer: bool,
+    inbox: Inbox,
     heard_end: bool,
     /// Why the peer stopped listening before it had heard everything.
     unheard: Option<Box<Error>>,
@@ -115,8 +113,7 @@ impl Link {
             wire: Wire::new(socket, tls),
             outflow: Outflow::new(patience.stall),
             phase: Phase::Handshake { until: now + patience.handshake },
-            inbox: Vec::new(),
-            offer: false,
+            inbox: Inbox::default(),
             heard_end: false,
             unheard: None,
             upgrade: None,
@@ -204,6 +201,17 @@ impl Link {
         }
     }
 
+    /// Tells the conversation that its job is done.
+    pub fn job_done<C: Conversation>(&mut self, talk: &mut C, scratch: &mut Scratch<C::Fact>, now: Moment) {
+        if matches!(self.phase, Phase::Open) {
+            self.inbox.reoffer();
+            talk.job_done(now, &mut scratch.out);
+            if let Err(error) = self.absorb(scratch) {
+                self.break_off(talk, scratch, error);
+            }
+        }
+    }
+
     /// Breaks off: the server does not wait any longer.
     pub fn cut<C: Conversation>(&mut self, talk: &mut C, scratch: &mut Scratch<C::Fact>) {
         if matches!(self.phase, Phase::Open) {
@@ -235,6 +243,7 @@ impl Link {
             // slow but steady reader must not be given up before it was asked.
             Phase::Open if self.outflow.stalls_at().is_some_and(|at| at <= now) => self.wire.writable(),
             Phase::Open if talk.wake_at().is_some_and(|at| at <= now) => {
+                self.inbox.reoffer();
                 talk.woken(now, &mut scratch.out);
                 self.absorb(scratch)?;
             }
@@ -251,7 +260,7 @@ impl Link {
                 Shake::Waiting => Ok(Step::None),
                 Shake::Done => {
                     self.phase = Phase::Open;
-                    talk.opened(clock::now(), &mut scratch.out);
+                    talk.opened(self.wire.tls().and_then(tls::version), clock::now(), &mut scratch.out);
                     self.absorb(scratch)
                 }
             },
@@ -265,6 +274,7 @@ impl Link {
                     Ok(Step::Made)
                 }
                 Flow::Blocked if !C::FULL_DUPLEX => Ok(Step::None),
+                Flow::Sent if talk.is_paused() => Ok(Step::None),
                 Flow::Enough => Ok(Step::Yield),
                 Flow::Blocked | Flow::Sent => self.listen(talk, scratch),
             },
@@ -286,7 +296,7 @@ impl Link {
 
     /// Everything queued is on its way.
     fn settle<C: Conversation>(&mut self, talk: &mut C, scratch: &mut Scratch<C::Fact>) -> Result<Step> {
-        self.offer = true;
+        self.inbox.reoffer();
         scratch.out.set_gone(self.outflow.take_gone());
         // Read again: an answer that is made and sent within one turn still took time.
         talk.sent(clock::now(), &mut scratch.out);
@@ -296,7 +306,7 @@ impl Link {
     /// Offers what is there, then reads more.
     fn listen<C: Conversation>(&mut self, talk: &mut C, scratch: &mut Scratch<C::Fact>) -> Result<Step> {
         let kept = self.inbox.len();
-        if !std::mem::take(&mut self.offer) || kept == 0 {
+        if !self.inbox.is_due() {
             if self.heard_end {
                 return Ok(Step::None);
             }
@@ -315,22 +325,11 @@ impl Link {
         self.hear(kept, talk, scratch)
     }
 
-    /// Offers the first `length` octets of the read buffer, with the inbox put in front, so that
-    /// the conversation sees one run.
+    /// Offers `length` octets: what was kept, and what the read buffer has behind it.
     fn hear<C: Conversation>(&mut self, length: usize, talk: &mut C, scratch: &mut Scratch<C::Fact>) -> Result<Step> {
-        if let Some(front) = scratch.read.get_mut(..self.inbox.len()) {
-            front.copy_from_slice(&self.inbox);
-        }
-        let all = scratch.read.get(..length).unwrap_or_default();
+        let all = self.inbox.join(&mut scratch.read, length);
         let taken = talk.received(all, clock::now(), &mut scratch.out).min(all.len());
-        let rest = all.get(taken..).unwrap_or_default();
-        if rest.is_empty() {
-            self.inbox = Vec::new();
-        } else if taken > 0 || rest.len() > self.inbox.len() {
-            self.inbox.clear();
-            self.inbox.extend_from_slice(rest);
-        }
-        self.offer = taken > 0;
+        self.inbox.keep(all, taken);
         self.absorb(scratch)
     }
 

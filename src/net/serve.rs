@@ -7,12 +7,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use mio::{Poll, Waker};
 
 use super::clock::now;
+use super::jobs::Helpers;
 use super::link::Patience;
 use super::listen::Listeners;
 use super::signals::{Nudge, Signals, Woken};
@@ -28,14 +30,37 @@ pub trait Service {
     /// The conversation on each connection.
     type Talk: Conversation;
 
-    /// A connection came from `peer` (`None`: a Unix socket).
-    fn accepted(&mut self, peer: Option<SocketAddr>, now: Moment) -> Self::Talk;
+    /// A connection came: what is said on it, and under which TLS.
+    fn accepted(&mut self, arrival: Arrival, now: Moment) -> Welcome<Self::Talk>;
 
     /// One of the conversations told a fact.
     fn fact(&mut self, fact: <Self::Talk as Conversation>::Fact);
 
+    /// A connection that was accepted is gone.
+    fn gone(&mut self) {}
+
     /// Something that concerns the server itself.
     fn notice(&mut self, notice: Notice);
+}
+
+/// A connection that came.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// From where; `None` is a Unix socket.
+    pub peer: Option<SocketAddr>,
+    /// Through which of the [`Plan::doors`].
+    pub door: usize,
+}
+
+/// What a connection gets.
+#[derive(Debug)]
+pub struct Welcome<T> {
+    /// The conversation on it.
+    pub talk: T,
+    /// What it shows at once, if TLS begins with the first octet.
+    pub tls: Option<ServerSide>,
+    /// What it shows when the conversation begins TLS.
+    pub upgrade: Option<ServerSide>,
 }
 
 /// What a server has to say about itself.
@@ -47,12 +72,12 @@ pub enum Notice {
 
 /// How to serve.
 pub struct Plan {
-    /// Where.
-    pub listeners: Listeners,
+    /// Where, in groups that the service can tell apart.
+    pub doors: Vec<Listeners>,
     /// On how many threads.
     pub threads: usize,
-    /// With which certificate, if with TLS.
-    pub tls: Option<ServerSide>,
+    /// How many more do the jobs of the conversations.
+    pub helpers: usize,
     /// How long each link waits.
     pub patience: Patience,
     /// How long running conversations may go on after the stop.
@@ -69,7 +94,7 @@ pub(super) const STOPPED: u8 = 2;
 /// How all workers are told.
 pub(super) struct Stop {
     pub(super) state: AtomicU8,
-    wakers: Vec<Waker>,
+    wakers: Vec<Arc<Waker>>,
 }
 
 impl Stop {
@@ -96,21 +121,23 @@ pub fn serve<S: Service>(
         |error: io::Error| Error::new(Exit::System, format!("cannot start serving: {}", word(&error))).because(error);
     raise_descriptor_limit();
     let polls = (0..plan.threads).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>().map_err(failed)?;
-    let wakers =
-        polls.iter().map(|poll| Waker::new(poll.registry(), WAKER)).collect::<io::Result<Vec<_>>>().map_err(failed)?;
+    let waker = |poll: &Poll| Waker::new(poll.registry(), WAKER).map(Arc::new);
+    let wakers = polls.iter().map(waker).collect::<io::Result<Vec<_>>>().map_err(failed)?;
     let stop = Stop { state: AtomicU8::new(RUNNING), wakers };
     let nudge = signals.nudger()?;
     let drained = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let mut workers = Vec::new();
+        let helpers = Helpers::start(scope, plan.helpers).map_err(failed)?;
         for (number, poll) in polls.into_iter().enumerate() {
-            let (listeners, tls) = (plan.listeners.take(), plan.tls.clone());
+            let doors: Vec<_> = plan.doors.iter_mut().map(Listeners::take).collect();
+            let counter = helpers.counter(&stop.wakers[number]);
             let (stop, make, finish, patience) = (&stop, &make, &finish, plan.patience);
             let end = End(signals.nudger()?);
             let run = move || {
                 // Dropped at the end of the thread, whatever ends it.
                 let _end = end;
-                let mut worker = Worker::new(poll, listeners, tls, patience, make())?;
+                let mut worker = Worker::new(poll, doors, counter, patience, make())?;
                 worker.run(stop)?;
                 finish(worker.service);
                 Ok(())
@@ -143,8 +170,8 @@ pub fn serve<S: Service>(
         }
         stop.set(STOPPED);
         let results = waiter.join().unwrap_or_default();
-        results.into_iter().collect::<io::Result<()>>().map_err(failed)?;
-        Ok(())
+        helpers.finish();
+        results.into_iter().collect::<io::Result<()>>().map_err(failed)
     })
 }
 

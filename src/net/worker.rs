@@ -17,10 +17,10 @@ use socket2::Socket;
 
 use super::clock::now;
 use super::dial::is_exhausted;
+use super::jobs::{Counter, Ticket};
 use super::link::{Link, Patience, Scratch, Status};
-use super::serve::{DRAINING, Notice, RUNNING, Service, Stop};
+use super::serve::{Arrival, DRAINING, Notice, RUNNING, Service, Stop, Welcome};
 use super::timers::{Alarm, Timers};
-use super::tls::ServerSide;
 use crate::conversation::Conversation;
 use crate::error::word;
 use crate::time::Moment;
@@ -43,7 +43,7 @@ const FIRST_CONNECTION: usize = 1024;
 pub struct Worker<S: Service> {
     poll: Poll,
     listeners: Vec<Acceptor>,
-    tls: Option<ServerSide>,
+    counter: Counter,
     patience: Patience,
     /// Who makes its conversations.
     pub service: S,
@@ -61,6 +61,7 @@ pub struct Worker<S: Service> {
 struct Acceptor {
     /// Its token.
     number: usize,
+    door: usize,
     socket: Socket,
     /// Edge-triggered: stays true until accept says that nobody waits.
     ready: bool,
@@ -70,24 +71,29 @@ struct Connection<T> {
     link: Link,
     talk: T,
     alarm: Alarm,
+    /// The how-manieth of this thread it is.
+    number: u64,
 }
 
 impl<S: Service> Worker<S> {
     /// A worker with listeners of its own.
     pub fn new(
         poll: Poll,
-        listeners: Vec<Socket>,
-        tls: Option<ServerSide>,
+        doors: Vec<Vec<Socket>>,
+        counter: Counter,
         patience: Patience,
         service: S,
     ) -> io::Result<Self> {
-        for (number, socket) in listeners.iter().enumerate() {
+        let mut listeners = Vec::new();
+        for (door, socket) in (0..).zip(doors).flat_map(|(door, all)| all.into_iter().map(move |one| (door, one))) {
+            let number = listeners.len();
             poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), Token(number), Interest::READABLE)?;
+            listeners.push(Acceptor { number, door, socket, ready: true });
         }
         Ok(Self {
             poll,
-            listeners: (0..).zip(listeners).map(|(number, socket)| Acceptor { number, socket, ready: true }).collect(),
-            tls,
+            listeners,
+            counter,
             patience,
             service,
             connections: Slab::new(),
@@ -124,6 +130,12 @@ impl<S: Service> Worker<S> {
                 _ => {
                     self.cut();
                     return Ok(());
+                }
+            }
+            while let Some(Ticket { slot, number }) = self.counter.done() {
+                if let Some(connection) = self.connections.get_mut(slot).filter(|found| found.number == number) {
+                    connection.link.job_done(&mut connection.talk, &mut self.scratch, now);
+                    self.turn(slot, now);
                 }
             }
             self.accept(now);
@@ -190,7 +202,8 @@ impl<S: Service> Worker<S> {
             match acceptfrom_with(listener.socket.as_fd(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((descriptor, peer)) => {
                     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-                    self.admit(Socket::from(descriptor), peer, now);
+                    let arrival = Arrival { peer, door: listener.door };
+                    self.admit(Socket::from(descriptor), arrival, now);
                 }
                 Err(errno) if errno == rustix::io::Errno::AGAIN => listener.ready = false,
                 Err(errno) => {
@@ -206,18 +219,20 @@ impl<S: Service> Worker<S> {
         }
     }
 
-    fn admit(&mut self, socket: Socket, peer: Option<SocketAddr>, now: Moment) {
-        if peer.is_some() {
+    fn admit(&mut self, socket: Socket, arrival: Arrival, now: Moment) {
+        if arrival.peer.is_some() {
             // Without it, an answer of two writes waits for the peer's delayed ACK.
             let _ = socket.set_tcp_nodelay(true);
         }
-        let tls = self.tls.as_ref().map(ServerSide::connection);
-        self.generation += 1;
-        let connection = Connection {
-            link: Link::new(socket, tls, self.patience, now),
-            talk: self.service.accepted(peer, now),
-            alarm: Alarm::new(self.generation << 32),
+        let Welcome { talk, tls, upgrade } = self.service.accepted(arrival, now);
+        let link = Link::new(socket, tls.map(|side| side.connection()), self.patience, now);
+        let link = match upgrade {
+            Some(side) => link.with_upgrade(side.connection(), self.patience.handshake),
+            None => link,
         };
+        self.generation += 1;
+        let number = self.generation;
+        let connection = Connection { link, talk, alarm: Alarm::new(number << 32), number };
         let slot = self.connections.insert(connection);
         let registered = self.connections.get(slot).is_some_and(|connection| {
             let descriptor = connection.link.fd().as_raw_fd();
@@ -231,6 +246,7 @@ impl<S: Service> Worker<S> {
             self.turn(slot, now);
         } else {
             self.connections.remove(slot);
+            self.service.gone();
         }
     }
 
@@ -240,10 +256,14 @@ impl<S: Service> Worker<S> {
         for fact in self.scratch.out.facts() {
             self.service.fact(fact);
         }
+        if let Some(job) = self.scratch.out.take_job() {
+            self.counter.hand_in(job, Ticket { slot, number: connection.number });
+        }
         match status {
             Status::Over => {
                 // Dropping the socket closes it, which takes it out of the poll as well.
                 self.connections.remove(slot);
+                self.service.gone();
             }
             Status::Busy => self.busy.push(slot),
             Status::Waiting | Status::Lingering => {

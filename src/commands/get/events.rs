@@ -24,7 +24,7 @@ pub struct Response {
     status: u16,
     reason: String,
     peer: String,
-    tls: Option<String>,
+    tls: Option<&'static str>,
     bytes: u64,
     redirects: u32,
     phases: PhaseTimes,

@@ -57,7 +57,7 @@ pub struct Outcome {
     /// The address that answered.
     pub peer: std::net::SocketAddr,
     /// The TLS version, if TLS was used.
-    pub tls: Option<String>,
+    pub tls: Option<&'static str>,
     /// Octets of content.
     pub octets: u64,
     /// Redirects followed.
@@ -79,7 +79,7 @@ pub struct Fetcher {
 struct Hop {
     head: ResponseHead,
     peer: std::net::SocketAddr,
-    tls: Option<String>,
+    tls: Option<&'static str>,
     phases: Phases,
     /// When its last octet came.
     done: Moment,

@@ -110,7 +110,7 @@ impl Conversation for Transfer<'_> {
     // A peer may answer before it has read all of a large request.
     const FULL_DUPLEX: bool = true;
 
-    fn opened(&mut self, now: Moment, out: &mut Outbox<()>) {
+    fn opened(&mut self, _: Option<&'static str>, now: Moment, out: &mut Outbox<()>) {
         self.marks.opened = Some(now);
         // While the request goes out, the link watches that it moves; the wait for an answer begins
         // when all of it has left.
@@ -215,7 +215,7 @@ mod tests {
         let head = RequestHead { method: "GET".into(), target: "/".into(), fields: vec![] };
         let mut transfer = Transfer::new(&head, None, Duration::from_secs(1), &mut kept);
         let mut out = Outbox::default();
-        transfer.opened(NOW, &mut out);
+        transfer.opened(None, NOW, &mut out);
         transfer.sent(NOW, &mut out);
         if !bytes.is_empty() {
             transfer.received(bytes, NOW, &mut out);

@@ -68,7 +68,7 @@ pub struct Summary {
     pub server: String,
     pub peer: Option<String>,
     /// The TLS version, if the line was encrypted.
-    pub tls: Option<String>,
+    pub tls: Option<&'static str>,
     /// What the server has shown, its own first.
     pub certificates: Vec<Certificate>,
     /// How the login went.

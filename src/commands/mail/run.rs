@@ -46,7 +46,7 @@ pub enum Step<'a> {
 #[derive(Default)]
 pub struct Line {
     pub peer: Option<String>,
-    pub tls: Option<String>,
+    pub tls: Option<&'static str>,
     pub certificates: Vec<Certificate>,
     pub stages: BTreeMap<Stage, Duration>,
 }

@@ -5,19 +5,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
 use super::url;
-use crate::commands::told::Said;
+use crate::commands::told::{self, Said};
 use crate::commands::web::{Details, Exchange, Fact};
 use crate::net::{Address, Listeners};
 use crate::output::Escaped;
 use crate::stats;
-use crate::time::{Moment, Shown, serialize_ns};
+use crate::time::{Moment, Shown, serialize_ns, serialize_rfc3339};
 
 /// Everything `serve-http` says on stdout.
 pub type Event = Said<Line, Summary>;
@@ -44,7 +43,7 @@ impl Line {
     pub fn of(fact: Fact, combined: bool) -> Option<Self> {
         match fact {
             Fact::Exchange(exchange) => Response::new(exchange, combined).map(Self::Response),
-            Fact::Failed { peer, at, why } => Some(Self::Failed(Failed { time: Rfc3339(at), peer: shown(peer), why })),
+            Fact::Failed { peer, at, why } => Some(Self::Failed(Failed { time: at, peer: told::peer(peer), why })),
         }
     }
 }
@@ -54,7 +53,7 @@ impl fmt::Display for Line {
         match self {
             Self::Listening(listening) => listening.fmt(f),
             Self::Response(response) => response.fmt(f),
-            Self::Failed(failed) => write!(f, "{} - - {} \"-\" - 0", failed.peer, Clf(failed.time.0)),
+            Self::Failed(failed) => write!(f, "{} - - {} \"-\" - 0", failed.peer, Clf(failed.time)),
             Self::Notice { what } => f.write_str(what),
         }
     }
@@ -110,7 +109,8 @@ impl fmt::Display for Listening {
 /// One request and its answer.
 #[derive(Debug, Serialize)]
 pub struct Response {
-    time: Rfc3339,
+    #[serde(serialize_with = "serialize_rfc3339")]
+    time: Moment,
     peer: String,
     method: Option<String>,
     target: Option<String>,
@@ -140,8 +140,8 @@ impl Response {
             _ => None,
         };
         Some(Self {
-            time: Rfc3339(exchange.began),
-            peer: shown(exchange.peer),
+            time: exchange.began,
+            peer: told::peer(exchange.peer),
             method: word(0),
             target: word(1),
             status: exchange.status.map(crate::http::Status::code),
@@ -162,7 +162,7 @@ impl fmt::Display for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = self.peer.rsplit_once(':').map_or(self.peer.as_str(), |(host, _)| host).trim_matches(['[', ']']);
         let status = self.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
-        write!(f, "{host} - - {} \"{}\" {status} {}", Clf(self.time.0), self.line, self.bytes)?;
+        write!(f, "{host} - - {} \"{}\" {status} {}", Clf(self.time), self.line, self.bytes)?;
         if self.combined {
             let quoted = |value: Option<&[u8]>| value.map_or_else(|| "-".to_owned(), |value| Quoted(value).to_string());
             write!(f, " \"{}\" \"{}\"", quoted(self.referer.as_deref()), quoted(self.user_agent.as_deref()))?;
@@ -174,7 +174,8 @@ impl fmt::Display for Response {
 /// A connection without a request.
 #[derive(Debug, Serialize)]
 pub struct Failed {
-    time: Rfc3339,
+    #[serde(serialize_with = "serialize_rfc3339")]
+    time: Moment,
     peer: String,
     why: String,
 }
@@ -239,27 +240,12 @@ impl fmt::Display for Summary {
     }
 }
 
-/// A peer as logs name it.
-fn shown(peer: Option<SocketAddr>) -> String {
-    peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string())
-}
-
 /// `[10/Oct/2000:13:55:36 -0700]`, local time.
 struct Clf(Moment);
 
 impl fmt::Display for Clf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[{}]", self.0.zoned().strftime("%d/%b/%Y:%H:%M:%S %z"))
-    }
-}
-
-/// A moment in JSON: RFC 3339 in UTC.
-#[derive(Debug)]
-struct Rfc3339(Moment);
-
-impl Serialize for Rfc3339 {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:.6}", self.0.timestamp()))
     }
 }
 

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::http::Request;
 use crate::net::tls::ServerSide;
-use crate::net::{self, Address, Listeners, Notice, Nudge, Patience, Plan, Service, Signals};
+use crate::net::{self, Address, Arrival, Listeners, Notice, Nudge, Patience, Plan, Service, Signals, Welcome};
 use crate::output::{Form, Output, Recorder, Style};
 use crate::site::Root;
 use crate::time::Moment;
@@ -131,7 +131,7 @@ impl ServeHttp {
         self.server.listen.tell_ready(listeners.addresses().map(|address| url(scheme, address)))?;
 
         let started = net::now();
-        let total = self.serve(listeners, tls, root, &mut signals, (&recorder, style), started)?;
+        let total = self.serve(listeners, tls.as_ref(), root, &mut signals, (&recorder, style), started)?;
         let elapsed = net::now() - started;
         drop(recorder);
         let (mut output, dropped, written) = writer.finish();
@@ -179,7 +179,7 @@ impl ServeHttp {
     fn serve(
         &self,
         listeners: Listeners,
-        tls: Option<ServerSide>,
+        tls: Option<&ServerSide>,
         root: Root,
         signals: &mut Signals,
         (recorder, style): (&Recorder<Event>, Style),
@@ -187,9 +187,9 @@ impl ServeHttp {
     ) -> Result<Tally> {
         let limits = Limits { head: self.head_timeout, idle: self.idle_timeout, stall: self.stall_timeout };
         let plan = Plan {
-            listeners,
+            doors: vec![listeners],
             threads: self.server.threads,
-            tls,
+            helpers: 0,
             patience: Patience { handshake: self.head_timeout, stall: self.stall_timeout },
             grace: self.grace,
             until: self.server.listen.lifetime.map(|lifetime| started + lifetime),
@@ -212,6 +212,7 @@ impl ServeHttp {
             }),
             recorder: recorder.clone(),
             combined: self.log == Log::Combined,
+            tls: tls.cloned(),
             tally: Tally::default(),
         };
         let finish = |web: Web| total.lock().unwrap_or_else(std::sync::PoisonError::into_inner).merge(&web.tally);
@@ -293,15 +294,17 @@ struct Web {
     shared: Rc<Shared>,
     recorder: Recorder<Event>,
     combined: bool,
+    tls: Option<ServerSide>,
     tally: Tally,
 }
 
 impl Service for Web {
     type Talk = Session<Shared>;
 
-    fn accepted(&mut self, peer: Option<std::net::SocketAddr>, now: Moment) -> Session<Shared> {
+    fn accepted(&mut self, Arrival { peer, .. }: Arrival, now: Moment) -> Welcome<Session<Shared>> {
         self.tally.connections += 1;
-        Session::new(Rc::clone(&self.shared), peer, now)
+        let talk = Session::new(Rc::clone(&self.shared), peer, now);
+        Welcome { talk, tls: self.tls.clone(), upgrade: None }
     }
 
     fn fact(&mut self, fact: Fact) {

@@ -234,7 +234,7 @@ impl<P: Pages> Conversation for Session<P> {
     type Fact = Fact;
     const FULL_DUPLEX: bool = false;
 
-    fn opened(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+    fn opened(&mut self, _: Option<&'static str>, now: Moment, out: &mut Outbox<Fact>) {
         self.is_open = true;
         self.waiting = Waiting::Idle { until: now + self.pages.limits().idle };
         if self.draining {

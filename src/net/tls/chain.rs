@@ -39,18 +39,23 @@ pub fn chain(session: &Session) -> Vec<Certificate> {
 fn read(der: &CertificateDer<'_>) -> Option<Certificate> {
     let (_, certificate) = parse_x509_certificate(der).ok()?;
     let validity = certificate.validity();
-    let mut sha256 = String::new();
-    for octet in Sha256::digest(der) {
-        let _ = write!(sha256, "{octet:02x}");
-    }
     Some(Certificate {
         subject: certificate.subject().to_string(),
         issuer: certificate.issuer().to_string(),
         names: names(&certificate),
         not_before_s: validity.not_before.timestamp(),
         not_after_s: validity.not_after.timestamp(),
-        sha256,
+        sha256: fingerprint(der),
     })
+}
+
+/// The SHA-256 of a certificate in hexadecimal.
+pub fn fingerprint(der: &[u8]) -> String {
+    let mut sha256 = String::new();
+    for octet in Sha256::digest(der) {
+        let _ = write!(sha256, "{octet:02x}");
+    }
+    sha256
 }
 
 fn names(certificate: &X509Certificate<'_>) -> Vec<String> {

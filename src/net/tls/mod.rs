@@ -3,6 +3,7 @@
 //! Owns the trust decisions: which roots, which certificates, and the words for each way a
 //! handshake can fail. The octets travel in [`link`](super::link).
 
+mod authority;
 mod chain;
 mod client;
 mod pin;
@@ -15,6 +16,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{AlertDescription, CertificateError};
 
+pub use authority::{Authority, Issued, Validity, self_signed};
 pub use chain::{Certificate, chain};
 pub use client::{ClientSide, Trust};
 pub use pin::Pin;
@@ -27,8 +29,13 @@ use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 
 /// The version a session speaks, as `1.3`.
-pub fn version(session: &Session) -> Option<String> {
-    session.protocol_version().map(|version| format!("{version:?}").replace("TLSv1_", "1."))
+pub fn version(session: &Session) -> Option<&'static str> {
+    match session.protocol_version()? {
+        rustls::ProtocolVersion::TLSv1_3 => Some("1.3"),
+        rustls::ProtocolVersion::TLSv1_2 => Some("1.2"),
+        // Nothing older is ever agreed on.
+        _ => None,
+    }
 }
 
 /// The certificates of a PEM file, at least one.

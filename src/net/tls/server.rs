@@ -23,6 +23,11 @@ impl ServerSide {
         Ok(Self(Arc::new(config)))
     }
 
+    /// Shows what a config says.
+    pub(super) fn new(config: Arc<ServerConfig>) -> Self {
+        Self(config)
+    }
+
     /// The session of one connection.
     pub fn connection(&self) -> Connection {
         let session = ServerConnection::new(Arc::clone(&self.0)).expect("a config that was built can be used");

@@ -11,7 +11,7 @@ impl Conversation for Client {
     type Fact = Fact;
     const FULL_DUPLEX: bool = true;
 
-    fn opened(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+    fn opened(&mut self, _: Option<&'static str>, now: Moment, out: &mut Outbox<Fact>) {
         if self.stage == Stage::Tls {
             self.is_encrypted = true;
             out.tell(Fact::Encrypted);

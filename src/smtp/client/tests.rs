@@ -63,7 +63,7 @@ impl Bench {
     fn new(plan: Plan) -> Self {
         let mut bench =
             Self { client: Client::new(plan, START), out: Outbox::default(), now: START, shown: Vec::new() };
-        bench.client.opened(START, &mut bench.out);
+        bench.client.opened(None, START, &mut bench.out);
         assert_eq!(bench.did(), []);
         bench
     }
@@ -191,7 +191,7 @@ fn h6_after_tls_only_the_second_ehlo_counts() {
     bench.hear("220 mx\r\n");
     bench.hear("250-mx\r\n250-STARTTLS\r\n250 AUTH PLAIN\r\n");
     assert_eq!(bench.hear("220 go\r\n"), [Did::StartTls]);
-    bench.client.opened(bench.now, &mut bench.out);
+    bench.client.opened(Some("1.3"), bench.now, &mut bench.out);
     assert_eq!(bench.did(), said("EHLO lab.test\r\n"));
     assert_eq!(bench.hear("250-mx\r\n250 8BITMIME\r\n"), said("QUIT\r\n"));
     let (done, _) = bench.done();
@@ -217,7 +217,7 @@ fn a_password_never_leaves_on_a_line_that_is_not_safe() {
         let mut did = bench.hear("250-mx\r\n250-STARTTLS\r\n250 AUTH PLAIN LOGIN\r\n");
         if security == Security::Starttls {
             bench.hear("220 go\r\n");
-            bench.client.opened(bench.now, &mut bench.out);
+            bench.client.opened(Some("1.3"), bench.now, &mut bench.out);
             bench.did();
             did = bench.hear("250-mx\r\n250 AUTH PLAIN LOGIN\r\n");
         }

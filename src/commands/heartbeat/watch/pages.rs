@@ -3,7 +3,6 @@
 //! Owns what is at which path, and the thread that serves it. The page is one file without anything
 //! from elsewhere; it asks for `/status.json` every two seconds.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::thread::Scope;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use crate::commands::web::{Body, Decision, Fact, Limits, Pages, Session};
 use crate::error::Result;
 use crate::heartbeat::{Heads, SenderReport, State};
 use crate::http::{Request, Status};
-use crate::net::{self, Address, Listeners, Notice, Nudge, Patience, Plan, Service, Signals};
+use crate::net::{self, Address, Arrival, Listeners, Notice, Nudge, Patience, Plan, Service, Signals, Welcome};
 use crate::time::Moment;
 
 /// The status page.
@@ -56,9 +55,9 @@ pub fn serve<'s>(scope: &'s Scope<'s, '_>, listeners: Listeners, shared: &Shared
     let board = Board(signals.nudger()?);
     let shared = shared.clone();
     let plan = Plan {
-        listeners,
+        doors: vec![listeners],
         threads: 1,
-        tls: None,
+        helpers: 0,
         patience: Patience { handshake: LIMITS.head, stall: LIMITS.stall },
         grace: Duration::from_millis(200),
         until: None,
@@ -81,8 +80,8 @@ struct Desk(Rc<Table>);
 impl Service for Desk {
     type Talk = Session<Table>;
 
-    fn accepted(&mut self, peer: Option<SocketAddr>, now: Moment) -> Session<Table> {
-        Session::new(Rc::clone(&self.0), peer, now)
+    fn accepted(&mut self, Arrival { peer, .. }: Arrival, now: Moment) -> Welcome<Session<Table>> {
+        Welcome { talk: Session::new(Rc::clone(&self.0), peer, now), tls: None, upgrade: None }
     }
 
     fn fact(&mut self, _: Fact) {}
