@@ -10,6 +10,7 @@ use crate::commands::demo::Demo;
 use crate::commands::get::Get;
 use crate::commands::heartbeat::Heartbeat;
 use crate::commands::mail::Mail;
+use crate::commands::mail_serve::MailServe;
 use crate::commands::ping::Ping;
 use crate::commands::ping_serve::PingServe;
 use crate::commands::serve_http::ServeHttp;
@@ -61,6 +62,7 @@ enum Command {
     Ping(Box<Ping>),
     Heartbeat(Heartbeat),
     Mail(Box<Mail>),
+    MailServe(Box<MailServe>),
     Demo(Demo),
     Completions(Completions),
 }
@@ -84,6 +86,7 @@ impl Cli {
             Command::Ping(ping) => ping.run(style),
             Command::Heartbeat(heartbeat) => heartbeat.run(style),
             Command::Mail(mail) => mail.run(style),
+            Command::MailServe(mail_serve) => mail_serve.run(style),
             Command::Demo(Demo {}) => Demo::run(style),
             Command::Completions(completions) => completions.run(command(), style),
         };

@@ -294,7 +294,12 @@ fn readme_examples_run() {
     let web = Server::start(&["serve-http", text(&site), "--log", "off"]);
     let echo = Server::start(&["ping-serve", "-q"]);
     let watch = Server::start(&["heartbeat", "watch", "-q"]);
+    let trust = tempfile::tempdir().expect("a temporary directory");
+    let ca = trust.path().join("ca.pem");
+    let self_signed = format!("--tls-self-signed={}", text(&ca));
+    let mailbox = Server::start(&["mail-serve", "-q", &self_signed, "--fault", "rcpt#1 = 451 4.7.1 greylisted"]);
     let ports = BTreeMap::from([
+        ("127.0.0.1:2525", mailbox.address().to_string()),
         ("127.0.0.1:12001", watch.address().to_string()),
         ("127.0.0.1:6789", web.address().to_string()),
         ("127.0.0.1:12000", echo.address().to_string()),
@@ -307,7 +312,7 @@ fn readme_examples_run() {
             let Some(line) = line.strip_prefix("$ ").filter(|line| line.starts_with("netlab ")) else { continue };
             let (line, code) =
                 line.split_once("   # exit ").map_or((line, 0), |(line, code)| (line, code.parse().expect("a code")));
-            let servers = ["netlab serve-http", "netlab ping-serve", "netlab heartbeat watch"];
+            let servers = ["netlab serve-http", "netlab ping-serve", "netlab heartbeat watch", "netlab mail-serve"];
             let serves = servers.iter().any(|server| line.starts_with(server));
             if serves && !line.contains("--for") && !line.contains("--plan") {
                 continue;
@@ -315,6 +320,7 @@ fn readme_examples_run() {
             let line = ports.iter().fold(line.to_owned(), |line, (textbook, real)| line.replace(textbook, real));
             let directory = tempfile::tempdir().expect("a temporary directory");
             std::os::unix::fs::symlink(root().join("assets"), directory.path().join("assets")).expect("linked");
+            fs::copy(&ca, directory.path().join("ca.pem")).expect("copied");
             let path = format!(
                 "{}:{}",
                 binary.parent().expect("a directory").display(),

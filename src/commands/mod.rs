@@ -10,6 +10,7 @@ mod fail_if;
 pub mod get;
 pub mod heartbeat;
 pub mod mail;
+pub mod mail_serve;
 pub mod ping;
 pub mod ping_serve;
 pub mod serve_http;

@@ -214,14 +214,20 @@ pub fn in_one_line(error: &Error) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
+/// Reads a file that others must not be able to read; a line end behind it is no part of it.
+pub fn read_private(path: &Path, what: &str) -> Result<Vec<u8>> {
+    let (octets, is_private) = crate::disk::secret(path)?;
+    if is_private {
+        return Ok(octets);
+    }
+    Err(Error::new(Exit::Permission, format!("{} can be read by others", path.display()))
+        .expected(format!("{what} that only its owner can read"))
+        .remedy(format!("chmod 600 {}", path.display())))
+}
+
 /// Reads a key: the octets of a file that others cannot read, less a line end.
 pub fn read_key(path: &Path) -> Result<Key> {
-    let (octets, is_private) = crate::disk::secret(path)?;
-    if !is_private {
-        return Err(Error::new(Exit::Permission, format!("{} can be read by others", path.display()))
-            .expected("a key that only its owner can read")
-            .remedy(format!("chmod 600 {}", path.display())));
-    }
+    let octets = read_private(path, "a key")?;
     if octets.is_empty() {
         return Err(Error::new(Exit::Config, format!("{} is empty", path.display())).expected("a key"));
     }
@@ -234,7 +240,7 @@ pub struct ListenArgs {
     /// Where to listen; repeatable
     ///
     /// PORT is that port on both loopbacks, HOST:PORT on one address, *:PORT on every address (for
-    /// everybody who can reach this machine), unix:PATH a Unix socket (HTTP only). Port 0 picks a free one.
+    /// everybody who can reach this machine), unix:PATH a Unix socket (HTTP and mail only). Port 0 picks a free one.
     #[arg(long, value_name = "ADDR")]
     pub bind: Vec<Bind>,
 

@@ -7,11 +7,13 @@ mod part;
 mod replace;
 mod scratch;
 mod secret;
+mod spool;
 
 pub use part::{Part, Replace};
 pub use replace::{check_target, replace};
 pub use scratch::Scratch;
 pub use secret::secret;
+pub use spool::Spool;
 
 /// Four random octets as text, for names nobody else has.
 fn suffix() -> String {

@@ -33,6 +33,8 @@ impl Kind {
     pub const REORDER: Self = Self(6);
     /// How far its delay is from the middle; further throws of one delay add to it.
     pub const JITTER: Self = Self(7);
+    /// Whether a rule of `--fault` fires; the rule's place on the command line stands for the client.
+    pub const FAULT: Self = Self(8);
 
     /// The same question about the way out instead of the way in.
     #[must_use]

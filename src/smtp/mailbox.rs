@@ -71,6 +71,13 @@ impl fmt::Display for Mailbox {
     }
 }
 
+/// How a machine of this name calls itself in EHLO and in a greeting (RFC 5321 §4.1.4): by the name, if
+/// that can be a mail host's, else by an address literal that nobody can mistake.
+pub fn host_name(name: &str) -> String {
+    let is_domain = name.is_ascii() && name.contains('.') && is_domain(name) && name.len() <= LONGEST_DOMAIN;
+    if is_domain { name.to_owned() } else { "[127.0.0.1]".to_owned() }
+}
+
 /// Dot-string or quoted string.
 fn is_local(local: &str) -> bool {
     if let Some(quoted) = local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {

@@ -17,6 +17,7 @@
 mod auth;
 mod client;
 pub mod explain;
+pub mod fault;
 mod mailbox;
 mod offers;
 mod plan;
@@ -24,11 +25,12 @@ mod provider;
 mod reply;
 mod scram;
 mod secret;
+pub mod server;
 mod stuff;
 
 pub use auth::Mechanism;
 pub use client::Client;
-pub use mailbox::Mailbox;
+pub use mailbox::{Mailbox, host_name};
 pub use plan::{Credentials, Done, Envelope, Fact, Outcome, Plan, Recipient, Security, Stage, Timed, verdict};
 pub use reply::Reply;
 pub use secret::Secret;

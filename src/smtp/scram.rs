@@ -1,6 +1,6 @@
 //! SCRAM-SHA-256.
 //!
-//! Owns RFC 5802 and RFC 7677 for the client: the password stays here, and the server has to prove
+//! Owns the arithmetic of RFC 5802 and RFC 7677, and the dialogue of the client: the password stays here, and the server has to prove
 //! that it knows it too. Without channel binding (`n,,`).
 
 use base64::Engine as _;
@@ -52,8 +52,7 @@ impl Scram {
         let salt = STANDARD.decode(salt).map_err(|_| "a salt that is not base64")?;
         let count = count.parse().ok().filter(|count| (LEAST..=MOST).contains(count));
         let count = count.ok_or("an iteration count below 4096 or above a million")?;
-        let mut salted = [0; 32];
-        pbkdf2::pbkdf2_hmac::<Sha256>(self.secret.expose(), &salt, count, &mut salted);
+        let salted = salted(self.secret.expose(), &salt, count);
         // `biws` is `n,,`: no channel binding.
         let without_proof = format!("c=biws,r={nonce}");
         let message = format!("{},{text},{without_proof}", self.bare);
@@ -77,7 +76,15 @@ impl Scram {
     }
 }
 
-fn mac(key: &[u8], message: &[u8]) -> [u8; 32] {
+/// `Hi(password, salt, i)` (RFC 5802 §2.2).
+pub(super) fn salted(password: &[u8], salt: &[u8], count: u32) -> [u8; 32] {
+    let mut salted = [0; 32];
+    pbkdf2::pbkdf2_hmac::<Sha256>(password, salt, count, &mut salted);
+    salted
+}
+
+/// HMAC-SHA-256.
+pub(super) fn mac(key: &[u8], message: &[u8]) -> [u8; 32] {
     let mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.chain_update(message).finalize().into_bytes().into()
 }

@@ -4,6 +4,7 @@
 //! what a user would see; [`stage`] starts the processes, each pair has a file of its own.
 
 mod heartbeat;
+mod mail;
 mod ping;
 mod stage;
 mod web;
@@ -38,6 +39,7 @@ impl Demo {
         web::play(&mut stage)?;
         ping::play(&mut stage)?;
         heartbeat::play(&mut stage)?;
+        mail::play(&mut stage)?;
         let (mut output, steps) = stage.leave();
         let summary = Summary::new(steps, net::now() - started);
         let exit = if summary.failed == 0 { Exit::Done } else { Exit::No };

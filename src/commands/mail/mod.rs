@@ -205,7 +205,7 @@ impl Mail {
         let bytes = envelope.as_ref().map(|envelope| envelope.message.len());
         let plan = Plan {
             server: self.server.host.clone(),
-            name: self.helo.clone().unwrap_or_else(own_name),
+            name: self.helo.clone().unwrap_or_else(|| smtp::host_name(&host::name())),
             security,
             is_verified: !self.trust.insecure,
             login,
@@ -376,13 +376,6 @@ impl Mail {
         let lines: String = recipients.iter().filter(is_rejected).map(|named| named.line() + "\n").collect();
         disk::replace(file, lines.as_bytes())
     }
-}
-
-/// This machine's name, if it can be one of a mail host; else nobody's address literal.
-fn own_name() -> String {
-    let name = host::name();
-    let is_domain = name.contains('.') && format!("x@{name}").parse::<smtp::Mailbox>().is_ok();
-    if is_domain && name.is_ascii() { name } else { "[127.0.0.1]".to_owned() }
 }
 
 /// What a dialogue came to, as a code.

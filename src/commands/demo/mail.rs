@@ -1,0 +1,48 @@
+//! The mail pair: `mail` and `mail-serve`, over STARTTLS and past a server that fails on order.
+
+use super::stage::Stage;
+use crate::error::Result;
+use crate::exit::Exit;
+
+const PAIR: &str = "mail-serve, mail";
+
+/// Plays the pair.
+pub fn play(stage: &mut Stage) -> Result<()> {
+    let server = stage.serve(
+        PAIR,
+        &[
+            "mail-serve",
+            "--tls-self-signed=ca.pem",
+            "--save",
+            "mails",
+            "--fault",
+            "rcpt[late@lab.test]#1 = 451 4.7.1 greylisted",
+            "--expect",
+            "messages=2 tls=1.3",
+        ],
+    )?;
+    let address = server.address.clone();
+    let mail = ["mail", "--starttls", &address, "--ca", "ca.pem", "--from", "me@lab.test", "--text", "hello"];
+    stage.step(
+        &server,
+        "a mail over STARTTLS, step by step",
+        &[&mail[..], &["--to", "you@lab.test", "--subject", "hi", "--trace"]].concat(),
+        Exit::Done,
+        |_, ended| ended.stdout.contains("accepted you@lab.test") && ended.stderr.contains("~> MAIL FROM"),
+    )?;
+    stage.step(
+        &server,
+        "a greylisted recipient is tried again",
+        &[&mail[..], &["--to", "late@lab.test", "--retry", "1", "--retry-wait", "50ms"]].concat(),
+        Exit::Done,
+        |_, ended| ended.stdout.contains("accepted late@lab.test"),
+    )?;
+    stage.step(
+        &server,
+        "a certificate nobody vouches for is not accepted",
+        &["mail", "--starttls", &address, "--info"],
+        Exit::Certificate,
+        |_, ended| ended.stderr.contains("certificate"),
+    )?;
+    stage.stop(server, "SIGTERM: the summary, and --expect holds")
+}

@@ -1,0 +1,72 @@
+//! `--auth-file`: who may log in.
+//!
+//! Owns its form, `user:password` on each line, and the check that nobody else can read it. Empty lines
+//! and those that begin with `#` are passed over.
+
+use std::path::Path;
+
+use crate::commands::values::read_private;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::smtp::Secret;
+use crate::smtp::server::Users;
+
+/// Reads it.
+pub fn users(path: &Path) -> Result<Users> {
+    let octets = Secret::new(read_private(path, "a file of passwords")?);
+    let users = read(octets.expose()).map_err(|(line, why)| {
+        Error::new(Exit::Config, format!("{}, line {line}: {why}", path.display()))
+            .expected("user:password on each line, in UTF-8")
+    })?;
+    if users.is_empty() {
+        return Err(Error::new(Exit::Config, format!("{} names nobody", path.display()))
+            .expected("user:password on each line, in UTF-8"));
+    }
+    let pepper: [u8; 32] = rand::random();
+    Ok(Users::new(users, Secret::new(pepper.to_vec())))
+}
+
+/// What is wrong with it, and where; never what stands there.
+type Wrong = (usize, &'static str);
+
+fn read(octets: &[u8]) -> Result<Vec<(String, Secret)>, Wrong> {
+    let mut users: Vec<(String, Secret)> = Vec::new();
+    for (line, text) in (1..).zip(octets.split(|octet| *octet == b'\n')) {
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        if text.is_empty() || text.starts_with(b"#") {
+            continue;
+        }
+        let text = std::str::from_utf8(text).map_err(|_| (line, "it is not UTF-8"))?;
+        let (user, password) = text.split_once(':').ok_or((line, "there is no colon"))?;
+        if user.is_empty() || password.is_empty() || text.chars().any(char::is_control) {
+            return Err((line, "the user or the password is empty, or holds control characters"));
+        }
+        if users.iter().any(|(known, _)| known == user) {
+            return Err((line, "the user was there before"));
+        }
+        users.push((user.to_owned(), Secret::new(password.as_bytes().to_vec())));
+    }
+    Ok(users)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read;
+
+    #[test]
+    fn a_password_is_everything_behind_the_first_colon() {
+        let users =
+            read(b"# who\n\ntim:t:e a\r\nj\xc3\xb6rg:x\n").unwrap_or_else(|(line, why)| panic!("{line}: {why}"));
+        let shown: Vec<_> = users.iter().map(|(user, secret)| (user.as_str(), secret.expose())).collect();
+        assert_eq!(shown, [("tim", &b"t:e a"[..]), ("j\u{f6}rg", b"x")]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_its_line() {
+        for (text, line) in
+            [(&b"tim"[..], 1), (b"a:b\n:x", 2), (b"a:", 1), (b"a:b\na:c", 2), (b"a:\x01", 1), (b"\n\xff:x", 2)]
+        {
+            assert_eq!(read(text).map(|_| ()).expect_err("wrong").0, line, "{text:?}");
+        }
+    }
+}

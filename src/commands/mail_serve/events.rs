@@ -1,0 +1,374 @@
+//! What a mail server says: that it listens, each mail, each refusal and login, and the sum of all.
+//!
+//! Owns the wording in text and the keys in JSON. Nothing here ever holds a password.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::commands::told::Said;
+use crate::output::Escaped;
+use crate::smtp::Stage;
+use crate::smtp::server::Addressee;
+use crate::stats;
+use crate::time::{Moment, Shown, serialize_ns, serialize_rfc3339};
+
+/// Everything `mail-serve` says on stdout.
+pub type Event = Said<Line, Summary>;
+
+/// What it says before the end.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Line {
+    /// It listens.
+    Listening(Listening),
+    /// A mail was taken.
+    Message(Box<Mail>),
+    /// A command was refused.
+    Refused(Refused),
+    /// Somebody tried to log in.
+    Login(Login),
+    /// A rule of `--fault` fired.
+    Fault(Fault),
+    /// A connection ended before it should have.
+    Failed(Failed),
+    /// A line of `--plan`.
+    Decision(Decision),
+    /// Something about the server itself.
+    Notice {
+        /// In words.
+        what: String,
+    },
+}
+
+/// Where mail can be delivered.
+#[derive(Debug, Serialize)]
+pub struct Listening {
+    /// How it names itself.
+    pub name: String,
+    /// Where it listens.
+    pub addresses: Vec<String>,
+    /// Where TLS begins with the first octet.
+    pub tls_addresses: Vec<String>,
+    /// Whether STARTTLS is offered.
+    pub starttls: bool,
+    /// The SHA-256 of a certificate that was made for this run.
+    pub certificate_sha256: Option<String>,
+    /// Where mails are written.
+    pub saves_to: Option<String>,
+    /// What it does wrong on order.
+    pub faults: Vec<String>,
+    /// What the dice are.
+    pub seed: u64,
+}
+
+/// A mail that was taken.
+#[derive(Debug, Serialize)]
+pub struct Mail {
+    /// When its last octet had come.
+    #[serde(serialize_with = "serialize_rfc3339")]
+    pub time: Moment,
+    /// The how-manieth mail it is.
+    pub number: u64,
+    /// Over the how-manieth connection it came.
+    pub session: u64,
+    /// From where.
+    pub peer: String,
+    /// How the client named itself.
+    pub helo: String,
+    /// Under which TLS.
+    pub tls: Option<&'static str>,
+    /// As whom it was logged in.
+    pub auth: Option<String>,
+    /// And how.
+    #[serde(rename = "auth_mechanism")]
+    pub mechanism: Option<&'static str>,
+    /// The sender, empty for `<>`.
+    pub from: String,
+    /// The recipients.
+    pub recipients: Vec<Addressee>,
+    /// How long the message is.
+    pub bytes: usize,
+    /// What it is about.
+    pub subject: Option<String>,
+    /// What it is called.
+    pub message_id: Option<String>,
+    /// What it holds.
+    pub parts: Vec<Part>,
+    /// Whether it said BODY=8BITMIME.
+    #[serde(rename = "eight_bit")]
+    pub is_8bit: bool,
+    /// Whether it said SMTPUTF8.
+    #[serde(rename = "smtputf8")]
+    pub is_utf8: bool,
+    /// RET.
+    pub ret: Option<String>,
+    /// ENVID.
+    pub envid: Option<String>,
+    /// Whether it came by BDAT.
+    #[serde(rename = "chunked")]
+    pub is_chunked: bool,
+    /// Line feeds without a CR in front: content, and no line ends.
+    pub bare_lf: usize,
+    /// CRs without a line feed behind.
+    pub bare_cr: usize,
+    /// Where it was written.
+    pub file: Option<String>,
+}
+
+/// A part of a message that holds no other parts.
+#[derive(Debug, Serialize)]
+pub struct Part {
+    /// Its media type.
+    #[serde(rename = "content_type")]
+    pub kind: String,
+    /// Its file name.
+    pub name: Option<String>,
+    /// How long it is, decoded.
+    pub bytes: usize,
+}
+
+/// A refusal.
+#[derive(Debug, Serialize)]
+pub struct Refused {
+    /// When.
+    #[serde(serialize_with = "serialize_rfc3339")]
+    pub time: Moment,
+    /// Over the how-manieth connection.
+    pub session: u64,
+    /// From where.
+    pub peer: String,
+    /// At which stage; `null` for commands that belong to none.
+    pub stage: Option<Stage>,
+    /// What was asked.
+    pub command: String,
+    /// What was answered.
+    pub code: u16,
+    /// In words.
+    pub text: String,
+}
+
+/// A login.
+#[derive(Debug, Serialize)]
+pub struct Login {
+    /// When.
+    #[serde(serialize_with = "serialize_rfc3339")]
+    pub time: Moment,
+    /// Over the how-manieth connection.
+    pub session: u64,
+    /// From where.
+    pub peer: String,
+    /// As whom.
+    pub user: String,
+    /// How.
+    pub mechanism: &'static str,
+    /// Whether it was right.
+    pub ok: bool,
+}
+
+/// A rule that fired.
+#[derive(Debug, Serialize)]
+pub struct Fault {
+    /// Over the how-manieth connection.
+    pub session: u64,
+    /// The rule, as it was written.
+    pub rule: String,
+    /// At the how-manieth of its occasions.
+    pub number: u64,
+}
+
+/// A connection that ended badly.
+#[derive(Debug, Serialize)]
+pub struct Failed {
+    /// When.
+    #[serde(serialize_with = "serialize_rfc3339")]
+    pub time: Moment,
+    /// The how-manieth it was.
+    pub session: u64,
+    /// From where.
+    pub peer: String,
+    /// Why.
+    pub why: String,
+}
+
+/// What a rule does at one of its occasions.
+#[derive(Debug, Serialize)]
+pub struct Decision {
+    /// The rule, as it was written.
+    pub rule: String,
+    /// The how-manieth occasion.
+    pub number: u64,
+    /// Whether it fires.
+    pub fires: bool,
+}
+
+/// What it all came to.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "summary")]
+pub struct Summary {
+    /// Which command sums up.
+    pub command: &'static str,
+    /// From listening to the end.
+    #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
+    pub elapsed: Duration,
+    /// Connections accepted.
+    pub connections: u64,
+    /// Mails taken.
+    pub messages: u64,
+    /// Their recipients.
+    pub recipients: u64,
+    /// Their octets.
+    pub bytes: u64,
+    /// Commands refused.
+    pub refused: u64,
+    /// Logins that were right.
+    pub logins: u64,
+    /// Connections that ended badly.
+    pub failed: u64,
+    /// How often rules fired.
+    pub faults: u64,
+    /// From the last octet of a mail to its acknowledgement.
+    pub latency: Option<stats::Summary>,
+    /// Whether every `--expect` held; `null` without one.
+    pub expected: Option<bool>,
+    /// Events that nobody could be told.
+    pub dropped_events: u64,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listening(listening) => listening.fmt(f),
+            Self::Message(mail) => mail.fmt(f),
+            Self::Refused(Refused { time, peer, command, code, text, .. }) => {
+                write!(f, "{} {peer} refused", Clock(*time))?;
+                if !command.is_empty() {
+                    write!(f, " {}", Escaped(command.as_bytes()))?;
+                }
+                write!(f, ": {code} {}", Escaped(text.as_bytes()))
+            }
+            Self::Login(Login { time, peer, user, mechanism, ok, .. }) => {
+                let verdict = if *ok { "logged in" } else { "did not get in" };
+                write!(f, "{} {peer} {verdict} as {} by {mechanism}", Clock(*time), Escaped(user.as_bytes()))
+            }
+            Self::Fault(Fault { rule, number, .. }) => {
+                write!(f, "fault {}: occasion {number}", Escaped(rule.as_bytes()))
+            }
+            Self::Failed(Failed { time, peer, why, .. }) => {
+                write!(f, "{} {peer} failed: {}", Clock(*time), Escaped(why.as_bytes()))
+            }
+            Self::Decision(Decision { rule, number, fires }) => {
+                write!(f, "{number}: {} {}", Escaped(rule.as_bytes()), if *fires { "fires" } else { "does not" })
+            }
+            Self::Notice { what } => f.write_str(what),
+        }
+    }
+}
+
+impl fmt::Display for Listening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "capturing mail as {}", self.name)?;
+        if let Some(directory) = &self.saves_to {
+            write!(f, " into {}", Escaped(directory.as_bytes()))?;
+        }
+        for address in &self.addresses {
+            write!(f, "\n  {}", Escaped(address.as_bytes()))?;
+        }
+        for address in &self.tls_addresses {
+            write!(f, "\n  {} (TLS from the first byte)", Escaped(address.as_bytes()))?;
+        }
+        for fault in &self.faults {
+            write!(f, "\n  fault {}", Escaped(fault.as_bytes()))?;
+        }
+        if let Some(sha256) = &self.certificate_sha256 {
+            write!(f, "\nclients trust it with --pin {sha256}")?;
+        }
+        let address = self.addresses.first().or(self.tls_addresses.first()).map_or("", String::as_str);
+        let flag = match (self.addresses.is_empty(), self.starttls) {
+            (true, _) => "--tls",
+            (false, true) => "--starttls",
+            (false, false) => "--plain",
+        };
+        let address = Escaped(address.as_bytes());
+        write!(
+            f,
+            "\nsend one: netlab mail {flag} {address} --from me@example.org --to you@example.org --text hello; Ctrl-C ends"
+        )
+    }
+}
+
+impl fmt::Display for Mail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} mail {} from <{}>", Clock(self.time), self.peer, self.number, Escaped(self.from.as_bytes()))?;
+        for (at, recipient) in self.recipients.iter().enumerate() {
+            let before = if at == 0 { " to" } else { "," };
+            write!(f, "{before} <{}>", Escaped(recipient.address.as_bytes()))?;
+        }
+        write!(f, ", {} bytes", self.bytes)?;
+        match (self.tls, &self.auth) {
+            (None, None) => {}
+            (Some(tls), None) => write!(f, ", TLS {tls}")?,
+            (None, Some(user)) => write!(f, ", in clear as {}", Escaped(user.as_bytes()))?,
+            (Some(tls), Some(user)) => write!(f, ", TLS {tls} as {}", Escaped(user.as_bytes()))?,
+        }
+        if let Some(subject) = &self.subject {
+            write!(f, ": {}", Escaped(subject.as_bytes()))?;
+        }
+        for part in self.parts.iter().filter(|part| part.name.is_some() || self.parts.len() > 1) {
+            let name = part.name.as_deref().unwrap_or("-");
+            write!(f, "\n  {} {} {} bytes", Escaped(part.kind.as_bytes()), Escaped(name.as_bytes()), part.bytes)?;
+        }
+        if self.bare_lf + self.bare_cr > 0 {
+            write!(f, "\n  {} bare LF and {} bare CR, which end no line", self.bare_lf, self.bare_cr)?;
+        }
+        if let Some(file) = &self.file {
+            write!(f, "\n  {}", Escaped(file.as_bytes()))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = |count: u64, one: &'static str, many: &'static str| if count == 1 { one } else { many };
+        write!(
+            f,
+            "--- {} {} on {} {} in {} ---\n{} {}, {} bytes",
+            self.messages,
+            plural(self.messages, "mail", "mails"),
+            self.connections,
+            plural(self.connections, "connection", "connections"),
+            Shown(self.elapsed),
+            self.recipients,
+            plural(self.recipients, "recipient", "recipients"),
+            self.bytes
+        )?;
+        for (count, what) in [
+            (self.refused, "refused"),
+            (self.logins, "logged in"),
+            (self.failed, "failed"),
+            (self.faults, "by a fault"),
+        ] {
+            if count > 0 {
+                write!(f, "; {count} {what}")?;
+            }
+        }
+        if let Some(latency) = &self.latency {
+            write!(f, "\nfrom the last byte to the 250 {latency}")?;
+        }
+        if self.dropped_events > 0 {
+            write!(f, "\n{} lines were lost: stdout could not take them", self.dropped_events)?;
+        }
+        Ok(())
+    }
+}
+
+/// The time of day, here.
+struct Clock(Moment);
+
+impl fmt::Display for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.zoned().strftime("%H:%M:%S"))
+    }
+}

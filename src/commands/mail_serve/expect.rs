@@ -1,0 +1,161 @@
+//! `--expect`: what a run has to have seen.
+//!
+//! Owns the grammar `WORD=VALUE WORD>=N …` and the verdict. Counts are compared; what is said of mails
+//! has to hold for every one of them, and so there has to be one.
+
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+
+/// What can be counted.
+const COUNTS: [&str; 7] = ["messages", "recipients", "connections", "refused", "logins", "failed", "faults"];
+/// What can be said of every mail.
+pub const FEATURES: [&str; 5] = ["tls", "auth", "from", "to", "subject"];
+
+/// One condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Condition {
+    Count(&'static str, Relation, u64),
+    Every(&'static str, String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Relation {
+    Is,
+    AtLeast,
+    AtMost,
+}
+
+/// One `--expect`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expect {
+    text: String,
+    conditions: Vec<Condition>,
+}
+
+/// What a run has seen.
+pub trait Seen {
+    /// How many.
+    fn count(&self, word: &str) -> u64;
+
+    /// The different values that mails had.
+    fn values(&self, word: &str) -> Vec<String>;
+}
+
+impl FromStr for Expect {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let words = shlex::split(text).filter(|words| !words.is_empty());
+        let conditions: Option<Vec<_>> = words.and_then(|words| words.iter().map(|word| condition(word)).collect());
+        conditions.map(|conditions| Self { text: text.to_owned(), conditions }).ok_or_else(|| {
+            Error::new(Exit::Usage, format!("--expect '{text}' cannot be read"))
+                .expected(format!(
+                    "COUNT=N, COUNT>=N or COUNT<=N with {}; WORD=VALUE with {}",
+                    COUNTS.join(", "),
+                    FEATURES.join(", ")
+                ))
+                .remedy("for example --expect 'messages=2 tls=1.3', or tls=none for mails in clear")
+        })
+    }
+}
+
+fn condition(word: &str) -> Option<Condition> {
+    let at = word.find(['=', '<', '>'])?;
+    let (name, rest) = word.split_at(at);
+    let (relation, value) = match (rest.strip_prefix(">="), rest.strip_prefix("<="), rest.strip_prefix('=')) {
+        (Some(value), ..) => (Relation::AtLeast, value),
+        (_, Some(value), _) => (Relation::AtMost, value),
+        (.., Some(value)) => (Relation::Is, value),
+        _ => return None,
+    };
+    if let Some(count) = COUNTS.iter().find(|count| **count == name) {
+        let is_plain = !value.is_empty() && value.bytes().all(|digit| digit.is_ascii_digit());
+        return value.parse().ok().filter(|_| is_plain).map(|number| Condition::Count(count, relation, number));
+    }
+    let feature = FEATURES.iter().find(|feature| **feature == name)?;
+    (relation == Relation::Is && !value.is_empty()).then(|| Condition::Every(feature, value.to_owned()))
+}
+
+impl Expect {
+    /// Whether the values of mails have to be remembered.
+    pub fn asks_for(&self, feature: &str) -> bool {
+        self.conditions.iter().any(|condition| matches!(condition, Condition::Every(word, _) if *word == feature))
+    }
+
+    /// Whether it holds; the error says what does not.
+    pub fn check(&self, seen: &impl Seen) -> Result<()> {
+        let broken = self.conditions.iter().find_map(|condition| match condition {
+            Condition::Count(word, relation, number) => {
+                let count = seen.count(word);
+                let holds = match relation {
+                    Relation::Is => count == *number,
+                    Relation::AtLeast => count >= *number,
+                    Relation::AtMost => count <= *number,
+                };
+                (!holds).then(|| format!("{word} is {count}"))
+            }
+            Condition::Every(word, value) => {
+                let values = seen.values(word);
+                match values.iter().find(|found| !found.eq_ignore_ascii_case(value)) {
+                    Some(other) => {
+                        Some(format!("{word} of a mail is {}", if other.is_empty() { "empty" } else { other }))
+                    }
+                    None if values.is_empty() => Some(format!("no mail came, so {word} is not {value}")),
+                    None => None,
+                }
+            }
+        });
+        let broken = broken
+            .map(|found| Error::new(Exit::No, format!("{found}, and --expect '{}' wants something else", self.text)));
+        broken.map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Expect, Seen};
+    use crate::exit::Exit;
+
+    struct Two;
+
+    impl Seen for Two {
+        fn count(&self, word: &str) -> u64 {
+            if word == "messages" { 2 } else { 0 }
+        }
+
+        fn values(&self, word: &str) -> Vec<String> {
+            match word {
+                "tls" => vec!["1.3".into()],
+                "auth" => vec!["tim".into(), "none".into()],
+                _ => Vec::new(),
+            }
+        }
+    }
+
+    fn holds(text: &str) -> bool {
+        text.parse::<Expect>().expect(text).check(&Two).is_ok()
+    }
+
+    #[test]
+    fn counts_are_compared_and_features_hold_for_every_mail() {
+        for text in ["messages=2", "messages>=1 messages<=2 refused=0", "messages=2 tls=1.3", "TLS"] {
+            assert_eq!(text.parse::<Expect>().is_ok_and(|expect| expect.check(&Two).is_ok()), text != "TLS", "{text}");
+        }
+        for text in ["messages=1", "messages>=3", "tls=1.2", "auth=tim", "from=a@x", "messages=2 tls=none"] {
+            assert!(!holds(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_what_can() {
+        for text in
+            ["", " ", "messages", "messages=", "messages=-1", "messages=+1", "messages>1", "mails=1", "tls>=1", "tls="]
+        {
+            assert_eq!(text.parse::<Expect>().expect_err(text).exit(), Exit::Usage, "{text}");
+        }
+        let error = "messages=3".parse::<Expect>().expect("read").check(&Two).expect_err("two came");
+        assert!(error.exit() == Exit::No && error.what().contains("messages is 2"));
+    }
+}

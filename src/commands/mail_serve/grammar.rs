@@ -1,0 +1,390 @@
+//! How `--fault` is spelt.
+//!
+//! Owns the grammar `WHERE[WHOSE]OCCASIONS = ACTION, ACTION` and which action goes where. What a rule
+//! does is said by [`smtp::fault`](crate::smtp::fault).
+//!
+//! ```text
+//!   rcpt[user@x]#1..2 = 451 4.7.1 greylisted      banner = delay 6s
+//!   └──┘└──────┘└───┘   └────────────────────┘    starttls = inject "250-x\r\n"
+//!   WHERE WHOSE  OCCASIONS         ACTION         ehlo p=30% = hide SIZE, delay 1s
+//! ```
+
+use std::str::FromStr;
+
+use crate::commands::values::{duration, in_one_line, size};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::impair::Occasions;
+use crate::smtp::Stage;
+use crate::smtp::fault::{Action, Certificate, Instead, Place, Rule};
+use crate::smtp::server::Answer;
+
+/// Where, as it is written.
+const STAGES: [(&str, Stage); 9] = [
+    ("banner", Stage::Banner),
+    ("ehlo", Stage::Ehlo),
+    ("starttls", Stage::Starttls),
+    ("auth", Stage::Auth),
+    ("mail", Stage::Mail),
+    ("rcpt", Stage::Rcpt),
+    ("data", Stage::Data),
+    ("dot", Stage::Dot),
+    ("quit", Stage::Quit),
+];
+const PLACES: &str = "connect, banner, ehlo, starttls, tls, cert, auth, mail, rcpt, data, body, dot, quit or *";
+
+/// One `--fault`.
+#[derive(Clone, Debug)]
+pub struct Fault(pub Rule);
+
+impl FromStr for Fault {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = |why: &str| {
+            Error::new(Exit::Usage, format!("--fault '{text}' cannot be read: {why}"))
+                .expected("WHERE[#N|#A..B|every K|p=R] = ACTION[, ACTION]")
+                .remedy("for example --fault 'rcpt[user@x]#1..2 = 451 4.7.1 greylisted' or --fault 'dot = drop'")
+        };
+        read(text).map(Self).map_err(|why| wrong(&why))
+    }
+}
+
+fn read(text: &str) -> Result<Rule, String> {
+    let text = text.trim();
+    let end = text.find(|letter: char| !letter.is_ascii_alphabetic() && letter != '*').unwrap_or(text.len());
+    let (place, rest) = text.split_at(end);
+    let (whose, rest) = match rest.strip_prefix('[') {
+        Some(inner) => {
+            let end = closing(inner).ok_or("a [ is not closed")?;
+            let (whose, rest) = inner.split_at(end);
+            (Some(whose.to_owned()), rest.get(1..).unwrap_or_default())
+        }
+        None => (None, rest),
+    };
+    let rest = rest.trim_start();
+    // `p=R` has an equals sign of its own.
+    let from = if rest.starts_with("p=") { 2 } else { 0 };
+    let sign = rest.get(from..).and_then(|rest| rest.find('=')).ok_or("there is no = behind the place")? + from;
+    let (occasions, actions) = (rest.get(..sign).unwrap_or_default(), rest.get(sign + 1..).unwrap_or_default());
+    let occasions: Occasions = occasions.parse().map_err(|error| in_one_line(&error))?;
+    let mut rule = Rule {
+        text: text.to_owned(),
+        place: place_of(place).ok_or_else(|| format!("`{place}` is no place; there are {PLACES}"))?,
+        whose,
+        occasions,
+        action: Action::default(),
+    };
+    for action in parts(actions)? {
+        act(&mut rule, place, action.trim())?;
+    }
+    check(&rule, place)?;
+    Ok(rule)
+}
+
+/// Where the bracket that is open is closed again; an address literal has brackets too.
+fn closing(text: &str) -> Option<usize> {
+    let mut depth = 0;
+    for (at, letter) in text.char_indices() {
+        match letter {
+            '[' => depth += 1,
+            ']' if depth == 0 => return Some(at),
+            ']' => depth -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// What stands between commas, those within quotes excepted.
+fn parts(text: &str) -> Result<Vec<&str>, String> {
+    let (mut from, mut quoted, mut escaped) = (0, false, false);
+    let mut all = Vec::new();
+    for (at, letter) in text.char_indices() {
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            ',' if !quoted => {
+                all.push(text.get(from..at).unwrap_or_default());
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+    all.push(text.get(from..).unwrap_or_default());
+    if quoted { Err("a quote is not closed".to_owned()) } else { Ok(all) }
+}
+
+fn place_of(word: &str) -> Option<Place> {
+    match word {
+        "*" => Some(Place::AnyReply),
+        "connect" => Some(Place::Connect),
+        "tls" => Some(Place::Handshake),
+        "cert" => Some(Place::Certificate),
+        "body" => Some(Place::Body),
+        word => STAGES.iter().find(|(name, _)| *name == word).map(|(_, stage)| Place::Reply(*stage)),
+    }
+}
+
+/// Adds one action to a rule.
+fn act(rule: &mut Rule, place: &str, text: &str) -> Result<(), String> {
+    let (word, rest) = text.split_once(' ').map_or((text, ""), |(word, rest)| (word, rest.trim()));
+    let action = &mut rule.action;
+    let bare = |instead| if rest.is_empty() { Ok(instead) } else { Err(format!("`{word}` takes nothing behind it")) };
+    let instead = match word {
+        "delay" => {
+            action.delay = duration(rest)?;
+            return Ok(());
+        }
+        "slow" => {
+            let pace = rest.strip_suffix("/s").and_then(|rate| size(rate).ok()).filter(|rate| *rate > 0);
+            action.pace = Some(pace.ok_or("slow wants a rate such as 10B/s")? as u64);
+            return Ok(());
+        }
+        "inject" => {
+            action.behind = unquoted(rest)?;
+            return Ok(());
+        }
+        "raw" => Instead::Raw(unquoted(rest)?),
+        "drop" => bare(Instead::Drop)?,
+        "reset" => bare(Instead::Reset)?,
+        "stall" => bare(Instead::Stall)?,
+        "alert" => bare(Instead::Alert)?,
+        "hide" => hide(rule, place, rest)?,
+        "expired" if place == "cert" => bare(Instead::Certificate(Certificate::Expired))?,
+        "self-signed" if place == "cert" => bare(Instead::Certificate(Certificate::SelfSigned))?,
+        word if place == "cert" => {
+            let name = word.strip_prefix("name=").filter(|name| !name.is_empty());
+            let name = name.ok_or("cert is expired, name=OTHER or self-signed")?;
+            bare(Instead::Certificate(Certificate::Name(name.to_owned())))?
+        }
+        code if code.len() == 3 && code.bytes().all(|digit| digit.is_ascii_digit()) => answer(rule, place, code, rest)?,
+        "" => return Err("there is no action".to_owned()),
+        other => {
+            return Err(format!(
+                "`{other}` is no action; there are a reply such as 451 4.7.1 later, delay, slow, drop, reset, stall, \
+                 raw, inject, hide, alert"
+            ));
+        }
+    };
+    if rule.action.instead != Instead::Usual {
+        return Err("only one thing can be done in place of what is usual".to_owned());
+    }
+    rule.action.instead = instead;
+    Ok(())
+}
+
+fn hide(rule: &mut Rule, place: &str, rest: &str) -> Result<Instead, String> {
+    let words: Vec<String> = rest.split_ascii_whitespace().map(str::to_owned).collect();
+    let words = match place {
+        "starttls" | "auth" if words.is_empty() => vec![place.to_owned()],
+        "ehlo" if !words.is_empty() => words,
+        _ => return Err("it is `starttls = hide`, `auth = hide` or `ehlo = hide WORD`".to_owned()),
+    };
+    rule.place = Place::Offer;
+    Ok(Instead::Hide(words))
+}
+
+fn answer(rule: &mut Rule, place: &str, code: &str, rest: &str) -> Result<Instead, String> {
+    let code: u16 = code.parse().unwrap_or_default();
+    if !(200..600).contains(&code) {
+        return Err("a reply's code is from 200 to 599; anything else is raw".to_owned());
+    }
+    if let Some(count) = rest.strip_prefix('x').filter(|_| place == "auth" && code == 334) {
+        rule.place = Place::Challenge;
+        let count = count.parse().ok().filter(|count| *count > 0);
+        return count.map(Instead::Challenges).ok_or_else(|| "334 xN wants a number".to_owned());
+    }
+    let text = if rest.contains('"') { quoted_text(rest)? } else { rest.to_owned() };
+    if text.chars().any(char::is_control) {
+        return Err("a reply is one line of text; anything else is raw".to_owned());
+    }
+    Ok(Instead::Answer(Answer::new(code, text)))
+}
+
+/// A text, part of which may be quoted: `4.7.1 "later, please"`.
+fn quoted_text(text: &str) -> Result<String, String> {
+    let (front, quoted) = text.split_once('"').unwrap_or((text, ""));
+    let octets = unquoted(&format!("\"{quoted}"))?;
+    let quoted = String::from_utf8(octets).map_err(|_| "a reply is text; anything else is raw")?;
+    Ok(format!("{front}{quoted}"))
+}
+
+/// What stands between quotes, with `\r`, `\n`, `\t`, `\0`, `\\`, `\"` and `\xNN`.
+fn unquoted(text: &str) -> Result<Vec<u8>, String> {
+    const SHAPE: &str = "octets are written in quotes, with \\r, \\n, \\t, \\0, \\\\, \\\" and \\xNN";
+    let inner = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or(SHAPE)?;
+    let mut octets = Vec::new();
+    let mut letters = inner.chars();
+    while let Some(letter) = letters.next() {
+        if letter == '"' {
+            return Err(SHAPE.to_owned());
+        }
+        if letter != '\\' {
+            octets.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+            continue;
+        }
+        octets.push(match letters.next() {
+            Some('r') => b'\r',
+            Some('n') => b'\n',
+            Some('t') => b'\t',
+            Some('0') => 0,
+            Some('\\') => b'\\',
+            Some('"') => b'"',
+            Some('x') => {
+                let digits: String = letters.by_ref().take(2).collect();
+                let is_plain = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+                u8::from_str_radix(&digits, 16).ok().filter(|_| is_plain).ok_or(SHAPE)?
+            }
+            _ => return Err(SHAPE.to_owned()),
+        });
+    }
+    Ok(octets)
+}
+
+/// Refuses what would be read and never done.
+fn check(rule: &Rule, place: &str) -> Result<(), String> {
+    let Action { delay, pace, behind, instead } = &rule.action;
+    let silent = matches!(instead, Instead::Drop | Instead::Reset | Instead::Stall);
+    let (may, what) = match rule.place {
+        Place::Connect => (matches!(instead, Instead::Usual) || silent, "delay, drop, reset or stall"),
+        Place::Handshake => {
+            (silent || matches!(instead, Instead::Alert | Instead::Raw(_)), "drop, reset, stall, alert or raw")
+        }
+        Place::Certificate => (matches!(instead, Instead::Certificate(_)), "expired, name=OTHER or self-signed"),
+        Place::Body => (silent || !matches!(instead, Instead::Alert), "a reply, raw, delay, drop, reset or stall"),
+        Place::Offer | Place::Challenge => (true, "hide"),
+        Place::Reply(_) | Place::AnyReply => {
+            (!matches!(instead, Instead::Alert), "a reply, raw, inject, delay, slow, drop, reset or stall")
+        }
+    };
+    if !may {
+        return Err(format!("{place} takes {what}"));
+    }
+    let is_reply = matches!(rule.place, Place::Reply(_) | Place::AnyReply);
+    if !is_reply && (pace.is_some() || !behind.is_empty()) {
+        return Err(format!("slow and inject are about a reply, and {place} has none"));
+    }
+    let has_no_time = matches!(rule.place, Place::Handshake | Place::Certificate | Place::Offer | Place::Challenge);
+    if has_no_time && !delay.is_zero() {
+        return Err(format!("{place} takes {what}, without a delay"));
+    }
+    if silent && (pace.is_some() || !behind.is_empty()) {
+        return Err("who says nothing can neither be slow nor inject".to_owned());
+    }
+    let has_somebody = matches!(
+        rule.place,
+        Place::Reply(Stage::Ehlo | Stage::Auth | Stage::Mail | Stage::Rcpt | Stage::Dot) | Place::Offer
+    );
+    if rule.whose.is_some() && !has_somebody {
+        return Err(format!("{place} is nobody's: [...] goes with ehlo, auth, mail, rcpt and dot"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fault, read};
+    use crate::exit::Exit;
+    use crate::impair::Occasions;
+    use crate::smtp::Stage;
+    use crate::smtp::fault::{Action, Certificate, Instead, Place};
+    use crate::smtp::server::Answer;
+    use std::time::Duration;
+
+    fn action(text: &str) -> Action {
+        read(text).expect(text).action
+    }
+
+    #[test]
+    fn the_examples_of_the_manual_are_read() {
+        let rule = read("rcpt[user@x]#1..2 = 451 4.7.1 greylisted").expect("an example");
+        assert_eq!((rule.place, rule.whose.as_deref()), (Place::Reply(Stage::Rcpt), Some("user@x")));
+        assert_eq!(rule.occasions, Occasions::Between(1, 2));
+        assert_eq!(rule.action.instead, Instead::Answer(Answer::new(451, "4.7.1 greylisted")));
+        assert_eq!(action("dot = drop").instead, Instead::Drop);
+        assert_eq!(action("banner = delay 6s").delay, Duration::from_secs(6));
+        assert_eq!(action("ehlo = slow 1B/s").pace, Some(1));
+        assert_eq!(action("starttls = hide").instead, Instead::Hide(vec!["starttls".into()]));
+        assert_eq!(action("starttls = 454").instead, Instead::Answer(Answer::new(454, "")));
+        assert_eq!(action("starttls = inject \"250-x\\r\\n\"").behind, b"250-x\r\n");
+        assert_eq!(action("starttls = stall").instead, Instead::Stall);
+        assert_eq!(action("cert = expired").instead, Instead::Certificate(Certificate::Expired));
+        assert_eq!(action("cert=name=other").instead, Instead::Certificate(Certificate::Name("other".into())));
+        assert_eq!(action("cert = self-signed").instead, Instead::Certificate(Certificate::SelfSigned));
+        assert_eq!(action("* = raw \"250\\r\\n\"").instead, Instead::Raw(b"250\r\n".to_vec()));
+        assert_eq!(action("auth = 334 x10").instead, Instead::Challenges(10));
+    }
+
+    #[test]
+    fn occasions_stand_between_the_place_and_the_sign() {
+        for (text, occasions) in [
+            ("dot#2=drop", Occasions::Between(2, 2)),
+            ("dot #2 = drop", Occasions::Between(2, 2)),
+            ("dot every 3 = drop", Occasions::Every(3)),
+            ("dot p=30% = drop", Occasions::Chance("30%".parse().expect("a chance"))),
+            ("dot[a@[1.2.3.4]]#3.. = drop", Occasions::Between(3, u64::MAX)),
+        ] {
+            assert_eq!(read(text).expect(text).occasions, occasions, "{text}");
+        }
+    }
+
+    #[test]
+    fn several_actions_are_one() {
+        let whole = action("rcpt = delay 2s, 451 4.7.1 \"later, please\", slow 1kB/s");
+        assert_eq!((whole.delay, whole.pace), (Duration::from_secs(2), Some(1000)));
+        assert_eq!(whole.instead, Instead::Answer(Answer::new(451, "4.7.1 later, please")));
+        assert_eq!(action("* = raw \"\\x1b[2J, \\\"\\\\\\0\"").instead, Instead::Raw(b"\x1b[2J, \"\\\0".to_vec()));
+    }
+
+    #[test]
+    fn what_would_never_be_done_is_refused() {
+        for text in [
+            "",
+            "=",
+            "dot",
+            "dot =",
+            "dot = ",
+            "dot == drop",
+            "foo = drop",
+            "dot = foo",
+            "dot = drop now",
+            "dot = drop, reset",
+            "dot = 700",
+            "dot = 99",
+            "dot = delay",
+            "dot = slow",
+            "dot = slow 10",
+            "dot = raw x",
+            "dot = raw \"x",
+            "dot = raw \"\\x1\"",
+            "dot = raw \"\\q\"",
+            "dot = raw \"a\"b\"",
+            "dot#0 = drop",
+            "dot p=2 = drop",
+            "dot[x = drop",
+            "connect = 554",
+            "tls = 554",
+            "tls = delay 1s",
+            "dot = alert",
+            "dot = hide",
+            "ehlo = hide",
+            "mail = 334 x3x, drop",
+            "auth = 334 x0",
+            "cert = stall",
+            "cert = foo",
+            "body = slow 1B/s",
+            "body = inject \"x\"",
+            "data[x] = drop",
+            "banner[x] = 554",
+            "dot = drop, inject \"x\"",
+            "cert = expired, delay 1s",
+            "dot = expired",
+        ] {
+            let error = text.parse::<Fault>().expect_err(text);
+            assert_eq!(error.exit(), Exit::Usage);
+            assert!(error.advice().is_some_and(|advice| advice.contains("greylisted")), "{text}");
+        }
+    }
+}

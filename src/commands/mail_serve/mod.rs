@@ -1,0 +1,327 @@
+//! `netlab mail-serve`: a mailbox that captures what it is sent, relays nothing, and fails on order.
+//!
+//! Owns the flags and the story of a run: read the rules, listen, say so, serve until told to stop, sum
+//! up and judge. The dialogue is [`smtp::server`](crate::smtp::server)'s, [`service`] lets clients in,
+//! [`keep`] takes their mails.
+
+mod auth_file;
+mod events;
+mod expect;
+mod grammar;
+mod keep;
+mod service;
+mod tally;
+mod tls;
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::values::{ServerArgs, addresses, parsed, positive_duration, size};
+use crate::disk::Spool;
+use crate::error::Result;
+use crate::exit::Exit;
+use crate::host;
+use crate::net::{self, Address, Bind, Listeners, Patience, Plan, Signals};
+use crate::output::{Output, Recorder, Style};
+use crate::smtp::fault::Faults;
+use crate::smtp::server::{Allowance, Limits, Rules};
+use crate::smtp::{Mailbox, host_name};
+use events::{Decision, Event, Line, Listening};
+use expect::Expect;
+use grammar::Fault;
+use keep::{Budget, Office};
+use service::{Desk, Shared};
+use tally::Tally;
+use tls::{Sides, TlsArgs};
+
+/// Where mail servers that capture usually listen.
+const PORT: u16 = 2525;
+/// Threads for what may block: writing to disk, looking into large mails, PBKDF2.
+const HELPERS: usize = 4;
+/// How many of the largest messages may be under way at once.
+const UNDER_WAY: u64 = 8;
+
+/// Capture mail, and fail on order.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  netlab mail-serve --save mails
+  netlab mail-serve -c 1 --fault 'rcpt#1 = 451 later' --expect tls=none")]
+pub struct MailServe {
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// Listen with TLS from the first byte here; repeatable
+    #[arg(long, value_name = "ADDR", hide_short_help = true, help_heading = "TLS")]
+    tls_bind: Vec<Bind>,
+
+    /// Write each mail to DIR, one .eml file
+    ///
+    /// The file holds the message octet for octet. It has its name, and is on the disk, before the mail is
+    /// acknowledged. DIR is made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    save: Option<PathBuf>,
+
+    /// Stop after N mails; 0 is never
+    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    count: u64,
+
+    /// Fail unless this was seen; repeatable
+    ///
+    /// Conditions with spaces between them. messages, recipients, connections, refused, logins, failed and
+    /// faults are counted: messages=2, refused<=1. tls, auth, from, to and subject are what every mail
+    /// must have, and at least one mail must have come: tls=1.3, auth=none.
+    #[arg(long, value_name = "WHAT", value_parser = parsed::<Expect>)]
+    expect: Vec<Expect>,
+
+    /// Misbehave: 'dot#2 = drop'; repeatable
+    #[arg(
+        long,
+        value_name = "SPEC",
+        value_parser = parsed::<Fault>,
+        long_help = "\
+Misbehave: 'WHERE[WHOSE][#N|#A..B|every K|p=R] = ACTION[, ACTION]'; repeatable
+
+WHERE is connect, banner, ehlo, starttls, tls, cert, auth, mail, rcpt, data, body, dot, quit, or * for every \
+reply. WHOSE, in brackets, is an address, a user or a name, with * for anything. Occasions are counted per rule \
+from 1. ACTION is a reply ('451 4.7.1 later'), delay D, slow RATE, drop, reset, stall, raw \"…\", inject \"…\", \
+hide, 334 xN; for tls also alert; for cert expired, name=OTHER or self-signed. netlab-mail-serve(1) has them all."
+    )]
+    fault: Vec<Fault>,
+
+    /// Print the first N decisions of each --fault, and serve nobody
+    #[arg(long, value_name = "N", requires = "fault", hide_short_help = true)]
+    plan: Option<u64>,
+
+    /// Roll the same dice as a run before
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    seed: Option<u64>,
+
+    #[command(flatten)]
+    tls: TlsArgs,
+
+    /// Who may log in, and must
+    ///
+    /// A file of mode 0600 with user:password on each line.
+    #[arg(long, value_name = "FILE")]
+    auth_file: Option<PathBuf>,
+
+    /// Take passwords on a line that others could read
+    #[arg(long, requires = "auth_file", hide_short_help = true)]
+    insecure_auth: bool,
+
+    /// How the server names itself; this machine's name unless given
+    #[arg(long, value_name = "NAME", value_parser = own_name, hide_short_help = true)]
+    name: Option<String>,
+
+    /// The largest message
+    #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = size, hide_short_help = true, help_heading = "Limits")]
+    max_size: usize,
+
+    /// The most recipients of a mail
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..), hide_short_help = true, help_heading = "Limits")]
+    max_recipients: u32,
+
+    /// The most connections at once; others are told to come again
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..), hide_short_help = true, help_heading = "Limits")]
+    max_connections: u64,
+
+    /// How long a client may take for a command
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
+    idle_timeout: Duration,
+
+    /// How long a client may send no more of its message, or take none of a reply
+    #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
+    stall_timeout: Duration,
+
+    /// How long a TLS handshake may take
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
+    handshake_timeout: Duration,
+
+    /// How long a connection may last
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
+    session_timeout: Duration,
+
+    /// How long mails that are under way may take after SIGINT, SIGTERM or the end of --for
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = super::values::duration, hide_short_help = true)]
+    grace: Duration,
+}
+
+/// What a greeting can begin with.
+fn own_name(text: &str) -> Result<String, String> {
+    let is_domain = format!("x@{text}").parse::<Mailbox>().is_ok() && text.is_ascii();
+    if is_domain { Ok(text.to_owned()) } else { Err("expected a domain name or [ADDRESS]".to_owned()) }
+}
+
+impl MailServe {
+    /// Captures until told to stop.
+    pub fn run(&self, style: Style) -> Result<Exit> {
+        let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+        let faults = Arc::new(Faults::new(seed, self.fault.iter().map(|Fault(rule)| rule.clone()).collect()));
+        let mut output = Output::new(style);
+        if let Some(count) = self.plan {
+            return print_plan(&faults, count, &mut output);
+        }
+        let rules = self.rules(faults)?;
+        let sides = self.tls.sides(&rules.name, &rules.faults)?;
+        self.check_tls(&rules, sides.as_ref())?;
+        let spool = self.save.as_deref().map(Spool::open).transpose()?.map(Arc::new);
+        let mut signals = Signals::listen()?;
+        let doors = self.doors()?;
+        self.warn(&output, &doors);
+        let nudge = signals.nudger()?;
+        let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
+        let of = |door: usize| doors.get(door).map(|door| addresses(door.addresses())).unwrap_or_default();
+        recorder.record(Event::Fact(Line::Listening(Listening {
+            name: rules.name.clone(),
+            addresses: of(0),
+            tls_addresses: of(service::TLS_DOOR),
+            starttls: rules.offers_tls,
+            certificate_sha256: sides.as_ref().and_then(|sides| sides.sha256.clone()),
+            saves_to: spool.as_ref().map(|spool| spool.path().display().to_string()),
+            faults: rules.faults.rules().map(|rule| rule.text.clone()).collect(),
+            seed,
+        })));
+        self.server.listen.tell_ready([of(0), of(service::TLS_DOOR)].concat().into_iter())?;
+
+        let started = net::now();
+        let plan = Plan {
+            doors,
+            threads: self.server.threads,
+            helpers: HELPERS,
+            patience: Patience { handshake: self.handshake_timeout, stall: self.stall_timeout },
+            grace: self.grace,
+            until: self.server.listen.lifetime.map(|lifetime| started + lifetime),
+        };
+        let total = self.serve(plan, &rules, sides.as_ref(), spool.as_ref(), &mut signals, (&recorder, style))?;
+        let elapsed = net::now() - started;
+        drop(recorder);
+        let (mut output, dropped, written) = writer.finish();
+        let broken: Vec<_> = self.expect.iter().filter_map(|expected| expected.check(&total).err()).collect();
+        broken.iter().for_each(|broken| output.failure(broken));
+        let expected = (!self.expect.is_empty()).then_some(broken.is_empty());
+        output.event(&Event::summary(total.summary(elapsed, expected, dropped)))?;
+        written?;
+        Ok(if broken.is_empty() { Exit::Done } else { Exit::No })
+    }
+
+    fn rules(&self, faults: Arc<Faults>) -> Result<Rules> {
+        let users = self.auth_file.as_deref().map(auth_file::users).transpose()?;
+        Ok(Rules {
+            name: self.name.clone().unwrap_or_else(|| host_name(&host::name())),
+            max_size: self.max_size,
+            max_recipients: usize::try_from(self.max_recipients).unwrap_or(usize::MAX),
+            offers_tls: self.tls.is_wanted(),
+            users: users.map(Arc::new),
+            auth_in_clear: self.insecure_auth,
+            limits: Limits { command: self.idle_timeout, body: self.stall_timeout, session: self.session_timeout },
+            faults,
+            allowance: Arc::new(Allowance::new((self.max_size as u64).saturating_mul(UNDER_WAY).max(1 << 20))),
+        })
+    }
+
+    /// Refuses what would be read and never done.
+    fn check_tls(&self, rules: &Rules, sides: Option<&Sides>) -> Result<()> {
+        use crate::error::Error;
+        use crate::smtp::Stage;
+        use crate::smtp::fault::Place;
+        if sides.is_some() {
+            return Ok(());
+        }
+        let about_tls = |place| matches!(place, Place::Handshake | Place::Reply(Stage::Starttls));
+        let wants = match rules.faults.rules().find(|rule| about_tls(rule.place)) {
+            Some(rule) => format!("--fault '{}'", rule.text),
+            None if !self.tls_bind.is_empty() => "--tls-bind".to_owned(),
+            None => return Ok(()),
+        };
+        Err(Error::new(Exit::Usage, format!("{wants} wants TLS, and there is no certificate"))
+            .expected("--tls-self-signed, or --tls-cert and --tls-key"))
+    }
+
+    fn doors(&self) -> Result<Vec<Listeners>> {
+        // Who names only a TLS address wants only that one.
+        let clear = match (&self.server.listen.bind[..], &self.tls_bind[..]) {
+            ([], [_, ..]) => Vec::new(),
+            _ => self.server.listen.binds(PORT),
+        };
+        [&clear, &self.tls_bind].into_iter().map(|binds| Listeners::bind(binds, self.server.threads)).collect()
+    }
+
+    /// What a person should know before others find out.
+    fn warn(&self, output: &Output, doors: &[Listeners]) {
+        for missing in doors.iter().flat_map(Listeners::missing) {
+            output.note(&format!("note: {missing}"));
+        }
+        if doors.iter().flat_map(Listeners::addresses).any(Address::is_public) {
+            output.note("warning: everybody who can reach this machine can deliver here; nothing is relayed");
+        }
+        if self.auth_file.is_some() && !self.tls.is_wanted() && !self.insecure_auth {
+            output.note("note: without TLS only SCRAM-SHA-256 is offered; --insecure-auth takes passwords in clear");
+        }
+    }
+
+    fn serve(
+        &self,
+        plan: Plan,
+        rules: &Rules,
+        sides: Option<&Sides>,
+        spool: Option<&Arc<Spool>>,
+        signals: &mut Signals,
+        (recorder, style): (&Recorder<Event>, Style),
+    ) -> Result<Tally> {
+        let budget = Arc::new(Budget {
+            limit: self.count,
+            taken: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+            nudge: signals.nudger()?,
+        });
+        let shared =
+            Arc::new(Shared { sessions: AtomicU64::new(0), present: AtomicU64::new(0), most: self.max_connections });
+        let number = Arc::new(AtomicU64::new(0));
+        let listens = !style.quiet;
+        let looks = listens || self.expect.iter().any(|expected| expected.asks_for("subject"));
+        let total = Mutex::new(Tally::new(&self.expect));
+        let make = || Desk {
+            office: Rc::new(Office {
+                rules: rules.clone(),
+                spool: spool.cloned(),
+                budget: Arc::clone(&budget),
+                looks,
+                number: Arc::clone(&number),
+            }),
+            recorder: recorder.clone(),
+            listens,
+            sides: sides.cloned(),
+            shared: Arc::clone(&shared),
+            tally: Tally::new(&self.expect),
+        };
+        let finish = |desk: Desk| total.lock().unwrap_or_else(PoisonError::into_inner).merge(desk.tally);
+        net::serve(plan, signals, make, finish)?;
+        Ok(total.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn print_plan(faults: &Faults, count: u64, output: &mut Output) -> Result<Exit> {
+    let mut signals = Signals::listen()?;
+    let mut exit = Exit::Done;
+    'rules: for (place, rule) in (0..).zip(faults.rules()) {
+        for number in 1..=count {
+            if let Some(signal) = signals.take() {
+                exit = signal.exit();
+                break 'rules;
+            }
+            let fires = faults.fires(place, rule, number);
+            output.event(&Event::Fact(Line::Decision(Decision { rule: rule.text.clone(), number, fires })))?;
+            if output.is_gone() {
+                break 'rules;
+            }
+        }
+    }
+    output.event(&Event::summary(Tally::default().summary(Duration::ZERO, None, 0)))?;
+    Ok(exit)
+}

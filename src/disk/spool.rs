@@ -1,0 +1,106 @@
+//! A directory that takes files in and never loses one it has promised to keep.
+//!
+//! Owns the order that makes the promise true: written under a name nobody looks at, synced, renamed,
+//! and the directory synced. After that a file is there, also when the power fails.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::suffix;
+use crate::error::{Error, Result, word};
+use crate::exit::Exit;
+
+/// What drafts are called; a reader of the directory passes over hidden names.
+const DRAFT: &str = ".draft-";
+
+/// Such a directory.
+#[derive(Debug)]
+pub struct Spool {
+    path: PathBuf,
+    directory: File,
+}
+
+impl Spool {
+    /// Opens the directory, made if it is not there, and finds out at once whether it takes files.
+    pub fn open(path: &Path) -> Result<Self> {
+        let cannot = |error: io::Error| {
+            Error::new(Exit::CannotCreate, format!("cannot keep files in {}: {}", path.display(), word(&error)))
+                .expected("a directory that this user may write to")
+                .because(error)
+        };
+        match fs::DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(cannot(error)),
+            _ => {}
+        }
+        let path = fs::canonicalize(path).map_err(cannot)?;
+        let directory = File::open(&path).map_err(cannot)?;
+        let spool = Self { path, directory };
+        let draft = spool.draft();
+        Self::fill(&draft, b"").and_then(|()| fs::remove_file(&draft)).map_err(cannot)?;
+        Ok(spool)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Keeps a file under this name, which must be free. When this returns, it is on the disk.
+    pub fn keep(&self, name: &str, content: &[u8]) -> io::Result<PathBuf> {
+        let (draft, target) = (self.draft(), self.path.join(name));
+        let kept = Self::fill(&draft, content)
+            .and_then(|()| Ok(renameat_with(CWD, &draft, CWD, &target, RenameFlags::NOREPLACE)?));
+        if kept.is_err() {
+            let _ = fs::remove_file(&draft);
+        }
+        kept?;
+        self.directory.sync_all()?;
+        Ok(target)
+    }
+
+    fn draft(&self) -> PathBuf {
+        self.path.join(format!("{DRAFT}{}{}", suffix(), suffix()))
+    }
+
+    /// A mail is its receiver's business alone.
+    fn fill(draft: &Path, content: &[u8]) -> io::Result<()> {
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(draft)?;
+        file.write_all(content)?;
+        file.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Spool;
+    use crate::exit::Exit;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_file_is_kept_whole_private_and_never_replaced() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("new");
+        let spool = Spool::open(&path).expect("made");
+        let kept = spool.keep("1.eml", b"content").expect("kept");
+        assert_eq!(fs::read(&kept).expect("there"), b"content");
+        assert_eq!(fs::metadata(&kept).expect("there").permissions().mode() & 0o777, 0o600);
+        assert!(spool.keep("1.eml", b"other").is_err());
+        assert_eq!(fs::read(&kept).expect("there"), b"content");
+        assert_eq!(fs::read_dir(&path).expect("there").count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn a_directory_that_takes_no_files_is_told_at_once() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = directory.path().join("file");
+        fs::write(&file, "x").expect("written");
+        for path in [file.as_path(), "/nonexistent/a/b".as_ref(), "/proc".as_ref()] {
+            assert_eq!(Spool::open(path).expect_err("impossible").exit(), Exit::CannotCreate);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Which of its occasions a rule takes.
+//!
+//! Owns the middle of `--fault 'WHERE[#N|#A..B|every K|p=R] = ACTION'`. Occasions are counted from 1, so
+//! that the second mail is `#2`; what an occasion is, and what happens at it, is said elsewhere.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::chance::Chance;
+use super::dice::{Dice, Kind};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+
+/// Which ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasions {
+    /// Every one.
+    All,
+    /// From the first number to the last, both included.
+    Between(u64, u64),
+    /// Each one whose number is a multiple.
+    Every(u64),
+    /// Whichever the dice say.
+    Chance(Chance),
+}
+
+impl Occasions {
+    /// Whether occasion `number` is one of them. Asked about the same number, `dice` say the same.
+    pub fn take(self, number: u64, dice: Dice) -> bool {
+        match self {
+            Self::All => true,
+            Self::Between(first, last) => (first..=last).contains(&number),
+            Self::Every(step) => number.is_multiple_of(step),
+            Self::Chance(chance) => chance.hits(dice.throw(Kind::FAULT, number)),
+        }
+    }
+}
+
+impl FromStr for Occasions {
+    type Err = Error;
+
+    /// Reads nothing, `#2`, `#1..3`, `#3..`, `every 4` or `p=30%`.
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || {
+            Error::new(Exit::Usage, format!("`{text}` names no occasions"))
+                .expected("#N, #A..B, #A.., every K or p=R, counted from 1")
+                .remedy("write #2 for the second, #1..2 for the first two, every 3, or p=30%")
+        };
+        let number = |text: &str| {
+            let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            text.parse().ok().filter(|number: &u64| is_plain && *number > 0).ok_or_else(wrong)
+        };
+        let text = text.trim();
+        if text.is_empty() {
+            return Ok(Self::All);
+        }
+        if let Some(numbers) = text.strip_prefix('#') {
+            return match numbers.split_once("..") {
+                None => number(numbers).map(|only| Self::Between(only, only)),
+                Some((first, "")) => Ok(Self::Between(number(first)?, u64::MAX)),
+                Some((first, last)) => match (number(first)?, number(last)?) {
+                    (first, last) if first <= last => Ok(Self::Between(first, last)),
+                    _ => Err(wrong()),
+                },
+            };
+        }
+        if let Some(step) = text.strip_prefix("every ") {
+            return number(step.trim()).map(Self::Every);
+        }
+        text.strip_prefix("p=").ok_or_else(wrong)?.parse().map(Self::Chance)
+    }
+}
+
+impl fmt::Display for Occasions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => Ok(()),
+            Self::Between(first, u64::MAX) => write!(f, "#{first}.."),
+            Self::Between(first, last) if first == last => write!(f, "#{first}"),
+            Self::Between(first, last) => write!(f, "#{first}..{last}"),
+            Self::Every(step) => write!(f, " every {step}"),
+            Self::Chance(chance) => write!(f, " p={chance}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Occasions;
+    use crate::exit::Exit;
+    use crate::impair::Dice;
+
+    fn taken(text: &str) -> Vec<u64> {
+        let occasions: Occasions = text.parse().expect(text);
+        (1..=9).filter(|number| occasions.take(*number, Dice::new(1, 1))).collect()
+    }
+
+    #[test]
+    fn occasions_are_counted_from_1() {
+        for (text, expected) in [
+            ("", vec![1, 2, 3, 4, 5, 6, 7, 8, 9]),
+            ("#2", vec![2]),
+            ("#1..2", vec![1, 2]),
+            ("#8..", vec![8, 9]),
+            (" every 4", vec![4, 8]),
+            ("p=0", vec![]),
+            ("p=100%", vec![1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        ] {
+            assert_eq!(taken(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn chance_decides_the_same_again() {
+        assert_eq!(taken("p=1/2"), taken("p=50%"));
+        let hits = (1..=10_000).filter(|number| {
+            let half: Occasions = "p=1/2".parse().expect("a chance");
+            half.take(*number, Dice::new(1, 1))
+        });
+        assert!(hits.count().abs_diff(5_000) < 250);
+    }
+
+    #[test]
+    fn what_names_no_occasions_is_refused_with_the_right_spelling() {
+        for text in ["#", "#0", "#2..1", "#-1", "#+1", "#1..x", "every 0", "every", "every x", "p=", "p=2", "2", "#٢"]
+        {
+            assert_eq!(text.parse::<Occasions>().expect_err(text).exit(), Exit::Usage);
+        }
+    }
+
+    #[test]
+    fn they_are_shown_as_they_are_written() {
+        for text in ["", "#2", "#1..3", "#3..", "every 4", "p=30%"] {
+            assert_eq!(text.parse::<Occasions>().expect(text).to_string().trim(), text);
+        }
+    }
+}

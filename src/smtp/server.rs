@@ -1,0 +1,394 @@
+//! The server's side of the dialogue: it captures mails and hands them to a [`Mailroom`].
+//!
+//! Owns what may be said when (RFC 5321 §4.1.4), the replies, the deadlines, and where in all this a
+//! rule of `--fault` acts. It must not know sockets, TLS or files: it is a [`Conversation`], and keeping a
+//! mail may be a job.
+//!
+//! ```text
+//!   Banner ─▶ Command ⇄ Login
+//!               │ DATA        │ BDAT n
+//!               ▼             ▼
+//!              Body ─ dot ─▶ Keep (a job) ─▶ 250 ─▶ Command        QUIT ─▶ 221, close
+//! ```
+//!
+//! A reply that a rule holds back, or a job that is not done, pauses the dialogue: nothing is read.
+
+mod answer;
+mod body;
+mod command;
+mod dialogue;
+mod envelope;
+mod hold;
+mod login;
+mod room;
+#[cfg(test)]
+mod tests;
+mod transfer;
+mod users;
+
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::fault::{Action, Instead, Place};
+use super::plan::Stage;
+use crate::conversation::{Conversation, End, Outbox};
+use crate::time::Moment;
+use body::Body;
+use hold::Held;
+use login::Login;
+
+pub use answer::{Answer, NO_ROOM, TOO_MANY_CONNECTIONS};
+pub use body::bare_ends;
+pub use envelope::{Addressee, Sender};
+pub use room::{Allowance, Captured, Client, Fact, Keep, Kept, Lease, Limits, Mailroom, Refused, Rules};
+pub use users::Users;
+
+/// How long a client that has delivered something may take for its QUIT once the server closes.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The dialogue on one connection.
+pub struct Server<M: Mailroom> {
+    room: Rc<M>,
+    client: Client,
+    /// What the connection gets in place of a banner.
+    refusal: Option<Answer>,
+    /// What a TLS handshake gets in place of one.
+    handshake: Instead,
+    state: State,
+    is_extended: bool,
+    /// Words of EHLO that a rule does not let it say.
+    hidden: Vec<String>,
+    sender: Option<Sender>,
+    recipients: Vec<Addressee>,
+    /// What came by BDAT so far, and why the rest is of no use.
+    chunks: Vec<u8>,
+    spoilt: Option<Answer>,
+    lease: Lease,
+    work: Option<Work<M::Kept>>,
+    held: Option<Held>,
+    after: After,
+    taken: Option<(M::Kept, Duration)>,
+    /// Whether a line is being skipped because it is too long.
+    is_skipping: bool,
+    is_stalled: bool,
+    is_over: bool,
+    is_draining: bool,
+    has_delivered: bool,
+    errors: u32,
+    until: Moment,
+    ends: Moment,
+}
+
+enum State {
+    /// The connection is not greeted yet.
+    Begun,
+    /// STARTTLS was answered; what comes is the handshake.
+    Handshaking,
+    Command,
+    Login(Login),
+    /// Only challenges are left to say: so many.
+    Challenges(u32),
+    Body {
+        body: Body,
+        /// Whether the rules were asked about it.
+        is_begun: bool,
+    },
+    Chunk {
+        left: u64,
+        is_last: bool,
+    },
+    /// A handshake is expected, and these octets are what it gets.
+    NoTls(Vec<u8>),
+}
+
+/// What a job is for.
+enum Work<K> {
+    Derive,
+    Keep { kept: Arc<Mutex<Option<Kept<K>>>>, at: Moment, action: Action },
+}
+
+/// What follows once a reply is out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    Go,
+    Greet,
+    StartTls,
+    Close,
+}
+
+impl<M: Mailroom> Server<M> {
+    /// A dialogue with a client that has just come.
+    pub fn new(room: Rc<M>, client: Client, now: Moment) -> Self {
+        let lease = Lease::new(&room.rules().allowance);
+        let limits = room.rules().limits;
+        Self {
+            room,
+            client,
+            refusal: None,
+            handshake: Instead::Usual,
+            state: State::Begun,
+            is_extended: false,
+            hidden: Vec::new(),
+            sender: None,
+            recipients: Vec::new(),
+            chunks: Vec::new(),
+            spoilt: None,
+            lease,
+            work: None,
+            held: None,
+            after: After::Go,
+            taken: None,
+            is_skipping: false,
+            is_stalled: false,
+            is_over: false,
+            is_draining: false,
+            has_delivered: false,
+            errors: 0,
+            until: now + limits.command,
+            ends: now + limits.session,
+        }
+    }
+
+    /// One that gets a refusal in place of a banner.
+    #[must_use]
+    pub fn refused(mut self, answer: Answer) -> Self {
+        self.refusal = Some(answer);
+        self
+    }
+
+    /// One whose implicit TLS never comes to be, because a rule has it so.
+    #[must_use]
+    pub fn without_handshake(mut self, instead: Instead) -> Self {
+        self.handshake = instead;
+        self
+    }
+
+    /// Asks the rules about a reply, and tells if one fires.
+    fn decide(&self, stage: Option<Stage>, whose: &str, out: &mut Outbox<Fact<M::Kept>>) -> Action {
+        let fired = self.room.rules().faults.reply(stage, whose);
+        self.told(fired, out)
+    }
+
+    /// The same about another place.
+    fn decide_at(&self, place: Place, out: &mut Outbox<Fact<M::Kept>>) -> Action {
+        let fired = self.room.rules().faults.decide(|found| found == place, &self.client.name);
+        self.told(fired, out)
+    }
+
+    fn told(&self, fired: Option<super::fault::Fired<'_>>, out: &mut Outbox<Fact<M::Kept>>) -> Action {
+        let Some(fired) = fired else { return Action::default() };
+        out.tell(Fact::Fault { session: self.client.session, rule: fired.rule, number: fired.number });
+        fired.action.clone()
+    }
+
+    /// Answers a command: a rule of `--fault` if one fires, else what `act` says. A rule that refuses
+    /// means that nothing is done.
+    fn respond(
+        &mut self,
+        stage: Option<Stage>,
+        (whose, shown): (&str, &str),
+        now: Moment,
+        out: &mut Outbox<Fact<M::Kept>>,
+        act: impl FnOnce(&mut Self) -> Answer,
+    ) {
+        let action = self.decide(stage, whose, out);
+        let answer = match action.refusal() {
+            Some(refusal) => refusal.clone(),
+            None => act(self),
+        };
+        self.judged(stage, shown, answer, &action, now, out);
+    }
+
+    /// Says an answer, and tells if it refuses. What only a broken client says has a limit.
+    fn judged(
+        &mut self,
+        stage: Option<Stage>,
+        shown: &str,
+        mut answer: Answer,
+        action: &Action,
+        now: Moment,
+        out: &mut Outbox<Fact<M::Kept>>,
+    ) {
+        const MOST_ERRORS: u32 = 20;
+        if answer.is_refusal() {
+            if matches!(answer.code, 500..=504) && action.refusal().is_none() {
+                self.errors += 1;
+                if self.errors >= MOST_ERRORS {
+                    answer = answer::TOO_MANY_ERRORS;
+                }
+            }
+            if answer.code == 421 {
+                self.after = After::Close;
+            }
+            let (client, command) = (self.client.clone(), shown.to_owned());
+            out.tell(Fact::Refused(Refused { client, stage, command, answer: answer.clone() }));
+        }
+        self.say(&answer, action, now, out);
+    }
+
+    /// Forgets the mail under way (RFC 5321 §4.1.1.5).
+    fn forget(&mut self) {
+        self.sender = None;
+        self.recipients.clear();
+        self.chunks = Vec::new();
+        self.spoilt = None;
+        self.lease.resize(0);
+    }
+
+    /// Ends the session: nothing more is heard.
+    fn close(&mut self, out: &mut Outbox<Fact<M::Kept>>) {
+        self.is_over = true;
+        out.close();
+    }
+
+    /// Says why, and ends the session.
+    fn dismiss(&mut self, answer: &Answer, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+        self.after = After::Close;
+        self.say(answer, &Action::default(), now, out);
+    }
+
+    fn fail(&self, why: &str, out: &mut Outbox<Fact<M::Kept>>) {
+        out.tell(Fact::Failed { client: self.client.clone(), why: why.to_owned() });
+    }
+
+    /// Whether nothing can be heard now.
+    fn is_busy(&self) -> bool {
+        self.work.is_some() || self.held.is_some() || self.is_stalled || self.is_over
+    }
+
+    fn greet(&mut self, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+        self.state = State::Command;
+        let banner = Answer::new(220, format!("{} ESMTP netlab mail-serve", self.room.rules().name));
+        self.respond(Some(Stage::Banner), ("", ""), now, out, |_| banner);
+    }
+}
+
+impl<M: Mailroom> Conversation for Server<M> {
+    type Fact = Fact<M::Kept>;
+    const FULL_DUPLEX: bool = false;
+
+    fn opened(&mut self, tls: Option<&'static str>, now: Moment, out: &mut Outbox<Self::Fact>) {
+        self.client.tls = tls;
+        self.until = now + self.room.rules().limits.command;
+        if !matches!(self.state, State::Begun) {
+            // After STARTTLS there is no second banner.
+            return if self.is_draining { self.close(out) } else { self.state = State::Command };
+        }
+        if let Some(refusal) = self.refusal.take() {
+            self.fail("there are too many connections", out);
+            return self.dismiss(&refusal, now, out);
+        }
+        match std::mem::take(&mut self.handshake) {
+            Instead::Usual => {
+                let action = self.decide_at(Place::Connect, out);
+                self.after = After::Greet;
+                self.say_nothing(&action, now, out);
+            }
+            instead => self.refuse_tls(instead, now, out),
+        }
+    }
+
+    fn received(&mut self, bytes: &[u8], now: Moment, out: &mut Outbox<Self::Fact>) -> usize {
+        let mut taken = 0;
+        while !self.is_busy() {
+            let rest = bytes.get(taken..).unwrap_or_default();
+            let some = match &mut self.state {
+                _ if rest.is_empty() => break,
+                State::NoTls(instead) => {
+                    let instead = std::mem::take(instead);
+                    out.send(&instead);
+                    self.close(out);
+                    rest.len()
+                }
+                State::Body { .. } => self.body(rest, now, out),
+                State::Chunk { .. } => self.chunk(rest, now, out),
+                State::Begun | State::Handshaking => break,
+                State::Command | State::Login(_) | State::Challenges(_) => self.line(rest, now, out),
+            };
+            taken += some;
+            if some == 0 {
+                break;
+            }
+        }
+        if self.is_over { bytes.len() } else { taken }
+    }
+
+    fn sent(&mut self, _: Moment, _: &mut Outbox<Self::Fact>) {}
+
+    fn woken(&mut self, now: Moment, out: &mut Outbox<Self::Fact>) {
+        if self.held.is_some() {
+            return self.pump(now, out);
+        }
+        let is_within_mail = self.sender.is_some();
+        match &self.state {
+            _ if self.is_stalled => self.close(out),
+            State::NoTls(_) => self.close(out),
+            _ if self.is_draining => self.dismiss(&answer::CLOSING, now, out),
+            _ => {
+                if is_within_mail {
+                    self.fail("nothing more came within the mail", out);
+                }
+                let why = if self.ends <= now { answer::TOO_LONG } else { answer::TIMED_OUT };
+                self.dismiss(&why, now, out);
+            }
+        }
+    }
+
+    fn job_done(&mut self, now: Moment, out: &mut Outbox<Self::Fact>) {
+        match self.work.take() {
+            Some(Work::Derive) => self.derived(now, out),
+            Some(Work::Keep { kept, at, action }) => {
+                let kept = kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+                self.kept(kept.unwrap_or(Err(NO_ROOM)), at, &action, now, out);
+            }
+            None => {}
+        }
+    }
+
+    fn draining(&mut self, now: Moment, out: &mut Outbox<Self::Fact>) {
+        self.is_draining = true;
+        if self.is_busy() || self.sender.is_some() || self.is_over {
+            return;
+        }
+        if self.has_delivered {
+            self.until = self.until.min(now + FAREWELL);
+        } else {
+            self.dismiss(&answer::CLOSING, now, out);
+        }
+    }
+
+    fn ended(&mut self, end: &End, _: Moment, out: &mut Outbox<Self::Fact>) {
+        if self.is_over {
+            return;
+        }
+        match end {
+            End::Finished | End::Cut => {
+                if self.sender.is_some() {
+                    self.fail("the client closed within a mail", out);
+                }
+                self.close(out);
+            }
+            End::Broken(error) => {
+                // Before the banner it is the TLS handshake that broke.
+                if self.sender.is_some() || !matches!(self.state, State::Command) {
+                    self.fail(error.what(), out);
+                }
+                self.is_over = true;
+            }
+        }
+    }
+
+    fn wake_at(&self) -> Option<Moment> {
+        match &self.held {
+            _ if self.is_over || self.work.is_some() => None,
+            Some(held) => Some(held.next),
+            None if self.is_stalled => Some(self.ends),
+            None => Some(self.until.min(self.ends)),
+        }
+    }
+
+    fn is_paused(&self) -> bool {
+        self.is_busy()
+    }
+}

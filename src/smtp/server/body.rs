@@ -1,0 +1,195 @@
+//! What comes between DATA and the dot.
+//!
+//! Owns the end of a message: CR LF dot CR LF and nothing else (RFC 5321 §4.1.1.4). A bare LF or a bare
+//! CR is content; a server that takes `LF . LF` for the end lets one mail smuggle in another
+//! (CVE-2023-51764). What was stuffed is unstuffed (§4.5.2). It holds at any split of the octets.
+
+use memchr::memmem;
+
+const END: &[u8] = b"\r\n.\r\n";
+/// The line end that DATA itself came with: a dot right behind it ends an empty message.
+const BEFORE: &[u8] = b"\r\n";
+
+/// A message on its way in.
+#[derive(Debug)]
+pub struct Body {
+    /// Stuffed, with the line end before it; once it is too large only its tail.
+    raw: Vec<u8>,
+    limit: usize,
+    is_too_large: bool,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Came {
+    /// More is to come.
+    Some,
+    /// The dot.
+    Whole,
+}
+
+impl Body {
+    /// Nothing yet; at most `limit` octets are kept.
+    pub fn new(limit: usize) -> Self {
+        Self { raw: BEFORE.to_vec(), limit, is_too_large: false }
+    }
+
+    /// Takes octets; returns how many of them are the message's or its end's.
+    pub fn receive(&mut self, bytes: &[u8]) -> (usize, Came) {
+        let from = self.raw.len().saturating_sub(END.len() - 1);
+        let before = self.raw.len();
+        self.raw.extend_from_slice(bytes);
+        let found = memmem::find(self.raw.get(from..).unwrap_or_default(), END).map(|at| from + at);
+        let taken = found.map_or(bytes.len(), |at| (at + END.len()).saturating_sub(before));
+        if let Some(at) = found {
+            self.raw.truncate(at + BEFORE.len());
+        }
+        // The dots that were stuffed are no part of the size (RFC 1870 §5); the exact sum is
+        // made in the end.
+        if self.raw.len() > self.limit.saturating_mul(2).saturating_add(END.len()) {
+            self.is_too_large = true;
+        }
+        if self.is_too_large {
+            self.drop_content();
+        }
+        (taken, if found.is_some() { Came::Whole } else { Came::Some })
+    }
+
+    /// Keeps no more of it than its end needs to be found.
+    pub fn drop_content(&mut self) {
+        self.is_too_large = true;
+        let tail = self.raw.len().saturating_sub(END.len() - 1);
+        self.raw.drain(..tail);
+        self.raw.shrink_to(1024);
+    }
+
+    /// How many octets it keeps.
+    pub fn kept(&self) -> usize {
+        self.raw.len()
+    }
+
+    /// The message as it was before it was stuffed, or `None` if it is too large.
+    pub fn finish(self) -> Option<Vec<u8>> {
+        if self.is_too_large {
+            return None;
+        }
+        let message = unstuffed(self.raw);
+        (message.len() <= self.limit).then_some(message)
+    }
+}
+
+fn unstuffed(mut raw: Vec<u8>) -> Vec<u8> {
+    const DOT: &[u8] = b"\r\n.";
+    if memmem::find(&raw, DOT).is_none() {
+        raw.drain(..BEFORE.len());
+        return raw;
+    }
+    let mut message = Vec::with_capacity(raw.len());
+    let mut from = 0;
+    for at in memmem::find_iter(&raw, DOT) {
+        message.extend_from_slice(raw.get(from..at + BEFORE.len()).unwrap_or_default());
+        from = at + DOT.len();
+    }
+    message.extend_from_slice(raw.get(from..).unwrap_or_default());
+    message.drain(..BEFORE.len());
+    message
+}
+
+/// How many LF have no CR in front, and how many CR no LF behind.
+pub fn bare_ends(message: &[u8]) -> (usize, usize) {
+    let (mut bare_lf, mut bare_cr) = (0, 0);
+    for at in memchr::memchr2_iter(b'\r', b'\n', message) {
+        match message.get(at) {
+            Some(b'\n') if at.checked_sub(1).and_then(|before| message.get(before)) != Some(&b'\r') => bare_lf += 1,
+            Some(b'\r') if message.get(at + 1) != Some(&b'\n') => bare_cr += 1,
+            _ => {}
+        }
+    }
+    (bare_lf, bare_cr)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Body, Came, bare_ends};
+    use crate::smtp::stuff::stuff;
+
+    /// What arrives of `wire` if it comes in pieces of `size`, and how much of it is behind the end.
+    fn arrives(wire: &[u8], size: usize, limit: usize) -> Option<(Option<Vec<u8>>, usize)> {
+        let mut body = Body::new(limit);
+        let mut taken = 0;
+        for piece in wire.chunks(size) {
+            let (some, came) = body.receive(piece);
+            taken += some;
+            if came == Came::Whole {
+                return Some((body.finish(), wire.len() - taken));
+            }
+            assert_eq!(some, piece.len());
+        }
+        None
+    }
+
+    #[test]
+    fn nothing_but_crlf_dot_crlf_ends_a_message_at_any_split() {
+        for (wire, message, rest) in [
+            (&b".\r\nQUIT\r\n"[..], &b""[..], 6),
+            (b"a\r\n.\r\n", b"a\r\n", 0),
+            (b"a\n.\nb\r\n.\r\n", b"a\n.\nb\r\n", 0),
+            (b"a\n.\r\nb\r\n.\r\n", b"a\n.\r\nb\r\n", 0),
+            (b"a\r\n.\nb\r\n.\r\n", b"a\r\n\nb\r\n", 0),
+            (b"a\r.\rb\r\n.\r\n", b"a\r.\rb\r\n", 0),
+            (b"a\r\n\r.\r\nb\r\n.\r\nX", b"a\r\n\r.\r\nb\r\n", 1),
+            (b"..\r\n...\r\n.x\r\n.\r\n", b".\r\n..\r\nx\r\n", 0),
+            (b"\r\n.\r\n.\r\n", b"\r\n", 3),
+            (b"a\0\r\n.\r\n", b"a\0\r\n", 0),
+        ] {
+            for size in 1..=wire.len() {
+                // What comes in one piece with the end is left for the next command.
+                let (got, left) = arrives(wire, size, 100).expect("it ends");
+                assert_eq!(got.as_deref(), Some(message), "{wire:?} by {size}");
+                assert_eq!(left, rest, "{wire:?} by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_our_client_stuffs_comes_out_whole_whatever_it_is() {
+        let alphabet = [b'\r', b'\n', b'.', b'x'];
+        for number in 0..4_usize.pow(6) {
+            let lines: Vec<u8> = (0..6).map(|place| alphabet[number >> (2 * place) & 3]).collect();
+            let mut wire = Vec::new();
+            stuff(&lines, &mut wire);
+            let (got, left) = arrives(&wire, 1 + number % 5, 100).expect("it ends");
+            let got = got.expect("not too large");
+            assert_eq!((bare_ends(&got), left), ((0, 0), 0));
+            let mut again = Vec::new();
+            stuff(&got, &mut again);
+            assert_eq!(again, wire);
+        }
+    }
+
+    #[test]
+    fn the_limit_is_for_the_message_without_its_stuffing() {
+        let of = |lines: usize| [b"..\r\n".repeat(lines), b".\r\n".to_vec()].concat();
+        assert!(arrives(&of(100), 7, 300).expect("it ends").0.is_some());
+        assert!(arrives(&of(100), 7, 299).expect("it ends").0.is_none());
+        let (got, left) =
+            arrives(&[vec![b'x'; 100_000], b"\r\n.\r\nQUIT".to_vec()].concat(), 999, 10).expect("it ends");
+        assert!(got.is_none() && left < 999);
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_kept() {
+        let mut body = Body::new(1_000);
+        for _ in 0..1_000 {
+            body.receive(&[b'x'; 1_000]);
+            assert!(body.kept() < 4_000);
+        }
+        assert!(body.finish().is_none());
+    }
+
+    #[test]
+    fn bare_ends_are_counted() {
+        assert_eq!(bare_ends(b"a\r\nb\nc\rd\r\n\r"), (1, 2));
+        assert_eq!(bare_ends(b"\n\n\r\r\n"), (2, 1));
+    }
+}

@@ -1,0 +1,148 @@
+//! What a client says, as a command.
+//!
+//! Owns the verbs of RFC 5321 §4.1.1 and of the extensions that are offered; verbs are compared without
+//! case (§2.4). The parameters of MAIL and RCPT are read by [`envelope`](super::envelope).
+
+use super::super::plan::Stage;
+
+/// A command line without its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command<'l> {
+    /// EHLO or, without extensions, HELO.
+    Hello { name: &'l str, is_extended: bool },
+    /// RFC 3207.
+    Starttls,
+    /// RFC 4954.
+    Auth { mechanism: &'l str, initial: Option<&'l str> },
+    /// What follows `MAIL FROM:`.
+    Mail(&'l str),
+    /// What follows `RCPT TO:`.
+    Rcpt(&'l str),
+    /// The message comes as lines.
+    Data,
+    /// So many octets of it come (RFC 3030 §2).
+    Bdat { octets: u64, is_last: bool },
+    /// Forget the mail.
+    Rset,
+    /// Nothing.
+    Noop,
+    /// Goodbye.
+    Quit,
+    /// Is there such a mailbox?
+    Vrfy,
+    /// What can be said?
+    Help,
+    /// A known verb with parameters it cannot have.
+    Malformed(Option<Stage>),
+    /// The first line of another protocol: a browser that was sent here must not get to say more.
+    Foreign,
+    /// Anything else.
+    Unknown,
+}
+
+impl<'l> Command<'l> {
+    /// Reads a line.
+    pub fn read(line: &'l str) -> Self {
+        let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let rest = rest.trim_ascii();
+        let bare = |command, stage| if rest.is_empty() { command } else { Self::Malformed(stage) };
+        match verb.to_ascii_uppercase().as_str() {
+            "EHLO" | "HELO" if rest.is_empty() || rest.contains(' ') => Self::Malformed(Some(Stage::Ehlo)),
+            "EHLO" => Self::Hello { name: rest, is_extended: true },
+            "HELO" => Self::Hello { name: rest, is_extended: false },
+            "STARTTLS" => bare(Self::Starttls, Some(Stage::Starttls)),
+            "AUTH" => Self::auth(rest),
+            "MAIL" => after(rest, "FROM:").map_or(Self::Malformed(Some(Stage::Mail)), Self::Mail),
+            "RCPT" => after(rest, "TO:").map_or(Self::Malformed(Some(Stage::Rcpt)), Self::Rcpt),
+            "DATA" => bare(Self::Data, Some(Stage::Data)),
+            "BDAT" => Self::bdat(rest),
+            "RSET" => bare(Self::Rset, None),
+            "NOOP" => Self::Noop,
+            "QUIT" => bare(Self::Quit, Some(Stage::Quit)),
+            "VRFY" => Self::Vrfy,
+            "HELP" => Self::Help,
+            "GET" | "POST" | "PUT" | "HEAD" | "OPTIONS" | "CONNECT" => Self::Foreign,
+            _ => Self::Unknown,
+        }
+    }
+
+    fn auth(rest: &'l str) -> Self {
+        let mut words = rest.split(' ');
+        match (words.next().filter(|word| !word.is_empty()), words.next(), words.next()) {
+            (Some(mechanism), initial, None) => Self::Auth { mechanism, initial },
+            _ => Self::Malformed(Some(Stage::Auth)),
+        }
+    }
+
+    fn bdat(rest: &'l str) -> Self {
+        let (octets, last) = rest.split_once(' ').unwrap_or((rest, ""));
+        let is_plain = !octets.is_empty() && octets.bytes().all(|byte| byte.is_ascii_digit());
+        match octets.parse().ok().filter(|_| is_plain) {
+            Some(octets) if last.is_empty() => Self::Bdat { octets, is_last: false },
+            Some(octets) if last.eq_ignore_ascii_case("LAST") => Self::Bdat { octets, is_last: true },
+            _ => Self::Malformed(Some(Stage::Data)),
+        }
+    }
+
+    /// The stage it belongs to; what only keeps house belongs to none.
+    pub fn stage(&self) -> Option<Stage> {
+        match self {
+            Self::Hello { .. } => Some(Stage::Ehlo),
+            Self::Starttls => Some(Stage::Starttls),
+            Self::Auth { .. } => Some(Stage::Auth),
+            Self::Mail(_) => Some(Stage::Mail),
+            Self::Rcpt(_) => Some(Stage::Rcpt),
+            Self::Bdat { is_last: true, .. } => Some(Stage::Dot),
+            Self::Data | Self::Bdat { .. } => Some(Stage::Data),
+            Self::Quit => Some(Stage::Quit),
+            Self::Malformed(stage) => *stage,
+            Self::Rset | Self::Noop | Self::Vrfy | Self::Help | Self::Foreign | Self::Unknown => None,
+        }
+    }
+}
+
+/// What follows a word, which is compared without case; a space behind its colon is forgiven.
+fn after<'l>(rest: &'l str, word: &str) -> Option<&'l str> {
+    let (front, rest) = rest.split_at_checked(word.len())?;
+    front.eq_ignore_ascii_case(word).then(|| rest.trim_ascii_start())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Command, Stage};
+
+    #[test]
+    fn verbs_are_read_in_any_case() {
+        for (line, command) in [
+            ("EHLO x", Command::Hello { name: "x", is_extended: true }),
+            ("helo x", Command::Hello { name: "x", is_extended: false }),
+            ("StartTLS", Command::Starttls),
+            ("auth PLAIN", Command::Auth { mechanism: "PLAIN", initial: None }),
+            ("AUTH PLAIN AA==", Command::Auth { mechanism: "PLAIN", initial: Some("AA==") }),
+            ("mail from:<a@b>", Command::Mail("<a@b>")),
+            ("MAIL FROM: <a@b> SIZE=1", Command::Mail("<a@b> SIZE=1")),
+            ("RCPT TO:<a@b>", Command::Rcpt("<a@b>")),
+            ("data", Command::Data),
+            ("BDAT 10", Command::Bdat { octets: 10, is_last: false }),
+            ("bdat 0 last", Command::Bdat { octets: 0, is_last: true }),
+            ("RSET", Command::Rset),
+            ("NOOP whatever", Command::Noop),
+            ("QUIT", Command::Quit),
+            ("GET / HTTP/1.1", Command::Foreign),
+            ("", Command::Unknown),
+            ("MAILFROM:<a@b>", Command::Unknown),
+            ("EHLO", Command::Malformed(Some(Stage::Ehlo))),
+            ("EHLO a b", Command::Malformed(Some(Stage::Ehlo))),
+            ("STARTTLS now", Command::Malformed(Some(Stage::Starttls))),
+            ("AUTH", Command::Malformed(Some(Stage::Auth))),
+            ("MAIL <a@b>", Command::Malformed(Some(Stage::Mail))),
+            ("MAIL FRÖM:<a@b>", Command::Malformed(Some(Stage::Mail))),
+            ("RCPT FROM:<a@b>", Command::Malformed(Some(Stage::Rcpt))),
+            ("BDAT +1", Command::Malformed(Some(Stage::Data))),
+            ("BDAT 1 FIRST", Command::Malformed(Some(Stage::Data))),
+            ("DATA x", Command::Malformed(Some(Stage::Data))),
+        ] {
+            assert_eq!(Command::read(line), command, "{line}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What rules of `--fault` make of the dialogue.
+
+use super::{BANNER, Bench, MAIL, codes, instead, rules, with_faults};
+use crate::conversation::Conversation as _;
+use crate::smtp::Stage;
+use crate::smtp::fault::{Action, Instead, Place};
+use crate::smtp::server::Answer;
+use std::time::Duration;
+
+fn answer(code: u16, text: &'static str) -> Action {
+    instead(Instead::Answer(Answer::new(code, text)))
+}
+
+#[test]
+fn a_reply_that_refuses_means_that_nothing_is_done() {
+    let later = answer(451, "4.7.1 greylisted");
+    let mut bench = Bench::greeted(with_faults(&[(Place::Reply(Stage::Rcpt), "#1..2", later)]));
+    let did = bench.hear("EHLO me\r\nMAIL FROM:<a@x>\r\nRCPT TO:<b@x>\r\nDATA\r\nRCPT TO:<b@x>\r\nRCPT TO:<b@x>\r\n");
+    assert_eq!(codes(&did), ["250", "250", "451", "503", "451", "250"]);
+    assert!(did.contains("451 4.7.1 greylisted\r\n"));
+    assert!(bench.facts.contains(&"fault 0 1".to_owned()) && bench.facts.contains(&"fault 0 2".to_owned()));
+    let large = answer(552, "5.3.4 too big");
+    let mut bench = Bench::greeted(with_faults(&[(Place::Reply(Stage::Dot), "#1", large)]));
+    assert_eq!(codes(&bench.hear(format!("{MAIL}DATA\r\nx\r\n.\r\n")))[4], "552");
+    assert!(bench.room.mails.borrow().is_empty());
+    assert_eq!(codes(&bench.hear("MAIL FROM:<>\r\nRCPT TO:<b@x>\r\nDATA\r\n.\r\n"))[3], "250");
+}
+
+#[test]
+fn a_line_that_drops_after_the_dot_has_delivered() {
+    let mut bench = Bench::greeted(with_faults(&[(Place::Reply(Stage::Dot), "", instead(Instead::Drop))]));
+    let did = bench.hear(format!("{MAIL}DATA\r\nx\r\n.\r\nQUIT\r\n"));
+    assert!(did.ends_with("alone\r\n<close>"), "{did}");
+    assert_eq!((bench.room.mails.borrow().len(), bench.facts.last().map(String::as_str)), (1, Some("taken 3")));
+    let mut bench = Bench::greeted(with_faults(&[(Place::Reply(Stage::Mail), "", instead(Instead::Reset))]));
+    assert!(bench.hear(MAIL).ends_with("<reset>"));
+}
+
+#[test]
+fn a_stall_says_nothing_and_hears_nothing_until_the_session_ends() {
+    let mut bench = Bench::greeted(with_faults(&[(Place::Reply(Stage::Data), "", instead(Instead::Stall))]));
+    let did = bench.hear(format!("{MAIL}DATA\r\n"));
+    assert_eq!((codes(&did).len(), bench.server.is_paused()), (3, true));
+    assert_eq!(bench.wait(Duration::from_secs(1_000)), "");
+    assert_eq!(bench.wait(Duration::from_secs(2_600)), "<close>");
+}
+
+#[test]
+fn a_reply_is_held_back_and_nothing_is_heard_meanwhile() {
+    let delay = Action { delay: Duration::from_secs(6), ..Action::default() };
+    let mut bench = Bench::new(with_faults(&[(Place::Reply(Stage::Banner), "", delay)]));
+    assert_eq!(bench.open(None), "");
+    assert!(bench.server.is_paused());
+    assert_eq!(bench.wait(Duration::from_secs(5)), "");
+    assert_eq!(bench.wait(Duration::from_secs(1)), BANNER);
+    assert!(!bench.server.is_paused());
+}
+
+#[test]
+fn a_slow_reply_drips() {
+    let slow = Action { pace: Some(10), ..Action::default() };
+    let mut bench = Bench::greeted(with_faults(&[(Place::Reply(Stage::Quit), "", slow)]));
+    let mut did = bench.hear("QUIT\r\n");
+    assert_eq!(did, "2");
+    for _ in 0..14 {
+        did += &bench.wait(Duration::from_millis(100));
+    }
+    assert_eq!(did, "221 2.0.0 bye\r\n");
+    assert_eq!(bench.wait(Duration::from_millis(100)), "<close>");
+}
+
+#[test]
+fn raw_octets_take_the_place_of_every_reply() {
+    let raw = instead(Instead::Raw(b"250\r\n".to_vec()));
+    let mut bench = Bench::new(with_faults(&[(Place::AnyReply, "", raw)]));
+    assert_eq!(bench.open(None), "250\r\n");
+    assert_eq!(bench.hear(format!("{MAIL}DATA\r\nx\r\n.\r\n")), "250\r\n".repeat(5));
+    assert_eq!(bench.room.mails.borrow().len(), 1);
+}
+
+#[test]
+fn words_of_ehlo_are_hidden_and_not_known_then() {
+    let hide = |words: &[&str]| instead(Instead::Hide(words.iter().map(|word| (*word).to_owned()).collect()));
+    let faults = [(Place::Offer, "#1", hide(&["starttls"])), (Place::Offer, "", hide(&["SIZE", "CHUNKING"]))];
+    let mut bench = Bench::greeted(with_faults(&faults));
+    let did = bench.hear("EHLO me\r\n");
+    assert!(!did.contains("STARTTLS") && !did.contains("SIZE") && did.contains("8BITMIME"), "{did}");
+    let did = bench.hear("STARTTLS\r\nMAIL FROM:<a@x> SIZE=1\r\nBDAT 4\r\n");
+    assert_eq!(codes(&did), ["502", "555", "502"]);
+    assert!(bench.hear("EHLO me\r\n").contains("STARTTLS"));
+}
+
+#[test]
+fn starttls_can_be_refused_spoilt_and_never_answered() {
+    let at = |place, action| Bench::greeted(with_faults(&[(place, "", action)]));
+    let starttls = Place::Reply(Stage::Starttls);
+    assert_eq!(codes(&at(starttls, answer(454, "4.7.0 no")).hear("STARTTLS\r\nNOOP\r\n")), ["454", "250"]);
+    let inject = Action { behind: b"250-evil\r\n".to_vec(), ..Action::default() };
+    assert_eq!(at(starttls, inject).hear("STARTTLS\r\n"), "220 2.0.0 begin TLS\r\n250-evil\r\n<tls>");
+    assert_eq!(at(starttls, instead(Instead::Stall)).hear("STARTTLS\r\n"), "");
+    let handshake = |action| {
+        let mut bench = at(Place::Handshake, action);
+        let did = bench.hear("STARTTLS\r\n");
+        did + &bench.hear(b"\x16\x03\x01client hello")
+    };
+    let go = "220 2.0.0 begin TLS\r\n";
+    assert_eq!(handshake(instead(Instead::Drop)), format!("{go}<close>"));
+    assert_eq!(handshake(instead(Instead::Stall)), go);
+    assert_eq!(handshake(instead(Instead::Raw(b"what?".to_vec()))), format!("{go}what?<close>"));
+    assert_eq!(handshake(instead(Instead::Alert)), format!("{go}\x15\x03\x03\0\x02\x02(<close>"));
+}
+
+#[test]
+fn a_body_can_be_cut_in_its_middle() {
+    let body = |action| {
+        let mut bench = Bench::greeted(with_faults(&[(Place::Body, "", action)]));
+        let did = bench.hear(format!("{MAIL}DATA\r\nfirst line\r\n"));
+        (did.split("alone\r\n").nth(1).unwrap_or_default().to_owned(), bench)
+    };
+    assert_eq!(body(instead(Instead::Drop)).0, "<close>");
+    assert_eq!(body(answer(552, "5.3.4 enough")).0, "552 5.3.4 enough\r\n<close>");
+    let (did, mut bench) = body(Action { delay: Duration::from_secs(1), ..Action::default() });
+    assert_eq!(did, "");
+    assert_eq!(bench.wait(Duration::from_secs(1)), "");
+    assert_eq!(codes(&bench.hear("first line\r\n.\r\n")), ["250"]);
+    assert_eq!(bench.room.mails.borrow()[0].message, b"first line\r\n");
+}
+
+#[test]
+fn a_connection_can_end_before_its_banner() {
+    let mut bench = Bench::new(with_faults(&[(Place::Connect, "", instead(Instead::Drop))]));
+    assert_eq!(bench.open(None), "<close>");
+    let mut bench = Bench::new(rules());
+    bench.server = bench.server.without_handshake(Instead::Alert);
+    assert_eq!(bench.open(None), "");
+    assert_eq!(bench.hear(b"\x16\x03\x01client hello"), "\x15\x03\x03\0\x02\x02(<close>");
+}
+
+#[test]
+fn a_login_can_be_challenged_on_and_on() {
+    let endless = (Place::Challenge, "", instead(Instead::Challenges(3)));
+    let rules = crate::smtp::server::Rules { faults: with_faults(&[endless]).faults, ..super::with_users() };
+    let mut bench = Bench::greeted(rules);
+    bench.hear("EHLO me\r\n");
+    assert_eq!(bench.hear("AUTH SCRAM-SHA-256\r\n"), "334 \r\n");
+    assert_eq!(codes(&bench.hear("AA==\r\nAA==\r\nAA==\r\n")), ["334", "334", "535"]);
+    assert_eq!(codes(&bench.hear("AUTH SCRAM-SHA-256\r\n*\r\nNOOP\r\n")), ["334", "501", "250"]);
+}

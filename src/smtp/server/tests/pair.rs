@@ -1,0 +1,129 @@
+//! Our client and our server, joined in memory.
+
+use super::{Bench, Room, START, rules, with_users};
+use crate::conversation::{Conversation as _, Outbox, Step};
+use crate::exit::Exit;
+use crate::smtp::{Client, Credentials, Done, Envelope, Mechanism, Plan, Secret, Security};
+use std::time::Duration;
+
+fn plan(message: &[u8]) -> Plan {
+    let envelope = Envelope {
+        from: Some("me@x.test".parse().expect("an address")),
+        recipients: vec!["a@x.test".parse().expect("an address"), "b@x.test".parse().expect("an address")],
+        message: message.into(),
+        ascii: None,
+    };
+    Plan {
+        server: "mx.test".into(),
+        name: "lab.test".into(),
+        security: Security::Plain,
+        is_verified: true,
+        login: None,
+        envelope: Some(envelope),
+        all_or_nothing: false,
+        stop_after: None,
+        patience: None,
+        mails: 1,
+        apart: Duration::ZERO,
+    }
+}
+
+/// Carries octets between the two in pieces of `size` until both are over.
+fn talk(plan: Plan, bench: &mut Bench, size: usize) -> Done {
+    let mut client = Client::new(plan, START);
+    let mut out = Outbox::default();
+    client.opened(None, START, &mut out);
+    let mut inbox = bench.open(None).into_bytes();
+    let mut outbox: Vec<u8> = Vec::new();
+    for _ in 0..10_000 {
+        let taken = client.received(&inbox, START, &mut out);
+        inbox.drain(..taken);
+        let (steps, bytes) = out.steps();
+        let upgrades = steps.iter().any(|step| matches!(step, Step::StartTls));
+        let is_over = steps.iter().any(|step| matches!(step, Step::Close | Step::Reset));
+        steps.clear();
+        outbox.append(bytes);
+        client.sent(START, &mut out);
+        out.facts().for_each(drop);
+        if upgrades {
+            bench.open(Some("1.3"));
+            client.opened(Some("1.3"), START, &mut out);
+        }
+        let piece: Vec<u8> = outbox.drain(..outbox.len().min(size)).collect();
+        let mut rest = std::mem::take(&mut bench.inbox());
+        rest.extend(piece);
+        inbox.extend(bench.feed(rest).replace("<tls>", "").replace("<close>", "").into_bytes());
+        if is_over {
+            return client.done();
+        }
+    }
+    panic!("they talk for ever");
+}
+
+impl Bench {
+    fn inbox(&mut self) -> Vec<u8> {
+        std::mem::take(&mut *self.room.rest.borrow_mut())
+    }
+
+    /// Hears octets and keeps what it does not take.
+    fn feed(&mut self, mut octets: Vec<u8>) -> String {
+        let mut did = String::new();
+        loop {
+            let taken = self.server.received(&octets, self.now, &mut self.out);
+            octets.drain(..taken);
+            did += &self.did();
+            match self.out.take_job() {
+                Some(job) => {
+                    job();
+                    self.server.job_done(self.now, &mut self.out);
+                    did += &self.did();
+                }
+                None if taken == 0 || octets.is_empty() => break,
+                None => {}
+            }
+        }
+        *self.room.rest.borrow_mut() = octets;
+        did
+    }
+}
+
+#[test]
+fn whatever_is_sent_arrives() {
+    let message = b"Subject: hi\r\n\r\n.\r\n..\r\nlast";
+    for size in [1, 2, 3, 7, 1_000] {
+        for is_slow in [false, true] {
+            let room = Room { is_slow, ..Room::new(rules()) };
+            let mut bench = Bench::of(room);
+            let done = talk(plan(message), &mut bench, size);
+            assert!(done.failure.is_none(), "{size}: {:?}", done.failure);
+            assert_eq!(bench.room.mails.borrow()[0].message, b"Subject: hi\r\n\r\n.\r\n..\r\nlast\r\n");
+            assert_eq!(bench.room.mails.borrow()[0].recipients.len(), 2);
+        }
+    }
+}
+
+#[test]
+fn the_strongest_login_is_taken_on_each_line() {
+    for (security, password, expected) in [
+        (Security::Plain, "tea", Ok(Mechanism::ScramSha256)),
+        (Security::Starttls, "tea", Ok(Mechanism::ScramSha256)),
+        (Security::Starttls, "coffee", Err(Exit::Permission)),
+    ] {
+        let secret = Secret::new(password.as_bytes().to_vec());
+        let login = Credentials {
+            user: "tim".into(),
+            secret,
+            mechanism: None,
+            in_clear: security == Security::Plain,
+            nonce: "cnonce".into(),
+        };
+        let mut bench = Bench::new(with_users());
+        let done = talk(Plan { security, login: Some(login), ..plan(b"x") }, &mut bench, 1_000);
+        match expected {
+            Ok(mechanism) => assert_eq!((done.failure.is_none(), done.mechanism), (true, Some(mechanism))),
+            Err(exit) => assert_eq!(done.failure.map(|failure| failure.exit()), Some(exit)),
+        }
+        let is_encrypted = bench.room.mails.borrow().first().is_some_and(|mail| mail.client.tls.is_some());
+        assert_eq!(is_encrypted, expected.is_ok() && security == Security::Starttls);
+    }
+}
