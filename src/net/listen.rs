@@ -103,6 +103,9 @@ fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     // A restarted server takes its port back from connections in TIME_WAIT.
     socket.set_reuse_address(true)?;
+    // Those that are accepted inherit it. Without it, an answer of two writes waits for the peer's
+    // delayed ACK.
+    socket.set_tcp_nodelay(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -178,6 +181,16 @@ mod tests {
             assert_eq!(listeners.take().len(), ports.len());
         }
         assert!(listeners.take().is_empty());
+    }
+
+    #[test]
+    fn what_is_accepted_sends_small_answers_at_once() {
+        let mut listeners = Listeners::bind(&[Bind::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
+        let address = listeners.addresses().next().and_then(Address::inet).expect("a TCP address");
+        let _client = std::net::TcpStream::connect(address).expect("somebody listens");
+        let listener = listeners.take().pop().expect("one for the thread");
+        listener.set_nonblocking(false).expect("set");
+        assert!(listener.accept().expect("a client").0.tcp_nodelay().expect("asked"));
     }
 
     #[test]

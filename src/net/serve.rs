@@ -37,7 +37,7 @@ pub trait Service {
     fn fact(&mut self, fact: <Self::Talk as Conversation>::Fact);
 
     /// A connection that was accepted is gone.
-    fn gone(&mut self) {}
+    fn gone(&mut self, _: Self::Talk) {}
 
     /// Something that concerns the server itself.
     fn notice(&mut self, notice: Notice);

@@ -220,10 +220,6 @@ impl<S: Service> Worker<S> {
     }
 
     fn admit(&mut self, socket: Socket, arrival: Arrival, now: Moment) {
-        if arrival.peer.is_some() {
-            // Without it, an answer of two writes waits for the peer's delayed ACK.
-            let _ = socket.set_tcp_nodelay(true);
-        }
         let Welcome { talk, tls, upgrade } = self.service.accepted(arrival, now);
         let link = Link::new(socket, tls.map(|side| side.connection()), self.patience, now);
         let link = match upgrade {
@@ -245,8 +241,8 @@ impl<S: Service> Worker<S> {
         if registered {
             self.turn(slot, now);
         } else {
-            self.connections.remove(slot);
-            self.service.gone();
+            let Connection { talk, .. } = self.connections.remove(slot);
+            self.service.gone(talk);
         }
     }
 
@@ -262,8 +258,8 @@ impl<S: Service> Worker<S> {
         match status {
             Status::Over => {
                 // Dropping the socket closes it, which takes it out of the poll as well.
-                self.connections.remove(slot);
-                self.service.gone();
+                let Connection { talk, .. } = self.connections.remove(slot);
+                self.service.gone(talk);
             }
             Status::Busy => self.busy.push(slot),
             Status::Waiting | Status::Lingering => {

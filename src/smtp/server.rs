@@ -16,6 +16,7 @@
 mod answer;
 mod body;
 mod command;
+mod decide;
 mod dialogue;
 mod envelope;
 mod hold;
@@ -75,6 +76,7 @@ pub struct Server<M: Mailroom> {
     is_over: bool,
     is_draining: bool,
     has_delivered: bool,
+    has_tried_login: bool,
     errors: u32,
     until: Moment,
     ends: Moment,
@@ -144,6 +146,7 @@ impl<M: Mailroom> Server<M> {
             is_over: false,
             is_draining: false,
             has_delivered: false,
+            has_tried_login: false,
             errors: 0,
             until: now + limits.command,
             ends: now + limits.session,
@@ -157,74 +160,16 @@ impl<M: Mailroom> Server<M> {
         self
     }
 
+    /// Whether it is such a one.
+    pub fn is_refused(&self) -> bool {
+        self.refusal.is_some()
+    }
+
     /// One whose implicit TLS never comes to be, because a rule has it so.
     #[must_use]
     pub fn without_handshake(mut self, instead: Instead) -> Self {
         self.handshake = instead;
         self
-    }
-
-    /// Asks the rules about a reply, and tells if one fires.
-    fn decide(&self, stage: Option<Stage>, whose: &str, out: &mut Outbox<Fact<M::Kept>>) -> Action {
-        let fired = self.room.rules().faults.reply(stage, whose);
-        self.told(fired, out)
-    }
-
-    /// The same about another place.
-    fn decide_at(&self, place: Place, out: &mut Outbox<Fact<M::Kept>>) -> Action {
-        let fired = self.room.rules().faults.decide(|found| found == place, &self.client.name);
-        self.told(fired, out)
-    }
-
-    fn told(&self, fired: Option<super::fault::Fired<'_>>, out: &mut Outbox<Fact<M::Kept>>) -> Action {
-        let Some(fired) = fired else { return Action::default() };
-        out.tell(Fact::Fault { session: self.client.session, rule: fired.rule, number: fired.number });
-        fired.action.clone()
-    }
-
-    /// Answers a command: a rule of `--fault` if one fires, else what `act` says. A rule that refuses
-    /// means that nothing is done.
-    fn respond(
-        &mut self,
-        stage: Option<Stage>,
-        (whose, shown): (&str, &str),
-        now: Moment,
-        out: &mut Outbox<Fact<M::Kept>>,
-        act: impl FnOnce(&mut Self) -> Answer,
-    ) {
-        let action = self.decide(stage, whose, out);
-        let answer = match action.refusal() {
-            Some(refusal) => refusal.clone(),
-            None => act(self),
-        };
-        self.judged(stage, shown, answer, &action, now, out);
-    }
-
-    /// Says an answer, and tells if it refuses. What only a broken client says has a limit.
-    fn judged(
-        &mut self,
-        stage: Option<Stage>,
-        shown: &str,
-        mut answer: Answer,
-        action: &Action,
-        now: Moment,
-        out: &mut Outbox<Fact<M::Kept>>,
-    ) {
-        const MOST_ERRORS: u32 = 20;
-        if answer.is_refusal() {
-            if matches!(answer.code, 500..=504) && action.refusal().is_none() {
-                self.errors += 1;
-                if self.errors >= MOST_ERRORS {
-                    answer = answer::TOO_MANY_ERRORS;
-                }
-            }
-            if answer.code == 421 {
-                self.after = After::Close;
-            }
-            let (client, command) = (self.client.clone(), shown.to_owned());
-            out.tell(Fact::Refused(Refused { client, stage, command, answer: answer.clone() }));
-        }
-        self.say(&answer, action, now, out);
     }
 
     /// Forgets the mail under way (RFC 5321 §4.1.1.5).
@@ -275,7 +220,7 @@ impl<M: Mailroom> Conversation for Server<M> {
             // After STARTTLS there is no second banner.
             return if self.is_draining { self.close(out) } else { self.state = State::Command };
         }
-        if let Some(refusal) = self.refusal.take() {
+        if let Some(refusal) = self.refusal.clone() {
             self.fail("there are too many connections", out);
             return self.dismiss(&refusal, now, out);
         }

@@ -15,7 +15,7 @@ use crate::time::{Moment, Shown};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long a TLS handshake may take.
+/// How long a TLS handshake may take at most.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 /// How long the server may take none of the message (RFC 5321 §4.5.3.2.5).
 const STALL: Duration = Duration::from_secs(180);
@@ -134,11 +134,14 @@ impl Run<'_> {
         tell(Step::Connected { peer: dialled.peer, resolve, connect })?;
         let name = mail.server_name.as_deref().unwrap_or(&mail.server.host);
         let session = tls.map(|tls| tls.connection(name)).transpose()?;
-        let patience = Patience { handshake: HANDSHAKE, stall: mail.timeout.unwrap_or(STALL) };
+        let patience = Patience {
+            handshake: mail.timeout.unwrap_or(HANDSHAKE).min(HANDSHAKE),
+            stall: mail.timeout.unwrap_or(STALL),
+        };
         let mut link = match (self.security, session) {
             (Security::Tls, session) => Link::new(dialled.socket, session, patience, dialled.at),
             (_, Some(session)) => {
-                Link::new(dialled.socket, None, patience, dialled.at).with_upgrade(session, HANDSHAKE)
+                Link::new(dialled.socket, None, patience, dialled.at).with_upgrade(session, patience.handshake)
             }
             (_, None) => Link::new(dialled.socket, None, patience, dialled.at),
         };

@@ -82,9 +82,15 @@ impl Service for Desk {
     fn accepted(&mut self, Arrival { peer, door }: Arrival, now: Moment) -> Welcome<Server<Office>> {
         self.tally.connections += 1;
         let session = self.shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
-        let present = self.shared.present.fetch_add(1, Ordering::Relaxed) + 1;
+        let present = self.shared.present.load(Ordering::Relaxed);
         let talk = Server::new(Rc::clone(&self.office), Client { peer, session, ..Client::default() }, now);
-        let talk = if present > self.shared.most { talk.refused(TOO_MANY_CONNECTIONS) } else { talk };
+        // Threads may let in one more at the same moment; the limit is no matter of one more or less.
+        let talk = if present < self.shared.most {
+            self.shared.present.fetch_add(1, Ordering::Relaxed);
+            talk
+        } else {
+            talk.refused(TOO_MANY_CONNECTIONS)
+        };
         let Some(sides) = self.sides.clone() else { return Welcome { talk, tls: None, upgrade: None } };
         let wrong = self.decide(Place::Certificate, session).map(|(rule, _)| rule);
         let faulty = sides.faulty.into_iter().find(|(rule, _)| Some(*rule) == wrong);
@@ -128,8 +134,10 @@ impl Service for Desk {
         self.record(line);
     }
 
-    fn gone(&mut self) {
-        self.shared.present.fetch_sub(1, Ordering::Relaxed);
+    fn gone(&mut self, talk: Server<Office>) {
+        if !talk.is_refused() {
+            self.shared.present.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     fn notice(&mut self, Notice::Exhausted(word): Notice) {

@@ -126,10 +126,7 @@ impl Verifier {
         }
         let Ok(verifier) = build(alone, &self.provider) else { return false };
         let verdict = verifier.verify_server_cert(certificate, &[], name, &[], now);
-        !matches!(
-            verdict,
-            Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature))
-        )
+        !matches!(&verdict, Err(rustls::Error::InvalidCertificate(reason)) if is_unvouched(reason))
     }
 }
 
@@ -157,8 +154,9 @@ impl ServerCertVerifier for Verifier {
                 rustls::client::verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
                 Ok(ServerCertVerified::assertion())
             }
-            Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::Other(_)))
-                if self.is_self_signed(certificate, name, now) =>
+            Err(rustls::Error::InvalidCertificate(reason))
+                if (is_unvouched(reason) || matches!(reason, CertificateError::Other(_)))
+                    && self.is_self_signed(certificate, name, now) =>
             {
                 Err(CertificateError::Other(OtherError(Arc::new(SelfSigned))).into())
             }
@@ -187,6 +185,16 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.webpki.supported_verify_schemes()
     }
+}
+
+/// Whether nobody who is trusted vouches for a certificate. An authority of the same name but with
+/// another key, perhaps of another kind, is somebody else.
+pub(super) fn is_unvouched(reason: &CertificateError) -> bool {
+    use CertificateError as Bad;
+    matches!(
+        reason,
+        Bad::UnknownIssuer | Bad::BadSignature | Bad::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+    )
 }
 
 /// webpki's `CaUsedAsEndEntity`, which rustls wraps without a name of its own.

@@ -111,7 +111,7 @@ fn certificate(reason: &CertificateError) -> Error {
             "a certificate for the name that was asked for",
             "use a name it was issued for",
         ),
-        Bad::UnknownIssuer => (
+        reason if client::is_unvouched(reason) => (
             "the server's certificate comes from an unknown authority",
             "a chain to a trusted root",
             "if you know the authority, name its certificate with --ca FILE",

@@ -120,7 +120,8 @@ impl Client {
         if reply.code != 354 {
             let error =
                 if reply.is_yes() { malformed("a yes to DATA that is not 354") } else { refused(Stage::Data, reply) };
-            return self.fail(error, true, now, out);
+            // After a yes nobody knows what the server waits for; it may take our QUIT for a line of the mail.
+            return self.fail(error, !reply.is_yes(), now, out);
         }
         if self.stops_at(Stage::Data) {
             // A lone dot would be an empty mail: only the end of the line leaves nothing behind.

@@ -94,9 +94,17 @@ impl<M: Mailroom> Server<M> {
                 server.after = After::Close;
                 answer::BYE
             }),
+            Command::Malformed(Some(Stage::Auth)) => {
+                self.has_tried_login = true;
+                self.respond(stage, ("", "AUTH"), now, out, |_| answer::SYNTAX);
+            }
             Command::Malformed(_) => self.respond(stage, ("", line), now, out, |_| answer::SYNTAX),
             Command::Foreign => self.respond(stage, ("", line), now, out, |_| answer::NOT_SMTP),
-            Command::Unknown => self.respond(stage, ("", line), now, out, |_| answer::UNKNOWN),
+            Command::Unknown => {
+                // After a login that was refused, a client may go on and say its password.
+                let shown = if self.has_tried_login { "" } else { line };
+                self.respond(stage, ("", shown), now, out, |_| answer::UNKNOWN);
+            }
         }
     }
 
@@ -245,9 +253,12 @@ impl<M: Mailroom> Server<M> {
     }
 
     fn auth(&mut self, word: &str, initial: Option<&str>, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
-        let shown = format!("AUTH {word}");
+        let known = word.parse::<Mechanism>().ok();
+        // What is no mechanism may be a password in the wrong place.
+        let shown = known.map_or_else(|| "AUTH".to_owned(), |mechanism| format!("AUTH {}", mechanism.word()));
         let users = self.room.rules().users.clone();
-        let mechanism = word.parse::<Mechanism>().ok().filter(|known| MECHANISMS.iter().any(|(how, _)| how == known));
+        let mechanism = known.filter(|known| MECHANISMS.iter().any(|(how, _)| how == known));
+        self.has_tried_login = true;
         let refusal = match (&users, mechanism) {
             (None, _) => Some(answer::NOT_OFFERED),
             _ if !self.is_extended => Some(answer::HELLO_FIRST),

@@ -1,0 +1,241 @@
+//! What is captured, kept and told.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use crate::support::{Server, finish, netlab, run, text};
+use crate::{Mailbox, Talk};
+
+#[test]
+fn a_mail_is_an_event_with_everything_about_it() {
+    let mailbox = Mailbox::with_tls(&["--count", "1", "--expect", "messages=1 tls=1.3 auth=none from=me@x.test"]);
+    let ran = mailbox.mail(&[
+        "--to",
+        "a@x.test",
+        "--cc",
+        "c@x.test",
+        "--subject",
+        "Gr\u{fc}\u{df}e",
+        "--attach",
+        "Cargo.toml",
+    ]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let ran = mailbox.server.wait();
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let events = ran.events();
+    let mail = events.iter().find(|event| event["type"] == "message").expect("a mail");
+    assert_eq!(
+        (&mail["from"], &mail["tls"], &mail["subject"]),
+        (&"me@x.test".into(), &"1.3".into(), &"Gr\u{fc}\u{df}e".into())
+    );
+    let recipients: Vec<_> = mail["recipients"].as_array().expect("a list").iter().map(|to| &to["address"]).collect();
+    assert_eq!(recipients, ["a@x.test", "c@x.test"]);
+    let parts: Vec<_> = mail["parts"].as_array().expect("a list").iter().map(|part| &part["name"]).collect();
+    assert_eq!(parts, [&serde_json::Value::Null, &"Cargo.toml".into()]);
+    assert_eq!(mail["parts"][1]["bytes"], fs::metadata("Cargo.toml").expect("there").len());
+    assert!(mail["file"].is_null() && mail["bare_lf"] == 0, "{mail}");
+    let summary = ran.summary();
+    assert_eq!(
+        (&summary["messages"], &summary["recipients"], &summary["expected"]),
+        (&1.into(), &2.into(), &true.into())
+    );
+}
+
+#[test]
+fn a_saved_mail_is_what_was_sent_octet_for_octet() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mails = directory.path().join("mails");
+    let mailbox = Mailbox::start(&["--save", text(&mails)]);
+    let mut talk = Talk::open(&mailbox.address());
+    talk.up_to_data();
+    talk.say(b"Subject: x\r\n\r\n..dot\r\na\n.\nb\rc\0\xff\r\n.\r\n");
+    assert_eq!(talk.code(), "250");
+    let files: Vec<_> = fs::read_dir(&mails).expect("there").map(|file| file.expect("readable").path()).collect();
+    assert_eq!(files.len(), 1);
+    assert_eq!(fs::read(&files[0]).expect("there"), b"Subject: x\r\n\r\n.dot\r\na\n.\nb\rc\0\xff\r\n");
+    talk.ask("QUIT");
+    let events = mailbox.server.stop().events();
+    let mail = events.iter().find(|event| event["type"] == "message").expect("a mail");
+    assert_eq!((&mail["bare_lf"], &mail["bare_cr"]), (&2.into(), &1.into()));
+    assert_eq!(mail["file"].as_str(), fs::canonicalize(&files[0]).expect("there").to_str());
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_kill() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mails = directory.path().join("mails");
+    let mailbox = Mailbox::start(&["--save", text(&mails)]);
+    let mut talks: Vec<_> = (0..5).map(|_| Talk::open(&mailbox.address())).collect();
+    for talk in &mut talks {
+        talk.up_to_data();
+        talk.say("Subject: x\r\n\r\nhello\r\n.\r\n");
+    }
+    let acknowledged = talks.iter_mut().filter_map(|talk| (talk.code() == "250").then_some(())).count();
+    mailbox.server.signal(Signal::KILL);
+    assert_eq!(acknowledged, 5);
+    let kept = fs::read_dir(&mails).expect("there").map(|file| file.expect("readable").path());
+    let kept: Vec<_> = kept.filter(|path| path.extension().is_some_and(|end| end == "eml")).collect();
+    assert_eq!(kept.len(), 5);
+    assert!(kept.iter().all(|path| fs::read(path).expect("there") == b"Subject: x\r\n\r\nhello\r\n"));
+}
+
+#[test]
+fn a_mail_that_cannot_be_kept_is_deferred_and_the_server_lives() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mails = directory.path().join("mails");
+    let mailbox = Mailbox::start(&["--save", text(&mails)]);
+    fs::remove_dir_all(&mails).expect("removed");
+    assert_eq!(mailbox.mail(&[]).code, 75);
+    fs::create_dir(&mails).expect("made again");
+    assert_eq!(mailbox.mail(&[]).code, 0);
+    let ran = mailbox.server.stop();
+    assert_eq!((ran.code, ran.summary()["messages"].as_u64()), (0, Some(1)), "{}", ran.stdout);
+}
+
+#[test]
+fn the_count_is_of_mails_and_nobody_gets_one_more() {
+    let mailbox = Mailbox::start(&["--count", "2"]);
+    let mut late = Talk::open(&mailbox.address());
+    late.up_to_data();
+    for _ in 0..2 {
+        assert_eq!(mailbox.mail(&[]).code, 0);
+    }
+    late.say("x\r\n.\r\n");
+    assert_eq!(late.code(), "421");
+    let ran = mailbox.server.wait();
+    assert_eq!((ran.code, ran.summary()["messages"].as_u64()), (0, Some(2)));
+}
+
+#[test]
+fn a_server_that_is_told_to_stop_lets_a_mail_end() {
+    let mailbox = Mailbox::start(&[]);
+    let mut idle = Talk::open(&mailbox.address());
+    let mut talk = Talk::open(&mailbox.address());
+    talk.up_to_data();
+    talk.say("half\r\n");
+    mailbox.server.signal(Signal::TERM);
+    assert_eq!(idle.code(), "421");
+    talk.say("the other\r\n.\r\n");
+    assert_eq!(talk.code(), "250");
+    assert_eq!(talk.ask("QUIT"), "221");
+    assert_eq!(mailbox.server.wait().summary()["messages"], 1);
+}
+
+#[test]
+fn an_expectation_that_does_not_hold_is_named_and_ends_with_1() {
+    for (expected, found) in [
+        ("messages=2", "messages is 1"),
+        ("messages>=1 tls=1.3", "tls of a mail is none"),
+        ("auth=tim", "auth of a mail is none"),
+        ("subject=ho", "subject of a mail is hi"),
+        ("to=b@x.test", "to of a mail is a@x.test"),
+    ] {
+        let mailbox = Mailbox::start(&["--count", "1", "--expect", expected]);
+        assert_eq!(mailbox.mail(&[]).code, 0);
+        let ran = mailbox.server.wait();
+        assert_eq!((ran.code, ran.summary()["expected"].as_bool()), (1, Some(false)), "{expected}");
+        assert!(ran.stderr.contains(found), "{}", ran.stderr);
+    }
+    let ran = run(&["mail-serve", "--bind", "127.0.0.1:0", "--for", "1ms", "--expect", "messages=0 connections=0"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+}
+
+#[test]
+fn a_message_in_chunks_with_a_wish_for_notices_is_captured() {
+    let mailbox = Mailbox::start(&[]);
+    let mut talk = Talk::open(&mailbox.address());
+    for (line, code) in [
+        ("EHLO t", "250"),
+        ("MAIL FROM:<a@x.test> BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=QQ1", "250"),
+        ("RCPT TO:<j\u{f6}rg@x.test> NOTIFY=SUCCESS,FAILURE ORCPT=utf-8;j\u{f6}rg@x.test", "250"),
+        ("BDAT 5\r\n.\r\n", "250"),
+        ("BDAT 4 LAST\r\nab", "250"),
+    ] {
+        assert_eq!(talk.ask(line), code, "{line}");
+    }
+    let events = mailbox.server.stop().events();
+    let mail = events.iter().find(|event| event["type"] == "message").expect("a mail");
+    assert_eq!((&mail["chunked"], &mail["smtputf8"], &mail["eight_bit"]), (&true.into(), &true.into(), &true.into()));
+    assert_eq!(
+        (&mail["ret"], &mail["envid"], &mail["recipients"][0]["notify"]),
+        (&"HDRS".into(), &"QQ1".into(), &"SUCCESS,FAILURE".into())
+    );
+    assert_eq!(mail["bytes"], 9);
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_anybody_comes() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let open = directory.path().join("open");
+    fs::write(&open, "tim:tea\n").expect("written");
+    let odd = crate::secret(directory.path(), "odd", "tim\n");
+    let empty = crate::secret(directory.path(), "empty", "# nobody\n");
+    for (flags, code, word) in [
+        (&["--fault", "dot = explode"][..], 2, "explode"),
+        (&["--fault", "cert = expired"], 2, "--tls-self-signed"),
+        (&["--fault", "starttls = 454"], 2, "TLS"),
+        (&["--tls-bind", "0"], 2, "TLS"),
+        (&["--expect", "mails=1"], 2, "messages"),
+        (&["--plan", "3"], 2, "--fault"),
+        (&["--insecure-auth"], 2, "--auth-file"),
+        (&["--name", "a b"], 2, "domain"),
+        (&["--max-size", "x"], 2, "max-size"),
+        (&["--auth-file", text(&open)], 77, "chmod 600"),
+        (&["--auth-file", text(&odd)], 78, "line 1"),
+        (&["--auth-file", text(&empty)], 78, "nobody"),
+        (&["--auth-file", "/nonexistent"], 66, "/nonexistent"),
+        (&["--save", "/nonexistent/mails"], 73, "/nonexistent"),
+        (&["--tls-self-signed=/nonexistent/ca.pem"], 73, "/nonexistent"),
+    ] {
+        let ran = run(&[&["mail-serve", "--bind", "127.0.0.1:0", "--for", "5s"], flags].concat());
+        assert!(ran.code == code && ran.stderr.contains(word), "{flags:?}: {} {}", ran.code, ran.stderr);
+    }
+}
+
+#[test]
+fn a_unix_socket_takes_mail_too() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("s");
+    let mut command = netlab(&["mail-serve", "--json", "--count", "1"]);
+    command.arg("--bind").arg(format!("unix:{}", text(&path)));
+    let server = Server::spawn(command);
+    let mut curl = std::os::unix::net::UnixStream::connect(&path).expect("somebody listens");
+    std::io::Write::write_all(&mut curl, b"EHLO t\r\nMAIL FROM:<>\r\nRCPT TO:<a@x.test>\r\nDATA\r\nx\r\n.\r\nQUIT\r\n")
+        .expect("said");
+    let ran = server.wait();
+    assert!(ran.code == 0 && ran.stdout.contains("\"peer\":\"unix\""), "{}", ran.stdout);
+}
+
+#[test]
+fn the_plan_says_what_will_happen() {
+    let rule = "dot p=30% = drop";
+    let plan = |seed: &str| {
+        let ran = run(&["mail-serve", "--fault", rule, "--seed", seed, "--plan", "40", "--json"]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let decisions = ran.events().into_iter().filter(|event| event["type"] == "decision");
+        decisions.map(|event| event["fires"].as_bool().expect("a verdict")).collect::<Vec<_>>()
+    };
+    let first = plan("7");
+    assert_eq!(first, plan("7"));
+    assert_ne!(first, plan("8"));
+    let mailbox = Mailbox::start(&["--fault", rule, "--seed", "7"]);
+    let happened: Vec<bool> = (0..12).map(|_| mailbox.mail(&[]).code == 83).collect();
+    assert_eq!(happened, first[..12]);
+}
+
+#[test]
+fn text_is_for_people_and_hostile_subjects_stay_on_their_line() {
+    let mut command = netlab(&["mail-serve", "--count", "1", "--bind", "127.0.0.1:0"]);
+    command.env("TZ", "UTC");
+    let server = Server::spawn(command);
+    let mut talk = Talk::open(&server.address().to_string());
+    talk.up_to_data();
+    talk.say("Subject: =?utf-8?q?a=1b=5b2J=0ab?=\r\n\r\nx\r\n.\r\n");
+    assert_eq!(talk.code(), "250");
+    drop(talk);
+    let ran = server.wait();
+    assert!(ran.stdout.contains("mail 1 from <a@x.test> to <b@x.test>, "), "{}", ran.stdout);
+    assert!(!ran.stdout.contains('\x1b') && ran.stdout.contains("--- 1 mail on 1 connection"), "{}", ran.stdout);
+    assert!(finish(netlab(&["mail-serve", "--help"])).stdout.contains("WHOSE"));
+}

@@ -1,0 +1,105 @@
+//! Logging in, and that no secret is ever seen.
+
+use std::fs;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::support::text;
+use crate::{Mailbox, Talk, secret};
+
+const PASSWORD: &str = "correct horse battery staple";
+
+#[test]
+fn each_mechanism_gets_in_with_the_right_password_only() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let users = secret(directory.path(), "users", &format!("tim:{PASSWORD}\nj\u{f6}rg:x\n"));
+    let right = secret(directory.path(), "right", PASSWORD);
+    let wrong = secret(directory.path(), "wrong", "wrong");
+    let mailbox = Mailbox::with_tls(&["--auth-file", text(&users)]);
+    for mechanism in ["PLAIN", "LOGIN", "SCRAM-SHA-256"] {
+        let log_in = |user: &str, password: &std::path::Path| {
+            mailbox.mail(&["--user", user, "--password-file", text(password), "--auth", mechanism])
+        };
+        let ran = log_in("tim", &right);
+        assert_eq!((ran.code, &ran.summary()["auth"]), (0, &mechanism.into()), "{}", ran.stderr);
+        assert_eq!(log_in("tim", &wrong).code, 77);
+        assert_eq!(log_in("nobody", &right).code, 77);
+    }
+    let ran = mailbox.mail(&["--user", "tim", "--password-file", text(&right)]);
+    assert_eq!(ran.summary()["auth"], "SCRAM-SHA-256", "the strongest one is taken");
+    let nobody = mailbox.mail(&[]);
+    assert!(matches!(nobody.code, 69 | 77), "who does not log in does not send: {}", nobody.stderr);
+    let ran = mailbox.server.stop();
+    assert_eq!((&ran.summary()["logins"], &ran.summary()["messages"]), (&4.into(), &4.into()));
+    let logins = ran.events().into_iter().filter(|event| event["type"] == "login" && event["ok"] == false).count();
+    assert_eq!(logins, 6);
+}
+
+#[test]
+fn a_fault_decides_who_gets_in() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let users = secret(directory.path(), "users", &format!("tim:{PASSWORD}\nann:{PASSWORD}\n"));
+    let right = secret(directory.path(), "right", PASSWORD);
+    for (rule, tim, ann) in [
+        ("auth[tim] = 535 5.7.8 no", 77, 0),
+        ("auth = 454 4.7.0 later", 75, 75),
+        ("auth = hide", 69, 69),
+        ("auth = 334 x10", 76, 76),
+        ("auth#1 = drop", 75, 0),
+    ] {
+        let mailbox = Mailbox::with_tls(&["--auth-file", text(&users), "--fault", rule]);
+        let log_in = |user: &str| {
+            let ran = mailbox.mail(&["--user", user, "--password-file", text(&right), "--auth", "PLAIN"]);
+            (ran.code, ran.stderr)
+        };
+        for (user, expected) in [("tim", tim), ("ann", ann)] {
+            let (code, stderr) = log_in(user);
+            assert!(code == expected || (expected == 76 && code == 77), "{rule} {user}: {code} {stderr}");
+        }
+    }
+}
+
+#[test]
+fn no_secret_is_seen_anywhere() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let users = secret(directory.path(), "users", &format!("tim:{PASSWORD}\n"));
+    let right = secret(directory.path(), "right", PASSWORD);
+    let mailbox = Mailbox::with_tls(&["-vv", "--auth-file", text(&users)]);
+    let mut seen = String::new();
+    for mechanism in ["PLAIN", "LOGIN", "SCRAM-SHA-256"] {
+        for extra in [&["--trace", "--explain", "-vv"][..], &["--trace"]] {
+            let log_in = ["--user", "tim", "--password-file", text(&right), "--auth", mechanism];
+            let ran = mailbox.mail(&[&log_in[..], extra].concat());
+            assert_eq!(ran.code, 0, "{}", ran.stderr);
+            seen += &(ran.stdout + &ran.stderr);
+        }
+    }
+    // What is wrong is no less secret: it may be the password of something else.
+    let mut talk = Talk::open(&mailbox.address());
+    talk.ask("EHLO t");
+    let encoded = STANDARD.encode(format!("\0tim\0{PASSWORD}"));
+    for line in [
+        format!("AUTH PLAIN {encoded}"),
+        format!("AUTH LOGIN {encoded}"),
+        format!("AUTH {encoded} x y"),
+        encoded.clone(),
+        STANDARD.encode(PASSWORD),
+    ] {
+        assert!(talk.ask(&line).starts_with('5'), "{line}");
+    }
+    for name in ["cmdline", "environ"] {
+        let process = format!("/proc/{}/{name}", mailbox.server.pid().as_raw_nonzero());
+        seen += &String::from_utf8_lossy(&fs::read(process).expect("it runs"));
+    }
+    drop(talk);
+    let ran = mailbox.server.stop();
+    seen += &(ran.stdout + &ran.stderr);
+    let needles =
+        [PASSWORD.to_owned(), STANDARD.encode(PASSWORD), encoded, STANDARD.encode(format!("tim\0{PASSWORD}"))];
+    for needle in needles {
+        let core = needle.trim_end_matches('=');
+        assert!(!seen.contains(core), "{core} is seen in:\n{seen}");
+    }
+    assert!(seen.contains("AUTH"), "the trace was there");
+}
