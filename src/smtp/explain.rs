@@ -16,6 +16,7 @@ pub fn command(line: &str) -> Option<&'static str> {
         "MAIL" => "a mail begins; if it cannot be delivered, the report goes to this address (RFC 5321 §4.1.1.2)",
         "RCPT" => "one recipient; each gets an answer of its own, and the headers do not matter (RFC 5321 §4.1.1.3)",
         "DATA" => "we ask to send the message itself, headers and text (RFC 5321 §4.1.1.4)",
+        "BDAT" => "we send the message as one piece whose length we say, so that no dot has to end it (RFC 3030 §2)",
         "RSET" => "the mail that was begun is forgotten, the connection stays (RFC 5321 §4.1.1.5)",
         "QUIT" => "we say goodbye and wait for the answer before the line is closed (RFC 5321 §4.1.1.10)",
         _ => return None,
@@ -54,8 +55,17 @@ mod tests {
 
     #[test]
     fn every_command_of_ours_and_every_kind_of_reply_has_its_sentence() {
-        for line in ["EHLO x", "helo x", "STARTTLS", "AUTH PLAIN ***", "MAIL FROM:<>", "RCPT TO:<a@x>", "DATA", "QUIT"]
-        {
+        for line in [
+            "EHLO x",
+            "helo x",
+            "STARTTLS",
+            "AUTH PLAIN ***",
+            "MAIL FROM:<>",
+            "RCPT TO:<a@x>",
+            "DATA",
+            "BDAT 9 LAST",
+            "QUIT",
+        ] {
             assert!(command(line).is_some_and(|text| text.contains("RFC ")), "{line}");
         }
         assert_eq!(command("***"), None);

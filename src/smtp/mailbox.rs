@@ -39,6 +39,19 @@ impl Mailbox {
     pub fn is_international(&self) -> bool {
         !self.0.is_ascii()
     }
+
+    /// The same address in ASCII, its domain in A-labels (RFC 5890), for servers without SMTPUTF8. There
+    /// is none if what stands before the @ is beyond ASCII: only its own server may say what that is.
+    pub fn in_ascii(&self) -> Option<Self> {
+        if self.0.is_ascii() {
+            return Some(self.clone());
+        }
+        let (local, domain) = self.0.rsplit_once('@').filter(|(local, _)| local.is_ascii())?;
+        match url::Host::parse(domain) {
+            Ok(url::Host::Domain(domain)) => format!("{local}@{domain}").parse().ok(),
+            _ => None,
+        }
+    }
 }
 
 impl FromStr for Mailbox {
@@ -112,6 +125,14 @@ fn is_domain(domain: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::Mailbox;
+
+    #[test]
+    fn a_domain_beyond_ascii_can_be_said_in_ascii_and_a_user_cannot() {
+        let in_ascii = |text: &str| text.parse::<Mailbox>().expect(text).in_ascii().map(|mailbox| mailbox.to_string());
+        assert_eq!(in_ascii("a@ex\u{e4}mple.org").as_deref(), Some("a@xn--exmple-cua.org"));
+        assert_eq!(in_ascii("a@example.org").as_deref(), Some("a@example.org"));
+        assert_eq!(in_ascii("j\u{f6}rg@example.org"), None);
+    }
 
     #[test]
     fn addresses_are_taken_or_refused() {

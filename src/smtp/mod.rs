@@ -31,6 +31,6 @@ mod stuff;
 pub use auth::Mechanism;
 pub use client::Client;
 pub use mailbox::{Mailbox, host_name};
-pub use plan::{Credentials, Done, Envelope, Fact, Outcome, Plan, Recipient, Security, Stage, Timed, verdict};
+pub use plan::{Credentials, Done, Envelope, Fact, Outcome, Plan, Recipient, Security, Stage, Timed, Wishes, verdict};
 pub use reply::Reply;
 pub use secret::Secret;

@@ -18,6 +18,12 @@ pub struct Offers {
     pub eight_bit: bool,
     /// RFC 6531.
     pub smtputf8: bool,
+    /// RFC 3030.
+    pub chunking: bool,
+    /// RFC 3461.
+    pub dsn: bool,
+    /// RFC 8689.
+    pub requiretls: bool,
     /// RFC 1870; `Some(0)` is without a limit.
     pub size: Option<u64>,
     /// RFC 4954, as they were said.
@@ -38,6 +44,9 @@ impl Offers {
                 "PIPELINING" => offers.pipelining = true,
                 "8BITMIME" => offers.eight_bit = true,
                 "SMTPUTF8" => offers.smtputf8 = true,
+                "CHUNKING" => offers.chunking = true,
+                "DSN" => offers.dsn = true,
+                "REQUIRETLS" => offers.requiretls = true,
                 "SIZE" => offers.size = Some(words.next().and_then(|size| size.parse().ok()).unwrap_or(0)),
                 "AUTH" => {
                     let mechanisms = std::iter::once(joined).chain(words).filter(|word| !word.is_empty());

@@ -57,6 +57,21 @@ pub struct Envelope {
     pub ascii: Option<Arc<[u8]>>,
 }
 
+/// What is asked of a server beyond the delivery; it has to offer each of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// The message goes as one chunk and not as lines (RFC 3030).
+    pub chunking: bool,
+    /// What a report is to hold: FULL or HDRS (RFC 3461 §4.3).
+    pub ret: Option<&'static str>,
+    /// What a report is to be about (RFC 3461 §4.4).
+    pub envid: Option<String>,
+    /// What is to be reported (RFC 3461 §4.1).
+    pub notify: Option<String>,
+    /// Whether the mail may go on under verified TLS only (RFC 8689).
+    pub require_tls: bool,
+}
+
 /// What a client is to do.
 #[derive(Clone)]
 pub struct Plan {
@@ -78,6 +93,8 @@ pub struct Plan {
     pub stop_after: Option<Stage>,
     /// How long each reply may take; by the table of RFC 5321 §4.5.3.2 unless given.
     pub patience: Option<Duration>,
+    /// What else is asked of the server.
+    pub wishes: Wishes,
     /// How many times the mail is sent over this connection.
     pub mails: u64,
     /// How far apart they begin at least.

@@ -5,23 +5,42 @@
 //! CRLF . CRLF. A bare LF or CR that got through would end the mail for some receivers and not for
 //! others, and what follows would be taken for commands (SMTP smuggling, CVE-2023-51764).
 
-/// Appends `message` as it goes on the wire, the last dot included.
+/// Appends `message` as it goes on the wire after DATA, the last dot included.
 pub fn stuff(message: &[u8], out: &mut Vec<u8>) {
-    let mut rest = message;
-    while !rest.is_empty() {
-        let end = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
-        let (line, after) = rest.split_at(end);
+    for line in lines(message) {
         if line.first() == Some(&b'.') {
             out.push(b'.');
         }
         out.extend_from_slice(line);
         out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b".\r\n");
+}
+
+/// Appends `message` as it goes on the wire after BDAT, where its length says where it ends and no dot is
+/// doubled (RFC 3030 §2).
+pub fn chunk(message: &[u8], out: &mut Vec<u8>) {
+    for line in lines(message) {
+        out.extend_from_slice(line);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The lines, whatever they end in.
+fn lines(message: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = message;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let end = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+        let (line, after) = rest.split_at(end);
         rest = match after {
             [b'\r', b'\n', next @ ..] | [b'\r' | b'\n', next @ ..] => next,
             _ => &[],
         };
-    }
-    out.extend_from_slice(b".\r\n");
+        Some(line)
+    })
 }
 
 /// Whether it holds octets above 127, which want 8BITMIME (RFC 6152).
@@ -31,10 +50,7 @@ pub fn is_8bit(message: &[u8]) -> bool {
 
 /// How long it is with CRLF line ends and without the dots, which is what SIZE counts (RFC 1870 §5).
 pub fn size(message: &[u8]) -> usize {
-    let mut stuffed = Vec::with_capacity(message.len() + message.len() / 32 + 3);
-    stuff(message, &mut stuffed);
-    let dots = stuffed.split(|octet| *octet == b'\n').filter(|line| line.starts_with(b"..")).count();
-    stuffed.len() - 3 - dots
+    lines(message).map(|line| line.len() + 2).sum()
 }
 
 #[cfg(test)]

@@ -239,3 +239,47 @@ fn text_is_for_people_and_hostile_subjects_stay_on_their_line() {
     assert!(!ran.stdout.contains('\x1b') && ran.stdout.contains("--- 1 mail on 1 connection"), "{}", ran.stdout);
     assert!(finish(netlab(&["mail-serve", "--help"])).stdout.contains("WHOSE"));
 }
+
+#[test]
+fn our_client_asks_for_chunks_and_reports_and_gets_nothing_else_instead() {
+    let mailbox = Mailbox::start(&[]);
+    let wishes = ["--chunking", "--notify", "success,failure", "--ret", "hdrs", "--envid", "run=7"];
+    let ran = mailbox.mail(&[&wishes[..], &["--text", ".dot\n.", "--to", "a+b@x.test"]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let events = mailbox.server.stop().events();
+    let mail = events.iter().find(|event| event["type"] == "message").expect("a mail");
+    let recipient = &mail["recipients"][0];
+    assert_eq!((&mail["chunked"], &mail["ret"], &mail["envid"]), (&true.into(), &"HDRS".into(), &"run+3D7".into()));
+    assert_eq!((&recipient["notify"], &recipient["orcpt"]), (&"SUCCESS,FAILURE".into(), &"rfc822;a+2Bb@x.test".into()));
+    for (hidden, flags) in
+        [("CHUNKING", &["--chunking"][..]), ("DSN", &["--notify", "never"]), ("DSN", &["--envid", "x"])]
+    {
+        let mailbox = Mailbox::start(&["--fault", &format!("ehlo = hide {hidden}")]);
+        let ran = mailbox.mail(flags);
+        assert!(ran.code == 69 && ran.stderr.contains(hidden), "{}", ran.stderr);
+        assert_eq!(mailbox.server.stop().summary()["messages"], 0);
+    }
+    let mailbox = Mailbox::with_tls(&[]);
+    let ran = mailbox.mail(&["--require-tls"]);
+    assert!(ran.code == 69 && ran.stderr.contains("REQUIRETLS"), "{}", ran.stderr);
+    for (rule, code) in [("dot = 451 later", 75), ("dot = drop", 83), ("dot = 554 no", 69)] {
+        let mailbox = Mailbox::start(&["--fault", rule]);
+        assert_eq!(mailbox.mail(&["--chunking"]).code, code, "{rule}");
+    }
+}
+
+#[test]
+fn an_address_beyond_ascii_is_said_as_the_server_takes_it() {
+    for (rule, to, code, arrives) in [
+        ("quit#9 = drop", "a@ex\u{e4}mple.test", 0, "a@ex\u{e4}mple.test"),
+        ("ehlo = hide SMTPUTF8", "a@ex\u{e4}mple.test", 0, "a@xn--exmple-cua.test"),
+        ("quit#9 = drop", "j\u{f6}rg@x.test", 0, "j\u{f6}rg@x.test"),
+        ("ehlo = hide SMTPUTF8", "j\u{f6}rg@x.test", 65, ""),
+    ] {
+        let mailbox = Mailbox::start(&["--fault", rule]);
+        assert_eq!(mailbox.mail(&["--to", to]).code, code, "{to}");
+        let events = mailbox.server.stop().events();
+        let mail = events.iter().find(|event| event["type"] == "message");
+        assert_eq!(mail.map_or("", |mail| mail["recipients"][0]["address"].as_str().unwrap_or("?")), arrives);
+    }
+}

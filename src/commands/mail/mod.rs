@@ -14,6 +14,7 @@ mod raw;
 mod retry;
 mod run;
 mod sevenbit;
+mod wishes;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ use load::LoadArgs;
 use login::LoginArgs;
 use message::{Header, Inline, Message, Parts, Person};
 use run::Run;
+use wishes::WishArgs;
 
 /// Send a mail, and say what became of each recipient.
 #[derive(Debug, Args)]
@@ -173,6 +175,9 @@ pub struct Mail {
     explain: bool,
 
     #[command(flatten)]
+    wishes: WishArgs,
+
+    #[command(flatten)]
     load: LoadArgs,
 
     #[command(flatten)]
@@ -213,6 +218,7 @@ impl Mail {
             all_or_nothing: self.all_or_nothing,
             stop_after: self.stop_after,
             patience: self.timeout,
+            wishes: self.wishes.wishes(),
             mails: 1,
             apart: Duration::ZERO,
         };
@@ -251,6 +257,7 @@ impl Mail {
 
     /// Everything that is missing, in one message.
     fn check(&self) -> Result<()> {
+        self.wishes.check(self.security() != Security::Plain)?;
         if self.info {
             return Ok(());
         }

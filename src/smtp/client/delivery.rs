@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::parameters::parameters;
+use super::parameters::{about, parameters, spelt};
 use super::wording::{malformed, refused};
 use super::{Awaited, Client};
 use crate::conversation::Outbox;
@@ -25,14 +25,14 @@ impl Client {
             out.tell(Fact::Odd("the message is encoded anew: the server takes no octets above 127 (no 8BITMIME)"));
         }
         let Some(envelope) = self.plan.envelope.clone() else { return self.quit(now, out) };
-        let parameters = match parameters(&self.offers, &envelope) {
+        let parameters = match parameters(&self.offers, &envelope, &self.plan.wishes) {
             Ok(parameters) => parameters,
             Err(error) => return self.fail(error, true, now, out),
         };
         (self.begun, self.is_mailed, self.dot_is_out) = (now, false, false);
         self.recipients.iter_mut().for_each(|recipient| (recipient.outcome, recipient.reply) = (None, None));
         self.enter(Stage::Mail, now, out);
-        let from = envelope.from.as_ref().map_or("", |from| from.as_str());
+        let from = envelope.from.as_ref().map(|from| spelt(&self.offers, from).to_string()).unwrap_or_default();
         self.say(&format!("MAIL FROM:<{from}>{parameters}"), now, out);
         self.awaited.push_back(Awaited::Mail);
         // Several commands in one write, one reply each (RFC 2920 §3.1).
@@ -45,7 +45,8 @@ impl Client {
 
     fn rcpt(&mut self, place: usize, now: Moment, out: &mut Outbox<Fact>) {
         let Some(recipient) = self.recipients.get(place) else { return };
-        let line = format!("RCPT TO:<{}>", recipient.mailbox);
+        let mailbox = spelt(&self.offers, &recipient.mailbox);
+        let line = format!("RCPT TO:<{mailbox}>{}", about(&mailbox, &self.plan.wishes));
         self.say(&line, now, out);
         self.awaited.push_back(Awaited::Rcpt(place));
     }
@@ -112,8 +113,26 @@ impl Client {
         if self.stops_at(Stage::Rcpt) {
             return self.quit(now, out);
         }
+        if self.plan.wishes.chunking {
+            return self.send_chunk(now, out);
+        }
         self.enter(Stage::Data, now, out);
         self.say("DATA", now, out);
+    }
+
+    /// The whole message is one chunk, and the last one; there is no go-ahead to wait for.
+    fn send_chunk(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+        if self.stops_at(Stage::Data) {
+            return self.quit(now, out);
+        }
+        let Some(envelope) = &self.plan.envelope else { return };
+        let message = Arc::clone(&envelope.message);
+        self.enter(Stage::Body, now, out);
+        let length = stuff::size(&message);
+        self.say(&format!("BDAT {length} LAST"), now, out);
+        out.send_with(|buffer| stuff::chunk(&message, buffer));
+        self.until = None;
+        out.tell(Fact::Body(length));
     }
 
     pub(super) fn may_send(&mut self, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {

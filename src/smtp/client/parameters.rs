@@ -1,13 +1,16 @@
-//! Whether a message can go through a server, and what MAIL FROM has to say of it.
+//! Whether a message can go through a server, and what MAIL FROM and RCPT TO have to say of it.
+
+use std::fmt::Write as _;
 
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::smtp::mailbox::Mailbox;
 use crate::smtp::offers::Offers;
-use crate::smtp::plan::Envelope;
+use crate::smtp::plan::{Envelope, Wishes};
 use crate::smtp::stuff;
 
 /// What stands behind MAIL FROM, or why the message cannot go through this server.
-pub fn parameters(offers: &Offers, envelope: &Envelope) -> Result<String, Error> {
+pub fn parameters(offers: &Offers, envelope: &Envelope, wishes: &Wishes) -> Result<String, Error> {
     let mut parameters = String::new();
     if let Some(limit) = offers.size {
         let size = stuff::size(&envelope.message) as u64;
@@ -25,13 +28,86 @@ pub fn parameters(offers: &Offers, envelope: &Envelope) -> Result<String, Error>
         }
         parameters.push_str(" BODY=8BITMIME");
     }
-    let everybody = envelope.recipients.iter().chain(&envelope.from);
-    if let Some(international) = everybody.into_iter().find(|mailbox| mailbox.is_international()) {
-        if !offers.smtputf8 {
-            let what = format!("the server does not take the address {international} (no SMTPUTF8)");
-            return Err(Error::new(Exit::InputRefused, what).expected("an address in ASCII"));
+    let mut everybody = envelope.recipients.iter().chain(&envelope.from);
+    if offers.smtputf8 {
+        if everybody.any(Mailbox::is_international) {
+            parameters.push_str(" SMTPUTF8");
         }
-        parameters.push_str(" SMTPUTF8");
+    } else if let Some(international) = everybody.find(|mailbox| mailbox.in_ascii().is_none()) {
+        let what = format!("the server does not take the address {international} (no SMTPUTF8)");
+        return Err(Error::new(Exit::InputRefused, what).expected("an address in ASCII"));
+    }
+    for (is_wished, is_offered, word) in [
+        (wishes.chunking, offers.chunking, "CHUNKING"),
+        (wishes.wants_reports(), offers.dsn, "DSN"),
+        (wishes.require_tls, offers.requiretls, "REQUIRETLS"),
+    ] {
+        if is_wished && !is_offered {
+            return Err(Error::new(Exit::Unavailable, format!("the server does not offer {word}; nothing was sent"))
+                .expected(format!("{word} among the words of EHLO")));
+        }
+    }
+    if let Some(ret) = wishes.ret {
+        let _ = write!(parameters, " RET={ret}");
+    }
+    if let Some(envid) = &wishes.envid {
+        let _ = write!(parameters, " ENVID={}", xtext(envid));
+    }
+    if wishes.require_tls {
+        parameters.push_str(" REQUIRETLS");
     }
     Ok(parameters)
+}
+
+/// An address as this server takes it (RFC 6531 §3.2).
+pub fn spelt(offers: &Offers, mailbox: &Mailbox) -> Mailbox {
+    let ascii = if offers.smtputf8 { None } else { mailbox.in_ascii() };
+    ascii.unwrap_or_else(|| mailbox.clone())
+}
+
+/// What stands behind RCPT TO.
+pub fn about(recipient: &Mailbox, wishes: &Wishes) -> String {
+    if !wishes.wants_reports() {
+        return String::new();
+    }
+    let notify = wishes.notify.as_ref().map(|notify| format!(" NOTIFY={notify}")).unwrap_or_default();
+    // The type for addresses beyond ASCII is RFC 6533's, which only servers with SMTPUTF8 know.
+    let kind = if recipient.is_international() { "utf-8" } else { "rfc822" };
+    let address = recipient.as_str();
+    let address = if recipient.is_international() { address.to_owned() } else { xtext(address) };
+    format!("{notify} ORCPT={kind};{address}")
+}
+
+impl Wishes {
+    /// Whether it is DSN that is wished for.
+    fn wants_reports(&self) -> bool {
+        self.ret.is_some() || self.envid.is_some() || self.notify.is_some()
+    }
+}
+
+/// RFC 3461 §4: what is not printable, and `+` and `=`, as `+` with two hexadecimal digits.
+fn xtext(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut whole, octet| {
+        if octet.is_ascii_graphic() && !matches!(octet, b'+' | b'=') {
+            whole.push(char::from(octet));
+        } else {
+            let _ = write!(whole, "+{octet:02X}");
+        }
+        whole
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{about, xtext};
+    use crate::smtp::plan::Wishes;
+
+    #[test]
+    fn what_a_report_is_about_is_written_in_xtext() {
+        assert_eq!(xtext("a+b=c d"), "a+2Bb+3Dc+20d");
+        let wishes = Wishes { notify: Some("SUCCESS,FAILURE".into()), ..Wishes::default() };
+        let about = |address: &str| about(&address.parse().expect("an address"), &wishes);
+        assert_eq!(about("a+b@x.test"), " NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;a+2Bb@x.test");
+        assert_eq!(super::about(&"a@x".parse().expect("an address"), &Wishes::default()), "");
+    }
 }

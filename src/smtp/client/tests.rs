@@ -4,7 +4,7 @@ use super::{Client, Fact};
 use crate::conversation::{Conversation, End, Outbox, Step};
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::smtp::plan::{Credentials, Done, Envelope, Outcome, Plan, Security, Stage};
+use crate::smtp::plan::{Credentials, Done, Envelope, Outcome, Plan, Security, Stage, Wishes};
 use crate::smtp::secret::Secret;
 use crate::time::Moment;
 use std::time::Duration;
@@ -32,6 +32,7 @@ fn plan(recipients: &[&str]) -> Plan {
         all_or_nothing: false,
         stop_after: None,
         patience: None,
+        wishes: Wishes::default(),
         mails: 1,
         apart: Duration::ZERO,
     }

@@ -3,7 +3,7 @@
 use super::{Bench, Room, START, rules, with_users};
 use crate::conversation::{Conversation as _, Outbox, Step};
 use crate::exit::Exit;
-use crate::smtp::{Client, Credentials, Done, Envelope, Mechanism, Plan, Secret, Security};
+use crate::smtp::{Client, Credentials, Done, Envelope, Mechanism, Plan, Secret, Security, Wishes};
 use std::time::Duration;
 
 fn plan(message: &[u8]) -> Plan {
@@ -23,6 +23,7 @@ fn plan(message: &[u8]) -> Plan {
         all_or_nothing: false,
         stop_after: None,
         patience: None,
+        wishes: Wishes::default(),
         mails: 1,
         apart: Duration::ZERO,
     }
@@ -91,13 +92,15 @@ impl Bench {
 fn whatever_is_sent_arrives() {
     let message = b"Subject: hi\r\n\r\n.\r\n..\r\nlast";
     for size in [1, 2, 3, 7, 1_000] {
-        for is_slow in [false, true] {
+        for (is_slow, chunking) in [(false, false), (true, false), (false, true), (true, true)] {
+            let wishes = Wishes { chunking, ..Wishes::default() };
             let room = Room { is_slow, ..Room::new(rules()) };
             let mut bench = Bench::of(room);
-            let done = talk(plan(message), &mut bench, size);
+            let done = talk(Plan { wishes, ..plan(message) }, &mut bench, size);
             assert!(done.failure.is_none(), "{size}: {:?}", done.failure);
             assert_eq!(bench.room.mails.borrow()[0].message, b"Subject: hi\r\n\r\n.\r\n..\r\nlast\r\n");
             assert_eq!(bench.room.mails.borrow()[0].recipients.len(), 2);
+            assert_eq!(bench.room.mails.borrow()[0].is_chunked, chunking);
         }
     }
 }

@@ -1,0 +1,102 @@
+//! What is asked of a server beyond the delivery.
+//!
+//! Owns the flags for chunks, reports and TLS on the whole way. A server that does not offer what is asked
+//! for gets nothing: whoever asks wants to know.
+
+use clap::{Args, ValueEnum};
+
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::smtp::Wishes;
+
+/// Beyond the delivery.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Extensions")]
+pub struct WishArgs {
+    /// Send the message as one chunk (CHUNKING, BDAT) and not as lines
+    #[arg(long, hide_short_help = true)]
+    chunking: bool,
+
+    /// Ask for reports (DSN): never, or success, failure and delay with commas
+    #[arg(long, value_name = "WHEN", value_parser = notify, hide_short_help = true)]
+    notify: Option<String>,
+
+    /// How much of the mail a report of failure is to hold
+    #[arg(long, value_enum, value_name = "WHAT", hide_short_help = true)]
+    ret: Option<Ret>,
+
+    /// What reports are to call this mail
+    #[arg(long, value_name = "ID", value_parser = envid, hide_short_help = true)]
+    envid: Option<String>,
+
+    /// Let the mail go on under verified TLS only (REQUIRETLS)
+    #[arg(long, conflicts_with_all = ["plain", "insecure"], hide_short_help = true)]
+    require_tls: bool,
+}
+
+/// How much of a mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Ret {
+    /// All of it
+    Full,
+    /// Its headers
+    Hdrs,
+}
+
+impl WishArgs {
+    /// Refuses what could not be done.
+    pub fn check(&self, is_encrypted: bool) -> Result<()> {
+        if self.require_tls && !is_encrypted {
+            return Err(Error::new(Exit::Usage, "--require-tls wants TLS on our part of the way too")
+                .expected("--starttls or --tls"));
+        }
+        Ok(())
+    }
+
+    /// The same in the words of [`smtp`](crate::smtp).
+    pub fn wishes(&self) -> Wishes {
+        Wishes {
+            chunking: self.chunking,
+            ret: self.ret.map(|ret| if ret == Ret::Full { "FULL" } else { "HDRS" }),
+            envid: self.envid.clone(),
+            notify: self.notify.clone(),
+            require_tls: self.require_tls,
+        }
+    }
+}
+
+/// NEVER stands alone (RFC 3461 §4.1).
+fn notify(text: &str) -> Result<String, String> {
+    let text = text.to_ascii_uppercase();
+    let is_known = |word: &str| ["SUCCESS", "FAILURE", "DELAY"].contains(&word);
+    let is_notify = text == "NEVER" || text.split(',').all(is_known);
+    if is_notify { Ok(text) } else { Err("expected never, or success, failure and delay with commas".to_owned()) }
+}
+
+/// RFC 3461 §4.4: printable, a hundred octets at most.
+fn envid(text: &str) -> Result<String, String> {
+    let fits = (1..=100).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_graphic() || octet == b' ');
+    if fits { Ok(text.to_owned()) } else { Err("expected up to 100 printable characters of ASCII".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{envid, notify};
+
+    #[test]
+    fn never_stands_alone() {
+        assert_eq!(notify("success,Delay").as_deref(), Ok("SUCCESS,DELAY"));
+        assert!(notify("never").is_ok());
+        for text in ["", "never,delay", "success,", "sometimes", "success delay"] {
+            assert!(notify(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_could_end_a_command_is_no_id() {
+        assert!(envid("run 7").is_ok());
+        for text in ["", "a\r\nRCPT", "\u{fc}", &"x".repeat(101)] {
+            assert!(envid(text).is_err());
+        }
+    }
+}
