@@ -69,7 +69,8 @@ pub struct Server<M: Mailroom> {
     work: Option<Work<M::Kept>>,
     held: Option<Held>,
     after: After,
-    taken: Option<(M::Kept, Duration)>,
+    /// Mails whose acknowledgement is not out yet, and when each had come.
+    taken: Vec<(M::Kept, Moment)>,
     /// Whether a line is being skipped because it is too long.
     is_skipping: bool,
     is_stalled: bool,
@@ -140,7 +141,7 @@ impl<M: Mailroom> Server<M> {
             work: None,
             held: None,
             after: After::Go,
-            taken: None,
+            taken: Vec::new(),
             is_skipping: false,
             is_stalled: false,
             is_over: false,
@@ -259,7 +260,11 @@ impl<M: Mailroom> Conversation for Server<M> {
         if self.is_over { bytes.len() } else { taken }
     }
 
-    fn sent(&mut self, _: Moment, _: &mut Outbox<Self::Fact>) {}
+    fn sent(&mut self, now: Moment, out: &mut Outbox<Self::Fact>) {
+        if self.held.is_none() {
+            self.tell_taken(now, out);
+        }
+    }
 
     fn woken(&mut self, now: Moment, out: &mut Outbox<Self::Fact>) {
         if self.held.is_some() {
@@ -303,7 +308,8 @@ impl<M: Mailroom> Conversation for Server<M> {
         }
     }
 
-    fn ended(&mut self, end: &End, _: Moment, out: &mut Outbox<Self::Fact>) {
+    fn ended(&mut self, end: &End, now: Moment, out: &mut Outbox<Self::Fact>) {
+        self.tell_taken(now, out);
         if self.is_over {
             return;
         }

@@ -9,6 +9,7 @@ mod support;
 mod heartbeat;
 mod mail;
 mod ping;
+mod submission;
 mod web;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -36,6 +37,10 @@ fn is_there(program: &str) -> bool {
         // Scapy lives in a virtual environment; NETLAB_SCAPY_PYTHON says where its Python is.
         return std::env::var_os("NETLAB_SCAPY_PYTHON").is_some();
     }
+    if program == "root" {
+        // Some servers begin as root and then give it up.
+        return rustix::process::geteuid().is_root();
+    }
     std::env::var_os("PATH").is_some_and(|path| {
         std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|directory| directory.join(program).exists())
     })
@@ -43,6 +48,7 @@ fn is_there(program: &str) -> bool {
 
 fn main() {
     let arguments = Arguments::from_args();
-    let trials = [web::trials(), ping::trials(), heartbeat::trials(), mail::trials()].into_iter().flatten().collect();
+    let pairs = [web::trials(), ping::trials(), heartbeat::trials(), mail::trials(), submission::trials()];
+    let trials = pairs.into_iter().flatten().collect();
     libtest_mimic::run(&arguments, trials).exit();
 }

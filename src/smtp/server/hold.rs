@@ -88,30 +88,30 @@ impl<M: Mailroom> Server<M> {
         match held.end {
             Ending::Usual => self.released(now, out),
             Ending::Drop => {
-                self.tell_taken(out);
+                self.tell_taken(now, out);
                 self.close(out);
             }
             Ending::Reset => {
-                self.tell_taken(out);
+                self.tell_taken(now, out);
                 self.is_over = true;
                 out.reset();
             }
             Ending::Stall => {
-                self.tell_taken(out);
+                self.tell_taken(now, out);
                 self.is_stalled = true;
             }
         }
     }
 
-    fn tell_taken(&mut self, out: &mut Outbox<Fact<M::Kept>>) {
-        if let Some((kept, took)) = self.taken.take() {
-            out.tell(Fact::Taken(kept, took));
+    /// Tells of the mails whose acknowledgement is out, or never will be.
+    pub(super) fn tell_taken(&mut self, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+        for (kept, at) in self.taken.drain(..) {
+            out.tell(Fact::Taken(kept, now - at));
         }
     }
 
     /// A reply is out.
     fn released(&mut self, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
-        self.tell_taken(out);
         let limits = self.room.rules().limits;
         let limit =
             if matches!(self.state, State::Body { .. } | State::Chunk { .. }) { limits.body } else { limits.command };

@@ -165,7 +165,8 @@ impl Bench {
                 break;
             }
         }
-        did
+        self.server.sent(self.now, &mut self.out);
+        did + &self.did()
     }
 
     /// Time passes; what the server did at its next alarm, if that comes.
@@ -206,6 +207,8 @@ fn a_mail_is_taken_whole_at_every_split() {
                         break;
                     }
                 }
+                bench.server.sent(bench.now, &mut bench.out);
+                did += &bench.did();
             }
             assert_eq!(codes(&did.replace("<close>", "")), ["250", "250", "250", "354", "250", "221"], "{size}: {did}");
             let mails = bench.room.mails.borrow();

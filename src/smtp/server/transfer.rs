@@ -175,7 +175,7 @@ impl<M: Mailroom> Server<M> {
         let answer = match kept {
             Ok(kept) => {
                 self.has_delivered = true;
-                self.taken = Some((kept, now - at));
+                self.taken.push((kept, at));
                 Answer::new(250, "2.0.0 taken")
             }
             Err(answer) => answer,

@@ -1,0 +1,263 @@
+//! Servers that others wrote as judges of our client, and clients that others wrote as judges of our
+//! server.
+
+use std::fs;
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{Ends, Ran, Server, finish, run, text};
+use crate::with;
+
+/// Every trial of this pair.
+pub fn trials() -> Vec<Trial> {
+    vec![
+        with("postfix_judges_mixed_recipients_chunks_and_reports", &["postfix", "root"], postfix),
+        with("dovecot_judges_tls_and_every_login", &["dovecot", "setpriv", "root"], dovecot),
+        with("smtp_source_and_smtp_sink_are_understood", &["smtp-source", "smtp-sink"], source_and_sink),
+        with("curl_delivers_to_mail_serve", &["curl"], curl),
+        with("msmtp_delivers_to_mail_serve", &["msmtp"], msmtp),
+        with("swaks_delivers_to_mail_serve", &["swaks"], swaks),
+    ]
+}
+
+/// A port that was free a moment ago, for servers that cannot pick one themselves.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("bound").port()
+}
+
+/// Waits until somebody listens there, or the server has ended.
+fn wait_for(port: u16, server: &mut Ends) {
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(server.0.try_wait().expect("asked").is_none(), "the server ended before it listened");
+        std::thread::yield_now();
+    }
+}
+
+fn secret(directory: &Path, name: &str, content: &str) -> String {
+    let path = directory.join(name);
+    fs::write(&path, content).expect("written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("changed");
+    text(&path).to_owned()
+}
+
+fn outcomes(ran: &Ran) -> Vec<String> {
+    let summary = ran.summary();
+    let recipients = summary["recipients"].as_array().expect("a list");
+    recipients.iter().map(|to| to["outcome"].as_str().expect("an outcome").to_owned()).collect()
+}
+
+fn postfix() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("changed");
+    let at = |name: &str| text(&directory.path().join(name)).to_owned();
+    let port = free_port();
+    for name in ["conf", "spool", "data"] {
+        fs::create_dir(at(name)).expect("made");
+    }
+    let own = Command::new("chown").args(["postfix", &at("data")]).status().expect("it runs");
+    assert!(own.success());
+    let main = include_str!("postfix_main.cf").replace("@DIR@", text(directory.path()));
+    fs::write(at("conf/main.cf"), main).expect("written");
+    fs::write(at("conf/master.cf"), include_str!("postfix_master.cf").replace("@PORT@", &port.to_string()))
+        .expect("written");
+    let control = |word: &str| {
+        let mut command = Command::new("postfix");
+        command.args(["-c", &at("conf"), word]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let mut server = Ends(control("start-fg").spawn().expect("it runs"));
+    wait_for(port, &mut server);
+    let target = format!("127.0.0.1:{port}");
+    let send = |flags: &[&str]| {
+        let usual = ["mail", &target, "--plain", "--from", "me@x.test", "--text", "a\n.\nb\n", "--json"];
+        run(&[&usual[..], flags].concat())
+    };
+    let mixed = ["--to", "a@x.test", "--to", "no@x.test", "--to", "later@x.test"];
+    for extra in [&[][..], &["--chunking"], &["--notify", "success,failure", "--ret", "hdrs", "--envid", "a+b"]] {
+        let ran = send(&[&mixed[..], extra].concat());
+        assert_eq!((ran.code, outcomes(&ran)), (75, ["accepted", "refused", "deferred"].map(str::to_owned).to_vec()));
+    }
+    assert_eq!(send(&["--to", "no@x.test"]).code, 69);
+    assert_eq!(send(&["--to", "a@x.test", "--to", "no@x.test"]).code, 67);
+    let ran = send(&["--to", "a@x.test", "-c", "50", "--concurrency", "2", "--reuse"]);
+    assert_eq!((ran.code, &ran.summary()["accepted"]), (0, &50.into()), "{}", ran.stderr);
+    let stopped = control("stop").status().expect("it runs");
+    assert!(stopped.success());
+    let _ = server.0.wait();
+}
+
+fn dovecot() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mailbox = Server::start(&["mail-serve", "--json", "--expect", "messages=8"]);
+    let at = |name: &str| text(&directory.path().join(name)).to_owned();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()]).expect("made");
+    fs::write(at("c.pem"), made.cert.pem()).expect("written");
+    fs::write(at("k.pem"), made.signing_key.serialize_pem()).expect("written");
+    let (starttls, tls) = (free_port(), free_port());
+    let settings = include_str!("dovecot.conf")
+        .replace("@DIR@", text(directory.path()))
+        .replace("@RELAY@", &mailbox.address().port().to_string())
+        .replace("@STARTTLS@", &starttls.to_string())
+        .replace("@TLS@", &tls.to_string());
+    fs::write(at("d.conf"), settings).expect("written");
+    let own = Command::new("chown").args(["-R", "65534:65534", text(directory.path())]).status().expect("it runs");
+    assert!(own.success());
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "dovecot", "-c", &at("d.conf"), "-F"]);
+    let mut server = Ends(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("it runs"));
+    wait_for(starttls, &mut server);
+    wait_for(tls, &mut server);
+    let keys = tempfile::tempdir().expect("a temporary directory");
+    let (right, wrong) = (secret(keys.path(), "right", "sesame"), secret(keys.path(), "wrong", "sesam"));
+    let send = |flag: &str, port: u16, password: &str, extra: &[&str]| {
+        let server = format!("localhost:{port}");
+        let ca = at("c.pem");
+        let login = ["mail", flag, &server, "--ca", &ca, "--user", "tim", "--password-file", password];
+        let mail = ["--from", "me@x.test", "--to", "a@x.test", "--text", "a\n.b\n", "--json"];
+        run(&[&login[..], &mail, extra].concat())
+    };
+    for (flag, port) in [("--starttls", starttls), ("--tls", tls)] {
+        for mechanism in ["PLAIN", "LOGIN", "SCRAM-SHA-256"] {
+            let ran = send(flag, port, &right, &["--auth", mechanism]);
+            assert_eq!((ran.code, &ran.summary()["auth"]), (0, &mechanism.into()), "{}", ran.stderr);
+        }
+        assert_eq!(send(flag, port, &right, &["--chunking"]).summary()["auth"], "SCRAM-SHA-256");
+    }
+    assert_eq!(send("--tls", tls, &wrong, &[]).code, 77);
+    let untrusted = run(&["mail", "--tls", &format!("127.0.0.1:{tls}"), "--info"]);
+    assert_eq!(untrusted.code, 80, "{}", untrusted.stderr);
+    drop(server);
+    // What it relayed came to our own mailbox, dots and all.
+    let ran = mailbox.stop();
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+}
+
+fn source_and_sink() {
+    let mailbox = Server::start(&["mail-serve", "--json", "--count", "200", "--expect", "messages=200 failed=0"]);
+    let arguments = ["-m", "200", "-s", "8", "-l", "2000", "-f", "me@x.test", "-t", "you@x.test"];
+    let mut source = Command::new("smtp-source");
+    let ran = finish_quietly(source.args(arguments).arg(mailbox.address().to_string()));
+    assert!(ran, "smtp-source was answered what it wants");
+    assert_eq!(mailbox.wait().code, 0);
+    let port = free_port();
+    let user = String::from_utf8(Command::new("id").arg("-un").output().expect("it runs").stdout).expect("text");
+    let mut sink = Command::new("smtp-sink");
+    sink.args(["-u", user.trim(), &format!("127.0.0.1:{port}"), "16"]).stdin(Stdio::null());
+    let mut sink = Ends(sink.spawn().expect("it runs"));
+    wait_for(port, &mut sink);
+    let target = format!("127.0.0.1:{port}");
+    let usual = ["mail", &target, "--plain", "--from", "me@x.test", "--to", "a@x.test", "--text", "x", "--json"];
+    let ran = run(&[&usual[..], &["-c", "100", "--concurrency", "4"]].concat());
+    assert_eq!((ran.code, &ran.summary()["accepted"]), (0, &100.into()), "{}", ran.stderr);
+}
+
+fn finish_quietly(command: &mut Command) -> bool {
+    let output = command.stdin(Stdio::null()).output().expect("it runs");
+    output.status.success() && output.stderr.is_empty()
+}
+
+/// A mailbox with TLS and a login, for a foreign client.
+struct Ours {
+    server: Server,
+    directory: TempDir,
+}
+
+impl Ours {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let users = secret(directory.path(), "users", "tim:sesame\n");
+        let certificate = format!("--tls-self-signed={}", text(&directory.path().join("ca.pem")));
+        let mails = text(&directory.path().join("mails")).to_owned();
+        let flags = ["mail-serve", "--json", &certificate, "--auth-file", &users, "--save", &mails];
+        let server = Server::start(&[&flags[..], &["--tls-bind", "127.0.0.1:0"]].concat());
+        Self { server, directory }
+    }
+
+    fn path(&self, name: &str) -> String {
+        text(&self.directory.path().join(name)).to_owned()
+    }
+
+    /// The port with STARTTLS, or that with TLS.
+    fn port(&self, tls: bool) -> String {
+        let address = &self.server.addresses[usize::from(tls)];
+        address.rsplit(':').next().expect("a port").to_owned()
+    }
+
+    /// Stops, and gives the mails that came.
+    fn mails(self) -> Vec<Value> {
+        let ran = self.server.stop();
+        let mails: Vec<Value> = ran.events().into_iter().filter(|event| event["type"] == "message").collect();
+        for mail in &mails {
+            assert_eq!((&mail["tls"], &mail["auth"]), (&"1.3".into(), &"tim".into()), "{mail}");
+            let kept = fs::read_to_string(mail["file"].as_str().expect("a file")).expect("kept");
+            assert!(kept.contains("\r\n.dot\r\n") && !kept.contains("..dot"), "{kept}");
+        }
+        mails
+    }
+}
+
+fn curl() {
+    let ours = Ours::start();
+    let mail = secret(ours.directory.path(), "mail", "Subject: from curl\r\n\r\n.dot\r\nend\r\n");
+    for tls in [false, true] {
+        let scheme = if tls { "smtps" } else { "smtp" };
+        let url = format!("{scheme}://127.0.0.1:{}", ours.port(tls));
+        let mut command = Command::new("curl");
+        command.args(["-sS", "--noproxy", "*", "--ssl-reqd", "--cacert", &ours.path("ca.pem"), "--url", &url]);
+        command.args(["--user", "tim:sesame", "--mail-from", "me@x.test", "--mail-rcpt", "a@x.test"]);
+        let ran = finish({
+            command.args(["--mail-rcpt", "b@x.test", "--upload-file", &mail]);
+            command
+        });
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+    }
+    let mails = ours.mails();
+    assert_eq!((mails.len(), &mails[0]["subject"]), (2, &"from curl".into()));
+    assert_eq!(mails[0]["recipients"].as_array().map(Vec::len), Some(2));
+}
+
+fn msmtp() {
+    let ours = Ours::start();
+    let mail = secret(ours.directory.path(), "mail", "Subject: from msmtp\n\n.dot\nend\n");
+    for mechanism in ["plain", "login", "scram-sha-256"] {
+        let mut command = Command::new("msmtp");
+        command.args(["-C", "/dev/null", "--host=127.0.0.1", &format!("--port={}", ours.port(false)), "--tls=on"]);
+        command.args([&format!("--tls-trust-file={}", ours.path("ca.pem")), &format!("--auth={mechanism}")]);
+        command.args(["--user=tim", "--passwordeval=echo sesame", "-f", "me@x.test", "a@x.test"]);
+        command.stdin(fs::File::open(&mail).expect("there"));
+        let ran = finish(command);
+        assert_eq!(ran.code, 0, "{mechanism}: {}", ran.stderr);
+    }
+    let mechanisms: Vec<Value> = ours.mails().iter().map(|mail| mail["auth_mechanism"].clone()).collect();
+    assert_eq!(mechanisms, ["PLAIN", "LOGIN", "SCRAM-SHA-256"]);
+}
+
+fn swaks() {
+    let ours = Ours::start();
+    for (tls, mechanism) in [(false, "PLAIN"), (true, "LOGIN")] {
+        let mut command = Command::new("swaks");
+        command.args(["--server", "127.0.0.1", "--port", &ours.port(tls), if tls { "-tlsc" } else { "-tls" }]);
+        command.args([
+            "--tls-verify",
+            "--tls-ca-path",
+            &ours.path("ca.pem"),
+            "-a",
+            mechanism,
+            "-au",
+            "tim",
+            "-ap",
+            "sesame",
+        ]);
+        command.args(["-f", "me@x.test", "-t", "a@x.test", "--body", "x\\n.dot\\n", "--hide-all"]);
+        let ran = finish(command);
+        assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    }
+    assert_eq!(ours.mails().len(), 2);
+}
