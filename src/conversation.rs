@@ -44,6 +44,9 @@ pub trait Conversation {
     /// Everything queued has been handed to the kernel.
     fn sent(&mut self, now: Moment, out: &mut Outbox<Self::Fact>);
 
+    /// The kernel takes no more for now; so many octets have gone since the last [`sent`](Self::sent).
+    fn going(&mut self, _: u64, _: &mut Outbox<Self::Fact>) {}
+
     /// The moment named by [`wake_at`](Self::wake_at) has come.
     fn woken(&mut self, now: Moment, out: &mut Outbox<Self::Fact>);
 

@@ -276,7 +276,11 @@ impl Link {
                 Flow::Blocked if !C::FULL_DUPLEX => Ok(Step::None),
                 Flow::Sent if talk.is_paused() => Ok(Step::None),
                 Flow::Enough => Ok(Step::Yield),
-                Flow::Blocked | Flow::Sent => self.listen(talk, scratch),
+                Flow::Blocked => {
+                    talk.going(self.outflow.gone(), &mut scratch.out);
+                    self.listen(talk, scratch)
+                }
+                Flow::Sent => self.listen(talk, scratch),
             },
         }
     }

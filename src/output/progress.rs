@@ -31,7 +31,9 @@ impl Progress {
     pub fn set(&mut self, octets: u64, now: Moment) {
         if self.allowed && self.bar.is_hidden() && now - self.started >= PATIENCE {
             self.allowed = false;
-            self.bar = show(self.total);
+            // What came before the bar did is no part of its rate.
+            self.bar = show(self.total).with_position(octets);
+            self.bar.reset_eta();
         }
         self.bar.set_position(octets);
     }

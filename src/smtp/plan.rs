@@ -238,8 +238,10 @@ pub enum Fact {
     Heard(Reply),
     /// From here on the line is encrypted.
     Encrypted,
-    /// So many octets of the message are on their way.
+    /// So many octets of the message, with whatever ends it, are on their way.
     Body(usize),
+    /// So many of them have gone.
+    Going(u64),
     /// A stage is over.
     Stage(Timed),
     /// A mail is decided: the code it would end a run with.

@@ -9,7 +9,7 @@ use super::events::{Event, Note};
 use crate::error::Result;
 use crate::net::tls::{Certificate, ClientSide};
 use crate::net::{self, Link, Patience, Signals};
-use crate::output::{Direction, Form, Output, Trace};
+use crate::output::{Direction, Form, Output, Progress, Trace};
 use crate::smtp::{Client, Done, Fact, Plan, Security, Stage, Timed, explain};
 use crate::time::{Moment, Shown};
 
@@ -73,7 +73,8 @@ impl Run<'_> {
             }
         };
         let says = output.style().form == Form::Json || output.style().verbose > 0;
-        self.dialogue(plan, tls, signals, &mut |step| {
+        let mut progress: Option<Progress> = None;
+        let ended = self.dialogue(plan, tls, signals, &mut |step| {
             let fact = match step {
                 Step::Connected { peer, connect, .. } => {
                     trace.remark(&format!("connected to {peer} in {}", Shown(connect)));
@@ -81,6 +82,9 @@ impl Run<'_> {
                 }
                 Step::Fact(fact) => fact,
             };
+            if let Some(progress) = progress.take_if(|_| matches!(fact, Fact::Stage(_))) {
+                progress.clear();
+            }
             match fact {
                 Fact::Sent(text) => {
                     trace.lines(Direction::Sent, text.as_bytes());
@@ -100,15 +104,25 @@ impl Run<'_> {
                     sentence(trace, Some(explain::ENCRYPTED));
                 }
                 Fact::Body(octets) => {
-                    trace.remark(&format!("{octets} bytes of message, the final dot included"));
+                    trace.remark(&format!("{octets} bytes of message"));
                     sentence(trace, Some(explain::BODY));
+                    progress = Some(Progress::octets(Some(*octets as u64), output.style(), net::now()));
+                }
+                Fact::Going(octets) => {
+                    if let Some(progress) = &mut progress {
+                        progress.set(*octets, net::now());
+                    }
                 }
                 Fact::Odd(what) => trace.remark(what),
                 Fact::Stage(timed) if says => return output.event(&Event::Fact(Note::Stage(*timed))),
                 Fact::Stage(_) | Fact::Mailed(_) => {}
             }
             Ok(())
-        })
+        });
+        if let Some(progress) = progress {
+            progress.clear();
+        }
+        ended
     }
 
     /// Connects and carries the dialogue.

@@ -67,6 +67,12 @@ impl Conversation for Client {
         }
     }
 
+    fn going(&mut self, gone: u64, out: &mut Outbox<Fact>) {
+        if self.stage == Stage::Body {
+            out.tell(Fact::Going(gone));
+        }
+    }
+
     fn woken(&mut self, now: Moment, out: &mut Outbox<Fact>) {
         if self.is_over {
             return;
