@@ -21,6 +21,8 @@ pub struct Request<'b> {
     pub method: &'b str,
     /// Path and query of an origin-form target, or `*`.
     pub target: &'b str,
+    /// Whom it asks, as its Host field names it.
+    pub host: Option<&'b str>,
     /// The first line without its line end, for logs.
     pub line: &'b [u8],
     /// Whether an HTTP/1.0 peer sent it.
@@ -81,7 +83,7 @@ impl<'b> Request<'b> {
 
         let is_http10 = minor == 0;
         let framing = framing(fields, is_http10)?;
-        host(fields, is_http10)?;
+        let host = host(fields, is_http10)?;
         let target = origin_form(method, target)?;
         if !KNOWN_METHODS.contains(&method) {
             return Err(Refusal::new(Status::NOT_IMPLEMENTED, "unknown method"));
@@ -90,6 +92,7 @@ impl<'b> Request<'b> {
         Ok(Self {
             method,
             target,
+            host,
             line,
             is_http10,
             framing,
@@ -168,13 +171,13 @@ fn field_lines<'h, 'b>(bytes: &'b [u8], storage: &'h mut [httparse::Header<'b>])
 }
 
 /// Exactly one good Host, which only HTTP/1.0 may leave out (RFC 9112 §3.2).
-fn host(fields: Fields<'_, '_>, is_http10: bool) -> Result<(), Refusal> {
+fn host<'b>(fields: Fields<'_, 'b>, is_http10: bool) -> Result<Option<&'b str>, Refusal> {
     let mut hosts = fields.all("host");
     match (hosts.next(), hosts.next()) {
-        (None, _) if is_http10 => Ok(()),
+        (None, _) if is_http10 => Ok(None),
         (None, _) => Err(Refusal::bad("no Host field")),
         (Some(_), Some(_)) => Err(Refusal::bad("more than one Host field")),
-        (Some(host), None) if is_authority(host) => Ok(()),
+        (Some(host), None) if is_authority(host) => Ok(std::str::from_utf8(host).ok()),
         (Some(_), None) => Err(Refusal::bad("the Host field is malformed")),
     }
 }

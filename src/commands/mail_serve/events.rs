@@ -2,7 +2,10 @@
 //!
 //! Owns the wording in text and the keys in JSON. Nothing here ever holds a password.
 
+mod mail;
+
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -10,9 +13,13 @@ use serde::Serialize;
 use crate::commands::told::Said;
 use crate::output::Escaped;
 use crate::smtp::Stage;
-use crate::smtp::server::Addressee;
 use crate::stats;
 use crate::time::{Moment, Shown, serialize_ns, serialize_rfc3339};
+
+use mail::Clock;
+#[cfg(test)]
+pub use mail::tests;
+pub use mail::{Mail, Part};
 
 /// Everything `mail-serve` says on stdout.
 pub type Event = Said<Line, Summary>;
@@ -24,7 +31,7 @@ pub enum Line {
     /// It listens.
     Listening(Listening),
     /// A mail was taken.
-    Message(Box<Mail>),
+    Message(Arc<Mail>),
     /// A command was refused.
     Refused(Refused),
     /// Somebody tried to log in.
@@ -51,6 +58,8 @@ pub struct Listening {
     pub addresses: Vec<String>,
     /// Where TLS begins with the first octet.
     pub tls_addresses: Vec<String>,
+    /// Where what was captured can be looked at.
+    pub pages: Vec<String>,
     /// Whether STARTTLS is offered.
     pub starttls: bool,
     /// The SHA-256 of a certificate that was made for this run.
@@ -61,72 +70,6 @@ pub struct Listening {
     pub faults: Vec<String>,
     /// What the dice are.
     pub seed: u64,
-}
-
-/// A mail that was taken.
-#[derive(Debug, Serialize)]
-pub struct Mail {
-    /// When its last octet had come.
-    #[serde(serialize_with = "serialize_rfc3339")]
-    pub time: Moment,
-    /// The how-manieth mail it is.
-    pub number: u64,
-    /// Over the how-manieth connection it came.
-    pub session: u64,
-    /// From where.
-    pub peer: String,
-    /// How the client named itself.
-    pub helo: String,
-    /// Under which TLS.
-    pub tls: Option<&'static str>,
-    /// As whom it was logged in.
-    pub auth: Option<String>,
-    /// And how.
-    #[serde(rename = "auth_mechanism")]
-    pub mechanism: Option<&'static str>,
-    /// The sender, empty for `<>`.
-    pub from: String,
-    /// The recipients.
-    pub recipients: Vec<Addressee>,
-    /// How long the message is.
-    pub bytes: usize,
-    /// What it is about.
-    pub subject: Option<String>,
-    /// What it is called.
-    pub message_id: Option<String>,
-    /// What it holds.
-    pub parts: Vec<Part>,
-    /// Whether it said BODY=8BITMIME.
-    #[serde(rename = "eight_bit")]
-    pub is_8bit: bool,
-    /// Whether it said SMTPUTF8.
-    #[serde(rename = "smtputf8")]
-    pub is_utf8: bool,
-    /// RET.
-    pub ret: Option<String>,
-    /// ENVID.
-    pub envid: Option<String>,
-    /// Whether it came by BDAT.
-    #[serde(rename = "chunked")]
-    pub is_chunked: bool,
-    /// Line feeds without a CR in front: content, and no line ends.
-    pub bare_lf: usize,
-    /// CRs without a line feed behind.
-    pub bare_cr: usize,
-    /// Where it was written.
-    pub file: Option<String>,
-}
-
-/// A part of a message that holds no other parts.
-#[derive(Debug, Serialize)]
-pub struct Part {
-    /// Its media type.
-    #[serde(rename = "content_type")]
-    pub kind: String,
-    /// Its file name.
-    pub name: Option<String>,
-    /// How long it is, decoded.
-    pub bytes: usize,
 }
 
 /// A refusal.
@@ -278,6 +221,9 @@ impl fmt::Display for Listening {
         for address in &self.tls_addresses {
             write!(f, "\n  {} (TLS from the first byte)", Escaped(address.as_bytes()))?;
         }
+        for url in &self.pages {
+            write!(f, "\n  {} shows it in a browser", Escaped(url.as_bytes()))?;
+        }
         for fault in &self.faults {
             write!(f, "\n  fault {}", Escaped(fault.as_bytes()))?;
         }
@@ -295,37 +241,6 @@ impl fmt::Display for Listening {
             f,
             "\nsend one: netlab mail {flag} {address} --from me@example.org --to you@example.org --text hello; Ctrl-C ends"
         )
-    }
-}
-
-impl fmt::Display for Mail {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} mail {} from <{}>", Clock(self.time), self.peer, self.number, Escaped(self.from.as_bytes()))?;
-        for (at, recipient) in self.recipients.iter().enumerate() {
-            let before = if at == 0 { " to" } else { "," };
-            write!(f, "{before} <{}>", Escaped(recipient.address.as_bytes()))?;
-        }
-        write!(f, ", {} bytes", self.bytes)?;
-        match (self.tls, &self.auth) {
-            (None, None) => {}
-            (Some(tls), None) => write!(f, ", TLS {tls}")?,
-            (None, Some(user)) => write!(f, ", in clear as {}", Escaped(user.as_bytes()))?,
-            (Some(tls), Some(user)) => write!(f, ", TLS {tls} as {}", Escaped(user.as_bytes()))?,
-        }
-        if let Some(subject) = &self.subject {
-            write!(f, ": {}", Escaped(subject.as_bytes()))?;
-        }
-        for part in self.parts.iter().filter(|part| part.name.is_some() || self.parts.len() > 1) {
-            let name = part.name.as_deref().unwrap_or("-");
-            write!(f, "\n  {} {} {} bytes", Escaped(part.kind.as_bytes()), Escaped(name.as_bytes()), part.bytes)?;
-        }
-        if self.bare_lf + self.bare_cr > 0 {
-            write!(f, "\n  {} bare LF and {} bare CR, which end no line", self.bare_lf, self.bare_cr)?;
-        }
-        if let Some(file) = &self.file {
-            write!(f, "\n  {}", Escaped(file.as_bytes()))?;
-        }
-        Ok(())
     }
 }
 
@@ -361,14 +276,5 @@ impl fmt::Display for Summary {
             write!(f, "\n{} lines were lost: stdout could not take them", self.dropped_events)?;
         }
         Ok(())
-    }
-}
-
-/// The time of day, here.
-struct Clock(Moment);
-
-impl fmt::Display for Clock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.zoned().strftime("%H:%M:%S"))
     }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use mail_parser::{MessageParser, MimeHeaders as _, PartType};
 
+use super::archive::{self, Archive};
 use super::events::{Mail, Part};
 use crate::commands::told;
 use crate::disk::Spool;
@@ -51,6 +52,8 @@ pub struct Office {
     pub rules: Rules,
     /// Where they are written, if anywhere.
     pub spool: Option<Arc<Spool>>,
+    /// Where they can be looked at, if anywhere.
+    pub archive: Option<Arc<Archive>>,
     /// How many there may be.
     pub budget: Arc<Budget>,
     /// Whether anybody wants to know what is in them.
@@ -60,13 +63,13 @@ pub struct Office {
 }
 
 impl Mailroom for Office {
-    type Kept = Box<Mail>;
+    type Kept = Arc<Mail>;
 
     fn rules(&self) -> &Rules {
         &self.rules
     }
 
-    fn keep(&self, captured: Captured) -> Keep<Box<Mail>> {
+    fn keep(&self, captured: Captured) -> Keep<Arc<Mail>> {
         if !self.budget.admits() {
             return Keep::Now(Err(Answer::new(
                 421,
@@ -75,11 +78,17 @@ impl Mailroom for Office {
         }
         let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
         let (spool, looks, budget) = (self.spool.clone(), self.looks, Arc::clone(&self.budget));
+        let archive = self.archive.clone();
         let may_block = spool.is_some() || (looks && captured.message.len() > SMALL);
         let work = move || {
             let kept = keep(&captured, number, spool.as_deref(), looks);
-            if kept.is_err() {
-                budget.taken.fetch_sub(1, Ordering::Relaxed);
+            match &kept {
+                Ok(mail) => {
+                    if let Some(archive) = archive {
+                        archive.push(archive::Kept { mail: Arc::clone(mail), message: captured.message });
+                    }
+                }
+                Err(_) => drop(budget.taken.fetch_sub(1, Ordering::Relaxed)),
             }
             kept
         };
@@ -91,7 +100,7 @@ impl Mailroom for Office {
     }
 }
 
-fn keep(captured: &Captured, number: u64, spool: Option<&Spool>, looks: bool) -> Kept<Box<Mail>> {
+fn keep(captured: &Captured, number: u64, spool: Option<&Spool>, looks: bool) -> Kept<Arc<Mail>> {
     let Captured { client, sender, recipients, message, is_chunked, at, .. } = captured;
     let file = match spool.map(|spool| spool.keep(&name(captured, number), message)) {
         Some(Ok(file)) => Some(file),
@@ -130,7 +139,7 @@ fn keep(captured: &Captured, number: u64, spool: Option<&Spool>, looks: bool) ->
         // A message is a stranger's; whatever its parser makes of it, the mail was kept.
         let _ = catch_unwind(AssertUnwindSafe(|| look(message, &mut mail)));
     }
-    Ok(Box::new(mail))
+    Ok(Arc::new(mail))
 }
 
 /// A name that sorts by time.

@@ -4,11 +4,13 @@
 //! up and judge. The dialogue is [`smtp::server`](crate::smtp::server)'s, [`service`] lets clients in,
 //! [`keep`] takes their mails.
 
+mod archive;
 mod auth_file;
 mod events;
 mod expect;
 mod grammar;
 mod keep;
+mod pages;
 mod service;
 mod tally;
 mod tls;
@@ -22,6 +24,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::values::{ServerArgs, addresses, parsed, positive_duration, size};
+use super::web::{self, Board};
 use crate::disk::Spool;
 use crate::error::Result;
 use crate::exit::Exit;
@@ -31,6 +34,7 @@ use crate::output::{Output, Recorder, Style};
 use crate::smtp::fault::Faults;
 use crate::smtp::server::{Allowance, Limits, Rules};
 use crate::smtp::{Mailbox, host_name};
+use archive::Archive;
 use events::{Decision, Event, Line, Listening};
 use expect::Expect;
 use grammar::Fault;
@@ -66,6 +70,13 @@ pub struct MailServe {
     /// acknowledged. DIR is made if it is not there.
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
+
+    /// Show what came in a browser; repeatable
+    ///
+    /// The last thousand mails, or 128 MiB of them: text, headers, attachments to be saved. HTML is in a
+    /// frame that runs nothing and loads nothing. ADDR is as with --bind.
+    #[arg(long, value_name = "ADDR")]
+    http: Vec<Bind>,
 
     /// Stop after N mails; 0 is never
     #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
@@ -173,7 +184,10 @@ impl MailServe {
         let spool = self.save.as_deref().map(Spool::open).transpose()?.map(Arc::new);
         let mut signals = Signals::listen()?;
         let doors = self.doors()?;
-        self.warn(&output, &doors);
+        let pages = (!self.http.is_empty()).then(|| Listeners::bind(&self.http, 1)).transpose()?;
+        self.warn(&output, &doors, pages.as_ref());
+        let urls: Vec<String> =
+            pages.iter().flat_map(Listeners::addresses).map(|address| web::url("http", address)).collect();
         let nudge = signals.nudger()?;
         let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
         let of = |door: usize| doors.get(door).map(|door| addresses(door.addresses())).unwrap_or_default();
@@ -181,13 +195,14 @@ impl MailServe {
             name: rules.name.clone(),
             addresses: of(0),
             tls_addresses: of(service::TLS_DOOR),
+            pages: urls.clone(),
             starttls: rules.offers_tls,
             certificate_sha256: sides.as_ref().and_then(|sides| sides.sha256.clone()),
             saves_to: spool.as_ref().map(|spool| spool.path().display().to_string()),
             faults: rules.faults.rules().map(|rule| rule.text.clone()).collect(),
             seed,
         })));
-        self.server.listen.tell_ready([of(0), of(service::TLS_DOOR)].concat().into_iter())?;
+        self.server.listen.tell_ready([of(0), of(service::TLS_DOOR), urls].concat().into_iter())?;
 
         let started = net::now();
         let plan = Plan {
@@ -198,7 +213,17 @@ impl MailServe {
             grace: self.grace,
             until: self.server.listen.lifetime.map(|lifetime| started + lifetime),
         };
-        let total = self.serve(plan, &rules, sides.as_ref(), spool.as_ref(), &mut signals, (&recorder, style))?;
+        let archive = pages.is_some().then(Arc::<Archive>::default);
+        let total = std::thread::scope(|scope| {
+            // Ends with the scope of this closure, before the scope waits for its threads.
+            let board = archive.clone().zip(pages).map(|(archive, listeners)| {
+                let names = self.names();
+                Board::serve(scope, listeners, pages::Board { archive, names })
+            });
+            let _board = board.transpose()?;
+            let rooms = Rooms { rules, sides, spool, archive };
+            self.serve(plan, &rooms, &mut signals, (&recorder, style))
+        })?;
         let elapsed = net::now() - started;
         drop(recorder);
         let (mut output, dropped, written) = writer.finish();
@@ -243,6 +268,13 @@ impl MailServe {
             .expected("--tls-self-signed, or --tls-cert and --tls-key"))
     }
 
+    /// What the pages may be called, beside addresses and localhost.
+    fn names(&self) -> Arc<[String]> {
+        let bound =
+            self.http.iter().filter_map(|bind| if let Bind::Host(name, _) = bind { Some(name.clone()) } else { None });
+        bound.chain([host::name()]).collect()
+    }
+
     fn doors(&self) -> Result<Vec<Listeners>> {
         // Who names only a TLS address wants only that one.
         let clear = match (&self.server.listen.bind[..], &self.tls_bind[..]) {
@@ -253,12 +285,15 @@ impl MailServe {
     }
 
     /// What a person should know before others find out.
-    fn warn(&self, output: &Output, doors: &[Listeners]) {
+    fn warn(&self, output: &Output, doors: &[Listeners], pages: Option<&Listeners>) {
         for missing in doors.iter().flat_map(Listeners::missing) {
             output.note(&format!("note: {missing}"));
         }
         if doors.iter().flat_map(Listeners::addresses).any(Address::is_public) {
             output.note("warning: everybody who can reach this machine can deliver here; nothing is relayed");
+        }
+        if pages.into_iter().flat_map(Listeners::addresses).any(Address::is_public) {
+            output.note("warning: everybody who can reach this machine can read what is captured");
         }
         if self.auth_file.is_some() && !self.tls.is_wanted() && !self.insecure_auth {
             output.note("note: without TLS only SCRAM-SHA-256 is offered; --insecure-auth takes passwords in clear");
@@ -268,9 +303,7 @@ impl MailServe {
     fn serve(
         &self,
         plan: Plan,
-        rules: &Rules,
-        sides: Option<&Sides>,
-        spool: Option<&Arc<Spool>>,
+        rooms: &Rooms,
         signals: &mut Signals,
         (recorder, style): (&Recorder<Event>, Style),
     ) -> Result<Tally> {
@@ -284,19 +317,21 @@ impl MailServe {
             Arc::new(Shared { sessions: AtomicU64::new(0), present: AtomicU64::new(0), most: self.max_connections });
         let number = Arc::new(AtomicU64::new(0));
         let listens = !style.quiet;
-        let looks = listens || self.expect.iter().any(|expected| expected.asks_for("subject"));
+        let looks =
+            listens || rooms.archive.is_some() || self.expect.iter().any(|expected| expected.asks_for("subject"));
         let total = Mutex::new(Tally::new(&self.expect));
         let make = || Desk {
             office: Rc::new(Office {
-                rules: rules.clone(),
-                spool: spool.cloned(),
+                rules: rooms.rules.clone(),
+                spool: rooms.spool.clone(),
+                archive: rooms.archive.clone(),
                 budget: Arc::clone(&budget),
                 looks,
                 number: Arc::clone(&number),
             }),
             recorder: recorder.clone(),
             listens,
-            sides: sides.cloned(),
+            sides: rooms.sides.clone(),
             shared: Arc::clone(&shared),
             tally: Tally::new(&self.expect),
         };
@@ -304,6 +339,14 @@ impl MailServe {
         net::serve(plan, signals, make, finish)?;
         Ok(total.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// What every thread works with.
+struct Rooms {
+    rules: Rules,
+    sides: Option<Sides>,
+    spool: Option<Arc<Spool>>,
+    archive: Option<Arc<Archive>>,
 }
 
 fn print_plan(faults: &Faults, count: u64, output: &mut Output) -> Result<Exit> {

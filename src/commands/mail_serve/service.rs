@@ -104,7 +104,7 @@ impl Service for Desk {
         }
     }
 
-    fn fact(&mut self, fact: Fact<Box<super::events::Mail>>) {
+    fn fact(&mut self, fact: Fact<Arc<super::events::Mail>>) {
         let line = match fact {
             Fact::Taken(mail, took) => {
                 self.tally.mail(&mail, took);

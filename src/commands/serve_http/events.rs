@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::url;
 use crate::commands::told::{self, Said};
-use crate::commands::web::{Details, Exchange, Fact};
+use crate::commands::web::{self, Details, Exchange, Fact};
 use crate::net::{Address, Listeners};
 use crate::output::Escaped;
 use crate::stats;
@@ -76,7 +75,7 @@ impl Listening {
         let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
         let mut urls = Vec::new();
         for address in listeners.addresses() {
-            urls.extend(address.reachable().iter().map(|address| url(scheme, address)));
+            urls.extend(address.reachable().iter().map(|address| web::url(scheme, address)));
         }
         Self {
             root: root.display().to_string(),

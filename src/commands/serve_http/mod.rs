@@ -17,12 +17,12 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::values::{ServerArgs, duration, positive_duration};
-use super::web::{Decision, Fact, Limits, Pages, Session, Turn};
+use super::web::{self, Decision, Fact, Limits, Pages, Session, Turn};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::http::Request;
 use crate::net::tls::ServerSide;
-use crate::net::{self, Address, Arrival, Listeners, Notice, Nudge, Patience, Plan, Service, Signals, Welcome};
+use crate::net::{self, Arrival, Listeners, Notice, Nudge, Patience, Plan, Service, Signals, Welcome};
 use crate::output::{Form, Output, Recorder, Style};
 use crate::site::Root;
 use crate::time::Moment;
@@ -128,7 +128,7 @@ impl ServeHttp {
         let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
         recorder.record(Event::Fact(Line::Listening(listening)));
         let scheme = if tls.is_some() { "https" } else { "http" };
-        self.server.listen.tell_ready(listeners.addresses().map(|address| url(scheme, address)))?;
+        self.server.listen.tell_ready(listeners.addresses().map(|address| web::url(scheme, address)))?;
 
         let started = net::now();
         let total = self.serve(listeners, tls.as_ref(), root, &mut signals, (&recorder, style), started)?;
@@ -218,14 +218,6 @@ impl ServeHttp {
         let finish = |web: Web| total.lock().unwrap_or_else(std::sync::PoisonError::into_inner).merge(&web.tally);
         net::serve(plan, signals, make, finish)?;
         Ok(total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
-    }
-}
-
-/// How a client names an address.
-fn url(scheme: &str, address: &Address) -> String {
-    match address {
-        Address::Inet(address) => format!("{scheme}://{address}/"),
-        Address::Unix(_) => address.to_string(),
     }
 }
 

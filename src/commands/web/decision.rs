@@ -30,6 +30,8 @@ pub enum Body {
     Empty,
     /// A page made here.
     Page(String),
+    /// Octets that are in memory.
+    Octets(Vec<u8>),
     /// A file and its length.
     File(Rc<File>, u64),
 }
@@ -40,6 +42,7 @@ impl Body {
         match self {
             Self::Empty => 0,
             Self::Page(page) => page.len() as u64,
+            Self::Octets(octets) => octets.len() as u64,
             Self::File(_, length) => *length,
         }
     }

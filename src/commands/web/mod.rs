@@ -3,9 +3,11 @@
 //! Owns the conversation on one connection ([`Session`]) and the form of an answer ([`Decision`]).
 //! What is answered is decided by the command: the files of a site, the state of its senders.
 
+mod board;
 mod decision;
 mod session;
 
+pub use board::{Board, url};
 pub use decision::{Body, Decision};
 pub use session::{Details, Exchange, Fact, Limits, Session};
 
@@ -15,7 +17,9 @@ use crate::time::Moment;
 /// What a command answers.
 pub trait Pages {
     /// How long its sessions wait for their clients.
-    fn limits(&self) -> Limits;
+    fn limits(&self) -> Limits {
+        board::LIMITS
+    }
 
     /// What a request gets.
     fn decide(&self, request: &Request<'_>, now: Moment) -> Decision;

@@ -180,6 +180,7 @@ impl<P: Pages> Session<P> {
             if after.body {
                 match &body {
                     Body::Page(page) => buffer.extend_from_slice(page.as_bytes()),
+                    Body::Octets(octets) => buffer.extend_from_slice(octets),
                     Body::File(file, length) if *length <= SMALL_FILE => {
                         if !matches!(site::append(file, *length, buffer), Ok(true)) {
                             why = Some("the file became shorter while it was read".to_owned());

@@ -28,6 +28,7 @@ use clap::Args;
 
 use super::PORT;
 use crate::commands::values::{ListenArgs, addresses, duration, parsed, positive_duration, read_key};
+use crate::commands::web::{self, Board};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::heartbeat::{Detect, Fact, LARGEST, Patience, Rules, State, Watcher, is_name};
@@ -162,7 +163,8 @@ impl Watch {
         let shared = Shared::new(watcher);
         let nudge = signals.nudger()?;
         let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
-        let pages: Vec<String> = listeners.iter().flat_map(Listeners::addresses).map(pages::url).collect();
+        let pages: Vec<String> =
+            listeners.iter().flat_map(Listeners::addresses).map(|address| web::url("http", address)).collect();
         let listening = Listening::new(addresses(receivers.addresses()), pages.clone());
         recorder.record(Event::Fact(Note::Listening(listening)));
         self.listen.tell_ready(receivers.addresses().map(ToString::to_string).chain(pages))?;
@@ -255,7 +257,9 @@ impl Run<'_> {
             let hooks = watch.on_change.as_ref();
             let hooks =
                 hooks.map(|hook| Hooks::start(scope, hook, watch.hook_timeout, self.recorder, signals)).transpose()?;
-            let board = listeners.map(|listeners| pages::serve(scope, listeners, self.shared)).transpose()?;
+            let board = listeners
+                .map(|listeners| Board::serve(scope, listeners, pages::Table(self.shared.clone())))
+                .transpose()?;
             let ended = self.hear(receivers, hooks.as_ref(), keeper.as_ref(), signals);
             // Each of them ends with its handle, and the scope waits for them.
             drop(board);

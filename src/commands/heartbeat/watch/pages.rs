@@ -1,22 +1,15 @@
 //! `--http`: a status page, its data, metrics and health.
 //!
-//! Owns what is at which path, and the thread that serves it. The page is one file without anything
+//! Owns what is at which path. The page is one file without anything
 //! from elsewhere; it asks for `/status.json` every two seconds.
-
-use std::rc::Rc;
-use std::thread::Scope;
-use std::time::Duration;
 
 use serde::Serialize;
 
-use super::cannot_start;
 use super::metrics;
 use super::shared::Shared;
-use crate::commands::web::{Body, Decision, Fact, Limits, Pages, Session};
-use crate::error::Result;
+use crate::commands::web::{Body, Decision, Pages};
 use crate::heartbeat::{Heads, SenderReport, State};
 use crate::http::{Request, Status};
-use crate::net::{self, Address, Arrival, Listeners, Notice, Nudge, Patience, Plan, Service, Signals, Welcome};
 use crate::time::Moment;
 
 /// The status page.
@@ -28,76 +21,11 @@ const SHOWN: usize = 1_000;
 /// The page may run its own script and style and ask this server, nothing else.
 const POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:";
-/// How long a client may take; nobody has a reason to be slow here.
-const LIMITS: Limits =
-    Limits { head: Duration::from_secs(10), idle: Duration::from_secs(60), stall: Duration::from_secs(10) };
-
-/// How a client names an address.
-pub fn url(address: &Address) -> String {
-    match address {
-        Address::Inet(address) => format!("http://{address}/"),
-        Address::Unix(_) => address.to_string(),
-    }
-}
-
-/// Ends the thread when it goes.
-pub struct Board(Nudge);
-
-impl Drop for Board {
-    fn drop(&mut self) {
-        self.0.nudge();
-    }
-}
-
-/// Serves the pages on a thread of their own until the board is dropped.
-pub fn serve<'s>(scope: &'s Scope<'s, '_>, listeners: Listeners, shared: &Shared) -> Result<Board> {
-    let mut signals = Signals::listen()?;
-    let board = Board(signals.nudger()?);
-    let shared = shared.clone();
-    let plan = Plan {
-        doors: vec![listeners],
-        threads: 1,
-        helpers: 0,
-        patience: Patience { handshake: LIMITS.head, stall: LIMITS.stall },
-        grace: Duration::from_millis(200),
-        until: None,
-    };
-    let work = move || {
-        let make = || Desk(Rc::new(Table(shared.clone())));
-        // What fails here has failed before anybody was served; the watch goes on.
-        let _ = net::serve(plan, &mut signals, make, |_| ());
-    };
-    std::thread::Builder::new()
-        .name("pages".into())
-        .spawn_scoped(scope, work)
-        .map_err(|error| cannot_start("the thread that serves the pages", error))?;
-    Ok(board)
-}
-
-/// The service of the thread.
-struct Desk(Rc<Table>);
-
-impl Service for Desk {
-    type Talk = Session<Table>;
-
-    fn accepted(&mut self, Arrival { peer, .. }: Arrival, now: Moment) -> Welcome<Session<Table>> {
-        Welcome { talk: Session::new(Rc::clone(&self.0), peer, now), tls: None, upgrade: None }
-    }
-
-    fn fact(&mut self, _: Fact) {}
-
-    fn notice(&mut self, _: Notice) {}
-}
-
 /// What is at which path.
 #[derive(Clone)]
-pub struct Table(Shared);
+pub struct Table(pub Shared);
 
 impl Pages for Table {
-    fn limits(&self) -> Limits {
-        LIMITS
-    }
-
     fn decide(&self, request: &Request<'_>, now: Moment) -> Decision {
         match request.method {
             "GET" | "HEAD" => {}

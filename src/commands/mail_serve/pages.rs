@@ -1,0 +1,345 @@
+//! `--http`: what was captured, to be looked at in a browser.
+//!
+//! Owns what is at which path. Everything in a mail is a stranger's: text is escaped, HTML is shown in a
+//! frame that may run nothing and load nothing, attachments are only handed out, and whoever names
+//! another host than this one gets nothing, so that no page from elsewhere can read mails here.
+
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders as _, PartType};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::archive::{Archive, Kept};
+use crate::commands::web::{Body, Decision, Pages};
+use crate::http::{Request, Status};
+use crate::site::html_text;
+use crate::time::Moment;
+
+const LIST: &str = include_str!("../../../assets/pages/mails.html");
+const MAIL: &str = include_str!("../../../assets/pages/mail.html");
+/// What this server does with any path.
+const ALLOWED: &str = "GET, HEAD, OPTIONS";
+/// Our own pages run nothing, and show nothing from elsewhere.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// A stranger's HTML has no origin, no script, no form and no network; images are in it or nowhere.
+const STRANGER: &str = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; \
+                        form-action 'none'; frame-ancestors 'self'";
+/// Images up to this size are put into the HTML that names them.
+const LARGEST_IMAGE: usize = 4 << 20;
+/// Octets of text that a page shows.
+const SHOWN: usize = 512 << 10;
+/// What a file name may hold unescaped in `filename*` (RFC 8187 §3.2.1).
+const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
+
+/// What is at which path.
+#[derive(Clone)]
+pub struct Board {
+    /// The mails.
+    pub archive: Arc<Archive>,
+    /// Names under which this machine may be asked, beside its addresses and localhost.
+    pub names: Arc<[String]>,
+}
+
+impl Pages for Board {
+    fn decide(&self, request: &Request<'_>, _: Moment) -> Decision {
+        match request.method {
+            "GET" | "HEAD" => {}
+            "OPTIONS" => return Decision::new(Status::NO_CONTENT, Body::Empty).with("Allow", ALLOWED),
+            _ => {
+                let why = "This server shows mails: it answers GET, HEAD and OPTIONS.";
+                return Decision::error(Status::METHOD_NOT_ALLOWED, why).with("Allow", ALLOWED);
+            }
+        }
+        if !request.host.is_none_or(|host| self.is_here(host)) {
+            let why = "This server is not called that. Ask for it by its address, or as localhost.";
+            return Decision::error(Status::FORBIDDEN, why);
+        }
+        let path = request.target.split('?').next().unwrap_or_default();
+        let decision = match path.strip_prefix("/mail/") {
+            None if path == "/" => page(list(&self.archive)),
+            None => nothing(),
+            // A message is a stranger's; whatever its parser makes of it, the others can be looked at.
+            Some(rest) => match catch_unwind(AssertUnwindSafe(|| self.mail(rest))) {
+                Ok(decision) => decision.unwrap_or_else(nothing),
+                Err(_) => Decision::error(Status::INTERNAL_SERVER_ERROR, "This mail cannot be taken apart."),
+            },
+        };
+        decision
+            .with("Cache-Control", "no-store")
+            .with("X-Content-Type-Options", "nosniff")
+            .with("Referrer-Policy", "no-referrer")
+            .with("Cross-Origin-Resource-Policy", "same-origin")
+    }
+}
+
+impl Board {
+    /// Whether a Host field names this machine. A name that somebody else has made to lead here (DNS
+    /// rebinding) does not.
+    fn is_here(&self, host: &str) -> bool {
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => name,
+            _ => host,
+        };
+        let bare = name.trim_start_matches('[').trim_end_matches(']');
+        bare.parse::<std::net::IpAddr>().is_ok()
+            || name.eq_ignore_ascii_case("localhost")
+            || self.names.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    fn mail(&self, rest: &str) -> Option<Decision> {
+        let (number, what) = match rest.split_once('/') {
+            Some((number, what)) => (number, what),
+            None => rest.strip_suffix(".eml").map_or((rest, ""), |number| (number, "eml")),
+        };
+        let is_plain = number.bytes().all(|digit| digit.is_ascii_digit());
+        let kept = self.archive.find(number.parse().ok().filter(|_| is_plain)?)?;
+        match what {
+            "" => Some(page(show(&kept))),
+            "eml" => Some(download(&format!("{}.eml", kept.mail.number), kept.message.clone())),
+            "html" => {
+                let read = MessageParser::default().parse(&kept.message)?;
+                let html = with_images(&read, &read.body_html(0)?);
+                Some(Decision::html(Status::OK, html).with("Content-Security-Policy", STRANGER))
+            }
+            part => {
+                let place: usize = part.strip_prefix("part/")?.parse().ok()?;
+                let read = MessageParser::default().parse(&kept.message)?;
+                let part = read.attachment(u32::try_from(place).ok()?)?;
+                Some(download(part.attachment_name().unwrap_or("attachment"), part.contents().to_vec()))
+            }
+        }
+    }
+}
+
+fn nothing() -> Decision {
+    Decision::error(Status::NOT_FOUND, "There is no such mail, or it was forgotten.")
+}
+
+fn page(page: String) -> Decision {
+    Decision::html(Status::OK, page).with("Content-Security-Policy", POLICY)
+}
+
+/// Octets to be saved and never to be shown, whatever they are.
+fn download(name: &str, octets: Vec<u8>) -> Decision {
+    // A name is a name: no path leads out of the place where it is saved.
+    let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let ascii: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '_' }).collect();
+    let ascii = if ascii.trim_matches('.').is_empty() { "attachment".to_owned() } else { ascii };
+    let disposition =
+        format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{}", utf8_percent_encode(name, ATTR_CHAR));
+    Decision::new(Status::OK, Body::Octets(octets))
+        .with("Content-Type", "application/octet-stream")
+        .with("Content-Disposition", disposition)
+        .with("Content-Security-Policy", STRANGER)
+}
+
+fn list(archive: &Archive) -> String {
+    let (mails, forgotten) = archive.list();
+    let mut rows = String::new();
+    for kept in &mails {
+        let mail = &kept.mail;
+        let to: Vec<&str> = mail.recipients.iter().map(|recipient| recipient.address.as_str()).collect();
+        let _ = writeln!(
+            rows,
+            "<tr><td class=t>{}<td class=s><a href=\"/mail/{}\">{}</a><td>{}<td>{}<td class=n>{}",
+            mail.time.zoned().strftime("%H:%M:%S"),
+            mail.number,
+            html_text(subject(kept)),
+            html_text(or(&mail.from, "<>")),
+            html_text(&to.join(", ")),
+            mail.bytes
+        );
+    }
+    let about = match (mails.len(), forgotten) {
+        (0, _) => "None so far; this page looks again every five seconds.".to_owned(),
+        (count, 0) => format!("{count}, the newest first; this page looks again every five seconds."),
+        (count, forgotten) => format!("The last {count}; {forgotten} older ones are no longer kept here."),
+    };
+    fill(LIST, &[("count", &mails.len().to_string()), ("about", &about), ("rows", &rows)])
+}
+
+fn subject(kept: &Kept) -> &str {
+    kept.mail.subject.as_deref().map_or("(no subject)", |subject| or(subject, "(no subject)"))
+}
+
+fn or<'t>(text: &'t str, otherwise: &'t str) -> &'t str {
+    if text.trim().is_empty() { otherwise } else { text }
+}
+
+fn show(kept: &Kept) -> String {
+    let mail = &kept.mail;
+    let mut envelope = String::new();
+    let mut row = |name: &str, text: &str| {
+        let _ = writeln!(envelope, "<dt>{name}<dd>{}", html_text(text));
+    };
+    row("from", or(&mail.from, "<>"));
+    for recipient in &mail.recipients {
+        row("to", &recipient.address);
+    }
+    row("came", &mail.time.zoned().strftime("%Y-%m-%d %H:%M:%S %:z").to_string());
+    row("by", &format!("{} ({})", mail.peer, mail.helo));
+    let line = match (mail.tls, &mail.auth) {
+        (Some(tls), Some(user)) => format!("TLS {tls}, as {user}"),
+        (Some(tls), None) => format!("TLS {tls}"),
+        (None, Some(user)) => format!("in clear, as {user}"),
+        (None, None) => "in clear".to_owned(),
+    };
+    row("line", &line);
+    row("size", &format!("{} bytes", mail.bytes));
+    if let Some(file) = &mail.file {
+        row("file", file);
+    }
+    let read = MessageParser::default().parse(&kept.message);
+    let mut content = String::new();
+    let mut parts = String::new();
+    if let Some(read) = &read {
+        let has_html = read.html_bodies().any(|part| matches!(part.body, PartType::Html(_)));
+        let has_text = read.text_bodies().any(|part| matches!(part.body, PartType::Text(_)));
+        if let Some(text) = read.body_text(0).filter(|_| has_text || !has_html) {
+            let _ = write!(content, "<h2>Text</h2><pre>{}</pre>", text_of(&text));
+        }
+        if has_html {
+            let _ = write!(
+                content,
+                "<h2>HTML</h2><iframe sandbox referrerpolicy=\"no-referrer\" title=\"the mail's HTML\" \
+                 src=\"/mail/{}/html\"></iframe>",
+                mail.number
+            );
+        }
+        for (place, part) in (0..).zip(read.attachments()) {
+            let named = part.content_id().map(|id| format!("cid:{id}"));
+            let name = part.attachment_name().or(named.as_deref()).unwrap_or("without a name");
+            let _ = write!(
+                parts,
+                "<li><a href=\"/mail/{}/part/{place}\" download>{}</a>, {}, {} bytes",
+                mail.number,
+                html_text(name),
+                html_text(&kind(part)),
+                part.contents().len()
+            );
+        }
+    }
+    let end = memchr::memmem::find(&kept.message, b"\r\n\r\n").unwrap_or(kept.message.len());
+    let headers = String::from_utf8_lossy(kept.message.get(..end).unwrap_or_default());
+    let parts = if parts.is_empty() { "<p>none</p>".to_owned() } else { format!("<ul>{parts}</ul>") };
+    fill(
+        MAIL,
+        &[
+            ("number", &mail.number.to_string()),
+            ("header_count", &headers.lines().count().to_string()),
+            ("envelope", &envelope),
+            ("parts", &parts),
+            ("content", &content),
+            ("subject", &html_text(subject(kept)).to_string()),
+            ("headers", &text_of(&headers)),
+        ],
+    )
+}
+
+/// Fills the places of a template in one pass.
+fn fill(template: &str, values: &[(&str, &str)]) -> String {
+    let mut page = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some((front, back)) = rest.split_once("{{") {
+        page.push_str(front);
+        let (name, after) = back.split_once("}}").unwrap_or((back, ""));
+        page.push_str(values.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value));
+        rest = after;
+    }
+    page.push_str(rest);
+    page
+}
+
+/// Text with its lines, as HTML; what is too long for a page is cut, and says so.
+fn text_of(text: &str) -> String {
+    let end = (0..=SHOWN.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let shown: Vec<String> =
+        text.get(..end).unwrap_or_default().lines().map(|line| html_text(line).to_string()).collect();
+    let cut = if end < text.len() { "\n… the rest is in the whole message" } else { "" };
+    shown.join("\n") + cut
+}
+
+fn kind(part: &MessagePart<'_>) -> String {
+    part.content_type().map_or_else(
+        || "text/plain".to_owned(),
+        |kind| format!("{}/{}", kind.ctype(), kind.subtype().unwrap_or("?")).to_ascii_lowercase(),
+    )
+}
+
+/// The HTML with the images in it that it calls by `cid:` (RFC 2392).
+fn with_images(read: &Message<'_>, html: &str) -> String {
+    let images = read.parts.iter().filter_map(|part| {
+        let name = part.content_id()?.trim_matches(['<', '>']);
+        let kind = kind(part);
+        let fits =
+            kind.starts_with("image/") && kind.bytes().all(|c| c.is_ascii_alphanumeric() || b"/.+-".contains(&c));
+        (fits && !name.is_empty() && part.contents().len() <= LARGEST_IMAGE)
+            .then(|| (format!("cid:{name}"), format!("data:{kind};base64,{}", STANDARD.encode(part.contents()))))
+    });
+    images.fold(html.to_owned(), |html, (name, data)| html.replace(&name, &data))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Archive, Board, Kept, download, fill, text_of};
+    use crate::commands::mail_serve::events::tests::mail;
+    use std::sync::Arc;
+
+    fn field(decision: &crate::commands::web::Decision, name: &str) -> String {
+        decision.fields.iter().find(|(known, _)| *known == name).expect(name).1.clone()
+    }
+
+    #[test]
+    fn only_this_machine_is_asked() {
+        let board = Board { archive: Arc::default(), names: Arc::from(["lab.test".to_owned()]) };
+        for host in ["127.0.0.1:8025", "[::1]:8025", "[::1]", "localhost", "LOCALHOST:1", "lab.test", "10.1.2.3"] {
+            assert!(board.is_here(host), "{host}");
+        }
+        for host in ["evil.test", "127.0.0.1.evil.test", "localhost.evil.test:80", "", ":80"] {
+            assert!(!board.is_here(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_file_name_is_a_name() {
+        for (name, shown) in [
+            ("../../etc/passwd", "attachment; filename=\"passwd\"; filename*=UTF-8''passwd"),
+            ("a\"\r\nb", "attachment; filename=\"a___b\"; filename*=UTF-8''a%22%0D%0Ab"),
+            ("..", "attachment; filename=\"attachment\"; filename*=UTF-8''.."),
+            ("\u{fc}.txt", "attachment; filename=\"_.txt\"; filename*=UTF-8''%C3%BC.txt"),
+        ] {
+            assert_eq!(field(&download(name, Vec::new()), "Content-Disposition"), shown);
+        }
+    }
+
+    #[test]
+    fn places_in_a_mail_are_not_filled() {
+        assert_eq!(fill("{{a}}-{{b}}-{{c}}", &[("a", "{{b}}"), ("b", "x")]), "{{b}}-x-");
+        assert_eq!(text_of("<\u{1b}>\n&"), "&lt;\u{fffd}&gt;\n&amp;");
+        assert!(text_of(&"\u{fc}".repeat(1 << 20)).ends_with("the whole message"));
+    }
+
+    #[test]
+    fn mails_are_found_by_their_number_and_nothing_else() {
+        let archive = Arc::new(Archive::default());
+        let message = b"Content-Type: text/html\r\n\r\n<script>x</script>".to_vec();
+        archive.push(Kept { mail: Arc::new(mail(7)), message });
+        let board = Board { archive, names: Arc::from([]) };
+        for path in ["7", "7.eml", "7/html"] {
+            assert!(board.mail(path).is_some(), "{path}");
+        }
+        for path in ["", "8", "+7", "7.txt", "7/", "7/part/0", "7/part/x", "7/../7", "-1", "99999999999999999999"] {
+            assert!(board.mail(path).is_none_or(|_| path == "7/"), "{path}");
+        }
+        let html = board.mail("7/html").expect("there");
+        assert!(field(&html, "Content-Security-Policy").starts_with("sandbox; default-src 'none'"));
+        let raw = board.mail("7.eml").expect("there");
+        assert_eq!(field(&raw, "Content-Type"), "application/octet-stream");
+    }
+}

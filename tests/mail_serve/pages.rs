@@ -1,0 +1,44 @@
+//! What was captured, over HTTP.
+
+use crate::Mailbox;
+use crate::support::run;
+
+fn get(url: &str, flags: &[&str]) -> (i32, String) {
+    let ran = run(&[&["get", url], flags].concat());
+    (ran.code, ran.stdout)
+}
+
+#[test]
+fn a_mail_can_be_looked_at_and_its_parts_saved() {
+    let mailbox = Mailbox::start(&["--http", "127.0.0.1:0"]);
+    let url = mailbox.server.addresses.last().expect("the pages").clone();
+    assert!(get(&url, &[]).1.contains("None so far"));
+    let html = "<p onclick=x>hi</p>";
+    let flags = ["--text", "<b>bold</b>", "--html", html, "--attach", "Cargo.toml", "--subject", "<i>{{rows}}</i>"];
+    assert_eq!(mailbox.mail(&flags).code, 0);
+    let (code, list) = get(&url, &[]);
+    assert!(code == 0 && list.contains("<a href=\"/mail/1\">&lt;i&gt;{{rows}}&lt;/i&gt;</a>"), "{list}");
+    let (_, page) = get(&format!("{url}mail/1"), &[]);
+    for word in ["&lt;b&gt;bold&lt;/b&gt;", "<iframe sandbox ", "me@x.test", "Cargo.toml</a>"] {
+        assert!(page.contains(word), "{word}: {page}");
+    }
+    assert!(!page.contains("onclick") && !page.contains("<script"), "{page}");
+    let (_, frame) = get(&format!("{url}mail/1/html"), &["-i"]);
+    assert!(frame.contains(html) && frame.contains("Content-Security-Policy: sandbox; default-src 'none'"), "{frame}");
+    let (_, part) = get(&format!("{url}mail/1/part/0"), &["-i"]);
+    assert!(part.contains("Content-Disposition: attachment; filename=\"Cargo.toml\""), "{part}");
+    assert!(part.ends_with(&std::fs::read_to_string("Cargo.toml").expect("there")));
+    let (_, raw) = get(&format!("{url}mail/1.eml"), &[]);
+    assert!(raw.starts_with("From: <me@x.test>\r\n"), "{raw}");
+    for (path, flags) in [
+        ("mail/2", &[][..]),
+        ("mail/1/part/9", &[]),
+        ("", &["-H", "Host: evil.test"]),
+        ("mail/1.eml", &["-H", "Host: evil.test"]),
+        ("mail/1", &["-X", "POST"]),
+    ] {
+        assert_eq!(get(&format!("{url}{path}"), flags).0, 1, "{path} {flags:?}");
+    }
+    let ran = mailbox.server.stop();
+    assert_eq!(ran.events()[0]["pages"][0].as_str(), Some(url.as_str()));
+}
