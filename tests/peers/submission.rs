@@ -23,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
         with("curl_delivers_to_mail_serve", &["curl"], curl),
         with("msmtp_delivers_to_mail_serve", &["msmtp"], msmtp),
         with("swaks_delivers_to_mail_serve", &["swaks"], swaks),
+        with("a_browser_runs_and_loads_nothing_of_a_mail", &["chromium"], browser),
     ]
 }
 
@@ -260,4 +261,40 @@ fn swaks() {
         assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     }
     assert_eq!(ours.mails().len(), 2);
+}
+
+fn browser() {
+    // Whatever the mail makes the browser load comes here.
+    let tracker = Server::start(&["serve-http", text(&crate::support::demo_site()), "--json"]);
+    let mailbox = Server::start(&["mail-serve", "--json", "--http", "127.0.0.1:0"]);
+    let from = |path: &str| tracker.url(path);
+    let html = format!(
+        "<h1>hi</h1><img src='{}'><link rel=stylesheet href='{}'><iframe src='{}'></iframe><style>@import '{}'</style>\
+         <script src='{}'></script><script>fetch('{}'); top.location='{}'</script><meta http-equiv=refresh content='0;url={}'>\
+         <svg onload=\"fetch('{}')\"></svg><form action='{}'><input autofocus onfocus='this.form.submit()'></form>",
+        from("/img"),
+        from("/css"),
+        from("/frame"),
+        from("/import"),
+        from("/script"),
+        from("/fetch"),
+        from("/top"),
+        from("/meta"),
+        from("/svg"),
+        from("/form"),
+    );
+    let target = mailbox.address().to_string();
+    let usual = ["mail", &target, "--plain", "--from", "me@x.test", "--to", "a@x.test"];
+    let subject = "</title><script>document.title='taken'</script>";
+    let ran = run(&[&usual[..], &["--subject", subject, "--text", "hi", "--html", &html]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let pages = mailbox.addresses.last().expect("the pages").clone();
+    for path in ["", "mail/1", "mail/1/html"] {
+        let shown = crate::web::chromium(&format!("{pages}{path}"), &["--dump-dom"]);
+        assert!(
+            !shown.contains("<title>taken") && (path.ends_with("html") || shown.contains("netlab</title>")),
+            "{shown}"
+        );
+    }
+    assert_eq!(tracker.stop().summary()["requests"], 0, "nothing was loaded");
 }
