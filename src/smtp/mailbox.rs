@@ -68,6 +68,9 @@ impl FromStr for Mailbox {
         if text.len() > LONGEST || local.len() > LONGEST_LOCAL || domain.len() > LONGEST_DOMAIN {
             return Err(wrong("it is too long"));
         }
+        if !is_local(local) && local.contains(',') {
+            return Err(wrong("it looks like several").remedy("say the flag once for each of them"));
+        }
         if !is_local(local) {
             return Err(wrong("what stands before the @ is not allowed there"));
         }
