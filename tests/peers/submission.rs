@@ -290,7 +290,7 @@ fn browser() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let pages = mailbox.addresses.last().expect("the pages").clone();
     for path in ["", "mail/1", "mail/1/html"] {
-        let shown = crate::web::chromium(&format!("{pages}{path}"), &["--dump-dom"]);
+        let shown = crate::web::chromium(&format!("{pages}{path}"), &["--virtual-time-budget=2000", "--dump-dom"]);
         assert!(
             !shown.contains("<title>taken") && (path.ends_with("html") || shown.contains("netlab</title>")),
             "{shown}"
