@@ -1,7 +1,7 @@
 //! `netlab serve-http`: the textbook web server made real.
 //!
 //! Owns the flags and the story of a run: open the root, listen, say so, serve until told to
-//! stop, sum up. The conversation is [`web`](super::web)'s, [`answer`] joins a request with the
+//! stop, sum up. The conversation is [`web`]'s, [`answer`] joins a request with the
 //! site, [`events`] is what is said about it.
 
 mod answer;
