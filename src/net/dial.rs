@@ -127,6 +127,10 @@ fn refused(host: &str, failures: Vec<(SocketAddr, io::Error)>) -> Error {
         io::ErrorKind::ConnectionRefused => {
             (Exit::Unavailable, format!("is the server running, and is {} its port?", peer.port()))
         }
+        // Somebody was there, and hung up before we had looked.
+        io::ErrorKind::ConnectionReset => {
+            (Exit::TryAgain, "try again: somebody answers there, and hangs up".to_owned())
+        }
         io::ErrorKind::TimedOut => (Exit::TryAgain, "check the address and the firewall".to_owned()),
         _ if is_exhausted(&error) => {
             (Exit::System, "close some programs, or raise the limit with ulimit -n".to_owned())
@@ -152,7 +156,7 @@ fn list(items: impl Iterator<Item = String>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{dial, interleave};
+    use super::{dial, interleave, refused};
     use crate::exit::Exit;
     use crate::net::clock::now;
     use crate::net::signals::Signals;
@@ -181,6 +185,14 @@ mod tests {
         let mut signals = Signals::listen().expect("a pipe");
         let dialled = dial("h", &all, now() + Duration::from_secs(60), &mut signals).expect("the last one listens");
         assert_eq!(dialled.peer, alive);
+    }
+
+    #[test]
+    fn what_an_address_fails_with_decides() {
+        let failed = |kind: std::io::ErrorKind| refused("h", vec![(addresses(&["[::1]:1"])[0], kind.into())]).exit();
+        assert_eq!(failed(std::io::ErrorKind::ConnectionRefused), Exit::Unavailable);
+        assert_eq!(failed(std::io::ErrorKind::ConnectionReset), Exit::TryAgain);
+        assert_eq!(failed(std::io::ErrorKind::TimedOut), Exit::TryAgain);
     }
 
     #[test]
