@@ -144,6 +144,11 @@ impl<F> Outbox<F> {
         self.send_with(|buffer| buffer.extend_from_slice(bytes));
     }
 
+    /// How many octets this call has appended so far.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Appends a part of a file to what is sent.
     pub fn send_file(&mut self, file: Rc<File>, offset: u64, length: u64) {
         if length > 0 {

@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use super::suffix;
 use crate::error::{Error, Result, word};
@@ -32,15 +33,21 @@ impl Spool {
                 .expected("a directory that this user may write to")
                 .because(error)
         };
-        match fs::DirBuilder::new().mode(0o700).create(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(cannot(error)),
-            _ => {}
-        }
+        let is_new = match fs::DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(cannot(error)),
+        };
         let path = fs::canonicalize(path).map_err(cannot)?;
+        if let Some(parent) = path.parent().filter(|_| is_new) {
+            // A new directory is there for good once the one around it knows of it.
+            File::open(parent).and_then(|parent| parent.sync_all()).map_err(cannot)?;
+        }
         let directory = File::open(&path).map_err(cannot)?;
         let spool = Self { path, directory };
-        let draft = spool.draft();
-        Self::fill(&draft, b"").and_then(|()| fs::remove_file(&draft)).map_err(cannot)?;
+        // Everything that will be done is tried, so that nobody is deferred for ever.
+        let tried = spool.keep(&format!("{DRAFT}{}", suffix()), b"").and_then(fs::remove_file);
+        tried.map_err(cannot)?;
         Ok(spool)
     }
 
@@ -52,13 +59,16 @@ impl Spool {
     /// Keeps a file under this name, which must be free. When this returns, it is on the disk.
     pub fn keep(&self, name: &str, content: &[u8]) -> io::Result<PathBuf> {
         let (draft, target) = (self.draft(), self.path.join(name));
-        let kept = Self::fill(&draft, content)
-            .and_then(|()| Ok(renameat_with(CWD, &draft, CWD, &target, RenameFlags::NOREPLACE)?));
-        if kept.is_err() {
+        let named = Self::fill(&draft, content).and_then(|()| name_it(&draft, &target));
+        if let Err(error) = named {
             let _ = fs::remove_file(&draft);
+            return Err(error);
         }
-        kept?;
-        self.directory.sync_all()?;
+        if let Err(error) = self.directory.sync_all() {
+            // It is not promised, and its sender will come again.
+            let _ = fs::remove_file(&target);
+            return Err(error);
+        }
         Ok(target)
     }
 
@@ -71,6 +81,18 @@ impl Spool {
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(draft)?;
         file.write_all(content)?;
         file.sync_all()
+    }
+}
+
+/// Gives a draft its name, if that is free.
+fn name_it(draft: &Path, target: &Path) -> io::Result<()> {
+    match renameat_with(CWD, draft, CWD, target, RenameFlags::NOREPLACE) {
+        // Not every file system can; a link never replaces either.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            fs::hard_link(draft, target)?;
+            fs::remove_file(draft)
+        }
+        renamed => Ok(renamed?),
     }
 }
 

@@ -99,7 +99,7 @@ impl Counter {
             None => Some(work),
         };
         if let Some(Work { job, .. }) = undone {
-            job();
+            let _ = catch_unwind(AssertUnwindSafe(job));
             let _ = self.back.send(ticket);
             let _ = self.waker.wake();
         }

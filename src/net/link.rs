@@ -20,6 +20,7 @@ use super::clock;
 use super::inbox::Inbox;
 use super::outflow::{Flow, Outflow};
 use super::tls;
+use super::upgrade::{Later, Upgrade};
 use super::wire::{Read, Shake, Wire};
 use crate::conversation::{Conversation, End, Outbox};
 use crate::error::{Error, Result};
@@ -69,13 +70,6 @@ pub struct Link {
     upgrade: Option<Box<Upgrade>>,
 }
 
-/// TLS that begins within a conversation.
-#[derive(Debug)]
-struct Upgrade {
-    tls: Box<Connection>,
-    handshake: Duration,
-}
-
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     Handshake { until: Moment },
@@ -122,8 +116,8 @@ impl Link {
 
     /// Lets the conversation begin this TLS session, whose handshake may take so long.
     #[must_use]
-    pub fn with_upgrade(mut self, tls: Connection, handshake: Duration) -> Self {
-        self.upgrade = Some(Box::new(Upgrade { tls: Box::new(tls), handshake }));
+    pub fn with_upgrade(mut self, tls: Later, handshake: Duration) -> Self {
+        self.upgrade = Some(Box::new(Upgrade { tls, handshake }));
         self
     }
 
@@ -359,7 +353,7 @@ impl Link {
         let Some(Upgrade { tls, handshake }) = upgrade.map(|upgrade| *upgrade) else {
             return Err(Error::new(Exit::Protocol, "TLS cannot begin here: something is left of what came in clear"));
         };
-        self.wire.encrypt(tls);
+        self.wire.encrypt(tls.session());
         self.phase = Phase::Handshake { until: now + handshake };
         Ok(Step::Made)
     }

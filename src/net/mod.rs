@@ -33,6 +33,7 @@ mod signals;
 mod timers;
 pub mod tls;
 mod udp;
+mod upgrade;
 mod wire;
 mod worker;
 
@@ -46,3 +47,4 @@ pub use names::resolve;
 pub use serve::{Arrival, Notice, Plan, Service, Welcome, serve};
 pub use signals::{Nudge, Signals, Woken};
 pub use udp::{Origin, Receivers};
+pub use upgrade::Later;

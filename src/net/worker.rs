@@ -21,6 +21,7 @@ use super::jobs::{Counter, Ticket};
 use super::link::{Link, Patience, Scratch, Status};
 use super::serve::{Arrival, DRAINING, Notice, RUNNING, Service, Stop, Welcome};
 use super::timers::{Alarm, Timers};
+use super::upgrade::Later;
 use crate::conversation::Conversation;
 use crate::error::word;
 use crate::time::Moment;
@@ -223,7 +224,7 @@ impl<S: Service> Worker<S> {
         let Welcome { talk, tls, upgrade } = self.service.accepted(arrival, now);
         let link = Link::new(socket, tls.map(|side| side.connection()), self.patience, now);
         let link = match upgrade {
-            Some(side) => link.with_upgrade(side.connection(), self.patience.handshake),
+            Some(side) => link.with_upgrade(Later::Side(side), self.patience.handshake),
             None => link,
         };
         self.generation += 1;

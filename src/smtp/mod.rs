@@ -31,6 +31,8 @@ mod stuff;
 pub use auth::Mechanism;
 pub use client::Client;
 pub use mailbox::{Mailbox, host_name};
-pub use plan::{Credentials, Done, Envelope, Fact, Outcome, Plan, Recipient, Security, Stage, Timed, Wishes, verdict};
+pub use plan::{
+    Credentials, Done, Envelope, Fact, Outcome, Plan, Recipient, Security, Stage, Timed, Wishes, is_notify, verdict,
+};
 pub use reply::Reply;
 pub use secret::Secret;

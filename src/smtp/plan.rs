@@ -57,6 +57,12 @@ pub struct Envelope {
     pub ascii: Option<Arc<[u8]>>,
 }
 
+/// Whether it says what is to be reported; NEVER stands alone (RFC 3461 §4.1).
+pub fn is_notify(text: &str) -> bool {
+    let is_known = |word: &str| ["SUCCESS", "FAILURE", "DELAY"].contains(&word.to_ascii_uppercase().as_str());
+    text.eq_ignore_ascii_case("NEVER") || text.split(',').all(is_known)
+}
+
 /// What is asked of a server beyond the delivery; it has to offer each of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wishes {

@@ -65,6 +65,8 @@ pub struct Server<M: Mailroom> {
     /// What came by BDAT so far, and why the rest is of no use.
     chunks: Vec<u8>,
     spoilt: Option<Answer>,
+    /// Whether the rules were asked about the body of this mail.
+    is_body_begun: bool,
     lease: Lease,
     work: Option<Work<M::Kept>>,
     held: Option<Held>,
@@ -92,11 +94,7 @@ enum State {
     Login(Login),
     /// Only challenges are left to say: so many.
     Challenges(u32),
-    Body {
-        body: Body,
-        /// Whether the rules were asked about it.
-        is_begun: bool,
-    },
+    Body(Body),
     Chunk {
         left: u64,
         is_last: bool,
@@ -137,6 +135,7 @@ impl<M: Mailroom> Server<M> {
             recipients: Vec::new(),
             chunks: Vec::new(),
             spoilt: None,
+            is_body_begun: false,
             lease,
             work: None,
             held: None,
@@ -179,6 +178,7 @@ impl<M: Mailroom> Server<M> {
         self.recipients.clear();
         self.chunks = Vec::new();
         self.spoilt = None;
+        self.is_body_begun = false;
         self.lease.resize(0);
     }
 
@@ -236,8 +236,10 @@ impl<M: Mailroom> Conversation for Server<M> {
     }
 
     fn received(&mut self, bytes: &[u8], now: Moment, out: &mut Outbox<Self::Fact>) -> usize {
+        /// Replies that may wait to be taken before more commands are heard.
+        const MOST_REPLIES: usize = 64 * 1024;
         let mut taken = 0;
-        while !self.is_busy() {
+        while !self.is_busy() && out.len() < MOST_REPLIES {
             let rest = bytes.get(taken..).unwrap_or_default();
             let some = match &mut self.state {
                 _ if rest.is_empty() => break,
@@ -247,7 +249,7 @@ impl<M: Mailroom> Conversation for Server<M> {
                     self.close(out);
                     rest.len()
                 }
-                State::Body { .. } => self.body(rest, now, out),
+                State::Body(_) => self.body(rest, now, out),
                 State::Chunk { .. } => self.chunk(rest, now, out),
                 State::Begun | State::Handshaking => break,
                 State::Command | State::Login(_) | State::Challenges(_) => self.line(rest, now, out),
@@ -257,7 +259,8 @@ impl<M: Mailroom> Conversation for Server<M> {
                 break;
             }
         }
-        if self.is_over { bytes.len() } else { taken }
+        // Who is stalled is not listened to, but its end is noticed.
+        if self.is_over || self.is_stalled { bytes.len() } else { taken }
     }
 
     fn sent(&mut self, now: Moment, out: &mut Outbox<Self::Fact>) {
@@ -267,8 +270,11 @@ impl<M: Mailroom> Conversation for Server<M> {
     }
 
     fn woken(&mut self, now: Moment, out: &mut Outbox<Self::Fact>) {
-        if self.held.is_some() {
+        if self.held.as_ref().is_some_and(|held| held.next <= now) {
             return self.pump(now, out);
+        }
+        if self.held.take().is_some() {
+            return self.close(out);
         }
         let is_within_mail = self.sender.is_some();
         match &self.state {
@@ -298,6 +304,9 @@ impl<M: Mailroom> Conversation for Server<M> {
 
     fn draining(&mut self, now: Moment, out: &mut Outbox<Self::Fact>) {
         self.is_draining = true;
+        if self.is_stalled {
+            return self.close(out);
+        }
         if self.is_busy() || self.sender.is_some() || self.is_over {
             return;
         }
@@ -333,13 +342,13 @@ impl<M: Mailroom> Conversation for Server<M> {
     fn wake_at(&self) -> Option<Moment> {
         match &self.held {
             _ if self.is_over || self.work.is_some() => None,
-            Some(held) => Some(held.next),
+            Some(held) => Some(held.next.min(self.ends)),
             None if self.is_stalled => Some(self.ends),
             None => Some(self.until.min(self.ends)),
         }
     }
 
     fn is_paused(&self) -> bool {
-        self.is_busy()
+        self.work.is_some() || self.held.is_some()
     }
 }

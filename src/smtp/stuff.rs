@@ -48,6 +48,13 @@ pub fn is_8bit(message: &[u8]) -> bool {
     !message.is_ascii()
 }
 
+/// Whether its headers hold letters beyond ASCII as RFC 6532 has them. What is no UTF-8 is something
+/// else, older, and no matter of SMTPUTF8.
+pub fn has_utf8_headers(message: &[u8]) -> bool {
+    let head: Vec<&[u8]> = lines(message).take_while(|line| !line.is_empty()).collect();
+    head.iter().any(|line| !line.is_ascii() && std::str::from_utf8(line).is_ok())
+}
+
 /// How long it is with CRLF line ends and without the dots, which is what SIZE counts (RFC 1870 §5).
 pub fn size(message: &[u8]) -> usize {
     lines(message).map(|line| line.len() + 2).sum()

@@ -1,10 +1,11 @@
 //! What is captured, kept and told.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 
 use rustix::process::Signal;
 
-use crate::support::{Server, finish, netlab, run, text};
+use crate::support::{Server, connect, finish, netlab, run, text};
 use crate::{Mailbox, Talk};
 
 #[test]
@@ -65,19 +66,55 @@ fn a_saved_mail_is_what_was_sent_octet_for_octet() {
 fn what_was_acknowledged_is_there_after_a_kill() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mails = directory.path().join("mails");
-    let mailbox = Mailbox::start(&["--save", text(&mails)]);
-    let mut talks: Vec<_> = (0..5).map(|_| Talk::open(&mailbox.address())).collect();
-    for talk in &mut talks {
-        talk.up_to_data();
-        talk.say("Subject: x\r\n\r\nhello\r\n.\r\n");
+    let mailbox = Mailbox::start(&["--save", text(&mails), "--threads=2"]);
+    let address = mailbox.address();
+    // Four clients deliver on and on, each mail with a name of its own; the kill comes between any two steps.
+    let client = |client: usize| {
+        let address = address.clone();
+        std::thread::spawn(move || {
+            let mut stream = connect(address.parse().expect("an address"));
+            let mut replies = BufReader::new(stream.try_clone().expect("a copy"));
+            let mut acknowledged = Vec::new();
+            let mut line = String::new();
+            let mut hear = |code: &str| {
+                line.clear();
+                while replies.read_line(&mut line).is_ok_and(|length| length > 0) {
+                    if line.as_bytes().get(3) == Some(&b' ') {
+                        return line.starts_with(code);
+                    }
+                    line.clear();
+                }
+                false
+            };
+            let _ = hear("220") && stream.write_all(b"EHLO t\r\n").is_ok() && hear("250");
+            for number in 0..10_000 {
+                let name = format!("{client}-{number}");
+                let mail = format!("MAIL FROM:<>\r\nRCPT TO:<a@x.test>\r\nDATA\r\nSubject: {name}\r\n\r\nx\r\n.\r\n");
+                let sent = stream.write_all(mail.as_bytes()).is_ok();
+                if !(sent && hear("250") && hear("250") && hear("354") && hear("250")) {
+                    break;
+                }
+                acknowledged.push(name);
+            }
+            acknowledged
+        })
+    };
+    let clients: Vec<_> = (0..4).map(client).collect();
+    // Once some are there, the middle of others is now.
+    while fs::read_dir(&mails).map_or(0, Iterator::count) < 20 {
+        std::thread::yield_now();
     }
-    let acknowledged = talks.iter_mut().filter_map(|talk| (talk.code() == "250").then_some(())).count();
     mailbox.server.signal(Signal::KILL);
-    assert_eq!(acknowledged, 5);
+    let acknowledged: Vec<String> = clients.into_iter().flat_map(|client| client.join().expect("it ends")).collect();
+    assert!(acknowledged.len() >= 10, "{acknowledged:?}");
     let kept = fs::read_dir(&mails).expect("there").map(|file| file.expect("readable").path());
-    let kept: Vec<_> = kept.filter(|path| path.extension().is_some_and(|end| end == "eml")).collect();
-    assert_eq!(kept.len(), 5);
-    assert!(kept.iter().all(|path| fs::read(path).expect("there") == b"Subject: x\r\n\r\nhello\r\n"));
+    let kept = kept.filter(|path| path.extension().is_some_and(|end| end == "eml"));
+    let kept: Vec<String> = kept.map(|path| fs::read_to_string(path).expect("there")).collect();
+    for name in &acknowledged {
+        let whole = format!("Subject: {name}\r\n\r\nx\r\n");
+        assert!(kept.contains(&whole), "{name} was acknowledged");
+    }
+    assert!(kept.iter().all(|mail| mail.ends_with("\r\n\r\nx\r\n")), "no half of a mail has a name");
 }
 
 #[test]
@@ -175,6 +212,11 @@ fn what_cannot_be_is_refused_before_anybody_comes() {
         (&["--fault", "dot = explode"][..], 2, "explode"),
         (&["--fault", "cert = expired"], 2, "--tls-self-signed"),
         (&["--fault", "starttls = 454"], 2, "TLS"),
+        (&["--fault", "starttls = hide"], 2, "TLS"),
+        (&["--fault", "auth = hide"], 2, "--auth-file"),
+        (&["--fault", "auth = 334 x3"], 2, "--auth-file"),
+        (&["--fault", "ehlo = hide SZIE"], 2, "SZIE"),
+        (&["--max-size", "0"], 2, "max-size"),
         (&["--tls-bind", "0"], 2, "TLS"),
         (&["--expect", "mails=1"], 2, "messages"),
         (&["--plan", "3"], 2, "--fault"),
@@ -201,8 +243,7 @@ fn a_unix_socket_takes_mail_too() {
     command.arg("--bind").arg(format!("unix:{}", text(&path)));
     let server = Server::spawn(command);
     let mut curl = std::os::unix::net::UnixStream::connect(&path).expect("somebody listens");
-    std::io::Write::write_all(&mut curl, b"EHLO t\r\nMAIL FROM:<>\r\nRCPT TO:<a@x.test>\r\nDATA\r\nx\r\n.\r\nQUIT\r\n")
-        .expect("said");
+    curl.write_all(b"EHLO t\r\nMAIL FROM:<>\r\nRCPT TO:<a@x.test>\r\nDATA\r\nx\r\n.\r\nQUIT\r\n").expect("said");
     let ran = server.wait();
     assert!(ran.code == 0 && ran.stdout.contains("\"peer\":\"unix\""), "{}", ran.stdout);
 }
@@ -276,8 +317,13 @@ fn an_address_beyond_ascii_is_said_as_the_server_takes_it() {
         ("quit#9 = drop", "j\u{f6}rg@x.test", 0, "j\u{f6}rg@x.test"),
         ("ehlo = hide SMTPUTF8", "j\u{f6}rg@x.test", 65, ""),
     ] {
-        let mailbox = Mailbox::start(&["--fault", rule]);
+        let mails = tempfile::tempdir().expect("a temporary directory");
+        let mailbox = Mailbox::start(&["--fault", rule, "--save", text(mails.path())]);
         assert_eq!(mailbox.mail(&["--to", to]).code, code, "{to}");
+        for file in fs::read_dir(mails.path()).expect("there") {
+            let message = fs::read(file.expect("readable").path()).expect("there");
+            assert_eq!(message.is_ascii(), to.starts_with("a@"), "{}", String::from_utf8_lossy(&message));
+        }
         let events = mailbox.server.stop().events();
         let mail = events.iter().find(|event| event["type"] == "message");
         assert_eq!(mail.map_or("", |mail| mail["recipients"][0]["address"].as_str().unwrap_or("?")), arrives);

@@ -54,7 +54,9 @@ impl FromStr for Person {
 
 impl Person {
     fn address(&self) -> Address<'static> {
-        Address::new_address(self.name.clone(), self.mailbox.to_string())
+        // Everybody understands A-labels in a header; what is beyond ASCII before the @ wants SMTPUTF8.
+        let mailbox = self.mailbox.in_ascii().unwrap_or_else(|| self.mailbox.clone());
+        Address::new_address(self.name.clone(), mailbox.to_string())
     }
 }
 

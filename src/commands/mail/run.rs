@@ -8,7 +8,7 @@ use super::Mail;
 use super::events::{Event, Note};
 use crate::error::Result;
 use crate::net::tls::{Certificate, ClientSide};
-use crate::net::{self, Link, Patience, Signals};
+use crate::net::{self, Later, Link, Patience, Signals};
 use crate::output::{Direction, Form, Output, Progress, Trace};
 use crate::smtp::{Client, Done, Fact, Plan, Security, Stage, Timed, explain};
 use crate::time::{Moment, Shown};
@@ -154,9 +154,8 @@ impl Run<'_> {
         };
         let mut link = match (self.security, session) {
             (Security::Tls, session) => Link::new(dialled.socket, session, patience, dialled.at),
-            (_, Some(session)) => {
-                Link::new(dialled.socket, None, patience, dialled.at).with_upgrade(session, patience.handshake)
-            }
+            (_, Some(session)) => Link::new(dialled.socket, None, patience, dialled.at)
+                .with_upgrade(Later::Session(Box::new(session)), patience.handshake),
             (_, None) => Link::new(dialled.socket, None, patience, dialled.at),
         };
         let mut client = Client::new(plan, dialled.at);

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::smtp::Wishes;
+use crate::smtp::{Wishes, is_notify};
 
 /// Beyond the delivery.
 #[derive(Debug, Args)]
@@ -65,12 +65,13 @@ impl WishArgs {
     }
 }
 
-/// NEVER stands alone (RFC 3461 §4.1).
 fn notify(text: &str) -> Result<String, String> {
     let text = text.to_ascii_uppercase();
-    let is_known = |word: &str| ["SUCCESS", "FAILURE", "DELAY"].contains(&word);
-    let is_notify = text == "NEVER" || text.split(',').all(is_known);
-    if is_notify { Ok(text) } else { Err("expected never, or success, failure and delay with commas".to_owned()) }
+    if is_notify(&text) {
+        Ok(text)
+    } else {
+        Err("expected never, or success, failure and delay with commas".to_owned())
+    }
 }
 
 /// RFC 3461 §4.4: printable, a hundred octets at most.

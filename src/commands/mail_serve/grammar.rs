@@ -6,8 +6,10 @@
 //! ```text
 //!   rcpt[user@x]#1..2 = 451 4.7.1 greylisted      banner = delay 6s
 //!   └──┘└──────┘└───┘   └────────────────────┘    starttls = inject "250-x\r\n"
-//!   WHERE WHOSE  OCCASIONS         ACTION         ehlo p=30% = hide SIZE, delay 1s
+//!   WHERE WHOSE  OCCASIONS         ACTION         mail p=30% = 451 later, delay 1s
 //! ```
+
+mod quoting;
 
 use std::str::FromStr;
 
@@ -18,6 +20,7 @@ use crate::impair::Occasions;
 use crate::smtp::Stage;
 use crate::smtp::fault::{Action, Certificate, Instead, Place, Rule};
 use crate::smtp::server::Answer;
+use quoting::{closing, parts, quoted_text, unquoted};
 
 /// Where, as it is written.
 const STAGES: [(&str, Stage); 9] = [
@@ -30,6 +33,19 @@ const STAGES: [(&str, Stage); 9] = [
     ("data", Stage::Data),
     ("dot", Stage::Dot),
     ("quit", Stage::Quit),
+];
+/// What EHLO says.
+const WORDS: [&str; 10] = [
+    "SIZE",
+    "8BITMIME",
+    "SMTPUTF8",
+    "PIPELINING",
+    "CHUNKING",
+    "DSN",
+    "ENHANCEDSTATUSCODES",
+    "AUTH",
+    "STARTTLS",
+    "HELP",
 ];
 const PLACES: &str = "connect, banner, ehlo, starttls, tls, cert, auth, mail, rcpt, data, body, dot, quit or *";
 
@@ -80,40 +96,6 @@ fn read(text: &str) -> Result<Rule, String> {
     }
     check(&rule, place)?;
     Ok(rule)
-}
-
-/// Where the bracket that is open is closed again; an address literal has brackets too.
-fn closing(text: &str) -> Option<usize> {
-    let mut depth = 0;
-    for (at, letter) in text.char_indices() {
-        match letter {
-            '[' => depth += 1,
-            ']' if depth == 0 => return Some(at),
-            ']' => depth -= 1,
-            _ => {}
-        }
-    }
-    None
-}
-
-/// What stands between commas, those within quotes excepted.
-fn parts(text: &str) -> Result<Vec<&str>, String> {
-    let (mut from, mut quoted, mut escaped) = (0, false, false);
-    let mut all = Vec::new();
-    for (at, letter) in text.char_indices() {
-        match letter {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            ',' if !quoted => {
-                all.push(text.get(from..at).unwrap_or_default());
-                from = at + 1;
-            }
-            _ => {}
-        }
-    }
-    all.push(text.get(from..).unwrap_or_default());
-    if quoted { Err("a quote is not closed".to_owned()) } else { Ok(all) }
 }
 
 fn place_of(word: &str) -> Option<Place> {
@@ -179,7 +161,13 @@ fn hide(rule: &mut Rule, place: &str, rest: &str) -> Result<Instead, String> {
     let words: Vec<String> = rest.split_ascii_whitespace().map(str::to_owned).collect();
     let words = match place {
         "starttls" | "auth" if words.is_empty() => vec![place.to_owned()],
-        "ehlo" if !words.is_empty() => words,
+        "ehlo" if !words.is_empty() => {
+            let unknown = words.iter().find(|word| !WORDS.iter().any(|known| known.eq_ignore_ascii_case(word)));
+            if let Some(unknown) = unknown {
+                return Err(format!("`{unknown}` is no word of EHLO; there are {}", WORDS.join(", ")));
+            }
+            words
+        }
         _ => return Err("it is `starttls = hide`, `auth = hide` or `ehlo = hide WORD`".to_owned()),
     };
     rule.place = Place::Offer;
@@ -203,46 +191,6 @@ fn answer(rule: &mut Rule, place: &str, code: &str, rest: &str) -> Result<Instea
     Ok(Instead::Answer(Answer::new(code, text)))
 }
 
-/// A text, part of which may be quoted: `4.7.1 "later, please"`.
-fn quoted_text(text: &str) -> Result<String, String> {
-    let (front, quoted) = text.split_once('"').unwrap_or((text, ""));
-    let octets = unquoted(&format!("\"{quoted}"))?;
-    let quoted = String::from_utf8(octets).map_err(|_| "a reply is text; anything else is raw")?;
-    Ok(format!("{front}{quoted}"))
-}
-
-/// What stands between quotes, with `\r`, `\n`, `\t`, `\0`, `\\`, `\"` and `\xNN`.
-fn unquoted(text: &str) -> Result<Vec<u8>, String> {
-    const SHAPE: &str = "octets are written in quotes, with \\r, \\n, \\t, \\0, \\\\, \\\" and \\xNN";
-    let inner = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or(SHAPE)?;
-    let mut octets = Vec::new();
-    let mut letters = inner.chars();
-    while let Some(letter) = letters.next() {
-        if letter == '"' {
-            return Err(SHAPE.to_owned());
-        }
-        if letter != '\\' {
-            octets.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
-            continue;
-        }
-        octets.push(match letters.next() {
-            Some('r') => b'\r',
-            Some('n') => b'\n',
-            Some('t') => b'\t',
-            Some('0') => 0,
-            Some('\\') => b'\\',
-            Some('"') => b'"',
-            Some('x') => {
-                let digits: String = letters.by_ref().take(2).collect();
-                let is_plain = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-                u8::from_str_radix(&digits, 16).ok().filter(|_| is_plain).ok_or(SHAPE)?
-            }
-            _ => return Err(SHAPE.to_owned()),
-        });
-    }
-    Ok(octets)
-}
-
 /// Refuses what would be read and never done.
 fn check(rule: &Rule, place: &str) -> Result<(), String> {
     let Action { delay, pace, behind, instead } = &rule.action;
@@ -254,7 +202,8 @@ fn check(rule: &Rule, place: &str) -> Result<(), String> {
         }
         Place::Certificate => (matches!(instead, Instead::Certificate(_)), "expired, name=OTHER or self-signed"),
         Place::Body => (silent || !matches!(instead, Instead::Alert), "a reply, raw, delay, drop, reset or stall"),
-        Place::Offer | Place::Challenge => (true, "hide"),
+        Place::Offer => (true, "hide"),
+        Place::Challenge => (true, "334 xN"),
         Place::Reply(_) | Place::AnyReply => {
             (!matches!(instead, Instead::Alert), "a reply, raw, inject, delay, slow, drop, reset or stall")
         }
@@ -378,6 +327,9 @@ mod tests {
             "body = inject \"x\"",
             "data[x] = drop",
             "banner[x] = 554",
+            "ehlo = hide SZIE",
+            "ehlo = hide SIZE, delay 1s",
+            "auth = 334 x3, delay 1s",
             "dot = drop, inject \"x\"",
             "cert = expired, delay 1s",
             "dot = expired",

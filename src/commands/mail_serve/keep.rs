@@ -3,15 +3,15 @@
 //! Owns the work between the last octet and the 250. What may block is a job; a mail that cannot be kept
 //! is refused for now, and its sender tries again.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mail_parser::{MessageParser, MimeHeaders as _, PartType};
+use mail_parser::{Message, MessagePart, MimeHeaders as _, PartType};
 
 use super::archive::{self, Archive};
 use super::events::{Mail, Part};
+use super::look::{kept, kind, look};
 use crate::commands::told;
 use crate::disk::Spool;
 use crate::error::word;
@@ -20,6 +20,8 @@ use crate::smtp::server::{Answer, Captured, Keep, Kept, Mailroom, NO_ROOM, Rules
 
 /// Looking into larger messages takes long enough for others to notice.
 const SMALL: usize = 64 * 1024;
+/// Parts of a message that are told.
+const MOST_PARTS: usize = 1_000;
 
 /// `--count`: how many mails may still be taken, over all threads.
 pub struct Budget {
@@ -34,14 +36,38 @@ pub struct Budget {
 }
 
 impl Budget {
-    fn admits(&self) -> bool {
-        self.taken.fetch_add(1, Ordering::Relaxed) < self.limit || self.limit == 0
+    /// A place for one more mail, if there is one.
+    fn place(self: &Arc<Self>) -> Option<Place> {
+        let more = |taken| (self.limit == 0 || taken < self.limit).then_some(taken + 1);
+        let taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.is_ok().then(|| Place { budget: Arc::clone(self), is_taken: false })
     }
 
     /// One more is acknowledged.
     pub fn told(&self) {
         if self.told.fetch_add(1, Ordering::Relaxed) + 1 == self.limit {
             self.nudge.nudge();
+        }
+    }
+}
+
+/// One of the places of `--count`; given back unless a mail has taken it.
+struct Place {
+    budget: Arc<Budget>,
+    is_taken: bool,
+}
+
+impl Place {
+    /// A mail has taken it.
+    fn fill(mut self) {
+        self.is_taken = true;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.is_taken {
+            self.budget.taken.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -70,27 +96,22 @@ impl Mailroom for Office {
     }
 
     fn keep(&self, captured: Captured) -> Keep<Arc<Mail>> {
-        if !self.budget.admits() {
+        let Some(place) = self.budget.place() else {
             return Keep::Now(Err(Answer::new(
                 421,
                 "4.3.2 this server has all the mails that it was to take, closing",
             )));
-        }
+        };
         let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
-        let (spool, looks, budget) = (self.spool.clone(), self.looks, Arc::clone(&self.budget));
-        let archive = self.archive.clone();
+        let (spool, archive, looks) = (self.spool.clone(), self.archive.clone(), self.looks);
         let may_block = spool.is_some() || (looks && captured.message.len() > SMALL);
         let work = move || {
-            let kept = keep(&captured, number, spool.as_deref(), looks);
-            match &kept {
-                Ok(mail) => {
-                    if let Some(archive) = archive {
-                        archive.push(archive::Kept { mail: Arc::clone(mail), message: captured.message });
-                    }
-                }
-                Err(_) => drop(budget.taken.fetch_sub(1, Ordering::Relaxed)),
+            let kept = keep(&captured, number, spool.as_deref(), looks)?;
+            place.fill();
+            if let Some(archive) = archive {
+                archive.push(archive::Kept { mail: Arc::clone(&kept), message: captured.message });
             }
-            kept
+            Ok(kept)
         };
         if may_block { Keep::Later(Box::new(work)) } else { Keep::Now(work()) }
     }
@@ -136,8 +157,7 @@ fn keep(captured: &Captured, number: u64, spool: Option<&Spool>, looks: bool) ->
     };
     if looks {
         (mail.bare_lf, mail.bare_cr) = bare_ends(message);
-        // A message is a stranger's; whatever its parser makes of it, the mail was kept.
-        let _ = catch_unwind(AssertUnwindSafe(|| look(message, &mut mail)));
+        look(message, |read| describe(read, &mut mail));
     }
     Ok(Arc::new(mail))
 }
@@ -147,22 +167,12 @@ fn name(captured: &Captured, number: u64) -> String {
     format!("{}-{number}.eml", captured.at.timestamp().strftime("%Y%m%dT%H%M%S.%6fZ"))
 }
 
-fn look(message: &[u8], mail: &mut Mail) {
-    let Some(read) = MessageParser::default().parse(message) else { return };
-    mail.subject = read.subject().map(str::to_owned);
-    mail.message_id = read.message_id().map(str::to_owned);
+/// Says what is in a message, as far as anybody wants to know.
+fn describe(read: &Message<'_>, mail: &mut Mail) {
+    mail.subject = read.subject().map(kept);
+    mail.message_id = read.message_id().map(kept);
     let leaves = read.parts.iter().filter(|part| !matches!(part.body, PartType::Multipart(_)));
-    mail.parts = leaves
-        .map(|part| Part {
-            kind: part.content_type().map_or_else(
-                || "text/plain".to_owned(),
-                |kind| {
-                    let subtype = kind.subtype().map(|subtype| format!("/{subtype}")).unwrap_or_default();
-                    format!("{}{subtype}", kind.ctype()).to_ascii_lowercase()
-                },
-            ),
-            name: part.attachment_name().map(str::to_owned),
-            bytes: part.len(),
-        })
-        .collect();
+    let part =
+        |part: &MessagePart<'_>| Part { kind: kind(part), name: part.attachment_name().map(kept), bytes: part.len() };
+    mail.parts = leaves.take(MOST_PARTS).map(part).collect();
 }

@@ -10,6 +10,7 @@ mod events;
 mod expect;
 mod grammar;
 mod keep;
+mod look;
 mod pages;
 mod service;
 mod tally;
@@ -26,14 +27,14 @@ use clap::Args;
 use super::values::{ServerArgs, addresses, parsed, positive_duration, size};
 use super::web::{self, Board};
 use crate::disk::Spool;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::host;
 use crate::net::{self, Address, Bind, Listeners, Patience, Plan, Signals};
 use crate::output::{Output, Recorder, Style};
-use crate::smtp::fault::Faults;
+use crate::smtp::fault::{Faults, Instead, Place, Rule};
 use crate::smtp::server::{Allowance, Limits, Rules};
-use crate::smtp::{Mailbox, host_name};
+use crate::smtp::{Mailbox, Stage, host_name};
 use archive::Archive;
 use events::{Decision, Event, Line, Listening};
 use expect::Expect;
@@ -126,12 +127,14 @@ hide, 334 xN; for tls also alert; for cert expired, name=OTHER or self-signed. n
     #[arg(long, requires = "auth_file", hide_short_help = true)]
     insecure_auth: bool,
 
-    /// How the server names itself; this machine's name unless given
+    /// How the server names itself
+    ///
+    /// This machine's name unless given, or [127.0.0.1] where that has no dot.
     #[arg(long, value_name = "NAME", value_parser = own_name, hide_short_help = true)]
     name: Option<String>,
 
     /// The largest message
-    #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = size, hide_short_help = true, help_heading = "Limits")]
+    #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = positive_size, hide_short_help = true, help_heading = "Limits")]
     max_size: usize,
 
     /// The most recipients of a mail
@@ -163,6 +166,11 @@ hide, 334 xN; for tls also alert; for cert expired, name=OTHER or self-signed. n
     grace: Duration,
 }
 
+/// A size of 0 would be offered as one without a limit (RFC 1870 §4).
+fn positive_size(text: &str) -> Result<usize, String> {
+    size(text).and_then(|size| if size == 0 { Err("expected more than nothing".to_owned()) } else { Ok(size) })
+}
+
 /// What a greeting can begin with.
 fn own_name(text: &str) -> Result<String, String> {
     let is_domain = format!("x@{text}").parse::<Mailbox>().is_ok() && text.is_ascii();
@@ -180,7 +188,7 @@ impl MailServe {
         }
         let rules = self.rules(faults)?;
         let sides = self.tls.sides(&rules.name, &rules.faults)?;
-        self.check_tls(&rules, sides.as_ref())?;
+        self.check(&rules, sides.is_some())?;
         let spool = self.save.as_deref().map(Spool::open).transpose()?.map(Arc::new);
         let mut signals = Signals::listen()?;
         let doors = self.doors()?;
@@ -251,21 +259,28 @@ impl MailServe {
     }
 
     /// Refuses what would be read and never done.
-    fn check_tls(&self, rules: &Rules, sides: Option<&Sides>) -> Result<()> {
-        use crate::error::Error;
-        use crate::smtp::Stage;
-        use crate::smtp::fault::Place;
-        if sides.is_some() {
-            return Ok(());
-        }
-        let about_tls = |place| matches!(place, Place::Handshake | Place::Reply(Stage::Starttls));
-        let wants = match rules.faults.rules().find(|rule| about_tls(rule.place)) {
-            Some(rule) => format!("--fault '{}'", rule.text),
-            None if !self.tls_bind.is_empty() => "--tls-bind".to_owned(),
-            None => return Ok(()),
+    fn check(&self, rules: &Rules, has_tls: bool) -> Result<()> {
+        let hides = |rule: &Rule, word: &str| match &rule.action.instead {
+            Instead::Hide(words) => words.iter().all(|hidden| hidden.eq_ignore_ascii_case(word)),
+            _ => false,
         };
-        Err(Error::new(Exit::Usage, format!("{wants} wants TLS, and there is no certificate"))
-            .expected("--tls-self-signed, or --tls-cert and --tls-key"))
+        let wants_tls = |rule: &&Rule| {
+            matches!(rule.place, Place::Handshake | Place::Reply(Stage::Starttls)) || hides(rule, "STARTTLS")
+        };
+        let wants_users =
+            |rule: &&Rule| matches!(rule.place, Place::Challenge | Place::Reply(Stage::Auth)) || hides(rule, "AUTH");
+        let said = |rule: &Rule| format!("--fault '{}'", rule.text);
+        let mut tls = rules.faults.rules().find(wants_tls).map(said);
+        tls = tls.or_else(|| (!self.tls_bind.is_empty()).then(|| "--tls-bind".to_owned()));
+        if let Some(what) = tls.filter(|_| !has_tls) {
+            return Err(Error::new(Exit::Usage, format!("{what} wants TLS, and there is no certificate"))
+                .expected("--tls-self-signed, or --tls-cert and --tls-key"));
+        }
+        if let Some(what) = rules.faults.rules().find(wants_users).map(said).filter(|_| rules.users.is_none()) {
+            return Err(Error::new(Exit::Usage, format!("{what} is about a login, and nobody can log in"))
+                .expected("--auth-file FILE"));
+        }
+        Ok(())
     }
 
     /// What the pages may be called, beside addresses and localhost.

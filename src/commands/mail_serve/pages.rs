@@ -5,15 +5,15 @@
 //! another host than this one gets nothing, so that no page from elsewhere can read mails here.
 
 use std::fmt::Write as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders as _, PartType};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use mail_parser::{Message, MessagePart, MimeHeaders as _, PartType};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::archive::{Archive, Kept};
+use super::look::{kind, look};
 use crate::commands::web::{Body, Decision, Pages};
 use crate::http::{Request, Status};
 use crate::site::html_text;
@@ -31,6 +31,12 @@ const STRANGER: &str = "sandbox; default-src 'none'; style-src 'unsafe-inline'; 
                         form-action 'none'; frame-ancestors 'self'";
 /// Images up to this size are put into the HTML that names them.
 const LARGEST_IMAGE: usize = 4 << 20;
+/// And as long as the HTML does not become longer than this.
+const LARGEST_HTML: usize = 16 << 20;
+/// Images that are looked for in it.
+const MOST_CALLS: usize = 200;
+/// Recipients that the list names.
+const NAMED: usize = 3;
 /// Octets of text that a page shows.
 const SHOWN: usize = 512 << 10;
 /// What a file name may hold unescaped in `filename*` (RFC 8187 §3.2.1).
@@ -63,11 +69,7 @@ impl Pages for Board {
         let decision = match path.strip_prefix("/mail/") {
             None if path == "/" => page(list(&self.archive)),
             None => nothing(),
-            // A message is a stranger's; whatever its parser makes of it, the others can be looked at.
-            Some(rest) => match catch_unwind(AssertUnwindSafe(|| self.mail(rest))) {
-                Ok(decision) => decision.unwrap_or_else(nothing),
-                Err(_) => Decision::error(Status::INTERNAL_SERVER_ERROR, "This mail cannot be taken apart."),
-            },
+            Some(rest) => self.mail(rest).unwrap_or_else(nothing),
         };
         decision
             .with("Cache-Control", "no-store")
@@ -102,15 +104,15 @@ impl Board {
             "" => Some(page(show(&kept))),
             "eml" => Some(download(&format!("{}.eml", kept.mail.number), kept.message.clone())),
             "html" => {
-                let read = MessageParser::default().parse(&kept.message)?;
-                let html = with_images(&read, &read.body_html(0)?);
+                let html = look(&kept.message, |read| Some(with_images(read, &read.body_html(0)?)))??;
                 Some(Decision::html(Status::OK, html).with("Content-Security-Policy", STRANGER))
             }
             part => {
                 let place: usize = part.strip_prefix("part/")?.parse().ok()?;
-                let read = MessageParser::default().parse(&kept.message)?;
-                let part = read.attachment(u32::try_from(place).ok()?)?;
-                Some(download(part.attachment_name().unwrap_or("attachment"), part.contents().to_vec()))
+                look(&kept.message, |read| {
+                    let part = read.attachment(u32::try_from(place).ok()?)?;
+                    Some(download(part.attachment_name().unwrap_or("attachment"), part.contents().to_vec()))
+                })?
             }
         }
     }
@@ -144,7 +146,10 @@ fn list(archive: &Archive) -> String {
     let mut rows = String::new();
     for kept in &mails {
         let mail = &kept.mail;
-        let to: Vec<&str> = mail.recipients.iter().map(|recipient| recipient.address.as_str()).collect();
+        let mut to: Vec<String> = mail.recipients.iter().take(NAMED).map(|to| to.address.clone()).collect();
+        if let Some(more) = mail.recipients.len().checked_sub(NAMED).filter(|more| *more > 0) {
+            to.push(format!("and {more} more"));
+        }
         let _ = writeln!(
             rows,
             "<tr><td class=t>{}<td class=s><a href=\"/mail/{}\">{}</a><td>{}<td>{}<td class=n>{}",
@@ -195,10 +200,9 @@ fn show(kept: &Kept) -> String {
     if let Some(file) = &mail.file {
         row("file", file);
     }
-    let read = MessageParser::default().parse(&kept.message);
     let mut content = String::new();
     let mut parts = String::new();
-    if let Some(read) = &read {
+    look(&kept.message, |read| {
         let has_html = read.html_bodies().any(|part| matches!(part.body, PartType::Html(_)));
         let has_text = read.text_bodies().any(|part| matches!(part.body, PartType::Text(_)));
         if let Some(text) = read.body_text(0).filter(|_| has_text || !has_html) {
@@ -224,7 +228,7 @@ fn show(kept: &Kept) -> String {
                 part.contents().len()
             );
         }
-    }
+    });
     let end = memchr::memmem::find(&kept.message, b"\r\n\r\n").unwrap_or(kept.message.len());
     let headers = String::from_utf8_lossy(kept.message.get(..end).unwrap_or_default());
     let parts = if parts.is_empty() { "<p>none</p>".to_owned() } else { format!("<ul>{parts}</ul>") };
@@ -265,30 +269,43 @@ fn text_of(text: &str) -> String {
     shown.join("\n") + cut
 }
 
-fn kind(part: &MessagePart<'_>) -> String {
-    part.content_type().map_or_else(
-        || "text/plain".to_owned(),
-        |kind| format!("{}/{}", kind.ctype(), kind.subtype().unwrap_or("?")).to_ascii_lowercase(),
-    )
-}
-
-/// The HTML with the images in it that it calls by `cid:` (RFC 2392).
+/// The HTML with the images in it that it calls by `cid:` (RFC 2392), as far as they fit.
 fn with_images(read: &Message<'_>, html: &str) -> String {
-    let images = read.parts.iter().filter_map(|part| {
-        let name = part.content_id()?.trim_matches(['<', '>']);
+    const CALL: &str = "cid:";
+    let image = |name: &str| {
+        let is_called =
+            |part: &&MessagePart<'_>| part.content_id().is_some_and(|id| id.trim_matches(['<', '>']) == name);
+        let part = read.parts.iter().find(is_called)?;
         let kind = kind(part);
         let fits =
             kind.starts_with("image/") && kind.bytes().all(|c| c.is_ascii_alphanumeric() || b"/.+-".contains(&c));
-        (fits && !name.is_empty() && part.contents().len() <= LARGEST_IMAGE)
-            .then(|| (format!("cid:{name}"), format!("data:{kind};base64,{}", STANDARD.encode(part.contents()))))
-    });
-    images.fold(html.to_owned(), |html, (name, data)| html.replace(&name, &data))
+        (fits && part.contents().len() <= LARGEST_IMAGE)
+            .then(|| format!("data:{kind};base64,{}", STANDARD.encode(part.contents())))
+    };
+    let mut whole = String::new();
+    let mut rest = html;
+    for _ in 0..MOST_CALLS {
+        let Some((front, back)) = rest.split_once(CALL) else { break };
+        whole.push_str(front);
+        let end = back.find(|c: char| c.is_whitespace() || "\"'<>()&,;".contains(c)).unwrap_or(back.len());
+        let (name, after) = back.split_at(end);
+        let name = percent_decode_str(name).decode_utf8_lossy();
+        if let Some(data) = image(&name).filter(|data| whole.len() + data.len() <= LARGEST_HTML) {
+            whole.push_str(&data);
+            rest = after;
+        } else {
+            whole.push_str(CALL);
+            rest = back;
+        }
+    }
+    whole + rest
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Archive, Board, Kept, download, fill, text_of};
+    use super::{Archive, Board, Kept, STANDARD, download, fill, look, text_of, with_images};
     use crate::commands::mail_serve::events::tests::mail;
+    use base64::Engine as _;
     use std::sync::Arc;
 
     fn field(decision: &crate::commands::web::Decision, name: &str) -> String {
@@ -323,6 +340,26 @@ mod tests {
         assert_eq!(fill("{{a}}-{{b}}-{{c}}", &[("a", "{{b}}"), ("b", "x")]), "{{b}}-x-");
         assert_eq!(text_of("<\u{1b}>\n&"), "&lt;\u{fffd}&gt;\n&amp;");
         assert!(text_of(&"\u{fc}".repeat(1 << 20)).ends_with("the whole message"));
+    }
+
+    #[test]
+    fn images_are_put_in_once_each_and_never_without_end() {
+        let mail = |html: &str, image: usize| {
+            let image = STANDARD.encode(vec![7; image]);
+            let head = "Content-Type: multipart/related; boundary=b\r\n\r\n--b\r\nContent-Type: text/html\r\n\r\n";
+            let part =
+                "\r\n--b\r\nContent-Type: image/png\r\nContent-ID: <a>\r\nContent-Transfer-Encoding: base64\r\n\r\n";
+            format!("{head}{html}{part}{image}\r\n--b--\r\n")
+        };
+        let shown = |html: &str, image: usize| {
+            let message = mail(html, image);
+            look(message.as_bytes(), |read| with_images(read, &read.body_html(0).expect("HTML"))).expect("a message")
+        };
+        let html = shown("<img src='cid:a'><img src=\"cid:ab\"><img src=cid:%61>", 3);
+        assert_eq!(html.matches("data:image/png;base64,BwcH").count(), 2, "{html}");
+        assert!(html.contains("\"cid:ab\""), "{html}");
+        assert!(shown(&"<img src='cid:a'>".repeat(20_000), 1 << 20).len() < super::LARGEST_HTML + (1 << 20));
+        assert!(shown("<img src='cid:a'>", super::LARGEST_IMAGE + 1).contains("cid:a"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::events::{Event, Failed, Fault, Line, Login, Refused};
+use super::events::{Event, Failed, Fault, Line, Login, Mail, Refused};
 use super::keep::Office;
 use super::tally::Tally;
 use super::tls::Sides;
@@ -45,12 +45,6 @@ pub struct Desk {
 }
 
 impl Desk {
-    fn record(&self, line: Line) {
-        if self.listens {
-            self.recorder.record(Event::Fact(line));
-        }
-    }
-
     /// What a rule has in mind for a connection that has just come.
     fn decide(&mut self, place: Place, session: u64) -> Option<(usize, Instead)> {
         let office = Rc::clone(&self.office);
@@ -59,17 +53,31 @@ impl Desk {
         Some((rule, action.instead.clone()))
     }
 
-    fn refused(refused: server::Refused) -> Line {
-        let server::Refused { client, stage, command, answer } = refused;
-        Line::Refused(Refused {
-            time: net::now(),
-            session: client.session,
-            peer: told::peer(client.peer),
-            stage,
-            command: command.chars().take(LOGGED).collect(),
-            code: answer.code,
-            text: answer.text.into_owned(),
-        })
+    fn line(&self, fact: Fact<Arc<Mail>>) -> Line {
+        let time = net::now();
+        match fact {
+            Fact::Taken(mail, _) => Line::Message(mail),
+            Fact::Refused(server::Refused { client, stage, command, answer }) => Line::Refused(Refused {
+                time,
+                session: client.session,
+                peer: told::peer(client.peer),
+                stage,
+                command: command.chars().take(LOGGED).collect(),
+                code: answer.code,
+                text: answer.text.into_owned(),
+            }),
+            Fact::Login { client, user, mechanism, ok } => {
+                let (session, peer) = (client.session, told::peer(client.peer));
+                let user = user.chars().take(LOGGED).collect();
+                Line::Login(Login { time, session, peer, user, mechanism: mechanism.word(), ok })
+            }
+            Fact::Fault { session, rule, number } => {
+                Line::Fault(Fault { session, rule: self.office.rules.faults.text(rule).to_owned(), number })
+            }
+            Fact::Failed { client, why } => {
+                Line::Failed(Failed { time, session: client.session, peer: told::peer(client.peer), why })
+            }
+        }
     }
 }
 
@@ -104,34 +112,20 @@ impl Service for Desk {
         }
     }
 
-    fn fact(&mut self, fact: Fact<Arc<super::events::Mail>>) {
-        let line = match fact {
+    fn fact(&mut self, fact: Fact<Arc<Mail>>) {
+        match &fact {
             Fact::Taken(mail, took) => {
-                self.tally.mail(&mail, took);
+                self.tally.mail(mail, *took);
                 self.office.budget.told();
-                Line::Message(mail)
             }
-            Fact::Refused(refused) => {
-                self.tally.refused += 1;
-                Self::refused(refused)
-            }
-            Fact::Login { client, user, mechanism, ok } => {
-                self.tally.logins += u64::from(ok);
-                let (time, session, peer) = (net::now(), client.session, told::peer(client.peer));
-                Line::Login(Login { time, session, peer, user, mechanism: mechanism.word(), ok })
-            }
-            Fact::Fault { session, rule, number } => {
-                self.tally.faults += 1;
-                let rule = self.office.rules.faults.text(rule).to_owned();
-                Line::Fault(Fault { session, rule, number })
-            }
-            Fact::Failed { client, why } => {
-                self.tally.failed += 1;
-                let (time, session, peer) = (net::now(), client.session, told::peer(client.peer));
-                Line::Failed(Failed { time, session, peer, why })
-            }
-        };
-        self.record(line);
+            Fact::Refused(_) => self.tally.refused += 1,
+            Fact::Login { ok, .. } => self.tally.logins += u64::from(*ok),
+            Fact::Fault { .. } => self.tally.faults += 1,
+            Fact::Failed { .. } => self.tally.failed += 1,
+        }
+        if self.listens {
+            self.recorder.record(Event::Fact(self.line(fact)));
+        }
     }
 
     fn gone(&mut self, talk: Server<Office>) {
@@ -141,6 +135,9 @@ impl Service for Desk {
     }
 
     fn notice(&mut self, Notice::Exhausted(word): Notice) {
-        self.record(Line::Notice { what: format!("no new connections for a moment: {word}") });
+        if self.listens {
+            let what = format!("no new connections for a moment: {word}");
+            self.recorder.record(Event::Fact(Line::Notice { what }));
+        }
     }
 }

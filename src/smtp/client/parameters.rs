@@ -29,10 +29,15 @@ pub fn parameters(offers: &Offers, envelope: &Envelope, wishes: &Wishes) -> Resu
         parameters.push_str(" BODY=8BITMIME");
     }
     let mut everybody = envelope.recipients.iter().chain(&envelope.from);
+    let has_utf8_headers = stuff::has_utf8_headers(&envelope.message);
     if offers.smtputf8 {
-        if everybody.any(Mailbox::is_international) {
+        if has_utf8_headers || everybody.any(Mailbox::is_international) {
             parameters.push_str(" SMTPUTF8");
         }
+    } else if has_utf8_headers {
+        // RFC 6532 §3: such headers go to servers that know them, and to nobody else.
+        let what = "the headers hold letters beyond ASCII, and the server does not take them (no SMTPUTF8)";
+        return Err(Error::new(Exit::InputRefused, what).expected("headers in ASCII: encoded words (RFC 2047)"));
     } else if let Some(international) = everybody.find(|mailbox| mailbox.in_ascii().is_none()) {
         let what = format!("the server does not take the address {international} (no SMTPUTF8)");
         return Err(Error::new(Exit::InputRefused, what).expected("an address in ASCII"));
@@ -74,8 +79,20 @@ pub fn about(recipient: &Mailbox, wishes: &Wishes) -> String {
     // The type for addresses beyond ASCII is RFC 6533's, which only servers with SMTPUTF8 know.
     let kind = if recipient.is_international() { "utf-8" } else { "rfc822" };
     let address = recipient.as_str();
-    let address = if recipient.is_international() { address.to_owned() } else { xtext(address) };
+    let address = if recipient.is_international() { unitext(address) } else { xtext(address) };
     format!("{notify} ORCPT={kind};{address}")
+}
+
+/// RFC 6533 §3: as it is, but for what could end the parameter or be taken for an escape.
+fn unitext(text: &str) -> String {
+    text.chars().fold(String::new(), |mut whole, letter| {
+        if letter.is_ascii() && (!letter.is_ascii_graphic() || matches!(letter, '\\' | '+' | '=')) {
+            let _ = write!(whole, "\\x{{{:02X}}}", u32::from(letter));
+        } else {
+            whole.push(letter);
+        }
+        whole
+    })
 }
 
 impl Wishes {
@@ -108,6 +125,7 @@ mod tests {
         let wishes = Wishes { notify: Some("SUCCESS,FAILURE".into()), ..Wishes::default() };
         let about = |address: &str| about(&address.parse().expect("an address"), &wishes);
         assert_eq!(about("a+b@x.test"), " NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;a+2Bb@x.test");
+        assert_eq!(about("\"\u{f6} +\"@x.test"), " NOTIFY=SUCCESS,FAILURE ORCPT=utf-8;\"\u{f6}\\x{20}\\x{2B}\"@x.test");
         assert_eq!(super::about(&"a@x".parse().expect("an address"), &Wishes::default()), "");
     }
 }

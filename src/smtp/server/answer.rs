@@ -77,6 +77,7 @@ answers! {
     MAIL_FIRST = 503 "5.5.1 say MAIL first";
     RCPT_FIRST = 503 "5.5.1 no recipient was accepted";
     DATA_OR_BDAT = 503 "5.5.1 DATA and BDAT do not go together";
+    SPOILT = 503 "5.5.1 a chunk was refused: say RSET";
     ALREADY = 503 "5.5.1 that was done already";
     NOT_NOW = 503 "5.5.1 not within a mail";
     UNKNOWN = 500 "5.5.1 no such command";

@@ -5,6 +5,9 @@
 
 use super::super::plan::Stage;
 
+/// The longest name (RFC 5321 §4.5.3.1.2).
+const LONGEST_NAME: usize = 255;
+
 /// A command line without its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<'l> {
@@ -47,7 +50,9 @@ impl<'l> Command<'l> {
         let rest = rest.trim_ascii();
         let bare = |command, stage| if rest.is_empty() { command } else { Self::Malformed(stage) };
         match verb.to_ascii_uppercase().as_str() {
-            "EHLO" | "HELO" if rest.is_empty() || rest.contains(' ') => Self::Malformed(Some(Stage::Ehlo)),
+            "EHLO" | "HELO" if rest.is_empty() || rest.contains(' ') || rest.len() > LONGEST_NAME => {
+                Self::Malformed(Some(Stage::Ehlo))
+            }
             "EHLO" => Self::Hello { name: rest, is_extended: true },
             "HELO" => Self::Hello { name: rest, is_extended: false },
             "STARTTLS" => bare(Self::Starttls, Some(Stage::Starttls)),

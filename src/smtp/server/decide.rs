@@ -3,7 +3,7 @@
 //! Owns the question to the rules, the telling of what they and we refuse, and the patience with clients
 //! that say nothing sensible.
 
-use super::super::fault::{Action, Fired, Place};
+use super::super::fault::{Action, Fired, Instead, Place};
 use super::super::plan::Stage;
 use super::answer::{self, Answer};
 use super::{After, Fact, Mailroom, Refused, Server};
@@ -58,7 +58,9 @@ impl<M: Mailroom> Server<M> {
         out: &mut Outbox<Fact<M::Kept>>,
     ) {
         const MOST_ERRORS: u32 = 20;
-        if answer.is_refusal() {
+        // What a rule says in its place is no refusal of ours.
+        let is_said = matches!(action.instead, Instead::Usual) || action.refusal().is_some();
+        if answer.is_refusal() && is_said {
             if matches!(answer.code, 500..=504) && action.refusal().is_none() {
                 self.errors += 1;
                 if self.errors >= MOST_ERRORS {

@@ -228,7 +228,7 @@ impl<M: Mailroom> Server<M> {
             return answer::MAIL_FIRST;
         }
         match addressee {
-            _ if !self.chunks.is_empty() => answer::NOT_NOW,
+            _ if !self.chunks.is_empty() || self.spoilt.is_some() => answer::NOT_NOW,
             Ok(_) if self.recipients.len() >= self.room.rules().max_recipients => answer::TOO_MANY_RECIPIENTS,
             Ok(addressee) => {
                 self.recipients.push(addressee);
@@ -248,7 +248,7 @@ impl<M: Mailroom> Server<M> {
         if !self.chunks.is_empty() || self.spoilt.is_some() {
             return answer::DATA_OR_BDAT;
         }
-        self.state = State::Body { body: Body::new(self.room.rules().max_size), is_begun: false };
+        self.state = State::Body(Body::new(self.room.rules().max_size));
         answer::SEND_DATA
     }
 
@@ -289,8 +289,12 @@ impl<M: Mailroom> Server<M> {
     }
 
     fn challenge(&mut self, text: String, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
-        let challenge = Answer::new(334, text);
-        self.respond(None, ("", ""), now, out, |_| challenge);
+        let action = self.decide(None, "", out);
+        let answer = action.refusal().cloned().unwrap_or(Answer::new(334, text));
+        if answer.is_refusal() {
+            self.state = State::Command;
+        }
+        self.judged(Some(Stage::Auth), "AUTH", answer, &action, now, out);
     }
 
     /// A response to a challenge.

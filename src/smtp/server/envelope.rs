@@ -7,6 +7,7 @@
 use serde::Serialize;
 
 use super::super::mailbox::Mailbox;
+use super::super::plan::is_notify;
 use super::answer::{self, Answer};
 
 /// MAIL, read.
@@ -134,12 +135,6 @@ impl Addressee {
         }
         Ok(addressee)
     }
-}
-
-/// NEVER stands alone (RFC 3461 §4.1).
-fn is_notify(text: &str) -> bool {
-    let is_known = |word: &str| ["SUCCESS", "FAILURE", "DELAY"].contains(&word.to_ascii_uppercase().as_str());
-    text.eq_ignore_ascii_case("NEVER") || text.split(',').all(is_known)
 }
 
 fn number(text: &str) -> Result<u64, Answer> {

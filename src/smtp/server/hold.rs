@@ -114,7 +114,7 @@ impl<M: Mailroom> Server<M> {
     fn released(&mut self, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
         let limits = self.room.rules().limits;
         let limit =
-            if matches!(self.state, State::Body { .. } | State::Chunk { .. }) { limits.body } else { limits.command };
+            if matches!(self.state, State::Body(_) | State::Chunk { .. }) { limits.body } else { limits.command };
         self.until = now + limit;
         if self.is_draining && self.sender.is_none() {
             self.until = self.until.min(now + FAREWELL);

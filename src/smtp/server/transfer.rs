@@ -16,15 +16,14 @@ use crate::time::Moment;
 impl<M: Mailroom> Server<M> {
     /// Takes what came of a message that ends in a dot.
     pub(super) fn body(&mut self, bytes: &[u8], now: Moment, out: &mut Outbox<Fact<M::Kept>>) -> usize {
-        let State::Body { body, is_begun } = &mut self.state else { return 0 };
-        if !std::mem::replace(is_begun, true) {
+        if !std::mem::replace(&mut self.is_body_begun, true) {
             // Whatever is done now, these octets are offered again, unless the line is closed.
             self.begin_body(now, out);
-            if self.is_busy() || !matches!(self.state, State::Body { .. }) {
+            if self.is_busy() {
                 return 0;
             }
-            return self.body(bytes, now, out);
         }
+        let State::Body(body) = &mut self.state else { return 0 };
         let (taken, came) = body.receive(bytes);
         if !self.lease.resize(body.kept()) {
             body.drop_content();
@@ -33,7 +32,7 @@ impl<M: Mailroom> Server<M> {
         }
         self.until = now + self.room.rules().limits.body;
         if came == Came::Whole
-            && let State::Body { body, .. } = std::mem::replace(&mut self.state, State::Command)
+            && let State::Body(body) = std::mem::replace(&mut self.state, State::Command)
         {
             let message = match self.spoilt.take() {
                 Some(spoilt) => Err(spoilt),
@@ -73,13 +72,17 @@ impl<M: Mailroom> Server<M> {
             () if self.hides("CHUNKING") || !self.is_extended => Some(answer::NOT_OFFERED),
             () if self.sender.is_none() => Some(answer::MAIL_FIRST),
             () if self.recipients.is_empty() => Some(answer::RCPT_FIRST),
-            () if self.chunks.len() as u64 + octets > self.room.rules().max_size as u64 => Some(answer::TOO_LARGE),
+            () if (self.chunks.len() as u64).saturating_add(octets) > self.room.rules().max_size as u64 => {
+                Some(answer::TOO_LARGE)
+            }
             () => None,
         };
         if refusal == Some(answer::NOT_OFFERED) {
             return self.respond(None, ("", line), now, out, |_| answer::NOT_OFFERED);
         }
-        self.spoilt = self.spoilt.take().or(refusal);
+        if let Some(refusal) = refusal {
+            self.spoil(refusal);
+        }
         self.state = State::Chunk { left: octets, is_last };
         self.until = now + self.room.rules().limits.body;
         if octets == 0 {
@@ -90,6 +93,12 @@ impl<M: Mailroom> Server<M> {
     /// Takes what came of a chunk.
     pub(super) fn chunk(&mut self, bytes: &[u8], now: Moment, out: &mut Outbox<Fact<M::Kept>>) -> usize {
         let State::Chunk { left, is_last } = self.state else { return 0 };
+        if !bytes.is_empty() && self.spoilt.is_none() && !std::mem::replace(&mut self.is_body_begun, true) {
+            self.begin_body(now, out);
+            if self.is_busy() || !matches!(self.state, State::Chunk { .. }) {
+                return 0;
+            }
+        }
         let piece = bytes.get(..usize::try_from(left).unwrap_or(usize::MAX)).unwrap_or(bytes);
         let left = left - piece.len() as u64;
         self.until = now + self.room.rules().limits.body;
@@ -97,7 +106,7 @@ impl<M: Mailroom> Server<M> {
             if self.lease.resize(self.chunks.len() + piece.len()) {
                 self.chunks.extend_from_slice(piece);
             } else {
-                self.spoilt = Some(answer::NO_ROOM);
+                self.spoil(answer::NO_ROOM);
             }
         }
         self.state = State::Chunk { left, is_last };
@@ -114,8 +123,14 @@ impl<M: Mailroom> Server<M> {
             }
             (Some(spoilt), true) => self.whole(Err(spoilt), true, now, out),
             (None, false) => {
+                let action = self.decide(Some(Stage::Data), "", out);
                 let took = Answer::new(250, format!("2.0.0 {} octets so far", self.chunks.len()));
-                self.respond(Some(Stage::Data), ("", "BDAT"), now, out, |_| took);
+                let answer = action.refusal().cloned().unwrap_or(took);
+                if answer.is_refusal() {
+                    // After a chunk that failed only RSET is good (RFC 3030 §4.2).
+                    self.spoil(answer::SPOILT);
+                }
+                self.judged(Some(Stage::Data), "BDAT", answer, &action, now, out);
             }
             (None, true) => {
                 let message = std::mem::take(&mut self.chunks);
@@ -123,6 +138,13 @@ impl<M: Mailroom> Server<M> {
             }
         }
         piece.len()
+    }
+
+    /// Nothing will come of the chunks: what came of them is not kept.
+    fn spoil(&mut self, why: Answer) {
+        self.spoilt.get_or_insert(why);
+        self.chunks = Vec::new();
+        self.lease.resize(0);
     }
 
     /// A message has come to its end.

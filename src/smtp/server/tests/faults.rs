@@ -40,9 +40,54 @@ fn a_line_that_drops_after_the_dot_has_delivered() {
 fn a_stall_says_nothing_and_hears_nothing_until_the_session_ends() {
     let mut bench = Bench::greeted(with_faults(&[(Place::Reply(Stage::Data), "", instead(Instead::Stall))]));
     let did = bench.hear(format!("{MAIL}DATA\r\n"));
-    assert_eq!((codes(&did).len(), bench.server.is_paused()), (3, true));
+    assert_eq!(codes(&did).len(), 3);
+    assert_eq!(bench.hear("x\r\n.\r\nNOOP\r\n"), "");
     assert_eq!(bench.wait(Duration::from_secs(1_000)), "");
     assert_eq!(bench.wait(Duration::from_secs(2_600)), "<close>");
+    // A client that gives up is noticed, and a server that closes does not wait for it.
+    let stalled = || {
+        let mut bench = Bench::greeted(with_faults(&[(Place::Reply(Stage::Ehlo), "", instead(Instead::Stall))]));
+        assert_eq!((bench.hear("EHLO me\r\n"), bench.server.is_paused()), (String::new(), false));
+        bench
+    };
+    let mut bench = stalled();
+    bench.server.ended(&crate::conversation::End::Finished, bench.now, &mut bench.out);
+    assert_eq!(bench.did(), "<close>");
+    let mut bench = stalled();
+    bench.server.draining(bench.now, &mut bench.out);
+    assert_eq!(bench.did(), "<close>");
+}
+
+#[test]
+fn a_delay_ends_with_the_session() {
+    let delay = Action { delay: Duration::from_secs(7_200), ..Action::default() };
+    let mut bench = Bench::greeted(with_faults(&[(Place::Reply(Stage::Ehlo), "", delay)]));
+    bench.hear("EHLO me\r\n");
+    assert_eq!(bench.wait(Duration::from_secs(3_600)), "<close>");
+}
+
+#[test]
+fn a_chunk_that_a_rule_refuses_spoils_the_mail() {
+    let mut bench = Bench::greeted(with_faults(&[(Place::Reply(Stage::Data), "#1", answer(451, "no"))]));
+    let did = bench.hear(format!("{MAIL}BDAT 3\r\nabcRCPT TO:<c@x>\r\nBDAT 3 LAST\r\ndefRSET\r\nNOOP\r\n"));
+    assert_eq!(codes(&did)[3..], ["451", "503", "503", "250", "250"]);
+    assert!(bench.room.mails.borrow().is_empty());
+}
+
+#[test]
+fn a_body_that_comes_in_chunks_is_cut_too() {
+    let cut =
+        |action| Bench::greeted(with_faults(&[(Place::Body, "", action)])).hear(format!("{MAIL}BDAT 9 LAST\r\nabc"));
+    assert!(cut(instead(Instead::Drop)).ends_with("recipient ok\r\n<close>"));
+    assert!(cut(answer(552, "5.3.4 enough")).ends_with("552 5.3.4 enough\r\n<close>"));
+}
+
+#[test]
+fn what_a_rule_says_in_its_place_is_no_refusal_of_ours() {
+    let fine = answer(250, "fine");
+    let mut bench = Bench::greeted(with_faults(&[(Place::Reply(Stage::Rcpt), "", fine)]));
+    assert_eq!(codes(&bench.hear("RCPT TO:<a@x>\r\n".repeat(30))), vec!["250"; 30]);
+    assert!(bench.facts.iter().all(|fact| !fact.starts_with("refused")), "{:?}", bench.facts);
 }
 
 #[test]
@@ -145,4 +190,13 @@ fn a_login_can_be_challenged_on_and_on() {
     assert_eq!(bench.hear("AUTH SCRAM-SHA-256\r\n"), "334 \r\n");
     assert_eq!(codes(&bench.hear("AA==\r\nAA==\r\nAA==\r\n")), ["334", "334", "535"]);
     assert_eq!(codes(&bench.hear("AUTH SCRAM-SHA-256\r\n*\r\nNOOP\r\n")), ["334", "501", "250"]);
+}
+
+#[test]
+fn a_challenge_that_a_rule_refuses_ends_the_login() {
+    let later = (Place::AnyReply, "#3", answer(451, "later"));
+    let rules =
+        crate::smtp::server::Rules { faults: with_faults(&[later]).faults, auth_in_clear: true, ..super::with_users() };
+    let mut bench = Bench::greeted(rules);
+    assert_eq!(codes(&bench.hear("EHLO me\r\nAUTH LOGIN\r\nNOOP\r\n")), ["250", "451", "250"]);
 }

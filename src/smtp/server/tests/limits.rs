@@ -42,6 +42,25 @@ fn what_is_too_large_is_read_to_its_end_and_refused() {
 }
 
 #[test]
+fn no_number_is_too_large_for_a_chunk() {
+    for number in ["18446744073709551615", "18446744073709551614", "99999999999"] {
+        let mut bench = Bench::greeted(rules());
+        bench.hear(format!("{MAIL}BDAT 1\r\nx"));
+        assert_eq!(bench.hear(format!("BDAT {number} LAST\r\n{}", "x".repeat(5_000))), "");
+        assert!(bench.server.chunks.is_empty(), "{number}: what is too large is not kept");
+        assert!(Lease::new(&bench.room.rules.allowance).resize(10_000), "and takes nothing from others");
+    }
+}
+
+#[test]
+fn replies_that_nobody_takes_do_not_pile_up() {
+    let mut bench = Bench::greeted(rules());
+    let said = "EHLO x\r\n".repeat(10_000);
+    let taken = bench.server.received(said.as_bytes(), bench.now, &mut bench.out);
+    assert!(taken < said.len() && bench.out.len() < 70_000, "{taken} {}", bench.out.len());
+}
+
+#[test]
 fn all_messages_together_have_a_limit_too() {
     let rules = Rules { allowance: Arc::new(Allowance::new(100)), ..rules() };
     let mut bench = Bench::greeted(rules.clone());
