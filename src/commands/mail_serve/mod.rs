@@ -101,8 +101,9 @@ Misbehave: 'WHERE[WHOSE][#N|#A..B|every K|p=R] = ACTION[, ACTION]'; repeatable
 
 WHERE is connect, banner, ehlo, starttls, tls, cert, auth, mail, rcpt, data, body, dot, quit, or * for every \
 reply. WHOSE, in brackets, is an address, a user or a name, with * for anything. Occasions are counted per rule \
-from 1. ACTION is a reply ('451 4.7.1 later'), delay D, slow RATE, drop, reset, stall, raw \"…\", inject \"…\", \
-hide, 334 xN; for tls also alert; for cert expired, name=OTHER or self-signed. netlab-mail-serve(1) has them all."
+from 1. ACTION is a reply ('451 4.7.1 later'), delay D, slow RATE, drop, reset, stall, raw \"…\", inject \"…\"; \
+hide for starttls and auth, hide WORDS for ehlo, 334 xN for auth; alert for tls; expired, name=OTHER or \
+self-signed for cert. netlab-mail-serve(1) says what goes where."
     )]
     fault: Vec<Fault>,
 
