@@ -43,6 +43,16 @@ impl<F: fmt::Display, S: fmt::Display> fmt::Display for Said<F, S> {
     }
 }
 
+/// One, or many.
+pub fn plural(count: u64, one: &'static str, many: &'static str) -> &'static str {
+    if count == 1 { one } else { many }
+}
+
+/// What else there was to count, if there was any.
+pub fn write_counts(f: &mut fmt::Formatter<'_>, counts: &[(u64, &str)]) -> fmt::Result {
+    counts.iter().filter(|(count, _)| *count > 0).try_for_each(|(count, what)| write!(f, "; {count} {what}"))
+}
+
 /// A peer as logs name it.
 pub fn peer(peer: Option<SocketAddr>) -> String {
     peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string())

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::commands::told::Said;
+use crate::commands::told::{Said, plural, write_counts};
 use crate::output::Escaped;
 use crate::smtp::Stage;
 use crate::stats;
@@ -246,7 +246,6 @@ impl fmt::Display for Listening {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = |count: u64, one: &'static str, many: &'static str| if count == 1 { one } else { many };
         write!(
             f,
             "--- {} {} on {} {} in {} ---\n{} {}, {} bytes",
@@ -259,16 +258,13 @@ impl fmt::Display for Summary {
             plural(self.recipients, "recipient", "recipients"),
             self.bytes
         )?;
-        for (count, what) in [
+        let others = [
             (self.refused, "refused"),
             (self.logins, "logged in"),
             (self.failed, "failed"),
             (self.faults, "by a fault"),
-        ] {
-            if count > 0 {
-                write!(f, "; {count} {what}")?;
-            }
-        }
+        ];
+        write_counts(f, &others)?;
         if let Some(latency) = &self.latency {
             write!(f, "\nfrom the last byte to the 250 {latency}")?;
         }

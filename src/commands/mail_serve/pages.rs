@@ -21,8 +21,6 @@ use crate::time::Moment;
 
 const LIST: &str = include_str!("../../../assets/pages/mails.html");
 const MAIL: &str = include_str!("../../../assets/pages/mail.html");
-/// What this server does with any path.
-const ALLOWED: &str = "GET, HEAD, OPTIONS";
 /// Our own pages run nothing, and show nothing from elsewhere.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -53,13 +51,8 @@ pub struct Board {
 
 impl Pages for Board {
     fn decide(&self, request: &Request<'_>, _: Moment) -> Decision {
-        match request.method {
-            "GET" | "HEAD" => {}
-            "OPTIONS" => return Decision::new(Status::NO_CONTENT, Body::Empty).with("Allow", ALLOWED),
-            _ => {
-                let why = "This server shows mails: it answers GET, HEAD and OPTIONS.";
-                return Decision::error(Status::METHOD_NOT_ALLOWED, why).with("Allow", ALLOWED);
-            }
+        if let Some(decision) = Decision::unless_read(request, "mails") {
+            return decision;
         }
         if !request.host.is_none_or(|host| self.is_here(host)) {
             let why = "This server is not called that. Ask for it by its address, or as localhost.";

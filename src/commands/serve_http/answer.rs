@@ -11,9 +11,6 @@ use crate::http::{HttpDate, Request, Status};
 use crate::site::{self, BadPath, Entry, NotServed, Root, SitePath};
 use crate::time::Moment;
 
-/// What this server does with any path.
-const ALLOWED: &str = "GET, HEAD, OPTIONS";
-
 /// The site as one thread sees it.
 #[derive(Debug)]
 pub struct Site {
@@ -28,13 +25,8 @@ impl Site {
 
     /// What a request gets.
     pub fn decide(&self, request: &Request<'_>, now: Moment) -> Decision {
-        match request.method {
-            "GET" | "HEAD" => {}
-            "OPTIONS" => return Decision::new(Status::NO_CONTENT, Body::Empty).with("Allow", ALLOWED),
-            _ => {
-                let why = "This server shows files: it answers GET, HEAD and OPTIONS.";
-                return Decision::error(Status::METHOD_NOT_ALLOWED, why).with("Allow", ALLOWED);
-            }
+        if let Some(decision) = Decision::unless_read(request, "files") {
+            return decision;
         }
         let path = match SitePath::parse(request.target) {
             Ok(path) => path,

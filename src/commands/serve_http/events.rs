@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::commands::told::{self, Said};
+use crate::commands::told::{self, Said, plural, write_counts};
 use crate::commands::web::{self, Details, Exchange, Fact};
 use crate::net::{Address, Listeners};
 use crate::output::Escaped;
@@ -210,7 +210,6 @@ pub struct Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = |count: u64, one: &'static str, many: &'static str| if count == 1 { one } else { many };
         writeln!(
             f,
             "--- {} {} on {} {} in {} ---",
@@ -222,13 +221,8 @@ impl fmt::Display for Summary {
         )?;
         let classes: Vec<_> = self.status.iter().map(|(class, count)| format!("{class} {count}")).collect();
         write!(f, "{}; {} bytes of content", classes.join(", "), self.bytes)?;
-        for (count, what) in
-            [(self.unanswered, "not HTTP"), (self.cut, "cut short"), (self.failed, "failed before a request")]
-        {
-            if count > 0 {
-                write!(f, "; {count} {what}")?;
-            }
-        }
+        let others = [(self.unanswered, "not HTTP"), (self.cut, "cut short"), (self.failed, "failed before a request")];
+        write_counts(f, &others)?;
         if let Some(latency) = &self.latency {
             write!(f, "\nlatency {latency}")?;
         }

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::rc::Rc;
 
-use crate::http::Status;
+use crate::http::{Request, Status};
 use crate::site;
 
 /// The page made for every status that has no file.
@@ -64,6 +64,22 @@ impl Decision {
     /// A page of ours.
     pub fn html(status: Status, page: String) -> Self {
         Self::new(status, Body::Page(page)).with("Content-Type", "text/html; charset=utf-8")
+    }
+
+    /// The answer to a request that does not read: what may be asked, or that it may not. `None` for one
+    /// that does; `shows` says what there is to read.
+    pub fn unless_read(request: &Request<'_>, shows: &str) -> Option<Self> {
+        /// What a server of ours does with any path.
+        const ALLOWED: &str = "GET, HEAD, OPTIONS";
+        let decision = match request.method {
+            "GET" | "HEAD" => return None,
+            "OPTIONS" => Self::new(Status::NO_CONTENT, Body::Empty),
+            _ => {
+                let why = format!("This server shows {shows}: it answers GET, HEAD and OPTIONS.");
+                Self::error(Status::METHOD_NOT_ALLOWED, &why)
+            }
+        };
+        Some(decision.with("Allow", ALLOWED))
     }
 
     /// A page that says what is wrong.

@@ -14,8 +14,6 @@ use crate::time::Moment;
 
 /// The status page.
 const PAGE: &str = include_str!("../../../../assets/pages/heartbeat.html");
-/// What this server does with any path.
-const ALLOWED: &str = "GET, HEAD, OPTIONS";
 /// How many senders the page's data name, the worst first; all of them with `?all`.
 const SHOWN: usize = 1_000;
 /// The page may run its own script and style and ask this server, nothing else.
@@ -27,13 +25,8 @@ pub struct Table(pub Shared);
 
 impl Pages for Table {
     fn decide(&self, request: &Request<'_>, now: Moment) -> Decision {
-        match request.method {
-            "GET" | "HEAD" => {}
-            "OPTIONS" => return Decision::new(Status::NO_CONTENT, Body::Empty).with("Allow", ALLOWED),
-            _ => {
-                let why = "This server shows who is alive: it answers GET, HEAD and OPTIONS.";
-                return Decision::error(Status::METHOD_NOT_ALLOWED, why).with("Allow", ALLOWED);
-            }
+        if let Some(decision) = Decision::unless_read(request, "who is alive") {
+            return decision;
         }
         let (path, query) = request.target.split_once('?').unwrap_or((request.target, ""));
         let decision = match path {
