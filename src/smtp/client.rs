@@ -191,6 +191,12 @@ impl Client {
 
     /// A reply to whatever was said last.
     fn heard(&mut self, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
+        if reply.bare_lf && self.plan.wishes.strict {
+            out.tell(Fact::Heard(reply.clone()));
+            let error = malformed("a reply line ends in a bare LF (RFC 5321 §2.3.8 wants CRLF)");
+            let error = if self.dot_is_out { after_dot(&error) } else { error };
+            return self.fail(error, false, now, out);
+        }
         if reply.bare_lf {
             out.tell(Fact::Odd("a reply line ends in a bare LF (RFC 5321 §2.3.8 wants CRLF)"));
         }

@@ -76,6 +76,8 @@ pub struct Wishes {
     pub notify: Option<String>,
     /// Whether the mail may go on under verified TLS only (RFC 8689).
     pub require_tls: bool,
+    /// Whether replies that only bend the rules are broken ones.
+    pub strict: bool,
 }
 
 /// What a client is to do.

@@ -129,6 +129,33 @@ fn bare_codes_and_bare_line_feeds_are_understood() {
 }
 
 #[test]
+fn what_is_forgiven_is_not_with_strict() {
+    let (peer, _) = server(vec![Say("220 mx\n")]);
+    assert_eq!(mail(&peer, &["--strict"]).code, 76);
+    // The mail may be there: the code says that nobody knows.
+    let mut turns = up_to_data();
+    turns.push(AfterMessage("250 queued\n"));
+    let (peer, _) = server(turns);
+    assert_eq!(mail(&peer, &["--strict"]).code, 83);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = |name: &str, content: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, content).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("changed");
+        text(&path).to_owned()
+    };
+    let run_with = |flags: &[&str]| {
+        let usual = ["mail", "127.0.0.1:1", "--plain", "--from", "me@x.test", "--to", "a@x.test"];
+        run(&[&usual[..], flags].concat()).code
+    };
+    let raw = file("raw", "Subject: x\r\n\r\na\rb\n");
+    assert_eq!((run_with(&["--raw", &raw]), run_with(&["--raw", &raw, "--strict"])), (69, 65));
+    let password = file("password", "sesame");
+    let login = ["--text", "x", "--user", "tim", "--password-file", &password];
+    assert_eq!((run_with(&login), run_with(&[&login[..], &["--strict"]].concat())), (69, 77));
+}
+
+#[test]
 fn a_recipient_that_is_two_commands_is_refused_before_anything_is_connected() {
     for evil in ["a@x.test>\r\nRCPT TO:<evil@x.test", "a@x.test\nDATA", "a@x.test\u{1}"] {
         let ran = run(&["mail", "127.0.0.1:1", "--plain", "--from", "me@x.test", "--to", evil, "--text", "x"]);

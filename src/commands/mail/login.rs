@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::commands::values::parsed;
+use crate::commands::values::{parsed, read_private};
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -53,14 +53,14 @@ impl LoginArgs {
     }
 
     /// Who logs in; asks for the password if nothing else says it and there is a terminal.
-    pub fn credentials(&self, output: &Output) -> Result<Option<Credentials>> {
+    pub fn credentials(&self, output: &Output, strict: bool) -> Result<Option<Credentials>> {
         let Some(user) = &self.user else { return Ok(None) };
         if user.chars().any(char::is_control) {
             return Err(Error::new(Exit::InputRefused, "the user's name holds control characters"));
         }
         let secret = match (&self.password_file, self.password_fd, &self.password_command) {
-            (Some(file), ..) => self.of_file(file, output)?,
-            (_, Some(number), _) => self.of_file(Path::new(&format!("/dev/fd/{number}")), output)?,
+            (Some(file), ..) => self.of_file(file, output, strict)?,
+            (_, Some(number), _) => self.of_file(Path::new(&format!("/dev/fd/{number}")), output, false)?,
             (.., Some(command)) => of_command(command)?,
             _ => of_terminal(user)?,
         };
@@ -76,7 +76,10 @@ impl LoginArgs {
         }))
     }
 
-    fn of_file(&self, path: &Path, output: &Output) -> Result<Vec<u8>> {
+    fn of_file(&self, path: &Path, output: &Output, strict: bool) -> Result<Vec<u8>> {
+        if strict {
+            return read_private(path, "a password");
+        }
         let (secret, is_private) = disk::secret(path)?;
         if !is_private && self.password_file.is_some() {
             output.note(&format!("warning: {} can be read by others; chmod 600 it", path.display()));

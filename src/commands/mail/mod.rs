@@ -205,7 +205,7 @@ impl Mail {
         }
         let security = self.security();
         let tls = (security != Security::Plain).then(|| self.client_side(&output)).transpose()?;
-        let login = self.login.credentials(&output)?;
+        let login = self.login.credentials(&output, self.wishes.strict)?;
         let mut signals = Signals::listen()?;
         let bytes = envelope.as_ref().map(|envelope| envelope.message.len());
         let plan = Plan {
@@ -317,6 +317,7 @@ impl Mail {
     /// What is to be delivered, and its Message-ID.
     fn compose(&self, output: &Output) -> Result<(Option<Envelope>, Option<String>)> {
         let (message, named) = self.message(output)?;
+        self.wishes.check_message(&message.octets)?;
         let id = message.id.clone();
         Ok((Some(self.envelope(message, named)?), id))
     }

@@ -1,17 +1,18 @@
 //! What is asked of a server beyond the delivery.
 //!
-//! Owns the flags for chunks, reports and TLS on the whole way. A server that does not offer what is asked
+//! Owns the flags for chunks, reports, strictness and TLS on the whole way. A server that does not offer what is asked
 //! for gets nothing: whoever asks wants to know.
 
 use clap::{Args, ValueEnum};
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::smtp::server::bare_ends;
 use crate::smtp::{Wishes, is_notify};
 
 /// Beyond the delivery.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Extensions")]
+#[command(next_help_heading = "Protocol")]
 pub struct WishArgs {
     /// Send the message as one chunk (CHUNKING, BDAT) and not as lines
     #[arg(long, hide_short_help = true)]
@@ -28,6 +29,13 @@ pub struct WishArgs {
     /// What reports are to call this mail
     #[arg(long, value_name = "ID", value_parser = envid, hide_short_help = true)]
     envid: Option<String>,
+
+    /// Bear nothing that is usually forgiven
+    ///
+    /// Replies that end in a bare LF (76), a password file that others can read (77), a message with a CR
+    /// that ends no line (65).
+    #[arg(long, hide_short_help = true)]
+    pub strict: bool,
 
     /// Let the mail go on under verified TLS only (REQUIRETLS)
     #[arg(long, conflicts_with_all = ["plain", "insecure"], hide_short_help = true)]
@@ -53,6 +61,15 @@ impl WishArgs {
         Ok(())
     }
 
+    /// Refuses a message that would have to be mended.
+    pub fn check_message(&self, message: &[u8]) -> Result<()> {
+        if self.strict && bare_ends(message).1 > 0 {
+            return Err(Error::new(Exit::InputRefused, "the message holds a CR that ends no line")
+                .expected("lines that end in LF or in CR LF"));
+        }
+        Ok(())
+    }
+
     /// The same in the words of [`smtp`](crate::smtp).
     pub fn wishes(&self) -> Wishes {
         Wishes {
@@ -61,6 +78,7 @@ impl WishArgs {
             envid: self.envid.clone(),
             notify: self.notify.clone(),
             require_tls: self.require_tls,
+            strict: self.strict,
         }
     }
 }
