@@ -44,6 +44,7 @@ fn every_fault_has_the_code_that_a_script_can_act_on() {
         ("body = 552 5.3.4 enough", 69),
         ("dot = 552 5.3.4 too big", 69),
         ("dot = 452 4.3.1 full", 75),
+        ("dot = 354 more", 83),
         ("dot = drop", 83),
         ("dot = reset", 83),
         ("quit = drop", 0),

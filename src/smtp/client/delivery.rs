@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::parameters::{about, parameters, spelt};
-use super::wording::{malformed, refused};
+use super::wording::{after_dot, malformed, refused};
 use super::{Awaited, Client};
 use crate::conversation::Outbox;
 use crate::error::Error;
@@ -164,6 +164,8 @@ impl Client {
         let (outcome, error) = match reply {
             reply if reply.is_yes() => (Outcome::Accepted, None),
             reply if reply.is_later() => (Outcome::Deferred, Some(refused(Stage::Dot, reply))),
+            // Neither yes nor no: nobody can know.
+            reply if reply.code < 400 => (Outcome::Unknown, Some(after_dot(&refused(Stage::Dot, reply)))),
             reply => (Outcome::Refused, Some(refused(Stage::Dot, reply))),
         };
         for recipient in self.recipients.iter_mut().filter(|known| known.outcome == Some(Outcome::Accepted)) {
