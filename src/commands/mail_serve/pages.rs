@@ -33,6 +33,8 @@ const LARGEST_IMAGE: usize = 4 << 20;
 const LARGEST_HTML: usize = 16 << 20;
 /// Images that are looked for in it.
 const MOST_CALLS: usize = 200;
+/// Letters of a subject in the list.
+const LISTED: usize = 160;
 /// Recipients that the list names.
 const NAMED: usize = 3;
 /// Octets of text that a page shows.
@@ -148,7 +150,7 @@ fn list(archive: &Archive) -> String {
             "<tr><td class=t>{}<td class=s><a href=\"/mail/{}\">{}</a><td>{}<td>{}<td class=n>{}",
             mail.time.zoned().strftime("%H:%M:%S"),
             mail.number,
-            html_text(subject(kept)),
+            html_text(&subject(kept).chars().take(LISTED).collect::<String>()),
             html_text(or(&mail.from, "<>")),
             html_text(&to.join(", ")),
             mail.bytes
