@@ -90,7 +90,9 @@ fn name_it(draft: &Path, target: &Path) -> io::Result<()> {
         // Not every file system can; a link never replaces either.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             fs::hard_link(draft, target)?;
-            fs::remove_file(draft)
+            // It has its name; a second one that cannot be taken away harms nobody.
+            let _ = fs::remove_file(draft);
+            Ok(())
         }
         renamed => Ok(renamed?),
     }

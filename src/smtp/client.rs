@@ -150,6 +150,11 @@ impl Client {
 
     /// Gives up, in an orderly way if the server still listens to reason.
     fn fail(&mut self, error: Error, is_orderly: bool, now: Moment, out: &mut Outbox<Fact>) {
+        // A QUIT that goes wrong undoes nothing (§4.1.1.10).
+        if self.is_mailed && self.stage == Stage::Quit {
+            self.end(now, out);
+            return out.close();
+        }
         self.decide_the_rest(&error);
         self.failure = Some(error);
         if is_orderly {
@@ -167,9 +172,18 @@ impl Client {
         (self.is_over, self.until) = (true, None);
     }
 
+    /// An error as it is told: between the dot and its reply nobody can know.
+    fn mended(&self, error: Error) -> Error {
+        if self.dot_is_out && !self.is_mailed { after_dot(&error) } else { error }
+    }
+
     /// What an error means for those about whom nothing was decided, and for those who were accepted
     /// before the mail was not.
     fn decide_the_rest(&mut self, error: &Error) {
+        // The last mail was decided by its own reply.
+        if self.is_mailed {
+            return;
+        }
         let outcome = match error.exit() {
             Exit::Unknown => Some(Outcome::Unknown),
             Exit::TryAgain => Some(Outcome::Deferred),
@@ -194,8 +208,7 @@ impl Client {
         if reply.bare_lf && self.plan.wishes.strict {
             out.tell(Fact::Heard(reply.clone()));
             let error = malformed("a reply line ends in a bare LF (RFC 5321 §2.3.8 wants CRLF)");
-            let error = if self.dot_is_out { after_dot(&error) } else { error };
-            return self.fail(error, false, now, out);
+            return self.fail(self.mended(error), false, now, out);
         }
         if reply.bare_lf {
             out.tell(Fact::Odd("a reply line ends in a bare LF (RFC 5321 §2.3.8 wants CRLF)"));

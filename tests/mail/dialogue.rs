@@ -137,6 +137,14 @@ fn what_is_forgiven_is_not_with_strict() {
     turns.push(AfterMessage("250 queued\n"));
     let (peer, _) = server(turns);
     assert_eq!(mail(&peer, &["--strict"]).code, 83);
+    // A goodbye that is no reply, or a bent one, undoes nothing.
+    for (goodbye, flags) in [("221 bye\n", &["--strict"][..]), ("what?\r\n", &[])] {
+        let mut turns = up_to_data();
+        turns.extend([AfterMessage("250 queued\r\n"), After("QUIT", goodbye)]);
+        let (peer, _) = server(turns);
+        let ran = mail(&peer, flags);
+        assert_eq!((ran.code, outcome(&ran.summary())), (0, "accepted"), "{goodbye:?}: {}", ran.stderr);
+    }
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = |name: &str, content: &str| {
         let path = directory.path().join(name);

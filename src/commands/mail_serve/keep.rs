@@ -51,7 +51,22 @@ impl Budget {
     }
 }
 
-/// One of the places of `--count`; given back unless a mail has taken it.
+/// A mail that is kept, with its place.
+pub struct Taken {
+    mail: Arc<Mail>,
+    place: Place,
+}
+
+impl Taken {
+    /// It is told: now it counts.
+    pub fn told(self) -> Arc<Mail> {
+        let Self { mail, place } = self;
+        place.fill();
+        mail
+    }
+}
+
+/// One of the places of `--count`; given back unless a mail that was told has taken it.
 struct Place {
     budget: Arc<Budget>,
     is_taken: bool,
@@ -89,13 +104,13 @@ pub struct Office {
 }
 
 impl Mailroom for Office {
-    type Kept = Arc<Mail>;
+    type Kept = Taken;
 
     fn rules(&self) -> &Rules {
         &self.rules
     }
 
-    fn keep(&self, captured: Captured) -> Keep<Arc<Mail>> {
+    fn keep(&self, captured: Captured) -> Keep<Taken> {
         let Some(place) = self.budget.place() else {
             return Keep::Now(Err(Answer::new(
                 421,
@@ -107,11 +122,10 @@ impl Mailroom for Office {
         let may_block = spool.is_some() || (looks && captured.message.len() > SMALL);
         let work = move || {
             let kept = keep(&captured, number, spool.as_deref(), looks)?;
-            place.fill();
             if let Some(archive) = archive {
                 archive.push(archive::Kept { mail: Arc::clone(&kept), message: captured.message });
             }
-            Ok(kept)
+            Ok(Taken { mail: kept, place })
         };
         if may_block { Keep::Later(Box::new(work)) } else { Keep::Now(work()) }
     }
@@ -172,7 +186,10 @@ fn describe(read: &Message<'_>, mail: &mut Mail) {
     mail.subject = read.subject().map(kept);
     mail.message_id = read.message_id().map(kept);
     let leaves = read.parts.iter().filter(|part| !matches!(part.body, PartType::Multipart(_)));
-    let part =
-        |part: &MessagePart<'_>| Part { kind: kind(part), name: part.attachment_name().map(kept), bytes: part.len() };
+    let part = |part: &MessagePart<'_>| Part {
+        kind: kind(part),
+        name: part.attachment_name().map(kept),
+        bytes: part.contents().len(),
+    };
     mail.parts = leaves.take(MOST_PARTS).map(part).collect();
 }

@@ -7,9 +7,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders as _, PartType};
+use memchr::memmem;
 
 /// A message that may hold messages is taken apart up to this size only.
 const NESTED: usize = 4 << 20;
+/// Lines that could begin a part; who has more gets only its headers read.
+const MOST_BOUNDARIES: usize = 10_000;
 /// Letters of a text that are kept: a subject, a name.
 const KEPT: usize = 1024;
 
@@ -18,7 +21,8 @@ const KEPT: usize = 1024;
 pub fn look<T>(message: &[u8], see: impl FnOnce(&Message<'_>) -> T) -> Option<T> {
     let parser = MessageParser::default();
     let seen = catch_unwind(AssertUnwindSafe(|| {
-        let is_deep = message.len() > NESTED && holds_messages(message);
+        let is_large = message.len() > NESTED && (holds(message, b"message/") || holds(message, b"/digest"));
+        let is_deep = is_large || memmem::find_iter(message, b"\n--").nth(MOST_BOUNDARIES).is_some();
         let read = if is_deep { parser.parse_headers(message) } else { parser.parse(message) }?;
         let seen = see(&read);
         give_back(read);
@@ -27,13 +31,13 @@ pub fn look<T>(message: &[u8], see: impl FnOnce(&Message<'_>) -> T) -> Option<T>
     seen.ok().flatten()
 }
 
-/// Whether the word is there, anywhere, in any case.
-fn holds_messages(message: &[u8]) -> bool {
-    const WORD: &[u8] = b"essage/";
+/// Whether a word is there, anywhere, in any case.
+fn holds(message: &[u8], word: &[u8]) -> bool {
+    let Some((first, rest_of_word)) = word.split_first() else { return true };
     let mut rest = message;
-    while let Some(at) = memchr::memchr2(b'm', b'M', rest) {
+    while let Some(at) = memchr::memchr2(first.to_ascii_lowercase(), first.to_ascii_uppercase(), rest) {
         rest = rest.get(at + 1..).unwrap_or_default();
-        if rest.get(..WORD.len()).is_some_and(|word| word.eq_ignore_ascii_case(WORD)) {
+        if rest.get(..rest_of_word.len()).is_some_and(|found| found.eq_ignore_ascii_case(rest_of_word)) {
             return true;
         }
     }
@@ -79,6 +83,17 @@ mod tests {
         std::thread::spawn(move || look(deep.as_bytes(), |_| ())).join().expect("no overflow");
         let huge = "Subject: hi\r\nContent-Type: MESSAGE/rfc822\r\n\r\n".repeat(NESTED / 40 + 1);
         assert_eq!(look(huge.as_bytes(), |read| read.subject().map(str::to_owned)), Some(Some("hi".to_owned())));
+    }
+
+    #[test]
+    fn parts_without_end_are_not_taken_apart() {
+        let head = "Subject: hi\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n";
+        let parts = |count: usize| format!("{head}{}", "\n--x\n\n".repeat(count));
+        let count = |text: &str| look(text.as_bytes(), |read| read.parts.len()).expect("a message");
+        assert!(count(&parts(100)) > 100);
+        assert!(count(&parts(20_000)) < 10);
+        let digest = "Content-Type: multipart/digest; boundary=x\r\n\r\n--x\r\n\r\n".repeat(NESTED / 50);
+        assert!(count(&digest) < 10);
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::events::{Event, Failed, Fault, Line, Login, Mail, Refused};
-use super::keep::Office;
+use super::events::{Event, Failed, Fault, Line, Login, Refused};
+use super::keep::{Office, Taken};
 use super::tally::Tally;
 use super::tls::Sides;
 use crate::commands::told;
@@ -52,33 +52,18 @@ impl Desk {
         self.fact(Fact::Fault { session, rule, number });
         Some((rule, action.instead.clone()))
     }
+}
 
-    fn line(&self, fact: Fact<Arc<Mail>>) -> Line {
-        let time = net::now();
-        match fact {
-            Fact::Taken(mail, _) => Line::Message(mail),
-            Fact::Refused(server::Refused { client, stage, command, answer }) => Line::Refused(Refused {
-                time,
-                session: client.session,
-                peer: told::peer(client.peer),
-                stage,
-                command: command.chars().take(LOGGED).collect(),
-                code: answer.code,
-                text: answer.text.into_owned(),
-            }),
-            Fact::Login { client, user, mechanism, ok } => {
-                let (session, peer) = (client.session, told::peer(client.peer));
-                let user = user.chars().take(LOGGED).collect();
-                Line::Login(Login { time, session, peer, user, mechanism: mechanism.word(), ok })
-            }
-            Fact::Fault { session, rule, number } => {
-                Line::Fault(Fault { session, rule: self.office.rules.faults.text(rule).to_owned(), number })
-            }
-            Fact::Failed { client, why } => {
-                Line::Failed(Failed { time, session: client.session, peer: told::peer(client.peer), why })
-            }
-        }
-    }
+fn refused_line(server::Refused { client, stage, command, answer }: server::Refused) -> Line {
+    Line::Refused(Refused {
+        time: net::now(),
+        session: client.session,
+        peer: told::peer(client.peer),
+        stage,
+        command: command.chars().take(LOGGED).collect(),
+        code: answer.code,
+        text: answer.text.into_owned(),
+    })
 }
 
 /// The most letters of a command that a log keeps.
@@ -112,19 +97,39 @@ impl Service for Desk {
         }
     }
 
-    fn fact(&mut self, fact: Fact<Arc<Mail>>) {
-        match &fact {
-            Fact::Taken(mail, took) => {
-                self.tally.mail(mail, *took);
+    fn fact(&mut self, fact: Fact<Taken>) {
+        let line = match fact {
+            Fact::Taken(taken, took) => {
+                let mail = taken.told();
+                self.tally.mail(&mail, took);
                 self.office.budget.told();
+                self.listens.then_some(Line::Message(mail))
             }
-            Fact::Refused(_) => self.tally.refused += 1,
-            Fact::Login { ok, .. } => self.tally.logins += u64::from(*ok),
-            Fact::Fault { .. } => self.tally.faults += 1,
-            Fact::Failed { .. } => self.tally.failed += 1,
-        }
-        if self.listens {
-            self.recorder.record(Event::Fact(self.line(fact)));
+            Fact::Refused(refused) => {
+                self.tally.refused += 1;
+                self.listens.then(|| refused_line(refused))
+            }
+            Fact::Login { client, user, mechanism, ok } => {
+                self.tally.logins += u64::from(ok);
+                self.listens.then(|| {
+                    let (time, session, peer) = (net::now(), client.session, told::peer(client.peer));
+                    let user = user.chars().take(LOGGED).collect();
+                    Line::Login(Login { time, session, peer, user, mechanism: mechanism.word(), ok })
+                })
+            }
+            Fact::Fault { session, rule, number } => {
+                self.tally.faults += 1;
+                let text = |rule| self.office.rules.faults.text(rule).to_owned();
+                self.listens.then(|| Line::Fault(Fault { session, rule: text(rule), number }))
+            }
+            Fact::Failed { client, why } => {
+                self.tally.failed += 1;
+                let (session, peer) = (client.session, client.peer);
+                self.listens.then(|| Line::Failed(Failed { time: net::now(), session, peer: told::peer(peer), why }))
+            }
+        };
+        if let Some(line) = line {
+            self.recorder.record(Event::Fact(line));
         }
     }
 

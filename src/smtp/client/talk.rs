@@ -1,7 +1,7 @@
 //! The dialogue as a conversation: octets, moments and ends in.
 
 use super::Client;
-use super::wording::{after_dot, lost, malformed, other_protocol, timed_out};
+use super::wording::{lost, malformed, other_protocol, timed_out};
 use crate::conversation::{Conversation, End, Outbox};
 use crate::smtp::plan::{Fact, Security, Stage};
 use crate::smtp::reply::Reply;
@@ -34,8 +34,7 @@ impl Conversation for Client {
             Err(fault) => {
                 let error = malformed(&fault.to_string());
                 let error = if self.stage == Stage::Banner { other_protocol(bytes, error) } else { error };
-                let error = if self.dot_is_out { after_dot(&error) } else { error };
-                self.fail(error, false, now, out);
+                self.fail(self.mended(error), false, now, out);
                 return bytes.len();
             }
         };
@@ -51,8 +50,7 @@ impl Conversation for Client {
             };
             out.tell(Fact::Heard(reply));
             let error = malformed(&what);
-            let error = if self.dot_is_out { after_dot(&error) } else { error };
-            self.fail(error, false, now, out);
+            self.fail(self.mended(error), false, now, out);
             return bytes.len();
         }
         self.heard(&reply, now, out);
@@ -85,8 +83,7 @@ impl Conversation for Client {
             return out.close();
         }
         let error = timed_out(self.stage, now - self.since);
-        let error = if self.dot_is_out { after_dot(&error) } else { error };
-        self.fail(error, false, now, out);
+        self.fail(self.mended(error), false, now, out);
     }
 
     fn draining(&mut self, _: Moment, _: &mut Outbox<Fact>) {}

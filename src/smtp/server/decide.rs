@@ -58,6 +58,10 @@ impl<M: Mailroom> Server<M> {
         out: &mut Outbox<Fact<M::Kept>>,
     ) {
         const MOST_ERRORS: u32 = 20;
+        // What we close for stays closed, whatever a rule says in its place.
+        if answer.code == 421 {
+            self.after = After::Close;
+        }
         // What a rule says in its place is no refusal of ours.
         let is_said = matches!(action.instead, Instead::Usual) || action.refusal().is_some();
         if answer.is_refusal() && is_said {

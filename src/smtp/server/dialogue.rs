@@ -57,6 +57,10 @@ impl<M: Mailroom> Server<M> {
     }
 
     fn nonsense(&mut self, answer: Answer, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+        if matches!(self.state, State::Login(_) | State::Challenges(_)) {
+            // A refusal is the end of a login (RFC 4954 §4).
+            return self.give_up(answer, now, out);
+        }
         self.respond(None, ("", ""), now, out, |_| answer);
     }
 

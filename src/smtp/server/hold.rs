@@ -129,6 +129,8 @@ impl<M: Mailroom> Server<M> {
 
     /// The 220 to STARTTLS is out. What was said in clear is forgotten (RFC 3207 §4.2).
     fn begin_tls(&mut self, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+        // The reply is out, and so is every one before it.
+        self.tell_taken(now, out);
         self.forget();
         self.client.name = String::new();
         self.client.login = None;

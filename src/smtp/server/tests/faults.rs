@@ -124,6 +124,13 @@ fn raw_octets_take_the_place_of_every_reply() {
 }
 
 #[test]
+fn what_we_close_for_stays_closed_whatever_a_rule_says() {
+    let mut bench = Bench::new(with_faults(&[(Place::AnyReply, "", answer(250, "ok"))]));
+    bench.open(None);
+    assert_eq!(bench.hear(format!("POST / HTTP/1.1\r\n{MAIL}")), "250 ok\r\n<close>");
+}
+
+#[test]
 fn words_of_ehlo_are_hidden_and_not_known_then() {
     let hide = |words: &[&str]| instead(Instead::Hide(words.iter().map(|word| (*word).to_owned()).collect()));
     let faults = [(Place::Offer, "#1", hide(&["starttls"])), (Place::Offer, "", hide(&["SIZE", "CHUNKING"]))];

@@ -32,6 +32,8 @@ fn logins_that_are_none_have_their_codes() {
         ("AUTH PLAIN\r\nAHRpbQB0ZWE=\r\n", vec!["334", "235"]),
         ("AUTH PLAIN\r\n*\r\nNOOP\r\n", vec!["334", "501", "250"]),
         ("AUTH PLAIN !!!\r\n", vec!["501"]),
+        ("AUTH PLAIN\r\nAHRp\nNOOP\r\n", vec!["334", "500", "250"]),
+        ("AUTH PLAIN\r\nA\0A\r\nNOOP\r\n", vec!["334", "500", "250"]),
         ("AUTH PLAIN =\r\n", vec!["501"]),
         ("AUTH LOGIN\r\ndGlt\r\ndGVh\r\n", vec!["334", "334", "235"]),
         ("AUTH LOGIN dGlt\r\ndGVh\r\n", vec!["334", "235"]),
