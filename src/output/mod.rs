@@ -37,6 +37,9 @@ use crate::exit::Exit;
 /// Whether stdout, of which there is one, has had its last line.
 static SUMMED_UP: AtomicBool = AtomicBool::new(false);
 
+/// Whether the reader of stdout takes nothing any longer: whoever wrote to it would wait for ever.
+static UNHEARD: AtomicBool = AtomicBool::new(false);
+
 /// Text for people or JSON for programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Form {
@@ -130,7 +133,13 @@ pub struct Output {
 impl Output {
     /// An output in this style.
     pub fn new(style: Style) -> Self {
-        Self { style, gone: false, is_terminal: io::stdout().is_terminal(), line: Vec::new() }
+        Self { style, gone: UNHEARD.load(Ordering::Relaxed), is_terminal: io::stdout().is_terminal(), line: Vec::new() }
+    }
+
+    /// One whose reader takes nothing: what is said to it is not said.
+    fn unheard() -> Self {
+        UNHEARD.store(true, Ordering::Relaxed);
+        Self::new(Style::default())
     }
 
     /// How the user wants to be talked to.

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvError, SyncSender, TryRecvError, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::time::Duration;
 
 use super::{Event, Output, append};
 use crate::error::{Error, Result};
@@ -16,6 +16,9 @@ use crate::exit::Exit;
 const QUEUE: usize = 8192;
 /// Octets collected before they are written even though more events wait.
 const BATCH: usize = 64 * 1024;
+
+/// How long the end of a run waits for a reader that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Hands events to the writer; cheap to clone, one per thread.
 #[derive(Debug)]
@@ -33,8 +36,10 @@ impl<E> Clone for Recorder<E> {
 /// The thread that writes.
 #[derive(Debug)]
 pub struct Writer {
-    thread: JoinHandle<(Output, Result<()>)>,
+    done: Receiver<(Output, Result<()>)>,
     dropped: Arc<AtomicU64>,
+    /// Batches written; it moves as long as somebody reads.
+    batches: Arc<AtomicU64>,
 }
 
 impl<E: Event + Send + 'static> Recorder<E> {
@@ -42,15 +47,17 @@ impl<E: Event + Send + 'static> Recorder<E> {
     pub fn start(output: Output, on_gone: impl FnOnce() + Send + 'static) -> Result<(Self, Writer)> {
         let (queue, events) = sync_channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
+        let batches = Arc::new(AtomicU64::new(0));
+        let (tell, done) = sync_channel(1);
         let run = {
-            let dropped = Arc::clone(&dropped);
-            move || write(output, &events, &dropped, on_gone)
+            let (dropped, batches) = (Arc::clone(&dropped), Arc::clone(&batches));
+            move || drop(tell.send(write(output, &events, (&dropped, &batches), on_gone)))
         };
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name("writer".into())
             .spawn(run)
             .map_err(|error| Error::new(Exit::System, "cannot start the writer thread").because(error))?;
-        Ok((Self { queue, dropped: Arc::clone(&dropped) }, Writer { thread, dropped }))
+        Ok((Self { queue, dropped: Arc::clone(&dropped) }, Writer { done, dropped, batches }))
     }
 
     /// Hands over an event, or counts it as dropped.
@@ -63,9 +70,24 @@ impl<E: Event + Send + 'static> Recorder<E> {
 
 impl Writer {
     /// Waits until everything is written, once all recorders are gone; returns the output, how
-    /// many events were dropped, and the first failure.
+    /// many events were dropped, and the first failure. A reader that takes nothing any longer holds up
+    /// nobody's end.
     pub fn finish(self) -> (Output, u64, Result<()>) {
-        let (output, result) = self.thread.join().unwrap_or_else(|_| (Output::new(super::Style::default()), Ok(())));
+        let mut written = self.batches.load(Ordering::Relaxed);
+        let (output, result) = loop {
+            match self.done.recv_timeout(PATIENCE) {
+                Ok(ended) => break ended,
+                Err(RecvTimeoutError::Disconnected) => break (Output::new(super::Style::default()), Ok(())),
+                Err(RecvTimeoutError::Timeout) => {
+                    let now = self.batches.load(Ordering::Relaxed);
+                    if now == written {
+                        let what = "nobody reads standard output; what was left to say is lost";
+                        break (Output::unheard(), Err(Error::new(Exit::InputOutput, what)));
+                    }
+                    written = now;
+                }
+            }
+        };
         (output, self.dropped.load(Ordering::Relaxed), result)
     }
 }
@@ -75,7 +97,7 @@ impl Writer {
 fn write<E: Event>(
     mut output: Output,
     events: &Receiver<E>,
-    dropped: &AtomicU64,
+    (dropped, batches): (&AtomicU64, &AtomicU64),
     on_gone: impl FnOnce(),
 ) -> (Output, Result<()>) {
     let mut on_gone = Some(on_gone);
@@ -94,6 +116,7 @@ fn write<E: Event>(
                 Ok(event) if batch.len() < BATCH => Some(event),
                 Ok(event) => {
                     let failed = flush(&mut output, &batch, lines, dropped);
+                    batches.fetch_add(1, Ordering::Relaxed);
                     first_failure = first_failure.and(failed);
                     batch.clear();
                     lines = 0;
@@ -103,6 +126,7 @@ fn write<E: Event>(
             };
         }
         let failed = flush(&mut output, &batch, lines, dropped);
+        batches.fetch_add(1, Ordering::Relaxed);
         first_failure = first_failure.and(failed);
         if output.is_gone()
             && let Some(on_gone) = on_gone.take()

@@ -56,6 +56,8 @@ pub fn html_text(text: &str) -> impl fmt::Display + '_ {
                     '"' => f.write_str("&quot;")?,
                     '\'' => f.write_str("&#39;")?,
                     control if control.is_control() => f.write_char('\u{fffd}')?,
+                    // The bidirectional overrides let one name read as another.
+                    '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => f.write_char('\u{fffd}')?,
                     other => f.write_char(other)?,
                 }
             }

@@ -177,6 +177,7 @@ fn refusals_have_their_codes() {
     for (turns, code, result) in [
         (vec![Say("554 go away\r\n"), After("QUIT", "221 bye\r\n")], 69, "refused"),
         (vec![Say("421 later\r\n")], 75, "deferred"),
+        (vec![Say("220 mx\r\n421 4.3.2 closing\r\n")], 75, "deferred"),
         (greeted([After("MAIL", "451 4.3.0 later\r\n"), After("QUIT", "221\r\n")]), 75, "deferred"),
         (
             greeted([After("MAIL", "250\r\n"), After("RCPT", "550 5.1.1 nobody\r\n"), After("QUIT", "221\r\n")]),

@@ -236,6 +236,13 @@ fn what_cannot_be_is_refused_before_anybody_comes() {
 }
 
 #[test]
+fn a_certificate_of_its_own_needs_no_file() {
+    let flags = ["mail-serve", "--bind", "127.0.0.1:0", "--for", "1ms", "--tls-self-signed", "--json"];
+    let ran = run(&[&flags[..], &["--fault", "starttls = hide", "--fault", "cert = expired"]].concat());
+    assert!(ran.code == 0 && ran.events()[0]["certificate_sha256"].is_string(), "{}", ran.stderr);
+}
+
+#[test]
 fn a_unix_socket_takes_mail_too() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("s");
@@ -328,4 +335,13 @@ fn an_address_beyond_ascii_is_said_as_the_server_takes_it() {
         let mail = events.iter().find(|event| event["type"] == "message");
         assert_eq!(mail.map_or("", |mail| mail["recipients"][0]["address"].as_str().unwrap_or("?")), arrives);
     }
+}
+
+#[test]
+fn a_reader_that_takes_nothing_does_not_hold_up_the_end() {
+    let mut mailbox = Mailbox::start(&[]);
+    let _unread = mailbox.server.stdout();
+    assert_eq!(mailbox.mail(&["-c", "600", "--reuse"]).code, 0);
+    let ran = mailbox.server.stop();
+    assert!(ran.code == 74 && ran.stderr.contains("nobody reads standard output"), "{} {}", ran.code, ran.stderr);
 }

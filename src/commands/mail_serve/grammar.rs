@@ -201,7 +201,11 @@ fn check(rule: &Rule, place: &str) -> Result<(), String> {
             (silent || matches!(instead, Instead::Alert | Instead::Raw(_)), "drop, reset, stall, alert or raw")
         }
         Place::Certificate => (matches!(instead, Instead::Certificate(_)), "expired, name=OTHER or self-signed"),
-        Place::Body => (silent || !matches!(instead, Instead::Alert), "a reply, raw, delay, drop, reset or stall"),
+        // What was answered with a yes is there; in the middle of a message nothing is.
+        Place::Body => (
+            silent || matches!(instead, Instead::Usual) || rule.action.refusal().is_some(),
+            "a reply that refuses, delay, drop, reset or stall",
+        ),
         Place::Offer => (true, "hide"),
         Place::Challenge => (true, "334 xN"),
         Place::Reply(_) | Place::AnyReply => {

@@ -86,7 +86,7 @@ pub struct MailServe {
     /// Fail unless this was seen; repeatable
     ///
     /// Conditions with spaces between them. messages, recipients, connections, refused, logins, failed and
-    /// faults are counted: messages=2, refused<=1. tls, auth, from, to and subject are what every mail
+    /// faults are counted: 'messages=2 refused<=1'. tls, auth, from, to and subject are what every mail
     /// must have, and at least one mail must have come: tls=1.3, auth=none.
     #[arg(long, value_name = "WHAT", value_parser = parsed::<Expect>)]
     expect: Vec<Expect>,

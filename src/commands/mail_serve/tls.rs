@@ -3,7 +3,8 @@
 //! Owns the choice between files and a certificate made on the spot, and the certificates that a rule of
 //! `--fault` wants shown.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -29,8 +30,8 @@ pub struct TlsArgs {
     /// It is for localhost, both loopback addresses and the server's own name, signed by an authority that lives as
     /// long as the run. With =FILE the authority's certificate is written there, for a client's --ca;
     /// the SHA-256 of the server's own, for --pin, is shown at the start.
-    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with = "tls_cert")]
-    tls_self_signed: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "", value_parser = clap::value_parser!(OsString), conflicts_with = "tls_cert")]
+    tls_self_signed: Option<OsString>,
 }
 
 /// What is shown.
@@ -82,8 +83,8 @@ impl TlsArgs {
         };
         let faulty = wanted.into_iter().map(|(number, certificate)| Ok((number, wrong(certificate)?.side)));
         let faulty = faulty.collect::<Result<Vec<_>>>()?;
-        if !file.as_os_str().is_empty() {
-            disk::replace(file, authority.pem().as_bytes())?;
+        if !file.is_empty() {
+            disk::replace(Path::new(file), authority.pem().as_bytes())?;
         }
         Ok(Some(Sides { usual, faulty, sha256: Some(sha256) }))
     }

@@ -42,7 +42,9 @@ impl Conversation for Client {
         // One reply per command: what comes beyond that could be taken for the answer to the next
         // one, and behind the 220 to STARTTLS it would be believed after the handshake (NO STARTTLS).
         let asked = self.awaited.len().max(1);
-        if asked == 1 && !rest.is_empty() && self.stage != Stage::Quit {
+        // A server may close at any moment and say so (RFC 5321 §3.8): that is the answer to what is said next.
+        let is_closing = rest.starts_with(b"421") && self.stage != Stage::Starttls;
+        if asked == 1 && !rest.is_empty() && !is_closing && self.stage != Stage::Quit {
             let what = if self.stage == Stage::Starttls {
                 format!("{} octets came in clear behind the reply to STARTTLS", rest.len())
             } else {
