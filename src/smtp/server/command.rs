@@ -66,7 +66,7 @@ impl<'l> Command<'l> {
             "QUIT" => bare(Self::Quit, Some(Stage::Quit)),
             "VRFY" => Self::Vrfy,
             "HELP" => Self::Help,
-            "GET" | "POST" | "PUT" | "HEAD" | "OPTIONS" | "CONNECT" => Self::Foreign,
+            _ if is_foreign(line.as_bytes()) => Self::Foreign,
             _ => Self::Unknown,
         }
     }
@@ -81,6 +81,7 @@ impl<'l> Command<'l> {
 
     fn bdat(rest: &'l str) -> Self {
         let (octets, last) = rest.split_once(' ').unwrap_or((rest, ""));
+        let last = last.trim_ascii();
         let is_plain = !octets.is_empty() && octets.bytes().all(|byte| byte.is_ascii_digit());
         match octets.parse().ok().filter(|_| is_plain) {
             Some(octets) if last.is_empty() => Self::Bdat { octets, is_last: false },
@@ -104,6 +105,21 @@ impl<'l> Command<'l> {
             Self::Rset | Self::Noop | Self::Vrfy | Self::Help | Self::Foreign | Self::Unknown => None,
         }
     }
+}
+
+/// Whether a line begins as one of HTTP does, whatever else is in it.
+pub fn is_foreign(line: &[u8]) -> bool {
+    const METHODS: [&[u8]; 11] =
+        [b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT", b"PATCH", b"DELETE", b"TRACE", b"PROPFIND", b"PRI"];
+    let word = line.split(|octet| matches!(octet, b' ' | b'\t')).next().unwrap_or_default();
+    METHODS.iter().any(|method| method.eq_ignore_ascii_case(word))
+}
+
+/// Verbs that others know; what else is unknown may be anything, a password too.
+pub fn is_known_elsewhere(line: &str) -> bool {
+    const VERBS: [&str; 9] = ["EXPN", "ETRN", "TURN", "SEND", "SOML", "SAML", "LHLO", "XCLIENT", "XFORWARD"];
+    let verb = line.split(' ').next().unwrap_or_default();
+    VERBS.iter().any(|known| known.eq_ignore_ascii_case(verb))
 }
 
 /// What follows a word, which is compared without case; a space behind its colon is forgiven.

@@ -12,7 +12,7 @@ use super::super::fault::{Instead, Place};
 use super::super::plan::Stage;
 use super::answer::{self, Answer};
 use super::body::Body;
-use super::command::Command;
+use super::command::{Command, is_foreign, is_known_elsewhere};
 use super::envelope::{Addressee, Sender};
 use super::login::{Login, Next};
 use super::{After, Fact, Mailroom, Server, State, Work};
@@ -33,11 +33,18 @@ impl<M: Mailroom> Server<M> {
             if bytes.len() < LONGEST_LINE && !self.is_skipping {
                 return 0;
             }
-            self.is_skipping = true;
+            // However long its first line is, what is no mail client is not heard further.
+            if !std::mem::replace(&mut self.is_skipping, true) && is_foreign(bytes) {
+                self.nonsense(answer::NOT_SMTP, now, out);
+            }
             return bytes.len();
         };
         let taken = end + 1;
         let line = bytes.get(..end).unwrap_or_default();
+        if !self.is_skipping && is_foreign(line) && matches!(self.state, State::Command) {
+            self.nonsense(answer::NOT_SMTP, now, out);
+            return taken;
+        }
         if std::mem::take(&mut self.is_skipping) || line.len() >= LONGEST_LINE {
             self.nonsense(answer::LONG_LINE, now, out);
             return taken;
@@ -85,7 +92,7 @@ impl<M: Mailroom> Server<M> {
                 self.respond(stage, (&whose, line), now, out, |server| server.rcpt(addressee));
             }
             Command::Data => self.respond(stage, ("", line), now, out, Self::data),
-            Command::Bdat { octets, is_last } => self.bdat(octets, is_last, line, now, out),
+            Command::Bdat { octets, is_last } => self.bdat(octets, is_last, now, out),
             Command::Rset => self.respond(stage, ("", line), now, out, |server| {
                 server.forget();
                 answer::RESET
@@ -99,14 +106,20 @@ impl<M: Mailroom> Server<M> {
                 answer::BYE
             }),
             Command::Malformed(Some(Stage::Auth)) => {
-                self.has_tried_login = true;
                 self.respond(stage, ("", "AUTH"), now, out, |_| answer::SYNTAX);
+            }
+            // How many octets follow is not known: taken for commands, they could be another mail.
+            Command::Malformed(Some(Stage::Data)) if line.len() > 4 && !line.starts_with(['D', 'd']) => {
+                self.respond(stage, ("", line), now, out, |server| {
+                    server.after = After::Close;
+                    answer::SYNTAX
+                });
             }
             Command::Malformed(_) => self.respond(stage, ("", line), now, out, |_| answer::SYNTAX),
             Command::Foreign => self.respond(stage, ("", line), now, out, |_| answer::NOT_SMTP),
             Command::Unknown => {
-                // After a login that was refused, a client may go on and say its password.
-                let shown = if self.has_tried_login { "" } else { line };
+                // A client that is out of step may say its password here.
+                let shown = if is_known_elsewhere(line) { line } else { "" };
                 self.respond(stage, ("", shown), now, out, |_| answer::UNKNOWN);
             }
         }
@@ -262,7 +275,6 @@ impl<M: Mailroom> Server<M> {
         let shown = known.map_or_else(|| "AUTH".to_owned(), |mechanism| format!("AUTH {}", mechanism.word()));
         let users = self.room.rules().users.clone();
         let mechanism = known.filter(|known| MECHANISMS.iter().any(|(how, _)| how == known));
-        self.has_tried_login = true;
         let refusal = match (&users, mechanism) {
             (None, _) => Some(answer::NOT_OFFERED),
             _ if !self.is_extended => Some(answer::HELLO_FIRST),

@@ -238,6 +238,9 @@ fn commands_come_in_their_order() {
         ("NO\rOP\r\n", vec!["500"]),
         ("NO\0OP\r\n", vec!["500"]),
         ("GET / HTTP/1.1\r\nHost: x\r\n", vec!["421", "<cl"]),
+        ("POST /\tx\nNOOP\r\n", vec!["421", "<cl"]),
+        ("EHLO me\r\nBDAT +6\r\nRSET\r\n", vec!["250", "501", "<cl"]),
+        ("HELO me\r\nBDAT 6  LAST\r\nRSET\r\nNOOP\r\n", vec!["250", "502", "250"]),
     ] {
         assert_eq!(codes(&Bench::greeted(rules()).hear(said)), expected, "{said:?}");
     }

@@ -60,14 +60,7 @@ impl<M: Mailroom> Server<M> {
     }
 
     /// BDAT: its octets follow whatever is answered to it (RFC 3030 §2).
-    pub(super) fn bdat(
-        &mut self,
-        octets: u64,
-        is_last: bool,
-        line: &str,
-        now: Moment,
-        out: &mut Outbox<Fact<M::Kept>>,
-    ) {
+    pub(super) fn bdat(&mut self, octets: u64, is_last: bool, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
         let refusal = match () {
             () if self.hides("CHUNKING") || !self.is_extended => Some(answer::NOT_OFFERED),
             () if self.sender.is_none() => Some(answer::MAIL_FIRST),
@@ -77,9 +70,6 @@ impl<M: Mailroom> Server<M> {
             }
             () => None,
         };
-        if refusal == Some(answer::NOT_OFFERED) {
-            return self.respond(None, ("", line), now, out, |_| answer::NOT_OFFERED);
-        }
         if let Some(refusal) = refusal {
             self.spoil(refusal);
         }

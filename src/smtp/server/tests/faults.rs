@@ -137,7 +137,7 @@ fn words_of_ehlo_are_hidden_and_not_known_then() {
     let mut bench = Bench::greeted(with_faults(&faults));
     let did = bench.hear("EHLO me\r\n");
     assert!(!did.contains("STARTTLS") && !did.contains("SIZE") && did.contains("8BITMIME"), "{did}");
-    let did = bench.hear("STARTTLS\r\nMAIL FROM:<a@x> SIZE=1\r\nBDAT 4\r\n");
+    let did = bench.hear("STARTTLS\r\nMAIL FROM:<a@x> SIZE=1\r\nBDAT 6\r\nRSET\r\n");
     assert_eq!(codes(&did), ["502", "555", "502"]);
     assert!(bench.hear("EHLO me\r\n").contains("STARTTLS"));
 }

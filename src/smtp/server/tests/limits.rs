@@ -20,6 +20,8 @@ fn recipients_lines_and_errors_have_their_limits() {
         bench.hear("x".repeat(20_000));
     }
     assert_eq!(codes(&bench.hear("\r\nNOOP\r\n")), ["500", "250"]);
+    let did = Bench::greeted(rules()).hear(format!("POST /{}", "a".repeat(20_000)));
+    assert!(did.starts_with("421") && did.ends_with("<close>"), "{did}");
     let did = Bench::greeted(rules()).hear("XYZ\r\n".repeat(50));
     assert_eq!(
         (codes(&did).len(), did.ends_with("421 4.7.0 too many errors, closing\r\n<close>")),

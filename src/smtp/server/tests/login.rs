@@ -58,11 +58,11 @@ fn logins_that_are_none_have_their_codes() {
 fn what_is_refused_is_told_without_the_secret() {
     let mut bench = Bench::new(with_users());
     bench.open(Some("1.3"));
-    bench.hear("EHLO me\r\nXYZ\r\nAUTH PLAIN AHRpbQB0ZQ==\r\nAUTH LOGIN\r\ndGlt\r\nc2VjcmV0\r\n");
+    bench.hear("EHLO me\r\nEXPN x\r\n AUTH PLAIN c2VjcmV0\r\nPASS c2VjcmV0\r\nAUTH PLAIN AHRpbQB0ZQ==\r\nAUTH LOGIN\r\ndGlt\r\nc2VjcmV0\r\n");
     bench.hear("AUTH c2VjcmV0\r\nAUTH c2VjcmV0 x y\r\nAUTH CRAM-MD5\r\nc2VjcmV0\r\n");
     let all = bench.facts.join("\n");
     assert!(
-        all.contains("refused XYZ by 500")
+        all.contains("refused EXPN x by 500")
             && !all.contains("AHRp")
             && !all.contains("c2Vj")
             && all.contains("refused AUTH PLAIN by 535"),
