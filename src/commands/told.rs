@@ -6,10 +6,12 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::output::{self, Escaped};
+use crate::time::Shown;
 
 /// All that a command says: facts, and their sum at the end.
 #[derive(Debug, Serialize)]
@@ -46,6 +48,25 @@ impl<F: fmt::Display, S: fmt::Display> fmt::Display for Said<F, S> {
 /// One, or many.
 pub fn plural(count: u64, one: &'static str, many: &'static str) -> &'static str {
     if count == 1 { one } else { many }
+}
+
+/// The line that a server's sum begins with: so much, on so many connections, in so long.
+pub fn write_headline(
+    f: &mut fmt::Formatter<'_>,
+    (count, one, many): (u64, &'static str, &'static str),
+    connections: u64,
+    elapsed: Duration,
+) -> fmt::Result {
+    let (what, over) = (plural(count, one, many), plural(connections, "connection", "connections"));
+    writeln!(f, "--- {count} {what} on {connections} {over} in {} ---", Shown(elapsed))
+}
+
+/// The line that it ends with if the log was too slow or full.
+pub fn write_lost(f: &mut fmt::Formatter<'_>, dropped_events: u64) -> fmt::Result {
+    if dropped_events == 0 {
+        return Ok(());
+    }
+    write!(f, "\n{dropped_events} lines were lost: standard output could not take them")
 }
 
 /// What else there was to count, if there was any.

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::commands::told::{Said, plural, write_counts};
+use crate::commands::told::{Said, plural, write_counts, write_headline, write_lost};
 use crate::output::Escaped;
 use crate::smtp::Stage;
 use crate::stats;
-use crate::time::{Moment, Shown, serialize_ns, serialize_rfc3339};
+use crate::time::{Moment, serialize_ns, serialize_rfc3339};
 
 use mail::Clock;
 #[cfg(test)]
@@ -246,18 +246,9 @@ impl fmt::Display for Listening {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "--- {} {} on {} {} in {} ---\n{} {}, {} bytes",
-            self.messages,
-            plural(self.messages, "mail", "mails"),
-            self.connections,
-            plural(self.connections, "connection", "connections"),
-            Shown(self.elapsed),
-            self.recipients,
-            plural(self.recipients, "recipient", "recipients"),
-            self.bytes
-        )?;
+        write_headline(f, (self.messages, "mail", "mails"), self.connections, self.elapsed)?;
+        let recipients = plural(self.recipients, "recipient", "recipients");
+        write!(f, "{} {recipients}, {} bytes", self.recipients, self.bytes)?;
         let others = [
             (self.refused, "refused"),
             (self.logins, "logged in"),
@@ -268,9 +259,6 @@ impl fmt::Display for Summary {
         if let Some(latency) = &self.latency {
             write!(f, "\nfrom the last byte to the 250 {latency}")?;
         }
-        if self.dropped_events > 0 {
-            write!(f, "\n{} lines were lost: stdout could not take them", self.dropped_events)?;
-        }
-        Ok(())
+        write_lost(f, self.dropped_events)
     }
 }

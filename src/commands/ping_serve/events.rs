@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::commands::told::Said;
+use crate::commands::told::{Said, write_lost};
 use crate::impair::{Impairment, Loss, Planned};
 use crate::probe::{ClientTally, EchoFact, Tally};
 use crate::time::{Shown, serialize_ns};
@@ -173,9 +173,6 @@ impl fmt::Display for Summary {
         if let Some(more @ 1..) = self.clients.len().checked_sub(SHOWN_CLIENTS) {
             write!(f, "\n  and {more} more")?;
         }
-        if self.dropped_events > 0 {
-            write!(f, "\n{} lines were lost: standard output could not take them", self.dropped_events)?;
-        }
-        Ok(())
+        write_lost(f, self.dropped_events)
     }
 }

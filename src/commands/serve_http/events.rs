@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::commands::told::{self, Said, plural, write_counts};
+use crate::commands::told::{self, Said, write_counts, write_headline, write_lost};
 use crate::commands::web::{self, Details, Exchange, Fact};
 use crate::net::{Address, Listeners};
 use crate::output::Escaped;
 use crate::stats;
-use crate::time::{Moment, Shown, serialize_ns, serialize_rfc3339};
+use crate::time::{Moment, serialize_ns, serialize_rfc3339};
 
 /// Everything `serve-http` says on stdout.
 pub type Event = Said<Line, Summary>;
@@ -210,15 +210,7 @@ pub struct Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "--- {} {} on {} {} in {} ---",
-            self.requests,
-            plural(self.requests, "request", "requests"),
-            self.connections,
-            plural(self.connections, "connection", "connections"),
-            Shown(self.elapsed)
-        )?;
+        write_headline(f, (self.requests, "request", "requests"), self.connections, self.elapsed)?;
         let classes: Vec<_> = self.status.iter().map(|(class, count)| format!("{class} {count}")).collect();
         write!(f, "{}; {} bytes of content", classes.join(", "), self.bytes)?;
         let others = [(self.unanswered, "not HTTP"), (self.cut, "cut short"), (self.failed, "failed before a request")];
@@ -226,10 +218,7 @@ impl fmt::Display for Summary {
         if let Some(latency) = &self.latency {
             write!(f, "\nlatency {latency}")?;
         }
-        if self.dropped_events > 0 {
-            write!(f, "\n{} log lines were lost: the log could not take them", self.dropped_events)?;
-        }
-        Ok(())
+        write_lost(f, self.dropped_events)
     }
 }
 

@@ -15,7 +15,8 @@ mod many;
 const START: Moment = Moment::new(Duration::from_secs(5), Duration::from_secs(1_764_000_000));
 const OFFERS: &str = "250-mx.test\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250 8BITMIME\r\n";
 
-fn plan(recipients: &[&str]) -> Plan {
+/// A mail for these, in clear and without a login.
+pub fn plan(recipients: &[&str]) -> Plan {
     let envelope = Envelope {
         from: Some("me@x.test".parse().expect("an address")),
         recipients: recipients.iter().map(|to| to.parse().expect("an address")).collect(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::commands::told::Said;
+use crate::commands::told::{Said, write_lost};
 use crate::heartbeat::{Fact, Heads, Refusal, SenderReport, State, Tally, Watcher};
 use crate::output::Escaped;
 use crate::time::{Moment, Shown, serialize_ns};
@@ -245,9 +245,7 @@ impl fmt::Display for Summary {
         if let Some(more @ 1..) = self.heads.total.checked_sub(SHOWN.0) {
             write!(f, "\n  and {more} more")?;
         }
-        if self.dropped_events > 0 {
-            write!(f, "\n{} lines were lost: standard output could not take them", self.dropped_events)?;
-        }
+        write_lost(f, self.dropped_events)?;
         match self.met {
             Some(false) => f.write_str("\nwhat was waited for did not come"),
             _ => Ok(()),

@@ -3,30 +3,13 @@
 use super::{Bench, Room, START, rules, with_users};
 use crate::conversation::{Conversation as _, Outbox, Step};
 use crate::exit::Exit;
+use crate::smtp::client;
 use crate::smtp::{Client, Credentials, Done, Envelope, Mechanism, Plan, Secret, Security, Wishes};
-use std::time::Duration;
 
 fn plan(message: &[u8]) -> Plan {
-    let envelope = Envelope {
-        from: Some("me@x.test".parse().expect("an address")),
-        recipients: vec!["a@x.test".parse().expect("an address"), "b@x.test".parse().expect("an address")],
-        message: message.into(),
-        ascii: None,
-    };
-    Plan {
-        server: "mx.test".into(),
-        name: "lab.test".into(),
-        security: Security::Plain,
-        is_verified: true,
-        login: None,
-        envelope: Some(envelope),
-        all_or_nothing: false,
-        stop_after: None,
-        patience: None,
-        wishes: Wishes::default(),
-        mails: 1,
-        apart: Duration::ZERO,
-    }
+    let plan = client::tests::plan(&["a@x.test", "b@x.test"]);
+    let envelope = plan.envelope.map(|envelope| Envelope { message: message.into(), ..envelope });
+    Plan { envelope, ..plan }
 }
 
 /// Carries octets between the two in pieces of `size` until both are over.
