@@ -132,6 +132,10 @@ mod tests {
                     let count = Arc::clone(&count);
                     let work = move || {
                         count.fetch_add(1, Ordering::Relaxed);
+                        if slot % 2 == 1 {
+                            // A panic that no hook tells of.
+                            std::panic::resume_unwind(Box::new(slot));
+                        }
                     };
                     counter.hand_in(Box::new(work), Ticket { slot, number: 7 });
                 }

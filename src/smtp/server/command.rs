@@ -37,8 +37,8 @@ pub enum Command<'l> {
     Help,
     /// A known verb with parameters it cannot have.
     Malformed(Option<Stage>),
-    /// The first line of another protocol: a browser that was sent here must not get to say more.
-    Foreign,
+    /// BDAT whose length cannot be read: nobody knows where its octets end.
+    Unmeasured,
     /// Anything else.
     Unknown,
 }
@@ -66,7 +66,6 @@ impl<'l> Command<'l> {
             "QUIT" => bare(Self::Quit, Some(Stage::Quit)),
             "VRFY" => Self::Vrfy,
             "HELP" => Self::Help,
-            _ if is_foreign(line.as_bytes()) => Self::Foreign,
             _ => Self::Unknown,
         }
     }
@@ -86,7 +85,7 @@ impl<'l> Command<'l> {
         match octets.parse().ok().filter(|_| is_plain) {
             Some(octets) if last.is_empty() => Self::Bdat { octets, is_last: false },
             Some(octets) if last.eq_ignore_ascii_case("LAST") => Self::Bdat { octets, is_last: true },
-            _ => Self::Malformed(Some(Stage::Data)),
+            _ => Self::Unmeasured,
         }
     }
 
@@ -99,15 +98,16 @@ impl<'l> Command<'l> {
             Self::Mail(_) => Some(Stage::Mail),
             Self::Rcpt(_) => Some(Stage::Rcpt),
             Self::Bdat { is_last: true, .. } => Some(Stage::Dot),
-            Self::Data | Self::Bdat { .. } => Some(Stage::Data),
+            Self::Data | Self::Bdat { .. } | Self::Unmeasured => Some(Stage::Data),
             Self::Quit => Some(Stage::Quit),
             Self::Malformed(stage) => *stage,
-            Self::Rset | Self::Noop | Self::Vrfy | Self::Help | Self::Foreign | Self::Unknown => None,
+            Self::Rset | Self::Noop | Self::Vrfy | Self::Help | Self::Unknown => None,
         }
     }
 }
 
-/// Whether a line begins as one of HTTP does, whatever else is in it.
+/// Whether a line begins as one of HTTP does, whatever else is in it: a browser that was sent here must
+/// not get to say more.
 pub fn is_foreign(line: &[u8]) -> bool {
     const METHODS: [&[u8]; 11] =
         [b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT", b"PATCH", b"DELETE", b"TRACE", b"PROPFIND", b"PRI"];
@@ -130,7 +130,7 @@ fn after<'l>(rest: &'l str, word: &str) -> Option<&'l str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Command, Stage};
+    use super::{Command, Stage, is_foreign};
 
     #[test]
     fn verbs_are_read_in_any_case() {
@@ -149,7 +149,6 @@ mod tests {
             ("RSET", Command::Rset),
             ("NOOP whatever", Command::Noop),
             ("QUIT", Command::Quit),
-            ("GET / HTTP/1.1", Command::Foreign),
             ("", Command::Unknown),
             ("MAILFROM:<a@b>", Command::Unknown),
             ("EHLO", Command::Malformed(Some(Stage::Ehlo))),
@@ -159,11 +158,22 @@ mod tests {
             ("MAIL <a@b>", Command::Malformed(Some(Stage::Mail))),
             ("MAIL FRÖM:<a@b>", Command::Malformed(Some(Stage::Mail))),
             ("RCPT FROM:<a@b>", Command::Malformed(Some(Stage::Rcpt))),
-            ("BDAT +1", Command::Malformed(Some(Stage::Data))),
-            ("BDAT 1 FIRST", Command::Malformed(Some(Stage::Data))),
+            ("BDAT", Command::Unmeasured),
+            ("BDAT +1", Command::Unmeasured),
+            ("BDAT 1 FIRST", Command::Unmeasured),
             ("DATA x", Command::Malformed(Some(Stage::Data))),
         ] {
             assert_eq!(Command::read(line), command, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_first_line_of_http_is_known_however_it_goes_on() {
+        for line in ["GET / HTTP/1.1", "post /\t\0", "PRI * HTTP/2.0", "DELETE"] {
+            assert!(is_foreign(line.as_bytes()), "{line}");
+        }
+        for line in ["", "GETTY", "MAIL FROM:<get@x>", "RSET"] {
+            assert!(!is_foreign(line.as_bytes()), "{line}");
         }
     }
 }

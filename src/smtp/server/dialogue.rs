@@ -41,7 +41,7 @@ impl<M: Mailroom> Server<M> {
         };
         let taken = end + 1;
         let line = bytes.get(..end).unwrap_or_default();
-        if !self.is_skipping && is_foreign(line) && matches!(self.state, State::Command) {
+        if matches!(self.state, State::Command) && !self.is_skipping && is_foreign(line) {
             self.nonsense(answer::NOT_SMTP, now, out);
             return taken;
         }
@@ -108,15 +108,12 @@ impl<M: Mailroom> Server<M> {
             Command::Malformed(Some(Stage::Auth)) => {
                 self.respond(stage, ("", "AUTH"), now, out, |_| answer::SYNTAX);
             }
-            // How many octets follow is not known: taken for commands, they could be another mail.
-            Command::Malformed(Some(Stage::Data)) if line.len() > 4 && !line.starts_with(['D', 'd']) => {
-                self.respond(stage, ("", line), now, out, |server| {
-                    server.after = After::Close;
-                    answer::SYNTAX
-                });
-            }
+            // Taken for commands, its octets could be another mail.
+            Command::Unmeasured => self.respond(stage, ("", line), now, out, |server| {
+                server.after = After::Close;
+                answer::SYNTAX
+            }),
             Command::Malformed(_) => self.respond(stage, ("", line), now, out, |_| answer::SYNTAX),
-            Command::Foreign => self.respond(stage, ("", line), now, out, |_| answer::NOT_SMTP),
             Command::Unknown => {
                 // A client that is out of step may say its password here.
                 let shown = if is_known_elsewhere(line) { line } else { "" };

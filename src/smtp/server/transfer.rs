@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::super::fault::{Action, Instead, Place};
+use super::super::fault::{Action, Place};
 use super::super::plan::Stage;
 use super::answer::{self, Answer};
 use super::body::Came;
@@ -46,16 +46,15 @@ impl<M: Mailroom> Server<M> {
     /// Lets a rule of `--fault` interfere with the body itself.
     fn begin_body(&mut self, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
         let action = self.decide_at(Place::Body, out);
-        match action.instead.clone() {
-            Instead::Usual if action.delay.is_zero() => {}
-            Instead::Usual | Instead::Drop | Instead::Reset | Instead::Stall => self.say_nothing(&action, now, out),
+        match action.refusal() {
             // Who is told so in the middle of a message does not stop sending: the line is closed too.
-            instead => {
+            Some(refusal) => {
                 self.forget();
                 self.after = After::Close;
-                let answer = if let Instead::Answer(answer) = instead { answer } else { answer::BYE };
-                self.judged(Some(Stage::Body), "", answer, &action, now, out);
+                self.judged(Some(Stage::Body), "", refusal.clone(), &action, now, out);
             }
+            None if action == Action::default() => {}
+            None => self.say_nothing(&action, now, out),
         }
     }
 
