@@ -139,7 +139,6 @@ impl<S: Service> Worker<S> {
                     self.turn(slot, now);
                 }
             }
-            self.accept(now);
             std::mem::swap(&mut self.busy, &mut ready);
             for slot in ready.drain(..) {
                 self.turn(slot, now);
@@ -149,6 +148,8 @@ impl<S: Service> Worker<S> {
                     self.turn(slot, now);
                 }
             }
+            // Those who are there come first: whoever has gone makes room, and gives a descriptor back.
+            self.accept(now);
             if draining && self.connections.is_empty() {
                 return Ok(());
             }
