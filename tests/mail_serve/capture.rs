@@ -345,3 +345,64 @@ fn a_reader_that_takes_nothing_does_not_hold_up_the_end() {
     let ran = mailbox.server.stop();
     assert!(ran.code == 74 && ran.stderr.contains("nobody reads standard output"), "{} {}", ran.code, ran.stderr);
 }
+
+#[test]
+fn the_null_sender_can_be_expected() {
+    for (expected, code) in [("from=<>", 0), ("from=a@x.test", 1)] {
+        let mailbox = Mailbox::start(&["--count", "1", "--expect", expected]);
+        let mut talk = Talk::open(&mailbox.address());
+        for (line, code) in [("EHLO t", "250"), ("MAIL FROM:<>", "250"), ("RCPT TO:<a@x.test>", "250"), ("DATA", "354")]
+        {
+            assert_eq!(talk.ask(line), code);
+        }
+        assert_eq!(talk.ask("."), "250");
+        drop(talk);
+        assert_eq!(mailbox.server.wait().code, code, "{expected}");
+    }
+}
+
+#[test]
+fn a_plan_that_chance_makes_names_its_seed() {
+    let ran = run(&["mail-serve", "--fault", "dot p=30% = drop", "--plan", "1"]);
+    assert!(ran.code == 0 && ran.stderr.contains("--seed "), "{}", ran.stderr);
+    assert_eq!(run(&["mail-serve", "--fault", "dot#1 = drop", "--plan", "1"]).stderr, "");
+}
+
+#[test]
+fn the_examples_of_the_manual_start() {
+    let manual = include_str!("../../man/in/netlab-mail-serve.1");
+    let examples = manual.split(".SH EXAMPLES").nth(1).expect("examples").split(".SH ").next().expect("an end");
+    let examples: Vec<String> = examples
+        .lines()
+        .filter_map(|line| line.strip_prefix(".B netlab mail\\-serve"))
+        .map(|line| line.replace("\\-", "-").replace("--http 8025", "--http 127.0.0.1:0"))
+        .collect();
+    assert!(examples.len() >= 5, "{examples:?}");
+    for example in examples {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let words = shlex(&example);
+        let mut command = netlab(&["mail-serve"]);
+        // The last --for would not count; whoever has one of its own ends by it being replaced.
+        let words = words.iter().map(|word| if word == "30s" { "50ms" } else { word });
+        command.args(words).args(["--bind", "127.0.0.1:0"]).current_dir(directory.path());
+        if !example.contains("--for") {
+            command.args(["--for", "50ms"]);
+        }
+        let ran = finish(command);
+        let expected = i32::from(example.contains("--expect"));
+        assert_eq!(ran.code, expected, "{example}: {}", ran.stderr);
+    }
+}
+
+/// The words of a line, single quotes taken away.
+fn shlex(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (place, piece) in line.split('\'').enumerate() {
+        if place % 2 == 1 {
+            words.push(piece.to_owned());
+        } else {
+            words.extend(piece.split_ascii_whitespace().map(str::to_owned));
+        }
+    }
+    words
+}

@@ -75,7 +75,13 @@ fn condition(word: &str) -> Option<Condition> {
         return value.parse().ok().filter(|_| is_plain).map(|number| Condition::Count(count, relation, number));
     }
     let feature = FEATURES.iter().find(|feature| **feature == name)?;
-    (relation == Relation::Is && !value.is_empty()).then(|| Condition::Every(feature, value.to_owned()))
+    let can_be = match *feature {
+        "tls" => ["none", "1.2", "1.3"].contains(&value),
+        _ => !value.is_empty(),
+    };
+    // The null sender is written as in MAIL FROM.
+    let value = if *feature == "from" && value == "<>" { "" } else { value };
+    (relation == Relation::Is && can_be).then(|| Condition::Every(feature, value.to_owned()))
 }
 
 impl Expect {
@@ -150,9 +156,21 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_says_what_can() {
-        for text in
-            ["", " ", "messages", "messages=", "messages=-1", "messages=+1", "messages>1", "mails=1", "tls>=1", "tls="]
-        {
+        for text in [
+            "",
+            " ",
+            "messages",
+            "messages=",
+            "messages=-1",
+            "messages=+1",
+            "messages>1",
+            "mails=1",
+            "tls>=1",
+            "tls=",
+            "tls=1.9",
+            "tls=yes",
+            "from=",
+        ] {
             assert_eq!(text.parse::<Expect>().expect_err(text).exit(), Exit::Usage, "{text}");
         }
         let error = "messages=3".parse::<Expect>().expect("read").check(&Two).expect_err("two came");

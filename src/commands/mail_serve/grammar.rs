@@ -115,6 +115,9 @@ fn act(rule: &mut Rule, place: &str, text: &str) -> Result<(), String> {
     let action = &mut rule.action;
     let bare = |instead| if rest.is_empty() { Ok(instead) } else { Err(format!("`{word}` takes nothing behind it")) };
     let instead = match word {
+        "delay" if !action.delay.is_zero() => return twice(word),
+        "slow" if action.pace.is_some() => return twice(word),
+        "inject" if !action.behind.is_empty() => return twice(word),
         "delay" => {
             action.delay = duration(rest)?;
             return Ok(());
@@ -157,6 +160,10 @@ fn act(rule: &mut Rule, place: &str, text: &str) -> Result<(), String> {
     Ok(())
 }
 
+fn twice(word: &str) -> Result<(), String> {
+    Err(format!("`{word}` is said twice"))
+}
+
 fn hide(rule: &mut Rule, place: &str, rest: &str) -> Result<Instead, String> {
     let words: Vec<String> = rest.split_ascii_whitespace().map(str::to_owned).collect();
     let words = match place {
@@ -179,7 +186,11 @@ fn answer(rule: &mut Rule, place: &str, code: &str, rest: &str) -> Result<Instea
     if !(200..600).contains(&code) {
         return Err("a reply's code is from 200 to 599; anything else is raw".to_owned());
     }
-    if let Some(count) = rest.strip_prefix('x').filter(|_| place == "auth" && code == 334) {
+    let count = rest.strip_prefix('x').filter(|count| count.bytes().all(|digit| digit.is_ascii_digit()));
+    if let Some(count) = count.filter(|_| code == 334) {
+        if place != "auth" {
+            return Err("334 xN goes with auth".to_owned());
+        }
         rule.place = Place::Challenge;
         let count = count.parse().ok().filter(|count| *count > 0);
         return count.map(Instead::Challenges).ok_or_else(|| "334 xN wants a number".to_owned());
@@ -232,6 +243,10 @@ fn check(rule: &Rule, place: &str) -> Result<(), String> {
     );
     if rule.whose.is_some() && !has_somebody {
         return Err(format!("{place} is nobody's: [...] goes with ehlo, auth, mail, rcpt and dot"));
+    }
+    // Only a sender can be nobody: `<>`.
+    if rule.whose.as_deref() == Some("") && !matches!(rule.place, Place::Reply(Stage::Mail | Stage::Dot)) {
+        return Err(format!("nobody is called nothing, so {place}[] would never fire"));
     }
     Ok(())
 }
@@ -334,6 +349,12 @@ mod tests {
             "ehlo = hide SZIE",
             "ehlo = hide SIZE, delay 1s",
             "auth = 334 x3, delay 1s",
+            "rcpt = delay 1s, delay 2s",
+            "rcpt = slow 1B/s, slow 2B/s",
+            "rcpt = inject \"x\", inject \"y\"",
+            "rcpt = 334 x3",
+            "* = 334 x5",
+            "rcpt[] = drop",
             "dot = drop, inject \"x\"",
             "cert = expired, delay 1s",
             "dot = expired",

@@ -30,6 +30,7 @@ use crate::disk::Spool;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::host;
+use crate::impair::Occasions;
 use crate::net::{self, Address, Bind, Listeners, Patience, Plan, Signals};
 use crate::output::{Output, Recorder, Style};
 use crate::smtp::fault::{Faults, Instead, Place, Rule};
@@ -87,7 +88,7 @@ pub struct MailServe {
     ///
     /// Conditions with spaces between them. messages, recipients, connections, refused, logins, failed and
     /// faults are counted: 'messages=2 refused<=1'. tls, auth, from, to and subject are what every mail
-    /// must have, and at least one mail must have come: tls=1.3, auth=none.
+    /// must have, and at least one mail must have come: tls=1.3, auth=none, 'from=<>'.
     #[arg(long, value_name = "WHAT", value_parser = parsed::<Expect>)]
     expect: Vec<Expect>,
 
@@ -185,6 +186,9 @@ impl MailServe {
         let faults = Arc::new(Faults::new(seed, self.fault.iter().map(|Fault(rule)| rule.clone()).collect()));
         let mut output = Output::new(style);
         if let Some(count) = self.plan {
+            if self.seed.is_none() && faults.rules().any(|rule| matches!(rule.occasions, Occasions::Chance(_))) {
+                output.note(&format!("note: with --seed {seed} it will be the same again"));
+            }
             return print_plan(&faults, count, &mut output);
         }
         let rules = self.rules(faults)?;
