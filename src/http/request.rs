@@ -21,7 +21,7 @@ pub struct Request<'b> {
     pub method: &'b str,
     /// Path and query of an origin-form target, or `*`.
     pub target: &'b str,
-    /// Whom it asks, as its Host field names it.
+    /// Whom it asks: the authority of its target if that has one, else its Host field (RFC 9112 §3.2.2).
     pub host: Option<&'b str>,
     /// The first line without its line end, for logs.
     pub line: &'b [u8],
@@ -84,7 +84,7 @@ impl<'b> Request<'b> {
         let is_http10 = minor == 0;
         let framing = framing(fields, is_http10)?;
         let host = host(fields, is_http10)?;
-        let target = origin_form(method, target)?;
+        let (authority, target) = origin_form(method, target)?;
         if !KNOWN_METHODS.contains(&method) {
             return Err(Refusal::new(Status::NOT_IMPLEMENTED, "unknown method"));
         }
@@ -92,7 +92,7 @@ impl<'b> Request<'b> {
         Ok(Self {
             method,
             target,
-            host,
+            host: authority.or(host),
             line,
             is_http10,
             framing,
@@ -136,16 +136,17 @@ fn request_line(line: &[u8]) -> Result<(&str, &str, u8), Refusal> {
 }
 
 /// Brings the four forms of RFC 9112 §3.2 to one: a path with its query, or `*`.
-fn origin_form<'b>(method: &str, target: &'b str) -> Result<&'b str, Refusal> {
+/// The authority of an absolute one comes with it.
+fn origin_form<'b>(method: &str, target: &'b str) -> Result<(Option<&'b str>, &'b str), Refusal> {
     const WRONG: Refusal = Refusal::bad("the target is neither a path nor an http URI");
     match method {
-        "CONNECT" if is_authority(target.as_bytes()) && target.contains(':') => return Ok("*"),
+        "CONNECT" if is_authority(target.as_bytes()) && target.contains(':') => return Ok((None, "*")),
         "CONNECT" => return Err(Refusal::bad("CONNECT wants host:port")),
-        "OPTIONS" if target == "*" => return Ok("*"),
+        "OPTIONS" if target == "*" => return Ok((None, "*")),
         _ => {}
     }
     if target.starts_with('/') {
-        return Ok(target);
+        return Ok((None, target));
     }
     // Absolute-form: its authority stands in for Host (§3.2.2), and must be as good as one.
     let colon = target.find("://").ok_or(WRONG)?;
@@ -159,7 +160,7 @@ fn origin_form<'b>(method: &str, target: &'b str) -> Result<&'b str, Refusal> {
         return Err(Refusal::bad("the target's host is malformed"));
     }
     // `http://h` asks for `/`, and `http://h?q` for `/` with a query that no file here reads.
-    Ok(if path.starts_with('/') { path } else { "/" })
+    Ok((Some(authority), if path.starts_with('/') { path } else { "/" }))
 }
 
 fn field_lines<'h, 'b>(bytes: &'b [u8], storage: &'h mut [httparse::Header<'b>]) -> Result<Fields<'h, 'b>, Refusal> {

@@ -1,7 +1,7 @@
 //! What was captured, over HTTP.
 
 use crate::Mailbox;
-use crate::support::run;
+use crate::support::{run, say};
 
 fn get(url: &str, flags: &[&str]) -> (i32, String) {
     let ran = run(&[&["get", url], flags].concat());
@@ -38,6 +38,13 @@ fn a_mail_can_be_looked_at_and_its_parts_saved() {
         ("mail/1", &["-X", "POST"]),
     ] {
         assert_eq!(get(&format!("{url}{path}"), flags).0, 1, "{path} {flags:?}");
+    }
+    // The authority of the target counts, whatever Host says (RFC 9112 §3.2.2).
+    let pages: std::net::SocketAddr = url["http://".len()..].trim_end_matches('/').parse().expect("an address");
+    for (target, status) in [("http://evil.test/", "403"), ("http://localhost/", "200")] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let answer = String::from_utf8(say(pages, request.as_bytes())).expect("text");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
     }
     let ran = mailbox.server.stop();
     assert_eq!(ran.events()[0]["pages"][0].as_str(), Some(url.as_str()));
