@@ -58,6 +58,8 @@ pub struct Server<M: Mailroom> {
     handshake: Instead,
     state: State,
     is_extended: bool,
+    /// Whether its banner was a refusal: then there is nothing but QUIT (RFC 5321 §3.1).
+    is_turned_away: bool,
     /// Words of EHLO that a rule does not let it say.
     hidden: Vec<String>,
     sender: Option<Sender>,
@@ -129,6 +131,7 @@ impl<M: Mailroom> Server<M> {
             handshake: Instead::Usual,
             state: State::Begun,
             is_extended: false,
+            is_turned_away: false,
             hidden: Vec::new(),
             sender: None,
             recipients: Vec::new(),
@@ -204,7 +207,10 @@ impl<M: Mailroom> Server<M> {
     fn greet(&mut self, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
         self.state = State::Command;
         let banner = Answer::new(220, format!("{} ESMTP netlab mail-serve", self.room.rules().name));
-        self.respond(Some(Stage::Banner), ("", ""), now, out, |_| banner);
+        let action = self.decide(Some(Stage::Banner), "", out);
+        self.is_turned_away = action.refusal().is_some();
+        let answer = action.refusal().cloned().unwrap_or(banner);
+        self.judged(Some(Stage::Banner), "", answer, &action, now, out);
     }
 }
 
@@ -280,11 +286,15 @@ impl<M: Mailroom> Conversation for Server<M> {
             State::NoTls(_) => self.close(out),
             _ if self.is_draining => self.dismiss(&answer::CLOSING, now, out),
             _ => {
+                let (answer, why) = if self.ends <= now {
+                    (answer::TOO_LONG, "the session had lasted long enough within the mail")
+                } else {
+                    (answer::TIMED_OUT, "nothing more came within the mail")
+                };
                 if is_within_mail {
-                    self.fail("nothing more came within the mail", out);
+                    self.fail(why, out);
                 }
-                let why = if self.ends <= now { answer::TOO_LONG } else { answer::TIMED_OUT };
-                self.dismiss(&why, now, out);
+                self.dismiss(&answer, now, out);
             }
         }
     }

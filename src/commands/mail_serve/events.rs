@@ -10,9 +10,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::service::TLS_DOOR;
+use super::tls::Sides;
 use crate::commands::told::{Said, plural, write_counts, write_headline, write_lost};
+use crate::commands::values::addresses;
+use crate::disk::Spool;
+use crate::net::Listeners;
 use crate::output::Escaped;
 use crate::smtp::Stage;
+use crate::smtp::server::Rules;
 use crate::stats;
 use crate::time::{Moment, serialize_ns, serialize_rfc3339};
 
@@ -205,6 +211,31 @@ impl fmt::Display for Line {
                 write!(f, "{number}: {} {}", Escaped(rule.as_bytes()), if *fires { "fires" } else { "does not" })
             }
             Self::Notice { what } => f.write_str(what),
+        }
+    }
+}
+
+impl Listening {
+    /// What came of the binds, and what is promised.
+    pub fn new(
+        rules: &Rules,
+        doors: &[Listeners],
+        pages: Vec<String>,
+        sides: Option<&Sides>,
+        spool: Option<&Spool>,
+        seed: u64,
+    ) -> Self {
+        let of = |door: usize| doors.get(door).map(|door| addresses(door.addresses())).unwrap_or_default();
+        Self {
+            name: rules.name.clone(),
+            addresses: of(0),
+            tls_addresses: of(TLS_DOOR),
+            pages,
+            starttls: rules.offers_tls,
+            certificate_sha256: sides.and_then(|sides| sides.sha256.clone()),
+            saves_to: spool.map(|spool| spool.path().display().to_string()),
+            faults: rules.faults.rules().map(|rule| rule.text.clone()).collect(),
+            seed,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Owns the work between the last octet and the 250. What may block is a job; a mail that cannot be kept
 //! is refused for now, and its sender tries again.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -140,8 +141,9 @@ fn keep(captured: &Captured, number: u64, spool: Option<&Spool>, looks: bool) ->
     let file = match spool.map(|spool| spool.keep(&name(captured, number), message)) {
         Some(Ok(file)) => Some(file),
         Some(Err(error)) => {
-            let what = Answer::new(452, format!("{} ({})", NO_ROOM.text, word(&error)));
-            return Err(what);
+            let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+            let (code, text) = if is_full { (452, &*NO_ROOM.text) } else { (451, "4.3.0 the mail cannot be kept") };
+            return Err(Answer::new(code, format!("{text} ({})", word(&error))));
         }
         None => None,
     };

@@ -13,12 +13,19 @@ use memchr::memmem;
 const NESTED: usize = 4 << 20;
 /// Lines that could begin a part; who has more gets only its headers read.
 const MOST_BOUNDARIES: usize = 10_000;
+/// Pieces of parameters (RFC 2231 §3), for which the parser takes time by the square of their number; who
+/// has more is not looked into.
+const MOST_PIECES: usize = 10_000;
 /// Letters of a text that are kept: a subject, a name.
 const KEPT: usize = 1024;
 
 /// Takes a message apart, lets `see` see it, and gives it back piece by piece. `None` if it could not be
 /// taken apart.
 pub fn look<T>(message: &[u8], see: impl FnOnce(&Message<'_>) -> T) -> Option<T> {
+    let is_piece = |at: &usize| message.get(at + 1).is_some_and(u8::is_ascii_digit);
+    if memchr::memchr_iter(b'*', message).filter(is_piece).nth(MOST_PIECES).is_some() {
+        return None;
+    }
     let parser = MessageParser::default();
     let seen = catch_unwind(AssertUnwindSafe(|| {
         let is_large = message.len() > NESTED && (holds(message, b"message/") || holds(message, b"/digest"));
@@ -94,6 +101,16 @@ mod tests {
         assert!(count(&parts(20_000)) < 10);
         let digest = "Content-Type: multipart/digest; boundary=x\r\n\r\n--x\r\n\r\n".repeat(NESTED / 50);
         assert!(count(&digest) < 10);
+    }
+
+    #[test]
+    fn a_parameter_in_pieces_without_end_is_not_put_together() {
+        let message = |count: usize| {
+            let pieces = "; name*1=a".repeat(count);
+            format!("Subject: hi\r\nContent-Type: text/plain{pieces}\r\n\r\nx")
+        };
+        assert_eq!(look(message(100).as_bytes(), |read| read.subject().is_some()), Some(true));
+        assert_eq!(look(message(1_000_000).as_bytes(), |_| ()), None);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::{ServerArgs, addresses, parsed, positive_duration, size};
+use super::values::{ServerArgs, parsed, positive_duration, size};
 use super::web::{self, Board};
 use crate::disk::Spool;
 use crate::error::{Error, Result};
@@ -203,19 +203,10 @@ impl MailServe {
             pages.iter().flat_map(Listeners::addresses).map(|address| web::url("http", address)).collect();
         let nudge = signals.nudger()?;
         let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
-        let of = |door: usize| doors.get(door).map(|door| addresses(door.addresses())).unwrap_or_default();
-        recorder.record(Event::Fact(Line::Listening(Listening {
-            name: rules.name.clone(),
-            addresses: of(0),
-            tls_addresses: of(service::TLS_DOOR),
-            pages: urls.clone(),
-            starttls: rules.offers_tls,
-            certificate_sha256: sides.as_ref().and_then(|sides| sides.sha256.clone()),
-            saves_to: spool.as_ref().map(|spool| spool.path().display().to_string()),
-            faults: rules.faults.rules().map(|rule| rule.text.clone()).collect(),
-            seed,
-        })));
-        self.server.listen.tell_ready([of(0), of(service::TLS_DOOR), urls].concat().into_iter())?;
+        let listening = Listening::new(&rules, &doors, urls, sides.as_ref(), spool.as_deref(), seed);
+        let ready = [&listening.addresses[..], &listening.tls_addresses, &listening.pages].concat();
+        recorder.record(Event::Fact(Line::Listening(listening)));
+        self.server.listen.tell_ready(ready.into_iter())?;
 
         let started = net::now();
         let plan = Plan {

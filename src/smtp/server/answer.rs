@@ -72,6 +72,7 @@ answers! {
     NO_MECHANISM = 504 "5.5.4 that mechanism is not offered";
     NEEDS_TLS = 538 "5.7.11 this mechanism wants TLS first";
     LOGIN_FIRST = 530 "5.7.0 log in first";
+    TURNED_AWAY = 503 "5.5.1 the banner said no: only QUIT is left";
     HELLO_FIRST = 503 "5.5.1 say EHLO first";
     NESTED_MAIL = 503 "5.5.1 a mail is under way: finish it or say RSET";
     MAIL_FIRST = 503 "5.5.1 say MAIL first";

@@ -65,7 +65,7 @@ impl<M: Mailroom> Server<M> {
         // What a rule says in its place is no refusal of ours.
         let is_said = matches!(action.instead, Instead::Usual) || action.refusal().is_some();
         if answer.is_refusal() && is_said {
-            if matches!(answer.code, 500..=504) && action.refusal().is_none() {
+            if matches!(answer.code, 500..=504 | 535) && action.refusal().is_none() {
                 self.errors += 1;
                 if self.errors >= MOST_ERRORS {
                     answer = answer::TOO_MANY_ERRORS;

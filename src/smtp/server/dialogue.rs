@@ -74,6 +74,9 @@ impl<M: Mailroom> Server<M> {
     fn command(&mut self, line: &str, is_followed: bool, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
         let command = Command::read(line);
         let stage = command.stage();
+        if self.is_turned_away && command != Command::Quit {
+            return self.respond(stage, ("", ""), now, out, |_| answer::TURNED_AWAY);
+        }
         match command {
             Command::Hello { name, is_extended } => {
                 self.respond_hello(name, is_extended, line, now, out);

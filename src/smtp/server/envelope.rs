@@ -95,7 +95,9 @@ impl Sender {
                 ("RET", Some(ret)) if ["FULL", "HDRS"].contains(&ret.to_ascii_uppercase().as_str()) => {
                     sender.ret = Some(ret.to_ascii_uppercase());
                 }
-                ("ENVID", Some(envid)) => sender.envid = Some(envid.to_owned()),
+                ("ENVID", Some(envid)) if is_xtext(envid) && envid.len() <= LONGEST_ENVID => {
+                    sender.envid = Some(envid.to_owned());
+                }
                 ("AUTH", Some(_)) => {}
                 ("SIZE" | "BODY" | "SMTPUTF8" | "RET" | "ENVID" | "AUTH", _) => return Err(answer::WRONG_PARAMETER),
                 _ => return Err(answer::BAD_PARAMETER),
@@ -128,13 +130,33 @@ impl Addressee {
             match (name.as_str(), value) {
                 _ if !is_extended => return Err(answer::BAD_PARAMETER),
                 ("NOTIFY", Some(notify)) if is_notify(notify) => addressee.notify = Some(notify.to_ascii_uppercase()),
-                ("ORCPT", Some(orcpt)) if orcpt.contains(';') => addressee.orcpt = Some(orcpt.to_owned()),
+                ("ORCPT", Some(orcpt)) if is_original(orcpt) => addressee.orcpt = Some(orcpt.to_owned()),
                 ("NOTIFY" | "ORCPT", _) => return Err(answer::WRONG_PARAMETER),
                 _ => return Err(answer::BAD_PARAMETER),
             }
         }
         Ok(addressee)
     }
+}
+
+/// RFC 3461 §4.4.
+const LONGEST_ENVID: usize = 100;
+
+/// RFC 3461 §4: printable, and `+` and `=` only as `+` with two hexadecimal digits.
+fn is_xtext(text: &str) -> bool {
+    let is_plain = |piece: &str| piece.bytes().all(|octet| octet.is_ascii_graphic() && octet != b'=');
+    let is_hex = |octet: &u8| matches!(octet, b'0'..=b'9' | b'A'..=b'F');
+    let mut pieces = text.split('+');
+    pieces.next().is_some_and(is_plain)
+        && pieces.all(|piece| is_plain(piece) && piece.len() >= 2 && piece.bytes().take(2).all(|octet| is_hex(&octet)))
+}
+
+/// A type and an address (RFC 3461 §4.2); `utf-8` has an alphabet of its own (RFC 6533 §3).
+fn is_original(text: &str) -> bool {
+    text.split_once(';').is_some_and(|(kind, address)| {
+        let is_utf8 = kind.eq_ignore_ascii_case("utf-8");
+        !kind.is_empty() && !address.is_empty() && (is_utf8 || is_xtext(address))
+    })
 }
 
 fn number(text: &str) -> Result<u64, Answer> {
@@ -177,6 +199,9 @@ mod tests {
             ("<a@b> SIZE=1 size=1", 501),
             ("<a@b> BODY=BINARYMIME", 501),
             ("<a@b> RET=SOME", 501),
+            ("<a@b> ENVID=a=b", 501),
+            ("<a@b> ENVID=a+2b", 501),
+            (&format!("<a@b> ENVID={}", "x".repeat(101)), 501),
             ("<a@b> XFOO=1", 555),
             ("<j\u{f6}rg@b>", 553),
         ] {
@@ -196,6 +221,8 @@ mod tests {
             ("<>", 501),
             ("<a@b> NOTIFY=NEVER,DELAY", 501),
             ("<a@b> ORCPT=x", 501),
+            ("<a@b> ORCPT=rfc822;", 501),
+            ("<a@b> ORCPT=rfc822;a+b@c", 501),
             ("<a@b> SIZE=1", 555),
             ("<j\u{f6}rg@b>", 553),
         ] {

@@ -27,6 +27,13 @@ fn a_reply_that_refuses_means_that_nothing_is_done() {
 }
 
 #[test]
+fn after_a_banner_that_refuses_only_quit_is_left() {
+    let mut bench = Bench::new(with_faults(&[(Place::Reply(Stage::Banner), "", answer(554, "go away"))]));
+    assert_eq!(bench.open(None), "554 go away\r\n");
+    assert_eq!(codes(&bench.hear(format!("{MAIL}QUIT\r\n"))), ["503", "503", "503", "221", "<cl"]);
+}
+
+#[test]
 fn a_line_that_drops_after_the_dot_has_delivered() {
     let mut bench = Bench::greeted(with_faults(&[(Place::Reply(Stage::Dot), "", instead(Instead::Drop))]));
     let did = bench.hear(format!("{MAIL}DATA\r\nx\r\n.\r\nQUIT\r\n"));

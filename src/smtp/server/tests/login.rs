@@ -55,6 +55,19 @@ fn logins_that_are_none_have_their_codes() {
 }
 
 #[test]
+fn passwords_cannot_be_tried_without_end() {
+    let mut bench = Bench::new(with_users());
+    bench.open(Some("1.3"));
+    bench.hear("EHLO me\r\n");
+    let did = bench.hear("AUTH PLAIN AHRpbQB0ZQ==\r\n".repeat(50));
+    assert_eq!(
+        (codes(&did).len(), did.ends_with("421 4.7.0 too many errors, closing\r\n<close>")),
+        (21, true),
+        "{did}"
+    );
+}
+
+#[test]
 fn what_is_refused_is_told_without_the_secret() {
     let mut bench = Bench::new(with_users());
     bench.open(Some("1.3"));
