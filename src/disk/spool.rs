@@ -3,10 +3,11 @@
 //! Owns the order that makes the promise true: written under a name nobody looks at, synced, renamed,
 //! and the directory synced. After that a file is there, also when the power fails.
 
-use std::fs::{self, File};
+use std::fs::{self, DirEntry, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -17,6 +18,8 @@ use crate::exit::Exit;
 
 /// What drafts are called; a reader of the directory passes over hidden names.
 const DRAFT: &str = ".draft-";
+/// After which time a draft is nobody's any more.
+const FORGOTTEN: Duration = Duration::from_secs(3_600);
 
 /// Such a directory.
 #[derive(Debug)]
@@ -46,9 +49,27 @@ impl Spool {
         let directory = File::open(&path).map_err(cannot)?;
         let spool = Self { path, directory };
         // Everything that will be done is tried, so that nobody is deferred for ever.
-        let tried = spool.keep(&format!("{DRAFT}{}", suffix()), b"").and_then(fs::remove_file);
-        tried.map_err(cannot)?;
+        let tried = spool.keep(&format!("{DRAFT}{}", suffix()), b"").map_err(cannot)?;
+        let now = fs::metadata(&tried).and_then(|tried| tried.modified()).map_err(cannot)?;
+        fs::remove_file(tried).map_err(cannot)?;
+        spool.sweep(now);
         Ok(spool)
+    }
+
+    /// Takes away what a killed run left. Writing a draft takes moments, so an old one is nobody's; its
+    /// age is by the file system's own clock.
+    fn sweep(&self, now: SystemTime) {
+        let is_draft = |entry: &DirEntry| entry.file_name().as_encoded_bytes().starts_with(DRAFT.as_bytes());
+        let is_old = |entry: &DirEntry| {
+            let written = entry.metadata().and_then(|found| found.modified());
+            written.is_ok_and(|written| now.duration_since(written).is_ok_and(|age| age >= FORGOTTEN))
+        };
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            if is_draft(&entry) && is_old(&entry) {
+                // Whoever may not remove it is not hindered by it either.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// Where it is.
@@ -100,10 +121,11 @@ fn name_it(draft: &Path, target: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::Spool;
+    use super::{FORGOTTEN, Spool};
     use crate::exit::Exit;
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::time::Duration;
 
     #[test]
     fn a_file_is_kept_whole_private_and_never_replaced() {
@@ -116,6 +138,24 @@ mod tests {
         assert!(spool.keep("1.eml", b"other").is_err());
         assert_eq!(fs::read(&kept).expect("there"), b"content");
         assert_eq!(fs::read_dir(&path).expect("there").count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn drafts_of_a_run_that_was_killed_are_taken_away_once_they_are_old() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let old = |name: &str, age: Duration| {
+            let file = fs::File::create(directory.path().join(name)).expect("created");
+            let written = file.metadata().and_then(|file| file.modified()).expect("dated");
+            file.set_modified(written - age).expect("set back");
+        };
+        old(".draft-old", 2 * FORGOTTEN);
+        old(".draft-new", Duration::ZERO);
+        old("old.eml", 2 * FORGOTTEN);
+        Spool::open(directory.path()).expect("opened");
+        let left = fs::read_dir(directory.path()).expect("there").map(|entry| entry.expect("readable").file_name());
+        let mut left: Vec<_> = left.collect();
+        left.sort_unstable();
+        assert_eq!(left, [".draft-new", "old.eml"]);
     }
 
     #[test]

@@ -78,6 +78,8 @@ pub struct Plan {
     pub threads: usize,
     /// How many more do the jobs of the conversations.
     pub helpers: usize,
+    /// How many connections a thread has at once; more wait in the kernel's queue.
+    pub most: usize,
     /// How long each link waits.
     pub patience: Patience,
     /// How long running conversations may go on after the stop.
@@ -132,12 +134,12 @@ pub fn serve<S: Service>(
         for (number, poll) in polls.into_iter().enumerate() {
             let doors: Vec<_> = plan.doors.iter_mut().map(Listeners::take).collect();
             let counter = helpers.counter(&stop.wakers[number]);
-            let (stop, make, finish, patience) = (&stop, &make, &finish, plan.patience);
+            let (stop, make, finish, patience, most) = (&stop, &make, &finish, plan.patience, plan.most);
             let end = End(signals.nudger()?);
             let run = move || {
                 // Dropped at the end of the thread, whatever ends it.
                 let _end = end;
-                let mut worker = Worker::new(poll, doors, counter, patience, make())?;
+                let mut worker = Worker::new(poll, doors, counter, patience, most, make())?;
                 worker.run(stop)?;
                 finish(worker.service);
                 Ok(())

@@ -46,6 +46,8 @@ pub struct Worker<S: Service> {
     listeners: Vec<Acceptor>,
     counter: Counter,
     patience: Patience,
+    /// How many connections it has at once.
+    most: usize,
     /// Who makes its conversations.
     pub service: S,
     connections: Slab<Connection<S::Talk>>,
@@ -83,6 +85,7 @@ impl<S: Service> Worker<S> {
         doors: Vec<Vec<Socket>>,
         counter: Counter,
         patience: Patience,
+        most: usize,
         service: S,
     ) -> io::Result<Self> {
         let mut listeners = Vec::new();
@@ -96,6 +99,7 @@ impl<S: Service> Worker<S> {
             listeners,
             counter,
             patience,
+            most,
             service,
             connections: Slab::new(),
             timers: Timers::default(),
@@ -158,7 +162,8 @@ impl<S: Service> Worker<S> {
 
     /// How long nothing can happen unless a descriptor becomes ready.
     fn next_wait(&self, now: Moment) -> Option<Duration> {
-        if !self.busy.is_empty() || (self.rest.is_none() && self.listeners.iter().any(|listener| listener.ready)) {
+        let accepts = self.rest.is_none() && self.has_room() && self.listeners.iter().any(|listener| listener.ready);
+        if accepts || !self.busy.is_empty() {
             return Some(Duration::ZERO);
         }
         // mio rounds down to milliseconds; one more keeps a timer from spinning through its last.
@@ -191,12 +196,19 @@ impl<S: Service> Worker<S> {
         }
     }
 
+    fn has_room(&self) -> bool {
+        self.connections.len() < self.most
+    }
+
     fn accept(&mut self, now: Moment) {
         if self.rest.is_some_and(|rest| rest > now) {
             return;
         }
         self.rest = None;
         for _ in 0..ACCEPTS_PER_TURN {
+            if !self.has_room() {
+                return;
+            }
             // Listeners take turns, so that a flood on one does not starve the others.
             let one = self.listeners.len().min(1);
             self.listeners.rotate_left(one);

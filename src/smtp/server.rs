@@ -39,7 +39,7 @@ use body::Body;
 use hold::Held;
 use login::Login;
 
-pub use answer::{Answer, NO_ROOM, TOO_MANY_CONNECTIONS};
+pub use answer::{Answer, ENOUGH, NO_ROOM, TOO_MANY_CONNECTIONS};
 pub use body::bare_ends;
 pub use envelope::{Addressee, Sender};
 pub use room::{Allowance, Captured, Client, Fact, Keep, Kept, Lease, Limits, Mailroom, Refused, Rules};
@@ -199,6 +199,16 @@ impl<M: Mailroom> Server<M> {
         out.tell(Fact::Failed { client: self.client.clone(), why: why.to_owned() });
     }
 
+    /// Where in the dialogue it is, for people.
+    fn place(&self) -> &'static str {
+        match self.state {
+            _ if self.sender.is_some() => "within the mail",
+            State::Login(_) | State::Challenges(_) => "within the login",
+            _ if self.client.name.is_empty() => "before EHLO",
+            _ => "between mails",
+        }
+    }
+
     /// Whether nothing can be heard now.
     fn is_busy(&self) -> bool {
         self.work.is_some() || self.held.is_some() || self.is_stalled || self.is_over
@@ -280,20 +290,17 @@ impl<M: Mailroom> Conversation for Server<M> {
         if self.held.take().is_some() {
             return self.close(out);
         }
-        let is_within_mail = self.sender.is_some();
         match &self.state {
             _ if self.is_stalled => self.close(out),
             State::NoTls(_) => self.close(out),
             _ if self.is_draining => self.dismiss(&answer::CLOSING, now, out),
             _ => {
-                let (answer, why) = if self.ends <= now {
-                    (answer::TOO_LONG, "the session had lasted long enough within the mail")
+                let (answer, what) = if self.ends <= now {
+                    (answer::TOO_LONG, "the session had lasted long enough")
                 } else {
-                    (answer::TIMED_OUT, "nothing more came within the mail")
+                    (answer::TIMED_OUT, "nothing more came")
                 };
-                if is_within_mail {
-                    self.fail(why, out);
-                }
+                self.fail(&format!("{what} {}", self.place()), out);
                 self.dismiss(&answer, now, out);
             }
         }

@@ -132,7 +132,7 @@ fn a_mail_that_cannot_be_kept_is_deferred_and_the_server_lives() {
 
 #[test]
 fn the_count_is_of_mails_and_nobody_gets_one_more() {
-    let mailbox = Mailbox::start(&["--count", "2"]);
+    let mailbox = Mailbox::start(&["--count", "2", "--fault", "dot#3 = 552 5.3.4 too big"]);
     let mut late = Talk::open(&mailbox.address());
     late.up_to_data();
     for _ in 0..2 {
@@ -142,6 +142,7 @@ fn the_count_is_of_mails_and_nobody_gets_one_more() {
     assert_eq!(late.code(), "421");
     let ran = mailbox.server.wait();
     assert_eq!((ran.code, ran.summary()["messages"].as_u64()), (0, Some(2)));
+    assert_eq!(ran.summary()["faults"], 0, "what cannot be taken is no occasion for a rule");
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn nobody_holds_a_connection_for_ever() {
     assert!(silent.read_to_end(&mut Vec::new()).is_ok(), "a handshake that never begins");
     let ran = mailbox.server.stop();
     let failed = ran.events().into_iter().filter(|event| event["type"] == "failed").count();
-    assert_eq!((failed, ran.code), (3, 0), "{}", ran.stdout);
+    assert_eq!((failed, ran.code), (4, 0), "{}", ran.stdout);
     let session = Mailbox::start(&["--session-timeout", "100ms"]);
     assert!(String::from_utf8(say(session.server.address(), b"")).expect("text").contains("421 4.4.2 this session"));
 }

@@ -1,7 +1,9 @@
 //! What was captured, over HTTP.
 
 use crate::Mailbox;
-use crate::support::{run, say};
+use std::io::Write as _;
+
+use crate::support::{connect, hear_one, run, say};
 
 fn get(url: &str, flags: &[&str]) -> (i32, String) {
     let ran = run(&[&["get", url], flags].concat());
@@ -48,4 +50,35 @@ fn a_mail_can_be_looked_at_and_its_parts_saved() {
     }
     let ran = mailbox.server.stop();
     assert_eq!(ran.events()[0]["pages"][0].as_str(), Some(url.as_str()));
+}
+
+#[test]
+fn those_who_look_take_no_descriptors_from_the_mails() {
+    let mailbox = Mailbox::start(&["--http", "127.0.0.1:0"]);
+    let url = mailbox.server.addresses.last().expect("the pages");
+    let pages: std::net::SocketAddr = url["http://".len()..].trim_end_matches('/').parse().expect("an address");
+    let descriptors = || {
+        let path = format!("/proc/{}/fd", mailbox.server.pid().as_raw_nonzero());
+        std::fs::read_dir(path).expect("it runs").count()
+    };
+    let ask = |_| {
+        let mut viewer = connect(pages);
+        viewer.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("asked");
+        viewer
+    };
+    // Once one is answered, all threads are there.
+    let mut first = ask(0);
+    hear_one(&mut first);
+    let before = descriptors();
+    let mut viewers: Vec<_> = (1..120).map(ask).collect();
+    let mut late = viewers.split_off(99);
+    for viewer in &mut viewers {
+        assert!(hear_one(viewer).0.starts_with("HTTP/1.1 200 "));
+    }
+    assert!(descriptors() <= before + 99, "{before} {}", descriptors());
+    assert_eq!(mailbox.mail(&[]).code, 0);
+    drop(viewers);
+    for viewer in &mut late {
+        assert!(hear_one(viewer).0.starts_with("HTTP/1.1 200 "), "whoever waits has a turn");
+    }
 }

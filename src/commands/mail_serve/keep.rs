@@ -17,7 +17,7 @@ use crate::commands::told;
 use crate::disk::Spool;
 use crate::error::word;
 use crate::net::Nudge;
-use crate::smtp::server::{Answer, Captured, Keep, Kept, Mailroom, NO_ROOM, Rules, bare_ends};
+use crate::smtp::server::{Answer, Captured, ENOUGH, Keep, Kept, Mailroom, NO_ROOM, Rules, bare_ends};
 
 /// Looking into larger messages takes long enough for others to notice.
 const SMALL: usize = 64 * 1024;
@@ -37,9 +37,18 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// Whether so many leave a place.
+    fn leaves(&self, taken: u64) -> bool {
+        self.limit == 0 || taken < self.limit
+    }
+
+    fn is_open(&self) -> bool {
+        self.leaves(self.taken.load(Ordering::Relaxed))
+    }
+
     /// A place for one more mail, if there is one.
     fn place(self: &Arc<Self>) -> Option<Place> {
-        let more = |taken| (self.limit == 0 || taken < self.limit).then_some(taken + 1);
+        let more = |taken| self.leaves(taken).then_some(taken + 1);
         let taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         taken.is_ok().then(|| Place { budget: Arc::clone(self), is_taken: false })
     }
@@ -111,13 +120,12 @@ impl Mailroom for Office {
         &self.rules
     }
 
+    fn is_open(&self) -> bool {
+        self.budget.is_open()
+    }
+
     fn keep(&self, captured: Captured) -> Keep<Taken> {
-        let Some(place) = self.budget.place() else {
-            return Keep::Now(Err(Answer::new(
-                421,
-                "4.3.2 this server has all the mails that it was to take, closing",
-            )));
-        };
+        let Some(place) = self.budget.place() else { return Keep::Now(Err(ENOUGH)) };
         let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
         let (spool, archive, looks) = (self.spool.clone(), self.archive.clone(), self.looks);
         let may_block = spool.is_some() || (looks && captured.message.len() > SMALL);

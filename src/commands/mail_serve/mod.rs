@@ -213,6 +213,8 @@ impl MailServe {
             doors,
             threads: self.server.threads,
             helpers: HELPERS,
+            // Who is one too many is told so.
+            most: usize::MAX,
             patience: Patience { handshake: self.handshake_timeout, stall: self.stall_timeout },
             grace: self.grace,
             until: self.server.listen.lifetime.map(|lifetime| started + lifetime),

@@ -190,6 +190,7 @@ impl ServeHttp {
             doors: vec![listeners],
             threads: self.server.threads,
             helpers: 0,
+            most: usize::MAX,
             patience: Patience { handshake: self.head_timeout, stall: self.stall_timeout },
             grace: self.grace,
             until: self.server.listen.lifetime.map(|lifetime| started + lifetime),

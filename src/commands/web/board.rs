@@ -17,6 +17,9 @@ use crate::time::Moment;
 pub const LIMITS: Limits =
     Limits { head: Duration::from_secs(10), idle: Duration::from_secs(60), stall: Duration::from_secs(10) };
 
+/// How many may look at once. Beside the work there must be descriptors left for the work.
+const MOST: usize = 100;
+
 /// How a client names an address.
 pub fn url(scheme: &str, address: &Address) -> String {
     match address {
@@ -46,6 +49,7 @@ impl Board {
             doors: vec![listeners],
             threads: 1,
             helpers: 0,
+            most: MOST,
             patience: Patience { handshake: LIMITS.head, stall: LIMITS.stall },
             grace: Duration::from_millis(200),
             until: None,

@@ -99,6 +99,7 @@ answers! {
     TIMED_OUT = 421 "4.4.2 nothing came in time, closing";
     TOO_LONG = 421 "4.4.2 this session has lasted long enough, closing";
     CLOSING = 421 "4.3.2 the server is closing";
+    ENOUGH = 421 "4.3.2 this server has all the mails that it was to take, closing";
     TOO_MANY_ERRORS = 421 "4.7.0 too many errors, closing";
     TOO_MANY_CONNECTIONS = 421 "4.7.0 too many connections, try again later";
     NOT_SMTP = 421 "4.7.0 this is a mail server, closing";

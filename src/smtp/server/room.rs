@@ -23,6 +23,11 @@ pub trait Mailroom {
     /// The rules of the dialogue.
     fn rules(&self) -> &Rules;
 
+    /// Whether another mail can be taken at all. One that cannot is no occasion for a rule of `--fault`.
+    fn is_open(&self) -> bool {
+        true
+    }
+
     /// Takes a mail in. Only when it is kept is it acknowledged: what was acknowledged is there.
     fn keep(&self, captured: Captured) -> Keep<Self::Kept>;
 

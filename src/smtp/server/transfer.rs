@@ -146,8 +146,10 @@ impl<M: Mailroom> Server<M> {
     ) {
         let sender = self.sender.take().unwrap_or_default();
         let whose = sender.address().to_owned();
-        let action = self.decide(Some(Stage::Dot), &whose, out);
+        let is_open = self.room.is_open();
+        let action = if is_open { self.decide(Some(Stage::Dot), &whose, out) } else { Action::default() };
         let message = match action.refusal() {
+            _ if !is_open => Err(answer::ENOUGH),
             Some(refusal) => Err(refusal.clone()),
             None => message,
         };
