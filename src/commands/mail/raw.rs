@@ -2,8 +2,8 @@
 //!
 //! Owns what is read out of it: its Message-ID, and with `-t` to whom it goes and from whom it comes. The
 //! head is taken apart by mail-parser, which knows groups, comments and folded lines (RFC 5322 §3.4); the
-//! addresses it finds are held against our own strict rules. Only Bcc is taken out: who is named there
-//! is not to be known to the others (§3.6.3).
+//! addresses it finds are held against our own strict rules. Only Bcc and Resent-Bcc are taken out:
+//! who is named there is not to be known to the others (§3.6.3, §3.6.6).
 
 use std::ops::Range;
 use std::path::Path;
@@ -61,7 +61,7 @@ fn take_apart(mut octets: Vec<u8>, names: bool) -> Result<(Message, Named)> {
                 }
                 _ => {}
             }
-            if header.name == HeaderName::Bcc {
+            if matches!(header.name, HeaderName::Bcc | HeaderName::ResentBcc) {
                 hidden.push(place(header));
             }
         }
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn everybody_in_the_head_is_found_once_and_bcc_is_taken_out() {
         let text = "From: \"A, B\" <me@x.test>\r\nTo: a@x.test, Friends: b@x.test,\r\n c@x.test;\r\nbcc: d@x.test,\r\n\
-                    \te@x.test\r\nSubject: Bcc: x\r\nCC: a@x.test (twice)\r\nBcc: f@x.test\r\nMessage-ID: <7@x>\r\n\r\nBcc: g@x.test\r\n";
+                    \te@x.test\r\nSubject: Bcc: x\r\nCC: a@x.test (twice)\r\nBcc: f@x.test\r\nResent-Bcc: h@x.test\r\nMessage-ID: <7@x>\r\n\r\nBcc: g@x.test\r\n";
         let (message, named) = take_apart(text.into(), true).expect("a message");
         let recipients: Vec<String> = named.recipients.iter().map(ToString::to_string).collect();
         assert_eq!(recipients.join(" "), "a@x.test b@x.test c@x.test d@x.test e@x.test f@x.test");

@@ -138,16 +138,15 @@ impl Run<'_> {
         let until = self.until();
         let begun = net::now();
         let within = |limit: Moment| until.map_or(limit, |until| until.min(limit));
-        let peer = mail.family.find(&mail.server, mail.port(), signals)?;
+        let peer = mail.transport.find(signals)?;
         let resolved = net::now();
-        let dialled = net::dial(&mail.server.host, &[peer], within(resolved + CONNECT), signals)?;
+        let dialled = net::dial(mail.transport.host(), &[peer], within(resolved + CONNECT), signals)?;
         let (resolve, connect) = (resolved - begun, dialled.at - resolved);
         line.stages.insert(Stage::Resolve, resolve);
         line.stages.insert(Stage::Connect, connect);
         line.peer = Some(dialled.peer.to_string());
         tell(Step::Connected { peer: dialled.peer, resolve, connect })?;
-        let name = mail.server_name.as_deref().unwrap_or(&mail.server.host);
-        let session = tls.map(|tls| tls.connection(name)).transpose()?;
+        let session = tls.map(|tls| tls.connection(mail.transport.name())).transpose()?;
         let patience = Patience {
             handshake: mail.timeout.unwrap_or(HANDSHAKE).min(HANDSHAKE),
             stall: mail.timeout.unwrap_or(STALL),

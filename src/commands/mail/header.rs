@@ -1,0 +1,142 @@
+//! A header of the user's own.
+//!
+//! Owns which ones may be given. A message has one each of those that RFC 5322 §3.6 counts: what has a flag
+//! is said with it, Date and Message-ID take the place of ours, and what tells how the parts are written
+//! down belongs to whoever writes them down.
+
+use std::str::FromStr;
+
+use jiff::fmt::rfc2822;
+
+use super::message::check;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+
+/// What has a flag.
+const FLAGS: [&str; 6] = ["from", "to", "cc", "bcc", "subject", "reply-to"];
+/// What follows from the parts (RFC 2045 §3).
+const WRITTEN: [&str; 4] = ["mime-version", "content-type", "content-transfer-encoding", "content-disposition"];
+/// What there may be one of (RFC 5322 §3.6) and has no flag.
+const ONCE: [&str; 5] = ["date", "message-id", "sender", "in-reply-to", "references"];
+
+/// Such a header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Its name, as it was typed.
+    pub name: String,
+    /// What follows the colon.
+    pub value: String,
+}
+
+impl Header {
+    /// Whether this is its name.
+    pub fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+
+    fn is_one_of(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.is(name))
+    }
+}
+
+impl FromStr for Header {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let refused = |what: String| Error::new(Exit::InputRefused, what);
+        // RFC 5322 §2.2: printable ASCII without a colon.
+        let split = text
+            .split_once(':')
+            .filter(|(name, _)| !name.is_empty() && name.bytes().all(|octet| octet.is_ascii_graphic()));
+        let Some((name, value)) = split else {
+            return Err(refused(format!("{text:?} is no header")).expected("'Name: value'"));
+        };
+        check("a header", value)?;
+        let header = Self { name: name.to_owned(), value: value.trim().to_owned() };
+        if header.is_one_of(&FLAGS) {
+            return Err(refused(format!("{name} has a flag of its own"))
+                .expected("a header without one")
+                .remedy(format!("--{}", name.to_ascii_lowercase())));
+        }
+        if header.is_one_of(&WRITTEN) {
+            return Err(refused(format!("{name} follows from the parts of the message"))
+                .expected("a header that does not say how they are written down")
+                .remedy("write the message yourself and send it with --raw"));
+        }
+        if header.is("resent-bcc") {
+            return Err(refused("what Resent-Bcc says would be seen by everybody".to_owned())
+                .expected("a header that is for all recipients")
+                .remedy("--bcc"));
+        }
+        if header.is("date") && rfc2822::parse(&header.value).is_err() {
+            return Err(refused(format!("{:?} is no date", header.value))
+                .expected("one of RFC 5322 §3.3, like 'Date: Thu, 26 Nov 2026 16:00:00 +0100'"));
+        }
+        if header.is("message-id") && header.id().is_none() {
+            return Err(refused(format!("{:?} is no message id", header.value))
+                .expected("one of RFC 5322 §3.6.4, like 'Message-ID: <1@x.test>'"));
+        }
+        Ok(header)
+    }
+}
+
+impl Header {
+    /// A message id without its brackets.
+    pub fn id(&self) -> Option<&str> {
+        let id = self.value.strip_prefix('<')?.strip_suffix('>')?;
+        let (left, right) = id.split_once('@')?;
+        let is_word =
+            |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_graphic() && !b"<>()@\\,;\"".contains(&c));
+        (is_word(left) && is_word(right)).then_some(id)
+    }
+}
+
+/// Refuses a second one where there may be one.
+pub fn check_once(headers: &[Header]) -> Result<()> {
+    for name in ONCE {
+        if headers.iter().filter(|header| header.is(name)).count() > 1 {
+            return Err(Error::new(Exit::InputRefused, format!("--header has {name} twice"))
+                .expected("one of it in a message (RFC 5322 §3.6)"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Header, check_once};
+
+    #[test]
+    fn headers_cannot_smuggle_another_or_stand_beside_one_that_counts() {
+        for right in [
+            "X-Lab: yes",
+            "Sender: a@b.test",
+            "Date: Thu, 26 Nov 2026 16:00:00 +0100",
+            "Message-ID: <a.b@x.test>",
+            "Message-ID: <1@[IPv6:::1]>",
+            "Content-Language: de",
+        ] {
+            assert!(right.parse::<Header>().is_ok(), "{right:?}");
+        }
+        for wrong in [
+            "X",
+            ": x",
+            "X Y: z",
+            "X: a\r\nBcc: b",
+            "Bcc: x@x",
+            "subject: x",
+            "Date: today",
+            "Message-ID: x@y",
+            "Message-ID: <x>",
+            "Message-ID: <x@y> <z@y>",
+            "MIME-Version: 2.0",
+            "content-type: text/plain",
+            "Resent-Bcc: a@b.test",
+        ] {
+            assert!(wrong.parse::<Header>().is_err(), "{wrong:?}");
+        }
+        let header = |text: &str| text.parse::<Header>().expect(text);
+        assert!(check_once(&[header("Sender: a@b.test"), header("X: 1"), header("X: 2")]).is_ok());
+        assert!(check_once(&[header("Sender: a@b.test"), header("sender: c@b.test")]).is_err());
+    }
+}

@@ -1,0 +1,154 @@
+//! What is sent, from whom and to whom.
+//!
+//! Owns the flags of the message and of its envelope, what is missing among them, and the way from them to
+//! an [`Envelope`]. [`message`] composes, [`raw`] takes apart.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::header::Header;
+use super::message::{self, Inline, Message, Parts, Person};
+use super::raw;
+use super::sevenbit;
+use crate::commands::values::parsed;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::net;
+use crate::output::Output;
+use crate::smtp::Envelope;
+
+/// The message and its envelope.
+#[derive(Debug, Args)]
+pub struct LetterArgs {
+    /// The sender: a@b or 'Name <a@b>'
+    #[arg(long, value_name = "ADDRESS", value_parser = parsed::<Person>)]
+    from: Option<Person>,
+
+    /// A recipient; repeatable
+    #[arg(long, value_name = "ADDRESS", value_parser = parsed::<Person>)]
+    to: Vec<Person>,
+
+    /// A recipient of a copy; repeatable
+    #[arg(long, value_name = "ADDRESS", value_parser = parsed::<Person>, hide_short_help = true)]
+    cc: Vec<Person>,
+
+    /// A recipient whom the others do not see; repeatable
+    #[arg(long, value_name = "ADDRESS", value_parser = parsed::<Person>, hide_short_help = true)]
+    bcc: Vec<Person>,
+
+    /// Where answers are to go
+    #[arg(long, value_name = "ADDRESS", value_parser = parsed::<Person>, hide_short_help = true)]
+    reply_to: Option<Person>,
+
+    /// The subject
+    #[arg(long, value_name = "TEXT")]
+    subject: Option<String>,
+
+    /// The text; @FILE reads a file, @- standard input
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
+
+    /// The text as HTML; @FILE and @- as with --text
+    #[arg(long, value_name = "HTML", hide_short_help = true)]
+    html: Option<String>,
+
+    /// Attach a file; repeatable
+    #[arg(long, value_name = "FILE")]
+    attach: Vec<PathBuf>,
+
+    /// An image for the HTML, where it is called cid:NAME; repeatable
+    #[arg(long, value_name = "FILE[=NAME]", requires = "html", value_parser = parsed::<Inline>, hide_short_help = true)]
+    inline: Vec<Inline>,
+
+    /// A header of your own; repeatable
+    ///
+    /// Date and Message-ID take the place of those that are made. What has a flag of its own is refused,
+    /// and so is what says how the parts are written down.
+    #[arg(long, value_name = "'NAME: VALUE'", value_parser = parsed::<Header>, hide_short_help = true)]
+    header: Vec<Header>,
+
+    /// Send this message as it is; - is standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["subject", "text", "html", "attach", "inline", "header", "reply_to"], hide_short_help = true)]
+    raw: Option<PathBuf>,
+
+    /// Send to those in its To, Cc and Bcc, and from its From unless --from is given
+    #[arg(short = 't', long, requires = "raw", hide_short_help = true)]
+    read_recipients: bool,
+}
+
+impl LetterArgs {
+    /// The flags that are still missing.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let wants = [
+            (self.from.is_none() && !self.read_recipients, "--from ADDRESS"),
+            (!self.names_recipients() && !self.read_recipients, "--to ADDRESS"),
+            (
+                !self.has_body() && self.subject.is_none() && !self.is_typed(),
+                "--subject TEXT and --text TEXT, or --raw FILE",
+            ),
+        ];
+        wants.into_iter().filter(|(is_missing, _)| *is_missing).map(|(_, flag)| flag).collect()
+    }
+
+    fn names_recipients(&self) -> bool {
+        [&self.to, &self.cc, &self.bcc].iter().any(|people| !people.is_empty())
+    }
+
+    fn has_body(&self) -> bool {
+        self.raw.is_some() || self.text.is_some() || self.html.is_some() || !self.attach.is_empty()
+    }
+
+    /// Whether the text is asked for.
+    fn is_typed(&self) -> bool {
+        !self.has_body() && std::io::stdin().is_terminal()
+    }
+
+    /// The message, and who is named in it.
+    pub fn message(&self, output: &Output) -> Result<(Message, raw::Named)> {
+        if let Some(path) = &self.raw {
+            return raw::raw(path, self.read_recipients);
+        }
+        let from = self.from.as_ref().ok_or_else(|| Error::new(Exit::Usage, "there is no sender"))?;
+        let text = match &self.text {
+            Some(text) => Some(message::text_of(text)?),
+            None if self.is_typed() => Some(message::typed(output)?),
+            None => None,
+        };
+        let html = self.html.as_deref().map(message::text_of).transpose()?;
+        let parts = Parts {
+            from,
+            to: &self.to,
+            cc: &self.cc,
+            reply_to: self.reply_to.as_ref(),
+            subject: self.subject.as_deref(),
+            text: text.as_deref(),
+            html: html.as_deref(),
+            attach: &self.attach,
+            inline: &self.inline,
+            headers: &self.header,
+        };
+        Ok((message::compose(&parts, net::now())?, raw::Named::default()))
+    }
+
+    /// From whom and to whom, each once.
+    pub fn envelope(&self, message: Message, named: raw::Named) -> Result<Envelope> {
+        let read = if self.read_recipients { named } else { raw::Named::default() };
+        let everybody = self.to.iter().chain(&self.cc).chain(&self.bcc).map(|person| person.mailbox.clone());
+        let mut recipients = Vec::new();
+        for mailbox in everybody.chain(read.recipients) {
+            if !recipients.contains(&mailbox) {
+                recipients.push(mailbox);
+            }
+        }
+        let from = self.from.as_ref().map(|from| from.mailbox.clone()).or(read.from);
+        if recipients.is_empty() || from.is_none() {
+            return Err(Error::new(Exit::InputRefused, "the message does not say from whom or to whom it is")
+                .expected("From, and To, Cc or Bcc with an address")
+                .remedy("say it with --from and --to"));
+        }
+        let ascii = (!message.octets.is_ascii()).then(|| sevenbit::encoded(&message.octets)).flatten();
+        Ok(Envelope { from, recipients, message: message.octets.into(), ascii: ascii.map(Into::into) })
+    }
+}

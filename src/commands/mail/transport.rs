@@ -1,0 +1,105 @@
+//! Where the server is, and under which TLS it is believed.
+//!
+//! Owns the flags of the line, and what the port says where they say nothing: 587 wants STARTTLS, 465 is TLS,
+//! 25 and 2525 are clear (RFC 8314 §3.3).
+
+use std::net::SocketAddr;
+
+use clap::Args;
+
+use crate::commands::values::{FamilyArgs, Peer, TrustArgs};
+use crate::error::Result;
+use crate::net::Signals;
+use crate::net::tls::ClientSide;
+use crate::output::Output;
+use crate::smtp::Security;
+
+/// The line to the server.
+#[derive(Debug, Args)]
+pub struct TransportArgs {
+    /// The server; without a port 587, with --tls 465, with --plain 25
+    #[arg(value_name = "HOST[:PORT]")]
+    server: Peer,
+
+    /// Clear until STARTTLS, and nothing without it; the default of port 587
+    #[arg(long, group = "security", help_heading = "Transport", hide_short_help = true)]
+    starttls: bool,
+
+    /// TLS from the first byte on; the default of port 465
+    #[arg(long, group = "security", help_heading = "Transport", hide_short_help = true)]
+    tls: bool,
+
+    /// No TLS at all; the default of ports 25 and 2525
+    #[arg(long, group = "security", help_heading = "Transport", hide_short_help = true)]
+    plain: bool,
+
+    /// The name that the certificate must have
+    #[arg(long, value_name = "NAME", help_heading = "Transport", hide_short_help = true)]
+    server_name: Option<String>,
+
+    #[command(flatten)]
+    trust: TrustArgs,
+
+    #[command(flatten)]
+    family: FamilyArgs,
+}
+
+impl TransportArgs {
+    /// Whether whatever the server shows is believed.
+    pub fn is_insecure(&self) -> bool {
+        self.trust.insecure
+    }
+
+    /// The server's name, or its address.
+    pub fn host(&self) -> &str {
+        &self.server.host
+    }
+
+    /// The name that the certificate must have.
+    pub fn name(&self) -> &str {
+        self.server_name.as_deref().unwrap_or(self.host())
+    }
+
+    /// Looks the server up.
+    pub fn find(&self, signals: &mut Signals) -> Result<SocketAddr> {
+        self.family.find(&self.server, self.port(), signals)
+    }
+
+    /// When the line is encrypted.
+    pub fn security(&self) -> Security {
+        match (self.starttls, self.tls, self.plain, self.server.port) {
+            (true, ..) => Security::Starttls,
+            (_, true, ..) | (.., false, Some(465)) => Security::Tls,
+            (_, _, true, _) | (.., Some(25 | 2525)) => Security::Plain,
+            _ => Security::Starttls,
+        }
+    }
+
+    fn port(&self) -> u16 {
+        self.server.port.unwrap_or(match self.security() {
+            Security::Starttls => 587,
+            Security::Tls => 465,
+            Security::Plain => 25,
+        })
+    }
+
+    /// The server as it was typed, with its port.
+    pub fn shown(&self) -> String {
+        let host = &self.server.host;
+        let port = self.port();
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
+    /// Our side of TLS, if there is to be any.
+    pub fn client_side(&self, output: &Output) -> Result<Option<ClientSide>> {
+        if self.security() == Security::Plain {
+            return Ok(None);
+        }
+        if self.trust.insecure {
+            output.note("warning: with --insecure anybody could be the server");
+        }
+        let side = ClientSide::new(&self.trust.trust())?;
+        side.warnings().iter().for_each(|warning| output.note(&format!("note: {warning}")));
+        Ok(Some(side))
+    }
+}
