@@ -132,19 +132,26 @@ pub struct FamilyArgs {
 impl FamilyArgs {
     /// The address of a peer: the first one of the wanted family.
     pub fn find(self, peer: &Peer, port: u16, signals: &mut Signals) -> Result<SocketAddr> {
+        let addresses = self.find_all(peer, port, signals)?;
+        Ok(addresses.first().copied().expect("whoever is found has an address"))
+    }
+
+    /// All addresses of the wanted family, at least one.
+    pub fn find_all(self, peer: &Peer, port: u16, signals: &mut Signals) -> Result<Vec<SocketAddr>> {
         let patience = net::now() + Duration::from_secs(30);
         let mut addresses = net::resolve(&peer.host, peer.port.unwrap_or(port), patience, signals)?;
         // An IPv4 address in IPv6's clothes is reached, and its errors come, by IPv4.
         addresses.iter_mut().for_each(|address| address.set_ip(address.ip().to_canonical()));
-        let fits = |address: &&SocketAddr| if address.is_ipv6() { !self.ipv4 } else { !self.ipv6 };
-        addresses.iter().find(fits).copied().ok_or_else(|| {
-            let family = if self.ipv4 { "IPv4" } else { "IPv6" };
-            // An address is of one family for good; a name may have had another.
-            let exit = if peer.host.parse::<IpAddr>().is_ok() { Exit::Usage } else { Exit::NameUnknown };
-            Error::new(exit, format!("{} has no {family} address", peer.host))
-                .expected(format!("a target with an {family} address"))
-                .remedy(format!("leave out -{}", if self.ipv4 { 4 } else { 6 }))
-        })
+        addresses.retain(|address| if address.is_ipv6() { !self.ipv4 } else { !self.ipv6 });
+        if !addresses.is_empty() {
+            return Ok(addresses);
+        }
+        let family = if self.ipv4 { "IPv4" } else { "IPv6" };
+        // An address is of one family for good; a name may have had another.
+        let exit = if peer.host.parse::<IpAddr>().is_ok() { Exit::Usage } else { Exit::NameUnknown };
+        Err(Error::new(exit, format!("{} has no {family} address", peer.host))
+            .expected(format!("a target with an {family} address"))
+            .remedy(format!("leave out -{}", if self.ipv4 { 4 } else { 6 })))
     }
 }
 

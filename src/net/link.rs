@@ -283,6 +283,8 @@ impl Link {
     /// answer that explains it may be there already (RFC 9112 §9.5).
     fn flush<C: Conversation>(&mut self, scratch: &mut Scratch<C::Fact>, now: Moment) -> Result<Flow> {
         match self.outflow.flush(&mut self.wire, &mut scratch.read, now) {
+            // Who has stalled says nothing more either.
+            Err(error) if error.exit() == Exit::TryAgain => Err(error),
             Err(error) if C::FULL_DUPLEX && !self.heard_end && self.outflow.abandon() => {
                 self.unheard = Some(Box::new(error));
                 self.wire.readable();

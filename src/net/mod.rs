@@ -45,6 +45,6 @@ pub use link::{Link, Patience};
 pub use listen::{Address, Listeners};
 pub use names::resolve;
 pub use serve::{Arrival, Notice, Plan, Service, Welcome, serve};
-pub use signals::{Nudge, Signals, Woken};
+pub use signals::{Nudge, Signal, Signals, Woken};
 pub use udp::{Origin, Receivers};
 pub use upgrade::Later;

@@ -69,10 +69,9 @@ impl Mechanism {
 }
 
 /// What a challenge is answered with.
-#[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// These octets, in base64.
-    Line(String),
+    /// These octets, in base64: they may be the password.
+    Line(Secret),
     /// Nothing more: the server asks for what nobody has.
     Cancel(&'static str),
 }
@@ -94,7 +93,7 @@ impl Login {
     }
 
     /// The initial response, in base64, where the mechanism begins with the client.
-    pub fn first(&self) -> Option<String> {
+    pub fn first(&self) -> Option<Secret> {
         let octets = match self.mechanism {
             Mechanism::Plain => [b"\0", self.user.as_bytes(), b"\0", self.secret.expose()].concat(),
             Mechanism::Login => return None,
@@ -103,7 +102,8 @@ impl Login {
             }
             Mechanism::ScramSha256 => self.scram.as_ref()?.first().into_bytes(),
         };
-        Some(STANDARD.encode(octets))
+        let octets = Secret::new(octets);
+        Some(Secret::new(STANDARD.encode(octets.expose()).into_bytes()))
     }
 
     /// What a challenge, the text of a 334, is answered with.
@@ -113,10 +113,10 @@ impl Login {
             return Answer::Cancel("a challenge that is not base64");
         };
         match (self.mechanism, self.round) {
-            (Mechanism::Login, 1) => Answer::Line(STANDARD.encode(&self.user)),
-            (Mechanism::Login, 2) => Answer::Line(STANDARD.encode(self.secret.expose())),
+            (Mechanism::Login, 1) => said(self.user.as_bytes()),
+            (Mechanism::Login, 2) => said(self.secret.expose()),
             // The challenge holds the reason as JSON; an empty line asks for the 535.
-            (Mechanism::Xoauth2, 1) => Answer::Line(String::new()),
+            (Mechanism::Xoauth2, 1) => said(b""),
             (Mechanism::ScramSha256, round) => self.scrammed(&challenge, round),
             _ => Answer::Cancel("more challenges than the mechanism has"),
         }
@@ -125,8 +125,8 @@ impl Login {
     fn scrammed(&mut self, challenge: &[u8], round: u8) -> Answer {
         let Some(scram) = &mut self.scram else { return Answer::Cancel("no SCRAM is under way") };
         match round {
-            1 => scram.last(challenge).map_or_else(Answer::Cancel, |line| Answer::Line(STANDARD.encode(line))),
-            2 if scram.is_server(challenge) => Answer::Line(String::new()),
+            1 => scram.last(challenge).map_or_else(Answer::Cancel, |line| said(line.as_bytes())),
+            2 if scram.is_server(challenge) => said(b""),
             2 => Answer::Cancel("a server that does not know the password itself"),
             _ => Answer::Cancel("more challenges than the mechanism has"),
         }
@@ -138,12 +138,18 @@ impl Login {
         self.scram.as_ref().is_none_or(Scram::is_proved)
     }
 
-    /// Lets SCRAM's last word come with the 235 itself, as RFC 4954 §4 allows.
+    /// Lets SCRAM's last word come with the 235 itself, as RFC 4954 §4 allows. What was proved before is
+    /// proved, whatever the text of the 235 looks like.
     pub fn succeeded_with(&mut self, text: &str) {
-        if let (Some(scram), Ok(last)) = (&mut self.scram, STANDARD.decode(text.trim())) {
+        let unproved = self.scram.as_mut().filter(|scram| !scram.is_proved());
+        if let (Some(scram), Ok(last)) = (unproved, STANDARD.decode(text.trim())) {
             scram.is_server(&last);
         }
     }
+}
+
+fn said(octets: &[u8]) -> Answer {
+    Answer::Line(Secret::new(STANDARD.encode(octets).into_bytes()))
 }
 
 #[cfg(test)]
@@ -155,17 +161,26 @@ mod tests {
         Login::new(mechanism, "tim", &Secret::new(b"tanstaaftanstaaf".to_vec()), "n")
     }
 
+    fn text(secret: &Secret) -> &str {
+        std::str::from_utf8(secret.expose()).expect("base64")
+    }
+
+    /// The line that answers a challenge; nothing if it is cancelled.
+    fn line(answer: &Answer) -> Option<&str> {
+        if let Answer::Line(line) = answer { Some(text(line)) } else { None }
+    }
+
     #[test]
     fn plain_is_the_example_of_rfc_4616() {
-        assert_eq!(login(Mechanism::Plain).first().as_deref(), Some("AHRpbQB0YW5zdGFhZnRhbnN0YWFm"));
+        assert_eq!(login(Mechanism::Plain).first().as_ref().map(text), Some("AHRpbQB0YW5zdGFhZnRhbnN0YWFm"));
     }
 
     #[test]
     fn login_answers_user_and_password_whatever_the_prompts_say() {
         let mut login = login(Mechanism::Login);
-        assert_eq!(login.first(), None);
-        assert_eq!(login.answer("VXNlcm5hbWU6"), Answer::Line("dGlt".into()));
-        assert_eq!(login.answer(""), Answer::Line("dGFuc3RhYWZ0YW5zdGFhZg==".into()));
+        assert!(login.first().is_none());
+        assert_eq!(line(&login.answer("VXNlcm5hbWU6")), Some("dGlt"));
+        assert_eq!(line(&login.answer("")), Some("dGFuc3RhYWZ0YW5zdGFhZg=="));
         assert!(matches!(login.answer(""), Answer::Cancel(_)));
     }
 

@@ -13,6 +13,7 @@
 //! is forgotten, and what it said in the same breath as its 220 to STARTTLS ends the connection.
 
 mod delivery;
+mod hidden;
 mod login;
 mod parameters;
 mod talk;
@@ -24,11 +25,14 @@ use super::auth::{Login, Mechanism};
 use super::offers::Offers;
 use super::plan::{Done, Fact, Outcome, Plan, Recipient, Security, Stage, Timed};
 use super::reply::Reply;
+use super::secret::Secret;
 use crate::conversation::Outbox;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::time::Moment;
 use wording::{after_dot, malformed, refused};
+
+pub use wording::refusal;
 
 /// The longest AUTH command with an initial response (RFC 4954 §4 with RFC 5321 §4.5.3.1.4).
 const LONGEST_COMMAND: usize = 510;
@@ -48,8 +52,14 @@ pub struct Client {
     is_encrypted: bool,
     login: Option<Login>,
     mechanism: Option<Mechanism>,
+    /// What was said and is not to be shown.
+    hidden: Vec<Secret>,
     recipients: Vec<Recipient>,
     failure: Option<Error>,
+    /// Where it failed.
+    failed_at: Option<Stage>,
+    /// What was said of the sender, while the replies about the recipients are still to come.
+    no_to_mail: Option<Reply>,
     is_helo: bool,
     dot_is_out: bool,
     is_over: bool,
@@ -83,8 +93,11 @@ impl Client {
             is_encrypted: false,
             login: None,
             mechanism: None,
+            hidden: Vec::new(),
             recipients,
             failure: None,
+            failed_at: None,
+            no_to_mail: None,
             is_helo: false,
             dot_is_out: false,
             is_over: false,
@@ -101,7 +114,7 @@ impl Client {
         Done {
             recipients: self.recipients,
             failure: self.failure,
-            stage: self.stage,
+            stage: self.failed_at.unwrap_or(self.stage),
             offers: self.offers,
             offers_before_tls: self.offers_before_tls,
             mechanism: self.mechanism,
@@ -121,12 +134,17 @@ impl Client {
 
     /// Sends a line, shown as it is.
     fn say(&mut self, line: &str, now: Moment, out: &mut Outbox<Fact>) {
-        self.say_hidden(line, line, now, out);
+        self.send(line.as_bytes(), line, now, out);
     }
 
     /// Sends a line, shown as something else.
-    fn say_hidden(&mut self, line: &str, shown: &str, now: Moment, out: &mut Outbox<Fact>) {
-        out.send(line.as_bytes());
+    fn say_hidden(&mut self, line: &Secret, shown: &str, now: Moment, out: &mut Outbox<Fact>) {
+        self.keep_hidden(line);
+        self.send(line.expose(), shown, now, out);
+    }
+
+    fn send(&mut self, line: &[u8], shown: &str, now: Moment, out: &mut Outbox<Fact>) {
+        out.send(line);
         out.send(b"\r\n");
         out.tell(Fact::Sent(shown.to_owned()));
         self.wait(now);
@@ -155,14 +173,39 @@ impl Client {
             self.end(now, out);
             return out.close();
         }
-        self.decide_the_rest(&error);
-        self.failure = Some(error);
+        self.fail_with(error, None);
+        self.leave(is_orderly, now, out);
+    }
+
+    /// The server says no, and that is the end of it.
+    fn refuse(&mut self, reply: &Reply, error: Error, is_orderly: bool, now: Moment, out: &mut Outbox<Fact>) {
+        self.fail_with(error, Some(reply));
+        self.leave(is_orderly, now, out);
+    }
+
+    fn leave(&mut self, is_orderly: bool, now: Moment, out: &mut Outbox<Fact>) {
         if is_orderly {
             self.quit(now, out);
         } else {
             self.end(now, out);
             out.reset();
         }
+    }
+
+    /// Notes why it failed, where, and what that means. Whoever has refused the sender may close the line
+    /// in the same breath, and that makes it no better.
+    fn fail_with(&mut self, error: Error, reply: Option<&Reply>) {
+        let (error, reply) = match self.no_to_mail.take() {
+            Some(first) => {
+                // None of what was said of the recipients counts.
+                self.recipients.iter_mut().for_each(|recipient| recipient.outcome = None);
+                (refused(Stage::Mail, &first), Some(first))
+            }
+            None => (error, reply.cloned()),
+        };
+        self.decide_the_rest(&error, reply.as_ref());
+        self.failed_at.get_or_insert(self.stage);
+        self.failure = Some(error);
     }
 
     fn end(&mut self, now: Moment, out: &mut Outbox<Fact>) {
@@ -179,7 +222,7 @@ impl Client {
 
     /// What an error means for those about whom nothing was decided, and for those who were accepted
     /// before the mail was not.
-    fn decide_the_rest(&mut self, error: &Error) {
+    fn decide_the_rest(&mut self, error: &Error, reply: Option<&Reply>) {
         // The last mail was decided by its own reply.
         if self.is_mailed {
             return;
@@ -193,7 +236,7 @@ impl Client {
         };
         for recipient in &mut self.recipients {
             if matches!(recipient.outcome, None | Some(Outcome::Accepted)) {
-                recipient.outcome = outcome;
+                (recipient.outcome, recipient.reply) = (outcome, reply.cloned());
             }
         }
     }
@@ -222,7 +265,7 @@ impl Client {
                 refused(self.stage, reply).remedy("the server closes for now; try again later")
             };
             self.note_awaited(reply);
-            return self.fail(error, false, now, out);
+            return self.refuse(reply, error, false, now, out);
         }
         match self.stage {
             _ if self.idle.is_some() => self.fail(malformed("a reply that nobody asked for"), false, now, out),
@@ -237,6 +280,8 @@ impl Client {
                 self.end(now, out);
                 out.close();
             }
+            // A server may say no before it has all of the message; it need not listen to the rest.
+            Stage::Body if reply.code >= 400 => self.refuse(reply, refused(Stage::Body, reply), false, now, out),
             Stage::Resolve | Stage::Connect | Stage::Tls | Stage::Body => {
                 self.fail(malformed("a reply that nobody asked for"), false, now, out);
             }
@@ -247,7 +292,7 @@ impl Client {
         match reply.code {
             220 if self.stops_at(Stage::Banner) => self.quit(now, out),
             220 => self.ehlo(now, out),
-            _ => self.fail(refused(Stage::Banner, reply), true, now, out),
+            _ => self.refuse(reply, refused(Stage::Banner, reply), true, now, out),
         }
     }
 
@@ -260,7 +305,7 @@ impl Client {
             return self.say(&line, now, out);
         }
         if reply.code != 250 {
-            return self.fail(refused(Stage::Ehlo, reply), true, now, out);
+            return self.refuse(reply, refused(Stage::Ehlo, reply), true, now, out);
         }
         self.offers = if self.is_helo { Offers::default() } else { Offers::read(reply) };
         let wants_tls = self.plan.security == Security::Starttls && !self.is_encrypted;
@@ -283,7 +328,7 @@ impl Client {
 
     fn may_encrypt(&mut self, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
         if reply.code != 220 {
-            return self.fail(refused(Stage::Starttls, reply), true, now, out);
+            return self.refuse(reply, refused(Stage::Starttls, reply), true, now, out);
         }
         self.enter(Stage::Tls, now, out);
         self.until = None;
@@ -304,11 +349,21 @@ impl Client {
         // After the reply to the dot, a QUIT without an answer undoes nothing (§4.1.1.10).
         if self.stage != Stage::Quit {
             let error = if self.stage == Stage::Dot || self.dot_is_out { after_dot(&error) } else { error };
-            self.decide_the_rest(&error);
-            self.failure = Some(error);
+            self.fail_with(error, None);
         }
         self.end(now, out);
         out.close();
+    }
+
+    /// We go no further: a signal came, or the deadline. What is known stays known.
+    pub fn give_up(&mut self, error: Error, now: Moment, out: &mut Outbox<Fact>) {
+        self.broke(error, now, out);
+    }
+
+    /// The line was never made: nothing is decided about anybody.
+    pub fn never_connected(mut self, stage: Stage, error: Error) -> Done {
+        (self.stage, self.failure) = (stage, Some(error));
+        self.done()
     }
 }
 

@@ -29,7 +29,7 @@ pub mod server;
 mod stuff;
 
 pub use auth::Mechanism;
-pub use client::Client;
+pub use client::{Client, refusal};
 pub use mailbox::{Mailbox, host_name};
 pub use plan::{
     Credentials, Done, Envelope, Fact, Outcome, Plan, Recipient, Security, Stage, Timed, Wishes, is_notify, verdict,

@@ -244,6 +244,8 @@ pub enum Fact {
     Sent(String),
     /// A reply came.
     Heard(Reply),
+    /// What came is no reply: the beginning of it.
+    Nonsense(String),
     /// From here on the line is encrypted.
     Encrypted,
     /// So many octets of the message, with whatever ends it, are on their way.
@@ -252,8 +254,13 @@ pub enum Fact {
     Going(u64),
     /// A stage is over.
     Stage(Timed),
-    /// A mail is decided: the code it would end a run with.
-    Mailed(Exit),
+    /// A mail is decided.
+    Mailed {
+        /// The code it would end a run with.
+        exit: Exit,
+        /// Why it was refused, by whom ever.
+        why: Option<Error>,
+    },
     /// Something odd that was tolerated.
     Odd(&'static str),
 }
@@ -294,6 +301,7 @@ pub struct Done {
 pub fn verdict(recipients: &[Recipient]) -> Exit {
     let count = |outcome| recipients.iter().filter(|recipient| recipient.outcome == Some(outcome)).count();
     match () {
+        () if count(Outcome::Unknown) > 0 => Exit::Unknown,
         () if count(Outcome::Deferred) > 0 => Exit::TryAgain,
         () if count(Outcome::Refused) == 0 => Exit::Done,
         () if count(Outcome::Accepted) > 0 => Exit::SomeRefused,

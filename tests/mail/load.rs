@@ -72,3 +72,27 @@ fn the_deadline_ends_a_run_and_is_no_failure_of_the_server() {
     let ran = mail(&peer, &["--count", "0", "--reuse", "--rate", "0.001/s", "--deadline", "300ms"]);
     assert_eq!((ran.code, &ran.summary()["mails"]), (0, &1.into()), "{}", ran.stderr);
 }
+
+#[test]
+fn mails_that_are_refused_are_counted_to_the_last_and_the_reason_is_told() {
+    let refused = || {
+        vec![
+            Say("220 mx\r\n"),
+            After("EHLO ", "250 mx\r\n"),
+            After("MAIL", "250\r\n"),
+            After("RCPT", "550 5.1.1 nobody here\r\n"),
+            After("QUIT", "221\r\n"),
+        ]
+    };
+    let (peer, _) = servers((0..12).map(|_| refused()).collect());
+    let ran = mail(&peer, &["--count", "12"]);
+    assert_eq!((ran.code, &ran.summary()["refused"]), (69, &12.into()), "{}", ran.stderr);
+    assert!(ran.stderr.contains("a@x.test") && ran.stderr.contains("nobody here"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_run_that_the_deadline_cuts_before_there_is_anything_is_code_75() {
+    let (peer, _) = server(vec![After("never", "")]);
+    let ran = mail(&peer, &["--count", "2", "--deadline", "100ms"]);
+    assert_eq!((ran.code, &ran.summary()["mails"]), (75, &0.into()), "{}", ran.stderr);
+}

@@ -5,12 +5,13 @@ mod support;
 
 mod compose;
 mod dialogue;
+mod ends;
 mod load;
 mod retry;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender};
 
 use support::{Peer, Ran, run};
 
@@ -22,11 +23,15 @@ enum Turn {
     After(&'static str, &'static str),
     /// Hears a message up to its dot, then says it.
     AfterMessage(&'static str),
+    /// Tells the test that it has come so far.
+    Tell(Sender<()>),
+    /// Hears nothing more until the test says so.
+    Wait(Receiver<()>),
     /// Closes.
     Close,
 }
 
-use Turn::{After, AfterMessage, Close, Say};
+use Turn::{After, AfterMessage, Close, Say, Tell, Wait};
 
 /// A server that plays these turns on one connection and gives what it heard.
 fn server(turns: Vec<Turn>) -> (Peer, Receiver<String>) {
@@ -50,6 +55,14 @@ fn play(mut stream: TcpStream, turns: Vec<Turn>) -> String {
         let (ends, say) = match turn {
             Say(text) => {
                 stream.write_all(text.as_bytes()).expect("said");
+                continue;
+            }
+            Tell(sender) => {
+                sender.send(()).expect("the test listens");
+                continue;
+            }
+            Wait(receiver) => {
+                let _ = receiver.recv();
                 continue;
             }
             Close => {

@@ -69,3 +69,31 @@ fn there_is_no_attempt_that_the_deadline_does_not_allow() {
     assert_eq!((ran.code, ran.events().len() > 1), (75, true), "{}", ran.stderr);
     assert!(!ran.events().iter().any(|event| event["type"] == "retry"));
 }
+
+#[test]
+fn all_or_nothing_holds_over_every_attempt() {
+    let held = |a, b| {
+        let mut turns = envelope(a, Some(b));
+        turns.push(After("QUIT", "221 bye\r\n"));
+        turns
+    };
+    let flags = ["--to", "b@x.test", "--all-or-nothing", "--retry", "3", "--retry-wait", "1ms"];
+    let (peer, _) = servers(vec![held(YES, "550 5.1.1 nobody\r\n")]);
+    let ran = mail(&peer, &flags);
+    assert_eq!(ran.code, 69, "nothing is sent, and trying again would not help: {}", ran.stderr);
+    let (peer, heard) = servers(vec![held(YES, LATER), delivered(envelope(YES, Some(YES)), "250 queued\r\n")]);
+    let ran = mail(&peer, &flags);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(!heard.recv().expect("ended").contains("DATA"));
+    assert_eq!(heard.recv().expect("ended").matches("RCPT TO:").count(), 2, "all of them again");
+}
+
+#[test]
+fn what_was_known_before_the_last_attempt_decides() {
+    for last in [vec![Say("554 go away\r\n"), After("QUIT", "221\r\n")], vec![Say("what?\r\n"), Close]] {
+        let refuses = matches!(last[0], Say("554 go away\r\n"));
+        let (peer, _) = servers(vec![delivered(envelope(YES, Some(LATER)), "250 queued\r\n"), last]);
+        let ran = mail(&peer, &["--to", "b@x.test", "--retry", "1", "--retry-wait", "1ms"]);
+        assert_eq!(ran.code, if refuses { 67 } else { 75 }, "{}", ran.stderr);
+    }
+}

@@ -4,6 +4,7 @@
 //! server that is one's own: beyond loopback it wants a word.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -17,9 +18,9 @@ use crate::commands::values::parsed;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::tls::ClientSide;
-use crate::net::{self, Nudge, Signals, Woken};
+use crate::net::{self, Nudge, Signal, Signals, Woken};
 use crate::output::{Live, Output};
-use crate::smtp::{Fact, Plan, Stage};
+use crate::smtp::{self, Fact, Plan, Stage};
 use crate::stats::Series;
 use crate::time::Moment;
 
@@ -110,11 +111,10 @@ impl LoadArgs {
     }
 
     /// Refuses to burden a stranger.
-    pub fn be_polite(&self, peer: std::net::SocketAddr) -> Result<()> {
+    pub fn be_polite(&self, peers: &[SocketAddr]) -> Result<()> {
         let is_load = self.mails() != Some(1);
-        if !is_load || self.i_own_this_target || peer.ip().to_canonical().is_loopback() {
-            return Ok(());
-        }
+        let stranger = peers.iter().find(|peer| !peer.ip().to_canonical().is_loopback());
+        let Some(peer) = stranger.filter(|_| is_load && !self.i_own_this_target) else { return Ok(()) };
         Err(Error::new(Exit::Usage, format!("that many mails to {} could do harm", peer.ip()))
             .expected("a server on loopback, or one mail")
             .remedy("if it is yours to burden, say --i-own-this-target"))
@@ -135,6 +135,7 @@ impl LoadArgs {
         let threads = self.threads();
         let mut tally = Tally::default();
         let mut live = Live::new(output.style());
+        let mut cut = None;
         std::thread::scope(|scope| -> Result<()> {
             let mut workers = Vec::new();
             for number in 0..threads {
@@ -144,7 +145,8 @@ impl LoadArgs {
                 workers.push(scope.spawn(move || worker.work(ear, &nudge)));
             }
             while shared.ended.load(Ordering::Acquire) < workers.len() {
-                if let Woken::Signal(_) = signals.wait(Some(net::now() + GLANCE)) {
+                if let Woken::Signal(signal) = signals.wait(Some(net::now() + GLANCE)) {
+                    cut = Some(signal.error());
                     break;
                 }
                 let decided = shared.decided.load(Ordering::Relaxed);
@@ -157,18 +159,30 @@ impl LoadArgs {
         })?;
         live.clear();
         let elapsed = net::now() - started;
-        let exit = self.judge(&tally, output);
+        let cut = cut.or_else(|| signals.take().map(Signal::error)).or_else(|| {
+            let is_late = run.until().is_some_and(|until| until <= net::now());
+            is_late.then(|| Error::new(Exit::TryAgain, "the deadline has passed"))
+        });
+        let exit = self.judge(&tally, cut, output);
         let bytes = plan.envelope.as_ref().map_or(0, |envelope| envelope.message.len());
         let summary = LoadSummary::new(server, elapsed, bytes, threads, &tally);
         output.event(&LoadEvent::summary(summary))?;
         Ok(exit)
     }
 
-    fn judge(&self, tally: &Tally, output: &mut Output) -> Exit {
-        if let Some(error) = &tally.first_failure {
+    /// The code of all mails; of what cut them short if there was none.
+    fn judge(&self, tally: &Tally, cut: Option<Error>, output: &mut Output) -> Exit {
+        if tally.is_hopeless {
+            output.note(&format!("note: {HOPELESS} connections in a row came to nothing, and no more are tried"));
+        }
+        if let Some(error) = tally.first_failure.as_ref().or(cut.as_ref().filter(|_| tally.exits.is_empty())) {
             output.failure(error);
         }
-        let mut exit = if tally.exits.is_empty() { Exit::No } else { Exit::of_all(tally.exits.keys().copied()) };
+        let mut exit = match cut {
+            Some(cut) if tally.exits.is_empty() => cut.exit(),
+            _ if tally.exits.is_empty() => Exit::No,
+            _ => Exit::of_all(tally.exits.keys().copied()),
+        };
         for assertion in &self.fail_if {
             if let Err(broken) = assertion.check(|name| figure(tally, name)) {
                 output.failure(&broken);
@@ -203,6 +217,8 @@ pub struct Tally {
     /// Each step.
     pub stages: BTreeMap<Stage, Series>,
     first_failure: Option<Error>,
+    /// Whether a thread has given up.
+    is_hopeless: bool,
 }
 
 impl Tally {
@@ -220,6 +236,7 @@ impl Tally {
             self.stages.entry(stage).or_default().merge(&series);
         }
         self.first_failure = self.first_failure.take().or(other.first_failure);
+        self.is_hopeless |= other.is_hopeless;
     }
 
     fn fail(&mut self, error: Error) {
@@ -320,8 +337,11 @@ impl Worker<'_> {
                     stage(Stage::Connect, connect);
                 }
                 Step::Fact(Fact::Stage(timed)) => stage(timed.stage, timed.took),
-                Step::Fact(Fact::Mailed(exit)) => {
+                Step::Fact(Fact::Mailed { exit, why }) => {
                     *tally.exits.entry(*exit).or_default() += 1;
+                    if let (None, Some(why)) = (&tally.first_failure, why) {
+                        tally.first_failure = Some(why.retold(why.exit()));
+                    }
                     tally.total.push(std::mem::take(&mut spent));
                     decided += 1;
                     self.shared.decided.fetch_add(1, Ordering::Relaxed);
@@ -332,21 +352,24 @@ impl Worker<'_> {
         };
         let ended = self.run.dialogue(plan, self.tls, signals, tell);
         let is_late = self.run.until().is_some_and(|until| until <= net::now());
-        *in_vain = if decided > 0 { 0 } else { *in_vain + 1 };
-        match ended {
-            // A mail that was cut off by us says nothing of the server.
-            Err(_) if is_late => return true,
-            Err(error) if matches!(error.exit(), Exit::Interrupted | Exit::Terminated) => return true,
-            Err(error) => tally.fail(error),
-            Ok((done, _)) if !done.is_mailed => {
-                let exit = verdict(&done);
-                match done.failure {
-                    Some(error) => tally.fail(error),
-                    None => *tally.exits.entry(exit).or_default() += 1,
-                }
+        let done = match ended {
+            Ok((done, _)) => done,
+            Err(error) => {
+                tally.fail(error);
+                return true;
             }
-            Ok(_) => {}
+        };
+        *in_vain = if decided > 0 || done.stage >= Stage::Mail { 0 } else { *in_vain + 1 };
+        let exit = verdict(&done);
+        match done.failure.or_else(|| smtp::refusal(&done.recipients)) {
+            // A mail that was cut off by us says nothing of the server, unless it may have arrived.
+            Some(_) if matches!(exit, Exit::Interrupted | Exit::Terminated) => return true,
+            Some(error) if is_late && error.exit() == Exit::TryAgain => return true,
+            _ if done.is_mailed => {}
+            Some(error) => tally.fail(error),
+            None => *tally.exits.entry(exit).or_default() += 1,
         }
+        tally.is_hopeless |= *in_vain >= HOPELESS;
         is_late || *in_vain >= HOPELESS
     }
 }

@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::host;
 use crate::net::{self, Signals};
-use crate::output::{Output, Style};
+use crate::output::{Escaped, Output, Style};
 use crate::smtp::{self, Done, Envelope, Outcome, Plan, Security, Stage};
 use events::{Event, Named, Summary};
 use letter::LetterArgs;
@@ -154,17 +154,23 @@ impl Mail {
         };
         let run = Run { mail: self, security, started: net::now() };
         if self.load.is_wanted() {
-            self.load.be_polite(self.transport.find(&mut signals)?)?;
+            self.load.be_polite(&self.transport.find(&mut signals)?)?;
             return self.load.run(&run, &plan, tls.as_ref(), self.transport.shown(), &mut output, &mut signals);
         }
         let patience = retry::Patience { times: self.retry, wait: self.retry_wait };
-        let (done, line) = retry::carry(&run, &plan, patience, tls.as_ref(), &mut output, &mut signals)?;
-        let exit = verdict(&done);
+        let (done, line, exit) = retry::carry(&run, &plan, patience, tls.as_ref(), &mut output, &mut signals)?;
         if let Some(error) = &done.failure {
             output.failure(error);
         }
         let recipients: Vec<Named> = done.recipients.iter().map(Named::of).collect();
-        self.write_rejected(&recipients)?;
+        let exit = match self.write_rejected(&recipients) {
+            Ok(()) => exit,
+            // What became of the mail is told also where it cannot be written down.
+            Err(error) => {
+                output.failure(&error);
+                error.exit()
+            }
+        };
         let summary = Summary {
             command: "mail",
             server: self.transport.shown(),
@@ -216,7 +222,8 @@ impl Mail {
         let Some(file) = &self.rejected_to else { return Ok(()) };
         let is_rejected =
             |named: &&Named| matches!(named.outcome, Some(Outcome::Refused | Outcome::Deferred | Outcome::Unknown));
-        let lines: String = recipients.iter().filter(is_rejected).map(|named| named.line() + "\n").collect();
+        let line = |named: &Named| format!("{}\n", Escaped(named.line().as_bytes()));
+        let lines: String = recipients.iter().filter(is_rejected).map(line).collect();
         disk::replace(file, lines.as_bytes())
     }
 }

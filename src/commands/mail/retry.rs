@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use super::events::{Event, Note, Retry};
 use super::run::{Line, Run};
+use super::verdict;
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::net::tls::ClientSide;
 use crate::net::{self, Signals, Woken};
 use crate::output::Output;
-use crate::smtp::{Done, Mailbox, Outcome, Plan, Recipient};
+use crate::smtp::{self, Done, Mailbox, Outcome, Plan, Recipient};
 
 /// How often, and how far apart.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +23,8 @@ pub struct Patience {
     pub wait: Duration,
 }
 
-/// Carries a plan out, and again for those who are deferred.
+/// Carries a plan out, and again for those who are deferred. Beside what came of it the code: what is known
+/// of all attempts together decides it.
 pub fn carry(
     run: &Run<'_>,
     plan: &Plan,
@@ -30,46 +32,47 @@ pub fn carry(
     tls: Option<&ClientSide>,
     output: &mut Output,
     signals: &mut Signals,
-) -> Result<(Done, Line)> {
-    let mut last = run.carry(plan.clone(), tls, output, signals);
-    // What became of those who are not tried again.
-    let mut settled: Vec<Recipient> = Vec::new();
+) -> Result<(Done, Line, Exit)> {
+    let (mut done, mut line) = run.carry(plan.clone(), tls, output, signals)?;
+    let mut exit = verdict(&done);
     for attempt in 2..=patience.times.saturating_add(1) {
-        let everybody = || plan.envelope.iter().flat_map(|envelope| envelope.recipients.clone()).collect();
-        let again: Vec<Mailbox> = match &last {
-            Ok((done, _)) => deferred(done),
-            // The line was never made; nobody has heard anything.
-            Err(error) if error.exit() == Exit::TryAgain && settled.is_empty() => everybody(),
-            Err(_) => Vec::new(),
-        };
+        let again = deferred(&done, plan.all_or_nothing);
         if again.is_empty() || !waited(run, patience.wait, attempt, again.len(), output, signals)? {
             break;
-        }
-        if let Ok((done, _)) = &last {
-            merge(&mut settled, &done.recipients);
         }
         let mut plan = plan.clone();
         if let Some(envelope) = &mut plan.envelope {
             envelope.recipients = again;
         }
-        last = match (run.carry(plan, tls, output, signals), last) {
-            // What was known before is still known.
-            (Err(error), Ok((done, line))) => Ok((Done { failure: Some(error), ..done }, line)),
-            (next, _) => next,
-        };
+        let settled = std::mem::take(&mut done.recipients);
+        (done, line) = run.carry(plan, tls, output, signals)?;
+        let newest = std::mem::replace(&mut done.recipients, settled);
+        exit = verdict(&done);
+        merge(&mut done.recipients, &newest);
+        // A line that cannot be made now takes nothing back of what was said before.
+        if done.recipients.iter().any(|recipient| recipient.outcome.is_some()) {
+            exit = smtp::verdict(&done.recipients);
+        }
     }
-    let (mut done, line) = last?;
-    merge(&mut settled, &done.recipients);
-    done.recipients = settled;
-    Ok((done, line))
+    Ok((done, line, exit))
 }
 
 /// Those whom it is safe and of use to try again.
-fn deferred(done: &Done) -> Vec<Mailbox> {
+fn deferred(done: &Done, all_or_nothing: bool) -> Vec<Mailbox> {
     let may_help = done.failure.as_ref().is_none_or(|error| error.exit() == Exit::TryAgain);
-    let deferred = |recipient: &&Recipient| recipient.outcome == Some(Outcome::Deferred);
-    let recipients = done.recipients.iter().filter(deferred).filter(|_| may_help);
-    recipients.map(|recipient| recipient.mailbox.clone()).collect()
+    let count = |wanted: Outcome| done.recipients.iter().filter(|known| known.outcome == Some(wanted)).count();
+    // Where all are to get it, nobody is tried again without the others, and none beside one that is refused.
+    let is_vain = all_or_nothing && count(Outcome::Refused) > 0;
+    if !may_help || is_vain || count(Outcome::Unknown) > 0 {
+        return Vec::new();
+    }
+    // About whom nothing was decided nobody has heard, if the line was never made or broke early.
+    let is_unheard = all_or_nothing || done.failure.is_some();
+    let is_deferred = |known: &&Recipient| match known.outcome {
+        Some(outcome) => outcome == Outcome::Deferred,
+        None => is_unheard && (done.failure.is_some() || count(Outcome::Deferred) > 0),
+    };
+    done.recipients.iter().filter(is_deferred).map(|recipient| recipient.mailbox.clone()).collect()
 }
 
 /// Waits for the next attempt, and says whether there is one: not after a signal or the deadline.
@@ -90,13 +93,11 @@ fn waited(
 }
 
 /// What is known of each, the newest word counting.
-fn merge(settled: &mut Vec<Recipient>, newest: &[Recipient]) {
-    for recipient in newest {
-        match settled.iter_mut().find(|known| known.mailbox == recipient.mailbox) {
-            // An attempt that broke off before it decided anything takes nothing back.
-            Some(known) if recipient.outcome.is_some() => *known = recipient.clone(),
-            Some(_) => {}
-            None => settled.push(recipient.clone()),
+fn merge(settled: &mut [Recipient], newest: &[Recipient]) {
+    // An attempt that broke off before it decided anything takes nothing back.
+    for recipient in newest.iter().filter(|recipient| recipient.outcome.is_some()) {
+        if let Some(known) = settled.iter_mut().find(|known| known.mailbox == recipient.mailbox) {
+            *known = recipient.clone();
         }
     }
 }

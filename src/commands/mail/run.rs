@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::Mail;
 use super::events::{Event, Note};
-use crate::error::Result;
+use crate::conversation::Outbox;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
 use crate::net::tls::{Certificate, ClientSide};
 use crate::net::{self, Later, Link, Patience, Signals};
 use crate::output::{Direction, Form, Output, Progress, Trace};
@@ -76,9 +78,14 @@ impl Run<'_> {
         let mut progress: Option<Progress> = None;
         let ended = self.dialogue(plan, tls, signals, &mut |step| {
             let fact = match step {
-                Step::Connected { peer, connect, .. } => {
+                Step::Connected { peer, resolve, connect } => {
                     trace.remark(&format!("connected to {peer} in {}", Shown(connect)));
-                    return Ok(());
+                    let mut tell = |stage, took| output.event(&Event::Fact(Note::Stage(Timed { stage, took })));
+                    return if says {
+                        tell(Stage::Resolve, resolve).and_then(|()| tell(Stage::Connect, connect))
+                    } else {
+                        Ok(())
+                    };
                 }
                 Step::Fact(fact) => fact,
             };
@@ -98,6 +105,7 @@ impl Run<'_> {
                     }
                     sentence(trace, Some(explain::reply(reply.code)));
                 }
+                Fact::Nonsense(text) => trace.lines(Direction::Received, text.as_bytes()),
                 Fact::Encrypted => {
                     trace.set_encrypted(true);
                     trace.remark("from here on the line is encrypted");
@@ -115,7 +123,7 @@ impl Run<'_> {
                 }
                 Fact::Odd(what) => trace.remark(what),
                 Fact::Stage(timed) if says => return output.event(&Event::Fact(Note::Stage(*timed))),
-                Fact::Stage(_) | Fact::Mailed(_) => {}
+                Fact::Stage(_) | Fact::Mailed { .. } => {}
             }
             Ok(())
         });
@@ -138,11 +146,23 @@ impl Run<'_> {
         let until = self.until();
         let begun = net::now();
         let within = |limit: Moment| until.map_or(limit, |until| until.min(limit));
-        let peer = mail.transport.find(signals)?;
+        let never =
+            |plan, stage, error: Error, line| Ok((Client::new(plan, begun).never_connected(stage, error), line));
+        let found = mail.transport.find(signals).and_then(|addresses| {
+            mail.load.be_polite(&addresses)?;
+            Ok(addresses)
+        });
+        let addresses = match found {
+            Ok(addresses) => addresses,
+            Err(error) => return never(plan, Stage::Resolve, error, line),
+        };
         let resolved = net::now();
-        let dialled = net::dial(mail.transport.host(), &[peer], within(resolved + CONNECT), signals)?;
+        line.stages.insert(Stage::Resolve, resolved - begun);
+        let dialled = match net::dial(mail.transport.host(), &addresses, within(resolved + CONNECT), signals) {
+            Ok(dialled) => dialled,
+            Err(error) => return never(plan, Stage::Connect, error, line),
+        };
         let (resolve, connect) = (resolved - begun, dialled.at - resolved);
-        line.stages.insert(Stage::Resolve, resolve);
         line.stages.insert(Stage::Connect, connect);
         line.peer = Some(dialled.peer.to_string());
         tell(Step::Connected { peer: dialled.peer, resolve, connect })?;
@@ -159,12 +179,22 @@ impl Run<'_> {
         };
         let mut client = Client::new(plan, dialled.at);
         let stages = &mut line.stages;
-        net::carry(&mut link, &mut client, until, signals, |fact| {
+        let mut hear = |fact| {
             if let Fact::Stage(Timed { stage, took }) = fact {
                 *stages.entry(stage).or_default() += took;
             }
             tell(Step::Fact(&fact))
-        })?;
+        };
+        match net::carry(&mut link, &mut client, until, signals, &mut hear) {
+            Ok(()) => {}
+            // A signal, or the deadline: what the server has said by then, and what it may have done, counts.
+            Err(error) if matches!(error.exit(), Exit::Interrupted | Exit::Terminated | Exit::TryAgain) => {
+                let mut out = Outbox::default();
+                client.give_up(error, net::now(), &mut out);
+                out.facts().try_for_each(&mut hear)?;
+            }
+            Err(error) => return Err(error),
+        }
         line.tls = link.tls().and_then(net::tls::version);
         line.certificates = link.tls().map(net::tls::chain).unwrap_or_default();
         Ok((client.done(), line))

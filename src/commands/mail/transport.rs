@@ -60,9 +60,9 @@ impl TransportArgs {
         self.server_name.as_deref().unwrap_or(self.host())
     }
 
-    /// Looks the server up.
-    pub fn find(&self, signals: &mut Signals) -> Result<SocketAddr> {
-        self.family.find(&self.server, self.port(), signals)
+    /// Looks the server up: every address that it has (RFC 5321 §5.1).
+    pub fn find(&self, signals: &mut Signals) -> Result<Vec<SocketAddr>> {
+        self.family.find_all(&self.server, self.port(), signals)
     }
 
     /// When the line is encrypted.

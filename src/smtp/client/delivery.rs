@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::parameters::{about, parameters, spelt};
-use super::wording::{after_dot, malformed, refused};
+use super::wording::{after_dot, malformed, refusal, refused};
 use super::{Awaited, Client};
 use crate::conversation::Outbox;
 use crate::error::Error;
@@ -80,8 +80,11 @@ impl Client {
                 }
             }
             // Whatever else was said in the same breath still gets its reply; none of it counts.
-            Some(Awaited::Mail) => self.failure = Some(refused(Stage::Mail, reply)),
-            Some(Awaited::Rcpt(place)) if self.awaited.is_empty() && self.failure.is_none() => {
+            Some(Awaited::Mail) => {
+                self.no_to_mail = Some(reply.clone());
+                self.failed_at = Some(Stage::Mail);
+            }
+            Some(Awaited::Rcpt(place)) if self.awaited.is_empty() && self.no_to_mail.is_none() => {
                 if place + 1 < self.recipients.len() {
                     self.rcpt(place + 1, now, out);
                 }
@@ -96,22 +99,15 @@ impl Client {
 
     /// Every recipient has its reply.
     fn all_named(&mut self, now: Moment, out: &mut Outbox<Fact>) {
-        if let Some(error) = self.failure.take() {
-            self.recipients.iter_mut().for_each(|recipient| recipient.outcome = None);
-            return self.fail(error, true, now, out);
+        if let Some(reply) = self.no_to_mail.clone() {
+            return self.refuse(&reply, refused(Stage::Mail, &reply), true, now, out);
         }
         let accepted = self.recipients.iter().filter(|recipient| recipient.outcome == Some(Outcome::Accepted)).count();
         if accepted == 0 || (self.plan.all_or_nothing && accepted < self.recipients.len()) {
-            // Nothing was sent to those who would have been accepted: they can be tried again.
-            for recipient in &mut self.recipients {
-                if recipient.outcome == Some(Outcome::Accepted) {
-                    recipient.outcome = Some(Outcome::Deferred);
-                }
-            }
-            return self.quit(now, out);
+            return self.stop(now, out);
         }
         if self.stops_at(Stage::Rcpt) {
-            return self.quit(now, out);
+            return self.stop(now, out);
         }
         if self.plan.wishes.chunking {
             return self.send_chunk(now, out);
@@ -120,10 +116,22 @@ impl Client {
         self.say("DATA", now, out);
     }
 
+    /// It goes no further: whoever would have been accepted gets nothing.
+    fn stop(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+        self.undo_accepted();
+        self.quit(now, out);
+    }
+
+    fn undo_accepted(&mut self) {
+        for recipient in &mut self.recipients {
+            recipient.outcome = recipient.outcome.filter(|outcome| *outcome != Outcome::Accepted);
+        }
+    }
+
     /// The whole message is one chunk, and the last one; there is no go-ahead to wait for.
     fn send_chunk(&mut self, now: Moment, out: &mut Outbox<Fact>) {
         if self.stops_at(Stage::Data) {
-            return self.quit(now, out);
+            return self.stop(now, out);
         }
         let Some(envelope) = &self.plan.envelope else { return };
         let message = Arc::clone(&envelope.message);
@@ -140,10 +148,11 @@ impl Client {
             let error =
                 if reply.is_yes() { malformed("a yes to DATA that is not 354") } else { refused(Stage::Data, reply) };
             // After a yes nobody knows what the server waits for; it may take our QUIT for a line of the mail.
-            return self.fail(error, !reply.is_yes(), now, out);
+            return self.refuse(reply, error, !reply.is_yes(), now, out);
         }
         if self.stops_at(Stage::Data) {
             // A lone dot would be an empty mail: only the end of the line leaves nothing behind.
+            self.undo_accepted();
             self.end(now, out);
             return out.reset();
         }
@@ -179,12 +188,14 @@ impl Client {
     fn mailed(&mut self, error: Option<Error>, now: Moment, out: &mut Outbox<Fact>) {
         let exit = error.as_ref().map_or_else(|| verdict(&self.recipients), Error::exit);
         out.tell(Fact::Stage(Timed { stage: self.stage, took: now - self.since }));
-        out.tell(Fact::Mailed(exit));
+        let why = error.as_ref().map(|error| error.retold(error.exit())).or_else(|| refusal(&self.recipients));
+        out.tell(Fact::Mailed { exit, why });
         self.is_mailed = true;
         self.mails = self.mails.saturating_sub(1);
         let due = self.begun + self.plan.apart;
         self.idle = Some(due);
         if self.mails == 0 {
+            self.failed_at = error.as_ref().map(|_| self.stage);
             self.failure = error;
             self.quit(now, out);
         } else if due <= now {

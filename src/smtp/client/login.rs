@@ -11,11 +11,12 @@ use crate::smtp::auth::{Answer, Login, Mechanism};
 use crate::smtp::plan::{Fact, Stage};
 use crate::smtp::provider;
 use crate::smtp::reply::Reply;
+use crate::smtp::secret::Secret;
 use crate::time::Moment;
 
 impl Client {
     pub(super) fn log_in(&mut self, now: Moment, out: &mut Outbox<Fact>) {
-        let Some(credentials) = self.plan.login.clone() else { return self.deliver(now, out) };
+        let Some(credentials) = self.plan.login.clone() else { return self.logged_in(now, out) };
         let offered = &self.offers.auth;
         let mechanism = match credentials.mechanism {
             Some(wanted) if wanted.is_offered(offered) => Some(wanted),
@@ -36,12 +37,21 @@ impl Client {
         self.mechanism = Some(mechanism);
         let login = Login::new(mechanism, &credentials.user, &credentials.secret, &credentials.nonce);
         let command = format!("AUTH {}", mechanism.word());
-        let first = login.first().map(|first| if first.is_empty() { "=".to_owned() } else { first });
+        let first = login.first();
         self.login = Some(login);
-        match first.filter(|first| command.len() + 1 + first.len() <= LONGEST_COMMAND) {
-            Some(first) => self.say_hidden(&format!("{command} {first}"), &format!("{command} [hidden]"), now, out),
+        match first.filter(|first| command.len() + 1 + first.expose().len() <= LONGEST_COMMAND) {
+            Some(first) => {
+                let word = if first.expose().is_empty() { b"=" } else { first.expose() };
+                let line = Secret::new([command.as_bytes(), b" ", word].concat());
+                self.say_hidden(&line, &format!("{command} [hidden]"), now, out);
+            }
             None => self.say(&command, now, out),
         }
+    }
+
+    /// Whoever is to log in has.
+    fn logged_in(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+        if self.stops_at(Stage::Auth) { self.quit(now, out) } else { self.deliver(now, out) }
     }
 
     pub(super) fn challenged(&mut self, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
@@ -55,7 +65,7 @@ impl Client {
                     return self.fail(error, false, now, out);
                 }
                 self.login = None;
-                if self.stops_at(Stage::Auth) { self.quit(now, out) } else { self.deliver(now, out) }
+                self.logged_in(now, out);
             }
             334 => match login.answer(&reply.text()) {
                 Answer::Line(line) => self.say_hidden(&line, "[hidden]", now, out),
@@ -69,7 +79,8 @@ impl Client {
             code => {
                 let error = refused(Stage::Auth, reply);
                 let wants = provider::wants(&self.plan.server).filter(|_| matches!(code, 534 | 535));
-                self.fail(if let Some(wants) = wants { error.remedy(wants) } else { error }, true, now, out);
+                let error = if let Some(wants) = wants { error.remedy(wants) } else { error };
+                self.refuse(reply, error, true, now, out);
             }
         }
     }

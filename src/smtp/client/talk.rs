@@ -7,6 +7,23 @@ use crate::smtp::plan::{Fact, Security, Stage};
 use crate::smtp::reply::Reply;
 use crate::time::Moment;
 
+/// The most octets of what is no reply that are told.
+const SHOWN: usize = 512;
+
+impl Client {
+    /// The reply to the dot counts, whatever is glued behind it; but nothing more is said on this line.
+    fn taken_and_more(&mut self, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
+        const GLUED: &str = "a reply behind the one to the final dot that nobody asked for";
+        self.mails = 1;
+        self.heard(reply, now, out);
+        if self.plan.wishes.strict {
+            self.failure.get_or_insert(malformed(GLUED));
+        } else {
+            out.tell(Fact::Odd(GLUED));
+        }
+    }
+}
+
 impl Conversation for Client {
     type Fact = Fact;
     const FULL_DUPLEX: bool = true;
@@ -30,8 +47,10 @@ impl Conversation for Client {
         }
         let (taken, reply) = match Reply::read(bytes) {
             Ok(None) => return 0,
-            Ok(Some(read)) => read,
+            Ok(Some((taken, reply))) => (taken, self.without_secrets(reply)),
             Err(fault) => {
+                let shown = String::from_utf8_lossy(bytes.get(..SHOWN).unwrap_or(bytes));
+                out.tell(Fact::Nonsense(self.redacted(shown.into_owned())));
                 let error = malformed(&fault.to_string());
                 let error = if self.stage == Stage::Banner { other_protocol(bytes, error) } else { error };
                 self.fail(self.mended(error), false, now, out);
@@ -43,7 +62,12 @@ impl Conversation for Client {
         // one, and behind the 220 to STARTTLS it would be believed after the handshake (NO STARTTLS).
         let asked = self.awaited.len().max(1);
         // A server may close at any moment and say so (RFC 5321 §3.8): that is the answer to what is said next.
-        let is_closing = rest.starts_with(b"421") && self.stage != Stage::Starttls;
+        // Where the packets split is no matter: a part of it may be all that is there.
+        let is_closing = (rest.starts_with(b"421") || b"421".starts_with(rest)) && self.stage != Stage::Starttls;
+        if asked == 1 && !is_closing && self.stage == Stage::Dot && self.idle.is_none() {
+            self.taken_and_more(&reply, now, out);
+            return bytes.len();
+        }
         if asked == 1 && !rest.is_empty() && !is_closing && self.stage != Stage::Quit {
             let what = if self.stage == Stage::Starttls {
                 format!("{} octets came in clear behind the reply to STARTTLS", rest.len())

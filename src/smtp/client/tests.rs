@@ -9,6 +9,7 @@ use crate::smtp::secret::Secret;
 use crate::time::Moment;
 use std::time::Duration;
 
+mod ends;
 mod login;
 mod many;
 
@@ -311,25 +312,6 @@ fn h24_a_message_that_does_not_fit_stops_before_mail() {
 }
 
 #[test]
-fn all_or_nothing_sends_to_nobody_if_one_is_refused() {
-    let mut bench = Bench::new(Plan { all_or_nothing: true, ..plan(&["a@x.test", "b@x.test"]) });
-    bench.hear("220 mx\r\n");
-    bench.hear(OFFERS);
-    assert_eq!(bench.hear("250\r\n250\r\n550\r\n"), said("QUIT\r\n"));
-    assert_eq!(outcomes(&bench.done().0), [Some(Outcome::Deferred), Some(Outcome::Refused)]);
-}
-
-#[test]
-fn a_refused_sender_is_no_word_about_the_recipients() {
-    let mut bench = Bench::new(plan(&["a@x.test", "b@x.test"]));
-    bench.hear("220 mx\r\n");
-    bench.hear(OFFERS);
-    assert_eq!(bench.hear("550 5.1.8 no\r\n503 bad sequence\r\n503 bad sequence\r\n"), said("QUIT\r\n"));
-    let (done, _) = bench.done();
-    assert_eq!((exit(&done), outcomes(&done)), (Some(Exit::Unavailable), vec![Some(Outcome::Refused); 2]));
-}
-
-#[test]
 fn an_old_server_is_greeted_with_helo_unless_more_is_wanted() {
     let mut bench = Bench::new(plan(&["a@x.test"]));
     bench.hear("220 mx\r\n");
@@ -338,35 +320,4 @@ fn an_old_server_is_greeted_with_helo_unless_more_is_wanted() {
     let mut bench = Bench::new(with_login(plan(&["a@x.test"])));
     bench.hear("220 mx\r\n");
     assert_eq!(bench.hear("502 what?\r\n"), said("QUIT\r\n"));
-}
-
-#[test]
-fn a_plan_may_stop_after_a_stage() {
-    let mut bench = Bench::new(Plan { stop_after: Some(Stage::Rcpt), ..plan(&["a@x.test"]) });
-    bench.hear("220 mx\r\n");
-    bench.hear(OFFERS);
-    assert_eq!(bench.hear("250\r\n250\r\n"), said("QUIT\r\n"));
-    let mut bench = Bench::new(Plan { envelope: None, ..plan(&[]) });
-    bench.hear("220 mx\r\n");
-    assert_eq!(bench.hear(OFFERS), said("QUIT\r\n"));
-}
-
-#[test]
-fn every_prefix_and_every_split_of_a_dialogue_is_survived() {
-    let script = "220 mx\r\n".to_owned() + OFFERS + "250\r\n250\r\n354\r\n250\r\n221\r\n";
-    for split in 0..script.len() {
-        let mut bench = Bench::new(plan(&["a@x.test"]));
-        let mut inbox = Vec::new();
-        for octet in &script.as_bytes()[..split] {
-            inbox.push(*octet);
-            let taken = bench.client.received(&inbox, bench.now, &mut bench.out);
-            inbox.drain(..taken);
-            bench.client.sent(bench.now, &mut bench.out);
-            bench.did();
-        }
-        bench.client.ended(&End::Finished, bench.now, &mut bench.out);
-        let (done, _) = bench.done();
-        let is_decided = done.recipients[0].outcome.is_some();
-        assert!(is_decided && (done.failure.is_some() || outcomes(&done) == [Some(Outcome::Accepted)]), "{split}");
-    }
 }

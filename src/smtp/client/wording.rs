@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::smtp::auth::Mechanism;
-use crate::smtp::plan::Stage;
+use crate::smtp::plan::{Outcome, Recipient, Stage};
 use crate::smtp::reply::Reply;
 
 /// What a stage waits for the answer to, as the client said it.
@@ -46,6 +46,13 @@ pub fn refused(stage: Stage, reply: &Reply) -> Error {
         (_, code) if code / 100 == 5 => error.expected("a yes"),
         _ => error.expected("a reply that fits the command"),
     }
+}
+
+/// The first recipient who was refused or deferred, and with which words.
+pub fn refusal(recipients: &[Recipient]) -> Option<Error> {
+    let is_refused = |known: &&Recipient| matches!(known.outcome, Some(Outcome::Refused | Outcome::Deferred));
+    let found = recipients.iter().find(is_refused)?;
+    Some(refused(Stage::Rcpt, found.reply.as_ref()?).about(found.mailbox.as_str()))
 }
 
 /// What came is no reply.

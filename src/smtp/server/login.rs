@@ -197,7 +197,7 @@ mod tests {
         let mut line = client.first();
         loop {
             let mut next = match line.take() {
-                Some(line) => server.respond(&STANDARD.decode(line).expect("base64")),
+                Some(line) => server.respond(&STANDARD.decode(line.expose()).expect("base64")),
                 None => Next::Challenge(server.prompt()),
             };
             if next == Next::Derive {

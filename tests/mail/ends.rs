@@ -1,0 +1,152 @@
+//! Runs that are cut short, and what is known of the mail then.
+
+use std::process::Stdio;
+use std::sync::mpsc::channel;
+
+use rustix::process::{Signal, kill_process};
+
+use crate::support::{Ran, netlab, pid, run};
+use crate::{After, AfterMessage, Close, Say, Tell, Turn, Wait, mail, server};
+
+/// Everything up to DATA's 354.
+fn up_to_body() -> Vec<Turn> {
+    vec![
+        Say("220 mx\r\n"),
+        After("EHLO ", "250 mx\r\n"),
+        After("MAIL", "250\r\n"),
+        After("RCPT", "250 2.1.5 ok\r\n"),
+        After("DATA", "354 go\r\n"),
+    ]
+}
+
+fn outcome(ran: &Ran) -> (i32, String) {
+    let outcome = ran.summary()["recipients"][0]["outcome"].as_str().unwrap_or("none").to_owned();
+    (ran.code, outcome)
+}
+
+/// Sends the usual mail to a server that plays these turns, and signals it once the server is that far.
+fn interrupted(turns: impl FnOnce(Turn) -> Vec<Turn>, signal: Signal) -> Ran {
+    let (tell, told) = channel();
+    let (peer, _) = server(turns(Tell(tell)));
+    let address = peer.address.to_string();
+    let usual = ["--plain", "--from", "me@x.test", "--to", "a@x.test", "--text", "hello", "--json"];
+    let mut command = netlab(&[&["mail", &address], &usual[..]].concat());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    told.recv().expect("it came so far");
+    kill_process(pid(&child), signal).expect("signalled");
+    child.wait_with_output().expect("it ends").into()
+}
+
+#[test]
+fn a_deadline_after_the_dot_leaves_the_outcome_unknown() {
+    let turns = || up_to_body().into_iter().chain([AfterMessage(""), After("never", "")]).collect();
+    for flags in [&["--deadline", "300ms"][..], &["--timeout", "300ms"], &["--deadline", "300ms", "--retry", "3"]] {
+        let (peer, _) = server(turns());
+        let ran = mail(&peer, flags);
+        assert_eq!(outcome(&ran), (83, "unknown".to_owned()), "{flags:?}: {}", ran.stderr);
+        assert!(ran.summary()["message_id"].is_string());
+    }
+    let (peer, _) = server(turns());
+    let ran = mail(&peer, &["--deadline", "300ms", "--count", "2"]);
+    assert_eq!((ran.code, &ran.summary()["mails"], &ran.summary()["unknown"]), (83, &1.into(), &1.into()));
+}
+
+#[test]
+fn an_answer_that_came_counts_whatever_comes_then() {
+    let taken = |tell| up_to_body().into_iter().chain([AfterMessage("250 ok\r\n"), After("QUIT", ""), tell]).collect();
+    assert_eq!(outcome(&interrupted(taken, Signal::INT)), (0, "accepted".to_owned()));
+    let (peer, _) = server(
+        up_to_body().into_iter().chain([AfterMessage("250 ok\r\n"), After("QUIT", ""), After("never", "")]).collect(),
+    );
+    assert_eq!(outcome(&mail(&peer, &["--deadline", "300ms"])), (0, "accepted".to_owned()));
+}
+
+#[test]
+fn a_signal_ends_with_what_is_known() {
+    let dot = |tell| up_to_body().into_iter().chain([AfterMessage(""), tell]).collect();
+    assert_eq!(outcome(&interrupted(dot, Signal::INT)), (83, "unknown".to_owned()));
+    assert_eq!(outcome(&interrupted(dot, Signal::TERM)), (83, "unknown".to_owned()));
+    let banner = |tell| vec![tell];
+    assert_eq!(outcome(&interrupted(banner, Signal::INT)), (130, "none".to_owned()));
+    let rcpt =
+        |tell| vec![Say("220 mx\r\n"), After("EHLO ", "250 mx\r\n"), After("MAIL", "250\r\n"), After("RCPT", ""), tell];
+    let ran = interrupted(rcpt, Signal::TERM);
+    assert_eq!(outcome(&ran), (143, "none".to_owned()));
+    assert_eq!(
+        (ran.summary()["stage"].as_str(), ran.summary()["recipients"][0]["address"].as_str()),
+        (Some("rcpt"), Some("a@x.test"))
+    );
+}
+
+#[test]
+fn where_nobody_is_there_the_recipients_are_told_all_the_same() {
+    let ran =
+        run(&["mail", "127.0.0.1:1", "--from", "a@x.test", "--to", "b@x.test", "--text", "x", "--plain", "--json"]);
+    assert_eq!(outcome(&ran), (69, "none".to_owned()));
+    assert_eq!(
+        (&ran.summary()["stage"], &ran.summary()["recipients"][0]["address"]),
+        (&"connect".into(), &"b@x.test".into())
+    );
+}
+
+#[test]
+fn a_server_that_stops_reading_is_given_up() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("large");
+    std::fs::write(&file, vec![7; 32 << 20]).expect("written");
+    let (hold, held) = channel();
+    let (peer, _) = server(up_to_body().into_iter().chain([Wait(held)]).collect());
+    let ran = mail(&peer, &["--attach", crate::support::text(&file), "--timeout", "300ms"]);
+    drop(hold);
+    assert_eq!(outcome(&ran), (75, "deferred".to_owned()), "{}", ran.stderr);
+    assert!(ran.stderr.contains("stopped reading"), "{}", ran.stderr);
+}
+
+#[test]
+fn the_stage_and_the_reply_that_ended_it_are_told() {
+    for (turns, code, stage, reply) in [
+        (vec![Say("554 go away\r\n"), After("QUIT", "221\r\n")], 69, "banner", 554),
+        (
+            vec![Say("220 mx\r\n"), After("EHLO", "250 mx\r\n"), After("MAIL", "550 no\r\n"), After("QUIT", "221\r\n")],
+            69,
+            "mail",
+            550,
+        ),
+        (
+            up_to_body().into_iter().take(4).chain([After("DATA", "503 no\r\n"), After("QUIT", "221\r\n")]).collect(),
+            69,
+            "data",
+            503,
+        ),
+        (up_to_body().into_iter().take(4).chain([After("DATA", "421 bye\r\n"), Close]).collect(), 75, "data", 421),
+        (
+            up_to_body().into_iter().chain([AfterMessage("552 large\r\n"), After("QUIT", "221\r\n")]).collect(),
+            69,
+            "dot",
+            552,
+        ),
+    ] {
+        let (peer, _) = server(turns);
+        let ran = mail(&peer, &[]);
+        let summary = ran.summary();
+        assert_eq!(
+            (ran.code, &summary["stage"], &summary["recipients"][0]["code"]),
+            (code, &stage.into(), &reply.into()),
+            "{}",
+            ran.stderr
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_written_down_is_told_all_the_same() {
+    let (peer, _) = server(vec![
+        Say("220 mx\r\n"),
+        After("EHLO ", "250 mx\r\n"),
+        After("MAIL", "250\r\n"),
+        After("RCPT", "550 5.1.1 nobody\r\n"),
+        After("QUIT", "221\r\n"),
+    ]);
+    let ran = mail(&peer, &["--rejected-to", "/dev/full"]);
+    assert_eq!(outcome(&ran), (73, "refused".to_owned()), "{}", ran.stderr);
+}
