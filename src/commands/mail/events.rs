@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::load::Tally;
+use super::tally::Tally;
 use crate::commands::told::Said;
 use crate::exit::Exit;
 use crate::net::tls::Certificate;

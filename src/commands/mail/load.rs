@@ -3,7 +3,6 @@
 //! Owns the threads, each with a connection of its own at a time, the pace, and the sum. Load is for a
 //! server that is one's own: beyond loopback it wants a word.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,8 +11,9 @@ use clap::Args;
 
 use super::events::{LoadEvent, LoadSummary};
 use super::run::{Run, Step};
+use super::tally::{FIGURES, Tally, figure};
 use super::verdict;
-use crate::commands::fail_if::{FailIf, Figure, Kind, Known, statistic};
+use crate::commands::fail_if::FailIf;
 use crate::commands::values::parsed;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -21,30 +21,12 @@ use crate::net::tls::ClientSide;
 use crate::net::{self, Nudge, Signal, Signals, Woken};
 use crate::output::{Live, Output};
 use crate::smtp::{self, Fact, Plan, Stage};
-use crate::stats::Series;
 use crate::time::Moment;
 
 /// A connection that cannot be made so often in a row will not be made.
 const HOPELESS: u32 = 10;
 /// How often the live line is looked at.
 const GLANCE: Duration = Duration::from_millis(200);
-
-/// The figures of `--fail-if`.
-const FIGURES: &Known = &[
-    ("errors", Kind::Count),
-    ("accepted", Kind::Count),
-    ("total", Kind::Series),
-    ("connect", Kind::Series),
-    ("banner", Kind::Series),
-    ("ehlo", Kind::Series),
-    ("tls", Kind::Series),
-    ("auth", Kind::Series),
-    ("mail", Kind::Series),
-    ("rcpt", Kind::Series),
-    ("data", Kind::Series),
-    ("body", Kind::Series),
-    ("dot", Kind::Series),
-];
 
 /// What is about one mail, and not told or done for many.
 const ALONE: [&str; 7] = ["dry_run", "info", "stop_after", "retry", "rejected_to", "trace", "explain"];
@@ -191,57 +173,6 @@ impl LoadArgs {
             }
         }
         exit
-    }
-}
-
-fn figure(tally: &Tally, name: &str) -> Option<Figure> {
-    let accepted = tally.count(Exit::Done);
-    match name {
-        "errors" => return Some(Figure::Count(tally.exits.values().sum::<u64>() - accepted)),
-        "accepted" => return Some(Figure::Count(accepted)),
-        _ => {}
-    }
-    let (name, part) = name.split_once('.')?;
-    let stage = || Stage::ALL.into_iter().find(|stage| stage.word() == name);
-    let series = if name == "total" { Some(&tally.total) } else { stage().and_then(|stage| tally.stages.get(&stage)) };
-    statistic(series?, part).flatten()
-}
-
-/// What many mails came to.
-#[derive(Debug, Default)]
-pub struct Tally {
-    /// How many ended with which code.
-    pub exits: BTreeMap<Exit, u64>,
-    /// From the first step of a mail to the answer to its dot.
-    pub total: Series,
-    /// Each step.
-    pub stages: BTreeMap<Stage, Series>,
-    first_failure: Option<Error>,
-    /// Whether a thread has given up.
-    is_hopeless: bool,
-}
-
-impl Tally {
-    /// How many ended so.
-    pub fn count(&self, exit: Exit) -> u64 {
-        self.exits.get(&exit).copied().unwrap_or_default()
-    }
-
-    fn merge(&mut self, other: Self) {
-        for (exit, count) in other.exits {
-            *self.exits.entry(exit).or_default() += count;
-        }
-        self.total.merge(&other.total);
-        for (stage, series) in other.stages {
-            self.stages.entry(stage).or_default().merge(&series);
-        }
-        self.first_failure = self.first_failure.take().or(other.first_failure);
-        self.is_hopeless |= other.is_hopeless;
-    }
-
-    fn fail(&mut self, error: Error) {
-        *self.exits.entry(error.exit()).or_default() += 1;
-        self.first_failure.get_or_insert(error);
     }
 }
 

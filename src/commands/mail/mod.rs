@@ -16,6 +16,7 @@ mod raw;
 mod retry;
 mod run;
 mod sevenbit;
+mod tally;
 mod transport;
 mod wishes;
 
