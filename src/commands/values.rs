@@ -193,6 +193,12 @@ pub struct TrustArgs {
 }
 
 impl TrustArgs {
+    /// Whether anything was said of it.
+    pub fn is_given(&self) -> bool {
+        let Self { ca, pin, insecure, cert, key: _ } = self;
+        *insecure || cert.is_some() || !ca.is_empty() || !pin.is_empty()
+    }
+
     /// The same in the words of [`net::tls`].
     pub fn trust(&self) -> Trust {
         let key = |cert: &PathBuf| self.key.clone().unwrap_or_else(|| cert.clone());

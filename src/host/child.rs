@@ -89,11 +89,15 @@ impl Drop for Child {
     }
 }
 
-/// Reads a pipe to its end on a thread, so that the child never waits for us.
+/// The most that is kept of what a child says; the rest is read, so that it never waits for us.
+const KEPT: u64 = 16 << 20;
+
+/// Reads a pipe to its end on a thread.
 fn collect(mut pipe: impl io::Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        let _ = io::Read::read_to_end(&mut pipe, &mut bytes);
+        let _ = io::Read::read_to_end(&mut io::Read::take(&mut pipe, KEPT), &mut bytes);
+        let _ = io::copy(&mut pipe, &mut io::sink());
         bytes
     })
 }

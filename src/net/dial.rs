@@ -114,7 +114,7 @@ fn timed_out(host: &str, addresses: &[SocketAddr], after: Duration) -> Error {
     let tried = list(addresses.iter().map(ToString::to_string));
     Error::new(Exit::TryAgain, format!("no connection to {host} within {:.1} s", after.as_secs_f64()))
         .expected(format!("an answer from {tried}"))
-        .remedy("check the address and the firewall, or wait longer with --connect-timeout")
+        .remedy("check the address and the firewall")
 }
 
 /// Every address failed. What they failed with decides, the first one leading.

@@ -48,6 +48,8 @@ pub struct Client {
     /// The recipients whose replies are awaited, or MAIL's.
     awaited: VecDeque<Awaited>,
     offers: Offers,
+    /// Whether they were heard on the line as it is.
+    is_offered: bool,
     offers_before_tls: Option<Offers>,
     is_encrypted: bool,
     login: Option<Login>,
@@ -89,6 +91,7 @@ impl Client {
             until: None,
             awaited: VecDeque::new(),
             offers: Offers::default(),
+            is_offered: false,
             offers_before_tls: None,
             is_encrypted: false,
             login: None,
@@ -115,7 +118,7 @@ impl Client {
             recipients: self.recipients,
             failure: self.failure,
             stage: self.failed_at.unwrap_or(self.stage),
-            offers: self.offers,
+            offers: self.is_offered.then_some(self.offers),
             offers_before_tls: self.offers_before_tls,
             mechanism: self.mechanism,
             is_encrypted: self.is_encrypted,
@@ -307,6 +310,7 @@ impl Client {
         if reply.code != 250 {
             return self.refuse(reply, refused(Stage::Ehlo, reply), true, now, out);
         }
+        self.is_offered = true;
         self.offers = if self.is_helo { Offers::default() } else { Offers::read(reply) };
         let wants_tls = self.plan.security == Security::Starttls && !self.is_encrypted;
         match (wants_tls, self.offers.starttls) {
@@ -333,6 +337,7 @@ impl Client {
         self.enter(Stage::Tls, now, out);
         self.until = None;
         self.offers_before_tls = Some(std::mem::take(&mut self.offers));
+        self.is_offered = false;
         out.start_tls();
     }
 

@@ -36,3 +36,4 @@ pub use plan::{
 };
 pub use reply::Reply;
 pub use secret::Secret;
+pub use stuff::{bare_ends, canonical, size};

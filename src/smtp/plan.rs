@@ -285,8 +285,8 @@ pub struct Done {
     pub failure: Option<Error>,
     /// The stage it came to.
     pub stage: Stage,
-    /// What the server offered last.
-    pub offers: Offers,
+    /// What the server offers on the line as it is; `None` if it was not heard.
+    pub offers: Option<Offers>,
     /// What it offered before TLS, if there was a before.
     pub offers_before_tls: Option<Offers>,
     /// How the login went, if there was one.

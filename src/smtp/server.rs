@@ -40,7 +40,6 @@ use hold::Held;
 use login::Login;
 
 pub use answer::{Answer, ENOUGH, NO_ROOM, TOO_MANY_CONNECTIONS};
-pub use body::bare_ends;
 pub use envelope::{Addressee, Sender};
 pub use room::{Allowance, Captured, Client, Fact, Keep, Kept, Lease, Limits, Mailroom, Refused, Rules};
 pub use users::Users;

@@ -17,9 +17,9 @@ pub fn stuff(message: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b".\r\n");
 }
 
-/// Appends `message` as it goes on the wire after BDAT, where its length says where it ends and no dot is
-/// doubled (RFC 3030 §2).
-pub fn chunk(message: &[u8], out: &mut Vec<u8>) {
+/// Appends `message` in its canonical form (RFC 2045 §2.4): every line ends in CRLF. So it goes on the wire
+/// after BDAT, where its length says where it ends and no dot is doubled (RFC 3030 §2).
+pub fn canonical(message: &[u8], out: &mut Vec<u8>) {
     for line in lines(message) {
         out.extend_from_slice(line);
         out.extend_from_slice(b"\r\n");
@@ -60,9 +60,22 @@ pub fn size(message: &[u8]) -> usize {
     lines(message).map(|line| line.len() + 2).sum()
 }
 
+/// How many LF have no CR in front, and how many CR no LF behind.
+pub fn bare_ends(message: &[u8]) -> (usize, usize) {
+    let (mut bare_lf, mut bare_cr) = (0, 0);
+    for at in memchr::memchr2_iter(b'\r', b'\n', message) {
+        match message.get(at) {
+            Some(b'\n') if at.checked_sub(1).and_then(|before| message.get(before)) != Some(&b'\r') => bare_lf += 1,
+            Some(b'\r') if message.get(at + 1) != Some(&b'\n') => bare_cr += 1,
+            _ => {}
+        }
+    }
+    (bare_lf, bare_cr)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{size, stuff};
+    use super::{bare_ends, size, stuff};
 
     fn stuffed(message: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
@@ -119,5 +132,11 @@ mod tests {
             });
             assert!(!bare && received(&wire).1.is_empty(), "{message:?}");
         }
+    }
+
+    #[test]
+    fn bare_ends_are_counted() {
+        assert_eq!(bare_ends(b"a\r\nb\nc\rd\r\n\r"), (1, 2));
+        assert_eq!(bare_ends(b"\n\n\r\r\n"), (2, 1));
     }
 }

@@ -80,7 +80,7 @@ fn a_raw_message_goes_as_it_is_and_long_lines_are_refused() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("m.eml");
     fs::write(&file, "Subject: raw\n\n.dot\n").expect("written");
-    assert_eq!(dry(&["--raw", text(&file)]).stdout, "Subject: raw\n\n.dot\n");
+    assert_eq!(dry(&["--raw", text(&file)]).stdout, "Subject: raw\r\n\r\n.dot\r\n");
     fs::write(&file, format!("Subject: raw\n\n{}\n", "x".repeat(998))).expect("written");
     assert_eq!(dry(&["--raw", text(&file)]).code, 0);
     fs::write(&file, format!("Subject: raw\n\n{}\n", "x".repeat(999))).expect("written");
@@ -134,4 +134,41 @@ fn a_password_comes_from_where_nobody_else_can_read_it() {
         assert_eq!(ran.code, code, "{command}: {}", ran.stderr);
     }
     assert_eq!(run(&[&usual[..], &["--password-file", "/nonexistent"]].concat()).code, 66);
+}
+
+#[test]
+fn long_headers_fold_and_neither_ids_nor_addresses_are_encoded() {
+    let id = format!("<{}@mail.x.test>", "x".repeat(77));
+    let ran = dry(&[
+        "--text",
+        "x",
+        "--header",
+        &format!("References: {id} {id}"),
+        "--header",
+        "Sender: J\u{f6}rg <j@x.test>",
+        "--header",
+        "X-Note: gr\u{fc}n",
+    ]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(ran.stdout.matches(&id).count(), 2, "{}", ran.stdout);
+    assert!(ran.stdout.contains("<j@x.test>\r\n") && ran.stdout.contains("Sender: =?utf-8?"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("X-Note: =?utf-8?"), "{}", ran.stdout);
+    let domain =
+        run(&["mail", "h.test", "--from", "me@b\u{fc}cher.test", "--to", "a@x.test", "--text", "x", "--dry-run"]);
+    assert!(domain.code == 0 && domain.stdout.is_ascii(), "{}", domain.stdout);
+}
+
+#[test]
+fn what_would_be_ignored_is_a_wrong_command() {
+    for (flags, code) in [
+        (&["--text", "@-", "--html", "@-"][..], 2),
+        (&["--text", "x", "--plain", "--ca", "Cargo.toml"], 2),
+        (&["--text", "x", "--plain", "--server-name", "x.test"], 2),
+        (&["--text", "x", "--plain", "--insecure"], 2),
+        (&["--text", "@-"], 65),
+        (&["--text", "x", "--plain"], 0),
+    ] {
+        let ran = dry(flags);
+        assert_eq!((ran.code, ran.stdout.is_empty()), (code, code > 0), "{flags:?}: {}", ran.stderr);
+    }
 }

@@ -407,3 +407,21 @@ fn shlex(line: &str) -> Vec<String> {
     }
     words
 }
+
+#[test]
+fn a_certificate_that_is_not_believed_is_shown_all_the_same() {
+    let mailbox = Mailbox::with_tls(&[]);
+    let ran = run(&["mail", "--starttls", &mailbox.address(), "--info", "--json"]);
+    let summary = ran.summary();
+    assert_eq!((ran.code, &summary["stage"], summary["offers"].is_null()), (80, &"tls".into(), true), "{}", ran.stderr);
+    assert!(summary["certificates"][0]["not_after_s"].is_i64() && summary["offers_before_tls"].is_array(), "{summary}");
+}
+
+#[test]
+fn every_address_of_a_name_is_tried() {
+    let mailbox = Mailbox::start(&["--count", "1"]);
+    let port = mailbox.server.address().port();
+    let server = format!("localhost:{port}");
+    let ran = run(&["mail", &server, "--plain", "--from", "a@x.test", "--to", "b@x.test", "--text", "hi"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+}

@@ -148,7 +148,8 @@ impl Fetcher {
         let started = net::now();
         let addresses = net::resolve(&host, target.port(), self.cut(started + self.limits.silence), signals)?;
         let resolved = net::now();
-        let dialled = net::dial(&host, &addresses, self.cut(resolved + self.limits.connect), signals)?;
+        let dialled =
+            net::dial(&host, &addresses, self.cut(resolved + self.limits.connect), signals).map_err(patient)?;
         self.trace.remark(&format!("connected to {} in {}", dialled.peer, Shown(dialled.at - resolved)));
         self.trace.set_encrypted(session.is_some());
         let patience = Patience { handshake: self.limits.silence, stall: self.limits.silence };
@@ -204,6 +205,14 @@ impl Fetcher {
 }
 
 /// A field's value as a trace may show it: what opens doors is hidden, credentials in a redirect too.
+/// Where time was short, the flag that allows more.
+fn patient(error: Error) -> Error {
+    if error.exit() != Exit::TryAgain {
+        return error;
+    }
+    error.remedy("check the address and the firewall, or wait longer with --connect-timeout")
+}
+
 fn without_secret(name: &str, value: &str) -> String {
     let is = |known: &str| name.eq_ignore_ascii_case(known);
     if ["authorization", "proxy-authorization", "cookie"].into_iter().any(is) {

@@ -79,8 +79,8 @@ pub struct Summary {
     pub bytes: Option<usize>,
     /// The words of EHLO before TLS, if there was a before.
     pub offers_before_tls: Option<Vec<String>>,
-    /// The words of the EHLO that counted.
-    pub offers: Vec<String>,
+    /// The words of the EHLO that counted, if one was answered.
+    pub offers: Option<Vec<String>>,
     #[serde(serialize_with = "all_stages")]
     pub stages: BTreeMap<Stage, Duration>,
     pub recipients: Vec<Named>,
@@ -123,7 +123,7 @@ impl Named {
             None => "not sent",
         };
         let reply = match (self.code, &self.text) {
-            (Some(code), Some(text)) => format!(" ({code} {text})"),
+            (Some(code), Some(text)) => format!(" ({})", format!("{code} {text}").trim_end()),
             _ => String::new(),
         };
         format!("{outcome} {}{reply}", self.address)
@@ -146,7 +146,9 @@ impl Summary {
         if let Some(before) = &self.offers_before_tls {
             write!(f, "\noffers before TLS: {}", Escaped(words(before).as_bytes()))?;
         }
-        write!(f, "\noffers: {}", Escaped(words(&self.offers).as_bytes()))?;
+        if let Some(offers) = &self.offers {
+            write!(f, "\noffers: {}", Escaped(words(offers).as_bytes()))?;
+        }
         for certificate in &self.certificates {
             let day = |seconds| jiff::Timestamp::from_second(seconds).map(|time| time.strftime("%Y-%m-%d").to_string());
             let day = |seconds| day(seconds).unwrap_or_else(|_| "unknown".to_owned());

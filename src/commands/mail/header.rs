@@ -7,13 +7,20 @@
 use std::str::FromStr;
 
 use jiff::fmt::rfc2822;
+use mail_builder::headers::HeaderType;
+use mail_builder::headers::raw::Raw;
+use mail_builder::headers::text::Text;
 
-use super::message::check;
+use super::message::{LONGEST_LINE, Person, check};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
 /// What has a flag.
 const FLAGS: [&str; 6] = ["from", "to", "cc", "bcc", "subject", "reply-to"];
+/// What holds an address.
+const PEOPLE: [&str; 5] = ["sender", "errors-to", "return-receipt-to", "disposition-notification-to", "resent-from"];
+/// What holds ids.
+const IDS: [&str; 2] = ["in-reply-to", "references"];
 /// What follows from the parts (RFC 2045 §3).
 const WRITTEN: [&str; 4] = ["mime-version", "content-type", "content-transfer-encoding", "content-disposition"];
 /// What there may be one of (RFC 5322 §3.6) and has no flag.
@@ -68,6 +75,13 @@ impl FromStr for Header {
                 .expected("a header that is for all recipients")
                 .remedy("--bcc"));
         }
+        if header.is_one_of(&IDS) && !header.value.is_ascii() {
+            return Err(refused(format!("{:?} is no message id", header.value)).expected("ids in ASCII: <1@x.test>"));
+        }
+        if name.len() > LONGEST_LINE / 2 || header.value.split(' ').any(|word| word.len() > LONGEST_LINE / 2) {
+            return Err(refused("a header that cannot be folded is too long".to_owned())
+                .expected("blanks in it: a line has 998 octets at most (RFC 5322 §2.1.1)"));
+        }
         if header.is("date") && rfc2822::parse(&header.value).is_err() {
             return Err(refused(format!("{:?} is no date", header.value))
                 .expected("one of RFC 5322 §3.3, like 'Date: Thu, 26 Nov 2026 16:00:00 +0100'"));
@@ -81,6 +95,18 @@ impl FromStr for Header {
 }
 
 impl Header {
+    /// As it is written down. Letters beyond ASCII become encoded words, but never within an address or an
+    /// id (RFC 2047 §5).
+    pub fn written(&self) -> Result<HeaderType<'static>> {
+        if self.value.is_ascii() {
+            return Ok(Raw::new(self.value.clone()).into());
+        }
+        if self.is_one_of(&PEOPLE) {
+            return Ok(self.value.parse::<Person>()?.address().into());
+        }
+        Ok(Text::new(self.value.clone()).into())
+    }
+
     /// A message id without its brackets.
     pub fn id(&self) -> Option<&str> {
         let id = self.value.strip_prefix('<')?.strip_suffix('>')?;

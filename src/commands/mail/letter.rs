@@ -110,6 +110,10 @@ impl LetterArgs {
         if let Some(path) = &self.raw {
             return raw::raw(path, self.read_recipients);
         }
+        if [&self.text, &self.html].iter().all(|text| text.as_deref() == Some("@-")) {
+            return Err(Error::new(Exit::Usage, "standard input can only be read once")
+                .expected("@- behind --text or behind --html"));
+        }
         let from = self.from.as_ref().ok_or_else(|| Error::new(Exit::Usage, "there is no sender"))?;
         let text = match &self.text {
             Some(text) => Some(message::text_of(text)?),

@@ -146,7 +146,7 @@ impl LoadArgs {
             is_late.then(|| Error::new(Exit::TryAgain, "the deadline has passed"))
         });
         let exit = self.judge(&tally, cut, output);
-        let bytes = plan.envelope.as_ref().map_or(0, |envelope| envelope.message.len());
+        let bytes = plan.envelope.as_ref().map_or(0, |envelope| smtp::size(&envelope.message));
         let summary = LoadSummary::new(server, elapsed, bytes, threads, &tally);
         output.event(&LoadEvent::summary(summary))?;
         Ok(exit)

@@ -53,7 +53,12 @@ impl LoginArgs {
     }
 
     /// Who logs in; asks for the password if nothing else says it and there is a terminal.
-    pub fn credentials(&self, output: &Output, strict: bool) -> Result<Option<Credentials>> {
+    pub fn credentials(
+        &self,
+        output: &Output,
+        strict: bool,
+        deadline: Option<Duration>,
+    ) -> Result<Option<Credentials>> {
         let Some(user) = &self.user else { return Ok(None) };
         if user.chars().any(char::is_control) {
             return Err(Error::new(Exit::InputRefused, "the user's name holds control characters"));
@@ -61,7 +66,7 @@ impl LoginArgs {
         let secret = match (&self.password_file, self.password_fd, &self.password_command) {
             (Some(file), ..) => self.of_file(file, output, strict)?,
             (_, Some(number), _) => self.of_file(Path::new(&format!("/dev/fd/{number}")), output, false)?,
-            (.., Some(command)) => of_command(command)?,
+            (.., Some(command)) => of_command(command, deadline.map_or(LIMIT, |deadline| deadline.min(LIMIT)))?,
             _ => of_terminal(user)?,
         };
         if secret.is_empty() || secret.contains(&0) || secret.contains(&b'\n') {
@@ -91,7 +96,7 @@ impl LoginArgs {
 /// How long somebody may take to unlock a store of passwords.
 const LIMIT: Duration = Duration::from_secs(120);
 
-fn of_command(hook: &Hook) -> Result<Vec<u8>> {
+fn of_command(hook: &Hook, limit: Duration) -> Result<Vec<u8>> {
     let failed = |why: String| {
         Error::new(Exit::Config, format!("--password-command failed: {why}"))
             .expected("a command that prints the password and ends with 0")
@@ -100,8 +105,8 @@ fn of_command(hook: &Hook) -> Result<Vec<u8>> {
     let mut command = Command::new(program);
     command.args(arguments);
     let child = Child::start(command).map_err(|error| failed(error.what().to_owned()))?;
-    if !child.ends_within(LIMIT) {
-        let limit = humantime::format_duration(LIMIT);
+    if !child.ends_within(limit) {
+        let limit = humantime::format_duration(limit);
         return Err(Error::new(Exit::TryAgain, format!("--password-command took longer than {limit}"))
             .expected("a command that prints the password and ends"));
     }

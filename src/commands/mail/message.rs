@@ -19,9 +19,9 @@ use mail_builder::MessageBuilder;
 use mail_builder::headers::address::Address;
 use mail_builder::headers::date::Date;
 use mail_builder::headers::raw::Raw;
-use mail_builder::headers::text::Text;
 use mail_builder::mime::MimePart;
 
+use super::file::{disposed, part};
 use super::header::{self, Header};
 use super::input::{read, standard_input};
 use crate::error::{Error, Result, word};
@@ -29,6 +29,9 @@ use crate::exit::Exit;
 use crate::output::Output;
 use crate::smtp::Mailbox;
 use crate::time::Moment;
+
+/// The longest line of a message, without its end (RFC 5322 §2.1.1).
+pub const LONGEST_LINE: usize = 998;
 
 /// A person: an address, maybe with a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,10 +57,14 @@ impl FromStr for Person {
 }
 
 impl Person {
-    fn address(&self) -> Address<'static> {
-        // Everybody understands A-labels in a header; what is beyond ASCII before the @ wants SMTPUTF8.
-        let mailbox = self.mailbox.in_ascii().unwrap_or_else(|| self.mailbox.clone());
-        Address::new_address(self.name.clone(), mailbox.to_string())
+    /// The address as a header has it.
+    pub fn address(&self) -> Address<'static> {
+        Address::new_address(self.name.clone(), self.ascii().to_string())
+    }
+
+    /// Everybody understands A-labels; what is beyond ASCII before the @ wants SMTPUTF8.
+    fn ascii(&self) -> Mailbox {
+        self.mailbox.in_ascii().unwrap_or_else(|| self.mailbox.clone())
     }
 }
 
@@ -119,7 +126,7 @@ pub fn compose(parts: &Parts<'_>, now: Moment) -> Result<Message> {
     }
     let id = own("message-id")
         .and_then(Header::id)
-        .map_or_else(|| format!("{:032x}@{}", rand::random::<u128>(), parts.from.mailbox.domain()), str::to_owned);
+        .map_or_else(|| format!("{:032x}@{}", rand::random::<u128>(), parts.from.ascii().domain()), str::to_owned);
     builder = builder.message_id(id.clone()).header("MIME-Version", Raw::new("1.0"));
     if !parts.to.is_empty() {
         builder = builder.to(Address::new_list(parts.to.iter().map(Person::address).collect()));
@@ -134,8 +141,8 @@ pub fn compose(parts: &Parts<'_>, now: Moment) -> Result<Message> {
         check("the subject", subject)?;
         builder = builder.subject(subject.to_owned());
     }
-    for Header { name, value } in parts.headers.iter().filter(|header| !header.is("message-id")) {
-        builder = builder.header(name.clone(), Text::new(value.clone()));
+    for header in parts.headers.iter().filter(|header| !header.is("message-id")) {
+        builder = builder.header(header.name.clone(), header.written()?);
     }
     let octets = builder.body(body(parts)?).write_to_vec();
     let octets = octets.map_err(|error| Error::new(Exit::Bug, "the message cannot be written down").because(error))?;
@@ -148,12 +155,16 @@ fn body(parts: &Parts<'_>) -> Result<MimePart<'static>> {
     let words: Vec<MimePart<'static>> = [text, html].into_iter().flatten().collect();
     let words = joined("multipart/alternative", words).unwrap_or_else(|| MimePart::new("text/plain", String::new()));
     let mut related = vec![words];
-    for Inline { path, cid } in parts.inline {
-        related.push(MimePart::new(media_type(path), read(path)?).inline().cid(cid.clone()));
+    for (place, Inline { path, cid }) in parts.inline.iter().enumerate() {
+        if parts.inline.iter().take(place).any(|other| other.cid == *cid) {
+            return Err(Error::new(Exit::InputRefused, format!("two inline parts are called {cid:?}"))
+                .expected("a name of its own for each: --inline FILE=cid"));
+        }
+        related.push(disposed(part(path)?, "inline", path)?.cid(cid.clone()));
     }
     let mut mixed: Vec<MimePart<'static>> = joined("multipart/related", related).into_iter().collect();
     for path in parts.attach {
-        mixed.push(MimePart::new(media_type(path), read(path)?).attachment(file_name(path)?));
+        mixed.push(disposed(part(path)?, "attachment", path)?);
     }
     joined("multipart/mixed", mixed).ok_or_else(|| Error::new(Exit::Bug, "a message without a part"))
 }
@@ -163,11 +174,7 @@ fn joined(kind: &'static str, mut parts: Vec<MimePart<'static>>) -> Option<MimeP
     if parts.len() > 1 { Some(MimePart::new(kind, parts)) } else { parts.pop() }
 }
 
-fn media_type(path: &Path) -> String {
-    mime_guess::from_path(path).first_or_octet_stream().essence_str().to_owned()
-}
-
-fn file_name(path: &Path) -> Result<String> {
+pub fn file_name(path: &Path) -> Result<String> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
     let name = name.ok_or_else(|| Error::new(Exit::InputRefused, format!("{} is no file name", path.display())))?;
     check("a file name", &name)?;
@@ -178,7 +185,12 @@ fn file_name(path: &Path) -> Result<String> {
 pub fn text_of(value: &str) -> Result<String> {
     let octets = match value.strip_prefix('@') {
         None => return Ok(value.to_owned()),
-        Some("-") => standard_input()?,
+        Some("-") => match standard_input()? {
+            octets if octets.is_empty() => {
+                return Err(Error::new(Exit::InputRefused, "standard input is empty").expected("the text of the mail"));
+            }
+            octets => octets,
+        },
         Some(file) => read(Path::new(file))?,
     };
     String::from_utf8(octets).map_err(|error| {

@@ -6,6 +6,7 @@
 //! the line, [`login`] the password, [`run`] carries it, [`events`] words the result.
 
 mod events;
+mod file;
 mod header;
 mod input;
 mod letter;
@@ -128,7 +129,10 @@ impl Mail {
         let mut output = Output::new(style);
         let (envelope, id) = if self.info { (None, None) } else { self.compose(&output)? };
         if let Some(envelope) = envelope.as_ref().filter(|_| self.dry_run) {
-            output.bytes(&envelope.message)?;
+            // The very octets that would go: every line ends in CRLF there.
+            let mut octets = Vec::new();
+            smtp::canonical(&envelope.message, &mut octets);
+            output.bytes(&octets)?;
             return Ok(Exit::Done);
         }
         if let Some(file) = &self.rejected_to {
@@ -136,9 +140,9 @@ impl Mail {
         }
         let security = self.transport.security();
         let tls = self.transport.client_side(&output)?;
-        let login = self.login.credentials(&output, self.wishes.strict)?;
+        let login = self.login.credentials(&output, self.wishes.strict, self.deadline)?;
         let mut signals = Signals::listen()?;
-        let bytes = envelope.as_ref().map(|envelope| envelope.message.len());
+        let bytes = envelope.as_ref().map(|envelope| smtp::size(&envelope.message));
         let plan = Plan {
             server: self.transport.host().to_owned(),
             name: self.helo.clone().unwrap_or_else(|| smtp::host_name(&host::name())),
@@ -183,7 +187,7 @@ impl Mail {
             message_id: id,
             bytes,
             offers_before_tls: done.offers_before_tls.map(|offers| offers.words),
-            offers: done.offers.words,
+            offers: done.offers.map(|offers| offers.words),
             stages: line.stages,
             recipients,
             is_info: self.info,
@@ -195,6 +199,7 @@ impl Mail {
     /// Everything that is missing, in one message.
     fn check(&self) -> Result<()> {
         let is_encrypted = self.transport.security() != Security::Plain;
+        self.transport.check()?;
         self.wishes.check(is_encrypted)?;
         if self.info {
             return Ok(());

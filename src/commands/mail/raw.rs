@@ -11,13 +11,10 @@ use std::path::Path;
 use mail_parser::{Header, HeaderName, MessageParser};
 
 use super::input::{read, standard_input};
-use super::message::Message;
+use super::message::{LONGEST_LINE, Message, Person};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::smtp::Mailbox;
-
-/// The longest line of a message, without its end (RFC 5322 §2.1.1).
-const LONGEST_LINE: usize = 998;
 
 /// Who is named in a message's head.
 #[derive(Debug, Default)]
@@ -48,12 +45,18 @@ fn take_apart(mut octets: Vec<u8>, names: bool) -> Result<(Message, Named)> {
     let mut hidden: Vec<Range<usize>> = Vec::new();
     let mut id = None;
     if let Some(head) = MessageParser::default().parse_headers(&octets) {
+        let said = |header: &Header<'_>| {
+            let at = |offset: u32| usize::try_from(offset).unwrap_or(usize::MAX);
+            octets.get(at(header.offset_start)..at(header.offset_end)).unwrap_or_default()
+        };
         id = head.message_id().map(str::to_owned);
         for header in head.headers() {
             match header.name {
-                HeaderName::From if names && named.from.is_none() => named.from = addresses(header)?.into_iter().next(),
+                HeaderName::From if names && named.from.is_none() => {
+                    named.from = addresses(header, said(header))?.into_iter().next();
+                }
                 HeaderName::To | HeaderName::Cc | HeaderName::Bcc if names => {
-                    for mailbox in addresses(header)? {
+                    for mailbox in addresses(header, said(header))? {
                         if !named.recipients.contains(&mailbox) {
                             named.recipients.push(mailbox);
                         }
@@ -80,10 +83,31 @@ fn place(header: &Header<'_>) -> Range<usize> {
     at(header.offset_field)..at(header.offset_end)
 }
 
-/// The addresses of a header, by our own rules for them.
-fn addresses(header: &Header<'_>) -> Result<Vec<Mailbox>> {
+/// The addresses of a header, by our own rules for them. What the parser makes nothing of, such as a quoted
+/// word in front of the @, may still be a plain list.
+fn addresses(header: &Header<'_>, text: &[u8]) -> Result<Vec<Mailbox>> {
     let Some(list) = header.value.as_address() else { return Ok(Vec::new()) };
-    list.iter().map(|person| person.address.as_deref().unwrap_or_default().parse()).collect()
+    let found: Result<_> = list.iter().map(|person| person.address.as_deref().unwrap_or_default().parse()).collect();
+    found.or_else(|error: Error| {
+        let text = String::from_utf8_lossy(text);
+        let plain: Result<Vec<Mailbox>> =
+            listed(&text).map(|one| one.trim().parse::<Person>().map(|person| person.mailbox)).collect();
+        plain.map_err(|_| error.about(&format!("{}: {}", header.name.as_str(), text.trim())))
+    })
+}
+
+/// The pieces of a list: a comma within quotes or brackets divides nothing.
+fn listed(text: &str) -> impl Iterator<Item = &str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    text.split(move |letter| {
+        match letter {
+            _ if is_escaped => is_escaped = false,
+            '\\' if is_quoted => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            _ => {}
+        }
+        letter == ',' && !is_quoted
+    })
 }
 
 #[cfg(test)]
@@ -115,7 +139,12 @@ mod tests {
             let (message, named) = take_apart(text.into(), true).expect("a message");
             assert_eq!((message.octets, named.recipients.len()), (text.into(), 0), "{text:?}");
         }
-        assert_eq!(take_apart("To: a@b@c\n\nx".into(), true).expect_err("no address").exit(), Exit::InputRefused);
+        let error = take_apart("To: a@b.test, a@b@c\n\nx".into(), true).expect_err("no address");
+        assert!(error.exit() == Exit::InputRefused && error.what().contains("To: a@b.test, a@b@c"), "{error}");
+        let quoted = "To: \"q, l\"@x.test, X <b@x.test>,\r\n a@[IPv6:::1]\r\n\r\nx";
+        let (_, named) = take_apart(quoted.into(), true).expect("all of them are addresses");
+        let recipients: Vec<String> = named.recipients.iter().map(ToString::to_string).collect();
+        assert_eq!(recipients, ["\"q, l\"@x.test", "b@x.test", "a@[IPv6:::1]"]);
         assert!(take_apart("To: a@b@c\n\nx".into(), false).is_ok(), "who is not asked for harms nobody");
     }
 }

@@ -166,7 +166,8 @@ impl Run<'_> {
         line.stages.insert(Stage::Connect, connect);
         line.peer = Some(dialled.peer.to_string());
         tell(Step::Connected { peer: dialled.peer, resolve, connect })?;
-        let session = tls.map(|tls| tls.connection(mail.transport.name())).transpose()?;
+        let watched = tls.map(|tls| tls.watched(mail.transport.name())).transpose()?;
+        let (session, seen) = watched.map_or((None, None), |(session, seen)| (Some(session), Some(seen)));
         let patience = Patience {
             handshake: mail.timeout.unwrap_or(HANDSHAKE).min(HANDSHAKE),
             stall: mail.timeout.unwrap_or(STALL),
@@ -196,7 +197,9 @@ impl Run<'_> {
             Err(error) => return Err(error),
         }
         line.tls = link.tls().and_then(net::tls::version);
-        line.certificates = link.tls().map(net::tls::chain).unwrap_or_default();
+        // A session that is taken up again shows nothing anew.
+        let shown = seen.map(|seen| seen.chain()).filter(|shown| !shown.is_empty());
+        line.certificates = shown.or_else(|| link.tls().map(net::tls::chain)).unwrap_or_default();
         Ok((client.done(), line))
     }
 }

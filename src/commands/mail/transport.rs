@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use clap::Args;
 
 use crate::commands::values::{FamilyArgs, Peer, TrustArgs};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
 use crate::net::Signals;
 use crate::net::tls::ClientSide;
 use crate::output::Output;
@@ -88,6 +89,15 @@ impl TransportArgs {
         let host = &self.server.host;
         let port = self.port();
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
+    /// Refuses what would be ignored.
+    pub fn check(&self) -> Result<()> {
+        if self.security() != Security::Plain || (self.server_name.is_none() && !self.trust.is_given()) {
+            return Ok(());
+        }
+        Err(Error::new(Exit::Usage, "there is no TLS on this line, and so no certificate to be checked or shown")
+            .expected("--starttls or --tls with --ca, --pin, --insecure, --cert, --key or --server-name"))
     }
 
     /// Our side of TLS, if there is to be any.

@@ -7,8 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::smtp::server::bare_ends;
-use crate::smtp::{Wishes, is_notify};
+use crate::smtp::{Wishes, bare_ends, is_notify};
 
 /// Beyond the delivery.
 #[derive(Debug, Args)]

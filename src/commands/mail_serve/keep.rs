@@ -17,7 +17,8 @@ use crate::commands::told;
 use crate::disk::Spool;
 use crate::error::word;
 use crate::net::Nudge;
-use crate::smtp::server::{Answer, Captured, ENOUGH, Keep, Kept, Mailroom, NO_ROOM, Rules, bare_ends};
+use crate::smtp::bare_ends;
+use crate::smtp::server::{Answer, Captured, ENOUGH, Keep, Kept, Mailroom, NO_ROOM, Rules};
 
 /// Looking into larger messages takes long enough for others to notice.
 const SMALL: usize = 64 * 1024;

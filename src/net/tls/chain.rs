@@ -36,7 +36,7 @@ pub fn chain(session: &Session) -> Vec<Certificate> {
     session.peer_certificates().unwrap_or_default().iter().filter_map(read).collect()
 }
 
-fn read(der: &CertificateDer<'_>) -> Option<Certificate> {
+pub(super) fn read(der: &CertificateDer<'_>) -> Option<Certificate> {
     let (_, certificate) = parse_x509_certificate(der).ok()?;
     let validity = certificate.validity();
     Some(Certificate {

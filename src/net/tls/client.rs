@@ -20,6 +20,7 @@ use rustls::{
 };
 
 use super::pin::Pin;
+use super::seen::{Seen, Watched};
 use super::{certificates, private_key};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -44,6 +45,7 @@ pub struct Trust {
 #[derive(Clone, Debug)]
 pub struct ClientSide {
     config: Arc<ClientConfig>,
+    verifier: Arc<dyn ServerCertVerifier>,
     warnings: Vec<String>,
 }
 
@@ -63,14 +65,14 @@ impl ClientSide {
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::new(Exit::Bug, "the TLS provider has no protocol version").because(error))?
             .dangerous()
-            .with_custom_certificate_verifier(verifier);
+            .with_custom_certificate_verifier(Arc::clone(&verifier));
         let config = match &trust.identity {
             None => config.with_no_client_auth(),
             Some((chain, key)) => config
                 .with_client_auth_cert(certificates(chain)?, private_key(key)?)
                 .map_err(|error| super::mismatched(chain, key, error))?,
         };
-        Ok(Self { config: Arc::new(config), warnings })
+        Ok(Self { config: Arc::new(config), verifier, warnings })
     }
 
     /// What was odd about the trust store but did not stop it.
@@ -80,11 +82,23 @@ impl ClientSide {
 
     /// The session of one connection to `host`, a name or an address.
     pub fn connection(&self, host: &str) -> Result<Connection> {
-        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
-            .map_err(|error| Error::new(Exit::Usage, format!("{host} cannot be in a certificate")).because(error))?;
-        let session = ClientConnection::new(Arc::clone(&self.config), name).map_err(super::fault)?;
-        Ok(Connection::Client(session))
+        begin(Arc::clone(&self.config), host)
     }
+
+    /// The same, and what the server shows on it, believed or not.
+    pub fn watched(&self, host: &str) -> Result<(Connection, Seen)> {
+        let seen = Seen::default();
+        let mut config = (*self.config).clone();
+        let watched = Watched { verifier: Arc::clone(&self.verifier), seen: seen.clone() };
+        config.dangerous().set_certificate_verifier(Arc::new(watched));
+        Ok((begin(Arc::new(config), host)?, seen))
+    }
+}
+
+fn begin(config: Arc<ClientConfig>, host: &str) -> Result<Connection> {
+    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
+        .map_err(|error| Error::new(Exit::Usage, format!("{host:?} cannot be in a certificate")).because(error))?;
+    Ok(Connection::Client(ClientConnection::new(config, name).map_err(super::fault)?))
 }
 
 #[derive(Debug)]

@@ -7,6 +7,7 @@ mod authority;
 mod chain;
 mod client;
 mod pin;
+mod seen;
 mod server;
 
 use std::fs;
@@ -83,7 +84,7 @@ pub(super) fn fault(error: rustls::Error) -> Error {
         Tls::InvalidCertificate(reason) => certificate(reason),
         Tls::InvalidMessage(_) => Error::new(Exit::Protocol, "the peer does not speak TLS on this port")
             .expected("a TLS handshake")
-            .remedy("leave TLS off (http:// instead of https://), or take the TLS port"),
+            .remedy("leave TLS off, or take the port that speaks it"),
         Tls::AlertReceived(alert) => alerted(*alert),
         Tls::PeerIncompatible(_) => {
             Error::new(Exit::Protocol, "the peer and netlab share no TLS version or cipher").expected("TLS 1.2 or 1.3")
@@ -129,11 +130,18 @@ fn certificate(reason: &CertificateError) -> Error {
     };
     let seen = match reason {
         Bad::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
-            format!("; it is for {}", presented.join(", "))
+            let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
+            format!("; it is for {}", names.join(", "))
         }
         _ => String::new(),
     };
     Error::new(Exit::Certificate, format!("{what}{seen}")).expected(expected).remedy(remedy)
+}
+
+/// A name without the Rust around it: `DnsName("x.test")`, `IpAddress(192.0.2.1)`.
+fn bare(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, inner)| inner.strip_suffix(')'));
+    inner.map_or(name, |inner| inner.trim_matches('"'))
 }
 
 fn alerted(alert: AlertDescription) -> Error {

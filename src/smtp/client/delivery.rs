@@ -138,7 +138,7 @@ impl Client {
         self.enter(Stage::Body, now, out);
         let length = stuff::size(&message);
         self.say(&format!("BDAT {length} LAST"), now, out);
-        out.send_with(|buffer| stuff::chunk(&message, buffer));
+        out.send_with(|buffer| stuff::canonical(&message, buffer));
         self.until = None;
         out.tell(Fact::Body(length));
     }

@@ -77,7 +77,12 @@ impl Client {
                 }
             },
             code => {
+                let is_token = self.mechanism == Some(Mechanism::Xoauth2);
                 let error = refused(Stage::Auth, reply);
+                if is_token && matches!(code, 534 | 535) {
+                    let error = error.remedy("check the user and the token: most are good for an hour");
+                    return self.refuse(reply, error, true, now, out);
+                }
                 let wants = provider::wants(&self.plan.server).filter(|_| matches!(code, 534 | 535));
                 let error = if let Some(wants) = wants { error.remedy(wants) } else { error };
                 self.refuse(reply, error, true, now, out);

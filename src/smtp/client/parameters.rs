@@ -20,6 +20,20 @@ pub fn parameters(offers: &Offers, envelope: &Envelope, wishes: &Wishes) -> Resu
         }
         parameters = format!(" SIZE={size}");
     }
+    let mut everybody = envelope.recipients.iter().chain(&envelope.from);
+    let has_utf8_headers = stuff::has_utf8_headers(&envelope.message);
+    if offers.smtputf8 {
+        if has_utf8_headers || everybody.any(Mailbox::is_international) {
+            parameters.push_str(" SMTPUTF8");
+        }
+    } else if let Some(international) = everybody.find(|mailbox| mailbox.in_ascii().is_none()) {
+        let what = format!("the server does not take the address {international} (no SMTPUTF8)");
+        return Err(Error::new(Exit::InputRefused, what).expected("an address in ASCII"));
+    } else if has_utf8_headers {
+        // RFC 6532 §3: such headers go to servers that know them, and to nobody else.
+        let what = "the headers hold letters beyond ASCII, and the server does not take them (no SMTPUTF8)";
+        return Err(Error::new(Exit::InputRefused, what).expected("headers in ASCII: encoded words (RFC 2047)"));
+    }
     if stuff::is_8bit(&envelope.message) {
         if !offers.eight_bit {
             let what = "the message holds octets above 127, and the server does not take them (no 8BITMIME)";
@@ -27,20 +41,6 @@ pub fn parameters(offers: &Offers, envelope: &Envelope, wishes: &Wishes) -> Resu
                 .expected("a message in ASCII: parts encoded in base64 or quoted-printable"));
         }
         parameters.push_str(" BODY=8BITMIME");
-    }
-    let mut everybody = envelope.recipients.iter().chain(&envelope.from);
-    let has_utf8_headers = stuff::has_utf8_headers(&envelope.message);
-    if offers.smtputf8 {
-        if has_utf8_headers || everybody.any(Mailbox::is_international) {
-            parameters.push_str(" SMTPUTF8");
-        }
-    } else if has_utf8_headers {
-        // RFC 6532 §3: such headers go to servers that know them, and to nobody else.
-        let what = "the headers hold letters beyond ASCII, and the server does not take them (no SMTPUTF8)";
-        return Err(Error::new(Exit::InputRefused, what).expected("headers in ASCII: encoded words (RFC 2047)"));
-    } else if let Some(international) = everybody.find(|mailbox| mailbox.in_ascii().is_none()) {
-        let what = format!("the server does not take the address {international} (no SMTPUTF8)");
-        return Err(Error::new(Exit::InputRefused, what).expected("an address in ASCII"));
     }
     for (is_wished, is_offered, word) in [
         (wishes.chunking, offers.chunking, "CHUNKING"),
