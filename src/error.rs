@@ -4,9 +4,11 @@
 //! is picked by looking into foreign types later. It must not print: `output` does, and escapes
 //! what a peer may have put into the text.
 
+use std::cell::Cell;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::exit::Exit;
 
@@ -102,6 +104,23 @@ pub fn word(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
+thread_local! {
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does what may have a bug that must not end everything: a panic in it is reported, and `None` comes of it.
+pub fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let outer = GUARDED.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    GUARDED.set(outer);
+    result.ok()
+}
+
+/// Whether a panic on this thread would be caught by [`guarded`].
+pub fn is_guarded() -> bool {
+    GUARDED.get()
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)
@@ -111,5 +130,18 @@ impl fmt::Display for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{guarded, is_guarded};
+
+    #[test]
+    fn a_panic_that_is_guarded_comes_to_nothing_and_is_known_to_be() {
+        assert!(guarded(is_guarded) == Some(true) && !is_guarded());
+        let inner = guarded(|| (guarded(|| std::panic::resume_unwind(Box::new(()))), is_guarded()));
+        assert_eq!(inner, Some((None::<()>, true)));
+        assert!(!is_guarded());
     }
 }

@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use super::{Ink, Style, escaped, talk};
-use crate::error::Error;
+use crate::error::{Error, is_guarded};
 use crate::exit::Exit;
 
 /// Prints the failure that ends a run.
@@ -69,7 +69,7 @@ pub(super) fn json(error: &Error) -> serde_json::Result<Vec<u8>> {
 }
 
 /// From here on a panic, on any thread, is reported as the bug it is and ends the process with
-/// [`Exit::Bug`].
+/// [`Exit::Bug`], unless it is [`guarded`](crate::error::guarded).
 #[expect(clippy::exit, reason = "a bug on a worker thread must not leave the process half alive")]
 pub fn bug_reports() {
     let mut hooks = color_eyre::config::HookBuilder::default()
@@ -86,6 +86,8 @@ pub fn bug_reports() {
     let _ = eyre.install();
     std::panic::set_hook(Box::new(move |info| {
         talk(&format!("{}\n", panic.panic_report(info)));
-        std::process::exit(i32::from(Exit::Bug.code()));
+        if !is_guarded() {
+            std::process::exit(i32::from(Exit::Bug.code()));
+        }
     }));
 }

@@ -137,6 +137,11 @@ impl Faults {
         self.all(is_here, whose).next()
     }
 
+    /// Whether any of them is left to chance.
+    pub fn rolls_dice(&self) -> bool {
+        self.rules().any(|rule| matches!(rule.occasions, Occasions::Chance(_)))
+    }
+
     /// The same for a reply.
     pub fn reply(&self, stage: Option<Stage>, whose: &str) -> Option<Fired<'_>> {
         let is_here = |place| place == Place::AnyReply || stage.is_some_and(|stage| place == Place::Reply(stage));

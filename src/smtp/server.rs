@@ -63,6 +63,8 @@ pub struct Server<M: Mailroom> {
     hidden: Vec<String>,
     sender: Option<Sender>,
     recipients: Vec<Addressee>,
+    /// What they take of the allowance.
+    named: usize,
     /// What came by BDAT so far, and why the rest is of no use.
     chunks: Vec<u8>,
     spoilt: Option<Answer>,
@@ -134,6 +136,7 @@ impl<M: Mailroom> Server<M> {
             hidden: Vec::new(),
             sender: None,
             recipients: Vec::new(),
+            named: 0,
             chunks: Vec::new(),
             spoilt: None,
             is_body_begun: false,
@@ -179,6 +182,7 @@ impl<M: Mailroom> Server<M> {
         self.chunks = Vec::new();
         self.spoilt = None;
         self.is_body_begun = false;
+        self.named = 0;
         self.lease.resize(0);
     }
 
@@ -236,7 +240,10 @@ impl<M: Mailroom> Conversation for Server<M> {
         }
         if let Some(refusal) = self.refusal.clone() {
             self.fail("there are too many connections", out);
-            return self.dismiss(&refusal, now, out);
+            return match self.handshake {
+                Instead::Usual => self.dismiss(&refusal, now, out),
+                _ => self.close(out),
+            };
         }
         match std::mem::take(&mut self.handshake) {
             Instead::Usual => {

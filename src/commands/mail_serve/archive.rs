@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::events::Mail;
+use crate::smtp::server::Addressee;
 
 /// The most mails that are kept.
 const MOST: usize = 1_000;
@@ -25,7 +26,7 @@ impl Kept {
     /// What it takes, about: a short mail may be for many.
     fn octets(&self) -> usize {
         const EACH: usize = 128;
-        let recipients = self.mail.recipients.iter().map(|recipient| recipient.address.len() + EACH);
+        let recipients = self.mail.recipients.iter().map(Addressee::octets);
         self.message.len() + recipients.sum::<usize>() + self.mail.parts.len() * EACH
     }
 }

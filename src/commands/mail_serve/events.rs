@@ -76,6 +76,9 @@ pub struct Listening {
     pub faults: Vec<String>,
     /// What the dice are.
     pub seed: u64,
+    /// Whether any are rolled.
+    #[serde(skip)]
+    pub rolls_dice: bool,
 }
 
 /// A refusal.
@@ -236,6 +239,7 @@ impl Listening {
             saves_to: spool.map(|spool| spool.path().display().to_string()),
             faults: rules.faults.rules().map(|rule| rule.text.clone()).collect(),
             seed,
+            rolls_dice: rules.faults.rolls_dice(),
         }
     }
 }
@@ -257,6 +261,9 @@ impl fmt::Display for Listening {
         }
         for fault in &self.faults {
             write!(f, "\n  fault {}", Escaped(fault.as_bytes()))?;
+        }
+        if self.rolls_dice {
+            write!(f, "\n  with the dice of --seed {}", self.seed)?;
         }
         if let Some(sha256) = &self.certificate_sha256 {
             write!(f, "\nclients trust it with --pin {sha256}")?;

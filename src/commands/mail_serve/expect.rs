@@ -25,6 +25,8 @@ enum Relation {
     Is,
     AtLeast,
     AtMost,
+    Above,
+    Below,
 }
 
 /// One `--expect`.
@@ -52,7 +54,7 @@ impl FromStr for Expect {
         conditions.map(|conditions| Self { text: text.to_owned(), conditions }).ok_or_else(|| {
             Error::new(Exit::Usage, format!("--expect '{text}' cannot be read"))
                 .expected(format!(
-                    "COUNT=N, COUNT>=N or COUNT<=N with {}; WORD=VALUE with {}",
+                    "COUNT=N, >=N, <=N, >N or <N with {}; WORD=VALUE with {}",
                     COUNTS.join(", "),
                     FEATURES.join(", ")
                 ))
@@ -64,12 +66,15 @@ impl FromStr for Expect {
 fn condition(word: &str) -> Option<Condition> {
     let at = word.find(['=', '<', '>'])?;
     let (name, rest) = word.split_at(at);
-    let (relation, value) = match (rest.strip_prefix(">="), rest.strip_prefix("<="), rest.strip_prefix('=')) {
-        (Some(value), ..) => (Relation::AtLeast, value),
-        (_, Some(value), _) => (Relation::AtMost, value),
-        (.., Some(value)) => (Relation::Is, value),
-        _ => return None,
-    };
+    let relations = [
+        (">=", Relation::AtLeast),
+        ("<=", Relation::AtMost),
+        ("=", Relation::Is),
+        (">", Relation::Above),
+        ("<", Relation::Below),
+    ];
+    let (relation, value) =
+        relations.iter().find_map(|(sign, relation)| Some((*relation, rest.strip_prefix(sign)?)))?;
     if let Some(count) = COUNTS.iter().find(|count| **count == name) {
         let is_plain = !value.is_empty() && value.bytes().all(|digit| digit.is_ascii_digit());
         return value.parse().ok().filter(|_| is_plain).map(|number| Condition::Count(count, relation, number));
@@ -79,8 +84,11 @@ fn condition(word: &str) -> Option<Condition> {
         "tls" => ["none", "1.2", "1.3"].contains(&value),
         _ => !value.is_empty(),
     };
-    // The null sender is written as in MAIL FROM.
-    let value = if *feature == "from" && value == "<>" { "" } else { value };
+    // Addresses may be written as in MAIL FROM and RCPT TO; so the null sender has a word too.
+    let is_address = matches!(*feature, "from" | "to");
+    let bare = value.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).filter(|_| is_address);
+    let value = bare.unwrap_or(value);
+    let can_be = can_be && (!value.is_empty() || *feature == "from");
     (relation == Relation::Is && can_be).then(|| Condition::Every(feature, value.to_owned()))
 }
 
@@ -99,6 +107,8 @@ impl Expect {
                     Relation::Is => count == *number,
                     Relation::AtLeast => count >= *number,
                     Relation::AtMost => count <= *number,
+                    Relation::Above => count > *number,
+                    Relation::Below => count < *number,
                 };
                 (!holds).then(|| format!("{word} is {count}"))
             }
@@ -146,10 +156,21 @@ mod tests {
 
     #[test]
     fn counts_are_compared_and_features_hold_for_every_mail() {
-        for text in ["messages=2", "messages>=1 messages<=2 refused=0", "messages=2 tls=1.3", "TLS"] {
+        for text in
+            ["messages=2", "messages>=1 messages<=2 refused=0", "messages>1 messages<3", "messages=2 tls=1.3", "TLS"]
+        {
             assert_eq!(text.parse::<Expect>().is_ok_and(|expect| expect.check(&Two).is_ok()), text != "TLS", "{text}");
         }
-        for text in ["messages=1", "messages>=3", "tls=1.2", "auth=tim", "from=a@x", "messages=2 tls=none"] {
+        for text in [
+            "messages=1",
+            "messages>=3",
+            "messages>2",
+            "messages<2",
+            "tls=1.2",
+            "auth=tim",
+            "from=a@x",
+            "messages=2 tls=none",
+        ] {
             assert!(!holds(text), "{text}");
         }
     }
@@ -163,7 +184,8 @@ mod tests {
             "messages=",
             "messages=-1",
             "messages=+1",
-            "messages>1",
+            "messages!=1",
+            "to=<>",
             "mails=1",
             "tls>=1",
             "tls=",

@@ -228,7 +228,7 @@ fn check(rule: &Rule, place: &str) -> Result<(), String> {
     }
     let is_reply = matches!(rule.place, Place::Reply(_) | Place::AnyReply);
     if !is_reply && (pace.is_some() || !behind.is_empty()) {
-        return Err(format!("slow and inject are about a reply, and {place} has none"));
+        return Err(format!("slow and inject are about a reply, and `{place} = {what}` is about none"));
     }
     let has_no_time = matches!(rule.place, Place::Handshake | Place::Certificate | Place::Offer | Place::Challenge);
     if has_no_time && !delay.is_zero() {

@@ -171,6 +171,7 @@ fn keep(captured: &Captured, number: u64, spool: Option<&Spool>, looks: bool) ->
         subject: None,
         message_id: None,
         parts: Vec::new(),
+        all_parts: false,
         is_8bit: sender.is_8bit,
         is_utf8: sender.is_utf8,
         ret: sender.ret.clone(),
@@ -182,7 +183,7 @@ fn keep(captured: &Captured, number: u64, spool: Option<&Spool>, looks: bool) ->
     };
     if looks {
         (mail.bare_lf, mail.bare_cr) = bare_ends(message);
-        look(message, |read| describe(read, &mut mail));
+        look(message, |read, is_whole| describe(read, is_whole, &mut mail));
     }
     Ok(Arc::new(mail))
 }
@@ -193,7 +194,7 @@ fn name(captured: &Captured, number: u64) -> String {
 }
 
 /// Says what is in a message, as far as anybody wants to know.
-fn describe(read: &Message<'_>, mail: &mut Mail) {
+fn describe(read: &Message<'_>, is_whole: bool, mail: &mut Mail) {
     mail.subject = read.subject().map(kept);
     mail.message_id = read.message_id().map(kept);
     let leaves = read.parts.iter().filter(|part| !matches!(part.body, PartType::Multipart(_)));
@@ -202,5 +203,6 @@ fn describe(read: &Message<'_>, mail: &mut Mail) {
         name: part.attachment_name().map(kept),
         bytes: part.contents().len(),
     };
+    mail.all_parts = is_whole && leaves.clone().nth(MOST_PARTS).is_none();
     mail.parts = leaves.take(MOST_PARTS).map(part).collect();
 }

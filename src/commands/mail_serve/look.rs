@@ -4,10 +4,10 @@
 //! hold messages, and whoever follows them by recursion, also when they are given back, runs out of
 //! stack. What its parser cannot bear is not looked into.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders as _, PartType};
 use memchr::memmem;
+
+use crate::error::guarded;
 
 /// A message that may hold messages is taken apart up to this size only.
 const NESTED: usize = 4 << 20;
@@ -19,23 +19,23 @@ const MOST_PIECES: usize = 10_000;
 /// Letters of a text that are kept: a subject, a name.
 const KEPT: usize = 1024;
 
-/// Takes a message apart, lets `see` see it, and gives it back piece by piece. `None` if it could not be
-/// taken apart.
-pub fn look<T>(message: &[u8], see: impl FnOnce(&Message<'_>) -> T) -> Option<T> {
+/// Takes a message apart, lets `see` see it, and whether all of it was taken apart, and gives it back piece
+/// by piece. `None` if it could not be taken apart.
+pub fn look<T>(message: &[u8], see: impl FnOnce(&Message<'_>, bool) -> T) -> Option<T> {
     let is_piece = |at: &usize| message.get(at + 1).is_some_and(u8::is_ascii_digit);
     if memchr::memchr_iter(b'*', message).filter(is_piece).nth(MOST_PIECES).is_some() {
         return None;
     }
     let parser = MessageParser::default();
-    let seen = catch_unwind(AssertUnwindSafe(|| {
+    let seen = guarded(|| {
         let is_large = message.len() > NESTED && (holds(message, b"message/") || holds(message, b"/digest"));
         let is_deep = is_large || memmem::find_iter(message, b"\n--").nth(MOST_BOUNDARIES).is_some();
         let read = if is_deep { parser.parse_headers(message) } else { parser.parse(message) }?;
-        let seen = see(&read);
+        let seen = see(&read, !is_deep);
         give_back(read);
         Some(seen)
-    }));
-    seen.ok().flatten()
+    });
+    seen.flatten()
 }
 
 /// Whether a word is there, anywhere, in any case.
@@ -87,16 +87,19 @@ mod tests {
         let deep = "Content-Type: message/rfc822\r\n\r\n".repeat(100_000) + "Subject: x\r\n\r\nx";
         assert!(deep.len() < NESTED);
         // Whether it is taken apart is of no matter; that it is given back is.
-        std::thread::spawn(move || look(deep.as_bytes(), |_| ())).join().expect("no overflow");
+        std::thread::spawn(move || look(deep.as_bytes(), |_, _| ())).join().expect("no overflow");
         let huge = "Subject: hi\r\nContent-Type: MESSAGE/rfc822\r\n\r\n".repeat(NESTED / 40 + 1);
-        assert_eq!(look(huge.as_bytes(), |read| read.subject().map(str::to_owned)), Some(Some("hi".to_owned())));
+        assert_eq!(
+            look(huge.as_bytes(), |read, is_whole| (read.subject().map(str::to_owned), is_whole)),
+            Some((Some("hi".to_owned()), false))
+        );
     }
 
     #[test]
     fn parts_without_end_are_not_taken_apart() {
         let head = "Subject: hi\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n";
         let parts = |count: usize| format!("{head}{}", "\n--x\n\n".repeat(count));
-        let count = |text: &str| look(text.as_bytes(), |read| read.parts.len()).expect("a message");
+        let count = |text: &str| look(text.as_bytes(), |read, _| read.parts.len()).expect("a message");
         assert!(count(&parts(100)) > 100);
         assert!(count(&parts(20_000)) < 10);
         let digest = "Content-Type: multipart/digest; boundary=x\r\n\r\n--x\r\n\r\n".repeat(NESTED / 50);
@@ -109,8 +112,8 @@ mod tests {
             let pieces = "; name*1=a".repeat(count);
             format!("Subject: hi\r\nContent-Type: text/plain{pieces}\r\n\r\nx")
         };
-        assert_eq!(look(message(100).as_bytes(), |read| read.subject().is_some()), Some(true));
-        assert_eq!(look(message(1_000_000).as_bytes(), |_| ()), None);
+        assert_eq!(look(message(100).as_bytes(), |read, is_whole| read.subject().is_some() && is_whole), Some(true));
+        assert_eq!(look(message(1_000_000).as_bytes(), |_, _| ()), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod auth_file;
 mod events;
 mod expect;
 mod grammar;
+mod html;
 mod keep;
 mod look;
 mod pages;
@@ -30,7 +31,6 @@ use crate::disk::Spool;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::host;
-use crate::impair::Occasions;
 use crate::net::{self, Address, Bind, Listeners, Patience, Plan, Signals};
 use crate::output::{Output, Recorder, Style};
 use crate::smtp::fault::{Faults, Instead, Place, Rule};
@@ -168,6 +168,9 @@ self-signed for cert. netlab-mail-serve(1) says what goes where."
     grace: Duration,
 }
 
+/// How many connections that are one too many a thread has at once: each takes a moment to be told so.
+const TURNED_AWAY: usize = 64;
+
 /// A size of 0 would be offered as one without a limit (RFC 1870 §4).
 fn positive_size(text: &str) -> Result<usize, String> {
     size(text).and_then(|size| if size == 0 { Err("expected more than nothing".to_owned()) } else { Ok(size) })
@@ -186,7 +189,7 @@ impl MailServe {
         let faults = Arc::new(Faults::new(seed, self.fault.iter().map(|Fault(rule)| rule.clone()).collect()));
         let mut output = Output::new(style);
         if let Some(count) = self.plan {
-            if self.seed.is_none() && faults.rules().any(|rule| matches!(rule.occasions, Occasions::Chance(_))) {
+            if self.seed.is_none() && faults.rolls_dice() {
                 output.note(&format!("note: with --seed {seed} it will be the same again"));
             }
             return print_plan(&faults, count, &mut output);
@@ -213,8 +216,8 @@ impl MailServe {
             doors,
             threads: self.server.threads,
             helpers: HELPERS,
-            // Who is one too many is told so.
-            most: usize::MAX,
+            // Who is one too many is told so, and some more wait until those have gone.
+            most: usize::try_from(self.max_connections).unwrap_or(usize::MAX).saturating_add(TURNED_AWAY),
             patience: Patience { handshake: self.handshake_timeout, stall: self.stall_timeout },
             grace: self.grace,
             until: self.server.listen.lifetime.map(|lifetime| started + lifetime),

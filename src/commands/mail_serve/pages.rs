@@ -1,18 +1,18 @@
 //! `--http`: what was captured, to be looked at in a browser.
 //!
-//! Owns what is at which path. Everything in a mail is a stranger's: text is escaped, HTML is shown in a
-//! frame that may run nothing and load nothing, attachments are only handed out, and whoever names
+//! Owns what is at which path. Everything in a mail is a stranger's: text is escaped, HTML is [made
+//! harmless](super::html) and shown in a frame that may run nothing and load nothing, attachments are only handed out, and whoever names
 //! another host than this one gets nothing, so that no page from elsewhere can read mails here.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use mail_parser::{Message, MessagePart, MimeHeaders as _, PartType};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::archive::{Archive, Kept};
+use super::html::{fits, harmless};
 use super::look::{kind, look};
 use crate::commands::web::{Body, Decision, Pages};
 use crate::http::{Request, Status};
@@ -27,12 +27,6 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src dat
 /// A stranger's HTML has no origin, no script, no form and no network; images are in it or nowhere.
 const STRANGER: &str = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; \
                         form-action 'none'; frame-ancestors 'self'";
-/// Images up to this size are put into the HTML that names them.
-const LARGEST_IMAGE: usize = 4 << 20;
-/// And as long as the HTML does not become longer than this.
-const LARGEST_HTML: usize = 16 << 20;
-/// Images that are looked for in it.
-const MOST_CALLS: usize = 200;
 /// Letters of a subject in the list.
 const LISTED: usize = 160;
 /// Recipients that the list names.
@@ -99,12 +93,12 @@ impl Board {
             "" => Some(page(show(&kept))),
             "eml" => Some(download(&format!("{}.eml", kept.mail.number), kept.message.clone())),
             "html" => {
-                let html = look(&kept.message, |read| Some(with_images(read, &read.body_html(0)?)))??;
+                let html = look(&kept.message, |read, _| harmless(read, &read.body_html(0)?))??;
                 Some(Decision::html(Status::OK, html).with("Content-Security-Policy", STRANGER))
             }
             part => {
                 let place: usize = part.strip_prefix("part/")?.parse().ok()?;
-                look(&kept.message, |read| {
+                look(&kept.message, |read, _| {
                     let part = read.attachment(u32::try_from(place).ok()?)?;
                     Some(download(part.attachment_name().unwrap_or("attachment"), part.contents().to_vec()))
                 })?
@@ -197,13 +191,16 @@ fn show(kept: &Kept) -> String {
     }
     let mut content = String::new();
     let mut parts = String::new();
-    look(&kept.message, |read| {
+    let is_whole = look(&kept.message, |read, is_whole| {
         let has_html = read.html_bodies().any(|part| matches!(part.body, PartType::Html(_)));
         let has_text = read.text_bodies().any(|part| matches!(part.body, PartType::Text(_)));
-        if let Some(text) = read.body_text(0).filter(|_| has_text || !has_html) {
+        let text = read.body_text(0).filter(|_| has_text || !has_html).or_else(|| unclosed(read));
+        if let Some(text) = text {
             let _ = write!(content, "<h2>Text</h2><pre>{}</pre>", text_of(&text));
         }
-        if has_html {
+        if has_html && !read.body_html(0).is_some_and(|html| fits(&html)) {
+            content.push_str("<h2>HTML</h2><p>too long to be shown here; it is in the whole message</p>");
+        } else if has_html {
             let _ = write!(
                 content,
                 "<h2>HTML</h2><iframe sandbox referrerpolicy=\"no-referrer\" title=\"the mail's HTML\" \
@@ -223,10 +220,15 @@ fn show(kept: &Kept) -> String {
                 part.contents().len()
             );
         }
+        is_whole
     });
     let end = memchr::memmem::find(&kept.message, b"\r\n\r\n").unwrap_or(kept.message.len());
     let headers = String::from_utf8_lossy(kept.message.get(..end).unwrap_or_default());
-    let parts = if parts.is_empty() { "<p>none</p>".to_owned() } else { format!("<ul>{parts}</ul>") };
+    let parts = match parts.as_str() {
+        _ if is_whole != Some(true) => "<p>not told: this message has too many parts to be taken apart</p>".to_owned(),
+        "" => "<p>none</p>".to_owned(),
+        parts => format!("<ul>{parts}</ul>"),
+    };
     fill(
         MAIL,
         &[
@@ -239,6 +241,16 @@ fn show(kept: &Kept) -> String {
             ("headers", &text_of(&headers)),
         ],
     )
+}
+
+/// The text of a message whose parts are not closed, which its parser takes for an attachment.
+fn unclosed<'m>(read: &'m Message<'_>) -> Option<Cow<'m, str>> {
+    let is_text = |part: &&MessagePart<'_>| {
+        matches!(part.body, PartType::Text(_))
+            && part.attachment_name().is_none()
+            && part.content_disposition().is_none()
+    };
+    read.parts.iter().filter(is_text).find_map(|part| part.text_contents()).map(Cow::Borrowed)
 }
 
 /// Fills the places of a template in one pass.
@@ -264,43 +276,10 @@ fn text_of(text: &str) -> String {
     shown.join("\n") + cut
 }
 
-/// The HTML with the images in it that it calls by `cid:` (RFC 2392), as far as they fit.
-fn with_images(read: &Message<'_>, html: &str) -> String {
-    const CALL: &str = "cid:";
-    let image = |name: &str| {
-        let is_called =
-            |part: &&MessagePart<'_>| part.content_id().is_some_and(|id| id.trim_matches(['<', '>']) == name);
-        let part = read.parts.iter().find(is_called)?;
-        let kind = kind(part);
-        let fits =
-            kind.starts_with("image/") && kind.bytes().all(|c| c.is_ascii_alphanumeric() || b"/.+-".contains(&c));
-        (fits && part.contents().len() <= LARGEST_IMAGE)
-            .then(|| format!("data:{kind};base64,{}", STANDARD.encode(part.contents())))
-    };
-    let mut whole = String::new();
-    let mut rest = html;
-    for _ in 0..MOST_CALLS {
-        let Some((front, back)) = rest.split_once(CALL) else { break };
-        whole.push_str(front);
-        let end = back.find(|c: char| c.is_whitespace() || "\"'<>()&,;".contains(c)).unwrap_or(back.len());
-        let (name, after) = back.split_at(end);
-        let name = percent_decode_str(name).decode_utf8_lossy();
-        if let Some(data) = image(&name).filter(|data| whole.len() + data.len() <= LARGEST_HTML) {
-            whole.push_str(&data);
-            rest = after;
-        } else {
-            whole.push_str(CALL);
-            rest = back;
-        }
-    }
-    whole + rest
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Archive, Board, Kept, STANDARD, download, fill, look, text_of, with_images};
+    use super::{Archive, Board, Kept, download, fill, text_of};
     use crate::commands::mail_serve::events::tests::mail;
-    use base64::Engine as _;
     use std::sync::Arc;
 
     fn field(decision: &crate::commands::web::Decision, name: &str) -> String {
@@ -335,26 +314,6 @@ mod tests {
         assert_eq!(fill("{{a}}-{{b}}-{{c}}", &[("a", "{{b}}"), ("b", "x")]), "{{b}}-x-");
         assert_eq!(text_of("<\u{1b}>\n&"), "&lt;\u{fffd}&gt;\n&amp;");
         assert!(text_of(&"\u{fc}".repeat(1 << 20)).ends_with("the whole message"));
-    }
-
-    #[test]
-    fn images_are_put_in_once_each_and_never_without_end() {
-        let mail = |html: &str, image: usize| {
-            let image = STANDARD.encode(vec![7; image]);
-            let head = "Content-Type: multipart/related; boundary=b\r\n\r\n--b\r\nContent-Type: text/html\r\n\r\n";
-            let part =
-                "\r\n--b\r\nContent-Type: image/png\r\nContent-ID: <a>\r\nContent-Transfer-Encoding: base64\r\n\r\n";
-            format!("{head}{html}{part}{image}\r\n--b--\r\n")
-        };
-        let shown = |html: &str, image: usize| {
-            let message = mail(html, image);
-            look(message.as_bytes(), |read| with_images(read, &read.body_html(0).expect("HTML"))).expect("a message")
-        };
-        let html = shown("<img src='cid:a'><img src=\"cid:ab\"><img src=cid:%61>", 3);
-        assert_eq!(html.matches("data:image/png;base64,BwcH").count(), 2, "{html}");
-        assert!(html.contains("\"cid:ab\""), "{html}");
-        assert!(shown(&"<img src='cid:a'>".repeat(20_000), 1 << 20).len() < super::LARGEST_HTML + (1 << 20));
-        assert!(shown("<img src='cid:a'>", super::LARGEST_IMAGE + 1).contains("cid:a"));
     }
 
     #[test]

@@ -84,6 +84,10 @@ impl Service for Desk {
         } else {
             talk.refused(TOO_MANY_CONNECTIONS)
         };
+        // Behind TLS nothing can be told before there is a handshake, which would be a place to stay in.
+        if talk.is_refused() && door == TLS_DOOR {
+            return Welcome { talk: talk.without_handshake(Instead::Drop), tls: None, upgrade: None };
+        }
         let Some(sides) = self.sides.clone() else { return Welcome { talk, tls: None, upgrade: None } };
         let wrong = self.decide(Place::Certificate, session).map(|(rule, _)| rule);
         let faulty = sides.faulty.into_iter().find(|(rule, _)| Some(*rule) == wrong);

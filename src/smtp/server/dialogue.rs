@@ -19,8 +19,11 @@ use super::{After, Fact, Mailroom, Server, State, Work};
 use crate::conversation::Outbox;
 use crate::time::Moment;
 
-/// The longest line that is read: that of a login (RFC 4954 §4).
-const LONGEST_LINE: usize = 12_288;
+/// The longest line of a login (RFC 4954 §4).
+const LONGEST_LOGIN: usize = 12_288;
+/// The longest line of any other command: 512 octets (RFC 5321 §4.5.3.1.4) and what the extensions add to
+/// them, 500 of it for ORCPT (RFC 3461 §4.2).
+const LONGEST_COMMAND: usize = 2_048;
 
 /// The ways to log in, and whether each says the password to whoever listens.
 const MECHANISMS: [(Mechanism, bool); 3] =
@@ -29,8 +32,11 @@ const MECHANISMS: [(Mechanism, bool); 3] =
 impl<M: Mailroom> Server<M> {
     /// Takes a line, if there is a whole one.
     pub(super) fn line(&mut self, bytes: &[u8], now: Moment, out: &mut Outbox<Fact<M::Kept>>) -> usize {
+        let is_login = !matches!(self.state, State::Command)
+            || bytes.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
+        let longest = if is_login { LONGEST_LOGIN } else { LONGEST_COMMAND };
         let Some(end) = memchr::memchr(b'\n', bytes) else {
-            if bytes.len() < LONGEST_LINE && !self.is_skipping {
+            if bytes.len() < longest && !self.is_skipping {
                 return 0;
             }
             // However long its first line is, what is no mail client is not heard further.
@@ -45,7 +51,7 @@ impl<M: Mailroom> Server<M> {
             self.nonsense(answer::NOT_SMTP, now, out);
             return taken;
         }
-        if std::mem::take(&mut self.is_skipping) || line.len() >= LONGEST_LINE {
+        if std::mem::take(&mut self.is_skipping) || line.len() >= longest {
             self.nonsense(answer::LONG_LINE, now, out);
             return taken;
         }
@@ -247,7 +253,16 @@ impl<M: Mailroom> Server<M> {
         match addressee {
             _ if !self.chunks.is_empty() || self.spoilt.is_some() => answer::NOT_NOW,
             Ok(_) if self.recipients.len() >= self.room.rules().max_recipients => answer::TOO_MANY_RECIPIENTS,
+            Ok(addressee) if self.hides("DSN") && (addressee.notify.is_some() || addressee.orcpt.is_some()) => {
+                answer::BAD_PARAMETER
+            }
             Ok(addressee) => {
+                // A mail may be for many: who they are takes room too.
+                let octets = addressee.octets();
+                if !self.lease.resize(self.named + octets) {
+                    return answer::NO_ROOM;
+                }
+                self.named += octets;
                 self.recipients.push(addressee);
                 answer::RECIPIENT_OK
             }

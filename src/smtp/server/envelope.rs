@@ -114,6 +114,12 @@ impl Sender {
 }
 
 impl Addressee {
+    /// What it takes in memory, about.
+    pub fn octets(&self) -> usize {
+        let parameters = [&self.notify, &self.orcpt].into_iter().flatten().map(String::len).sum::<usize>();
+        size_of::<Self>() + self.address.len() + parameters
+    }
+
     /// Reads what follows `RCPT TO:`; `is_utf8` if MAIL said SMTPUTF8.
     pub fn read(text: &str, is_extended: bool, is_utf8: bool) -> Result<Self, Answer> {
         let (path, rest) = path(text).ok_or(answer::NO_ADDRESS)?;
@@ -141,6 +147,8 @@ impl Addressee {
 
 /// RFC 3461 §4.4.
 const LONGEST_ENVID: usize = 100;
+/// RFC 3461 §4.2.
+const LONGEST_ORCPT: usize = 500;
 
 /// RFC 3461 §4: printable, and `+` and `=` only as `+` with two hexadecimal digits.
 fn is_xtext(text: &str) -> bool {
@@ -155,13 +163,15 @@ fn is_xtext(text: &str) -> bool {
 fn is_original(text: &str) -> bool {
     text.split_once(';').is_some_and(|(kind, address)| {
         let is_utf8 = kind.eq_ignore_ascii_case("utf-8");
-        !kind.is_empty() && !address.is_empty() && (is_utf8 || is_xtext(address))
+        let fits = !kind.is_empty() && !address.is_empty() && text.len() <= LONGEST_ORCPT;
+        fits && (is_utf8 || is_xtext(address))
     })
 }
 
+/// Up to twenty digits (RFC 1870 §4), and so more than can ever be taken.
 fn number(text: &str) -> Result<u64, Answer> {
-    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| is_plain).ok_or(answer::WRONG_PARAMETER)
+    let is_number = (1..=20).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number { Ok(text.parse().unwrap_or(u64::MAX)) } else { Err(answer::WRONG_PARAMETER) }
 }
 
 #[cfg(test)]
@@ -222,6 +232,8 @@ mod tests {
             ("<a@b> NOTIFY=NEVER,DELAY", 501),
             ("<a@b> ORCPT=x", 501),
             ("<a@b> ORCPT=rfc822;", 501),
+            ("<a@b> NOTIFY=DELAY,delay", 501),
+            (&format!("<a@b> ORCPT=rfc822;{}", "x".repeat(494)), 501),
             ("<a@b> ORCPT=rfc822;a+b@c", 501),
             ("<a@b> SIZE=1", 555),
             ("<j\u{f6}rg@b>", 553),

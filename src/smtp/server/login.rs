@@ -123,10 +123,13 @@ impl Login {
         // `n` and `y`: the client binds no channel. `p=` would want one, which is not offered.
         let (flag, rest) = text.split_once(',')?;
         let (authority, bare) = rest.split_once(',')?;
-        if !matches!(flag, "n" | "y") || !bare.starts_with("n=") {
+        let mut fields = bare.split(',');
+        let (name, nonce) = (fields.next()?.strip_prefix("n=")?, fields.next()?.strip_prefix("r=")?);
+        let is_printable = !nonce.is_empty() && nonce.bytes().all(|octet| octet.is_ascii_graphic());
+        if !matches!(flag, "n" | "y") || !is_printable {
             return None;
         }
-        let user = bare.split(',').next()?.strip_prefix("n=")?.replace("=2C", ",").replace("=3D", "=");
+        let user = name_of(name)?;
         if !authority.is_empty() && authority != format!("a={user}") {
             return None;
         }
@@ -170,6 +173,23 @@ impl Login {
         let ours = mac(&mac(salted, b"Server Key"), message.as_bytes());
         Some(Next::Challenge(STANDARD.encode(format!("v={}", STANDARD.encode(ours)))))
     }
+}
+
+/// The name behind a saslname (RFC 5802 §7): a comma is `=2C` in it, an equals sign `=3D`, and nothing else
+/// has a sign in front.
+fn name_of(saslname: &str) -> Option<String> {
+    let mut pieces = saslname.split('=');
+    let mut name = pieces.next()?.to_owned();
+    for piece in pieces {
+        let (sign, rest) = piece.split_at_checked(2)?;
+        name.push(match sign {
+            "2C" => ',',
+            "3D" => '=',
+            _ => return None,
+        });
+        name.push_str(rest);
+    }
+    (!name.is_empty() && !name.contains('\0')).then_some(name)
 }
 
 #[cfg(test)]
@@ -230,7 +250,20 @@ mod tests {
         for text in [&b""[..], b"a", b"\0a", b"\0a\0b\0c", b"\xff"] {
             assert_eq!(respond(Mechanism::Plain, text), Next::Malformed, "{text:?}");
         }
-        for text in [&b""[..], b"n", b"n,,", b"n,,r=x", b"p=tls-exporter,,n=x,r=x", b"n,a=other,n=x,r=x"] {
+        for text in [
+            &b""[..],
+            b"n",
+            b"n,,",
+            b"n,,r=x",
+            b"p=tls-exporter,,n=x,r=x",
+            b"n,a=other,n=x,r=x",
+            b"n,,n=x,r=",
+            b"n,,n=x,r=a b",
+            b"n,,n=x,r=\xc3\xbc",
+            b"n,,n=,r=x",
+            b"n,,n=x=ZZ,r=x",
+            b"n,,n=x=,r=x",
+        ] {
             assert_eq!(respond(Mechanism::ScramSha256, text), Next::Malformed, "{text:?}");
         }
     }

@@ -25,9 +25,9 @@ impl<M: Mailroom> Server<M> {
         }
         let State::Body(body) = &mut self.state else { return 0 };
         let (taken, came) = body.receive(bytes);
-        if !self.lease.resize(body.kept()) {
+        if !self.lease.resize(self.named + body.kept()) {
             body.drop_content();
-            self.lease.resize(0);
+            self.lease.resize(self.named);
             self.spoilt = Some(answer::NO_ROOM);
         }
         self.until = now + self.room.rules().limits.body;
@@ -92,7 +92,7 @@ impl<M: Mailroom> Server<M> {
         let left = left - piece.len() as u64;
         self.until = now + self.room.rules().limits.body;
         if self.spoilt.is_none() {
-            if self.lease.resize(self.chunks.len() + piece.len()) {
+            if self.lease.resize(self.named + self.chunks.len() + piece.len()) {
                 self.chunks.extend_from_slice(piece);
             } else {
                 self.spoil(answer::NO_ROOM);
@@ -133,7 +133,7 @@ impl<M: Mailroom> Server<M> {
     fn spoil(&mut self, why: Answer) {
         self.spoilt.get_or_insert(why);
         self.chunks = Vec::new();
-        self.lease.resize(0);
+        self.lease.resize(self.named);
     }
 
     /// A message has come to its end.

@@ -41,6 +41,8 @@ pub struct Mail {
     pub message_id: Option<String>,
     /// What it holds.
     pub parts: Vec<Part>,
+    /// Whether that is all it holds.
+    pub all_parts: bool,
     /// Whether it said BODY=8BITMIME.
     #[serde(rename = "eight_bit")]
     pub is_8bit: bool,
@@ -95,6 +97,9 @@ impl fmt::Display for Mail {
             let name = part.name.as_deref().unwrap_or("-");
             write!(f, "\n  {} {} {} bytes", Escaped(part.kind.as_bytes()), Escaped(name.as_bytes()), part.bytes)?;
         }
+        if !self.all_parts {
+            write!(f, "\n  and parts that are not told, for there are too many")?;
+        }
         if self.bare_lf + self.bare_cr > 0 {
             write!(f, "\n  {} bare LF and {} bare CR, which end no line", self.bare_lf, self.bare_cr)?;
         }
@@ -138,6 +143,7 @@ pub mod tests {
             subject: Some("hi".into()),
             message_id: None,
             parts: Vec::new(),
+            all_parts: true,
             is_8bit: false,
             is_utf8: false,
             ret: None,

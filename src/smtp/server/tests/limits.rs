@@ -14,8 +14,11 @@ fn recipients_lines_and_errors_have_their_limits() {
     assert_eq!(codes(&did), ["250", "250", "250", "452"]);
     let mut bench = Bench::greeted(rules());
     let line = |length: usize| format!("NOOP {}\r\n", "x".repeat(length - 7));
-    assert_eq!(codes(&bench.hear(line(12_288))), ["250"]);
-    assert_eq!(codes(&bench.hear(line(12_290))), ["500"]);
+    assert_eq!(codes(&bench.hear(line(2_048))), ["250"]);
+    assert_eq!(codes(&bench.hear(line(2_050))), ["500"]);
+    let login = |length: usize| format!("AUTH X {}\r\n", "x".repeat(length - 9));
+    assert_eq!(codes(&bench.hear(login(12_288))), ["502"]);
+    assert_eq!(codes(&bench.hear(login(12_290))), ["500"]);
     for _ in 0..100 {
         bench.hear("x".repeat(20_000));
     }
@@ -50,7 +53,7 @@ fn no_number_is_too_large_for_a_chunk() {
         bench.hear(format!("{MAIL}BDAT 1\r\nx"));
         assert_eq!(bench.hear(format!("BDAT {number} LAST\r\n{}", "x".repeat(5_000))), "");
         assert!(bench.server.chunks.is_empty(), "{number}: what is too large is not kept");
-        assert!(Lease::new(&bench.room.rules.allowance).resize(10_000), "and takes nothing from others");
+        assert!(Lease::new(&bench.room.rules.allowance).resize(9_000), "and takes nothing from others");
     }
 }
 
@@ -64,12 +67,17 @@ fn replies_that_nobody_takes_do_not_pile_up() {
 
 #[test]
 fn all_messages_together_have_a_limit_too() {
-    let rules = Rules { allowance: Arc::new(Allowance::new(100)), ..rules() };
+    const ROOM: u64 = 500;
+    let rules = Rules { allowance: Arc::new(Allowance::new(ROOM)), ..rules() };
     let mut bench = Bench::greeted(rules.clone());
-    let body = "x".repeat(200) + "\r\n.\r\n";
+    let body = "x".repeat(500) + "\r\n.\r\n";
     assert_eq!(codes(&bench.hear(format!("{MAIL}DATA\r\n{body}{}", &MAIL[9..])))[3..], ["354", "452", "250", "250"]);
-    assert_eq!(codes(&bench.hear("BDAT 200 LAST\r\n".to_owned() + &"x".repeat(200))), ["452"]);
-    assert!(Lease::new(&rules.allowance).resize(100), "everything was given back");
+    assert_eq!(codes(&bench.hear("BDAT 500 LAST\r\n".to_owned() + &"x".repeat(500))), ["452"]);
+    assert!(Lease::new(&rules.allowance).resize(500), "everything was given back");
+    let did = bench.hear("MAIL FROM:<>\r\n".to_owned() + &format!("RCPT TO:<{}@x.test>\r\n", "x".repeat(60)).repeat(4));
+    assert!(codes(&did).contains(&"452"), "many names take room too: {did}");
+    bench.hear("RSET\r\n");
+    assert!(Lease::new(&rules.allowance).resize(500), "everything was given back");
 }
 
 #[test]
