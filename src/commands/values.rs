@@ -12,6 +12,7 @@ use crate::exit::Exit;
 use crate::net::tls::{Pin, Trust};
 use crate::net::{self, Address, Bind, Signals};
 use crate::seal::Key;
+use crate::smtp::is_host_name;
 
 /// The longest duration a flag takes; beyond it a typo is likelier than a wish.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -163,6 +164,11 @@ impl Peer {
             _ => format!("{}:{}", self.host, address.port()),
         }
     }
+}
+
+/// What a mail host can call itself.
+pub fn host_name(text: &str) -> Result<String, String> {
+    if is_host_name(text) { Ok(text.to_owned()) } else { Err("expected a domain name or [ADDRESS]".to_owned()) }
 }
 
 /// Which servers a client believes over TLS, and what it shows them.

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -31,6 +31,13 @@ pub struct Dialled {
     pub peer: SocketAddr,
     /// When it stood.
     pub at: Moment,
+}
+
+impl Dialled {
+    /// Our own address on it.
+    pub fn local(&self) -> Option<IpAddr> {
+        self.socket.local_addr().ok().and_then(|address| address.as_socket()).map(|address| address.ip())
+    }
 }
 
 struct Attempt {

@@ -5,7 +5,7 @@
 //! in it would be another command.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
@@ -87,11 +87,21 @@ impl fmt::Display for Mailbox {
     }
 }
 
-/// How a machine of this name calls itself in EHLO and in a greeting (RFC 5321 §4.1.4): by the name, if
-/// that can be a mail host's, else by an address literal that nobody can mistake.
-pub fn host_name(name: &str) -> String {
-    let is_domain = name.is_ascii() && name.contains('.') && is_domain(name) && name.len() <= LONGEST_DOMAIN;
-    if is_domain { name.to_owned() } else { "[127.0.0.1]".to_owned() }
+/// How a machine calls itself in EHLO and in a greeting (RFC 5321 §4.1.4): by its name, if that can be a
+/// mail host's, else by its address as a literal (§4.1.3).
+pub fn host_name(name: &str, address: IpAddr) -> String {
+    if name.contains('.') && is_host_name(name) {
+        return name.to_owned();
+    }
+    match address.to_canonical() {
+        IpAddr::V4(address) => format!("[{address}]"),
+        IpAddr::V6(address) => format!("[IPv6:{address}]"),
+    }
+}
+
+/// Whether a machine can call itself so: a domain or an address literal.
+pub fn is_host_name(text: &str) -> bool {
+    text.is_ascii() && text.len() <= LONGEST_DOMAIN && is_domain(text)
 }
 
 /// Dot-string or quoted string.
@@ -127,7 +137,7 @@ fn is_domain(domain: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Mailbox;
+    use super::{Mailbox, host_name, is_host_name};
 
     #[test]
     fn a_domain_beyond_ascii_can_be_said_in_ascii_and_a_user_cannot() {
@@ -135,6 +145,20 @@ mod tests {
         assert_eq!(in_ascii("a@ex\u{e4}mple.org").as_deref(), Some("a@xn--exmple-cua.org"));
         assert_eq!(in_ascii("a@example.org").as_deref(), Some("a@example.org"));
         assert_eq!(in_ascii("j\u{f6}rg@example.org"), None);
+    }
+
+    #[test]
+    fn a_machine_without_a_full_name_is_called_by_its_address() {
+        let name = |name: &str, address: &str| host_name(name, address.parse().expect("an address"));
+        assert_eq!(name("mx.x.test", "192.0.2.1"), "mx.x.test");
+        assert_eq!(name("laptop", "192.0.2.1"), "[192.0.2.1]");
+        assert_eq!(name("a b.c", "2001:db8::1"), "[IPv6:2001:db8::1]");
+        assert_eq!(name("", "::ffff:192.0.2.1"), "[192.0.2.1]");
+        for (text, fits) in
+            [("localhost", true), ("[192.0.2.1]", true), ("a>b<c", false), ("", false), ("a\r\nb", false)]
+        {
+            assert_eq!(is_host_name(text), fits, "{text:?}");
+        }
     }
 
     #[test]

@@ -30,7 +30,7 @@ mod stuff;
 
 pub use auth::Mechanism;
 pub use client::{Client, refusal};
-pub use mailbox::{Mailbox, host_name};
+pub use mailbox::{Mailbox, host_name, is_host_name};
 pub use plan::{
     Credentials, Done, Envelope, Fact, Outcome, Plan, Recipient, Security, Stage, Timed, Wishes, is_notify, verdict,
 };

@@ -15,6 +15,8 @@ use std::fmt;
 pub const LONGEST_LINE: usize = 4096;
 /// The most lines of one reply.
 pub const MOST_LINES: usize = 128;
+/// The most octets of one reply: each packet of it is read from its beginning.
+pub const LONGEST: usize = 64 * 1024;
 
 /// A whole reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub enum Fault {
     LongLine,
     /// More than [`MOST_LINES`] lines.
     ManyLines,
+    /// More than [`LONGEST`] octets.
+    Long,
 }
 
 impl Reply {
@@ -56,6 +60,8 @@ impl Reply {
             let Some(end) = rest.iter().position(|octet| *octet == b'\n') else {
                 return if rest.len() > LONGEST_LINE {
                     Err(Fault::LongLine)
+                } else if bytes.len() > LONGEST {
+                    Err(Fault::Long)
                 } else {
                     looks_like_one(rest).map(|()| None)
                 };
@@ -65,6 +71,9 @@ impl Reply {
             }
             let line = rest.get(..end).unwrap_or_default();
             taken += end + 1;
+            if taken > LONGEST {
+                return Err(Fault::Long);
+            }
             let (line, bare_lf) = line.strip_suffix(b"\r").map_or((line, true), |line| (line, false));
             let (code, is_last, text) = split(line)?;
             let text = String::from_utf8_lossy(text).into_owned();
@@ -145,14 +154,14 @@ impl fmt::Display for Fault {
             Self::BadCode => "a reply code outside 200 to 599",
             Self::MixedCodes => "one reply with different codes",
             Self::LongLine => "a reply line without end",
-            Self::ManyLines => "a reply without end",
+            Self::ManyLines | Self::Long => "a reply without end",
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Fault, LONGEST_LINE, MOST_LINES, Reply};
+    use super::{Fault, LONGEST, LONGEST_LINE, MOST_LINES, Reply};
 
     fn read(text: &str) -> Result<Option<(usize, Reply)>, Fault> {
         Reply::read(text.as_bytes())
@@ -206,6 +215,10 @@ mod tests {
         let lines = |count: usize| "250-x\r\n".repeat(count - 1) + "250 x\r\n";
         assert!(read(&lines(MOST_LINES)).is_ok_and(|reply| reply.is_some()));
         assert_eq!(read(&lines(MOST_LINES + 1)), Err(Fault::ManyLines));
+        let long = |octets: usize| format!("250-{}\r\n", "x".repeat(1_018)).repeat(63) + &line(octets - 63 * 1_024);
+        assert!(read(&long(LONGEST - 1)).is_ok_and(|reply| reply.is_some()));
+        assert_eq!(read(&long(LONGEST)), Err(Fault::Long));
+        assert_eq!(read(&long(LONGEST)[..=LONGEST]), Err(Fault::Long), "at every split");
     }
 
     #[test]

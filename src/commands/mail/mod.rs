@@ -26,11 +26,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::{duration, positive_duration};
+use super::values::{duration, host_name, positive_duration};
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::host;
 use crate::net::{self, Signals};
 use crate::output::{Escaped, Output, Style};
 use crate::smtp::{self, Done, Envelope, Outcome, Plan, Security, Stage};
@@ -90,7 +89,7 @@ pub struct Mail {
     stop_after: Option<Stage>,
 
     /// What to be called in EHLO; this machine's name unless given
-    #[arg(long, value_name = "NAME", value_parser = helo, hide_short_help = true)]
+    #[arg(long, value_name = "NAME", value_parser = host_name, hide_short_help = true)]
     helo: Option<String>,
 
     /// How long each reply may take; by RFC 5321 unless given
@@ -116,12 +115,6 @@ pub struct Mail {
     load: LoadArgs,
 }
 
-/// A name for EHLO: a domain or an address literal, nothing that could end the line.
-fn helo(text: &str) -> Result<String, String> {
-    let is_plain = (1..=255).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_graphic());
-    if is_plain { Ok(text.to_owned()) } else { Err("expected a domain name or [ADDRESS]".to_owned()) }
-}
-
 impl Mail {
     /// Sends the mail.
     pub fn run(&self, style: Style) -> Result<Exit> {
@@ -145,7 +138,8 @@ impl Mail {
         let bytes = envelope.as_ref().map(|envelope| smtp::size(&envelope.message));
         let plan = Plan {
             server: self.transport.host().to_owned(),
-            name: self.helo.clone().unwrap_or_else(|| smtp::host_name(&host::name())),
+            // Without a name of its own it is called by its address, which only the line knows.
+            name: self.helo.clone().unwrap_or_default(),
             security,
             is_verified: !self.transport.is_insecure(),
             login,

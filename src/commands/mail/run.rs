@@ -1,7 +1,7 @@
 //! One run: resolve, connect, carry the dialogue, trace it.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::Mail;
@@ -9,10 +9,11 @@ use super::events::{Event, Note};
 use crate::conversation::Outbox;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::host;
 use crate::net::tls::{Certificate, ClientSide};
 use crate::net::{self, Later, Link, Patience, Signals};
 use crate::output::{Direction, Form, Output, Progress, Trace};
-use crate::smtp::{Client, Done, Fact, Plan, Security, Stage, Timed, explain};
+use crate::smtp::{self, Client, Done, Fact, Plan, Security, Stage, Timed, explain};
 use crate::time::{Moment, Shown};
 
 /// How long a connection may take.
@@ -136,7 +137,7 @@ impl Run<'_> {
     /// Connects and carries the dialogue.
     pub fn dialogue(
         &self,
-        plan: Plan,
+        mut plan: Plan,
         tls: Option<&ClientSide>,
         signals: &mut Signals,
         tell: &mut dyn FnMut(Step<'_>) -> Result<()>,
@@ -165,6 +166,9 @@ impl Run<'_> {
         let (resolve, connect) = (resolved - begun, dialled.at - resolved);
         line.stages.insert(Stage::Connect, connect);
         line.peer = Some(dialled.peer.to_string());
+        if mail.helo.is_none() {
+            plan.name = smtp::host_name(&host::name(), dialled.local().unwrap_or(Ipv4Addr::LOCALHOST.into()));
+        }
         tell(Step::Connected { peer: dialled.peer, resolve, connect })?;
         let watched = tls.map(|tls| tls.watched(mail.transport.name())).transpose()?;
         let (session, seen) = watched.map_or((None, None), |(session, seen)| (Some(session), Some(seen)));

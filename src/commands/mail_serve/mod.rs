@@ -17,6 +17,7 @@ mod service;
 mod tally;
 mod tls;
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
@@ -25,7 +26,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::{ServerArgs, parsed, positive_duration, size};
+use super::values::{self, ServerArgs, parsed, positive_duration, size};
 use super::web::{self, Board};
 use crate::disk::Spool;
 use crate::error::{Error, Result};
@@ -35,7 +36,7 @@ use crate::net::{self, Address, Bind, Listeners, Patience, Plan, Signals};
 use crate::output::{Output, Recorder, Style};
 use crate::smtp::fault::{Faults, Instead, Place, Rule};
 use crate::smtp::server::{Allowance, Limits, Rules};
-use crate::smtp::{Mailbox, Stage, host_name};
+use crate::smtp::{Stage, host_name};
 use archive::Archive;
 use events::{Decision, Event, Line, Listening};
 use expect::Expect;
@@ -132,7 +133,7 @@ self-signed for cert. netlab-mail-serve(1) says what goes where."
     /// How the server names itself
     ///
     /// This machine's name unless given, or [127.0.0.1] where that has no dot.
-    #[arg(long, value_name = "NAME", value_parser = own_name, hide_short_help = true)]
+    #[arg(long, value_name = "NAME", value_parser = values::host_name, hide_short_help = true)]
     name: Option<String>,
 
     /// The largest message
@@ -174,12 +175,6 @@ const TURNED_AWAY: usize = 64;
 /// A size of 0 would be offered as one without a limit (RFC 1870 §4).
 fn positive_size(text: &str) -> Result<usize, String> {
     size(text).and_then(|size| if size == 0 { Err("expected more than nothing".to_owned()) } else { Ok(size) })
-}
-
-/// What a greeting can begin with.
-fn own_name(text: &str) -> Result<String, String> {
-    let is_domain = format!("x@{text}").parse::<Mailbox>().is_ok() && text.is_ascii();
-    if is_domain { Ok(text.to_owned()) } else { Err("expected a domain name or [ADDRESS]".to_owned()) }
 }
 
 impl MailServe {
@@ -247,7 +242,7 @@ impl MailServe {
     fn rules(&self, faults: Arc<Faults>) -> Result<Rules> {
         let users = self.auth_file.as_deref().map(auth_file::users).transpose()?;
         Ok(Rules {
-            name: self.name.clone().unwrap_or_else(|| host_name(&host::name())),
+            name: self.name.clone().unwrap_or_else(|| host_name(&host::name(), Ipv4Addr::LOCALHOST.into())),
             max_size: self.max_size,
             max_recipients: usize::try_from(self.max_recipients).unwrap_or(usize::MAX),
             offers_tls: self.tls.is_wanted(),
