@@ -74,6 +74,8 @@ pub struct Mail {
     retry_wait: Duration,
 
     /// Print the message and connect to nobody
+    ///
+    /// The octets as they would go, each line with CR LF at its end, but without the dots that SMTP adds.
     #[arg(long)]
     dry_run: bool,
 

@@ -70,7 +70,8 @@ pub struct MailServe {
     /// Write each mail to DIR, one .eml file
     ///
     /// The file holds the message octet for octet. It has its name, and is on the disk, before the mail is
-    /// acknowledged. DIR is made if it is not there.
+    /// acknowledged. DIR is made if it is not there and
+    /// what it is to be in is.
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
 
@@ -88,7 +89,7 @@ pub struct MailServe {
     /// Fail unless this was seen; repeatable
     ///
     /// Conditions with spaces between them. messages, recipients, connections, refused, logins, failed and
-    /// faults are counted: 'messages=2 refused<=1'. tls, auth, from, to and subject are what every mail
+    /// faults are counted, with =, >=, <=, > or <: 'messages=2 refused<=1'. tls, auth, from, to and subject are what every mail
     /// must have, and at least one mail must have come: tls=1.3, auth=none, 'from=<>'.
     #[arg(long, value_name = "WHAT", value_parser = parsed::<Expect>)]
     expect: Vec<Expect>,
