@@ -10,12 +10,14 @@
 //!              ├─ auth      PLAIN, LOGIN, XOAUTH2; scram
 //!              ├─ provider  what well-known ones want of a login
 //!              ├─ mailbox   addresses
+//!              ├─ dsn       what is to be reported, and of what
 //!              ├─ explain   a sentence for each step
 //!              └─▶ facts, Done: an outcome for each recipient
 //! ```
 
 mod auth;
 mod client;
+mod dsn;
 pub mod explain;
 pub mod fault;
 mod mailbox;
@@ -30,10 +32,9 @@ mod stuff;
 
 pub use auth::Mechanism;
 pub use client::{Client, refusal};
+pub use dsn::{LONGEST_ENVID, is_notify};
 pub use mailbox::{Mailbox, host_name, is_host_name};
-pub use plan::{
-    Credentials, Done, Envelope, Fact, Outcome, Plan, Recipient, Security, Stage, Timed, Wishes, is_notify, verdict,
-};
+pub use plan::{Credentials, Done, Envelope, Fact, Outcome, Plan, Recipient, Security, Stage, Timed, Wishes, verdict};
 pub use reply::Reply;
 pub use secret::Secret;
 pub use stuff::{bare_ends, canonical, size};

@@ -57,14 +57,6 @@ pub struct Envelope {
     pub ascii: Option<Arc<[u8]>>,
 }
 
-/// Whether it says what is to be reported, each thing once; NEVER stands alone (RFC 3461 §4.1).
-pub fn is_notify(text: &str) -> bool {
-    let words: Vec<String> = text.split(',').map(str::to_ascii_uppercase).collect();
-    let is_new = |(place, word): (usize, &String)| !words.iter().take(place).any(|before| before == word);
-    let is_known = words.iter().all(|word| ["SUCCESS", "FAILURE", "DELAY"].contains(&word.as_str()));
-    text.eq_ignore_ascii_case("NEVER") || (is_known && words.iter().enumerate().all(is_new))
-}
-
 /// What is asked of a server beyond the delivery; it has to offer each of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wishes {

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::smtp::{Wishes, bare_ends, is_notify};
+use crate::smtp::{LONGEST_ENVID, Wishes, bare_ends, is_notify};
 
 /// Beyond the delivery.
 #[derive(Debug, Args)]
@@ -91,9 +91,10 @@ fn notify(text: &str) -> Result<String, String> {
     }
 }
 
-/// RFC 3461 §4.4: printable, a hundred octets at most.
+/// RFC 3461 §4.4: printable.
 fn envid(text: &str) -> Result<String, String> {
-    let fits = (1..=100).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_graphic() || octet == b' ');
+    let fits = (1..=LONGEST_ENVID).contains(&text.len())
+        && text.bytes().all(|octet| octet.is_ascii_graphic() || octet == b' ');
     if fits { Ok(text.to_owned()) } else { Err("expected up to 100 printable characters of ASCII".to_owned()) }
 }
 

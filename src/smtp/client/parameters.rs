@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::smtp::dsn::{unitext, xtext};
 use crate::smtp::mailbox::Mailbox;
 use crate::smtp::offers::Offers;
 use crate::smtp::plan::{Envelope, Wishes};
@@ -83,18 +84,6 @@ pub fn about(recipient: &Mailbox, wishes: &Wishes) -> String {
     format!("{notify} ORCPT={kind};{address}")
 }
 
-/// RFC 6533 §3: as it is, but for what could end the parameter or be taken for an escape.
-fn unitext(text: &str) -> String {
-    text.chars().fold(String::new(), |mut whole, letter| {
-        if letter.is_ascii() && (!letter.is_ascii_graphic() || matches!(letter, '\\' | '+' | '=')) {
-            let _ = write!(whole, "\\x{{{:02X}}}", u32::from(letter));
-        } else {
-            whole.push(letter);
-        }
-        whole
-    })
-}
-
 impl Wishes {
     /// Whether it is DSN that is wished for.
     fn wants_reports(&self) -> bool {
@@ -102,26 +91,13 @@ impl Wishes {
     }
 }
 
-/// RFC 3461 §4: what is not printable, and `+` and `=`, as `+` with two hexadecimal digits.
-fn xtext(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut whole, octet| {
-        if octet.is_ascii_graphic() && !matches!(octet, b'+' | b'=') {
-            whole.push(char::from(octet));
-        } else {
-            let _ = write!(whole, "+{octet:02X}");
-        }
-        whole
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{about, xtext};
+    use super::about;
     use crate::smtp::plan::Wishes;
 
     #[test]
     fn what_a_report_is_about_is_written_in_xtext() {
-        assert_eq!(xtext("a+b=c d"), "a+2Bb+3Dc+20d");
         let wishes = Wishes { notify: Some("SUCCESS,FAILURE".into()), ..Wishes::default() };
         let about = |address: &str| about(&address.parse().expect("an address"), &wishes);
         assert_eq!(about("a+b@x.test"), " NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;a+2Bb@x.test");

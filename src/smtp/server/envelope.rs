@@ -6,8 +6,8 @@
 
 use serde::Serialize;
 
+use super::super::dsn::{is_envid, is_notify, is_original};
 use super::super::mailbox::Mailbox;
-use super::super::plan::is_notify;
 use super::answer::{self, Answer};
 
 /// MAIL, read.
@@ -95,7 +95,7 @@ impl Sender {
                 ("RET", Some(ret)) if ["FULL", "HDRS"].contains(&ret.to_ascii_uppercase().as_str()) => {
                     sender.ret = Some(ret.to_ascii_uppercase());
                 }
-                ("ENVID", Some(envid)) if is_xtext(envid) && envid.len() <= LONGEST_ENVID => {
+                ("ENVID", Some(envid)) if is_envid(envid) => {
                     sender.envid = Some(envid.to_owned());
                 }
                 ("AUTH", Some(_)) => {}
@@ -143,29 +143,6 @@ impl Addressee {
         }
         Ok(addressee)
     }
-}
-
-/// RFC 3461 §4.4.
-const LONGEST_ENVID: usize = 100;
-/// RFC 3461 §4.2.
-const LONGEST_ORCPT: usize = 500;
-
-/// RFC 3461 §4: printable, and `+` and `=` only as `+` with two hexadecimal digits.
-fn is_xtext(text: &str) -> bool {
-    let is_plain = |piece: &str| piece.bytes().all(|octet| octet.is_ascii_graphic() && octet != b'=');
-    let is_hex = |octet: &u8| matches!(octet, b'0'..=b'9' | b'A'..=b'F');
-    let mut pieces = text.split('+');
-    pieces.next().is_some_and(is_plain)
-        && pieces.all(|piece| is_plain(piece) && piece.len() >= 2 && piece.bytes().take(2).all(|octet| is_hex(&octet)))
-}
-
-/// A type and an address (RFC 3461 §4.2); `utf-8` has an alphabet of its own (RFC 6533 §3).
-fn is_original(text: &str) -> bool {
-    text.split_once(';').is_some_and(|(kind, address)| {
-        let is_utf8 = kind.eq_ignore_ascii_case("utf-8");
-        let fits = !kind.is_empty() && !address.is_empty() && text.len() <= LONGEST_ORCPT;
-        fits && (is_utf8 || is_xtext(address))
-    })
 }
 
 /// Up to twenty digits (RFC 1870 §4), and so more than can ever be taken.
