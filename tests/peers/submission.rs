@@ -56,6 +56,10 @@ fn outcomes(ran: &Ran) -> Vec<String> {
 
 fn postfix() {
     let directory = tempfile::tempdir().expect("a temporary directory");
+    let mails = tempfile::tempdir().expect("a temporary directory");
+    // Three mixed ones, one more, and fifty: what Postfix makes of them comes back to us.
+    let mailbox =
+        Server::start(&["mail-serve", "--json", "--save", text(mails.path()), "--count", "54", "--for", "60s"]);
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("changed");
     let at = |name: &str| text(&directory.path().join(name)).to_owned();
     let port = free_port();
@@ -64,7 +68,8 @@ fn postfix() {
     }
     let own = Command::new("chown").args(["postfix", &at("data")]).status().expect("it runs");
     assert!(own.success());
-    let main = include_str!("postfix_main.cf").replace("@DIR@", text(directory.path()));
+    let relay = mailbox.address().port().to_string();
+    let main = include_str!("postfix_main.cf").replace("@DIR@", text(directory.path())).replace("@RELAY@", &relay);
     fs::write(at("conf/main.cf"), main).expect("written");
     fs::write(at("conf/master.cf"), include_str!("postfix_master.cf").replace("@PORT@", &port.to_string()))
         .expect("written");
@@ -89,14 +94,33 @@ fn postfix() {
     assert_eq!(send(&["--to", "a@x.test", "--to", "no@x.test"]).code, 67);
     let ran = send(&["--to", "a@x.test", "-c", "50", "--concurrency", "2", "--reuse"]);
     assert_eq!((ran.code, &ran.summary()["accepted"]), (0, &50.into()), "{}", ran.stderr);
+    let events = mailbox.wait().events();
     let stopped = control("stop").status().expect("it runs");
     assert!(stopped.success());
     let _ = server.0.wait();
+    let mails: Vec<&Value> = events.iter().filter(|event| event["type"] == "message").collect();
+    assert_eq!(mails.len(), 54, "what Postfix has accepted it has understood");
+    mails.iter().for_each(|mail| assert_eq!(body(mail), "a\r\n.\r\nb\r\n", "{mail}"));
+    assert!(mails.iter().all(|mail| (&mail["from"], &mail["recipients"][0]["address"]) == (&"me@x.test".into(), &"a@x.test".into())));
+    let notified: Vec<_> = mails.iter().filter(|mail| mail["envid"] == "a+2Bb").collect();
+    assert_eq!(notified.len(), 1);
+    let (mail, recipient) = (notified[0], &notified[0]["recipients"][0]);
+    assert_eq!((&mail["ret"], &recipient["orcpt"]), (&"HDRS".into(), &"rfc822;a@x.test".into()));
+    assert!(
+        recipient["notify"].as_str().is_some_and(|notify| notify.contains("SUCCESS") && notify.contains("FAILURE"))
+    );
+}
+
+/// What stands below the headers of a mail that was saved.
+fn body(mail: &Value) -> String {
+    let kept = fs::read_to_string(mail["file"].as_str().expect("a file")).expect("kept");
+    kept.split_once("\r\n\r\n").expect("headers").1.to_owned()
 }
 
 fn dovecot() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let mailbox = Server::start(&["mail-serve", "--json", "--expect", "messages=8"]);
+    let mails = tempfile::tempdir().expect("a temporary directory");
+    let mailbox = Server::start(&["mail-serve", "--json", "--save", text(mails.path()), "--expect", "messages=8"]);
     let at = |name: &str| text(&directory.path().join(name)).to_owned();
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()]).expect("made");
     fs::write(at("c.pem"), made.cert.pem()).expect("written");
@@ -138,6 +162,9 @@ fn dovecot() {
     // What it relayed came to our own mailbox, dots and all.
     let ran = mailbox.stop();
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    let events = ran.events();
+    let mails = events.iter().filter(|event| event["type"] == "message");
+    mails.for_each(|mail| assert_eq!(body(mail), "a\r\n.b\r\n", "{mail}"));
 }
 
 fn source_and_sink() {
