@@ -154,8 +154,9 @@ fn said(octets: &[u8]) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Login, Mechanism};
+    use super::{Answer, Login, Mechanism, STANDARD};
     use crate::smtp::secret::Secret;
+    use base64::Engine as _;
 
     fn login(mechanism: Mechanism) -> Login {
         Login::new(mechanism, "tim", &Secret::new(b"tanstaaftanstaaf".to_vec()), "n")
@@ -182,6 +183,28 @@ mod tests {
         assert_eq!(line(&login.answer("VXNlcm5hbWU6")), Some("dGlt"));
         assert_eq!(line(&login.answer("")), Some("dGFuc3RhYWZ0YW5zdGFhZg=="));
         assert!(matches!(login.answer(""), Answer::Cancel(_)));
+    }
+
+    #[test]
+    fn what_a_server_has_proved_is_proved_and_nothing_else_is() {
+        let scram = || {
+            let mut login =
+                Login::new(Mechanism::ScramSha256, "user", &Secret::new(b"pencil".to_vec()), "rOprNGfwEbeRWgbNEkqO");
+            let first = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
+            assert!(line(&login.answer(&STANDARD.encode(first))).is_some());
+            login
+        };
+        // The example of RFC 7677 §3.
+        let last = STANDARD.encode("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
+        let mut early = scram();
+        early.succeeded_with("Accepted");
+        assert!(!early.may_succeed(), "a word that looks like base64 proves nothing");
+        early.succeeded_with(&last);
+        assert!(early.may_succeed(), "it may come with the 235");
+        let mut proved = scram();
+        assert_eq!(line(&proved.answer(&last)), Some(""));
+        proved.succeeded_with("Accepted");
+        assert!(proved.may_succeed(), "the text of the 235 takes nothing back");
     }
 
     #[test]

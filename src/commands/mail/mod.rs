@@ -3,7 +3,7 @@
 //! Owns the flags and the story of a run: what is missing is said in one message before anything is
 //! connected; then the message is composed, the line made, the dialogue carried, and for each
 //! recipient told what became of it. The dialogue is `smtp`'s; [`letter`] has what is sent, [`transport`]
-//! the line, [`login`] the password, [`run`] carries it, [`events`] words the result.
+//! the line, [`login`] the password, [`run`] carries it, [`telling`] shows it, [`events`] words the result.
 
 mod events;
 mod file;
@@ -18,6 +18,7 @@ mod retry;
 mod run;
 mod sevenbit;
 mod tally;
+mod telling;
 mod transport;
 mod wishes;
 
@@ -32,12 +33,12 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::{self, Signals};
 use crate::output::{Escaped, Output, Style};
-use crate::smtp::{self, Done, Envelope, Outcome, Plan, Security, Stage};
+use crate::smtp::{self, Credentials, Done, Envelope, Outcome, Plan, Security, Stage};
 use events::{Event, Named, Summary};
 use letter::LetterArgs;
 use load::LoadArgs;
 use login::LoginArgs;
-use run::Run;
+use run::{Line, Run};
 use transport::TransportArgs;
 use wishes::WishArgs;
 
@@ -133,27 +134,12 @@ impl Mail {
         if let Some(file) = &self.rejected_to {
             disk::check_target(file)?;
         }
-        let security = self.transport.security();
         let tls = self.transport.client_side(&output)?;
         let login = self.login.credentials(&output, self.wishes.strict, self.deadline)?;
         let mut signals = Signals::listen()?;
         let bytes = envelope.as_ref().map(|envelope| smtp::size(&envelope.message));
-        let plan = Plan {
-            server: self.transport.host().to_owned(),
-            // Without a name of its own it is called by its address, which only the line knows.
-            name: self.helo.clone().unwrap_or_default(),
-            security,
-            is_verified: !self.transport.is_insecure(),
-            login,
-            envelope,
-            all_or_nothing: self.all_or_nothing,
-            stop_after: self.stop_after,
-            patience: self.timeout,
-            wishes: self.wishes.wishes(),
-            mails: 1,
-            apart: Duration::ZERO,
-        };
-        let run = Run { mail: self, security, started: net::now() };
+        let plan = self.plan(login, envelope);
+        let run = Run { mail: self, security: plan.security, started: net::now() };
         if self.load.is_wanted() {
             self.load.be_polite(&self.transport.find(&mut signals)?)?;
             return self.load.run(&run, &plan, tls.as_ref(), self.transport.shown(), &mut output, &mut signals);
@@ -163,16 +149,38 @@ impl Mail {
         if let Some(error) = &done.failure {
             output.failure(error);
         }
-        let recipients: Vec<Named> = done.recipients.iter().map(Named::of).collect();
-        let exit = match self.write_rejected(&recipients) {
-            Ok(()) => exit,
-            // What became of the mail is told also where it cannot be written down.
-            Err(error) => {
-                output.failure(&error);
-                error.exit()
-            }
-        };
-        let summary = Summary {
+        let summary = self.summary(done, line, id, bytes);
+        let written = self.write_rejected(&summary.recipients);
+        if let Err(error) = &written {
+            output.failure(error);
+        }
+        // What became of the mail is told also where it cannot be written down.
+        output.event(&Event::summary(summary))?;
+        Ok(written.map_or_else(|error| error.exit(), |()| exit))
+    }
+
+    /// What the dialogue is to do.
+    fn plan(&self, login: Option<Credentials>, envelope: Option<Envelope>) -> Plan {
+        Plan {
+            server: self.transport.host().to_owned(),
+            // Without a name of its own it is called by its address, which only the line knows.
+            name: self.helo.clone().unwrap_or_default(),
+            security: self.transport.security(),
+            is_verified: !self.transport.is_insecure(),
+            login,
+            envelope,
+            all_or_nothing: self.all_or_nothing,
+            stop_after: self.stop_after,
+            patience: self.timeout,
+            wishes: self.wishes.wishes(),
+            mails: 1,
+            apart: Duration::ZERO,
+        }
+    }
+
+    /// What it came to.
+    fn summary(&self, done: Done, line: Line, message_id: Option<String>, bytes: Option<usize>) -> Summary {
+        Summary {
             command: "mail",
             server: self.transport.shown(),
             peer: line.peer,
@@ -180,16 +188,14 @@ impl Mail {
             certificates: line.certificates,
             auth: done.mechanism.map(smtp::Mechanism::word),
             stage: done.stage,
-            message_id: id,
+            message_id,
             bytes,
             offers_before_tls: done.offers_before_tls.map(|offers| offers.words),
             offers: done.offers.map(|offers| offers.words),
             stages: line.stages,
-            recipients,
+            recipients: done.recipients.iter().map(Named::of).collect(),
             is_info: self.info,
-        };
-        output.event(&Event::summary(summary))?;
-        Ok(exit)
+        }
     }
 
     /// Everything that is missing, in one message.

@@ -1,20 +1,20 @@
-//! One run: resolve, connect, carry the dialogue, trace it.
+//! One run: resolve, connect, carry the dialogue.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::Mail;
-use super::events::{Event, Note};
+use super::telling::Telling;
 use crate::conversation::Outbox;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::host;
 use crate::net::tls::{Certificate, ClientSide};
 use crate::net::{self, Later, Link, Patience, Signals};
-use crate::output::{Direction, Form, Output, Progress, Trace};
-use crate::smtp::{self, Client, Done, Fact, Plan, Security, Stage, Timed, explain};
-use crate::time::{Moment, Shown};
+use crate::output::Output;
+use crate::smtp::{self, Client, Done, Fact, Plan, Security, Stage, Timed};
+use crate::time::Moment;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -31,6 +31,7 @@ pub struct Run<'a> {
 }
 
 /// What happens on the way.
+#[derive(Clone, Copy)]
 pub enum Step<'a> {
     /// The line is made.
     Connected {
@@ -68,69 +69,9 @@ impl Run<'_> {
         output: &mut Output,
         signals: &mut Signals,
     ) -> Result<(Done, Line)> {
-        let mail = self.mail;
-        let mut trace = Trace::new(mail.trace || mail.explain, output.style());
-        let sentence = |trace: Trace, text: Option<&str>| {
-            if let Some(text) = text.filter(|_| mail.explain) {
-                trace.remark(text);
-            }
-        };
-        let says = output.style().form == Form::Json || output.style().verbose > 0;
-        let mut progress: Option<Progress> = None;
-        let ended = self.dialogue(plan, tls, signals, &mut |step| {
-            let fact = match step {
-                Step::Connected { peer, resolve, connect } => {
-                    trace.remark(&format!("connected to {peer} in {}", Shown(connect)));
-                    let mut tell = |stage, took| output.event(&Event::Fact(Note::Stage(Timed { stage, took })));
-                    return if says {
-                        tell(Stage::Resolve, resolve).and_then(|()| tell(Stage::Connect, connect))
-                    } else {
-                        Ok(())
-                    };
-                }
-                Step::Fact(fact) => fact,
-            };
-            if let Some(progress) = progress.take_if(|_| matches!(fact, Fact::Stage(_))) {
-                progress.clear();
-            }
-            match fact {
-                Fact::Sent(text) => {
-                    trace.lines(Direction::Sent, text.as_bytes());
-                    sentence(trace, explain::command(text));
-                }
-                Fact::Heard(reply) => {
-                    let last = reply.lines.len().saturating_sub(1);
-                    for (number, text) in reply.lines.iter().enumerate() {
-                        let mark = if number < last { '-' } else { ' ' };
-                        trace.lines(Direction::Received, format!("{}{mark}{text}", reply.code).as_bytes());
-                    }
-                    sentence(trace, Some(explain::reply(reply.code)));
-                }
-                Fact::Nonsense(text) => trace.lines(Direction::Received, text.as_bytes()),
-                Fact::Encrypted => {
-                    trace.set_encrypted(true);
-                    trace.remark("from here on the line is encrypted");
-                    sentence(trace, Some(explain::ENCRYPTED));
-                }
-                Fact::Body(octets) => {
-                    trace.remark(&format!("{octets} bytes of message"));
-                    sentence(trace, Some(explain::BODY));
-                    progress = Some(Progress::octets(Some(*octets as u64), output.style(), net::now()));
-                }
-                Fact::Going(octets) => {
-                    if let Some(progress) = &mut progress {
-                        progress.set(*octets, net::now());
-                    }
-                }
-                Fact::Odd(what) => trace.remark(what),
-                Fact::Stage(timed) if says => return output.event(&Event::Fact(Note::Stage(*timed))),
-                Fact::Stage(_) | Fact::Mailed { .. } => {}
-            }
-            Ok(())
-        });
-        if let Some(progress) = progress {
-            progress.clear();
-        }
+        let mut telling = Telling::new(self.mail, output);
+        let ended = self.dialogue(plan, tls, signals, &mut |step| telling.hear(step));
+        telling.end();
         ended
     }
 

@@ -20,6 +20,12 @@ fn h10_and_h18_logins_in_small_letters_and_endless_challenges() {
 
     let mut bench = Bench::new(safe(plan(&["a@x.test"])));
     bench.hear("220 mx\r\n");
+    bench.hear("250-mx\r\n250 AUTH LOGIN\r\n");
+    assert_eq!(bench.hear("334 !!!\r\n"), said("*\r\nQUIT\r\n"), "what is no base64 is no challenge");
+    assert_eq!(exit(&bench.done().0), Some(Exit::Protocol));
+
+    let mut bench = Bench::new(safe(plan(&["a@x.test"])));
+    bench.hear("220 mx\r\n");
     assert_eq!(bench.hear("250-mx\r\n250 AUTH LOGIN\r\n"), said("AUTH LOGIN\r\n"));
     bench.hear("334 VXNlcm5hbWU6\r\n");
     bench.hear("334 UGFzc3dvcmQ6\r\n");
