@@ -1,9 +1,10 @@
 //! A progress bar: on stderr, only on a terminal, only for work that takes a while.
 
+use std::fmt::Write;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{BinaryBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::{Form, Style};
 use crate::time::Moment;
@@ -31,9 +32,7 @@ impl Progress {
     pub fn set(&mut self, octets: u64, now: Moment) {
         if self.allowed && self.bar.is_hidden() && now - self.started >= PATIENCE {
             self.allowed = false;
-            // What came before the bar did is no part of its rate.
-            self.bar = show(self.total).with_position(octets);
-            self.bar.reset_eta();
+            self.bar = show(self.total).with_elapsed(now - self.started);
         }
         self.bar.set_position(octets);
     }
@@ -95,10 +94,26 @@ impl Live {
 /// indicatif hides a bar by itself where stderr is no terminal.
 fn show(total: Option<u64>) -> ProgressBar {
     let template = match total {
-        Some(_) => "{wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left",
-        None => "{spinner} {binary_bytes}, {binary_bytes_per_sec}, {elapsed}",
+        Some(_) => "{wide_bar} {binary_bytes} of {binary_total_bytes}, {rate}, {left} left",
+        None => "{spinner} {binary_bytes}, {rate}, {elapsed}",
+    };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    // The mean so far: what fills a buffer at once says nothing of what follows.
+    let rate = |state: &ProgressState, out: &mut dyn Write| {
+        let _ = write!(out, "{}/s", BinaryBytes(mean(state)));
+    };
+    let left = |state: &ProgressState, out: &mut dyn Write| {
+        let rest = state.len().unwrap_or_default().saturating_sub(state.pos());
+        let seconds = rest.checked_div(mean(state)).unwrap_or_default();
+        let _ = write!(out, "{}", HumanDuration(Duration::from_secs(seconds)));
     };
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
-    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_style(style.with_key("rate", rate).with_key("left", left));
     bar
+}
+
+/// Octets in a second, over all the time so far.
+fn mean(state: &ProgressState) -> u64 {
+    let millis = state.elapsed().as_millis().max(1);
+    u64::try_from(u128::from(state.pos()) * 1000 / millis).unwrap_or(u64::MAX)
 }

@@ -344,3 +344,22 @@ fn the_refused_are_written_down_apart() {
     let rejected = std::fs::read_to_string(&file).expect("written");
     assert_eq!(rejected, "refused b@x.test (550 5.1.1 nobody)\ndeferred c@x.test (451 4.7.1 later)\n");
 }
+
+#[test]
+fn the_null_sender_sends_what_is_written_and_composes_nothing() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("report.eml");
+    std::fs::write(&file, "From: MAILER-DAEMON@x.test\nTo: a@x.test\n\nreport\n").expect("written");
+    let (peer, heard) = server(greeted([
+        After("MAIL FROM:<>", "250\r\n"),
+        After("RCPT TO:<a@x.test>", "250\r\n"),
+        After("DATA", "354\r\n"),
+        AfterMessage("250 ok\r\n"),
+        After("QUIT", "221\r\n"),
+    ]));
+    let address = peer.address.to_string();
+    let flags = ["mail", "--plain", &address, "--from", "<>"];
+    assert_eq!(run(&[&flags[..], &["-t", "--raw", text(&file)]].concat()).code, 0);
+    assert!(heard.recv().expect("it ended").contains("report"));
+    assert_eq!(run(&[&flags[..], &["--to", "a@x.test", "--text", "x"]].concat()).code, 2);
+}

@@ -5,6 +5,7 @@
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args;
 
@@ -23,8 +24,10 @@ use crate::smtp::Envelope;
 #[derive(Debug, Args)]
 pub struct LetterArgs {
     /// The sender: a@b or 'Name <a@b>'
-    #[arg(long, value_name = "ADDRESS", value_parser = parsed::<Person>)]
-    from: Option<Person>,
+    ///
+    /// With --raw also '<>', the null sender, from whom reports come.
+    #[arg(long, value_name = "ADDRESS", value_parser = parsed::<Origin>)]
+    from: Option<Origin>,
 
     /// A recipient; repeatable
     #[arg(long, value_name = "ADDRESS", value_parser = parsed::<Person>)]
@@ -78,6 +81,18 @@ pub struct LetterArgs {
     read_recipients: bool,
 }
 
+/// Somebody, or the null sender `<>` (RFC 5321 §4.5.5).
+#[derive(Clone, Debug)]
+struct Origin(Option<Person>);
+
+impl FromStr for Origin {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text == "<>" { Ok(Self(None)) } else { text.parse().map(|person| Self(Some(person))) }
+    }
+}
+
 impl LetterArgs {
     /// The flags that are still missing.
     pub fn missing(&self) -> Vec<&'static str> {
@@ -114,7 +129,10 @@ impl LetterArgs {
             return Err(Error::new(Exit::Usage, "standard input can only be read once")
                 .expected("@- behind --text or behind --html"));
         }
-        let from = self.from.as_ref().ok_or_else(|| Error::new(Exit::Usage, "there is no sender"))?;
+        let Some(Origin(Some(from))) = &self.from else {
+            return Err(Error::new(Exit::Usage, "a message that is composed here has a sender")
+                .expected("--from ADDRESS, or --raw FILE with the null sender"));
+        };
         let text = match &self.text {
             Some(text) => Some(message::text_of(text)?),
             None if self.is_typed() => Some(message::typed(output)?),
@@ -146,12 +164,15 @@ impl LetterArgs {
                 recipients.push(mailbox);
             }
         }
-        let from = self.from.as_ref().map(|from| from.mailbox.clone()).or(read.from);
-        if recipients.is_empty() || from.is_none() {
+        let from = match &self.from {
+            Some(Origin(said)) => Some(said.as_ref().map(|person| person.mailbox.clone())),
+            None => read.from.map(Some),
+        };
+        let Some(from) = from.filter(|_| !recipients.is_empty()) else {
             return Err(Error::new(Exit::InputRefused, "the message does not say from whom or to whom it is")
                 .expected("From, and To, Cc or Bcc with an address")
                 .remedy("say it with --from and --to"));
-        }
+        };
         let ascii = (!message.octets.is_ascii()).then(|| sevenbit::encoded(&message.octets)).flatten();
         Ok(Envelope { from, recipients, message: message.octets.into(), ascii: ascii.map(Into::into) })
     }

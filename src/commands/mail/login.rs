@@ -12,7 +12,7 @@ use clap::Args;
 
 use crate::commands::values::{parsed, read_private};
 use crate::disk;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 use crate::host::{Child, Hook};
 use crate::output::Output;
@@ -120,13 +120,14 @@ fn of_command(hook: &Hook, limit: Duration) -> Result<Vec<u8>> {
 }
 
 fn of_terminal(user: &str) -> Result<Vec<u8>> {
-    let none = || {
-        Error::new(Exit::Config, format!("there is no password for {user}, and no terminal to ask on"))
-            .expected("--password-file FILE, --password-fd N or --password-command CMD")
-    };
     if !std::io::stdin().is_terminal() {
-        return Err(none());
+        let what = format!("there is no password for {user}, and no terminal to ask on");
+        return Err(
+            Error::new(Exit::Config, what).expected("--password-file FILE, --password-fd N or --password-command CMD")
+        );
     }
     let password = rpassword::prompt_password(format!("password for {user}: "));
-    password.map(String::into_bytes).map_err(|error| none().because(error))
+    password.map(String::into_bytes).map_err(|error| {
+        Error::new(Exit::Config, format!("no password was typed for {user}: {}", word(&error))).because(error)
+    })
 }
