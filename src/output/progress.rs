@@ -104,7 +104,7 @@ fn show(total: Option<u64>) -> ProgressBar {
     };
     let left = |state: &ProgressState, out: &mut dyn Write| {
         let rest = state.len().unwrap_or_default().saturating_sub(state.pos());
-        let seconds = rest.checked_div(mean(state)).unwrap_or_default();
+        let seconds = rest.div_ceil(mean(state).max(1));
         let _ = write!(out, "{}", HumanDuration(Duration::from_secs(seconds)));
     };
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
