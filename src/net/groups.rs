@@ -145,6 +145,9 @@ fn is_without(error: &io::Error) -> bool {
 pub fn refused(address: &str, error: io::Error) -> Error {
     let what = format!("cannot listen on {address}: {}", word(&error));
     match error.kind() {
+        io::ErrorKind::AddrInUse if address.starts_with("unix:") => Error::new(Exit::System, what)
+            .expected("a path where nobody listens")
+            .remedy("stop the other program, or take another path with --bind"),
         io::ErrorKind::AddrInUse => Error::new(Exit::System, what)
             .expected("a port that nobody else listens on")
             .remedy("stop the other program, or take another port with --bind; 0 picks a free one"),
