@@ -87,3 +87,15 @@ fn those_who_look_take_no_descriptors_from_the_mails() {
         assert!(hear_one(viewer).0.starts_with("HTTP/1.1 200 "), "whoever waits has a turn");
     }
 }
+
+#[test]
+fn a_text_whose_parts_are_not_closed_is_shown_all_the_same() {
+    let mailbox = Mailbox::start(&["--http", "127.0.0.1:0"]);
+    let url = mailbox.server.addresses.last().expect("the pages").clone();
+    let mut talk = crate::Talk::open(&mailbox.address());
+    talk.up_to_data();
+    talk.say("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nhello\r\n.\r\n");
+    assert_eq!(talk.code(), "250");
+    let (_, page) = get(&format!("{url}mail/1"), &[]);
+    assert!(page.contains("<h2>Text</h2><pre>hello</pre>"), "{page}");
+}

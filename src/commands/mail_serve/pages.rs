@@ -12,6 +12,7 @@ use mail_parser::{Message, MessagePart, MimeHeaders as _, PartType};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::archive::{Archive, Kept};
+use super::events::Mail;
 use super::html::{fits, harmless};
 use super::look::{kind, look};
 use crate::commands::web::{Body, Decision, Pages};
@@ -168,9 +169,36 @@ fn or<'t>(text: &'t str, otherwise: &'t str) -> &'t str {
 
 fn show(kept: &Kept) -> String {
     let mail = &kept.mail;
-    let mut envelope = String::new();
+    let seen = look(&kept.message, |read, is_whole| (content(read, mail.number), parts(read, mail.number), is_whole));
+    let (content, parts) = match seen {
+        Some((content, parts, true)) if parts.is_empty() => (content, "<p>none</p>".to_owned()),
+        Some((content, parts, true)) => (content, format!("<ul>{parts}</ul>")),
+        cut => {
+            let why = "<p>not told: this message has too many parts to be taken apart</p>";
+            (cut.map(|(content, ..)| content).unwrap_or_default(), why.to_owned())
+        }
+    };
+    let end = memchr::memmem::find(&kept.message, b"\r\n\r\n").unwrap_or(kept.message.len());
+    let headers = String::from_utf8_lossy(kept.message.get(..end).unwrap_or_default());
+    fill(
+        MAIL,
+        &[
+            ("number", &mail.number.to_string()),
+            ("header_count", &headers.lines().count().to_string()),
+            ("envelope", &envelope(mail)),
+            ("parts", &parts),
+            ("content", &content),
+            ("subject", &html_text(subject(kept)).to_string()),
+            ("headers", &text_of(&headers)),
+        ],
+    )
+}
+
+/// How it came: the rows of a list.
+fn envelope(mail: &Mail) -> String {
+    let mut rows = String::new();
     let mut row = |name: &str, text: &str| {
-        let _ = writeln!(envelope, "<dt>{name}<dd>{}", html_text(text));
+        let _ = writeln!(rows, "<dt>{name}<dd>{}", html_text(text));
     };
     row("from", or(&mail.from, "<>"));
     for recipient in &mail.recipients {
@@ -189,58 +217,45 @@ fn show(kept: &Kept) -> String {
     if let Some(file) = &mail.file {
         row("file", file);
     }
+    rows
+}
+
+/// Its text, and the frame of its HTML.
+fn content(read: &Message<'_>, number: u64) -> String {
     let mut content = String::new();
-    let mut parts = String::new();
-    let is_whole = look(&kept.message, |read, is_whole| {
-        let has_html = read.html_bodies().any(|part| matches!(part.body, PartType::Html(_)));
-        let has_text = read.text_bodies().any(|part| matches!(part.body, PartType::Text(_)));
-        let text = read.body_text(0).filter(|_| has_text || !has_html).or_else(|| unclosed(read));
-        if let Some(text) = text {
-            let _ = write!(content, "<h2>Text</h2><pre>{}</pre>", text_of(&text));
-        }
-        if has_html && !read.body_html(0).is_some_and(|html| fits(&html)) {
-            content.push_str("<h2>HTML</h2><p>too long to be shown here; it is in the whole message</p>");
-        } else if has_html {
-            let _ = write!(
-                content,
-                "<h2>HTML</h2><iframe sandbox referrerpolicy=\"no-referrer\" title=\"the mail's HTML\" \
-                 src=\"/mail/{}/html\"></iframe>",
-                mail.number
-            );
-        }
-        for (place, part) in (0..).zip(read.attachments()) {
-            let named = part.content_id().map(|id| format!("cid:{id}"));
-            let name = part.attachment_name().or(named.as_deref()).unwrap_or("without a name");
-            let _ = write!(
-                parts,
-                "<li><a href=\"/mail/{}/part/{place}\" download>{}</a>, {}, {} bytes",
-                mail.number,
-                html_text(name),
-                html_text(&kind(part)),
-                part.contents().len()
-            );
-        }
-        is_whole
-    });
-    let end = memchr::memmem::find(&kept.message, b"\r\n\r\n").unwrap_or(kept.message.len());
-    let headers = String::from_utf8_lossy(kept.message.get(..end).unwrap_or_default());
-    let parts = match parts.as_str() {
-        _ if is_whole != Some(true) => "<p>not told: this message has too many parts to be taken apart</p>".to_owned(),
-        "" => "<p>none</p>".to_owned(),
-        parts => format!("<ul>{parts}</ul>"),
-    };
-    fill(
-        MAIL,
-        &[
-            ("number", &mail.number.to_string()),
-            ("header_count", &headers.lines().count().to_string()),
-            ("envelope", &envelope),
-            ("parts", &parts),
-            ("content", &content),
-            ("subject", &html_text(subject(kept)).to_string()),
-            ("headers", &text_of(&headers)),
-        ],
-    )
+    let has_html = read.html_bodies().any(|part| matches!(part.body, PartType::Html(_)));
+    let has_text = read.text_bodies().any(|part| matches!(part.body, PartType::Text(_)));
+    let text = if has_text || !has_html { read.body_text(0).or_else(|| unclosed(read)) } else { None };
+    if let Some(text) = text {
+        let _ = write!(content, "<h2>Text</h2><pre>{}</pre>", text_of(&text));
+    }
+    if has_html && !read.body_html(0).is_some_and(|html| fits(&html)) {
+        content.push_str("<h2>HTML</h2><p>too long to be shown here; it is in the whole message</p>");
+    } else if has_html {
+        let _ = write!(
+            content,
+            "<h2>HTML</h2><iframe sandbox referrerpolicy=\"no-referrer\" title=\"the mail's HTML\" \
+             src=\"/mail/{number}/html\"></iframe>"
+        );
+    }
+    content
+}
+
+/// Its attachments: the items of a list.
+fn parts(read: &Message<'_>, number: u64) -> String {
+    let mut items = String::new();
+    for (place, part) in (0..).zip(read.attachments()) {
+        let named = part.content_id().map(|id| format!("cid:{id}"));
+        let name = part.attachment_name().or(named.as_deref()).unwrap_or("without a name");
+        let _ = write!(
+            items,
+            "<li><a href=\"/mail/{number}/part/{place}\" download>{}</a>, {}, {} bytes",
+            html_text(name),
+            html_text(&kind(part)),
+            part.contents().len()
+        );
+    }
+    items
 }
 
 /// The text of a message whose parts are not closed, which its parser takes for an attachment.
