@@ -242,7 +242,11 @@ impl<M: Mailroom> Conversation for Server<M> {
             self.fail("there are too many connections", out);
             return match self.handshake {
                 Instead::Usual => self.dismiss(&refusal, now, out),
-                _ => self.close(out),
+                // It has heard nothing that would have to reach it.
+                _ => {
+                    self.is_over = true;
+                    out.reset();
+                }
             };
         }
         match std::mem::take(&mut self.handshake) {

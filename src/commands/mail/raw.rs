@@ -90,16 +90,18 @@ fn addresses(header: &Header<'_>, text: &[u8]) -> Result<Vec<Mailbox>> {
     let found: Result<_> = list.iter().map(|person| person.address.as_deref().unwrap_or_default().parse()).collect();
     found.or_else(|error: Error| {
         let text = String::from_utf8_lossy(text);
-        let plain: Result<Vec<Mailbox>> =
-            listed(&text).map(|one| one.trim().parse::<Person>().map(|person| person.mailbox)).collect();
-        plain.map_err(|_| error.about(&format!("{}: {}", header.name.as_str(), text.trim())))
+        let all = |pieces: Vec<&str>| {
+            pieces.into_iter().map(|one| Some(one.trim().parse::<Person>().ok()?.mailbox)).collect::<Option<Vec<_>>>()
+        };
+        let plain = listed(&text).and_then(all);
+        plain.ok_or_else(|| error.about(&format!("{}: {}", header.name.as_str(), text.trim())))
     })
 }
 
-/// The pieces of a list: a comma within quotes or brackets divides nothing.
-fn listed(text: &str) -> impl Iterator<Item = &str> {
+/// The pieces of a list: a comma within quotes divides nothing. `None` if a quote is not closed.
+fn listed(text: &str) -> Option<Vec<&str>> {
     let (mut is_quoted, mut is_escaped) = (false, false);
-    text.split(move |letter| {
+    let divides = |letter| {
         match letter {
             _ if is_escaped => is_escaped = false,
             '\\' if is_quoted => is_escaped = true,
@@ -107,7 +109,9 @@ fn listed(text: &str) -> impl Iterator<Item = &str> {
             _ => {}
         }
         letter == ',' && !is_quoted
-    })
+    };
+    let pieces = text.split(divides).collect();
+    (!is_quoted).then_some(pieces)
 }
 
 #[cfg(test)]
@@ -141,6 +145,7 @@ mod tests {
         }
         let error = take_apart("To: a@b.test, a@b@c\n\nx".into(), true).expect_err("no address");
         assert!(error.exit() == Exit::InputRefused && error.what().contains("To: a@b.test, a@b@c"), "{error}");
+        assert!(take_apart("To: \"open <a@b.test>\n\nx".into(), true).is_err(), "a quote that is not closed");
         let quoted = "To: \"q, l\"@x.test, X <b@x.test>,\r\n a@[IPv6:::1]\r\n\r\nx";
         let (_, named) = take_apart(quoted.into(), true).expect("all of them are addresses");
         let recipients: Vec<String> = named.recipients.iter().map(ToString::to_string).collect();

@@ -40,17 +40,20 @@ pub fn carry(
         if again.is_empty() || !waited(run, patience.wait, attempt, again.len(), output, signals)? {
             break;
         }
-        let mut plan = plan.clone();
-        if let Some(envelope) = &mut plan.envelope {
+        let mut next = plan.clone();
+        if let Some(envelope) = &mut next.envelope {
             envelope.recipients = again;
         }
         let settled = std::mem::take(&mut done.recipients);
-        (done, line) = run.carry(plan, tls, output, signals)?;
-        let newest = std::mem::replace(&mut done.recipients, settled);
+        (done, line) = run.carry(next, tls, output, signals)?;
         exit = verdict(&done);
+        let newest = std::mem::replace(&mut done.recipients, settled);
+        let is_heard = newest.iter().any(|recipient| recipient.outcome.is_some());
         merge(&mut done.recipients, &newest);
-        // A line that cannot be made now takes nothing back of what was said before.
-        if done.recipients.iter().any(|recipient| recipient.outcome.is_some()) {
+        // A line that cannot be made now takes nothing back of what was said before; where all are to get it,
+        // an attempt that was heard is about all of them.
+        let is_known = done.recipients.iter().any(|recipient| recipient.outcome.is_some());
+        if is_known && !(plan.all_or_nothing && is_heard) {
             exit = smtp::verdict(&done.recipients);
         }
     }
@@ -61,16 +64,14 @@ pub fn carry(
 fn deferred(done: &Done, all_or_nothing: bool) -> Vec<Mailbox> {
     let may_help = done.failure.as_ref().is_none_or(|error| error.exit() == Exit::TryAgain);
     let count = |wanted: Outcome| done.recipients.iter().filter(|known| known.outcome == Some(wanted)).count();
-    // Where all are to get it, nobody is tried again without the others, and none beside one that is refused.
-    let is_vain = all_or_nothing && count(Outcome::Refused) > 0;
-    if !may_help || is_vain || count(Outcome::Unknown) > 0 {
+    if !may_help || count(Outcome::Unknown) > 0 {
         return Vec::new();
     }
-    // About whom nothing was decided nobody has heard, if the line was never made or broke early.
-    let is_unheard = all_or_nothing || done.failure.is_some();
+    // Who is undecided was not sent to: the line was never made or broke early, or all are to get it together.
+    let is_waiting = done.failure.is_some() || (all_or_nothing && count(Outcome::Deferred) > 0);
     let is_deferred = |known: &&Recipient| match known.outcome {
         Some(outcome) => outcome == Outcome::Deferred,
-        None => is_unheard && (done.failure.is_some() || count(Outcome::Deferred) > 0),
+        None => is_waiting,
     };
     done.recipients.iter().filter(is_deferred).map(|recipient| recipient.mailbox.clone()).collect()
 }

@@ -104,6 +104,12 @@ impl Client {
         }
         let accepted = self.recipients.iter().filter(|recipient| recipient.outcome == Some(Outcome::Accepted)).count();
         if accepted == 0 || (self.plan.all_or_nothing && accepted < self.recipients.len()) {
+            let is_refused = self.recipients.iter().any(|recipient| recipient.outcome == Some(Outcome::Refused));
+            if self.plan.all_or_nothing && is_refused {
+                // It would be refused again, however often the others are tried.
+                self.failure = refusal(&self.recipients);
+                self.failed_at = Some(Stage::Rcpt);
+            }
             return self.stop(now, out);
         }
         if self.stops_at(Stage::Rcpt) {

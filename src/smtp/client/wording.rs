@@ -48,10 +48,10 @@ pub fn refused(stage: Stage, reply: &Reply) -> Error {
     }
 }
 
-/// The first recipient who was refused or deferred, and with which words.
+/// The first recipient who was refused, or else deferred, and with which words.
 pub fn refusal(recipients: &[Recipient]) -> Option<Error> {
-    let is_refused = |known: &&Recipient| matches!(known.outcome, Some(Outcome::Refused | Outcome::Deferred));
-    let found = recipients.iter().find(is_refused)?;
+    let first = |outcome: Outcome| recipients.iter().find(|known| known.outcome == Some(outcome));
+    let found = first(Outcome::Refused).or_else(|| first(Outcome::Deferred))?;
     Some(refused(Stage::Rcpt, found.reply.as_ref()?).about(found.mailbox.as_str()))
 }
 
