@@ -240,14 +240,12 @@ impl<M: Mailroom> Conversation for Server<M> {
         }
         if let Some(refusal) = self.refusal.clone() {
             self.fail("there are too many connections", out);
-            return match self.handshake {
-                Instead::Usual => self.dismiss(&refusal, now, out),
-                // It has heard nothing that would have to reach it.
-                _ => {
-                    self.is_over = true;
-                    out.reset();
-                }
-            };
+            if self.handshake == Instead::Usual {
+                return self.dismiss(&refusal, now, out);
+            }
+            // It has heard nothing that would have to reach it.
+            self.is_over = true;
+            return out.reset();
         }
         match std::mem::take(&mut self.handshake) {
             Instead::Usual => {
