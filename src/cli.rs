@@ -54,16 +54,28 @@ struct Global {
     color: Color,
 }
 
+/// Only the flags of the one that is called are made: those of all of them take a good part of a short run. So
+/// the list has to know each sentence by itself; a test holds it to that of the command.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum Command {
+    /// Serve the files of a directory over HTTP
     ServeHttp(Box<ServeHttp>),
+    /// Fetch URLs over HTTP, once or as a probe
     Get(Box<Get>),
+    /// Echo datagrams in upper case, and lose some on purpose
     PingServe(Box<PingServe>),
+    /// Measure round trips and loss with UDP datagrams
     Ping(Box<Ping>),
+    /// Say that you live, or watch who does
     Heartbeat(Heartbeat),
+    /// Send a mail, and say what became of each recipient
     Mail(Box<Mail>),
+    /// Capture mail, and fail on order
     MailServe(Box<MailServe>),
+    /// Run every pair against itself on loopback
     Demo(Demo),
+    /// Print a completion script for a shell
     Completions(Completions),
 }
 

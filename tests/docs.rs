@@ -251,6 +251,20 @@ fn completions_know_every_flag() {
     assert_eq!(run(&["completions", "tcsh"]).code, 2);
 }
 
+/// The list of subcommands is made without them; each has the sentence that the subcommand itself has.
+#[test]
+fn the_list_of_subcommands_says_what_they_say() {
+    let listed = netlab::cli::command();
+    let mut built = netlab::cli::command();
+    built.build();
+    let about = |command: &clap::Command| command.get_about().map(ToString::to_string);
+    for command in listed.get_subcommands() {
+        let own = built.find_subcommand(command.get_name()).expect("it is there");
+        assert!(about(command).is_some(), "{}", command.get_name());
+        assert_eq!(about(command), about(own));
+    }
+}
+
 /// The flags of every `netlab` command line in the documents exist.
 #[test]
 fn documented_flags_exist() {
