@@ -13,6 +13,7 @@ use crate::net::tls::{Pin, Trust};
 use crate::net::{self, Address, Bind, Signals};
 use crate::seal::Key;
 use crate::smtp::is_host_name;
+use crate::time::Moment;
 
 /// The longest duration a flag takes; beyond it a typo is likelier than a wish.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -137,13 +138,20 @@ pub struct FamilyArgs {
 impl FamilyArgs {
     /// The address of a peer: the first one of the wanted family.
     pub fn find(self, peer: &Peer, port: u16, signals: &mut Signals) -> Result<SocketAddr> {
-        let addresses = self.find_all(peer, port, signals)?;
+        let addresses = self.find_all(peer, port, None, signals)?;
         Ok(addresses.first().copied().expect("whoever is found has an address"))
     }
 
-    /// All addresses of the wanted family, at least one.
-    pub fn find_all(self, peer: &Peer, port: u16, signals: &mut Signals) -> Result<Vec<SocketAddr>> {
+    /// All addresses of the wanted family, at least one, found `until` then.
+    pub fn find_all(
+        self,
+        peer: &Peer,
+        port: u16,
+        until: Option<Moment>,
+        signals: &mut Signals,
+    ) -> Result<Vec<SocketAddr>> {
         let patience = net::now() + Duration::from_secs(30);
+        let patience = until.map_or(patience, |until| until.min(patience));
         let mut addresses = net::resolve(&peer.host, peer.port.unwrap_or(port), patience, signals)?;
         // An IPv4 address in IPv6's clothes is reached, and its errors come, by IPv4.
         addresses.iter_mut().for_each(|address| address.set_ip(address.ip().to_canonical()));

@@ -59,7 +59,12 @@ impl Spool {
     /// Takes away what a killed run left. Writing a draft takes moments, so an old one is nobody's; its
     /// age is by the file system's own clock.
     fn sweep(&self, now: SystemTime) {
-        let is_draft = |entry: &DirEntry| entry.file_name().as_encoded_bytes().starts_with(DRAFT.as_bytes());
+        let is_draft = |entry: &DirEntry| {
+            let name = entry.file_name();
+            let chance = name.to_str().and_then(|name| name.strip_prefix(DRAFT));
+            chance.is_some_and(|chance| chance.len() == 16 && chance.bytes().all(|digit| digit.is_ascii_hexdigit()))
+                && entry.file_type().is_ok_and(|kind| kind.is_file())
+        };
         let is_old = |entry: &DirEntry| {
             let written = entry.metadata().and_then(|found| found.modified());
             written.is_ok_and(|written| now.duration_since(written).is_ok_and(|age| age >= FORGOTTEN))
@@ -148,14 +153,16 @@ mod tests {
             let written = file.metadata().and_then(|file| file.modified()).expect("dated");
             file.set_modified(written - age).expect("set back");
         };
-        old(".draft-old", 2 * FORGOTTEN);
-        old(".draft-new", Duration::ZERO);
+        let draft = |first: u8| format!(".draft-{first:x}123456789abcdef");
+        old(&draft(1), 2 * FORGOTTEN);
+        old(&draft(2), Duration::ZERO);
+        old(".draft-letter.txt", 2 * FORGOTTEN);
         old("old.eml", 2 * FORGOTTEN);
         Spool::open(directory.path()).expect("opened");
         let left = fs::read_dir(directory.path()).expect("there").map(|entry| entry.expect("readable").file_name());
         let mut left: Vec<_> = left.collect();
         left.sort_unstable();
-        assert_eq!(left, [".draft-new", "old.eml"]);
+        assert_eq!(left, [&*draft(2), ".draft-letter.txt", "old.eml"], "what somebody else has written stays");
     }
 
     #[test]

@@ -171,8 +171,8 @@ impl Client {
 
     /// Gives up, in an orderly way if the server still listens to reason.
     fn fail(&mut self, error: Error, is_orderly: bool, now: Moment, out: &mut Outbox<Fact>) {
-        // A QUIT that goes wrong undoes nothing (§4.1.1.10).
-        if self.is_mailed && self.stage == Stage::Quit {
+        // A QUIT that goes wrong undoes nothing, and makes nothing worse (§4.1.1.10).
+        if self.stage == Stage::Quit {
             self.end(now, out);
             return out.close();
         }
@@ -233,7 +233,7 @@ impl Client {
         let outcome = match error.exit() {
             Exit::Unknown => Some(Outcome::Unknown),
             Exit::TryAgain => Some(Outcome::Deferred),
-            Exit::Unavailable | Exit::Permission => Some(Outcome::Refused),
+            Exit::Unavailable | Exit::Permission if reply.is_some() => Some(Outcome::Refused),
             // It was us who went no further: nothing is decided about anybody.
             _ => None,
         };
@@ -249,8 +249,10 @@ impl Client {
         self.plan.stop_after == Some(stage)
     }
 
-    /// A reply to whatever was said last.
-    fn heard(&mut self, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
+    /// A reply to whatever was said last. What is shown and kept of it has no secrets; what is decided is
+    /// decided on what came.
+    fn heard(&mut self, came: &Reply, now: Moment, out: &mut Outbox<Fact>) {
+        let reply = &self.without_secrets(came.clone());
         if reply.bare_lf && self.plan.wishes.strict {
             out.tell(Fact::Heard(reply.clone()));
             let error = malformed("a reply line ends in a bare LF (RFC 5321 §2.3.8 wants CRLF)");
@@ -273,9 +275,9 @@ impl Client {
         match self.stage {
             _ if self.idle.is_some() => self.fail(malformed("a reply that nobody asked for"), false, now, out),
             Stage::Banner => self.greeted(reply, now, out),
-            Stage::Ehlo => self.offered(reply, now, out),
+            Stage::Ehlo => self.offered(came, reply, now, out),
             Stage::Starttls => self.may_encrypt(reply, now, out),
-            Stage::Auth => self.challenged(reply, now, out),
+            Stage::Auth => self.challenged(came, reply, now, out),
             Stage::Mail | Stage::Rcpt => self.enveloped(reply, now, out),
             Stage::Data => self.may_send(reply, now, out),
             Stage::Dot => self.taken(reply, now, out),
@@ -299,7 +301,7 @@ impl Client {
         }
     }
 
-    fn offered(&mut self, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
+    fn offered(&mut self, came: &Reply, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
         // HELO knows neither TLS nor AUTH, so it is no way round either (§3.2).
         let may_helo = self.plan.security != Security::Starttls && self.plan.login.is_none() && !self.is_helo;
         if matches!(reply.code, 500 | 502 | 504) && may_helo {
@@ -311,7 +313,7 @@ impl Client {
             return self.refuse(reply, refused(Stage::Ehlo, reply), true, now, out);
         }
         self.is_offered = true;
-        self.offers = if self.is_helo { Offers::default() } else { Offers::read(reply) };
+        self.offers = if self.is_helo { Offers::default() } else { Offers::read(came) };
         let wants_tls = self.plan.security == Security::Starttls && !self.is_encrypted;
         match (wants_tls, self.offers.starttls) {
             (true, true) => {

@@ -212,7 +212,7 @@ impl fmt::Display for Stage {
 pub enum Outcome {
     /// The server has taken the mail for it.
     Accepted,
-    /// Not for good.
+    /// The server has said no, for good.
     Refused,
     /// Not now; it is safe to try again.
     Deferred,
@@ -294,11 +294,14 @@ pub struct Done {
 /// What became of all recipients, as a code.
 pub fn verdict(recipients: &[Recipient]) -> Exit {
     let count = |outcome| recipients.iter().filter(|recipient| recipient.outcome == Some(outcome)).count();
+    // Who said yes and was not sent to, because it was not to be.
+    let is_willing = |known: &&Recipient| known.outcome.is_none() && known.reply.as_ref().is_some_and(Reply::is_yes);
+    let willing = recipients.iter().filter(is_willing).count();
     match () {
         () if count(Outcome::Unknown) > 0 => Exit::Unknown,
         () if count(Outcome::Deferred) > 0 => Exit::TryAgain,
         () if count(Outcome::Refused) == 0 => Exit::Done,
-        () if count(Outcome::Accepted) > 0 => Exit::SomeRefused,
+        () if count(Outcome::Accepted) + willing > 0 => Exit::SomeRefused,
         () => Exit::Unavailable,
     }
 }

@@ -26,11 +26,15 @@ fn outcome(ran: &Ran) -> (i32, String) {
 
 /// Sends the usual mail to a server that plays these turns, and signals it once the server is that far.
 fn interrupted(turns: impl FnOnce(Turn) -> Vec<Turn>, signal: Signal) -> Ran {
+    interrupted_with(&[], turns, signal)
+}
+
+fn interrupted_with(flags: &[&str], turns: impl FnOnce(Turn) -> Vec<Turn>, signal: Signal) -> Ran {
     let (tell, told) = channel();
     let (peer, _) = server(turns(Tell(tell)));
     let address = peer.address.to_string();
     let usual = ["--plain", "--from", "me@x.test", "--to", "a@x.test", "--text", "hello", "--json"];
-    let mut command = netlab(&[&["mail", &address], &usual[..]].concat());
+    let mut command = netlab(&[&["mail", &address], &usual[..], flags].concat());
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
     told.recv().expect("it came so far");
     kill_process(pid(&child), signal).expect("signalled");
@@ -149,4 +153,25 @@ fn what_cannot_be_written_down_is_told_all_the_same() {
     ]);
     let ran = mail(&peer, &["--rejected-to", "/dev/full"]);
     assert_eq!(outcome(&ran), (73, "refused".to_owned()), "{}", ran.stderr);
+}
+
+#[test]
+fn a_signal_ends_a_load_and_a_retry_wherever_it_comes() {
+    let dot = |tell| up_to_body().into_iter().chain([AfterMessage(""), tell]).collect();
+    let quit = |tell| up_to_body().into_iter().chain([AfterMessage("250 ok\r\n"), After("QUIT", ""), tell]).collect();
+    for flags in [&["--count", "0"][..], &["--count", "0", "--reuse"]] {
+        let ran = interrupted_with(flags, dot, Signal::INT);
+        assert_eq!((ran.code, &ran.summary()["mails"]), (83, &1.into()), "{}", ran.stderr);
+    }
+    let ran = interrupted_with(&["--count", "0"], quit, Signal::TERM);
+    assert_eq!((ran.code, &ran.summary()["mails"]), (0, &1.into()), "{}", ran.stderr);
+    let idle = |tell| up_to_body().into_iter().chain([AfterMessage("250 ok\r\n"), tell]).collect();
+    let ran = interrupted_with(&["--count", "0", "--reuse", "--rate", "0.001/s"], idle, Signal::INT);
+    assert_eq!((ran.code, &ran.summary()["mails"]), (0, &1.into()), "{}", ran.stderr);
+    let later = |tell| {
+        let refused = [After("RCPT", "451 later\r\n"), After("QUIT", ""), tell];
+        up_to_body().into_iter().take(3).chain(refused).collect()
+    };
+    let ran = interrupted_with(&["--retry", "5", "--retry-wait", "1h"], later, Signal::INT);
+    assert_eq!(outcome(&ran), (75, "deferred".to_owned()), "{}", ran.stderr);
 }

@@ -96,3 +96,21 @@ fn a_run_that_the_deadline_cuts_before_there_is_anything_is_code_75() {
     let ran = mail(&peer, &["--count", "2", "--deadline", "100ms"]);
     assert_eq!((ran.code, &ran.summary()["mails"]), (75, &0.into()), "{}", ran.stderr);
 }
+
+#[test]
+fn a_mail_has_the_code_in_a_load_that_it_has_alone() {
+    let mixed = || {
+        vec![
+            Say("220 mx\r\n"),
+            After("EHLO ", "250 mx\r\n"),
+            After("MAIL", "250\r\n"),
+            After("RCPT", "550 5.1.1 nobody\r\n"),
+            After("RCPT", "451 4.7.1 later\r\n"),
+            After("QUIT", "221\r\n"),
+        ]
+    };
+    for flags in [&["--to", "b@x.test"][..], &["--to", "b@x.test", "--count", "1"]] {
+        let (peer, _) = server(mixed());
+        assert_eq!(mail(&peer, flags).code, 75, "{flags:?}");
+    }
+}

@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::header::Header;
 use super::message::{self, Inline, Message, Parts, Person};
-use super::raw;
+use super::raw::{self, Names};
 use super::sevenbit;
 use crate::commands::values::parsed;
 use crate::error::{Error, Result};
@@ -123,7 +123,12 @@ impl LetterArgs {
     /// The message, and who is named in it.
     pub fn message(&self, output: &Output) -> Result<(Message, raw::Named)> {
         if let Some(path) = &self.raw {
-            return raw::raw(path, self.read_recipients);
+            let names = match (self.read_recipients, &self.from) {
+                (false, _) => Names::None,
+                (true, Some(_)) => Names::Recipients,
+                (true, None) => Names::All,
+            };
+            return raw::raw(path, names);
         }
         if [&self.text, &self.html].iter().all(|text| text.as_deref() == Some("@-")) {
             return Err(Error::new(Exit::Usage, "standard input can only be read once")

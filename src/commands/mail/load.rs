@@ -120,9 +120,9 @@ impl LoadArgs {
         let mut cut = None;
         std::thread::scope(|scope| -> Result<()> {
             let mut workers = Vec::new();
-            for number in 0..threads {
-                // Each has its own ear for signals, and wakes us when it ends.
-                let (ear, nudge) = (Signals::listen()?, signals.nudger()?);
+            // Each has its own ear for signals, and wakes us when it ends; all of them, or none begins.
+            let ears: Result<Vec<_>> = (0..threads).map(|_| Ok((Signals::listen()?, signals.nudger()?))).collect();
+            for (number, (ear, nudge)) in (0..).zip(ears?) {
                 let worker = Worker { load: self, run, plan: plan.clone(), tls, shared: &shared, started, number };
                 workers.push(scope.spawn(move || worker.work(ear, &nudge)));
             }
@@ -135,7 +135,7 @@ impl LoadArgs {
                 live.show(net::now(), || format!("{decided} mails"));
             }
             for worker in workers {
-                tally.merge(worker.join().map_err(|_| Error::new(Exit::Bug, "a thread that sends has died"))??);
+                tally.merge(worker.join().map_err(|_| Error::new(Exit::Bug, "a thread that sends has died"))?);
             }
             Ok(())
         })?;
@@ -196,16 +196,16 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    fn work(self, mut signals: Signals, nudge: &Nudge) -> Result<Tally> {
+    fn work(self, mut signals: Signals, nudge: &Nudge) -> Tally {
         let mut tally = Tally::default();
-        let result = if self.load.reuse {
-            self.over_one(&mut tally, &mut signals)
+        if self.load.reuse {
+            self.over_one(&mut tally, &mut signals);
         } else {
-            self.one_by_one(&mut tally, &mut signals)
-        };
+            self.one_by_one(&mut tally, &mut signals);
+        }
         self.shared.ended.fetch_add(1, Ordering::Release);
         nudge.nudge();
-        result.map(|()| tally)
+        tally
     }
 
     fn interval(&self) -> Duration {
@@ -213,23 +213,23 @@ impl Worker<'_> {
     }
 
     /// A connection for each mail.
-    fn one_by_one(&self, tally: &mut Tally, signals: &mut Signals) -> Result<()> {
+    fn one_by_one(&self, tally: &mut Tally, signals: &mut Signals) {
         let mut in_vain = 0;
         loop {
             let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
             if self.load.mails().is_some_and(|mails| number >= mails) {
-                return Ok(());
+                return;
             }
             let due = self.started + self.interval().saturating_mul(u32::try_from(number).unwrap_or(u32::MAX));
             let is_over = self.waits(due, signals) || self.carry(1, tally, signals, &mut in_vain);
             if is_over {
-                return Ok(());
+                return;
             }
         }
     }
 
     /// Its share of the mails over one connection, and over another one only if that breaks.
-    fn over_one(&self, tally: &mut Tally, signals: &mut Signals) -> Result<()> {
+    fn over_one(&self, tally: &mut Tally, signals: &mut Signals) {
         let threads = self.load.threads();
         let share = |mails: u64| mails / threads + u64::from(self.number < mails % threads);
         let share = self.load.mails().map_or(u64::MAX, share);
@@ -239,7 +239,7 @@ impl Worker<'_> {
         loop {
             let decided: u64 = tally.exits.values().sum();
             if is_over || decided >= share {
-                return Ok(());
+                return;
             }
             is_over = self.carry(share - decided, tally, signals, &mut in_vain);
         }
@@ -279,29 +279,26 @@ impl Worker<'_> {
                 }
                 Step::Fact(_) => {}
             }
-            Ok(())
         };
         let ended = self.run.dialogue(plan, self.tls, signals, tell);
-        let is_late = self.run.until().is_some_and(|until| until <= net::now());
-        let done = match ended {
-            Ok((done, _)) => done,
+        let (done, line) = match ended {
+            Ok(ended) => ended,
             Err(error) => {
-                tally.fail(error);
+                tally.fail(error.exit(), error);
                 return true;
             }
         };
         *in_vain = if decided > 0 || done.stage >= Stage::Mail { 0 } else { *in_vain + 1 };
         let exit = verdict(&done);
+        // A mail that was cut off by us says nothing of the server, unless it may have arrived.
+        let is_told = done.is_mailed || (line.is_cut && exit != Exit::Unknown);
         match done.failure.or_else(|| smtp::refusal(&done.recipients)) {
-            // A mail that was cut off by us says nothing of the server, unless it may have arrived.
-            Some(_) if matches!(exit, Exit::Interrupted | Exit::Terminated) => return true,
-            Some(error) if is_late && error.exit() == Exit::TryAgain => return true,
-            _ if done.is_mailed => {}
-            Some(error) => tally.fail(error),
+            _ if is_told => {}
+            Some(error) => tally.fail(exit, error),
             None => *tally.exits.entry(exit).or_default() += 1,
         }
         tally.is_hopeless |= *in_vain >= HOPELESS;
-        is_late || *in_vain >= HOPELESS
+        line.is_cut || *in_vain >= HOPELESS
     }
 }
 

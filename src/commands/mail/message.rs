@@ -27,7 +27,7 @@ use super::input::{read, standard_input};
 use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 use crate::output::Output;
-use crate::smtp::Mailbox;
+use crate::smtp::{Mailbox, bare_ends};
 use crate::time::Moment;
 
 /// The longest line of a message, without its end (RFC 5322 §2.1.1).
@@ -113,6 +113,8 @@ pub struct Message {
     pub octets: Vec<u8>,
     /// Its Message-ID without brackets, if it has one that is known.
     pub id: Option<String>,
+    /// How many CR end no line, and will.
+    pub bare_cr: usize,
 }
 
 /// Composes a message.
@@ -146,7 +148,8 @@ pub fn compose(parts: &Parts<'_>, now: Moment) -> Result<Message> {
     }
     let octets = builder.body(body(parts)?).write_to_vec();
     let octets = octets.map_err(|error| Error::new(Exit::Bug, "the message cannot be written down").because(error))?;
-    Ok(Message { octets, id: Some(id) })
+    let bare_cr = bare_ends(&octets).1;
+    Ok(Message { octets, id: Some(id), bare_cr })
 }
 
 fn body(parts: &Parts<'_>) -> Result<MimePart<'static>> {

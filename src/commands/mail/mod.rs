@@ -141,14 +141,15 @@ impl Mail {
         let plan = self.plan(login, envelope);
         let run = Run { mail: self, security: plan.security, started: net::now() };
         if self.load.is_wanted() {
-            self.load.be_polite(&self.transport.find(&mut signals)?)?;
+            self.load.be_polite(&self.transport.find(run.until(), &mut signals)?)?;
             return self.load.run(&run, &plan, tls.as_ref(), self.transport.shown(), &mut output, &mut signals);
         }
         let patience = retry::Patience { times: self.retry, wait: self.retry_wait };
-        let (done, line, exit) = retry::carry(&run, &plan, patience, tls.as_ref(), &mut output, &mut signals)?;
+        let (done, mut line, exit) = retry::carry(&run, &plan, patience, tls.as_ref(), &mut output, &mut signals)?;
         if let Some(error) = &done.failure {
             output.failure(error);
         }
+        let unwritten = line.unwritten.take();
         let summary = self.summary(done, line, id, bytes);
         let written = self.write_rejected(&summary.recipients);
         if let Err(error) = &written {
@@ -156,6 +157,9 @@ impl Mail {
         }
         // What became of the mail is told also where it cannot be written down.
         output.event(&Event::summary(summary))?;
+        if let Some(error) = unwritten {
+            return Err(error);
+        }
         Ok(written.map_or_else(|error| error.exit(), |()| exit))
     }
 
@@ -221,7 +225,7 @@ impl Mail {
     /// What is to be delivered, and its Message-ID.
     fn compose(&self, output: &Output) -> Result<(Option<Envelope>, Option<String>)> {
         let (message, named) = self.letter.message(output)?;
-        self.wishes.check_message(&message.octets)?;
+        self.wishes.check_message(&message)?;
         let id = message.id.clone();
         Ok((Some(self.letter.envelope(message, named)?), id))
     }

@@ -14,7 +14,7 @@ use super::input::{read, standard_input};
 use super::message::{LONGEST_LINE, Message, Person};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::smtp::Mailbox;
+use crate::smtp::{Mailbox, bare_ends, canonical};
 
 /// Who is named in a message's head.
 #[derive(Debug, Default)]
@@ -25,22 +25,39 @@ pub struct Named {
     pub recipients: Vec<Mailbox>,
 }
 
+/// Who is to be read out of a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// Nobody.
+    None,
+    /// To whom it goes.
+    Recipients,
+    /// And from whom it comes.
+    All,
+}
+
 /// A message as it is but for Bcc, from a file or from standard input with `-`; and who is named in it, if
 /// that is wanted.
-pub fn raw(path: &Path, names: bool) -> Result<(Message, Named)> {
+pub fn raw(path: &Path, names: Names) -> Result<(Message, Named)> {
     let octets = if path == Path::new("-") { standard_input()? } else { read(path)? };
     if octets.is_empty() {
         return Err(Error::new(Exit::InputRefused, "the message is empty").expected("headers, an empty line, a body"));
     }
+    // What ends a line on the way ends it here too, or a header could hide behind a bare CR.
+    let bare_cr = bare_ends(&octets).1;
+    let mut lines = Vec::new();
+    canonical(&octets, &mut lines);
+    let octets = lines;
     let lines = octets.split(|octet| *octet == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     if let Some((number, line)) = (1..).zip(lines).find(|(_, line)| line.len() > LONGEST_LINE) {
         let what = format!("line {number} of the message has {} octets", line.len());
         return Err(Error::new(Exit::InputRefused, what).expected("at most 998 (RFC 5322 §2.1.1)"));
     }
-    take_apart(octets, names)
+    let (message, named) = take_apart(octets, names)?;
+    Ok((Message { bare_cr, ..message }, named))
 }
 
-fn take_apart(mut octets: Vec<u8>, names: bool) -> Result<(Message, Named)> {
+fn take_apart(mut octets: Vec<u8>, names: Names) -> Result<(Message, Named)> {
     let mut named = Named::default();
     let mut hidden: Vec<Range<usize>> = Vec::new();
     let mut id = None;
@@ -52,10 +69,10 @@ fn take_apart(mut octets: Vec<u8>, names: bool) -> Result<(Message, Named)> {
         id = head.message_id().map(str::to_owned);
         for header in head.headers() {
             match header.name {
-                HeaderName::From if names && named.from.is_none() => {
+                HeaderName::From if names == Names::All && named.from.is_none() => {
                     named.from = addresses(header, said(header))?.into_iter().next();
                 }
-                HeaderName::To | HeaderName::Cc | HeaderName::Bcc if names => {
+                HeaderName::To | HeaderName::Cc | HeaderName::Bcc if names != Names::None => {
                     for mailbox in addresses(header, said(header))? {
                         if !named.recipients.contains(&mailbox) {
                             named.recipients.push(mailbox);
@@ -75,7 +92,7 @@ fn take_apart(mut octets: Vec<u8>, names: bool) -> Result<(Message, Named)> {
             octets.drain(range);
         }
     }
-    Ok((Message { octets, id }, named))
+    Ok((Message { octets, id, bare_cr: 0 }, named))
 }
 
 fn place(header: &Header<'_>) -> Range<usize> {
@@ -87,14 +104,14 @@ fn place(header: &Header<'_>) -> Range<usize> {
 /// word in front of the @, may still be a plain list.
 fn addresses(header: &Header<'_>, text: &[u8]) -> Result<Vec<Mailbox>> {
     let Some(list) = header.value.as_address() else { return Ok(Vec::new()) };
-    let found: Result<_> = list.iter().map(|person| person.address.as_deref().unwrap_or_default().parse()).collect();
-    found.or_else(|error: Error| {
-        let text = String::from_utf8_lossy(text);
-        let all = |pieces: Vec<&str>| {
-            pieces.into_iter().map(|one| Some(one.trim().parse::<Person>().ok()?.mailbox)).collect::<Option<Vec<_>>>()
-        };
-        let plain = listed(&text).and_then(all);
-        plain.ok_or_else(|| error.about(&format!("{}: {}", header.name.as_str(), text.trim())))
+    let found = list.iter().map(|person| person.address.as_deref().unwrap_or_default().parse().ok());
+    let all = |pieces: Vec<&str>| {
+        pieces.into_iter().map(|one| Some(one.trim().parse::<Person>().ok()?.mailbox)).collect::<Option<Vec<_>>>()
+    };
+    let text = String::from_utf8_lossy(text);
+    found.collect::<Option<Vec<_>>>().or_else(|| listed(&text).and_then(all)).ok_or_else(|| {
+        let what = format!("{}: {} is no list of mail addresses", header.name.as_str(), text.trim());
+        Error::new(Exit::InputRefused, what).expected("name@example.org, or 'Name <name@example.org>'")
     })
 }
 
@@ -116,14 +133,14 @@ fn listed(text: &str) -> Option<Vec<&str>> {
 
 #[cfg(test)]
 mod tests {
-    use super::take_apart;
+    use super::{Names, take_apart};
     use crate::exit::Exit;
 
     #[test]
     fn everybody_in_the_head_is_found_once_and_bcc_is_taken_out() {
         let text = "From: \"A, B\" <me@x.test>\r\nTo: a@x.test, Friends: b@x.test,\r\n c@x.test;\r\nbcc: d@x.test,\r\n\
                     \te@x.test\r\nSubject: Bcc: x\r\nCC: a@x.test (twice)\r\nBcc: f@x.test\r\nResent-Bcc: h@x.test\r\nMessage-ID: <7@x>\r\n\r\nBcc: g@x.test\r\n";
-        let (message, named) = take_apart(text.into(), true).expect("a message");
+        let (message, named) = take_apart(text.into(), Names::All).expect("a message");
         let recipients: Vec<String> = named.recipients.iter().map(ToString::to_string).collect();
         assert_eq!(recipients.join(" "), "a@x.test b@x.test c@x.test d@x.test e@x.test f@x.test");
         assert_eq!(
@@ -138,18 +155,34 @@ mod tests {
     }
 
     #[test]
+    fn no_header_hides_behind_a_line_end_that_is_none() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = directory.path().join("m");
+        for text in [
+            "From: a@x.test\rBcc: s@x.test\rTo: b@x.test\r\rbody\r",
+            "To: b@x.test\r\nSubject: h\rBcc: s@x.test\n\nbody\n",
+        ] {
+            std::fs::write(&file, text).expect("written");
+            let (message, named) = super::raw(&file, Names::Recipients).expect("a message");
+            let octets = String::from_utf8(message.octets).expect("text");
+            assert!(!octets.contains("Bcc") && octets.ends_with("\r\n\r\nbody\r\n"), "{octets:?}");
+            assert!(message.bare_cr > 0 && named.recipients.len() == 2, "{named:?}");
+        }
+    }
+
+    #[test]
     fn a_head_without_anybody_names_nobody_and_nonsense_is_refused() {
         for text in ["Subject: x\n\nbody", "no head at all", "\n", "To:\n\nx"] {
-            let (message, named) = take_apart(text.into(), true).expect("a message");
+            let (message, named) = take_apart(text.into(), Names::All).expect("a message");
             assert_eq!((message.octets, named.recipients.len()), (text.into(), 0), "{text:?}");
         }
-        let error = take_apart("To: a@b.test, a@b@c\n\nx".into(), true).expect_err("no address");
+        let error = take_apart("To: a@b.test, a@b@c\n\nx".into(), Names::All).expect_err("no address");
         assert!(error.exit() == Exit::InputRefused && error.what().contains("To: a@b.test, a@b@c"), "{error}");
-        assert!(take_apart("To: \"open <a@b.test>\n\nx".into(), true).is_err(), "a quote that is not closed");
+        assert!(take_apart("To: \"open <a@b.test>\n\nx".into(), Names::All).is_err(), "a quote that is not closed");
         let quoted = "To: \"q, l\"@x.test, X <b@x.test>,\r\n a@[IPv6:::1]\r\n\r\nx";
-        let (_, named) = take_apart(quoted.into(), true).expect("all of them are addresses");
+        let (_, named) = take_apart(quoted.into(), Names::All).expect("all of them are addresses");
         let recipients: Vec<String> = named.recipients.iter().map(ToString::to_string).collect();
         assert_eq!(recipients, ["\"q, l\"@x.test", "b@x.test", "a@[IPv6:::1]"]);
-        assert!(take_apart("To: a@b@c\n\nx".into(), false).is_ok(), "who is not asked for harms nobody");
+        assert!(take_apart("To: a@b@c\n\nx".into(), Names::None).is_ok(), "who is not asked for harms nobody");
     }
 }

@@ -36,7 +36,7 @@ pub fn carry(
     let (mut done, mut line) = run.carry(plan.clone(), tls, output, signals)?;
     let mut exit = verdict(&done);
     for attempt in 2..=patience.times.saturating_add(1) {
-        let again = deferred(&done, plan.all_or_nothing);
+        let again = if line.is_cut { Vec::new() } else { deferred(&done, plan.all_or_nothing) };
         if again.is_empty() || !waited(run, patience.wait, attempt, again.len(), output, signals)? {
             break;
         }
@@ -48,12 +48,14 @@ pub fn carry(
         (done, line) = run.carry(next, tls, output, signals)?;
         exit = verdict(&done);
         let newest = std::mem::replace(&mut done.recipients, settled);
-        let is_heard = newest.iter().any(|recipient| recipient.outcome.is_some());
+        if plan.all_or_nothing && newest.iter().any(|recipient| recipient.outcome.is_some()) {
+            // It is about all of them, and so nothing of before holds.
+            done.recipients = newest;
+            continue;
+        }
         merge(&mut done.recipients, &newest);
-        // A line that cannot be made now takes nothing back of what was said before; where all are to get it,
-        // an attempt that was heard is about all of them.
-        let is_known = done.recipients.iter().any(|recipient| recipient.outcome.is_some());
-        if is_known && !(plan.all_or_nothing && is_heard) {
+        // A line that cannot be made now takes nothing back of what was said before.
+        if done.recipients.iter().any(|recipient| recipient.outcome.is_some()) {
             exit = smtp::verdict(&done.recipients);
         }
     }

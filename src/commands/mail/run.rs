@@ -10,7 +10,7 @@ use crate::conversation::Outbox;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::host;
-use crate::net::tls::{Certificate, ClientSide};
+use crate::net::tls::{Certificate, ClientSide, Seen, Session};
 use crate::net::{self, Later, Link, Patience, Signals};
 use crate::output::Output;
 use crate::smtp::{self, Client, Done, Fact, Plan, Security, Stage, Timed};
@@ -53,6 +53,10 @@ pub struct Line {
     pub tls: Option<&'static str>,
     pub certificates: Vec<Certificate>,
     pub stages: BTreeMap<Stage, Duration>,
+    /// Whether a signal or the deadline has ended it.
+    pub is_cut: bool,
+    /// What was told on the way and could not be written.
+    pub unwritten: Option<Error>,
 }
 
 impl Run<'_> {
@@ -70,9 +74,9 @@ impl Run<'_> {
         signals: &mut Signals,
     ) -> Result<(Done, Line)> {
         let mut telling = Telling::new(self.mail, output);
-        let ended = self.dialogue(plan, tls, signals, &mut |step| telling.hear(step));
-        telling.end();
-        ended
+        let (done, mut line) = self.dialogue(plan, tls, signals, &mut |step| telling.hear(step))?;
+        line.unwritten = telling.end();
+        Ok((done, line))
     }
 
     /// Connects and carries the dialogue.
@@ -81,16 +85,22 @@ impl Run<'_> {
         mut plan: Plan,
         tls: Option<&ClientSide>,
         signals: &mut Signals,
-        tell: &mut dyn FnMut(Step<'_>) -> Result<()>,
+        tell: &mut dyn FnMut(Step<'_>),
     ) -> Result<(Done, Line)> {
         let mail = self.mail;
         let mut line = Line::default();
         let until = self.until();
         let begun = net::now();
         let within = |limit: Moment| until.map_or(limit, |until| until.min(limit));
-        let never =
-            |plan, stage, error: Error, line| Ok((Client::new(plan, begun).never_connected(stage, error), line));
-        let found = mail.transport.find(signals).and_then(|addresses| {
+        let is_cut = |error: &Error| {
+            matches!(error.exit(), Exit::Interrupted | Exit::Terminated)
+                || until.is_some_and(|until| until <= net::now())
+        };
+        let never = |plan, stage, error: Error, line| {
+            let line = Line { is_cut: is_cut(&error), ..line };
+            Ok((Client::new(plan, begun).never_connected(stage, error), line))
+        };
+        let found = mail.transport.find(until, signals).and_then(|addresses| {
             mail.load.be_polite(&addresses)?;
             Ok(addresses)
         });
@@ -110,9 +120,8 @@ impl Run<'_> {
         if mail.helo.is_none() {
             plan.name = smtp::host_name(&host::name(), dialled.local().unwrap_or(Ipv4Addr::LOCALHOST.into()));
         }
-        tell(Step::Connected { peer: dialled.peer, resolve, connect })?;
-        let watched = tls.map(|tls| tls.watched(mail.transport.name())).transpose()?;
-        let (session, seen) = watched.map_or((None, None), |(session, seen)| (Some(session), Some(seen)));
+        tell(Step::Connected { peer: dialled.peer, resolve, connect });
+        let (session, seen) = self.session(tls)?;
         let patience = Patience {
             handshake: mail.timeout.unwrap_or(HANDSHAKE).min(HANDSHAKE),
             stall: mail.timeout.unwrap_or(STALL),
@@ -129,22 +138,31 @@ impl Run<'_> {
             if let Fact::Stage(Timed { stage, took }) = fact {
                 *stages.entry(stage).or_default() += took;
             }
-            tell(Step::Fact(&fact))
+            tell(Step::Fact(&fact));
+            Ok(())
         };
-        match net::carry(&mut link, &mut client, until, signals, &mut hear) {
-            Ok(()) => {}
-            // A signal, or the deadline: what the server has said by then, and what it may have done, counts.
-            Err(error) if matches!(error.exit(), Exit::Interrupted | Exit::Terminated | Exit::TryAgain) => {
-                let mut out = Outbox::default();
-                client.give_up(error, net::now(), &mut out);
-                out.facts().try_for_each(&mut hear)?;
-            }
-            Err(error) => return Err(error),
+        // Only a signal or the deadline: what the server has said by then, and what it may have done, counts.
+        if let Err(error) = net::carry(&mut link, &mut client, until, signals, &mut hear) {
+            line.is_cut = true;
+            let mut out = Outbox::default();
+            client.give_up(error, net::now(), &mut out);
+            out.facts().try_for_each(&mut hear)?;
         }
         line.tls = link.tls().and_then(net::tls::version);
-        // A session that is taken up again shows nothing anew.
-        let shown = seen.map(|seen| seen.chain()).filter(|shown| !shown.is_empty());
-        line.certificates = shown.or_else(|| link.tls().map(net::tls::chain)).unwrap_or_default();
+        line.certificates = seen.map(|seen| seen.chain()).unwrap_or_default();
         Ok((client.done(), line))
+    }
+
+    /// Our side of TLS. A load has no eye on the certificates, and may take sessions up again.
+    fn session(&self, tls: Option<&ClientSide>) -> Result<(Option<Session>, Option<Seen>)> {
+        let name = self.mail.transport.name();
+        Ok(match tls {
+            Some(tls) if self.mail.load.is_wanted() => (Some(tls.connection(name)?), None),
+            Some(tls) => {
+                let (session, seen) = tls.watched(name)?;
+                (Some(session), Some(seen))
+            }
+            None => (None, None),
+        })
     }
 }

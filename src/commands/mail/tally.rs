@@ -76,9 +76,9 @@ impl Tally {
         self.is_hopeless |= other.is_hopeless;
     }
 
-    /// One more has failed, and why.
-    pub fn fail(&mut self, error: Error) {
-        *self.exits.entry(error.exit()).or_default() += 1;
+    /// One more has ended so, and why.
+    pub fn fail(&mut self, exit: Exit, error: Error) {
+        *self.exits.entry(exit).or_default() += 1;
         self.first_failure.get_or_insert(error);
     }
 }

@@ -4,7 +4,7 @@
 use super::Mail;
 use super::events::{Event, Note};
 use super::run::Step;
-use crate::error::Result;
+use crate::error::Error;
 use crate::net;
 use crate::output::{Direction, Form, Output, Progress, Trace};
 use crate::smtp::{Fact, Reply, Stage, Timed, explain};
@@ -18,6 +18,7 @@ pub struct Telling<'a> {
     /// Whether each stage is told.
     says: bool,
     progress: Option<Progress>,
+    failed: Option<Error>,
 }
 
 impl<'a> Telling<'a> {
@@ -29,38 +30,42 @@ impl<'a> Telling<'a> {
             explains: mail.explain,
             says: style.form == Form::Json || style.verbose > 0,
             progress: None,
+            failed: None,
             output,
         }
     }
 
     /// Something happened.
-    pub fn hear(&mut self, step: Step<'_>) -> Result<()> {
+    pub fn hear(&mut self, step: Step<'_>) {
         match step {
             Step::Connected { peer, resolve, connect } => {
                 self.trace.remark(&format!("connected to {peer} in {}", Shown(connect)));
-                self.stage(Timed { stage: Stage::Resolve, took: resolve })?;
-                self.stage(Timed { stage: Stage::Connect, took: connect })
+                self.stage(Timed { stage: Stage::Resolve, took: resolve });
+                self.stage(Timed { stage: Stage::Connect, took: connect });
             }
             Step::Fact(Fact::Stage(timed)) => {
-                self.end();
-                self.stage(*timed)
+                self.clear();
+                self.stage(*timed);
             }
-            Step::Fact(fact) => {
-                self.show(fact);
-                Ok(())
-            }
+            Step::Fact(fact) => self.show(fact),
         }
     }
 
-    /// Nothing more is on its way.
-    pub fn end(&mut self) {
+    /// Nothing more is on its way. What could not be written does not stop a mail, and is told then.
+    pub fn end(mut self) -> Option<Error> {
+        self.clear();
+        self.failed
+    }
+
+    fn clear(&mut self) {
         if let Some(progress) = self.progress.take() {
             progress.clear();
         }
     }
 
-    fn stage(&mut self, timed: Timed) -> Result<()> {
-        if self.says { self.output.event(&Event::Fact(Note::Stage(timed))) } else { Ok(()) }
+    fn stage(&mut self, timed: Timed) {
+        let told = if self.says { self.output.event(&Event::Fact(Note::Stage(timed))) } else { Ok(()) };
+        self.failed = self.failed.take().or(told.err());
     }
 
     fn show(&mut self, fact: &Fact) {

@@ -11,9 +11,10 @@ use crate::commands::values::{FamilyArgs, Peer, TrustArgs};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::Signals;
-use crate::net::tls::ClientSide;
+use crate::net::tls::{self, ClientSide};
 use crate::output::Output;
 use crate::smtp::Security;
+use crate::time::Moment;
 
 /// The line to the server.
 #[derive(Debug, Args)]
@@ -62,8 +63,8 @@ impl TransportArgs {
     }
 
     /// Looks the server up: every address that it has (RFC 5321 §5.1).
-    pub fn find(&self, signals: &mut Signals) -> Result<Vec<SocketAddr>> {
-        self.family.find_all(&self.server, self.port(), signals)
+    pub fn find(&self, until: Option<Moment>, signals: &mut Signals) -> Result<Vec<SocketAddr>> {
+        self.family.find_all(&self.server, self.port(), until, signals)
     }
 
     /// When the line is encrypted.
@@ -91,9 +92,12 @@ impl TransportArgs {
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
-    /// Refuses what would be ignored.
+    /// Refuses what would be ignored, and a name that no certificate can have.
     pub fn check(&self) -> Result<()> {
-        if self.security() != Security::Plain || (self.server_name.is_none() && !self.trust.is_given()) {
+        if self.security() != Security::Plain {
+            return tls::check_name(self.name());
+        }
+        if self.server_name.is_none() && !self.trust.is_given() {
             return Ok(());
         }
         Err(Error::new(Exit::Usage, "there is no TLS on this line, and so no certificate to be checked or shown")

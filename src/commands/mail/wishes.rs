@@ -5,9 +5,10 @@
 
 use clap::{Args, ValueEnum};
 
+use super::message::Message;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::smtp::{LONGEST_ENVID, Wishes, bare_ends, is_notify};
+use crate::smtp::{LONGEST_ENVID, Wishes, is_notify};
 
 /// Beyond the delivery.
 #[derive(Debug, Args)]
@@ -61,8 +62,8 @@ impl WishArgs {
     }
 
     /// Refuses a message that would have to be mended.
-    pub fn check_message(&self, message: &[u8]) -> Result<()> {
-        if self.strict && bare_ends(message).1 > 0 {
+    pub fn check_message(&self, message: &Message) -> Result<()> {
+        if self.strict && message.bare_cr > 0 {
             return Err(Error::new(Exit::InputRefused, "the message holds a CR that ends no line")
                 .expected("lines that end in LF or in CR LF"));
         }

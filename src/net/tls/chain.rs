@@ -12,8 +12,6 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 use x509_parser::prelude::X509Certificate;
 
-use super::Session;
-
 /// A certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Certificate {
@@ -31,11 +29,7 @@ pub struct Certificate {
     pub sha256: String,
 }
 
-/// What the peer has shown, its own certificate first. What cannot be taken apart is left out.
-pub fn chain(session: &Session) -> Vec<Certificate> {
-    session.peer_certificates().unwrap_or_default().iter().filter_map(read).collect()
-}
-
+/// A certificate taken apart; `None` if it cannot be.
 pub(super) fn read(der: &CertificateDer<'_>) -> Option<Certificate> {
     let (_, certificate) = parse_x509_certificate(der).ok()?;
     let validity = certificate.validity();

@@ -95,9 +95,18 @@ impl ClientSide {
     }
 }
 
+fn name(host: &str) -> Result<ServerName<'static>> {
+    ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
+        .map_err(|error| Error::new(Exit::Usage, format!("{host:?} cannot be in a certificate")).because(error))
+}
+
+/// Refuses what can be in no certificate.
+pub fn check_name(host: &str) -> Result<()> {
+    name(host).map(|_| ())
+}
+
 fn begin(config: Arc<ClientConfig>, host: &str) -> Result<Connection> {
-    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
-        .map_err(|error| Error::new(Exit::Usage, format!("{host:?} cannot be in a certificate")).because(error))?;
+    let name = name(host)?;
     Ok(Connection::Client(ClientConnection::new(config, name).map_err(super::fault)?))
 }
 

@@ -18,9 +18,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{AlertDescription, CertificateError};
 
 pub use authority::{Authority, Issued, Validity, self_signed};
-pub use chain::{Certificate, chain};
-pub use client::{ClientSide, Trust};
+pub use chain::Certificate;
+pub use client::{ClientSide, Trust, check_name};
 pub use pin::Pin;
+pub use seen::Seen;
 pub use server::ServerSide;
 
 /// A TLS session of either side.

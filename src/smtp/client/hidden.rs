@@ -29,8 +29,9 @@ impl Client {
     /// A text without them.
     pub(super) fn redacted(&self, text: String) -> String {
         let password = self.plan.login.as_ref().map(|login| &login.secret);
-        let secrets = self.hidden.iter().chain(password).filter_map(|secret| std::str::from_utf8(secret.expose()).ok());
-        secrets.filter(|secret| secret.len() >= SHORTEST).fold(text, redact)
+        // As replies are read: what is no UTF-8 is shown in another way, and known by that.
+        let secrets = self.hidden.iter().chain(password).map(|secret| String::from_utf8_lossy(secret.expose()));
+        secrets.filter(|secret| secret.len() >= SHORTEST).fold(text, |text, secret| redact(text, &secret))
     }
 }
 

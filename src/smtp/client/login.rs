@@ -54,11 +54,11 @@ impl Client {
         if self.stops_at(Stage::Auth) { self.quit(now, out) } else { self.deliver(now, out) }
     }
 
-    pub(super) fn challenged(&mut self, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
+    pub(super) fn challenged(&mut self, came: &Reply, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
         let Some(login) = &mut self.login else { return };
         match reply.code {
             235 => {
-                login.succeeded_with(reply.lines.first().map_or("", String::as_str));
+                login.succeeded_with(came.lines.first().map_or("", String::as_str));
                 if !login.may_succeed() {
                     let error = Error::new(Exit::Protocol, "the server says yes without knowing the password itself")
                         .expected("its proof, as SCRAM wants it");
@@ -67,7 +67,7 @@ impl Client {
                 self.login = None;
                 self.logged_in(now, out);
             }
-            334 => match login.answer(&reply.text()) {
+            334 => match login.answer(&came.text()) {
                 Answer::Line(line) => self.say_hidden(&line, "[hidden]", now, out),
                 // The server's answer to it ends the login.
                 Answer::Cancel(why) => {

@@ -47,7 +47,7 @@ impl Conversation for Client {
         }
         let (taken, reply) = match Reply::read(bytes) {
             Ok(None) => return 0,
-            Ok(Some((taken, reply))) => (taken, self.without_secrets(reply)),
+            Ok(Some(read)) => read,
             Err(fault) => {
                 let shown = String::from_utf8_lossy(bytes.get(..SHOWN).unwrap_or(bytes));
                 out.tell(Fact::Nonsense(self.redacted(shown.into_owned())));
@@ -62,7 +62,8 @@ impl Conversation for Client {
         // one, and behind the 220 to STARTTLS it would be believed after the handshake (NO STARTTLS).
         let asked = self.awaited.len().max(1);
         // A server may close at any moment and say so (RFC 5321 §3.8): that is the answer to what is said next.
-        // Where the packets split is no matter: a part of it may be all that is there.
+        // A part of it may be all that is there. If it becomes something else, it is the answer to what is
+        // said next, as it would be if it had come a moment later; no yes begins so.
         let is_closing = (rest.starts_with(b"421") || b"421".starts_with(rest)) && self.stage != Stage::Starttls;
         if asked == 1 && !is_closing && self.stage == Stage::Dot && self.idle.is_none() {
             self.taken_and_more(&reply, now, out);
@@ -74,7 +75,7 @@ impl Conversation for Client {
             } else {
                 format!("a reply to {} that nobody asked for", self.stage)
             };
-            out.tell(Fact::Heard(reply));
+            out.tell(Fact::Heard(self.without_secrets(reply)));
             let error = malformed(&what);
             self.fail(self.mended(error), false, now, out);
             return bytes.len();

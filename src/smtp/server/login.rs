@@ -130,10 +130,12 @@ impl Login {
             return None;
         }
         let user = name_of(name)?;
-        if !authority.is_empty() && authority != format!("a={user}") {
-            return None;
-        }
+        let acts_as = if authority.is_empty() { user.clone() } else { name_of(authority.strip_prefix("a=")?)? };
         self.user = user;
+        if acts_as != self.user {
+            // For another nobody acts here, as with PLAIN.
+            return Some(Next::Verdict(false));
+        }
         let (header, bare) = (format!("{flag},{authority},"), bare.to_owned());
         if self.users.find(&self.user).salted().is_none() {
             self.stage = Step::Underived { header, bare };
@@ -256,7 +258,6 @@ mod tests {
             b"n,,",
             b"n,,r=x",
             b"p=tls-exporter,,n=x,r=x",
-            b"n,a=other,n=x,r=x",
             b"n,,n=x,r=",
             b"n,,n=x,r=a b",
             b"n,,n=x,r=\xc3\xbc",
@@ -266,6 +267,8 @@ mod tests {
         ] {
             assert_eq!(respond(Mechanism::ScramSha256, text), Next::Malformed, "{text:?}");
         }
+        assert_eq!(respond(Mechanism::ScramSha256, b"n,a=other,n=x,r=x"), Next::Verdict(false));
+        assert_eq!(respond(Mechanism::ScramSha256, b"n,a=t=3Di=2Cm,n=t=3Di=2Cm,r=x"), Next::Derive);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{Bench, Did, OFFERS, exit, outcomes, plan, said, up_to_the_dot, with_
 use crate::conversation::{Conversation as _, End};
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::smtp::plan::{Done, Outcome, Plan, Stage};
+use crate::smtp::plan::{Done, Outcome, Plan, Security, Stage};
 
 /// The codes of the replies that decided.
 fn codes(done: &Done) -> Vec<Option<u16>> {
@@ -188,4 +188,38 @@ fn every_prefix_and_every_split_of_a_dialogue_leads_to_the_same_end() {
             assert_eq!(outcome(stop, pieces), once, "{stop} in pieces of {pieces}");
         }
     }
+}
+
+#[test]
+fn an_answer_to_quit_makes_nothing_worse() {
+    for (reply, code) in [("550 no\r\n", Exit::Unavailable), ("451 later\r\n", Exit::TryAgain)] {
+        let mut bench = Bench::new(plan(&["a@x.test"]));
+        for reply in ["220 mx\r\n", "250 mx\r\n", "250\r\n"] {
+            bench.hear(reply);
+        }
+        assert_eq!(bench.hear(reply), said("QUIT\r\n"));
+        assert_eq!(bench.hear("what?\r\n"), [Did::Closed]);
+        let (done, _) = bench.done();
+        assert_eq!((exit(&done), crate::smtp::verdict(&done.recipients)), (None, code));
+    }
+}
+
+#[test]
+fn where_we_go_no_further_nothing_is_decided_about_anybody() {
+    let mut bench = Bench::new(Plan { security: Security::Starttls, ..plan(&["a@x.test"]) });
+    bench.hear("220 mx\r\n");
+    assert_eq!(bench.hear("250 mx\r\n"), said("QUIT\r\n"));
+    let (done, _) = bench.done();
+    assert_eq!((exit(&done), outcomes(&done)), (Some(Exit::Unavailable), vec![None]));
+}
+
+#[test]
+fn a_stop_after_mixed_replies_is_judged_by_them() {
+    let mut bench = Bench::new(Plan { stop_after: Some(Stage::Rcpt), ..plan(&["a@x.test", "b@x.test"]) });
+    bench.hear("220 mx\r\n");
+    bench.hear(OFFERS);
+    assert_eq!(bench.hear("250\r\n250\r\n550\r\n"), said("QUIT\r\n"));
+    let (done, _) = bench.done();
+    assert_eq!(outcomes(&done), [None, Some(Outcome::Refused)]);
+    assert_eq!(crate::smtp::verdict(&done.recipients), Exit::SomeRefused);
 }

@@ -51,3 +51,21 @@ fn a_known_provider_that_refuses_a_login_is_explained() {
         assert!(error.advice().is_some_and(|advice| advice.contains(says)), "{server}: {error:?}");
     }
 }
+
+#[test]
+fn a_password_hides_what_is_shown_and_nothing_that_is_decided_on() {
+    for (password, reply, shown) in [
+        (&b"STARTTLS-2026"[..], "no STARTTLS-2026", "no [hidden]"),
+        (b"passw\xf6rd123", "no passw\u{fffd}rd123", "no [hidden]"),
+    ] {
+        let mut plan = with_login(Plan { security: Security::Starttls, ..plan(&["a@x.test"]) });
+        let secret = crate::smtp::secret::Secret::new(password.to_vec());
+        plan.login = plan.login.map(|login| Credentials { secret, ..login });
+        let mut bench = Bench::new(plan);
+        bench.hear("220 mx\r\n");
+        assert_eq!(bench.hear("250-mx\r\n250 STARTTLS\r\n"), said("STARTTLS\r\n"));
+        bench.hear(&format!("550 {reply}\r\n"));
+        let (done, _) = bench.done();
+        assert!(done.failure.is_some_and(|error| error.what().ends_with(shown)), "{reply}");
+    }
+}
