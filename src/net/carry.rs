@@ -6,7 +6,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::clock::{now, timespec};
 use super::link::{Link, Scratch, Status};
-use super::signals::Signals;
+use super::signals::{Signal, Signals};
 use crate::conversation::Conversation;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -14,8 +14,8 @@ use crate::time::Moment;
 
 /// Carries `talk` over `link` until one of them ends it; every fact goes to `tell` at once.
 ///
-/// Fails if a signal comes or `until` passes, or if `tell` fails; what happens on the connection
-/// is told to the conversation.
+/// Fails if a signal comes or `until` passes, after a last look at what has come, or if `tell` fails; what
+/// happens on the connection is told to the conversation.
 pub fn carry<C: Conversation>(
     link: &mut Link,
     talk: &mut C,
@@ -24,23 +24,28 @@ pub fn carry<C: Conversation>(
     mut tell: impl FnMut(C::Fact) -> Result<()>,
 ) -> Result<()> {
     let mut scratch = Scratch::default();
+    let mut is_begun = false;
     loop {
         let moment = now();
-        if until.is_some_and(|until| until <= moment) {
-            return Err(Error::new(Exit::TryAgain, "the deadline has passed").remedy("allow more time with --deadline"));
+        let late = || Error::new(Exit::TryAgain, "the deadline has passed").remedy("allow more time with --deadline");
+        let is_late = until.is_some_and(|until| until <= moment);
+        let cut = signals.take().map(Signal::error).or_else(|| is_late.then(late));
+        match cut {
+            Some(error) if !is_begun => return Err(error),
+            // What has come by then still counts.
+            Some(_) => link.readable(),
+            None => is_begun = true,
         }
         let status = link.turn(talk, &mut scratch, moment);
         for fact in scratch.out.facts() {
             tell(fact)?;
         }
-        match status {
-            Status::Busy => {}
+        match (status, cut) {
             // Nothing more will be told; the peer's FIN is of no interest to a client.
-            Status::Over | Status::Lingering => return Ok(()),
-            Status::Waiting => wait(link, link.wake_at(talk).into_iter().chain(until).min(), signals),
-        }
-        if let Some(signal) = signals.take() {
-            return Err(signal.error());
+            (Status::Over | Status::Lingering, _) => return Ok(()),
+            (_, Some(error)) => return Err(error),
+            (Status::Busy, None) => {}
+            (Status::Waiting, None) => wait(link, link.wake_at(talk).into_iter().chain(until).min(), signals),
         }
     }
 }
