@@ -270,6 +270,7 @@ impl Link {
                 Flow::Blocked if !C::FULL_DUPLEX => Ok(Step::None),
                 Flow::Sent if talk.is_paused() => Ok(Step::None),
                 Flow::Enough => Ok(Step::Yield),
+                Flow::Stalled => Err(Error::new(Exit::TryAgain, "the peer stopped reading")),
                 Flow::Blocked => {
                     talk.going(self.outflow.gone(), &mut scratch.out);
                     self.listen(talk, scratch)
@@ -283,8 +284,6 @@ impl Link {
     /// answer that explains it may be there already (RFC 9112 §9.5).
     fn flush<C: Conversation>(&mut self, scratch: &mut Scratch<C::Fact>, now: Moment) -> Result<Flow> {
         match self.outflow.flush(&mut self.wire, &mut scratch.read, now) {
-            // Who has stalled says nothing more either.
-            Err(error) if error.exit() == Exit::TryAgain => Err(error),
             Err(error) if C::FULL_DUPLEX && !self.heard_end && self.outflow.abandon() => {
                 self.unheard = Some(Box::new(error));
                 self.wire.readable();

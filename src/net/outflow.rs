@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use super::wire::Wire;
 use crate::conversation::{Outbox, Step};
-use crate::error::{Error, Result};
-use crate::exit::Exit;
+use crate::error::Result;
 use crate::time::Moment;
 
 /// A peer that takes less than this within one stall limit is not reading, it is holding us.
@@ -53,6 +52,8 @@ struct Stall {
 pub enum Flow {
     /// The peer has to take something first.
     Blocked,
+    /// And has taken nothing for too long.
+    Stalled,
     /// All is sent.
     Sent,
     /// Enough for one turn; the others come first.
@@ -170,8 +171,7 @@ impl Outflow {
             }
         };
         self.gone += progress;
-        self.watch(flow, progress, now)?;
-        Ok(flow)
+        Ok(if self.stalls(flow, progress, now) { Flow::Stalled } else { flow })
     }
 
     fn send(&mut self, mut front: Rest, wire: &mut Wire, buffer: &mut [u8]) -> Result<u64> {
@@ -196,10 +196,10 @@ impl Outflow {
     }
 
     /// A queue may be slow but not still: each stall limit has to see some progress.
-    fn watch(&mut self, flow: Flow, progress: u64, now: Moment) -> Result<()> {
+    fn stalls(&mut self, flow: Flow, progress: u64, now: Moment) -> bool {
         if matches!(flow, Flow::Sent | Flow::Encrypting | Flow::Closing) {
             self.stall = None;
-            return Ok(());
+            return false;
         }
         let until = now + self.limit;
         let stall = self.stall.get_or_insert(Stall { until, progress: 0 });
@@ -207,9 +207,6 @@ impl Outflow {
         if stall.progress >= LEAST_PROGRESS {
             *stall = Stall { until, progress: 0 };
         }
-        if stall.until <= now {
-            return Err(Error::new(Exit::TryAgain, "the peer stopped reading"));
-        }
-        Ok(())
+        stall.until <= now
     }
 }

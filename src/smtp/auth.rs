@@ -83,13 +83,15 @@ pub struct Login {
     secret: Secret,
     scram: Option<Scram>,
     round: u8,
+    /// Whether the initial response is still to be sent, in answer to an empty challenge.
+    is_first_due: bool,
 }
 
 impl Login {
     /// Begins one; `nonce` is fresh chance.
     pub fn new(mechanism: Mechanism, user: &str, secret: &Secret, nonce: &str) -> Self {
         let scram = (mechanism == Mechanism::ScramSha256).then(|| Scram::new(user, secret, nonce));
-        Self { mechanism, user: user.to_owned(), secret: secret.clone(), scram, round: 0 }
+        Self { mechanism, user: user.to_owned(), secret: secret.clone(), scram, round: 0, is_first_due: false }
     }
 
     /// The initial response, in base64, where the mechanism begins with the client.
@@ -106,8 +108,18 @@ impl Login {
         Some(Secret::new(STANDARD.encode(octets.expose()).into_bytes()))
     }
 
+    /// The initial response did not fit into the command: an empty challenge asks for it (RFC 4954 §4).
+    pub fn first_is_due(&mut self) {
+        self.is_first_due = true;
+    }
+
     /// What a challenge, the text of a 334, is answered with.
     pub fn answer(&mut self, challenge: &str) -> Answer {
+        if std::mem::take(&mut self.is_first_due)
+            && let Some(first) = self.first()
+        {
+            return Answer::Line(first);
+        }
         self.round += 1;
         let Ok(challenge) = STANDARD.decode(challenge.trim()) else {
             return Answer::Cancel("a challenge that is not base64");

@@ -18,7 +18,17 @@ use crate::exit::Exit;
 /// What has a flag.
 const FLAGS: [&str; 6] = ["from", "to", "cc", "bcc", "subject", "reply-to"];
 /// What holds an address.
-const PEOPLE: [&str; 5] = ["sender", "errors-to", "return-receipt-to", "disposition-notification-to", "resent-from"];
+const PEOPLE: [&str; 9] = [
+    "sender",
+    "errors-to",
+    "return-receipt-to",
+    "disposition-notification-to",
+    "resent-from",
+    "resent-sender",
+    "resent-to",
+    "resent-cc",
+    "resent-reply-to",
+];
 /// What holds ids.
 const IDS: [&str; 2] = ["in-reply-to", "references"];
 /// What follows from the parts (RFC 2045 §3).
@@ -81,6 +91,9 @@ impl FromStr for Header {
         if name.len() > LONGEST_LINE / 2 || header.value.split(' ').any(|word| word.len() > LONGEST_LINE / 2) {
             return Err(refused("a header that cannot be folded is too long".to_owned())
                 .expected("blanks in it: a line has 998 octets at most (RFC 5322 §2.1.1)"));
+        }
+        if header.is("sender") {
+            header.value.parse::<Person>()?;
         }
         if header.is("date") && rfc2822::parse(&header.value).is_err() {
             return Err(refused(format!("{:?} is no date", header.value))
@@ -158,6 +171,8 @@ mod tests {
             "MIME-Version: 2.0",
             "content-type: text/plain",
             "Resent-Bcc: a@b.test",
+            "Sender: nonsense",
+            "Sender: a@b.test, c@b.test",
         ] {
             assert!(wrong.parse::<Header>().is_err(), "{wrong:?}");
         }

@@ -155,7 +155,7 @@ impl LoadArgs {
     /// The code of all mails; of what cut them short if there was none.
     fn judge(&self, tally: &Tally, cut: Option<Error>, output: &mut Output) -> Exit {
         if tally.is_hopeless {
-            output.note(&format!("note: {HOPELESS} connections in a row came to nothing, and no more are tried"));
+            output.note(&format!("note: after {HOPELESS} connections in a row that came to nothing no more are tried"));
         }
         if let Some(error) = tally.first_failure.as_ref().or(cut.as_ref().filter(|_| tally.exits.is_empty())) {
             output.failure(error);

@@ -13,7 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::archive::{Archive, Kept};
 use super::events::Mail;
-use super::html::{fits, harmless};
+use super::html::harmless;
 use super::look::{kind, look};
 use crate::commands::web::{Body, Decision, Pages};
 use crate::http::{Request, Status};
@@ -229,8 +229,8 @@ fn content(read: &Message<'_>, number: u64) -> String {
     if let Some(text) = text {
         let _ = write!(content, "<h2>Text</h2><pre>{}</pre>", text_of(&text));
     }
-    if has_html && !read.body_html(0).is_some_and(|html| fits(&html)) {
-        content.push_str("<h2>HTML</h2><p>too long to be shown here; it is in the whole message</p>");
+    if has_html && read.body_html(0).and_then(|html| harmless(read, &html)).is_none() {
+        content.push_str("<h2>HTML</h2><p>too long, or too odd, to be shown here; it is in the whole message</p>");
     } else if has_html {
         let _ = write!(
             content,

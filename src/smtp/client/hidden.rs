@@ -1,12 +1,14 @@
 //! What must not be shown although the server says it: a server that repeats the line it does not
 //! understand would put the password into every trace, log and error.
 
+use std::collections::HashSet;
+
 use super::Client;
 use crate::smtp::reply::Reply;
 use crate::smtp::secret::Secret;
 
-/// So much of a secret gives it away; a server may have cut the rest.
-const TELLING: usize = 8;
+/// The longest piece that is looked for: a server may have cut the rest, at either end.
+const LONGEST_PIECE: usize = 8;
 /// Shorter ones are in every text.
 const SHORTEST: usize = 4;
 const HIDDEN: &str = "[hidden]";
@@ -31,26 +33,33 @@ impl Client {
         let password = self.plan.login.as_ref().map(|login| &login.secret);
         // As replies are read: what is no UTF-8 is shown in another way, and known by that.
         let secrets = self.hidden.iter().chain(password).map(|secret| String::from_utf8_lossy(secret.expose()));
-        secrets.filter(|secret| secret.len() >= SHORTEST).fold(text, |text, secret| redact(text, &secret))
+        secrets.filter(|secret| secret.len() >= SHORTEST).fold(text, |text, secret| redact(&text, &secret))
     }
 }
 
-fn redact(text: String, secret: &str) -> String {
-    let start = secret.char_indices().nth(TELLING).map_or(secret, |(end, _)| secret.get(..end).unwrap_or(secret));
-    if !text.contains(start) {
-        return text;
-    }
+/// Hides every word that holds a piece of a secret, in whichever case.
+fn redact(text: &str, secret: &str) -> String {
+    let (lower, secret) = (text.to_ascii_lowercase(), secret.to_ascii_lowercase());
+    let length = (secret.len() * 2 / 3).clamp(SHORTEST, LONGEST_PIECE);
+    let pieces: HashSet<&[u8]> = secret.as_bytes().windows(length).collect();
+    let is_edge = |c: char| c.is_whitespace() || "\"'<>".contains(c);
     let mut shown = String::new();
-    let mut rest = text.as_str();
-    while let Some((front, _)) = rest.split_once(start) {
-        shown.push_str(front);
-        shown.push_str(HIDDEN);
-        let found = rest.get(front.len()..).unwrap_or_default();
-        let after = found.strip_prefix(secret).or(found.strip_prefix(start)).unwrap_or_default();
-        // Whatever hangs on is a part of it, or something around it.
-        rest = after.trim_start_matches(|c: char| !c.is_whitespace() && !"\"'<>".contains(c));
+    let mut done = 0;
+    for (at, _) in lower.as_bytes().windows(length).enumerate().filter(|(_, piece)| pieces.contains(piece)) {
+        // Two may overlap, and a secret may hold blanks.
+        if at + length <= done {
+            continue;
+        }
+        let word = lower.get(..at).and_then(|front| front.rsplit(is_edge).next()).map_or(at, str::len);
+        let start = (at - word).max(done);
+        shown.push_str(text.get(done..start).unwrap_or_default());
+        if !shown.ends_with(HIDDEN) {
+            shown.push_str(HIDDEN);
+        }
+        let end = at + length;
+        done = end + lower.get(end..).and_then(|rest| rest.find(is_edge)).unwrap_or(lower.len() - end);
     }
-    shown + rest
+    shown + text.get(done..).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -58,16 +67,22 @@ mod tests {
     use super::redact;
 
     #[test]
-    fn a_secret_is_found_whole_and_cut() {
+    fn a_secret_is_found_whole_cut_and_in_any_case() {
         for (text, shown) in [
             ("what is \"AHVzZXIAc2VzYW1l\"?", "what is \"[hidden]\"?"),
             ("AHVzZXIAc2VzYW1lAHVzZXIAc2VzYW1l", "[hidden]"),
             ("AHVzZXIAc2V", "[hidden]"),
+            ("zXIAc2VzYW1l", "[hidden]"),
+            ("ahvzzxiac2vzyw1l", "[hidden]"),
             ("AHVzZX is another", "AHVzZX is another"),
             ("a AHVzZXIAc2VzYW1l b AHVzZXIAc2VzYW1l", "a [hidden] b [hidden]"),
+            ("user/AHVzZXIAc2VzYW1l: no", "[hidden] no"),
+            ("\u{fc}\u{fc}AHVzZXIAc2VzYW1l\u{fc} \u{fc}", "[hidden] \u{fc}"),
         ] {
-            assert_eq!(redact(text.to_owned(), "AHVzZXIAc2VzYW1l"), shown, "{text}");
+            assert_eq!(redact(text, "AHVzZXIAc2VzYW1l"), shown, "{text}");
         }
-        assert_eq!(redact("pass word 1 2".to_owned(), "pass word 1"), "[hidden] 2");
+        assert_eq!(redact("pass word 1 2", "pass word 1"), "[hidden] 2");
+        assert_eq!(redact("no sEcr3 here", "sEcr3t"), "no [hidden] here");
+        assert_eq!(redact("\u{fc}\u{f6}\u{e4}x no", "\u{f6}\u{e4}xyz"), "[hidden] no");
     }
 }

@@ -35,11 +35,14 @@ impl Client {
         }
         self.enter(Stage::Auth, now, out);
         self.mechanism = Some(mechanism);
-        let login = Login::new(mechanism, &credentials.user, &credentials.secret, &credentials.nonce);
+        let mut login = Login::new(mechanism, &credentials.user, &credentials.secret, &credentials.nonce);
         let command = format!("AUTH {}", mechanism.word());
-        let first = login.first();
+        let first = login.first().filter(|first| command.len() + 1 + first.expose().len() <= LONGEST_COMMAND);
+        if first.is_none() {
+            login.first_is_due();
+        }
         self.login = Some(login);
-        match first.filter(|first| command.len() + 1 + first.expose().len() <= LONGEST_COMMAND) {
+        match first {
             Some(first) => {
                 let word = if first.expose().is_empty() { b"=" } else { first.expose() };
                 let line = Secret::new([command.as_bytes(), b" ", word].concat());

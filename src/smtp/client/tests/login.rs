@@ -69,3 +69,20 @@ fn a_password_hides_what_is_shown_and_nothing_that_is_decided_on() {
         assert!(done.failure.is_some_and(|error| error.what().ends_with(shown)), "{reply}");
     }
 }
+
+#[test]
+fn a_response_that_does_not_fit_into_the_command_answers_the_empty_challenge() {
+    for mechanism in ["PLAIN", "XOAUTH2"] {
+        let mut plan = with_login(plan(&["a@x.test"]));
+        let secret = crate::smtp::secret::Secret::new(vec![b'x'; 600]);
+        let mechanism_of = mechanism.parse().expect("a mechanism");
+        plan.login =
+            plan.login.map(|login| Credentials { secret, in_clear: true, mechanism: Some(mechanism_of), ..login });
+        let mut bench = Bench::new(plan);
+        bench.hear("220 mx\r\n");
+        assert_eq!(bench.hear(&format!("250-mx\r\n250 AUTH {mechanism}\r\n")), said(&format!("AUTH {mechanism}\r\n")));
+        let did = format!("{:?}", bench.hear("334 \r\n"));
+        assert!(did.len() > 800 && did.contains("eHh4eHh4"), "{did}");
+        assert_eq!(bench.hear("235 in\r\n"), said("MAIL FROM:<me@x.test>\r\n"), "{mechanism}");
+    }
+}
