@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use rustix::process::{Signal, kill_process};
 
 use crate::support::{Ran, netlab, pid, run};
-use crate::{After, AfterMessage, Close, Say, Tell, Turn, Wait, mail, server};
+use crate::{After, AfterMessage, Close, Go, Say, Tell, Turn, Wait, mail, server};
 
 /// Everything up to DATA's 354.
 fn up_to_body() -> Vec<Turn> {
@@ -104,6 +104,17 @@ fn a_server_that_stops_reading_is_given_up() {
     drop(hold);
     assert_eq!(outcome(&ran), (75, "deferred".to_owned()), "{}", ran.stderr);
     assert!(ran.stderr.contains("stopped reading"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_no_in_the_middle_of_a_message_is_heard_although_the_line_is_reset() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("large");
+    std::fs::write(&file, vec![7; 16 << 20]).expect("written");
+    let (peer, _) = server(up_to_body().into_iter().chain([After("From:", "552 5.3.4 enough\r\n"), Go]).collect());
+    let ran = mail(&peer, &["--attach", crate::support::text(&file)]);
+    assert_eq!(outcome(&ran), (69, "refused".to_owned()), "{}", ran.stderr);
+    assert!(ran.stderr.contains("552 5.3.4 enough"), "{}", ran.stderr);
 }
 
 #[test]

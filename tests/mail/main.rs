@@ -29,9 +29,11 @@ enum Turn {
     Wait(Receiver<()>),
     /// Closes.
     Close,
+    /// Goes at once: what is unread resets the line.
+    Go,
 }
 
-use Turn::{After, AfterMessage, Close, Say, Tell, Wait};
+use Turn::{After, AfterMessage, Close, Go, Say, Tell, Wait};
 
 /// A server that plays these turns on one connection and gives what it heard.
 fn server(turns: Vec<Turn>) -> (Peer, Receiver<String>) {
@@ -65,6 +67,7 @@ fn play(mut stream: TcpStream, turns: Vec<Turn>) -> String {
                 let _ = receiver.recv();
                 continue;
             }
+            Go => return all,
             Close => {
                 let _ = stream.shutdown(std::net::Shutdown::Write);
                 break;
