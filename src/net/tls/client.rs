@@ -20,7 +20,7 @@ use rustls::{
 };
 
 use super::pin::Pin;
-use super::seen::{Seen, Watched};
+use super::seen::Seen;
 use super::{certificates, private_key};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -45,7 +45,7 @@ pub struct Trust {
 #[derive(Clone, Debug)]
 pub struct ClientSide {
     config: Arc<ClientConfig>,
-    verifier: Arc<dyn ServerCertVerifier>,
+    verifier: Verifier,
     warnings: Vec<String>,
 }
 
@@ -54,18 +54,19 @@ impl ClientSide {
     pub fn new(trust: &Trust) -> Result<Self> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut warnings = Vec::new();
-        let verifier: Arc<dyn ServerCertVerifier> = if trust.insecure {
-            Arc::new(Unchained { provider: Arc::clone(&provider), pins: None })
+        let judge = if trust.insecure {
+            Judge::Anybody
         } else if !trust.pins.is_empty() {
-            Arc::new(Unchained { provider: Arc::clone(&provider), pins: Some(trust.pins.clone()) })
+            Judge::Pinned(trust.pins.clone())
         } else {
-            Arc::new(Verifier::new(trust, &provider, &mut warnings)?)
+            Judge::Chained(Chain::new(trust, &provider, &mut warnings)?)
         };
+        let verifier = Verifier { judge: Arc::new(judge), provider: Arc::clone(&provider), seen: None };
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::new(Exit::Bug, "the TLS provider has no protocol version").because(error))?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::clone(&verifier));
+            .with_custom_certificate_verifier(Arc::new(verifier.clone()));
         let config = match &trust.identity {
             None => config.with_no_client_auth(),
             Some((chain, key)) => config
@@ -89,8 +90,8 @@ impl ClientSide {
     pub fn watched(&self, host: &str) -> Result<(Connection, Seen)> {
         let seen = Seen::default();
         let mut config = (*self.config).clone();
-        let watched = Watched { verifier: Arc::clone(&self.verifier), seen: seen.clone() };
-        config.dangerous().set_certificate_verifier(Arc::new(watched));
+        let verifier = Verifier { seen: Some(seen.clone()), ..self.verifier.clone() };
+        config.dangerous().set_certificate_verifier(Arc::new(verifier));
         Ok((begin(Arc::new(config), host)?, seen))
     }
 }
@@ -110,14 +111,34 @@ fn begin(config: Arc<ClientConfig>, host: &str) -> Result<Connection> {
     Ok(Connection::Client(ClientConnection::new(config, name).map_err(super::fault)?))
 }
 
-#[derive(Debug)]
+/// Holds a server to what is believed. The peer must hold its certificate's key in any case.
+#[derive(Clone, Debug)]
 struct Verifier {
+    judge: Arc<Judge>,
+    provider: Arc<CryptoProvider>,
+    /// Where what was shown is remembered.
+    seen: Option<Seen>,
+}
+
+/// What is believed.
+#[derive(Debug)]
+enum Judge {
+    /// Any certificate.
+    Anybody,
+    /// One of these, and no chain is looked at.
+    Pinned(Vec<Pin>),
+    /// One that somebody who is trusted vouches for.
+    Chained(Chain),
+}
+
+#[derive(Debug)]
+struct Chain {
     webpki: Arc<WebPkiServerVerifier>,
     given: Vec<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
 }
 
-impl Verifier {
+impl Chain {
     fn new(trust: &Trust, provider: &Arc<CryptoProvider>, warnings: &mut Vec<String>) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         let native = rustls_native_certs::load_native_certs();
@@ -151,16 +172,8 @@ impl Verifier {
         let verdict = verifier.verify_server_cert(certificate, &[], name, &[], now);
         !matches!(&verdict, Err(rustls::Error::InvalidCertificate(reason)) if is_unvouched(reason))
     }
-}
 
-fn build(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>> {
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-        .build()
-        .map_err(|error| Error::new(Exit::Config, "the trust store cannot be used").because(error))
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
+    fn verify(
         &self,
         certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -186,28 +199,12 @@ impl ServerCertVerifier for Verifier {
             _ => verdict,
         }
     }
+}
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.webpki.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.webpki.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.webpki.supported_verify_schemes()
-    }
+fn build(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>> {
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .build()
+        .map_err(|error| Error::new(Exit::Config, "the trust store cannot be used").because(error))
 }
 
 /// Whether nobody who is trusted vouches for a certificate. An authority of the same name but with
@@ -248,28 +245,31 @@ impl fmt::Display for NotPinned {
 
 impl std::error::Error for NotPinned {}
 
-/// No chain is looked at: any certificate will do, or one that is pinned. The peer must hold its key.
-#[derive(Debug)]
-struct Unchained {
-    provider: Arc<CryptoProvider>,
-    pins: Option<Vec<Pin>>,
+fn is_pinned(pins: &[Pin], certificate: &CertificateDer<'_>) -> Result<ServerCertVerified, rustls::Error> {
+    let key = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
+    if pins.iter().any(|pin| pin.is_of(certificate, &key)) {
+        return Ok(ServerCertVerified::assertion());
+    }
+    Err(CertificateError::Other(OtherError(Arc::new(NotPinned(Pin::certificate(certificate))))).into())
 }
 
-impl ServerCertVerifier for Unchained {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(pins) = &self.pins else { return Ok(ServerCertVerified::assertion()) };
-        let key = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
-        if pins.iter().any(|pin| pin.is_of(certificate, &key)) {
-            return Ok(ServerCertVerified::assertion());
+        if let Some(seen) = &self.seen {
+            seen.remember(certificate, intermediates);
         }
-        Err(CertificateError::Other(OtherError(Arc::new(NotPinned(Pin::certificate(certificate))))).into())
+        match &*self.judge {
+            Judge::Anybody => Ok(ServerCertVerified::assertion()),
+            Judge::Pinned(pins) => is_pinned(pins, certificate),
+            Judge::Chained(chain) => chain.verify(certificate, intermediates, name, ocsp, now),
+        }
     }
 
     fn verify_tls12_signature(

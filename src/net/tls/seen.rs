@@ -2,9 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+use rustls::pki_types::CertificateDer;
 
 use super::chain::{Certificate, read};
 
@@ -17,50 +15,10 @@ impl Seen {
     pub fn chain(&self) -> Vec<Certificate> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(read).collect()
     }
-}
 
-/// A verifier that remembers what it was asked about.
-#[derive(Debug)]
-pub struct Watched {
-    /// Who decides.
-    pub verifier: Arc<dyn ServerCertVerifier>,
-    /// Where it is remembered.
-    pub seen: Seen,
-}
-
-impl ServerCertVerifier for Watched {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+    /// It is shown.
+    pub(super) fn remember(&self, certificate: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) {
         let shown = std::iter::once(certificate).chain(intermediates).map(|shown| shown.clone().into_owned());
-        *self.seen.0.lock().unwrap_or_else(PoisonError::into_inner) = shown.collect();
-        self.verifier.verify_server_cert(certificate, intermediates, name, ocsp, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = shown.collect();
     }
 }
