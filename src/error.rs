@@ -1,7 +1,8 @@
 //! What happened, what was expected, what to do.
 //!
 //! Owns the one error type that travels inside netlab. It names its own exit code, so that no code
-//! is picked by looking into foreign types later. It must not print: `output` does, and escapes
+//! is picked by looking into foreign types later; and the guard around what may panic without ending
+//! everything. It must not print: `output` does, and escapes
 //! what a peer may have put into the text.
 
 use std::cell::Cell;

@@ -94,8 +94,16 @@ impl Login {
         Self { mechanism, user: user.to_owned(), secret: secret.clone(), scram, round: 0, is_first_due: false }
     }
 
-    /// The initial response, in base64, where the mechanism begins with the client.
-    pub fn first(&self) -> Option<Secret> {
+    /// The initial response for the AUTH command, if the mechanism begins with the client and it has at most
+    /// so many octets; a longer one answers the empty challenge that follows (RFC 4954 §4).
+    pub fn opening(&mut self, room: usize) -> Option<Secret> {
+        let first = self.first()?;
+        self.is_first_due = first.expose().len() > room;
+        (!self.is_first_due).then_some(first)
+    }
+
+    /// The initial response, in base64.
+    fn first(&self) -> Option<Secret> {
         let octets = match self.mechanism {
             Mechanism::Plain => [b"\0", self.user.as_bytes(), b"\0", self.secret.expose()].concat(),
             Mechanism::Login => return None,
@@ -108,22 +116,15 @@ impl Login {
         Some(Secret::new(STANDARD.encode(octets.expose()).into_bytes()))
     }
 
-    /// The initial response did not fit into the command: an empty challenge asks for it (RFC 4954 §4).
-    pub fn first_is_due(&mut self) {
-        self.is_first_due = true;
-    }
-
     /// What a challenge, the text of a 334, is answered with.
     pub fn answer(&mut self, challenge: &str) -> Answer {
-        if std::mem::take(&mut self.is_first_due)
-            && let Some(first) = self.first()
-        {
-            return Answer::Line(first);
-        }
-        self.round += 1;
         let Ok(challenge) = STANDARD.decode(challenge.trim()) else {
             return Answer::Cancel("a challenge that is not base64");
         };
+        if std::mem::take(&mut self.is_first_due) {
+            return self.first().map_or(Answer::Cancel("no login is under way"), Answer::Line);
+        }
+        self.round += 1;
         match (self.mechanism, self.round) {
             (Mechanism::Login, 1) => said(self.user.as_bytes()),
             (Mechanism::Login, 2) => said(self.secret.expose()),
@@ -185,13 +186,13 @@ mod tests {
 
     #[test]
     fn plain_is_the_example_of_rfc_4616() {
-        assert_eq!(login(Mechanism::Plain).first().as_ref().map(text), Some("AHRpbQB0YW5zdGFhZnRhbnN0YWFm"));
+        assert_eq!(login(Mechanism::Plain).opening(512).as_ref().map(text), Some("AHRpbQB0YW5zdGFhZnRhbnN0YWFm"));
     }
 
     #[test]
     fn login_answers_user_and_password_whatever_the_prompts_say() {
         let mut login = login(Mechanism::Login);
-        assert!(login.first().is_none());
+        assert!(login.opening(512).is_none());
         assert_eq!(line(&login.answer("VXNlcm5hbWU6")), Some("dGlt"));
         assert_eq!(line(&login.answer("")), Some("dGFuc3RhYWZ0YW5zdGFhZg=="));
         assert!(matches!(login.answer(""), Answer::Cancel(_)));

@@ -252,7 +252,7 @@ impl Client {
     /// A reply to whatever was said last. What is shown and kept of it has no secrets; what is decided is
     /// decided on what came.
     fn heard(&mut self, came: &Reply, now: Moment, out: &mut Outbox<Fact>) {
-        let reply = &self.without_secrets(came.clone());
+        let reply = &*self.without_secrets(came);
         if reply.bare_lf && self.plan.wishes.strict {
             out.tell(Fact::Heard(reply.clone()));
             let error = malformed("a reply line ends in a bare LF (RFC 5321 §2.3.8 wants CRLF)");

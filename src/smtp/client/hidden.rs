@@ -1,6 +1,7 @@
 //! What must not be shown although the server says it: a server that repeats the line it does not
 //! understand would put the password into every trace, log and error.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::Client;
@@ -21,11 +22,12 @@ impl Client {
     }
 
     /// A reply without them.
-    pub(super) fn without_secrets(&self, mut reply: Reply) -> Reply {
-        for line in &mut reply.lines {
-            *line = self.redacted(std::mem::take(line));
+    pub(super) fn without_secrets<'r>(&self, reply: &'r Reply) -> Cow<'r, Reply> {
+        if self.plan.login.is_none() {
+            return Cow::Borrowed(reply);
         }
-        reply
+        let lines = reply.lines.iter().map(|line| self.redacted(line.clone())).collect();
+        Cow::Owned(Reply { lines, ..*reply })
     }
 
     /// A text without them.

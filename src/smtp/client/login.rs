@@ -37,10 +37,7 @@ impl Client {
         self.mechanism = Some(mechanism);
         let mut login = Login::new(mechanism, &credentials.user, &credentials.secret, &credentials.nonce);
         let command = format!("AUTH {}", mechanism.word());
-        let first = login.first().filter(|first| command.len() + 1 + first.expose().len() <= LONGEST_COMMAND);
-        if first.is_none() {
-            login.first_is_due();
-        }
+        let first = login.opening(LONGEST_COMMAND.saturating_sub(command.len() + 1));
         self.login = Some(login);
         match first {
             Some(first) => {

@@ -75,7 +75,7 @@ impl Conversation for Client {
             } else {
                 format!("a reply to {} that nobody asked for", self.stage)
             };
-            out.tell(Fact::Heard(self.without_secrets(reply)));
+            out.tell(Fact::Heard(self.without_secrets(&reply).into_owned()));
             let error = malformed(&what);
             self.fail(self.mended(error), false, now, out);
             return bytes.len();

@@ -216,7 +216,7 @@ mod tests {
     fn verdict(mechanism: Mechanism, user: &str, password: &str) -> bool {
         let mut client = Client::new(mechanism, user, &secret(password), "cnonce");
         let mut server = Login::new(mechanism, users(), "snonce".to_owned());
-        let mut line = client.first();
+        let mut line = client.opening(usize::MAX);
         loop {
             let mut next = match line.take() {
                 Some(line) => server.respond(&STANDARD.decode(line.expose()).expect("base64")),

@@ -81,6 +81,10 @@ fn a_response_that_does_not_fit_into_the_command_answers_the_empty_challenge() {
         let mut bench = Bench::new(plan);
         bench.hear("220 mx\r\n");
         assert_eq!(bench.hear(&format!("250-mx\r\n250 AUTH {mechanism}\r\n")), said(&format!("AUTH {mechanism}\r\n")));
+        let mut wrong = Bench::new(bench.client.plan.clone());
+        wrong.hear("220 mx\r\n");
+        wrong.hear(&format!("250-mx\r\n250 AUTH {mechanism}\r\n"));
+        assert_eq!(wrong.hear("334 !!!\r\n"), said("*\r\nQUIT\r\n"), "what is no challenge gets no password");
         let did = format!("{:?}", bench.hear("334 \r\n"));
         assert!(did.len() > 800 && did.contains("eHh4eHh4"), "{did}");
         assert_eq!(bench.hear("235 in\r\n"), said("MAIL FROM:<me@x.test>\r\n"), "{mechanism}");
