@@ -139,7 +139,7 @@ impl Mail {
         let mut signals = Signals::listen()?;
         let bytes = envelope.as_ref().map(|envelope| smtp::size(&envelope.message));
         let plan = self.plan(login, envelope);
-        let run = Run { mail: self, security: plan.security, started: net::now() };
+        let run = Run { mail: self, started: net::now() };
         if self.load.is_wanted() {
             self.load.be_polite(&self.transport.find(run.until(), &mut signals)?)?;
             return self.load.run(&run, &plan, tls.as_ref(), self.transport.shown(), &mut output, &mut signals);

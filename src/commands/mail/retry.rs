@@ -37,15 +37,21 @@ pub fn carry(
     let mut exit = verdict(&done);
     for attempt in 2..=patience.times.saturating_add(1) {
         let again = if line.is_cut { Vec::new() } else { deferred(&done, plan.all_or_nothing) };
-        if again.is_empty() || !waited(run, patience.wait, attempt, again.len(), output, signals)? {
+        if again.is_empty() || run.until().is_some_and(|end| end <= net::now() + patience.wait) {
+            break;
+        }
+        let told = Retry { attempt, recipients: again.len(), wait: patience.wait };
+        line.unwritten = line.unwritten.take().or(output.event(&Event::Fact(Note::Retry(told))).err());
+        if let Woken::Signal(_) = signals.wait(Some(net::now() + patience.wait)) {
             break;
         }
         let mut next = plan.clone();
         if let Some(envelope) = &mut next.envelope {
             envelope.recipients = again;
         }
-        let settled = std::mem::take(&mut done.recipients);
+        let (settled, unwritten) = (std::mem::take(&mut done.recipients), line.unwritten.take());
         (done, line) = run.carry(next, tls, output, signals)?;
+        line.unwritten = unwritten.or(line.unwritten);
         exit = verdict(&done);
         let newest = std::mem::replace(&mut done.recipients, settled);
         if plan.all_or_nothing && newest.iter().any(|recipient| recipient.outcome.is_some()) {
@@ -76,23 +82,6 @@ fn deferred(done: &Done, all_or_nothing: bool) -> Vec<Mailbox> {
         None => is_waiting,
     };
     done.recipients.iter().filter(is_deferred).map(|recipient| recipient.mailbox.clone()).collect()
-}
-
-/// Waits for the next attempt, and says whether there is one: not after a signal or the deadline.
-fn waited(
-    run: &Run<'_>,
-    wait: Duration,
-    attempt: u32,
-    recipients: usize,
-    output: &mut Output,
-    signals: &mut Signals,
-) -> Result<bool> {
-    let until = net::now() + wait;
-    if run.until().is_some_and(|end| end <= until) {
-        return Ok(false);
-    }
-    output.event(&Event::Fact(Note::Retry(Retry { attempt, recipients, wait })))?;
-    Ok(!matches!(signals.wait(Some(until)), Woken::Signal(_)))
 }
 
 /// What is known of each, the newest word counting.

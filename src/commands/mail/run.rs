@@ -26,7 +26,6 @@ const STALL: Duration = Duration::from_secs(180);
 /// One run.
 pub struct Run<'a> {
     pub mail: &'a Mail,
-    pub security: Security,
     pub started: Moment,
 }
 
@@ -126,7 +125,7 @@ impl Run<'_> {
             handshake: mail.timeout.unwrap_or(HANDSHAKE).min(HANDSHAKE),
             stall: mail.timeout.unwrap_or(STALL),
         };
-        let mut link = match (self.security, session) {
+        let mut link = match (plan.security, session) {
             (Security::Tls, session) => Link::new(dialled.socket, session, patience, dialled.at),
             (_, Some(session)) => Link::new(dialled.socket, None, patience, dialled.at)
                 .with_upgrade(Later::Session(Box::new(session)), patience.handshake),
