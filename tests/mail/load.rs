@@ -18,6 +18,13 @@ fn connection(mails: usize) -> Vec<Turn> {
     turns
 }
 
+/// A connection whose recipients get these replies, each of them a no.
+fn nobody_accepted(replies: &[&'static str]) -> Vec<Turn> {
+    let envelope = [Say("220 mx\r\n"), After("EHLO ", "250 mx\r\n"), After("MAIL", "250\r\n")];
+    let recipients = replies.iter().map(|reply| After("RCPT", reply));
+    envelope.into_iter().chain(recipients).chain([After("QUIT", "221\r\n")]).collect()
+}
+
 #[test]
 fn many_mails_over_one_connection_have_their_times() {
     let (peer, _) = server(connection(3));
@@ -75,16 +82,7 @@ fn the_deadline_ends_a_run_and_is_no_failure_of_the_server() {
 
 #[test]
 fn mails_that_are_refused_are_counted_to_the_last_and_the_reason_is_told() {
-    let refused = || {
-        vec![
-            Say("220 mx\r\n"),
-            After("EHLO ", "250 mx\r\n"),
-            After("MAIL", "250\r\n"),
-            After("RCPT", "550 5.1.1 nobody here\r\n"),
-            After("QUIT", "221\r\n"),
-        ]
-    };
-    let (peer, _) = servers((0..12).map(|_| refused()).collect());
+    let (peer, _) = servers((0..12).map(|_| nobody_accepted(&["550 5.1.1 nobody here\r\n"])).collect());
     let ran = mail(&peer, &["--count", "12"]);
     assert_eq!((ran.code, &ran.summary()["refused"]), (69, &12.into()), "{}", ran.stderr);
     assert!(ran.stderr.contains("a@x.test") && ran.stderr.contains("nobody here"), "{}", ran.stderr);
@@ -99,18 +97,8 @@ fn a_run_that_the_deadline_cuts_before_there_is_anything_is_code_75() {
 
 #[test]
 fn a_mail_has_the_code_in_a_load_that_it_has_alone() {
-    let mixed = || {
-        vec![
-            Say("220 mx\r\n"),
-            After("EHLO ", "250 mx\r\n"),
-            After("MAIL", "250\r\n"),
-            After("RCPT", "550 5.1.1 nobody\r\n"),
-            After("RCPT", "451 4.7.1 later\r\n"),
-            After("QUIT", "221\r\n"),
-        ]
-    };
     for flags in [&["--to", "b@x.test"][..], &["--to", "b@x.test", "--count", "1"]] {
-        let (peer, _) = server(mixed());
+        let (peer, _) = server(nobody_accepted(&["550 5.1.1 nobody\r\n", "451 4.7.1 later\r\n"]));
         assert_eq!(mail(&peer, flags).code, 75, "{flags:?}");
     }
 }
