@@ -99,3 +99,17 @@ fn a_text_whose_parts_are_not_closed_is_shown_all_the_same() {
     let (_, page) = get(&format!("{url}mail/1"), &[]);
     assert!(page.contains("<h2>Text</h2><pre>hello</pre>"), "{page}");
 }
+
+#[test]
+fn html_that_cannot_be_made_harmless_is_said_to_be_so() {
+    let mailbox = Mailbox::start(&["--http", "127.0.0.1:0"]);
+    let url = mailbox.server.addresses.last().expect("the pages").clone();
+    // A parser that sees only tags cannot know what a browser makes of this.
+    for html in ["<select><style></select><p>hi</p></style></select>", &"<br>".repeat(20_001)] {
+        assert_eq!(mailbox.mail(&["--html", html]).code, 0);
+    }
+    for number in [1, 2] {
+        let (code, page) = get(&format!("{url}mail/{number}/html"), &[]);
+        assert!(code == 0 && page.contains("too odd") && !page.contains("<br>"), "{page}");
+    }
+}

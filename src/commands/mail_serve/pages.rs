@@ -28,6 +28,8 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src dat
 /// A stranger's HTML has no origin, no script, no form and no network; images are in it or nowhere.
 const STRANGER: &str = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; \
                         form-action 'none'; frame-ancestors 'self'";
+/// In place of HTML that cannot be made harmless.
+const NOT_SHOWN: &str = "<p>too long, or too odd, to be shown here; it is in the whole message</p>";
 /// Letters of a subject in the list.
 const LISTED: usize = 160;
 /// Recipients that the list names.
@@ -94,7 +96,10 @@ impl Board {
             "" => Some(page(show(&kept))),
             "eml" => Some(download(&format!("{}.eml", kept.mail.number), kept.message.clone())),
             "html" => {
-                let html = look(&kept.message, |read, _| harmless(read, &read.body_html(0)?))??;
+                let html = look(&kept.message, |read, _| {
+                    let html = read.body_html(0)?;
+                    Some(harmless(read, &html).unwrap_or_else(|| NOT_SHOWN.to_owned()))
+                })??;
                 Some(Decision::html(Status::OK, html).with("Content-Security-Policy", STRANGER))
             }
             part => {
@@ -229,9 +234,7 @@ fn content(read: &Message<'_>, number: u64) -> String {
     if let Some(text) = text {
         let _ = write!(content, "<h2>Text</h2><pre>{}</pre>", text_of(&text));
     }
-    if has_html && read.body_html(0).and_then(|html| harmless(read, &html)).is_none() {
-        content.push_str("<h2>HTML</h2><p>too long, or too odd, to be shown here; it is in the whole message</p>");
-    } else if has_html {
+    if has_html {
         let _ = write!(
             content,
             "<h2>HTML</h2><iframe sandbox referrerpolicy=\"no-referrer\" title=\"the mail's HTML\" \
