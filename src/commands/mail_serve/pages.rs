@@ -1,8 +1,9 @@
 //! `--http`: what was captured, to be looked at in a browser.
 //!
 //! Owns what is at which path. Everything in a mail is a stranger's: text is escaped, HTML is [made
-//! harmless](super::html) and shown in a frame that may run nothing and load nothing, attachments are only handed out, and whoever names
-//! another host than this one gets nothing, so that no page from elsewhere can read mails here.
+//! harmless](super::html) and shown in a frame that may run nothing and load nothing, attachments are only
+//! handed out, and whoever names another host than this one gets nothing, so that no page from elsewhere can
+//! read mails here.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
