@@ -151,16 +151,13 @@ impl Mail {
         }
         let unwritten = line.unwritten.take();
         let summary = self.summary(done, line, id, bytes);
-        let written = self.write_rejected(&summary.recipients);
-        if let Err(error) = &written {
+        let unwritten = unwritten.or(self.write_rejected(&summary.recipients).err());
+        if let Some(error) = &unwritten {
             output.failure(error);
         }
         // What became of the mail is told also where it cannot be written down.
         output.event(&Event::summary(summary))?;
-        if let Some(error) = unwritten {
-            return Err(error);
-        }
-        Ok(written.map_or_else(|error| error.exit(), |()| exit))
+        Ok(unwritten.map_or(exit, |error| error.exit()))
     }
 
     /// What the dialogue is to do.
