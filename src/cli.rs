@@ -16,7 +16,7 @@ use crate::commands::ping_serve::PingServe;
 use crate::commands::serve_http::ServeHttp;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::output::{self, Color, Form, Output, Style};
+use crate::output::{self, Color, Format, Output, Style};
 
 /// Both ends of the classic socket labs in one executable.
 #[derive(Debug, Parser)]
@@ -82,7 +82,7 @@ enum Command {
 impl Cli {
     fn style(&self) -> Style {
         Style {
-            form: if self.global.json { Form::Json } else { Form::Text },
+            format: if self.global.json { Format::Json } else { Format::Text },
             quiet: self.global.quiet,
             verbose: self.global.verbose,
             color: self.global.color,
@@ -116,14 +116,14 @@ pub fn command() -> clap::Command {
 
 /// Runs `netlab` with these arguments, the program's name among them.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
-    output::bug_reports();
+    output::install_panic_hook();
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     match command().try_get_matches_from(&arguments) {
         Ok(matches) => match <Cli as clap::FromArgMatches>::from_arg_matches(&matches) {
             Ok(cli) => {
                 let (style, result) = cli.run();
                 result.unwrap_or_else(|error| {
-                    Output::new(style).end(&error, Some(&name(&matches)));
+                    Output::new(style).report_fatal(&error, Some(&name(&matches)));
                     error.exit()
                 })
             }
@@ -131,10 +131,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         },
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             let text = error.render();
-            match output::answer(&text.ansi().to_string(), &text.to_string()) {
+            match output::print_help(&text.ansi().to_string(), &text.to_string()) {
                 Ok(()) => Exit::Done,
                 Err(error) => {
-                    Output::new(Style::default()).failure(&error);
+                    Output::new(Style::default()).report_error(&error);
                     error.exit()
                 }
             }
@@ -153,17 +153,17 @@ fn name(matches: &clap::ArgMatches) -> String {
 /// taken from the words themselves.
 fn refuse(error: &clap::Error, arguments: &[OsString]) -> Exit {
     let words = || arguments.iter().skip(1).take_while(|word| *word != "--").filter_map(|word| word.to_str());
-    let form = if words().any(|word| word == "--json") { Form::Json } else { Form::Text };
+    let form = if words().any(|word| word == "--json") { Format::Json } else { Format::Text };
     let named = words().find(|word| !word.starts_with('-')).filter(|word| command().find_subcommand(word).is_some());
-    let style = Style { form, ..Style::default() };
+    let style = Style { format: form, ..Style::default() };
     // The parser hands our own errors through; what is wrong with a value, and its code, they say.
     if let Some(own) = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>()) {
         let argument = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
-        Output::new(style).end(&own.retold(own.exit()).about(&argument), named);
+        Output::new(style).report_fatal(&own.retold(own.exit()).about(&argument), named);
         return own.exit();
     }
     let text = error.render();
-    Output::new(style).refusal(&text.ansi().to_string(), &text.to_string(), named);
+    Output::new(style).report_usage_error(&text.ansi().to_string(), &text.to_string(), named);
     Exit::Usage
 }
 

@@ -22,12 +22,12 @@ use std::rc::Rc;
 use crate::error::Error;
 use crate::time::Moment;
 
-pub use datagram::{Datagram, Exchange, Failure, Outgoing, Post};
+pub use datagram::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
 
 /// One side of one stream connection.
-pub trait Conversation {
+pub trait StreamProtocol {
     /// What its owner may want to know, told as it happens.
-    type Fact;
+    type Event;
 
     /// Whether it wants to hear while its own bytes are still on the way out. A server does not
     /// (a client that never reads must not make it queue answers without end), a client must
@@ -35,29 +35,29 @@ pub trait Conversation {
     const FULL_DUPLEX: bool;
 
     /// The connection stands, and with TLS the handshake is done: which version, as `1.3`.
-    fn opened(&mut self, tls: Option<&'static str>, now: Moment, out: &mut Outbox<Self::Fact>);
+    fn opened(&mut self, tls: Option<&'static str>, now: Moment, actions: &mut Actions<Self::Event>);
 
     /// Bytes that arrived and were not taken before. Returns how many are taken now; the rest is
     /// offered again once something changed: more bytes came, or all that was queued is sent.
-    fn received(&mut self, bytes: &[u8], now: Moment, out: &mut Outbox<Self::Fact>) -> usize;
+    fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut Actions<Self::Event>) -> usize;
 
     /// Everything queued has been handed to the kernel.
-    fn sent(&mut self, now: Moment, out: &mut Outbox<Self::Fact>);
+    fn sent(&mut self, now: Moment, actions: &mut Actions<Self::Event>);
 
     /// The kernel takes no more for now; so many octets have gone since the last [`sent`](Self::sent).
-    fn going(&mut self, _: u64, _: &mut Outbox<Self::Fact>) {}
+    fn partly_sent(&mut self, _: u64, _: &mut Actions<Self::Event>) {}
 
     /// The moment named by [`wake_at`](Self::wake_at) has come.
-    fn woken(&mut self, now: Moment, out: &mut Outbox<Self::Fact>);
+    fn woken(&mut self, now: Moment, actions: &mut Actions<Self::Event>);
 
     /// The [`Job`] it asked for is done. Only those who ask for jobs hear of them.
-    fn job_done(&mut self, _: Moment, _: &mut Outbox<Self::Fact>) {}
+    fn job_done(&mut self, _: Moment, _: &mut Actions<Self::Event>) {}
 
     /// The server is going down: finish what is running, start nothing new.
-    fn draining(&mut self, now: Moment, out: &mut Outbox<Self::Fact>);
+    fn draining(&mut self, now: Moment, actions: &mut Actions<Self::Event>);
 
     /// Nothing more will arrive, and unless the end is [`End::Finished`] nothing more can be sent.
-    fn ended(&mut self, end: &End, now: Moment, out: &mut Outbox<Self::Fact>);
+    fn ended(&mut self, reason: &CloseReason, now: Moment, actions: &mut Actions<Self::Event>);
 
     /// When to be woken, if nothing happens before; asked after each call.
     fn wake_at(&self) -> Option<Moment>;
@@ -75,29 +75,29 @@ pub type Job = Box<dyn FnOnce() + Send>;
 
 /// How the peer's side of a connection ended.
 #[derive(Debug)]
-pub enum End {
+pub enum CloseReason {
     /// An orderly end: FIN, and with TLS a `close_notify` before it (RFC 8446 §6.1). The peer may
     /// still be reading.
     Finished,
     /// A FIN within TLS without `close_notify`: somebody may have cut the stream.
-    Cut,
+    Truncated,
     /// The connection broke, or never came to stand: what happened.
     Broken(Error),
 }
 
 /// What a conversation wants done, in order. It belongs to the loop's thread and is empty before
 /// each call, so that an idle connection owns no buffer.
-pub struct Outbox<F> {
-    steps: Vec<Step>,
+pub struct Actions<E> {
+    queue: Vec<Action>,
     bytes: Vec<u8>,
-    facts: Vec<F>,
+    events: Vec<E>,
     job: Option<Job>,
-    gone: u64,
+    bytes_sent: u64,
 }
 
 /// One thing to do with the connection.
 #[derive(Debug)]
-pub enum Step {
+pub enum Action {
     /// Send this many of the bytes that [`Outbox::bytes`] collected.
     Bytes(usize),
     /// Send `length` octets of a file from `offset` on.
@@ -119,22 +119,22 @@ pub enum Step {
     Reset,
 }
 
-impl<F> Default for Outbox<F> {
+impl<E> Default for Actions<E> {
     fn default() -> Self {
-        Self { steps: Vec::new(), bytes: Vec::new(), facts: Vec::new(), job: None, gone: 0 }
+        Self { queue: Vec::new(), bytes: Vec::new(), events: Vec::new(), job: None, bytes_sent: 0 }
     }
 }
 
-impl<F> Outbox<F> {
+impl<E> Actions<E> {
     /// Appends bytes to what is sent; `write` puts them straight into the thread's buffer.
     pub fn send_with<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         let before = self.bytes.len();
         let result = write(&mut self.bytes);
         let added = self.bytes.len().saturating_sub(before);
-        match self.steps.last_mut() {
+        match self.queue.last_mut() {
             _ if added == 0 => {}
-            Some(Step::Bytes(length)) => *length += added,
-            _ => self.steps.push(Step::Bytes(added)),
+            Some(Action::Bytes(length)) => *length += added,
+            _ => self.queue.push(Action::Bytes(added)),
         }
         result
     }
@@ -145,34 +145,34 @@ impl<F> Outbox<F> {
     }
 
     /// How many octets this call has appended so far.
-    pub fn len(&self) -> usize {
+    pub fn queued_bytes(&self) -> usize {
         self.bytes.len()
     }
 
     /// Appends a part of a file to what is sent.
     pub fn send_file(&mut self, file: Rc<File>, offset: u64, length: u64) {
         if length > 0 {
-            self.steps.push(Step::File { file, offset, length });
+            self.queue.push(Action::File { file, offset, length });
         }
     }
 
     /// Closes once everything before is sent.
     pub fn close(&mut self) {
-        self.steps.push(Step::Close);
+        self.queue.push(Action::Close);
     }
 
     /// Begins TLS once everything before is sent.
     pub fn start_tls(&mut self) {
-        self.steps.push(Step::StartTls);
+        self.queue.push(Action::StartTls);
     }
 
     /// Breaks off at once.
     pub fn reset(&mut self) {
-        self.steps.push(Step::Reset);
+        self.queue.push(Action::Reset);
     }
 
     /// Has a job done; the conversation pauses until then.
-    pub fn job(&mut self, job: Job) {
+    pub fn run_job(&mut self, job: Job) {
         self.job = Some(job);
     }
 
@@ -182,46 +182,46 @@ impl<F> Outbox<F> {
     }
 
     /// Tells a fact.
-    pub fn tell(&mut self, fact: F) {
-        self.facts.push(fact);
+    pub fn emit(&mut self, event: E) {
+        self.events.push(event);
     }
 
     /// How many octets have gone to the kernel since the last [`sent`](Conversation::sent); told
     /// with `sent` and `ended`, so that a cut answer can say how much of it left.
-    pub fn gone(&self) -> u64 {
-        self.gone
+    pub fn bytes_sent(&self) -> u64 {
+        self.bytes_sent
     }
 
     /// Tells how many octets have gone.
-    pub fn set_gone(&mut self, octets: u64) {
-        self.gone = octets;
+    pub fn set_bytes_sent(&mut self, bytes: u64) {
+        self.bytes_sent = bytes;
     }
 
     /// The facts told since the last call, oldest first.
-    pub fn facts(&mut self) -> impl Iterator<Item = F> {
-        self.facts.drain(..)
+    pub fn events(&mut self) -> impl Iterator<Item = E> {
+        self.events.drain(..)
     }
 
     /// What is to be done, oldest first, and the bytes that its [`Step::Bytes`] count.
-    pub fn steps(&mut self) -> (&mut Vec<Step>, &mut Vec<u8>) {
-        (&mut self.steps, &mut self.bytes)
+    pub fn queued(&mut self) -> (&mut Vec<Action>, &mut Vec<u8>) {
+        (&mut self.queue, &mut self.bytes)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Outbox, Step};
+    use super::{Action, Actions};
 
     #[test]
     fn neighbouring_bytes_become_one_step() {
-        let mut out = Outbox::<()>::default();
+        let mut out = Actions::<()>::default();
         out.send(b"head");
         out.send(b"");
         out.send(b"body");
         out.close();
         out.send(b"more");
-        let (steps, bytes) = out.steps();
-        assert!(matches!(steps[..], [Step::Bytes(8), Step::Close, Step::Bytes(4)]));
+        let (steps, bytes) = out.queued();
+        assert!(matches!(steps[..], [Action::Bytes(8), Action::Close, Action::Bytes(4)]));
         assert_eq!(bytes, b"headbodymore");
     }
 }

@@ -24,7 +24,7 @@ impl Completions {
     pub fn run(&self, mut command: clap::Command, style: Style) -> Result<Exit> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut command, "netlab", &mut script);
-        Output::new(style).bytes(&script)?;
+        Output::new(style).write_bytes(&script)?;
         Ok(Exit::Done)
     }
 }

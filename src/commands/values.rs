@@ -247,7 +247,7 @@ pub fn in_one_line(error: &Error) -> String {
 
 /// Reads a file that others must not be able to read; a line end behind it is no part of it.
 pub fn read_private(path: &Path, what: &str) -> Result<Vec<u8>> {
-    let (octets, is_private) = crate::disk::secret(path)?;
+    let (octets, is_private) = crate::disk::read_secret(path)?;
     if is_private {
         return Ok(octets);
     }

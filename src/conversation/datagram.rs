@@ -21,25 +21,25 @@ use crate::time::Moment;
 /// The loop reads everything that waits (errors and send stamps first, then datagrams) before it
 /// says [`woken`](Self::woken): after a pause of the whole process, an answer that lies in the
 /// socket must be seen before its time-out is.
-pub trait Exchange {
+pub trait DatagramProtocol {
     /// What its owner may want to know, told as it happens.
-    type Fact;
+    type Event;
 
     /// A datagram came.
-    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, post: &mut Post<Self::Fact>);
+    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, actions: &mut DatagramActions<Self::Event>);
 
     /// The kernel says when the datagram posted with this ticket left.
-    fn departed(&mut self, ticket: u64, at: Moment);
+    fn transmitted(&mut self, ticket: u64, at: Moment);
 
     /// A datagram could not be sent, or the network says that one could not be delivered.
-    fn failed(&mut self, failure: &Failure<'_>, now: Moment, post: &mut Post<Self::Fact>);
+    fn failed(&mut self, error: &TransmitError<'_>, now: Moment, actions: &mut DatagramActions<Self::Event>);
 
     /// So many datagrams found no room in our own receive buffer (`SO_RXQ_OVFL`), since the last
     /// call.
-    fn overflowed(&mut self, count: u64, now: Moment, post: &mut Post<Self::Fact>);
+    fn overflowed(&mut self, count: u64, now: Moment, actions: &mut DatagramActions<Self::Event>);
 
     /// The moment named by [`wake_at`](Self::wake_at) has come, or may have come.
-    fn woken(&mut self, now: Moment, post: &mut Post<Self::Fact>);
+    fn woken(&mut self, now: Moment, actions: &mut DatagramActions<Self::Event>);
 
     /// When to be woken, if nothing happens before; asked after each turn.
     fn wake_at(&self) -> Option<Moment>;
@@ -56,9 +56,9 @@ pub struct Datagram<'a> {
     pub socket: u64,
     /// When it came: by the kernel's stamp, brought over to the monotonic clock, else by the
     /// loop's own reading.
-    pub at: Moment,
+    pub received_at: Moment,
     /// Whether that was the kernel's stamp.
-    pub stamped: bool,
+    pub has_kernel_timestamp: bool,
     /// The TTL or hop limit it came with, if the socket tells.
     pub ttl: Option<u8>,
     /// Whether it was larger than the buffer (`MSG_TRUNC`), so that `bytes` are a part of it.
@@ -71,18 +71,27 @@ pub struct Datagram<'a> {
 impl<'a> Datagram<'a> {
     /// One of which nothing more is known.
     pub fn plain(peer: SocketAddr, at: Moment, bytes: &'a [u8]) -> Self {
-        Self { peer, local: None, socket: 0, at, stamped: false, ttl: None, truncated: false, bytes }
+        Self {
+            peer,
+            local: None,
+            socket: 0,
+            received_at: at,
+            has_kernel_timestamp: false,
+            ttl: None,
+            truncated: false,
+            bytes,
+        }
     }
 
     /// One with the kernel's stamp.
-    pub fn stamped(peer: SocketAddr, at: Moment, bytes: &'a [u8]) -> Self {
-        Self { stamped: true, ..Self::plain(peer, at, bytes) }
+    pub fn timestamped(peer: SocketAddr, at: Moment, bytes: &'a [u8]) -> Self {
+        Self { has_kernel_timestamp: true, ..Self::plain(peer, at, bytes) }
     }
 }
 
 /// Why a datagram did not get through.
 #[derive(Clone, Copy, Debug)]
-pub enum Failure<'a> {
+pub enum TransmitError<'a> {
     /// The system would not send what was posted with this ticket.
     NotSent {
         /// Its ticket.
@@ -105,17 +114,17 @@ pub enum Failure<'a> {
 /// What an exchange wants sent, in order. It belongs to the loop, is emptied after each turn and
 /// keeps its memory, so that a datagram costs no allocation.
 #[derive(Debug)]
-pub struct Post<F> {
-    outgoing: Vec<Outgoing>,
+pub struct DatagramActions<E> {
+    transmits: Vec<Transmit>,
     retired: Vec<u64>,
-    bytes: Vec<u8>,
-    facts: Vec<F>,
-    listening: bool,
+    payloads: Vec<u8>,
+    events: Vec<E>,
+    events_wanted: bool,
 }
 
 /// A datagram to send now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outgoing {
+pub struct Transmit {
     /// To whom; `None` on a connected socket.
     pub to: Option<SocketAddr>,
     /// From which of our addresses; `None` leaves it to the system.
@@ -127,22 +136,22 @@ pub struct Outgoing {
     /// What [`Exchange::departed`] and [`Failure::NotSent`] call it.
     pub ticket: u64,
     /// Where its payload is.
-    pub bytes: Range<usize>,
+    pub payload: Range<usize>,
 }
 
-impl<F> Post<F> {
+impl<E> DatagramActions<E> {
     /// An empty post; facts are only built if somebody is listening.
-    pub fn new(listening: bool) -> Self {
-        Self { outgoing: Vec::new(), retired: Vec::new(), bytes: Vec::new(), facts: Vec::new(), listening }
+    pub fn new(events_wanted: bool) -> Self {
+        Self { transmits: Vec::new(), retired: Vec::new(), payloads: Vec::new(), events: Vec::new(), events_wanted }
     }
 
     /// Posts a datagram whose payload `write` appends to the buffer. The range in `envelope` is
     /// filled in here.
-    pub fn send(&mut self, mut envelope: Outgoing, write: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.bytes.len();
-        write(&mut self.bytes);
-        envelope.bytes = start..self.bytes.len().max(start);
-        self.outgoing.push(envelope);
+    pub fn send(&mut self, mut transmit: Transmit, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.payloads.len();
+        write(&mut self.payloads);
+        transmit.payload = start..self.payloads.len().max(start);
+        self.transmits.push(transmit);
     }
 
     /// Closes a socket that was made for one ticket.
@@ -151,21 +160,21 @@ impl<F> Post<F> {
     }
 
     /// Tells a fact, if somebody is listening.
-    pub fn tell(&mut self, fact: impl FnOnce() -> F) {
-        if self.listening {
-            self.facts.push(fact());
+    pub fn emit(&mut self, event: impl FnOnce() -> E) {
+        if self.events_wanted {
+            self.events.push(event());
         }
     }
 
     /// The datagrams to send, oldest first, each with its payload.
-    pub fn outgoing(&self) -> impl Iterator<Item = (&Outgoing, &[u8])> {
-        let payload = |outgoing: &Outgoing| self.bytes.get(outgoing.bytes.clone());
-        self.outgoing.iter().map(move |outgoing| (outgoing, payload(outgoing).unwrap_or_default()))
+    pub fn transmits(&self) -> impl Iterator<Item = (&Transmit, &[u8])> {
+        let payload = |outgoing: &Transmit| self.payloads.get(outgoing.payload.clone());
+        self.transmits.iter().map(move |outgoing| (outgoing, payload(outgoing).unwrap_or_default()))
     }
 
     /// All payloads, side by side; [`Outgoing::bytes`] says where each is.
-    pub fn octets(&self) -> &[u8] {
-        &self.bytes
+    pub fn payloads(&self) -> &[u8] {
+        &self.payloads
     }
 
     /// The sockets to close once everything is sent.
@@ -174,57 +183,57 @@ impl<F> Post<F> {
     }
 
     /// The facts told since the last call, oldest first.
-    pub fn facts(&mut self) -> impl Iterator<Item = F> {
-        self.facts.drain(..)
+    pub fn events(&mut self) -> impl Iterator<Item = E> {
+        self.events.drain(..)
     }
 
     /// Whether there is nothing to send and nothing to close.
     pub fn is_empty(&self) -> bool {
-        self.outgoing.is_empty() && self.retired.is_empty()
+        self.transmits.is_empty() && self.retired.is_empty()
     }
 
     /// Forgets what has been sent, and keeps the memory.
     pub fn clear(&mut self) {
-        self.outgoing.clear();
+        self.transmits.clear();
         self.retired.clear();
-        self.bytes.clear();
+        self.payloads.clear();
     }
 }
 
-impl Outgoing {
+impl Transmit {
     /// An answer to a datagram: back to its sender, from the address it was sent to.
     pub fn reply(datagram: &Datagram<'_>, ticket: u64) -> Self {
-        Self { to: Some(datagram.peer), from: datagram.local, socket: datagram.socket, ticket, bytes: 0..0 }
+        Self { to: Some(datagram.peer), from: datagram.local, socket: datagram.socket, ticket, payload: 0..0 }
     }
 
     /// Something for the peer of a connected socket.
-    pub fn probe(socket: u64, ticket: u64) -> Self {
-        Self { to: None, from: None, socket, ticket, bytes: 0..0 }
+    pub fn connected(socket: u64, ticket: u64) -> Self {
+        Self { to: None, from: None, socket, ticket, payload: 0..0 }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Outgoing, Post};
+    use super::{DatagramActions, Transmit};
 
     #[test]
     fn posted_datagrams_keep_their_own_payload() {
-        let mut post = Post::<u8>::new(false);
-        post.send(Outgoing::probe(0, 1), |out| out.extend_from_slice(b"one"));
-        post.send(Outgoing::probe(0, 2), |_| ());
-        post.send(Outgoing::probe(7, 3), |out| out.extend_from_slice(b"three"));
-        let sent: Vec<_> = post.outgoing().map(|(out, bytes)| (out.ticket, bytes)).collect();
+        let mut post = DatagramActions::<u8>::new(false);
+        post.send(Transmit::connected(0, 1), |out| out.extend_from_slice(b"one"));
+        post.send(Transmit::connected(0, 2), |_| ());
+        post.send(Transmit::connected(7, 3), |out| out.extend_from_slice(b"three"));
+        let sent: Vec<_> = post.transmits().map(|(out, bytes)| (out.ticket, bytes)).collect();
         assert_eq!(sent, [(1, &b"one"[..]), (2, b""), (3, b"three")]);
         post.clear();
-        assert_eq!(post.outgoing().count(), 0);
+        assert_eq!(post.transmits().count(), 0);
     }
 
     #[test]
     fn a_fact_is_only_built_if_somebody_listens() {
-        let mut deaf = Post::<u8>::new(false);
-        deaf.tell(|| unreachable!("nobody listens"));
-        let mut post = Post::new(true);
-        post.tell(|| 7);
-        assert_eq!(post.facts().collect::<Vec<_>>(), [7]);
+        let mut deaf = DatagramActions::<u8>::new(false);
+        deaf.emit(|| unreachable!("nobody listens"));
+        let mut post = DatagramActions::new(true);
+        post.emit(|| 7);
+        assert_eq!(post.events().collect::<Vec<_>>(), [7]);
     }
 }

@@ -9,13 +9,13 @@ mod scratch;
 mod secret;
 mod spool;
 
-pub use part::{Part, Replace};
-pub use replace::{check_target, replace};
-pub use scratch::Scratch;
-pub use secret::secret;
+pub use part::{Overwrite, PartFile};
+pub use replace::{check_writable, replace};
+pub use scratch::ScratchDir;
+pub use secret::read_secret;
 pub use spool::Spool;
 
 /// Four random octets as text, for names nobody else has.
-fn suffix() -> String {
+fn random_suffix() -> String {
     format!("{:08x}", rand::random::<u32>())
 }

@@ -17,7 +17,7 @@ use crate::exit::Exit;
 
 /// What may happen to a file that has the target's name already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replace {
+pub enum Overwrite {
     /// It is replaced: the user typed its name.
     Yes,
     /// It stays, and the download fails: the name came from the URL.
@@ -26,34 +26,41 @@ pub enum Replace {
 
 /// A file on its way.
 #[derive(Debug)]
-pub struct Part {
+pub struct PartFile {
     file: File,
     target: PathBuf,
     /// Where it is written; `None` if the target is no regular file and written to directly.
-    part: Option<PathBuf>,
-    replace: Replace,
+    part_path: Option<PathBuf>,
+    overwrite: Overwrite,
     written: u64,
     /// Whether an earlier run left octets in the part file, which stay until there are new ones.
-    was_kept: bool,
+    has_leftover: bool,
 }
 
-impl Part {
+impl PartFile {
     /// Opens the part file for `target`, before anything is fetched that could not be kept.
-    pub fn create(target: &Path, replace: Replace) -> Result<Self> {
+    pub fn create(target: &Path, overwrite: Overwrite) -> Result<Self> {
         let shown = target.display();
         match fs::metadata(target) {
             Ok(found) if found.is_dir() => Err(Error::new(Exit::CannotCreate, format!("{shown} is a directory"))
                 .expected("a file name")
                 .remedy(format!("-o {}", target.join("NAME").display()))),
-            Ok(_) if replace == Replace::No => Err(exists(target)),
+            Ok(_) if overwrite == Overwrite::No => Err(exists_error(target)),
             Ok(found) if !found.is_file() => {
-                let file = OpenOptions::new().write(true).open(target).map_err(|error| cannot(target, error))?;
-                Ok(Self { file, target: target.to_owned(), part: None, replace, written: 0, was_kept: false })
+                let file = OpenOptions::new().write(true).open(target).map_err(|error| create_error(target, error))?;
+                Ok(Self {
+                    file,
+                    target: target.to_owned(),
+                    part_path: None,
+                    overwrite,
+                    written: 0,
+                    has_leftover: false,
+                })
             }
             found => {
                 // A link is followed, so that what it points to is replaced and not the link.
                 let target = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
-                let part = part_of(&target).ok_or_else(|| {
+                let part = part_path(&target).ok_or_else(|| {
                     Error::new(Exit::CannotCreate, format!("{shown} is no file name"))
                         .expected("a name that does not end in /")
                 })?;
@@ -62,23 +69,23 @@ impl Part {
                     // The new content is for the same eyes as the old.
                     let _ = file.set_permissions(old.permissions());
                 }
-                Ok(Self { file, target, part: Some(part), replace, written: 0, was_kept })
+                Ok(Self { file, target, part_path: Some(part), overwrite, written: 0, has_leftover: was_kept })
             }
         }
     }
 
     /// Appends to it.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.begin()?;
-        self.file.write_all(bytes).map_err(|error| self.failed(error))?;
+        self.discard_leftover()?;
+        self.file.write_all(bytes).map_err(|error| self.write_error(error))?;
         self.written += bytes.len() as u64;
         Ok(())
     }
 
     /// What an earlier run left goes only when there is something to take its place.
-    fn begin(&mut self) -> Result<()> {
-        if std::mem::take(&mut self.was_kept) {
-            self.file.set_len(0).map_err(|error| self.failed(error))?;
+    fn discard_leftover(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.has_leftover) {
+            self.file.set_len(0).map_err(|error| self.write_error(error))?;
         }
         Ok(())
     }
@@ -86,14 +93,14 @@ impl Part {
     /// Gives it its name: synced, renamed, and the directory synced, so that it is there after a
     /// power cut too.
     pub fn finish(mut self) -> Result<()> {
-        self.begin()?;
-        let Some(part) = self.part.take() else { return Ok(()) };
-        self.file.sync_all().map_err(|error| self.failed(error))?;
-        let flags = if self.replace == Replace::No { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
+        self.discard_leftover()?;
+        let Some(part) = self.part_path.take() else { return Ok(()) };
+        self.file.sync_all().map_err(|error| self.write_error(error))?;
+        let flags = if self.overwrite == Overwrite::No { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
         match renameat_with(CWD, &part, CWD, &self.target, flags) {
             Ok(()) => {}
-            Err(rustix::io::Errno::EXIST) => return Err(exists(&self.target)),
-            Err(errno) => return Err(cannot(&self.target, errno.into())),
+            Err(rustix::io::Errno::EXIST) => return Err(exists_error(&self.target)),
+            Err(errno) => return Err(create_error(&self.target, errno.into())),
         }
         let directory = self.target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // Some file systems cannot sync a directory; the file itself is safe.
@@ -102,29 +109,29 @@ impl Part {
     }
 
     /// Where the octets are that came so far, if there are any to keep.
-    pub fn kept(&self) -> Option<&Path> {
-        self.part.as_deref().filter(|_| self.written > 0)
+    pub fn partial_path(&self) -> Option<&Path> {
+        self.part_path.as_deref().filter(|_| self.written > 0)
     }
 
-    fn failed(&self, error: io::Error) -> Error {
+    fn write_error(&self, error: io::Error) -> Error {
         let what = format!("cannot write {}: {}", self.target.display(), word(&error));
         Error::new(Exit::InputOutput, what).because(error)
     }
 }
 
-impl Drop for Part {
+impl Drop for PartFile {
     /// An empty part file is of no use to anybody.
     fn drop(&mut self) {
-        if let Some(part) = &self.part
+        if let Some(part) = &self.part_path
             && self.written == 0
-            && !self.was_kept
+            && !self.has_leftover
         {
             let _ = fs::remove_file(part);
         }
     }
 }
 
-fn part_of(target: &Path) -> Option<PathBuf> {
+fn part_path(target: &Path) -> Option<PathBuf> {
     let mut name = OsString::from(target.file_name()?);
     name.push(".part");
     Some(target.with_file_name(name))
@@ -140,7 +147,7 @@ fn open_locked(part: &Path, target: &Path) -> Result<(File, bool)> {
             .truncate(false)
             .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(part)
-            .map_err(|error| cannot(target, error))?;
+            .map_err(|error| create_error(target, error))?;
         // A file system without locks is no second run.
         if flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK) {
             return Err(Error::new(Exit::CannotCreate, format!("another run is writing {}", part.display()))
@@ -157,13 +164,13 @@ fn open_locked(part: &Path, target: &Path) -> Result<(File, bool)> {
     }
 }
 
-fn exists(target: &Path) -> Error {
+fn exists_error(target: &Path) -> Error {
     Error::new(Exit::CannotCreate, format!("{} exists already", target.display()))
         .expected("a name that is free, since it was not you who typed it")
         .remedy("name it with -o, or overwrite it with --force")
 }
 
-fn cannot(target: &Path, error: io::Error) -> Error {
+fn create_error(target: &Path, error: io::Error) -> Error {
     Error::new(Exit::CannotCreate, format!("cannot create {}: {}", target.display(), word(&error)))
         .expected("a directory that exists and may be written to")
         .because(error)
@@ -171,7 +178,7 @@ fn cannot(target: &Path, error: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{Part, Replace};
+    use super::{Overwrite, PartFile};
     use crate::exit::Exit;
     use std::fs;
     use std::path::Path;
@@ -181,7 +188,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let target = directory.path().join("f");
         fs::write(&target, "old").expect("written");
-        let mut part = Part::create(&target, Replace::Yes).expect("created");
+        let mut part = PartFile::create(&target, Overwrite::Yes).expect("created");
         part.write(b"new").expect("written");
         assert_eq!(fs::read(&target).expect("there"), b"old");
         part.finish().expect("renamed");
@@ -193,11 +200,11 @@ mod tests {
     fn what_came_of_a_cut_download_is_kept_and_nothing_is_not() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let target = directory.path().join("f");
-        drop(Part::create(&target, Replace::Yes).expect("created"));
+        drop(PartFile::create(&target, Overwrite::Yes).expect("created"));
         assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 0);
-        let mut part = Part::create(&target, Replace::Yes).expect("created");
+        let mut part = PartFile::create(&target, Overwrite::Yes).expect("created");
         part.write(b"half").expect("written");
-        assert!(part.kept().is_some());
+        assert!(part.partial_path().is_some());
         drop(part);
         assert_eq!(fs::read(directory.path().join("f.part")).expect("kept"), b"half");
         assert!(!target.exists());
@@ -208,9 +215,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let (target, part) = (directory.path().join("f"), directory.path().join("f.part"));
         fs::write(&part, "kept").expect("written");
-        drop(Part::create(&target, Replace::Yes).expect("created"));
+        drop(PartFile::create(&target, Overwrite::Yes).expect("created"));
         assert_eq!(fs::read(&part).expect("still there"), b"kept");
-        let mut again = Part::create(&target, Replace::Yes).expect("created");
+        let mut again = PartFile::create(&target, Overwrite::Yes).expect("created");
         again.write(b"x").expect("written");
         again.finish().expect("renamed");
         assert_eq!(fs::read(&target).expect("there"), b"x");
@@ -223,7 +230,7 @@ mod tests {
         let target = directory.path().join("f");
         fs::write(&target, "old").expect("written");
         fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).expect("changed");
-        let mut part = Part::create(&target, Replace::Yes).expect("created");
+        let mut part = PartFile::create(&target, Overwrite::Yes).expect("created");
         part.write(b"new").expect("written");
         part.finish().expect("renamed");
         assert_eq!(fs::metadata(&target).expect("there").permissions().mode() & 0o777, 0o600);
@@ -233,27 +240,27 @@ mod tests {
     fn a_second_run_with_the_same_target_is_refused() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let target = directory.path().join("f");
-        let first = Part::create(&target, Replace::Yes).expect("created");
-        assert_eq!(Part::create(&target, Replace::Yes).expect_err("locked").exit(), Exit::CannotCreate);
+        let first = PartFile::create(&target, Overwrite::Yes).expect("created");
+        assert_eq!(PartFile::create(&target, Overwrite::Yes).expect_err("locked").exit(), Exit::CannotCreate);
         drop(first);
-        assert!(Part::create(&target, Replace::Yes).is_ok());
+        assert!(PartFile::create(&target, Overwrite::Yes).is_ok());
     }
 
     #[test]
     fn a_name_that_was_not_typed_never_overwrites() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let target = directory.path().join("f");
-        let mut part = Part::create(&target, Replace::No).expect("free so far");
+        let mut part = PartFile::create(&target, Overwrite::No).expect("free so far");
         part.write(b"mine").expect("written");
         fs::write(&target, "theirs").expect("somebody was faster");
         assert_eq!(part.finish().expect_err("taken").exit(), Exit::CannotCreate);
-        assert!(Part::create(&target, Replace::No).is_err());
+        assert!(PartFile::create(&target, Overwrite::No).is_err());
         assert_eq!(fs::read(&target).expect("there"), b"theirs");
     }
 
     #[test]
     fn a_device_is_written_to_and_not_renamed_away() {
-        let mut part = Part::create(Path::new("/dev/null"), Replace::Yes).expect("opened");
+        let mut part = PartFile::create(Path::new("/dev/null"), Overwrite::Yes).expect("opened");
         part.write(b"x").expect("written");
         part.finish().expect("nothing to do");
         assert!(!fs::metadata("/dev/null").expect("still there").is_file());
@@ -263,7 +270,7 @@ mod tests {
     fn a_target_that_cannot_be_is_told_at_once() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         for target in [directory.path(), &directory.path().join("none/f"), Path::new("/")] {
-            let error = Part::create(target, Replace::Yes).expect_err("no such file can be");
+            let error = PartFile::create(target, Overwrite::Yes).expect_err("no such file can be");
             assert_eq!(error.exit(), Exit::CannotCreate, "{error}");
         }
     }

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::suffix;
+use super::random_suffix;
 use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 
@@ -13,57 +13,57 @@ use crate::exit::Exit;
 /// A path that is no regular file (a FIFO, `/dev/stderr`) is written to as it is: a rename would
 /// destroy it.
 pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
-    write(path, content).map_err(|error| cannot(path, error))
+    write_atomically(path, content).map_err(|error| write_error(path, error))
 }
 
 /// Whether [`replace()`] could write there, so that a long run does not find out at its end.
-pub fn check_target(path: &Path) -> Result<()> {
+pub fn check_writable(path: &Path) -> Result<()> {
     let checked = match fs::metadata(path) {
         Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
         Ok(found) if !found.is_file() => Ok(()),
         _ => {
             let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-            beside(&target).and_then(|draft| fill(&draft, &[]).and_then(|()| fs::remove_file(&draft)))
+            temp_path(&target).and_then(|draft| write_new(&draft, &[]).and_then(|()| fs::remove_file(&draft)))
         }
     };
-    checked.map_err(|error| cannot(path, error))
+    checked.map_err(|error| write_error(path, error))
 }
 
-fn cannot(path: &Path, error: io::Error) -> Error {
+fn write_error(path: &Path, error: io::Error) -> Error {
     Error::new(Exit::CannotCreate, format!("cannot write {}: {}", path.display(), word(&error))).because(error)
 }
 
-fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return OpenOptions::new().write(true).open(path)?.write_all(content);
     }
     // A link is followed, so that what it points to is replaced and not the link.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let draft = beside(&target)?;
-    let written = fill(&draft, content).and_then(|()| fs::rename(&draft, &target));
+    let draft = temp_path(&target)?;
+    let written = write_new(&draft, content).and_then(|()| fs::rename(&draft, &target));
     if written.is_err() {
         let _ = fs::remove_file(&draft);
     }
     written
 }
 
-fn fill(draft: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = File::create_new(draft)?;
+fn write_new(temp: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create_new(temp)?;
     file.write_all(content)?;
     file.sync_all()
 }
 
-fn beside(target: &Path) -> io::Result<PathBuf> {
+fn temp_path(target: &Path) -> io::Result<PathBuf> {
     let name = target.file_name().ok_or(io::ErrorKind::IsADirectory)?;
     let mut draft = std::ffi::OsString::from(".");
     draft.push(name);
-    draft.push(format!(".{}", suffix()));
+    draft.push(format!(".{}", random_suffix()));
     Ok(target.with_file_name(draft))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{check_target, replace};
+    use super::{check_writable, replace};
     use crate::exit::Exit;
     use std::fs;
 
@@ -98,11 +98,11 @@ mod tests {
     fn a_target_is_checked_without_a_trace() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("f");
-        check_target(&path).expect("free");
+        check_writable(&path).expect("free");
         assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 0);
-        check_target("/dev/null".as_ref()).expect("a device");
+        check_writable("/dev/null".as_ref()).expect("a device");
         for target in [directory.path(), "/nonexistent/f".as_ref()] {
-            assert_eq!(check_target(target).expect_err("impossible").exit(), Exit::CannotCreate);
+            assert_eq!(check_writable(target).expect_err("impossible").exit(), Exit::CannotCreate);
         }
     }
 

@@ -5,19 +5,19 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use super::suffix;
+use super::random_suffix;
 use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 
 /// A directory under the system's temporary one, readable by nobody else.
 #[derive(Debug)]
-pub struct Scratch(PathBuf);
+pub struct ScratchDir(PathBuf);
 
-impl Scratch {
+impl ScratchDir {
     /// Makes one.
     pub fn new() -> Result<Self> {
         loop {
-            let path = std::env::temp_dir().join(format!("netlab-{}", suffix()));
+            let path = std::env::temp_dir().join(format!("netlab-{}", random_suffix()));
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => return Ok(Self(path)),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -38,7 +38,7 @@ impl Scratch {
     }
 
     /// Writes a file into it, with the directories on the way.
-    pub fn file(&self, name: &str, content: &[u8]) -> Result<PathBuf> {
+    pub fn write_file(&self, name: &str, content: &[u8]) -> Result<PathBuf> {
         let path = self.0.join(name);
         let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, content));
         written.map_err(|error| {
@@ -48,7 +48,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for ScratchDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -56,12 +56,12 @@ impl Drop for Scratch {
 
 #[cfg(test)]
 mod tests {
-    use super::Scratch;
+    use super::ScratchDir;
 
     #[test]
     fn it_is_gone_with_its_owner() {
-        let scratch = Scratch::new().expect("created");
-        let file = scratch.file("a/b", b"x").expect("written");
+        let scratch = ScratchDir::new().expect("created");
+        let file = scratch.write_file("a/b", b"x").expect("written");
         assert!(file.exists());
         drop(scratch);
         assert!(!file.exists());

@@ -9,11 +9,11 @@ use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 
 /// More than any key or password has.
-const LONGEST: u64 = 64 * 1024;
+const MAX_BYTES: u64 = 64 * 1024;
 
 /// The octets of a secret's file without a line end behind them, and whether only its owner may
 /// read it. The open file is asked, not its name, so that both answers are about the same file.
-pub fn secret(path: &Path) -> Result<(Vec<u8>, bool)> {
+pub fn read_secret(path: &Path) -> Result<(Vec<u8>, bool)> {
     let failed = |error: std::io::Error| {
         let exit = match error.kind() {
             std::io::ErrorKind::NotFound => Exit::InputMissing,
@@ -30,8 +30,8 @@ pub fn secret(path: &Path) -> Result<(Vec<u8>, bool)> {
     }
     let mode = about.permissions().mode();
     let mut octets = Vec::new();
-    file.take(LONGEST + 1).read_to_end(&mut octets).map_err(failed)?;
-    if octets.len() as u64 > LONGEST {
+    file.take(MAX_BYTES + 1).read_to_end(&mut octets).map_err(failed)?;
+    if octets.len() as u64 > MAX_BYTES {
         return Err(Error::new(Exit::Config, format!("{} is too long for a secret", path.display())));
     }
     let kept = octets.strip_suffix(b"\n").unwrap_or(&octets);
@@ -43,7 +43,7 @@ pub fn secret(path: &Path) -> Result<(Vec<u8>, bool)> {
 
 #[cfg(test)]
 mod tests {
-    use super::secret;
+    use super::read_secret;
     use crate::exit::Exit;
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
@@ -55,12 +55,12 @@ mod tests {
         fs::write(&path, "sesame\r\n").expect("written");
         for (mode, is_private) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("changed");
-            assert_eq!(secret(&path).expect("readable"), (b"sesame".to_vec(), is_private), "{mode:o}");
+            assert_eq!(read_secret(&path).expect("readable"), (b"sesame".to_vec(), is_private), "{mode:o}");
         }
     }
 
     #[test]
     fn a_missing_secret_is_told() {
-        assert_eq!(secret("/nonexistent".as_ref()).expect_err("not there").exit(), Exit::InputMissing);
+        assert_eq!(read_secret("/nonexistent".as_ref()).expect_err("not there").exit(), Exit::InputMissing);
     }
 }

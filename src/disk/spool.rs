@@ -12,14 +12,14 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use super::suffix;
+use super::random_suffix;
 use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 
 /// What drafts are called; a reader of the directory passes over hidden names.
-const DRAFT: &str = ".draft-";
+const TEMP_PREFIX: &str = ".draft-";
 /// After which time a draft is nobody's any more.
-const FORGOTTEN: Duration = Duration::from_secs(3_600);
+const STALE_AFTER: Duration = Duration::from_secs(3_600);
 
 /// Such a directory.
 #[derive(Debug)]
@@ -49,25 +49,25 @@ impl Spool {
         let directory = File::open(&path).map_err(cannot)?;
         let spool = Self { path, directory };
         // Everything that will be done is tried, so that nobody is deferred for ever.
-        let tried = spool.keep(&format!("{DRAFT}{}", suffix()), b"").map_err(cannot)?;
+        let tried = spool.store(&format!("{TEMP_PREFIX}{}", random_suffix()), b"").map_err(cannot)?;
         let now = fs::metadata(&tried).and_then(|tried| tried.modified()).map_err(cannot)?;
         fs::remove_file(tried).map_err(cannot)?;
-        spool.sweep(now);
+        spool.remove_stale(now);
         Ok(spool)
     }
 
     /// Takes away what a killed run left. Writing a draft takes moments, so an old one is nobody's; its
     /// age is by the file system's own clock.
-    fn sweep(&self, now: SystemTime) {
+    fn remove_stale(&self, now: SystemTime) {
         let is_draft = |entry: &DirEntry| {
             let name = entry.file_name();
-            let chance = name.to_str().and_then(|name| name.strip_prefix(DRAFT));
+            let chance = name.to_str().and_then(|name| name.strip_prefix(TEMP_PREFIX));
             chance.is_some_and(|chance| chance.len() == 16 && chance.bytes().all(|digit| digit.is_ascii_hexdigit()))
                 && entry.file_type().is_ok_and(|kind| kind.is_file())
         };
         let is_old = |entry: &DirEntry| {
             let written = entry.metadata().and_then(|found| found.modified());
-            written.is_ok_and(|written| now.duration_since(written).is_ok_and(|age| age >= FORGOTTEN))
+            written.is_ok_and(|written| now.duration_since(written).is_ok_and(|age| age >= STALE_AFTER))
         };
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             if is_draft(&entry) && is_old(&entry) {
@@ -83,9 +83,9 @@ impl Spool {
     }
 
     /// Keeps a file under this name, which must be free. When this returns, it is on the disk.
-    pub fn keep(&self, name: &str, content: &[u8]) -> io::Result<PathBuf> {
-        let (draft, target) = (self.draft(), self.path.join(name));
-        let named = Self::fill(&draft, content).and_then(|()| name_it(&draft, &target));
+    pub fn store(&self, name: &str, content: &[u8]) -> io::Result<PathBuf> {
+        let (draft, target) = (self.temp_path(), self.path.join(name));
+        let named = Self::write_temp(&draft, content).and_then(|()| rename_no_replace(&draft, &target));
         if let Err(error) = named {
             let _ = fs::remove_file(&draft);
             return Err(error);
@@ -98,26 +98,26 @@ impl Spool {
         Ok(target)
     }
 
-    fn draft(&self) -> PathBuf {
-        self.path.join(format!("{DRAFT}{}{}", suffix(), suffix()))
+    fn temp_path(&self) -> PathBuf {
+        self.path.join(format!("{TEMP_PREFIX}{}{}", random_suffix(), random_suffix()))
     }
 
     /// A mail is its receiver's business alone.
-    fn fill(draft: &Path, content: &[u8]) -> io::Result<()> {
-        let mut file = File::options().write(true).create_new(true).mode(0o600).open(draft)?;
+    fn write_temp(temp: &Path, content: &[u8]) -> io::Result<()> {
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(temp)?;
         file.write_all(content)?;
         file.sync_all()
     }
 }
 
 /// Gives a draft its name, if that is free.
-fn name_it(draft: &Path, target: &Path) -> io::Result<()> {
-    match renameat_with(CWD, draft, CWD, target, RenameFlags::NOREPLACE) {
+fn rename_no_replace(temp: &Path, target: &Path) -> io::Result<()> {
+    match renameat_with(CWD, temp, CWD, target, RenameFlags::NOREPLACE) {
         // Not every file system can; a link never replaces either.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            fs::hard_link(draft, target)?;
+            fs::hard_link(temp, target)?;
             // It has its name; a second one that cannot be taken away harms nobody.
-            let _ = fs::remove_file(draft);
+            let _ = fs::remove_file(temp);
             Ok(())
         }
         renamed => Ok(renamed?),
@@ -126,7 +126,7 @@ fn name_it(draft: &Path, target: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{FORGOTTEN, Spool};
+    use super::{STALE_AFTER, Spool};
     use crate::exit::Exit;
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
@@ -137,10 +137,10 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("new");
         let spool = Spool::open(&path).expect("made");
-        let kept = spool.keep("1.eml", b"content").expect("kept");
+        let kept = spool.store("1.eml", b"content").expect("kept");
         assert_eq!(fs::read(&kept).expect("there"), b"content");
         assert_eq!(fs::metadata(&kept).expect("there").permissions().mode() & 0o777, 0o600);
-        assert!(spool.keep("1.eml", b"other").is_err());
+        assert!(spool.store("1.eml", b"other").is_err());
         assert_eq!(fs::read(&kept).expect("there"), b"content");
         assert_eq!(fs::read_dir(&path).expect("there").count(), 1, "no draft is left");
     }
@@ -154,10 +154,10 @@ mod tests {
             file.set_modified(written - age).expect("set back");
         };
         let draft = |first: u8| format!(".draft-{first:x}123456789abcdef");
-        old(&draft(1), 2 * FORGOTTEN);
+        old(&draft(1), 2 * STALE_AFTER);
         old(&draft(2), Duration::ZERO);
-        old(".draft-letter.txt", 2 * FORGOTTEN);
-        old("old.eml", 2 * FORGOTTEN);
+        old(".draft-letter.txt", 2 * STALE_AFTER);
+        old("old.eml", 2 * STALE_AFTER);
         Spool::open(directory.path()).expect("opened");
         let left = fs::read_dir(directory.path()).expect("there").map(|entry| entry.expect("readable").file_name());
         let mut left: Vec<_> = left.collect();

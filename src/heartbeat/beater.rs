@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use super::beat::{Beat, Kind as Verb, Line};
 use super::fact::ns_or_null;
-use crate::conversation::{Datagram, Exchange, Failure, Outgoing, Post};
+use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
 use crate::impair::{Dice, Kind};
 use crate::seal::Key;
 use crate::stats::{Series, Summary};
@@ -219,7 +219,7 @@ impl Beater {
         self.start + (self.promise.interval / 20 * 19).saturating_mul(place)
     }
 
-    fn beat(&mut self, now: Moment, post: &mut Post<BeatFact>) {
+    fn beat(&mut self, now: Moment, post: &mut DatagramActions<BeatFact>) {
         self.seq += 1;
         self.figures.sent += 1;
         let wants_echo = self.promise.echo;
@@ -230,10 +230,10 @@ impl Beater {
             self.remembered.push_back((self.seq, now, None));
         }
         self.say(Verb::Beat, wants_echo, None, now, post);
-        post.tell(|| BeatFact::Sent { seq: self.seq });
+        post.emit(|| BeatFact::Sent { seq: self.seq });
     }
 
-    fn say(&self, kind: Verb, wants_echo: bool, exit: Option<u8>, now: Moment, post: &mut Post<BeatFact>) {
+    fn say(&self, kind: Verb, wants_echo: bool, exit: Option<u8>, now: Moment, post: &mut DatagramActions<BeatFact>) {
         let Promise { name, incarnation, interval, multiplier, key, .. } = &self.promise;
         let beat = Beat {
             kind,
@@ -246,11 +246,11 @@ impl Beater {
             wants_echo,
             exit,
         };
-        post.send(Outgoing::probe(0, self.seq), |out| beat.write(key.as_ref(), out));
+        post.send(Transmit::connected(0, self.seq), |out| beat.write(key.as_ref(), out));
     }
 
     /// Beats if it is time, and skips what was slept through.
-    fn beat_if_due(&mut self, now: Moment, post: &mut Post<BeatFact>) {
+    fn beat_if_due(&mut self, now: Moment, post: &mut DatagramActions<BeatFact>) {
         if self.due() > now {
             return;
         }
@@ -263,7 +263,7 @@ impl Beater {
         let skipped = u64::from(self.place - begun - 1);
         if skipped > 0 {
             self.figures.skipped += skipped;
-            post.tell(|| BeatFact::Skipped { count: skipped });
+            post.emit(|| BeatFact::Skipped { count: skipped });
         }
         if self.place >= 1 << 16 {
             (self.start, self.place) = (self.slot(self.place - 1), 1);
@@ -276,40 +276,41 @@ impl Beater {
     }
 }
 
-impl Exchange for Beater {
-    type Fact = BeatFact;
+impl DatagramProtocol for Beater {
+    type Event = BeatFact;
 
-    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, post: &mut Post<BeatFact>) {
+    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, post: &mut DatagramActions<BeatFact>) {
         let Ok(Line::Beat(beat)) = Line::read(datagram.bytes, self.promise.key.as_ref()) else { return };
         let is_ours = beat.kind == Verb::Echo && beat.incarnation == self.promise.incarnation;
         let place = self.remembered.iter().position(|(seq, ..)| is_ours && *seq == beat.seq);
         // Remembered until its echo comes: a second one finds nothing.
         let Some((seq, sent, left)) = place.and_then(|place| self.remembered.remove(place)) else { return };
-        let stamps = Stamps { sent, left, came: datagram.at, stamped: datagram.stamped, read: now };
+        let stamps =
+            Stamps { sent, left, came: datagram.received_at, stamped: datagram.has_kernel_timestamp, read: now };
         let rtt = stamps.trip().rtt;
         self.figures.rtt.push(rtt);
         self.figures.last_rtt = Some(rtt);
-        post.tell(|| BeatFact::Echo { seq, rtt });
+        post.emit(|| BeatFact::Echo { seq, rtt });
         if matches!(self.stage, Stage::Waiting { .. }) {
             self.stage = Stage::Over;
         }
     }
 
-    fn departed(&mut self, ticket: u64, at: Moment) {
+    fn transmitted(&mut self, ticket: u64, at: Moment) {
         if let Some((.., left)) = self.remembered.iter_mut().rev().find(|(seq, ..)| *seq == ticket) {
             *left = Some(at);
         }
     }
 
-    fn failed(&mut self, failure: &Failure<'_>, _now: Moment, post: &mut Post<BeatFact>) {
+    fn failed(&mut self, failure: &TransmitError<'_>, _now: Moment, post: &mut DatagramActions<BeatFact>) {
         match *failure {
-            Failure::NotSent { ticket, error } => {
+            TransmitError::NotSent { ticket, error } => {
                 self.figures.send_errors += 1;
-                post.tell(|| BeatFact::SendError { seq: ticket, error: error.to_string() });
+                post.emit(|| BeatFact::SendError { seq: ticket, error: error.to_string() });
             }
-            Failure::Unreachable { error, .. } => {
+            TransmitError::Unreachable { error, .. } => {
                 self.figures.refused += 1;
-                post.tell(|| BeatFact::Refused { error: error.to_string() });
+                post.emit(|| BeatFact::Refused { error: error.to_string() });
             }
         }
         if matches!(self.stage, Stage::Waiting { .. }) {
@@ -317,15 +318,15 @@ impl Exchange for Beater {
         }
     }
 
-    fn overflowed(&mut self, _count: u64, _now: Moment, _post: &mut Post<BeatFact>) {}
+    fn overflowed(&mut self, _count: u64, _now: Moment, _post: &mut DatagramActions<BeatFact>) {}
 
-    fn woken(&mut self, now: Moment, post: &mut Post<BeatFact>) {
+    fn woken(&mut self, now: Moment, post: &mut DatagramActions<BeatFact>) {
         match self.stage {
             Stage::Beating => self.beat_if_due(now, post),
             Stage::Leaving { left, next, exit } if next <= now => {
                 self.say(Verb::Bye, false, exit, now, post);
                 if left == GOODBYES {
-                    post.tell(|| BeatFact::Bye { seq: self.seq, exit });
+                    post.emit(|| BeatFact::Bye { seq: self.seq, exit });
                 }
                 self.stage = match left - 1 {
                     0 => Stage::Over,

@@ -23,7 +23,7 @@ use super::fact::{Fact, Refusal, State};
 use super::flap::Flap;
 use super::gaps::{Gaps, Place};
 use super::rules::Rules;
-use crate::conversation::Post;
+use crate::conversation::DatagramActions;
 use crate::time::Moment;
 use whose::{Identity, Rival};
 
@@ -116,7 +116,7 @@ impl Record {
     }
 
     /// Hears a beat or a goodbye, and says why it counts for nothing if it does not.
-    pub fn hear(&mut self, heard: &Heard, rules: &Rules, post: &mut Post<Fact>) -> Result<(), Refusal> {
+    pub fn hear(&mut self, heard: &Heard, rules: &Rules, post: &mut DatagramActions<Fact>) -> Result<(), Refusal> {
         let place = match self.identify(heard, rules) {
             Identity::Not(refusal) => return Err(refusal),
             Identity::Conflict => return self.contradicted(heard, post),
@@ -134,13 +134,13 @@ impl Record {
             Place::Ahead(skipped) => {
                 if skipped > 0 {
                     let (name, first_seq) = (&self.name, heard.seq - skipped);
-                    post.tell(|| Fact::Lost { name: Arc::clone(name), first_seq, count: skipped });
+                    post.emit(|| Fact::Lost { name: Arc::clone(name), first_seq, count: skipped });
                 }
                 self.lives(heard, skipped + 1, rules, post);
                 Ok(())
             }
             Place::TakenBack => {
-                post.tell(|| Fact::Late { name: Arc::clone(&self.name), seq: heard.seq });
+                post.emit(|| Fact::Late { name: Arc::clone(&self.name), seq: heard.seq });
                 Ok(())
             }
             Place::Copy | Place::TooLate if rules.key.is_some() => Err(Refusal::Replayed),
@@ -173,11 +173,11 @@ impl Record {
         self.gaps.begin(heard.seq, first)
     }
 
-    fn restart(&mut self, heard: &Heard, post: &mut Post<Fact>) -> Place {
+    fn restart(&mut self, heard: &Heard, post: &mut DatagramActions<Fact>) -> Place {
         let Some(old) = self.run else { return self.begin(heard, heard.at, None) };
         self.restarts += 1;
         self.streak = 0;
-        post.tell(|| Fact::Restarted { name: Arc::clone(&self.name), peer: heard.peer });
+        post.emit(|| Fact::Restarted { name: Arc::clone(&self.name), peer: heard.peer });
         if old.incarnation == heard.incarnation && heard.promise.is_some() {
             // Its numbers begin anew; what they were before says nothing of what got lost.
             return self.begin(heard, heard.at, old.rival);
@@ -190,14 +190,14 @@ impl Record {
         if unwatched.is_some() { self.gaps.begin(heard.seq, heard.seq) } else { self.gaps.see(heard.seq) }
     }
 
-    fn said_goodbye(&mut self, heard: &Heard, rules: &Rules, post: &mut Post<Fact>) {
+    fn said_goodbye(&mut self, heard: &Heard, rules: &Rules, post: &mut DatagramActions<Fact>) {
         // It is said three times, since one may get lost.
         if self.state == State::Stopped {
             return;
         }
         let (count, first_seq) = self.gaps.finish(heard.seq);
         if count > 0 {
-            post.tell(|| Fact::Lost { name: Arc::clone(&self.name), first_seq, count });
+            post.emit(|| Fact::Lost { name: Arc::clone(&self.name), first_seq, count });
         }
         self.exit = heard.exit;
         self.streak = 0;
@@ -205,7 +205,7 @@ impl Record {
     }
 
     /// A beat that is so many numbers ahead of all others: the sender lives.
-    fn lives(&mut self, heard: &Heard, numbers: u64, rules: &Rules, post: &mut Post<Fact>) {
+    fn lives(&mut self, heard: &Heard, numbers: u64, rules: &Rules, post: &mut DatagramActions<Fact>) {
         let Some(run) = &mut self.run else { return };
         let apart = heard.at - run.heard;
         if !apart.is_zero() {
@@ -216,7 +216,7 @@ impl Record {
             run.peer = to;
             // Every run of cron's job has a port of its own.
             if from.ip() != to.ip() || heard.incarnation != 0 {
-                post.tell(|| Fact::Moved { name: Arc::clone(&self.name), from, to });
+                post.emit(|| Fact::Moved { name: Arc::clone(&self.name), from, to });
             }
         }
         run.astray = None;
@@ -224,9 +224,9 @@ impl Record {
         (run.sent, run.promise) = (heard.sent, heard.promise);
         let sample = self.delays.push(heard.at.since_start(), heard.sent);
         if let Sample::Stepped(step_ns) = sample {
-            post.tell(|| Fact::ClockStep { name: Arc::clone(&self.name), step_ns });
+            post.emit(|| Fact::ClockStep { name: Arc::clone(&self.name), step_ns });
         }
-        post.tell(|| {
+        post.emit(|| {
             let delay = if let Sample::Above(above) = sample { Some(above) } else { None };
             Fact::Beat { name: Arc::clone(&self.name), seq: heard.seq, delay }
         });
@@ -237,7 +237,7 @@ impl Record {
         }
     }
 
-    fn pass(&mut self, to: State, now: Moment, rules: &Rules, post: &mut Post<Fact>) {
+    fn pass(&mut self, to: State, now: Moment, rules: &Rules, post: &mut DatagramActions<Fact>) {
         if self.state == to {
             return;
         }
@@ -254,15 +254,15 @@ impl Record {
         if to == State::Down {
             self.streak = 0;
             if self.flap.died(now, rules.flap_half_life) {
-                post.tell(|| Fact::Flapping { name: Arc::clone(&self.name), flapping: true });
+                post.emit(|| Fact::Flapping { name: Arc::clone(&self.name), flapping: true });
             }
         }
     }
 
-    fn tell_state(&mut self, before: Duration, now: Moment, post: &mut Post<Fact>) {
+    fn tell_state(&mut self, before: Duration, now: Moment, post: &mut DatagramActions<Fact>) {
         let from = std::mem::replace(&mut self.told, self.state);
         let silent = self.run.map(|run| now - run.heard);
-        post.tell(|| Fact::State {
+        post.emit(|| Fact::State {
             name: Arc::clone(&self.name),
             from,
             to: self.state,
@@ -297,9 +297,9 @@ impl Record {
     }
 
     /// Does what is due, and says whether it may be forgotten.
-    pub fn wake(&mut self, now: Moment, rules: &Rules, post: &mut Post<Fact>) -> bool {
+    pub fn wake(&mut self, now: Moment, rules: &Rules, post: &mut DatagramActions<Fact>) -> bool {
         if self.flap.rest(now, rules.flap_half_life) {
-            post.tell(|| Fact::Flapping { name: Arc::clone(&self.name), flapping: false });
+            post.emit(|| Fact::Flapping { name: Arc::clone(&self.name), flapping: false });
             if self.told != self.state {
                 self.tell_state(now - self.since, now, post);
             }

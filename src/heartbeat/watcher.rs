@@ -20,7 +20,7 @@ use super::histogram::Histogram;
 use super::record::{Heard, Record};
 use super::report::Heads;
 use super::rules::Rules;
-use crate::conversation::{Datagram, Exchange, Failure, Outgoing, Post};
+use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
 use crate::time::Moment;
 
 /// How often a watcher looks whether it was stopped meanwhile.
@@ -129,7 +129,7 @@ impl Watcher {
     }
 
     /// Hears a datagram, and says why it counts for nobody.
-    fn hear(&mut self, datagram: &Datagram<'_>, post: &mut Post<Fact>) -> Result<(), Refusal> {
+    fn hear(&mut self, datagram: &Datagram<'_>, post: &mut DatagramActions<Fact>) -> Result<(), Refusal> {
         if datagram.truncated {
             return Err(Refusal::Oversize);
         }
@@ -137,7 +137,7 @@ impl Watcher {
             Wrong::Malformed => Refusal::Malformed,
             Wrong::Unauthentic => Refusal::Unauthentic,
         })?;
-        let (peer, at) = (datagram.peer, datagram.at);
+        let (peer, at) = (datagram.peer, datagram.received_at);
         match line {
             Line::Beat(Beat { kind: Kind::Echo, .. }) => Err(Refusal::Stray),
             Line::Beat(beat) => {
@@ -156,7 +156,7 @@ impl Watcher {
                 if beat.wants_echo {
                     self.tally.echoes += 1;
                     let key = self.rules.key.as_ref();
-                    post.send(Outgoing::reply(datagram, heard.seq), |out| {
+                    post.send(Transmit::reply(datagram, heard.seq), |out| {
                         let start = out.len();
                         out.extend_from_slice(datagram.bytes);
                         make_echo(out.get_mut(start..).unwrap_or_default(), key);
@@ -172,7 +172,7 @@ impl Watcher {
         }
     }
 
-    fn count(&mut self, who: Who, heard: &Heard, post: &mut Post<Fact>) -> Result<(), Refusal> {
+    fn count(&mut self, who: Who, heard: &Heard, post: &mut DatagramActions<Fact>) -> Result<(), Refusal> {
         let place = match self.crowd.find(&who) {
             Some(place) => place,
             None if heard.is_bye => return Err(Refusal::Stray),
@@ -203,7 +203,7 @@ impl Watcher {
     }
 
     /// Notices that this process itself did not run.
-    fn notice(&mut self, now: Moment, post: &mut Post<Fact>) {
+    fn notice(&mut self, now: Moment, post: &mut DatagramActions<Fact>) {
         let planned = self.crowd.next().map_or(self.tick, |timer| timer.min(self.tick));
         let gap = now - self.last_turn;
         self.last_turn = now;
@@ -211,14 +211,14 @@ impl Watcher {
         if now - planned > self.stall && gap > self.stall {
             self.rules.awake = now;
             self.tally.stalls += 1;
-            post.tell(|| Fact::MonitorStall { gap });
+            post.emit(|| Fact::MonitorStall { gap });
             self.tick = now + TICK;
             let rules = &self.rules;
             self.crowd.with_all(|record| record.shift(gap, now), |record| record.due(rules));
         }
     }
 
-    fn refuse(&mut self, reason: Refusal, datagram: &Datagram<'_>, now: Moment, post: &mut Post<Fact>) {
+    fn refuse(&mut self, reason: Refusal, datagram: &Datagram<'_>, now: Moment, post: &mut DatagramActions<Fact>) {
         self.tally.refused += 1;
         if let Some(count) = self.tally.by_reason.get_mut(reason as usize) {
             *count += 1;
@@ -227,17 +227,17 @@ impl Watcher {
         let count = self.refused.map_or(0, |(_, count)| count) + 1;
         let is_due = self.refused.is_none_or(|(told, _)| now - told >= REFUSED_EVERY);
         if is_due {
-            post.tell(|| Fact::Refused { peer: datagram.peer, reason, count });
+            post.emit(|| Fact::Refused { peer: datagram.peer, reason, count });
         }
         let told = self.refused.map(|(told, _)| told).filter(|_| !is_due).unwrap_or(now);
         self.refused = Some((told, if is_due { 0 } else { count }));
     }
 }
 
-impl Exchange for Watcher {
-    type Fact = Fact;
+impl DatagramProtocol for Watcher {
+    type Event = Fact;
 
-    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, post: &mut Post<Fact>) {
+    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, post: &mut DatagramActions<Fact>) {
         self.notice(now, post);
         if self.rules.datagrams.is_some_and(|most| self.tally.received >= most) {
             return;
@@ -248,17 +248,17 @@ impl Exchange for Watcher {
         }
     }
 
-    fn departed(&mut self, _ticket: u64, _at: Moment) {}
+    fn transmitted(&mut self, _ticket: u64, _at: Moment) {}
 
     /// An echo that would not go is lost; its sender measures again.
-    fn failed(&mut self, _failure: &Failure<'_>, _now: Moment, _post: &mut Post<Fact>) {}
+    fn failed(&mut self, _failure: &TransmitError<'_>, _now: Moment, _post: &mut DatagramActions<Fact>) {}
 
-    fn overflowed(&mut self, count: u64, _now: Moment, post: &mut Post<Fact>) {
+    fn overflowed(&mut self, count: u64, _now: Moment, post: &mut DatagramActions<Fact>) {
         self.tally.local_drops += count;
-        post.tell(|| Fact::LocalDrop { count });
+        post.emit(|| Fact::LocalDrop { count });
     }
 
-    fn woken(&mut self, now: Moment, post: &mut Post<Fact>) {
+    fn woken(&mut self, now: Moment, post: &mut DatagramActions<Fact>) {
         self.notice(now, post);
         self.tick = now + TICK;
         let rules = &self.rules;
@@ -274,7 +274,7 @@ impl Exchange for Watcher {
             self.tally.changes += u64::from(changed);
             if is_over {
                 self.crowd.forget(place);
-                post.tell(|| Fact::Forgotten { name });
+                post.emit(|| Fact::Forgotten { name });
             }
         }
     }

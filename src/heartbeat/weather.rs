@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{Beater, Detect, Fact, Lifetime, Patience, Promise, Rules, SenderReport, State, Watcher};
-use crate::conversation::{Datagram, Exchange, Post};
+use crate::conversation::{Datagram, DatagramActions, DatagramProtocol};
 use crate::impair::{Dice, Fate, Impairment, Jitter, Kind, Path, Spread};
 use crate::time::Moment;
 
@@ -27,7 +27,7 @@ fn rules(patience: Patience) -> Rules {
 /// A sender and its way to the watcher.
 struct Way {
     beater: Beater,
-    post: Post<super::BeatFact>,
+    post: DatagramActions<super::BeatFact>,
     path: Path,
     /// The numbers that reached the watcher.
     arrived: BTreeSet<u64>,
@@ -42,7 +42,7 @@ struct World {
     ways: Vec<Way>,
     weather: Impairment,
     watcher: Watcher,
-    post: Post<Fact>,
+    post: DatagramActions<Fact>,
     sky: BinaryHeap<Reverse<Carried>>,
     order: u64,
     facts: Vec<(Moment, Fact)>,
@@ -63,7 +63,7 @@ impl World {
             let lifetime = Lifetime::Count(Some(beats));
             Way {
                 beater: Beater::new(promise, lifetime, number.into(), start),
-                post: Post::new(false),
+                post: DatagramActions::new(false),
                 path: weather.path(number),
                 arrived: BTreeSet::new(),
                 copies: 0,
@@ -74,7 +74,7 @@ impl World {
             ways: (1..=senders).map(way).collect(),
             weather,
             watcher: Watcher::new(rules(patience), &[], START),
-            post: Post::new(true),
+            post: DatagramActions::new(true),
             sky: BinaryHeap::new(),
             order: 0,
             facts: Vec::new(),
@@ -90,11 +90,11 @@ impl World {
             {
                 self.sky.pop();
                 let peer = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 10_000 + u16::try_from(way).expect("few"));
-                let datagram = Datagram::stamped(peer, at, &bytes);
+                let datagram = Datagram::timestamped(peer, at, &bytes);
                 self.watcher.received(&datagram, now, &mut self.post);
             }
             self.watcher.woken(now, &mut self.post);
-            self.facts.extend(self.post.facts().map(|fact| (now, fact)));
+            self.facts.extend(self.post.events().map(|fact| (now, fact)));
             let senders = self.ways.iter().filter_map(|way| way.beater.wake_at()).min();
             let next = [senders, self.sky.peek().map(|carried| carried.0.0)].into_iter().flatten().min();
             let Some(next) = next else { return };
@@ -109,7 +109,7 @@ impl World {
                 continue;
             }
             way.beater.woken(now, &mut way.post);
-            for (outgoing, bytes) in way.post.outgoing() {
+            for (outgoing, bytes) in way.post.transmits() {
                 // The last word gets through: what is lost before it can be counted then.
                 let is_bye = bytes.starts_with(b"BYE");
                 let verdict = self.weather.arrival(&mut way.path, now, bytes.len());
@@ -222,7 +222,7 @@ fn a_killed_sender_is_dead_at_its_deadline_and_not_before() {
     // Killed: its goodbyes never reach anybody.
     let way = &mut world.ways[0];
     way.beater.woken(START + SECOND, &mut way.post);
-    let line = way.post.outgoing().next().expect("its first beat").1.to_vec();
+    let line = way.post.transmits().next().expect("its first beat").1.to_vec();
     let at = START + SECOND;
     world.ways.clear();
     world.sky.push(Reverse((at, 0, 0, line)));
@@ -249,9 +249,9 @@ fn a_watcher_and_a_sender_survive_any_octets() {
         bytes.truncate(usize::try_from(throw >> 32 & 63).expect("small"));
         let now = START + Duration::from_millis(number);
         let peer = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9);
-        let datagram = Datagram::stamped(peer, now, &bytes);
+        let datagram = Datagram::timestamped(peer, now, &bytes);
         world.watcher.received(&datagram, now, &mut world.post);
-        let answered: usize = world.post.outgoing().map(|(_, echo)| echo.len()).sum();
+        let answered: usize = world.post.transmits().map(|(_, echo)| echo.len()).sum();
         assert!(answered <= bytes.len());
         world.post.clear();
         world.watcher.woken(now, &mut world.post);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::hook::ends_within;
+use super::hook::exits_within;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
@@ -21,7 +21,7 @@ pub struct Child {
 
 /// How a child ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct ChildOutput {
     /// Its exit code; `None` if a signal killed it.
     pub code: Option<i32>,
     /// What it wrote to stdout.
@@ -36,8 +36,8 @@ impl Child {
         let failed = |error: io::Error| Error::new(Exit::System, "cannot start a child process").because(error);
         let mut process =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
-        let stdout = process.stdout.take().map(collect);
-        let stderr = process.stderr.take().map(collect);
+        let stdout = process.stdout.take().map(collect_output);
+        let stderr = process.stderr.take().map(collect_output);
         Ok(Self { process, stdout, stderr })
     }
 
@@ -61,13 +61,13 @@ impl Child {
     }
 
     /// Whether it ends by itself within `limit`.
-    pub fn ends_within(&self, limit: Duration) -> bool {
+    pub fn exits_within(&self, timeout: Duration) -> bool {
         let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
-        pid.is_none_or(|pid| ends_within(pid, limit, None))
+        pid.is_none_or(|pid| exits_within(pid, timeout, None))
     }
 
     /// Waits for its end.
-    pub fn wait(mut self) -> Result<Ended> {
+    pub fn wait(mut self) -> Result<ChildOutput> {
         let status = self
             .process
             .wait()
@@ -76,7 +76,7 @@ impl Child {
             let bytes = thread.and_then(|thread| thread.join().ok()).unwrap_or_default();
             String::from_utf8_lossy(&bytes).into_owned()
         };
-        Ok(Ended { code: status.code(), stdout: text(self.stdout.take()), stderr: text(self.stderr.take()) })
+        Ok(ChildOutput { code: status.code(), stdout: text(self.stdout.take()), stderr: text(self.stderr.take()) })
     }
 }
 
@@ -90,13 +90,13 @@ impl Drop for Child {
 }
 
 /// The most that is kept of what a child says; the rest is read, so that it never waits for us.
-const KEPT: u64 = 16 << 20;
+const MAX_OUTPUT: u64 = 16 << 20;
 
 /// Reads a pipe to its end on a thread.
-fn collect(mut pipe: impl io::Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+fn collect_output(mut pipe: impl io::Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        let _ = io::Read::read_to_end(&mut io::Read::take(&mut pipe, KEPT), &mut bytes);
+        let _ = io::Read::read_to_end(&mut io::Read::take(&mut pipe, MAX_OUTPUT), &mut bytes);
         let _ = io::copy(&mut pipe, &mut io::sink());
         bytes
     })

@@ -14,14 +14,14 @@ use crate::exit::Exit;
 
 /// A running command.
 #[derive(Debug)]
-pub struct Guarded {
+pub struct SupervisedCommand {
     pid: Option<Pid>,
-    code: Arc<OnceLock<u8>>,
+    exit_code: Arc<OnceLock<u8>>,
 }
 
-impl Guarded {
+impl SupervisedCommand {
     /// Starts it; `ended` is called once it has ended.
-    pub fn start(words: &[OsString], ended: impl FnOnce() + Send + 'static) -> Result<Self> {
+    pub fn start(words: &[OsString], on_exit: impl FnOnce() + Send + 'static) -> Result<Self> {
         let (program, arguments) =
             words.split_first().ok_or_else(|| Error::new(Exit::Usage, "there is no command to run"))?;
         let mut child = Command::new(program).args(arguments).spawn().map_err(|error| {
@@ -43,23 +43,23 @@ impl Guarded {
             let code =
                 status.map_or(1, |status| status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()));
             let _ = told.set(u8::try_from(code).unwrap_or(u8::MAX));
-            ended();
+            on_exit();
         };
         std::thread::Builder::new()
             .name("guard".into())
             .spawn(wait)
             .map_err(|error| Error::new(Exit::System, "cannot wait for the command").because(error))?;
-        Ok(Self { pid, code })
+        Ok(Self { pid, exit_code: code })
     }
 
     /// Its exit code, once it has ended.
-    pub fn code(&self) -> Option<u8> {
-        self.code.get().copied()
+    pub fn exit_code(&self) -> Option<u8> {
+        self.exit_code.get().copied()
     }
 
     /// Passes a request to stop on to it: SIGTERM, or SIGINT where that came.
     pub fn stop(&self, interrupt: bool) {
-        if let Some(pid) = self.pid.filter(|_| self.code().is_none()) {
+        if let Some(pid) = self.pid.filter(|_| self.exit_code().is_none()) {
             // Fails only if it has ended meanwhile.
             let _ = kill_process(pid, if interrupt { Signal::INT } else { Signal::TERM });
         }
@@ -68,7 +68,7 @@ impl Guarded {
 
 #[cfg(test)]
 mod tests {
-    use super::Guarded;
+    use super::SupervisedCommand;
     use std::sync::mpsc::channel;
 
     #[test]
@@ -76,19 +76,21 @@ mod tests {
         for (script, code) in [("exit 3", 3), ("kill -9 $$", 137)] {
             let (done, ended) = channel();
             let words = ["sh", "-c", script].map(Into::into);
-            let guarded = Guarded::start(&words, move || done.send(()).expect("somebody waits")).expect("started");
+            let guarded =
+                SupervisedCommand::start(&words, move || done.send(()).expect("somebody waits")).expect("started");
             ended.recv().expect("told");
-            assert_eq!(guarded.code(), Some(code), "{script}");
+            assert_eq!(guarded.exit_code(), Some(code), "{script}");
         }
     }
 
     #[test]
     fn a_request_to_stop_is_passed_on() {
         let (done, ended) = channel();
-        let guarded = Guarded::start(&["sleep".into(), "60".into()], move || done.send(()).expect("somebody waits"))
-            .expect("started");
+        let guarded =
+            SupervisedCommand::start(&["sleep".into(), "60".into()], move || done.send(()).expect("somebody waits"))
+                .expect("started");
         guarded.stop(false);
         ended.recv().expect("told");
-        assert_eq!(guarded.code(), Some(143));
+        assert_eq!(guarded.exit_code(), Some(143));
     }
 }

@@ -19,17 +19,17 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 
 /// How long a command may still take once everything is to end.
-const GRACE: Duration = Duration::from_secs(1);
+const GRACE_PERIOD: Duration = Duration::from_secs(1);
 
 /// A command as it was typed: one string, split by the rules of shell quoting, run by no shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
-    words: Vec<String>,
+    argv: Vec<String>,
 }
 
 /// How a run of it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HookEnd {
+pub enum HookExit {
     /// With this exit code.
     Code(i32),
     /// Killed by this signal.
@@ -43,7 +43,7 @@ impl std::str::FromStr for Hook {
 
     fn from_str(text: &str) -> Result<Self> {
         match shlex::split(text) {
-            Some(words) if !words.is_empty() => Ok(Self { words }),
+            Some(words) if !words.is_empty() => Ok(Self { argv: words }),
             _ => Err(Error::new(Exit::Usage, "this is no command")
                 .expected("a program and its arguments, quoted as for a shell")),
         }
@@ -52,13 +52,13 @@ impl std::str::FromStr for Hook {
 
 impl Hook {
     /// Its words.
-    pub fn words(&self) -> &[String] {
-        &self.words
+    pub fn argv(&self) -> &[String] {
+        &self.argv
     }
 
     /// Refuses a program that is not there, if it is named by its path.
     pub fn check(&self) -> Result<()> {
-        let named = self.words.first().filter(|program| program.contains('/'));
+        let named = self.argv.first().filter(|program| program.contains('/'));
         let is_there = |program: &String| access(program, Access::EXEC_OK).is_ok() && Path::new(program).is_file();
         let Some(program) = named.filter(|program| !is_there(program)) else { return Ok(()) };
         Err(Error::new(Exit::InputMissing, format!("there is no program {program} to run"))
@@ -71,10 +71,10 @@ impl Hook {
         &self,
         environment: &[(&str, String)],
         input: &[u8],
-        limit: Duration,
-        hurry: BorrowedFd<'_>,
-    ) -> io::Result<HookEnd> {
-        let Some((program, arguments)) = self.words.split_first() else { return Ok(HookEnd::Code(0)) };
+        timeout: Duration,
+        cancel: BorrowedFd<'_>,
+    ) -> io::Result<HookExit> {
+        let Some((program, arguments)) = self.argv.split_first() else { return Ok(HookExit::Code(0)) };
         let mut child = Command::new(OsStr::new(program))
             .args(arguments)
             .envs(environment.iter().map(|(name, value)| (name, value)))
@@ -87,28 +87,28 @@ impl Hook {
             let _ = stdin.write_all(input);
         }
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let ended = pid.is_none_or(|pid| ends_within(pid, limit, Some(hurry)));
+        let ended = pid.is_none_or(|pid| exits_within(pid, timeout, Some(cancel)));
         if let Some(pid) = pid.filter(|_| !ended) {
             // Fails only if it has ended meanwhile.
             let _ = kill_process_group(pid, Signal::KILL);
         }
         let status = child.wait()?;
         Ok(match (ended, status.code(), status.signal()) {
-            (false, ..) => HookEnd::TimedOut,
-            (true, Some(code), _) => HookEnd::Code(code),
-            (true, None, signal) => HookEnd::Signal(signal.unwrap_or_default()),
+            (false, ..) => HookExit::TimedOut,
+            (true, Some(code), _) => HookExit::Code(code),
+            (true, None, signal) => HookExit::Signal(signal.unwrap_or_default()),
         })
     }
 }
 
 /// Whether a process ends in time, which becomes short once `hurry`, if there is one, is closed. A signal of ours may
 /// cut the wait short, never stretch it by more than one limit.
-pub(super) fn ends_within(pid: Pid, limit: Duration, hurry: Option<BorrowedFd<'_>>) -> bool {
+pub(super) fn exits_within(pid: Pid, timeout: Duration, cancel: Option<BorrowedFd<'_>>) -> bool {
     let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
     let watched = PollFd::new(&process, PollFlags::IN);
-    let hurried = hurry.map(|hurry| PollFd::from_borrowed_fd(hurry, PollFlags::IN));
+    let hurried = cancel.map(|hurry| PollFd::from_borrowed_fd(hurry, PollFlags::IN));
     let mut watched = [Some(watched), hurried].into_iter().flatten().collect::<Vec<_>>();
-    let (mut fds, mut limit) = (&mut watched[..], limit);
+    let (mut fds, mut limit) = (&mut watched[..], timeout);
     loop {
         let left = Timespec {
             tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
@@ -118,7 +118,7 @@ pub(super) fn ends_within(pid: Pid, limit: Duration, hurry: Option<BorrowedFd<'_
             Ok(0) => return false,
             Ok(_) if fds.first().is_some_and(|process| !process.revents().is_empty()) => return true,
             // The second is nothing to wait for any more.
-            Ok(_) => (fds, limit) = (fds.get_mut(..1).unwrap_or_default(), limit.min(GRACE)),
+            Ok(_) => (fds, limit) = (fds.get_mut(..1).unwrap_or_default(), limit.min(GRACE_PERIOD)),
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return true,
         }
@@ -127,13 +127,13 @@ pub(super) fn ends_within(pid: Pid, limit: Duration, hurry: Option<BorrowedFd<'_
 
 #[cfg(test)]
 mod tests {
-    use super::{Hook, HookEnd};
+    use super::{Hook, HookExit};
     use std::os::fd::AsFd as _;
     use std::time::Duration;
 
     const LIMIT: Duration = Duration::from_secs(20);
 
-    fn run(text: &str, limit: Duration) -> HookEnd {
+    fn run(text: &str, limit: Duration) -> HookExit {
         let hook: Hook = text.parse().expect("a command");
         let environment = [("NETLAB_TO", "down; exit 9".to_owned())];
         let (hurry, _open) = std::io::pipe().expect("a pipe");
@@ -145,7 +145,7 @@ mod tests {
         let hook: Hook = "sleep 60".parse().expect("a command");
         let (hurry, open) = std::io::pipe().expect("a pipe");
         drop(open);
-        assert_eq!(hook.run(&[], b"", LIMIT, hurry.as_fd()).expect("it starts"), HookEnd::TimedOut);
+        assert_eq!(hook.run(&[], b"", LIMIT, hurry.as_fd()).expect("it starts"), HookExit::TimedOut);
     }
 
     #[test]
@@ -160,21 +160,21 @@ mod tests {
 
     #[test]
     fn it_gets_the_event_on_stdin_and_in_its_environment() {
-        assert_eq!(run(r#"sh -c 'read line; test "$line" = "{\"type\":\"state\"}"'"#, LIMIT), HookEnd::Code(0));
-        assert_eq!(run(r#"sh -c 'test "$NETLAB_TO" = "down; exit 9"'"#, LIMIT), HookEnd::Code(0));
+        assert_eq!(run(r#"sh -c 'read line; test "$line" = "{\"type\":\"state\"}"'"#, LIMIT), HookExit::Code(0));
+        assert_eq!(run(r#"sh -c 'test "$NETLAB_TO" = "down; exit 9"'"#, LIMIT), HookExit::Code(0));
     }
 
     #[test]
     fn no_shell_reads_the_command() {
-        assert_eq!(run("test ';' = ';'", LIMIT), HookEnd::Code(0));
-        assert_eq!(run("test '$HOME' = a", LIMIT), HookEnd::Code(1));
+        assert_eq!(run("test ';' = ';'", LIMIT), HookExit::Code(0));
+        assert_eq!(run("test '$HOME' = a", LIMIT), HookExit::Code(1));
         assert!("'".parse::<Hook>().is_err() && "".parse::<Hook>().is_err());
     }
 
     #[test]
     fn it_is_ended_at_its_limit_with_everything_it_started() {
-        assert_eq!(run("sh -c 'sleep 60 & sleep 60'", Duration::from_millis(50)), HookEnd::TimedOut);
-        assert_eq!(run("sh -c 'kill -9 $$'", LIMIT), HookEnd::Signal(9));
+        assert_eq!(run("sh -c 'sleep 60 & sleep 60'", Duration::from_millis(50)), HookExit::TimedOut);
+        assert_eq!(run("sh -c 'kill -9 $$'", LIMIT), HookExit::Signal(9));
     }
 
     #[test]

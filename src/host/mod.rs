@@ -6,11 +6,11 @@ mod child;
 mod guarded;
 mod hook;
 
-pub use child::{Child, Ended};
-pub use guarded::Guarded;
-pub use hook::{Hook, HookEnd};
+pub use child::{Child, ChildOutput};
+pub use guarded::SupervisedCommand;
+pub use hook::{Hook, HookExit};
 
 /// What this machine is called.
-pub fn name() -> String {
+pub fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

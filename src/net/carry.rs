@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::clock::{now, timespec};
 use super::link::{Link, Scratch, Status};
 use super::signals::{Signal, Signals};
-use crate::conversation::Conversation;
+use crate::conversation::StreamProtocol;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::time::Moment;
@@ -16,12 +16,12 @@ use crate::time::Moment;
 ///
 /// Fails if a signal comes or `until` passes, after a last look at what has come, or if `tell` fails; what
 /// happens on the connection is told to the conversation.
-pub fn carry<C: Conversation>(
+pub fn carry<C: StreamProtocol>(
     link: &mut Link,
     talk: &mut C,
     until: Option<Moment>,
     signals: &mut Signals,
-    mut tell: impl FnMut(C::Fact) -> Result<()>,
+    mut tell: impl FnMut(C::Event) -> Result<()>,
 ) -> Result<()> {
     let mut scratch = Scratch::default();
     let mut is_begun = false;
@@ -37,7 +37,7 @@ pub fn carry<C: Conversation>(
             None => is_begun = true,
         }
         let status = link.turn(talk, &mut scratch, moment);
-        for fact in scratch.out.facts() {
+        for fact in scratch.out.events() {
             tell(fact)?;
         }
         match (status, cut) {

@@ -44,7 +44,7 @@ use self::run::Outgoings;
 use self::side::Gear;
 use super::clock::{now, timespec};
 use super::signals::{Signal, Signals};
-use crate::conversation::Exchange;
+use crate::conversation::DatagramProtocol;
 use crate::time::Moment;
 
 pub use self::answer::{Plan, answer};
@@ -62,9 +62,9 @@ const FEW: usize = 16;
 const SPIN: Duration = Duration::from_micros(50);
 
 /// Who hears what happens.
-pub trait Watch<E: Exchange> {
+pub trait Watch<E: DatagramProtocol> {
     /// One of the exchanges told a fact; `side` is its place.
-    fn fact(&mut self, side: usize, fact: E::Fact);
+    fn fact(&mut self, side: usize, fact: E::Event);
 
     /// A turn is over. Breaking ends the loop.
     fn turned(&mut self, sides: &mut [Side<E>], now: Moment) -> ControlFlow<()>;
@@ -99,7 +99,7 @@ pub enum Ended {
 }
 
 /// Carries every side until one of the ends comes, on this thread.
-pub fn exchange<E: Exchange>(
+pub fn exchange<E: DatagramProtocol>(
     sides: &mut [Side<E>],
     patience: Patience,
     signals: &mut Signals,
@@ -136,7 +136,7 @@ impl Caller for Signals {
     }
 }
 
-fn carry<E: Exchange>(
+fn carry<E: DatagramProtocol>(
     sides: &mut [Side<E>],
     patience: Patience,
     largest: usize,
@@ -165,7 +165,7 @@ fn carry<E: Exchange>(
         gear.now = begun;
         for (place, side) in sides.iter_mut().enumerate() {
             side.turn(&mut gear);
-            side.post.facts().for_each(|fact| watch.fact(place, fact));
+            side.post.events().for_each(|fact| watch.fact(place, fact));
         }
         if watch.turned(sides, gear.now).is_break() {
             break Ended::Enough;
@@ -181,7 +181,7 @@ fn carry<E: Exchange>(
     let dropped = drops::by_inode();
     for (place, side) in sides.iter_mut().enumerate() {
         side.settle(&dropped, now());
-        side.post.facts().for_each(|fact| watch.fact(place, fact));
+        side.post.events().for_each(|fact| watch.fact(place, fact));
     }
     ended
 }
@@ -193,7 +193,7 @@ fn wake_sharply() {
 }
 
 /// Sleeps for a while whatever the sockets hold, unless a timer is due or somebody calls.
-fn rest<E: Exchange>(sides: &[Side<E>], patience: Patience, caller: &impl Caller) {
+fn rest<E: DatagramProtocol>(sides: &[Side<E>], patience: Patience, caller: &impl Caller) {
     let timers = sides.iter().filter_map(|side| side.exchange().wake_at());
     let left = timers.chain(patience.until).min().map_or(patience.rest, |wake| wake - now());
     let [first, second] = caller.fds();
@@ -204,7 +204,7 @@ fn rest<E: Exchange>(sides: &[Side<E>], patience: Patience, caller: &impl Caller
 
 /// Sleeps until a socket is ready, a timer is due or somebody calls, and says whether it is the
 /// last of these. If a side is `busy` it only looks.
-fn wait<E: Exchange>(sides: &[Side<E>], busy: bool, patience: Patience, caller: &impl Caller) -> bool {
+fn wait<E: DatagramProtocol>(sides: &[Side<E>], busy: bool, patience: Patience, caller: &impl Caller) -> bool {
     let timers = sides.iter().filter_map(|side| side.exchange().wake_at());
     let wake = timers.chain(patience.until).min();
     let spin = if patience.spin { SPIN } else { Duration::ZERO };

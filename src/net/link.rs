@@ -22,7 +22,7 @@ use super::outflow::{Flow, Outflow};
 use super::tls;
 use super::upgrade::{Later, Upgrade};
 use super::wire::{Read, Shake, Wire};
-use crate::conversation::{Conversation, End, Outbox};
+use crate::conversation::{Actions, CloseReason, StreamProtocol};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::time::Moment;
@@ -47,12 +47,12 @@ pub struct Patience {
 /// Buffers that belong to the thread, lent to whichever link has its turn.
 pub struct Scratch<F> {
     read: Box<[u8]>,
-    pub(super) out: Outbox<F>,
+    pub(super) out: Actions<F>,
 }
 
 impl<F> Default for Scratch<F> {
     fn default() -> Self {
-        Self { read: vec![0; READ_BUFFER].into_boxed_slice(), out: Outbox::default() }
+        Self { read: vec![0; READ_BUFFER].into_boxed_slice(), out: Actions::default() }
     }
 }
 
@@ -153,7 +153,7 @@ impl Link {
     }
 
     /// When the link or its conversation wants to be woken.
-    pub fn wake_at(&self, talk: &impl Conversation) -> Option<Moment> {
+    pub fn wake_at(&self, talk: &impl StreamProtocol) -> Option<Moment> {
         match self.phase {
             Phase::Handshake { until } | Phase::Lingering { until, .. } => Some(until),
             Phase::Open => self.outflow.stalls_at().into_iter().chain(talk.wake_at()).min(),
@@ -162,7 +162,7 @@ impl Link {
     }
 
     /// Does what can be done without waiting.
-    pub fn turn<C: Conversation>(&mut self, talk: &mut C, scratch: &mut Scratch<C::Fact>, now: Moment) -> Status {
+    pub fn turn<C: StreamProtocol>(&mut self, talk: &mut C, scratch: &mut Scratch<C::Event>, now: Moment) -> Status {
         let mut step = self.keep_time(talk, scratch, now);
         for _ in 0..STEPS_PER_TURN {
             match step {
@@ -180,7 +180,7 @@ impl Link {
     }
 
     /// Tells the conversation that the server goes down.
-    pub fn drain<C: Conversation>(&mut self, talk: &mut C, scratch: &mut Scratch<C::Fact>, now: Moment) {
+    pub fn drain<C: StreamProtocol>(&mut self, talk: &mut C, scratch: &mut Scratch<C::Event>, now: Moment) {
         match self.phase {
             Phase::Handshake { .. } => self.phase = Phase::Over,
             Phase::Open => {
@@ -196,7 +196,7 @@ impl Link {
     }
 
     /// Tells the conversation that its job is done.
-    pub fn job_done<C: Conversation>(&mut self, talk: &mut C, scratch: &mut Scratch<C::Fact>, now: Moment) {
+    pub fn job_done<C: StreamProtocol>(&mut self, talk: &mut C, scratch: &mut Scratch<C::Event>, now: Moment) {
         if matches!(self.phase, Phase::Open) {
             self.inbox.reoffer();
             talk.job_done(now, &mut scratch.out);
@@ -207,7 +207,7 @@ impl Link {
     }
 
     /// Breaks off: the server does not wait any longer.
-    pub fn cut<C: Conversation>(&mut self, talk: &mut C, scratch: &mut Scratch<C::Fact>) {
+    pub fn cut<C: StreamProtocol>(&mut self, talk: &mut C, scratch: &mut Scratch<C::Event>) {
         if matches!(self.phase, Phase::Open) {
             self.break_off(talk, scratch, Error::new(Exit::TryAgain, "the server stopped"));
         }
@@ -222,10 +222,10 @@ impl Link {
     }
 
     /// Acts on whichever deadline has passed; a stall shows when the queue is flushed.
-    fn keep_time<C: Conversation>(
+    fn keep_time<C: StreamProtocol>(
         &mut self,
         talk: &mut C,
-        scratch: &mut Scratch<C::Fact>,
+        scratch: &mut Scratch<C::Event>,
         now: Moment,
     ) -> Result<Step> {
         match self.phase {
@@ -246,7 +246,7 @@ impl Link {
         Ok(Step::Made)
     }
 
-    fn step<C: Conversation>(&mut self, talk: &mut C, scratch: &mut Scratch<C::Fact>, now: Moment) -> Result<Step> {
+    fn step<C: StreamProtocol>(&mut self, talk: &mut C, scratch: &mut Scratch<C::Event>, now: Moment) -> Result<Step> {
         match self.phase {
             Phase::Over => Ok(Step::None),
             Phase::Handshake { .. } => match self.wire.shake()? {
@@ -272,7 +272,7 @@ impl Link {
                 Flow::Enough => Ok(Step::Yield),
                 Flow::Stalled => Err(Error::new(Exit::TryAgain, "the peer stopped reading")),
                 Flow::Blocked => {
-                    talk.going(self.outflow.gone(), &mut scratch.out);
+                    talk.partly_sent(self.outflow.gone(), &mut scratch.out);
                     self.listen(talk, scratch)
                 }
                 Flow::Sent => self.listen(talk, scratch),
@@ -282,7 +282,7 @@ impl Link {
 
     /// Sends what can be sent. A client whose peer has stopped listening still hears it out: the
     /// answer that explains it may be there already (RFC 9112 §9.5).
-    fn flush<C: Conversation>(&mut self, scratch: &mut Scratch<C::Fact>, now: Moment) -> Result<Flow> {
+    fn flush<C: StreamProtocol>(&mut self, scratch: &mut Scratch<C::Event>, now: Moment) -> Result<Flow> {
         match self.outflow.flush(&mut self.wire, &mut scratch.read, now) {
             Err(error) if C::FULL_DUPLEX && !self.heard_end && self.outflow.abandon() => {
                 self.unheard = Some(Box::new(error));
@@ -294,16 +294,16 @@ impl Link {
     }
 
     /// Everything queued is on its way.
-    fn settle<C: Conversation>(&mut self, talk: &mut C, scratch: &mut Scratch<C::Fact>) -> Result<Step> {
+    fn settle<C: StreamProtocol>(&mut self, talk: &mut C, scratch: &mut Scratch<C::Event>) -> Result<Step> {
         self.inbox.reoffer();
-        scratch.out.set_gone(self.outflow.take_gone());
+        scratch.out.set_bytes_sent(self.outflow.take_gone());
         // Read again: an answer that is made and sent within one turn still took time.
         talk.sent(clock::now(), &mut scratch.out);
         self.absorb(scratch)
     }
 
     /// Offers what is there, then reads more.
-    fn listen<C: Conversation>(&mut self, talk: &mut C, scratch: &mut Scratch<C::Fact>) -> Result<Step> {
+    fn listen<C: StreamProtocol>(&mut self, talk: &mut C, scratch: &mut Scratch<C::Event>) -> Result<Step> {
         let kept = self.inbox.len();
         if !self.inbox.is_due() {
             if self.heard_end {
@@ -314,7 +314,7 @@ impl Link {
             };
             match self.wire.read(room)? {
                 Read::Nothing => return Ok(Step::None),
-                Read::End(End::Finished) if self.unheard.is_some() => {
+                Read::End(CloseReason::Finished) if self.unheard.is_some() => {
                     return self.unheard.take().map_or(Ok(Step::None), |error| Err(*error));
                 }
                 Read::End(end) => return self.hear_end(&end, talk, scratch),
@@ -325,16 +325,26 @@ impl Link {
     }
 
     /// Offers `length` octets: what was kept, and what the read buffer has behind it.
-    fn hear<C: Conversation>(&mut self, length: usize, talk: &mut C, scratch: &mut Scratch<C::Fact>) -> Result<Step> {
+    fn hear<C: StreamProtocol>(
+        &mut self,
+        length: usize,
+        talk: &mut C,
+        scratch: &mut Scratch<C::Event>,
+    ) -> Result<Step> {
         let all = self.inbox.join(&mut scratch.read, length);
         let taken = talk.received(all, clock::now(), &mut scratch.out).min(all.len());
         self.inbox.keep(all, taken);
         self.absorb(scratch)
     }
 
-    fn hear_end<C: Conversation>(&mut self, end: &End, talk: &mut C, scratch: &mut Scratch<C::Fact>) -> Result<Step> {
+    fn hear_end<C: StreamProtocol>(
+        &mut self,
+        end: &CloseReason,
+        talk: &mut C,
+        scratch: &mut Scratch<C::Event>,
+    ) -> Result<Step> {
         self.heard_end = true;
-        scratch.out.set_gone(self.outflow.gone());
+        scratch.out.set_bytes_sent(self.outflow.gone());
         talk.ended(end, clock::now(), &mut scratch.out);
         self.absorb(scratch)
     }
@@ -381,12 +391,12 @@ impl Link {
         }
     }
 
-    fn break_off<C: Conversation>(&mut self, talk: &mut C, scratch: &mut Scratch<C::Fact>, error: Error) {
+    fn break_off<C: StreamProtocol>(&mut self, talk: &mut C, scratch: &mut Scratch<C::Event>, error: Error) {
         self.phase = Phase::Over;
-        scratch.out.set_gone(self.outflow.gone());
-        talk.ended(&End::Broken(error), clock::now(), &mut scratch.out);
+        scratch.out.set_bytes_sent(self.outflow.gone());
+        talk.ended(&CloseReason::Broken(error), clock::now(), &mut scratch.out);
         // Whatever it still wants to say, there is nobody to say it to.
-        let (steps, bytes) = scratch.out.steps();
+        let (steps, bytes) = scratch.out.queued();
         steps.clear();
         bytes.clear();
     }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::wire::Wire;
-use crate::conversation::{Outbox, Step};
+use crate::conversation::{Action, Actions};
 use crate::error::Result;
 use crate::time::Moment;
 
@@ -111,8 +111,8 @@ impl Outflow {
 
     /// Takes over what a conversation wants sent; what can go at once never gets copied. `false`
     /// if everything is to be dropped.
-    pub fn absorb<F>(&mut self, out: &mut Outbox<F>, wire: &mut Wire) -> Result<bool> {
-        let (steps, bytes) = out.steps();
+    pub fn absorb<F>(&mut self, out: &mut Actions<F>, wire: &mut Wire) -> Result<bool> {
+        let (steps, bytes) = out.queued();
         let (mut at, mut keep) = (0, true);
         let mut failure = Ok(());
         let mut upcoming = steps.drain(..).peekable();
@@ -120,10 +120,10 @@ impl Outflow {
             self.owes = true;
             self.untouched = false;
             match step {
-                Step::Bytes(length) => {
+                Action::Bytes(length) => {
                     let piece = bytes.get(at..at + length).unwrap_or_default();
                     at += length;
-                    let more = matches!(upcoming.peek(), Some(Step::File { .. }));
+                    let more = matches!(upcoming.peek(), Some(Action::File { .. }));
                     let sent = if self.queue.is_empty() { wire.write(piece, more) } else { Ok(0) };
                     let sent = sent.unwrap_or_else(|error| {
                         failure = Err(error);
@@ -134,10 +134,12 @@ impl Outflow {
                         self.queue.push_back(Rest::Bytes { bytes: rest.to_owned(), sent: 0 });
                     }
                 }
-                Step::File { file, offset, length } => self.queue.push_back(Rest::File { file, offset, left: length }),
-                Step::StartTls => self.queue.push_back(Rest::StartTls),
-                Step::Close => self.queue.push_back(Rest::Close),
-                Step::Reset => keep = false,
+                Action::File { file, offset, length } => {
+                    self.queue.push_back(Rest::File { file, offset, left: length })
+                }
+                Action::StartTls => self.queue.push_back(Rest::StartTls),
+                Action::Close => self.queue.push_back(Rest::Close),
+                Action::Reset => keep = false,
             }
         }
         drop(upcoming);

@@ -20,7 +20,7 @@ use super::listen::Listeners;
 use super::signals::{Nudge, Signals, Woken};
 use super::tls::ServerSide;
 use super::worker::{WAKER, Worker};
-use crate::conversation::Conversation;
+use crate::conversation::StreamProtocol;
 use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 use crate::time::Moment;
@@ -28,13 +28,13 @@ use crate::time::Moment;
 /// What a server does with its connections. Each thread has one of its own.
 pub trait Service {
     /// The conversation on each connection.
-    type Talk: Conversation;
+    type Talk: StreamProtocol;
 
     /// A connection came: what is said on it, and under which TLS.
     fn accepted(&mut self, arrival: Arrival, now: Moment) -> Welcome<Self::Talk>;
 
     /// One of the conversations told a fact.
-    fn fact(&mut self, fact: <Self::Talk as Conversation>::Fact);
+    fn fact(&mut self, fact: <Self::Talk as StreamProtocol>::Event);
 
     /// A connection that was accepted is gone.
     fn gone(&mut self, _: Self::Talk) {}

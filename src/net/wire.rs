@@ -18,7 +18,7 @@ use rustls::Connection;
 use socket2::Socket;
 
 use super::tls;
-use crate::conversation::End;
+use crate::conversation::CloseReason;
 use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 
@@ -45,7 +45,7 @@ pub enum Read {
     /// Nothing at the moment.
     Nothing,
     /// The peer's end.
-    End(End),
+    End(CloseReason),
 }
 
 /// How far a handshake is.
@@ -136,7 +136,7 @@ impl Wire {
             return Ok(Read::Nothing);
         }
         match retry_on_intr(|| rustix::io::read(&self.socket, &mut *room)) {
-            Ok(0) => Ok(Read::End(End::Finished)),
+            Ok(0) => Ok(Read::End(CloseReason::Finished)),
             Ok(length) => {
                 // A short read has emptied the socket; asking again would only say so.
                 self.can_read = self.hung_up || length == room.len();
@@ -155,11 +155,13 @@ impl Wire {
         loop {
             let Some(tls) = &mut self.tls else { return Ok(Read::Nothing) };
             match tls.reader().read(room) {
-                Ok(0) => return Ok(Read::End(End::Finished)),
+                Ok(0) => return Ok(Read::End(CloseReason::Finished)),
                 Ok(length) => return Ok(Read::Octets(length)),
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Read::End(End::Cut)),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Ok(Read::End(CloseReason::Truncated));
+                }
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(broken(&error)),
-                Err(_) if at_end => return Ok(Read::End(End::Cut)),
+                Err(_) if at_end => return Ok(Read::End(CloseReason::Truncated)),
                 Err(_) => {}
             }
             match self.read_tls()? {

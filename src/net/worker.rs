@@ -22,7 +22,7 @@ use super::link::{Link, Patience, Scratch, Status};
 use super::serve::{Arrival, DRAINING, Notice, RUNNING, Service, Stop, Welcome};
 use super::timers::{Alarm, Timers};
 use super::upgrade::Later;
-use crate::conversation::Conversation;
+use crate::conversation::StreamProtocol;
 use crate::error::word;
 use crate::time::Moment;
 
@@ -54,7 +54,7 @@ pub struct Worker<S: Service> {
     timers: Timers,
     /// Connections that have more to do without being woken.
     busy: Vec<usize>,
-    scratch: Scratch<<S::Talk as Conversation>::Fact>,
+    scratch: Scratch<<S::Talk as StreamProtocol>::Event>,
     /// Accepting rests until then.
     rest: Option<Moment>,
     noticed: Option<Moment>,
@@ -263,7 +263,7 @@ impl<S: Service> Worker<S> {
     fn turn(&mut self, slot: usize, now: Moment) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let status = connection.link.turn(&mut connection.talk, &mut self.scratch, now);
-        for fact in self.scratch.out.facts() {
+        for fact in self.scratch.out.events() {
             self.service.fact(fact);
         }
         if let Some(job) = self.scratch.out.take_job() {
@@ -299,7 +299,7 @@ impl<S: Service> Worker<S> {
     fn cut(&mut self) {
         for (_, connection) in &mut self.connections {
             connection.link.cut(&mut connection.talk, &mut self.scratch);
-            for fact in self.scratch.out.facts() {
+            for fact in self.scratch.out.events() {
                 self.service.fact(fact);
             }
         }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::escaped;
-use super::plot::{Dot, failures, fraction};
+use super::plot::{Marker, describe_failures, fraction};
 use crate::time::Shown;
 
 const WIDTH: f64 = 900.0;
@@ -17,11 +17,11 @@ const LEFT: f64 = 80.0;
 const TOP: f64 = 46.0;
 const BOTTOM: f64 = 40.0;
 /// How much of the width the series takes; the distribution has the rest.
-const SERIES: f64 = 620.0;
+const SERIES_WIDTH: f64 = 620.0;
 const GAP: f64 = 30.0;
-const CLASSES: usize = 24;
+const BINS: usize = 24;
 /// Dots of one series; beyond, every n-th is drawn and every loss.
-const MOST_DOTS: usize = 5_000;
+const MAX_MARKERS: usize = 5_000;
 
 /// One target's series.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub struct Chart {
     /// Its name.
     pub title: String,
     /// Its pings by number, in order.
-    pub dots: Vec<(u64, Dot)>,
+    pub markers: Vec<(u64, Marker)>,
 }
 
 /// The charts one above the other.
@@ -48,16 +48,16 @@ pub fn svg(charts: &[Chart]) -> String {
 }
 
 fn draw(chart: &Chart, out: &mut String) {
-    let times = || chart.dots.iter().filter_map(|(_, dot)| dot.time());
-    let failures = failures(chart.dots.iter().map(|(_, dot)| *dot));
+    let times = || chart.markers.iter().filter_map(|(_, dot)| dot.rtt());
+    let failures = describe_failures(chart.markers.iter().map(|(_, dot)| *dot));
     let failures = if failures.is_empty() { "all answered" } else { &failures };
     // Writing to a String cannot fail.
     let _ = writeln!(
         out,
         "<text x=\"{LEFT}\" y=\"22\" font-size=\"15\" font-weight=\"bold\">{}</text>\
          <text x=\"{LEFT}\" y=\"38\">{} pings, {failures}</text>",
-        xml(&chart.title),
-        chart.dots.len()
+        escape_xml(&chart.title),
+        chart.markers.len()
     );
     let low = Duration::ZERO;
     let high = times().max().unwrap_or(Duration::from_millis(1));
@@ -83,43 +83,43 @@ fn axes(high: Duration, chart: &Chart, out: &mut String) {
             Shown(time)
         );
     }
-    let (first, last) = (chart.dots.first().map_or(0, |dot| dot.0), chart.dots.last().map_or(0, |dot| dot.0));
+    let (first, last) = (chart.markers.first().map_or(0, |dot| dot.0), chart.markers.last().map_or(0, |dot| dot.0));
     let below = HEIGHT - BOTTOM + 18.0;
     let _ = writeln!(
         out,
         "<text x=\"{LEFT}\" y=\"{below}\">ping {first}</text><text x=\"{:.1}\" y=\"{below}\" text-anchor=\"end\">ping {last}</text>\
          <text x=\"{:.1}\" y=\"{below}\">how often</text>",
-        LEFT + SERIES,
-        LEFT + SERIES + GAP
+        LEFT + SERIES_WIDTH,
+        LEFT + SERIES_WIDTH + GAP
     );
 }
 
 /// A dot per answer, a red stroke per loss: a mark that would not stand out is no mark.
 fn series(chart: &Chart, low: Duration, high: Duration, out: &mut String) {
-    let first = chart.dots.first().map_or(0, |dot| dot.0);
-    let span = chart.dots.last().map_or(1, |dot| dot.0 - first).max(1);
-    let x = |seq: u64| LEFT + SERIES * ratio(seq - first, span);
-    let every = chart.dots.len().div_ceil(MOST_DOTS).max(1);
-    for (index, (seq, dot)) in chart.dots.iter().enumerate() {
+    let first = chart.markers.first().map_or(0, |dot| dot.0);
+    let span = chart.markers.last().map_or(1, |dot| dot.0 - first).max(1);
+    let x = |seq: u64| LEFT + SERIES_WIDTH * ratio(seq - first, span);
+    let every = chart.markers.len().div_ceil(MAX_MARKERS).max(1);
+    for (index, (seq, dot)) in chart.markers.iter().enumerate() {
         let x = x(*seq);
         let _ = match dot {
-            Dot::Lost => writeln!(
+            Marker::Lost => writeln!(
                 out,
                 "<path d=\"M{x:.1} {TOP}V{:.1}\" stroke=\"#d33\" stroke-opacity=\".55\"/>",
                 HEIGHT - BOTTOM
             ),
-            Dot::Refused | Dot::NotSent => {
+            Marker::Refused | Marker::NotSent => {
                 writeln!(
                     out,
                     "<path d=\"M{x:.1} {TOP}V{:.1}\" stroke=\"#999\" stroke-opacity=\".55\"/>",
                     HEIGHT - BOTTOM
                 )
             }
-            Dot::Answered(_) if index % every != 0 => Ok(()),
-            Dot::Answered(time) => {
+            Marker::Answered(_) if index % every != 0 => Ok(()),
+            Marker::Answered(time) => {
                 writeln!(out, "<circle cx=\"{x:.1}\" cy=\"{:.1}\" r=\"2\" fill=\"#0b6e4f\"/>", y(*time, low, high))
             }
-            Dot::Late(time) => writeln!(
+            Marker::Late(time) => writeln!(
                 out,
                 "<circle cx=\"{x:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"none\" stroke=\"#e80\"/>",
                 y(*time, low, high)
@@ -129,18 +129,18 @@ fn series(chart: &Chart, low: Duration, high: Duration, out: &mut String) {
 }
 
 fn distribution(times: impl Iterator<Item = Duration>, low: Duration, high: Duration, out: &mut String) {
-    let mut counts = [0_usize; CLASSES];
+    let mut counts = [0_usize; BINS];
     for time in times {
-        let class = (0..CLASSES)
-            .find(|class| fraction(time, low, high) < ratio(*class as u64 + 1, CLASSES as u64))
-            .unwrap_or(CLASSES - 1);
+        let class = (0..BINS)
+            .find(|class| fraction(time, low, high) < ratio(*class as u64 + 1, BINS as u64))
+            .unwrap_or(BINS - 1);
         if let Some(count) = counts.get_mut(class) {
             *count += 1;
         }
     }
     let most = counts.iter().copied().max().unwrap_or(0).max(1);
-    let (left, room) = (LEFT + SERIES + GAP, WIDTH - 20.0 - LEFT - SERIES - GAP);
-    let row = (HEIGHT - TOP - BOTTOM) / float(CLASSES);
+    let (left, room) = (LEFT + SERIES_WIDTH + GAP, WIDTH - 20.0 - LEFT - SERIES_WIDTH - GAP);
+    let row = (HEIGHT - TOP - BOTTOM) / float(BINS);
     for (class, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
         let top = HEIGHT - BOTTOM - row * float(class + 1);
         let width = (room * float(*count) / float(most)).max(1.0);
@@ -152,7 +152,7 @@ fn distribution(times: impl Iterator<Item = Duration>, low: Duration, high: Dura
     }
 }
 
-fn xml(text: &str) -> String {
+fn escape_xml(text: &str) -> String {
     escaped(text).to_string().replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
@@ -168,20 +168,20 @@ fn ratio(part: u64, whole: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Chart, MOST_DOTS, svg};
-    use crate::output::Dot;
+    use super::{Chart, MAX_MARKERS, svg};
+    use crate::output::Marker;
     use std::time::Duration;
 
-    fn chart(dots: Vec<(u64, Dot)>) -> String {
-        svg(&[Chart { title: "a<b>&\x1b".into(), dots }])
+    fn chart(dots: Vec<(u64, Marker)>) -> String {
+        svg(&[Chart { title: "a<b>&\x1b".into(), markers: dots }])
     }
 
     #[test]
     fn answers_losses_and_late_ones_have_their_marks() {
         let text = chart(vec![
-            (1, Dot::Answered(Duration::from_millis(1))),
-            (2, Dot::Lost),
-            (3, Dot::Late(Duration::from_millis(5))),
+            (1, Marker::Answered(Duration::from_millis(1))),
+            (2, Marker::Lost),
+            (3, Marker::Late(Duration::from_millis(5))),
         ]);
         assert_eq!(text.matches("r=\"2\"").count(), 1);
         assert_eq!(text.matches("#d33").count(), 1);
@@ -191,18 +191,18 @@ mod tests {
 
     #[test]
     fn nothing_answered_and_nothing_at_all_can_be_drawn() {
-        assert!(chart(vec![(1, Dot::Lost)]).contains("#d33"));
+        assert!(chart(vec![(1, Marker::Lost)]).contains("#d33"));
         assert!(chart(vec![]).ends_with("</svg>\n"));
         assert!(svg(&[]).ends_with("</svg>\n"));
     }
 
     #[test]
     fn a_long_series_is_thinned_but_never_its_losses() {
-        let count = MOST_DOTS as u64 * 4;
+        let count = MAX_MARKERS as u64 * 4;
         let dots = (1..=count)
-            .map(|seq| (seq, if seq % 100 == 0 { Dot::Lost } else { Dot::Answered(Duration::from_millis(1)) }));
+            .map(|seq| (seq, if seq % 100 == 0 { Marker::Lost } else { Marker::Answered(Duration::from_millis(1)) }));
         let text = chart(dots.collect());
-        assert!(text.matches("<circle").count() <= MOST_DOTS);
+        assert!(text.matches("<circle").count() <= MAX_MARKERS);
         assert_eq!(text.matches("#d33").count() as u64, count / 100);
     }
 }

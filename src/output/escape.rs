@@ -7,12 +7,12 @@ use std::fmt::{self, Write as _};
 
 /// Text without control characters, new lines excepted: ours are meant.
 pub fn escaped(text: &str) -> impl fmt::Display + '_ {
-    Lines(text)
+    EscapedLines(text)
 }
 
-struct Lines<'t>(&'t str);
+struct EscapedLines<'t>(&'t str);
 
-impl fmt::Display for Lines<'_> {
+impl fmt::Display for EscapedLines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0
             .chars()

@@ -24,25 +24,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 
 pub use chart::{Chart, svg};
-pub use errors::bug_reports;
+pub use errors::install_panic_hook;
 pub use escape::{Escaped, escaped};
-pub use plot::{Dot, histogram, spark_line};
-pub use progress::{Live, Progress};
+pub use plot::{Marker, histogram, spark_line};
+pub use progress::{Progress, StatusLine};
 pub use recorder::Recorder;
-pub use trace::{Direction, Trace};
+pub use trace::{Trace, TraceKind};
 
 use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 
 /// Whether stdout, of which there is one, has had its last line.
-static SUMMED_UP: AtomicBool = AtomicBool::new(false);
+static SUMMARY_WRITTEN: AtomicBool = AtomicBool::new(false);
 
 /// Whether the reader of stdout takes nothing any longer: whoever wrote to it would wait for ever.
-static UNHEARD: AtomicBool = AtomicBool::new(false);
+static STDOUT_STALLED: AtomicBool = AtomicBool::new(false);
 
 /// Text for people or JSON for programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Form {
+pub enum Format {
     /// One or more lines of text per event.
     #[default]
     Text,
@@ -66,7 +66,7 @@ pub enum Color {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Style {
     /// Text or JSON.
-    pub form: Form,
+    pub format: Format,
     /// Summary and errors only.
     pub quiet: bool,
     /// How much more than usual.
@@ -85,16 +85,16 @@ pub trait Event: Serialize + Display {
 
 /// A stream that text goes to, and whether it is coloured.
 #[derive(Clone, Copy, Debug)]
-pub struct Ink(bool);
+pub struct Palette(bool);
 
-impl Ink {
+impl Palette {
     /// The ink for stderr: flag, then `NO_COLOR`, then `CLICOLOR_FORCE`, then `TERM`, then
     /// whether it is a terminal.
     pub fn stderr(style: Style) -> Self {
-        Self::of(style.color, io::stderr().is_terminal())
+        Self::new(style.color, io::stderr().is_terminal())
     }
 
-    fn of(color: Color, is_terminal: bool) -> Self {
+    fn new(color: Color, is_terminal: bool) -> Self {
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         Self(match color {
             Color::Always => true,
@@ -110,7 +110,7 @@ impl Ink {
         })
     }
 
-    fn is_coloured(self) -> bool {
+    fn is_colored(self) -> bool {
         self.0
     }
 
@@ -125,20 +125,25 @@ impl Ink {
 pub struct Output {
     style: Style,
     /// The reader has gone away; whatever else there is to say, nobody hears it.
-    gone: bool,
+    closed: bool,
     is_terminal: bool,
-    line: Vec<u8>,
+    buffer: Vec<u8>,
 }
 
 impl Output {
     /// An output in this style.
     pub fn new(style: Style) -> Self {
-        Self { style, gone: UNHEARD.load(Ordering::Relaxed), is_terminal: io::stdout().is_terminal(), line: Vec::new() }
+        Self {
+            style,
+            closed: STDOUT_STALLED.load(Ordering::Relaxed),
+            is_terminal: io::stdout().is_terminal(),
+            buffer: Vec::new(),
+        }
     }
 
     /// One whose reader takes nothing: what is said to it is not said.
-    fn unheard() -> Self {
-        UNHEARD.store(true, Ordering::Relaxed);
+    fn stalled() -> Self {
+        STDOUT_STALLED.store(true, Ordering::Relaxed);
         Self::new(Style::default())
     }
 
@@ -149,23 +154,23 @@ impl Output {
 
     /// Whether the reader of stdout has gone away. That is not a failure: the run ends silently
     /// with the code it has earned so far.
-    pub fn is_gone(&self) -> bool {
-        self.gone
+    pub fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Prints an event as a line of its form, at once.
-    pub fn event(&mut self, event: &impl Event) -> Result<()> {
+    pub fn emit(&mut self, event: &impl Event) -> Result<()> {
         if self.style.quiet && !event.is_summary() {
             return Ok(());
         }
-        let mut line = std::mem::take(&mut self.line);
+        let mut line = std::mem::take(&mut self.buffer);
         line.clear();
-        append(event, self.style.form, &mut line)?;
+        format_event(event, self.style.format, &mut line)?;
         if event.is_summary() {
-            SUMMED_UP.store(true, Ordering::Relaxed);
+            SUMMARY_WRITTEN.store(true, Ordering::Relaxed);
         }
-        let written = self.bytes(&line);
-        self.line = line;
+        let written = self.write_bytes(&line);
+        self.buffer = line;
         written
     }
 
@@ -175,20 +180,20 @@ impl Output {
     }
 
     /// Writes text of several lines that is only for people: a picture.
-    pub fn text(&mut self, text: &str) -> Result<()> {
-        if text.is_empty() { Ok(()) } else { self.bytes(format!("{text}\n").as_bytes()) }
+    pub fn write_text(&mut self, text: &str) -> Result<()> {
+        if text.is_empty() { Ok(()) } else { self.write_bytes(format!("{text}\n").as_bytes()) }
     }
 
     /// Writes content as it is: the body of a page.
-    pub fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.gone {
+    pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.closed {
             return Ok(());
         }
         let mut stdout = io::stdout().lock();
         match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                self.gone = true;
+                self.closed = true;
                 Ok(())
             }
             Err(error) => {
@@ -201,50 +206,50 @@ impl Output {
     /// Says something to the person at the terminal, on stderr; not with `-q`.
     pub fn note(&self, text: &str) {
         if !self.style.quiet {
-            talk(&format!("{}\n", escaped(text)));
+            write_stderr(&format!("{}\n", escaped(text)));
         }
     }
 
     /// Prints a failure: on stderr for people, and with JSON as an `error` event for programs.
-    pub fn failure(&mut self, error: &Error) {
-        self.tell_programs(error);
+    pub fn report_error(&mut self, error: &Error) {
+        self.write_error_event(error);
         errors::print_error(error, self.style);
     }
 
     /// Prints the failure that ends `command`. The last line for programs is a summary also then.
-    pub fn end(&mut self, error: &Error, command: Option<&str>) {
-        self.failure(error);
-        self.end_for_programs(error.exit(), command);
+    pub fn report_fatal(&mut self, error: &Error, command: Option<&str>) {
+        self.report_error(error);
+        self.write_failure_summary(error.exit(), command);
     }
 
-    fn tell_programs(&mut self, error: &Error) {
-        if let (Form::Json, Ok(line)) = (self.style.form, errors::json(error)) {
+    fn write_error_event(&mut self, error: &Error) {
+        if let (Format::Json, Ok(line)) = (self.style.format, errors::json_line(error)) {
             // The failure is being reported already; a second one adds nothing.
-            let _ = self.bytes(&line);
+            let _ = self.write_bytes(&line);
         }
     }
 
-    fn end_for_programs(&mut self, exit: Exit, command: Option<&str>) {
-        if self.style.form == Form::Json && !SUMMED_UP.load(Ordering::Relaxed) {
-            let _ = self.event(&errors::Nothing { command, exit: exit.code() });
+    fn write_failure_summary(&mut self, exit: Exit, command: Option<&str>) {
+        if self.style.format == Format::Json && !SUMMARY_WRITTEN.load(Ordering::Relaxed) {
+            let _ = self.emit(&errors::FailureSummary { command, exit: exit.code() });
         }
     }
 
     /// Prints what the argument parser refuses, in its own words, and for programs as an error.
-    pub fn refusal(&mut self, coloured: &str, plain: &str, command: Option<&str>) {
-        talk(if Ink::stderr(self.style).is_coloured() { coloured } else { plain });
+    pub fn report_usage_error(&mut self, colored: &str, plain: &str, command: Option<&str>) {
+        write_stderr(if Palette::stderr(self.style).is_colored() { colored } else { plain });
         let what = plain.lines().next().unwrap_or_default();
         let error = Error::new(Exit::Usage, what.strip_prefix("error: ").unwrap_or(what));
-        self.tell_programs(&error);
-        self.end_for_programs(Exit::Usage, command);
+        self.write_error_event(&error);
+        self.write_failure_summary(Exit::Usage, command);
     }
 }
 
 /// One event as its line or lines.
-fn append(event: &impl Event, form: Form, line: &mut Vec<u8>) -> Result<()> {
-    let done = match form {
-        Form::Text => write!(line, "{event}"),
-        Form::Json => serde_json::to_writer(&mut *line, event).map_err(io::Error::from),
+fn format_event(event: &impl Event, format: Format, line: &mut Vec<u8>) -> Result<()> {
+    let done = match format {
+        Format::Text => write!(line, "{event}"),
+        Format::Json => serde_json::to_writer(&mut *line, event).map_err(io::Error::from),
     };
     done.map_err(|error| Error::new(Exit::Bug, "an event cannot be written down").because(error))?;
     line.push(b'\n');
@@ -252,12 +257,12 @@ fn append(event: &impl Event, form: Form, line: &mut Vec<u8>) -> Result<()> {
 }
 
 /// Prints help or a version: a result.
-pub fn answer(coloured: &str, plain: &str) -> Result<()> {
-    let ink = Ink::of(Color::Auto, io::stdout().is_terminal());
-    Output::new(Style::default()).bytes(if ink.0 { coloured } else { plain }.as_bytes())
+pub fn print_help(colored: &str, plain: &str) -> Result<()> {
+    let ink = Palette::new(Color::Auto, io::stdout().is_terminal());
+    Output::new(Style::default()).write_bytes(if ink.0 { colored } else { plain }.as_bytes())
 }
 
 /// Writes to stderr. If nobody reads that either, there is nobody left to tell.
-fn talk(text: &str) {
+fn write_stderr(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }

@@ -14,7 +14,7 @@ const ROWS: usize = 8;
 
 /// What became of one ping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dot {
+pub enum Marker {
     /// Answered in time.
     Answered(Duration),
     /// Answered too late.
@@ -27,9 +27,9 @@ pub enum Dot {
     NotSent,
 }
 
-impl Dot {
+impl Marker {
     /// How long the answer took, late or not.
-    pub fn time(self) -> Option<Duration> {
+    pub fn rtt(self) -> Option<Duration> {
         match self {
             Self::Answered(time) | Self::Late(time) => Some(time),
             Self::Lost | Self::Refused | Self::NotSent => None,
@@ -38,15 +38,15 @@ impl Dot {
 }
 
 /// How many have no time, by what became of them, in words.
-pub fn failures(dots: impl Iterator<Item = Dot>) -> String {
+pub fn describe_failures(markers: impl Iterator<Item = Marker>) -> String {
     let mut counts = [(0, "lost"), (0, "refused"), (0, "not sent")];
     let [(lost, _), (refused, _), (not_sent, _)] = &mut counts;
-    for dot in dots {
+    for dot in markers {
         match dot {
-            Dot::Answered(_) | Dot::Late(_) => {}
-            Dot::Lost => *lost += 1,
-            Dot::Refused => *refused += 1,
-            Dot::NotSent => *not_sent += 1,
+            Marker::Answered(_) | Marker::Late(_) => {}
+            Marker::Lost => *lost += 1,
+            Marker::Refused => *refused += 1,
+            Marker::NotSent => *not_sent += 1,
         }
     }
     let words: Vec<String> =
@@ -56,28 +56,33 @@ pub fn failures(dots: impl Iterator<Item = Dot>) -> String {
 
 /// The series from left to right in at most `width` cells, each the longest time of its part;
 /// a part without any shows `x`. Below it, if parts have both, how much of each was lost.
-pub fn spark_line(dots: &[Dot], width: usize) -> String {
-    let Some((low, high)) = range(dots) else { return failures(dots.iter().copied()) };
-    let per_cell = dots.len().div_ceil(width.max(1)).max(1);
-    let cells: String = dots.chunks(per_cell).map(|part| cell(part, low, high)).collect();
+pub fn spark_line(markers: &[Marker], width: usize) -> String {
+    let Some((low, high)) = range(markers) else { return describe_failures(markers.iter().copied()) };
+    let per_cell = markers.len().div_ceil(width.max(1)).max(1);
+    let cells: String = markers.chunks(per_cell).map(|part| cell(part, low, high)).collect();
     let start = Shown(low).to_string();
     let line = format!("{start} {cells} {}", Shown(high));
-    if per_cell == 1 || dots.iter().all(|dot| dot.time().is_some()) {
+    if per_cell == 1 || markers.iter().all(|dot| dot.rtt().is_some()) {
         return line;
     }
-    let missing: String = dots.chunks(per_cell).map(missing).collect();
-    format!("{line}\n{:>width$} {missing} {}", "lost", failures(dots.iter().copied()), width = start.chars().count())
+    let missing: String = markers.chunks(per_cell).map(loss_block).collect();
+    format!(
+        "{line}\n{:>width$} {missing} {}",
+        "lost",
+        describe_failures(markers.iter().copied()),
+        width = start.chars().count()
+    )
 }
 
 /// How much of a part has no time.
-fn missing(part: &[Dot]) -> char {
-    let count = part.iter().filter(|dot| dot.time().is_none()).count();
+fn loss_block(part: &[Marker]) -> char {
+    let count = part.iter().filter(|dot| dot.rtt().is_none()).count();
     let share = u32::try_from(count * 100 / part.len().max(1)).unwrap_or(100);
     if count == 0 { ' ' } else { block(f64::from(share) / 100.0) }
 }
 
-fn cell(part: &[Dot], low: Duration, high: Duration) -> char {
-    let longest = part.iter().filter_map(|dot| dot.time()).max();
+fn cell(part: &[Marker], low: Duration, high: Duration) -> char {
+    let longest = part.iter().filter_map(|dot| dot.rtt()).max();
     match longest {
         Some(time) => block(fraction(time, low, high)),
         None => 'x',
@@ -85,12 +90,12 @@ fn cell(part: &[Dot], low: Duration, high: Duration) -> char {
 }
 
 /// How often which time occurred, a row per class of equal width.
-pub fn histogram(dots: &[Dot], width: usize) -> String {
-    let Some((low, high)) = range(dots) else { return String::new() };
+pub fn histogram(markers: &[Marker], width: usize) -> String {
+    let Some((low, high)) = range(markers) else { return String::new() };
     let rows = if low == high { 1 } else { ROWS };
     let mut counts = vec![0_usize; rows];
-    for time in dots.iter().filter_map(|dot| dot.time()) {
-        if let Some(count) = counts.get_mut(class(time, low, high, rows)) {
+    for time in markers.iter().filter_map(|dot| dot.rtt()) {
+        if let Some(count) = counts.get_mut(bin_index(time, low, high, rows)) {
             *count += 1;
         }
     }
@@ -106,8 +111,8 @@ pub fn histogram(dots: &[Dot], width: usize) -> String {
     text.trim_end().to_owned()
 }
 
-fn range(dots: &[Dot]) -> Option<(Duration, Duration)> {
-    let times = || dots.iter().filter_map(|dot| dot.time());
+fn range(markers: &[Marker]) -> Option<(Duration, Duration)> {
+    let times = || markers.iter().filter_map(|dot| dot.rtt());
     Some((times().min()?, times().max()?))
 }
 
@@ -117,7 +122,7 @@ pub fn fraction(time: Duration, low: Duration, high: Duration) -> f64 {
     if whole > 0.0 { time.saturating_sub(low).as_secs_f64() / whole } else { 0.0 }
 }
 
-fn class(time: Duration, low: Duration, high: Duration, rows: usize) -> usize {
+fn bin_index(time: Duration, low: Duration, high: Duration, rows: usize) -> usize {
     scaled(fraction(time, low, high), rows)
 }
 
@@ -138,13 +143,13 @@ fn scaled(fraction: f64, count: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Dot, histogram, spark_line};
+    use super::{Marker, histogram, spark_line};
     use std::time::Duration;
 
-    fn ms(values: &[u64]) -> Vec<Dot> {
+    fn ms(values: &[u64]) -> Vec<Marker> {
         values
             .iter()
-            .map(|value| if *value == 0 { Dot::Lost } else { Dot::Answered(Duration::from_millis(*value)) })
+            .map(|value| if *value == 0 { Marker::Lost } else { Marker::Answered(Duration::from_millis(*value)) })
             .collect()
     }
 
@@ -153,7 +158,7 @@ mod tests {
         assert_eq!(spark_line(&ms(&[1, 8, 0, 4]), 60), "1.00 ms ▁█x▄ 8.00 ms");
         assert_eq!(spark_line(&ms(&[3, 3]), 60), "3.00 ms ▁▁ 3.00 ms");
         assert_eq!(spark_line(&ms(&[0, 0]), 60), "2 lost");
-        assert_eq!(spark_line(&[Dot::Refused, Dot::NotSent, Dot::Refused], 60), "2 refused, 1 not sent");
+        assert_eq!(spark_line(&[Marker::Refused, Marker::NotSent, Marker::Refused], 60), "2 refused, 1 not sent");
     }
 
     #[test]

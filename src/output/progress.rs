@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use indicatif::{BinaryBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::{Form, Style};
+use super::{Format, Style};
 use crate::time::Moment;
 
 /// Work shorter than this shows no bar.
-const PATIENCE: Duration = Duration::from_millis(500);
+const SHOW_AFTER: Duration = Duration::from_millis(500);
 
 /// Octets on their way, and how many there will be, if that is known.
 #[derive(Debug)]
@@ -18,23 +18,23 @@ pub struct Progress {
     bar: ProgressBar,
     started: Moment,
     total: Option<u64>,
-    allowed: bool,
+    enabled: bool,
 }
 
 impl Progress {
     /// A bar for `total` octets that shows itself once the work has lasted for half a second.
-    pub fn octets(total: Option<u64>, style: Style, now: Moment) -> Self {
-        let allowed = !style.quiet && style.form == Form::Text;
-        Self { bar: ProgressBar::hidden(), started: now, total, allowed }
+    pub fn new(total: Option<u64>, style: Style, now: Moment) -> Self {
+        let allowed = !style.quiet && style.format == Format::Text;
+        Self { bar: ProgressBar::hidden(), started: now, total, enabled: allowed }
     }
 
     /// Says how many have come so far.
-    pub fn set(&mut self, octets: u64, now: Moment) {
-        if self.allowed && self.bar.is_hidden() && now - self.started >= PATIENCE {
-            self.allowed = false;
-            self.bar = show(self.total).with_elapsed(now - self.started);
+    pub fn set_position(&mut self, bytes: u64, now: Moment) {
+        if self.enabled && self.bar.is_hidden() && now - self.started >= SHOW_AFTER {
+            self.enabled = false;
+            self.bar = new_bar(self.total).with_elapsed(now - self.started);
         }
-        self.bar.set_position(octets);
+        self.bar.set_position(bytes);
     }
 
     /// Takes the bar away.
@@ -45,38 +45,38 @@ impl Progress {
 
 /// A line at the bottom of the terminal that says how it goes.
 #[derive(Debug)]
-pub struct Live {
+pub struct StatusLine {
     bar: Option<ProgressBar>,
-    shown: Option<Moment>,
+    last_update: Option<Moment>,
 }
 
 /// Between two changes of a live line.
-const REFRESH: Duration = Duration::from_millis(200);
+const REFRESH_INTERVAL: Duration = Duration::from_millis(200);
 
-impl Live {
+impl StatusLine {
     /// A line, where there is a terminal and nobody asked for quiet.
     pub fn new(style: Style) -> Self {
-        let wanted = !style.quiet && style.form == Form::Text && io::stderr().is_terminal();
+        let wanted = !style.quiet && style.format == Format::Text && io::stderr().is_terminal();
         let bar = wanted.then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar
         });
-        Self { bar, shown: None }
+        Self { bar, last_update: None }
     }
 
     /// Says how it goes, if it is time to say so again.
-    pub fn show(&mut self, now: Moment, text: impl FnOnce() -> String) {
+    pub fn update(&mut self, now: Moment, text: impl FnOnce() -> String) {
         let Some(bar) = &self.bar else { return };
-        if self.shown.is_none_or(|shown| now - shown >= REFRESH) {
-            self.shown = Some(now);
+        if self.last_update.is_none_or(|shown| now - shown >= REFRESH_INTERVAL) {
+            self.last_update = Some(now);
             bar.set_message(text());
             bar.tick();
         }
     }
 
     /// Takes the line away while something else is printed.
-    pub fn aside(&self, print: impl FnOnce()) {
+    pub fn suspend(&self, print: impl FnOnce()) {
         match &self.bar {
             Some(bar) => bar.suspend(print),
             None => print(),
@@ -92,7 +92,7 @@ impl Live {
 }
 
 /// indicatif hides a bar by itself where stderr is no terminal.
-fn show(total: Option<u64>) -> ProgressBar {
+fn new_bar(total: Option<u64>) -> ProgressBar {
     let template = match total {
         Some(_) => "{wide_bar} {binary_bytes} of {binary_total_bytes}, {rate}, {left} left",
         None => "{spinner} {binary_bytes}, {rate}, {elapsed}",
@@ -100,11 +100,11 @@ fn show(total: Option<u64>) -> ProgressBar {
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     // The mean so far: what fills a buffer at once says nothing of what follows.
     let rate = |state: &ProgressState, out: &mut dyn Write| {
-        let _ = write!(out, "{}/s", BinaryBytes(mean(state)));
+        let _ = write!(out, "{}/s", BinaryBytes(mean_rate(state)));
     };
     let left = |state: &ProgressState, out: &mut dyn Write| {
         let rest = state.len().unwrap_or_default().saturating_sub(state.pos());
-        let seconds = rest.div_ceil(mean(state).max(1));
+        let seconds = rest.div_ceil(mean_rate(state).max(1));
         let _ = write!(out, "{}", HumanDuration(Duration::from_secs(seconds)));
     };
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
@@ -113,7 +113,7 @@ fn show(total: Option<u64>) -> ProgressBar {
 }
 
 /// Octets in a second, over all the time so far.
-fn mean(state: &ProgressState) -> u64 {
+fn mean_rate(state: &ProgressState) -> u64 {
     let millis = state.elapsed().as_millis().max(1);
     u64::try_from(u128::from(state.pos()) * 1000 / millis).unwrap_or(u64::MAX)
 }

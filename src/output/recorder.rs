@@ -8,17 +8,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
-use super::{Event, Output, append};
+use super::{Event, Output, format_event};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
 /// Events that may wait to be written.
-const QUEUE: usize = 8192;
+const QUEUE_LIMIT: usize = 8192;
 /// Octets collected before they are written even though more events wait.
-const BATCH: usize = 64 * 1024;
+const BATCH_BYTES: usize = 64 * 1024;
 
 /// How long the end of a run waits for a reader that takes nothing.
-const PATIENCE: Duration = Duration::from_secs(3);
+const STALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Hands events to the writer; cheap to clone, one per thread.
 #[derive(Debug)]
@@ -44,14 +44,14 @@ pub struct Writer {
 
 impl<E: Event + Send + 'static> Recorder<E> {
     /// Starts the writer. `on_gone` is called once if nobody reads stdout any longer.
-    pub fn start(output: Output, on_gone: impl FnOnce() + Send + 'static) -> Result<(Self, Writer)> {
-        let (queue, events) = sync_channel(QUEUE);
+    pub fn start(output: Output, on_closed: impl FnOnce() + Send + 'static) -> Result<(Self, Writer)> {
+        let (queue, events) = sync_channel(QUEUE_LIMIT);
         let dropped = Arc::new(AtomicU64::new(0));
         let batches = Arc::new(AtomicU64::new(0));
         let (tell, done) = sync_channel(1);
         let run = {
             let (dropped, batches) = (Arc::clone(&dropped), Arc::clone(&batches));
-            move || drop(tell.send(write(output, &events, (&dropped, &batches), on_gone)))
+            move || drop(tell.send(run_writer(output, &events, (&dropped, &batches), on_closed)))
         };
         std::thread::Builder::new()
             .name("writer".into())
@@ -61,7 +61,7 @@ impl<E: Event + Send + 'static> Recorder<E> {
     }
 
     /// Hands over an event, or counts it as dropped.
-    pub fn record(&self, event: E) {
+    pub fn emit(&self, event: E) {
         if self.queue.try_send(event).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -75,14 +75,14 @@ impl Writer {
     pub fn finish(self) -> (Output, u64, Result<()>) {
         let mut written = self.batches.load(Ordering::Relaxed);
         let (output, result) = loop {
-            match self.done.recv_timeout(PATIENCE) {
+            match self.done.recv_timeout(STALL_TIMEOUT) {
                 Ok(ended) => break ended,
                 Err(RecvTimeoutError::Disconnected) => break (Output::new(super::Style::default()), Ok(())),
                 Err(RecvTimeoutError::Timeout) => {
                     let now = self.batches.load(Ordering::Relaxed);
                     if now == written {
                         let what = "nobody reads standard output; what was left to say is lost";
-                        break (Output::unheard(), Err(Error::new(Exit::InputOutput, what)));
+                        break (Output::stalled(), Err(Error::new(Exit::InputOutput, what)));
                     }
                     written = now;
                 }
@@ -94,13 +94,13 @@ impl Writer {
 
 /// Writes each event as soon as it comes, and those that come together in one call. A full disk
 /// loses lines, which are counted, and does not end the server.
-fn write<E: Event>(
+fn run_writer<E: Event>(
     mut output: Output,
     events: &Receiver<E>,
     (dropped, batches): (&AtomicU64, &AtomicU64),
-    on_gone: impl FnOnce(),
+    on_closed: impl FnOnce(),
 ) -> (Output, Result<()>) {
-    let mut on_gone = Some(on_gone);
+    let mut on_gone = Some(on_closed);
     let mut first_failure = Ok(());
     let mut batch = Vec::new();
     while let Ok(event) = events.recv().map_err(|RecvError| ()) {
@@ -108,12 +108,13 @@ fn write<E: Event>(
         let mut lines = 0;
         batch.clear();
         while let Some(event) = next.take() {
-            if (!output.style().quiet || event.is_summary()) && append(&event, output.style().form, &mut batch).is_ok()
+            if (!output.style().quiet || event.is_summary())
+                && format_event(&event, output.style().format, &mut batch).is_ok()
             {
                 lines += 1;
             }
             next = match events.try_recv() {
-                Ok(event) if batch.len() < BATCH => Some(event),
+                Ok(event) if batch.len() < BATCH_BYTES => Some(event),
                 Ok(event) => {
                     let failed = flush(&mut output, &batch, lines, dropped);
                     batches.fetch_add(1, Ordering::Relaxed);
@@ -128,7 +129,7 @@ fn write<E: Event>(
         let failed = flush(&mut output, &batch, lines, dropped);
         batches.fetch_add(1, Ordering::Relaxed);
         first_failure = first_failure.and(failed);
-        if output.is_gone()
+        if output.is_closed()
             && let Some(on_gone) = on_gone.take()
         {
             on_gone();
@@ -138,12 +139,12 @@ fn write<E: Event>(
 }
 
 fn flush(output: &mut Output, batch: &[u8], lines: u64, dropped: &AtomicU64) -> Result<()> {
-    let written = output.bytes(batch);
+    let written = output.write_bytes(batch);
     if let Err(error) = &written
         && dropped.fetch_add(lines, Ordering::Relaxed) == 0
     {
         // Said once, at the first loss; how many there were is said in the end.
-        output.failure(error);
+        output.report_error(error);
     }
     written
 }

@@ -4,35 +4,35 @@
 //! for what was said by neither side. The caller hides secrets before they come here; control
 //! octets are escaped here.
 
-use super::{Escaped, Ink, Style, talk};
+use super::{Escaped, Palette, Style, write_stderr};
 
 /// Who said it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
+pub enum TraceKind {
     /// We did.
     Sent,
     /// The peer did.
     Received,
     /// Nobody did: a remark.
-    Remark,
+    Info,
 }
 
 /// Prints a conversation, if it was asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Trace {
-    ink: Option<Ink>,
+    palette: Option<Palette>,
     encrypted: bool,
 }
 
 impl Trace {
     /// A trace that prints if `on`.
-    pub fn new(on: bool, style: Style) -> Self {
-        Self { ink: on.then(|| Ink::stderr(style)), encrypted: false }
+    pub fn new(enabled: bool, style: Style) -> Self {
+        Self { palette: enabled.then(|| Palette::stderr(style)), encrypted: false }
     }
 
     /// Whether it prints, for callers whose text is dear to make.
-    pub fn is_on(self) -> bool {
-        self.ink.is_some()
+    pub fn is_enabled(self) -> bool {
+        self.palette.is_some()
     }
 
     /// From here on, lines are marked as encrypted or not.
@@ -41,37 +41,37 @@ impl Trace {
     }
 
     /// Prints lines that end in CRLF or LF; an empty line shows as an empty line.
-    pub fn lines(self, direction: Direction, bytes: &[u8]) {
-        let Some(ink) = self.ink else { return };
+    pub fn write_lines(self, kind: TraceKind, bytes: &[u8]) {
+        let Some(ink) = self.palette else { return };
         let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         for line in bytes.split(|byte| *byte == b'\n') {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            let margin = ink.paint(color(direction), self.margin(direction));
-            talk(format!("{margin} {}", Escaped(line)).trim_end());
-            talk("\n");
+            let margin = ink.paint(color(kind), self.prefix(kind));
+            write_stderr(format!("{margin} {}", Escaped(line)).trim_end());
+            write_stderr("\n");
         }
     }
 
     /// Prints a remark of our own.
-    pub fn remark(self, text: &str) {
-        self.lines(Direction::Remark, text.as_bytes());
+    pub fn info(self, text: &str) {
+        self.write_lines(TraceKind::Info, text.as_bytes());
     }
 
-    fn margin(self, direction: Direction) -> &'static str {
-        match (direction, self.encrypted) {
-            (Direction::Sent, false) => "->",
-            (Direction::Sent, true) => "~>",
-            (Direction::Received, false) => "<-",
-            (Direction::Received, true) => "<~",
-            (Direction::Remark, _) => "**",
+    fn prefix(self, kind: TraceKind) -> &'static str {
+        match (kind, self.encrypted) {
+            (TraceKind::Sent, false) => "->",
+            (TraceKind::Sent, true) => "~>",
+            (TraceKind::Received, false) => "<-",
+            (TraceKind::Received, true) => "<~",
+            (TraceKind::Info, _) => "**",
         }
     }
 }
 
-fn color(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Sent => "36",
-        Direction::Received => "32",
-        Direction::Remark => "2",
+fn color(kind: TraceKind) -> &'static str {
+    match kind {
+        TraceKind::Sent => "36",
+        TraceKind::Received => "32",
+        TraceKind::Info => "2",
     }
 }

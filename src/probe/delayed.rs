@@ -7,7 +7,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
-use crate::conversation::Outgoing;
+use crate::conversation::Transmit;
 use crate::time::Moment;
 
 /// How many replies are held at most.
@@ -32,13 +32,13 @@ pub struct Delayed {
 struct Held {
     due: Moment,
     order: u64,
-    envelope: Outgoing,
+    envelope: Transmit,
     bytes: Vec<u8>,
 }
 
 impl Delayed {
     /// Holds a reply until it is due. Says whether there was room.
-    pub fn hold(&mut self, due: Moment, envelope: Outgoing, bytes: &[u8]) -> bool {
+    pub fn hold(&mut self, due: Moment, envelope: Transmit, bytes: &[u8]) -> bool {
         if self.queue.len() >= REPLIES || self.octets + bytes.len() > OCTETS {
             return false;
         }
@@ -51,7 +51,7 @@ impl Delayed {
     }
 
     /// Hands over every reply that is due, earliest first.
-    pub fn release(&mut self, now: Moment, mut send: impl FnMut(Outgoing, &[u8])) {
+    pub fn release(&mut self, now: Moment, mut send: impl FnMut(Transmit, &[u8])) {
         while self.next_due().is_some_and(|due| due <= now) {
             let Some(Reverse(held)) = self.queue.pop() else {
                 return;
@@ -101,7 +101,7 @@ impl Eq for Held {}
 #[cfg(test)]
 mod tests {
     use super::{Delayed, KEPT, OCTETS, REPLIES};
-    use crate::conversation::Outgoing;
+    use crate::conversation::Transmit;
     use crate::time::Moment;
     use std::time::Duration;
 
@@ -110,7 +110,7 @@ mod tests {
     }
 
     fn hold(delayed: &mut Delayed, millis: u64, ticket: u64, size: usize) -> bool {
-        delayed.hold(at(millis), Outgoing::probe(0, ticket), &vec![b'x'; size])
+        delayed.hold(at(millis), Transmit::connected(0, ticket), &vec![b'x'; size])
     }
 
     fn released(delayed: &mut Delayed, millis: u64) -> Vec<u64> {

@@ -23,7 +23,7 @@ use super::stamp::Probe;
 use super::table::{Table, Who};
 use super::tally::{ClientTally, EchoFact, Tally};
 use super::text;
-use crate::conversation::{Datagram, Exchange, Failure, Post};
+use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
 use crate::impair::{Fate, Impairment};
 use crate::seal::Key;
 use crate::stats::Seen;
@@ -120,8 +120,8 @@ impl Echo {
         }
         if self.rules.public && !peer.ip().to_canonical().is_loopback() {
             let net = self.sessions.bucket(peer);
-            let net = net.is_none_or(|bucket| bucket.take(NET_LIMIT, datagram.at));
-            if !net || !self.strangers.take(STRANGERS_LIMIT, datagram.at) {
+            let net = net.is_none_or(|bucket| bucket.take(NET_LIMIT, datagram.received_at));
+            if !net || !self.strangers.take(STRANGERS_LIMIT, datagram.received_at) {
                 return Err(Refusal::RateLimited);
             }
         }
@@ -137,9 +137,9 @@ impl Echo {
         message: Message,
         datagram: &Datagram<'_>,
         now: Moment,
-        post: &mut Post<EchoFact>,
+        post: &mut DatagramActions<EchoFact>,
     ) -> Result<(), Refusal> {
-        let Datagram { peer, bytes, at, .. } = *datagram;
+        let Datagram { peer, bytes, received_at: at, .. } = *datagram;
         let who = Who { peer, ssid: message.ssid() };
         let session = self.sessions.seen(who, at, || {
             let ordinal = self.ordinals.fetch_add(1, Ordering::Relaxed).saturating_add(1);
@@ -193,10 +193,10 @@ impl Echo {
     }
 }
 
-impl Exchange for Echo {
-    type Fact = EchoFact;
+impl DatagramProtocol for Echo {
+    type Event = EchoFact;
 
-    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, post: &mut Post<EchoFact>) {
+    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, post: &mut DatagramActions<EchoFact>) {
         let (peer, bytes) = (datagram.peer, datagram.bytes.len());
         if let Some(remaining) = &self.rules.remaining
             && remaining.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err()
@@ -205,31 +205,31 @@ impl Exchange for Echo {
             return;
         }
         self.tally.received += 1;
-        post.tell(|| EchoFact::Received { peer, bytes });
+        post.emit(|| EchoFact::Received { peer, bytes });
         let message = self.admit(datagram);
         if let Err(reason) = message.and_then(|message| self.answer(message, datagram, now, post)) {
             self.tally.refuse(reason);
-            post.tell(|| EchoFact::Refused { peer, reason });
+            post.emit(|| EchoFact::Refused { peer, reason });
         }
     }
 
-    fn departed(&mut self, _ticket: u64, _at: Moment) {}
+    fn transmitted(&mut self, _ticket: u64, _at: Moment) {}
 
     /// One peer's trouble is not the others': what ICMP says to an open server socket is ignored,
     /// anybody could forge it.
-    fn failed(&mut self, failure: &Failure<'_>, _now: Moment, post: &mut Post<EchoFact>) {
-        if let Failure::NotSent { error, .. } = *failure {
+    fn failed(&mut self, failure: &TransmitError<'_>, _now: Moment, post: &mut DatagramActions<EchoFact>) {
+        if let TransmitError::NotSent { error, .. } = *failure {
             self.tally.not_sent += 1;
-            post.tell(|| EchoFact::NotSent { error: error.to_string() });
+            post.emit(|| EchoFact::NotSent { error: error.to_string() });
         }
     }
 
-    fn overflowed(&mut self, count: u64, _now: Moment, post: &mut Post<EchoFact>) {
+    fn overflowed(&mut self, count: u64, _now: Moment, post: &mut DatagramActions<EchoFact>) {
         self.tally.local_drops += count;
-        post.tell(|| EchoFact::LocalDrop { count });
+        post.emit(|| EchoFact::LocalDrop { count });
     }
 
-    fn woken(&mut self, now: Moment, post: &mut Post<EchoFact>) {
+    fn woken(&mut self, now: Moment, post: &mut DatagramActions<EchoFact>) {
         let tally = &mut self.tally;
         self.delayed.release(now, |envelope, bytes| {
             tally.held -= 1;

@@ -11,7 +11,7 @@ use super::ntp::ErrorEstimate;
 use super::stamp::{Probe, Reflection};
 use super::tally::{EchoFact, Tally};
 use super::text;
-use crate::conversation::{Datagram, Outgoing, Post};
+use crate::conversation::{Datagram, DatagramActions, Transmit};
 use crate::impair::{Cause, Passage, Path};
 use crate::seal::Key;
 use crate::stats::Window;
@@ -70,15 +70,15 @@ pub struct Reply<'a, 'd> {
 
 impl Reply<'_, '_> {
     /// Sends one copy, or holds it until it is due.
-    pub fn pass(&mut self, passage: Passage, post: &mut Post<EchoFact>) -> Result<(), Refusal> {
-        let Datagram { peer, bytes, at, .. } = *self.datagram;
+    pub fn pass(&mut self, passage: Passage, post: &mut DatagramActions<EchoFact>) -> Result<(), Refusal> {
+        let Datagram { peer, bytes, received_at: at, .. } = *self.datagram;
         let mut scratch = std::mem::take(self.echo.scratch);
         scratch.clear();
         scratch.extend_from_slice(bytes);
         let made = self.make(&mut scratch, passage);
         let delay = passage.inward.delay.saturating_add(passage.outward.delay);
         let due = at + delay;
-        let envelope = Outgoing::reply(self.datagram, self.number);
+        let envelope = Transmit::reply(self.datagram, self.number);
         if made.is_err() {
             // Nothing to send: the damage done on purpose made it unreadable.
         } else if delay.is_zero() || due <= self.now {
@@ -90,17 +90,17 @@ impl Reply<'_, '_> {
             self.answered(delay, post);
         } else {
             self.echo.tally.delay_full += 1;
-            post.tell(|| EchoFact::DelayFull { peer });
+            post.emit(|| EchoFact::DelayFull { peer });
         }
         *self.echo.scratch = scratch;
         made
     }
 
     /// The honest echo's way: made where it is sent from, without a detour.
-    pub fn at_once(&mut self, post: &mut Post<EchoFact>) -> Result<(), Refusal> {
+    pub fn at_once(&mut self, post: &mut DatagramActions<EchoFact>) -> Result<(), Refusal> {
         let request = self.datagram.bytes;
         let mut made = Ok(());
-        post.send(Outgoing::reply(self.datagram, self.number), |out| {
+        post.send(Transmit::reply(self.datagram, self.number), |out| {
             let start = out.len();
             out.extend_from_slice(request);
             if let Some(octets) = out.get_mut(start..) {
@@ -113,11 +113,11 @@ impl Reply<'_, '_> {
     }
 
     /// Drops one copy on purpose.
-    pub fn drop(&mut self, cause: Cause, post: &mut Post<EchoFact>) {
+    pub fn drop(&mut self, cause: Cause, post: &mut DatagramActions<EchoFact>) {
         // Lost on the way back means answered all the same: the reflector counts it.
         self.session.reflected = self.session.reflected.wrapping_add(u32::from(cause == Cause::LossOut));
         self.echo.tally.drop(cause);
-        post.tell(|| EchoFact::Dropped {
+        post.emit(|| EchoFact::Dropped {
             peer: self.datagram.peer,
             client: self.session.ordinal,
             number: self.number,
@@ -125,9 +125,9 @@ impl Reply<'_, '_> {
         });
     }
 
-    fn answered(&mut self, delay: Duration, post: &mut Post<EchoFact>) {
+    fn answered(&mut self, delay: Duration, post: &mut DatagramActions<EchoFact>) {
         self.session.sent += 1;
-        post.tell(|| EchoFact::Sent {
+        post.emit(|| EchoFact::Sent {
             peer: self.datagram.peer,
             client: self.session.ordinal,
             number: self.number,
@@ -163,7 +163,7 @@ impl Reply<'_, '_> {
             seq,
             timestamp: format.encode((self.now + held).wall()),
             estimate: ErrorEstimate::UNKNOWN.with_format(format),
-            received: format.encode((self.datagram.at + held).wall()),
+            received: format.encode((self.datagram.received_at + held).wall()),
             ttl: self.datagram.ttl.unwrap_or(u8::MAX),
             probe,
         }

@@ -19,7 +19,7 @@ use super::pace::{GAP, Pace, Schedule};
 use super::report::{Figures, Report};
 use super::stamp::Reflection;
 use super::wire::{Match, Wire};
-use crate::conversation::{Datagram, Exchange, Failure, Outgoing, Post};
+use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
 use crate::stats::Series;
 use crate::time::{Moment, Stamps, step};
 
@@ -121,20 +121,20 @@ impl Sender {
     }
 
     /// Notices that the wall clock was set, or that this process did not run.
-    fn notice(&mut self, now: Moment, post: &mut Post<Fact>) {
+    fn notice(&mut self, now: Moment, post: &mut DatagramActions<Fact>) {
         if let Some(step_ns) = step(self.last_turn, now) {
-            post.tell(|| Fact::ClockStep { step_ns });
+            post.emit(|| Fact::ClockStep { step_ns });
         }
         self.last_turn = now;
         let limit = self.pace.interval.max(GAP);
         if let Some(gap) = self.ready().map(|ready| now - ready).filter(|gap| *gap > limit) {
             self.schedule.begin(now);
             self.figures.paused += gap;
-            post.tell(|| Fact::ClockGap { gap });
+            post.emit(|| Fact::ClockGap { gap });
         }
     }
 
-    fn send_due(&mut self, now: Moment, post: &mut Post<Fact>) {
+    fn send_due(&mut self, now: Moment, post: &mut DatagramActions<Fact>) {
         for _ in 0..BURST {
             if self.ready().is_none_or(|ready| now < ready) {
                 return;
@@ -153,17 +153,17 @@ impl Sender {
         }
     }
 
-    fn send(&mut self, slip: Duration, now: Moment, post: &mut Post<Fact>) {
+    fn send(&mut self, slip: Duration, now: Moment, post: &mut DatagramActions<Fact>) {
         let seq = self.ledger.send(now);
         self.figures.slip.push(slip);
         let socket = if self.wire.is_bare() { seq } else { 0 };
         let mut bytes = 0;
-        post.send(Outgoing::probe(socket, seq), |out| {
+        post.send(Transmit::connected(socket, seq), |out| {
             let before = out.len();
             self.wire.write(seq, now.wall(), out);
             bytes = out.len() - before;
         });
-        post.tell(|| Fact::Sent { seq, bytes, slip });
+        post.emit(|| Fact::Sent { seq, bytes, slip });
     }
 
     /// A whole answer to a probe that is remembered.
@@ -173,7 +173,7 @@ impl Sender {
         reflection: Option<Reflection>,
         datagram: &Datagram<'_>,
         now: Moment,
-        post: &mut Post<Fact>,
+        post: &mut DatagramActions<Fact>,
     ) {
         let Some(probe) = self.ledger.probe(seq).copied() else {
             return;
@@ -182,16 +182,21 @@ impl Sender {
         if let Some(reflection) = reflection {
             // The wall clock may be set meanwhile; how long it took, the other one says.
             let sent = probe.at.wall();
-            let came = sent + (datagram.at - probe.at);
+            let came = sent + (datagram.received_at - probe.at);
             self.figures.ways.arrived(seq, &reflection, sent, came, first);
         }
         if !first {
             self.figures.duplicates += 1;
-            post.tell(|| Fact::Duplicate { seq });
+            post.emit(|| Fact::Duplicate { seq });
             return;
         }
-        let stamps =
-            Stamps { sent: probe.at, left: probe.left, came: datagram.at, stamped: datagram.stamped, read: now };
+        let stamps = Stamps {
+            sent: probe.at,
+            left: probe.left,
+            came: datagram.received_at,
+            stamped: datagram.has_kernel_timestamp,
+            read: now,
+        };
         self.first_answer(seq, &stamps, datagram.bytes.len(), post);
         if self.wire.is_bare() {
             // A copy may still come; it does so soon or not at all.
@@ -202,7 +207,7 @@ impl Sender {
         }
     }
 
-    fn first_answer(&mut self, seq: u64, stamps: &Stamps, bytes: usize, post: &mut Post<Fact>) {
+    fn first_answer(&mut self, seq: u64, stamps: &Stamps, bytes: usize, post: &mut DatagramActions<Fact>) {
         let trip = stamps.trip();
         let rtt = trip.rtt;
         let figures = &mut self.figures;
@@ -218,50 +223,50 @@ impl Sender {
             let clock = if trip.host.is_some() { Clock::Kernel } else { Clock::Monotonic };
             let clock_step = trip.stepped;
             self.decide(seq, Outcome::Ok, stamps.read);
-            post.tell(|| Fact::Reply { seq, rtt, clock, reordered, clock_step, bytes });
+            post.emit(|| Fact::Reply { seq, rtt, clock, reordered, clock_step, bytes });
         } else {
             figures.late.push(rtt);
             self.decide(seq, Outcome::Late, stamps.read);
-            post.tell(|| Fact::Late { seq, rtt, reordered });
+            post.emit(|| Fact::Late { seq, rtt, reordered });
         }
     }
 }
 
 /// The socket of a bare probe goes with it.
-fn retire(wire: &Wire, seq: u64, post: &mut Post<Fact>) {
+fn retire(wire: &Wire, seq: u64, post: &mut DatagramActions<Fact>) {
     if wire.is_bare() {
         post.retire(seq);
     }
 }
 
-impl Exchange for Sender {
-    type Fact = Fact;
+impl DatagramProtocol for Sender {
+    type Event = Fact;
 
-    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, post: &mut Post<Fact>) {
+    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, post: &mut DatagramActions<Fact>) {
         match matched(&self.wire, self.peer, &self.ledger, datagram, &mut self.scratch) {
             Ok((seq, Match::Whole(reflection))) => {
                 self.answered(seq, reflection, datagram, now, post);
             }
             Ok((seq, Match::Damaged | Match::Other)) => {
                 self.figures.corrupt += 1;
-                post.tell(|| Fact::Corrupt { seq });
+                post.emit(|| Fact::Corrupt { seq });
             }
             Err(reason) => {
                 self.figures.foreign += 1;
                 let bytes = datagram.bytes.len();
-                post.tell(|| Fact::Foreign { reason, bytes });
+                post.emit(|| Fact::Foreign { reason, bytes });
             }
         }
     }
 
-    fn departed(&mut self, ticket: u64, at: Moment) {
+    fn transmitted(&mut self, ticket: u64, at: Moment) {
         self.ledger.left(ticket, at);
     }
 
-    fn failed(&mut self, failure: &Failure<'_>, now: Moment, post: &mut Post<Fact>) {
+    fn failed(&mut self, failure: &TransmitError<'_>, now: Moment, post: &mut DatagramActions<Fact>) {
         let (seq, outcome, error) = match *failure {
-            Failure::NotSent { ticket, error } => (Some(ticket), Outcome::SendError, error),
-            Failure::Unreachable { socket, error, bytes } => {
+            TransmitError::NotSent { ticket, error } => (Some(ticket), Outcome::SendError, error),
+            TransmitError::Unreachable { socket, error, bytes } => {
                 let bare = self.wire.is_bare().then_some(socket);
                 let named = bare.or_else(|| self.wire.seq_of_probe(bytes, self.ledger.sent()));
                 // An error without its payload can only be about the one that waits longest.
@@ -284,18 +289,18 @@ impl Exchange for Sender {
         }
         retire(&self.wire, seq, post);
         let error = error.to_string();
-        post.tell(|| match outcome {
+        post.emit(|| match outcome {
             Outcome::SendError => Fact::SendError { seq, error },
             _ => Fact::Refused { seq, error },
         });
     }
 
-    fn overflowed(&mut self, count: u64, _now: Moment, post: &mut Post<Fact>) {
+    fn overflowed(&mut self, count: u64, _now: Moment, post: &mut DatagramActions<Fact>) {
         self.figures.local_drops += count;
-        post.tell(|| Fact::LocalDrop { count });
+        post.emit(|| Fact::LocalDrop { count });
     }
 
-    fn woken(&mut self, now: Moment, post: &mut Post<Fact>) {
+    fn woken(&mut self, now: Moment, post: &mut DatagramActions<Fact>) {
         self.notice(now, post);
         while let Some(due) = self.ledger.next_timeout().filter(|due| *due <= now) {
             let full = self.is_full();
@@ -305,7 +310,7 @@ impl Exchange for Sender {
             if full {
                 self.schedule.freed = due.max(self.schedule.freed);
             }
-            post.tell(|| Fact::Lost { seq });
+            post.emit(|| Fact::Lost { seq });
         }
         self.ledger.close(now, |seq| retire(&self.wire, seq, post));
         self.schedule.settle(self.pace.interval);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Echo, Fact, Pace, Report, Rules, Sender, Wire};
-use crate::conversation::{Datagram, Exchange, Post};
+use crate::conversation::{Datagram, DatagramActions, DatagramProtocol};
 use crate::impair::{Fate, Impairment, Path};
 use crate::time::Moment;
 
@@ -68,7 +68,7 @@ impl World {
 
     /// Lets it all happen, and says what the pinger makes of it.
     fn run(mut self) -> (Report, Vec<Fact>, Echo) {
-        let (mut probes, mut replies) = (Post::new(true), Post::new(false));
+        let (mut probes, mut replies) = (DatagramActions::new(true), DatagramActions::new(false));
         let mut now = START;
         for _ in 0..10_000_000_u64 {
             while self.sky.peek().is_some_and(|carried| carried.0.at <= now) {
@@ -88,7 +88,7 @@ impl World {
             self.sender.woken(now, &mut probes);
             self.carry(&mut replies, false, now);
             self.carry(&mut probes, true, now);
-            self.facts.extend(probes.facts());
+            self.facts.extend(probes.events());
             if self.sender.is_finished() {
                 return (self.sender.report(), self.facts, self.echo);
             }
@@ -99,9 +99,9 @@ impl World {
         panic!("it does not end");
     }
 
-    fn carry<F>(&mut self, post: &mut Post<F>, upwards: bool, now: Moment) {
+    fn carry<F>(&mut self, post: &mut DatagramActions<F>, upwards: bool, now: Moment) {
         let way = if upwards { &mut self.up } else { &mut self.down };
-        for (envelope, bytes) in post.outgoing() {
+        for (envelope, bytes) in post.transmits() {
             let verdict = way.impairment.arrival(&mut way.path, now, bytes.len());
             for fate in verdict.fates() {
                 let Fate::Passed(passage) = fate else {

@@ -26,7 +26,7 @@ use super::offers::Offers;
 use super::plan::{Done, Fact, Outcome, Plan, Recipient, Security, Stage, Timed};
 use super::reply::Reply;
 use super::secret::Secret;
-use crate::conversation::Outbox;
+use crate::conversation::Actions;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::time::Moment;
@@ -127,29 +127,29 @@ impl Client {
     }
 
     /// Ends a stage and begins the next one.
-    fn enter(&mut self, stage: Stage, now: Moment, out: &mut Outbox<Fact>) {
+    fn enter(&mut self, stage: Stage, now: Moment, out: &mut Actions<Fact>) {
         // Between two mails there is nothing that could end.
         if self.idle.take().is_none() {
-            out.tell(Fact::Stage(Timed { stage: self.stage, took: now - self.since }));
+            out.emit(Fact::Stage(Timed { stage: self.stage, took: now - self.since }));
         }
         (self.stage, self.since) = (stage, now);
     }
 
     /// Sends a line, shown as it is.
-    fn say(&mut self, line: &str, now: Moment, out: &mut Outbox<Fact>) {
+    fn say(&mut self, line: &str, now: Moment, out: &mut Actions<Fact>) {
         self.send(line.as_bytes(), line, now, out);
     }
 
     /// Sends a line, shown as something else.
-    fn say_hidden(&mut self, line: &Secret, shown: &str, now: Moment, out: &mut Outbox<Fact>) {
+    fn say_hidden(&mut self, line: &Secret, shown: &str, now: Moment, out: &mut Actions<Fact>) {
         self.keep_hidden(line);
         self.send(line.expose(), shown, now, out);
     }
 
-    fn send(&mut self, line: &[u8], shown: &str, now: Moment, out: &mut Outbox<Fact>) {
+    fn send(&mut self, line: &[u8], shown: &str, now: Moment, out: &mut Actions<Fact>) {
         out.send(line);
         out.send(b"\r\n");
-        out.tell(Fact::Sent(shown.to_owned()));
+        out.emit(Fact::Sent(shown.to_owned()));
         self.wait(now);
     }
 
@@ -158,19 +158,19 @@ impl Client {
         self.until = Some(now + patience.unwrap_or_else(|| self.stage.patience()));
     }
 
-    fn ehlo(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+    fn ehlo(&mut self, now: Moment, out: &mut Actions<Fact>) {
         self.enter(Stage::Ehlo, now, out);
         let line = format!("EHLO {}", self.plan.name);
         self.say(&line, now, out);
     }
 
-    fn quit(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+    fn quit(&mut self, now: Moment, out: &mut Actions<Fact>) {
         self.enter(Stage::Quit, now, out);
         self.say("QUIT", now, out);
     }
 
     /// Gives up, in an orderly way if the server still listens to reason.
-    fn fail(&mut self, error: Error, is_orderly: bool, now: Moment, out: &mut Outbox<Fact>) {
+    fn fail(&mut self, error: Error, is_orderly: bool, now: Moment, out: &mut Actions<Fact>) {
         // A QUIT that goes wrong undoes nothing, and makes nothing worse (§4.1.1.10).
         if self.stage == Stage::Quit {
             self.end(now, out);
@@ -181,12 +181,12 @@ impl Client {
     }
 
     /// The server says no, and that is the end of it.
-    fn refuse(&mut self, reply: &Reply, error: Error, is_orderly: bool, now: Moment, out: &mut Outbox<Fact>) {
+    fn refuse(&mut self, reply: &Reply, error: Error, is_orderly: bool, now: Moment, out: &mut Actions<Fact>) {
         self.fail_with(error, Some(reply));
         self.leave(is_orderly, now, out);
     }
 
-    fn leave(&mut self, is_orderly: bool, now: Moment, out: &mut Outbox<Fact>) {
+    fn leave(&mut self, is_orderly: bool, now: Moment, out: &mut Actions<Fact>) {
         if is_orderly {
             self.quit(now, out);
         } else {
@@ -211,9 +211,9 @@ impl Client {
         self.failure = Some(error);
     }
 
-    fn end(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+    fn end(&mut self, now: Moment, out: &mut Actions<Fact>) {
         if self.idle.take().is_none() {
-            out.tell(Fact::Stage(Timed { stage: self.stage, took: now - self.since }));
+            out.emit(Fact::Stage(Timed { stage: self.stage, took: now - self.since }));
         }
         (self.is_over, self.until) = (true, None);
     }
@@ -251,17 +251,17 @@ impl Client {
 
     /// A reply to whatever was said last. What is shown and kept of it has no secrets; what is decided is
     /// decided on what came.
-    fn heard(&mut self, came: &Reply, now: Moment, out: &mut Outbox<Fact>) {
+    fn heard(&mut self, came: &Reply, now: Moment, out: &mut Actions<Fact>) {
         let reply = &*self.without_secrets(came);
         if reply.bare_lf && self.plan.wishes.strict {
-            out.tell(Fact::Heard(reply.clone()));
+            out.emit(Fact::Heard(reply.clone()));
             let error = malformed("a reply line ends in a bare LF (RFC 5321 §2.3.8 wants CRLF)");
             return self.fail(self.mended(error), false, now, out);
         }
         if reply.bare_lf {
-            out.tell(Fact::Odd("a reply line ends in a bare LF (RFC 5321 §2.3.8 wants CRLF)"));
+            out.emit(Fact::Odd("a reply line ends in a bare LF (RFC 5321 §2.3.8 wants CRLF)"));
         }
-        out.tell(Fact::Heard(reply.clone()));
+        out.emit(Fact::Heard(reply.clone()));
         // 421 at any moment is the end of the session (§3.8).
         if reply.code == 421 && self.stage != Stage::Quit {
             let error = if self.stage == Stage::Dot {
@@ -293,7 +293,7 @@ impl Client {
         }
     }
 
-    fn greeted(&mut self, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
+    fn greeted(&mut self, reply: &Reply, now: Moment, out: &mut Actions<Fact>) {
         match reply.code {
             220 if self.stops_at(Stage::Banner) => self.quit(now, out),
             220 => self.ehlo(now, out),
@@ -301,7 +301,7 @@ impl Client {
         }
     }
 
-    fn offered(&mut self, came: &Reply, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
+    fn offered(&mut self, came: &Reply, reply: &Reply, now: Moment, out: &mut Actions<Fact>) {
         // HELO knows neither TLS nor AUTH, so it is no way round either (§3.2).
         let may_helo = self.plan.security != Security::Starttls && self.plan.login.is_none() && !self.is_helo;
         if matches!(reply.code, 500 | 502 | 504) && may_helo {
@@ -332,7 +332,7 @@ impl Client {
         }
     }
 
-    fn may_encrypt(&mut self, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
+    fn may_encrypt(&mut self, reply: &Reply, now: Moment, out: &mut Actions<Fact>) {
         if reply.code != 220 {
             return self.refuse(reply, refused(Stage::Starttls, reply), true, now, out);
         }
@@ -344,7 +344,7 @@ impl Client {
     }
 
     /// The line is gone.
-    fn broke(&mut self, error: Error, now: Moment, out: &mut Outbox<Fact>) {
+    fn broke(&mut self, error: Error, now: Moment, out: &mut Actions<Fact>) {
         if self.is_over {
             return;
         }
@@ -363,7 +363,7 @@ impl Client {
     }
 
     /// We go no further: a signal came, or the deadline. What is known stays known.
-    pub fn give_up(&mut self, error: Error, now: Moment, out: &mut Outbox<Fact>) {
+    pub fn give_up(&mut self, error: Error, now: Moment, out: &mut Actions<Fact>) {
         self.broke(error, now, out);
     }
 

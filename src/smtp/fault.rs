@@ -45,12 +45,12 @@ pub struct Rule {
     /// Which of the occasions.
     pub occasions: Occasions,
     /// What is done.
-    pub action: Action,
+    pub action: FaultAction,
 }
 
 /// What is done, all of it at one occasion.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Action {
+pub struct FaultAction {
     /// How long everything is held back.
     pub delay: Duration,
     /// At how many octets a second the reply goes out.
@@ -106,7 +106,7 @@ pub struct Fired<'r> {
     /// The how-manieth of its occasions it is.
     pub number: u64,
     /// What is done.
-    pub action: &'r Action,
+    pub action: &'r FaultAction,
 }
 
 /// All rules, and how often each was asked.
@@ -190,7 +190,7 @@ fn fits(pattern: &str, text: &str) -> bool {
     true
 }
 
-impl Action {
+impl FaultAction {
     /// The reply that refuses, if this is one: then nothing of what was asked is done.
     pub fn refusal(&self) -> Option<&Answer> {
         match &self.instead {
@@ -212,7 +212,7 @@ impl fmt::Display for Certificate {
 
 #[cfg(test)]
 mod tests {
-    use super::{Action, Faults, Place, Rule, fits};
+    use super::{FaultAction, Faults, Place, Rule, fits};
     use crate::smtp::Stage;
 
     fn rule(place: Place, whose: Option<&str>, occasions: &str) -> Rule {
@@ -221,7 +221,7 @@ mod tests {
             place,
             whose: whose.map(str::to_owned),
             occasions: occasions.parse().expect("occasions"),
-            action: Action::default(),
+            action: FaultAction::default(),
         }
     }
 

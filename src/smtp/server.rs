@@ -31,9 +31,9 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::fault::{Action, Instead, Place};
+use super::fault::{FaultAction, Instead, Place};
 use super::plan::Stage;
-use crate::conversation::{Conversation, End, Outbox};
+use crate::conversation::{Actions, CloseReason, StreamProtocol};
 use crate::time::Moment;
 use body::Body;
 use hold::Held;
@@ -108,7 +108,7 @@ enum State {
 /// What a job is for.
 enum Work<K> {
     Derive,
-    Keep { kept: Arc<Mutex<Option<Kept<K>>>>, at: Moment, action: Action },
+    Keep { kept: Arc<Mutex<Option<Kept<K>>>>, at: Moment, action: FaultAction },
 }
 
 /// What follows once a reply is out.
@@ -187,19 +187,19 @@ impl<M: Mailroom> Server<M> {
     }
 
     /// Ends the session: nothing more is heard.
-    fn close(&mut self, out: &mut Outbox<Fact<M::Kept>>) {
+    fn close(&mut self, out: &mut Actions<Fact<M::Kept>>) {
         self.is_over = true;
         out.close();
     }
 
     /// Says why, and ends the session.
-    fn dismiss(&mut self, answer: &Answer, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+    fn dismiss(&mut self, answer: &Answer, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
         self.after = After::Close;
-        self.say(answer, &Action::default(), now, out);
+        self.say(answer, &FaultAction::default(), now, out);
     }
 
-    fn fail(&self, why: &str, out: &mut Outbox<Fact<M::Kept>>) {
-        out.tell(Fact::Failed { client: self.client.clone(), why: why.to_owned() });
+    fn fail(&self, why: &str, out: &mut Actions<Fact<M::Kept>>) {
+        out.emit(Fact::Failed { client: self.client.clone(), why: why.to_owned() });
     }
 
     /// Where in the dialogue it is, for people.
@@ -217,7 +217,7 @@ impl<M: Mailroom> Server<M> {
         self.work.is_some() || self.held.is_some() || self.is_stalled || self.is_over
     }
 
-    fn greet(&mut self, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+    fn greet(&mut self, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
         self.state = State::Command;
         let banner = Answer::new(220, format!("{} ESMTP netlab mail-serve", self.room.rules().name));
         let action = self.decide(Some(Stage::Banner), "", out);
@@ -227,11 +227,11 @@ impl<M: Mailroom> Server<M> {
     }
 }
 
-impl<M: Mailroom> Conversation for Server<M> {
-    type Fact = Fact<M::Kept>;
+impl<M: Mailroom> StreamProtocol for Server<M> {
+    type Event = Fact<M::Kept>;
     const FULL_DUPLEX: bool = false;
 
-    fn opened(&mut self, tls: Option<&'static str>, now: Moment, out: &mut Outbox<Self::Fact>) {
+    fn opened(&mut self, tls: Option<&'static str>, now: Moment, out: &mut Actions<Self::Event>) {
         self.client.tls = tls;
         self.until = now + self.room.rules().limits.command;
         if !matches!(self.state, State::Begun) {
@@ -257,11 +257,11 @@ impl<M: Mailroom> Conversation for Server<M> {
         }
     }
 
-    fn received(&mut self, bytes: &[u8], now: Moment, out: &mut Outbox<Self::Fact>) -> usize {
+    fn received(&mut self, bytes: &[u8], now: Moment, out: &mut Actions<Self::Event>) -> usize {
         /// Replies that may wait to be taken before more commands are heard.
         const MOST_REPLIES: usize = 64 * 1024;
         let mut taken = 0;
-        while !self.is_busy() && out.len() < MOST_REPLIES {
+        while !self.is_busy() && out.queued_bytes() < MOST_REPLIES {
             let rest = bytes.get(taken..).unwrap_or_default();
             let some = match &mut self.state {
                 _ if rest.is_empty() => break,
@@ -285,13 +285,13 @@ impl<M: Mailroom> Conversation for Server<M> {
         if self.is_over || self.is_stalled { bytes.len() } else { taken }
     }
 
-    fn sent(&mut self, now: Moment, out: &mut Outbox<Self::Fact>) {
+    fn sent(&mut self, now: Moment, out: &mut Actions<Self::Event>) {
         if self.held.is_none() {
             self.tell_taken(now, out);
         }
     }
 
-    fn woken(&mut self, now: Moment, out: &mut Outbox<Self::Fact>) {
+    fn woken(&mut self, now: Moment, out: &mut Actions<Self::Event>) {
         if self.held.as_ref().is_some_and(|held| held.next <= now) {
             return self.pump(now, out);
         }
@@ -314,7 +314,7 @@ impl<M: Mailroom> Conversation for Server<M> {
         }
     }
 
-    fn job_done(&mut self, now: Moment, out: &mut Outbox<Self::Fact>) {
+    fn job_done(&mut self, now: Moment, out: &mut Actions<Self::Event>) {
         match self.work.take() {
             Some(Work::Derive) => self.derived(now, out),
             Some(Work::Keep { kept, at, action }) => {
@@ -325,7 +325,7 @@ impl<M: Mailroom> Conversation for Server<M> {
         }
     }
 
-    fn draining(&mut self, now: Moment, out: &mut Outbox<Self::Fact>) {
+    fn draining(&mut self, now: Moment, out: &mut Actions<Self::Event>) {
         self.is_draining = true;
         if self.is_stalled {
             return self.close(out);
@@ -340,19 +340,19 @@ impl<M: Mailroom> Conversation for Server<M> {
         }
     }
 
-    fn ended(&mut self, end: &End, now: Moment, out: &mut Outbox<Self::Fact>) {
+    fn ended(&mut self, end: &CloseReason, now: Moment, out: &mut Actions<Self::Event>) {
         self.tell_taken(now, out);
         if self.is_over {
             return;
         }
         match end {
-            End::Finished | End::Cut => {
+            CloseReason::Finished | CloseReason::Truncated => {
                 if self.sender.is_some() {
                     self.fail("the client closed within a mail", out);
                 }
                 self.close(out);
             }
-            End::Broken(error) => {
+            CloseReason::Broken(error) => {
                 // Before the banner it is the TLS handshake that broke.
                 if self.sender.is_some() || !matches!(self.state, State::Command) {
                     self.fail(error.what(), out);

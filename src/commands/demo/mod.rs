@@ -43,7 +43,7 @@ impl Demo {
         let (mut output, steps) = stage.leave();
         let summary = Summary::new(steps, net::now() - started);
         let exit = if summary.failed == 0 { Exit::Done } else { Exit::No };
-        output.event(&Event::summary(summary))?;
+        output.emit(&Event::summary(summary))?;
         Ok(exit)
     }
 }

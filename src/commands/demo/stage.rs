@@ -5,10 +5,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::{Event, Step};
-use crate::disk::Scratch;
+use crate::disk::ScratchDir;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::host::{Child, Ended};
+use crate::host::{Child, ChildOutput};
 use crate::net::{self, Signals, Woken};
 use crate::output::Output;
 
@@ -21,7 +21,7 @@ const SHOWN_LINES: usize = 12;
 
 /// The stage of a demo.
 pub struct Stage {
-    scratch: Scratch,
+    scratch: ScratchDir,
     output: Output,
     signals: Signals,
     steps: Vec<Step>,
@@ -39,7 +39,7 @@ pub struct Server {
 impl Stage {
     /// An empty stage.
     pub fn new(output: Output, signals: Signals) -> Result<Self> {
-        Ok(Self { scratch: Scratch::new()?, output, signals, steps: Vec::new() })
+        Ok(Self { scratch: ScratchDir::new()?, output, signals, steps: Vec::new() })
     }
 
     /// The record, once all is played.
@@ -49,7 +49,7 @@ impl Stage {
 
     /// Puts a file into the stage's directory, where every command runs.
     pub fn file(&self, name: &str, content: &[u8]) -> Result<()> {
-        self.scratch.file(name, content).map(|_| ())
+        self.scratch.write_file(name, content).map(|_| ())
     }
 
     /// The content of a file in the stage's directory, nothing if there is none.
@@ -90,7 +90,7 @@ impl Stage {
         shows: &'static str,
         arguments: &[&str],
         expected: Exit,
-        is_right: impl FnOnce(&Self, &Ended) -> bool,
+        is_right: impl FnOnce(&Self, &ChildOutput) -> bool,
     ) -> Result<()> {
         let child = self.start(arguments)?;
         let ended = self.end(child)?;
@@ -113,7 +113,7 @@ impl Stage {
         shows: &'static str,
         command: String,
         expected: Exit,
-        ended: &Ended,
+        ended: &ChildOutput,
         ok: bool,
     ) -> Result<()> {
         let printed = shortened(&format!("{}{}", ended.stdout, ended.stderr));
@@ -124,11 +124,11 @@ impl Stage {
     }
 
     fn show(&mut self, step: &Step) -> Result<()> {
-        self.output.event(&Event::Fact(step.clone()))
+        self.output.emit(&Event::Fact(step.clone()))
     }
 
     /// Waits for a child's end; one that does not end by itself is ended, and counts as failed.
-    fn end(&mut self, mut child: Child) -> Result<Ended> {
+    fn end(&mut self, mut child: Child) -> Result<ChildOutput> {
         if !self.until(|| !child.is_running())? {
             child.kill();
         }

@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal as _};
 use std::path::Path;
 
 use super::transfer::Sink;
-use crate::disk::{Part, Replace};
+use crate::disk::{Overwrite, PartFile};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::http::ResponseHead;
@@ -26,13 +26,13 @@ pub enum Destination {
         any: bool,
     },
     /// Into a file.
-    File(Part),
+    File(PartFile),
 }
 
 impl Destination {
     /// A file, opened before anything is fetched.
     pub fn file(path: &Path, overwrite: bool) -> Result<Self> {
-        Part::create(path, if overwrite { Replace::Yes } else { Replace::No }).map(Self::File)
+        PartFile::create(path, if overwrite { Overwrite::Yes } else { Overwrite::No }).map(Self::File)
     }
 }
 
@@ -76,7 +76,7 @@ impl<'o> Delivery<'o> {
             progress.clear();
         }
         match &self.destination {
-            Destination::File(part) => match part.kept() {
+            Destination::File(part) => match part.partial_path() {
                 Some(kept) => {
                     let kept = format!("the {} bytes that came are in {}", self.octets, kept.display());
                     let advice = error.advice().unwrap_or("try again").to_owned();
@@ -90,14 +90,14 @@ impl<'o> Delivery<'o> {
 
     fn show_head(&mut self, head: &ResponseHead) -> Result<()> {
         if !io::stdout().is_terminal() {
-            return self.output.bytes(&head.raw);
+            return self.output.write_bytes(&head.raw);
         }
         let mut text = String::new();
         for line in head.raw.split_inclusive(|byte| *byte == b'\n') {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{}", Escaped(line.trim_ascii_end()));
         }
-        self.output.bytes(text.as_bytes())
+        self.output.write_bytes(text.as_bytes())
     }
 
     /// A bar, where it disturbs nothing: not over a body on the same terminal.
@@ -107,7 +107,7 @@ impl<'o> Delivery<'o> {
             Destination::Count => true,
             Destination::File(_) => false,
         };
-        self.progress = (!disturbs).then(|| Progress::octets(head.length, self.output.style(), now));
+        self.progress = (!disturbs).then(|| Progress::new(head.length, self.output.style(), now));
     }
 }
 
@@ -146,8 +146,8 @@ impl Sink for Delivery<'_> {
                         .expected("text, or a place for other things")
                         .remedy("write it to a file with -o FILE, or show it all the same with -o -"));
                 }
-                self.output.bytes(data)?;
-                if self.output.is_gone() {
+                self.output.write_bytes(data)?;
+                if self.output.is_closed() {
                     // Nobody reads any more: the run ends silently, with what it has earned.
                     return Err(Error::new(Exit::Done, "standard output is closed"));
                 }
@@ -155,7 +155,7 @@ impl Sink for Delivery<'_> {
         }
         self.octets += data.len() as u64;
         if let Some(progress) = &mut self.progress {
-            progress.set(self.octets, now);
+            progress.set_position(self.octets, now);
         }
         Ok(())
     }

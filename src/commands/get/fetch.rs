@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::http::{RequestHead, ResponseHead};
 use crate::net::tls::{ClientSide, Trust};
 use crate::net::{self, Link, Patience, Signals};
-use crate::output::{Direction, Trace};
+use crate::output::{Trace, TraceKind};
 use crate::time::{Moment, Shown};
 
 /// How long to wait and how far to follow.
@@ -130,7 +130,7 @@ impl Fetcher {
                     .remedy("allow more with --max-redirects, or look at the loop with --trace"));
             }
             let next = target.redirected(location)?;
-            self.trace.remark(&format!("redirected to {}", next.shown()));
+            self.trace.info(&format!("redirected to {}", next.shown()));
             request = request.redirected(hop.head.status, !target.is_same_origin(&next));
             target = next;
         }
@@ -150,7 +150,7 @@ impl Fetcher {
         let resolved = net::now();
         let dialled =
             net::dial(&host, &addresses, self.cut(resolved + self.limits.connect), signals).map_err(patient)?;
-        self.trace.remark(&format!("connected to {} in {}", dialled.peer, Shown(dialled.at - resolved)));
+        self.trace.info(&format!("connected to {} in {}", dialled.peer, Shown(dialled.at - resolved)));
         self.trace.set_encrypted(session.is_some());
         let patience = Patience { handshake: self.limits.silence, stall: self.limits.silence };
         let mut link = Link::new(dialled.socket, session, patience, dialled.at);
@@ -185,7 +185,7 @@ impl Fetcher {
 
     /// Secrets stay out of the trace: what stands in these fields opens doors.
     fn trace_request(&self, head: &RequestHead, body: Option<&[u8]>) {
-        if !self.trace.is_on() {
+        if !self.trace.is_enabled() {
             return;
         }
         let mut shown = head.clone();
@@ -197,9 +197,9 @@ impl Fetcher {
         }
         let mut bytes = Vec::new();
         shown.write(&mut bytes);
-        self.trace.lines(Direction::Sent, &bytes);
+        self.trace.write_lines(TraceKind::Sent, &bytes);
         if let Some(body) = body {
-            self.trace.remark(&format!("{} bytes of body sent", body.len()));
+            self.trace.info(&format!("{} bytes of body sent", body.len()));
         }
     }
 }
@@ -271,18 +271,18 @@ struct Traced<'d, 'o> {
 
 impl Sink for Traced<'_, '_> {
     fn interim(&mut self, head: &ResponseHead) {
-        self.trace.lines(Direction::Received, &shown_head(&head.raw));
+        self.trace.write_lines(TraceKind::Received, &shown_head(&head.raw));
         self.inner.interim(head);
     }
 
     fn head(&mut self, head: &ResponseHead, now: Moment) -> Result<()> {
-        self.trace.lines(Direction::Received, &shown_head(&head.raw));
+        self.trace.write_lines(TraceKind::Received, &shown_head(&head.raw));
         self.inner.head(head, now)
     }
 
     fn data(&mut self, data: &[u8], now: Moment) -> Result<()> {
-        if self.trace.is_on() {
-            self.trace.remark(&format!("{} bytes of body received", data.len()));
+        if self.trace.is_enabled() {
+            self.trace.info(&format!("{} bytes of body received", data.len()));
         }
         self.inner.data(data, now)
     }

@@ -22,7 +22,7 @@ use super::values::{TrustArgs, duration, positive_duration};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::{self, Signals};
-use crate::output::{Form, Output, Style, Trace};
+use crate::output::{Format, Output, Style, Trace};
 use crate::time::Moment;
 use delivery::{Delivery, Destination};
 use events::{Event, FIGURES, Tally};
@@ -156,7 +156,7 @@ impl Get {
 
     /// Whether bodies are counted, not shown: `-o` alone then writes them.
     fn is_probe(&self, style: Style) -> bool {
-        self.count.is_some() || style.form == Form::Json
+        self.count.is_some() || style.format == Format::Json
     }
 }
 
@@ -180,7 +180,7 @@ impl Run<'_> {
         let mut exits = Vec::new();
         let mut stopped = None;
         let mut round = 0_u64;
-        while (count == 0 || round < count) && stopped.is_none() && !self.output.is_gone() {
+        while (count == 0 || round < count) && stopped.is_none() && !self.output.is_closed() {
             for target in self.targets.clone() {
                 let fetched = self.one(&target, &mut fetcher, signals);
                 let exit = self.tell(&target, fetched, is_probe, !exits.is_empty())?;
@@ -205,13 +205,13 @@ impl Run<'_> {
         let mut exit = Exit::of_all(exits.iter().copied());
         for assertion in &self.get.fail_if {
             if let Err(broken) = assertion.check(|name| self.tally.figure(name)) {
-                self.output.failure(&broken);
+                self.output.report_error(&broken);
                 // Any error code outranks a broken assertion.
                 exit = if exit == Exit::Done { Exit::No } else { exit };
             }
         }
         if is_probe {
-            self.output.event(&Event::summary(self.tally.summary(net::now() - started)))?;
+            self.output.emit(&Event::summary(self.tally.summary(net::now() - started)))?;
         }
         Ok(match stopped {
             // With data, the data decides.
@@ -265,12 +265,14 @@ impl Run<'_> {
                 self.tally.good(&outcome);
                 let exit = if outcome.status >= 400 { Exit::No } else { Exit::Done };
                 if !is_probe && exit == Exit::No {
-                    self.output
-                        .failure(&Error::new(exit, format!("{}: {} {}", outcome.url, outcome.status, outcome.reason)));
+                    self.output.report_error(&Error::new(
+                        exit,
+                        format!("{}: {} {}", outcome.url, outcome.status, outcome.reason),
+                    ));
                 }
                 let event = Event::Fact(events::Response::new(outcome));
                 if is_probe {
-                    self.output.event(&event)?;
+                    self.output.emit(&event)?;
                 } else if self.output.style().verbose > 0 {
                     self.output.note(&event.to_string());
                 }
@@ -283,8 +285,8 @@ impl Run<'_> {
                     return Ok(exit);
                 }
                 self.tally.failed();
-                if !self.output.is_gone() {
-                    self.output.failure(&error.about(target.shown()));
+                if !self.output.is_closed() {
+                    self.output.report_error(&error.about(target.shown()));
                 }
                 Ok(exit)
             }

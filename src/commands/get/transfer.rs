@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::conversation::{Conversation, End, Outbox};
+use crate::conversation::{Actions, CloseReason, StreamProtocol};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::http::{Arrived, Client, Fault, RequestHead, ResponseHead};
@@ -105,19 +105,19 @@ impl<'s> Transfer<'s> {
     }
 }
 
-impl Conversation for Transfer<'_> {
-    type Fact = ();
+impl StreamProtocol for Transfer<'_> {
+    type Event = ();
     // A peer may answer before it has read all of a large request.
     const FULL_DUPLEX: bool = true;
 
-    fn opened(&mut self, _: Option<&'static str>, now: Moment, out: &mut Outbox<()>) {
+    fn opened(&mut self, _: Option<&'static str>, now: Moment, out: &mut Actions<()>) {
         self.marks.opened = Some(now);
         // While the request goes out, the link watches that it moves; the wait for an answer begins
         // when all of it has left.
         out.send(&std::mem::take(&mut self.request));
     }
 
-    fn received(&mut self, bytes: &[u8], now: Moment, out: &mut Outbox<()>) -> usize {
+    fn received(&mut self, bytes: &[u8], now: Moment, out: &mut Actions<()>) -> usize {
         self.marks.first_byte.get_or_insert(now);
         self.quiet_until = Some(now + self.silence);
         let mut taken = 0;
@@ -136,11 +136,11 @@ impl Conversation for Transfer<'_> {
         taken
     }
 
-    fn sent(&mut self, now: Moment, _: &mut Outbox<()>) {
+    fn sent(&mut self, now: Moment, _: &mut Actions<()>) {
         self.quiet_until = Some(now + self.silence);
     }
 
-    fn woken(&mut self, now: Moment, out: &mut Outbox<()>) {
+    fn woken(&mut self, now: Moment, out: &mut Actions<()>) {
         let what = match (&self.head, self.marks.first_byte) {
             (Some(_), _) => "the body stopped coming",
             (None, Some(_)) => "the response head stopped coming",
@@ -152,13 +152,13 @@ impl Conversation for Transfer<'_> {
         out.reset();
     }
 
-    fn draining(&mut self, _: Moment, _: &mut Outbox<()>) {}
+    fn draining(&mut self, _: Moment, _: &mut Actions<()>) {}
 
-    fn ended(&mut self, end: &End, now: Moment, out: &mut Outbox<()>) {
+    fn ended(&mut self, end: &CloseReason, now: Moment, out: &mut Actions<()>) {
         let verdict = match end {
-            End::Finished => self.client.ended(self.pending, true).map_err(|fault| error(&fault)),
-            End::Cut => self.client.ended(self.pending, false).map_err(|fault| error(&fault)),
-            End::Broken(broken) => {
+            CloseReason::Finished => self.client.ended(self.pending, true).map_err(|fault| error(&fault)),
+            CloseReason::Truncated => self.client.ended(self.pending, false).map_err(|fault| error(&fault)),
+            CloseReason::Broken(broken) => {
                 let exit = if self.head.is_some() { Exit::Incomplete } else { broken.exit() };
                 Err(broken.retold(exit))
             }
@@ -185,7 +185,7 @@ fn error(fault: &Fault) -> Error {
 #[cfg(test)]
 mod tests {
     use super::{Sink, Transfer};
-    use crate::conversation::{Conversation as _, End, Outbox};
+    use crate::conversation::{Actions, CloseReason, StreamProtocol as _};
     use crate::error::{Error, Result};
     use crate::exit::Exit;
     use crate::http::{RequestHead, ResponseHead};
@@ -210,11 +210,11 @@ mod tests {
     const NOW: Moment = Moment::new(Duration::from_secs(5), Duration::ZERO);
 
     /// Plays a response and an end; the exit code of the outcome.
-    fn play(bytes: &[u8], end: Option<End>) -> Exit {
+    fn play(bytes: &[u8], end: Option<CloseReason>) -> Exit {
         let mut kept = Kept::default();
         let head = RequestHead { method: "GET".into(), target: "/".into(), fields: vec![] };
         let mut transfer = Transfer::new(&head, None, Duration::from_secs(1), &mut kept);
-        let mut out = Outbox::default();
+        let mut out = Actions::default();
         transfer.opened(None, NOW, &mut out);
         transfer.sent(NOW, &mut out);
         if !bytes.is_empty() {
@@ -232,17 +232,21 @@ mod tests {
 
     #[test]
     fn each_way_to_end_has_its_code() {
-        let reset = || Some(End::Broken(Error::new(Exit::TryAgain, "reset")));
+        let reset = || Some(CloseReason::Broken(Error::new(Exit::TryAgain, "reset")));
         for (bytes, end, exit) in [
-            (&b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab"[..], Some(End::Finished), Exit::Done),
-            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na", Some(End::Finished), Exit::Incomplete),
+            (&b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab"[..], Some(CloseReason::Finished), Exit::Done),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na", Some(CloseReason::Finished), Exit::Incomplete),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na", reset(), Exit::Incomplete),
-            (b"HTTP/1.1 200 OK\r\n\r\nab", Some(End::Finished), Exit::Done),
-            (b"HTTP/1.1 200 OK\r\n\r\nab", Some(End::Cut), Exit::Incomplete),
+            (b"HTTP/1.1 200 OK\r\n\r\nab", Some(CloseReason::Finished), Exit::Done),
+            (b"HTTP/1.1 200 OK\r\n\r\nab", Some(CloseReason::Truncated), Exit::Incomplete),
             (b"HTTP/1.1 200 OK\r\n\r\nab", reset(), Exit::Incomplete),
-            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n", Some(End::Finished), Exit::Incomplete),
-            (b"<html>", Some(End::Finished), Exit::Protocol),
-            (b"", Some(End::Finished), Exit::TryAgain),
+            (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n",
+                Some(CloseReason::Finished),
+                Exit::Incomplete,
+            ),
+            (b"<html>", Some(CloseReason::Finished), Exit::Protocol),
+            (b"", Some(CloseReason::Finished), Exit::TryAgain),
             (b"", reset(), Exit::TryAgain),
             (b"", None, Exit::TryAgain),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na", None, Exit::TryAgain),

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::tls::ClientSide;
 use crate::net::{self, Nudge, Signal, Signals, Woken};
-use crate::output::{Live, Output};
+use crate::output::{Output, StatusLine};
 use crate::smtp::{self, Fact, Plan, Stage};
 use crate::time::Moment;
 
@@ -116,7 +116,7 @@ impl LoadArgs {
         let started = net::now();
         let threads = self.threads();
         let mut tally = Tally::default();
-        let mut live = Live::new(output.style());
+        let mut live = StatusLine::new(output.style());
         let mut cut = None;
         std::thread::scope(|scope| -> Result<()> {
             let mut workers = Vec::new();
@@ -132,7 +132,7 @@ impl LoadArgs {
                     break;
                 }
                 let decided = shared.decided.load(Ordering::Relaxed);
-                live.show(net::now(), || format!("{decided} mails"));
+                live.update(net::now(), || format!("{decided} mails"));
             }
             for worker in workers {
                 tally.merge(worker.join().map_err(|_| Error::new(Exit::Bug, "a thread that sends has died"))?);
@@ -148,7 +148,7 @@ impl LoadArgs {
         let exit = self.judge(&tally, cut, output);
         let bytes = plan.envelope.as_ref().map_or(0, |envelope| smtp::size(&envelope.message));
         let summary = LoadSummary::new(server, elapsed, bytes, threads, &tally);
-        output.event(&LoadEvent::summary(summary))?;
+        output.emit(&LoadEvent::summary(summary))?;
         Ok(exit)
     }
 
@@ -158,7 +158,7 @@ impl LoadArgs {
             output.note(&format!("note: after {HOPELESS} connections in a row that came to nothing no more are tried"));
         }
         if let Some(error) = tally.first_failure.as_ref().or(cut.as_ref().filter(|_| tally.exits.is_empty())) {
-            output.failure(error);
+            output.report_error(error);
         }
         let mut exit = match cut {
             Some(cut) if tally.exits.is_empty() => cut.exit(),
@@ -167,7 +167,7 @@ impl LoadArgs {
         };
         for assertion in &self.fail_if {
             if let Err(broken) = assertion.check(|name| figure(tally, name)) {
-                output.failure(&broken);
+                output.report_error(&broken);
                 // Any error code outranks a broken assertion.
                 exit = if exit == Exit::Done { Exit::No } else { exit };
             }

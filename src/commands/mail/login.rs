@@ -85,7 +85,7 @@ impl LoginArgs {
         if strict {
             return read_private(path, "a password");
         }
-        let (secret, is_private) = disk::secret(path)?;
+        let (secret, is_private) = disk::read_secret(path)?;
         if !is_private && self.password_file.is_some() {
             output.note(&format!("warning: {} can be read by others; chmod 600 it", path.display()));
         }
@@ -101,11 +101,11 @@ fn of_command(hook: &Hook, limit: Duration) -> Result<Vec<u8>> {
         Error::new(Exit::Config, format!("--password-command failed: {why}"))
             .expected("a command that prints the password and ends with 0")
     };
-    let (program, arguments) = hook.words().split_first().ok_or_else(|| failed("it is empty".to_owned()))?;
+    let (program, arguments) = hook.argv().split_first().ok_or_else(|| failed("it is empty".to_owned()))?;
     let mut command = Command::new(program);
     command.args(arguments);
     let child = Child::start(command).map_err(|error| failed(error.what().to_owned()))?;
-    if !child.ends_within(limit) {
+    if !child.exits_within(limit) {
         let limit = humantime::format_duration(limit);
         return Err(Error::new(Exit::TryAgain, format!("--password-command took longer than {limit}"))
             .expected("a command that prints the password and ends"));

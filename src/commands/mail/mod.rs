@@ -128,11 +128,11 @@ impl Mail {
             // The very octets that would go: every line ends in CRLF there.
             let mut octets = Vec::new();
             smtp::canonical(&envelope.message, &mut octets);
-            output.bytes(&octets)?;
+            output.write_bytes(&octets)?;
             return Ok(Exit::Done);
         }
         if let Some(file) = &self.rejected_to {
-            disk::check_target(file)?;
+            disk::check_writable(file)?;
         }
         let tls = self.transport.client_side(&output)?;
         let login = self.login.credentials(&output, self.wishes.strict, self.deadline)?;
@@ -147,16 +147,16 @@ impl Mail {
         let patience = retry::Patience { times: self.retry, wait: self.retry_wait };
         let (done, mut line, exit) = retry::carry(&run, &plan, patience, tls.as_ref(), &mut output, &mut signals)?;
         if let Some(error) = &done.failure {
-            output.failure(error);
+            output.report_error(error);
         }
         let unwritten = line.unwritten.take();
         let summary = self.summary(done, line, id, bytes);
         let unwritten = unwritten.or(self.write_rejected(&summary.recipients).err());
         if let Some(error) = &unwritten {
-            output.failure(error);
+            output.report_error(error);
         }
         // What became of the mail is told also where it cannot be written down.
-        output.event(&Event::summary(summary))?;
+        output.emit(&Event::summary(summary))?;
         Ok(unwritten.map_or(exit, |error| error.exit()))
     }
 

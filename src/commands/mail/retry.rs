@@ -41,7 +41,7 @@ pub fn carry(
             break;
         }
         let told = Retry { attempt, recipients: again.len(), wait: patience.wait };
-        line.unwritten = line.unwritten.take().or(output.event(&Event::Fact(Note::Retry(told))).err());
+        line.unwritten = line.unwritten.take().or(output.emit(&Event::Fact(Note::Retry(told))).err());
         if let Woken::Signal(_) = signals.wait(Some(net::now() + patience.wait)) {
             break;
         }

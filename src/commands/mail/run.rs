@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Mail;
 use super::telling::Telling;
-use crate::conversation::Outbox;
+use crate::conversation::Actions;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::host;
@@ -117,7 +117,7 @@ impl Run<'_> {
         line.stages.insert(Stage::Connect, connect);
         line.peer = Some(dialled.peer.to_string());
         if mail.helo.is_none() {
-            plan.name = smtp::host_name(&host::name(), dialled.local().unwrap_or(Ipv4Addr::LOCALHOST.into()));
+            plan.name = smtp::host_name(&host::hostname(), dialled.local().unwrap_or(Ipv4Addr::LOCALHOST.into()));
         }
         tell(Step::Connected { peer: dialled.peer, resolve, connect });
         let (session, seen) = self.session(tls)?;
@@ -143,9 +143,9 @@ impl Run<'_> {
         // Only a signal or the deadline: what the server has said by then, and what it may have done, counts.
         if let Err(error) = net::carry(&mut link, &mut client, until, signals, &mut hear) {
             line.is_cut = true;
-            let mut out = Outbox::default();
+            let mut out = Actions::default();
             client.give_up(error, net::now(), &mut out);
-            out.facts().try_for_each(&mut hear)?;
+            out.events().try_for_each(&mut hear)?;
         }
         line.tls = link.tls().and_then(net::tls::version);
         line.certificates = seen.map(|seen| seen.chain()).unwrap_or_default();

@@ -6,7 +6,7 @@ use super::events::{Event, Note};
 use super::run::Step;
 use crate::error::Error;
 use crate::net;
-use crate::output::{Direction, Form, Output, Progress, Trace};
+use crate::output::{Format, Output, Progress, Trace, TraceKind};
 use crate::smtp::{Fact, Reply, Stage, Timed, explain};
 use crate::time::Shown;
 
@@ -28,7 +28,7 @@ impl<'a> Telling<'a> {
         Self {
             trace: Trace::new(mail.trace || mail.explain, style),
             explains: mail.explain,
-            says: style.form == Form::Json || style.verbose > 0,
+            says: style.format == Format::Json || style.verbose > 0,
             progress: None,
             failed: None,
             output,
@@ -39,7 +39,7 @@ impl<'a> Telling<'a> {
     pub fn hear(&mut self, step: Step<'_>) {
         match step {
             Step::Connected { peer, resolve, connect } => {
-                self.trace.remark(&format!("connected to {peer} in {}", Shown(connect)));
+                self.trace.info(&format!("connected to {peer} in {}", Shown(connect)));
                 self.stage(Timed { stage: Stage::Resolve, took: resolve });
                 self.stage(Timed { stage: Stage::Connect, took: connect });
             }
@@ -64,34 +64,34 @@ impl<'a> Telling<'a> {
     }
 
     fn stage(&mut self, timed: Timed) {
-        let told = if self.says { self.output.event(&Event::Fact(Note::Stage(timed))) } else { Ok(()) };
+        let told = if self.says { self.output.emit(&Event::Fact(Note::Stage(timed))) } else { Ok(()) };
         self.failed = self.failed.take().or(told.err());
     }
 
     fn show(&mut self, fact: &Fact) {
         match fact {
             Fact::Sent(text) => {
-                self.trace.lines(Direction::Sent, text.as_bytes());
+                self.trace.write_lines(TraceKind::Sent, text.as_bytes());
                 self.explain(explain::command(text));
             }
             Fact::Heard(reply) => self.reply(reply),
-            Fact::Nonsense(text) => self.trace.lines(Direction::Received, text.as_bytes()),
+            Fact::Nonsense(text) => self.trace.write_lines(TraceKind::Received, text.as_bytes()),
             Fact::Encrypted => {
                 self.trace.set_encrypted(true);
-                self.trace.remark("from here on the line is encrypted");
+                self.trace.info("from here on the line is encrypted");
                 self.explain(Some(explain::ENCRYPTED));
             }
             Fact::Body(octets) => {
-                self.trace.remark(&format!("{octets} bytes of message"));
+                self.trace.info(&format!("{octets} bytes of message"));
                 self.explain(Some(explain::BODY));
-                self.progress = Some(Progress::octets(Some(*octets as u64), self.output.style(), net::now()));
+                self.progress = Some(Progress::new(Some(*octets as u64), self.output.style(), net::now()));
             }
             Fact::Going(octets) => {
                 if let Some(progress) = &mut self.progress {
-                    progress.set(*octets, net::now());
+                    progress.set_position(*octets, net::now());
                 }
             }
-            Fact::Odd(what) => self.trace.remark(what),
+            Fact::Odd(what) => self.trace.info(what),
             Fact::Stage(_) | Fact::Mailed { .. } => {}
         }
     }
@@ -100,14 +100,14 @@ impl<'a> Telling<'a> {
         let last = reply.lines.len().saturating_sub(1);
         for (number, text) in reply.lines.iter().enumerate() {
             let mark = if number < last { '-' } else { ' ' };
-            self.trace.lines(Direction::Received, format!("{}{mark}{text}", reply.code).as_bytes());
+            self.trace.write_lines(TraceKind::Received, format!("{}{mark}{text}", reply.code).as_bytes());
         }
         self.explain(Some(explain::reply(reply.code)));
     }
 
     fn explain(&self, sentence: Option<&str>) {
         if let Some(sentence) = sentence.filter(|_| self.explains) {
-            self.trace.remark(sentence);
+            self.trace.info(sentence);
         }
     }
 }

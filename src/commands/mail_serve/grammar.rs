@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::impair::Occasions;
 use crate::smtp::Stage;
-use crate::smtp::fault::{Action, Certificate, Instead, Place, Rule};
+use crate::smtp::fault::{Certificate, FaultAction, Instead, Place, Rule};
 use crate::smtp::server::Answer;
 use quoting::{closing, parts, quoted_text, unquoted};
 
@@ -89,7 +89,7 @@ fn read(text: &str) -> Result<Rule, String> {
         place: place_of(place).ok_or_else(|| format!("`{place}` is no place; there are {PLACES}"))?,
         whose,
         occasions,
-        action: Action::default(),
+        action: FaultAction::default(),
     };
     for action in parts(actions)? {
         act(&mut rule, place, action.trim())?;
@@ -204,7 +204,7 @@ fn answer(rule: &mut Rule, place: &str, code: &str, rest: &str) -> Result<Instea
 
 /// Refuses what would be read and never done.
 fn check(rule: &Rule, place: &str) -> Result<(), String> {
-    let Action { delay, pace, behind, instead } = &rule.action;
+    let FaultAction { delay, pace, behind, instead } = &rule.action;
     let silent = matches!(instead, Instead::Drop | Instead::Reset | Instead::Stall);
     let (may, what) = match rule.place {
         Place::Connect => (matches!(instead, Instead::Usual) || silent, "delay, drop, reset or stall"),
@@ -257,11 +257,11 @@ mod tests {
     use crate::exit::Exit;
     use crate::impair::Occasions;
     use crate::smtp::Stage;
-    use crate::smtp::fault::{Action, Certificate, Instead, Place};
+    use crate::smtp::fault::{Certificate, FaultAction, Instead, Place};
     use crate::smtp::server::Answer;
     use std::time::Duration;
 
-    fn action(text: &str) -> Action {
+    fn action(text: &str) -> FaultAction {
         read(text).expect(text).action
     }
 

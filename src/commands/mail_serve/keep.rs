@@ -147,7 +147,7 @@ impl Mailroom for Office {
 
 fn keep(captured: &Captured, number: u64, spool: Option<&Spool>, looks: bool) -> Kept<Arc<Mail>> {
     let Captured { client, sender, recipients, message, is_chunked, at, .. } = captured;
-    let file = match spool.map(|spool| spool.keep(&name(captured, number), message)) {
+    let file = match spool.map(|spool| spool.store(&name(captured, number), message)) {
         Some(Ok(file)) => Some(file),
         Some(Err(error)) => {
             let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);

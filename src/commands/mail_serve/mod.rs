@@ -204,7 +204,7 @@ impl MailServe {
         let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
         let listening = Listening::new(&rules, &doors, urls, sides.as_ref(), spool.as_deref(), seed);
         let ready = [&listening.addresses[..], &listening.tls_addresses, &listening.pages].concat();
-        recorder.record(Event::Fact(Line::Listening(listening)));
+        recorder.emit(Event::Fact(Line::Listening(listening)));
         self.server.listen.tell_ready(ready.into_iter())?;
 
         let started = net::now();
@@ -233,9 +233,9 @@ impl MailServe {
         drop(recorder);
         let (mut output, dropped, written) = writer.finish();
         let broken: Vec<_> = self.expect.iter().filter_map(|expected| expected.check(&total).err()).collect();
-        broken.iter().for_each(|broken| output.failure(broken));
+        broken.iter().for_each(|broken| output.report_error(broken));
         let expected = (!self.expect.is_empty()).then_some(broken.is_empty());
-        output.event(&Event::summary(total.summary(elapsed, expected, dropped)))?;
+        output.emit(&Event::summary(total.summary(elapsed, expected, dropped)))?;
         written?;
         Ok(if broken.is_empty() { Exit::Done } else { Exit::No })
     }
@@ -243,7 +243,7 @@ impl MailServe {
     fn rules(&self, faults: Arc<Faults>) -> Result<Rules> {
         let users = self.auth_file.as_deref().map(auth_file::users).transpose()?;
         Ok(Rules {
-            name: self.name.clone().unwrap_or_else(|| host_name(&host::name(), Ipv4Addr::LOCALHOST.into())),
+            name: self.name.clone().unwrap_or_else(|| host_name(&host::hostname(), Ipv4Addr::LOCALHOST.into())),
             max_size: self.max_size,
             max_recipients: usize::try_from(self.max_recipients).unwrap_or(usize::MAX),
             offers_tls: self.tls.is_wanted(),
@@ -284,7 +284,7 @@ impl MailServe {
     fn names(&self) -> Arc<[String]> {
         let bound =
             self.http.iter().filter_map(|bind| if let Bind::Host(name, _) = bind { Some(name.clone()) } else { None });
-        bound.chain([host::name()]).collect()
+        bound.chain([host::hostname()]).collect()
     }
 
     fn doors(&self) -> Result<Vec<Listeners>> {
@@ -371,12 +371,12 @@ fn print_plan(faults: &Faults, count: u64, output: &mut Output) -> Result<Exit> 
                 break 'rules;
             }
             let fires = faults.fires(place, rule, number);
-            output.event(&Event::Fact(Line::Decision(Decision { rule: rule.text.clone(), number, fires })))?;
-            if output.is_gone() {
+            output.emit(&Event::Fact(Line::Decision(Decision { rule: rule.text.clone(), number, fires })))?;
+            if output.is_closed() {
                 break 'rules;
             }
         }
     }
-    output.event(&Event::summary(Tally::default().summary(Duration::ZERO, None, 0)))?;
+    output.emit(&Event::summary(Tally::default().summary(Duration::ZERO, None, 0)))?;
     Ok(exit)
 }

@@ -133,7 +133,7 @@ impl Service for Desk {
             }
         };
         if let Some(line) = line {
-            self.recorder.record(Event::Fact(line));
+            self.recorder.emit(Event::Fact(line));
         }
     }
 
@@ -146,7 +146,7 @@ impl Service for Desk {
     fn notice(&mut self, Notice::Exhausted(word): Notice) {
         if self.listens {
             let what = format!("no new connections for a moment: {word}");
-            self.recorder.record(Event::Fact(Line::Notice { what }));
+            self.recorder.emit(Event::Fact(Line::Notice { what }));
         }
     }
 }

@@ -3,59 +3,59 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::events::{self, Line};
-use super::record::Record;
+use super::events::{self, PingReport};
+use super::record::PlotData;
 use crate::error::Result;
 use crate::net::datagram::{Side, Watch};
-use crate::output::{Form, Live, Output};
+use crate::output::{Format, Output, StatusLine};
 use crate::probe::{Fact, Sender};
 use crate::time::Moment;
 
 /// One target's run, beside its sender.
-pub struct Run {
+pub struct TargetRun {
     /// Its name, as typed, with its port.
     pub target: Arc<str>,
     /// What its pictures are drawn from.
-    pub record: Record,
+    pub plot_data: PlotData,
 }
 
 /// Hears what happens and tells it.
-pub struct Ear {
+pub struct Observer {
     /// Where it is told.
     pub output: Output,
     /// By target.
-    pub runs: Vec<Run>,
+    pub runs: Vec<TargetRun>,
     /// Whether each fact is.
-    pub tells: bool,
+    pub events_wanted: bool,
     /// The line at the bottom of a terminal.
-    pub live: Live,
+    pub status_line: StatusLine,
     /// When the run began.
     pub started: Moment,
     /// Why telling failed, if it did; the loop ends then.
     pub failure: Result<()>,
 }
 
-impl Watch<Sender> for Ear {
+impl Watch<Sender> for Observer {
     fn fact(&mut self, side: usize, fact: Fact) {
         let is_alone = self.runs.len() == 1;
         let Some(run) = self.runs.get_mut(side) else { return };
-        run.record.note(&fact);
+        run.plot_data.on_event(&fact);
         // `sent` is for programs and for the curious: the answer says it again.
-        let is_shown = self.tells
-            && (self.output.style().form == Form::Json
+        let is_shown = self.events_wanted
+            && (self.output.style().format == Format::Json
                 || self.output.style().verbose > 0
                 || !matches!(fact, Fact::Sent { .. }));
         if is_shown && self.failure.is_ok() {
-            let line = Line::fact(fact, Arc::clone(&run.target), is_alone);
+            let line = PingReport::fact(fact, Arc::clone(&run.target), is_alone);
             let (output, failure) = (&mut self.output, &mut self.failure);
-            self.live.aside(|| *failure = output.event(&line));
+            self.status_line.suspend(|| *failure = output.emit(&line));
         }
     }
 
     fn turned(&mut self, sides: &mut [Side<Sender>], now: Moment) -> ControlFlow<()> {
-        self.live.show(now, || events::live(sides.iter().map(Side::exchange), now - self.started));
+        self.status_line.update(now, || events::status_line(sides.iter().map(Side::exchange), now - self.started));
         let is_over = sides.iter().all(|side| side.exchange().is_finished());
-        if is_over || self.output.is_gone() || self.failure.is_err() {
+        if is_over || self.output.is_closed() || self.failure.is_err() {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
@@ -64,9 +64,9 @@ impl Watch<Sender> for Ear {
 
     fn asked(&mut self, sides: &mut [Side<Sender>], now: Moment) {
         for (side, run) in sides.iter().zip(&self.runs) {
-            let snapshot = events::snapshot(&run.target, &side.exchange().report(), now - self.started);
+            let snapshot = events::interim_line(&run.target, &side.exchange().report(), now - self.started);
             let output = &self.output;
-            self.live.aside(|| output.note(&snapshot));
+            self.status_line.suspend(|| output.note(&snapshot));
         }
     }
 }

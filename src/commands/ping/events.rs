@@ -12,7 +12,7 @@ use crate::probe::{Clocks, Fact, Foreign, Report, Sender, Ways};
 use crate::time::{Shown, serialize_ns};
 
 /// A line of `ping`.
-pub type Line = told::Line<Fact, Summary>;
+pub type PingReport = told::Line<Fact, Summary>;
 
 impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,9 +29,11 @@ impl fmt::Display for Fact {
             }
             Fact::Duplicate { seq } => write!(f, "duplicate reply {seq}"),
             Fact::Corrupt { seq } => write!(f, "damaged reply {seq}"),
-            Fact::Foreign { reason, bytes } => write!(f, "not an answer to any ping: {bytes} bytes, {}", why(*reason)),
-            Fact::Refused { seq, error } => write!(f, "{} ({seq})", without_number(error)),
-            Fact::SendError { seq, error } => write!(f, "could not send {seq}: {}", without_number(error)),
+            Fact::Foreign { reason, bytes } => {
+                write!(f, "not an answer to any ping: {bytes} bytes, {}", foreign_reason(*reason))
+            }
+            Fact::Refused { seq, error } => write!(f, "{} ({seq})", strip_os_error_code(error)),
+            Fact::SendError { seq, error } => write!(f, "could not send {seq}: {}", strip_os_error_code(error)),
             Fact::ClockGap { gap } => {
                 write!(f, "this process did not run for {}; the schedule begins anew", Shown(*gap))
             }
@@ -45,7 +47,7 @@ impl fmt::Display for Fact {
 }
 
 /// Why a datagram is no answer.
-fn why(reason: Foreign) -> &'static str {
+fn foreign_reason(reason: Foreign) -> &'static str {
     match reason {
         Foreign::Peer => "from somebody else",
         Foreign::Content => "with other content",
@@ -56,7 +58,7 @@ fn why(reason: Foreign) -> &'static str {
 }
 
 /// The system's word without the number Rust adds.
-fn without_number(error: &str) -> &str {
+fn strip_os_error_code(error: &str) -> &str {
     error.split(" (os error").next().unwrap_or_default()
 }
 
@@ -84,7 +86,7 @@ impl fmt::Display for Summary {
         let report = &self.report;
         writeln!(f, "--- {} ping statistics ---", Escaped(self.target.as_bytes()))?;
         write!(f, "{} sent, {} received, {} lost, {} late", report.sent, report.received, report.lost, report.late)?;
-        for (count, what) in others(report).into_iter().filter(|(count, _)| *count > 0) {
+        for (count, what) in other_counts(report).into_iter().filter(|(count, _)| *count > 0) {
             write!(f, ", {count} {what}")?;
         }
         write!(f, ", time {}", Shown(self.elapsed))?;
@@ -113,11 +115,11 @@ impl fmt::Display for Summary {
             )?;
         }
         write_clock(report, f)?;
-        report.ways.as_ref().map_or(Ok(()), |ways| write_ways(ways, f))
+        report.ways.as_ref().map_or(Ok(()), |ways| write_one_way(ways, f))
     }
 }
 
-fn others(report: &Report) -> [(u64, &'static str); 8] {
+fn other_counts(report: &Report) -> [(u64, &'static str); 8] {
     [
         (report.refused, "refused"),
         (report.send_errors, "not sent"),
@@ -153,7 +155,7 @@ fn write_clock(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-fn write_ways(ways: &Ways, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn write_one_way(ways: &Ways, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let percent = |loss: Option<f64>| loss.map_or(String::new(), |loss| format!(" ({:.1} %)", loss * 100.0));
     let (up, down) = (percent(ways.loss_up), percent(ways.loss_down));
     write!(f, "\nlost on the way up {}{up}, on the way down {}{down}", ways.lost_up, ways.lost_down)?;
@@ -173,7 +175,7 @@ fn write_ways(ways: &Ways, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 /// The live line of a terminal.
-pub fn live<'s>(senders: impl Iterator<Item = &'s Sender>, elapsed: Duration) -> String {
+pub fn status_line<'s>(senders: impl Iterator<Item = &'s Sender>, elapsed: Duration) -> String {
     let (mut sent, mut received, mut lost) = (0, 0, 0);
     let mut last = String::new();
     for sender in senders {
@@ -189,7 +191,7 @@ pub fn live<'s>(senders: impl Iterator<Item = &'s Sender>, elapsed: Duration) ->
 }
 
 /// What SIGQUIT asks for, as ping answers it.
-pub fn snapshot(target: &str, report: &Report, elapsed: Duration) -> String {
+pub fn interim_line(target: &str, report: &Report, elapsed: Duration) -> String {
     let loss = report.loss.map_or_else(|| "-".to_owned(), |loss| format!("{:.1}", loss * 100.0));
     let rtt = report.rtt.map_or_else(String::new, |rtt| {
         format!(", min/p50/p99/max = {}/{}/{}/{}", Shown(rtt.min), Shown(rtt.p50), Shown(rtt.p99), Shown(rtt.max))
@@ -204,12 +206,12 @@ pub fn snapshot(target: &str, report: &Report, elapsed: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Line;
+    use super::PingReport;
     use crate::probe::Fact;
     use std::time::Duration;
 
     fn line(fact: Fact, is_alone: bool) -> String {
-        Line::fact(fact, "h:1".into(), is_alone).to_string()
+        PingReport::fact(fact, "h:1".into(), is_alone).to_string()
     }
 
     #[test]
@@ -224,7 +226,7 @@ mod tests {
 
     #[test]
     fn json_puts_the_type_first_and_the_target_last() {
-        let line = Line::fact(Fact::Lost { seq: 4 }, "h:1".into(), true);
+        let line = PingReport::fact(Fact::Lost { seq: 4 }, "h:1".into(), true);
         assert_eq!(serde_json::to_string(&line).expect("plain data"), r#"{"type":"lost","seq":4,"target":"h:1"}"#);
     }
 }

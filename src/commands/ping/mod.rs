@@ -22,20 +22,20 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::datagram::{Patience, Side, exchange};
 use crate::net::{self, Origin, Signals};
-use crate::output::{Form, Live, Output, Style};
+use crate::output::{Format, Output, StatusLine, Style};
 use crate::probe::{Pace, Sender, Wire, check_size};
 use crate::seal::Key;
 use crate::time::Moment;
-use ear::{Ear, Run};
-use events::Line;
-use record::Record;
-use verdict::{FIGURES, Verdict};
+use ear::{Observer, TargetRun};
+use events::PingReport;
+use record::PlotData;
+use verdict::{FIGURES, FinalReport};
 
 /// The textbook's port.
-const PORT: u16 = 12_000;
+const DEFAULT_PORT: u16 = 12_000;
 /// What a stranger's network need not bear without its owner's word: fping's limit is 10 ms for
 /// those who are not root, ping's 2 ms.
-const POLITE: Duration = Duration::from_millis(2);
+const MIN_REMOTE_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Measure round trips and loss with UDP datagrams.
 #[derive(Debug, Args)]
@@ -143,62 +143,62 @@ impl Ping {
     /// Pings all targets and judges.
     pub fn run(&self, style: Style) -> Result<Exit> {
         if let Some(file) = &self.svg {
-            disk::check_target(file)?;
+            disk::check_writable(file)?;
         }
         if self.key_file.is_some() && self.wire != Encoding::Stamp {
             return Err(Error::new(Exit::Usage, "--key-file is of no use here")
                 .expected("--wire stamp, whose packets a key can vouch for"));
         }
         let key = self.key_file.as_deref().map(read_key).transpose()?;
-        self.check(key.as_ref())?;
+        self.validate_size(key.as_ref())?;
         let mut signals = Signals::listen()?.with_quit()?;
         let mut peers = Vec::new();
         for target in &self.targets {
-            peers.push(self.family.find(target, PORT, &mut signals)?);
+            peers.push(self.family.find(target, DEFAULT_PORT, &mut signals)?);
         }
-        self.be_polite(&peers)?;
+        self.check_load_allowed(&peers)?;
 
         let mut output = Output::new(style);
-        let draws = self.svg.is_some() || self.plot || (style.form == Form::Text && output.is_terminal());
+        let draws = self.svg.is_some() || self.plot || (style.format == Format::Text && output.is_terminal());
         // Facts are only built if somebody reads them; a flood is not read line by line.
-        let tells = !style.quiet && (!self.flood || style.form == Form::Json || style.verbose > 0);
+        let tells = !style.quiet && (!self.flood || style.format == Format::Json || style.verbose > 0);
         let started = net::now();
         let mut sides = Vec::new();
         let mut runs = Vec::new();
         for (place, (target, peer)) in self.targets.iter().zip(&peers).enumerate() {
-            let wire = self.wire(key.as_ref());
-            let pace = self.pace(*peer, started);
+            let wire = self.wire_format(key.as_ref());
+            let pace = self.schedule(*peer, started);
             let sender = Sender::new(pace, wire, *peer, started + self.stagger(place));
             sides.push(Side::connected(sender, *peer, self.origin(), tells || draws)?);
-            runs.push(Run { target: target.shown(*peer).into(), record: Record::new(draws) });
+            runs.push(TargetRun { target: target.shown(*peer).into(), plot_data: PlotData::new(draws) });
         }
-        if tells && style.form == Form::Text {
-            output.event(&Line::Begun(self.begun(&peers)))?;
+        if tells && style.format == Format::Text {
+            output.emit(&PingReport::Begun(self.start_message(&peers)))?;
         }
-        let live = Live::new(output.style());
-        let mut ear = Ear { output, runs, tells, live, started, failure: Ok(()) };
+        let live = StatusLine::new(output.style());
+        let mut ear = Observer { output, runs, events_wanted: tells, status_line: live, started, failure: Ok(()) };
         let patience = Patience { until: self.deadline.map(|deadline| started + deadline), ..Patience::default() };
         let ended = exchange(&mut sides, patience, &mut signals, &mut ear);
-        ear.live.clear();
+        ear.status_line.clear();
         ear.failure?;
         let senders: Vec<Sender> = sides.into_iter().map(Side::into_exchange).collect();
-        let verdict = Verdict {
+        let verdict = FinalReport {
             assertions: &self.fail_if,
             plot: self.plot,
             svg: self.svg.as_deref(),
             elapsed: net::now() - started,
             ended,
         };
-        verdict.tell(&senders, &ear.runs, ear.output)
+        verdict.write(&senders, &ear.runs, ear.output)
     }
 
     /// Refuses what no ping can be.
-    fn check(&self, key: Option<&Key>) -> Result<()> {
+    fn validate_size(&self, key: Option<&Key>) -> Result<()> {
         // What a run without end may come to: at 2 ms apart, two hundred days of it.
-        const ENDLESS: u64 = 9_999_999_999;
+        const UNLIMITED_COUNT: u64 = 9_999_999_999;
         let Some(size) = self.size else { return Ok(()) };
         check_size(size)?;
-        let least = self.wire(key).least(self.pings().unwrap_or(ENDLESS));
+        let least = self.wire_format(key).least(self.probe_count().unwrap_or(UNLIMITED_COUNT));
         if size < least {
             return Err(Error::new(
                 Exit::Usage,
@@ -209,8 +209,8 @@ impl Ping {
         Ok(())
     }
 
-    fn be_polite(&self, peers: &[SocketAddr]) -> Result<()> {
-        let is_load = self.flood || (self.interval < POLITE && !self.interval.is_zero());
+    fn check_load_allowed(&self, peers: &[SocketAddr]) -> Result<()> {
+        let is_load = self.flood || (self.interval < MIN_REMOTE_INTERVAL && !self.interval.is_zero());
         match peers.iter().find(|peer| !peer.ip().to_canonical().is_loopback()) {
             Some(peer) if is_load && !self.i_own_this_target => {
                 Err(Error::new(Exit::Usage, format!("that many pings to {} could do harm", peer.ip()))
@@ -222,18 +222,18 @@ impl Ping {
     }
 
     /// How many pings; none for until stopped.
-    fn pings(&self) -> Option<u64> {
+    fn probe_count(&self) -> Option<u64> {
         let until_stopped = Some(0);
         let count = self.count.or(if self.flood { until_stopped } else { Pace::textbook().count });
         count.filter(|count| *count > 0)
     }
 
-    fn pace(&self, peer: SocketAddr, started: Moment) -> Pace {
+    fn schedule(&self, peer: SocketAddr, started: Moment) -> Pace {
         // What answers at once, or refuses, must not be asked at once again if it is somebody else's.
         let is_ours = self.i_own_this_target || peer.ip().to_canonical().is_loopback();
         let pace = Pace {
-            count: self.pings(),
-            least: if is_ours { Duration::ZERO } else { POLITE },
+            count: self.probe_count(),
+            least: if is_ours { Duration::ZERO } else { MIN_REMOTE_INTERVAL },
             until: self.deadline.map(|deadline| started + deadline),
             interval: self.interval,
             timeout: self.timeout,
@@ -247,7 +247,7 @@ impl Ping {
         }
     }
 
-    fn wire(&self, key: Option<&Key>) -> Wire {
+    fn wire_format(&self, key: Option<&Key>) -> Wire {
         match (&self.message, self.wire) {
             (Some(message), _) => Wire::Bare { message: message.clone().into_bytes() },
             (None, Encoding::Text) => Wire::Text { size: self.size.unwrap_or(0) },
@@ -263,13 +263,13 @@ impl Ping {
     }
 
     /// Several targets share the interval evenly, so that their pings do not leave in one burst.
-    fn stagger(&self, place: usize) -> Duration {
+    fn stagger(&self, index: usize) -> Duration {
         let count = u32::try_from(self.targets.len()).unwrap_or(u32::MAX);
-        let place = u32::try_from(place).unwrap_or(u32::MAX);
+        let place = u32::try_from(index).unwrap_or(u32::MAX);
         (self.interval / count).saturating_mul(place)
     }
 
-    fn begun(&self, peers: &[SocketAddr]) -> String {
+    fn start_message(&self, peers: &[SocketAddr]) -> String {
         let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
         let pace = match (self.flood, self.interval.is_zero()) {
             (true, _) => "as fast as answers come".to_owned(),

@@ -4,53 +4,53 @@
 
 use std::collections::BTreeMap;
 
-use crate::output::{Chart, Dot, histogram, spark_line};
+use crate::output::{Chart, Marker, histogram, spark_line};
 use crate::probe::Fact;
 
 /// The most pings that are remembered for drawing.
-const MOST: usize = 100_000;
+const MAX_MARKERS: usize = 100_000;
 /// How wide a picture in text is.
 const WIDTH: usize = 60;
 
 /// One target's pings in order.
 #[derive(Debug)]
-pub struct Record {
-    is_kept: bool,
-    dots: BTreeMap<u64, Dot>,
+pub struct PlotData {
+    enabled: bool,
+    markers: BTreeMap<u64, Marker>,
 }
 
-impl Record {
+impl PlotData {
     /// An empty record that keeps what it is told, or nothing.
-    pub fn new(is_kept: bool) -> Self {
-        Self { is_kept, dots: BTreeMap::new() }
+    pub fn new(enabled: bool) -> Self {
+        Self { enabled, markers: BTreeMap::new() }
     }
 
     /// Notes what became of a ping; a late answer takes its loss back.
-    pub fn note(&mut self, fact: &Fact) {
-        let (seq, dot) = match fact {
-            Fact::Reply { seq, rtt, .. } => (*seq, Dot::Answered(*rtt)),
-            Fact::Late { seq, rtt, .. } => (*seq, Dot::Late(*rtt)),
-            Fact::Lost { seq } => (*seq, Dot::Lost),
-            Fact::Refused { seq, .. } => (*seq, Dot::Refused),
-            Fact::SendError { seq, .. } => (*seq, Dot::NotSent),
+    pub fn on_event(&mut self, event: &Fact) {
+        let (seq, dot) = match event {
+            Fact::Reply { seq, rtt, .. } => (*seq, Marker::Answered(*rtt)),
+            Fact::Late { seq, rtt, .. } => (*seq, Marker::Late(*rtt)),
+            Fact::Lost { seq } => (*seq, Marker::Lost),
+            Fact::Refused { seq, .. } => (*seq, Marker::Refused),
+            Fact::SendError { seq, .. } => (*seq, Marker::NotSent),
             _ => return,
         };
-        if !self.is_kept {
+        if !self.enabled {
             return;
         }
-        self.dots.insert(seq, dot);
-        if self.dots.len() > MOST {
-            self.dots.pop_first();
+        self.markers.insert(seq, dot);
+        if self.markers.len() > MAX_MARKERS {
+            self.markers.pop_first();
         }
     }
 
-    fn in_order(&self) -> Vec<(u64, Dot)> {
-        self.dots.iter().map(|(seq, dot)| (*seq, *dot)).collect()
+    fn markers(&self) -> Vec<(u64, Marker)> {
+        self.markers.iter().map(|(seq, dot)| (*seq, *dot)).collect()
     }
 
     /// A spark line and a histogram, in text.
     pub fn plot(&self) -> String {
-        let dots: Vec<Dot> = self.in_order().into_iter().map(|(_, dot)| dot).collect();
+        let dots: Vec<Marker> = self.markers().into_iter().map(|(_, dot)| dot).collect();
         if dots.is_empty() {
             return String::new();
         }
@@ -59,41 +59,43 @@ impl Record {
 }
 
 /// A chart with one part per target.
-pub fn chart(records: &[(&str, &Record)]) -> String {
-    let charts: Vec<Chart> =
-        records.iter().map(|(target, record)| Chart { title: (*target).to_owned(), dots: record.in_order() }).collect();
+pub fn svg_chart(targets: &[(&str, &PlotData)]) -> String {
+    let charts: Vec<Chart> = targets
+        .iter()
+        .map(|(target, record)| Chart { title: (*target).to_owned(), markers: record.markers() })
+        .collect();
     crate::output::svg(&charts)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{MOST, Record};
-    use crate::output::Dot;
+    use super::{MAX_MARKERS, PlotData};
+    use crate::output::Marker;
     use crate::probe::Fact;
     use std::time::Duration;
 
     #[test]
     fn a_late_answer_takes_its_loss_back() {
-        let mut record = Record::new(true);
-        record.note(&Fact::Lost { seq: 1 });
-        record.note(&Fact::Late { seq: 1, rtt: Duration::from_secs(2), reordered: false });
-        assert_eq!(record.in_order(), [(1, Dot::Late(Duration::from_secs(2)))]);
+        let mut record = PlotData::new(true);
+        record.on_event(&Fact::Lost { seq: 1 });
+        record.on_event(&Fact::Late { seq: 1, rtt: Duration::from_secs(2), reordered: false });
+        assert_eq!(record.markers(), [(1, Marker::Late(Duration::from_secs(2)))]);
     }
 
     #[test]
     fn a_run_without_end_keeps_its_last_pings() {
-        let mut record = Record::new(true);
-        let most = MOST as u64;
+        let mut record = PlotData::new(true);
+        let most = MAX_MARKERS as u64;
         for seq in 1..=most + 2 {
-            record.note(&Fact::Lost { seq });
+            record.on_event(&Fact::Lost { seq });
         }
-        assert_eq!((record.dots.len(), record.in_order().first().map(|dot| dot.0)), (MOST, Some(3)));
+        assert_eq!((record.markers.len(), record.markers().first().map(|dot| dot.0)), (MAX_MARKERS, Some(3)));
     }
 
     #[test]
     fn what_nobody_draws_is_not_kept() {
-        let mut record = Record::new(false);
-        record.note(&Fact::Lost { seq: 1 });
+        let mut record = PlotData::new(false);
+        record.on_event(&Fact::Lost { seq: 1 });
         assert!(record.plot().is_empty());
     }
 }

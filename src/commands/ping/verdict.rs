@@ -4,15 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ear::Run;
-use super::events::{Line, Summary};
+use super::ear::TargetRun;
+use super::events::{PingReport, Summary};
 use super::record;
 use crate::commands::fail_if::{FailIf, Figure, Kind, Known, statistic};
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::datagram::Ended;
-use crate::output::{Form, Output};
+use crate::output::{Format, Output};
 use crate::probe::{Report, Sender};
 
 /// The figures that `--fail-if` can judge.
@@ -40,7 +40,7 @@ pub const FIGURES: &Known = &[
 ];
 
 /// How a run is judged and drawn.
-pub struct Verdict<'p> {
+pub struct FinalReport<'p> {
     /// What must not be.
     pub assertions: &'p [FailIf],
     /// Whether to draw where there is no terminal.
@@ -53,30 +53,30 @@ pub struct Verdict<'p> {
     pub ended: Ended,
 }
 
-impl Verdict<'_> {
+impl FinalReport<'_> {
     /// Says it all, the summaries last, and gives the code.
-    pub fn tell(&self, senders: &[Sender], runs: &[Run], mut output: Output) -> Result<Exit> {
+    pub fn write(&self, senders: &[Sender], runs: &[TargetRun], mut output: Output) -> Result<Exit> {
         if let Some(file) = self.svg {
-            let charts: Vec<_> = runs.iter().map(|run| (&*run.target, &run.record)).collect();
-            disk::replace(file, record::chart(&charts).as_bytes())?;
+            let charts: Vec<_> = runs.iter().map(|run| (&*run.target, &run.plot_data)).collect();
+            disk::replace(file, record::svg_chart(&charts).as_bytes())?;
         }
         let style = output.style();
-        let draws = style.form == Form::Text && (self.plot || (output.is_terminal() && !style.quiet));
+        let draws = style.format == Format::Text && (self.plot || (output.is_terminal() && !style.quiet));
         let mut exits = Vec::new();
         for (sender, run) in senders.iter().zip(runs) {
             if draws {
-                output.text(&run.record.plot())?;
+                output.write_text(&run.plot_data.plot())?;
             }
             let report = sender.report();
-            exits.push(self.judge(sender, &report, &run.target, &mut output));
+            exits.push(self.evaluate_target(sender, &report, &run.target, &mut output));
             let summary = Summary::new(Arc::clone(&run.target), self.elapsed, report);
-            output.event(&Line::Summary(Box::new(summary)))?;
+            output.emit(&PingReport::Summary(Box::new(summary)))?;
         }
         Ok(Exit::of_all(exits))
     }
 
     /// One target's code; what broke it is said.
-    fn judge(&self, sender: &Sender, report: &Report, target: &str, output: &mut Output) -> Exit {
+    fn evaluate_target(&self, sender: &Sender, report: &Report, target: &str, output: &mut Output) -> Exit {
         let mut exit = match self.ended {
             _ if report.received > 0 => Exit::Done,
             // Stopped before anything was decided: nobody can say yes or no.
@@ -86,11 +86,11 @@ impl Verdict<'_> {
             _ => Exit::No,
         };
         if exit == Exit::Unavailable {
-            output.failure(&nobody(target));
+            output.report_error(&all_refused_error(target));
         }
         for assertion in self.assertions {
             if let Err(broken) = assertion.check(|name| figure(sender, name)) {
-                output.failure(&broken.about(target));
+                output.report_error(&broken.about(target));
                 // Any error code outranks a broken assertion.
                 exit = if exit == Exit::Done { Exit::No } else { exit };
             }
@@ -99,7 +99,7 @@ impl Verdict<'_> {
     }
 }
 
-fn nobody(target: &str) -> Error {
+fn all_refused_error(target: &str) -> Error {
     Error::new(Exit::Unavailable, format!("{target}: nobody there, every ping was refused"))
         .expected("a server listening there")
         .remedy("start one with netlab ping-serve, or check the port")

@@ -11,19 +11,19 @@ use crate::probe::{ClientTally, EchoFact, Tally};
 use crate::time::{Shown, serialize_ns};
 
 /// Clients the text summary lists; JSON has all.
-const SHOWN_CLIENTS: usize = 20;
+const MAX_LISTED_CLIENTS: usize = 20;
 
 /// Everything `ping-serve` says on stdout.
-pub type Event = Said<Line, Summary>;
+pub type PingServeReport = Said<PingServeEvent, Summary>;
 
 /// What it says before the end.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Line {
+pub enum PingServeEvent {
     /// It listens.
     Listening(Listening),
     /// A datagram came, was dropped, was answered.
-    Fact(EchoFact),
+    Echo(EchoFact),
     /// A line of `--plan`.
     #[serde(serialize_with = "planned")]
     Planned(Planned),
@@ -39,11 +39,11 @@ fn planned<S: serde::Serializer>(planned: &Planned, serializer: S) -> Result<S::
     Tagged { planned }.serialize(serializer)
 }
 
-impl fmt::Display for Line {
+impl fmt::Display for PingServeEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listening(listening) => listening.fmt(f),
-            Self::Fact(fact) => write_fact(fact, f),
+            Self::Echo(fact) => write_echo_event(fact, f),
             Self::Planned(planned) => planned.fmt(f),
         }
     }
@@ -91,8 +91,8 @@ impl fmt::Display for Listening {
     }
 }
 
-fn write_fact(fact: &EchoFact, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    match fact {
+fn write_echo_event(event: &EchoFact, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match event {
         EchoFact::Received { peer, bytes } => write!(f, "received {bytes} bytes from {peer}"),
         EchoFact::Dropped { peer, number, cause, .. } => {
             write!(f, "dropped on purpose: number {number} from {peer}, {cause}")
@@ -163,14 +163,14 @@ impl fmt::Display for Summary {
         for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
             write!(f, ", {count} {what}")?;
         }
-        for client in self.clients.iter().take(SHOWN_CLIENTS) {
+        for client in self.clients.iter().take(MAX_LISTED_CLIENTS) {
             write!(
                 f,
                 "\n  client {}: {}, {} received, {} sent",
                 client.client, client.peer, client.received, client.sent
             )?;
         }
-        if let Some(more @ 1..) = self.clients.len().checked_sub(SHOWN_CLIENTS) {
+        if let Some(more @ 1..) = self.clients.len().checked_sub(MAX_LISTED_CLIENTS) {
             write!(f, "\n  and {more} more")?;
         }
         write_lost(f, self.dropped_events)

@@ -22,10 +22,10 @@ use crate::net::{self, Address, Receivers, Signals};
 use crate::output::{Output, Recorder, Style};
 use crate::probe::{Echo, EchoFact, LARGEST, Rules};
 use crate::time::Moment;
-use events::{Event, Line, Listening, Summary};
+use events::{Listening, PingServeEvent, PingServeReport, Summary};
 
 /// The textbook's port.
-const PORT: u16 = 12_000;
+const DEFAULT_PORT: u16 = 12_000;
 
 /// Echo datagrams in upper case, and lose some on purpose.
 #[derive(Debug, Args)]
@@ -108,7 +108,7 @@ impl PingServe {
         }
         let key = self.key_file.as_deref().map(read_key).transpose()?;
         let mut signals = Signals::listen()?;
-        let receivers = Receivers::bind(&self.server.listen.binds(PORT), self.server.threads)?;
+        let receivers = Receivers::bind(&self.server.listen.binds(DEFAULT_PORT), self.server.threads)?;
         let public = receivers.addresses().any(Address::is_public);
         let is_copying = self.duplicate.is_possible();
         if public && is_copying {
@@ -119,11 +119,11 @@ impl PingServe {
             .expected("--duplicate on loopback only")
             .remedy("leave out --duplicate, or --bind"));
         }
-        self.warn(&output, &receivers, public);
+        self.print_warnings(&output, &receivers, public);
         let nudge = signals.nudger()?;
         let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
         let listening = Listening::new(addresses(receivers.addresses()), &impairment, public);
-        recorder.record(Event::Fact(Line::Listening(listening)));
+        recorder.emit(PingServeReport::Fact(PingServeEvent::Listening(listening)));
         self.server.listen.tell_ready(receivers.addresses().map(ToString::to_string))?;
 
         let started = net::now();
@@ -134,11 +134,11 @@ impl PingServe {
             public,
             remaining: (self.count > 0).then(|| Arc::new(AtomicU64::new(self.count))),
         };
-        let total = self.answer(receivers, &rules, style, &mut signals, &recorder, started)?;
+        let total = self.serve(receivers, &rules, style, &mut signals, &recorder, started)?;
         let elapsed = net::now() - started;
         drop(recorder);
         let (mut output, dropped, written) = writer.finish();
-        output.event(&Event::summary(total.into_summary(elapsed, seed, dropped)))?;
+        output.emit(&PingServeReport::summary(total.into_summary(elapsed, seed, dropped)))?;
         written?;
         Ok(Exit::Done)
     }
@@ -165,16 +165,16 @@ impl PingServe {
                 exit = signal.exit();
                 break;
             }
-            output.event(&Event::Fact(Line::Planned(planned)))?;
-            if output.is_gone() {
+            output.emit(&PingServeReport::Fact(PingServeEvent::Planned(planned)))?;
+            if output.is_closed() {
                 break;
             }
         }
-        output.event(&Event::summary(Summary::of_plan(impairment.seed)))?;
+        output.emit(&PingServeReport::summary(Summary::of_plan(impairment.seed)))?;
         Ok(exit)
     }
 
-    fn warn(&self, output: &Output, receivers: &Receivers, public: bool) {
+    fn print_warnings(&self, output: &Output, receivers: &Receivers, public: bool) {
         for missing in receivers.missing() {
             output.note(&format!("note: {missing}"));
         }
@@ -186,15 +186,15 @@ impl PingServe {
         }
     }
 
-    fn answer(
+    fn serve(
         &self,
         receivers: Receivers,
         rules: &Rules,
         style: Style,
         signals: &mut Signals,
-        recorder: &Recorder<Event>,
+        recorder: &Recorder<PingServeReport>,
         started: Moment,
-    ) -> Result<Total> {
+    ) -> Result<Totals> {
         let plan = Plan {
             receivers,
             threads: self.server.threads,
@@ -204,12 +204,12 @@ impl PingServe {
             rest: Duration::ZERO,
         };
         let ordinals = Arc::new(AtomicU32::new(0));
-        let total = Mutex::new(Total::default());
+        let total = Mutex::new(Totals::default());
         let make = || {
             let echo = Echo::new(rules.clone(), Arc::clone(&ordinals));
-            (echo, Ear { recorder: recorder.clone(), remaining: rules.remaining.clone() })
+            (echo, Observer { recorder: recorder.clone(), remaining: rules.remaining.clone() })
         };
-        let finish = |echo: Echo, _: Ear| total.lock().unwrap_or_else(PoisonError::into_inner).add(&echo);
+        let finish = |echo: Echo, _: Observer| total.lock().unwrap_or_else(PoisonError::into_inner).add(&echo);
         answer(plan, signals, make, finish)?;
         Ok(total.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
@@ -217,38 +217,38 @@ impl PingServe {
 
 /// What all threads did.
 #[derive(Default)]
-struct Total {
-    tally: crate::probe::Tally,
+struct Totals {
+    counters: crate::probe::Tally,
     clients: Vec<crate::probe::ClientTally>,
 }
 
-impl Total {
+impl Totals {
     fn add(&mut self, echo: &Echo) {
-        self.tally.merge(echo.tally());
+        self.counters.merge(echo.tally());
         self.clients.extend(echo.clients());
     }
 
     fn into_summary(mut self, elapsed: Duration, seed: u64, dropped_events: u64) -> Summary {
         self.clients.sort_unstable_by_key(|client| client.client);
-        Summary::new(self.tally, self.clients, elapsed, seed, dropped_events)
+        Summary::new(self.counters, self.clients, elapsed, seed, dropped_events)
     }
 }
 
 /// Hears the facts of one thread.
-struct Ear {
-    recorder: Recorder<Event>,
+struct Observer {
+    recorder: Recorder<PingServeReport>,
     remaining: Option<Arc<AtomicU64>>,
 }
 
-impl Watch<Echo> for Ear {
+impl Watch<Echo> for Observer {
     fn fact(&mut self, _: usize, fact: EchoFact) {
-        self.recorder.record(Event::Fact(Line::Fact(fact)));
+        self.recorder.emit(PingServeReport::Fact(PingServeEvent::Echo(fact)));
     }
 
     fn turned(&mut self, sides: &mut [Side<Echo>], _: Moment) -> ControlFlow<()> {
         let is_last = self.remaining.as_ref().is_some_and(|remaining| remaining.load(Ordering::Relaxed) == 0);
         // What is held back on purpose is still owed.
-        let owes = sides.iter().any(|side| crate::conversation::Exchange::wake_at(side.exchange()).is_some());
+        let owes = sides.iter().any(|side| crate::conversation::DatagramProtocol::wake_at(side.exchange()).is_some());
         if is_last && !owes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 

@@ -23,7 +23,7 @@ use crate::exit::Exit;
 use crate::http::Request;
 use crate::net::tls::ServerSide;
 use crate::net::{self, Arrival, Listeners, Notice, Nudge, Patience, Plan, Service, Signals, Welcome};
-use crate::output::{Form, Output, Recorder, Style};
+use crate::output::{Format, Output, Recorder, Style};
 use crate::site::Root;
 use crate::time::Moment;
 use answer::Site;
@@ -112,7 +112,7 @@ fn index_name(text: &str) -> Result<String, String> {
 impl ServeHttp {
     /// Serves until told to stop.
     pub fn run(&self, style: Style) -> Result<Exit> {
-        let style = if self.log == Log::Json { Style { form: Form::Json, ..style } } else { style };
+        let style = if self.log == Log::Json { Style { format: Format::Json, ..style } } else { style };
         let output = Output::new(style);
         let root = self.open_root()?;
         let tls = match (&self.tls_cert, &self.tls_key) {
@@ -126,7 +126,7 @@ impl ServeHttp {
 
         let nudge = signals.nudger()?;
         let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
-        recorder.record(Event::Fact(Line::Listening(listening)));
+        recorder.emit(Event::Fact(Line::Listening(listening)));
         let scheme = if tls.is_some() { "https" } else { "http" };
         self.server.listen.tell_ready(listeners.addresses().map(|address| web::url(scheme, address)))?;
 
@@ -135,7 +135,7 @@ impl ServeHttp {
         let elapsed = net::now() - started;
         drop(recorder);
         let (mut output, dropped, written) = writer.finish();
-        output.event(&Event::summary(total.summary(elapsed, dropped)))?;
+        output.emit(&Event::summary(total.summary(elapsed, dropped)))?;
         written?;
         Ok(Exit::Done)
     }
@@ -305,11 +305,11 @@ impl Service for Web {
         if self.shared.listens
             && let Some(event) = Line::of(fact, self.combined)
         {
-            self.recorder.record(Event::Fact(event));
+            self.recorder.emit(Event::Fact(event));
         }
     }
 
     fn notice(&mut self, Notice::Exhausted(word): Notice) {
-        self.recorder.record(Event::Fact(Line::Notice { what: format!("no new connections for a moment: {word}") }));
+        self.recorder.emit(Event::Fact(Line::Notice { what: format!("no new connections for a moment: {word}") }));
     }
 }

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Body, Decision, Pages, Turn};
-use crate::conversation::{Conversation, End, Outbox};
+use crate::conversation::{Actions, CloseReason, StreamProtocol};
 use crate::http::{Answer, HttpDate, Incoming, Refusal, Request, Server, Status};
 use crate::site;
 use crate::time::Moment;
@@ -127,7 +127,7 @@ impl<P: Pages> Session<P> {
         Self { pages, http: Server::default(), peer, waiting, running: None, draining: false, is_open: false }
     }
 
-    fn request(&mut self, request: &Request<'_>, now: Moment, out: &mut Outbox<Fact>) {
+    fn request(&mut self, request: &Request<'_>, now: Moment, out: &mut Actions<Fact>) {
         let last = match self.pages.turn() {
             Turn::Served => self.draining,
             Turn::Last => true,
@@ -145,7 +145,7 @@ impl<P: Pages> Session<P> {
     }
 
     /// Answers what is no request, if it is worth an answer, and ends the connection.
-    fn refuse(&mut self, refusal: Refusal, bytes: &[u8], now: Moment, out: &mut Outbox<Fact>) {
+    fn refuse(&mut self, refusal: Refusal, bytes: &[u8], now: Moment, out: &mut Actions<Fact>) {
         let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).find(|line| !line.is_empty()).unwrap_or_default();
         let details = self.pages.listens().then(|| Box::new(Details { line: clipped(line), ..Details::default() }));
         let why = Some(refusal.why.to_owned());
@@ -155,7 +155,7 @@ impl<P: Pages> Session<P> {
         let took = Duration::ZERO;
         let exchange =
             Exchange { peer: self.peer, began: now, took, status: None, octets: 0, complete: true, why, details };
-        out.tell(Fact::Exchange(exchange));
+        out.emit(Fact::Exchange(exchange));
         out.close();
     }
 
@@ -166,7 +166,7 @@ impl<P: Pages> Session<P> {
         details: Option<Box<Details>>,
         (last, is_counted): (bool, bool),
         now: Moment,
-        out: &mut Outbox<Fact>,
+        out: &mut Actions<Fact>,
     ) {
         let Decision { status, fields, mut body } = decision;
         let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -216,10 +216,10 @@ impl<P: Pages> Session<P> {
     }
 
     /// The answer has left, or as much of it as ever will.
-    fn done(&mut self, cut: Option<String>, now: Moment, out: &mut Outbox<Fact>) {
+    fn done(&mut self, cut: Option<String>, now: Moment, out: &mut Actions<Fact>) {
         let Some(Running { mut exchange, head, is_counted }) = self.running.take() else { return };
         exchange.took = now - exchange.began;
-        exchange.octets = out.gone().saturating_sub(head);
+        exchange.octets = out.bytes_sent().saturating_sub(head);
         if let Some(cut) = cut {
             exchange.complete = false;
             exchange.why = Some(cut);
@@ -227,15 +227,15 @@ impl<P: Pages> Session<P> {
         if is_counted {
             self.pages.answered();
         }
-        out.tell(Fact::Exchange(exchange));
+        out.emit(Fact::Exchange(exchange));
     }
 }
 
-impl<P: Pages> Conversation for Session<P> {
-    type Fact = Fact;
+impl<P: Pages> StreamProtocol for Session<P> {
+    type Event = Fact;
     const FULL_DUPLEX: bool = false;
 
-    fn opened(&mut self, _: Option<&'static str>, now: Moment, out: &mut Outbox<Fact>) {
+    fn opened(&mut self, _: Option<&'static str>, now: Moment, out: &mut Actions<Fact>) {
         self.is_open = true;
         self.waiting = Waiting::Idle { until: now + self.pages.limits().idle };
         if self.draining {
@@ -243,7 +243,7 @@ impl<P: Pages> Conversation for Session<P> {
         }
     }
 
-    fn received(&mut self, bytes: &[u8], now: Moment, out: &mut Outbox<Fact>) -> usize {
+    fn received(&mut self, bytes: &[u8], now: Moment, out: &mut Actions<Fact>) -> usize {
         if self.running.is_some() {
             return 0;
         }
@@ -269,7 +269,7 @@ impl<P: Pages> Conversation for Session<P> {
         taken
     }
 
-    fn sent(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+    fn sent(&mut self, now: Moment, out: &mut Actions<Fact>) {
         self.done(None, now, out);
         self.waiting = if self.http.is_draining() {
             Waiting::Body { until: now + self.pages.limits().stall }
@@ -281,7 +281,7 @@ impl<P: Pages> Conversation for Session<P> {
         }
     }
 
-    fn woken(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+    fn woken(&mut self, now: Moment, out: &mut Actions<Fact>) {
         match self.waiting {
             Waiting::Head { .. } => {
                 let refusal =
@@ -292,28 +292,28 @@ impl<P: Pages> Conversation for Session<P> {
         }
     }
 
-    fn draining(&mut self, _: Moment, out: &mut Outbox<Fact>) {
+    fn draining(&mut self, _: Moment, out: &mut Actions<Fact>) {
         self.draining = true;
         if self.running.is_none() {
             out.close();
         }
     }
 
-    fn ended(&mut self, end: &End, now: Moment, out: &mut Outbox<Fact>) {
+    fn ended(&mut self, end: &CloseReason, now: Moment, out: &mut Actions<Fact>) {
         match end {
             // A client may close its side once it has asked; the answer still goes out.
-            End::Finished | End::Cut => {
+            CloseReason::Finished | CloseReason::Truncated => {
                 if self.running.is_none() {
                     out.close();
                 } else {
                     self.draining = true;
                 }
             }
-            End::Broken(error) => {
+            CloseReason::Broken(error) => {
                 if self.running.is_some() {
                     self.done(Some(error.what().to_owned()), now, out);
                 } else if !self.is_open || matches!(self.waiting, Waiting::Head { .. }) {
-                    out.tell(Fact::Failed { peer: self.peer, at: now, why: error.what().to_owned() });
+                    out.emit(Fact::Failed { peer: self.peer, at: now, why: error.what().to_owned() });
                 }
             }
         }

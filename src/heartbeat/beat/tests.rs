@@ -100,7 +100,7 @@ fn what_is_no_beat_is_refused() {
 #[test]
 fn the_textbooks_beats_are_understood_in_seconds_and_milliseconds() {
     for text in ["17 1764000000.5", "Ping 17 1764000000.5", "HB 17 1764000000500", "17 1764000000500\n"] {
-        let sent = Duration::from_millis(1_764_000_000_500);
+        let sent_at = Duration::from_millis(1_764_000_000_500);
         assert_eq!(read(text), Ok(Line::Textbook { seq: 17, sent }), "{text}");
     }
     for text in ["17", "x y", "1 2 3 4", "17 1e9", "17 -1", "17 NaN", "17 .", "17 1.2.3", "17 inf", "a\u{7} 1 2", "17 "]

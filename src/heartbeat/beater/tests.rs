@@ -1,7 +1,7 @@
 //! A sender of beats under virtual time.
 
 use super::{BeatFact, Beater, GOODBYES, Lifetime, Promise};
-use crate::conversation::{Datagram, Exchange as _, Post};
+use crate::conversation::{Datagram, DatagramActions, DatagramProtocol as _};
 use crate::heartbeat::beat::{Beat, Kind, Line, make_echo};
 use crate::time::Moment;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,17 +16,17 @@ fn promise() -> Promise {
 
 struct Bench {
     beater: Beater,
-    post: Post<BeatFact>,
+    post: DatagramActions<BeatFact>,
 }
 
 impl Bench {
     fn new(lifetime: Lifetime) -> Self {
-        Self { beater: Beater::new(promise(), lifetime, 1, START), post: Post::new(true) }
+        Self { beater: Beater::new(promise(), lifetime, 1, START), post: DatagramActions::new(true) }
     }
 
     fn woken(&mut self, now: Moment) -> Vec<String> {
         self.beater.woken(now, &mut self.post);
-        let sent = self.post.outgoing().map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect();
+        let sent = self.post.transmits().map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect();
         self.post.clear();
         sent
     }
@@ -60,7 +60,7 @@ fn a_count_ends_in_three_goodbyes_with_the_last_number() {
     let byes: Vec<_> = said.iter().filter(|(_, line)| line.starts_with("BYE web 0000000000000007 2 ")).collect();
     assert_eq!((said.len(), byes.len()), (5, 3));
     assert_eq!(GOODBYES, 3);
-    assert_eq!(bench.post.facts().filter(|fact| matches!(fact, BeatFact::Bye { seq: 2, exit: None })).count(), 1);
+    assert_eq!(bench.post.events().filter(|fact| matches!(fact, BeatFact::Bye { seq: 2, exit: None })).count(), 1);
     assert!(bench.beater.is_over());
 }
 
@@ -78,7 +78,7 @@ fn what_was_slept_through_is_skipped_and_said() {
     bench.woken(START);
     let late = START + SECOND * 10 + SECOND / 2;
     assert_eq!(bench.woken(late).len(), 1);
-    assert!(bench.post.facts().any(|fact| fact == BeatFact::Skipped { count: 10 }));
+    assert!(bench.post.events().any(|fact| fact == BeatFact::Skipped { count: 10 }));
     assert!(bench.beater.wake_at() > Some(late));
     assert_eq!(bench.beater.report().sent, 2);
 }

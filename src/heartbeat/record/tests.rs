@@ -3,7 +3,7 @@
 mod whose;
 
 use super::{Heard, Record};
-use crate::conversation::Post;
+use crate::conversation::DatagramActions;
 use crate::heartbeat::fact::{Fact, Refusal, State};
 use crate::heartbeat::rules::Rules;
 use crate::time::Moment;
@@ -28,12 +28,12 @@ fn elsewhere() -> SocketAddr {
 struct Bench {
     record: Record,
     rules: Rules,
-    post: Post<Fact>,
+    post: DatagramActions<Fact>,
 }
 
 impl Bench {
     fn new(rules: Rules) -> Self {
-        Self { record: Record::new("web".into(), false, START), rules, post: Post::new(true) }
+        Self { record: Record::new("web".into(), false, START), rules, post: DatagramActions::new(true) }
     }
 
     fn beat(second: f64, incarnation: u64, seq: u64) -> Heard {
@@ -76,7 +76,7 @@ impl Bench {
     }
 
     fn facts(&mut self) -> Vec<Fact> {
-        self.post.facts().filter(|fact| !matches!(fact, Fact::Beat { .. })).collect()
+        self.post.events().filter(|fact| !matches!(fact, Fact::Beat { .. })).collect()
     }
 
     fn states(&mut self) -> Vec<(State, State)> {

@@ -20,7 +20,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::{Heard, Record};
-use crate::conversation::Post;
+use crate::conversation::DatagramActions;
 use crate::heartbeat::fact::{Fact, Refusal, State};
 use crate::heartbeat::rules::Rules;
 use crate::time::Moment;
@@ -172,13 +172,13 @@ impl Record {
     }
 
     /// Somebody else beats under this name.
-    pub(super) fn contradicted(&mut self, heard: &Heard, post: &mut Post<Fact>) -> Result<(), Refusal> {
+    pub(super) fn contradicted(&mut self, heard: &Heard, post: &mut DatagramActions<Fact>) -> Result<(), Refusal> {
         let Some(run) = &mut self.run else { return Ok(()) };
         let known = run.rival.filter(|rival| rival.incarnation == heard.incarnation);
         let mut rival = known.unwrap_or(Rival { incarnation: heard.incarnation, at: heard.at, is_told: false });
         if !rival.is_told || heard.at - rival.at >= CONFLICT_EVERY {
             (rival.at, rival.is_told) = (heard.at, true);
-            post.tell(|| Fact::Conflict { name: self.name.clone(), peer: heard.peer });
+            post.emit(|| Fact::Conflict { name: self.name.clone(), peer: heard.peer });
         }
         run.rival = Some(rival);
         Err(Refusal::Conflict)

@@ -1,7 +1,7 @@
 //! A watcher and the datagrams that reach it.
 
 use super::Watcher;
-use crate::conversation::{Datagram, Exchange as _, Post};
+use crate::conversation::{Datagram, DatagramActions, DatagramProtocol as _};
 use crate::heartbeat::beat::{Beat, Kind, Line};
 use crate::heartbeat::fact::{Fact, Refusal, State};
 use crate::heartbeat::kept::{Kept, KeptSender, VERSION};
@@ -25,14 +25,14 @@ fn peer(port: u16) -> SocketAddr {
 
 struct Bench {
     watcher: Watcher,
-    post: Post<Fact>,
+    post: DatagramActions<Fact>,
     now: Moment,
 }
 
 impl Bench {
     fn new(rules: Rules, expected: &[&str]) -> Self {
         let expected: Vec<Arc<str>> = expected.iter().map(|name| Arc::from(*name)).collect();
-        Self { watcher: Watcher::new(rules, &expected, START), post: Post::new(true), now: START }
+        Self { watcher: Watcher::new(rules, &expected, START), post: DatagramActions::new(true), now: START }
     }
 
     /// Lets the loop run until then, woken whenever it asks to be.
@@ -52,7 +52,7 @@ impl Bench {
     /// A datagram with the kernel's stamp `at`, read now.
     fn hear_from(&mut self, peer: SocketAddr, at: Moment, bytes: &[u8]) {
         let truncated = bytes.len() > 512;
-        let datagram = Datagram { truncated, ..Datagram::stamped(peer, at, bytes) };
+        let datagram = Datagram { truncated, ..Datagram::timestamped(peer, at, bytes) };
         self.watcher.received(&datagram, self.now, &mut self.post);
     }
 
@@ -62,7 +62,7 @@ impl Bench {
     }
 
     fn facts(&mut self) -> Vec<Fact> {
-        self.post.facts().filter(|fact| !matches!(fact, Fact::Beat { .. })).collect()
+        self.post.events().filter(|fact| !matches!(fact, Fact::Beat { .. })).collect()
     }
 
     fn changes(&mut self) -> Vec<(String, State)> {
@@ -221,13 +221,13 @@ fn an_echo_goes_back_to_whoever_asks_and_is_as_long() {
     };
     beat.write(Some(&key), &mut line);
     bench.hear(&line);
-    let (envelope, echo) = bench.post.outgoing().next().expect("an echo");
+    let (envelope, echo) = bench.post.transmits().next().expect("an echo");
     assert_eq!((envelope.to, echo.len()), (Some(peer(5_000)), line.len()));
     assert_eq!(Line::read(echo, Some(&key)), Ok(Line::Beat(Beat { kind: Kind::Echo, ..beat })));
     bench.post.clear();
     // Replayed, it gets no answer.
     bench.hear(&line);
-    assert_eq!(bench.post.outgoing().count(), 0);
+    assert_eq!(bench.post.transmits().count(), 0);
 }
 
 #[test]

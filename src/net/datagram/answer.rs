@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::{Call, Caller, Ended, Patience, Side, Watch, carry};
-use crate::conversation::Exchange;
+use crate::conversation::DatagramProtocol;
 use crate::error::{Error, Result, word};
 use crate::exit::Exit;
 use crate::net::signals::{Nudge, Signal, Signals, Woken};
@@ -40,7 +40,7 @@ pub struct Plan {
 ///
 /// `make` and `finish` are called once per thread, on that thread: one makes its exchange and who
 /// watches it, the other takes both back in the end.
-pub fn answer<E: Exchange, W: Watch<E>>(
+pub fn answer<E: DatagramProtocol, W: Watch<E>>(
     mut plan: Plan,
     signals: &mut Signals,
     make: impl Fn() -> (E, W) + Sync,

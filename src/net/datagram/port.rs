@@ -17,7 +17,7 @@ use super::batch::{Arrival, BATCH, Buffer, CONTROL, Family, Received};
 use super::run::{Run, Sending};
 use super::stamps::{Departures, brought};
 use super::trouble::Entry;
-use crate::conversation::{Datagram, Exchange, Failure, Post};
+use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
 use crate::net::udp;
 use crate::time::Moment;
 
@@ -139,11 +139,11 @@ impl Port {
 
     /// Reads what the error queue holds, then a batch of datagrams, and says whether there was
     /// anything. `now` moves on with each call that brought something.
-    pub fn read<E: Exchange>(
+    pub fn read<E: DatagramProtocol>(
         &mut self,
         buffer: &mut Buffer,
         exchange: &mut E,
-        post: &mut Post<E::Fact>,
+        post: &mut DatagramActions<E::Event>,
         now: &mut Moment,
     ) -> bool {
         let told = (self.errors.get() || self.awaited() > 0) && self.read_errors(buffer, exchange, post, now);
@@ -159,11 +159,11 @@ impl Port {
         self.departures.as_ref().map_or(0, Departures::awaited)
     }
 
-    fn read_errors<E: Exchange>(
+    fn read_errors<E: DatagramProtocol>(
         &mut self,
         buffer: &mut Buffer,
         exchange: &mut E,
-        post: &mut Post<E::Fact>,
+        post: &mut DatagramActions<E::Event>,
         now: &mut Moment,
     ) -> bool {
         let mut told = 0;
@@ -178,11 +178,11 @@ impl Port {
                     Some(Entry::Left(number)) => {
                         let ticket = departures.as_mut().and_then(|departures| departures.left(number));
                         if let Some((ticket, stamp)) = ticket.zip(arrival.notes.stamp) {
-                            exchange.departed(ticket, brought(stamp, at, floor));
+                            exchange.transmitted(ticket, brought(stamp, at, floor));
                         }
                     }
                     Some(Entry::Undelivered(error)) => {
-                        let failure = Failure::Unreachable { socket, error: &error, bytes: arrival.bytes };
+                        let failure = TransmitError::Unreachable { socket, error: &error, bytes: arrival.bytes };
                         exchange.failed(&failure, at, post);
                     }
                     Some(Entry::Known) | None => {}
@@ -202,11 +202,11 @@ impl Port {
         told > 0
     }
 
-    fn read_batch<S: Family, E: Exchange>(
+    fn read_batch<S: Family, E: DatagramProtocol>(
         &mut self,
         buffer: &mut Buffer,
         exchange: &mut E,
-        post: &mut Post<E::Fact>,
+        post: &mut DatagramActions<E::Event>,
         now: &mut Moment,
     ) -> bool {
         let (fd, wanted, before) = (self.raw(), self.wanted, *now);
@@ -218,8 +218,8 @@ impl Port {
                 peer,
                 local: arrival.notes.local.or(self.local),
                 socket: self.number,
-                at: stamp.map_or(at, |stamp| brought(stamp, at, self.floor)),
-                stamped: stamp.is_some(),
+                received_at: stamp.map_or(at, |stamp| brought(stamp, at, self.floor)),
+                has_kernel_timestamp: stamp.is_some(),
                 ttl: arrival.notes.ttl,
                 truncated: arrival.truncated,
                 bytes: arrival.bytes,
@@ -264,7 +264,13 @@ impl Port {
 
     /// Tells how many datagrams have found no room since this was last asked; `dropped` is the
     /// kernel's count, which begins anew after 2³².
-    pub fn overflowed<E: Exchange>(&mut self, dropped: u32, exchange: &mut E, post: &mut Post<E::Fact>, now: Moment) {
+    pub fn overflowed<E: DatagramProtocol>(
+        &mut self,
+        dropped: u32,
+        exchange: &mut E,
+        post: &mut DatagramActions<E::Event>,
+        now: Moment,
+    ) {
         let lost = dropped.wrapping_sub(self.dropped);
         self.dropped = dropped;
         if lost > 0 {

@@ -21,7 +21,7 @@ use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, sendmmsg};
 
 use super::batch::{BATCH, Family};
-use crate::conversation::Outgoing;
+use crate::conversation::Transmit;
 
 /// The largest payload that is merged: with its headers it passes every IPv6 link (RFC 8200 §5),
 /// and a batch of them is no longer than a datagram may be.
@@ -32,16 +32,16 @@ const FLAGS: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
 /// Neighbours in a post that leave from the same socket and the same of our addresses, at most a
 /// batch of them.
 pub struct Run<'p> {
-    envelopes: [&'p Outgoing; BATCH],
+    envelopes: [&'p Transmit; BATCH],
     payloads: [[IoSlice<'p>; 1]; BATCH],
     count: usize,
 }
 
 impl<'p> Run<'p> {
     /// The next run of what is left.
-    pub fn next(rest: &mut Peekable<impl Iterator<Item = (&'p Outgoing, &'p [u8])>>) -> Option<Self> {
+    pub fn next(rest: &mut Peekable<impl Iterator<Item = (&'p Transmit, &'p [u8])>>) -> Option<Self> {
         let first = rest.peek()?.0;
-        let same = |next: &Outgoing| next.socket == first.socket && next.from == first.from;
+        let same = |next: &Transmit| next.socket == first.socket && next.from == first.from;
         let mut run = Self { envelopes: [first; BATCH], payloads: [[IoSlice::new(&[])]; BATCH], count: 0 };
         for (envelope, payload) in run.envelopes.iter_mut().zip(&mut run.payloads) {
             let Some((next, bytes)) = rest.next_if(|(next, _)| same(next)) else { break };
@@ -63,23 +63,23 @@ impl<'p> Run<'p> {
         self.envelopes().iter().map(|envelope| envelope.ticket)
     }
 
-    fn envelopes(&self) -> &[&'p Outgoing] {
+    fn envelopes(&self) -> &[&'p Transmit] {
         self.envelopes.get(..self.count).unwrap_or_default()
     }
 
     /// The length that all of them have, if they may be merged and some of them can be.
     fn segment(&self) -> Option<u16> {
-        let length = self.envelopes[0].bytes.len();
+        let length = self.envelopes[0].payload.len();
         let mut pairs = self.envelopes().iter().zip(self.envelopes().iter().skip(1));
-        let uniform = self.envelopes().iter().all(|envelope| envelope.bytes.len() == length);
+        let uniform = self.envelopes().iter().all(|envelope| envelope.payload.len() == length);
         let fits = (1..=MERGED).contains(&length) && uniform && pairs.any(|(one, next)| follows(one, next));
         u16::try_from(length).ok().filter(|_| fits)
     }
 }
 
 /// Whether two envelopes can share a message: one peer, and their payloads lie side by side.
-fn follows(one: &Outgoing, next: &Outgoing) -> bool {
-    one.to == next.to && one.bytes.end == next.bytes.start
+fn follows(one: &Transmit, next: &Transmit) -> bool {
+    one.to == next.to && one.payload.end == next.payload.start
 }
 
 /// What sendmmsg needs for datagrams of one family.
@@ -114,7 +114,7 @@ impl<S: Family> Sending<S> {
         let groups = run.envelopes().chunk_by(|one, next| follows(one, next));
         for ((group, payload), count) in groups.zip(&mut payloads).zip(&mut counts) {
             let ends = group.first().zip(group.last());
-            let whole = ends.and_then(|(first, last)| octets.get(first.bytes.start..last.bytes.end));
+            let whole = ends.and_then(|(first, last)| octets.get(first.payload.start..last.payload.end));
             *payload = [IoSlice::new(whole.unwrap_or_default())];
             *count = group.len();
             self.to.push(ends.and_then(|(first, _)| first.to).and_then(S::of));

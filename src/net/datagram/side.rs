@@ -17,7 +17,7 @@ use super::batch::Buffer;
 use super::port::Port;
 use super::run::{Outgoings, Run};
 use super::trouble::named;
-use crate::conversation::{Exchange, Failure, Post};
+use crate::conversation::{DatagramActions, DatagramProtocol, TransmitError};
 use crate::error::Result;
 use crate::net::clock;
 use crate::net::udp::Origin;
@@ -28,9 +28,9 @@ use crate::time::Moment;
 const ROUNDS: usize = 64;
 
 /// An exchange and the sockets that carry it.
-pub struct Side<E: Exchange> {
+pub struct Side<E: DatagramProtocol> {
     exchange: E,
-    pub(super) post: Post<E::Fact>,
+    pub(super) post: DatagramActions<E::Event>,
     pub(super) ports: Vec<Port>,
     /// How a client makes further sockets.
     way: Option<(Origin, SocketAddr)>,
@@ -44,12 +44,12 @@ pub struct Gear {
     pub now: Moment,
 }
 
-impl<E: Exchange> Side<E> {
+impl<E: DatagramProtocol> Side<E> {
     /// A client's side, connected to `peer`; facts are only built if somebody is `listening`.
     pub fn connected(exchange: E, peer: SocketAddr, origin: Origin, listening: bool) -> Result<Self> {
         let socket = origin.connect(peer).map_err(|error| origin.refused(peer, error))?;
         let ports = vec![Port::connected(0, socket, peer, clock::now())];
-        Ok(Self { exchange, post: Post::new(listening), ports, way: Some((origin, peer)) })
+        Ok(Self { exchange, post: DatagramActions::new(listening), ports, way: Some((origin, peer)) })
     }
 
     /// A client's side that bears it if there is no way to `peer` yet: the socket is made as soon as
@@ -60,14 +60,19 @@ impl<E: Exchange> Side<E> {
             Err(error) if is_no_way(&error) => Vec::new(),
             Err(error) => return Err(origin.refused(peer, error)),
         };
-        Ok(Self { exchange, post: Post::new(listening), ports, way: Some((origin, peer)) })
+        Ok(Self { exchange, post: DatagramActions::new(listening), ports, way: Some((origin, peer)) })
     }
 
     /// A server's side, with the sockets of one thread.
     pub(super) fn bound(exchange: E, sockets: Vec<(Socket, SocketAddr)>, listening: bool) -> Self {
         let now = clock::now();
         let port = |(number, (socket, address))| Port::bound(number, socket, address, now);
-        Self { exchange, post: Post::new(listening), ports: (0..).zip(sockets).map(port).collect(), way: None }
+        Self {
+            exchange,
+            post: DatagramActions::new(listening),
+            ports: (0..).zip(sockets).map(port).collect(),
+            way: None,
+        }
     }
 
     /// The exchange.
@@ -139,7 +144,7 @@ impl<E: Exchange> Side<E> {
             }
             self.post.clear();
             for (ticket, errno) in gear.failures.drain(..) {
-                let failure = Failure::NotSent { ticket, error: &named(errno) };
+                let failure = TransmitError::NotSent { ticket, error: &named(errno) };
                 self.exchange.failed(&failure, gear.now, &mut self.post);
             }
         }
@@ -147,8 +152,8 @@ impl<E: Exchange> Side<E> {
 
     /// Sends in the order of posting, neighbours together if they leave from the same place.
     fn send_all(&mut self, gear: &mut Gear) {
-        let octets = self.post.octets();
-        let mut rest = self.post.outgoing().peekable();
+        let octets = self.post.payloads();
+        let mut rest = self.post.transmits().peekable();
         while let Some(run) = Run::next(&mut rest) {
             let failures = &mut gear.failures;
             match port(&mut self.ports, self.way, run.socket(), gear.now) {
@@ -183,7 +188,7 @@ fn port(
     ports.get_mut(place).ok_or(Errno::ENOTSOCK)
 }
 
-impl<E: Exchange + fmt::Debug> fmt::Debug for Side<E> {
+impl<E: DatagramProtocol + fmt::Debug> fmt::Debug for Side<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Side").field("exchange", &self.exchange).finish_non_exhaustive()
     }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use super::{Ended, LARGEST, Patience, Plan, Side, Watch, answer, exchange};
-use crate::conversation::{Datagram, Exchange, Failure, Outgoing, Post};
+use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
 use crate::impair::Impairment;
 use crate::net::bind::Bind;
 use crate::net::clock::now;
@@ -41,7 +41,7 @@ struct Tape {
     heard: Vec<Heard>,
     seen: Vec<Seen>,
     /// Sent when first woken.
-    first: Vec<(Outgoing, Vec<u8>)>,
+    first: Vec<(Transmit, Vec<u8>)>,
     retire: Vec<u64>,
     wake: Option<Moment>,
 }
@@ -60,7 +60,8 @@ struct Seen {
 impl Tape {
     /// Sends these on socket 0 as soon as the loop runs, as tickets 1, 2, ….
     fn sending<'a>(payloads: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let first = (1..).zip(payloads).map(|(ticket, bytes)| (Outgoing::probe(0, ticket), bytes.to_vec())).collect();
+        let first =
+            (1..).zip(payloads).map(|(ticket, bytes)| (Transmit::connected(0, ticket), bytes.to_vec())).collect();
         Self { first, wake: Some(now()), ..Self::default() }
     }
 
@@ -73,34 +74,34 @@ impl Tape {
     }
 }
 
-impl Exchange for Tape {
-    type Fact = ();
+impl DatagramProtocol for Tape {
+    type Event = ();
 
-    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, _post: &mut Post<()>) {
-        let Datagram { peer, socket, at, stamped, ttl, .. } = *datagram;
+    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, _post: &mut DatagramActions<()>) {
+        let Datagram { peer, socket, received_at: at, has_kernel_timestamp: stamped, ttl, .. } = *datagram;
         self.seen.push(Seen { peer, socket, at, read: now, stamped, ttl });
         let bytes = datagram.bytes;
         self.heard.push(if datagram.truncated { Heard::Cut(bytes.len()) } else { Heard::Datagram(bytes.to_vec()) });
     }
 
-    fn departed(&mut self, ticket: u64, _at: Moment) {
+    fn transmitted(&mut self, ticket: u64, _at: Moment) {
         self.heard.push(Heard::Left(ticket));
     }
 
-    fn failed(&mut self, failure: &Failure<'_>, _now: Moment, _post: &mut Post<()>) {
+    fn failed(&mut self, failure: &TransmitError<'_>, _now: Moment, _post: &mut DatagramActions<()>) {
         self.heard.push(match *failure {
-            Failure::NotSent { ticket, error } => Heard::NotSent(ticket, error.to_string()),
-            Failure::Unreachable { socket, error, bytes } => {
+            TransmitError::NotSent { ticket, error } => Heard::NotSent(ticket, error.to_string()),
+            TransmitError::Unreachable { socket, error, bytes } => {
                 Heard::Unreachable(socket, error.to_string(), bytes.to_vec())
             }
         });
     }
 
-    fn overflowed(&mut self, count: u64, _now: Moment, _post: &mut Post<()>) {
+    fn overflowed(&mut self, count: u64, _now: Moment, _post: &mut DatagramActions<()>) {
         self.heard.push(Heard::Overflowed(count));
     }
 
-    fn woken(&mut self, _now: Moment, post: &mut Post<()>) {
+    fn woken(&mut self, _now: Moment, post: &mut DatagramActions<()>) {
         self.heard.push(Heard::Woken);
         self.wake = None;
         for (outgoing, bytes) in self.first.drain(..) {
@@ -135,8 +136,8 @@ fn begin_stamping() {
 /// Watches until the first side's exchange has heard enough.
 struct Until<F>(F);
 
-impl<E: Exchange, F: FnMut(&E) -> bool> Watch<E> for Until<F> {
-    fn fact(&mut self, _side: usize, _fact: E::Fact) {}
+impl<E: DatagramProtocol, F: FnMut(&E) -> bool> Watch<E> for Until<F> {
+    fn fact(&mut self, _side: usize, _fact: E::Event) {}
 
     fn turned(&mut self, sides: &mut [Side<E>], _now: Moment) -> ControlFlow<()> {
         if (self.0)(sides[0].exchange()) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -146,7 +147,7 @@ impl<E: Exchange, F: FnMut(&E) -> bool> Watch<E> for Until<F> {
 }
 
 /// Carries one side until it has heard enough.
-fn run<E: Exchange>(side: Side<E>, enough: impl FnMut(&E) -> bool) -> E {
+fn run<E: DatagramProtocol>(side: Side<E>, enough: impl FnMut(&E) -> bool) -> E {
     let mut signals = Signals::listen().expect("a pipe");
     let patience = Patience { until: Some(now() + FOR_EVER), ..Patience::default() };
     let mut sides = [side];
@@ -155,7 +156,7 @@ fn run<E: Exchange>(side: Side<E>, enough: impl FnMut(&E) -> bool) -> E {
     side.into_exchange()
 }
 
-fn client<E: Exchange>(exchange: E, peer: SocketAddr) -> Side<E> {
+fn client<E: DatagramProtocol>(exchange: E, peer: SocketAddr) -> Side<E> {
     Side::connected(exchange, peer, Origin::default(), false).expect("a socket")
 }
 

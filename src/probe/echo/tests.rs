@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::{Echo, EchoFact, NET_LIMIT, Rules};
-use crate::conversation::{Datagram, Exchange, Failure, Post};
+use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
 use crate::impair::{Dice, Impairment, Kind, Loss};
 use crate::probe::ntp::ErrorEstimate;
 use crate::probe::stamp::{Probe, Reflection, SHORT};
@@ -21,7 +21,7 @@ const START: Moment = Moment::new(Duration::from_secs(5), Duration::from_secs(1_
 
 struct Bench {
     echo: Echo,
-    post: Post<EchoFact>,
+    post: DatagramActions<EchoFact>,
     now: Moment,
 }
 
@@ -31,7 +31,7 @@ impl Bench {
     }
 
     fn by(rules: Rules) -> Self {
-        Self { echo: Echo::new(rules, Arc::default()), post: Post::new(true), now: START }
+        Self { echo: Echo::new(rules, Arc::default()), post: DatagramActions::new(true), now: START }
     }
 
     fn honest() -> Self {
@@ -39,7 +39,7 @@ impl Bench {
     }
 
     fn replies(&mut self) -> Vec<Vec<u8>> {
-        let replies = self.post.outgoing().map(|(_, bytes)| bytes.to_vec()).collect();
+        let replies = self.post.transmits().map(|(_, bytes)| bytes.to_vec()).collect();
         self.post.clear();
         replies
     }
@@ -202,8 +202,8 @@ fn what_comes_after_the_last_one_that_was_wanted_is_not_taken() {
 fn what_the_system_will_not_send_is_one_peers_trouble() {
     let mut bench = Bench::honest();
     let error = &std::io::Error::from(std::io::ErrorKind::PermissionDenied);
-    bench.echo.failed(&Failure::NotSent { ticket: 1, error }, START, &mut bench.post);
-    let refused = Failure::Unreachable { socket: 0, error, bytes: &[] };
+    bench.echo.failed(&TransmitError::NotSent { ticket: 1, error }, START, &mut bench.post);
+    let refused = TransmitError::Unreachable { socket: 0, error, bytes: &[] };
     bench.echo.failed(&refused, START, &mut bench.post);
     bench.echo.overflowed(3, START, &mut bench.post);
     assert_eq!((bench.echo.tally().not_sent, bench.echo.tally().local_drops), (1, 3));
@@ -252,7 +252,7 @@ fn clients_are_numbered_by_their_first_appearance() {
 fn facts_serialise_with_their_type() {
     let mut bench = Bench::new(Impairment { loss: Loss::textbook(), ..Impairment::none(42) });
     bench.ask(b"a");
-    let facts: Vec<_> = bench.post.facts().collect();
+    let facts: Vec<_> = bench.post.events().collect();
     let json = serde_json::to_string(&facts).expect("plain data");
     assert_eq!(
         json,

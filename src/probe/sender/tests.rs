@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{Pace, Sender};
-use crate::conversation::{Datagram, Exchange, Failure, Post};
+use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
 use crate::probe::fact::{Clock, Fact, Foreign};
 use crate::probe::wire::Wire;
 use crate::time::Moment;
@@ -24,14 +24,14 @@ fn millis(millis: u64) -> Duration {
 
 struct Bench {
     sender: Sender,
-    post: Post<Fact>,
+    post: DatagramActions<Fact>,
     now: Moment,
 }
 
 impl Bench {
     fn new(pace: Pace, wire: Wire) -> Self {
         let sender = Sender::new(pace, wire, server(), START);
-        Self { sender, post: Post::new(true), now: START }
+        Self { sender, post: DatagramActions::new(true), now: START }
     }
 
     fn textbook() -> Self {
@@ -42,7 +42,7 @@ impl Bench {
     fn at(&mut self, time: u64) -> Vec<(u64, Vec<u8>)> {
         self.now = START + millis(time);
         self.sender.woken(self.now, &mut self.post);
-        let sent = self.post.outgoing().map(|(out, bytes)| (out.socket, bytes.to_vec())).collect();
+        let sent = self.post.transmits().map(|(out, bytes)| (out.socket, bytes.to_vec())).collect();
         self.post.clear();
         sent
     }
@@ -66,7 +66,7 @@ impl Bench {
 
     fn facts(&mut self) -> Vec<Fact> {
         let sent = |fact: &Fact| !matches!(fact, Fact::Sent { .. });
-        self.post.facts().filter(sent).collect()
+        self.post.events().filter(sent).collect()
     }
 }
 
@@ -193,7 +193,7 @@ fn a_refusal_that_comes_after_the_time_out_is_one() {
     let probe = bench.probe(0);
     bench.at(1_000);
     let error = &Error::from(ErrorKind::HostUnreachable);
-    let failure = Failure::Unreachable { socket: 0, error, bytes: &probe };
+    let failure = TransmitError::Unreachable { socket: 0, error, bytes: &probe };
     bench.sender.failed(&failure, START + millis(1_500), &mut bench.post);
     let report = bench.sender.report();
     assert_eq!((report.lost, report.refused), (0, 1));
@@ -203,8 +203,8 @@ fn a_refusal_that_comes_after_the_time_out_is_one() {
 fn a_reply_that_came_in_time_while_we_were_stopped_is_in_time() {
     let mut bench = Bench::textbook();
     let probe = bench.probe(0);
-    let datagram = Datagram::stamped(server(), START + millis(20), &probe);
-    bench.sender.departed(1, START + millis(1));
+    let datagram = Datagram::timestamped(server(), START + millis(20), &probe);
+    bench.sender.transmitted(1, START + millis(1));
     bench.sender.received(&datagram, START + millis(5_000), &mut bench.post);
     let facts = bench.facts();
     assert!(
@@ -220,7 +220,7 @@ fn a_set_wall_clock_is_told_and_bends_nothing() {
     let mut bench = Bench::textbook();
     let probe = bench.probe(0);
     let later = Moment::new(Duration::from_millis(100_050), Duration::from_secs(1_600_000_000));
-    let datagram = Datagram::stamped(server(), later, &probe);
+    let datagram = Datagram::timestamped(server(), later, &probe);
     bench.sender.received(&datagram, later, &mut bench.post);
     bench.sender.woken(later, &mut bench.post);
     let facts = bench.facts();
@@ -235,8 +235,8 @@ fn a_refusal_ends_the_probe_it_names_and_is_no_loss() {
     bench.probe(1_000);
     let error = &Error::from(ErrorKind::ConnectionRefused);
     let second = b"Ping 2 1700000001000";
-    bench.sender.failed(&Failure::Unreachable { socket: 0, error, bytes: second }, bench.now, &mut bench.post);
-    bench.sender.failed(&Failure::Unreachable { socket: 0, error, bytes: second }, bench.now, &mut bench.post);
+    bench.sender.failed(&TransmitError::Unreachable { socket: 0, error, bytes: second }, bench.now, &mut bench.post);
+    bench.sender.failed(&TransmitError::Unreachable { socket: 0, error, bytes: second }, bench.now, &mut bench.post);
     let report = bench.sender.report();
     assert_eq!((report.refused, report.lost, report.loss), (1, 1, Some(0.5)));
     bench.reply(1_100, &first);
@@ -247,7 +247,7 @@ fn a_refusal_ends_the_probe_it_names_and_is_no_loss() {
 fn a_probe_the_system_would_not_send_is_a_send_error() {
     let mut bench = Bench::textbook();
     bench.probe(0);
-    let failure = Failure::NotSent { ticket: 1, error: &Error::from(ErrorKind::PermissionDenied) };
+    let failure = TransmitError::NotSent { ticket: 1, error: &Error::from(ErrorKind::PermissionDenied) };
     bench.sender.failed(&failure, bench.now, &mut bench.post);
     assert!(matches!(bench.facts()[..], [Fact::SendError { seq: 1, .. }]));
     let report = bench.sender.report();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{SERVER, START, World};
-use crate::conversation::{Datagram, Exchange, Failure, Post};
+use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
 use crate::impair::{Chance, Dice, Impairment, Jitter, Kind, Loss, Spread};
 use crate::probe::{Fact, Pace, Report, Rules, Sender, Wire};
 use crate::seal::Key;
@@ -147,9 +147,9 @@ fn an_echo_and_a_pinger_survive_any_octets() {
     let wires = [Wire::TEXTBOOK, Wire::Stamp { ssid: 0, size: 0, key: None }];
     for wire in wires {
         let mut sender = Sender::new(Pace::textbook(), wire, SERVER, START);
-        let mut post = Post::new(true);
+        let mut post = DatagramActions::new(true);
         sender.woken(START, &mut post);
-        let (_, probe) = post.outgoing().next().expect("the first probe");
+        let (_, probe) = post.transmits().next().expect("the first probe");
         let probe = probe.to_vec();
         for number in 0..20_000 {
             // A damaged copy of the real answer gets further than noise would.
@@ -158,10 +158,10 @@ fn an_echo_and_a_pinger_survive_any_octets() {
             let at = usize::try_from(throw % bytes.len() as u64).expect("small");
             bytes[at] = throw.to_le_bytes()[7];
             bytes.truncate(usize::try_from(throw >> 32 & 63).expect("small"));
-            let datagram = Datagram::stamped(SERVER, START, &bytes);
+            let datagram = Datagram::timestamped(SERVER, START, &bytes);
             sender.received(&datagram, START, &mut post);
             let error = &std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-            let failure = Failure::Unreachable { socket: 0, error, bytes: &bytes };
+            let failure = TransmitError::Unreachable { socket: 0, error, bytes: &bytes };
             if number > 19_990 {
                 sender.failed(&failure, START, &mut post);
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::parameters::{about, parameters, spelt};
 use super::wording::{after_dot, malformed, refusal, refused};
 use super::{Awaited, Client};
-use crate::conversation::Outbox;
+use crate::conversation::Actions;
 use crate::error::Error;
 use crate::smtp::plan::{Fact, Outcome, Stage, Timed, verdict};
 use crate::smtp::reply::Reply;
@@ -16,13 +16,13 @@ use crate::smtp::stuff;
 use crate::time::Moment;
 
 impl Client {
-    pub(super) fn deliver(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+    pub(super) fn deliver(&mut self, now: Moment, out: &mut Actions<Fact>) {
         if let Some(envelope) = self.plan.envelope.as_mut().filter(|_| !self.offers.eight_bit)
             && let Some(ascii) = envelope.ascii.take()
         {
             // RFC 6152 §3.
             envelope.message = ascii;
-            out.tell(Fact::Odd("the message is encoded anew: the server takes no octets above 127 (no 8BITMIME)"));
+            out.emit(Fact::Odd("the message is encoded anew: the server takes no octets above 127 (no 8BITMIME)"));
         }
         let Some(envelope) = self.plan.envelope.clone() else { return self.quit(now, out) };
         let parameters = match parameters(&self.offers, &envelope, &self.plan.wishes) {
@@ -43,7 +43,7 @@ impl Client {
         }
     }
 
-    fn rcpt(&mut self, place: usize, now: Moment, out: &mut Outbox<Fact>) {
+    fn rcpt(&mut self, place: usize, now: Moment, out: &mut Actions<Fact>) {
         let Some(recipient) = self.recipients.get(place) else { return };
         let mailbox = spelt(&self.offers, &recipient.mailbox);
         let line = format!("RCPT TO:<{mailbox}>{}", about(&mailbox, &self.plan.wishes));
@@ -67,7 +67,7 @@ impl Client {
         Some(awaited)
     }
 
-    pub(super) fn enveloped(&mut self, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
+    pub(super) fn enveloped(&mut self, reply: &Reply, now: Moment, out: &mut Actions<Fact>) {
         self.wait(now);
         match self.note_awaited(reply) {
             Some(Awaited::Mail) if reply.is_yes() => {
@@ -98,7 +98,7 @@ impl Client {
     }
 
     /// Every recipient has its reply.
-    fn all_named(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+    fn all_named(&mut self, now: Moment, out: &mut Actions<Fact>) {
         if let Some(reply) = self.no_to_mail.clone() {
             return self.refuse(&reply, refused(Stage::Mail, &reply), true, now, out);
         }
@@ -123,7 +123,7 @@ impl Client {
     }
 
     /// It goes no further: whoever would have been accepted gets nothing.
-    fn stop(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+    fn stop(&mut self, now: Moment, out: &mut Actions<Fact>) {
         self.undo_accepted();
         self.quit(now, out);
     }
@@ -135,7 +135,7 @@ impl Client {
     }
 
     /// The whole message is one chunk, and the last one; there is no go-ahead to wait for.
-    fn send_chunk(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+    fn send_chunk(&mut self, now: Moment, out: &mut Actions<Fact>) {
         if self.stops_at(Stage::Data) {
             return self.stop(now, out);
         }
@@ -146,10 +146,10 @@ impl Client {
         self.say(&format!("BDAT {length} LAST"), now, out);
         out.send_with(|buffer| stuff::canonical(&message, buffer));
         self.until = None;
-        out.tell(Fact::Body(length));
+        out.emit(Fact::Body(length));
     }
 
-    pub(super) fn may_send(&mut self, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
+    pub(super) fn may_send(&mut self, reply: &Reply, now: Moment, out: &mut Actions<Fact>) {
         if reply.code != 354 {
             let error =
                 if reply.is_yes() { malformed("a yes to DATA that is not 354") } else { refused(Stage::Data, reply) };
@@ -172,10 +172,10 @@ impl Client {
             stuff::stuff(&message, buffer);
             buffer.len() - start
         });
-        out.tell(Fact::Body(length));
+        out.emit(Fact::Body(length));
     }
 
-    pub(super) fn taken(&mut self, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
+    pub(super) fn taken(&mut self, reply: &Reply, now: Moment, out: &mut Actions<Fact>) {
         let (outcome, error) = match reply {
             reply if reply.is_yes() => (Outcome::Accepted, None),
             reply if reply.is_later() => (Outcome::Deferred, Some(refused(Stage::Dot, reply))),
@@ -191,11 +191,11 @@ impl Client {
     }
 
     /// The mail is decided; the next one follows when it is due, if there is one.
-    fn mailed(&mut self, error: Option<Error>, now: Moment, out: &mut Outbox<Fact>) {
+    fn mailed(&mut self, error: Option<Error>, now: Moment, out: &mut Actions<Fact>) {
         let exit = error.as_ref().map_or_else(|| verdict(&self.recipients), Error::exit);
-        out.tell(Fact::Stage(Timed { stage: self.stage, took: now - self.since }));
+        out.emit(Fact::Stage(Timed { stage: self.stage, took: now - self.since }));
         let why = error.as_ref().map(|error| error.retold(error.exit())).or_else(|| refusal(&self.recipients));
-        out.tell(Fact::Mailed { exit, why });
+        out.emit(Fact::Mailed { exit, why });
         self.is_mailed = true;
         self.mails = self.mails.saturating_sub(1);
         let due = self.begun + self.plan.apart;

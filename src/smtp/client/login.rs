@@ -4,7 +4,7 @@
 
 use super::wording::{no_login, refused};
 use super::{Client, LONGEST_COMMAND};
-use crate::conversation::Outbox;
+use crate::conversation::Actions;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::smtp::auth::{Answer, Login, Mechanism};
@@ -15,7 +15,7 @@ use crate::smtp::secret::Secret;
 use crate::time::Moment;
 
 impl Client {
-    pub(super) fn log_in(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+    pub(super) fn log_in(&mut self, now: Moment, out: &mut Actions<Fact>) {
         let Some(credentials) = self.plan.login.clone() else { return self.logged_in(now, out) };
         let offered = &self.offers.auth;
         let mechanism = match credentials.mechanism {
@@ -50,11 +50,11 @@ impl Client {
     }
 
     /// Whoever is to log in has.
-    fn logged_in(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+    fn logged_in(&mut self, now: Moment, out: &mut Actions<Fact>) {
         if self.stops_at(Stage::Auth) { self.quit(now, out) } else { self.deliver(now, out) }
     }
 
-    pub(super) fn challenged(&mut self, came: &Reply, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
+    pub(super) fn challenged(&mut self, came: &Reply, reply: &Reply, now: Moment, out: &mut Actions<Fact>) {
         let Some(login) = &mut self.login else { return };
         match reply.code {
             235 => {

@@ -2,7 +2,7 @@
 
 use super::Client;
 use super::wording::{lost, malformed, other_protocol, timed_out};
-use crate::conversation::{Conversation, End, Outbox};
+use crate::conversation::{Actions, CloseReason, StreamProtocol};
 use crate::smtp::plan::{Fact, Security, Stage};
 use crate::smtp::reply::Reply;
 use crate::time::Moment;
@@ -12,26 +12,26 @@ const SHOWN: usize = 512;
 
 impl Client {
     /// The reply to the dot counts, whatever is glued behind it; but nothing more is said on this line.
-    fn taken_and_more(&mut self, reply: &Reply, now: Moment, out: &mut Outbox<Fact>) {
+    fn taken_and_more(&mut self, reply: &Reply, now: Moment, out: &mut Actions<Fact>) {
         const GLUED: &str = "a reply behind the one to the final dot that nobody asked for";
         self.mails = 1;
         self.heard(reply, now, out);
         if self.plan.wishes.strict {
             self.failure.get_or_insert(malformed(GLUED));
         } else {
-            out.tell(Fact::Odd(GLUED));
+            out.emit(Fact::Odd(GLUED));
         }
     }
 }
 
-impl Conversation for Client {
-    type Fact = Fact;
+impl StreamProtocol for Client {
+    type Event = Fact;
     const FULL_DUPLEX: bool = true;
 
-    fn opened(&mut self, _: Option<&'static str>, now: Moment, out: &mut Outbox<Fact>) {
+    fn opened(&mut self, _: Option<&'static str>, now: Moment, out: &mut Actions<Fact>) {
         if self.stage == Stage::Tls {
             self.is_encrypted = true;
-            out.tell(Fact::Encrypted);
+            out.emit(Fact::Encrypted);
             if self.plan.security == Security::Starttls {
                 return self.ehlo(now, out);
             }
@@ -41,7 +41,7 @@ impl Conversation for Client {
         self.wait(now);
     }
 
-    fn received(&mut self, bytes: &[u8], now: Moment, out: &mut Outbox<Fact>) -> usize {
+    fn received(&mut self, bytes: &[u8], now: Moment, out: &mut Actions<Fact>) -> usize {
         if self.is_over {
             return bytes.len();
         }
@@ -50,7 +50,7 @@ impl Conversation for Client {
             Ok(Some(read)) => read,
             Err(fault) => {
                 let shown = String::from_utf8_lossy(bytes.get(..SHOWN).unwrap_or(bytes));
-                out.tell(Fact::Nonsense(self.redacted(shown.into_owned())));
+                out.emit(Fact::Nonsense(self.redacted(shown.into_owned())));
                 let error = malformed(&fault.to_string());
                 let error = if self.stage == Stage::Banner { other_protocol(bytes, error) } else { error };
                 self.fail(self.mended(error), false, now, out);
@@ -75,7 +75,7 @@ impl Conversation for Client {
             } else {
                 format!("a reply to {} that nobody asked for", self.stage)
             };
-            out.tell(Fact::Heard(self.without_secrets(&reply).into_owned()));
+            out.emit(Fact::Heard(self.without_secrets(&reply).into_owned()));
             let error = malformed(&what);
             self.fail(self.mended(error), false, now, out);
             return bytes.len();
@@ -84,7 +84,7 @@ impl Conversation for Client {
         taken
     }
 
-    fn sent(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+    fn sent(&mut self, now: Moment, out: &mut Actions<Fact>) {
         if self.stage == Stage::Body && !self.is_over {
             self.dot_is_out = true;
             self.enter(Stage::Dot, now, out);
@@ -92,13 +92,13 @@ impl Conversation for Client {
         }
     }
 
-    fn going(&mut self, gone: u64, out: &mut Outbox<Fact>) {
+    fn partly_sent(&mut self, gone: u64, out: &mut Actions<Fact>) {
         if self.stage == Stage::Body {
-            out.tell(Fact::Going(gone));
+            out.emit(Fact::Going(gone));
         }
     }
 
-    fn woken(&mut self, now: Moment, out: &mut Outbox<Fact>) {
+    fn woken(&mut self, now: Moment, out: &mut Actions<Fact>) {
         if self.is_over {
             return;
         }
@@ -113,12 +113,12 @@ impl Conversation for Client {
         self.fail(self.mended(error), false, now, out);
     }
 
-    fn draining(&mut self, _: Moment, _: &mut Outbox<Fact>) {}
+    fn draining(&mut self, _: Moment, _: &mut Actions<Fact>) {}
 
-    fn ended(&mut self, end: &End, now: Moment, out: &mut Outbox<Fact>) {
+    fn ended(&mut self, end: &CloseReason, now: Moment, out: &mut Actions<Fact>) {
         let error = match end {
-            End::Finished | End::Cut => lost(self.stage, None),
-            End::Broken(error) => lost(self.stage, Some(error)),
+            CloseReason::Finished | CloseReason::Truncated => lost(self.stage, None),
+            CloseReason::Broken(error) => lost(self.stage, Some(error)),
         };
         self.broke(error, now, out);
     }

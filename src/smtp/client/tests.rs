@@ -1,7 +1,7 @@
 //! The dialogue against scripted servers: every row of the hostile transcripts that needs no socket.
 
 use super::{Client, Fact};
-use crate::conversation::{Conversation, End, Outbox, Step};
+use crate::conversation::{Action, Actions, CloseReason, StreamProtocol};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::smtp::plan::{Credentials, Done, Envelope, Outcome, Plan, Security, Stage, Wishes};
@@ -48,7 +48,7 @@ fn with_login(plan: Plan) -> Plan {
 
 struct Bench {
     client: Client,
-    out: Outbox<Fact>,
+    out: Actions<Fact>,
     now: Moment,
     shown: Vec<String>,
 }
@@ -65,7 +65,7 @@ enum Did {
 impl Bench {
     fn new(plan: Plan) -> Self {
         let mut bench =
-            Self { client: Client::new(plan, START), out: Outbox::default(), now: START, shown: Vec::new() };
+            Self { client: Client::new(plan, START), out: Actions::default(), now: START, shown: Vec::new() };
         bench.client.opened(None, START, &mut bench.out);
         assert_eq!(bench.did(), []);
         bench
@@ -73,20 +73,20 @@ impl Bench {
 
     fn did(&mut self) -> Vec<Did> {
         self.shown
-            .extend(self.out.facts().filter_map(|fact| if let Fact::Sent(line) = fact { Some(line) } else { None }));
-        let (steps, bytes) = self.out.steps();
+            .extend(self.out.events().filter_map(|fact| if let Fact::Sent(line) = fact { Some(line) } else { None }));
+        let (steps, bytes) = self.out.queued();
         let mut at = 0;
         let mut did = Vec::new();
         for step in steps.drain(..) {
             match step {
-                Step::Bytes(length) => {
+                Action::Bytes(length) => {
                     did.push(Did::Said(String::from_utf8_lossy(&bytes[at..at + length]).into_owned()));
                     at += length;
                 }
-                Step::StartTls => did.push(Did::StartTls),
-                Step::Close => did.push(Did::Closed),
-                Step::Reset => did.push(Did::Reset),
-                Step::File { .. } => unreachable!("no files"),
+                Action::StartTls => did.push(Did::StartTls),
+                Action::Close => did.push(Did::Closed),
+                Action::Reset => did.push(Did::Reset),
+                Action::File { .. } => unreachable!("no files"),
             }
         }
         bytes.clear();
@@ -262,7 +262,8 @@ fn h13_to_h16_refusals_for_now_and_for_good() {
 fn h15_a_line_that_drops_after_the_dot_leaves_the_outcome_unknown() {
     for is_broken in [false, true] {
         let mut bench = up_to_the_dot();
-        let end = if is_broken { End::Broken(Error::new(Exit::InputOutput, "reset")) } else { End::Finished };
+        let end =
+            if is_broken { CloseReason::Broken(Error::new(Exit::InputOutput, "reset")) } else { CloseReason::Finished };
         bench.client.ended(&end, bench.now, &mut bench.out);
         let (done, _) = bench.done();
         assert_eq!((exit(&done), outcomes(&done)), (Some(Exit::Unknown), vec![Some(Outcome::Unknown)]));
@@ -271,7 +272,7 @@ fn h15_a_line_that_drops_after_the_dot_leaves_the_outcome_unknown() {
     for reply in ["220 mx\r\n", "250 mx\r\n", "250\r\n", "250\r\n"] {
         bench.hear(reply);
     }
-    bench.client.ended(&End::Finished, bench.now, &mut bench.out);
+    bench.client.ended(&CloseReason::Finished, bench.now, &mut bench.out);
     let (done, _) = bench.done();
     assert_eq!((exit(&done), outcomes(&done)), (Some(Exit::TryAgain), vec![Some(Outcome::Deferred)]));
 }
@@ -280,7 +281,7 @@ fn h15_a_line_that_drops_after_the_dot_leaves_the_outcome_unknown() {
 fn after_the_yes_to_the_dot_nothing_undoes_it() {
     let mut bench = up_to_the_dot();
     assert_eq!(bench.hear("250 2.0.0 queued\r\n"), said("QUIT\r\n"));
-    bench.client.ended(&End::Broken(Error::new(Exit::InputOutput, "reset")), bench.now, &mut bench.out);
+    bench.client.ended(&CloseReason::Broken(Error::new(Exit::InputOutput, "reset")), bench.now, &mut bench.out);
     let (done, _) = bench.done();
     assert!(done.failure.is_none() && outcomes(&done) == [Some(Outcome::Accepted)]);
 }

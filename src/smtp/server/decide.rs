@@ -3,29 +3,29 @@
 //! Owns the question to the rules, the telling of what they and we refuse, and the patience with clients
 //! that say nothing sensible.
 
-use super::super::fault::{Action, Fired, Instead, Place};
+use super::super::fault::{FaultAction, Fired, Instead, Place};
 use super::super::plan::Stage;
 use super::answer::{self, Answer};
 use super::{After, Fact, Mailroom, Refused, Server};
-use crate::conversation::Outbox;
+use crate::conversation::Actions;
 use crate::time::Moment;
 
 impl<M: Mailroom> Server<M> {
     /// Asks the rules about a reply, and tells if one fires.
-    pub(super) fn decide(&self, stage: Option<Stage>, whose: &str, out: &mut Outbox<Fact<M::Kept>>) -> Action {
+    pub(super) fn decide(&self, stage: Option<Stage>, whose: &str, out: &mut Actions<Fact<M::Kept>>) -> FaultAction {
         let fired = self.room.rules().faults.reply(stage, whose);
         self.told(fired, out)
     }
 
     /// The same about another place.
-    pub(super) fn decide_at(&self, place: Place, out: &mut Outbox<Fact<M::Kept>>) -> Action {
+    pub(super) fn decide_at(&self, place: Place, out: &mut Actions<Fact<M::Kept>>) -> FaultAction {
         let fired = self.room.rules().faults.decide(|found| found == place, &self.client.name);
         self.told(fired, out)
     }
 
-    pub(super) fn told(&self, fired: Option<Fired<'_>>, out: &mut Outbox<Fact<M::Kept>>) -> Action {
-        let Some(fired) = fired else { return Action::default() };
-        out.tell(Fact::Fault { session: self.client.session, rule: fired.rule, number: fired.number });
+    pub(super) fn told(&self, fired: Option<Fired<'_>>, out: &mut Actions<Fact<M::Kept>>) -> FaultAction {
+        let Some(fired) = fired else { return FaultAction::default() };
+        out.emit(Fact::Fault { session: self.client.session, rule: fired.rule, number: fired.number });
         fired.action.clone()
     }
 
@@ -36,7 +36,7 @@ impl<M: Mailroom> Server<M> {
         stage: Option<Stage>,
         (whose, shown): (&str, &str),
         now: Moment,
-        out: &mut Outbox<Fact<M::Kept>>,
+        out: &mut Actions<Fact<M::Kept>>,
         act: impl FnOnce(&mut Self) -> Answer,
     ) {
         let action = self.decide(stage, whose, out);
@@ -53,9 +53,9 @@ impl<M: Mailroom> Server<M> {
         stage: Option<Stage>,
         shown: &str,
         mut answer: Answer,
-        action: &Action,
+        action: &FaultAction,
         now: Moment,
-        out: &mut Outbox<Fact<M::Kept>>,
+        out: &mut Actions<Fact<M::Kept>>,
     ) {
         const MOST_ERRORS: u32 = 20;
         // What we close for stays closed, whatever a rule says in its place.
@@ -75,7 +75,7 @@ impl<M: Mailroom> Server<M> {
                 self.after = After::Close;
             }
             let (client, command) = (self.client.clone(), shown.to_owned());
-            out.tell(Fact::Refused(Refused { client, stage, command, answer: answer.clone() }));
+            out.emit(Fact::Refused(Refused { client, stage, command, answer: answer.clone() }));
         }
         self.say(&answer, action, now, out);
     }

@@ -16,7 +16,7 @@ use super::command::{Command, is_foreign, is_known_elsewhere};
 use super::envelope::{Addressee, Sender};
 use super::login::{Login, Next};
 use super::{After, Fact, Mailroom, Server, State, Work};
-use crate::conversation::Outbox;
+use crate::conversation::Actions;
 use crate::time::Moment;
 
 /// The longest line of a login (RFC 4954 §4).
@@ -31,7 +31,7 @@ const MECHANISMS: [(Mechanism, bool); 3] =
 
 impl<M: Mailroom> Server<M> {
     /// Takes a line, if there is a whole one.
-    pub(super) fn line(&mut self, bytes: &[u8], now: Moment, out: &mut Outbox<Fact<M::Kept>>) -> usize {
+    pub(super) fn line(&mut self, bytes: &[u8], now: Moment, out: &mut Actions<Fact<M::Kept>>) -> usize {
         let is_login = !matches!(self.state, State::Command)
             || bytes.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
         let longest = if is_login { LONGEST_LOGIN } else { LONGEST_COMMAND };
@@ -69,7 +69,7 @@ impl<M: Mailroom> Server<M> {
         taken
     }
 
-    fn nonsense(&mut self, answer: Answer, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+    fn nonsense(&mut self, answer: Answer, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
         if matches!(self.state, State::Login(_) | State::Challenges(_)) {
             // A refusal is the end of a login (RFC 4954 §4).
             return self.give_up(answer, now, out);
@@ -77,7 +77,7 @@ impl<M: Mailroom> Server<M> {
         self.respond(None, ("", ""), now, out, |_| answer);
     }
 
-    fn command(&mut self, line: &str, is_followed: bool, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+    fn command(&mut self, line: &str, is_followed: bool, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
         let command = Command::read(line);
         let stage = command.stage();
         if self.is_turned_away && command != Command::Quit {
@@ -137,7 +137,7 @@ impl<M: Mailroom> Server<M> {
         is_extended: bool,
         line: &str,
         now: Moment,
-        out: &mut Outbox<Fact<M::Kept>>,
+        out: &mut Actions<Fact<M::Kept>>,
     ) {
         let room = std::rc::Rc::clone(&self.room);
         let mut hidden = Vec::new();
@@ -284,7 +284,7 @@ impl<M: Mailroom> Server<M> {
         answer::SEND_DATA
     }
 
-    fn auth(&mut self, word: &str, initial: Option<&str>, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+    fn auth(&mut self, word: &str, initial: Option<&str>, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
         let known = word.parse::<Mechanism>().ok();
         // What is no mechanism may be a password in the wrong place.
         let shown = known.map_or_else(|| "AUTH".to_owned(), |mechanism| format!("AUTH {}", mechanism.word()));
@@ -319,7 +319,7 @@ impl<M: Mailroom> Server<M> {
         }
     }
 
-    fn challenge(&mut self, text: String, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+    fn challenge(&mut self, text: String, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
         let action = self.decide(None, "", out);
         let answer = action.refusal().cloned().unwrap_or(Answer::new(334, text));
         if answer.is_refusal() {
@@ -329,7 +329,7 @@ impl<M: Mailroom> Server<M> {
     }
 
     /// A response to a challenge.
-    fn response(&mut self, line: &str, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+    fn response(&mut self, line: &str, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
         if let State::Challenges(left) = self.state {
             if line == "*" || left == 0 {
                 let answer = if line == "*" { answer::CANCELLED } else { answer::WRONG_LOGIN };
@@ -346,31 +346,31 @@ impl<M: Mailroom> Server<M> {
         }
     }
 
-    fn give_up(&mut self, answer: Answer, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+    fn give_up(&mut self, answer: Answer, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
         self.state = State::Command;
         self.respond(Some(Stage::Auth), ("", "AUTH"), now, out, |_| answer);
     }
 
-    fn decoded(&mut self, octets: &[u8], now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+    fn decoded(&mut self, octets: &[u8], now: Moment, out: &mut Actions<Fact<M::Kept>>) {
         let State::Login(login) = &mut self.state else { return };
         let next = login.respond(octets);
         self.next(next, now, out);
     }
 
     /// The password is derived.
-    pub(super) fn derived(&mut self, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+    pub(super) fn derived(&mut self, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
         let State::Login(login) = &mut self.state else { return };
         let next = login.derived();
         self.next(next, now, out);
     }
 
-    fn next(&mut self, next: Next, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+    fn next(&mut self, next: Next, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
         match next {
             Next::Challenge(text) => self.challenge(text, now, out),
             Next::Malformed => self.give_up(answer::SYNTAX, now, out),
             Next::Derive => {
                 let State::Login(login) = &self.state else { return };
-                out.job(Box::new(login.derivation()));
+                out.run_job(Box::new(login.derivation()));
                 self.work = Some(Work::Derive);
             }
             Next::Verdict(is_right) => {
@@ -384,7 +384,7 @@ impl<M: Mailroom> Server<M> {
                     if is_right { answer::LOGGED_IN } else { answer::WRONG_LOGIN }
                 });
                 let (client, ok) = (self.client.clone(), self.client.login.is_some());
-                out.tell(Fact::Login { client, user, mechanism, ok });
+                out.emit(Fact::Login { client, user, mechanism, ok });
             }
         }
     }

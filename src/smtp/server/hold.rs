@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use super::super::fault::{Action, Instead, Place};
+use super::super::fault::{FaultAction, Instead, Place};
 use super::answer::{self, Answer};
 use super::{After, FAREWELL, Fact, Mailroom, Server, State};
-use crate::conversation::Outbox;
+use crate::conversation::Actions;
 use crate::time::Moment;
 
 /// The least time between two pieces of a reply that drips.
@@ -36,8 +36,8 @@ enum Ending {
 
 impl<M: Mailroom> Server<M> {
     /// Says a reply.
-    pub(super) fn say(&mut self, answer: &Answer, action: &Action, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
-        if *action == Action::default() {
+    pub(super) fn say(&mut self, answer: &Answer, action: &FaultAction, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
+        if *action == FaultAction::default() {
             out.send_with(|buffer| answer.write(buffer));
             return self.released(now, out);
         }
@@ -52,11 +52,11 @@ impl<M: Mailroom> Server<M> {
     }
 
     /// Says nothing, in whichever way a rule has it.
-    pub(super) fn say_nothing(&mut self, action: &Action, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+    pub(super) fn say_nothing(&mut self, action: &FaultAction, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
         self.hold(action.behind.clone(), action, now, out);
     }
 
-    fn hold(&mut self, bytes: Vec<u8>, action: &Action, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+    fn hold(&mut self, bytes: Vec<u8>, action: &FaultAction, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
         let end = match action.instead {
             Instead::Drop => Ending::Drop,
             Instead::Reset => Ending::Reset,
@@ -71,7 +71,7 @@ impl<M: Mailroom> Server<M> {
     }
 
     /// Sends what is due of the reply that is held.
-    pub(super) fn pump(&mut self, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+    pub(super) fn pump(&mut self, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
         let Some(mut held) = self.held.take() else { return };
         let rest = held.bytes.get(held.sent..).unwrap_or_default();
         if let Some(pace) = held.pace.filter(|_| !rest.is_empty()) {
@@ -104,14 +104,14 @@ impl<M: Mailroom> Server<M> {
     }
 
     /// Tells of the mails whose acknowledgement is out, or never will be.
-    pub(super) fn tell_taken(&mut self, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+    pub(super) fn tell_taken(&mut self, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
         for (kept, at) in self.taken.drain(..) {
-            out.tell(Fact::Taken(kept, now - at));
+            out.emit(Fact::Taken(kept, now - at));
         }
     }
 
     /// A reply is out.
-    fn released(&mut self, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+    fn released(&mut self, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
         let limits = self.room.rules().limits;
         let limit =
             if matches!(self.state, State::Body(_) | State::Chunk { .. }) { limits.body } else { limits.command };
@@ -128,7 +128,7 @@ impl<M: Mailroom> Server<M> {
     }
 
     /// The 220 to STARTTLS is out. What was said in clear is forgotten (RFC 3207 §4.2).
-    fn begin_tls(&mut self, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+    fn begin_tls(&mut self, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
         // The reply is out, and so is every one before it.
         self.tell_taken(now, out);
         self.forget();
@@ -143,7 +143,7 @@ impl<M: Mailroom> Server<M> {
     }
 
     /// A handshake that never comes to be.
-    pub(super) fn refuse_tls(&mut self, instead: Instead, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+    pub(super) fn refuse_tls(&mut self, instead: Instead, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
         /// A fatal alert in the record layer of TLS 1.2: `handshake_failure` (RFC 8446 §6).
         const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
         self.until = now + self.room.rules().limits.command;

@@ -1,9 +1,9 @@
 //! The server's dialogue in memory: what each command gets, at every split, and under each fault.
 
 use super::{Allowance, Answer, Captured, Client, Fact, Keep, Limits, Mailroom, Rules, Server, Users};
-use crate::conversation::{Conversation, End, Outbox, Step};
+use crate::conversation::{Action, Actions, CloseReason, StreamProtocol};
 use crate::impair::Occasions;
-use crate::smtp::fault::{Action, Faults, Instead, Place, Rule};
+use crate::smtp::fault::{FaultAction, Faults, Instead, Place, Rule};
 use crate::smtp::secret::Secret;
 use crate::time::Moment;
 use std::cell::RefCell;
@@ -75,8 +75,8 @@ fn with_users() -> Rules {
     Rules { users: Some(Arc::new(users)), ..rules() }
 }
 
-fn with_faults(all: &[(Place, &str, Action)]) -> Rules {
-    let rule = |(place, occasions, action): &(Place, &str, Action)| Rule {
+fn with_faults(all: &[(Place, &str, FaultAction)]) -> Rules {
+    let rule = |(place, occasions, action): &(Place, &str, FaultAction)| Rule {
         text: String::new(),
         place: *place,
         whose: None,
@@ -86,14 +86,14 @@ fn with_faults(all: &[(Place, &str, Action)]) -> Rules {
     Rules { faults: Arc::new(Faults::new(1, all.iter().map(rule).collect())), ..rules() }
 }
 
-fn instead(instead: Instead) -> Action {
-    Action { instead, ..Action::default() }
+fn instead(instead: Instead) -> FaultAction {
+    FaultAction { instead, ..FaultAction::default() }
 }
 
 struct Bench {
     server: Server<Room>,
     room: Rc<Room>,
-    out: Outbox<Fact<usize>>,
+    out: Actions<Fact<usize>>,
     now: Moment,
     facts: Vec<String>,
 }
@@ -106,7 +106,7 @@ impl Bench {
     fn of(room: Room) -> Self {
         let room = Rc::new(room);
         let server = Server::new(Rc::clone(&room), Client { session: 1, ..Client::default() }, START);
-        Self { server, room, out: Outbox::default(), now: START, facts: Vec::new() }
+        Self { server, room, out: Actions::default(), now: START, facts: Vec::new() }
     }
 
     /// A bench that has been greeted.
@@ -123,25 +123,25 @@ impl Bench {
 
     /// What it said and did since it was last asked.
     fn did(&mut self) -> String {
-        self.facts.extend(self.out.facts().map(|fact| match fact {
+        self.facts.extend(self.out.events().map(|fact| match fact {
             Fact::Taken(length, _) => format!("taken {length}"),
             Fact::Refused(refused) => format!("refused {} by {}", refused.command, refused.answer.code),
             Fact::Login { user, ok, .. } => format!("login {user} {ok}"),
             Fact::Fault { rule, number, .. } => format!("fault {rule} {number}"),
             Fact::Failed { why, .. } => format!("failed: {why}"),
         }));
-        let (steps, bytes) = self.out.steps();
+        let (steps, bytes) = self.out.queued();
         let (mut at, mut did) = (0, String::new());
         for step in steps.drain(..) {
             match step {
-                Step::Bytes(length) => {
+                Action::Bytes(length) => {
                     did.push_str(&String::from_utf8_lossy(&bytes[at..at + length]));
                     at += length;
                 }
-                Step::StartTls => did.push_str("<tls>"),
-                Step::Close => did.push_str("<close>"),
-                Step::Reset => did.push_str("<reset>"),
-                Step::File { .. } => unreachable!("no files"),
+                Action::StartTls => did.push_str("<tls>"),
+                Action::Close => did.push_str("<close>"),
+                Action::Reset => did.push_str("<reset>"),
+                Action::File { .. } => unreachable!("no files"),
             }
         }
         bytes.clear();
@@ -296,7 +296,7 @@ fn a_line_that_breaks_within_a_mail_is_told() {
     for (said, is_told) in [("EHLO me\r\n", false), (MAIL, true)] {
         let mut bench = Bench::greeted(rules());
         bench.hear(said);
-        bench.server.ended(&End::Finished, bench.now, &mut bench.out);
+        bench.server.ended(&CloseReason::Finished, bench.now, &mut bench.out);
         assert_eq!((bench.did().as_str(), bench.facts.is_empty()), ("<close>", !is_told));
     }
 }
@@ -319,14 +319,14 @@ fn a_mail_that_cannot_be_kept_is_not_acknowledged() {
             String::new()
         }
     }
-    let mut out = Outbox::default();
+    let mut out = Actions::default();
     let mut server = Server::new(Rc::new(Full(rules())), Client::default(), START);
     server.opened(None, START, &mut out);
     server.received(format!("{MAIL}DATA\r\n.\r\n").as_bytes(), START, &mut out);
-    out.steps().1.clear();
+    out.queued().1.clear();
     // Whoever runs the job has caught the panic; nothing came of it.
     drop(out.take_job());
     server.job_done(START, &mut out);
-    assert!(out.steps().1.starts_with(b"452 4.3.1"));
+    assert!(out.queued().1.starts_with(b"452 4.3.1"));
     assert_eq!(super::NO_ROOM, Answer::new(452, "4.3.1 no room for more messages at the moment"));
 }

@@ -5,17 +5,17 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::super::fault::{Action, Place};
+use super::super::fault::{FaultAction, Place};
 use super::super::plan::Stage;
 use super::answer::{self, Answer};
 use super::body::Came;
 use super::{After, Captured, Fact, Keep, Kept, Lease, Mailroom, Server, State, Work};
-use crate::conversation::Outbox;
+use crate::conversation::Actions;
 use crate::time::Moment;
 
 impl<M: Mailroom> Server<M> {
     /// Takes what came of a message that ends in a dot.
-    pub(super) fn body(&mut self, bytes: &[u8], now: Moment, out: &mut Outbox<Fact<M::Kept>>) -> usize {
+    pub(super) fn body(&mut self, bytes: &[u8], now: Moment, out: &mut Actions<Fact<M::Kept>>) -> usize {
         if !std::mem::replace(&mut self.is_body_begun, true) {
             // Whatever is done now, these octets are offered again, unless the line is closed.
             self.begin_body(now, out);
@@ -44,7 +44,7 @@ impl<M: Mailroom> Server<M> {
     }
 
     /// Lets a rule of `--fault` interfere with the body itself.
-    fn begin_body(&mut self, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+    fn begin_body(&mut self, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
         let action = self.decide_at(Place::Body, out);
         match action.refusal() {
             // Who is told so in the middle of a message does not stop sending: the line is closed too.
@@ -53,13 +53,13 @@ impl<M: Mailroom> Server<M> {
                 self.after = After::Close;
                 self.judged(Some(Stage::Body), "", refusal.clone(), &action, now, out);
             }
-            None if action == Action::default() => {}
+            None if action == FaultAction::default() => {}
             None => self.say_nothing(&action, now, out),
         }
     }
 
     /// BDAT: its octets follow whatever is answered to it (RFC 3030 §2).
-    pub(super) fn bdat(&mut self, octets: u64, is_last: bool, now: Moment, out: &mut Outbox<Fact<M::Kept>>) {
+    pub(super) fn bdat(&mut self, octets: u64, is_last: bool, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
         let refusal = match () {
             () if self.hides("CHUNKING") || !self.is_extended => Some(answer::NOT_OFFERED),
             () if self.sender.is_none() => Some(answer::MAIL_FIRST),
@@ -80,7 +80,7 @@ impl<M: Mailroom> Server<M> {
     }
 
     /// Takes what came of a chunk.
-    pub(super) fn chunk(&mut self, bytes: &[u8], now: Moment, out: &mut Outbox<Fact<M::Kept>>) -> usize {
+    pub(super) fn chunk(&mut self, bytes: &[u8], now: Moment, out: &mut Actions<Fact<M::Kept>>) -> usize {
         let State::Chunk { left, is_last } = self.state else { return 0 };
         if !bytes.is_empty() && self.spoilt.is_none() && !std::mem::replace(&mut self.is_body_begun, true) {
             self.begin_body(now, out);
@@ -142,12 +142,12 @@ impl<M: Mailroom> Server<M> {
         message: Result<Vec<u8>, Answer>,
         is_chunked: bool,
         now: Moment,
-        out: &mut Outbox<Fact<M::Kept>>,
+        out: &mut Actions<Fact<M::Kept>>,
     ) {
         let sender = self.sender.take().unwrap_or_default();
         let whose = sender.address().to_owned();
         let is_open = self.room.is_open();
-        let action = if is_open { self.decide(Some(Stage::Dot), &whose, out) } else { Action::default() };
+        let action = if is_open { self.decide(Some(Stage::Dot), &whose, out) } else { FaultAction::default() };
         let message = match action.refusal() {
             _ if !is_open => Err(answer::ENOUGH),
             Some(refusal) => Err(refusal.clone()),
@@ -167,7 +167,7 @@ impl<M: Mailroom> Server<M> {
             Keep::Later(job) => {
                 let kept = Arc::new(Mutex::new(None));
                 let there = Arc::clone(&kept);
-                out.job(Box::new(move || {
+                out.run_job(Box::new(move || {
                     let kept = job();
                     *there.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
                 }));
@@ -181,9 +181,9 @@ impl<M: Mailroom> Server<M> {
         &mut self,
         kept: Kept<M::Kept>,
         at: Moment,
-        action: &Action,
+        action: &FaultAction,
         now: Moment,
-        out: &mut Outbox<Fact<M::Kept>>,
+        out: &mut Actions<Fact<M::Kept>>,
     ) {
         let answer = match kept {
             Ok(kept) => {

@@ -19,10 +19,10 @@ use crate::commands::values::{FamilyArgs, Peer, positive_duration, read_key};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::heartbeat::{BeatFact, BeatReport, Beater, LONGEST_INTERVAL, Lifetime, Promise, is_name};
-use crate::host::{self, Guarded};
+use crate::host::{self, SupervisedCommand};
 use crate::net::datagram::{Ended, Patience, Side, Watch, exchange};
 use crate::net::{self, Origin, Signals};
-use crate::output::{Form, Output, Style};
+use crate::output::{Format, Output, Style};
 use crate::time::{Moment, nanoseconds};
 use events::{Line, Summary};
 
@@ -141,14 +141,14 @@ impl Send {
         }
         let guarded = if is_guarding {
             let nudge = signals.nudger()?;
-            Some(Guarded::start(command, move || nudge.nudge())?)
+            Some(SupervisedCommand::start(command, move || nudge.nudge())?)
         } else {
             None
         };
         carry(&mut sides, &mut signals, &mut ear, guarded.as_ref());
         ear.failure?;
         let reports: Vec<BeatReport> = sides.iter().map(|side| side.exchange().report()).collect();
-        let code = guarded.as_ref().and_then(Guarded::code);
+        let code = guarded.as_ref().and_then(SupervisedCommand::exit_code);
         let elapsed = net::now() - started;
         let exit = code.map_or_else(|| Exit::of_all(reports.iter().map(|report| self.judge(report))), Exit::Command);
         let summary = Summary::new(name, ear.names.iter().cloned().zip(reports).collect(), code, elapsed);
@@ -157,7 +157,7 @@ impl Send {
     }
 
     fn name(&self) -> Result<String> {
-        let name = self.name.clone().unwrap_or_else(host::name);
+        let name = self.name.clone().unwrap_or_else(host::hostname);
         if is_name(&name) {
             return Ok(name);
         }
@@ -194,10 +194,10 @@ impl Send {
 }
 
 /// Beats until it is over: the count is reached, a signal came, or the command has ended.
-fn carry(sides: &mut [Side<Beater>], signals: &mut Signals, ear: &mut Ear, guarded: Option<&Guarded>) {
+fn carry(sides: &mut [Side<Beater>], signals: &mut Signals, ear: &mut Ear, guarded: Option<&SupervisedCommand>) {
     loop {
         match exchange(sides, Patience::default(), signals, ear) {
-            Ended::Signal(signal) if guarded.is_some_and(|guarded| guarded.code().is_none()) => {
+            Ended::Signal(signal) if guarded.is_some_and(|guarded| guarded.exit_code().is_none()) => {
                 // The command decides when it is over; its end is told by a nudge.
                 let is_interrupt = signal.exit() == Exit::Interrupted;
                 guarded.inspect(|guarded| guarded.stop(is_interrupt));
@@ -206,7 +206,7 @@ fn carry(sides: &mut [Side<Beater>], signals: &mut Signals, ear: &mut Ear, guard
             Ended::Enough | Ended::Deadline => return,
         }
     }
-    let exit = guarded.and_then(Guarded::code);
+    let exit = guarded.and_then(SupervisedCommand::exit_code);
     sides.iter_mut().for_each(|side| side.exchange_mut().leave(exit, net::now()));
     let until = Some(net::now() + FAREWELL);
     // A second signal means now.
@@ -215,11 +215,11 @@ fn carry(sides: &mut [Side<Beater>], signals: &mut Signals, ear: &mut Ear, guard
 
 fn tell_summary(output: &mut Output, is_guarding: bool, summary: Summary) -> Result<()> {
     let line = Line::Summary(Box::new(summary));
-    if is_guarding && output.style().form == Form::Text {
+    if is_guarding && output.style().format == Format::Text {
         output.note(&line.to_string());
         return Ok(());
     }
-    output.event(&line)
+    output.emit(&line)
 }
 
 /// Hears what happens and tells it.
@@ -234,13 +234,13 @@ struct Ear {
 
 impl Ear {
     fn say(&mut self, line: &Line) -> Result<()> {
-        match (self.output.style().form, self.is_guarding, line) {
-            (Form::Json, _, Line::Begun(_)) => Ok(()),
-            (Form::Text, true, _) => {
+        match (self.output.style().format, self.is_guarding, line) {
+            (Format::Json, _, Line::Begun(_)) => Ok(()),
+            (Format::Text, true, _) => {
                 self.output.note(&line.to_string());
                 Ok(())
             }
-            _ => self.output.event(line),
+            _ => self.output.emit(line),
         }
     }
 }
@@ -248,7 +248,7 @@ impl Ear {
 impl Watch<Beater> for Ear {
     fn fact(&mut self, side: usize, fact: BeatFact) {
         let style = self.output.style();
-        let is_shown = style.form == Form::Json || style.verbose > 0 || !matches!(fact, BeatFact::Sent { .. });
+        let is_shown = style.format == Format::Json || style.verbose > 0 || !matches!(fact, BeatFact::Sent { .. });
         if is_shown && self.failure.is_ok() {
             let Some(target) = self.names.get(side).map(Arc::clone) else { return };
             let is_alone = self.names.len() == 1;
@@ -259,7 +259,7 @@ impl Watch<Beater> for Ear {
     fn turned(&mut self, sides: &mut [Side<Beater>], _: Moment) -> ControlFlow<()> {
         let is_over = sides.iter().all(|side| side.exchange().is_over());
         // A reader that has gone away ends a sender as any probe, but not the command it guards.
-        let is_unheard = (self.output.is_gone() || self.failure.is_err()) && !self.is_guarding;
+        let is_unheard = (self.output.is_closed() || self.failure.is_err()) && !self.is_guarding;
         if is_over || is_unheard { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 

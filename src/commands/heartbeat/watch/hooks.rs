@@ -18,7 +18,7 @@ use super::cannot_start;
 use super::events::{Event, HookTally, Note};
 use crate::error::{Result, word};
 use crate::heartbeat::Fact;
-use crate::host::{Hook, HookEnd};
+use crate::host::{Hook, HookExit};
 use crate::net::datagram::Ended;
 use crate::net::{Nudge, Signals, Woken};
 use crate::output::Recorder;
@@ -134,7 +134,7 @@ impl Worker<'_> {
             if let Some(why) = self.run(&fact) {
                 counts.failed.fetch_add(1, Ordering::Relaxed);
                 let name = fact.name().cloned().unwrap_or_default();
-                self.recorder.record(Event::Fact(Note::HookFailed { name, why }));
+                self.recorder.emit(Event::Fact(Note::HookFailed { name, why }));
             }
         }
         counts.ended.fetch_add(1, Ordering::Release);
@@ -146,13 +146,13 @@ impl Worker<'_> {
         let mut input = serde_json::to_vec(fact).unwrap_or_default();
         input.push(b'\n');
         Some(match self.hook.run(&environment(fact), &input, self.limit, self.hurried.as_fd()) {
-            Ok(HookEnd::Code(0)) => return None,
-            Ok(HookEnd::Code(code)) => format!("it ended with {code}"),
-            Ok(HookEnd::Signal(signal)) => format!("signal {signal} ended it"),
-            Ok(HookEnd::TimedOut) if self.counts.is_over.load(Ordering::Acquire) => {
+            Ok(HookExit::Code(0)) => return None,
+            Ok(HookExit::Code(code)) => format!("it ended with {code}"),
+            Ok(HookExit::Signal(signal)) => format!("signal {signal} ended it"),
+            Ok(HookExit::TimedOut) if self.counts.is_over.load(Ordering::Acquire) => {
                 "it was still running when the watcher was stopped".to_owned()
             }
-            Ok(HookEnd::TimedOut) => format!("it took longer than {}", humantime::format_duration(self.limit)),
+            Ok(HookExit::TimedOut) => format!("it took longer than {}", humantime::format_duration(self.limit)),
             Err(error) => word(&error),
         })
     }

@@ -40,7 +40,7 @@ pub fn read(file: &Path) -> Result<Option<Kept>> {
                 .expected("a file, or a name that is free"));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return disk::check_target(file).map(|()| None);
+            return disk::check_writable(file).map(|()| None);
         }
         Err(error) => {
             let what = format!("cannot read {shown}: {}", word(&error));
@@ -98,7 +98,7 @@ impl<'s> Keeper<'s> {
                 }
                 // Said once, and once more after it went well in between.
                 if let (Err(error), false) = (&written, failed) {
-                    recorder.record(Event::Fact(Note::NotKept { why: error.what().to_owned() }));
+                    recorder.emit(Event::Fact(Note::NotKept { why: error.what().to_owned() }));
                 }
                 failed = written.is_err();
                 has_changed = rest(&changed, net::now() + ((net::now() - started) * SPARING).min(LATEST));

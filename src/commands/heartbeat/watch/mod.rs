@@ -166,7 +166,7 @@ impl Watch {
         let pages: Vec<String> =
             listeners.iter().flat_map(Listeners::addresses).map(|address| web::url("http", address)).collect();
         let listening = Listening::new(addresses(receivers.addresses()), pages.clone());
-        recorder.record(Event::Fact(Note::Listening(listening)));
+        recorder.emit(Event::Fact(Note::Listening(listening)));
         self.listen.tell_ready(receivers.addresses().map(ToString::to_string).chain(pages))?;
 
         let run = Run { watch: self, shared: &shared, recorder: &recorder, style, started };
@@ -176,9 +176,9 @@ impl Watch {
         let (mut output, dropped, written) = writer.finish();
         let met = self.until.map(|_| is_met);
         // The summary is the last line, whatever went wrong.
-        kept.as_ref().map_or_else(|error| output.failure(error), |()| ());
+        kept.as_ref().map_or_else(|error| output.report_error(error), |()| ());
         let summary = Summary::new(&shared.lock(), now, now - started, hooks, met, dropped);
-        output.event(&Event::summary(summary))?;
+        output.emit(&Event::summary(summary))?;
         written?;
         Ok(kept.map_or_else(|error| error.exit(), |()| self.judge(&shared, is_met)))
     }
@@ -313,7 +313,7 @@ impl Watching<Shared> for Ear<'_> {
         let style = self.run.style;
         let is_shown = !style.quiet && (style.verbose > 0 || !matches!(fact, Fact::Beat { .. }));
         if is_shown {
-            self.run.recorder.record(Event::Fact(Note::Fact(fact)));
+            self.run.recorder.emit(Event::Fact(Note::Fact(fact)));
         }
     }
 

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::conversation::{Datagram, Exchange, Failure, Post};
+use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
 use crate::heartbeat::{Fact, Watcher};
 use crate::time::Moment;
 
@@ -40,26 +40,26 @@ impl Shared {
     }
 }
 
-impl Exchange for Shared {
-    type Fact = Fact;
+impl DatagramProtocol for Shared {
+    type Event = Fact;
 
-    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, post: &mut Post<Fact>) {
+    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, post: &mut DatagramActions<Fact>) {
         self.lock().received(datagram, now, post);
     }
 
-    fn departed(&mut self, ticket: u64, at: Moment) {
-        self.lock().departed(ticket, at);
+    fn transmitted(&mut self, ticket: u64, at: Moment) {
+        self.lock().transmitted(ticket, at);
     }
 
-    fn failed(&mut self, failure: &Failure<'_>, now: Moment, post: &mut Post<Fact>) {
+    fn failed(&mut self, failure: &TransmitError<'_>, now: Moment, post: &mut DatagramActions<Fact>) {
         self.lock().failed(failure, now, post);
     }
 
-    fn overflowed(&mut self, count: u64, now: Moment, post: &mut Post<Fact>) {
+    fn overflowed(&mut self, count: u64, now: Moment, post: &mut DatagramActions<Fact>) {
         self.lock().overflowed(count, now, post);
     }
 
-    fn woken(&mut self, now: Moment, post: &mut Post<Fact>) {
+    fn woken(&mut self, now: Moment, post: &mut DatagramActions<Fact>) {
         self.lock().woken(now, post);
     }
 

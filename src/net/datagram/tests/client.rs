@@ -1,7 +1,7 @@
 //! A client over the loop.
 
 use super::{FOR_EVER, Heard, Tape, Until, begin_stamping, client, plain, run, with_echoes};
-use crate::conversation::Outgoing;
+use crate::conversation::Transmit;
 use crate::net::bind::Bind;
 use crate::net::clock::now;
 use crate::net::datagram::{Ended, Patience, exchange};
@@ -75,7 +75,7 @@ fn what_the_system_will_not_send_does_not_hold_up_the_others() {
 fn a_further_socket_has_a_port_of_its_own_until_it_is_retired() {
     let (receiver, _) = nobody();
     let peer = receiver.local_addr().expect("bound");
-    let first = (1..=40).map(|number| (Outgoing::probe(number, number), b"ping".to_vec())).collect();
+    let first = (1..=40).map(|number| (Transmit::connected(number, number), b"ping".to_vec())).collect();
     let tape = Tape { first, wake: Some(now()), ..Tape::default() };
     let mut side = client(tape, peer);
     let mut signals = Signals::listen().expect("a pipe");

@@ -1,7 +1,7 @@
 //! A server over the loop.
 
 use super::{Heard, Tape, begin_stamping, client, plain, run, server, with_echoes};
-use crate::conversation::Outgoing;
+use crate::conversation::Transmit;
 use crate::impair::Impairment;
 use crate::net::bind::Bind;
 use crate::net::clock::now;
@@ -162,7 +162,7 @@ fn neighbours_for_one_peer_leave_as_separate_datagrams_in_their_order() {
     let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let to = other.local_addr().ok();
     let posted = |number: u64| {
-        let envelope = Outgoing { to, from: None, socket: 0, ticket: number, bytes: 0..0 };
+        let envelope = Transmit { to, from: None, socket: 0, ticket: number, payload: 0..0 };
         (envelope, number.to_string().into_bytes())
     };
     // Once 90 of two octets, then one longer: the run is merged up to there.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Bench, START, reflection, stamp, stranger};
-use crate::conversation::Exchange as _;
+use crate::conversation::DatagramProtocol as _;
 use crate::impair::{Impairment, Loss};
 use crate::probe::echo::Rules;
 use crate::probe::stamp::{LONG, Reflection, SHORT};

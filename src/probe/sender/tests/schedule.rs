@@ -3,7 +3,7 @@
 use super::{Bench, START, millis};
 use std::io::{Error, ErrorKind};
 
-use crate::conversation::{Exchange as _, Failure};
+use crate::conversation::{DatagramProtocol as _, TransmitError};
 use crate::probe::fact::Fact;
 use crate::probe::ledger::WINDOW;
 use crate::probe::pace::Pace;
@@ -57,7 +57,7 @@ fn an_endless_flood_that_loses_one_forgets_the_others_and_goes_on() {
                 bench.reply(turn, probe);
             }
         }
-        bench.post.facts().for_each(drop);
+        bench.post.events().for_each(drop);
     }
     let report = bench.sender.report();
     assert!(report.sent > 2 * WINDOW as u64, "{}", report.sent);
@@ -72,7 +72,7 @@ fn a_flood_the_system_will_not_send_does_not_spin() {
         assert_eq!(bench.at(turn * 10).len(), 1);
         let error = &Error::from(ErrorKind::NetworkUnreachable);
         let ticket = turn + 1;
-        let failure = Failure::NotSent { ticket, error };
+        let failure = TransmitError::NotSent { ticket, error };
         bench.sender.failed(&failure, bench.now, &mut bench.post);
         assert!(bench.at(turn * 10 + 9).is_empty());
     }

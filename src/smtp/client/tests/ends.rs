@@ -1,7 +1,7 @@
 //! Where a dialogue ends, and what is known then.
 
 use super::{Bench, Did, OFFERS, exit, outcomes, plan, said, up_to_the_dot, with_login};
-use crate::conversation::{Conversation as _, End};
+use crate::conversation::{CloseReason, StreamProtocol as _};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::smtp::plan::{Done, Outcome, Plan, Security, Stage};
@@ -47,7 +47,7 @@ fn a_refused_sender_decides_about_the_recipients_whatever_is_said_of_them() {
     let (bench, did) = refused("503 bad sequence\r\n503 bad sequence\r\n");
     assert_eq!(did, said("QUIT\r\n"));
     let (mut gone, _) = refused("503 bad sequence\r\n");
-    gone.client.ended(&End::Finished, gone.now, &mut gone.out);
+    gone.client.ended(&CloseReason::Finished, gone.now, &mut gone.out);
     for bench in [bench, gone] {
         let (done, _) = bench.done();
         assert_eq!((exit(&done), outcomes(&done)), (Some(Exit::Unavailable), vec![Some(Outcome::Refused); 2]));
@@ -82,7 +82,7 @@ fn the_reply_to_the_dot_counts_wherever_the_packets_split() {
                 inbox.extend_from_slice(piece.as_bytes());
                 take(&mut bench, &mut inbox);
             }
-            bench.client.ended(&End::Finished, bench.now, &mut bench.out);
+            bench.client.ended(&CloseReason::Finished, bench.now, &mut bench.out);
             let (done, _) = bench.done();
             assert_eq!((exit(&done), outcomes(&done)), (None, vec![Some(Outcome::Accepted)]), "{reply:?} {split}");
         }
@@ -170,7 +170,7 @@ fn every_prefix_and_every_split_of_a_dialogue_leads_to_the_same_end() {
             }
             left -= reply.len().min(left);
         }
-        bench.client.ended(&End::Finished, bench.now, &mut bench.out);
+        bench.client.ended(&CloseReason::Finished, bench.now, &mut bench.out);
         let (done, shown) = bench.done();
         (exit(&done), outcomes(&done), shown)
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Bench, Did, OFFERS, plan, said};
-use crate::conversation::{Conversation as _, End};
+use crate::conversation::{CloseReason, StreamProtocol as _};
 use crate::smtp::plan::{Outcome, Plan};
 
 /// A dialogue that has sent its first mail.
@@ -46,7 +46,7 @@ fn between_two_mails_it_waits_and_bears_no_surprise() {
     assert_eq!(idle().hear("250 what?\r\n"), [Did::Reset]);
 
     let mut bench = idle();
-    bench.client.ended(&End::Finished, bench.now, &mut bench.out);
+    bench.client.ended(&CloseReason::Finished, bench.now, &mut bench.out);
     let (done, _) = bench.done();
     assert!(done.is_mailed && done.failure.is_none(), "the mail before was taken");
     assert_eq!(done.recipients[0].outcome, Some(Outcome::Accepted));

@@ -1,13 +1,13 @@
 //! What rules of `--fault` make of the dialogue.
 
 use super::{BANNER, Bench, MAIL, codes, instead, rules, with_faults};
-use crate::conversation::Conversation as _;
+use crate::conversation::StreamProtocol as _;
 use crate::smtp::Stage;
-use crate::smtp::fault::{Action, Instead, Place};
+use crate::smtp::fault::{FaultAction, Instead, Place};
 use crate::smtp::server::Answer;
 use std::time::Duration;
 
-fn answer(code: u16, text: &'static str) -> Action {
+fn answer(code: u16, text: &'static str) -> FaultAction {
     instead(Instead::Answer(Answer::new(code, text)))
 }
 
@@ -58,7 +58,7 @@ fn a_stall_says_nothing_and_hears_nothing_until_the_session_ends() {
         bench
     };
     let mut bench = stalled();
-    bench.server.ended(&crate::conversation::End::Finished, bench.now, &mut bench.out);
+    bench.server.ended(&crate::conversation::CloseReason::Finished, bench.now, &mut bench.out);
     assert_eq!(bench.did(), "<close>");
     let mut bench = stalled();
     bench.server.draining(bench.now, &mut bench.out);
@@ -67,7 +67,7 @@ fn a_stall_says_nothing_and_hears_nothing_until_the_session_ends() {
 
 #[test]
 fn a_delay_ends_with_the_session() {
-    let delay = Action { delay: Duration::from_secs(7_200), ..Action::default() };
+    let delay = FaultAction { delay: Duration::from_secs(7_200), ..FaultAction::default() };
     let mut bench = Bench::greeted(with_faults(&[(Place::Reply(Stage::Ehlo), "", delay)]));
     bench.hear("EHLO me\r\n");
     assert_eq!(bench.wait(Duration::from_secs(3_600)), "<close>");
@@ -99,7 +99,7 @@ fn what_a_rule_says_in_its_place_is_no_refusal_of_ours() {
 
 #[test]
 fn a_reply_is_held_back_and_nothing_is_heard_meanwhile() {
-    let delay = Action { delay: Duration::from_secs(6), ..Action::default() };
+    let delay = FaultAction { delay: Duration::from_secs(6), ..FaultAction::default() };
     let mut bench = Bench::new(with_faults(&[(Place::Reply(Stage::Banner), "", delay)]));
     assert_eq!(bench.open(None), "");
     assert!(bench.server.is_paused());
@@ -110,7 +110,7 @@ fn a_reply_is_held_back_and_nothing_is_heard_meanwhile() {
 
 #[test]
 fn a_slow_reply_drips() {
-    let slow = Action { pace: Some(10), ..Action::default() };
+    let slow = FaultAction { pace: Some(10), ..FaultAction::default() };
     let mut bench = Bench::greeted(with_faults(&[(Place::Reply(Stage::Quit), "", slow)]));
     let mut did = bench.hear("QUIT\r\n");
     assert_eq!(did, "2");
@@ -154,7 +154,7 @@ fn starttls_can_be_refused_spoilt_and_never_answered() {
     let at = |place, action| Bench::greeted(with_faults(&[(place, "", action)]));
     let starttls = Place::Reply(Stage::Starttls);
     assert_eq!(codes(&at(starttls, answer(454, "4.7.0 no")).hear("STARTTLS\r\nNOOP\r\n")), ["454", "250"]);
-    let inject = Action { behind: b"250-evil\r\n".to_vec(), ..Action::default() };
+    let inject = FaultAction { behind: b"250-evil\r\n".to_vec(), ..FaultAction::default() };
     assert_eq!(at(starttls, inject).hear("STARTTLS\r\n"), "220 2.0.0 begin TLS\r\n250-evil\r\n<tls>");
     assert_eq!(at(starttls, instead(Instead::Stall)).hear("STARTTLS\r\n"), "");
     let handshake = |action| {
@@ -178,7 +178,7 @@ fn a_body_can_be_cut_in_its_middle() {
     };
     assert_eq!(body(instead(Instead::Drop)).0, "<close>");
     assert_eq!(body(answer(552, "5.3.4 enough")).0, "552 5.3.4 enough\r\n<close>");
-    let (did, mut bench) = body(Action { delay: Duration::from_secs(1), ..Action::default() });
+    let (did, mut bench) = body(FaultAction { delay: Duration::from_secs(1), ..FaultAction::default() });
     assert_eq!(did, "");
     assert_eq!(bench.wait(Duration::from_secs(1)), "");
     assert_eq!(codes(&bench.hear("first line\r\n.\r\n")), ["250"]);

@@ -1,7 +1,7 @@
 //! Our client and our server, joined in memory.
 
 use super::{Bench, Room, START, rules, with_users};
-use crate::conversation::{Conversation as _, Outbox, Step};
+use crate::conversation::{Action, Actions, StreamProtocol as _};
 use crate::exit::Exit;
 use crate::smtp::client;
 use crate::smtp::{Client, Credentials, Done, Envelope, Mechanism, Plan, Secret, Security, Wishes};
@@ -15,20 +15,20 @@ fn plan(message: &[u8]) -> Plan {
 /// Carries octets between the two in pieces of `size` until both are over.
 fn talk(plan: Plan, bench: &mut Bench, size: usize) -> Done {
     let mut client = Client::new(plan, START);
-    let mut out = Outbox::default();
+    let mut out = Actions::default();
     client.opened(None, START, &mut out);
     let mut inbox = bench.open(None).into_bytes();
     let mut outbox: Vec<u8> = Vec::new();
     for _ in 0..10_000 {
         let taken = client.received(&inbox, START, &mut out);
         inbox.drain(..taken);
-        let (steps, bytes) = out.steps();
-        let upgrades = steps.iter().any(|step| matches!(step, Step::StartTls));
-        let is_over = steps.iter().any(|step| matches!(step, Step::Close | Step::Reset));
+        let (steps, bytes) = out.queued();
+        let upgrades = steps.iter().any(|step| matches!(step, Action::StartTls));
+        let is_over = steps.iter().any(|step| matches!(step, Action::Close | Action::Reset));
         steps.clear();
         outbox.append(bytes);
         client.sent(START, &mut out);
-        out.facts().for_each(drop);
+        out.events().for_each(drop);
         if upgrades {
             bench.open(Some("1.3"));
             client.opened(Some("1.3"), START, &mut out);
