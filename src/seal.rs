@@ -7,42 +7,42 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 /// The length of a tag in octets.
-pub const TAG: usize = 16;
+pub const TAG_SIZE: usize = 16;
 
 /// A secret that can be used, but not shown.
 #[derive(Clone)]
-pub struct Key(Hmac<Sha256>);
+pub struct MacKey(Hmac<Sha256>);
 
-impl Key {
+impl MacKey {
     /// A key of any length; RFC 2104 hashes those that are longer than a block.
     pub fn new(secret: &[u8]) -> Self {
         Self(Hmac::new_from_slice(secret).expect("HMAC takes keys of any length"))
     }
 
     /// The tag of a message.
-    pub fn tag(&self, message: &[u8]) -> [u8; TAG] {
+    pub fn sign(&self, message: &[u8]) -> [u8; TAG_SIZE] {
         let whole: [u8; 32] = self.0.clone().chain_update(message).finalize().into_bytes().into();
         std::array::from_fn(|at| whole.get(at).copied().unwrap_or_default())
     }
 
     /// Whether a tag is that of a message. Compares in constant time, so that a forger learns
     /// nothing from how long a refusal takes.
-    pub fn vouches_for(&self, message: &[u8], tag: &[u8; TAG]) -> bool {
+    pub fn verify(&self, message: &[u8], tag: &[u8; TAG_SIZE]) -> bool {
         self.0.clone().chain_update(message).verify_truncated_left(tag).is_ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Key;
+    use super::MacKey;
 
     #[test]
     fn the_tag_is_that_of_rfc_4231() {
         // Test case 5: truncated to 128 bits.
-        let key = Key::new(&[0x0c; 20]);
-        let tag = key.tag(b"Test With Truncation");
+        let key = MacKey::new(&[0x0c; 20]);
+        let tag = key.sign(b"Test With Truncation");
         assert_eq!(tag, 0xa3b6_1674_7310_0ee0_6e0c_796c_2955_552b_u128.to_be_bytes());
-        assert!(key.vouches_for(b"Test With Truncation", &tag));
-        assert!(!key.vouches_for(b"test with truncation", &tag));
+        assert!(key.verify(b"Test With Truncation", &tag));
+        assert!(!key.verify(b"test with truncation", &tag));
     }
 }

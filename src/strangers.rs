@@ -11,9 +11,9 @@ use crate::time::Moment;
 
 /// What shares one allowance: an IPv4 address, or what one IPv6 customer is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Net(u128);
+pub struct SourcePrefix(u128);
 
-impl Net {
+impl SourcePrefix {
     /// The network of a peer, or `None` for this host itself.
     pub fn of(peer: SocketAddr) -> Option<Self> {
         let ip = peer.ip().to_canonical();
@@ -30,19 +30,19 @@ impl Net {
 /// A rate limit as the moment up to which it is used up (the "virtual scheduling" form of ITU-T
 /// I.371's generic cell rate algorithm): one second's worth may come at once.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Bucket {
-    spent: Option<Moment>,
+pub struct TokenBucket {
+    theoretical_arrival: Option<Moment>,
 }
 
-impl Bucket {
+impl TokenBucket {
     /// Takes one of `per_second`, or says that there is none.
-    pub fn take(&mut self, per_second: u32, now: Moment) -> bool {
+    pub fn try_take(&mut self, per_second: u32, now: Moment) -> bool {
         const SECOND: Duration = Duration::from_secs(1);
         let each = SECOND / per_second.max(1);
-        let spent = self.spent.filter(|spent| *spent > now).unwrap_or(now) + each;
+        let spent = self.theoretical_arrival.filter(|spent| *spent > now).unwrap_or(now) + each;
         let room = spent - now <= SECOND;
         if room {
-            self.spent = Some(spent);
+            self.theoretical_arrival = Some(spent);
         }
         room
     }
@@ -50,15 +50,15 @@ impl Bucket {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bucket, Net};
+    use super::{SourcePrefix, TokenBucket};
     use crate::time::Moment;
     use std::time::Duration;
 
     const NOW: Moment = Moment::new(Duration::from_secs(1), Duration::ZERO);
 
     #[test]
-    fn a_network_is_an_address_or_what_one_customer_is_given_and_this_host_is_none() {
-        let net = |text: &str| Net::of(text.parse().expect("an address"));
+    fn a_source_prefix_is_an_ipv4_address_or_an_ipv6_56_and_loopback_has_none() {
+        let net = |text: &str| SourcePrefix::of(text.parse().expect("an address"));
         assert_eq!(net("127.0.0.1:1"), None);
         assert_eq!(net("[::1]:1"), None);
         assert_eq!(net("192.0.2.1:1"), net("[::ffff:192.0.2.1]:2"));
@@ -68,10 +68,10 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_gives_a_seconds_worth_at_once_and_then_its_rate() {
-        let mut bucket = Bucket::default();
-        assert_eq!((0..500).filter(|_| bucket.take(100, NOW)).count(), 100);
+    fn a_token_bucket_allows_a_burst_of_one_second_and_then_its_rate() {
+        let mut bucket = TokenBucket::default();
+        assert_eq!((0..500).filter(|_| bucket.try_take(100, NOW)).count(), 100);
         let later = NOW + Duration::from_millis(100);
-        assert_eq!((0..500).filter(|_| bucket.take(100, later)).count(), 10);
+        assert_eq!((0..500).filter(|_| bucket.try_take(100, later)).count(), 10);
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::Serializer;
 
-pub use trip::{Stamps, step};
+pub use trip::{Timestamps, clock_step};
 
 /// One reading of both clocks.
 ///
@@ -121,9 +121,9 @@ pub fn serialize_rfc3339<S: Serializer>(moment: &Moment, serializer: S) -> Resul
 ///
 /// `Shown(Duration::from_micros(412))` reads `0.412 ms`, as ping does; seconds from one second on.
 #[derive(Clone, Copy, Debug)]
-pub struct Shown(pub Duration);
+pub struct HumanDuration(pub Duration);
 
-impl fmt::Display for Shown {
+impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs_f64();
         let (value, unit) = if seconds >= 1.0 { (seconds, "s") } else { (seconds * 1e3, "ms") };
@@ -139,7 +139,7 @@ impl fmt::Display for Shown {
 
 #[cfg(test)]
 mod tests {
-    use super::{Moment, Shown};
+    use super::{HumanDuration, Moment};
     use std::time::Duration;
 
     const fn at(mono: u64, wall: u64) -> Moment {
@@ -160,8 +160,8 @@ mod tests {
     }
 
     #[test]
-    fn a_shown_duration_keeps_three_digits() {
-        let shown = |micros| Shown(Duration::from_micros(micros)).to_string();
+    fn a_human_duration_keeps_three_digits() {
+        let shown = |micros| HumanDuration(Duration::from_micros(micros)).to_string();
         assert_eq!(shown(412), "0.412 ms");
         assert_eq!(shown(1_234), "1.23 ms");
         assert_eq!(shown(12_345), "12.3 ms");

@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::values::{duration, in_one_line, parsed};
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::impair::Chance;
+use crate::impair::Probability;
 use crate::stats::Series;
-use crate::time::Shown;
+use crate::time::HumanDuration;
 
 /// One assertion, as typed: `loss>5%`.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,9 +80,9 @@ impl FailIf {
             return Err(shape());
         }
         let limit = match kind {
-            Kind::Ratio => {
-                parsed::<Chance>(limit).map_err(|error| in_one_line(&error)).map(|chance| Figure::Ratio(chance.value()))
-            }
+            Kind::Ratio => parsed::<Probability>(limit)
+                .map_err(|error| in_one_line(&error))
+                .map(|chance| Figure::Ratio(chance.value())),
             Kind::Count => {
                 limit.parse().map(Figure::Count).map_err(|_| format!("{figure} is counted: expected a whole number"))
             }
@@ -113,7 +113,7 @@ impl fmt::Display for Figure {
         match self {
             Self::Ratio(ratio) => write!(f, "{:.1} %", ratio * 100.0),
             Self::Count(count) => write!(f, "{count}"),
-            Self::Time(time) => write!(f, "{}", Shown(*time)),
+            Self::Time(time) => write!(f, "{}", HumanDuration(*time)),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::output::{self, Escaped};
-use crate::time::Shown;
+use crate::time::HumanDuration;
 
 /// All that a command says: facts, and their sum at the end.
 #[derive(Debug, Serialize)]
@@ -58,7 +58,7 @@ pub fn write_headline(
     elapsed: Duration,
 ) -> fmt::Result {
     let (what, over) = (plural(count, one, many), plural(connections, "connection", "connections"));
-    writeln!(f, "--- {count} {what} on {connections} {over} in {} ---", Shown(elapsed))
+    writeln!(f, "--- {count} {what} on {connections} {over} in {} ---", HumanDuration(elapsed))
 }
 
 /// The line that it ends with if the log was too slow or full.

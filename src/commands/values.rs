@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::tls::{Pin, Trust};
 use crate::net::{self, Address, Bind, Signals};
-use crate::seal::Key;
+use crate::seal::MacKey;
 use crate::smtp::is_host_name;
 use crate::time::Moment;
 
@@ -257,12 +257,12 @@ pub fn read_private(path: &Path, what: &str) -> Result<Vec<u8>> {
 }
 
 /// Reads a key: the octets of a file that others cannot read, less a line end.
-pub fn read_key(path: &Path) -> Result<Key> {
+pub fn read_key(path: &Path) -> Result<MacKey> {
     let octets = read_private(path, "a key")?;
     if octets.is_empty() {
         return Err(Error::new(Exit::Config, format!("{} is empty", path.display())).expected("a key"));
     }
-    Ok(Key::new(&octets))
+    Ok(MacKey::new(&octets))
 }
 
 /// Where a server listens, how it says that it does, and when it stops by itself.

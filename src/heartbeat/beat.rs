@@ -17,7 +17,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use crate::seal::{Key, TAG};
+use crate::seal::{MacKey, TAG_SIZE};
 
 /// The longest line that is read; the longest there can be is shorter.
 pub const LARGEST: usize = 512;
@@ -28,7 +28,7 @@ pub const LONGEST_INTERVAL: Duration = Duration::from_secs(86_400);
 /// From here on a textbook's time is in milliseconds: in seconds it would be the year 5138.
 const MILLISECONDS: f64 = 1e11;
 /// A tag in hexadecimal digits.
-const DIGITS: usize = 2 * TAG;
+const DIGITS: usize = 2 * TAG_SIZE;
 
 /// What a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ pub fn is_name(name: &str) -> bool {
 
 impl<'a> Line<'a> {
     /// Reads a datagram; with a key only what it vouches for.
-    pub fn read(datagram: &'a [u8], key: Option<&Key>) -> Result<Self, Wrong> {
+    pub fn read(datagram: &'a [u8], key: Option<&MacKey>) -> Result<Self, Wrong> {
         let text = std::str::from_utf8(without_line_end(datagram)).map_err(|_| Wrong::Malformed)?;
         let mut words = text.split(' ');
         let kind = match words.next() {
@@ -109,7 +109,7 @@ impl<'a> Line<'a> {
         let tag = text.rsplit_once(' ').and_then(|(covered, last)| Some((covered, tag(last)?)));
         let is_authentic = match (key, tag) {
             (None, tag) => tag.is_none(),
-            (Some(key), Some((covered, tag))) => key.vouches_for(covered.as_bytes(), &tag),
+            (Some(key), Some((covered, tag))) => key.verify(covered.as_bytes(), &tag),
             (Some(_), None) => false,
         };
         is_authentic.then_some(Self::Beat(beat)).ok_or(Wrong::Unauthentic)
@@ -147,7 +147,7 @@ impl<'a> Beat<'a> {
     }
 
     /// Appends the line, sealed if there is a key.
-    pub fn write(&self, key: Option<&Key>, out: &mut Vec<u8>) {
+    pub fn write(&self, key: Option<&MacKey>, out: &mut Vec<u8>) {
         let start = out.len();
         let verb = match self.kind {
             Kind::Beat => "BEAT",
@@ -165,7 +165,7 @@ impl<'a> Beat<'a> {
             let _ = write!(out, " exit={exit}");
         }
         if let Some(key) = key {
-            let tag = key.tag(out.get(start..).unwrap_or_default());
+            let tag = key.sign(out.get(start..).unwrap_or_default());
             out.push(b' ');
             tag.iter().for_each(|octet| drop(write!(out, "{octet:02x}")));
         }
@@ -174,13 +174,13 @@ impl<'a> Beat<'a> {
 
 /// Makes the answer to a beat out of the beat, which [`Line::read`] has taken: another verb of the same length,
 /// and its own tag, so that it can never be taken for the beat.
-pub fn make_echo(line: &mut [u8], key: Option<&Key>) {
+pub fn make_echo(line: &mut [u8], key: Option<&MacKey>) {
     if let Some(verb) = line.get_mut(..4) {
         verb.copy_from_slice(b"ECHO");
     }
     let end = without_line_end(line).len();
     if let (Some(key), Some((covered, tag))) = (key, line.get_mut(..end).and_then(|line| split_tag(line))) {
-        for (digits, octet) in tag.chunks_exact_mut(2).zip(key.tag(covered)) {
+        for (digits, octet) in tag.chunks_exact_mut(2).zip(key.sign(covered)) {
             digits.copy_from_slice(format!("{octet:02x}").as_bytes());
         }
     }
@@ -216,7 +216,7 @@ fn number(word: &str) -> Option<u64> {
     word.bytes().all(|octet| octet.is_ascii_digit()).then(|| word.parse().ok())?
 }
 
-fn tag(word: &str) -> Option<[u8; TAG]> {
+fn tag(word: &str) -> Option<[u8; TAG_SIZE]> {
     let plain = word.len() == DIGITS && word.bytes().all(is_hexadecimal);
     plain.then(|| u128::from_str_radix(word, 16).ok().map(u128::to_be_bytes))?
 }

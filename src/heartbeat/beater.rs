@@ -22,10 +22,10 @@ use serde::Serialize;
 use super::beat::{Beat, Kind as Verb, Line};
 use super::fact::ns_or_null;
 use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
-use crate::impair::{Dice, Kind};
-use crate::seal::Key;
-use crate::stats::{Series, Summary};
-use crate::time::{Moment, Stamps, serialize_ns};
+use crate::impair::{DecisionKind, SeededRandom};
+use crate::seal::MacKey;
+use crate::stats::{DurationSummary, Series};
+use crate::time::{Moment, Timestamps, serialize_ns};
 
 /// A goodbye is said so many times, since one may get lost.
 const GOODBYES: u32 = 3;
@@ -50,7 +50,7 @@ pub struct Promise {
     /// Whether echoes are asked for.
     pub echo: bool,
     /// What vouches for its beats.
-    pub key: Option<Key>,
+    pub key: Option<MacKey>,
 }
 
 /// How long a sender goes on.
@@ -119,7 +119,7 @@ pub struct BeatReport {
     /// Beats that were due while this process did not run.
     pub skipped: u64,
     /// How long echoes took.
-    pub rtt: Option<Summary>,
+    pub rtt: Option<DurationSummary>,
     /// How long the last one took.
     #[serde(rename = "last_rtt_ns", serialize_with = "ns_or_null")]
     pub last_rtt: Option<Duration>,
@@ -133,7 +133,7 @@ pub struct Beater {
     /// Where the schedule begins, and the number of the next place in it.
     start: Moment,
     place: u32,
-    dice: Dice,
+    dice: SeededRandom,
     seq: u64,
     remembered: VecDeque<(u64, Moment, Option<Moment>)>,
     figures: Figures,
@@ -167,7 +167,7 @@ impl Beater {
             stage: Stage::Beating,
             start,
             place: 0,
-            dice: Dice::new(seed, 1),
+            dice: SeededRandom::new(seed, 1),
             seq,
             remembered: VecDeque::new(),
             figures: Figures::default(),
@@ -208,7 +208,7 @@ impl Beater {
             return slot;
         }
         // The upper half of a throw, so that it is a part of 2³² intervals.
-        let share = self.dice.throw(Kind::JITTER, self.place.into()) >> 32;
+        let share = self.dice.draw(DecisionKind::JITTER, self.place.into()) >> 32;
         let most = self.promise.interval.as_nanos() / 20;
         let early = u64::try_from((most * u128::from(share)) >> 32).unwrap_or(0);
         slot.before(Duration::from_nanos(early))
@@ -285,9 +285,14 @@ impl DatagramProtocol for Beater {
         let place = self.remembered.iter().position(|(seq, ..)| is_ours && *seq == beat.seq);
         // Remembered until its echo comes: a second one finds nothing.
         let Some((seq, sent, left)) = place.and_then(|place| self.remembered.remove(place)) else { return };
-        let stamps =
-            Stamps { sent, left, came: datagram.received_at, stamped: datagram.has_kernel_timestamp, read: now };
-        let rtt = stamps.trip().rtt;
+        let stamps = Timestamps {
+            sent,
+            kernel_sent: left,
+            received: datagram.received_at,
+            timestamped: datagram.has_kernel_timestamp,
+            read: now,
+        };
+        let rtt = stamps.rtt_sample().rtt;
         self.figures.rtt.push(rtt);
         self.figures.last_rtt = Some(rtt);
         post.emit(|| BeatFact::Echo { seq, rtt });

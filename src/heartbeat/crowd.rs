@@ -14,7 +14,7 @@ use slab::Slab;
 
 use super::fact::{Refusal, State};
 use super::record::Record;
-use crate::strangers::Net;
+use crate::strangers::SourcePrefix;
 use crate::time::Moment;
 
 /// How many senders one network beyond loopback may have.
@@ -46,7 +46,7 @@ pub struct Crowd {
     index: HashMap<Who, usize>,
     records: Slab<Record>,
     timers: BinaryHeap<Reverse<Timer>>,
-    nets: HashMap<Net, u32>,
+    nets: HashMap<SourcePrefix, u32>,
     /// Newcomers in the order they came, some of which have been heard again or are gone.
     newcomers: VecDeque<(usize, u32)>,
     generation: u32,
@@ -84,7 +84,7 @@ impl Crowd {
 
     /// Takes in a newcomer, whose first beat came from `peer` if it was heard.
     pub fn admit(&mut self, who: Who, mut record: Record, peer: Option<SocketAddr>) -> Result<usize, Refusal> {
-        let net = peer.and_then(Net::of);
+        let net = peer.and_then(SourcePrefix::of);
         if net.is_some_and(|net| self.nets.get(&net).is_some_and(|count| *count >= SHARE)) {
             return Err(Refusal::Full);
         }
@@ -130,7 +130,7 @@ impl Crowd {
         let Some(record) = self.records.try_remove(place) else { return };
         *self.count(record.state) -= 1;
         self.index.remove(&Who::of(&record));
-        let net = record.run.and_then(|run| Net::of(run.peer));
+        let net = record.run.and_then(|run| SourcePrefix::of(run.peer));
         if let Some((net, count)) = net.and_then(|net| Some((net, self.nets.get_mut(&net)?))) {
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -147,7 +147,7 @@ impl Crowd {
         due: impl FnOnce(&Record) -> Option<Moment>,
     ) -> Option<T> {
         let record = self.records.get_mut(place)?;
-        let (state, net) = (record.state, record.run.and_then(|run| Net::of(run.peer)));
+        let (state, net) = (record.state, record.run.and_then(|run| SourcePrefix::of(run.peer)));
         let result = act(record);
         let due = due(record);
         // A timer that rings too early is set again then.
@@ -156,7 +156,7 @@ impl Crowd {
             record.armed = Some(at);
             self.timers.push(Reverse(Timer { at, place, generation: record.generation }));
         }
-        let (new_state, new_net) = (record.state, record.run.and_then(|run| Net::of(run.peer)));
+        let (new_state, new_net) = (record.state, record.run.and_then(|run| SourcePrefix::of(run.peer)));
         if state != new_state {
             *self.count(state) -= 1;
             *self.count(new_state) += 1;
@@ -168,7 +168,7 @@ impl Crowd {
     }
 
     /// A sender has moved from one network to another; it counts where it is.
-    fn moved(&mut self, from: Option<Net>, to: Option<Net>) {
+    fn moved(&mut self, from: Option<SourcePrefix>, to: Option<SourcePrefix>) {
         if let Some(count) = from.and_then(|net| self.nets.get_mut(&net)) {
             *count = count.saturating_sub(1);
         }

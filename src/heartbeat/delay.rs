@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use crate::stats::Jitter;
+use crate::stats::JitterEstimator;
 
 /// The most corners of the hull that are kept.
 const CORNERS: usize = 8;
@@ -38,7 +38,7 @@ pub struct Delays {
     corners: [Point; CORNERS],
     count: u8,
     slow: u8,
-    jitter: Jitter,
+    jitter: JitterEstimator,
     /// As [`packed`], the oldest overwritten first.
     recent: [u16; RECENT],
     next: u8,

@@ -10,10 +10,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::stats::{Seen, Window};
+use crate::stats::{SequenceStatus, SequenceWindow};
 
 /// The newest numbers, 256 of them.
-type Newest = Window<4>;
+type Newest = SequenceWindow<4>;
 
 /// The beats of one run of a sender.
 #[derive(Clone, Debug, Default)]
@@ -64,7 +64,7 @@ impl Gaps {
         self.newest = Newest::default();
         self.first = first.min(number);
         if let Some(before) = self.first.checked_sub(1) {
-            self.newest.expect(before);
+            self.newest.advance_to(before);
         }
         // Nothing is lost before the first one that counts.
         self.see(number)
@@ -74,21 +74,21 @@ impl Gaps {
     pub fn see(&mut self, number: u64) -> Place {
         let expected = self.newest.highest().map_or(0, |highest| highest + 1);
         let is_ahead = number >= expected;
-        let place = match self.newest.see(number) {
-            Seen::New if is_ahead => {
+        let place = match self.newest.record(number) {
+            SequenceStatus::New if is_ahead => {
                 let skipped = number - expected;
                 self.lose(skipped);
                 self.counts.beats += 1;
                 Place::Ahead(skipped)
             }
-            Seen::New if number >= self.first => {
+            SequenceStatus::New if number >= self.first => {
                 self.counts.beats += 1;
                 self.counts.lost = self.counts.lost.saturating_sub(1);
                 self.counts.taken_back += 1;
                 Place::TakenBack
             }
-            Seen::Twice => Place::Copy,
-            Seen::New | Seen::Unknown => Place::TooLate,
+            SequenceStatus::Duplicate => Place::Copy,
+            SequenceStatus::New | SequenceStatus::TooOld => Place::TooLate,
         };
         self.counts.duplicates += u64::from(place == Place::Copy);
         self.counts.too_late += u64::from(place == Place::TooLate);
@@ -101,7 +101,7 @@ impl Gaps {
     pub fn finish(&mut self, last: u64) -> (u64, u64) {
         let expected = self.newest.highest().map_or(0, |highest| highest + 1);
         let skipped = (last + 1).saturating_sub(expected);
-        self.newest.expect(last);
+        self.newest.advance_to(last);
         self.lose(skipped);
         (skipped, expected)
     }

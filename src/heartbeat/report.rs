@@ -109,7 +109,7 @@ impl Record {
             exit: self.exit,
             counts,
             loss: loss.value(),
-            loss_ci95: loss.interval95(),
+            loss_ci95: loss.wilson_interval95(),
             window_loss: Ratio::new(missing, of).value(),
             delay: self.delays.last(),
             delays: self.delays.recent().collect(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 #[cfg(test)]
 use super::detect::Detect;
 use super::detect::Patience;
-use crate::seal::Key;
+use crate::seal::MacKey;
 use crate::time::Moment;
 
 /// How a watcher judges.
@@ -14,7 +14,7 @@ pub struct Rules {
     /// How long silence is borne.
     pub patience: Patience,
     /// With a key only what it vouches for is heard.
-    pub key: Option<Key>,
+    pub key: Option<MacKey>,
     /// How long those that are expected may take to be heard first.
     pub expect_within: Duration,
     /// How long somebody is remembered who is down or stopped.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{Beater, Detect, Fact, Lifetime, Patience, Promise, Rules, SenderReport, State, Watcher};
 use crate::conversation::{Datagram, DatagramActions, DatagramProtocol};
-use crate::impair::{Dice, Fate, Impairment, Jitter, Kind, Path, Spread};
+use crate::impair::{CopyOutcome, DecisionKind, Distribution, Impairment, Jitter, PathState, SeededRandom};
 use crate::time::Moment;
 
 const START: Moment = Moment::new(Duration::from_secs(50), Duration::from_secs(1_764_000_000));
@@ -28,7 +28,7 @@ fn rules(patience: Patience) -> Rules {
 struct Way {
     beater: Beater,
     post: DatagramActions<super::BeatFact>,
-    path: Path,
+    path: PathState,
     /// The numbers that reached the watcher.
     arrived: BTreeSet<u64>,
     copies: u64,
@@ -64,7 +64,7 @@ impl World {
             Way {
                 beater: Beater::new(promise, lifetime, number.into(), start),
                 post: DatagramActions::new(false),
-                path: weather.path(number),
+                path: weather.path_state(number),
                 arrived: BTreeSet::new(),
                 copies: 0,
                 sent: 0,
@@ -112,10 +112,10 @@ impl World {
             for (outgoing, bytes) in way.post.transmits() {
                 // The last word gets through: what is lost before it can be counted then.
                 let is_bye = bytes.starts_with(b"BYE");
-                let verdict = self.weather.arrival(&mut way.path, now, bytes.len());
-                let passed = verdict.fates().filter_map(|fate| match fate {
-                    Fate::Passed(passage) => Some(passage.inward.delay),
-                    Fate::Dropped(_) => None,
+                let verdict = self.weather.decide(&mut way.path, now, bytes.len());
+                let passed = verdict.copies().filter_map(|fate| match fate {
+                    CopyOutcome::Delivered(passage) => Some(passage.inbound.delay),
+                    CopyOutcome::Dropped(_) => None,
                 });
                 let last = self.weather.delay + self.weather.jitter.spread + Duration::from_millis(50);
                 let delays: Vec<Duration> = if is_bye { vec![last] } else { passed.collect() };
@@ -149,7 +149,7 @@ fn storm(seed: u64) -> Impairment {
         duplicate: "5%".parse().expect("a probability"),
         reorder: "10%".parse().expect("a probability"),
         delay: 2 * SECOND,
-        jitter: Jitter { spread: Duration::from_millis(1_900), shape: Spread::Uniform },
+        jitter: Jitter { spread: Duration::from_millis(1_900), distribution: Distribution::Uniform },
         ..Impairment::none(seed)
     }
 }
@@ -171,7 +171,7 @@ fn ten_minutes_of_storm_are_accounted_for_exactly() {
 
 #[test]
 fn nobody_is_declared_dead_beyond_what_chance_allows() {
-    let jitter = Jitter { spread: Duration::from_millis(90), shape: Spread::Uniform };
+    let jitter = Jitter { spread: Duration::from_millis(90), distribution: Distribution::Uniform };
     let weather =
         Impairment { delay: Duration::from_millis(100), jitter, reorder: "0".parse().expect("none"), ..storm(4) };
     let mut world = World::new(40, 5, 600, weather, patience(Detect::Times(None)));
@@ -195,7 +195,7 @@ fn nobody_is_declared_dead_beyond_what_chance_allows() {
 
 #[test]
 fn without_loss_nobody_is_late_let_alone_dead() {
-    let jitter = Jitter { spread: Duration::from_millis(90), shape: Spread::Uniform };
+    let jitter = Jitter { spread: Duration::from_millis(90), distribution: Distribution::Uniform };
     let weather =
         Impairment { loss: "0".parse().expect("a model"), delay: Duration::from_millis(100), jitter, ..storm(5) };
     for detect in [Detect::Times(None), Detect::Times(Some(2)), Detect::phi(8.0)] {
@@ -237,12 +237,12 @@ fn a_killed_sender_is_dead_at_its_deadline_and_not_before() {
 
 #[test]
 fn a_watcher_and_a_sender_survive_any_octets() {
-    let dice = Dice::new(4, 1);
+    let dice = SeededRandom::new(4, 1);
     let mut world = World::new(1, 3, 1, Impairment::none(1), patience(Detect::Times(None)));
     let line = b"BEAT s1 0000000000000001 7 1764000000000 1000 3 echo".to_vec();
     for number in 0..30_000_u64 {
         // A damaged copy of a real beat gets further than noise would.
-        let throw = dice.throw(Kind::DAMAGE, number);
+        let throw = dice.draw(DecisionKind::CORRUPT_BIT, number);
         let mut bytes = line.clone();
         let at = usize::try_from(throw % bytes.len() as u64).expect("small");
         bytes[at] = throw.to_le_bytes()[7];

@@ -12,63 +12,63 @@ use crate::exit::Exit;
 
 /// `part` out of `whole` equally likely outcomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chance {
-    part: u64,
-    whole: u64,
+pub struct Probability {
+    numerator: u64,
+    denominator: u64,
 }
 
 /// How many digits of a decimal are read; more would not fit the arithmetic, nor mean anything.
-const DIGITS: usize = 15;
+const MAX_DIGITS: usize = 15;
 
-impl Chance {
+impl Probability {
     /// What never happens.
-    pub const NEVER: Self = Self { part: 0, whole: 1 };
+    pub const NEVER: Self = Self { numerator: 0, denominator: 1 };
     /// What always happens.
-    pub const ALWAYS: Self = Self { part: 1, whole: 1 };
+    pub const ALWAYS: Self = Self { numerator: 1, denominator: 1 };
 
     /// `part` of `whole`, or `None` where that is no probability.
-    pub fn new(part: u64, whole: u64) -> Option<Self> {
-        (part <= whole && whole > 0).then_some(Self { part, whole })
+    pub fn new(numerator: u64, denominator: u64) -> Option<Self> {
+        (numerator <= denominator && denominator > 0).then_some(Self { numerator, denominator })
     }
 
     /// Whether a throw of 64 bits hits: the throw becomes an integer below `whole`, and hits
     /// below `part`.
-    pub fn hits(self, throw: u64) -> bool {
-        (u128::from(throw) * u128::from(self.whole)) >> 64 < u128::from(self.part)
+    pub fn hits(self, draw: u64) -> bool {
+        (u128::from(draw) * u128::from(self.denominator)) >> 64 < u128::from(self.numerator)
     }
 
     /// Whether it can happen at all.
     pub fn is_possible(self) -> bool {
-        self.part > 0
+        self.numerator > 0
     }
 
     /// The probability between 0 and 1.
     #[expect(clippy::cast_precision_loss, reason = "a figure to show, not to decide")]
     pub fn value(self) -> f64 {
-        self.part as f64 / self.whole as f64
+        self.numerator as f64 / self.denominator as f64
     }
 
     /// The probability that it does not happen.
     #[must_use]
     pub fn complement(self) -> Self {
-        Self { part: self.whole - self.part, whole: self.whole }
+        Self { numerator: self.denominator - self.numerator, denominator: self.denominator }
     }
 }
 
-impl FromStr for Chance {
+impl FromStr for Probability {
     type Err = Error;
 
     /// Reads `30%`, `0.3` or `4/11`. A bare number above 1 might be meant either way and is
     /// refused, except 100, which can only mean one thing.
     fn from_str(text: &str) -> Result<Self> {
         let chance = if let Some((part, whole)) = text.split_once('/') {
-            fraction(part, whole)
+            parse_fraction(part, whole)
         } else if let Some(percent) = text.strip_suffix('%') {
-            decimal(percent.trim_end()).and_then(|(part, whole)| Self::new(part, whole * 100))
+            parse_decimal(percent.trim_end()).and_then(|(part, whole)| Self::new(part, whole * 100))
         } else if text == "100" {
             Some(Self::ALWAYS)
         } else {
-            decimal(text).and_then(|(part, whole)| Self::new(part, whole))
+            parse_decimal(text).and_then(|(part, whole)| Self::new(part, whole))
         };
         chance.ok_or_else(|| {
             Error::new(Exit::Usage, format!("`{text}` is not a probability"))
@@ -78,19 +78,19 @@ impl FromStr for Chance {
     }
 }
 
-fn fraction(part: &str, whole: &str) -> Option<Chance> {
-    let ((part, 1), (whole, 1)) = (decimal(part)?, decimal(whole)?) else {
+fn parse_fraction(part: &str, whole: &str) -> Option<Probability> {
+    let ((part, 1), (whole, 1)) = (parse_decimal(part)?, parse_decimal(whole)?) else {
         return None;
     };
-    Chance::new(part, whole)
+    Probability::new(part, whole)
 }
 
 /// A decimal without sign and exponent as numerator and power of ten.
-fn decimal(text: &str) -> Option<(u64, u64)> {
+fn parse_decimal(text: &str) -> Option<(u64, u64)> {
     let (integer, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = integer.len() + fraction.len();
     let plain = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-    if digits == 0 || digits > DIGITS || !plain(integer) || !plain(fraction) {
+    if digits == 0 || digits > MAX_DIGITS || !plain(integer) || !plain(fraction) {
         return None;
     }
     let scale = 10_u64.pow(u32::try_from(fraction.len()).ok()?);
@@ -101,45 +101,45 @@ fn decimal(text: &str) -> Option<(u64, u64)> {
 }
 
 /// `4/11` stays a fraction, everything decimal is shown in percent.
-impl fmt::Display for Chance {
+impl fmt::Display for Probability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let power_of_ten = 10_u64.pow(self.whole.ilog10()) == self.whole;
+        let power_of_ten = 10_u64.pow(self.denominator.ilog10()) == self.denominator;
         if power_of_ten {
             // Rounded to what a person may have written: 0.07 · 100 is not 7 in binary.
             let percent = (self.value() * 1e14).round() / 1e12;
             write!(f, "{percent}%")
         } else {
-            write!(f, "{}/{}", self.part, self.whole)
+            write!(f, "{}/{}", self.numerator, self.denominator)
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Chance, DIGITS};
+    use super::{MAX_DIGITS, Probability};
     use crate::exit::Exit;
-    use crate::impair::{Dice, Kind};
+    use crate::impair::{DecisionKind, SeededRandom};
 
-    fn chance(text: &str) -> Option<Chance> {
+    fn probability(text: &str) -> Option<Probability> {
         text.parse().ok()
     }
 
     #[test]
     fn percent_decimal_and_fraction_are_read() {
-        assert_eq!(chance("4/11"), Chance::new(4, 11));
-        assert_eq!(chance("30%"), Chance::new(30, 100));
-        assert_eq!(chance("0.3"), Chance::new(3, 10));
-        assert_eq!(chance(".5"), Chance::new(5, 10));
-        assert_eq!(chance("12.5 %"), Chance::new(125, 1000));
+        assert_eq!(probability("4/11"), Probability::new(4, 11));
+        assert_eq!(probability("30%"), Probability::new(30, 100));
+        assert_eq!(probability("0.3"), Probability::new(3, 10));
+        assert_eq!(probability(".5"), Probability::new(5, 10));
+        assert_eq!(probability("12.5 %"), Probability::new(125, 1000));
     }
 
     #[test]
     fn nothing_and_everything_are_probabilities() {
         for text in ["0", "0%", "0/1", "0.0"] {
-            assert!(!chance(text).expect(text).is_possible());
+            assert!(!probability(text).expect(text).is_possible());
         }
         for text in ["1", "100%", "11/11", "100", "1.0"] {
-            assert!(chance(text).expect(text).hits(u64::MAX), "{text}");
+            assert!(probability(text).expect(text).hits(u64::MAX), "{text}");
         }
     }
 
@@ -150,7 +150,7 @@ mod tests {
             "0/0", "/", "1/", "0.3/1", "%", ".", "0.3.3", "½", "٣%", " 1",
         ];
         for text in wrong {
-            let error = text.parse::<Chance>().expect_err(text);
+            let error = text.parse::<Probability>().expect_err(text);
             assert_eq!(error.exit(), Exit::Usage);
             assert!(error.advice().is_some_and(|advice| advice.contains("4/11")));
         }
@@ -158,18 +158,18 @@ mod tests {
 
     #[test]
     fn as_many_digits_as_the_arithmetic_holds_and_no_more() {
-        let longest = format!("0.{}", "1".repeat(DIGITS - 1));
-        assert!(chance(&longest).is_some());
-        assert!(chance(&format!("{longest}1")).is_none());
-        assert!(chance(&format!("{}%", "0".repeat(DIGITS))).is_some());
+        let longest = format!("0.{}", "1".repeat(MAX_DIGITS - 1));
+        assert!(probability(&longest).is_some());
+        assert!(probability(&format!("{longest}1")).is_none());
+        assert!(probability(&format!("{}%", "0".repeat(MAX_DIGITS))).is_some());
     }
 
     #[test]
     fn four_elevenths_is_an_integer_below_eleven_that_is_below_four() {
-        let textbook = Chance::new(4, 11).expect("a probability");
-        let dice = Dice::new(7, 1);
+        let textbook = Probability::new(4, 11).expect("a probability");
+        let dice = SeededRandom::new(7, 1);
         for number in 1..=10_000 {
-            let throw = dice.throw(Kind::LOSS, number);
+            let throw = dice.draw(DecisionKind::LOSS, number);
             let integer = (u128::from(throw) * 11) >> 64;
             assert_eq!(textbook.hits(throw), integer < 4);
         }
@@ -177,26 +177,26 @@ mod tests {
 
     #[test]
     fn the_three_spellings_of_thirty_percent_decide_alike() {
-        let dice = Dice::new(7, 1);
-        let spellings = ["30%", "0.3", "3/10"].map(|text| chance(text).expect(text));
+        let dice = SeededRandom::new(7, 1);
+        let spellings = ["30%", "0.3", "3/10"].map(|text| probability(text).expect(text));
         for number in 1..=10_000 {
-            let hits = spellings.map(|spelling| spelling.hits(dice.throw(Kind::LOSS, number)));
+            let hits = spellings.map(|spelling| spelling.hits(dice.draw(DecisionKind::LOSS, number)));
             assert!(hits == [true; 3] || hits == [false; 3]);
         }
     }
 
     #[test]
     fn the_observed_rate_is_within_five_deviations_of_the_chance() {
-        let textbook = Chance::new(4, 11).expect("a probability");
-        let dice = Dice::new(2026, 3);
-        let lost = (1..=110_000).filter(|number| textbook.hits(dice.throw(Kind::LOSS, *number)));
+        let textbook = Probability::new(4, 11).expect("a probability");
+        let dice = SeededRandom::new(2026, 3);
+        let lost = (1..=110_000).filter(|number| textbook.hits(dice.draw(DecisionKind::LOSS, *number)));
         // σ = √(110 000 · 4/11 · 7/11) ≈ 160
         assert!(lost.count().abs_diff(40_000) < 800);
     }
 
     #[test]
     fn a_chance_is_shown_as_it_would_be_written() {
-        let shown = |text: &str| chance(text).expect(text).to_string();
+        let shown = |text: &str| probability(text).expect(text).to_string();
         assert_eq!(shown("4/11"), "4/11");
         assert_eq!(shown("0.3"), "30%");
         assert_eq!(shown("7%"), "7%");

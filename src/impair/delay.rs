@@ -8,7 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::dice::{Dice, Kind};
+use super::dice::{DecisionKind, SeededRandom};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::time::nanoseconds;
@@ -19,12 +19,12 @@ pub struct Jitter {
     /// For uniform jitter the largest distance from the middle, else one standard deviation.
     pub spread: Duration,
     /// The shape of the distribution.
-    pub shape: Spread,
+    pub distribution: Distribution,
 }
 
 /// The shape of jitter, always around the delay asked for and never below zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Spread {
+pub enum Distribution {
     /// Every value in reach alike.
     #[default]
     Uniform,
@@ -36,16 +36,22 @@ pub enum Spread {
 
 impl Jitter {
     /// How long this datagram takes on a path with this middle delay.
-    pub(super) fn delay(self, middle: Duration, dice: Dice, kind: Kind, number: u64) -> Duration {
+    pub(super) fn sample_delay(
+        self,
+        mean: Duration,
+        random: SeededRandom,
+        kind: DecisionKind,
+        ordinal: u64,
+    ) -> Duration {
         if self.spread.is_zero() {
-            return middle;
+            return mean;
         }
-        let distance = match self.shape {
-            Spread::Uniform => 2.0 * unit(dice.throw(kind, number)) - 1.0,
-            Spread::Normal => bell(dice, kind, number),
-            Spread::Pareto => pareto(unit(dice.throw(kind, number))),
+        let distance = match self.distribution {
+            Distribution::Uniform => 2.0 * unit_interval(random.draw(kind, ordinal)) - 1.0,
+            Distribution::Normal => normal(random, kind, ordinal),
+            Distribution::Pareto => pareto(unit_interval(random.draw(kind, ordinal))),
         };
-        shifted(middle, distance, self.spread)
+        deviate(mean, distance, self.spread)
     }
 }
 
@@ -56,22 +62,22 @@ impl Jitter {
     clippy::cast_sign_loss,
     reason = "half a nanosecond does not matter, and casts from float saturate"
 )]
-fn shifted(middle: Duration, distance: f64, spread: Duration) -> Duration {
+fn deviate(mean: Duration, distance: f64, spread: Duration) -> Duration {
     let shift = (distance * nanoseconds(spread) as f64).round();
     let shift = Duration::from_nanos(shift.abs() as u64);
-    if distance < 0.0 { middle.saturating_sub(shift) } else { middle.saturating_add(shift) }
+    if distance < 0.0 { mean.saturating_sub(shift) } else { mean.saturating_add(shift) }
 }
 
 /// A throw as a number from 0 up to, but not including, 1.
 #[expect(clippy::cast_precision_loss, reason = "53 bits fit exactly")]
-fn unit(throw: u64) -> f64 {
-    (throw >> 11) as f64 / (1_u64 << 53) as f64
+fn unit_interval(draw: u64) -> f64 {
+    (draw >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// Mean 0, variance 1.
-fn bell(dice: Dice, kind: Kind, number: u64) -> f64 {
-    let throws = (0..3).flat_map(|again| dice.block(kind.again(again), number));
-    throws.map(|word| unit(u64::from(word) << 32)).sum::<f64>() - 6.0
+fn normal(random: SeededRandom, kind: DecisionKind, ordinal: u64) -> f64 {
+    let throws = (0..3).flat_map(|again| random.block(kind.nth_draw(again), ordinal));
+    throws.map(|word| unit_interval(u64::from(word) << 32)).sum::<f64>() - 6.0
 }
 
 /// Mean 0, variance 1: 1/∛u has mean 3/2 and variance 3/4.
@@ -90,7 +96,7 @@ fn cube_root(value: f64) -> f64 {
     root
 }
 
-impl FromStr for Spread {
+impl FromStr for Distribution {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
@@ -104,7 +110,7 @@ impl FromStr for Spread {
     }
 }
 
-impl fmt::Display for Spread {
+impl fmt::Display for Distribution {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Uniform => "uniform",
@@ -116,27 +122,28 @@ impl fmt::Display for Spread {
 
 #[cfg(test)]
 mod tests {
-    use super::{Jitter, Spread, cube_root};
-    use crate::impair::{Dice, Kind};
+    use super::{Distribution, Jitter, cube_root};
+    use crate::impair::{DecisionKind, SeededRandom};
     use crate::stats::Series;
     use std::time::Duration;
 
     const MIDDLE: Duration = Duration::from_millis(100);
     const SPREAD: Duration = Duration::from_millis(10);
 
-    fn delays(shape: Spread) -> impl Iterator<Item = Duration> {
-        let jitter = Jitter { spread: SPREAD, shape };
-        (1..=20_000).map(move |number| jitter.delay(MIDDLE, Dice::new(5, 1), Kind::JITTER, number))
+    fn delays(shape: Distribution) -> impl Iterator<Item = Duration> {
+        let jitter = Jitter { spread: SPREAD, distribution: shape };
+        (1..=20_000)
+            .map(move |number| jitter.sample_delay(MIDDLE, SeededRandom::new(5, 1), DecisionKind::JITTER, number))
     }
 
     #[test]
     fn uniform_jitter_stays_within_its_spread() {
-        assert!(delays(Spread::Uniform).all(|delay| delay.abs_diff(MIDDLE) <= SPREAD));
+        assert!(delays(Distribution::Uniform).all(|delay| delay.abs_diff(MIDDLE) <= SPREAD));
     }
 
     #[test]
     fn normal_and_pareto_have_the_middle_and_the_deviation_asked_for() {
-        for (shape, tolerance) in [(Spread::Normal, 200), (Spread::Pareto, 1_500)] {
+        for (shape, tolerance) in [(Distribution::Normal, 200), (Distribution::Pareto, 1_500)] {
             let mut series = Series::default();
             delays(shape).for_each(|delay| series.push(delay));
             let summary = series.summary().expect("there is data");
@@ -148,16 +155,16 @@ mod tests {
 
     #[test]
     fn pareto_is_late_far_more_often_than_early() {
-        let beyond = |limit: Duration| delays(Spread::Pareto).filter(|delay| *delay > limit).count();
-        assert!(delays(Spread::Pareto).all(|delay| delay > Duration::from_millis(90)));
+        let beyond = |limit: Duration| delays(Distribution::Pareto).filter(|delay| *delay > limit).count();
+        assert!(delays(Distribution::Pareto).all(|delay| delay > Duration::from_millis(90)));
         assert!(beyond(MIDDLE + 4 * SPREAD) > 50);
     }
 
     #[test]
     fn jitter_around_nothing_is_never_negative() {
-        let jitter = Jitter { spread: SPREAD, shape: Spread::Uniform };
+        let jitter = Jitter { spread: SPREAD, distribution: Distribution::Uniform };
         let early = (1..=1_000)
-            .map(|number| jitter.delay(Duration::ZERO, Dice::new(5, 1), Kind::JITTER, number))
+            .map(|number| jitter.sample_delay(Duration::ZERO, SeededRandom::new(5, 1), DecisionKind::JITTER, number))
             .filter(Duration::is_zero);
         assert!(early.count() > 400);
     }

@@ -16,9 +16,9 @@
 
 /// What a throw decides. Kinds never share a throw; their numbers are part of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kind(u32);
+pub struct DecisionKind(u32);
 
-impl Kind {
+impl DecisionKind {
     /// Whether a datagram is lost.
     pub const LOSS: Self = Self(1);
     /// Whether a Gilbert-Elliott chain changes its state.
@@ -26,7 +26,7 @@ impl Kind {
     /// Whether a datagram is damaged.
     pub const CORRUPT: Self = Self(3);
     /// Which bit of it.
-    pub const DAMAGE: Self = Self(4);
+    pub const CORRUPT_BIT: Self = Self(4);
     /// Whether it is sent twice.
     pub const DUPLICATE: Self = Self(5);
     /// Whether it overtakes those that are delayed.
@@ -38,45 +38,45 @@ impl Kind {
 
     /// The same question about the way out instead of the way in.
     #[must_use]
-    pub const fn outward(self) -> Self {
+    pub const fn outbound(self) -> Self {
         Self(self.0 | 1 << 8)
     }
 
     /// The same question about the copy number `copy` of a datagram; 0 is the original.
     #[must_use]
-    pub const fn copy(self, copy: u8) -> Self {
+    pub const fn for_copy(self, copy: u8) -> Self {
         Self(self.0 | (copy as u32) << 16)
     }
 
     /// A further throw for the same question.
     #[must_use]
-    pub const fn again(self, throw: u8) -> Self {
-        Self(self.0 | (throw as u32) << 24)
+    pub const fn nth_draw(self, index: u8) -> Self {
+        Self(self.0 | (index as u32) << 24)
     }
 }
 
 /// The dice of one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dice {
+pub struct SeededRandom {
     key: [u32; 2],
     client: u32,
 }
 
-impl Dice {
+impl SeededRandom {
     /// The dice of the client that appeared as number `client` in a run with this seed.
     pub const fn new(seed: u64, client: u32) -> Self {
         Self { key: split(seed), client }
     }
 
     /// Throw `number` of one kind: 64 bits, all equally likely.
-    pub fn throw(self, kind: Kind, number: u64) -> u64 {
-        let [first, second, _, _] = self.block(kind, number);
+    pub fn draw(self, kind: DecisionKind, ordinal: u64) -> u64 {
+        let [first, second, _, _] = self.block(kind, ordinal);
         u64::from(first) | u64::from(second) << 32
     }
 
     /// The whole block behind a throw, where one decision needs more than 64 bits.
-    pub fn block(self, kind: Kind, number: u64) -> [u32; 4] {
-        let [low, high] = split(number);
+    pub fn block(self, kind: DecisionKind, ordinal: u64) -> [u32; 4] {
+        let [low, high] = split(ordinal);
         philox(self.key, [low, high, self.client, kind.0])
     }
 }
@@ -101,7 +101,7 @@ fn philox(mut key: [u32; 2], mut counter: [u32; 4]) -> [u32; 4] {
 
 #[cfg(test)]
 mod tests {
-    use super::{Dice, Kind, philox};
+    use super::{DecisionKind, SeededRandom, philox};
 
     /// The known answers that the inventors publish with Random123.
     #[test]
@@ -121,25 +121,25 @@ mod tests {
     }
 
     #[test]
-    fn throws_are_the_same_in_every_version_and_on_every_machine() {
-        let dice = Dice::new(42, 1);
-        let throws = [1, 2, u64::MAX].map(|number| dice.throw(Kind::LOSS, number));
+    fn draws_are_the_same_in_every_version_and_on_every_machine() {
+        let dice = SeededRandom::new(42, 1);
+        let throws = [1, 2, u64::MAX].map(|number| dice.draw(DecisionKind::LOSS, number));
         assert_eq!(throws, PINNED);
     }
 
     const PINNED: [u64; 3] = [1_772_201_965_301_499_372, 3_000_402_709_329_922_029, 14_413_240_160_281_205_514];
 
     #[test]
-    fn seed_client_kind_way_copy_and_number_all_matter() {
-        let throw = Dice::new(1, 1).throw(Kind::LOSS, 1);
+    fn seed_client_kind_direction_copy_and_ordinal_all_matter() {
+        let throw = SeededRandom::new(1, 1).draw(DecisionKind::LOSS, 1);
         let others = [
-            Dice::new(2, 1).throw(Kind::LOSS, 1),
-            Dice::new(1, 2).throw(Kind::LOSS, 1),
-            Dice::new(1, 1).throw(Kind::BURST, 1),
-            Dice::new(1, 1).throw(Kind::LOSS.outward(), 1),
-            Dice::new(1, 1).throw(Kind::LOSS.copy(1), 1),
-            Dice::new(1, 1).throw(Kind::LOSS.again(1), 1),
-            Dice::new(1, 1).throw(Kind::LOSS, 2),
+            SeededRandom::new(2, 1).draw(DecisionKind::LOSS, 1),
+            SeededRandom::new(1, 2).draw(DecisionKind::LOSS, 1),
+            SeededRandom::new(1, 1).draw(DecisionKind::BURST, 1),
+            SeededRandom::new(1, 1).draw(DecisionKind::LOSS.outbound(), 1),
+            SeededRandom::new(1, 1).draw(DecisionKind::LOSS.for_copy(1), 1),
+            SeededRandom::new(1, 1).draw(DecisionKind::LOSS.nth_draw(1), 1),
+            SeededRandom::new(1, 1).draw(DecisionKind::LOSS, 2),
         ];
         assert!(others.iter().all(|other| *other != throw));
     }

@@ -18,44 +18,44 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
 
-use super::chance::Chance;
-use super::dice::{Dice, Kind};
+use super::chance::Probability;
+use super::dice::{DecisionKind, SeededRandom};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
 /// How many arrivals `list:` may name.
-pub const LIST_LIMIT: usize = 10_000;
+pub const MAX_LIST_LEN: usize = 10_000;
 
 /// A loss model. Arrivals are counted from 1, per client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Loss {
+pub enum LossModel {
     /// Each arrival alike, independent of all others.
-    Random(Chance),
+    Random(Probability),
     /// Gilbert-Elliott bursts.
-    Bursts {
+    GilbertElliott {
         /// From good to bad.
-        p: Chance,
+        p: Probability,
         /// From bad to good.
-        r: Chance,
+        r: Probability,
         /// Not lost although in the bad state.
-        h: Chance,
+        h: Probability,
         /// Not lost while in the good state.
-        k: Chance,
+        k: Probability,
     },
     /// Every K-th arrival.
-    Nth(NonZeroU64),
+    EveryNth(NonZeroU64),
     /// These arrivals, ascending.
     List(Vec<u64>),
 }
 
-impl Loss {
+impl LossModel {
     /// No loss at all.
     #[cfg(test)]
-    pub const NONE: Self = Self::Random(Chance::NEVER);
+    pub const NONE: Self = Self::Random(Probability::NEVER);
 
     /// What the textbook's server does: a random integer 0…10, below 4 is lost.
     pub fn textbook() -> Self {
-        Self::Random(Chance::new(4, 11).expect("4 of 11 is a probability"))
+        Self::Random(Probability::new(4, 11).expect("4 of 11 is a probability"))
     }
 
     /// Whether anything can be lost.
@@ -65,31 +65,37 @@ impl Loss {
 
     /// Whether arrival `number` is lost; `bad` is the state of its burst chain, which moves on.
     /// `way` turns a kind into that of the way in or out.
-    pub(super) fn strikes(&self, dice: Dice, way: impl Fn(Kind) -> Kind, number: u64, bad: &mut bool) -> bool {
-        let hit = |chance: Chance, kind| chance.hits(dice.throw(way(kind), number));
+    pub(super) fn is_lost(
+        &self,
+        random: SeededRandom,
+        for_direction: impl Fn(DecisionKind) -> DecisionKind,
+        ordinal: u64,
+        in_bad_state: &mut bool,
+    ) -> bool {
+        let hit = |chance: Probability, kind| chance.hits(random.draw(for_direction(kind), ordinal));
         match self {
-            Self::Random(chance) => hit(*chance, Kind::LOSS),
-            Self::Bursts { p, r, h, k } => {
-                let survival = if *bad { h } else { k };
-                let lost = hit(survival.complement(), Kind::LOSS);
-                *bad ^= hit(if *bad { *r } else { *p }, Kind::BURST);
+            Self::Random(chance) => hit(*chance, DecisionKind::LOSS),
+            Self::GilbertElliott { p, r, h, k } => {
+                let survival = if *in_bad_state { h } else { k };
+                let lost = hit(survival.complement(), DecisionKind::LOSS);
+                *in_bad_state ^= hit(if *in_bad_state { *r } else { *p }, DecisionKind::BURST);
                 lost
             }
-            Self::Nth(every) => number.is_multiple_of(every.get()),
-            Self::List(numbers) => numbers.binary_search(&number).is_ok(),
+            Self::EveryNth(every) => ordinal.is_multiple_of(every.get()),
+            Self::List(numbers) => numbers.binary_search(&ordinal).is_ok(),
         }
     }
 }
 
-impl FromStr for Loss {
+impl FromStr for LossModel {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
         let loss = match text.split_once(':') {
             None => text.parse().map(Self::Random).ok(),
-            Some(("ge", parameters)) => bursts(parameters),
-            Some(("nth", every)) => every.parse().map(Self::Nth).ok(),
-            Some(("list", numbers)) => list(numbers),
+            Some(("ge", parameters)) => parse_gilbert_elliott(parameters),
+            Some(("nth", every)) => every.parse().map(Self::EveryNth).ok(),
+            Some(("list", numbers)) => parse_list(numbers),
             Some(_) => None,
         };
         loss.ok_or_else(|| {
@@ -103,37 +109,37 @@ impl FromStr for Loss {
     }
 }
 
-fn bursts(parameters: &str) -> Option<Loss> {
-    let mut chances = parameters.split(',').map(str::parse::<Chance>);
+fn parse_gilbert_elliott(parameters: &str) -> Option<LossModel> {
+    let mut chances = parameters.split(',').map(str::parse::<Probability>);
     let (p, r) = (chances.next()?.ok()?, chances.next()?.ok()?);
     let (h, k) = match (chances.next(), chances.next()) {
-        (None, _) => (Chance::NEVER, Chance::ALWAYS),
+        (None, _) => (Probability::NEVER, Probability::ALWAYS),
         (Some(h), Some(k)) => (h.ok()?, k.ok()?),
         (Some(_), None) => return None,
     };
-    chances.next().is_none().then_some(Loss::Bursts { p, r, h, k })
+    chances.next().is_none().then_some(LossModel::GilbertElliott { p, r, h, k })
 }
 
-fn list(numbers: &str) -> Option<Loss> {
+fn parse_list(numbers: &str) -> Option<LossModel> {
     let mut list = Vec::new();
     for number in numbers.split(',') {
         let number: NonZeroU64 = number.parse().ok()?;
-        if list.len() == LIST_LIMIT {
+        if list.len() == MAX_LIST_LEN {
             return None;
         }
         list.push(number.get());
     }
     list.sort_unstable();
     list.dedup();
-    Some(Loss::List(list))
+    Some(LossModel::List(list))
 }
 
-impl fmt::Display for Loss {
+impl fmt::Display for LossModel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Random(chance) => write!(f, "{chance}"),
-            Self::Bursts { p, r, h, k } => write!(f, "ge:{p},{r},{h},{k}"),
-            Self::Nth(every) => write!(f, "nth:{every}"),
+            Self::GilbertElliott { p, r, h, k } => write!(f, "ge:{p},{r},{h},{k}"),
+            Self::EveryNth(every) => write!(f, "nth:{every}"),
             Self::List(numbers) => {
                 f.write_str("list:")?;
                 numbers
@@ -147,18 +153,18 @@ impl fmt::Display for Loss {
 
 #[cfg(test)]
 mod tests {
-    use super::{LIST_LIMIT, Loss};
+    use super::{LossModel, MAX_LIST_LEN};
     use crate::exit::Exit;
-    use crate::impair::Dice;
+    use crate::impair::SeededRandom;
 
-    fn loss(text: &str) -> Loss {
+    fn loss(text: &str) -> LossModel {
         text.parse().expect(text)
     }
 
     /// What happens to arrivals 1 to `count`.
     fn losses(text: &str, count: u64) -> Vec<bool> {
-        let (loss, dice, mut bad) = (loss(text), Dice::new(1, 1), false);
-        (1..=count).map(|number| loss.strikes(dice, |kind| kind, number, &mut bad)).collect()
+        let (loss, dice, mut bad) = (loss(text), SeededRandom::new(1, 1), false);
+        (1..=count).map(|number| loss.is_lost(dice, |kind| kind, number, &mut bad)).collect()
     }
 
     #[test]
@@ -198,7 +204,7 @@ mod tests {
             "trace:x",
         ];
         for text in wrong {
-            let error = text.parse::<Loss>().expect_err(text);
+            let error = text.parse::<LossModel>().expect_err(text);
             assert_eq!(error.exit(), Exit::Usage);
             assert!(error.expectation().is_some() && error.advice().is_some());
         }
@@ -208,10 +214,10 @@ mod tests {
     fn a_list_may_be_as_long_as_its_limit_and_no_longer() {
         let numbers = |count: usize| {
             let numbers: Vec<_> = (1..=count).map(|number| number.to_string()).collect();
-            format!("list:{}", numbers.join(",")).parse::<Loss>()
+            format!("list:{}", numbers.join(",")).parse::<LossModel>()
         };
-        assert!(numbers(LIST_LIMIT).is_ok());
-        assert!(numbers(LIST_LIMIT + 1).is_err());
+        assert!(numbers(MAX_LIST_LEN).is_ok());
+        assert!(numbers(MAX_LIST_LEN + 1).is_err());
     }
 
     /// P/(P+R) = 2/27 = 7.41 %, mean run 1/R = 4.

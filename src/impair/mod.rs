@@ -21,14 +21,14 @@ mod plan;
 mod rate;
 mod verdict;
 
-pub use chance::Chance;
-pub use delay::{Jitter, Spread};
-pub use dice::{Dice, Kind};
-pub use loss::Loss;
-pub use occasions::Occasions;
-pub use path::{Direction, Impairment, Path};
-pub use plan::Planned;
-pub use rate::Rate;
+pub use chance::Probability;
+pub use delay::{Distribution, Jitter};
+pub use dice::{DecisionKind, SeededRandom};
+pub use loss::LossModel;
+pub use occasions::Occurrences;
+pub use path::{Direction, Impairment, PathState};
+pub use plan::PlannedDatagram;
+pub use rate::BitRate;
+pub use verdict::{CopyOutcome, DropReason, PathEffects};
 #[cfg(test)]
-pub use verdict::{COPIES, Verdict};
-pub use verdict::{Cause, Fate, Passage};
+pub use verdict::{MAX_COPIES, Verdict};

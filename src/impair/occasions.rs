@@ -6,37 +6,37 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::chance::Chance;
-use super::dice::{Dice, Kind};
+use super::chance::Probability;
+use super::dice::{DecisionKind, SeededRandom};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
 /// Which ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Occasions {
+pub enum Occurrences {
     /// Every one.
     All,
     /// From the first number to the last, both included.
-    Between(u64, u64),
+    Range(u64, u64),
     /// Each one whose number is a multiple.
-    Every(u64),
+    EveryNth(u64),
     /// Whichever the dice say.
-    Chance(Chance),
+    Probability(Probability),
 }
 
-impl Occasions {
+impl Occurrences {
     /// Whether occasion `number` is one of them. Asked about the same number, `dice` say the same.
-    pub fn take(self, number: u64, dice: Dice) -> bool {
+    pub fn contains(self, ordinal: u64, random: SeededRandom) -> bool {
         match self {
             Self::All => true,
-            Self::Between(first, last) => (first..=last).contains(&number),
-            Self::Every(step) => number.is_multiple_of(step),
-            Self::Chance(chance) => chance.hits(dice.throw(Kind::FAULT, number)),
+            Self::Range(first, last) => (first..=last).contains(&ordinal),
+            Self::EveryNth(step) => ordinal.is_multiple_of(step),
+            Self::Probability(chance) => chance.hits(random.draw(DecisionKind::FAULT, ordinal)),
         }
     }
 }
 
-impl FromStr for Occasions {
+impl FromStr for Occurrences {
     type Err = Error;
 
     /// Reads nothing, `#2`, `#1..3`, `#3..`, `every 4` or `p=30%`.
@@ -56,47 +56,47 @@ impl FromStr for Occasions {
         }
         if let Some(numbers) = text.strip_prefix('#') {
             return match numbers.split_once("..") {
-                None => number(numbers).map(|only| Self::Between(only, only)),
-                Some((first, "")) => Ok(Self::Between(number(first)?, u64::MAX)),
+                None => number(numbers).map(|only| Self::Range(only, only)),
+                Some((first, "")) => Ok(Self::Range(number(first)?, u64::MAX)),
                 Some((first, last)) => match (number(first)?, number(last)?) {
-                    (first, last) if first <= last => Ok(Self::Between(first, last)),
+                    (first, last) if first <= last => Ok(Self::Range(first, last)),
                     _ => Err(wrong()),
                 },
             };
         }
         if let Some(step) = text.strip_prefix("every ") {
-            return number(step.trim()).map(Self::Every);
+            return number(step.trim()).map(Self::EveryNth);
         }
-        text.strip_prefix("p=").ok_or_else(wrong)?.parse().map(Self::Chance)
+        text.strip_prefix("p=").ok_or_else(wrong)?.parse().map(Self::Probability)
     }
 }
 
-impl fmt::Display for Occasions {
+impl fmt::Display for Occurrences {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All => Ok(()),
-            Self::Between(first, u64::MAX) => write!(f, "#{first}.."),
-            Self::Between(first, last) if first == last => write!(f, "#{first}"),
-            Self::Between(first, last) => write!(f, "#{first}..{last}"),
-            Self::Every(step) => write!(f, " every {step}"),
-            Self::Chance(chance) => write!(f, " p={chance}"),
+            Self::Range(first, u64::MAX) => write!(f, "#{first}.."),
+            Self::Range(first, last) if first == last => write!(f, "#{first}"),
+            Self::Range(first, last) => write!(f, "#{first}..{last}"),
+            Self::EveryNth(step) => write!(f, " every {step}"),
+            Self::Probability(chance) => write!(f, " p={chance}"),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Occasions;
+    use super::Occurrences;
     use crate::exit::Exit;
-    use crate::impair::Dice;
+    use crate::impair::SeededRandom;
 
-    fn taken(text: &str) -> Vec<u64> {
-        let occasions: Occasions = text.parse().expect(text);
-        (1..=9).filter(|number| occasions.take(*number, Dice::new(1, 1))).collect()
+    fn selected(text: &str) -> Vec<u64> {
+        let occasions: Occurrences = text.parse().expect(text);
+        (1..=9).filter(|number| occasions.contains(*number, SeededRandom::new(1, 1))).collect()
     }
 
     #[test]
-    fn occasions_are_counted_from_1() {
+    fn occurrences_are_counted_from_1() {
         for (text, expected) in [
             ("", vec![1, 2, 3, 4, 5, 6, 7, 8, 9]),
             ("#2", vec![2]),
@@ -106,32 +106,32 @@ mod tests {
             ("p=0", vec![]),
             ("p=100%", vec![1, 2, 3, 4, 5, 6, 7, 8, 9]),
         ] {
-            assert_eq!(taken(text), expected, "{text}");
+            assert_eq!(selected(text), expected, "{text}");
         }
     }
 
     #[test]
     fn chance_decides_the_same_again() {
-        assert_eq!(taken("p=1/2"), taken("p=50%"));
+        assert_eq!(selected("p=1/2"), selected("p=50%"));
         let hits = (1..=10_000).filter(|number| {
-            let half: Occasions = "p=1/2".parse().expect("a chance");
-            half.take(*number, Dice::new(1, 1))
+            let half: Occurrences = "p=1/2".parse().expect("a chance");
+            half.contains(*number, SeededRandom::new(1, 1))
         });
         assert!(hits.count().abs_diff(5_000) < 250);
     }
 
     #[test]
-    fn what_names_no_occasions_is_refused_with_the_right_spelling() {
+    fn what_names_no_occurrences_is_refused_with_the_right_spelling() {
         for text in ["#", "#0", "#2..1", "#-1", "#+1", "#1..x", "every 0", "every", "every x", "p=", "p=2", "2", "#٢"]
         {
-            assert_eq!(text.parse::<Occasions>().expect_err(text).exit(), Exit::Usage);
+            assert_eq!(text.parse::<Occurrences>().expect_err(text).exit(), Exit::Usage);
         }
     }
 
     #[test]
     fn they_are_shown_as_they_are_written() {
         for text in ["", "#2", "#1..3", "#3..", "every 4", "p=30%"] {
-            assert_eq!(text.parse::<Occasions>().expect(text).to_string().trim(), text);
+            assert_eq!(text.parse::<Occurrences>().expect(text).to_string().trim(), text);
         }
     }
 }

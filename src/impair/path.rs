@@ -10,12 +10,12 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::chance::Chance;
+use super::chance::Probability;
 use super::delay::Jitter;
-use super::dice::{Dice, Kind};
-use super::loss::Loss;
-use super::rate::Rate;
-use super::verdict::{Cause, Fate, Flip, Leg, Passage, Verdict};
+use super::dice::{DecisionKind, SeededRandom};
+use super::loss::LossModel;
+use super::rate::BitRate;
+use super::verdict::{BitFlip, CopyOutcome, DropReason, LinkEffects, PathEffects, Verdict};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::time::Moment;
@@ -26,19 +26,19 @@ pub struct Impairment {
     /// The seed of every decision.
     pub seed: u64,
     /// Which are lost.
-    pub loss: Loss,
+    pub loss: LossModel,
     /// Which have one bit flipped.
-    pub corrupt: Chance,
+    pub corrupt: Probability,
     /// Which are sent twice.
-    pub duplicate: Chance,
+    pub duplicate: Probability,
     /// The speed of the link.
-    pub rate: Option<Rate>,
+    pub rate: Option<BitRate>,
     /// How long they are held, in the middle.
     pub delay: Duration,
     /// How far from the middle.
     pub jitter: Jitter,
     /// Which are not held at all and so overtake the others, as netem's `reorder` does.
-    pub reorder: Chance,
+    pub reorder: Probability,
     /// On which way all this happens.
     pub direction: Direction,
 }
@@ -57,7 +57,7 @@ pub enum Direction {
 
 /// One of the two ways of a path, seen from the server.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum LinkDirection {
     In,
     Out,
 }
@@ -68,19 +68,19 @@ impl Impairment {
     pub fn none(seed: u64) -> Self {
         Self {
             seed,
-            loss: Loss::NONE,
-            corrupt: Chance::NEVER,
-            duplicate: Chance::NEVER,
+            loss: LossModel::NONE,
+            corrupt: Probability::NEVER,
+            duplicate: Probability::NEVER,
             rate: None,
             delay: Duration::ZERO,
             jitter: Jitter::default(),
-            reorder: Chance::NEVER,
+            reorder: Probability::NEVER,
             direction: Direction::In,
         }
     }
 
     /// Refuses orders that cannot be carried out.
-    pub fn check(&self) -> Result<(), Error> {
+    pub fn validate(&self) -> Result<(), Error> {
         if self.reorder.is_possible() && self.delay.is_zero() {
             return Err(Error::new(Exit::Usage, "reordering needs a delay")
                 .expected("a delay that some datagrams are spared, so that they overtake")
@@ -90,148 +90,171 @@ impl Impairment {
     }
 
     /// The path of the client that appeared as number `client`, counted from 1.
-    pub fn path(&self, client: u32) -> Path {
-        Path { dice: Dice::new(self.seed, client), number: 0, inward: Link::default(), outward: Link::default() }
+    pub fn path_state(&self, client: u32) -> PathState {
+        PathState {
+            random: SeededRandom::new(self.seed, client),
+            arrivals: 0,
+            inbound: LinkState::default(),
+            outbound: LinkState::default(),
+        }
     }
 
     /// What happens to the next datagram on a path, of so many octets, that came `now`.
-    pub fn arrival(&self, path: &mut Path, now: Moment, octets: usize) -> Verdict {
-        path.number += 1;
-        let mut verdict = Verdict::new(path.number);
-        let lost_in = self.strikes(path, Way::In);
-        let lost_out = self.strikes(path, Way::Out);
+    pub fn decide(&self, path: &mut PathState, now: Moment, size: usize) -> Verdict {
+        path.arrivals += 1;
+        let mut verdict = Verdict::new(path.arrivals);
+        let lost_in = self.is_lost(path, LinkDirection::In);
+        let lost_out = self.is_lost(path, LinkDirection::Out);
         if lost_in {
-            verdict.push(Fate::Dropped(Cause::LossIn));
+            verdict.push(CopyOutcome::Dropped(DropReason::LossIn));
             return verdict;
         }
-        for inward in self.legs(path, Way::In, 0, now, octets).into_iter().flatten() {
+        for inward in self.effects_per_copy(path, LinkDirection::In, 0, now, size).into_iter().flatten() {
             match inward {
-                Err(cause) => verdict.push(Fate::Dropped(cause)),
-                Ok(_) if lost_out => verdict.push(Fate::Dropped(Cause::LossOut)),
-                Ok(inward) => self.back(path, inward, now, octets, &mut verdict),
+                Err(cause) => verdict.push(CopyOutcome::Dropped(cause)),
+                Ok(_) if lost_out => verdict.push(CopyOutcome::Dropped(DropReason::LossOut)),
+                Ok(inward) => self.apply_outbound(path, inward, now, size, &mut verdict),
             }
         }
         verdict
     }
 
     /// The way back of a copy that arrived.
-    fn back(&self, path: &mut Path, inward: Leg, now: Moment, octets: usize, verdict: &mut Verdict) {
+    fn apply_outbound(
+        &self,
+        path: &mut PathState,
+        inward: LinkEffects,
+        now: Moment,
+        size: usize,
+        verdict: &mut Verdict,
+    ) {
         // A copy that was doubled on the way in makes throws of its own on the way out.
-        let copy = inward.copy * 2;
-        let legs = self.legs(path, Way::Out, copy, now + inward.delay, octets);
+        let copy = inward.copy_index * 2;
+        let legs = self.effects_per_copy(path, LinkDirection::Out, copy, now + inward.delay, size);
         for outward in legs.into_iter().flatten() {
             verdict.push(match outward {
-                Ok(outward) => Fate::Passed(Passage { inward, outward }),
-                Err(cause) => Fate::Dropped(cause),
+                Ok(outward) => CopyOutcome::Delivered(PathEffects { inbound: inward, outbound: outward }),
+                Err(cause) => CopyOutcome::Dropped(cause),
             });
         }
     }
 
     /// Whether nothing was ordered. Then [`Path::skip`] says all that an arrival needs.
-    pub fn is_idle(&self) -> bool {
+    pub fn is_noop(&self) -> bool {
         let chances = [self.corrupt, self.duplicate];
         !self.loss.is_possible()
-            && !chances.into_iter().any(Chance::is_possible)
+            && !chances.into_iter().any(Probability::is_possible)
             && self.rate.is_none()
             && self.delay.is_zero()
             && self.jitter.spread.is_zero()
     }
 
-    fn works_on(&self, way: Way) -> bool {
+    fn applies_to(&self, direction: LinkDirection) -> bool {
         match self.direction {
             Direction::Both => true,
-            Direction::In => way == Way::In,
-            Direction::Out => way == Way::Out,
+            Direction::In => direction == LinkDirection::In,
+            Direction::Out => direction == LinkDirection::Out,
         }
     }
 
-    fn strikes(&self, path: &mut Path, way: Way) -> bool {
-        if !self.works_on(way) {
+    fn is_lost(&self, path: &mut PathState, direction: LinkDirection) -> bool {
+        if !self.applies_to(direction) {
             return false;
         }
-        let (dice, number) = (path.dice, path.number);
-        let bad = &mut path.link(way).bad;
-        self.loss.strikes(dice, |kind| way.kind(kind), number, bad)
+        let (dice, number) = (path.random, path.arrivals);
+        let bad = &mut path.link(direction).in_bad_state;
+        self.loss.is_lost(dice, |kind| direction.decision_kind(kind), number, bad)
     }
 
     /// The copies of a datagram on one way, the second one only if it was made.
-    fn legs(&self, path: &mut Path, way: Way, copy: u8, now: Moment, octets: usize) -> [Option<Result<Leg, Cause>>; 2] {
-        if !self.works_on(way) {
-            let untouched = Leg { copy, ..Leg::default() };
+    fn effects_per_copy(
+        &self,
+        path: &mut PathState,
+        direction: LinkDirection,
+        copy_index: u8,
+        now: Moment,
+        size: usize,
+    ) -> [Option<Result<LinkEffects, DropReason>>; 2] {
+        if !self.applies_to(direction) {
+            let untouched = LinkEffects { copy_index, ..LinkEffects::default() };
             return [Some(Ok(untouched)), None];
         }
-        let throw = |kind: Kind| path.dice.throw(way.kind(kind).copy(copy), path.number);
-        let flip = (self.corrupt.is_possible() && self.corrupt.hits(throw(Kind::CORRUPT)))
-            .then(|| Flip::new(throw(Kind::DAMAGE)));
-        let twice = self.duplicate.is_possible() && self.duplicate.hits(throw(Kind::DUPLICATE));
+        let throw =
+            |kind: DecisionKind| path.random.draw(direction.decision_kind(kind).for_copy(copy_index), path.arrivals);
+        let flip = (self.corrupt.is_possible() && self.corrupt.hits(throw(DecisionKind::CORRUPT)))
+            .then(|| BitFlip::new(throw(DecisionKind::CORRUPT_BIT)));
+        let twice = self.duplicate.is_possible() && self.duplicate.hits(throw(DecisionKind::DUPLICATE));
         [
-            Some(self.leg(path, way, copy, flip, now, octets)),
-            twice.then(|| self.leg(path, way, copy + 1, flip, now, octets)),
+            Some(self.link_effects(path, direction, copy_index, flip, now, size)),
+            twice.then(|| self.link_effects(path, direction, copy_index + 1, flip, now, size)),
         ]
     }
 
-    fn leg(
+    fn link_effects(
         &self,
-        path: &mut Path,
-        way: Way,
-        copy: u8,
-        flip: Option<Flip>,
+        path: &mut PathState,
+        direction: LinkDirection,
+        copy_index: u8,
+        bit_flip: Option<BitFlip>,
         now: Moment,
-        octets: usize,
-    ) -> Result<Leg, Cause> {
-        let (dice, number) = (path.dice, path.number);
+        size: usize,
+    ) -> Result<LinkEffects, DropReason> {
+        let (dice, number) = (path.random, path.arrivals);
         let queued = match self.rate {
             Some(rate) => {
-                let busy = &mut path.link(way).busy;
-                rate.queue(busy, now, octets).ok_or(Cause::QueueFull)?
+                let busy = &mut path.link(direction).busy_until;
+                rate.enqueue(busy, now, size).ok_or(DropReason::QueueFull)?
             }
             None => Duration::ZERO,
         };
-        let kind = |kind: Kind| way.kind(kind).copy(copy);
-        let overtakes = self.reorder.is_possible() && self.reorder.hits(dice.throw(kind(Kind::REORDER), number));
-        let held =
-            if overtakes { Duration::ZERO } else { self.jitter.delay(self.delay, dice, kind(Kind::JITTER), number) };
-        Ok(Leg { delay: queued.saturating_add(held), flip, copy })
+        let kind = |kind: DecisionKind| direction.decision_kind(kind).for_copy(copy_index);
+        let overtakes = self.reorder.is_possible() && self.reorder.hits(dice.draw(kind(DecisionKind::REORDER), number));
+        let held = if overtakes {
+            Duration::ZERO
+        } else {
+            self.jitter.sample_delay(self.delay, dice, kind(DecisionKind::JITTER), number)
+        };
+        Ok(LinkEffects { delay: queued.saturating_add(held), bit_flip, copy_index })
     }
 }
 
 /// What the network remembers of one client.
 #[derive(Clone, Debug)]
-pub struct Path {
-    dice: Dice,
-    number: u64,
-    inward: Link,
-    outward: Link,
+pub struct PathState {
+    random: SeededRandom,
+    arrivals: u64,
+    inbound: LinkState,
+    outbound: LinkState,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Link {
+struct LinkState {
     /// Whether the burst chain is in its bad state.
-    bad: bool,
+    in_bad_state: bool,
     /// When the last datagram will have left the queue.
-    busy: Option<Moment>,
+    busy_until: Option<Moment>,
 }
 
-impl Path {
+impl PathState {
     /// Counts an arrival to which nothing can happen, so that an honest server pays for no dice.
-    pub fn skip(&mut self) -> u64 {
-        self.number += 1;
-        self.number
+    pub fn count_unimpaired(&mut self) -> u64 {
+        self.arrivals += 1;
+        self.arrivals
     }
 
-    fn link(&mut self, way: Way) -> &mut Link {
-        match way {
-            Way::In => &mut self.inward,
-            Way::Out => &mut self.outward,
+    fn link(&mut self, direction: LinkDirection) -> &mut LinkState {
+        match direction {
+            LinkDirection::In => &mut self.inbound,
+            LinkDirection::Out => &mut self.outbound,
         }
     }
 }
 
-impl Way {
-    fn kind(self, kind: Kind) -> Kind {
+impl LinkDirection {
+    fn decision_kind(self, kind: DecisionKind) -> DecisionKind {
         match self {
             Self::In => kind,
-            Self::Out => kind.outward(),
+            Self::Out => kind.outbound(),
         }
     }
 }

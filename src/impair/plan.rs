@@ -9,21 +9,21 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::path::Impairment;
-use super::verdict::{Cause, Fate, Passage};
-use crate::time::{Moment, Shown, serialize_ns};
+use super::verdict::{CopyOutcome, DropReason, PathEffects};
+use crate::time::{HumanDuration, Moment, serialize_ns};
 
 impl Impairment {
     /// What will happen to the first `count` datagrams of a client.
-    pub fn plan(&self, client: u32, count: u64) -> impl Iterator<Item = Planned> {
+    pub fn plan(&self, client: u32, count: u64) -> impl Iterator<Item = PlannedDatagram> {
         let unhurried = Self { rate: None, ..self.clone() };
-        let mut path = unhurried.path(client);
+        let mut path = unhurried.path_state(client);
         let whenever = Moment::new(Duration::ZERO, Duration::ZERO);
         (0..count).map(move |_| {
-            let verdict = unhurried.arrival(&mut path, whenever, 0);
-            Planned {
-                number: verdict.number(),
-                dropped: verdict.dropped(),
-                copies: verdict.fates().filter_map(Copy::of).collect(),
+            let verdict = unhurried.decide(&mut path, whenever, 0);
+            PlannedDatagram {
+                number: verdict.ordinal(),
+                dropped: verdict.drop_reason(),
+                copies: verdict.copies().filter_map(PlannedCopy::from_outcome).collect(),
             }
         })
     }
@@ -31,18 +31,18 @@ impl Impairment {
 
 /// The decision on one datagram.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Planned {
+pub struct PlannedDatagram {
     /// The how-manieth it is of its client, from 1.
     pub number: u64,
     /// Why nothing of it goes through.
-    pub dropped: Option<Cause>,
+    pub dropped: Option<DropReason>,
     /// What goes through of it: nothing, itself, or itself more than once.
-    pub copies: Vec<Copy>,
+    pub copies: Vec<PlannedCopy>,
 }
 
 /// One copy that goes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Copy {
+pub struct PlannedCopy {
     /// How long it is held, on both ways together.
     #[serde(rename = "delay_ns", serialize_with = "serialize_ns")]
     pub delay: Duration,
@@ -50,20 +50,20 @@ pub struct Copy {
     pub corrupt: bool,
 }
 
-impl Copy {
-    fn of(fate: Fate) -> Option<Self> {
-        match fate {
-            Fate::Dropped(_) => None,
-            Fate::Passed(Passage { inward, outward }) => Some(Self {
+impl PlannedCopy {
+    fn from_outcome(outcome: CopyOutcome) -> Option<Self> {
+        match outcome {
+            CopyOutcome::Dropped(_) => None,
+            CopyOutcome::Delivered(PathEffects { inbound: inward, outbound: outward }) => Some(Self {
                 delay: inward.delay.saturating_add(outward.delay),
-                corrupt: inward.flip.is_some() || outward.flip.is_some(),
+                corrupt: inward.bit_flip.is_some() || outward.bit_flip.is_some(),
             }),
         }
     }
 }
 
 /// `3: lost on the way in`, `4: passes`, `5: passes after 20.1 ms, twice, damaged`.
-impl fmt::Display for Planned {
+impl fmt::Display for PlannedDatagram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.number)?;
         if let Some(cause) = self.dropped {
@@ -72,7 +72,7 @@ impl fmt::Display for Planned {
         for (at, copy) in self.copies.iter().enumerate() {
             f.write_str(if at == 0 { "passes" } else { ", again" })?;
             if !copy.delay.is_zero() {
-                write!(f, " after {}", Shown(copy.delay))?;
+                write!(f, " after {}", HumanDuration(copy.delay))?;
             }
             if copy.corrupt {
                 f.write_str(" damaged")?;
@@ -84,21 +84,21 @@ impl fmt::Display for Planned {
 
 #[cfg(test)]
 mod tests {
-    use super::{Copy, Planned};
-    use crate::impair::{Cause, Impairment, Loss, Rate};
+    use super::{PlannedCopy, PlannedDatagram};
+    use crate::impair::{BitRate, DropReason, Impairment, LossModel};
     use crate::time::Moment;
     use std::time::Duration;
 
     #[test]
     fn the_plan_is_what_happens() {
-        let impairment = Impairment { loss: Loss::textbook(), ..Impairment::none(7) };
-        let mut path = impairment.path(3);
+        let impairment = Impairment { loss: LossModel::textbook(), ..Impairment::none(7) };
+        let mut path = impairment.path_state(3);
         let mut now = Moment::new(Duration::from_secs(9), Duration::ZERO);
         for planned in impairment.plan(3, 500) {
             now = now + Duration::from_millis(planned.number % 13);
-            let verdict = impairment.arrival(&mut path, now, 1_400);
-            assert_eq!(planned.number, verdict.number());
-            assert_eq!(planned.dropped, verdict.dropped());
+            let verdict = impairment.decide(&mut path, now, 1_400);
+            assert_eq!(planned.number, verdict.ordinal());
+            assert_eq!(planned.dropped, verdict.drop_reason());
         }
     }
 
@@ -106,7 +106,7 @@ mod tests {
     fn a_plan_has_one_line_per_decision_and_no_queue() {
         let impairment = Impairment {
             loss: "list:2".parse().expect("a model"),
-            rate: Rate::bits(1),
+            rate: BitRate::from_bits_per_second(1),
             delay: Duration::from_millis(20),
             ..Impairment::none(1)
         };
@@ -116,14 +116,14 @@ mod tests {
 
     #[test]
     fn copies_and_damage_are_named() {
-        let copy = |millis, corrupt| Copy { delay: Duration::from_millis(millis), corrupt };
-        let planned = Planned { number: 5, dropped: None, copies: vec![copy(0, true), copy(30, false)] };
+        let copy = |millis, corrupt| PlannedCopy { delay: Duration::from_millis(millis), corrupt };
+        let planned = PlannedDatagram { number: 5, dropped: None, copies: vec![copy(0, true), copy(30, false)] };
         assert_eq!(planned.to_string(), "5: passes damaged, again after 30.0 ms");
     }
 
     #[test]
     fn a_decision_serialises_as_plain_data() {
-        let planned = Planned { number: 1, dropped: Some(Cause::LossIn), copies: Vec::new() };
+        let planned = PlannedDatagram { number: 1, dropped: Some(DropReason::LossIn), copies: Vec::new() };
         let json = serde_json::to_string(&planned).expect("plain data");
         assert_eq!(json, r#"{"number":1,"dropped":"loss_in","copies":[]}"#);
     }

@@ -13,56 +13,56 @@ use crate::time::Moment;
 
 /// How many octets may wait for the link, without the one that asks; more are dropped. A small
 /// home router's buffer, about a second at 1 Mbit/s.
-pub const BACKLOG: u64 = 128 * 1024;
+pub const MAX_BACKLOG: u64 = 128 * 1024;
 
 /// What IPv4 and UDP add to a payload on the link.
-const HEADERS: u64 = 28;
+const HEADER_SIZE: u64 = 28;
 
 /// Bits per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    bits: u64,
+pub struct BitRate {
+    bits_per_second: u64,
 }
 
-impl Rate {
+impl BitRate {
     /// A rate of so many bits per second, or `None` for none.
-    pub fn bits(bits: u64) -> Option<Self> {
-        (bits > 0).then_some(Self { bits })
+    pub fn from_bits_per_second(bits: u64) -> Option<Self> {
+        (bits > 0).then_some(Self { bits_per_second: bits })
     }
 
     /// How long a datagram with this payload needs in front of an empty link.
-    fn transmission(self, octets: usize) -> Duration {
-        let octets = u64::try_from(octets).unwrap_or(u64::MAX).saturating_add(HEADERS);
-        let nanoseconds = u128::from(octets) * 8 * 1_000_000_000 / u128::from(self.bits);
+    fn transmission_delay(self, size: usize) -> Duration {
+        let octets = u64::try_from(size).unwrap_or(u64::MAX).saturating_add(HEADER_SIZE);
+        let nanoseconds = u128::from(octets) * 8 * 1_000_000_000 / u128::from(self.bits_per_second);
         Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
 
     /// How many octets pass in this time.
-    fn octets(self, time: Duration) -> u64 {
-        let octets = time.as_nanos() * u128::from(self.bits) / 8 / 1_000_000_000;
+    fn bytes_within(self, time: Duration) -> u64 {
+        let octets = time.as_nanos() * u128::from(self.bits_per_second) / 8 / 1_000_000_000;
         u64::try_from(octets).unwrap_or(u64::MAX)
     }
 
     /// Queues a payload at `now` for the link that is busy until `busy`. Returns how long it is
     /// under way, or `None` where the queue is full.
-    pub(super) fn queue(self, busy: &mut Option<Moment>, now: Moment, octets: usize) -> Option<Duration> {
-        let waiting = busy.map_or(Duration::ZERO, |busy| busy - now);
-        if self.octets(waiting) > BACKLOG {
+    pub(super) fn enqueue(self, busy_until: &mut Option<Moment>, now: Moment, size: usize) -> Option<Duration> {
+        let waiting = busy_until.map_or(Duration::ZERO, |busy| busy - now);
+        if self.bytes_within(waiting) > MAX_BACKLOG {
             return None;
         }
-        let under_way = waiting.saturating_add(self.transmission(octets));
-        *busy = Some(now + under_way);
+        let under_way = waiting.saturating_add(self.transmission_delay(size));
+        *busy_until = Some(now + under_way);
         Some(under_way)
     }
 }
 
-impl FromStr for Rate {
+impl FromStr for BitRate {
     type Err = Error;
 
     /// Reads `10Mbit`, `1.5Mbit/s`, `1MB/s`, `64KiB/s`: decimal and binary prefixes, bits or
     /// octets, never a bare number.
     fn from_str(text: &str) -> Result<Self> {
-        read(text).and_then(Self::bits).ok_or_else(|| {
+        parse_bits_per_second(text).and_then(Self::from_bits_per_second).ok_or_else(|| {
             Error::new(Exit::Usage, format!("`{text}` is not a rate"))
                 .expected("a number with its unit, above zero")
                 .remedy("write 10Mbit, 64kbit/s or 1MB/s")
@@ -70,7 +70,7 @@ impl FromStr for Rate {
     }
 }
 
-fn read(text: &str) -> Option<u64> {
+fn parse_bits_per_second(text: &str) -> Option<u64> {
     let digits = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
     let (number, unit) = text.split_at_checked(digits)?;
     let unit = unit.strip_suffix("/s").unwrap_or(unit);
@@ -95,9 +95,9 @@ fn read(text: &str) -> Option<u64> {
     (1.0..=1e12).contains(&rate).then_some(rate as u64)
 }
 
-impl fmt::Display for Rate {
+impl fmt::Display for BitRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.bits {
+        match self.bits_per_second {
             bits if bits.is_multiple_of(1_000_000) => write!(f, "{}Mbit/s", bits / 1_000_000),
             bits if bits.is_multiple_of(1_000) => write!(f, "{}kbit/s", bits / 1_000),
             bits => write!(f, "{bits}bit/s"),
@@ -107,7 +107,7 @@ impl fmt::Display for Rate {
 
 #[cfg(test)]
 mod tests {
-    use super::{BACKLOG, HEADERS, Rate};
+    use super::{BitRate, HEADER_SIZE, MAX_BACKLOG};
     use crate::time::Moment;
     use std::time::Duration;
 
@@ -115,12 +115,12 @@ mod tests {
 
     /// A payload that takes a kilobyte of the link.
     fn kilobyte() -> usize {
-        usize::try_from(1_000 - HEADERS).expect("small")
+        usize::try_from(1_000 - HEADER_SIZE).expect("small")
     }
 
     #[test]
     fn a_rate_carries_its_unit() {
-        let bits = |text: &str| text.parse::<Rate>().map(|rate| rate.bits).ok();
+        let bits = |text: &str| text.parse::<BitRate>().map(|rate| rate.bits_per_second).ok();
         assert_eq!(bits("10Mbit"), Some(10_000_000));
         assert_eq!(bits("1.5mbit/s"), Some(1_500_000));
         assert_eq!(bits("1MB/s"), Some(8_000_000));
@@ -135,25 +135,25 @@ mod tests {
 
     #[test]
     fn datagrams_wait_for_those_before_them() {
-        let rate = Rate::bits(8_000_000).expect("a rate");
+        let rate = BitRate::from_bits_per_second(8_000_000).expect("a rate");
         let mut busy = None;
-        let first = rate.queue(&mut busy, NOW, kilobyte());
-        let second = rate.queue(&mut busy, NOW, kilobyte());
+        let first = rate.enqueue(&mut busy, NOW, kilobyte());
+        let second = rate.enqueue(&mut busy, NOW, kilobyte());
         assert_eq!(first, Some(Duration::from_millis(1)));
         assert_eq!(second, Some(Duration::from_millis(2)));
         let idle = NOW + Duration::from_secs(1);
-        assert_eq!(rate.queue(&mut busy, idle, kilobyte()), first);
+        assert_eq!(rate.enqueue(&mut busy, idle, kilobyte()), first);
     }
 
     #[test]
     fn the_queue_holds_its_limit_and_drops_one_past_it() {
-        let rate = Rate::bits(8_000).expect("a rate");
+        let rate = BitRate::from_bits_per_second(8_000).expect("a rate");
         let mut busy = None;
-        let exactly = usize::try_from(BACKLOG - HEADERS).expect("small");
-        assert!(rate.queue(&mut busy, NOW, exactly).is_some());
-        assert!(rate.queue(&mut busy, NOW, 0).is_some(), "the backlog is at its limit");
-        assert!(rate.queue(&mut busy, NOW, 0).is_none(), "and now past it");
-        let later = NOW + rate.transmission(0);
-        assert!(rate.queue(&mut busy, later, 0).is_some(), "until something has left");
+        let exactly = usize::try_from(MAX_BACKLOG - HEADER_SIZE).expect("small");
+        assert!(rate.enqueue(&mut busy, NOW, exactly).is_some());
+        assert!(rate.enqueue(&mut busy, NOW, 0).is_some(), "the backlog is at its limit");
+        assert!(rate.enqueue(&mut busy, NOW, 0).is_none(), "and now past it");
+        let later = NOW + rate.transmission_delay(0);
+        assert!(rate.enqueue(&mut busy, later, 0).is_some(), "until something has left");
     }
 }

@@ -9,28 +9,28 @@ use std::time::Duration;
 use serde::Serialize;
 
 /// One datagram in becomes at most this many out: twice as many for each way.
-pub const COPIES: usize = 4;
+pub const MAX_COPIES: usize = 4;
 
 /// What becomes of one arrival.
 #[derive(Clone, Copy, Debug)]
 pub struct Verdict {
-    number: u64,
-    fates: [Option<Fate>; COPIES],
+    ordinal: u64,
+    copies: [Option<CopyOutcome>; MAX_COPIES],
 }
 
 /// What becomes of one copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum CopyOutcome {
     /// It ends here.
-    Dropped(Cause),
+    Dropped(DropReason),
     /// It goes through.
-    Passed(Passage),
+    Delivered(PathEffects),
 }
 
 /// Why a datagram was dropped on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Cause {
+pub enum DropReason {
     /// Lost before it was seen.
     LossIn,
     /// Lost on the way back, after it was answered.
@@ -41,81 +41,81 @@ pub enum Cause {
 
 /// A copy's way in and out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Passage {
+pub struct PathEffects {
     /// Towards the server.
-    pub inward: Leg,
+    pub inbound: LinkEffects,
     /// Back to the client.
-    pub outward: Leg,
+    pub outbound: LinkEffects,
 }
 
 /// What one way did to a copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Leg {
+pub struct LinkEffects {
     /// How long it was held.
     pub delay: Duration,
     /// The damage done to it.
-    pub flip: Option<Flip>,
+    pub bit_flip: Option<BitFlip>,
     /// Which copy it is; 0 is the original.
-    pub copy: u8,
+    pub copy_index: u8,
 }
 
 /// One flipped bit, somewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flip {
-    throw: u64,
+pub struct BitFlip {
+    draw: u64,
 }
 
-impl Flip {
-    pub(super) fn new(throw: u64) -> Self {
-        Self { throw }
+impl BitFlip {
+    pub(super) fn new(draw: u64) -> Self {
+        Self { draw }
     }
 
     /// Flips the bit. One of the lower five: the sixth would turn a letter into its other case,
     /// which an upper-casing echo hides, and then the damage could not be counted.
-    pub fn apply(self, octets: &mut [u8]) {
-        let at = (u128::from(self.throw) * octets.len() as u128) >> 64;
-        let octet = usize::try_from(at).ok().and_then(|at| octets.get_mut(at));
+    pub fn apply(self, bytes: &mut [u8]) {
+        let at = (u128::from(self.draw) * bytes.len() as u128) >> 64;
+        let octet = usize::try_from(at).ok().and_then(|at| bytes.get_mut(at));
         if let Some(octet) = octet {
-            *octet ^= 1 << (self.throw % 5);
+            *octet ^= 1 << (self.draw % 5);
         }
     }
 }
 
 impl Verdict {
-    pub(super) fn new(number: u64) -> Self {
-        Self { number, fates: [None; COPIES] }
+    pub(super) fn new(ordinal: u64) -> Self {
+        Self { ordinal, copies: [None; MAX_COPIES] }
     }
 
-    pub(super) fn push(&mut self, fate: Fate) {
-        if let Some(free) = self.fates.iter_mut().find(|fate| fate.is_none()) {
-            *free = Some(fate);
+    pub(super) fn push(&mut self, outcome: CopyOutcome) {
+        if let Some(free) = self.copies.iter_mut().find(|fate| fate.is_none()) {
+            *free = Some(outcome);
         }
     }
 
     /// The number of the arrival on its path, counted from 1.
-    pub fn number(&self) -> u64 {
-        self.number
+    pub fn ordinal(&self) -> u64 {
+        self.ordinal
     }
 
     /// What becomes of each copy; at least one.
-    pub fn fates(&self) -> impl Iterator<Item = Fate> {
-        self.fates.into_iter().flatten()
+    pub fn copies(&self) -> impl Iterator<Item = CopyOutcome> {
+        self.copies.into_iter().flatten()
     }
 
     /// Why nothing of it goes through, if nothing does.
-    pub fn dropped(&self) -> Option<Cause> {
+    pub fn drop_reason(&self) -> Option<DropReason> {
         let mut first = None;
-        for fate in self.fates() {
+        for fate in self.copies() {
             match fate {
-                Fate::Passed(_) => return None,
-                Fate::Dropped(cause) => first = first.or(Some(cause)),
+                CopyOutcome::Delivered(_) => return None,
+                CopyOutcome::Dropped(cause) => first = first.or(Some(cause)),
             }
         }
         first
     }
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::LossIn => "lost on the way in",

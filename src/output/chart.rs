@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::escaped;
 use super::plot::{Marker, describe_failures, fraction};
-use crate::time::Shown;
+use crate::time::HumanDuration;
 
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 300.0;
@@ -80,7 +80,7 @@ fn axes(high: Duration, chart: &Chart, out: &mut String) {
             WIDTH - 20.0,
             LEFT - 8.0,
             y + 4.0,
-            Shown(time)
+            HumanDuration(time)
         );
     }
     let (first, last) = (chart.markers.first().map_or(0, |dot| dot.0), chart.markers.last().map_or(0, |dot| dot.0));

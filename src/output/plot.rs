@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::time::Shown;
+use crate::time::HumanDuration;
 
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// Rows of a histogram.
@@ -60,8 +60,8 @@ pub fn spark_line(markers: &[Marker], width: usize) -> String {
     let Some((low, high)) = range(markers) else { return describe_failures(markers.iter().copied()) };
     let per_cell = markers.len().div_ceil(width.max(1)).max(1);
     let cells: String = markers.chunks(per_cell).map(|part| cell(part, low, high)).collect();
-    let start = Shown(low).to_string();
-    let line = format!("{start} {cells} {}", Shown(high));
+    let start = HumanDuration(low).to_string();
+    let line = format!("{start} {cells} {}", HumanDuration(high));
     if per_cell == 1 || markers.iter().all(|dot| dot.rtt().is_some()) {
         return line;
     }
@@ -106,7 +106,7 @@ pub fn histogram(markers: &[Marker], width: usize) -> String {
         let from = low + step * u32::try_from(row).unwrap_or(0);
         let bar = "█".repeat((count * width).div_ceil(most));
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{:>9} {bar} {count}", Shown(from).to_string());
+        let _ = writeln!(text, "{:>9} {bar} {count}", HumanDuration(from).to_string());
     }
     text.trim_end().to_owned()
 }

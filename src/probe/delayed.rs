@@ -11,57 +11,57 @@ use crate::conversation::Transmit;
 use crate::time::Moment;
 
 /// How many replies are held at most.
-pub const REPLIES: usize = 16_384;
+pub const MAX_REPLIES: usize = 16_384;
 
 /// How many octets they may have together.
-pub const OCTETS: usize = 16 << 20;
+pub const MAX_BYTES: usize = 16 << 20;
 
 /// The largest buffer that is kept for the next reply: a full Ethernet frame fits.
-const KEPT: usize = 2_048;
+const MAX_SPARE_CAPACITY: usize = 2_048;
 
 /// Replies by the moment they are due; those of one moment in the order they were held.
 #[derive(Debug, Default)]
-pub struct Delayed {
-    queue: BinaryHeap<Reverse<Held>>,
-    octets: usize,
-    order: u64,
-    spare: Vec<Vec<u8>>,
+pub struct DelayQueue {
+    queue: BinaryHeap<Reverse<DelayedReply>>,
+    bytes: usize,
+    sequence: u64,
+    spare_buffers: Vec<Vec<u8>>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct DelayedReply {
     due: Moment,
-    order: u64,
-    envelope: Transmit,
+    sequence: u64,
+    transmit: Transmit,
     bytes: Vec<u8>,
 }
 
-impl Delayed {
+impl DelayQueue {
     /// Holds a reply until it is due. Says whether there was room.
-    pub fn hold(&mut self, due: Moment, envelope: Transmit, bytes: &[u8]) -> bool {
-        if self.queue.len() >= REPLIES || self.octets + bytes.len() > OCTETS {
+    pub fn push(&mut self, due: Moment, transmit: Transmit, bytes: &[u8]) -> bool {
+        if self.queue.len() >= MAX_REPLIES || self.bytes + bytes.len() > MAX_BYTES {
             return false;
         }
-        self.octets += bytes.len();
-        self.order += 1;
-        let mut buffer = self.spare.pop().unwrap_or_default();
+        self.bytes += bytes.len();
+        self.sequence += 1;
+        let mut buffer = self.spare_buffers.pop().unwrap_or_default();
         buffer.extend_from_slice(bytes);
-        self.queue.push(Reverse(Held { due, order: self.order, envelope, bytes: buffer }));
+        self.queue.push(Reverse(DelayedReply { due, sequence: self.sequence, transmit, bytes: buffer }));
         true
     }
 
     /// Hands over every reply that is due, earliest first.
-    pub fn release(&mut self, now: Moment, mut send: impl FnMut(Transmit, &[u8])) {
+    pub fn drain_due(&mut self, now: Moment, mut send: impl FnMut(Transmit, &[u8])) {
         while self.next_due().is_some_and(|due| due <= now) {
             let Some(Reverse(held)) = self.queue.pop() else {
                 return;
             };
-            self.octets -= held.bytes.len();
-            send(held.envelope, &held.bytes);
+            self.bytes -= held.bytes.len();
+            send(held.transmit, &held.bytes);
             let mut buffer = held.bytes;
-            if buffer.capacity() <= KEPT {
+            if buffer.capacity() <= MAX_SPARE_CAPACITY {
                 buffer.clear();
-                self.spare.push(buffer);
+                self.spare_buffers.push(buffer);
             }
         }
     }
@@ -78,29 +78,29 @@ impl Delayed {
     }
 }
 
-impl Ord for Held {
+impl Ord for DelayedReply {
     fn cmp(&self, other: &Self) -> Ordering {
-        (self.due, self.order).cmp(&(other.due, other.order))
+        (self.due, self.sequence).cmp(&(other.due, other.sequence))
     }
 }
 
-impl PartialOrd for Held {
+impl PartialOrd for DelayedReply {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Held {
+impl PartialEq for DelayedReply {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for Held {}
+impl Eq for DelayedReply {}
 
 #[cfg(test)]
 mod tests {
-    use super::{Delayed, KEPT, OCTETS, REPLIES};
+    use super::{DelayQueue, MAX_BYTES, MAX_REPLIES, MAX_SPARE_CAPACITY};
     use crate::conversation::Transmit;
     use crate::time::Moment;
     use std::time::Duration;
@@ -109,56 +109,56 @@ mod tests {
         Moment::new(Duration::from_millis(millis), Duration::ZERO)
     }
 
-    fn hold(delayed: &mut Delayed, millis: u64, ticket: u64, size: usize) -> bool {
-        delayed.hold(at(millis), Transmit::connected(0, ticket), &vec![b'x'; size])
+    fn push(delayed: &mut DelayQueue, millis: u64, ticket: u64, size: usize) -> bool {
+        delayed.push(at(millis), Transmit::connected(0, ticket), &vec![b'x'; size])
     }
 
-    fn released(delayed: &mut Delayed, millis: u64) -> Vec<u64> {
+    fn drained(delayed: &mut DelayQueue, millis: u64) -> Vec<u64> {
         let mut tickets = Vec::new();
-        delayed.release(at(millis), |envelope, _| tickets.push(envelope.ticket));
+        delayed.drain_due(at(millis), |envelope, _| tickets.push(envelope.ticket));
         tickets
     }
 
     #[test]
     fn replies_leave_when_due_and_equals_in_their_order() {
-        let mut delayed = Delayed::default();
+        let mut delayed = DelayQueue::default();
         for (millis, ticket) in [(30, 1), (10, 2), (20, 3), (10, 4)] {
-            assert!(hold(&mut delayed, millis, ticket, 8));
+            assert!(push(&mut delayed, millis, ticket, 8));
         }
         assert_eq!(delayed.next_due(), Some(at(10)));
-        assert!(released(&mut delayed, 9).is_empty());
-        assert_eq!(released(&mut delayed, 20), [2, 4, 3]);
+        assert!(drained(&mut delayed, 9).is_empty());
+        assert_eq!(drained(&mut delayed, 20), [2, 4, 3]);
         assert_eq!(delayed.next_due(), Some(at(30)));
-        assert_eq!(released(&mut delayed, 99), [1]);
+        assert_eq!(drained(&mut delayed, 99), [1]);
         assert_eq!((delayed.len(), delayed.next_due()), (0, None));
     }
 
     #[test]
     fn the_queue_holds_as_many_as_its_limit_and_not_one_more() {
-        let mut delayed = Delayed::default();
-        assert!((0..REPLIES).all(|_| hold(&mut delayed, 1, 0, 0)));
-        assert!(!hold(&mut delayed, 1, 0, 0));
-        assert_eq!(released(&mut delayed, 1).len(), REPLIES);
-        assert!(hold(&mut delayed, 1, 0, 0), "there is room again");
+        let mut delayed = DelayQueue::default();
+        assert!((0..MAX_REPLIES).all(|_| push(&mut delayed, 1, 0, 0)));
+        assert!(!push(&mut delayed, 1, 0, 0));
+        assert_eq!(drained(&mut delayed, 1).len(), MAX_REPLIES);
+        assert!(push(&mut delayed, 1, 0, 0), "there is room again");
     }
 
     #[test]
-    fn the_queue_holds_as_many_octets_as_its_limit_and_not_one_more() {
-        let mut delayed = Delayed::default();
-        assert!((0..OCTETS / 65_536).all(|_| hold(&mut delayed, 1, 0, 65_536)));
-        assert!(!hold(&mut delayed, 1, 0, 1));
-        released(&mut delayed, 1);
-        assert!(hold(&mut delayed, 1, 0, 1));
+    fn the_queue_holds_as_many_bytes_as_its_limit_and_not_one_more() {
+        let mut delayed = DelayQueue::default();
+        assert!((0..MAX_BYTES / 65_536).all(|_| push(&mut delayed, 1, 0, 65_536)));
+        assert!(!push(&mut delayed, 1, 0, 1));
+        drained(&mut delayed, 1);
+        assert!(push(&mut delayed, 1, 0, 1));
     }
 
     #[test]
     fn buffers_are_used_again_unless_they_are_large() {
-        let mut delayed = Delayed::default();
-        hold(&mut delayed, 1, 0, KEPT);
-        hold(&mut delayed, 1, 0, KEPT + 1);
-        released(&mut delayed, 1);
-        assert_eq!(delayed.spare.len(), 1);
-        hold(&mut delayed, 1, 0, 64);
-        assert_eq!(delayed.spare.len(), 0);
+        let mut delayed = DelayQueue::default();
+        push(&mut delayed, 1, 0, MAX_SPARE_CAPACITY);
+        push(&mut delayed, 1, 0, MAX_SPARE_CAPACITY + 1);
+        drained(&mut delayed, 1);
+        assert_eq!(delayed.spare_buffers.len(), 1);
+        push(&mut delayed, 1, 0, 64);
+        assert_eq!(delayed.spare_buffers.len(), 0);
     }
 }

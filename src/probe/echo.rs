@@ -15,90 +15,90 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::delayed::Delayed;
-use super::guard::{Refusal, is_bad_source};
+use super::delayed::DelayQueue;
+use super::guard::{EchoRefusal, is_bad_source};
 use super::loops::LoopGuard;
-use super::reply::{Message, Parts, Reply, Session};
+use super::reply::{EchoContext, EchoSession, PayloadKind, ReplyBuilder};
 use super::stamp::Probe;
-use super::table::{Table, Who};
-use super::tally::{ClientTally, EchoFact, Tally};
+use super::table::{SessionKey, SessionTable};
+use super::tally::{ClientCounters, EchoCounters, EchoEvent};
 use super::text;
 use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
-use crate::impair::{Fate, Impairment};
-use crate::seal::Key;
-use crate::stats::Seen;
-use crate::strangers::Bucket;
+use crate::impair::{CopyOutcome, Impairment};
+use crate::seal::MacKey;
+use crate::stats::SequenceStatus;
+use crate::strangers::TokenBucket;
 use crate::time::Moment;
 
 /// How many datagrams a second one network is answered where strangers can come in.
-pub const NET_LIMIT: u32 = 100;
+pub const PREFIX_RATE_LIMIT: u32 = 100;
 
 /// How many datagrams a second all strangers together are answered.
-pub const STRANGERS_LIMIT: u32 = 10_000;
+pub const TOTAL_RATE_LIMIT: u32 = 10_000;
 
 /// Stands for every reflector's packet in the loop guard; the NUL tells it from text.
-const REFLECTED: &[u8] = b"\0";
+const REFLECTED_MARKER: &[u8] = b"\0";
 
 /// How an echo is to behave.
 #[derive(Clone)]
-pub struct Rules {
+pub struct EchoConfig {
     /// What the network is to do to datagrams.
     pub impairment: Impairment,
     /// The key of authenticated STAMP; with it, unauthenticated STAMP is refused.
-    pub key: Option<Key>,
+    pub key: Option<MacKey>,
     /// Where this server listens, so that it does not answer itself.
-    pub own: Vec<SocketAddr>,
+    pub own_addresses: Vec<SocketAddr>,
     /// Whether strangers can come in, so that they are limited.
-    pub public: bool,
+    pub is_public: bool,
     /// How many datagrams are still to be taken, by all threads together; `None` is without end.
     pub remaining: Option<Arc<AtomicU64>>,
 }
 
 /// The echo.
 pub struct Echo {
-    rules: Rules,
-    sessions: Table<Session>,
-    ordinals: Arc<AtomicU32>,
-    strangers: Bucket,
-    loops: LoopGuard,
-    delayed: Delayed,
-    tally: Tally,
+    config: EchoConfig,
+    sessions: SessionTable<EchoSession>,
+    client_count: Arc<AtomicU32>,
+    total_bucket: TokenBucket,
+    loop_guard: LoopGuard,
+    delayed: DelayQueue,
+    counters: EchoCounters,
     scratch: Vec<u8>,
 }
 
 impl Echo {
     /// An echo by these rules. Several of them, one per thread, share `ordinals`, so that a client
     /// is numbered by its first appearance whoever serves it.
-    pub fn new(rules: Rules, ordinals: Arc<AtomicU32>) -> Self {
+    pub fn new(config: EchoConfig, client_count: Arc<AtomicU32>) -> Self {
         Self {
-            rules,
-            sessions: Table::default(),
-            ordinals,
-            strangers: Bucket::default(),
-            loops: LoopGuard::default(),
-            delayed: Delayed::default(),
-            tally: Tally::default(),
+            config,
+            sessions: SessionTable::default(),
+            client_count,
+            total_bucket: TokenBucket::default(),
+            loop_guard: LoopGuard::default(),
+            delayed: DelayQueue::default(),
+            counters: EchoCounters::default(),
             scratch: Vec::new(),
         }
     }
 
     /// What became of all datagrams so far.
-    pub fn tally(&self) -> &Tally {
-        &self.tally
+    pub fn counters(&self) -> &EchoCounters {
+        &self.counters
     }
 
     /// How many sessions are known now.
     #[cfg(test)]
-    pub fn sessions(&self) -> usize {
+    pub fn session_count(&self) -> usize {
         self.sessions.len()
     }
 
     /// The clients still known, in the order of their first appearance.
-    pub fn clients(&self) -> Vec<ClientTally> {
+    pub fn clients(&self) -> Vec<ClientCounters> {
         let mut clients: Vec<_> = self
             .sessions
             .iter()
-            .map(|(who, session)| ClientTally {
+            .map(|(who, session)| ClientCounters {
                 client: session.ordinal,
                 peer: who.peer,
                 received: session.received,
@@ -110,83 +110,85 @@ impl Echo {
     }
 
     /// Refuses what must not be answered; else says what it is.
-    fn admit(&mut self, datagram: &Datagram<'_>) -> Result<Message, Refusal> {
+    fn admit(&mut self, datagram: &Datagram<'_>) -> Result<PayloadKind, EchoRefusal> {
         let Datagram { peer, bytes, .. } = *datagram;
         if datagram.truncated {
-            return Err(Refusal::Oversize);
+            return Err(EchoRefusal::Oversize);
         }
-        if is_bad_source(peer, datagram.local, &self.rules.own) {
-            return Err(Refusal::BadSource);
+        if is_bad_source(peer, datagram.local, &self.config.own_addresses) {
+            return Err(EchoRefusal::BadSource);
         }
-        if self.rules.public && !peer.ip().to_canonical().is_loopback() {
+        if self.config.is_public && !peer.ip().to_canonical().is_loopback() {
             let net = self.sessions.bucket(peer);
-            let net = net.is_none_or(|bucket| bucket.take(NET_LIMIT, datagram.received_at));
-            if !net || !self.strangers.take(STRANGERS_LIMIT, datagram.received_at) {
-                return Err(Refusal::RateLimited);
+            let net = net.is_none_or(|bucket| bucket.try_take(PREFIX_RATE_LIMIT, datagram.received_at));
+            if !net || !self.total_bucket.try_take(TOTAL_RATE_LIMIT, datagram.received_at) {
+                return Err(EchoRefusal::RateLimited);
             }
         }
         if text::is_text(bytes) {
-            return Ok(Message::Text);
+            return Ok(PayloadKind::Text);
         }
-        Ok(Message::Stamp(Probe::read(bytes, self.rules.key.as_ref())?))
+        Ok(PayloadKind::Stamp(Probe::read(bytes, self.config.key.as_ref())?))
     }
 
     /// Answers, or drops on purpose.
-    fn answer(
+    fn reply_to(
         &mut self,
-        message: Message,
+        payload_kind: PayloadKind,
         datagram: &Datagram<'_>,
         now: Moment,
-        post: &mut DatagramActions<EchoFact>,
-    ) -> Result<(), Refusal> {
+        actions: &mut DatagramActions<EchoEvent>,
+    ) -> Result<(), EchoRefusal> {
         let Datagram { peer, bytes, received_at: at, .. } = *datagram;
-        let who = Who { peer, ssid: message.ssid() };
-        let session = self.sessions.seen(who, at, || {
-            let ordinal = self.ordinals.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-            Session::new(ordinal, self.rules.impairment.path(ordinal))
+        let who = SessionKey { peer, ssid: payload_kind.ssid() };
+        let session = self.sessions.get_or_insert(who, at, || {
+            let ordinal = self.client_count.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+            EchoSession::new(ordinal, self.config.impairment.path_state(ordinal))
         });
-        let suspected = match message {
-            Message::Text => text::is_upper(bytes).then_some(bytes),
+        let suspected = match payload_kind {
+            PayloadKind::Text => text::is_uppercase(bytes).then_some(bytes),
             // The stamps of two reflectors differ each time round, so all of them are alike here.
-            Message::Stamp(_) => Probe::may_be_reflected(bytes, self.rules.key.as_ref()).then_some(REFLECTED),
+            PayloadKind::Stamp(_) => {
+                Probe::may_be_reflected(bytes, self.config.key.as_ref()).then_some(REFLECTED_MARKER)
+            }
         };
-        if suspected.is_some_and(|same| !self.loops.admits(peer, same, at)) {
-            return Err(Refusal::Loop);
+        if suspected.is_some_and(|same| !self.loop_guard.admits(peer, same, at)) {
+            return Err(EchoRefusal::Loop);
         }
-        match message {
-            Message::Text => {}
-            Message::Stamp(probe) => {
-                let seen = session.window.see(probe.seq.into());
-                self.tally.repeated += u64::from(seen == Seen::Twice);
+        match payload_kind {
+            PayloadKind::Text => {}
+            PayloadKind::Stamp(probe) => {
+                let seen = session.window.record(probe.seq.into());
+                self.counters.repeated += u64::from(seen == SequenceStatus::Duplicate);
             }
         }
         session.received += 1;
-        let impairment = &self.rules.impairment;
-        let verdict = (!impairment.is_idle()).then(|| impairment.arrival(&mut session.path, at, bytes.len()));
+        let impairment = &self.config.impairment;
+        let verdict = (!impairment.is_noop()).then(|| impairment.decide(&mut session.path, at, bytes.len()));
         let number = match &verdict {
-            Some(verdict) => verdict.number(),
-            None => session.path.skip(),
+            Some(verdict) => verdict.ordinal(),
+            None => session.path.count_unimpaired(),
         };
-        let mut reply = Reply {
-            echo: Parts {
-                key: self.rules.key.as_ref(),
+        let mut reply = ReplyBuilder {
+            context: EchoContext {
+                key: self.config.key.as_ref(),
                 delayed: &mut self.delayed,
-                tally: &mut self.tally,
+                counters: &mut self.counters,
                 scratch: &mut self.scratch,
             },
             session,
-            message,
+            payload_kind,
             datagram,
             now,
-            number,
+            ordinal: number,
         };
         let Some(verdict) = verdict else {
-            return reply.at_once(post);
+            return reply.send_unimpaired(actions);
         };
-        for fate in verdict.fates() {
+        for fate in verdict.copies() {
             match fate {
-                Fate::Passed(passage) => reply.pass(passage, post)?,
-                Fate::Dropped(cause) => reply.drop(cause, post),
+                CopyOutcome::Delivered(passage) => reply.send_copy(passage, actions)?,
+                CopyOutcome::Dropped(cause) => reply.drop_copy(cause, actions),
             }
         }
         Ok(())
@@ -194,22 +196,22 @@ impl Echo {
 }
 
 impl DatagramProtocol for Echo {
-    type Event = EchoFact;
+    type Event = EchoEvent;
 
-    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, post: &mut DatagramActions<EchoFact>) {
+    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, actions: &mut DatagramActions<EchoEvent>) {
         let (peer, bytes) = (datagram.peer, datagram.bytes.len());
-        if let Some(remaining) = &self.rules.remaining
+        if let Some(remaining) = &self.config.remaining
             && remaining.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err()
         {
             // It came with the last one that was wanted.
             return;
         }
-        self.tally.received += 1;
-        post.emit(|| EchoFact::Received { peer, bytes });
+        self.counters.received += 1;
+        actions.emit(|| EchoEvent::Received { peer, bytes });
         let message = self.admit(datagram);
-        if let Err(reason) = message.and_then(|message| self.answer(message, datagram, now, post)) {
-            self.tally.refuse(reason);
-            post.emit(|| EchoFact::Refused { peer, reason });
+        if let Err(reason) = message.and_then(|message| self.reply_to(message, datagram, now, actions)) {
+            self.counters.count_refusal(reason);
+            actions.emit(|| EchoEvent::Refused { peer, reason });
         }
     }
 
@@ -217,24 +219,24 @@ impl DatagramProtocol for Echo {
 
     /// One peer's trouble is not the others': what ICMP says to an open server socket is ignored,
     /// anybody could forge it.
-    fn failed(&mut self, failure: &TransmitError<'_>, _now: Moment, post: &mut DatagramActions<EchoFact>) {
+    fn failed(&mut self, failure: &TransmitError<'_>, _now: Moment, actions: &mut DatagramActions<EchoEvent>) {
         if let TransmitError::NotSent { error, .. } = *failure {
-            self.tally.not_sent += 1;
-            post.emit(|| EchoFact::NotSent { error: error.to_string() });
+            self.counters.not_sent += 1;
+            actions.emit(|| EchoEvent::NotSent { error: error.to_string() });
         }
     }
 
-    fn overflowed(&mut self, count: u64, _now: Moment, post: &mut DatagramActions<EchoFact>) {
-        self.tally.local_drops += count;
-        post.emit(|| EchoFact::LocalDrop { count });
+    fn overflowed(&mut self, count: u64, _now: Moment, actions: &mut DatagramActions<EchoEvent>) {
+        self.counters.local_drops += count;
+        actions.emit(|| EchoEvent::LocalDrop { count });
     }
 
-    fn woken(&mut self, now: Moment, post: &mut DatagramActions<EchoFact>) {
-        let tally = &mut self.tally;
-        self.delayed.release(now, |envelope, bytes| {
+    fn woken(&mut self, now: Moment, actions: &mut DatagramActions<EchoEvent>) {
+        let tally = &mut self.counters;
+        self.delayed.drain_due(now, |envelope, bytes| {
             tally.held -= 1;
             tally.sent += 1;
-            post.send(envelope, |out| out.extend_from_slice(bytes));
+            actions.send(envelope, |out| out.extend_from_slice(bytes));
         });
     }
 

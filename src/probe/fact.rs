@@ -11,7 +11,7 @@ use crate::time::serialize_ns;
 /// One event; `type` comes first in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Fact {
+pub enum SenderEvent {
     /// A probe was handed over.
     Sent {
         /// Its number, from 1.
@@ -30,7 +30,7 @@ pub enum Fact {
         #[serde(rename = "rtt_ns", serialize_with = "serialize_ns")]
         rtt: Duration,
         /// By which clock.
-        clock: Clock,
+        clock: RttClock,
         /// Whether a later probe's answer had come before.
         reordered: bool,
         /// Whether the wall clock was set meanwhile.
@@ -66,7 +66,7 @@ pub enum Fact {
     /// A datagram that is no answer to any probe.
     Foreign {
         /// Why not.
-        reason: Foreign,
+        reason: ForeignReason,
         /// Its length.
         bytes: usize,
     },
@@ -105,7 +105,7 @@ pub enum Fact {
 /// Which clock a round trip was taken by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Clock {
+pub enum RttClock {
     /// The kernel's stamps of both packets.
     Kernel,
     /// Our own monotonic clock.
@@ -115,7 +115,7 @@ pub enum Clock {
 /// Why a datagram is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Foreign {
+pub enum ForeignReason {
     /// It comes from somewhere else.
     Peer,
     /// It is not what we sent, in whatever case.

@@ -9,12 +9,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
-use super::stamp::Wrong;
+use super::stamp::StampError;
 
 /// Why a datagram gets no answer, apart from deliberate loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Refusal {
+pub enum EchoRefusal {
     /// It did not fit the buffer; half an answer would be a wrong one.
     Oversize,
     /// It claims to come from a port where a service sits that would answer the answer.
@@ -29,16 +29,16 @@ pub enum Refusal {
     Unauthentic,
 }
 
-impl From<Wrong> for Refusal {
-    fn from(wrong: Wrong) -> Self {
+impl From<StampError> for EchoRefusal {
+    fn from(wrong: StampError) -> Self {
         match wrong {
-            Wrong::Short => Self::Malformed,
-            Wrong::Unauthentic => Self::Unauthentic,
+            StampError::TooShort => Self::Malformed,
+            StampError::Unauthentic => Self::Unauthentic,
         }
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for EchoRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Oversize => "larger than the buffer",
@@ -53,12 +53,12 @@ impl fmt::Display for Refusal {
 
 /// No port at all, and those of services that answer whatever they get: echo, daytime, quote of
 /// the day, chargen, DNS, TFTP, NTP.
-const TALKATIVE: [u16; 8] = [0, 7, 13, 17, 19, 53, 69, 123];
+const REPLYING_PORTS: [u16; 8] = [0, 7, 13, 17, 19, 53, 69, 123];
 
 /// Whether an answer to this peer would go to a service, or to ourselves.
-pub fn is_bad_source(peer: SocketAddr, local: Option<IpAddr>, own: &[SocketAddr]) -> bool {
-    TALKATIVE.contains(&peer.port())
-        || own.iter().any(|own| {
+pub fn is_bad_source(peer: SocketAddr, local: Option<IpAddr>, own_addresses: &[SocketAddr]) -> bool {
+    REPLYING_PORTS.contains(&peer.port())
+        || own_addresses.iter().any(|own| {
             let address = peer.ip().to_canonical();
             let here = own.ip().to_canonical() == address || local.is_some_and(|local| local.to_canonical() == address);
             own.port() == peer.port() && here
@@ -67,14 +67,14 @@ pub fn is_bad_source(peer: SocketAddr, local: Option<IpAddr>, own: &[SocketAddr]
 
 #[cfg(test)]
 mod tests {
-    use super::{TALKATIVE, is_bad_source};
+    use super::{REPLYING_PORTS, is_bad_source};
     use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
     const OWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 12_000);
 
     #[test]
     fn ports_that_answer_back_are_not_answered() {
-        for port in TALKATIVE {
+        for port in REPLYING_PORTS {
             let peer = SocketAddr::new([198, 51, 100, 1].into(), port);
             assert!(is_bad_source(peer, None, &[]), "{port}");
         }

@@ -16,16 +16,16 @@ use std::time::Duration;
 use crate::time::Moment;
 
 /// A twentieth of a second.
-const SPACING: Duration = Duration::from_millis(50);
+const MIN_REPLY_INTERVAL: Duration = Duration::from_millis(50);
 const SETS: usize = 16_384;
 const WAYS: usize = 4;
 
 /// A datagram that was answered.
 #[derive(Clone, Copy, Default)]
-struct Answered {
+struct RecentReply {
     digest: u64,
     /// Nanoseconds since the first one, and one; 0 is nobody.
-    at: u64,
+    replied_at: u64,
 }
 
 /// Which datagrams were answered lately.
@@ -33,7 +33,7 @@ struct Answered {
 pub struct LoopGuard {
     hasher: RandomState,
     /// Made with the first datagram that could be in a loop.
-    sets: Option<(Moment, Vec<[Answered; WAYS]>)>,
+    sets: Option<(Moment, Vec<[RecentReply; WAYS]>)>,
 }
 
 impl LoopGuard {
@@ -44,16 +44,18 @@ impl LoopGuard {
         peer.hash(&mut hasher);
         hasher.write(bytes);
         let digest = hasher.finish();
-        let (start, sets) = self.sets.get_or_insert_with(|| (now, vec![[Answered::default(); WAYS]; SETS]));
+        let (start, sets) = self.sets.get_or_insert_with(|| (now, vec![[RecentReply::default(); WAYS]; SETS]));
         let at = nanoseconds(now - *start).saturating_add(1);
-        let is_old = |answered: &Answered| answered.at == 0 || at.saturating_sub(answered.at) >= nanoseconds(SPACING);
+        let is_old = |answered: &RecentReply| {
+            answered.replied_at == 0 || at.saturating_sub(answered.replied_at) >= nanoseconds(MIN_REPLY_INTERVAL)
+        };
         let set = usize::try_from(digest % SETS as u64).map_or(0, |set| set);
         let set = &mut sets[set];
         if set.iter().any(|answered| answered.digest == digest && !is_old(answered)) {
             return false;
         }
         let Some(place) = set.iter_mut().find(|answered| is_old(answered)) else { return false };
-        *place = Answered { digest, at };
+        *place = RecentReply { digest, replied_at: at };
         true
     }
 }
@@ -64,7 +66,7 @@ fn nanoseconds(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{LoopGuard, SPACING};
+    use super::{LoopGuard, MIN_REPLY_INTERVAL};
     use crate::time::Moment;
     use std::net::{Ipv4Addr, SocketAddr};
     use std::time::Duration;
@@ -93,6 +95,6 @@ mod tests {
         let other = SocketAddr::new(PEER.ip(), 12_001);
         assert!(guard.admits(PEER, b"A", NOW) && guard.admits(PEER, b"B", NOW) && guard.admits(other, b"A", NOW));
         assert!(!guard.admits(PEER, b"A", NOW) && !guard.admits(PEER, b"B", NOW));
-        assert!(guard.admits(PEER, b"A", NOW + SPACING));
+        assert!(guard.admits(PEER, b"A", NOW + MIN_REPLY_INTERVAL));
     }
 }

@@ -6,64 +6,72 @@
 
 use std::net::SocketAddr;
 
-use super::fact::Foreign;
-use super::ledger::{Ledger, Outcome};
-use super::wire::{Match, Wire};
+use super::fact::ForeignReason;
+use super::ledger::{Ledger, ProbeOutcome};
+use super::wire::{ProbeEncoding, ReplyMatch};
 use crate::conversation::Datagram;
 
 /// Among how many unanswered probes the owner of a damaged answer is looked for.
-const SUSPECTS: usize = 64;
+const MAX_CANDIDATES: usize = 64;
 
 /// The number of the probe that a datagram from `peer`'s side answers, and how well, or why it
 /// answers none. Never [`Match::Other`]; `scratch` is written over.
-pub fn matched(
-    wire: &Wire,
+pub fn match_reply(
+    encoding: &ProbeEncoding,
     peer: SocketAddr,
     ledger: &Ledger,
     datagram: &Datagram<'_>,
     scratch: &mut Vec<u8>,
-) -> Result<(u64, Match), Foreign> {
+) -> Result<(u64, ReplyMatch), ForeignReason> {
     let same = datagram.peer.ip().to_canonical() == peer.ip().to_canonical() && datagram.peer.port() == peer.port();
     if !same {
-        return Err(Foreign::Peer);
+        return Err(ForeignReason::Peer);
     }
     if datagram.truncated {
-        return Err(Foreign::Content);
+        return Err(ForeignReason::Content);
     }
-    if wire.is_unreflected(datagram.bytes) {
-        return Err(Foreign::Unreflected);
+    if encoding.is_unreflected(datagram.bytes) {
+        return Err(ForeignReason::Unreflected);
     }
-    let bare = wire.is_bare().then_some(datagram.socket);
-    let named = bare.or_else(|| wire.seq_of_reply(datagram.bytes, ledger.sent()));
-    let judged = named.ok_or(Foreign::Content).and_then(|seq| judge(wire, ledger, seq, datagram.bytes, scratch));
-    if let Ok((_, Match::Whole(_))) = judged {
+    let bare = encoding.is_fixed_message().then_some(datagram.socket);
+    let named = bare.or_else(|| encoding.seq_of_reply(datagram.bytes, ledger.sent()));
+    let judged = named
+        .ok_or(ForeignReason::Content)
+        .and_then(|seq| compare_named(encoding, ledger, seq, datagram.bytes, scratch));
+    if let Ok((_, ReplyMatch::Intact(_))) = judged {
         return judged;
     }
     // The damage may have hit the number itself, so whom it names says little.
-    let suspect = suspect(wire, ledger, datagram.bytes, scratch);
-    suspect.map_or(judged, |seq| Ok((seq, Match::Damaged)))
+    let suspect = closest_probe(encoding, ledger, datagram.bytes, scratch);
+    suspect.map_or(judged, |seq| Ok((seq, ReplyMatch::Corrupt)))
 }
 
 /// Compares a datagram with the probe it names.
-fn judge(wire: &Wire, ledger: &Ledger, seq: u64, bytes: &[u8], scratch: &mut Vec<u8>) -> Result<(u64, Match), Foreign> {
+fn compare_named(
+    encoding: &ProbeEncoding,
+    ledger: &Ledger,
+    seq: u64,
+    bytes: &[u8],
+    scratch: &mut Vec<u8>,
+) -> Result<(u64, ReplyMatch), ForeignReason> {
     let Some(probe) = ledger.probe(seq) else {
-        let sent = (1..ledger.next()).contains(&seq);
-        return Err(if sent { Foreign::TooLate } else { Foreign::NeverSent });
+        let sent = (1..ledger.next_seq()).contains(&seq);
+        return Err(if sent { ForeignReason::TooLate } else { ForeignReason::NeverSent });
     };
-    match wire.compare(seq, probe.at.wall(), bytes, scratch) {
-        Match::Other => Err(Foreign::Content),
-        _ if probe.outcome == Outcome::SendError => Err(Foreign::NeverSent),
+    match encoding.compare(seq, probe.sent_at.wall(), bytes, scratch) {
+        ReplyMatch::NoMatch => Err(ForeignReason::Content),
+        _ if probe.outcome == ProbeOutcome::SendError => Err(ForeignReason::NeverSent),
         matched => Ok((seq, matched)),
     }
 }
 
 /// The one unanswered probe that differs least from a text of its length, if it differs little:
 /// a few octets of a probe may be damaged, and two neighbours differ in as few.
-fn suspect(wire: &Wire, ledger: &Ledger, bytes: &[u8], scratch: &mut Vec<u8>) -> Option<u64> {
+fn closest_probe(encoding: &ProbeEncoding, ledger: &Ledger, bytes: &[u8], scratch: &mut Vec<u8>) -> Option<u64> {
     let mut best = None;
     let mut is_alone = true;
-    for (seq, probe) in ledger.unanswered().take(SUSPECTS) {
-        let Some(distance) = wire.distance(seq, probe.at.wall(), bytes, scratch) else { continue };
+    for (seq, probe) in ledger.unanswered().take(MAX_CANDIDATES) {
+        let Some(distance) = encoding.distance(seq, probe.sent_at.wall(), bytes, scratch) else { continue };
         match best {
             Some((_, least)) if distance > least => {}
             Some((_, least)) if distance == least => is_alone = false,
@@ -75,11 +83,11 @@ fn suspect(wire: &Wire, ledger: &Ledger, bytes: &[u8], scratch: &mut Vec<u8>) ->
 
 #[cfg(test)]
 mod tests {
-    use super::matched;
+    use super::match_reply;
     use crate::conversation::Datagram;
-    use crate::probe::fact::Foreign;
+    use crate::probe::fact::ForeignReason;
     use crate::probe::ledger::Ledger;
-    use crate::probe::wire::{Match, Wire};
+    use crate::probe::wire::{ProbeEncoding, ReplyMatch};
     use crate::time::Moment;
     use std::net::{Ipv4Addr, SocketAddr};
     use std::time::Duration;
@@ -87,19 +95,19 @@ mod tests {
     const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 12_000);
 
     /// What a datagram is to ten probes, a second apart.
-    fn judged(bytes: &[u8]) -> Result<(u64, Match), Foreign> {
+    fn classify(bytes: &[u8]) -> Result<(u64, ReplyMatch), ForeignReason> {
         let mut ledger = Ledger::new(Duration::from_secs(1), Duration::ZERO);
         for second in 0..10 {
             let since = Duration::from_secs(1_700_000_000 + second);
-            ledger.send(Moment::new(since, since));
+            ledger.record_sent(Moment::new(since, since));
         }
         let at = Moment::new(Duration::ZERO, Duration::ZERO);
         let datagram = Datagram::plain(PEER, at, bytes);
-        matched(&Wire::TEXTBOOK, PEER, &ledger, &datagram, &mut Vec::new())
+        match_reply(&ProbeEncoding::TEXTBOOK, PEER, &ledger, &datagram, &mut Vec::new())
     }
 
     #[test]
-    fn damage_is_told_wherever_it_hits() {
+    fn corruption_is_detected_at_any_position() {
         for damaged in [
             "PING 3 1700000002001",
             "PKNG 3 1700000002000",
@@ -107,21 +115,22 @@ mod tests {
             "PING 31700000002000.",
             "\u{1}ING 3 1700000002000",
         ] {
-            let expected = if damaged.ends_with('.') { Err(Foreign::Content) } else { Ok((3, Match::Damaged)) };
-            assert_eq!(judged(damaged.as_bytes()), expected, "{damaged}");
+            let expected =
+                if damaged.ends_with('.') { Err(ForeignReason::Content) } else { Ok((3, ReplyMatch::Corrupt)) };
+            assert_eq!(classify(damaged.as_bytes()), expected, "{damaged}");
         }
     }
 
     #[test]
     fn damage_that_makes_two_alike_counts_for_the_one_it_names() {
-        assert_eq!(judged(b"PING 7 1700000002000"), Ok((7, Match::Damaged)));
+        assert_eq!(classify(b"PING 7 1700000002000"), Ok((7, ReplyMatch::Corrupt)));
     }
 
     #[test]
     fn what_resembles_no_probe_or_two_alike_is_not_ours() {
-        assert_eq!(judged(b"hello"), Err(Foreign::Content));
-        assert_eq!(judged(b"####################"), Err(Foreign::Content));
-        assert_eq!(judged(b"PING 11 170000000900"), Err(Foreign::NeverSent));
-        assert_eq!(judged(b"PING . 170000000.000"), Err(Foreign::Content), "each of the ten is as likely");
+        assert_eq!(classify(b"hello"), Err(ForeignReason::Content));
+        assert_eq!(classify(b"####################"), Err(ForeignReason::Content));
+        assert_eq!(classify(b"PING 11 170000000900"), Err(ForeignReason::NeverSent));
+        assert_eq!(classify(b"PING . 170000000.000"), Err(ForeignReason::Content), "each of the ten is as likely");
     }
 }

@@ -37,12 +37,12 @@ mod wire;
 #[cfg(test)]
 mod weather;
 
-pub use echo::{Echo, Rules};
-pub use fact::{Fact, Foreign};
-pub use oneway::Ways;
-pub use pace::Pace;
-pub use report::{Clocks, Report};
+pub use echo::{Echo, EchoConfig};
+pub use fact::{ForeignReason, SenderEvent};
+pub use oneway::OneWayStatistics;
+pub use pace::SenderConfig;
+pub use report::{PingStatistics, RttClocks};
 pub use sender::Sender;
-pub use tally::{ClientTally, EchoFact, Tally};
-pub use text::{LARGEST, check_size};
-pub use wire::Wire;
+pub use tally::{ClientCounters, EchoCounters, EchoEvent};
+pub use text::{MAX_UDP_PAYLOAD, check_size};
+pub use wire::ProbeEncoding;

@@ -18,7 +18,7 @@ const NTP_TO_UNIX: u64 = 2_208_988_800;
 /// Seconds wrap around after 2³², for NTP on 2036-02-07.
 const ERA: u64 = 1 << 32;
 
-const NANOS: u64 = 1_000_000_000;
+const NANOS_PER_SEC: u64 = 1_000_000_000;
 
 /// How sure a host is of its clock, and how it writes the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,37 +46,37 @@ impl ErrorEstimate {
     }
 
     /// The format of the timestamps beside it (Z).
-    pub const fn format(self) -> Format {
-        if self.0 & 0x4000 == 0 { Format::Ntp } else { Format::Ptp }
+    pub const fn format(self) -> TimestampFormat {
+        if self.0 & 0x4000 == 0 { TimestampFormat::Ntp } else { TimestampFormat::Ptp }
     }
 
     /// The same quality in another format.
     #[must_use]
-    pub const fn with_format(self, format: Format) -> Self {
+    pub const fn with_format(self, format: TimestampFormat) -> Self {
         match format {
-            Format::Ntp => Self(self.0 & !0x4000),
-            Format::Ptp => Self(self.0 | 0x4000),
+            TimestampFormat::Ntp => Self(self.0 & !0x4000),
+            TimestampFormat::Ptp => Self(self.0 | 0x4000),
         }
     }
 }
 
 /// How a timestamp is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum TimestampFormat {
     /// NTP, the default.
     Ntp,
     /// That of PTP version 2, truncated.
     Ptp,
 }
 
-impl Format {
+impl TimestampFormat {
     /// Time since 1970 as 64 bits; the era is lost.
     pub fn encode(self, wall: Duration) -> u64 {
         let (seconds, nanos) = (wall.as_secs(), u64::from(wall.subsec_nanos()));
         match self {
             Self::Ntp => {
                 // Rounded up, so that decoding, which rounds down, gives the nanosecond back.
-                let fraction = (nanos * ERA).div_ceil(NANOS);
+                let fraction = (nanos * ERA).div_ceil(NANOS_PER_SEC);
                 (seconds.wrapping_add(NTP_TO_UNIX) % ERA) << 32 | fraction
             }
             Self::Ptp => (seconds % ERA) << 32 | nanos,
@@ -88,8 +88,8 @@ impl Format {
     pub fn decode(self, bits: u64, near: Duration) -> Option<Duration> {
         let (seconds, fraction) = (bits >> 32, bits % ERA);
         let (seconds, nanos) = match self {
-            Self::Ntp => (seconds.wrapping_sub(NTP_TO_UNIX) % ERA, fraction * NANOS / ERA),
-            Self::Ptp if fraction < NANOS => (seconds, fraction),
+            Self::Ntp => (seconds.wrapping_sub(NTP_TO_UNIX) % ERA, fraction * NANOS_PER_SEC / ERA),
+            Self::Ptp if fraction < NANOS_PER_SEC => (seconds, fraction),
             Self::Ptp => return None,
         };
         let ahead = seconds.wrapping_sub(near.as_secs()) % ERA;
@@ -105,7 +105,7 @@ impl Format {
 
 #[cfg(test)]
 mod tests {
-    use super::{ErrorEstimate, Format};
+    use super::{ErrorEstimate, TimestampFormat};
     use std::time::Duration;
 
     const NEAR: Duration = Duration::from_secs(1_764_000_000);
@@ -113,16 +113,16 @@ mod tests {
     #[test]
     fn known_moments_have_their_known_bits() {
         // RFC 868: 1970-01-01 is second 2 208 988 800 of the century.
-        assert_eq!(Format::Ntp.encode(Duration::ZERO), 0x83aa_7e80_0000_0000);
-        assert_eq!(Format::Ntp.encode(Duration::from_millis(500)), 0x83aa_7e80_8000_0000);
-        assert_eq!(Format::Ptp.encode(Duration::new(1, 5)), 0x0000_0001_0000_0005);
+        assert_eq!(TimestampFormat::Ntp.encode(Duration::ZERO), 0x83aa_7e80_0000_0000);
+        assert_eq!(TimestampFormat::Ntp.encode(Duration::from_millis(500)), 0x83aa_7e80_8000_0000);
+        assert_eq!(TimestampFormat::Ptp.encode(Duration::new(1, 5)), 0x0000_0001_0000_0005);
     }
 
     #[test]
-    fn every_nanosecond_survives_the_way_there_and_back() {
+    fn every_nanosecond_survives_a_round_trip() {
         for nanos in (0..1_000_000_000).step_by(999_983).chain([1, 999_999_999]) {
             let wall = NEAR + Duration::from_nanos(nanos);
-            for format in [Format::Ntp, Format::Ptp] {
+            for format in [TimestampFormat::Ntp, TimestampFormat::Ptp] {
                 assert_eq!(format.decode(format.encode(wall), NEAR), Some(wall));
             }
         }
@@ -131,28 +131,28 @@ mod tests {
     #[test]
     fn the_era_is_the_one_that_fits() {
         let after_2036 = Duration::from_secs(2_100_000_000);
-        let bits = Format::Ntp.encode(after_2036);
-        assert!(bits < Format::Ntp.encode(NEAR), "the seconds have wrapped around");
-        assert_eq!(Format::Ntp.decode(bits, NEAR), Some(after_2036));
+        let bits = TimestampFormat::Ntp.encode(after_2036);
+        assert!(bits < TimestampFormat::Ntp.encode(NEAR), "the seconds have wrapped around");
+        assert_eq!(TimestampFormat::Ntp.decode(bits, NEAR), Some(after_2036));
     }
 
     #[test]
     fn any_bits_are_some_moment_or_none_and_never_a_panic() {
         for bits in [0, 1, u64::MAX, 1 << 63, 0x83aa_7e80_0000_0000, 0xffff_ffff] {
             for near in [Duration::ZERO, NEAR, Duration::MAX] {
-                let _ = Format::Ntp.decode(bits, near);
-                let _ = Format::Ptp.decode(bits, near);
+                let _ = TimestampFormat::Ntp.decode(bits, near);
+                let _ = TimestampFormat::Ptp.decode(bits, near);
             }
         }
-        assert_eq!(Format::Ptp.decode(1_000_000_000, NEAR), None);
+        assert_eq!(TimestampFormat::Ptp.decode(1_000_000_000, NEAR), None);
     }
 
     #[test]
     fn the_z_bit_names_the_format_and_s_the_synchronisation() {
         let estimate = ErrorEstimate::UNKNOWN;
-        assert_eq!(estimate.format(), Format::Ntp);
-        assert_eq!(estimate.with_format(Format::Ptp).format(), Format::Ptp);
-        assert_eq!(estimate.with_format(Format::Ptp).with_format(Format::Ntp), estimate);
+        assert_eq!(estimate.format(), TimestampFormat::Ntp);
+        assert_eq!(estimate.with_format(TimestampFormat::Ptp).format(), TimestampFormat::Ptp);
+        assert_eq!(estimate.with_format(TimestampFormat::Ptp).with_format(TimestampFormat::Ntp), estimate);
         assert!(!estimate.is_synchronised());
         assert!(ErrorEstimate::from_bits(0x8001).is_synchronised());
     }

@@ -4,44 +4,44 @@
 
 use std::time::Duration;
 
-use super::ledger::WINDOW;
+use super::ledger::MAX_TRACKED;
 use crate::time::Moment;
 
 /// A schedule that is behind by more than this and by more than one interval is begun anew.
-pub const GAP: Duration = Duration::from_millis(100);
+pub const RESTART_THRESHOLD: Duration = Duration::from_millis(100);
 
 /// When probes are sent, and how long they are waited for.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub struct SenderConfig {
     /// How many; `None` for until stopped.
     pub count: Option<u64>,
     /// How far apart; zero for the next as soon as there is room in flight.
     pub interval: Duration,
     /// The least between two probes, whatever came back meanwhile.
-    pub least: Duration,
+    pub min_interval: Duration,
     /// From when on nothing more is sent.
-    pub until: Option<Moment>,
+    pub deadline: Option<Moment>,
     /// How many may be in flight: 1 is the textbook's stop-and-wait.
-    pub in_flight: usize,
+    pub max_in_flight: usize,
     /// With a full flight of which nothing comes back, one more this long after the last: so a
     /// flood that loses everything goes on.
-    pub trickle: Option<Duration>,
+    pub stalled_interval: Option<Duration>,
     /// Up to when an answer is in time.
     pub timeout: Duration,
     /// For how long after that it is late; then it is nothing.
     pub linger: Duration,
 }
 
-impl Pace {
+impl SenderConfig {
     /// The textbook's ten pings with a second of patience each, a second apart.
     pub fn textbook() -> Self {
         Self {
             count: Some(10),
             interval: Duration::from_secs(1),
-            least: Duration::ZERO,
-            until: None,
-            in_flight: WINDOW,
-            trickle: None,
+            min_interval: Duration::ZERO,
+            deadline: None,
+            max_in_flight: MAX_TRACKED,
+            stalled_interval: None,
             timeout: Duration::from_secs(1),
             linger: Duration::from_secs(1),
         }
@@ -50,13 +50,18 @@ impl Pace {
     /// The next probe as soon as the last is answered or timed out: the textbook's way.
     #[must_use]
     pub fn stop_and_wait(self) -> Self {
-        Self { interval: Duration::ZERO, in_flight: 1, ..self }
+        Self { interval: Duration::ZERO, max_in_flight: 1, ..self }
     }
 
     /// As fast as answers come, `window` in flight, and a hundred a second if none come.
     #[must_use]
     pub fn flood(self, window: usize) -> Self {
-        Self { interval: Duration::ZERO, in_flight: window, trickle: Some(Duration::from_millis(10)), ..self }
+        Self {
+            interval: Duration::ZERO,
+            max_in_flight: window,
+            stalled_interval: Some(Duration::from_millis(10)),
+            ..self
+        }
     }
 }
 
@@ -66,15 +71,15 @@ pub struct Schedule {
     /// How many intervals after the anchor.
     pub index: u32,
     /// When the last probe was sent.
-    pub last: Option<Moment>,
+    pub last_sent: Option<Moment>,
     /// When there was room in flight again, after there was none.
-    pub freed: Moment,
+    pub window_freed_at: Moment,
 }
 
 impl Schedule {
     /// A schedule whose first place is at `start`.
     pub fn new(start: Moment) -> Self {
-        Self { anchor: start, index: 0, last: None, freed: start }
+        Self { anchor: start, index: 0, last_sent: None, window_freed_at: start }
     }
 
     /// Where the next probe belongs.
@@ -83,18 +88,18 @@ impl Schedule {
     }
 
     /// Begins anew.
-    pub fn begin(&mut self, now: Moment) {
+    pub fn restart(&mut self, now: Moment) {
         (self.anchor, self.index) = (now, 0);
     }
 
     /// Goes on to the next place.
-    pub fn take(&mut self, now: Moment) {
+    pub fn advance(&mut self, now: Moment) {
         self.index += 1;
-        self.last = Some(now);
+        self.last_sent = Some(now);
     }
 
     /// Moves the anchor, long before the index is used up.
-    pub fn settle(&mut self, interval: Duration) {
+    pub fn rebase(&mut self, interval: Duration) {
         if self.index >= 1 << 16 {
             (self.anchor, self.index) = (self.slot(interval), 0);
         }

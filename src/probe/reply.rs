@@ -5,43 +5,43 @@
 
 use std::time::Duration;
 
-use super::delayed::Delayed;
-use super::guard::Refusal;
+use super::delayed::DelayQueue;
+use super::guard::EchoRefusal;
 use super::ntp::ErrorEstimate;
 use super::stamp::{Probe, Reflection};
-use super::tally::{EchoFact, Tally};
+use super::tally::{EchoCounters, EchoEvent};
 use super::text;
 use crate::conversation::{Datagram, DatagramActions, Transmit};
-use crate::impair::{Cause, Passage, Path};
-use crate::seal::Key;
-use crate::stats::Window;
+use crate::impair::{DropReason, PathEffects, PathState};
+use crate::seal::MacKey;
+use crate::stats::SequenceWindow;
 use crate::time::Moment;
 
 /// What is known of one session.
-pub struct Session {
+pub struct EchoSession {
     pub ordinal: u32,
-    pub path: Path,
+    pub path: PathState,
     /// The reflector's own sequence number (RFC 8762 §4.3, stateful).
-    pub reflected: u32,
-    pub window: Window,
+    pub reflector_seq: u32,
+    pub window: SequenceWindow,
     pub received: u64,
     pub sent: u64,
 }
 
-impl Session {
-    pub fn new(ordinal: u32, path: Path) -> Self {
-        Self { ordinal, path, reflected: 0, window: Window::default(), received: 0, sent: 0 }
+impl EchoSession {
+    pub fn new(ordinal: u32, path: PathState) -> Self {
+        Self { ordinal, path, reflector_seq: 0, window: SequenceWindow::default(), received: 0, sent: 0 }
     }
 }
 
 /// What a datagram is.
 #[derive(Clone, Copy)]
-pub enum Message {
+pub enum PayloadKind {
     Text,
     Stamp(Probe),
 }
 
-impl Message {
+impl PayloadKind {
     pub fn ssid(self) -> Option<u16> {
         match self {
             Self::Text => None,
@@ -51,114 +51,118 @@ impl Message {
 }
 
 /// What of the echo an answer needs besides its session.
-pub struct Parts<'a> {
-    pub key: Option<&'a Key>,
-    pub delayed: &'a mut Delayed,
-    pub tally: &'a mut Tally,
+pub struct EchoContext<'a> {
+    pub key: Option<&'a MacKey>,
+    pub delayed: &'a mut DelayQueue,
+    pub counters: &'a mut EchoCounters,
     pub scratch: &'a mut Vec<u8>,
 }
 
 /// An answer in the making.
-pub struct Reply<'a, 'd> {
-    pub echo: Parts<'a>,
-    pub session: &'a mut Session,
-    pub message: Message,
+pub struct ReplyBuilder<'a, 'd> {
+    pub context: EchoContext<'a>,
+    pub session: &'a mut EchoSession,
+    pub payload_kind: PayloadKind,
     pub datagram: &'a Datagram<'d>,
     pub now: Moment,
-    pub number: u64,
+    pub ordinal: u64,
 }
 
-impl Reply<'_, '_> {
+impl ReplyBuilder<'_, '_> {
     /// Sends one copy, or holds it until it is due.
-    pub fn pass(&mut self, passage: Passage, post: &mut DatagramActions<EchoFact>) -> Result<(), Refusal> {
+    pub fn send_copy(
+        &mut self,
+        effects: PathEffects,
+        actions: &mut DatagramActions<EchoEvent>,
+    ) -> Result<(), EchoRefusal> {
         let Datagram { peer, bytes, received_at: at, .. } = *self.datagram;
-        let mut scratch = std::mem::take(self.echo.scratch);
+        let mut scratch = std::mem::take(self.context.scratch);
         scratch.clear();
         scratch.extend_from_slice(bytes);
-        let made = self.make(&mut scratch, passage);
-        let delay = passage.inward.delay.saturating_add(passage.outward.delay);
+        let made = self.build(&mut scratch, effects);
+        let delay = effects.inbound.delay.saturating_add(effects.outbound.delay);
         let due = at + delay;
-        let envelope = Transmit::reply(self.datagram, self.number);
+        let envelope = Transmit::reply(self.datagram, self.ordinal);
         if made.is_err() {
             // Nothing to send: the damage done on purpose made it unreadable.
         } else if delay.is_zero() || due <= self.now {
-            post.send(envelope, |out| out.extend_from_slice(&scratch));
-            self.echo.tally.sent += 1;
-            self.answered(delay, post);
-        } else if self.echo.delayed.hold(due, envelope, &scratch) {
-            self.echo.tally.held += 1;
-            self.answered(delay, post);
+            actions.send(envelope, |out| out.extend_from_slice(&scratch));
+            self.context.counters.sent += 1;
+            self.record_sent(delay, actions);
+        } else if self.context.delayed.push(due, envelope, &scratch) {
+            self.context.counters.held += 1;
+            self.record_sent(delay, actions);
         } else {
-            self.echo.tally.delay_full += 1;
-            post.emit(|| EchoFact::DelayFull { peer });
+            self.context.counters.delay_full += 1;
+            actions.emit(|| EchoEvent::DelayFull { peer });
         }
-        *self.echo.scratch = scratch;
+        *self.context.scratch = scratch;
         made
     }
 
     /// The honest echo's way: made where it is sent from, without a detour.
-    pub fn at_once(&mut self, post: &mut DatagramActions<EchoFact>) -> Result<(), Refusal> {
+    pub fn send_unimpaired(&mut self, actions: &mut DatagramActions<EchoEvent>) -> Result<(), EchoRefusal> {
         let request = self.datagram.bytes;
         let mut made = Ok(());
-        post.send(Transmit::reply(self.datagram, self.number), |out| {
+        actions.send(Transmit::reply(self.datagram, self.ordinal), |out| {
             let start = out.len();
             out.extend_from_slice(request);
             if let Some(octets) = out.get_mut(start..) {
-                made = self.make(octets, Passage::default());
+                made = self.build(octets, PathEffects::default());
             }
         });
-        self.echo.tally.sent += 1;
-        self.answered(Duration::ZERO, post);
+        self.context.counters.sent += 1;
+        self.record_sent(Duration::ZERO, actions);
         made
     }
 
     /// Drops one copy on purpose.
-    pub fn drop(&mut self, cause: Cause, post: &mut DatagramActions<EchoFact>) {
+    pub fn drop_copy(&mut self, reason: DropReason, actions: &mut DatagramActions<EchoEvent>) {
         // Lost on the way back means answered all the same: the reflector counts it.
-        self.session.reflected = self.session.reflected.wrapping_add(u32::from(cause == Cause::LossOut));
-        self.echo.tally.drop(cause);
-        post.emit(|| EchoFact::Dropped {
+        self.session.reflector_seq = self.session.reflector_seq.wrapping_add(u32::from(reason == DropReason::LossOut));
+        self.context.counters.count_drop(reason);
+        actions.emit(|| EchoEvent::Dropped {
             peer: self.datagram.peer,
             client: self.session.ordinal,
-            number: self.number,
-            cause,
+            number: self.ordinal,
+            cause: reason,
         });
     }
 
-    fn answered(&mut self, delay: Duration, post: &mut DatagramActions<EchoFact>) {
+    fn record_sent(&mut self, delay: Duration, actions: &mut DatagramActions<EchoEvent>) {
         self.session.sent += 1;
-        post.emit(|| EchoFact::Sent {
+        actions.emit(|| EchoEvent::Sent {
             peer: self.datagram.peer,
             client: self.session.ordinal,
-            number: self.number,
+            number: self.ordinal,
             bytes: self.datagram.bytes.len(),
             delay,
         });
     }
 
     /// Makes the reply out of the octets of its request.
-    fn make(&mut self, octets: &mut [u8], passage: Passage) -> Result<(), Refusal> {
-        let damaged = passage.inward.flip.inspect(|flip| flip.apply(octets)).is_some();
-        match self.message {
-            Message::Text => text::answer(octets),
-            Message::Stamp(probe) => {
-                let key = self.echo.key;
-                let probe = if damaged { Probe::read(octets, key)? } else { probe };
-                self.reflection(probe, passage).write_over(octets, key);
+    fn build(&mut self, bytes: &mut [u8], effects: PathEffects) -> Result<(), EchoRefusal> {
+        let damaged = effects.inbound.bit_flip.inspect(|flip| flip.apply(bytes)).is_some();
+        match self.payload_kind {
+            PayloadKind::Text => text::make_uppercase(bytes),
+            PayloadKind::Stamp(probe) => {
+                let key = self.context.key;
+                let probe = if damaged { Probe::read(bytes, key)? } else { probe };
+                self.build_reflection(probe, effects).write_over(bytes, key);
             }
         }
-        if let Some(flip) = passage.outward.flip {
-            flip.apply(octets);
+        if let Some(flip) = effects.outbound.bit_flip {
+            flip.apply(bytes);
         }
         Ok(())
     }
 
     /// Stamps are in the sender's format: a reflector that knows both follows it (RFC 8762 §4.3).
-    fn reflection(&mut self, probe: Probe, passage: Passage) -> Reflection {
+    fn build_reflection(&mut self, probe: Probe, effects: PathEffects) -> Reflection {
         let format = probe.estimate.format();
-        let held = passage.inward.delay;
-        let seq = self.session.reflected;
-        self.session.reflected = seq.wrapping_add(1);
+        let held = effects.inbound.delay;
+        let seq = self.session.reflector_seq;
+        self.session.reflector_seq = seq.wrapping_add(1);
         Reflection {
             seq,
             timestamp: format.encode((self.now + held).wall()),

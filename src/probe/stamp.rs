@@ -31,16 +31,16 @@
 use std::ops::Range;
 
 use super::ntp::ErrorEstimate;
-use crate::seal::Key;
+use crate::seal::MacKey;
 
 /// The length of an unauthenticated packet.
-pub const SHORT: usize = 44;
+pub const UNAUTHENTICATED_SIZE: usize = 44;
 
 /// The length of an authenticated packet.
-pub const LONG: usize = 112;
+pub const AUTHENTICATED_SIZE: usize = 112;
 
 /// What the HMAC covers, and where it starts.
-const COVERED: usize = 96;
+const HMAC_OFFSET: usize = 96;
 
 /// What a session's sender says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,9 +74,9 @@ pub struct Reflection {
 
 /// Why a packet is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wrong {
+pub enum StampError {
     /// Shorter than its mode's packet.
-    Short,
+    TooShort,
     /// Not protected by our key, or protected although we have none.
     Unauthentic,
 }
@@ -94,8 +94,8 @@ struct Layout {
     ttl: usize,
 }
 
-const OPEN: Layout = Layout {
-    size: SHORT,
+const UNAUTHENTICATED: Layout = Layout {
+    size: UNAUTHENTICATED_SIZE,
     timestamp: 4,
     estimate: 12,
     ssid: 14,
@@ -106,8 +106,8 @@ const OPEN: Layout = Layout {
     ttl: 40,
 };
 
-const SEALED: Layout = Layout {
-    size: LONG,
+const AUTHENTICATED: Layout = Layout {
+    size: AUTHENTICATED_SIZE,
     timestamp: 16,
     estimate: 24,
     ssid: 26,
@@ -118,13 +118,13 @@ const SEALED: Layout = Layout {
     ttl: 80,
 };
 
-fn layout(key: Option<&Key>) -> &'static Layout {
-    if key.is_some() { &SEALED } else { &OPEN }
+fn layout(key: Option<&MacKey>) -> &'static Layout {
+    if key.is_some() { &AUTHENTICATED } else { &UNAUTHENTICATED }
 }
 
 impl Probe {
     /// Appends the packet, padded with zeros to `size` octets.
-    pub fn write(&self, key: Option<&Key>, size: usize, out: &mut Vec<u8>) {
+    pub fn write(&self, key: Option<&MacKey>, size: usize, out: &mut Vec<u8>) {
         let layout = layout(key);
         let start = out.len();
         out.resize(start + size.max(layout.size), 0);
@@ -135,21 +135,21 @@ impl Probe {
         put(packet, layout.timestamp, self.timestamp.to_be_bytes());
         put(packet, layout.estimate, self.estimate.bits().to_be_bytes());
         put(packet, layout.ssid, self.ssid.to_be_bytes());
-        seal(packet, key);
+        write_hmac(packet, key);
     }
 
     /// Reads a sender's packet.
-    pub fn read(packet: &[u8], key: Option<&Key>) -> Result<Self, Wrong> {
+    pub fn read(packet: &[u8], key: Option<&MacKey>) -> Result<Self, StampError> {
         let layout = layout(key);
-        let probe = Self::fields(packet, layout).ok_or(Wrong::Short)?;
-        unseal(packet, key)?;
+        let probe = Self::fields(packet, layout).ok_or(StampError::TooShort)?;
+        verify_hmac(packet, key)?;
         Ok(probe)
     }
 
     /// Whether a packet may be a reflector's where a sender's belongs. A sender has zeros there
     /// (RFC 8762 §4.2), but a receiver must ignore them; so this is no reason to refuse a packet,
     /// only one to suspect a loop.
-    pub fn may_be_reflected(packet: &[u8], key: Option<&Key>) -> bool {
+    pub fn may_be_reflected(packet: &[u8], key: Option<&MacKey>) -> bool {
         take::<8>(packet, layout(key).received).is_some_and(|received| received != [0; 8])
     }
 
@@ -167,7 +167,7 @@ impl Probe {
 impl Reflection {
     /// Writes the answer over its request, which is a packet that [`Probe::read`] took; what lies
     /// beyond the base packet stays.
-    pub fn write_over(&self, packet: &mut [u8], key: Option<&Key>) {
+    pub fn write_over(&self, packet: &mut [u8], key: Option<&MacKey>) {
         let layout = layout(key);
         if let Some(base) = packet.get_mut(..layout.size) {
             base.fill(0);
@@ -181,13 +181,13 @@ impl Reflection {
         put(packet, layout.sender_timestamp, self.probe.timestamp.to_be_bytes());
         put(packet, layout.sender_estimate, self.probe.estimate.bits().to_be_bytes());
         put(packet, layout.ttl, [self.ttl]);
-        seal(packet, key);
+        write_hmac(packet, key);
     }
 
     /// Reads a reflector's packet.
-    pub fn read(packet: &[u8], key: Option<&Key>) -> Result<Self, Wrong> {
-        let reflection = Self::fields(packet, layout(key)).ok_or(Wrong::Short)?;
-        unseal(packet, key)?;
+    pub fn read(packet: &[u8], key: Option<&MacKey>) -> Result<Self, StampError> {
+        let reflection = Self::fields(packet, layout(key)).ok_or(StampError::TooShort)?;
+        verify_hmac(packet, key)?;
         Ok(reflection)
     }
 
@@ -211,26 +211,26 @@ impl Reflection {
     }
 }
 
-fn seal(packet: &mut [u8], key: Option<&Key>) {
-    let Some((key, (covered, rest))) = key.zip(packet.split_at_mut_checked(COVERED)) else {
+fn write_hmac(packet: &mut [u8], key: Option<&MacKey>) {
+    let Some((key, (covered, rest))) = key.zip(packet.split_at_mut_checked(HMAC_OFFSET)) else {
         return;
     };
-    put(rest, 0, key.tag(covered));
+    put(rest, 0, key.sign(covered));
 }
 
-fn unseal(packet: &[u8], key: Option<&Key>) -> Result<(), Wrong> {
-    let authentic = match (key, packet.split_at_checked(COVERED)) {
-        (None, _) => !looks_sealed(packet),
-        (Some(key), Some((covered, rest))) => take(rest, 0).is_some_and(|tag| key.vouches_for(covered, &tag)),
+fn verify_hmac(packet: &[u8], key: Option<&MacKey>) -> Result<(), StampError> {
+    let authentic = match (key, packet.split_at_checked(HMAC_OFFSET)) {
+        (None, _) => !looks_authenticated(packet),
+        (Some(key), Some((covered, rest))) => take(rest, 0).is_some_and(|tag| key.verify(covered, &tag)),
         (Some(_), None) => false,
     };
-    authentic.then_some(()).ok_or(Wrong::Unauthentic)
+    authentic.then_some(()).ok_or(StampError::Unauthentic)
 }
 
 /// An open packet has its error estimate, never zero, where a sealed one has zeros.
-fn looks_sealed(packet: &[u8]) -> bool {
-    const GAP: Range<usize> = 4..16;
-    packet.len() >= LONG && packet.get(GAP).is_some_and(|gap| gap.iter().all(|octet| *octet == 0))
+fn looks_authenticated(packet: &[u8]) -> bool {
+    const ZERO_FIELD: Range<usize> = 4..16;
+    packet.len() >= AUTHENTICATED_SIZE && packet.get(ZERO_FIELD).is_some_and(|gap| gap.iter().all(|octet| *octet == 0))
 }
 
 fn take<const N: usize>(packet: &[u8], at: usize) -> Option<[u8; N]> {

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::guard::Refusal;
-use crate::impair::Cause;
+use super::guard::EchoRefusal;
+use crate::impair::DropReason;
 use crate::time::serialize_ns;
 
 /// What became of all datagrams so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Tally {
+pub struct EchoCounters {
     /// Datagrams that came.
     pub received: u64,
     /// Replies that were handed over to be sent, copies counted.
@@ -51,7 +51,7 @@ pub struct Tally {
 /// What an echo tells.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum EchoFact {
+pub enum EchoEvent {
     /// A datagram came.
     Received {
         /// Who sent it.
@@ -68,14 +68,14 @@ pub enum EchoFact {
         /// The how-manieth of this client it is, as in the plan.
         number: u64,
         /// Where.
-        cause: Cause,
+        cause: DropReason,
     },
     /// It is not answered.
     Refused {
         /// Who sent it.
         peer: SocketAddr,
         /// Why.
-        reason: Refusal,
+        reason: EchoRefusal,
     },
     /// It is answered, now or later.
     Sent {
@@ -110,7 +110,7 @@ pub enum EchoFact {
 
 /// One client for the summary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ClientTally {
+pub struct ClientCounters {
     /// Its ordinal.
     pub client: u32,
     /// Its address.
@@ -121,7 +121,7 @@ pub struct ClientTally {
     pub sent: u64,
 }
 
-impl Tally {
+impl EchoCounters {
     /// Adds what another thread counted.
     pub fn merge(&mut self, other: &Self) {
         let Self {
@@ -164,22 +164,22 @@ impl Tally {
         }
     }
 
-    pub(super) fn drop(&mut self, cause: Cause) {
+    pub(super) fn count_drop(&mut self, cause: DropReason) {
         *match cause {
-            Cause::LossIn => &mut self.lost_in,
-            Cause::LossOut => &mut self.lost_out,
-            Cause::QueueFull => &mut self.queue_full,
+            DropReason::LossIn => &mut self.lost_in,
+            DropReason::LossOut => &mut self.lost_out,
+            DropReason::QueueFull => &mut self.queue_full,
         } += 1;
     }
 
-    pub(super) fn refuse(&mut self, reason: Refusal) {
+    pub(super) fn count_refusal(&mut self, reason: EchoRefusal) {
         *match reason {
-            Refusal::Oversize => &mut self.oversize,
-            Refusal::BadSource => &mut self.bad_source,
-            Refusal::Loop => &mut self.looping,
-            Refusal::RateLimited => &mut self.rate_limited,
-            Refusal::Malformed => &mut self.malformed,
-            Refusal::Unauthentic => &mut self.unauthentic,
+            EchoRefusal::Oversize => &mut self.oversize,
+            EchoRefusal::BadSource => &mut self.bad_source,
+            EchoRefusal::Loop => &mut self.looping,
+            EchoRefusal::RateLimited => &mut self.rate_limited,
+            EchoRefusal::Malformed => &mut self.malformed,
+            EchoRefusal::Unauthentic => &mut self.unauthentic,
         } += 1;
     }
 }

@@ -12,9 +12,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Echo, Fact, Pace, Report, Rules, Sender, Wire};
+use super::{Echo, EchoConfig, PingStatistics, ProbeEncoding, Sender, SenderConfig, SenderEvent};
 use crate::conversation::{Datagram, DatagramActions, DatagramProtocol};
-use crate::impair::{Fate, Impairment, Path};
+use crate::impair::{CopyOutcome, Impairment, PathState};
 use crate::time::Moment;
 
 const START: Moment = Moment::new(Duration::from_secs(50), Duration::from_secs(1_764_000_000));
@@ -22,63 +22,63 @@ const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 12_0
 const CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 40_000);
 
 /// One way of the network.
-struct Way {
+struct Path {
     impairment: Impairment,
-    path: Path,
+    state: PathState,
 }
 
-impl Way {
+impl Path {
     fn new(impairment: Impairment) -> Self {
-        Self { path: impairment.path(1), impairment }
+        Self { state: impairment.path_state(1), impairment }
     }
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Carried {
-    at: Moment,
-    order: u64,
-    upwards: bool,
+struct SimulatedDatagram {
+    arrives_at: Moment,
+    sequence: u64,
+    to_server: bool,
     socket: u64,
     bytes: Vec<u8>,
 }
 
-struct World {
+struct Simulation {
     sender: Sender,
     echo: Echo,
-    up: Way,
-    down: Way,
-    sky: BinaryHeap<Reverse<Carried>>,
-    order: u64,
-    facts: Vec<Fact>,
+    up: Path,
+    down: Path,
+    in_flight: BinaryHeap<Reverse<SimulatedDatagram>>,
+    sequence: u64,
+    events: Vec<SenderEvent>,
 }
 
-impl World {
-    fn new(pace: Pace, wire: Wire, rules: Rules, weather: &Impairment) -> Self {
-        let other = Impairment { seed: weather.seed + 1, ..weather.clone() };
+impl Simulation {
+    fn new(config: SenderConfig, encoding: ProbeEncoding, echo_config: EchoConfig, network: &Impairment) -> Self {
+        let other = Impairment { seed: network.seed + 1, ..network.clone() };
         Self {
-            sender: Sender::new(pace, wire, SERVER, START),
-            echo: Echo::new(rules, Arc::default()),
-            up: Way::new(weather.clone()),
-            down: Way::new(other),
-            sky: BinaryHeap::new(),
-            order: 0,
-            facts: Vec::new(),
+            sender: Sender::new(config, encoding, SERVER, START),
+            echo: Echo::new(echo_config, Arc::default()),
+            up: Path::new(network.clone()),
+            down: Path::new(other),
+            in_flight: BinaryHeap::new(),
+            sequence: 0,
+            events: Vec::new(),
         }
     }
 
     /// Lets it all happen, and says what the pinger makes of it.
-    fn run(mut self) -> (Report, Vec<Fact>, Echo) {
+    fn run(mut self) -> (PingStatistics, Vec<SenderEvent>, Echo) {
         let (mut probes, mut replies) = (DatagramActions::new(true), DatagramActions::new(false));
         let mut now = START;
         for _ in 0..10_000_000_u64 {
-            while self.sky.peek().is_some_and(|carried| carried.0.at <= now) {
-                let Some(Reverse(carried)) = self.sky.pop() else {
+            while self.in_flight.peek().is_some_and(|carried| carried.0.arrives_at <= now) {
+                let Some(Reverse(carried)) = self.in_flight.pop() else {
                     break;
                 };
-                let peer = if carried.upwards { CLIENT } else { SERVER };
-                let seen = Datagram::plain(peer, carried.at, &carried.bytes);
+                let peer = if carried.to_server { CLIENT } else { SERVER };
+                let seen = Datagram::plain(peer, carried.arrives_at, &carried.bytes);
                 let datagram = Datagram { socket: carried.socket, ..seen };
-                if carried.upwards {
+                if carried.to_server {
                     self.echo.received(&datagram, now, &mut replies);
                 } else {
                     self.sender.received(&datagram, now, &mut probes);
@@ -86,39 +86,39 @@ impl World {
             }
             self.echo.woken(now, &mut replies);
             self.sender.woken(now, &mut probes);
-            self.carry(&mut replies, false, now);
-            self.carry(&mut probes, true, now);
-            self.facts.extend(probes.events());
+            self.transmit(&mut replies, false, now);
+            self.transmit(&mut probes, true, now);
+            self.events.extend(probes.events());
             if self.sender.is_finished() {
-                return (self.sender.report(), self.facts, self.echo);
+                return (self.sender.statistics(), self.events, self.echo);
             }
-            let arrival = self.sky.peek().map(|carried| carried.0.at);
+            let arrival = self.in_flight.peek().map(|carried| carried.0.arrives_at);
             let next = [arrival, self.sender.wake_at(), self.echo.wake_at()];
             now = next.into_iter().flatten().min().expect("something is to happen").max(now);
         }
         panic!("it does not end");
     }
 
-    fn carry<F>(&mut self, post: &mut DatagramActions<F>, upwards: bool, now: Moment) {
-        let way = if upwards { &mut self.up } else { &mut self.down };
-        for (envelope, bytes) in post.transmits() {
-            let verdict = way.impairment.arrival(&mut way.path, now, bytes.len());
-            for fate in verdict.fates() {
-                let Fate::Passed(passage) = fate else {
+    fn transmit<F>(&mut self, actions: &mut DatagramActions<F>, to_server: bool, now: Moment) {
+        let way = if to_server { &mut self.up } else { &mut self.down };
+        for (envelope, bytes) in actions.transmits() {
+            let verdict = way.impairment.decide(&mut way.state, now, bytes.len());
+            for fate in verdict.copies() {
+                let CopyOutcome::Delivered(passage) = fate else {
                     continue;
                 };
                 let mut bytes = bytes.to_vec();
-                passage.inward.flip.inspect(|flip| flip.apply(&mut bytes));
-                self.order += 1;
-                self.sky.push(Reverse(Carried {
-                    at: now + passage.inward.delay,
-                    order: self.order,
-                    upwards,
+                passage.inbound.bit_flip.inspect(|flip| flip.apply(&mut bytes));
+                self.sequence += 1;
+                self.in_flight.push(Reverse(SimulatedDatagram {
+                    arrives_at: now + passage.inbound.delay,
+                    sequence: self.sequence,
+                    to_server,
                     socket: envelope.socket,
                     bytes,
                 }));
             }
         }
-        post.clear();
+        actions.clear();
     }
 }

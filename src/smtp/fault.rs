@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::plan::Stage;
 use super::server::Answer;
-use crate::impair::{Dice, Occasions};
+use crate::impair::{Occurrences, SeededRandom};
 
 /// Where a rule has its occasions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub struct Rule {
     /// Whose: an address, a user, a name; `*` in it stands for anything.
     pub whose: Option<String>,
     /// Which of the occasions.
-    pub occasions: Occasions,
+    pub occasions: Occurrences,
     /// What is done.
     pub action: FaultAction,
 }
@@ -139,7 +139,7 @@ impl Faults {
 
     /// Whether any of them is left to chance.
     pub fn rolls_dice(&self) -> bool {
-        self.rules().any(|rule| matches!(rule.occasions, Occasions::Chance(_)))
+        self.rules().any(|rule| matches!(rule.occasions, Occurrences::Probability(_)))
     }
 
     /// The same for a reply.
@@ -166,7 +166,7 @@ impl Faults {
     /// Whether a rule fires at one of its occasions; asked again, the answer is the same.
     pub fn fires(&self, number: usize, rule: &Rule, occasion: u64) -> bool {
         let place = u32::try_from(number + 1).unwrap_or(u32::MAX);
-        rule.occasions.take(occasion, Dice::new(self.seed, place))
+        rule.occasions.contains(occasion, SeededRandom::new(self.seed, place))
     }
 }
 

@@ -9,17 +9,17 @@ use crate::time::nanoseconds;
 
 /// A running estimate of how much transit times differ from one arrival to the next.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Jitter {
-    last: Option<u64>,
+pub struct JitterEstimator {
+    last_transit: Option<u64>,
     estimate: Option<f64>,
 }
 
-impl Jitter {
+impl JitterEstimator {
     /// Adds the transit time of the packet that arrived next: J += (|D| − J) / 16.
     #[expect(clippy::cast_precision_loss, reason = "2^53 ns is a hundred days")]
     pub fn push(&mut self, transit: Duration) {
         let transit = nanoseconds(transit);
-        if let Some(last) = self.last.replace(transit) {
+        if let Some(last) = self.last_transit.replace(transit) {
             let difference = transit.abs_diff(last) as f64;
             let estimate = self.estimate.unwrap_or_default();
             self.estimate = Some(estimate + (difference - estimate) / 16.0);
@@ -36,11 +36,11 @@ impl Jitter {
 
 #[cfg(test)]
 mod tests {
-    use super::Jitter;
+    use super::JitterEstimator;
     use std::time::Duration;
 
     fn jitter(transits: &[u64]) -> Option<Duration> {
-        let mut jitter = Jitter::default();
+        let mut jitter = JitterEstimator::default();
         for ms in transits {
             jitter.push(Duration::from_millis(*ms));
         }

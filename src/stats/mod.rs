@@ -11,8 +11,8 @@ mod ratio;
 mod series;
 mod window;
 
-pub use jitter::Jitter;
-pub use order::Order;
+pub use jitter::JitterEstimator;
+pub use order::ReorderCounter;
 pub use ratio::Ratio;
-pub use series::{Series, Summary};
-pub use window::{Seen, Window};
+pub use series::{DurationSummary, Series};
+pub use window::{SequenceStatus, SequenceWindow};

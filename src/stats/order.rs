@@ -6,17 +6,17 @@
 
 /// What has arrived, as far as order is concerned.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Order {
-    next: u64,
+pub struct ReorderCounter {
+    next_expected: u64,
     reordered: u64,
 }
 
-impl Order {
+impl ReorderCounter {
     /// Notes an arrival and says whether it came too late to be in order.
-    pub fn arrived(&mut self, number: u64) -> bool {
-        let reordered = number < self.next;
+    pub fn record(&mut self, seq: u64) -> bool {
+        let reordered = seq < self.next_expected;
         self.reordered += u64::from(reordered);
-        self.next = self.next.max(number.saturating_add(1));
+        self.next_expected = self.next_expected.max(seq.saturating_add(1));
         reordered
     }
 
@@ -28,19 +28,19 @@ impl Order {
 
 #[cfg(test)]
 mod tests {
-    use super::Order;
+    use super::ReorderCounter;
 
     #[test]
     fn reordered_is_what_comes_after_a_higher_number() {
-        let mut order = Order::default();
+        let mut order = ReorderCounter::default();
         // The example that tells this definition from "smaller than the one just before".
-        assert_eq!([5, 3, 4, 6].map(|number| order.arrived(number)), [false, true, true, false]);
+        assert_eq!([5, 3, 4, 6].map(|number| order.record(number)), [false, true, true, false]);
         assert_eq!(order.reordered(), 2);
     }
 
     #[test]
     fn a_gap_is_no_reordering() {
-        let mut order = Order::default();
-        assert_eq!([1, 9, 10].map(|number| order.arrived(number)), [false; 3]);
+        let mut order = ReorderCounter::default();
+        assert_eq!([1, 9, 10].map(|number| order.record(number)), [false; 3]);
     }
 }

@@ -26,7 +26,7 @@ impl Ratio {
     }
 
     /// The 95 % Wilson interval as (low, high), or `None` without data.
-    pub fn interval95(self) -> Option<(f64, f64)> {
+    pub fn wilson_interval95(self) -> Option<(f64, f64)> {
         let p = self.value()?;
         let n = float(self.whole);
         let z2 = Z * Z;
@@ -57,26 +57,26 @@ mod tests {
 
     #[test]
     fn four_of_ten_lies_between_17_and_69_percent() {
-        about(Ratio::new(4, 10).interval95(), 0.168, 0.687);
+        about(Ratio::new(4, 10).wilson_interval95(), 0.168, 0.687);
     }
 
     #[test]
     fn none_of_ten_does_not_prove_zero() {
-        about(Ratio::new(0, 10).interval95(), 0.0, 0.278);
-        about(Ratio::new(10, 10).interval95(), 0.722, 1.0);
+        about(Ratio::new(0, 10).wilson_interval95(), 0.0, 0.278);
+        about(Ratio::new(10, 10).wilson_interval95(), 0.722, 1.0);
     }
 
     #[test]
     fn the_ends_are_exact() {
         for whole in 1..200 {
-            assert_eq!(Ratio::new(0, whole).interval95().map(|(low, _)| low), Some(0.0));
-            assert_eq!(Ratio::new(whole, whole).interval95().map(|(_, high)| high), Some(1.0));
+            assert_eq!(Ratio::new(0, whole).wilson_interval95().map(|(low, _)| low), Some(0.0));
+            assert_eq!(Ratio::new(whole, whole).wilson_interval95().map(|(_, high)| high), Some(1.0));
         }
     }
 
     #[test]
     fn nothing_of_nothing_is_no_data() {
         assert_eq!(Ratio::new(0, 0).value(), None);
-        assert_eq!(Ratio::new(0, 0).interval95(), None);
+        assert_eq!(Ratio::new(0, 0).wilson_interval95(), None);
     }
 }

@@ -11,10 +11,10 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer};
 
-use crate::time::{Shown, nanoseconds, serialize_ns};
+use crate::time::{HumanDuration, nanoseconds, serialize_ns};
 
 /// How many samples are kept as they are: 8 MB of them.
-const EXACT: usize = 1_000_000;
+const MAX_EXACT_SAMPLES: usize = 1_000_000;
 
 /// Durations as they came, ready to be summed up at any time.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +23,7 @@ pub struct Series {
     count: u64,
     mean: f64,
     /// Sum of squared distances from the mean.
-    spread: f64,
+    squared_deviations: f64,
     min: u64,
     max: u64,
 }
@@ -51,7 +51,7 @@ impl Series {
         self.count += 1;
         let distance = sample as f64 - self.mean;
         self.mean += distance / self.count as f64;
-        self.spread += distance * (sample as f64 - self.mean);
+        self.squared_deviations += distance * (sample as f64 - self.mean);
     }
 
     /// Adds all of another series, as if its durations had come here (Chan et al., 1979).
@@ -66,7 +66,7 @@ impl Series {
         let distance = other.mean - self.mean;
         self.count += other.count;
         self.mean += distance * there / (here + there);
-        self.spread += other.spread + distance * distance * here * there / (here + there);
+        self.squared_deviations += other.squared_deviations + distance * distance * here * there / (here + there);
         match &other.samples {
             Samples::Exact(samples) => samples.iter().for_each(|sample| self.samples.push(*sample)),
             Samples::Histogram(theirs) => {
@@ -77,12 +77,12 @@ impl Series {
     }
 
     /// The figures so far, or `None` where nothing was measured.
-    pub fn summary(&self) -> Option<Summary> {
+    pub fn summary(&self) -> Option<DurationSummary> {
         if self.count == 0 {
             return None;
         }
         let [p50, p90, p99] = self.samples.percentiles([0.50, 0.90, 0.99]);
-        Some(Summary {
+        Some(DurationSummary {
             count: self.count,
             min: Duration::from_nanos(self.min),
             mean: nanos(self.mean),
@@ -90,7 +90,7 @@ impl Series {
             p90,
             p99,
             max: Duration::from_nanos(self.max),
-            stddev: self.deviation(),
+            stddev: self.stddev(),
             exact: matches!(self.samples, Samples::Exact(_)),
         })
     }
@@ -104,15 +104,15 @@ impl Series {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-    fn deviation(&self) -> Option<Duration> {
-        (self.count > 1).then(|| nanos((self.spread / (self.count - 1) as f64).max(0.0).sqrt()))
+    fn stddev(&self) -> Option<Duration> {
+        (self.count > 1).then(|| nanos((self.squared_deviations / (self.count - 1) as f64).max(0.0).sqrt()))
     }
 }
 
 impl Samples {
     fn push(&mut self, sample: u64) {
         match self {
-            Self::Exact(samples) if samples.len() < EXACT => samples.push(sample),
+            Self::Exact(samples) if samples.len() < MAX_EXACT_SAMPLES => samples.push(sample),
             _ => record(self.histogram(), sample),
         }
     }
@@ -170,7 +170,7 @@ fn nanos(value: f64) -> Duration {
 
 /// What a series of durations looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Summary {
+pub struct DurationSummary {
     /// How many durations.
     pub count: u64,
     /// The shortest.
@@ -200,7 +200,7 @@ pub struct Summary {
 }
 
 /// `min/mean/p50/p90/p99/max/stddev = …`, the tail of ping's line, in milliseconds.
-impl fmt::Display for Summary {
+impl fmt::Display for DurationSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("min/mean/p50/p90/p99/max/stddev = ")?;
         for duration in [self.min, self.mean, self.p50, self.p90, self.p99, self.max] {
@@ -219,7 +219,7 @@ struct Millis(Duration);
 impl fmt::Display for Millis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 < Duration::from_secs(1) {
-            let shown = Shown(self.0).to_string();
+            let shown = HumanDuration(self.0).to_string();
             f.write_str(shown.trim_end_matches(" ms"))
         } else {
             write!(f, "{:.0}", self.0.as_secs_f64() * 1e3)
@@ -242,7 +242,7 @@ fn whole_or_null<S: Serializer>(duration: &Option<Duration>, serializer: S) -> R
 
 #[cfg(test)]
 mod tests {
-    use super::{EXACT, Series, Summary};
+    use super::{DurationSummary, MAX_EXACT_SAMPLES, Series};
     use std::time::Duration;
 
     fn series(values: impl IntoIterator<Item = u64>) -> Series {
@@ -251,7 +251,7 @@ mod tests {
         series
     }
 
-    fn summary(values: impl IntoIterator<Item = u64>) -> Summary {
+    fn summary(values: impl IntoIterator<Item = u64>) -> DurationSummary {
         series(values).summary().expect("there is data")
     }
 
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_million_samples_are_exact_and_one_more_is_a_histogram() {
-        let full = EXACT as u64;
+        let full = MAX_EXACT_SAMPLES as u64;
         assert!(summary(1..=full).exact);
         let beyond = summary(1..=full + 1);
         assert!(!beyond.exact);

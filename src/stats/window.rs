@@ -5,54 +5,54 @@
 
 /// The newest numbers seen.
 #[derive(Clone, Copy, Debug)]
-pub struct Window<const WORDS: usize = 1> {
+pub struct SequenceWindow<const WORDS: usize = 1> {
     /// The highest number seen plus one; 0 before the first.
     next: u64,
     /// Bit b of word w: the number `next − 1 − (64·w + b)` was seen.
-    seen: [u64; WORDS],
+    bitmap: [u64; WORDS],
 }
 
-impl<const WORDS: usize> Default for Window<WORDS> {
+impl<const WORDS: usize> Default for SequenceWindow<WORDS> {
     fn default() -> Self {
-        Self { next: 0, seen: [0; WORDS] }
+        Self { next: 0, bitmap: [0; WORDS] }
     }
 }
 
 /// What a number is to a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum SequenceStatus {
     /// Not seen before.
     New,
     /// Seen before.
-    Twice,
+    Duplicate,
     /// Too far below the highest to be known.
-    Unknown,
+    TooOld,
 }
 
-impl<const WORDS: usize> Window<WORDS> {
+impl<const WORDS: usize> SequenceWindow<WORDS> {
     /// How far below the highest number it reaches.
     pub const WIDTH: u64 = 64 * WORDS as u64;
 
     /// Notes a number and says what is known of it. The largest `u64` is never new.
-    pub fn see(&mut self, number: u64) -> Seen {
-        if number >= self.next {
-            self.shift(number - self.next + 1);
+    pub fn record(&mut self, seq: u64) -> SequenceStatus {
+        if seq >= self.next {
+            self.shift(seq - self.next + 1);
             self.mark(0);
-            self.next = number.saturating_add(1);
-            return Seen::New;
+            self.next = seq.saturating_add(1);
+            return SequenceStatus::New;
         }
-        let below = self.next - 1 - number;
+        let below = self.next - 1 - seq;
         if below >= Self::WIDTH {
-            return Seen::Unknown;
+            return SequenceStatus::TooOld;
         }
-        if self.mark(below) { Seen::Twice } else { Seen::New }
+        if self.mark(below) { SequenceStatus::Duplicate } else { SequenceStatus::New }
     }
 
     /// Moves on to a number that was not seen itself.
-    pub fn expect(&mut self, number: u64) {
-        if number >= self.next {
-            self.shift(number - self.next + 1);
-            self.next = number.saturating_add(1);
+    pub fn advance_to(&mut self, seq: u64) {
+        if seq >= self.next {
+            self.shift(seq - self.next + 1);
+            self.next = seq.saturating_add(1);
         }
     }
 
@@ -69,13 +69,13 @@ impl<const WORDS: usize> Window<WORDS> {
             left @ 1..64 => (bits & ((1 << left) - 1)).count_ones(),
             _ => bits.count_ones(),
         };
-        let seen: u32 = (0..).zip(self.seen).map(seen).sum();
+        let seen: u32 = (0..).zip(self.bitmap).map(seen).sum();
         (span - u64::from(seen), span)
     }
 
     /// Marks the number so far below the highest, and says whether it was marked.
     fn mark(&mut self, below: u64) -> bool {
-        let place = usize::try_from(below / 64).ok().and_then(|word| self.seen.get_mut(word));
+        let place = usize::try_from(below / 64).ok().and_then(|word| self.bitmap.get_mut(word));
         let Some(word) = place else { return false };
         let bit = 1 << (below % 64);
         let known = *word & bit != 0;
@@ -86,12 +86,12 @@ impl<const WORDS: usize> Window<WORDS> {
     /// Makes room for so many higher numbers.
     fn shift(&mut self, step: u64) {
         let words = usize::try_from(step / 64).unwrap_or(usize::MAX).min(WORDS);
-        self.seen.rotate_right(words);
-        self.seen.iter_mut().take(words).for_each(|word| *word = 0);
+        self.bitmap.rotate_right(words);
+        self.bitmap.iter_mut().take(words).for_each(|word| *word = 0);
         let bits = step % 64;
         if bits > 0 {
             let mut carried = 0;
-            for word in &mut self.seen {
+            for word in &mut self.bitmap {
                 let out = *word >> (64 - bits);
                 *word = *word << bits | carried;
                 carried = out;
@@ -102,71 +102,71 @@ impl<const WORDS: usize> Window<WORDS> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Seen, Window};
+    use super::{SequenceStatus, SequenceWindow};
 
-    const WIDTH: u64 = Window::<1>::WIDTH;
+    const WIDTH: u64 = SequenceWindow::<1>::WIDTH;
 
     #[test]
     fn numbers_are_new_once_in_any_order() {
-        let mut window = Window::<1>::default();
+        let mut window = SequenceWindow::<1>::default();
         for number in [0, 5, 3, 9, 1] {
-            assert_eq!(window.see(number), Seen::New, "{number}");
-            assert_eq!(window.see(number), Seen::Twice, "{number}");
+            assert_eq!(window.record(number), SequenceStatus::New, "{number}");
+            assert_eq!(window.record(number), SequenceStatus::Duplicate, "{number}");
         }
     }
 
     #[test]
     fn the_window_reaches_its_width_and_not_one_further() {
-        let mut window = Window::<1>::default();
-        window.see(1_000);
-        assert_eq!(window.see(1_000 - WIDTH + 1), Seen::New);
-        assert_eq!(window.see(1_000 - WIDTH), Seen::Unknown);
+        let mut window = SequenceWindow::<1>::default();
+        window.record(1_000);
+        assert_eq!(window.record(1_000 - WIDTH + 1), SequenceStatus::New);
+        assert_eq!(window.record(1_000 - WIDTH), SequenceStatus::TooOld);
     }
 
     #[test]
-    fn a_jump_forgets_what_is_left_behind_and_extremes_do_no_harm() {
-        let mut window = Window::<1>::default();
-        window.see(3);
-        window.see(3 + WIDTH);
-        assert_eq!(window.see(3 + WIDTH - 1), Seen::New);
-        window.see(u64::MAX - 1);
-        assert_eq!(window.see(0), Seen::Unknown);
-        window.see(u64::MAX);
-        assert_eq!(window.see(u64::MAX), Seen::New, "documented: the largest is never known");
+    fn a_jump_forgets_older_numbers_and_extremes_are_handled() {
+        let mut window = SequenceWindow::<1>::default();
+        window.record(3);
+        window.record(3 + WIDTH);
+        assert_eq!(window.record(3 + WIDTH - 1), SequenceStatus::New);
+        window.record(u64::MAX - 1);
+        assert_eq!(window.record(0), SequenceStatus::TooOld);
+        window.record(u64::MAX);
+        assert_eq!(window.record(u64::MAX), SequenceStatus::New, "documented: the largest is never known");
     }
 
     #[test]
     fn a_wide_window_remembers_across_its_words() {
-        let mut window = Window::<4>::default();
+        let mut window = SequenceWindow::<4>::default();
         for number in (0..1_000).filter(|number| number % 7 != 0) {
-            assert_eq!(window.see(number), Seen::New);
+            assert_eq!(window.record(number), SequenceStatus::New);
         }
         for number in 1_000 - 256..1_000 {
-            let expected = if number % 7 == 0 { Seen::New } else { Seen::Twice };
-            assert_eq!(window.see(number), expected, "{number}");
+            let expected = if number % 7 == 0 { SequenceStatus::New } else { SequenceStatus::Duplicate };
+            assert_eq!(window.record(number), expected, "{number}");
         }
-        assert_eq!(window.see(743), Seen::Unknown);
-        window.see(1_000 + 130);
-        assert_eq!((window.see(999), window.see(1_001)), (Seen::Twice, Seen::New));
+        assert_eq!(window.record(743), SequenceStatus::TooOld);
+        window.record(1_000 + 130);
+        assert_eq!((window.record(999), window.record(1_001)), (SequenceStatus::Duplicate, SequenceStatus::New));
     }
 
     #[test]
     fn what_is_missing_is_counted_within_the_window_and_from_the_first() {
-        let mut window = Window::<4>::default();
-        window.see(10);
+        let mut window = SequenceWindow::<4>::default();
+        window.record(10);
         assert_eq!(window.missing(10), (0, 1));
-        window.see(14);
+        window.record(14);
         assert_eq!((window.missing(10), window.missing(0)), ((3, 5), (13, 15)));
         for number in (15..1_000).filter(|number| number % 2 == 0) {
-            window.see(number);
+            window.record(number);
         }
         assert_eq!((window.highest(), window.missing(10)), (Some(998), (128, 256)));
-        window.expect(999);
+        window.advance_to(999);
         assert_eq!((window.highest(), window.missing(998)), (Some(999), (1, 2)));
-        assert_eq!((window.see(999), window.see(998)), (Seen::New, Seen::Twice));
-        let mut narrow = Window::<1>::default();
+        assert_eq!((window.record(999), window.record(998)), (SequenceStatus::New, SequenceStatus::Duplicate));
+        let mut narrow = SequenceWindow::<1>::default();
         for number in 0..64 {
-            narrow.see(number);
+            narrow.record(number);
         }
         assert_eq!(narrow.missing(0), (0, 64));
     }

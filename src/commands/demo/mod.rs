@@ -20,7 +20,7 @@ use crate::error::Result;
 use crate::exit::Exit;
 use crate::net::{self, Signals};
 use crate::output::{Output, Style};
-use crate::time::{Shown, nanoseconds};
+use crate::time::{HumanDuration, nanoseconds};
 use stage::Stage;
 
 /// Run every pair against itself on loopback.
@@ -107,7 +107,7 @@ impl fmt::Display for Summary {
             let verdict = if step.ok { "ok".to_owned() } else { format!("not {}", step.expected) };
             writeln!(f, "{:<18} {:<50} {exit:>6} {verdict:>6}", step.pair, step.shows)?;
         }
-        let elapsed = Shown(Duration::from_nanos(self.elapsed_ns));
+        let elapsed = HumanDuration(Duration::from_nanos(self.elapsed_ns));
         match self.failed {
             0 => write!(f, "all {} steps went well, in {elapsed}", self.passed),
             failed => write!(f, "{failed} of {} steps went wrong, in {elapsed}", self.passed + failed),

@@ -11,7 +11,7 @@ use crate::commands::fail_if::{Figure, Kind, Known, statistic};
 use crate::commands::told::Said;
 use crate::output::Escaped;
 use crate::stats::{self, Ratio, Series};
-use crate::time::{Shown, nanoseconds};
+use crate::time::{HumanDuration, nanoseconds};
 
 /// Everything `get` says: final answers, and what all of them came to.
 pub type Event = Said<Response, Summary>;
@@ -70,7 +70,7 @@ impl Response {
 impl fmt::Display for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}, {} bytes", self.status, Escaped(self.reason.as_bytes()), self.bytes)?;
-        let shown = |nanos: Option<u64>| nanos.map(|nanos| Shown(Duration::from_nanos(nanos)));
+        let shown = |nanos: Option<u64>| nanos.map(|nanos| HumanDuration(Duration::from_nanos(nanos)));
         if let Some(total) = shown(self.phases.total_ns) {
             write!(f, " in {total}")?;
         }
@@ -172,7 +172,7 @@ impl Tally {
             refused: self.refused,
             failed: self.failed,
             failure: failure.value(),
-            failure_ci95: failure.interval95(),
+            failure_ci95: failure.wilson_interval95(),
             bytes: self.octets,
             phases: PhaseSummaries { resolve, connect, tls, first_byte, body, total },
         }
@@ -201,12 +201,12 @@ pub struct Summary {
 
 #[derive(Debug, Serialize)]
 struct PhaseSummaries {
-    resolve: Option<stats::Summary>,
-    connect: Option<stats::Summary>,
-    tls: Option<stats::Summary>,
-    first_byte: Option<stats::Summary>,
-    body: Option<stats::Summary>,
-    total: Option<stats::Summary>,
+    resolve: Option<stats::DurationSummary>,
+    connect: Option<stats::DurationSummary>,
+    tls: Option<stats::DurationSummary>,
+    first_byte: Option<stats::DurationSummary>,
+    body: Option<stats::DurationSummary>,
+    total: Option<stats::DurationSummary>,
 }
 
 impl fmt::Display for Summary {
@@ -214,7 +214,7 @@ impl fmt::Display for Summary {
         let good = self.responses - self.refused;
         write!(f, "--- {} ---\n{} requests: {good} good, ", self.urls.join(" "), self.requests)?;
         write!(f, "{} refused (status 400 or above), {} failed; ", self.refused, self.failed)?;
-        write!(f, "{} bytes in {}", self.bytes, Shown(Duration::from_nanos(self.elapsed_ns)))?;
+        write!(f, "{} bytes in {}", self.bytes, HumanDuration(Duration::from_nanos(self.elapsed_ns)))?;
         if let (Some(failure), Some((low, high))) = (self.failure, self.failure_ci95) {
             let percent = |ratio: f64| ratio * 100.0;
             write!(

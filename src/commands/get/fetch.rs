@@ -13,7 +13,7 @@ use crate::http::{RequestHead, ResponseHead};
 use crate::net::tls::{ClientSide, Trust};
 use crate::net::{self, Link, Patience, Signals};
 use crate::output::{Trace, TraceKind};
-use crate::time::{Moment, Shown};
+use crate::time::{HumanDuration, Moment};
 
 /// How long to wait and how far to follow.
 #[derive(Clone, Copy, Debug)]
@@ -150,7 +150,7 @@ impl Fetcher {
         let resolved = net::now();
         let dialled =
             net::dial(&host, &addresses, self.cut(resolved + self.limits.connect), signals).map_err(patient)?;
-        self.trace.info(&format!("connected to {} in {}", dialled.peer, Shown(dialled.at - resolved)));
+        self.trace.info(&format!("connected to {} in {}", dialled.peer, HumanDuration(dialled.at - resolved)));
         self.trace.set_encrypted(session.is_some());
         let patience = Patience { handshake: self.limits.silence, stall: self.limits.silence };
         let mut link = Link::new(dialled.socket, session, patience, dialled.at);

@@ -13,7 +13,7 @@ use crate::net::tls::Certificate;
 use crate::output::Escaped;
 use crate::smtp::{Outcome, Recipient, Stage, Timed};
 use crate::stats;
-use crate::time::{Shown, nanoseconds, serialize_ns};
+use crate::time::{HumanDuration, nanoseconds, serialize_ns};
 
 /// Everything `mail` says on stdout.
 pub type Event = Said<Note, Summary>;
@@ -55,7 +55,7 @@ impl fmt::Display for Note {
 
 impl fmt::Display for Timed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.stage, Shown(self.took))
+        write!(f, "{}: {}", self.stage, HumanDuration(self.took))
     }
 }
 
@@ -183,7 +183,8 @@ impl fmt::Display for Summary {
         if let Some(id) = &self.message_id {
             write!(f, "\nMessage-ID <{}>", Escaped(id.as_bytes()))?;
         }
-        let stages: Vec<String> = self.stages.iter().map(|(stage, took)| format!("{stage} {}", Shown(*took))).collect();
+        let stages: Vec<String> =
+            self.stages.iter().map(|(stage, took)| format!("{stage} {}", HumanDuration(*took))).collect();
         if stages.is_empty() { Ok(()) } else { write!(f, "\n{}", stages.join(", ")) }
     }
 }
@@ -214,9 +215,9 @@ pub struct LoadSummary {
     /// Mails that were accepted, in each second.
     per_second: f64,
     /// From the first step of a mail to the answer to its dot.
-    total: Option<stats::Summary>,
+    total: Option<stats::DurationSummary>,
     #[serde(serialize_with = "all_series")]
-    stages: BTreeMap<Stage, stats::Summary>,
+    stages: BTreeMap<Stage, stats::DurationSummary>,
 }
 
 impl LoadSummary {
@@ -248,14 +249,23 @@ impl LoadSummary {
     }
 }
 
-fn all_series<S: Serializer>(stages: &BTreeMap<Stage, stats::Summary>, serializer: S) -> Result<S::Ok, S::Error> {
+fn all_series<S: Serializer>(
+    stages: &BTreeMap<Stage, stats::DurationSummary>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_map(Stage::ALL.into_iter().map(|stage| (stage.word(), stages.get(&stage))))
 }
 
 impl fmt::Display for LoadSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let server = Escaped(self.server.as_bytes());
-        writeln!(f, "--- {server}, {} mails of {} bytes in {} ---", self.mails, self.bytes, Shown(self.elapsed))?;
+        writeln!(
+            f,
+            "--- {server}, {} mails of {} bytes in {} ---",
+            self.mails,
+            self.bytes,
+            HumanDuration(self.elapsed)
+        )?;
         write!(f, "{} accepted", self.accepted)?;
         let others = [
             (self.some_refused, "refused by some"),

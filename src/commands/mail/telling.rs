@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::net;
 use crate::output::{Format, Output, Progress, Trace, TraceKind};
 use crate::smtp::{Fact, Reply, Stage, Timed, explain};
-use crate::time::Shown;
+use crate::time::HumanDuration;
 
 /// What is shown of one connection.
 pub struct Telling<'a> {
@@ -39,7 +39,7 @@ impl<'a> Telling<'a> {
     pub fn hear(&mut self, step: Step<'_>) {
         match step {
             Step::Connected { peer, resolve, connect } => {
-                self.trace.info(&format!("connected to {peer} in {}", Shown(connect)));
+                self.trace.info(&format!("connected to {peer} in {}", HumanDuration(connect)));
                 self.stage(Timed { stage: Stage::Resolve, took: resolve });
                 self.stage(Timed { stage: Stage::Connect, took: connect });
             }

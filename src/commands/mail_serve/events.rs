@@ -181,7 +181,7 @@ pub struct Summary {
     /// How often rules fired.
     pub faults: u64,
     /// From the last octet of a mail to its acknowledgement.
-    pub latency: Option<stats::Summary>,
+    pub latency: Option<stats::DurationSummary>,
     /// Whether every `--expect` held; `null` without one.
     pub expected: Option<bool>,
     /// Events that nobody could be told.

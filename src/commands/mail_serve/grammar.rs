@@ -16,7 +16,7 @@ use std::str::FromStr;
 use crate::commands::values::{duration, in_one_line, size};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::impair::Occasions;
+use crate::impair::Occurrences;
 use crate::smtp::Stage;
 use crate::smtp::fault::{Certificate, FaultAction, Instead, Place, Rule};
 use crate::smtp::server::Answer;
@@ -83,7 +83,7 @@ fn read(text: &str) -> Result<Rule, String> {
     let from = if rest.starts_with("p=") { 2 } else { 0 };
     let sign = rest.get(from..).and_then(|rest| rest.find('=')).ok_or("there is no = behind the place")? + from;
     let (occasions, actions) = (rest.get(..sign).unwrap_or_default(), rest.get(sign + 1..).unwrap_or_default());
-    let occasions: Occasions = occasions.parse().map_err(|error| in_one_line(&error))?;
+    let occasions: Occurrences = occasions.parse().map_err(|error| in_one_line(&error))?;
     let mut rule = Rule {
         text: text.to_owned(),
         place: place_of(place).ok_or_else(|| format!("`{place}` is no place; there are {PLACES}"))?,
@@ -255,7 +255,7 @@ fn check(rule: &Rule, place: &str) -> Result<(), String> {
 mod tests {
     use super::{Fault, read};
     use crate::exit::Exit;
-    use crate::impair::Occasions;
+    use crate::impair::Occurrences;
     use crate::smtp::Stage;
     use crate::smtp::fault::{Certificate, FaultAction, Instead, Place};
     use crate::smtp::server::Answer;
@@ -269,7 +269,7 @@ mod tests {
     fn the_examples_of_the_manual_are_read() {
         let rule = read("rcpt[user@x]#1..2 = 451 4.7.1 greylisted").expect("an example");
         assert_eq!((rule.place, rule.whose.as_deref()), (Place::Reply(Stage::Rcpt), Some("user@x")));
-        assert_eq!(rule.occasions, Occasions::Between(1, 2));
+        assert_eq!(rule.occasions, Occurrences::Range(1, 2));
         assert_eq!(rule.action.instead, Instead::Answer(Answer::new(451, "4.7.1 greylisted")));
         assert_eq!(action("dot = drop").instead, Instead::Drop);
         assert_eq!(action("banner = delay 6s").delay, Duration::from_secs(6));
@@ -288,11 +288,11 @@ mod tests {
     #[test]
     fn occasions_stand_between_the_place_and_the_sign() {
         for (text, occasions) in [
-            ("dot#2=drop", Occasions::Between(2, 2)),
-            ("dot #2 = drop", Occasions::Between(2, 2)),
-            ("dot every 3 = drop", Occasions::Every(3)),
-            ("dot p=30% = drop", Occasions::Chance("30%".parse().expect("a chance"))),
-            ("dot[a@[1.2.3.4]]#3.. = drop", Occasions::Between(3, u64::MAX)),
+            ("dot#2=drop", Occurrences::Range(2, 2)),
+            ("dot #2 = drop", Occurrences::Range(2, 2)),
+            ("dot every 3 = drop", Occurrences::EveryNth(3)),
+            ("dot p=30% = drop", Occurrences::Probability("30%".parse().expect("a chance"))),
+            ("dot[a@[1.2.3.4]]#3.. = drop", Occurrences::Range(3, u64::MAX)),
         ] {
             assert_eq!(read(text).expect(text).occasions, occasions, "{text}");
         }

@@ -8,7 +8,7 @@ use super::record::PlotData;
 use crate::error::Result;
 use crate::net::datagram::{Side, Watch};
 use crate::output::{Format, Output, StatusLine};
-use crate::probe::{Fact, Sender};
+use crate::probe::{Sender, SenderEvent};
 use crate::time::Moment;
 
 /// One target's run, beside its sender.
@@ -36,7 +36,7 @@ pub struct Observer {
 }
 
 impl Watch<Sender> for Observer {
-    fn fact(&mut self, side: usize, fact: Fact) {
+    fn fact(&mut self, side: usize, fact: SenderEvent) {
         let is_alone = self.runs.len() == 1;
         let Some(run) = self.runs.get_mut(side) else { return };
         run.plot_data.on_event(&fact);
@@ -44,7 +44,7 @@ impl Watch<Sender> for Observer {
         let is_shown = self.events_wanted
             && (self.output.style().format == Format::Json
                 || self.output.style().verbose > 0
-                || !matches!(fact, Fact::Sent { .. }));
+                || !matches!(fact, SenderEvent::Sent { .. }));
         if is_shown && self.failure.is_ok() {
             let line = PingReport::fact(fact, Arc::clone(&run.target), is_alone);
             let (output, failure) = (&mut self.output, &mut self.failure);
@@ -64,7 +64,7 @@ impl Watch<Sender> for Observer {
 
     fn asked(&mut self, sides: &mut [Side<Sender>], now: Moment) {
         for (side, run) in sides.iter().zip(&self.runs) {
-            let snapshot = events::interim_line(&run.target, &side.exchange().report(), now - self.started);
+            let snapshot = events::interim_line(&run.target, &side.exchange().statistics(), now - self.started);
             let output = &self.output;
             self.status_line.suspend(|| output.note(&snapshot));
         }

@@ -8,52 +8,52 @@ use serde::Serialize;
 
 use crate::commands::told;
 use crate::output::Escaped;
-use crate::probe::{Clocks, Fact, Foreign, Report, Sender, Ways};
-use crate::time::{Shown, serialize_ns};
+use crate::probe::{ForeignReason, OneWayStatistics, PingStatistics, RttClocks, Sender, SenderEvent};
+use crate::time::{HumanDuration, serialize_ns};
 
 /// A line of `ping`.
-pub type PingReport = told::Line<Fact, Summary>;
+pub type PingReport = told::Line<SenderEvent, Summary>;
 
-impl fmt::Display for Fact {
+impl fmt::Display for SenderEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let out_of_order = |reordered: &bool| if *reordered { ", out of order" } else { "" };
         match self {
-            Fact::Sent { seq, bytes, .. } => write!(f, "sent {seq}, {bytes} bytes"),
-            Fact::Reply { seq, rtt, reordered, clock_step, .. } => {
+            SenderEvent::Sent { seq, bytes, .. } => write!(f, "sent {seq}, {bytes} bytes"),
+            SenderEvent::Reply { seq, rtt, reordered, clock_step, .. } => {
                 let stepped = if *clock_step { ", the wall clock was set meanwhile" } else { "" };
-                write!(f, "reply {seq}: {}{}{stepped}", Shown(*rtt), out_of_order(reordered))
+                write!(f, "reply {seq}: {}{}{stepped}", HumanDuration(*rtt), out_of_order(reordered))
             }
-            Fact::Lost { seq } => write!(f, "request timed out ({seq})"),
-            Fact::Late { seq, rtt, reordered } => {
-                write!(f, "late reply {seq}: {}{}", Shown(*rtt), out_of_order(reordered))
+            SenderEvent::Lost { seq } => write!(f, "request timed out ({seq})"),
+            SenderEvent::Late { seq, rtt, reordered } => {
+                write!(f, "late reply {seq}: {}{}", HumanDuration(*rtt), out_of_order(reordered))
             }
-            Fact::Duplicate { seq } => write!(f, "duplicate reply {seq}"),
-            Fact::Corrupt { seq } => write!(f, "damaged reply {seq}"),
-            Fact::Foreign { reason, bytes } => {
+            SenderEvent::Duplicate { seq } => write!(f, "duplicate reply {seq}"),
+            SenderEvent::Corrupt { seq } => write!(f, "damaged reply {seq}"),
+            SenderEvent::Foreign { reason, bytes } => {
                 write!(f, "not an answer to any ping: {bytes} bytes, {}", foreign_reason(*reason))
             }
-            Fact::Refused { seq, error } => write!(f, "{} ({seq})", strip_os_error_code(error)),
-            Fact::SendError { seq, error } => write!(f, "could not send {seq}: {}", strip_os_error_code(error)),
-            Fact::ClockGap { gap } => {
-                write!(f, "this process did not run for {}; the schedule begins anew", Shown(*gap))
+            SenderEvent::Refused { seq, error } => write!(f, "{} ({seq})", strip_os_error_code(error)),
+            SenderEvent::SendError { seq, error } => write!(f, "could not send {seq}: {}", strip_os_error_code(error)),
+            SenderEvent::ClockGap { gap } => {
+                write!(f, "this process did not run for {}; the schedule begins anew", HumanDuration(*gap))
             }
-            Fact::ClockStep { step_ns } => {
-                let step = Shown(Duration::from_nanos(step_ns.unsigned_abs()));
+            SenderEvent::ClockStep { step_ns } => {
+                let step = HumanDuration(Duration::from_nanos(step_ns.unsigned_abs()));
                 write!(f, "the wall clock was set {} by {step}", if *step_ns < 0 { "back" } else { "forward" })
             }
-            Fact::LocalDrop { count } => write!(f, "{count} datagrams found no room in our own buffer"),
+            SenderEvent::LocalDrop { count } => write!(f, "{count} datagrams found no room in our own buffer"),
         }
     }
 }
 
 /// Why a datagram is no answer.
-fn foreign_reason(reason: Foreign) -> &'static str {
+fn foreign_reason(reason: ForeignReason) -> &'static str {
     match reason {
-        Foreign::Peer => "from somebody else",
-        Foreign::Content => "with other content",
-        Foreign::Unreflected => "our own ping come back: the peer echoes, and does not speak STAMP",
-        Foreign::NeverSent => "to a ping that was never sent",
-        Foreign::TooLate => "to a ping that is forgotten",
+        ForeignReason::Peer => "from somebody else",
+        ForeignReason::Content => "with other content",
+        ForeignReason::Unreflected => "our own ping come back: the peer echoes, and does not speak STAMP",
+        ForeignReason::NeverSent => "to a ping that was never sent",
+        ForeignReason::TooLate => "to a ping that is forgotten",
     }
 }
 
@@ -71,12 +71,12 @@ pub struct Summary {
     #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
     elapsed: Duration,
     #[serde(flatten)]
-    report: Report,
+    report: PingStatistics,
 }
 
 impl Summary {
     /// The end of one target's run.
-    pub fn new(target: Arc<str>, elapsed: Duration, report: Report) -> Self {
+    pub fn new(target: Arc<str>, elapsed: Duration, report: PingStatistics) -> Self {
         Self { command: "ping", target, elapsed, report }
     }
 }
@@ -89,7 +89,7 @@ impl fmt::Display for Summary {
         for (count, what) in other_counts(report).into_iter().filter(|(count, _)| *count > 0) {
             write!(f, ", {count} {what}")?;
         }
-        write!(f, ", time {}", Shown(self.elapsed))?;
+        write!(f, ", time {}", HumanDuration(self.elapsed))?;
         match (report.loss, report.loss_ci95) {
             (Some(loss), Some((low, high))) => {
                 write!(f, "\nloss {:.1} % (95 % interval {:.1} to {:.1} %)", loss * 100.0, low * 100.0, high * 100.0)?;
@@ -105,13 +105,13 @@ impl fmt::Display for Summary {
             write!(f, "\nlate rtt {late}")?;
         }
         if let Some(jitter) = report.jitter {
-            write!(f, "\njitter {} (RFC 3550)", Shown(jitter))?;
+            write!(f, "\njitter {} (RFC 3550)", HumanDuration(jitter))?;
         }
         if !report.paused.is_zero() {
             write!(
                 f,
                 "\nthis process was held up for {} (stopped, or its output not read); nothing was sent then",
-                Shown(report.paused)
+                HumanDuration(report.paused)
             )?;
         }
         write_clock(report, f)?;
@@ -119,7 +119,7 @@ impl fmt::Display for Summary {
     }
 }
 
-fn other_counts(report: &Report) -> [(u64, &'static str); 8] {
+fn other_counts(report: &PingStatistics) -> [(u64, &'static str); 8] {
     [
         (report.refused, "refused"),
         (report.send_errors, "not sent"),
@@ -133,11 +133,11 @@ fn other_counts(report: &Report) -> [(u64, &'static str); 8] {
 }
 
 /// Which clock the round trips are by, and what this host itself added.
-fn write_clock(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn write_clock(report: &PingStatistics, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let clock = match report.clock {
-        Some(Clocks::Kernel) => "kernel stamps",
-        Some(Clocks::Monotonic) => "the monotonic clock",
-        Some(Clocks::Mixed) => "kernel stamps where there were both, else the monotonic clock",
+        Some(RttClocks::Kernel) => "kernel stamps",
+        Some(RttClocks::Monotonic) => "the monotonic clock",
+        Some(RttClocks::Mixed) => "kernel stamps where there were both, else the monotonic clock",
         None => return Ok(()),
     };
     write!(f, "\nmeasured by {clock}")?;
@@ -145,8 +145,8 @@ fn write_clock(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "; not in it: what this host took around them, {} (p50), {} (p99)",
-            Shown(host.p50),
-            Shown(host.p99)
+            HumanDuration(host.p50),
+            HumanDuration(host.p99)
         )?;
     }
     if report.clock_steps > 0 {
@@ -155,7 +155,7 @@ fn write_clock(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-fn write_one_way(ways: &Ways, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn write_one_way(ways: &OneWayStatistics, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let percent = |loss: Option<f64>| loss.map_or(String::new(), |loss| format!(" ({:.1} %)", loss * 100.0));
     let (up, down) = (percent(ways.loss_up), percent(ways.loss_down));
     write!(f, "\nlost on the way up {}{up}, on the way down {}{down}", ways.lost_up, ways.lost_down)?;
@@ -179,54 +179,60 @@ pub fn status_line<'s>(senders: impl Iterator<Item = &'s Sender>, elapsed: Durat
     let (mut sent, mut received, mut lost) = (0, 0, 0);
     let mut last = String::new();
     for sender in senders {
-        let report = sender.report();
+        let report = sender.statistics();
         sent += report.sent;
         received += report.received;
         lost += report.lost + report.late;
         if let Some(rtt) = report.rtt {
-            last = format!(", rtt p50 {} p99 {}", Shown(rtt.p50), Shown(rtt.p99));
+            last = format!(", rtt p50 {} p99 {}", HumanDuration(rtt.p50), HumanDuration(rtt.p99));
         }
     }
     format!("{sent} sent, {received} received, {lost} lost or late{last}, {:.0} s", elapsed.as_secs_f64())
 }
 
 /// What SIGQUIT asks for, as ping answers it.
-pub fn interim_line(target: &str, report: &Report, elapsed: Duration) -> String {
+pub fn interim_line(target: &str, report: &PingStatistics, elapsed: Duration) -> String {
     let loss = report.loss.map_or_else(|| "-".to_owned(), |loss| format!("{:.1}", loss * 100.0));
     let rtt = report.rtt.map_or_else(String::new, |rtt| {
-        format!(", min/p50/p99/max = {}/{}/{}/{}", Shown(rtt.min), Shown(rtt.p50), Shown(rtt.p99), Shown(rtt.max))
+        format!(
+            ", min/p50/p99/max = {}/{}/{}/{}",
+            HumanDuration(rtt.min),
+            HumanDuration(rtt.p50),
+            HumanDuration(rtt.p99),
+            HumanDuration(rtt.max)
+        )
     });
     format!(
         "{target}: {}/{} pings answered, {loss} % loss{rtt}, after {}",
         report.received,
         report.sent,
-        Shown(elapsed)
+        HumanDuration(elapsed)
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::PingReport;
-    use crate::probe::Fact;
+    use crate::probe::SenderEvent;
     use std::time::Duration;
 
-    fn line(fact: Fact, is_alone: bool) -> String {
+    fn line(fact: SenderEvent, is_alone: bool) -> String {
         PingReport::fact(fact, "h:1".into(), is_alone).to_string()
     }
 
     #[test]
     fn each_ping_has_its_line() {
-        assert_eq!(line(Fact::Lost { seq: 4 }, true), "request timed out (4)");
-        assert_eq!(line(Fact::Lost { seq: 4 }, false), "h:1: request timed out (4)");
-        let late = Fact::Late { seq: 3, rtt: Duration::from_millis(1500), reordered: true };
+        assert_eq!(line(SenderEvent::Lost { seq: 4 }, true), "request timed out (4)");
+        assert_eq!(line(SenderEvent::Lost { seq: 4 }, false), "h:1: request timed out (4)");
+        let late = SenderEvent::Late { seq: 3, rtt: Duration::from_millis(1500), reordered: true };
         assert_eq!(line(late, true), "late reply 3: 1.50 s, out of order");
         let error = "Network is unreachable (os error 101)".to_owned();
-        assert_eq!(line(Fact::SendError { seq: 1, error }, true), "could not send 1: Network is unreachable");
+        assert_eq!(line(SenderEvent::SendError { seq: 1, error }, true), "could not send 1: Network is unreachable");
     }
 
     #[test]
     fn json_puts_the_type_first_and_the_target_last() {
-        let line = PingReport::fact(Fact::Lost { seq: 4 }, "h:1".into(), true);
+        let line = PingReport::fact(SenderEvent::Lost { seq: 4 }, "h:1".into(), true);
         assert_eq!(serde_json::to_string(&line).expect("plain data"), r#"{"type":"lost","seq":4,"target":"h:1"}"#);
     }
 }

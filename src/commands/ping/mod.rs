@@ -23,8 +23,8 @@ use crate::exit::Exit;
 use crate::net::datagram::{Patience, Side, exchange};
 use crate::net::{self, Origin, Signals};
 use crate::output::{Format, Output, StatusLine, Style};
-use crate::probe::{Pace, Sender, Wire, check_size};
-use crate::seal::Key;
+use crate::probe::{ProbeEncoding, Sender, SenderConfig, check_size};
+use crate::seal::MacKey;
 use crate::time::Moment;
 use ear::{Observer, TargetRun};
 use events::PingReport;
@@ -193,12 +193,12 @@ impl Ping {
     }
 
     /// Refuses what no ping can be.
-    fn validate_size(&self, key: Option<&Key>) -> Result<()> {
+    fn validate_size(&self, key: Option<&MacKey>) -> Result<()> {
         // What a run without end may come to: at 2 ms apart, two hundred days of it.
         const UNLIMITED_COUNT: u64 = 9_999_999_999;
         let Some(size) = self.size else { return Ok(()) };
         check_size(size)?;
-        let least = self.wire_format(key).least(self.probe_count().unwrap_or(UNLIMITED_COUNT));
+        let least = self.wire_format(key).min_size(self.probe_count().unwrap_or(UNLIMITED_COUNT));
         if size < least {
             return Err(Error::new(
                 Exit::Usage,
@@ -224,21 +224,21 @@ impl Ping {
     /// How many pings; none for until stopped.
     fn probe_count(&self) -> Option<u64> {
         let until_stopped = Some(0);
-        let count = self.count.or(if self.flood { until_stopped } else { Pace::textbook().count });
+        let count = self.count.or(if self.flood { until_stopped } else { SenderConfig::textbook().count });
         count.filter(|count| *count > 0)
     }
 
-    fn schedule(&self, peer: SocketAddr, started: Moment) -> Pace {
+    fn schedule(&self, peer: SocketAddr, started: Moment) -> SenderConfig {
         // What answers at once, or refuses, must not be asked at once again if it is somebody else's.
         let is_ours = self.i_own_this_target || peer.ip().to_canonical().is_loopback();
-        let pace = Pace {
+        let pace = SenderConfig {
             count: self.probe_count(),
-            least: if is_ours { Duration::ZERO } else { MIN_REMOTE_INTERVAL },
-            until: self.deadline.map(|deadline| started + deadline),
+            min_interval: if is_ours { Duration::ZERO } else { MIN_REMOTE_INTERVAL },
+            deadline: self.deadline.map(|deadline| started + deadline),
             interval: self.interval,
             timeout: self.timeout,
             linger: self.linger.unwrap_or(self.timeout),
-            ..Pace::textbook()
+            ..SenderConfig::textbook()
         };
         match (self.flood, self.interval.is_zero()) {
             (true, _) => pace.flood(usize::from(self.window)),
@@ -247,14 +247,16 @@ impl Ping {
         }
     }
 
-    fn wire_format(&self, key: Option<&Key>) -> Wire {
+    fn wire_format(&self, key: Option<&MacKey>) -> ProbeEncoding {
         match (&self.message, self.wire) {
-            (Some(message), _) => Wire::Bare { message: message.clone().into_bytes() },
-            (None, Encoding::Text) => Wire::Text { size: self.size.unwrap_or(0) },
+            (Some(message), _) => ProbeEncoding::FixedMessage { message: message.clone().into_bytes() },
+            (None, Encoding::Text) => ProbeEncoding::Text { size: self.size.unwrap_or(0) },
             // Zero would be no identifier at all (RFC 8972 §3).
-            (None, Encoding::Stamp) => {
-                Wire::Stamp { ssid: rand::random::<u16>().max(1), size: self.size.unwrap_or(0), key: key.cloned() }
-            }
+            (None, Encoding::Stamp) => ProbeEncoding::Stamp {
+                ssid: rand::random::<u16>().max(1),
+                size: self.size.unwrap_or(0),
+                key: key.cloned(),
+            },
         }
     }
 

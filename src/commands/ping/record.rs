@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::output::{Chart, Marker, histogram, spark_line};
-use crate::probe::Fact;
+use crate::probe::SenderEvent;
 
 /// The most pings that are remembered for drawing.
 const MAX_MARKERS: usize = 100_000;
@@ -26,13 +26,13 @@ impl PlotData {
     }
 
     /// Notes what became of a ping; a late answer takes its loss back.
-    pub fn on_event(&mut self, event: &Fact) {
+    pub fn on_event(&mut self, event: &SenderEvent) {
         let (seq, dot) = match event {
-            Fact::Reply { seq, rtt, .. } => (*seq, Marker::Answered(*rtt)),
-            Fact::Late { seq, rtt, .. } => (*seq, Marker::Late(*rtt)),
-            Fact::Lost { seq } => (*seq, Marker::Lost),
-            Fact::Refused { seq, .. } => (*seq, Marker::Refused),
-            Fact::SendError { seq, .. } => (*seq, Marker::NotSent),
+            SenderEvent::Reply { seq, rtt, .. } => (*seq, Marker::Answered(*rtt)),
+            SenderEvent::Late { seq, rtt, .. } => (*seq, Marker::Late(*rtt)),
+            SenderEvent::Lost { seq } => (*seq, Marker::Lost),
+            SenderEvent::Refused { seq, .. } => (*seq, Marker::Refused),
+            SenderEvent::SendError { seq, .. } => (*seq, Marker::NotSent),
             _ => return,
         };
         if !self.enabled {
@@ -71,14 +71,14 @@ pub fn svg_chart(targets: &[(&str, &PlotData)]) -> String {
 mod tests {
     use super::{MAX_MARKERS, PlotData};
     use crate::output::Marker;
-    use crate::probe::Fact;
+    use crate::probe::SenderEvent;
     use std::time::Duration;
 
     #[test]
     fn a_late_answer_takes_its_loss_back() {
         let mut record = PlotData::new(true);
-        record.on_event(&Fact::Lost { seq: 1 });
-        record.on_event(&Fact::Late { seq: 1, rtt: Duration::from_secs(2), reordered: false });
+        record.on_event(&SenderEvent::Lost { seq: 1 });
+        record.on_event(&SenderEvent::Late { seq: 1, rtt: Duration::from_secs(2), reordered: false });
         assert_eq!(record.markers(), [(1, Marker::Late(Duration::from_secs(2)))]);
     }
 
@@ -87,7 +87,7 @@ mod tests {
         let mut record = PlotData::new(true);
         let most = MAX_MARKERS as u64;
         for seq in 1..=most + 2 {
-            record.on_event(&Fact::Lost { seq });
+            record.on_event(&SenderEvent::Lost { seq });
         }
         assert_eq!((record.markers.len(), record.markers().first().map(|dot| dot.0)), (MAX_MARKERS, Some(3)));
     }
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn what_nobody_draws_is_not_kept() {
         let mut record = PlotData::new(false);
-        record.on_event(&Fact::Lost { seq: 1 });
+        record.on_event(&SenderEvent::Lost { seq: 1 });
         assert!(record.plot().is_empty());
     }
 }

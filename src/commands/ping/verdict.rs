@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::datagram::Ended;
 use crate::output::{Format, Output};
-use crate::probe::{Report, Sender};
+use crate::probe::{PingStatistics, Sender};
 
 /// The figures that `--fail-if` can judge.
 pub const FIGURES: &Known = &[
@@ -67,7 +67,7 @@ impl FinalReport<'_> {
             if draws {
                 output.write_text(&run.plot_data.plot())?;
             }
-            let report = sender.report();
+            let report = sender.statistics();
             exits.push(self.evaluate_target(sender, &report, &run.target, &mut output));
             let summary = Summary::new(Arc::clone(&run.target), self.elapsed, report);
             output.emit(&PingReport::Summary(Box::new(summary)))?;
@@ -76,7 +76,7 @@ impl FinalReport<'_> {
     }
 
     /// One target's code; what broke it is said.
-    fn evaluate_target(&self, sender: &Sender, report: &Report, target: &str, output: &mut Output) -> Exit {
+    fn evaluate_target(&self, sender: &Sender, report: &PingStatistics, target: &str, output: &mut Output) -> Exit {
         let mut exit = match self.ended {
             _ if report.received > 0 => Exit::Done,
             // Stopped before anything was decided: nobody can say yes or no.
@@ -107,7 +107,7 @@ fn all_refused_error(target: &str) -> Error {
 
 /// A figure by the name that `--fail-if` knows it by.
 fn figure(sender: &Sender, name: &str) -> Option<Figure> {
-    let report = sender.report();
+    let report = sender.statistics();
     if let Some(part) = name.strip_prefix("rtt.") {
         return statistic(sender.round_trips(), part).flatten();
     }

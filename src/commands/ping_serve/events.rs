@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::commands::told::{Said, write_lost};
-use crate::impair::{Impairment, Loss, Planned};
-use crate::probe::{ClientTally, EchoFact, Tally};
-use crate::time::{Shown, serialize_ns};
+use crate::impair::{Impairment, LossModel, PlannedDatagram};
+use crate::probe::{ClientCounters, EchoCounters, EchoEvent};
+use crate::time::{HumanDuration, serialize_ns};
 
 /// Clients the text summary lists; JSON has all.
 const MAX_LISTED_CLIENTS: usize = 20;
@@ -23,18 +23,18 @@ pub enum PingServeEvent {
     /// It listens.
     Listening(Listening),
     /// A datagram came, was dropped, was answered.
-    Echo(EchoFact),
+    Echo(EchoEvent),
     /// A line of `--plan`.
     #[serde(serialize_with = "planned")]
-    Planned(Planned),
+    Planned(PlannedDatagram),
 }
 
-fn planned<S: serde::Serializer>(planned: &Planned, serializer: S) -> Result<S::Ok, S::Error> {
+fn planned<S: serde::Serializer>(planned: &PlannedDatagram, serializer: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     #[serde(tag = "type", rename = "planned")]
     struct Tagged<'p> {
         #[serde(flatten)]
-        planned: &'p Planned,
+        planned: &'p PlannedDatagram,
     }
     Tagged { planned }.serialize(serializer)
 }
@@ -72,7 +72,7 @@ impl Listening {
             addresses,
             seed: impairment.seed,
             loss: impairment.loss.to_string(),
-            is_textbook: impairment.loss == Loss::textbook(),
+            is_textbook: impairment.loss == LossModel::textbook(),
             is_honest: !impairment.loss.is_possible(),
         }
     }
@@ -91,22 +91,22 @@ impl fmt::Display for Listening {
     }
 }
 
-fn write_echo_event(event: &EchoFact, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn write_echo_event(event: &EchoEvent, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match event {
-        EchoFact::Received { peer, bytes } => write!(f, "received {bytes} bytes from {peer}"),
-        EchoFact::Dropped { peer, number, cause, .. } => {
+        EchoEvent::Received { peer, bytes } => write!(f, "received {bytes} bytes from {peer}"),
+        EchoEvent::Dropped { peer, number, cause, .. } => {
             write!(f, "dropped on purpose: number {number} from {peer}, {cause}")
         }
-        EchoFact::Refused { peer, reason } => write!(f, "not answered: {peer}, {reason}"),
-        EchoFact::Sent { peer, number, bytes, delay, .. } if delay.is_zero() => {
+        EchoEvent::Refused { peer, reason } => write!(f, "not answered: {peer}, {reason}"),
+        EchoEvent::Sent { peer, number, bytes, delay, .. } if delay.is_zero() => {
             write!(f, "sent {bytes} bytes to {peer}, number {number}")
         }
-        EchoFact::Sent { peer, number, bytes, delay, .. } => {
-            write!(f, "holds {bytes} bytes for {peer}, number {number}, to be sent in {}", Shown(*delay))
+        EchoEvent::Sent { peer, number, bytes, delay, .. } => {
+            write!(f, "holds {bytes} bytes for {peer}, number {number}, to be sent in {}", HumanDuration(*delay))
         }
-        EchoFact::DelayFull { peer } => write!(f, "dropped: too many answers are being held, this one for {peer}"),
-        EchoFact::NotSent { error } => write!(f, "could not send: {error}"),
-        EchoFact::LocalDrop { count } => write!(f, "{count} datagrams found no room in our own buffer"),
+        EchoEvent::DelayFull { peer } => write!(f, "dropped: too many answers are being held, this one for {peer}"),
+        EchoEvent::NotSent { error } => write!(f, "could not send: {error}"),
+        EchoEvent::LocalDrop { count } => write!(f, "{count} datagrams found no room in our own buffer"),
     }
 }
 
@@ -119,22 +119,28 @@ pub struct Summary {
     elapsed: Duration,
     seed: u64,
     #[serde(flatten)]
-    tally: Tally,
+    tally: EchoCounters,
     dropped_events: u64,
-    clients: Vec<ClientTally>,
+    clients: Vec<ClientCounters>,
     #[serde(skip)]
     is_plan: bool,
 }
 
 impl Summary {
     /// The end of a run.
-    pub fn new(tally: Tally, clients: Vec<ClientTally>, elapsed: Duration, seed: u64, dropped_events: u64) -> Self {
+    pub fn new(
+        tally: EchoCounters,
+        clients: Vec<ClientCounters>,
+        elapsed: Duration,
+        seed: u64,
+        dropped_events: u64,
+    ) -> Self {
         Self { command: "ping-serve", elapsed, seed, tally, dropped_events, clients, is_plan: false }
     }
 
     /// The end of a plan: the seed that makes it come true.
     pub fn of_plan(seed: u64) -> Self {
-        Self { is_plan: true, ..Self::new(Tally::default(), Vec::new(), Duration::ZERO, seed, 0) }
+        Self { is_plan: true, ..Self::new(EchoCounters::default(), Vec::new(), Duration::ZERO, seed, 0) }
     }
 }
 
@@ -143,8 +149,8 @@ impl fmt::Display for Summary {
         if self.is_plan {
             return write!(f, "--- what --seed {} does to the first client; each has a plan of its own ---", self.seed);
         }
-        let Tally { received, sent, lost_in, lost_out, .. } = &self.tally;
-        writeln!(f, "--- {received} datagrams in {}, --seed {} ---", Shown(self.elapsed), self.seed)?;
+        let EchoCounters { received, sent, lost_in, lost_out, .. } = &self.tally;
+        writeln!(f, "--- {received} datagrams in {}, --seed {} ---", HumanDuration(self.elapsed), self.seed)?;
         write!(f, "{received} received, {} dropped on purpose, {sent} sent", lost_in + lost_out)?;
         let others = [
             (self.tally.held, "held until the end and never sent"),

@@ -16,11 +16,11 @@ use clap::Args;
 use super::values::{ServerArgs, addresses, duration, parsed, read_key};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::impair::{Chance, Direction, Impairment, Jitter, Loss, Rate, Spread};
+use crate::impair::{BitRate, Direction, Distribution, Impairment, Jitter, LossModel, Probability};
 use crate::net::datagram::{Plan, Side, Watch, answer};
 use crate::net::{self, Address, Receivers, Signals};
 use crate::output::{Output, Recorder, Style};
-use crate::probe::{Echo, EchoFact, LARGEST, Rules};
+use crate::probe::{Echo, EchoConfig, EchoEvent, MAX_UDP_PAYLOAD};
 use crate::time::Moment;
 use events::{Listening, PingServeEvent, PingServeReport, Summary};
 
@@ -44,8 +44,8 @@ pub struct PingServe {
     /// and 1-K), nth:K (every K-th) or
     /// list:3,7 (these, counted per client from 1). The default is the textbook's: a random integer
     /// from 0 to 10, below 4 is lost.
-    #[arg(long, value_name = "MODEL", default_value = "4/11", allow_hyphen_values = true, value_parser = parsed::<Loss>)]
-    loss: Loss,
+    #[arg(long, value_name = "MODEL", default_value = "4/11", allow_hyphen_values = true, value_parser = parsed::<LossModel>)]
+    loss: LossModel,
 
     /// Hold each answer for D
     #[arg(long, value_name = "D", default_value = "0", value_parser = duration, hide_default_value = true)]
@@ -56,24 +56,24 @@ pub struct PingServe {
     jitter: Duration,
 
     /// How the jitter is spread: uniform, normal or pareto
-    #[arg(long, value_name = "NAME", default_value = "uniform", value_parser = parsed::<Spread>, hide_short_help = true)]
-    jitter_dist: Spread,
+    #[arg(long, value_name = "NAME", default_value = "uniform", value_parser = parsed::<Distribution>, hide_short_help = true)]
+    jitter_dist: Distribution,
 
     /// Send this part of the answers twice
-    #[arg(long, value_name = "P", default_value = "0", value_parser = parsed::<Chance>, hide_short_help = true)]
-    duplicate: Chance,
+    #[arg(long, value_name = "P", default_value = "0", value_parser = parsed::<Probability>, hide_short_help = true)]
+    duplicate: Probability,
 
     /// Let this part of the answers overtake the delayed ones
-    #[arg(long, value_name = "P", default_value = "0", value_parser = parsed::<Chance>, hide_short_help = true)]
-    reorder: Chance,
+    #[arg(long, value_name = "P", default_value = "0", value_parser = parsed::<Probability>, hide_short_help = true)]
+    reorder: Probability,
 
     /// Flip a bit in this part of the datagrams
-    #[arg(long, value_name = "P", default_value = "0", value_parser = parsed::<Chance>, hide_short_help = true)]
-    corrupt: Chance,
+    #[arg(long, value_name = "P", default_value = "0", value_parser = parsed::<Probability>, hide_short_help = true)]
+    corrupt: Probability,
 
     /// The speed of the link to each client, for example 5Mbit
-    #[arg(long, value_name = "BITS", value_parser = parsed::<Rate>, hide_short_help = true)]
-    rate: Option<Rate>,
+    #[arg(long, value_name = "BITS", value_parser = parsed::<BitRate>, hide_short_help = true)]
+    rate: Option<BitRate>,
 
     /// Which way all this happens: in, out or both
     #[arg(long, value_name = "WAY", default_value = "in", value_parser = parsed::<Direction>, hide_short_help = true)]
@@ -101,7 +101,7 @@ impl PingServe {
     pub fn run(&self, style: Style) -> Result<Exit> {
         let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
         let impairment = self.impairment(seed);
-        impairment.check()?;
+        impairment.validate()?;
         let mut output = Output::new(style);
         if let Some(count) = self.plan {
             return Self::print_plan(&impairment, count, &mut output);
@@ -127,11 +127,11 @@ impl PingServe {
         self.server.listen.tell_ready(receivers.addresses().map(ToString::to_string))?;
 
         let started = net::now();
-        let rules = Rules {
+        let rules = EchoConfig {
             impairment,
             key,
-            own: receivers.bound(),
-            public,
+            own_addresses: receivers.bound(),
+            is_public: public,
             remaining: (self.count > 0).then(|| Arc::new(AtomicU64::new(self.count))),
         };
         let total = self.serve(receivers, &rules, style, &mut signals, &recorder, started)?;
@@ -151,7 +151,7 @@ impl PingServe {
             duplicate: self.duplicate,
             rate: self.rate,
             delay: self.delay,
-            jitter: Jitter { spread: self.jitter, shape: self.jitter_dist },
+            jitter: Jitter { spread: self.jitter, distribution: self.jitter_dist },
             reorder: self.reorder,
             direction: self.direction,
         }
@@ -189,7 +189,7 @@ impl PingServe {
     fn serve(
         &self,
         receivers: Receivers,
-        rules: &Rules,
+        rules: &EchoConfig,
         style: Style,
         signals: &mut Signals,
         recorder: &Recorder<PingServeReport>,
@@ -198,7 +198,7 @@ impl PingServe {
         let plan = Plan {
             receivers,
             threads: self.server.threads,
-            largest: LARGEST,
+            largest: MAX_UDP_PAYLOAD,
             listening: !style.quiet,
             until: self.server.listen.lifetime.map(|lifetime| started + lifetime),
             rest: Duration::ZERO,
@@ -218,13 +218,13 @@ impl PingServe {
 /// What all threads did.
 #[derive(Default)]
 struct Totals {
-    counters: crate::probe::Tally,
-    clients: Vec<crate::probe::ClientTally>,
+    counters: crate::probe::EchoCounters,
+    clients: Vec<crate::probe::ClientCounters>,
 }
 
 impl Totals {
     fn add(&mut self, echo: &Echo) {
-        self.counters.merge(echo.tally());
+        self.counters.merge(echo.counters());
         self.clients.extend(echo.clients());
     }
 
@@ -241,7 +241,7 @@ struct Observer {
 }
 
 impl Watch<Echo> for Observer {
-    fn fact(&mut self, _: usize, fact: EchoFact) {
+    fn fact(&mut self, _: usize, fact: EchoEvent) {
         self.recorder.emit(PingServeReport::Fact(PingServeEvent::Echo(fact)));
     }
 

@@ -203,7 +203,7 @@ pub struct Summary {
     /// Octets of content sent.
     pub bytes: u64,
     /// From a complete head to the last octet of its answer.
-    pub latency: Option<stats::Summary>,
+    pub latency: Option<stats::DurationSummary>,
     /// Events that nobody could be told, because the log was too slow or full.
     pub dropped_events: u64,
 }

@@ -1,7 +1,7 @@
 //! What is a beat and what is none.
 
 use super::{Beat, Kind, LARGEST, LONGEST_NAME, Line, Wrong, is_name, make_echo};
-use crate::seal::Key;
+use crate::seal::MacKey;
 use std::time::Duration;
 
 const BEAT: Beat<'_> = Beat {
@@ -16,7 +16,7 @@ const BEAT: Beat<'_> = Beat {
     exit: None,
 };
 
-fn line(beat: &Beat<'_>, key: Option<&Key>) -> Vec<u8> {
+fn line(beat: &Beat<'_>, key: Option<&MacKey>) -> Vec<u8> {
     let mut out = Vec::new();
     beat.write(key, &mut out);
     out
@@ -35,7 +35,7 @@ fn a_beat_is_a_line_of_text() {
 
 #[test]
 fn what_is_written_is_what_is_read() {
-    let key = Key::new(b"sesame");
+    let key = MacKey::new(b"sesame");
     for kind in [Kind::Beat, Kind::Bye, Kind::Echo] {
         let echo = kind != Kind::Bye;
         for beat in [
@@ -113,14 +113,14 @@ fn the_textbooks_beats_are_understood_in_seconds_and_milliseconds() {
 
 #[test]
 fn a_key_takes_what_it_vouches_for_and_nothing_else() {
-    let key = Key::new(b"sesame");
+    let key = MacKey::new(b"sesame");
     let sealed = line(&BEAT, Some(&key));
     for at in 0..sealed.len() {
         let mut forged = sealed.clone();
         forged[at] ^= 1;
         assert!(Line::read(&forged, Some(&key)).is_err(), "octet {at}");
     }
-    assert_eq!(Line::read(&sealed, Some(&Key::new(b"other"))), Err(Wrong::Unauthentic));
+    assert_eq!(Line::read(&sealed, Some(&MacKey::new(b"other"))), Err(Wrong::Unauthentic));
     assert_eq!(Line::read(&sealed, None), Err(Wrong::Unauthentic));
     assert_eq!(Line::read(&line(&BEAT, None), Some(&key)), Err(Wrong::Unauthentic));
     assert_eq!(Line::read(b"17 1764000000", Some(&key)), Err(Wrong::Unauthentic));
@@ -128,7 +128,7 @@ fn a_key_takes_what_it_vouches_for_and_nothing_else() {
 
 #[test]
 fn an_echo_is_as_long_as_its_beat_and_never_taken_for_one() {
-    let key = Key::new(b"sesame");
+    let key = MacKey::new(b"sesame");
     let asking = Beat { wants_echo: true, ..BEAT };
     for key in [None, Some(&key)] {
         for end in ["", "\r\n"] {
@@ -146,7 +146,7 @@ fn an_echo_is_as_long_as_its_beat_and_never_taken_for_one() {
 
 #[test]
 fn no_octets_at_all_make_it_panic() {
-    let key = Key::new(b"k");
+    let key = MacKey::new(b"k");
     let mut seed = 1_u64;
     let mut octet = || {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -6,7 +6,7 @@ use crate::heartbeat::beat::{Beat, Kind, Line};
 use crate::heartbeat::fact::{Fact, Refusal, State};
 use crate::heartbeat::kept::{Kept, KeptSender, VERSION};
 use crate::heartbeat::rules::Rules;
-use crate::seal::Key;
+use crate::seal::MacKey;
 use crate::time::Moment;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -205,7 +205,7 @@ fn what_counts_for_nobody_has_its_reason() {
 
 #[test]
 fn an_echo_goes_back_to_whoever_asks_and_is_as_long() {
-    let key = Key::new(b"sesame");
+    let key = MacKey::new(b"sesame");
     let mut bench = Bench::new(Rules { key: Some(key.clone()), ..rules() }, &[]);
     let mut line = Vec::new();
     let beat = Beat {

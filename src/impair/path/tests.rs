@@ -4,37 +4,39 @@ use std::time::Duration;
 
 use super::{Direction, Impairment};
 use crate::exit::Exit;
-use crate::impair::{COPIES, Cause, Chance, Fate, Jitter, Loss, Passage, Rate, Spread, Verdict};
+use crate::impair::{
+    BitRate, CopyOutcome, Distribution, DropReason, Jitter, LossModel, MAX_COPIES, PathEffects, Probability, Verdict,
+};
 use crate::time::Moment;
 
 const SIZE: usize = 64;
 
 fn verdicts(impairment: &Impairment, count: u32) -> Vec<Verdict> {
-    let mut path = impairment.path(1);
+    let mut path = impairment.path_state(1);
     let start = Moment::new(Duration::ZERO, Duration::ZERO);
-    (0..count).map(|i| impairment.arrival(&mut path, start + Duration::from_millis(1) * i, SIZE)).collect()
+    (0..count).map(|i| impairment.decide(&mut path, start + Duration::from_millis(1) * i, SIZE)).collect()
 }
 
 fn dropped(impairment: &Impairment, count: u32) -> Vec<u64> {
     let verdicts = verdicts(impairment, count).into_iter();
-    verdicts.filter(|verdict| verdict.dropped().is_some()).map(|verdict| verdict.number()).collect()
+    verdicts.filter(|verdict| verdict.drop_reason().is_some()).map(|verdict| verdict.ordinal()).collect()
 }
 
 fn textbook() -> Impairment {
-    Impairment { loss: Loss::textbook(), ..Impairment::none(42) }
+    Impairment { loss: LossModel::textbook(), ..Impairment::none(42) }
 }
 
-fn half() -> Chance {
-    Chance::new(1, 2).expect("a probability")
+fn half() -> Probability {
+    Probability::new(1, 2).expect("a probability")
 }
 
 /// Everything at once, except the rate, which depends on time by its nature.
-fn storm() -> Impairment {
+fn every_impairment() -> Impairment {
     Impairment {
         corrupt: half(),
         duplicate: half(),
         delay: Duration::from_millis(50),
-        jitter: Jitter { spread: Duration::from_millis(20), shape: Spread::Normal },
+        jitter: Jitter { spread: Duration::from_millis(20), distribution: Distribution::Normal },
         reorder: half(),
         ..textbook()
     }
@@ -43,14 +45,14 @@ fn storm() -> Impairment {
 #[test]
 fn no_impairment_lets_everything_through_untouched() {
     for verdict in verdicts(&Impairment::none(1), 100) {
-        let fates: Vec<_> = verdict.fates().collect();
-        assert_eq!(fates, [Fate::Passed(Passage::default())]);
+        let fates: Vec<_> = verdict.copies().collect();
+        assert_eq!(fates, [CopyOutcome::Delivered(PathEffects::default())]);
     }
 }
 
 #[test]
 fn nothing_else_changes_which_datagrams_drop() {
-    assert_eq!(dropped(&textbook(), 1_000), dropped(&storm(), 1_000));
+    assert_eq!(dropped(&textbook(), 1_000), dropped(&every_impairment(), 1_000));
 }
 
 #[test]
@@ -61,11 +63,11 @@ fn the_textbooks_losses_of_seed_42_are_these_for_ever() {
 const PINNED: [u64; 7] = [1, 2, 5, 7, 8, 12, 16];
 
 #[test]
-fn each_way_has_throws_of_its_own() {
+fn each_direction_has_draws_of_its_own() {
     let cause = |direction| {
         let impairment = Impairment { direction, ..textbook() };
         let verdicts = verdicts(&impairment, 400);
-        verdicts.iter().map(Verdict::dropped).collect::<Vec<_>>()
+        verdicts.iter().map(Verdict::drop_reason).collect::<Vec<_>>()
     };
     let (inward, outward, both) = (cause(Direction::In), cause(Direction::Out), cause(Direction::Both));
     assert_ne!(
@@ -79,17 +81,17 @@ fn each_way_has_throws_of_its_own() {
 
 #[test]
 fn copies_are_counted_and_never_more_than_their_limit() {
-    let impairment = Impairment { duplicate: Chance::ALWAYS, direction: Direction::Both, ..Impairment::none(1) };
+    let impairment = Impairment { duplicate: Probability::ALWAYS, direction: Direction::Both, ..Impairment::none(1) };
     let one_way = Impairment { direction: Direction::Out, ..impairment.clone() };
-    assert!(verdicts(&impairment, 10).iter().all(|verdict| verdict.fates().count() == COPIES));
-    assert!(verdicts(&one_way, 10).iter().all(|verdict| verdict.fates().count() == 2));
+    assert!(verdicts(&impairment, 10).iter().all(|verdict| verdict.copies().count() == MAX_COPIES));
+    assert!(verdicts(&one_way, 10).iter().all(|verdict| verdict.copies().count() == 2));
 }
 
 #[test]
 fn the_copies_of_a_datagram_have_delays_of_their_own() {
-    let impairment = Impairment { direction: Direction::Both, ..storm() };
+    let impairment = Impairment { direction: Direction::Both, ..every_impairment() };
     let unlike = verdicts(&impairment, 200).into_iter().filter(|verdict| {
-        let mut passages = verdict.fates();
+        let mut passages = verdict.copies();
         let first = passages.next();
         passages.any(|other| Some(other) != first)
     });
@@ -97,25 +99,27 @@ fn the_copies_of_a_datagram_have_delays_of_their_own() {
 }
 
 #[test]
-fn a_full_queue_is_another_word_than_loss() {
-    let impairment = Impairment { rate: Rate::bits(8_000), ..Impairment::none(1) };
-    let causes: Vec<_> = verdicts(&impairment, 3_000).iter().filter_map(Verdict::dropped).collect();
-    assert!(!causes.is_empty() && causes.iter().all(|cause| *cause == Cause::QueueFull));
+fn a_full_queue_is_reported_apart_from_loss() {
+    let impairment = Impairment { rate: BitRate::from_bits_per_second(8_000), ..Impairment::none(1) };
+    let causes: Vec<_> = verdicts(&impairment, 3_000).iter().filter_map(Verdict::drop_reason).collect();
+    assert!(!causes.is_empty() && causes.iter().all(|cause| *cause == DropReason::QueueFull));
 }
 
 #[test]
 fn damage_is_one_bit_that_upper_casing_cannot_hide() {
-    let impairment = Impairment { corrupt: Chance::ALWAYS, ..Impairment::none(9) };
+    let impairment = Impairment { corrupt: Probability::ALWAYS, ..Impairment::none(9) };
     for verdict in verdicts(&impairment, 500) {
-        for fate in verdict.fates() {
-            let Fate::Passed(Passage { inward, .. }) = fate else { panic!("nothing is lost here") };
+        for fate in verdict.copies() {
+            let CopyOutcome::Delivered(PathEffects { inbound: inward, .. }) = fate else {
+                panic!("nothing is lost here")
+            };
             let original = *b"Ping 12 1700000000000";
             let mut damaged = original;
-            inward.flip.expect("always").apply(&mut damaged);
+            inward.bit_flip.expect("always").apply(&mut damaged);
             let bits: u32 = original.iter().zip(damaged).map(|(a, b)| (a ^ b).count_ones()).sum();
             assert_eq!(bits, 1);
             assert!(!original.eq_ignore_ascii_case(&damaged));
-            inward.flip.expect("always").apply(&mut []);
+            inward.bit_flip.expect("always").apply(&mut []);
         }
     }
 }
@@ -123,8 +127,8 @@ fn damage_is_one_bit_that_upper_casing_cannot_hide() {
 #[test]
 fn overtaking_needs_something_to_overtake() {
     let impairment = Impairment { reorder: half(), ..Impairment::none(1) };
-    let error = impairment.check().expect_err("no delay to be spared");
+    let error = impairment.validate().expect_err("no delay to be spared");
     assert_eq!(error.exit(), Exit::Usage);
-    assert!(Impairment { delay: Duration::from_millis(1), ..impairment }.check().is_ok());
-    assert!(Impairment::none(1).check().is_ok());
+    assert!(Impairment { delay: Duration::from_millis(1), ..impairment }.validate().is_ok());
+    assert!(Impairment::none(1).validate().is_ok());
 }

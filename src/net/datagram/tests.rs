@@ -17,7 +17,7 @@ use crate::net::bind::Bind;
 use crate::net::clock::now;
 use crate::net::signals::{Nudge, Signals};
 use crate::net::udp::{Origin, Receivers};
-use crate::probe::{Echo, Rules, Tally};
+use crate::probe::{Echo, EchoConfig, EchoCounters};
 use crate::time::Moment;
 
 /// More than any test takes; a loop that gets here has failed.
@@ -175,7 +175,7 @@ fn plain(peer: SocketAddr) -> UdpSocket {
 }
 
 /// Runs honest echoes while `test` talks to them, and gives the tally of each thread.
-fn with_echoes(bind: Bind, threads: usize, test: impl FnOnce(&[SocketAddr])) -> Vec<Tally> {
+fn with_echoes(bind: Bind, threads: usize, test: impl FnOnce(&[SocketAddr])) -> Vec<EchoCounters> {
     let receivers = Receivers::bind(&[bind], threads).expect("a free port");
     let bound = receivers.bound();
     let plan = Plan {
@@ -188,14 +188,19 @@ fn with_echoes(bind: Bind, threads: usize, test: impl FnOnce(&[SocketAddr])) -> 
     };
     let mut signals = Signals::listen().expect("a pipe");
     let nudge: Nudge = signals.nudger().expect("a copy");
-    let rules =
-        Rules { impairment: Impairment::none(1), key: None, own: bound.clone(), public: false, remaining: None };
+    let rules = EchoConfig {
+        impairment: Impairment::none(1),
+        key: None,
+        own_addresses: bound.clone(),
+        is_public: false,
+        remaining: None,
+    };
     let ordinals = Arc::new(AtomicU32::new(0));
     let (done, tallies) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         let serving = scope.spawn(move || {
             let make = || (Echo::new(rules.clone(), ordinals.clone()), Until(|_: &Echo| false));
-            let finish = |echo: Echo, _| done.send(echo.tally().clone()).expect("somebody listens");
+            let finish = |echo: Echo, _| done.send(echo.counters().clone()).expect("somebody listens");
             answer(plan, &mut signals, make, finish).expect("threads")
         });
         let tested = std::panic::catch_unwind(AssertUnwindSafe(|| test(&bound)));

@@ -6,10 +6,10 @@ use std::io::{Error, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{Pace, Sender};
+use super::{Sender, SenderConfig};
 use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
-use crate::probe::fact::{Clock, Fact, Foreign};
-use crate::probe::wire::Wire;
+use crate::probe::fact::{ForeignReason, RttClock, SenderEvent};
+use crate::probe::wire::ProbeEncoding;
 use crate::time::Moment;
 
 const START: Moment = Moment::new(Duration::from_secs(100), Duration::from_secs(1_700_000_000));
@@ -24,32 +24,32 @@ fn millis(millis: u64) -> Duration {
 
 struct Bench {
     sender: Sender,
-    post: DatagramActions<Fact>,
+    actions: DatagramActions<SenderEvent>,
     now: Moment,
 }
 
 impl Bench {
-    fn new(pace: Pace, wire: Wire) -> Self {
-        let sender = Sender::new(pace, wire, server(), START);
-        Self { sender, post: DatagramActions::new(true), now: START }
+    fn new(config: SenderConfig, encoding: ProbeEncoding) -> Self {
+        let sender = Sender::new(config, encoding, server(), START);
+        Self { sender, actions: DatagramActions::new(true), now: START }
     }
 
     fn textbook() -> Self {
-        Self::new(Pace::textbook(), Wire::TEXTBOOK)
+        Self::new(SenderConfig::textbook(), ProbeEncoding::TEXTBOOK)
     }
 
     /// The turn of the loop at so many milliseconds: what is sent, as (socket, payload).
-    fn at(&mut self, time: u64) -> Vec<(u64, Vec<u8>)> {
+    fn turn_at(&mut self, time: u64) -> Vec<(u64, Vec<u8>)> {
         self.now = START + millis(time);
-        self.sender.woken(self.now, &mut self.post);
-        let sent = self.post.transmits().map(|(out, bytes)| (out.socket, bytes.to_vec())).collect();
-        self.post.clear();
+        self.sender.woken(self.now, &mut self.actions);
+        let sent = self.actions.transmits().map(|(out, bytes)| (out.socket, bytes.to_vec())).collect();
+        self.actions.clear();
         sent
     }
 
     /// A turn of which one probe is expected.
     fn probe(&mut self, time: u64) -> Vec<u8> {
-        let mut sent = self.at(time);
+        let mut sent = self.turn_at(time);
         assert_eq!(sent.len(), 1, "at {time} ms");
         sent.remove(0).1
     }
@@ -61,12 +61,12 @@ impl Bench {
     fn reply_from(&mut self, peer: SocketAddr, socket: u64, time: u64, bytes: &[u8]) {
         let at = START + millis(time);
         let datagram = Datagram { socket, ..Datagram::plain(peer, at, bytes) };
-        self.sender.received(&datagram, at, &mut self.post);
+        self.sender.received(&datagram, at, &mut self.actions);
     }
 
-    fn facts(&mut self) -> Vec<Fact> {
-        let sent = |fact: &Fact| !matches!(fact, Fact::Sent { .. });
-        self.post.events().filter(sent).collect()
+    fn events(&mut self) -> Vec<SenderEvent> {
+        let sent = |fact: &SenderEvent| !matches!(fact, SenderEvent::Sent { .. });
+        self.actions.events().filter(sent).collect()
     }
 }
 
@@ -80,7 +80,7 @@ fn ten_probes_leave_a_second_apart_and_then_it_is_over() {
         bench.reply(i * 1_000 + 10, &probe.to_ascii_uppercase());
     }
     assert!(bench.sender.is_finished());
-    let report = bench.sender.report();
+    let report = bench.sender.statistics();
     assert_eq!((report.sent, report.received, report.loss), (10, 10, Some(0.0)));
     assert_eq!(report.rtt.expect("ten").p50, millis(10));
     assert_eq!(bench.sender.wake_at(), None);
@@ -91,12 +91,12 @@ fn a_reply_after_its_timeout_is_late_and_never_the_next_probes() {
     let mut bench = Bench::textbook();
     let first = bench.probe(0);
     bench.probe(1_000);
-    assert!(matches!(bench.facts()[..], [Fact::Lost { seq: 1 }]));
+    assert!(matches!(bench.events()[..], [SenderEvent::Lost { seq: 1 }]));
     bench.reply(1_200, &first);
-    assert!(matches!(bench.facts()[..], [Fact::Late { seq: 1, .. }]));
+    assert!(matches!(bench.events()[..], [SenderEvent::Late { seq: 1, .. }]));
     bench.reply(1_300, &first);
-    assert!(matches!(bench.facts()[..], [Fact::Duplicate { seq: 1 }]));
-    let report = bench.sender.report();
+    assert!(matches!(bench.events()[..], [SenderEvent::Duplicate { seq: 1 }]));
+    let report = bench.sender.statistics();
     assert_eq!((report.late, report.lost, report.waiting, report.rtt), (1, 0, 1, None));
 }
 
@@ -107,10 +107,10 @@ fn an_answer_long_after_the_linger_is_late_still() {
     for time in [1_000, 2_000] {
         bench.probe(time);
     }
-    bench.facts();
+    bench.events();
     bench.reply(2_001, &first);
-    assert!(matches!(bench.facts()[..], [Fact::Late { seq: 1, rtt, .. }] if rtt == millis(2_001)));
-    assert_eq!((bench.sender.report().lost, bench.sender.report().late), (1, 1));
+    assert!(matches!(bench.events()[..], [SenderEvent::Late { seq: 1, rtt, .. }] if rtt == millis(2_001)));
+    assert_eq!((bench.sender.statistics().lost, bench.sender.statistics().late), (1, 1));
 }
 
 #[test]
@@ -123,53 +123,58 @@ fn what_is_no_answer_is_foreign_and_what_is_damaged_is_corrupt() {
     bench.reply(1, b"Ping 99 1700000000000");
     bench.reply(1, b"Ping 1 1700000000001");
     bench.reply(1, &probe);
-    let facts = bench.facts();
-    let reasons = [Foreign::Peer, Foreign::Content, Foreign::NeverSent];
+    let facts = bench.events();
+    let reasons = [ForeignReason::Peer, ForeignReason::Content, ForeignReason::NeverSent];
     for (fact, expected) in facts.iter().zip(reasons) {
-        assert!(matches!(fact, Fact::Foreign { reason, .. } if *reason == expected), "{fact:?}");
+        assert!(matches!(fact, SenderEvent::Foreign { reason, .. } if *reason == expected), "{fact:?}");
     }
-    assert!(matches!(facts[3..], [Fact::Corrupt { seq: 1 }, Fact::Reply { seq: 1, .. }]));
-    assert_eq!((bench.sender.report().foreign, bench.sender.report().corrupt), (3, 1));
+    assert!(matches!(facts[3..], [SenderEvent::Corrupt { seq: 1 }, SenderEvent::Reply { seq: 1, .. }]));
+    assert_eq!((bench.sender.statistics().foreign, bench.sender.statistics().corrupt), (3, 1));
 }
 
 #[test]
-fn bare_words_are_told_apart_by_their_port() {
-    let wire = Wire::Bare { message: b"ping".to_vec() };
-    let mut bench = Bench::new(Pace::textbook().stop_and_wait(), wire);
-    assert_eq!(bench.at(0), [(1, b"ping".to_vec())]);
-    assert_eq!(bench.at(1_000), [(2, b"ping".to_vec())]);
+fn fixed_messages_are_matched_by_their_port() {
+    let wire = ProbeEncoding::FixedMessage { message: b"ping".to_vec() };
+    let mut bench = Bench::new(SenderConfig::textbook().stop_and_wait(), wire);
+    assert_eq!(bench.turn_at(0), [(1, b"ping".to_vec())]);
+    assert_eq!(bench.turn_at(1_000), [(2, b"ping".to_vec())]);
     bench.reply_from(server(), 1, 1_100, b"PING");
     bench.reply_from(server(), 2, 1_150, b"PING");
     bench.reply_from(server(), 1, 1_160, b"PING");
     assert!(matches!(
-        bench.facts()[..],
-        [Fact::Lost { seq: 1 }, Fact::Late { seq: 1, .. }, Fact::Reply { seq: 2, .. }, Fact::Duplicate { seq: 1 }]
+        bench.events()[..],
+        [
+            SenderEvent::Lost { seq: 1 },
+            SenderEvent::Late { seq: 1, .. },
+            SenderEvent::Reply { seq: 2, .. },
+            SenderEvent::Duplicate { seq: 1 }
+        ]
     ));
 }
 
 #[test]
-fn the_ports_of_bare_words_are_given_back_once_sixteen_others_were_answered() {
-    let wire = Wire::Bare { message: b"ping".to_vec() };
-    let mut bench = Bench::new(Pace { count: None, ..Pace::textbook().stop_and_wait() }, wire);
+fn the_port_of_a_fixed_message_is_closed_after_sixteen_further_replies() {
+    let wire = ProbeEncoding::FixedMessage { message: b"ping".to_vec() };
+    let mut bench = Bench::new(SenderConfig { count: None, ..SenderConfig::textbook().stop_and_wait() }, wire);
     for (seq, time) in (1..=18).zip(0..) {
-        assert_eq!(bench.at(time), [(seq, b"ping".to_vec())]);
+        assert_eq!(bench.turn_at(time), [(seq, b"ping".to_vec())]);
         bench.reply_from(server(), seq, time, b"PING");
         let retired: &[u64] = if seq > 16 { &[seq - 16] } else { &[] };
-        assert_eq!(bench.post.retired(), retired);
+        assert_eq!(bench.actions.retired(), retired);
     }
 }
 
 #[test]
 fn answers_that_came_quickly_do_not_hide_losses_that_need_their_time() {
-    let pace = Pace { count: None, interval: millis(100), ..Pace::textbook() };
-    let mut bench = Bench::new(pace, Wire::TEXTBOOK);
+    let pace = SenderConfig { count: None, interval: millis(100), ..SenderConfig::textbook() };
+    let mut bench = Bench::new(pace, ProbeEncoding::TEXTBOOK);
     for number in 0..25 {
         let probe = bench.probe(number * 100);
         if number % 2 == 0 {
             bench.reply(number * 100, &probe);
         }
     }
-    let report = bench.sender.report();
+    let report = bench.sender.statistics();
     // Of the first fifteen the time is over; of the others every second one is on its way.
     assert_eq!((report.waiting, report.lost, report.received), (5, 7, 13));
     assert_eq!(report.loss, Some(7.0 / 15.0));
@@ -177,55 +182,60 @@ fn answers_that_came_quickly_do_not_hide_losses_that_need_their_time() {
 
 #[test]
 fn nothing_is_sent_at_the_end_or_to_others_without_a_pause() {
-    let pace = Pace { count: None, until: Some(START + millis(10)), least: millis(2), ..Pace::textbook() };
-    let mut bench = Bench::new(pace.stop_and_wait(), Wire::TEXTBOOK);
+    let pace = SenderConfig {
+        count: None,
+        deadline: Some(START + millis(10)),
+        min_interval: millis(2),
+        ..SenderConfig::textbook()
+    };
+    let mut bench = Bench::new(pace.stop_and_wait(), ProbeEncoding::TEXTBOOK);
     for time in [0, 2, 4, 6, 8] {
         let probe = bench.probe(time);
         bench.reply(time, &probe);
-        assert!(bench.at(time + 1).is_empty());
+        assert!(bench.turn_at(time + 1).is_empty());
     }
-    assert!(bench.at(10).is_empty());
+    assert!(bench.turn_at(10).is_empty());
 }
 
 #[test]
 fn a_refusal_that_comes_after_the_time_out_is_one() {
     let mut bench = Bench::textbook();
     let probe = bench.probe(0);
-    bench.at(1_000);
+    bench.turn_at(1_000);
     let error = &Error::from(ErrorKind::HostUnreachable);
     let failure = TransmitError::Unreachable { socket: 0, error, bytes: &probe };
-    bench.sender.failed(&failure, START + millis(1_500), &mut bench.post);
-    let report = bench.sender.report();
+    bench.sender.failed(&failure, START + millis(1_500), &mut bench.actions);
+    let report = bench.sender.statistics();
     assert_eq!((report.lost, report.refused), (0, 1));
 }
 
 #[test]
-fn a_reply_that_came_in_time_while_we_were_stopped_is_in_time() {
+fn a_reply_received_in_time_while_the_process_was_stopped_is_in_time() {
     let mut bench = Bench::textbook();
     let probe = bench.probe(0);
     let datagram = Datagram::timestamped(server(), START + millis(20), &probe);
     bench.sender.transmitted(1, START + millis(1));
-    bench.sender.received(&datagram, START + millis(5_000), &mut bench.post);
-    let facts = bench.facts();
+    bench.sender.received(&datagram, START + millis(5_000), &mut bench.actions);
+    let facts = bench.events();
     assert!(
-        matches!(facts[..], [Fact::Reply { seq: 1, rtt, clock: Clock::Kernel, .. }] if rtt == millis(19)),
+        matches!(facts[..], [SenderEvent::Reply { seq: 1, rtt, clock: RttClock::Kernel, .. }] if rtt == millis(19)),
         "{facts:?}"
     );
-    let report = serde_json::to_value(bench.sender.report()).expect("plain data");
+    let report = serde_json::to_value(bench.sender.statistics()).expect("plain data");
     assert_eq!(report["clock"], "kernel");
 }
 
 #[test]
-fn a_set_wall_clock_is_told_and_bends_nothing() {
+fn a_wall_clock_step_is_reported_and_changes_no_round_trip_time() {
     let mut bench = Bench::textbook();
     let probe = bench.probe(0);
     let later = Moment::new(Duration::from_millis(100_050), Duration::from_secs(1_600_000_000));
     let datagram = Datagram::timestamped(server(), later, &probe);
-    bench.sender.received(&datagram, later, &mut bench.post);
-    bench.sender.woken(later, &mut bench.post);
-    let facts = bench.facts();
-    assert!(matches!(facts[0], Fact::Reply { rtt, clock_step: true, .. } if rtt == millis(50)));
-    assert!(matches!(facts[1], Fact::ClockStep { step_ns } if step_ns < 0));
+    bench.sender.received(&datagram, later, &mut bench.actions);
+    bench.sender.woken(later, &mut bench.actions);
+    let facts = bench.events();
+    assert!(matches!(facts[0], SenderEvent::Reply { rtt, clock_step: true, .. } if rtt == millis(50)));
+    assert!(matches!(facts[1], SenderEvent::ClockStep { step_ns } if step_ns < 0));
 }
 
 #[test]
@@ -235,12 +245,12 @@ fn a_refusal_ends_the_probe_it_names_and_is_no_loss() {
     bench.probe(1_000);
     let error = &Error::from(ErrorKind::ConnectionRefused);
     let second = b"Ping 2 1700000001000";
-    bench.sender.failed(&TransmitError::Unreachable { socket: 0, error, bytes: second }, bench.now, &mut bench.post);
-    bench.sender.failed(&TransmitError::Unreachable { socket: 0, error, bytes: second }, bench.now, &mut bench.post);
-    let report = bench.sender.report();
+    bench.sender.failed(&TransmitError::Unreachable { socket: 0, error, bytes: second }, bench.now, &mut bench.actions);
+    bench.sender.failed(&TransmitError::Unreachable { socket: 0, error, bytes: second }, bench.now, &mut bench.actions);
+    let report = bench.sender.statistics();
     assert_eq!((report.refused, report.lost, report.loss), (1, 1, Some(0.5)));
     bench.reply(1_100, &first);
-    assert_eq!(bench.sender.report().late, 1);
+    assert_eq!(bench.sender.statistics().late, 1);
 }
 
 #[test]
@@ -248,9 +258,9 @@ fn a_probe_the_system_would_not_send_is_a_send_error() {
     let mut bench = Bench::textbook();
     bench.probe(0);
     let failure = TransmitError::NotSent { ticket: 1, error: &Error::from(ErrorKind::PermissionDenied) };
-    bench.sender.failed(&failure, bench.now, &mut bench.post);
-    assert!(matches!(bench.facts()[..], [Fact::SendError { seq: 1, .. }]));
-    let report = bench.sender.report();
+    bench.sender.failed(&failure, bench.now, &mut bench.actions);
+    assert!(matches!(bench.events()[..], [SenderEvent::SendError { seq: 1, .. }]));
+    let report = bench.sender.statistics();
     assert_eq!((report.send_errors, report.waiting), (1, 0));
     assert_eq!((report.loss, report.loss_ci95), (None, None), "what never left cannot be lost");
 }

@@ -2,68 +2,68 @@
 
 use std::time::Duration;
 
-use super::{SERVER, START, World};
+use super::{SERVER, START, Simulation};
 use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
-use crate::impair::{Chance, Dice, Impairment, Jitter, Kind, Loss, Spread};
-use crate::probe::{Fact, Pace, Report, Rules, Sender, Wire};
-use crate::seal::Key;
+use crate::impair::{DecisionKind, Distribution, Impairment, Jitter, LossModel, Probability, SeededRandom};
+use crate::probe::{EchoConfig, PingStatistics, ProbeEncoding, Sender, SenderConfig, SenderEvent};
+use crate::seal::MacKey;
 
-fn chance(text: &str) -> Chance {
+fn probability(text: &str) -> Probability {
     text.parse().expect("a probability")
 }
 
 /// A day at sea.
-fn storm(seed: u64) -> Impairment {
+fn lossy_network(seed: u64) -> Impairment {
     Impairment {
         loss: "ge:3%,30%".parse().expect("a model"),
-        corrupt: chance("1%"),
-        duplicate: chance("2%"),
+        corrupt: probability("1%"),
+        duplicate: probability("2%"),
         delay: Duration::from_millis(400),
-        jitter: Jitter { spread: Duration::from_millis(100), shape: Spread::Pareto },
-        reorder: chance("5%"),
+        jitter: Jitter { spread: Duration::from_millis(100), distribution: Distribution::Pareto },
+        reorder: probability("5%"),
         ..Impairment::none(seed)
     }
 }
 
-fn calm() -> Impairment {
+fn quiet_network() -> Impairment {
     Impairment { delay: Duration::from_millis(1), ..Impairment::none(1) }
 }
 
-fn honest() -> Rules {
-    rules(Impairment::none(1))
+fn unimpaired() -> EchoConfig {
+    echo_config(Impairment::none(1))
 }
 
-fn rules(impairment: Impairment) -> Rules {
-    Rules { impairment, key: None, own: vec![SERVER], public: false, remaining: None }
+fn echo_config(impairment: Impairment) -> EchoConfig {
+    EchoConfig { impairment, key: None, own_addresses: vec![SERVER], is_public: false, remaining: None }
 }
 
-fn every_second_for_an_hour() -> Pace {
-    Pace { count: Some(3_600), ..Pace::textbook() }
+fn every_second_for_an_hour() -> SenderConfig {
+    SenderConfig { count: Some(3_600), ..SenderConfig::textbook() }
 }
 
 #[track_caller]
-fn assert_sums(report: &Report, facts: &[Fact]) {
+fn assert_sums(report: &PingStatistics, events: &[SenderEvent]) {
     let parts = [report.received, report.late, report.lost, report.refused, report.send_errors, report.waiting];
     assert_eq!(parts.iter().sum::<u64>(), report.sent);
-    let count = |wanted: fn(&Fact) -> bool| facts.iter().filter(|fact| wanted(fact)).count() as u64;
-    assert_eq!(count(|fact| matches!(fact, Fact::Sent { .. })), report.sent);
-    assert_eq!(count(|fact| matches!(fact, Fact::Reply { .. })), report.received);
-    assert_eq!(count(|fact| matches!(fact, Fact::Late { .. })), report.late);
-    assert_eq!(count(|fact| matches!(fact, Fact::Lost { .. })), report.lost + report.late);
-    assert_eq!(count(|fact| matches!(fact, Fact::Duplicate { .. })), report.duplicates);
-    assert_eq!(count(|fact| matches!(fact, Fact::Corrupt { .. })), report.corrupt);
-    assert_eq!(count(|fact| matches!(fact, Fact::Foreign { .. })), report.foreign);
+    let count = |wanted: fn(&SenderEvent) -> bool| events.iter().filter(|fact| wanted(fact)).count() as u64;
+    assert_eq!(count(|fact| matches!(fact, SenderEvent::Sent { .. })), report.sent);
+    assert_eq!(count(|fact| matches!(fact, SenderEvent::Reply { .. })), report.received);
+    assert_eq!(count(|fact| matches!(fact, SenderEvent::Late { .. })), report.late);
+    assert_eq!(count(|fact| matches!(fact, SenderEvent::Lost { .. })), report.lost + report.late);
+    assert_eq!(count(|fact| matches!(fact, SenderEvent::Duplicate { .. })), report.duplicates);
+    assert_eq!(count(|fact| matches!(fact, SenderEvent::Corrupt { .. })), report.corrupt);
+    assert_eq!(count(|fact| matches!(fact, SenderEvent::Foreign { .. })), report.foreign);
 }
 
 #[test]
-fn an_hour_in_a_storm_adds_up_in_every_encoding() {
+fn an_hour_on_a_lossy_network_adds_up_in_every_encoding() {
     let wires = [
-        Wire::Text { size: 64 },
-        Wire::Bare { message: b"ping".to_vec() },
-        Wire::Stamp { ssid: 7, size: 0, key: None },
+        ProbeEncoding::Text { size: 64 },
+        ProbeEncoding::FixedMessage { message: b"ping".to_vec() },
+        ProbeEncoding::Stamp { ssid: 7, size: 0, key: None },
     ];
     for (seed, wire) in wires.into_iter().enumerate() {
-        let world = World::new(every_second_for_an_hour(), wire, honest(), &storm(seed as u64));
+        let world = Simulation::new(every_second_for_an_hour(), wire, unimpaired(), &lossy_network(seed as u64));
         let (report, facts, _) = world.run();
         assert_sums(&report, &facts);
         assert_eq!(report.sent, 3_600);
@@ -74,17 +74,18 @@ fn an_hour_in_a_storm_adds_up_in_every_encoding() {
 }
 
 #[test]
-fn dense_probes_in_a_storm_are_reordered_and_doubled() {
-    let pace = Pace { interval: Duration::from_millis(20), ..every_second_for_an_hour() };
-    let (report, facts, _) = World::new(pace, Wire::TEXTBOOK, honest(), &storm(9)).run();
+fn dense_probes_on_a_lossy_network_are_reordered_and_duplicated() {
+    let pace = SenderConfig { interval: Duration::from_millis(20), ..every_second_for_an_hour() };
+    let (report, facts, _) = Simulation::new(pace, ProbeEncoding::TEXTBOOK, unimpaired(), &lossy_network(9)).run();
     assert_sums(&report, &facts);
     assert!(report.reordered > 100 && report.duplicates > 50, "{report:?}");
-    assert!(facts.iter().all(|fact| !matches!(fact, Fact::ClockGap { .. })));
+    assert!(facts.iter().all(|fact| !matches!(fact, SenderEvent::ClockGap { .. })));
 }
 
 #[test]
 fn the_same_seed_makes_the_same_hour() {
-    let hour = || World::new(every_second_for_an_hour(), Wire::TEXTBOOK, honest(), &storm(5)).run();
+    let hour =
+        || Simulation::new(every_second_for_an_hour(), ProbeEncoding::TEXTBOOK, unimpaired(), &lossy_network(5)).run();
     assert_eq!(hour().1, hour().1);
 }
 
@@ -92,8 +93,8 @@ fn the_same_seed_makes_the_same_hour() {
 fn the_lost_probes_are_those_of_the_plan() {
     for loss in ["4/11", "ge:5%,40%,10%,99%", "nth:7", "list:1,2,500", "0"] {
         let impairment = Impairment {
-            loss: loss.parse::<Loss>().expect("a model"),
-            jitter: Jitter { spread: Duration::from_millis(30), shape: Spread::Normal },
+            loss: loss.parse::<LossModel>().expect("a model"),
+            jitter: Jitter { spread: Duration::from_millis(30), distribution: Distribution::Normal },
             ..Impairment::none(2026)
         };
         let plan: Vec<u64> = impairment
@@ -101,52 +102,55 @@ fn the_lost_probes_are_those_of_the_plan() {
             .filter(|planned| planned.dropped.is_some())
             .map(|planned| planned.number)
             .collect();
-        let pace = Pace { count: Some(1_000), ..Pace::textbook() };
-        let (report, facts, _) = World::new(pace, Wire::TEXTBOOK, rules(impairment), &calm()).run();
-        let lost: Vec<u64> =
-            facts.iter().filter_map(|fact| if let Fact::Lost { seq } = fact { Some(*seq) } else { None }).collect();
+        let pace = SenderConfig { count: Some(1_000), ..SenderConfig::textbook() };
+        let (report, facts, _) =
+            Simulation::new(pace, ProbeEncoding::TEXTBOOK, echo_config(impairment), &quiet_network()).run();
+        let lost: Vec<u64> = facts
+            .iter()
+            .filter_map(|fact| if let SenderEvent::Lost { seq } = fact { Some(*seq) } else { None })
+            .collect();
         assert_eq!(lost, plan, "{loss}");
         assert_eq!(report.lost, plan.len() as u64);
     }
 }
 
 #[test]
-fn stamp_tells_which_way_a_probe_was_lost() {
+fn stamp_shows_in_which_direction_a_probe_was_lost() {
     let impairment = Impairment {
         loss: "10%".parse().expect("a model"),
         direction: "both".parse().expect("a direction"),
         ..Impairment::none(8)
     };
-    let wire = Wire::Stamp { ssid: 1, size: 0, key: None };
-    let world = World::new(every_second_for_an_hour(), wire, rules(impairment), &calm());
+    let wire = ProbeEncoding::Stamp { ssid: 1, size: 0, key: None };
+    let world = Simulation::new(every_second_for_an_hour(), wire, echo_config(impairment), &quiet_network());
     let (report, _, echo) = world.run();
     let ways = report.ways.expect("stamp");
     assert!(ways.lost_somewhere <= 3);
-    assert!(echo.tally().lost_in.abs_diff(ways.lost_up) <= ways.lost_somewhere);
-    assert!(echo.tally().lost_out.abs_diff(ways.lost_down) <= ways.lost_somewhere);
+    assert!(echo.counters().lost_in.abs_diff(ways.lost_up) <= ways.lost_somewhere);
+    assert!(echo.counters().lost_out.abs_diff(ways.lost_down) <= ways.lost_somewhere);
     assert_eq!(ways.lost_up + ways.lost_down + ways.lost_somewhere, report.lost);
 }
 
 #[test]
-fn sealed_stamp_never_takes_a_damaged_packet() {
-    let key = Key::new(b"a secret of both");
-    let wire = Wire::Stamp { ssid: 1, size: 150, key: Some(key.clone()) };
-    let weather = Impairment { corrupt: chance("20%"), ..calm() };
-    let rules = Rules { key: Some(key), ..honest() };
-    let (report, facts, echo) = World::new(every_second_for_an_hour(), wire, rules, &weather).run();
+fn authenticated_stamp_never_accepts_a_corrupt_packet() {
+    let key = MacKey::new(b"a secret of both");
+    let wire = ProbeEncoding::Stamp { ssid: 1, size: 150, key: Some(key.clone()) };
+    let weather = Impairment { corrupt: probability("20%"), ..quiet_network() };
+    let rules = EchoConfig { key: Some(key), ..unimpaired() };
+    let (report, facts, echo) = Simulation::new(every_second_for_an_hour(), wire, rules, &weather).run();
     assert_sums(&report, &facts);
     // What is damaged beyond the sealed part is padding, and comes through.
-    assert!(echo.tally().unauthentic > 300 && report.foreign > 200, "{report:?}");
+    assert!(echo.counters().unauthentic > 300 && report.foreign > 200, "{report:?}");
     assert_eq!(report.corrupt, 0);
-    assert_eq!(report.lost, echo.tally().unauthentic + report.foreign);
+    assert_eq!(report.lost, echo.counters().unauthentic + report.foreign);
 }
 
 #[test]
-fn an_echo_and_a_pinger_survive_any_octets() {
-    let dice = Dice::new(4, 1);
-    let wires = [Wire::TEXTBOOK, Wire::Stamp { ssid: 0, size: 0, key: None }];
+fn echo_and_sender_survive_any_bytes() {
+    let dice = SeededRandom::new(4, 1);
+    let wires = [ProbeEncoding::TEXTBOOK, ProbeEncoding::Stamp { ssid: 0, size: 0, key: None }];
     for wire in wires {
-        let mut sender = Sender::new(Pace::textbook(), wire, SERVER, START);
+        let mut sender = Sender::new(SenderConfig::textbook(), wire, SERVER, START);
         let mut post = DatagramActions::new(true);
         sender.woken(START, &mut post);
         let (_, probe) = post.transmits().next().expect("the first probe");
@@ -154,7 +158,7 @@ fn an_echo_and_a_pinger_survive_any_octets() {
         for number in 0..20_000 {
             // A damaged copy of the real answer gets further than noise would.
             let mut bytes = probe.clone();
-            let throw = dice.throw(Kind::DAMAGE, number);
+            let throw = dice.draw(DecisionKind::CORRUPT_BIT, number);
             let at = usize::try_from(throw % bytes.len() as u64).expect("small");
             bytes[at] = throw.to_le_bytes()[7];
             bytes.truncate(usize::try_from(throw >> 32 & 63).expect("small"));
@@ -166,7 +170,7 @@ fn an_echo_and_a_pinger_survive_any_octets() {
                 sender.failed(&failure, START, &mut post);
             }
         }
-        let report = sender.report();
+        let report = sender.statistics();
         assert_eq!(report.sent, 1);
         assert!(report.corrupt + report.foreign + report.duplicates >= 19_999);
     }

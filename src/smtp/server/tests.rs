@@ -2,7 +2,7 @@
 
 use super::{Allowance, Answer, Captured, Client, Fact, Keep, Limits, Mailroom, Rules, Server, Users};
 use crate::conversation::{Action, Actions, CloseReason, StreamProtocol};
-use crate::impair::Occasions;
+use crate::impair::Occurrences;
 use crate::smtp::fault::{FaultAction, Faults, Instead, Place, Rule};
 use crate::smtp::secret::Secret;
 use crate::time::Moment;
@@ -80,7 +80,7 @@ fn with_faults(all: &[(Place, &str, FaultAction)]) -> Rules {
         text: String::new(),
         place: *place,
         whose: None,
-        occasions: occasions.parse::<Occasions>().expect("occasions"),
+        occasions: occasions.parse::<Occurrences>().expect("occasions"),
         action: action.clone(),
     };
     Rules { faults: Arc::new(Faults::new(1, all.iter().map(rule).collect())), ..rules() }

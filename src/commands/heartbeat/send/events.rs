@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::commands::told;
 use crate::heartbeat::{BeatFact, BeatReport};
 use crate::output::Escaped;
-use crate::time::{Shown, serialize_ns};
+use crate::time::{HumanDuration, serialize_ns};
 
 /// A line of `heartbeat send`.
 pub type Line = told::Line<BeatFact, Summary>;
@@ -22,7 +22,7 @@ impl fmt::Display for BeatFact {
             BeatFact::Bye { seq, exit: Some(code) } => {
                 write!(f, "goodbye after beat {seq}, the command ended with {code}")
             }
-            BeatFact::Echo { seq, rtt } => write!(f, "echo {seq}: {}", Shown(*rtt)),
+            BeatFact::Echo { seq, rtt } => write!(f, "echo {seq}: {}", HumanDuration(*rtt)),
             BeatFact::Skipped { count } => write!(f, "this process did not run when {count} beats were due"),
             BeatFact::Refused { error } => write!(f, "nobody watches there: {error}"),
             BeatFact::SendError { seq, error } => write!(f, "could not send beat {seq}: {error}"),
@@ -61,7 +61,7 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "--- {} beat for {} ---", Escaped(self.name.as_bytes()), Shown(self.elapsed))?;
+        write!(f, "--- {} beat for {} ---", Escaped(self.name.as_bytes()), HumanDuration(self.elapsed))?;
         for Watched { target, report } in &self.targets {
             write!(
                 f,

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use crate::commands::told::{Said, write_lost};
 use crate::heartbeat::{Fact, Heads, Refusal, SenderReport, State, Tally, Watcher};
 use crate::output::Escaped;
-use crate::time::{Moment, Shown, serialize_ns};
+use crate::time::{HumanDuration, Moment, serialize_ns};
 
 /// Senders the text summary lists, and those that JSON does; the worst first.
 const SHOWN: (usize, usize) = (20, 1_000);
@@ -111,9 +111,9 @@ fn write_fact(fact: &Fact, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Fact::State { to, silent, before, exit, from, .. } => match (to, silent) {
             (State::Down, None) => write!(f, "down, it was never heard"),
             (State::Late | State::Down, Some(silent)) => {
-                write!(f, "{}, nothing heard for {}", to.word(), Shown(*silent))
+                write!(f, "{}, nothing heard for {}", to.word(), HumanDuration(*silent))
             }
-            (State::Up, _) if *from == State::Down => write!(f, "up again, it was down for {}", Shown(*before)),
+            (State::Up, _) if *from == State::Down => write!(f, "up again, it was down for {}", HumanDuration(*before)),
             (State::Stopped, _) => match exit {
                 Some(code) => write!(f, "stopped, it said goodbye with exit code {code}"),
                 None => f.write_str("stopped, it said goodbye"),
@@ -121,7 +121,7 @@ fn write_fact(fact: &Fact, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             _ => f.write_str(to.word()),
         },
         Fact::Beat { seq, delay, .. } => match delay {
-            Some(delay) => write!(f, "beat {seq}, {} above the least delay", Shown(*delay)),
+            Some(delay) => write!(f, "beat {seq}, {} above the least delay", HumanDuration(*delay)),
             None => write!(f, "beat {seq}"),
         },
         Fact::Lost { first_seq, count: 1, .. } => write!(f, "beat {first_seq} got lost"),
@@ -135,12 +135,12 @@ fn write_fact(fact: &Fact, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Fact::Flapping { flapping: true, .. } => f.write_str("comes and goes; changes are not told until it is steady"),
         Fact::Flapping { flapping: false, .. } => f.write_str("is steady again"),
         Fact::ClockStep { step_ns, .. } => {
-            let step = Shown(Duration::from_nanos(step_ns.unsigned_abs()));
+            let step = HumanDuration(Duration::from_nanos(step_ns.unsigned_abs()));
             write!(f, "its clock was set {} by {step}", if *step_ns < 0 { "back" } else { "forward" })
         }
         Fact::Forgotten { .. } => f.write_str("forgotten"),
         Fact::MonitorStall { gap } => {
-            write!(f, "this watcher did not run for {}; every deadline is moved by as much", Shown(*gap))
+            write!(f, "this watcher did not run for {}; every deadline is moved by as much", HumanDuration(*gap))
         }
         Fact::Refused { peer, reason, count } => {
             write!(f, "not a beat: {}, from {peer} ({count} so far)", why(*reason))
@@ -223,7 +223,7 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "--- {} senders watched for {} ---", self.heads.total, Shown(self.elapsed))?;
+        writeln!(f, "--- {} senders watched for {} ---", self.heads.total, HumanDuration(self.elapsed))?;
         let Heads { up, late, down, stopped, new, .. } = self.heads;
         write!(f, "{up} up, {late} late, {down} down, {stopped} stopped")?;
         let others = [
@@ -278,7 +278,7 @@ impl fmt::Display for Line<'_> {
             write!(f, ", {count} {what}")?;
         }
         if let Some(jitter) = sender.jitter {
-            write!(f, ", jitter {}", Shown(jitter))?;
+            write!(f, ", jitter {}", HumanDuration(jitter))?;
         }
         if let Some(skew) = sender.skew_ppm {
             write!(f, ", clock skew {skew:.1} ppm")?;

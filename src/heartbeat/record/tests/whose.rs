@@ -4,7 +4,7 @@ use super::{Bench, SECOND, START, elsewhere, here, rules};
 use crate::heartbeat::fact::{Fact, Refusal, State};
 use crate::heartbeat::record::Heard;
 use crate::heartbeat::rules::Rules;
-use crate::seal::Key;
+use crate::seal::MacKey;
 use std::time::Duration;
 
 #[test]
@@ -20,7 +20,7 @@ fn a_new_address_of_the_same_run_is_a_move_once_the_old_one_is_silent() {
         bench.facts()[..],
         [Fact::Conflict { .. }, Fact::Lost { .. }, Fact::Moved { from, to, .. }] if from == here() && to == elsewhere()
     ));
-    let mut bench = Bench::new(Rules { key: Some(Key::new(b"sesame")), ..rules() });
+    let mut bench = Bench::new(Rules { key: Some(MacKey::new(b"sesame")), ..rules() });
     bench.at(0.0, 1);
     bench.hear(&moved(1.0, 2)).expect("vouched for");
 }
@@ -77,7 +77,7 @@ fn a_job_of_cron_whose_interval_or_clock_was_set_is_up_again() {
 
 #[test]
 fn under_a_key_an_older_run_revives_nobody() {
-    let mut bench = Bench::new(Rules { key: Some(Key::new(b"sesame")), ..rules() });
+    let mut bench = Bench::new(Rules { key: Some(MacKey::new(b"sesame")), ..rules() });
     let old = [1, 2, 3_u32].map(|seq| Bench::beat(f64::from(seq) - 1.0, 1, seq.into()));
     old.iter().for_each(|heard| bench.hear(heard).expect("taken"));
     bench.until(10.0);
@@ -92,7 +92,7 @@ fn under_a_key_an_older_run_revives_nobody() {
 
 #[test]
 fn under_a_key_nothing_is_heard_twice() {
-    let mut bench = Bench::new(Rules { key: Some(Key::new(b"sesame")), ..rules() });
+    let mut bench = Bench::new(Rules { key: Some(MacKey::new(b"sesame")), ..rules() });
     let old = Bench::beat(0.0, 1, 1);
     bench.hear(&old).expect("taken");
     bench.hear(&Bench::beat(1.0, 2, 1)).expect("restarted");

@@ -6,7 +6,7 @@ use crate::net::bind::Bind;
 use crate::net::clock::now;
 use crate::net::datagram::{Ended, Patience, exchange};
 use crate::net::signals::Signals;
-use crate::probe::{Clocks, Pace, Sender, Wire};
+use crate::probe::{ProbeEncoding, RttClocks, Sender, SenderConfig};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -22,10 +22,11 @@ fn every_round_trip_has_the_kernels_stamps_of_both_ends() {
     begin_stamping();
     with_echoes(Bind::Loopback(0), 1, |bound| {
         for peer in bound {
-            let pace = Pace { count: Some(100), ..Pace::textbook() }.stop_and_wait();
-            let sender = run(client(Sender::new(pace, Wire::TEXTBOOK, *peer, now()), *peer), Sender::is_finished);
-            let report = sender.report();
-            assert_eq!((report.sent, report.received, report.clock), (100, 100, Some(Clocks::Kernel)), "{peer}");
+            let pace = SenderConfig { count: Some(100), ..SenderConfig::textbook() }.stop_and_wait();
+            let sender =
+                run(client(Sender::new(pace, ProbeEncoding::TEXTBOOK, *peer, now()), *peer), Sender::is_finished);
+            let report = sender.statistics();
+            assert_eq!((report.sent, report.received, report.clock), (100, 100, Some(RttClocks::Kernel)), "{peer}");
         }
     });
 }
@@ -41,14 +42,14 @@ fn a_closed_port_is_told_at_once_with_the_payload() {
 #[test]
 fn probes_to_a_closed_port_are_all_refused_and_none_is_lost() {
     let (_port, peer) = nobody();
-    let pace = Pace { count: Some(200), ..Pace::textbook() };
+    let pace = SenderConfig { count: Some(200), ..SenderConfig::textbook() };
     for pace in [pace.stop_and_wait(), pace.flood(64)] {
-        let sender = run(client(Sender::new(pace, Wire::TEXTBOOK, peer, now()), peer), |sender| {
-            let report = sender.report();
+        let sender = run(client(Sender::new(pace, ProbeEncoding::TEXTBOOK, peer, now()), peer), |sender| {
+            let report = sender.statistics();
             // ICMP is limited to a few a second per destination, but not on loopback.
             report.refused + report.lost == 200
         });
-        let report = sender.report();
+        let report = sender.statistics();
         assert_eq!((report.refused, report.send_errors, report.lost), (200, 0, 0));
     }
 }

@@ -9,7 +9,7 @@ use crate::net::datagram::batch::Buffer;
 use crate::net::datagram::run::Outgoings;
 use crate::net::datagram::side::{Gear, Side};
 use crate::net::udp::Receivers;
-use crate::probe::{Clocks, Echo, Pace, Rules, Sender, Wire};
+use crate::probe::{Echo, EchoConfig, ProbeEncoding, RttClocks, Sender, SenderConfig};
 use rustix::event::PollFlags;
 use socket2::Socket;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -25,9 +25,10 @@ fn an_answer_leaves_from_the_address_that_was_asked() {
             bound.iter().filter(|bound| bound.is_ipv6()).map(|_| SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port));
         for peer in v4.chain(v6) {
             // A connected socket hears nobody but the address it asked.
-            let pace = Pace { count: Some(3), ..Pace::textbook() }.stop_and_wait();
-            let sender = run(client(Sender::new(pace, Wire::TEXTBOOK, peer, now()), peer), Sender::is_finished);
-            assert_eq!(sender.report().received, 3, "{peer}");
+            let pace = SenderConfig { count: Some(3), ..SenderConfig::textbook() }.stop_and_wait();
+            let sender =
+                run(client(Sender::new(pace, ProbeEncoding::TEXTBOOK, peer, now()), peer), Sender::is_finished);
+            assert_eq!(sender.statistics().received, 3, "{peer}");
         }
     });
     assert_eq!(tallies[0].not_sent, 0);
@@ -128,10 +129,11 @@ fn a_flood_is_answered_to_the_last() {
     begin_stamping();
     let tallies = with_echoes(Bind::Loopback(0), 1, |bound| {
         for peer in bound {
-            let pace = Pace { count: Some(20_000), ..Pace::textbook() }.flood(100);
-            let sender = run(client(Sender::new(pace, Wire::TEXTBOOK, *peer, now()), *peer), Sender::is_finished);
-            let report = sender.report();
-            assert_eq!((report.received, report.lost, report.clock), (20_000, 0, Some(Clocks::Kernel)), "{peer}");
+            let pace = SenderConfig { count: Some(20_000), ..SenderConfig::textbook() }.flood(100);
+            let sender =
+                run(client(Sender::new(pace, ProbeEncoding::TEXTBOOK, *peer, now()), *peer), Sender::is_finished);
+            let report = sender.statistics();
+            assert_eq!((report.received, report.lost, report.clock), (20_000, 0, Some(RttClocks::Kernel)), "{peer}");
         }
     });
     assert_eq!(tallies[0].received, tallies[0].sent);
@@ -197,8 +199,13 @@ fn two_threads_share_a_port() {
 fn an_echo_at_work_allocates_nothing() {
     let mut receivers = Receivers::bind(&[Bind::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
     let address = receivers.bound()[0];
-    let rules =
-        Rules { impairment: Impairment::none(1), key: None, own: vec![address], public: false, remaining: None };
+    let rules = EchoConfig {
+        impairment: Impairment::none(1),
+        key: None,
+        own_addresses: vec![address],
+        is_public: false,
+        remaining: None,
+    };
     let mut side = Side::bound(Echo::new(rules, Arc::default()), receivers.take(), false);
     let (buffer, outgoings) = (Buffer::new(super::LARGEST), Outgoings::new());
     let mut gear = Gear { buffer, outgoings, failures: Vec::new(), now: now() };
@@ -208,8 +215,8 @@ fn an_echo_at_work_allocates_nothing() {
             for peer in peers.iter().cycle().take(pack) {
                 peer.send(b"over and over").expect("sent");
             }
-            let due = side.exchange().tally().received + pack as u64;
-            while side.exchange().tally().received < due {
+            let due = side.exchange().counters().received + pack as u64;
+            while side.exchange().counters().received < due {
                 side.ports.iter().for_each(|port| port.note(PollFlags::IN));
                 gear.now = now();
                 side.turn(&mut gear);

@@ -4,20 +4,20 @@ use super::{Bench, START, millis};
 use std::io::{Error, ErrorKind};
 
 use crate::conversation::{DatagramProtocol as _, TransmitError};
-use crate::probe::fact::Fact;
-use crate::probe::ledger::WINDOW;
-use crate::probe::pace::Pace;
-use crate::probe::sender::BURST;
-use crate::probe::wire::Wire;
+use crate::probe::fact::SenderEvent;
+use crate::probe::ledger::MAX_TRACKED;
+use crate::probe::pace::SenderConfig;
+use crate::probe::sender::PROBES_PER_TURN;
+use crate::probe::wire::ProbeEncoding;
 
 #[test]
 fn a_slipped_probe_is_sent_late_and_none_is_skipped() {
-    let pace = Pace { interval: millis(10), ..Pace::textbook() };
-    let mut bench = Bench::new(pace, Wire::TEXTBOOK);
+    let pace = SenderConfig { interval: millis(10), ..SenderConfig::textbook() };
+    let mut bench = Bench::new(pace, ProbeEncoding::TEXTBOOK);
     bench.probe(0);
-    assert_eq!(bench.at(35).len(), 3, "those of 10, 20 and 30 ms");
+    assert_eq!(bench.turn_at(35).len(), 3, "those of 10, 20 and 30 ms");
     assert_eq!(bench.sender.wake_at(), Some(START + millis(40)), "the schedule stands");
-    assert_eq!(bench.sender.report().slip.expect("four").max, millis(25));
+    assert_eq!(bench.sender.statistics().slip.expect("four").max, millis(25));
 }
 
 #[test]
@@ -25,93 +25,93 @@ fn a_process_that_was_stopped_comes_back_without_a_burst() {
     let mut bench = Bench::textbook();
     bench.probe(0);
     bench.probe(1_000);
-    bench.facts();
-    assert_eq!(bench.at(6_500).len(), 1);
-    assert!(bench.facts().contains(&Fact::ClockGap { gap: millis(4_500) }));
+    bench.events();
+    assert_eq!(bench.turn_at(6_500).len(), 1);
+    assert!(bench.events().contains(&SenderEvent::ClockGap { gap: millis(4_500) }));
     assert_eq!(bench.sender.wake_at(), Some(START + millis(7_500)));
 }
 
 #[test]
 fn a_flood_keeps_its_window_full_and_trickles_when_nothing_comes_back() {
-    let pace = Pace { count: None, ..Pace::textbook() }.flood(8);
-    let mut bench = Bench::new(pace, Wire::TEXTBOOK);
-    let sent = bench.at(0);
+    let pace = SenderConfig { count: None, ..SenderConfig::textbook() }.flood(8);
+    let mut bench = Bench::new(pace, ProbeEncoding::TEXTBOOK);
+    let sent = bench.turn_at(0);
     assert_eq!(sent.len(), 8);
     bench.reply(1, &sent[0].1);
     bench.reply(1, &sent[5].1);
-    assert_eq!(bench.at(1).len(), 2);
+    assert_eq!(bench.turn_at(1).len(), 2);
     assert_eq!(bench.sender.wake_at(), Some(START + millis(11)));
-    assert_eq!(bench.at(11).len(), 1);
+    assert_eq!(bench.turn_at(11).len(), 1);
 }
 
 #[test]
 fn an_endless_flood_that_loses_one_forgets_the_others_and_goes_on() {
-    let pace = Pace { count: None, ..Pace::textbook() }.flood(64);
-    let mut bench = Bench::new(pace, Wire::TEXTBOOK);
+    let pace = SenderConfig { count: None, ..SenderConfig::textbook() }.flood(64);
+    let mut bench = Bench::new(pace, ProbeEncoding::TEXTBOOK);
     let mut lost = false;
     for turn in 0..4_000 {
-        let sent = bench.at(turn);
-        assert!(sent.len() <= BURST);
+        let sent = bench.turn_at(turn);
+        assert!(sent.len() <= PROBES_PER_TURN);
         for (_, probe) in &sent {
             if std::mem::replace(&mut lost, true) {
                 bench.reply(turn, probe);
             }
         }
-        bench.post.events().for_each(drop);
+        bench.actions.events().for_each(drop);
     }
-    let report = bench.sender.report();
-    assert!(report.sent > 2 * WINDOW as u64, "{}", report.sent);
+    let report = bench.sender.statistics();
+    assert!(report.sent > 2 * MAX_TRACKED as u64, "{}", report.sent);
     assert_eq!(report.lost, 1);
 }
 
 #[test]
 fn a_flood_the_system_will_not_send_does_not_spin() {
-    let pace = Pace { count: None, ..Pace::textbook() };
-    let mut bench = Bench::new(pace.stop_and_wait(), Wire::TEXTBOOK);
+    let pace = SenderConfig { count: None, ..SenderConfig::textbook() };
+    let mut bench = Bench::new(pace.stop_and_wait(), ProbeEncoding::TEXTBOOK);
     for turn in 0..5 {
-        assert_eq!(bench.at(turn * 10).len(), 1);
+        assert_eq!(bench.turn_at(turn * 10).len(), 1);
         let error = &Error::from(ErrorKind::NetworkUnreachable);
         let ticket = turn + 1;
         let failure = TransmitError::NotSent { ticket, error };
-        bench.sender.failed(&failure, bench.now, &mut bench.post);
-        assert!(bench.at(turn * 10 + 9).is_empty());
+        bench.sender.failed(&failure, bench.now, &mut bench.actions);
+        assert!(bench.turn_at(turn * 10 + 9).is_empty());
     }
-    assert_eq!(bench.sender.report().send_errors, 5);
+    assert_eq!(bench.sender.statistics().send_errors, 5);
 }
 
 #[test]
-fn stopping_sends_nothing_more_and_waits_for_what_is_under_way() {
+fn stopping_sends_nothing_more_and_waits_for_probes_in_flight() {
     let mut bench = Bench::textbook();
     let probe = bench.probe(0);
     bench.sender.stop();
-    assert!(bench.at(999).is_empty() && !bench.sender.is_finished());
+    assert!(bench.turn_at(999).is_empty() && !bench.sender.is_finished());
     bench.reply(999, &probe);
     assert!(bench.sender.is_finished());
 }
 
 #[test]
-fn a_lost_probe_at_the_end_is_listened_for_until_its_linger_ends() {
-    let mut bench = Bench::new(Pace { count: Some(1), ..Pace::textbook() }, Wire::TEXTBOOK);
+fn a_lost_probe_at_the_end_is_waited_for_until_its_linger_ends() {
+    let mut bench = Bench::new(SenderConfig { count: Some(1), ..SenderConfig::textbook() }, ProbeEncoding::TEXTBOOK);
     bench.probe(0);
-    bench.at(1_000);
+    bench.turn_at(1_000);
     assert!(!bench.sender.is_finished());
     assert_eq!(bench.sender.wake_at(), Some(START + millis(2_000)));
-    bench.at(2_000);
+    bench.turn_at(2_000);
     assert!(bench.sender.is_finished());
-    let report = serde_json::to_value(bench.sender.report()).expect("plain data");
+    let report = serde_json::to_value(bench.sender.statistics()).expect("plain data");
     assert_eq!(report["loss"], 1.0);
     assert!(report["rtt"].is_null() && report["jitter_ns"].is_null());
 }
 
 #[test]
-fn the_textbooks_way_sends_when_the_last_is_answered_or_timed_out() {
-    let mut bench = Bench::new(Pace::textbook().stop_and_wait(), Wire::TEXTBOOK);
+fn stop_and_wait_sends_when_the_last_probe_is_answered_or_timed_out() {
+    let mut bench = Bench::new(SenderConfig::textbook().stop_and_wait(), ProbeEncoding::TEXTBOOK);
     let first = bench.probe(0);
     assert_eq!(bench.sender.wake_at(), Some(START + millis(1_000)));
-    assert!(bench.at(400).is_empty());
+    assert!(bench.turn_at(400).is_empty());
     bench.reply(400, &first);
     bench.probe(400);
-    assert!(bench.at(1_399).is_empty());
+    assert!(bench.turn_at(1_399).is_empty());
     bench.probe(1_400);
-    assert!(bench.facts().iter().all(|fact| !matches!(fact, Fact::ClockGap { .. })));
+    assert!(bench.events().iter().all(|fact| !matches!(fact, SenderEvent::ClockGap { .. })));
 }
