@@ -14,7 +14,7 @@ use super::fields::{is_token, trim};
 /// The longest line of a chunk size with its extensions.
 const MAX_CHUNK_LINE: usize = 4 * 1024;
 /// The most octets of trailer lines with the empty one, read and ignored (RFC 9110 §6.5.1).
-const MAX_TRAILERS: usize = 8 * 1024;
+const MAX_TRAILER_BYTES: usize = 8 * 1024;
 
 /// How the end of a body is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Framing {
 
 /// A body on its way in.
 #[derive(Debug)]
-pub struct Body {
+pub struct BodyDecoder {
     state: State,
 }
 
@@ -46,16 +46,16 @@ enum State {
 
 /// What the next octets of a body are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Piece<'b> {
+pub enum BodyPart<'b> {
     /// Not enough there to tell.
-    More,
+    NeedMore,
     /// Data, never empty.
     Data(&'b [u8]),
     /// The body is complete.
     End,
 }
 
-impl Body {
+impl BodyDecoder {
     /// The start of a body.
     pub fn new(framing: Framing) -> Self {
         let state = match framing {
@@ -68,26 +68,26 @@ impl Body {
 
     /// Takes octets up to the next piece; returns how many it took. The error says what is wrong
     /// with the chunks.
-    pub fn decode<'b>(&mut self, bytes: &'b [u8]) -> Result<(usize, Piece<'b>), &'static str> {
+    pub fn decode<'b>(&mut self, bytes: &'b [u8]) -> Result<(usize, BodyPart<'b>), &'static str> {
         let mut taken = 0;
         loop {
             let rest = bytes.get(taken..).unwrap_or_default();
             match self.state {
                 State::Length(0) | State::End => {
                     self.state = State::End;
-                    return Ok((taken, Piece::End));
+                    return Ok((taken, BodyPart::End));
                 }
-                State::Length(left) => return Ok(self.data(rest, left, taken, State::Length)),
+                State::Length(left) => return Ok(self.take_data(rest, left, taken, State::Length)),
                 State::ChunkData(left) => {
-                    let piece = self.data(rest, left, taken, |left| match left {
+                    let piece = self.take_data(rest, left, taken, |left| match left {
                         0 => State::ChunkEnd,
                         left => State::ChunkData(left),
                     });
                     return Ok(piece);
                 }
-                State::UntilClose => return Ok(self.data(rest, u64::MAX, taken, |_| State::UntilClose)),
-                State::ChunkSize => match line(rest, MAX_CHUNK_LINE)? {
-                    None => return Ok((taken, Piece::More)),
+                State::UntilClose => return Ok(self.take_data(rest, u64::MAX, taken, |_| State::UntilClose)),
+                State::ChunkSize => match next_line(rest, MAX_CHUNK_LINE)? {
+                    None => return Ok((taken, BodyPart::NeedMore)),
                     Some((content, length)) => {
                         taken += length;
                         self.state = match chunk_size(content)? {
@@ -97,15 +97,15 @@ impl Body {
                     }
                 },
                 State::ChunkEnd => match rest {
-                    [] | [b'\r'] => return Ok((taken, Piece::More)),
+                    [] | [b'\r'] => return Ok((taken, BodyPart::NeedMore)),
                     [b'\r', b'\n', ..] => {
                         taken += 2;
                         self.state = State::ChunkSize;
                     }
                     _ => return Err("a chunk is longer than its size says"),
                 },
-                State::Trailers(seen) => match line(rest, MAX_TRAILERS - seen)? {
-                    None => return Ok((taken, Piece::More)),
+                State::Trailers(seen) => match next_line(rest, MAX_TRAILER_BYTES - seen)? {
+                    None => return Ok((taken, BodyPart::NeedMore)),
                     Some((content, length)) => {
                         taken += length;
                         self.state = if content.is_empty() { State::End } else { State::Trailers(seen + length) };
@@ -125,16 +125,22 @@ impl Body {
         }
     }
 
-    fn data<'b>(&mut self, rest: &'b [u8], left: u64, taken: usize, next: impl Fn(u64) -> State) -> (usize, Piece<'b>) {
+    fn take_data<'b>(
+        &mut self,
+        rest: &'b [u8],
+        left: u64,
+        taken: usize,
+        next: impl Fn(u64) -> State,
+    ) -> (usize, BodyPart<'b>) {
         let length = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
-        let Some(data) = rest.get(..length).filter(|data| !data.is_empty()) else { return (taken, Piece::More) };
+        let Some(data) = rest.get(..length).filter(|data| !data.is_empty()) else { return (taken, BodyPart::NeedMore) };
         self.state = next(left - length as u64);
-        (taken + length, Piece::Data(data))
+        (taken + length, BodyPart::Data(data))
     }
 }
 
 /// The next line without its CRLF, and its length with it.
-fn line(bytes: &[u8], limit: usize) -> Result<Option<(&[u8], usize)>, &'static str> {
+fn next_line(bytes: &[u8], limit: usize) -> Result<Option<(&[u8], usize)>, &'static str> {
     let Some(end) = memchr(b'\n', bytes) else {
         return if bytes.len() > limit { Err("a chunk line is too long") } else { Ok(None) };
     };
@@ -171,20 +177,20 @@ fn is_extension(extension: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Body, Framing, MAX_CHUNK_LINE, MAX_TRAILERS, Piece};
+    use super::{BodyDecoder, BodyPart, Framing, MAX_CHUNK_LINE, MAX_TRAILER_BYTES};
 
     /// Feeds `bytes` as two pieces and returns the data, and whether the end was reached.
     fn decode(framing: Framing, bytes: &[u8], split: usize) -> Result<(Vec<u8>, bool), &'static str> {
-        let mut body = Body::new(framing);
+        let mut body = BodyDecoder::new(framing);
         let (mut data, mut taken) = (Vec::new(), 0);
         for end in [split, bytes.len()] {
             loop {
                 let (more, piece) = body.decode(&bytes[taken..end])?;
                 taken += more;
                 match piece {
-                    Piece::Data(piece) => data.extend_from_slice(piece),
-                    Piece::End => return Ok((data, true)),
-                    Piece::More => break,
+                    BodyPart::Data(piece) => data.extend_from_slice(piece),
+                    BodyPart::End => return Ok((data, true)),
+                    BodyPart::NeedMore => break,
                 }
             }
         }
@@ -244,14 +250,14 @@ mod tests {
     #[test]
     fn trailers_at_their_limit_are_good_and_one_past_it_are_not() {
         let trailers = |length: usize| format!("0\r\na:{}\r\n\r\n", "b".repeat(length - 6));
-        assert!(decode(Framing::Chunked, trailers(MAX_TRAILERS).as_bytes(), 0).is_ok());
-        assert!(decode(Framing::Chunked, trailers(MAX_TRAILERS + 1).as_bytes(), 0).is_err());
+        assert!(decode(Framing::Chunked, trailers(MAX_TRAILER_BYTES).as_bytes(), 0).is_ok());
+        assert!(decode(Framing::Chunked, trailers(MAX_TRAILER_BYTES + 1).as_bytes(), 0).is_err());
     }
 
     #[test]
     fn the_close_completes_only_what_it_delimits() {
-        assert_eq!(Body::new(Framing::UntilClose).complete_at_close(), Ok(()));
-        assert_eq!(Body::new(Framing::Length(3)).complete_at_close(), Err(Some(3)));
-        assert_eq!(Body::new(Framing::Chunked).complete_at_close(), Err(None));
+        assert_eq!(BodyDecoder::new(Framing::UntilClose).complete_at_close(), Ok(()));
+        assert_eq!(BodyDecoder::new(Framing::Length(3)).complete_at_close(), Err(Some(3)));
+        assert_eq!(BodyDecoder::new(Framing::Chunked).complete_at_close(), Err(None));
     }
 }

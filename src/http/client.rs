@@ -9,9 +9,9 @@
 
 use std::fmt;
 
-use super::body::{Body, Piece};
-use super::head::{BadHead, MAX_RESPONSE_HEAD, Scanner};
-use super::response::{ResponseHead, looks_like_http, parse};
+use super::body::{BodyDecoder, BodyPart};
+use super::head::{HeadError, MAX_RESPONSE_HEAD, Scanner};
+use super::response::{ResponseHead, check_http_prefix, parse_head};
 
 /// The most interim (1xx) responses before the final one.
 const MAX_INTERIM: u32 = 16;
@@ -42,24 +42,24 @@ impl RequestHead {
 
 /// One exchange, as the client sees it.
 #[derive(Debug)]
-pub struct Client {
+pub struct ResponseDecoder {
     state: State,
-    is_head: bool,
-    interim: u32,
+    is_head_request: bool,
+    interim_count: u32,
 }
 
 #[derive(Debug)]
 enum State {
     Head(Scanner),
-    Body(Body),
+    Body(BodyDecoder),
     End,
 }
 
 /// What came in.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Arrived<'b> {
+pub enum ResponsePart<'b> {
     /// Nothing complete yet.
-    More,
+    NeedMore,
     /// An interim response (RFC 9110 §15.2); the final one follows.
     Interim(ResponseHead),
     /// The final response's head.
@@ -72,92 +72,99 @@ pub enum Arrived<'b> {
 
 /// Why a response cannot be believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum ResponseError {
     /// The peer broke the protocol; the text says how.
     Malformed(&'static str),
     /// The connection ended before any octet of a response.
-    Nothing,
+    NoResponse,
     /// The connection ended within the head.
-    CutHead,
+    TruncatedHead,
     /// The connection ended within the body, this many octets early if that is known.
-    CutBody(Option<u64>),
+    TruncatedBody(Option<u64>),
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ResponseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(how) => f.write_str(how),
-            Self::Nothing => f.write_str("the connection closed without an answer"),
-            Self::CutHead => f.write_str("the connection closed within the response head"),
-            Self::CutBody(Some(missing)) => {
+            Self::NoResponse => f.write_str("the connection closed without an answer"),
+            Self::TruncatedHead => f.write_str("the connection closed within the response head"),
+            Self::TruncatedBody(Some(missing)) => {
                 write!(f, "the connection closed {missing} bytes before the end of the body")
             }
-            Self::CutBody(None) => f.write_str("the connection closed before the end of the body"),
+            Self::TruncatedBody(None) => f.write_str("the connection closed before the end of the body"),
         }
     }
 }
 
-impl From<BadHead> for Fault {
-    fn from(bad: BadHead) -> Self {
-        Self::Malformed(match bad {
-            BadHead::BareLf => "a line of the response head ends in a bare LF (RFC 9112 §2.2 wants CRLF)",
-            BadHead::EmptyLines => "the response begins with empty lines",
-            BadHead::FirstLineTooLong => "the status line is too long",
-            BadHead::TooLarge => "the response head is too large",
-            BadHead::TooManyFields => "the response has too many field lines",
+impl From<HeadError> for ResponseError {
+    fn from(error: HeadError) -> Self {
+        Self::Malformed(match error {
+            HeadError::BareLf => "a line of the response head ends in a bare LF (RFC 9112 §2.2 wants CRLF)",
+            HeadError::TooManyEmptyLines => "the response begins with empty lines",
+            HeadError::FirstLineTooLong => "the status line is too long",
+            HeadError::TooLarge => "the response head is too large",
+            HeadError::TooManyFields => "the response has too many field lines",
         })
     }
 }
 
-impl Client {
+impl ResponseDecoder {
     /// The exchange that begins with a request of this method.
     pub fn new(method: &str) -> Self {
-        Self { state: State::Head(Scanner::new(MAX_RESPONSE_HEAD)), is_head: method == "HEAD", interim: 0 }
+        Self {
+            state: State::Head(Scanner::new(MAX_RESPONSE_HEAD)),
+            is_head_request: method == "HEAD",
+            interim_count: 0,
+        }
     }
 
     /// Takes octets; returns how many, and what they were. Call again until it says
     /// [`Arrived::More`] or [`Arrived::End`].
-    pub fn receive<'b>(&mut self, bytes: &'b [u8]) -> Result<(usize, Arrived<'b>), Fault> {
+    pub fn receive<'b>(&mut self, bytes: &'b [u8]) -> Result<(usize, ResponsePart<'b>), ResponseError> {
         match &mut self.state {
-            State::End => Ok((0, Arrived::End)),
-            State::Body(body) => match body.decode(bytes).map_err(Fault::Malformed)? {
-                (taken, Piece::More) => Ok((taken, Arrived::More)),
-                (taken, Piece::Data(data)) => Ok((taken, Arrived::Data(data))),
-                (taken, Piece::End) => {
+            State::End => Ok((0, ResponsePart::End)),
+            State::Body(body) => match body.decode(bytes).map_err(ResponseError::Malformed)? {
+                (taken, BodyPart::NeedMore) => Ok((taken, ResponsePart::NeedMore)),
+                (taken, BodyPart::Data(data)) => Ok((taken, ResponsePart::Data(data))),
+                (taken, BodyPart::End) => {
                     self.state = State::End;
-                    Ok((taken, Arrived::End))
+                    Ok((taken, ResponsePart::End))
                 }
             },
             State::Head(scanner) => {
-                looks_like_http(bytes)?;
-                let Some(span) = scanner.scan(bytes)? else { return Ok((0, Arrived::More)) };
-                let (head, framing) = parse(bytes.get(span.start..span.end).unwrap_or_default(), self.is_head)?;
+                check_http_prefix(bytes)?;
+                let Some(span) = scanner.scan(bytes)? else { return Ok((0, ResponsePart::NeedMore)) };
+                let (head, framing) =
+                    parse_head(bytes.get(span.start..span.end).unwrap_or_default(), self.is_head_request)?;
                 if (100..200).contains(&head.status) {
-                    self.interim += 1;
-                    if self.interim > MAX_INTERIM {
-                        return Err(Fault::Malformed("interim responses without end"));
+                    self.interim_count += 1;
+                    if self.interim_count > MAX_INTERIM {
+                        return Err(ResponseError::Malformed("interim responses without end"));
                     }
                     self.state = State::Head(Scanner::new(MAX_RESPONSE_HEAD));
-                    return Ok((span.end, Arrived::Interim(head)));
+                    return Ok((span.end, ResponsePart::Interim(head)));
                 }
-                self.state = State::Body(Body::new(framing));
-                Ok((span.end, Arrived::Head(head)))
+                self.state = State::Body(BodyDecoder::new(framing));
+                Ok((span.end, ResponsePart::Head(head)))
             }
         }
     }
 
     /// The connection has ended with `pending` octets not taken. `clean` says that the end can be
     /// believed: FIN, and with TLS a `close_notify`.
-    pub fn ended(&self, pending: usize, clean: bool) -> Result<(), Fault> {
+    pub fn ended(&self, pending: usize, clean: bool) -> Result<(), ResponseError> {
         match &self.state {
             State::End => Ok(()),
-            State::Head(_) if pending == 0 => Err(Fault::Nothing),
-            State::Head(_) => Err(Fault::CutHead),
+            State::Head(_) if pending == 0 => Err(ResponseError::NoResponse),
+            State::Head(_) => Err(ResponseError::TruncatedHead),
             State::Body(body) => match body.complete_at_close() {
                 // Only a believable end can delimit a body (RFC 9112 §9.8).
                 Ok(()) if clean => Ok(()),
-                Ok(()) => Err(Fault::CutBody(None)),
-                Err(missing) => Err(Fault::CutBody(missing.map(|missing| missing.saturating_sub(pending as u64)))),
+                Ok(()) => Err(ResponseError::TruncatedBody(None)),
+                Err(missing) => {
+                    Err(ResponseError::TruncatedBody(missing.map(|missing| missing.saturating_sub(pending as u64))))
+                }
             },
         }
     }
@@ -165,30 +172,30 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
-    use super::{Arrived, Client, Fault, MAX_INTERIM};
+    use super::{MAX_INTERIM, ResponseDecoder, ResponseError, ResponsePart};
 
     /// Status, body and whether it ended, for a response in two pieces followed by a clean close.
-    fn talk(method: &str, bytes: &[u8], split: usize) -> Result<(u16, Vec<u8>), Fault> {
-        let mut client = Client::new(method);
+    fn decode_response(method: &str, bytes: &[u8], split: usize) -> Result<(u16, Vec<u8>), ResponseError> {
+        let mut client = ResponseDecoder::new(method);
         let (mut status, mut data, mut taken) = (0, Vec::new(), 0);
         for end in [split, bytes.len()] {
             loop {
                 let (more, arrived) = client.receive(&bytes[taken..end])?;
                 taken += more;
                 match arrived {
-                    Arrived::More => break,
-                    Arrived::Interim(_) => {}
-                    Arrived::Head(head) => status = head.status,
-                    Arrived::Data(piece) => data.extend_from_slice(piece),
-                    Arrived::End => return Ok((status, data)),
+                    ResponsePart::NeedMore => break,
+                    ResponsePart::Interim(_) => {}
+                    ResponsePart::Head(head) => status = head.status,
+                    ResponsePart::Data(piece) => data.extend_from_slice(piece),
+                    ResponsePart::End => return Ok((status, data)),
                 }
             }
         }
         client.ended(bytes.len() - taken, true).map(|()| (status, data))
     }
 
-    fn get(bytes: &str) -> Result<(u16, Vec<u8>), Fault> {
-        talk("GET", bytes.as_bytes(), 0)
+    fn get(bytes: &str) -> Result<(u16, Vec<u8>), ResponseError> {
+        decode_response("GET", bytes.as_bytes(), 0)
     }
 
     #[test]
@@ -196,7 +203,7 @@ mod tests {
         let bytes =
             b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
         for split in 0..=bytes.len() {
-            assert_eq!(talk("GET", bytes, split), Ok((200, b"abc".to_vec())), "split at {split}");
+            assert_eq!(decode_response("GET", bytes, split), Ok((200, b"abc".to_vec())), "split at {split}");
         }
     }
 
@@ -205,23 +212,26 @@ mod tests {
         assert_eq!(get("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabc"), Ok((200, b"ab".to_vec())));
         assert_eq!(get("HTTP/1.0 200\r\n\r\nabc"), Ok((200, b"abc".to_vec())));
         assert_eq!(get("HTTP/1.1 204 No Content\r\n\r\nabc"), Ok((204, vec![])));
-        assert_eq!(talk("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", 0), Ok((200, vec![])));
+        assert_eq!(decode_response("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", 0), Ok((200, vec![])));
     }
 
     #[test]
     fn an_early_end_says_how_much_is_missing() {
-        assert_eq!(get(""), Err(Fault::Nothing));
-        assert_eq!(get("HTTP/1.1 200 OK\r\nCon"), Err(Fault::CutHead));
-        assert_eq!(get("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab"), Err(Fault::CutBody(Some(3))));
-        assert_eq!(get("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"), Err(Fault::CutBody(None)));
+        assert_eq!(get(""), Err(ResponseError::NoResponse));
+        assert_eq!(get("HTTP/1.1 200 OK\r\nCon"), Err(ResponseError::TruncatedHead));
+        assert_eq!(get("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab"), Err(ResponseError::TruncatedBody(Some(3))));
+        assert_eq!(
+            get("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"),
+            Err(ResponseError::TruncatedBody(None))
+        );
     }
 
     #[test]
     fn an_end_that_cannot_be_believed_delimits_nothing() {
-        let mut client = Client::new("GET");
+        let mut client = ResponseDecoder::new("GET");
         client.receive(b"HTTP/1.1 200 OK\r\n\r\n").expect("well-formed");
         assert_eq!(client.ended(0, true), Ok(()));
-        assert_eq!(client.ended(0, false), Err(Fault::CutBody(None)));
+        assert_eq!(client.ended(0, false), Err(ResponseError::TruncatedBody(None)));
     }
 
     #[test]
@@ -247,21 +257,21 @@ mod tests {
 
     #[test]
     fn a_folded_field_is_read_as_one_line() {
-        let mut client = Client::new("GET");
+        let mut client = ResponseDecoder::new("GET");
         let (_, arrived) = client.receive(b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\tc\r\nY: z\r\n\r\n").expect("tolerated");
-        let Arrived::Head(head) = arrived else { panic!("a head") };
+        let ResponsePart::Head(head) = arrived else { panic!("a head") };
         assert_eq!(head.field("x"), Some(&b"a   b  \tc"[..]));
-        assert_eq!((head.field("y"), head.oddities.len()), (Some(&b"z"[..]), 1));
+        assert_eq!((head.field("y"), head.warnings.len()), (Some(&b"z"[..]), 1));
         assert!(get("HTTP/1.1 200 OK\r\n X: a\r\n\r\n").is_err(), "a fold of nothing");
     }
 
     #[test]
     fn a_length_beside_chunks_is_odd_but_read() {
-        let mut client = Client::new("GET");
+        let mut client = ResponseDecoder::new("GET");
         let (_, arrived) = client
             .receive(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n")
             .expect("tolerated");
-        assert!(matches!(arrived, Arrived::Head(head) if head.oddities.len() == 1));
+        assert!(matches!(arrived, ResponsePart::Head(head) if head.warnings.len() == 1));
     }
 
     #[test]
@@ -271,6 +281,6 @@ mod tests {
             get(&format!("{interim}HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
         };
         assert!(many(MAX_INTERIM).is_ok());
-        assert_eq!(many(MAX_INTERIM + 1), Err(Fault::Malformed("interim responses without end")));
+        assert_eq!(many(MAX_INTERIM + 1), Err(ResponseError::Malformed("interim responses without end")));
     }
 }

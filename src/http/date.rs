@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The last second of the year 9999, the largest date the format can hold.
-const LAST: u64 = 253_402_300_799;
+const MAX_SECONDS: u64 = 253_402_300_799;
 
 /// A whole second of civil time, between 1970 and 9999.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,13 +12,13 @@ pub struct HttpDate(u64);
 
 impl HttpDate {
     /// The second that `wall` (time since 1970) lies in.
-    pub fn at(wall: Duration) -> Self {
-        Self(wall.as_secs().min(LAST))
+    pub fn from_wall_time(wall: Duration) -> Self {
+        Self(wall.as_secs().min(MAX_SECONDS))
     }
 
     /// A file's modification time: 1970 if it lies before that, `now` if it lies in the future,
     /// since a date to come would make caches believe it forever (RFC 9110 §8.8.2.1).
-    pub fn of_file(seconds_since_1970: i64, now: Self) -> Self {
+    pub fn from_mtime(seconds_since_1970: i64, now: Self) -> Self {
         Self(u64::try_from(seconds_since_1970).unwrap_or(0)).min(now)
     }
 
@@ -26,7 +26,7 @@ impl HttpDate {
     pub fn parse(value: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(value).ok()?;
         let time = httpdate::parse_http_date(text).ok()?;
-        Some(Self::at(time.duration_since(UNIX_EPOCH).ok()?))
+        Some(Self::from_wall_time(time.duration_since(UNIX_EPOCH).ok()?))
     }
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for HttpDate {
 
 #[cfg(test)]
 mod tests {
-    use super::{HttpDate, LAST};
+    use super::{HttpDate, MAX_SECONDS};
     use std::time::Duration;
 
     const EXAMPLE: HttpDate = HttpDate(784_111_777);
@@ -62,13 +62,13 @@ mod tests {
 
     #[test]
     fn a_file_from_before_1970_or_from_the_future_is_clamped() {
-        assert_eq!(HttpDate::of_file(-5, EXAMPLE), HttpDate(0));
-        assert_eq!(HttpDate::of_file(i64::MAX, EXAMPLE), EXAMPLE);
+        assert_eq!(HttpDate::from_mtime(-5, EXAMPLE), HttpDate(0));
+        assert_eq!(HttpDate::from_mtime(i64::MAX, EXAMPLE), EXAMPLE);
     }
 
     #[test]
     fn the_far_future_is_written_without_a_panic() {
-        assert_eq!(HttpDate::at(Duration::MAX), HttpDate(LAST));
-        assert_eq!(HttpDate(LAST).to_string(), "Fri, 31 Dec 9999 23:59:59 GMT");
+        assert_eq!(HttpDate::from_wall_time(Duration::MAX), HttpDate(MAX_SECONDS));
+        assert_eq!(HttpDate(MAX_SECONDS).to_string(), "Fri, 31 Dec 9999 23:59:59 GMT");
     }
 }

@@ -35,7 +35,7 @@ impl<'h, 'b> Fields<'h, 'b> {
     }
 
     /// Whether the list field `name` has this member, without case.
-    pub fn lists(self, name: &str, member: &str) -> bool {
+    pub fn list_contains(self, name: &str, member: &str) -> bool {
         self.list(name).any(|found| found.eq_ignore_ascii_case(member.as_bytes()))
     }
 
@@ -122,8 +122,8 @@ mod tests {
         let headers = [Header { name: "connection", value: b"a,, Close " }, Header { name: "Connection", value: b"b" }];
         let fields = Fields::new(&headers);
         assert_eq!(fields.list("CONNECTION").collect::<Vec<_>>(), [&b"a"[..], b"Close", b"b"]);
-        assert!(fields.lists("connection", "close"));
-        assert!(!fields.lists("connection", "clos"));
+        assert!(fields.list_contains("connection", "close"));
+        assert!(!fields.list_contains("connection", "clos"));
     }
 
     #[test]

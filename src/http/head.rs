@@ -17,19 +17,19 @@ pub const MAX_REQUEST_HEAD: usize = 32 * 1024;
 pub const MAX_RESPONSE_HEAD: usize = 64 * 1024;
 /// Empty lines that may stand before a first line: old clients send one after a body
 /// (RFC 9112 §2.2).
-const MAX_LEADING_LINES: usize = 2;
+const MAX_LEADING_EMPTY_LINES: usize = 2;
 
 /// Looks for the empty line that ends a head.
 #[derive(Debug)]
 pub struct Scanner {
     limit: usize,
     /// Octets already looked at.
-    seen: usize,
+    scanned: usize,
     /// Where the current line began.
-    line: usize,
+    line_start: usize,
     /// Where the first line begins, behind any empty lines.
     start: usize,
-    lines: usize,
+    line_count: usize,
 }
 
 /// A complete head within the octets that were scanned.
@@ -43,7 +43,7 @@ pub struct Span {
 
 /// Why a head cannot be one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadHead {
+pub enum HeadError {
     /// A line ends in LF without CR.
     BareLf,
     /// The first line is longer than [`MAX_FIRST_LINE`].
@@ -53,53 +53,53 @@ pub enum BadHead {
     /// More than [`MAX_FIELDS`] field lines.
     TooManyFields,
     /// More empty lines in front than anybody sends by accident.
-    EmptyLines,
+    TooManyEmptyLines,
 }
 
 impl Scanner {
     /// A scanner for a head of at most `limit` octets.
     pub fn new(limit: usize) -> Self {
-        Self { limit, seen: 0, line: 0, start: 0, lines: 0 }
+        Self { limit, scanned: 0, line_start: 0, start: 0, line_count: 0 }
     }
 
     /// Looks at `bytes`, which begin where they began in the last call. `None`: not all there yet.
-    pub fn scan(&mut self, bytes: &[u8]) -> Result<Option<Span>, BadHead> {
-        while let Some(offset) = bytes.get(self.seen..).and_then(|rest| memchr(b'\n', rest)) {
-            let end = self.seen + offset + 1;
-            let line = bytes.get(self.line..end).unwrap_or_default();
-            let Some(content) = line.strip_suffix(b"\r\n") else { return Err(BadHead::BareLf) };
+    pub fn scan(&mut self, bytes: &[u8]) -> Result<Option<Span>, HeadError> {
+        while let Some(offset) = bytes.get(self.scanned..).and_then(|rest| memchr(b'\n', rest)) {
+            let end = self.scanned + offset + 1;
+            let line = bytes.get(self.line_start..end).unwrap_or_default();
+            let Some(content) = line.strip_suffix(b"\r\n") else { return Err(HeadError::BareLf) };
             if content.is_empty() {
-                if self.lines > 0 {
+                if self.line_count > 0 {
                     return if end - self.start > self.limit {
-                        Err(BadHead::TooLarge)
+                        Err(HeadError::TooLarge)
                     } else {
                         Ok(Some(Span { start: self.start, end }))
                     };
                 }
-                if end > MAX_LEADING_LINES * 2 {
-                    return Err(BadHead::EmptyLines);
+                if end > MAX_LEADING_EMPTY_LINES * 2 {
+                    return Err(HeadError::TooManyEmptyLines);
                 }
                 self.start = end;
             } else {
-                self.lines += 1;
-                self.check(content.len())?;
+                self.line_count += 1;
+                self.check_limits(content.len())?;
             }
-            self.seen = end;
-            self.line = end;
+            self.scanned = end;
+            self.line_start = end;
         }
-        self.seen = bytes.len();
-        self.check(self.seen - self.line)?;
-        if self.seen - self.start > self.limit { Err(BadHead::TooLarge) } else { Ok(None) }
+        self.scanned = bytes.len();
+        self.check_limits(self.scanned - self.line_start)?;
+        if self.scanned - self.start > self.limit { Err(HeadError::TooLarge) } else { Ok(None) }
     }
 
     /// The limits that can be known before the head is complete.
-    fn check(&self, length: usize) -> Result<(), BadHead> {
+    fn check_limits(&self, length: usize) -> Result<(), HeadError> {
         // One line is the first line, complete or not.
-        if self.line == self.start && length > MAX_FIRST_LINE {
-            return Err(BadHead::FirstLineTooLong);
+        if self.line_start == self.start && length > MAX_FIRST_LINE {
+            return Err(HeadError::FirstLineTooLong);
         }
-        if self.lines > MAX_FIELDS + 1 {
-            return Err(BadHead::TooManyFields);
+        if self.line_count > MAX_FIELDS + 1 {
+            return Err(HeadError::TooManyFields);
         }
         Ok(())
     }
@@ -107,12 +107,12 @@ impl Scanner {
 
 #[cfg(test)]
 mod tests {
-    use super::{BadHead, MAX_FIRST_LINE, Scanner, Span};
+    use super::{HeadError, MAX_FIRST_LINE, Scanner, Span};
     use crate::http::fields::MAX_FIELDS;
 
     const LIMIT: usize = 16 * 1024;
 
-    fn scan(bytes: &[u8]) -> Result<Option<Span>, BadHead> {
+    fn scan(bytes: &[u8]) -> Result<Option<Span>, HeadError> {
         Scanner::new(LIMIT).scan(bytes)
     }
 
@@ -130,13 +130,13 @@ mod tests {
     #[test]
     fn two_empty_lines_may_stand_in_front_and_three_may_not() {
         assert_eq!(scan(b"\r\n\r\nx\r\n\r\n"), Ok(Some(Span { start: 4, end: 9 })));
-        assert_eq!(scan(b"\r\n\r\n\r\nx\r\n\r\n"), Err(BadHead::EmptyLines));
+        assert_eq!(scan(b"\r\n\r\n\r\nx\r\n\r\n"), Err(HeadError::TooManyEmptyLines));
     }
 
     #[test]
     fn a_bare_line_feed_is_refused_as_soon_as_it_is_seen() {
-        assert_eq!(scan(b"GET / HTTP/1.1\nHo"), Err(BadHead::BareLf));
-        assert_eq!(scan(b"\n"), Err(BadHead::BareLf));
+        assert_eq!(scan(b"GET / HTTP/1.1\nHo"), Err(HeadError::BareLf));
+        assert_eq!(scan(b"\n"), Err(HeadError::BareLf));
     }
 
     #[test]
@@ -144,7 +144,7 @@ mod tests {
         let line = vec![b'a'; MAX_FIRST_LINE];
         assert_eq!(scan(&line), Ok(None));
         assert_eq!(scan(&[&line[..], b"\r\n\r\n"].concat()).map(|span| span.is_some()), Ok(true));
-        assert_eq!(scan(&[&line[..], b"a"].concat()), Err(BadHead::FirstLineTooLong));
+        assert_eq!(scan(&[&line[..], b"a"].concat()), Err(HeadError::FirstLineTooLong));
     }
 
     #[test]
@@ -156,14 +156,14 @@ mod tests {
             head
         };
         assert_eq!(scan(&head(LIMIT)).map(|span| span.is_some()), Ok(true));
-        assert_eq!(scan(&head(LIMIT + 1)), Err(BadHead::TooLarge));
-        assert_eq!(scan(&head(LIMIT + 9)[..=LIMIT]), Err(BadHead::TooLarge));
+        assert_eq!(scan(&head(LIMIT + 1)), Err(HeadError::TooLarge));
+        assert_eq!(scan(&head(LIMIT + 9)[..=LIMIT]), Err(HeadError::TooLarge));
     }
 
     #[test]
     fn a_hundred_fields_are_good_and_one_more_is_not() {
         let head = |fields: usize| format!("x\r\n{}\r\n", "a: b\r\n".repeat(fields));
         assert_eq!(scan(head(MAX_FIELDS).as_bytes()).map(|span| span.is_some()), Ok(true));
-        assert_eq!(scan(head(MAX_FIELDS + 1).as_bytes()), Err(BadHead::TooManyFields));
+        assert_eq!(scan(head(MAX_FIELDS + 1).as_bytes()), Err(HeadError::TooManyFields));
     }
 }

@@ -21,10 +21,10 @@ mod response;
 mod server;
 mod status;
 
-pub use client::{Arrived, Client, Fault, RequestHead};
+pub use client::{RequestHead, ResponseDecoder, ResponseError, ResponsePart};
 pub use date::HttpDate;
 pub use fields::{is_field_value, is_token};
-pub use request::{Refusal, Request};
+pub use request::{Request, RequestError};
 pub use response::ResponseHead;
-pub use server::{Answer, Incoming, Server};
+pub use server::{OutgoingHead, ServerCodec, ServerInput};
 pub use status::Status;

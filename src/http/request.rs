@@ -8,7 +8,7 @@ use httparse::EMPTY_HEADER;
 use super::authority::is_authority;
 use super::body::Framing;
 use super::fields::{Fields, MAX_FIELDS, content_length, is_token};
-use super::head::BadHead;
+use super::head::HeadError;
 use super::status::Status;
 
 /// The methods RFC 9110 §9 and RFC 5789 define: known, so a refusal is 405 and not 501.
@@ -24,7 +24,7 @@ pub struct Request<'b> {
     /// Whom it asks: the authority of its target if that has one, else its Host field (RFC 9112 §3.2.2).
     pub host: Option<&'b str>,
     /// The first line without its line end, for logs.
-    pub line: &'b [u8],
+    pub request_line: &'b [u8],
     /// Whether an HTTP/1.0 peer sent it.
     pub is_http10: bool,
     /// Where its body ends.
@@ -43,39 +43,40 @@ pub struct Request<'b> {
 
 /// Why a request is not answered with what it asked for. The connection closes after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct RequestError {
     /// What to answer; `None` where the peer does not speak HTTP.
     pub status: Option<Status>,
     /// One clause for logs and the error page.
-    pub why: &'static str,
+    pub reason: &'static str,
 }
 
-impl Refusal {
-    pub(super) const fn new(status: Status, why: &'static str) -> Self {
-        Self { status: Some(status), why }
+impl RequestError {
+    pub(super) const fn new(status: Status, reason: &'static str) -> Self {
+        Self { status: Some(status), reason }
     }
 
-    const fn bad(why: &'static str) -> Self {
-        Self::new(Status::BAD_REQUEST, why)
+    const fn bad_request(reason: &'static str) -> Self {
+        Self::new(Status::BAD_REQUEST, reason)
     }
 }
 
-impl From<BadHead> for Refusal {
-    fn from(bad: BadHead) -> Self {
-        match bad {
-            BadHead::BareLf => Self::bad("a line ends in a bare LF"),
-            BadHead::EmptyLines => Self::bad("too many empty lines before the request"),
-            BadHead::FirstLineTooLong => Self::new(Status::URI_TOO_LONG, "the request line is too long"),
-            BadHead::TooLarge => Self::new(Status::FIELDS_TOO_LARGE, "the head is too large"),
-            BadHead::TooManyFields => Self::new(Status::FIELDS_TOO_LARGE, "too many field lines"),
+impl From<HeadError> for RequestError {
+    fn from(error: HeadError) -> Self {
+        match error {
+            HeadError::BareLf => Self::bad_request("a line ends in a bare LF"),
+            HeadError::TooManyEmptyLines => Self::bad_request("too many empty lines before the request"),
+            HeadError::FirstLineTooLong => Self::new(Status::URI_TOO_LONG, "the request line is too long"),
+            HeadError::TooLarge => Self::new(Status::REQUEST_HEADER_FIELDS_TOO_LARGE, "the head is too large"),
+            HeadError::TooManyFields => Self::new(Status::REQUEST_HEADER_FIELDS_TOO_LARGE, "too many field lines"),
         }
     }
 }
 
 impl<'b> Request<'b> {
     /// Reads a head that ends in its empty line.
-    pub fn parse(head: &'b [u8]) -> Result<Self, Refusal> {
-        let end = head.windows(2).position(|pair| pair == b"\r\n").ok_or(Refusal::bad("no request line"))?;
+    pub fn parse(head: &'b [u8]) -> Result<Self, RequestError> {
+        let end =
+            head.windows(2).position(|pair| pair == b"\r\n").ok_or(RequestError::bad_request("no request line"))?;
         let (line, rest) = head.split_at(end);
         let (method, target, minor) = request_line(line)?;
         let mut storage = [EMPTY_HEADER; MAX_FIELDS];
@@ -86,18 +87,18 @@ impl<'b> Request<'b> {
         let host = host(fields, is_http10)?;
         let (authority, target) = origin_form(method, target)?;
         if !KNOWN_METHODS.contains(&method) {
-            return Err(Refusal::new(Status::NOT_IMPLEMENTED, "unknown method"));
+            return Err(RequestError::new(Status::NOT_IMPLEMENTED, "unknown method"));
         }
         let expects_continue = expectation(fields, is_http10)?;
         Ok(Self {
             method,
             target,
             host: authority.or(host),
-            line,
+            request_line: line,
             is_http10,
             framing,
-            keep_alive: !fields.lists("connection", "close")
-                && (!is_http10 || fields.lists("connection", "keep-alive")),
+            keep_alive: !fields.list_contains("connection", "close")
+                && (!is_http10 || fields.list_contains("connection", "keep-alive")),
             expects_continue,
             // §13.1.3: ignored where the other condition is there, which no file here can meet.
             if_modified_since: fields.first("if-modified-since").filter(|_| fields.first("if-none-match").is_none()),
@@ -109,39 +110,39 @@ impl<'b> Request<'b> {
 
 /// `method SP request-target SP HTTP-version`, single spaces (RFC 9112 §3): the lenient split on
 /// white space that §3 allows is how one target becomes two.
-fn request_line(line: &[u8]) -> Result<(&str, &str, u8), Refusal> {
+fn request_line(line: &[u8]) -> Result<(&str, &str, u8), RequestError> {
     let mut words = line.split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
     else {
-        return Err(Refusal::bad("the request line is not: method, target, version"));
+        return Err(RequestError::bad_request("the request line is not: method, target, version"));
     };
     if !is_token(method) {
-        return Err(Refusal::bad("the method is not a token"));
+        return Err(RequestError::bad_request("the method is not a token"));
     }
     let minor = match version {
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'0'..=b'9'] => minor - b'0',
         [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
-            return Err(Refusal::new(Status::VERSION_NOT_SUPPORTED, "not HTTP/1"));
+            return Err(RequestError::new(Status::HTTP_VERSION_NOT_SUPPORTED, "not HTTP/1"));
         }
-        _ => return Err(Refusal::bad("the version is not HTTP/1.0 or HTTP/1.1")),
+        _ => return Err(RequestError::bad_request("the version is not HTTP/1.0 or HTTP/1.1")),
     };
     if !target.iter().all(|byte| matches!(byte, 0x21..=0x7e)) || target.iter().any(|byte| matches!(byte, b'\\' | b'#'))
     {
-        return Err(Refusal::bad("the target holds an octet that a URI cannot"));
+        return Err(RequestError::bad_request("the target holds an octet that a URI cannot"));
     }
     match (std::str::from_utf8(method), std::str::from_utf8(target)) {
         (Ok(method), Ok(target)) => Ok((method, target, minor)),
-        _ => Err(Refusal::bad("the request line is not ASCII")),
+        _ => Err(RequestError::bad_request("the request line is not ASCII")),
     }
 }
 
 /// Brings the four forms of RFC 9112 §3.2 to one: a path with its query, or `*`.
 /// The authority of an absolute one comes with it.
-fn origin_form<'b>(method: &str, target: &'b str) -> Result<(Option<&'b str>, &'b str), Refusal> {
-    const WRONG: Refusal = Refusal::bad("the target is neither a path nor an http URI");
+fn origin_form<'b>(method: &str, target: &'b str) -> Result<(Option<&'b str>, &'b str), RequestError> {
+    const INVALID_TARGET: RequestError = RequestError::bad_request("the target is neither a path nor an http URI");
     match method {
         "CONNECT" if is_authority(target.as_bytes()) && target.contains(':') => return Ok((None, "*")),
-        "CONNECT" => return Err(Refusal::bad("CONNECT wants host:port")),
+        "CONNECT" => return Err(RequestError::bad_request("CONNECT wants host:port")),
         "OPTIONS" if target == "*" => return Ok((None, "*")),
         _ => {}
     }
@@ -149,56 +150,59 @@ fn origin_form<'b>(method: &str, target: &'b str) -> Result<(Option<&'b str>, &'
         return Ok((None, target));
     }
     // Absolute-form: its authority stands in for Host (§3.2.2), and must be as good as one.
-    let colon = target.find("://").ok_or(WRONG)?;
+    let colon = target.find("://").ok_or(INVALID_TARGET)?;
     let (scheme, rest) = target.split_at(colon);
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
-        return Err(WRONG);
+        return Err(INVALID_TARGET);
     }
     let rest = rest.get(3..).unwrap_or_default();
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     if !is_authority(authority.as_bytes()) {
-        return Err(Refusal::bad("the target's host is malformed"));
+        return Err(RequestError::bad_request("the target's host is malformed"));
     }
     // `http://h` asks for `/`, and `http://h?q` for `/` with a query that no file here reads.
     Ok((Some(authority), if path.starts_with('/') { path } else { "/" }))
 }
 
-fn field_lines<'h, 'b>(bytes: &'b [u8], storage: &'h mut [httparse::Header<'b>]) -> Result<Fields<'h, 'b>, Refusal> {
+fn field_lines<'h, 'b>(
+    bytes: &'b [u8],
+    storage: &'h mut [httparse::Header<'b>],
+) -> Result<Fields<'h, 'b>, RequestError> {
     match httparse::parse_headers(bytes, storage) {
         Ok(httparse::Status::Complete((_, headers))) => Ok(Fields::new(headers)),
-        Err(httparse::Error::TooManyHeaders) => Err(BadHead::TooManyFields.into()),
-        Ok(httparse::Status::Partial) | Err(_) => Err(Refusal::bad("a field line is malformed")),
+        Err(httparse::Error::TooManyHeaders) => Err(HeadError::TooManyFields.into()),
+        Ok(httparse::Status::Partial) | Err(_) => Err(RequestError::bad_request("a field line is malformed")),
     }
 }
 
 /// Exactly one good Host, which only HTTP/1.0 may leave out (RFC 9112 §3.2).
-fn host<'b>(fields: Fields<'_, 'b>, is_http10: bool) -> Result<Option<&'b str>, Refusal> {
+fn host<'b>(fields: Fields<'_, 'b>, is_http10: bool) -> Result<Option<&'b str>, RequestError> {
     let mut hosts = fields.all("host");
     match (hosts.next(), hosts.next()) {
         (None, _) if is_http10 => Ok(None),
-        (None, _) => Err(Refusal::bad("no Host field")),
-        (Some(_), Some(_)) => Err(Refusal::bad("more than one Host field")),
+        (None, _) => Err(RequestError::bad_request("no Host field")),
+        (Some(_), Some(_)) => Err(RequestError::bad_request("more than one Host field")),
         (Some(host), None) if is_authority(host) => Ok(std::str::from_utf8(host).ok()),
-        (Some(_), None) => Err(Refusal::bad("the Host field is malformed")),
+        (Some(_), None) => Err(RequestError::bad_request("the Host field is malformed")),
     }
 }
 
 /// RFC 9112 §6.1 and §6.3. Transfer-Encoding beside Content-Length, twice, in HTTP/1.0 or not
 /// ending in chunked: each is a known way to hide a second request.
-fn framing(fields: Fields<'_, '_>, is_http10: bool) -> Result<Framing, Refusal> {
-    let length = content_length(fields).map_err(Refusal::bad)?;
+fn framing(fields: Fields<'_, '_>, is_http10: bool) -> Result<Framing, RequestError> {
+    let length = content_length(fields).map_err(RequestError::bad_request)?;
     let mut codings = fields.all("transfer-encoding");
     let Some(coding) = codings.next() else {
         return Ok(Framing::Length(length.unwrap_or(0)));
     };
     if is_http10 {
-        return Err(Refusal::bad("Transfer-Encoding in HTTP/1.0"));
+        return Err(RequestError::bad_request("Transfer-Encoding in HTTP/1.0"));
     }
     if length.is_some() {
-        return Err(Refusal::bad("both Transfer-Encoding and Content-Length"));
+        return Err(RequestError::bad_request("both Transfer-Encoding and Content-Length"));
     }
     if codings.next().is_some() {
-        return Err(Refusal::bad("more than one Transfer-Encoding"));
+        return Err(RequestError::bad_request("more than one Transfer-Encoding"));
     }
     if coding.eq_ignore_ascii_case(b"chunked") {
         return Ok(Framing::Chunked);
@@ -209,16 +213,16 @@ fn framing(fields: Fields<'_, '_>, is_http10: bool) -> Result<Framing, Refusal> 
     let others_are_codings =
         !others.is_empty() && others.iter().all(|name| is_token(name) && !name.eq_ignore_ascii_case(b"chunked"));
     if ends_chunked && others_are_codings {
-        return Err(Refusal::new(Status::NOT_IMPLEMENTED, "a transfer coding other than chunked"));
+        return Err(RequestError::new(Status::NOT_IMPLEMENTED, "a transfer coding other than chunked"));
     }
-    Err(Refusal::bad("Transfer-Encoding does not end in one chunked"))
+    Err(RequestError::bad_request("Transfer-Encoding does not end in one chunked"))
 }
 
 /// RFC 9110 §10.1.1; an HTTP/1.0 peer cannot mean it.
-fn expectation(fields: Fields<'_, '_>, is_http10: bool) -> Result<bool, Refusal> {
+fn expectation(fields: Fields<'_, '_>, is_http10: bool) -> Result<bool, RequestError> {
     match fields.first("expect") {
         Some(value) if !is_http10 && !value.eq_ignore_ascii_case(b"100-continue") => {
-            Err(Refusal::new(Status::EXPECTATION_FAILED, "an expectation other than 100-continue"))
+            Err(RequestError::new(Status::EXPECTATION_FAILED, "an expectation other than 100-continue"))
         }
         expect => Ok(expect.is_some() && !is_http10),
     }
@@ -248,7 +252,7 @@ mod tests {
         let head = b"GET /a?b HTTP/1.1\r\nHost: h:1\r\nUser-Agent:  x y \r\n\r\n";
         let request = Request::parse(head).expect("well-formed");
         assert_eq!((request.method, request.target), ("GET", "/a?b"));
-        assert_eq!(request.line, b"GET /a?b HTTP/1.1");
+        assert_eq!(request.request_line, b"GET /a?b HTTP/1.1");
         assert_eq!(request.user_agent, Some(&b"x y"[..]));
         assert!(request.keep_alive && request.framing == Framing::Length(0));
     }

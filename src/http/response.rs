@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use httparse::EMPTY_HEADER;
 
 use super::body::Framing;
-use super::client::Fault;
+use super::client::ResponseError;
 use super::fields::{Fields, MAX_FIELDS, content_length, is_field_value};
 
 /// A response head.
@@ -23,7 +23,7 @@ pub struct ResponseHead {
     /// The octets as they came, with the empty line.
     pub raw: Vec<u8>,
     /// What is odd about it and was tolerated.
-    pub oddities: Vec<&'static str>,
+    pub warnings: Vec<&'static str>,
     /// The length its body announces, if it does.
     pub length: Option<u64>,
 }
@@ -37,7 +37,7 @@ impl ResponseHead {
 
 /// Refuses at the first octets what can never become a response, so that a peer of another
 /// protocol, or of HTTP/0.9, is named at once and not after a time-out.
-pub(super) fn looks_like_http(bytes: &[u8]) -> Result<(), Fault> {
+pub(super) fn check_http_prefix(bytes: &[u8]) -> Result<(), ResponseError> {
     const START: &[u8] = b"HTTP/";
     let first = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
     let rest = bytes.get(first..).unwrap_or_default();
@@ -45,7 +45,7 @@ pub(super) fn looks_like_http(bytes: &[u8]) -> Result<(), Fault> {
     if rest.get(..shared) == START.get(..shared) {
         return Ok(());
     }
-    Err(Fault::Malformed(match rest {
+    Err(ResponseError::Malformed(match rest {
         [b' ' | b'\t', ..] => "the response begins with white space before HTTP/1.1 (RFC 9112 §4)",
         [0x15 | 0x16, 0x03, ..] => "the peer speaks TLS on this port",
         _ => "the answer has no head, HTTP/0.9 style",
@@ -53,26 +53,26 @@ pub(super) fn looks_like_http(bytes: &[u8]) -> Result<(), Fault> {
 }
 
 /// Reads a head that ends in its empty line.
-pub(super) fn parse(head: &[u8], is_head: bool) -> Result<(ResponseHead, Framing), Fault> {
+pub(super) fn parse_head(head: &[u8], is_head_request: bool) -> Result<(ResponseHead, Framing), ResponseError> {
     let end = head.windows(2).position(|pair| pair == b"\r\n").unwrap_or(head.len());
     let (line, rest) = head.split_at(end);
     let (minor, status, reason) = status_line(line)?;
     let mut oddities = Vec::new();
-    let block = unfolded(rest.get(2..).unwrap_or_default(), &mut oddities);
+    let block = unfold(rest.get(2..).unwrap_or_default(), &mut oddities);
     let mut storage = [EMPTY_HEADER; MAX_FIELDS];
     let fields = match httparse::parse_headers(&block, &mut storage) {
         Ok(httparse::Status::Complete((_, headers))) => Fields::new(headers),
         Ok(httparse::Status::Partial) | Err(_) => {
-            return Err(Fault::Malformed("a field line of the response is malformed"));
+            return Err(ResponseError::Malformed("a field line of the response is malformed"));
         }
     };
-    let framing = framing(fields, status, is_head, minor, &mut oddities)?;
+    let framing = framing(fields, status, is_head_request, minor, &mut oddities)?;
     let parsed = ResponseHead {
         status,
         reason: String::from_utf8_lossy(reason).into_owned(),
         fields: fields.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         raw: head.to_owned(),
-        oddities,
+        warnings: oddities,
         length: match framing {
             Framing::Length(length) => Some(length),
             _ => None,
@@ -82,12 +82,12 @@ pub(super) fn parse(head: &[u8], is_head: bool) -> Result<(ResponseHead, Framing
 }
 
 /// Field lines with each fold replaced by spaces, as a user agent has to (RFC 9112 §5.2).
-fn unfolded<'b>(block: &'b [u8], oddities: &mut Vec<&'static str>) -> Cow<'b, [u8]> {
+fn unfold<'b>(block: &'b [u8], warnings: &mut Vec<&'static str>) -> Cow<'b, [u8]> {
     let is_fold = |three: &[u8]| matches!(three, [b'\r', b'\n', b' ' | b'\t']);
     if !block.windows(3).any(is_fold) {
         return Cow::Borrowed(block);
     }
-    oddities.push("a field is folded over several lines, which has been obsolete since 2014");
+    warnings.push("a field is folded over several lines, which has been obsolete since 2014");
     let mut unfolded = block.to_owned();
     for at in 0..block.len() {
         if block.get(at..at + 3).is_some_and(is_fold)
@@ -101,23 +101,24 @@ fn unfolded<'b>(block: &'b [u8], oddities: &mut Vec<&'static str>) -> Cow<'b, [u
 
 /// `HTTP-version SP status-code SP [ reason ]` (RFC 9112 §4). The space behind the code is missing
 /// from so many servers that its absence is let pass where there is no reason either.
-fn status_line(line: &[u8]) -> Result<(u8, u16, &[u8]), Fault> {
-    const WRONG: Fault = Fault::Malformed("the status line is not: HTTP/1.1, three digits, reason");
+fn status_line(line: &[u8]) -> Result<(u8, u16, &[u8]), ResponseError> {
+    const MALFORMED_STATUS_LINE: ResponseError =
+        ResponseError::Malformed("the status line is not: HTTP/1.1, three digits, reason");
     let [b'H', b'T', b'T', b'P', b'/', major, b'.', minor @ b'0'..=b'9', b' ', a, b, c, rest @ ..] = line else {
-        return Err(WRONG);
+        return Err(MALFORMED_STATUS_LINE);
     };
     if *major != b'1' {
-        return Err(Fault::Malformed("the peer answers in another HTTP version"));
+        return Err(ResponseError::Malformed("the peer answers in another HTTP version"));
     }
     let digits = [*a, *b, *c];
     if !digits.iter().all(u8::is_ascii_digit) || *a == b'0' {
-        return Err(WRONG);
+        return Err(MALFORMED_STATUS_LINE);
     }
     let status = digits.iter().fold(0, |number, digit| number * 10 + u16::from(digit - b'0'));
     match rest {
         [] => Ok((minor - b'0', status, rest)),
         [b' ', reason @ ..] if is_field_value(reason) => Ok((minor - b'0', status, reason)),
-        _ => Err(WRONG),
+        _ => Err(MALFORMED_STATUS_LINE),
     }
 }
 
@@ -125,25 +126,25 @@ fn status_line(line: &[u8]) -> Result<(u8, u16, &[u8]), Fault> {
 fn framing(
     fields: Fields<'_, '_>,
     status: u16,
-    is_head: bool,
+    is_head_request: bool,
     minor: u8,
-    oddities: &mut Vec<&'static str>,
-) -> Result<Framing, Fault> {
-    if is_head || matches!(status, 100..=199 | 204 | 304) {
+    warnings: &mut Vec<&'static str>,
+) -> Result<Framing, ResponseError> {
+    if is_head_request || matches!(status, 100..=199 | 204 | 304) {
         return Ok(Framing::Length(0));
     }
     let mut codings = fields.list("transfer-encoding");
-    let length = content_length(fields).map_err(Fault::Malformed)?;
+    let length = content_length(fields).map_err(ResponseError::Malformed)?;
     match (codings.next(), codings.next(), length) {
         (None, _, Some(length)) => Ok(Framing::Length(length)),
         (None, _, None) => Ok(Framing::UntilClose),
-        (Some(_), ..) if minor == 0 => Err(Fault::Malformed("Transfer-Encoding in an HTTP/1.0 response")),
+        (Some(_), ..) if minor == 0 => Err(ResponseError::Malformed("Transfer-Encoding in an HTTP/1.0 response")),
         (Some(coding), None, length) if coding.eq_ignore_ascii_case(b"chunked") => {
             if length.is_some() {
-                oddities.push("both Transfer-Encoding and Content-Length; the length is ignored");
+                warnings.push("both Transfer-Encoding and Content-Length; the length is ignored");
             }
             Ok(Framing::Chunked)
         }
-        _ => Err(Fault::Malformed("a transfer coding that was not asked for")),
+        _ => Err(ResponseError::Malformed("a transfer coding that was not asked for")),
     }
 }

@@ -10,10 +10,10 @@
 //!    └───────────▶ Over ◀────────┴─────────────────────┘
 //! ```
 
-use super::body::{Body, Framing, Piece};
+use super::body::{BodyDecoder, BodyPart, Framing};
 use super::date::HttpDate;
 use super::head::{MAX_REQUEST_HEAD, Scanner};
-use super::request::{Refusal, Request};
+use super::request::{Request, RequestError};
 use super::status::Status;
 
 /// The most octets of a request body that are read and thrown away to keep a connection; beyond
@@ -24,32 +24,32 @@ const TLS_HANDSHAKE: u8 = 0x16;
 
 /// One connection, as the server sees it.
 #[derive(Debug)]
-pub struct Server {
+pub struct ServerCodec {
     state: State,
 }
 
 #[derive(Debug)]
 enum State {
     Head(Scanner),
-    Asked { keep_alive: bool, is_head: bool, body: Framing },
-    Draining { body: Body, left: u64 },
-    Over,
+    AwaitingResponse { keep_alive: bool, is_head_request: bool, body: Framing },
+    Draining { body: BodyDecoder, remaining: u64 },
+    Closed,
 }
 
 /// What came in.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Incoming<'b> {
+pub enum ServerInput<'b> {
     /// Nothing complete yet.
-    More,
+    NeedMore,
     /// A request, to be answered before anything else is read.
     Request(Request<'b>),
     /// Not a request that can be served; the answer, if one is due, ends the connection.
-    Refused(Refusal),
+    Invalid(RequestError),
 }
 
 /// A final answer's head.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer<'a> {
+pub struct OutgoingHead<'a> {
     /// Its status.
     pub status: Status,
     /// Field lines beside Date, Server, Content-Length and Connection.
@@ -60,52 +60,55 @@ pub struct Answer<'a> {
 
 /// What follows an answer's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct After {
+pub struct AfterHead {
     /// Whether the body is sent: not for HEAD, not for 204 and 304.
-    pub body: bool,
+    pub send_body: bool,
     /// Whether the connection ends behind it.
-    pub close: bool,
+    pub close_connection: bool,
 }
 
-impl Default for Server {
+impl Default for ServerCodec {
     fn default() -> Self {
         Self { state: State::Head(Scanner::new(MAX_REQUEST_HEAD)) }
     }
 }
 
-impl Server {
+impl ServerCodec {
     /// Takes octets; returns how many, and what they were. Octets behind a request stay with the
     /// caller until it is answered.
-    pub fn receive<'b>(&mut self, bytes: &'b [u8]) -> (usize, Incoming<'b>) {
+    pub fn receive<'b>(&mut self, bytes: &'b [u8]) -> (usize, ServerInput<'b>) {
         let mut taken = 0;
-        if let State::Draining { body, left } = &mut self.state {
+        if let State::Draining { body, remaining: left } = &mut self.state {
             loop {
                 match body.decode(bytes.get(taken..).unwrap_or_default()) {
-                    Ok((more, Piece::Data(data))) if data.len() as u64 <= *left => {
+                    Ok((more, BodyPart::Data(data))) if data.len() as u64 <= *left => {
                         taken += more;
                         *left -= data.len() as u64;
                     }
-                    Ok((more, Piece::More)) => return (taken + more, Incoming::More),
-                    Ok((more, Piece::End)) => {
+                    Ok((more, BodyPart::NeedMore)) => return (taken + more, ServerInput::NeedMore),
+                    Ok((more, BodyPart::End)) => {
                         taken += more;
                         break;
                     }
                     // The answer is out already; there is nothing to say, only to stop listening.
-                    Ok(_) => return self.over(bytes, Refusal { status: None, why: "a request body goes on and on" }),
-                    Err(why) => return self.over(bytes, Refusal { status: None, why }),
+                    Ok(_) => {
+                        return self
+                            .reject(bytes, RequestError { status: None, reason: "a request body goes on and on" });
+                    }
+                    Err(why) => return self.reject(bytes, RequestError { status: None, reason: why }),
                 }
             }
             *self = Self::default();
         }
         let State::Head(scanner) = &mut self.state else {
-            return (if matches!(self.state, State::Over) { bytes.len() } else { 0 }, Incoming::More);
+            return (if matches!(self.state, State::Closed) { bytes.len() } else { 0 }, ServerInput::NeedMore);
         };
         let rest = bytes.get(taken..).unwrap_or_default();
         if rest.first() == Some(&TLS_HANDSHAKE) {
-            return self.over(bytes, Refusal { status: None, why: "looks like TLS on a plain port" });
+            return self.reject(bytes, RequestError { status: None, reason: "looks like TLS on a plain port" });
         }
         let parsed = match scanner.scan(rest) {
-            Ok(None) => return (taken, Incoming::More),
+            Ok(None) => return (taken, ServerInput::NeedMore),
             Ok(Some(span)) => {
                 Request::parse(rest.get(span.start..span.end).unwrap_or_default()).map(|request| (request, span))
             }
@@ -113,23 +116,23 @@ impl Server {
         };
         match parsed {
             Ok((request, span)) => {
-                self.state = State::Asked {
+                self.state = State::AwaitingResponse {
                     // A peer that waits for 100 may or may not send its body after a final answer:
                     // the connection is of no further use (RFC 9110 §10.1.1).
                     keep_alive: request.keep_alive
                         && !(request.expects_continue && request.framing != Framing::Length(0)),
-                    is_head: request.method == "HEAD",
+                    is_head_request: request.method == "HEAD",
                     body: request.framing,
                 };
-                (taken + span.end, Incoming::Request(request))
+                (taken + span.end, ServerInput::Request(request))
             }
-            Err(refusal) => self.over(bytes, refusal),
+            Err(refusal) => self.reject(bytes, refusal),
         }
     }
 
-    fn over<'b>(&mut self, bytes: &[u8], refusal: Refusal) -> (usize, Incoming<'b>) {
-        self.state = State::Over;
-        (bytes.len(), Incoming::Refused(refusal))
+    fn reject<'b>(&mut self, bytes: &[u8], error: RequestError) -> (usize, ServerInput<'b>) {
+        self.state = State::Closed;
+        (bytes.len(), ServerInput::Invalid(error))
     }
 
     /// Whether the next octets belong to a head.
@@ -144,32 +147,34 @@ impl Server {
 
     /// Writes the head of the answer to the last request, or to a refusal, and says what follows.
     /// `last` closes the connection behind it whatever the peer wants.
-    pub fn answer(&mut self, answer: &Answer<'_>, date: HttpDate, last: bool, out: &mut Vec<u8>) -> After {
+    pub fn respond(&mut self, answer: &OutgoingHead<'_>, date: HttpDate, last: bool, out: &mut Vec<u8>) -> AfterHead {
         let (keep_alive, is_head, body) = match &self.state {
-            State::Asked { keep_alive, is_head, body } => (*keep_alive && !last, *is_head, *body),
+            State::AwaitingResponse { keep_alive, is_head_request: is_head, body } => {
+                (*keep_alive && !last, *is_head, *body)
+            }
             _ => (false, false, Framing::Length(0)),
         };
         let keep_alive = keep_alive && !matches!(body, Framing::Length(length) if length > MAX_DRAINED);
         write_head(answer, date, keep_alive, out);
         self.state = match (keep_alive, body) {
-            (false, _) => State::Over,
+            (false, _) => State::Closed,
             (true, Framing::Length(0)) => State::Head(Scanner::new(MAX_REQUEST_HEAD)),
-            (true, body) => State::Draining { body: Body::new(body), left: MAX_DRAINED },
+            (true, body) => State::Draining { body: BodyDecoder::new(body), remaining: MAX_DRAINED },
         };
-        After { body: !is_head && !answer.status.is_bodiless(), close: !keep_alive }
+        AfterHead { send_body: !is_head && !answer.status.forbids_body(), close_connection: !keep_alive }
     }
 }
 
 /// The answer's status line and fields (RFC 9112 §4; Date by RFC 9110 §6.6.1).
-fn write_head(answer: &Answer<'_>, date: HttpDate, keep_alive: bool, out: &mut Vec<u8>) {
+fn write_head(head: &OutgoingHead<'_>, date: HttpDate, keep_alive: bool, out: &mut Vec<u8>) {
     use std::io::Write as _;
-    let status = answer.status;
+    let status = head.status;
     // Writing to a Vec cannot fail.
     let _ = write!(out, "HTTP/1.1 {status}\r\nServer: netlab/{}\r\nDate: {date}\r\n", env!("CARGO_PKG_VERSION"));
-    if !status.is_bodiless() {
-        let _ = write!(out, "Content-Length: {}\r\n", answer.length);
+    if !status.forbids_body() {
+        let _ = write!(out, "Content-Length: {}\r\n", head.length);
     }
-    for (name, value) in answer.fields {
+    for (name, value) in head.fields {
         let _ = write!(out, "{name}: {value}\r\n");
     }
     // Said in both cases: an HTTP/1.0 peer that asked to keep it has to be told that it may.
@@ -178,65 +183,65 @@ fn write_head(answer: &Answer<'_>, date: HttpDate, keep_alive: bool, out: &mut V
 
 #[cfg(test)]
 mod tests {
-    use super::{After, Answer, Incoming, MAX_DRAINED, Server};
+    use super::{AfterHead, MAX_DRAINED, OutgoingHead, ServerCodec, ServerInput};
     use crate::http::{HttpDate, Status};
     use std::time::Duration;
 
-    const OK: Answer<'_> = Answer { status: Status::OK, fields: &[("X-Y", "z")], length: 2 };
+    const OK: OutgoingHead<'_> = OutgoingHead { status: Status::OK, fields: &[("X-Y", "z")], length: 2 };
 
-    fn answer(server: &mut Server) -> (String, After) {
+    fn respond(server: &mut ServerCodec) -> (String, AfterHead) {
         let mut out = Vec::new();
-        let after = server.answer(&OK, HttpDate::at(Duration::ZERO), false, &mut out);
+        let after = server.respond(&OK, HttpDate::from_wall_time(Duration::ZERO), false, &mut out);
         (String::from_utf8(out).expect("ASCII"), after)
     }
 
     /// Feeds everything, answering each request; the targets seen, and the last refusal.
-    fn talk(bytes: &[u8]) -> (Vec<String>, Option<&'static str>) {
-        let (mut server, mut taken, mut targets) = (Server::default(), 0, Vec::new());
+    fn feed(bytes: &[u8]) -> (Vec<String>, Option<&'static str>) {
+        let (mut server, mut taken, mut targets) = (ServerCodec::default(), 0, Vec::new());
         loop {
             let (more, incoming) = server.receive(&bytes[taken..]);
             taken += more;
             match incoming {
-                Incoming::More => return (targets, None),
-                Incoming::Refused(refusal) => return (targets, Some(refusal.why)),
-                Incoming::Request(request) => targets.push(request.target.to_owned()),
+                ServerInput::NeedMore => return (targets, None),
+                ServerInput::Invalid(refusal) => return (targets, Some(refusal.reason)),
+                ServerInput::Request(request) => targets.push(request.target.to_owned()),
             }
-            answer(&mut server);
+            respond(&mut server);
         }
     }
 
     #[test]
     fn an_answer_has_its_length_and_says_how_it_goes_on() {
-        let mut server = Server::default();
+        let mut server = ServerCodec::default();
         let _ = server.receive(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n");
-        let (head, after) = answer(&mut server);
+        let (head, after) = respond(&mut server);
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
         assert!(head.ends_with("Content-Length: 2\r\nX-Y: z\r\nConnection: keep-alive\r\n\r\n"), "{head}");
-        assert_eq!(after, After { body: true, close: false });
+        assert_eq!(after, AfterHead { send_body: true, close_connection: false });
     }
 
     #[test]
     fn head_has_the_same_fields_and_no_body() {
-        let mut server = Server::default();
+        let mut server = ServerCodec::default();
         let _ = server.receive(b"HEAD / HTTP/1.0\r\n\r\n");
-        let (head, after) = answer(&mut server);
+        let (head, after) = respond(&mut server);
         assert!(head.contains("Content-Length: 2\r\n") && head.contains("Connection: close\r\n"));
-        assert_eq!(after, After { body: false, close: true });
+        assert_eq!(after, AfterHead { send_body: false, close_connection: true });
     }
 
     #[test]
     fn pipelined_requests_are_read_one_by_one() {
         let many = b"GET /1 HTTP/1.1\r\nHost: h\r\n\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\nGET /3 HT";
-        assert_eq!(talk(many), (vec!["/1".into(), "/2".into()], None));
+        assert_eq!(feed(many), (vec!["/1".into(), "/2".into()], None));
     }
 
     #[test]
     fn a_request_is_read_at_every_split() {
         let bytes = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n";
         for split in 0..bytes.len() {
-            let mut server = Server::default();
-            assert_eq!(server.receive(&bytes[..split]), (0, Incoming::More));
-            assert!(matches!(server.receive(bytes), (28, Incoming::Request(_))), "split at {split}");
+            let mut server = ServerCodec::default();
+            assert_eq!(server.receive(&bytes[..split]), (0, ServerInput::NeedMore));
+            assert!(matches!(server.receive(bytes), (28, ServerInput::Request(_))), "split at {split}");
         }
     }
 
@@ -244,18 +249,18 @@ mod tests {
     fn a_body_is_never_taken_for_the_next_request() {
         let smuggled = b"POST /1 HTTP/1.1\r\nHost: h\r\nContent-Length: 28\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n";
         let after = [&smuggled[..], b"GET /3 HTTP/1.1\r\nHost: h\r\n\r\n"].concat();
-        assert_eq!(talk(&after), (vec!["/1".into(), "/3".into()], None));
+        assert_eq!(feed(&after), (vec!["/1".into(), "/3".into()], None));
         let chunked = b"GET /1 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nGET /\r\n0\r\nHost: z\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n";
-        assert_eq!(talk(chunked), (vec!["/1".into(), "/2".into()], None));
+        assert_eq!(feed(chunked), (vec!["/1".into(), "/2".into()], None));
     }
 
     #[test]
     fn a_body_at_the_limit_keeps_the_connection_and_one_past_it_does_not() {
         let closes = |length: u64| {
-            let mut server = Server::default();
+            let mut server = ServerCodec::default();
             let head = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n");
             let _ = server.receive(head.as_bytes());
-            answer(&mut server).1.close
+            respond(&mut server).1.close_connection
         };
         assert!(!closes(MAX_DRAINED));
         assert!(closes(MAX_DRAINED + 1));
@@ -264,21 +269,21 @@ mod tests {
     #[test]
     fn nothing_after_a_refusal_is_answered() {
         let smuggled = b"GET /1 HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n";
-        assert_eq!(talk(smuggled), (vec![], Some("both Transfer-Encoding and Content-Length")));
+        assert_eq!(feed(smuggled), (vec![], Some("both Transfer-Encoding and Content-Length")));
     }
 
     #[test]
     fn a_body_held_back_for_100_ends_the_connection() {
-        let mut server = Server::default();
+        let mut server = ServerCodec::default();
         let _ = server.receive(b"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
-        assert!(answer(&mut server).1.close);
+        assert!(respond(&mut server).1.close_connection);
     }
 
     #[test]
     fn a_tls_hello_is_told_apart_and_gets_no_answer() {
-        let (_, incoming) = Server::default().receive(b"\x16\x03\x01\x02\x00");
+        let (_, incoming) = ServerCodec::default().receive(b"\x16\x03\x01\x02\x00");
         assert!(
-            matches!(incoming, Incoming::Refused(refusal) if refusal.status.is_none() && refusal.why.contains("TLS"))
+            matches!(incoming, ServerInput::Invalid(refusal) if refusal.status.is_none() && refusal.reason.contains("TLS"))
         );
     }
 
@@ -292,8 +297,8 @@ mod tests {
                     b"GET /:HTP1.\r\n \t,chunked05;=\0\xff"[(seed >> 24) as usize % 29]
                 })
                 .collect();
-            let _ = talk(&noise);
-            let _ = talk(&[b"GET / HTTP/1.1\r\nHost: h\r\n", &noise[..], b"\r\n\r\n", &noise[..]].concat());
+            let _ = feed(&noise);
+            let _ = feed(&[b"GET / HTTP/1.1\r\nHost: h\r\n", &noise[..], b"\r\n\r\n", &noise[..]].concat());
         }
     }
 }

@@ -30,7 +30,7 @@ impl Status {
     /// 417, §15.5.18.
     pub const EXPECTATION_FAILED: Self = Self(417);
     /// 431, RFC 6585 §5.
-    pub const FIELDS_TOO_LARGE: Self = Self(431);
+    pub const REQUEST_HEADER_FIELDS_TOO_LARGE: Self = Self(431);
     /// 500, §15.6.1.
     pub const INTERNAL_SERVER_ERROR: Self = Self(500);
     /// 501, §15.6.2.
@@ -38,7 +38,7 @@ impl Status {
     /// 503, §15.6.4.
     pub const SERVICE_UNAVAILABLE: Self = Self(503);
     /// 505, §15.6.6.
-    pub const VERSION_NOT_SUPPORTED: Self = Self(505);
+    pub const HTTP_VERSION_NOT_SUPPORTED: Self = Self(505);
 
     /// The number.
     pub fn code(self) -> u16 {
@@ -68,7 +68,7 @@ impl Status {
     }
 
     /// Whether an answer with this status never has a body (RFC 9112 §6.3, rule 1).
-    pub fn is_bodiless(self) -> bool {
+    pub fn forbids_body(self) -> bool {
         matches!(self.0, 100..=199 | 204 | 304)
     }
 }

@@ -5,46 +5,46 @@
 
 use std::fmt::{self, Write as _};
 
-use super::path::{SitePath, escape};
-use super::root::{Kind, Named};
+use super::path::{SitePath, escape_segment};
+use super::root::{DirEntry, EntryKind};
 
 const PAGE: &str = include_str!("../../assets/pages/listing.html");
 
 /// The page for a directory with these names; `more` says that not all are shown.
-pub fn listing(path: &SitePath, names: &[Named], more: bool) -> String {
+pub fn render_listing(path: &SitePath, entries: &[DirEntry], is_truncated: bool) -> String {
     let mut rows = String::new();
     if !path.is_root() {
         rows.push_str("<tr><td><a href=\"../\">../</a><td><td>\n");
     }
-    for named in names {
-        row(&mut rows, named);
+    for named in entries {
+        write_row(&mut rows, named);
     }
-    if more {
+    if is_truncated {
         rows.push_str("<tr><td colspan=3>… and more, not shown\n");
     }
     let title = String::from_utf8_lossy(&path.relative()).into_owned();
     let title = if path.is_root() { String::from("/") } else { format!("/{title}/") };
-    PAGE.replace("{{title}}", &html_text(&title).to_string()).replace("{{rows}}", &rows)
+    PAGE.replace("{{title}}", &escape_html(&title).to_string()).replace("{{rows}}", &rows)
 }
 
-fn row(rows: &mut String, named: &Named) {
-    let slash = if named.kind == Kind::Directory { "/" } else { "" };
-    let name = String::from_utf8_lossy(&named.name);
-    let date = jiff::Timestamp::from_second(named.modified).map(|moment| moment.strftime("%Y-%m-%d %H:%M").to_string());
-    let size = if named.kind == Kind::File { named.length.to_string() } else { String::new() };
+fn write_row(rows: &mut String, entry: &DirEntry) {
+    let slash = if entry.kind == EntryKind::Directory { "/" } else { "" };
+    let name = String::from_utf8_lossy(&entry.name);
+    let date = jiff::Timestamp::from_second(entry.modified).map(|moment| moment.strftime("%Y-%m-%d %H:%M").to_string());
+    let size = if entry.kind == EntryKind::File { entry.length.to_string() } else { String::new() };
     // `./` keeps a name like `a:b` from being read as a scheme. Writing to a String cannot fail.
     let _ = writeln!(
         rows,
         "<tr><td><a href=\"./{}{slash}\">{}{slash}</a><td class=n>{size}<td>{}",
-        escape(&named.name),
-        html_text(&name),
+        escape_segment(&entry.name),
+        escape_html(&name),
         date.unwrap_or_default(),
     );
 }
 
 /// Text as HTML: what could start a tag, an entity or end an attribute is escaped, and so are
 /// control characters, which a terminal showing the source would obey.
-pub fn html_text(text: &str) -> impl fmt::Display + '_ {
+pub fn escape_html(text: &str) -> impl fmt::Display + '_ {
     struct Html<'t>(&'t str);
     impl fmt::Display for Html<'_> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,12 +69,14 @@ pub fn html_text(text: &str) -> impl fmt::Display + '_ {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, Named, SitePath, listing};
+    use super::{DirEntry, EntryKind, SitePath, render_listing};
 
     fn page(target: &str, names: &[&[u8]]) -> String {
-        let names: Vec<_> =
-            names.iter().map(|name| Named { kind: Kind::File, name: name.to_vec(), length: 7, modified: 0 }).collect();
-        listing(&SitePath::parse(target).expect("a good path"), &names, false)
+        let names: Vec<_> = names
+            .iter()
+            .map(|name| DirEntry { kind: EntryKind::File, name: name.to_vec(), length: 7, modified: 0 })
+            .collect();
+        render_listing(&SitePath::parse(target).expect("a good path"), &names, false)
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod media;
 mod path;
 mod root;
 
-pub use listing::{html_text, listing};
+pub use listing::{escape_html, render_listing};
 pub use media::media_type;
-pub use path::{BadPath, SitePath};
-pub use root::{Entry, NotServed, Root, append};
+pub use path::{PathError, SitePath};
+pub use root::{Entry, OpenError, Root, read_file_into};

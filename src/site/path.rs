@@ -42,16 +42,16 @@ pub struct SitePath {
 
 /// Why a URL path names nothing that could be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadPath {
+pub enum PathError {
     /// `%` without two hexadecimal digits, or `%00`.
-    Escape,
+    InvalidEscape,
     /// `..` above the root.
     AboveRoot,
 }
 
 impl SitePath {
     /// Reads the path of an origin-form target; a query is cut off.
-    pub fn parse(target: &str) -> Result<Self, BadPath> {
+    pub fn parse(target: &str) -> Result<Self, PathError> {
         let path = target.split('?').next().unwrap_or_default();
         let decoded = decode(path.as_bytes())?;
         let mut segments = Vec::new();
@@ -61,7 +61,7 @@ impl SitePath {
             match segment {
                 b"" | b"." => {}
                 b".." => {
-                    segments.pop().ok_or(BadPath::AboveRoot)?;
+                    segments.pop().ok_or(PathError::AboveRoot)?;
                 }
                 name => segments.push(name.to_owned()),
             }
@@ -95,24 +95,24 @@ impl SitePath {
         let mut url = String::from("/");
         for segment in &self.segments {
             // Writing to a String cannot fail.
-            let _ = write!(url, "{}/", escape(segment));
+            let _ = write!(url, "{}/", escape_segment(segment));
         }
         url
     }
 }
 
 /// A file name as one segment of a URL path.
-pub fn escape(name: &[u8]) -> impl std::fmt::Display + '_ {
+pub fn escape_segment(name: &[u8]) -> impl std::fmt::Display + '_ {
     percent_encode(name, &SEGMENT)
 }
 
-fn decode(path: &[u8]) -> Result<Vec<u8>, BadPath> {
+fn decode(path: &[u8]) -> Result<Vec<u8>, PathError> {
     let mut rest = path;
     while let Some(at) = memchr::memchr(b'%', rest) {
         match rest.get(at + 1..at + 3) {
-            Some(b"00") | None => return Err(BadPath::Escape),
+            Some(b"00") | None => return Err(PathError::InvalidEscape),
             Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => rest = rest.get(at + 3..).unwrap_or_default(),
-            Some(_) => return Err(BadPath::Escape),
+            Some(_) => return Err(PathError::InvalidEscape),
         }
     }
     Ok(percent_decode(path).collect())
@@ -120,9 +120,9 @@ fn decode(path: &[u8]) -> Result<Vec<u8>, BadPath> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BadPath, SitePath};
+    use super::{PathError, SitePath};
 
-    fn read(target: &str) -> Result<(String, bool), BadPath> {
+    fn read(target: &str) -> Result<(String, bool), PathError> {
         SitePath::parse(target)
             .map(|path| (String::from_utf8_lossy(&path.relative()).into_owned(), path.is_directory()))
     }
@@ -155,14 +155,14 @@ mod tests {
     #[test]
     fn nothing_climbs_above_the_root() {
         for target in ["/..", "/../x", "/a/../../x", "/%2e%2e/x", "/%2e%2e%2fx", "/..%2f", "/a/%2E%2E/../x", "//../x"] {
-            assert_eq!(read(target), Err(BadPath::AboveRoot), "{target}");
+            assert_eq!(read(target), Err(PathError::AboveRoot), "{target}");
         }
     }
 
     #[test]
     fn broken_escapes_and_nul_are_refused() {
         for target in ["/%", "/%1", "/%zz", "/a%00", "/%+1"] {
-            assert_eq!(read(target), Err(BadPath::Escape), "{target}");
+            assert_eq!(read(target), Err(PathError::InvalidEscape), "{target}");
         }
     }
 

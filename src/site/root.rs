@@ -17,9 +17,9 @@ use super::path::SitePath;
 
 /// A rename in the middle of a look-up makes the kernel say "again"; a site that is renamed
 /// faster than this many look-ups is not there.
-const ATTEMPTS: usize = 16;
+const MAX_OPEN_ATTEMPTS: usize = 16;
 /// The most names one listing shows.
-const MAX_NAMES: usize = 10_000;
+const MAX_LISTED_ENTRIES: usize = 10_000;
 
 /// The directory that is shown.
 #[derive(Debug)]
@@ -46,15 +46,15 @@ pub enum Entry {
 
 /// Why a path is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotServed {
+pub enum OpenError {
     /// Nothing of that name within the root.
-    Absent,
+    NotFound,
     /// There, but not for us, or nothing that can be sent: a FIFO, a socket, a device.
     Forbidden,
     /// No descriptors or memory at the moment.
     Exhausted,
     /// The disk failed.
-    Failed,
+    Io,
 }
 
 impl Root {
@@ -70,12 +70,12 @@ impl Root {
     }
 
     /// Opens what a path names.
-    pub fn entry(&self, path: &SitePath) -> Result<Entry, NotServed> {
+    pub fn open_entry(&self, path: &SitePath) -> Result<Entry, OpenError> {
         self.lookup(&path.relative())
     }
 
     /// Opens a file of a directory that was opened before: an index page.
-    pub fn within(&self, path: &SitePath, name: &str) -> Result<Entry, NotServed> {
+    pub fn open_child(&self, path: &SitePath, name: &str) -> Result<Entry, OpenError> {
         let mut relative = path.relative();
         relative.push(b'/');
         relative.extend_from_slice(name.as_bytes());
@@ -84,7 +84,7 @@ impl Root {
 
     /// The names in a directory that a listing shows, sorted, and whether there were more than it
     /// can show. Dot files are left out, and so is what would not be served.
-    pub fn names(&self, path: &SitePath, directory: &OwnedFd) -> io::Result<(Vec<Named>, bool)> {
+    pub fn read_dir(&self, path: &SitePath, directory: &OwnedFd) -> io::Result<(Vec<DirEntry>, bool)> {
         let mut names = Vec::new();
         let mut more = false;
         for item in Dir::read_from(directory)? {
@@ -93,8 +93,8 @@ impl Root {
             if name.starts_with(b".") {
                 continue;
             }
-            let Some(named) = self.named(path, name) else { continue };
-            more = names.len() == MAX_NAMES;
+            let Some(named) = self.dir_entry(path, name) else { continue };
+            more = names.len() == MAX_LISTED_ENTRIES;
             if more {
                 break;
             }
@@ -104,32 +104,32 @@ impl Root {
         Ok((names, more))
     }
 
-    fn named(&self, path: &SitePath, name: &[u8]) -> Option<Named> {
+    fn dir_entry(&self, path: &SitePath, name: &[u8]) -> Option<DirEntry> {
         let relative = [&path.relative()[..], b"/", name].concat();
         let found = self.open_beneath(&relative, OFlags::PATH).ok()?;
         let status = fstat(&found).ok()?;
         let kind = match FileType::from_raw_mode(status.st_mode) {
-            FileType::Directory => Kind::Directory,
-            FileType::RegularFile => Kind::File,
+            FileType::Directory => EntryKind::Directory,
+            FileType::RegularFile => EntryKind::File,
             _ => return None,
         };
         let length = u64::try_from(status.st_size).unwrap_or(0);
-        Some(Named { kind, name: name.to_owned(), length, modified: status.st_mtime })
+        Some(DirEntry { kind, name: name.to_owned(), length, modified: status.st_mtime })
     }
 
     fn open_beneath(&self, relative: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        (0..ATTEMPTS)
+        (0..MAX_OPEN_ATTEMPTS)
             .map(|_| openat2(&self.directory, relative, flags | OFlags::CLOEXEC, Mode::empty(), resolve))
             .find(|result| !matches!(result, Err(Errno::AGAIN | Errno::INTR)))
             .unwrap_or(Err(Errno::NOENT))
     }
 
-    fn lookup(&self, relative: &[u8]) -> Result<Entry, NotServed> {
+    fn lookup(&self, relative: &[u8]) -> Result<Entry, OpenError> {
         // Without O_NONBLOCK, opening a FIFO would hang until somebody writes to it.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let descriptor = self.open_beneath(relative, flags).map_err(NotServed::from)?;
-        let status = fstat(&descriptor).map_err(NotServed::from)?;
+        let descriptor = self.open_beneath(relative, flags).map_err(OpenError::from)?;
+        let status = fstat(&descriptor).map_err(OpenError::from)?;
         match FileType::from_raw_mode(status.st_mode) {
             FileType::RegularFile => Ok(Entry::File {
                 file: File::from(descriptor),
@@ -137,12 +137,12 @@ impl Root {
                 modified: status.st_mtime,
             }),
             FileType::Directory => Ok(Entry::Directory(descriptor)),
-            _ => Err(NotServed::Forbidden),
+            _ => Err(OpenError::Forbidden),
         }
     }
 }
 
-impl From<Errno> for NotServed {
+impl From<Errno> for OpenError {
     fn from(errno: Errno) -> Self {
         match errno {
             Errno::ACCESS | Errno::PERM | Errno::NXIO => Self::Forbidden,
@@ -150,18 +150,18 @@ impl From<Errno> for NotServed {
             // XDEV is the kernel's word for a way out of the root. From outside it must look like
             // any name that is not there.
             Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG | Errno::XDEV | Errno::INVAL => {
-                Self::Absent
+                Self::NotFound
             }
-            _ => Self::Failed,
+            _ => Self::Io,
         }
     }
 }
 
 /// One name in a directory, as a listing shows it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Named {
+pub struct DirEntry {
     /// Directories come first.
-    pub kind: Kind,
+    pub kind: EntryKind,
     /// The name, any octets but `/` and NUL.
     pub name: Vec<u8>,
     /// Its length, for a file.
@@ -172,7 +172,7 @@ pub struct Named {
 
 /// What a listing can lead to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum EntryKind {
     /// A directory.
     Directory,
     /// A regular file.
@@ -180,14 +180,14 @@ pub enum Kind {
 }
 
 /// Reads a whole small file behind what is in `out`; `false` if it no longer has `length` octets.
-pub fn append(file: &File, length: u64, out: &mut Vec<u8>) -> io::Result<bool> {
-    let read = file.take(length).read_to_end(out)?;
+pub fn read_file_into(file: &File, length: u64, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    let read = file.take(length).read_to_end(buffer)?;
     Ok(read as u64 == length)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Entry, MAX_NAMES, NotServed, Root};
+    use super::{Entry, MAX_LISTED_ENTRIES, OpenError, Root};
     use crate::site::SitePath;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -208,8 +208,8 @@ mod tests {
         SitePath::parse(target).expect("a good path")
     }
 
-    fn outcome(root: &Root, target: &str) -> Result<&'static str, NotServed> {
-        root.entry(&path(target)).map(|entry| match entry {
+    fn outcome(root: &Root, target: &str) -> Result<&'static str, OpenError> {
+        root.open_entry(&path(target)).map(|entry| match entry {
             Entry::File { .. } => "file",
             Entry::Directory(_) => "directory",
         })
@@ -221,9 +221,9 @@ mod tests {
         assert_eq!(outcome(&root, "/a.html"), Ok("file"));
         assert_eq!(outcome(&root, "/"), Ok("directory"));
         assert_eq!(outcome(&root, "/sub/deep"), Ok("directory"));
-        assert_eq!(outcome(&root, "/none"), Err(NotServed::Absent));
-        assert_eq!(outcome(&root, "/a.html/x"), Err(NotServed::Absent));
-        assert_eq!(outcome(&root, &format!("/{}", "x".repeat(300))), Err(NotServed::Absent));
+        assert_eq!(outcome(&root, "/none"), Err(OpenError::NotFound));
+        assert_eq!(outcome(&root, "/a.html/x"), Err(OpenError::NotFound));
+        assert_eq!(outcome(&root, &format!("/{}", "x".repeat(300))), Err(OpenError::NotFound));
     }
 
     #[test]
@@ -234,9 +234,9 @@ mod tests {
         symlink(parent.path(), root.path().join("absolute")).expect("linked");
         symlink("loop", root.path().join("loop")).expect("linked");
         assert_eq!(outcome(&root, "/sub/in"), Ok("file"));
-        assert_eq!(outcome(&root, "/out"), Err(NotServed::Absent));
-        assert_eq!(outcome(&root, "/absolute/secret"), Err(NotServed::Absent));
-        assert_eq!(outcome(&root, "/loop"), Err(NotServed::Absent));
+        assert_eq!(outcome(&root, "/out"), Err(OpenError::NotFound));
+        assert_eq!(outcome(&root, "/absolute/secret"), Err(OpenError::NotFound));
+        assert_eq!(outcome(&root, "/loop"), Err(OpenError::NotFound));
     }
 
     #[test]
@@ -245,8 +245,8 @@ mod tests {
         let fifo = root.path().join("fifo");
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o644.into(), 0).expect("a FIFO");
         let _socket = UnixListener::bind(root.path().join("socket")).expect("bound");
-        assert_eq!(outcome(&root, "/fifo"), Err(NotServed::Forbidden));
-        assert_eq!(outcome(&root, "/socket"), Err(NotServed::Forbidden));
+        assert_eq!(outcome(&root, "/fifo"), Err(OpenError::Forbidden));
+        assert_eq!(outcome(&root, "/socket"), Err(OpenError::Forbidden));
     }
 
     #[test]
@@ -264,9 +264,9 @@ mod tests {
                 }
             });
             while !swapper.is_finished() {
-                if let Ok(Entry::File { file, length, .. }) = root.entry(&path("/swapped")) {
+                if let Ok(Entry::File { file, length, .. }) = root.open_entry(&path("/swapped")) {
                     let mut content = Vec::new();
-                    assert!(super::append(&file, length, &mut content).expect("readable"));
+                    assert!(super::read_file_into(&file, length, &mut content).expect("readable"));
                     assert_eq!(content, b"inside");
                 }
             }
@@ -280,8 +280,8 @@ mod tests {
         symlink("../a.html", root.path().join("sub/in")).expect("linked");
         fs::write(root.path().join(".hidden"), "").expect("written");
         let list = |target: &str| {
-            let Ok(Entry::Directory(directory)) = root.entry(&path(target)) else { panic!("a directory") };
-            let (names, more) = root.names(&path(target), &directory).expect("readable");
+            let Ok(Entry::Directory(directory)) = root.open_entry(&path(target)) else { panic!("a directory") };
+            let (names, more) = root.read_dir(&path(target), &directory).expect("readable");
             assert!(!more);
             names.into_iter().map(|named| String::from_utf8(named.name).expect("ASCII")).collect::<Vec<_>>()
         };
@@ -293,22 +293,22 @@ mod tests {
     fn a_listing_at_its_limit_is_whole_and_one_past_it_says_so() {
         let (_parent, root) = site();
         let deep = root.path().join("sub/deep");
-        (0..MAX_NAMES).for_each(|number| fs::write(deep.join(number.to_string()), "").expect("written"));
+        (0..MAX_LISTED_ENTRIES).for_each(|number| fs::write(deep.join(number.to_string()), "").expect("written"));
         let count = || {
-            let Ok(Entry::Directory(directory)) = root.entry(&path("/sub/deep")) else { panic!("a directory") };
-            let (names, more) = root.names(&path("/sub/deep"), &directory).expect("readable");
+            let Ok(Entry::Directory(directory)) = root.open_entry(&path("/sub/deep")) else { panic!("a directory") };
+            let (names, more) = root.read_dir(&path("/sub/deep"), &directory).expect("readable");
             (names.len(), more)
         };
-        assert_eq!(count(), (MAX_NAMES, false));
+        assert_eq!(count(), (MAX_LISTED_ENTRIES, false));
         fs::write(deep.join("one more"), "").expect("written");
-        assert_eq!(count(), (MAX_NAMES, true));
+        assert_eq!(count(), (MAX_LISTED_ENTRIES, true));
     }
 
     #[test]
     fn an_unreadable_file_is_forbidden() {
         let (_parent, root) = site();
         fs::set_permissions(root.path().join("a.html"), fs::Permissions::from_mode(0o000)).expect("changed");
-        let expected = if rustix::process::geteuid().is_root() { Ok("file") } else { Err(NotServed::Forbidden) };
+        let expected = if rustix::process::geteuid().is_root() { Ok("file") } else { Err(OpenError::Forbidden) };
         assert_eq!(outcome(&root, "/a.html"), expected);
     }
 }

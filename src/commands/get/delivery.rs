@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
 
-use super::transfer::Sink;
+use super::transfer::ResponseSink;
 use crate::disk::{Overwrite, PartFile};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -23,7 +23,7 @@ pub enum Destination {
     /// To stdout; `any` says that it goes to a terminal even if it is no text.
     Stdout {
         /// `-o -`.
-        any: bool,
+        allow_binary: bool,
     },
     /// Into a file.
     File(PartFile),
@@ -37,26 +37,26 @@ impl Destination {
 }
 
 /// Takes one response.
-pub struct Delivery<'o> {
+pub struct BodySink<'o> {
     destination: Destination,
     include: bool,
     output: &'o mut Output,
-    follows: bool,
+    follows_redirects: bool,
     /// Whether this response's body is the one that was asked for.
     wanted: bool,
-    octets: u64,
+    bytes: u64,
     progress: Option<Progress>,
 }
 
-impl<'o> Delivery<'o> {
+impl<'o> BodySink<'o> {
     /// A delivery; `include` shows the head too, `follows` says that redirects are followed.
-    pub fn new(destination: Destination, include: bool, output: &'o mut Output, follows: bool) -> Self {
-        Self { destination, include, output, follows, wanted: false, octets: 0, progress: None }
+    pub fn new(destination: Destination, include: bool, output: &'o mut Output, follows_redirects: bool) -> Self {
+        Self { destination, include, output, follows_redirects, wanted: false, bytes: 0, progress: None }
     }
 
     /// Octets of the body that was asked for.
-    pub fn octets(&self) -> u64 {
-        self.octets
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// The response is complete: the file gets its name. Whether there is one.
@@ -71,14 +71,14 @@ impl<'o> Delivery<'o> {
     }
 
     /// The response is not complete: says where what came of it is.
-    pub fn failed(self, error: Error) -> Error {
+    pub fn abort(self, error: Error) -> Error {
         if let Some(progress) = &self.progress {
             progress.clear();
         }
         match &self.destination {
             Destination::File(part) => match part.partial_path() {
                 Some(kept) => {
-                    let kept = format!("the {} bytes that came are in {}", self.octets, kept.display());
+                    let kept = format!("the {} bytes that came are in {}", self.bytes, kept.display());
                     let advice = error.advice().unwrap_or("try again").to_owned();
                     error.remedy(format!("{advice}; {kept}"))
                 }
@@ -88,7 +88,7 @@ impl<'o> Delivery<'o> {
         }
     }
 
-    fn show_head(&mut self, head: &ResponseHead) -> Result<()> {
+    fn write_head(&mut self, head: &ResponseHead) -> Result<()> {
         if !io::stdout().is_terminal() {
             return self.output.write_bytes(&head.raw);
         }
@@ -111,18 +111,18 @@ impl<'o> Delivery<'o> {
     }
 }
 
-impl Sink for Delivery<'_> {
-    fn interim(&mut self, _: &ResponseHead) {}
+impl ResponseSink for BodySink<'_> {
+    fn on_interim(&mut self, _: &ResponseHead) {}
 
-    fn head(&mut self, head: &ResponseHead, now: Moment) -> Result<()> {
-        let is_redirect = self.follows && is_redirect(head);
+    fn on_head(&mut self, head: &ResponseHead, now: Moment) -> Result<()> {
+        let is_redirect = self.follows_redirects && is_redirect(head);
         let is_error = head.status >= 400;
-        self.octets = 0;
+        self.bytes = 0;
         let goes_to_file = matches!(self.destination, Destination::File(_));
         self.wanted = !is_redirect && (!is_error || !goes_to_file || self.include);
         if self.include && !is_redirect {
             match &mut self.destination {
-                Destination::Stdout { .. } => self.show_head(head)?,
+                Destination::Stdout { .. } => self.write_head(head)?,
                 Destination::File(part) => part.write(&head.raw)?,
                 Destination::Count => {}
             }
@@ -133,15 +133,15 @@ impl Sink for Delivery<'_> {
         Ok(())
     }
 
-    fn data(&mut self, data: &[u8], now: Moment) -> Result<()> {
+    fn on_data(&mut self, data: &[u8], now: Moment) -> Result<()> {
         if !self.wanted {
             return Ok(());
         }
         match &mut self.destination {
             Destination::Count => {}
             Destination::File(part) => part.write(data)?,
-            Destination::Stdout { any } => {
-                if !*any && self.octets == 0 && io::stdout().is_terminal() && !is_text(data) {
+            Destination::Stdout { allow_binary: any } => {
+                if !*any && self.bytes == 0 && io::stdout().is_terminal() && !is_text(data) {
                     return Err(Error::new(Exit::CannotCreate, "the body is not text, and would upset the terminal")
                         .expected("text, or a place for other things")
                         .remedy("write it to a file with -o FILE, or show it all the same with -o -"));
@@ -153,15 +153,15 @@ impl Sink for Delivery<'_> {
                 }
             }
         }
-        self.octets += data.len() as u64;
+        self.bytes += data.len() as u64;
         if let Some(progress) = &mut self.progress {
-            progress.set_position(self.octets, now);
+            progress.set_position(self.bytes, now);
         }
         Ok(())
     }
 
-    fn odd(&mut self, what: &str) {
-        self.output.note(&format!("note: {what}"));
+    fn on_warning(&mut self, text: &str) {
+        self.output.note(&format!("note: {text}"));
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::fetch::{Outcome, Phases};
+use super::fetch::{FetchResult, Phases};
 use super::target::Target;
 use crate::commands::fail_if::{Figure, Kind, Known, statistic};
 use crate::commands::told::Said;
@@ -14,12 +14,12 @@ use crate::stats::{self, Ratio, Series};
 use crate::time::{HumanDuration, nanoseconds};
 
 /// Everything `get` says: final answers, and what all of them came to.
-pub type Event = Said<Response, Summary>;
+pub type GetReport = Said<ResponseEvent, Summary>;
 
 /// One final answer.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "response")]
-pub struct Response {
+pub struct ResponseEvent {
     url: String,
     status: u16,
     reason: String,
@@ -42,9 +42,9 @@ struct PhaseTimes {
     total_ns: Option<u64>,
 }
 
-impl Response {
+impl ResponseEvent {
     /// The event of an outcome.
-    pub fn new(outcome: Outcome) -> Self {
+    pub fn new(outcome: FetchResult) -> Self {
         let Phases { resolve, connect, tls, first_byte, body, total } = outcome.phases;
         Self {
             url: outcome.url,
@@ -52,7 +52,7 @@ impl Response {
             reason: outcome.reason,
             peer: outcome.peer.to_string(),
             tls: outcome.tls,
-            bytes: outcome.octets,
+            bytes: outcome.bytes,
             redirects: outcome.redirects,
             phases: PhaseTimes {
                 resolve_ns: resolve.map(nanoseconds),
@@ -67,7 +67,7 @@ impl Response {
 }
 
 /// `200 OK, 612 bytes in 1.20 ms (resolve 0.010 ms, connect …) from 127.0.0.1:6789`.
-impl fmt::Display for Response {
+impl fmt::Display for ResponseEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}, {} bytes", self.status, Escaped(self.reason.as_bytes()), self.bytes)?;
         let shown = |nanos: Option<u64>| nanos.map(|nanos| HumanDuration(Duration::from_nanos(nanos)));
@@ -111,27 +111,27 @@ pub const FIGURES: &Known = &[
 
 /// Counters and series of a run.
 #[derive(Debug)]
-pub struct Tally {
+pub struct Counters {
     urls: Vec<String>,
     responses: u64,
-    refused: u64,
+    error_responses: u64,
     failed: u64,
-    octets: u64,
+    bytes: u64,
     phases: [Series; 6],
 }
 
-impl Tally {
+impl Counters {
     /// Nothing fetched yet.
     pub fn new(urls: &[Target]) -> Self {
-        let urls = urls.iter().map(|target| target.shown().to_owned()).collect();
-        Self { urls, responses: 0, refused: 0, failed: 0, octets: 0, phases: Default::default() }
+        let urls = urls.iter().map(|target| target.as_str().to_owned()).collect();
+        Self { urls, responses: 0, error_responses: 0, failed: 0, bytes: 0, phases: Default::default() }
     }
 
     /// Counts an answer, good or not.
-    pub fn good(&mut self, outcome: &Outcome) {
+    pub fn record_response(&mut self, outcome: &FetchResult) {
         self.responses += 1;
-        self.refused += u64::from(outcome.status >= 400);
-        self.octets += outcome.octets;
+        self.error_responses += u64::from(outcome.status >= 400);
+        self.bytes += outcome.bytes;
         let Phases { resolve, connect, tls, first_byte, body, total } = outcome.phases;
         for (series, phase) in self.phases.iter_mut().zip([resolve, connect, tls, first_byte, body, total]) {
             phase.into_iter().for_each(|phase| series.push(phase));
@@ -140,11 +140,11 @@ impl Tally {
 
     /// A figure by the name that `--fail-if` knows it by.
     pub fn figure(&self, name: &str) -> Option<Figure> {
-        let errors = self.refused + self.failed;
+        let errors = self.error_responses + self.failed;
         match name {
             "failure" => Ratio::new(errors, self.responses + self.failed).value().map(Figure::Ratio),
             "errors" => Some(Figure::Count(errors)),
-            "refused" => Some(Figure::Count(self.refused)),
+            "refused" => Some(Figure::Count(self.error_responses)),
             "failed" => Some(Figure::Count(self.failed)),
             _ => {
                 let (phase, part) = name.split_once('.')?;
@@ -155,25 +155,25 @@ impl Tally {
     }
 
     /// Counts a fetch without an answer.
-    pub fn failed(&mut self) {
+    pub fn record_failure(&mut self) {
         self.failed += 1;
     }
 
     /// The last event of a run.
     pub fn summary(&self, elapsed: Duration) -> Summary {
         let [resolve, connect, tls, first_byte, body, total] = self.phases.each_ref().map(Series::summary);
-        let failure = Ratio::new(self.refused + self.failed, self.responses + self.failed);
+        let failure = Ratio::new(self.error_responses + self.failed, self.responses + self.failed);
         Summary {
             command: "get",
             urls: self.urls.clone(),
             elapsed_ns: nanoseconds(elapsed),
             requests: self.responses + self.failed,
             responses: self.responses,
-            refused: self.refused,
+            refused: self.error_responses,
             failed: self.failed,
             failure: failure.value(),
             failure_ci95: failure.wilson_interval95(),
-            bytes: self.octets,
+            bytes: self.bytes,
             phases: PhaseSummaries { resolve, connect, tls, first_byte, body, total },
         }
     }

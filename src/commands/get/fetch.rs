@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use super::delivery::{Delivery, is_redirect};
-use super::target::{Request, Target};
-use super::transfer::{Marks, Sink, Transfer};
+use super::delivery::{BodySink, is_redirect};
+use super::target::{RequestTemplate, Target};
+use super::transfer::{ClientExchange, ExchangeTimes, ResponseSink};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::http::{RequestHead, ResponseHead};
@@ -17,15 +17,15 @@ use crate::time::{HumanDuration, Moment};
 
 /// How long to wait and how far to follow.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct FetchLimits {
     /// The longest silence within one phase.
-    pub silence: Duration,
+    pub phase_timeout: Duration,
     /// The longest wait for a connection.
-    pub connect: Duration,
+    pub connect_timeout: Duration,
     /// When everything must be over.
-    pub until: Option<Moment>,
+    pub deadline: Option<Moment>,
     /// The most redirects.
-    pub redirects: u32,
+    pub max_redirects: u32,
 }
 
 /// How long each phase took; `None` where there was none.
@@ -47,7 +47,7 @@ pub struct Phases {
 
 /// A final answer.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct FetchResult {
     /// The URL that answered, after redirects.
     pub url: String,
     /// Its status.
@@ -59,7 +59,7 @@ pub struct Outcome {
     /// The TLS version, if TLS was used.
     pub tls: Option<&'static str>,
     /// Octets of content.
-    pub octets: u64,
+    pub bytes: u64,
     /// Redirects followed.
     pub redirects: u32,
     /// How long the phases of the last hop took.
@@ -68,7 +68,7 @@ pub struct Outcome {
 
 /// Fetches.
 pub struct Fetcher {
-    limits: Limits,
+    limits: FetchLimits,
     trust: Trust,
     /// Made when the first https URL needs it: reading the trust store takes a while.
     tls: Option<ClientSide>,
@@ -82,12 +82,12 @@ struct Hop {
     tls: Option<&'static str>,
     phases: Phases,
     /// When its last octet came.
-    done: Moment,
+    completed_at: Moment,
 }
 
 impl Fetcher {
     /// A fetcher that trusts, waits and shows as told.
-    pub fn new(limits: Limits, trust: Trust, trace: Trace) -> Self {
+    pub fn new(limits: FetchLimits, trust: Trust, trace: Trace) -> Self {
         Self { limits, trust, tls: None, trace }
     }
 
@@ -95,43 +95,44 @@ impl Fetcher {
     pub fn fetch(
         &mut self,
         target: &Target,
-        request: &Request,
-        delivery: &mut Delivery<'_>,
+        request: &RequestTemplate,
+        sink: &mut BodySink<'_>,
         signals: &mut Signals,
-    ) -> Result<Outcome> {
+    ) -> Result<FetchResult> {
         // Reading the trust store takes a while and is no part of what is measured; one that cannot
         // be used is found out before anybody is bothered.
         if target.is_secure() {
-            self.trust_somebody(delivery)?;
+            self.client_tls(sink)?;
         }
         let started = net::now();
         let (mut target, mut request) = (target.clone(), request.clone());
         let mut redirects = 0;
         loop {
-            let hop = self.hop(&target, &request, delivery, signals)?;
-            let location = hop.head.field("location").filter(|_| self.limits.redirects > 0 && is_redirect(&hop.head));
+            let hop = self.hop(&target, &request, sink, signals)?;
+            let location =
+                hop.head.field("location").filter(|_| self.limits.max_redirects > 0 && is_redirect(&hop.head));
             let Some(location) = location else {
-                let phases = Phases { total: Some(hop.done - started), ..hop.phases };
-                return Ok(Outcome {
-                    url: target.shown().to_owned(),
+                let phases = Phases { total: Some(hop.completed_at - started), ..hop.phases };
+                return Ok(FetchResult {
+                    url: target.as_str().to_owned(),
                     status: hop.head.status,
                     reason: hop.head.reason,
                     peer: hop.peer,
                     tls: hop.tls,
-                    octets: delivery.octets(),
+                    bytes: sink.bytes(),
                     redirects,
                     phases,
                 });
             };
             redirects += 1;
-            if redirects > self.limits.redirects {
-                return Err(Error::new(Exit::Protocol, format!("more than {} redirects", self.limits.redirects))
+            if redirects > self.limits.max_redirects {
+                return Err(Error::new(Exit::Protocol, format!("more than {} redirects", self.limits.max_redirects))
                     .expected("an answer in the end")
                     .remedy("allow more with --max-redirects, or look at the loop with --trace"));
             }
-            let next = target.redirected(location)?;
-            self.trace.info(&format!("redirected to {}", next.shown()));
-            request = request.redirected(hop.head.status, !target.is_same_origin(&next));
+            let next = target.resolve_redirect(location)?;
+            self.trace.info(&format!("redirected to {}", next.as_str()));
+            request = request.after_redirect(hop.head.status, !target.is_same_origin(&next));
             target = next;
         }
     }
@@ -139,45 +140,46 @@ impl Fetcher {
     fn hop(
         &mut self,
         target: &Target,
-        request: &Request,
-        delivery: &mut Delivery<'_>,
+        request: &RequestTemplate,
+        sink: &mut BodySink<'_>,
         signals: &mut Signals,
     ) -> Result<Hop> {
         let host = target.host();
-        let session = if target.is_secure() { Some(self.session(&host, delivery)?) } else { None };
+        let session = if target.is_secure() { Some(self.tls_session(&host, sink)?) } else { None };
         let started = net::now();
-        let addresses = net::resolve(&host, target.port(), self.cut(started + self.limits.silence), signals)?;
+        let addresses =
+            net::resolve(&host, target.port(), self.cap_deadline(started + self.limits.phase_timeout), signals)?;
         let resolved = net::now();
-        let dialled =
-            net::dial(&host, &addresses, self.cut(resolved + self.limits.connect), signals).map_err(patient)?;
+        let dialled = net::dial(&host, &addresses, self.cap_deadline(resolved + self.limits.connect_timeout), signals)
+            .map_err(with_connect_timeout_advice)?;
         self.trace.info(&format!("connected to {} in {}", dialled.peer, HumanDuration(dialled.at - resolved)));
         self.trace.set_encrypted(session.is_some());
-        let patience = Patience { handshake: self.limits.silence, stall: self.limits.silence };
+        let patience = Patience { handshake: self.limits.phase_timeout, stall: self.limits.phase_timeout };
         let mut link = Link::new(dialled.socket, session, patience, dialled.at);
-        let head = request.head(target);
+        let head = request.head_for(target);
         self.trace_request(&head, request.body.as_deref());
-        let mut traced = Traced { inner: delivery, trace: self.trace };
-        let mut transfer = Transfer::new(&head, request.body.as_deref(), self.limits.silence, &mut traced);
-        net::carry(&mut link, &mut transfer, self.limits.until, signals, |()| Ok(()))?;
-        let (head, marks) = transfer.outcome()?;
+        let mut traced = TracingSink { inner: sink, trace: self.trace };
+        let mut transfer = ClientExchange::new(&head, request.body.as_deref(), self.limits.phase_timeout, &mut traced);
+        net::carry(&mut link, &mut transfer, self.limits.deadline, signals, |()| Ok(()))?;
+        let (head, marks) = transfer.into_result()?;
         let tls = link.tls().and_then(net::tls::version);
         let phases = phases(started, resolved, dialled.at, target.is_secure(), marks);
-        Ok(Hop { head, peer: dialled.peer, tls, phases, done: marks.done.unwrap_or(dialled.at) })
+        Ok(Hop { head, peer: dialled.peer, tls, phases, completed_at: marks.completed.unwrap_or(dialled.at) })
     }
 
-    fn cut(&self, until: Moment) -> Moment {
-        self.limits.until.map_or(until, |deadline| deadline.min(until))
+    fn cap_deadline(&self, until: Moment) -> Moment {
+        self.limits.deadline.map_or(until, |deadline| deadline.min(until))
     }
 
-    fn session(&mut self, host: &str, delivery: &mut Delivery<'_>) -> Result<net::tls::Session> {
-        self.trust_somebody(delivery)?.connection(host)
+    fn tls_session(&mut self, host: &str, sink: &mut BodySink<'_>) -> Result<net::tls::Session> {
+        self.client_tls(sink)?.connection(host)
     }
 
     /// Whom to believe, read once.
-    fn trust_somebody(&mut self, delivery: &mut Delivery<'_>) -> Result<&ClientSide> {
+    fn client_tls(&mut self, sink: &mut BodySink<'_>) -> Result<&ClientSide> {
         if self.tls.is_none() {
             let side = ClientSide::new(&self.trust)?;
-            side.warnings().iter().for_each(|warning| delivery.odd(warning));
+            side.warnings().iter().for_each(|warning| sink.on_warning(warning));
             self.tls = Some(side);
         }
         self.tls.as_ref().ok_or_else(|| Error::new(Exit::Bug, "the trust store vanished"))
@@ -206,14 +208,14 @@ impl Fetcher {
 
 /// A field's value as a trace may show it: what opens doors is hidden, credentials in a redirect too.
 /// Where time was short, the flag that allows more.
-fn patient(error: Error) -> Error {
+fn with_connect_timeout_advice(error: Error) -> Error {
     if error.exit() != Exit::TryAgain {
         return error;
     }
     error.remedy("check the address and the firewall, or wait longer with --connect-timeout")
 }
 
-fn without_secret(name: &str, value: &str) -> String {
+fn redact_field(name: &str, value: &str) -> String {
     let is = |known: &str| name.eq_ignore_ascii_case(known);
     if ["authorization", "proxy-authorization", "cookie"].into_iter().any(is) {
         return "[hidden]".to_owned();
@@ -237,13 +239,13 @@ fn without_secret(name: &str, value: &str) -> String {
 }
 
 /// A head as a trace may show it.
-fn shown_head(raw: &[u8]) -> Vec<u8> {
+fn redact_head(raw: &[u8]) -> Vec<u8> {
     let mut shown = Vec::with_capacity(raw.len());
     for line in raw.split_inclusive(|byte| *byte == b'\n') {
         let text = String::from_utf8_lossy(line);
         match text.trim_end_matches(['\r', '\n']).split_once(':') {
-            Some((name, value)) if without_secret(name, value.trim()) != value.trim() => {
-                shown.extend_from_slice(format!("{name}: {}\r\n", without_secret(name, value.trim())).as_bytes());
+            Some((name, value)) if redact_field(name, value.trim()) != value.trim() => {
+                shown.extend_from_slice(format!("{name}: {}\r\n", redact_field(name, value.trim())).as_bytes());
             }
             _ => shown.extend_from_slice(line),
         }
@@ -251,59 +253,59 @@ fn shown_head(raw: &[u8]) -> Vec<u8> {
     shown
 }
 
-fn phases(started: Moment, resolved: Moment, connected: Moment, is_secure: bool, marks: Marks) -> Phases {
-    let opened = marks.opened.unwrap_or(connected);
+fn phases(started: Moment, resolved: Moment, connected: Moment, is_secure: bool, times: ExchangeTimes) -> Phases {
+    let opened = times.established.unwrap_or(connected);
     Phases {
         resolve: Some(resolved - started),
         connect: Some(connected - resolved),
         tls: is_secure.then(|| opened - connected),
-        first_byte: marks.first_byte.map(|first| first - opened),
-        body: marks.first_byte.zip(marks.done).map(|(first, done)| done - first),
+        first_byte: times.first_byte.map(|first| first - opened),
+        body: times.first_byte.zip(times.completed).map(|(first, done)| done - first),
         total: None,
     }
 }
 
 /// Shows heads on their way to the delivery.
-struct Traced<'d, 'o> {
-    inner: &'d mut Delivery<'o>,
+struct TracingSink<'d, 'o> {
+    inner: &'d mut BodySink<'o>,
     trace: Trace,
 }
 
-impl Sink for Traced<'_, '_> {
-    fn interim(&mut self, head: &ResponseHead) {
-        self.trace.write_lines(TraceKind::Received, &shown_head(&head.raw));
-        self.inner.interim(head);
+impl ResponseSink for TracingSink<'_, '_> {
+    fn on_interim(&mut self, head: &ResponseHead) {
+        self.trace.write_lines(TraceKind::Received, &redact_head(&head.raw));
+        self.inner.on_interim(head);
     }
 
-    fn head(&mut self, head: &ResponseHead, now: Moment) -> Result<()> {
-        self.trace.write_lines(TraceKind::Received, &shown_head(&head.raw));
-        self.inner.head(head, now)
+    fn on_head(&mut self, head: &ResponseHead, now: Moment) -> Result<()> {
+        self.trace.write_lines(TraceKind::Received, &redact_head(&head.raw));
+        self.inner.on_head(head, now)
     }
 
-    fn data(&mut self, data: &[u8], now: Moment) -> Result<()> {
+    fn on_data(&mut self, data: &[u8], now: Moment) -> Result<()> {
         if self.trace.is_enabled() {
             self.trace.info(&format!("{} bytes of body received", data.len()));
         }
-        self.inner.data(data, now)
+        self.inner.on_data(data, now)
     }
 
-    fn odd(&mut self, what: &str) {
-        self.inner.odd(what);
+    fn on_warning(&mut self, text: &str) {
+        self.inner.on_warning(text);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{shown_head, without_secret};
+    use super::{redact_field, redact_head};
 
     #[test]
     fn what_opens_doors_is_hidden_in_both_directions() {
-        assert_eq!(without_secret("AUTHORIZATION", "Bearer t"), "[hidden]");
-        assert_eq!(without_secret("Set-Cookie", "sid=t; Path=/"), "sid=[hidden]; Path=/");
-        assert_eq!(without_secret("Location", "http://u:t@h/x?y"), "http://[hidden]@h/x?y");
-        assert_eq!(without_secret("Location", "/x@y"), "/x@y");
-        assert_eq!(without_secret("X", "t"), "t");
+        assert_eq!(redact_field("AUTHORIZATION", "Bearer t"), "[hidden]");
+        assert_eq!(redact_field("Set-Cookie", "sid=t; Path=/"), "sid=[hidden]; Path=/");
+        assert_eq!(redact_field("Location", "http://u:t@h/x?y"), "http://[hidden]@h/x?y");
+        assert_eq!(redact_field("Location", "/x@y"), "/x@y");
+        assert_eq!(redact_field("X", "t"), "t");
         let head = b"HTTP/1.1 302 Found\r\nset-cookie: a=t\r\nX: y\r\n\r\n";
-        assert_eq!(shown_head(head), b"HTTP/1.1 302 Found\r\nset-cookie: a=[hidden]\r\nX: y\r\n\r\n");
+        assert_eq!(redact_head(head), b"HTTP/1.1 302 Found\r\nset-cookie: a=[hidden]\r\nX: y\r\n\r\n");
     }
 }

@@ -24,10 +24,10 @@ use crate::exit::Exit;
 use crate::net::{self, Signals};
 use crate::output::{Format, Output, Style, Trace};
 use crate::time::Moment;
-use delivery::{Delivery, Destination};
-use events::{Event, FIGURES, Tally};
-use fetch::{Fetcher, Outcome};
-use target::{Field, Request, Target};
+use delivery::{BodySink, Destination};
+use events::{Counters, FIGURES, GetReport};
+use fetch::{FetchResult, Fetcher};
+use target::{HeaderField, RequestTemplate, Target};
 
 /// Fetch URLs over HTTP, once or as a probe.
 #[derive(Debug, Args)]
@@ -120,25 +120,25 @@ impl Get {
             return Err(Error::new(Exit::Usage, "one file cannot take the bodies of several URLs")
                 .remedy("use -O, or one netlab get per URL"));
         }
-        let (targets, fields) = self.read()?;
-        let request = Request::new(self.method(), &fields, self.data.as_deref())?;
+        let (targets, fields) = self.parse_targets()?;
+        let request = RequestTemplate::new(self.method(), &fields, self.data.as_deref())?;
         let mut signals = Signals::listen()?;
-        let mut run = Run {
-            get: self,
+        let mut run = FetchRun {
+            args: self,
             request,
             output: Output::new(style),
-            tally: Tally::new(&targets),
+            counters: Counters::new(&targets),
             targets,
-            named: HashSet::new(),
-            until: self.deadline.map(|deadline| net::now() + deadline),
+            created_files: HashSet::new(),
+            deadline: self.deadline.map(|deadline| net::now() + deadline),
         };
-        let fetcher = Fetcher::new(self.limits(run.until), self.trust.trust(), Trace::new(self.trace, style));
-        run.all(fetcher, &mut signals)
+        let fetcher = Fetcher::new(self.limits(run.deadline), self.trust.trust(), Trace::new(self.trace, style));
+        run.fetch_all(fetcher, &mut signals)
     }
 
     /// URLs and fields may hold secrets, so they are not left to a parser that repeats what it
     /// cannot read.
-    fn read(&self) -> Result<(Vec<Target>, Vec<Field>)> {
+    fn parse_targets(&self) -> Result<(Vec<Target>, Vec<HeaderField>)> {
         let wrong = |what: &str, why: String| Error::new(Exit::Usage, format!("{what} cannot be used: {why}"));
         let targets = self.urls.iter().map(|text| text.parse().map_err(|why| wrong(&target::masked(text), why)));
         let name = |text: &str| text.split(':').next().filter(|_| text.contains(':')).unwrap_or("a field").to_owned();
@@ -150,8 +150,13 @@ impl Get {
         self.request.as_deref().or(self.head.then_some("HEAD"))
     }
 
-    fn limits(&self, until: Option<Moment>) -> fetch::Limits {
-        fetch::Limits { silence: self.timeout, connect: self.connect_timeout, until, redirects: self.max_redirects }
+    fn limits(&self, deadline: Option<Moment>) -> fetch::FetchLimits {
+        fetch::FetchLimits {
+            phase_timeout: self.timeout,
+            connect_timeout: self.connect_timeout,
+            deadline,
+            max_redirects: self.max_redirects,
+        }
     }
 
     /// Whether bodies are counted, not shown: `-o` alone then writes them.
@@ -160,58 +165,58 @@ impl Get {
     }
 }
 
-struct Run<'g> {
-    get: &'g Get,
+struct FetchRun<'g> {
+    args: &'g Get,
     targets: Vec<Target>,
     /// Files that -O has made in this run, and may replace.
-    named: HashSet<PathBuf>,
-    request: Request,
+    created_files: HashSet<PathBuf>,
+    request: RequestTemplate,
     output: Output,
-    tally: Tally,
-    until: Option<Moment>,
+    counters: Counters,
+    deadline: Option<Moment>,
 }
 
-impl Run<'_> {
+impl FetchRun<'_> {
     /// Fetches on an absolute schedule, so that slow answers do not stretch the interval.
-    fn all(&mut self, mut fetcher: Fetcher, signals: &mut Signals) -> Result<Exit> {
+    fn fetch_all(&mut self, mut fetcher: Fetcher, signals: &mut Signals) -> Result<Exit> {
         let started = net::now();
-        let count = self.get.count.unwrap_or(1);
-        let is_probe = self.get.is_probe(self.output.style());
+        let count = self.args.count.unwrap_or(1);
+        let is_probe = self.args.is_probe(self.output.style());
         let mut exits = Vec::new();
         let mut stopped = None;
         let mut round = 0_u64;
         while (count == 0 || round < count) && stopped.is_none() && !self.output.is_closed() {
             for target in self.targets.clone() {
-                let fetched = self.one(&target, &mut fetcher, signals);
-                let exit = self.tell(&target, fetched, is_probe, !exits.is_empty())?;
+                let fetched = self.fetch_one(&target, &mut fetcher, signals);
+                let exit = self.report(&target, fetched, is_probe, !exits.is_empty())?;
                 if matches!(exit, Exit::Interrupted | Exit::Terminated) {
                     stopped = Some(exit);
                     break;
                 }
                 exits.push(exit);
-                if self.until.is_some_and(|until| until <= net::now()) {
+                if self.deadline.is_some_and(|until| until <= net::now()) {
                     break;
                 }
             }
             round += 1;
             if stopped.is_none() && (count == 0 || round < count) {
-                let slot = u32::try_from(round).map_or(Duration::MAX, |round| self.get.interval.saturating_mul(round));
-                stopped = self.pause(started + slot, signals);
+                let slot = u32::try_from(round).map_or(Duration::MAX, |round| self.args.interval.saturating_mul(round));
+                stopped = self.wait_for_slot(started + slot, signals);
             }
-            if self.until.is_some_and(|until| until <= net::now()) {
+            if self.deadline.is_some_and(|until| until <= net::now()) {
                 break;
             }
         }
         let mut exit = Exit::of_all(exits.iter().copied());
-        for assertion in &self.get.fail_if {
-            if let Err(broken) = assertion.check(|name| self.tally.figure(name)) {
+        for assertion in &self.args.fail_if {
+            if let Err(broken) = assertion.check(|name| self.counters.figure(name)) {
                 self.output.report_error(&broken);
                 // Any error code outranks a broken assertion.
                 exit = if exit == Exit::Done { Exit::No } else { exit };
             }
         }
         if is_probe {
-            self.output.emit(&Event::summary(self.tally.summary(net::now() - started)))?;
+            self.output.emit(&GetReport::summary(self.counters.summary(net::now() - started)))?;
         }
         Ok(match stopped {
             // With data, the data decides.
@@ -221,48 +226,58 @@ impl Run<'_> {
     }
 
     /// Waits for the next slot; a signal ends the wait and the run.
-    fn pause(&self, slot: Moment, signals: &mut Signals) -> Option<Exit> {
-        let until = self.until.map_or(slot, |until| until.min(slot));
+    fn wait_for_slot(&self, slot: Moment, signals: &mut Signals) -> Option<Exit> {
+        let until = self.deadline.map_or(slot, |until| until.min(slot));
         match signals.wait(Some(until)) {
             net::Woken::Signal(signal) => Some(signal.exit()),
             net::Woken::Nudged | net::Woken::Timeout => None,
         }
     }
 
-    fn one(&mut self, target: &Target, fetcher: &mut Fetcher, signals: &mut Signals) -> Result<Outcome> {
+    fn fetch_one(&mut self, target: &Target, fetcher: &mut Fetcher, signals: &mut Signals) -> Result<FetchResult> {
         let destination = self.destination(target)?;
-        let mut delivery =
-            Delivery::new(destination, self.get.include || self.get.head, &mut self.output, self.get.max_redirects > 0);
+        let mut delivery = BodySink::new(
+            destination,
+            self.args.include || self.args.head,
+            &mut self.output,
+            self.args.max_redirects > 0,
+        );
         let outcome = fetcher.fetch(target, &self.request, &mut delivery, signals);
         match outcome {
             Ok(outcome) => {
-                if delivery.finish()? && self.get.remote_name {
-                    self.named.insert(target.file_name()?);
+                if delivery.finish()? && self.args.remote_name {
+                    self.created_files.insert(target.file_name()?);
                 }
                 Ok(outcome)
             }
-            Err(error) => Err(delivery.failed(error)),
+            Err(error) => Err(delivery.abort(error)),
         }
     }
 
     /// Where the body goes; whatever makes that impossible is found out before connecting.
     fn destination(&self, target: &Target) -> Result<Destination> {
-        match &self.get.output {
-            Some(path) if path.as_os_str() == "-" => Ok(Destination::Stdout { any: true }),
+        match &self.args.output {
+            Some(path) if path.as_os_str() == "-" => Ok(Destination::Stdout { allow_binary: true }),
             Some(path) => Destination::file(path, true),
-            None if self.get.remote_name => {
+            None if self.args.remote_name => {
                 let name = target.file_name()?;
-                Destination::file(&name, self.get.force || self.named.contains(&name))
+                Destination::file(&name, self.args.force || self.created_files.contains(&name))
             }
-            None if self.get.is_probe(self.output.style()) => Ok(Destination::Count),
-            None => Ok(Destination::Stdout { any: false }),
+            None if self.args.is_probe(self.output.style()) => Ok(Destination::Count),
+            None => Ok(Destination::Stdout { allow_binary: false }),
         }
     }
 
-    fn tell(&mut self, target: &Target, fetched: Result<Outcome>, is_probe: bool, has_data: bool) -> Result<Exit> {
+    fn report(
+        &mut self,
+        target: &Target,
+        fetched: Result<FetchResult>,
+        is_probe: bool,
+        has_data: bool,
+    ) -> Result<Exit> {
         match fetched {
             Ok(outcome) => {
-                self.tally.good(&outcome);
+                self.counters.record_response(&outcome);
                 let exit = if outcome.status >= 400 { Exit::No } else { Exit::Done };
                 if !is_probe && exit == Exit::No {
                     self.output.report_error(&Error::new(
@@ -270,7 +285,7 @@ impl Run<'_> {
                         format!("{}: {} {}", outcome.url, outcome.status, outcome.reason),
                     ));
                 }
-                let event = Event::Fact(events::Response::new(outcome));
+                let event = GetReport::Fact(events::ResponseEvent::new(outcome));
                 if is_probe {
                     self.output.emit(&event)?;
                 } else if self.output.style().verbose > 0 {
@@ -284,9 +299,9 @@ impl Run<'_> {
                     // Stopped by the user: the one in flight says nothing about the peer.
                     return Ok(exit);
                 }
-                self.tally.failed();
+                self.counters.record_failure();
                 if !self.output.is_closed() {
-                    self.output.report_error(&error.about(target.shown()));
+                    self.output.report_error(&error.about(target.as_str()));
                 }
                 Ok(exit)
             }

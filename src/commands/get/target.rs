@@ -19,14 +19,14 @@ use crate::http::{RequestHead, is_field_value, is_token};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     url: Url,
-    authorization: Option<Secret>,
+    authorization: Option<AuthorizationValue>,
 }
 
 /// A secret on its way into a request: it has no way to be printed.
 #[derive(Clone, PartialEq, Eq)]
-struct Secret(String);
+struct AuthorizationValue(String);
 
-impl std::fmt::Debug for Secret {
+impl std::fmt::Debug for AuthorizationValue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[secret]")
     }
@@ -40,9 +40,9 @@ impl FromStr for Target {
             return Err("a URL holds no spaces; write %20".to_owned());
         }
         let with_scheme =
-            if text.contains("://") { text.to_owned() } else { format!("http://{}", without_scheme(text)?) };
+            if text.contains("://") { text.to_owned() } else { format!("http://{}", reject_other_scheme(text)?) };
         let url = Url::parse(&with_scheme).map_err(|error| format!("not a URL: {error}"))?;
-        Self::of(url)
+        Self::from_url(url)
     }
 }
 
@@ -54,7 +54,7 @@ pub fn masked(text: &str) -> String {
 }
 
 /// `host:8080/x` is a host with its port; `file:/x` and `mailto:x` are other schemes.
-fn without_scheme(text: &str) -> Result<&str, String> {
+fn reject_other_scheme(text: &str) -> Result<&str, String> {
     let authority = text.split(['/', '?', '#']).next().unwrap_or_default();
     match authority.rsplit_once('@').map_or(authority, |(_, host)| host).rsplit_once(':') {
         Some((scheme, port))
@@ -67,7 +67,7 @@ fn without_scheme(text: &str) -> Result<&str, String> {
 }
 
 impl Target {
-    fn of(mut url: Url) -> Result<Self, String> {
+    fn from_url(mut url: Url) -> Result<Self, String> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(format!("expected http:// or https://, not {}:", url.scheme()));
         }
@@ -78,7 +78,7 @@ impl Target {
             let decode = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
             let pair = [decode(url.username()), b":".to_vec(), decode(url.password().unwrap_or_default())].concat();
             // RFC 7617 §2.
-            Secret(format!("Basic {}", STANDARD.encode(pair)))
+            AuthorizationValue(format!("Basic {}", STANDARD.encode(pair)))
         });
         // An http URL always has a host, so its credentials can be taken out.
         let _ = url.set_username("");
@@ -88,7 +88,7 @@ impl Target {
     }
 
     /// The URL without credentials.
-    pub fn shown(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         self.url.as_str()
     }
 
@@ -123,16 +123,16 @@ impl Target {
     }
 
     /// Where a redirect leads, if it may lead there.
-    pub fn redirected(&self, location: &[u8]) -> Result<Self> {
+    pub fn resolve_redirect(&self, location: &[u8]) -> Result<Self> {
         let forbidden = |why: String| Error::new(Exit::Protocol, why).expected("a redirect to an http or https URL");
         let location = std::str::from_utf8(location)
             .map_err(|_| forbidden("the redirect leads to something that is not a URL".into()))?;
         let url =
             self.url.join(location).map_err(|error| forbidden(format!("the redirect leads to {location}: {error}")))?;
         let target =
-            Self::of(url).map_err(|why| forbidden(format!("the redirect leads to a forbidden place: {why}")))?;
+            Self::from_url(url).map_err(|why| forbidden(format!("the redirect leads to a forbidden place: {why}")))?;
         if self.is_secure() && !target.is_secure() {
-            return Err(forbidden(format!("the redirect leads from https to {}", target.shown()))
+            return Err(forbidden(format!("the redirect leads from https to {}", target.as_str()))
                 .remedy("ask for that URL yourself, if clear text is good enough"));
         }
         // Credentials in a Location are the peer's invention, not the user's.
@@ -148,12 +148,12 @@ impl Target {
 
 /// A `-H`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Field {
+pub struct HeaderField {
     name: String,
     value: String,
 }
 
-impl FromStr for Field {
+impl FromStr for HeaderField {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -170,7 +170,7 @@ impl FromStr for Field {
 }
 
 /// The fields that are for one origin only.
-const PRIVATE: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "host"];
+const ORIGIN_BOUND_FIELDS: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "host"];
 
 /// A `-X`.
 pub fn method(text: &str) -> Result<String, String> {
@@ -183,24 +183,24 @@ pub fn method(text: &str) -> Result<String, String> {
 
 /// What is asked of every URL; redirects change it.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct RequestTemplate {
     /// Its method.
     pub method: String,
-    fields: Vec<Field>,
+    fields: Vec<HeaderField>,
     /// Its body, if it has one.
     pub body: Option<Vec<u8>>,
 }
 
-impl Request {
+impl RequestTemplate {
     /// Reads the body and settles the method.
-    pub fn new(method: Option<&str>, fields: &[Field], data: Option<&str>) -> Result<Self> {
-        let body = data.map(read).transpose()?;
+    pub fn new(method: Option<&str>, fields: &[HeaderField], data: Option<&str>) -> Result<Self> {
+        let body = data.map(read_body).transpose()?;
         let method = method.unwrap_or(if body.is_some() { "POST" } else { "GET" }).to_owned();
         Ok(Self { method, fields: fields.to_vec(), body })
     }
 
     /// The request as it goes to `target`.
-    pub fn head(&self, target: &Target) -> RequestHead {
+    pub fn head_for(&self, target: &Target) -> RequestHead {
         let given = |name: &str| self.fields.iter().any(|field| field.name.eq_ignore_ascii_case(name));
         let mut fields: Vec<(String, String)> = Vec::new();
         let mut add = |name: &str, value: &str| fields.push((name.to_owned(), value.to_owned()));
@@ -215,7 +215,7 @@ impl Request {
         if !given("accept") {
             add("Accept", "*/*");
         }
-        if let Some(Secret(value)) = target.authorization.as_ref().filter(|_| !given("authorization")) {
+        if let Some(AuthorizationValue(value)) = target.authorization.as_ref().filter(|_| !given("authorization")) {
             add("Authorization", value);
         }
         if let Some(body) = &self.body {
@@ -234,7 +234,7 @@ impl Request {
 
     /// What a redirect makes of it (RFC 9110 §15.4): 303 asks for GET, and so do 301 and 302 after
     /// a POST; what was meant for one origin does not go to another.
-    pub fn redirected(&self, status: u16, crosses_origins: bool) -> Self {
+    pub fn after_redirect(&self, status: u16, crosses_origins: bool) -> Self {
         let becomes_get = match status {
             303 => self.method != "HEAD",
             301 | 302 => self.method == "POST",
@@ -247,14 +247,15 @@ impl Request {
             next.fields.retain(|field| !field.name.to_ascii_lowercase().starts_with("content-"));
         }
         if crosses_origins {
-            next.fields.retain(|field| !PRIVATE.iter().any(|private| field.name.eq_ignore_ascii_case(private)));
+            next.fields
+                .retain(|field| !ORIGIN_BOUND_FIELDS.iter().any(|private| field.name.eq_ignore_ascii_case(private)));
         }
         next
     }
 }
 
 /// `-d`: the text itself, `@FILE` or `@-`.
-fn read(data: &str) -> Result<Vec<u8>> {
+fn read_body(data: &str) -> Result<Vec<u8>> {
     let Some(path) = data.strip_prefix('@') else { return Ok(data.as_bytes().to_owned()) };
     let mut body = Vec::new();
     let done = if path == "-" {
@@ -277,7 +278,7 @@ fn read(data: &str) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Field, Request, Target};
+    use super::{HeaderField, RequestTemplate, Target};
 
     fn target(text: &str) -> Target {
         text.parse().expect("a URL")
@@ -292,7 +293,7 @@ mod tests {
             ("https://h", "https://h/"),
             ("HTTP://H/", "http://h/"),
         ] {
-            assert_eq!(target(text).shown(), shown);
+            assert_eq!(target(text).as_str(), shown);
         }
     }
 
@@ -316,10 +317,10 @@ mod tests {
     #[test]
     fn credentials_are_sent_and_never_shown() {
         let target = target("http://user:p%40ss@h/");
-        assert_eq!(target.shown(), "http://h/");
+        assert_eq!(target.as_str(), "http://h/");
         assert!(!format!("{target:?}").contains("p%40ss") && !format!("{target:?}").contains("dXNlc"));
-        let request = Request::new(None, &[], None).expect("nothing to read");
-        let head = request.head(&target);
+        let request = RequestTemplate::new(None, &[], None).expect("nothing to read");
+        let head = request.head_for(&target);
         assert!(head.fields.contains(&("Authorization".into(), "Basic dXNlcjpwQHNz".into())), "{:?}", head.fields);
     }
 
@@ -327,46 +328,46 @@ mod tests {
     fn private_fields_stay_with_their_origin() {
         let from = target("http://user:pw@a/");
         let fields = ["Cookie: c", "X-Y: z", "Authorization: Bearer t", "Host: other"]
-            .map(|text| text.parse::<Field>().expect("a field"));
-        let request = Request::new(None, &fields, None).expect("nothing to read");
-        let names = |target: &Target, request: &Request| {
-            let mut names: Vec<_> = request.head(target).fields.into_iter().map(|(name, _)| name).collect();
+            .map(|text| text.parse::<HeaderField>().expect("a field"));
+        let request = RequestTemplate::new(None, &fields, None).expect("nothing to read");
+        let names = |target: &Target, request: &RequestTemplate| {
+            let mut names: Vec<_> = request.head_for(target).fields.into_iter().map(|(name, _)| name).collect();
             names.retain(|name| ["Cookie", "X-Y", "Authorization"].contains(&name.as_str()));
             names
         };
-        let near = from.redirected(b"/x").expect("a URL");
-        assert_eq!(names(&near, &request.redirected(302, false)).len(), 3);
-        let far = from.redirected(b"http://evil:pw@b/x").expect("a URL");
-        assert_eq!(names(&far, &request.redirected(302, true)), ["X-Y"]);
+        let near = from.resolve_redirect(b"/x").expect("a URL");
+        assert_eq!(names(&near, &request.after_redirect(302, false)).len(), 3);
+        let far = from.resolve_redirect(b"http://evil:pw@b/x").expect("a URL");
+        assert_eq!(names(&far, &request.after_redirect(302, true)), ["X-Y"]);
     }
 
     #[test]
     fn a_redirect_leads_to_http_and_never_out_of_tls() {
         let from = target("https://a/b/c");
-        assert_eq!(from.redirected(b"../d").expect("a URL").shown(), "https://a/d");
+        assert_eq!(from.resolve_redirect(b"../d").expect("a URL").as_str(), "https://a/d");
         for bad in [&b"http://a/"[..], b"file:///etc/passwd", b"ftp://a/", b"\xff", b"https://a:0/"] {
-            assert!(from.redirected(bad).is_err());
+            assert!(from.resolve_redirect(bad).is_err());
         }
     }
 
     #[test]
     fn some_redirects_turn_a_post_into_a_get() {
-        let fields = ["Content-Type: text/plain".parse::<Field>().expect("a field")];
-        let post = Request::new(None, &fields, Some("x")).expect("nothing to read");
+        let fields = ["Content-Type: text/plain".parse::<HeaderField>().expect("a field")];
+        let post = RequestTemplate::new(None, &fields, Some("x")).expect("nothing to read");
         for (status, method) in [(301, "GET"), (302, "GET"), (303, "GET"), (307, "POST"), (308, "POST")] {
-            let next = post.redirected(status, false);
+            let next = post.after_redirect(status, false);
             assert_eq!(next.method, method, "{status}");
             assert_eq!(next.body.is_some(), method == "POST");
         }
-        let put = Request::new(Some("PUT"), &[], Some("x")).expect("nothing to read");
-        assert_eq!(put.redirected(302, false).method, "PUT");
+        let put = RequestTemplate::new(Some("PUT"), &[], Some("x")).expect("nothing to read");
+        assert_eq!(put.after_redirect(302, false).method, "PUT");
     }
 
     #[test]
     fn a_field_cannot_break_the_head() {
         for text in ["X", "X Y: z", ": z", "X: a\r\nY: b", "Content-Length: 5", "transfer-encoding: chunked"] {
-            assert!(text.parse::<Field>().is_err(), "{text}");
+            assert!(text.parse::<HeaderField>().is_err(), "{text}");
         }
-        assert!("X:".parse::<Field>().is_ok());
+        assert!("X:".parse::<HeaderField>().is_ok());
     }
 }

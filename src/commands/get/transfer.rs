@@ -7,184 +7,184 @@ use std::time::Duration;
 use crate::conversation::{Actions, CloseReason, StreamProtocol};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::http::{Arrived, Client, Fault, RequestHead, ResponseHead};
+use crate::http::{RequestHead, ResponseDecoder, ResponseError, ResponseHead, ResponsePart};
 use crate::time::Moment;
 
 /// What takes a response as it comes.
-pub trait Sink {
+pub trait ResponseSink {
     /// An interim response (1xx).
-    fn interim(&mut self, head: &ResponseHead);
+    fn on_interim(&mut self, head: &ResponseHead);
     /// The final response's head.
-    fn head(&mut self, head: &ResponseHead, now: Moment) -> Result<()>;
+    fn on_head(&mut self, head: &ResponseHead, now: Moment) -> Result<()>;
     /// A piece of its body.
-    fn data(&mut self, data: &[u8], now: Moment) -> Result<()>;
+    fn on_data(&mut self, data: &[u8], now: Moment) -> Result<()>;
     /// Something odd that does not make the response wrong.
-    fn odd(&mut self, what: &str);
+    fn on_warning(&mut self, text: &str);
 }
 
 /// One exchange.
-pub struct Transfer<'s> {
-    client: Client,
+pub struct ClientExchange<'s> {
+    decoder: ResponseDecoder,
     request: Vec<u8>,
-    sink: &'s mut dyn Sink,
-    silence: Duration,
-    quiet_until: Option<Moment>,
-    pending: usize,
-    marks: Marks,
+    sink: &'s mut dyn ResponseSink,
+    timeout: Duration,
+    deadline: Option<Moment>,
+    unconsumed: usize,
+    times: ExchangeTimes,
     head: Option<ResponseHead>,
-    verdict: Option<Result<()>>,
+    result: Option<Result<()>>,
 }
 
 /// When what happened.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Marks {
+pub struct ExchangeTimes {
     /// The connection stood, with TLS if wanted.
-    pub opened: Option<Moment>,
+    pub established: Option<Moment>,
     /// The first octet of the response came.
     pub first_byte: Option<Moment>,
     /// The last one came.
-    pub done: Option<Moment>,
+    pub completed: Option<Moment>,
 }
 
-impl<'s> Transfer<'s> {
+impl<'s> ClientExchange<'s> {
     /// An exchange that gives up after `silence` without an octet.
-    pub fn new(head: &RequestHead, body: Option<&[u8]>, silence: Duration, sink: &'s mut dyn Sink) -> Self {
+    pub fn new(head: &RequestHead, body: Option<&[u8]>, timeout: Duration, sink: &'s mut dyn ResponseSink) -> Self {
         let mut request = Vec::new();
         head.write(&mut request);
         request.extend_from_slice(body.unwrap_or_default());
         Self {
-            client: Client::new(&head.method),
+            decoder: ResponseDecoder::new(&head.method),
             request,
             sink,
-            silence,
-            quiet_until: None,
-            pending: 0,
-            marks: Marks::default(),
+            timeout,
+            deadline: None,
+            unconsumed: 0,
+            times: ExchangeTimes::default(),
             head: None,
-            verdict: None,
+            result: None,
         }
     }
 
     /// The response's head and the moments, if the response is complete; else why not.
-    pub fn outcome(self) -> Result<(ResponseHead, Marks)> {
-        match (self.verdict, self.head) {
-            (Some(Ok(())), Some(head)) => Ok((head, self.marks)),
+    pub fn into_result(self) -> Result<(ResponseHead, ExchangeTimes)> {
+        match (self.result, self.head) {
+            (Some(Ok(())), Some(head)) => Ok((head, self.times)),
             (Some(Err(error)), _) => Err(error),
             _ => Err(Error::new(Exit::Bug, "the exchange ended without a verdict")),
         }
     }
 
     /// Takes what came; `true` once the response is complete.
-    fn take(&mut self, bytes: &[u8], taken: &mut usize, now: Moment) -> Result<bool> {
+    fn consume(&mut self, bytes: &[u8], taken: &mut usize, now: Moment) -> Result<bool> {
         loop {
             let (more, arrived) =
-                self.client.receive(bytes.get(*taken..).unwrap_or_default()).map_err(|fault| error(&fault))?;
+                self.decoder.receive(bytes.get(*taken..).unwrap_or_default()).map_err(|fault| to_error(&fault))?;
             *taken += more;
             match arrived {
-                Arrived::More => return Ok(false),
-                Arrived::End => {
+                ResponsePart::NeedMore => return Ok(false),
+                ResponsePart::End => {
                     if *taken < bytes.len() {
-                        self.sink.odd("the peer sent more than the response it announced; the rest is ignored");
+                        self.sink.on_warning("the peer sent more than the response it announced; the rest is ignored");
                     }
                     return Ok(true);
                 }
-                Arrived::Interim(head) => self.sink.interim(&head),
-                Arrived::Data(data) => self.sink.data(data, now)?,
-                Arrived::Head(head) => {
-                    head.oddities.iter().for_each(|odd| self.sink.odd(odd));
-                    self.sink.head(&head, now)?;
+                ResponsePart::Interim(head) => self.sink.on_interim(&head),
+                ResponsePart::Data(data) => self.sink.on_data(data, now)?,
+                ResponsePart::Head(head) => {
+                    head.warnings.iter().for_each(|odd| self.sink.on_warning(odd));
+                    self.sink.on_head(&head, now)?;
                     self.head = Some(head);
                 }
             }
         }
     }
 
-    fn settle(&mut self, verdict: Result<()>, now: Moment) {
-        self.marks.done.get_or_insert(now);
-        self.verdict.get_or_insert(verdict);
+    fn finish(&mut self, result: Result<()>, now: Moment) {
+        self.times.completed.get_or_insert(now);
+        self.result.get_or_insert(result);
     }
 }
 
-impl StreamProtocol for Transfer<'_> {
+impl StreamProtocol for ClientExchange<'_> {
     type Event = ();
     // A peer may answer before it has read all of a large request.
     const FULL_DUPLEX: bool = true;
 
-    fn opened(&mut self, _: Option<&'static str>, now: Moment, out: &mut Actions<()>) {
-        self.marks.opened = Some(now);
+    fn opened(&mut self, _: Option<&'static str>, now: Moment, actions: &mut Actions<()>) {
+        self.times.established = Some(now);
         // While the request goes out, the link watches that it moves; the wait for an answer begins
         // when all of it has left.
-        out.send(&std::mem::take(&mut self.request));
+        actions.send(&std::mem::take(&mut self.request));
     }
 
-    fn received(&mut self, bytes: &[u8], now: Moment, out: &mut Actions<()>) -> usize {
-        self.marks.first_byte.get_or_insert(now);
-        self.quiet_until = Some(now + self.silence);
+    fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut Actions<()>) -> usize {
+        self.times.first_byte.get_or_insert(now);
+        self.deadline = Some(now + self.timeout);
         let mut taken = 0;
-        match self.take(bytes, &mut taken, now) {
+        match self.consume(bytes, &mut taken, now) {
             Ok(true) => {
-                self.settle(Ok(()), now);
-                out.close();
+                self.finish(Ok(()), now);
+                actions.close();
             }
             Ok(false) => {}
             Err(error) => {
-                self.settle(Err(error), now);
-                out.reset();
+                self.finish(Err(error), now);
+                actions.reset();
             }
         }
-        self.pending = bytes.len().saturating_sub(taken);
+        self.unconsumed = bytes.len().saturating_sub(taken);
         taken
     }
 
     fn sent(&mut self, now: Moment, _: &mut Actions<()>) {
-        self.quiet_until = Some(now + self.silence);
+        self.deadline = Some(now + self.timeout);
     }
 
-    fn woken(&mut self, now: Moment, out: &mut Actions<()>) {
-        let what = match (&self.head, self.marks.first_byte) {
+    fn woken(&mut self, now: Moment, actions: &mut Actions<()>) {
+        let what = match (&self.head, self.times.first_byte) {
             (Some(_), _) => "the body stopped coming",
             (None, Some(_)) => "the response head stopped coming",
             (None, None) => "no answer came",
         };
-        let error = Error::new(Exit::TryAgain, format!("{what} for {:.1} s", self.silence.as_secs_f64()))
+        let error = Error::new(Exit::TryAgain, format!("{what} for {:.1} s", self.timeout.as_secs_f64()))
             .remedy("try again later, or wait longer with --timeout");
-        self.settle(Err(error), now);
-        out.reset();
+        self.finish(Err(error), now);
+        actions.reset();
     }
 
     fn draining(&mut self, _: Moment, _: &mut Actions<()>) {}
 
-    fn ended(&mut self, end: &CloseReason, now: Moment, out: &mut Actions<()>) {
-        let verdict = match end {
-            CloseReason::Finished => self.client.ended(self.pending, true).map_err(|fault| error(&fault)),
-            CloseReason::Truncated => self.client.ended(self.pending, false).map_err(|fault| error(&fault)),
+    fn ended(&mut self, reason: &CloseReason, now: Moment, actions: &mut Actions<()>) {
+        let verdict = match reason {
+            CloseReason::Finished => self.decoder.ended(self.unconsumed, true).map_err(|fault| to_error(&fault)),
+            CloseReason::Truncated => self.decoder.ended(self.unconsumed, false).map_err(|fault| to_error(&fault)),
             CloseReason::Broken(broken) => {
                 let exit = if self.head.is_some() { Exit::Incomplete } else { broken.exit() };
                 Err(broken.retold(exit))
             }
         };
-        self.settle(verdict, now);
-        out.close();
+        self.finish(verdict, now);
+        actions.close();
     }
 
     fn wake_at(&self) -> Option<Moment> {
-        self.quiet_until.filter(|_| self.verdict.is_none())
+        self.deadline.filter(|_| self.result.is_none())
     }
 }
 
-fn error(fault: &Fault) -> Error {
-    match fault {
-        Fault::Malformed(_) => Error::new(Exit::Protocol, fault.to_string()).expected("an HTTP/1.1 response"),
-        Fault::Nothing | Fault::CutHead => {
-            Error::new(Exit::TryAgain, fault.to_string()).expected("an HTTP/1.1 response")
+fn to_error(error: &ResponseError) -> Error {
+    match error {
+        ResponseError::Malformed(_) => Error::new(Exit::Protocol, error.to_string()).expected("an HTTP/1.1 response"),
+        ResponseError::NoResponse | ResponseError::TruncatedHead => {
+            Error::new(Exit::TryAgain, error.to_string()).expected("an HTTP/1.1 response")
         }
-        Fault::CutBody(_) => Error::new(Exit::Incomplete, fault.to_string()).expected("the whole body"),
+        ResponseError::TruncatedBody(_) => Error::new(Exit::Incomplete, error.to_string()).expected("the whole body"),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Sink, Transfer};
+    use super::{ClientExchange, ResponseSink};
     use crate::conversation::{Actions, CloseReason, StreamProtocol as _};
     use crate::error::{Error, Result};
     use crate::exit::Exit;
@@ -193,27 +193,27 @@ mod tests {
     use std::time::Duration;
 
     #[derive(Default)]
-    struct Kept(Vec<u8>);
+    struct BufferSink(Vec<u8>);
 
-    impl Sink for Kept {
-        fn interim(&mut self, _: &ResponseHead) {}
-        fn head(&mut self, _: &ResponseHead, _: Moment) -> Result<()> {
+    impl ResponseSink for BufferSink {
+        fn on_interim(&mut self, _: &ResponseHead) {}
+        fn on_head(&mut self, _: &ResponseHead, _: Moment) -> Result<()> {
             Ok(())
         }
-        fn data(&mut self, data: &[u8], _: Moment) -> Result<()> {
+        fn on_data(&mut self, data: &[u8], _: Moment) -> Result<()> {
             self.0.extend_from_slice(data);
             Ok(())
         }
-        fn odd(&mut self, _: &str) {}
+        fn on_warning(&mut self, _: &str) {}
     }
 
     const NOW: Moment = Moment::new(Duration::from_secs(5), Duration::ZERO);
 
     /// Plays a response and an end; the exit code of the outcome.
     fn play(bytes: &[u8], end: Option<CloseReason>) -> Exit {
-        let mut kept = Kept::default();
+        let mut kept = BufferSink::default();
         let head = RequestHead { method: "GET".into(), target: "/".into(), fields: vec![] };
-        let mut transfer = Transfer::new(&head, None, Duration::from_secs(1), &mut kept);
+        let mut transfer = ClientExchange::new(&head, None, Duration::from_secs(1), &mut kept);
         let mut out = Actions::default();
         transfer.opened(None, NOW, &mut out);
         transfer.sent(NOW, &mut out);
@@ -227,7 +227,7 @@ mod tests {
             assert_eq!(at, NOW + Duration::from_secs(1));
             transfer.woken(at, &mut out);
         }
-        transfer.outcome().map_or_else(|error| error.exit(), |_| Exit::Done)
+        transfer.into_result().map_or_else(|error| error.exit(), |_| Exit::Done)
     }
 
     #[test]

@@ -27,7 +27,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::values::{self, ServerArgs, parsed, positive_duration, size};
-use super::web::{self, Board};
+use super::web::{self, StatusServer};
 use crate::disk::Spool;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -223,7 +223,7 @@ impl MailServe {
             // Ends with the scope of this closure, before the scope waits for its threads.
             let board = archive.clone().zip(pages).map(|(archive, listeners)| {
                 let names = self.names();
-                Board::serve(scope, listeners, pages::Board { archive, names })
+                StatusServer::spawn(scope, listeners, pages::Board { archive, names })
             });
             let _board = board.transpose()?;
             let rooms = Rooms { rules, sides, spool, archive };

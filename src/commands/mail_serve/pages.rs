@@ -16,9 +16,9 @@ use super::archive::{Archive, Kept};
 use super::events::Mail;
 use super::html::harmless;
 use super::look::{kind, look};
-use crate::commands::web::{Body, Decision, Pages};
+use crate::commands::web::{Handler, Response, ResponseBody};
 use crate::http::{Request, Status};
-use crate::site::html_text;
+use crate::site::escape_html;
 use crate::time::Moment;
 
 const LIST: &str = include_str!("../../../assets/pages/mails.html");
@@ -49,14 +49,14 @@ pub struct Board {
     pub names: Arc<[String]>,
 }
 
-impl Pages for Board {
-    fn decide(&self, request: &Request<'_>, _: Moment) -> Decision {
-        if let Some(decision) = Decision::unless_read(request, "mails") {
+impl Handler for Board {
+    fn respond(&self, request: &Request<'_>, _: Moment) -> Response {
+        if let Some(decision) = Response::for_other_method(request, "mails") {
             return decision;
         }
         if !request.host.is_none_or(|host| self.is_here(host)) {
             let why = "This server is not called that. Ask for it by its address, or as localhost.";
-            return Decision::error(Status::FORBIDDEN, why);
+            return Response::error(Status::FORBIDDEN, why);
         }
         let path = request.target.split('?').next().unwrap_or_default();
         let decision = match path.strip_prefix("/mail/") {
@@ -65,10 +65,10 @@ impl Pages for Board {
             Some(rest) => self.mail(rest).unwrap_or_else(nothing),
         };
         decision
-            .with("Cache-Control", "no-store")
-            .with("X-Content-Type-Options", "nosniff")
-            .with("Referrer-Policy", "no-referrer")
-            .with("Cross-Origin-Resource-Policy", "same-origin")
+            .with_field("Cache-Control", "no-store")
+            .with_field("X-Content-Type-Options", "nosniff")
+            .with_field("Referrer-Policy", "no-referrer")
+            .with_field("Cross-Origin-Resource-Policy", "same-origin")
     }
 }
 
@@ -86,7 +86,7 @@ impl Board {
             || self.names.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
 
-    fn mail(&self, rest: &str) -> Option<Decision> {
+    fn mail(&self, rest: &str) -> Option<Response> {
         let (number, what) = match rest.split_once('/') {
             Some((number, what)) => (number, what),
             None => rest.strip_suffix(".eml").map_or((rest, ""), |number| (number, "eml")),
@@ -101,7 +101,7 @@ impl Board {
                     let html = read.body_html(0)?;
                     Some(harmless(read, &html).unwrap_or_else(|| NOT_SHOWN.to_owned()))
                 })??;
-                Some(Decision::html(Status::OK, html).with("Content-Security-Policy", STRANGER))
+                Some(Response::html(Status::OK, html).with_field("Content-Security-Policy", STRANGER))
             }
             part => {
                 let place: usize = part.strip_prefix("part/")?.parse().ok()?;
@@ -114,16 +114,16 @@ impl Board {
     }
 }
 
-fn nothing() -> Decision {
-    Decision::error(Status::NOT_FOUND, "There is no such mail, or it was forgotten.")
+fn nothing() -> Response {
+    Response::error(Status::NOT_FOUND, "There is no such mail, or it was forgotten.")
 }
 
-fn page(page: String) -> Decision {
-    Decision::html(Status::OK, page).with("Content-Security-Policy", POLICY)
+fn page(page: String) -> Response {
+    Response::html(Status::OK, page).with_field("Content-Security-Policy", POLICY)
 }
 
 /// Octets to be saved and never to be shown, whatever they are.
-fn download(name: &str, octets: Vec<u8>) -> Decision {
+fn download(name: &str, octets: Vec<u8>) -> Response {
     // A name is a name: no path leads out of the place where it is saved.
     let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let ascii: String =
@@ -131,10 +131,10 @@ fn download(name: &str, octets: Vec<u8>) -> Decision {
     let ascii = if ascii.trim_matches('.').is_empty() { "attachment".to_owned() } else { ascii };
     let disposition =
         format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{}", utf8_percent_encode(name, ATTR_CHAR));
-    Decision::new(Status::OK, Body::Octets(octets))
-        .with("Content-Type", "application/octet-stream")
-        .with("Content-Disposition", disposition)
-        .with("Content-Security-Policy", STRANGER)
+    Response::new(Status::OK, ResponseBody::Bytes(octets))
+        .with_field("Content-Type", "application/octet-stream")
+        .with_field("Content-Disposition", disposition)
+        .with_field("Content-Security-Policy", STRANGER)
 }
 
 fn list(archive: &Archive) -> String {
@@ -151,9 +151,9 @@ fn list(archive: &Archive) -> String {
             "<tr><td class=t>{}<td class=s><a href=\"/mail/{}\">{}</a><td>{}<td>{}<td class=n>{}",
             mail.time.zoned().strftime("%H:%M:%S"),
             mail.number,
-            html_text(&subject(kept).chars().take(LISTED).collect::<String>()),
-            html_text(or(&mail.from, "<>")),
-            html_text(&to.join(", ")),
+            escape_html(&subject(kept).chars().take(LISTED).collect::<String>()),
+            escape_html(or(&mail.from, "<>")),
+            escape_html(&to.join(", ")),
             mail.bytes
         );
     }
@@ -194,7 +194,7 @@ fn show(kept: &Kept) -> String {
             ("envelope", &envelope(mail)),
             ("parts", &parts),
             ("content", &content),
-            ("subject", &html_text(subject(kept)).to_string()),
+            ("subject", &escape_html(subject(kept)).to_string()),
             ("headers", &text_of(&headers)),
         ],
     )
@@ -204,7 +204,7 @@ fn show(kept: &Kept) -> String {
 fn envelope(mail: &Mail) -> String {
     let mut rows = String::new();
     let mut row = |name: &str, text: &str| {
-        let _ = writeln!(rows, "<dt>{name}<dd>{}", html_text(text));
+        let _ = writeln!(rows, "<dt>{name}<dd>{}", escape_html(text));
     };
     row("from", or(&mail.from, "<>"));
     for recipient in &mail.recipients {
@@ -254,8 +254,8 @@ fn parts(read: &Message<'_>, number: u64) -> String {
         let _ = write!(
             items,
             "<li><a href=\"/mail/{number}/part/{place}\" download>{}</a>, {}, {} bytes",
-            html_text(name),
-            html_text(&kind(part)),
+            escape_html(name),
+            escape_html(&kind(part)),
             part.contents().len()
         );
     }
@@ -290,7 +290,7 @@ fn fill(template: &str, values: &[(&str, &str)]) -> String {
 fn text_of(text: &str) -> String {
     let end = (0..=SHOWN.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     let shown: Vec<String> =
-        text.get(..end).unwrap_or_default().lines().map(|line| html_text(line).to_string()).collect();
+        text.get(..end).unwrap_or_default().lines().map(|line| escape_html(line).to_string()).collect();
     let cut = if end < text.len() { "\n… the rest is in the whole message" } else { "" };
     shown.join("\n") + cut
 }
@@ -301,7 +301,7 @@ mod tests {
     use crate::commands::mail_serve::events::tests::mail;
     use std::sync::Arc;
 
-    fn field(decision: &crate::commands::web::Decision, name: &str) -> String {
+    fn field(decision: &crate::commands::web::Response, name: &str) -> String {
         decision.fields.iter().find(|(known, _)| *known == name).expect(name).1.clone()
     }
 

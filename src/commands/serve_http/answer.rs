@@ -6,9 +6,9 @@ use std::fs::File;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::commands::web::{Body, Decision};
+use crate::commands::web::{Response, ResponseBody};
 use crate::http::{HttpDate, Request, Status};
-use crate::site::{self, BadPath, Entry, NotServed, Root, SitePath};
+use crate::site::{self, Entry, OpenError, PathError, Root, SitePath};
 use crate::time::Moment;
 
 /// The site as one thread sees it.
@@ -24,91 +24,100 @@ impl Site {
     }
 
     /// What a request gets.
-    pub fn decide(&self, request: &Request<'_>, now: Moment) -> Decision {
-        if let Some(decision) = Decision::unless_read(request, "files") {
+    pub fn respond(&self, request: &Request<'_>, now: Moment) -> Response {
+        if let Some(decision) = Response::for_other_method(request, "files") {
             return decision;
         }
         let path = match SitePath::parse(request.target) {
             Ok(path) => path,
-            Err(BadPath::Escape) => return Decision::error(Status::BAD_REQUEST, "The path holds a broken % escape."),
-            Err(BadPath::AboveRoot) => return Decision::error(Status::BAD_REQUEST, "The path leads above the root."),
+            Err(PathError::InvalidEscape) => {
+                return Response::error(Status::BAD_REQUEST, "The path holds a broken % escape.");
+            }
+            Err(PathError::AboveRoot) => return Response::error(Status::BAD_REQUEST, "The path leads above the root."),
         };
         let (root, _) = &*self.shared;
-        match root.entry(&path) {
-            Ok(Entry::File { .. }) if path.is_directory() => absent(),
+        match root.open_entry(&path) {
+            Ok(Entry::File { .. }) if path.is_directory() => not_found(),
             Ok(Entry::File { file, length, modified }) => {
-                shown(request, file, length, modified, site::media_type(path.file_name()), now)
+                file_response(request, file, length, modified, site::media_type(path.file_name()), now)
             }
-            Ok(Entry::Directory(_)) if !path.is_directory() => redirect(&path, request.target),
-            Ok(Entry::Directory(directory)) => self.directory(request, &path, &directory, now),
-            Err(reason) => not_served(reason),
+            Ok(Entry::Directory(_)) if !path.is_directory() => redirect_to_slash(&path, request.target),
+            Ok(Entry::Directory(directory)) => self.directory_response(request, &path, &directory, now),
+            Err(reason) => open_error_response(reason),
         }
     }
 
-    fn directory(
+    fn directory_response(
         &self,
         request: &Request<'_>,
         path: &SitePath,
         directory: &std::os::fd::OwnedFd,
         now: Moment,
-    ) -> Decision {
+    ) -> Response {
         let (root, index) = &*self.shared;
         for name in index {
-            match root.within(path, name) {
+            match root.open_child(path, name) {
                 Ok(Entry::File { file, length, modified }) => {
-                    return shown(request, file, length, modified, site::media_type(name.as_ref()), now);
+                    return file_response(request, file, length, modified, site::media_type(name.as_ref()), now);
                 }
-                Ok(Entry::Directory(_)) | Err(NotServed::Absent) => {}
-                Err(reason) => return not_served(reason),
+                Ok(Entry::Directory(_)) | Err(OpenError::NotFound) => {}
+                Err(reason) => return open_error_response(reason),
             }
         }
-        match root.names(path, directory) {
-            Ok((names, more)) => Decision::html(Status::OK, site::listing(path, &names, more)),
-            Err(_) => not_served(NotServed::Failed),
+        match root.read_dir(path, directory) {
+            Ok((names, more)) => Response::html(Status::OK, site::render_listing(path, &names, more)),
+            Err(_) => open_error_response(OpenError::Io),
         }
     }
 }
 
 /// A file, unless the client has it already.
-fn shown(request: &Request<'_>, file: File, length: u64, modified: i64, media_type: String, now: Moment) -> Decision {
-    let modified = HttpDate::of_file(modified, HttpDate::at(now.wall()));
+fn file_response(
+    request: &Request<'_>,
+    file: File,
+    length: u64,
+    modified: i64,
+    media_type: String,
+    now: Moment,
+) -> Response {
+    let modified = HttpDate::from_mtime(modified, HttpDate::from_wall_time(now.wall()));
     // RFC 9110 §13.1.3: an unreadable date is ignored.
     let known = request.if_modified_since.and_then(HttpDate::parse);
     let decision = if known.is_some_and(|known| modified <= known) {
-        Decision::new(Status::NOT_MODIFIED, Body::Empty)
+        Response::new(Status::NOT_MODIFIED, ResponseBody::Empty)
     } else {
-        Decision::new(Status::OK, Body::File(Rc::new(file), length)).with("Content-Type", media_type)
+        Response::new(Status::OK, ResponseBody::File(Rc::new(file), length)).with_field("Content-Type", media_type)
     };
-    decision.with("Last-Modified", modified.to_string())
+    decision.with_field("Last-Modified", modified.to_string())
 }
 
-fn absent() -> Decision {
-    Decision::error(Status::NOT_FOUND, "There is no such file here.")
+fn not_found() -> Response {
+    Response::error(Status::NOT_FOUND, "There is no such file here.")
 }
 
 /// To the same name with `/` behind it, so that the page's relative links lead into it. The query
 /// goes along.
-fn redirect(path: &SitePath, target: &str) -> Decision {
+fn redirect_to_slash(path: &SitePath, target: &str) -> Response {
     let query = target.find('?').and_then(|at| target.get(at..)).unwrap_or_default();
     let location = format!("{}{query}", path.directory_url());
-    Decision::error(Status::MOVED_PERMANENTLY, "This is a directory; its address ends in a slash.")
-        .with("Location", location)
+    Response::error(Status::MOVED_PERMANENTLY, "This is a directory; its address ends in a slash.")
+        .with_field("Location", location)
 }
 
-fn not_served(reason: NotServed) -> Decision {
-    match reason {
-        NotServed::Absent => absent(),
-        NotServed::Forbidden => Decision::error(Status::FORBIDDEN, "This server may not read that file."),
-        NotServed::Exhausted => Decision::error(Status::SERVICE_UNAVAILABLE, "Too busy to open a file at the moment.")
-            .with("Retry-After", "1"),
-        NotServed::Failed => Decision::error(Status::INTERNAL_SERVER_ERROR, "The file cannot be read."),
+fn open_error_response(error: OpenError) -> Response {
+    match error {
+        OpenError::NotFound => not_found(),
+        OpenError::Forbidden => Response::error(Status::FORBIDDEN, "This server may not read that file."),
+        OpenError::Exhausted => Response::error(Status::SERVICE_UNAVAILABLE, "Too busy to open a file at the moment.")
+            .with_field("Retry-After", "1"),
+        OpenError::Io => Response::error(Status::INTERNAL_SERVER_ERROR, "The file cannot be read."),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::Site;
-    use crate::commands::web::{Body, Decision};
+    use crate::commands::web::{Response, ResponseBody};
     use crate::http::Request;
     use crate::site::Root;
     use crate::time::Moment;
@@ -126,14 +135,14 @@ mod tests {
         (directory, Site::new(Arc::new((root, vec!["index.html".into(), "index.htm".into()]))))
     }
 
-    fn decide(site: &Site, first_line: &str, fields: &str) -> Decision {
+    fn respond(site: &Site, first_line: &str, fields: &str) -> Response {
         let head = format!("{first_line} HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
         let request = Request::parse(head.as_bytes()).expect("well-formed");
-        site.decide(&request, Moment::new(Duration::ZERO, Duration::from_secs(4_000_000_000)))
+        site.respond(&request, Moment::new(Duration::ZERO, Duration::from_secs(4_000_000_000)))
     }
 
-    fn field<'d>(decision: &'d Decision, name: &str) -> Option<&'d str> {
-        decision.fields.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    fn field<'d>(response: &'d Response, name: &str) -> Option<&'d str> {
+        response.fields.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 
     #[test]
@@ -154,31 +163,31 @@ mod tests {
             ("POST /a.html", 405),
             ("TRACE /", 405),
         ] {
-            assert_eq!(decide(&site, line, "").status.code(), status, "{line}");
+            assert_eq!(respond(&site, line, "").status.code(), status, "{line}");
         }
     }
 
     #[test]
     fn a_directory_without_its_slash_redirects_with_the_query() {
         let (_directory, site) = site();
-        assert_eq!(field(&decide(&site, "GET //with%20index?a=b", ""), "Location"), Some("/with%20index/?a=b"));
+        assert_eq!(field(&respond(&site, "GET //with%20index?a=b", ""), "Location"), Some("/with%20index/?a=b"));
     }
 
     #[test]
     fn the_first_index_that_exists_is_shown() {
         let (_directory, site) = site();
-        let decision = decide(&site, "GET /with%20index/", "");
-        assert!(matches!(decision.body, Body::File(_, 5)));
+        let decision = respond(&site, "GET /with%20index/", "");
+        assert!(matches!(decision.body, ResponseBody::File(_, 5)));
         assert_eq!(field(&decision, "Content-Type"), Some("text/html; charset=utf-8"));
     }
 
     #[test]
     fn a_file_that_has_not_changed_is_not_sent_again() {
         let (_directory, site) = site();
-        let modified = decide(&site, "GET /a.html", "");
+        let modified = respond(&site, "GET /a.html", "");
         let modified = field(&modified, "Last-Modified").expect("a date");
         let status =
-            |value: &str| decide(&site, "GET /a.html", &format!("If-Modified-Since: {value}\r\n")).status.code();
+            |value: &str| respond(&site, "GET /a.html", &format!("If-Modified-Since: {value}\r\n")).status.code();
         assert_eq!(status(modified), 304);
         assert_eq!(status("Sun, 06 Nov 1994 08:49:37 GMT"), 200);
         assert_eq!(status("yesterday"), 200);
@@ -187,6 +196,6 @@ mod tests {
     #[test]
     fn what_is_not_allowed_says_what_is() {
         let (_directory, site) = site();
-        assert_eq!(field(&decide(&site, "DELETE /a.html", ""), "Allow"), Some("GET, HEAD, OPTIONS"));
+        assert_eq!(field(&respond(&site, "DELETE /a.html", ""), "Allow"), Some("GET, HEAD, OPTIONS"));
     }
 }

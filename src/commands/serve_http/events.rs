@@ -11,25 +11,25 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::commands::told::{self, Said, write_counts, write_headline, write_lost};
-use crate::commands::web::{self, Details, Exchange, Fact};
+use crate::commands::web::{self, Exchange, LogFields, SessionEvent};
 use crate::net::{Address, Listeners};
 use crate::output::Escaped;
 use crate::stats;
 use crate::time::{Moment, serialize_ns, serialize_rfc3339};
 
 /// Everything `serve-http` says on stdout.
-pub type Event = Said<Line, Summary>;
+pub type ServeHttpReport = Said<ServeHttpEvent, Summary>;
 
 /// What it says before the end.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Line {
+pub enum ServeHttpEvent {
     /// The server listens.
     Listening(Listening),
     /// A request was answered, refused or cut.
-    Response(Response),
+    Response(AccessLogEntry),
     /// A connection failed before it came to a request.
-    Failed(Failed),
+    Failed(FailedConnection),
     /// Something about the server itself.
     Notice {
         /// In words.
@@ -37,22 +37,24 @@ pub enum Line {
     },
 }
 
-impl Line {
+impl ServeHttpEvent {
     /// The event of a fact, if there is a line to write about it.
-    pub fn of(fact: Fact, combined: bool) -> Option<Self> {
-        match fact {
-            Fact::Exchange(exchange) => Response::new(exchange, combined).map(Self::Response),
-            Fact::Failed { peer, at, why } => Some(Self::Failed(Failed { time: at, peer: told::peer(peer), why })),
+    pub fn from_session_event(event: SessionEvent, combined: bool) -> Option<Self> {
+        match event {
+            SessionEvent::Exchange(exchange) => AccessLogEntry::new(exchange, combined).map(Self::Response),
+            SessionEvent::ConnectionFailed { peer, at, reason: why } => {
+                Some(Self::Failed(FailedConnection { time: at, peer: told::peer(peer), why }))
+            }
         }
     }
 }
 
-impl fmt::Display for Line {
+impl fmt::Display for ServeHttpEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listening(listening) => listening.fmt(f),
             Self::Response(response) => response.fmt(f),
-            Self::Failed(failed) => write!(f, "{} - - {} \"-\" - 0", failed.peer, Clf(failed.time)),
+            Self::Failed(failed) => write!(f, "{} - - {} \"-\" - 0", failed.peer, ClfTime(failed.time)),
             Self::Notice { what } => f.write_str(what),
         }
     }
@@ -107,7 +109,7 @@ impl fmt::Display for Listening {
 
 /// One request and its answer.
 #[derive(Debug, Serialize)]
-pub struct Response {
+pub struct AccessLogEntry {
     #[serde(serialize_with = "serialize_rfc3339")]
     time: Moment,
     peer: String,
@@ -129,9 +131,9 @@ pub struct Response {
     combined: bool,
 }
 
-impl Response {
+impl AccessLogEntry {
     fn new(exchange: Exchange, combined: bool) -> Option<Self> {
-        let Details { line, referer, user_agent } = *exchange.details?;
+        let LogFields { request_line: line, referer, user_agent } = *exchange.log_fields?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let words: Vec<_> = line.split(|byte| *byte == b' ').collect();
         let word = |index: usize| match words[..] {
@@ -139,15 +141,15 @@ impl Response {
             _ => None,
         };
         Some(Self {
-            time: exchange.began,
+            time: exchange.started,
             peer: told::peer(exchange.peer),
             method: word(0),
             target: word(1),
             status: exchange.status.map(crate::http::Status::code),
-            bytes: exchange.octets,
-            duration_ns: exchange.took,
-            complete: exchange.complete,
-            error: exchange.why,
+            bytes: exchange.bytes,
+            duration_ns: exchange.duration,
+            complete: exchange.is_complete,
+            error: exchange.error,
             referer,
             user_agent,
             line: if line.is_empty() { "-".to_owned() } else { Quoted(&line).to_string() },
@@ -157,11 +159,11 @@ impl Response {
 }
 
 /// `host - - [date] "request" status bytes`, and for combined `"referer" "user agent"`.
-impl fmt::Display for Response {
+impl fmt::Display for AccessLogEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = self.peer.rsplit_once(':').map_or(self.peer.as_str(), |(host, _)| host).trim_matches(['[', ']']);
         let status = self.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
-        write!(f, "{host} - - {} \"{}\" {status} {}", Clf(self.time), self.line, self.bytes)?;
+        write!(f, "{host} - - {} \"{}\" {status} {}", ClfTime(self.time), self.line, self.bytes)?;
         if self.combined {
             let quoted = |value: Option<&[u8]>| value.map_or_else(|| "-".to_owned(), |value| Quoted(value).to_string());
             write!(f, " \"{}\" \"{}\"", quoted(self.referer.as_deref()), quoted(self.user_agent.as_deref()))?;
@@ -172,7 +174,7 @@ impl fmt::Display for Response {
 
 /// A connection without a request.
 #[derive(Debug, Serialize)]
-pub struct Failed {
+pub struct FailedConnection {
     #[serde(serialize_with = "serialize_rfc3339")]
     time: Moment,
     peer: String,
@@ -223,9 +225,9 @@ impl fmt::Display for Summary {
 }
 
 /// `[10/Oct/2000:13:55:36 -0700]`, local time.
-struct Clf(Moment);
+struct ClfTime(Moment);
 
-impl fmt::Display for Clf {
+impl fmt::Display for ClfTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[{}]", self.0.zoned().strftime("%d/%b/%Y:%H:%M:%S %z"))
     }
@@ -257,8 +259,8 @@ fn lossy<S: Serializer>(octets: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok
 
 #[cfg(test)]
 mod tests {
-    use super::{Exchange, Fact, Line};
-    use crate::commands::web::Details;
+    use super::{Exchange, ServeHttpEvent, SessionEvent};
+    use crate::commands::web::LogFields;
     use crate::http::Status;
     use crate::time::Moment;
     use std::time::Duration;
@@ -266,19 +268,19 @@ mod tests {
     fn line(request: &[u8], combined: bool) -> String {
         let exchange = Exchange {
             peer: Some("[::1]:5000".parse().expect("an address")),
-            began: Moment::new(Duration::ZERO, Duration::from_secs(784_111_777)),
-            took: Duration::from_millis(1),
+            started: Moment::new(Duration::ZERO, Duration::from_secs(784_111_777)),
+            duration: Duration::from_millis(1),
             status: Some(Status::OK),
-            octets: 7,
-            complete: true,
-            why: None,
-            details: Some(Box::new(Details {
-                line: request.to_owned(),
+            bytes: 7,
+            is_complete: true,
+            error: None,
+            log_fields: Some(Box::new(LogFields {
+                request_line: request.to_owned(),
                 referer: None,
                 user_agent: Some(b"a \"b\" \x1b[m".to_vec()),
             })),
         };
-        Line::of(Fact::Exchange(exchange), combined).expect("a line").to_string()
+        ServeHttpEvent::from_session_event(SessionEvent::Exchange(exchange), combined).expect("a line").to_string()
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::values::{ServerArgs, duration, positive_duration};
-use super::web::{self, Decision, Fact, Limits, Pages, Session, Turn};
+use super::web::{self, Admission, Handler, HttpSession, HttpTimeouts, Response, SessionEvent};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::http::Request;
@@ -27,11 +27,11 @@ use crate::output::{Format, Output, Recorder, Style};
 use crate::site::Root;
 use crate::time::Moment;
 use answer::Site;
-use events::{Event, Line, Listening};
-use tally::Tally;
+use events::{Listening, ServeHttpEvent, ServeHttpReport};
+use tally::Counters;
 
 /// The textbook's port.
-const PORT: u16 = 6789;
+const DEFAULT_PORT: u16 = 6789;
 
 /// Serve the files of a directory over HTTP.
 #[derive(Debug, Args)]
@@ -56,8 +56,8 @@ pub struct ServeHttp {
     /// Access log: off, common, combined, json
     ///
     /// Goes to stdout. common and combined are the formats of Apache and nginx; --json means json.
-    #[arg(long, value_enum, default_value_t = Log::Common, hide_possible_values = true)]
-    log: Log,
+    #[arg(long, value_enum, default_value_t = LogFormat::Common, hide_possible_values = true)]
+    log: LogFormat,
 
     /// Stop after N requests; 0 is never
     #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
@@ -90,7 +90,7 @@ pub struct ServeHttp {
 
 /// Form of the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Log {
+enum LogFormat {
     /// No line per request
     Off,
     /// Common Log Format
@@ -112,7 +112,7 @@ fn index_name(text: &str) -> Result<String, String> {
 impl ServeHttp {
     /// Serves until told to stop.
     pub fn run(&self, style: Style) -> Result<Exit> {
-        let style = if self.log == Log::Json { Style { format: Format::Json, ..style } } else { style };
+        let style = if self.log == LogFormat::Json { Style { format: Format::Json, ..style } } else { style };
         let output = Output::new(style);
         let root = self.open_root()?;
         let tls = match (&self.tls_cert, &self.tls_key) {
@@ -120,13 +120,13 @@ impl ServeHttp {
             _ => None,
         };
         let mut signals = Signals::listen()?;
-        let listeners = Listeners::bind(&self.server.listen.binds(PORT), self.server.threads)?;
+        let listeners = Listeners::bind(&self.server.listen.binds(DEFAULT_PORT), self.server.threads)?;
         let listening = Listening::new(&listeners, tls.is_some(), root.path());
-        self.warn(&output, &listeners, &listening);
+        self.print_warnings(&output, &listeners, &listening);
 
         let nudge = signals.nudger()?;
         let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
-        recorder.emit(Event::Fact(Line::Listening(listening)));
+        recorder.emit(ServeHttpReport::Fact(ServeHttpEvent::Listening(listening)));
         let scheme = if tls.is_some() { "https" } else { "http" };
         self.server.listen.tell_ready(listeners.addresses().map(|address| web::url(scheme, address)))?;
 
@@ -135,7 +135,7 @@ impl ServeHttp {
         let elapsed = net::now() - started;
         drop(recorder);
         let (mut output, dropped, written) = writer.finish();
-        output.emit(&Event::summary(total.summary(elapsed, dropped)))?;
+        output.emit(&ServeHttpReport::summary(total.summary(elapsed, dropped)))?;
         written?;
         Ok(Exit::Done)
     }
@@ -162,7 +162,7 @@ impl ServeHttp {
     }
 
     /// What a person should know before others find out.
-    fn warn(&self, output: &Output, listeners: &Listeners, listening: &Listening) {
+    fn print_warnings(&self, output: &Output, listeners: &Listeners, listening: &Listening) {
         for missing in listeners.missing() {
             output.note(&format!("note: {missing}"));
         }
@@ -182,10 +182,10 @@ impl ServeHttp {
         tls: Option<&ServerSide>,
         root: Root,
         signals: &mut Signals,
-        (recorder, style): (&Recorder<Event>, Style),
+        (recorder, style): (&Recorder<ServeHttpReport>, Style),
         started: Moment,
-    ) -> Result<Tally> {
-        let limits = Limits { head: self.head_timeout, idle: self.idle_timeout, stall: self.stall_timeout };
+    ) -> Result<Counters> {
+        let limits = HttpTimeouts { head: self.head_timeout, idle: self.idle_timeout, stall: self.stall_timeout };
         let plan = Plan {
             doors: vec![listeners],
             threads: self.server.threads,
@@ -195,28 +195,29 @@ impl ServeHttp {
             grace: self.grace,
             until: self.server.listen.lifetime.map(|lifetime| started + lifetime),
         };
-        let budget = Arc::new(Budget {
-            limit: self.count,
-            taken: AtomicU64::new(0),
-            answered: AtomicU64::new(0),
-            nudge: signals.nudger()?,
+        let budget = Arc::new(RequestLimit {
+            max_requests: self.count,
+            admitted: AtomicU64::new(0),
+            responses_sent: AtomicU64::new(0),
+            waker: signals.nudger()?,
         });
         let site = Arc::new((root, self.index.clone()));
-        let total = Mutex::new(Tally::default());
+        let total = Mutex::new(Counters::default());
         let quiet = style.quiet;
-        let make = || Web {
-            shared: Rc::new(Shared {
+        let make = || HttpService {
+            handler: Rc::new(SiteHandler {
                 site: Site::new(Arc::clone(&site)),
-                limits,
-                budget: Arc::clone(&budget),
-                listens: self.log != Log::Off && !quiet,
+                timeouts: limits,
+                request_limit: Arc::clone(&budget),
+                events_wanted: self.log != LogFormat::Off && !quiet,
             }),
             recorder: recorder.clone(),
-            combined: self.log == Log::Combined,
+            combined: self.log == LogFormat::Combined,
             tls: tls.cloned(),
-            tally: Tally::default(),
+            counters: Counters::default(),
         };
-        let finish = |web: Web| total.lock().unwrap_or_else(std::sync::PoisonError::into_inner).merge(&web.tally);
+        let finish =
+            |web: HttpService| total.lock().unwrap_or_else(std::sync::PoisonError::into_inner).merge(&web.counters);
         net::serve(plan, signals, make, finish)?;
         Ok(total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
@@ -224,92 +225,94 @@ impl ServeHttp {
 
 /// `--count`: how many requests may still be taken, over all threads.
 #[derive(Debug)]
-struct Budget {
-    limit: u64,
-    taken: AtomicU64,
-    answered: AtomicU64,
-    nudge: Nudge,
+struct RequestLimit {
+    max_requests: u64,
+    admitted: AtomicU64,
+    responses_sent: AtomicU64,
+    waker: Nudge,
 }
 
-impl Budget {
-    fn take(&self) -> Turn {
-        if self.limit == 0 {
-            return Turn::Served;
+impl RequestLimit {
+    fn admit(&self) -> Admission {
+        if self.max_requests == 0 {
+            return Admission::Accept;
         }
-        match self.taken.fetch_add(1, Ordering::Relaxed) + 1 {
-            number if number < self.limit => Turn::Served,
-            number if number == self.limit => Turn::Last,
-            _ => Turn::TooLate,
+        match self.admitted.fetch_add(1, Ordering::Relaxed) + 1 {
+            number if number < self.max_requests => Admission::Accept,
+            number if number == self.max_requests => Admission::AcceptLast,
+            _ => Admission::Reject,
         }
     }
 
-    fn answered(&self) {
-        if self.limit > 0 && self.answered.fetch_add(1, Ordering::Relaxed) + 1 == self.limit {
-            self.nudge.nudge();
+    fn response_sent(&self) {
+        if self.max_requests > 0 && self.responses_sent.fetch_add(1, Ordering::Relaxed) + 1 == self.max_requests {
+            self.waker.nudge();
         }
     }
 }
 
 /// What all sessions of one thread share.
 #[derive(Debug)]
-struct Shared {
+struct SiteHandler {
     site: Site,
-    limits: Limits,
-    budget: Arc<Budget>,
+    timeouts: HttpTimeouts,
+    request_limit: Arc<RequestLimit>,
     /// Whether anybody reads an event per request.
-    listens: bool,
+    events_wanted: bool,
 }
 
-impl Pages for Shared {
-    fn limits(&self) -> Limits {
-        self.limits
+impl Handler for SiteHandler {
+    fn timeouts(&self) -> HttpTimeouts {
+        self.timeouts
     }
 
-    fn decide(&self, request: &Request<'_>, now: Moment) -> Decision {
-        self.site.decide(request, now)
+    fn respond(&self, request: &Request<'_>, now: Moment) -> Response {
+        self.site.respond(request, now)
     }
 
-    fn listens(&self) -> bool {
-        self.listens
+    fn events_wanted(&self) -> bool {
+        self.events_wanted
     }
 
-    fn turn(&self) -> Turn {
-        self.budget.take()
+    fn admit(&self) -> Admission {
+        self.request_limit.admit()
     }
 
-    fn answered(&self) {
-        self.budget.answered();
+    fn response_sent(&self) {
+        self.request_limit.response_sent();
     }
 }
 
 /// The service of one thread.
-struct Web {
-    shared: Rc<Shared>,
-    recorder: Recorder<Event>,
+struct HttpService {
+    handler: Rc<SiteHandler>,
+    recorder: Recorder<ServeHttpReport>,
     combined: bool,
     tls: Option<ServerSide>,
-    tally: Tally,
+    counters: Counters,
 }
 
-impl Service for Web {
-    type Talk = Session<Shared>;
+impl Service for HttpService {
+    type Talk = HttpSession<SiteHandler>;
 
-    fn accepted(&mut self, Arrival { peer, .. }: Arrival, now: Moment) -> Welcome<Session<Shared>> {
-        self.tally.connections += 1;
-        let talk = Session::new(Rc::clone(&self.shared), peer, now);
+    fn accepted(&mut self, Arrival { peer, .. }: Arrival, now: Moment) -> Welcome<HttpSession<SiteHandler>> {
+        self.counters.connections += 1;
+        let talk = HttpSession::new(Rc::clone(&self.handler), peer, now);
         Welcome { talk, tls: self.tls.clone(), upgrade: None }
     }
 
-    fn fact(&mut self, fact: Fact) {
-        self.tally.count(&fact);
-        if self.shared.listens
-            && let Some(event) = Line::of(fact, self.combined)
+    fn fact(&mut self, fact: SessionEvent) {
+        self.counters.record(&fact);
+        if self.handler.events_wanted
+            && let Some(event) = ServeHttpEvent::from_session_event(fact, self.combined)
         {
-            self.recorder.emit(Event::Fact(event));
+            self.recorder.emit(ServeHttpReport::Fact(event));
         }
     }
 
     fn notice(&mut self, Notice::Exhausted(word): Notice) {
-        self.recorder.emit(Event::Fact(Line::Notice { what: format!("no new connections for a moment: {word}") }));
+        self.recorder.emit(ServeHttpReport::Fact(ServeHttpEvent::Notice {
+            what: format!("no new connections for a moment: {word}"),
+        }));
     }
 }

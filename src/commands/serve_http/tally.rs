@@ -3,45 +3,45 @@
 use std::time::Duration;
 
 use super::events::Summary;
-use crate::commands::web::Fact;
+use crate::commands::web::SessionEvent;
 use crate::stats::Series;
 
 /// Counters of one thread; only these move where nobody reads events.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct Counters {
     /// Connections accepted.
     pub connections: u64,
     requests: u64,
     /// 2xx, 3xx, 4xx, 5xx.
-    classes: [u64; 4],
+    status_classes: [u64; 4],
     unanswered: u64,
-    cut: u64,
+    truncated: u64,
     failed: u64,
-    octets: u64,
+    bytes: u64,
     latency: Series,
 }
 
-impl Tally {
+impl Counters {
     /// Counts a fact.
-    pub fn count(&mut self, fact: &Fact) {
-        let Fact::Exchange(exchange) = fact else {
+    pub fn record(&mut self, event: &SessionEvent) {
+        let SessionEvent::Exchange(exchange) = event else {
             self.failed += 1;
             return;
         };
         self.requests += 1;
-        self.octets += exchange.octets;
+        self.bytes += exchange.bytes;
         match exchange.status.map(|status| status.code() / 100) {
             Some(class @ 2..=5) => {
-                if let Some(count) = self.classes.get_mut(usize::from(class) - 2) {
+                if let Some(count) = self.status_classes.get_mut(usize::from(class) - 2) {
                     *count += 1;
                 }
             }
             _ => self.unanswered += 1,
         }
-        if exchange.complete {
-            self.latency.push(exchange.took);
+        if exchange.is_complete {
+            self.latency.push(exchange.duration);
         } else {
-            self.cut += 1;
+            self.truncated += 1;
         }
     }
 
@@ -49,17 +49,17 @@ impl Tally {
     pub fn merge(&mut self, other: &Self) {
         self.connections += other.connections;
         self.requests += other.requests;
-        self.classes.iter_mut().zip(other.classes).for_each(|(sum, more)| *sum += more);
+        self.status_classes.iter_mut().zip(other.status_classes).for_each(|(sum, more)| *sum += more);
         self.unanswered += other.unanswered;
-        self.cut += other.cut;
+        self.truncated += other.truncated;
         self.failed += other.failed;
-        self.octets += other.octets;
+        self.bytes += other.bytes;
         self.latency.merge(&other.latency);
     }
 
     /// The last event of a run.
     pub fn summary(&self, elapsed: Duration, dropped_events: u64) -> Summary {
-        let [ok, redirected, refused, failed] = self.classes;
+        let [ok, redirected, refused, failed] = self.status_classes;
         Summary {
             command: "serve-http",
             elapsed,
@@ -67,9 +67,9 @@ impl Tally {
             requests: self.requests,
             status: [("2xx", ok), ("3xx", redirected), ("4xx", refused), ("5xx", failed)].into(),
             unanswered: self.unanswered,
-            cut: self.cut,
+            cut: self.truncated,
             failed: self.failed,
-            bytes: self.octets,
+            bytes: self.bytes,
             latency: self.latency.summary(),
             dropped_events,
         }

@@ -7,18 +7,18 @@ use std::rc::Rc;
 use std::thread::Scope;
 use std::time::Duration;
 
-use super::{Fact, Limits, Pages, Session};
+use super::{Handler, HttpSession, HttpTimeouts, SessionEvent};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::{self, Address, Arrival, Listeners, Notice, Nudge, Patience, Plan, Service, Signals, Welcome};
 use crate::time::Moment;
 
 /// How long a client may take; nobody has a reason to be slow here.
-pub const LIMITS: Limits =
-    Limits { head: Duration::from_secs(10), idle: Duration::from_secs(60), stall: Duration::from_secs(10) };
+pub const DEFAULT_TIMEOUTS: HttpTimeouts =
+    HttpTimeouts { head: Duration::from_secs(10), idle: Duration::from_secs(60), stall: Duration::from_secs(10) };
 
 /// How many may look at once. Beside the work there must be descriptors left for the work.
-const MOST: usize = 100;
+const MAX_CONNECTIONS: usize = 100;
 
 /// How a client names an address.
 pub fn url(scheme: &str, address: &Address) -> String {
@@ -29,19 +29,19 @@ pub fn url(scheme: &str, address: &Address) -> String {
 }
 
 /// Ends the thread when it goes.
-pub struct Board(Nudge);
+pub struct StatusServer(Nudge);
 
-impl Drop for Board {
+impl Drop for StatusServer {
     fn drop(&mut self) {
         self.0.nudge();
     }
 }
 
-impl Board {
+impl StatusServer {
     /// Serves `pages` on a thread of their own until the board is dropped.
-    pub fn serve<'s, P>(scope: &'s Scope<'s, '_>, listeners: Listeners, pages: P) -> Result<Self>
+    pub fn spawn<'s, H>(scope: &'s Scope<'s, '_>, listeners: Listeners, handler: H) -> Result<Self>
     where
-        P: Pages + Clone + Send + Sync + 'static,
+        H: Handler + Clone + Send + Sync + 'static,
     {
         let mut signals = Signals::listen()?;
         let board = Self(signals.nudger()?);
@@ -49,13 +49,13 @@ impl Board {
             doors: vec![listeners],
             threads: 1,
             helpers: 0,
-            most: MOST,
-            patience: Patience { handshake: LIMITS.head, stall: LIMITS.stall },
+            most: MAX_CONNECTIONS,
+            patience: Patience { handshake: DEFAULT_TIMEOUTS.head, stall: DEFAULT_TIMEOUTS.stall },
             grace: Duration::from_millis(200),
             until: None,
         };
         let work = move || {
-            let make = || Desk(Rc::new(pages.clone()));
+            let make = || StatusService(Rc::new(handler.clone()));
             // What fails here has failed before anybody was served; the work beside it goes on.
             let _ = net::serve(plan, &mut signals, make, |_| ());
         };
@@ -67,16 +67,16 @@ impl Board {
 }
 
 /// The service of the thread.
-struct Desk<P>(Rc<P>);
+struct StatusService<H>(Rc<H>);
 
-impl<P: Pages> Service for Desk<P> {
-    type Talk = Session<P>;
+impl<H: Handler> Service for StatusService<H> {
+    type Talk = HttpSession<H>;
 
-    fn accepted(&mut self, Arrival { peer, .. }: Arrival, now: Moment) -> Welcome<Session<P>> {
-        Welcome { talk: Session::new(Rc::clone(&self.0), peer, now), tls: None, upgrade: None }
+    fn accepted(&mut self, Arrival { peer, .. }: Arrival, now: Moment) -> Welcome<HttpSession<H>> {
+        Welcome { talk: HttpSession::new(Rc::clone(&self.0), peer, now), tls: None, upgrade: None }
     }
 
-    fn fact(&mut self, _: Fact) {}
+    fn fact(&mut self, _: SessionEvent) {}
 
     fn notice(&mut self, _: Notice) {}
 }

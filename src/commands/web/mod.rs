@@ -7,44 +7,44 @@ mod board;
 mod decision;
 mod session;
 
-pub use board::{Board, url};
-pub use decision::{Body, Decision};
-pub use session::{Details, Exchange, Fact, Limits, Session};
+pub use board::{StatusServer, url};
+pub use decision::{Response, ResponseBody};
+pub use session::{Exchange, HttpSession, HttpTimeouts, LogFields, SessionEvent};
 
 use crate::http::Request;
 use crate::time::Moment;
 
 /// What a command answers.
-pub trait Pages {
+pub trait Handler {
     /// How long its sessions wait for their clients.
-    fn limits(&self) -> Limits {
-        board::LIMITS
+    fn timeouts(&self) -> HttpTimeouts {
+        board::DEFAULT_TIMEOUTS
     }
 
     /// What a request gets.
-    fn decide(&self, request: &Request<'_>, now: Moment) -> Decision;
+    fn respond(&self, request: &Request<'_>, now: Moment) -> Response;
 
     /// Whether anybody reads what is told of each request.
-    fn listens(&self) -> bool {
+    fn events_wanted(&self) -> bool {
         false
     }
 
     /// What one more request may do; asked once for each.
-    fn turn(&self) -> Turn {
-        Turn::Served
+    fn admit(&self) -> Admission {
+        Admission::Accept
     }
 
     /// An answer has left, or as much of it as ever will.
-    fn answered(&self) {}
+    fn response_sent(&self) {}
 }
 
 /// What a request may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum Admission {
     /// It is answered.
-    Served,
+    Accept,
     /// It is answered, and its connection is of no use after it.
-    Last,
+    AcceptLast,
     /// Nobody answers any more.
-    TooLate,
+    Reject,
 }

@@ -14,19 +14,19 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Body, Decision, Pages, Turn};
+use super::{Admission, Handler, Response, ResponseBody};
 use crate::conversation::{Actions, CloseReason, StreamProtocol};
-use crate::http::{Answer, HttpDate, Incoming, Refusal, Request, Server, Status};
+use crate::http::{HttpDate, OutgoingHead, Request, RequestError, ServerCodec, ServerInput, Status};
 use crate::site;
 use crate::time::Moment;
 
 /// Files up to this size are read and go out with their head in one write; larger ones are worth
 /// a `sendfile` of their own.
-const SMALL_FILE: u64 = 16 * 1024;
+const MAX_INLINE_FILE: u64 = 16 * 1024;
 
 /// How long a session waits for its client.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct HttpTimeouts {
     /// For a head, from its first octet to its last.
     pub head: Duration,
     /// Between requests.
@@ -36,25 +36,25 @@ pub struct Limits {
 }
 
 /// The most octets of one field that a log keeps: thousands of events may wait to be written.
-const LOGGED: usize = 2048;
+const MAX_LOGGED_BYTES: usize = 2048;
 
-fn clipped(octets: &[u8]) -> Vec<u8> {
-    octets.get(..LOGGED).unwrap_or(octets).to_owned()
+fn truncate_for_log(bytes: &[u8]) -> Vec<u8> {
+    bytes.get(..MAX_LOGGED_BYTES).unwrap_or(bytes).to_owned()
 }
 
 /// What a session tells.
 #[derive(Debug)]
-pub enum Fact {
+pub enum SessionEvent {
     /// A request was answered, or refused.
     Exchange(Exchange),
     /// The connection failed before there was a request: why.
-    Failed {
+    ConnectionFailed {
         /// From where.
         peer: Option<SocketAddr>,
         /// When.
         at: Moment,
         /// What happened.
-        why: String,
+        reason: String,
     },
 }
 
@@ -64,26 +64,26 @@ pub struct Exchange {
     /// From where; `None` is a Unix socket.
     pub peer: Option<SocketAddr>,
     /// When its head was complete.
-    pub began: Moment,
+    pub started: Moment,
     /// Until its last octet had left.
-    pub took: Duration,
+    pub duration: Duration,
     /// `None` if there was no answer.
     pub status: Option<Status>,
     /// Octets of content that left.
-    pub octets: u64,
+    pub bytes: u64,
     /// Whether all of the answer left.
-    pub complete: bool,
+    pub is_complete: bool,
     /// Why it was refused or cut.
-    pub why: Option<String>,
+    pub error: Option<String>,
     /// What only a log wants to know.
-    pub details: Option<Box<Details>>,
+    pub log_fields: Option<Box<LogFields>>,
 }
 
 /// What a log says about a request.
 #[derive(Debug, Default)]
-pub struct Details {
+pub struct LogFields {
     /// The first line, as sent.
-    pub line: Vec<u8>,
+    pub request_line: Vec<u8>,
     /// Referer, as sent.
     pub referer: Option<Vec<u8>>,
     /// User-Agent, as sent.
@@ -92,176 +92,204 @@ pub struct Details {
 
 /// A connection's conversation.
 #[derive(Debug)]
-pub struct Session<P> {
-    pages: Rc<P>,
-    http: Server,
+pub struct HttpSession<H> {
+    handler: Rc<H>,
+    codec: ServerCodec,
     peer: Option<SocketAddr>,
-    waiting: Waiting,
-    running: Option<Running>,
-    draining: bool,
+    state: State,
+    in_flight: Option<ResponseInFlight>,
+    close_after_response: bool,
     /// Whether the connection ever stood, TLS and all.
     is_open: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Waiting {
-    Idle { until: Moment },
-    Head { until: Moment },
-    Body { until: Moment },
-    Answering,
+enum State {
+    Idle { deadline: Moment },
+    Head { deadline: Moment },
+    DrainingBody { deadline: Moment },
+    Responding,
 }
 
 /// An answer on its way out.
 #[derive(Debug)]
-struct Running {
+struct ResponseInFlight {
     exchange: Exchange,
-    head: u64,
+    head_bytes: u64,
     /// Whether it is one of the requests that `--count` counts.
     is_counted: bool,
 }
 
-impl<P: Pages> Session<P> {
+impl<H: Handler> HttpSession<H> {
     /// A session with a client that has not said anything yet.
-    pub fn new(pages: Rc<P>, peer: Option<SocketAddr>, now: Moment) -> Self {
-        let waiting = Waiting::Idle { until: now + pages.limits().idle };
-        Self { pages, http: Server::default(), peer, waiting, running: None, draining: false, is_open: false }
+    pub fn new(handler: Rc<H>, peer: Option<SocketAddr>, now: Moment) -> Self {
+        let waiting = State::Idle { deadline: now + handler.timeouts().idle };
+        Self {
+            handler,
+            codec: ServerCodec::default(),
+            peer,
+            state: waiting,
+            in_flight: None,
+            close_after_response: false,
+            is_open: false,
+        }
     }
 
-    fn request(&mut self, request: &Request<'_>, now: Moment, out: &mut Actions<Fact>) {
-        let last = match self.pages.turn() {
-            Turn::Served => self.draining,
-            Turn::Last => true,
-            Turn::TooLate => return out.close(),
+    fn handle_request(&mut self, request: &Request<'_>, now: Moment, actions: &mut Actions<SessionEvent>) {
+        let last = match self.handler.admit() {
+            Admission::Accept => self.close_after_response,
+            Admission::AcceptLast => true,
+            Admission::Reject => return actions.close(),
         };
-        let details = self.pages.listens().then(|| {
-            Box::new(Details {
-                line: clipped(request.line),
-                referer: request.referer.map(clipped),
-                user_agent: request.user_agent.map(clipped),
+        let details = self.handler.events_wanted().then(|| {
+            Box::new(LogFields {
+                request_line: truncate_for_log(request.request_line),
+                referer: request.referer.map(truncate_for_log),
+                user_agent: request.user_agent.map(truncate_for_log),
             })
         });
-        let decision = self.pages.decide(request, now);
-        self.send(decision, None, details, (last, true), now, out);
+        let decision = self.handler.respond(request, now);
+        self.send_response(decision, None, details, (last, true), now, actions);
     }
 
     /// Answers what is no request, if it is worth an answer, and ends the connection.
-    fn refuse(&mut self, refusal: Refusal, bytes: &[u8], now: Moment, out: &mut Actions<Fact>) {
+    fn reject(&mut self, error: RequestError, bytes: &[u8], now: Moment, actions: &mut Actions<SessionEvent>) {
         let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).find(|line| !line.is_empty()).unwrap_or_default();
-        let details = self.pages.listens().then(|| Box::new(Details { line: clipped(line), ..Details::default() }));
-        let why = Some(refusal.why.to_owned());
-        if let Some(status) = refusal.status {
-            return self.send(Decision::error(status, refusal.why), why, details, (true, false), now, out);
+        let details = self
+            .handler
+            .events_wanted()
+            .then(|| Box::new(LogFields { request_line: truncate_for_log(line), ..LogFields::default() }));
+        let why = Some(error.reason.to_owned());
+        if let Some(status) = error.status {
+            return self.send_response(
+                Response::error(status, error.reason),
+                why,
+                details,
+                (true, false),
+                now,
+                actions,
+            );
         }
         let took = Duration::ZERO;
-        let exchange =
-            Exchange { peer: self.peer, began: now, took, status: None, octets: 0, complete: true, why, details };
-        out.emit(Fact::Exchange(exchange));
-        out.close();
+        let exchange = Exchange {
+            peer: self.peer,
+            started: now,
+            duration: took,
+            status: None,
+            bytes: 0,
+            is_complete: true,
+            error: why,
+            log_fields: details,
+        };
+        actions.emit(SessionEvent::Exchange(exchange));
+        actions.close();
     }
 
-    fn send(
+    fn send_response(
         &mut self,
-        decision: Decision,
-        why: Option<String>,
-        details: Option<Box<Details>>,
+        response: Response,
+        error: Option<String>,
+        log_fields: Option<Box<LogFields>>,
         (last, is_counted): (bool, bool),
         now: Moment,
-        out: &mut Actions<Fact>,
+        actions: &mut Actions<SessionEvent>,
     ) {
-        let Decision { status, fields, mut body } = decision;
+        let Response { status, fields, mut body } = response;
         let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let date = HttpDate::at(now.wall());
-        let mut why = why;
-        let (after, head) = out.send_with(|buffer| {
+        let date = HttpDate::from_wall_time(now.wall());
+        let mut why = error;
+        let (after, head) = actions.send_with(|buffer| {
             let start = buffer.len();
-            let answer = Answer { status, fields: &fields, length: body.length() };
-            let after = self.http.answer(&answer, date, last, buffer);
+            let answer = OutgoingHead { status, fields: &fields, length: body.length() };
+            let after = self.codec.respond(&answer, date, last, buffer);
             let head = buffer.len() - start;
-            if after.body {
+            if after.send_body {
                 match &body {
-                    Body::Page(page) => buffer.extend_from_slice(page.as_bytes()),
-                    Body::Octets(octets) => buffer.extend_from_slice(octets),
-                    Body::File(file, length) if *length <= SMALL_FILE => {
-                        if !matches!(site::append(file, *length, buffer), Ok(true)) {
+                    ResponseBody::Page(page) => buffer.extend_from_slice(page.as_bytes()),
+                    ResponseBody::Bytes(octets) => buffer.extend_from_slice(octets),
+                    ResponseBody::File(file, length) if *length <= MAX_INLINE_FILE => {
+                        if !matches!(site::read_file_into(file, *length, buffer), Ok(true)) {
                             why = Some("the file became shorter while it was read".to_owned());
                         }
-                        body = Body::Empty;
+                        body = ResponseBody::Empty;
                     }
                     _ => {}
                 }
             }
             (after, head as u64)
         });
-        if let (true, Body::File(file, length)) = (after.body, body) {
-            out.send_file(file, 0, length);
+        if let (true, ResponseBody::File(file, length)) = (after.send_body, body) {
+            actions.send_file(file, 0, length);
         }
-        if after.close {
-            out.close();
+        if after.close_connection {
+            actions.close();
         } else if why.is_some() {
             // Fewer octets than announced: only the end of the connection can tell the client.
-            out.close();
+            actions.close();
         }
         let exchange = Exchange {
             peer: self.peer,
-            began: now,
-            took: Duration::ZERO,
+            started: now,
+            duration: Duration::ZERO,
             status: Some(status),
-            octets: 0,
-            complete: true,
-            why,
-            details,
+            bytes: 0,
+            is_complete: true,
+            error: why,
+            log_fields,
         };
-        self.running = Some(Running { exchange, head, is_counted });
-        self.waiting = Waiting::Answering;
+        self.in_flight = Some(ResponseInFlight { exchange, head_bytes: head, is_counted });
+        self.state = State::Responding;
     }
 
     /// The answer has left, or as much of it as ever will.
-    fn done(&mut self, cut: Option<String>, now: Moment, out: &mut Actions<Fact>) {
-        let Some(Running { mut exchange, head, is_counted }) = self.running.take() else { return };
-        exchange.took = now - exchange.began;
-        exchange.octets = out.bytes_sent().saturating_sub(head);
-        if let Some(cut) = cut {
-            exchange.complete = false;
-            exchange.why = Some(cut);
+    fn finish_response(&mut self, error: Option<String>, now: Moment, actions: &mut Actions<SessionEvent>) {
+        let Some(ResponseInFlight { mut exchange, head_bytes: head, is_counted }) = self.in_flight.take() else {
+            return;
+        };
+        exchange.duration = now - exchange.started;
+        exchange.bytes = actions.bytes_sent().saturating_sub(head);
+        if let Some(cut) = error {
+            exchange.is_complete = false;
+            exchange.error = Some(cut);
         }
         if is_counted {
-            self.pages.answered();
+            self.handler.response_sent();
         }
-        out.emit(Fact::Exchange(exchange));
+        actions.emit(SessionEvent::Exchange(exchange));
     }
 }
 
-impl<P: Pages> StreamProtocol for Session<P> {
-    type Event = Fact;
+impl<H: Handler> StreamProtocol for HttpSession<H> {
+    type Event = SessionEvent;
     const FULL_DUPLEX: bool = false;
 
-    fn opened(&mut self, _: Option<&'static str>, now: Moment, out: &mut Actions<Fact>) {
+    fn opened(&mut self, _: Option<&'static str>, now: Moment, actions: &mut Actions<SessionEvent>) {
         self.is_open = true;
-        self.waiting = Waiting::Idle { until: now + self.pages.limits().idle };
-        if self.draining {
-            out.close();
+        self.state = State::Idle { deadline: now + self.handler.timeouts().idle };
+        if self.close_after_response {
+            actions.close();
         }
     }
 
-    fn received(&mut self, bytes: &[u8], now: Moment, out: &mut Actions<Fact>) -> usize {
-        if self.running.is_some() {
+    fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut Actions<SessionEvent>) -> usize {
+        if self.in_flight.is_some() {
             return 0;
         }
-        let (taken, incoming) = self.http.receive(bytes);
+        let (taken, incoming) = self.codec.receive(bytes);
         match incoming {
-            Incoming::Request(request) => self.request(&request, now, out),
-            Incoming::Refused(refusal) => self.refuse(refusal, bytes, now, out),
-            Incoming::More => {
+            ServerInput::Request(request) => self.handle_request(&request, now, actions),
+            ServerInput::Invalid(refusal) => self.reject(refusal, bytes, now, actions),
+            ServerInput::NeedMore => {
                 // An empty line in front of a request is none of it yet (RFC 9112 §2.2).
                 let begun = bytes.iter().skip(taken).any(|byte| !matches!(byte, b'\r' | b'\n'));
-                let within_head = begun && self.http.is_in_head();
-                match self.waiting {
+                let within_head = begun && self.codec.is_in_head();
+                match self.state {
                     // The limit is for the whole head: a drip of octets does not stretch it.
-                    Waiting::Head { .. } if within_head => {}
-                    Waiting::Body { .. } if !self.http.is_draining() => {
-                        self.waiting = Waiting::Idle { until: now + self.pages.limits().idle };
+                    State::Head { .. } if within_head => {}
+                    State::DrainingBody { .. } if !self.codec.is_draining() => {
+                        self.state = State::Idle { deadline: now + self.handler.timeouts().idle };
                     }
-                    _ if within_head => self.waiting = Waiting::Head { until: now + self.pages.limits().head },
+                    _ if within_head => self.state = State::Head { deadline: now + self.handler.timeouts().head },
                     _ => {}
                 }
             }
@@ -269,60 +297,68 @@ impl<P: Pages> StreamProtocol for Session<P> {
         taken
     }
 
-    fn sent(&mut self, now: Moment, out: &mut Actions<Fact>) {
-        self.done(None, now, out);
-        self.waiting = if self.http.is_draining() {
-            Waiting::Body { until: now + self.pages.limits().stall }
+    fn sent(&mut self, now: Moment, actions: &mut Actions<SessionEvent>) {
+        self.finish_response(None, now, actions);
+        self.state = if self.codec.is_draining() {
+            State::DrainingBody { deadline: now + self.handler.timeouts().stall }
         } else {
-            Waiting::Idle { until: now + self.pages.limits().idle }
+            State::Idle { deadline: now + self.handler.timeouts().idle }
         };
-        if self.draining {
-            out.close();
+        if self.close_after_response {
+            actions.close();
         }
     }
 
-    fn woken(&mut self, now: Moment, out: &mut Actions<Fact>) {
-        match self.waiting {
-            Waiting::Head { .. } => {
-                let refusal =
-                    Refusal { status: Some(Status::REQUEST_TIMEOUT), why: "the request head did not come in time" };
-                self.refuse(refusal, b"", now, out);
+    fn woken(&mut self, now: Moment, actions: &mut Actions<SessionEvent>) {
+        match self.state {
+            State::Head { .. } => {
+                let refusal = RequestError {
+                    status: Some(Status::REQUEST_TIMEOUT),
+                    reason: "the request head did not come in time",
+                };
+                self.reject(refusal, b"", now, actions);
             }
-            _ => out.close(),
+            _ => actions.close(),
         }
     }
 
-    fn draining(&mut self, _: Moment, out: &mut Actions<Fact>) {
-        self.draining = true;
-        if self.running.is_none() {
-            out.close();
+    fn draining(&mut self, _: Moment, actions: &mut Actions<SessionEvent>) {
+        self.close_after_response = true;
+        if self.in_flight.is_none() {
+            actions.close();
         }
     }
 
-    fn ended(&mut self, end: &CloseReason, now: Moment, out: &mut Actions<Fact>) {
-        match end {
+    fn ended(&mut self, reason: &CloseReason, now: Moment, actions: &mut Actions<SessionEvent>) {
+        match reason {
             // A client may close its side once it has asked; the answer still goes out.
             CloseReason::Finished | CloseReason::Truncated => {
-                if self.running.is_none() {
-                    out.close();
+                if self.in_flight.is_none() {
+                    actions.close();
                 } else {
-                    self.draining = true;
+                    self.close_after_response = true;
                 }
             }
             CloseReason::Broken(error) => {
-                if self.running.is_some() {
-                    self.done(Some(error.what().to_owned()), now, out);
-                } else if !self.is_open || matches!(self.waiting, Waiting::Head { .. }) {
-                    out.emit(Fact::Failed { peer: self.peer, at: now, why: error.what().to_owned() });
+                if self.in_flight.is_some() {
+                    self.finish_response(Some(error.what().to_owned()), now, actions);
+                } else if !self.is_open || matches!(self.state, State::Head { .. }) {
+                    actions.emit(SessionEvent::ConnectionFailed {
+                        peer: self.peer,
+                        at: now,
+                        reason: error.what().to_owned(),
+                    });
                 }
             }
         }
     }
 
     fn wake_at(&self) -> Option<Moment> {
-        match self.waiting {
-            Waiting::Idle { until } | Waiting::Head { until } | Waiting::Body { until } => Some(until),
-            Waiting::Answering => None,
+        match self.state {
+            State::Idle { deadline: until }
+            | State::Head { deadline: until }
+            | State::DrainingBody { deadline: until } => Some(until),
+            State::Responding => None,
         }
     }
 }

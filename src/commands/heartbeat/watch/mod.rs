@@ -28,7 +28,7 @@ use clap::Args;
 
 use super::PORT;
 use crate::commands::values::{ListenArgs, addresses, duration, parsed, positive_duration, read_key};
-use crate::commands::web::{self, Board};
+use crate::commands::web::{self, StatusServer};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::heartbeat::{Detect, Fact, LARGEST, Patience, Rules, State, Watcher, is_name};
@@ -258,7 +258,7 @@ impl Run<'_> {
             let hooks =
                 hooks.map(|hook| Hooks::start(scope, hook, watch.hook_timeout, self.recorder, signals)).transpose()?;
             let board = listeners
-                .map(|listeners| Board::serve(scope, listeners, pages::Table(self.shared.clone())))
+                .map(|listeners| StatusServer::spawn(scope, listeners, pages::Table(self.shared.clone())))
                 .transpose()?;
             let ended = self.hear(receivers, hooks.as_ref(), keeper.as_ref(), signals);
             // Each of them ends with its handle, and the scope waits for them.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::metrics;
 use super::shared::Shared;
-use crate::commands::web::{Body, Decision, Pages};
+use crate::commands::web::{Handler, Response, ResponseBody};
 use crate::heartbeat::{Heads, SenderReport, State};
 use crate::http::{Request, Status};
 use crate::time::Moment;
@@ -23,23 +23,25 @@ const POLICY: &str =
 #[derive(Clone)]
 pub struct Table(pub Shared);
 
-impl Pages for Table {
-    fn decide(&self, request: &Request<'_>, now: Moment) -> Decision {
-        if let Some(decision) = Decision::unless_read(request, "who is alive") {
+impl Handler for Table {
+    fn respond(&self, request: &Request<'_>, now: Moment) -> Response {
+        if let Some(decision) = Response::for_other_method(request, "who is alive") {
             return decision;
         }
         let (path, query) = request.target.split_once('?').unwrap_or((request.target, ""));
         let decision = match path {
-            "/" | "/index.html" => Decision::html(Status::OK, PAGE.to_owned()).with("Content-Security-Policy", POLICY),
+            "/" | "/index.html" => {
+                Response::html(Status::OK, PAGE.to_owned()).with_field("Content-Security-Policy", POLICY)
+            }
             "/status.json" => self.status(query == "all", now),
             "/metrics" => {
                 let text = metrics::write(&self.0, now);
-                Decision::new(Status::OK, Body::Page(text)).with("Content-Type", metrics::MEDIA_TYPE)
+                Response::new(Status::OK, ResponseBody::Page(text)).with_field("Content-Type", metrics::MEDIA_TYPE)
             }
             "/healthz" => self.health(),
-            _ => Decision::error(Status::NOT_FOUND, "There is /, /status.json, /metrics and /healthz."),
+            _ => Response::error(Status::NOT_FOUND, "There is /, /status.json, /metrics and /healthz."),
         };
-        decision.with("Cache-Control", "no-store")
+        decision.with_field("Cache-Control", "no-store")
     }
 }
 
@@ -55,7 +57,7 @@ struct Data {
 }
 
 impl Table {
-    fn status(&self, all: bool, now: Moment) -> Decision {
+    fn status(&self, all: bool, now: Moment) -> Response {
         let mut senders = Vec::new();
         self.0.portions(|watcher, places| {
             senders.extend(places.filter_map(|place| Some(watcher.crowd().get(place)?.report(now))));
@@ -74,15 +76,14 @@ impl Table {
         };
         drop(watcher);
         match serde_json::to_string(&data) {
-            Ok(text) => {
-                Decision::new(Status::OK, Body::Page(text)).with("Content-Type", "application/json; charset=utf-8")
-            }
-            Err(_) => Decision::error(Status::INTERNAL_SERVER_ERROR, "The figures cannot be written down."),
+            Ok(text) => Response::new(Status::OK, ResponseBody::Page(text))
+                .with_field("Content-Type", "application/json; charset=utf-8"),
+            Err(_) => Response::error(Status::INTERNAL_SERVER_ERROR, "The figures cannot be written down."),
         }
     }
 
     /// 503 while anybody is down, with the names of some of them.
-    fn health(&self) -> Decision {
+    fn health(&self) -> Response {
         const NAMED: usize = 20;
         let watcher = self.0.lock();
         let down = watcher.in_state(State::Down);
@@ -95,7 +96,7 @@ impl Table {
                 names.filter_map(|place| watcher.crowd().get(place)).map(|record| &*record.name).collect();
             (Status::SERVICE_UNAVAILABLE, format!("{down} down: {}\n", names.join(" ")))
         };
-        Decision::new(status, Body::Page(text)).with("Content-Type", "text/plain; charset=utf-8")
+        Response::new(status, ResponseBody::Page(text)).with_field("Content-Type", "text/plain; charset=utf-8")
     }
 }
 
