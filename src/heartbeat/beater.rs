@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::beat::{Beat, Kind as Verb, Line};
+use super::beat::{BeatPacket, Packet, PacketKind as Verb};
 use super::fact::ns_or_null;
 use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
 use crate::impair::{DecisionKind, SeededRandom};
@@ -28,17 +28,17 @@ use crate::stats::{DurationSummary, Series};
 use crate::time::{Moment, Timestamps, serialize_ns};
 
 /// A goodbye is said so many times, since one may get lost.
-const GOODBYES: u32 = 3;
+const GOODBYE_COUNT: u32 = 3;
 /// How far apart.
-const GOODBYE_EVERY: Duration = Duration::from_millis(20);
+const GOODBYE_INTERVAL: Duration = Duration::from_millis(20);
 /// How many beats are remembered for their echo.
-const REMEMBERED: usize = 256;
+const MAX_PENDING_ECHOES: usize = 256;
 /// How long whoever beats once waits for an error or an echo.
-const ONCE_PATIENCE: Duration = Duration::from_millis(200);
+const ONCE_REPLY_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// What a sender says of itself.
 #[derive(Clone)]
-pub struct Promise {
+pub struct BeatSenderConfig {
     /// Its name.
     pub name: Arc<str>,
     /// Which run of it this is.
@@ -48,7 +48,7 @@ pub struct Promise {
     /// After how many intervals of silence it is down.
     pub multiplier: u8,
     /// Whether echoes are asked for.
-    pub echo: bool,
+    pub wants_echo: bool,
     /// What vouches for its beats.
     pub key: Option<MacKey>,
 }
@@ -65,7 +65,7 @@ pub enum Lifetime {
 /// What a sender tells.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum BeatFact {
+pub enum BeatEvent {
     /// A beat was handed over.
     Sent {
         /// Its number.
@@ -126,29 +126,29 @@ pub struct BeatReport {
 }
 
 /// The sender of beats to one watcher.
-pub struct Beater {
-    promise: Promise,
+pub struct BeatSender {
+    config: BeatSenderConfig,
     lifetime: Lifetime,
     stage: Stage,
     /// Where the schedule begins, and the number of the next place in it.
     start: Moment,
-    place: u32,
-    dice: SeededRandom,
+    slot_index: u32,
+    random: SeededRandom,
     seq: u64,
-    remembered: VecDeque<(u64, Moment, Option<Moment>)>,
-    figures: Figures,
+    pending_echoes: VecDeque<(u64, Moment, Option<Moment>)>,
+    counters: SenderCounters,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    Beating,
-    Leaving { left: u32, next: Moment, exit: Option<u8> },
-    Waiting { until: Moment },
-    Over,
+    Sending,
+    SayingGoodbye { remaining: u32, next_at: Moment, exit_code: Option<u8> },
+    AwaitingReply { deadline: Moment },
+    Finished,
 }
 
 #[derive(Default)]
-struct Figures {
+struct SenderCounters {
     sent: u64,
     refused: u64,
     send_errors: u64,
@@ -157,38 +157,38 @@ struct Figures {
     last_rtt: Option<Duration>,
 }
 
-impl Beater {
+impl BeatSender {
     /// A sender whose first beat belongs at `start`; the same seed is early by the same times.
-    pub fn new(promise: Promise, lifetime: Lifetime, seed: u64, start: Moment) -> Self {
+    pub fn new(config: BeatSenderConfig, lifetime: Lifetime, seed: u64, start: Moment) -> Self {
         let seq = if let Lifetime::Once(seq) = lifetime { seq.saturating_sub(1) } else { 0 };
         Self {
-            promise,
+            config,
             lifetime,
-            stage: Stage::Beating,
+            stage: Stage::Sending,
             start,
-            place: 0,
-            dice: SeededRandom::new(seed, 1),
+            slot_index: 0,
+            random: SeededRandom::new(seed, 1),
             seq,
-            remembered: VecDeque::new(),
-            figures: Figures::default(),
+            pending_echoes: VecDeque::new(),
+            counters: SenderCounters::default(),
         }
     }
 
     /// Says goodbye from now on, with the exit code of what was watched over.
-    pub fn leave(&mut self, exit: Option<u8>, now: Moment) {
-        if self.stage == Stage::Beating {
-            self.stage = Stage::Leaving { left: GOODBYES, next: now, exit };
+    pub fn stop(&mut self, exit_code: Option<u8>, now: Moment) {
+        if self.stage == Stage::Sending {
+            self.stage = Stage::SayingGoodbye { remaining: GOODBYE_COUNT, next_at: now, exit_code };
         }
     }
 
     /// Whether there is nothing left to say.
-    pub fn is_over(&self) -> bool {
-        self.stage == Stage::Over
+    pub fn is_finished(&self) -> bool {
+        self.stage == Stage::Finished
     }
 
     /// The figures so far.
     pub fn report(&self) -> BeatReport {
-        let Figures { sent, refused, send_errors, skipped, rtt, last_rtt } = &self.figures;
+        let SenderCounters { sent, refused, send_errors, skipped, rtt, last_rtt } = &self.counters;
         let rtt = rtt.summary();
         BeatReport {
             sent: *sent,
@@ -202,89 +202,96 @@ impl Beater {
     }
 
     /// When the next beat belongs.
-    fn due(&self) -> Moment {
-        let slot = self.slot(self.place);
-        if self.place == 0 {
+    fn next_send_time(&self) -> Moment {
+        let slot = self.slot_time(self.slot_index);
+        if self.slot_index == 0 {
             return slot;
         }
         // The upper half of a throw, so that it is a part of 2³² intervals.
-        let share = self.dice.draw(DecisionKind::JITTER, self.place.into()) >> 32;
-        let most = self.promise.interval.as_nanos() / 20;
+        let share = self.random.draw(DecisionKind::JITTER, self.slot_index.into()) >> 32;
+        let most = self.config.interval.as_nanos() / 20;
         let early = u64::try_from((most * u128::from(share)) >> 32).unwrap_or(0);
         slot.before(Duration::from_nanos(early))
     }
 
     /// The latest moment for the beat at this place.
-    fn slot(&self, place: u32) -> Moment {
-        self.start + (self.promise.interval / 20 * 19).saturating_mul(place)
+    fn slot_time(&self, index: u32) -> Moment {
+        self.start + (self.config.interval / 20 * 19).saturating_mul(index)
     }
 
-    fn beat(&mut self, now: Moment, post: &mut DatagramActions<BeatFact>) {
+    fn send_beat(&mut self, now: Moment, actions: &mut DatagramActions<BeatEvent>) {
         self.seq += 1;
-        self.figures.sent += 1;
-        let wants_echo = self.promise.echo;
+        self.counters.sent += 1;
+        let wants_echo = self.config.wants_echo;
         if wants_echo {
-            if self.remembered.len() == REMEMBERED {
-                self.remembered.pop_front();
+            if self.pending_echoes.len() == MAX_PENDING_ECHOES {
+                self.pending_echoes.pop_front();
             }
-            self.remembered.push_back((self.seq, now, None));
+            self.pending_echoes.push_back((self.seq, now, None));
         }
-        self.say(Verb::Beat, wants_echo, None, now, post);
-        post.emit(|| BeatFact::Sent { seq: self.seq });
+        self.send_packet(Verb::Beat, wants_echo, None, now, actions);
+        actions.emit(|| BeatEvent::Sent { seq: self.seq });
     }
 
-    fn say(&self, kind: Verb, wants_echo: bool, exit: Option<u8>, now: Moment, post: &mut DatagramActions<BeatFact>) {
-        let Promise { name, incarnation, interval, multiplier, key, .. } = &self.promise;
-        let beat = Beat {
+    fn send_packet(
+        &self,
+        kind: Verb,
+        wants_echo: bool,
+        exit_code: Option<u8>,
+        now: Moment,
+        actions: &mut DatagramActions<BeatEvent>,
+    ) {
+        let BeatSenderConfig { name, incarnation, interval, multiplier, key, .. } = &self.config;
+        let beat = BeatPacket {
             kind,
             name,
             incarnation: *incarnation,
             seq: self.seq,
-            sent: now.wall(),
+            sent_at: now.wall(),
             interval: *interval,
             multiplier: *multiplier,
             wants_echo,
-            exit,
+            exit_code,
         };
-        post.send(Transmit::connected(0, self.seq), |out| beat.write(key.as_ref(), out));
+        actions.send(Transmit::connected(0, self.seq), |out| beat.encode(key.as_ref(), out));
     }
 
     /// Beats if it is time, and skips what was slept through.
-    fn beat_if_due(&mut self, now: Moment, post: &mut DatagramActions<BeatFact>) {
-        if self.due() > now {
+    fn send_beat_if_due(&mut self, now: Moment, actions: &mut DatagramActions<BeatEvent>) {
+        if self.next_send_time() > now {
             return;
         }
-        self.beat(now, post);
-        let begun = self.place;
-        self.place += 1;
-        while self.due() <= now {
-            self.place += 1;
+        self.send_beat(now, actions);
+        let begun = self.slot_index;
+        self.slot_index += 1;
+        while self.next_send_time() <= now {
+            self.slot_index += 1;
         }
-        let skipped = u64::from(self.place - begun - 1);
+        let skipped = u64::from(self.slot_index - begun - 1);
         if skipped > 0 {
-            self.figures.skipped += skipped;
-            post.emit(|| BeatFact::Skipped { count: skipped });
+            self.counters.skipped += skipped;
+            actions.emit(|| BeatEvent::Skipped { count: skipped });
         }
-        if self.place >= 1 << 16 {
-            (self.start, self.place) = (self.slot(self.place - 1), 1);
+        if self.slot_index >= 1 << 16 {
+            (self.start, self.slot_index) = (self.slot_time(self.slot_index - 1), 1);
         }
         match self.lifetime {
-            Lifetime::Once(_) => self.stage = Stage::Waiting { until: now + ONCE_PATIENCE },
-            Lifetime::Count(Some(count)) if self.figures.sent >= count => self.leave(None, now),
+            Lifetime::Once(_) => self.stage = Stage::AwaitingReply { deadline: now + ONCE_REPLY_TIMEOUT },
+            Lifetime::Count(Some(count)) if self.counters.sent >= count => self.stop(None, now),
             Lifetime::Count(_) => {}
         }
     }
 }
 
-impl DatagramProtocol for Beater {
-    type Event = BeatFact;
+impl DatagramProtocol for BeatSender {
+    type Event = BeatEvent;
 
-    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, post: &mut DatagramActions<BeatFact>) {
-        let Ok(Line::Beat(beat)) = Line::read(datagram.bytes, self.promise.key.as_ref()) else { return };
-        let is_ours = beat.kind == Verb::Echo && beat.incarnation == self.promise.incarnation;
-        let place = self.remembered.iter().position(|(seq, ..)| is_ours && *seq == beat.seq);
+    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, actions: &mut DatagramActions<BeatEvent>) {
+        let Ok(Packet::Beat(beat)) = Packet::parse(datagram.bytes, self.config.key.as_ref()) else { return };
+        let is_ours = beat.kind == Verb::Echo && beat.incarnation == self.config.incarnation;
+        let place = self.pending_echoes.iter().position(|(seq, ..)| is_ours && *seq == beat.seq);
         // Remembered until its echo comes: a second one finds nothing.
-        let Some((seq, sent, left)) = place.and_then(|place| self.remembered.remove(place)) else { return };
+        let Some((seq, sent, left)) = place.and_then(|place| self.pending_echoes.remove(place)) else { return };
         let stamps = Timestamps {
             sent,
             kernel_sent: left,
@@ -293,62 +300,62 @@ impl DatagramProtocol for Beater {
             read: now,
         };
         let rtt = stamps.rtt_sample().rtt;
-        self.figures.rtt.push(rtt);
-        self.figures.last_rtt = Some(rtt);
-        post.emit(|| BeatFact::Echo { seq, rtt });
-        if matches!(self.stage, Stage::Waiting { .. }) {
-            self.stage = Stage::Over;
+        self.counters.rtt.push(rtt);
+        self.counters.last_rtt = Some(rtt);
+        actions.emit(|| BeatEvent::Echo { seq, rtt });
+        if matches!(self.stage, Stage::AwaitingReply { .. }) {
+            self.stage = Stage::Finished;
         }
     }
 
     fn transmitted(&mut self, ticket: u64, at: Moment) {
-        if let Some((.., left)) = self.remembered.iter_mut().rev().find(|(seq, ..)| *seq == ticket) {
+        if let Some((.., left)) = self.pending_echoes.iter_mut().rev().find(|(seq, ..)| *seq == ticket) {
             *left = Some(at);
         }
     }
 
-    fn failed(&mut self, failure: &TransmitError<'_>, _now: Moment, post: &mut DatagramActions<BeatFact>) {
-        match *failure {
+    fn failed(&mut self, error: &TransmitError<'_>, _now: Moment, actions: &mut DatagramActions<BeatEvent>) {
+        match *error {
             TransmitError::NotSent { ticket, error } => {
-                self.figures.send_errors += 1;
-                post.emit(|| BeatFact::SendError { seq: ticket, error: error.to_string() });
+                self.counters.send_errors += 1;
+                actions.emit(|| BeatEvent::SendError { seq: ticket, error: error.to_string() });
             }
             TransmitError::Unreachable { error, .. } => {
-                self.figures.refused += 1;
-                post.emit(|| BeatFact::Refused { error: error.to_string() });
+                self.counters.refused += 1;
+                actions.emit(|| BeatEvent::Refused { error: error.to_string() });
             }
         }
-        if matches!(self.stage, Stage::Waiting { .. }) {
-            self.stage = Stage::Over;
+        if matches!(self.stage, Stage::AwaitingReply { .. }) {
+            self.stage = Stage::Finished;
         }
     }
 
-    fn overflowed(&mut self, _count: u64, _now: Moment, _post: &mut DatagramActions<BeatFact>) {}
+    fn overflowed(&mut self, _count: u64, _now: Moment, _actions: &mut DatagramActions<BeatEvent>) {}
 
-    fn woken(&mut self, now: Moment, post: &mut DatagramActions<BeatFact>) {
+    fn woken(&mut self, now: Moment, actions: &mut DatagramActions<BeatEvent>) {
         match self.stage {
-            Stage::Beating => self.beat_if_due(now, post),
-            Stage::Leaving { left, next, exit } if next <= now => {
-                self.say(Verb::Bye, false, exit, now, post);
-                if left == GOODBYES {
-                    post.emit(|| BeatFact::Bye { seq: self.seq, exit });
+            Stage::Sending => self.send_beat_if_due(now, actions),
+            Stage::SayingGoodbye { remaining: left, next_at: next, exit_code: exit } if next <= now => {
+                self.send_packet(Verb::Bye, false, exit, now, actions);
+                if left == GOODBYE_COUNT {
+                    actions.emit(|| BeatEvent::Bye { seq: self.seq, exit });
                 }
                 self.stage = match left - 1 {
-                    0 => Stage::Over,
-                    left => Stage::Leaving { left, next: now + GOODBYE_EVERY, exit },
+                    0 => Stage::Finished,
+                    left => Stage::SayingGoodbye { remaining: left, next_at: now + GOODBYE_INTERVAL, exit_code: exit },
                 };
             }
-            Stage::Waiting { until } if until <= now => self.stage = Stage::Over,
-            Stage::Leaving { .. } | Stage::Waiting { .. } | Stage::Over => {}
+            Stage::AwaitingReply { deadline: until } if until <= now => self.stage = Stage::Finished,
+            Stage::SayingGoodbye { .. } | Stage::AwaitingReply { .. } | Stage::Finished => {}
         }
     }
 
     fn wake_at(&self) -> Option<Moment> {
         match self.stage {
-            Stage::Beating => Some(self.due()),
-            Stage::Leaving { next, .. } => Some(next),
-            Stage::Waiting { until } => Some(until),
-            Stage::Over => None,
+            Stage::Sending => Some(self.next_send_time()),
+            Stage::SayingGoodbye { next_at: next, .. } => Some(next),
+            Stage::AwaitingReply { deadline: until } => Some(until),
+            Stage::Finished => None,
         }
     }
 }

@@ -12,113 +12,118 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::fact::{Refusal, State};
-use super::record::Record;
+use super::fact::{Liveness, RejectReason};
+use super::record::SenderState;
 use crate::strangers::SourcePrefix;
 use crate::time::Moment;
 
 /// How many senders one network beyond loopback may have.
-pub const SHARE: u32 = 256;
+pub const MAX_SENDERS_PER_PREFIX: u32 = 256;
 
 /// Whom a beat belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Who {
+pub enum SenderKey {
     /// Whoever has this name.
     Named(Arc<str>),
     /// Whoever sends textbook beats from this address.
-    At(SocketAddr),
+    Address(SocketAddr),
 }
 
-impl Who {
+impl SenderKey {
     /// Whose record it is.
-    pub fn of(record: &Record) -> Self {
-        match record.run {
-            Some(run) if record.is_textbook => Self::At(run.peer),
-            _ => Self::Named(Arc::clone(&record.name)),
+    pub fn of(sender: &SenderState) -> Self {
+        match sender.incarnation {
+            Some(run) if sender.is_textbook => Self::Address(run.peer),
+            _ => Self::Named(Arc::clone(&sender.name)),
         }
     }
 }
 
 /// The senders.
 #[derive(Debug)]
-pub struct Crowd {
-    most: usize,
-    index: HashMap<Who, usize>,
-    records: Slab<Record>,
+pub struct SenderTable {
+    max_senders: usize,
+    index: HashMap<SenderKey, usize>,
+    senders: Slab<SenderState>,
     timers: BinaryHeap<Reverse<Timer>>,
-    nets: HashMap<SourcePrefix, u32>,
+    prefix_counts: HashMap<SourcePrefix, u32>,
     /// Newcomers in the order they came, some of which have been heard again or are gone.
-    newcomers: VecDeque<(usize, u32)>,
+    eviction_queue: VecDeque<(usize, u32)>,
     generation: u32,
-    states: [usize; State::ALL.len()],
-    places: usize,
+    state_counts: [usize; Liveness::ALL.len()],
+    slot_bound: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Timer {
-    at: Moment,
-    place: usize,
+    deadline: Moment,
+    slot: usize,
     generation: u32,
 }
 
-impl Crowd {
+impl SenderTable {
     /// Room for so many.
-    pub fn new(most: usize) -> Self {
+    pub fn new(max_senders: usize) -> Self {
         Self {
-            most,
+            max_senders,
             index: HashMap::new(),
-            records: Slab::new(),
+            senders: Slab::new(),
             timers: BinaryHeap::new(),
-            nets: HashMap::new(),
-            newcomers: VecDeque::new(),
+            prefix_counts: HashMap::new(),
+            eviction_queue: VecDeque::new(),
             generation: 0,
-            states: [0; State::ALL.len()],
-            places: 0,
+            state_counts: [0; Liveness::ALL.len()],
+            slot_bound: 0,
         }
     }
 
     /// The place of somebody known.
-    pub fn find(&self, who: &Who) -> Option<usize> {
-        self.index.get(who).copied()
+    pub fn find(&self, key: &SenderKey) -> Option<usize> {
+        self.index.get(key).copied()
     }
 
     /// Takes in a newcomer, whose first beat came from `peer` if it was heard.
-    pub fn admit(&mut self, who: Who, mut record: Record, peer: Option<SocketAddr>) -> Result<usize, Refusal> {
+    pub fn insert(
+        &mut self,
+        key: SenderKey,
+        mut sender: SenderState,
+        peer: Option<SocketAddr>,
+    ) -> Result<usize, RejectReason> {
         let net = peer.and_then(SourcePrefix::of);
-        if net.is_some_and(|net| self.nets.get(&net).is_some_and(|count| *count >= SHARE)) {
-            return Err(Refusal::Full);
+        if net.is_some_and(|net| self.prefix_counts.get(&net).is_some_and(|count| *count >= MAX_SENDERS_PER_PREFIX)) {
+            return Err(RejectReason::Full);
         }
-        if self.records.len() >= self.most && !self.make_room() {
-            return Err(Refusal::Full);
+        if self.senders.len() >= self.max_senders && !self.evict_one() {
+            return Err(RejectReason::Full);
         }
         // Whoever has not been heard yet is counted when it is.
-        if let Some(net) = net.filter(|_| record.run.is_some()) {
-            *self.nets.entry(net).or_default() += 1;
+        if let Some(net) = net.filter(|_| sender.incarnation.is_some()) {
+            *self.prefix_counts.entry(net).or_default() += 1;
         }
         self.generation = self.generation.wrapping_add(1);
-        record.generation = self.generation;
-        *self.count(record.state) += 1;
-        let place = self.records.insert(record);
-        self.index.insert(who, place);
-        self.places = self.places.max(place + 1);
-        if self.newcomers.len() > 2 * self.most {
-            let records = &self.records;
-            self.newcomers.retain(|(place, generation)| {
+        sender.generation = self.generation;
+        *self.state_count_mut(sender.liveness) += 1;
+        let place = self.senders.insert(sender);
+        self.index.insert(key, place);
+        self.slot_bound = self.slot_bound.max(place + 1);
+        if self.eviction_queue.len() > 2 * self.max_senders {
+            let records = &self.senders;
+            self.eviction_queue.retain(|(place, generation)| {
                 records.get(*place).is_some_and(|record| record.generation == *generation)
             });
         }
-        self.newcomers.push_back((place, self.generation));
+        self.eviction_queue.push_back((place, self.generation));
         Ok(place)
     }
 
     /// Forgets the oldest of those that were heard once and no more.
-    fn make_room(&mut self) -> bool {
-        while let Some((place, generation)) = self.newcomers.pop_front() {
-            let once = |record: &Record| {
-                record.generation == generation && record.gaps.counts().beats <= 1 && !record.is_expected
+    fn evict_one(&mut self) -> bool {
+        while let Some((place, generation)) = self.eviction_queue.pop_front() {
+            let once = |record: &SenderState| {
+                record.generation == generation && record.loss.counts().beats <= 1 && !record.is_expected
             };
-            if self.records.get(place).is_some_and(once) {
-                self.forget(place);
+            if self.senders.get(place).is_some_and(once) {
+                self.remove(place);
                 return true;
             }
         }
@@ -126,123 +131,127 @@ impl Crowd {
     }
 
     /// Forgets somebody.
-    pub fn forget(&mut self, place: usize) {
-        let Some(record) = self.records.try_remove(place) else { return };
-        *self.count(record.state) -= 1;
-        self.index.remove(&Who::of(&record));
-        let net = record.run.and_then(|run| SourcePrefix::of(run.peer));
-        if let Some((net, count)) = net.and_then(|net| Some((net, self.nets.get_mut(&net)?))) {
+    pub fn remove(&mut self, slot: usize) {
+        let Some(record) = self.senders.try_remove(slot) else { return };
+        *self.state_count_mut(record.liveness) -= 1;
+        self.index.remove(&SenderKey::of(&record));
+        let net = record.incarnation.and_then(|run| SourcePrefix::of(run.peer));
+        if let Some((net, count)) = net.and_then(|net| Some((net, self.prefix_counts.get_mut(&net)?))) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                self.nets.remove(&net);
+                self.prefix_counts.remove(&net);
             }
         }
     }
 
     /// Does something with a sender; afterwards its timer is set for `due`.
-    pub fn with<T>(
+    pub fn update<T>(
         &mut self,
-        place: usize,
-        act: impl FnOnce(&mut Record) -> T,
-        due: impl FnOnce(&Record) -> Option<Moment>,
+        slot: usize,
+        act: impl FnOnce(&mut SenderState) -> T,
+        next_deadline: impl FnOnce(&SenderState) -> Option<Moment>,
     ) -> Option<T> {
-        let record = self.records.get_mut(place)?;
-        let (state, net) = (record.state, record.run.and_then(|run| SourcePrefix::of(run.peer)));
+        let record = self.senders.get_mut(slot)?;
+        let (state, net) = (record.liveness, record.incarnation.and_then(|run| SourcePrefix::of(run.peer)));
         let result = act(record);
-        let due = due(record);
+        let due = next_deadline(record);
         // A timer that rings too early is set again then.
-        let is_earlier = due.is_some_and(|due| record.armed.is_none_or(|armed| due < armed));
+        let is_earlier = due.is_some_and(|due| record.timer_deadline.is_none_or(|armed| due < armed));
         if let Some(at) = due.filter(|_| is_earlier) {
-            record.armed = Some(at);
-            self.timers.push(Reverse(Timer { at, place, generation: record.generation }));
+            record.timer_deadline = Some(at);
+            self.timers.push(Reverse(Timer { deadline: at, slot, generation: record.generation }));
         }
-        let (new_state, new_net) = (record.state, record.run.and_then(|run| SourcePrefix::of(run.peer)));
+        let (new_state, new_net) = (record.liveness, record.incarnation.and_then(|run| SourcePrefix::of(run.peer)));
         if state != new_state {
-            *self.count(state) -= 1;
-            *self.count(new_state) += 1;
+            *self.state_count_mut(state) -= 1;
+            *self.state_count_mut(new_state) += 1;
         }
         if net != new_net {
-            self.moved(net, new_net);
+            self.change_prefix(net, new_net);
         }
         Some(result)
     }
 
     /// A sender has moved from one network to another; it counts where it is.
-    fn moved(&mut self, from: Option<SourcePrefix>, to: Option<SourcePrefix>) {
-        if let Some(count) = from.and_then(|net| self.nets.get_mut(&net)) {
+    fn change_prefix(&mut self, from: Option<SourcePrefix>, to: Option<SourcePrefix>) {
+        if let Some(count) = from.and_then(|net| self.prefix_counts.get_mut(&net)) {
             *count = count.saturating_sub(1);
         }
         if let Some(net) = to {
-            *self.nets.entry(net).or_default() += 1;
+            *self.prefix_counts.entry(net).or_default() += 1;
         }
     }
 
     /// When the next timer rings, maybe too early.
-    pub fn next(&self) -> Option<Moment> {
-        self.timers.peek().map(|timer| timer.0.at)
+    pub fn next_deadline(&self) -> Option<Moment> {
+        self.timers.peek().map(|timer| timer.0.deadline)
     }
 
     /// Whose timer rings by now.
-    pub fn ring(&mut self, now: Moment) -> Option<usize> {
-        while let Some(Reverse(timer)) = self.timers.peek().copied().filter(|timer| timer.0.at <= now) {
+    pub fn pop_due(&mut self, now: Moment) -> Option<usize> {
+        while let Some(Reverse(timer)) = self.timers.peek().copied().filter(|timer| timer.0.deadline <= now) {
             self.timers.pop();
-            let Some(record) = self.records.get_mut(timer.place) else { continue };
-            if record.generation == timer.generation && record.armed == Some(timer.at) {
-                record.armed = None;
-                return Some(timer.place);
+            let Some(record) = self.senders.get_mut(timer.slot) else { continue };
+            if record.generation == timer.generation && record.timer_deadline == Some(timer.deadline) {
+                record.timer_deadline = None;
+                return Some(timer.slot);
             }
         }
         None
     }
 
     /// Does something with everybody, and sets all timers anew.
-    pub fn with_all(&mut self, mut act: impl FnMut(&mut Record), due: impl Fn(&Record) -> Option<Moment>) {
+    pub fn update_all(
+        &mut self,
+        mut act: impl FnMut(&mut SenderState),
+        next_deadline: impl Fn(&SenderState) -> Option<Moment>,
+    ) {
         self.timers.clear();
-        let places: Vec<usize> = self.records.iter().map(|(place, _)| place).collect();
+        let places: Vec<usize> = self.senders.iter().map(|(place, _)| place).collect();
         for place in places {
-            if let Some(record) = self.records.get_mut(place) {
-                record.armed = None;
+            if let Some(record) = self.senders.get_mut(place) {
+                record.timer_deadline = None;
             }
-            self.with(place, &mut act, &due);
+            self.update(place, &mut act, &next_deadline);
         }
     }
 
     /// Somebody.
-    pub fn get(&self, place: usize) -> Option<&Record> {
-        self.records.get(place)
+    pub fn get(&self, slot: usize) -> Option<&SenderState> {
+        self.senders.get(slot)
     }
 
     /// Everybody, by place.
-    pub fn iter(&self) -> impl Iterator<Item = (usize, &Record)> {
-        self.records.iter()
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &SenderState)> {
+        self.senders.iter()
     }
 
     /// All places are below this one.
-    pub fn places(&self) -> usize {
-        self.places
+    pub fn slot_bound(&self) -> usize {
+        self.slot_bound
     }
 
     /// How many are known.
     pub fn len(&self) -> usize {
-        self.records.len()
+        self.senders.len()
     }
 
     /// How many are in this state.
-    pub fn in_state(&self, state: State) -> usize {
-        self.states.get(state as usize).copied().unwrap_or_default()
+    pub fn count_in_state(&self, state: Liveness) -> usize {
+        self.state_counts.get(state as usize).copied().unwrap_or_default()
     }
 
-    fn count(&mut self, state: State) -> &mut usize {
-        self.states.get_mut(state as usize).expect("a counter per state")
+    fn state_count_mut(&mut self, state: Liveness) -> &mut usize {
+        self.state_counts.get_mut(state as usize).expect("a counter per state")
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Crowd, SHARE, Who};
-    use crate::heartbeat::fact::{Refusal, State};
-    use crate::heartbeat::gaps::Gaps;
-    use crate::heartbeat::record::{Record, Run};
+    use super::{MAX_SENDERS_PER_PREFIX, SenderKey, SenderTable};
+    use crate::heartbeat::fact::{Liveness, RejectReason};
+    use crate::heartbeat::gaps::SequenceLoss;
+    use crate::heartbeat::record::{Incarnation, SenderState};
     use crate::time::Moment;
     use std::net::{Ipv4Addr, SocketAddr};
     use std::sync::Arc;
@@ -255,70 +264,73 @@ mod tests {
     }
 
     /// A sender that was heard so many times.
-    fn sender(name: &str, peer: SocketAddr, beats: u64) -> (Who, Record) {
-        let mut gaps = Gaps::default();
-        (1..=beats).for_each(|seq| drop(format!("{:?}", if seq == 1 { gaps.begin(1, 1) } else { gaps.see(seq) })));
-        let run = Run::restored(peer, 1, Some((Duration::from_secs(1), 3)), START, Duration::ZERO, beats);
+    fn sender(name: &str, peer: SocketAddr, beats: u64) -> (SenderKey, SenderState) {
+        let mut gaps = SequenceLoss::default();
+        (1..=beats).for_each(|seq| drop(format!("{:?}", if seq == 1 { gaps.restart(1, 1) } else { gaps.record(seq) })));
+        let run = Incarnation::from_snapshot(peer, 1, Some((Duration::from_secs(1), 3)), START, Duration::ZERO, beats);
         let name: Arc<str> = name.into();
-        (Who::Named(Arc::clone(&name)), Record::restored(name, State::Up, START, gaps, run, START))
+        (SenderKey::Named(Arc::clone(&name)), SenderState::from_snapshot(name, Liveness::Up, START, gaps, run, START))
     }
 
     fn loopback() -> SocketAddr {
         SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9)
     }
 
-    fn admit(crowd: &mut Crowd, name: &str, peer: SocketAddr, beats: u64) -> Result<usize, Refusal> {
+    fn insert(table: &mut SenderTable, name: &str, peer: SocketAddr, beats: u64) -> Result<usize, RejectReason> {
         let (who, record) = sender(name, peer, beats);
-        crowd.admit(who, record, Some(peer))
+        table.insert(who, record, Some(peer))
     }
 
     #[test]
-    fn the_table_holds_its_limit_and_then_whoever_came_only_once_makes_room() {
-        let mut crowd = Crowd::new(3);
+    fn a_full_table_evicts_the_oldest_sender_with_a_single_beat() {
+        let mut crowd = SenderTable::new(3);
         for (name, beats) in [("often", 2), ("once", 1), ("once more", 1)] {
-            admit(&mut crowd, name, loopback(), beats).expect("there is room");
+            insert(&mut crowd, name, loopback(), beats).expect("there is room");
         }
-        admit(&mut crowd, "new", loopback(), 2).expect("once makes room");
-        assert_eq!((crowd.len(), crowd.find(&Who::Named("once".into()))), (3, None));
-        admit(&mut crowd, "newer", loopback(), 2).expect("once more makes room");
-        assert_eq!(admit(&mut crowd, "newest", loopback(), 2), Err(Refusal::Full));
-        assert!(crowd.find(&Who::Named("often".into())).is_some());
-        assert_eq!(crowd.in_state(State::Up), 3);
+        insert(&mut crowd, "new", loopback(), 2).expect("once makes room");
+        assert_eq!((crowd.len(), crowd.find(&SenderKey::Named("once".into()))), (3, None));
+        insert(&mut crowd, "newer", loopback(), 2).expect("once more makes room");
+        assert_eq!(insert(&mut crowd, "newest", loopback(), 2), Err(RejectReason::Full));
+        assert!(crowd.find(&SenderKey::Named("often".into())).is_some());
+        assert_eq!(crowd.count_in_state(Liveness::Up), 3);
     }
 
     #[test]
-    fn a_network_has_its_share_and_gets_it_back() {
-        let mut crowd = Crowd::new(1_000);
+    fn a_source_prefix_is_limited_and_removal_frees_its_share() {
+        let mut crowd = SenderTable::new(1_000);
         let stranger = SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), 9);
-        for number in 0..SHARE {
-            admit(&mut crowd, &number.to_string(), stranger, 1).expect("within the share");
+        for number in 0..MAX_SENDERS_PER_PREFIX {
+            insert(&mut crowd, &number.to_string(), stranger, 1).expect("within the share");
         }
-        assert_eq!(admit(&mut crowd, "one more", stranger, 1), Err(Refusal::Full));
-        assert!(admit(&mut crowd, "here", loopback(), 1).is_ok());
-        let place = crowd.find(&Who::Named("7".into())).expect("known");
-        crowd.forget(place);
-        assert!(admit(&mut crowd, "one more", stranger, 1).is_ok());
+        assert_eq!(insert(&mut crowd, "one more", stranger, 1), Err(RejectReason::Full));
+        assert!(insert(&mut crowd, "here", loopback(), 1).is_ok());
+        let place = crowd.find(&SenderKey::Named("7".into())).expect("known");
+        crowd.remove(place);
+        assert!(insert(&mut crowd, "one more", stranger, 1).is_ok());
     }
 
     #[test]
-    fn a_timer_that_rings_too_early_is_set_again() {
-        let mut crowd = Crowd::new(10);
-        let place = admit(&mut crowd, "a", loopback(), 1).expect("room");
-        crowd.with(place, |_| (), |_| Some(at(3)));
-        crowd.with(place, |_| (), |_| Some(at(5)));
-        assert_eq!((crowd.next(), crowd.ring(at(2)), crowd.ring(at(4))), (Some(at(3)), None, Some(place)));
-        crowd.with(place, |_| (), |_| Some(at(5)));
-        crowd.with(place, |_| (), |_| Some(at(4)));
-        assert_eq!((crowd.ring(at(4)), crowd.ring(at(9))), (Some(place), None), "one timer each");
+    fn an_early_timer_is_rearmed() {
+        let mut crowd = SenderTable::new(10);
+        let place = insert(&mut crowd, "a", loopback(), 1).expect("room");
+        crowd.update(place, |_| (), |_| Some(at(3)));
+        crowd.update(place, |_| (), |_| Some(at(5)));
+        assert_eq!(
+            (crowd.next_deadline(), crowd.pop_due(at(2)), crowd.pop_due(at(4))),
+            (Some(at(3)), None, Some(place))
+        );
+        crowd.update(place, |_| (), |_| Some(at(5)));
+        crowd.update(place, |_| (), |_| Some(at(4)));
+        assert_eq!((crowd.pop_due(at(4)), crowd.pop_due(at(9))), (Some(place), None), "one timer each");
     }
 
     #[test]
-    fn the_timer_of_somebody_forgotten_never_rings_for_the_next_one() {
-        let mut crowd = Crowd::new(10);
-        let place = admit(&mut crowd, "a", loopback(), 1).expect("room");
-        crowd.with(place, |_| (), |_| Some(at(3)));
-        crowd.forget(place);
-        let again = admit(&mut crowd, "b", loopback(), 1).expect("room");
-        assert_eq!((again, crowd.ring(at(9))), (place, None));
+    fn the_timer_of_a_removed_sender_never_fires_for_its_successor() {
+        let mut crowd = SenderTable::new(10);
+        let place = insert(&mut crowd, "a", loopback(), 1).expect("room");
+        crowd.update(place, |_| (), |_| Some(at(3)));
+        crowd.remove(place);
+        let again = insert(&mut crowd, "b", loopback(), 1).expect("room");
+        assert_eq!((again, crowd.pop_due(at(9))), (place, None));
     }
 }

@@ -13,9 +13,9 @@ use crate::exit::Exit;
 
 /// How silence is judged.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Detect {
+pub enum DetectionMethod {
     /// So many intervals; as many as the beat says unless given.
-    Times(Option<u8>),
+    Multiplier(Option<u8>),
     /// So long, whatever the beat says.
     Fixed(Duration),
     /// So many deviations longer than the mean of the times between beats so far.
@@ -24,9 +24,9 @@ pub enum Detect {
 
 /// How patient a watcher is.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct FailureDetector {
     /// How silence is judged.
-    pub detect: Detect,
+    pub method: DetectionMethod,
     /// Added to every deadline.
     pub slack: Duration,
     /// How many beats in a row make a sender up.
@@ -37,15 +37,15 @@ pub struct Patience {
 
 /// The times between beats so far, each divided by how many numbers it spans.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Arrivals {
+pub struct InterArrivalTimes {
     count: u32,
     mean: f64,
-    spread: f64,
+    variance: f64,
 }
 
 /// How long a sender may be silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct SilenceTimeouts {
     /// Before it is late: one beat is missing.
     pub late: Duration,
     /// Before it is down.
@@ -53,39 +53,41 @@ pub struct Limits {
 }
 
 /// As many times between beats make phi meaningful.
-const ENOUGH: u32 = 8;
+const MIN_SAMPLES: u32 = 8;
 /// The newest times count for as many.
-const MEMORY: u32 = 256;
+const AVERAGING_WINDOW: u32 = 256;
 /// The least deviation that phi assumes, as a part of the mean: a sender that was on time so far
 /// would otherwise be dead at the first hiccup.
-const LEAST_DEVIATION: f64 = 0.1;
+const MIN_RELATIVE_DEVIATION: f64 = 0.1;
 
-impl Patience {
+impl FailureDetector {
     /// How long a sender may be silent that promised to be heard within `interval`.
-    pub fn limits(&self, interval: Duration, multiplier: u8, arrivals: &Arrivals) -> Limits {
+    pub fn timeouts(&self, interval: Duration, multiplier: u8, inter_arrivals: &InterArrivalTimes) -> SilenceTimeouts {
         let times = |times: u8| interval.saturating_mul(times.into());
-        let once = match self.detect {
-            Detect::Times(own) => times(own.unwrap_or(multiplier)),
-            Detect::Fixed(limit) => limit,
-            Detect::Deviations(deviations) => arrivals.silence(deviations).unwrap_or_else(|| times(multiplier)),
+        let once = match self.method {
+            DetectionMethod::Multiplier(own) => times(own.unwrap_or(multiplier)),
+            DetectionMethod::Fixed(limit) => limit,
+            DetectionMethod::Deviations(deviations) => {
+                inter_arrivals.silence_timeout(deviations).unwrap_or_else(|| times(multiplier))
+            }
         };
         let down = once.saturating_mul(self.fall.max(1)).saturating_add(self.slack);
         // Half an interval more than promised: an exactly punctual sender is never late.
         let late = interval.saturating_add(interval / 2).saturating_add(self.slack);
-        Limits { late: late.min(down), down }
+        SilenceTimeouts { late: late.min(down), down }
     }
 }
 
-impl Arrivals {
+impl InterArrivalTimes {
     /// Adds the time between two beats that are `numbers` apart.
-    pub fn push(&mut self, time: Duration, numbers: u64) {
-        let numbers = u32::try_from(numbers).unwrap_or(u32::MAX).max(1);
-        let each = time.as_secs_f64() / f64::from(numbers);
-        self.count = (self.count + 1).min(MEMORY);
+    pub fn push(&mut self, elapsed: Duration, seq_distance: u64) {
+        let numbers = u32::try_from(seq_distance).unwrap_or(u32::MAX).max(1);
+        let each = elapsed.as_secs_f64() / f64::from(numbers);
+        self.count = (self.count + 1).min(AVERAGING_WINDOW);
         let weight = 1.0 / f64::from(self.count);
         let distance = each - self.mean;
         self.mean += distance * weight;
-        self.spread += (distance * (each - self.mean) - self.spread) * weight;
+        self.variance += (distance * (each - self.mean) - self.variance) * weight;
     }
 
     /// The mean, once there are two beats.
@@ -94,14 +96,14 @@ impl Arrivals {
     }
 
     /// So many deviations more than the mean, once enough is known.
-    fn silence(&self, deviations: f64) -> Option<Duration> {
-        let deviation = self.spread.max(0.0).sqrt().max(self.mean * LEAST_DEVIATION);
-        (self.count >= ENOUGH).then(|| Duration::try_from_secs_f64(self.mean + deviations * deviation).ok())?
+    fn silence_timeout(&self, deviations: f64) -> Option<Duration> {
+        let deviation = self.variance.max(0.0).sqrt().max(self.mean * MIN_RELATIVE_DEVIATION);
+        (self.count >= MIN_SAMPLES).then(|| Duration::try_from_secs_f64(self.mean + deviations * deviation).ok())?
     }
 }
 
 /// Where the normal distribution leaves 10^−phi above it.
-fn quantile(phi: f64) -> f64 {
+fn normal_quantile(phi: f64) -> f64 {
     let (mut low, mut high) = (0.0, 40.0);
     for _ in 0..50 {
         let middle = f64::midpoint(low, high);
@@ -118,14 +120,14 @@ fn suspicion(y: f64) -> f64 {
     -(density / fraction).log10()
 }
 
-impl Detect {
+impl DetectionMethod {
     /// The phi-accrual detector: silence of which the chance is 10^−phi, if times are spread normally.
     pub fn phi(phi: f64) -> Self {
-        Self::Deviations(quantile(phi))
+        Self::Deviations(normal_quantile(phi))
     }
 }
 
-impl FromStr for Detect {
+impl FromStr for DetectionMethod {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
@@ -136,7 +138,7 @@ impl FromStr for Detect {
         let (way, value) = text.split_once(':').ok_or_else(wrong)?;
         let plain = value.bytes().all(|octet| octet.is_ascii_digit() || octet == b'.');
         let found = match way {
-            "mult" => value.parse().ok().filter(|times| *times > 0).map(|times| Self::Times(Some(times))),
+            "mult" => value.parse().ok().filter(|times| *times > 0).map(|times| Self::Multiplier(Some(times))),
             "fixed" => humantime::parse_duration(value).ok().filter(|limit| !limit.is_zero()).map(Self::Fixed),
             "phi" if plain => value.parse().ok().filter(|phi| (0.5..=100.0).contains(phi)).map(Self::phi),
             _ => None,
@@ -147,70 +149,81 @@ impl FromStr for Detect {
 
 #[cfg(test)]
 mod tests {
-    use super::{Arrivals, Detect, Limits, MEMORY, Patience, quantile};
+    use super::{
+        AVERAGING_WINDOW, DetectionMethod, FailureDetector, InterArrivalTimes, SilenceTimeouts, normal_quantile,
+    };
     use std::time::Duration;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn patience(detect: Detect) -> Patience {
-        Patience { detect, slack: Duration::ZERO, rise: 1, fall: 1 }
+    fn failure_detector(method: DetectionMethod) -> FailureDetector {
+        FailureDetector { method, slack: Duration::ZERO, rise: 1, fall: 1 }
     }
 
-    fn limits(detect: Detect) -> Limits {
-        patience(detect).limits(SECOND, 3, &Arrivals::default())
-    }
-
-    #[test]
-    fn the_beat_says_how_long_unless_the_watcher_does() {
-        assert_eq!(limits(Detect::Times(None)), Limits { late: SECOND * 3 / 2, down: 3 * SECOND });
-        assert_eq!(limits(Detect::Times(Some(5))).down, 5 * SECOND);
-        assert_eq!(limits(Detect::Fixed(SECOND / 2)), Limits { late: SECOND / 2, down: SECOND / 2 });
-        let slow = Patience { slack: SECOND, fall: 2, ..patience(Detect::Times(None)) };
-        assert_eq!(slow.limits(SECOND, 3, &Arrivals::default()), Limits { late: SECOND * 5 / 2, down: 7 * SECOND });
+    fn timeouts(method: DetectionMethod) -> SilenceTimeouts {
+        failure_detector(method).timeouts(SECOND, 3, &InterArrivalTimes::default())
     }
 
     #[test]
-    fn phi_learns_from_the_times_between_beats() {
-        let mut arrivals = Arrivals::default();
+    fn the_timeout_follows_the_beat_unless_the_watcher_overrides_it() {
+        assert_eq!(
+            timeouts(DetectionMethod::Multiplier(None)),
+            SilenceTimeouts { late: SECOND * 3 / 2, down: 3 * SECOND }
+        );
+        assert_eq!(timeouts(DetectionMethod::Multiplier(Some(5))).down, 5 * SECOND);
+        assert_eq!(
+            timeouts(DetectionMethod::Fixed(SECOND / 2)),
+            SilenceTimeouts { late: SECOND / 2, down: SECOND / 2 }
+        );
+        let slow = FailureDetector { slack: SECOND, fall: 2, ..failure_detector(DetectionMethod::Multiplier(None)) };
+        assert_eq!(
+            slow.timeouts(SECOND, 3, &InterArrivalTimes::default()),
+            SilenceTimeouts { late: SECOND * 5 / 2, down: 7 * SECOND }
+        );
+    }
+
+    #[test]
+    fn phi_adapts_to_the_inter_arrival_times() {
+        let mut arrivals = InterArrivalTimes::default();
         for number in 0..1_000 {
             arrivals.push(SECOND + Duration::from_millis(100 * (number % 2)), 1);
         }
-        let by_phi = |phi| patience(Detect::phi(phi)).limits(SECOND, 3, &arrivals).down;
+        let by_phi = |phi| failure_detector(DetectionMethod::phi(phi)).timeouts(SECOND, 3, &arrivals).down;
         assert!(by_phi(1.0) < by_phi(8.0), "{:?}", by_phi(8.0));
         assert!((by_phi(8.0).as_secs_f64() - 1.64).abs() < 0.05, "{:?}", by_phi(8.0));
-        assert_eq!(limits(Detect::phi(8.0)).down, 3 * SECOND, "nothing is known yet");
+        assert_eq!(timeouts(DetectionMethod::phi(8.0)).down, 3 * SECOND, "nothing is known yet");
     }
 
     #[test]
     fn the_quantile_is_the_normal_distributions() {
         // 1 − Φ(5.612) = 10^−8
-        assert!((quantile(8.0) - 5.612).abs() < 0.001, "{}", quantile(8.0));
-        assert!((quantile(1.0) - 1.2816).abs() < 0.001, "{}", quantile(1.0));
+        assert!((normal_quantile(8.0) - 5.612).abs() < 0.001, "{}", normal_quantile(8.0));
+        assert!((normal_quantile(1.0) - 1.2816).abs() < 0.001, "{}", normal_quantile(1.0));
     }
 
     #[test]
-    fn lost_beats_do_not_stretch_the_mean() {
-        let mut arrivals = Arrivals::default();
-        for _ in 0..MEMORY * 2 {
+    fn lost_beats_do_not_increase_the_mean() {
+        let mut arrivals = InterArrivalTimes::default();
+        for _ in 0..AVERAGING_WINDOW * 2 {
             arrivals.push(5 * SECOND, 5);
         }
         assert_eq!(arrivals.mean(), Some(SECOND));
     }
 
     #[test]
-    fn what_is_no_detector_is_refused() {
+    fn an_unknown_detection_method_is_rejected() {
         for (text, detect) in [
-            ("mult:3", Detect::Times(Some(3))),
-            ("fixed:5s", Detect::Fixed(5 * SECOND)),
-            ("fixed:1m 30s", Detect::Fixed(90 * SECOND)),
-            ("phi:8", Detect::phi(8.0)),
+            ("mult:3", DetectionMethod::Multiplier(Some(3))),
+            ("fixed:5s", DetectionMethod::Fixed(5 * SECOND)),
+            ("fixed:1m 30s", DetectionMethod::Fixed(90 * SECOND)),
+            ("phi:8", DetectionMethod::phi(8.0)),
         ] {
-            assert_eq!(text.parse::<Detect>().ok(), Some(detect));
+            assert_eq!(text.parse::<DetectionMethod>().ok(), Some(detect));
         }
         for text in
             ["", "mult", "mult:0", "mult:256", "mult:x", "fixed:0s", "fixed:-1s", "phi:0", "phi:NaN", "phi:1e9", "x:1"]
         {
-            assert!(text.parse::<Detect>().is_err(), "{text}");
+            assert!(text.parse::<DetectionMethod>().is_err(), "{text}");
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::time::{nanoseconds, serialize_ns};
 /// How a sender is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum Liveness {
     /// Expected or heard, but not often enough yet.
     New,
     /// It beats.
@@ -26,12 +26,12 @@ pub enum State {
     Stopped,
 }
 
-impl State {
+impl Liveness {
     /// Every state, in the order of a life.
     pub const ALL: [Self; 5] = [Self::New, Self::Up, Self::Late, Self::Down, Self::Stopped];
 
     /// Its name, as in JSON.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::New => "new",
             Self::Up => "up",
@@ -45,15 +45,15 @@ impl State {
 /// One event; `type` comes first in JSON.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Fact {
+pub enum WatcherEvent {
     /// A sender's state has changed.
     State {
         /// Whose.
         name: Arc<str>,
         /// What was told before.
-        from: State,
+        from: Liveness,
         /// What it is.
-        to: State,
+        to: Liveness,
         /// Where it sends from, if it was ever heard.
         peer: Option<SocketAddr>,
         /// How long nothing was heard.
@@ -144,7 +144,7 @@ pub enum Fact {
         /// Where the last of them came from.
         peer: SocketAddr,
         /// Why it was refused.
-        reason: Refusal,
+        reason: RejectReason,
         /// How many there were since this was last told.
         count: u64,
     },
@@ -155,9 +155,9 @@ pub enum Fact {
     },
 }
 
-impl Fact {
+impl WatcherEvent {
     /// Whose it is, if it is about one sender.
-    pub fn name(&self) -> Option<&Arc<str>> {
+    pub fn sender_name(&self) -> Option<&Arc<str>> {
         match self {
             Self::State { name, .. }
             | Self::Beat { name, .. }
@@ -177,7 +177,7 @@ impl Fact {
 /// Why a datagram counts for nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Refusal {
+pub enum RejectReason {
     /// No beat of ours nor of the textbook's.
     Malformed,
     /// Too long for a beat.
@@ -194,13 +194,13 @@ pub enum Refusal {
     Full,
 }
 
-impl Refusal {
+impl RejectReason {
     /// Every reason.
     pub const ALL: [Self; 7] =
         [Self::Malformed, Self::Oversize, Self::Unauthentic, Self::Replayed, Self::Stray, Self::Conflict, Self::Full];
 
     /// Its name, as in JSON.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
             Self::Oversize => "oversize",

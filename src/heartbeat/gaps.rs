@@ -13,20 +13,20 @@ use serde::{Deserialize, Serialize};
 use crate::stats::{SequenceStatus, SequenceWindow};
 
 /// The newest numbers, 256 of them.
-type Newest = SequenceWindow<4>;
+type RecentWindow = SequenceWindow<4>;
 
 /// The beats of one run of a sender.
 #[derive(Clone, Debug, Default)]
-pub struct Gaps {
-    newest: Newest,
+pub struct SequenceLoss {
+    seq_window: RecentWindow,
     /// The first number that counts.
-    first: u64,
-    counts: Counts,
+    first_seq: u64,
+    counts: BeatCounts,
 }
 
 /// What they came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
+pub struct BeatCounts {
     /// Beats that came, each counted once.
     pub beats: u64,
     /// Beats that did not come, as far as later ones tell.
@@ -47,66 +47,66 @@ pub struct Counts {
 
 /// What a beat is to those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum BeatStatus {
     /// Ahead of all others; so many before it were skipped.
     Ahead(u64),
     /// One that was counted as lost.
-    TakenBack,
+    Recovered,
     /// A copy.
-    Copy,
+    Duplicate,
     /// Too old to be known.
     TooLate,
 }
 
-impl Gaps {
+impl SequenceLoss {
     /// Begins with the beat `number`, of which those from `first` on were sent to us.
-    pub fn begin(&mut self, number: u64, first: u64) -> Place {
-        self.newest = Newest::default();
-        self.first = first.min(number);
-        if let Some(before) = self.first.checked_sub(1) {
-            self.newest.advance_to(before);
+    pub fn restart(&mut self, seq: u64, first_seq: u64) -> BeatStatus {
+        self.seq_window = RecentWindow::default();
+        self.first_seq = first_seq.min(seq);
+        if let Some(before) = self.first_seq.checked_sub(1) {
+            self.seq_window.advance_to(before);
         }
         // Nothing is lost before the first one that counts.
-        self.see(number)
+        self.record(seq)
     }
 
     /// Counts a beat.
-    pub fn see(&mut self, number: u64) -> Place {
-        let expected = self.newest.highest().map_or(0, |highest| highest + 1);
-        let is_ahead = number >= expected;
-        let place = match self.newest.record(number) {
+    pub fn record(&mut self, seq: u64) -> BeatStatus {
+        let expected = self.seq_window.highest().map_or(0, |highest| highest + 1);
+        let is_ahead = seq >= expected;
+        let place = match self.seq_window.record(seq) {
             SequenceStatus::New if is_ahead => {
-                let skipped = number - expected;
-                self.lose(skipped);
+                let skipped = seq - expected;
+                self.count_lost(skipped);
                 self.counts.beats += 1;
-                Place::Ahead(skipped)
+                BeatStatus::Ahead(skipped)
             }
-            SequenceStatus::New if number >= self.first => {
+            SequenceStatus::New if seq >= self.first_seq => {
                 self.counts.beats += 1;
                 self.counts.lost = self.counts.lost.saturating_sub(1);
                 self.counts.taken_back += 1;
-                Place::TakenBack
+                BeatStatus::Recovered
             }
-            SequenceStatus::Duplicate => Place::Copy,
-            SequenceStatus::New | SequenceStatus::TooOld => Place::TooLate,
+            SequenceStatus::Duplicate => BeatStatus::Duplicate,
+            SequenceStatus::New | SequenceStatus::TooOld => BeatStatus::TooLate,
         };
-        self.counts.duplicates += u64::from(place == Place::Copy);
-        self.counts.too_late += u64::from(place == Place::TooLate);
-        self.counts.reordered += u64::from(place == Place::TakenBack);
+        self.counts.duplicates += u64::from(place == BeatStatus::Duplicate);
+        self.counts.too_late += u64::from(place == BeatStatus::TooLate);
+        self.counts.reordered += u64::from(place == BeatStatus::Recovered);
         place
     }
 
     /// The sender says that `last` was the last one; what is missing up to there is lost. Says how
     /// many and the first of them.
-    pub fn finish(&mut self, last: u64) -> (u64, u64) {
-        let expected = self.newest.highest().map_or(0, |highest| highest + 1);
-        let skipped = (last + 1).saturating_sub(expected);
-        self.newest.advance_to(last);
-        self.lose(skipped);
+    pub fn finish(&mut self, last_seq: u64) -> (u64, u64) {
+        let expected = self.seq_window.highest().map_or(0, |highest| highest + 1);
+        let skipped = (last_seq + 1).saturating_sub(expected);
+        self.seq_window.advance_to(last_seq);
+        self.count_lost(skipped);
         (skipped, expected)
     }
 
-    fn lose(&mut self, skipped: u64) {
+    fn count_lost(&mut self, skipped: u64) {
         if skipped > 0 {
             self.counts.lost += skipped;
             self.counts.runs += 1;
@@ -115,44 +115,44 @@ impl Gaps {
     }
 
     /// The highest number so far.
-    pub fn highest(&self) -> Option<u64> {
-        self.newest.highest()
+    pub fn highest_seq(&self) -> Option<u64> {
+        self.seq_window.highest()
     }
 
     /// How many of the newest beats are missing, and of how many.
-    pub fn window(&self) -> (u64, u64) {
-        self.newest.missing(self.first)
+    pub fn recent_loss(&self) -> (u64, u64) {
+        self.seq_window.missing(self.first_seq)
     }
 
     /// What it all came to, over every run of the sender.
-    pub fn counts(&self) -> &Counts {
+    pub fn counts(&self) -> &BeatCounts {
         &self.counts
     }
 
     /// Takes up the counts of an earlier watcher; what was sent while nobody watched is not lost.
-    pub fn restored(counts: Counts) -> Self {
+    pub fn from_counts(counts: BeatCounts) -> Self {
         Self { counts, ..Self::default() }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Counts, Gaps, Place};
+    use super::{BeatCounts, BeatStatus, SequenceLoss};
 
-    fn begun(number: u64) -> Gaps {
-        let mut gaps = Gaps::default();
-        assert_eq!(gaps.begin(number, number), Place::Ahead(0));
+    fn started_at(seq: u64) -> SequenceLoss {
+        let mut gaps = SequenceLoss::default();
+        assert_eq!(gaps.restart(seq, seq), BeatStatus::Ahead(0));
         gaps
     }
 
     #[test]
-    fn skipped_numbers_are_lost_and_taken_back_when_they_come() {
-        let mut gaps = begun(7);
-        assert_eq!(gaps.see(8), Place::Ahead(0));
-        assert_eq!(gaps.see(11), Place::Ahead(2));
-        assert_eq!(gaps.see(9), Place::TakenBack);
-        assert_eq!(gaps.see(9), Place::Copy);
-        let expected = Counts {
+    fn skipped_numbers_are_lost_and_recovered_when_they_arrive() {
+        let mut gaps = started_at(7);
+        assert_eq!(gaps.record(8), BeatStatus::Ahead(0));
+        assert_eq!(gaps.record(11), BeatStatus::Ahead(2));
+        assert_eq!(gaps.record(9), BeatStatus::Recovered);
+        assert_eq!(gaps.record(9), BeatStatus::Duplicate);
+        let expected = BeatCounts {
             beats: 4,
             lost: 1,
             runs: 1,
@@ -162,54 +162,54 @@ mod tests {
             reordered: 1,
             too_late: 0,
         };
-        assert_eq!((*gaps.counts(), gaps.window()), (expected, (1, 5)));
+        assert_eq!((*gaps.counts(), gaps.recent_loss()), (expected, (1, 5)));
     }
 
     #[test]
-    fn what_came_before_the_first_is_neither_lost_nor_taken_back() {
-        let mut gaps = begun(7);
-        assert_eq!(gaps.see(6), Place::TooLate);
+    fn beats_before_the_first_are_neither_lost_nor_recovered() {
+        let mut gaps = started_at(7);
+        assert_eq!(gaps.record(6), BeatStatus::TooLate);
         assert_eq!((gaps.counts().lost, gaps.counts().beats), (0, 1));
     }
 
     #[test]
-    fn beats_that_were_sent_before_the_first_that_came_are_lost() {
-        let mut gaps = Gaps::default();
-        assert_eq!(gaps.begin(4, 1), Place::Ahead(3));
-        assert_eq!(gaps.see(2), Place::TakenBack);
-        assert_eq!((gaps.counts().lost, gaps.window()), (2, (2, 4)));
+    fn beats_sent_before_the_first_received_one_are_lost() {
+        let mut gaps = SequenceLoss::default();
+        assert_eq!(gaps.restart(4, 1), BeatStatus::Ahead(3));
+        assert_eq!(gaps.record(2), BeatStatus::Recovered);
+        assert_eq!((gaps.counts().lost, gaps.recent_loss()), (2, (2, 4)));
     }
 
     #[test]
-    fn the_window_takes_back_its_last_beat_and_not_one_before() {
-        let mut gaps = begun(1);
-        gaps.see(1_000);
-        assert_eq!((gaps.see(1_000 - 255), gaps.see(1_000 - 256)), (Place::TakenBack, Place::TooLate));
+    fn the_window_recovers_its_oldest_beat_and_none_before_it() {
+        let mut gaps = started_at(1);
+        gaps.record(1_000);
+        assert_eq!((gaps.record(1_000 - 255), gaps.record(1_000 - 256)), (BeatStatus::Recovered, BeatStatus::TooLate));
         assert_eq!((gaps.counts().lost, gaps.counts().too_late), (997, 1));
     }
 
     #[test]
-    fn a_goodbye_tells_of_the_tail() {
-        let mut gaps = begun(1);
+    fn a_goodbye_reveals_losses_at_the_end() {
+        let mut gaps = started_at(1);
         assert_eq!(gaps.finish(4), (3, 2));
         assert_eq!(gaps.finish(4), (0, 5));
-        assert_eq!(gaps.see(3), Place::TakenBack);
+        assert_eq!(gaps.record(3), BeatStatus::Recovered);
         assert_eq!(gaps.counts().lost, 2);
     }
 
     #[test]
-    fn a_new_run_starts_over_and_keeps_what_was_counted() {
-        let mut gaps = begun(500);
-        gaps.see(502);
-        assert_eq!(gaps.begin(1, 1), Place::Ahead(0));
-        assert_eq!((gaps.counts().lost, gaps.counts().beats, gaps.window()), (1, 3, (0, 1)));
+    fn a_new_incarnation_starts_over_and_keeps_the_counts() {
+        let mut gaps = started_at(500);
+        gaps.record(502);
+        assert_eq!(gaps.restart(1, 1), BeatStatus::Ahead(0));
+        assert_eq!((gaps.counts().lost, gaps.counts().beats, gaps.recent_loss()), (1, 3, (0, 1)));
     }
 
     #[test]
-    fn the_largest_numbers_do_no_harm() {
-        let mut gaps = begun(0);
-        gaps.see(u64::MAX - 1);
+    fn the_largest_numbers_do_not_overflow() {
+        let mut gaps = started_at(0);
+        gaps.record(u64::MAX - 1);
         assert_eq!(gaps.finish(u64::MAX - 1), (0, u64::MAX));
-        assert_eq!(gaps.see(u64::MAX - 1), Place::Copy);
+        assert_eq!(gaps.record(u64::MAX - 1), BeatStatus::Duplicate);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The upper ends of the classes.
-pub const BOUNDS: [Duration; 12] = [
+pub const BUCKET_BOUNDS: [Duration; 12] = [
     Duration::from_millis(1),
     Duration::from_millis(2),
     Duration::from_millis(5),
@@ -21,17 +21,17 @@ pub const BOUNDS: [Duration; 12] = [
 /// How many delays were in which class.
 #[derive(Clone, Debug, Default)]
 pub struct Histogram {
-    counts: [u64; BOUNDS.len()],
+    counts: [u64; BUCKET_BOUNDS.len()],
     count: u64,
     sum: Duration,
 }
 
 impl Histogram {
     /// Adds one.
-    pub fn push(&mut self, delay: Duration) {
+    pub fn observe(&mut self, delay: Duration) {
         self.count += 1;
         self.sum = self.sum.saturating_add(delay);
-        let class = BOUNDS.iter().zip(&mut self.counts).find(|(bound, _)| delay <= **bound);
+        let class = BUCKET_BOUNDS.iter().zip(&mut self.counts).find(|(bound, _)| delay <= **bound);
         if let Some((_, count)) = class {
             *count += 1;
         }
@@ -39,7 +39,7 @@ impl Histogram {
 
     /// Each upper end with how many were at most that long.
     pub fn cumulative(&self) -> impl Iterator<Item = (Duration, u64)> {
-        BOUNDS.into_iter().zip(self.counts).scan(0, |sum, (bound, count)| {
+        BUCKET_BOUNDS.into_iter().zip(self.counts).scan(0, |sum, (bound, count)| {
             *sum += count;
             Some((bound, *sum))
         })
@@ -62,9 +62,9 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn classes_add_up_and_their_upper_end_belongs_to_them() {
+    fn buckets_are_cumulative_and_include_their_upper_bound() {
         let mut histogram = Histogram::default();
-        [0, 1, 2, 3, 9_000].map(Duration::from_millis).into_iter().for_each(|delay| histogram.push(delay));
+        [0, 1, 2, 3, 9_000].map(Duration::from_millis).into_iter().for_each(|delay| histogram.observe(delay));
         let classes: Vec<_> = histogram.cumulative().map(|(_, count)| count).collect();
         assert_eq!(classes[..4], [2, 3, 4, 4]);
         assert_eq!((classes.last(), histogram.count()), (Some(&4), 5));

@@ -9,50 +9,50 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::fact::State;
-use super::gaps::{Counts, Gaps};
-use super::record::{Record, Run};
+use super::fact::Liveness;
+use super::gaps::{BeatCounts, SequenceLoss};
+use super::record::{Incarnation, SenderState};
 use super::watcher::Watcher;
 use crate::time::Moment;
 
 /// The version of the form; another one is not read.
-pub const VERSION: u32 = 1;
+pub const SNAPSHOT_VERSION: u32 = 1;
 
 /// Everybody, written down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct Snapshot {
     /// Which form this is.
     pub version: u32,
     /// When it was written, in milliseconds since 1970.
     pub saved_ms: u64,
     /// Everybody who was heard.
-    pub senders: Vec<KeptSender>,
+    pub senders: Vec<SenderSnapshot>,
     /// Those that were expected and are missed.
     #[serde(default)]
-    pub missed: Vec<KeptMissed>,
+    pub missed: Vec<MissingSenderSnapshot>,
 }
 
 /// One who was never heard, written down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptMissed {
+pub struct MissingSenderSnapshot {
     name: Arc<str>,
     since_ms: u64,
 }
 
-impl KeptMissed {
+impl MissingSenderSnapshot {
     /// What is to be written down of a sender that did not come in time.
-    pub fn of(record: &Record) -> Option<Self> {
-        let is_missed = record.run.is_none() && record.is_expected && record.state == State::Down;
-        is_missed.then(|| Self { name: Arc::clone(&record.name), since_ms: millis(record.since.wall()) })
+    pub fn of(record: &SenderState) -> Option<Self> {
+        let is_missed = record.incarnation.is_none() && record.is_expected && record.liveness == Liveness::Down;
+        is_missed.then(|| Self { name: Arc::clone(&record.name), since_ms: saturating_millis(record.since.wall()) })
     }
 }
 
 /// One sender, written down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptSender {
+pub struct SenderSnapshot {
     name: Arc<str>,
     textbook: bool,
-    state: State,
+    state: Liveness,
     since_ms: u64,
     peer: SocketAddr,
     /// Sixteen hexadecimal digits: JSON's numbers end at 2⁵³ for some readers.
@@ -64,33 +64,33 @@ pub struct KeptSender {
     multiplier: Option<u8>,
     restarts: u32,
     exit: Option<u8>,
-    counts: Counts,
+    counts: BeatCounts,
 }
 
-impl KeptSender {
+impl SenderSnapshot {
     /// What is to be written down of a sender; one that was never heard leaves no trace.
-    pub fn of(record: &Record) -> Option<Self> {
-        let run = record.run?;
+    pub fn of(record: &SenderState) -> Option<Self> {
+        let run = record.incarnation?;
         Some(Self {
             name: Arc::clone(&record.name),
             textbook: record.is_textbook,
-            state: record.state,
-            since_ms: millis(record.since.wall()),
+            state: record.liveness,
+            since_ms: saturating_millis(record.since.wall()),
             peer: run.peer,
-            incarnation: format!("{:016x}", run.incarnation),
-            last_seq: run.unwatched.or_else(|| record.gaps.highest())?,
-            heard_ms: millis(run.heard.wall()),
-            sent_ms: millis(run.sent),
-            interval_ms: run.promise.map(|(interval, _)| millis(interval)),
-            multiplier: run.promise.map(|(_, multiplier)| multiplier),
+            incarnation: format!("{:016x}", run.id),
+            last_seq: run.restored_seq.or_else(|| record.loss.highest_seq())?,
+            heard_ms: saturating_millis(run.last_received.wall()),
+            sent_ms: saturating_millis(run.sent_at),
+            interval_ms: run.advertised_timing.map(|(interval, _)| saturating_millis(interval)),
+            multiplier: run.advertised_timing.map(|(_, multiplier)| multiplier),
             restarts: record.restarts,
-            exit: record.exit,
-            counts: *record.gaps.counts(),
+            exit: record.exit_code,
+            counts: *record.loss.counts(),
         })
     }
 
     /// The sender again, if what was written down makes sense.
-    fn restored(&self, now: Moment) -> Option<Record> {
+    fn restore(&self, now: Moment) -> Option<SenderState> {
         let promise = match (self.interval_ms, self.multiplier) {
             (Some(interval @ 1..=86_400_000), Some(times @ 1..)) => Some((Duration::from_millis(interval), times)),
             (None, None) if self.textbook => None,
@@ -98,11 +98,24 @@ impl KeptSender {
         };
         let incarnation = u64::from_str_radix(&self.incarnation, 16).ok()?;
         let sent = Duration::from_millis(self.sent_ms);
-        let run = Run::restored(self.peer, incarnation, promise, then(self.heard_ms, now), sent, self.last_seq);
-        let since = then(self.since_ms, now);
-        let mut record =
-            Record::restored(Arc::clone(&self.name), self.state, since, Gaps::restored(self.counts), run, now);
-        (record.restarts, record.exit, record.is_textbook) = (self.restarts, self.exit, self.textbook);
+        let run = Incarnation::from_snapshot(
+            self.peer,
+            incarnation,
+            promise,
+            moment_from_wall_ms(self.heard_ms, now),
+            sent,
+            self.last_seq,
+        );
+        let since = moment_from_wall_ms(self.since_ms, now);
+        let mut record = SenderState::from_snapshot(
+            Arc::clone(&self.name),
+            self.state,
+            since,
+            SequenceLoss::from_counts(self.counts),
+            run,
+            now,
+        );
+        (record.restarts, record.exit_code, record.is_textbook) = (self.restarts, self.exit, self.textbook);
         Some(record)
     }
 }
@@ -110,26 +123,26 @@ impl KeptSender {
 impl Watcher {
     /// Takes in everybody who was written down, and says how many could not be: there is no room for
     /// them, or what was written makes no sense.
-    pub fn restore_all(&mut self, kept: &Kept, now: Moment) -> usize {
+    pub fn restore_snapshot(&mut self, snapshot: &Snapshot, now: Moment) -> usize {
         let mut refused = 0;
-        for sender in &kept.senders {
-            let is_restored = sender.restored(now).is_some_and(|record| self.restore(record));
+        for sender in &snapshot.senders {
+            let is_restored = sender.restore(now).is_some_and(|record| self.restore(record));
             refused += usize::from(!is_restored);
         }
-        for missed in &kept.missed {
-            self.miss(&missed.name, then(missed.since_ms, now));
+        for missed in &snapshot.missed {
+            self.restore_missing(&missed.name, moment_from_wall_ms(missed.since_ms, now));
         }
         refused
     }
 }
 
 /// A moment that was written down by its wall half; how long ago that was, the wall clock must say.
-fn then(ms: u64, now: Moment) -> Moment {
+fn moment_from_wall_ms(ms: u64, now: Moment) -> Moment {
     let wall = Duration::from_millis(ms);
     let ago = now.wall().saturating_sub(wall);
     Moment::new(now.since_start().saturating_sub(ago), wall)
 }
 
-fn millis(time: Duration) -> u64 {
+fn saturating_millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

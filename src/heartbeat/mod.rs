@@ -35,11 +35,11 @@ mod watcher;
 #[cfg(test)]
 mod weather;
 
-pub use beat::{LARGEST, LONGEST_INTERVAL, is_name};
-pub use beater::{BeatFact, BeatReport, Beater, Lifetime, Promise};
-pub use detect::{Detect, Patience};
-pub use fact::{Fact, Refusal, State};
-pub use kept::{Kept, KeptMissed, KeptSender, VERSION};
-pub use report::{Heads, SenderReport};
-pub use rules::Rules;
-pub use watcher::{Tally, Watcher};
+pub use beat::{MAX_INTERVAL, MAX_PACKET_BYTES, is_valid_name};
+pub use beater::{BeatEvent, BeatReport, BeatSender, BeatSenderConfig, Lifetime};
+pub use detect::{DetectionMethod, FailureDetector};
+pub use fact::{Liveness, RejectReason, WatcherEvent};
+pub use kept::{MissingSenderSnapshot, SNAPSHOT_VERSION, SenderSnapshot, Snapshot};
+pub use report::{SenderReport, StateCounts};
+pub use rules::WatcherConfig;
+pub use watcher::{Watcher, WatcherCounters};

@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::fact::{State, ns_or_null};
-use super::gaps::Counts;
-use super::record::Record;
+use super::fact::{Liveness, ns_or_null};
+use super::gaps::BeatCounts;
+use super::record::SenderState;
 use crate::stats::Ratio;
 use crate::time::{Moment, nanoseconds};
 
 /// How many senders there are, and in which state.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Heads {
+pub struct StateCounts {
     /// In any.
     pub total: usize,
     /// Heard in time.
@@ -38,7 +38,7 @@ pub struct SenderReport {
     /// Its name, or its address if it sends the textbook's beats.
     pub name: Arc<str>,
     /// How it is.
-    pub state: State,
+    pub state: Liveness,
     /// Whether it comes and goes.
     pub flapping: bool,
     /// Whether it is missed if it is never heard.
@@ -63,7 +63,7 @@ pub struct SenderReport {
     pub exit: Option<u8>,
     /// Its beats.
     #[serde(flatten)]
-    pub counts: Counts,
+    pub counts: BeatCounts,
     /// Lost beats of all that were sent.
     pub loss: Option<f64>,
     /// Its 95 % interval.
@@ -87,26 +87,26 @@ fn all_ns<S: Serializer>(times: &[Duration], serializer: S) -> Result<S::Ok, S::
     serializer.collect_seq(times.iter().copied().map(nanoseconds))
 }
 
-impl Record {
+impl SenderState {
     /// The figures now.
     pub fn report(&self, now: Moment) -> SenderReport {
-        let counts = *self.gaps.counts();
+        let counts = *self.loss.counts();
         let loss = Ratio::new(counts.lost, counts.lost + counts.beats);
-        let (missing, of) = self.gaps.window();
-        let promise = self.run.and_then(|run| run.promise);
+        let (missing, of) = self.loss.recent_loss();
+        let promise = self.incarnation.and_then(|run| run.advertised_timing);
         SenderReport {
             name: Arc::clone(&self.name),
-            state: self.state,
-            flapping: self.flap.is_flapping(),
+            state: self.liveness,
+            flapping: self.flap_damping.is_flapping(),
             expected: self.is_expected,
-            peer: self.run.map(|run| run.peer),
+            peer: self.incarnation.map(|run| run.peer),
             since_ms: u64::try_from(self.since.wall().as_millis()).unwrap_or(u64::MAX),
-            silent: self.run.map(|run| now - run.heard),
-            last_seq: self.run.and_then(|run| run.unwatched.or_else(|| self.gaps.highest())),
+            silent: self.incarnation.map(|run| now - run.last_received),
+            last_seq: self.incarnation.and_then(|run| run.restored_seq.or_else(|| self.loss.highest_seq())),
             interval: promise.map(|(interval, _)| interval),
             multiplier: promise.map(|(_, multiplier)| multiplier),
             restarts: self.restarts,
-            exit: self.exit,
+            exit: self.exit_code,
             counts,
             loss: loss.value(),
             loss_ci95: loss.wilson_interval95(),

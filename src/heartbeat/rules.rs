@@ -3,48 +3,53 @@
 use std::time::Duration;
 
 #[cfg(test)]
-use super::detect::Detect;
-use super::detect::Patience;
+use super::detect::DetectionMethod;
+use super::detect::FailureDetector;
 use crate::seal::MacKey;
 use crate::time::Moment;
 
 /// How a watcher judges.
 #[derive(Clone)]
-pub struct Rules {
+pub struct WatcherConfig {
     /// How long silence is borne.
-    pub patience: Patience,
+    pub failure_detector: FailureDetector,
     /// With a key only what it vouches for is heard.
     pub key: Option<MacKey>,
     /// How long those that are expected may take to be heard first.
     pub expect_within: Duration,
     /// How long somebody is remembered who is down or stopped.
-    pub forget: Duration,
+    pub forget_after: Duration,
     /// How fast it is forgiven to come and go.
     pub flap_half_life: Duration,
     /// How many senders there may be.
-    pub most: usize,
+    pub max_senders: usize,
     /// How many datagrams are heard; what comes after them is not.
-    pub datagrams: Option<u64>,
+    pub max_datagrams: Option<u64>,
     /// Since when datagrams are heard.
-    pub started: Moment,
+    pub started_at: Moment,
     /// Since when we have been awake: silence before it may have been our own.
-    pub awake: Moment,
+    pub awake_since: Moment,
 }
 
 #[cfg(test)]
-impl Rules {
+impl WatcherConfig {
     /// The defaults without slack or damping, since `started`.
     pub fn strict(started: Moment) -> Self {
         Self {
-            patience: Patience { detect: Detect::Times(None), slack: Duration::ZERO, rise: 1, fall: 1 },
+            failure_detector: FailureDetector {
+                method: DetectionMethod::Multiplier(None),
+                slack: Duration::ZERO,
+                rise: 1,
+                fall: 1,
+            },
             key: None,
             expect_within: Duration::from_secs(10),
-            forget: Duration::from_secs(3_600),
+            forget_after: Duration::from_secs(3_600),
             flap_half_life: Duration::ZERO,
-            most: 100,
-            datagrams: None,
-            started,
-            awake: started,
+            max_senders: 100,
+            max_datagrams: None,
+            started_at: started,
+            awake_since: started,
         }
     }
 }

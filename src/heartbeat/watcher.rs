@@ -13,28 +13,28 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::beat::{Beat, Kind, Line, Wrong, make_echo};
-use super::crowd::{Crowd, Who};
-use super::fact::{Fact, Refusal, State};
+use super::beat::{BeatPacket, Packet, PacketError, PacketKind, make_echo};
+use super::crowd::{SenderKey, SenderTable};
+use super::fact::{Liveness, RejectReason, WatcherEvent};
 use super::histogram::Histogram;
-use super::record::{Heard, Record};
-use super::report::Heads;
-use super::rules::Rules;
+use super::record::{ReceivedBeat, SenderState};
+use super::report::StateCounts;
+use super::rules::WatcherConfig;
 use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
 use crate::time::Moment;
 
 /// How often a watcher looks whether it was stopped meanwhile.
-const TICK: Duration = Duration::from_millis(250);
+const STALL_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// A timer that is served later than this was served by somebody who did not run, …
-const STALL: Duration = Duration::from_millis(100);
+const DEFAULT_STALL_THRESHOLD: Duration = Duration::from_millis(100);
 /// … or than the shortest interval anybody promised, but not less than a busy machine needs.
-const LEAST_STALL: Duration = Duration::from_millis(10);
+const MIN_STALL_THRESHOLD: Duration = Duration::from_millis(10);
 /// Refused datagrams are told once in so much time.
-const REFUSED_EVERY: Duration = Duration::from_secs(1);
+const REJECT_REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What became of all datagrams.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Tally {
+pub struct WatcherCounters {
     /// Datagrams that came.
     pub received: u64,
     /// Echoes that were sent back.
@@ -42,7 +42,7 @@ pub struct Tally {
     /// Datagrams that counted for nobody, by reason.
     pub refused: u64,
     #[serde(skip)]
-    pub by_reason: [u64; Refusal::ALL.len()],
+    pub by_reason: [u64; RejectReason::ALL.len()],
     /// Datagrams that found no room in our own receive buffer.
     pub local_drops: u64,
     /// How often we did not run ourselves.
@@ -53,74 +53,76 @@ pub struct Tally {
 
 /// Everybody who is watched.
 pub struct Watcher {
-    rules: Rules,
-    crowd: Crowd,
-    tally: Tally,
+    config: WatcherConfig,
+    table: SenderTable,
+    counters: WatcherCounters,
     delays: Histogram,
     last_turn: Moment,
-    tick: Moment,
-    refused: Option<(Moment, u64)>,
+    next_stall_check: Moment,
+    last_reject_report: Option<(Moment, u64)>,
     /// How late a timer must be served to be a stall.
-    stall: Duration,
+    stall_threshold: Duration,
 }
 
 impl Watcher {
     /// A watcher that waits for those `expected`.
-    pub fn new(rules: Rules, expected: &[Arc<str>], now: Moment) -> Self {
+    pub fn new(config: WatcherConfig, expected: &[Arc<str>], now: Moment) -> Self {
         let mut watcher = Self {
-            crowd: Crowd::new(rules.most.max(expected.len())),
-            rules,
-            tally: Tally::default(),
+            table: SenderTable::new(config.max_senders.max(expected.len())),
+            config,
+            counters: WatcherCounters::default(),
             delays: Histogram::default(),
             last_turn: now,
-            tick: now + TICK,
-            refused: None,
-            stall: STALL,
+            next_stall_check: now + STALL_CHECK_INTERVAL,
+            last_reject_report: None,
+            stall_threshold: DEFAULT_STALL_THRESHOLD,
         };
         for name in expected {
-            watcher.expect(name, now);
+            watcher.expect_sender(name, now);
         }
         watcher
     }
 
-    fn expect(&mut self, name: &Arc<str>, now: Moment) {
-        let who = Who::Named(Arc::clone(name));
-        let known = self.crowd.find(&who);
-        let place = known.or_else(|| self.crowd.admit(who, Record::new(Arc::clone(name), true, now), None).ok());
-        let rules = &self.rules;
-        place.map(|place| self.crowd.with(place, |record| record.is_expected = true, |record| record.due(rules)));
+    fn expect_sender(&mut self, name: &Arc<str>, now: Moment) {
+        let who = SenderKey::Named(Arc::clone(name));
+        let known = self.table.find(&who);
+        let place = known.or_else(|| self.table.insert(who, SenderState::new(Arc::clone(name), true, now), None).ok());
+        let rules = &self.config;
+        place.map(|place| {
+            self.table.update(place, |record| record.is_expected = true, |record| record.next_deadline(rules))
+        });
     }
 
     /// An earlier watcher has missed somebody since then; if it is not expected any more, nobody is
     /// missed.
-    pub fn miss(&mut self, name: &Arc<str>, since: Moment) {
-        let rules = &self.rules;
-        if let Some(place) = self.crowd.find(&Who::Named(Arc::clone(name))) {
-            self.crowd.with(place, |record| record.is_missed_since(since), |record| record.due(rules));
+    pub fn restore_missing(&mut self, name: &Arc<str>, since: Moment) {
+        let rules = &self.config;
+        if let Some(place) = self.table.find(&SenderKey::Named(Arc::clone(name))) {
+            self.table.update(place, |record| record.restore_missing(since), |record| record.next_deadline(rules));
         }
     }
 
     /// Takes in somebody whom an earlier watcher knew, if there is room.
-    pub fn restore(&mut self, mut record: Record) -> bool {
-        let who = Who::of(&record);
-        let peer = record.run.map(|run| run.peer);
-        if let Some(place) = self.crowd.find(&who) {
-            record.is_expected = self.crowd.get(place).is_some_and(|known| known.is_expected);
-            self.crowd.forget(place);
+    pub fn restore(&mut self, mut sender: SenderState) -> bool {
+        let who = SenderKey::of(&sender);
+        let peer = sender.incarnation.map(|run| run.peer);
+        if let Some(place) = self.table.find(&who) {
+            sender.is_expected = self.table.get(place).is_some_and(|known| known.is_expected);
+            self.table.remove(place);
         }
-        let rules = &self.rules;
-        let admitted = self.crowd.admit(who, record, peer).ok();
-        admitted.and_then(|place| self.crowd.with(place, |_| (), |record| record.due(rules))).is_some()
+        let rules = &self.config;
+        let admitted = self.table.insert(who, sender, peer).ok();
+        admitted.and_then(|place| self.table.update(place, |_| (), |record| record.next_deadline(rules))).is_some()
     }
 
     /// Everybody, by place.
-    pub fn crowd(&self) -> &Crowd {
-        &self.crowd
+    pub fn sender_table(&self) -> &SenderTable {
+        &self.table
     }
 
     /// What became of all datagrams so far.
-    pub fn tally(&self) -> &Tally {
-        &self.tally
+    pub fn counters(&self) -> &WatcherCounters {
+        &self.counters
     }
 
     /// The delays of all beats, above the smallest of each sender.
@@ -129,34 +131,38 @@ impl Watcher {
     }
 
     /// Hears a datagram, and says why it counts for nobody.
-    fn hear(&mut self, datagram: &Datagram<'_>, post: &mut DatagramActions<Fact>) -> Result<(), Refusal> {
+    fn handle_datagram(
+        &mut self,
+        datagram: &Datagram<'_>,
+        actions: &mut DatagramActions<WatcherEvent>,
+    ) -> Result<(), RejectReason> {
         if datagram.truncated {
-            return Err(Refusal::Oversize);
+            return Err(RejectReason::Oversize);
         }
-        let line = Line::read(datagram.bytes, self.rules.key.as_ref()).map_err(|wrong| match wrong {
-            Wrong::Malformed => Refusal::Malformed,
-            Wrong::Unauthentic => Refusal::Unauthentic,
+        let line = Packet::parse(datagram.bytes, self.config.key.as_ref()).map_err(|wrong| match wrong {
+            PacketError::Malformed => RejectReason::Malformed,
+            PacketError::Unauthentic => RejectReason::Unauthentic,
         })?;
         let (peer, at) = (datagram.peer, datagram.received_at);
         match line {
-            Line::Beat(Beat { kind: Kind::Echo, .. }) => Err(Refusal::Stray),
-            Line::Beat(beat) => {
-                let heard = Heard {
+            Packet::Beat(BeatPacket { kind: PacketKind::Echo, .. }) => Err(RejectReason::Stray),
+            Packet::Beat(beat) => {
+                let heard = ReceivedBeat {
                     peer,
-                    at,
+                    received_at: at,
                     incarnation: beat.incarnation,
                     seq: beat.seq,
-                    sent: beat.sent,
-                    promise: Some((beat.interval, beat.multiplier)),
-                    is_bye: beat.kind == Kind::Bye,
-                    exit: beat.exit,
+                    sent_at: beat.sent_at,
+                    advertised_timing: Some((beat.interval, beat.multiplier)),
+                    is_bye: beat.kind == PacketKind::Bye,
+                    exit_code: beat.exit_code,
                 };
-                self.count(Who::Named(beat.name.into()), &heard, post)?;
-                self.stall = self.stall.min(beat.interval.max(LEAST_STALL));
+                self.count_beat(SenderKey::Named(beat.name.into()), &heard, actions)?;
+                self.stall_threshold = self.stall_threshold.min(beat.interval.max(MIN_STALL_THRESHOLD));
                 if beat.wants_echo {
-                    self.tally.echoes += 1;
-                    let key = self.rules.key.as_ref();
-                    post.send(Transmit::reply(datagram, heard.seq), |out| {
+                    self.counters.echoes += 1;
+                    let key = self.config.key.as_ref();
+                    actions.send(Transmit::reply(datagram, heard.seq), |out| {
                         let start = out.len();
                         out.extend_from_slice(datagram.bytes);
                         make_echo(out.get_mut(start..).unwrap_or_default(), key);
@@ -164,149 +170,172 @@ impl Watcher {
                 }
                 Ok(())
             }
-            Line::Textbook { seq, sent } => {
+            Packet::Textbook { seq, sent_at: sent } => {
                 let (promise, is_bye, exit) = (None, false, None);
-                let heard = Heard { peer, at, incarnation: 0, seq, sent, promise, is_bye, exit };
-                self.count(Who::At(peer), &heard, post)
+                let heard = ReceivedBeat {
+                    peer,
+                    received_at: at,
+                    incarnation: 0,
+                    seq,
+                    sent_at: sent,
+                    advertised_timing: promise,
+                    is_bye,
+                    exit_code: exit,
+                };
+                self.count_beat(SenderKey::Address(peer), &heard, actions)
             }
         }
     }
 
-    fn count(&mut self, who: Who, heard: &Heard, post: &mut DatagramActions<Fact>) -> Result<(), Refusal> {
-        let place = match self.crowd.find(&who) {
+    fn count_beat(
+        &mut self,
+        key: SenderKey,
+        beat: &ReceivedBeat,
+        actions: &mut DatagramActions<WatcherEvent>,
+    ) -> Result<(), RejectReason> {
+        let place = match self.table.find(&key) {
             Some(place) => place,
-            None if heard.is_bye => return Err(Refusal::Stray),
+            None if beat.is_bye => return Err(RejectReason::Stray),
             None => {
-                let name = match &who {
-                    Who::Named(name) => Arc::clone(name),
-                    Who::At(address) => address.to_string().into(),
+                let name = match &key {
+                    SenderKey::Named(name) => Arc::clone(name),
+                    SenderKey::Address(address) => address.to_string().into(),
                 };
-                let is_textbook = heard.promise.is_none();
-                let mut record = Record::new(name, false, heard.at);
+                let is_textbook = beat.advertised_timing.is_none();
+                let mut record = SenderState::new(name, false, beat.received_at);
                 record.is_textbook = is_textbook;
-                self.crowd.admit(who, record, Some(heard.peer))?
+                self.table.insert(key, record, Some(beat.peer))?
             }
         };
-        let rules = &self.rules;
-        let act = |record: &mut Record| {
-            let before = (record.state, record.delays.samples());
-            let counted = record.hear(heard, rules, post);
-            let delay = record.delays.last().filter(|_| record.delays.samples() > before.1);
-            (counted, before.0 != record.state, delay)
+        let rules = &self.config;
+        let act = |record: &mut SenderState| {
+            let before = (record.liveness, record.delays.sample_count());
+            let counted = record.on_beat(beat, rules, actions);
+            let delay = record.delays.last().filter(|_| record.delays.sample_count() > before.1);
+            (counted, before.0 != record.liveness, delay)
         };
-        let Some((counted, changed, delay)) = self.crowd.with(place, act, |record| record.due(rules)) else {
-            return Err(Refusal::Full);
+        let Some((counted, changed, delay)) = self.table.update(place, act, |record| record.next_deadline(rules))
+        else {
+            return Err(RejectReason::Full);
         };
-        self.tally.changes += u64::from(changed);
-        delay.inspect(|delay| self.delays.push(*delay));
+        self.counters.changes += u64::from(changed);
+        delay.inspect(|delay| self.delays.observe(*delay));
         counted
     }
 
     /// Notices that this process itself did not run.
-    fn notice(&mut self, now: Moment, post: &mut DatagramActions<Fact>) {
-        let planned = self.crowd.next().map_or(self.tick, |timer| timer.min(self.tick));
+    fn detect_stall(&mut self, now: Moment, actions: &mut DatagramActions<WatcherEvent>) {
+        let planned =
+            self.table.next_deadline().map_or(self.next_stall_check, |timer| timer.min(self.next_stall_check));
         let gap = now - self.last_turn;
         self.last_turn = now;
         // What was read late because of the same stall is no further one.
-        if now - planned > self.stall && gap > self.stall {
-            self.rules.awake = now;
-            self.tally.stalls += 1;
-            post.emit(|| Fact::MonitorStall { gap });
-            self.tick = now + TICK;
-            let rules = &self.rules;
-            self.crowd.with_all(|record| record.shift(gap, now), |record| record.due(rules));
+        if now - planned > self.stall_threshold && gap > self.stall_threshold {
+            self.config.awake_since = now;
+            self.counters.stalls += 1;
+            actions.emit(|| WatcherEvent::MonitorStall { gap });
+            self.next_stall_check = now + STALL_CHECK_INTERVAL;
+            let rules = &self.config;
+            self.table.update_all(|record| record.exclude_pause(gap, now), |record| record.next_deadline(rules));
         }
     }
 
-    fn refuse(&mut self, reason: Refusal, datagram: &Datagram<'_>, now: Moment, post: &mut DatagramActions<Fact>) {
-        self.tally.refused += 1;
-        if let Some(count) = self.tally.by_reason.get_mut(reason as usize) {
+    fn reject(
+        &mut self,
+        reason: RejectReason,
+        datagram: &Datagram<'_>,
+        now: Moment,
+        actions: &mut DatagramActions<WatcherEvent>,
+    ) {
+        self.counters.refused += 1;
+        if let Some(count) = self.counters.by_reason.get_mut(reason as usize) {
             *count += 1;
         }
         // Copies under a key and rivals are counted with their sender; the rest is garbage.
-        let count = self.refused.map_or(0, |(_, count)| count) + 1;
-        let is_due = self.refused.is_none_or(|(told, _)| now - told >= REFUSED_EVERY);
+        let count = self.last_reject_report.map_or(0, |(_, count)| count) + 1;
+        let is_due = self.last_reject_report.is_none_or(|(told, _)| now - told >= REJECT_REPORT_INTERVAL);
         if is_due {
-            post.emit(|| Fact::Refused { peer: datagram.peer, reason, count });
+            actions.emit(|| WatcherEvent::Refused { peer: datagram.peer, reason, count });
         }
-        let told = self.refused.map(|(told, _)| told).filter(|_| !is_due).unwrap_or(now);
-        self.refused = Some((told, if is_due { 0 } else { count }));
+        let told = self.last_reject_report.map(|(told, _)| told).filter(|_| !is_due).unwrap_or(now);
+        self.last_reject_report = Some((told, if is_due { 0 } else { count }));
     }
 }
 
 impl DatagramProtocol for Watcher {
-    type Event = Fact;
+    type Event = WatcherEvent;
 
-    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, post: &mut DatagramActions<Fact>) {
-        self.notice(now, post);
-        if self.rules.datagrams.is_some_and(|most| self.tally.received >= most) {
+    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, actions: &mut DatagramActions<WatcherEvent>) {
+        self.detect_stall(now, actions);
+        if self.config.max_datagrams.is_some_and(|most| self.counters.received >= most) {
             return;
         }
-        self.tally.received += 1;
-        if let Err(reason) = self.hear(datagram, post) {
-            self.refuse(reason, datagram, now, post);
+        self.counters.received += 1;
+        if let Err(reason) = self.handle_datagram(datagram, actions) {
+            self.reject(reason, datagram, now, actions);
         }
     }
 
     fn transmitted(&mut self, _ticket: u64, _at: Moment) {}
 
     /// An echo that would not go is lost; its sender measures again.
-    fn failed(&mut self, _failure: &TransmitError<'_>, _now: Moment, _post: &mut DatagramActions<Fact>) {}
+    fn failed(&mut self, _failure: &TransmitError<'_>, _now: Moment, _post: &mut DatagramActions<WatcherEvent>) {}
 
-    fn overflowed(&mut self, count: u64, _now: Moment, post: &mut DatagramActions<Fact>) {
-        self.tally.local_drops += count;
-        post.emit(|| Fact::LocalDrop { count });
+    fn overflowed(&mut self, count: u64, _now: Moment, actions: &mut DatagramActions<WatcherEvent>) {
+        self.counters.local_drops += count;
+        actions.emit(|| WatcherEvent::LocalDrop { count });
     }
 
-    fn woken(&mut self, now: Moment, post: &mut DatagramActions<Fact>) {
-        self.notice(now, post);
-        self.tick = now + TICK;
-        let rules = &self.rules;
-        while let Some(place) = self.crowd.ring(now) {
-            let act = |record: &mut Record| {
-                let before = record.state;
-                let is_over = record.wake(now, rules, post);
-                (is_over, before != record.state, Arc::clone(&record.name))
+    fn woken(&mut self, now: Moment, actions: &mut DatagramActions<WatcherEvent>) {
+        self.detect_stall(now, actions);
+        self.next_stall_check = now + STALL_CHECK_INTERVAL;
+        let rules = &self.config;
+        while let Some(place) = self.table.pop_due(now) {
+            let act = |record: &mut SenderState| {
+                let before = record.liveness;
+                let is_over = record.on_timeout(now, rules, actions);
+                (is_over, before != record.liveness, Arc::clone(&record.name))
             };
-            let Some((is_over, changed, name)) = self.crowd.with(place, act, |record| record.due(rules)) else {
+            let Some((is_over, changed, name)) = self.table.update(place, act, |record| record.next_deadline(rules))
+            else {
                 continue;
             };
-            self.tally.changes += u64::from(changed);
+            self.counters.changes += u64::from(changed);
             if is_over {
-                self.crowd.forget(place);
-                post.emit(|| Fact::Forgotten { name });
+                self.table.remove(place);
+                actions.emit(|| WatcherEvent::Forgotten { name });
             }
         }
     }
 
     fn wake_at(&self) -> Option<Moment> {
         // Who watches nobody has nothing to be late for, but must know when it was last awake.
-        Some(self.crowd.next().map_or(self.tick, |timer| timer.min(self.tick)))
+        Some(self.table.next_deadline().map_or(self.next_stall_check, |timer| timer.min(self.next_stall_check)))
     }
 }
 
 /// How many senders are in which state.
 impl Watcher {
     /// In this one.
-    pub fn in_state(&self, state: State) -> usize {
-        self.crowd.in_state(state)
+    pub fn count_in_state(&self, state: Liveness) -> usize {
+        self.table.count_in_state(state)
     }
 
     /// In each.
-    pub fn heads(&self) -> Heads {
-        Heads {
-            total: self.senders(),
-            up: self.in_state(State::Up),
-            late: self.in_state(State::Late),
-            down: self.in_state(State::Down),
-            stopped: self.in_state(State::Stopped),
-            new: self.in_state(State::New),
+    pub fn state_counts(&self) -> StateCounts {
+        StateCounts {
+            total: self.sender_count(),
+            up: self.count_in_state(Liveness::Up),
+            late: self.count_in_state(Liveness::Late),
+            down: self.count_in_state(Liveness::Down),
+            stopped: self.count_in_state(Liveness::Stopped),
+            new: self.count_in_state(Liveness::New),
         }
     }
 
     /// In any.
-    pub fn senders(&self) -> usize {
-        self.crowd.len()
+    pub fn sender_count(&self) -> usize {
+        self.table.len()
     }
 }
 

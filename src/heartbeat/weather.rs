@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{Beater, Detect, Fact, Lifetime, Patience, Promise, Rules, SenderReport, State, Watcher};
+use super::{
+    BeatSender, BeatSenderConfig, DetectionMethod, FailureDetector, Lifetime, Liveness, SenderReport, Watcher,
+    WatcherConfig, WatcherEvent,
+};
 use crate::conversation::{Datagram, DatagramActions, DatagramProtocol};
 use crate::impair::{CopyOutcome, DecisionKind, Distribution, Impairment, Jitter, PathState, SeededRandom};
 use crate::time::Moment;
@@ -16,68 +19,79 @@ use crate::time::Moment;
 const START: Moment = Moment::new(Duration::from_secs(50), Duration::from_secs(1_764_000_000));
 const SECOND: Duration = Duration::from_secs(1);
 
-fn patience(detect: Detect) -> Patience {
-    Patience { detect, slack: Duration::ZERO, rise: 1, fall: 1 }
+fn failure_detector(method: DetectionMethod) -> FailureDetector {
+    FailureDetector { method, slack: Duration::ZERO, rise: 1, fall: 1 }
 }
 
-fn rules(patience: Patience) -> Rules {
-    Rules { patience, forget: 86_400 * SECOND, most: 10_000, ..Rules::strict(START) }
+fn config(failure_detector: FailureDetector) -> WatcherConfig {
+    WatcherConfig {
+        failure_detector,
+        forget_after: 86_400 * SECOND,
+        max_senders: 10_000,
+        ..WatcherConfig::strict(START)
+    }
 }
 
 /// A sender and its way to the watcher.
-struct Way {
-    beater: Beater,
-    post: DatagramActions<super::BeatFact>,
+struct SimulatedSender {
+    sender: BeatSender,
+    actions: DatagramActions<super::BeatEvent>,
     path: PathState,
     /// The numbers that reached the watcher.
     arrived: BTreeSet<u64>,
-    copies: u64,
+    duplicates: u64,
     sent: u64,
 }
 
 /// When it arrives, its order, on which way, and what it is.
-type Carried = (Moment, u64, usize, Vec<u8>);
+type InFlightPacket = (Moment, u64, usize, Vec<u8>);
 
-struct World {
-    ways: Vec<Way>,
-    weather: Impairment,
+struct Simulation {
+    senders: Vec<SimulatedSender>,
+    impairment: Impairment,
     watcher: Watcher,
-    post: DatagramActions<Fact>,
-    sky: BinaryHeap<Reverse<Carried>>,
-    order: u64,
-    facts: Vec<(Moment, Fact)>,
+    actions: DatagramActions<WatcherEvent>,
+    in_flight: BinaryHeap<Reverse<InFlightPacket>>,
+    next_order: u64,
+    events: Vec<(Moment, WatcherEvent)>,
 }
 
-impl World {
-    fn new(senders: u32, multiplier: u8, beats: u64, weather: Impairment, patience: Patience) -> Self {
+impl Simulation {
+    fn new(
+        senders: u32,
+        multiplier: u8,
+        beats: u64,
+        impairment: Impairment,
+        failure_detector: FailureDetector,
+    ) -> Self {
         let way = |number: u32| {
-            let promise = Promise {
+            let promise = BeatSenderConfig {
                 name: format!("s{number}").into(),
                 incarnation: number.into(),
                 interval: SECOND,
                 multiplier,
-                echo: false,
+                wants_echo: false,
                 key: None,
             };
             let start = START + Duration::from_millis(u64::from(number) * 7 % 1_000);
             let lifetime = Lifetime::Count(Some(beats));
-            Way {
-                beater: Beater::new(promise, lifetime, number.into(), start),
-                post: DatagramActions::new(false),
-                path: weather.path_state(number),
+            SimulatedSender {
+                sender: BeatSender::new(promise, lifetime, number.into(), start),
+                actions: DatagramActions::new(false),
+                path: impairment.path_state(number),
                 arrived: BTreeSet::new(),
-                copies: 0,
+                duplicates: 0,
                 sent: 0,
             }
         };
         Self {
-            ways: (1..=senders).map(way).collect(),
-            weather,
-            watcher: Watcher::new(rules(patience), &[], START),
-            post: DatagramActions::new(true),
-            sky: BinaryHeap::new(),
-            order: 0,
-            facts: Vec::new(),
+            senders: (1..=senders).map(way).collect(),
+            impairment,
+            watcher: Watcher::new(config(failure_detector), &[], START),
+            actions: DatagramActions::new(true),
+            in_flight: BinaryHeap::new(),
+            next_order: 0,
+            events: Vec::new(),
         }
     }
 
@@ -85,65 +99,67 @@ impl World {
     fn run(&mut self) {
         let mut now = START;
         while now < START + 100_000 * SECOND {
-            self.send(now);
-            while let Some(Reverse((at, _, way, bytes))) = self.sky.peek().filter(|carried| carried.0.0 <= now).cloned()
+            self.send_due(now);
+            while let Some(Reverse((at, _, way, bytes))) =
+                self.in_flight.peek().filter(|carried| carried.0.0 <= now).cloned()
             {
-                self.sky.pop();
+                self.in_flight.pop();
                 let peer = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 10_000 + u16::try_from(way).expect("few"));
                 let datagram = Datagram::timestamped(peer, at, &bytes);
-                self.watcher.received(&datagram, now, &mut self.post);
+                self.watcher.received(&datagram, now, &mut self.actions);
             }
-            self.watcher.woken(now, &mut self.post);
-            self.facts.extend(self.post.events().map(|fact| (now, fact)));
-            let senders = self.ways.iter().filter_map(|way| way.beater.wake_at()).min();
-            let next = [senders, self.sky.peek().map(|carried| carried.0.0)].into_iter().flatten().min();
+            self.watcher.woken(now, &mut self.actions);
+            self.events.extend(self.actions.events().map(|fact| (now, fact)));
+            let senders = self.senders.iter().filter_map(|way| way.sender.wake_at()).min();
+            let next = [senders, self.in_flight.peek().map(|carried| carried.0.0)].into_iter().flatten().min();
             let Some(next) = next else { return };
             now = next.min(self.watcher.wake_at().expect("it ticks")).max(now);
         }
         panic!("it does not end");
     }
 
-    fn send(&mut self, now: Moment) {
-        for (number, way) in self.ways.iter_mut().enumerate() {
-            if way.beater.wake_at().is_none_or(|wake| wake > now) {
+    fn send_due(&mut self, now: Moment) {
+        for (number, way) in self.senders.iter_mut().enumerate() {
+            if way.sender.wake_at().is_none_or(|wake| wake > now) {
                 continue;
             }
-            way.beater.woken(now, &mut way.post);
-            for (outgoing, bytes) in way.post.transmits() {
+            way.sender.woken(now, &mut way.actions);
+            for (outgoing, bytes) in way.actions.transmits() {
                 // The last word gets through: what is lost before it can be counted then.
                 let is_bye = bytes.starts_with(b"BYE");
-                let verdict = self.weather.decide(&mut way.path, now, bytes.len());
+                let verdict = self.impairment.decide(&mut way.path, now, bytes.len());
                 let passed = verdict.copies().filter_map(|fate| match fate {
                     CopyOutcome::Delivered(passage) => Some(passage.inbound.delay),
                     CopyOutcome::Dropped(_) => None,
                 });
-                let last = self.weather.delay + self.weather.jitter.spread + Duration::from_millis(50);
+                let last = self.impairment.delay + self.impairment.jitter.spread + Duration::from_millis(50);
                 let delays: Vec<Duration> = if is_bye { vec![last] } else { passed.collect() };
                 way.sent += u64::from(!is_bye);
                 if !is_bye && !delays.is_empty() {
                     way.arrived.insert(outgoing.ticket);
-                    way.copies += delays.len() as u64 - 1;
+                    way.duplicates += delays.len() as u64 - 1;
                 }
                 for delay in delays {
-                    self.order += 1;
-                    self.sky.push(Reverse((now + delay, self.order, number, bytes.to_vec())));
+                    self.next_order += 1;
+                    self.in_flight.push(Reverse((now + delay, self.next_order, number, bytes.to_vec())));
                 }
             }
-            way.post.clear();
+            way.actions.clear();
         }
     }
 
     fn reports(&self) -> BTreeMap<String, SenderReport> {
-        let report = |(_, record): (usize, &super::record::Record)| (record.name.to_string(), record.report(START));
-        self.watcher.crowd().iter().map(report).collect()
+        let report =
+            |(_, record): (usize, &super::record::SenderState)| (record.name.to_string(), record.report(START));
+        self.watcher.sender_table().iter().map(report).collect()
     }
 
-    fn downs(&self) -> usize {
-        self.facts.iter().filter(|(_, fact)| matches!(fact, Fact::State { to: State::Down, .. })).count()
+    fn down_count(&self) -> usize {
+        self.events.iter().filter(|(_, fact)| matches!(fact, WatcherEvent::State { to: Liveness::Down, .. })).count()
     }
 }
 
-fn storm(seed: u64) -> Impairment {
+fn heavy_impairment(seed: u64) -> Impairment {
     Impairment {
         loss: "30%".parse().expect("a model"),
         duplicate: "5%".parse().expect("a probability"),
@@ -155,30 +171,35 @@ fn storm(seed: u64) -> Impairment {
 }
 
 #[test]
-fn ten_minutes_of_storm_are_accounted_for_exactly() {
-    let mut world = World::new(40, 5, 600, storm(3), patience(Detect::Times(None)));
+fn ten_minutes_of_heavy_impairment_are_counted_exactly() {
+    let mut world =
+        Simulation::new(40, 5, 600, heavy_impairment(3), failure_detector(DetectionMethod::Multiplier(None)));
     world.run();
     let reports = world.reports();
-    for (number, way) in (1..).zip(&world.ways) {
+    for (number, way) in (1..).zip(&world.senders) {
         let counts = reports[&format!("s{number}")].counts;
         let arrived = way.arrived.len() as u64;
         assert_eq!((way.sent, counts.beats, counts.lost), (600, arrived, 600 - arrived), "s{number}: {counts:?}");
-        assert_eq!((counts.duplicates, counts.too_late), (way.copies, 0), "s{number}");
+        assert_eq!((counts.duplicates, counts.too_late), (way.duplicates, 0), "s{number}");
         assert!(counts.lost > 120 && counts.reordered > 0 && counts.duplicates > 0, "{counts:?}");
     }
-    assert!(reports.values().all(|report| report.state == State::Stopped));
+    assert!(reports.values().all(|report| report.state == Liveness::Stopped));
 }
 
 #[test]
-fn nobody_is_declared_dead_beyond_what_chance_allows() {
+fn false_down_reports_match_the_loss_runs_exactly() {
     let jitter = Jitter { spread: Duration::from_millis(90), distribution: Distribution::Uniform };
-    let weather =
-        Impairment { delay: Duration::from_millis(100), jitter, reorder: "0".parse().expect("none"), ..storm(4) };
-    let mut world = World::new(40, 5, 600, weather, patience(Detect::Times(None)));
+    let weather = Impairment {
+        delay: Duration::from_millis(100),
+        jitter,
+        reorder: "0".parse().expect("none"),
+        ..heavy_impairment(4)
+    };
+    let mut world = Simulation::new(40, 5, 600, weather, failure_detector(DetectionMethod::Multiplier(None)));
     world.run();
     // Two beats that reach the watcher with four lost ones between them are less than five intervals
     // and the jitter apart; only a longer row of losses is a death.
-    let rows = |way: &Way| {
+    let rows = |way: &SimulatedSender| {
         let mut row = 0;
         (1..=600_u64)
             .filter(|number| {
@@ -187,21 +208,25 @@ fn nobody_is_declared_dead_beyond_what_chance_allows() {
             })
             .count()
     };
-    let allowed: usize = world.ways.iter().map(rows).sum();
-    assert_eq!(world.downs(), allowed);
+    let allowed: usize = world.senders.iter().map(rows).sum();
+    assert_eq!(world.down_count(), allowed);
     // 0.7 · 0.3⁵ of 24,000 beats begin such a row.
     assert!((15..70).contains(&allowed), "{allowed}");
 }
 
 #[test]
-fn without_loss_nobody_is_late_let_alone_dead() {
+fn without_loss_no_sender_is_reported_down() {
     let jitter = Jitter { spread: Duration::from_millis(90), distribution: Distribution::Uniform };
-    let weather =
-        Impairment { loss: "0".parse().expect("a model"), delay: Duration::from_millis(100), jitter, ..storm(5) };
-    for detect in [Detect::Times(None), Detect::Times(Some(2)), Detect::phi(8.0)] {
-        let mut world = World::new(40, 3, 600, weather.clone(), patience(detect));
+    let weather = Impairment {
+        loss: "0".parse().expect("a model"),
+        delay: Duration::from_millis(100),
+        jitter,
+        ..heavy_impairment(5)
+    };
+    for detect in [DetectionMethod::Multiplier(None), DetectionMethod::Multiplier(Some(2)), DetectionMethod::phi(8.0)] {
+        let mut world = Simulation::new(40, 3, 600, weather.clone(), failure_detector(detect));
         world.run();
-        assert_eq!(world.downs(), 0, "{detect:?}");
+        assert_eq!(world.down_count(), 0, "{detect:?}");
         assert!(world.reports().values().all(|report| report.counts.lost == 0));
     }
 }
@@ -209,36 +234,37 @@ fn without_loss_nobody_is_late_let_alone_dead() {
 #[test]
 fn the_same_seed_makes_the_same_ten_minutes() {
     let facts = || {
-        let mut world = World::new(5, 3, 600, storm(6), patience(Detect::Times(None)));
+        let mut world =
+            Simulation::new(5, 3, 600, heavy_impairment(6), failure_detector(DetectionMethod::Multiplier(None)));
         world.run();
-        world.facts
+        world.events
     };
     assert_eq!(facts(), facts());
 }
 
 #[test]
-fn a_killed_sender_is_dead_at_its_deadline_and_not_before() {
-    let mut world = World::new(1, 3, 10, Impairment::none(1), patience(Detect::Times(None)));
+fn a_killed_sender_is_down_exactly_at_its_deadline() {
+    let mut world = Simulation::new(1, 3, 10, Impairment::none(1), failure_detector(DetectionMethod::Multiplier(None)));
     // Killed: its goodbyes never reach anybody.
-    let way = &mut world.ways[0];
-    way.beater.woken(START + SECOND, &mut way.post);
-    let line = way.post.transmits().next().expect("its first beat").1.to_vec();
+    let way = &mut world.senders[0];
+    way.sender.woken(START + SECOND, &mut way.actions);
+    let line = way.actions.transmits().next().expect("its first beat").1.to_vec();
     let at = START + SECOND;
-    world.ways.clear();
-    world.sky.push(Reverse((at, 0, 0, line)));
+    world.senders.clear();
+    world.in_flight.push(Reverse((at, 0, 0, line)));
     world.run();
     let mut now = at;
-    while world.watcher.in_state(State::Down) == 0 {
+    while world.watcher.count_in_state(Liveness::Down) == 0 {
         now = world.watcher.wake_at().expect("it ticks");
-        world.watcher.woken(now, &mut world.post);
+        world.watcher.woken(now, &mut world.actions);
     }
     assert_eq!(now - at, 3 * SECOND);
 }
 
 #[test]
-fn a_watcher_and_a_sender_survive_any_octets() {
+fn a_watcher_and_a_sender_survive_any_bytes() {
     let dice = SeededRandom::new(4, 1);
-    let mut world = World::new(1, 3, 1, Impairment::none(1), patience(Detect::Times(None)));
+    let mut world = Simulation::new(1, 3, 1, Impairment::none(1), failure_detector(DetectionMethod::Multiplier(None)));
     let line = b"BEAT s1 0000000000000001 7 1764000000000 1000 3 echo".to_vec();
     for number in 0..30_000_u64 {
         // A damaged copy of a real beat gets further than noise would.
@@ -250,13 +276,13 @@ fn a_watcher_and_a_sender_survive_any_octets() {
         let now = START + Duration::from_millis(number);
         let peer = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9);
         let datagram = Datagram::timestamped(peer, now, &bytes);
-        world.watcher.received(&datagram, now, &mut world.post);
-        let answered: usize = world.post.transmits().map(|(_, echo)| echo.len()).sum();
+        world.watcher.received(&datagram, now, &mut world.actions);
+        let answered: usize = world.actions.transmits().map(|(_, echo)| echo.len()).sum();
         assert!(answered <= bytes.len());
-        world.post.clear();
-        world.watcher.woken(now, &mut world.post);
-        let way = &mut world.ways[0];
-        way.beater.received(&datagram, now, &mut way.post);
+        world.actions.clear();
+        world.watcher.woken(now, &mut world.actions);
+        let way = &mut world.senders[0];
+        way.sender.received(&datagram, now, &mut way.actions);
     }
-    assert_eq!(world.watcher.tally().received, 30_000);
+    assert_eq!(world.watcher.counters().received, 30_000);
 }

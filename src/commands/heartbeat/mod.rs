@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::output::Style;
 
 /// The default port.
-const PORT: u16 = 12_001;
+const DEFAULT_PORT: u16 = 12_001;
 
 /// Say that you live, or watch who does.
 #[derive(Debug, Args)]
@@ -22,21 +22,21 @@ Examples:
   netlab heartbeat send 127.0.0.1 --name web-1")]
 pub struct Heartbeat {
     #[command(subcommand)]
-    end: End,
+    end: HeartbeatCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum End {
-    Send(Box<send::Send>),
-    Watch(Box<watch::Watch>),
+enum HeartbeatCommand {
+    Send(Box<send::HeartbeatSend>),
+    Watch(Box<watch::HeartbeatWatch>),
 }
 
 impl Heartbeat {
     /// Sends or watches.
     pub fn run(&self, style: Style) -> Result<Exit> {
         match &self.end {
-            End::Send(send) => send.run(style),
-            End::Watch(watch) => watch.run(style),
+            HeartbeatCommand::Send(send) => send.run(style),
+            HeartbeatCommand::Watch(watch) => watch.run(style),
         }
     }
 }

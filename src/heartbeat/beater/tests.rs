@@ -1,8 +1,8 @@
 //! A sender of beats under virtual time.
 
-use super::{BeatFact, Beater, GOODBYES, Lifetime, Promise};
+use super::{BeatEvent, BeatSender, BeatSenderConfig, GOODBYE_COUNT, Lifetime};
 use crate::conversation::{Datagram, DatagramActions, DatagramProtocol as _};
-use crate::heartbeat::beat::{Beat, Kind, Line, make_echo};
+use crate::heartbeat::beat::{BeatPacket, Packet, PacketKind, make_echo};
 use crate::time::Moment;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -10,32 +10,39 @@ use std::time::Duration;
 const START: Moment = Moment::new(Duration::from_secs(50), Duration::from_secs(1_764_000_000));
 const SECOND: Duration = Duration::from_secs(1);
 
-fn promise() -> Promise {
-    Promise { name: "web".into(), incarnation: 7, interval: SECOND, multiplier: 3, echo: true, key: None }
+fn config() -> BeatSenderConfig {
+    BeatSenderConfig {
+        name: "web".into(),
+        incarnation: 7,
+        interval: SECOND,
+        multiplier: 3,
+        wants_echo: true,
+        key: None,
+    }
 }
 
-struct Bench {
-    beater: Beater,
-    post: DatagramActions<BeatFact>,
+struct Fixture {
+    sender: BeatSender,
+    actions: DatagramActions<BeatEvent>,
 }
 
-impl Bench {
+impl Fixture {
     fn new(lifetime: Lifetime) -> Self {
-        Self { beater: Beater::new(promise(), lifetime, 1, START), post: DatagramActions::new(true) }
+        Self { sender: BeatSender::new(config(), lifetime, 1, START), actions: DatagramActions::new(true) }
     }
 
-    fn woken(&mut self, now: Moment) -> Vec<String> {
-        self.beater.woken(now, &mut self.post);
-        let sent = self.post.transmits().map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect();
-        self.post.clear();
+    fn wake(&mut self, now: Moment) -> Vec<String> {
+        self.sender.woken(now, &mut self.actions);
+        let sent = self.actions.transmits().map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned()).collect();
+        self.actions.clear();
         sent
     }
 
     /// Lets it run until it has nothing more to say.
     fn run(&mut self) -> Vec<(Duration, String)> {
         let mut said = Vec::new();
-        while let Some(now) = self.beater.wake_at() {
-            said.extend(self.woken(now).into_iter().map(|line| (now - START, line)));
+        while let Some(now) = self.sender.wake_at() {
+            said.extend(self.wake(now).into_iter().map(|line| (now - START, line)));
         }
         said
     }
@@ -43,7 +50,7 @@ impl Bench {
 
 #[test]
 fn the_next_beat_comes_within_the_interval_and_not_much_earlier() {
-    let said = Bench::new(Lifetime::Count(Some(500))).run();
+    let said = Fixture::new(Lifetime::Count(Some(500))).run();
     let beats: Vec<Duration> = said.iter().filter(|(_, line)| line.starts_with("BEAT")).map(|beat| beat.0).collect();
     assert_eq!((beats.len(), beats[0]), (500, Duration::ZERO));
     let apart: Vec<f64> = beats.windows(2).map(|pair| pair[1].saturating_sub(pair[0]).as_secs_f64()).collect();
@@ -55,75 +62,75 @@ fn the_next_beat_comes_within_the_interval_and_not_much_earlier() {
 
 #[test]
 fn a_count_ends_in_three_goodbyes_with_the_last_number() {
-    let mut bench = Bench::new(Lifetime::Count(Some(2)));
+    let mut bench = Fixture::new(Lifetime::Count(Some(2)));
     let said = bench.run();
     let byes: Vec<_> = said.iter().filter(|(_, line)| line.starts_with("BYE web 0000000000000007 2 ")).collect();
     assert_eq!((said.len(), byes.len()), (5, 3));
-    assert_eq!(GOODBYES, 3);
-    assert_eq!(bench.post.events().filter(|fact| matches!(fact, BeatFact::Bye { seq: 2, exit: None })).count(), 1);
-    assert!(bench.beater.is_over());
+    assert_eq!(GOODBYE_COUNT, 3);
+    assert_eq!(bench.actions.events().filter(|fact| matches!(fact, BeatEvent::Bye { seq: 2, exit: None })).count(), 1);
+    assert!(bench.sender.is_finished());
 }
 
 #[test]
-fn a_goodbye_tells_the_exit_code() {
-    let mut bench = Bench::new(Lifetime::Count(None));
-    bench.woken(START);
-    bench.beater.leave(Some(3), START);
+fn a_goodbye_carries_the_exit_code() {
+    let mut bench = Fixture::new(Lifetime::Count(None));
+    bench.wake(START);
+    bench.sender.stop(Some(3), START);
     assert!(bench.run().iter().all(|(_, line)| line.ends_with(" 1000 3 exit=3")));
 }
 
 #[test]
-fn what_was_slept_through_is_skipped_and_said() {
-    let mut bench = Bench::new(Lifetime::Count(None));
-    bench.woken(START);
+fn beats_missed_while_suspended_are_skipped_and_reported() {
+    let mut bench = Fixture::new(Lifetime::Count(None));
+    bench.wake(START);
     let late = START + SECOND * 10 + SECOND / 2;
-    assert_eq!(bench.woken(late).len(), 1);
-    assert!(bench.post.events().any(|fact| fact == BeatFact::Skipped { count: 10 }));
-    assert!(bench.beater.wake_at() > Some(late));
-    assert_eq!(bench.beater.report().sent, 2);
+    assert_eq!(bench.wake(late).len(), 1);
+    assert!(bench.actions.events().any(|fact| fact == BeatEvent::Skipped { count: 10 }));
+    assert!(bench.sender.wake_at() > Some(late));
+    assert_eq!(bench.sender.report().sent, 2);
 }
 
 #[test]
 fn an_echo_is_timed_once_and_only_ours() {
-    let mut bench = Bench::new(Lifetime::Count(None));
-    let mut echo = bench.woken(START).remove(0).into_bytes();
+    let mut bench = Fixture::new(Lifetime::Count(None));
+    let mut echo = bench.wake(START).remove(0).into_bytes();
     make_echo(&mut echo, None);
     let now = START + Duration::from_millis(5);
     let mut hear = |bytes: &[u8]| {
         let peer = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
         let datagram = Datagram::plain(peer, now, bytes);
-        bench.beater.received(&datagram, now, &mut bench.post);
+        bench.sender.received(&datagram, now, &mut bench.actions);
     };
-    let Ok(Line::Beat(ours)) = Line::read(&echo, None) else { panic!("an echo") };
-    let write = |beat: Beat<'_>| {
+    let Ok(Packet::Beat(ours)) = Packet::parse(&echo, None) else { panic!("an echo") };
+    let write = |beat: BeatPacket<'_>| {
         let mut line = Vec::new();
-        beat.write(None, &mut line);
+        beat.encode(None, &mut line);
         line
     };
-    hear(&write(Beat { incarnation: 8, ..ours }));
-    hear(&write(Beat { kind: Kind::Beat, ..ours }));
+    hear(&write(BeatPacket { incarnation: 8, ..ours }));
+    hear(&write(BeatPacket { kind: PacketKind::Beat, ..ours }));
     hear(b"hello");
     hear(&echo);
     hear(&echo);
-    let report = bench.beater.report();
+    let report = bench.sender.report();
     assert_eq!((report.echoes, report.last_rtt), (1, Some(Duration::from_millis(5))));
 }
 
 #[test]
 fn once_is_one_beat_without_a_goodbye() {
-    let said = Bench::new(Lifetime::Once(29_400_000)).run();
+    let said = Fixture::new(Lifetime::Once(29_400_000)).run();
     assert_eq!(said.len(), 1);
     assert!(said[0].1.starts_with("BEAT web 0000000000000007 29400000 "));
 }
 
 #[test]
-fn the_schedule_goes_on_for_ever() {
-    let mut bench = Bench::new(Lifetime::Count(None));
+fn the_schedule_survives_a_slot_index_wrap() {
+    let mut bench = Fixture::new(Lifetime::Count(None));
     let mut last = START;
     for _ in 0..200_000 {
-        let now = bench.beater.wake_at().expect("it beats");
+        let now = bench.sender.wake_at().expect("it beats");
         assert!(now - last <= SECOND);
-        bench.woken(now);
+        bench.wake(now);
         last = now;
     }
     let passed = (last - START).as_secs_f64() / 0.95;

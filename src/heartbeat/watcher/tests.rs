@@ -2,10 +2,10 @@
 
 use super::Watcher;
 use crate::conversation::{Datagram, DatagramActions, DatagramProtocol as _};
-use crate::heartbeat::beat::{Beat, Kind, Line};
-use crate::heartbeat::fact::{Fact, Refusal, State};
-use crate::heartbeat::kept::{Kept, KeptSender, VERSION};
-use crate::heartbeat::rules::Rules;
+use crate::heartbeat::beat::{BeatPacket, Packet, PacketKind};
+use crate::heartbeat::fact::{Liveness, RejectReason, WatcherEvent};
+use crate::heartbeat::kept::{SNAPSHOT_VERSION, SenderSnapshot, Snapshot};
+use crate::heartbeat::rules::WatcherConfig;
 use crate::seal::MacKey;
 use crate::time::Moment;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,290 +15,297 @@ use std::time::Duration;
 const START: Moment = Moment::new(Duration::from_secs(1_000), Duration::from_secs(1_764_000_000));
 const SECOND: Duration = Duration::from_secs(1);
 
-pub fn rules() -> Rules {
-    Rules::strict(START)
+pub fn config() -> WatcherConfig {
+    WatcherConfig::strict(START)
 }
 
 fn peer(port: u16) -> SocketAddr {
     SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)
 }
 
-struct Bench {
+struct Fixture {
     watcher: Watcher,
-    post: DatagramActions<Fact>,
+    actions: DatagramActions<WatcherEvent>,
     now: Moment,
 }
 
-impl Bench {
-    fn new(rules: Rules, expected: &[&str]) -> Self {
+impl Fixture {
+    fn new(config: WatcherConfig, expected: &[&str]) -> Self {
         let expected: Vec<Arc<str>> = expected.iter().map(|name| Arc::from(*name)).collect();
-        Self { watcher: Watcher::new(rules, &expected, START), post: DatagramActions::new(true), now: START }
+        Self { watcher: Watcher::new(config, &expected, START), actions: DatagramActions::new(true), now: START }
     }
 
     /// Lets the loop run until then, woken whenever it asks to be.
-    fn until(&mut self, second: f64) {
+    fn run_until(&mut self, second: f64) {
         let end = START + Duration::from_secs_f64(second);
         while let Some(wake) = self.watcher.wake_at().filter(|wake| *wake <= end) {
             self.now = wake.max(self.now);
-            self.watcher.woken(self.now, &mut self.post);
+            self.watcher.woken(self.now, &mut self.actions);
         }
         self.now = end;
     }
 
-    fn hear(&mut self, bytes: &[u8]) {
-        self.hear_from(peer(5_000), self.now, bytes);
+    fn receive(&mut self, bytes: &[u8]) {
+        self.receive_from(peer(5_000), self.now, bytes);
     }
 
     /// A datagram with the kernel's stamp `at`, read now.
-    fn hear_from(&mut self, peer: SocketAddr, at: Moment, bytes: &[u8]) {
+    fn receive_from(&mut self, peer: SocketAddr, received_at: Moment, bytes: &[u8]) {
         let truncated = bytes.len() > 512;
-        let datagram = Datagram { truncated, ..Datagram::timestamped(peer, at, bytes) };
-        self.watcher.received(&datagram, self.now, &mut self.post);
+        let datagram = Datagram { truncated, ..Datagram::timestamped(peer, received_at, bytes) };
+        self.watcher.received(&datagram, self.now, &mut self.actions);
     }
 
-    fn beat(&mut self, name: &str, seq: u64) {
+    fn receive_beat(&mut self, name: &str, seq: u64) {
         let line = format!("BEAT {name} 1 {seq} {} 1000 3", self.now.wall().as_millis());
-        self.hear(line.as_bytes());
+        self.receive(line.as_bytes());
     }
 
-    fn facts(&mut self) -> Vec<Fact> {
-        self.post.events().filter(|fact| !matches!(fact, Fact::Beat { .. })).collect()
+    fn events(&mut self) -> Vec<WatcherEvent> {
+        self.actions.events().filter(|fact| !matches!(fact, WatcherEvent::Beat { .. })).collect()
     }
 
-    fn changes(&mut self) -> Vec<(String, State)> {
-        let change = |fact| if let Fact::State { name, to, .. } = fact { Some((name.to_string(), to)) } else { None };
-        self.facts().into_iter().filter_map(change).collect()
+    fn changes(&mut self) -> Vec<(String, Liveness)> {
+        let change =
+            |fact| if let WatcherEvent::State { name, to, .. } = fact { Some((name.to_string(), to)) } else { None };
+        self.events().into_iter().filter_map(change).collect()
     }
 
-    fn kept(&self) -> Kept {
-        let mut records: Vec<_> = self.watcher.crowd().iter().map(|(_, record)| record).collect();
+    fn snapshot(&self) -> Snapshot {
+        let mut records: Vec<_> = self.watcher.sender_table().iter().map(|(_, record)| record).collect();
         records.sort_by_key(|record| record.name.clone());
-        let senders = records.into_iter().filter_map(KeptSender::of).collect();
-        Kept { version: VERSION, saved_ms: 0, senders, missed: Vec::new() }
+        let senders = records.into_iter().filter_map(SenderSnapshot::of).collect();
+        Snapshot { version: SNAPSHOT_VERSION, saved_ms: 0, senders, missed: Vec::new() }
     }
 }
 
 #[test]
-fn each_sender_has_a_life_of_its_own() {
-    let mut bench = Bench::new(rules(), &["b", "c"]);
-    bench.beat("a", 1);
-    bench.beat("b", 1);
-    bench.until(1.0);
-    bench.beat("a", 2);
-    bench.until(3.2);
+fn each_sender_has_its_own_state() {
+    let mut bench = Fixture::new(config(), &["b", "c"]);
+    bench.receive_beat("a", 1);
+    bench.receive_beat("b", 1);
+    bench.run_until(1.0);
+    bench.receive_beat("a", 2);
+    bench.run_until(3.2);
     assert_eq!(
         bench.changes(),
         [
-            ("a".to_owned(), State::Up),
-            ("b".to_owned(), State::Up),
-            ("b".to_owned(), State::Late),
-            ("a".to_owned(), State::Late),
-            ("b".to_owned(), State::Down),
+            ("a".to_owned(), Liveness::Up),
+            ("b".to_owned(), Liveness::Up),
+            ("b".to_owned(), Liveness::Late),
+            ("a".to_owned(), Liveness::Late),
+            ("b".to_owned(), Liveness::Down),
         ]
     );
-    bench.until(10.1);
-    assert_eq!(bench.changes(), [("a".to_owned(), State::Down), ("c".to_owned(), State::Down)]);
-    assert_eq!((bench.watcher.senders(), bench.watcher.in_state(State::Down)), (3, 3));
+    bench.run_until(10.1);
+    assert_eq!(bench.changes(), [("a".to_owned(), Liveness::Down), ("c".to_owned(), Liveness::Down)]);
+    assert_eq!((bench.watcher.sender_count(), bench.watcher.count_in_state(Liveness::Down)), (3, 3));
 }
 
 #[test]
-fn a_watcher_that_was_stopped_takes_nobody_for_dead() {
-    let mut bench = Bench::new(rules(), &[]);
-    bench.beat("a", 1);
-    bench.beat("b", 1);
-    bench.until(0.9);
+fn a_suspended_watcher_reports_no_sender_down() {
+    let mut bench = Fixture::new(config(), &[]);
+    bench.receive_beat("a", 1);
+    bench.receive_beat("b", 1);
+    bench.run_until(0.9);
     // Stopped for ten seconds; the socket kept what a sent, b sends nothing any more.
     let woke = START + 11 * SECOND;
     bench.now = woke;
     for second in 1..=10_u32 {
         let line = format!("BEAT a 1 {} {} 1000 3", second + 1, (START.wall() + SECOND * second).as_millis());
-        bench.hear_from(peer(5_000), START + SECOND * second, line.as_bytes());
+        bench.receive_from(peer(5_000), START + SECOND * second, line.as_bytes());
     }
-    bench.watcher.woken(woke, &mut bench.post);
-    let facts = bench.facts();
-    let stalls: Vec<_> = facts.iter().filter(|fact| matches!(fact, Fact::MonitorStall { .. })).collect();
+    bench.watcher.woken(woke, &mut bench.actions);
+    let facts = bench.events();
+    let stalls: Vec<_> = facts.iter().filter(|fact| matches!(fact, WatcherEvent::MonitorStall { .. })).collect();
     assert!(
-        matches!(stalls[..], [Fact::MonitorStall { gap }] if *gap > 10 * SECOND && *gap < 11 * SECOND),
+        matches!(stalls[..], [WatcherEvent::MonitorStall { gap }] if *gap > 10 * SECOND && *gap < 11 * SECOND),
         "{facts:?}"
     );
-    assert!(!facts.iter().any(|fact| matches!(fact, Fact::State { to: State::Down | State::Late, .. })), "{facts:?}");
-    bench.until(15.0);
+    assert!(
+        !facts.iter().any(|fact| matches!(fact, WatcherEvent::State { to: Liveness::Down | Liveness::Late, .. })),
+        "{facts:?}"
+    );
+    bench.run_until(15.0);
     let changes = bench.changes();
-    assert!(changes.contains(&("b".to_owned(), State::Down)), "{changes:?}");
+    assert!(changes.contains(&("b".to_owned(), Liveness::Down)), "{changes:?}");
 }
 
 #[test]
 fn a_stall_without_anything_in_the_socket_shifts_the_deadlines() {
-    let mut bench = Bench::new(rules(), &["never"]);
-    bench.beat("a", 1);
-    bench.until(1.0);
+    let mut bench = Fixture::new(config(), &["never"]);
+    bench.receive_beat("a", 1);
+    bench.run_until(1.0);
     bench.now = START + 101 * SECOND;
-    bench.watcher.woken(bench.now, &mut bench.post);
-    assert!(matches!(bench.facts()[1..], [Fact::MonitorStall { .. }]));
-    bench.until(101.4);
+    bench.watcher.woken(bench.now, &mut bench.actions);
+    assert!(matches!(bench.events()[1..], [WatcherEvent::MonitorStall { .. }]));
+    bench.run_until(101.4);
     assert_eq!(bench.changes(), []);
-    bench.until(120.0);
-    let downs = bench.changes().iter().filter(|change| change.1 == State::Down).count();
-    assert_eq!((downs, bench.watcher.tally().stalls), (2, 1));
+    bench.run_until(120.0);
+    let downs = bench.changes().iter().filter(|change| change.1 == Liveness::Down).count();
+    assert_eq!((downs, bench.watcher.counters().stalls), (2, 1));
 }
 
 #[test]
-fn a_short_stall_is_one_to_who_beats_quickly() {
+fn a_short_stall_counts_for_short_intervals() {
     for (interval, is_stall) in [(10, true), (1_000, false)] {
-        let mut bench = Bench::new(rules(), &[]);
-        bench.hear(format!("BEAT a 1 1 {} {interval} 3", START.wall().as_millis()).as_bytes());
+        let mut bench = Fixture::new(config(), &[]);
+        bench.receive(format!("BEAT a 1 1 {} {interval} 3", START.wall().as_millis()).as_bytes());
         bench.now = START + Duration::from_millis(60);
-        bench.watcher.woken(bench.now, &mut bench.post);
-        let facts = bench.facts();
-        let stalls = facts.iter().filter(|fact| matches!(fact, Fact::MonitorStall { .. })).count();
+        bench.watcher.woken(bench.now, &mut bench.actions);
+        let facts = bench.events();
+        let stalls = facts.iter().filter(|fact| matches!(fact, WatcherEvent::MonitorStall { .. })).count();
         assert_eq!(stalls, usize::from(is_stall), "{facts:?}");
-        assert!(!facts.iter().any(|fact| matches!(fact, Fact::State { to: State::Down, .. })), "{facts:?}");
+        assert!(!facts.iter().any(|fact| matches!(fact, WatcherEvent::State { to: Liveness::Down, .. })), "{facts:?}");
     }
 }
 
 #[test]
 fn our_own_wall_clock_may_be_set() {
-    let mut bench = Bench::new(rules(), &[]);
+    let mut bench = Fixture::new(config(), &[]);
     for second in 0..20_u32 {
-        bench.until(second.into());
+        bench.run_until(second.into());
         let wall = if second > 10 { Duration::from_secs(1_500_000_000) } else { bench.now.wall() };
         bench.now = Moment::new(bench.now.since_start(), wall);
         let line = format!("BEAT a 1 {} {} 1000 3", second + 1, (START.wall() + SECOND * second).as_millis());
-        bench.hear(line.as_bytes());
+        bench.receive(line.as_bytes());
     }
-    assert_eq!(bench.changes(), [("a".to_owned(), State::Up)]);
+    assert_eq!(bench.changes(), [("a".to_owned(), Liveness::Up)]);
 }
 
 #[test]
-fn garbage_is_counted_and_told_once_a_second() {
-    let mut bench = Bench::new(rules(), &[]);
+fn malformed_datagrams_are_counted_and_reported_once_a_second() {
+    let mut bench = Fixture::new(config(), &[]);
     for millis in 0..2_500_u64 {
         bench.now = START + Duration::from_millis(millis);
-        bench.hear(b"\x1b[2J garbage");
+        bench.receive(b"\x1b[2J garbage");
     }
     let told: Vec<_> = bench
-        .facts()
+        .events()
         .into_iter()
-        .filter_map(|fact| if let Fact::Refused { count, .. } = fact { Some(count) } else { None })
+        .filter_map(|fact| if let WatcherEvent::Refused { count, .. } = fact { Some(count) } else { None })
         .collect();
     assert_eq!(told, [1, 1_000, 1_000]);
-    assert_eq!(bench.watcher.tally().refused, 2_500);
-    assert_eq!(bench.watcher.senders(), 0);
+    assert_eq!(bench.watcher.counters().refused, 2_500);
+    assert_eq!(bench.watcher.sender_count(), 0);
 }
 
 #[test]
-fn what_counts_for_nobody_has_its_reason() {
-    let mut bench = Bench::new(rules(), &[]);
-    bench.beat("a", 1);
+fn every_rejected_datagram_has_a_reason() {
+    let mut bench = Fixture::new(config(), &[]);
+    bench.receive_beat("a", 1);
     for (line, reason) in [
-        (&b"ECHO a 1 1 1 1000 3 echo"[..], Refusal::Stray),
-        (b"BYE nobody 1 1 1 1000 3", Refusal::Stray),
-        (b"nonsense", Refusal::Malformed),
-        (&[b'x'; 600], Refusal::Oversize),
-        (b"BEAT a 1 2 1 1000 3 00112233445566778899aabbccddeeff", Refusal::Unauthentic),
+        (&b"ECHO a 1 1 1 1000 3 echo"[..], RejectReason::Stray),
+        (b"BYE nobody 1 1 1 1000 3", RejectReason::Stray),
+        (b"nonsense", RejectReason::Malformed),
+        (&[b'x'; 600], RejectReason::Oversize),
+        (b"BEAT a 1 2 1 1000 3 00112233445566778899aabbccddeeff", RejectReason::Unauthentic),
     ] {
-        let before = bench.watcher.tally().by_reason;
-        bench.hear(line);
-        assert_eq!(bench.watcher.tally().by_reason[reason as usize], before[reason as usize] + 1, "{reason:?}");
+        let before = bench.watcher.counters().by_reason;
+        bench.receive(line);
+        assert_eq!(bench.watcher.counters().by_reason[reason as usize], before[reason as usize] + 1, "{reason:?}");
     }
 }
 
 #[test]
-fn an_echo_goes_back_to_whoever_asks_and_is_as_long() {
+fn an_echo_goes_back_to_the_requesting_sender_with_the_same_length() {
     let key = MacKey::new(b"sesame");
-    let mut bench = Bench::new(Rules { key: Some(key.clone()), ..rules() }, &[]);
+    let mut bench = Fixture::new(WatcherConfig { key: Some(key.clone()), ..config() }, &[]);
     let mut line = Vec::new();
-    let beat = Beat {
-        kind: Kind::Beat,
+    let beat = BeatPacket {
+        kind: PacketKind::Beat,
         name: "a",
         incarnation: 1,
         seq: 1,
-        sent: START.wall(),
+        sent_at: START.wall(),
         interval: SECOND,
         multiplier: 3,
         wants_echo: true,
-        exit: None,
+        exit_code: None,
     };
-    beat.write(Some(&key), &mut line);
-    bench.hear(&line);
-    let (envelope, echo) = bench.post.transmits().next().expect("an echo");
+    beat.encode(Some(&key), &mut line);
+    bench.receive(&line);
+    let (envelope, echo) = bench.actions.transmits().next().expect("an echo");
     assert_eq!((envelope.to, echo.len()), (Some(peer(5_000)), line.len()));
-    assert_eq!(Line::read(echo, Some(&key)), Ok(Line::Beat(Beat { kind: Kind::Echo, ..beat })));
-    bench.post.clear();
+    assert_eq!(Packet::parse(echo, Some(&key)), Ok(Packet::Beat(BeatPacket { kind: PacketKind::Echo, ..beat })));
+    bench.actions.clear();
     // Replayed, it gets no answer.
-    bench.hear(&line);
-    assert_eq!(bench.post.transmits().count(), 0);
+    bench.receive(&line);
+    assert_eq!(bench.actions.transmits().count(), 0);
 }
 
 #[test]
-fn textbook_beats_belong_to_their_address() {
-    let mut bench = Bench::new(rules(), &[]);
+fn textbook_beats_are_keyed_by_address() {
+    let mut bench = Fixture::new(config(), &[]);
     for (port, seq) in [(5_001, 1), (5_002, 1), (5_001, 2)] {
         let line = format!("Heartbeat {seq} {}", bench.now.wall().as_secs_f64());
-        bench.hear_from(peer(port), bench.now, line.as_bytes());
+        bench.receive_from(peer(port), bench.now, line.as_bytes());
     }
-    assert_eq!(bench.watcher.senders(), 2);
-    assert_eq!(bench.changes(), [("127.0.0.1:5001".to_owned(), State::Up), ("127.0.0.1:5002".to_owned(), State::Up)]);
+    assert_eq!(bench.watcher.sender_count(), 2);
+    assert_eq!(
+        bench.changes(),
+        [("127.0.0.1:5001".to_owned(), Liveness::Up), ("127.0.0.1:5002".to_owned(), Liveness::Up)]
+    );
 }
 
 #[test]
-fn the_next_watcher_announces_nobody_again_and_forgets_no_downtime() {
-    let mut bench = Bench::new(rules(), &[]);
+fn a_restored_watcher_repeats_no_event_and_keeps_the_downtime() {
+    let mut bench = Fixture::new(config(), &[]);
     for name in ["up", "down", "gone"] {
-        bench.beat(name, 1);
+        bench.receive_beat(name, 1);
     }
-    bench.hear(b"BYE gone 1 1 1 1000 3 exit=4");
+    bench.receive(b"BYE gone 1 1 1 1000 3 exit=4");
     for second in 1..10_u32 {
-        bench.until(second.into());
-        bench.beat("up", (second + 1).into());
+        bench.run_until(second.into());
+        bench.receive_beat("up", (second + 1).into());
     }
-    let written = serde_json::to_string(&bench.kept()).expect("plain data");
+    let written = serde_json::to_string(&bench.snapshot()).expect("plain data");
 
-    let kept: Kept = serde_json::from_str(&written).expect("what was written");
-    let mut next = Bench::new(rules(), &["down"]);
+    let kept: Snapshot = serde_json::from_str(&written).expect("what was written");
+    let mut next = Fixture::new(config(), &["down"]);
     next.now = START + 60 * SECOND;
-    next.watcher = Watcher::new(rules(), &["down".into()], next.now);
-    assert_eq!(next.watcher.restore_all(&kept, next.now), 0);
-    assert_eq!(next.kept(), kept);
+    next.watcher = Watcher::new(config(), &["down".into()], next.now);
+    assert_eq!(next.watcher.restore_snapshot(&kept, next.now), 0);
+    assert_eq!(next.snapshot(), kept);
     // Sixty beats later; nobody watched meanwhile, so nothing is known to be lost.
-    next.beat("up", 61);
-    assert_eq!(next.facts(), []);
-    next.until(60.5);
+    next.receive_beat("up", 61);
+    assert_eq!(next.events(), []);
+    next.run_until(60.5);
     let report = |name: &str| {
-        let found = next.watcher.crowd().iter().find(|(_, record)| &*record.name == name);
+        let found = next.watcher.sender_table().iter().find(|(_, record)| &*record.name == name);
         found.map(|(_, record)| record.report(next.now)).expect("known")
     };
     assert_eq!((report("up").counts.lost, report("up").counts.beats), (0, 11));
-    assert_eq!((report("down").state, report("down").expected), (State::Down, true));
+    assert_eq!((report("down").state, report("down").expected), (Liveness::Down, true));
     let down_since = Duration::from_millis(report("down").since_ms).saturating_sub(START.wall());
     assert_eq!(down_since, 3 * SECOND);
-    assert_eq!((report("gone").state, report("gone").exit), (State::Stopped, Some(4)));
-    next.until(70.0);
-    assert_eq!(next.changes(), [("up".to_owned(), State::Late), ("up".to_owned(), State::Down)]);
+    assert_eq!((report("gone").state, report("gone").exit), (Liveness::Stopped, Some(4)));
+    next.run_until(70.0);
+    assert_eq!(next.changes(), [("up".to_owned(), Liveness::Late), ("up".to_owned(), Liveness::Down)]);
 }
 
 #[test]
-fn what_was_written_down_wrong_is_left_out() {
-    let mut bench = Bench::new(rules(), &[]);
-    bench.beat("a", 1);
-    let written = serde_json::to_string(&bench.kept()).expect("plain data");
+fn invalid_snapshot_entries_are_left_out() {
+    let mut bench = Fixture::new(config(), &[]);
+    bench.receive_beat("a", 1);
+    let written = serde_json::to_string(&bench.snapshot()).expect("plain data");
     let wrong = written.replace("\"interval_ms\":1000", "\"interval_ms\":0");
-    let kept: Kept = serde_json::from_str(&wrong).expect("the right form");
-    assert_eq!(bench.watcher.restore_all(&kept, bench.now), 1);
+    let kept: Snapshot = serde_json::from_str(&wrong).expect("the right form");
+    assert_eq!(bench.watcher.restore_snapshot(&kept, bench.now), 1);
 }
 
 #[test]
-fn a_hundred_thousand_made_up_names_stay_within_the_table() {
-    let mut bench = Bench::new(rules(), &["expected"]);
+fn a_hundred_thousand_forged_names_stay_within_the_table() {
+    let mut bench = Fixture::new(config(), &["expected"]);
     for name in ["live", "expected"] {
-        bench.beat(name, 1);
-        bench.beat(name, 2);
+        bench.receive_beat(name, 1);
+        bench.receive_beat(name, 2);
     }
     for number in 0..100_000 {
-        bench.beat(&format!("made-up-{number}"), 1);
+        bench.receive_beat(&format!("made-up-{number}"), 1);
     }
-    assert_eq!(bench.watcher.senders(), 100);
+    assert_eq!(bench.watcher.sender_count(), 100);
     for name in ["live", "expected"] {
-        assert!(bench.watcher.crowd().iter().any(|(_, record)| &*record.name == name), "{name}");
+        assert!(bench.watcher.sender_table().iter().any(|(_, record)| &*record.name == name), "{name}");
     }
 }

@@ -7,25 +7,25 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::commands::told;
-use crate::heartbeat::{BeatFact, BeatReport};
+use crate::heartbeat::{BeatEvent, BeatReport};
 use crate::output::Escaped;
 use crate::time::{HumanDuration, serialize_ns};
 
 /// A line of `heartbeat send`.
-pub type Line = told::Line<BeatFact, Summary>;
+pub type HeartbeatSendReport = told::Line<BeatEvent, Summary>;
 
-impl fmt::Display for BeatFact {
+impl fmt::Display for BeatEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BeatFact::Sent { seq } => write!(f, "beat {seq}"),
-            BeatFact::Bye { seq, exit: None } => write!(f, "goodbye after beat {seq}"),
-            BeatFact::Bye { seq, exit: Some(code) } => {
+            BeatEvent::Sent { seq } => write!(f, "beat {seq}"),
+            BeatEvent::Bye { seq, exit: None } => write!(f, "goodbye after beat {seq}"),
+            BeatEvent::Bye { seq, exit: Some(code) } => {
                 write!(f, "goodbye after beat {seq}, the command ended with {code}")
             }
-            BeatFact::Echo { seq, rtt } => write!(f, "echo {seq}: {}", HumanDuration(*rtt)),
-            BeatFact::Skipped { count } => write!(f, "this process did not run when {count} beats were due"),
-            BeatFact::Refused { error } => write!(f, "nobody watches there: {error}"),
-            BeatFact::SendError { seq, error } => write!(f, "could not send beat {seq}: {error}"),
+            BeatEvent::Echo { seq, rtt } => write!(f, "echo {seq}: {}", HumanDuration(*rtt)),
+            BeatEvent::Skipped { count } => write!(f, "this process did not run when {count} beats were due"),
+            BeatEvent::Refused { error } => write!(f, "nobody watches there: {error}"),
+            BeatEvent::SendError { seq, error } => write!(f, "could not send beat {seq}: {error}"),
         }
     }
 }
@@ -40,12 +40,12 @@ pub struct Summary {
     elapsed: Duration,
     /// What the command that was watched over ended with.
     exit: Option<u8>,
-    targets: Vec<Watched>,
+    targets: Vec<TargetSummary>,
 }
 
 /// One watcher's beats.
 #[derive(Debug, Serialize)]
-struct Watched {
+struct TargetSummary {
     target: Arc<str>,
     #[serde(flatten)]
     report: BeatReport,
@@ -54,7 +54,7 @@ struct Watched {
 impl Summary {
     /// The end of a run.
     pub fn new(name: String, targets: Vec<(Arc<str>, BeatReport)>, exit: Option<u8>, elapsed: Duration) -> Self {
-        let watched = |(target, report)| Watched { target, report };
+        let watched = |(target, report)| TargetSummary { target, report };
         Self { command: "heartbeat send", name, elapsed, exit, targets: targets.into_iter().map(watched).collect() }
     }
 }
@@ -62,7 +62,7 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "--- {} beat for {} ---", Escaped(self.name.as_bytes()), HumanDuration(self.elapsed))?;
-        for Watched { target, report } in &self.targets {
+        for TargetSummary { target, report } in &self.targets {
             write!(
                 f,
                 "\n{}: {} beat{} sent",

@@ -14,20 +14,20 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::PORT;
+use super::DEFAULT_PORT;
 use crate::commands::values::{FamilyArgs, Peer, positive_duration, read_key};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::heartbeat::{BeatFact, BeatReport, Beater, LONGEST_INTERVAL, Lifetime, Promise, is_name};
+use crate::heartbeat::{BeatEvent, BeatReport, BeatSender, BeatSenderConfig, Lifetime, MAX_INTERVAL, is_valid_name};
 use crate::host::{self, SupervisedCommand};
 use crate::net::datagram::{Ended, Patience, Side, Watch, exchange};
 use crate::net::{self, Origin, Signals};
 use crate::output::{Format, Output, Style};
 use crate::time::{Moment, nanoseconds};
-use events::{Line, Summary};
+use events::{HeartbeatSendReport, Summary};
 
 /// How long goodbyes may take: three of them, 20 ms apart, and some patience.
-const FAREWELL: Duration = Duration::from_secs(1);
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Say that you live, at every interval.
 #[derive(Debug, Args)]
@@ -35,20 +35,20 @@ const FAREWELL: Duration = Duration::from_secs(1);
 Examples:
   netlab heartbeat send 127.0.0.1:12001 --name web-1
   netlab heartbeat send watcher -i 5s --exec nginx -g 'daemon off;'")]
-pub struct Send {
+pub struct HeartbeatSend {
     /// Who watches; the port is 12001 unless given
     #[arg(required = true, value_name = "HOST[:PORT]")]
     watchers: Vec<Peer>,
 
     /// What to be called; this machine's name unless given
-    #[arg(long, value_name = "NAME", value_parser = name)]
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
     name: Option<String>,
 
     /// The next beat comes within this time
     ///
     /// The schedule is absolute, and two beats are between 90 and 100 % of it apart, so that a fleet
     /// does not beat in step.
-    #[arg(short, long, value_name = "D", default_value = "1s", value_parser = interval)]
+    #[arg(short, long, value_name = "D", default_value = "1s", value_parser = parse_interval)]
     interval: Duration,
 
     /// Stop after N beats; 0 is until stopped
@@ -89,55 +89,55 @@ pub struct Send {
     family: FamilyArgs,
 }
 
-fn name(text: &str) -> Result<String, String> {
+fn parse_name(text: &str) -> Result<String, String> {
     let shape = "expected 1 to 64 bytes without white space";
-    if is_name(text) { Ok(text.to_owned()) } else { Err(shape.to_owned()) }
+    if is_valid_name(text) { Ok(text.to_owned()) } else { Err(shape.to_owned()) }
 }
 
-fn interval(text: &str) -> Result<Duration, String> {
+fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = positive_duration(text)?;
-    if interval < Duration::from_millis(1) || interval > LONGEST_INTERVAL {
+    if interval < Duration::from_millis(1) || interval > MAX_INTERVAL {
         return Err("expected an interval from 1ms to 24h".to_owned());
     }
     // What a beat says is in milliseconds; a fraction would be a promise that is not kept.
     Ok(Duration::from_millis(u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)))
 }
 
-impl Send {
+impl HeartbeatSend {
     /// Beats until told to stop, or as often as told.
     pub fn run(&self, style: Style) -> Result<Exit> {
         let key = self.key_file.as_deref().map(read_key).transpose()?;
-        let name = self.name()?;
+        let name = self.sender_name()?;
         let mut signals = Signals::listen()?;
         let mut peers = Vec::new();
         for watcher in &self.watchers {
-            peers.push(self.family.find(watcher, PORT, &mut signals)?);
+            peers.push(self.family.find(watcher, DEFAULT_PORT, &mut signals)?);
         }
         let output = Output::new(style);
         let command = self.exec.strip_prefix(&[OsString::from("--")]).unwrap_or(&self.exec);
         let started = net::now();
         let lifetime = self.lifetime(started);
-        let promise = Promise {
+        let promise = BeatSenderConfig {
             name: name.as_str().into(),
             // A run of cron's is no run of its own.
             incarnation: if self.once { 0 } else { rand::random::<u64>().max(1) },
             interval: self.interval,
             multiplier: self.multiplier,
-            echo: self.echo,
+            wants_echo: self.echo,
             key,
         };
         let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
         let mut sides = Vec::new();
         for (place, peer) in (0..).zip(&peers) {
-            let beater = Beater::new(promise.clone(), lifetime, seed.wrapping_add(place), started);
+            let beater = BeatSender::new(promise.clone(), lifetime, seed.wrapping_add(place), started);
             // One watcher that cannot be reached yet must not keep the others from hearing us.
             sides.push(Side::patient(beater, *peer, Origin::default(), !style.quiet)?);
         }
         let names = self.watchers.iter().zip(&peers).map(|(watcher, peer)| watcher.shown(*peer).into()).collect();
         let is_guarding = !command.is_empty();
-        let mut ear = Ear { output, names, is_guarding, failure: Ok(()) };
+        let mut ear = Observer { output, targets: names, is_supervising: is_guarding, result: Ok(()) };
         if !self.once {
-            ear.say(&Line::Begun(self.begun(&name, &peers)))?;
+            ear.write(&HeartbeatSendReport::Begun(self.start_message(&name, &peers)))?;
         }
         let guarded = if is_guarding {
             let nudge = signals.nudger()?;
@@ -145,20 +145,21 @@ impl Send {
         } else {
             None
         };
-        carry(&mut sides, &mut signals, &mut ear, guarded.as_ref());
-        ear.failure?;
+        run_senders(&mut sides, &mut signals, &mut ear, guarded.as_ref());
+        ear.result?;
         let reports: Vec<BeatReport> = sides.iter().map(|side| side.exchange().report()).collect();
         let code = guarded.as_ref().and_then(SupervisedCommand::exit_code);
         let elapsed = net::now() - started;
-        let exit = code.map_or_else(|| Exit::of_all(reports.iter().map(|report| self.judge(report))), Exit::Command);
-        let summary = Summary::new(name, ear.names.iter().cloned().zip(reports).collect(), code, elapsed);
-        tell_summary(&mut ear.output, is_guarding, summary)?;
+        let exit =
+            code.map_or_else(|| Exit::of_all(reports.iter().map(|report| self.evaluate_target(report))), Exit::Command);
+        let summary = Summary::new(name, ear.targets.iter().cloned().zip(reports).collect(), code, elapsed);
+        write_summary(&mut ear.output, is_guarding, summary)?;
         Ok(exit)
     }
 
-    fn name(&self) -> Result<String> {
+    fn sender_name(&self) -> Result<String> {
         let name = self.name.clone().unwrap_or_else(host::hostname);
-        if is_name(&name) {
+        if is_valid_name(&name) {
             return Ok(name);
         }
         Err(Error::new(Exit::Usage, "this machine's own name cannot be a sender's")
@@ -175,7 +176,7 @@ impl Send {
         Lifetime::Count(Some(self.count).filter(|count| *count > 0))
     }
 
-    fn begun(&self, name: &str, peers: &[SocketAddr]) -> String {
+    fn start_message(&self, name: &str, peers: &[SocketAddr]) -> String {
         let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
         let interval = humantime::format_duration(self.interval);
         let down = humantime::format_duration(self.interval * self.multiplier.into());
@@ -183,7 +184,7 @@ impl Send {
     }
 
     /// One watcher's code.
-    fn judge(&self, report: &BeatReport) -> Exit {
+    fn evaluate_target(&self, report: &BeatReport) -> Exit {
         match report {
             _ if report.sent == 0 => Exit::Done,
             _ if report.send_errors.max(report.refused) >= report.sent => Exit::Unavailable,
@@ -194,28 +195,33 @@ impl Send {
 }
 
 /// Beats until it is over: the count is reached, a signal came, or the command has ended.
-fn carry(sides: &mut [Side<Beater>], signals: &mut Signals, ear: &mut Ear, guarded: Option<&SupervisedCommand>) {
+fn run_senders(
+    endpoints: &mut [Side<BeatSender>],
+    signals: &mut Signals,
+    observer: &mut Observer,
+    command: Option<&SupervisedCommand>,
+) {
     loop {
-        match exchange(sides, Patience::default(), signals, ear) {
-            Ended::Signal(signal) if guarded.is_some_and(|guarded| guarded.exit_code().is_none()) => {
+        match exchange(endpoints, Patience::default(), signals, observer) {
+            Ended::Signal(signal) if command.is_some_and(|guarded| guarded.exit_code().is_none()) => {
                 // The command decides when it is over; its end is told by a nudge.
                 let is_interrupt = signal.exit() == Exit::Interrupted;
-                guarded.inspect(|guarded| guarded.stop(is_interrupt));
+                command.inspect(|guarded| guarded.stop(is_interrupt));
             }
             Ended::Signal(_) | Ended::Nudged => break,
             Ended::Enough | Ended::Deadline => return,
         }
     }
-    let exit = guarded.and_then(SupervisedCommand::exit_code);
-    sides.iter_mut().for_each(|side| side.exchange_mut().leave(exit, net::now()));
-    let until = Some(net::now() + FAREWELL);
+    let exit = command.and_then(SupervisedCommand::exit_code);
+    endpoints.iter_mut().for_each(|side| side.exchange_mut().stop(exit, net::now()));
+    let until = Some(net::now() + GOODBYE_TIMEOUT);
     // A second signal means now.
-    exchange(sides, Patience { until, ..Patience::default() }, signals, ear);
+    exchange(endpoints, Patience { until, ..Patience::default() }, signals, observer);
 }
 
-fn tell_summary(output: &mut Output, is_guarding: bool, summary: Summary) -> Result<()> {
-    let line = Line::Summary(Box::new(summary));
-    if is_guarding && output.style().format == Format::Text {
+fn write_summary(output: &mut Output, is_supervising: bool, summary: Summary) -> Result<()> {
+    let line = HeartbeatSendReport::Summary(Box::new(summary));
+    if is_supervising && output.style().format == Format::Text {
         output.note(&line.to_string());
         return Ok(());
     }
@@ -223,45 +229,45 @@ fn tell_summary(output: &mut Output, is_guarding: bool, summary: Summary) -> Res
 }
 
 /// Hears what happens and tells it.
-struct Ear {
+struct Observer {
     output: Output,
     /// The watchers, as typed.
-    names: Vec<Arc<str>>,
+    targets: Vec<Arc<str>>,
     /// Whether stdout belongs to a command.
-    is_guarding: bool,
-    failure: Result<()>,
+    is_supervising: bool,
+    result: Result<()>,
 }
 
-impl Ear {
-    fn say(&mut self, line: &Line) -> Result<()> {
-        match (self.output.style().format, self.is_guarding, line) {
-            (Format::Json, _, Line::Begun(_)) => Ok(()),
+impl Observer {
+    fn write(&mut self, report: &HeartbeatSendReport) -> Result<()> {
+        match (self.output.style().format, self.is_supervising, report) {
+            (Format::Json, _, HeartbeatSendReport::Begun(_)) => Ok(()),
             (Format::Text, true, _) => {
-                self.output.note(&line.to_string());
+                self.output.note(&report.to_string());
                 Ok(())
             }
-            _ => self.output.emit(line),
+            _ => self.output.emit(report),
         }
     }
 }
 
-impl Watch<Beater> for Ear {
-    fn fact(&mut self, side: usize, fact: BeatFact) {
+impl Watch<BeatSender> for Observer {
+    fn fact(&mut self, endpoint: usize, fact: BeatEvent) {
         let style = self.output.style();
-        let is_shown = style.format == Format::Json || style.verbose > 0 || !matches!(fact, BeatFact::Sent { .. });
-        if is_shown && self.failure.is_ok() {
-            let Some(target) = self.names.get(side).map(Arc::clone) else { return };
-            let is_alone = self.names.len() == 1;
-            self.failure = self.say(&Line::fact(fact, target, is_alone));
+        let is_shown = style.format == Format::Json || style.verbose > 0 || !matches!(fact, BeatEvent::Sent { .. });
+        if is_shown && self.result.is_ok() {
+            let Some(target) = self.targets.get(endpoint).map(Arc::clone) else { return };
+            let is_alone = self.targets.len() == 1;
+            self.result = self.write(&HeartbeatSendReport::fact(fact, target, is_alone));
         }
     }
 
-    fn turned(&mut self, sides: &mut [Side<Beater>], _: Moment) -> ControlFlow<()> {
-        let is_over = sides.iter().all(|side| side.exchange().is_over());
+    fn turned(&mut self, endpoints: &mut [Side<BeatSender>], _: Moment) -> ControlFlow<()> {
+        let is_over = endpoints.iter().all(|side| side.exchange().is_finished());
         // A reader that has gone away ends a sender as any probe, but not the command it guards.
-        let is_unheard = (self.output.is_closed() || self.failure.is_err()) && !self.is_guarding;
+        let is_unheard = (self.output.is_closed() || self.result.is_err()) && !self.is_supervising;
         if is_over || is_unheard { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    fn asked(&mut self, _: &mut [Side<Beater>], _: Moment) {}
+    fn asked(&mut self, _: &mut [Side<BeatSender>], _: Moment) {}
 }

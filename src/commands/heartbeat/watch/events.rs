@@ -7,24 +7,24 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::commands::told::{Said, write_lost};
-use crate::heartbeat::{Fact, Heads, Refusal, SenderReport, State, Tally, Watcher};
+use crate::heartbeat::{Liveness, RejectReason, SenderReport, StateCounts, Watcher, WatcherCounters, WatcherEvent};
 use crate::output::Escaped;
 use crate::time::{HumanDuration, Moment, serialize_ns};
 
 /// Senders the text summary lists, and those that JSON does; the worst first.
-const SHOWN: (usize, usize) = (20, 1_000);
+const MAX_LISTED_SENDERS: (usize, usize) = (20, 1_000);
 
 /// Everything `heartbeat watch` says.
-pub type Event = Said<Note, Summary>;
+pub type HeartbeatWatchReport = Said<HeartbeatWatchEvent, Summary>;
 
 /// What it says before the end.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Note {
+pub enum HeartbeatWatchEvent {
     /// It listens.
     Listening(Listening),
     /// Something happened to a sender.
-    Fact(Fact),
+    Watcher(WatcherEvent),
     /// A command of `--on-change` went wrong.
     #[serde(serialize_with = "hook_failed")]
     HookFailed {
@@ -35,7 +35,7 @@ pub enum Note {
     },
     /// The state file could not be written.
     #[serde(serialize_with = "not_kept")]
-    NotKept {
+    StateNotWritten {
         /// Why not.
         why: String,
     },
@@ -60,11 +60,11 @@ fn not_kept<S: Serializer>(why: &str, serializer: S) -> Result<S::Ok, S::Error> 
     Tagged { why }.serialize(serializer)
 }
 
-impl fmt::Display for Note {
+impl fmt::Display for HeartbeatWatchEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listening(listening) => listening.fmt(f),
-            Self::Fact(fact) => write_fact(fact, f),
+            Self::Watcher(fact) => write_event(fact, f),
             Self::HookFailed { name, why } => {
                 write!(
                     f,
@@ -73,7 +73,7 @@ impl fmt::Display for Note {
                     Escaped(why.as_bytes())
                 )
             }
-            Self::NotKept { why } => write!(f, "the state is not kept: {}", Escaped(why.as_bytes())),
+            Self::StateNotWritten { why } => write!(f, "the state is not kept: {}", Escaped(why.as_bytes())),
         }
     }
 }
@@ -103,67 +103,71 @@ impl fmt::Display for Listening {
     }
 }
 
-fn write_fact(fact: &Fact, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    if let Some(name) = fact.name() {
+fn write_event(event: &WatcherEvent, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if let Some(name) = event.sender_name() {
         write!(f, "{}: ", Escaped(name.as_bytes()))?;
     }
-    match fact {
-        Fact::State { to, silent, before, exit, from, .. } => match (to, silent) {
-            (State::Down, None) => write!(f, "down, it was never heard"),
-            (State::Late | State::Down, Some(silent)) => {
-                write!(f, "{}, nothing heard for {}", to.word(), HumanDuration(*silent))
+    match event {
+        WatcherEvent::State { to, silent, before, exit, from, .. } => match (to, silent) {
+            (Liveness::Down, None) => write!(f, "down, it was never heard"),
+            (Liveness::Late | Liveness::Down, Some(silent)) => {
+                write!(f, "{}, nothing heard for {}", to.as_str(), HumanDuration(*silent))
             }
-            (State::Up, _) if *from == State::Down => write!(f, "up again, it was down for {}", HumanDuration(*before)),
-            (State::Stopped, _) => match exit {
+            (Liveness::Up, _) if *from == Liveness::Down => {
+                write!(f, "up again, it was down for {}", HumanDuration(*before))
+            }
+            (Liveness::Stopped, _) => match exit {
                 Some(code) => write!(f, "stopped, it said goodbye with exit code {code}"),
                 None => f.write_str("stopped, it said goodbye"),
             },
-            _ => f.write_str(to.word()),
+            _ => f.write_str(to.as_str()),
         },
-        Fact::Beat { seq, delay, .. } => match delay {
+        WatcherEvent::Beat { seq, delay, .. } => match delay {
             Some(delay) => write!(f, "beat {seq}, {} above the least delay", HumanDuration(*delay)),
             None => write!(f, "beat {seq}"),
         },
-        Fact::Lost { first_seq, count: 1, .. } => write!(f, "beat {first_seq} got lost"),
-        Fact::Lost { first_seq, count, .. } => {
+        WatcherEvent::Lost { first_seq, count: 1, .. } => write!(f, "beat {first_seq} got lost"),
+        WatcherEvent::Lost { first_seq, count, .. } => {
             write!(f, "{count} beats got lost, {first_seq} to {}", first_seq.saturating_add(count - 1))
         }
-        Fact::Late { seq, .. } => write!(f, "beat {seq} came late; it is not lost after all"),
-        Fact::Restarted { peer, .. } => write!(f, "was started anew, on {peer}"),
-        Fact::Moved { from, to, .. } => write!(f, "moved from {from} to {to}"),
-        Fact::Conflict { peer, .. } => write!(f, "{peer} beats under this name too, and is not believed"),
-        Fact::Flapping { flapping: true, .. } => f.write_str("comes and goes; changes are not told until it is steady"),
-        Fact::Flapping { flapping: false, .. } => f.write_str("is steady again"),
-        Fact::ClockStep { step_ns, .. } => {
+        WatcherEvent::Late { seq, .. } => write!(f, "beat {seq} came late; it is not lost after all"),
+        WatcherEvent::Restarted { peer, .. } => write!(f, "was started anew, on {peer}"),
+        WatcherEvent::Moved { from, to, .. } => write!(f, "moved from {from} to {to}"),
+        WatcherEvent::Conflict { peer, .. } => write!(f, "{peer} beats under this name too, and is not believed"),
+        WatcherEvent::Flapping { flapping: true, .. } => {
+            f.write_str("comes and goes; changes are not told until it is steady")
+        }
+        WatcherEvent::Flapping { flapping: false, .. } => f.write_str("is steady again"),
+        WatcherEvent::ClockStep { step_ns, .. } => {
             let step = HumanDuration(Duration::from_nanos(step_ns.unsigned_abs()));
             write!(f, "its clock was set {} by {step}", if *step_ns < 0 { "back" } else { "forward" })
         }
-        Fact::Forgotten { .. } => f.write_str("forgotten"),
-        Fact::MonitorStall { gap } => {
+        WatcherEvent::Forgotten { .. } => f.write_str("forgotten"),
+        WatcherEvent::MonitorStall { gap } => {
             write!(f, "this watcher did not run for {}; every deadline is moved by as much", HumanDuration(*gap))
         }
-        Fact::Refused { peer, reason, count } => {
-            write!(f, "not a beat: {}, from {peer} ({count} so far)", why(*reason))
+        WatcherEvent::Refused { peer, reason, count } => {
+            write!(f, "not a beat: {}, from {peer} ({count} so far)", describe_reason(*reason))
         }
-        Fact::LocalDrop { count } => write!(f, "{count} datagrams found no room in our own buffer"),
+        WatcherEvent::LocalDrop { count } => write!(f, "{count} datagrams found no room in our own buffer"),
     }
 }
 
-fn why(reason: Refusal) -> &'static str {
+fn describe_reason(reason: RejectReason) -> &'static str {
     match reason {
-        Refusal::Malformed => "malformed",
-        Refusal::Oversize => "too long",
-        Refusal::Unauthentic => "not authentic",
-        Refusal::Replayed => "it came before",
-        Refusal::Stray => "an echo, a goodbye of somebody unknown, or a number out of any order",
-        Refusal::Conflict => "another sender of a known name",
-        Refusal::Full => "no room for another sender",
+        RejectReason::Malformed => "malformed",
+        RejectReason::Oversize => "too long",
+        RejectReason::Unauthentic => "not authentic",
+        RejectReason::Replayed => "it came before",
+        RejectReason::Stray => "an echo, a goodbye of somebody unknown, or a number out of any order",
+        RejectReason::Conflict => "another sender of a known name",
+        RejectReason::Full => "no room for another sender",
     }
 }
 
 /// What the commands came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct HookTally {
+pub struct HookCounters {
     /// Commands that were run.
     pub run: u64,
     /// Those that could not be started, failed, or took too long.
@@ -182,10 +186,10 @@ pub struct Summary {
     /// Whether the condition of `--until` was met.
     met: Option<bool>,
     #[serde(flatten)]
-    heads: Heads,
+    heads: StateCounts,
     #[serde(flatten)]
-    tally: Tally,
-    hooks: HookTally,
+    tally: WatcherCounters,
+    hooks: HookCounters,
     dropped_events: u64,
     senders: Vec<SenderReport>,
     #[serde(skip)]
@@ -198,25 +202,26 @@ impl Summary {
         watcher: &Watcher,
         now: Moment,
         elapsed: Duration,
-        hooks: HookTally,
+        hooks: HookCounters,
         met: Option<bool>,
         dropped_events: u64,
     ) -> Self {
-        let mut senders: Vec<SenderReport> = watcher.crowd().iter().map(|(_, record)| record.report(now)).collect();
-        let is_well = |sender: &SenderReport| !matches!(sender.state, State::Down | State::Late);
+        let mut senders: Vec<SenderReport> =
+            watcher.sender_table().iter().map(|(_, record)| record.report(now)).collect();
+        let is_well = |sender: &SenderReport| !matches!(sender.state, Liveness::Down | Liveness::Late);
         senders.sort_by(|one, other| is_well(one).cmp(&is_well(other)).then_with(|| one.name.cmp(&other.name)));
-        senders.truncate(SHOWN.1);
-        let reasons = Refusal::ALL.into_iter().zip(watcher.tally().by_reason);
+        senders.truncate(MAX_LISTED_SENDERS.1);
+        let reasons = RejectReason::ALL.into_iter().zip(watcher.counters().by_reason);
         Self {
             command: "heartbeat watch",
             elapsed,
             met,
-            heads: watcher.heads(),
-            tally: watcher.tally().clone(),
+            heads: watcher.state_counts(),
+            tally: watcher.counters().clone(),
             hooks,
             dropped_events,
             senders,
-            reasons: reasons.map(|(reason, count)| (count, why(reason))).collect(),
+            reasons: reasons.map(|(reason, count)| (count, describe_reason(reason))).collect(),
         }
     }
 }
@@ -224,7 +229,7 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "--- {} senders watched for {} ---", self.heads.total, HumanDuration(self.elapsed))?;
-        let Heads { up, late, down, stopped, new, .. } = self.heads;
+        let StateCounts { up, late, down, stopped, new, .. } = self.heads;
         write!(f, "{up} up, {late} late, {down} down, {stopped} stopped")?;
         let others = [
             (new as u64, "not heard yet"),
@@ -239,10 +244,10 @@ impl fmt::Display for Summary {
         for (count, why) in self.reasons.iter().filter(|(count, _)| *count > 0) {
             write!(f, "\n{count} datagrams counted for nobody: {why}")?;
         }
-        for sender in self.senders.iter().take(SHOWN.0) {
-            write!(f, "\n  {}", Line(sender))?;
+        for sender in self.senders.iter().take(MAX_LISTED_SENDERS.0) {
+            write!(f, "\n  {}", SenderLine(sender))?;
         }
-        if let Some(more @ 1..) = self.heads.total.checked_sub(SHOWN.0) {
+        if let Some(more @ 1..) = self.heads.total.checked_sub(MAX_LISTED_SENDERS.0) {
             write!(f, "\n  and {more} more")?;
         }
         write_lost(f, self.dropped_events)?;
@@ -254,12 +259,12 @@ impl fmt::Display for Summary {
 }
 
 /// One sender in a line.
-struct Line<'a>(&'a SenderReport);
+struct SenderLine<'a>(&'a SenderReport);
 
-impl fmt::Display for Line<'_> {
+impl fmt::Display for SenderLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sender = self.0;
-        write!(f, "{}: {}", Escaped(sender.name.as_bytes()), sender.state.word())?;
+        write!(f, "{}: {}", Escaped(sender.name.as_bytes()), sender.state.as_str())?;
         if sender.flapping {
             f.write_str(", comes and goes")?;
         }

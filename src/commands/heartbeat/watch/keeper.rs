@@ -11,29 +11,29 @@ use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use super::cannot_start;
-use super::events::{Event, Note};
-use super::shared::Shared;
+use super::events::{HeartbeatWatchEvent, HeartbeatWatchReport};
+use super::shared::SharedWatcher;
 use crate::disk;
 use crate::error::{Error, Result, word};
 use crate::exit::Exit;
-use crate::heartbeat::{Fact, Kept, KeptMissed, KeptSender, VERSION};
+use crate::heartbeat::{MissingSenderSnapshot, SNAPSHOT_VERSION, SenderSnapshot, Snapshot, WatcherEvent};
 use crate::net;
 use crate::output::Recorder;
 use crate::time::Moment;
 
 /// How long numbers may go unwritten.
-const NUMBERS: Duration = Duration::from_secs(10);
+const COUNTS_WRITE_INTERVAL: Duration = Duration::from_secs(10);
 /// A crowd that comes and goes is written again after so many times what the last time took, …
-const SPARING: u32 = 4;
+const WRITE_BACKOFF_FACTOR: u32 = 4;
 /// … but not later than this.
-const LATEST: Duration = Duration::from_secs(1);
+const MAX_WRITE_DELAY: Duration = Duration::from_secs(1);
 /// The largest file that is read: more senders than there may be.
-const LARGEST: u64 = 8 << 30;
+const MAX_STATE_FILE_BYTES: u64 = 8 << 30;
 
 /// Reads a state file; one that is not there is an empty one.
-pub fn read(file: &Path) -> Result<Option<Kept>> {
+pub fn read_snapshot(file: &Path) -> Result<Option<Snapshot>> {
     let shown = file.display();
-    let text = match fs::metadata(file).and_then(|about| text(file, &about)) {
+    let text = match fs::metadata(file).and_then(|about| read_regular_file(file, &about)) {
         Ok(Some(text)) => text,
         Ok(None) => {
             return Err(Error::new(Exit::Config, format!("{shown} cannot keep the state"))
@@ -52,56 +52,64 @@ pub fn read(file: &Path) -> Result<Option<Kept>> {
             .expected("what heartbeat watch has written there")
             .remedy("move it away to begin anew")
     };
-    let kept: Kept = serde_json::from_slice(&text)
+    let kept: Snapshot = serde_json::from_slice(&text)
         .map_err(|error| wrong(format!("{shown} is no state of a watcher")).because(error))?;
-    if kept.version != VERSION {
-        return Err(wrong(format!("{shown} has version {}, this netlab writes version {VERSION}", kept.version)));
+    if kept.version != SNAPSHOT_VERSION {
+        return Err(wrong(format!(
+            "{shown} has version {}, this netlab writes version {SNAPSHOT_VERSION}",
+            kept.version
+        )));
     }
     Ok(Some(kept))
 }
 
 /// What a state file says; nothing if it is a device, a pipe, or larger than any.
-fn text(file: &Path, about: &fs::Metadata) -> io::Result<Option<Vec<u8>>> {
-    if about.is_file() && about.len() <= LARGEST { fs::read(file).map(Some) } else { Ok(None) }
+fn read_regular_file(file: &Path, metadata: &fs::Metadata) -> io::Result<Option<Vec<u8>>> {
+    if metadata.is_file() && metadata.len() <= MAX_STATE_FILE_BYTES { fs::read(file).map(Some) } else { Ok(None) }
 }
 
 /// The thread that writes.
-pub struct Keeper<'s> {
+pub struct StateWriter<'s> {
     changes: SyncSender<()>,
     thread: ScopedJoinHandle<'s, Result<()>>,
 }
 
-impl<'s> Keeper<'s> {
+impl<'s> StateWriter<'s> {
     /// Starts it.
     pub fn start(
         scope: &'s Scope<'s, '_>,
         file: &'s Path,
-        shared: &'s Shared,
-        recorder: &Recorder<Event>,
+        shared: &'s SharedWatcher,
+        recorder: &Recorder<HeartbeatWatchReport>,
     ) -> Result<Self> {
         let (changes, changed) = sync_channel(1);
         let recorder = recorder.clone();
         let work = move || {
             let (mut received, mut failed, mut has_changed) = (0, false, false);
             loop {
-                let woken = if has_changed { Ok(()) } else { changed.recv_timeout(NUMBERS) };
+                let woken = if has_changed { Ok(()) } else { changed.recv_timeout(COUNTS_WRITE_INTERVAL) };
                 let ends = woken == Err(RecvTimeoutError::Disconnected);
-                let now = shared.lock().tally().received;
+                let now = shared.lock().counters().received;
                 if woken == Err(RecvTimeoutError::Timeout) && now == received {
                     continue;
                 }
                 received = now;
                 let started = net::now();
-                let written = write(file, shared);
+                let written = write_snapshot(file, shared);
                 if ends {
                     return written;
                 }
                 // Said once, and once more after it went well in between.
                 if let (Err(error), false) = (&written, failed) {
-                    recorder.emit(Event::Fact(Note::NotKept { why: error.what().to_owned() }));
+                    recorder.emit(HeartbeatWatchReport::Fact(HeartbeatWatchEvent::StateNotWritten {
+                        why: error.what().to_owned(),
+                    }));
                 }
                 failed = written.is_err();
-                has_changed = rest(&changed, net::now() + ((net::now() - started) * SPARING).min(LATEST));
+                has_changed = wait_out_backoff(
+                    &changed,
+                    net::now() + ((net::now() - started) * WRITE_BACKOFF_FACTOR).min(MAX_WRITE_DELAY),
+                );
             }
         };
         let thread = std::thread::Builder::new()
@@ -112,8 +120,8 @@ impl<'s> Keeper<'s> {
     }
 
     /// Hears a fact; a change of state is written at once. One that waits already is enough.
-    pub fn hear(&self, fact: &Fact) {
-        if matches!(fact, Fact::State { .. }) {
+    pub fn on_event(&self, event: &WatcherEvent) {
+        if matches!(event, WatcherEvent::State { .. }) {
             let _ = self.changes.try_send(());
         }
     }
@@ -127,10 +135,10 @@ impl<'s> Keeper<'s> {
 }
 
 /// Lets time pass, unless it is over, and says whether a state has changed meanwhile.
-fn rest(changed: &Receiver<()>, until: Moment) -> bool {
+fn wait_out_backoff(changed: &Receiver<()>, deadline: Moment) -> bool {
     let mut has_changed = false;
     loop {
-        let left = until - net::now();
+        let left = deadline - net::now();
         if left.is_zero() {
             return has_changed;
         }
@@ -141,16 +149,16 @@ fn rest(changed: &Receiver<()>, until: Moment) -> bool {
     }
 }
 
-fn write(file: &Path, shared: &Shared) -> Result<()> {
+fn write_snapshot(file: &Path, shared: &SharedWatcher) -> Result<()> {
     let (mut senders, mut missed) = (Vec::new(), Vec::new());
-    shared.portions(|watcher, places| {
-        for record in places.filter_map(|place| watcher.crowd().get(place)) {
-            senders.extend(KeptSender::of(record));
-            missed.extend(KeptMissed::of(record));
+    shared.for_each_slot_range(|watcher, places| {
+        for record in places.filter_map(|place| watcher.sender_table().get(place)) {
+            senders.extend(SenderSnapshot::of(record));
+            missed.extend(MissingSenderSnapshot::of(record));
         }
     });
     let saved_ms = u64::try_from(net::now().wall().as_millis()).unwrap_or(u64::MAX);
-    let kept = Kept { version: VERSION, saved_ms, senders, missed };
+    let kept = Snapshot { version: SNAPSHOT_VERSION, saved_ms, senders, missed };
     let text = serde_json::to_vec(&kept)
         .map_err(|error| Error::new(Exit::Bug, "the state cannot be written down").because(error))?;
     disk::replace(file, &text)

@@ -26,26 +26,28 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::PORT;
+use super::DEFAULT_PORT;
 use crate::commands::values::{ListenArgs, addresses, duration, parsed, positive_duration, read_key};
 use crate::commands::web::{self, StatusServer};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::heartbeat::{Detect, Fact, LARGEST, Patience, Rules, State, Watcher, is_name};
+use crate::heartbeat::{
+    DetectionMethod, FailureDetector, Liveness, MAX_PACKET_BYTES, Watcher, WatcherConfig, WatcherEvent, is_valid_name,
+};
 use crate::host::Hook;
 use crate::net::datagram::{Ended, Plan, Side, Watch as Watching, answer};
 use crate::net::{self, Address, Bind, Listeners, Receivers, Signals};
 use crate::output::{Output, Recorder, Style};
 use crate::time::Moment;
-use events::{Event, HookTally, Listening, Note, Summary};
-use hooks::Hooks;
-use keeper::Keeper;
-use shared::Shared;
-use until::Until;
+use events::{HeartbeatWatchEvent, HeartbeatWatchReport, HookCounters, Listening, Summary};
+use hooks::HookRunner;
+use keeper::StateWriter;
+use shared::SharedWatcher;
+use until::UntilCondition;
 
 /// How long beats may gather before they are looked at: the kernel's stamps say when each came, and
 /// ten thousand senders wake us a thousand times a second instead of ten thousand times.
-const REST: Duration = Duration::from_millis(1);
+const BATCH_DELAY: Duration = Duration::from_millis(1);
 
 /// Watch who lives, what got lost, and since when.
 #[derive(Debug, Args)]
@@ -53,12 +55,12 @@ const REST: Duration = Duration::from_millis(1);
 Examples:
   netlab heartbeat watch --expect web-1 --http 8080
   netlab heartbeat watch --expect a --expect b --until 'all up' --for 30s")]
-pub struct Watch {
+pub struct HeartbeatWatch {
     #[command(flatten)]
     listen: ListenArgs,
 
     /// A sender that must be there; repeatable
-    #[arg(long, value_name = "NAME", value_parser = name)]
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
     expect: Vec<String>,
 
     /// How long those may take to be heard first
@@ -69,7 +71,7 @@ pub struct Watch {
     ///
     /// 'all up', 'any down' and the like: all or any, and new, up, late, down or stopped.
     #[arg(long, value_name = "CONDITION")]
-    until: Option<Until>,
+    until: Option<UntilCondition>,
 
     /// Run CMD once per change, the event as JSON on its stdin
     ///
@@ -97,8 +99,8 @@ pub struct Watch {
     ///
     /// mult:N is N intervals, as many as the beat itself says unless given; fixed:D is a fixed time;
     /// phi:T is when the chance of that silence, by the times between beats so far, is 10^-T.
-    #[arg(long, value_name = "HOW", value_parser = parsed::<Detect>)]
-    detect: Option<Detect>,
+    #[arg(long, value_name = "HOW", value_parser = parsed::<DetectionMethod>)]
+    detect: Option<DetectionMethod>,
 
     /// Added to every deadline
     #[arg(long, value_name = "D", default_value = "0", value_parser = duration, hide_default_value = true, hide_short_help = true)]
@@ -136,41 +138,43 @@ pub struct Watch {
     key_file: Option<PathBuf>,
 }
 
-fn name(text: &str) -> Result<String, String> {
-    if is_name(text) { Ok(text.to_owned()) } else { Err("expected 1 to 64 bytes without white space".to_owned()) }
+fn parse_name(text: &str) -> Result<String, String> {
+    if is_valid_name(text) { Ok(text.to_owned()) } else { Err("expected 1 to 64 bytes without white space".to_owned()) }
 }
 
-impl Watch {
+impl HeartbeatWatch {
     /// Watches until told to stop, or until what was waited for has come.
     pub fn run(&self, style: Style) -> Result<Exit> {
-        let rules = self.rules()?;
+        let rules = self.watcher_config()?;
         self.on_change.as_ref().map_or(Ok(()), Hook::check)?;
         let output = Output::new(style);
-        let kept = self.state.as_deref().map(keeper::read).transpose()?.flatten();
+        let kept = self.state.as_deref().map(keeper::read_snapshot).transpose()?.flatten();
         let mut signals = Signals::listen()?;
-        let receivers = Receivers::bind(&self.listen.binds(PORT), 1)?;
+        let receivers = Receivers::bind(&self.listen.binds(DEFAULT_PORT), 1)?;
         let listeners = (!self.http.is_empty()).then(|| Listeners::bind(&self.http, 1)).transpose()?;
         let started = net::now();
         let expected: Vec<Arc<str>> = self.expect.iter().map(|name| Arc::from(name.as_str())).collect();
-        let mut watcher = Watcher::new(Rules { started, awake: started, ..rules }, &expected, started);
+        let mut watcher =
+            Watcher::new(WatcherConfig { started_at: started, awake_since: started, ..rules }, &expected, started);
         if let Some(kept) = &kept {
-            let refused = watcher.restore_all(kept, started);
+            let refused = watcher.restore_snapshot(kept, started);
             if refused > 0 {
                 output.note(&format!("note: {refused} senders in the state file are left out: there is no room for them, or they make no sense"));
             }
         }
-        self.warn(&output, &receivers, listeners.as_ref());
-        let shared = Shared::new(watcher);
+        self.print_warnings(&output, &receivers, listeners.as_ref());
+        let shared = SharedWatcher::new(watcher);
         let nudge = signals.nudger()?;
         let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
         let pages: Vec<String> =
             listeners.iter().flat_map(Listeners::addresses).map(|address| web::url("http", address)).collect();
         let listening = Listening::new(addresses(receivers.addresses()), pages.clone());
-        recorder.emit(Event::Fact(Note::Listening(listening)));
+        recorder.emit(HeartbeatWatchReport::Fact(HeartbeatWatchEvent::Listening(listening)));
         self.listen.tell_ready(receivers.addresses().map(ToString::to_string).chain(pages))?;
 
-        let run = Run { watch: self, shared: &shared, recorder: &recorder, style, started };
-        let Watched { is_met, hooks, kept } = run.watch(receivers, listeners, &mut signals)?;
+        let run = WatchContext { args: self, shared: &shared, recorder: &recorder, style, started };
+        let WatchResult { condition_met: is_met, hooks, state_written: kept } =
+            run.run(receivers, listeners, &mut signals)?;
         drop(recorder);
         let now = net::now();
         let (mut output, dropped, written) = writer.finish();
@@ -178,33 +182,33 @@ impl Watch {
         // The summary is the last line, whatever went wrong.
         kept.as_ref().map_or_else(|error| output.report_error(error), |()| ());
         let summary = Summary::new(&shared.lock(), now, now - started, hooks, met, dropped);
-        output.emit(&Event::summary(summary))?;
+        output.emit(&HeartbeatWatchReport::summary(summary))?;
         written?;
-        Ok(kept.map_or_else(|error| error.exit(), |()| self.judge(&shared, is_met)))
+        Ok(kept.map_or_else(|error| error.exit(), |()| self.exit_status(&shared, is_met)))
     }
 
-    fn rules(&self) -> Result<Rules> {
+    fn watcher_config(&self) -> Result<WatcherConfig> {
         let key = self.key_file.as_deref().map(read_key).transpose()?;
         let start = Moment::new(Duration::ZERO, Duration::ZERO);
-        Ok(Rules {
-            patience: Patience {
-                detect: self.detect.unwrap_or(Detect::Times(None)),
+        Ok(WatcherConfig {
+            failure_detector: FailureDetector {
+                method: self.detect.unwrap_or(DetectionMethod::Multiplier(None)),
                 slack: self.slack,
                 rise: self.rise,
                 fall: self.fall,
             },
             key,
             expect_within: self.expect_within,
-            forget: self.forget,
+            forget_after: self.forget,
             flap_half_life: self.flap_half_life,
-            most: usize::try_from(self.max_senders).unwrap_or(usize::MAX),
-            datagrams: Some(self.count).filter(|count| *count > 0),
-            started: start,
-            awake: start,
+            max_senders: usize::try_from(self.max_senders).unwrap_or(usize::MAX),
+            max_datagrams: Some(self.count).filter(|count| *count > 0),
+            started_at: start,
+            awake_since: start,
         })
     }
 
-    fn warn(&self, output: &Output, receivers: &Receivers, listeners: Option<&Listeners>) {
+    fn print_warnings(&self, output: &Output, receivers: &Receivers, listeners: Option<&Listeners>) {
         for missing in receivers.missing().iter().chain(listeners.iter().flat_map(|listeners| listeners.missing())) {
             output.note(&format!("note: {missing}"));
         }
@@ -214,81 +218,82 @@ impl Watch {
         if listeners.is_some_and(|listeners| listeners.addresses().any(Address::is_public)) {
             output.note("warning: everybody who can reach this machine can read the status page");
         }
-        if matches!(self.detect, Some(Detect::Times(Some(1)))) && self.slack.is_zero() {
+        if matches!(self.detect, Some(DetectionMethod::Multiplier(Some(1)))) && self.slack.is_zero() {
             output.note("warning: with mult:1 a single lost or slow beat is a death; mult:3 bears two");
         }
     }
 
     /// The condition says yes or no; without one, those who are expected must be there.
-    fn judge(&self, shared: &Shared, is_met: bool) -> Exit {
+    fn exit_status(&self, shared: &SharedWatcher, is_met: bool) -> Exit {
         let watcher = shared.lock();
-        let here = |state| matches!(state, State::Up | State::Late | State::Stopped);
-        let all_here = || watcher.crowd().iter().all(|(_, record)| !record.is_expected || here(record.state));
+        let here = |state| matches!(state, Liveness::Up | Liveness::Late | Liveness::Stopped);
+        let all_here = || watcher.sender_table().iter().all(|(_, record)| !record.is_expected || here(record.liveness));
         let is_good = if self.until.is_some() { is_met } else { all_here() };
         if is_good { Exit::Done } else { Exit::No }
     }
 }
 
 /// What a run came to.
-struct Watched {
+struct WatchResult {
     /// Whether the condition of `--until` was met.
-    is_met: bool,
-    hooks: HookTally,
+    condition_met: bool,
+    hooks: HookCounters,
     /// Whether the state could be written in the end.
-    kept: Result<()>,
+    state_written: Result<()>,
 }
 
 /// What a run needs.
-struct Run<'a> {
-    watch: &'a Watch,
-    shared: &'a Shared,
-    recorder: &'a Recorder<Event>,
+struct WatchContext<'a> {
+    args: &'a HeartbeatWatch,
+    shared: &'a SharedWatcher,
+    recorder: &'a Recorder<HeartbeatWatchReport>,
     style: Style,
     started: Moment,
 }
 
-impl Run<'_> {
+impl WatchContext<'_> {
     /// Watches to the end, with everything beside it.
-    fn watch(&self, receivers: Receivers, listeners: Option<Listeners>, signals: &mut Signals) -> Result<Watched> {
-        let watch = self.watch;
+    fn run(&self, receivers: Receivers, listeners: Option<Listeners>, signals: &mut Signals) -> Result<WatchResult> {
+        let watch = self.args;
         std::thread::scope(|scope| {
-            let keeper = watch.state.as_deref().map(|file| Keeper::start(scope, file, self.shared, self.recorder));
+            let keeper = watch.state.as_deref().map(|file| StateWriter::start(scope, file, self.shared, self.recorder));
             let keeper = keeper.transpose()?;
             let hooks = watch.on_change.as_ref();
-            let hooks =
-                hooks.map(|hook| Hooks::start(scope, hook, watch.hook_timeout, self.recorder, signals)).transpose()?;
-            let board = listeners
-                .map(|listeners| StatusServer::spawn(scope, listeners, pages::Table(self.shared.clone())))
+            let hooks = hooks
+                .map(|hook| HookRunner::start(scope, hook, watch.hook_timeout, self.recorder, signals))
                 .transpose()?;
-            let ended = self.hear(receivers, hooks.as_ref(), keeper.as_ref(), signals);
+            let board = listeners
+                .map(|listeners| StatusServer::spawn(scope, listeners, pages::StatusHandler(self.shared.clone())))
+                .transpose()?;
+            let ended = self.run_receiver(receivers, hooks.as_ref(), keeper.as_ref(), signals);
             // Each of them ends with its handle, and the scope waits for them.
             drop(board);
             let by = ended.as_ref().ok().copied();
             let tally = hooks.map(|hooks| hooks.finish(by, signals)).unwrap_or_default();
-            let kept = keeper.map_or(Ok(()), Keeper::finish);
+            let kept = keeper.map_or(Ok(()), StateWriter::finish);
             ended?;
             let is_met = watch.until.is_some_and(|until| until.holds(&self.shared.lock()));
-            Ok(Watched { is_met, hooks: tally, kept })
+            Ok(WatchResult { condition_met: is_met, hooks: tally, state_written: kept })
         })
     }
 
-    fn hear(
+    fn run_receiver(
         &self,
         receivers: Receivers,
-        hooks: Option<&Hooks<'_>>,
-        keeper: Option<&Keeper<'_>>,
+        hooks: Option<&HookRunner<'_>>,
+        state_writer: Option<&StateWriter<'_>>,
         signals: &mut Signals,
     ) -> Result<Ended> {
         let plan = Plan {
             receivers,
             threads: 1,
-            largest: LARGEST,
-            listening: !self.style.quiet || hooks.is_some() || keeper.is_some(),
-            until: self.watch.listen.lifetime.map(|lifetime| self.started + lifetime),
-            rest: REST,
+            largest: MAX_PACKET_BYTES,
+            listening: !self.style.quiet || hooks.is_some() || state_writer.is_some(),
+            until: self.args.listen.lifetime.map(|lifetime| self.started + lifetime),
+            rest: BATCH_DELAY,
         };
         let make = || {
-            let ear = Ear { run: self, hooks, keeper };
+            let ear = Observer { context: self, hooks, state_writer };
             (self.shared.clone(), ear)
         };
         answer(plan, signals, make, |_, _| ())
@@ -296,40 +301,40 @@ impl Run<'_> {
 }
 
 /// Hears the facts and tells them.
-struct Ear<'a> {
-    run: &'a Run<'a>,
-    hooks: Option<&'a Hooks<'a>>,
-    keeper: Option<&'a Keeper<'a>>,
+struct Observer<'a> {
+    context: &'a WatchContext<'a>,
+    hooks: Option<&'a HookRunner<'a>>,
+    state_writer: Option<&'a StateWriter<'a>>,
 }
 
-impl Watching<Shared> for Ear<'_> {
-    fn fact(&mut self, _: usize, fact: Fact) {
+impl Watching<SharedWatcher> for Observer<'_> {
+    fn fact(&mut self, _: usize, fact: WatcherEvent) {
         if let Some(hooks) = self.hooks {
-            hooks.hear(&fact);
+            hooks.on_event(&fact);
         }
-        if let Some(keeper) = self.keeper {
-            keeper.hear(&fact);
+        if let Some(keeper) = self.state_writer {
+            keeper.on_event(&fact);
         }
-        let style = self.run.style;
-        let is_shown = !style.quiet && (style.verbose > 0 || !matches!(fact, Fact::Beat { .. }));
+        let style = self.context.style;
+        let is_shown = !style.quiet && (style.verbose > 0 || !matches!(fact, WatcherEvent::Beat { .. }));
         if is_shown {
-            self.run.recorder.emit(Event::Fact(Note::Fact(fact)));
+            self.context.recorder.emit(HeartbeatWatchReport::Fact(HeartbeatWatchEvent::Watcher(fact)));
         }
     }
 
-    fn turned(&mut self, sides: &mut [Side<Shared>], _: Moment) -> ControlFlow<()> {
-        let (count, until) = (self.run.watch.count, self.run.watch.until);
-        let is_over = sides.iter().any(|side| {
+    fn turned(&mut self, endpoints: &mut [Side<SharedWatcher>], _: Moment) -> ControlFlow<()> {
+        let (count, until) = (self.context.args.count, self.context.args.until);
+        let is_over = endpoints.iter().any(|side| {
             let watcher = side.exchange().lock();
-            (count > 0 && watcher.tally().received >= count) || until.is_some_and(|until| until.holds(&watcher))
+            (count > 0 && watcher.counters().received >= count) || until.is_some_and(|until| until.holds(&watcher))
         });
         if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    fn asked(&mut self, _: &mut [Side<Shared>], _: Moment) {}
+    fn asked(&mut self, _: &mut [Side<SharedWatcher>], _: Moment) {}
 }
 
 /// An error that ends one of the helpers of a run.
-fn cannot_start(what: &str, error: std::io::Error) -> Error {
-    Error::new(Exit::System, format!("cannot start {what}: {}", crate::error::word(&error))).because(error)
+fn cannot_start(component: &str, error: std::io::Error) -> Error {
+    Error::new(Exit::System, format!("cannot start {component}: {}", crate::error::word(&error))).because(error)
 }

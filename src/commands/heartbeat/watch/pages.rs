@@ -6,36 +6,35 @@
 use serde::Serialize;
 
 use super::metrics;
-use super::shared::Shared;
+use super::shared::SharedWatcher;
 use crate::commands::web::{Handler, Response, ResponseBody};
-use crate::heartbeat::{Heads, SenderReport, State};
+use crate::heartbeat::{Liveness, SenderReport, StateCounts};
 use crate::http::{Request, Status};
 use crate::time::Moment;
 
 /// The status page.
-const PAGE: &str = include_str!("../../../../assets/pages/heartbeat.html");
+const STATUS_PAGE: &str = include_str!("../../../../assets/pages/heartbeat.html");
 /// How many senders the page's data name, the worst first; all of them with `?all`.
-const SHOWN: usize = 1_000;
+const MAX_LISTED_SENDERS: usize = 1_000;
 /// The page may run its own script and style and ask this server, nothing else.
-const POLICY: &str =
+const CONTENT_SECURITY_POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:";
 /// What is at which path.
 #[derive(Clone)]
-pub struct Table(pub Shared);
+pub struct StatusHandler(pub SharedWatcher);
 
-impl Handler for Table {
+impl Handler for StatusHandler {
     fn respond(&self, request: &Request<'_>, now: Moment) -> Response {
         if let Some(decision) = Response::for_other_method(request, "who is alive") {
             return decision;
         }
         let (path, query) = request.target.split_once('?').unwrap_or((request.target, ""));
         let decision = match path {
-            "/" | "/index.html" => {
-                Response::html(Status::OK, PAGE.to_owned()).with_field("Content-Security-Policy", POLICY)
-            }
+            "/" | "/index.html" => Response::html(Status::OK, STATUS_PAGE.to_owned())
+                .with_field("Content-Security-Policy", CONTENT_SECURITY_POLICY),
             "/status.json" => self.status(query == "all", now),
             "/metrics" => {
-                let text = metrics::write(&self.0, now);
+                let text = metrics::render(&self.0, now);
                 Response::new(Status::OK, ResponseBody::Page(text)).with_field("Content-Type", metrics::MEDIA_TYPE)
             }
             "/healthz" => self.health(),
@@ -47,31 +46,33 @@ impl Handler for Table {
 
 /// The data of the page.
 #[derive(Serialize)]
-struct Data {
+struct StatusData {
     now_ms: u64,
     #[serde(flatten)]
-    heads: Heads,
+    heads: StateCounts,
     local_drops: u64,
     stalls: u64,
     senders: Vec<SenderReport>,
 }
 
-impl Table {
+impl StatusHandler {
     fn status(&self, all: bool, now: Moment) -> Response {
         let mut senders = Vec::new();
-        self.0.portions(|watcher, places| {
-            senders.extend(places.filter_map(|place| Some(watcher.crowd().get(place)?.report(now))));
+        self.0.for_each_slot_range(|watcher, places| {
+            senders.extend(places.filter_map(|place| Some(watcher.sender_table().get(place)?.report(now))));
         });
-        senders.sort_by(|one, other| rank(one).cmp(&rank(other)).then_with(|| one.name.cmp(&other.name)));
+        senders.sort_by(|one, other| {
+            severity_rank(one).cmp(&severity_rank(other)).then_with(|| one.name.cmp(&other.name))
+        });
         if !all {
-            senders.truncate(SHOWN);
+            senders.truncate(MAX_LISTED_SENDERS);
         }
         let watcher = self.0.lock();
-        let data = Data {
+        let data = StatusData {
             now_ms: u64::try_from(now.wall().as_millis()).unwrap_or(u64::MAX),
-            heads: watcher.heads(),
-            local_drops: watcher.tally().local_drops,
-            stalls: watcher.tally().stalls,
+            heads: watcher.state_counts(),
+            local_drops: watcher.counters().local_drops,
+            stalls: watcher.counters().stalls,
             senders,
         };
         drop(watcher);
@@ -84,16 +85,18 @@ impl Table {
 
     /// 503 while anybody is down, with the names of some of them.
     fn health(&self) -> Response {
-        const NAMED: usize = 20;
+        const MAX_LISTED_NAMES: usize = 20;
         let watcher = self.0.lock();
-        let down = watcher.in_state(State::Down);
+        let down = watcher.count_in_state(Liveness::Down);
         let (status, text) = if down == 0 {
             (Status::OK, "ok\n".to_owned())
         } else {
-            let is_down = |place: &usize| watcher.crowd().get(*place).is_some_and(|record| record.state == State::Down);
-            let names = (0..watcher.crowd().places()).filter(is_down).take(NAMED);
+            let is_down = |place: &usize| {
+                watcher.sender_table().get(*place).is_some_and(|record| record.liveness == Liveness::Down)
+            };
+            let names = (0..watcher.sender_table().slot_bound()).filter(is_down).take(MAX_LISTED_NAMES);
             let names: Vec<&str> =
-                names.filter_map(|place| watcher.crowd().get(place)).map(|record| &*record.name).collect();
+                names.filter_map(|place| watcher.sender_table().get(place)).map(|record| &*record.name).collect();
             (Status::SERVICE_UNAVAILABLE, format!("{down} down: {}\n", names.join(" ")))
         };
         Response::new(status, ResponseBody::Page(text)).with_field("Content-Type", "text/plain; charset=utf-8")
@@ -101,12 +104,12 @@ impl Table {
 }
 
 /// The worst first.
-fn rank(sender: &SenderReport) -> u8 {
+fn severity_rank(sender: &SenderReport) -> u8 {
     match sender.state {
-        State::Down => 0,
-        State::Late => 1,
-        State::New => 2,
-        State::Up => 3,
-        State::Stopped => 4,
+        Liveness::Down => 0,
+        Liveness::Late => 1,
+        Liveness::New => 2,
+        Liveness::Up => 3,
+        Liveness::Stopped => 4,
     }
 }

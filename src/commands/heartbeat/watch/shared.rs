@@ -7,17 +7,17 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
-use crate::heartbeat::{Fact, Watcher};
+use crate::heartbeat::{Watcher, WatcherEvent};
 use crate::time::Moment;
 
 /// How many senders are read under one hold of the lock.
-const PORTION: usize = 512;
+const SLOTS_PER_LOCK: usize = 512;
 
 /// A watcher that several threads know.
 #[derive(Clone)]
-pub struct Shared(Arc<Mutex<Watcher>>);
+pub struct SharedWatcher(Arc<Mutex<Watcher>>);
 
-impl Shared {
+impl SharedWatcher {
     /// Shares a watcher.
     pub fn new(watcher: Watcher) -> Self {
         Self(Arc::new(Mutex::new(watcher)))
@@ -29,38 +29,38 @@ impl Shared {
     }
 
     /// Everybody, read in portions; whoever comes or goes meanwhile is there or not.
-    pub fn portions(&self, mut read: impl FnMut(&Watcher, Range<usize>)) {
-        let places = self.lock().crowd().places();
+    pub fn for_each_slot_range(&self, mut read: impl FnMut(&Watcher, Range<usize>)) {
+        let places = self.lock().sender_table().slot_bound();
         let mut start = 0;
         while start < places {
-            let end = (start + PORTION).min(places);
+            let end = (start + SLOTS_PER_LOCK).min(places);
             read(&self.lock(), start..end);
             start = end;
         }
     }
 }
 
-impl DatagramProtocol for Shared {
-    type Event = Fact;
+impl DatagramProtocol for SharedWatcher {
+    type Event = WatcherEvent;
 
-    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, post: &mut DatagramActions<Fact>) {
-        self.lock().received(datagram, now, post);
+    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, actions: &mut DatagramActions<WatcherEvent>) {
+        self.lock().received(datagram, now, actions);
     }
 
     fn transmitted(&mut self, ticket: u64, at: Moment) {
         self.lock().transmitted(ticket, at);
     }
 
-    fn failed(&mut self, failure: &TransmitError<'_>, now: Moment, post: &mut DatagramActions<Fact>) {
-        self.lock().failed(failure, now, post);
+    fn failed(&mut self, failure: &TransmitError<'_>, now: Moment, actions: &mut DatagramActions<WatcherEvent>) {
+        self.lock().failed(failure, now, actions);
     }
 
-    fn overflowed(&mut self, count: u64, now: Moment, post: &mut DatagramActions<Fact>) {
-        self.lock().overflowed(count, now, post);
+    fn overflowed(&mut self, count: u64, now: Moment, actions: &mut DatagramActions<WatcherEvent>) {
+        self.lock().overflowed(count, now, actions);
     }
 
-    fn woken(&mut self, now: Moment, post: &mut DatagramActions<Fact>) {
-        self.lock().woken(now, post);
+    fn woken(&mut self, now: Moment, actions: &mut DatagramActions<WatcherEvent>) {
+        self.lock().woken(now, actions);
     }
 
     fn wake_at(&self) -> Option<Moment> {

@@ -2,32 +2,32 @@
 
 use std::str::FromStr;
 
-use crate::heartbeat::{State, Watcher};
+use crate::heartbeat::{Liveness, Watcher};
 
 /// A condition on all senders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Until {
+pub struct UntilCondition {
     all: bool,
-    state: State,
+    state: Liveness,
 }
 
-impl Until {
+impl UntilCondition {
     /// Whether it holds. Nobody at all is not everybody: somebody must be there.
     pub fn holds(self, watcher: &Watcher) -> bool {
-        let count = watcher.in_state(self.state);
-        count > 0 && (!self.all || count == watcher.senders())
+        let count = watcher.count_in_state(self.state);
+        count > 0 && (!self.all || count == watcher.sender_count())
     }
 }
 
-impl FromStr for Until {
+impl FromStr for UntilCondition {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let words: Vec<&str> = text.split_whitespace().collect();
         let parsed = match words[..] {
-            [quantity @ ("all" | "any"), word] => State::ALL
+            [quantity @ ("all" | "any"), word] => Liveness::ALL
                 .into_iter()
-                .find(|state| state.word() == word)
+                .find(|state| state.as_str() == word)
                 .map(|state| Self { all: quantity == "all", state }),
             _ => None,
         };
@@ -37,15 +37,15 @@ impl FromStr for Until {
 
 #[cfg(test)]
 mod tests {
-    use super::Until;
-    use crate::heartbeat::State;
+    use super::UntilCondition;
+    use crate::heartbeat::Liveness;
 
     #[test]
     fn a_condition_is_a_quantity_and_a_state() {
-        assert_eq!("all up".parse(), Ok(Until { all: true, state: State::Up }));
-        assert_eq!(" any  down".parse(), Ok(Until { all: false, state: State::Down }));
+        assert_eq!("all up".parse(), Ok(UntilCondition { all: true, state: Liveness::Up }));
+        assert_eq!(" any  down".parse(), Ok(UntilCondition { all: false, state: Liveness::Down }));
         for text in ["", "up", "all", "some up", "all up now", "all UP"] {
-            assert!(text.parse::<Until>().is_err_and(|error| error.contains("'all up'")), "{text}");
+            assert!(text.parse::<UntilCondition>().is_err_and(|error| error.contains("'all up'")), "{text}");
         }
     }
 }
