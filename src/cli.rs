@@ -28,7 +28,7 @@ Examples:
   netlab get http://127.0.0.1:6789/HelloWorld.html")]
 struct Cli {
     #[command(flatten)]
-    global: Global,
+    global: GlobalArgs,
 
     #[command(subcommand)]
     command: Command,
@@ -36,7 +36,7 @@ struct Cli {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
-struct Global {
+struct GlobalArgs {
     /// Print events as JSON, one object per line
     #[arg(long, global = true, hide_short_help = true)]
     json: bool,
@@ -123,35 +123,35 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             Ok(cli) => {
                 let (style, result) = cli.run();
                 result.unwrap_or_else(|error| {
-                    Output::new(style).report_fatal(&error, Some(&name(&matches)));
+                    Output::new(style).report_fatal(&error, Some(&subcommand_path(&matches)));
                     error.exit()
                 })
             }
-            Err(error) => refuse(&error, &arguments),
+            Err(error) => report_usage_error(&error, &arguments),
         },
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             let text = error.render();
             match output::print_help(&text.ansi().to_string(), &text.to_string()) {
-                Ok(()) => Exit::Done,
+                Ok(()) => Exit::Success,
                 Err(error) => {
                     Output::new(Style::default()).report_error(&error);
                     error.exit()
                 }
             }
         }
-        Err(error) => refuse(&error, &arguments),
+        Err(error) => report_usage_error(&error, &arguments),
     }
 }
 
 /// `ping`, or `heartbeat watch`.
-fn name(matches: &clap::ArgMatches) -> String {
+fn subcommand_path(matches: &clap::ArgMatches) -> String {
     let levels = std::iter::successors(Some(matches), |matches| Some(matches.subcommand()?.1));
     levels.filter_map(clap::ArgMatches::subcommand_name).collect::<Vec<_>>().join(" ")
 }
 
 /// A usage error. What could not be parsed cannot be asked for its style or its name: both are
 /// taken from the words themselves.
-fn refuse(error: &clap::Error, arguments: &[OsString]) -> Exit {
+fn report_usage_error(error: &clap::Error, arguments: &[OsString]) -> Exit {
     let words = || arguments.iter().skip(1).take_while(|word| *word != "--").filter_map(|word| word.to_str());
     let form = if words().any(|word| word == "--json") { Format::Json } else { Format::Text };
     let named = words().find(|word| !word.starts_with('-')).filter(|word| command().find_subcommand(word).is_some());
@@ -159,7 +159,7 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> Exit {
     // The parser hands our own errors through; what is wrong with a value, and its code, they say.
     if let Some(own) = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>()) {
         let argument = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
-        Output::new(style).report_fatal(&own.retold(own.exit()).about(&argument), named);
+        Output::new(style).report_fatal(&own.with_exit(own.exit()).with_context(&argument), named);
         return own.exit();
     }
     let text = error.render();

@@ -19,7 +19,7 @@ use crate::exit::Exit;
 #[derive(Debug)]
 pub struct Error {
     exit: Exit,
-    what: String,
+    message: String,
     expected: Option<String>,
     remedy: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
@@ -30,8 +30,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// A failure that ends the run with `exit`; `what` says what happened.
-    pub fn new(exit: Exit, what: impl Into<String>) -> Self {
-        Self { exit, what: what.into(), expected: None, remedy: None, source: None }
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), expected: None, remedy: None, source: None }
     }
 
     /// Adds the second line: what was expected instead.
@@ -50,16 +50,16 @@ impl Error {
 
     /// Keeps the cause for the chain that `-v` prints.
     #[must_use]
-    pub fn because(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+    pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.source = Some(Box::new(source));
         self
     }
 
     /// Says in front of what happened whom or what it concerns.
     #[must_use]
-    pub fn about(mut self, subject: &str) -> Self {
-        if !self.what.contains(subject) {
-            self.what = format!("{subject}: {}", self.what);
+    pub fn with_context(mut self, subject: &str) -> Self {
+        if !self.message.contains(subject) {
+            self.message = format!("{subject}: {}", self.message);
         }
         self
     }
@@ -67,10 +67,10 @@ impl Error {
     /// What `self` tells, as a new failure where it means another code; the chain of causes stays
     /// behind.
     #[must_use]
-    pub fn retold(&self, exit: Exit) -> Self {
+    pub fn with_exit(&self, exit: Exit) -> Self {
         Self {
             exit,
-            what: self.what.clone(),
+            message: self.message.clone(),
             expected: self.expected.clone(),
             remedy: self.remedy.clone(),
             source: None,
@@ -83,8 +83,8 @@ impl Error {
     }
 
     /// What happened.
-    pub fn what(&self) -> &str {
-        &self.what
+    pub fn message(&self) -> &str {
+        &self.message
     }
 
     /// What was expected, if there is something to say.
@@ -100,31 +100,31 @@ impl Error {
 
 /// The system's word for an error, as a line of ours has it: lower case, without the number that
 /// Rust adds.
-pub fn word(error: &io::Error) -> String {
+pub fn io_error_text(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
 thread_local! {
-    static GUARDED: Cell<bool> = const { Cell::new(false) };
+    static CATCHING_PANICS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Does what may have a bug that must not end everything: a panic in it is reported, and `None` comes of it.
-pub fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
-    let outer = GUARDED.replace(true);
+pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let outer = CATCHING_PANICS.replace(true);
     let result = catch_unwind(AssertUnwindSafe(work));
-    GUARDED.set(outer);
+    CATCHING_PANICS.set(outer);
     result.ok()
 }
 
 /// Whether a panic on this thread would be caught by [`guarded`].
-pub fn is_guarded() -> bool {
-    GUARDED.get()
+pub fn is_catching_panics() -> bool {
+    CATCHING_PANICS.get()
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
+        f.write_str(&self.message)
     }
 }
 
@@ -136,13 +136,13 @@ impl StdError for Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{guarded, is_guarded};
+    use super::{catch_panic, is_catching_panics};
 
     #[test]
-    fn a_panic_that_is_guarded_comes_to_nothing_and_is_known_to_be() {
-        assert!(guarded(is_guarded) == Some(true) && !is_guarded());
-        let inner = guarded(|| (guarded(|| std::panic::resume_unwind(Box::new(()))), is_guarded()));
+    fn a_caught_panic_returns_none_and_nesting_is_tracked() {
+        assert!(catch_panic(is_catching_panics) == Some(true) && !is_catching_panics());
+        let inner = catch_panic(|| (catch_panic(|| std::panic::resume_unwind(Box::new(()))), is_catching_panics()));
         assert_eq!(inner, Some((None::<()>, true)));
-        assert!(!is_guarded());
+        assert!(!is_catching_panics());
     }
 }

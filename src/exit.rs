@@ -10,31 +10,31 @@ use std::process::ExitCode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Exit {
     /// Everything asked for was done, and the answer is yes.
-    Done,
+    Success,
     /// The run went through and the answer is no.
-    No,
+    Negative,
     /// The command line cannot be understood.
     Usage,
     /// The input was refused on this side, nothing was sent.
-    InputRefused,
+    InvalidInput,
     /// A file that was to be read is not there.
     InputMissing,
     /// Some recipients were refused for good.
-    SomeRefused,
+    RecipientsRefused,
     /// The host name is unknown.
-    NameUnknown,
+    UnknownHost,
     /// Nobody there, or the peer said no for good.
     Unavailable,
     /// A bug in netlab.
     Bug,
     /// The operating system would not.
-    System,
+    OsError,
     /// The output cannot be created.
     CannotCreate,
     /// Reading or writing failed on the way.
-    InputOutput,
+    Io,
     /// It may work later.
-    TryAgain,
+    TemporaryFailure,
     /// The peer broke the protocol.
     Protocol,
     /// Login or permission refused.
@@ -46,37 +46,37 @@ pub enum Exit {
     /// A transfer ended early and can be taken up again.
     Incomplete,
     /// Nobody can know whether it happened.
-    Unknown,
+    OutcomeUnknown,
     /// Stopped by SIGINT before there was an answer.
     Interrupted,
     /// Stopped by SIGTERM before there was an answer.
     Terminated,
     /// What a command that was run for somebody has ended with.
-    Command(u8),
+    ChildExit(u8),
 }
 
 impl Exit {
     /// Every code of our own, in ascending order.
     pub const ALL: [Self; 21] = [
-        Self::Done,
-        Self::No,
+        Self::Success,
+        Self::Negative,
         Self::Usage,
-        Self::InputRefused,
+        Self::InvalidInput,
         Self::InputMissing,
-        Self::SomeRefused,
-        Self::NameUnknown,
+        Self::RecipientsRefused,
+        Self::UnknownHost,
         Self::Unavailable,
         Self::Bug,
-        Self::System,
+        Self::OsError,
         Self::CannotCreate,
-        Self::InputOutput,
-        Self::TryAgain,
+        Self::Io,
+        Self::TemporaryFailure,
         Self::Protocol,
         Self::Permission,
         Self::Config,
         Self::Certificate,
         Self::Incomplete,
-        Self::Unknown,
+        Self::OutcomeUnknown,
         Self::Interrupted,
         Self::Terminated,
     ];
@@ -84,56 +84,58 @@ impl Exit {
     /// The number the shell sees in `$?`.
     pub fn code(self) -> u8 {
         match self {
-            Self::Done => 0,
-            Self::No => 1,
+            Self::Success => 0,
+            Self::Negative => 1,
             Self::Usage => 2,
-            Self::InputRefused => 65,
+            Self::InvalidInput => 65,
             Self::InputMissing => 66,
-            Self::SomeRefused => 67,
-            Self::NameUnknown => 68,
+            Self::RecipientsRefused => 67,
+            Self::UnknownHost => 68,
             Self::Unavailable => 69,
             Self::Bug => 70,
-            Self::System => 71,
+            Self::OsError => 71,
             Self::CannotCreate => 73,
-            Self::InputOutput => 74,
-            Self::TryAgain => 75,
+            Self::Io => 74,
+            Self::TemporaryFailure => 75,
             Self::Protocol => 76,
             Self::Permission => 77,
             Self::Config => 78,
             Self::Certificate => 80,
             Self::Incomplete => 82,
-            Self::Unknown => 83,
+            Self::OutcomeUnknown => 83,
             Self::Interrupted => 130,
             Self::Terminated => 143,
-            Self::Command(code) => code,
+            Self::ChildExit(code) => code,
         }
     }
 
     /// One line for a person, the same in `--help`, README and man page.
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::Done => "done, the answer is yes",
-            Self::No => "ran fully, the answer is no: HTTP status 400 or above, no reply in time, an assertion broke",
+            Self::Success => "done, the answer is yes",
+            Self::Negative => {
+                "ran fully, the answer is no: HTTP status 400 or above, no reply in time, an assertion broke"
+            }
             Self::Usage => "the command line is wrong",
-            Self::InputRefused => "input refused here, nothing was sent",
+            Self::InvalidInput => "input refused here, nothing was sent",
             Self::InputMissing => "an input file is missing",
-            Self::SomeRefused => "some recipients refused for good",
-            Self::NameUnknown => "host name unknown",
+            Self::RecipientsRefused => "some recipients refused for good",
+            Self::UnknownHost => "host name unknown",
             Self::Unavailable => "refused or unreachable, or the peer said no for good",
             Self::Bug => "a bug in netlab",
-            Self::System => "the system would not: port taken, no descriptors left",
+            Self::OsError => "the system would not: port taken, no descriptors left",
             Self::CannotCreate => "output cannot be created",
-            Self::InputOutput => "reading or writing failed",
-            Self::TryAgain => "try again later: time-out, or a temporary refusal",
+            Self::Io => "reading or writing failed",
+            Self::TemporaryFailure => "try again later: time-out, or a temporary refusal",
             Self::Protocol => "the peer broke the protocol, or redirected in a loop or to somewhere forbidden",
             Self::Permission => "login or permission refused",
             Self::Config => "configuration or trust store unusable",
             Self::Certificate => "certificate not accepted",
             Self::Incomplete => "transfer incomplete",
-            Self::Unknown => "outcome unknown: the mail may have been accepted",
+            Self::OutcomeUnknown => "outcome unknown: the mail may have been accepted",
             Self::Interrupted => "SIGINT before there was an answer",
             Self::Terminated => "SIGTERM before there was an answer",
-            Self::Command(_) => "the exit code of a command that was run",
+            Self::ChildExit(_) => "the exit code of a command that was run",
         }
     }
 
@@ -149,14 +151,14 @@ impl Exit {
 
     /// The verdict on several transfers: done if all are, the common code if all failures share
     /// one, else [`Exit::No`].
-    pub fn of_all(exits: impl IntoIterator<Item = Self>) -> Self {
-        let mut verdict = Self::Done;
+    pub fn combined(exits: impl IntoIterator<Item = Self>) -> Self {
+        let mut verdict = Self::Success;
         for exit in exits {
             verdict = match (verdict, exit) {
-                (same, Self::Done) => same,
-                (Self::Done, failure) => failure,
+                (same, Self::Success) => same,
+                (Self::Success, failure) => failure,
                 (same, failure) if same == failure => same,
-                _ => return Self::No,
+                _ => return Self::Negative,
             };
         }
         verdict
@@ -181,10 +183,10 @@ mod tests {
 
     #[test]
     fn several_transfers_share_a_code_only_if_all_failures_do() {
-        use Exit::{Done, No, TryAgain, Unavailable};
-        assert_eq!(Exit::of_all([]), Done);
-        assert_eq!(Exit::of_all([Done, Done]), Done);
-        assert_eq!(Exit::of_all([Done, TryAgain, Done, TryAgain]), TryAgain);
-        assert_eq!(Exit::of_all([Unavailable, TryAgain]), No);
+        use Exit::{Negative, Success, TemporaryFailure, Unavailable};
+        assert_eq!(Exit::combined([]), Success);
+        assert_eq!(Exit::combined([Success, Success]), Success);
+        assert_eq!(Exit::combined([Success, TemporaryFailure, Success, TemporaryFailure]), TemporaryFailure);
+        assert_eq!(Exit::combined([Unavailable, TemporaryFailure]), Negative);
     }
 }

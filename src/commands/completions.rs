@@ -25,6 +25,6 @@ impl Completions {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut command, "netlab", &mut script);
         Output::new(style).write_bytes(&script)?;
-        Ok(Exit::Done)
+        Ok(Exit::Success)
     }
 }

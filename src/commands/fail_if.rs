@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::values::{duration, in_one_line, parsed};
+use super::values::{duration, one_line, parse_arg};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::impair::Probability;
@@ -43,7 +43,7 @@ pub enum Figure {
 
 /// What a figure is, so that its limit can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FigureKind {
     /// `5%`, `0.05`, `1/20`.
     Ratio,
     /// `3`.
@@ -55,11 +55,11 @@ pub enum Kind {
 }
 
 /// The figures a command has, each with its kind.
-pub type Known = [(&'static str, Kind)];
+pub type KnownFigures = [(&'static str, FigureKind)];
 
 impl FailIf {
     /// Reads an assertion on one of the `known` figures.
-    pub fn parse(text: &str, known: &Known) -> Result<Self, String> {
+    pub fn parse(text: &str, known: &KnownFigures) -> Result<Self, String> {
         let shape = || format!("expected FIGURE>LIMIT, for example {}; figures: {}", example(known), names(known));
         let at = text.find(['<', '>']).ok_or_else(shape)?;
         let (figure, rest) = text.split_at(at);
@@ -73,27 +73,27 @@ impl FailIf {
         let (name, part) = figure.split_once('.').map_or((figure, None), |(name, part)| (name, Some(part)));
         let kind = known.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind).ok_or_else(shape)?;
         let is_whole = match part {
-            Some(part) => kind == Kind::Series && statistic(&Series::default(), part).is_some(),
-            None => kind != Kind::Series,
+            Some(part) => kind == FigureKind::Series && statistic(&Series::default(), part).is_some(),
+            None => kind != FigureKind::Series,
         };
         if !is_whole {
             return Err(shape());
         }
         let limit = match kind {
-            Kind::Ratio => parsed::<Probability>(limit)
-                .map_err(|error| in_one_line(&error))
+            FigureKind::Ratio => parse_arg::<Probability>(limit)
+                .map_err(|error| one_line(&error))
                 .map(|chance| Figure::Ratio(chance.value())),
-            Kind::Count => {
+            FigureKind::Count => {
                 limit.parse().map(Figure::Count).map_err(|_| format!("{figure} is counted: expected a whole number"))
             }
-            Kind::Time | Kind::Series => duration(limit).map(Figure::Time),
+            FigureKind::Time | FigureKind::Series => duration(limit).map(Figure::Time),
         }?;
         Ok(Self { text: text.to_owned(), figure: figure.to_owned(), relation, limit })
     }
 
     /// Whether the run broke it; `figure` looks a figure up by its name. The error names both.
-    pub fn check(&self, figure: impl FnOnce(&str) -> Option<Figure>) -> Result<(), Error> {
-        let found = figure(&self.figure);
+    pub fn check(&self, lookup: impl FnOnce(&str) -> Option<Figure>) -> Result<(), Error> {
+        let found = lookup(&self.figure);
         let broken = found.is_none_or(|found| match self.relation {
             Relation::Above => found > self.limit,
             Relation::AtLeast => found >= self.limit,
@@ -104,7 +104,7 @@ impl FailIf {
             return Ok(());
         }
         let found = found.map_or_else(|| "has no data".to_owned(), |found| format!("is {found}"));
-        Err(Error::new(Exit::No, format!("{} {found}, which --fail-if '{}' forbids", self.figure, self.text)))
+        Err(Error::new(Exit::Negative, format!("{} {found}, which --fail-if '{}' forbids", self.figure, self.text)))
     }
 }
 
@@ -138,7 +138,7 @@ pub fn statistic(series: &Series, name: &str) -> Option<Option<Figure>> {
     Some(time.map(Figure::Time))
 }
 
-fn example(known: &Known) -> &'static str {
+fn example(known: &KnownFigures) -> &'static str {
     if known.iter().any(|(name, _)| *name == "rtt") {
         "'loss>5%' or 'rtt.p99>20ms'"
     } else {
@@ -146,23 +146,28 @@ fn example(known: &Known) -> &'static str {
     }
 }
 
-fn names(known: &Known) -> String {
-    let name =
-        |(name, kind): &(&str, Kind)| if *kind == Kind::Series { format!("{name}.p99") } else { (*name).to_owned() };
+fn names(known: &KnownFigures) -> String {
+    let name = |(name, kind): &(&str, FigureKind)| {
+        if *kind == FigureKind::Series { format!("{name}.p99") } else { (*name).to_owned() }
+    };
     known.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{FailIf, Figure, Kind, Known, statistic};
+    use super::{FailIf, Figure, FigureKind, KnownFigures, statistic};
     use crate::stats::Series;
     use std::time::Duration;
 
-    const KNOWN: &Known =
-        &[("loss", Kind::Ratio), ("late", Kind::Count), ("jitter", Kind::Time), ("rtt", Kind::Series)];
+    const KNOWN_FIGURES: &KnownFigures = &[
+        ("loss", FigureKind::Ratio),
+        ("late", FigureKind::Count),
+        ("jitter", FigureKind::Time),
+        ("rtt", FigureKind::Series),
+    ];
 
     fn broken(text: &str, figure: Option<Figure>) -> bool {
-        FailIf::parse(text, KNOWN).expect(text).check(|_| figure).is_err()
+        FailIf::parse(text, KNOWN_FIGURES).expect(text).check(|_| figure).is_err()
     }
 
     #[test]
@@ -181,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_assertion_names_the_figures() {
+    fn invalid_assertions_list_the_figures() {
         for text in [
             "loss",
             "loss>",
@@ -198,14 +203,14 @@ mod tests {
             "jitter>5",
             ">5%",
         ] {
-            let parsed = FailIf::parse(text, KNOWN);
+            let parsed = FailIf::parse(text, KNOWN_FIGURES);
             if text == "jitter>5" {
                 assert!(parsed.is_ok(), "a bare number is seconds");
                 continue;
             }
             assert!(!parsed.expect_err(text).is_empty(), "{text}");
         }
-        assert!(FailIf::parse("x>1", KNOWN).expect_err("no figure").contains("rtt.p99"));
+        assert!(FailIf::parse("x>1", KNOWN_FIGURES).expect_err("no figure").contains("rtt.p99"));
     }
 
     #[test]

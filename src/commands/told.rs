@@ -16,30 +16,30 @@ use crate::time::HumanDuration;
 /// All that a command says: facts, and their sum at the end.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Said<F, S> {
+pub enum Report<E, S> {
     /// Something happened.
-    Fact(F),
+    Event(E),
     /// What it all came to.
     Summary(Box<S>),
 }
 
-impl<F, S> Said<F, S> {
+impl<E, S> Report<E, S> {
     /// The last line.
     pub fn summary(summary: S) -> Self {
         Self::Summary(Box::new(summary))
     }
 }
 
-impl<F: Serialize + fmt::Display, S: Serialize + fmt::Display> output::Event for Said<F, S> {
+impl<E: Serialize + fmt::Display, S: Serialize + fmt::Display> output::Event for Report<E, S> {
     fn is_summary(&self) -> bool {
         matches!(self, Self::Summary(_))
     }
 }
 
-impl<F: fmt::Display, S: fmt::Display> fmt::Display for Said<F, S> {
+impl<E: fmt::Display, S: fmt::Display> fmt::Display for Report<E, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Fact(fact) => fact.fmt(f),
+            Self::Event(fact) => fact.fmt(f),
             Self::Summary(summary) => summary.fmt(f),
         }
     }
@@ -62,7 +62,7 @@ pub fn write_headline(
 }
 
 /// The line that it ends with if the log was too slow or full.
-pub fn write_lost(f: &mut fmt::Formatter<'_>, dropped_events: u64) -> fmt::Result {
+pub fn write_dropped_events(f: &mut fmt::Formatter<'_>, dropped_events: u64) -> fmt::Result {
     if dropped_events == 0 {
         return Ok(());
     }
@@ -75,52 +75,52 @@ pub fn write_counts(f: &mut fmt::Formatter<'_>, counts: &[(u64, &str)]) -> fmt::
 }
 
 /// A peer as logs name it.
-pub fn peer(peer: Option<SocketAddr>) -> String {
+pub fn display_peer(peer: Option<SocketAddr>) -> String {
     peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string())
 }
 
 /// A line of a client of several targets: an event, or text that is only for people.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Line<F, S> {
+pub enum TargetReport<E, S> {
     /// What is about to happen; never printed as JSON.
     #[serde(skip)]
-    Begun(String),
+    Text(String),
     /// What happened.
-    Fact(Told<F>),
+    Event(TargetEvent<E>),
     /// What it came to.
     Summary(Box<S>),
 }
 
 /// A fact with its target.
 #[derive(Debug, Serialize)]
-pub struct Told<F> {
+pub struct TargetEvent<E> {
     #[serde(flatten)]
-    fact: F,
+    fact: E,
     target: Arc<str>,
     #[serde(skip)]
     is_alone: bool,
 }
 
-impl<F, S> Line<F, S> {
+impl<E, S> TargetReport<E, S> {
     /// The line of a fact; the text names the target unless it `is_alone`.
-    pub fn fact(fact: F, target: Arc<str>, is_alone: bool) -> Self {
-        Self::Fact(Told { fact, target, is_alone })
+    pub fn event(event: E, target: Arc<str>, is_alone: bool) -> Self {
+        Self::Event(TargetEvent { fact: event, target, is_alone })
     }
 }
 
-impl<F: Serialize + fmt::Display, S: Serialize + fmt::Display> output::Event for Line<F, S> {
+impl<E: Serialize + fmt::Display, S: Serialize + fmt::Display> output::Event for TargetReport<E, S> {
     fn is_summary(&self) -> bool {
         matches!(self, Self::Summary(_))
     }
 }
 
-impl<F: fmt::Display, S: fmt::Display> fmt::Display for Line<F, S> {
+impl<E: fmt::Display, S: fmt::Display> fmt::Display for TargetReport<E, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Begun(text) => write!(f, "{}", Escaped(text.as_bytes())),
-            Self::Fact(Told { fact, is_alone: true, .. }) => fact.fmt(f),
-            Self::Fact(Told { fact, target, .. }) => write!(f, "{}: {fact}", Escaped(target.as_bytes())),
+            Self::Text(text) => write!(f, "{}", Escaped(text.as_bytes())),
+            Self::Event(TargetEvent { fact, is_alone: true, .. }) => fact.fmt(f),
+            Self::Event(TargetEvent { fact, target, .. }) => write!(f, "{}: {fact}", Escaped(target.as_bytes())),
             Self::Summary(summary) => summary.fmt(f),
         }
     }

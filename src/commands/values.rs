@@ -16,12 +16,12 @@ use crate::smtp::is_host_name;
 use crate::time::Moment;
 
 /// The longest duration a flag takes; beyond it a typo is likelier than a wish.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// A duration: humantime's spelling (`200ms`, `2m 30s`), with fractions (`1.5s`), or a bare number
 /// of seconds (`0.2`).
 pub fn duration(text: &str) -> Result<Duration, String> {
-    const SHAPE: &str = "expected a duration such as 200ms, 1.5s or 2m";
+    const EXPECTED: &str = "expected a duration such as 200ms, 1.5s or 2m";
     let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     let seconds = match unit {
@@ -39,9 +39,9 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         _ => humantime::parse_duration(text).ok(),
     };
     match parsed {
-        Some(duration) if duration <= LONGEST => Ok(duration),
+        Some(duration) if duration <= MAX_DURATION => Ok(duration),
         Some(_) => Err("expected a duration of a hundred years at most".to_owned()),
-        None => Err(SHAPE.to_owned()),
+        None => Err(EXPECTED.to_owned()),
     }
 }
 
@@ -72,12 +72,12 @@ pub fn size(text: &str) -> Result<usize, String> {
 
 /// `--threads`: one per core where no number is given.
 pub fn threads(text: &str) -> Result<usize, String> {
-    const MOST: usize = 1024;
+    const MAX_THREADS: usize = 1024;
     match text {
         "" => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
         text => match text.parse() {
-            Ok(number @ 1..=MOST) => Ok(number),
-            _ => Err(format!("expected a number from 1 to {MOST}, or nothing for one per core")),
+            Ok(number @ 1..=MAX_THREADS) => Ok(number),
+            _ => Err(format!("expected a number from 1 to {MAX_THREADS}, or nothing for one per core")),
         },
     }
 }
@@ -111,7 +111,7 @@ impl FromStr for Peer {
             return Err("expected HOST or HOST:PORT".to_owned());
         }
         let port = port.map(|port| match port.parse() {
-            Ok(port @ 1..) if port_digits(text) => Ok(port),
+            Ok(port @ 1..) if has_numeric_port(text) => Ok(port),
             _ => Err("a port is a number from 1 to 65535".to_owned()),
         });
         Ok(Self { host: host.to_owned(), port: port.transpose()? })
@@ -119,7 +119,7 @@ impl FromStr for Peer {
 }
 
 /// Rust's parser takes `+80`; a port is digits.
-fn port_digits(text: &str) -> bool {
+fn has_numeric_port(text: &str) -> bool {
     text.rsplit(':').next().is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
@@ -137,21 +137,21 @@ pub struct FamilyArgs {
 
 impl FamilyArgs {
     /// The address of a peer: the first one of the wanted family.
-    pub fn find(self, peer: &Peer, port: u16, signals: &mut Signals) -> Result<SocketAddr> {
-        let addresses = self.find_all(peer, port, None, signals)?;
+    pub fn resolve(self, peer: &Peer, port: u16, signals: &mut Signals) -> Result<SocketAddr> {
+        let addresses = self.resolve_all(peer, port, None, signals)?;
         Ok(addresses.first().copied().expect("whoever is found has an address"))
     }
 
     /// All addresses of the wanted family, at least one, found `until` then.
-    pub fn find_all(
+    pub fn resolve_all(
         self,
         peer: &Peer,
         port: u16,
-        until: Option<Moment>,
+        deadline: Option<Moment>,
         signals: &mut Signals,
     ) -> Result<Vec<SocketAddr>> {
         let patience = net::now() + Duration::from_secs(30);
-        let patience = until.map_or(patience, |until| until.min(patience));
+        let patience = deadline.map_or(patience, |until| until.min(patience));
         let mut addresses = net::resolve(&peer.host, peer.port.unwrap_or(port), patience, signals)?;
         // An IPv4 address in IPv6's clothes is reached, and its errors come, by IPv4.
         addresses.iter_mut().for_each(|address| address.set_ip(address.ip().to_canonical()));
@@ -161,7 +161,7 @@ impl FamilyArgs {
         }
         let family = if self.ipv4 { "IPv4" } else { "IPv6" };
         // An address is of one family for good; a name may have had another.
-        let exit = if peer.host.parse::<IpAddr>().is_ok() { Exit::Usage } else { Exit::NameUnknown };
+        let exit = if peer.host.parse::<IpAddr>().is_ok() { Exit::Usage } else { Exit::UnknownHost };
         Err(Error::new(exit, format!("{} has no {family} address", peer.host))
             .expected(format!("a target with an {family} address"))
             .remedy(format!("leave out -{}", if self.ipv4 { 4 } else { 6 })))
@@ -170,7 +170,7 @@ impl FamilyArgs {
 
 impl Peer {
     /// The peer as it was typed, with its port.
-    pub fn shown(&self, address: SocketAddr) -> String {
+    pub fn host_and_port(&self, address: SocketAddr) -> String {
         match address {
             SocketAddr::V6(_) if self.host.contains(':') => format!("[{}]:{}", self.host, address.port()),
             _ => format!("{}:{}", self.host, address.port()),
@@ -194,7 +194,7 @@ pub struct TrustArgs {
     ///
     /// The certificate's SHA-256 in hexadecimal, as 'openssl x509 -fingerprint -sha256' prints it, or
     /// sha256//BASE64 of its public key, as curl has it. Neither authority, name nor dates count then.
-    #[arg(long, help_heading = "TLS", value_name = "HASH", value_parser = parsed::<Pin>, conflicts_with_all = ["ca", "insecure"], hide_short_help = true)]
+    #[arg(long, help_heading = "TLS", value_name = "HASH", value_parser = parse_arg::<Pin>, conflicts_with_all = ["ca", "insecure"], hide_short_help = true)]
     pin: Vec<Pin>,
 
     /// Believe any certificate
@@ -230,29 +230,29 @@ impl TrustArgs {
 }
 
 /// The servers' addresses as the ready file and the first event name them.
-pub fn addresses<'a>(addresses: impl Iterator<Item = &'a Address>) -> Vec<String> {
+pub fn address_strings<'a>(addresses: impl Iterator<Item = &'a Address>) -> Vec<String> {
     addresses.map(ToString::to_string).collect()
 }
 
 /// Reads a value whose own error says what happened, what was expected, and the code.
-pub fn parsed<T: FromStr<Err = Error>>(text: &str) -> Result<T> {
+pub fn parse_arg<T: FromStr<Err = Error>>(text: &str) -> Result<T> {
     text.parse()
 }
 
 /// An error in the one line that a part of a value has.
-pub fn in_one_line(error: &Error) -> String {
-    let parts = [Some(error.what()), error.expectation(), error.advice()];
+pub fn one_line(error: &Error) -> String {
+    let parts = [Some(error.message()), error.expectation(), error.advice()];
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// Reads a file that others must not be able to read; a line end behind it is no part of it.
-pub fn read_private(path: &Path, what: &str) -> Result<Vec<u8>> {
+pub fn read_private(path: &Path, description: &str) -> Result<Vec<u8>> {
     let (octets, is_private) = crate::disk::read_secret(path)?;
     if is_private {
         return Ok(octets);
     }
     Err(Error::new(Exit::Permission, format!("{} can be read by others", path.display()))
-        .expected(format!("{what} that only its owner can read"))
+        .expected(format!("{description} that only its owner can read"))
         .remedy(format!("chmod 600 {}", path.display())))
 }
 
@@ -301,12 +301,12 @@ pub struct ServerArgs {
 
 impl ListenArgs {
     /// Where to listen, both loopbacks on the textbook's port unless told otherwise.
-    pub fn binds(&self, textbook_port: u16) -> Vec<Bind> {
-        if self.bind.is_empty() { vec![Bind::Loopback(textbook_port)] } else { self.bind.clone() }
+    pub fn binds(&self, default_port: u16) -> Vec<Bind> {
+        if self.bind.is_empty() { vec![Bind::Loopback(default_port)] } else { self.bind.clone() }
     }
 
     /// Writes the ready file, if one is wanted, with the addresses as a client needs them.
-    pub fn tell_ready(&self, addresses: impl Iterator<Item = String>) -> Result<()> {
+    pub fn write_ready_file(&self, addresses: impl Iterator<Item = String>) -> Result<()> {
         let Some(file) = &self.ready_file else { return Ok(()) };
         let lines = addresses.fold(String::new(), |lines, address| lines + &address + "\n");
         crate::disk::replace(file, lines.as_bytes())
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_says_what_one_is() {
+    fn invalid_durations_report_the_expected_format() {
         for text in ["", "-1s", "NaN", "inf", "1e400s", "+1s", "1.2.3s", "five", "1x", "1e3", "٥s"] {
             let error = duration(text).expect_err(text);
             assert!(error.contains("1.5s"), "{text}: {error}");

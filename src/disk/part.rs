@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with};
 
-use crate::error::{Error, Result, word};
+use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
 /// What may happen to a file that has the target's name already.
@@ -114,8 +114,8 @@ impl PartFile {
     }
 
     fn write_error(&self, error: io::Error) -> Error {
-        let what = format!("cannot write {}: {}", self.target.display(), word(&error));
-        Error::new(Exit::InputOutput, what).because(error)
+        let what = format!("cannot write {}: {}", self.target.display(), io_error_text(&error));
+        Error::new(Exit::Io, what).with_source(error)
     }
 }
 
@@ -171,9 +171,9 @@ fn exists_error(target: &Path) -> Error {
 }
 
 fn create_error(target: &Path, error: io::Error) -> Error {
-    Error::new(Exit::CannotCreate, format!("cannot create {}: {}", target.display(), word(&error)))
+    Error::new(Exit::CannotCreate, format!("cannot create {}: {}", target.display(), io_error_text(&error)))
         .expected("a directory that exists and may be written to")
-        .because(error)
+        .with_source(error)
 }
 
 #[cfg(test)]

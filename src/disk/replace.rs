@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::random_suffix;
-use crate::error::{Error, Result, word};
+use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
 /// Makes `content` the content of `path`: written beside it, synced, renamed onto it.
@@ -30,7 +30,8 @@ pub fn check_writable(path: &Path) -> Result<()> {
 }
 
 fn write_error(path: &Path, error: io::Error) -> Error {
-    Error::new(Exit::CannotCreate, format!("cannot write {}: {}", path.display(), word(&error))).because(error)
+    Error::new(Exit::CannotCreate, format!("cannot write {}: {}", path.display(), io_error_text(&error)))
+        .with_source(error)
 }
 
 fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {

@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use super::random_suffix;
-use crate::error::{Error, Result, word};
+use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
 /// A directory under the system's temporary one, readable by nobody else.
@@ -24,9 +24,9 @@ impl ScratchDir {
                 Err(error) => {
                     return Err(Error::new(
                         Exit::CannotCreate,
-                        format!("cannot create {}: {}", path.display(), word(&error)),
+                        format!("cannot create {}: {}", path.display(), io_error_text(&error)),
                     )
-                    .because(error));
+                    .with_source(error));
                 }
             }
         }
@@ -42,7 +42,8 @@ impl ScratchDir {
         let path = self.0.join(name);
         let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, content));
         written.map_err(|error| {
-            Error::new(Exit::CannotCreate, format!("cannot write {}: {}", path.display(), word(&error))).because(error)
+            Error::new(Exit::CannotCreate, format!("cannot write {}: {}", path.display(), io_error_text(&error)))
+                .with_source(error)
         })?;
         Ok(path)
     }

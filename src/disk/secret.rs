@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use crate::error::{Error, Result, word};
+use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
 /// More than any key or password has.
@@ -20,7 +20,7 @@ pub fn read_secret(path: &Path) -> Result<(Vec<u8>, bool)> {
             std::io::ErrorKind::PermissionDenied => Exit::Permission,
             _ => Exit::Config,
         };
-        Error::new(exit, format!("cannot read {}: {}", path.display(), word(&error))).because(error)
+        Error::new(exit, format!("cannot read {}: {}", path.display(), io_error_text(&error))).with_source(error)
     };
     let file = File::open(path).map_err(failed)?;
     let about = file.metadata().map_err(failed)?;

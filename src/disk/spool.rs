@@ -13,7 +13,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::random_suffix;
-use crate::error::{Error, Result, word};
+use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
 /// What drafts are called; a reader of the directory passes over hidden names.
@@ -32,9 +32,12 @@ impl Spool {
     /// Opens the directory, made if it is not there, and finds out at once whether it takes files.
     pub fn open(path: &Path) -> Result<Self> {
         let cannot = |error: io::Error| {
-            Error::new(Exit::CannotCreate, format!("cannot keep files in {}: {}", path.display(), word(&error)))
-                .expected("a directory that this user may write to")
-                .because(error)
+            Error::new(
+                Exit::CannotCreate,
+                format!("cannot keep files in {}: {}", path.display(), io_error_text(&error)),
+            )
+            .expected("a directory that this user may write to")
+            .with_source(error)
         };
         let is_new = match fs::DirBuilder::new().mode(0o700).create(path) {
             Ok(()) => true,

@@ -33,7 +33,7 @@ pub struct ChildOutput {
 impl Child {
     /// Starts `command` with nothing on its stdin.
     pub fn start(mut command: Command) -> Result<Self> {
-        let failed = |error: io::Error| Error::new(Exit::System, "cannot start a child process").because(error);
+        let failed = |error: io::Error| Error::new(Exit::OsError, "cannot start a child process").with_source(error);
         let mut process =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
         let stdout = process.stdout.take().map(collect_output);
@@ -71,7 +71,7 @@ impl Child {
         let status = self
             .process
             .wait()
-            .map_err(|error| Error::new(Exit::System, "cannot wait for a child process").because(error))?;
+            .map_err(|error| Error::new(Exit::OsError, "cannot wait for a child process").with_source(error))?;
         let text = |thread: Option<JoinHandle<Vec<u8>>>| {
             let bytes = thread.and_then(|thread| thread.join().ok()).unwrap_or_default();
             String::from_utf8_lossy(&bytes).into_owned()

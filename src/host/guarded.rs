@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::error::{Error, Result, word};
+use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
 /// A running command.
@@ -28,11 +28,11 @@ impl SupervisedCommand {
             let exit = match error.kind() {
                 std::io::ErrorKind::NotFound => Exit::InputMissing,
                 std::io::ErrorKind::PermissionDenied => Exit::Permission,
-                _ => Exit::System,
+                _ => Exit::OsError,
             };
-            Error::new(exit, format!("cannot run {}: {}", program.display(), word(&error)))
+            Error::new(exit, format!("cannot run {}: {}", program.display(), io_error_text(&error)))
                 .expected("a program, by its path or found in PATH")
-                .because(error)
+                .with_source(error)
         })?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let code = Arc::new(OnceLock::new());
@@ -48,7 +48,7 @@ impl SupervisedCommand {
         std::thread::Builder::new()
             .name("guard".into())
             .spawn(wait)
-            .map_err(|error| Error::new(Exit::System, "cannot wait for the command").because(error))?;
+            .map_err(|error| Error::new(Exit::OsError, "cannot wait for the command").with_source(error))?;
         Ok(Self { pid, exit_code: code })
     }
 

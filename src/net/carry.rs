@@ -27,7 +27,8 @@ pub fn carry<C: StreamProtocol>(
     let mut is_begun = false;
     loop {
         let moment = now();
-        let late = || Error::new(Exit::TryAgain, "the deadline has passed").remedy("allow more time with --deadline");
+        let late =
+            || Error::new(Exit::TemporaryFailure, "the deadline has passed").remedy("allow more time with --deadline");
         let is_late = until.is_some_and(|until| until <= moment);
         let cut = signals.take().map(Signal::error).or_else(|| is_late.then(late));
         match cut {

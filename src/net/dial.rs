@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::clock::{now, timespec};
 use super::signals::Signals;
-use crate::error::{Error, Result, word};
+use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 use crate::time::Moment;
 
@@ -119,16 +119,16 @@ fn start(peer: SocketAddr) -> io::Result<Socket> {
 
 fn timed_out(host: &str, addresses: &[SocketAddr], after: Duration) -> Error {
     let tried = list(addresses.iter().map(ToString::to_string));
-    Error::new(Exit::TryAgain, format!("no connection to {host} within {:.1} s", after.as_secs_f64()))
+    Error::new(Exit::TemporaryFailure, format!("no connection to {host} within {:.1} s", after.as_secs_f64()))
         .expected(format!("an answer from {tried}"))
         .remedy("check the address and the firewall")
 }
 
 /// Every address failed. What they failed with decides, the first one leading.
 fn refused(host: &str, failures: Vec<(SocketAddr, io::Error)>) -> Error {
-    let told = list(failures.iter().map(|(peer, error)| format!("{peer}: {}", word(error))));
+    let told = list(failures.iter().map(|(peer, error)| format!("{peer}: {}", io_error_text(error))));
     let Some((peer, error)) = failures.into_iter().next() else {
-        return Error::new(Exit::NameUnknown, format!("{host} has no address"));
+        return Error::new(Exit::UnknownHost, format!("{host} has no address"));
     };
     let (exit, remedy) = match error.kind() {
         io::ErrorKind::ConnectionRefused => {
@@ -136,18 +136,18 @@ fn refused(host: &str, failures: Vec<(SocketAddr, io::Error)>) -> Error {
         }
         // Somebody was there, and hung up before we had looked.
         io::ErrorKind::ConnectionReset => {
-            (Exit::TryAgain, "try again: somebody answers there, and hangs up".to_owned())
+            (Exit::TemporaryFailure, "try again: somebody answers there, and hangs up".to_owned())
         }
-        io::ErrorKind::TimedOut => (Exit::TryAgain, "check the address and the firewall".to_owned()),
+        io::ErrorKind::TimedOut => (Exit::TemporaryFailure, "check the address and the firewall".to_owned()),
         _ if is_exhausted(&error) => {
-            (Exit::System, "close some programs, or raise the limit with ulimit -n".to_owned())
+            (Exit::OsError, "close some programs, or raise the limit with ulimit -n".to_owned())
         }
         _ => (Exit::Unavailable, "check the address and the route to it".to_owned()),
     };
     Error::new(exit, format!("cannot connect to {host}: {told}"))
         .expected("somebody listening there")
         .remedy(remedy)
-        .because(error)
+        .with_source(error)
 }
 
 /// No descriptors left, for this process or for all.
@@ -198,8 +198,8 @@ mod tests {
     fn what_an_address_fails_with_decides() {
         let failed = |kind: std::io::ErrorKind| refused("h", vec![(addresses(&["[::1]:1"])[0], kind.into())]).exit();
         assert_eq!(failed(std::io::ErrorKind::ConnectionRefused), Exit::Unavailable);
-        assert_eq!(failed(std::io::ErrorKind::ConnectionReset), Exit::TryAgain);
-        assert_eq!(failed(std::io::ErrorKind::TimedOut), Exit::TryAgain);
+        assert_eq!(failed(std::io::ErrorKind::ConnectionReset), Exit::TemporaryFailure);
+        assert_eq!(failed(std::io::ErrorKind::TimedOut), Exit::TemporaryFailure);
     }
 
     #[test]
@@ -211,9 +211,9 @@ mod tests {
         let error = dial("h", &dead, now() + Duration::from_secs(60), &mut signals).expect_err("nobody there");
         assert_eq!(error.exit(), Exit::Unavailable);
         assert!(
-            error.what().contains("127.0.0.2:")
-                && error.what().ends_with("connection refused")
-                && error.what().contains("127.0.0.3:"),
+            error.message().contains("127.0.0.2:")
+                && error.message().ends_with("connection refused")
+                && error.message().contains("127.0.0.3:"),
             "{error}"
         );
     }

@@ -13,7 +13,7 @@ use socket2::{SockAddr, Socket};
 use super::bind::Bind;
 use super::dial::is_exhausted;
 use super::listen::Address;
-use crate::error::{Error, Result, word};
+use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
 /// How often to look for a port that is free in both families.
@@ -79,7 +79,8 @@ impl Groups {
             match group(SocketAddr::new(IpAddr::V6(v6), bound.port()), threads, kind) {
                 Ok((second, _)) => self.all.extend([first, second]),
                 Err(error) if is_without(&error) => {
-                    self.missing.push(format!("no IPv6 on this host ({}), listening on IPv4 alone", word(&error)));
+                    self.missing
+                        .push(format!("no IPv6 on this host ({}), listening on IPv4 alone", io_error_text(&error)));
                     self.all.push(first);
                 }
                 // Port 0 gave one that is free in IPv4 alone: ask for another.
@@ -96,9 +97,9 @@ impl Groups {
     /// All addresses of a name, on the port that the first one got; a resolver may repeat itself.
     fn host(&mut self, host: &str, port: u16, threads: usize, kind: &Kind) -> Result<()> {
         let unknown = |error| {
-            Error::new(Exit::NameUnknown, format!("cannot listen on {host}:{port}: nobody knows the name"))
+            Error::new(Exit::UnknownHost, format!("cannot listen on {host}:{port}: nobody knows the name"))
                 .remedy("give an address of this machine, or a port alone for loopback")
-                .because(error)
+                .with_source(error)
         };
         let mut port = port;
         let mut done = Vec::new();
@@ -143,24 +144,24 @@ fn is_without(error: &io::Error) -> bool {
 
 /// Why an address cannot be had, and what to do about it.
 pub fn refused(address: &str, error: io::Error) -> Error {
-    let what = format!("cannot listen on {address}: {}", word(&error));
+    let what = format!("cannot listen on {address}: {}", io_error_text(&error));
     match error.kind() {
-        io::ErrorKind::AddrInUse if address.starts_with("unix:") => Error::new(Exit::System, what)
+        io::ErrorKind::AddrInUse if address.starts_with("unix:") => Error::new(Exit::OsError, what)
             .expected("a path where nobody listens")
             .remedy("stop the other program, or take another path with --bind"),
-        io::ErrorKind::AddrInUse => Error::new(Exit::System, what)
+        io::ErrorKind::AddrInUse => Error::new(Exit::OsError, what)
             .expected("a port that nobody else listens on")
             .remedy("stop the other program, or take another port with --bind; 0 picks a free one"),
         io::ErrorKind::PermissionDenied => Error::new(Exit::Permission, what)
             .expected("the right to this address; ports below 1024 belong to root")
             .remedy("take a port from 1024 on, for example --bind 8080"),
-        io::ErrorKind::AddrNotAvailable => Error::new(Exit::System, what)
+        io::ErrorKind::AddrNotAvailable => Error::new(Exit::OsError, what)
             .expected("an address of this machine")
             .remedy("--bind PORT listens on loopback, --bind '*:PORT' on every address"),
-        _ if is_exhausted(&error) => Error::new(Exit::System, what)
+        _ if is_exhausted(&error) => Error::new(Exit::OsError, what)
             .expected("a free descriptor")
             .remedy("raise the limit with ulimit -n, or take fewer --threads"),
-        _ => Error::new(Exit::System, what),
+        _ => Error::new(Exit::OsError, what),
     }
-    .because(error)
+    .with_source(error)
 }

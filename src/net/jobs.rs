@@ -17,7 +17,7 @@ use std::thread::{Builder, Scope, ScopedJoinHandle};
 use mio::Waker;
 
 use crate::conversation::Job;
-use crate::error::guarded;
+use crate::error::catch_panic;
 
 /// Which connection asked: its slot, and its number, since slots are used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ fn help(work: &Mutex<Receiver<Work>>) {
         let Ok(Work { job, ticket, back, waker }) = next else { return };
         // A bug in one job is told by the panic hook; its connection hears that it is over, and
         // finds that nothing came of it.
-        let _ = guarded(job);
+        let _ = catch_panic(job);
         let _ = back.send(ticket);
         let _ = waker.wake();
     }
@@ -99,7 +99,7 @@ impl Counter {
             None => Some(work),
         };
         if let Some(Work { job, .. }) = undone {
-            let _ = guarded(job);
+            let _ = catch_panic(job);
             let _ = self.back.send(ticket);
             let _ = self.waker.wake();
         }

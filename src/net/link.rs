@@ -209,7 +209,7 @@ impl Link {
     /// Breaks off: the server does not wait any longer.
     pub fn cut<C: StreamProtocol>(&mut self, talk: &mut C, scratch: &mut Scratch<C::Event>) {
         if matches!(self.phase, Phase::Open) {
-            self.break_off(talk, scratch, Error::new(Exit::TryAgain, "the server stopped"));
+            self.break_off(talk, scratch, Error::new(Exit::TemporaryFailure, "the server stopped"));
         }
     }
 
@@ -230,7 +230,7 @@ impl Link {
     ) -> Result<Step> {
         match self.phase {
             Phase::Handshake { until } if until <= now => {
-                return Err(Error::new(Exit::TryAgain, "the TLS handshake did not end in time"));
+                return Err(Error::new(Exit::TemporaryFailure, "the TLS handshake did not end in time"));
             }
             Phase::Lingering { until, .. } if until <= now => self.phase = Phase::Over,
             // The kernel says that there is room again only once a third of its buffer is free; a
@@ -270,7 +270,7 @@ impl Link {
                 Flow::Blocked if !C::FULL_DUPLEX => Ok(Step::None),
                 Flow::Sent if talk.is_paused() => Ok(Step::None),
                 Flow::Enough => Ok(Step::Yield),
-                Flow::Stalled => Err(Error::new(Exit::TryAgain, "the peer stopped reading")),
+                Flow::Stalled => Err(Error::new(Exit::TemporaryFailure, "the peer stopped reading")),
                 Flow::Blocked => {
                     talk.partly_sent(self.outflow.gone(), &mut scratch.out);
                     self.listen(talk, scratch)

@@ -199,7 +199,7 @@ mod tests {
             let first = Listeners::bind(&[Bind::Host("127.0.0.1".into(), 0)], threads).expect("a free port");
             let Some(Address::Inet(address)) = first.addresses().next() else { panic!("a TCP address") };
             let error = Listeners::bind(&[Bind::Host("127.0.0.1".into(), address.port())], threads).expect_err("taken");
-            assert_eq!(error.exit(), Exit::System);
+            assert_eq!(error.exit(), Exit::OsError);
             assert!(error.advice().is_some_and(|advice| advice.contains("--bind")));
         }
     }

@@ -35,14 +35,17 @@ pub fn resolve(host: &str, port: u16, until: Moment, signals: &mut Signals) -> R
     loop {
         match answers.try_recv() {
             Ok(Ok(addresses)) if !addresses.is_empty() => return Ok(addresses),
-            Ok(Ok(_)) => return Err(Error::new(Exit::NameUnknown, format!("{host} has no address"))),
+            Ok(Ok(_)) => return Err(Error::new(Exit::UnknownHost, format!("{host} has no address"))),
             Ok(Err(error)) => return Err(refused(host, error)),
             Err(_) => {}
         }
         let left = until - now();
         if left.is_zero() {
-            return Err(Error::new(Exit::TryAgain, format!("no answer from the resolver about {host} in time"))
-                .remedy("try again, or give the address as a number"));
+            return Err(Error::new(
+                Exit::TemporaryFailure,
+                format!("no answer from the resolver about {host} in time"),
+            )
+            .remedy("try again, or give the address as a number"));
         }
         let mut fds = [PollFd::from_borrowed_fd(signals.fd(), PollFlags::IN), PollFd::new(&ready, PollFlags::IN)];
         let _ = poll(&mut fds, Some(&timespec(left)));
@@ -53,18 +56,20 @@ pub fn resolve(host: &str, port: u16, until: Moment, signals: &mut Signals) -> R
 }
 
 fn system(error: &io::Error) -> Error {
-    Error::new(Exit::System, format!("cannot start the resolver: {error}"))
+    Error::new(Exit::OsError, format!("cannot start the resolver: {error}"))
 }
 
 /// The standard library keeps `getaddrinfo`'s code to itself and gives only its text, which is
 /// always English here, since nobody calls `setlocale`.
 fn refused(host: &str, error: io::Error) -> Error {
     if error.to_string().contains("Temporary failure") {
-        return Error::new(Exit::TryAgain, format!("the resolver cannot be reached to look up {host}"))
+        return Error::new(Exit::TemporaryFailure, format!("the resolver cannot be reached to look up {host}"))
             .remedy("try again later, or give the address as a number")
-            .because(error);
+            .with_source(error);
     }
-    Error::new(Exit::NameUnknown, format!("nobody knows the name {host}")).remedy("check the spelling").because(error)
+    Error::new(Exit::UnknownHost, format!("nobody knows the name {host}"))
+        .remedy("check the spelling")
+        .with_source(error)
 }
 
 #[cfg(test)]
@@ -87,6 +92,6 @@ mod tests {
     fn a_malformed_name_is_unknown() {
         let mut signals = Signals::listen().expect("a pipe");
         let error = resolve("a..b", 80, now() + Duration::from_secs(30), &mut signals).expect_err("no such name");
-        assert!(matches!(error.exit(), Exit::NameUnknown | Exit::TryAgain), "{error}");
+        assert!(matches!(error.exit(), Exit::UnknownHost | Exit::TemporaryFailure), "{error}");
     }
 }

@@ -21,7 +21,7 @@ use super::signals::{Nudge, Signals, Woken};
 use super::tls::ServerSide;
 use super::worker::{WAKER, Worker};
 use crate::conversation::StreamProtocol;
-use crate::error::{Error, Result, word};
+use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 use crate::time::Moment;
 
@@ -119,8 +119,9 @@ pub fn serve<S: Service>(
     make: impl Fn() -> S + Sync,
     finish: impl Fn(S) + Sync,
 ) -> Result<()> {
-    let failed =
-        |error: io::Error| Error::new(Exit::System, format!("cannot start serving: {}", word(&error))).because(error);
+    let failed = |error: io::Error| {
+        Error::new(Exit::OsError, format!("cannot start serving: {}", io_error_text(&error))).with_source(error)
+    };
     raise_descriptor_limit();
     let polls = (0..plan.threads).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>().map_err(failed)?;
     let waker = |poll: &Poll| Waker::new(poll.registry(), WAKER).map(Arc::new);

@@ -15,7 +15,7 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::clock::{now, timespec};
-use crate::error::{Error, Result, word};
+use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 use crate::time::Moment;
 
@@ -64,8 +64,8 @@ pub enum Woken {
 }
 
 fn failed(error: io::Error) -> Error {
-    let what = format!("cannot listen for signals: {}", word(&error));
-    let error = Error::new(Exit::System, what).because(error);
+    let what = format!("cannot listen for signals: {}", io_error_text(&error));
+    let error = Error::new(Exit::OsError, what).with_source(error);
     error.remedy("allow more open files with ulimit -n")
 }
 

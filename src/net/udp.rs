@@ -27,7 +27,7 @@ use super::bind::Bind;
 use super::dial::is_exhausted;
 use super::groups::{Groups, Kind};
 use super::listen::Address;
-use crate::error::{Error, Result, word};
+use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
 /// What may wait in a receive buffer; the kernel cuts it to `net.core.rmem_max`.
@@ -141,13 +141,13 @@ impl Origin {
 
     /// Why there is no socket, for the person who asked for it.
     pub(super) fn refused(&self, peer: SocketAddr, error: io::Error) -> Error {
-        let what = format!("cannot send to {peer}: {}", word(&error));
+        let what = format!("cannot send to {peer}: {}", io_error_text(&error));
         let other_family = self.source.is_some_and(|source| source.is_ipv4() != peer.is_ipv4());
         match error.kind() {
             _ if other_family => Error::new(Exit::Usage, format!("the source address cannot reach {peer}"))
                 .expected("both of one family")
                 .remedy("choose the family of the target with -4 or -6"),
-            io::ErrorKind::AddrNotAvailable => Error::new(Exit::System, what)
+            io::ErrorKind::AddrNotAvailable => Error::new(Exit::OsError, what)
                 .expected("an address of this machine as --source")
                 .remedy("leave out --source, the system knows the way"),
             io::ErrorKind::PermissionDenied => Error::new(Exit::Permission, what)
@@ -156,12 +156,12 @@ impl Origin {
             io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => Error::new(Exit::Unavailable, what)
                 .expected("a route to it")
                 .remedy("check the address, or try the other family with -4 or -6"),
-            _ if is_exhausted(&error) => Error::new(Exit::System, what)
+            _ if is_exhausted(&error) => Error::new(Exit::OsError, what)
                 .expected("a free descriptor")
                 .remedy("raise the limit with ulimit -n, or name fewer targets"),
-            _ => Error::new(Exit::System, what),
+            _ => Error::new(Exit::OsError, what),
         }
-        .because(error)
+        .with_source(error)
     }
 }
 
@@ -200,7 +200,7 @@ mod tests {
             let first = Receivers::bind(&[Bind::Host(LOCAL.into(), 0)], threads).expect("a free port");
             let bind = Bind::Host(LOCAL.into(), first.bound()[0].port());
             let error = Receivers::bind(&[bind], threads).expect_err("taken");
-            assert_eq!(error.exit(), Exit::System);
+            assert_eq!(error.exit(), Exit::OsError);
             assert!(error.advice().is_some_and(|advice| advice.contains("--bind")));
         }
     }
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn what_is_not_ours_or_not_udp_is_refused_with_its_code() {
         let bind = |host: &str| Receivers::bind(&[Bind::Host(host.into(), 0)], 1).expect_err("refused").exit();
-        assert_eq!(bind("192.0.2.1"), Exit::System);
+        assert_eq!(bind("192.0.2.1"), Exit::OsError);
         let unix = Receivers::bind(&[Bind::Unix("/tmp/s".into())], 1).expect_err("no UDP");
         assert_eq!(unix.exit(), Exit::Usage);
     }
@@ -221,7 +221,7 @@ mod tests {
             origin.refused(peer, error).exit()
         };
         let peer = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9);
-        assert_eq!(exit(peer, "192.0.2.1"), Exit::System);
+        assert_eq!(exit(peer, "192.0.2.1"), Exit::OsError);
         assert_eq!(exit(peer, "::1"), Exit::Usage);
         assert_eq!(exit(SocketAddr::new(Ipv4Addr::BROADCAST.into(), 9), "0.0.0.0"), Exit::Permission);
     }

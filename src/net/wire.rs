@@ -19,7 +19,7 @@ use socket2::Socket;
 
 use super::tls;
 use crate::conversation::CloseReason;
-use crate::error::{Error, Result, word};
+use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
 /// Octets of a file per call.
@@ -121,7 +121,7 @@ impl Wire {
             Heard::Octets => Ok(Shake::Further),
             Heard::Nothing if wrote => Ok(Shake::Further),
             Heard::Nothing => Ok(Shake::Waiting),
-            Heard::End => Err(Error::new(Exit::TryAgain, "the connection closed within the TLS handshake")
+            Heard::End => Err(Error::new(Exit::TemporaryFailure, "the connection closed within the TLS handshake")
                 .expected("a TLS server on this port")),
         }
     }
@@ -237,9 +237,7 @@ impl Wire {
                 Err(errno) => return Err(broken(&errno.into())),
             }
         };
-        moved
-            .map(|moved| moved as u64)
-            .ok_or_else(|| Error::new(Exit::InputOutput, "the file became shorter while it was sent"))
+        moved.map(|moved| moved as u64).ok_or_else(|| Error::new(Exit::Io, "the file became shorter while it was sent"))
     }
 
     /// Hands on what the TLS session has ready; whether nothing is left and more can be taken.
@@ -292,9 +290,9 @@ impl Wire {
 }
 
 fn broken(error: &io::Error) -> Error {
-    Error::new(Exit::TryAgain, format!("the connection broke: {}", word(error)))
+    Error::new(Exit::TemporaryFailure, format!("the connection broke: {}", io_error_text(error)))
 }
 
 fn unreadable(error: &io::Error) -> Error {
-    Error::new(Exit::InputOutput, format!("the file cannot be read: {}", word(error)))
+    Error::new(Exit::Io, format!("the file cannot be read: {}", io_error_text(error)))
 }

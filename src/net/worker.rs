@@ -23,7 +23,7 @@ use super::serve::{Arrival, DRAINING, Notice, RUNNING, Service, Stop, Welcome};
 use super::timers::{Alarm, Timers};
 use super::upgrade::Later;
 use crate::conversation::StreamProtocol;
-use crate::error::word;
+use crate::error::io_error_text;
 use crate::time::Moment;
 
 /// Connections accepted in one turn before the others are looked after again.
@@ -224,7 +224,7 @@ impl<S: Service> Worker<S> {
                     let error = io::Error::from(errno);
                     if is_exhausted(&error) {
                         self.rest = Some(now + ACCEPT_REST);
-                        self.notice(Notice::Exhausted(word(&error)), now);
+                        self.notice(Notice::Exhausted(io_error_text(&error)), now);
                         return;
                     }
                     // Everything else concerns the one connection that did not come to be.

@@ -6,13 +6,13 @@
 use serde::Serialize;
 
 use super::{Palette, Style, escaped, write_stderr};
-use crate::error::{Error, is_guarded};
+use crate::error::{Error, is_catching_panics};
 use crate::exit::Exit;
 
 /// Prints the failure that ends a run.
 pub fn print_error(error: &Error, style: Style) {
     let ink = Palette::stderr(style);
-    let mut lines = vec![format!("{} {}", ink.paint("1;31", "netlab:"), escaped(error.what()))];
+    let mut lines = vec![format!("{} {}", ink.paint("1;31", "netlab:"), escaped(error.message()))];
     lines.extend(error.expectation().map(|text| format!("  {} {}", ink.paint("2", "expected:"), escaped(text))));
     lines.extend(error.advice().map(|text| format!("  {} {}", ink.paint("2", "to do:"), escaped(text))));
     if style.verbose > 0 {
@@ -60,7 +60,7 @@ impl std::fmt::Display for FailureSummary<'_> {
 pub(super) fn json_line(error: &Error) -> serde_json::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(&ErrorEvent {
         exit: error.exit().code(),
-        what: error.what(),
+        what: error.message(),
         expected: error.expectation(),
         remedy: error.advice(),
     })?;
@@ -86,7 +86,7 @@ pub fn install_panic_hook() {
     let _ = eyre.install();
     std::panic::set_hook(Box::new(move |info| {
         write_stderr(&format!("{}\n", panic.panic_report(info)));
-        if !is_guarded() {
+        if !is_catching_panics() {
             std::process::exit(i32::from(Exit::Bug.code()));
         }
     }));

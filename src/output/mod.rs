@@ -31,7 +31,7 @@ pub use progress::{Progress, StatusLine};
 pub use recorder::Recorder;
 pub use trace::{Trace, TraceKind};
 
-use crate::error::{Error, Result, word};
+use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
 /// Whether stdout, of which there is one, has had its last line.
@@ -197,8 +197,8 @@ impl Output {
                 Ok(())
             }
             Err(error) => {
-                let word = word(&error);
-                Err(Error::new(Exit::InputOutput, format!("cannot write to standard output: {word}")).because(error))
+                let word = io_error_text(&error);
+                Err(Error::new(Exit::Io, format!("cannot write to standard output: {word}")).with_source(error))
             }
         }
     }
@@ -251,7 +251,7 @@ fn format_event(event: &impl Event, format: Format, line: &mut Vec<u8>) -> Resul
         Format::Text => write!(line, "{event}"),
         Format::Json => serde_json::to_writer(&mut *line, event).map_err(io::Error::from),
     };
-    done.map_err(|error| Error::new(Exit::Bug, "an event cannot be written down").because(error))?;
+    done.map_err(|error| Error::new(Exit::Bug, "an event cannot be written down").with_source(error))?;
     line.push(b'\n');
     Ok(())
 }

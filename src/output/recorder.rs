@@ -56,7 +56,7 @@ impl<E: Event + Send + 'static> Recorder<E> {
         std::thread::Builder::new()
             .name("writer".into())
             .spawn(run)
-            .map_err(|error| Error::new(Exit::System, "cannot start the writer thread").because(error))?;
+            .map_err(|error| Error::new(Exit::OsError, "cannot start the writer thread").with_source(error))?;
         Ok((Self { queue, dropped: Arc::clone(&dropped) }, Writer { done, dropped, batches }))
     }
 
@@ -82,7 +82,7 @@ impl Writer {
                     let now = self.batches.load(Ordering::Relaxed);
                     if now == written {
                         let what = "nobody reads standard output; what was left to say is lost";
-                        break (Output::stalled(), Err(Error::new(Exit::InputOutput, what)));
+                        break (Output::stalled(), Err(Error::new(Exit::Io, what)));
                     }
                     written = now;
                 }

@@ -231,8 +231,8 @@ impl Client {
             return;
         }
         let outcome = match error.exit() {
-            Exit::Unknown => Some(Outcome::Unknown),
-            Exit::TryAgain => Some(Outcome::Deferred),
+            Exit::OutcomeUnknown => Some(Outcome::Unknown),
+            Exit::TemporaryFailure => Some(Outcome::Deferred),
             Exit::Unavailable | Exit::Permission if reply.is_some() => Some(Outcome::Refused),
             // It was us who went no further: nothing is decided about anybody.
             _ => None,

@@ -59,7 +59,7 @@ impl FromStr for Mailbox {
 
     fn from_str(text: &str) -> Result<Self> {
         let wrong = |why: &str| {
-            Error::new(Exit::InputRefused, format!("{text:?} is no mail address: {why}")).expected("name@example.org")
+            Error::new(Exit::InvalidInput, format!("{text:?} is no mail address: {why}")).expected("name@example.org")
         };
         if text.chars().any(char::is_control) {
             return Err(wrong("it holds control characters"));

@@ -298,10 +298,10 @@ pub fn verdict(recipients: &[Recipient]) -> Exit {
     let is_willing = |known: &&Recipient| known.outcome.is_none() && known.reply.as_ref().is_some_and(Reply::is_yes);
     let willing = recipients.iter().filter(is_willing).count();
     match () {
-        () if count(Outcome::Unknown) > 0 => Exit::Unknown,
-        () if count(Outcome::Deferred) > 0 => Exit::TryAgain,
-        () if count(Outcome::Refused) == 0 => Exit::Done,
-        () if count(Outcome::Accepted) + willing > 0 => Exit::SomeRefused,
+        () if count(Outcome::Unknown) > 0 => Exit::OutcomeUnknown,
+        () if count(Outcome::Deferred) > 0 => Exit::TemporaryFailure,
+        () if count(Outcome::Refused) == 0 => Exit::Success,
+        () if count(Outcome::Accepted) + willing > 0 => Exit::RecipientsRefused,
         () => Exit::Unavailable,
     }
 }

@@ -355,7 +355,7 @@ impl<M: Mailroom> StreamProtocol for Server<M> {
             CloseReason::Broken(error) => {
                 // Before the banner it is the TLS handshake that broke.
                 if self.sender.is_some() || !matches!(self.state, State::Command) {
-                    self.fail(error.what(), out);
+                    self.fail(error.message(), out);
                 }
                 self.is_over = true;
             }

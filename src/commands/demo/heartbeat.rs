@@ -1,27 +1,27 @@
 //! The heartbeat pair: `heartbeat watch` and `heartbeat send`.
 
-use super::stage::Stage;
+use super::stage::DemoRunner;
 use crate::error::Result;
 use crate::exit::Exit;
 
 const PAIR: &str = "heartbeat";
 
 /// Plays the pair.
-pub fn play(stage: &mut Stage) -> Result<()> {
-    let server = stage.serve(PAIR, &["heartbeat", "watch", "--expect", "web-1"])?;
+pub fn run(runner: &mut DemoRunner) -> Result<()> {
+    let server = runner.start_server(PAIR, &["heartbeat", "watch", "--expect", "web-1"])?;
     let watcher = server.address.clone();
     let send = ["heartbeat", "send", &watcher, "--name", "web-1", "-i", "50ms", "-c", "5", "--echo"];
-    stage.step(&server, "five beats with echoes, and a goodbye", &send, Exit::Done, |_, ended| {
+    runner.step(&server, "five beats with echoes, and a goodbye", &send, Exit::Success, |_, ended| {
         ended.stdout.contains("5 beats sent, 5 echoes") && ended.stdout.contains("goodbye after beat 5")
     })?;
     let exec = ["heartbeat", "send", &watcher, "--name", "job", "-i", "50ms", "--exec", "sh", "-c", "exit 3"];
-    stage.step(&server, "beats while a command lives, and its exit code", &exec, Exit::Command(3), |_, ended| {
+    runner.step(&server, "beats while a command lives, and its exit code", &exec, Exit::ChildExit(3), |_, ended| {
         ended.stderr.contains("the command ended with 3")
     })?;
     let nobody = ["heartbeat", "watch", "--bind", "0", "--expect", "db", "--until", "all up", "--for", "100ms", "-q"];
-    stage.step(&server, "somebody who never comes is exit code 1", &nobody, Exit::No, |_, ended| {
+    runner.step(&server, "somebody who never comes is exit code 1", &nobody, Exit::Negative, |_, ended| {
         ended.stdout.contains("what was waited for did not come")
     })?;
-    stage.stop(server, "SIGTERM: who was there, and what got lost")?;
+    runner.stop_server(server, "SIGTERM: who was there, and what got lost")?;
     Ok(())
 }

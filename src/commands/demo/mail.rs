@@ -1,14 +1,14 @@
 //! The mail pair: `mail` and `mail-serve`, over STARTTLS and past a server that fails on order.
 
-use super::stage::Stage;
+use super::stage::DemoRunner;
 use crate::error::Result;
 use crate::exit::Exit;
 
 const PAIR: &str = "mail-serve, mail";
 
 /// Plays the pair.
-pub fn play(stage: &mut Stage) -> Result<()> {
-    let server = stage.serve(
+pub fn run(runner: &mut DemoRunner) -> Result<()> {
+    let server = runner.start_server(
         PAIR,
         &[
             "mail-serve",
@@ -23,26 +23,26 @@ pub fn play(stage: &mut Stage) -> Result<()> {
     )?;
     let address = server.address.clone();
     let mail = ["mail", "--starttls", &address, "--ca", "ca.pem", "--from", "me@lab.test", "--text", "hello"];
-    stage.step(
+    runner.step(
         &server,
         "a mail over STARTTLS, step by step",
         &[&mail[..], &["--to", "you@lab.test", "--subject", "hi", "--trace"]].concat(),
-        Exit::Done,
+        Exit::Success,
         |_, ended| ended.stdout.contains("accepted you@lab.test") && ended.stderr.contains("~> MAIL FROM"),
     )?;
-    stage.step(
+    runner.step(
         &server,
         "a greylisted recipient is tried again",
         &[&mail[..], &["--to", "late@lab.test", "--retry", "1", "--retry-wait", "50ms"]].concat(),
-        Exit::Done,
+        Exit::Success,
         |_, ended| ended.stdout.contains("accepted late@lab.test"),
     )?;
-    stage.step(
+    runner.step(
         &server,
         "a certificate nobody vouches for is not accepted",
         &["mail", "--starttls", &address, "--info"],
         Exit::Certificate,
         |_, ended| ended.stderr.contains("certificate"),
     )?;
-    stage.stop(server, "SIGTERM: the summary, and --expect holds")
+    runner.stop_server(server, "SIGTERM: the summary, and --expect holds")
 }

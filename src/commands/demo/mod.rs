@@ -15,13 +15,13 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use crate::commands::told::Said;
+use crate::commands::told::Report;
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::net::{self, Signals};
 use crate::output::{Output, Style};
 use crate::time::{HumanDuration, nanoseconds};
-use stage::Stage;
+use stage::DemoRunner;
 
 /// Run every pair against itself on loopback.
 #[derive(Debug, Args)]
@@ -35,21 +35,21 @@ impl Demo {
     /// Runs all pairs; done only if every step ended as it should.
     pub fn run(style: Style) -> Result<Exit> {
         let started = net::now();
-        let mut stage = Stage::new(Output::new(style), Signals::listen()?)?;
-        web::play(&mut stage)?;
-        ping::play(&mut stage)?;
-        heartbeat::play(&mut stage)?;
-        mail::play(&mut stage)?;
-        let (mut output, steps) = stage.leave();
+        let mut stage = DemoRunner::new(Output::new(style), Signals::listen()?)?;
+        web::run(&mut stage)?;
+        ping::run(&mut stage)?;
+        heartbeat::run(&mut stage)?;
+        mail::run(&mut stage)?;
+        let (mut output, steps) = stage.finish();
         let summary = Summary::new(steps, net::now() - started);
-        let exit = if summary.failed == 0 { Exit::Done } else { Exit::No };
-        output.emit(&Event::summary(summary))?;
+        let exit = if summary.failed == 0 { Exit::Success } else { Exit::Negative };
+        output.emit(&DemoReport::summary(summary))?;
         Ok(exit)
     }
 }
 
 /// Everything `demo` says: the steps, and their table.
-type Event = Said<Step, Summary>;
+type DemoReport = Report<Step, Summary>;
 
 /// One command line and what came of it.
 #[derive(Clone, Debug, Serialize)]

@@ -1,27 +1,27 @@
 //! The ping pair: `ping-serve` and `ping`, with a plan that comes true.
 
-use super::stage::Stage;
+use super::stage::DemoRunner;
 use crate::error::Result;
 use crate::exit::Exit;
 
 const PAIR: &str = "ping-serve, ping";
 
 /// Plays the pair.
-pub fn play(stage: &mut Stage) -> Result<()> {
-    let server = stage.serve(PAIR, &["ping-serve", "--loss", "list:2,5", "--seed", "7"])?;
+pub fn run(runner: &mut DemoRunner) -> Result<()> {
+    let server = runner.start_server(PAIR, &["ping-serve", "--loss", "list:2,5", "--seed", "7"])?;
     let target = server.address.clone();
     let ping = ["ping", &target, "-c", "6", "-i", "20ms", "--timeout", "100ms"];
-    stage.step(&server, "six pings, of which 2 and 5 get lost", &ping, Exit::Done, |_, ended| {
+    runner.step(&server, "six pings, of which 2 and 5 get lost", &ping, Exit::Success, |_, ended| {
         ended.stdout.contains("request timed out (2)") && ended.stdout.contains("6 sent, 4 received, 2 lost, 0 late")
     })?;
     let strict = ["ping", &target, "-c", "6", "-i", "5ms", "--timeout", "50ms", "-q", "--fail-if", "loss>10%"];
-    stage.step(&server, "too much loss is exit code 1", &strict, Exit::No, |_, ended| {
+    runner.step(&server, "too much loss is exit code 1", &strict, Exit::Negative, |_, ended| {
         ended.stderr.contains("loss is 33.3 %")
     })?;
     let stamp = ["ping", &target, "-c", "20", "-i", "2ms", "--timeout", "50ms", "-q", "--wire", "stamp"];
-    stage.step(&server, "STAMP tells the way up from the way down", &stamp, Exit::Done, |_, ended| {
+    runner.step(&server, "STAMP tells the way up from the way down", &stamp, Exit::Success, |_, ended| {
         ended.stdout.contains("lost on the way up 2 (10.0 %), on the way down 0")
     })?;
-    stage.stop(server, "SIGTERM: what became of every datagram")?;
+    runner.stop_server(server, "SIGTERM: what became of every datagram")?;
     Ok(())
 }

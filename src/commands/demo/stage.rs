@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Event, Step};
+use super::{DemoReport, Step};
 use crate::disk::ScratchDir;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -13,14 +13,14 @@ use crate::net::{self, Signals, Woken};
 use crate::output::Output;
 
 /// How long a server may take until it listens, and a client until it ends.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two looks at a file or a process.
-const GLANCE: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Lines of a step's output that are shown.
-const SHOWN_LINES: usize = 12;
+const MAX_LINES_SHOWN: usize = 12;
 
 /// The stage of a demo.
-pub struct Stage {
+pub struct DemoRunner {
     scratch: ScratchDir,
     output: Output,
     signals: Signals,
@@ -36,38 +36,38 @@ pub struct Server {
     pub address: String,
 }
 
-impl Stage {
+impl DemoRunner {
     /// An empty stage.
     pub fn new(output: Output, signals: Signals) -> Result<Self> {
         Ok(Self { scratch: ScratchDir::new()?, output, signals, steps: Vec::new() })
     }
 
     /// The record, once all is played.
-    pub fn leave(self) -> (Output, Vec<Step>) {
+    pub fn finish(self) -> (Output, Vec<Step>) {
         (self.output, self.steps)
     }
 
     /// Puts a file into the stage's directory, where every command runs.
-    pub fn file(&self, name: &str, content: &[u8]) -> Result<()> {
+    pub fn write_file(&self, name: &str, content: &[u8]) -> Result<()> {
         self.scratch.write_file(name, content).map(|_| ())
     }
 
     /// The content of a file in the stage's directory, nothing if there is none.
-    pub fn content(&self, name: &str) -> Vec<u8> {
+    pub fn read_file(&self, name: &str) -> Vec<u8> {
         fs::read(self.scratch.path().join(name)).unwrap_or_default()
     }
 
     /// Starts a server on a free port and waits until it listens.
-    pub fn serve(&mut self, pair: &'static str, arguments: &[&str]) -> Result<Server> {
+    pub fn start_server(&mut self, pair: &'static str, arguments: &[&str]) -> Result<Server> {
         let ready = format!("ready-{}", self.steps.len());
         let arguments = [arguments, &["--bind", "127.0.0.1:0", "--ready-file", &ready]].concat();
-        let command = typed(&arguments);
-        let mut child = self.start(&arguments)?;
+        let command = shell_command(&arguments);
+        let mut child = self.spawn(&arguments)?;
         let path = self.scratch.path().join(&ready);
-        let listens = self.until(|| path.exists() || !child.is_running())? && path.exists();
+        let listens = self.wait_until(|| path.exists() || !child.is_running())? && path.exists();
         if !listens {
             let ended = child.wait()?;
-            return Err(Error::new(Exit::No, format!("{command} does not listen: {}", ended.stderr.trim())));
+            return Err(Error::new(Exit::Negative, format!("{command} does not listen: {}", ended.stderr.trim())));
         }
         let address = fs::read_to_string(&path).unwrap_or_default().lines().next().unwrap_or_default().to_owned();
         let printed = format!("(in the background, on {address})");
@@ -87,71 +87,79 @@ impl Stage {
     pub fn step(
         &mut self,
         server: &Server,
-        shows: &'static str,
+        description: &'static str,
         arguments: &[&str],
         expected: Exit,
-        is_right: impl FnOnce(&Self, &ChildOutput) -> bool,
+        check: impl FnOnce(&Self, &ChildOutput) -> bool,
     ) -> Result<()> {
-        let child = self.start(arguments)?;
-        let ended = self.end(child)?;
-        let ok = ended.code == Some(i32::from(expected.code())) && is_right(self, &ended);
-        self.record(server.pair, shows, typed(arguments), expected, &ended, ok)
+        let child = self.spawn(arguments)?;
+        let ended = self.wait_or_kill(child)?;
+        let ok = ended.code == Some(i32::from(expected.code())) && check(self, &ended);
+        self.record(server.pair, description, shell_command(arguments), expected, &ended, ok)
     }
 
     /// Asks a server to stop, and records whether it did so in order.
-    pub fn stop(&mut self, server: Server, shows: &'static str) -> Result<()> {
+    pub fn stop_server(&mut self, server: Server, description: &'static str) -> Result<()> {
         let Server { child, pair, command, .. } = server;
         child.terminate();
-        let ended = self.end(child)?;
+        let ended = self.wait_or_kill(child)?;
         let ok = ended.code == Some(0);
-        self.record(pair, shows, format!("kill %1   # {command}"), Exit::Done, &ended, ok)
+        self.record(pair, description, format!("kill %1   # {command}"), Exit::Success, &ended, ok)
     }
 
     fn record(
         &mut self,
         pair: &'static str,
-        shows: &'static str,
+        description: &'static str,
         command: String,
         expected: Exit,
         ended: &ChildOutput,
         ok: bool,
     ) -> Result<()> {
-        let printed = shortened(&format!("{}{}", ended.stdout, ended.stderr));
-        let step = Step { pair, shows, command, expected: i32::from(expected.code()), exit: ended.code, ok, printed };
+        let printed = elide_middle(&format!("{}{}", ended.stdout, ended.stderr));
+        let step = Step {
+            pair,
+            shows: description,
+            command,
+            expected: i32::from(expected.code()),
+            exit: ended.code,
+            ok,
+            printed,
+        };
         self.show(&step)?;
         self.steps.push(step);
         Ok(())
     }
 
     fn show(&mut self, step: &Step) -> Result<()> {
-        self.output.emit(&Event::Fact(step.clone()))
+        self.output.emit(&DemoReport::Event(step.clone()))
     }
 
     /// Waits for a child's end; one that does not end by itself is ended, and counts as failed.
-    fn end(&mut self, mut child: Child) -> Result<ChildOutput> {
-        if !self.until(|| !child.is_running())? {
+    fn wait_or_kill(&mut self, mut child: Child) -> Result<ChildOutput> {
+        if !self.wait_until(|| !child.is_running())? {
             child.kill();
         }
         child.wait()
     }
 
-    fn start(&self, arguments: &[&str]) -> Result<Child> {
+    fn spawn(&self, arguments: &[&str]) -> Result<Child> {
         let program = std::env::current_exe()
-            .map_err(|error| Error::new(Exit::System, "cannot find this program's own file").because(error))?;
+            .map_err(|error| Error::new(Exit::OsError, "cannot find this program's own file").with_source(error))?;
         let mut command = Command::new(program);
         command.args(arguments).current_dir(self.scratch.path());
         Child::start(command)
     }
 
     /// Waits until `holds`, or the patience ends: `false`. A signal ends the demo.
-    fn until(&mut self, mut holds: impl FnMut() -> bool) -> Result<bool> {
-        let patience = net::now() + PATIENCE;
-        while !holds() {
+    fn wait_until(&mut self, mut condition: impl FnMut() -> bool) -> Result<bool> {
+        let patience = net::now() + TIMEOUT;
+        while !condition() {
             let now = net::now();
             if now >= patience {
                 return Ok(false);
             }
-            if let Woken::Signal(signal) = self.signals.wait(Some(now + GLANCE)) {
+            if let Woken::Signal(signal) = self.signals.wait(Some(now + POLL_INTERVAL)) {
                 return Err(signal.error());
             }
         }
@@ -160,7 +168,7 @@ impl Stage {
 }
 
 /// A command line as a user would type it.
-fn typed(arguments: &[&str]) -> String {
+fn shell_command(arguments: &[&str]) -> String {
     let quoted = arguments.iter().map(|argument| {
         let is_plain = argument.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./:=@%,[]".contains(&byte));
         if is_plain { (*argument).to_owned() } else { format!("'{argument}'") }
@@ -169,31 +177,31 @@ fn typed(arguments: &[&str]) -> String {
 }
 
 /// The first and the last lines of what is too long to show.
-fn shortened(text: &str) -> String {
+fn elide_middle(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    let Some(hidden) = lines.len().checked_sub(SHOWN_LINES + 1).filter(|hidden| *hidden > 0) else {
+    let Some(hidden) = lines.len().checked_sub(MAX_LINES_SHOWN + 1).filter(|hidden| *hidden > 0) else {
         return text.to_owned();
     };
-    let half = SHOWN_LINES / 2;
+    let half = MAX_LINES_SHOWN / 2;
     let (head, tail) = (&lines[..half], &lines[half + hidden + 1..]);
     [head, &[&format!("… {} lines …", hidden + 1)], tail].concat().join("\n")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{SHOWN_LINES, shortened, typed};
+    use super::{MAX_LINES_SHOWN, elide_middle, shell_command};
 
     #[test]
     fn a_command_line_is_quoted_where_a_shell_would_need_it() {
-        assert_eq!(typed(&["get", "-H", "A: b", "http://[::1]:1/"]), "netlab get -H 'A: b' http://[::1]:1/");
+        assert_eq!(shell_command(&["get", "-H", "A: b", "http://[::1]:1/"]), "netlab get -H 'A: b' http://[::1]:1/");
     }
 
     #[test]
     fn long_output_keeps_its_beginning_and_its_end() {
         let lines = |count: usize| (0..count).map(|n| n.to_string()).collect::<Vec<_>>().join("\n");
-        assert_eq!(shortened(&lines(SHOWN_LINES + 1)), lines(SHOWN_LINES + 1));
-        let short = shortened(&lines(100));
-        assert_eq!(short.lines().count(), SHOWN_LINES + 1);
+        assert_eq!(elide_middle(&lines(MAX_LINES_SHOWN + 1)), lines(MAX_LINES_SHOWN + 1));
+        let short = elide_middle(&lines(100));
+        assert_eq!(short.lines().count(), MAX_LINES_SHOWN + 1);
         assert!(short.starts_with("0\n") && short.ends_with("\n99") && short.contains("… 88 lines …"), "{short}");
     }
 }

@@ -1,6 +1,6 @@
 //! The web pair: `serve-http` and `get` on the demo site.
 
-use super::stage::Stage;
+use super::stage::DemoRunner;
 use crate::error::Result;
 use crate::exit::Exit;
 
@@ -14,37 +14,37 @@ const SITE: [(&str, &[u8]); 4] = [
 const PAIR: &str = "serve-http, get";
 
 /// Plays the pair.
-pub fn play(stage: &mut Stage) -> Result<()> {
+pub fn run(runner: &mut DemoRunner) -> Result<()> {
     for (name, content) in SITE {
-        stage.file(name, content)?;
+        runner.write_file(name, content)?;
     }
-    let server = stage.serve(PAIR, &["serve-http", "site", "--threads"])?;
+    let server = runner.start_server(PAIR, &["serve-http", "site", "--threads"])?;
     let url = server.address.clone();
     let page = format!("{url}HelloWorld.html");
-    stage.step(
+    runner.step(
         &server,
         "a page, and every line that was said",
         &["get", "--trace", "-o", "page.html", &page],
-        Exit::Done,
-        |stage, _| stage.content("page.html") == SITE[0].1,
+        Exit::Success,
+        |stage, _| stage.read_file("page.html") == SITE[0].1,
     )?;
-    stage.step(
+    runner.step(
         &server,
         "an image into a file, whole or not at all",
         &["get", "-O", &format!("{url}exchange.png")],
-        Exit::Done,
-        |stage, _| stage.content("exchange.png") == SITE[3].1,
+        Exit::Success,
+        |stage, _| stage.read_file("exchange.png") == SITE[3].1,
     )?;
-    stage.step(
+    runner.step(
         &server,
         "404 Not Found is an answer, and exit code 1",
         &["get", "-I", &format!("{url}no-such-page.html")],
-        Exit::No,
+        Exit::Negative,
         |_, ended| ended.stdout.starts_with("HTTP/1.1 404 Not Found"),
     )?;
     let probe = ["get", "--count", "5", "--interval", "20ms", &format!("{url}style.css")];
-    stage.step(&server, "five fetches, timed phase by phase", &probe, Exit::Done, |_, ended| {
+    runner.step(&server, "five fetches, timed phase by phase", &probe, Exit::Success, |_, ended| {
         ended.stdout.contains("5 requests: 5 good")
     })?;
-    stage.stop(server, "SIGTERM: running answers end, then the summary")
+    runner.stop_server(server, "SIGTERM: running answers end, then the summary")
 }

@@ -149,7 +149,7 @@ impl ResponseSink for BodySink<'_> {
                 self.output.write_bytes(data)?;
                 if self.output.is_closed() {
                     // Nobody reads any more: the run ends silently, with what it has earned.
-                    return Err(Error::new(Exit::Done, "standard output is closed"));
+                    return Err(Error::new(Exit::Success, "standard output is closed"));
                 }
             }
         }

@@ -7,14 +7,14 @@ use serde::Serialize;
 
 use super::fetch::{FetchResult, Phases};
 use super::target::Target;
-use crate::commands::fail_if::{Figure, Kind, Known, statistic};
-use crate::commands::told::Said;
+use crate::commands::fail_if::{Figure, FigureKind, KnownFigures, statistic};
+use crate::commands::told::Report;
 use crate::output::Escaped;
 use crate::stats::{self, Ratio, Series};
 use crate::time::{HumanDuration, nanoseconds};
 
 /// Everything `get` says: final answers, and what all of them came to.
-pub type GetReport = Said<ResponseEvent, Summary>;
+pub type GetReport = Report<ResponseEvent, Summary>;
 
 /// One final answer.
 #[derive(Debug, Serialize)]
@@ -96,17 +96,17 @@ impl fmt::Display for ResponseEvent {
 const PHASES: [&str; 6] = ["resolve", "connect", "tls", "first_byte", "body", "total"];
 
 /// The figures that `--fail-if` can judge.
-pub const FIGURES: &Known = &[
-    ("failure", Kind::Ratio),
-    ("errors", Kind::Count),
-    ("refused", Kind::Count),
-    ("failed", Kind::Count),
-    ("resolve", Kind::Series),
-    ("connect", Kind::Series),
-    ("tls", Kind::Series),
-    ("first_byte", Kind::Series),
-    ("body", Kind::Series),
-    ("total", Kind::Series),
+pub const FIGURES: &KnownFigures = &[
+    ("failure", FigureKind::Ratio),
+    ("errors", FigureKind::Count),
+    ("refused", FigureKind::Count),
+    ("failed", FigureKind::Count),
+    ("resolve", FigureKind::Series),
+    ("connect", FigureKind::Series),
+    ("tls", FigureKind::Series),
+    ("first_byte", FigureKind::Series),
+    ("body", FigureKind::Series),
+    ("total", FigureKind::Series),
 ];
 
 /// Counters and series of a run.

@@ -209,7 +209,7 @@ impl Fetcher {
 /// A field's value as a trace may show it: what opens doors is hidden, credentials in a redirect too.
 /// Where time was short, the flag that allows more.
 fn with_connect_timeout_advice(error: Error) -> Error {
-    if error.exit() != Exit::TryAgain {
+    if error.exit() != Exit::TemporaryFailure {
         return error;
     }
     error.remedy("check the address and the firewall, or wait longer with --connect-timeout")

@@ -207,12 +207,12 @@ impl FetchRun<'_> {
                 break;
             }
         }
-        let mut exit = Exit::of_all(exits.iter().copied());
+        let mut exit = Exit::combined(exits.iter().copied());
         for assertion in &self.args.fail_if {
             if let Err(broken) = assertion.check(|name| self.counters.figure(name)) {
                 self.output.report_error(&broken);
                 // Any error code outranks a broken assertion.
-                exit = if exit == Exit::Done { Exit::No } else { exit };
+                exit = if exit == Exit::Success { Exit::Negative } else { exit };
             }
         }
         if is_probe {
@@ -278,14 +278,14 @@ impl FetchRun<'_> {
         match fetched {
             Ok(outcome) => {
                 self.counters.record_response(&outcome);
-                let exit = if outcome.status >= 400 { Exit::No } else { Exit::Done };
-                if !is_probe && exit == Exit::No {
+                let exit = if outcome.status >= 400 { Exit::Negative } else { Exit::Success };
+                if !is_probe && exit == Exit::Negative {
                     self.output.report_error(&Error::new(
                         exit,
                         format!("{}: {} {}", outcome.url, outcome.status, outcome.reason),
                     ));
                 }
-                let event = GetReport::Fact(events::ResponseEvent::new(outcome));
+                let event = GetReport::Event(events::ResponseEvent::new(outcome));
                 if is_probe {
                     self.output.emit(&event)?;
                 } else if self.output.style().verbose > 0 {
@@ -301,7 +301,7 @@ impl FetchRun<'_> {
                 }
                 self.counters.record_failure();
                 if !self.output.is_closed() {
-                    self.output.report_error(&error.about(target.as_str()));
+                    self.output.report_error(&error.with_context(target.as_str()));
                 }
                 Ok(exit)
             }

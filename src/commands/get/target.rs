@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use url::{Host, Url};
 
-use crate::error::{Error, Result, word};
+use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 use crate::http::{RequestHead, is_field_value, is_token};
 
@@ -267,11 +267,11 @@ fn read_body(data: &str) -> Result<Vec<u8>> {
         let exit = match error.kind() {
             io::ErrorKind::NotFound => Exit::InputMissing,
             io::ErrorKind::PermissionDenied => Exit::Permission,
-            _ => Exit::InputOutput,
+            _ => Exit::Io,
         };
-        Error::new(exit, format!("cannot read {path}: {}", word(&error)))
+        Error::new(exit, format!("cannot read {path}: {}", io_error_text(&error)))
             .expected("a file with the body")
-            .because(error)
+            .with_source(error)
     })?;
     Ok(body)
 }

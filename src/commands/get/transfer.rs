@@ -146,7 +146,7 @@ impl StreamProtocol for ClientExchange<'_> {
             (None, Some(_)) => "the response head stopped coming",
             (None, None) => "no answer came",
         };
-        let error = Error::new(Exit::TryAgain, format!("{what} for {:.1} s", self.timeout.as_secs_f64()))
+        let error = Error::new(Exit::TemporaryFailure, format!("{what} for {:.1} s", self.timeout.as_secs_f64()))
             .remedy("try again later, or wait longer with --timeout");
         self.finish(Err(error), now);
         actions.reset();
@@ -160,7 +160,7 @@ impl StreamProtocol for ClientExchange<'_> {
             CloseReason::Truncated => self.decoder.ended(self.unconsumed, false).map_err(|fault| to_error(&fault)),
             CloseReason::Broken(broken) => {
                 let exit = if self.head.is_some() { Exit::Incomplete } else { broken.exit() };
-                Err(broken.retold(exit))
+                Err(broken.with_exit(exit))
             }
         };
         self.finish(verdict, now);
@@ -176,7 +176,7 @@ fn to_error(error: &ResponseError) -> Error {
     match error {
         ResponseError::Malformed(_) => Error::new(Exit::Protocol, error.to_string()).expected("an HTTP/1.1 response"),
         ResponseError::NoResponse | ResponseError::TruncatedHead => {
-            Error::new(Exit::TryAgain, error.to_string()).expected("an HTTP/1.1 response")
+            Error::new(Exit::TemporaryFailure, error.to_string()).expected("an HTTP/1.1 response")
         }
         ResponseError::TruncatedBody(_) => Error::new(Exit::Incomplete, error.to_string()).expected("the whole body"),
     }
@@ -227,17 +227,17 @@ mod tests {
             assert_eq!(at, NOW + Duration::from_secs(1));
             transfer.woken(at, &mut out);
         }
-        transfer.into_result().map_or_else(|error| error.exit(), |_| Exit::Done)
+        transfer.into_result().map_or_else(|error| error.exit(), |_| Exit::Success)
     }
 
     #[test]
     fn each_way_to_end_has_its_code() {
-        let reset = || Some(CloseReason::Broken(Error::new(Exit::TryAgain, "reset")));
+        let reset = || Some(CloseReason::Broken(Error::new(Exit::TemporaryFailure, "reset")));
         for (bytes, end, exit) in [
-            (&b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab"[..], Some(CloseReason::Finished), Exit::Done),
+            (&b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab"[..], Some(CloseReason::Finished), Exit::Success),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na", Some(CloseReason::Finished), Exit::Incomplete),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na", reset(), Exit::Incomplete),
-            (b"HTTP/1.1 200 OK\r\n\r\nab", Some(CloseReason::Finished), Exit::Done),
+            (b"HTTP/1.1 200 OK\r\n\r\nab", Some(CloseReason::Finished), Exit::Success),
             (b"HTTP/1.1 200 OK\r\n\r\nab", Some(CloseReason::Truncated), Exit::Incomplete),
             (b"HTTP/1.1 200 OK\r\n\r\nab", reset(), Exit::Incomplete),
             (
@@ -246,10 +246,10 @@ mod tests {
                 Exit::Incomplete,
             ),
             (b"<html>", Some(CloseReason::Finished), Exit::Protocol),
-            (b"", Some(CloseReason::Finished), Exit::TryAgain),
-            (b"", reset(), Exit::TryAgain),
-            (b"", None, Exit::TryAgain),
-            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na", None, Exit::TryAgain),
+            (b"", Some(CloseReason::Finished), Exit::TemporaryFailure),
+            (b"", reset(), Exit::TemporaryFailure),
+            (b"", None, Exit::TemporaryFailure),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na", None, Exit::TemporaryFailure),
         ] {
             let shown = String::from_utf8_lossy(bytes).into_owned();
             assert_eq!(play(bytes, end), exit, "{shown:?}");

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::tally::Tally;
-use crate::commands::told::Said;
+use super::tally::LoadCounters;
+use crate::commands::told::Report;
 use crate::exit::Exit;
 use crate::net::tls::Certificate;
 use crate::output::Escaped;
@@ -16,12 +16,12 @@ use crate::stats;
 use crate::time::{HumanDuration, nanoseconds, serialize_ns};
 
 /// Everything `mail` says on stdout.
-pub type Event = Said<Note, Summary>;
+pub type MailReport = Report<MailEvent, Summary>;
 
 /// What it says before the end.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Note {
+pub enum MailEvent {
     /// A part of the dialogue is over.
     Stage(Timed),
     /// Those who were deferred are tried again.
@@ -41,7 +41,7 @@ pub struct Retry {
     pub wait: Duration,
 }
 
-impl fmt::Display for Note {
+impl fmt::Display for MailEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stage(timed) => timed.fmt(f),
@@ -83,7 +83,7 @@ pub struct Summary {
     pub offers: Option<Vec<String>>,
     #[serde(serialize_with = "all_stages")]
     pub stages: BTreeMap<Stage, Duration>,
-    pub recipients: Vec<Named>,
+    pub recipients: Vec<RecipientResult>,
     /// Whether all that is known of the server is told in the text too.
     #[serde(skip)]
     pub is_info: bool,
@@ -91,7 +91,7 @@ pub struct Summary {
 
 /// One recipient.
 #[derive(Debug, Serialize)]
-pub struct Named {
+pub struct RecipientResult {
     pub address: String,
     pub outcome: Option<Outcome>,
     pub code: Option<u16>,
@@ -99,9 +99,9 @@ pub struct Named {
     pub text: Option<String>,
 }
 
-impl Named {
+impl RecipientResult {
     /// What became of a recipient.
-    pub fn of(recipient: &Recipient) -> Self {
+    pub fn from_recipient(recipient: &Recipient) -> Self {
         let reply = recipient.reply.as_ref();
         let enhanced = reply.and_then(crate::smtp::Reply::enhanced);
         Self {
@@ -114,7 +114,7 @@ impl Named {
     }
 
     /// Its line in a list: outcome, address, reply.
-    pub fn line(&self) -> String {
+    pub fn text_line(&self) -> String {
         let outcome = match self.outcome {
             Some(Outcome::Accepted) => "accepted",
             Some(Outcome::Refused) => "refused",
@@ -178,7 +178,7 @@ impl fmt::Display for Summary {
             self.write_info(f)?;
         }
         for recipient in &self.recipients {
-            write!(f, "\n{}", Escaped(recipient.line().as_bytes()))?;
+            write!(f, "\n{}", Escaped(recipient.text_line().as_bytes()))?;
         }
         if let Some(id) = &self.message_id {
             write!(f, "\nMessage-ID <{}>", Escaped(id.as_bytes()))?;
@@ -190,7 +190,7 @@ impl fmt::Display for Summary {
 }
 
 /// Everything that many mails say.
-pub type LoadEvent = Said<Note, LoadSummary>;
+pub type LoadReport = Report<MailEvent, LoadSummary>;
 
 /// What many mails came to.
 #[derive(Debug, Serialize)]
@@ -223,12 +223,12 @@ pub struct LoadSummary {
 impl LoadSummary {
     /// The end of a run.
     #[expect(clippy::cast_precision_loss, reason = "2^53 mails are many")]
-    pub fn new(server: String, elapsed: Duration, bytes: usize, concurrency: u64, tally: &Tally) -> Self {
-        let mails = tally.exits.values().sum();
+    pub fn new(server: String, elapsed: Duration, bytes: usize, concurrency: u64, counters: &LoadCounters) -> Self {
+        let mails = counters.exits.values().sum();
         let [accepted, some_refused, refused, deferred, unknown] =
-            [Exit::Done, Exit::SomeRefused, Exit::Unavailable, Exit::TryAgain, Exit::Unknown]
-                .map(|exit| tally.count(exit));
-        let stages = tally.stages.iter().filter_map(|(stage, series)| Some((*stage, series.summary()?)));
+            [Exit::Success, Exit::RecipientsRefused, Exit::Unavailable, Exit::TemporaryFailure, Exit::OutcomeUnknown]
+                .map(|exit| counters.count(exit));
+        let stages = counters.stages.iter().filter_map(|(stage, series)| Some((*stage, series.summary()?)));
         Self {
             command: "mail",
             server,
@@ -243,7 +243,7 @@ impl LoadSummary {
             unknown,
             failed: mails - accepted - some_refused - refused - deferred - unknown,
             per_second: accepted as f64 / elapsed.as_secs_f64().max(f64::EPSILON),
-            total: tally.total.summary(),
+            total: counters.total.summary(),
             stages: stages.collect(),
         }
     }

@@ -10,52 +10,52 @@ use base64::engine::general_purpose::STANDARD;
 use mail_builder::headers::content_type::ContentType;
 use mail_builder::mime::MimePart;
 
-use super::input::read;
-use super::message::{LONGEST_LINE, file_name};
+use super::input::read_file;
+use super::message::{MAX_LINE_LENGTH, file_name};
 use crate::error::Result;
 use crate::smtp::{bare_ends, canonical};
 
 /// The longest line of base64 (RFC 2045 §6.8).
-const BASE64_LINE: usize = 76;
+const BASE64_LINE_LENGTH: usize = 76;
 
 /// The part that a file is.
-pub fn part(path: &Path) -> Result<MimePart<'static>> {
+pub fn attachment_part(path: &Path) -> Result<MimePart<'static>> {
     let kind = mime_guess::from_path(path).first_or_octet_stream().essence_str().to_owned();
-    Ok(part_of(kind, read(path)?))
+    Ok(build_part(kind, read_file(path)?))
 }
 
-fn part_of(kind: String, octets: Vec<u8>) -> MimePart<'static> {
-    if kind.starts_with("message/") {
+fn build_part(media_type: String, bytes: Vec<u8>) -> MimePart<'static> {
+    if media_type.starts_with("message/") {
         // A message within a message is not encoded (RFC 2046 §5.2.1); one that would have to be is a file.
         let mut lines = Vec::new();
-        canonical(&octets, &mut lines);
-        let is_short = lines.split(|octet| *octet == b'\n').all(|line| line.len() <= LONGEST_LINE + 1);
-        return if octets.is_ascii() && !octets.contains(&0) && is_short {
-            MimePart::new(kind, lines).transfer_encoding("7bit")
+        canonical(&bytes, &mut lines);
+        let is_short = lines.split(|octet| *octet == b'\n').all(|line| line.len() <= MAX_LINE_LENGTH + 1);
+        return if bytes.is_ascii() && !bytes.contains(&0) && is_short {
+            MimePart::new(media_type, lines).transfer_encoding("7bit")
         } else {
-            MimePart::new("application/octet-stream", octets)
+            MimePart::new("application/octet-stream", bytes)
         };
     }
-    if kind.starts_with("text/") && bare_ends(&octets).1 > 0 {
-        let encoded = STANDARD.encode(&octets);
-        let lines = encoded.as_bytes().chunks(BASE64_LINE).flat_map(|line| line.iter().chain(b"\r\n"));
-        return MimePart::new(kind, lines.copied().collect::<Vec<u8>>()).transfer_encoding("base64");
+    if media_type.starts_with("text/") && bare_ends(&bytes).1 > 0 {
+        let encoded = STANDARD.encode(&bytes);
+        let lines = encoded.as_bytes().chunks(BASE64_LINE_LENGTH).flat_map(|line| line.iter().chain(b"\r\n"));
+        return MimePart::new(media_type, lines.copied().collect::<Vec<u8>>()).transfer_encoding("base64");
     }
-    MimePart::new(kind, octets)
+    MimePart::new(media_type, bytes)
 }
 
 /// A part with what it is for and the name of its file (RFC 2183).
-pub fn disposed(part: MimePart<'static>, how: &'static str, path: &Path) -> Result<MimePart<'static>> {
-    Ok(part.header("Content-Disposition", ContentType::new(how).attribute("filename", file_name(path)?)))
+pub fn with_disposition(part: MimePart<'static>, disposition: &'static str, path: &Path) -> Result<MimePart<'static>> {
+    Ok(part.header("Content-Disposition", ContentType::new(disposition).attribute("filename", file_name(path)?)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::part_of;
+    use super::build_part;
 
     fn written(kind: &str, octets: &[u8]) -> String {
         let mut out = Vec::new();
-        part_of(kind.to_owned(), octets.to_vec()).write_part(&mut out);
+        build_part(kind.to_owned(), octets.to_vec()).write_part(&mut out);
         String::from_utf8(out).expect("ASCII")
     }
 
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_not_come_back_as_lines_goes_in_base64() {
+    fn text_with_bare_cr_is_sent_as_base64() {
         let text = written("text/plain", b"a\rb\r");
         assert!(text.contains("base64\r\n\r\nYQ1iDQ==\r\n"), "{text}");
         assert!(written("text/plain", &b"x\r".repeat(100)).lines().all(|line| line.len() <= 76));

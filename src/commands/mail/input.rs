@@ -4,14 +4,14 @@ use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 
-use crate::error::{Error, Result, word};
+use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
 /// The octets of a file.
-pub fn read(path: &Path) -> Result<Vec<u8>> {
+pub fn read_file(path: &Path) -> Result<Vec<u8>> {
     let shown = path.display();
     let failed = |error: std::io::Error| {
-        Error::new(Exit::InputMissing, format!("cannot read {shown}: {}", word(&error))).because(error)
+        Error::new(Exit::InputMissing, format!("cannot read {shown}: {}", io_error_text(&error))).with_source(error)
     };
     if fs::metadata(path).map_err(failed)?.is_dir() {
         return Err(Error::new(Exit::InputMissing, format!("cannot read {shown}: it is a directory")));
@@ -20,10 +20,10 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// All of standard input.
-pub fn standard_input() -> Result<Vec<u8>> {
+pub fn read_stdin() -> Result<Vec<u8>> {
     let mut octets = Vec::new();
     std::io::stdin().read_to_end(&mut octets).map_err(|error| {
-        Error::new(Exit::InputOutput, format!("cannot read standard input: {}", word(&error))).because(error)
+        Error::new(Exit::Io, format!("cannot read standard input: {}", io_error_text(&error))).with_source(error)
     })?;
     Ok(octets)
 }

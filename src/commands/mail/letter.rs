@@ -10,10 +10,10 @@ use std::str::FromStr;
 use clap::Args;
 
 use super::header::Header;
-use super::message::{self, Inline, Message, Parts, Person};
-use super::raw::{self, Names};
+use super::message::{self, InlineImage, Message, MessageParts, Person};
+use super::raw::{self, AddressSelection};
 use super::sevenbit;
-use crate::commands::values::parsed;
+use crate::commands::values::parse_arg;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net;
@@ -22,27 +22,27 @@ use crate::smtp::Envelope;
 
 /// The message and its envelope.
 #[derive(Debug, Args)]
-pub struct LetterArgs {
+pub struct MessageArgs {
     /// The sender: a@b or 'Name <a@b>'
     ///
     /// With --raw also '<>', the null sender, from whom reports come.
-    #[arg(long, value_name = "ADDRESS", value_parser = parsed::<Origin>)]
-    from: Option<Origin>,
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_arg::<ReversePath>)]
+    from: Option<ReversePath>,
 
     /// A recipient; repeatable
-    #[arg(long, value_name = "ADDRESS", value_parser = parsed::<Person>)]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_arg::<Person>)]
     to: Vec<Person>,
 
     /// A recipient of a copy; repeatable
-    #[arg(long, value_name = "ADDRESS", value_parser = parsed::<Person>, hide_short_help = true)]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_arg::<Person>, hide_short_help = true)]
     cc: Vec<Person>,
 
     /// A recipient whom the others do not see; repeatable
-    #[arg(long, value_name = "ADDRESS", value_parser = parsed::<Person>, hide_short_help = true)]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_arg::<Person>, hide_short_help = true)]
     bcc: Vec<Person>,
 
     /// Where answers are to go
-    #[arg(long, value_name = "ADDRESS", value_parser = parsed::<Person>, hide_short_help = true)]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_arg::<Person>, hide_short_help = true)]
     reply_to: Option<Person>,
 
     /// The subject
@@ -62,14 +62,14 @@ pub struct LetterArgs {
     attach: Vec<PathBuf>,
 
     /// An image for the HTML, where it is called cid:NAME; repeatable
-    #[arg(long, value_name = "FILE[=NAME]", requires = "html", value_parser = parsed::<Inline>, hide_short_help = true)]
-    inline: Vec<Inline>,
+    #[arg(long, value_name = "FILE[=NAME]", requires = "html", value_parser = parse_arg::<InlineImage>, hide_short_help = true)]
+    inline: Vec<InlineImage>,
 
     /// A header of your own; repeatable
     ///
     /// Date and Message-ID take the place of those that are made. What has a flag of its own is refused,
     /// and so is what says how the parts are written down.
-    #[arg(long, value_name = "'NAME: VALUE'", value_parser = parsed::<Header>, hide_short_help = true)]
+    #[arg(long, value_name = "'NAME: VALUE'", value_parser = parse_arg::<Header>, hide_short_help = true)]
     header: Vec<Header>,
 
     /// Send this message as it is; - is standard input
@@ -83,9 +83,9 @@ pub struct LetterArgs {
 
 /// Somebody, or the null sender `<>` (RFC 5321 §4.5.5).
 #[derive(Clone, Debug)]
-struct Origin(Option<Person>);
+struct ReversePath(Option<Person>);
 
-impl FromStr for Origin {
+impl FromStr for ReversePath {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
@@ -93,21 +93,21 @@ impl FromStr for Origin {
     }
 }
 
-impl LetterArgs {
+impl MessageArgs {
     /// The flags that are still missing.
     pub fn missing(&self) -> Vec<&'static str> {
         let wants = [
             (self.from.is_none() && !self.read_recipients, "--from ADDRESS"),
-            (!self.names_recipients() && !self.read_recipients, "--to ADDRESS"),
+            (!self.has_recipients() && !self.read_recipients, "--to ADDRESS"),
             (
-                !self.has_body() && self.subject.is_none() && !self.is_typed(),
+                !self.has_body() && self.subject.is_none() && !self.is_read_from_terminal(),
                 "--subject TEXT and --text TEXT, or --raw FILE",
             ),
         ];
         wants.into_iter().filter(|(is_missing, _)| *is_missing).map(|(_, flag)| flag).collect()
     }
 
-    fn names_recipients(&self) -> bool {
+    fn has_recipients(&self) -> bool {
         [&self.to, &self.cc, &self.bcc].iter().any(|people| !people.is_empty())
     }
 
@@ -116,35 +116,35 @@ impl LetterArgs {
     }
 
     /// Whether the text is asked for.
-    fn is_typed(&self) -> bool {
+    fn is_read_from_terminal(&self) -> bool {
         !self.has_body() && std::io::stdin().is_terminal()
     }
 
     /// The message, and who is named in it.
-    pub fn message(&self, output: &Output) -> Result<(Message, raw::Named)> {
+    pub fn message(&self, output: &Output) -> Result<(Message, raw::HeaderAddresses)> {
         if let Some(path) = &self.raw {
             let names = match (self.read_recipients, &self.from) {
-                (false, _) => Names::None,
-                (true, Some(_)) => Names::Recipients,
-                (true, None) => Names::All,
+                (false, _) => AddressSelection::None,
+                (true, Some(_)) => AddressSelection::Recipients,
+                (true, None) => AddressSelection::All,
             };
-            return raw::raw(path, names);
+            return raw::read_message(path, names);
         }
         if [&self.text, &self.html].iter().all(|text| text.as_deref() == Some("@-")) {
             return Err(Error::new(Exit::Usage, "standard input can only be read once")
                 .expected("@- behind --text or behind --html"));
         }
-        let Some(Origin(Some(from))) = &self.from else {
+        let Some(ReversePath(Some(from))) = &self.from else {
             return Err(Error::new(Exit::Usage, "a message that is composed here has a sender")
                 .expected("--from ADDRESS, or --raw FILE with the null sender"));
         };
         let text = match &self.text {
-            Some(text) => Some(message::text_of(text)?),
-            None if self.is_typed() => Some(message::typed(output)?),
+            Some(text) => Some(message::read_text_arg(text)?),
+            None if self.is_read_from_terminal() => Some(message::read_terminal(output)?),
             None => None,
         };
-        let html = self.html.as_deref().map(message::text_of).transpose()?;
-        let parts = Parts {
+        let html = self.html.as_deref().map(message::read_text_arg).transpose()?;
+        let parts = MessageParts {
             from,
             to: &self.to,
             cc: &self.cc,
@@ -156,12 +156,12 @@ impl LetterArgs {
             inline: &self.inline,
             headers: &self.header,
         };
-        Ok((message::compose(&parts, net::now())?, raw::Named::default()))
+        Ok((message::compose(&parts, net::now())?, raw::HeaderAddresses::default()))
     }
 
     /// From whom and to whom, each once.
-    pub fn envelope(&self, message: Message, named: raw::Named) -> Result<Envelope> {
-        let read = if self.read_recipients { named } else { raw::Named::default() };
+    pub fn envelope(&self, message: Message, header_addresses: raw::HeaderAddresses) -> Result<Envelope> {
+        let read = if self.read_recipients { header_addresses } else { raw::HeaderAddresses::default() };
         let everybody = self.to.iter().chain(&self.cc).chain(&self.bcc).map(|person| person.mailbox.clone());
         let mut recipients = Vec::new();
         for mailbox in everybody.chain(read.recipients) {
@@ -170,15 +170,15 @@ impl LetterArgs {
             }
         }
         let from = match &self.from {
-            Some(Origin(said)) => Some(said.as_ref().map(|person| person.mailbox.clone())),
+            Some(ReversePath(said)) => Some(said.as_ref().map(|person| person.mailbox.clone())),
             None => read.from.map(Some),
         };
         let Some(from) = from.filter(|_| !recipients.is_empty()) else {
-            return Err(Error::new(Exit::InputRefused, "the message does not say from whom or to whom it is")
+            return Err(Error::new(Exit::InvalidInput, "the message does not say from whom or to whom it is")
                 .expected("From, and To, Cc or Bcc with an address")
                 .remedy("say it with --from and --to"));
         };
-        let ascii = (!message.octets.is_ascii()).then(|| sevenbit::encoded(&message.octets)).flatten();
-        Ok(Envelope { from, recipients, message: message.octets.into(), ascii: ascii.map(Into::into) })
+        let ascii = (!message.bytes.is_ascii()).then(|| sevenbit::to_seven_bit(&message.bytes)).flatten();
+        Ok(Envelope { from, recipients, message: message.bytes.into(), ascii: ascii.map(Into::into) })
     }
 }

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::commands::values::{parsed, read_private};
+use crate::commands::values::{parse_arg, read_private};
 use crate::disk;
-use crate::error::{Error, Result, word};
+use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 use crate::host::{Child, Hook};
 use crate::output::Output;
@@ -34,11 +34,11 @@ pub struct LoginArgs {
     password_fd: Option<u32>,
 
     /// The password or token, as the first line that CMD prints
-    #[arg(long, value_name = "CMD", requires = "user", group = "password", value_parser = parsed::<Hook>, hide_short_help = true)]
+    #[arg(long, value_name = "CMD", requires = "user", group = "password", value_parser = parse_arg::<Hook>, hide_short_help = true)]
     password_command: Option<Hook>,
 
     /// SCRAM-SHA-256, PLAIN, LOGIN or XOAUTH2; the strongest offered unless given
-    #[arg(long, value_name = "MECH", requires = "user", value_parser = parsed::<Mechanism>, hide_short_help = true)]
+    #[arg(long, value_name = "MECH", requires = "user", value_parser = parse_arg::<Mechanism>, hide_short_help = true)]
     auth: Option<Mechanism>,
 
     /// Send the password even where others could read it
@@ -61,13 +61,16 @@ impl LoginArgs {
     ) -> Result<Option<Credentials>> {
         let Some(user) = &self.user else { return Ok(None) };
         if user.chars().any(char::is_control) {
-            return Err(Error::new(Exit::InputRefused, "the user's name holds control characters"));
+            return Err(Error::new(Exit::InvalidInput, "the user's name holds control characters"));
         }
         let secret = match (&self.password_file, self.password_fd, &self.password_command) {
-            (Some(file), ..) => self.of_file(file, output, strict)?,
-            (_, Some(number), _) => self.of_file(Path::new(&format!("/dev/fd/{number}")), output, false)?,
-            (.., Some(command)) => of_command(command, deadline.map_or(LIMIT, |deadline| deadline.min(LIMIT)))?,
-            _ => of_terminal(user)?,
+            (Some(file), ..) => self.read_password_file(file, output, strict)?,
+            (_, Some(number), _) => self.read_password_file(Path::new(&format!("/dev/fd/{number}")), output, false)?,
+            (.., Some(command)) => run_password_command(
+                command,
+                deadline.map_or(PASSWORD_COMMAND_TIMEOUT, |deadline| deadline.min(PASSWORD_COMMAND_TIMEOUT)),
+            )?,
+            _ => prompt_for_password(user)?,
         };
         if secret.is_empty() || secret.contains(&0) || secret.contains(&b'\n') {
             return Err(Error::new(Exit::Config, "the password is empty, or has more than one line"));
@@ -81,7 +84,7 @@ impl LoginArgs {
         }))
     }
 
-    fn of_file(&self, path: &Path, output: &Output, strict: bool) -> Result<Vec<u8>> {
+    fn read_password_file(&self, path: &Path, output: &Output, strict: bool) -> Result<Vec<u8>> {
         if strict {
             return read_private(path, "a password");
         }
@@ -94,9 +97,9 @@ impl LoginArgs {
 }
 
 /// How long somebody may take to unlock a store of passwords.
-const LIMIT: Duration = Duration::from_secs(120);
+const PASSWORD_COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 
-fn of_command(hook: &Hook, limit: Duration) -> Result<Vec<u8>> {
+fn run_password_command(hook: &Hook, timeout: Duration) -> Result<Vec<u8>> {
     let failed = |why: String| {
         Error::new(Exit::Config, format!("--password-command failed: {why}"))
             .expected("a command that prints the password and ends with 0")
@@ -104,10 +107,10 @@ fn of_command(hook: &Hook, limit: Duration) -> Result<Vec<u8>> {
     let (program, arguments) = hook.argv().split_first().ok_or_else(|| failed("it is empty".to_owned()))?;
     let mut command = Command::new(program);
     command.args(arguments);
-    let child = Child::start(command).map_err(|error| failed(error.what().to_owned()))?;
-    if !child.exits_within(limit) {
-        let limit = humantime::format_duration(limit);
-        return Err(Error::new(Exit::TryAgain, format!("--password-command took longer than {limit}"))
+    let child = Child::start(command).map_err(|error| failed(error.message().to_owned()))?;
+    if !child.exits_within(timeout) {
+        let limit = humantime::format_duration(timeout);
+        return Err(Error::new(Exit::TemporaryFailure, format!("--password-command took longer than {limit}"))
             .expected("a command that prints the password and ends"));
     }
     let ended = child.wait()?;
@@ -119,7 +122,7 @@ fn of_command(hook: &Hook, limit: Duration) -> Result<Vec<u8>> {
     Ok(ended.stdout.lines().next().unwrap_or_default().as_bytes().to_vec())
 }
 
-fn of_terminal(user: &str) -> Result<Vec<u8>> {
+fn prompt_for_password(user: &str) -> Result<Vec<u8>> {
     if !std::io::stdin().is_terminal() {
         let what = format!("there is no password for {user}, and no terminal to ask on");
         return Err(
@@ -128,6 +131,7 @@ fn of_terminal(user: &str) -> Result<Vec<u8>> {
     }
     let password = rpassword::prompt_password(format!("password for {user}: "));
     password.map(String::into_bytes).map_err(|error| {
-        Error::new(Exit::Config, format!("no password was typed for {user}: {}", word(&error))).because(error)
+        Error::new(Exit::Config, format!("no password was typed for {user}: {}", io_error_text(&error)))
+            .with_source(error)
     })
 }

@@ -21,17 +21,17 @@ use mail_builder::headers::date::Date;
 use mail_builder::headers::raw::Raw;
 use mail_builder::mime::MimePart;
 
-use super::file::{disposed, part};
+use super::file::{attachment_part, with_disposition};
 use super::header::{self, Header};
-use super::input::{read, standard_input};
-use crate::error::{Error, Result, word};
+use super::input::{read_file, read_stdin};
+use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::smtp::{Mailbox, bare_ends};
 use crate::time::Moment;
 
 /// The longest line of a message, without its end (RFC 5322 §2.1.1).
-pub const LONGEST_LINE: usize = 998;
+pub const MAX_LINE_LENGTH: usize = 998;
 
 /// A person: an address, maybe with a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl FromStr for Person {
             None => (None, text),
         };
         let name = name.filter(|name| !name.is_empty());
-        name.as_deref().map_or(Ok(()), |name| check("a name", name))?;
+        name.as_deref().map_or(Ok(()), |name| check_single_line("a name", name))?;
         Ok(Self { name, mailbox: address.trim().parse()? })
     }
 }
@@ -59,23 +59,23 @@ impl FromStr for Person {
 impl Person {
     /// The address as a header has it.
     pub fn address(&self) -> Address<'static> {
-        Address::new_address(self.name.clone(), self.ascii().to_string())
+        Address::new_address(self.name.clone(), self.ascii_mailbox().to_string())
     }
 
     /// Everybody understands A-labels; what is beyond ASCII before the @ wants SMTPUTF8.
-    fn ascii(&self) -> Mailbox {
+    fn ascii_mailbox(&self) -> Mailbox {
         self.mailbox.in_ascii().unwrap_or_else(|| self.mailbox.clone())
     }
 }
 
 /// An image within the HTML: `FILE` or `FILE=cid`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inline {
+pub struct InlineImage {
     path: PathBuf,
     cid: String,
 }
 
-impl FromStr for Inline {
+impl FromStr for InlineImage {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
@@ -84,7 +84,7 @@ impl FromStr for Inline {
             _ => (text, file_name(Path::new(text))?),
         };
         if !cid.bytes().all(|octet| octet.is_ascii_graphic() && !b"<>\"".contains(&octet)) {
-            return Err(Error::new(Exit::InputRefused, format!("{cid:?} is no name for an inline part"))
+            return Err(Error::new(Exit::InvalidInput, format!("{cid:?} is no name for an inline part"))
                 .expected("letters, digits, dots: --inline FILE=cid"));
         }
         Ok(Self { path: path.into(), cid })
@@ -93,7 +93,7 @@ impl FromStr for Inline {
 
 /// What a message is composed of.
 #[derive(Debug)]
-pub struct Parts<'a> {
+pub struct MessageParts<'a> {
     pub from: &'a Person,
     pub to: &'a [Person],
     pub cc: &'a [Person],
@@ -102,7 +102,7 @@ pub struct Parts<'a> {
     pub text: Option<&'a str>,
     pub html: Option<&'a str>,
     pub attach: &'a [PathBuf],
-    pub inline: &'a [Inline],
+    pub inline: &'a [InlineImage],
     pub headers: &'a [Header],
 }
 
@@ -110,25 +110,26 @@ pub struct Parts<'a> {
 #[derive(Debug)]
 pub struct Message {
     /// Its octets.
-    pub octets: Vec<u8>,
+    pub bytes: Vec<u8>,
     /// Its Message-ID without brackets, if it has one that is known.
     pub id: Option<String>,
     /// How many CR end no line, and will.
-    pub bare_cr: usize,
+    pub bare_cr_count: usize,
 }
 
 /// Composes a message.
-pub fn compose(parts: &Parts<'_>, now: Moment) -> Result<Message> {
-    header::check_once(parts.headers)?;
-    let own = |name: &str| parts.headers.iter().find(|header| header.is(name));
+pub fn compose(parts: &MessageParts<'_>, now: Moment) -> Result<Message> {
+    header::check_unique(parts.headers)?;
+    let own = |name: &str| parts.headers.iter().find(|header| header.is_named(name));
     let mut builder = MessageBuilder::new().from(parts.from.address());
     if own("date").is_none() {
         let seconds = i64::try_from(now.wall().as_secs()).unwrap_or_default();
         builder = builder.date(Date::new(seconds));
     }
-    let id = own("message-id")
-        .and_then(Header::id)
-        .map_or_else(|| format!("{:032x}@{}", rand::random::<u128>(), parts.from.ascii().domain()), str::to_owned);
+    let id = own("message-id").and_then(Header::message_id).map_or_else(
+        || format!("{:032x}@{}", rand::random::<u128>(), parts.from.ascii_mailbox().domain()),
+        str::to_owned,
+    );
     builder = builder.message_id(id.clone()).header("MIME-Version", Raw::new("1.0"));
     if !parts.to.is_empty() {
         builder = builder.to(Address::new_list(parts.to.iter().map(Person::address).collect()));
@@ -140,74 +141,76 @@ pub fn compose(parts: &Parts<'_>, now: Moment) -> Result<Message> {
         builder = builder.reply_to(reply_to.address());
     }
     if let Some(subject) = parts.subject {
-        check("the subject", subject)?;
+        check_single_line("the subject", subject)?;
         builder = builder.subject(subject.to_owned());
     }
-    for header in parts.headers.iter().filter(|header| !header.is("message-id")) {
-        builder = builder.header(header.name.clone(), header.written()?);
+    for header in parts.headers.iter().filter(|header| !header.is_named("message-id")) {
+        builder = builder.header(header.name.clone(), header.encoded()?);
     }
     let octets = builder.body(body(parts)?).write_to_vec();
-    let octets = octets.map_err(|error| Error::new(Exit::Bug, "the message cannot be written down").because(error))?;
+    let octets =
+        octets.map_err(|error| Error::new(Exit::Bug, "the message cannot be written down").with_source(error))?;
     let bare_cr = bare_ends(&octets).1;
-    Ok(Message { octets, id: Some(id), bare_cr })
+    Ok(Message { bytes: octets, id: Some(id), bare_cr_count: bare_cr })
 }
 
-fn body(parts: &Parts<'_>) -> Result<MimePart<'static>> {
+fn body(parts: &MessageParts<'_>) -> Result<MimePart<'static>> {
     let text = parts.text.map(|text| MimePart::new("text/plain", text.to_owned()));
     let html = parts.html.map(|html| MimePart::new("text/html", html.to_owned()));
     let words: Vec<MimePart<'static>> = [text, html].into_iter().flatten().collect();
-    let words = joined("multipart/alternative", words).unwrap_or_else(|| MimePart::new("text/plain", String::new()));
+    let words = multipart("multipart/alternative", words).unwrap_or_else(|| MimePart::new("text/plain", String::new()));
     let mut related = vec![words];
-    for (place, Inline { path, cid }) in parts.inline.iter().enumerate() {
+    for (place, InlineImage { path, cid }) in parts.inline.iter().enumerate() {
         if parts.inline.iter().take(place).any(|other| other.cid == *cid) {
-            return Err(Error::new(Exit::InputRefused, format!("two inline parts are called {cid:?}"))
+            return Err(Error::new(Exit::InvalidInput, format!("two inline parts are called {cid:?}"))
                 .expected("a name of its own for each: --inline FILE=cid"));
         }
-        related.push(disposed(part(path)?, "inline", path)?.cid(cid.clone()));
+        related.push(with_disposition(attachment_part(path)?, "inline", path)?.cid(cid.clone()));
     }
-    let mut mixed: Vec<MimePart<'static>> = joined("multipart/related", related).into_iter().collect();
+    let mut mixed: Vec<MimePart<'static>> = multipart("multipart/related", related).into_iter().collect();
     for path in parts.attach {
-        mixed.push(disposed(part(path)?, "attachment", path)?);
+        mixed.push(with_disposition(attachment_part(path)?, "attachment", path)?);
     }
-    joined("multipart/mixed", mixed).ok_or_else(|| Error::new(Exit::Bug, "a message without a part"))
+    multipart("multipart/mixed", mixed).ok_or_else(|| Error::new(Exit::Bug, "a message without a part"))
 }
 
 /// Several parts as one; a single one stays as it is.
-fn joined(kind: &'static str, mut parts: Vec<MimePart<'static>>) -> Option<MimePart<'static>> {
+fn multipart(kind: &'static str, mut parts: Vec<MimePart<'static>>) -> Option<MimePart<'static>> {
     if parts.len() > 1 { Some(MimePart::new(kind, parts)) } else { parts.pop() }
 }
 
 pub fn file_name(path: &Path) -> Result<String> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let name = name.ok_or_else(|| Error::new(Exit::InputRefused, format!("{} is no file name", path.display())))?;
-    check("a file name", &name)?;
+    let name = name.ok_or_else(|| Error::new(Exit::InvalidInput, format!("{} is no file name", path.display())))?;
+    check_single_line("a file name", &name)?;
     Ok(name)
 }
 
 /// The text of a flag: as it is, of a file with `@FILE`, of standard input with `@-`.
-pub fn text_of(value: &str) -> Result<String> {
+pub fn read_text_arg(value: &str) -> Result<String> {
     let octets = match value.strip_prefix('@') {
         None => return Ok(value.to_owned()),
-        Some("-") => match standard_input()? {
+        Some("-") => match read_stdin()? {
             octets if octets.is_empty() => {
-                return Err(Error::new(Exit::InputRefused, "standard input is empty").expected("the text of the mail"));
+                return Err(Error::new(Exit::InvalidInput, "standard input is empty").expected("the text of the mail"));
             }
             octets => octets,
         },
-        Some(file) => read(Path::new(file))?,
+        Some(file) => read_file(Path::new(file))?,
     };
     String::from_utf8(octets).map_err(|error| {
-        Error::new(Exit::InputRefused, format!("{value} is not UTF-8")).expected("text in UTF-8").because(error)
+        Error::new(Exit::InvalidInput, format!("{value} is not UTF-8")).expected("text in UTF-8").with_source(error)
     })
 }
 
 /// The text as it is typed on the terminal, ended by a dot alone on a line, as the textbook does.
-pub fn typed(output: &Output) -> Result<String> {
+pub fn read_terminal(output: &Output) -> Result<String> {
     output.note("type the text of the mail; a dot alone on a line ends it");
     let mut text = String::new();
     for line in std::io::stdin().lines() {
         let line = line.map_err(|error| {
-            Error::new(Exit::InputRefused, format!("cannot read what was typed: {}", word(&error))).because(error)
+            Error::new(Exit::InvalidInput, format!("cannot read what was typed: {}", io_error_text(&error)))
+                .with_source(error)
         })?;
         if line == "." {
             break;
@@ -219,9 +222,9 @@ pub fn typed(output: &Output) -> Result<String> {
 }
 
 /// Refuses what could end a line.
-pub fn check(what: &str, text: &str) -> Result<()> {
+pub fn check_single_line(label: &str, text: &str) -> Result<()> {
     if text.chars().any(|c| c.is_control() && c != '\t') {
-        return Err(Error::new(Exit::InputRefused, format!("{what} holds control characters: {text:?}"))
+        return Err(Error::new(Exit::InvalidInput, format!("{label} holds control characters: {text:?}"))
             .expected("one line of text"));
     }
     Ok(())
@@ -229,7 +232,7 @@ pub fn check(what: &str, text: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Inline, Parts, Person, compose};
+    use super::{InlineImage, MessageParts, Person, compose};
     use crate::time::Moment;
     use std::time::Duration;
 
@@ -251,15 +254,15 @@ mod tests {
 
     #[test]
     fn an_inline_part_is_named_by_its_file_or_as_it_is_told() {
-        assert_eq!("a/b.png".parse::<Inline>().expect("a file").cid, "b.png");
-        assert_eq!("a/b.png=logo".parse::<Inline>().expect("a file").cid, "logo");
-        assert!("a/b.png=a b".parse::<Inline>().is_err());
+        assert_eq!("a/b.png".parse::<InlineImage>().expect("a file").cid, "b.png");
+        assert_eq!("a/b.png=logo".parse::<InlineImage>().expect("a file").cid, "logo");
+        assert!("a/b.png=a b".parse::<InlineImage>().is_err());
     }
 
     #[test]
     fn a_plain_message_is_one_part_with_what_the_rfc_wants() {
         let from = person("Me <me@x.test>");
-        let parts = Parts {
+        let parts = MessageParts {
             from: &from,
             to: &[person("Jörg Müller <j@x.test>")],
             cc: &[],
@@ -272,7 +275,7 @@ mod tests {
             headers: &["X-Lab: 1".parse().expect("a header")],
         };
         let message = compose(&parts, NOW).expect("composed");
-        let text = String::from_utf8(message.octets).expect("ASCII");
+        let text = String::from_utf8(message.bytes).expect("ASCII");
         assert!(text.is_ascii());
         for line in ["Subject: =?utf-8?", "From: \"Me\" <me@x.test>", "Date: Mon, 24 Nov 2025 16:00:00", "X-Lab: 1"] {
             assert!(text.contains(line), "{line}: {text}");
@@ -282,8 +285,8 @@ mod tests {
         // What the user says of date and name takes the place of ours.
         let headers = ["Date: Thu, 1 Jan 2026 00:00:00 +0000", "message-id: <7@x.test>"];
         let headers = headers.map(|header| header.parse().expect("a header"));
-        let message = compose(&Parts { headers: &headers, ..parts }, NOW).expect("composed");
-        let text = String::from_utf8(message.octets).expect("ASCII").to_lowercase();
+        let message = compose(&MessageParts { headers: &headers, ..parts }, NOW).expect("composed");
+        let text = String::from_utf8(message.bytes).expect("ASCII").to_lowercase();
         assert_eq!((text.matches("date:").count(), text.matches("message-id: <7@x.test>").count()), (1, 1), "{text}");
         assert_eq!((message.id.as_deref(), text.matches("message-id:").count()), (Some("7@x.test"), 1));
     }

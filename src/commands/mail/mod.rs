@@ -34,13 +34,13 @@ use crate::exit::Exit;
 use crate::net::{self, Signals};
 use crate::output::{Escaped, Output, Style};
 use crate::smtp::{self, Credentials, Done, Envelope, Outcome, Plan, Security, Stage};
-use events::{Event, Named, Summary};
-use letter::LetterArgs;
+use events::{MailReport, RecipientResult, Summary};
+use letter::MessageArgs;
 use load::LoadArgs;
 use login::LoginArgs;
-use run::{Line, Run};
+use run::{ConnectionInfo, SessionRunner};
 use transport::TransportArgs;
-use wishes::WishArgs;
+use wishes::ExtensionArgs;
 
 /// Send a mail, and say what became of each recipient.
 #[derive(Debug, Args)]
@@ -56,7 +56,7 @@ pub struct Mail {
     login: LoginArgs,
 
     #[command(flatten)]
-    letter: LetterArgs,
+    letter: MessageArgs,
 
     /// Send to nobody if one recipient is refused
     #[arg(long, hide_short_help = true)]
@@ -112,7 +112,7 @@ pub struct Mail {
     explain: bool,
 
     #[command(flatten)]
-    wishes: WishArgs,
+    wishes: ExtensionArgs,
 
     #[command(flatten)]
     load: LoadArgs,
@@ -129,39 +129,40 @@ impl Mail {
             let mut octets = Vec::new();
             smtp::canonical(&envelope.message, &mut octets);
             output.write_bytes(&octets)?;
-            return Ok(Exit::Done);
+            return Ok(Exit::Success);
         }
         if let Some(file) = &self.rejected_to {
             disk::check_writable(file)?;
         }
-        let tls = self.transport.client_side(&output)?;
+        let tls = self.transport.client_tls(&output)?;
         let login = self.login.credentials(&output, self.wishes.strict, self.deadline)?;
         let mut signals = Signals::listen()?;
         let bytes = envelope.as_ref().map(|envelope| smtp::size(&envelope.message));
-        let plan = self.plan(login, envelope);
-        let run = Run { mail: self, started: net::now() };
+        let plan = self.client_config(login, envelope);
+        let run = SessionRunner { mail: self, started: net::now() };
         if self.load.is_wanted() {
-            self.load.be_polite(&self.transport.find(run.until(), &mut signals)?)?;
-            return self.load.run(&run, &plan, tls.as_ref(), self.transport.shown(), &mut output, &mut signals);
+            self.load.check_load_allowed(&self.transport.resolve(run.deadline(), &mut signals)?)?;
+            return self.load.run(&run, &plan, tls.as_ref(), self.transport.host_and_port(), &mut output, &mut signals);
         }
-        let patience = retry::Patience { times: self.retry, wait: self.retry_wait };
-        let (done, mut line, exit) = retry::carry(&run, &plan, patience, tls.as_ref(), &mut output, &mut signals)?;
+        let patience = retry::RetryPolicy { max_retries: self.retry, wait: self.retry_wait };
+        let (done, mut line, exit) =
+            retry::send_with_retries(&run, &plan, patience, tls.as_ref(), &mut output, &mut signals)?;
         if let Some(error) = &done.failure {
             output.report_error(error);
         }
-        let unwritten = line.unwritten.take();
+        let unwritten = line.write_error.take();
         let summary = self.summary(done, line, id, bytes);
         let unwritten = unwritten.or(self.write_rejected(&summary.recipients).err());
         if let Some(error) = &unwritten {
             output.report_error(error);
         }
         // What became of the mail is told also where it cannot be written down.
-        output.emit(&Event::summary(summary))?;
+        output.emit(&MailReport::summary(summary))?;
         Ok(unwritten.map_or(exit, |error| error.exit()))
     }
 
     /// What the dialogue is to do.
-    fn plan(&self, login: Option<Credentials>, envelope: Option<Envelope>) -> Plan {
+    fn client_config(&self, login: Option<Credentials>, envelope: Option<Envelope>) -> Plan {
         Plan {
             server: self.transport.host().to_owned(),
             // Without a name of its own it is called by its address, which only the line knows.
@@ -173,28 +174,34 @@ impl Mail {
             all_or_nothing: self.all_or_nothing,
             stop_after: self.stop_after,
             patience: self.timeout,
-            wishes: self.wishes.wishes(),
+            wishes: self.wishes.requested_extensions(),
             mails: 1,
             apart: Duration::ZERO,
         }
     }
 
     /// What it came to.
-    fn summary(&self, done: Done, line: Line, message_id: Option<String>, bytes: Option<usize>) -> Summary {
+    fn summary(
+        &self,
+        result: Done,
+        connection: ConnectionInfo,
+        message_id: Option<String>,
+        bytes: Option<usize>,
+    ) -> Summary {
         Summary {
             command: "mail",
-            server: self.transport.shown(),
-            peer: line.peer,
-            tls: line.tls.filter(|_| done.is_encrypted),
-            certificates: line.certificates,
-            auth: done.mechanism.map(smtp::Mechanism::word),
-            stage: done.stage,
+            server: self.transport.host_and_port(),
+            peer: connection.peer,
+            tls: connection.tls.filter(|_| result.is_encrypted),
+            certificates: connection.certificates,
+            auth: result.mechanism.map(smtp::Mechanism::word),
+            stage: result.stage,
             message_id,
             bytes,
-            offers_before_tls: done.offers_before_tls.map(|offers| offers.words),
-            offers: done.offers.map(|offers| offers.words),
-            stages: line.stages,
-            recipients: done.recipients.iter().map(Named::of).collect(),
+            offers_before_tls: result.offers_before_tls.map(|offers| offers.words),
+            offers: result.offers.map(|offers| offers.words),
+            stages: connection.stages,
+            recipients: result.recipients.iter().map(RecipientResult::from_recipient).collect(),
             is_info: self.info,
         }
     }
@@ -227,17 +234,18 @@ impl Mail {
         Ok((Some(self.letter.envelope(message, named)?), id))
     }
 
-    fn write_rejected(&self, recipients: &[Named]) -> Result<()> {
+    fn write_rejected(&self, recipients: &[RecipientResult]) -> Result<()> {
         let Some(file) = &self.rejected_to else { return Ok(()) };
-        let is_rejected =
-            |named: &&Named| matches!(named.outcome, Some(Outcome::Refused | Outcome::Deferred | Outcome::Unknown));
-        let line = |named: &Named| format!("{}\n", Escaped(named.line().as_bytes()));
+        let is_rejected = |named: &&RecipientResult| {
+            matches!(named.outcome, Some(Outcome::Refused | Outcome::Deferred | Outcome::Unknown))
+        };
+        let line = |named: &RecipientResult| format!("{}\n", Escaped(named.text_line().as_bytes()));
         let lines: String = recipients.iter().filter(is_rejected).map(line).collect();
         disk::replace(file, lines.as_bytes())
     }
 }
 
 /// What a dialogue came to, as a code.
-fn verdict(done: &Done) -> Exit {
-    done.failure.as_ref().map_or_else(|| smtp::verdict(&done.recipients), Error::exit)
+fn session_exit(result: &Done) -> Exit {
+    result.failure.as_ref().map_or_else(|| smtp::verdict(&result.recipients), Error::exit)
 }

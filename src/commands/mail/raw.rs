@@ -10,15 +10,15 @@ use std::path::Path;
 
 use mail_parser::{Header, HeaderName, MessageParser};
 
-use super::input::{read, standard_input};
-use super::message::{LONGEST_LINE, Message, Person};
+use super::input::{read_file, read_stdin};
+use super::message::{MAX_LINE_LENGTH, Message, Person};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::smtp::{Mailbox, bare_ends, canonical};
 
 /// Who is named in a message's head.
 #[derive(Debug, Default)]
-pub struct Named {
+pub struct HeaderAddresses {
     /// The first of From.
     pub from: Option<Mailbox>,
     /// To, Cc and Bcc, each once.
@@ -27,7 +27,7 @@ pub struct Named {
 
 /// Who is to be read out of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Names {
+pub enum AddressSelection {
     /// Nobody.
     None,
     /// To whom it goes.
@@ -38,10 +38,10 @@ pub enum Names {
 
 /// A message as it is but for Bcc, from a file or from standard input with `-`; and who is named in it, if
 /// that is wanted.
-pub fn raw(path: &Path, names: Names) -> Result<(Message, Named)> {
-    let octets = if path == Path::new("-") { standard_input()? } else { read(path)? };
+pub fn read_message(path: &Path, selection: AddressSelection) -> Result<(Message, HeaderAddresses)> {
+    let octets = if path == Path::new("-") { read_stdin()? } else { read_file(path)? };
     if octets.is_empty() {
-        return Err(Error::new(Exit::InputRefused, "the message is empty").expected("headers, an empty line, a body"));
+        return Err(Error::new(Exit::InvalidInput, "the message is empty").expected("headers, an empty line, a body"));
     }
     // What ends a line on the way ends it here too, or a header could hide behind a bare CR.
     let bare_cr = bare_ends(&octets).1;
@@ -49,30 +49,30 @@ pub fn raw(path: &Path, names: Names) -> Result<(Message, Named)> {
     canonical(&octets, &mut lines);
     let octets = lines;
     let lines = octets.split(|octet| *octet == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    if let Some((number, line)) = (1..).zip(lines).find(|(_, line)| line.len() > LONGEST_LINE) {
+    if let Some((number, line)) = (1..).zip(lines).find(|(_, line)| line.len() > MAX_LINE_LENGTH) {
         let what = format!("line {number} of the message has {} octets", line.len());
-        return Err(Error::new(Exit::InputRefused, what).expected("at most 998 (RFC 5322 §2.1.1)"));
+        return Err(Error::new(Exit::InvalidInput, what).expected("at most 998 (RFC 5322 §2.1.1)"));
     }
-    let (message, named) = take_apart(octets, names)?;
-    Ok((Message { bare_cr, ..message }, named))
+    let (message, named) = parse(octets, selection)?;
+    Ok((Message { bare_cr_count: bare_cr, ..message }, named))
 }
 
-fn take_apart(mut octets: Vec<u8>, names: Names) -> Result<(Message, Named)> {
-    let mut named = Named::default();
+fn parse(mut bytes: Vec<u8>, selection: AddressSelection) -> Result<(Message, HeaderAddresses)> {
+    let mut named = HeaderAddresses::default();
     let mut hidden: Vec<Range<usize>> = Vec::new();
     let mut id = None;
-    if let Some(head) = MessageParser::default().parse_headers(&octets) {
+    if let Some(head) = MessageParser::default().parse_headers(&bytes) {
         let said = |header: &Header<'_>| {
             let at = |offset: u32| usize::try_from(offset).unwrap_or(usize::MAX);
-            octets.get(at(header.offset_start)..at(header.offset_end)).unwrap_or_default()
+            bytes.get(at(header.offset_start)..at(header.offset_end)).unwrap_or_default()
         };
         id = head.message_id().map(str::to_owned);
         for header in head.headers() {
             match header.name {
-                HeaderName::From if names == Names::All && named.from.is_none() => {
+                HeaderName::From if selection == AddressSelection::All && named.from.is_none() => {
                     named.from = addresses(header, said(header))?.into_iter().next();
                 }
-                HeaderName::To | HeaderName::Cc | HeaderName::Bcc if names != Names::None => {
+                HeaderName::To | HeaderName::Cc | HeaderName::Bcc if selection != AddressSelection::None => {
                     for mailbox in addresses(header, said(header))? {
                         if !named.recipients.contains(&mailbox) {
                             named.recipients.push(mailbox);
@@ -82,20 +82,20 @@ fn take_apart(mut octets: Vec<u8>, names: Names) -> Result<(Message, Named)> {
                 _ => {}
             }
             if matches!(header.name, HeaderName::Bcc | HeaderName::ResentBcc) {
-                hidden.push(place(header));
+                hidden.push(field_range(header));
             }
         }
     }
     // From the last one on, so that the places of the others stay what they are.
     for range in hidden.into_iter().rev() {
-        if octets.get(range.clone()).is_some() {
-            octets.drain(range);
+        if bytes.get(range.clone()).is_some() {
+            bytes.drain(range);
         }
     }
-    Ok((Message { octets, id, bare_cr: 0 }, named))
+    Ok((Message { bytes, id, bare_cr_count: 0 }, named))
 }
 
-fn place(header: &Header<'_>) -> Range<usize> {
+fn field_range(header: &Header<'_>) -> Range<usize> {
     let at = |offset: u32| usize::try_from(offset).unwrap_or(usize::MAX);
     at(header.offset_field)..at(header.offset_end)
 }
@@ -109,14 +109,14 @@ fn addresses(header: &Header<'_>, text: &[u8]) -> Result<Vec<Mailbox>> {
         pieces.into_iter().map(|one| Some(one.trim().parse::<Person>().ok()?.mailbox)).collect::<Option<Vec<_>>>()
     };
     let text = String::from_utf8_lossy(text);
-    found.collect::<Option<Vec<_>>>().or_else(|| listed(&text).and_then(all)).ok_or_else(|| {
+    found.collect::<Option<Vec<_>>>().or_else(|| split_list(&text).and_then(all)).ok_or_else(|| {
         let what = format!("{}: {} is no list of mail addresses", header.name.as_str(), text.trim());
-        Error::new(Exit::InputRefused, what).expected("name@example.org, or 'Name <name@example.org>'")
+        Error::new(Exit::InvalidInput, what).expected("name@example.org, or 'Name <name@example.org>'")
     })
 }
 
 /// The pieces of a list: a comma within quotes divides nothing. `None` if a quote is not closed.
-fn listed(text: &str) -> Option<Vec<&str>> {
+fn split_list(text: &str) -> Option<Vec<&str>> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     let divides = |letter| {
         match letter {
@@ -133,14 +133,14 @@ fn listed(text: &str) -> Option<Vec<&str>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Names, take_apart};
+    use super::{AddressSelection, parse};
     use crate::exit::Exit;
 
     #[test]
-    fn everybody_in_the_head_is_found_once_and_bcc_is_taken_out() {
+    fn each_recipient_is_found_once_and_bcc_is_removed() {
         let text = "From: \"A, B\" <me@x.test>\r\nTo: a@x.test, Friends: b@x.test,\r\n c@x.test;\r\nbcc: d@x.test,\r\n\
                     \te@x.test\r\nSubject: Bcc: x\r\nCC: a@x.test (twice)\r\nBcc: f@x.test\r\nResent-Bcc: h@x.test\r\nMessage-ID: <7@x>\r\n\r\nBcc: g@x.test\r\n";
-        let (message, named) = take_apart(text.into(), Names::All).expect("a message");
+        let (message, named) = parse(text.into(), AddressSelection::All).expect("a message");
         let recipients: Vec<String> = named.recipients.iter().map(ToString::to_string).collect();
         assert_eq!(recipients.join(" "), "a@x.test b@x.test c@x.test d@x.test e@x.test f@x.test");
         assert_eq!(
@@ -148,14 +148,14 @@ mod tests {
             (Some("me@x.test"), Some("7@x"))
         );
         assert_eq!(
-            String::from_utf8(message.octets).expect("text"),
+            String::from_utf8(message.bytes).expect("text"),
             "From: \"A, B\" <me@x.test>\r\nTo: a@x.test, Friends: b@x.test,\r\n c@x.test;\r\nSubject: Bcc: x\r\n\
              CC: a@x.test (twice)\r\nMessage-ID: <7@x>\r\n\r\nBcc: g@x.test\r\n"
         );
     }
 
     #[test]
-    fn no_header_hides_behind_a_line_end_that_is_none() {
+    fn no_header_hides_behind_a_bare_cr() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = directory.path().join("m");
         for text in [
@@ -163,26 +163,29 @@ mod tests {
             "To: b@x.test\r\nSubject: h\rBcc: s@x.test\n\nbody\n",
         ] {
             std::fs::write(&file, text).expect("written");
-            let (message, named) = super::raw(&file, Names::Recipients).expect("a message");
-            let octets = String::from_utf8(message.octets).expect("text");
+            let (message, named) = super::read_message(&file, AddressSelection::Recipients).expect("a message");
+            let octets = String::from_utf8(message.bytes).expect("text");
             assert!(!octets.contains("Bcc") && octets.ends_with("\r\n\r\nbody\r\n"), "{octets:?}");
-            assert!(message.bare_cr > 0 && named.recipients.len() == 2, "{named:?}");
+            assert!(message.bare_cr_count > 0 && named.recipients.len() == 2, "{named:?}");
         }
     }
 
     #[test]
-    fn a_head_without_anybody_names_nobody_and_nonsense_is_refused() {
+    fn a_header_without_addresses_yields_none_and_invalid_ones_are_rejected() {
         for text in ["Subject: x\n\nbody", "no head at all", "\n", "To:\n\nx"] {
-            let (message, named) = take_apart(text.into(), Names::All).expect("a message");
-            assert_eq!((message.octets, named.recipients.len()), (text.into(), 0), "{text:?}");
+            let (message, named) = parse(text.into(), AddressSelection::All).expect("a message");
+            assert_eq!((message.bytes, named.recipients.len()), (text.into(), 0), "{text:?}");
         }
-        let error = take_apart("To: a@b.test, a@b@c\n\nx".into(), Names::All).expect_err("no address");
-        assert!(error.exit() == Exit::InputRefused && error.what().contains("To: a@b.test, a@b@c"), "{error}");
-        assert!(take_apart("To: \"open <a@b.test>\n\nx".into(), Names::All).is_err(), "a quote that is not closed");
+        let error = parse("To: a@b.test, a@b@c\n\nx".into(), AddressSelection::All).expect_err("no address");
+        assert!(error.exit() == Exit::InvalidInput && error.message().contains("To: a@b.test, a@b@c"), "{error}");
+        assert!(
+            parse("To: \"open <a@b.test>\n\nx".into(), AddressSelection::All).is_err(),
+            "a quote that is not closed"
+        );
         let quoted = "To: \"q, l\"@x.test, X <b@x.test>,\r\n a@[IPv6:::1]\r\n\r\nx";
-        let (_, named) = take_apart(quoted.into(), Names::All).expect("all of them are addresses");
+        let (_, named) = parse(quoted.into(), AddressSelection::All).expect("all of them are addresses");
         let recipients: Vec<String> = named.recipients.iter().map(ToString::to_string).collect();
         assert_eq!(recipients, ["\"q, l\"@x.test", "b@x.test", "a@[IPv6:::1]"]);
-        assert!(take_apart("To: a@b@c\n\nx".into(), Names::None).is_ok(), "who is not asked for harms nobody");
+        assert!(parse("To: a@b@c\n\nx".into(), AddressSelection::None).is_ok(), "who is not asked for harms nobody");
     }
 }

@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use super::events::{Event, Note, Retry};
-use super::run::{Line, Run};
-use super::verdict;
+use super::events::{MailEvent, MailReport, Retry};
+use super::run::{ConnectionInfo, SessionRunner};
+use super::session_exit;
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::net::tls::ClientSide;
@@ -18,43 +18,43 @@ use crate::smtp::{self, Done, Mailbox, Outcome, Plan, Recipient};
 
 /// How often, and how far apart.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    pub times: u32,
+pub struct RetryPolicy {
+    pub max_retries: u32,
     pub wait: Duration,
 }
 
 /// Carries a plan out, and again for those who are deferred. Beside what came of it the code: what is known
 /// of all attempts together decides it.
-pub fn carry(
-    run: &Run<'_>,
-    plan: &Plan,
-    patience: Patience,
+pub fn send_with_retries(
+    session: &SessionRunner<'_>,
+    config: &Plan,
+    policy: RetryPolicy,
     tls: Option<&ClientSide>,
     output: &mut Output,
     signals: &mut Signals,
-) -> Result<(Done, Line, Exit)> {
-    let (mut done, mut line) = run.carry(plan.clone(), tls, output, signals)?;
-    let mut exit = verdict(&done);
-    for attempt in 2..=patience.times.saturating_add(1) {
-        let again = if line.is_cut { Vec::new() } else { deferred(&done, plan.all_or_nothing) };
-        if again.is_empty() || run.until().is_some_and(|end| end <= net::now() + patience.wait) {
+) -> Result<(Done, ConnectionInfo, Exit)> {
+    let (mut done, mut line) = session.run(config.clone(), tls, output, signals)?;
+    let mut exit = session_exit(&done);
+    for attempt in 2..=policy.max_retries.saturating_add(1) {
+        let again = if line.is_interrupted { Vec::new() } else { deferred(&done, config.all_or_nothing) };
+        if again.is_empty() || session.deadline().is_some_and(|end| end <= net::now() + policy.wait) {
             break;
         }
-        let told = Retry { attempt, recipients: again.len(), wait: patience.wait };
-        line.unwritten = line.unwritten.take().or(output.emit(&Event::Fact(Note::Retry(told))).err());
-        if let Woken::Signal(_) = signals.wait(Some(net::now() + patience.wait)) {
+        let told = Retry { attempt, recipients: again.len(), wait: policy.wait };
+        line.write_error = line.write_error.take().or(output.emit(&MailReport::Event(MailEvent::Retry(told))).err());
+        if let Woken::Signal(_) = signals.wait(Some(net::now() + policy.wait)) {
             break;
         }
-        let mut next = plan.clone();
+        let mut next = config.clone();
         if let Some(envelope) = &mut next.envelope {
             envelope.recipients = again;
         }
-        let (settled, unwritten) = (std::mem::take(&mut done.recipients), line.unwritten.take());
-        (done, line) = run.carry(next, tls, output, signals)?;
-        line.unwritten = unwritten.or(line.unwritten);
-        exit = verdict(&done);
+        let (settled, unwritten) = (std::mem::take(&mut done.recipients), line.write_error.take());
+        (done, line) = session.run(next, tls, output, signals)?;
+        line.write_error = unwritten.or(line.write_error);
+        exit = session_exit(&done);
         let newest = std::mem::replace(&mut done.recipients, settled);
-        if plan.all_or_nothing && newest.iter().any(|recipient| recipient.outcome.is_some()) {
+        if config.all_or_nothing && newest.iter().any(|recipient| recipient.outcome.is_some()) {
             // It is about all of them, and so nothing of before holds.
             done.recipients = newest;
             continue;
@@ -69,26 +69,26 @@ pub fn carry(
 }
 
 /// Those whom it is safe and of use to try again.
-fn deferred(done: &Done, all_or_nothing: bool) -> Vec<Mailbox> {
-    let may_help = done.failure.as_ref().is_none_or(|error| error.exit() == Exit::TryAgain);
-    let count = |wanted: Outcome| done.recipients.iter().filter(|known| known.outcome == Some(wanted)).count();
+fn deferred(result: &Done, all_or_nothing: bool) -> Vec<Mailbox> {
+    let may_help = result.failure.as_ref().is_none_or(|error| error.exit() == Exit::TemporaryFailure);
+    let count = |wanted: Outcome| result.recipients.iter().filter(|known| known.outcome == Some(wanted)).count();
     if !may_help || count(Outcome::Unknown) > 0 {
         return Vec::new();
     }
     // Who is undecided was not sent to: the line was never made or broke early, or all are to get it together.
-    let is_waiting = done.failure.is_some() || (all_or_nothing && count(Outcome::Deferred) > 0);
+    let is_waiting = result.failure.is_some() || (all_or_nothing && count(Outcome::Deferred) > 0);
     let is_deferred = |known: &&Recipient| match known.outcome {
         Some(outcome) => outcome == Outcome::Deferred,
         None => is_waiting,
     };
-    done.recipients.iter().filter(is_deferred).map(|recipient| recipient.mailbox.clone()).collect()
+    result.recipients.iter().filter(is_deferred).map(|recipient| recipient.mailbox.clone()).collect()
 }
 
 /// What is known of each, the newest word counting.
-fn merge(settled: &mut [Recipient], newest: &[Recipient]) {
+fn merge(recipients: &mut [Recipient], newest: &[Recipient]) {
     // An attempt that broke off before it decided anything takes nothing back.
     for recipient in newest.iter().filter(|recipient| recipient.outcome.is_some()) {
-        if let Some(known) = settled.iter_mut().find(|known| known.mailbox == recipient.mailbox) {
+        if let Some(known) = recipients.iter_mut().find(|known| known.mailbox == recipient.mailbox) {
             *known = recipient.clone();
         }
     }

@@ -11,32 +11,37 @@ use base64::prelude::BASE64_STANDARD;
 use mail_parser::{Encoding, HeaderName, MessageParser, MessagePart, PartType};
 
 /// RFC 2045 §6.8.
-const LINE: usize = 76;
+const BASE64_LINE_LENGTH: usize = 76;
 
 /// The message in ASCII, if it can be said so.
-pub fn encoded(octets: &[u8]) -> Option<Vec<u8>> {
-    let message = MessageParser::default().parse(octets)?;
+pub fn to_seven_bit(bytes: &[u8]) -> Option<Vec<u8>> {
+    let message = MessageParser::default().parse(bytes)?;
     let mut edits: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
     for (place, part) in message.parts.iter().enumerate() {
-        edit(part, place == 0, octets, &mut edits)?;
+        collect_edits(part, place == 0, bytes, &mut edits)?;
     }
     edits.sort_by_key(|(range, _)| range.start);
-    let mut ascii = Vec::with_capacity(octets.len() * 3 / 2);
+    let mut ascii = Vec::with_capacity(bytes.len() * 3 / 2);
     let mut at = 0;
     for (range, text) in edits {
-        ascii.extend_from_slice(octets.get(at..range.start)?);
+        ascii.extend_from_slice(bytes.get(at..range.start)?);
         ascii.extend_from_slice(&text);
         at = range.end;
     }
-    ascii.extend_from_slice(octets.get(at..)?);
+    ascii.extend_from_slice(bytes.get(at..)?);
     ascii.is_ascii().then_some(ascii)
 }
 
 /// What is to be changed in a part.
-fn edit(part: &MessagePart<'_>, is_root: bool, octets: &[u8], edits: &mut Vec<(Range<usize>, Vec<u8>)>) -> Option<()> {
+fn collect_edits(
+    part: &MessagePart<'_>,
+    is_root: bool,
+    bytes: &[u8],
+    edits: &mut Vec<(Range<usize>, Vec<u8>)>,
+) -> Option<()> {
     let at = |offset: u32| usize::try_from(offset).unwrap_or(usize::MAX);
     let body = at(part.offset_body)..at(part.offset_end);
-    let content = octets.get(body.clone())?;
+    let content = bytes.get(body.clone())?;
     let encoding = part.headers.iter().find(|header| header.name == HeaderName::ContentTransferEncoding);
     let encoding = encoding.map(|header| at(header.offset_start)..at(header.offset_end));
     if matches!(part.body, PartType::Multipart(_)) {
@@ -62,12 +67,12 @@ fn edit(part: &MessagePart<'_>, is_root: bool, octets: &[u8], edits: &mut Vec<(R
     edits.extend(encoding.map(|range| (range, b" base64\r\n".to_vec())));
     let start = at(part.offset_header);
     edits.push((start..start, head.into_bytes()));
-    edits.push((body, base64(content)));
+    edits.push((body, encode_base64(content)));
     Some(())
 }
 
 /// In lines, of text whose own lines end in CRLF (RFC 2045 §6.8).
-fn base64(content: &[u8]) -> Vec<u8> {
+fn encode_base64(content: &[u8]) -> Vec<u8> {
     let mut lines = Vec::with_capacity(content.len() + content.len() / 32);
     for line in content.split_inclusive(|octet| *octet == b'\n') {
         match line.strip_suffix(b"\n") {
@@ -79,8 +84,8 @@ fn base64(content: &[u8]) -> Vec<u8> {
         }
     }
     let encoded = BASE64_STANDARD.encode(lines);
-    let mut out = Vec::with_capacity(encoded.len() + encoded.len() / LINE * 2 + 2);
-    for line in encoded.as_bytes().chunks(LINE) {
+    let mut out = Vec::with_capacity(encoded.len() + encoded.len() / BASE64_LINE_LENGTH * 2 + 2);
+    for line in encoded.as_bytes().chunks(BASE64_LINE_LENGTH) {
         out.extend_from_slice(line);
         out.extend_from_slice(b"\r\n");
     }
@@ -89,7 +94,7 @@ fn base64(content: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::encoded;
+    use super::to_seven_bit;
     use mail_parser::{MessageParser, MimeHeaders as _};
 
     #[test]
@@ -98,7 +103,7 @@ mod tests {
             ["", "Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\nMIME-Version: 1.0\n"]
         {
             let text = format!("From: me@x.test\n{head}Subject: hi\n\nGrüße ♥\n.dot\n");
-            let ascii = encoded(text.as_bytes()).expect("it can be said");
+            let ascii = to_seven_bit(text.as_bytes()).expect("it can be said");
             let read = MessageParser::default().parse(&ascii).expect("a message");
             assert!(ascii.is_ascii());
             assert_eq!(
@@ -117,7 +122,7 @@ mod tests {
     fn only_the_parts_that_need_it_are_changed() {
         let text = "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\
                     --b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nGrüße\r\n--b\r\nContent-Type: text/html\r\n\r\n<p>plain\r\n--b--\r\n";
-        let ascii = encoded(text.as_bytes()).expect("it can be said");
+        let ascii = to_seven_bit(text.as_bytes()).expect("it can be said");
         let shown = String::from_utf8(ascii.clone()).expect("ASCII");
         let read = MessageParser::default().parse(&ascii).expect("a message");
         assert_eq!(read.parts.len(), 3, "{shown}");
@@ -128,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ascii_cannot_say_is_left_to_be_refused() {
-        assert_eq!(encoded("Subject: Grüße\n\nhi\n".as_bytes()), None);
+    fn raw_utf8_in_headers_is_not_converted() {
+        assert_eq!(to_seven_bit("Subject: Grüße\n\nhi\n".as_bytes()), None);
     }
 }

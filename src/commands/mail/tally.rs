@@ -5,46 +5,47 @@
 
 use std::collections::BTreeMap;
 
-use crate::commands::fail_if::{Figure, Kind, Known, statistic};
+use crate::commands::fail_if::{Figure, FigureKind, KnownFigures, statistic};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::smtp::Stage;
 use crate::stats::Series;
 
 /// The figures of `--fail-if`.
-pub const FIGURES: &Known = &[
-    ("errors", Kind::Count),
-    ("accepted", Kind::Count),
-    ("total", Kind::Series),
-    ("connect", Kind::Series),
-    ("banner", Kind::Series),
-    ("ehlo", Kind::Series),
-    ("tls", Kind::Series),
-    ("auth", Kind::Series),
-    ("mail", Kind::Series),
-    ("rcpt", Kind::Series),
-    ("data", Kind::Series),
-    ("body", Kind::Series),
-    ("dot", Kind::Series),
+pub const FIGURES: &KnownFigures = &[
+    ("errors", FigureKind::Count),
+    ("accepted", FigureKind::Count),
+    ("total", FigureKind::Series),
+    ("connect", FigureKind::Series),
+    ("banner", FigureKind::Series),
+    ("ehlo", FigureKind::Series),
+    ("tls", FigureKind::Series),
+    ("auth", FigureKind::Series),
+    ("mail", FigureKind::Series),
+    ("rcpt", FigureKind::Series),
+    ("data", FigureKind::Series),
+    ("body", FigureKind::Series),
+    ("dot", FigureKind::Series),
 ];
 
 /// A figure of `--fail-if`, if there is one.
-pub fn figure(tally: &Tally, name: &str) -> Option<Figure> {
-    let accepted = tally.count(Exit::Done);
+pub fn figure(counters: &LoadCounters, name: &str) -> Option<Figure> {
+    let accepted = counters.count(Exit::Success);
     match name {
-        "errors" => return Some(Figure::Count(tally.exits.values().sum::<u64>() - accepted)),
+        "errors" => return Some(Figure::Count(counters.exits.values().sum::<u64>() - accepted)),
         "accepted" => return Some(Figure::Count(accepted)),
         _ => {}
     }
     let (name, part) = name.split_once('.')?;
     let stage = || Stage::ALL.into_iter().find(|stage| stage.word() == name);
-    let series = if name == "total" { Some(&tally.total) } else { stage().and_then(|stage| tally.stages.get(&stage)) };
+    let series =
+        if name == "total" { Some(&counters.total) } else { stage().and_then(|stage| counters.stages.get(&stage)) };
     statistic(series?, part).flatten()
 }
 
 /// What many mails came to.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct LoadCounters {
     /// How many ended with which code.
     pub exits: BTreeMap<Exit, u64>,
     /// From the first step of a mail to the answer to its dot.
@@ -54,10 +55,10 @@ pub struct Tally {
     /// Why the first one failed.
     pub first_failure: Option<Error>,
     /// Whether a thread has given up.
-    pub is_hopeless: bool,
+    pub has_given_up: bool,
 }
 
-impl Tally {
+impl LoadCounters {
     /// How many ended so.
     pub fn count(&self, exit: Exit) -> u64 {
         self.exits.get(&exit).copied().unwrap_or_default()
@@ -73,11 +74,11 @@ impl Tally {
             self.stages.entry(stage).or_default().merge(&series);
         }
         self.first_failure = self.first_failure.take().or(other.first_failure);
-        self.is_hopeless |= other.is_hopeless;
+        self.has_given_up |= other.has_given_up;
     }
 
     /// One more has ended so, and why.
-    pub fn fail(&mut self, exit: Exit, error: Error) {
+    pub fn record_failure(&mut self, exit: Exit, error: Error) {
         *self.exits.entry(exit).or_default() += 1;
         self.first_failure.get_or_insert(error);
     }

@@ -2,8 +2,8 @@
 //! while a long message is on its way.
 
 use super::Mail;
-use super::events::{Event, Note};
-use super::run::Step;
+use super::events::{MailEvent, MailReport};
+use super::run::ProgressEvent;
 use crate::error::Error;
 use crate::net;
 use crate::output::{Format, Output, Progress, Trace, TraceKind};
@@ -11,79 +11,80 @@ use crate::smtp::{Fact, Reply, Stage, Timed, explain};
 use crate::time::HumanDuration;
 
 /// What is shown of one connection.
-pub struct Telling<'a> {
+pub struct Observer<'a> {
     output: &'a mut Output,
     trace: Trace,
-    explains: bool,
+    explanations_wanted: bool,
     /// Whether each stage is told.
-    says: bool,
+    events_wanted: bool,
     progress: Option<Progress>,
-    failed: Option<Error>,
+    write_error: Option<Error>,
 }
 
-impl<'a> Telling<'a> {
+impl<'a> Observer<'a> {
     /// As the flags have it.
     pub fn new(mail: &Mail, output: &'a mut Output) -> Self {
         let style = output.style();
         Self {
             trace: Trace::new(mail.trace || mail.explain, style),
-            explains: mail.explain,
-            says: style.format == Format::Json || style.verbose > 0,
+            explanations_wanted: mail.explain,
+            events_wanted: style.format == Format::Json || style.verbose > 0,
             progress: None,
-            failed: None,
+            write_error: None,
             output,
         }
     }
 
     /// Something happened.
-    pub fn hear(&mut self, step: Step<'_>) {
-        match step {
-            Step::Connected { peer, resolve, connect } => {
+    pub fn on_event(&mut self, event: ProgressEvent<'_>) {
+        match event {
+            ProgressEvent::Connected { peer, resolve, connect } => {
                 self.trace.info(&format!("connected to {peer} in {}", HumanDuration(connect)));
-                self.stage(Timed { stage: Stage::Resolve, took: resolve });
-                self.stage(Timed { stage: Stage::Connect, took: connect });
+                self.emit_stage(Timed { stage: Stage::Resolve, took: resolve });
+                self.emit_stage(Timed { stage: Stage::Connect, took: connect });
             }
-            Step::Fact(Fact::Stage(timed)) => {
-                self.clear();
-                self.stage(*timed);
+            ProgressEvent::Client(Fact::Stage(timed)) => {
+                self.clear_progress();
+                self.emit_stage(*timed);
             }
-            Step::Fact(fact) => self.show(fact),
+            ProgressEvent::Client(fact) => self.trace_event(fact),
         }
     }
 
     /// Nothing more is on its way. What could not be written does not stop a mail, and is told then.
-    pub fn end(mut self) -> Option<Error> {
-        self.clear();
-        self.failed
+    pub fn finish(mut self) -> Option<Error> {
+        self.clear_progress();
+        self.write_error
     }
 
-    fn clear(&mut self) {
+    fn clear_progress(&mut self) {
         if let Some(progress) = self.progress.take() {
             progress.clear();
         }
     }
 
-    fn stage(&mut self, timed: Timed) {
-        let told = if self.says { self.output.emit(&Event::Fact(Note::Stage(timed))) } else { Ok(()) };
-        self.failed = self.failed.take().or(told.err());
+    fn emit_stage(&mut self, timed: Timed) {
+        let told =
+            if self.events_wanted { self.output.emit(&MailReport::Event(MailEvent::Stage(timed))) } else { Ok(()) };
+        self.write_error = self.write_error.take().or(told.err());
     }
 
-    fn show(&mut self, fact: &Fact) {
-        match fact {
+    fn trace_event(&mut self, event: &Fact) {
+        match event {
             Fact::Sent(text) => {
                 self.trace.write_lines(TraceKind::Sent, text.as_bytes());
-                self.explain(explain::command(text));
+                self.trace_explanation(explain::command(text));
             }
-            Fact::Heard(reply) => self.reply(reply),
+            Fact::Heard(reply) => self.trace_reply(reply),
             Fact::Nonsense(text) => self.trace.write_lines(TraceKind::Received, text.as_bytes()),
             Fact::Encrypted => {
                 self.trace.set_encrypted(true);
                 self.trace.info("from here on the line is encrypted");
-                self.explain(Some(explain::ENCRYPTED));
+                self.trace_explanation(Some(explain::ENCRYPTED));
             }
             Fact::Body(octets) => {
                 self.trace.info(&format!("{octets} bytes of message"));
-                self.explain(Some(explain::BODY));
+                self.trace_explanation(Some(explain::BODY));
                 self.progress = Some(Progress::new(Some(*octets as u64), self.output.style(), net::now()));
             }
             Fact::Going(octets) => {
@@ -96,17 +97,17 @@ impl<'a> Telling<'a> {
         }
     }
 
-    fn reply(&self, reply: &Reply) {
+    fn trace_reply(&self, reply: &Reply) {
         let last = reply.lines.len().saturating_sub(1);
         for (number, text) in reply.lines.iter().enumerate() {
             let mark = if number < last { '-' } else { ' ' };
             self.trace.write_lines(TraceKind::Received, format!("{}{mark}{text}", reply.code).as_bytes());
         }
-        self.explain(Some(explain::reply(reply.code)));
+        self.trace_explanation(Some(explain::reply(reply.code)));
     }
 
-    fn explain(&self, sentence: Option<&str>) {
-        if let Some(sentence) = sentence.filter(|_| self.explains) {
+    fn trace_explanation(&self, sentence: Option<&str>) {
+        if let Some(sentence) = sentence.filter(|_| self.explanations_wanted) {
             self.trace.info(sentence);
         }
     }

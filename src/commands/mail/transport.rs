@@ -58,13 +58,13 @@ impl TransportArgs {
     }
 
     /// The name that the certificate must have.
-    pub fn name(&self) -> &str {
+    pub fn server_name(&self) -> &str {
         self.server_name.as_deref().unwrap_or(self.host())
     }
 
     /// Looks the server up: every address that it has (RFC 5321 §5.1).
-    pub fn find(&self, until: Option<Moment>, signals: &mut Signals) -> Result<Vec<SocketAddr>> {
-        self.family.find_all(&self.server, self.port(), until, signals)
+    pub fn resolve(&self, deadline: Option<Moment>, signals: &mut Signals) -> Result<Vec<SocketAddr>> {
+        self.family.resolve_all(&self.server, self.port(), deadline, signals)
     }
 
     /// When the line is encrypted.
@@ -86,7 +86,7 @@ impl TransportArgs {
     }
 
     /// The server as it was typed, with its port.
-    pub fn shown(&self) -> String {
+    pub fn host_and_port(&self) -> String {
         let host = &self.server.host;
         let port = self.port();
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
@@ -95,7 +95,7 @@ impl TransportArgs {
     /// Refuses what would be ignored, and a name that no certificate can have.
     pub fn check(&self) -> Result<()> {
         if self.security() != Security::Plain {
-            return tls::check_name(self.name());
+            return tls::check_name(self.server_name());
         }
         if self.server_name.is_none() && !self.trust.is_given() {
             return Ok(());
@@ -105,7 +105,7 @@ impl TransportArgs {
     }
 
     /// Our side of TLS, if there is to be any.
-    pub fn client_side(&self, output: &Output) -> Result<Option<ClientSide>> {
+    pub fn client_tls(&self, output: &Output) -> Result<Option<ClientSide>> {
         if self.security() == Security::Plain {
             return Ok(None);
         }

@@ -13,7 +13,7 @@ use crate::smtp::{LONGEST_ENVID, Wishes, is_notify};
 /// Beyond the delivery.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Protocol")]
-pub struct WishArgs {
+pub struct ExtensionArgs {
     /// Send the message as one chunk (CHUNKING, BDAT) and not as lines
     #[arg(long, hide_short_help = true)]
     chunking: bool,
@@ -51,7 +51,7 @@ enum Ret {
     Hdrs,
 }
 
-impl WishArgs {
+impl ExtensionArgs {
     /// Refuses what could not be done.
     pub fn check(&self, is_encrypted: bool) -> Result<()> {
         if self.require_tls && !is_encrypted {
@@ -63,15 +63,15 @@ impl WishArgs {
 
     /// Refuses a message that would have to be mended.
     pub fn check_message(&self, message: &Message) -> Result<()> {
-        if self.strict && message.bare_cr > 0 {
-            return Err(Error::new(Exit::InputRefused, "the message holds a CR that ends no line")
+        if self.strict && message.bare_cr_count > 0 {
+            return Err(Error::new(Exit::InvalidInput, "the message holds a CR that ends no line")
                 .expected("lines that end in LF or in CR LF"));
         }
         Ok(())
     }
 
     /// The same in the words of [`smtp`](crate::smtp).
-    pub fn wishes(&self) -> Wishes {
+    pub fn requested_extensions(&self) -> Wishes {
         Wishes {
             chunking: self.chunking,
             ret: self.ret.map(|ret| if ret == Ret::Full { "FULL" } else { "HDRS" }),
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_end_a_command_is_no_id() {
+    fn an_envid_cannot_inject_a_command() {
         assert!(envid("run 7").is_ok());
         for text in ["", "a\r\nRCPT", "\u{fc}", &"x".repeat(101)] {
             assert!(envid(text).is_err());

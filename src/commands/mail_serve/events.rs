@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use super::service::TLS_DOOR;
 use super::tls::Sides;
-use crate::commands::told::{Said, plural, write_counts, write_headline, write_lost};
-use crate::commands::values::addresses;
+use crate::commands::told::{Report, plural, write_counts, write_dropped_events, write_headline};
+use crate::commands::values::address_strings;
 use crate::disk::Spool;
 use crate::net::Listeners;
 use crate::output::Escaped;
@@ -28,7 +28,7 @@ pub use mail::tests;
 pub use mail::{Mail, Part};
 
 /// Everything `mail-serve` says on stdout.
-pub type Event = Said<Line, Summary>;
+pub type Event = Report<Line, Summary>;
 
 /// What it says before the end.
 #[derive(Debug, Serialize)]
@@ -228,7 +228,7 @@ impl Listening {
         spool: Option<&Spool>,
         seed: u64,
     ) -> Self {
-        let of = |door: usize| doors.get(door).map(|door| addresses(door.addresses())).unwrap_or_default();
+        let of = |door: usize| doors.get(door).map(|door| address_strings(door.addresses())).unwrap_or_default();
         Self {
             name: rules.name.clone(),
             addresses: of(0),
@@ -297,6 +297,6 @@ impl fmt::Display for Summary {
         if let Some(latency) = &self.latency {
             write!(f, "\nfrom the last byte to the 250 {latency}")?;
         }
-        write_lost(f, self.dropped_events)
+        write_dropped_events(f, self.dropped_events)
     }
 }

@@ -123,8 +123,9 @@ impl Expect {
                 }
             }
         });
-        let broken = broken
-            .map(|found| Error::new(Exit::No, format!("{found}, and --expect '{}' wants something else", self.text)));
+        let broken = broken.map(|found| {
+            Error::new(Exit::Negative, format!("{found}, and --expect '{}' wants something else", self.text))
+        });
         broken.map_or(Ok(()), Err)
     }
 }
@@ -196,6 +197,6 @@ mod tests {
             assert_eq!(text.parse::<Expect>().expect_err(text).exit(), Exit::Usage, "{text}");
         }
         let error = "messages=3".parse::<Expect>().expect("read").check(&Two).expect_err("two came");
-        assert!(error.exit() == Exit::No && error.what().contains("messages is 2"));
+        assert!(error.exit() == Exit::Negative && error.message().contains("messages is 2"));
     }
 }

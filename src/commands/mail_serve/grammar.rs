@@ -13,7 +13,7 @@ mod quoting;
 
 use std::str::FromStr;
 
-use crate::commands::values::{duration, in_one_line, size};
+use crate::commands::values::{duration, one_line, size};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::impair::Occurrences;
@@ -83,7 +83,7 @@ fn read(text: &str) -> Result<Rule, String> {
     let from = if rest.starts_with("p=") { 2 } else { 0 };
     let sign = rest.get(from..).and_then(|rest| rest.find('=')).ok_or("there is no = behind the place")? + from;
     let (occasions, actions) = (rest.get(..sign).unwrap_or_default(), rest.get(sign + 1..).unwrap_or_default());
-    let occasions: Occurrences = occasions.parse().map_err(|error| in_one_line(&error))?;
+    let occasions: Occurrences = occasions.parse().map_err(|error| one_line(&error))?;
     let mut rule = Rule {
         text: text.to_owned(),
         place: place_of(place).ok_or_else(|| format!("`{place}` is no place; there are {PLACES}"))?,

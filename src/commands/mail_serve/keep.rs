@@ -15,7 +15,7 @@ use super::events::{Mail, Part};
 use super::look::{kept, kind, look};
 use crate::commands::told;
 use crate::disk::Spool;
-use crate::error::word;
+use crate::error::io_error_text;
 use crate::net::Nudge;
 use crate::smtp::bare_ends;
 use crate::smtp::server::{Answer, Captured, ENOUGH, Keep, Kept, Mailroom, NO_ROOM, Rules};
@@ -152,7 +152,7 @@ fn keep(captured: &Captured, number: u64, spool: Option<&Spool>, looks: bool) ->
         Some(Err(error)) => {
             let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
             let (code, text) = if is_full { (452, &*NO_ROOM.text) } else { (451, "4.3.0 the mail cannot be kept") };
-            return Err(Answer::new(code, format!("{text} ({})", word(&error))));
+            return Err(Answer::new(code, format!("{text} ({})", io_error_text(&error))));
         }
         None => None,
     };
@@ -160,7 +160,7 @@ fn keep(captured: &Captured, number: u64, spool: Option<&Spool>, looks: bool) ->
         time: *at,
         number,
         session: client.session,
-        peer: told::peer(client.peer),
+        peer: told::display_peer(client.peer),
         helo: client.name.clone(),
         tls: client.tls,
         auth: client.login.as_ref().map(|(user, _)| user.clone()),

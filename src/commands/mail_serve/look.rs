@@ -7,7 +7,7 @@
 use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders as _, PartType};
 use memchr::memmem;
 
-use crate::error::guarded;
+use crate::error::catch_panic;
 
 /// A message that may hold messages is taken apart up to this size only.
 const NESTED: usize = 4 << 20;
@@ -27,7 +27,7 @@ pub fn look<T>(message: &[u8], see: impl FnOnce(&Message<'_>, bool) -> T) -> Opt
         return None;
     }
     let parser = MessageParser::default();
-    let seen = guarded(|| {
+    let seen = catch_panic(|| {
         let is_large = message.len() > NESTED && (holds(message, b"message/") || holds(message, b"/digest"));
         let is_deep = is_large || memmem::find_iter(message, b"\n--").nth(MOST_BOUNDARIES).is_some();
         let read = if is_deep { parser.parse_headers(message) } else { parser.parse(message) }?;

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::{self, ServerArgs, parsed, positive_duration, size};
+use super::values::{self, ServerArgs, parse_arg, positive_duration, size};
 use super::web::{self, StatusServer};
 use crate::disk::Spool;
 use crate::error::{Error, Result};
@@ -91,14 +91,14 @@ pub struct MailServe {
     /// Conditions with spaces between them. messages, recipients, connections, refused, logins, failed and
     /// faults are counted, with =, >=, <=, > or <: 'messages=2 refused<=1'. tls, auth, from, to and subject are what every mail
     /// must have, and at least one mail must have come: tls=1.3, auth=none, 'from=<>'.
-    #[arg(long, value_name = "WHAT", value_parser = parsed::<Expect>)]
+    #[arg(long, value_name = "WHAT", value_parser = parse_arg::<Expect>)]
     expect: Vec<Expect>,
 
     /// Misbehave: 'dot#2 = drop'; repeatable
     #[arg(
         long,
         value_name = "SPEC",
-        value_parser = parsed::<Fault>,
+        value_parser = parse_arg::<Fault>,
         long_help = "\
 Misbehave: 'WHERE[WHOSE][#N|#A..B|every K|p=R] = ACTION[, ACTION]'; repeatable
 
@@ -204,8 +204,8 @@ impl MailServe {
         let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
         let listening = Listening::new(&rules, &doors, urls, sides.as_ref(), spool.as_deref(), seed);
         let ready = [&listening.addresses[..], &listening.tls_addresses, &listening.pages].concat();
-        recorder.emit(Event::Fact(Line::Listening(listening)));
-        self.server.listen.tell_ready(ready.into_iter())?;
+        recorder.emit(Event::Event(Line::Listening(listening)));
+        self.server.listen.write_ready_file(ready.into_iter())?;
 
         let started = net::now();
         let plan = Plan {
@@ -237,7 +237,7 @@ impl MailServe {
         let expected = (!self.expect.is_empty()).then_some(broken.is_empty());
         output.emit(&Event::summary(total.summary(elapsed, expected, dropped)))?;
         written?;
-        Ok(if broken.is_empty() { Exit::Done } else { Exit::No })
+        Ok(if broken.is_empty() { Exit::Success } else { Exit::Negative })
     }
 
     fn rules(&self, faults: Arc<Faults>) -> Result<Rules> {
@@ -363,7 +363,7 @@ struct Rooms {
 
 fn print_plan(faults: &Faults, count: u64, output: &mut Output) -> Result<Exit> {
     let mut signals = Signals::listen()?;
-    let mut exit = Exit::Done;
+    let mut exit = Exit::Success;
     'rules: for (place, rule) in (0..).zip(faults.rules()) {
         for number in 1..=count {
             if let Some(signal) = signals.take() {
@@ -371,7 +371,7 @@ fn print_plan(faults: &Faults, count: u64, output: &mut Output) -> Result<Exit> 
                 break 'rules;
             }
             let fires = faults.fires(place, rule, number);
-            output.emit(&Event::Fact(Line::Decision(Decision { rule: rule.text.clone(), number, fires })))?;
+            output.emit(&Event::Event(Line::Decision(Decision { rule: rule.text.clone(), number, fires })))?;
             if output.is_closed() {
                 break 'rules;
             }

@@ -58,7 +58,7 @@ fn refused_line(server::Refused { client, stage, command, answer }: server::Refu
     Line::Refused(Refused {
         time: net::now(),
         session: client.session,
-        peer: told::peer(client.peer),
+        peer: told::display_peer(client.peer),
         stage,
         command: command.chars().take(LOGGED).collect(),
         code: answer.code,
@@ -116,7 +116,7 @@ impl Service for Desk {
             Fact::Login { client, user, mechanism, ok } => {
                 self.tally.logins += u64::from(ok);
                 self.listens.then(|| {
-                    let (time, session, peer) = (net::now(), client.session, told::peer(client.peer));
+                    let (time, session, peer) = (net::now(), client.session, told::display_peer(client.peer));
                     let user = user.chars().take(LOGGED).collect();
                     Line::Login(Login { time, session, peer, user, mechanism: mechanism.word(), ok })
                 })
@@ -129,11 +129,12 @@ impl Service for Desk {
             Fact::Failed { client, why } => {
                 self.tally.failed += 1;
                 let (session, peer) = (client.session, client.peer);
-                self.listens.then(|| Line::Failed(Failed { time: net::now(), session, peer: told::peer(peer), why }))
+                self.listens
+                    .then(|| Line::Failed(Failed { time: net::now(), session, peer: told::display_peer(peer), why }))
             }
         };
         if let Some(line) = line {
-            self.recorder.emit(Event::Fact(line));
+            self.recorder.emit(Event::Event(line));
         }
     }
 
@@ -146,7 +147,7 @@ impl Service for Desk {
     fn notice(&mut self, Notice::Exhausted(word): Notice) {
         if self.listens {
             let what = format!("no new connections for a moment: {word}");
-            self.recorder.emit(Event::Fact(Line::Notice { what }));
+            self.recorder.emit(Event::Event(Line::Notice { what }));
         }
     }
 }

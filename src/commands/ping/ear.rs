@@ -46,7 +46,7 @@ impl Watch<Sender> for Observer {
                 || self.output.style().verbose > 0
                 || !matches!(fact, SenderEvent::Sent { .. }));
         if is_shown && self.failure.is_ok() {
-            let line = PingReport::fact(fact, Arc::clone(&run.target), is_alone);
+            let line = PingReport::event(fact, Arc::clone(&run.target), is_alone);
             let (output, failure) = (&mut self.output, &mut self.failure);
             self.status_line.suspend(|| *failure = output.emit(&line));
         }

@@ -12,7 +12,7 @@ use crate::probe::{ForeignReason, OneWayStatistics, PingStatistics, RttClocks, S
 use crate::time::{HumanDuration, serialize_ns};
 
 /// A line of `ping`.
-pub type PingReport = told::Line<SenderEvent, Summary>;
+pub type PingReport = told::TargetReport<SenderEvent, Summary>;
 
 impl fmt::Display for SenderEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -217,7 +217,7 @@ mod tests {
     use std::time::Duration;
 
     fn line(fact: SenderEvent, is_alone: bool) -> String {
-        PingReport::fact(fact, "h:1".into(), is_alone).to_string()
+        PingReport::event(fact, "h:1".into(), is_alone).to_string()
     }
 
     #[test]
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn json_puts_the_type_first_and_the_target_last() {
-        let line = PingReport::fact(SenderEvent::Lost { seq: 4 }, "h:1".into(), true);
+        let line = PingReport::event(SenderEvent::Lost { seq: 4 }, "h:1".into(), true);
         assert_eq!(serde_json::to_string(&line).expect("plain data"), r#"{"type":"lost","seq":4,"target":"h:1"}"#);
     }
 }

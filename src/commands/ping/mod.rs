@@ -154,7 +154,7 @@ impl Ping {
         let mut signals = Signals::listen()?.with_quit()?;
         let mut peers = Vec::new();
         for target in &self.targets {
-            peers.push(self.family.find(target, DEFAULT_PORT, &mut signals)?);
+            peers.push(self.family.resolve(target, DEFAULT_PORT, &mut signals)?);
         }
         self.check_load_allowed(&peers)?;
 
@@ -170,10 +170,10 @@ impl Ping {
             let pace = self.schedule(*peer, started);
             let sender = Sender::new(pace, wire, *peer, started + self.stagger(place));
             sides.push(Side::connected(sender, *peer, self.origin(), tells || draws)?);
-            runs.push(TargetRun { target: target.shown(*peer).into(), plot_data: PlotData::new(draws) });
+            runs.push(TargetRun { target: target.host_and_port(*peer).into(), plot_data: PlotData::new(draws) });
         }
         if tells && style.format == Format::Text {
-            output.emit(&PingReport::Begun(self.start_message(&peers)))?;
+            output.emit(&PingReport::Text(self.start_message(&peers)))?;
         }
         let live = StatusLine::new(output.style());
         let mut ear = Observer { output, runs, events_wanted: tells, status_line: live, started, failure: Ok(()) };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::ear::TargetRun;
 use super::events::{PingReport, Summary};
 use super::record;
-use crate::commands::fail_if::{FailIf, Figure, Kind, Known, statistic};
+use crate::commands::fail_if::{FailIf, Figure, FigureKind, KnownFigures, statistic};
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -16,27 +16,27 @@ use crate::output::{Format, Output};
 use crate::probe::{PingStatistics, Sender};
 
 /// The figures that `--fail-if` can judge.
-pub const FIGURES: &Known = &[
-    ("loss", Kind::Ratio),
-    ("rtt", Kind::Series),
-    ("jitter", Kind::Time),
-    ("sent", Kind::Count),
-    ("received", Kind::Count),
-    ("lost", Kind::Count),
-    ("late", Kind::Count),
-    ("refused", Kind::Count),
-    ("duplicates", Kind::Count),
-    ("reordered", Kind::Count),
-    ("corrupt", Kind::Count),
-    ("foreign", Kind::Count),
-    ("send_errors", Kind::Count),
-    ("waiting", Kind::Count),
-    ("local_drops", Kind::Count),
-    ("lost_up", Kind::Count),
-    ("lost_down", Kind::Count),
-    ("lost_somewhere", Kind::Count),
-    ("loss_up", Kind::Ratio),
-    ("loss_down", Kind::Ratio),
+pub const FIGURES: &KnownFigures = &[
+    ("loss", FigureKind::Ratio),
+    ("rtt", FigureKind::Series),
+    ("jitter", FigureKind::Time),
+    ("sent", FigureKind::Count),
+    ("received", FigureKind::Count),
+    ("lost", FigureKind::Count),
+    ("late", FigureKind::Count),
+    ("refused", FigureKind::Count),
+    ("duplicates", FigureKind::Count),
+    ("reordered", FigureKind::Count),
+    ("corrupt", FigureKind::Count),
+    ("foreign", FigureKind::Count),
+    ("send_errors", FigureKind::Count),
+    ("waiting", FigureKind::Count),
+    ("local_drops", FigureKind::Count),
+    ("lost_up", FigureKind::Count),
+    ("lost_down", FigureKind::Count),
+    ("lost_somewhere", FigureKind::Count),
+    ("loss_up", FigureKind::Ratio),
+    ("loss_down", FigureKind::Ratio),
 ];
 
 /// How a run is judged and drawn.
@@ -72,27 +72,27 @@ impl FinalReport<'_> {
             let summary = Summary::new(Arc::clone(&run.target), self.elapsed, report);
             output.emit(&PingReport::Summary(Box::new(summary)))?;
         }
-        Ok(Exit::of_all(exits))
+        Ok(Exit::combined(exits))
     }
 
     /// One target's code; what broke it is said.
     fn evaluate_target(&self, sender: &Sender, report: &PingStatistics, target: &str, output: &mut Output) -> Exit {
         let mut exit = match self.ended {
-            _ if report.received > 0 => Exit::Done,
+            _ if report.received > 0 => Exit::Success,
             // Stopped before anything was decided: nobody can say yes or no.
             Ended::Signal(signal) if report.sent == report.waiting => signal.exit(),
             // One may still be on its way when the run is ended.
             _ if report.refused > 0 && report.refused + report.waiting == report.sent => Exit::Unavailable,
-            _ => Exit::No,
+            _ => Exit::Negative,
         };
         if exit == Exit::Unavailable {
             output.report_error(&all_refused_error(target));
         }
         for assertion in self.assertions {
             if let Err(broken) = assertion.check(|name| figure(sender, name)) {
-                output.report_error(&broken.about(target));
+                output.report_error(&broken.with_context(target));
                 // Any error code outranks a broken assertion.
-                exit = if exit == Exit::Done { Exit::No } else { exit };
+                exit = if exit == Exit::Success { Exit::Negative } else { exit };
             }
         }
         exit

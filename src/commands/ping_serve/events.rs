@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::commands::told::{Said, write_lost};
+use crate::commands::told::{Report, write_dropped_events};
 use crate::impair::{Impairment, LossModel, PlannedDatagram};
 use crate::probe::{ClientCounters, EchoCounters, EchoEvent};
 use crate::time::{HumanDuration, serialize_ns};
@@ -14,7 +14,7 @@ use crate::time::{HumanDuration, serialize_ns};
 const MAX_LISTED_CLIENTS: usize = 20;
 
 /// Everything `ping-serve` says on stdout.
-pub type PingServeReport = Said<PingServeEvent, Summary>;
+pub type PingServeReport = Report<PingServeEvent, Summary>;
 
 /// What it says before the end.
 #[derive(Debug, Serialize)]
@@ -179,6 +179,6 @@ impl fmt::Display for Summary {
         if let Some(more @ 1..) = self.clients.len().checked_sub(MAX_LISTED_CLIENTS) {
             write!(f, "\n  and {more} more")?;
         }
-        write_lost(f, self.dropped_events)
+        write_dropped_events(f, self.dropped_events)
     }
 }

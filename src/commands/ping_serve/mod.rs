@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::{ServerArgs, addresses, duration, parsed, read_key};
+use super::values::{ServerArgs, address_strings, duration, parse_arg, read_key};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::impair::{BitRate, Direction, Distribution, Impairment, Jitter, LossModel, Probability};
@@ -44,7 +44,7 @@ pub struct PingServe {
     /// and 1-K), nth:K (every K-th) or
     /// list:3,7 (these, counted per client from 1). The default is the textbook's: a random integer
     /// from 0 to 10, below 4 is lost.
-    #[arg(long, value_name = "MODEL", default_value = "4/11", allow_hyphen_values = true, value_parser = parsed::<LossModel>)]
+    #[arg(long, value_name = "MODEL", default_value = "4/11", allow_hyphen_values = true, value_parser = parse_arg::<LossModel>)]
     loss: LossModel,
 
     /// Hold each answer for D
@@ -56,27 +56,27 @@ pub struct PingServe {
     jitter: Duration,
 
     /// How the jitter is spread: uniform, normal or pareto
-    #[arg(long, value_name = "NAME", default_value = "uniform", value_parser = parsed::<Distribution>, hide_short_help = true)]
+    #[arg(long, value_name = "NAME", default_value = "uniform", value_parser = parse_arg::<Distribution>, hide_short_help = true)]
     jitter_dist: Distribution,
 
     /// Send this part of the answers twice
-    #[arg(long, value_name = "P", default_value = "0", value_parser = parsed::<Probability>, hide_short_help = true)]
+    #[arg(long, value_name = "P", default_value = "0", value_parser = parse_arg::<Probability>, hide_short_help = true)]
     duplicate: Probability,
 
     /// Let this part of the answers overtake the delayed ones
-    #[arg(long, value_name = "P", default_value = "0", value_parser = parsed::<Probability>, hide_short_help = true)]
+    #[arg(long, value_name = "P", default_value = "0", value_parser = parse_arg::<Probability>, hide_short_help = true)]
     reorder: Probability,
 
     /// Flip a bit in this part of the datagrams
-    #[arg(long, value_name = "P", default_value = "0", value_parser = parsed::<Probability>, hide_short_help = true)]
+    #[arg(long, value_name = "P", default_value = "0", value_parser = parse_arg::<Probability>, hide_short_help = true)]
     corrupt: Probability,
 
     /// The speed of the link to each client, for example 5Mbit
-    #[arg(long, value_name = "BITS", value_parser = parsed::<BitRate>, hide_short_help = true)]
+    #[arg(long, value_name = "BITS", value_parser = parse_arg::<BitRate>, hide_short_help = true)]
     rate: Option<BitRate>,
 
     /// Which way all this happens: in, out or both
-    #[arg(long, value_name = "WAY", default_value = "in", value_parser = parsed::<Direction>, hide_short_help = true)]
+    #[arg(long, value_name = "WAY", default_value = "in", value_parser = parse_arg::<Direction>, hide_short_help = true)]
     direction: Direction,
 
     /// Roll the same dice as a run before
@@ -122,9 +122,9 @@ impl PingServe {
         self.print_warnings(&output, &receivers, public);
         let nudge = signals.nudger()?;
         let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
-        let listening = Listening::new(addresses(receivers.addresses()), &impairment, public);
-        recorder.emit(PingServeReport::Fact(PingServeEvent::Listening(listening)));
-        self.server.listen.tell_ready(receivers.addresses().map(ToString::to_string))?;
+        let listening = Listening::new(address_strings(receivers.addresses()), &impairment, public);
+        recorder.emit(PingServeReport::Event(PingServeEvent::Listening(listening)));
+        self.server.listen.write_ready_file(receivers.addresses().map(ToString::to_string))?;
 
         let started = net::now();
         let rules = EchoConfig {
@@ -140,7 +140,7 @@ impl PingServe {
         let (mut output, dropped, written) = writer.finish();
         output.emit(&PingServeReport::summary(total.into_summary(elapsed, seed, dropped)))?;
         written?;
-        Ok(Exit::Done)
+        Ok(Exit::Success)
     }
 
     fn impairment(&self, seed: u64) -> Impairment {
@@ -159,13 +159,13 @@ impl PingServe {
 
     fn print_plan(impairment: &Impairment, count: u64, output: &mut Output) -> Result<Exit> {
         let mut signals = Signals::listen()?;
-        let mut exit = Exit::Done;
+        let mut exit = Exit::Success;
         for planned in impairment.plan(1, count) {
             if let Some(signal) = signals.take() {
                 exit = signal.exit();
                 break;
             }
-            output.emit(&PingServeReport::Fact(PingServeEvent::Planned(planned)))?;
+            output.emit(&PingServeReport::Event(PingServeEvent::Planned(planned)))?;
             if output.is_closed() {
                 break;
             }
@@ -242,7 +242,7 @@ struct Observer {
 
 impl Watch<Echo> for Observer {
     fn fact(&mut self, _: usize, fact: EchoEvent) {
-        self.recorder.emit(PingServeReport::Fact(PingServeEvent::Echo(fact)));
+        self.recorder.emit(PingServeReport::Event(PingServeEvent::Echo(fact)));
     }
 
     fn turned(&mut self, sides: &mut [Side<Echo>], _: Moment) -> ControlFlow<()> {

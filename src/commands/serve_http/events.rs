@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::commands::told::{self, Said, write_counts, write_headline, write_lost};
+use crate::commands::told::{self, Report, write_counts, write_dropped_events, write_headline};
 use crate::commands::web::{self, Exchange, LogFields, SessionEvent};
 use crate::net::{Address, Listeners};
 use crate::output::Escaped;
@@ -18,7 +18,7 @@ use crate::stats;
 use crate::time::{Moment, serialize_ns, serialize_rfc3339};
 
 /// Everything `serve-http` says on stdout.
-pub type ServeHttpReport = Said<ServeHttpEvent, Summary>;
+pub type ServeHttpReport = Report<ServeHttpEvent, Summary>;
 
 /// What it says before the end.
 #[derive(Debug, Serialize)]
@@ -43,7 +43,7 @@ impl ServeHttpEvent {
         match event {
             SessionEvent::Exchange(exchange) => AccessLogEntry::new(exchange, combined).map(Self::Response),
             SessionEvent::ConnectionFailed { peer, at, reason: why } => {
-                Some(Self::Failed(FailedConnection { time: at, peer: told::peer(peer), why }))
+                Some(Self::Failed(FailedConnection { time: at, peer: told::display_peer(peer), why }))
             }
         }
     }
@@ -142,7 +142,7 @@ impl AccessLogEntry {
         };
         Some(Self {
             time: exchange.started,
-            peer: told::peer(exchange.peer),
+            peer: told::display_peer(exchange.peer),
             method: word(0),
             target: word(1),
             status: exchange.status.map(crate::http::Status::code),
@@ -220,7 +220,7 @@ impl fmt::Display for Summary {
         if let Some(latency) = &self.latency {
             write!(f, "\nlatency {latency}")?;
         }
-        write_lost(f, self.dropped_events)
+        write_dropped_events(f, self.dropped_events)
     }
 }
 

@@ -126,9 +126,9 @@ impl ServeHttp {
 
         let nudge = signals.nudger()?;
         let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
-        recorder.emit(ServeHttpReport::Fact(ServeHttpEvent::Listening(listening)));
+        recorder.emit(ServeHttpReport::Event(ServeHttpEvent::Listening(listening)));
         let scheme = if tls.is_some() { "https" } else { "http" };
-        self.server.listen.tell_ready(listeners.addresses().map(|address| web::url(scheme, address)))?;
+        self.server.listen.write_ready_file(listeners.addresses().map(|address| web::url(scheme, address)))?;
 
         let started = net::now();
         let total = self.serve(listeners, tls.as_ref(), root, &mut signals, (&recorder, style), started)?;
@@ -137,7 +137,7 @@ impl ServeHttp {
         let (mut output, dropped, written) = writer.finish();
         output.emit(&ServeHttpReport::summary(total.summary(elapsed, dropped)))?;
         written?;
-        Ok(Exit::Done)
+        Ok(Exit::Success)
     }
 
     fn open_root(&self) -> Result<Root> {
@@ -157,7 +157,7 @@ impl ServeHttp {
             Error::new(exit, format!("cannot serve {shown}: {word}"))
                 .expected("a directory that this user may read")
                 .remedy("name one: netlab serve-http DIR")
-                .because(error)
+                .with_source(error)
         })
     }
 
@@ -306,12 +306,12 @@ impl Service for HttpService {
         if self.handler.events_wanted
             && let Some(event) = ServeHttpEvent::from_session_event(fact, self.combined)
         {
-            self.recorder.emit(ServeHttpReport::Fact(event));
+            self.recorder.emit(ServeHttpReport::Event(event));
         }
     }
 
     fn notice(&mut self, Notice::Exhausted(word): Notice) {
-        self.recorder.emit(ServeHttpReport::Fact(ServeHttpEvent::Notice {
+        self.recorder.emit(ServeHttpReport::Event(ServeHttpEvent::Notice {
             what: format!("no new connections for a moment: {word}"),
         }));
     }

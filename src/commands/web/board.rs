@@ -60,7 +60,7 @@ impl StatusServer {
             let _ = net::serve(plan, &mut signals, make, |_| ());
         };
         std::thread::Builder::new().name("pages".into()).spawn_scoped(scope, work).map_err(|error| {
-            Error::new(Exit::System, "cannot start the thread that serves the pages").because(error)
+            Error::new(Exit::OsError, "cannot start the thread that serves the pages").with_source(error)
         })?;
         Ok(board)
     }

@@ -341,12 +341,12 @@ impl<H: Handler> StreamProtocol for HttpSession<H> {
             }
             CloseReason::Broken(error) => {
                 if self.in_flight.is_some() {
-                    self.finish_response(Some(error.what().to_owned()), now, actions);
+                    self.finish_response(Some(error.message().to_owned()), now, actions);
                 } else if !self.is_open || matches!(self.state, State::Head { .. }) {
                     actions.emit(SessionEvent::ConnectionFailed {
                         peer: self.peer,
                         at: now,
-                        reason: error.what().to_owned(),
+                        reason: error.message().to_owned(),
                     });
                 }
             }

@@ -13,7 +13,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::{Call, Caller, Ended, Patience, Side, Watch, carry};
 use crate::conversation::DatagramProtocol;
-use crate::error::{Error, Result, word};
+use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 use crate::net::signals::{Nudge, Signal, Signals, Woken};
 use crate::net::udp::Receivers;
@@ -46,8 +46,9 @@ pub fn answer<E: DatagramProtocol, W: Watch<E>>(
     make: impl Fn() -> (E, W) + Sync,
     finish: impl Fn(E, W) + Sync,
 ) -> Result<Ended> {
-    let failed =
-        |error: io::Error| Error::new(Exit::System, format!("cannot start answering: {}", word(&error))).because(error);
+    let failed = |error: io::Error| {
+        Error::new(Exit::OsError, format!("cannot start answering: {}", io_error_text(&error))).with_source(error)
+    };
     let bells = (0..plan.threads).map(|_| Bell::new()).collect::<io::Result<Vec<_>>>().map_err(failed)?;
     let over = AtomicBool::new(false);
     let end = || Ok(End { over: &over, nudge: signals.nudger()? });

@@ -8,7 +8,7 @@ use std::io;
 use nix::errno::Errno;
 use nix::libc::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6, SO_EE_ORIGIN_TIMESTAMPING, sock_extended_err};
 
-use crate::error::word;
+use crate::error::io_error_text;
 
 /// What an entry of the error queue is about.
 pub enum Entry {
@@ -33,7 +33,7 @@ impl Entry {
 /// The system's error with the system's word, in lower case and without its number.
 pub fn named(errno: Errno) -> io::Error {
     let error = io::Error::from(errno);
-    io::Error::new(error.kind(), word(&error))
+    io::Error::new(error.kind(), io_error_text(&error))
 }
 
 /// What ICMP says is more than what errno keeps of it (RFC 792, RFC 4443 §3).

@@ -80,7 +80,7 @@ fn issued(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Result<Issued> 
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
     let config = config.map_err(|error| {
-        Error::new(Exit::Bug, "a certificate that was made here does not fit its key").because(error)
+        Error::new(Exit::Bug, "a certificate that was made here does not fit its key").with_source(error)
     })?;
     Ok(Issued { side: ServerSide::new(Arc::new(config)), sha256 })
 }
@@ -96,7 +96,7 @@ fn parameters(names: &[String], name: &str, validity: Validity) -> Result<Certif
     let mut params = CertificateParams::new(names.to_vec()).map_err(|error| {
         Error::new(Exit::Usage, format!("no certificate can be for {}", names.join(", ")))
             .expected("host names and IP addresses")
-            .because(error)
+            .with_source(error)
     })?;
     params.distinguished_name.push(DnType::CommonName, name);
     let now = now();
@@ -115,5 +115,5 @@ fn parameters(names: &[String], name: &str, validity: Validity) -> Result<Certif
 }
 
 fn failed(error: rcgen::Error) -> Error {
-    Error::new(Exit::Bug, "cannot make a certificate").because(error)
+    Error::new(Exit::Bug, "cannot make a certificate").with_source(error)
 }

@@ -64,7 +64,7 @@ impl ClientSide {
         let verifier = Verifier { judge: Arc::new(judge), provider: Arc::clone(&provider), seen: None };
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| Error::new(Exit::Bug, "the TLS provider has no protocol version").because(error))?
+            .map_err(|error| Error::new(Exit::Bug, "the TLS provider has no protocol version").with_source(error))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier.clone()));
         let config = match &trust.identity {
@@ -98,7 +98,7 @@ impl ClientSide {
 
 fn name(host: &str) -> Result<ServerName<'static>> {
     ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
-        .map_err(|error| Error::new(Exit::Usage, format!("{host:?} cannot be in a certificate")).because(error))
+        .map_err(|error| Error::new(Exit::Usage, format!("{host:?} cannot be in a certificate")).with_source(error))
 }
 
 /// Refuses what can be in no certificate.
@@ -204,7 +204,7 @@ impl Chain {
 fn build(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>> {
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
-        .map_err(|error| Error::new(Exit::Config, "the trust store cannot be used").because(error))
+        .map_err(|error| Error::new(Exit::Config, "the trust store cannot be used").with_source(error))
 }
 
 /// Whether nobody who is trusted vouches for a certificate. An authority of the same name but with

@@ -27,7 +27,7 @@ pub use server::ServerSide;
 /// A TLS session of either side.
 pub use rustls::Connection as Session;
 
-use crate::error::{Error, Result, word};
+use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
 /// The version a session speaks, as `1.3`.
@@ -49,7 +49,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
         Ok(all) if !all.is_empty() => Ok(all),
         Ok(_) => Err(Error::new(Exit::Config, format!("{shown} holds no certificate"))
             .expected("PEM: -----BEGIN CERTIFICATE-----")),
-        Err(error) => Err(Error::new(Exit::Config, format!("{shown} is not PEM")).because(error)),
+        Err(error) => Err(Error::new(Exit::Config, format!("{shown} is not PEM")).with_source(error)),
     }
 }
 
@@ -58,7 +58,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|error| {
         Error::new(Exit::Config, format!("{} holds no private key", path.display()))
             .expected("PEM: -----BEGIN PRIVATE KEY-----")
-            .because(error)
+            .with_source(error)
     })
 }
 
@@ -69,13 +69,14 @@ fn read(path: &Path) -> Result<Vec<u8>> {
             std::io::ErrorKind::PermissionDenied => Exit::Permission,
             _ => Exit::Config,
         };
-        Error::new(exit, format!("cannot read {}: {}", path.display(), word(&error))).because(error)
+        Error::new(exit, format!("cannot read {}: {}", path.display(), io_error_text(&error))).with_source(error)
     })
 }
 
 /// A chain and a key that rustls does not take together.
 fn mismatched(chain: &Path, key: &Path, error: rustls::Error) -> Error {
-    Error::new(Exit::Config, format!("{} and {} do not belong together", chain.display(), key.display())).because(error)
+    Error::new(Exit::Config, format!("{} and {} do not belong together", chain.display(), key.display()))
+        .with_source(error)
 }
 
 /// What a failed handshake or a broken record means to the user.
@@ -92,7 +93,7 @@ pub(super) fn fault(error: rustls::Error) -> Error {
         }
         other => Error::new(Exit::Protocol, format!("TLS failed: {other}")),
     };
-    made.because(error)
+    made.with_source(error)
 }
 
 fn certificate(reason: &CertificateError) -> Error {

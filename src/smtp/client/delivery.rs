@@ -194,7 +194,7 @@ impl Client {
     fn mailed(&mut self, error: Option<Error>, now: Moment, out: &mut Actions<Fact>) {
         let exit = error.as_ref().map_or_else(|| verdict(&self.recipients), Error::exit);
         out.emit(Fact::Stage(Timed { stage: self.stage, took: now - self.since }));
-        let why = error.as_ref().map(|error| error.retold(error.exit())).or_else(|| refusal(&self.recipients));
+        let why = error.as_ref().map(|error| error.with_exit(error.exit())).or_else(|| refusal(&self.recipients));
         out.emit(Fact::Mailed { exit, why });
         self.is_mailed = true;
         self.mails = self.mails.saturating_sub(1);

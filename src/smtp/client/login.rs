@@ -28,7 +28,7 @@ impl Client {
         };
         let is_safe = self.is_encrypted && self.plan.is_verified;
         if !is_safe && !credentials.in_clear {
-            let error = Error::new(Exit::InputRefused, "the password was not sent: nobody knows who could read it")
+            let error = Error::new(Exit::InvalidInput, "the password was not sent: nobody knows who could read it")
                 .expected("TLS with a certificate that is checked")
                 .remedy("leave out --plain and --insecure, or say --insecure-auth");
             return self.fail(error, true, now, out);

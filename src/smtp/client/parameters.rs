@@ -17,7 +17,7 @@ pub fn parameters(offers: &Offers, envelope: &Envelope, wishes: &Wishes) -> Resu
         let size = stuff::size(&envelope.message) as u64;
         if limit > 0 && size > limit {
             let what = format!("the message has {size} octets, and the server takes {limit} at most");
-            return Err(Error::new(Exit::InputRefused, what).expected("a smaller message"));
+            return Err(Error::new(Exit::InvalidInput, what).expected("a smaller message"));
         }
         parameters = format!(" SIZE={size}");
     }
@@ -29,16 +29,16 @@ pub fn parameters(offers: &Offers, envelope: &Envelope, wishes: &Wishes) -> Resu
         }
     } else if let Some(international) = everybody.find(|mailbox| mailbox.in_ascii().is_none()) {
         let what = format!("the server does not take the address {international} (no SMTPUTF8)");
-        return Err(Error::new(Exit::InputRefused, what).expected("an address in ASCII"));
+        return Err(Error::new(Exit::InvalidInput, what).expected("an address in ASCII"));
     } else if has_utf8_headers {
         // RFC 6532 §3: such headers go to servers that know them, and to nobody else.
         let what = "the headers hold letters beyond ASCII, and the server does not take them (no SMTPUTF8)";
-        return Err(Error::new(Exit::InputRefused, what).expected("headers in ASCII: encoded words (RFC 2047)"));
+        return Err(Error::new(Exit::InvalidInput, what).expected("headers in ASCII: encoded words (RFC 2047)"));
     }
     if stuff::is_8bit(&envelope.message) {
         if !offers.eight_bit {
             let what = "the message holds octets above 127, and the server does not take them (no 8BITMIME)";
-            return Err(Error::new(Exit::InputRefused, what)
+            return Err(Error::new(Exit::InvalidInput, what)
                 .expected("a message in ASCII: parts encoded in base64 or quoted-printable"));
         }
         parameters.push_str(" BODY=8BITMIME");

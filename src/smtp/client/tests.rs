@@ -176,7 +176,9 @@ fn h1_and_h2_octets_behind_the_220_to_starttls_end_it() {
 
 #[test]
 fn h3_and_h4_without_starttls_nothing_is_said() {
-    for (offers, code) in [("250 AUTH PLAIN\r\n", Exit::Unavailable), ("250-mx\r\n250 starttls\r\n", Exit::TryAgain)] {
+    for (offers, code) in
+        [("250 AUTH PLAIN\r\n", Exit::Unavailable), ("250-mx\r\n250 starttls\r\n", Exit::TemporaryFailure)]
+    {
         let mut bench = Bench::new(with_login(Plan { security: Security::Starttls, ..plan(&["a@x.test"]) }));
         bench.hear("220 mx\r\n");
         if bench.hear(&format!("250-mx\r\n{offers}")) == said("STARTTLS\r\n") {
@@ -225,7 +227,7 @@ fn a_password_never_leaves_on_a_line_that_is_not_safe() {
             did = bench.hear("250-mx\r\n250 AUTH PLAIN LOGIN\r\n");
         }
         assert_eq!(did, said("QUIT\r\n"));
-        assert_eq!(exit(&bench.done().0), Some(Exit::InputRefused));
+        assert_eq!(exit(&bench.done().0), Some(Exit::InvalidInput));
     }
 }
 
@@ -242,8 +244,8 @@ fn up_to_the_dot() -> Bench {
 fn h13_to_h16_refusals_for_now_and_for_good() {
     for (reply, exit_code, outcome) in [
         ("552 5.3.4 too big\r\n", Exit::Unavailable, Outcome::Refused),
-        ("452 4.3.1 full\r\n", Exit::TryAgain, Outcome::Deferred),
-        ("421 4.3.2 closing\r\n", Exit::TryAgain, Outcome::Deferred),
+        ("452 4.3.1 full\r\n", Exit::TemporaryFailure, Outcome::Deferred),
+        ("421 4.3.2 closing\r\n", Exit::TemporaryFailure, Outcome::Deferred),
     ] {
         let mut bench = up_to_the_dot();
         bench.hear(reply);
@@ -262,11 +264,10 @@ fn h13_to_h16_refusals_for_now_and_for_good() {
 fn h15_a_line_that_drops_after_the_dot_leaves_the_outcome_unknown() {
     for is_broken in [false, true] {
         let mut bench = up_to_the_dot();
-        let end =
-            if is_broken { CloseReason::Broken(Error::new(Exit::InputOutput, "reset")) } else { CloseReason::Finished };
+        let end = if is_broken { CloseReason::Broken(Error::new(Exit::Io, "reset")) } else { CloseReason::Finished };
         bench.client.ended(&end, bench.now, &mut bench.out);
         let (done, _) = bench.done();
-        assert_eq!((exit(&done), outcomes(&done)), (Some(Exit::Unknown), vec![Some(Outcome::Unknown)]));
+        assert_eq!((exit(&done), outcomes(&done)), (Some(Exit::OutcomeUnknown), vec![Some(Outcome::Unknown)]));
     }
     let mut bench = Bench::new(plan(&["a@x.test"]));
     for reply in ["220 mx\r\n", "250 mx\r\n", "250\r\n", "250\r\n"] {
@@ -274,14 +275,14 @@ fn h15_a_line_that_drops_after_the_dot_leaves_the_outcome_unknown() {
     }
     bench.client.ended(&CloseReason::Finished, bench.now, &mut bench.out);
     let (done, _) = bench.done();
-    assert_eq!((exit(&done), outcomes(&done)), (Some(Exit::TryAgain), vec![Some(Outcome::Deferred)]));
+    assert_eq!((exit(&done), outcomes(&done)), (Some(Exit::TemporaryFailure), vec![Some(Outcome::Deferred)]));
 }
 
 #[test]
 fn after_the_yes_to_the_dot_nothing_undoes_it() {
     let mut bench = up_to_the_dot();
     assert_eq!(bench.hear("250 2.0.0 queued\r\n"), said("QUIT\r\n"));
-    bench.client.ended(&CloseReason::Broken(Error::new(Exit::InputOutput, "reset")), bench.now, &mut bench.out);
+    bench.client.ended(&CloseReason::Broken(Error::new(Exit::Io, "reset")), bench.now, &mut bench.out);
     let (done, _) = bench.done();
     assert!(done.failure.is_none() && outcomes(&done) == [Some(Outcome::Accepted)]);
 }
@@ -292,12 +293,12 @@ fn h21_waits_have_the_limits_of_the_rfc() {
     assert_eq!(bench.client.wake_at(), Some(START + Duration::from_secs(300)));
     bench.client.woken(START + Duration::from_secs(300), &mut bench.out);
     assert_eq!(bench.did(), [Did::Reset]);
-    assert_eq!(exit(&bench.done().0), Some(Exit::TryAgain));
+    assert_eq!(exit(&bench.done().0), Some(Exit::TemporaryFailure));
 
     let mut bench = up_to_the_dot();
     assert_eq!(bench.client.wake_at(), Some(bench.now + Duration::from_secs(600)));
     bench.client.woken(bench.now + Duration::from_secs(600), &mut bench.out);
-    assert_eq!(exit(&bench.done().0), Some(Exit::Unknown));
+    assert_eq!(exit(&bench.done().0), Some(Exit::OutcomeUnknown));
 }
 
 #[test]
@@ -308,7 +309,7 @@ fn h24_a_message_that_does_not_fit_stops_before_mail() {
         let mut bench = Bench::new(plan);
         bench.hear("220 mx\r\n");
         assert_eq!(bench.hear(&format!("250-mx\r\n{offers}")), said("QUIT\r\n"));
-        assert_eq!(exit(&bench.done().0), Some(Exit::InputRefused));
+        assert_eq!(exit(&bench.done().0), Some(Exit::InvalidInput));
     }
 }
 

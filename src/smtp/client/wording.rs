@@ -31,7 +31,7 @@ pub fn refused(stage: Stage, reply: &Reply) -> Error {
     let exit = match (stage, reply.code) {
         // RFC 4954 §6.
         (_, 530) | (Stage::Auth, 534 | 535 | 538) => Exit::Permission,
-        (_, code) if code / 100 == 4 => Exit::TryAgain,
+        (_, code) if code / 100 == 4 => Exit::TemporaryFailure,
         (_, code) if code / 100 == 5 => Exit::Unavailable,
         _ => Exit::Protocol,
     };
@@ -52,7 +52,7 @@ pub fn refused(stage: Stage, reply: &Reply) -> Error {
 pub fn refusal(recipients: &[Recipient]) -> Option<Error> {
     let first = |outcome: Outcome| recipients.iter().find(|known| known.outcome == Some(outcome));
     let found = first(Outcome::Refused).or_else(|| first(Outcome::Deferred))?;
-    Some(refused(Stage::Rcpt, found.reply.as_ref()?).about(found.mailbox.as_str()))
+    Some(refused(Stage::Rcpt, found.reply.as_ref()?).with_context(found.mailbox.as_str()))
 }
 
 /// What came is no reply.
@@ -90,7 +90,7 @@ pub fn no_login(offered: &[String], wanted: Option<Mechanism>) -> Error {
 pub fn timed_out(stage: Stage, waited: Duration) -> Error {
     let waited =
         humantime::format_duration(Duration::from_millis(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX)));
-    let error = Error::new(Exit::TryAgain, format!("no answer to {} within {waited}", asked(stage)));
+    let error = Error::new(Exit::TemporaryFailure, format!("no answer to {} within {waited}", asked(stage)));
     if stage == Stage::Banner {
         return error.expected("a greeting").remedy("port 25 is often blocked on the way; try 587");
     }
@@ -101,16 +101,21 @@ pub fn timed_out(stage: Stage, waited: Duration) -> Error {
 pub fn lost(stage: Stage, why: Option<&Error>) -> Error {
     match why {
         // What TLS says of a certificate, or the system of a socket, has its own code.
-        Some(error) if !matches!(error.exit(), Exit::Unavailable | Exit::InputOutput) => error.retold(error.exit()),
-        Some(error) => Error::new(Exit::TryAgain, format!("{} before the answer to {}", error.what(), asked(stage))),
-        None => Error::new(Exit::TryAgain, format!("the server closed the line before its answer to {}", asked(stage)))
-            .remedy("the mail was not taken; try again later"),
+        Some(error) if !matches!(error.exit(), Exit::Unavailable | Exit::Io) => error.with_exit(error.exit()),
+        Some(error) => {
+            Error::new(Exit::TemporaryFailure, format!("{} before the answer to {}", error.message(), asked(stage)))
+        }
+        None => Error::new(
+            Exit::TemporaryFailure,
+            format!("the server closed the line before its answer to {}", asked(stage)),
+        )
+        .remedy("the mail was not taken; try again later"),
     }
 }
 
 /// The same after the dot: the mail may have been taken.
 pub fn after_dot(error: &Error) -> Error {
-    Error::new(Exit::Unknown, format!("{}; the mail may have been accepted", error.what()))
+    Error::new(Exit::OutcomeUnknown, format!("{}; the mail may have been accepted", error.message()))
         .expected("a reply to the final dot")
         .remedy("look for its Message-ID before you send it again")
 }

@@ -12,7 +12,7 @@ use crate::output::Escaped;
 use crate::time::{HumanDuration, serialize_ns};
 
 /// A line of `heartbeat send`.
-pub type HeartbeatSendReport = told::Line<BeatEvent, Summary>;
+pub type HeartbeatSendReport = told::TargetReport<BeatEvent, Summary>;
 
 impl fmt::Display for BeatEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

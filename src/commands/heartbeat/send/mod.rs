@@ -111,7 +111,7 @@ impl HeartbeatSend {
         let mut signals = Signals::listen()?;
         let mut peers = Vec::new();
         for watcher in &self.watchers {
-            peers.push(self.family.find(watcher, DEFAULT_PORT, &mut signals)?);
+            peers.push(self.family.resolve(watcher, DEFAULT_PORT, &mut signals)?);
         }
         let output = Output::new(style);
         let command = self.exec.strip_prefix(&[OsString::from("--")]).unwrap_or(&self.exec);
@@ -133,11 +133,12 @@ impl HeartbeatSend {
             // One watcher that cannot be reached yet must not keep the others from hearing us.
             sides.push(Side::patient(beater, *peer, Origin::default(), !style.quiet)?);
         }
-        let names = self.watchers.iter().zip(&peers).map(|(watcher, peer)| watcher.shown(*peer).into()).collect();
+        let names =
+            self.watchers.iter().zip(&peers).map(|(watcher, peer)| watcher.host_and_port(*peer).into()).collect();
         let is_guarding = !command.is_empty();
         let mut ear = Observer { output, targets: names, is_supervising: is_guarding, result: Ok(()) };
         if !self.once {
-            ear.write(&HeartbeatSendReport::Begun(self.start_message(&name, &peers)))?;
+            ear.write(&HeartbeatSendReport::Text(self.start_message(&name, &peers)))?;
         }
         let guarded = if is_guarding {
             let nudge = signals.nudger()?;
@@ -150,8 +151,8 @@ impl HeartbeatSend {
         let reports: Vec<BeatReport> = sides.iter().map(|side| side.exchange().report()).collect();
         let code = guarded.as_ref().and_then(SupervisedCommand::exit_code);
         let elapsed = net::now() - started;
-        let exit =
-            code.map_or_else(|| Exit::of_all(reports.iter().map(|report| self.evaluate_target(report))), Exit::Command);
+        let exit = code
+            .map_or_else(|| Exit::combined(reports.iter().map(|report| self.evaluate_target(report))), Exit::ChildExit);
         let summary = Summary::new(name, ear.targets.iter().cloned().zip(reports).collect(), code, elapsed);
         write_summary(&mut ear.output, is_guarding, summary)?;
         Ok(exit)
@@ -186,10 +187,10 @@ impl HeartbeatSend {
     /// One watcher's code.
     fn evaluate_target(&self, report: &BeatReport) -> Exit {
         match report {
-            _ if report.sent == 0 => Exit::Done,
+            _ if report.sent == 0 => Exit::Success,
             _ if report.send_errors.max(report.refused) >= report.sent => Exit::Unavailable,
-            _ if self.echo && report.echoes == 0 => Exit::No,
-            _ => Exit::Done,
+            _ if self.echo && report.echoes == 0 => Exit::Negative,
+            _ => Exit::Success,
         }
     }
 }
@@ -241,7 +242,7 @@ struct Observer {
 impl Observer {
     fn write(&mut self, report: &HeartbeatSendReport) -> Result<()> {
         match (self.output.style().format, self.is_supervising, report) {
-            (Format::Json, _, HeartbeatSendReport::Begun(_)) => Ok(()),
+            (Format::Json, _, HeartbeatSendReport::Text(_)) => Ok(()),
             (Format::Text, true, _) => {
                 self.output.note(&report.to_string());
                 Ok(())
@@ -258,7 +259,7 @@ impl Watch<BeatSender> for Observer {
         if is_shown && self.result.is_ok() {
             let Some(target) = self.targets.get(endpoint).map(Arc::clone) else { return };
             let is_alone = self.targets.len() == 1;
-            self.result = self.write(&HeartbeatSendReport::fact(fact, target, is_alone));
+            self.result = self.write(&HeartbeatSendReport::event(fact, target, is_alone));
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::commands::told::{Said, write_lost};
+use crate::commands::told::{Report, write_dropped_events};
 use crate::heartbeat::{Liveness, RejectReason, SenderReport, StateCounts, Watcher, WatcherCounters, WatcherEvent};
 use crate::output::Escaped;
 use crate::time::{HumanDuration, Moment, serialize_ns};
@@ -15,7 +15,7 @@ use crate::time::{HumanDuration, Moment, serialize_ns};
 const MAX_LISTED_SENDERS: (usize, usize) = (20, 1_000);
 
 /// Everything `heartbeat watch` says.
-pub type HeartbeatWatchReport = Said<HeartbeatWatchEvent, Summary>;
+pub type HeartbeatWatchReport = Report<HeartbeatWatchEvent, Summary>;
 
 /// What it says before the end.
 #[derive(Debug, Serialize)]
@@ -250,7 +250,7 @@ impl fmt::Display for Summary {
         if let Some(more @ 1..) = self.heads.total.checked_sub(MAX_LISTED_SENDERS.0) {
             write!(f, "\n  and {more} more")?;
         }
-        write_lost(f, self.dropped_events)?;
+        write_dropped_events(f, self.dropped_events)?;
         match self.met {
             Some(false) => f.write_str("\nwhat was waited for did not come"),
             _ => Ok(()),

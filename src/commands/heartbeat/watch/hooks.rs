@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::cannot_start;
 use super::events::{HeartbeatWatchEvent, HeartbeatWatchReport, HookCounters};
-use crate::error::{Result, word};
+use crate::error::{Result, io_error_text};
 use crate::heartbeat::WatcherEvent;
 use crate::host::{Hook, HookExit};
 use crate::net::datagram::Ended;
@@ -134,7 +134,7 @@ impl HookWorker<'_> {
             if let Some(why) = self.run_hook(&fact) {
                 counts.failed.fetch_add(1, Ordering::Relaxed);
                 let name = fact.sender_name().cloned().unwrap_or_default();
-                self.recorder.emit(HeartbeatWatchReport::Fact(HeartbeatWatchEvent::HookFailed { name, why }));
+                self.recorder.emit(HeartbeatWatchReport::Event(HeartbeatWatchEvent::HookFailed { name, why }));
             }
         }
         counts.finished_threads.fetch_add(1, Ordering::Release);
@@ -153,7 +153,7 @@ impl HookWorker<'_> {
                 "it was still running when the watcher was stopped".to_owned()
             }
             Ok(HookExit::TimedOut) => format!("it took longer than {}", humantime::format_duration(self.timeout)),
-            Err(error) => word(&error),
+            Err(error) => io_error_text(&error),
         })
     }
 }

@@ -14,7 +14,7 @@ use super::cannot_start;
 use super::events::{HeartbeatWatchEvent, HeartbeatWatchReport};
 use super::shared::SharedWatcher;
 use crate::disk;
-use crate::error::{Error, Result, word};
+use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 use crate::heartbeat::{MissingSenderSnapshot, SNAPSHOT_VERSION, SenderSnapshot, Snapshot, WatcherEvent};
 use crate::net;
@@ -43,8 +43,8 @@ pub fn read_snapshot(file: &Path) -> Result<Option<Snapshot>> {
             return disk::check_writable(file).map(|()| None);
         }
         Err(error) => {
-            let what = format!("cannot read {shown}: {}", word(&error));
-            return Err(Error::new(Exit::Config, what).because(error));
+            let what = format!("cannot read {shown}: {}", io_error_text(&error));
+            return Err(Error::new(Exit::Config, what).with_source(error));
         }
     };
     let wrong = |what: String| {
@@ -53,7 +53,7 @@ pub fn read_snapshot(file: &Path) -> Result<Option<Snapshot>> {
             .remedy("move it away to begin anew")
     };
     let kept: Snapshot = serde_json::from_slice(&text)
-        .map_err(|error| wrong(format!("{shown} is no state of a watcher")).because(error))?;
+        .map_err(|error| wrong(format!("{shown} is no state of a watcher")).with_source(error))?;
     if kept.version != SNAPSHOT_VERSION {
         return Err(wrong(format!(
             "{shown} has version {}, this netlab writes version {SNAPSHOT_VERSION}",
@@ -101,8 +101,8 @@ impl<'s> StateWriter<'s> {
                 }
                 // Said once, and once more after it went well in between.
                 if let (Err(error), false) = (&written, failed) {
-                    recorder.emit(HeartbeatWatchReport::Fact(HeartbeatWatchEvent::StateNotWritten {
-                        why: error.what().to_owned(),
+                    recorder.emit(HeartbeatWatchReport::Event(HeartbeatWatchEvent::StateNotWritten {
+                        why: error.message().to_owned(),
                     }));
                 }
                 failed = written.is_err();
@@ -160,6 +160,6 @@ fn write_snapshot(file: &Path, shared: &SharedWatcher) -> Result<()> {
     let saved_ms = u64::try_from(net::now().wall().as_millis()).unwrap_or(u64::MAX);
     let kept = Snapshot { version: SNAPSHOT_VERSION, saved_ms, senders, missed };
     let text = serde_json::to_vec(&kept)
-        .map_err(|error| Error::new(Exit::Bug, "the state cannot be written down").because(error))?;
+        .map_err(|error| Error::new(Exit::Bug, "the state cannot be written down").with_source(error))?;
     disk::replace(file, &text)
 }

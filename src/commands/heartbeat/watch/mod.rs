@@ -27,7 +27,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::DEFAULT_PORT;
-use crate::commands::values::{ListenArgs, addresses, duration, parsed, positive_duration, read_key};
+use crate::commands::values::{ListenArgs, address_strings, duration, parse_arg, positive_duration, read_key};
 use crate::commands::web::{self, StatusServer};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -78,7 +78,7 @@ pub struct HeartbeatWatch {
     /// Split by the rules of shell quoting, run by no shell, one at a time per sender. `NETLAB_NAME`,
     /// `NETLAB_FROM`, `NETLAB_TO`, `NETLAB_PEER`, `NETLAB_SILENT_MS` and `NETLAB_EXIT` are in its
     /// environment.
-    #[arg(long, value_name = "CMD", value_parser = parsed::<Hook>)]
+    #[arg(long, value_name = "CMD", value_parser = parse_arg::<Hook>)]
     on_change: Option<Hook>,
 
     /// How long CMD may take
@@ -99,7 +99,7 @@ pub struct HeartbeatWatch {
     ///
     /// mult:N is N intervals, as many as the beat itself says unless given; fixed:D is a fixed time;
     /// phi:T is when the chance of that silence, by the times between beats so far, is 10^-T.
-    #[arg(long, value_name = "HOW", value_parser = parsed::<DetectionMethod>)]
+    #[arg(long, value_name = "HOW", value_parser = parse_arg::<DetectionMethod>)]
     detect: Option<DetectionMethod>,
 
     /// Added to every deadline
@@ -168,9 +168,9 @@ impl HeartbeatWatch {
         let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
         let pages: Vec<String> =
             listeners.iter().flat_map(Listeners::addresses).map(|address| web::url("http", address)).collect();
-        let listening = Listening::new(addresses(receivers.addresses()), pages.clone());
-        recorder.emit(HeartbeatWatchReport::Fact(HeartbeatWatchEvent::Listening(listening)));
-        self.listen.tell_ready(receivers.addresses().map(ToString::to_string).chain(pages))?;
+        let listening = Listening::new(address_strings(receivers.addresses()), pages.clone());
+        recorder.emit(HeartbeatWatchReport::Event(HeartbeatWatchEvent::Listening(listening)));
+        self.listen.write_ready_file(receivers.addresses().map(ToString::to_string).chain(pages))?;
 
         let run = WatchContext { args: self, shared: &shared, recorder: &recorder, style, started };
         let WatchResult { condition_met: is_met, hooks, state_written: kept } =
@@ -229,7 +229,7 @@ impl HeartbeatWatch {
         let here = |state| matches!(state, Liveness::Up | Liveness::Late | Liveness::Stopped);
         let all_here = || watcher.sender_table().iter().all(|(_, record)| !record.is_expected || here(record.liveness));
         let is_good = if self.until.is_some() { is_met } else { all_here() };
-        if is_good { Exit::Done } else { Exit::No }
+        if is_good { Exit::Success } else { Exit::Negative }
     }
 }
 
@@ -318,7 +318,7 @@ impl Watching<SharedWatcher> for Observer<'_> {
         let style = self.context.style;
         let is_shown = !style.quiet && (style.verbose > 0 || !matches!(fact, WatcherEvent::Beat { .. }));
         if is_shown {
-            self.context.recorder.emit(HeartbeatWatchReport::Fact(HeartbeatWatchEvent::Watcher(fact)));
+            self.context.recorder.emit(HeartbeatWatchReport::Event(HeartbeatWatchEvent::Watcher(fact)));
         }
     }
 
@@ -336,5 +336,6 @@ impl Watching<SharedWatcher> for Observer<'_> {
 
 /// An error that ends one of the helpers of a run.
 fn cannot_start(component: &str, error: std::io::Error) -> Error {
-    Error::new(Exit::System, format!("cannot start {component}: {}", crate::error::word(&error))).because(error)
+    Error::new(Exit::OsError, format!("cannot start {component}: {}", crate::error::io_error_text(&error)))
+        .with_source(error)
 }

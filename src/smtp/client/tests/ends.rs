@@ -68,7 +68,7 @@ fn a_no_in_the_middle_of_the_message_is_a_no() {
         assert_eq!(bench.did(), [Did::Reset]);
         let (done, _) = bench.done();
         assert_eq!((outcomes(&done), done.stage), (vec![Some(outcome)], Stage::Body), "{reply}");
-        assert!(done.failure.is_some_and(|error| error.what().contains(reply)));
+        assert!(done.failure.is_some_and(|error| error.message().contains(reply)));
     }
 }
 
@@ -107,8 +107,8 @@ fn who_gives_up_keeps_what_is_known() {
         let (done, _) = bench.done();
         (exit(&done), outcomes(&done), codes(&done))
     };
-    for code in [Exit::Interrupted, Exit::TryAgain] {
-        let unknown = (Some(Exit::Unknown), vec![Some(Outcome::Unknown)], vec![None]);
+    for code in [Exit::Interrupted, Exit::TemporaryFailure] {
+        let unknown = (Some(Exit::OutcomeUnknown), vec![Some(Outcome::Unknown)], vec![None]);
         assert_eq!(given_up(up_to_the_dot(), code), unknown, "the dot is out");
         let mut bench = up_to_the_dot();
         bench.hear("250 ok\r\n");
@@ -179,8 +179,8 @@ fn every_prefix_and_every_split_of_a_dialogue_leads_to_the_same_end() {
     for stop in 0..=whole {
         let once = outcome(stop, whole);
         let expected = match stop {
-            _ if stop < dot => (Some(Exit::TryAgain), Some(Outcome::Deferred)),
-            _ if stop < dot + "250 ok\r\n".len() => (Some(Exit::Unknown), Some(Outcome::Unknown)),
+            _ if stop < dot => (Some(Exit::TemporaryFailure), Some(Outcome::Deferred)),
+            _ if stop < dot + "250 ok\r\n".len() => (Some(Exit::OutcomeUnknown), Some(Outcome::Unknown)),
             _ => (None, Some(Outcome::Accepted)),
         };
         assert_eq!((once.0, once.1.clone()), (expected.0, vec![expected.1]), "{stop}");
@@ -192,7 +192,7 @@ fn every_prefix_and_every_split_of_a_dialogue_leads_to_the_same_end() {
 
 #[test]
 fn an_answer_to_quit_makes_nothing_worse() {
-    for (reply, code) in [("550 no\r\n", Exit::Unavailable), ("451 later\r\n", Exit::TryAgain)] {
+    for (reply, code) in [("550 no\r\n", Exit::Unavailable), ("451 later\r\n", Exit::TemporaryFailure)] {
         let mut bench = Bench::new(plan(&["a@x.test"]));
         for reply in ["220 mx\r\n", "250 mx\r\n", "250\r\n"] {
             bench.hear(reply);
@@ -221,5 +221,5 @@ fn a_stop_after_mixed_replies_is_judged_by_them() {
     assert_eq!(bench.hear("250\r\n250\r\n550\r\n"), said("QUIT\r\n"));
     let (done, _) = bench.done();
     assert_eq!(outcomes(&done), [None, Some(Outcome::Refused)]);
-    assert_eq!(crate::smtp::verdict(&done.recipients), Exit::SomeRefused);
+    assert_eq!(crate::smtp::verdict(&done.recipients), Exit::RecipientsRefused);
 }

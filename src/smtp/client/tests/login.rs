@@ -66,7 +66,7 @@ fn a_password_hides_what_is_shown_and_nothing_that_is_decided_on() {
         assert_eq!(bench.hear("250-mx\r\n250 STARTTLS\r\n"), said("STARTTLS\r\n"));
         bench.hear(&format!("550 {reply}\r\n"));
         let (done, _) = bench.done();
-        assert!(done.failure.is_some_and(|error| error.what().ends_with(shown)), "{reply}");
+        assert!(done.failure.is_some_and(|error| error.message().ends_with(shown)), "{reply}");
     }
 }
 
