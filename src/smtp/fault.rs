@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::plan::Stage;
-use super::server::Answer;
+use super::server::ServerReply;
 use crate::impair::{Occurrences, SeededRandom};
 
 /// Where a rule has its occasions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum FaultPoint {
     /// A connection that was accepted, before its banner.
     Connect,
     /// The reply to a stage; the banner is one too.
@@ -22,11 +22,11 @@ pub enum Place {
     /// Every reply.
     AnyReply,
     /// The words of each EHLO.
-    Offer,
+    EhloExtensions,
     /// A login's challenges.
-    Challenge,
+    AuthChallenge,
     /// A TLS handshake that is to begin.
-    Handshake,
+    TlsHandshake,
     /// A message's first octets.
     Body,
     /// The certificate of each connection.
@@ -35,15 +35,15 @@ pub enum Place {
 
 /// A rule.
 #[derive(Clone, Debug)]
-pub struct Rule {
+pub struct FaultRule {
     /// As it was written.
     pub text: String,
     /// Where.
-    pub place: Place,
+    pub point: FaultPoint,
     /// Whose: an address, a user, a name; `*` in it stands for anything.
-    pub whose: Option<String>,
+    pub pattern: Option<String>,
     /// Which of the occasions.
-    pub occasions: Occurrences,
+    pub occurrences: Occurrences,
     /// What is done.
     pub action: FaultAction,
 }
@@ -54,21 +54,21 @@ pub struct FaultAction {
     /// How long everything is held back.
     pub delay: Duration,
     /// At how many octets a second the reply goes out.
-    pub pace: Option<u64>,
+    pub bytes_per_second: Option<u64>,
     /// What goes out in the same write behind the reply.
-    pub behind: Vec<u8>,
+    pub injected: Vec<u8>,
     /// What takes the reply's place.
-    pub instead: Instead,
+    pub effect: Effect,
 }
 
 /// What is done in place of what is usual.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Instead {
+pub enum Effect {
     /// Nothing: the usual is done.
     #[default]
-    Usual,
+    None,
     /// Another reply. One that refuses means that nothing is done.
-    Answer(Answer),
+    Reply(ServerReply),
     /// These octets, whatever they are.
     Raw(Vec<u8>),
     /// The connection is closed.
@@ -84,94 +84,101 @@ pub enum Instead {
     /// A TLS alert in place of the handshake.
     Alert,
     /// This certificate.
-    Certificate(Certificate),
+    Certificate(CertificateFault),
 }
 
 /// A certificate that nobody should accept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Certificate {
+pub enum CertificateFault {
     /// It was valid once.
     Expired,
     /// It is another's.
-    Name(String),
+    WrongName(String),
     /// Nobody but itself vouches for it.
     SelfSigned,
 }
 
 /// A rule that fires.
 #[derive(Clone, Copy, Debug)]
-pub struct Fired<'r> {
+pub struct FiredRule<'r> {
     /// Its place on the command line, from 0.
-    pub rule: usize,
+    pub rule_index: usize,
     /// The how-manieth of its occasions it is.
-    pub number: u64,
+    pub ordinal: u64,
     /// What is done.
     pub action: &'r FaultAction,
 }
 
 /// All rules, and how often each was asked.
 #[derive(Debug, Default)]
-pub struct Faults {
+pub struct FaultRules {
     seed: u64,
-    rules: Vec<(Rule, AtomicU64)>,
+    rules: Vec<(FaultRule, AtomicU64)>,
 }
 
-impl Faults {
+impl FaultRules {
     /// These rules in their order.
-    pub fn new(seed: u64, rules: Vec<Rule>) -> Self {
+    pub fn new(seed: u64, rules: Vec<FaultRule>) -> Self {
         Self { seed, rules: rules.into_iter().map(|rule| (rule, AtomicU64::new(0))).collect() }
     }
 
     /// The rules.
-    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+    pub fn rules(&self) -> impl Iterator<Item = &FaultRule> {
         self.rules.iter().map(|(rule, _)| rule)
     }
 
     /// The rule with this number.
-    pub fn text(&self, rule: usize) -> &str {
-        self.rules.get(rule).map_or("", |(rule, _)| rule.text.as_str())
+    pub fn rule_text(&self, rule_index: usize) -> &str {
+        self.rules.get(rule_index).map_or("", |(rule, _)| rule.text.as_str())
     }
 
     /// Counts an occasion of every rule that belongs here; the first that fires.
-    pub fn decide(&self, is_here: impl Fn(Place) -> bool, whose: &str) -> Option<Fired<'_>> {
-        self.all(is_here, whose).next()
+    pub fn evaluate(&self, matches_point: impl Fn(FaultPoint) -> bool, identity: &str) -> Option<FiredRule<'_>> {
+        self.evaluate_all(matches_point, identity).next()
     }
 
     /// Whether any of them is left to chance.
-    pub fn rolls_dice(&self) -> bool {
-        self.rules().any(|rule| matches!(rule.occasions, Occurrences::Probability(_)))
+    pub fn is_randomized(&self) -> bool {
+        self.rules().any(|rule| matches!(rule.occurrences, Occurrences::Probability(_)))
     }
 
     /// The same for a reply.
-    pub fn reply(&self, stage: Option<Stage>, whose: &str) -> Option<Fired<'_>> {
-        let is_here = |place| place == Place::AnyReply || stage.is_some_and(|stage| place == Place::Reply(stage));
-        self.decide(is_here, whose)
+    pub fn evaluate_reply(&self, stage: Option<Stage>, identity: &str) -> Option<FiredRule<'_>> {
+        let is_here =
+            |place| place == FaultPoint::AnyReply || stage.is_some_and(|stage| place == FaultPoint::Reply(stage));
+        self.evaluate(is_here, identity)
     }
 
     /// Every rule that fires here.
-    pub fn all(&self, is_here: impl Fn(Place) -> bool, whose: &str) -> impl Iterator<Item = Fired<'_>> {
+    pub fn evaluate_all(
+        &self,
+        matches_point: impl Fn(FaultPoint) -> bool,
+        identity: &str,
+    ) -> impl Iterator<Item = FiredRule<'_>> {
         let mut fired = Vec::new();
         for (number, (rule, count)) in self.rules.iter().enumerate() {
-            if !is_here(rule.place) || !rule.whose.as_deref().is_none_or(|pattern| fits(pattern, whose)) {
+            if !matches_point(rule.point)
+                || !rule.pattern.as_deref().is_none_or(|pattern| matches_pattern(pattern, identity))
+            {
                 continue;
             }
             let occasion = count.fetch_add(1, Ordering::Relaxed) + 1;
             if self.fires(number, rule, occasion) {
-                fired.push(Fired { rule: number, number: occasion, action: &rule.action });
+                fired.push(FiredRule { rule_index: number, ordinal: occasion, action: &rule.action });
             }
         }
         fired.into_iter()
     }
 
     /// Whether a rule fires at one of its occasions; asked again, the answer is the same.
-    pub fn fires(&self, number: usize, rule: &Rule, occasion: u64) -> bool {
-        let place = u32::try_from(number + 1).unwrap_or(u32::MAX);
-        rule.occasions.contains(occasion, SeededRandom::new(self.seed, place))
+    pub fn fires(&self, rule_index: usize, rule: &FaultRule, ordinal: u64) -> bool {
+        let place = u32::try_from(rule_index + 1).unwrap_or(u32::MAX);
+        rule.occurrences.contains(ordinal, SeededRandom::new(self.seed, place))
     }
 }
 
 /// Whether a text fits a pattern, without case; `*` stands for any text.
-fn fits(pattern: &str, text: &str) -> bool {
+fn matches_pattern(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.to_lowercase(), text.to_lowercase());
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
@@ -192,19 +199,19 @@ fn fits(pattern: &str, text: &str) -> bool {
 
 impl FaultAction {
     /// The reply that refuses, if this is one: then nothing of what was asked is done.
-    pub fn refusal(&self) -> Option<&Answer> {
-        match &self.instead {
-            Instead::Answer(answer) if answer.is_refusal() => Some(answer),
+    pub fn negative_reply(&self) -> Option<&ServerReply> {
+        match &self.effect {
+            Effect::Reply(answer) if answer.is_negative() => Some(answer),
             _ => None,
         }
     }
 }
 
-impl fmt::Display for Certificate {
+impl fmt::Display for CertificateFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Expired => f.write_str("expired"),
-            Self::Name(name) => write!(f, "name={name}"),
+            Self::WrongName(name) => write!(f, "name={name}"),
             Self::SelfSigned => f.write_str("self-signed"),
         }
     }
@@ -212,15 +219,15 @@ impl fmt::Display for Certificate {
 
 #[cfg(test)]
 mod tests {
-    use super::{FaultAction, Faults, Place, Rule, fits};
+    use super::{FaultAction, FaultPoint, FaultRule, FaultRules, matches_pattern};
     use crate::smtp::Stage;
 
-    fn rule(place: Place, whose: Option<&str>, occasions: &str) -> Rule {
-        Rule {
+    fn rule(point: FaultPoint, pattern: Option<&str>, occurrences: &str) -> FaultRule {
+        FaultRule {
             text: String::new(),
-            place,
-            whose: whose.map(str::to_owned),
-            occasions: occasions.parse().expect("occasions"),
+            point,
+            pattern: pattern.map(str::to_owned),
+            occurrences: occurrences.parse().expect("occasions"),
             action: FaultAction::default(),
         }
     }
@@ -239,35 +246,39 @@ mod tests {
             ("a*b*c", "acb", false),
             ("a*a", "a", false),
         ] {
-            assert_eq!(fits(pattern, text), expected, "{pattern} {text}");
+            assert_eq!(matches_pattern(pattern, text), expected, "{pattern} {text}");
         }
     }
 
     #[test]
     fn each_rule_counts_its_own_occasions() {
-        let faults = Faults::new(
+        let faults = FaultRules::new(
             1,
             vec![
-                rule(Place::Reply(Stage::Rcpt), Some("a@x"), "#1..2"),
-                rule(Place::Reply(Stage::Rcpt), None, "#3"),
-                rule(Place::AnyReply, None, "#5"),
+                rule(FaultPoint::Reply(Stage::Rcpt), Some("a@x"), "#1..2"),
+                rule(FaultPoint::Reply(Stage::Rcpt), None, "#3"),
+                rule(FaultPoint::AnyReply, None, "#5"),
             ],
         );
-        let fired = |whose: &str| faults.reply(Some(Stage::Rcpt), whose).map(|fired| (fired.rule, fired.number));
+        let fired = |whose: &str| {
+            faults.evaluate_reply(Some(Stage::Rcpt), whose).map(|fired| (fired.rule_index, fired.ordinal))
+        };
         assert_eq!(fired("b@x"), None);
         assert_eq!(fired("a@x"), Some((0, 1)));
         assert_eq!(fired("a@x"), Some((0, 2)));
         assert_eq!(fired("a@x"), None);
-        assert_eq!(faults.reply(None, "").map(|fired| (fired.rule, fired.number)), Some((2, 5)));
+        assert_eq!(faults.evaluate_reply(None, "").map(|fired| (fired.rule_index, fired.ordinal)), Some((2, 5)));
     }
 
     #[test]
     fn a_rule_that_does_not_act_counts_all_the_same() {
-        let faults = Faults::new(
+        let faults = FaultRules::new(
             1,
-            vec![rule(Place::Reply(Stage::Rcpt), None, ""), rule(Place::Reply(Stage::Rcpt), None, "#2")],
+            vec![rule(FaultPoint::Reply(Stage::Rcpt), None, ""), rule(FaultPoint::Reply(Stage::Rcpt), None, "#2")],
         );
-        assert!((0..2).all(|_| faults.reply(Some(Stage::Rcpt), "").is_some_and(|fired| fired.rule == 0)));
+        assert!(
+            (0..2).all(|_| faults.evaluate_reply(Some(Stage::Rcpt), "").is_some_and(|fired| fired.rule_index == 0))
+        );
         let (second, count) = (&faults.rules[1].0, &faults.rules[1].1);
         assert!(faults.fires(1, second, 2) && count.load(std::sync::atomic::Ordering::Relaxed) == 2);
     }

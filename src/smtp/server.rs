@@ -31,250 +31,253 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::fault::{FaultAction, Instead, Place};
+use super::fault::{Effect, FaultAction, FaultPoint};
 use super::plan::Stage;
 use crate::conversation::{Actions, CloseReason, StreamProtocol};
 use crate::time::Moment;
-use body::Body;
-use hold::Held;
-use login::Login;
+use body::DataDecoder;
+use hold::PacedReply;
+use login::SaslServer;
 
-pub use answer::{Answer, ENOUGH, NO_ROOM, TOO_MANY_CONNECTIONS};
-pub use envelope::{Addressee, Sender};
-pub use room::{Allowance, Captured, Client, Fact, Keep, Kept, Lease, Limits, Mailroom, Refused, Rules};
+pub use answer::{INSUFFICIENT_STORAGE, MESSAGE_LIMIT_REACHED, ServerReply, TOO_MANY_CONNECTIONS};
+pub use envelope::{EnvelopeRecipient, EnvelopeSender};
+pub use room::{
+    Accept, AcceptResult, ClientInfo, MemoryBudget, MessageSink, ReceivedMessage, RejectedCommand, Reservation,
+    ServerEvent, SessionConfig, SessionTimeouts,
+};
 pub use users::Users;
 
 /// How long a client that has delivered something may take for its QUIT once the server closes.
-const FAREWELL: Duration = Duration::from_secs(1);
+const QUIT_GRACE: Duration = Duration::from_secs(1);
 
 /// The dialogue on one connection.
-pub struct Server<M: Mailroom> {
-    room: Rc<M>,
-    client: Client,
+pub struct ServerSession<M: MessageSink> {
+    sink: Rc<M>,
+    client: ClientInfo,
     /// What the connection gets in place of a banner.
-    refusal: Option<Answer>,
+    rejection: Option<ServerReply>,
     /// What a TLS handshake gets in place of one.
-    handshake: Instead,
+    handshake_effect: Effect,
     state: State,
     is_extended: bool,
     /// Whether its banner was a refusal: then there is nothing but QUIT (RFC 5321 §3.1).
-    is_turned_away: bool,
+    accepts_only_quit: bool,
     /// Words of EHLO that a rule does not let it say.
-    hidden: Vec<String>,
-    sender: Option<Sender>,
-    recipients: Vec<Addressee>,
+    hidden_extensions: Vec<String>,
+    sender: Option<EnvelopeSender>,
+    recipients: Vec<EnvelopeRecipient>,
     /// What they take of the allowance.
-    named: usize,
+    recipients_size: usize,
     /// What came by BDAT so far, and why the rest is of no use.
     chunks: Vec<u8>,
-    spoilt: Option<Answer>,
+    message_rejection: Option<ServerReply>,
     /// Whether the rules were asked about the body of this mail.
-    is_body_begun: bool,
-    lease: Lease,
-    work: Option<Work<M::Kept>>,
-    held: Option<Held>,
-    after: After,
+    has_body_started: bool,
+    reservation: Reservation,
+    pending_job: Option<PendingJob<M::Stored>>,
+    paced_reply: Option<PacedReply>,
+    after_reply: AfterReply,
     /// Mails whose acknowledgement is not out yet, and when each had come.
-    taken: Vec<(M::Kept, Moment)>,
+    unacknowledged: Vec<(M::Stored, Moment)>,
     /// Whether a line is being skipped because it is too long.
-    is_skipping: bool,
+    is_skipping_line: bool,
     is_stalled: bool,
-    is_over: bool,
+    is_closed: bool,
     is_draining: bool,
     has_delivered: bool,
     errors: u32,
-    until: Moment,
-    ends: Moment,
+    deadline: Moment,
+    session_deadline: Moment,
 }
 
 enum State {
     /// The connection is not greeted yet.
-    Begun,
+    Connected,
     /// STARTTLS was answered; what comes is the handshake.
-    Handshaking,
+    TlsHandshake,
     Command,
-    Login(Login),
+    Auth(SaslServer),
     /// Only challenges are left to say: so many.
-    Challenges(u32),
-    Body(Body),
+    RepeatedChallenges(u32),
+    Body(DataDecoder),
     Chunk {
-        left: u64,
+        remaining: u64,
         is_last: bool,
     },
     /// A handshake is expected, and these octets are what it gets.
-    NoTls(Vec<u8>),
+    FailedHandshake(Vec<u8>),
 }
 
 /// What a job is for.
-enum Work<K> {
-    Derive,
-    Keep { kept: Arc<Mutex<Option<Kept<K>>>>, at: Moment, action: FaultAction },
+enum PendingJob<K> {
+    DeriveKey,
+    Store { result: Arc<Mutex<Option<AcceptResult<K>>>>, received_at: Moment, action: FaultAction },
 }
 
 /// What follows once a reply is out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum After {
-    Go,
-    Greet,
+enum AfterReply {
+    Continue,
+    SendBanner,
     StartTls,
     Close,
 }
 
-impl<M: Mailroom> Server<M> {
+impl<M: MessageSink> ServerSession<M> {
     /// A dialogue with a client that has just come.
-    pub fn new(room: Rc<M>, client: Client, now: Moment) -> Self {
-        let lease = Lease::new(&room.rules().allowance);
-        let limits = room.rules().limits;
+    pub fn new(sink: Rc<M>, client: ClientInfo, now: Moment) -> Self {
+        let lease = Reservation::new(&sink.config().memory_budget);
+        let limits = sink.config().timeouts;
         Self {
-            room,
+            sink,
             client,
-            refusal: None,
-            handshake: Instead::Usual,
-            state: State::Begun,
+            rejection: None,
+            handshake_effect: Effect::None,
+            state: State::Connected,
             is_extended: false,
-            is_turned_away: false,
-            hidden: Vec::new(),
+            accepts_only_quit: false,
+            hidden_extensions: Vec::new(),
             sender: None,
             recipients: Vec::new(),
-            named: 0,
+            recipients_size: 0,
             chunks: Vec::new(),
-            spoilt: None,
-            is_body_begun: false,
-            lease,
-            work: None,
-            held: None,
-            after: After::Go,
-            taken: Vec::new(),
-            is_skipping: false,
+            message_rejection: None,
+            has_body_started: false,
+            reservation: lease,
+            pending_job: None,
+            paced_reply: None,
+            after_reply: AfterReply::Continue,
+            unacknowledged: Vec::new(),
+            is_skipping_line: false,
             is_stalled: false,
-            is_over: false,
+            is_closed: false,
             is_draining: false,
             has_delivered: false,
             errors: 0,
-            until: now + limits.command,
-            ends: now + limits.session,
+            deadline: now + limits.command,
+            session_deadline: now + limits.session,
         }
     }
 
     /// One that gets a refusal in place of a banner.
     #[must_use]
-    pub fn refused(mut self, answer: Answer) -> Self {
-        self.refusal = Some(answer);
+    pub fn with_rejection(mut self, reply: ServerReply) -> Self {
+        self.rejection = Some(reply);
         self
     }
 
     /// Whether it is such a one.
-    pub fn is_refused(&self) -> bool {
-        self.refusal.is_some()
+    pub fn is_rejected(&self) -> bool {
+        self.rejection.is_some()
     }
 
     /// One whose implicit TLS never comes to be, because a rule has it so.
     #[must_use]
-    pub fn without_handshake(mut self, instead: Instead) -> Self {
-        self.handshake = instead;
+    pub fn with_handshake_effect(mut self, effect: Effect) -> Self {
+        self.handshake_effect = effect;
         self
     }
 
     /// Forgets the mail under way (RFC 5321 §4.1.1.5).
-    fn forget(&mut self) {
+    fn reset_transaction(&mut self) {
         self.sender = None;
         self.recipients.clear();
         self.chunks = Vec::new();
-        self.spoilt = None;
-        self.is_body_begun = false;
-        self.named = 0;
-        self.lease.resize(0);
+        self.message_rejection = None;
+        self.has_body_started = false;
+        self.recipients_size = 0;
+        self.reservation.resize(0);
     }
 
     /// Ends the session: nothing more is heard.
-    fn close(&mut self, out: &mut Actions<Fact<M::Kept>>) {
-        self.is_over = true;
-        out.close();
+    fn close(&mut self, actions: &mut Actions<ServerEvent<M::Stored>>) {
+        self.is_closed = true;
+        actions.close();
     }
 
     /// Says why, and ends the session.
-    fn dismiss(&mut self, answer: &Answer, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
-        self.after = After::Close;
-        self.say(answer, &FaultAction::default(), now, out);
+    fn reply_and_close(&mut self, reply: &ServerReply, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+        self.after_reply = AfterReply::Close;
+        self.send_reply(reply, &FaultAction::default(), now, actions);
     }
 
-    fn fail(&self, why: &str, out: &mut Actions<Fact<M::Kept>>) {
-        out.emit(Fact::Failed { client: self.client.clone(), why: why.to_owned() });
+    fn emit_failure(&self, reason: &str, actions: &mut Actions<ServerEvent<M::Stored>>) {
+        actions.emit(ServerEvent::Failed { client: self.client.clone(), reason: reason.to_owned() });
     }
 
     /// Where in the dialogue it is, for people.
-    fn place(&self) -> &'static str {
+    fn phase(&self) -> &'static str {
         match self.state {
             _ if self.sender.is_some() => "within the mail",
-            State::Login(_) | State::Challenges(_) => "within the login",
-            _ if self.client.name.is_empty() => "before EHLO",
+            State::Auth(_) | State::RepeatedChallenges(_) => "within the login",
+            _ if self.client.helo_name.is_empty() => "before EHLO",
             _ => "between mails",
         }
     }
 
     /// Whether nothing can be heard now.
     fn is_busy(&self) -> bool {
-        self.work.is_some() || self.held.is_some() || self.is_stalled || self.is_over
+        self.pending_job.is_some() || self.paced_reply.is_some() || self.is_stalled || self.is_closed
     }
 
-    fn greet(&mut self, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
+    fn send_banner(&mut self, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
         self.state = State::Command;
-        let banner = Answer::new(220, format!("{} ESMTP netlab mail-serve", self.room.rules().name));
-        let action = self.decide(Some(Stage::Banner), "", out);
-        self.is_turned_away = action.refusal().is_some();
-        let answer = action.refusal().cloned().unwrap_or(banner);
-        self.judged(Some(Stage::Banner), "", answer, &action, now, out);
+        let banner = ServerReply::new(220, format!("{} ESMTP netlab mail-serve", self.sink.config().name));
+        let action = self.evaluate_reply(Some(Stage::Banner), "", actions);
+        self.accepts_only_quit = action.negative_reply().is_some();
+        let answer = action.negative_reply().cloned().unwrap_or(banner);
+        self.finish_reply(Some(Stage::Banner), "", answer, &action, now, actions);
     }
 }
 
-impl<M: Mailroom> StreamProtocol for Server<M> {
-    type Event = Fact<M::Kept>;
+impl<M: MessageSink> StreamProtocol for ServerSession<M> {
+    type Event = ServerEvent<M::Stored>;
     const FULL_DUPLEX: bool = false;
 
-    fn opened(&mut self, tls: Option<&'static str>, now: Moment, out: &mut Actions<Self::Event>) {
+    fn opened(&mut self, tls: Option<&'static str>, now: Moment, actions: &mut Actions<Self::Event>) {
         self.client.tls = tls;
-        self.until = now + self.room.rules().limits.command;
-        if !matches!(self.state, State::Begun) {
+        self.deadline = now + self.sink.config().timeouts.command;
+        if !matches!(self.state, State::Connected) {
             // After STARTTLS there is no second banner.
-            return if self.is_draining { self.close(out) } else { self.state = State::Command };
+            return if self.is_draining { self.close(actions) } else { self.state = State::Command };
         }
-        if let Some(refusal) = self.refusal.clone() {
-            self.fail("there are too many connections", out);
-            if self.handshake == Instead::Usual {
-                return self.dismiss(&refusal, now, out);
+        if let Some(refusal) = self.rejection.clone() {
+            self.emit_failure("there are too many connections", actions);
+            if self.handshake_effect == Effect::None {
+                return self.reply_and_close(&refusal, now, actions);
             }
             // It has heard nothing that would have to reach it.
-            self.is_over = true;
-            return out.reset();
+            self.is_closed = true;
+            return actions.reset();
         }
-        match std::mem::take(&mut self.handshake) {
-            Instead::Usual => {
-                let action = self.decide_at(Place::Connect, out);
-                self.after = After::Greet;
-                self.say_nothing(&action, now, out);
+        match std::mem::take(&mut self.handshake_effect) {
+            Effect::None => {
+                let action = self.evaluate_at(FaultPoint::Connect, actions);
+                self.after_reply = AfterReply::SendBanner;
+                self.send_no_reply(&action, now, actions);
             }
-            instead => self.refuse_tls(instead, now, out),
+            instead => self.fail_handshake(instead, now, actions),
         }
     }
 
-    fn received(&mut self, bytes: &[u8], now: Moment, out: &mut Actions<Self::Event>) -> usize {
+    fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut Actions<Self::Event>) -> usize {
         /// Replies that may wait to be taken before more commands are heard.
-        const MOST_REPLIES: usize = 64 * 1024;
+        const MAX_QUEUED_REPLIES: usize = 64 * 1024;
         let mut taken = 0;
-        while !self.is_busy() && out.queued_bytes() < MOST_REPLIES {
+        while !self.is_busy() && actions.queued_bytes() < MAX_QUEUED_REPLIES {
             let rest = bytes.get(taken..).unwrap_or_default();
             let some = match &mut self.state {
                 _ if rest.is_empty() => break,
-                State::NoTls(instead) => {
+                State::FailedHandshake(instead) => {
                     let instead = std::mem::take(instead);
-                    out.send(&instead);
-                    self.close(out);
+                    actions.send(&instead);
+                    self.close(actions);
                     rest.len()
                 }
-                State::Body(_) => self.body(rest, now, out),
-                State::Chunk { .. } => self.chunk(rest, now, out),
-                State::Begun | State::Handshaking => break,
-                State::Command | State::Login(_) | State::Challenges(_) => self.line(rest, now, out),
+                State::Body(_) => self.receive_body(rest, now, actions),
+                State::Chunk { .. } => self.receive_chunk(rest, now, actions),
+                State::Connected | State::TlsHandshake => break,
+                State::Command | State::Auth(_) | State::RepeatedChallenges(_) => self.receive_line(rest, now, actions),
             };
             taken += some;
             if some == 0 {
@@ -282,96 +285,96 @@ impl<M: Mailroom> StreamProtocol for Server<M> {
             }
         }
         // Who is stalled is not listened to, but its end is noticed.
-        if self.is_over || self.is_stalled { bytes.len() } else { taken }
+        if self.is_closed || self.is_stalled { bytes.len() } else { taken }
     }
 
-    fn sent(&mut self, now: Moment, out: &mut Actions<Self::Event>) {
-        if self.held.is_none() {
-            self.tell_taken(now, out);
+    fn sent(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
+        if self.paced_reply.is_none() {
+            self.emit_accepted(now, actions);
         }
     }
 
-    fn woken(&mut self, now: Moment, out: &mut Actions<Self::Event>) {
-        if self.held.as_ref().is_some_and(|held| held.next <= now) {
-            return self.pump(now, out);
+    fn woken(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
+        if self.paced_reply.as_ref().is_some_and(|held| held.next_piece_at <= now) {
+            return self.flush_reply(now, actions);
         }
-        if self.held.take().is_some() {
-            return self.close(out);
+        if self.paced_reply.take().is_some() {
+            return self.close(actions);
         }
         match &self.state {
-            _ if self.is_stalled => self.close(out),
-            State::NoTls(_) => self.close(out),
-            _ if self.is_draining => self.dismiss(&answer::CLOSING, now, out),
+            _ if self.is_stalled => self.close(actions),
+            State::FailedHandshake(_) => self.close(actions),
+            _ if self.is_draining => self.reply_and_close(&answer::SHUTTING_DOWN, now, actions),
             _ => {
-                let (answer, what) = if self.ends <= now {
-                    (answer::TOO_LONG, "the session had lasted long enough")
+                let (answer, what) = if self.session_deadline <= now {
+                    (answer::SESSION_TIMED_OUT, "the session had lasted long enough")
                 } else {
                     (answer::TIMED_OUT, "nothing more came")
                 };
-                self.fail(&format!("{what} {}", self.place()), out);
-                self.dismiss(&answer, now, out);
+                self.emit_failure(&format!("{what} {}", self.phase()), actions);
+                self.reply_and_close(&answer, now, actions);
             }
         }
     }
 
-    fn job_done(&mut self, now: Moment, out: &mut Actions<Self::Event>) {
-        match self.work.take() {
-            Some(Work::Derive) => self.derived(now, out),
-            Some(Work::Keep { kept, at, action }) => {
+    fn job_done(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
+        match self.pending_job.take() {
+            Some(PendingJob::DeriveKey) => self.key_derived(now, actions),
+            Some(PendingJob::Store { result: kept, received_at: at, action }) => {
                 let kept = kept.lock().unwrap_or_else(PoisonError::into_inner).take();
-                self.kept(kept.unwrap_or(Err(NO_ROOM)), at, &action, now, out);
+                self.message_stored(kept.unwrap_or(Err(INSUFFICIENT_STORAGE)), at, &action, now, actions);
             }
             None => {}
         }
     }
 
-    fn draining(&mut self, now: Moment, out: &mut Actions<Self::Event>) {
+    fn draining(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
         self.is_draining = true;
         if self.is_stalled {
-            return self.close(out);
+            return self.close(actions);
         }
-        if self.is_busy() || self.sender.is_some() || self.is_over {
+        if self.is_busy() || self.sender.is_some() || self.is_closed {
             return;
         }
         if self.has_delivered {
-            self.until = self.until.min(now + FAREWELL);
+            self.deadline = self.deadline.min(now + QUIT_GRACE);
         } else {
-            self.dismiss(&answer::CLOSING, now, out);
+            self.reply_and_close(&answer::SHUTTING_DOWN, now, actions);
         }
     }
 
-    fn ended(&mut self, end: &CloseReason, now: Moment, out: &mut Actions<Self::Event>) {
-        self.tell_taken(now, out);
-        if self.is_over {
+    fn ended(&mut self, end: &CloseReason, now: Moment, actions: &mut Actions<Self::Event>) {
+        self.emit_accepted(now, actions);
+        if self.is_closed {
             return;
         }
         match end {
             CloseReason::Finished | CloseReason::Truncated => {
                 if self.sender.is_some() {
-                    self.fail("the client closed within a mail", out);
+                    self.emit_failure("the client closed within a mail", actions);
                 }
-                self.close(out);
+                self.close(actions);
             }
             CloseReason::Broken(error) => {
                 // Before the banner it is the TLS handshake that broke.
                 if self.sender.is_some() || !matches!(self.state, State::Command) {
-                    self.fail(error.message(), out);
+                    self.emit_failure(error.message(), actions);
                 }
-                self.is_over = true;
+                self.is_closed = true;
             }
         }
     }
 
     fn wake_at(&self) -> Option<Moment> {
-        match &self.held {
-            _ if self.is_over || self.work.is_some() => None,
-            Some(held) => Some(held.next.min(self.ends)),
-            None if self.is_stalled => Some(self.ends),
-            None => Some(self.until.min(self.ends)),
+        match &self.paced_reply {
+            _ if self.is_closed || self.pending_job.is_some() => None,
+            Some(held) => Some(held.next_piece_at.min(self.session_deadline)),
+            None if self.is_stalled => Some(self.session_deadline),
+            None => Some(self.deadline.min(self.session_deadline)),
         }
     }
 
     fn is_paused(&self) -> bool {
-        self.work.is_some() || self.held.is_some()
+        self.pending_job.is_some() || self.paced_reply.is_some()
     }
 }

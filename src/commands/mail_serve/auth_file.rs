@@ -12,9 +12,9 @@ use crate::smtp::Secret;
 use crate::smtp::server::Users;
 
 /// Reads it.
-pub fn users(path: &Path) -> Result<Users> {
+pub fn read_users(path: &Path) -> Result<Users> {
     let octets = Secret::new(read_private(path, "a file of passwords")?);
-    let users = read(octets.expose()).map_err(|(line, why)| {
+    let users = parse(octets.expose()).map_err(|(line, why)| {
         Error::new(Exit::Config, format!("{}, line {line}: {why}", path.display()))
             .expected("user:password on each line, in UTF-8")
     })?;
@@ -27,11 +27,11 @@ pub fn users(path: &Path) -> Result<Users> {
 }
 
 /// What is wrong with it, and where; never what stands there.
-type Wrong = (usize, &'static str);
+type ParseError = (usize, &'static str);
 
-fn read(octets: &[u8]) -> Result<Vec<(String, Secret)>, Wrong> {
+fn parse(bytes: &[u8]) -> Result<Vec<(String, Secret)>, ParseError> {
     let mut users: Vec<(String, Secret)> = Vec::new();
-    for (line, text) in (1..).zip(octets.split(|octet| *octet == b'\n')) {
+    for (line, text) in (1..).zip(bytes.split(|octet| *octet == b'\n')) {
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         if text.is_empty() || text.starts_with(b"#") {
             continue;
@@ -51,12 +51,12 @@ fn read(octets: &[u8]) -> Result<Vec<(String, Secret)>, Wrong> {
 
 #[cfg(test)]
 mod tests {
-    use super::read;
+    use super::parse;
 
     #[test]
     fn a_password_is_everything_behind_the_first_colon() {
         let users =
-            read(b"# who\n\ntim:t:e a\r\nj\xc3\xb6rg:x\n").unwrap_or_else(|(line, why)| panic!("{line}: {why}"));
+            parse(b"# who\n\ntim:t:e a\r\nj\xc3\xb6rg:x\n").unwrap_or_else(|(line, why)| panic!("{line}: {why}"));
         let shown: Vec<_> = users.iter().map(|(user, secret)| (user.as_str(), secret.expose())).collect();
         assert_eq!(shown, [("tim", &b"t:e a"[..]), ("j\u{f6}rg", b"x")]);
     }
@@ -66,7 +66,7 @@ mod tests {
         for (text, line) in
             [(&b"tim"[..], 1), (b"a:b\n:x", 2), (b"a:", 1), (b"a:b\na:c", 2), (b"a:\x01", 1), (b"\n\xff:x", 2)]
         {
-            assert_eq!(read(text).map(|_| ()).expect_err("wrong").0, line, "{text:?}");
+            assert_eq!(parse(text).map(|_| ()).expect_err("wrong").0, line, "{text:?}");
         }
     }
 }

@@ -10,44 +10,44 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::service::TLS_DOOR;
-use super::tls::Sides;
+use super::service::TLS_LISTENER;
+use super::tls::ServerCerts;
 use crate::commands::told::{Report, plural, write_counts, write_dropped_events, write_headline};
 use crate::commands::values::address_strings;
 use crate::disk::Spool;
 use crate::net::Listeners;
 use crate::output::Escaped;
 use crate::smtp::Stage;
-use crate::smtp::server::Rules;
+use crate::smtp::server::SessionConfig;
 use crate::stats;
 use crate::time::{Moment, serialize_ns, serialize_rfc3339};
 
-use mail::Clock;
+use mail::TimeOfDay;
 #[cfg(test)]
 pub use mail::tests;
-pub use mail::{Mail, Part};
+pub use mail::{MessageEvent, Part};
 
 /// Everything `mail-serve` says on stdout.
-pub type Event = Report<Line, Summary>;
+pub type MailServeReport = Report<MailServeEvent, Summary>;
 
 /// What it says before the end.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Line {
+pub enum MailServeEvent {
     /// It listens.
     Listening(Listening),
     /// A mail was taken.
-    Message(Arc<Mail>),
+    Message(Arc<MessageEvent>),
     /// A command was refused.
     Refused(Refused),
     /// Somebody tried to log in.
     Login(Login),
     /// A rule of `--fault` fired.
-    Fault(Fault),
+    Fault(FaultFired),
     /// A connection ended before it should have.
     Failed(Failed),
     /// A line of `--plan`.
-    Decision(Decision),
+    Decision(PlannedFault),
     /// Something about the server itself.
     Notice {
         /// In words.
@@ -78,7 +78,7 @@ pub struct Listening {
     pub seed: u64,
     /// Whether any are rolled.
     #[serde(skip)]
-    pub rolls_dice: bool,
+    pub is_randomized: bool,
 }
 
 /// A refusal.
@@ -121,7 +121,7 @@ pub struct Login {
 
 /// A rule that fired.
 #[derive(Debug, Serialize)]
-pub struct Fault {
+pub struct FaultFired {
     /// Over the how-manieth connection.
     pub session: u64,
     /// The rule, as it was written.
@@ -146,7 +146,7 @@ pub struct Failed {
 
 /// What a rule does at one of its occasions.
 #[derive(Debug, Serialize)]
-pub struct Decision {
+pub struct PlannedFault {
     /// The rule, as it was written.
     pub rule: String,
     /// The how-manieth occasion.
@@ -188,13 +188,13 @@ pub struct Summary {
     pub dropped_events: u64,
 }
 
-impl fmt::Display for Line {
+impl fmt::Display for MailServeEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listening(listening) => listening.fmt(f),
             Self::Message(mail) => mail.fmt(f),
             Self::Refused(Refused { time, peer, command, code, text, .. }) => {
-                write!(f, "{} {peer} refused", Clock(*time))?;
+                write!(f, "{} {peer} refused", TimeOfDay(*time))?;
                 if !command.is_empty() {
                     write!(f, " {}", Escaped(command.as_bytes()))?;
                 }
@@ -202,15 +202,15 @@ impl fmt::Display for Line {
             }
             Self::Login(Login { time, peer, user, mechanism, ok, .. }) => {
                 let verdict = if *ok { "logged in" } else { "did not get in" };
-                write!(f, "{} {peer} {verdict} as {} by {mechanism}", Clock(*time), Escaped(user.as_bytes()))
+                write!(f, "{} {peer} {verdict} as {} by {mechanism}", TimeOfDay(*time), Escaped(user.as_bytes()))
             }
-            Self::Fault(Fault { rule, number, .. }) => {
+            Self::Fault(FaultFired { rule, number, .. }) => {
                 write!(f, "fault {}: occasion {number}", Escaped(rule.as_bytes()))
             }
             Self::Failed(Failed { time, peer, why, .. }) => {
-                write!(f, "{} {peer} failed: {}", Clock(*time), Escaped(why.as_bytes()))
+                write!(f, "{} {peer} failed: {}", TimeOfDay(*time), Escaped(why.as_bytes()))
             }
-            Self::Decision(Decision { rule, number, fires }) => {
+            Self::Decision(PlannedFault { rule, number, fires }) => {
                 write!(f, "{number}: {} {}", Escaped(rule.as_bytes()), if *fires { "fires" } else { "does not" })
             }
             Self::Notice { what } => f.write_str(what),
@@ -221,25 +221,25 @@ impl fmt::Display for Line {
 impl Listening {
     /// What came of the binds, and what is promised.
     pub fn new(
-        rules: &Rules,
-        doors: &[Listeners],
-        pages: Vec<String>,
-        sides: Option<&Sides>,
+        config: &SessionConfig,
+        listeners: &[Listeners],
+        web_urls: Vec<String>,
+        certs: Option<&ServerCerts>,
         spool: Option<&Spool>,
         seed: u64,
     ) -> Self {
-        let of = |door: usize| doors.get(door).map(|door| address_strings(door.addresses())).unwrap_or_default();
+        let of = |door: usize| listeners.get(door).map(|door| address_strings(door.addresses())).unwrap_or_default();
         Self {
-            name: rules.name.clone(),
+            name: config.name.clone(),
             addresses: of(0),
-            tls_addresses: of(TLS_DOOR),
-            pages,
-            starttls: rules.offers_tls,
-            certificate_sha256: sides.and_then(|sides| sides.sha256.clone()),
+            tls_addresses: of(TLS_LISTENER),
+            pages: web_urls,
+            starttls: config.offers_starttls,
+            certificate_sha256: certs.and_then(|sides| sides.sha256.clone()),
             saves_to: spool.map(|spool| spool.path().display().to_string()),
-            faults: rules.faults.rules().map(|rule| rule.text.clone()).collect(),
+            faults: config.faults.rules().map(|rule| rule.text.clone()).collect(),
             seed,
-            rolls_dice: rules.faults.rolls_dice(),
+            is_randomized: config.faults.is_randomized(),
         }
     }
 }
@@ -262,7 +262,7 @@ impl fmt::Display for Listening {
         for fault in &self.faults {
             write!(f, "\n  fault {}", Escaped(fault.as_bytes()))?;
         }
-        if self.rolls_dice {
+        if self.is_randomized {
             write!(f, "\n  with the dice of --seed {}", self.seed)?;
         }
         if let Some(sha256) = &self.certificate_sha256 {

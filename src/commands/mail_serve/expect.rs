@@ -9,77 +9,78 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 
 /// What can be counted.
-const COUNTS: [&str; 7] = ["messages", "recipients", "connections", "refused", "logins", "failed", "faults"];
+const COUNTERS: [&str; 7] = ["messages", "recipients", "connections", "refused", "logins", "failed", "faults"];
 /// What can be said of every mail.
-pub const FEATURES: [&str; 5] = ["tls", "auth", "from", "to", "subject"];
+pub const PROPERTIES: [&str; 5] = ["tls", "auth", "from", "to", "subject"];
 
 /// One condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Condition {
-    Count(&'static str, Relation, u64),
-    Every(&'static str, String),
+    Counter(&'static str, Comparison, u64),
+    EveryMessage(&'static str, String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Relation {
-    Is,
+enum Comparison {
+    Equal,
     AtLeast,
     AtMost,
-    Above,
-    Below,
+    Greater,
+    Less,
 }
 
 /// One `--expect`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expect {
+pub struct Expectation {
     text: String,
     conditions: Vec<Condition>,
 }
 
 /// What a run has seen.
-pub trait Seen {
+pub trait Observations {
     /// How many.
-    fn count(&self, word: &str) -> u64;
+    fn counter(&self, name: &str) -> u64;
 
     /// The different values that mails had.
-    fn values(&self, word: &str) -> Vec<String>;
+    fn values(&self, property: &str) -> Vec<String>;
 }
 
-impl FromStr for Expect {
+impl FromStr for Expectation {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
         let words = shlex::split(text).filter(|words| !words.is_empty());
-        let conditions: Option<Vec<_>> = words.and_then(|words| words.iter().map(|word| condition(word)).collect());
+        let conditions: Option<Vec<_>> =
+            words.and_then(|words| words.iter().map(|word| parse_condition(word)).collect());
         conditions.map(|conditions| Self { text: text.to_owned(), conditions }).ok_or_else(|| {
             Error::new(Exit::Usage, format!("--expect '{text}' cannot be read"))
                 .expected(format!(
                     "COUNT=N, >=N, <=N, >N or <N with {}; WORD=VALUE with {}",
-                    COUNTS.join(", "),
-                    FEATURES.join(", ")
+                    COUNTERS.join(", "),
+                    PROPERTIES.join(", ")
                 ))
                 .remedy("for example --expect 'messages=2 tls=1.3', or tls=none for mails in clear")
         })
     }
 }
 
-fn condition(word: &str) -> Option<Condition> {
+fn parse_condition(word: &str) -> Option<Condition> {
     let at = word.find(['=', '<', '>'])?;
     let (name, rest) = word.split_at(at);
     let relations = [
-        (">=", Relation::AtLeast),
-        ("<=", Relation::AtMost),
-        ("=", Relation::Is),
-        (">", Relation::Above),
-        ("<", Relation::Below),
+        (">=", Comparison::AtLeast),
+        ("<=", Comparison::AtMost),
+        ("=", Comparison::Equal),
+        (">", Comparison::Greater),
+        ("<", Comparison::Less),
     ];
     let (relation, value) =
         relations.iter().find_map(|(sign, relation)| Some((*relation, rest.strip_prefix(sign)?)))?;
-    if let Some(count) = COUNTS.iter().find(|count| **count == name) {
+    if let Some(count) = COUNTERS.iter().find(|count| **count == name) {
         let is_plain = !value.is_empty() && value.bytes().all(|digit| digit.is_ascii_digit());
-        return value.parse().ok().filter(|_| is_plain).map(|number| Condition::Count(count, relation, number));
+        return value.parse().ok().filter(|_| is_plain).map(|number| Condition::Counter(count, relation, number));
     }
-    let feature = FEATURES.iter().find(|feature| **feature == name)?;
+    let feature = PROPERTIES.iter().find(|feature| **feature == name)?;
     let can_be = match *feature {
         "tls" => ["none", "1.2", "1.3"].contains(&value),
         _ => !value.is_empty(),
@@ -89,31 +90,33 @@ fn condition(word: &str) -> Option<Condition> {
     let bare = value.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).filter(|_| is_address);
     let value = bare.unwrap_or(value);
     let can_be = can_be && (!value.is_empty() || *feature == "from");
-    (relation == Relation::Is && can_be).then(|| Condition::Every(feature, value.to_owned()))
+    (relation == Comparison::Equal && can_be).then(|| Condition::EveryMessage(feature, value.to_owned()))
 }
 
-impl Expect {
+impl Expectation {
     /// Whether the values of mails have to be remembered.
-    pub fn asks_for(&self, feature: &str) -> bool {
-        self.conditions.iter().any(|condition| matches!(condition, Condition::Every(word, _) if *word == feature))
+    pub fn needs_property(&self, property: &str) -> bool {
+        self.conditions
+            .iter()
+            .any(|condition| matches!(condition, Condition::EveryMessage(word, _) if *word == property))
     }
 
     /// Whether it holds; the error says what does not.
-    pub fn check(&self, seen: &impl Seen) -> Result<()> {
+    pub fn check(&self, observed: &impl Observations) -> Result<()> {
         let broken = self.conditions.iter().find_map(|condition| match condition {
-            Condition::Count(word, relation, number) => {
-                let count = seen.count(word);
+            Condition::Counter(word, relation, number) => {
+                let count = observed.counter(word);
                 let holds = match relation {
-                    Relation::Is => count == *number,
-                    Relation::AtLeast => count >= *number,
-                    Relation::AtMost => count <= *number,
-                    Relation::Above => count > *number,
-                    Relation::Below => count < *number,
+                    Comparison::Equal => count == *number,
+                    Comparison::AtLeast => count >= *number,
+                    Comparison::AtMost => count <= *number,
+                    Comparison::Greater => count > *number,
+                    Comparison::Less => count < *number,
                 };
                 (!holds).then(|| format!("{word} is {count}"))
             }
-            Condition::Every(word, value) => {
-                let values = seen.values(word);
+            Condition::EveryMessage(word, value) => {
+                let values = observed.values(word);
                 match values.iter().find(|found| !found.eq_ignore_ascii_case(value)) {
                     Some(other) => {
                         Some(format!("{word} of a mail is {}", if other.is_empty() { "empty" } else { other }))
@@ -132,13 +135,13 @@ impl Expect {
 
 #[cfg(test)]
 mod tests {
-    use super::{Expect, Seen};
+    use super::{Expectation, Observations};
     use crate::exit::Exit;
 
-    struct Two;
+    struct TwoMessages;
 
-    impl Seen for Two {
-        fn count(&self, word: &str) -> u64 {
+    impl Observations for TwoMessages {
+        fn counter(&self, word: &str) -> u64 {
             if word == "messages" { 2 } else { 0 }
         }
 
@@ -152,7 +155,7 @@ mod tests {
     }
 
     fn holds(text: &str) -> bool {
-        text.parse::<Expect>().expect(text).check(&Two).is_ok()
+        text.parse::<Expectation>().expect(text).check(&TwoMessages).is_ok()
     }
 
     #[test]
@@ -160,7 +163,11 @@ mod tests {
         for text in
             ["messages=2", "messages>=1 messages<=2 refused=0", "messages>1 messages<3", "messages=2 tls=1.3", "TLS"]
         {
-            assert_eq!(text.parse::<Expect>().is_ok_and(|expect| expect.check(&Two).is_ok()), text != "TLS", "{text}");
+            assert_eq!(
+                text.parse::<Expectation>().is_ok_and(|expect| expect.check(&TwoMessages).is_ok()),
+                text != "TLS",
+                "{text}"
+            );
         }
         for text in [
             "messages=1",
@@ -194,9 +201,9 @@ mod tests {
             "tls=yes",
             "from=",
         ] {
-            assert_eq!(text.parse::<Expect>().expect_err(text).exit(), Exit::Usage, "{text}");
+            assert_eq!(text.parse::<Expectation>().expect_err(text).exit(), Exit::Usage, "{text}");
         }
-        let error = "messages=3".parse::<Expect>().expect("read").check(&Two).expect_err("two came");
+        let error = "messages=3".parse::<Expectation>().expect("read").check(&TwoMessages).expect_err("two came");
         assert!(error.exit() == Exit::Negative && error.message().contains("messages is 2"));
     }
 }

@@ -12,49 +12,49 @@ use lol_html::{RewriteStrSettings, doc_comments, element, rewrite_str};
 use mail_parser::{Message, MessagePart, MimeHeaders as _};
 use percent_encoding::percent_decode_str;
 
-use super::look::kind;
+use super::look::content_type;
 
 /// Images up to this size are put into the HTML that names them.
-const LARGEST_IMAGE: usize = 4 << 20;
+const MAX_IMAGE_SIZE: usize = 4 << 20;
 /// And as long as the HTML does not become longer than this.
-const LARGEST_HTML: usize = 16 << 20;
+const MAX_OUTPUT_SIZE: usize = 16 << 20;
 /// Images that are looked for in it.
-const MOST_CALLS: usize = 200;
+const MAX_CID_REFERENCES: usize = 200;
 /// HTML up to this size is shown.
-const SHOWN: usize = 2 << 20;
+const MAX_INPUT_SIZE: usize = 2 << 20;
 /// And up to so many tags.
-const MOST_TAGS: usize = 20_000;
+const MAX_TAGS: usize = 20_000;
 /// A tag that says more is none: taking them away takes time by the square.
-const MOST_ATTRIBUTES: usize = 100;
+const MAX_ATTRIBUTES: usize = 100;
 /// Elements that stay.
-const ELEMENTS: &str = "\
+const ALLOWED_ELEMENTS: &str = "\
     html head body style a abbr acronym address article aside b big blockquote br caption center cite code \
     col colgroup dd del dfn div dl dt em figcaption figure font footer h1 h2 h3 h4 h5 h6 header hr i img ins \
     kbd li main mark ol p pre q s samp section small span strike strong sub sup table tbody td tfoot th \
     thead tr tt u ul var wbr";
 /// Elements that go with all that is in them: it is no text, or a browser would read it in another way.
-const CONTENTS: &str = "\
+const REMOVED_WITH_CONTENT: &str = "\
     script title svg math object embed applet iframe frame frameset noframes noembed noscript template \
     textarea select audio video canvas xmp plaintext";
 /// Attributes that stay wherever they are; `src`, `background` and `href` have rules of their own.
-const LOOKS: &str = "\
+const ALLOWED_ATTRIBUTES: &str = "\
     style class id align valign bgcolor color width height border cellpadding cellspacing colspan rowspan \
     nowrap face size dir lang alt title start type text link vlink";
 
 /// The HTML as it can be shown. `None` if it is too long for that, or cannot be read.
-pub fn harmless(read: &Message<'_>, html: &str) -> Option<String> {
-    let cleaned = if fits(html) { cleaned(html) } else { None };
-    cleaned.map(|html| with_images(read, &html))
+pub fn sanitize(read: &Message<'_>, html: &str) -> Option<String> {
+    let cleaned = if is_within_limits(html) { sanitize_html(html) } else { None };
+    cleaned.map(|html| inline_images(read, &html))
 }
 
 /// Whether it is short enough for that.
-fn fits(html: &str) -> bool {
-    html.len() <= SHOWN && memchr::memchr_iter(b'<', html.as_bytes()).nth(MOST_TAGS).is_none()
+fn is_within_limits(html: &str) -> bool {
+    html.len() <= MAX_INPUT_SIZE && memchr::memchr_iter(b'<', html.as_bytes()).nth(MAX_TAGS).is_none()
 }
 
-fn cleaned(html: &str) -> Option<String> {
+fn sanitize_html(html: &str) -> Option<String> {
     let clean = element!("*", |element| {
-        clean(element);
+        sanitize_element(element);
         Ok(())
     });
     let uncomment = doc_comments!(|comment| {
@@ -73,16 +73,16 @@ fn cleaned(html: &str) -> Option<String> {
     Some(html)
 }
 
-fn is_one_of(words: &str, name: &str) -> bool {
+fn contains_word(words: &str, name: &str) -> bool {
     words.split(' ').any(|word| word == name)
 }
 
-fn clean(element: &mut Element<'_, '_>) {
+fn sanitize_element(element: &mut Element<'_, '_>) {
     let name = element.tag_name();
-    if is_one_of(CONTENTS, &name) {
+    if contains_word(REMOVED_WITH_CONTENT, &name) {
         return element.remove();
     }
-    if !is_one_of(ELEMENTS, &name) || element.attributes().len() > MOST_ATTRIBUTES {
+    if !contains_word(ALLOWED_ELEMENTS, &name) || element.attributes().len() > MAX_ATTRIBUTES {
         return element.remove_and_keep_content();
     }
     let stays = |name: &str, value: &str| {
@@ -91,7 +91,7 @@ fn clean(element: &mut Element<'_, '_>) {
             // What is fetched is in the mail or nowhere.
             "src" | "background" => begins(&["cid:", "data:image/"]),
             "href" => begins(&["http://", "https://", "mailto:", "tel:", "#"]),
-            name => is_one_of(LOOKS, name),
+            name => contains_word(ALLOWED_ATTRIBUTES, name),
         }
     };
     let attributes = element.attributes().iter().map(|attribute| (attribute.name(), attribute.value()));
@@ -102,31 +102,31 @@ fn clean(element: &mut Element<'_, '_>) {
 }
 
 /// The HTML with the images in it that it calls.
-fn with_images(read: &Message<'_>, html: &str) -> String {
-    const CALL: &str = "cid:";
+fn inline_images(read: &Message<'_>, html: &str) -> String {
+    const CID_SCHEME: &str = "cid:";
     let image = |name: &str| {
         let is_called =
             |part: &&MessagePart<'_>| part.content_id().is_some_and(|id| id.trim_matches(['<', '>']) == name);
         let part = read.parts.iter().find(is_called)?;
-        let kind = kind(part);
+        let kind = content_type(part);
         let fits =
             kind.starts_with("image/") && kind.bytes().all(|c| c.is_ascii_alphanumeric() || b"/.+-".contains(&c));
-        (fits && part.contents().len() <= LARGEST_IMAGE)
+        (fits && part.contents().len() <= MAX_IMAGE_SIZE)
             .then(|| format!("data:{kind};base64,{}", STANDARD.encode(part.contents())))
     };
     let mut whole = String::new();
     let mut rest = html;
-    for _ in 0..MOST_CALLS {
-        let Some((front, back)) = rest.split_once(CALL) else { break };
+    for _ in 0..MAX_CID_REFERENCES {
+        let Some((front, back)) = rest.split_once(CID_SCHEME) else { break };
         whole.push_str(front);
         let end = back.find(|c: char| c.is_whitespace() || "\"'<>()&,;".contains(c)).unwrap_or(back.len());
         let (name, after) = back.split_at(end);
         let name = percent_decode_str(name).decode_utf8_lossy();
-        if let Some(data) = image(&name).filter(|data| whole.len() + data.len() <= LARGEST_HTML) {
+        if let Some(data) = image(&name).filter(|data| whole.len() + data.len() <= MAX_OUTPUT_SIZE) {
             whole.push_str(&data);
             rest = after;
         } else {
-            whole.push_str(CALL);
+            whole.push_str(CID_SCHEME);
             rest = back;
         }
     }
@@ -135,8 +135,11 @@ fn with_images(read: &Message<'_>, html: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::look::look;
-    use super::{LARGEST_HTML, LARGEST_IMAGE, MOST_TAGS, SHOWN, STANDARD, cleaned, fits, with_images};
+    use super::super::look::inspect;
+    use super::{
+        MAX_IMAGE_SIZE, MAX_INPUT_SIZE, MAX_OUTPUT_SIZE, MAX_TAGS, STANDARD, inline_images, is_within_limits,
+        sanitize_html,
+    };
     use base64::Engine as _;
 
     #[test]
@@ -150,13 +153,14 @@ mod tests {
         };
         let shown = |html: &str, image: usize| {
             let message = mail(html, image);
-            look(message.as_bytes(), |read, _| with_images(read, &read.body_html(0).expect("HTML"))).expect("a message")
+            inspect(message.as_bytes(), |read, _| inline_images(read, &read.body_html(0).expect("HTML")))
+                .expect("a message")
         };
         let html = shown("<img src='cid:a'><img src=\"cid:ab\"><img src=cid:%61>", 3);
         assert_eq!(html.matches("data:image/png;base64,BwcH").count(), 2, "{html}");
         assert!(html.contains("\"cid:ab\""), "{html}");
-        assert!(shown(&"<img src='cid:a'>".repeat(20_000), 1 << 20).len() < LARGEST_HTML + (1 << 20));
-        assert!(shown("<img src='cid:a'>", LARGEST_IMAGE + 1).contains("cid:a"));
+        assert!(shown(&"<img src='cid:a'>".repeat(20_000), 1 << 20).len() < MAX_OUTPUT_SIZE + (1 << 20));
+        assert!(shown("<img src='cid:a'>", MAX_IMAGE_SIZE + 1).contains("cid:a"));
     }
 
     #[test]
@@ -185,7 +189,7 @@ mod tests {
             "<table><link href=http://evil.test><tr><td><iframe src=http://evil.test>",
             "<img srcset=http://evil.test",
         ] {
-            let left = cleaned(html).expect("readable").to_lowercase();
+            let left = sanitize_html(html).expect("readable").to_lowercase();
             for word in ["evil", "script", "onclick", "text/html", "<form", "<input", "<meta", "<iframe", "<link"] {
                 assert!(!left.contains(word), "{html}: {left}");
             }
@@ -193,18 +197,18 @@ mod tests {
         let looks = "<style>p { color: red }</style><p style=\"color:red\"><img src=\"cid:a\"> \
                      <a href=\"https://x.test/\">x</a></p>";
         for word in ["p { color: red }", "color:red", "cid:a", "https://x.test/"] {
-            assert!(cleaned(looks).is_some_and(|left| left.contains(word)), "{word}");
+            assert!(sanitize_html(looks).is_some_and(|left| left.contains(word)), "{word}");
         }
     }
 
     #[test]
     fn html_that_nests_is_survived_and_has_an_end() {
         let many = (0..50_000).fold(String::new(), |many, number| many + &format!(" x{number}=1"));
-        assert_eq!(cleaned(&format!("<p{many}>hi</p>")).as_deref(), Some("hi"));
+        assert_eq!(sanitize_html(&format!("<p{many}>hi</p>")).as_deref(), Some("hi"));
         for piece in ["<div>", "<table><tr><td>", "<a><b>", "<font color=red><p>"] {
-            cleaned(&piece.repeat(1_000));
+            sanitize_html(&piece.repeat(1_000));
         }
-        assert!(fits(&"<br>".repeat(MOST_TAGS)) && !fits(&"<br>".repeat(MOST_TAGS + 1)));
-        assert!(fits(&"x".repeat(SHOWN)) && !fits(&"x".repeat(SHOWN + 1)));
+        assert!(is_within_limits(&"<br>".repeat(MAX_TAGS)) && !is_within_limits(&"<br>".repeat(MAX_TAGS + 1)));
+        assert!(is_within_limits(&"x".repeat(MAX_INPUT_SIZE)) && !is_within_limits(&"x".repeat(MAX_INPUT_SIZE + 1)));
     }
 }

@@ -10,134 +10,137 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use mail_parser::{Message, MessagePart, MimeHeaders as _, PartType};
 
-use super::archive::{self, Archive};
-use super::events::{Mail, Part};
-use super::look::{kept, kind, look};
+use super::archive::{self, RecentMessages};
+use super::events::{MessageEvent, Part};
+use super::look::{content_type, inspect, truncated};
 use crate::commands::told;
 use crate::disk::Spool;
 use crate::error::io_error_text;
 use crate::net::Nudge;
 use crate::smtp::bare_ends;
-use crate::smtp::server::{Answer, Captured, ENOUGH, Keep, Kept, Mailroom, NO_ROOM, Rules};
+use crate::smtp::server::{
+    Accept, AcceptResult, INSUFFICIENT_STORAGE, MESSAGE_LIMIT_REACHED, MessageSink, ReceivedMessage, ServerReply,
+    SessionConfig,
+};
 
 /// Looking into larger messages takes long enough for others to notice.
-const SMALL: usize = 64 * 1024;
+const MAX_INLINE_SIZE: usize = 64 * 1024;
 /// Parts of a message that are told.
-const MOST_PARTS: usize = 1_000;
+const MAX_REPORTED_PARTS: usize = 1_000;
 
 /// `--count`: how many mails may still be taken, over all threads.
-pub struct Budget {
+pub struct MessageQuota {
     /// 0 is without end.
     pub limit: u64,
     /// Mails that have been let in.
-    pub taken: AtomicU64,
+    pub accepted: AtomicU64,
     /// Mails that have been acknowledged.
-    pub told: AtomicU64,
+    pub acknowledged: AtomicU64,
     /// Ends the server.
-    pub nudge: Nudge,
+    pub waker: Nudge,
 }
 
-impl Budget {
+impl MessageQuota {
     /// Whether so many leave a place.
-    fn leaves(&self, taken: u64) -> bool {
-        self.limit == 0 || taken < self.limit
+    fn allows(&self, accepted: u64) -> bool {
+        self.limit == 0 || accepted < self.limit
     }
 
     fn is_open(&self) -> bool {
-        self.leaves(self.taken.load(Ordering::Relaxed))
+        self.allows(self.accepted.load(Ordering::Relaxed))
     }
 
     /// A place for one more mail, if there is one.
-    fn place(self: &Arc<Self>) -> Option<Place> {
-        let more = |taken| self.leaves(taken).then_some(taken + 1);
-        let taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        taken.is_ok().then(|| Place { budget: Arc::clone(self), is_taken: false })
+    fn acquire(self: &Arc<Self>) -> Option<Permit> {
+        let more = |taken| self.allows(taken).then_some(taken + 1);
+        let taken = self.accepted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.is_ok().then(|| Permit { quota: Arc::clone(self), is_used: false })
     }
 
     /// One more is acknowledged.
-    pub fn told(&self) {
-        if self.told.fetch_add(1, Ordering::Relaxed) + 1 == self.limit {
-            self.nudge.nudge();
+    pub fn acknowledge(&self) {
+        if self.acknowledged.fetch_add(1, Ordering::Relaxed) + 1 == self.limit {
+            self.waker.nudge();
         }
     }
 }
 
 /// A mail that is kept, with its place.
-pub struct Taken {
-    mail: Arc<Mail>,
-    place: Place,
+pub struct StoredMessage {
+    event: Arc<MessageEvent>,
+    permit: Permit,
 }
 
-impl Taken {
+impl StoredMessage {
     /// It is told: now it counts.
-    pub fn told(self) -> Arc<Mail> {
-        let Self { mail, place } = self;
-        place.fill();
+    pub fn commit(self) -> Arc<MessageEvent> {
+        let Self { event: mail, permit: place } = self;
+        place.mark_used();
         mail
     }
 }
 
 /// One of the places of `--count`; given back unless a mail that was told has taken it.
-struct Place {
-    budget: Arc<Budget>,
-    is_taken: bool,
+struct Permit {
+    quota: Arc<MessageQuota>,
+    is_used: bool,
 }
 
-impl Place {
+impl Permit {
     /// A mail has taken it.
-    fn fill(mut self) {
-        self.is_taken = true;
+    fn mark_used(mut self) {
+        self.is_used = true;
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        if !self.is_taken {
-            self.budget.taken.fetch_sub(1, Ordering::Relaxed);
+        if !self.is_used {
+            self.quota.accepted.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
 
 /// Where mails go.
-pub struct Office {
+pub struct MessageStore {
     /// The rules of the dialogue.
-    pub rules: Rules,
+    pub config: SessionConfig,
     /// Where they are written, if anywhere.
     pub spool: Option<Arc<Spool>>,
     /// Where they can be looked at, if anywhere.
-    pub archive: Option<Arc<Archive>>,
+    pub recent: Option<Arc<RecentMessages>>,
     /// How many there may be.
-    pub budget: Arc<Budget>,
+    pub quota: Arc<MessageQuota>,
     /// Whether anybody wants to know what is in them.
-    pub looks: bool,
+    pub inspects_content: bool,
     /// The number of the last one.
-    pub number: Arc<AtomicU64>,
+    pub last_number: Arc<AtomicU64>,
 }
 
-impl Mailroom for Office {
-    type Kept = Taken;
+impl MessageSink for MessageStore {
+    type Stored = StoredMessage;
 
-    fn rules(&self) -> &Rules {
-        &self.rules
+    fn config(&self) -> &SessionConfig {
+        &self.config
     }
 
     fn is_open(&self) -> bool {
-        self.budget.is_open()
+        self.quota.is_open()
     }
 
-    fn keep(&self, captured: Captured) -> Keep<Taken> {
-        let Some(place) = self.budget.place() else { return Keep::Now(Err(ENOUGH)) };
-        let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
-        let (spool, archive, looks) = (self.spool.clone(), self.archive.clone(), self.looks);
-        let may_block = spool.is_some() || (looks && captured.message.len() > SMALL);
+    fn accept(&self, message: ReceivedMessage) -> Accept<StoredMessage> {
+        let Some(place) = self.quota.acquire() else { return Accept::Now(Err(MESSAGE_LIMIT_REACHED)) };
+        let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
+        let (spool, archive, looks) = (self.spool.clone(), self.recent.clone(), self.inspects_content);
+        let may_block = spool.is_some() || (looks && message.message.len() > MAX_INLINE_SIZE);
         let work = move || {
-            let kept = keep(&captured, number, spool.as_deref(), looks)?;
+            let kept = store_message(&message, number, spool.as_deref(), looks)?;
             if let Some(archive) = archive {
-                archive.push(archive::Kept { mail: Arc::clone(&kept), message: captured.message });
+                archive.push(archive::RecentMessage { event: Arc::clone(&kept), message: message.message });
             }
-            Ok(Taken { mail: kept, place })
+            Ok(StoredMessage { event: kept, permit: place })
         };
-        if may_block { Keep::Later(Box::new(work)) } else { Keep::Now(work()) }
+        if may_block { Accept::Later(Box::new(work)) } else { Accept::Now(work()) }
     }
 
     fn nonce(&self) -> String {
@@ -145,23 +148,29 @@ impl Mailroom for Office {
     }
 }
 
-fn keep(captured: &Captured, number: u64, spool: Option<&Spool>, looks: bool) -> Kept<Arc<Mail>> {
-    let Captured { client, sender, recipients, message, is_chunked, at, .. } = captured;
-    let file = match spool.map(|spool| spool.store(&name(captured, number), message)) {
+fn store_message(
+    received: &ReceivedMessage,
+    number: u64,
+    spool: Option<&Spool>,
+    inspect_content: bool,
+) -> AcceptResult<Arc<MessageEvent>> {
+    let ReceivedMessage { client, sender, recipients, message, is_chunked, received_at: at, .. } = received;
+    let file = match spool.map(|spool| spool.store(&file_name(received, number), message)) {
         Some(Ok(file)) => Some(file),
         Some(Err(error)) => {
             let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
-            let (code, text) = if is_full { (452, &*NO_ROOM.text) } else { (451, "4.3.0 the mail cannot be kept") };
-            return Err(Answer::new(code, format!("{text} ({})", io_error_text(&error))));
+            let (code, text) =
+                if is_full { (452, &*INSUFFICIENT_STORAGE.text) } else { (451, "4.3.0 the mail cannot be kept") };
+            return Err(ServerReply::new(code, format!("{text} ({})", io_error_text(&error))));
         }
         None => None,
     };
-    let mut mail = Mail {
+    let mut mail = MessageEvent {
         time: *at,
         number,
         session: client.session,
         peer: told::display_peer(client.peer),
-        helo: client.name.clone(),
+        helo: client.helo_name.clone(),
         tls: client.tls,
         auth: client.login.as_ref().map(|(user, _)| user.clone()),
         mechanism: client.login.as_ref().map(|(_, mechanism)| mechanism.word()),
@@ -173,7 +182,7 @@ fn keep(captured: &Captured, number: u64, spool: Option<&Spool>, looks: bool) ->
         parts: Vec::new(),
         all_parts: false,
         is_8bit: sender.is_8bit,
-        is_utf8: sender.is_utf8,
+        is_smtputf8: sender.is_smtputf8,
         ret: sender.ret.clone(),
         envid: sender.envid.clone(),
         is_chunked: *is_chunked,
@@ -181,28 +190,28 @@ fn keep(captured: &Captured, number: u64, spool: Option<&Spool>, looks: bool) ->
         bare_cr: 0,
         file: file.map(|file: PathBuf| file.display().to_string()),
     };
-    if looks {
+    if inspect_content {
         (mail.bare_lf, mail.bare_cr) = bare_ends(message);
-        look(message, |read, is_whole| describe(read, is_whole, &mut mail));
+        inspect(message, |read, is_whole| describe(read, is_whole, &mut mail));
     }
     Ok(Arc::new(mail))
 }
 
 /// A name that sorts by time.
-fn name(captured: &Captured, number: u64) -> String {
-    format!("{}-{number}.eml", captured.at.timestamp().strftime("%Y%m%dT%H%M%S.%6fZ"))
+fn file_name(message: &ReceivedMessage, number: u64) -> String {
+    format!("{}-{number}.eml", message.received_at.timestamp().strftime("%Y%m%dT%H%M%S.%6fZ"))
 }
 
 /// Says what is in a message, as far as anybody wants to know.
-fn describe(read: &Message<'_>, is_whole: bool, mail: &mut Mail) {
-    mail.subject = read.subject().map(kept);
-    mail.message_id = read.message_id().map(kept);
+fn describe(read: &Message<'_>, is_whole: bool, mail: &mut MessageEvent) {
+    mail.subject = read.subject().map(truncated);
+    mail.message_id = read.message_id().map(truncated);
     let leaves = read.parts.iter().filter(|part| !matches!(part.body, PartType::Multipart(_)));
     let part = |part: &MessagePart<'_>| Part {
-        kind: kind(part),
-        name: part.attachment_name().map(kept),
+        content_type: content_type(part),
+        name: part.attachment_name().map(truncated),
         bytes: part.contents().len(),
     };
-    mail.all_parts = is_whole && leaves.clone().nth(MOST_PARTS).is_none();
-    mail.parts = leaves.take(MOST_PARTS).map(part).collect();
+    mail.all_parts = is_whole && leaves.clone().nth(MAX_REPORTED_PARTS).is_none();
+    mail.parts = leaves.take(MAX_REPORTED_PARTS).map(part).collect();
 }

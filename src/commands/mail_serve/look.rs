@@ -10,36 +10,37 @@ use memchr::memmem;
 use crate::error::catch_panic;
 
 /// A message that may hold messages is taken apart up to this size only.
-const NESTED: usize = 4 << 20;
+const MAX_NESTED_SIZE: usize = 4 << 20;
 /// Lines that could begin a part; who has more gets only its headers read.
-const MOST_BOUNDARIES: usize = 10_000;
+const MAX_BOUNDARIES: usize = 10_000;
 /// Pieces of parameters (RFC 2231 §3), for which the parser takes time by the square of their number; who
 /// has more is not looked into.
-const MOST_PIECES: usize = 10_000;
+const MAX_PARAMETER_SECTIONS: usize = 10_000;
 /// Letters of a text that are kept: a subject, a name.
-const KEPT: usize = 1024;
+const MAX_TEXT_CHARS: usize = 1024;
 
 /// Takes a message apart, lets `see` see it, and whether all of it was taken apart, and gives it back piece
 /// by piece. `None` if it could not be taken apart.
-pub fn look<T>(message: &[u8], see: impl FnOnce(&Message<'_>, bool) -> T) -> Option<T> {
+pub fn inspect<T>(message: &[u8], visit: impl FnOnce(&Message<'_>, bool) -> T) -> Option<T> {
     let is_piece = |at: &usize| message.get(at + 1).is_some_and(u8::is_ascii_digit);
-    if memchr::memchr_iter(b'*', message).filter(is_piece).nth(MOST_PIECES).is_some() {
+    if memchr::memchr_iter(b'*', message).filter(is_piece).nth(MAX_PARAMETER_SECTIONS).is_some() {
         return None;
     }
     let parser = MessageParser::default();
     let seen = catch_panic(|| {
-        let is_large = message.len() > NESTED && (holds(message, b"message/") || holds(message, b"/digest"));
-        let is_deep = is_large || memmem::find_iter(message, b"\n--").nth(MOST_BOUNDARIES).is_some();
+        let is_large = message.len() > MAX_NESTED_SIZE
+            && (contains_ignore_case(message, b"message/") || contains_ignore_case(message, b"/digest"));
+        let is_deep = is_large || memmem::find_iter(message, b"\n--").nth(MAX_BOUNDARIES).is_some();
         let read = if is_deep { parser.parse_headers(message) } else { parser.parse(message) }?;
-        let seen = see(&read, !is_deep);
-        give_back(read);
+        let seen = visit(&read, !is_deep);
+        drop_iteratively(read);
         Some(seen)
     });
     seen.flatten()
 }
 
 /// Whether a word is there, anywhere, in any case.
-fn holds(message: &[u8], word: &[u8]) -> bool {
+fn contains_ignore_case(message: &[u8], word: &[u8]) -> bool {
     let Some((first, rest_of_word)) = word.split_first() else { return true };
     let mut rest = message;
     while let Some(at) = memchr::memchr2(first.to_ascii_lowercase(), first.to_ascii_uppercase(), rest) {
@@ -52,7 +53,7 @@ fn holds(message: &[u8], word: &[u8]) -> bool {
 }
 
 /// Messages within messages, one after the other and not one within the other.
-fn give_back(message: Message<'_>) {
+fn drop_iteratively(message: Message<'_>) {
     let mut left = vec![message];
     while let Some(mut message) = left.pop() {
         left.extend(message.parts.drain(..).filter_map(|part| match part.body {
@@ -63,34 +64,34 @@ fn give_back(message: Message<'_>) {
 }
 
 /// A part's media type.
-pub fn kind(part: &MessagePart<'_>) -> String {
+pub fn content_type(part: &MessagePart<'_>) -> String {
     part.content_type().map_or_else(
         || "text/plain".to_owned(),
         |kind| {
             let subtype = kind.subtype().map(|subtype| format!("/{subtype}")).unwrap_or_default();
-            kept(&format!("{}{subtype}", kind.ctype()).to_ascii_lowercase())
+            truncated(&format!("{}{subtype}", kind.ctype()).to_ascii_lowercase())
         },
     )
 }
 
 /// A text, cut where nobody reads on.
-pub fn kept(text: &str) -> String {
-    text.chars().take(KEPT).collect()
+pub fn truncated(text: &str) -> String {
+    text.chars().take(MAX_TEXT_CHARS).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{KEPT, NESTED, kept, look};
+    use super::{MAX_NESTED_SIZE, MAX_TEXT_CHARS, inspect, truncated};
 
     #[test]
     fn messages_within_messages_harm_nobody() {
         let deep = "Content-Type: message/rfc822\r\n\r\n".repeat(100_000) + "Subject: x\r\n\r\nx";
-        assert!(deep.len() < NESTED);
+        assert!(deep.len() < MAX_NESTED_SIZE);
         // Whether it is taken apart is of no matter; that it is given back is.
-        std::thread::spawn(move || look(deep.as_bytes(), |_, _| ())).join().expect("no overflow");
-        let huge = "Subject: hi\r\nContent-Type: MESSAGE/rfc822\r\n\r\n".repeat(NESTED / 40 + 1);
+        std::thread::spawn(move || inspect(deep.as_bytes(), |_, _| ())).join().expect("no overflow");
+        let huge = "Subject: hi\r\nContent-Type: MESSAGE/rfc822\r\n\r\n".repeat(MAX_NESTED_SIZE / 40 + 1);
         assert_eq!(
-            look(huge.as_bytes(), |read, is_whole| (read.subject().map(str::to_owned), is_whole)),
+            inspect(huge.as_bytes(), |read, is_whole| (read.subject().map(str::to_owned), is_whole)),
             Some((Some("hi".to_owned()), false))
         );
     }
@@ -99,10 +100,10 @@ mod tests {
     fn parts_without_end_are_not_taken_apart() {
         let head = "Subject: hi\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n";
         let parts = |count: usize| format!("{head}{}", "\n--x\n\n".repeat(count));
-        let count = |text: &str| look(text.as_bytes(), |read, _| read.parts.len()).expect("a message");
+        let count = |text: &str| inspect(text.as_bytes(), |read, _| read.parts.len()).expect("a message");
         assert!(count(&parts(100)) > 100);
         assert!(count(&parts(20_000)) < 10);
-        let digest = "Content-Type: multipart/digest; boundary=x\r\n\r\n--x\r\n\r\n".repeat(NESTED / 50);
+        let digest = "Content-Type: multipart/digest; boundary=x\r\n\r\n--x\r\n\r\n".repeat(MAX_NESTED_SIZE / 50);
         assert!(count(&digest) < 10);
     }
 
@@ -112,12 +113,12 @@ mod tests {
             let pieces = "; name*1=a".repeat(count);
             format!("Subject: hi\r\nContent-Type: text/plain{pieces}\r\n\r\nx")
         };
-        assert_eq!(look(message(100).as_bytes(), |read, is_whole| read.subject().is_some() && is_whole), Some(true));
-        assert_eq!(look(message(1_000_000).as_bytes(), |_, _| ()), None);
+        assert_eq!(inspect(message(100).as_bytes(), |read, is_whole| read.subject().is_some() && is_whole), Some(true));
+        assert_eq!(inspect(message(1_000_000).as_bytes(), |_, _| ()), None);
     }
 
     #[test]
     fn a_text_is_cut_at_a_letter() {
-        assert_eq!(kept(&"\u{fc}".repeat(KEPT + 1)).chars().count(), KEPT);
+        assert_eq!(truncated(&"\u{fc}".repeat(MAX_TEXT_CHARS + 1)).chars().count(), MAX_TEXT_CHARS);
     }
 }

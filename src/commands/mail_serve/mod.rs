@@ -34,24 +34,24 @@ use crate::exit::Exit;
 use crate::host;
 use crate::net::{self, Address, Bind, Listeners, Patience, Plan, Signals};
 use crate::output::{Output, Recorder, Style};
-use crate::smtp::fault::{Faults, Instead, Place, Rule};
-use crate::smtp::server::{Allowance, Limits, Rules};
+use crate::smtp::fault::{Effect, FaultPoint, FaultRule, FaultRules};
+use crate::smtp::server::{MemoryBudget, SessionConfig, SessionTimeouts};
 use crate::smtp::{Stage, host_name};
-use archive::Archive;
-use events::{Decision, Event, Line, Listening};
-use expect::Expect;
-use grammar::Fault;
-use keep::{Budget, Office};
-use service::{Desk, Shared};
-use tally::Tally;
-use tls::{Sides, TlsArgs};
+use archive::RecentMessages;
+use events::{Listening, MailServeEvent, MailServeReport, PlannedFault};
+use expect::Expectation;
+use grammar::FaultSpec;
+use keep::{MessageQuota, MessageStore};
+use service::{MailService, SharedCounters};
+use tally::Counters;
+use tls::{ServerCerts, TlsArgs};
 
 /// Where mail servers that capture usually listen.
-const PORT: u16 = 2525;
+const DEFAULT_PORT: u16 = 2525;
 /// Threads for what may block: writing to disk, looking into large mails, PBKDF2.
-const HELPERS: usize = 4;
+const BLOCKING_THREADS: usize = 4;
 /// How many of the largest messages may be under way at once.
-const UNDER_WAY: u64 = 8;
+const MAX_MESSAGES_IN_MEMORY: u64 = 8;
 
 /// Capture mail, and fail on order.
 #[derive(Debug, Args)]
@@ -91,14 +91,14 @@ pub struct MailServe {
     /// Conditions with spaces between them. messages, recipients, connections, refused, logins, failed and
     /// faults are counted, with =, >=, <=, > or <: 'messages=2 refused<=1'. tls, auth, from, to and subject are what every mail
     /// must have, and at least one mail must have come: tls=1.3, auth=none, 'from=<>'.
-    #[arg(long, value_name = "WHAT", value_parser = parse_arg::<Expect>)]
-    expect: Vec<Expect>,
+    #[arg(long, value_name = "WHAT", value_parser = parse_arg::<Expectation>)]
+    expect: Vec<Expectation>,
 
     /// Misbehave: 'dot#2 = drop'; repeatable
     #[arg(
         long,
         value_name = "SPEC",
-        value_parser = parse_arg::<Fault>,
+        value_parser = parse_arg::<FaultSpec>,
         long_help = "\
 Misbehave: 'WHERE[WHOSE][#N|#A..B|every K|p=R] = ACTION[, ACTION]'; repeatable
 
@@ -108,7 +108,7 @@ from 1. ACTION is a reply ('451 4.7.1 later'), delay D, slow RATE, drop, reset, 
 hide for starttls and auth, hide WORDS for ehlo, 334 xN for auth; alert for tls; expired, name=OTHER or \
 self-signed for cert. netlab-mail-serve(1) says what goes where."
     )]
-    fault: Vec<Fault>,
+    fault: Vec<FaultSpec>,
 
     /// Print the first N decisions of each --fault, and serve nobody
     #[arg(long, value_name = "N", requires = "fault", hide_short_help = true)]
@@ -171,7 +171,7 @@ self-signed for cert. netlab-mail-serve(1) says what goes where."
 }
 
 /// How many connections that are one too many a thread has at once: each takes a moment to be told so.
-const TURNED_AWAY: usize = 64;
+const MAX_REJECTED_CONNECTIONS: usize = 64;
 
 /// A size of 0 would be offered as one without a limit (RFC 1870 §4).
 fn positive_size(text: &str) -> Result<usize, String> {
@@ -182,20 +182,20 @@ impl MailServe {
     /// Captures until told to stop.
     pub fn run(&self, style: Style) -> Result<Exit> {
         let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
-        let faults = Arc::new(Faults::new(seed, self.fault.iter().map(|Fault(rule)| rule.clone()).collect()));
+        let faults = Arc::new(FaultRules::new(seed, self.fault.iter().map(|FaultSpec(rule)| rule.clone()).collect()));
         let mut output = Output::new(style);
         if let Some(count) = self.plan {
-            if self.seed.is_none() && faults.rolls_dice() {
+            if self.seed.is_none() && faults.is_randomized() {
                 output.note(&format!("note: with --seed {seed} it will be the same again"));
             }
             return print_plan(&faults, count, &mut output);
         }
-        let rules = self.rules(faults)?;
-        let sides = self.tls.sides(&rules.name, &rules.faults)?;
-        self.check(&rules, sides.is_some())?;
+        let rules = self.session_config(faults)?;
+        let sides = self.tls.server_certs(&rules.name, &rules.faults)?;
+        self.check_fault_requirements(&rules, sides.is_some())?;
         let spool = self.save.as_deref().map(Spool::open).transpose()?.map(Arc::new);
         let mut signals = Signals::listen()?;
-        let doors = self.doors()?;
+        let doors = self.bind_listeners()?;
         let pages = (!self.http.is_empty()).then(|| Listeners::bind(&self.http, 1)).transpose()?;
         self.warn(&output, &doors, pages.as_ref());
         let urls: Vec<String> =
@@ -204,30 +204,30 @@ impl MailServe {
         let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
         let listening = Listening::new(&rules, &doors, urls, sides.as_ref(), spool.as_deref(), seed);
         let ready = [&listening.addresses[..], &listening.tls_addresses, &listening.pages].concat();
-        recorder.emit(Event::Event(Line::Listening(listening)));
+        recorder.emit(MailServeReport::Event(MailServeEvent::Listening(listening)));
         self.server.listen.write_ready_file(ready.into_iter())?;
 
         let started = net::now();
         let plan = Plan {
             doors,
             threads: self.server.threads,
-            helpers: HELPERS,
+            helpers: BLOCKING_THREADS,
             // Who is one too many is told so, and some more wait until those have gone.
-            most: usize::try_from(self.max_connections).unwrap_or(usize::MAX).saturating_add(TURNED_AWAY),
+            most: usize::try_from(self.max_connections).unwrap_or(usize::MAX).saturating_add(MAX_REJECTED_CONNECTIONS),
             patience: Patience { handshake: self.handshake_timeout, stall: self.stall_timeout },
             grace: self.grace,
             until: self.server.listen.lifetime.map(|lifetime| started + lifetime),
         };
-        let archive = pages.is_some().then(Arc::<Archive>::default);
+        let archive = pages.is_some().then(Arc::<RecentMessages>::default);
         let total = std::thread::scope(|scope| {
             // Ends with the scope of this closure, before the scope waits for its threads.
             let board = archive.clone().zip(pages).map(|(archive, listeners)| {
-                let names = self.names();
-                StatusServer::spawn(scope, listeners, pages::Board { archive, names })
+                let names = self.host_names();
+                StatusServer::spawn(scope, listeners, pages::MessagePages { recent: archive, host_names: names })
             });
             let _board = board.transpose()?;
-            let rooms = Rooms { rules, sides, spool, archive };
-            self.serve(plan, &rooms, &mut signals, (&recorder, style))
+            let rooms = Resources { config: rules, certs: sides, spool, recent: archive };
+            self.run_server(plan, &rooms, &mut signals, (&recorder, style))
         })?;
         let elapsed = net::now() - started;
         drop(recorder);
@@ -235,45 +235,53 @@ impl MailServe {
         let broken: Vec<_> = self.expect.iter().filter_map(|expected| expected.check(&total).err()).collect();
         broken.iter().for_each(|broken| output.report_error(broken));
         let expected = (!self.expect.is_empty()).then_some(broken.is_empty());
-        output.emit(&Event::summary(total.summary(elapsed, expected, dropped)))?;
+        output.emit(&MailServeReport::summary(total.summary(elapsed, expected, dropped)))?;
         written?;
         Ok(if broken.is_empty() { Exit::Success } else { Exit::Negative })
     }
 
-    fn rules(&self, faults: Arc<Faults>) -> Result<Rules> {
-        let users = self.auth_file.as_deref().map(auth_file::users).transpose()?;
-        Ok(Rules {
+    fn session_config(&self, faults: Arc<FaultRules>) -> Result<SessionConfig> {
+        let users = self.auth_file.as_deref().map(auth_file::read_users).transpose()?;
+        Ok(SessionConfig {
             name: self.name.clone().unwrap_or_else(|| host_name(&host::hostname(), Ipv4Addr::LOCALHOST.into())),
             max_size: self.max_size,
             max_recipients: usize::try_from(self.max_recipients).unwrap_or(usize::MAX),
-            offers_tls: self.tls.is_wanted(),
+            offers_starttls: self.tls.is_enabled(),
             users: users.map(Arc::new),
-            auth_in_clear: self.insecure_auth,
-            limits: Limits { command: self.idle_timeout, body: self.stall_timeout, session: self.session_timeout },
+            allows_plaintext_auth: self.insecure_auth,
+            timeouts: SessionTimeouts {
+                command: self.idle_timeout,
+                body: self.stall_timeout,
+                session: self.session_timeout,
+            },
             faults,
-            allowance: Arc::new(Allowance::new((self.max_size as u64).saturating_mul(UNDER_WAY).max(1 << 20))),
+            memory_budget: Arc::new(MemoryBudget::new(
+                (self.max_size as u64).saturating_mul(MAX_MESSAGES_IN_MEMORY).max(1 << 20),
+            )),
         })
     }
 
     /// Refuses what would be read and never done.
-    fn check(&self, rules: &Rules, has_tls: bool) -> Result<()> {
-        let hides = |rule: &Rule, word: &str| match &rule.action.instead {
-            Instead::Hide(words) => words.iter().all(|hidden| hidden.eq_ignore_ascii_case(word)),
+    fn check_fault_requirements(&self, config: &SessionConfig, has_tls: bool) -> Result<()> {
+        let hides = |rule: &FaultRule, word: &str| match &rule.action.effect {
+            Effect::Hide(words) => words.iter().all(|hidden| hidden.eq_ignore_ascii_case(word)),
             _ => false,
         };
-        let wants_tls = |rule: &&Rule| {
-            matches!(rule.place, Place::Handshake | Place::Reply(Stage::Starttls)) || hides(rule, "STARTTLS")
+        let wants_tls = |rule: &&FaultRule| {
+            matches!(rule.point, FaultPoint::TlsHandshake | FaultPoint::Reply(Stage::Starttls))
+                || hides(rule, "STARTTLS")
         };
-        let wants_users =
-            |rule: &&Rule| matches!(rule.place, Place::Challenge | Place::Reply(Stage::Auth)) || hides(rule, "AUTH");
-        let said = |rule: &Rule| format!("--fault '{}'", rule.text);
-        let mut tls = rules.faults.rules().find(wants_tls).map(said);
+        let wants_users = |rule: &&FaultRule| {
+            matches!(rule.point, FaultPoint::AuthChallenge | FaultPoint::Reply(Stage::Auth)) || hides(rule, "AUTH")
+        };
+        let said = |rule: &FaultRule| format!("--fault '{}'", rule.text);
+        let mut tls = config.faults.rules().find(wants_tls).map(said);
         tls = tls.or_else(|| (!self.tls_bind.is_empty()).then(|| "--tls-bind".to_owned()));
         if let Some(what) = tls.filter(|_| !has_tls) {
             return Err(Error::new(Exit::Usage, format!("{what} wants TLS, and there is no certificate"))
                 .expected("--tls-self-signed, or --tls-cert and --tls-key"));
         }
-        if let Some(what) = rules.faults.rules().find(wants_users).map(said).filter(|_| rules.users.is_none()) {
+        if let Some(what) = config.faults.rules().find(wants_users).map(said).filter(|_| config.users.is_none()) {
             return Err(Error::new(Exit::Usage, format!("{what} is about a login, and nobody can log in"))
                 .expected("--auth-file FILE"));
         }
@@ -281,87 +289,91 @@ impl MailServe {
     }
 
     /// What the pages may be called, beside addresses and localhost.
-    fn names(&self) -> Arc<[String]> {
+    fn host_names(&self) -> Arc<[String]> {
         let bound =
             self.http.iter().filter_map(|bind| if let Bind::Host(name, _) = bind { Some(name.clone()) } else { None });
         bound.chain([host::hostname()]).collect()
     }
 
-    fn doors(&self) -> Result<Vec<Listeners>> {
+    fn bind_listeners(&self) -> Result<Vec<Listeners>> {
         // Who names only a TLS address wants only that one.
         let clear = match (&self.server.listen.bind[..], &self.tls_bind[..]) {
             ([], [_, ..]) => Vec::new(),
-            _ => self.server.listen.binds(PORT),
+            _ => self.server.listen.binds(DEFAULT_PORT),
         };
         [&clear, &self.tls_bind].into_iter().map(|binds| Listeners::bind(binds, self.server.threads)).collect()
     }
 
     /// What a person should know before others find out.
-    fn warn(&self, output: &Output, doors: &[Listeners], pages: Option<&Listeners>) {
-        for missing in doors.iter().flat_map(Listeners::missing) {
+    fn warn(&self, output: &Output, listeners: &[Listeners], web_listeners: Option<&Listeners>) {
+        for missing in listeners.iter().flat_map(Listeners::missing) {
             output.note(&format!("note: {missing}"));
         }
-        if doors.iter().flat_map(Listeners::addresses).any(Address::is_public) {
+        if listeners.iter().flat_map(Listeners::addresses).any(Address::is_public) {
             output.note("warning: everybody who can reach this machine can deliver here; nothing is relayed");
         }
-        if pages.into_iter().flat_map(Listeners::addresses).any(Address::is_public) {
+        if web_listeners.into_iter().flat_map(Listeners::addresses).any(Address::is_public) {
             output.note("warning: everybody who can reach this machine can read what is captured");
         }
-        if self.auth_file.is_some() && !self.tls.is_wanted() && !self.insecure_auth {
+        if self.auth_file.is_some() && !self.tls.is_enabled() && !self.insecure_auth {
             output.note("note: without TLS only SCRAM-SHA-256 is offered; --insecure-auth takes passwords in clear");
         }
     }
 
-    fn serve(
+    fn run_server(
         &self,
-        plan: Plan,
-        rooms: &Rooms,
+        server_config: Plan,
+        resources: &Resources,
         signals: &mut Signals,
-        (recorder, style): (&Recorder<Event>, Style),
-    ) -> Result<Tally> {
-        let budget = Arc::new(Budget {
+        (recorder, style): (&Recorder<MailServeReport>, Style),
+    ) -> Result<Counters> {
+        let budget = Arc::new(MessageQuota {
             limit: self.count,
-            taken: AtomicU64::new(0),
-            told: AtomicU64::new(0),
-            nudge: signals.nudger()?,
+            accepted: AtomicU64::new(0),
+            acknowledged: AtomicU64::new(0),
+            waker: signals.nudger()?,
         });
-        let shared =
-            Arc::new(Shared { sessions: AtomicU64::new(0), present: AtomicU64::new(0), most: self.max_connections });
+        let shared = Arc::new(SharedCounters {
+            accepted_connections: AtomicU64::new(0),
+            open_connections: AtomicU64::new(0),
+            max_connections: self.max_connections,
+        });
         let number = Arc::new(AtomicU64::new(0));
         let listens = !style.quiet;
-        let looks =
-            listens || rooms.archive.is_some() || self.expect.iter().any(|expected| expected.asks_for("subject"));
-        let total = Mutex::new(Tally::new(&self.expect));
-        let make = || Desk {
-            office: Rc::new(Office {
-                rules: rooms.rules.clone(),
-                spool: rooms.spool.clone(),
-                archive: rooms.archive.clone(),
-                budget: Arc::clone(&budget),
-                looks,
-                number: Arc::clone(&number),
+        let looks = listens
+            || resources.recent.is_some()
+            || self.expect.iter().any(|expected| expected.needs_property("subject"));
+        let total = Mutex::new(Counters::new(&self.expect));
+        let make = || MailService {
+            store: Rc::new(MessageStore {
+                config: resources.config.clone(),
+                spool: resources.spool.clone(),
+                recent: resources.recent.clone(),
+                quota: Arc::clone(&budget),
+                inspects_content: looks,
+                last_number: Arc::clone(&number),
             }),
             recorder: recorder.clone(),
-            listens,
-            sides: rooms.sides.clone(),
+            events_wanted: listens,
+            certs: resources.certs.clone(),
             shared: Arc::clone(&shared),
-            tally: Tally::new(&self.expect),
+            counters: Counters::new(&self.expect),
         };
-        let finish = |desk: Desk| total.lock().unwrap_or_else(PoisonError::into_inner).merge(desk.tally);
-        net::serve(plan, signals, make, finish)?;
+        let finish = |desk: MailService| total.lock().unwrap_or_else(PoisonError::into_inner).merge(desk.counters);
+        net::serve(server_config, signals, make, finish)?;
         Ok(total.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// What every thread works with.
-struct Rooms {
-    rules: Rules,
-    sides: Option<Sides>,
+struct Resources {
+    config: SessionConfig,
+    certs: Option<ServerCerts>,
     spool: Option<Arc<Spool>>,
-    archive: Option<Arc<Archive>>,
+    recent: Option<Arc<RecentMessages>>,
 }
 
-fn print_plan(faults: &Faults, count: u64, output: &mut Output) -> Result<Exit> {
+fn print_plan(faults: &FaultRules, count: u64, output: &mut Output) -> Result<Exit> {
     let mut signals = Signals::listen()?;
     let mut exit = Exit::Success;
     'rules: for (place, rule) in (0..).zip(faults.rules()) {
@@ -371,12 +383,16 @@ fn print_plan(faults: &Faults, count: u64, output: &mut Output) -> Result<Exit> 
                 break 'rules;
             }
             let fires = faults.fires(place, rule, number);
-            output.emit(&Event::Event(Line::Decision(Decision { rule: rule.text.clone(), number, fires })))?;
+            output.emit(&MailServeReport::Event(MailServeEvent::Decision(PlannedFault {
+                rule: rule.text.clone(),
+                number,
+                fires,
+            })))?;
             if output.is_closed() {
                 break 'rules;
             }
         }
     }
-    output.emit(&Event::summary(Tally::default().summary(Duration::ZERO, None, 0)))?;
+    output.emit(&MailServeReport::summary(Counters::default().summary(Duration::ZERO, None, 0)))?;
     Ok(exit)
 }

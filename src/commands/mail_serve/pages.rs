@@ -12,57 +12,57 @@ use std::sync::Arc;
 use mail_parser::{Message, MessagePart, MimeHeaders as _, PartType};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::archive::{Archive, Kept};
-use super::events::Mail;
-use super::html::harmless;
-use super::look::{kind, look};
+use super::archive::{RecentMessage, RecentMessages};
+use super::events::MessageEvent;
+use super::html::sanitize;
+use super::look::{content_type, inspect};
 use crate::commands::web::{Handler, Response, ResponseBody};
 use crate::http::{Request, Status};
 use crate::site::escape_html;
 use crate::time::Moment;
 
-const LIST: &str = include_str!("../../../assets/pages/mails.html");
-const MAIL: &str = include_str!("../../../assets/pages/mail.html");
+const LIST_TEMPLATE: &str = include_str!("../../../assets/pages/mails.html");
+const MESSAGE_TEMPLATE: &str = include_str!("../../../assets/pages/mail.html");
 /// Our own pages run nothing, and show nothing from elsewhere.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-src 'self'; \
+const PAGE_CSP: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// A stranger's HTML has no origin, no script, no form and no network; images are in it or nowhere.
-const STRANGER: &str = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; \
+const UNTRUSTED_CSP: &str = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; \
                         form-action 'none'; frame-ancestors 'self'";
 /// In place of HTML that cannot be made harmless.
-const NOT_SHOWN: &str = "<p>too long, or too odd, to be shown here; it is in the whole message</p>";
+const HTML_NOT_SHOWN: &str = "<p>too long, or too odd, to be shown here; it is in the whole message</p>";
 /// Letters of a subject in the list.
-const LISTED: usize = 160;
+const MAX_SUBJECT_CHARS: usize = 160;
 /// Recipients that the list names.
-const NAMED: usize = 3;
+const MAX_LISTED_RECIPIENTS: usize = 3;
 /// Octets of text that a page shows.
-const SHOWN: usize = 512 << 10;
+const MAX_TEXT_BYTES: usize = 512 << 10;
 /// What a file name may hold unescaped in `filename*` (RFC 8187 §3.2.1).
 const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
 
 /// What is at which path.
 #[derive(Clone)]
-pub struct Board {
+pub struct MessagePages {
     /// The mails.
-    pub archive: Arc<Archive>,
+    pub recent: Arc<RecentMessages>,
     /// Names under which this machine may be asked, beside its addresses and localhost.
-    pub names: Arc<[String]>,
+    pub host_names: Arc<[String]>,
 }
 
-impl Handler for Board {
+impl Handler for MessagePages {
     fn respond(&self, request: &Request<'_>, _: Moment) -> Response {
         if let Some(decision) = Response::for_other_method(request, "mails") {
             return decision;
         }
-        if !request.host.is_none_or(|host| self.is_here(host)) {
+        if !request.host.is_none_or(|host| self.is_local_host(host)) {
             let why = "This server is not called that. Ask for it by its address, or as localhost.";
             return Response::error(Status::FORBIDDEN, why);
         }
         let path = request.target.split('?').next().unwrap_or_default();
         let decision = match path.strip_prefix("/mail/") {
-            None if path == "/" => page(list(&self.archive)),
-            None => nothing(),
-            Some(rest) => self.mail(rest).unwrap_or_else(nothing),
+            None if path == "/" => html_page(list_page(&self.recent)),
+            None => not_found(),
+            Some(rest) => self.message_response(rest).unwrap_or_else(not_found),
         };
         decision
             .with_field("Cache-Control", "no-store")
@@ -72,10 +72,10 @@ impl Handler for Board {
     }
 }
 
-impl Board {
+impl MessagePages {
     /// Whether a Host field names this machine. A name that somebody else has made to lead here (DNS
     /// rebinding) does not.
-    fn is_here(&self, host: &str) -> bool {
+    fn is_local_host(&self, host: &str) -> bool {
         let name = match host.rsplit_once(':') {
             Some((name, port)) if !port.ends_with(']') => name,
             _ => host,
@@ -83,29 +83,29 @@ impl Board {
         let bare = name.trim_start_matches('[').trim_end_matches(']');
         bare.parse::<std::net::IpAddr>().is_ok()
             || name.eq_ignore_ascii_case("localhost")
-            || self.names.iter().any(|known| known.eq_ignore_ascii_case(name))
+            || self.host_names.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
 
-    fn mail(&self, rest: &str) -> Option<Response> {
-        let (number, what) = match rest.split_once('/') {
+    fn message_response(&self, path: &str) -> Option<Response> {
+        let (number, what) = match path.split_once('/') {
             Some((number, what)) => (number, what),
-            None => rest.strip_suffix(".eml").map_or((rest, ""), |number| (number, "eml")),
+            None => path.strip_suffix(".eml").map_or((path, ""), |number| (number, "eml")),
         };
         let is_plain = number.bytes().all(|digit| digit.is_ascii_digit());
-        let kept = self.archive.find(number.parse().ok().filter(|_| is_plain)?)?;
+        let kept = self.recent.find(number.parse().ok().filter(|_| is_plain)?)?;
         match what {
-            "" => Some(page(show(&kept))),
-            "eml" => Some(download(&format!("{}.eml", kept.mail.number), kept.message.clone())),
+            "" => Some(html_page(message_page(&kept))),
+            "eml" => Some(download(&format!("{}.eml", kept.event.number), kept.message.clone())),
             "html" => {
-                let html = look(&kept.message, |read, _| {
+                let html = inspect(&kept.message, |read, _| {
                     let html = read.body_html(0)?;
-                    Some(harmless(read, &html).unwrap_or_else(|| NOT_SHOWN.to_owned()))
+                    Some(sanitize(read, &html).unwrap_or_else(|| HTML_NOT_SHOWN.to_owned()))
                 })??;
-                Some(Response::html(Status::OK, html).with_field("Content-Security-Policy", STRANGER))
+                Some(Response::html(Status::OK, html).with_field("Content-Security-Policy", UNTRUSTED_CSP))
             }
             part => {
                 let place: usize = part.strip_prefix("part/")?.parse().ok()?;
-                look(&kept.message, |read, _| {
+                inspect(&kept.message, |read, _| {
                     let part = read.attachment(u32::try_from(place).ok()?)?;
                     Some(download(part.attachment_name().unwrap_or("attachment"), part.contents().to_vec()))
                 })?
@@ -114,16 +114,16 @@ impl Board {
     }
 }
 
-fn nothing() -> Response {
+fn not_found() -> Response {
     Response::error(Status::NOT_FOUND, "There is no such mail, or it was forgotten.")
 }
 
-fn page(page: String) -> Response {
-    Response::html(Status::OK, page).with_field("Content-Security-Policy", POLICY)
+fn html_page(page: String) -> Response {
+    Response::html(Status::OK, page).with_field("Content-Security-Policy", PAGE_CSP)
 }
 
 /// Octets to be saved and never to be shown, whatever they are.
-fn download(name: &str, octets: Vec<u8>) -> Response {
+fn download(name: &str, bytes: Vec<u8>) -> Response {
     // A name is a name: no path leads out of the place where it is saved.
     let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let ascii: String =
@@ -131,19 +131,20 @@ fn download(name: &str, octets: Vec<u8>) -> Response {
     let ascii = if ascii.trim_matches('.').is_empty() { "attachment".to_owned() } else { ascii };
     let disposition =
         format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{}", utf8_percent_encode(name, ATTR_CHAR));
-    Response::new(Status::OK, ResponseBody::Bytes(octets))
+    Response::new(Status::OK, ResponseBody::Bytes(bytes))
         .with_field("Content-Type", "application/octet-stream")
         .with_field("Content-Disposition", disposition)
-        .with_field("Content-Security-Policy", STRANGER)
+        .with_field("Content-Security-Policy", UNTRUSTED_CSP)
 }
 
-fn list(archive: &Archive) -> String {
-    let (mails, forgotten) = archive.list();
+fn list_page(recent: &RecentMessages) -> String {
+    let (mails, forgotten) = recent.list();
     let mut rows = String::new();
     for kept in &mails {
-        let mail = &kept.mail;
-        let mut to: Vec<String> = mail.recipients.iter().take(NAMED).map(|to| to.address.clone()).collect();
-        if let Some(more) = mail.recipients.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        let mail = &kept.event;
+        let mut to: Vec<String> =
+            mail.recipients.iter().take(MAX_LISTED_RECIPIENTS).map(|to| to.address.clone()).collect();
+        if let Some(more) = mail.recipients.len().checked_sub(MAX_LISTED_RECIPIENTS).filter(|more| *more > 0) {
             to.push(format!("and {more} more"));
         }
         let _ = writeln!(
@@ -151,8 +152,8 @@ fn list(archive: &Archive) -> String {
             "<tr><td class=t>{}<td class=s><a href=\"/mail/{}\">{}</a><td>{}<td>{}<td class=n>{}",
             mail.time.zoned().strftime("%H:%M:%S"),
             mail.number,
-            escape_html(&subject(kept).chars().take(LISTED).collect::<String>()),
-            escape_html(or(&mail.from, "<>")),
+            escape_html(&subject(kept).chars().take(MAX_SUBJECT_CHARS).collect::<String>()),
+            escape_html(or_placeholder(&mail.from, "<>")),
             escape_html(&to.join(", ")),
             mail.bytes
         );
@@ -162,20 +163,22 @@ fn list(archive: &Archive) -> String {
         (count, 0) => format!("{count}, the newest first; this page looks again every five seconds."),
         (count, forgotten) => format!("The last {count}; {forgotten} older ones are no longer kept here."),
     };
-    fill(LIST, &[("count", &mails.len().to_string()), ("about", &about), ("rows", &rows)])
+    fill_template(LIST_TEMPLATE, &[("count", &mails.len().to_string()), ("about", &about), ("rows", &rows)])
 }
 
-fn subject(kept: &Kept) -> &str {
-    kept.mail.subject.as_deref().map_or("(no subject)", |subject| or(subject, "(no subject)"))
+fn subject(message: &RecentMessage) -> &str {
+    message.event.subject.as_deref().map_or("(no subject)", |subject| or_placeholder(subject, "(no subject)"))
 }
 
-fn or<'t>(text: &'t str, otherwise: &'t str) -> &'t str {
-    if text.trim().is_empty() { otherwise } else { text }
+fn or_placeholder<'t>(text: &'t str, placeholder: &'t str) -> &'t str {
+    if text.trim().is_empty() { placeholder } else { text }
 }
 
-fn show(kept: &Kept) -> String {
-    let mail = &kept.mail;
-    let seen = look(&kept.message, |read, is_whole| (content(read, mail.number), parts(read, mail.number), is_whole));
+fn message_page(message: &RecentMessage) -> String {
+    let mail = &message.event;
+    let seen = inspect(&message.message, |read, is_whole| {
+        (content_html(read, mail.number), attachment_items(read, mail.number), is_whole)
+    });
     let (content, parts) = match seen {
         Some((content, parts, true)) if parts.is_empty() => (content, "<p>none</p>".to_owned()),
         Some((content, parts, true)) => (content, format!("<ul>{parts}</ul>")),
@@ -184,56 +187,56 @@ fn show(kept: &Kept) -> String {
             (cut.map(|(content, ..)| content).unwrap_or_default(), why.to_owned())
         }
     };
-    let end = memchr::memmem::find(&kept.message, b"\r\n\r\n").unwrap_or(kept.message.len());
-    let headers = String::from_utf8_lossy(kept.message.get(..end).unwrap_or_default());
-    fill(
-        MAIL,
+    let end = memchr::memmem::find(&message.message, b"\r\n\r\n").unwrap_or(message.message.len());
+    let headers = String::from_utf8_lossy(message.message.get(..end).unwrap_or_default());
+    fill_template(
+        MESSAGE_TEMPLATE,
         &[
             ("number", &mail.number.to_string()),
             ("header_count", &headers.lines().count().to_string()),
-            ("envelope", &envelope(mail)),
+            ("envelope", &envelope_rows(mail)),
             ("parts", &parts),
             ("content", &content),
-            ("subject", &escape_html(subject(kept)).to_string()),
-            ("headers", &text_of(&headers)),
+            ("subject", &escape_html(subject(message)).to_string()),
+            ("headers", &text_html(&headers)),
         ],
     )
 }
 
 /// How it came: the rows of a list.
-fn envelope(mail: &Mail) -> String {
+fn envelope_rows(event: &MessageEvent) -> String {
     let mut rows = String::new();
     let mut row = |name: &str, text: &str| {
         let _ = writeln!(rows, "<dt>{name}<dd>{}", escape_html(text));
     };
-    row("from", or(&mail.from, "<>"));
-    for recipient in &mail.recipients {
+    row("from", or_placeholder(&event.from, "<>"));
+    for recipient in &event.recipients {
         row("to", &recipient.address);
     }
-    row("came", &mail.time.zoned().strftime("%Y-%m-%d %H:%M:%S %:z").to_string());
-    row("by", &format!("{} ({})", mail.peer, mail.helo));
-    let line = match (mail.tls, &mail.auth) {
+    row("came", &event.time.zoned().strftime("%Y-%m-%d %H:%M:%S %:z").to_string());
+    row("by", &format!("{} ({})", event.peer, event.helo));
+    let line = match (event.tls, &event.auth) {
         (Some(tls), Some(user)) => format!("TLS {tls}, as {user}"),
         (Some(tls), None) => format!("TLS {tls}"),
         (None, Some(user)) => format!("in clear, as {user}"),
         (None, None) => "in clear".to_owned(),
     };
     row("line", &line);
-    row("size", &format!("{} bytes", mail.bytes));
-    if let Some(file) = &mail.file {
+    row("size", &format!("{} bytes", event.bytes));
+    if let Some(file) = &event.file {
         row("file", file);
     }
     rows
 }
 
 /// Its text, and the frame of its HTML.
-fn content(read: &Message<'_>, number: u64) -> String {
+fn content_html(read: &Message<'_>, number: u64) -> String {
     let mut content = String::new();
     let has_html = read.html_bodies().any(|part| matches!(part.body, PartType::Html(_)));
     let has_text = read.text_bodies().any(|part| matches!(part.body, PartType::Text(_)));
-    let text = if has_text || !has_html { read.body_text(0).or_else(|| unclosed(read)) } else { None };
+    let text = if has_text || !has_html { read.body_text(0).or_else(|| unclosed_text(read)) } else { None };
     if let Some(text) = text {
-        let _ = write!(content, "<h2>Text</h2><pre>{}</pre>", text_of(&text));
+        let _ = write!(content, "<h2>Text</h2><pre>{}</pre>", text_html(&text));
     }
     if has_html {
         let _ = write!(
@@ -246,7 +249,7 @@ fn content(read: &Message<'_>, number: u64) -> String {
 }
 
 /// Its attachments: the items of a list.
-fn parts(read: &Message<'_>, number: u64) -> String {
+fn attachment_items(read: &Message<'_>, number: u64) -> String {
     let mut items = String::new();
     for (place, part) in (0..).zip(read.attachments()) {
         let named = part.content_id().map(|id| format!("cid:{id}"));
@@ -255,7 +258,7 @@ fn parts(read: &Message<'_>, number: u64) -> String {
             items,
             "<li><a href=\"/mail/{number}/part/{place}\" download>{}</a>, {}, {} bytes",
             escape_html(name),
-            escape_html(&kind(part)),
+            escape_html(&content_type(part)),
             part.contents().len()
         );
     }
@@ -263,7 +266,7 @@ fn parts(read: &Message<'_>, number: u64) -> String {
 }
 
 /// The text of a message whose parts are not closed, which its parser takes for an attachment.
-fn unclosed<'m>(read: &'m Message<'_>) -> Option<Cow<'m, str>> {
+fn unclosed_text<'m>(read: &'m Message<'_>) -> Option<Cow<'m, str>> {
     let is_text = |part: &&MessagePart<'_>| {
         matches!(part.body, PartType::Text(_))
             && part.attachment_name().is_none()
@@ -273,7 +276,7 @@ fn unclosed<'m>(read: &'m Message<'_>) -> Option<Cow<'m, str>> {
 }
 
 /// Fills the places of a template in one pass.
-fn fill(template: &str, values: &[(&str, &str)]) -> String {
+fn fill_template(template: &str, values: &[(&str, &str)]) -> String {
     let mut page = String::with_capacity(template.len());
     let mut rest = template;
     while let Some((front, back)) = rest.split_once("{{") {
@@ -287,8 +290,8 @@ fn fill(template: &str, values: &[(&str, &str)]) -> String {
 }
 
 /// Text with its lines, as HTML; what is too long for a page is cut, and says so.
-fn text_of(text: &str) -> String {
-    let end = (0..=SHOWN.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+fn text_html(text: &str) -> String {
+    let end = (0..=MAX_TEXT_BYTES.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     let shown: Vec<String> =
         text.get(..end).unwrap_or_default().lines().map(|line| escape_html(line).to_string()).collect();
     let cut = if end < text.len() { "\n… the rest is in the whole message" } else { "" };
@@ -297,8 +300,8 @@ fn text_of(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Archive, Board, Kept, download, fill, text_of};
-    use crate::commands::mail_serve::events::tests::mail;
+    use super::{MessagePages, RecentMessage, RecentMessages, download, fill_template, text_html};
+    use crate::commands::mail_serve::events::tests::message_event;
     use std::sync::Arc;
 
     fn field(decision: &crate::commands::web::Response, name: &str) -> String {
@@ -307,12 +310,12 @@ mod tests {
 
     #[test]
     fn only_this_machine_is_asked() {
-        let board = Board { archive: Arc::default(), names: Arc::from(["lab.test".to_owned()]) };
+        let board = MessagePages { recent: Arc::default(), host_names: Arc::from(["lab.test".to_owned()]) };
         for host in ["127.0.0.1:8025", "[::1]:8025", "[::1]", "localhost", "LOCALHOST:1", "lab.test", "10.1.2.3"] {
-            assert!(board.is_here(host), "{host}");
+            assert!(board.is_local_host(host), "{host}");
         }
         for host in ["evil.test", "127.0.0.1.evil.test", "localhost.evil.test:80", "", ":80"] {
-            assert!(!board.is_here(host), "{host}");
+            assert!(!board.is_local_host(host), "{host}");
         }
     }
 
@@ -330,26 +333,26 @@ mod tests {
 
     #[test]
     fn places_in_a_mail_are_not_filled() {
-        assert_eq!(fill("{{a}}-{{b}}-{{c}}", &[("a", "{{b}}"), ("b", "x")]), "{{b}}-x-");
-        assert_eq!(text_of("<\u{1b}>\n&"), "&lt;\u{fffd}&gt;\n&amp;");
-        assert!(text_of(&"\u{fc}".repeat(1 << 20)).ends_with("the whole message"));
+        assert_eq!(fill_template("{{a}}-{{b}}-{{c}}", &[("a", "{{b}}"), ("b", "x")]), "{{b}}-x-");
+        assert_eq!(text_html("<\u{1b}>\n&"), "&lt;\u{fffd}&gt;\n&amp;");
+        assert!(text_html(&"\u{fc}".repeat(1 << 20)).ends_with("the whole message"));
     }
 
     #[test]
     fn mails_are_found_by_their_number_and_nothing_else() {
-        let archive = Arc::new(Archive::default());
+        let archive = Arc::new(RecentMessages::default());
         let message = b"Content-Type: text/html\r\n\r\n<script>x</script>".to_vec();
-        archive.push(Kept { mail: Arc::new(mail(7)), message });
-        let board = Board { archive, names: Arc::from([]) };
+        archive.push(RecentMessage { event: Arc::new(message_event(7)), message });
+        let board = MessagePages { recent: archive, host_names: Arc::from([]) };
         for path in ["7", "7/", "7.eml", "7/html"] {
-            assert!(board.mail(path).is_some(), "{path}");
+            assert!(board.message_response(path).is_some(), "{path}");
         }
         for path in ["", "8", "+7", "7.txt", "7/part/0", "7/part/x", "7/../7", "-1", "99999999999999999999"] {
-            assert!(board.mail(path).is_none(), "{path}");
+            assert!(board.message_response(path).is_none(), "{path}");
         }
-        let html = board.mail("7/html").expect("there");
+        let html = board.message_response("7/html").expect("there");
         assert!(field(&html, "Content-Security-Policy").starts_with("sandbox; default-src 'none'"));
-        let raw = board.mail("7.eml").expect("there");
+        let raw = board.message_response("7.eml").expect("there");
         assert_eq!(field(&raw, "Content-Type"), "application/octet-stream");
     }
 }

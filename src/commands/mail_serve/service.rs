@@ -4,150 +4,155 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::events::{Event, Failed, Fault, Line, Login, Refused};
-use super::keep::{Office, Taken};
-use super::tally::Tally;
-use super::tls::Sides;
+use super::events::{Failed, FaultFired, Login, MailServeEvent, MailServeReport, Refused};
+use super::keep::{MessageStore, StoredMessage};
+use super::tally::Counters;
+use super::tls::ServerCerts;
 use crate::commands::told;
 use crate::net::{self, Arrival, Notice, Service, Welcome};
 use crate::output::Recorder;
-use crate::smtp::fault::{Fired, Instead, Place};
-use crate::smtp::server::{self, Client, Fact, Server, TOO_MANY_CONNECTIONS};
+use crate::smtp::fault::{Effect, FaultPoint, FiredRule};
+use crate::smtp::server::{self, ClientInfo, ServerEvent, ServerSession, TOO_MANY_CONNECTIONS};
 use crate::time::Moment;
 
 /// The door behind which TLS begins with the first octet.
-pub const TLS_DOOR: usize = 1;
+pub const TLS_LISTENER: usize = 1;
 
 /// What all threads share.
-pub struct Shared {
+pub struct SharedCounters {
     /// Connections so far.
-    pub sessions: AtomicU64,
+    pub accepted_connections: AtomicU64,
     /// Connections at the moment.
-    pub present: AtomicU64,
+    pub open_connections: AtomicU64,
     /// How many there may be at once.
-    pub most: u64,
+    pub max_connections: u64,
 }
 
 /// The service of one thread.
-pub struct Desk {
+pub struct MailService {
     /// Where mails go.
-    pub office: Rc<Office>,
+    pub store: Rc<MessageStore>,
     /// Who is told.
-    pub recorder: Recorder<Event>,
+    pub recorder: Recorder<MailServeReport>,
     /// Whether anybody reads what is told.
-    pub listens: bool,
+    pub events_wanted: bool,
     /// What is shown under TLS.
-    pub sides: Option<Sides>,
+    pub certs: Option<ServerCerts>,
     /// What all threads share.
-    pub shared: Arc<Shared>,
+    pub shared: Arc<SharedCounters>,
     /// What this one counts.
-    pub tally: Tally,
+    pub counters: Counters,
 }
 
-impl Desk {
+impl MailService {
     /// What a rule has in mind for a connection that has just come.
-    fn decide(&mut self, place: Place, session: u64) -> Option<(usize, Instead)> {
-        let office = Rc::clone(&self.office);
-        let Fired { rule, number, action } = office.rules.faults.decide(|found| found == place, "")?;
-        self.fact(Fact::Fault { session, rule, number });
-        Some((rule, action.instead.clone()))
+    fn evaluate_fault(&mut self, point: FaultPoint, session: u64) -> Option<(usize, Effect)> {
+        let office = Rc::clone(&self.store);
+        let FiredRule { rule_index: rule, ordinal: number, action } =
+            office.config.faults.evaluate(|found| found == point, "")?;
+        self.fact(ServerEvent::Fault { session, rule_index: rule, ordinal: number });
+        Some((rule, action.effect.clone()))
     }
 }
 
-fn refused_line(server::Refused { client, stage, command, answer }: server::Refused) -> Line {
-    Line::Refused(Refused {
+fn refused_event(
+    server::RejectedCommand { client, stage, command, reply: answer }: server::RejectedCommand,
+) -> MailServeEvent {
+    MailServeEvent::Refused(Refused {
         time: net::now(),
         session: client.session,
         peer: told::display_peer(client.peer),
         stage,
-        command: command.chars().take(LOGGED).collect(),
+        command: command.chars().take(MAX_LOGGED_CHARS).collect(),
         code: answer.code,
         text: answer.text.into_owned(),
     })
 }
 
 /// The most letters of a command that a log keeps.
-const LOGGED: usize = 512;
+const MAX_LOGGED_CHARS: usize = 512;
 
-impl Service for Desk {
-    type Talk = Server<Office>;
+impl Service for MailService {
+    type Talk = ServerSession<MessageStore>;
 
-    fn accepted(&mut self, Arrival { peer, door }: Arrival, now: Moment) -> Welcome<Server<Office>> {
-        self.tally.connections += 1;
-        let session = self.shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
-        let present = self.shared.present.load(Ordering::Relaxed);
-        let talk = Server::new(Rc::clone(&self.office), Client { peer, session, ..Client::default() }, now);
+    fn accepted(&mut self, Arrival { peer, door }: Arrival, now: Moment) -> Welcome<ServerSession<MessageStore>> {
+        self.counters.connections += 1;
+        let session = self.shared.accepted_connections.fetch_add(1, Ordering::Relaxed) + 1;
+        let present = self.shared.open_connections.load(Ordering::Relaxed);
+        let talk =
+            ServerSession::new(Rc::clone(&self.store), ClientInfo { peer, session, ..ClientInfo::default() }, now);
         // Threads may let in one more at the same moment; the limit is no matter of one more or less.
-        let talk = if present < self.shared.most {
-            self.shared.present.fetch_add(1, Ordering::Relaxed);
+        let talk = if present < self.shared.max_connections {
+            self.shared.open_connections.fetch_add(1, Ordering::Relaxed);
             talk
         } else {
-            talk.refused(TOO_MANY_CONNECTIONS)
+            talk.with_rejection(TOO_MANY_CONNECTIONS)
         };
         // Behind TLS nothing can be told before there is a handshake, which would be a place to stay in.
-        if talk.is_refused() && door == TLS_DOOR {
-            return Welcome { talk: talk.without_handshake(Instead::Drop), tls: None, upgrade: None };
+        if talk.is_rejected() && door == TLS_LISTENER {
+            return Welcome { talk: talk.with_handshake_effect(Effect::Drop), tls: None, upgrade: None };
         }
-        let Some(sides) = self.sides.clone() else { return Welcome { talk, tls: None, upgrade: None } };
-        let wrong = self.decide(Place::Certificate, session).map(|(rule, _)| rule);
+        let Some(sides) = self.certs.clone() else { return Welcome { talk, tls: None, upgrade: None } };
+        let wrong = self.evaluate_fault(FaultPoint::Certificate, session).map(|(rule, _)| rule);
         let faulty = sides.faulty.into_iter().find(|(rule, _)| Some(*rule) == wrong);
-        let side = faulty.map_or(sides.usual, |(_, side)| side);
-        if door != TLS_DOOR {
+        let side = faulty.map_or(sides.regular, |(_, side)| side);
+        if door != TLS_LISTENER {
             return Welcome { talk, tls: None, upgrade: Some(side) };
         }
-        match self.decide(Place::Handshake, session) {
-            Some((_, instead)) => Welcome { talk: talk.without_handshake(instead), tls: None, upgrade: None },
+        match self.evaluate_fault(FaultPoint::TlsHandshake, session) {
+            Some((_, instead)) => Welcome { talk: talk.with_handshake_effect(instead), tls: None, upgrade: None },
             None => Welcome { talk, tls: Some(side), upgrade: None },
         }
     }
 
-    fn fact(&mut self, fact: Fact<Taken>) {
+    fn fact(&mut self, fact: ServerEvent<StoredMessage>) {
         let line = match fact {
-            Fact::Taken(taken, took) => {
-                let mail = taken.told();
-                self.tally.mail(&mail, took);
-                self.office.budget.told();
-                self.listens.then_some(Line::Message(mail))
+            ServerEvent::Accepted(taken, took) => {
+                let mail = taken.commit();
+                self.counters.count_message(&mail, took);
+                self.store.quota.acknowledge();
+                self.events_wanted.then_some(MailServeEvent::Message(mail))
             }
-            Fact::Refused(refused) => {
-                self.tally.refused += 1;
-                self.listens.then(|| refused_line(refused))
+            ServerEvent::Rejected(refused) => {
+                self.counters.refused += 1;
+                self.events_wanted.then(|| refused_event(refused))
             }
-            Fact::Login { client, user, mechanism, ok } => {
-                self.tally.logins += u64::from(ok);
-                self.listens.then(|| {
+            ServerEvent::Login { client, user, mechanism, succeeded: ok } => {
+                self.counters.logins += u64::from(ok);
+                self.events_wanted.then(|| {
                     let (time, session, peer) = (net::now(), client.session, told::display_peer(client.peer));
-                    let user = user.chars().take(LOGGED).collect();
-                    Line::Login(Login { time, session, peer, user, mechanism: mechanism.word(), ok })
+                    let user = user.chars().take(MAX_LOGGED_CHARS).collect();
+                    MailServeEvent::Login(Login { time, session, peer, user, mechanism: mechanism.word(), ok })
                 })
             }
-            Fact::Fault { session, rule, number } => {
-                self.tally.faults += 1;
-                let text = |rule| self.office.rules.faults.text(rule).to_owned();
-                self.listens.then(|| Line::Fault(Fault { session, rule: text(rule), number }))
+            ServerEvent::Fault { session, rule_index: rule, ordinal: number } => {
+                self.counters.faults += 1;
+                let text = |rule| self.store.config.faults.rule_text(rule).to_owned();
+                self.events_wanted.then(|| MailServeEvent::Fault(FaultFired { session, rule: text(rule), number }))
             }
-            Fact::Failed { client, why } => {
-                self.tally.failed += 1;
+            ServerEvent::Failed { client, reason: why } => {
+                self.counters.failed += 1;
                 let (session, peer) = (client.session, client.peer);
-                self.listens
-                    .then(|| Line::Failed(Failed { time: net::now(), session, peer: told::display_peer(peer), why }))
+                self.events_wanted.then(|| {
+                    MailServeEvent::Failed(Failed { time: net::now(), session, peer: told::display_peer(peer), why })
+                })
             }
         };
         if let Some(line) = line {
-            self.recorder.emit(Event::Event(line));
+            self.recorder.emit(MailServeReport::Event(line));
         }
     }
 
-    fn gone(&mut self, talk: Server<Office>) {
-        if !talk.is_refused() {
-            self.shared.present.fetch_sub(1, Ordering::Relaxed);
+    fn gone(&mut self, talk: ServerSession<MessageStore>) {
+        if !talk.is_rejected() {
+            self.shared.open_connections.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     fn notice(&mut self, Notice::Exhausted(word): Notice) {
-        if self.listens {
+        if self.events_wanted {
             let what = format!("no new connections for a moment: {word}");
-            self.recorder.emit(Event::Event(Line::Notice { what }));
+            self.recorder.emit(MailServeReport::Event(MailServeEvent::Notice { what }));
         }
     }
 }

@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::events::{Mail, Summary};
-use super::expect::{Expect, Seen};
+use super::events::{MessageEvent, Summary};
+use super::expect::{Expectation, Observations};
 use crate::stats::Series;
 
 /// Different values of a feature that are remembered; more could only break the expectation too.
-const MOST_VALUES: usize = 1_000;
+const MAX_PROPERTY_VALUES: usize = 1_000;
 
 /// Counters; only these move where nobody reads events.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct Counters {
     /// Connections accepted.
     pub connections: u64,
     /// Commands refused.
@@ -28,25 +28,26 @@ pub struct Tally {
     bytes: u64,
     latency: Series,
     /// What is expected of mails, and what they had.
-    features: Vec<(&'static str, BTreeSet<String>)>,
+    property_values: Vec<(&'static str, BTreeSet<String>)>,
 }
 
-impl Tally {
+impl Counters {
     /// One that remembers what these ask for.
-    pub fn new(expected: &[Expect]) -> Self {
-        let asked =
-            super::expect::FEATURES.into_iter().filter(|feature| expected.iter().any(|one| one.asks_for(feature)));
-        Self { features: asked.map(|feature| (feature, BTreeSet::new())).collect(), ..Self::default() }
+    pub fn new(expectations: &[Expectation]) -> Self {
+        let asked = super::expect::PROPERTIES
+            .into_iter()
+            .filter(|feature| expectations.iter().any(|one| one.needs_property(feature)));
+        Self { property_values: asked.map(|feature| (feature, BTreeSet::new())).collect(), ..Self::default() }
     }
 
     /// Counts a mail.
-    pub fn mail(&mut self, mail: &Mail, took: Duration) {
+    pub fn count_message(&mut self, mail: &MessageEvent, latency: Duration) {
         self.messages += 1;
         self.recipients += mail.recipients.len() as u64;
         self.bytes += mail.bytes as u64;
-        self.latency.push(took);
-        for (feature, values) in &mut self.features {
-            if values.len() >= MOST_VALUES {
+        self.latency.push(latency);
+        for (feature, values) in &mut self.property_values {
+            if values.len() >= MAX_PROPERTY_VALUES {
                 continue;
             }
             match *feature {
@@ -70,10 +71,10 @@ impl Tally {
         self.recipients += other.recipients;
         self.bytes += other.bytes;
         self.latency.merge(&other.latency);
-        for (feature, values) in other.features {
-            match self.features.iter_mut().find(|(known, _)| *known == feature) {
+        for (feature, values) in other.property_values {
+            match self.property_values.iter_mut().find(|(known, _)| *known == feature) {
                 Some((_, all)) => all.extend(values),
-                None => self.features.push((feature, values)),
+                None => self.property_values.push((feature, values)),
             }
         }
     }
@@ -98,9 +99,9 @@ impl Tally {
     }
 }
 
-impl Seen for Tally {
-    fn count(&self, word: &str) -> u64 {
-        match word {
+impl Observations for Counters {
+    fn counter(&self, name: &str) -> u64 {
+        match name {
             "messages" => self.messages,
             "recipients" => self.recipients,
             "connections" => self.connections,
@@ -111,8 +112,8 @@ impl Seen for Tally {
         }
     }
 
-    fn values(&self, word: &str) -> Vec<String> {
-        let found = self.features.iter().find(|(feature, _)| *feature == word);
+    fn values(&self, property: &str) -> Vec<String> {
+        let found = self.property_values.iter().find(|(feature, _)| *feature == property);
         found.map(|(_, values)| values.iter().cloned().collect()).unwrap_or_default()
     }
 }

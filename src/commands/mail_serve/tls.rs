@@ -12,7 +12,7 @@ use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::tls::{Authority, Issued, ServerSide, Validity, self_signed};
-use crate::smtp::fault::{Certificate, Faults, Instead};
+use crate::smtp::fault::{CertificateFault, Effect, FaultRules};
 
 /// TLS, if there is any.
 #[derive(Debug, Args)]
@@ -36,9 +36,9 @@ pub struct TlsArgs {
 
 /// What is shown.
 #[derive(Clone)]
-pub struct Sides {
+pub struct ServerCerts {
     /// Usually.
-    pub usual: ServerSide,
+    pub regular: ServerSide,
     /// By the rules with these numbers.
     pub faulty: Vec<(usize, ServerSide)>,
     /// The SHA-256 of the usual one, if it was made here.
@@ -47,16 +47,16 @@ pub struct Sides {
 
 impl TlsArgs {
     /// Whether there is TLS.
-    pub fn is_wanted(&self) -> bool {
+    pub fn is_enabled(&self) -> bool {
         self.tls_cert.is_some() || self.tls_self_signed.is_some()
     }
 
     /// What is shown, if there is TLS.
-    pub fn sides(&self, name: &str, faults: &Faults) -> Result<Option<Sides>> {
-        let wanted: Vec<(usize, &Certificate)> = (0..)
+    pub fn server_certs(&self, server_name: &str, faults: &FaultRules) -> Result<Option<ServerCerts>> {
+        let wanted: Vec<(usize, &CertificateFault)> = (0..)
             .zip(faults.rules())
-            .filter_map(|(number, rule)| match &rule.action.instead {
-                Instead::Certificate(certificate) => Some((number, certificate)),
+            .filter_map(|(number, rule)| match &rule.action.effect {
+                Effect::Certificate(certificate) => Some((number, certificate)),
                 _ => None,
             })
             .collect();
@@ -68,24 +68,24 @@ impl TlsArgs {
             }
             let files = self.tls_cert.as_deref().zip(self.tls_key.as_deref());
             let side = files.map(|(chain, key)| ServerSide::from_files(chain, key)).transpose()?;
-            return Ok(side.map(|usual| Sides { usual, faulty: Vec::new(), sha256: None }));
+            return Ok(side.map(|usual| ServerCerts { regular: usual, faulty: Vec::new(), sha256: None }));
         };
         let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
-        if !name.starts_with('[') && name != "localhost" {
-            names.push(name.to_owned());
+        if !server_name.starts_with('[') && server_name != "localhost" {
+            names.push(server_name.to_owned());
         }
         let authority = Authority::new()?;
         let Issued { side: usual, sha256 } = authority.issue(&names, Validity::Current)?;
-        let wrong = |certificate: &Certificate| match certificate {
-            Certificate::Expired => authority.issue(&names, Validity::Expired),
-            Certificate::Name(other) => authority.issue(std::slice::from_ref(other), Validity::Current),
-            Certificate::SelfSigned => self_signed(&names),
+        let wrong = |certificate: &CertificateFault| match certificate {
+            CertificateFault::Expired => authority.issue(&names, Validity::Expired),
+            CertificateFault::WrongName(other) => authority.issue(std::slice::from_ref(other), Validity::Current),
+            CertificateFault::SelfSigned => self_signed(&names),
         };
         let faulty = wanted.into_iter().map(|(number, certificate)| Ok((number, wrong(certificate)?.side)));
         let faulty = faulty.collect::<Result<Vec<_>>>()?;
         if !file.is_empty() {
             disk::replace(Path::new(file), authority.pem().as_bytes())?;
         }
-        Ok(Some(Sides { usual, faulty, sha256: Some(sha256) }))
+        Ok(Some(ServerCerts { regular: usual, faulty, sha256: Some(sha256) }))
     }
 }

@@ -6,13 +6,13 @@
 
 use memchr::memmem;
 
-const END: &[u8] = b"\r\n.\r\n";
+const TERMINATOR: &[u8] = b"\r\n.\r\n";
 /// The line end that DATA itself came with: a dot right behind it ends an empty message.
-const BEFORE: &[u8] = b"\r\n";
+const LINE_END: &[u8] = b"\r\n";
 
 /// A message on its way in.
 #[derive(Debug)]
-pub struct Body {
+pub struct DataDecoder {
     /// Stuffed, with the line end before it; once it is too large only its tail.
     raw: Vec<u8>,
     limit: usize,
@@ -21,50 +21,50 @@ pub struct Body {
 
 /// How far it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Came {
+pub enum DataStatus {
     /// More is to come.
-    Some,
+    Incomplete,
     /// The dot.
-    Whole,
+    Complete,
 }
 
-impl Body {
+impl DataDecoder {
     /// Nothing yet; at most `limit` octets are kept.
     pub fn new(limit: usize) -> Self {
-        Self { raw: BEFORE.to_vec(), limit, is_too_large: false }
+        Self { raw: LINE_END.to_vec(), limit, is_too_large: false }
     }
 
     /// Takes octets; returns how many of them are the message's or its end's.
-    pub fn receive(&mut self, bytes: &[u8]) -> (usize, Came) {
-        let from = self.raw.len().saturating_sub(END.len() - 1);
+    pub fn receive(&mut self, bytes: &[u8]) -> (usize, DataStatus) {
+        let from = self.raw.len().saturating_sub(TERMINATOR.len() - 1);
         let before = self.raw.len();
         self.raw.extend_from_slice(bytes);
-        let found = memmem::find(self.raw.get(from..).unwrap_or_default(), END).map(|at| from + at);
-        let taken = found.map_or(bytes.len(), |at| (at + END.len()).saturating_sub(before));
+        let found = memmem::find(self.raw.get(from..).unwrap_or_default(), TERMINATOR).map(|at| from + at);
+        let taken = found.map_or(bytes.len(), |at| (at + TERMINATOR.len()).saturating_sub(before));
         if let Some(at) = found {
-            self.raw.truncate(at + BEFORE.len());
+            self.raw.truncate(at + LINE_END.len());
         }
         // The dots that were stuffed are no part of the size (RFC 1870 §5); the exact sum is
         // made in the end.
-        if self.raw.len() > self.limit.saturating_mul(2).saturating_add(END.len()) {
+        if self.raw.len() > self.limit.saturating_mul(2).saturating_add(TERMINATOR.len()) {
             self.is_too_large = true;
         }
         if self.is_too_large {
-            self.drop_content();
+            self.discard_content();
         }
-        (taken, if found.is_some() { Came::Whole } else { Came::Some })
+        (taken, if found.is_some() { DataStatus::Complete } else { DataStatus::Incomplete })
     }
 
     /// Keeps no more of it than its end needs to be found.
-    pub fn drop_content(&mut self) {
+    pub fn discard_content(&mut self) {
         self.is_too_large = true;
-        let tail = self.raw.len().saturating_sub(END.len() - 1);
+        let tail = self.raw.len().saturating_sub(TERMINATOR.len() - 1);
         self.raw.drain(..tail);
         self.raw.shrink_to(1024);
     }
 
     /// How many octets it keeps.
-    pub fn kept(&self) -> usize {
+    pub fn buffered(&self) -> usize {
         self.raw.len()
     }
 
@@ -73,41 +73,41 @@ impl Body {
         if self.is_too_large {
             return None;
         }
-        let message = unstuffed(self.raw);
+        let message = unstuff(self.raw);
         (message.len() <= self.limit).then_some(message)
     }
 }
 
-fn unstuffed(mut raw: Vec<u8>) -> Vec<u8> {
-    const DOT: &[u8] = b"\r\n.";
-    if memmem::find(&raw, DOT).is_none() {
-        raw.drain(..BEFORE.len());
+fn unstuff(mut raw: Vec<u8>) -> Vec<u8> {
+    const STUFFED_DOT: &[u8] = b"\r\n.";
+    if memmem::find(&raw, STUFFED_DOT).is_none() {
+        raw.drain(..LINE_END.len());
         return raw;
     }
     let mut message = Vec::with_capacity(raw.len());
     let mut from = 0;
-    for at in memmem::find_iter(&raw, DOT) {
-        message.extend_from_slice(raw.get(from..at + BEFORE.len()).unwrap_or_default());
-        from = at + DOT.len();
+    for at in memmem::find_iter(&raw, STUFFED_DOT) {
+        message.extend_from_slice(raw.get(from..at + LINE_END.len()).unwrap_or_default());
+        from = at + STUFFED_DOT.len();
     }
     message.extend_from_slice(raw.get(from..).unwrap_or_default());
-    message.drain(..BEFORE.len());
+    message.drain(..LINE_END.len());
     message
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Body, Came};
+    use super::{DataDecoder, DataStatus};
     use crate::smtp::stuff::{bare_ends, stuff};
 
     /// What arrives of `wire` if it comes in pieces of `size`, and how much of it is behind the end.
-    fn arrives(wire: &[u8], size: usize, limit: usize) -> Option<(Option<Vec<u8>>, usize)> {
-        let mut body = Body::new(limit);
+    fn decode_in_pieces(wire: &[u8], size: usize, limit: usize) -> Option<(Option<Vec<u8>>, usize)> {
+        let mut body = DataDecoder::new(limit);
         let mut taken = 0;
         for piece in wire.chunks(size) {
             let (some, came) = body.receive(piece);
             taken += some;
-            if came == Came::Whole {
+            if came == DataStatus::Complete {
                 return Some((body.finish(), wire.len() - taken));
             }
             assert_eq!(some, piece.len());
@@ -131,7 +131,7 @@ mod tests {
         ] {
             for size in 1..=wire.len() {
                 // What comes in one piece with the end is left for the next command.
-                let (got, left) = arrives(wire, size, 100).expect("it ends");
+                let (got, left) = decode_in_pieces(wire, size, 100).expect("it ends");
                 assert_eq!(got.as_deref(), Some(message), "{wire:?} by {size}");
                 assert_eq!(left, rest, "{wire:?} by {size}");
             }
@@ -145,7 +145,7 @@ mod tests {
             let lines: Vec<u8> = (0..6).map(|place| alphabet[number >> (2 * place) & 3]).collect();
             let mut wire = Vec::new();
             stuff(&lines, &mut wire);
-            let (got, left) = arrives(&wire, 1 + number % 5, 100).expect("it ends");
+            let (got, left) = decode_in_pieces(&wire, 1 + number % 5, 100).expect("it ends");
             let got = got.expect("not too large");
             assert_eq!((bare_ends(&got), left), ((0, 0), 0));
             let mut again = Vec::new();
@@ -157,19 +157,19 @@ mod tests {
     #[test]
     fn the_limit_is_for_the_message_without_its_stuffing() {
         let of = |lines: usize| [b"..\r\n".repeat(lines), b".\r\n".to_vec()].concat();
-        assert!(arrives(&of(100), 7, 300).expect("it ends").0.is_some());
-        assert!(arrives(&of(100), 7, 299).expect("it ends").0.is_none());
+        assert!(decode_in_pieces(&of(100), 7, 300).expect("it ends").0.is_some());
+        assert!(decode_in_pieces(&of(100), 7, 299).expect("it ends").0.is_none());
         let (got, left) =
-            arrives(&[vec![b'x'; 100_000], b"\r\n.\r\nQUIT".to_vec()].concat(), 999, 10).expect("it ends");
+            decode_in_pieces(&[vec![b'x'; 100_000], b"\r\n.\r\nQUIT".to_vec()].concat(), 999, 10).expect("it ends");
         assert!(got.is_none() && left < 999);
     }
 
     #[test]
     fn what_is_too_large_is_not_kept() {
-        let mut body = Body::new(1_000);
+        let mut body = DataDecoder::new(1_000);
         for _ in 0..1_000 {
             body.receive(&[b'x'; 1_000]);
-            assert!(body.kept() < 4_000);
+            assert!(body.buffered() < 4_000);
         }
         assert!(body.finish().is_none());
     }

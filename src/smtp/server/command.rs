@@ -6,7 +6,7 @@
 use super::super::plan::Stage;
 
 /// The longest name (RFC 5321 §4.5.3.1.2).
-const LONGEST_NAME: usize = 255;
+const MAX_NAME_LEN: usize = 255;
 
 /// A command line without its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum Command<'l> {
     /// The message comes as lines.
     Data,
     /// So many octets of it come (RFC 3030 §2).
-    Bdat { octets: u64, is_last: bool },
+    Bdat { size: u64, is_last: bool },
     /// Forget the mail.
     Rset,
     /// Nothing.
@@ -38,29 +38,29 @@ pub enum Command<'l> {
     /// A known verb with parameters it cannot have.
     Malformed(Option<Stage>),
     /// BDAT whose length cannot be read: nobody knows where its octets end.
-    Unmeasured,
+    InvalidBdat,
     /// Anything else.
     Unknown,
 }
 
 impl<'l> Command<'l> {
     /// Reads a line.
-    pub fn read(line: &'l str) -> Self {
+    pub fn parse(line: &'l str) -> Self {
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
         let rest = rest.trim_ascii();
         let bare = |command, stage| if rest.is_empty() { command } else { Self::Malformed(stage) };
         match verb.to_ascii_uppercase().as_str() {
-            "EHLO" | "HELO" if rest.is_empty() || rest.contains(' ') || rest.len() > LONGEST_NAME => {
+            "EHLO" | "HELO" if rest.is_empty() || rest.contains(' ') || rest.len() > MAX_NAME_LEN => {
                 Self::Malformed(Some(Stage::Ehlo))
             }
             "EHLO" => Self::Hello { name: rest, is_extended: true },
             "HELO" => Self::Hello { name: rest, is_extended: false },
             "STARTTLS" => bare(Self::Starttls, Some(Stage::Starttls)),
-            "AUTH" => Self::auth(rest),
-            "MAIL" => after(rest, "FROM:").map_or(Self::Malformed(Some(Stage::Mail)), Self::Mail),
-            "RCPT" => after(rest, "TO:").map_or(Self::Malformed(Some(Stage::Rcpt)), Self::Rcpt),
+            "AUTH" => Self::parse_auth(rest),
+            "MAIL" => strip_keyword(rest, "FROM:").map_or(Self::Malformed(Some(Stage::Mail)), Self::Mail),
+            "RCPT" => strip_keyword(rest, "TO:").map_or(Self::Malformed(Some(Stage::Rcpt)), Self::Rcpt),
             "DATA" => bare(Self::Data, Some(Stage::Data)),
-            "BDAT" => Self::bdat(rest),
+            "BDAT" => Self::parse_bdat(rest),
             "RSET" => bare(Self::Rset, None),
             "NOOP" => Self::Noop,
             "QUIT" => bare(Self::Quit, Some(Stage::Quit)),
@@ -70,7 +70,7 @@ impl<'l> Command<'l> {
         }
     }
 
-    fn auth(rest: &'l str) -> Self {
+    fn parse_auth(rest: &'l str) -> Self {
         let mut words = rest.split(' ');
         match (words.next().filter(|word| !word.is_empty()), words.next(), words.next()) {
             (Some(mechanism), initial, None) => Self::Auth { mechanism, initial },
@@ -78,14 +78,14 @@ impl<'l> Command<'l> {
         }
     }
 
-    fn bdat(rest: &'l str) -> Self {
+    fn parse_bdat(rest: &'l str) -> Self {
         let (octets, last) = rest.split_once(' ').unwrap_or((rest, ""));
         let last = last.trim_ascii();
         let is_plain = !octets.is_empty() && octets.bytes().all(|byte| byte.is_ascii_digit());
         match octets.parse().ok().filter(|_| is_plain) {
-            Some(octets) if last.is_empty() => Self::Bdat { octets, is_last: false },
-            Some(octets) if last.eq_ignore_ascii_case("LAST") => Self::Bdat { octets, is_last: true },
-            _ => Self::Unmeasured,
+            Some(octets) if last.is_empty() => Self::Bdat { size: octets, is_last: false },
+            Some(octets) if last.eq_ignore_ascii_case("LAST") => Self::Bdat { size: octets, is_last: true },
+            _ => Self::InvalidBdat,
         }
     }
 
@@ -98,7 +98,7 @@ impl<'l> Command<'l> {
             Self::Mail(_) => Some(Stage::Mail),
             Self::Rcpt(_) => Some(Stage::Rcpt),
             Self::Bdat { is_last: true, .. } => Some(Stage::Dot),
-            Self::Data | Self::Bdat { .. } | Self::Unmeasured => Some(Stage::Data),
+            Self::Data | Self::Bdat { .. } | Self::InvalidBdat => Some(Stage::Data),
             Self::Quit => Some(Stage::Quit),
             Self::Malformed(stage) => *stage,
             Self::Rset | Self::Noop | Self::Vrfy | Self::Help | Self::Unknown => None,
@@ -108,7 +108,7 @@ impl<'l> Command<'l> {
 
 /// Whether a line begins as one of HTTP does, whatever else is in it: a browser that was sent here must
 /// not get to say more.
-pub fn is_foreign(line: &[u8]) -> bool {
+pub fn is_http(line: &[u8]) -> bool {
     const METHODS: [&[u8]; 11] =
         [b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT", b"PATCH", b"DELETE", b"TRACE", b"PROPFIND", b"PRI"];
     let word = line.split(|octet| matches!(octet, b' ' | b'\t')).next().unwrap_or_default();
@@ -116,21 +116,21 @@ pub fn is_foreign(line: &[u8]) -> bool {
 }
 
 /// Verbs that others know; what else is unknown may be anything, a password too.
-pub fn is_known_elsewhere(line: &str) -> bool {
+pub fn is_unsupported_verb(line: &str) -> bool {
     const VERBS: [&str; 9] = ["EXPN", "ETRN", "TURN", "SEND", "SOML", "SAML", "LHLO", "XCLIENT", "XFORWARD"];
     let verb = line.split(' ').next().unwrap_or_default();
     VERBS.iter().any(|known| known.eq_ignore_ascii_case(verb))
 }
 
 /// What follows a word, which is compared without case; a space behind its colon is forgiven.
-fn after<'l>(rest: &'l str, word: &str) -> Option<&'l str> {
-    let (front, rest) = rest.split_at_checked(word.len())?;
-    front.eq_ignore_ascii_case(word).then(|| rest.trim_ascii_start())
+fn strip_keyword<'l>(rest: &'l str, keyword: &str) -> Option<&'l str> {
+    let (front, rest) = rest.split_at_checked(keyword.len())?;
+    front.eq_ignore_ascii_case(keyword).then(|| rest.trim_ascii_start())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Command, Stage, is_foreign};
+    use super::{Command, Stage, is_http};
 
     #[test]
     fn verbs_are_read_in_any_case() {
@@ -144,8 +144,8 @@ mod tests {
             ("MAIL FROM: <a@b> SIZE=1", Command::Mail("<a@b> SIZE=1")),
             ("RCPT TO:<a@b>", Command::Rcpt("<a@b>")),
             ("data", Command::Data),
-            ("BDAT 10", Command::Bdat { octets: 10, is_last: false }),
-            ("bdat 0 last", Command::Bdat { octets: 0, is_last: true }),
+            ("BDAT 10", Command::Bdat { size: 10, is_last: false }),
+            ("bdat 0 last", Command::Bdat { size: 0, is_last: true }),
             ("RSET", Command::Rset),
             ("NOOP whatever", Command::Noop),
             ("QUIT", Command::Quit),
@@ -158,22 +158,22 @@ mod tests {
             ("MAIL <a@b>", Command::Malformed(Some(Stage::Mail))),
             ("MAIL FRÖM:<a@b>", Command::Malformed(Some(Stage::Mail))),
             ("RCPT FROM:<a@b>", Command::Malformed(Some(Stage::Rcpt))),
-            ("BDAT", Command::Unmeasured),
-            ("BDAT +1", Command::Unmeasured),
-            ("BDAT 1 FIRST", Command::Unmeasured),
+            ("BDAT", Command::InvalidBdat),
+            ("BDAT +1", Command::InvalidBdat),
+            ("BDAT 1 FIRST", Command::InvalidBdat),
             ("DATA x", Command::Malformed(Some(Stage::Data))),
         ] {
-            assert_eq!(Command::read(line), command, "{line}");
+            assert_eq!(Command::parse(line), command, "{line}");
         }
     }
 
     #[test]
     fn the_first_line_of_http_is_known_however_it_goes_on() {
         for line in ["GET / HTTP/1.1", "post /\t\0", "PRI * HTTP/2.0", "DELETE"] {
-            assert!(is_foreign(line.as_bytes()), "{line}");
+            assert!(is_http(line.as_bytes()), "{line}");
         }
         for line in ["", "GETTY", "MAIL FROM:<get@x>", "RSET"] {
-            assert!(!is_foreign(line.as_bytes()), "{line}");
+            assert!(!is_http(line.as_bytes()), "{line}");
         }
     }
 }

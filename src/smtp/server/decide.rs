@@ -3,29 +3,42 @@
 //! Owns the question to the rules, the telling of what they and we refuse, and the patience with clients
 //! that say nothing sensible.
 
-use super::super::fault::{FaultAction, Fired, Instead, Place};
+use super::super::fault::{Effect, FaultAction, FaultPoint, FiredRule};
 use super::super::plan::Stage;
-use super::answer::{self, Answer};
-use super::{After, Fact, Mailroom, Refused, Server};
+use super::answer::{self, ServerReply};
+use super::{AfterReply, MessageSink, RejectedCommand, ServerEvent, ServerSession};
 use crate::conversation::Actions;
 use crate::time::Moment;
 
-impl<M: Mailroom> Server<M> {
+impl<M: MessageSink> ServerSession<M> {
     /// Asks the rules about a reply, and tells if one fires.
-    pub(super) fn decide(&self, stage: Option<Stage>, whose: &str, out: &mut Actions<Fact<M::Kept>>) -> FaultAction {
-        let fired = self.room.rules().faults.reply(stage, whose);
-        self.told(fired, out)
+    pub(super) fn evaluate_reply(
+        &self,
+        stage: Option<Stage>,
+        identity: &str,
+        actions: &mut Actions<ServerEvent<M::Stored>>,
+    ) -> FaultAction {
+        let fired = self.sink.config().faults.evaluate_reply(stage, identity);
+        self.emit_fault(fired, actions)
     }
 
     /// The same about another place.
-    pub(super) fn decide_at(&self, place: Place, out: &mut Actions<Fact<M::Kept>>) -> FaultAction {
-        let fired = self.room.rules().faults.decide(|found| found == place, &self.client.name);
-        self.told(fired, out)
+    pub(super) fn evaluate_at(&self, point: FaultPoint, actions: &mut Actions<ServerEvent<M::Stored>>) -> FaultAction {
+        let fired = self.sink.config().faults.evaluate(|found| found == point, &self.client.helo_name);
+        self.emit_fault(fired, actions)
     }
 
-    pub(super) fn told(&self, fired: Option<Fired<'_>>, out: &mut Actions<Fact<M::Kept>>) -> FaultAction {
+    pub(super) fn emit_fault(
+        &self,
+        fired: Option<FiredRule<'_>>,
+        actions: &mut Actions<ServerEvent<M::Stored>>,
+    ) -> FaultAction {
         let Some(fired) = fired else { return FaultAction::default() };
-        out.emit(Fact::Fault { session: self.client.session, rule: fired.rule, number: fired.number });
+        actions.emit(ServerEvent::Fault {
+            session: self.client.session,
+            rule_index: fired.rule_index,
+            ordinal: fired.ordinal,
+        });
         fired.action.clone()
     }
 
@@ -34,49 +47,49 @@ impl<M: Mailroom> Server<M> {
     pub(super) fn respond(
         &mut self,
         stage: Option<Stage>,
-        (whose, shown): (&str, &str),
+        (identity, command): (&str, &str),
         now: Moment,
-        out: &mut Actions<Fact<M::Kept>>,
-        act: impl FnOnce(&mut Self) -> Answer,
+        actions: &mut Actions<ServerEvent<M::Stored>>,
+        act: impl FnOnce(&mut Self) -> ServerReply,
     ) {
-        let action = self.decide(stage, whose, out);
-        let answer = match action.refusal() {
+        let action = self.evaluate_reply(stage, identity, actions);
+        let answer = match action.negative_reply() {
             Some(refusal) => refusal.clone(),
             None => act(self),
         };
-        self.judged(stage, shown, answer, &action, now, out);
+        self.finish_reply(stage, command, answer, &action, now, actions);
     }
 
     /// Says an answer, and tells if it refuses. What only a broken client says has a limit.
-    pub(super) fn judged(
+    pub(super) fn finish_reply(
         &mut self,
         stage: Option<Stage>,
-        shown: &str,
-        mut answer: Answer,
+        command: &str,
+        mut reply: ServerReply,
         action: &FaultAction,
         now: Moment,
-        out: &mut Actions<Fact<M::Kept>>,
+        actions: &mut Actions<ServerEvent<M::Stored>>,
     ) {
-        const MOST_ERRORS: u32 = 20;
+        const MAX_ERRORS: u32 = 20;
         // What we close for stays closed, whatever a rule says in its place.
-        if answer.code == 421 {
-            self.after = After::Close;
+        if reply.code == 421 {
+            self.after_reply = AfterReply::Close;
         }
         // What a rule says in its place is no refusal of ours.
-        let is_said = matches!(action.instead, Instead::Usual) || action.refusal().is_some();
-        if answer.is_refusal() && is_said {
-            if matches!(answer.code, 500..=504 | 535) && action.refusal().is_none() {
+        let is_said = matches!(action.effect, Effect::None) || action.negative_reply().is_some();
+        if reply.is_negative() && is_said {
+            if matches!(reply.code, 500..=504 | 535) && action.negative_reply().is_none() {
                 self.errors += 1;
-                if self.errors >= MOST_ERRORS {
-                    answer = answer::TOO_MANY_ERRORS;
+                if self.errors >= MAX_ERRORS {
+                    reply = answer::TOO_MANY_ERRORS;
                 }
             }
-            if answer.code == 421 {
-                self.after = After::Close;
+            if reply.code == 421 {
+                self.after_reply = AfterReply::Close;
             }
-            let (client, command) = (self.client.clone(), shown.to_owned());
-            out.emit(Fact::Refused(Refused { client, stage, command, answer: answer.clone() }));
+            let (client, command) = (self.client.clone(), command.to_owned());
+            actions.emit(ServerEvent::Rejected(RejectedCommand { client, stage, command, reply: reply.clone() }));
         }
-        self.say(&answer, action, now, out);
+        self.send_reply(&reply, action, now, actions);
     }
 }

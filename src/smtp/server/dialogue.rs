@@ -8,159 +8,172 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::super::auth::Mechanism;
-use super::super::fault::{Instead, Place};
+use super::super::fault::{Effect, FaultPoint};
 use super::super::plan::Stage;
-use super::answer::{self, Answer};
-use super::body::Body;
-use super::command::{Command, is_foreign, is_known_elsewhere};
-use super::envelope::{Addressee, Sender};
-use super::login::{Login, Next};
-use super::{After, Fact, Mailroom, Server, State, Work};
+use super::answer::{self, ServerReply};
+use super::body::DataDecoder;
+use super::command::{Command, is_http, is_unsupported_verb};
+use super::envelope::{EnvelopeRecipient, EnvelopeSender};
+use super::login::{SaslServer, SaslStep};
+use super::{AfterReply, MessageSink, PendingJob, ServerEvent, ServerSession, State};
 use crate::conversation::Actions;
 use crate::time::Moment;
 
 /// The longest line of a login (RFC 4954 §4).
-const LONGEST_LOGIN: usize = 12_288;
+const MAX_AUTH_LINE: usize = 12_288;
 /// The longest line of any other command: 512 octets (RFC 5321 §4.5.3.1.4) and what the extensions add to
 /// them, 500 of it for ORCPT (RFC 3461 §4.2).
-const LONGEST_COMMAND: usize = 2_048;
+const MAX_COMMAND_LINE: usize = 2_048;
 
 /// The ways to log in, and whether each says the password to whoever listens.
 const MECHANISMS: [(Mechanism, bool); 3] =
     [(Mechanism::ScramSha256, false), (Mechanism::Plain, true), (Mechanism::Login, true)];
 
-impl<M: Mailroom> Server<M> {
+impl<M: MessageSink> ServerSession<M> {
     /// Takes a line, if there is a whole one.
-    pub(super) fn line(&mut self, bytes: &[u8], now: Moment, out: &mut Actions<Fact<M::Kept>>) -> usize {
+    pub(super) fn receive_line(
+        &mut self,
+        bytes: &[u8],
+        now: Moment,
+        actions: &mut Actions<ServerEvent<M::Stored>>,
+    ) -> usize {
         let is_login = !matches!(self.state, State::Command)
             || bytes.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
-        let longest = if is_login { LONGEST_LOGIN } else { LONGEST_COMMAND };
+        let longest = if is_login { MAX_AUTH_LINE } else { MAX_COMMAND_LINE };
         let Some(end) = memchr::memchr(b'\n', bytes) else {
-            if bytes.len() < longest && !self.is_skipping {
+            if bytes.len() < longest && !self.is_skipping_line {
                 return 0;
             }
             // However long its first line is, what is no mail client is not heard further.
-            if !std::mem::replace(&mut self.is_skipping, true) && is_foreign(bytes) {
-                self.nonsense(answer::NOT_SMTP, now, out);
+            if !std::mem::replace(&mut self.is_skipping_line, true) && is_http(bytes) {
+                self.reject_line(answer::HTTP_DETECTED, now, actions);
             }
             return bytes.len();
         };
         let taken = end + 1;
         let line = bytes.get(..end).unwrap_or_default();
-        if matches!(self.state, State::Command) && !self.is_skipping && is_foreign(line) {
-            self.nonsense(answer::NOT_SMTP, now, out);
+        if matches!(self.state, State::Command) && !self.is_skipping_line && is_http(line) {
+            self.reject_line(answer::HTTP_DETECTED, now, actions);
             return taken;
         }
-        if std::mem::take(&mut self.is_skipping) || line.len() >= longest {
-            self.nonsense(answer::LONG_LINE, now, out);
+        if std::mem::take(&mut self.is_skipping_line) || line.len() >= longest {
+            self.reject_line(answer::LINE_TOO_LONG, now, actions);
             return taken;
         }
         let Some(line) = line.strip_suffix(b"\r") else {
-            self.nonsense(answer::BARE_LF, now, out);
+            self.reject_line(answer::BARE_LF, now, actions);
             return taken;
         };
         match std::str::from_utf8(line).ok().filter(|line| !line.chars().any(char::is_control)) {
             Some(line) if matches!(self.state, State::Command) => {
-                self.command(line, bytes.len() > taken, now, out);
+                self.run_command(line, bytes.len() > taken, now, actions);
             }
-            Some(line) => self.response(line, now, out),
-            None => self.nonsense(answer::NOT_TEXT, now, out),
+            Some(line) => self.receive_auth_response(line, now, actions),
+            None => self.reject_line(answer::INVALID_TEXT, now, actions),
         }
         taken
     }
 
-    fn nonsense(&mut self, answer: Answer, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
-        if matches!(self.state, State::Login(_) | State::Challenges(_)) {
+    fn reject_line(&mut self, reply: ServerReply, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+        if matches!(self.state, State::Auth(_) | State::RepeatedChallenges(_)) {
             // A refusal is the end of a login (RFC 4954 §4).
-            return self.give_up(answer, now, out);
+            return self.abort_auth(reply, now, actions);
         }
-        self.respond(None, ("", ""), now, out, |_| answer);
+        self.respond(None, ("", ""), now, actions, |_| reply);
     }
 
-    fn command(&mut self, line: &str, is_followed: bool, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
-        let command = Command::read(line);
+    fn run_command(
+        &mut self,
+        line: &str,
+        is_followed: bool,
+        now: Moment,
+        actions: &mut Actions<ServerEvent<M::Stored>>,
+    ) {
+        let command = Command::parse(line);
         let stage = command.stage();
-        if self.is_turned_away && command != Command::Quit {
-            return self.respond(stage, ("", ""), now, out, |_| answer::TURNED_AWAY);
+        if self.accepts_only_quit && command != Command::Quit {
+            return self.respond(stage, ("", ""), now, actions, |_| answer::ONLY_QUIT_ACCEPTED);
         }
         match command {
             Command::Hello { name, is_extended } => {
-                self.respond_hello(name, is_extended, line, now, out);
+                self.run_hello(name, is_extended, line, now, actions);
             }
-            Command::Starttls => self.respond(stage, ("", line), now, out, |server| server.starttls(is_followed)),
-            Command::Auth { mechanism, initial } => self.auth(mechanism, initial, now, out),
+            Command::Starttls => {
+                self.respond(stage, ("", line), now, actions, |server| server.run_starttls(is_followed))
+            }
+            Command::Auth { mechanism, initial } => self.run_auth(mechanism, initial, now, actions),
             Command::Mail(text) => {
-                let sender = Sender::read(text, self.is_extended);
+                let sender = EnvelopeSender::parse(text, self.is_extended);
                 let whose = sender.as_ref().map(|sender| sender.address().to_owned()).unwrap_or_default();
-                self.respond(stage, (&whose, line), now, out, |server| server.mail(sender));
+                self.respond(stage, (&whose, line), now, actions, |server| server.run_mail(sender));
             }
             Command::Rcpt(text) => {
-                let is_utf8 = self.sender.as_ref().is_some_and(|sender| sender.is_utf8);
-                let addressee = Addressee::read(text, self.is_extended, is_utf8);
+                let is_utf8 = self.sender.as_ref().is_some_and(|sender| sender.is_smtputf8);
+                let addressee = EnvelopeRecipient::parse(text, self.is_extended, is_utf8);
                 let whose = addressee.as_ref().map(|addressee| addressee.address.clone()).unwrap_or_default();
-                self.respond(stage, (&whose, line), now, out, |server| server.rcpt(addressee));
+                self.respond(stage, (&whose, line), now, actions, |server| server.run_rcpt(addressee));
             }
-            Command::Data => self.respond(stage, ("", line), now, out, Self::data),
-            Command::Bdat { octets, is_last } => self.bdat(octets, is_last, now, out),
-            Command::Rset => self.respond(stage, ("", line), now, out, |server| {
-                server.forget();
-                answer::RESET
+            Command::Data => self.respond(stage, ("", line), now, actions, Self::run_data),
+            Command::Bdat { size: octets, is_last } => self.run_bdat(octets, is_last, now, actions),
+            Command::Rset => self.respond(stage, ("", line), now, actions, |server| {
+                server.reset_transaction();
+                answer::RESET_OK
             }),
-            Command::Noop => self.respond(stage, ("", line), now, out, |_| answer::NOTHING_DONE),
-            Command::Vrfy => self.respond(stage, ("", line), now, out, |_| answer::NOT_VERIFIED),
-            Command::Help => self.respond(stage, ("", line), now, out, |_| help()),
-            Command::Quit => self.respond(stage, ("", line), now, out, |server| {
-                server.forget();
-                server.after = After::Close;
+            Command::Noop => self.respond(stage, ("", line), now, actions, |_| answer::OK),
+            Command::Vrfy => self.respond(stage, ("", line), now, actions, |_| answer::CANNOT_VERIFY),
+            Command::Help => self.respond(stage, ("", line), now, actions, |_| help_reply()),
+            Command::Quit => self.respond(stage, ("", line), now, actions, |server| {
+                server.reset_transaction();
+                server.after_reply = AfterReply::Close;
                 answer::BYE
             }),
             Command::Malformed(Some(Stage::Auth)) => {
-                self.respond(stage, ("", "AUTH"), now, out, |_| answer::SYNTAX);
+                self.respond(stage, ("", "AUTH"), now, actions, |_| answer::SYNTAX_ERROR);
             }
             // Taken for commands, its octets could be another mail.
-            Command::Unmeasured => self.respond(stage, ("", line), now, out, |server| {
-                server.after = After::Close;
-                answer::SYNTAX
+            Command::InvalidBdat => self.respond(stage, ("", line), now, actions, |server| {
+                server.after_reply = AfterReply::Close;
+                answer::SYNTAX_ERROR
             }),
-            Command::Malformed(_) => self.respond(stage, ("", line), now, out, |_| answer::SYNTAX),
+            Command::Malformed(_) => self.respond(stage, ("", line), now, actions, |_| answer::SYNTAX_ERROR),
             Command::Unknown => {
                 // A client that is out of step may say its password here.
-                let shown = if is_known_elsewhere(line) { line } else { "" };
-                self.respond(stage, ("", shown), now, out, |_| answer::UNKNOWN);
+                let shown = if is_unsupported_verb(line) { line } else { "" };
+                self.respond(stage, ("", shown), now, actions, |_| answer::UNKNOWN_COMMAND);
             }
         }
     }
 
-    fn respond_hello(
+    fn run_hello(
         &mut self,
         name: &str,
         is_extended: bool,
         line: &str,
         now: Moment,
-        out: &mut Actions<Fact<M::Kept>>,
+        actions: &mut Actions<ServerEvent<M::Stored>>,
     ) {
-        let room = std::rc::Rc::clone(&self.room);
+        let room = std::rc::Rc::clone(&self.sink);
         let mut hidden = Vec::new();
         if is_extended {
-            for fired in room.rules().faults.all(|place| place == Place::Offer, name) {
-                if let Instead::Hide(words) = &self.told(Some(fired), out).instead {
+            for fired in room.config().faults.evaluate_all(|place| place == FaultPoint::EhloExtensions, name) {
+                if let Effect::Hide(words) = &self.emit_fault(Some(fired), actions).effect {
                     hidden.extend_from_slice(words);
                 }
             }
         }
-        self.respond(Some(Stage::Ehlo), (name, line), now, out, |server| {
-            server.forget();
-            name.clone_into(&mut server.client.name);
+        self.respond(Some(Stage::Ehlo), (name, line), now, actions, |server| {
+            server.reset_transaction();
+            name.clone_into(&mut server.client.helo_name);
             server.is_extended = is_extended;
-            server.hidden = hidden;
-            server.hello()
+            server.hidden_extensions = hidden;
+            server.hello_reply()
         });
     }
 
     /// The words of EHLO (§4.1.1.1), or the one line of HELO.
-    fn hello(&self) -> Answer {
-        let rules = self.room.rules();
-        let mut text = format!("{} greets {}", rules.name, self.client.name);
+    fn hello_reply(&self) -> ServerReply {
+        let rules = self.sink.config();
+        let mut text = format!("{} greets {}", rules.name, self.client.helo_name);
         if self.is_extended {
             let mechanisms: Vec<_> = MECHANISMS.iter().filter(|(how, _)| self.is_offered(*how)).collect();
             let auth = mechanisms.iter().fold("AUTH".to_owned(), |text, (how, _)| text + " " + how.word());
@@ -173,58 +186,58 @@ impl<M: Mailroom> Server<M> {
                 (true, "DSN".to_owned()),
                 (true, "ENHANCEDSTATUSCODES".to_owned()),
                 (!mechanisms.is_empty(), auth),
-                (rules.offers_tls && self.client.tls.is_none(), "STARTTLS".to_owned()),
+                (rules.offers_starttls && self.client.tls.is_none(), "STARTTLS".to_owned()),
                 (true, "HELP".to_owned()),
             ];
-            for (_, word) in words.iter().filter(|(is_offered, word)| *is_offered && !self.hides(word)) {
+            for (_, word) in words.iter().filter(|(is_offered, word)| *is_offered && !self.is_hidden(word)) {
                 text.push('\n');
                 text.push_str(word);
             }
         }
-        Answer::new(250, text)
+        ServerReply::new(250, text)
     }
 
     /// Whether a rule does not let it say so.
-    pub(super) fn hides(&self, word: &str) -> bool {
-        let word = word.split(' ').next().unwrap_or_default();
-        self.hidden.iter().any(|hidden| hidden.eq_ignore_ascii_case(word))
+    pub(super) fn is_hidden(&self, keyword: &str) -> bool {
+        let word = keyword.split(' ').next().unwrap_or_default();
+        self.hidden_extensions.iter().any(|hidden| hidden.eq_ignore_ascii_case(word))
     }
 
     fn is_offered(&self, mechanism: Mechanism) -> bool {
-        let rules = self.room.rules();
-        let is_clear = self.client.tls.is_none() && !rules.auth_in_clear;
+        let rules = self.sink.config();
+        let is_clear = self.client.tls.is_none() && !rules.allows_plaintext_auth;
         let fits = |(known, tells): &(Mechanism, bool)| *known == mechanism && !(*tells && is_clear);
         rules.users.is_some() && MECHANISMS.iter().any(fits)
     }
 
-    fn starttls(&mut self, is_followed: bool) -> Answer {
-        if !self.room.rules().offers_tls || self.hides("STARTTLS") {
+    fn run_starttls(&mut self, is_followed: bool) -> ServerReply {
+        if !self.sink.config().offers_starttls || self.is_hidden("STARTTLS") {
             return answer::NOT_OFFERED;
         }
         if self.client.tls.is_some() {
-            return answer::ALREADY;
+            return answer::ALREADY_DONE;
         }
         if is_followed {
             // Said in clear, it would be believed under TLS (CVE-2011-0411).
-            return answer::GLUED;
+            return answer::PIPELINED_STARTTLS;
         }
-        self.after = After::StartTls;
+        self.after_reply = AfterReply::StartTls;
         answer::START_TLS
     }
 
-    fn mail(&mut self, sender: Result<Sender, Answer>) -> Answer {
-        let rules = self.room.rules();
-        if let Some(closing) = self.is_closing() {
+    fn run_mail(&mut self, sender: Result<EnvelopeSender, ServerReply>) -> ServerReply {
+        let rules = self.sink.config();
+        if let Some(closing) = self.shutdown_reply() {
             return closing;
         }
-        if self.client.name.is_empty() {
-            return answer::HELLO_FIRST;
+        if self.client.helo_name.is_empty() {
+            return answer::EHLO_REQUIRED;
         }
         if self.sender.is_some() {
-            return answer::NESTED_MAIL;
+            return answer::NESTED_TRANSACTION;
         }
         if rules.users.is_some() && self.client.login.is_none() {
-            return answer::LOGIN_FIRST;
+            return answer::AUTH_REQUIRED;
         }
         let sender = match sender {
             Ok(sender) => sender,
@@ -233,36 +246,36 @@ impl<M: Mailroom> Server<M> {
         let uses = [
             (sender.size.is_some(), "SIZE"),
             (sender.is_8bit, "8BITMIME"),
-            (sender.is_utf8, "SMTPUTF8"),
+            (sender.is_smtputf8, "SMTPUTF8"),
             (sender.ret.is_some() || sender.envid.is_some(), "DSN"),
         ];
-        if uses.iter().any(|(is_used, word)| *is_used && self.hides(word)) {
-            return answer::BAD_PARAMETER;
+        if uses.iter().any(|(is_used, word)| *is_used && self.is_hidden(word)) {
+            return answer::UNKNOWN_PARAMETER;
         }
         if sender.size.is_some_and(|size| size > rules.max_size as u64) {
-            return answer::TOO_LARGE;
+            return answer::MESSAGE_TOO_LARGE;
         }
         self.sender = Some(sender);
         answer::SENDER_OK
     }
 
-    fn rcpt(&mut self, addressee: Result<Addressee, Answer>) -> Answer {
+    fn run_rcpt(&mut self, recipient: Result<EnvelopeRecipient, ServerReply>) -> ServerReply {
         if self.sender.is_none() {
-            return answer::MAIL_FIRST;
+            return answer::MAIL_REQUIRED;
         }
-        match addressee {
-            _ if !self.chunks.is_empty() || self.spoilt.is_some() => answer::NOT_NOW,
-            Ok(_) if self.recipients.len() >= self.room.rules().max_recipients => answer::TOO_MANY_RECIPIENTS,
-            Ok(addressee) if self.hides("DSN") && (addressee.notify.is_some() || addressee.orcpt.is_some()) => {
-                answer::BAD_PARAMETER
+        match recipient {
+            _ if !self.chunks.is_empty() || self.message_rejection.is_some() => answer::TRANSACTION_OPEN,
+            Ok(_) if self.recipients.len() >= self.sink.config().max_recipients => answer::TOO_MANY_RECIPIENTS,
+            Ok(addressee) if self.is_hidden("DSN") && (addressee.notify.is_some() || addressee.orcpt.is_some()) => {
+                answer::UNKNOWN_PARAMETER
             }
             Ok(addressee) => {
                 // A mail may be for many: who they are takes room too.
-                let octets = addressee.octets();
-                if !self.lease.resize(self.named + octets) {
-                    return answer::NO_ROOM;
+                let octets = addressee.memory_size();
+                if !self.reservation.resize(self.recipients_size + octets) {
+                    return answer::INSUFFICIENT_STORAGE;
                 }
-                self.named += octets;
+                self.recipients_size += octets;
                 self.recipients.push(addressee);
                 answer::RECIPIENT_OK
             }
@@ -270,126 +283,132 @@ impl<M: Mailroom> Server<M> {
         }
     }
 
-    fn data(&mut self) -> Answer {
+    fn run_data(&mut self) -> ServerReply {
         if self.sender.is_none() {
-            return answer::MAIL_FIRST;
+            return answer::MAIL_REQUIRED;
         }
         if self.recipients.is_empty() {
-            return answer::RCPT_FIRST;
+            return answer::RCPT_REQUIRED;
         }
-        if !self.chunks.is_empty() || self.spoilt.is_some() {
-            return answer::DATA_OR_BDAT;
+        if !self.chunks.is_empty() || self.message_rejection.is_some() {
+            return answer::MIXED_DATA_AND_BDAT;
         }
-        self.state = State::Body(Body::new(self.room.rules().max_size));
+        self.state = State::Body(DataDecoder::new(self.sink.config().max_size));
         answer::SEND_DATA
     }
 
-    fn auth(&mut self, word: &str, initial: Option<&str>, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
-        let known = word.parse::<Mechanism>().ok();
+    fn run_auth(
+        &mut self,
+        mechanism_name: &str,
+        initial: Option<&str>,
+        now: Moment,
+        actions: &mut Actions<ServerEvent<M::Stored>>,
+    ) {
+        let known = mechanism_name.parse::<Mechanism>().ok();
         // What is no mechanism may be a password in the wrong place.
         let shown = known.map_or_else(|| "AUTH".to_owned(), |mechanism| format!("AUTH {}", mechanism.word()));
-        let users = self.room.rules().users.clone();
+        let users = self.sink.config().users.clone();
         let mechanism = known.filter(|known| MECHANISMS.iter().any(|(how, _)| how == known));
         let refusal = match (&users, mechanism) {
             (None, _) => Some(answer::NOT_OFFERED),
-            _ if !self.is_extended => Some(answer::HELLO_FIRST),
-            _ if self.hides("AUTH") => Some(answer::NOT_OFFERED),
-            _ if self.client.login.is_some() => Some(answer::ALREADY),
-            _ if self.sender.is_some() => Some(answer::NOT_NOW),
-            (_, None) => Some(answer::NO_MECHANISM),
-            (_, Some(mechanism)) => (!self.is_offered(mechanism)).then_some(answer::NEEDS_TLS),
+            _ if !self.is_extended => Some(answer::EHLO_REQUIRED),
+            _ if self.is_hidden("AUTH") => Some(answer::NOT_OFFERED),
+            _ if self.client.login.is_some() => Some(answer::ALREADY_DONE),
+            _ if self.sender.is_some() => Some(answer::TRANSACTION_OPEN),
+            (_, None) => Some(answer::UNSUPPORTED_MECHANISM),
+            (_, Some(mechanism)) => (!self.is_offered(mechanism)).then_some(answer::ENCRYPTION_REQUIRED),
         };
         let (None, Some(users), Some(mechanism)) = (&refusal, users, mechanism) else {
             let refusal = refusal.unwrap_or(answer::NOT_OFFERED);
-            return self.respond(Some(Stage::Auth), ("", &shown), now, out, |_| refusal);
+            return self.respond(Some(Stage::Auth), ("", &shown), now, actions, |_| refusal);
         };
-        let action = self.decide_at(Place::Challenge, out);
-        if let Instead::Challenges(count) = action.instead {
-            self.state = State::Challenges(count.saturating_sub(1));
-            return self.challenge(String::new(), now, out);
+        let action = self.evaluate_at(FaultPoint::AuthChallenge, actions);
+        if let Effect::Challenges(count) = action.effect {
+            self.state = State::RepeatedChallenges(count.saturating_sub(1));
+            return self.send_challenge(String::new(), now, actions);
         }
-        let login = Login::new(mechanism, Arc::clone(&users), self.room.nonce());
-        let prompt = login.prompt();
-        self.state = State::Login(login);
+        let login = SaslServer::new(mechanism, Arc::clone(&users), self.sink.nonce());
+        let prompt = login.initial_challenge();
+        self.state = State::Auth(login);
         match initial {
             // An empty first response is written as `=` (§4).
-            Some("=") => self.decoded(b"", now, out),
-            Some(initial) => self.response(initial, now, out),
-            None => self.challenge(prompt, now, out),
+            Some("=") => self.continue_auth(b"", now, actions),
+            Some(initial) => self.receive_auth_response(initial, now, actions),
+            None => self.send_challenge(prompt, now, actions),
         }
     }
 
-    fn challenge(&mut self, text: String, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
-        let action = self.decide(None, "", out);
-        let answer = action.refusal().cloned().unwrap_or(Answer::new(334, text));
-        if answer.is_refusal() {
+    fn send_challenge(&mut self, text: String, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+        let action = self.evaluate_reply(None, "", actions);
+        let answer = action.negative_reply().cloned().unwrap_or(ServerReply::new(334, text));
+        if answer.is_negative() {
             self.state = State::Command;
         }
-        self.judged(Some(Stage::Auth), "AUTH", answer, &action, now, out);
+        self.finish_reply(Some(Stage::Auth), "AUTH", answer, &action, now, actions);
     }
 
     /// A response to a challenge.
-    fn response(&mut self, line: &str, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
-        if let State::Challenges(left) = self.state {
+    fn receive_auth_response(&mut self, line: &str, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+        if let State::RepeatedChallenges(left) = self.state {
             if line == "*" || left == 0 {
-                let answer = if line == "*" { answer::CANCELLED } else { answer::WRONG_LOGIN };
+                let answer = if line == "*" { answer::AUTH_CANCELLED } else { answer::INVALID_CREDENTIALS };
                 self.state = State::Command;
-                return self.respond(Some(Stage::Auth), ("", "AUTH"), now, out, |_| answer);
+                return self.respond(Some(Stage::Auth), ("", "AUTH"), now, actions, |_| answer);
             }
-            self.state = State::Challenges(left - 1);
-            return self.challenge(String::new(), now, out);
+            self.state = State::RepeatedChallenges(left - 1);
+            return self.send_challenge(String::new(), now, actions);
         }
         match STANDARD.decode(line) {
-            _ if line == "*" => self.give_up(answer::CANCELLED, now, out),
-            Ok(octets) => self.decoded(&octets, now, out),
-            Err(_) => self.give_up(answer::NOT_BASE64, now, out),
+            _ if line == "*" => self.abort_auth(answer::AUTH_CANCELLED, now, actions),
+            Ok(octets) => self.continue_auth(&octets, now, actions),
+            Err(_) => self.abort_auth(answer::INVALID_BASE64, now, actions),
         }
     }
 
-    fn give_up(&mut self, answer: Answer, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
+    fn abort_auth(&mut self, reply: ServerReply, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
         self.state = State::Command;
-        self.respond(Some(Stage::Auth), ("", "AUTH"), now, out, |_| answer);
+        self.respond(Some(Stage::Auth), ("", "AUTH"), now, actions, |_| reply);
     }
 
-    fn decoded(&mut self, octets: &[u8], now: Moment, out: &mut Actions<Fact<M::Kept>>) {
-        let State::Login(login) = &mut self.state else { return };
-        let next = login.respond(octets);
-        self.next(next, now, out);
+    fn continue_auth(&mut self, response: &[u8], now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+        let State::Auth(login) = &mut self.state else { return };
+        let next = login.respond(response);
+        self.finish_auth_step(next, now, actions);
     }
 
     /// The password is derived.
-    pub(super) fn derived(&mut self, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
-        let State::Login(login) = &mut self.state else { return };
-        let next = login.derived();
-        self.next(next, now, out);
+    pub(super) fn key_derived(&mut self, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+        let State::Auth(login) = &mut self.state else { return };
+        let next = login.key_derived();
+        self.finish_auth_step(next, now, actions);
     }
 
-    fn next(&mut self, next: Next, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
+    fn finish_auth_step(&mut self, next: SaslStep, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
         match next {
-            Next::Challenge(text) => self.challenge(text, now, out),
-            Next::Malformed => self.give_up(answer::SYNTAX, now, out),
-            Next::Derive => {
-                let State::Login(login) = &self.state else { return };
-                out.run_job(Box::new(login.derivation()));
-                self.work = Some(Work::Derive);
+            SaslStep::Challenge(text) => self.send_challenge(text, now, actions),
+            SaslStep::Malformed => self.abort_auth(answer::SYNTAX_ERROR, now, actions),
+            SaslStep::DeriveKey => {
+                let State::Auth(login) = &self.state else { return };
+                actions.run_job(Box::new(login.key_derivation_job()));
+                self.pending_job = Some(PendingJob::DeriveKey);
             }
-            Next::Verdict(is_right) => {
-                let State::Login(login) = std::mem::replace(&mut self.state, State::Command) else { return };
+            SaslStep::Finished(is_right) => {
+                let State::Auth(login) = std::mem::replace(&mut self.state, State::Command) else { return };
                 let (user, mechanism) = (login.user, login.mechanism);
                 let shown = format!("AUTH {}", mechanism.word());
-                self.respond(Some(Stage::Auth), (&user, &shown), now, out, |server| {
+                self.respond(Some(Stage::Auth), (&user, &shown), now, actions, |server| {
                     if is_right {
                         server.client.login = Some((user.clone(), mechanism));
                     }
-                    if is_right { answer::LOGGED_IN } else { answer::WRONG_LOGIN }
+                    if is_right { answer::AUTHENTICATED } else { answer::INVALID_CREDENTIALS }
                 });
                 let (client, ok) = (self.client.clone(), self.client.login.is_some());
-                out.emit(Fact::Login { client, user, mechanism, ok });
+                actions.emit(ServerEvent::Login { client, user, mechanism, succeeded: ok });
             }
         }
     }
 }
 
-fn help() -> Answer {
-    Answer::new(214, "2.0.0 EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY QUIT (RFC 5321)")
+fn help_reply() -> ServerReply {
+    ServerReply::new(214, "2.0.0 EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY QUIT (RFC 5321)")
 }

@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use super::super::dsn::{is_envid, is_notify, is_original};
 use super::super::mailbox::Mailbox;
-use super::answer::{self, Answer};
+use super::answer::{self, ServerReply};
 
 /// MAIL, read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sender {
+pub struct EnvelopeSender {
     /// Who it is from; `None` is the null sender `<>`.
     pub mailbox: Option<Mailbox>,
     /// How large it says it will be.
@@ -20,7 +20,7 @@ pub struct Sender {
     /// Whether it says so with BODY=8BITMIME.
     pub is_8bit: bool,
     /// Whether it says SMTPUTF8.
-    pub is_utf8: bool,
+    pub is_smtputf8: bool,
     /// RET: FULL or HDRS.
     pub ret: Option<String>,
     /// ENVID, as it was said.
@@ -29,7 +29,7 @@ pub struct Sender {
 
 /// RCPT, read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Addressee {
+pub struct EnvelopeRecipient {
     /// Whom.
     pub address: String,
     /// NOTIFY, as it was said.
@@ -39,7 +39,7 @@ pub struct Addressee {
 }
 
 /// What stands between angle brackets, and the parameters behind them.
-fn path(text: &str) -> Option<(&str, &str)> {
+fn split_path(text: &str) -> Option<(&str, &str)> {
     let inner = text.strip_prefix('<')?;
     let mut quoted = false;
     let mut escaped = false;
@@ -63,35 +63,35 @@ fn path(text: &str) -> Option<(&str, &str)> {
 }
 
 /// The parameters, each once.
-fn parameters(text: &str) -> Result<Vec<(String, Option<&str>)>, Answer> {
+fn parse_parameters(text: &str) -> Result<Vec<(String, Option<&str>)>, ServerReply> {
     let mut all: Vec<(String, Option<&str>)> = Vec::new();
     for word in text.split(' ').filter(|word| !word.is_empty()) {
         let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
         let name = name.to_ascii_uppercase();
         if all.iter().any(|(known, _)| *known == name) || value == Some("") {
-            return Err(answer::WRONG_PARAMETER);
+            return Err(answer::INVALID_PARAMETER);
         }
         all.push((name, value));
     }
     Ok(all)
 }
 
-impl Sender {
+impl EnvelopeSender {
     /// Reads what follows `MAIL FROM:`; without EHLO there are no parameters.
-    pub fn read(text: &str, is_extended: bool) -> Result<Self, Answer> {
-        let (path, rest) = path(text).ok_or(answer::NO_SENDER)?;
+    pub fn parse(text: &str, is_extended: bool) -> Result<Self, ServerReply> {
+        let (path, rest) = split_path(text).ok_or(answer::INVALID_SENDER)?;
         let mailbox = match path {
             "" => None,
-            path => Some(path.parse::<Mailbox>().map_err(|_| answer::NO_SENDER)?),
+            path => Some(path.parse::<Mailbox>().map_err(|_| answer::INVALID_SENDER)?),
         };
         let mut sender = Self { mailbox, ..Self::default() };
-        for (name, value) in parameters(rest)? {
+        for (name, value) in parse_parameters(rest)? {
             match (name.as_str(), value) {
-                _ if !is_extended => return Err(answer::BAD_PARAMETER),
-                ("SIZE", Some(size)) => sender.size = Some(number(size)?),
+                _ if !is_extended => return Err(answer::UNKNOWN_PARAMETER),
+                ("SIZE", Some(size)) => sender.size = Some(parse_size(size)?),
                 ("BODY", Some(body)) if body.eq_ignore_ascii_case("8BITMIME") => sender.is_8bit = true,
                 ("BODY", Some(body)) if body.eq_ignore_ascii_case("7BIT") => {}
-                ("SMTPUTF8", None) => sender.is_utf8 = true,
+                ("SMTPUTF8", None) => sender.is_smtputf8 = true,
                 ("RET", Some(ret)) if ["FULL", "HDRS"].contains(&ret.to_ascii_uppercase().as_str()) => {
                     sender.ret = Some(ret.to_ascii_uppercase());
                 }
@@ -99,12 +99,12 @@ impl Sender {
                     sender.envid = Some(envid.to_owned());
                 }
                 ("AUTH", Some(_)) => {}
-                ("SIZE" | "BODY" | "SMTPUTF8" | "RET" | "ENVID" | "AUTH", _) => return Err(answer::WRONG_PARAMETER),
-                _ => return Err(answer::BAD_PARAMETER),
+                ("SIZE" | "BODY" | "SMTPUTF8" | "RET" | "ENVID" | "AUTH", _) => return Err(answer::INVALID_PARAMETER),
+                _ => return Err(answer::UNKNOWN_PARAMETER),
             }
         }
         let is_international = sender.mailbox.as_ref().is_some_and(Mailbox::is_international);
-        if is_international && !sender.is_utf8 { Err(answer::WANTS_UTF8) } else { Ok(sender) }
+        if is_international && !sender.is_smtputf8 { Err(answer::SMTPUTF8_REQUIRED) } else { Ok(sender) }
     }
 
     /// The address, empty for the null sender.
@@ -113,32 +113,32 @@ impl Sender {
     }
 }
 
-impl Addressee {
+impl EnvelopeRecipient {
     /// What it takes in memory, about.
-    pub fn octets(&self) -> usize {
+    pub fn memory_size(&self) -> usize {
         let parameters = [&self.notify, &self.orcpt].into_iter().flatten().map(String::len).sum::<usize>();
         size_of::<Self>() + self.address.len() + parameters
     }
 
     /// Reads what follows `RCPT TO:`; `is_utf8` if MAIL said SMTPUTF8.
-    pub fn read(text: &str, is_extended: bool, is_utf8: bool) -> Result<Self, Answer> {
-        let (path, rest) = path(text).ok_or(answer::NO_ADDRESS)?;
+    pub fn parse(text: &str, is_extended: bool, is_smtputf8: bool) -> Result<Self, ServerReply> {
+        let (path, rest) = split_path(text).ok_or(answer::INVALID_RECIPIENT)?;
         // Every server has a postmaster, also without a domain (§4.5.1).
         let is_postmaster = path.eq_ignore_ascii_case("postmaster");
         if !is_postmaster {
-            let mailbox = path.parse::<Mailbox>().map_err(|_| answer::NO_ADDRESS)?;
-            if mailbox.is_international() && !is_utf8 {
-                return Err(answer::WANTS_UTF8);
+            let mailbox = path.parse::<Mailbox>().map_err(|_| answer::INVALID_RECIPIENT)?;
+            if mailbox.is_international() && !is_smtputf8 {
+                return Err(answer::SMTPUTF8_REQUIRED);
             }
         }
         let mut addressee = Self { address: path.to_owned(), notify: None, orcpt: None };
-        for (name, value) in parameters(rest)? {
+        for (name, value) in parse_parameters(rest)? {
             match (name.as_str(), value) {
-                _ if !is_extended => return Err(answer::BAD_PARAMETER),
+                _ if !is_extended => return Err(answer::UNKNOWN_PARAMETER),
                 ("NOTIFY", Some(notify)) if is_notify(notify) => addressee.notify = Some(notify.to_ascii_uppercase()),
                 ("ORCPT", Some(orcpt)) if is_original(orcpt) => addressee.orcpt = Some(orcpt.to_owned()),
-                ("NOTIFY" | "ORCPT", _) => return Err(answer::WRONG_PARAMETER),
-                _ => return Err(answer::BAD_PARAMETER),
+                ("NOTIFY" | "ORCPT", _) => return Err(answer::INVALID_PARAMETER),
+                _ => return Err(answer::UNKNOWN_PARAMETER),
             }
         }
         Ok(addressee)
@@ -146,27 +146,27 @@ impl Addressee {
 }
 
 /// Up to twenty digits (RFC 1870 §4), and so more than can ever be taken.
-fn number(text: &str) -> Result<u64, Answer> {
+fn parse_size(text: &str) -> Result<u64, ServerReply> {
     let is_number = (1..=20).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    if is_number { Ok(text.parse().unwrap_or(u64::MAX)) } else { Err(answer::WRONG_PARAMETER) }
+    if is_number { Ok(text.parse().unwrap_or(u64::MAX)) } else { Err(answer::INVALID_PARAMETER) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Addressee, Sender};
+    use super::{EnvelopeRecipient, EnvelopeSender};
 
-    fn sender(text: &str) -> Result<Sender, u16> {
-        Sender::read(text, true).map_err(|answer| answer.code)
+    fn sender(text: &str) -> Result<EnvelopeSender, u16> {
+        EnvelopeSender::parse(text, true).map_err(|answer| answer.code)
     }
 
-    fn addressee(text: &str) -> Result<Addressee, u16> {
-        Addressee::read(text, true, false).map_err(|answer| answer.code)
+    fn recipient(text: &str) -> Result<EnvelopeRecipient, u16> {
+        EnvelopeRecipient::parse(text, true, false).map_err(|answer| answer.code)
     }
 
     #[test]
     fn senders_are_read_with_their_parameters() {
         let read = sender("<a@b> SIZE=10 body=8bitmime SMTPUTF8 RET=hdrs ENVID=QQ314159 AUTH=<>").expect("well-formed");
-        assert_eq!((read.address(), read.size, read.is_8bit, read.is_utf8), ("a@b", Some(10), true, true));
+        assert_eq!((read.address(), read.size, read.is_8bit, read.is_smtputf8), ("a@b", Some(10), true, true));
         assert_eq!((read.ret.as_deref(), read.envid.as_deref()), (Some("HDRS"), Some("QQ314159")));
         assert_eq!(sender("<>").expect("the null sender").mailbox, None);
         assert_eq!(sender("<@x,@y:a@b>").expect("a source route").address(), "a@b");
@@ -194,16 +194,16 @@ mod tests {
         ] {
             assert_eq!(sender(text).expect_err(text), code, "{text}");
         }
-        assert!(Sender::read("<j\u{f6}rg@b> SMTPUTF8", true).is_ok());
-        assert_eq!(Sender::read("<a@b> SIZE=1", false).expect_err("HELO has no parameters").code, 555);
+        assert!(EnvelopeSender::parse("<j\u{f6}rg@b> SMTPUTF8", true).is_ok());
+        assert_eq!(EnvelopeSender::parse("<a@b> SIZE=1", false).expect_err("HELO has no parameters").code, 555);
     }
 
     #[test]
     fn addressees_are_read_with_their_parameters() {
-        let read = addressee("<a@b> NOTIFY=success,DELAY ORCPT=rfc822;a@b").expect("well-formed");
+        let read = recipient("<a@b> NOTIFY=success,DELAY ORCPT=rfc822;a@b").expect("well-formed");
         assert_eq!((read.address.as_str(), read.notify.as_deref()), ("a@b", Some("SUCCESS,DELAY")));
         assert_eq!(read.orcpt.as_deref(), Some("rfc822;a@b"));
-        assert!(addressee("<Postmaster>").is_ok());
+        assert!(recipient("<Postmaster>").is_ok());
         for (text, code) in [
             ("<>", 501),
             ("<a@b> NOTIFY=NEVER,DELAY", 501),
@@ -215,7 +215,7 @@ mod tests {
             ("<a@b> SIZE=1", 555),
             ("<j\u{f6}rg@b>", 553),
         ] {
-            assert_eq!(addressee(text).expect_err(text), code, "{text}");
+            assert_eq!(recipient(text).expect_err(text), code, "{text}");
         }
     }
 }

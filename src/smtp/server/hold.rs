@@ -5,167 +5,195 @@
 
 use std::time::Duration;
 
-use super::super::fault::{FaultAction, Instead, Place};
-use super::answer::{self, Answer};
-use super::{After, FAREWELL, Fact, Mailroom, Server, State};
+use super::super::fault::{Effect, FaultAction, FaultPoint};
+use super::answer::{self, ServerReply};
+use super::{AfterReply, MessageSink, QUIT_GRACE, ServerEvent, ServerSession, State};
 use crate::conversation::Actions;
 use crate::time::Moment;
 
 /// The least time between two pieces of a reply that drips.
-const DRIP: Duration = Duration::from_millis(50);
+const MIN_PIECE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A reply that is not out yet.
 #[derive(Debug)]
-pub struct Held {
+pub struct PacedReply {
     bytes: Vec<u8>,
     sent: usize,
-    pace: Option<u64>,
+    bytes_per_second: Option<u64>,
     /// When the next piece is due.
-    pub next: Moment,
-    end: Ending,
+    pub next_piece_at: Moment,
+    ending: ReplyEnding,
 }
 
 /// What follows its last octet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    Usual,
+enum ReplyEnding {
+    Normal,
     Drop,
     Reset,
     Stall,
 }
 
-impl<M: Mailroom> Server<M> {
+impl<M: MessageSink> ServerSession<M> {
     /// Says a reply.
-    pub(super) fn say(&mut self, answer: &Answer, action: &FaultAction, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
+    pub(super) fn send_reply(
+        &mut self,
+        reply: &ServerReply,
+        action: &FaultAction,
+        now: Moment,
+        actions: &mut Actions<ServerEvent<M::Stored>>,
+    ) {
         if *action == FaultAction::default() {
-            out.send_with(|buffer| answer.write(buffer));
-            return self.released(now, out);
+            actions.send_with(|buffer| reply.write(buffer));
+            return self.reply_sent(now, actions);
         }
         let mut bytes = Vec::new();
-        match &action.instead {
-            Instead::Answer(other) => other.write(&mut bytes),
-            Instead::Raw(octets) => bytes.extend_from_slice(octets),
-            _ => answer.write(&mut bytes),
+        match &action.effect {
+            Effect::Reply(other) => other.write(&mut bytes),
+            Effect::Raw(octets) => bytes.extend_from_slice(octets),
+            _ => reply.write(&mut bytes),
         }
-        bytes.extend_from_slice(&action.behind);
-        self.hold(bytes, action, now, out);
+        bytes.extend_from_slice(&action.injected);
+        self.pace_reply(bytes, action, now, actions);
     }
 
     /// Says nothing, in whichever way a rule has it.
-    pub(super) fn say_nothing(&mut self, action: &FaultAction, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
-        self.hold(action.behind.clone(), action, now, out);
+    pub(super) fn send_no_reply(
+        &mut self,
+        action: &FaultAction,
+        now: Moment,
+        actions: &mut Actions<ServerEvent<M::Stored>>,
+    ) {
+        self.pace_reply(action.injected.clone(), action, now, actions);
     }
 
-    fn hold(&mut self, bytes: Vec<u8>, action: &FaultAction, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
-        let end = match action.instead {
-            Instead::Drop => Ending::Drop,
-            Instead::Reset => Ending::Reset,
-            Instead::Stall => Ending::Stall,
-            _ => Ending::Usual,
+    fn pace_reply(
+        &mut self,
+        bytes: Vec<u8>,
+        action: &FaultAction,
+        now: Moment,
+        actions: &mut Actions<ServerEvent<M::Stored>>,
+    ) {
+        let end = match action.effect {
+            Effect::Drop => ReplyEnding::Drop,
+            Effect::Reset => ReplyEnding::Reset,
+            Effect::Stall => ReplyEnding::Stall,
+            _ => ReplyEnding::Normal,
         };
-        let bytes = if end == Ending::Usual { bytes } else { Vec::new() };
-        self.held = Some(Held { bytes, sent: 0, pace: action.pace, next: now + action.delay, end });
+        let bytes = if end == ReplyEnding::Normal { bytes } else { Vec::new() };
+        self.paced_reply = Some(PacedReply {
+            bytes,
+            sent: 0,
+            bytes_per_second: action.bytes_per_second,
+            next_piece_at: now + action.delay,
+            ending: end,
+        });
         if action.delay.is_zero() {
-            self.pump(now, out);
+            self.flush_reply(now, actions);
         }
     }
 
     /// Sends what is due of the reply that is held.
-    pub(super) fn pump(&mut self, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
-        let Some(mut held) = self.held.take() else { return };
+    pub(super) fn flush_reply(&mut self, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+        let Some(mut held) = self.paced_reply.take() else { return };
         let rest = held.bytes.get(held.sent..).unwrap_or_default();
-        if let Some(pace) = held.pace.filter(|_| !rest.is_empty()) {
-            let due = u128::from(pace) * DRIP.as_nanos() / 1_000_000_000;
+        if let Some(pace) = held.bytes_per_second.filter(|_| !rest.is_empty()) {
+            let due = u128::from(pace) * MIN_PIECE_INTERVAL.as_nanos() / 1_000_000_000;
             let piece = rest.get(..usize::try_from(due).unwrap_or(usize::MAX).max(1)).unwrap_or(rest);
-            out.send(piece);
+            actions.send(piece);
             held.sent += piece.len();
-            held.next =
-                now + Duration::from_secs_f64(precise(piece.len()) / precise(usize::try_from(pace).unwrap_or(1)));
-            self.held = Some(held);
+            held.next_piece_at =
+                now + Duration::from_secs_f64(as_f64(piece.len()) / as_f64(usize::try_from(pace).unwrap_or(1)));
+            self.paced_reply = Some(held);
             return;
         }
-        out.send(rest);
-        match held.end {
-            Ending::Usual => self.released(now, out),
-            Ending::Drop => {
-                self.tell_taken(now, out);
-                self.close(out);
+        actions.send(rest);
+        match held.ending {
+            ReplyEnding::Normal => self.reply_sent(now, actions),
+            ReplyEnding::Drop => {
+                self.emit_accepted(now, actions);
+                self.close(actions);
             }
-            Ending::Reset => {
-                self.tell_taken(now, out);
-                self.is_over = true;
-                out.reset();
+            ReplyEnding::Reset => {
+                self.emit_accepted(now, actions);
+                self.is_closed = true;
+                actions.reset();
             }
-            Ending::Stall => {
-                self.tell_taken(now, out);
+            ReplyEnding::Stall => {
+                self.emit_accepted(now, actions);
                 self.is_stalled = true;
             }
         }
     }
 
     /// Tells of the mails whose acknowledgement is out, or never will be.
-    pub(super) fn tell_taken(&mut self, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
-        for (kept, at) in self.taken.drain(..) {
-            out.emit(Fact::Taken(kept, now - at));
+    pub(super) fn emit_accepted(&mut self, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+        for (kept, at) in self.unacknowledged.drain(..) {
+            actions.emit(ServerEvent::Accepted(kept, now - at));
         }
     }
 
     /// A reply is out.
-    fn released(&mut self, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
-        let limits = self.room.rules().limits;
+    fn reply_sent(&mut self, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+        let limits = self.sink.config().timeouts;
         let limit =
             if matches!(self.state, State::Body(_) | State::Chunk { .. }) { limits.body } else { limits.command };
-        self.until = now + limit;
+        self.deadline = now + limit;
         if self.is_draining && self.sender.is_none() {
-            self.until = self.until.min(now + FAREWELL);
+            self.deadline = self.deadline.min(now + QUIT_GRACE);
         }
-        match std::mem::replace(&mut self.after, After::Go) {
-            After::Go => {}
-            After::Greet => self.greet(now, out),
-            After::StartTls => self.begin_tls(now, out),
-            After::Close => self.close(out),
+        match std::mem::replace(&mut self.after_reply, AfterReply::Continue) {
+            AfterReply::Continue => {}
+            AfterReply::SendBanner => self.send_banner(now, actions),
+            AfterReply::StartTls => self.begin_tls(now, actions),
+            AfterReply::Close => self.close(actions),
         }
     }
 
     /// The 220 to STARTTLS is out. What was said in clear is forgotten (RFC 3207 §4.2).
-    fn begin_tls(&mut self, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
+    fn begin_tls(&mut self, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
         // The reply is out, and so is every one before it.
-        self.tell_taken(now, out);
-        self.forget();
-        self.client.name = String::new();
+        self.emit_accepted(now, actions);
+        self.reset_transaction();
+        self.client.helo_name = String::new();
         self.client.login = None;
         self.is_extended = false;
-        self.state = State::Handshaking;
-        match self.decide_at(Place::Handshake, out).instead {
-            Instead::Usual => out.start_tls(),
-            instead => self.refuse_tls(instead, now, out),
+        self.state = State::TlsHandshake;
+        match self.evaluate_at(FaultPoint::TlsHandshake, actions).effect {
+            Effect::None => actions.start_tls(),
+            instead => self.fail_handshake(instead, now, actions),
         }
     }
 
     /// A handshake that never comes to be.
-    pub(super) fn refuse_tls(&mut self, instead: Instead, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
+    pub(super) fn fail_handshake(
+        &mut self,
+        effect: Effect,
+        now: Moment,
+        actions: &mut Actions<ServerEvent<M::Stored>>,
+    ) {
         /// A fatal alert in the record layer of TLS 1.2: `handshake_failure` (RFC 8446 §6).
         const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
-        self.until = now + self.room.rules().limits.command;
-        match instead {
-            Instead::Raw(octets) => self.state = State::NoTls(octets),
-            Instead::Alert => self.state = State::NoTls(ALERT.to_vec()),
-            Instead::Stall => self.is_stalled = true,
-            Instead::Reset => {
-                self.is_over = true;
-                out.reset();
+        self.deadline = now + self.sink.config().timeouts.command;
+        match effect {
+            Effect::Raw(octets) => self.state = State::FailedHandshake(octets),
+            Effect::Alert => self.state = State::FailedHandshake(ALERT.to_vec()),
+            Effect::Stall => self.is_stalled = true,
+            Effect::Reset => {
+                self.is_closed = true;
+                actions.reset();
             }
-            _ => self.close(out),
+            _ => self.close(actions),
         }
     }
 
     /// The server closes, and this client has just been heard.
-    pub(super) fn is_closing(&self) -> Option<Answer> {
-        self.is_draining.then_some(answer::CLOSING)
+    pub(super) fn shutdown_reply(&self) -> Option<ServerReply> {
+        self.is_draining.then_some(answer::SHUTTING_DOWN)
     }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a few octets")]
-fn precise(octets: usize) -> f64 {
-    octets as f64
+fn as_f64(bytes: usize) -> f64 {
+    bytes as f64
 }

@@ -17,109 +17,114 @@ use sha2::{Digest as _, Sha256};
 
 use super::super::auth::Mechanism;
 use super::super::scram::mac;
-use super::users::{ITERATIONS, Users};
+use super::users::{PBKDF2_ITERATIONS, Users};
 
 /// A login under way.
-pub struct Login {
+pub struct SaslServer {
     users: Arc<Users>,
     /// How.
     pub mechanism: Mechanism,
     /// As whom, once it was said.
     pub user: String,
     nonce: String,
-    stage: Step,
+    state: SaslState,
 }
 
-enum Step {
-    Begun,
+enum SaslState {
+    Initial,
     /// LOGIN: the password is next.
-    Named,
+    AwaitingPassword,
     /// SCRAM: the client's first message came, and the password is not derived yet.
-    Underived {
-        header: String,
-        bare: String,
+    DerivingKey {
+        gs2_header: String,
+        client_first_bare: String,
     },
     /// SCRAM: the proof is next.
-    Challenged {
-        header: String,
-        bare: String,
+    AwaitingProof {
+        gs2_header: String,
+        client_first_bare: String,
         server_first: String,
     },
     /// SCRAM: it was right; the client only has to say that it heard so.
-    Proved,
+    AwaitingEmptyResponse,
 }
 
 /// What follows a response.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum SaslStep {
     /// A challenge, in base64.
     Challenge(String),
     /// The password has to be derived, which is a job; then [`Login::derived`].
-    Derive,
+    DeriveKey,
     /// It was right, or not.
-    Verdict(bool),
+    Finished(bool),
     /// It was nothing that the mechanism knows.
     Malformed,
 }
 
-impl Login {
+impl SaslServer {
     /// Begins one; `nonce` is fresh chance, printable and without a comma.
     pub fn new(mechanism: Mechanism, users: Arc<Users>, nonce: String) -> Self {
-        Self { users, mechanism, user: String::new(), nonce, stage: Step::Begun }
+        Self { users, mechanism, user: String::new(), nonce, state: SaslState::Initial }
     }
 
     /// What is asked first.
-    pub fn prompt(&self) -> String {
+    pub fn initial_challenge(&self) -> String {
         if self.mechanism == Mechanism::Login { STANDARD.encode("Username:") } else { String::new() }
     }
 
     /// A response came, decoded.
-    pub fn respond(&mut self, response: &[u8]) -> Next {
-        let Ok(text) = std::str::from_utf8(response) else { return Next::Malformed };
-        match (self.mechanism, std::mem::replace(&mut self.stage, Step::Begun)) {
-            (Mechanism::Plain, Step::Begun) => self.plain(text),
-            (Mechanism::Login, Step::Begun) => {
+    pub fn respond(&mut self, response: &[u8]) -> SaslStep {
+        let Ok(text) = std::str::from_utf8(response) else { return SaslStep::Malformed };
+        match (self.mechanism, std::mem::replace(&mut self.state, SaslState::Initial)) {
+            (Mechanism::Plain, SaslState::Initial) => self.plain(text),
+            (Mechanism::Login, SaslState::Initial) => {
                 text.clone_into(&mut self.user);
-                self.stage = Step::Named;
-                Next::Challenge(STANDARD.encode("Password:"))
+                self.state = SaslState::AwaitingPassword;
+                SaslStep::Challenge(STANDARD.encode("Password:"))
             }
-            (Mechanism::Login, Step::Named) => Next::Verdict(self.users.admits(&self.user, response)),
-            (Mechanism::ScramSha256, Step::Begun) => self.scram_first(text).unwrap_or(Next::Malformed),
-            (Mechanism::ScramSha256, Step::Challenged { header, bare, server_first }) => {
-                self.scram_final(text, &header, &bare, &server_first).unwrap_or(Next::Malformed)
+            (Mechanism::Login, SaslState::AwaitingPassword) => {
+                SaslStep::Finished(self.users.verify_password(&self.user, response))
             }
-            (Mechanism::ScramSha256, Step::Proved) if text.is_empty() => Next::Verdict(true),
-            _ => Next::Malformed,
+            (Mechanism::ScramSha256, SaslState::Initial) => self.scram_first(text).unwrap_or(SaslStep::Malformed),
+            (
+                Mechanism::ScramSha256,
+                SaslState::AwaitingProof { gs2_header: header, client_first_bare: bare, server_first },
+            ) => self.scram_final(text, &header, &bare, &server_first).unwrap_or(SaslStep::Malformed),
+            (Mechanism::ScramSha256, SaslState::AwaitingEmptyResponse) if text.is_empty() => SaslStep::Finished(true),
+            _ => SaslStep::Malformed,
         }
     }
 
     /// The job that derives the password's key.
-    pub fn derivation(&self) -> impl FnOnce() + Send + 'static {
+    pub fn key_derivation_job(&self) -> impl FnOnce() + Send + 'static {
         let (users, name) = (Arc::clone(&self.users), self.user.clone());
-        move || users.find(&name).derive(&users.salt(&name))
+        move || users.find(&name).derive_salted_password(&users.salt(&name))
     }
 
     /// It is derived.
-    pub fn derived(&mut self) -> Next {
-        let Step::Underived { header, bare } = std::mem::replace(&mut self.stage, Step::Begun) else {
-            return Next::Malformed;
+    pub fn key_derived(&mut self) -> SaslStep {
+        let SaslState::DerivingKey { gs2_header: header, client_first_bare: bare } =
+            std::mem::replace(&mut self.state, SaslState::Initial)
+        else {
+            return SaslStep::Malformed;
         };
-        self.challenge(header, bare)
+        self.scram_challenge(header, bare)
     }
 
-    fn plain(&mut self, text: &str) -> Next {
+    fn plain(&mut self, text: &str) -> SaslStep {
         let mut parts = text.split('\0');
         let (Some(authority), Some(user), Some(password), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
-            return Next::Malformed;
+            return SaslStep::Malformed;
         };
         user.clone_into(&mut self.user);
         let is_own = authority.is_empty() || authority == user;
-        Next::Verdict(self.users.admits(user, password.as_bytes()) && is_own)
+        SaslStep::Finished(self.users.verify_password(user, password.as_bytes()) && is_own)
     }
 
-    fn scram_first(&mut self, text: &str) -> Option<Next> {
+    fn scram_first(&mut self, text: &str) -> Option<SaslStep> {
         // `n` and `y`: the client binds no channel. `p=` would want one, which is not offered.
         let (flag, rest) = text.split_once(',')?;
         let (authority, bare) = rest.split_once(',')?;
@@ -129,57 +134,65 @@ impl Login {
         if !matches!(flag, "n" | "y") || !is_printable {
             return None;
         }
-        let user = name_of(name)?;
-        let acts_as = if authority.is_empty() { user.clone() } else { name_of(authority.strip_prefix("a=")?)? };
+        let user = decode_saslname(name)?;
+        let acts_as = if authority.is_empty() { user.clone() } else { decode_saslname(authority.strip_prefix("a=")?)? };
         self.user = user;
         if acts_as != self.user {
             // For another nobody acts here, as with PLAIN.
-            return Some(Next::Verdict(false));
+            return Some(SaslStep::Finished(false));
         }
         let (header, bare) = (format!("{flag},{authority},"), bare.to_owned());
-        if self.users.find(&self.user).salted().is_none() {
-            self.stage = Step::Underived { header, bare };
-            return Some(Next::Derive);
+        if self.users.find(&self.user).salted_password().is_none() {
+            self.state = SaslState::DerivingKey { gs2_header: header, client_first_bare: bare };
+            return Some(SaslStep::DeriveKey);
         }
-        Some(self.challenge(header, bare))
+        Some(self.scram_challenge(header, bare))
     }
 
-    fn challenge(&mut self, header: String, bare: String) -> Next {
-        let Some(client) = bare.split(',').nth(1).and_then(|field| field.strip_prefix("r=")).map(str::to_owned) else {
-            return Next::Malformed;
+    fn scram_challenge(&mut self, gs2_header: String, client_first_bare: String) -> SaslStep {
+        let Some(client) =
+            client_first_bare.split(',').nth(1).and_then(|field| field.strip_prefix("r=")).map(str::to_owned)
+        else {
+            return SaslStep::Malformed;
         };
         let salt = STANDARD.encode(self.users.salt(&self.user));
-        let server_first = format!("r={client}{},s={salt},i={ITERATIONS}", self.nonce);
+        let server_first = format!("r={client}{},s={salt},i={PBKDF2_ITERATIONS}", self.nonce);
         let challenge = STANDARD.encode(&server_first);
-        self.stage = Step::Challenged { header, bare, server_first };
-        Next::Challenge(challenge)
+        self.state = SaslState::AwaitingProof { gs2_header, client_first_bare, server_first };
+        SaslStep::Challenge(challenge)
     }
 
-    fn scram_final(&mut self, text: &str, header: &str, bare: &str, server_first: &str) -> Option<Next> {
+    fn scram_final(
+        &mut self,
+        text: &str,
+        gs2_header: &str,
+        client_first_bare: &str,
+        server_first: &str,
+    ) -> Option<SaslStep> {
         let (without_proof, proof) = text.rsplit_once(",p=")?;
         let nonce = server_first.split(',').next()?;
-        if without_proof != format!("c={},{nonce}", STANDARD.encode(header)) {
+        if without_proof != format!("c={},{nonce}", STANDARD.encode(gs2_header)) {
             return None;
         }
         let proof = STANDARD.decode(proof).ok()?;
         let user = self.users.find(&self.user);
-        let salted = user.salted()?;
+        let salted = user.salted_password()?;
         let stored = Sha256::digest(mac(salted, b"Client Key"));
-        let message = format!("{bare},{server_first},{without_proof}");
+        let message = format!("{client_first_bare},{server_first},{without_proof}");
         let signature = mac(&stored, message.as_bytes());
         let key: Vec<u8> = proof.iter().zip(signature).map(|(proof, signature)| proof ^ signature).collect();
         if proof.len() != signature.len() || Sha256::digest(key) != stored || !user.is_known() {
-            return Some(Next::Verdict(false));
+            return Some(SaslStep::Finished(false));
         }
-        self.stage = Step::Proved;
+        self.state = SaslState::AwaitingEmptyResponse;
         let ours = mac(&mac(salted, b"Server Key"), message.as_bytes());
-        Some(Next::Challenge(STANDARD.encode(format!("v={}", STANDARD.encode(ours)))))
+        Some(SaslStep::Challenge(STANDARD.encode(format!("v={}", STANDARD.encode(ours)))))
     }
 }
 
 /// The name behind a saslname (RFC 5802 §7): a comma is `=2C` in it, an equals sign `=3D`, and nothing else
 /// has a sign in front.
-fn name_of(saslname: &str) -> Option<String> {
+fn decode_saslname(saslname: &str) -> Option<String> {
     let mut pieces = saslname.split('=');
     let mut name = pieces.next()?.to_owned();
     for piece in pieces {
@@ -196,7 +209,7 @@ fn name_of(saslname: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Login, Next};
+    use super::{SaslServer, SaslStep};
     use crate::smtp::auth::{Answer, Login as Client, Mechanism};
     use crate::smtp::secret::Secret;
     use crate::smtp::server::users::Users;
@@ -213,26 +226,26 @@ mod tests {
     }
 
     /// Our own client against this side.
-    fn verdict(mechanism: Mechanism, user: &str, password: &str) -> bool {
+    fn log_in(mechanism: Mechanism, user: &str, password: &str) -> bool {
         let mut client = Client::new(mechanism, user, &secret(password), "cnonce");
-        let mut server = Login::new(mechanism, users(), "snonce".to_owned());
+        let mut server = SaslServer::new(mechanism, users(), "snonce".to_owned());
         let mut line = client.opening(usize::MAX);
         loop {
             let mut next = match line.take() {
                 Some(line) => server.respond(&STANDARD.decode(line.expose()).expect("base64")),
-                None => Next::Challenge(server.prompt()),
+                None => SaslStep::Challenge(server.initial_challenge()),
             };
-            if next == Next::Derive {
-                server.derivation()();
-                next = server.derived();
+            if next == SaslStep::DeriveKey {
+                server.key_derivation_job()();
+                next = server.key_derived();
             }
             match next {
-                Next::Challenge(challenge) => match client.answer(&challenge) {
+                SaslStep::Challenge(challenge) => match client.answer(&challenge) {
                     Answer::Line(answer) => line = Some(answer),
                     Answer::Cancel(why) => panic!("{why}"),
                 },
-                Next::Verdict(verdict) => return verdict && client.may_succeed(),
-                Next::Derive | Next::Malformed => panic!("{next:?}"),
+                SaslStep::Finished(verdict) => return verdict && client.may_succeed(),
+                SaslStep::DeriveKey | SaslStep::Malformed => panic!("{next:?}"),
             }
         }
     }
@@ -240,17 +253,17 @@ mod tests {
     #[test]
     fn our_client_gets_in_with_the_right_password_and_with_no_other() {
         for mechanism in [Mechanism::Plain, Mechanism::Login, Mechanism::ScramSha256] {
-            assert!(verdict(mechanism, "t=i,m", "tea"), "{mechanism:?}");
-            assert!(!verdict(mechanism, "t=i,m", "coffee"), "{mechanism:?}");
-            assert!(!verdict(mechanism, "tim", "tea"), "{mechanism:?}");
+            assert!(log_in(mechanism, "t=i,m", "tea"), "{mechanism:?}");
+            assert!(!log_in(mechanism, "t=i,m", "coffee"), "{mechanism:?}");
+            assert!(!log_in(mechanism, "tim", "tea"), "{mechanism:?}");
         }
     }
 
     #[test]
     fn what_is_no_response_is_malformed() {
-        let respond = |mechanism, text: &[u8]| Login::new(mechanism, users(), "s".to_owned()).respond(text);
+        let respond = |mechanism, text: &[u8]| SaslServer::new(mechanism, users(), "s".to_owned()).respond(text);
         for text in [&b""[..], b"a", b"\0a", b"\0a\0b\0c", b"\xff"] {
-            assert_eq!(respond(Mechanism::Plain, text), Next::Malformed, "{text:?}");
+            assert_eq!(respond(Mechanism::Plain, text), SaslStep::Malformed, "{text:?}");
         }
         for text in [
             &b""[..],
@@ -265,18 +278,18 @@ mod tests {
             b"n,,n=x=ZZ,r=x",
             b"n,,n=x=,r=x",
         ] {
-            assert_eq!(respond(Mechanism::ScramSha256, text), Next::Malformed, "{text:?}");
+            assert_eq!(respond(Mechanism::ScramSha256, text), SaslStep::Malformed, "{text:?}");
         }
-        assert_eq!(respond(Mechanism::ScramSha256, b"n,a=other,n=x,r=x"), Next::Verdict(false));
-        assert_eq!(respond(Mechanism::ScramSha256, b"n,a=t=3Di=2Cm,n=t=3Di=2Cm,r=x"), Next::Derive);
+        assert_eq!(respond(Mechanism::ScramSha256, b"n,a=other,n=x,r=x"), SaslStep::Finished(false));
+        assert_eq!(respond(Mechanism::ScramSha256, b"n,a=t=3Di=2Cm,n=t=3Di=2Cm,r=x"), SaslStep::DeriveKey);
     }
 
     #[test]
     fn a_proof_for_another_challenge_is_none() {
-        let mut server = Login::new(Mechanism::ScramSha256, users(), "s".to_owned());
-        assert_eq!(server.respond(b"n,,n=t=3Di=2Cm,r=c"), Next::Derive);
-        server.derivation()();
-        assert!(matches!(server.derived(), Next::Challenge(_)));
-        assert_eq!(server.respond(b"c=biws,r=other,p=AAAA"), Next::Malformed);
+        let mut server = SaslServer::new(Mechanism::ScramSha256, users(), "s".to_owned());
+        assert_eq!(server.respond(b"n,,n=t=3Di=2Cm,r=c"), SaslStep::DeriveKey);
+        server.key_derivation_job()();
+        assert!(matches!(server.key_derived(), SaslStep::Challenge(_)));
+        assert_eq!(server.respond(b"c=biws,r=other,p=AAAA"), SaslStep::Malformed);
     }
 }

@@ -8,20 +8,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::super::auth::Mechanism;
-use super::super::fault::Faults;
+use super::super::fault::FaultRules;
 use super::super::plan::Stage;
-use super::answer::Answer;
-use super::envelope::{Addressee, Sender};
+use super::answer::ServerReply;
+use super::envelope::{EnvelopeRecipient, EnvelopeSender};
 use super::users::Users;
 use crate::time::Moment;
 
 /// Where mails go.
-pub trait Mailroom {
+pub trait MessageSink {
     /// What is known of a mail once it is kept.
-    type Kept: Send + 'static;
+    type Stored: Send + 'static;
 
     /// The rules of the dialogue.
-    fn rules(&self) -> &Rules;
+    fn config(&self) -> &SessionConfig;
 
     /// Whether another mail can be taken at all. One that cannot is no occasion for a rule of `--fault`.
     fn is_open(&self) -> bool {
@@ -29,26 +29,26 @@ pub trait Mailroom {
     }
 
     /// Takes a mail in. Only when it is kept is it acknowledged: what was acknowledged is there.
-    fn keep(&self, captured: Captured) -> Keep<Self::Kept>;
+    fn accept(&self, message: ReceivedMessage) -> Accept<Self::Stored>;
 
     /// Fresh chance for SCRAM: printable, without a comma.
     fn nonce(&self) -> String;
 }
 
 /// What becomes of a mail.
-pub type Kept<K> = Result<K, Answer>;
+pub type AcceptResult<K> = Result<K, ServerReply>;
 
 /// How a mail is taken in.
-pub enum Keep<K> {
+pub enum Accept<K> {
     /// It is.
-    Now(Kept<K>),
+    Now(AcceptResult<K>),
     /// It takes a job that may block.
-    Later(Box<dyn FnOnce() -> Kept<K> + Send>),
+    Later(Box<dyn FnOnce() -> AcceptResult<K> + Send>),
 }
 
 /// The rules of a dialogue.
 #[derive(Clone)]
-pub struct Rules {
+pub struct SessionConfig {
     /// How the server names itself.
     pub name: String,
     /// The largest message in octets.
@@ -56,22 +56,22 @@ pub struct Rules {
     /// The most recipients of a mail.
     pub max_recipients: usize,
     /// Whether STARTTLS is offered.
-    pub offers_tls: bool,
+    pub offers_starttls: bool,
     /// Who may log in, and must.
     pub users: Option<Arc<Users>>,
     /// Whether passwords are taken on a clear line.
-    pub auth_in_clear: bool,
+    pub allows_plaintext_auth: bool,
     /// How long it waits.
-    pub limits: Limits,
+    pub timeouts: SessionTimeouts,
     /// How it misbehaves.
-    pub faults: Arc<Faults>,
+    pub faults: Arc<FaultRules>,
     /// How much may be under way.
-    pub allowance: Arc<Allowance>,
+    pub memory_budget: Arc<MemoryBudget>,
 }
 
 /// How long a server waits for its client.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct SessionTimeouts {
     /// For a command, all of its line.
     pub command: Duration,
     /// For more of a message.
@@ -82,48 +82,48 @@ pub struct Limits {
 
 /// How many octets of messages may be under way at once, over all connections.
 #[derive(Debug)]
-pub struct Allowance {
-    left: AtomicU64,
+pub struct MemoryBudget {
+    available: AtomicU64,
 }
 
-impl Allowance {
+impl MemoryBudget {
     /// So many.
-    pub fn new(octets: u64) -> Self {
-        Self { left: AtomicU64::new(octets) }
+    pub fn new(bytes: u64) -> Self {
+        Self { available: AtomicU64::new(bytes) }
     }
 }
 
 /// What one message takes of it; given back when it goes.
 #[derive(Debug)]
-pub struct Lease {
-    allowance: Arc<Allowance>,
-    octets: u64,
+pub struct Reservation {
+    budget: Arc<MemoryBudget>,
+    bytes: u64,
 }
 
-impl Lease {
+impl Reservation {
     /// Nothing so far.
-    pub fn new(allowance: &Arc<Allowance>) -> Self {
-        Self { allowance: Arc::clone(allowance), octets: 0 }
+    pub fn new(budget: &Arc<MemoryBudget>) -> Self {
+        Self { budget: Arc::clone(budget), bytes: 0 }
     }
 
     /// Makes it so many; whether there was room for that.
-    pub fn resize(&mut self, octets: usize) -> bool {
-        let octets = octets as u64;
-        let left = &self.allowance.left;
-        if octets <= self.octets {
-            left.fetch_add(self.octets - octets, Ordering::Relaxed);
+    pub fn resize(&mut self, bytes: usize) -> bool {
+        let octets = bytes as u64;
+        let left = &self.budget.available;
+        if octets <= self.bytes {
+            left.fetch_add(self.bytes - octets, Ordering::Relaxed);
         } else {
-            let more = octets - self.octets;
+            let more = octets - self.bytes;
             if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(more)).is_err() {
                 return false;
             }
         }
-        self.octets = octets;
+        self.bytes = octets;
         true
     }
 }
 
-impl Drop for Lease {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.resize(0);
     }
@@ -131,13 +131,13 @@ impl Drop for Lease {
 
 /// Who is at the other end.
 #[derive(Clone, Debug, Default)]
-pub struct Client {
+pub struct ClientInfo {
     /// From where; `None` is a Unix socket.
     pub peer: Option<SocketAddr>,
     /// The how-manieth connection it is, from 1.
     pub session: u64,
     /// How it named itself.
-    pub name: String,
+    pub helo_name: String,
     /// Under which TLS, as `1.3`.
     pub tls: Option<&'static str>,
     /// As whom it logged in, and how.
@@ -146,83 +146,83 @@ pub struct Client {
 
 /// A mail that came.
 #[derive(Debug)]
-pub struct Captured {
+pub struct ReceivedMessage {
     /// Who brought it.
-    pub client: Client,
+    pub client: ClientInfo,
     /// MAIL.
-    pub sender: Sender,
+    pub sender: EnvelopeSender,
     /// RCPT, those that were accepted.
-    pub recipients: Vec<Addressee>,
+    pub recipients: Vec<EnvelopeRecipient>,
     /// The message, octet for octet.
     pub message: Vec<u8>,
     /// Whether it came by BDAT.
     pub is_chunked: bool,
     /// When its last octet had come.
-    pub at: Moment,
+    pub received_at: Moment,
     /// What it takes of the allowance, as long as it is in memory.
     #[expect(dead_code, reason = "held, not read")]
-    pub lease: Lease,
+    pub reservation: Reservation,
 }
 
 /// What a server tells.
 #[derive(Debug)]
-pub enum Fact<K> {
+pub enum ServerEvent<K> {
     /// A mail was taken and acknowledged. How long it took from its last octet on.
-    Taken(K, Duration),
+    Accepted(K, Duration),
     /// A command was refused.
-    Refused(Refused),
+    Rejected(RejectedCommand),
     /// A login was tried.
     Login {
         /// By whom.
-        client: Client,
+        client: ClientInfo,
         /// As whom.
         user: String,
         /// How.
         mechanism: Mechanism,
         /// Whether it was right.
-        ok: bool,
+        succeeded: bool,
     },
     /// A rule of `--fault` fired.
     Fault {
         /// In which session.
         session: u64,
         /// Which rule.
-        rule: usize,
+        rule_index: usize,
         /// At the how-manieth of its occasions.
-        number: u64,
+        ordinal: u64,
     },
     /// The connection ended before it should have.
     Failed {
         /// Whose.
-        client: Client,
+        client: ClientInfo,
         /// Why.
-        why: String,
+        reason: String,
     },
 }
 
 /// A refusal.
 #[derive(Debug)]
-pub struct Refused {
+pub struct RejectedCommand {
     /// Of whom.
-    pub client: Client,
+    pub client: ClientInfo,
     /// At which stage; `None` for commands that belong to none.
     pub stage: Option<Stage>,
     /// What was asked, or nothing if it may hold a secret.
     pub command: String,
     /// What was answered.
-    pub answer: Answer,
+    pub reply: ServerReply,
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Allowance, Lease};
+    use super::{MemoryBudget, Reservation};
     use std::sync::Arc;
 
     #[test]
     fn what_is_under_way_has_a_limit_and_is_given_back() {
-        let allowance = Arc::new(Allowance::new(100));
-        let mut one = Lease::new(&allowance);
-        let mut other = Lease::new(&allowance);
+        let allowance = Arc::new(MemoryBudget::new(100));
+        let mut one = Reservation::new(&allowance);
+        let mut other = Reservation::new(&allowance);
         assert!(one.resize(60) && other.resize(40) && !other.resize(41));
         assert!(one.resize(10) && other.resize(90) && !one.resize(11));
         drop(other);

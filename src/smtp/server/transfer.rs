@@ -5,194 +5,216 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::super::fault::{FaultAction, Place};
+use super::super::fault::{FaultAction, FaultPoint};
 use super::super::plan::Stage;
-use super::answer::{self, Answer};
-use super::body::Came;
-use super::{After, Captured, Fact, Keep, Kept, Lease, Mailroom, Server, State, Work};
+use super::answer::{self, ServerReply};
+use super::body::DataStatus;
+use super::{
+    Accept, AcceptResult, AfterReply, MessageSink, PendingJob, ReceivedMessage, Reservation, ServerEvent,
+    ServerSession, State,
+};
 use crate::conversation::Actions;
 use crate::time::Moment;
 
-impl<M: Mailroom> Server<M> {
+impl<M: MessageSink> ServerSession<M> {
     /// Takes what came of a message that ends in a dot.
-    pub(super) fn body(&mut self, bytes: &[u8], now: Moment, out: &mut Actions<Fact<M::Kept>>) -> usize {
-        if !std::mem::replace(&mut self.is_body_begun, true) {
+    pub(super) fn receive_body(
+        &mut self,
+        bytes: &[u8],
+        now: Moment,
+        actions: &mut Actions<ServerEvent<M::Stored>>,
+    ) -> usize {
+        if !std::mem::replace(&mut self.has_body_started, true) {
             // Whatever is done now, these octets are offered again, unless the line is closed.
-            self.begin_body(now, out);
+            self.start_body(now, actions);
             if self.is_busy() {
                 return 0;
             }
         }
         let State::Body(body) = &mut self.state else { return 0 };
         let (taken, came) = body.receive(bytes);
-        if !self.lease.resize(self.named + body.kept()) {
-            body.drop_content();
-            self.lease.resize(self.named);
-            self.spoilt = Some(answer::NO_ROOM);
+        if !self.reservation.resize(self.recipients_size + body.buffered()) {
+            body.discard_content();
+            self.reservation.resize(self.recipients_size);
+            self.message_rejection = Some(answer::INSUFFICIENT_STORAGE);
         }
-        self.until = now + self.room.rules().limits.body;
-        if came == Came::Whole
+        self.deadline = now + self.sink.config().timeouts.body;
+        if came == DataStatus::Complete
             && let State::Body(body) = std::mem::replace(&mut self.state, State::Command)
         {
-            let message = match self.spoilt.take() {
+            let message = match self.message_rejection.take() {
                 Some(spoilt) => Err(spoilt),
-                None => body.finish().ok_or(answer::TOO_LARGE),
+                None => body.finish().ok_or(answer::MESSAGE_TOO_LARGE),
             };
-            self.whole(message, false, now, out);
+            self.finish_message(message, false, now, actions);
         }
         taken
     }
 
     /// Lets a rule of `--fault` interfere with the body itself.
-    fn begin_body(&mut self, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
-        let action = self.decide_at(Place::Body, out);
-        match action.refusal() {
+    fn start_body(&mut self, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+        let action = self.evaluate_at(FaultPoint::Body, actions);
+        match action.negative_reply() {
             // Who is told so in the middle of a message does not stop sending: the line is closed too.
             Some(refusal) => {
-                self.forget();
-                self.after = After::Close;
-                self.judged(Some(Stage::Body), "", refusal.clone(), &action, now, out);
+                self.reset_transaction();
+                self.after_reply = AfterReply::Close;
+                self.finish_reply(Some(Stage::Body), "", refusal.clone(), &action, now, actions);
             }
             None if action == FaultAction::default() => {}
-            None => self.say_nothing(&action, now, out),
+            None => self.send_no_reply(&action, now, actions),
         }
     }
 
     /// BDAT: its octets follow whatever is answered to it (RFC 3030 §2).
-    pub(super) fn bdat(&mut self, octets: u64, is_last: bool, now: Moment, out: &mut Actions<Fact<M::Kept>>) {
+    pub(super) fn run_bdat(
+        &mut self,
+        size: u64,
+        is_last: bool,
+        now: Moment,
+        actions: &mut Actions<ServerEvent<M::Stored>>,
+    ) {
         let refusal = match () {
-            () if self.hides("CHUNKING") || !self.is_extended => Some(answer::NOT_OFFERED),
-            () if self.sender.is_none() => Some(answer::MAIL_FIRST),
-            () if self.recipients.is_empty() => Some(answer::RCPT_FIRST),
-            () if (self.chunks.len() as u64).saturating_add(octets) > self.room.rules().max_size as u64 => {
-                Some(answer::TOO_LARGE)
+            () if self.is_hidden("CHUNKING") || !self.is_extended => Some(answer::NOT_OFFERED),
+            () if self.sender.is_none() => Some(answer::MAIL_REQUIRED),
+            () if self.recipients.is_empty() => Some(answer::RCPT_REQUIRED),
+            () if (self.chunks.len() as u64).saturating_add(size) > self.sink.config().max_size as u64 => {
+                Some(answer::MESSAGE_TOO_LARGE)
             }
             () => None,
         };
         if let Some(refusal) = refusal {
-            self.spoil(refusal);
+            self.reject_chunks(refusal);
         }
-        self.state = State::Chunk { left: octets, is_last };
-        self.until = now + self.room.rules().limits.body;
-        if octets == 0 {
-            self.chunk(&[], now, out);
+        self.state = State::Chunk { remaining: size, is_last };
+        self.deadline = now + self.sink.config().timeouts.body;
+        if size == 0 {
+            self.receive_chunk(&[], now, actions);
         }
     }
 
     /// Takes what came of a chunk.
-    pub(super) fn chunk(&mut self, bytes: &[u8], now: Moment, out: &mut Actions<Fact<M::Kept>>) -> usize {
-        let State::Chunk { left, is_last } = self.state else { return 0 };
-        if !bytes.is_empty() && self.spoilt.is_none() && !std::mem::replace(&mut self.is_body_begun, true) {
-            self.begin_body(now, out);
+    pub(super) fn receive_chunk(
+        &mut self,
+        bytes: &[u8],
+        now: Moment,
+        actions: &mut Actions<ServerEvent<M::Stored>>,
+    ) -> usize {
+        let State::Chunk { remaining: left, is_last } = self.state else { return 0 };
+        if !bytes.is_empty() && self.message_rejection.is_none() && !std::mem::replace(&mut self.has_body_started, true)
+        {
+            self.start_body(now, actions);
             if self.is_busy() || !matches!(self.state, State::Chunk { .. }) {
                 return 0;
             }
         }
         let piece = bytes.get(..usize::try_from(left).unwrap_or(usize::MAX)).unwrap_or(bytes);
         let left = left - piece.len() as u64;
-        self.until = now + self.room.rules().limits.body;
-        if self.spoilt.is_none() {
-            if self.lease.resize(self.named + self.chunks.len() + piece.len()) {
+        self.deadline = now + self.sink.config().timeouts.body;
+        if self.message_rejection.is_none() {
+            if self.reservation.resize(self.recipients_size + self.chunks.len() + piece.len()) {
                 self.chunks.extend_from_slice(piece);
             } else {
-                self.spoil(answer::NO_ROOM);
+                self.reject_chunks(answer::INSUFFICIENT_STORAGE);
             }
         }
-        self.state = State::Chunk { left, is_last };
+        self.state = State::Chunk { remaining: left, is_last };
         if left > 0 {
             return piece.len();
         }
         self.state = State::Command;
-        match (self.spoilt.clone(), is_last) {
+        match (self.message_rejection.clone(), is_last) {
             (Some(spoilt), false) => {
                 if self.sender.is_none() {
-                    self.spoilt = None;
+                    self.message_rejection = None;
                 }
-                self.respond(Some(Stage::Data), ("", "BDAT"), now, out, |_| spoilt);
+                self.respond(Some(Stage::Data), ("", "BDAT"), now, actions, |_| spoilt);
             }
-            (Some(spoilt), true) => self.whole(Err(spoilt), true, now, out),
+            (Some(spoilt), true) => self.finish_message(Err(spoilt), true, now, actions),
             (None, false) => {
-                let action = self.decide(Some(Stage::Data), "", out);
-                let took = Answer::new(250, format!("2.0.0 {} octets so far", self.chunks.len()));
-                let answer = action.refusal().cloned().unwrap_or(took);
-                if answer.is_refusal() {
+                let action = self.evaluate_reply(Some(Stage::Data), "", actions);
+                let took = ServerReply::new(250, format!("2.0.0 {} octets so far", self.chunks.len()));
+                let answer = action.negative_reply().cloned().unwrap_or(took);
+                if answer.is_negative() {
                     // After a chunk that failed only RSET is good (RFC 3030 §4.2).
-                    self.spoil(answer::SPOILT);
+                    self.reject_chunks(answer::CHUNK_REJECTED);
                 }
-                self.judged(Some(Stage::Data), "BDAT", answer, &action, now, out);
+                self.finish_reply(Some(Stage::Data), "BDAT", answer, &action, now, actions);
             }
             (None, true) => {
                 let message = std::mem::take(&mut self.chunks);
-                self.whole(Ok(message), true, now, out);
+                self.finish_message(Ok(message), true, now, actions);
             }
         }
         piece.len()
     }
 
     /// Nothing will come of the chunks: what came of them is not kept.
-    fn spoil(&mut self, why: Answer) {
-        self.spoilt.get_or_insert(why);
+    fn reject_chunks(&mut self, reply: ServerReply) {
+        self.message_rejection.get_or_insert(reply);
         self.chunks = Vec::new();
-        self.lease.resize(self.named);
+        self.reservation.resize(self.recipients_size);
     }
 
     /// A message has come to its end.
-    fn whole(
+    fn finish_message(
         &mut self,
-        message: Result<Vec<u8>, Answer>,
+        message: Result<Vec<u8>, ServerReply>,
         is_chunked: bool,
         now: Moment,
-        out: &mut Actions<Fact<M::Kept>>,
+        actions: &mut Actions<ServerEvent<M::Stored>>,
     ) {
         let sender = self.sender.take().unwrap_or_default();
         let whose = sender.address().to_owned();
-        let is_open = self.room.is_open();
-        let action = if is_open { self.decide(Some(Stage::Dot), &whose, out) } else { FaultAction::default() };
-        let message = match action.refusal() {
-            _ if !is_open => Err(answer::ENOUGH),
+        let is_open = self.sink.is_open();
+        let action =
+            if is_open { self.evaluate_reply(Some(Stage::Dot), &whose, actions) } else { FaultAction::default() };
+        let message = match action.negative_reply() {
+            _ if !is_open => Err(answer::MESSAGE_LIMIT_REACHED),
             Some(refusal) => Err(refusal.clone()),
             None => message,
         };
         let recipients = std::mem::take(&mut self.recipients);
-        let lease = std::mem::replace(&mut self.lease, Lease::new(&self.room.rules().allowance));
-        self.forget();
+        let lease = std::mem::replace(&mut self.reservation, Reservation::new(&self.sink.config().memory_budget));
+        self.reset_transaction();
         let message = match message {
             Ok(message) => message,
-            Err(answer) => return self.kept(Err(answer), now, &action, now, out),
+            Err(answer) => return self.message_stored(Err(answer), now, &action, now, actions),
         };
         let client = self.client.clone();
-        let captured = Captured { client, sender, recipients, message, is_chunked, at: now, lease };
-        match self.room.keep(captured) {
-            Keep::Now(kept) => self.kept(kept, now, &action, now, out),
-            Keep::Later(job) => {
+        let captured =
+            ReceivedMessage { client, sender, recipients, message, is_chunked, received_at: now, reservation: lease };
+        match self.sink.accept(captured) {
+            Accept::Now(kept) => self.message_stored(kept, now, &action, now, actions),
+            Accept::Later(job) => {
                 let kept = Arc::new(Mutex::new(None));
                 let there = Arc::clone(&kept);
-                out.run_job(Box::new(move || {
+                actions.run_job(Box::new(move || {
                     let kept = job();
                     *there.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
                 }));
-                self.work = Some(Work::Keep { kept, at: now, action });
+                self.pending_job = Some(PendingJob::Store { result: kept, received_at: now, action });
             }
         }
     }
 
     /// It is kept, or not: now it is answered.
-    pub(super) fn kept(
+    pub(super) fn message_stored(
         &mut self,
-        kept: Kept<M::Kept>,
-        at: Moment,
+        result: AcceptResult<M::Stored>,
+        received_at: Moment,
         action: &FaultAction,
         now: Moment,
-        out: &mut Actions<Fact<M::Kept>>,
+        actions: &mut Actions<ServerEvent<M::Stored>>,
     ) {
-        let answer = match kept {
+        let answer = match result {
             Ok(kept) => {
                 self.has_delivered = true;
-                self.taken.push((kept, at));
-                Answer::new(250, "2.0.0 taken")
+                self.unacknowledged.push((kept, received_at));
+                ServerReply::new(250, "2.0.0 taken")
             }
             Err(answer) => answer,
         };
-        self.judged(Some(Stage::Dot), "", answer, action, now, out);
+        self.finish_reply(Some(Stage::Dot), "", answer, action, now, actions);
     }
 }

@@ -12,21 +12,21 @@ use super::super::scram;
 use super::super::secret::Secret;
 
 /// The iterations of PBKDF2; RFC 7677 §4 wants at least so many.
-pub const ITERATIONS: u32 = 4096;
+pub const PBKDF2_ITERATIONS: u32 = 4096;
 
 /// A user.
 pub struct User {
     name: String,
     secret: Secret,
-    salted: OnceLock<[u8; 32]>,
+    salted_password: OnceLock<[u8; 32]>,
     /// Whether there is such a user; for others the same is done, and nobody gets in.
     is_known: bool,
 }
 
 /// All users.
 pub struct Users {
-    all: Vec<User>,
-    nobody: User,
+    users: Vec<User>,
+    unknown_user: User,
     /// Makes the salts, so that a name which does not exist has one too and always the same.
     pepper: Secret,
 }
@@ -34,17 +34,17 @@ pub struct Users {
 impl Users {
     /// These users; `pepper` is fresh chance.
     pub fn new(users: impl IntoIterator<Item = (String, Secret)>, pepper: Secret) -> Self {
-        let user = |name, secret, is_known| User { name, secret, salted: OnceLock::new(), is_known };
+        let user = |name, secret, is_known| User { name, secret, salted_password: OnceLock::new(), is_known };
         Self {
-            all: users.into_iter().map(|(name, secret)| user(name, secret, true)).collect(),
-            nobody: user(String::new(), pepper.clone(), false),
+            users: users.into_iter().map(|(name, secret)| user(name, secret, true)).collect(),
+            unknown_user: user(String::new(), pepper.clone(), false),
             pepper,
         }
     }
 
     /// The user of this name, or nobody.
     pub fn find(&self, name: &str) -> &User {
-        self.all.iter().find(|user| user.name == name).unwrap_or(&self.nobody)
+        self.users.iter().find(|user| user.name == name).unwrap_or(&self.unknown_user)
     }
 
     /// The salt of a name.
@@ -54,7 +54,7 @@ impl Users {
     }
 
     /// Whether the user has this password. How long it takes says nothing about how much of it is right.
-    pub fn admits(&self, name: &str, password: &[u8]) -> bool {
+    pub fn verify_password(&self, name: &str, password: &[u8]) -> bool {
         let user = self.find(name);
         let (ours, theirs) = (Sha256::digest(user.secret.expose()), Sha256::digest(password));
         let differing = ours.iter().zip(theirs.iter()).fold(0, |sum, (one, other)| sum | (one ^ other));
@@ -69,13 +69,13 @@ impl User {
     }
 
     /// The salted password, if it was derived already. Nobody's is nobody's business.
-    pub fn salted(&self) -> Option<&[u8; 32]> {
-        self.salted.get()
+    pub fn salted_password(&self) -> Option<&[u8; 32]> {
+        self.salted_password.get()
     }
 
     /// Derives it.
-    pub fn derive(&self, salt: &[u8]) {
-        self.salted.get_or_init(|| scram::salted(self.secret.expose(), salt, ITERATIONS));
+    pub fn derive_salted_password(&self, salt: &[u8]) {
+        self.salted_password.get_or_init(|| scram::salted(self.secret.expose(), salt, PBKDF2_ITERATIONS));
     }
 }
 
@@ -88,10 +88,10 @@ mod tests {
     fn only_the_right_password_of_a_known_user_is_taken() {
         let secret = |text: &str| Secret::new(text.as_bytes().to_vec());
         let users = Users::new([("tim".to_owned(), secret("tea"))], secret("pepper"));
-        assert!(users.admits("tim", b"tea"));
+        assert!(users.verify_password("tim", b"tea"));
         for (name, password) in [("tim", "te"), ("tim", ""), ("tim", "Tea"), ("Tim", "tea"), ("", "pepper"), ("x", "")]
         {
-            assert!(!users.admits(name, password.as_bytes()), "{name} {password}");
+            assert!(!users.verify_password(name, password.as_bytes()), "{name} {password}");
         }
         assert_eq!(users.salt("x"), users.salt("x"));
         assert_ne!(users.salt("x"), users.salt("tim"));

@@ -5,12 +5,12 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::output::Escaped;
-use crate::smtp::server::Addressee;
+use crate::smtp::server::EnvelopeRecipient;
 use crate::time::{Moment, serialize_rfc3339};
 
 /// A mail that was taken.
 #[derive(Debug, Serialize)]
-pub struct Mail {
+pub struct MessageEvent {
     /// When its last octet had come.
     #[serde(serialize_with = "serialize_rfc3339")]
     pub time: Moment,
@@ -32,7 +32,7 @@ pub struct Mail {
     /// The sender, empty for `<>`.
     pub from: String,
     /// The recipients.
-    pub recipients: Vec<Addressee>,
+    pub recipients: Vec<EnvelopeRecipient>,
     /// How long the message is.
     pub bytes: usize,
     /// What it is about.
@@ -48,7 +48,7 @@ pub struct Mail {
     pub is_8bit: bool,
     /// Whether it said SMTPUTF8.
     #[serde(rename = "smtputf8")]
-    pub is_utf8: bool,
+    pub is_smtputf8: bool,
     /// RET.
     pub ret: Option<String>,
     /// ENVID.
@@ -69,16 +69,23 @@ pub struct Mail {
 pub struct Part {
     /// Its media type.
     #[serde(rename = "content_type")]
-    pub kind: String,
+    pub content_type: String,
     /// Its file name.
     pub name: Option<String>,
     /// How long it is, decoded.
     pub bytes: usize,
 }
 
-impl fmt::Display for Mail {
+impl fmt::Display for MessageEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} mail {} from <{}>", Clock(self.time), self.peer, self.number, Escaped(self.from.as_bytes()))?;
+        write!(
+            f,
+            "{} {} mail {} from <{}>",
+            TimeOfDay(self.time),
+            self.peer,
+            self.number,
+            Escaped(self.from.as_bytes())
+        )?;
         for (at, recipient) in self.recipients.iter().enumerate() {
             let before = if at == 0 { " to" } else { "," };
             write!(f, "{before} <{}>", Escaped(recipient.address.as_bytes()))?;
@@ -95,7 +102,13 @@ impl fmt::Display for Mail {
         }
         for part in self.parts.iter().filter(|part| part.name.is_some() || self.parts.len() > 1) {
             let name = part.name.as_deref().unwrap_or("-");
-            write!(f, "\n  {} {} {} bytes", Escaped(part.kind.as_bytes()), Escaped(name.as_bytes()), part.bytes)?;
+            write!(
+                f,
+                "\n  {} {} {} bytes",
+                Escaped(part.content_type.as_bytes()),
+                Escaped(name.as_bytes()),
+                part.bytes
+            )?;
         }
         if !self.all_parts {
             write!(f, "\n  and parts that are not told, for there are too many")?;
@@ -111,9 +124,9 @@ impl fmt::Display for Mail {
 }
 
 /// The time of day, here.
-pub struct Clock(pub Moment);
+pub struct TimeOfDay(pub Moment);
 
-impl fmt::Display for Clock {
+impl fmt::Display for TimeOfDay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0.zoned().strftime("%H:%M:%S"))
     }
@@ -121,14 +134,14 @@ impl fmt::Display for Clock {
 
 #[cfg(test)]
 pub mod tests {
-    use super::Mail;
-    use crate::smtp::server::Addressee;
+    use super::MessageEvent;
+    use crate::smtp::server::EnvelopeRecipient;
     use crate::time::Moment;
     use std::time::Duration;
 
     /// A mail like any other.
-    pub fn mail(number: u64) -> Mail {
-        Mail {
+    pub fn message_event(number: u64) -> MessageEvent {
+        MessageEvent {
             time: Moment::new(Duration::ZERO, Duration::from_secs(1_764_000_000)),
             number,
             session: 1,
@@ -138,14 +151,14 @@ pub mod tests {
             auth: None,
             mechanism: None,
             from: "a@x.test".into(),
-            recipients: vec![Addressee { address: "b@x.test".into(), notify: None, orcpt: None }],
+            recipients: vec![EnvelopeRecipient { address: "b@x.test".into(), notify: None, orcpt: None }],
             bytes: 9,
             subject: Some("hi".into()),
             message_id: None,
             parts: Vec::new(),
             all_parts: true,
             is_8bit: false,
-            is_utf8: false,
+            is_smtputf8: false,
             ret: None,
             envid: None,
             is_chunked: false,
@@ -157,7 +170,8 @@ pub mod tests {
 
     #[test]
     fn a_hostile_mail_stays_on_its_lines() {
-        let hostile = Mail { subject: Some("a\n\x1b[2Jb".into()), from: "\"a\nb\"@x".into(), ..mail(1) };
+        let hostile =
+            MessageEvent { subject: Some("a\n\x1b[2Jb".into()), from: "\"a\nb\"@x".into(), ..message_event(1) };
         let text = hostile.to_string();
         assert!(text.lines().count() == 1 && !text.contains('\x1b'), "{text}");
     }
