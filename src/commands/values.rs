@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::net::tls::{Pin, Trust};
 use crate::net::{self, Address, Bind, Signals};
 use crate::seal::MacKey;
-use crate::smtp::is_host_name;
+use crate::smtp::is_domain_or_address_literal;
 use crate::time::Moment;
 
 /// The longest duration a flag takes; beyond it a typo is likelier than a wish.
@@ -180,7 +180,11 @@ impl Peer {
 
 /// What a mail host can call itself.
 pub fn host_name(text: &str) -> Result<String, String> {
-    if is_host_name(text) { Ok(text.to_owned()) } else { Err("expected a domain name or [ADDRESS]".to_owned()) }
+    if is_domain_or_address_literal(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a domain name or [ADDRESS]".to_owned())
+    }
 }
 
 /// Which servers a client believes over TLS, and what it shows them.

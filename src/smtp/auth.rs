@@ -13,7 +13,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::scram::Scram;
+use super::scram::ScramClient;
 use super::secret::Secret;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -36,7 +36,7 @@ impl std::str::FromStr for Mechanism {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let all = [Self::ScramSha256, Self::Plain, Self::Login, Self::Xoauth2];
-        all.into_iter().find(|mechanism| mechanism.word().eq_ignore_ascii_case(text)).ok_or_else(|| {
+        all.into_iter().find(|mechanism| mechanism.name().eq_ignore_ascii_case(text)).ok_or_else(|| {
             Error::new(Exit::Usage, format!("{text} is no way to log in that netlab knows"))
                 .expected("SCRAM-SHA-256, PLAIN, LOGIN or XOAUTH2")
         })
@@ -48,7 +48,7 @@ impl Mechanism {
     const BY_STRENGTH: [Self; 3] = [Self::ScramSha256, Self::Plain, Self::Login];
 
     /// Its name in EHLO and AUTH.
-    pub fn word(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::ScramSha256 => "SCRAM-SHA-256",
             Self::Plain => "PLAIN",
@@ -64,12 +64,12 @@ impl Mechanism {
 
     /// Whether a server offers it; names are compared without case (RFC 4954 §4).
     pub fn is_offered(self, offered: &[String]) -> bool {
-        offered.iter().any(|word| word.eq_ignore_ascii_case(self.word()))
+        offered.iter().any(|word| word.eq_ignore_ascii_case(self.name()))
     }
 }
 
 /// What a challenge is answered with.
-pub enum Answer {
+pub enum ChallengeResponse {
     /// These octets, in base64: they may be the password.
     Line(Secret),
     /// Nothing more: the server asks for what nobody has.
@@ -77,102 +77,113 @@ pub enum Answer {
 }
 
 /// A login under way.
-pub struct Login {
+pub struct SaslClient {
     mechanism: Mechanism,
     user: String,
     secret: Secret,
-    scram: Option<Scram>,
-    round: u8,
+    scram: Option<ScramClient>,
+    step: u8,
     /// Whether the initial response is still to be sent, in answer to an empty challenge.
-    is_first_due: bool,
+    is_initial_response_due: bool,
 }
 
-impl Login {
+impl SaslClient {
     /// Begins one; `nonce` is fresh chance.
     pub fn new(mechanism: Mechanism, user: &str, secret: &Secret, nonce: &str) -> Self {
-        let scram = (mechanism == Mechanism::ScramSha256).then(|| Scram::new(user, secret, nonce));
-        Self { mechanism, user: user.to_owned(), secret: secret.clone(), scram, round: 0, is_first_due: false }
+        let scram = (mechanism == Mechanism::ScramSha256).then(|| ScramClient::new(user, secret, nonce));
+        Self {
+            mechanism,
+            user: user.to_owned(),
+            secret: secret.clone(),
+            scram,
+            step: 0,
+            is_initial_response_due: false,
+        }
     }
 
     /// The initial response for the AUTH command, if the mechanism begins with the client and it has at most
     /// so many octets; a longer one answers the empty challenge that follows (RFC 4954 §4).
-    pub fn opening(&mut self, room: usize) -> Option<Secret> {
-        let first = self.first()?;
-        self.is_first_due = first.expose().len() > room;
-        (!self.is_first_due).then_some(first)
+    pub fn initial_response(&mut self, max_len: usize) -> Option<Secret> {
+        let first = self.encode_initial_response()?;
+        self.is_initial_response_due = first.expose().len() > max_len;
+        (!self.is_initial_response_due).then_some(first)
     }
 
     /// The initial response, in base64.
-    fn first(&self) -> Option<Secret> {
+    fn encode_initial_response(&self) -> Option<Secret> {
         let octets = match self.mechanism {
             Mechanism::Plain => [b"\0", self.user.as_bytes(), b"\0", self.secret.expose()].concat(),
             Mechanism::Login => return None,
             Mechanism::Xoauth2 => {
                 [b"user=", self.user.as_bytes(), b"\x01auth=Bearer ", self.secret.expose(), b"\x01\x01"].concat()
             }
-            Mechanism::ScramSha256 => self.scram.as_ref()?.first().into_bytes(),
+            Mechanism::ScramSha256 => self.scram.as_ref()?.client_first().into_bytes(),
         };
         let octets = Secret::new(octets);
         Some(Secret::new(STANDARD.encode(octets.expose()).into_bytes()))
     }
 
     /// What a challenge, the text of a 334, is answered with.
-    pub fn answer(&mut self, challenge: &str) -> Answer {
+    pub fn evaluate_challenge(&mut self, challenge: &str) -> ChallengeResponse {
         let Ok(challenge) = STANDARD.decode(challenge.trim()) else {
-            return Answer::Cancel("a challenge that is not base64");
+            return ChallengeResponse::Cancel("a challenge that is not base64");
         };
-        if std::mem::take(&mut self.is_first_due) {
-            return self.first().map_or(Answer::Cancel("no login is under way"), Answer::Line);
+        if std::mem::take(&mut self.is_initial_response_due) {
+            return self
+                .encode_initial_response()
+                .map_or(ChallengeResponse::Cancel("no login is under way"), ChallengeResponse::Line);
         }
-        self.round += 1;
-        match (self.mechanism, self.round) {
-            (Mechanism::Login, 1) => said(self.user.as_bytes()),
-            (Mechanism::Login, 2) => said(self.secret.expose()),
+        self.step += 1;
+        match (self.mechanism, self.step) {
+            (Mechanism::Login, 1) => encode_response(self.user.as_bytes()),
+            (Mechanism::Login, 2) => encode_response(self.secret.expose()),
             // The challenge holds the reason as JSON; an empty line asks for the 535.
-            (Mechanism::Xoauth2, 1) => said(b""),
-            (Mechanism::ScramSha256, round) => self.scrammed(&challenge, round),
-            _ => Answer::Cancel("more challenges than the mechanism has"),
+            (Mechanism::Xoauth2, 1) => encode_response(b""),
+            (Mechanism::ScramSha256, round) => self.evaluate_scram_challenge(&challenge, round),
+            _ => ChallengeResponse::Cancel("more challenges than the mechanism has"),
         }
     }
 
-    fn scrammed(&mut self, challenge: &[u8], round: u8) -> Answer {
-        let Some(scram) = &mut self.scram else { return Answer::Cancel("no SCRAM is under way") };
-        match round {
-            1 => scram.last(challenge).map_or_else(Answer::Cancel, |line| said(line.as_bytes())),
-            2 if scram.is_server(challenge) => said(b""),
-            2 => Answer::Cancel("a server that does not know the password itself"),
-            _ => Answer::Cancel("more challenges than the mechanism has"),
+    fn evaluate_scram_challenge(&mut self, challenge: &[u8], step: u8) -> ChallengeResponse {
+        let Some(scram) = &mut self.scram else { return ChallengeResponse::Cancel("no SCRAM is under way") };
+        match step {
+            1 => scram
+                .client_final(challenge)
+                .map_or_else(ChallengeResponse::Cancel, |line| encode_response(line.as_bytes())),
+            2 if scram.verify_server(challenge) => encode_response(b""),
+            2 => ChallengeResponse::Cancel("a server that does not know the password itself"),
+            _ => ChallengeResponse::Cancel("more challenges than the mechanism has"),
         }
     }
 
     /// Whether the server may say yes now: with SCRAM not before it has proved that it knows the
     /// password too.
-    pub fn may_succeed(&self) -> bool {
-        self.scram.as_ref().is_none_or(Scram::is_proved)
+    pub fn may_accept_success(&self) -> bool {
+        self.scram.as_ref().is_none_or(ScramClient::is_server_verified)
     }
 
     /// Lets SCRAM's last word come with the 235 itself, as RFC 4954 §4 allows. What was proved before is
     /// proved, whatever the text of the 235 looks like.
-    pub fn succeeded_with(&mut self, text: &str) {
-        let unproved = self.scram.as_mut().filter(|scram| !scram.is_proved());
+    pub fn on_success(&mut self, text: &str) {
+        let unproved = self.scram.as_mut().filter(|scram| !scram.is_server_verified());
         if let (Some(scram), Ok(last)) = (unproved, STANDARD.decode(text.trim())) {
-            scram.is_server(&last);
+            scram.verify_server(&last);
         }
     }
 }
 
-fn said(octets: &[u8]) -> Answer {
-    Answer::Line(Secret::new(STANDARD.encode(octets).into_bytes()))
+fn encode_response(bytes: &[u8]) -> ChallengeResponse {
+    ChallengeResponse::Line(Secret::new(STANDARD.encode(bytes).into_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Login, Mechanism, STANDARD};
+    use super::{ChallengeResponse, Mechanism, STANDARD, SaslClient};
     use crate::smtp::secret::Secret;
     use base64::Engine as _;
 
-    fn login(mechanism: Mechanism) -> Login {
-        Login::new(mechanism, "tim", &Secret::new(b"tanstaaftanstaaf".to_vec()), "n")
+    fn sasl_client(mechanism: Mechanism) -> SaslClient {
+        SaslClient::new(mechanism, "tim", &Secret::new(b"tanstaaftanstaaf".to_vec()), "n")
     }
 
     fn text(secret: &Secret) -> &str {
@@ -180,50 +191,57 @@ mod tests {
     }
 
     /// The line that answers a challenge; nothing if it is cancelled.
-    fn line(answer: &Answer) -> Option<&str> {
-        if let Answer::Line(line) = answer { Some(text(line)) } else { None }
+    fn response_line(response: &ChallengeResponse) -> Option<&str> {
+        if let ChallengeResponse::Line(line) = response { Some(text(line)) } else { None }
     }
 
     #[test]
     fn plain_is_the_example_of_rfc_4616() {
-        assert_eq!(login(Mechanism::Plain).opening(512).as_ref().map(text), Some("AHRpbQB0YW5zdGFhZnRhbnN0YWFm"));
+        assert_eq!(
+            sasl_client(Mechanism::Plain).initial_response(512).as_ref().map(text),
+            Some("AHRpbQB0YW5zdGFhZnRhbnN0YWFm")
+        );
     }
 
     #[test]
     fn login_answers_user_and_password_whatever_the_prompts_say() {
-        let mut login = login(Mechanism::Login);
-        assert!(login.opening(512).is_none());
-        assert_eq!(line(&login.answer("VXNlcm5hbWU6")), Some("dGlt"));
-        assert_eq!(line(&login.answer("")), Some("dGFuc3RhYWZ0YW5zdGFhZg=="));
-        assert!(matches!(login.answer(""), Answer::Cancel(_)));
+        let mut login = sasl_client(Mechanism::Login);
+        assert!(login.initial_response(512).is_none());
+        assert_eq!(response_line(&login.evaluate_challenge("VXNlcm5hbWU6")), Some("dGlt"));
+        assert_eq!(response_line(&login.evaluate_challenge("")), Some("dGFuc3RhYWZ0YW5zdGFhZg=="));
+        assert!(matches!(login.evaluate_challenge(""), ChallengeResponse::Cancel(_)));
     }
 
     #[test]
     fn what_a_server_has_proved_is_proved_and_nothing_else_is() {
         let scram = || {
-            let mut login =
-                Login::new(Mechanism::ScramSha256, "user", &Secret::new(b"pencil".to_vec()), "rOprNGfwEbeRWgbNEkqO");
+            let mut login = SaslClient::new(
+                Mechanism::ScramSha256,
+                "user",
+                &Secret::new(b"pencil".to_vec()),
+                "rOprNGfwEbeRWgbNEkqO",
+            );
             let first = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
-            assert!(line(&login.answer(&STANDARD.encode(first))).is_some());
+            assert!(response_line(&login.evaluate_challenge(&STANDARD.encode(first))).is_some());
             login
         };
         // The example of RFC 7677 §3.
         let last = STANDARD.encode("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
         let mut early = scram();
-        early.succeeded_with("Accepted");
-        assert!(!early.may_succeed(), "a word that looks like base64 proves nothing");
-        early.succeeded_with(&last);
-        assert!(early.may_succeed(), "it may come with the 235");
+        early.on_success("Accepted");
+        assert!(!early.may_accept_success(), "a word that looks like base64 proves nothing");
+        early.on_success(&last);
+        assert!(early.may_accept_success(), "it may come with the 235");
         let mut proved = scram();
-        assert_eq!(line(&proved.answer(&last)), Some(""));
-        proved.succeeded_with("Accepted");
-        assert!(proved.may_succeed(), "the text of the 235 takes nothing back");
+        assert_eq!(response_line(&proved.evaluate_challenge(&last)), Some(""));
+        proved.on_success("Accepted");
+        assert!(proved.may_accept_success(), "the text of the 235 takes nothing back");
     }
 
     #[test]
     fn what_is_no_challenge_is_cancelled() {
-        assert!(matches!(login(Mechanism::Login).answer("!!!"), Answer::Cancel(_)));
-        assert!(matches!(login(Mechanism::Plain).answer(""), Answer::Cancel(_)));
+        assert!(matches!(sasl_client(Mechanism::Login).evaluate_challenge("!!!"), ChallengeResponse::Cancel(_)));
+        assert!(matches!(sasl_client(Mechanism::Plain).evaluate_challenge(""), ChallengeResponse::Cancel(_)));
     }
 
     #[test]

@@ -21,356 +21,371 @@ mod wording;
 
 use std::collections::VecDeque;
 
-use super::auth::{Login, Mechanism};
-use super::offers::Offers;
-use super::plan::{Done, Fact, Outcome, Plan, Recipient, Security, Stage, Timed};
+use super::auth::{Mechanism, SaslClient};
+use super::offers::Extensions;
+use super::plan::{
+    ClientConfig, ClientEvent, DeliveryOutcome, RecipientStatus, Security, SessionResult, Stage, StageTiming,
+};
 use super::reply::Reply;
 use super::secret::Secret;
 use crate::conversation::Actions;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::time::Moment;
-use wording::{after_dot, malformed, refused};
+use wording::{outcome_unknown, protocol_error, rejection};
 
-pub use wording::refusal;
+pub use wording::first_rejection;
 
 /// The longest AUTH command with an initial response (RFC 4954 §4 with RFC 5321 §4.5.3.1.4).
-const LONGEST_COMMAND: usize = 510;
+const MAX_COMMAND_LENGTH: usize = 510;
 
 /// One dialogue.
-pub struct Client {
-    plan: Plan,
+pub struct ClientSession {
+    config: ClientConfig,
     stage: Stage,
     /// Since when it is in that stage.
-    since: Moment,
+    stage_started: Moment,
     /// Until when the next reply must come.
-    until: Option<Moment>,
+    deadline: Option<Moment>,
     /// The recipients whose replies are awaited, or MAIL's.
-    awaited: VecDeque<Awaited>,
-    offers: Offers,
+    pending_replies: VecDeque<PendingReply>,
+    extensions: Extensions,
     /// Whether they were heard on the line as it is.
-    is_offered: bool,
-    offers_before_tls: Option<Offers>,
+    has_extensions: bool,
+    extensions_before_tls: Option<Extensions>,
     is_encrypted: bool,
-    login: Option<Login>,
+    sasl_client: Option<SaslClient>,
     mechanism: Option<Mechanism>,
     /// What was said and is not to be shown.
-    hidden: Vec<Secret>,
-    recipients: Vec<Recipient>,
+    sent_secrets: Vec<Secret>,
+    recipients: Vec<RecipientStatus>,
     failure: Option<Error>,
     /// Where it failed.
-    failed_at: Option<Stage>,
+    failed_stage: Option<Stage>,
     /// What was said of the sender, while the replies about the recipients are still to come.
-    no_to_mail: Option<Reply>,
-    is_helo: bool,
-    dot_is_out: bool,
-    is_over: bool,
+    mail_rejection: Option<Reply>,
+    is_helo_fallback: bool,
+    is_final_dot_sent: bool,
+    is_finished: bool,
     /// How many times the mail is still to be sent, this time included.
-    mails: u64,
+    transactions_left: u64,
     /// When the mail was last begun.
-    begun: Moment,
+    transaction_started: Moment,
     /// Nothing is said until then: the next mail is not due.
-    idle: Option<Moment>,
-    is_mailed: bool,
+    idle_until: Option<Moment>,
+    is_transaction_finished: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Awaited {
+enum PendingReply {
     Mail,
     Rcpt(usize),
 }
 
-impl Client {
+impl ClientSession {
     /// A dialogue by this plan over a connection that is made at `now`.
-    pub fn new(plan: Plan, now: Moment) -> Self {
-        let mailboxes = plan.envelope.iter().flat_map(|envelope| envelope.recipients.clone());
-        let recipients = mailboxes.map(|mailbox| Recipient { mailbox, outcome: None, reply: None }).collect();
+    pub fn new(config: ClientConfig, now: Moment) -> Self {
+        let mailboxes = config.envelope.iter().flat_map(|envelope| envelope.recipients.clone());
+        let recipients = mailboxes.map(|mailbox| RecipientStatus { mailbox, outcome: None, reply: None }).collect();
         Self {
-            stage: if plan.security == Security::Tls { Stage::Tls } else { Stage::Banner },
-            since: now,
-            until: None,
-            awaited: VecDeque::new(),
-            offers: Offers::default(),
-            is_offered: false,
-            offers_before_tls: None,
+            stage: if config.security == Security::Tls { Stage::Tls } else { Stage::Banner },
+            stage_started: now,
+            deadline: None,
+            pending_replies: VecDeque::new(),
+            extensions: Extensions::default(),
+            has_extensions: false,
+            extensions_before_tls: None,
             is_encrypted: false,
-            login: None,
+            sasl_client: None,
             mechanism: None,
-            hidden: Vec::new(),
+            sent_secrets: Vec::new(),
             recipients,
             failure: None,
-            failed_at: None,
-            no_to_mail: None,
-            is_helo: false,
-            dot_is_out: false,
-            is_over: false,
-            mails: plan.mails,
-            begun: now,
-            idle: None,
-            is_mailed: false,
-            plan,
+            failed_stage: None,
+            mail_rejection: None,
+            is_helo_fallback: false,
+            is_final_dot_sent: false,
+            is_finished: false,
+            transactions_left: config.transaction_count,
+            transaction_started: now,
+            idle_until: None,
+            is_transaction_finished: false,
+            config,
         }
     }
 
     /// What came of it.
-    pub fn done(self) -> Done {
-        Done {
+    pub fn into_result(self) -> SessionResult {
+        SessionResult {
             recipients: self.recipients,
             failure: self.failure,
-            stage: self.failed_at.unwrap_or(self.stage),
-            offers: self.is_offered.then_some(self.offers),
-            offers_before_tls: self.offers_before_tls,
+            stage: self.failed_stage.unwrap_or(self.stage),
+            extensions: self.has_extensions.then_some(self.extensions),
+            extensions_before_tls: self.extensions_before_tls,
             mechanism: self.mechanism,
             is_encrypted: self.is_encrypted,
-            is_mailed: self.is_mailed,
+            is_transaction_finished: self.is_transaction_finished,
         }
     }
 
     /// Ends a stage and begins the next one.
-    fn enter(&mut self, stage: Stage, now: Moment, out: &mut Actions<Fact>) {
+    fn enter_stage(&mut self, stage: Stage, now: Moment, actions: &mut Actions<ClientEvent>) {
         // Between two mails there is nothing that could end.
-        if self.idle.take().is_none() {
-            out.emit(Fact::Stage(Timed { stage: self.stage, took: now - self.since }));
+        if self.idle_until.take().is_none() {
+            actions.emit(ClientEvent::StageFinished(StageTiming { stage: self.stage, took: now - self.stage_started }));
         }
-        (self.stage, self.since) = (stage, now);
+        (self.stage, self.stage_started) = (stage, now);
     }
 
     /// Sends a line, shown as it is.
-    fn say(&mut self, line: &str, now: Moment, out: &mut Actions<Fact>) {
-        self.send(line.as_bytes(), line, now, out);
+    fn send_command(&mut self, line: &str, now: Moment, actions: &mut Actions<ClientEvent>) {
+        self.send_line(line.as_bytes(), line, now, actions);
     }
 
     /// Sends a line, shown as something else.
-    fn say_hidden(&mut self, line: &Secret, shown: &str, now: Moment, out: &mut Actions<Fact>) {
-        self.keep_hidden(line);
-        self.send(line.expose(), shown, now, out);
+    fn send_secret(&mut self, line: &Secret, shown: &str, now: Moment, actions: &mut Actions<ClientEvent>) {
+        self.remember_secret(line);
+        self.send_line(line.expose(), shown, now, actions);
     }
 
-    fn send(&mut self, line: &[u8], shown: &str, now: Moment, out: &mut Actions<Fact>) {
-        out.send(line);
-        out.send(b"\r\n");
-        out.emit(Fact::Sent(shown.to_owned()));
-        self.wait(now);
+    fn send_line(&mut self, line: &[u8], shown: &str, now: Moment, actions: &mut Actions<ClientEvent>) {
+        actions.send(line);
+        actions.send(b"\r\n");
+        actions.emit(ClientEvent::CommandSent(shown.to_owned()));
+        self.start_reply_timeout(now);
     }
 
-    fn wait(&mut self, now: Moment) {
-        let patience = self.plan.patience.filter(|_| self.stage != Stage::Quit);
-        self.until = Some(now + patience.unwrap_or_else(|| self.stage.patience()));
+    fn start_reply_timeout(&mut self, now: Moment) {
+        let patience = self.config.reply_timeout.filter(|_| self.stage != Stage::Quit);
+        self.deadline = Some(now + patience.unwrap_or_else(|| self.stage.reply_timeout()));
     }
 
-    fn ehlo(&mut self, now: Moment, out: &mut Actions<Fact>) {
-        self.enter(Stage::Ehlo, now, out);
-        let line = format!("EHLO {}", self.plan.name);
-        self.say(&line, now, out);
+    fn send_ehlo(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
+        self.enter_stage(Stage::Ehlo, now, actions);
+        let line = format!("EHLO {}", self.config.helo_name);
+        self.send_command(&line, now, actions);
     }
 
-    fn quit(&mut self, now: Moment, out: &mut Actions<Fact>) {
-        self.enter(Stage::Quit, now, out);
-        self.say("QUIT", now, out);
+    fn send_quit(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
+        self.enter_stage(Stage::Quit, now, actions);
+        self.send_command("QUIT", now, actions);
     }
 
     /// Gives up, in an orderly way if the server still listens to reason.
-    fn fail(&mut self, error: Error, is_orderly: bool, now: Moment, out: &mut Actions<Fact>) {
+    fn fail(&mut self, error: Error, with_quit: bool, now: Moment, actions: &mut Actions<ClientEvent>) {
         // A QUIT that goes wrong undoes nothing, and makes nothing worse (§4.1.1.10).
         if self.stage == Stage::Quit {
-            self.end(now, out);
-            return out.close();
+            self.finish(now, actions);
+            return actions.close();
         }
-        self.fail_with(error, None);
-        self.leave(is_orderly, now, out);
+        self.record_failure(error, None);
+        self.quit_or_reset(with_quit, now, actions);
     }
 
     /// The server says no, and that is the end of it.
-    fn refuse(&mut self, reply: &Reply, error: Error, is_orderly: bool, now: Moment, out: &mut Actions<Fact>) {
-        self.fail_with(error, Some(reply));
-        self.leave(is_orderly, now, out);
+    fn fail_with_reply(
+        &mut self,
+        reply: &Reply,
+        error: Error,
+        with_quit: bool,
+        now: Moment,
+        actions: &mut Actions<ClientEvent>,
+    ) {
+        self.record_failure(error, Some(reply));
+        self.quit_or_reset(with_quit, now, actions);
     }
 
-    fn leave(&mut self, is_orderly: bool, now: Moment, out: &mut Actions<Fact>) {
-        if is_orderly {
-            self.quit(now, out);
+    fn quit_or_reset(&mut self, with_quit: bool, now: Moment, actions: &mut Actions<ClientEvent>) {
+        if with_quit {
+            self.send_quit(now, actions);
         } else {
-            self.end(now, out);
-            out.reset();
+            self.finish(now, actions);
+            actions.reset();
         }
     }
 
     /// Notes why it failed, where, and what that means. Whoever has refused the sender may close the line
     /// in the same breath, and that makes it no better.
-    fn fail_with(&mut self, error: Error, reply: Option<&Reply>) {
-        let (error, reply) = match self.no_to_mail.take() {
+    fn record_failure(&mut self, error: Error, reply: Option<&Reply>) {
+        let (error, reply) = match self.mail_rejection.take() {
             Some(first) => {
                 // None of what was said of the recipients counts.
                 self.recipients.iter_mut().for_each(|recipient| recipient.outcome = None);
-                (refused(Stage::Mail, &first), Some(first))
+                (rejection(Stage::Mail, &first), Some(first))
             }
             None => (error, reply.cloned()),
         };
-        self.decide_the_rest(&error, reply.as_ref());
-        self.failed_at.get_or_insert(self.stage);
+        self.set_undecided_outcomes(&error, reply.as_ref());
+        self.failed_stage.get_or_insert(self.stage);
         self.failure = Some(error);
     }
 
-    fn end(&mut self, now: Moment, out: &mut Actions<Fact>) {
-        if self.idle.take().is_none() {
-            out.emit(Fact::Stage(Timed { stage: self.stage, took: now - self.since }));
+    fn finish(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
+        if self.idle_until.take().is_none() {
+            actions.emit(ClientEvent::StageFinished(StageTiming { stage: self.stage, took: now - self.stage_started }));
         }
-        (self.is_over, self.until) = (true, None);
+        (self.is_finished, self.deadline) = (true, None);
     }
 
     /// An error as it is told: between the dot and its reply nobody can know.
-    fn mended(&self, error: Error) -> Error {
-        if self.dot_is_out && !self.is_mailed { after_dot(&error) } else { error }
+    fn adjust_for_final_dot(&self, error: Error) -> Error {
+        if self.is_final_dot_sent && !self.is_transaction_finished { outcome_unknown(&error) } else { error }
     }
 
     /// What an error means for those about whom nothing was decided, and for those who were accepted
     /// before the mail was not.
-    fn decide_the_rest(&mut self, error: &Error, reply: Option<&Reply>) {
+    fn set_undecided_outcomes(&mut self, error: &Error, reply: Option<&Reply>) {
         // The last mail was decided by its own reply.
-        if self.is_mailed {
+        if self.is_transaction_finished {
             return;
         }
         let outcome = match error.exit() {
-            Exit::OutcomeUnknown => Some(Outcome::Unknown),
-            Exit::TemporaryFailure => Some(Outcome::Deferred),
-            Exit::Unavailable | Exit::Permission if reply.is_some() => Some(Outcome::Refused),
+            Exit::OutcomeUnknown => Some(DeliveryOutcome::Unknown),
+            Exit::TemporaryFailure => Some(DeliveryOutcome::Deferred),
+            Exit::Unavailable | Exit::Permission if reply.is_some() => Some(DeliveryOutcome::Refused),
             // It was us who went no further: nothing is decided about anybody.
             _ => None,
         };
         for recipient in &mut self.recipients {
-            if matches!(recipient.outcome, None | Some(Outcome::Accepted)) {
+            if matches!(recipient.outcome, None | Some(DeliveryOutcome::Accepted)) {
                 (recipient.outcome, recipient.reply) = (outcome, reply.cloned());
             }
         }
     }
 
     /// Whether the plan ends here.
-    fn stops_at(&self, stage: Stage) -> bool {
-        self.plan.stop_after == Some(stage)
+    fn stops_after(&self, stage: Stage) -> bool {
+        self.config.stop_after == Some(stage)
     }
 
     /// A reply to whatever was said last. What is shown and kept of it has no secrets; what is decided is
     /// decided on what came.
-    fn heard(&mut self, came: &Reply, now: Moment, out: &mut Actions<Fact>) {
-        let reply = &*self.without_secrets(came);
-        if reply.bare_lf && self.plan.wishes.strict {
-            out.emit(Fact::Heard(reply.clone()));
-            let error = malformed("a reply line ends in a bare LF (RFC 5321 §2.3.8 wants CRLF)");
-            return self.fail(self.mended(error), false, now, out);
+    fn on_reply(&mut self, raw_reply: &Reply, now: Moment, actions: &mut Actions<ClientEvent>) {
+        let reply = &*self.redact_reply(raw_reply);
+        if reply.has_bare_lf && self.config.requested_extensions.strict {
+            actions.emit(ClientEvent::ReplyReceived(reply.clone()));
+            let error = protocol_error("a reply line ends in a bare LF (RFC 5321 §2.3.8 wants CRLF)");
+            return self.fail(self.adjust_for_final_dot(error), false, now, actions);
         }
-        if reply.bare_lf {
-            out.emit(Fact::Odd("a reply line ends in a bare LF (RFC 5321 §2.3.8 wants CRLF)"));
+        if reply.has_bare_lf {
+            actions.emit(ClientEvent::Warning("a reply line ends in a bare LF (RFC 5321 §2.3.8 wants CRLF)"));
         }
-        out.emit(Fact::Heard(reply.clone()));
+        actions.emit(ClientEvent::ReplyReceived(reply.clone()));
         // 421 at any moment is the end of the session (§3.8).
         if reply.code == 421 && self.stage != Stage::Quit {
             let error = if self.stage == Stage::Dot {
-                refused(self.stage, reply)
+                rejection(self.stage, reply)
             } else {
-                refused(self.stage, reply).remedy("the server closes for now; try again later")
+                rejection(self.stage, reply).remedy("the server closes for now; try again later")
             };
-            self.note_awaited(reply);
-            return self.refuse(reply, error, false, now, out);
+            self.record_reply(reply);
+            return self.fail_with_reply(reply, error, false, now, actions);
         }
         match self.stage {
-            _ if self.idle.is_some() => self.fail(malformed("a reply that nobody asked for"), false, now, out),
-            Stage::Banner => self.greeted(reply, now, out),
-            Stage::Ehlo => self.offered(came, reply, now, out),
-            Stage::Starttls => self.may_encrypt(reply, now, out),
-            Stage::Auth => self.challenged(came, reply, now, out),
-            Stage::Mail | Stage::Rcpt => self.enveloped(reply, now, out),
-            Stage::Data => self.may_send(reply, now, out),
-            Stage::Dot => self.taken(reply, now, out),
+            _ if self.idle_until.is_some() => {
+                self.fail(protocol_error("a reply that nobody asked for"), false, now, actions)
+            }
+            Stage::Banner => self.on_greeting(reply, now, actions),
+            Stage::Ehlo => self.on_ehlo_reply(raw_reply, reply, now, actions),
+            Stage::Starttls => self.on_starttls_reply(reply, now, actions),
+            Stage::Auth => self.on_auth_reply(raw_reply, reply, now, actions),
+            Stage::Mail | Stage::Rcpt => self.on_envelope_reply(reply, now, actions),
+            Stage::Data => self.on_data_reply(reply, now, actions),
+            Stage::Dot => self.on_final_dot_reply(reply, now, actions),
             Stage::Quit => {
-                self.end(now, out);
-                out.close();
+                self.finish(now, actions);
+                actions.close();
             }
             // A server may say no before it has all of the message; it need not listen to the rest.
-            Stage::Body if reply.code >= 400 => self.refuse(reply, refused(Stage::Body, reply), false, now, out),
+            Stage::Body if reply.code >= 400 => {
+                self.fail_with_reply(reply, rejection(Stage::Body, reply), false, now, actions)
+            }
             Stage::Resolve | Stage::Connect | Stage::Tls | Stage::Body => {
-                self.fail(malformed("a reply that nobody asked for"), false, now, out);
+                self.fail(protocol_error("a reply that nobody asked for"), false, now, actions);
             }
         }
     }
 
-    fn greeted(&mut self, reply: &Reply, now: Moment, out: &mut Actions<Fact>) {
+    fn on_greeting(&mut self, reply: &Reply, now: Moment, actions: &mut Actions<ClientEvent>) {
         match reply.code {
-            220 if self.stops_at(Stage::Banner) => self.quit(now, out),
-            220 => self.ehlo(now, out),
-            _ => self.refuse(reply, refused(Stage::Banner, reply), true, now, out),
+            220 if self.stops_after(Stage::Banner) => self.send_quit(now, actions),
+            220 => self.send_ehlo(now, actions),
+            _ => self.fail_with_reply(reply, rejection(Stage::Banner, reply), true, now, actions),
         }
     }
 
-    fn offered(&mut self, came: &Reply, reply: &Reply, now: Moment, out: &mut Actions<Fact>) {
+    fn on_ehlo_reply(&mut self, raw_reply: &Reply, reply: &Reply, now: Moment, actions: &mut Actions<ClientEvent>) {
         // HELO knows neither TLS nor AUTH, so it is no way round either (§3.2).
-        let may_helo = self.plan.security != Security::Starttls && self.plan.login.is_none() && !self.is_helo;
+        let may_helo =
+            self.config.security != Security::Starttls && self.config.credentials.is_none() && !self.is_helo_fallback;
         if matches!(reply.code, 500 | 502 | 504) && may_helo {
-            self.is_helo = true;
-            let line = format!("HELO {}", self.plan.name);
-            return self.say(&line, now, out);
+            self.is_helo_fallback = true;
+            let line = format!("HELO {}", self.config.helo_name);
+            return self.send_command(&line, now, actions);
         }
         if reply.code != 250 {
-            return self.refuse(reply, refused(Stage::Ehlo, reply), true, now, out);
+            return self.fail_with_reply(reply, rejection(Stage::Ehlo, reply), true, now, actions);
         }
-        self.is_offered = true;
-        self.offers = if self.is_helo { Offers::default() } else { Offers::read(came) };
-        let wants_tls = self.plan.security == Security::Starttls && !self.is_encrypted;
-        match (wants_tls, self.offers.starttls) {
+        self.has_extensions = true;
+        self.extensions = if self.is_helo_fallback { Extensions::default() } else { Extensions::parse(raw_reply) };
+        let wants_tls = self.config.security == Security::Starttls && !self.is_encrypted;
+        match (wants_tls, self.extensions.starttls) {
             (true, true) => {
-                self.enter(Stage::Starttls, now, out);
-                self.say("STARTTLS", now, out);
+                self.enter_stage(Stage::Starttls, now, actions);
+                self.send_command("STARTTLS", now, actions);
             }
             (true, false) => {
                 let error =
                     Error::new(Exit::Unavailable, "the server does not offer STARTTLS; nothing was sent in clear")
                         .expected("STARTTLS among the words of EHLO")
                         .remedy("take --tls with port 465, or --plain if clear text is what you want");
-                self.fail(error, true, now, out);
+                self.fail(error, true, now, actions);
             }
-            (false, _) if self.stops_at(Stage::Ehlo) || self.stops_at(Stage::Tls) => self.quit(now, out),
-            (false, _) => self.log_in(now, out),
+            (false, _) if self.stops_after(Stage::Ehlo) || self.stops_after(Stage::Tls) => self.send_quit(now, actions),
+            (false, _) => self.start_auth(now, actions),
         }
     }
 
-    fn may_encrypt(&mut self, reply: &Reply, now: Moment, out: &mut Actions<Fact>) {
+    fn on_starttls_reply(&mut self, reply: &Reply, now: Moment, actions: &mut Actions<ClientEvent>) {
         if reply.code != 220 {
-            return self.refuse(reply, refused(Stage::Starttls, reply), true, now, out);
+            return self.fail_with_reply(reply, rejection(Stage::Starttls, reply), true, now, actions);
         }
-        self.enter(Stage::Tls, now, out);
-        self.until = None;
-        self.offers_before_tls = Some(std::mem::take(&mut self.offers));
-        self.is_offered = false;
-        out.start_tls();
+        self.enter_stage(Stage::Tls, now, actions);
+        self.deadline = None;
+        self.extensions_before_tls = Some(std::mem::take(&mut self.extensions));
+        self.has_extensions = false;
+        actions.start_tls();
     }
 
     /// The line is gone.
-    fn broke(&mut self, error: Error, now: Moment, out: &mut Actions<Fact>) {
-        if self.is_over {
+    fn on_connection_lost(&mut self, error: Error, now: Moment, actions: &mut Actions<ClientEvent>) {
+        if self.is_finished {
             return;
         }
         // Between two mails nothing is lost but the line.
-        if self.idle.is_some() {
-            self.end(now, out);
-            return out.close();
+        if self.idle_until.is_some() {
+            self.finish(now, actions);
+            return actions.close();
         }
         // After the reply to the dot, a QUIT without an answer undoes nothing (§4.1.1.10).
         if self.stage != Stage::Quit {
-            let error = if self.stage == Stage::Dot || self.dot_is_out { after_dot(&error) } else { error };
-            self.fail_with(error, None);
+            let error =
+                if self.stage == Stage::Dot || self.is_final_dot_sent { outcome_unknown(&error) } else { error };
+            self.record_failure(error, None);
         }
-        self.end(now, out);
-        out.close();
+        self.finish(now, actions);
+        actions.close();
     }
 
     /// We go no further: a signal came, or the deadline. What is known stays known.
-    pub fn give_up(&mut self, error: Error, now: Moment, out: &mut Actions<Fact>) {
-        self.broke(error, now, out);
+    pub fn abort(&mut self, error: Error, now: Moment, actions: &mut Actions<ClientEvent>) {
+        self.on_connection_lost(error, now, actions);
     }
 
     /// The line was never made: nothing is decided about anybody.
-    pub fn never_connected(mut self, stage: Stage, error: Error) -> Done {
+    pub fn connect_failed(mut self, stage: Stage, error: Error) -> SessionResult {
         (self.stage, self.failure) = (stage, Some(error));
-        self.done()
+        self.into_result()
     }
 }
 

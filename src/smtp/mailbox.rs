@@ -12,13 +12,13 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 
 /// §4.5.3.1.1.
-const LONGEST_LOCAL: usize = 64;
+const MAX_LOCAL_PART_LENGTH: usize = 64;
 /// §4.5.3.1.2.
-const LONGEST_DOMAIN: usize = 255;
+const MAX_DOMAIN_LENGTH: usize = 255;
 /// §4.5.3.1.3, without the angle brackets.
-const LONGEST: usize = 254;
+const MAX_MAILBOX_LENGTH: usize = 254;
 /// RFC 1035 §2.3.4.
-const LONGEST_LABEL: usize = 63;
+const MAX_LABEL_LENGTH: usize = 63;
 
 /// An address to send to or from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,13 +36,13 @@ impl Mailbox {
     }
 
     /// Whether it wants SMTPUTF8 (RFC 6531).
-    pub fn is_international(&self) -> bool {
+    pub fn is_internationalized(&self) -> bool {
         !self.0.is_ascii()
     }
 
     /// The same address in ASCII, its domain in A-labels (RFC 5890), for servers without SMTPUTF8. There
     /// is none if what stands before the @ is beyond ASCII: only its own server may say what that is.
-    pub fn in_ascii(&self) -> Option<Self> {
+    pub fn to_ascii(&self) -> Option<Self> {
         if self.0.is_ascii() {
             return Some(self.clone());
         }
@@ -65,13 +65,13 @@ impl FromStr for Mailbox {
             return Err(wrong("it holds control characters"));
         }
         let (local, domain) = text.rsplit_once('@').ok_or_else(|| wrong("there is no @"))?;
-        if text.len() > LONGEST || local.len() > LONGEST_LOCAL || domain.len() > LONGEST_DOMAIN {
+        if text.len() > MAX_MAILBOX_LENGTH || local.len() > MAX_LOCAL_PART_LENGTH || domain.len() > MAX_DOMAIN_LENGTH {
             return Err(wrong("it is too long"));
         }
-        if !is_local(local) && local.contains(',') {
+        if !is_local_part(local) && local.contains(',') {
             return Err(wrong("it looks like several").remedy("say the flag once for each of them"));
         }
-        if !is_local(local) {
+        if !is_local_part(local) {
             return Err(wrong("what stands before the @ is not allowed there"));
         }
         if !is_domain(domain) {
@@ -89,9 +89,9 @@ impl fmt::Display for Mailbox {
 
 /// How a machine calls itself in EHLO and in a greeting (RFC 5321 §4.1.4): by its name, if that can be a
 /// mail host's, else by its address as a literal (§4.1.3).
-pub fn host_name(name: &str, address: IpAddr) -> String {
-    if name.contains('.') && is_host_name(name) {
-        return name.to_owned();
+pub fn domain_or_address_literal(hostname: &str, address: IpAddr) -> String {
+    if hostname.contains('.') && is_domain_or_address_literal(hostname) {
+        return hostname.to_owned();
     }
     match address.to_canonical() {
         IpAddr::V4(address) => format!("[{address}]"),
@@ -100,13 +100,13 @@ pub fn host_name(name: &str, address: IpAddr) -> String {
 }
 
 /// Whether a machine can call itself so: a domain or an address literal.
-pub fn is_host_name(text: &str) -> bool {
-    text.is_ascii() && text.len() <= LONGEST_DOMAIN && is_domain(text)
+pub fn is_domain_or_address_literal(text: &str) -> bool {
+    text.is_ascii() && text.len() <= MAX_DOMAIN_LENGTH && is_domain(text)
 }
 
 /// Dot-string or quoted string.
-fn is_local(local: &str) -> bool {
-    if let Some(quoted) = local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+fn is_local_part(local_part: &str) -> bool {
+    if let Some(quoted) = local_part.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         let mut escaped = false;
         let fits = quoted.chars().all(|c| {
             let fits = escaped || !matches!(c, '"');
@@ -116,7 +116,7 @@ fn is_local(local: &str) -> bool {
         return fits && !escaped;
     }
     let is_atext = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || !c.is_ascii();
-    local.split('.').all(|atom| !atom.is_empty() && atom.chars().all(|c| is_atext(c) && !c.is_whitespace()))
+    local_part.split('.').all(|atom| !atom.is_empty() && atom.chars().all(|c| is_atext(c) && !c.is_whitespace()))
 }
 
 /// Labels, or an address in brackets.
@@ -127,7 +127,7 @@ fn is_domain(domain: &str) -> bool {
     }
     let is_label = |label: &str| {
         let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || (!c.is_ascii() && !c.is_whitespace());
-        (1..=LONGEST_LABEL).contains(&label.len())
+        (1..=MAX_LABEL_LENGTH).contains(&label.len())
             && label.chars().all(fits)
             && !label.starts_with('-')
             && !label.ends_with('-')
@@ -137,11 +137,11 @@ fn is_domain(domain: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Mailbox, host_name, is_host_name};
+    use super::{Mailbox, domain_or_address_literal, is_domain_or_address_literal};
 
     #[test]
     fn a_domain_beyond_ascii_can_be_said_in_ascii_and_a_user_cannot() {
-        let in_ascii = |text: &str| text.parse::<Mailbox>().expect(text).in_ascii().map(|mailbox| mailbox.to_string());
+        let in_ascii = |text: &str| text.parse::<Mailbox>().expect(text).to_ascii().map(|mailbox| mailbox.to_string());
         assert_eq!(in_ascii("a@ex\u{e4}mple.org").as_deref(), Some("a@xn--exmple-cua.org"));
         assert_eq!(in_ascii("a@example.org").as_deref(), Some("a@example.org"));
         assert_eq!(in_ascii("j\u{f6}rg@example.org"), None);
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_machine_without_a_full_name_is_called_by_its_address() {
-        let name = |name: &str, address: &str| host_name(name, address.parse().expect("an address"));
+        let name = |name: &str, address: &str| domain_or_address_literal(name, address.parse().expect("an address"));
         assert_eq!(name("mx.x.test", "192.0.2.1"), "mx.x.test");
         assert_eq!(name("laptop", "192.0.2.1"), "[192.0.2.1]");
         assert_eq!(name("a b.c", "2001:db8::1"), "[IPv6:2001:db8::1]");
@@ -157,7 +157,7 @@ mod tests {
         for (text, fits) in
             [("localhost", true), ("[192.0.2.1]", true), ("a>b<c", false), ("", false), ("a\r\nb", false)]
         {
-            assert_eq!(is_host_name(text), fits, "{text:?}");
+            assert_eq!(is_domain_or_address_literal(text), fits, "{text:?}");
         }
     }
 

@@ -31,10 +31,13 @@ pub mod server;
 mod stuff;
 
 pub use auth::Mechanism;
-pub use client::{Client, refusal};
-pub use dsn::{LONGEST_ENVID, is_notify};
-pub use mailbox::{Mailbox, host_name, is_host_name};
-pub use plan::{Credentials, Done, Envelope, Fact, Outcome, Plan, Recipient, Security, Stage, Timed, Wishes, verdict};
+pub use client::{ClientSession, first_rejection};
+pub use dsn::{MAX_ENVID_LENGTH, is_valid_notify};
+pub use mailbox::{Mailbox, domain_or_address_literal, is_domain_or_address_literal};
+pub use plan::{
+    ClientConfig, ClientEvent, Credentials, DeliveryOutcome, Envelope, RecipientStatus, RequestedExtensions, Security,
+    SessionResult, Stage, StageTiming, exit_for_recipients,
+};
 pub use reply::Reply;
 pub use secret::Secret;
-pub use stuff::{bare_ends, canonical, size};
+pub use stuff::{canonical_size, canonicalize, count_bare_line_ends};

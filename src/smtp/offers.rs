@@ -7,15 +7,15 @@ use super::reply::Reply;
 
 /// The service extensions of one EHLO.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Offers {
+pub struct Extensions {
     /// Each line as it was said.
-    pub words: Vec<String>,
+    pub lines: Vec<String>,
     /// RFC 3207.
     pub starttls: bool,
     /// RFC 2920.
     pub pipelining: bool,
     /// RFC 6152.
-    pub eight_bit: bool,
+    pub eight_bit_mime: bool,
     /// RFC 6531.
     pub smtputf8: bool,
     /// RFC 3030.
@@ -27,13 +27,13 @@ pub struct Offers {
     /// RFC 1870; `Some(0)` is without a limit.
     pub size: Option<u64>,
     /// RFC 4954, as they were said.
-    pub auth: Vec<String>,
+    pub auth_mechanisms: Vec<String>,
 }
 
-impl Offers {
+impl Extensions {
     /// Reads the reply to EHLO; its first line is a greeting.
-    pub fn read(reply: &Reply) -> Self {
-        let mut offers = Self { words: reply.lines.iter().skip(1).cloned().collect(), ..Self::default() };
+    pub fn parse(reply: &Reply) -> Self {
+        let mut offers = Self { lines: reply.lines.iter().skip(1).cloned().collect(), ..Self::default() };
         for line in reply.lines.iter().skip(1) {
             let mut words = line.split_ascii_whitespace();
             let Some(keyword) = words.next() else { continue };
@@ -42,7 +42,7 @@ impl Offers {
             match keyword.to_ascii_uppercase().as_str() {
                 "STARTTLS" => offers.starttls = true,
                 "PIPELINING" => offers.pipelining = true,
-                "8BITMIME" => offers.eight_bit = true,
+                "8BITMIME" => offers.eight_bit_mime = true,
                 "SMTPUTF8" => offers.smtputf8 = true,
                 "CHUNKING" => offers.chunking = true,
                 "DSN" => offers.dsn = true,
@@ -51,8 +51,8 @@ impl Offers {
                 "AUTH" => {
                     let mechanisms = std::iter::once(joined).chain(words).filter(|word| !word.is_empty());
                     for mechanism in mechanisms.map(str::to_owned) {
-                        if !offers.auth.contains(&mechanism) {
-                            offers.auth.push(mechanism);
+                        if !offers.auth_mechanisms.contains(&mechanism) {
+                            offers.auth_mechanisms.push(mechanism);
                         }
                     }
                 }
@@ -65,24 +65,24 @@ impl Offers {
 
 #[cfg(test)]
 mod tests {
-    use super::Offers;
+    use super::Extensions;
     use crate::smtp::reply::Reply;
 
-    fn offers(text: &str) -> Offers {
-        Offers::read(&Reply::read(text.as_bytes()).expect("well-formed").expect("complete").1)
+    fn extensions(text: &str) -> Extensions {
+        Extensions::parse(&Reply::parse(text.as_bytes()).expect("well-formed").expect("complete").1)
     }
 
     #[test]
     fn words_are_read_in_any_case_and_old_forms() {
-        let offers = offers(
+        let offers = extensions(
             "250-mx starttls\r\n250-starttls\r\n250-Size 100\r\n250-auth plain LOGIN\r\n250-AUTH=LOGIN\r\n250 \r\n",
         );
         assert!(offers.starttls && !offers.pipelining);
-        assert_eq!((offers.size, offers.auth), (Some(100), vec!["plain".to_owned(), "LOGIN".to_owned()]));
+        assert_eq!((offers.size, offers.auth_mechanisms), (Some(100), vec!["plain".to_owned(), "LOGIN".to_owned()]));
     }
 
     #[test]
     fn the_greeting_is_no_offer() {
-        assert_eq!(offers("250 STARTTLS AUTH PLAIN\r\n"), Offers::default());
+        assert_eq!(extensions("250 STARTTLS AUTH PLAIN\r\n"), Extensions::default());
     }
 }

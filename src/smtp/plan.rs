@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::auth::Mechanism;
 use super::mailbox::Mailbox;
-use super::offers::Offers;
+use super::offers::Extensions;
 use super::reply::Reply;
 use super::secret::Secret;
 use crate::error::Error;
@@ -39,7 +39,7 @@ pub struct Credentials {
     /// How; the strongest that is offered unless given.
     pub mechanism: Option<Mechanism>,
     /// Whether the password may be sent where somebody could read it.
-    pub in_clear: bool,
+    pub allow_cleartext: bool,
     /// Fresh chance for SCRAM.
     pub nonce: String,
 }
@@ -54,12 +54,12 @@ pub struct Envelope {
     /// The message, as it was composed or read.
     pub message: Arc<[u8]>,
     /// The same in ASCII, if it holds octets above 127 and can be said so.
-    pub ascii: Option<Arc<[u8]>>,
+    pub ascii_message: Option<Arc<[u8]>>,
 }
 
 /// What is asked of a server beyond the delivery; it has to offer each of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wishes {
+pub struct RequestedExtensions {
     /// The message goes as one chunk and not as lines (RFC 3030).
     pub chunking: bool,
     /// What a report is to hold: FULL or HDRS (RFC 3461 §4.3).
@@ -76,17 +76,17 @@ pub struct Wishes {
 
 /// What a client is to do.
 #[derive(Clone)]
-pub struct Plan {
+pub struct ClientConfig {
     /// The server's name, as the user said it.
-    pub server: String,
+    pub server_name: String,
     /// How it names itself.
-    pub name: String,
+    pub helo_name: String,
     /// How the line is protected.
     pub security: Security,
     /// Whether the server's certificate is checked.
-    pub is_verified: bool,
+    pub verify_certificate: bool,
     /// Who logs in, if anybody.
-    pub login: Option<Credentials>,
+    pub credentials: Option<Credentials>,
     /// What is to be delivered; `None` only asks what there is.
     pub envelope: Option<Envelope>,
     /// Whether nothing is sent unless every recipient is accepted.
@@ -94,13 +94,13 @@ pub struct Plan {
     /// After which stage to say goodbye.
     pub stop_after: Option<Stage>,
     /// How long each reply may take; by the table of RFC 5321 §4.5.3.2 unless given.
-    pub patience: Option<Duration>,
+    pub reply_timeout: Option<Duration>,
     /// What else is asked of the server.
-    pub wishes: Wishes,
+    pub requested_extensions: RequestedExtensions,
     /// How many times the mail is sent over this connection.
-    pub mails: u64,
+    pub transaction_count: u64,
     /// How far apart they begin at least.
-    pub apart: Duration,
+    pub min_interval: Duration,
 }
 
 /// A part of the dialogue.
@@ -154,7 +154,7 @@ impl Stage {
     ];
 
     /// Its name.
-    pub fn word(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Resolve => "resolve",
             Self::Connect => "connect",
@@ -173,7 +173,7 @@ impl Stage {
     }
 
     /// How long its reply may take (RFC 5321 §4.5.3.2).
-    pub fn patience(self) -> Duration {
+    pub fn reply_timeout(self) -> Duration {
         const MINUTE: Duration = Duration::from_secs(60);
         match self {
             Self::Data => 2 * MINUTE,
@@ -191,25 +191,25 @@ impl FromStr for Stage {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const STOPS: [Stage; 7] =
+        const STOP_STAGES: [Stage; 7] =
             [Stage::Banner, Stage::Ehlo, Stage::Tls, Stage::Auth, Stage::Mail, Stage::Rcpt, Stage::Data];
-        STOPS
+        STOP_STAGES
             .into_iter()
-            .find(|stage| stage.word() == text)
+            .find(|stage| stage.name() == text)
             .ok_or_else(|| "expected banner, ehlo, tls, auth, mail, rcpt or data".to_owned())
     }
 }
 
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
+        f.write_str(self.name())
     }
 }
 
 /// What became of one recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+pub enum DeliveryOutcome {
     /// The server has taken the mail for it.
     Accepted,
     /// The server has said no, for good.
@@ -222,47 +222,47 @@ pub enum Outcome {
 
 /// A recipient, and what became of it.
 #[derive(Clone, Debug)]
-pub struct Recipient {
+pub struct RecipientStatus {
     /// Its address.
     pub mailbox: Mailbox,
     /// What became of it; `None` while nothing was decided.
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<DeliveryOutcome>,
     /// The reply that decided it.
     pub reply: Option<Reply>,
 }
 
 /// What a client tells.
 #[derive(Debug)]
-pub enum Fact {
+pub enum ClientEvent {
     /// A line was sent; secrets are hidden.
-    Sent(String),
+    CommandSent(String),
     /// A reply came.
-    Heard(Reply),
+    ReplyReceived(Reply),
     /// What came is no reply: the beginning of it.
-    Nonsense(String),
+    MalformedReply(String),
     /// From here on the line is encrypted.
-    Encrypted,
+    TlsEstablished,
     /// So many octets of the message, with whatever ends it, are on their way.
-    Body(usize),
+    MessageStarted(usize),
     /// So many of them have gone.
-    Going(u64),
+    MessageProgress(u64),
     /// A stage is over.
-    Stage(Timed),
+    StageFinished(StageTiming),
     /// A mail is decided.
-    Mailed {
+    TransactionFinished {
         /// The code it would end a run with.
         exit: Exit,
         /// Why it was refused, by whom ever.
-        why: Option<Error>,
+        error: Option<Error>,
     },
     /// Something odd that was tolerated.
-    Odd(&'static str),
+    Warning(&'static str),
 }
 
 /// A stage and how long it took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename = "stage")]
-pub struct Timed {
+pub struct StageTiming {
     /// Which.
     pub stage: Stage,
     /// How long.
@@ -272,36 +272,37 @@ pub struct Timed {
 
 /// What came of a dialogue.
 #[derive(Debug)]
-pub struct Done {
+pub struct SessionResult {
     /// Each recipient, in their order.
-    pub recipients: Vec<Recipient>,
+    pub recipients: Vec<RecipientStatus>,
     /// Why it did not go through, if it did not.
     pub failure: Option<Error>,
     /// The stage it came to.
     pub stage: Stage,
     /// What the server offers on the line as it is; `None` if it was not heard.
-    pub offers: Option<Offers>,
+    pub extensions: Option<Extensions>,
     /// What it offered before TLS, if there was a before.
-    pub offers_before_tls: Option<Offers>,
+    pub extensions_before_tls: Option<Extensions>,
     /// How the login went, if there was one.
     pub mechanism: Option<Mechanism>,
     /// Whether the line came to be encrypted.
     pub is_encrypted: bool,
     /// Whether the last mail that was begun was told as [`Fact::Mailed`].
-    pub is_mailed: bool,
+    pub is_transaction_finished: bool,
 }
 
 /// What became of all recipients, as a code.
-pub fn verdict(recipients: &[Recipient]) -> Exit {
+pub fn exit_for_recipients(recipients: &[RecipientStatus]) -> Exit {
     let count = |outcome| recipients.iter().filter(|recipient| recipient.outcome == Some(outcome)).count();
     // Who said yes and was not sent to, because it was not to be.
-    let is_willing = |known: &&Recipient| known.outcome.is_none() && known.reply.as_ref().is_some_and(Reply::is_yes);
+    let is_willing =
+        |known: &&RecipientStatus| known.outcome.is_none() && known.reply.as_ref().is_some_and(Reply::is_positive);
     let willing = recipients.iter().filter(is_willing).count();
     match () {
-        () if count(Outcome::Unknown) > 0 => Exit::OutcomeUnknown,
-        () if count(Outcome::Deferred) > 0 => Exit::TemporaryFailure,
-        () if count(Outcome::Refused) == 0 => Exit::Success,
-        () if count(Outcome::Accepted) + willing > 0 => Exit::RecipientsRefused,
+        () if count(DeliveryOutcome::Unknown) > 0 => Exit::OutcomeUnknown,
+        () if count(DeliveryOutcome::Deferred) > 0 => Exit::TemporaryFailure,
+        () if count(DeliveryOutcome::Refused) == 0 => Exit::Success,
+        () if count(DeliveryOutcome::Accepted) + willing > 0 => Exit::RecipientsRefused,
         () => Exit::Unavailable,
     }
 }

@@ -27,7 +27,7 @@ const PROVIDERS: &[(&[&str], &str)] = &[
 ];
 
 /// What the provider behind this server wants, if it is a known one.
-pub fn wants(host: &str) -> Option<&'static str> {
+pub fn auth_hint(host: &str) -> Option<&'static str> {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let is_of = |domain: &&str| host.strip_suffix(*domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
     PROVIDERS.iter().find(|(domains, _)| domains.iter().any(is_of)).map(|(_, wants)| *wants)
@@ -35,14 +35,14 @@ pub fn wants(host: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::wants;
+    use super::auth_hint;
 
     #[test]
     fn a_provider_is_known_by_its_domain_alone() {
-        assert!(wants("smtp.GMAIL.com.").is_some_and(|wants| wants.contains("app password")));
-        assert!(wants("smtp-mail.outlook.com").is_some_and(|wants| wants.contains("XOAUTH2")));
+        assert!(auth_hint("smtp.GMAIL.com.").is_some_and(|wants| wants.contains("app password")));
+        assert!(auth_hint("smtp-mail.outlook.com").is_some_and(|wants| wants.contains("XOAUTH2")));
         for other in ["notgmail.com", "gmail.com.evil.test", "mx.test", "com", ""] {
-            assert_eq!(wants(other), None, "{other}");
+            assert_eq!(auth_hint(other), None, "{other}");
         }
     }
 }

@@ -7,8 +7,8 @@ pub struct Secret(Vec<u8>);
 
 impl Secret {
     /// Keeps it.
-    pub fn new(octets: Vec<u8>) -> Self {
-        Self(octets)
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
     }
 
     /// The octets, for a mechanism that needs them.

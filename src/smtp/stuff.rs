@@ -6,7 +6,7 @@
 //! others, and what follows would be taken for commands (SMTP smuggling, CVE-2023-51764).
 
 /// Appends `message` as it goes on the wire after DATA, the last dot included.
-pub fn stuff(message: &[u8], out: &mut Vec<u8>) {
+pub fn dot_stuff(message: &[u8], out: &mut Vec<u8>) {
     for line in lines(message) {
         if line.first() == Some(&b'.') {
             out.push(b'.');
@@ -19,7 +19,7 @@ pub fn stuff(message: &[u8], out: &mut Vec<u8>) {
 
 /// Appends `message` in its canonical form (RFC 2045 §2.4): every line ends in CRLF. So it goes on the wire
 /// after BDAT, where its length says where it ends and no dot is doubled (RFC 3030 §2).
-pub fn canonical(message: &[u8], out: &mut Vec<u8>) {
+pub fn canonicalize(message: &[u8], out: &mut Vec<u8>) {
     for line in lines(message) {
         out.extend_from_slice(line);
         out.extend_from_slice(b"\r\n");
@@ -56,12 +56,12 @@ pub fn has_utf8_headers(message: &[u8]) -> bool {
 }
 
 /// How long it is with CRLF line ends and without the dots, which is what SIZE counts (RFC 1870 §5).
-pub fn size(message: &[u8]) -> usize {
+pub fn canonical_size(message: &[u8]) -> usize {
     lines(message).map(|line| line.len() + 2).sum()
 }
 
 /// How many LF have no CR in front, and how many CR no LF behind.
-pub fn bare_ends(message: &[u8]) -> (usize, usize) {
+pub fn count_bare_line_ends(message: &[u8]) -> (usize, usize) {
     let (mut bare_lf, mut bare_cr) = (0, 0);
     for at in memchr::memchr2_iter(b'\r', b'\n', message) {
         match message.get(at) {
@@ -75,16 +75,16 @@ pub fn bare_ends(message: &[u8]) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::{bare_ends, size, stuff};
+    use super::{canonical_size, count_bare_line_ends, dot_stuff};
 
     fn stuffed(message: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        stuff(message, &mut out);
+        dot_stuff(message, &mut out);
         out
     }
 
     /// What a strict receiver makes of it: the message, and what it would take for commands.
-    fn received(wire: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    fn unstuff(wire: &[u8]) -> (Vec<u8>, Vec<u8>) {
         let mut message = Vec::new();
         let mut rest = wire;
         loop {
@@ -114,8 +114,8 @@ mod tests {
             (b"a\0b", b"a\0b\r\n"),
         ] {
             let wire = stuffed(message);
-            assert_eq!(received(&wire), (arrives.to_vec(), Vec::new()), "{message:?}");
-            assert_eq!(size(message), arrives.len(), "{message:?}");
+            assert_eq!(unstuff(&wire), (arrives.to_vec(), Vec::new()), "{message:?}");
+            assert_eq!(canonical_size(message), arrives.len(), "{message:?}");
         }
     }
 
@@ -130,13 +130,13 @@ mod tests {
                 b'\r' => wire.get(at + 1) != Some(&b'\n'),
                 _ => false,
             });
-            assert!(!bare && received(&wire).1.is_empty(), "{message:?}");
+            assert!(!bare && unstuff(&wire).1.is_empty(), "{message:?}");
         }
     }
 
     #[test]
     fn bare_ends_are_counted() {
-        assert_eq!(bare_ends(b"a\r\nb\nc\rd\r\n\r"), (1, 2));
-        assert_eq!(bare_ends(b"\n\n\r\r\n"), (2, 1));
+        assert_eq!(count_bare_line_ends(b"a\r\nb\nc\rd\r\n\r"), (1, 2));
+        assert_eq!(count_bare_line_ends(b"\n\n\r\r\n"), (2, 1));
     }
 }

@@ -11,7 +11,7 @@ use crate::commands::told::Report;
 use crate::exit::Exit;
 use crate::net::tls::Certificate;
 use crate::output::Escaped;
-use crate::smtp::{Outcome, Recipient, Stage, Timed};
+use crate::smtp::{DeliveryOutcome, RecipientStatus, Stage, StageTiming};
 use crate::stats;
 use crate::time::{HumanDuration, nanoseconds, serialize_ns};
 
@@ -23,7 +23,7 @@ pub type MailReport = Report<MailEvent, Summary>;
 #[serde(untagged)]
 pub enum MailEvent {
     /// A part of the dialogue is over.
-    Stage(Timed),
+    Stage(StageTiming),
     /// Those who were deferred are tried again.
     Retry(Retry),
 }
@@ -53,7 +53,7 @@ impl fmt::Display for MailEvent {
     }
 }
 
-impl fmt::Display for Timed {
+impl fmt::Display for StageTiming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.stage, HumanDuration(self.took))
     }
@@ -93,7 +93,7 @@ pub struct Summary {
 #[derive(Debug, Serialize)]
 pub struct RecipientResult {
     pub address: String,
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<DeliveryOutcome>,
     pub code: Option<u16>,
     pub enhanced: Option<String>,
     pub text: Option<String>,
@@ -101,9 +101,9 @@ pub struct RecipientResult {
 
 impl RecipientResult {
     /// What became of a recipient.
-    pub fn from_recipient(recipient: &Recipient) -> Self {
+    pub fn from_recipient(recipient: &RecipientStatus) -> Self {
         let reply = recipient.reply.as_ref();
-        let enhanced = reply.and_then(crate::smtp::Reply::enhanced);
+        let enhanced = reply.and_then(crate::smtp::Reply::enhanced_status);
         Self {
             address: recipient.mailbox.to_string(),
             outcome: recipient.outcome,
@@ -116,10 +116,10 @@ impl RecipientResult {
     /// Its line in a list: outcome, address, reply.
     pub fn text_line(&self) -> String {
         let outcome = match self.outcome {
-            Some(Outcome::Accepted) => "accepted",
-            Some(Outcome::Refused) => "refused",
-            Some(Outcome::Deferred) => "deferred",
-            Some(Outcome::Unknown) => "unknown",
+            Some(DeliveryOutcome::Accepted) => "accepted",
+            Some(DeliveryOutcome::Refused) => "refused",
+            Some(DeliveryOutcome::Deferred) => "deferred",
+            Some(DeliveryOutcome::Unknown) => "unknown",
             None => "not sent",
         };
         let reply = match (self.code, &self.text) {
@@ -253,7 +253,7 @@ fn all_series<S: Serializer>(
     stages: &BTreeMap<Stage, stats::DurationSummary>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(Stage::ALL.into_iter().map(|stage| (stage.word(), stages.get(&stage))))
+    serializer.collect_map(Stage::ALL.into_iter().map(|stage| (stage.name(), stages.get(&stage))))
 }
 
 impl fmt::Display for LoadSummary {

@@ -13,7 +13,7 @@ use mail_builder::mime::MimePart;
 use super::input::read_file;
 use super::message::{MAX_LINE_LENGTH, file_name};
 use crate::error::Result;
-use crate::smtp::{bare_ends, canonical};
+use crate::smtp::{canonicalize, count_bare_line_ends};
 
 /// The longest line of base64 (RFC 2045 §6.8).
 const BASE64_LINE_LENGTH: usize = 76;
@@ -28,7 +28,7 @@ fn build_part(media_type: String, bytes: Vec<u8>) -> MimePart<'static> {
     if media_type.starts_with("message/") {
         // A message within a message is not encoded (RFC 2046 §5.2.1); one that would have to be is a file.
         let mut lines = Vec::new();
-        canonical(&bytes, &mut lines);
+        canonicalize(&bytes, &mut lines);
         let is_short = lines.split(|octet| *octet == b'\n').all(|line| line.len() <= MAX_LINE_LENGTH + 1);
         return if bytes.is_ascii() && !bytes.contains(&0) && is_short {
             MimePart::new(media_type, lines).transfer_encoding("7bit")
@@ -36,7 +36,7 @@ fn build_part(media_type: String, bytes: Vec<u8>) -> MimePart<'static> {
             MimePart::new("application/octet-stream", bytes)
         };
     }
-    if media_type.starts_with("text/") && bare_ends(&bytes).1 > 0 {
+    if media_type.starts_with("text/") && count_bare_line_ends(&bytes).1 > 0 {
         let encoded = STANDARD.encode(&bytes);
         let lines = encoded.as_bytes().chunks(BASE64_LINE_LENGTH).flat_map(|line| line.iter().chain(b"\r\n"));
         return MimePart::new(media_type, lines.copied().collect::<Vec<u8>>()).transfer_encoding("base64");

@@ -179,6 +179,6 @@ impl MessageArgs {
                 .remedy("say it with --from and --to"));
         };
         let ascii = (!message.bytes.is_ascii()).then(|| sevenbit::to_seven_bit(&message.bytes)).flatten();
-        Ok(Envelope { from, recipients, message: message.bytes.into(), ascii: ascii.map(Into::into) })
+        Ok(Envelope { from, recipients, message: message.bytes.into(), ascii_message: ascii.map(Into::into) })
     }
 }

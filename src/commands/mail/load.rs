@@ -20,7 +20,7 @@ use crate::exit::Exit;
 use crate::net::tls::ClientSide;
 use crate::net::{self, Nudge, Signal, Signals, Woken};
 use crate::output::{Output, StatusLine};
-use crate::smtp::{self, Fact, Plan, Stage};
+use crate::smtp::{self, ClientConfig, ClientEvent, Stage};
 use crate::time::Moment;
 
 /// A connection that cannot be made so often in a row will not be made.
@@ -106,7 +106,7 @@ impl LoadArgs {
     pub fn run(
         &self,
         session: &SessionRunner<'_>,
-        config: &Plan,
+        config: &ClientConfig,
         tls: Option<&ClientSide>,
         server: String,
         output: &mut Output,
@@ -158,7 +158,7 @@ impl LoadArgs {
             is_late.then(|| Error::new(Exit::TemporaryFailure, "the deadline has passed"))
         });
         let exit = self.report_outcome(&tally, cut, output);
-        let bytes = config.envelope.as_ref().map_or(0, |envelope| smtp::size(&envelope.message));
+        let bytes = config.envelope.as_ref().map_or(0, |envelope| smtp::canonical_size(&envelope.message));
         let summary = LoadSummary::new(server, elapsed, bytes, threads, &tally);
         output.emit(&LoadReport::summary(summary))?;
         Ok(exit)
@@ -204,7 +204,7 @@ struct SharedProgress {
 struct LoadWorker<'a> {
     load: &'a LoadArgs,
     session: &'a SessionRunner<'a>,
-    config: Plan,
+    config: ClientConfig,
     tls: Option<&'a ClientSide>,
     shared: &'a SharedProgress,
     started: Moment,
@@ -276,7 +276,11 @@ impl LoadWorker<'_> {
         consecutive_failures: &mut u32,
     ) -> bool {
         let threads = u32::try_from(self.load.threads()).unwrap_or(u32::MAX);
-        let plan = Plan { mails, apart: self.interval().saturating_mul(threads), ..self.config.clone() };
+        let plan = ClientConfig {
+            transaction_count: mails,
+            min_interval: self.interval().saturating_mul(threads),
+            ..self.config.clone()
+        };
         let mut spent = Duration::ZERO;
         let mut decided = 0;
         let tell = &mut |step: ProgressEvent<'_>| {
@@ -289,8 +293,8 @@ impl LoadWorker<'_> {
                     stage(Stage::Resolve, resolve);
                     stage(Stage::Connect, connect);
                 }
-                ProgressEvent::Client(Fact::Stage(timed)) => stage(timed.stage, timed.took),
-                ProgressEvent::Client(Fact::Mailed { exit, why }) => {
+                ProgressEvent::Client(ClientEvent::StageFinished(timed)) => stage(timed.stage, timed.took),
+                ProgressEvent::Client(ClientEvent::TransactionFinished { exit, error: why }) => {
                     *counters.exits.entry(*exit).or_default() += 1;
                     if let (None, Some(why)) = (&counters.first_failure, why) {
                         counters.first_failure = Some(why.with_exit(why.exit()));
@@ -313,8 +317,8 @@ impl LoadWorker<'_> {
         *consecutive_failures = if decided > 0 || done.stage >= Stage::Mail { 0 } else { *consecutive_failures + 1 };
         let exit = session_exit(&done);
         // A mail that was cut off by us says nothing of the server, unless it may have arrived.
-        let is_told = done.is_mailed || (line.is_interrupted && exit != Exit::OutcomeUnknown);
-        match done.failure.or_else(|| smtp::refusal(&done.recipients)) {
+        let is_told = done.is_transaction_finished || (line.is_interrupted && exit != Exit::OutcomeUnknown);
+        match done.failure.or_else(|| smtp::first_rejection(&done.recipients)) {
             _ if is_told => {}
             Some(error) => counters.record_failure(exit, error),
             None => *counters.exits.entry(exit).or_default() += 1,

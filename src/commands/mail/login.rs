@@ -79,7 +79,7 @@ impl LoginArgs {
             user: user.clone(),
             secret: Secret::new(secret),
             mechanism: self.auth,
-            in_clear: self.insecure_auth,
+            allow_cleartext: self.insecure_auth,
             nonce: format!("{:032x}", rand::random::<u128>()),
         }))
     }

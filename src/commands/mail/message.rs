@@ -27,7 +27,7 @@ use super::input::{read_file, read_stdin};
 use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 use crate::output::Output;
-use crate::smtp::{Mailbox, bare_ends};
+use crate::smtp::{Mailbox, count_bare_line_ends};
 use crate::time::Moment;
 
 /// The longest line of a message, without its end (RFC 5322 §2.1.1).
@@ -64,7 +64,7 @@ impl Person {
 
     /// Everybody understands A-labels; what is beyond ASCII before the @ wants SMTPUTF8.
     fn ascii_mailbox(&self) -> Mailbox {
-        self.mailbox.in_ascii().unwrap_or_else(|| self.mailbox.clone())
+        self.mailbox.to_ascii().unwrap_or_else(|| self.mailbox.clone())
     }
 }
 
@@ -150,7 +150,7 @@ pub fn compose(parts: &MessageParts<'_>, now: Moment) -> Result<Message> {
     let octets = builder.body(body(parts)?).write_to_vec();
     let octets =
         octets.map_err(|error| Error::new(Exit::Bug, "the message cannot be written down").with_source(error))?;
-    let bare_cr = bare_ends(&octets).1;
+    let bare_cr = count_bare_line_ends(&octets).1;
     Ok(Message { bytes: octets, id: Some(id), bare_cr_count: bare_cr })
 }
 

@@ -33,7 +33,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::{self, Signals};
 use crate::output::{Escaped, Output, Style};
-use crate::smtp::{self, Credentials, Done, Envelope, Outcome, Plan, Security, Stage};
+use crate::smtp::{self, ClientConfig, Credentials, DeliveryOutcome, Envelope, Security, SessionResult, Stage};
 use events::{MailReport, RecipientResult, Summary};
 use letter::MessageArgs;
 use load::LoadArgs;
@@ -127,7 +127,7 @@ impl Mail {
         if let Some(envelope) = envelope.as_ref().filter(|_| self.dry_run) {
             // The very octets that would go: every line ends in CRLF there.
             let mut octets = Vec::new();
-            smtp::canonical(&envelope.message, &mut octets);
+            smtp::canonicalize(&envelope.message, &mut octets);
             output.write_bytes(&octets)?;
             return Ok(Exit::Success);
         }
@@ -137,7 +137,7 @@ impl Mail {
         let tls = self.transport.client_tls(&output)?;
         let login = self.login.credentials(&output, self.wishes.strict, self.deadline)?;
         let mut signals = Signals::listen()?;
-        let bytes = envelope.as_ref().map(|envelope| smtp::size(&envelope.message));
+        let bytes = envelope.as_ref().map(|envelope| smtp::canonical_size(&envelope.message));
         let plan = self.client_config(login, envelope);
         let run = SessionRunner { mail: self, started: net::now() };
         if self.load.is_wanted() {
@@ -162,28 +162,28 @@ impl Mail {
     }
 
     /// What the dialogue is to do.
-    fn client_config(&self, login: Option<Credentials>, envelope: Option<Envelope>) -> Plan {
-        Plan {
-            server: self.transport.host().to_owned(),
+    fn client_config(&self, login: Option<Credentials>, envelope: Option<Envelope>) -> ClientConfig {
+        ClientConfig {
+            server_name: self.transport.host().to_owned(),
             // Without a name of its own it is called by its address, which only the line knows.
-            name: self.helo.clone().unwrap_or_default(),
+            helo_name: self.helo.clone().unwrap_or_default(),
             security: self.transport.security(),
-            is_verified: !self.transport.is_insecure(),
-            login,
+            verify_certificate: !self.transport.is_insecure(),
+            credentials: login,
             envelope,
             all_or_nothing: self.all_or_nothing,
             stop_after: self.stop_after,
-            patience: self.timeout,
-            wishes: self.wishes.requested_extensions(),
-            mails: 1,
-            apart: Duration::ZERO,
+            reply_timeout: self.timeout,
+            requested_extensions: self.wishes.requested_extensions(),
+            transaction_count: 1,
+            min_interval: Duration::ZERO,
         }
     }
 
     /// What it came to.
     fn summary(
         &self,
-        result: Done,
+        result: SessionResult,
         connection: ConnectionInfo,
         message_id: Option<String>,
         bytes: Option<usize>,
@@ -194,12 +194,12 @@ impl Mail {
             peer: connection.peer,
             tls: connection.tls.filter(|_| result.is_encrypted),
             certificates: connection.certificates,
-            auth: result.mechanism.map(smtp::Mechanism::word),
+            auth: result.mechanism.map(smtp::Mechanism::name),
             stage: result.stage,
             message_id,
             bytes,
-            offers_before_tls: result.offers_before_tls.map(|offers| offers.words),
-            offers: result.offers.map(|offers| offers.words),
+            offers_before_tls: result.extensions_before_tls.map(|offers| offers.lines),
+            offers: result.extensions.map(|offers| offers.lines),
             stages: connection.stages,
             recipients: result.recipients.iter().map(RecipientResult::from_recipient).collect(),
             is_info: self.info,
@@ -237,7 +237,10 @@ impl Mail {
     fn write_rejected(&self, recipients: &[RecipientResult]) -> Result<()> {
         let Some(file) = &self.rejected_to else { return Ok(()) };
         let is_rejected = |named: &&RecipientResult| {
-            matches!(named.outcome, Some(Outcome::Refused | Outcome::Deferred | Outcome::Unknown))
+            matches!(
+                named.outcome,
+                Some(DeliveryOutcome::Refused | DeliveryOutcome::Deferred | DeliveryOutcome::Unknown)
+            )
         };
         let line = |named: &RecipientResult| format!("{}\n", Escaped(named.text_line().as_bytes()));
         let lines: String = recipients.iter().filter(is_rejected).map(line).collect();
@@ -246,6 +249,6 @@ impl Mail {
 }
 
 /// What a dialogue came to, as a code.
-fn session_exit(result: &Done) -> Exit {
-    result.failure.as_ref().map_or_else(|| smtp::verdict(&result.recipients), Error::exit)
+fn session_exit(result: &SessionResult) -> Exit {
+    result.failure.as_ref().map_or_else(|| smtp::exit_for_recipients(&result.recipients), Error::exit)
 }

@@ -14,7 +14,7 @@ use super::input::{read_file, read_stdin};
 use super::message::{MAX_LINE_LENGTH, Message, Person};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::smtp::{Mailbox, bare_ends, canonical};
+use crate::smtp::{Mailbox, canonicalize, count_bare_line_ends};
 
 /// Who is named in a message's head.
 #[derive(Debug, Default)]
@@ -44,9 +44,9 @@ pub fn read_message(path: &Path, selection: AddressSelection) -> Result<(Message
         return Err(Error::new(Exit::InvalidInput, "the message is empty").expected("headers, an empty line, a body"));
     }
     // What ends a line on the way ends it here too, or a header could hide behind a bare CR.
-    let bare_cr = bare_ends(&octets).1;
+    let bare_cr = count_bare_line_ends(&octets).1;
     let mut lines = Vec::new();
-    canonical(&octets, &mut lines);
+    canonicalize(&octets, &mut lines);
     let octets = lines;
     let lines = octets.split(|octet| *octet == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     if let Some((number, line)) = (1..).zip(lines).find(|(_, line)| line.len() > MAX_LINE_LENGTH) {

@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::net::tls::ClientSide;
 use crate::net::{self, Signals, Woken};
 use crate::output::Output;
-use crate::smtp::{self, Done, Mailbox, Outcome, Plan, Recipient};
+use crate::smtp::{self, ClientConfig, DeliveryOutcome, Mailbox, RecipientStatus, SessionResult};
 
 /// How often, and how far apart.
 #[derive(Clone, Copy, Debug)]
@@ -27,12 +27,12 @@ pub struct RetryPolicy {
 /// of all attempts together decides it.
 pub fn send_with_retries(
     session: &SessionRunner<'_>,
-    config: &Plan,
+    config: &ClientConfig,
     policy: RetryPolicy,
     tls: Option<&ClientSide>,
     output: &mut Output,
     signals: &mut Signals,
-) -> Result<(Done, ConnectionInfo, Exit)> {
+) -> Result<(SessionResult, ConnectionInfo, Exit)> {
     let (mut done, mut line) = session.run(config.clone(), tls, output, signals)?;
     let mut exit = session_exit(&done);
     for attempt in 2..=policy.max_retries.saturating_add(1) {
@@ -62,30 +62,31 @@ pub fn send_with_retries(
         merge(&mut done.recipients, &newest);
         // A line that cannot be made now takes nothing back of what was said before.
         if done.recipients.iter().any(|recipient| recipient.outcome.is_some()) {
-            exit = smtp::verdict(&done.recipients);
+            exit = smtp::exit_for_recipients(&done.recipients);
         }
     }
     Ok((done, line, exit))
 }
 
 /// Those whom it is safe and of use to try again.
-fn deferred(result: &Done, all_or_nothing: bool) -> Vec<Mailbox> {
+fn deferred(result: &SessionResult, all_or_nothing: bool) -> Vec<Mailbox> {
     let may_help = result.failure.as_ref().is_none_or(|error| error.exit() == Exit::TemporaryFailure);
-    let count = |wanted: Outcome| result.recipients.iter().filter(|known| known.outcome == Some(wanted)).count();
-    if !may_help || count(Outcome::Unknown) > 0 {
+    let count =
+        |wanted: DeliveryOutcome| result.recipients.iter().filter(|known| known.outcome == Some(wanted)).count();
+    if !may_help || count(DeliveryOutcome::Unknown) > 0 {
         return Vec::new();
     }
     // Who is undecided was not sent to: the line was never made or broke early, or all are to get it together.
-    let is_waiting = result.failure.is_some() || (all_or_nothing && count(Outcome::Deferred) > 0);
-    let is_deferred = |known: &&Recipient| match known.outcome {
-        Some(outcome) => outcome == Outcome::Deferred,
+    let is_waiting = result.failure.is_some() || (all_or_nothing && count(DeliveryOutcome::Deferred) > 0);
+    let is_deferred = |known: &&RecipientStatus| match known.outcome {
+        Some(outcome) => outcome == DeliveryOutcome::Deferred,
         None => is_waiting,
     };
     result.recipients.iter().filter(is_deferred).map(|recipient| recipient.mailbox.clone()).collect()
 }
 
 /// What is known of each, the newest word counting.
-fn merge(recipients: &mut [Recipient], newest: &[Recipient]) {
+fn merge(recipients: &mut [RecipientStatus], newest: &[RecipientStatus]) {
     // An attempt that broke off before it decided anything takes nothing back.
     for recipient in newest.iter().filter(|recipient| recipient.outcome.is_some()) {
         if let Some(known) = recipients.iter_mut().find(|known| known.mailbox == recipient.mailbox) {

@@ -13,7 +13,7 @@ use crate::host;
 use crate::net::tls::{Certificate, ClientSide, Seen, Session};
 use crate::net::{self, Later, Link, Patience, Signals};
 use crate::output::Output;
-use crate::smtp::{self, Client, Done, Fact, Plan, Security, Stage, Timed};
+use crate::smtp::{self, ClientConfig, ClientEvent, ClientSession, Security, SessionResult, Stage, StageTiming};
 use crate::time::Moment;
 
 /// How long a connection may take.
@@ -42,7 +42,7 @@ pub enum ProgressEvent<'a> {
         connect: Duration,
     },
     /// The dialogue tells something.
-    Client(&'a Fact),
+    Client(&'a ClientEvent),
 }
 
 /// What is known of the line.
@@ -67,11 +67,11 @@ impl SessionRunner<'_> {
     /// Connects, carries the dialogue, and tells it.
     pub fn run(
         &self,
-        config: Plan,
+        config: ClientConfig,
         tls: Option<&ClientSide>,
         output: &mut Output,
         signals: &mut Signals,
-    ) -> Result<(Done, ConnectionInfo)> {
+    ) -> Result<(SessionResult, ConnectionInfo)> {
         let mut telling = Observer::new(self.mail, output);
         let (done, mut line) = self.run_with(config, tls, signals, &mut |step| telling.on_event(step))?;
         line.write_error = telling.finish();
@@ -81,11 +81,11 @@ impl SessionRunner<'_> {
     /// Connects and carries the dialogue.
     pub fn run_with(
         &self,
-        mut config: Plan,
+        mut config: ClientConfig,
         tls: Option<&ClientSide>,
         signals: &mut Signals,
         on_event: &mut dyn FnMut(ProgressEvent<'_>),
-    ) -> Result<(Done, ConnectionInfo)> {
+    ) -> Result<(SessionResult, ConnectionInfo)> {
         let mail = self.mail;
         let mut line = ConnectionInfo::default();
         let until = self.deadline();
@@ -97,7 +97,7 @@ impl SessionRunner<'_> {
         };
         let never = |plan, stage, error: Error, line| {
             let line = ConnectionInfo { is_interrupted: is_cut(&error), ..line };
-            Ok((Client::new(plan, begun).never_connected(stage, error), line))
+            Ok((ClientSession::new(plan, begun).connect_failed(stage, error), line))
         };
         let found = mail.transport.resolve(until, signals).and_then(|addresses| {
             mail.load.check_load_allowed(&addresses)?;
@@ -117,7 +117,10 @@ impl SessionRunner<'_> {
         line.stages.insert(Stage::Connect, connect);
         line.peer = Some(dialled.peer.to_string());
         if mail.helo.is_none() {
-            config.name = smtp::host_name(&host::hostname(), dialled.local().unwrap_or(Ipv4Addr::LOCALHOST.into()));
+            config.helo_name = smtp::domain_or_address_literal(
+                &host::hostname(),
+                dialled.local().unwrap_or(Ipv4Addr::LOCALHOST.into()),
+            );
         }
         on_event(ProgressEvent::Connected { peer: dialled.peer, resolve, connect });
         let (session, seen) = self.tls_session(tls)?;
@@ -131,10 +134,10 @@ impl SessionRunner<'_> {
                 .with_upgrade(Later::Session(Box::new(session)), patience.handshake),
             (_, None) => Link::new(dialled.socket, None, patience, dialled.at),
         };
-        let mut client = Client::new(config, dialled.at);
+        let mut client = ClientSession::new(config, dialled.at);
         let stages = &mut line.stages;
         let mut hear = |fact| {
-            if let Fact::Stage(Timed { stage, took }) = fact {
+            if let ClientEvent::StageFinished(StageTiming { stage, took }) = fact {
                 *stages.entry(stage).or_default() += took;
             }
             on_event(ProgressEvent::Client(&fact));
@@ -144,12 +147,12 @@ impl SessionRunner<'_> {
         if let Err(error) = net::carry(&mut link, &mut client, until, signals, &mut hear) {
             line.is_interrupted = true;
             let mut out = Actions::default();
-            client.give_up(error, net::now(), &mut out);
+            client.abort(error, net::now(), &mut out);
             out.events().try_for_each(&mut hear)?;
         }
         line.tls = link.tls().and_then(net::tls::version);
         line.certificates = seen.map(|seen| seen.chain()).unwrap_or_default();
-        Ok((client.done(), line))
+        Ok((client.into_result(), line))
     }
 
     /// Our side of TLS. A load has no eye on the certificates, and may take sessions up again.

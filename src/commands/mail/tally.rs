@@ -37,7 +37,7 @@ pub fn figure(counters: &LoadCounters, name: &str) -> Option<Figure> {
         _ => {}
     }
     let (name, part) = name.split_once('.')?;
-    let stage = || Stage::ALL.into_iter().find(|stage| stage.word() == name);
+    let stage = || Stage::ALL.into_iter().find(|stage| stage.name() == name);
     let series =
         if name == "total" { Some(&counters.total) } else { stage().and_then(|stage| counters.stages.get(&stage)) };
     statistic(series?, part).flatten()

@@ -7,7 +7,7 @@ use super::run::ProgressEvent;
 use crate::error::Error;
 use crate::net;
 use crate::output::{Format, Output, Progress, Trace, TraceKind};
-use crate::smtp::{Fact, Reply, Stage, Timed, explain};
+use crate::smtp::{ClientEvent, Reply, Stage, StageTiming, explain};
 use crate::time::HumanDuration;
 
 /// What is shown of one connection.
@@ -40,10 +40,10 @@ impl<'a> Observer<'a> {
         match event {
             ProgressEvent::Connected { peer, resolve, connect } => {
                 self.trace.info(&format!("connected to {peer} in {}", HumanDuration(connect)));
-                self.emit_stage(Timed { stage: Stage::Resolve, took: resolve });
-                self.emit_stage(Timed { stage: Stage::Connect, took: connect });
+                self.emit_stage(StageTiming { stage: Stage::Resolve, took: resolve });
+                self.emit_stage(StageTiming { stage: Stage::Connect, took: connect });
             }
-            ProgressEvent::Client(Fact::Stage(timed)) => {
+            ProgressEvent::Client(ClientEvent::StageFinished(timed)) => {
                 self.clear_progress();
                 self.emit_stage(*timed);
             }
@@ -63,37 +63,37 @@ impl<'a> Observer<'a> {
         }
     }
 
-    fn emit_stage(&mut self, timed: Timed) {
+    fn emit_stage(&mut self, timed: StageTiming) {
         let told =
             if self.events_wanted { self.output.emit(&MailReport::Event(MailEvent::Stage(timed))) } else { Ok(()) };
         self.write_error = self.write_error.take().or(told.err());
     }
 
-    fn trace_event(&mut self, event: &Fact) {
+    fn trace_event(&mut self, event: &ClientEvent) {
         match event {
-            Fact::Sent(text) => {
+            ClientEvent::CommandSent(text) => {
                 self.trace.write_lines(TraceKind::Sent, text.as_bytes());
                 self.trace_explanation(explain::command(text));
             }
-            Fact::Heard(reply) => self.trace_reply(reply),
-            Fact::Nonsense(text) => self.trace.write_lines(TraceKind::Received, text.as_bytes()),
-            Fact::Encrypted => {
+            ClientEvent::ReplyReceived(reply) => self.trace_reply(reply),
+            ClientEvent::MalformedReply(text) => self.trace.write_lines(TraceKind::Received, text.as_bytes()),
+            ClientEvent::TlsEstablished => {
                 self.trace.set_encrypted(true);
                 self.trace.info("from here on the line is encrypted");
                 self.trace_explanation(Some(explain::ENCRYPTED));
             }
-            Fact::Body(octets) => {
+            ClientEvent::MessageStarted(octets) => {
                 self.trace.info(&format!("{octets} bytes of message"));
                 self.trace_explanation(Some(explain::BODY));
                 self.progress = Some(Progress::new(Some(*octets as u64), self.output.style(), net::now()));
             }
-            Fact::Going(octets) => {
+            ClientEvent::MessageProgress(octets) => {
                 if let Some(progress) = &mut self.progress {
                     progress.set_position(*octets, net::now());
                 }
             }
-            Fact::Odd(what) => self.trace.info(what),
-            Fact::Stage(_) | Fact::Mailed { .. } => {}
+            ClientEvent::Warning(what) => self.trace.info(what),
+            ClientEvent::StageFinished(_) | ClientEvent::TransactionFinished { .. } => {}
         }
     }
 

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use super::message::Message;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::smtp::{LONGEST_ENVID, Wishes, is_notify};
+use crate::smtp::{MAX_ENVID_LENGTH, RequestedExtensions, is_valid_notify};
 
 /// Beyond the delivery.
 #[derive(Debug, Args)]
@@ -71,8 +71,8 @@ impl ExtensionArgs {
     }
 
     /// The same in the words of [`smtp`](crate::smtp).
-    pub fn requested_extensions(&self) -> Wishes {
-        Wishes {
+    pub fn requested_extensions(&self) -> RequestedExtensions {
+        RequestedExtensions {
             chunking: self.chunking,
             ret: self.ret.map(|ret| if ret == Ret::Full { "FULL" } else { "HDRS" }),
             envid: self.envid.clone(),
@@ -85,7 +85,7 @@ impl ExtensionArgs {
 
 fn notify(text: &str) -> Result<String, String> {
     let text = text.to_ascii_uppercase();
-    if is_notify(&text) {
+    if is_valid_notify(&text) {
         Ok(text)
     } else {
         Err("expected never, or success, failure and delay with commas".to_owned())
@@ -94,7 +94,7 @@ fn notify(text: &str) -> Result<String, String> {
 
 /// RFC 3461 §4.4: printable.
 fn envid(text: &str) -> Result<String, String> {
-    let fits = (1..=LONGEST_ENVID).contains(&text.len())
+    let fits = (1..=MAX_ENVID_LENGTH).contains(&text.len())
         && text.bytes().all(|octet| octet.is_ascii_graphic() || octet == b' ');
     if fits { Ok(text.to_owned()) } else { Err("expected up to 100 printable characters of ASCII".to_owned()) }
 }

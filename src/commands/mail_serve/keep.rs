@@ -17,7 +17,7 @@ use crate::commands::told;
 use crate::disk::Spool;
 use crate::error::io_error_text;
 use crate::net::Nudge;
-use crate::smtp::bare_ends;
+use crate::smtp::count_bare_line_ends;
 use crate::smtp::server::{
     Accept, AcceptResult, INSUFFICIENT_STORAGE, MESSAGE_LIMIT_REACHED, MessageSink, ReceivedMessage, ServerReply,
     SessionConfig,
@@ -173,7 +173,7 @@ fn store_message(
         helo: client.helo_name.clone(),
         tls: client.tls,
         auth: client.login.as_ref().map(|(user, _)| user.clone()),
-        mechanism: client.login.as_ref().map(|(_, mechanism)| mechanism.word()),
+        mechanism: client.login.as_ref().map(|(_, mechanism)| mechanism.name()),
         from: sender.address().to_owned(),
         recipients: recipients.clone(),
         bytes: message.len(),
@@ -191,7 +191,7 @@ fn store_message(
         file: file.map(|file: PathBuf| file.display().to_string()),
     };
     if inspect_content {
-        (mail.bare_lf, mail.bare_cr) = bare_ends(message);
+        (mail.bare_lf, mail.bare_cr) = count_bare_line_ends(message);
         inspect(message, |read, is_whole| describe(read, is_whole, &mut mail));
     }
     Ok(Arc::new(mail))

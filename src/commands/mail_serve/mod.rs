@@ -36,7 +36,7 @@ use crate::net::{self, Address, Bind, Listeners, Patience, Plan, Signals};
 use crate::output::{Output, Recorder, Style};
 use crate::smtp::fault::{Effect, FaultPoint, FaultRule, FaultRules};
 use crate::smtp::server::{MemoryBudget, SessionConfig, SessionTimeouts};
-use crate::smtp::{Stage, host_name};
+use crate::smtp::{Stage, domain_or_address_literal};
 use archive::RecentMessages;
 use events::{Listening, MailServeEvent, MailServeReport, PlannedFault};
 use expect::Expectation;
@@ -243,7 +243,10 @@ impl MailServe {
     fn session_config(&self, faults: Arc<FaultRules>) -> Result<SessionConfig> {
         let users = self.auth_file.as_deref().map(auth_file::read_users).transpose()?;
         Ok(SessionConfig {
-            name: self.name.clone().unwrap_or_else(|| host_name(&host::hostname(), Ipv4Addr::LOCALHOST.into())),
+            name: self
+                .name
+                .clone()
+                .unwrap_or_else(|| domain_or_address_literal(&host::hostname(), Ipv4Addr::LOCALHOST.into())),
             max_size: self.max_size,
             max_recipients: usize::try_from(self.max_recipients).unwrap_or(usize::MAX),
             offers_starttls: self.tls.is_enabled(),

@@ -122,7 +122,7 @@ impl Service for MailService {
                 self.events_wanted.then(|| {
                     let (time, session, peer) = (net::now(), client.session, told::display_peer(client.peer));
                     let user = user.chars().take(MAX_LOGGED_CHARS).collect();
-                    MailServeEvent::Login(Login { time, session, peer, user, mechanism: mechanism.word(), ok })
+                    MailServeEvent::Login(Login { time, session, peer, user, mechanism: mechanism.name(), ok })
                 })
             }
             ServerEvent::Fault { session, rule_index: rule, ordinal: number } => {

@@ -4,45 +4,47 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::Client;
+use super::ClientSession;
 use crate::smtp::reply::Reply;
 use crate::smtp::secret::Secret;
 
 /// The longest piece that is looked for: a server may have cut the rest, at either end.
-const LONGEST_PIECE: usize = 8;
+const MAX_FRAGMENT_LENGTH: usize = 8;
 /// Shorter ones are in every text.
-const SHORTEST: usize = 4;
-const HIDDEN: &str = "[hidden]";
+const MIN_FRAGMENT_LENGTH: usize = 4;
+const PLACEHOLDER: &str = "[hidden]";
 
-impl Client {
+impl ClientSession {
     /// Remembers what was said and is not to be shown.
-    pub(super) fn keep_hidden(&mut self, line: &Secret) {
+    pub(super) fn remember_secret(&mut self, line: &Secret) {
         let word = line.expose().rsplit(|octet| *octet == b' ').next().unwrap_or_default();
-        self.hidden.push(Secret::new(word.to_vec()));
+        self.sent_secrets.push(Secret::new(word.to_vec()));
     }
 
     /// A reply without them.
-    pub(super) fn without_secrets<'r>(&self, reply: &'r Reply) -> Cow<'r, Reply> {
-        if self.plan.login.is_none() {
+    pub(super) fn redact_reply<'r>(&self, reply: &'r Reply) -> Cow<'r, Reply> {
+        if self.config.credentials.is_none() {
             return Cow::Borrowed(reply);
         }
-        let lines = reply.lines.iter().map(|line| self.redacted(line.clone())).collect();
+        let lines = reply.lines.iter().map(|line| self.redact_text(line.clone())).collect();
         Cow::Owned(Reply { lines, ..*reply })
     }
 
     /// A text without them.
-    pub(super) fn redacted(&self, text: String) -> String {
-        let password = self.plan.login.as_ref().map(|login| &login.secret);
+    pub(super) fn redact_text(&self, text: String) -> String {
+        let password = self.config.credentials.as_ref().map(|login| &login.secret);
         // As replies are read: what is no UTF-8 is shown in another way, and known by that.
-        let secrets = self.hidden.iter().chain(password).map(|secret| String::from_utf8_lossy(secret.expose()));
-        secrets.filter(|secret| secret.len() >= SHORTEST).fold(text, |text, secret| redact(&text, &secret))
+        let secrets = self.sent_secrets.iter().chain(password).map(|secret| String::from_utf8_lossy(secret.expose()));
+        secrets
+            .filter(|secret| secret.len() >= MIN_FRAGMENT_LENGTH)
+            .fold(text, |text, secret| redact_secret(&text, &secret))
     }
 }
 
 /// Hides every word that holds a piece of a secret, in whichever case.
-fn redact(text: &str, secret: &str) -> String {
+fn redact_secret(text: &str, secret: &str) -> String {
     let (lower, secret) = (text.to_ascii_lowercase(), secret.to_ascii_lowercase());
-    let length = (secret.len() * 2 / 3).clamp(SHORTEST, LONGEST_PIECE);
+    let length = (secret.len() * 2 / 3).clamp(MIN_FRAGMENT_LENGTH, MAX_FRAGMENT_LENGTH);
     let pieces: HashSet<&[u8]> = secret.as_bytes().windows(length).collect();
     let is_edge = |c: char| c.is_whitespace() || "\"'<>".contains(c);
     let mut shown = String::new();
@@ -55,8 +57,8 @@ fn redact(text: &str, secret: &str) -> String {
         let word = lower.get(..at).and_then(|front| front.rsplit(is_edge).next()).map_or(at, str::len);
         let start = (at - word).max(done);
         shown.push_str(text.get(done..start).unwrap_or_default());
-        if !shown.ends_with(HIDDEN) {
-            shown.push_str(HIDDEN);
+        if !shown.ends_with(PLACEHOLDER) {
+            shown.push_str(PLACEHOLDER);
         }
         let end = at + length;
         done = end + lower.get(end..).and_then(|rest| rest.find(is_edge)).unwrap_or(lower.len() - end);
@@ -66,7 +68,7 @@ fn redact(text: &str, secret: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::redact;
+    use super::redact_secret;
 
     #[test]
     fn a_secret_is_found_whole_cut_and_in_any_case() {
@@ -81,10 +83,10 @@ mod tests {
             ("user/AHVzZXIAc2VzYW1l: no", "[hidden] no"),
             ("\u{fc}\u{fc}AHVzZXIAc2VzYW1l\u{fc} \u{fc}", "[hidden] \u{fc}"),
         ] {
-            assert_eq!(redact(text, "AHVzZXIAc2VzYW1l"), shown, "{text}");
+            assert_eq!(redact_secret(text, "AHVzZXIAc2VzYW1l"), shown, "{text}");
         }
-        assert_eq!(redact("pass word 1 2", "pass word 1"), "[hidden] 2");
-        assert_eq!(redact("no sEcr3 here", "sEcr3t"), "no [hidden] here");
-        assert_eq!(redact("\u{fc}\u{f6}\u{e4}x no", "\u{f6}\u{e4}xyz"), "[hidden] no");
+        assert_eq!(redact_secret("pass word 1 2", "pass word 1"), "[hidden] 2");
+        assert_eq!(redact_secret("no sEcr3 here", "sEcr3t"), "no [hidden] here");
+        assert_eq!(redact_secret("\u{fc}\u{f6}\u{e4}x no", "\u{f6}\u{e4}xyz"), "[hidden] no");
     }
 }

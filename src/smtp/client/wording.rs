@@ -5,11 +5,11 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::smtp::auth::Mechanism;
-use crate::smtp::plan::{Outcome, Recipient, Stage};
+use crate::smtp::plan::{DeliveryOutcome, RecipientStatus, Stage};
 use crate::smtp::reply::Reply;
 
 /// What a stage waits for the answer to, as the client said it.
-fn asked(stage: Stage) -> &'static str {
+fn describe_stage(stage: Stage) -> &'static str {
     match stage {
         Stage::Resolve | Stage::Connect | Stage::Banner => "the connection",
         Stage::Ehlo => "EHLO",
@@ -26,8 +26,8 @@ fn asked(stage: Stage) -> &'static str {
 }
 
 /// The server says no: for now with 4yz, for good with 5yz (RFC 5321 §4.2.1).
-pub fn refused(stage: Stage, reply: &Reply) -> Error {
-    let what = format!("the server answers {} with {reply}", asked(stage));
+pub fn rejection(stage: Stage, reply: &Reply) -> Error {
+    let what = format!("the server answers {} with {reply}", describe_stage(stage));
     let exit = match (stage, reply.code) {
         // RFC 4954 §6.
         (_, 530) | (Stage::Auth, 534 | 535 | 538) => Exit::Permission,
@@ -49,27 +49,27 @@ pub fn refused(stage: Stage, reply: &Reply) -> Error {
 }
 
 /// The first recipient who was refused, or else deferred, and with which words.
-pub fn refusal(recipients: &[Recipient]) -> Option<Error> {
-    let first = |outcome: Outcome| recipients.iter().find(|known| known.outcome == Some(outcome));
-    let found = first(Outcome::Refused).or_else(|| first(Outcome::Deferred))?;
-    Some(refused(Stage::Rcpt, found.reply.as_ref()?).with_context(found.mailbox.as_str()))
+pub fn first_rejection(recipients: &[RecipientStatus]) -> Option<Error> {
+    let first = |outcome: DeliveryOutcome| recipients.iter().find(|known| known.outcome == Some(outcome));
+    let found = first(DeliveryOutcome::Refused).or_else(|| first(DeliveryOutcome::Deferred))?;
+    Some(rejection(Stage::Rcpt, found.reply.as_ref()?).with_context(found.mailbox.as_str()))
 }
 
 /// What came is no reply.
-pub fn malformed(what: &str) -> Error {
-    Error::new(Exit::Protocol, format!("the server broke the protocol: {what}"))
+pub fn protocol_error(violation: &str) -> Error {
+    Error::new(Exit::Protocol, format!("the server broke the protocol: {violation}"))
         .expected("one reply per command, each line with the same three digits (RFC 5321 §4.2)")
 }
 
 /// The greeting is none: somebody else sits on this port.
-pub fn other_protocol(bytes: &[u8], otherwise: Error) -> Error {
+pub fn wrong_protocol(bytes: &[u8], fallback: Error) -> Error {
     let who = match bytes {
         [b'H', b'T', b'T', b'P', b'/', ..] => "HTTP",
         [b'S', b'S', b'H', b'-', ..] => "SSH",
         [0x15 | 0x16, 0x03, ..] => "TLS",
         [b'*', b' ', b'O', b'K', ..] => "IMAP",
         [b'+', b'O', b'K', ..] => "POP3",
-        _ => return otherwise,
+        _ => return fallback,
     };
     Error::new(Exit::Protocol, format!("this port speaks {who}"))
         .expected("an SMTP server that greets with 220")
@@ -77,10 +77,10 @@ pub fn other_protocol(bytes: &[u8], otherwise: Error) -> Error {
 }
 
 /// No way to log in.
-pub fn no_login(offered: &[String], wanted: Option<Mechanism>) -> Error {
+pub fn no_common_mechanism(offered: &[String], requested: Option<Mechanism>) -> Error {
     let offers = if offered.is_empty() { "nothing".to_owned() } else { offered.join(", ") };
-    let what = match wanted {
-        Some(wanted) => format!("the server does not offer AUTH {}; it offers {offers}", wanted.word()),
+    let what = match requested {
+        Some(wanted) => format!("the server does not offer AUTH {}; it offers {offers}", wanted.name()),
         None => format!("the server offers no way to log in that netlab can take; it offers {offers}"),
     };
     Error::new(Exit::Unavailable, what).expected("SCRAM-SHA-256, PLAIN or LOGIN among the words of AUTH")
@@ -90,7 +90,7 @@ pub fn no_login(offered: &[String], wanted: Option<Mechanism>) -> Error {
 pub fn timed_out(stage: Stage, waited: Duration) -> Error {
     let waited =
         humantime::format_duration(Duration::from_millis(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX)));
-    let error = Error::new(Exit::TemporaryFailure, format!("no answer to {} within {waited}", asked(stage)));
+    let error = Error::new(Exit::TemporaryFailure, format!("no answer to {} within {waited}", describe_stage(stage)));
     if stage == Stage::Banner {
         return error.expected("a greeting").remedy("port 25 is often blocked on the way; try 587");
     }
@@ -98,23 +98,24 @@ pub fn timed_out(stage: Stage, waited: Duration) -> Error {
 }
 
 /// The line is gone before the mail could be taken: it is safe to try again.
-pub fn lost(stage: Stage, why: Option<&Error>) -> Error {
-    match why {
+pub fn connection_lost(stage: Stage, cause: Option<&Error>) -> Error {
+    match cause {
         // What TLS says of a certificate, or the system of a socket, has its own code.
         Some(error) if !matches!(error.exit(), Exit::Unavailable | Exit::Io) => error.with_exit(error.exit()),
-        Some(error) => {
-            Error::new(Exit::TemporaryFailure, format!("{} before the answer to {}", error.message(), asked(stage)))
-        }
+        Some(error) => Error::new(
+            Exit::TemporaryFailure,
+            format!("{} before the answer to {}", error.message(), describe_stage(stage)),
+        ),
         None => Error::new(
             Exit::TemporaryFailure,
-            format!("the server closed the line before its answer to {}", asked(stage)),
+            format!("the server closed the line before its answer to {}", describe_stage(stage)),
         )
         .remedy("the mail was not taken; try again later"),
     }
 }
 
 /// The same after the dot: the mail may have been taken.
-pub fn after_dot(error: &Error) -> Error {
+pub fn outcome_unknown(error: &Error) -> Error {
     Error::new(Exit::OutcomeUnknown, format!("{}; the mail may have been accepted", error.message()))
         .expected("a reply to the final dot")
         .remedy("look for its Message-ID before you send it again")

@@ -118,7 +118,7 @@ mod tests {
         {
             let mut wire = Vec::new();
             ServerReply::new(code, text).write(&mut wire);
-            let (taken, reply) = Reply::read(&wire).expect("well-formed").expect("complete");
+            let (taken, reply) = Reply::parse(&wire).expect("well-formed").expect("complete");
             assert_eq!(
                 (taken, reply.code, reply.lines),
                 (wire.len(), code, lines.iter().map(|line| (*line).to_owned()).collect())

@@ -98,7 +98,7 @@ fn unstuff(mut raw: Vec<u8>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::{DataDecoder, DataStatus};
-    use crate::smtp::stuff::{bare_ends, stuff};
+    use crate::smtp::stuff::{count_bare_line_ends, dot_stuff};
 
     /// What arrives of `wire` if it comes in pieces of `size`, and how much of it is behind the end.
     fn decode_in_pieces(wire: &[u8], size: usize, limit: usize) -> Option<(Option<Vec<u8>>, usize)> {
@@ -144,12 +144,12 @@ mod tests {
         for number in 0..4_usize.pow(6) {
             let lines: Vec<u8> = (0..6).map(|place| alphabet[number >> (2 * place) & 3]).collect();
             let mut wire = Vec::new();
-            stuff(&lines, &mut wire);
+            dot_stuff(&lines, &mut wire);
             let (got, left) = decode_in_pieces(&wire, 1 + number % 5, 100).expect("it ends");
             let got = got.expect("not too large");
-            assert_eq!((bare_ends(&got), left), ((0, 0), 0));
+            assert_eq!((count_bare_line_ends(&got), left), ((0, 0), 0));
             let mut again = Vec::new();
-            stuff(&got, &mut again);
+            dot_stuff(&got, &mut again);
             assert_eq!(again, wire);
         }
     }

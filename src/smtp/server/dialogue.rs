@@ -176,7 +176,7 @@ impl<M: MessageSink> ServerSession<M> {
         let mut text = format!("{} greets {}", rules.name, self.client.helo_name);
         if self.is_extended {
             let mechanisms: Vec<_> = MECHANISMS.iter().filter(|(how, _)| self.is_offered(*how)).collect();
-            let auth = mechanisms.iter().fold("AUTH".to_owned(), |text, (how, _)| text + " " + how.word());
+            let auth = mechanisms.iter().fold("AUTH".to_owned(), |text, (how, _)| text + " " + how.name());
             let words = [
                 (true, format!("SIZE {}", rules.max_size)),
                 (true, "8BITMIME".to_owned()),
@@ -306,7 +306,7 @@ impl<M: MessageSink> ServerSession<M> {
     ) {
         let known = mechanism_name.parse::<Mechanism>().ok();
         // What is no mechanism may be a password in the wrong place.
-        let shown = known.map_or_else(|| "AUTH".to_owned(), |mechanism| format!("AUTH {}", mechanism.word()));
+        let shown = known.map_or_else(|| "AUTH".to_owned(), |mechanism| format!("AUTH {}", mechanism.name()));
         let users = self.sink.config().users.clone();
         let mechanism = known.filter(|known| MECHANISMS.iter().any(|(how, _)| how == known));
         let refusal = match (&users, mechanism) {
@@ -395,7 +395,7 @@ impl<M: MessageSink> ServerSession<M> {
             SaslStep::Finished(is_right) => {
                 let State::Auth(login) = std::mem::replace(&mut self.state, State::Command) else { return };
                 let (user, mechanism) = (login.user, login.mechanism);
-                let shown = format!("AUTH {}", mechanism.word());
+                let shown = format!("AUTH {}", mechanism.name());
                 self.respond(Some(Stage::Auth), (&user, &shown), now, actions, |server| {
                     if is_right {
                         server.client.login = Some((user.clone(), mechanism));

@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use super::super::dsn::{is_envid, is_notify, is_original};
+use super::super::dsn::{is_valid_envid, is_valid_notify, is_valid_orcpt};
 use super::super::mailbox::Mailbox;
 use super::answer::{self, ServerReply};
 
@@ -95,7 +95,7 @@ impl EnvelopeSender {
                 ("RET", Some(ret)) if ["FULL", "HDRS"].contains(&ret.to_ascii_uppercase().as_str()) => {
                     sender.ret = Some(ret.to_ascii_uppercase());
                 }
-                ("ENVID", Some(envid)) if is_envid(envid) => {
+                ("ENVID", Some(envid)) if is_valid_envid(envid) => {
                     sender.envid = Some(envid.to_owned());
                 }
                 ("AUTH", Some(_)) => {}
@@ -103,7 +103,7 @@ impl EnvelopeSender {
                 _ => return Err(answer::UNKNOWN_PARAMETER),
             }
         }
-        let is_international = sender.mailbox.as_ref().is_some_and(Mailbox::is_international);
+        let is_international = sender.mailbox.as_ref().is_some_and(Mailbox::is_internationalized);
         if is_international && !sender.is_smtputf8 { Err(answer::SMTPUTF8_REQUIRED) } else { Ok(sender) }
     }
 
@@ -127,7 +127,7 @@ impl EnvelopeRecipient {
         let is_postmaster = path.eq_ignore_ascii_case("postmaster");
         if !is_postmaster {
             let mailbox = path.parse::<Mailbox>().map_err(|_| answer::INVALID_RECIPIENT)?;
-            if mailbox.is_international() && !is_smtputf8 {
+            if mailbox.is_internationalized() && !is_smtputf8 {
                 return Err(answer::SMTPUTF8_REQUIRED);
             }
         }
@@ -135,8 +135,10 @@ impl EnvelopeRecipient {
         for (name, value) in parse_parameters(rest)? {
             match (name.as_str(), value) {
                 _ if !is_extended => return Err(answer::UNKNOWN_PARAMETER),
-                ("NOTIFY", Some(notify)) if is_notify(notify) => addressee.notify = Some(notify.to_ascii_uppercase()),
-                ("ORCPT", Some(orcpt)) if is_original(orcpt) => addressee.orcpt = Some(orcpt.to_owned()),
+                ("NOTIFY", Some(notify)) if is_valid_notify(notify) => {
+                    addressee.notify = Some(notify.to_ascii_uppercase())
+                }
+                ("ORCPT", Some(orcpt)) if is_valid_orcpt(orcpt) => addressee.orcpt = Some(orcpt.to_owned()),
                 ("NOTIFY" | "ORCPT", _) => return Err(answer::INVALID_PARAMETER),
                 _ => return Err(answer::UNKNOWN_PARAMETER),
             }

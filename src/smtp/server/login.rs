@@ -16,7 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
 use super::super::auth::Mechanism;
-use super::super::scram::mac;
+use super::super::scram::hmac_sha256;
 use super::users::{PBKDF2_ITERATIONS, Users};
 
 /// A login under way.
@@ -177,15 +177,15 @@ impl SaslServer {
         let proof = STANDARD.decode(proof).ok()?;
         let user = self.users.find(&self.user);
         let salted = user.salted_password()?;
-        let stored = Sha256::digest(mac(salted, b"Client Key"));
+        let stored = Sha256::digest(hmac_sha256(salted, b"Client Key"));
         let message = format!("{client_first_bare},{server_first},{without_proof}");
-        let signature = mac(&stored, message.as_bytes());
+        let signature = hmac_sha256(&stored, message.as_bytes());
         let key: Vec<u8> = proof.iter().zip(signature).map(|(proof, signature)| proof ^ signature).collect();
         if proof.len() != signature.len() || Sha256::digest(key) != stored || !user.is_known() {
             return Some(SaslStep::Finished(false));
         }
         self.state = SaslState::AwaitingEmptyResponse;
-        let ours = mac(&mac(salted, b"Server Key"), message.as_bytes());
+        let ours = hmac_sha256(&hmac_sha256(salted, b"Server Key"), message.as_bytes());
         Some(SaslStep::Challenge(STANDARD.encode(format!("v={}", STANDARD.encode(ours)))))
     }
 }
@@ -210,7 +210,7 @@ fn decode_saslname(saslname: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::{SaslServer, SaslStep};
-    use crate::smtp::auth::{Answer, Login as Client, Mechanism};
+    use crate::smtp::auth::{ChallengeResponse, Mechanism, SaslClient as Client};
     use crate::smtp::secret::Secret;
     use crate::smtp::server::users::Users;
     use base64::Engine as _;
@@ -229,7 +229,7 @@ mod tests {
     fn log_in(mechanism: Mechanism, user: &str, password: &str) -> bool {
         let mut client = Client::new(mechanism, user, &secret(password), "cnonce");
         let mut server = SaslServer::new(mechanism, users(), "snonce".to_owned());
-        let mut line = client.opening(usize::MAX);
+        let mut line = client.initial_response(usize::MAX);
         loop {
             let mut next = match line.take() {
                 Some(line) => server.respond(&STANDARD.decode(line.expose()).expect("base64")),
@@ -240,11 +240,11 @@ mod tests {
                 next = server.key_derived();
             }
             match next {
-                SaslStep::Challenge(challenge) => match client.answer(&challenge) {
-                    Answer::Line(answer) => line = Some(answer),
-                    Answer::Cancel(why) => panic!("{why}"),
+                SaslStep::Challenge(challenge) => match client.evaluate_challenge(&challenge) {
+                    ChallengeResponse::Line(answer) => line = Some(answer),
+                    ChallengeResponse::Cancel(why) => panic!("{why}"),
                 },
-                SaslStep::Finished(verdict) => return verdict && client.may_succeed(),
+                SaslStep::Finished(verdict) => return verdict && client.may_accept_success(),
                 SaslStep::DeriveKey | SaslStep::Malformed => panic!("{next:?}"),
             }
         }

@@ -49,7 +49,7 @@ impl Users {
 
     /// The salt of a name.
     pub fn salt(&self, name: &str) -> [u8; 16] {
-        let whole = scram::mac(self.pepper.expose(), name.as_bytes());
+        let whole = scram::hmac_sha256(self.pepper.expose(), name.as_bytes());
         std::array::from_fn(|at| whole.get(at).copied().unwrap_or_default())
     }
 
@@ -75,7 +75,7 @@ impl User {
 
     /// Derives it.
     pub fn derive_salted_password(&self, salt: &[u8]) {
-        self.salted_password.get_or_init(|| scram::salted(self.secret.expose(), salt, PBKDF2_ITERATIONS));
+        self.salted_password.get_or_init(|| scram::salt_password(self.secret.expose(), salt, PBKDF2_ITERATIONS));
     }
 }
 

@@ -4,17 +4,19 @@ use super::{Harness, START, TestSink, config, with_users};
 use crate::conversation::{Action, Actions, StreamProtocol as _};
 use crate::exit::Exit;
 use crate::smtp::client;
-use crate::smtp::{Client, Credentials, Done, Envelope, Mechanism, Plan, Secret, Security, Wishes};
+use crate::smtp::{
+    ClientConfig, ClientSession, Credentials, Envelope, Mechanism, RequestedExtensions, Secret, Security, SessionResult,
+};
 
-fn client_config(message: &[u8]) -> Plan {
-    let plan = client::tests::plan(&["a@x.test", "b@x.test"]);
+fn client_config(message: &[u8]) -> ClientConfig {
+    let plan = client::tests::client_config(&["a@x.test", "b@x.test"]);
     let envelope = plan.envelope.map(|envelope| Envelope { message: message.into(), ..envelope });
-    Plan { envelope, ..plan }
+    ClientConfig { envelope, ..plan }
 }
 
 /// Carries octets between the two in pieces of `size` until both are over.
-fn run_dialogue(config: Plan, harness: &mut Harness, size: usize) -> Done {
-    let mut client = Client::new(config, START);
+fn run_dialogue(config: ClientConfig, harness: &mut Harness, size: usize) -> SessionResult {
+    let mut client = ClientSession::new(config, START);
     let mut out = Actions::default();
     client.opened(None, START, &mut out);
     let mut inbox = harness.connect(None).into_bytes();
@@ -38,7 +40,7 @@ fn run_dialogue(config: Plan, harness: &mut Harness, size: usize) -> Done {
         rest.extend(piece);
         inbox.extend(harness.feed(rest).replace("<tls>", "").replace("<close>", "").into_bytes());
         if is_over {
-            return client.done();
+            return client.into_result();
         }
     }
     panic!("they talk for ever");
@@ -76,10 +78,11 @@ fn whatever_is_sent_arrives() {
     let message = b"Subject: hi\r\n\r\n.\r\n..\r\nlast";
     for size in [1, 2, 3, 7, 1_000] {
         for (is_slow, chunking) in [(false, false), (true, false), (false, true), (true, true)] {
-            let wishes = Wishes { chunking, ..Wishes::default() };
+            let wishes = RequestedExtensions { chunking, ..RequestedExtensions::default() };
             let room = TestSink { is_deferred: is_slow, ..TestSink::new(config()) };
             let mut bench = Harness::with_sink(room);
-            let done = run_dialogue(Plan { wishes, ..client_config(message) }, &mut bench, size);
+            let done =
+                run_dialogue(ClientConfig { requested_extensions: wishes, ..client_config(message) }, &mut bench, size);
             assert!(done.failure.is_none(), "{size}: {:?}", done.failure);
             assert_eq!(bench.sink.messages.borrow()[0].message, b"Subject: hi\r\n\r\n.\r\n..\r\nlast\r\n");
             assert_eq!(bench.sink.messages.borrow()[0].recipients.len(), 2);
@@ -100,11 +103,12 @@ fn the_strongest_login_is_taken_on_each_line() {
             user: "tim".into(),
             secret,
             mechanism: None,
-            in_clear: security == Security::Plain,
+            allow_cleartext: security == Security::Plain,
             nonce: "cnonce".into(),
         };
         let mut bench = Harness::new(with_users());
-        let done = run_dialogue(Plan { security, login: Some(login), ..client_config(b"x") }, &mut bench, 1_000);
+        let done =
+            run_dialogue(ClientConfig { security, credentials: Some(login), ..client_config(b"x") }, &mut bench, 1_000);
         match expected {
             Ok(mechanism) => assert_eq!((done.failure.is_none(), done.mechanism), (true, Some(mechanism))),
             Err(exit) => assert_eq!(done.failure.map(|failure| failure.exit()), Some(exit)),
