@@ -9,8 +9,8 @@ use clap::Args;
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::net::tls::{Pin, Trust};
-use crate::net::{self, Address, Bind, Signals};
+use crate::net::tls::{Pin, TlsOptions};
+use crate::net::{self, Address, BindAddress, Signals};
 use crate::seal::MacKey;
 use crate::smtp::is_domain_or_address_literal;
 use crate::time::Moment;
@@ -222,13 +222,13 @@ impl TrustArgs {
     }
 
     /// The same in the words of [`net::tls`].
-    pub fn trust(&self) -> Trust {
+    pub fn trust(&self) -> TlsOptions {
         let key = |cert: &PathBuf| self.key.clone().unwrap_or_else(|| cert.clone());
-        Trust {
-            ca: self.ca.clone(),
+        TlsOptions {
+            ca_files: self.ca.clone(),
             pins: self.pin.clone(),
             insecure: self.insecure,
-            identity: self.cert.as_ref().map(|cert| (cert.clone(), key(cert))),
+            client_certificate: self.cert.as_ref().map(|cert| (cert.clone(), key(cert))),
         }
     }
 }
@@ -277,7 +277,7 @@ pub struct ListenArgs {
     /// PORT is that port on both loopbacks, HOST:PORT on one address, *:PORT on every address (for
     /// everybody who can reach this machine), unix:PATH a Unix socket (HTTP and mail only). Port 0 picks a free one.
     #[arg(long, value_name = "ADDR")]
-    pub bind: Vec<Bind>,
+    pub bind: Vec<BindAddress>,
 
     /// Write the addresses to FILE once listening
     ///
@@ -305,8 +305,8 @@ pub struct ServerArgs {
 
 impl ListenArgs {
     /// Where to listen, both loopbacks on the textbook's port unless told otherwise.
-    pub fn binds(&self, default_port: u16) -> Vec<Bind> {
-        if self.bind.is_empty() { vec![Bind::Loopback(default_port)] } else { self.bind.clone() }
+    pub fn binds(&self, default_port: u16) -> Vec<BindAddress> {
+        if self.bind.is_empty() { vec![BindAddress::Loopback(default_port)] } else { self.bind.clone() }
     }
 
     /// Writes the ready file, if one is wanted, with the addresses as a client needs them.

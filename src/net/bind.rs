@@ -6,18 +6,18 @@ use std::str::FromStr;
 
 /// One `--bind`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Bind {
+pub enum BindAddress {
     /// `PORT`: `127.0.0.1` and `::1`.
     Loopback(u16),
     /// `*:PORT`: every address of both families.
-    Everywhere(u16),
+    Wildcard(u16),
     /// `HOST:PORT`, all addresses of the name.
     Host(String, u16),
     /// `unix:PATH`.
     Unix(PathBuf),
 }
 
-impl FromStr for Bind {
+impl FromStr for BindAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -41,7 +41,7 @@ impl FromStr for Bind {
         match host {
             "" if text.contains(':') => Err(SHAPE.into()),
             "" => Ok(Self::Loopback(port)),
-            "*" => Ok(Self::Everywhere(port)),
+            "*" => Ok(Self::Wildcard(port)),
             host => Ok(Self::Host(host.trim_matches(['[', ']']).to_owned(), port)),
         }
     }
@@ -49,19 +49,19 @@ impl FromStr for Bind {
 
 #[cfg(test)]
 mod tests {
-    use super::Bind;
+    use super::BindAddress;
     use std::path::PathBuf;
 
     #[test]
     fn a_bind_is_a_port_a_host_everywhere_or_a_path() {
         for (text, expected) in [
-            ("6789", Bind::Loopback(6789)),
-            ("0", Bind::Loopback(0)),
-            ("*:80", Bind::Everywhere(80)),
-            ("127.0.0.1:1", Bind::Host("127.0.0.1".into(), 1)),
-            ("[::1]:1", Bind::Host("::1".into(), 1)),
-            ("localhost:65535", Bind::Host("localhost".into(), 65535)),
-            ("unix:/tmp/s", Bind::Unix(PathBuf::from("/tmp/s"))),
+            ("6789", BindAddress::Loopback(6789)),
+            ("0", BindAddress::Loopback(0)),
+            ("*:80", BindAddress::Wildcard(80)),
+            ("127.0.0.1:1", BindAddress::Host("127.0.0.1".into(), 1)),
+            ("[::1]:1", BindAddress::Host("::1".into(), 1)),
+            ("localhost:65535", BindAddress::Host("localhost".into(), 65535)),
+            ("unix:/tmp/s", BindAddress::Unix(PathBuf::from("/tmp/s"))),
         ] {
             assert_eq!(text.parse(), Ok(expected), "{text}");
         }
@@ -82,7 +82,7 @@ mod tests {
             ("h:+1", "65535"),
             ("unix:", "unix:PATH"),
         ] {
-            let error = text.parse::<Bind>().expect_err(text);
+            let error = text.parse::<BindAddress>().expect_err(text);
             assert!(error.contains(word), "{text}: {error}");
         }
     }

@@ -5,7 +5,7 @@
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::clock::{now, timespec};
-use super::link::{Link, Scratch, Status};
+use super::link::{Connection, Scratch, Status};
 use super::signals::{Signal, Signals};
 use crate::conversation::StreamProtocol;
 use crate::error::{Error, Result};
@@ -16,12 +16,12 @@ use crate::time::Moment;
 ///
 /// Fails if a signal comes or `until` passes, after a last look at what has come, or if `tell` fails; what
 /// happens on the connection is told to the conversation.
-pub fn carry<C: StreamProtocol>(
-    link: &mut Link,
-    talk: &mut C,
-    until: Option<Moment>,
+pub fn run_client<C: StreamProtocol>(
+    connection: &mut Connection,
+    protocol: &mut C,
+    deadline: Option<Moment>,
     signals: &mut Signals,
-    mut tell: impl FnMut(C::Event) -> Result<()>,
+    mut on_event: impl FnMut(C::Event) -> Result<()>,
 ) -> Result<()> {
     let mut scratch = Scratch::default();
     let mut is_begun = false;
@@ -29,44 +29,46 @@ pub fn carry<C: StreamProtocol>(
         let moment = now();
         let late =
             || Error::new(Exit::TemporaryFailure, "the deadline has passed").remedy("allow more time with --deadline");
-        let is_late = until.is_some_and(|until| until <= moment);
+        let is_late = deadline.is_some_and(|until| until <= moment);
         let cut = signals.take().map(Signal::error).or_else(|| is_late.then(late));
         match cut {
             Some(error) if !is_begun => return Err(error),
             // What has come by then still counts.
-            Some(_) => link.readable(),
+            Some(_) => connection.set_readable(),
             None => is_begun = true,
         }
-        let status = link.turn(talk, &mut scratch, moment);
-        for fact in scratch.out.events() {
-            tell(fact)?;
+        let status = connection.turn(protocol, &mut scratch, moment);
+        for fact in scratch.actions.events() {
+            on_event(fact)?;
         }
         match (status, cut) {
             // Nothing more will be told; the peer's FIN is of no interest to a client.
-            (Status::Over | Status::Lingering, _) => return Ok(()),
+            (Status::Closed | Status::Lingering, _) => return Ok(()),
             (_, Some(error)) => return Err(error),
             (Status::Busy, None) => {}
-            (Status::Waiting, None) => wait(link, link.wake_at(talk).into_iter().chain(until).min(), signals),
+            (Status::Waiting, None) => {
+                wait(connection, connection.wake_at(protocol).into_iter().chain(deadline).min(), signals)
+            }
         }
     }
 }
 
-fn wait(link: &mut Link, until: Option<Moment>, signals: &Signals) {
-    let (read, write) = link.wants();
+fn wait(connection: &mut Connection, deadline: Option<Moment>, signals: &Signals) {
+    let (read, write) = connection.interest();
     let mut events = PollFlags::empty();
     events.set(PollFlags::IN, read);
     events.set(PollFlags::OUT, write);
-    let fd = link.fd();
+    let fd = connection.fd();
     let mut fds = [PollFd::from_borrowed_fd(fd, events), PollFd::from_borrowed_fd(signals.fd(), PollFlags::IN)];
-    let left = until.map(|until| timespec(until - now()));
+    let left = deadline.map(|until| timespec(until - now()));
     let _ = poll(&mut fds, left.as_ref());
     let ready = fds[0].revents();
     // An error or a hang-up is found out by trying to read and write.
     let failed = ready.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL);
     if failed || ready.contains(PollFlags::IN) {
-        link.readable();
+        connection.set_readable();
     }
     if failed || ready.contains(PollFlags::OUT) {
-        link.writable();
+        connection.set_writable();
     }
 }

@@ -7,9 +7,9 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 use crate::time::Moment;
 
 /// How far apart the two halves of a reading may be.
-const APART: Duration = Duration::from_micros(1);
+const MAX_READING_GAP: Duration = Duration::from_micros(1);
 /// How often to read again when they were further apart.
-const READINGS: usize = 4;
+const MAX_READINGS: usize = 4;
 
 /// Reads both clocks: `CLOCK_MONOTONIC`, `CLOCK_REALTIME` and the first one again, three vDSO calls.
 /// A loop does it once per turn.
@@ -19,10 +19,10 @@ const READINGS: usize = 4;
 pub fn now() -> Moment {
     let mut mono = duration(clock_gettime(ClockId::Monotonic));
     let mut wall = Duration::ZERO;
-    for _ in 0..READINGS {
+    for _ in 0..MAX_READINGS {
         wall = duration(clock_gettime(ClockId::Realtime));
         let after = duration(clock_gettime(ClockId::Monotonic));
-        if after.saturating_sub(mono) <= APART {
+        if after.saturating_sub(mono) <= MAX_READING_GAP {
             break;
         }
         mono = after;

@@ -38,190 +38,195 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use self::batch::Buffer;
-use self::port::Port;
-use self::run::Outgoings;
-use self::side::Gear;
+use self::batch::BatchBuffer;
+use self::port::DatagramSocket;
+use self::run::SendBuffers;
+use self::side::Buffers;
 use super::clock::{now, timespec};
 use super::signals::{Signal, Signals};
 use crate::conversation::DatagramProtocol;
 use crate::time::Moment;
 
-pub use self::answer::{Plan, answer};
-pub use self::side::Side;
+pub use self::answer::{DatagramServerConfig, serve};
+pub use self::side::Endpoint;
 
 /// The largest payload of any datagram without a jumbo header.
-pub const LARGEST: usize = 65_535;
+pub const MAX_PAYLOAD: usize = 65_535;
 
 /// After so many turns without a wait, everybody is looked at again.
-const STREAK: u32 = 16;
+const MAX_BUSY_TURNS: u32 = 16;
 /// So many descriptors are waited for without an allocation.
-const FEW: usize = 16;
+const INLINE_FDS: usize = 16;
 /// How long before a moment the processor is kept busy, if that was asked for: what a sleeping
 /// one takes to wake up.
-const SPIN: Duration = Duration::from_micros(50);
+const SPIN_TIME: Duration = Duration::from_micros(50);
 
 /// Who hears what happens.
-pub trait Watch<E: DatagramProtocol> {
+pub trait DatagramObserver<E: DatagramProtocol> {
     /// One of the exchanges told a fact; `side` is its place.
-    fn fact(&mut self, side: usize, fact: E::Event);
+    fn on_event(&mut self, endpoint: usize, fact: E::Event);
 
     /// A turn is over. Breaking ends the loop.
-    fn turned(&mut self, sides: &mut [Side<E>], now: Moment) -> ControlFlow<()>;
+    fn on_turn(&mut self, endpoints: &mut [Endpoint<E>], now: Moment) -> ControlFlow<()>;
 
     /// SIGQUIT: somebody wants to know how it goes.
-    fn asked(&mut self, sides: &mut [Side<E>], now: Moment);
+    fn on_status_request(&mut self, endpoints: &mut [Endpoint<E>], now: Moment);
 }
 
 /// How a loop waits.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Patience {
+pub struct DatagramTimeouts {
     /// When to end at the latest.
-    pub until: Option<Moment>,
+    pub deadline: Option<Moment>,
     /// Whether to spin through the last microseconds before a timer.
     pub spin: bool,
     /// How long to let datagrams gather once all have been read. The kernel's stamps say when each came, so
     /// who need not answer at once is woken once for many.
-    pub rest: Duration,
+    pub coalesce_delay: Duration,
 }
 
 /// Why a loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum StopReason {
     /// Whoever watches has seen enough.
-    Enough,
+    Observer,
     /// The moment to end has come.
     Deadline,
     /// A signal came.
     Signal(Signal),
     /// Another thread said so.
-    Nudged,
+    Waker,
 }
 
 /// Carries every side until one of the ends comes, on this thread.
-pub fn exchange<E: DatagramProtocol>(
-    sides: &mut [Side<E>],
-    patience: Patience,
+pub fn run_client<E: DatagramProtocol>(
+    endpoints: &mut [Endpoint<E>],
+    timeouts: DatagramTimeouts,
     signals: &mut Signals,
-    watch: &mut impl Watch<E>,
-) -> Ended {
-    carry(sides, patience, LARGEST, signals, watch)
+    observer: &mut impl DatagramObserver<E>,
+) -> StopReason {
+    run_loop(endpoints, timeouts, MAX_PAYLOAD, signals, observer)
 }
 
 /// From outside the loop.
-enum Call {
-    Asked,
-    End(Ended),
+enum Wakeup {
+    StatusRequest,
+    Stop(StopReason),
 }
 
 /// Who may call into a loop.
-trait Caller {
+trait WakeupSource {
     /// What becomes readable then.
     fn fds(&self) -> [BorrowedFd<'_>; 2];
     /// What was called since the last time.
-    fn call(&mut self) -> Option<Call>;
+    fn take_wakeup(&mut self) -> Option<Wakeup>;
 }
 
-impl Caller for Signals {
+impl WakeupSource for Signals {
     fn fds(&self) -> [BorrowedFd<'_>; 2] {
-        [self.fd(), self.nudged_fd()]
+        [self.fd(), self.waker_fd()]
     }
 
-    fn call(&mut self) -> Option<Call> {
+    fn take_wakeup(&mut self) -> Option<Wakeup> {
         match self.take() {
-            Some(Signal::Quit) => Some(Call::Asked),
-            Some(signal) => Some(Call::End(Ended::Signal(signal))),
-            None => self.take_nudge().then_some(Call::End(Ended::Nudged)),
+            Some(Signal::Quit) => Some(Wakeup::StatusRequest),
+            Some(signal) => Some(Wakeup::Stop(StopReason::Signal(signal))),
+            None => self.take_wake().then_some(Wakeup::Stop(StopReason::Waker)),
         }
     }
 }
 
-fn carry<E: DatagramProtocol>(
-    sides: &mut [Side<E>],
-    patience: Patience,
-    largest: usize,
-    caller: &mut impl Caller,
-    watch: &mut impl Watch<E>,
-) -> Ended {
-    wake_sharply();
-    let (buffer, outgoings) = (Buffer::new(largest), Outgoings::new());
-    let mut gear = Gear { buffer, outgoings, failures: Vec::new(), now: now() };
+fn run_loop<E: DatagramProtocol>(
+    endpoints: &mut [Endpoint<E>],
+    timeouts: DatagramTimeouts,
+    max_payload: usize,
+    wakeups: &mut impl WakeupSource,
+    observer: &mut impl DatagramObserver<E>,
+) -> StopReason {
+    minimize_timer_slack();
+    let (buffer, outgoings) = (BatchBuffer::new(max_payload), SendBuffers::new());
+    let mut gear = Buffers { receive: buffer, send: outgoings, failures: Vec::new(), now: now() };
     let mut streak = 0;
     let ended = 'turns: loop {
-        let busy = sides.iter().any(Side::is_busy);
+        let busy = endpoints.iter().any(Endpoint::is_ready);
         streak += 1;
-        if !busy || streak > STREAK {
+        if !busy || streak > MAX_BUSY_TURNS {
             streak = 0;
-            let called = wait(sides, busy, patience, &*caller);
+            let called = wait(endpoints, busy, timeouts, &*wakeups);
             // All that has come: what wakes us does so once, however much it brings.
-            while let Some(call) = called.then(|| caller.call()).flatten() {
+            while let Some(call) = called.then(|| wakeups.take_wakeup()).flatten() {
                 match call {
-                    Call::End(ended) => break 'turns ended,
-                    Call::Asked => watch.asked(sides, now()),
+                    Wakeup::Stop(ended) => break 'turns ended,
+                    Wakeup::StatusRequest => observer.on_status_request(endpoints, now()),
                 }
             }
         }
         let begun = now();
         gear.now = begun;
-        for (place, side) in sides.iter_mut().enumerate() {
+        for (place, side) in endpoints.iter_mut().enumerate() {
             side.turn(&mut gear);
-            side.post.events().for_each(|fact| watch.fact(place, fact));
+            side.actions.events().for_each(|fact| observer.on_event(place, fact));
         }
-        if watch.turned(sides, gear.now).is_break() {
-            break Ended::Enough;
+        if observer.on_turn(endpoints, gear.now).is_break() {
+            break StopReason::Observer;
         }
-        if patience.until.is_some_and(|until| until <= begun) {
-            break Ended::Deadline;
+        if timeouts.deadline.is_some_and(|until| until <= begun) {
+            break StopReason::Deadline;
         }
-        if !patience.rest.is_zero() && !sides.iter().any(Side::is_busy) {
-            rest(sides, patience, &*caller);
+        if !timeouts.coalesce_delay.is_zero() && !endpoints.iter().any(Endpoint::is_ready) {
+            coalesce(endpoints, timeouts, &*wakeups);
         }
     };
     // Drops with no datagram behind them have not been told yet.
     let dropped = drops::by_inode();
-    for (place, side) in sides.iter_mut().enumerate() {
-        side.settle(&dropped, now());
-        side.post.events().for_each(|fact| watch.fact(place, fact));
+    for (place, side) in endpoints.iter_mut().enumerate() {
+        side.report_drops(&dropped, now());
+        side.actions.events().for_each(|fact| observer.on_event(place, fact));
     }
     ended
 }
 
 /// The kernel lets timers of a thread be 50 µs late to wake several at once; nobody here wants
 /// that.
-fn wake_sharply() {
+fn minimize_timer_slack() {
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
 }
 
 /// Sleeps for a while whatever the sockets hold, unless a timer is due or somebody calls.
-fn rest<E: DatagramProtocol>(sides: &[Side<E>], patience: Patience, caller: &impl Caller) {
-    let timers = sides.iter().filter_map(|side| side.exchange().wake_at());
-    let left = timers.chain(patience.until).min().map_or(patience.rest, |wake| wake - now());
-    let [first, second] = caller.fds();
+fn coalesce<E: DatagramProtocol>(endpoints: &[Endpoint<E>], timeouts: DatagramTimeouts, wakeups: &impl WakeupSource) {
+    let timers = endpoints.iter().filter_map(|side| side.protocol().wake_at());
+    let left = timers.chain(timeouts.deadline).min().map_or(timeouts.coalesce_delay, |wake| wake - now());
+    let [first, second] = wakeups.fds();
     let look = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
     // Whatever ends it, the next wait sees it again.
-    let _ = poll(&mut [look(first), look(second)], Some(&timespec(left.min(patience.rest))));
+    let _ = poll(&mut [look(first), look(second)], Some(&timespec(left.min(timeouts.coalesce_delay))));
 }
 
 /// Sleeps until a socket is ready, a timer is due or somebody calls, and says whether it is the
 /// last of these. If a side is `busy` it only looks.
-fn wait<E: DatagramProtocol>(sides: &[Side<E>], busy: bool, patience: Patience, caller: &impl Caller) -> bool {
-    let timers = sides.iter().filter_map(|side| side.exchange().wake_at());
-    let wake = timers.chain(patience.until).min();
-    let spin = if patience.spin { SPIN } else { Duration::ZERO };
+fn wait<E: DatagramProtocol>(
+    endpoints: &[Endpoint<E>],
+    is_busy: bool,
+    timeouts: DatagramTimeouts,
+    wakeups: &impl WakeupSource,
+) -> bool {
+    let timers = endpoints.iter().filter_map(|side| side.protocol().wake_at());
+    let wake = timers.chain(timeouts.deadline).min();
+    let spin = if timeouts.spin { SPIN_TIME } else { Duration::ZERO };
     let left = match wake {
-        _ if busy => Some(Duration::ZERO),
+        _ if is_busy => Some(Duration::ZERO),
         None => None,
         Some(wake) => Some((wake - now()).saturating_sub(spin)),
     };
-    let ports = || sides.iter().flat_map(|side| &side.ports);
-    let [first, second] = caller.fds();
+    let ports = || endpoints.iter().flat_map(|side| &side.sockets);
+    let [first, second] = wakeups.fds();
     let look = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
     let count = 2 + ports().count();
-    let mut fds = [first, second].into_iter().chain(ports().map(Port::fd)).map(look);
+    let mut fds = [first, second].into_iter().chain(ports().map(DatagramSocket::fd)).map(look);
     let (mut few, mut many);
-    let fds = if count <= FEW {
+    let fds = if count <= INLINE_FDS {
         // What is past the count is never looked at.
-        few = array::from_fn::<_, FEW, _>(|_| fds.next().unwrap_or_else(|| look(first)));
+        few = array::from_fn::<_, INLINE_FDS, _>(|_| fds.next().unwrap_or_else(|| look(first)));
         few.get_mut(..count).unwrap_or_default()
     } else {
         many = fds.collect::<Vec<_>>();
@@ -230,8 +235,8 @@ fn wait<E: DatagramProtocol>(sides: &[Side<E>], busy: bool, patience: Patience, 
     // EINTR is a signal on its way to the pipe; every other failure ends in a look as well.
     let called =
         poll(fds, left.map(timespec).as_ref()).is_err() || fds.iter().take(2).any(|fd| !fd.revents().is_empty());
-    fds.iter().skip(2).zip(ports()).for_each(|(fd, port)| port.note(fd.revents()));
-    if let Some(wake) = wake.filter(|_| patience.spin && !called && !ports().any(Port::is_busy)) {
+    fds.iter().skip(2).zip(ports()).for_each(|(fd, port)| port.set_ready(fd.revents()));
+    if let Some(wake) = wake.filter(|_| timeouts.spin && !called && !ports().any(DatagramSocket::is_ready)) {
         while now() < wake {
             std::hint::spin_loop();
         }

@@ -20,22 +20,22 @@ use crate::exit::Exit;
 use crate::time::Moment;
 
 /// Between the starts of two attempts: the recommended value of RFC 8305 §8.
-const STAGGER: Duration = Duration::from_millis(250);
+const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// A connection that stands.
 #[derive(Debug)]
-pub struct Dialled {
+pub struct Connected {
     /// Connected and non-blocking.
     pub socket: Socket,
     /// The address that answered.
     pub peer: SocketAddr,
     /// When it stood.
-    pub at: Moment,
+    pub connected_at: Moment,
 }
 
-impl Dialled {
+impl Connected {
     /// Our own address on it.
-    pub fn local(&self) -> Option<IpAddr> {
+    pub fn local_ip(&self) -> Option<IpAddr> {
         self.socket.local_addr().ok().and_then(|address| address.as_socket()).map(|address| address.ip())
     }
 }
@@ -46,7 +46,7 @@ struct Attempt {
 }
 
 /// Connects to the first of `addresses` that answers before `until`. `host` is for messages.
-pub fn dial(host: &str, addresses: &[SocketAddr], until: Moment, signals: &mut Signals) -> Result<Dialled> {
+pub fn connect(host: &str, addresses: &[SocketAddr], deadline: Moment, signals: &mut Signals) -> Result<Connected> {
     let started = now();
     let mut waiting = interleave(addresses);
     let mut running: Vec<Attempt> = Vec::new();
@@ -54,24 +54,24 @@ pub fn dial(host: &str, addresses: &[SocketAddr], until: Moment, signals: &mut S
     let mut next_start = started;
     loop {
         let moment = now();
-        if moment >= until {
+        if moment >= deadline {
             return Err(timed_out(host, addresses, moment - started));
         }
         if running.is_empty() || moment >= next_start {
             if let Some(peer) = waiting.pop_front() {
-                match start(peer) {
+                match start_connect(peer) {
                     Ok(socket) => running.push(Attempt { socket, peer }),
                     Err(error) => {
                         failures.push((peer, error));
                         continue;
                     }
                 }
-                next_start = moment + STAGGER;
+                next_start = moment + CONNECTION_ATTEMPT_DELAY;
             } else if running.is_empty() {
-                return Err(refused(host, failures));
+                return Err(connect_error(host, failures));
             }
         }
-        let wake = if waiting.is_empty() { until } else { until.min(next_start) };
+        let wake = if waiting.is_empty() { deadline } else { deadline.min(next_start) };
         let mut fds: Vec<_> = running.iter().map(|attempt| PollFd::new(&attempt.socket, PollFlags::OUT)).collect();
         fds.push(PollFd::from_borrowed_fd(signals.fd(), PollFlags::IN));
         let _ = poll(&mut fds, Some(&timespec(wake - moment)));
@@ -85,7 +85,7 @@ pub fn dial(host: &str, addresses: &[SocketAddr], until: Moment, signals: &mut S
             continue;
         };
         match attempt.socket.take_error() {
-            Ok(None) => return Ok(Dialled { socket: attempt.socket, peer: attempt.peer, at: now() }),
+            Ok(None) => return Ok(Connected { socket: attempt.socket, peer: attempt.peer, connected_at: now() }),
             Ok(Some(error)) | Err(error) => {
                 failures.push((attempt.peer, error));
                 next_start = now();
@@ -108,7 +108,7 @@ fn interleave(addresses: &[SocketAddr]) -> VecDeque<SocketAddr> {
     order
 }
 
-fn start(peer: SocketAddr) -> io::Result<Socket> {
+fn start_connect(peer: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(peer), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     match socket.connect(&SockAddr::from(peer)) {
@@ -117,15 +117,15 @@ fn start(peer: SocketAddr) -> io::Result<Socket> {
     }
 }
 
-fn timed_out(host: &str, addresses: &[SocketAddr], after: Duration) -> Error {
+fn timed_out(host: &str, addresses: &[SocketAddr], elapsed: Duration) -> Error {
     let tried = list(addresses.iter().map(ToString::to_string));
-    Error::new(Exit::TemporaryFailure, format!("no connection to {host} within {:.1} s", after.as_secs_f64()))
+    Error::new(Exit::TemporaryFailure, format!("no connection to {host} within {:.1} s", elapsed.as_secs_f64()))
         .expected(format!("an answer from {tried}"))
         .remedy("check the address and the firewall")
 }
 
 /// Every address failed. What they failed with decides, the first one leading.
-fn refused(host: &str, failures: Vec<(SocketAddr, io::Error)>) -> Error {
+fn connect_error(host: &str, failures: Vec<(SocketAddr, io::Error)>) -> Error {
     let told = list(failures.iter().map(|(peer, error)| format!("{peer}: {}", io_error_text(error))));
     let Some((peer, error)) = failures.into_iter().next() else {
         return Error::new(Exit::UnknownHost, format!("{host} has no address"));
@@ -163,7 +163,7 @@ fn list(items: impl Iterator<Item = String>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{dial, interleave, refused};
+    use super::{connect, connect_error, interleave};
     use crate::exit::Exit;
     use crate::net::clock::now;
     use crate::net::signals::Signals;
@@ -189,14 +189,15 @@ mod tests {
         let mut all: Vec<_> =
             (2..=15).map(|host| SocketAddr::new(Ipv4Addr::new(127, 0, 0, host).into(), alive.port())).collect();
         all.push(alive);
-        let mut signals = Signals::listen().expect("a pipe");
-        let dialled = dial("h", &all, now() + Duration::from_secs(60), &mut signals).expect("the last one listens");
+        let mut signals = Signals::install().expect("a pipe");
+        let dialled = connect("h", &all, now() + Duration::from_secs(60), &mut signals).expect("the last one listens");
         assert_eq!(dialled.peer, alive);
     }
 
     #[test]
     fn what_an_address_fails_with_decides() {
-        let failed = |kind: std::io::ErrorKind| refused("h", vec![(addresses(&["[::1]:1"])[0], kind.into())]).exit();
+        let failed =
+            |kind: std::io::ErrorKind| connect_error("h", vec![(addresses(&["[::1]:1"])[0], kind.into())]).exit();
         assert_eq!(failed(std::io::ErrorKind::ConnectionRefused), Exit::Unavailable);
         assert_eq!(failed(std::io::ErrorKind::ConnectionReset), Exit::TemporaryFailure);
         assert_eq!(failed(std::io::ErrorKind::TimedOut), Exit::TemporaryFailure);
@@ -207,8 +208,8 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = listener.local_addr().expect("bound").port();
         let dead = [2, 3].map(|host| SocketAddr::new(Ipv4Addr::new(127, 0, 0, host).into(), port));
-        let mut signals = Signals::listen().expect("a pipe");
-        let error = dial("h", &dead, now() + Duration::from_secs(60), &mut signals).expect_err("nobody there");
+        let mut signals = Signals::install().expect("a pipe");
+        let error = connect("h", &dead, now() + Duration::from_secs(60), &mut signals).expect_err("nobody there");
         assert_eq!(error.exit(), Exit::Unavailable);
         assert!(
             error.message().contains("127.0.0.2:")

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use socket2::{SockAddr, Socket};
 
-use super::bind::Bind;
+use super::bind::BindAddress;
 use super::dial::is_exhausted;
 use super::listen::Address;
 use crate::error::{Error, Result, io_error_text};
@@ -20,47 +20,49 @@ use crate::exit::Exit;
 const PORT_ATTEMPTS: usize = 16;
 
 /// What a server's sockets are.
-pub struct Kind {
+pub struct SocketKind {
     /// Makes one for this address, not bound yet.
-    pub make: fn(SocketAddr) -> io::Result<Socket>,
+    pub create: fn(SocketAddr) -> io::Result<Socket>,
     /// What it needs once it is bound.
-    pub ready: fn(&Socket) -> io::Result<()>,
+    pub after_bind: fn(&Socket) -> io::Result<()>,
     /// What `unix:PATH` means for it.
-    pub unix: fn(&Path, usize) -> Result<Group>,
+    pub bind_unix: fn(&Path, usize) -> Result<SocketGroup>,
 }
 
 /// The sockets of one address, one per thread.
 #[derive(Debug)]
-pub struct Group {
+pub struct SocketGroup {
     /// Where they are really bound.
     pub address: Address,
     /// As many as there are threads.
     pub sockets: Vec<Socket>,
     /// The file that a Unix socket is: device and inode.
-    pub made: Option<(u64, u64)>,
+    pub unix_file: Option<(u64, u64)>,
 }
 
 /// The sockets of all addresses.
 #[derive(Debug)]
-pub struct Groups {
+pub struct BoundSockets {
     /// Main address first.
-    pub all: Vec<Group>,
+    pub groups: Vec<SocketGroup>,
     /// What was wanted by default but this host does not have.
-    pub missing: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
-impl Groups {
+impl BoundSockets {
     /// Binds everywhere, `threads` times.
-    pub fn bind(binds: &[Bind], threads: usize, kind: &Kind) -> Result<Self> {
-        let mut groups = Self { all: Vec::new(), missing: Vec::new() };
+    pub fn bind(binds: &[BindAddress], threads: usize, kind: &SocketKind) -> Result<Self> {
+        let mut groups = Self { groups: Vec::new(), warnings: Vec::new() };
         for bind in binds {
             match bind {
-                Bind::Loopback(port) => groups.both(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST, *port, threads, kind)?,
-                Bind::Everywhere(port) => {
-                    groups.both(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED, *port, threads, kind)?;
+                BindAddress::Loopback(port) => {
+                    groups.bind_both_families(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST, *port, threads, kind)?
                 }
-                Bind::Host(host, port) => groups.host(host, *port, threads, kind)?,
-                Bind::Unix(path) => groups.all.push((kind.unix)(path, threads)?),
+                BindAddress::Wildcard(port) => {
+                    groups.bind_both_families(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED, *port, threads, kind)?;
+                }
+                BindAddress::Host(host, port) => groups.bind_host(host, *port, threads, kind)?,
+                BindAddress::Unix(path) => groups.groups.push((kind.bind_unix)(path, threads)?),
             }
         }
         Ok(groups)
@@ -68,26 +70,33 @@ impl Groups {
 
     /// The addresses, main one first.
     pub fn addresses(&self) -> impl Iterator<Item = &Address> {
-        self.all.iter().map(|group| &group.address)
+        self.groups.iter().map(|group| &group.address)
     }
 
     /// Both families on one port. A host without IPv6 still serves IPv4, and says so.
-    fn both(&mut self, v4: Ipv4Addr, v6: Ipv6Addr, port: u16, threads: usize, kind: &Kind) -> Result<()> {
+    fn bind_both_families(
+        &mut self,
+        v4: Ipv4Addr,
+        v6: Ipv6Addr,
+        port: u16,
+        threads: usize,
+        kind: &SocketKind,
+    ) -> Result<()> {
         for attempt in 1.. {
-            let (first, bound) = group(SocketAddr::new(IpAddr::V4(v4), port), threads, kind)
-                .map_err(|error| refused(&format!("{v4}:{port}"), error))?;
-            match group(SocketAddr::new(IpAddr::V6(v6), bound.port()), threads, kind) {
-                Ok((second, _)) => self.all.extend([first, second]),
-                Err(error) if is_without(&error) => {
-                    self.missing
+            let (first, bound) = bind_group(SocketAddr::new(IpAddr::V4(v4), port), threads, kind)
+                .map_err(|error| bind_error(&format!("{v4}:{port}"), error))?;
+            match bind_group(SocketAddr::new(IpAddr::V6(v6), bound.port()), threads, kind) {
+                Ok((second, _)) => self.groups.extend([first, second]),
+                Err(error) if is_family_unavailable(&error) => {
+                    self.warnings
                         .push(format!("no IPv6 on this host ({}), listening on IPv4 alone", io_error_text(&error)));
-                    self.all.push(first);
+                    self.groups.push(first);
                 }
                 // Port 0 gave one that is free in IPv4 alone: ask for another.
                 Err(error) if port == 0 && error.kind() == io::ErrorKind::AddrInUse && attempt < PORT_ATTEMPTS => {
                     continue;
                 }
-                Err(error) => return Err(refused(&format!("[{v6}]:{}", bound.port()), error)),
+                Err(error) => return Err(bind_error(&format!("[{v6}]:{}", bound.port()), error)),
             }
             break;
         }
@@ -95,7 +104,7 @@ impl Groups {
     }
 
     /// All addresses of a name, on the port that the first one got; a resolver may repeat itself.
-    fn host(&mut self, host: &str, port: u16, threads: usize, kind: &Kind) -> Result<()> {
+    fn bind_host(&mut self, host: &str, port: u16, threads: usize, kind: &SocketKind) -> Result<()> {
         let unknown = |error| {
             Error::new(Exit::UnknownHost, format!("cannot listen on {host}:{port}: nobody knows the name"))
                 .remedy("give an address of this machine, or a port alone for loopback")
@@ -109,9 +118,10 @@ impl Groups {
             }
             done.push(address.ip());
             address.set_port(port);
-            let (group, bound) = group(address, threads, kind).map_err(|error| refused(&address.to_string(), error))?;
+            let (group, bound) =
+                bind_group(address, threads, kind).map_err(|error| bind_error(&address.to_string(), error))?;
             port = bound.port();
-            self.all.push(group);
+            self.groups.push(group);
         }
         Ok(())
     }
@@ -119,31 +129,31 @@ impl Groups {
 
 /// The first socket takes the port without `SO_REUSEPORT`, so that nobody else's port is shared
 /// unseen, and sets it afterwards, so that its siblings may join.
-fn group(address: SocketAddr, threads: usize, kind: &Kind) -> io::Result<(Group, SocketAddr)> {
-    let first = (kind.make)(address)?;
+fn bind_group(address: SocketAddr, threads: usize, kind: &SocketKind) -> io::Result<(SocketGroup, SocketAddr)> {
+    let first = (kind.create)(address)?;
     first.bind(&SockAddr::from(address))?;
     first.set_reuse_port(threads > 1)?;
-    (kind.ready)(&first)?;
+    (kind.after_bind)(&first)?;
     let bound = first.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
     let mut sockets = vec![first];
     for _ in 1..threads {
-        let sibling = (kind.make)(bound)?;
+        let sibling = (kind.create)(bound)?;
         sibling.set_reuse_port(true)?;
         sibling.bind(&SockAddr::from(bound))?;
-        (kind.ready)(&sibling)?;
+        (kind.after_bind)(&sibling)?;
         sockets.push(sibling);
     }
-    Ok((Group { address: Address::Inet(bound), sockets, made: None }, bound))
+    Ok((SocketGroup { address: Address::Inet(bound), sockets, unix_file: None }, bound))
 }
 
 /// The family is not there at all, as opposed to one address that is taken.
-fn is_without(error: &io::Error) -> bool {
+fn is_family_unavailable(error: &io::Error) -> bool {
     use rustix::io::Errno;
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
 }
 
 /// Why an address cannot be had, and what to do about it.
-pub fn refused(address: &str, error: io::Error) -> Error {
+pub fn bind_error(address: &str, error: io::Error) -> Error {
     let what = format!("cannot listen on {address}: {}", io_error_text(&error));
     match error.kind() {
         io::ErrorKind::AddrInUse if address.starts_with("unix:") => Error::new(Exit::OsError, what)

@@ -5,76 +5,76 @@
 
 /// The unparsed tail. Empty, it owns no buffer.
 #[derive(Debug, Default)]
-pub struct Inbox {
-    kept: Vec<u8>,
+pub struct ReceiveBuffer {
+    unparsed: Vec<u8>,
     /// Whether something changed since the conversation was last asked.
-    offer: bool,
+    changed: bool,
 }
 
-impl Inbox {
+impl ReceiveBuffer {
     /// How many octets are kept.
     pub fn len(&self) -> usize {
-        self.kept.len()
+        self.unparsed.len()
     }
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        self.kept.is_empty()
+        self.unparsed.is_empty()
     }
 
     /// Something changed: what is kept may be taken now.
-    pub fn reoffer(&mut self) {
-        self.offer = true;
+    pub fn mark_changed(&mut self) {
+        self.changed = true;
     }
 
     /// Whether what is kept is to be offered before more is read.
-    pub fn is_due(&mut self) -> bool {
-        std::mem::take(&mut self.offer) && !self.kept.is_empty()
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed) && !self.unparsed.is_empty()
     }
 
     /// Puts what is kept in front of what `buffer` has behind it, so that the conversation sees one
     /// run of `length` octets.
-    pub fn join<'b>(&self, buffer: &'b mut [u8], length: usize) -> &'b [u8] {
-        if let Some(front) = buffer.get_mut(..self.kept.len()) {
-            front.copy_from_slice(&self.kept);
+    pub fn prepend_to<'b>(&self, buffer: &'b mut [u8], length: usize) -> &'b [u8] {
+        if let Some(front) = buffer.get_mut(..self.unparsed.len()) {
+            front.copy_from_slice(&self.unparsed);
         }
         buffer.get(..length).unwrap_or_default()
     }
 
     /// Keeps what was not taken of `all`.
-    pub fn keep(&mut self, all: &[u8], taken: usize) {
-        let rest = all.get(taken..).unwrap_or_default();
+    pub fn keep_unparsed(&mut self, received: &[u8], taken: usize) {
+        let rest = received.get(taken..).unwrap_or_default();
         if rest.is_empty() {
-            self.kept = Vec::new();
-        } else if taken > 0 || rest.len() > self.kept.len() {
-            self.kept.clear();
-            self.kept.extend_from_slice(rest);
+            self.unparsed = Vec::new();
+        } else if taken > 0 || rest.len() > self.unparsed.len() {
+            self.unparsed.clear();
+            self.unparsed.extend_from_slice(rest);
         }
-        self.offer = taken > 0;
+        self.changed = taken > 0;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Inbox;
+    use super::ReceiveBuffer;
 
     #[test]
     fn what_was_not_taken_stands_in_front_of_what_comes() {
-        let mut inbox = Inbox::default();
-        inbox.keep(b"one two", 4);
-        assert!(inbox.is_due() && !inbox.is_due());
+        let mut inbox = ReceiveBuffer::default();
+        inbox.keep_unparsed(b"one two", 4);
+        assert!(inbox.take_changed() && !inbox.take_changed());
         let mut buffer = *b"???+three";
-        assert_eq!(inbox.join(&mut buffer, 9), b"two+three");
-        inbox.keep(b"two+three", 9);
-        assert!(inbox.is_empty() && !inbox.is_due());
+        assert_eq!(inbox.prepend_to(&mut buffer, 9), b"two+three");
+        inbox.keep_unparsed(b"two+three", 9);
+        assert!(inbox.is_empty() && !inbox.take_changed());
     }
 
     #[test]
     fn what_nobody_takes_is_not_offered_again_until_something_changes() {
-        let mut inbox = Inbox::default();
-        inbox.keep(b"half a li", 0);
-        assert!(!inbox.is_due() && inbox.len() == 9);
-        inbox.reoffer();
-        assert!(inbox.is_due());
+        let mut inbox = ReceiveBuffer::default();
+        inbox.keep_unparsed(b"half a li", 0);
+        assert!(!inbox.take_changed() && inbox.len() == 9);
+        inbox.mark_changed();
+        assert!(inbox.take_changed());
     }
 }

@@ -21,47 +21,52 @@ use crate::error::catch_panic;
 
 /// Which connection asked: its slot, and its number, since slots are used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket {
+pub struct ConnectionId {
     /// Its slot.
     pub slot: usize,
     /// Its number.
-    pub number: u64,
+    pub ordinal: u64,
 }
 
-struct Work {
+struct QueuedJob {
     job: Job,
-    ticket: Ticket,
-    back: Sender<Ticket>,
+    connection: ConnectionId,
+    completed: Sender<ConnectionId>,
     waker: Arc<Waker>,
 }
 
 /// The helpers of a server.
-pub struct Helpers<'s> {
-    queue: Option<Sender<Work>>,
+pub struct ThreadPool<'s> {
+    queue: Option<Sender<QueuedJob>>,
     threads: Vec<ScopedJoinHandle<'s, ()>>,
 }
 
-impl<'s> Helpers<'s> {
+impl<'s> ThreadPool<'s> {
     /// Starts so many; none is for a server without jobs.
     pub fn start(scope: &'s Scope<'s, '_>, count: usize) -> io::Result<Self> {
-        let (queue, work) = channel::<Work>();
+        let (queue, work) = channel::<QueuedJob>();
         let work = Arc::new(Mutex::new(work));
         let start = |number| {
             let work = Arc::clone(&work);
-            Builder::new().name(format!("helper-{number}")).spawn_scoped(scope, move || help(&work))
+            Builder::new().name(format!("helper-{number}")).spawn_scoped(scope, move || run_jobs(&work))
         };
         let threads = (0..count).map(start).collect::<io::Result<Vec<_>>>()?;
         Ok(Self { queue: (count > 0).then_some(queue), threads })
     }
 
     /// The counter of one worker, whose poll `waker` wakes.
-    pub fn counter(&self, waker: &Arc<Waker>) -> Counter {
+    pub fn handle(&self, waker: &Arc<Waker>) -> PoolHandle {
         let (back, done) = channel();
-        Counter { queue: self.queue.clone(), back, done, waker: Arc::clone(waker) }
+        PoolHandle {
+            queue: self.queue.clone(),
+            completed_sender: back,
+            completed_receiver: done,
+            waker: Arc::clone(waker),
+        }
     }
 
     /// Lets them go, once no worker has anything left to ask.
-    pub fn finish(self) {
+    pub fn join(self) {
         drop(self.queue);
         for thread in self.threads {
             let _ = thread.join();
@@ -69,11 +74,11 @@ impl<'s> Helpers<'s> {
     }
 }
 
-fn help(work: &Mutex<Receiver<Work>>) {
+fn run_jobs(queue: &Mutex<Receiver<QueuedJob>>) {
     loop {
         // The lock is held while waiting: whoever has it is the next to work.
-        let next = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Work { job, ticket, back, waker }) = next else { return };
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(QueuedJob { job, connection: ticket, completed: back, waker }) = next else { return };
         // A bug in one job is told by the panic hook; its connection hears that it is over, and
         // finds that nothing came of it.
         let _ = catch_panic(job);
@@ -83,37 +88,38 @@ fn help(work: &Mutex<Receiver<Work>>) {
 }
 
 /// Where one worker hands in its jobs and hears that they are done.
-pub struct Counter {
-    queue: Option<Sender<Work>>,
-    back: Sender<Ticket>,
-    done: Receiver<Ticket>,
+pub struct PoolHandle {
+    queue: Option<Sender<QueuedJob>>,
+    completed_sender: Sender<ConnectionId>,
+    completed_receiver: Receiver<ConnectionId>,
     waker: Arc<Waker>,
 }
 
-impl Counter {
+impl PoolHandle {
     /// Hands in a job. Without helpers it is done on the spot.
-    pub fn hand_in(&self, job: Job, ticket: Ticket) {
-        let work = Work { job, ticket, back: self.back.clone(), waker: Arc::clone(&self.waker) };
+    pub fn submit(&self, job: Job, connection: ConnectionId) {
+        let work =
+            QueuedJob { job, connection, completed: self.completed_sender.clone(), waker: Arc::clone(&self.waker) };
         let undone = match &self.queue {
             Some(queue) => queue.send(work).err().map(|refused| refused.0),
             None => Some(work),
         };
-        if let Some(Work { job, .. }) = undone {
+        if let Some(QueuedJob { job, .. }) = undone {
             let _ = catch_panic(job);
-            let _ = self.back.send(ticket);
+            let _ = self.completed_sender.send(connection);
             let _ = self.waker.wake();
         }
     }
 
     /// Whose job is done.
-    pub fn done(&self) -> Option<Ticket> {
-        self.done.try_recv().ok()
+    pub fn next_completed(&self) -> Option<ConnectionId> {
+        self.completed_receiver.try_recv().ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Helpers, Ticket};
+    use super::{ConnectionId, ThreadPool};
     use mio::{Events, Poll, Token, Waker};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -126,8 +132,8 @@ mod tests {
             let waker = Arc::new(Waker::new(poll.registry(), Token(0)).expect("a waker"));
             let count = Arc::new(AtomicUsize::new(0));
             std::thread::scope(|scope| {
-                let helpers = Helpers::start(scope, helpers).expect("started");
-                let counter = helpers.counter(&waker);
+                let helpers = ThreadPool::start(scope, helpers).expect("started");
+                let counter = helpers.handle(&waker);
                 for slot in 0..20 {
                     let count = Arc::clone(&count);
                     let work = move || {
@@ -137,12 +143,12 @@ mod tests {
                             std::panic::resume_unwind(Box::new(slot));
                         }
                     };
-                    counter.hand_in(Box::new(work), Ticket { slot, number: 7 });
+                    counter.submit(Box::new(work), ConnectionId { slot, ordinal: 7 });
                 }
                 let mut slots = Vec::new();
                 let mut events = Events::with_capacity(4);
                 while slots.len() < 20 {
-                    slots.extend(std::iter::from_fn(|| counter.done()).map(|ticket| ticket.slot));
+                    slots.extend(std::iter::from_fn(|| counter.next_completed()).map(|ticket| ticket.slot));
                     if slots.len() < 20 {
                         poll.poll(&mut events, Some(Duration::from_secs(10))).expect("woken");
                     }
@@ -150,7 +156,7 @@ mod tests {
                 slots.sort_unstable();
                 assert_eq!(slots, (0..20).collect::<Vec<_>>());
                 drop(counter);
-                helpers.finish();
+                helpers.join();
             });
             assert_eq!(count.load(Ordering::Relaxed), 20);
         }

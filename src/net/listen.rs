@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::bind::Bind;
-use super::groups::{Group, Groups, Kind, refused};
+use super::bind::BindAddress;
+use super::groups::{BoundSockets, SocketGroup, SocketKind, bind_error};
 use crate::error::Result;
 
 /// What may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
@@ -71,16 +71,16 @@ impl fmt::Display for Address {
 }
 
 /// What a stream server's sockets are.
-const STREAM: Kind = Kind { make: tcp_socket, ready: |socket| socket.listen(BACKLOG), unix };
+const STREAM: SocketKind = SocketKind { create: tcp_socket, after_bind: |socket| socket.listen(BACKLOG), bind_unix };
 
 /// Listening sockets, one per thread and address.
 #[derive(Debug)]
-pub struct Listeners(Groups);
+pub struct Listeners(BoundSockets);
 
 impl Listeners {
     /// Binds and listens everywhere, `threads` times.
-    pub fn bind(binds: &[Bind], threads: usize) -> Result<Self> {
-        Groups::bind(binds, threads, &STREAM).map(Self)
+    pub fn bind(binds: &[BindAddress], threads: usize) -> Result<Self> {
+        BoundSockets::bind(binds, threads, &STREAM).map(Self)
     }
 
     /// The addresses, main one first.
@@ -89,13 +89,13 @@ impl Listeners {
     }
 
     /// Families that were asked for by default and that this host does not have.
-    pub fn missing(&self) -> &[String] {
-        &self.0.missing
+    pub fn warnings(&self) -> &[String] {
+        &self.0.warnings
     }
 
     /// One listener per address, for one thread.
     pub(super) fn take(&mut self) -> Vec<Socket> {
-        self.0.all.iter_mut().filter_map(|group| group.sockets.pop()).collect()
+        self.0.groups.iter_mut().filter_map(|group| group.sockets.pop()).collect()
     }
 }
 
@@ -113,11 +113,11 @@ fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
 }
 
 /// A Unix socket is shared by all threads. One that nobody answers on is left over and replaced.
-fn unix(path: &Path, threads: usize) -> Result<Group> {
+fn bind_unix(path: &Path, threads: usize) -> Result<SocketGroup> {
     let shown = format!("unix:{}", path.display());
-    let address = SockAddr::unix(path).map_err(|error| refused(&shown, error))?;
+    let address = SockAddr::unix(path).map_err(|error| bind_error(&shown, error))?;
     let new = || Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None);
-    let first = new().map_err(|error| refused(&shown, error))?;
+    let first = new().map_err(|error| bind_error(&shown, error))?;
     let mut bound = first.bind(&address);
     if bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
         let probe = new().and_then(|probe| probe.connect(&address));
@@ -129,22 +129,22 @@ fn unix(path: &Path, threads: usize) -> Result<Group> {
             bound = first.bind(&address);
         }
     }
-    bound.and_then(|()| first.listen(BACKLOG)).map_err(|error| refused(&shown, error))?;
+    bound.and_then(|()| first.listen(BACKLOG)).map_err(|error| bind_error(&shown, error))?;
     let mut sockets = vec![first];
     for _ in 1..threads {
-        let copy = sockets[0].try_clone().map_err(|error| refused(&shown, error))?;
+        let copy = sockets[0].try_clone().map_err(|error| bind_error(&shown, error))?;
         sockets.push(copy);
     }
-    Ok(Group { address: Address::Unix(path.to_owned()), sockets, made: identity(path) })
+    Ok(SocketGroup { address: Address::Unix(path.to_owned()), sockets, unix_file: file_id(path) })
 }
 
 impl Drop for Listeners {
     /// Removes what was made here, and nothing that has taken its name since.
     fn drop(&mut self) {
-        for group in &self.0.all {
-            let made = group.made.as_ref();
+        for group in &self.0.groups {
+            let made = group.unix_file.as_ref();
             if let (Address::Unix(path), Some(made)) = (&group.address, made)
-                && identity(path).as_ref() == Some(made)
+                && file_id(path).as_ref() == Some(made)
             {
                 let _ = std::fs::remove_file(path);
             }
@@ -153,7 +153,7 @@ impl Drop for Listeners {
 }
 
 /// Which file a name stands for: device and inode.
-fn identity(path: &Path) -> Option<(u64, u64)> {
+fn file_id(path: &Path) -> Option<(u64, u64)> {
     std::fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
@@ -163,12 +163,12 @@ fn is_socket(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Address, Bind, Listeners};
+    use super::{Address, BindAddress, Listeners};
     use crate::exit::Exit;
 
     #[test]
     fn port_0_is_the_same_port_in_both_families_and_for_every_thread() {
-        let mut listeners = Listeners::bind(&[Bind::Loopback(0)], 3).expect("a free port");
+        let mut listeners = Listeners::bind(&[BindAddress::Loopback(0)], 3).expect("a free port");
         let ports: Vec<_> = listeners
             .addresses()
             .map(|address| match address {
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn what_is_accepted_sends_small_answers_at_once() {
-        let mut listeners = Listeners::bind(&[Bind::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
+        let mut listeners = Listeners::bind(&[BindAddress::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
         let address = listeners.addresses().next().and_then(Address::inet).expect("a TCP address");
         let _client = std::net::TcpStream::connect(address).expect("somebody listens");
         let listener = listeners.take().pop().expect("one for the thread");
@@ -196,9 +196,10 @@ mod tests {
     #[test]
     fn a_port_of_another_server_is_never_shared() {
         for threads in [1, 2] {
-            let first = Listeners::bind(&[Bind::Host("127.0.0.1".into(), 0)], threads).expect("a free port");
+            let first = Listeners::bind(&[BindAddress::Host("127.0.0.1".into(), 0)], threads).expect("a free port");
             let Some(Address::Inet(address)) = first.addresses().next() else { panic!("a TCP address") };
-            let error = Listeners::bind(&[Bind::Host("127.0.0.1".into(), address.port())], threads).expect_err("taken");
+            let error =
+                Listeners::bind(&[BindAddress::Host("127.0.0.1".into(), address.port())], threads).expect_err("taken");
             assert_eq!(error.exit(), Exit::OsError);
             assert!(error.advice().is_some_and(|advice| advice.contains("--bind")));
         }
@@ -209,7 +210,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("s");
         drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
-        let bind = [Bind::Unix(path.clone())];
+        let bind = [BindAddress::Unix(path.clone())];
         let listeners = Listeners::bind(&bind, 2).expect("the left-over is replaced");
         assert!(Listeners::bind(&bind, 1).is_err(), "somebody answers there");
         drop(listeners);
@@ -223,12 +224,12 @@ mod tests {
         std::fs::write(&file, "precious").expect("written");
         std::os::unix::fs::symlink(&file, &link).expect("linked");
         for path in [&file, &link] {
-            assert!(Listeners::bind(&[Bind::Unix(path.clone())], 1).is_err());
+            assert!(Listeners::bind(&[BindAddress::Unix(path.clone())], 1).is_err());
         }
         assert_eq!(std::fs::read(&file).expect("still there"), b"precious");
         assert!(link.is_symlink());
         let socket = directory.path().join("socket");
-        let listeners = Listeners::bind(&[Bind::Unix(socket.clone())], 1).expect("free");
+        let listeners = Listeners::bind(&[BindAddress::Unix(socket.clone())], 1).expect("free");
         std::fs::remove_file(&socket).expect("removed by somebody");
         std::fs::write(&socket, "another's").expect("written");
         drop(listeners);

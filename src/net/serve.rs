@@ -11,15 +11,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
-use mio::{Poll, Waker};
+use mio::Poll;
 
 use super::clock::now;
-use super::jobs::Helpers;
-use super::link::Patience;
+use super::jobs::ThreadPool;
+use super::link::ConnectionTimeouts;
 use super::listen::Listeners;
-use super::signals::{Nudge, Signals, Woken};
-use super::tls::ServerSide;
-use super::worker::{WAKER, Worker};
+use super::signals::{Signals, WakeReason, Waker};
+use super::tls::ServerTls;
+use super::worker::{WAKER_TOKEN, Worker};
 use crate::conversation::StreamProtocol;
 use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
@@ -28,39 +28,39 @@ use crate::time::Moment;
 /// What a server does with its connections. Each thread has one of its own.
 pub trait Service {
     /// The conversation on each connection.
-    type Talk: StreamProtocol;
+    type Protocol: StreamProtocol;
 
     /// A connection came: what is said on it, and under which TLS.
-    fn accepted(&mut self, arrival: Arrival, now: Moment) -> Welcome<Self::Talk>;
+    fn accepted(&mut self, incoming: Incoming, now: Moment) -> Accepted<Self::Protocol>;
 
     /// One of the conversations told a fact.
-    fn fact(&mut self, fact: <Self::Talk as StreamProtocol>::Event);
+    fn on_event(&mut self, fact: <Self::Protocol as StreamProtocol>::Event);
 
     /// A connection that was accepted is gone.
-    fn gone(&mut self, _: Self::Talk) {}
+    fn on_closed(&mut self, _: Self::Protocol) {}
 
     /// Something that concerns the server itself.
-    fn notice(&mut self, notice: Notice);
+    fn on_notice(&mut self, notice: Notice);
 }
 
 /// A connection that came.
 #[derive(Clone, Copy, Debug)]
-pub struct Arrival {
+pub struct Incoming {
     /// From where; `None` is a Unix socket.
     pub peer: Option<SocketAddr>,
     /// Through which of the [`Plan::doors`].
-    pub door: usize,
+    pub listener_group: usize,
 }
 
 /// What a connection gets.
 #[derive(Debug)]
-pub struct Welcome<T> {
+pub struct Accepted<T> {
     /// The conversation on it.
-    pub talk: T,
+    pub protocol: T,
     /// What it shows at once, if TLS begins with the first octet.
-    pub tls: Option<ServerSide>,
+    pub tls: Option<ServerTls>,
     /// What it shows when the conversation begins TLS.
-    pub upgrade: Option<ServerSide>,
+    pub start_tls: Option<ServerTls>,
 }
 
 /// What a server has to say about itself.
@@ -71,21 +71,21 @@ pub enum Notice {
 }
 
 /// How to serve.
-pub struct Plan {
+pub struct ServerConfig {
     /// Where, in groups that the service can tell apart.
-    pub doors: Vec<Listeners>,
+    pub listener_groups: Vec<Listeners>,
     /// On how many threads.
     pub threads: usize,
     /// How many more do the jobs of the conversations.
-    pub helpers: usize,
+    pub pool_threads: usize,
     /// How many connections a thread has at once; more wait in the kernel's queue.
-    pub most: usize,
+    pub max_connections: usize,
     /// How long each link waits.
-    pub patience: Patience,
+    pub timeouts: ConnectionTimeouts,
     /// How long running conversations may go on after the stop.
-    pub grace: Duration,
+    pub drain_timeout: Duration,
     /// When to stop by itself.
-    pub until: Option<Moment>,
+    pub deadline: Option<Moment>,
 }
 
 /// What a worker is to do.
@@ -94,13 +94,13 @@ pub(super) const DRAINING: u8 = 1;
 pub(super) const STOPPED: u8 = 2;
 
 /// How all workers are told.
-pub(super) struct Stop {
+pub(super) struct Shutdown {
     pub(super) state: AtomicU8,
-    wakers: Vec<Arc<Waker>>,
+    wakers: Vec<Arc<mio::Waker>>,
 }
 
-impl Stop {
-    fn set(&self, state: u8) {
+impl Shutdown {
+    fn advance(&self, state: u8) {
         self.state.fetch_max(state, Ordering::Release);
         for waker in &self.wakers {
             // Fails only if the thread's poll is gone, and then so is the thread.
@@ -114,7 +114,7 @@ impl Stop {
 /// `make` and `finish` are called once per thread, on that thread: one makes its service, the
 /// other takes it back in the end.
 pub fn serve<S: Service>(
-    mut plan: Plan,
+    mut config: ServerConfig,
     signals: &mut Signals,
     make: impl Fn() -> S + Sync,
     finish: impl Fn(S) + Sync,
@@ -123,20 +123,20 @@ pub fn serve<S: Service>(
         Error::new(Exit::OsError, format!("cannot start serving: {}", io_error_text(&error))).with_source(error)
     };
     raise_descriptor_limit();
-    let polls = (0..plan.threads).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>().map_err(failed)?;
-    let waker = |poll: &Poll| Waker::new(poll.registry(), WAKER).map(Arc::new);
+    let polls = (0..config.threads).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>().map_err(failed)?;
+    let waker = |poll: &Poll| mio::Waker::new(poll.registry(), WAKER_TOKEN).map(Arc::new);
     let wakers = polls.iter().map(waker).collect::<io::Result<Vec<_>>>().map_err(failed)?;
-    let stop = Stop { state: AtomicU8::new(RUNNING), wakers };
-    let nudge = signals.nudger()?;
+    let stop = Shutdown { state: AtomicU8::new(RUNNING), wakers };
+    let nudge = signals.waker()?;
     let drained = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let mut workers = Vec::new();
-        let helpers = Helpers::start(scope, plan.helpers).map_err(failed)?;
+        let helpers = ThreadPool::start(scope, config.pool_threads).map_err(failed)?;
         for (number, poll) in polls.into_iter().enumerate() {
-            let doors: Vec<_> = plan.doors.iter_mut().map(Listeners::take).collect();
-            let counter = helpers.counter(&stop.wakers[number]);
-            let (stop, make, finish, patience, most) = (&stop, &make, &finish, plan.patience, plan.most);
-            let end = End(signals.nudger()?);
+            let doors: Vec<_> = config.listener_groups.iter_mut().map(Listeners::take).collect();
+            let counter = helpers.handle(&stop.wakers[number]);
+            let (stop, make, finish, patience, most) = (&stop, &make, &finish, config.timeouts, config.max_connections);
+            let end = WakeOnExit(signals.waker()?);
             let run = move || {
                 // Dropped at the end of the thread, whatever ends it.
                 let _end = end;
@@ -148,42 +148,42 @@ pub fn serve<S: Service>(
             match std::thread::Builder::new().name(format!("serve-{number}")).spawn_scoped(scope, run) {
                 Ok(worker) => workers.push(worker),
                 Err(error) => {
-                    stop.set(STOPPED);
+                    stop.advance(STOPPED);
                     return Err(failed(error));
                 }
             }
         }
-        signals.wait(plan.until);
-        stop.set(DRAINING);
+        signals.wait(config.deadline);
+        stop.advance(DRAINING);
         let (drained, nudge) = (&drained, &nudge);
         let waiter = scope.spawn(move || {
             let results: Vec<io::Result<()>> =
                 workers.into_iter().map(|worker| worker.join().unwrap_or(Ok(()))).collect();
             drained.store(true, Ordering::Release);
-            nudge.nudge();
+            nudge.wake();
             results
         });
         // The grace, unless all are done before or a second signal says: now.
-        let patience = now() + plan.grace;
+        let patience = now() + config.drain_timeout;
         while !drained.load(Ordering::Acquire) {
             match signals.wait(Some(patience)) {
-                Woken::Nudged => {}
-                Woken::Signal(_) | Woken::Timeout => break,
+                WakeReason::Waker => {}
+                WakeReason::Signal(_) | WakeReason::Timeout => break,
             }
         }
-        stop.set(STOPPED);
+        stop.advance(STOPPED);
         let results = waiter.join().unwrap_or_default();
-        helpers.finish();
+        helpers.join();
         results.into_iter().collect::<io::Result<()>>().map_err(failed)
     })
 }
 
 /// Tells the waiting thread that one of the others is over: a server with a dead thread is not one.
-struct End(Nudge);
+struct WakeOnExit(Waker);
 
-impl Drop for End {
+impl Drop for WakeOnExit {
     fn drop(&mut self) {
-        self.0.nudge();
+        self.0.wake();
     }
 }
 

@@ -54,16 +54,16 @@ impl Signal {
 
 /// What woke [`Signals::wait`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Woken {
+pub enum WakeReason {
     /// A signal came.
     Signal(Signal),
     /// Another thread nudged.
-    Nudged,
+    Waker,
     /// The moment has come.
     Timeout,
 }
 
-fn failed(error: io::Error) -> Error {
+fn setup_error(error: io::Error) -> Error {
     let what = format!("cannot listen for signals: {}", io_error_text(&error));
     let error = Error::new(Exit::OsError, what).with_source(error);
     error.remedy("allow more open files with ulimit -n")
@@ -74,44 +74,44 @@ fn failed(error: io::Error) -> Error {
 pub struct Signals {
     delivery: SignalDelivery<UnixStream, SignalOnly>,
     /// Come, and not taken yet.
-    come: VecDeque<Signal>,
-    nudges: UnixStream,
-    nudge: UnixStream,
+    pending: VecDeque<Signal>,
+    wake_receiver: UnixStream,
+    wake_sender: UnixStream,
 }
 
 /// Wakes the thread that waits for signals.
 #[derive(Debug)]
-pub struct Nudge(UnixStream);
+pub struct Waker(UnixStream);
 
-impl Nudge {
+impl Waker {
     /// Wakes it. A full pipe means that it is being woken already.
-    pub fn nudge(&self) {
+    pub fn wake(&self) {
         let _ = (&self.0).write(&[0]);
     }
 }
 
 impl Signals {
     /// Begins to listen; until here, signals end the process as they always do.
-    pub fn listen() -> Result<Self> {
-        let (read, write) = UnixStream::pair().map_err(failed)?;
-        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, [SIGINT, SIGTERM]).map_err(failed)?;
-        let (nudges, nudge) = UnixStream::pair().map_err(failed)?;
-        nudges.set_nonblocking(true).map_err(failed)?;
-        nudge.set_nonblocking(true).map_err(failed)?;
-        Ok(Self { delivery, come: VecDeque::new(), nudges, nudge })
+    pub fn install() -> Result<Self> {
+        let (read, write) = UnixStream::pair().map_err(setup_error)?;
+        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, [SIGINT, SIGTERM]).map_err(setup_error)?;
+        let (nudges, nudge) = UnixStream::pair().map_err(setup_error)?;
+        nudges.set_nonblocking(true).map_err(setup_error)?;
+        nudge.set_nonblocking(true).map_err(setup_error)?;
+        Ok(Self { delivery, pending: VecDeque::new(), wake_receiver: nudges, wake_sender: nudge })
     }
 
     /// Listens for SIGQUIT as well.
-    pub fn with_quit(self) -> Result<Self> {
+    pub fn with_sigquit(self) -> Result<Self> {
         let added = self.delivery.handle().add_signal(SIGQUIT);
-        added.map_err(failed)?;
+        added.map_err(setup_error)?;
         Ok(self)
     }
 
     /// A handle for other threads.
-    pub fn nudger(&self) -> Result<Nudge> {
-        let copy = self.nudge.try_clone();
-        copy.map(Nudge).map_err(failed)
+    pub fn waker(&self) -> Result<Waker> {
+        let copy = self.wake_sender.try_clone();
+        copy.map(Waker).map_err(setup_error)
     }
 
     /// What becomes readable when a signal comes.
@@ -120,8 +120,8 @@ impl Signals {
     }
 
     /// What becomes readable when another thread nudges.
-    pub(super) fn nudged_fd(&self) -> BorrowedFd<'_> {
-        self.nudges.as_fd()
+    pub(super) fn waker_fd(&self) -> BorrowedFd<'_> {
+        self.wake_receiver.as_fd()
     }
 
     /// The next signal that has come and was not taken.
@@ -131,30 +131,30 @@ impl Signals {
             SIGQUIT => Signal::Quit,
             _ => Signal::Terminate,
         };
-        self.come.extend(self.delivery.pending().map(signal));
-        self.come.pop_front()
+        self.pending.extend(self.delivery.pending().map(signal));
+        self.pending.pop_front()
     }
 
     /// Whether another thread has nudged since the last call.
-    pub(super) fn take_nudge(&mut self) -> bool {
-        matches!(self.nudges.read(&mut [0; 64]), Ok(1..))
+    pub(super) fn take_wake(&mut self) -> bool {
+        matches!(self.wake_receiver.read(&mut [0; 64]), Ok(1..))
     }
 
     /// Sleeps until a signal, a nudge or a moment comes, whichever is first.
-    pub fn wait(&mut self, until: Option<Moment>) -> Woken {
+    pub fn wait(&mut self, deadline: Option<Moment>) -> WakeReason {
         loop {
             if let Some(signal) = self.take() {
-                return Woken::Signal(signal);
+                return WakeReason::Signal(signal);
             }
-            if self.take_nudge() {
-                return Woken::Nudged;
+            if self.take_wake() {
+                return WakeReason::Waker;
             }
-            let left = until.map(|until| until - now());
+            let left = deadline.map(|until| until - now());
             if left == Some(Duration::ZERO) {
-                return Woken::Timeout;
+                return WakeReason::Timeout;
             }
             let delivery = PollFd::from_borrowed_fd(self.delivery.get_read().as_fd(), PollFlags::IN);
-            let nudges = PollFd::new(&self.nudges, PollFlags::IN);
+            let nudges = PollFd::new(&self.wake_receiver, PollFlags::IN);
             // EINTR is a signal on its way to the pipe; every other failure ends in a look as well.
             let _ = poll(&mut [delivery, nudges], left.map(timespec).as_ref());
         }
@@ -163,15 +163,15 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
-    use super::{Signals, Woken};
+    use super::{Signals, WakeReason};
     use crate::net::clock::now;
     use std::time::Duration;
 
     #[test]
     fn a_nudge_wakes_and_so_does_a_moment() {
-        let mut signals = Signals::listen().expect("a pipe");
-        signals.nudger().expect("a copy").nudge();
-        assert_eq!(signals.wait(None), Woken::Nudged);
-        assert_eq!(signals.wait(Some(now() + Duration::from_millis(1))), Woken::Timeout);
+        let mut signals = Signals::install().expect("a pipe");
+        signals.waker().expect("a copy").wake();
+        assert_eq!(signals.wait(None), WakeReason::Waker);
+        assert_eq!(signals.wait(Some(now() + Duration::from_millis(1))), WakeReason::Timeout);
     }
 }

@@ -17,7 +17,7 @@ pub struct Timers {
 
 /// One slot's entry in the heap.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Alarm {
+pub struct ConnectionTimer {
     /// When the earliest entry of this slot comes up.
     at: Option<Moment>,
     /// Tells this entry from older ones of the same slot.
@@ -26,23 +26,23 @@ pub struct Alarm {
 
 impl Timers {
     /// Makes sure that `slot` comes up at `wanted` or before.
-    pub fn arm(&mut self, slot: usize, alarm: &mut Alarm, wanted: Option<Moment>) {
-        let Some(wanted) = wanted else { return };
-        if alarm.at.is_some_and(|at| at <= wanted) {
+    pub fn arm(&mut self, slot: usize, timer: &mut ConnectionTimer, deadline: Option<Moment>) {
+        let Some(wanted) = deadline else { return };
+        if timer.at.is_some_and(|at| at <= wanted) {
             return;
         }
-        alarm.generation += 1;
-        alarm.at = Some(wanted);
-        self.heap.push(Reverse((wanted, slot, alarm.generation)));
+        timer.generation += 1;
+        timer.at = Some(wanted);
+        self.heap.push(Reverse((wanted, slot, timer.generation)));
     }
 
     /// When the next entry comes up.
-    pub fn next(&self) -> Option<Moment> {
+    pub fn next_deadline(&self) -> Option<Moment> {
         self.heap.peek().map(|Reverse((at, ..))| *at)
     }
 
     /// Takes the next entry that is due, as slot and generation.
-    pub fn due(&mut self, now: Moment) -> Option<(usize, u64)> {
+    pub fn pop_due(&mut self, now: Moment) -> Option<(usize, u64)> {
         let Reverse((at, slot, generation)) = *self.heap.peek()?;
         if at > now {
             return None;
@@ -52,14 +52,14 @@ impl Timers {
     }
 }
 
-impl Alarm {
+impl ConnectionTimer {
     /// An alarm whose entries cannot be taken for those of the slot's last tenant.
     pub fn new(generation: u64) -> Self {
         Self { at: None, generation }
     }
 
     /// Whether an entry that came up is this one's latest; it is gone then.
-    pub fn rings(&mut self, generation: u64) -> bool {
+    pub fn fires(&mut self, generation: u64) -> bool {
         let rings = self.at.is_some() && self.generation == generation;
         if rings {
             self.at = None;
@@ -70,7 +70,7 @@ impl Alarm {
 
 #[cfg(test)]
 mod tests {
-    use super::{Alarm, Timers};
+    use super::{ConnectionTimer, Timers};
     use crate::time::Moment;
     use std::time::Duration;
 
@@ -80,24 +80,24 @@ mod tests {
 
     #[test]
     fn a_deadline_that_moves_later_costs_no_entry() {
-        let (mut timers, mut alarm) = (Timers::default(), Alarm::default());
+        let (mut timers, mut alarm) = (Timers::default(), ConnectionTimer::default());
         timers.arm(7, &mut alarm, Some(at(10)));
         timers.arm(7, &mut alarm, Some(at(20)));
-        assert_eq!(timers.next(), Some(at(10)));
-        let (slot, generation) = timers.due(at(10)).expect("due");
-        assert!(slot == 7 && alarm.rings(generation));
+        assert_eq!(timers.next_deadline(), Some(at(10)));
+        let (slot, generation) = timers.pop_due(at(10)).expect("due");
+        assert!(slot == 7 && alarm.fires(generation));
         timers.arm(7, &mut alarm, Some(at(20)));
-        assert_eq!(timers.due(at(19)), None);
-        assert!(timers.due(at(20)).is_some());
+        assert_eq!(timers.pop_due(at(19)), None);
+        assert!(timers.pop_due(at(20)).is_some());
     }
 
     #[test]
     fn an_older_entry_does_not_ring_a_newer_alarm() {
-        let (mut timers, mut alarm) = (Timers::default(), Alarm::default());
+        let (mut timers, mut alarm) = (Timers::default(), ConnectionTimer::default());
         timers.arm(7, &mut alarm, Some(at(20)));
         timers.arm(7, &mut alarm, Some(at(10)));
         let rings: Vec<bool> =
-            std::iter::from_fn(|| timers.due(at(30))).map(|(_, generation)| alarm.rings(generation)).collect();
+            std::iter::from_fn(|| timers.pop_due(at(30))).map(|(_, generation)| alarm.fires(generation)).collect();
         assert_eq!(rings, [true, false]);
     }
 }

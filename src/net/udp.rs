@@ -23,19 +23,19 @@ use nix::sys::socket::sockopt::{
 use nix::sys::socket::{TimestampingFlag, setsockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::bind::Bind;
+use super::bind::BindAddress;
 use super::dial::is_exhausted;
-use super::groups::{Groups, Kind};
+use super::groups::{BoundSockets, SocketKind};
 use super::listen::Address;
 use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
 /// What may wait in a receive buffer; the kernel cuts it to `net.core.rmem_max`.
-const RECEIVE_BUFFER: usize = 4 << 20;
+const RECEIVE_BUFFER_SIZE: usize = 4 << 20;
 
 /// What a client's socket is asked to stamp: `OPT_ID` numbers the datagrams it sends, and
 /// `OPT_TSONLY` keeps their payload out of the error queue.
-const STAMPS: TimestampingFlag = TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE
+const TIMESTAMPING_FLAGS: TimestampingFlag = TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE
     .union(TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE)
     .union(TimestampingFlag::SOF_TIMESTAMPING_TX_SOFTWARE)
     .union(TimestampingFlag::SOF_TIMESTAMPING_OPT_ID)
@@ -43,21 +43,22 @@ const STAMPS: TimestampingFlag = TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE
 
 /// What a datagram server's sockets are. `SO_REUSEADDR` stays off: for UDP it would share the port
 /// with anybody.
-const DATAGRAM: Kind = Kind { make: server, ready: |_| Ok(()), unix: |path, _| Err(no_unix(path)) };
+const DATAGRAM: SocketKind =
+    SocketKind { create: server_socket, after_bind: |_| Ok(()), bind_unix: |path, _| Err(unix_unsupported(path)) };
 
-fn no_unix(path: &Path) -> Error {
+fn unix_unsupported(path: &Path) -> Error {
     Error::new(Exit::Usage, format!("cannot receive at unix:{}", path.display()))
         .expected("an address for UDP: PORT, HOST:PORT or *:PORT")
 }
 
 /// A server's sockets, one per thread and address.
 #[derive(Debug)]
-pub struct Receivers(Groups);
+pub struct UdpSockets(BoundSockets);
 
-impl Receivers {
+impl UdpSockets {
     /// Binds everywhere, `threads` times.
-    pub fn bind(binds: &[Bind], threads: usize) -> Result<Self> {
-        Groups::bind(binds, threads, &DATAGRAM).map(Self)
+    pub fn bind(binds: &[BindAddress], threads: usize) -> Result<Self> {
+        BoundSockets::bind(binds, threads, &DATAGRAM).map(Self)
     }
 
     /// The addresses, main one first.
@@ -66,23 +67,23 @@ impl Receivers {
     }
 
     /// The same as plain socket addresses.
-    pub fn bound(&self) -> Vec<SocketAddr> {
+    pub fn socket_addresses(&self) -> Vec<SocketAddr> {
         self.addresses().filter_map(Address::inet).collect()
     }
 
     /// Families that were asked for by default and that this host does not have.
-    pub fn missing(&self) -> &[String] {
-        &self.0.missing
+    pub fn warnings(&self) -> &[String] {
+        &self.0.warnings
     }
 
     /// One socket per address, for one thread.
     pub(super) fn take(&mut self) -> Vec<(Socket, SocketAddr)> {
-        self.0.all.iter_mut().filter_map(|group| Some((group.sockets.pop()?, group.address.inet()?))).collect()
+        self.0.groups.iter_mut().filter_map(|group| Some((group.sockets.pop()?, group.address.inet()?))).collect()
     }
 }
 
-fn server(address: SocketAddr) -> io::Result<Socket> {
-    let socket = udp(address)?;
+fn server_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = udp_socket(address)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -97,9 +98,9 @@ fn server(address: SocketAddr) -> io::Result<Socket> {
 }
 
 /// What every socket of ours has: never blocking, a large buffer, the TTL, what was dropped.
-fn udp(address: SocketAddr) -> io::Result<Socket> {
+fn udp_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_SIZE);
     let _ = setsockopt(&socket, RxqOvfl, &1);
     let _ = match address {
         SocketAddr::V4(_) => setsockopt(&socket, Ipv4RecvTtl, &true),
@@ -110,7 +111,7 @@ fn udp(address: SocketAddr) -> io::Result<Socket> {
 
 /// How a client's datagrams leave this host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Origin {
+pub struct SocketOptions {
     /// From which of our addresses.
     pub source: Option<IpAddr>,
     /// With which TTL or hop limit.
@@ -119,10 +120,10 @@ pub struct Origin {
     pub dscp: Option<u8>,
 }
 
-impl Origin {
+impl SocketOptions {
     /// A socket connected to `peer`, so that nobody else is heard and ICMP errors show.
     pub(super) fn connect(&self, peer: SocketAddr) -> io::Result<Socket> {
-        let socket = udp(peer)?;
+        let socket = udp_socket(peer)?;
         if let Some(source) = self.source {
             socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))?;
         }
@@ -140,7 +141,7 @@ impl Origin {
     }
 
     /// Why there is no socket, for the person who asked for it.
-    pub(super) fn refused(&self, peer: SocketAddr, error: io::Error) -> Error {
+    pub(super) fn connect_error(&self, peer: SocketAddr, error: io::Error) -> Error {
         let what = format!("cannot send to {peer}: {}", io_error_text(&error));
         let other_family = self.source.is_some_and(|source| source.is_ipv4() != peer.is_ipv4());
         match error.kind() {
@@ -167,27 +168,27 @@ impl Origin {
 
 /// Has datagrams stamped as they come and as they leave, the leaving ones numbered from 0 on. Says
 /// whether the kernel will.
-pub(super) fn stamp(socket: &Socket) -> bool {
+pub(super) fn enable_timestamps(socket: &Socket) -> bool {
     // The count begins anew only if it was off before.
     let off = setsockopt(socket, Timestamping, &TimestampingFlag::empty());
-    off.and_then(|()| setsockopt(socket, Timestamping, &STAMPS)).is_ok()
+    off.and_then(|()| setsockopt(socket, Timestamping, &TIMESTAMPING_FLAGS)).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Origin, Receivers};
+    use super::{SocketOptions, UdpSockets};
     use crate::exit::Exit;
-    use crate::net::bind::Bind;
+    use crate::net::bind::BindAddress;
     use std::net::{Ipv4Addr, SocketAddr};
 
     const LOCAL: &str = "127.0.0.1";
 
     #[test]
     fn port_0_is_the_same_port_in_both_families_and_for_every_thread() {
-        let mut receivers = Receivers::bind(&[Bind::Loopback(0)], 3).expect("a free port");
-        let bound = receivers.bound();
+        let mut receivers = UdpSockets::bind(&[BindAddress::Loopback(0)], 3).expect("a free port");
+        let bound = receivers.socket_addresses();
         assert!(bound.windows(2).all(|pair| pair[0].port() == pair[1].port() && pair[0].port() != 0));
-        assert_eq!(bound.len() + receivers.missing().len(), 2);
+        assert_eq!(bound.len() + receivers.warnings().len(), 2);
         for _ in 0..3 {
             assert_eq!(receivers.take().len(), bound.len());
         }
@@ -197,9 +198,9 @@ mod tests {
     #[test]
     fn a_port_of_another_server_is_never_shared() {
         for threads in [1, 2] {
-            let first = Receivers::bind(&[Bind::Host(LOCAL.into(), 0)], threads).expect("a free port");
-            let bind = Bind::Host(LOCAL.into(), first.bound()[0].port());
-            let error = Receivers::bind(&[bind], threads).expect_err("taken");
+            let first = UdpSockets::bind(&[BindAddress::Host(LOCAL.into(), 0)], threads).expect("a free port");
+            let bind = BindAddress::Host(LOCAL.into(), first.socket_addresses()[0].port());
+            let error = UdpSockets::bind(&[bind], threads).expect_err("taken");
             assert_eq!(error.exit(), Exit::OsError);
             assert!(error.advice().is_some_and(|advice| advice.contains("--bind")));
         }
@@ -207,18 +208,18 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_or_not_udp_is_refused_with_its_code() {
-        let bind = |host: &str| Receivers::bind(&[Bind::Host(host.into(), 0)], 1).expect_err("refused").exit();
+        let bind = |host: &str| UdpSockets::bind(&[BindAddress::Host(host.into(), 0)], 1).expect_err("refused").exit();
         assert_eq!(bind("192.0.2.1"), Exit::OsError);
-        let unix = Receivers::bind(&[Bind::Unix("/tmp/s".into())], 1).expect_err("no UDP");
+        let unix = UdpSockets::bind(&[BindAddress::Unix("/tmp/s".into())], 1).expect_err("no UDP");
         assert_eq!(unix.exit(), Exit::Usage);
     }
 
     #[test]
     fn a_source_that_is_not_ours_or_of_the_other_family_is_refused_with_its_code() {
         let exit = |peer: SocketAddr, source: &str| {
-            let origin = Origin { source: source.parse().ok(), ..Origin::default() };
+            let origin = SocketOptions { source: source.parse().ok(), ..SocketOptions::default() };
             let error = origin.connect(peer).expect_err("refused");
-            origin.refused(peer, error).exit()
+            origin.connect_error(peer, error).exit()
         };
         let peer = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9);
         assert_eq!(exit(peer, "192.0.2.1"), Exit::OsError);
@@ -228,7 +229,7 @@ mod tests {
 
     #[test]
     fn ttl_and_code_point_are_what_was_asked_for() {
-        let origin = Origin { ttl: Some(7), dscp: Some(46), ..Origin::default() };
+        let origin = SocketOptions { ttl: Some(7), dscp: Some(46), ..SocketOptions::default() };
         let socket = origin.connect(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9)).expect("a socket");
         assert_eq!(socket.ttl_v4().expect("set"), 7);
         assert_eq!(socket.tos_v4().expect("set"), 184);

@@ -6,32 +6,32 @@ use std::time::Duration;
 
 use rustls::Connection;
 
-use super::tls::ServerSide;
+use super::tls::ServerTls;
 
 /// What is kept.
 #[derive(Debug)]
-pub struct Upgrade {
+pub struct PendingStartTls {
     /// The session, or what makes one.
-    pub tls: Later,
+    pub tls: StartTls,
     /// How long its handshake may take.
-    pub handshake: Duration,
+    pub handshake_timeout: Duration,
 }
 
 /// A session, or what makes one when it is needed.
 #[derive(Debug)]
-pub enum Later {
+pub enum StartTls {
     /// A client's.
-    Session(Box<Connection>),
+    Client(Box<Connection>),
     /// A server's.
-    Side(ServerSide),
+    Server(ServerTls),
 }
 
-impl Later {
+impl StartTls {
     /// The session.
-    pub fn session(self) -> Box<Connection> {
+    pub fn into_connection(self) -> Box<Connection> {
         match self {
-            Self::Session(session) => session,
-            Self::Side(side) => Box::new(side.connection()),
+            Self::Client(session) => session,
+            Self::Server(side) => Box::new(side.connection()),
         }
     }
 }

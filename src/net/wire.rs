@@ -23,55 +23,55 @@ use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
 /// Octets of a file per call.
-const FILE_SLICE: u64 = 1024 * 1024;
+const FILE_CHUNK: u64 = 1024 * 1024;
 /// Octets of a file that are encrypted at a time: four full TLS records.
-const TLS_SLICE: u64 = 64 * 1024;
+const TLS_CHUNK: u64 = 64 * 1024;
 
 /// The connection's transport.
 #[derive(Debug)]
-pub struct Wire {
+pub struct Stream {
     socket: Socket,
     tls: Option<Box<Connection>>,
     can_read: bool,
     can_write: bool,
     /// Whether the peer's end has been announced: its edge has come, and no other will.
-    hung_up: bool,
+    read_closed: bool,
 }
 
 /// What a read brought.
-pub enum Read {
+pub enum ReadOutcome {
     /// This many octets.
-    Octets(usize),
+    Bytes(usize),
     /// Nothing at the moment.
-    Nothing,
+    WouldBlock,
     /// The peer's end.
-    End(CloseReason),
+    Closed(CloseReason),
 }
 
 /// How far a handshake is.
-pub enum Shake {
+pub enum HandshakeStatus {
     /// Done, or never needed.
-    Done,
+    Complete,
     /// A step further; call again.
-    Further,
+    InProgress,
     /// The peer has to say something first.
     Waiting,
 }
 
-enum Heard {
-    Octets,
-    Nothing,
-    End,
+enum TlsReadOutcome {
+    Bytes,
+    WouldBlock,
+    Eof,
 }
 
-impl Wire {
+impl Stream {
     /// A transport over `socket`, which is non-blocking.
     pub fn new(socket: Socket, tls: Option<Connection>) -> Self {
-        Self { socket, tls: tls.map(Box::new), can_read: true, can_write: true, hung_up: false }
+        Self { socket, tls: tls.map(Box::new), can_read: true, can_write: true, read_closed: false }
     }
 
     /// Goes on under TLS.
-    pub fn encrypt(&mut self, tls: Box<Connection>) {
+    pub fn start_tls(&mut self, tls: Box<Connection>) {
         self.tls = Some(tls);
         self.can_read = true;
     }
@@ -87,145 +87,148 @@ impl Wire {
     }
 
     /// The socket has something to read, or its end.
-    pub fn readable(&mut self) {
+    pub fn set_readable(&mut self) {
         self.can_read = true;
     }
 
     /// The peer has ended its side, so that a short read does not mean dry.
-    pub fn hung_up(&mut self) {
-        self.hung_up = true;
+    pub fn set_read_closed(&mut self) {
+        self.read_closed = true;
         self.can_read = true;
     }
 
     /// The socket takes octets again.
-    pub fn writable(&mut self) {
+    pub fn set_writable(&mut self) {
         self.can_write = true;
     }
 
     /// Whether the socket is known to be dry, and known to be full.
-    pub fn is_dry_and_full(&self) -> (bool, bool) {
+    pub fn would_block(&self) -> (bool, bool) {
         (!self.can_read, !self.can_write)
     }
 
     /// Drives the handshake as far as it goes.
-    pub fn shake(&mut self) -> Result<Shake> {
+    pub fn handshake(&mut self) -> Result<HandshakeStatus> {
         let handshaking = |tls: &Option<Box<Connection>>| tls.as_ref().is_some_and(|tls| tls.is_handshaking());
         if !handshaking(&self.tls) {
-            return Ok(Shake::Done);
+            return Ok(HandshakeStatus::Complete);
         }
         let wrote = self.write_tls()?;
         if !handshaking(&self.tls) {
-            return Ok(Shake::Done);
+            return Ok(HandshakeStatus::Complete);
         }
         match self.read_tls()? {
-            Heard::Octets => Ok(Shake::Further),
-            Heard::Nothing if wrote => Ok(Shake::Further),
-            Heard::Nothing => Ok(Shake::Waiting),
-            Heard::End => Err(Error::new(Exit::TemporaryFailure, "the connection closed within the TLS handshake")
-                .expected("a TLS server on this port")),
+            TlsReadOutcome::Bytes => Ok(HandshakeStatus::InProgress),
+            TlsReadOutcome::WouldBlock if wrote => Ok(HandshakeStatus::InProgress),
+            TlsReadOutcome::WouldBlock => Ok(HandshakeStatus::Waiting),
+            TlsReadOutcome::Eof => {
+                Err(Error::new(Exit::TemporaryFailure, "the connection closed within the TLS handshake")
+                    .expected("a TLS server on this port"))
+            }
         }
     }
 
     /// Reads into `room`.
-    pub fn read(&mut self, room: &mut [u8]) -> Result<Read> {
-        if self.tls.is_some() { self.read_decrypted(room) } else { self.read_clear(room) }
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<ReadOutcome> {
+        if self.tls.is_some() { self.read_decrypted(buffer) } else { self.read_clear(buffer) }
     }
 
-    fn read_clear(&mut self, room: &mut [u8]) -> Result<Read> {
+    fn read_clear(&mut self, buffer: &mut [u8]) -> Result<ReadOutcome> {
         if !self.can_read {
-            return Ok(Read::Nothing);
+            return Ok(ReadOutcome::WouldBlock);
         }
-        match retry_on_intr(|| rustix::io::read(&self.socket, &mut *room)) {
-            Ok(0) => Ok(Read::End(CloseReason::Finished)),
+        match retry_on_intr(|| rustix::io::read(&self.socket, &mut *buffer)) {
+            Ok(0) => Ok(ReadOutcome::Closed(CloseReason::Finished)),
             Ok(length) => {
                 // A short read has emptied the socket; asking again would only say so.
-                self.can_read = self.hung_up || length == room.len();
-                Ok(Read::Octets(length))
+                self.can_read = self.read_closed || length == buffer.len();
+                Ok(ReadOutcome::Bytes(length))
             }
             Err(Errno::AGAIN) => {
                 self.can_read = false;
-                Ok(Read::Nothing)
+                Ok(ReadOutcome::WouldBlock)
             }
-            Err(errno) => Err(broken(&errno.into())),
+            Err(errno) => Err(connection_error(&errno.into())),
         }
     }
 
-    fn read_decrypted(&mut self, room: &mut [u8]) -> Result<Read> {
+    fn read_decrypted(&mut self, buffer: &mut [u8]) -> Result<ReadOutcome> {
         let mut at_end = false;
         loop {
-            let Some(tls) = &mut self.tls else { return Ok(Read::Nothing) };
-            match tls.reader().read(room) {
-                Ok(0) => return Ok(Read::End(CloseReason::Finished)),
-                Ok(length) => return Ok(Read::Octets(length)),
+            let Some(tls) = &mut self.tls else { return Ok(ReadOutcome::WouldBlock) };
+            match tls.reader().read(buffer) {
+                Ok(0) => return Ok(ReadOutcome::Closed(CloseReason::Finished)),
+                Ok(length) => return Ok(ReadOutcome::Bytes(length)),
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Ok(Read::End(CloseReason::Truncated));
+                    return Ok(ReadOutcome::Closed(CloseReason::Truncated));
                 }
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(broken(&error)),
-                Err(_) if at_end => return Ok(Read::End(CloseReason::Truncated)),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(connection_error(&error)),
+                Err(_) if at_end => return Ok(ReadOutcome::Closed(CloseReason::Truncated)),
                 Err(_) => {}
             }
             match self.read_tls()? {
-                Heard::Octets => {}
-                Heard::Nothing => return Ok(Read::Nothing),
+                TlsReadOutcome::Bytes => {}
+                TlsReadOutcome::WouldBlock => return Ok(ReadOutcome::WouldBlock),
                 // The session knows whether the end was announced; ask it once more.
-                Heard::End => at_end = true,
+                TlsReadOutcome::Eof => at_end = true,
             }
         }
     }
 
-    fn read_tls(&mut self) -> Result<Heard> {
-        let Some(tls) = self.tls.as_mut().filter(|_| self.can_read) else { return Ok(Heard::Nothing) };
+    fn read_tls(&mut self) -> Result<TlsReadOutcome> {
+        let Some(tls) = self.tls.as_mut().filter(|_| self.can_read) else { return Ok(TlsReadOutcome::WouldBlock) };
         match tls.read_tls(&mut &self.socket) {
-            Ok(0) => Ok(Heard::End),
+            Ok(0) => Ok(TlsReadOutcome::Eof),
             Ok(_) => match tls.process_new_packets() {
-                Ok(_) => Ok(Heard::Octets),
+                Ok(_) => Ok(TlsReadOutcome::Bytes),
                 Err(error) => {
                     // Tell the peer why, if it still listens (RFC 8446 §6.2).
                     let _ = tls.write_tls(&mut &self.socket);
-                    Err(tls::fault(error))
+                    Err(tls::into_error(error))
                 }
             },
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.can_read = false;
-                Ok(Heard::Nothing)
+                Ok(TlsReadOutcome::WouldBlock)
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Heard::Octets),
-            Err(error) => Err(broken(&error)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(TlsReadOutcome::Bytes),
+            Err(error) => Err(connection_error(&error)),
         }
     }
 
     /// Takes octets, as many as fit at the moment; `more` says that others follow at once, so that
     /// they may share a packet.
-    pub fn write(&mut self, bytes: &[u8], more: bool) -> Result<usize> {
+    pub fn write(&mut self, bytes: &[u8], has_more: bool) -> Result<usize> {
         if let Some(tls) = &mut self.tls {
-            return tls.writer().write(bytes).map_err(|error| broken(&error));
+            return tls.writer().write(bytes).map_err(|error| connection_error(&error));
         }
         if !self.can_write {
             return Ok(0);
         }
-        let flags = if more { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
+        let flags = if has_more { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
         match retry_on_intr(|| send(&self.socket, bytes, flags)) {
             Ok(sent) => Ok(sent),
             Err(Errno::AGAIN) => {
                 self.can_write = false;
                 Ok(0)
             }
-            Err(errno) => Err(broken(&errno.into())),
+            Err(errno) => Err(connection_error(&errno.into())),
         }
     }
 
     /// Takes a slice of a file: by `sendfile` in clear, through `buffer` under TLS. A file that
     /// has become shorter ends the connection: the peer was promised more, and must not take
     /// padding for content.
-    pub fn write_file(&mut self, file: &File, offset: u64, left: u64, buffer: &mut [u8]) -> Result<u64> {
+    pub fn write_file(&mut self, file: &File, offset: u64, remaining: u64, buffer: &mut [u8]) -> Result<u64> {
         let moved = if let Some(tls) = &mut self.tls {
-            let room = usize::try_from(left.min(TLS_SLICE)).unwrap_or(0).min(buffer.len());
+            let room = usize::try_from(remaining.min(TLS_CHUNK)).unwrap_or(0).min(buffer.len());
             let buffer = buffer.get_mut(..room).unwrap_or_default();
-            let read = file.read_at(buffer, offset).map_err(|error| unreadable(&error))?;
-            let written = tls.writer().write(buffer.get(..read).unwrap_or_default()).map_err(|error| broken(&error))?;
+            let read = file.read_at(buffer, offset).map_err(|error| file_error(&error))?;
+            let written =
+                tls.writer().write(buffer.get(..read).unwrap_or_default()).map_err(|error| connection_error(&error))?;
             (read > 0).then_some(written)
         } else {
-            let most = usize::try_from(left.min(FILE_SLICE)).unwrap_or(0);
+            let most = usize::try_from(remaining.min(FILE_CHUNK)).unwrap_or(0);
             match retry_on_intr(|| sendfile(&self.socket, file, Some(&mut { offset }), most)) {
                 Ok(0) => None,
                 Ok(sent) => Some(sent),
@@ -233,8 +236,8 @@ impl Wire {
                     self.can_write = false;
                     Some(0)
                 }
-                Err(Errno::IO) => return Err(unreadable(&Errno::IO.into())),
-                Err(errno) => return Err(broken(&errno.into())),
+                Err(Errno::IO) => return Err(file_error(&Errno::IO.into())),
+                Err(errno) => return Err(connection_error(&errno.into())),
             }
         };
         moved.map(|moved| moved as u64).ok_or_else(|| Error::new(Exit::Io, "the file became shorter while it was sent"))
@@ -253,14 +256,14 @@ impl Wire {
                 Ok(_) => wrote = true,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.can_write = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(broken(&error)),
+                Err(error) => return Err(connection_error(&error)),
             }
         }
         Ok(wrote)
     }
 
     /// Sends the end: `close_notify` under TLS, then FIN. Whether it could be sent.
-    pub fn finish(&mut self) -> bool {
+    pub fn shutdown_write(&mut self) -> bool {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
             let _ = self.write_tls();
@@ -284,15 +287,15 @@ impl Wire {
     }
 
     /// Makes the coming close an RST, which drops whatever is still queued.
-    pub fn reset(&self) {
+    pub fn reset_on_close(&self) {
         let _ = self.socket.set_linger(Some(Duration::ZERO));
     }
 }
 
-fn broken(error: &io::Error) -> Error {
+fn connection_error(error: &io::Error) -> Error {
     Error::new(Exit::TemporaryFailure, format!("the connection broke: {}", io_error_text(error)))
 }
 
-fn unreadable(error: &io::Error) -> Error {
+fn file_error(error: &io::Error) -> Error {
     Error::new(Exit::Io, format!("the file cannot be read: {}", io_error_text(error)))
 }

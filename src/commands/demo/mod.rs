@@ -35,7 +35,7 @@ impl Demo {
     /// Runs all pairs; done only if every step ended as it should.
     pub fn run(style: Style) -> Result<Exit> {
         let started = net::now();
-        let mut stage = DemoRunner::new(Output::new(style), Signals::listen()?)?;
+        let mut stage = DemoRunner::new(Output::new(style), Signals::install()?)?;
         web::run(&mut stage)?;
         ping::run(&mut stage)?;
         heartbeat::run(&mut stage)?;

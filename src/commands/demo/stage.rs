@@ -9,7 +9,7 @@ use crate::disk::ScratchDir;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::host::{Child, ChildOutput};
-use crate::net::{self, Signals, Woken};
+use crate::net::{self, Signals, WakeReason};
 use crate::output::Output;
 
 /// How long a server may take until it listens, and a client until it ends.
@@ -159,7 +159,7 @@ impl DemoRunner {
             if now >= patience {
                 return Ok(false);
             }
-            if let Woken::Signal(signal) = self.signals.wait(Some(now + POLL_INTERVAL)) {
+            if let WakeReason::Signal(signal) = self.signals.wait(Some(now + POLL_INTERVAL)) {
                 return Err(signal.error());
             }
         }

@@ -10,8 +10,8 @@ use super::transfer::{ClientExchange, ExchangeTimes, ResponseSink};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::http::{RequestHead, ResponseHead};
-use crate::net::tls::{ClientSide, Trust};
-use crate::net::{self, Link, Patience, Signals};
+use crate::net::tls::{ClientTls, TlsOptions};
+use crate::net::{self, Connection, ConnectionTimeouts, Signals};
 use crate::output::{Trace, TraceKind};
 use crate::time::{HumanDuration, Moment};
 
@@ -69,9 +69,9 @@ pub struct FetchResult {
 /// Fetches.
 pub struct Fetcher {
     limits: FetchLimits,
-    trust: Trust,
+    trust: TlsOptions,
     /// Made when the first https URL needs it: reading the trust store takes a while.
-    tls: Option<ClientSide>,
+    tls: Option<ClientTls>,
     trace: Trace,
 }
 
@@ -87,7 +87,7 @@ struct Hop {
 
 impl Fetcher {
     /// A fetcher that trusts, waits and shows as told.
-    pub fn new(limits: FetchLimits, trust: Trust, trace: Trace) -> Self {
+    pub fn new(limits: FetchLimits, trust: TlsOptions, trace: Trace) -> Self {
         Self { limits, trust, tls: None, trace }
     }
 
@@ -150,21 +150,26 @@ impl Fetcher {
         let addresses =
             net::resolve(&host, target.port(), self.cap_deadline(started + self.limits.phase_timeout), signals)?;
         let resolved = net::now();
-        let dialled = net::dial(&host, &addresses, self.cap_deadline(resolved + self.limits.connect_timeout), signals)
-            .map_err(with_connect_timeout_advice)?;
-        self.trace.info(&format!("connected to {} in {}", dialled.peer, HumanDuration(dialled.at - resolved)));
+        let dialled =
+            net::connect(&host, &addresses, self.cap_deadline(resolved + self.limits.connect_timeout), signals)
+                .map_err(with_connect_timeout_advice)?;
+        self.trace.info(&format!(
+            "connected to {} in {}",
+            dialled.peer,
+            HumanDuration(dialled.connected_at - resolved)
+        ));
         self.trace.set_encrypted(session.is_some());
-        let patience = Patience { handshake: self.limits.phase_timeout, stall: self.limits.phase_timeout };
-        let mut link = Link::new(dialled.socket, session, patience, dialled.at);
+        let patience = ConnectionTimeouts { handshake: self.limits.phase_timeout, stall: self.limits.phase_timeout };
+        let mut link = Connection::new(dialled.socket, session, patience, dialled.connected_at);
         let head = request.head_for(target);
         self.trace_request(&head, request.body.as_deref());
         let mut traced = TracingSink { inner: sink, trace: self.trace };
         let mut transfer = ClientExchange::new(&head, request.body.as_deref(), self.limits.phase_timeout, &mut traced);
-        net::carry(&mut link, &mut transfer, self.limits.deadline, signals, |()| Ok(()))?;
+        net::run_client(&mut link, &mut transfer, self.limits.deadline, signals, |()| Ok(()))?;
         let (head, marks) = transfer.into_result()?;
         let tls = link.tls().and_then(net::tls::version);
-        let phases = phases(started, resolved, dialled.at, target.is_secure(), marks);
-        Ok(Hop { head, peer: dialled.peer, tls, phases, completed_at: marks.completed.unwrap_or(dialled.at) })
+        let phases = phases(started, resolved, dialled.connected_at, target.is_secure(), marks);
+        Ok(Hop { head, peer: dialled.peer, tls, phases, completed_at: marks.completed.unwrap_or(dialled.connected_at) })
     }
 
     fn cap_deadline(&self, until: Moment) -> Moment {
@@ -176,9 +181,9 @@ impl Fetcher {
     }
 
     /// Whom to believe, read once.
-    fn client_tls(&mut self, sink: &mut BodySink<'_>) -> Result<&ClientSide> {
+    fn client_tls(&mut self, sink: &mut BodySink<'_>) -> Result<&ClientTls> {
         if self.tls.is_none() {
-            let side = ClientSide::new(&self.trust)?;
+            let side = ClientTls::new(&self.trust)?;
             side.warnings().iter().for_each(|warning| sink.on_warning(warning));
             self.tls = Some(side);
         }

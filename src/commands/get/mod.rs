@@ -122,7 +122,7 @@ impl Get {
         }
         let (targets, fields) = self.parse_targets()?;
         let request = RequestTemplate::new(self.method(), &fields, self.data.as_deref())?;
-        let mut signals = Signals::listen()?;
+        let mut signals = Signals::install()?;
         let mut run = FetchRun {
             args: self,
             request,
@@ -229,8 +229,8 @@ impl FetchRun<'_> {
     fn wait_for_slot(&self, slot: Moment, signals: &mut Signals) -> Option<Exit> {
         let until = self.deadline.map_or(slot, |until| until.min(slot));
         match signals.wait(Some(until)) {
-            net::Woken::Signal(signal) => Some(signal.exit()),
-            net::Woken::Nudged | net::Woken::Timeout => None,
+            net::WakeReason::Signal(signal) => Some(signal.exit()),
+            net::WakeReason::Waker | net::WakeReason::Timeout => None,
         }
     }
 

@@ -17,8 +17,8 @@ use crate::commands::fail_if::FailIf;
 use crate::commands::values::parse_arg;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::net::tls::ClientSide;
-use crate::net::{self, Nudge, Signal, Signals, Woken};
+use crate::net::tls::ClientTls;
+use crate::net::{self, Signal, Signals, WakeReason, Waker};
 use crate::output::{Output, StatusLine};
 use crate::smtp::{self, ClientConfig, ClientEvent, Stage};
 use crate::time::Moment;
@@ -107,7 +107,7 @@ impl LoadArgs {
         &self,
         session: &SessionRunner<'_>,
         config: &ClientConfig,
-        tls: Option<&ClientSide>,
+        tls: Option<&ClientTls>,
         server: String,
         output: &mut Output,
         signals: &mut Signals,
@@ -125,7 +125,7 @@ impl LoadArgs {
         std::thread::scope(|scope| -> Result<()> {
             let mut workers = Vec::new();
             // Each has its own ear for signals, and wakes us when it ends; all of them, or none begins.
-            let ears: Result<Vec<_>> = (0..threads).map(|_| Ok((Signals::listen()?, signals.nudger()?))).collect();
+            let ears: Result<Vec<_>> = (0..threads).map(|_| Ok((Signals::install()?, signals.waker()?))).collect();
             for (number, (ear, nudge)) in (0..).zip(ears?) {
                 let worker = LoadWorker {
                     load: self,
@@ -139,7 +139,7 @@ impl LoadArgs {
                 workers.push(scope.spawn(move || worker.run(ear, &nudge)));
             }
             while shared.threads_ended.load(Ordering::Acquire) < workers.len() {
-                if let Woken::Signal(signal) = signals.wait(Some(net::now() + POLL_INTERVAL)) {
+                if let WakeReason::Signal(signal) = signals.wait(Some(net::now() + POLL_INTERVAL)) {
                     cut = Some(signal.error());
                     break;
                 }
@@ -205,14 +205,14 @@ struct LoadWorker<'a> {
     load: &'a LoadArgs,
     session: &'a SessionRunner<'a>,
     config: ClientConfig,
-    tls: Option<&'a ClientSide>,
+    tls: Option<&'a ClientTls>,
     shared: &'a SharedProgress,
     started: Moment,
     index: u64,
 }
 
 impl LoadWorker<'_> {
-    fn run(self, mut signals: Signals, waker: &Nudge) -> LoadCounters {
+    fn run(self, mut signals: Signals, waker: &Waker) -> LoadCounters {
         let mut tally = LoadCounters::default();
         if self.load.reuse {
             self.send_on_one_connection(&mut tally, &mut signals);
@@ -220,7 +220,7 @@ impl LoadWorker<'_> {
             self.send_on_separate_connections(&mut tally, &mut signals);
         }
         self.shared.threads_ended.fetch_add(1, Ordering::Release);
-        waker.nudge();
+        waker.wake();
         tally
     }
 
@@ -264,7 +264,7 @@ impl LoadWorker<'_> {
     /// Lets time pass, and says whether a signal came.
     fn wait_until_due(&self, due: Moment, signals: &mut Signals) -> bool {
         let until = self.session.deadline().map_or(due, |until| until.min(due));
-        due > net::now() && matches!(signals.wait(Some(until)), Woken::Signal(_))
+        due > net::now() && matches!(signals.wait(Some(until)), WakeReason::Signal(_))
     }
 
     /// One connection, and whether that is enough.

@@ -136,7 +136,7 @@ impl Mail {
         }
         let tls = self.transport.client_tls(&output)?;
         let login = self.login.credentials(&output, self.wishes.strict, self.deadline)?;
-        let mut signals = Signals::listen()?;
+        let mut signals = Signals::install()?;
         let bytes = envelope.as_ref().map(|envelope| smtp::canonical_size(&envelope.message));
         let plan = self.client_config(login, envelope);
         let run = SessionRunner { mail: self, started: net::now() };

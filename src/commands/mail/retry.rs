@@ -11,8 +11,8 @@ use super::run::{ConnectionInfo, SessionRunner};
 use super::session_exit;
 use crate::error::Result;
 use crate::exit::Exit;
-use crate::net::tls::ClientSide;
-use crate::net::{self, Signals, Woken};
+use crate::net::tls::ClientTls;
+use crate::net::{self, Signals, WakeReason};
 use crate::output::Output;
 use crate::smtp::{self, ClientConfig, DeliveryOutcome, Mailbox, RecipientStatus, SessionResult};
 
@@ -29,7 +29,7 @@ pub fn send_with_retries(
     session: &SessionRunner<'_>,
     config: &ClientConfig,
     policy: RetryPolicy,
-    tls: Option<&ClientSide>,
+    tls: Option<&ClientTls>,
     output: &mut Output,
     signals: &mut Signals,
 ) -> Result<(SessionResult, ConnectionInfo, Exit)> {
@@ -42,7 +42,7 @@ pub fn send_with_retries(
         }
         let told = Retry { attempt, recipients: again.len(), wait: policy.wait };
         line.write_error = line.write_error.take().or(output.emit(&MailReport::Event(MailEvent::Retry(told))).err());
-        if let Woken::Signal(_) = signals.wait(Some(net::now() + policy.wait)) {
+        if let WakeReason::Signal(_) = signals.wait(Some(net::now() + policy.wait)) {
             break;
         }
         let mut next = config.clone();

@@ -10,8 +10,8 @@ use crate::conversation::Actions;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::host;
-use crate::net::tls::{Certificate, ClientSide, Seen, Session};
-use crate::net::{self, Later, Link, Patience, Signals};
+use crate::net::tls::{Certificate, ClientTls, PeerChain, Session};
+use crate::net::{self, Connection, ConnectionTimeouts, Signals, StartTls};
 use crate::output::Output;
 use crate::smtp::{self, ClientConfig, ClientEvent, ClientSession, Security, SessionResult, Stage, StageTiming};
 use crate::time::Moment;
@@ -68,7 +68,7 @@ impl SessionRunner<'_> {
     pub fn run(
         &self,
         config: ClientConfig,
-        tls: Option<&ClientSide>,
+        tls: Option<&ClientTls>,
         output: &mut Output,
         signals: &mut Signals,
     ) -> Result<(SessionResult, ConnectionInfo)> {
@@ -82,7 +82,7 @@ impl SessionRunner<'_> {
     pub fn run_with(
         &self,
         mut config: ClientConfig,
-        tls: Option<&ClientSide>,
+        tls: Option<&ClientTls>,
         signals: &mut Signals,
         on_event: &mut dyn FnMut(ProgressEvent<'_>),
     ) -> Result<(SessionResult, ConnectionInfo)> {
@@ -109,32 +109,33 @@ impl SessionRunner<'_> {
         };
         let resolved = net::now();
         line.stages.insert(Stage::Resolve, resolved - begun);
-        let dialled = match net::dial(mail.transport.host(), &addresses, within(resolved + CONNECT_TIMEOUT), signals) {
+        let dialled = match net::connect(mail.transport.host(), &addresses, within(resolved + CONNECT_TIMEOUT), signals)
+        {
             Ok(dialled) => dialled,
             Err(error) => return never(config, Stage::Connect, error, line),
         };
-        let (resolve, connect) = (resolved - begun, dialled.at - resolved);
+        let (resolve, connect) = (resolved - begun, dialled.connected_at - resolved);
         line.stages.insert(Stage::Connect, connect);
         line.peer = Some(dialled.peer.to_string());
         if mail.helo.is_none() {
             config.helo_name = smtp::domain_or_address_literal(
                 &host::hostname(),
-                dialled.local().unwrap_or(Ipv4Addr::LOCALHOST.into()),
+                dialled.local_ip().unwrap_or(Ipv4Addr::LOCALHOST.into()),
             );
         }
         on_event(ProgressEvent::Connected { peer: dialled.peer, resolve, connect });
         let (session, seen) = self.tls_session(tls)?;
-        let patience = Patience {
+        let patience = ConnectionTimeouts {
             handshake: mail.timeout.unwrap_or(HANDSHAKE_TIMEOUT).min(HANDSHAKE_TIMEOUT),
             stall: mail.timeout.unwrap_or(STALL_TIMEOUT),
         };
         let mut link = match (config.security, session) {
-            (Security::Tls, session) => Link::new(dialled.socket, session, patience, dialled.at),
-            (_, Some(session)) => Link::new(dialled.socket, None, patience, dialled.at)
-                .with_upgrade(Later::Session(Box::new(session)), patience.handshake),
-            (_, None) => Link::new(dialled.socket, None, patience, dialled.at),
+            (Security::Tls, session) => Connection::new(dialled.socket, session, patience, dialled.connected_at),
+            (_, Some(session)) => Connection::new(dialled.socket, None, patience, dialled.connected_at)
+                .with_start_tls(StartTls::Client(Box::new(session)), patience.handshake),
+            (_, None) => Connection::new(dialled.socket, None, patience, dialled.connected_at),
         };
-        let mut client = ClientSession::new(config, dialled.at);
+        let mut client = ClientSession::new(config, dialled.connected_at);
         let stages = &mut line.stages;
         let mut hear = |fact| {
             if let ClientEvent::StageFinished(StageTiming { stage, took }) = fact {
@@ -144,24 +145,24 @@ impl SessionRunner<'_> {
             Ok(())
         };
         // Only a signal or the deadline: what the server has said by then, and what it may have done, counts.
-        if let Err(error) = net::carry(&mut link, &mut client, until, signals, &mut hear) {
+        if let Err(error) = net::run_client(&mut link, &mut client, until, signals, &mut hear) {
             line.is_interrupted = true;
             let mut out = Actions::default();
             client.abort(error, net::now(), &mut out);
             out.events().try_for_each(&mut hear)?;
         }
         line.tls = link.tls().and_then(net::tls::version);
-        line.certificates = seen.map(|seen| seen.chain()).unwrap_or_default();
+        line.certificates = seen.map(|seen| seen.certificates()).unwrap_or_default();
         Ok((client.into_result(), line))
     }
 
     /// Our side of TLS. A load has no eye on the certificates, and may take sessions up again.
-    fn tls_session(&self, tls: Option<&ClientSide>) -> Result<(Option<Session>, Option<Seen>)> {
+    fn tls_session(&self, tls: Option<&ClientTls>) -> Result<(Option<Session>, Option<PeerChain>)> {
         let name = self.mail.transport.server_name();
         Ok(match tls {
             Some(tls) if self.mail.load.is_wanted() => (Some(tls.connection(name)?), None),
             Some(tls) => {
-                let (session, seen) = tls.watched(name)?;
+                let (session, seen) = tls.connection_with_chain(name)?;
                 (Some(session), Some(seen))
             }
             None => (None, None),

@@ -11,7 +11,7 @@ use crate::commands::values::{FamilyArgs, Peer, TrustArgs};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::Signals;
-use crate::net::tls::{self, ClientSide};
+use crate::net::tls::{self, ClientTls};
 use crate::output::Output;
 use crate::smtp::Security;
 use crate::time::Moment;
@@ -95,7 +95,7 @@ impl TransportArgs {
     /// Refuses what would be ignored, and a name that no certificate can have.
     pub fn check(&self) -> Result<()> {
         if self.security() != Security::Plain {
-            return tls::check_name(self.server_name());
+            return tls::check_server_name(self.server_name());
         }
         if self.server_name.is_none() && !self.trust.is_given() {
             return Ok(());
@@ -105,14 +105,14 @@ impl TransportArgs {
     }
 
     /// Our side of TLS, if there is to be any.
-    pub fn client_tls(&self, output: &Output) -> Result<Option<ClientSide>> {
+    pub fn client_tls(&self, output: &Output) -> Result<Option<ClientTls>> {
         if self.security() == Security::Plain {
             return Ok(None);
         }
         if self.trust.insecure {
             output.note("warning: with --insecure anybody could be the server");
         }
-        let side = ClientSide::new(&self.trust.trust())?;
+        let side = ClientTls::new(&self.trust.trust())?;
         side.warnings().iter().for_each(|warning| output.note(&format!("note: {warning}")));
         Ok(Some(side))
     }

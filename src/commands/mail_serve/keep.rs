@@ -16,7 +16,7 @@ use super::look::{content_type, inspect, truncated};
 use crate::commands::told;
 use crate::disk::Spool;
 use crate::error::io_error_text;
-use crate::net::Nudge;
+use crate::net::Waker;
 use crate::smtp::count_bare_line_ends;
 use crate::smtp::server::{
     Accept, AcceptResult, INSUFFICIENT_STORAGE, MESSAGE_LIMIT_REACHED, MessageSink, ReceivedMessage, ServerReply,
@@ -37,7 +37,7 @@ pub struct MessageQuota {
     /// Mails that have been acknowledged.
     pub acknowledged: AtomicU64,
     /// Ends the server.
-    pub waker: Nudge,
+    pub waker: Waker,
 }
 
 impl MessageQuota {
@@ -60,7 +60,7 @@ impl MessageQuota {
     /// One more is acknowledged.
     pub fn acknowledge(&self) {
         if self.acknowledged.fetch_add(1, Ordering::Relaxed) + 1 == self.limit {
-            self.waker.nudge();
+            self.waker.wake();
         }
     }
 }

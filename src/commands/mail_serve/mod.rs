@@ -32,7 +32,7 @@ use crate::disk::Spool;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::host;
-use crate::net::{self, Address, Bind, Listeners, Patience, Plan, Signals};
+use crate::net::{self, Address, BindAddress, ConnectionTimeouts, Listeners, ServerConfig, Signals};
 use crate::output::{Output, Recorder, Style};
 use crate::smtp::fault::{Effect, FaultPoint, FaultRule, FaultRules};
 use crate::smtp::server::{MemoryBudget, SessionConfig, SessionTimeouts};
@@ -65,7 +65,7 @@ pub struct MailServe {
 
     /// Listen with TLS from the first byte here; repeatable
     #[arg(long, value_name = "ADDR", hide_short_help = true, help_heading = "TLS")]
-    tls_bind: Vec<Bind>,
+    tls_bind: Vec<BindAddress>,
 
     /// Write each mail to DIR, one .eml file
     ///
@@ -80,7 +80,7 @@ pub struct MailServe {
     /// The last thousand mails, or 128 MiB of them: text, headers, attachments to be saved. HTML is in a
     /// frame that runs nothing and loads nothing. ADDR is as with --bind.
     #[arg(long, value_name = "ADDR")]
-    http: Vec<Bind>,
+    http: Vec<BindAddress>,
 
     /// Stop after N mails; 0 is never
     #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
@@ -194,29 +194,31 @@ impl MailServe {
         let sides = self.tls.server_certs(&rules.name, &rules.faults)?;
         self.check_fault_requirements(&rules, sides.is_some())?;
         let spool = self.save.as_deref().map(Spool::open).transpose()?.map(Arc::new);
-        let mut signals = Signals::listen()?;
+        let mut signals = Signals::install()?;
         let doors = self.bind_listeners()?;
         let pages = (!self.http.is_empty()).then(|| Listeners::bind(&self.http, 1)).transpose()?;
         self.warn(&output, &doors, pages.as_ref());
         let urls: Vec<String> =
             pages.iter().flat_map(Listeners::addresses).map(|address| web::url("http", address)).collect();
-        let nudge = signals.nudger()?;
-        let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
+        let nudge = signals.waker()?;
+        let (recorder, writer) = Recorder::start(output, move || nudge.wake())?;
         let listening = Listening::new(&rules, &doors, urls, sides.as_ref(), spool.as_deref(), seed);
         let ready = [&listening.addresses[..], &listening.tls_addresses, &listening.pages].concat();
         recorder.emit(MailServeReport::Event(MailServeEvent::Listening(listening)));
         self.server.listen.write_ready_file(ready.into_iter())?;
 
         let started = net::now();
-        let plan = Plan {
-            doors,
+        let plan = ServerConfig {
+            listener_groups: doors,
             threads: self.server.threads,
-            helpers: BLOCKING_THREADS,
+            pool_threads: BLOCKING_THREADS,
             // Who is one too many is told so, and some more wait until those have gone.
-            most: usize::try_from(self.max_connections).unwrap_or(usize::MAX).saturating_add(MAX_REJECTED_CONNECTIONS),
-            patience: Patience { handshake: self.handshake_timeout, stall: self.stall_timeout },
-            grace: self.grace,
-            until: self.server.listen.lifetime.map(|lifetime| started + lifetime),
+            max_connections: usize::try_from(self.max_connections)
+                .unwrap_or(usize::MAX)
+                .saturating_add(MAX_REJECTED_CONNECTIONS),
+            timeouts: ConnectionTimeouts { handshake: self.handshake_timeout, stall: self.stall_timeout },
+            drain_timeout: self.grace,
+            deadline: self.server.listen.lifetime.map(|lifetime| started + lifetime),
         };
         let archive = pages.is_some().then(Arc::<RecentMessages>::default);
         let total = std::thread::scope(|scope| {
@@ -293,8 +295,10 @@ impl MailServe {
 
     /// What the pages may be called, beside addresses and localhost.
     fn host_names(&self) -> Arc<[String]> {
-        let bound =
-            self.http.iter().filter_map(|bind| if let Bind::Host(name, _) = bind { Some(name.clone()) } else { None });
+        let bound = self
+            .http
+            .iter()
+            .filter_map(|bind| if let BindAddress::Host(name, _) = bind { Some(name.clone()) } else { None });
         bound.chain([host::hostname()]).collect()
     }
 
@@ -309,7 +313,7 @@ impl MailServe {
 
     /// What a person should know before others find out.
     fn warn(&self, output: &Output, listeners: &[Listeners], web_listeners: Option<&Listeners>) {
-        for missing in listeners.iter().flat_map(Listeners::missing) {
+        for missing in listeners.iter().flat_map(Listeners::warnings) {
             output.note(&format!("note: {missing}"));
         }
         if listeners.iter().flat_map(Listeners::addresses).any(Address::is_public) {
@@ -325,7 +329,7 @@ impl MailServe {
 
     fn run_server(
         &self,
-        server_config: Plan,
+        server_config: ServerConfig,
         resources: &Resources,
         signals: &mut Signals,
         (recorder, style): (&Recorder<MailServeReport>, Style),
@@ -334,7 +338,7 @@ impl MailServe {
             limit: self.count,
             accepted: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
-            waker: signals.nudger()?,
+            waker: signals.waker()?,
         });
         let shared = Arc::new(SharedCounters {
             accepted_connections: AtomicU64::new(0),
@@ -377,7 +381,7 @@ struct Resources {
 }
 
 fn print_plan(faults: &FaultRules, count: u64, output: &mut Output) -> Result<Exit> {
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::install()?;
     let mut exit = Exit::Success;
     'rules: for (place, rule) in (0..).zip(faults.rules()) {
         for number in 1..=count {

@@ -9,7 +9,7 @@ use super::keep::{MessageStore, StoredMessage};
 use super::tally::Counters;
 use super::tls::ServerCerts;
 use crate::commands::told;
-use crate::net::{self, Arrival, Notice, Service, Welcome};
+use crate::net::{self, Accepted, Incoming, Notice, Service};
 use crate::output::Recorder;
 use crate::smtp::fault::{Effect, FaultPoint, FiredRule};
 use crate::smtp::server::{self, ClientInfo, ServerEvent, ServerSession, TOO_MANY_CONNECTIONS};
@@ -50,7 +50,7 @@ impl MailService {
         let office = Rc::clone(&self.store);
         let FiredRule { rule_index: rule, ordinal: number, action } =
             office.config.faults.evaluate(|found| found == point, "")?;
-        self.fact(ServerEvent::Fault { session, rule_index: rule, ordinal: number });
+        self.on_event(ServerEvent::Fault { session, rule_index: rule, ordinal: number });
         Some((rule, action.effect.clone()))
     }
 }
@@ -73,9 +73,13 @@ fn refused_event(
 const MAX_LOGGED_CHARS: usize = 512;
 
 impl Service for MailService {
-    type Talk = ServerSession<MessageStore>;
+    type Protocol = ServerSession<MessageStore>;
 
-    fn accepted(&mut self, Arrival { peer, door }: Arrival, now: Moment) -> Welcome<ServerSession<MessageStore>> {
+    fn accepted(
+        &mut self,
+        Incoming { peer, listener_group: door }: Incoming,
+        now: Moment,
+    ) -> Accepted<ServerSession<MessageStore>> {
         self.counters.connections += 1;
         let session = self.shared.accepted_connections.fetch_add(1, Ordering::Relaxed) + 1;
         let present = self.shared.open_connections.load(Ordering::Relaxed);
@@ -90,22 +94,24 @@ impl Service for MailService {
         };
         // Behind TLS nothing can be told before there is a handshake, which would be a place to stay in.
         if talk.is_rejected() && door == TLS_LISTENER {
-            return Welcome { talk: talk.with_handshake_effect(Effect::Drop), tls: None, upgrade: None };
+            return Accepted { protocol: talk.with_handshake_effect(Effect::Drop), tls: None, start_tls: None };
         }
-        let Some(sides) = self.certs.clone() else { return Welcome { talk, tls: None, upgrade: None } };
+        let Some(sides) = self.certs.clone() else { return Accepted { protocol: talk, tls: None, start_tls: None } };
         let wrong = self.evaluate_fault(FaultPoint::Certificate, session).map(|(rule, _)| rule);
         let faulty = sides.faulty.into_iter().find(|(rule, _)| Some(*rule) == wrong);
         let side = faulty.map_or(sides.regular, |(_, side)| side);
         if door != TLS_LISTENER {
-            return Welcome { talk, tls: None, upgrade: Some(side) };
+            return Accepted { protocol: talk, tls: None, start_tls: Some(side) };
         }
         match self.evaluate_fault(FaultPoint::TlsHandshake, session) {
-            Some((_, instead)) => Welcome { talk: talk.with_handshake_effect(instead), tls: None, upgrade: None },
-            None => Welcome { talk, tls: Some(side), upgrade: None },
+            Some((_, instead)) => {
+                Accepted { protocol: talk.with_handshake_effect(instead), tls: None, start_tls: None }
+            }
+            None => Accepted { protocol: talk, tls: Some(side), start_tls: None },
         }
     }
 
-    fn fact(&mut self, fact: ServerEvent<StoredMessage>) {
+    fn on_event(&mut self, fact: ServerEvent<StoredMessage>) {
         let line = match fact {
             ServerEvent::Accepted(taken, took) => {
                 let mail = taken.commit();
@@ -143,13 +149,13 @@ impl Service for MailService {
         }
     }
 
-    fn gone(&mut self, talk: ServerSession<MessageStore>) {
+    fn on_closed(&mut self, talk: ServerSession<MessageStore>) {
         if !talk.is_rejected() {
             self.shared.open_connections.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    fn notice(&mut self, Notice::Exhausted(word): Notice) {
+    fn on_notice(&mut self, Notice::Exhausted(word): Notice) {
         if self.events_wanted {
             let what = format!("no new connections for a moment: {word}");
             self.recorder.emit(MailServeReport::Event(MailServeEvent::Notice { what }));

@@ -11,7 +11,7 @@ use clap::Args;
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::net::tls::{Authority, Issued, ServerSide, Validity, self_signed};
+use crate::net::tls::{CertificateAuthority, IssuedCertificate, ServerTls, Validity, self_signed};
 use crate::smtp::fault::{CertificateFault, Effect, FaultRules};
 
 /// TLS, if there is any.
@@ -38,9 +38,9 @@ pub struct TlsArgs {
 #[derive(Clone)]
 pub struct ServerCerts {
     /// Usually.
-    pub regular: ServerSide,
+    pub regular: ServerTls,
     /// By the rules with these numbers.
-    pub faulty: Vec<(usize, ServerSide)>,
+    pub faulty: Vec<(usize, ServerTls)>,
     /// The SHA-256 of the usual one, if it was made here.
     pub sha256: Option<String>,
 }
@@ -67,21 +67,21 @@ impl TlsArgs {
                     .remedy("take --tls-self-signed instead of --tls-cert, or leave the rule out"));
             }
             let files = self.tls_cert.as_deref().zip(self.tls_key.as_deref());
-            let side = files.map(|(chain, key)| ServerSide::from_files(chain, key)).transpose()?;
+            let side = files.map(|(chain, key)| ServerTls::from_files(chain, key)).transpose()?;
             return Ok(side.map(|usual| ServerCerts { regular: usual, faulty: Vec::new(), sha256: None }));
         };
         let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
         if !server_name.starts_with('[') && server_name != "localhost" {
             names.push(server_name.to_owned());
         }
-        let authority = Authority::new()?;
-        let Issued { side: usual, sha256 } = authority.issue(&names, Validity::Current)?;
+        let authority = CertificateAuthority::new()?;
+        let IssuedCertificate { tls: usual, sha256 } = authority.issue(&names, Validity::Current)?;
         let wrong = |certificate: &CertificateFault| match certificate {
             CertificateFault::Expired => authority.issue(&names, Validity::Expired),
             CertificateFault::WrongName(other) => authority.issue(std::slice::from_ref(other), Validity::Current),
             CertificateFault::SelfSigned => self_signed(&names),
         };
-        let faulty = wanted.into_iter().map(|(number, certificate)| Ok((number, wrong(certificate)?.side)));
+        let faulty = wanted.into_iter().map(|(number, certificate)| Ok((number, wrong(certificate)?.tls)));
         let faulty = faulty.collect::<Result<Vec<_>>>()?;
         if !file.is_empty() {
             disk::replace(Path::new(file), authority.pem().as_bytes())?;

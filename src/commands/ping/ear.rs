@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::events::{self, PingReport};
 use super::record::PlotData;
 use crate::error::Result;
-use crate::net::datagram::{Side, Watch};
+use crate::net::datagram::{DatagramObserver, Endpoint};
 use crate::output::{Format, Output, StatusLine};
 use crate::probe::{Sender, SenderEvent};
 use crate::time::Moment;
@@ -35,8 +35,8 @@ pub struct Observer {
     pub failure: Result<()>,
 }
 
-impl Watch<Sender> for Observer {
-    fn fact(&mut self, side: usize, fact: SenderEvent) {
+impl DatagramObserver<Sender> for Observer {
+    fn on_event(&mut self, side: usize, fact: SenderEvent) {
         let is_alone = self.runs.len() == 1;
         let Some(run) = self.runs.get_mut(side) else { return };
         run.plot_data.on_event(&fact);
@@ -52,9 +52,9 @@ impl Watch<Sender> for Observer {
         }
     }
 
-    fn turned(&mut self, sides: &mut [Side<Sender>], now: Moment) -> ControlFlow<()> {
-        self.status_line.update(now, || events::status_line(sides.iter().map(Side::exchange), now - self.started));
-        let is_over = sides.iter().all(|side| side.exchange().is_finished());
+    fn on_turn(&mut self, sides: &mut [Endpoint<Sender>], now: Moment) -> ControlFlow<()> {
+        self.status_line.update(now, || events::status_line(sides.iter().map(Endpoint::protocol), now - self.started));
+        let is_over = sides.iter().all(|side| side.protocol().is_finished());
         if is_over || self.output.is_closed() || self.failure.is_err() {
             ControlFlow::Break(())
         } else {
@@ -62,9 +62,9 @@ impl Watch<Sender> for Observer {
         }
     }
 
-    fn asked(&mut self, sides: &mut [Side<Sender>], now: Moment) {
+    fn on_status_request(&mut self, sides: &mut [Endpoint<Sender>], now: Moment) {
         for (side, run) in sides.iter().zip(&self.runs) {
-            let snapshot = events::interim_line(&run.target, &side.exchange().statistics(), now - self.started);
+            let snapshot = events::interim_line(&run.target, &side.protocol().statistics(), now - self.started);
             let output = &self.output;
             self.status_line.suspend(|| output.note(&snapshot));
         }

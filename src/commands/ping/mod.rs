@@ -20,8 +20,8 @@ use super::values::{FamilyArgs, Peer, duration, positive_duration, read_key, siz
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::net::datagram::{Patience, Side, exchange};
-use crate::net::{self, Origin, Signals};
+use crate::net::datagram::{DatagramTimeouts, Endpoint, run_client};
+use crate::net::{self, Signals, SocketOptions};
 use crate::output::{Format, Output, StatusLine, Style};
 use crate::probe::{ProbeEncoding, Sender, SenderConfig, check_size};
 use crate::seal::MacKey;
@@ -151,7 +151,7 @@ impl Ping {
         }
         let key = self.key_file.as_deref().map(read_key).transpose()?;
         self.validate_size(key.as_ref())?;
-        let mut signals = Signals::listen()?.with_quit()?;
+        let mut signals = Signals::install()?.with_sigquit()?;
         let mut peers = Vec::new();
         for target in &self.targets {
             peers.push(self.family.resolve(target, DEFAULT_PORT, &mut signals)?);
@@ -169,7 +169,7 @@ impl Ping {
             let wire = self.wire_format(key.as_ref());
             let pace = self.schedule(*peer, started);
             let sender = Sender::new(pace, wire, *peer, started + self.stagger(place));
-            sides.push(Side::connected(sender, *peer, self.origin(), tells || draws)?);
+            sides.push(Endpoint::connected(sender, *peer, self.origin(), tells || draws)?);
             runs.push(TargetRun { target: target.host_and_port(*peer).into(), plot_data: PlotData::new(draws) });
         }
         if tells && style.format == Format::Text {
@@ -177,11 +177,14 @@ impl Ping {
         }
         let live = StatusLine::new(output.style());
         let mut ear = Observer { output, runs, events_wanted: tells, status_line: live, started, failure: Ok(()) };
-        let patience = Patience { until: self.deadline.map(|deadline| started + deadline), ..Patience::default() };
-        let ended = exchange(&mut sides, patience, &mut signals, &mut ear);
+        let patience = DatagramTimeouts {
+            deadline: self.deadline.map(|deadline| started + deadline),
+            ..DatagramTimeouts::default()
+        };
+        let ended = run_client(&mut sides, patience, &mut signals, &mut ear);
         ear.status_line.clear();
         ear.failure?;
-        let senders: Vec<Sender> = sides.into_iter().map(Side::into_exchange).collect();
+        let senders: Vec<Sender> = sides.into_iter().map(Endpoint::into_protocol).collect();
         let verdict = FinalReport {
             assertions: &self.fail_if,
             plot: self.plot,
@@ -260,8 +263,8 @@ impl Ping {
         }
     }
 
-    fn origin(&self) -> Origin {
-        Origin { source: self.source, ttl: self.ttl, dscp: self.dscp }
+    fn origin(&self) -> SocketOptions {
+        SocketOptions { source: self.source, ttl: self.ttl, dscp: self.dscp }
     }
 
     /// Several targets share the interval evenly, so that their pings do not leave in one burst.

@@ -11,7 +11,7 @@ use crate::commands::fail_if::{FailIf, Figure, FigureKind, KnownFigures, statist
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::net::datagram::Ended;
+use crate::net::datagram::StopReason;
 use crate::output::{Format, Output};
 use crate::probe::{PingStatistics, Sender};
 
@@ -50,7 +50,7 @@ pub struct FinalReport<'p> {
     /// How long the run took.
     pub elapsed: Duration,
     /// Why it ended.
-    pub ended: Ended,
+    pub ended: StopReason,
 }
 
 impl FinalReport<'_> {
@@ -80,7 +80,7 @@ impl FinalReport<'_> {
         let mut exit = match self.ended {
             _ if report.received > 0 => Exit::Success,
             // Stopped before anything was decided: nobody can say yes or no.
-            Ended::Signal(signal) if report.sent == report.waiting => signal.exit(),
+            StopReason::Signal(signal) if report.sent == report.waiting => signal.exit(),
             // One may still be on its way when the run is ended.
             _ if report.refused > 0 && report.refused + report.waiting == report.sent => Exit::Unavailable,
             _ => Exit::Negative,

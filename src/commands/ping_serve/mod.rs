@@ -17,8 +17,8 @@ use super::values::{ServerArgs, address_strings, duration, parse_arg, read_key};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::impair::{BitRate, Direction, Distribution, Impairment, Jitter, LossModel, Probability};
-use crate::net::datagram::{Plan, Side, Watch, answer};
-use crate::net::{self, Address, Receivers, Signals};
+use crate::net::datagram::{DatagramObserver, DatagramServerConfig, Endpoint, serve};
+use crate::net::{self, Address, Signals, UdpSockets};
 use crate::output::{Output, Recorder, Style};
 use crate::probe::{Echo, EchoConfig, EchoEvent, MAX_UDP_PAYLOAD};
 use crate::time::Moment;
@@ -107,8 +107,8 @@ impl PingServe {
             return Self::print_plan(&impairment, count, &mut output);
         }
         let key = self.key_file.as_deref().map(read_key).transpose()?;
-        let mut signals = Signals::listen()?;
-        let receivers = Receivers::bind(&self.server.listen.binds(DEFAULT_PORT), self.server.threads)?;
+        let mut signals = Signals::install()?;
+        let receivers = UdpSockets::bind(&self.server.listen.binds(DEFAULT_PORT), self.server.threads)?;
         let public = receivers.addresses().any(Address::is_public);
         let is_copying = self.duplicate.is_possible();
         if public && is_copying {
@@ -120,8 +120,8 @@ impl PingServe {
             .remedy("leave out --duplicate, or --bind"));
         }
         self.print_warnings(&output, &receivers, public);
-        let nudge = signals.nudger()?;
-        let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
+        let nudge = signals.waker()?;
+        let (recorder, writer) = Recorder::start(output, move || nudge.wake())?;
         let listening = Listening::new(address_strings(receivers.addresses()), &impairment, public);
         recorder.emit(PingServeReport::Event(PingServeEvent::Listening(listening)));
         self.server.listen.write_ready_file(receivers.addresses().map(ToString::to_string))?;
@@ -130,7 +130,7 @@ impl PingServe {
         let rules = EchoConfig {
             impairment,
             key,
-            own_addresses: receivers.bound(),
+            own_addresses: receivers.socket_addresses(),
             is_public: public,
             remaining: (self.count > 0).then(|| Arc::new(AtomicU64::new(self.count))),
         };
@@ -158,7 +158,7 @@ impl PingServe {
     }
 
     fn print_plan(impairment: &Impairment, count: u64, output: &mut Output) -> Result<Exit> {
-        let mut signals = Signals::listen()?;
+        let mut signals = Signals::install()?;
         let mut exit = Exit::Success;
         for planned in impairment.plan(1, count) {
             if let Some(signal) = signals.take() {
@@ -174,8 +174,8 @@ impl PingServe {
         Ok(exit)
     }
 
-    fn print_warnings(&self, output: &Output, receivers: &Receivers, public: bool) {
-        for missing in receivers.missing() {
+    fn print_warnings(&self, output: &Output, receivers: &UdpSockets, public: bool) {
+        for missing in receivers.warnings() {
             output.note(&format!("note: {missing}"));
         }
         if public {
@@ -188,20 +188,20 @@ impl PingServe {
 
     fn serve(
         &self,
-        receivers: Receivers,
+        receivers: UdpSockets,
         rules: &EchoConfig,
         style: Style,
         signals: &mut Signals,
         recorder: &Recorder<PingServeReport>,
         started: Moment,
     ) -> Result<Totals> {
-        let plan = Plan {
-            receivers,
+        let plan = DatagramServerConfig {
+            sockets: receivers,
             threads: self.server.threads,
-            largest: MAX_UDP_PAYLOAD,
-            listening: !style.quiet,
-            until: self.server.listen.lifetime.map(|lifetime| started + lifetime),
-            rest: Duration::ZERO,
+            max_payload: MAX_UDP_PAYLOAD,
+            events_wanted: !style.quiet,
+            deadline: self.server.listen.lifetime.map(|lifetime| started + lifetime),
+            coalesce_delay: Duration::ZERO,
         };
         let ordinals = Arc::new(AtomicU32::new(0));
         let total = Mutex::new(Totals::default());
@@ -210,7 +210,7 @@ impl PingServe {
             (echo, Observer { recorder: recorder.clone(), remaining: rules.remaining.clone() })
         };
         let finish = |echo: Echo, _: Observer| total.lock().unwrap_or_else(PoisonError::into_inner).add(&echo);
-        answer(plan, signals, make, finish)?;
+        serve(plan, signals, make, finish)?;
         Ok(total.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -240,17 +240,17 @@ struct Observer {
     remaining: Option<Arc<AtomicU64>>,
 }
 
-impl Watch<Echo> for Observer {
-    fn fact(&mut self, _: usize, fact: EchoEvent) {
+impl DatagramObserver<Echo> for Observer {
+    fn on_event(&mut self, _: usize, fact: EchoEvent) {
         self.recorder.emit(PingServeReport::Event(PingServeEvent::Echo(fact)));
     }
 
-    fn turned(&mut self, sides: &mut [Side<Echo>], _: Moment) -> ControlFlow<()> {
+    fn on_turn(&mut self, sides: &mut [Endpoint<Echo>], _: Moment) -> ControlFlow<()> {
         let is_last = self.remaining.as_ref().is_some_and(|remaining| remaining.load(Ordering::Relaxed) == 0);
         // What is held back on purpose is still owed.
-        let owes = sides.iter().any(|side| crate::conversation::DatagramProtocol::wake_at(side.exchange()).is_some());
+        let owes = sides.iter().any(|side| crate::conversation::DatagramProtocol::wake_at(side.protocol()).is_some());
         if is_last && !owes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    fn asked(&mut self, _: &mut [Side<Echo>], _: Moment) {}
+    fn on_status_request(&mut self, _: &mut [Endpoint<Echo>], _: Moment) {}
 }

@@ -21,8 +21,10 @@ use super::web::{self, Admission, Handler, HttpSession, HttpTimeouts, Response, 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::http::Request;
-use crate::net::tls::ServerSide;
-use crate::net::{self, Arrival, Listeners, Notice, Nudge, Patience, Plan, Service, Signals, Welcome};
+use crate::net::tls::ServerTls;
+use crate::net::{
+    self, Accepted, ConnectionTimeouts, Incoming, Listeners, Notice, ServerConfig, Service, Signals, Waker,
+};
 use crate::output::{Format, Output, Recorder, Style};
 use crate::site::Root;
 use crate::time::Moment;
@@ -116,16 +118,16 @@ impl ServeHttp {
         let output = Output::new(style);
         let root = self.open_root()?;
         let tls = match (&self.tls_cert, &self.tls_key) {
-            (Some(chain), Some(key)) => Some(ServerSide::from_files(chain, key)?),
+            (Some(chain), Some(key)) => Some(ServerTls::from_files(chain, key)?),
             _ => None,
         };
-        let mut signals = Signals::listen()?;
+        let mut signals = Signals::install()?;
         let listeners = Listeners::bind(&self.server.listen.binds(DEFAULT_PORT), self.server.threads)?;
         let listening = Listening::new(&listeners, tls.is_some(), root.path());
         self.print_warnings(&output, &listeners, &listening);
 
-        let nudge = signals.nudger()?;
-        let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
+        let nudge = signals.waker()?;
+        let (recorder, writer) = Recorder::start(output, move || nudge.wake())?;
         recorder.emit(ServeHttpReport::Event(ServeHttpEvent::Listening(listening)));
         let scheme = if tls.is_some() { "https" } else { "http" };
         self.server.listen.write_ready_file(listeners.addresses().map(|address| web::url(scheme, address)))?;
@@ -163,7 +165,7 @@ impl ServeHttp {
 
     /// What a person should know before others find out.
     fn print_warnings(&self, output: &Output, listeners: &Listeners, listening: &Listening) {
-        for missing in listeners.missing() {
+        for missing in listeners.warnings() {
             output.note(&format!("note: {missing}"));
         }
         let home = std::env::home_dir();
@@ -179,27 +181,27 @@ impl ServeHttp {
     fn serve(
         &self,
         listeners: Listeners,
-        tls: Option<&ServerSide>,
+        tls: Option<&ServerTls>,
         root: Root,
         signals: &mut Signals,
         (recorder, style): (&Recorder<ServeHttpReport>, Style),
         started: Moment,
     ) -> Result<Counters> {
         let limits = HttpTimeouts { head: self.head_timeout, idle: self.idle_timeout, stall: self.stall_timeout };
-        let plan = Plan {
-            doors: vec![listeners],
+        let plan = ServerConfig {
+            listener_groups: vec![listeners],
             threads: self.server.threads,
-            helpers: 0,
-            most: usize::MAX,
-            patience: Patience { handshake: self.head_timeout, stall: self.stall_timeout },
-            grace: self.grace,
-            until: self.server.listen.lifetime.map(|lifetime| started + lifetime),
+            pool_threads: 0,
+            max_connections: usize::MAX,
+            timeouts: ConnectionTimeouts { handshake: self.head_timeout, stall: self.stall_timeout },
+            drain_timeout: self.grace,
+            deadline: self.server.listen.lifetime.map(|lifetime| started + lifetime),
         };
         let budget = Arc::new(RequestLimit {
             max_requests: self.count,
             admitted: AtomicU64::new(0),
             responses_sent: AtomicU64::new(0),
-            waker: signals.nudger()?,
+            waker: signals.waker()?,
         });
         let site = Arc::new((root, self.index.clone()));
         let total = Mutex::new(Counters::default());
@@ -229,7 +231,7 @@ struct RequestLimit {
     max_requests: u64,
     admitted: AtomicU64,
     responses_sent: AtomicU64,
-    waker: Nudge,
+    waker: Waker,
 }
 
 impl RequestLimit {
@@ -246,7 +248,7 @@ impl RequestLimit {
 
     fn response_sent(&self) {
         if self.max_requests > 0 && self.responses_sent.fetch_add(1, Ordering::Relaxed) + 1 == self.max_requests {
-            self.waker.nudge();
+            self.waker.wake();
         }
     }
 }
@@ -288,20 +290,20 @@ struct HttpService {
     handler: Rc<SiteHandler>,
     recorder: Recorder<ServeHttpReport>,
     combined: bool,
-    tls: Option<ServerSide>,
+    tls: Option<ServerTls>,
     counters: Counters,
 }
 
 impl Service for HttpService {
-    type Talk = HttpSession<SiteHandler>;
+    type Protocol = HttpSession<SiteHandler>;
 
-    fn accepted(&mut self, Arrival { peer, .. }: Arrival, now: Moment) -> Welcome<HttpSession<SiteHandler>> {
+    fn accepted(&mut self, Incoming { peer, .. }: Incoming, now: Moment) -> Accepted<HttpSession<SiteHandler>> {
         self.counters.connections += 1;
         let talk = HttpSession::new(Rc::clone(&self.handler), peer, now);
-        Welcome { talk, tls: self.tls.clone(), upgrade: None }
+        Accepted { protocol: talk, tls: self.tls.clone(), start_tls: None }
     }
 
-    fn fact(&mut self, fact: SessionEvent) {
+    fn on_event(&mut self, fact: SessionEvent) {
         self.counters.record(&fact);
         if self.handler.events_wanted
             && let Some(event) = ServeHttpEvent::from_session_event(fact, self.combined)
@@ -310,7 +312,7 @@ impl Service for HttpService {
         }
     }
 
-    fn notice(&mut self, Notice::Exhausted(word): Notice) {
+    fn on_notice(&mut self, Notice::Exhausted(word): Notice) {
         self.recorder.emit(ServeHttpReport::Event(ServeHttpEvent::Notice {
             what: format!("no new connections for a moment: {word}"),
         }));

@@ -10,7 +10,9 @@ use std::time::Duration;
 use super::{Handler, HttpSession, HttpTimeouts, SessionEvent};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::net::{self, Address, Arrival, Listeners, Notice, Nudge, Patience, Plan, Service, Signals, Welcome};
+use crate::net::{
+    self, Accepted, Address, ConnectionTimeouts, Incoming, Listeners, Notice, ServerConfig, Service, Signals, Waker,
+};
 use crate::time::Moment;
 
 /// How long a client may take; nobody has a reason to be slow here.
@@ -29,11 +31,11 @@ pub fn url(scheme: &str, address: &Address) -> String {
 }
 
 /// Ends the thread when it goes.
-pub struct StatusServer(Nudge);
+pub struct StatusServer(Waker);
 
 impl Drop for StatusServer {
     fn drop(&mut self) {
-        self.0.nudge();
+        self.0.wake();
     }
 }
 
@@ -43,16 +45,16 @@ impl StatusServer {
     where
         H: Handler + Clone + Send + Sync + 'static,
     {
-        let mut signals = Signals::listen()?;
-        let board = Self(signals.nudger()?);
-        let plan = Plan {
-            doors: vec![listeners],
+        let mut signals = Signals::install()?;
+        let board = Self(signals.waker()?);
+        let plan = ServerConfig {
+            listener_groups: vec![listeners],
             threads: 1,
-            helpers: 0,
-            most: MAX_CONNECTIONS,
-            patience: Patience { handshake: DEFAULT_TIMEOUTS.head, stall: DEFAULT_TIMEOUTS.stall },
-            grace: Duration::from_millis(200),
-            until: None,
+            pool_threads: 0,
+            max_connections: MAX_CONNECTIONS,
+            timeouts: ConnectionTimeouts { handshake: DEFAULT_TIMEOUTS.head, stall: DEFAULT_TIMEOUTS.stall },
+            drain_timeout: Duration::from_millis(200),
+            deadline: None,
         };
         let work = move || {
             let make = || StatusService(Rc::new(handler.clone()));
@@ -70,13 +72,13 @@ impl StatusServer {
 struct StatusService<H>(Rc<H>);
 
 impl<H: Handler> Service for StatusService<H> {
-    type Talk = HttpSession<H>;
+    type Protocol = HttpSession<H>;
 
-    fn accepted(&mut self, Arrival { peer, .. }: Arrival, now: Moment) -> Welcome<HttpSession<H>> {
-        Welcome { talk: HttpSession::new(Rc::clone(&self.0), peer, now), tls: None, upgrade: None }
+    fn accepted(&mut self, Incoming { peer, .. }: Incoming, now: Moment) -> Accepted<HttpSession<H>> {
+        Accepted { protocol: HttpSession::new(Rc::clone(&self.0), peer, now), tls: None, start_tls: None }
     }
 
-    fn fact(&mut self, _: SessionEvent) {}
+    fn on_event(&mut self, _: SessionEvent) {}
 
-    fn notice(&mut self, _: Notice) {}
+    fn on_notice(&mut self, _: Notice) {}
 }

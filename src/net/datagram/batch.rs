@@ -27,95 +27,95 @@ use crate::net::clock::now;
 use crate::time::Moment;
 
 /// The most datagrams in one call.
-pub const BATCH: usize = 64;
+pub const BATCH_SIZE: usize = 64;
 
 /// Room for what the kernel tells beside one datagram, rounded up: a stamp of the long kind 64,
 /// an ICMP error with its sender 64, an IPv6 address 40, TTL and drops 24 each.
-pub const CONTROL: usize = 224;
+pub const CONTROL_SIZE: usize = 224;
 
 /// Headers as good as new.
-pub struct Kept<S> {
+pub struct ReusableHeaders<S> {
     headers: MultiHeaders<S>,
-    count: usize,
-    room: usize,
+    capacity: usize,
+    control_len: usize,
 }
 
-pub type Spare<S> = Option<Kept<S>>;
+pub type HeaderSlot<S> = Option<ReusableHeaders<S>>;
 
 /// Those of each family.
 #[derive(Default)]
-pub struct Headers {
-    v4: Spare<SockaddrIn>,
-    v6: Spare<SockaddrIn6>,
-    none: Spare<()>,
+pub struct HeaderCache {
+    v4: HeaderSlot<SockaddrIn>,
+    v6: HeaderSlot<SockaddrIn6>,
+    error_queue: HeaderSlot<()>,
 }
 
 /// An address of one family, as the system calls want it.
-pub trait Family: SockaddrLike + Copy {
+pub trait AddressFamily: SockaddrLike + Copy {
     /// As the system calls want it, if it is of this family.
-    fn of(address: SocketAddr) -> Option<Self>;
+    fn from_std(address: SocketAddr) -> Option<Self>;
     /// As everybody else wants it; `None` if there is none.
-    fn address(self) -> Option<SocketAddr>;
+    fn into_std(self) -> Option<SocketAddr>;
     /// Where headers of this family are kept.
-    fn spare(headers: &mut Headers) -> &mut Spare<Self>;
+    fn cached_headers(cache: &mut HeaderCache) -> &mut HeaderSlot<Self>;
 }
 
-impl Family for SockaddrIn {
-    fn of(address: SocketAddr) -> Option<Self> {
+impl AddressFamily for SockaddrIn {
+    fn from_std(address: SocketAddr) -> Option<Self> {
         if let SocketAddr::V4(v4) = address { Some(v4.into()) } else { None }
     }
 
-    fn address(self) -> Option<SocketAddr> {
+    fn into_std(self) -> Option<SocketAddr> {
         Some(SocketAddr::V4(self.into()))
     }
 
-    fn spare(headers: &mut Headers) -> &mut Spare<Self> {
+    fn cached_headers(headers: &mut HeaderCache) -> &mut HeaderSlot<Self> {
         &mut headers.v4
     }
 }
 
-impl Family for SockaddrIn6 {
-    fn of(address: SocketAddr) -> Option<Self> {
+impl AddressFamily for SockaddrIn6 {
+    fn from_std(address: SocketAddr) -> Option<Self> {
         if let SocketAddr::V6(v6) = address { Some(v6.into()) } else { None }
     }
 
-    fn address(self) -> Option<SocketAddr> {
+    fn into_std(self) -> Option<SocketAddr> {
         Some(SocketAddr::V6(self.into()))
     }
 
-    fn spare(headers: &mut Headers) -> &mut Spare<Self> {
+    fn cached_headers(headers: &mut HeaderCache) -> &mut HeaderSlot<Self> {
         &mut headers.v6
     }
 }
 
 /// No address: what comes from the error queue.
-impl Family for () {
-    fn of(_: SocketAddr) -> Option<Self> {
+impl AddressFamily for () {
+    fn from_std(_: SocketAddr) -> Option<Self> {
         None
     }
 
-    fn address(self) -> Option<SocketAddr> {
+    fn into_std(self) -> Option<SocketAddr> {
         None
     }
 
-    fn spare(headers: &mut Headers) -> &mut Spare<Self> {
-        &mut headers.none
+    fn cached_headers(headers: &mut HeaderCache) -> &mut HeaderSlot<Self> {
+        &mut headers.error_queue
     }
 }
 
 /// A datagram, or an entry of the error queue, with what the kernel tells beside it.
-pub struct Arrival<'a, S> {
+pub struct RawDatagram<'a, S> {
     pub peer: S,
     pub bytes: &'a [u8],
     pub truncated: bool,
-    pub notes: Notes,
+    pub ancillary: AncillaryData,
 }
 
 /// What the kernel tells beside a datagram.
 #[derive(Default)]
-pub struct Notes {
+pub struct AncillaryData {
     /// By the wall clock, since 1970.
-    pub stamp: Option<Duration>,
+    pub timestamp: Option<Duration>,
     pub ttl: Option<u8>,
     pub local: Option<IpAddr>,
     /// How many this socket has dropped since it was made.
@@ -124,69 +124,69 @@ pub struct Notes {
 }
 
 /// Where a thread receives.
-pub struct Buffer {
-    octets: Vec<u8>,
+pub struct BatchBuffer {
+    bytes: Vec<u8>,
     stride: usize,
-    largest: usize,
-    control: Control,
-    headers: Headers,
+    max_payload: usize,
+    control: ControlBuffer,
+    header_cache: HeaderCache,
 }
 
 /// The kernel writes headers into it, so it is aligned as they are.
 #[repr(align(16))]
-struct Control([u8; CONTROL]);
+struct ControlBuffer([u8; CONTROL_SIZE]);
 
-impl Buffer {
+impl BatchBuffer {
     /// Room for a whole batch of datagrams of up to `largest` octets. Pages that no datagram has
     /// reached take no memory.
-    pub fn new(largest: usize) -> Self {
+    pub fn new(max_payload: usize) -> Self {
         // One cache line more than a round number: else the first octets of all datagrams would
         // fight for the same place in the cache.
-        let stride = largest.max(1).next_multiple_of(64) + 64;
+        let stride = max_payload.max(1).next_multiple_of(64) + 64;
         Self {
-            octets: vec![0; stride * BATCH],
+            bytes: vec![0; stride * BATCH_SIZE],
             stride,
-            largest,
-            control: Control([0; CONTROL]),
-            headers: Headers::default(),
+            max_payload,
+            control: ControlBuffer([0; CONTROL_SIZE]),
+            header_cache: HeaderCache::default(),
         }
     }
 
     /// Receives up to `wanted` datagrams without waiting, and hands over each with a reading of
     /// the clock that is later than all of them. Beside each there is `room` for what the kernel
     /// tells.
-    pub fn receive<S: Family>(
+    pub fn receive<S: AddressFamily>(
         &mut self,
         fd: RawFd,
-        wanted: usize,
-        room: usize,
+        max_count: usize,
+        control_len: usize,
         flags: MsgFlags,
-        mut take: impl FnMut(Arrival<'_, S>, Moment),
-    ) -> Result<Received, Errno> {
+        mut on_datagram: impl FnMut(RawDatagram<'_, S>, Moment),
+    ) -> Result<ReceivedBatch, Errno> {
         let flags = flags | MsgFlags::MSG_DONTWAIT;
-        let largest = self.largest;
-        if wanted <= 1 {
-            let octets = self.octets.get_mut(..largest).unwrap_or_default();
+        let largest = self.max_payload;
+        if max_count <= 1 {
+            let octets = self.bytes.get_mut(..largest).unwrap_or_default();
             let mut slices = [IoSliceMut::new(octets)];
             let mut message = recvmsg::<S>(fd, &mut slices, Some(&mut self.control.0), flags)?;
             let (length, peer, truncated) = (message.bytes, message.address, is_truncated(&message));
-            let (notes, filled) = notes(&mut message);
+            let (notes, filled) = parse_ancillary(&mut message);
             let moment = now();
-            let bytes = self.octets.get(..length.min(largest)).unwrap_or_default();
+            let bytes = self.bytes.get(..length.min(largest)).unwrap_or_default();
             if let Some(peer) = peer {
-                take(Arrival { peer, bytes, truncated, notes }, moment);
+                on_datagram(RawDatagram { peer, bytes, truncated, ancillary: notes }, moment);
             }
-            return Ok(Received { count: 1, filled });
+            return Ok(ReceivedBatch { count: 1, control_len: filled });
         }
-        let spare = S::spare(&mut self.headers);
-        let fits = spare.take().filter(|kept| kept.room == room && kept.count >= wanted);
-        let mut kept = fits.unwrap_or_else(|| Kept::fresh(wanted, room));
-        let mut rooms = self.octets.chunks_exact_mut(self.stride);
-        let mut slices: [[IoSliceMut<'_>; 1]; BATCH] = array::from_fn(|_| {
+        let spare = S::cached_headers(&mut self.header_cache);
+        let fits = spare.take().filter(|kept| kept.control_len == control_len && kept.capacity >= max_count);
+        let mut kept = fits.unwrap_or_else(|| ReusableHeaders::new(max_count, control_len));
+        let mut rooms = self.bytes.chunks_exact_mut(self.stride);
+        let mut slices: [[IoSliceMut<'_>; 1]; BATCH_SIZE] = array::from_fn(|_| {
             let room = rooms.next().and_then(|room| room.get_mut(..largest));
             [IoSliceMut::new(room.unwrap_or_default())]
         });
-        let messages = match recvmmsg(fd, &mut kept.headers, slices.iter_mut().take(wanted), flags, None) {
+        let messages = match recvmmsg(fd, &mut kept.headers, slices.iter_mut().take(max_count), flags, None) {
             Ok(messages) => messages,
             Err(errno) => {
                 *spare = Some(kept);
@@ -199,33 +199,33 @@ impl Buffer {
             let bytes = message.iovs().next().unwrap_or_default();
             if let Some(peer) = message.address {
                 let truncated = is_truncated(&message);
-                let (notes, filled) = notes(&mut message);
+                let (notes, filled) = parse_ancillary(&mut message);
                 all_filled = if count == 0 { filled } else { all_filled.filter(|all| Some(*all) == filled) };
-                take(Arrival { peer, bytes, truncated, notes }, moment);
+                on_datagram(RawDatagram { peer, bytes, truncated, ancillary: notes }, moment);
             }
             count += 1;
         }
-        if all_filled == Some(room) {
+        if all_filled == Some(control_len) {
             *spare = Some(kept);
         }
-        Ok(Received { count, filled: all_filled })
+        Ok(ReceivedBatch { count, control_len: all_filled })
     }
 }
 
 /// What a call brought.
-pub struct Received {
+pub struct ReceivedBatch {
     /// How many datagrams.
     pub count: usize,
     /// How much room was filled beside each of them, if it is known and was the same for all.
-    pub filled: Option<usize>,
+    pub control_len: Option<usize>,
 }
 
-impl<S: Family> Kept<S> {
+impl<S: AddressFamily> ReusableHeaders<S> {
     /// Headers that will serve but once are no more than needed.
-    fn fresh(wanted: usize, room: usize) -> Self {
-        let count = if room == CONTROL { wanted.min(BATCH) } else { BATCH };
-        let headers = MultiHeaders::preallocate(count, Some(Vec::with_capacity(room)));
-        Self { headers, count, room }
+    fn new(max_count: usize, control_len: usize) -> Self {
+        let count = if control_len == CONTROL_SIZE { max_count.min(BATCH_SIZE) } else { BATCH_SIZE };
+        let headers = MultiHeaders::preallocate(count, Some(Vec::with_capacity(control_len)));
+        Self { headers, capacity: count, control_len }
     }
 }
 
@@ -234,8 +234,8 @@ fn is_truncated<S>(message: &RecvMsg<'_, '_, S>) -> bool {
 }
 
 /// What was told, and how much room that filled.
-fn notes<S>(message: &mut RecvMsg<'_, '_, S>) -> (Notes, Option<usize>) {
-    let (mut notes, mut filled) = (Notes::default(), 0);
+fn parse_ancillary<S>(message: &mut RecvMsg<'_, '_, S>) -> (AncillaryData, Option<usize>) {
+    let (mut notes, mut filled) = (AncillaryData::default(), 0);
     // nix tells nothing where not everything fitted. Room is a sum of whole messages, so what did fit
     // is whole.
     let is_cut = message.flags.contains(MsgFlags::MSG_CTRUNC);
@@ -247,11 +247,11 @@ fn notes<S>(message: &mut RecvMsg<'_, '_, S>) -> (Notes, Option<usize>) {
             ControlMessageOwned::Ipv4Ttl(_) | ControlMessageOwned::Ipv6HopLimit(_) => cmsg_space::<i32>(),
             ControlMessageOwned::RxqOvfl(_) => cmsg_space::<u32>(),
             // Nobody asks how much room the others fill; it is more than there is.
-            _ => CONTROL,
+            _ => CONTROL_SIZE,
         };
         match told {
-            ControlMessageOwned::ScmTimestampns(time) => notes.stamp = since_1970(time),
-            ControlMessageOwned::ScmTimestampsns(times) => notes.stamp = since_1970(times.system),
+            ControlMessageOwned::ScmTimestampns(time) => notes.timestamp = unix_timestamp(time),
+            ControlMessageOwned::ScmTimestampsns(times) => notes.timestamp = unix_timestamp(times.system),
             ControlMessageOwned::Ipv4Ttl(ttl) | ControlMessageOwned::Ipv6HopLimit(ttl) => {
                 notes.ttl = u8::try_from(ttl).ok();
             }
@@ -268,12 +268,12 @@ fn notes<S>(message: &mut RecvMsg<'_, '_, S>) -> (Notes, Option<usize>) {
             _ => {}
         }
     }
-    let known = notes.stamp.is_some() && filled < CONTROL && !is_cut;
+    let known = notes.timestamp.is_some() && filled < CONTROL_SIZE && !is_cut;
     (notes, known.then_some(filled))
 }
 
 /// A time of zero is no stamp.
-fn since_1970(time: TimeSpec) -> Option<Duration> {
+fn unix_timestamp(time: TimeSpec) -> Option<Duration> {
     let seconds = u64::try_from(time.tv_sec()).ok()?;
     let nanoseconds = u32::try_from(time.tv_nsec()).ok()?;
     Some(Duration::new(seconds, nanoseconds)).filter(|time| !time.is_zero())

@@ -11,40 +11,40 @@ use std::collections::HashMap;
 use std::fs;
 
 /// Where the inode and the drops stand in a line.
-const INODE: usize = 9;
-const DROPS: usize = 12;
+const INODE_FIELD: usize = 9;
+const DROPS_FIELD: usize = 12;
 
 /// The drops of each socket that has any, by its inode. Nothing where the system has no such table.
 pub fn by_inode() -> HashMap<u64, u32> {
     let tables = ["/proc/self/net/udp", "/proc/self/net/udp6"].map(fs::read_to_string);
-    tables.iter().flatten().flat_map(|table| table.lines().filter_map(drops)).collect()
+    tables.iter().flatten().flat_map(|table| table.lines().filter_map(parse_line)).collect()
 }
 
-fn drops(line: &str) -> Option<(u64, u32)> {
+fn parse_line(line: &str) -> Option<(u64, u32)> {
     let mut fields = line.split_ascii_whitespace();
-    let inode = fields.nth(INODE)?.parse().ok()?;
+    let inode = fields.nth(INODE_FIELD)?.parse().ok()?;
     // The kernel writes an int; a count past its half is written as negative.
-    let drops: i64 = fields.nth(DROPS - INODE - 1)?.parse().ok()?;
+    let drops: i64 = fields.nth(DROPS_FIELD - INODE_FIELD - 1)?.parse().ok()?;
     let drops = u32::try_from(drops & i64::from(u32::MAX)).ok()?;
     (drops > 0).then_some((inode, drops))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::drops;
+    use super::parse_line;
 
     #[test]
     fn a_line_of_the_table_is_read() {
         let line = "  401: 0100007F:2EE0 00000000:0000 07 00000000:00000000 00:00000000 00000000  1000        0 48213 2 0000000000000000 17  ";
-        assert_eq!(drops(line), Some((48_213, 17)));
-        assert_eq!(drops(&line.replace(" 17", " -1")), Some((48_213, u32::MAX)));
+        assert_eq!(parse_line(line), Some((48_213, 17)));
+        assert_eq!(parse_line(&line.replace(" 17", " -1")), Some((48_213, u32::MAX)));
     }
 
     #[test]
     fn what_has_no_drops_or_is_no_line_of_it_is_passed_over() {
         let line = "  401: 0100007F:2EE0 00000000:0000 07 0:0 00:0 0 1000 0 48213 2 0 0";
         for line in [line, "   sl  local_address rem_address   st tx_queue rx_queue tr", "", "1 2 3"] {
-            assert_eq!(drops(line), None, "{line}");
+            assert_eq!(parse_line(line), None, "{line}");
         }
     }
 }

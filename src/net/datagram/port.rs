@@ -13,103 +13,103 @@ use nix::sys::socket::{MsgFlags, SockaddrIn, SockaddrIn6};
 use rustix::event::PollFlags;
 use socket2::Socket;
 
-use super::batch::{Arrival, BATCH, Buffer, CONTROL, Family, Received};
-use super::run::{Run, Sending};
-use super::stamps::{Departures, brought};
-use super::trouble::Entry;
+use super::batch::{AddressFamily, BATCH_SIZE, BatchBuffer, CONTROL_SIZE, RawDatagram, ReceivedBatch};
+use super::run::{SendBatch, SendHeaders};
+use super::stamps::{PendingTimestamps, to_monotonic};
+use super::trouble::ErrorQueueEntry;
 use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
 use crate::net::udp;
 use crate::time::Moment;
 
 /// What is asked for once two datagrams came without a pause between them. More would save little,
 /// and whoever waits for the first answers would wait for all of them.
-const GROWN: usize = 8;
+const GROWN_BATCH_SIZE: usize = 8;
 /// How long a server looks again before it sleeps. To be woken costs both sides more than that, and
 /// whoever sends in answer to what it gets would be slowed down to a step at a time.
-const HOT: Duration = Duration::from_micros(15);
+const BUSY_POLL_TIME: Duration = Duration::from_micros(15);
 /// How often a send is repeated that failed with what may be an earlier one's error.
-const REPEATS: u32 = 4;
+const MAX_SEND_RETRIES: u32 = 4;
 
 /// A socket and what is known of it.
-pub struct Port {
+pub struct DatagramSocket {
     /// What the exchange calls it.
-    pub number: u64,
+    pub id: u64,
     socket: Socket,
     pub is_v6: bool,
     /// The one address it is bound to, unless that is every address.
-    local: Option<IpAddr>,
+    local_ip: Option<IpAddr>,
     is_connected: bool,
     /// Whether what it sends may be merged: not if each is to have a stamp, nor if the device
     /// cannot make the checksums.
-    merges: bool,
+    gso_enabled: bool,
     /// Of a socket that stamps what it sends.
-    departures: Option<Departures>,
+    pending_timestamps: Option<PendingTimestamps>,
     dropped: u32,
     /// How many datagrams the next call asks for, one or as many as it has grown to.
-    wanted: usize,
-    grown: usize,
+    batch_size: usize,
+    grown_batch_size: usize,
     /// How much room there is for what the kernel tells beside each.
-    room: usize,
+    control_len: usize,
     /// Whether the last one came right after another.
-    again: bool,
+    back_to_back: bool,
     /// When the last one came.
-    came: Moment,
+    last_received: Moment,
     /// How long after that it is looked at again before anybody sleeps.
-    hot: Duration,
+    busy_poll_time: Duration,
     /// When it was last known to be empty: what comes now came later.
-    floor: Moment,
+    last_empty: Moment,
     /// Whether there may be something to receive.
     readable: Cell<bool>,
     /// Whether there may be something in the error queue.
-    errors: Cell<bool>,
+    errors_pending: Cell<bool>,
 }
 
-impl Port {
+impl DatagramSocket {
     /// A server's socket.
-    pub fn bound(number: u64, socket: Socket, address: SocketAddr, now: Moment) -> Self {
+    pub fn bound(id: u64, socket: Socket, address: SocketAddr, now: Moment) -> Self {
         let local = Some(address.ip()).filter(|ip| !ip.is_unspecified());
-        Self::new(number, socket, address, local, now)
+        Self::new(id, socket, address, local, now)
     }
 
     /// A client's socket, connected to `peer`.
-    pub fn connected(number: u64, socket: Socket, peer: SocketAddr, now: Moment) -> Self {
+    pub fn connected(id: u64, socket: Socket, peer: SocketAddr, now: Moment) -> Self {
         let local = socket.local_addr().ok().and_then(|local| local.as_socket()).map(|local| local.ip());
-        let departures = udp::stamp(&socket).then(Departures::default);
+        let departures = udp::enable_timestamps(&socket).then(PendingTimestamps::default);
         Self {
-            merges: departures.is_none(),
-            departures,
+            gso_enabled: departures.is_none(),
+            pending_timestamps: departures,
             is_connected: true,
-            hot: Duration::ZERO,
-            ..Self::new(number, socket, peer, local, now)
+            busy_poll_time: Duration::ZERO,
+            ..Self::new(id, socket, peer, local, now)
         }
     }
 
-    fn new(number: u64, socket: Socket, family: SocketAddr, local: Option<IpAddr>, now: Moment) -> Self {
+    fn new(id: u64, socket: Socket, address: SocketAddr, local: Option<IpAddr>, now: Moment) -> Self {
         Self {
-            number,
+            id,
             socket,
-            is_v6: family.is_ipv6(),
-            local,
+            is_v6: address.is_ipv6(),
+            local_ip: local,
             is_connected: false,
-            merges: true,
-            departures: None,
+            gso_enabled: true,
+            pending_timestamps: None,
             dropped: 0,
-            wanted: 1,
-            grown: GROWN,
-            room: CONTROL,
-            again: false,
-            came: now,
-            hot: HOT,
-            floor: now,
+            batch_size: 1,
+            grown_batch_size: GROWN_BATCH_SIZE,
+            control_len: CONTROL_SIZE,
+            back_to_back: false,
+            last_received: now,
+            busy_poll_time: BUSY_POLL_TIME,
+            last_empty: now,
             readable: Cell::new(true),
-            errors: Cell::new(false),
+            errors_pending: Cell::new(false),
         }
     }
 
     /// Is never looked at again before somebody sleeps, and read in the largest batches then: nobody
     /// waits for an answer to the first of them.
-    pub fn cool_down(&mut self) {
-        (self.hot, self.grown) = (Duration::ZERO, BATCH);
+    pub fn prefer_batching(&mut self) {
+        (self.busy_poll_time, self.grown_batch_size) = (Duration::ZERO, BATCH_SIZE);
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
@@ -122,134 +122,136 @@ impl Port {
         self.socket.local_addr().ok().and_then(|local| local.as_socket()).expect("an inet socket is bound")
     }
 
-    fn raw(&self) -> RawFd {
+    fn raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
 
     /// Notes what poll says.
-    pub fn note(&self, ready: PollFlags) {
+    pub fn set_ready(&self, ready: PollFlags) {
         self.readable.set(self.readable.get() || ready.contains(PollFlags::IN));
-        self.errors.set(self.errors.get() || ready.contains(PollFlags::ERR));
+        self.errors_pending.set(self.errors_pending.get() || ready.contains(PollFlags::ERR));
     }
 
     /// Whether it is worth a look without waiting.
-    pub fn is_busy(&self) -> bool {
-        self.readable.get() || self.errors.get()
+    pub fn is_ready(&self) -> bool {
+        self.readable.get() || self.errors_pending.get()
     }
 
     /// Reads what the error queue holds, then a batch of datagrams, and says whether there was
     /// anything. `now` moves on with each call that brought something.
     pub fn read<E: DatagramProtocol>(
         &mut self,
-        buffer: &mut Buffer,
-        exchange: &mut E,
-        post: &mut DatagramActions<E::Event>,
+        buffer: &mut BatchBuffer,
+        protocol: &mut E,
+        actions: &mut DatagramActions<E::Event>,
         now: &mut Moment,
     ) -> bool {
-        let told = (self.errors.get() || self.awaited() > 0) && self.read_errors(buffer, exchange, post, now);
+        let told = (self.errors_pending.get() || self.pending_timestamp_count() > 0)
+            && self.read_error_queue(buffer, protocol, actions, now);
         let came = if self.is_v6 {
-            self.read_batch::<SockaddrIn6, E>(buffer, exchange, post, now)
+            self.read_batch::<SockaddrIn6, E>(buffer, protocol, actions, now)
         } else {
-            self.read_batch::<SockaddrIn, E>(buffer, exchange, post, now)
+            self.read_batch::<SockaddrIn, E>(buffer, protocol, actions, now)
         };
         told || came
     }
 
-    fn awaited(&self) -> usize {
-        self.departures.as_ref().map_or(0, Departures::awaited)
+    fn pending_timestamp_count(&self) -> usize {
+        self.pending_timestamps.as_ref().map_or(0, PendingTimestamps::count)
     }
 
-    fn read_errors<E: DatagramProtocol>(
+    fn read_error_queue<E: DatagramProtocol>(
         &mut self,
-        buffer: &mut Buffer,
-        exchange: &mut E,
-        post: &mut DatagramActions<E::Event>,
+        buffer: &mut BatchBuffer,
+        protocol: &mut E,
+        actions: &mut DatagramActions<E::Event>,
         now: &mut Moment,
     ) -> bool {
         let mut told = 0;
         loop {
-            let wanted = self.awaited().clamp(1, BATCH);
-            let (socket, floor) = (self.number, self.floor);
-            let departures = &mut self.departures;
+            let wanted = self.pending_timestamp_count().clamp(1, BATCH_SIZE);
+            let (socket, floor) = (self.id, self.last_empty);
+            let departures = &mut self.pending_timestamps;
             let fd = self.socket.as_raw_fd();
-            let read = buffer.receive::<()>(fd, wanted, CONTROL, MsgFlags::MSG_ERRQUEUE, |arrival, at| {
+            let read = buffer.receive::<()>(fd, wanted, CONTROL_SIZE, MsgFlags::MSG_ERRQUEUE, |arrival, at| {
                 *now = at;
-                match arrival.notes.error.map(Entry::of) {
-                    Some(Entry::Left(number)) => {
-                        let ticket = departures.as_mut().and_then(|departures| departures.left(number));
-                        if let Some((ticket, stamp)) = ticket.zip(arrival.notes.stamp) {
-                            exchange.transmitted(ticket, brought(stamp, at, floor));
+                match arrival.ancillary.error.map(ErrorQueueEntry::from_kernel) {
+                    Some(ErrorQueueEntry::Transmitted(number)) => {
+                        let ticket = departures.as_mut().and_then(|departures| departures.take(number));
+                        if let Some((ticket, stamp)) = ticket.zip(arrival.ancillary.timestamp) {
+                            protocol.transmitted(ticket, to_monotonic(stamp, at, floor));
                         }
                     }
-                    Some(Entry::Undelivered(error)) => {
+                    Some(ErrorQueueEntry::Undeliverable(error)) => {
                         let failure = TransmitError::Unreachable { socket, error: &error, bytes: arrival.bytes };
-                        exchange.failed(&failure, at, post);
+                        protocol.failed(&failure, at, actions);
                     }
-                    Some(Entry::Known) | None => {}
+                    Some(ErrorQueueEntry::AlreadyReported) | None => {}
                 }
             });
             let read = read.map(|received| received.count);
             told += read.unwrap_or(0);
-            let settled = !self.errors.get() && self.awaited() == 0;
+            let settled = !self.errors_pending.get() && self.pending_timestamp_count() == 0;
             if read != Err(Errno::EINTR) && (settled || read.unwrap_or(0) < wanted) {
                 break;
             }
         }
         // An error without an entry sticks to the socket until something else is tried on it.
-        if self.errors.take() && told == 0 {
+        if self.errors_pending.take() && told == 0 {
             self.readable.set(true);
         }
         told > 0
     }
 
-    fn read_batch<S: Family, E: DatagramProtocol>(
+    fn read_batch<S: AddressFamily, E: DatagramProtocol>(
         &mut self,
-        buffer: &mut Buffer,
-        exchange: &mut E,
-        post: &mut DatagramActions<E::Event>,
+        buffer: &mut BatchBuffer,
+        protocol: &mut E,
+        actions: &mut DatagramActions<E::Event>,
         now: &mut Moment,
     ) -> bool {
-        let (fd, wanted, before) = (self.raw(), self.wanted, *now);
+        let (fd, wanted, before) = (self.raw_fd(), self.batch_size, *now);
         let (mut dropped, mut last) = (self.dropped, *now);
-        let read = buffer.receive::<S>(fd, wanted, self.room, MsgFlags::empty(), |arrival: Arrival<'_, S>, at| {
-            let Some(peer) = arrival.peer.address() else { return };
-            let stamp = arrival.notes.stamp;
-            let datagram = Datagram {
-                peer,
-                local: arrival.notes.local.or(self.local),
-                socket: self.number,
-                received_at: stamp.map_or(at, |stamp| brought(stamp, at, self.floor)),
-                has_kernel_timestamp: stamp.is_some(),
-                ttl: arrival.notes.ttl,
-                truncated: arrival.truncated,
-                bytes: arrival.bytes,
-            };
-            exchange.received(&datagram, at, post);
-            dropped = arrival.notes.dropped.unwrap_or(dropped);
-            last = at;
-        });
+        let read =
+            buffer.receive::<S>(fd, wanted, self.control_len, MsgFlags::empty(), |arrival: RawDatagram<'_, S>, at| {
+                let Some(peer) = arrival.peer.into_std() else { return };
+                let stamp = arrival.ancillary.timestamp;
+                let datagram = Datagram {
+                    peer,
+                    local: arrival.ancillary.local.or(self.local_ip),
+                    socket: self.id,
+                    received_at: stamp.map_or(at, |stamp| to_monotonic(stamp, at, self.last_empty)),
+                    has_kernel_timestamp: stamp.is_some(),
+                    ttl: arrival.ancillary.ttl,
+                    truncated: arrival.truncated,
+                    bytes: arrival.bytes,
+                };
+                protocol.received(&datagram, at, actions);
+                dropped = arrival.ancillary.dropped.unwrap_or(dropped);
+                last = at;
+            });
         *now = last;
-        self.overflowed(dropped, exchange, post, *now);
+        self.report_overflow(dropped, protocol, actions, *now);
         let readable = match read {
-            Ok(Received { count, filled }) => {
-                self.came = before;
+            Ok(ReceivedBatch { count, control_len: filled }) => {
+                self.last_received = before;
                 if count < wanted {
-                    self.floor = before;
+                    self.last_empty = before;
                 }
-                self.expect(count);
-                self.fit(filled);
+                self.adapt_batch_size(count);
+                self.adjust_control_len(filled);
                 true
             }
             Err(Errno::EINTR) => true,
             Err(Errno::EAGAIN) => {
-                self.floor = before;
-                let hot = before - self.came < self.hot;
-                self.again &= hot;
+                self.last_empty = before;
+                let hot = before - self.last_received < self.busy_poll_time;
+                self.back_to_back &= hot;
                 hot
             }
             Err(_) => {
                 // An ICMP error that came just now; its entry in the error queue says more.
-                self.errors.set(true);
+                self.errors_pending.set(true);
                 false
             }
         };
@@ -264,17 +266,17 @@ impl Port {
 
     /// Tells how many datagrams have found no room since this was last asked; `dropped` is the
     /// kernel's count, which begins anew after 2³².
-    pub fn overflowed<E: DatagramProtocol>(
+    pub fn report_overflow<E: DatagramProtocol>(
         &mut self,
         dropped: u32,
-        exchange: &mut E,
-        post: &mut DatagramActions<E::Event>,
+        protocol: &mut E,
+        actions: &mut DatagramActions<E::Event>,
         now: Moment,
     ) {
         let lost = dropped.wrapping_sub(self.dropped);
         self.dropped = dropped;
         if lost > 0 {
-            exchange.overflowed(lost.into(), now, post);
+            protocol.overflowed(lost.into(), now, actions);
         }
     }
 
@@ -282,73 +284,74 @@ impl Port {
     /// datagram was sent to must never be cut off for that: an answer would leave from an address
     /// nobody asked. What can be is the stamps of the first batch after the first overflow, whose
     /// count then comes with the next one.
-    fn fit(&mut self, filled: Option<usize>) {
-        if self.local.is_some() && !self.is_connected {
-            self.room = filled.unwrap_or(CONTROL);
+    fn adjust_control_len(&mut self, control_len: Option<usize>) {
+        if self.local_ip.is_some() && !self.is_connected {
+            self.control_len = control_len.unwrap_or(CONTROL_SIZE);
         }
     }
 
     /// How much to ask for next time, after so much came.
-    fn expect(&mut self, came: usize) {
-        self.wanted = if came > 1 || (self.again && self.wanted == 1) { self.grown } else { 1 };
-        self.again = true;
+    fn adapt_batch_size(&mut self, received: usize) {
+        self.batch_size =
+            if received > 1 || (self.back_to_back && self.batch_size == 1) { self.grown_batch_size } else { 1 };
+        self.back_to_back = true;
     }
 
     /// Sends a run of datagrams out of `octets`, and notes which failed.
-    pub fn send<S: Family>(
+    pub fn send<S: AddressFamily>(
         &mut self,
-        sending: &mut Sending<S>,
-        run: &Run<'_>,
-        octets: &[u8],
+        headers: &mut SendHeaders<S>,
+        batch: &SendBatch<'_>,
+        payload_bytes: &[u8],
         failures: &mut Vec<(u64, Errno)>,
     ) {
         // The system takes the address a socket is bound to by itself.
-        let from = run.from().filter(|from| Some(*from) != self.local);
+        let from = batch.from().filter(|from| Some(*from) != self.local_ip);
         let (mut next, mut repeats) = (0, 0);
-        if self.merges && from.is_none() {
+        if self.gso_enabled && from.is_none() {
             // What does not go merged is told why when it is sent by itself.
-            let merged = sending.send_merged(self.raw(), run, octets);
-            self.merges = merged != Err(Errno::EIO);
+            let merged = headers.send_gso(self.raw_fd(), batch, payload_bytes);
+            self.gso_enabled = merged != Err(Errno::EIO);
             next = merged.unwrap_or(0);
         }
-        sending.address(run);
-        while let Some(ticket) = run.tickets().nth(next) {
-            match sending.send(self.raw(), run, next, from) {
+        headers.set_destinations(batch);
+        while let Some(ticket) = batch.tickets().nth(next) {
+            match headers.send(self.raw_fd(), batch, next, from) {
                 Ok(count) => {
-                    if let Some(departures) = &mut self.departures {
-                        run.tickets().skip(next).take(count).for_each(|ticket| departures.sent(ticket));
+                    if let Some(departures) = &mut self.pending_timestamps {
+                        batch.tickets().skip(next).take(count).for_each(|ticket| departures.push(ticket));
                     }
                     (next, repeats) = (next + count.max(1), 0);
                 }
                 Err(Errno::EINTR) => {}
-                Err(errno) if repeats < REPEATS && self.is_about_another(errno) => {
-                    self.errors.set(true);
+                Err(errno) if repeats < MAX_SEND_RETRIES && self.may_be_earlier_error(errno) => {
+                    self.errors_pending.set(true);
                     repeats += 1;
                 }
                 Err(errno) => {
                     failures.push((ticket, errno));
-                    self.count_anew();
+                    self.restart_timestamp_numbers();
                     (next, repeats) = (next + 1, 0);
                 }
             }
         }
         // The stamp of what left without a queue in between is there already.
-        if self.awaited() > 0 {
-            self.errors.set(true);
+        if self.pending_timestamp_count() > 0 {
+            self.errors_pending.set(true);
         }
     }
 
     /// Whether the error of a send may be what ICMP says about an earlier datagram: the kernel
     /// tells it to whoever calls next, and the error queue tells it in full.
-    fn is_about_another(&self, errno: Errno) -> bool {
+    fn may_be_earlier_error(&self, errno: Errno) -> bool {
         self.is_connected && !matches!(errno, Errno::EAGAIN | Errno::ENOBUFS | Errno::EPERM | Errno::EMSGSIZE)
     }
 
     /// Whether a datagram that was not sent has used up a number depends on the kernel's version
     /// and on where it failed, so the count begins anew, without those whose stamps have not come.
-    fn count_anew(&mut self) {
-        if self.departures.is_some() {
-            self.departures = udp::stamp(&self.socket).then(Departures::default);
+    fn restart_timestamp_numbers(&mut self) {
+        if self.pending_timestamps.is_some() {
+            self.pending_timestamps = udp::enable_timestamps(&self.socket).then(PendingTimestamps::default);
         }
     }
 }

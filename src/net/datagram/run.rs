@@ -20,30 +20,30 @@ use nix::errno::Errno;
 use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, sendmmsg};
 
-use super::batch::{BATCH, Family};
+use super::batch::{AddressFamily, BATCH_SIZE};
 use crate::conversation::Transmit;
 
 /// The largest payload that is merged: with its headers it passes every IPv6 link (RFC 8200 §5),
 /// and a batch of them is no longer than a datagram may be.
-const MERGED: usize = 1000;
+const MAX_GSO_SEGMENT: usize = 1000;
 
-const FLAGS: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
+const SEND_FLAGS: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
 
 /// Neighbours in a post that leave from the same socket and the same of our addresses, at most a
 /// batch of them.
-pub struct Run<'p> {
-    envelopes: [&'p Transmit; BATCH],
-    payloads: [[IoSlice<'p>; 1]; BATCH],
+pub struct SendBatch<'p> {
+    transmits: [&'p Transmit; BATCH_SIZE],
+    payloads: [[IoSlice<'p>; 1]; BATCH_SIZE],
     count: usize,
 }
 
-impl<'p> Run<'p> {
+impl<'p> SendBatch<'p> {
     /// The next run of what is left.
     pub fn next(rest: &mut Peekable<impl Iterator<Item = (&'p Transmit, &'p [u8])>>) -> Option<Self> {
         let first = rest.peek()?.0;
         let same = |next: &Transmit| next.socket == first.socket && next.from == first.from;
-        let mut run = Self { envelopes: [first; BATCH], payloads: [[IoSlice::new(&[])]; BATCH], count: 0 };
-        for (envelope, payload) in run.envelopes.iter_mut().zip(&mut run.payloads) {
+        let mut run = Self { transmits: [first; BATCH_SIZE], payloads: [[IoSlice::new(&[])]; BATCH_SIZE], count: 0 };
+        for (envelope, payload) in run.transmits.iter_mut().zip(&mut run.payloads) {
             let Some((next, bytes)) = rest.next_if(|(next, _)| same(next)) else { break };
             (*envelope, *payload) = (next, [IoSlice::new(bytes)]);
             run.count += 1;
@@ -52,99 +52,113 @@ impl<'p> Run<'p> {
     }
 
     pub fn socket(&self) -> u64 {
-        self.envelopes[0].socket
+        self.transmits[0].socket
     }
 
     pub fn from(&self) -> Option<IpAddr> {
-        self.envelopes[0].from
+        self.transmits[0].from
     }
 
     pub fn tickets(&self) -> impl Iterator<Item = u64> {
-        self.envelopes().iter().map(|envelope| envelope.ticket)
+        self.transmits().iter().map(|envelope| envelope.ticket)
     }
 
-    fn envelopes(&self) -> &[&'p Transmit] {
-        self.envelopes.get(..self.count).unwrap_or_default()
+    fn transmits(&self) -> &[&'p Transmit] {
+        self.transmits.get(..self.count).unwrap_or_default()
     }
 
     /// The length that all of them have, if they may be merged and some of them can be.
-    fn segment(&self) -> Option<u16> {
-        let length = self.envelopes[0].payload.len();
-        let mut pairs = self.envelopes().iter().zip(self.envelopes().iter().skip(1));
-        let uniform = self.envelopes().iter().all(|envelope| envelope.payload.len() == length);
-        let fits = (1..=MERGED).contains(&length) && uniform && pairs.any(|(one, next)| follows(one, next));
+    fn gso_segment_len(&self) -> Option<u16> {
+        let length = self.transmits[0].payload.len();
+        let mut pairs = self.transmits().iter().zip(self.transmits().iter().skip(1));
+        let uniform = self.transmits().iter().all(|envelope| envelope.payload.len() == length);
+        let fits = (1..=MAX_GSO_SEGMENT).contains(&length) && uniform && pairs.any(|(one, next)| can_merge(one, next));
         u16::try_from(length).ok().filter(|_| fits)
     }
 }
 
 /// Whether two envelopes can share a message: one peer, and their payloads lie side by side.
-fn follows(one: &Transmit, next: &Transmit) -> bool {
+fn can_merge(one: &Transmit, next: &Transmit) -> bool {
     one.to == next.to && one.payload.end == next.payload.start
 }
 
 /// What sendmmsg needs for datagrams of one family.
-pub struct Sending<S> {
+pub struct SendHeaders<S> {
     plain: MultiHeaders<S>,
     /// With room for the length of the segments.
-    merged: MultiHeaders<S>,
+    gso: MultiHeaders<S>,
     /// With room for one address to send from, which all of a call share.
-    from: MultiHeaders<S>,
-    to: Vec<Option<S>>,
+    with_source: MultiHeaders<S>,
+    destinations: Vec<Option<S>>,
 }
 
-impl<S: Family> Sending<S> {
+impl<S: AddressFamily> SendHeaders<S> {
     /// `room` is what an address to send from takes: an option that does not fill it exactly
     /// would leave an empty one behind it.
-    fn new(room: usize) -> Self {
+    fn new(source_control_len: usize) -> Self {
         let segment = nix::cmsg_space!(u16).len();
         Self {
-            plain: MultiHeaders::preallocate(BATCH, None),
-            merged: MultiHeaders::preallocate(BATCH, Some(Vec::with_capacity(segment))),
-            from: MultiHeaders::preallocate(BATCH, Some(Vec::with_capacity(room))),
-            to: Vec::with_capacity(BATCH),
+            plain: MultiHeaders::preallocate(BATCH_SIZE, None),
+            gso: MultiHeaders::preallocate(BATCH_SIZE, Some(Vec::with_capacity(segment))),
+            with_source: MultiHeaders::preallocate(BATCH_SIZE, Some(Vec::with_capacity(source_control_len))),
+            destinations: Vec::with_capacity(BATCH_SIZE),
         }
     }
 
     /// Sends a run merged, as far as it goes, without waiting, and says how many datagrams went.
     /// `octets` are all the payloads of its post. A run that cannot be merged is left alone.
-    pub fn send_merged(&mut self, fd: RawFd, run: &Run<'_>, octets: &[u8]) -> Result<usize, Errno> {
-        let Some(segment) = run.segment() else { return Ok(0) };
-        let (mut payloads, mut counts) = ([[IoSlice::new(&[])]; BATCH], [0; BATCH]);
-        self.to.clear();
-        let groups = run.envelopes().chunk_by(|one, next| follows(one, next));
+    pub fn send_gso(&mut self, fd: RawFd, batch: &SendBatch<'_>, payload_bytes: &[u8]) -> Result<usize, Errno> {
+        let Some(segment) = batch.gso_segment_len() else { return Ok(0) };
+        let (mut payloads, mut counts) = ([[IoSlice::new(&[])]; BATCH_SIZE], [0; BATCH_SIZE]);
+        self.destinations.clear();
+        let groups = batch.transmits().chunk_by(|one, next| can_merge(one, next));
         for ((group, payload), count) in groups.zip(&mut payloads).zip(&mut counts) {
             let ends = group.first().zip(group.last());
-            let whole = ends.and_then(|(first, last)| octets.get(first.payload.start..last.payload.end));
+            let whole = ends.and_then(|(first, last)| payload_bytes.get(first.payload.start..last.payload.end));
             *payload = [IoSlice::new(whole.unwrap_or_default())];
             *count = group.len();
-            self.to.push(ends.and_then(|(first, _)| first.to).and_then(S::of));
+            self.destinations.push(ends.and_then(|(first, _)| first.to).and_then(S::from_std));
         }
-        let sent =
-            sendmmsg(fd, &mut self.merged, &payloads, &self.to, [ControlMessage::UdpGsoSegments(&segment)], FLAGS)?;
+        let sent = sendmmsg(
+            fd,
+            &mut self.gso,
+            &payloads,
+            &self.destinations,
+            [ControlMessage::UdpGsoSegments(&segment)],
+            SEND_FLAGS,
+        )?;
         Ok(counts.iter().take(sent.count()).sum())
     }
 
     /// Takes the addresses of a run.
-    pub fn address(&mut self, run: &Run<'_>) {
-        self.to.clear();
-        self.to.extend(run.envelopes().iter().map(|envelope| envelope.to.and_then(S::of)));
+    pub fn set_destinations(&mut self, batch: &SendBatch<'_>) {
+        self.destinations.clear();
+        self.destinations.extend(batch.transmits().iter().map(|envelope| envelope.to.and_then(S::from_std)));
     }
 
     /// Sends the run whose addresses were taken, from number `first` on, without waiting, and says
     /// how many went.
-    pub fn send(&mut self, fd: RawFd, run: &Run<'_>, first: usize, from: Option<IpAddr>) -> Result<usize, Errno> {
-        let payloads = run.payloads.get(first..run.count).unwrap_or_default();
-        let to = self.to.get(first..).unwrap_or_default();
+    pub fn send(
+        &mut self,
+        fd: RawFd,
+        batch: &SendBatch<'_>,
+        first: usize,
+        from: Option<IpAddr>,
+    ) -> Result<usize, Errno> {
+        let payloads = batch.payloads.get(first..batch.count).unwrap_or_default();
+        let to = self.destinations.get(first..).unwrap_or_default();
         let sent = match from {
-            None => sendmmsg(fd, &mut self.plain, payloads, to, [], FLAGS)?.count(),
+            None => sendmmsg(fd, &mut self.plain, payloads, to, [], SEND_FLAGS)?.count(),
             Some(IpAddr::V4(from)) => {
                 let from = in_addr { s_addr: from.to_bits().to_be() };
                 let info = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: from, ipi_addr: in_addr { s_addr: 0 } };
-                sendmmsg(fd, &mut self.from, payloads, to, [ControlMessage::Ipv4PacketInfo(&info)], FLAGS)?.count()
+                sendmmsg(fd, &mut self.with_source, payloads, to, [ControlMessage::Ipv4PacketInfo(&info)], SEND_FLAGS)?
+                    .count()
             }
             Some(IpAddr::V6(from)) => {
                 let info = in6_pktinfo { ipi6_addr: in6_addr { s6_addr: from.octets() }, ipi6_ifindex: 0 };
-                sendmmsg(fd, &mut self.from, payloads, to, [ControlMessage::Ipv6PacketInfo(&info)], FLAGS)?.count()
+                sendmmsg(fd, &mut self.with_source, payloads, to, [ControlMessage::Ipv6PacketInfo(&info)], SEND_FLAGS)?
+                    .count()
             }
         };
         Ok(sent)
@@ -152,15 +166,15 @@ impl<S: Family> Sending<S> {
 }
 
 /// Both families.
-pub struct Outgoings {
-    pub v4: Sending<SockaddrIn>,
-    pub v6: Sending<SockaddrIn6>,
+pub struct SendBuffers {
+    pub v4: SendHeaders<SockaddrIn>,
+    pub v6: SendHeaders<SockaddrIn6>,
 }
 
-impl Outgoings {
+impl SendBuffers {
     pub fn new() -> Self {
         let v4 = nix::cmsg_space!(in_pktinfo).len();
         let v6 = nix::cmsg_space!(in6_pktinfo).len();
-        Self { v4: Sending::new(v4), v6: Sending::new(v6) }
+        Self { v4: SendHeaders::new(v4), v6: SendHeaders::new(v6) }
     }
 }

@@ -13,63 +13,63 @@ use crate::time::Moment;
 
 /// How many datagrams are waited for. A device that never stamps what it sends, and some do not,
 /// must not make us remember everything we ever sent.
-const AWAITED: usize = 4096;
+const MAX_PENDING: usize = 4096;
 
 /// Brings a stamp over to the monotonic clock: as long before `now` as the wall clock says, but
 /// not before `floor`, when nothing had come yet. So a step of the wall clock bends nothing by
 /// more than the distance of the two readings.
-pub fn brought(stamp: Duration, now: Moment, floor: Moment) -> Moment {
+pub fn to_monotonic(timestamp: Duration, now: Moment, not_before: Moment) -> Moment {
     const START: Moment = Moment::new(Duration::ZERO, Duration::ZERO);
-    let ago = now.wall().saturating_sub(stamp);
-    let mono = (now - START).saturating_sub(ago).max(floor - START);
-    Moment::new(mono, stamp)
+    let ago = now.wall().saturating_sub(timestamp);
+    let mono = (now - START).saturating_sub(ago).max(not_before - START);
+    Moment::new(mono, timestamp)
 }
 
 /// The datagrams of one socket whose stamps have not come, numbered as the kernel does.
 #[derive(Debug, Default)]
-pub struct Departures {
+pub struct PendingTimestamps {
     /// Their tickets; `None` once the stamp has come, out of order.
     tickets: VecDeque<Option<u64>>,
     /// The number of the first of them.
-    first: u32,
+    first_number: u32,
 }
 
-impl Departures {
+impl PendingTimestamps {
     /// One more was sent.
-    pub fn sent(&mut self, ticket: u64) {
-        if self.tickets.len() >= AWAITED {
-            self.forget();
+    pub fn push(&mut self, ticket: u64) {
+        if self.tickets.len() >= MAX_PENDING {
+            self.clear();
         }
         self.tickets.push_back(Some(ticket));
     }
 
     /// Whose stamp this is.
-    pub fn left(&mut self, number: u32) -> Option<u64> {
-        let place = usize::try_from(number.wrapping_sub(self.first)).ok()?;
+    pub fn take(&mut self, number: u32) -> Option<u64> {
+        let place = usize::try_from(number.wrapping_sub(self.first_number)).ok()?;
         let ticket = self.tickets.get_mut(place)?.take();
         while self.tickets.front() == Some(&None) {
             self.tickets.pop_front();
-            self.first = self.first.wrapping_add(1);
+            self.first_number = self.first_number.wrapping_add(1);
         }
         ticket
     }
 
     /// How many stamps have not come.
-    pub fn awaited(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.tickets.len()
     }
 
     /// Waits for none of them any more.
-    pub fn forget(&mut self) {
+    pub fn clear(&mut self) {
         let passed = u32::try_from(self.tickets.len()).expect("bounded by AWAITED");
-        self.first = self.first.wrapping_add(passed);
+        self.first_number = self.first_number.wrapping_add(passed);
         self.tickets.clear();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{AWAITED, Departures, brought};
+    use super::{MAX_PENDING, PendingTimestamps, to_monotonic};
     use crate::time::Moment;
     use std::time::Duration;
 
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_stamp_is_as_old_as_the_wall_clock_says() {
-        let came = brought(Duration::from_millis(997), at(50, 1_000), at(0, 950));
+        let came = to_monotonic(Duration::from_millis(997), at(50, 1_000), at(0, 950));
         assert_eq!(came, at(47, 0));
         assert_eq!(came.wall(), Duration::from_millis(997));
     }
@@ -87,26 +87,26 @@ mod tests {
     #[test]
     fn a_clock_step_moves_a_stamp_no_further_than_the_two_readings() {
         let (floor, now) = (at(40, 950), at(50, 1_000));
-        assert_eq!(brought(Duration::ZERO, now, floor), floor);
-        assert_eq!(brought(Duration::from_secs(9_999), now, floor), now);
+        assert_eq!(to_monotonic(Duration::ZERO, now, floor), floor);
+        assert_eq!(to_monotonic(Duration::from_secs(9_999), now, floor), now);
     }
 
     #[test]
     fn each_stamp_finds_its_ticket_in_any_order_and_once() {
-        let mut departures = Departures::default();
-        (10..14).for_each(|ticket| departures.sent(ticket));
-        assert_eq!([1, 0, 1, 7, 3].map(|number| departures.left(number)), [Some(11), Some(10), None, None, Some(13)]);
-        departures.sent(14);
-        assert_eq!([4, 2].map(|number| departures.left(number)), [Some(14), Some(12)]);
-        assert_eq!(departures.awaited(), 0);
+        let mut departures = PendingTimestamps::default();
+        (10..14).for_each(|ticket| departures.push(ticket));
+        assert_eq!([1, 0, 1, 7, 3].map(|number| departures.take(number)), [Some(11), Some(10), None, None, Some(13)]);
+        departures.push(14);
+        assert_eq!([4, 2].map(|number| departures.take(number)), [Some(14), Some(12)]);
+        assert_eq!(departures.count(), 0);
     }
 
     #[test]
     fn stamps_that_never_come_are_given_up() {
-        let mut departures = Departures::default();
-        (0..=AWAITED as u64).for_each(|ticket| departures.sent(ticket));
-        assert_eq!(departures.awaited(), 1);
-        let number = u32::try_from(AWAITED).expect("small");
-        assert_eq!((departures.left(0), departures.left(number)), (None, Some(AWAITED as u64)));
+        let mut departures = PendingTimestamps::default();
+        (0..=MAX_PENDING as u64).for_each(|ticket| departures.push(ticket));
+        assert_eq!(departures.count(), 1);
+        let number = u32::try_from(MAX_PENDING).expect("small");
+        assert_eq!((departures.take(0), departures.take(number)), (None, Some(MAX_PENDING as u64)));
     }
 }

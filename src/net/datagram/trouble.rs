@@ -11,33 +11,33 @@ use nix::libc::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6, SO_EE_ORIGIN_TIMESTAMPING
 use crate::error::io_error_text;
 
 /// What an entry of the error queue is about.
-pub enum Entry {
+pub enum ErrorQueueEntry {
     /// The datagram of this number has left.
-    Left(u32),
+    Transmitted(u32),
     /// One could not be delivered.
-    Undelivered(io::Error),
+    Undeliverable(io::Error),
     /// What `send` has told us already.
-    Known,
+    AlreadyReported,
 }
 
-impl Entry {
-    pub fn of(error: sock_extended_err) -> Self {
+impl ErrorQueueEntry {
+    pub fn from_kernel(error: sock_extended_err) -> Self {
         match error.ee_origin {
-            SO_EE_ORIGIN_TIMESTAMPING => Self::Left(error.ee_data),
-            SO_EE_ORIGIN_ICMP | SO_EE_ORIGIN_ICMP6 => Self::Undelivered(undelivered(error)),
-            _ => Self::Known,
+            SO_EE_ORIGIN_TIMESTAMPING => Self::Transmitted(error.ee_data),
+            SO_EE_ORIGIN_ICMP | SO_EE_ORIGIN_ICMP6 => Self::Undeliverable(icmp_error(error)),
+            _ => Self::AlreadyReported,
         }
     }
 }
 
 /// The system's error with the system's word, in lower case and without its number.
-pub fn named(errno: Errno) -> io::Error {
+pub fn describe_errno(errno: Errno) -> io::Error {
     let error = io::Error::from(errno);
     io::Error::new(error.kind(), io_error_text(&error))
 }
 
 /// What ICMP says is more than what errno keeps of it (RFC 792, RFC 4443 §3).
-fn undelivered(error: sock_extended_err) -> io::Error {
+fn icmp_error(error: sock_extended_err) -> io::Error {
     let errno = Errno::from_raw(i32::try_from(error.ee_errno).unwrap_or_default());
     let v6 = error.ee_origin == SO_EE_ORIGIN_ICMP6;
     let words = match (v6, error.ee_type, error.ee_code) {
@@ -47,40 +47,52 @@ fn undelivered(error: sock_extended_err) -> io::Error {
         (false, 3, 4) | (true, 2, _) => "too large for the path",
         (false, 3, 9 | 10 | 13) | (true, 1, 1) => "forbidden by a firewall on the way",
         (false, 11, _) | (true, 3, _) => "time to live exceeded",
-        _ => return named(errno),
+        _ => return describe_errno(errno),
     };
     io::Error::new(io::Error::from(errno).kind(), words)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Entry, named};
+    use super::{ErrorQueueEntry, describe_errno};
     use nix::errno::Errno;
     use nix::libc::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6, SO_EE_ORIGIN_LOCAL, sock_extended_err};
     use std::io::ErrorKind;
 
-    fn entry(ee_origin: u8, ee_type: u8, ee_code: u8, errno: Errno) -> Entry {
+    fn entry(ee_origin: u8, ee_type: u8, ee_code: u8, errno: Errno) -> ErrorQueueEntry {
         let ee_errno = u32::try_from(errno as i32).expect("positive");
-        Entry::of(sock_extended_err { ee_errno, ee_origin, ee_type, ee_code, ee_pad: 0, ee_info: 0, ee_data: 0 })
+        ErrorQueueEntry::from_kernel(sock_extended_err {
+            ee_errno,
+            ee_origin,
+            ee_type,
+            ee_code,
+            ee_pad: 0,
+            ee_info: 0,
+            ee_data: 0,
+        })
     }
 
     #[test]
     fn a_closed_port_is_called_so_in_both_families() {
         for (origin, kind, code) in [(SO_EE_ORIGIN_ICMP, 3, 3), (SO_EE_ORIGIN_ICMP6, 1, 4)] {
-            let Entry::Undelivered(error) = entry(origin, kind, code, Errno::ECONNREFUSED) else { panic!("ICMP") };
+            let ErrorQueueEntry::Undeliverable(error) = entry(origin, kind, code, Errno::ECONNREFUSED) else {
+                panic!("ICMP")
+            };
             assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::ConnectionRefused, "port unreachable"));
         }
     }
 
     #[test]
     fn what_has_no_word_of_its_own_keeps_the_systems() {
-        let Entry::Undelivered(error) = entry(SO_EE_ORIGIN_ICMP, 12, 0, Errno::EPROTO) else { panic!("ICMP") };
+        let ErrorQueueEntry::Undeliverable(error) = entry(SO_EE_ORIGIN_ICMP, 12, 0, Errno::EPROTO) else {
+            panic!("ICMP")
+        };
         assert_eq!(error.to_string(), "protocol error");
-        assert_eq!(named(Errno::EMSGSIZE).to_string(), "message too long");
+        assert_eq!(describe_errno(Errno::EMSGSIZE).to_string(), "message too long");
     }
 
     #[test]
     fn a_local_error_is_known_from_the_send_itself() {
-        assert!(matches!(entry(SO_EE_ORIGIN_LOCAL, 0, 0, Errno::EMSGSIZE), Entry::Known));
+        assert!(matches!(entry(SO_EE_ORIGIN_LOCAL, 0, 0, Errno::EMSGSIZE), ErrorQueueEntry::AlreadyReported));
     }
 }

@@ -30,13 +30,13 @@ pub struct Certificate {
 }
 
 /// A certificate taken apart; `None` if it cannot be.
-pub(super) fn read(der: &CertificateDer<'_>) -> Option<Certificate> {
+pub(super) fn parse_certificate(der: &CertificateDer<'_>) -> Option<Certificate> {
     let (_, certificate) = parse_x509_certificate(der).ok()?;
     let validity = certificate.validity();
     Some(Certificate {
         subject: certificate.subject().to_string(),
         issuer: certificate.issuer().to_string(),
-        names: names(&certificate),
+        names: subject_alt_names(&certificate),
         not_before_s: validity.not_before.timestamp(),
         not_after_s: validity.not_after.timestamp(),
         sha256: fingerprint(der),
@@ -52,13 +52,13 @@ pub fn fingerprint(der: &[u8]) -> String {
     sha256
 }
 
-fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+fn subject_alt_names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let extension = certificate.subject_alternative_name().ok().flatten();
     let names = extension.iter().flat_map(|extension| &extension.value.general_names);
-    names.filter_map(name).collect()
+    names.filter_map(general_name).collect()
 }
 
-fn name(name: &GeneralName<'_>) -> Option<String> {
+fn general_name(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         GeneralName::IPAddress(octets) => {
@@ -72,16 +72,16 @@ fn name(name: &GeneralName<'_>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::read;
+    use super::parse_certificate;
 
     #[test]
     fn a_certificate_is_taken_apart() {
         let names = ["mx.test".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
         let made = rcgen::generate_simple_self_signed(names).expect("made");
-        let seen = read(made.cert.der()).expect("a certificate");
+        let seen = parse_certificate(made.cert.der()).expect("a certificate");
         assert_eq!(seen.names, ["mx.test", "127.0.0.1", "::1"]);
         assert!(seen.not_before_s < seen.not_after_s && seen.sha256.len() == 64);
         assert_eq!(seen.subject, seen.issuer);
-        assert!(read(&b"no certificate".as_slice().into()).is_none());
+        assert!(parse_certificate(&b"no certificate".as_slice().into()).is_none());
     }
 }

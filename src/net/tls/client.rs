@@ -20,7 +20,7 @@ use rustls::{
 };
 
 use super::pin::Pin;
-use super::seen::Seen;
+use super::seen::PeerChain;
 use super::{certificates, private_key};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -30,48 +30,48 @@ pub const SELF_SIGNED: &str = "the server's certificate is self-signed";
 
 /// Whom to believe.
 #[derive(Clone, Debug, Default)]
-pub struct Trust {
+pub struct TlsOptions {
     /// PEM files of further authorities, or of the server's own certificate.
-    pub ca: Vec<PathBuf>,
+    pub ca_files: Vec<PathBuf>,
     /// The certificates or keys of which the server must show one; if there are any, nothing else counts.
     pub pins: Vec<Pin>,
     /// Believe anybody. Spelt out by the user or never.
     pub insecure: bool,
     /// The PEM files of the certificate that the server may ask for, and of its key.
-    pub identity: Option<(PathBuf, PathBuf)>,
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
 }
 
 /// How a client begins TLS.
 #[derive(Clone, Debug)]
-pub struct ClientSide {
+pub struct ClientTls {
     config: Arc<ClientConfig>,
     verifier: Verifier,
     warnings: Vec<String>,
 }
 
-impl ClientSide {
+impl ClientTls {
     /// Loads this machine's roots and the given authorities.
-    pub fn new(trust: &Trust) -> Result<Self> {
+    pub fn new(options: &TlsOptions) -> Result<Self> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut warnings = Vec::new();
-        let judge = if trust.insecure {
-            Judge::Anybody
-        } else if !trust.pins.is_empty() {
-            Judge::Pinned(trust.pins.clone())
+        let judge = if options.insecure {
+            VerificationPolicy::AcceptAny
+        } else if !options.pins.is_empty() {
+            VerificationPolicy::Pinned(options.pins.clone())
         } else {
-            Judge::Chained(Chain::new(trust, &provider, &mut warnings)?)
+            VerificationPolicy::Chain(ChainVerifier::new(options, &provider, &mut warnings)?)
         };
-        let verifier = Verifier { judge: Arc::new(judge), provider: Arc::clone(&provider), seen: None };
+        let verifier = Verifier { policy: Arc::new(judge), provider: Arc::clone(&provider), peer_chain: None };
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::new(Exit::Bug, "the TLS provider has no protocol version").with_source(error))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier.clone()));
-        let config = match &trust.identity {
+        let config = match &options.client_certificate {
             None => config.with_no_client_auth(),
             Some((chain, key)) => config
                 .with_client_auth_cert(certificates(chain)?, private_key(key)?)
-                .map_err(|error| super::mismatched(chain, key, error))?,
+                .map_err(|error| super::key_mismatch_error(chain, key, error))?,
         };
         Ok(Self { config: Arc::new(config), verifier, warnings })
     }
@@ -83,63 +83,63 @@ impl ClientSide {
 
     /// The session of one connection to `host`, a name or an address.
     pub fn connection(&self, host: &str) -> Result<Connection> {
-        begin(Arc::clone(&self.config), host)
+        client_connection(Arc::clone(&self.config), host)
     }
 
     /// The same, and what the server shows on it, believed or not.
-    pub fn watched(&self, host: &str) -> Result<(Connection, Seen)> {
-        let seen = Seen::default();
+    pub fn connection_with_chain(&self, host: &str) -> Result<(Connection, PeerChain)> {
+        let seen = PeerChain::default();
         let mut config = (*self.config).clone();
-        let verifier = Verifier { seen: Some(seen.clone()), ..self.verifier.clone() };
+        let verifier = Verifier { peer_chain: Some(seen.clone()), ..self.verifier.clone() };
         config.dangerous().set_certificate_verifier(Arc::new(verifier));
-        Ok((begin(Arc::new(config), host)?, seen))
+        Ok((client_connection(Arc::new(config), host)?, seen))
     }
 }
 
-fn name(host: &str) -> Result<ServerName<'static>> {
+fn server_name(host: &str) -> Result<ServerName<'static>> {
     ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
         .map_err(|error| Error::new(Exit::Usage, format!("{host:?} cannot be in a certificate")).with_source(error))
 }
 
 /// Refuses what can be in no certificate.
-pub fn check_name(host: &str) -> Result<()> {
-    name(host).map(|_| ())
+pub fn check_server_name(host: &str) -> Result<()> {
+    server_name(host).map(|_| ())
 }
 
-fn begin(config: Arc<ClientConfig>, host: &str) -> Result<Connection> {
-    let name = name(host)?;
-    Ok(Connection::Client(ClientConnection::new(config, name).map_err(super::fault)?))
+fn client_connection(config: Arc<ClientConfig>, host: &str) -> Result<Connection> {
+    let name = server_name(host)?;
+    Ok(Connection::Client(ClientConnection::new(config, name).map_err(super::into_error)?))
 }
 
 /// Holds a server to what is believed. The peer must hold its certificate's key in any case.
 #[derive(Clone, Debug)]
 struct Verifier {
-    judge: Arc<Judge>,
+    policy: Arc<VerificationPolicy>,
     provider: Arc<CryptoProvider>,
     /// Where what was shown is remembered.
-    seen: Option<Seen>,
+    peer_chain: Option<PeerChain>,
 }
 
 /// What is believed.
 #[derive(Debug)]
-enum Judge {
+enum VerificationPolicy {
     /// Any certificate.
-    Anybody,
+    AcceptAny,
     /// One of these, and no chain is looked at.
     Pinned(Vec<Pin>),
     /// One that somebody who is trusted vouches for.
-    Chained(Chain),
+    Chain(ChainVerifier),
 }
 
 #[derive(Debug)]
-struct Chain {
+struct ChainVerifier {
     webpki: Arc<WebPkiServerVerifier>,
-    given: Vec<CertificateDer<'static>>,
+    ca_certificates: Vec<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
 }
 
-impl Chain {
-    fn new(trust: &Trust, provider: &Arc<CryptoProvider>, warnings: &mut Vec<String>) -> Result<Self> {
+impl ChainVerifier {
+    fn new(options: &TlsOptions, provider: &Arc<CryptoProvider>, warnings: &mut Vec<String>) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         let native = rustls_native_certs::load_native_certs();
         warnings.extend(native.errors.iter().map(|error| format!("a part of the trust store cannot be read: {error}")));
@@ -148,7 +148,7 @@ impl Chain {
             warnings.push(format!("{ignored} certificates of the trust store cannot be used"));
         }
         let mut given = Vec::new();
-        for path in &trust.ca {
+        for path in &options.ca_files {
             given.extend(certificates(path)?);
         }
         roots.add_parsable_certificates(given.iter().cloned());
@@ -157,8 +157,8 @@ impl Chain {
                 .expected("the system's trust store, or one in SSL_CERT_FILE or SSL_CERT_DIR")
                 .remedy("install ca-certificates, or name an authority with --ca FILE"));
         }
-        let webpki = build(roots, provider)?;
-        Ok(Self { webpki, given, provider: Arc::clone(provider) })
+        let webpki = build_verifier(roots, provider)?;
+        Ok(Self { webpki, ca_certificates: given, provider: Arc::clone(provider) })
     }
 
     /// Whether a certificate's own key signed it: as its own root it is accepted, or refused for
@@ -168,9 +168,9 @@ impl Chain {
         if alone.add(certificate.clone().into_owned()).is_err() {
             return false;
         }
-        let Ok(verifier) = build(alone, &self.provider) else { return false };
+        let Ok(verifier) = build_verifier(alone, &self.provider) else { return false };
         let verdict = verifier.verify_server_cert(certificate, &[], name, &[], now);
-        !matches!(&verdict, Err(rustls::Error::InvalidCertificate(reason)) if is_unvouched(reason))
+        !matches!(&verdict, Err(rustls::Error::InvalidCertificate(reason)) if is_unknown_issuer(reason))
     }
 
     fn verify(
@@ -184,14 +184,14 @@ impl Chain {
         let verdict = self.webpki.verify_server_cert(certificate, intermediates, name, ocsp, now);
         match &verdict {
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(other)))
-                if is_marked_as_authority(other) && self.given.contains(certificate) =>
+                if is_ca_as_end_entity(other) && self.ca_certificates.contains(certificate) =>
             {
                 // webpki looks at the dates before it looks at the mark, so they are good.
                 rustls::client::verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
                 Ok(ServerCertVerified::assertion())
             }
             Err(rustls::Error::InvalidCertificate(reason))
-                if (is_unvouched(reason) || matches!(reason, CertificateError::Other(_)))
+                if (is_unknown_issuer(reason) || matches!(reason, CertificateError::Other(_)))
                     && self.is_self_signed(certificate, name, now) =>
             {
                 Err(CertificateError::Other(OtherError(Arc::new(SelfSigned))).into())
@@ -201,7 +201,7 @@ impl Chain {
     }
 }
 
-fn build(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>> {
+fn build_verifier(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>> {
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
         .map_err(|error| Error::new(Exit::Config, "the trust store cannot be used").with_source(error))
@@ -209,7 +209,7 @@ fn build(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Result<Arc<Web
 
 /// Whether nobody who is trusted vouches for a certificate. An authority of the same name but with
 /// another key, perhaps of another kind, is somebody else.
-pub(super) fn is_unvouched(reason: &CertificateError) -> bool {
+pub(super) fn is_unknown_issuer(reason: &CertificateError) -> bool {
     use CertificateError as Bad;
     matches!(
         reason,
@@ -218,7 +218,7 @@ pub(super) fn is_unvouched(reason: &CertificateError) -> bool {
 }
 
 /// webpki's `CaUsedAsEndEntity`, which rustls wraps without a name of its own.
-fn is_marked_as_authority(other: &OtherError) -> bool {
+fn is_ca_as_end_entity(other: &OtherError) -> bool {
     matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
@@ -235,22 +235,22 @@ impl std::error::Error for SelfSigned {}
 
 /// A certificate that is none of the pinned ones.
 #[derive(Debug)]
-pub(super) struct NotPinned(Pin);
+pub(super) struct PinMismatch(Pin);
 
-impl fmt::Display for NotPinned {
+impl fmt::Display for PinMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the server's certificate is none of the pinned ones; its own is {}", self.0)
     }
 }
 
-impl std::error::Error for NotPinned {}
+impl std::error::Error for PinMismatch {}
 
-fn is_pinned(pins: &[Pin], certificate: &CertificateDer<'_>) -> Result<ServerCertVerified, rustls::Error> {
+fn verify_pins(pins: &[Pin], certificate: &CertificateDer<'_>) -> Result<ServerCertVerified, rustls::Error> {
     let key = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
-    if pins.iter().any(|pin| pin.is_of(certificate, &key)) {
+    if pins.iter().any(|pin| pin.matches(certificate, &key)) {
         return Ok(ServerCertVerified::assertion());
     }
-    Err(CertificateError::Other(OtherError(Arc::new(NotPinned(Pin::certificate(certificate))))).into())
+    Err(CertificateError::Other(OtherError(Arc::new(PinMismatch(Pin::certificate(certificate))))).into())
 }
 
 impl ServerCertVerifier for Verifier {
@@ -262,13 +262,13 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if let Some(seen) = &self.seen {
-            seen.remember(certificate, intermediates);
+        if let Some(seen) = &self.peer_chain {
+            seen.record(certificate, intermediates);
         }
-        match &*self.judge {
-            Judge::Anybody => Ok(ServerCertVerified::assertion()),
-            Judge::Pinned(pins) => is_pinned(pins, certificate),
-            Judge::Chained(chain) => chain.verify(certificate, intermediates, name, ocsp, now),
+        match &*self.policy {
+            VerificationPolicy::AcceptAny => Ok(ServerCertVerified::assertion()),
+            VerificationPolicy::Pinned(pins) => verify_pins(pins, certificate),
+            VerificationPolicy::Chain(chain) => chain.verify(certificate, intermediates, name, ocsp, now),
         }
     }
 

@@ -17,12 +17,12 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{AlertDescription, CertificateError};
 
-pub use authority::{Authority, Issued, Validity, self_signed};
+pub use authority::{CertificateAuthority, IssuedCertificate, Validity, self_signed};
 pub use chain::Certificate;
-pub use client::{ClientSide, Trust, check_name};
+pub use client::{ClientTls, TlsOptions, check_server_name};
 pub use pin::Pin;
-pub use seen::Seen;
-pub use server::ServerSide;
+pub use seen::PeerChain;
+pub use server::ServerTls;
 
 /// A TLS session of either side.
 pub use rustls::Connection as Session;
@@ -43,7 +43,7 @@ pub fn version(session: &Session) -> Option<&'static str> {
 /// The certificates of a PEM file, at least one.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let shown = path.display();
-    let pem = read(path)?;
+    let pem = read_file(path)?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match all {
         Ok(all) if !all.is_empty() => Ok(all),
@@ -55,14 +55,14 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
 
 /// The private key of a PEM file.
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
-    PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|error| {
+    PrivateKeyDer::from_pem_slice(&read_file(path)?).map_err(|error| {
         Error::new(Exit::Config, format!("{} holds no private key", path.display()))
             .expected("PEM: -----BEGIN PRIVATE KEY-----")
             .with_source(error)
     })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+fn read_file(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|error| {
         let exit = match error.kind() {
             std::io::ErrorKind::NotFound => Exit::InputMissing,
@@ -74,20 +74,20 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// A chain and a key that rustls does not take together.
-fn mismatched(chain: &Path, key: &Path, error: rustls::Error) -> Error {
+fn key_mismatch_error(chain: &Path, key: &Path, error: rustls::Error) -> Error {
     Error::new(Exit::Config, format!("{} and {} do not belong together", chain.display(), key.display()))
         .with_source(error)
 }
 
 /// What a failed handshake or a broken record means to the user.
-pub(super) fn fault(error: rustls::Error) -> Error {
+pub(super) fn into_error(error: rustls::Error) -> Error {
     use rustls::Error as Tls;
     let made = match &error {
-        Tls::InvalidCertificate(reason) => certificate(reason),
+        Tls::InvalidCertificate(reason) => certificate_error(reason),
         Tls::InvalidMessage(_) => Error::new(Exit::Protocol, "the peer does not speak TLS on this port")
             .expected("a TLS handshake")
             .remedy("leave TLS off, or take the port that speaks it"),
-        Tls::AlertReceived(alert) => alerted(*alert),
+        Tls::AlertReceived(alert) => alert_error(*alert),
         Tls::PeerIncompatible(_) => {
             Error::new(Exit::Protocol, "the peer and netlab share no TLS version or cipher").expected("TLS 1.2 or 1.3")
         }
@@ -96,7 +96,7 @@ pub(super) fn fault(error: rustls::Error) -> Error {
     made.with_source(error)
 }
 
-fn certificate(reason: &CertificateError) -> Error {
+fn certificate_error(reason: &CertificateError) -> Error {
     use CertificateError as Bad;
     let (what, expected, remedy) = match reason {
         Bad::Expired | Bad::ExpiredContext { .. } => (
@@ -114,7 +114,7 @@ fn certificate(reason: &CertificateError) -> Error {
             "a certificate for the name that was asked for",
             "use a name it was issued for",
         ),
-        reason if client::is_unvouched(reason) => (
+        reason if client::is_unknown_issuer(reason) => (
             "the server's certificate comes from an unknown authority",
             "a chain to a trusted root",
             "if you know the authority, name its certificate with --ca FILE",
@@ -122,7 +122,7 @@ fn certificate(reason: &CertificateError) -> Error {
         Bad::Other(other) if other.to_string() == client::SELF_SIGNED => {
             (client::SELF_SIGNED, "a certificate from a trusted authority", "if it is yours, name it with --ca FILE")
         }
-        Bad::Other(other) if other.0.downcast_ref::<client::NotPinned>().is_some() => {
+        Bad::Other(other) if other.0.downcast_ref::<client::PinMismatch>().is_some() => {
             return Error::new(Exit::Certificate, other.to_string())
                 .expected("a certificate named by --pin")
                 .remedy("if the server changed it, and you know that from elsewhere, pin the new one");
@@ -132,7 +132,7 @@ fn certificate(reason: &CertificateError) -> Error {
     };
     let seen = match reason {
         Bad::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
-            let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
+            let names: Vec<&str> = presented.iter().map(|name| bare_name(name)).collect();
             format!("; it is for {}", names.join(", "))
         }
         _ => String::new(),
@@ -141,12 +141,12 @@ fn certificate(reason: &CertificateError) -> Error {
 }
 
 /// A name without the Rust around it: `DnsName("x.test")`, `IpAddress(192.0.2.1)`.
-fn bare(name: &str) -> &str {
+fn bare_name(name: &str) -> &str {
     let inner = name.split_once('(').and_then(|(_, inner)| inner.strip_suffix(')'));
     inner.map_or(name, |inner| inner.trim_matches('"'))
 }
 
-fn alerted(alert: AlertDescription) -> Error {
+fn alert_error(alert: AlertDescription) -> Error {
     match alert {
         AlertDescription::UnknownCA
         | AlertDescription::BadCertificate

@@ -32,7 +32,7 @@ impl Pin {
     }
 
     /// Whether a certificate, or its key, both in DER, is meant.
-    pub fn is_of(&self, certificate: &[u8], key: &[u8]) -> bool {
+    pub fn matches(&self, certificate: &[u8], key: &[u8]) -> bool {
         match self {
             Self::Certificate(hash) => Sha256::digest(certificate)[..] == hash[..],
             Self::Key(hash) => Sha256::digest(key)[..] == hash[..],
@@ -46,7 +46,7 @@ impl FromStr for Pin {
     fn from_str(text: &str) -> Result<Self> {
         let pin = match text.strip_prefix("sha256//") {
             Some(encoded) => BASE64_STANDARD.decode(encoded).ok().and_then(|hash| hash.try_into().ok()).map(Self::Key),
-            None => of_hex(text).map(Self::Certificate),
+            None => parse_hex(text).map(Self::Certificate),
         };
         pin.ok_or_else(|| {
             Error::new(Exit::Usage, format!("{text:?} is no pin"))
@@ -65,7 +65,7 @@ impl fmt::Display for Pin {
 }
 
 /// 32 octets in hexadecimal, with or without colons between them.
-fn of_hex(text: &str) -> Option<Hash> {
+fn parse_hex(text: &str) -> Option<Hash> {
     let digits: Vec<char> = text.chars().filter(|c| *c != ':').collect();
     let octets = digits.chunks(2).map(|pair| match pair {
         [high, low] => u8::try_from(high.to_digit(16)? * 16 + low.to_digit(16)?).ok(),
@@ -84,9 +84,9 @@ mod tests {
         let colons: Vec<String> = plain.as_bytes().chunks(2).map(|pair| String::from_utf8_lossy(pair).into()).collect();
         let pin: Pin = colons.join(":").to_uppercase().parse().expect("a fingerprint");
         assert_eq!((&pin, pin.to_string()), (&Pin::certificate(b"abc"), plain.to_owned()));
-        assert!(pin.is_of(b"abc", b"key") && !pin.is_of(b"key", b"abc"));
+        assert!(pin.matches(b"abc", b"key") && !pin.matches(b"key", b"abc"));
         let key: Pin = "sha256//ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=".parse().expect("a key's");
-        assert!(key.is_of(b"key", b"abc") && !key.is_of(b"abc", b"key"));
+        assert!(key.matches(b"key", b"abc") && !key.matches(b"abc", b"key"));
         assert_eq!(key.to_string(), "sha256//ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");
         for wrong in ["", "ba", &plain[1..], "sha256//ungW", "sha1//x", &plain.replace('b', "g")] {
             assert!(wrong.parse::<Pin>().is_err(), "{wrong}");

@@ -10,16 +10,16 @@ use crate::error::Result;
 
 /// What a server shows to its clients.
 #[derive(Clone, Debug)]
-pub struct ServerSide(Arc<ServerConfig>);
+pub struct ServerTls(Arc<ServerConfig>);
 
-impl ServerSide {
+impl ServerTls {
     /// Reads a chain and its key from PEM files.
     pub fn from_files(chain: &Path, key: &Path) -> Result<Self> {
         let certificates = certificates(chain)?;
         let config = ServerConfig::builder()
             .with_no_client_auth()
             .with_single_cert(certificates, private_key(key)?)
-            .map_err(|error| super::mismatched(chain, key, error))?;
+            .map_err(|error| super::key_mismatch_error(chain, key, error))?;
         Ok(Self(Arc::new(config)))
     }
 

@@ -20,8 +20,8 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::heartbeat::{BeatEvent, BeatReport, BeatSender, BeatSenderConfig, Lifetime, MAX_INTERVAL, is_valid_name};
 use crate::host::{self, SupervisedCommand};
-use crate::net::datagram::{Ended, Patience, Side, Watch, exchange};
-use crate::net::{self, Origin, Signals};
+use crate::net::datagram::{DatagramObserver, DatagramTimeouts, Endpoint, StopReason, run_client};
+use crate::net::{self, Signals, SocketOptions};
 use crate::output::{Format, Output, Style};
 use crate::time::{Moment, nanoseconds};
 use events::{HeartbeatSendReport, Summary};
@@ -108,7 +108,7 @@ impl HeartbeatSend {
     pub fn run(&self, style: Style) -> Result<Exit> {
         let key = self.key_file.as_deref().map(read_key).transpose()?;
         let name = self.sender_name()?;
-        let mut signals = Signals::listen()?;
+        let mut signals = Signals::install()?;
         let mut peers = Vec::new();
         for watcher in &self.watchers {
             peers.push(self.family.resolve(watcher, DEFAULT_PORT, &mut signals)?);
@@ -131,7 +131,7 @@ impl HeartbeatSend {
         for (place, peer) in (0..).zip(&peers) {
             let beater = BeatSender::new(promise.clone(), lifetime, seed.wrapping_add(place), started);
             // One watcher that cannot be reached yet must not keep the others from hearing us.
-            sides.push(Side::patient(beater, *peer, Origin::default(), !style.quiet)?);
+            sides.push(Endpoint::connect_when_reachable(beater, *peer, SocketOptions::default(), !style.quiet)?);
         }
         let names =
             self.watchers.iter().zip(&peers).map(|(watcher, peer)| watcher.host_and_port(*peer).into()).collect();
@@ -141,14 +141,14 @@ impl HeartbeatSend {
             ear.write(&HeartbeatSendReport::Text(self.start_message(&name, &peers)))?;
         }
         let guarded = if is_guarding {
-            let nudge = signals.nudger()?;
-            Some(SupervisedCommand::start(command, move || nudge.nudge())?)
+            let nudge = signals.waker()?;
+            Some(SupervisedCommand::start(command, move || nudge.wake())?)
         } else {
             None
         };
         run_senders(&mut sides, &mut signals, &mut ear, guarded.as_ref());
         ear.result?;
-        let reports: Vec<BeatReport> = sides.iter().map(|side| side.exchange().report()).collect();
+        let reports: Vec<BeatReport> = sides.iter().map(|side| side.protocol().report()).collect();
         let code = guarded.as_ref().and_then(SupervisedCommand::exit_code);
         let elapsed = net::now() - started;
         let exit = code
@@ -197,27 +197,27 @@ impl HeartbeatSend {
 
 /// Beats until it is over: the count is reached, a signal came, or the command has ended.
 fn run_senders(
-    endpoints: &mut [Side<BeatSender>],
+    endpoints: &mut [Endpoint<BeatSender>],
     signals: &mut Signals,
     observer: &mut Observer,
     command: Option<&SupervisedCommand>,
 ) {
     loop {
-        match exchange(endpoints, Patience::default(), signals, observer) {
-            Ended::Signal(signal) if command.is_some_and(|guarded| guarded.exit_code().is_none()) => {
+        match run_client(endpoints, DatagramTimeouts::default(), signals, observer) {
+            StopReason::Signal(signal) if command.is_some_and(|guarded| guarded.exit_code().is_none()) => {
                 // The command decides when it is over; its end is told by a nudge.
                 let is_interrupt = signal.exit() == Exit::Interrupted;
                 command.inspect(|guarded| guarded.stop(is_interrupt));
             }
-            Ended::Signal(_) | Ended::Nudged => break,
-            Ended::Enough | Ended::Deadline => return,
+            StopReason::Signal(_) | StopReason::Waker => break,
+            StopReason::Observer | StopReason::Deadline => return,
         }
     }
     let exit = command.and_then(SupervisedCommand::exit_code);
-    endpoints.iter_mut().for_each(|side| side.exchange_mut().stop(exit, net::now()));
+    endpoints.iter_mut().for_each(|side| side.protocol_mut().stop(exit, net::now()));
     let until = Some(net::now() + GOODBYE_TIMEOUT);
     // A second signal means now.
-    exchange(endpoints, Patience { until, ..Patience::default() }, signals, observer);
+    run_client(endpoints, DatagramTimeouts { deadline: until, ..DatagramTimeouts::default() }, signals, observer);
 }
 
 fn write_summary(output: &mut Output, is_supervising: bool, summary: Summary) -> Result<()> {
@@ -252,8 +252,8 @@ impl Observer {
     }
 }
 
-impl Watch<BeatSender> for Observer {
-    fn fact(&mut self, endpoint: usize, fact: BeatEvent) {
+impl DatagramObserver<BeatSender> for Observer {
+    fn on_event(&mut self, endpoint: usize, fact: BeatEvent) {
         let style = self.output.style();
         let is_shown = style.format == Format::Json || style.verbose > 0 || !matches!(fact, BeatEvent::Sent { .. });
         if is_shown && self.result.is_ok() {
@@ -263,12 +263,12 @@ impl Watch<BeatSender> for Observer {
         }
     }
 
-    fn turned(&mut self, endpoints: &mut [Side<BeatSender>], _: Moment) -> ControlFlow<()> {
-        let is_over = endpoints.iter().all(|side| side.exchange().is_finished());
+    fn on_turn(&mut self, endpoints: &mut [Endpoint<BeatSender>], _: Moment) -> ControlFlow<()> {
+        let is_over = endpoints.iter().all(|side| side.protocol().is_finished());
         // A reader that has gone away ends a sender as any probe, but not the command it guards.
         let is_unheard = (self.output.is_closed() || self.result.is_err()) && !self.is_supervising;
         if is_over || is_unheard { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    fn asked(&mut self, _: &mut [Side<BeatSender>], _: Moment) {}
+    fn on_status_request(&mut self, _: &mut [Endpoint<BeatSender>], _: Moment) {}
 }

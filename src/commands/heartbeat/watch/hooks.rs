@@ -19,8 +19,8 @@ use super::events::{HeartbeatWatchEvent, HeartbeatWatchReport, HookCounters};
 use crate::error::{Result, io_error_text};
 use crate::heartbeat::WatcherEvent;
 use crate::host::{Hook, HookExit};
-use crate::net::datagram::Ended;
-use crate::net::{Nudge, Signals, Woken};
+use crate::net::datagram::StopReason;
+use crate::net::{Signals, WakeReason, Waker};
 use crate::output::Recorder;
 
 /// How many commands run at once.
@@ -69,7 +69,7 @@ impl<'s> HookRunner<'s> {
                 recorder: recorder.clone(),
                 state: Arc::clone(&counts),
                 cancelled: Arc::clone(&hurried),
-                waker: signals.nudger()?,
+                waker: signals.waker()?,
             };
             let thread = std::thread::Builder::new()
                 .name(format!("hook-{number}"))
@@ -94,12 +94,12 @@ impl<'s> HookRunner<'s> {
     }
 
     /// Lets what waits be run until a signal comes, or has come already, and says what came of it all.
-    pub fn finish(self, ended: Option<Ended>, signals: &mut Signals) -> HookCounters {
+    pub fn finish(self, ended: Option<StopReason>, signals: &mut Signals) -> HookCounters {
         let Self { queues, threads, state: counts, cancel: hurry } = self;
         drop(queues);
-        let mut is_over = matches!(ended, Some(Ended::Signal(_)));
+        let mut is_over = matches!(ended, Some(StopReason::Signal(_)));
         while !is_over && counts.finished_threads.load(Ordering::Acquire) < threads.len() {
-            is_over = matches!(signals.wait(None), Woken::Signal(_));
+            is_over = matches!(signals.wait(None), WakeReason::Signal(_));
         }
         counts.is_cancelled.store(true, Ordering::Release);
         drop(hurry);
@@ -119,7 +119,7 @@ struct HookWorker<'s> {
     recorder: Recorder<HeartbeatWatchReport>,
     state: Arc<HookRunnerState>,
     cancelled: Arc<PipeReader>,
-    waker: Nudge,
+    waker: Waker,
 }
 
 impl HookWorker<'_> {
@@ -138,7 +138,7 @@ impl HookWorker<'_> {
             }
         }
         counts.finished_threads.fetch_add(1, Ordering::Release);
-        self.waker.nudge();
+        self.waker.wake();
     }
 
     /// Why it failed, if it did.

@@ -35,8 +35,8 @@ use crate::heartbeat::{
     DetectionMethod, FailureDetector, Liveness, MAX_PACKET_BYTES, Watcher, WatcherConfig, WatcherEvent, is_valid_name,
 };
 use crate::host::Hook;
-use crate::net::datagram::{Ended, Plan, Side, Watch as Watching, answer};
-use crate::net::{self, Address, Bind, Listeners, Receivers, Signals};
+use crate::net::datagram::{DatagramObserver as Watching, DatagramServerConfig, Endpoint, StopReason, serve};
+use crate::net::{self, Address, BindAddress, Listeners, Signals, UdpSockets};
 use crate::output::{Output, Recorder, Style};
 use crate::time::Moment;
 use events::{HeartbeatWatchEvent, HeartbeatWatchReport, HookCounters, Listening, Summary};
@@ -89,7 +89,7 @@ pub struct HeartbeatWatch {
     ///
     /// / for people, /status.json, /metrics for Prometheus, /healthz (503 when a sender is down).
     #[arg(long, value_name = "ADDR")]
-    http: Vec<Bind>,
+    http: Vec<BindAddress>,
 
     /// Keep what is known in FILE, and take it up again
     #[arg(long, value_name = "FILE")]
@@ -149,8 +149,8 @@ impl HeartbeatWatch {
         self.on_change.as_ref().map_or(Ok(()), Hook::check)?;
         let output = Output::new(style);
         let kept = self.state.as_deref().map(keeper::read_snapshot).transpose()?.flatten();
-        let mut signals = Signals::listen()?;
-        let receivers = Receivers::bind(&self.listen.binds(DEFAULT_PORT), 1)?;
+        let mut signals = Signals::install()?;
+        let receivers = UdpSockets::bind(&self.listen.binds(DEFAULT_PORT), 1)?;
         let listeners = (!self.http.is_empty()).then(|| Listeners::bind(&self.http, 1)).transpose()?;
         let started = net::now();
         let expected: Vec<Arc<str>> = self.expect.iter().map(|name| Arc::from(name.as_str())).collect();
@@ -164,8 +164,8 @@ impl HeartbeatWatch {
         }
         self.print_warnings(&output, &receivers, listeners.as_ref());
         let shared = SharedWatcher::new(watcher);
-        let nudge = signals.nudger()?;
-        let (recorder, writer) = Recorder::start(output, move || nudge.nudge())?;
+        let nudge = signals.waker()?;
+        let (recorder, writer) = Recorder::start(output, move || nudge.wake())?;
         let pages: Vec<String> =
             listeners.iter().flat_map(Listeners::addresses).map(|address| web::url("http", address)).collect();
         let listening = Listening::new(address_strings(receivers.addresses()), pages.clone());
@@ -208,8 +208,8 @@ impl HeartbeatWatch {
         })
     }
 
-    fn print_warnings(&self, output: &Output, receivers: &Receivers, listeners: Option<&Listeners>) {
-        for missing in receivers.missing().iter().chain(listeners.iter().flat_map(|listeners| listeners.missing())) {
+    fn print_warnings(&self, output: &Output, receivers: &UdpSockets, listeners: Option<&Listeners>) {
+        for missing in receivers.warnings().iter().chain(listeners.iter().flat_map(|listeners| listeners.warnings())) {
             output.note(&format!("note: {missing}"));
         }
         if receivers.addresses().any(Address::is_public) && self.key_file.is_none() {
@@ -253,7 +253,7 @@ struct WatchContext<'a> {
 
 impl WatchContext<'_> {
     /// Watches to the end, with everything beside it.
-    fn run(&self, receivers: Receivers, listeners: Option<Listeners>, signals: &mut Signals) -> Result<WatchResult> {
+    fn run(&self, receivers: UdpSockets, listeners: Option<Listeners>, signals: &mut Signals) -> Result<WatchResult> {
         let watch = self.args;
         std::thread::scope(|scope| {
             let keeper = watch.state.as_deref().map(|file| StateWriter::start(scope, file, self.shared, self.recorder));
@@ -279,24 +279,24 @@ impl WatchContext<'_> {
 
     fn run_receiver(
         &self,
-        receivers: Receivers,
+        receivers: UdpSockets,
         hooks: Option<&HookRunner<'_>>,
         state_writer: Option<&StateWriter<'_>>,
         signals: &mut Signals,
-    ) -> Result<Ended> {
-        let plan = Plan {
-            receivers,
+    ) -> Result<StopReason> {
+        let plan = DatagramServerConfig {
+            sockets: receivers,
             threads: 1,
-            largest: MAX_PACKET_BYTES,
-            listening: !self.style.quiet || hooks.is_some() || state_writer.is_some(),
-            until: self.args.listen.lifetime.map(|lifetime| self.started + lifetime),
-            rest: BATCH_DELAY,
+            max_payload: MAX_PACKET_BYTES,
+            events_wanted: !self.style.quiet || hooks.is_some() || state_writer.is_some(),
+            deadline: self.args.listen.lifetime.map(|lifetime| self.started + lifetime),
+            coalesce_delay: BATCH_DELAY,
         };
         let make = || {
             let ear = Observer { context: self, hooks, state_writer };
             (self.shared.clone(), ear)
         };
-        answer(plan, signals, make, |_, _| ())
+        serve(plan, signals, make, |_, _| ())
     }
 }
 
@@ -308,7 +308,7 @@ struct Observer<'a> {
 }
 
 impl Watching<SharedWatcher> for Observer<'_> {
-    fn fact(&mut self, _: usize, fact: WatcherEvent) {
+    fn on_event(&mut self, _: usize, fact: WatcherEvent) {
         if let Some(hooks) = self.hooks {
             hooks.on_event(&fact);
         }
@@ -322,16 +322,16 @@ impl Watching<SharedWatcher> for Observer<'_> {
         }
     }
 
-    fn turned(&mut self, endpoints: &mut [Side<SharedWatcher>], _: Moment) -> ControlFlow<()> {
+    fn on_turn(&mut self, endpoints: &mut [Endpoint<SharedWatcher>], _: Moment) -> ControlFlow<()> {
         let (count, until) = (self.context.args.count, self.context.args.until);
         let is_over = endpoints.iter().any(|side| {
-            let watcher = side.exchange().lock();
+            let watcher = side.protocol().lock();
             (count > 0 && watcher.counters().received >= count) || until.is_some_and(|until| until.holds(&watcher))
         });
         if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    fn asked(&mut self, _: &mut [Side<SharedWatcher>], _: Moment) {}
+    fn on_status_request(&mut self, _: &mut [Endpoint<SharedWatcher>], _: Moment) {}
 }
 
 /// An error that ends one of the helpers of a run.

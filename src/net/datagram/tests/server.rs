@@ -1,14 +1,17 @@
 //! A server over the loop.
 
-use super::{Heard, Tape, begin_stamping, client, plain, run, server, with_echoes};
+use super::{
+    Callback, RecordingProtocol, await_kernel_timestamps, client_endpoint, plain_socket, run_until, server_endpoint,
+    with_echo_server,
+};
 use crate::conversation::Transmit;
 use crate::impair::Impairment;
-use crate::net::bind::Bind;
+use crate::net::bind::BindAddress;
 use crate::net::clock::now;
-use crate::net::datagram::batch::Buffer;
-use crate::net::datagram::run::Outgoings;
-use crate::net::datagram::side::{Gear, Side};
-use crate::net::udp::Receivers;
+use crate::net::datagram::batch::BatchBuffer;
+use crate::net::datagram::run::SendBuffers;
+use crate::net::datagram::side::{Buffers, Endpoint};
+use crate::net::udp::UdpSockets;
 use crate::probe::{Echo, EchoConfig, ProbeEncoding, RttClocks, Sender, SenderConfig};
 use rustix::event::PollFlags;
 use socket2::Socket;
@@ -18,7 +21,7 @@ use std::time::Duration;
 
 #[test]
 fn an_answer_leaves_from_the_address_that_was_asked() {
-    let tallies = with_echoes(Bind::Everywhere(0), 1, |bound| {
+    let tallies = with_echo_server(BindAddress::Wildcard(0), 1, |bound| {
         let port = bound[0].port();
         let v4 = (2..5).map(|host| SocketAddr::new(Ipv4Addr::new(127, 0, 0, host).into(), port));
         let v6 =
@@ -26,8 +29,10 @@ fn an_answer_leaves_from_the_address_that_was_asked() {
         for peer in v4.chain(v6) {
             // A connected socket hears nobody but the address it asked.
             let pace = SenderConfig { count: Some(3), ..SenderConfig::textbook() }.stop_and_wait();
-            let sender =
-                run(client(Sender::new(pace, ProbeEncoding::TEXTBOOK, peer, now()), peer), Sender::is_finished);
+            let sender = run_until(
+                client_endpoint(Sender::new(pace, ProbeEncoding::TEXTBOOK, peer, now()), peer),
+                Sender::is_finished,
+            );
             assert_eq!(sender.statistics().received, 3, "{peer}");
         }
     });
@@ -36,9 +41,9 @@ fn an_answer_leaves_from_the_address_that_was_asked() {
 
 #[test]
 fn one_batch_answers_neighbours_from_different_addresses() {
-    with_echoes(Bind::Everywhere(0), 1, |bound| {
+    with_echo_server(BindAddress::Wildcard(0), 1, |bound| {
         let peers = [1, 2, 1, 1, 3].map(|host| SocketAddr::new(Ipv4Addr::new(127, 0, 0, host).into(), bound[0].port()));
-        let sockets = peers.map(plain);
+        let sockets = peers.map(plain_socket);
         for socket in &sockets {
             socket.send(b"whose").expect("sent");
         }
@@ -52,28 +57,33 @@ fn one_batch_answers_neighbours_from_different_addresses() {
 
 #[test]
 fn a_datagram_larger_than_the_buffer_is_flagged_and_one_that_fills_it_is_not() {
-    let mut receivers = Receivers::bind(&[Bind::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
-    let peer = plain(receivers.bound()[0]);
+    let mut receivers = UdpSockets::bind(&[BindAddress::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
+    let peer = plain_socket(receivers.socket_addresses()[0]);
     for size in [0, 16, 17, 1_000] {
         peer.send(&vec![b'x'; size]).expect("sent");
     }
-    let mut sides = [Side::bound(Tape::default(), receivers.take(), false)];
-    let mut signals = crate::net::signals::Signals::listen().expect("a pipe");
-    let mut watch = super::Until(|tape: &Tape| tape.heard.len() == 4);
-    super::super::carry(&mut sides, super::Patience::default(), 16, &mut signals, &mut watch);
-    let expected = [Heard::Datagram(vec![]), Heard::Datagram(vec![b'x'; 16]), Heard::Cut(16), Heard::Cut(16)];
-    assert_eq!(sides[0].exchange().heard, expected);
+    let mut sides = [Endpoint::bound(RecordingProtocol::default(), receivers.take(), false)];
+    let mut signals = crate::net::signals::Signals::install().expect("a pipe");
+    let mut watch = super::StopWhen(|tape: &RecordingProtocol| tape.callbacks.len() == 4);
+    super::super::run_loop(&mut sides, super::DatagramTimeouts::default(), 16, &mut signals, &mut watch);
+    let expected = [
+        Callback::Datagram(vec![]),
+        Callback::Datagram(vec![b'x'; 16]),
+        Callback::Truncated(16),
+        Callback::Truncated(16),
+    ];
+    assert_eq!(sides[0].protocol().callbacks, expected);
 }
 
-const SENT: usize = 500;
+const SENT_COUNT: usize = 500;
 
 /// A server's socket to which more was sent than its buffer holds, and who sent it.
-fn flooded() -> (Vec<(Socket, SocketAddr)>, UdpSocket) {
-    let mut receivers = Receivers::bind(&[Bind::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
-    let peer = plain(receivers.bound()[0]);
+fn flooded_sockets() -> (Vec<(Socket, SocketAddr)>, UdpSocket) {
+    let mut receivers = UdpSockets::bind(&[BindAddress::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
+    let peer = plain_socket(receivers.socket_addresses()[0]);
     let sockets = receivers.take();
     sockets[0].0.set_recv_buffer_size(1).expect("the least there is");
-    for _ in 0..SENT {
+    for _ in 0..SENT_COUNT {
         peer.send(b"flood").expect("sent");
     }
     (sockets, peer)
@@ -81,57 +91,65 @@ fn flooded() -> (Vec<(Socket, SocketAddr)>, UdpSocket) {
 
 #[test]
 fn what_our_own_buffer_could_not_hold_is_counted() {
-    let (sockets, peer) = flooded();
-    let side = Side::bound(Tape::default(), sockets, false);
+    let (sockets, peer) = flooded_sockets();
+    let side = Endpoint::bound(RecordingProtocol::default(), sockets, false);
     let mut lasts = 0;
-    let tape = run(side, |tape| {
-        let told = tape.heard.iter().any(|heard| matches!(heard, Heard::Overflowed(_)));
+    let tape = run_until(side, |tape| {
+        let told = tape.callbacks.iter().any(|heard| matches!(heard, Callback::Overflowed(_)));
         // The count comes with a datagram that finds room, and at the latest with the next one.
-        if !told && tape.datagrams() as u64 >= lasts {
+        if !told && tape.datagram_count() as u64 >= lasts {
             peer.send(b"last").expect("sent");
             lasts += 1;
         }
         told
     });
-    let lost: u64 = tape.heard.iter().map(|heard| if let Heard::Overflowed(count) = heard { *count } else { 0 }).sum();
-    let came = tape.datagrams() as u64;
-    assert!(lost > 0 && came + lost == SENT as u64 + lasts, "{came} came, {lost} lost");
+    let lost: u64 =
+        tape.callbacks.iter().map(|heard| if let Callback::Overflowed(count) = heard { *count } else { 0 }).sum();
+    let came = tape.datagram_count() as u64;
+    assert!(lost > 0 && came + lost == SENT_COUNT as u64 + lasts, "{came} came, {lost} lost");
 }
 
 #[test]
 fn a_drop_with_nothing_behind_it_is_counted_in_the_end() {
-    let (sockets, _peer) = flooded();
+    let (sockets, _peer) = flooded_sockets();
     // Woken only once the socket was found empty.
-    let side = Side::bound(Tape { wake: Some(now()), ..Tape::default() }, sockets, false);
-    let tape = run(side, |tape| tape.heard.contains(&Heard::Woken));
-    let lost = u64::try_from(SENT - tape.datagrams()).expect("small");
-    assert_eq!(tape.heard.last(), Some(&Heard::Overflowed(lost)));
+    let side =
+        Endpoint::bound(RecordingProtocol { next_wake: Some(now()), ..RecordingProtocol::default() }, sockets, false);
+    let tape = run_until(side, |tape| tape.callbacks.contains(&Callback::Woken));
+    let lost = u64::try_from(SENT_COUNT - tape.datagram_count()).expect("small");
+    assert_eq!(tape.callbacks.last(), Some(&Callback::Overflowed(lost)));
 }
 
 #[test]
 fn a_crowd_is_read_in_batches_and_none_is_left() {
-    begin_stamping();
-    let (side, address) = server(Tape::default());
-    let peer = plain(address);
+    await_kernel_timestamps();
+    let (side, address) = server_endpoint(RecordingProtocol::default());
+    let peer = plain_socket(address);
     for number in 0..200_u32 {
         peer.send(&number.to_be_bytes()).expect("sent");
     }
-    let tape = run(side, |tape| tape.datagrams() == 200);
-    let expected: Vec<_> = (0..200_u32).map(|number| Heard::Datagram(number.to_be_bytes().into())).collect();
-    assert_eq!(tape.heard, expected);
-    assert!(tape.seen.windows(2).all(|pair| pair[0].at.wall() <= pair[1].at.wall()));
-    assert!(tape.seen.iter().all(|seen| seen.stamped && seen.at <= seen.read && seen.ttl == Some(64)));
-    assert!(tape.seen.iter().all(|seen| Some(seen.peer) == peer.local_addr().ok()));
+    let tape = run_until(side, |tape| tape.datagram_count() == 200);
+    let expected: Vec<_> = (0..200_u32).map(|number| Callback::Datagram(number.to_be_bytes().into())).collect();
+    assert_eq!(tape.callbacks, expected);
+    assert!(tape.datagrams.windows(2).all(|pair| pair[0].received_at.wall() <= pair[1].received_at.wall()));
+    assert!(
+        tape.datagrams
+            .iter()
+            .all(|seen| seen.has_kernel_timestamp && seen.received_at <= seen.read_at && seen.ttl == Some(64))
+    );
+    assert!(tape.datagrams.iter().all(|seen| Some(seen.peer) == peer.local_addr().ok()));
 }
 
 #[test]
 fn a_flood_is_answered_to_the_last() {
-    begin_stamping();
-    let tallies = with_echoes(Bind::Loopback(0), 1, |bound| {
+    await_kernel_timestamps();
+    let tallies = with_echo_server(BindAddress::Loopback(0), 1, |bound| {
         for peer in bound {
             let pace = SenderConfig { count: Some(20_000), ..SenderConfig::textbook() }.flood(100);
-            let sender =
-                run(client(Sender::new(pace, ProbeEncoding::TEXTBOOK, *peer, now()), *peer), Sender::is_finished);
+            let sender = run_until(
+                client_endpoint(Sender::new(pace, ProbeEncoding::TEXTBOOK, *peer, now()), *peer),
+                Sender::is_finished,
+            );
             let report = sender.statistics();
             assert_eq!((report.received, report.lost, report.clock), (20_000, 0, Some(RttClocks::Kernel)), "{peer}");
         }
@@ -141,8 +159,8 @@ fn a_flood_is_answered_to_the_last() {
 
 #[test]
 fn answers_to_a_crowd_of_many_sizes_and_peers_stay_apart() {
-    with_echoes(Bind::Host("127.0.0.1".into(), 0), 1, |bound| {
-        let sockets = [plain(bound[0]), plain(bound[0])];
+    with_echo_server(BindAddress::Host("127.0.0.1".into(), 0), 1, |bound| {
+        let sockets = [plain_socket(bound[0]), plain_socket(bound[0])];
         let sizes = [24, 24, 24, 1_000, 1_000, 1_001, 1_001, 24, 7];
         for size in sizes {
             for socket in sockets.iter().chain(&sockets) {
@@ -169,9 +187,10 @@ fn neighbours_for_one_peer_leave_as_separate_datagrams_in_their_order() {
     };
     // Once 90 of two octets, then one longer: the run is merged up to there.
     let first = (10..=100).map(posted).collect();
-    let (side, _) = server(Tape { first, wake: Some(now()), ..Tape::default() });
-    let tape = run(side, |tape| !tape.heard.is_empty());
-    assert_eq!(tape.heard, [Heard::Woken]);
+    let (side, _) =
+        server_endpoint(RecordingProtocol { to_send: first, next_wake: Some(now()), ..RecordingProtocol::default() });
+    let tape = run_until(side, |tape| !tape.callbacks.is_empty());
+    assert_eq!(tape.callbacks, [Callback::Woken]);
     for number in 10..=100 {
         let mut octets = [0; 8];
         let length = other.recv(&mut octets).expect("sent");
@@ -181,8 +200,8 @@ fn neighbours_for_one_peer_leave_as_separate_datagrams_in_their_order() {
 
 #[test]
 fn two_threads_share_a_port() {
-    let tallies = with_echoes(Bind::Host("127.0.0.1".into(), 0), 2, |bound| {
-        let sockets: Vec<UdpSocket> = (0..64).map(|_| plain(bound[0])).collect();
+    let tallies = with_echo_server(BindAddress::Host("127.0.0.1".into(), 0), 2, |bound| {
+        let sockets: Vec<UdpSocket> = (0..64).map(|_| plain_socket(bound[0])).collect();
         for socket in &sockets {
             socket.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
             socket.send(b"me").expect("sent");
@@ -197,8 +216,8 @@ fn two_threads_share_a_port() {
 
 #[test]
 fn an_echo_at_work_allocates_nothing() {
-    let mut receivers = Receivers::bind(&[Bind::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
-    let address = receivers.bound()[0];
+    let mut receivers = UdpSockets::bind(&[BindAddress::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
+    let address = receivers.socket_addresses()[0];
     let rules = EchoConfig {
         impairment: Impairment::none(1),
         key: None,
@@ -206,18 +225,18 @@ fn an_echo_at_work_allocates_nothing() {
         is_public: false,
         remaining: None,
     };
-    let mut side = Side::bound(Echo::new(rules, Arc::default()), receivers.take(), false);
-    let (buffer, outgoings) = (Buffer::new(super::LARGEST), Outgoings::new());
-    let mut gear = Gear { buffer, outgoings, failures: Vec::new(), now: now() };
-    let peers = [plain(address), plain(address)];
+    let mut side = Endpoint::bound(Echo::new(rules, Arc::default()), receivers.take(), false);
+    let (buffer, outgoings) = (BatchBuffer::new(super::MAX_PAYLOAD), SendBuffers::new());
+    let mut gear = Buffers { receive: buffer, send: outgoings, failures: Vec::new(), now: now() };
+    let peers = [plain_socket(address), plain_socket(address)];
     let mut ask = |rounds: u64, pack: usize| {
         for _ in 0..rounds {
             for peer in peers.iter().cycle().take(pack) {
                 peer.send(b"over and over").expect("sent");
             }
-            let due = side.exchange().counters().received + pack as u64;
-            while side.exchange().counters().received < due {
-                side.ports.iter().for_each(|port| port.note(PollFlags::IN));
+            let due = side.protocol().counters().received + pack as u64;
+            while side.protocol().counters().received < due {
+                side.sockets.iter().for_each(|port| port.set_ready(PollFlags::IN));
                 gear.now = now();
                 side.turn(&mut gear);
             }
