@@ -25,7 +25,6 @@
 
 pub mod cli;
 mod commands;
-mod conversation;
 mod disk;
 pub mod error;
 pub mod exit;
@@ -33,12 +32,13 @@ mod heartbeat;
 mod host;
 mod http;
 mod impair;
+mod mac;
 mod net;
 mod output;
 mod probe;
-mod seal;
+mod protocol;
+mod rate_limit;
 mod site;
 mod smtp;
 mod stats;
-mod strangers;
 mod time;

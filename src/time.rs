@@ -4,7 +4,7 @@
 //! from the monotonic half, so that a step of the wall clock can neither bend a number nor fake a
 //! death. The wall half is for people and for the wire.
 
-mod trip;
+mod rtt;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::Serializer;
 
-pub use trip::{Timestamps, clock_step};
+pub use rtt::{Timestamps, clock_step};
 
 /// One reading of both clocks.
 ///

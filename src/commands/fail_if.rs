@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::values::{duration, one_line, parse_arg};
+use super::args::{duration, one_line, parse_arg};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::impair::Probability;

@@ -4,6 +4,7 @@
 //! facts to `output`. Commands do not know one another; what they share stands in
 //! [`values`], [`fail_if`], [`told`] and [`web`].
 
+mod args;
 pub mod completions;
 pub mod demo;
 mod fail_if;
@@ -13,7 +14,6 @@ pub mod mail;
 pub mod mail_serve;
 pub mod ping;
 pub mod ping_serve;
+mod report;
 pub mod serve_http;
-mod told;
-mod values;
 mod web;

@@ -17,29 +17,29 @@
 //!                             └─ fact     events; histogram: all delays
 //! ```
 
-mod beat;
-mod beater;
-mod crowd;
 mod delay;
-mod detect;
-mod fact;
-mod flap;
-mod gaps;
+mod event;
+mod failure_detector;
+mod flap_damping;
 mod histogram;
-mod kept;
-mod record;
+mod loss;
+mod packet;
 mod report;
 mod rules;
+mod sender;
+mod sender_state;
+mod sender_table;
+mod snapshot;
 mod watcher;
 
 #[cfg(test)]
-mod weather;
+mod simulation;
 
-pub use beat::{MAX_INTERVAL, MAX_PACKET_BYTES, is_valid_name};
-pub use beater::{BeatEvent, BeatReport, BeatSender, BeatSenderConfig, Lifetime};
-pub use detect::{DetectionMethod, FailureDetector};
-pub use fact::{Liveness, RejectReason, WatcherEvent};
-pub use kept::{MissingSenderSnapshot, SNAPSHOT_VERSION, SenderSnapshot, Snapshot};
+pub use event::{Liveness, RejectReason, WatcherEvent};
+pub use failure_detector::{DetectionMethod, FailureDetector};
+pub use packet::{MAX_INTERVAL, MAX_PACKET_BYTES, is_valid_name};
 pub use report::{SenderReport, StateCounts};
 pub use rules::WatcherConfig;
+pub use sender::{BeatEvent, BeatReport, BeatSender, BeatSenderConfig, Lifetime};
+pub use snapshot::{MissingSenderSnapshot, SNAPSHOT_VERSION, SenderSnapshot, Snapshot};
 pub use watcher::{Watcher, WatcherCounters};

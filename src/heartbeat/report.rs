@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::fact::{Liveness, ns_or_null};
-use super::gaps::BeatCounts;
-use super::record::SenderState;
+use super::event::{Liveness, ns_or_null};
+use super::loss::BeatCounts;
+use super::sender_state::SenderState;
 use crate::stats::Ratio;
 use crate::time::{Moment, nanoseconds};
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 #[cfg(test)]
-use super::detect::DetectionMethod;
-use super::detect::FailureDetector;
-use crate::seal::MacKey;
+use super::failure_detector::DetectionMethod;
+use super::failure_detector::FailureDetector;
+use crate::mac::MacKey;
 use crate::time::Moment;
 
 /// How a watcher judges.

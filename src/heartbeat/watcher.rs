@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::beat::{BeatPacket, Packet, PacketError, PacketKind, make_echo};
-use super::crowd::{SenderKey, SenderTable};
-use super::fact::{Liveness, RejectReason, WatcherEvent};
+use super::event::{Liveness, RejectReason, WatcherEvent};
 use super::histogram::Histogram;
-use super::record::{ReceivedBeat, SenderState};
+use super::packet::{BeatPacket, Packet, PacketError, PacketKind, make_echo};
 use super::report::StateCounts;
 use super::rules::WatcherConfig;
-use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
+use super::sender_state::{ReceivedBeat, SenderState};
+use super::sender_table::{SenderKey, SenderTable};
+use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
 use crate::time::Moment;
 
 /// How often a watcher looks whether it was stopped meanwhile.

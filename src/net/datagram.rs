@@ -21,14 +21,14 @@
 //!     └─ trouble        words for errors
 //! ```
 
-mod answer;
-mod batch;
 mod drops;
-mod port;
-mod run;
-mod side;
-mod stamps;
-mod trouble;
+mod endpoint;
+mod icmp;
+mod recv;
+mod send;
+mod server;
+mod socket;
+mod timestamps;
 
 use std::array;
 use std::num::NonZeroU64;
@@ -38,17 +38,17 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use self::batch::BatchBuffer;
-use self::port::DatagramSocket;
-use self::run::SendBuffers;
-use self::side::Buffers;
+use self::endpoint::Buffers;
+use self::recv::BatchBuffer;
+use self::send::SendBuffers;
+use self::socket::DatagramSocket;
 use super::clock::{now, timespec};
 use super::signals::{Signal, Signals};
-use crate::conversation::DatagramProtocol;
+use crate::protocol::DatagramProtocol;
 use crate::time::Moment;
 
-pub use self::answer::{DatagramServerConfig, serve};
-pub use self::side::Endpoint;
+pub use self::endpoint::Endpoint;
+pub use self::server::{DatagramServerConfig, serve};
 
 /// The largest payload of any datagram without a jumbo header.
 pub const MAX_PAYLOAD: usize = 65_535;

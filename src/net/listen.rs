@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::bind::BindAddress;
-use super::groups::{BoundSockets, SocketGroup, SocketKind, bind_error};
+use super::bound::{BoundSockets, SocketGroup, SocketKind, bind_error};
 use crate::error::Result;
 
 /// What may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.

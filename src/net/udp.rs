@@ -24,8 +24,8 @@ use nix::sys::socket::{TimestampingFlag, setsockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::bind::BindAddress;
-use super::dial::is_exhausted;
-use super::groups::{BoundSockets, SocketKind};
+use super::bound::{BoundSockets, SocketKind};
+use super::connect::is_exhausted;
 use super::listen::Address;
 use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;

@@ -7,7 +7,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
-use crate::conversation::Transmit;
+use crate::protocol::Transmit;
 use crate::time::Moment;
 
 /// How many replies are held at most.
@@ -101,7 +101,7 @@ impl Eq for DelayedReply {}
 #[cfg(test)]
 mod tests {
     use super::{DelayQueue, MAX_BYTES, MAX_REPLIES, MAX_SPARE_CAPACITY};
-    use crate::conversation::Transmit;
+    use crate::protocol::Transmit;
     use crate::time::Moment;
     use std::time::Duration;
 

@@ -15,19 +15,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::amplification::{EchoRefusal, is_bad_source};
+use super::counters::{ClientCounters, EchoCounters, EchoEvent};
 use super::delayed::DelayQueue;
-use super::guard::{EchoRefusal, is_bad_source};
 use super::loops::LoopGuard;
 use super::reply::{EchoContext, EchoSession, PayloadKind, ReplyBuilder};
+use super::session_table::{SessionKey, SessionTable};
 use super::stamp::Probe;
-use super::table::{SessionKey, SessionTable};
-use super::tally::{ClientCounters, EchoCounters, EchoEvent};
 use super::text;
-use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
 use crate::impair::{CopyOutcome, Impairment};
-use crate::seal::MacKey;
+use crate::mac::MacKey;
+use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
+use crate::rate_limit::TokenBucket;
 use crate::stats::SequenceStatus;
-use crate::strangers::TokenBucket;
 use crate::time::Moment;
 
 /// How many datagrams a second one network is answered where strangers can come in.

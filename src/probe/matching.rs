@@ -6,10 +6,10 @@
 
 use std::net::SocketAddr;
 
-use super::fact::ForeignReason;
+use super::event::ForeignReason;
 use super::ledger::{Ledger, ProbeOutcome};
 use super::wire::{ProbeEncoding, ReplyMatch};
-use crate::conversation::Datagram;
+use crate::protocol::Datagram;
 
 /// Among how many unanswered probes the owner of a damaged answer is looked for.
 const MAX_CANDIDATES: usize = 64;
@@ -84,10 +84,10 @@ fn closest_probe(encoding: &ProbeEncoding, ledger: &Ledger, bytes: &[u8], scratc
 #[cfg(test)]
 mod tests {
     use super::match_reply;
-    use crate::conversation::Datagram;
-    use crate::probe::fact::ForeignReason;
+    use crate::probe::event::ForeignReason;
     use crate::probe::ledger::Ledger;
     use crate::probe::wire::{ProbeEncoding, ReplyMatch};
+    use crate::protocol::Datagram;
     use crate::time::Moment;
     use std::net::{Ipv4Addr, SocketAddr};
     use std::time::Duration;

@@ -15,34 +15,34 @@
 //!              text · stamp · ntp   the octets, for both
 //! ```
 
+mod amplification;
+mod counters;
 mod delayed;
 mod echo;
-mod fact;
-mod guard;
+mod event;
 mod ledger;
 mod loops;
 mod matching;
 mod ntp;
-mod oneway;
-mod pace;
+mod one_way;
 mod reply;
 mod report;
+mod schedule;
 mod sender;
+mod session_table;
 mod stamp;
-mod table;
-mod tally;
 mod text;
 mod wire;
 
 #[cfg(test)]
-mod weather;
+mod simulation;
 
+pub use counters::{ClientCounters, EchoCounters, EchoEvent};
 pub use echo::{Echo, EchoConfig};
-pub use fact::{ForeignReason, SenderEvent};
-pub use oneway::OneWayStatistics;
-pub use pace::SenderConfig;
+pub use event::{ForeignReason, SenderEvent};
+pub use one_way::OneWayStatistics;
 pub use report::{PingStatistics, RttClocks};
+pub use schedule::SenderConfig;
 pub use sender::Sender;
-pub use tally::{ClientCounters, EchoCounters, EchoEvent};
 pub use text::{MAX_UDP_PAYLOAD, check_size};
 pub use wire::ProbeEncoding;

@@ -5,15 +5,15 @@
 
 use std::time::Duration;
 
+use super::amplification::EchoRefusal;
+use super::counters::{EchoCounters, EchoEvent};
 use super::delayed::DelayQueue;
-use super::guard::EchoRefusal;
 use super::ntp::ErrorEstimate;
 use super::stamp::{Probe, Reflection};
-use super::tally::{EchoCounters, EchoEvent};
 use super::text;
-use crate::conversation::{Datagram, DatagramActions, Transmit};
 use crate::impair::{DropReason, PathEffects, PathState};
-use crate::seal::MacKey;
+use crate::mac::MacKey;
+use crate::protocol::{Datagram, DatagramActions, Transmit};
 use crate::stats::SequenceWindow;
 use crate::time::Moment;
 

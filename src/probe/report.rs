@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::ledger::{InFlight, Ledger, ProbeOutcome};
-use super::oneway::{OneWay, OneWayStatistics};
+use super::one_way::{OneWay, OneWayStatistics};
 use crate::stats::{DurationSummary, JitterEstimator, Ratio, ReorderCounter, Series};
 use crate::time::{Moment, nanoseconds, serialize_ns};
 

@@ -12,14 +12,14 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::fact::{RttClock, SenderEvent};
+use super::event::{RttClock, SenderEvent};
 use super::ledger::{Ledger, MAX_TRACKED, ProbeOutcome};
 use super::matching::match_reply;
-use super::pace::{RESTART_THRESHOLD, Schedule, SenderConfig};
 use super::report::{Measurements, PingStatistics};
+use super::schedule::{RESTART_THRESHOLD, Schedule, SenderConfig};
 use super::stamp::Reflection;
 use super::wire::{ProbeEncoding, ReplyMatch};
-use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
+use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
 use crate::stats::Series;
 use crate::time::{Moment, Timestamps, clock_step};
 

@@ -31,7 +31,7 @@
 use std::ops::Range;
 
 use super::ntp::ErrorEstimate;
-use crate::seal::MacKey;
+use crate::mac::MacKey;
 
 /// The length of an unauthenticated packet.
 pub const UNAUTHENTICATED_SIZE: usize = 44;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::ntp::{ErrorEstimate, TimestampFormat};
 use super::stamp::{self, Probe, Reflection};
 use super::text;
-use crate::seal::MacKey;
+use crate::mac::MacKey;
 
 /// How probes are encoded.
 #[derive(Clone)]

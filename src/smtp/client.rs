@@ -12,29 +12,29 @@
 //! Decisions are made on the code alone (§4.2): the text is for people. What a server said before TLS
 //! is forgotten, and what it said in the same breath as its 220 to STARTTLS ends the connection.
 
-mod delivery;
-mod hidden;
+mod errors;
 mod login;
 mod parameters;
-mod talk;
-mod wording;
+mod protocol;
+mod redact;
+mod transaction;
 
 use std::collections::VecDeque;
 
 use super::auth::{Mechanism, SaslClient};
-use super::offers::Extensions;
+use super::extensions::Extensions;
 use super::plan::{
     ClientConfig, ClientEvent, DeliveryOutcome, RecipientStatus, Security, SessionResult, Stage, StageTiming,
 };
 use super::reply::Reply;
 use super::secret::Secret;
-use crate::conversation::Actions;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::protocol::Actions;
 use crate::time::Moment;
-use wording::{outcome_unknown, protocol_error, rejection};
+use errors::{outcome_unknown, protocol_error, rejection};
 
-pub use wording::first_rejection;
+pub use errors::first_rejection;
 
 /// The longest AUTH command with an initial response (RFC 4954 §4 with RFC 5321 §4.5.3.1.4).
 const MAX_COMMAND_LENGTH: usize = 510;

@@ -17,21 +17,22 @@
 
 mod auth;
 mod client;
+mod dot_stuffing;
 mod dsn;
 pub mod explain;
+mod extensions;
 pub mod fault;
 mod mailbox;
-mod offers;
 mod plan;
 mod provider;
 mod reply;
 mod scram;
 mod secret;
 pub mod server;
-mod stuff;
 
 pub use auth::Mechanism;
 pub use client::{ClientSession, first_rejection};
+pub use dot_stuffing::{canonical_size, canonicalize, count_bare_line_ends};
 pub use dsn::{MAX_ENVID_LENGTH, is_valid_notify};
 pub use mailbox::{Mailbox, domain_or_address_literal, is_domain_or_address_literal};
 pub use plan::{
@@ -40,4 +41,3 @@ pub use plan::{
 };
 pub use reply::Reply;
 pub use secret::Secret;
-pub use stuff::{canonical_size, canonicalize, count_bare_line_ends};

@@ -10,8 +10,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::auth::Mechanism;
+use super::extensions::Extensions;
 use super::mailbox::Mailbox;
-use super::offers::Extensions;
 use super::reply::Reply;
 use super::secret::Secret;
 use crate::error::Error;

@@ -13,18 +13,18 @@
 //!
 //! A reply that a rule holds back, or a job that is not done, pauses the dialogue: nothing is read.
 
-mod answer;
 mod body;
 mod command;
-mod decide;
+mod config;
+mod data;
 mod dialogue;
 mod envelope;
-mod hold;
+mod fault_injection;
 mod login;
-mod room;
+mod replies;
+mod reply_pacing;
 #[cfg(test)]
 mod tests;
-mod transfer;
 mod users;
 
 use std::rc::Rc;
@@ -33,18 +33,18 @@ use std::time::Duration;
 
 use super::fault::{Effect, FaultAction, FaultPoint};
 use super::plan::Stage;
-use crate::conversation::{Actions, CloseReason, StreamProtocol};
+use crate::protocol::{Actions, CloseReason, StreamProtocol};
 use crate::time::Moment;
 use body::DataDecoder;
-use hold::PacedReply;
 use login::SaslServer;
+use reply_pacing::PacedReply;
 
-pub use answer::{INSUFFICIENT_STORAGE, MESSAGE_LIMIT_REACHED, ServerReply, TOO_MANY_CONNECTIONS};
-pub use envelope::{EnvelopeRecipient, EnvelopeSender};
-pub use room::{
+pub use config::{
     Accept, AcceptResult, ClientInfo, MemoryBudget, MessageSink, ReceivedMessage, RejectedCommand, Reservation,
     ServerEvent, SessionConfig, SessionTimeouts,
 };
+pub use envelope::{EnvelopeRecipient, EnvelopeSender};
+pub use replies::{INSUFFICIENT_STORAGE, MESSAGE_LIMIT_REACHED, ServerReply, TOO_MANY_CONNECTIONS};
 pub use users::Users;
 
 /// How long a client that has delivered something may take for its QUIT once the server closes.
@@ -304,12 +304,12 @@ impl<M: MessageSink> StreamProtocol for ServerSession<M> {
         match &self.state {
             _ if self.is_stalled => self.close(actions),
             State::FailedHandshake(_) => self.close(actions),
-            _ if self.is_draining => self.reply_and_close(&answer::SHUTTING_DOWN, now, actions),
+            _ if self.is_draining => self.reply_and_close(&replies::SHUTTING_DOWN, now, actions),
             _ => {
                 let (answer, what) = if self.session_deadline <= now {
-                    (answer::SESSION_TIMED_OUT, "the session had lasted long enough")
+                    (replies::SESSION_TIMED_OUT, "the session had lasted long enough")
                 } else {
-                    (answer::TIMED_OUT, "nothing more came")
+                    (replies::TIMED_OUT, "nothing more came")
                 };
                 self.emit_failure(&format!("{what} {}", self.phase()), actions);
                 self.reply_and_close(&answer, now, actions);
@@ -339,7 +339,7 @@ impl<M: MessageSink> StreamProtocol for ServerSession<M> {
         if self.has_delivered {
             self.deadline = self.deadline.min(now + QUIT_GRACE);
         } else {
-            self.reply_and_close(&answer::SHUTTING_DOWN, now, actions);
+            self.reply_and_close(&replies::SHUTTING_DOWN, now, actions);
         }
     }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use crate::commands::told::Report;
+use crate::commands::report::Report;
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::net::{self, Signals};

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::fetch::{FetchResult, Phases};
-use super::target::Target;
+use super::request::Target;
 use crate::commands::fail_if::{Figure, FigureKind, KnownFigures, statistic};
-use crate::commands::told::Report;
+use crate::commands::report::Report;
 use crate::output::Escaped;
 use crate::stats::{self, Ratio, Series};
 use crate::time::{HumanDuration, nanoseconds};

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use super::delivery::{BodySink, is_redirect};
-use super::target::{RequestTemplate, Target};
-use super::transfer::{ClientExchange, ExchangeTimes, ResponseSink};
+use super::body_sink::{BodySink, is_redirect};
+use super::exchange::{ClientExchange, ExchangeTimes, ResponseSink};
+use super::request::{RequestTemplate, Target};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::http::{RequestHead, ResponseHead};

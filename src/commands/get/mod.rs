@@ -5,11 +5,11 @@
 //! its final answer, [`transfer`] is the conversation, [`delivery`] takes the body, [`events`]
 //! words it.
 
-mod delivery;
+mod body_sink;
 mod events;
+mod exchange;
 mod fetch;
-mod target;
-mod transfer;
+mod request;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -17,17 +17,17 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::args::{TrustArgs, duration, positive_duration};
 use super::fail_if::FailIf;
-use super::values::{TrustArgs, duration, positive_duration};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::{self, Signals};
 use crate::output::{Format, Output, Style, Trace};
 use crate::time::Moment;
-use delivery::{BodySink, Destination};
+use body_sink::{BodySink, Destination};
 use events::{Counters, FIGURES, GetReport};
 use fetch::{FetchResult, Fetcher};
-use target::{HeaderField, RequestTemplate, Target};
+use request::{HeaderField, RequestTemplate, Target};
 
 /// Fetch URLs over HTTP, once or as a probe.
 #[derive(Debug, Args)]
@@ -60,7 +60,7 @@ pub struct Get {
     header: Vec<String>,
 
     /// The request's method, whatever other flags imply
-    #[arg(short = 'X', long, value_name = "METHOD", value_parser = target::method, hide_short_help = true)]
+    #[arg(short = 'X', long, value_name = "METHOD", value_parser = request::method, hide_short_help = true)]
     request: Option<String>,
 
     /// Send DATA, @FILE or @- (stdin) by POST
@@ -140,7 +140,7 @@ impl Get {
     /// cannot read.
     fn parse_targets(&self) -> Result<(Vec<Target>, Vec<HeaderField>)> {
         let wrong = |what: &str, why: String| Error::new(Exit::Usage, format!("{what} cannot be used: {why}"));
-        let targets = self.urls.iter().map(|text| text.parse().map_err(|why| wrong(&target::masked(text), why)));
+        let targets = self.urls.iter().map(|text| text.parse().map_err(|why| wrong(&request::masked(text), why)));
         let name = |text: &str| text.split(':').next().filter(|_| text.contains(':')).unwrap_or("a field").to_owned();
         let fields = self.header.iter().map(|text| text.parse().map_err(|why| wrong(&name(text), why)));
         Ok((targets.collect::<Result<_>>()?, fields.collect::<Result<_>>()?))

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::tally::LoadCounters;
-use crate::commands::told::Report;
+use super::counters::LoadCounters;
+use crate::commands::report::Report;
 use crate::exit::Exit;
 use crate::net::tls::Certificate;
 use crate::output::Escaped;

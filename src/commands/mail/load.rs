@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::counters::{FIGURES, LoadCounters, figure};
 use super::events::{LoadReport, LoadSummary};
-use super::run::{ProgressEvent, SessionRunner};
+use super::session::{ProgressEvent, SessionRunner};
 use super::session_exit;
-use super::tally::{FIGURES, LoadCounters, figure};
+use crate::commands::args::parse_arg;
 use crate::commands::fail_if::FailIf;
-use crate::commands::values::parse_arg;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::tls::ClientTls;

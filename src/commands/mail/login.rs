@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::commands::values::{parse_arg, read_private};
+use crate::commands::args::{parse_arg, read_private};
 use crate::disk;
 use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;

@@ -5,29 +5,29 @@
 //! recipient told what became of it. The dialogue is `smtp`'s; [`letter`] has what is sent, [`transport`]
 //! the line, [`login`] the password, [`run`] carries it, [`telling`] shows it, [`events`] words the result.
 
+mod counters;
+mod downgrade;
 mod events;
+mod extension_args;
 mod file;
 mod header;
 mod input;
-mod letter;
 mod load;
 mod login;
 mod message;
+mod message_args;
+mod observer;
 mod raw;
 mod retry;
-mod run;
-mod sevenbit;
-mod tally;
-mod telling;
+mod session;
 mod transport;
-mod wishes;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::values::{duration, host_name, positive_duration};
+use super::args::{duration, host_name, positive_duration};
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -35,12 +35,12 @@ use crate::net::{self, Signals};
 use crate::output::{Escaped, Output, Style};
 use crate::smtp::{self, ClientConfig, Credentials, DeliveryOutcome, Envelope, Security, SessionResult, Stage};
 use events::{MailReport, RecipientResult, Summary};
-use letter::MessageArgs;
+use extension_args::ExtensionArgs;
 use load::LoadArgs;
 use login::LoginArgs;
-use run::{ConnectionInfo, SessionRunner};
+use message_args::MessageArgs;
+use session::{ConnectionInfo, SessionRunner};
 use transport::TransportArgs;
-use wishes::ExtensionArgs;
 
 /// Send a mail, and say what became of each recipient.
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::events::{MailEvent, MailReport, Retry};
-use super::run::{ConnectionInfo, SessionRunner};
+use super::session::{ConnectionInfo, SessionRunner};
 use super::session_exit;
 use crate::error::Result;
 use crate::exit::Exit;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use clap::Args;
 
-use crate::commands::values::{FamilyArgs, Peer, TrustArgs};
+use crate::commands::args::{FamilyArgs, Peer, TrustArgs};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::Signals;

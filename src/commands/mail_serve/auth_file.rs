@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crate::commands::values::read_private;
+use crate::commands::args::read_private;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::smtp::Secret;

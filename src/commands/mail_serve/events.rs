@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use super::service::TLS_LISTENER;
 use super::tls::ServerCerts;
-use crate::commands::told::{Report, plural, write_counts, write_dropped_events, write_headline};
-use crate::commands::values::address_strings;
+use crate::commands::args::address_strings;
+use crate::commands::report::{Report, plural, write_counts, write_dropped_events, write_headline};
 use crate::disk::Spool;
 use crate::net::Listeners;
 use crate::output::Escaped;

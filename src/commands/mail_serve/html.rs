@@ -12,7 +12,7 @@ use lol_html::{RewriteStrSettings, doc_comments, element, rewrite_str};
 use mail_parser::{Message, MessagePart, MimeHeaders as _};
 use percent_encoding::percent_decode_str;
 
-use super::look::content_type;
+use super::mime::content_type;
 
 /// Images up to this size are put into the HTML that names them.
 const MAX_IMAGE_SIZE: usize = 4 << 20;
@@ -135,7 +135,7 @@ fn inline_images(read: &Message<'_>, html: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::look::inspect;
+    use super::super::mime::inspect;
     use super::{
         MAX_IMAGE_SIZE, MAX_INPUT_SIZE, MAX_OUTPUT_SIZE, MAX_TAGS, STANDARD, inline_images, is_within_limits,
         sanitize_html,

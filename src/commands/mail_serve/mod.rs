@@ -4,17 +4,17 @@
 //! up and judge. The dialogue is [`smtp::server`](crate::smtp::server)'s, [`service`] lets clients in,
 //! [`keep`] takes their mails.
 
-mod archive;
 mod auth_file;
+mod counters;
 mod events;
 mod expect;
-mod grammar;
+mod fault_spec;
 mod html;
-mod keep;
-mod look;
+mod mime;
 mod pages;
+mod recent;
 mod service;
-mod tally;
+mod store;
 mod tls;
 
 use std::net::Ipv4Addr;
@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::{self, ServerArgs, parse_arg, positive_duration, size};
+use super::args::{self, ServerArgs, parse_arg, positive_duration, size};
 use super::web::{self, StatusServer};
 use crate::disk::Spool;
 use crate::error::{Error, Result};
@@ -37,13 +37,13 @@ use crate::output::{Output, Recorder, Style};
 use crate::smtp::fault::{Effect, FaultPoint, FaultRule, FaultRules};
 use crate::smtp::server::{MemoryBudget, SessionConfig, SessionTimeouts};
 use crate::smtp::{Stage, domain_or_address_literal};
-use archive::RecentMessages;
+use counters::Counters;
 use events::{Listening, MailServeEvent, MailServeReport, PlannedFault};
 use expect::Expectation;
-use grammar::FaultSpec;
-use keep::{MessageQuota, MessageStore};
+use fault_spec::FaultSpec;
+use recent::RecentMessages;
 use service::{MailService, SharedCounters};
-use tally::Counters;
+use store::{MessageQuota, MessageStore};
 use tls::{ServerCerts, TlsArgs};
 
 /// Where mail servers that capture usually listen.
@@ -134,7 +134,7 @@ self-signed for cert. netlab-mail-serve(1) says what goes where."
     /// How the server names itself
     ///
     /// This machine's name unless given, or [127.0.0.1] where that has no dot.
-    #[arg(long, value_name = "NAME", value_parser = values::host_name, hide_short_help = true)]
+    #[arg(long, value_name = "NAME", value_parser = args::host_name, hide_short_help = true)]
     name: Option<String>,
 
     /// The largest message
@@ -166,7 +166,7 @@ self-signed for cert. netlab-mail-serve(1) says what goes where."
     session_timeout: Duration,
 
     /// How long mails that are under way may take after SIGINT, SIGTERM or the end of --for
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = super::values::duration, hide_short_help = true)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = super::args::duration, hide_short_help = true)]
     grace: Duration,
 }
 

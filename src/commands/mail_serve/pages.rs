@@ -12,10 +12,10 @@ use std::sync::Arc;
 use mail_parser::{Message, MessagePart, MimeHeaders as _, PartType};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::archive::{RecentMessage, RecentMessages};
 use super::events::MessageEvent;
 use super::html::sanitize;
-use super::look::{content_type, inspect};
+use super::mime::{content_type, inspect};
+use super::recent::{RecentMessage, RecentMessages};
 use crate::commands::web::{Handler, Response, ResponseBody};
 use crate::http::{Request, Status};
 use crate::site::escape_html;

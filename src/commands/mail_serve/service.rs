@@ -4,11 +4,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::counters::Counters;
 use super::events::{Failed, FaultFired, Login, MailServeEvent, MailServeReport, Refused};
-use super::keep::{MessageStore, StoredMessage};
-use super::tally::Counters;
+use super::store::{MessageStore, StoredMessage};
 use super::tls::ServerCerts;
-use crate::commands::told;
+use crate::commands::report;
 use crate::net::{self, Accepted, Incoming, Notice, Service};
 use crate::output::Recorder;
 use crate::smtp::fault::{Effect, FaultPoint, FiredRule};
@@ -61,7 +61,7 @@ fn refused_event(
     MailServeEvent::Refused(Refused {
         time: net::now(),
         session: client.session,
-        peer: told::display_peer(client.peer),
+        peer: report::display_peer(client.peer),
         stage,
         command: command.chars().take(MAX_LOGGED_CHARS).collect(),
         code: answer.code,
@@ -126,7 +126,7 @@ impl Service for MailService {
             ServerEvent::Login { client, user, mechanism, succeeded: ok } => {
                 self.counters.logins += u64::from(ok);
                 self.events_wanted.then(|| {
-                    let (time, session, peer) = (net::now(), client.session, told::display_peer(client.peer));
+                    let (time, session, peer) = (net::now(), client.session, report::display_peer(client.peer));
                     let user = user.chars().take(MAX_LOGGED_CHARS).collect();
                     MailServeEvent::Login(Login { time, session, peer, user, mechanism: mechanism.name(), ok })
                 })
@@ -140,7 +140,7 @@ impl Service for MailService {
                 self.counters.failed += 1;
                 let (session, peer) = (client.session, client.peer);
                 self.events_wanted.then(|| {
-                    MailServeEvent::Failed(Failed { time: net::now(), session, peer: told::display_peer(peer), why })
+                    MailServeEvent::Failed(Failed { time: net::now(), session, peer: report::display_peer(peer), why })
                 })
             }
         };

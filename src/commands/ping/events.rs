@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::commands::told;
+use crate::commands::report;
 use crate::output::Escaped;
 use crate::probe::{ForeignReason, OneWayStatistics, PingStatistics, RttClocks, Sender, SenderEvent};
 use crate::time::{HumanDuration, serialize_ns};
 
 /// A line of `ping`.
-pub type PingReport = told::TargetReport<SenderEvent, Summary>;
+pub type PingReport = report::TargetReport<SenderEvent, Summary>;
 
 impl fmt::Display for SenderEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,10 +4,10 @@
 //! fact, sum up, judge. The rules are in `probe`; [`ear`] tells what happens, [`events`] words it, [`record`]
 //! keeps what the pictures are drawn from, [`verdict`] judges.
 
-mod ear;
 mod events;
-mod record;
-mod verdict;
+mod observer;
+mod plot_data;
+mod summary;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -15,21 +15,21 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::args::{FamilyArgs, Peer, duration, positive_duration, read_key, size};
 use super::fail_if::FailIf;
-use super::values::{FamilyArgs, Peer, duration, positive_duration, read_key, size};
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::mac::MacKey;
 use crate::net::datagram::{DatagramTimeouts, Endpoint, run_client};
 use crate::net::{self, Signals, SocketOptions};
 use crate::output::{Format, Output, StatusLine, Style};
 use crate::probe::{ProbeEncoding, Sender, SenderConfig, check_size};
-use crate::seal::MacKey;
 use crate::time::Moment;
-use ear::{Observer, TargetRun};
 use events::PingReport;
-use record::PlotData;
-use verdict::{FIGURES, FinalReport};
+use observer::{Observer, TargetRun};
+use plot_data::PlotData;
+use summary::{FIGURES, FinalReport};
 
 /// The textbook's port.
 const DEFAULT_PORT: u16 = 12_000;

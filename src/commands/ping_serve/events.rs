@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::commands::told::{Report, write_dropped_events};
+use crate::commands::report::{Report, write_dropped_events};
 use crate::impair::{Impairment, LossModel, PlannedDatagram};
 use crate::probe::{ClientCounters, EchoCounters, EchoEvent};
 use crate::time::{HumanDuration, serialize_ns};

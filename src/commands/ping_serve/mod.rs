@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::{ServerArgs, address_strings, duration, parse_arg, read_key};
+use super::args::{ServerArgs, address_strings, duration, parse_arg, read_key};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::impair::{BitRate, Direction, Distribution, Impairment, Jitter, LossModel, Probability};
@@ -248,7 +248,7 @@ impl DatagramObserver<Echo> for Observer {
     fn on_turn(&mut self, sides: &mut [Endpoint<Echo>], _: Moment) -> ControlFlow<()> {
         let is_last = self.remaining.as_ref().is_some_and(|remaining| remaining.load(Ordering::Relaxed) == 0);
         // What is held back on purpose is still owed.
-        let owes = sides.iter().any(|side| crate::conversation::DatagramProtocol::wake_at(side.protocol()).is_some());
+        let owes = sides.iter().any(|side| crate::protocol::DatagramProtocol::wake_at(side.protocol()).is_some());
         if is_last && !owes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 

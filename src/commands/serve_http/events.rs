@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::commands::told::{self, Report, write_counts, write_dropped_events, write_headline};
+use crate::commands::report::{self, Report, write_counts, write_dropped_events, write_headline};
 use crate::commands::web::{self, Exchange, LogFields, SessionEvent};
 use crate::net::{Address, Listeners};
 use crate::output::Escaped;
@@ -43,7 +43,7 @@ impl ServeHttpEvent {
         match event {
             SessionEvent::Exchange(exchange) => AccessLogEntry::new(exchange, combined).map(Self::Response),
             SessionEvent::ConnectionFailed { peer, at, reason: why } => {
-                Some(Self::Failed(FailedConnection { time: at, peer: told::display_peer(peer), why }))
+                Some(Self::Failed(FailedConnection { time: at, peer: report::display_peer(peer), why }))
             }
         }
     }
@@ -142,7 +142,7 @@ impl AccessLogEntry {
         };
         Some(Self {
             time: exchange.started,
-            peer: told::display_peer(exchange.peer),
+            peer: report::display_peer(exchange.peer),
             method: word(0),
             target: word(1),
             status: exchange.status.map(crate::http::Status::code),

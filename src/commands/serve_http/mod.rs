@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::values::{ServerArgs, duration, positive_duration};
+use super::args::{ServerArgs, duration, positive_duration};
 use super::web::{self, Admission, Handler, HttpSession, HttpTimeouts, Response, SessionEvent};
 use crate::error::{Error, Result};
 use crate::exit::Exit;

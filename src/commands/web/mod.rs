@@ -3,13 +3,13 @@
 //! Owns the conversation on one connection ([`Session`]) and the form of an answer ([`Decision`]).
 //! What is answered is decided by the command: the files of a site, the state of its senders.
 
-mod board;
-mod decision;
+mod response;
 mod session;
+mod status_server;
 
-pub use board::{StatusServer, url};
-pub use decision::{Response, ResponseBody};
+pub use response::{Response, ResponseBody};
 pub use session::{Exchange, HttpSession, HttpTimeouts, LogFields, SessionEvent};
+pub use status_server::{StatusServer, url};
 
 use crate::http::Request;
 use crate::time::Moment;
@@ -18,7 +18,7 @@ use crate::time::Moment;
 pub trait Handler {
     /// How long its sessions wait for their clients.
     fn timeouts(&self) -> HttpTimeouts {
-        board::DEFAULT_TIMEOUTS
+        status_server::DEFAULT_TIMEOUTS
     }
 
     /// What a request gets.

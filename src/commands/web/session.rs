@@ -15,8 +15,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Admission, Handler, Response, ResponseBody};
-use crate::conversation::{Actions, CloseReason, StreamProtocol};
 use crate::http::{HttpDate, OutgoingHead, Request, RequestError, ServerCodec, ServerInput, Status};
+use crate::protocol::{Actions, CloseReason, StreamProtocol};
 use crate::site;
 use crate::time::Moment;
 

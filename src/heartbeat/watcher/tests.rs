@@ -1,12 +1,12 @@
 //! A watcher and the datagrams that reach it.
 
 use super::Watcher;
-use crate::conversation::{Datagram, DatagramActions, DatagramProtocol as _};
-use crate::heartbeat::beat::{BeatPacket, Packet, PacketKind};
-use crate::heartbeat::fact::{Liveness, RejectReason, WatcherEvent};
-use crate::heartbeat::kept::{SNAPSHOT_VERSION, SenderSnapshot, Snapshot};
+use crate::heartbeat::event::{Liveness, RejectReason, WatcherEvent};
+use crate::heartbeat::packet::{BeatPacket, Packet, PacketKind};
 use crate::heartbeat::rules::WatcherConfig;
-use crate::seal::MacKey;
+use crate::heartbeat::snapshot::{SNAPSHOT_VERSION, SenderSnapshot, Snapshot};
+use crate::mac::MacKey;
+use crate::protocol::{Datagram, DatagramActions, DatagramProtocol as _};
 use crate::time::Moment;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

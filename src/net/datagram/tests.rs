@@ -13,13 +13,13 @@ use std::time::Duration;
 use super::{
     DatagramObserver, DatagramServerConfig, DatagramTimeouts, Endpoint, MAX_PAYLOAD, StopReason, run_client, serve,
 };
-use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
 use crate::impair::Impairment;
 use crate::net::bind::BindAddress;
 use crate::net::clock::now;
 use crate::net::signals::{Signals, Waker};
 use crate::net::udp::{SocketOptions, UdpSockets};
 use crate::probe::{Echo, EchoConfig, EchoCounters};
+use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
 use crate::time::Moment;
 
 /// More than any test takes; a loop that gets here has failed.

@@ -8,13 +8,13 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::{Echo, EchoConfig, EchoEvent, PREFIX_RATE_LIMIT};
-use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
 use crate::impair::{DecisionKind, Impairment, LossModel, SeededRandom};
+use crate::mac::MacKey;
 use crate::probe::ntp::ErrorEstimate;
+use crate::probe::session_table::MAX_SESSIONS;
 use crate::probe::stamp::{Probe, Reflection, UNAUTHENTICATED_SIZE};
-use crate::probe::table::MAX_SESSIONS;
 use crate::probe::{delayed, text};
-use crate::seal::MacKey;
+use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
 use crate::time::Moment;
 
 const START: Moment = Moment::new(Duration::from_secs(5), Duration::from_secs(1_764_000_000));

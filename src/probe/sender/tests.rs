@@ -7,9 +7,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{Sender, SenderConfig};
-use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
-use crate::probe::fact::{ForeignReason, RttClock, SenderEvent};
+use crate::probe::event::{ForeignReason, RttClock, SenderEvent};
 use crate::probe::wire::ProbeEncoding;
+use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
 use crate::time::Moment;
 
 const START: Moment = Moment::new(Duration::from_secs(100), Duration::from_secs(1_700_000_000));

@@ -2,11 +2,11 @@
 //!
 //! Owns the decision whether the line is safe enough for a password.
 
-use super::wording::{no_common_mechanism, rejection};
+use super::errors::{no_common_mechanism, rejection};
 use super::{ClientSession, MAX_COMMAND_LENGTH};
-use crate::conversation::Actions;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::protocol::Actions;
 use crate::smtp::auth::{ChallengeResponse, Mechanism, SaslClient};
 use crate::smtp::plan::{ClientEvent, Stage};
 use crate::smtp::provider;

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::smtp::dot_stuffing;
 use crate::smtp::dsn::{encode_unitext, encode_xtext};
+use crate::smtp::extensions::Extensions;
 use crate::smtp::mailbox::Mailbox;
-use crate::smtp::offers::Extensions;
 use crate::smtp::plan::{Envelope, RequestedExtensions};
-use crate::smtp::stuff;
 
 /// What stands behind MAIL FROM, or why the message cannot go through this server.
 pub fn mail_parameters(
@@ -18,7 +18,7 @@ pub fn mail_parameters(
 ) -> Result<String, Error> {
     let mut parameters = String::new();
     if let Some(limit) = extensions.size {
-        let size = stuff::canonical_size(&envelope.message) as u64;
+        let size = dot_stuffing::canonical_size(&envelope.message) as u64;
         if limit > 0 && size > limit {
             let what = format!("the message has {size} octets, and the server takes {limit} at most");
             return Err(Error::new(Exit::InvalidInput, what).expected("a smaller message"));
@@ -26,7 +26,7 @@ pub fn mail_parameters(
         parameters = format!(" SIZE={size}");
     }
     let mut everybody = envelope.recipients.iter().chain(&envelope.from);
-    let has_utf8_headers = stuff::has_utf8_headers(&envelope.message);
+    let has_utf8_headers = dot_stuffing::has_utf8_headers(&envelope.message);
     if extensions.smtputf8 {
         if has_utf8_headers || everybody.any(Mailbox::is_internationalized) {
             parameters.push_str(" SMTPUTF8");
@@ -39,7 +39,7 @@ pub fn mail_parameters(
         let what = "the headers hold letters beyond ASCII, and the server does not take them (no SMTPUTF8)";
         return Err(Error::new(Exit::InvalidInput, what).expected("headers in ASCII: encoded words (RFC 2047)"));
     }
-    if stuff::is_8bit(&envelope.message) {
+    if dot_stuffing::is_8bit(&envelope.message) {
         if !extensions.eight_bit_mime {
             let what = "the message holds octets above 127, and the server does not take them (no 8BITMIME)";
             return Err(Error::new(Exit::InvalidInput, what)

@@ -1,9 +1,9 @@
 //! The dialogue against scripted servers: every row of the hostile transcripts that needs no socket.
 
 use super::{ClientEvent, ClientSession};
-use crate::conversation::{Action, Actions, CloseReason, StreamProtocol};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::protocol::{Action, Actions, CloseReason, StreamProtocol};
 use crate::smtp::plan::{
     ClientConfig, Credentials, DeliveryOutcome, Envelope, RequestedExtensions, Security, SessionResult, Stage,
 };

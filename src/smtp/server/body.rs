@@ -98,7 +98,7 @@ fn unstuff(mut raw: Vec<u8>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::{DataDecoder, DataStatus};
-    use crate::smtp::stuff::{count_bare_line_ends, dot_stuff};
+    use crate::smtp::dot_stuffing::{count_bare_line_ends, dot_stuff};
 
     /// What arrives of `wire` if it comes in pieces of `size`, and how much of it is behind the end.
     fn decode_in_pieces(wire: &[u8], size: usize, limit: usize) -> Option<(Option<Vec<u8>>, usize)> {

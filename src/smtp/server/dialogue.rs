@@ -10,13 +10,13 @@ use base64::engine::general_purpose::STANDARD;
 use super::super::auth::Mechanism;
 use super::super::fault::{Effect, FaultPoint};
 use super::super::plan::Stage;
-use super::answer::{self, ServerReply};
 use super::body::DataDecoder;
 use super::command::{Command, is_http, is_unsupported_verb};
 use super::envelope::{EnvelopeRecipient, EnvelopeSender};
 use super::login::{SaslServer, SaslStep};
+use super::replies::{self, ServerReply};
 use super::{AfterReply, MessageSink, PendingJob, ServerEvent, ServerSession, State};
-use crate::conversation::Actions;
+use crate::protocol::Actions;
 use crate::time::Moment;
 
 /// The longest line of a login (RFC 4954 §4).
@@ -46,22 +46,22 @@ impl<M: MessageSink> ServerSession<M> {
             }
             // However long its first line is, what is no mail client is not heard further.
             if !std::mem::replace(&mut self.is_skipping_line, true) && is_http(bytes) {
-                self.reject_line(answer::HTTP_DETECTED, now, actions);
+                self.reject_line(replies::HTTP_DETECTED, now, actions);
             }
             return bytes.len();
         };
         let taken = end + 1;
         let line = bytes.get(..end).unwrap_or_default();
         if matches!(self.state, State::Command) && !self.is_skipping_line && is_http(line) {
-            self.reject_line(answer::HTTP_DETECTED, now, actions);
+            self.reject_line(replies::HTTP_DETECTED, now, actions);
             return taken;
         }
         if std::mem::take(&mut self.is_skipping_line) || line.len() >= longest {
-            self.reject_line(answer::LINE_TOO_LONG, now, actions);
+            self.reject_line(replies::LINE_TOO_LONG, now, actions);
             return taken;
         }
         let Some(line) = line.strip_suffix(b"\r") else {
-            self.reject_line(answer::BARE_LF, now, actions);
+            self.reject_line(replies::BARE_LF, now, actions);
             return taken;
         };
         match std::str::from_utf8(line).ok().filter(|line| !line.chars().any(char::is_control)) {
@@ -69,7 +69,7 @@ impl<M: MessageSink> ServerSession<M> {
                 self.run_command(line, bytes.len() > taken, now, actions);
             }
             Some(line) => self.receive_auth_response(line, now, actions),
-            None => self.reject_line(answer::INVALID_TEXT, now, actions),
+            None => self.reject_line(replies::INVALID_TEXT, now, actions),
         }
         taken
     }
@@ -92,7 +92,7 @@ impl<M: MessageSink> ServerSession<M> {
         let command = Command::parse(line);
         let stage = command.stage();
         if self.accepts_only_quit && command != Command::Quit {
-            return self.respond(stage, ("", ""), now, actions, |_| answer::ONLY_QUIT_ACCEPTED);
+            return self.respond(stage, ("", ""), now, actions, |_| replies::ONLY_QUIT_ACCEPTED);
         }
         match command {
             Command::Hello { name, is_extended } => {
@@ -117,29 +117,29 @@ impl<M: MessageSink> ServerSession<M> {
             Command::Bdat { size: octets, is_last } => self.run_bdat(octets, is_last, now, actions),
             Command::Rset => self.respond(stage, ("", line), now, actions, |server| {
                 server.reset_transaction();
-                answer::RESET_OK
+                replies::RESET_OK
             }),
-            Command::Noop => self.respond(stage, ("", line), now, actions, |_| answer::OK),
-            Command::Vrfy => self.respond(stage, ("", line), now, actions, |_| answer::CANNOT_VERIFY),
+            Command::Noop => self.respond(stage, ("", line), now, actions, |_| replies::OK),
+            Command::Vrfy => self.respond(stage, ("", line), now, actions, |_| replies::CANNOT_VERIFY),
             Command::Help => self.respond(stage, ("", line), now, actions, |_| help_reply()),
             Command::Quit => self.respond(stage, ("", line), now, actions, |server| {
                 server.reset_transaction();
                 server.after_reply = AfterReply::Close;
-                answer::BYE
+                replies::BYE
             }),
             Command::Malformed(Some(Stage::Auth)) => {
-                self.respond(stage, ("", "AUTH"), now, actions, |_| answer::SYNTAX_ERROR);
+                self.respond(stage, ("", "AUTH"), now, actions, |_| replies::SYNTAX_ERROR);
             }
             // Taken for commands, its octets could be another mail.
             Command::InvalidBdat => self.respond(stage, ("", line), now, actions, |server| {
                 server.after_reply = AfterReply::Close;
-                answer::SYNTAX_ERROR
+                replies::SYNTAX_ERROR
             }),
-            Command::Malformed(_) => self.respond(stage, ("", line), now, actions, |_| answer::SYNTAX_ERROR),
+            Command::Malformed(_) => self.respond(stage, ("", line), now, actions, |_| replies::SYNTAX_ERROR),
             Command::Unknown => {
                 // A client that is out of step may say its password here.
                 let shown = if is_unsupported_verb(line) { line } else { "" };
-                self.respond(stage, ("", shown), now, actions, |_| answer::UNKNOWN_COMMAND);
+                self.respond(stage, ("", shown), now, actions, |_| replies::UNKNOWN_COMMAND);
             }
         }
     }
@@ -212,17 +212,17 @@ impl<M: MessageSink> ServerSession<M> {
 
     fn run_starttls(&mut self, is_followed: bool) -> ServerReply {
         if !self.sink.config().offers_starttls || self.is_hidden("STARTTLS") {
-            return answer::NOT_OFFERED;
+            return replies::NOT_OFFERED;
         }
         if self.client.tls.is_some() {
-            return answer::ALREADY_DONE;
+            return replies::ALREADY_DONE;
         }
         if is_followed {
             // Said in clear, it would be believed under TLS (CVE-2011-0411).
-            return answer::PIPELINED_STARTTLS;
+            return replies::PIPELINED_STARTTLS;
         }
         self.after_reply = AfterReply::StartTls;
-        answer::START_TLS
+        replies::START_TLS
     }
 
     fn run_mail(&mut self, sender: Result<EnvelopeSender, ServerReply>) -> ServerReply {
@@ -231,13 +231,13 @@ impl<M: MessageSink> ServerSession<M> {
             return closing;
         }
         if self.client.helo_name.is_empty() {
-            return answer::EHLO_REQUIRED;
+            return replies::EHLO_REQUIRED;
         }
         if self.sender.is_some() {
-            return answer::NESTED_TRANSACTION;
+            return replies::NESTED_TRANSACTION;
         }
         if rules.users.is_some() && self.client.login.is_none() {
-            return answer::AUTH_REQUIRED;
+            return replies::AUTH_REQUIRED;
         }
         let sender = match sender {
             Ok(sender) => sender,
@@ -250,34 +250,34 @@ impl<M: MessageSink> ServerSession<M> {
             (sender.ret.is_some() || sender.envid.is_some(), "DSN"),
         ];
         if uses.iter().any(|(is_used, word)| *is_used && self.is_hidden(word)) {
-            return answer::UNKNOWN_PARAMETER;
+            return replies::UNKNOWN_PARAMETER;
         }
         if sender.size.is_some_and(|size| size > rules.max_size as u64) {
-            return answer::MESSAGE_TOO_LARGE;
+            return replies::MESSAGE_TOO_LARGE;
         }
         self.sender = Some(sender);
-        answer::SENDER_OK
+        replies::SENDER_OK
     }
 
     fn run_rcpt(&mut self, recipient: Result<EnvelopeRecipient, ServerReply>) -> ServerReply {
         if self.sender.is_none() {
-            return answer::MAIL_REQUIRED;
+            return replies::MAIL_REQUIRED;
         }
         match recipient {
-            _ if !self.chunks.is_empty() || self.message_rejection.is_some() => answer::TRANSACTION_OPEN,
-            Ok(_) if self.recipients.len() >= self.sink.config().max_recipients => answer::TOO_MANY_RECIPIENTS,
+            _ if !self.chunks.is_empty() || self.message_rejection.is_some() => replies::TRANSACTION_OPEN,
+            Ok(_) if self.recipients.len() >= self.sink.config().max_recipients => replies::TOO_MANY_RECIPIENTS,
             Ok(addressee) if self.is_hidden("DSN") && (addressee.notify.is_some() || addressee.orcpt.is_some()) => {
-                answer::UNKNOWN_PARAMETER
+                replies::UNKNOWN_PARAMETER
             }
             Ok(addressee) => {
                 // A mail may be for many: who they are takes room too.
                 let octets = addressee.memory_size();
                 if !self.reservation.resize(self.recipients_size + octets) {
-                    return answer::INSUFFICIENT_STORAGE;
+                    return replies::INSUFFICIENT_STORAGE;
                 }
                 self.recipients_size += octets;
                 self.recipients.push(addressee);
-                answer::RECIPIENT_OK
+                replies::RECIPIENT_OK
             }
             Err(answer) => answer,
         }
@@ -285,16 +285,16 @@ impl<M: MessageSink> ServerSession<M> {
 
     fn run_data(&mut self) -> ServerReply {
         if self.sender.is_none() {
-            return answer::MAIL_REQUIRED;
+            return replies::MAIL_REQUIRED;
         }
         if self.recipients.is_empty() {
-            return answer::RCPT_REQUIRED;
+            return replies::RCPT_REQUIRED;
         }
         if !self.chunks.is_empty() || self.message_rejection.is_some() {
-            return answer::MIXED_DATA_AND_BDAT;
+            return replies::MIXED_DATA_AND_BDAT;
         }
         self.state = State::Body(DataDecoder::new(self.sink.config().max_size));
-        answer::SEND_DATA
+        replies::SEND_DATA
     }
 
     fn run_auth(
@@ -310,16 +310,16 @@ impl<M: MessageSink> ServerSession<M> {
         let users = self.sink.config().users.clone();
         let mechanism = known.filter(|known| MECHANISMS.iter().any(|(how, _)| how == known));
         let refusal = match (&users, mechanism) {
-            (None, _) => Some(answer::NOT_OFFERED),
-            _ if !self.is_extended => Some(answer::EHLO_REQUIRED),
-            _ if self.is_hidden("AUTH") => Some(answer::NOT_OFFERED),
-            _ if self.client.login.is_some() => Some(answer::ALREADY_DONE),
-            _ if self.sender.is_some() => Some(answer::TRANSACTION_OPEN),
-            (_, None) => Some(answer::UNSUPPORTED_MECHANISM),
-            (_, Some(mechanism)) => (!self.is_offered(mechanism)).then_some(answer::ENCRYPTION_REQUIRED),
+            (None, _) => Some(replies::NOT_OFFERED),
+            _ if !self.is_extended => Some(replies::EHLO_REQUIRED),
+            _ if self.is_hidden("AUTH") => Some(replies::NOT_OFFERED),
+            _ if self.client.login.is_some() => Some(replies::ALREADY_DONE),
+            _ if self.sender.is_some() => Some(replies::TRANSACTION_OPEN),
+            (_, None) => Some(replies::UNSUPPORTED_MECHANISM),
+            (_, Some(mechanism)) => (!self.is_offered(mechanism)).then_some(replies::ENCRYPTION_REQUIRED),
         };
         let (None, Some(users), Some(mechanism)) = (&refusal, users, mechanism) else {
-            let refusal = refusal.unwrap_or(answer::NOT_OFFERED);
+            let refusal = refusal.unwrap_or(replies::NOT_OFFERED);
             return self.respond(Some(Stage::Auth), ("", &shown), now, actions, |_| refusal);
         };
         let action = self.evaluate_at(FaultPoint::AuthChallenge, actions);
@@ -351,7 +351,7 @@ impl<M: MessageSink> ServerSession<M> {
     fn receive_auth_response(&mut self, line: &str, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
         if let State::RepeatedChallenges(left) = self.state {
             if line == "*" || left == 0 {
-                let answer = if line == "*" { answer::AUTH_CANCELLED } else { answer::INVALID_CREDENTIALS };
+                let answer = if line == "*" { replies::AUTH_CANCELLED } else { replies::INVALID_CREDENTIALS };
                 self.state = State::Command;
                 return self.respond(Some(Stage::Auth), ("", "AUTH"), now, actions, |_| answer);
             }
@@ -359,9 +359,9 @@ impl<M: MessageSink> ServerSession<M> {
             return self.send_challenge(String::new(), now, actions);
         }
         match STANDARD.decode(line) {
-            _ if line == "*" => self.abort_auth(answer::AUTH_CANCELLED, now, actions),
+            _ if line == "*" => self.abort_auth(replies::AUTH_CANCELLED, now, actions),
             Ok(octets) => self.continue_auth(&octets, now, actions),
-            Err(_) => self.abort_auth(answer::INVALID_BASE64, now, actions),
+            Err(_) => self.abort_auth(replies::INVALID_BASE64, now, actions),
         }
     }
 
@@ -386,7 +386,7 @@ impl<M: MessageSink> ServerSession<M> {
     fn finish_auth_step(&mut self, next: SaslStep, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
         match next {
             SaslStep::Challenge(text) => self.send_challenge(text, now, actions),
-            SaslStep::Malformed => self.abort_auth(answer::SYNTAX_ERROR, now, actions),
+            SaslStep::Malformed => self.abort_auth(replies::SYNTAX_ERROR, now, actions),
             SaslStep::DeriveKey => {
                 let State::Auth(login) = &self.state else { return };
                 actions.run_job(Box::new(login.key_derivation_job()));
@@ -400,7 +400,7 @@ impl<M: MessageSink> ServerSession<M> {
                     if is_right {
                         server.client.login = Some((user.clone(), mechanism));
                     }
-                    if is_right { answer::AUTHENTICATED } else { answer::INVALID_CREDENTIALS }
+                    if is_right { replies::AUTHENTICATED } else { replies::INVALID_CREDENTIALS }
                 });
                 let (client, ok) = (self.client.clone(), self.client.login.is_some());
                 actions.emit(ServerEvent::Login { client, user, mechanism, succeeded: ok });

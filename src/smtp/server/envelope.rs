@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::super::dsn::{is_valid_envid, is_valid_notify, is_valid_orcpt};
 use super::super::mailbox::Mailbox;
-use super::answer::{self, ServerReply};
+use super::replies::{self, ServerReply};
 
 /// MAIL, read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,7 +69,7 @@ fn parse_parameters(text: &str) -> Result<Vec<(String, Option<&str>)>, ServerRep
         let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
         let name = name.to_ascii_uppercase();
         if all.iter().any(|(known, _)| *known == name) || value == Some("") {
-            return Err(answer::INVALID_PARAMETER);
+            return Err(replies::INVALID_PARAMETER);
         }
         all.push((name, value));
     }
@@ -79,15 +79,15 @@ fn parse_parameters(text: &str) -> Result<Vec<(String, Option<&str>)>, ServerRep
 impl EnvelopeSender {
     /// Reads what follows `MAIL FROM:`; without EHLO there are no parameters.
     pub fn parse(text: &str, is_extended: bool) -> Result<Self, ServerReply> {
-        let (path, rest) = split_path(text).ok_or(answer::INVALID_SENDER)?;
+        let (path, rest) = split_path(text).ok_or(replies::INVALID_SENDER)?;
         let mailbox = match path {
             "" => None,
-            path => Some(path.parse::<Mailbox>().map_err(|_| answer::INVALID_SENDER)?),
+            path => Some(path.parse::<Mailbox>().map_err(|_| replies::INVALID_SENDER)?),
         };
         let mut sender = Self { mailbox, ..Self::default() };
         for (name, value) in parse_parameters(rest)? {
             match (name.as_str(), value) {
-                _ if !is_extended => return Err(answer::UNKNOWN_PARAMETER),
+                _ if !is_extended => return Err(replies::UNKNOWN_PARAMETER),
                 ("SIZE", Some(size)) => sender.size = Some(parse_size(size)?),
                 ("BODY", Some(body)) if body.eq_ignore_ascii_case("8BITMIME") => sender.is_8bit = true,
                 ("BODY", Some(body)) if body.eq_ignore_ascii_case("7BIT") => {}
@@ -99,12 +99,12 @@ impl EnvelopeSender {
                     sender.envid = Some(envid.to_owned());
                 }
                 ("AUTH", Some(_)) => {}
-                ("SIZE" | "BODY" | "SMTPUTF8" | "RET" | "ENVID" | "AUTH", _) => return Err(answer::INVALID_PARAMETER),
-                _ => return Err(answer::UNKNOWN_PARAMETER),
+                ("SIZE" | "BODY" | "SMTPUTF8" | "RET" | "ENVID" | "AUTH", _) => return Err(replies::INVALID_PARAMETER),
+                _ => return Err(replies::UNKNOWN_PARAMETER),
             }
         }
         let is_international = sender.mailbox.as_ref().is_some_and(Mailbox::is_internationalized);
-        if is_international && !sender.is_smtputf8 { Err(answer::SMTPUTF8_REQUIRED) } else { Ok(sender) }
+        if is_international && !sender.is_smtputf8 { Err(replies::SMTPUTF8_REQUIRED) } else { Ok(sender) }
     }
 
     /// The address, empty for the null sender.
@@ -122,25 +122,25 @@ impl EnvelopeRecipient {
 
     /// Reads what follows `RCPT TO:`; `is_utf8` if MAIL said SMTPUTF8.
     pub fn parse(text: &str, is_extended: bool, is_smtputf8: bool) -> Result<Self, ServerReply> {
-        let (path, rest) = split_path(text).ok_or(answer::INVALID_RECIPIENT)?;
+        let (path, rest) = split_path(text).ok_or(replies::INVALID_RECIPIENT)?;
         // Every server has a postmaster, also without a domain (§4.5.1).
         let is_postmaster = path.eq_ignore_ascii_case("postmaster");
         if !is_postmaster {
-            let mailbox = path.parse::<Mailbox>().map_err(|_| answer::INVALID_RECIPIENT)?;
+            let mailbox = path.parse::<Mailbox>().map_err(|_| replies::INVALID_RECIPIENT)?;
             if mailbox.is_internationalized() && !is_smtputf8 {
-                return Err(answer::SMTPUTF8_REQUIRED);
+                return Err(replies::SMTPUTF8_REQUIRED);
             }
         }
         let mut addressee = Self { address: path.to_owned(), notify: None, orcpt: None };
         for (name, value) in parse_parameters(rest)? {
             match (name.as_str(), value) {
-                _ if !is_extended => return Err(answer::UNKNOWN_PARAMETER),
+                _ if !is_extended => return Err(replies::UNKNOWN_PARAMETER),
                 ("NOTIFY", Some(notify)) if is_valid_notify(notify) => {
                     addressee.notify = Some(notify.to_ascii_uppercase())
                 }
                 ("ORCPT", Some(orcpt)) if is_valid_orcpt(orcpt) => addressee.orcpt = Some(orcpt.to_owned()),
-                ("NOTIFY" | "ORCPT", _) => return Err(answer::INVALID_PARAMETER),
-                _ => return Err(answer::UNKNOWN_PARAMETER),
+                ("NOTIFY" | "ORCPT", _) => return Err(replies::INVALID_PARAMETER),
+                _ => return Err(replies::UNKNOWN_PARAMETER),
             }
         }
         Ok(addressee)
@@ -150,7 +150,7 @@ impl EnvelopeRecipient {
 /// Up to twenty digits (RFC 1870 §4), and so more than can ever be taken.
 fn parse_size(text: &str) -> Result<u64, ServerReply> {
     let is_number = (1..=20).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    if is_number { Ok(text.parse().unwrap_or(u64::MAX)) } else { Err(answer::INVALID_PARAMETER) }
+    if is_number { Ok(text.parse().unwrap_or(u64::MAX)) } else { Err(replies::INVALID_PARAMETER) }
 }
 
 #[cfg(test)]

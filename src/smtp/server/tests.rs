@@ -4,8 +4,8 @@ use super::{
     Accept, ClientInfo, MemoryBudget, MessageSink, ReceivedMessage, ServerEvent, ServerReply, ServerSession,
     SessionConfig, SessionTimeouts, Users,
 };
-use crate::conversation::{Action, Actions, CloseReason, StreamProtocol};
 use crate::impair::Occurrences;
+use crate::protocol::{Action, Actions, CloseReason, StreamProtocol};
 use crate::smtp::fault::{Effect, FaultAction, FaultPoint, FaultRule, FaultRules};
 use crate::smtp::secret::Secret;
 use crate::time::Moment;

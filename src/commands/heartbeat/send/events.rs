@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::commands::told;
+use crate::commands::report;
 use crate::heartbeat::{BeatEvent, BeatReport};
 use crate::output::Escaped;
 use crate::time::{HumanDuration, serialize_ns};
 
 /// A line of `heartbeat send`.
-pub type HeartbeatSendReport = told::TargetReport<BeatEvent, Summary>;
+pub type HeartbeatSendReport = report::TargetReport<BeatEvent, Summary>;
 
 impl fmt::Display for BeatEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

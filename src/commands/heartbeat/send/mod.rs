@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::DEFAULT_PORT;
-use crate::commands::values::{FamilyArgs, Peer, positive_duration, read_key};
+use crate::commands::args::{FamilyArgs, Peer, positive_duration, read_key};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::heartbeat::{BeatEvent, BeatReport, BeatSender, BeatSenderConfig, Lifetime, MAX_INTERVAL, is_valid_name};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::commands::told::{Report, write_dropped_events};
+use crate::commands::report::{Report, write_dropped_events};
 use crate::heartbeat::{Liveness, RejectReason, SenderReport, StateCounts, Watcher, WatcherCounters, WatcherEvent};
 use crate::output::Escaped;
 use crate::time::{HumanDuration, Moment, serialize_ns};

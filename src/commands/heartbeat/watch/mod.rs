@@ -13,10 +13,10 @@
 
 mod events;
 mod hooks;
-mod keeper;
 mod metrics;
 mod pages;
 mod shared;
+mod state_file;
 mod until;
 
 use std::ops::ControlFlow;
@@ -27,7 +27,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::DEFAULT_PORT;
-use crate::commands::values::{ListenArgs, address_strings, duration, parse_arg, positive_duration, read_key};
+use crate::commands::args::{ListenArgs, address_strings, duration, parse_arg, positive_duration, read_key};
 use crate::commands::web::{self, StatusServer};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -41,8 +41,8 @@ use crate::output::{Output, Recorder, Style};
 use crate::time::Moment;
 use events::{HeartbeatWatchEvent, HeartbeatWatchReport, HookCounters, Listening, Summary};
 use hooks::HookRunner;
-use keeper::StateWriter;
 use shared::SharedWatcher;
+use state_file::StateWriter;
 use until::UntilCondition;
 
 /// How long beats may gather before they are looked at: the kernel's stamps say when each came, and
@@ -148,7 +148,7 @@ impl HeartbeatWatch {
         let rules = self.watcher_config()?;
         self.on_change.as_ref().map_or(Ok(()), Hook::check)?;
         let output = Output::new(style);
-        let kept = self.state.as_deref().map(keeper::read_snapshot).transpose()?.flatten();
+        let kept = self.state.as_deref().map(state_file::read_snapshot).transpose()?.flatten();
         let mut signals = Signals::install()?;
         let receivers = UdpSockets::bind(&self.listen.binds(DEFAULT_PORT), 1)?;
         let listeners = (!self.http.is_empty()).then(|| Listeners::bind(&self.http, 1)).transpose()?;

@@ -6,8 +6,8 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::conversation::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
 use crate::heartbeat::{Watcher, WatcherEvent};
+use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
 use crate::time::Moment;
 
 /// How many senders are read under one hold of the lock.

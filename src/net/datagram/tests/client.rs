@@ -4,12 +4,12 @@ use super::{
     Callback, RecordingProtocol, StopWhen, TEST_TIMEOUT, await_kernel_timestamps, client_endpoint, plain_socket,
     run_until, with_echo_server,
 };
-use crate::conversation::Transmit;
 use crate::net::bind::BindAddress;
 use crate::net::clock::now;
 use crate::net::datagram::{DatagramTimeouts, StopReason, run_client};
 use crate::net::signals::Signals;
 use crate::probe::{ProbeEncoding, RttClocks, Sender, SenderConfig};
+use crate::protocol::Transmit;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 

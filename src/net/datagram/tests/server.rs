@@ -4,15 +4,15 @@ use super::{
     Callback, RecordingProtocol, await_kernel_timestamps, client_endpoint, plain_socket, run_until, server_endpoint,
     with_echo_server,
 };
-use crate::conversation::Transmit;
 use crate::impair::Impairment;
 use crate::net::bind::BindAddress;
 use crate::net::clock::now;
-use crate::net::datagram::batch::BatchBuffer;
-use crate::net::datagram::run::SendBuffers;
-use crate::net::datagram::side::{Buffers, Endpoint};
+use crate::net::datagram::endpoint::{Buffers, Endpoint};
+use crate::net::datagram::recv::BatchBuffer;
+use crate::net::datagram::send::SendBuffers;
 use crate::net::udp::UdpSockets;
 use crate::probe::{Echo, EchoConfig, ProbeEncoding, RttClocks, Sender, SenderConfig};
+use crate::protocol::Transmit;
 use rustix::event::PollFlags;
 use socket2::Socket;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::{Bench, START, reflection, remote_client, stamp};
-use crate::conversation::DatagramProtocol as _;
 use crate::impair::{Impairment, LossModel};
+use crate::mac::MacKey;
 use crate::probe::echo::EchoConfig;
 use crate::probe::stamp::{AUTHENTICATED_SIZE, Reflection, UNAUTHENTICATED_SIZE};
-use crate::seal::MacKey;
+use crate::protocol::DatagramProtocol as _;
 
 #[test]
 fn a_short_stamp_packet_is_dropped_and_counted() {

@@ -3,12 +3,12 @@
 use super::{Bench, START, millis};
 use std::io::{Error, ErrorKind};
 
-use crate::conversation::{DatagramProtocol as _, TransmitError};
-use crate::probe::fact::SenderEvent;
+use crate::probe::event::SenderEvent;
 use crate::probe::ledger::MAX_TRACKED;
-use crate::probe::pace::SenderConfig;
+use crate::probe::schedule::SenderConfig;
 use crate::probe::sender::PROBES_PER_TURN;
 use crate::probe::wire::ProbeEncoding;
+use crate::protocol::{DatagramProtocol as _, TransmitError};
 
 #[test]
 fn a_slipped_probe_is_sent_late_and_none_is_skipped() {

@@ -3,9 +3,9 @@
 use super::{
     ClientAction, EHLO_REPLY, Harness, after_final_dot, client_config, failure_exit, outcomes, sends, with_credentials,
 };
-use crate::conversation::{CloseReason, StreamProtocol as _};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::protocol::{CloseReason, StreamProtocol as _};
 use crate::smtp::plan::{ClientConfig, DeliveryOutcome, Security, SessionResult, Stage};
 
 /// The codes of the replies that decided.

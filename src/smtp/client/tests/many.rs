@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{ClientAction, EHLO_REPLY, Harness, client_config, sends};
-use crate::conversation::{CloseReason, StreamProtocol as _};
+use crate::protocol::{CloseReason, StreamProtocol as _};
 use crate::smtp::plan::{ClientConfig, DeliveryOutcome};
 
 /// A dialogue that has sent its first mail.

@@ -1,7 +1,7 @@
 //! What rules of `--fault` make of the dialogue.
 
 use super::{BANNER, Harness, MAIL, codes, config, effect, with_faults};
-use crate::conversation::StreamProtocol as _;
+use crate::protocol::StreamProtocol as _;
 use crate::smtp::Stage;
 use crate::smtp::fault::{Effect, FaultAction, FaultPoint};
 use crate::smtp::server::ServerReply;
@@ -58,7 +58,7 @@ fn a_stall_says_nothing_and_hears_nothing_until_the_session_ends() {
         bench
     };
     let mut bench = stalled();
-    bench.server.ended(&crate::conversation::CloseReason::Finished, bench.now, &mut bench.actions);
+    bench.server.ended(&crate::protocol::CloseReason::Finished, bench.now, &mut bench.actions);
     assert_eq!(bench.take_output(), "<close>");
     let mut bench = stalled();
     bench.server.draining(bench.now, &mut bench.actions);

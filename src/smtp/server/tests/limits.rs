@@ -1,7 +1,7 @@
 //! What has an end: lines, messages, errors, patience, and the server itself.
 
 use super::{Harness, MAIL, MemoryBudget, SessionConfig, TIMEOUTS, codes, config};
-use crate::conversation::StreamProtocol as _;
+use crate::protocol::StreamProtocol as _;
 use crate::smtp::server::Reservation;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! Our client and our server, joined in memory.
 
 use super::{Harness, START, TestSink, config, with_users};
-use crate::conversation::{Action, Actions, StreamProtocol as _};
 use crate::exit::Exit;
+use crate::protocol::{Action, Actions, StreamProtocol as _};
 use crate::smtp::client;
 use crate::smtp::{
     ClientConfig, ClientSession, Credentials, Envelope, Mechanism, RequestedExtensions, Secret, Security, SessionResult,

@@ -1,0 +1,368 @@
+//! What is known of one sender.
+//!
+//! Owns a sender's life: what a beat or a silence makes of its state. [`whose`] says which run of it is
+//! believed. It has a fixed size.
+//!
+//! ```text
+//!          rise beats              1.5 intervals          the deadline
+//!   New ──────────────▶ Up ─────────────────────▶ Late ────────────────▶ Down
+//!    ▲                  ▲ ◀──────── a beat ────────┘                      │
+//!    │ expected         └───────────────── rise beats ────────────────────┤
+//!                                                   Stopped ◀── goodbye ──┘ (from any)
+//! ```
+
+mod whose;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::delay::{DelayEstimator, DelaySample};
+use super::event::{Liveness, RejectReason, WatcherEvent};
+use super::failure_detector::{InterArrivalTimes, SilenceTimeouts};
+use super::flap_damping::FlapDamping;
+use super::loss::{BeatStatus, SequenceLoss};
+use super::rules::WatcherConfig;
+use crate::protocol::DatagramActions;
+use crate::time::Moment;
+use whose::{ConflictingSender, Identity};
+
+pub use whose::Incarnation;
+
+/// What a textbook's sender may be silent for before its rhythm is known.
+const DEFAULT_TEXTBOOK_INTERVAL: Duration = Duration::from_secs(10);
+/// The least rhythm that is believed of it.
+const MIN_TEXTBOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// The most beats before the first one heard that are taken for lost.
+const MAX_INITIAL_LOSS: u64 = 65_536;
+
+/// A beat or a goodbye, as it was heard.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceivedBeat {
+    pub peer: SocketAddr,
+    /// When the kernel received it.
+    pub received_at: Moment,
+    pub incarnation: u64,
+    pub seq: u64,
+    /// By the sender's clock.
+    pub sent_at: Duration,
+    /// Interval and multiplier; the textbook's beat has none.
+    pub advertised_timing: Option<(Duration, u8)>,
+    pub is_bye: bool,
+    pub exit_code: Option<u8>,
+}
+
+/// A sender.
+#[derive(Clone, Debug)]
+pub struct SenderState {
+    /// Its name, or its address if it sends the textbook's beats.
+    pub name: Arc<str>,
+    pub is_textbook: bool,
+    /// Whether it is missed if it is never heard.
+    pub is_expected: bool,
+    pub liveness: Liveness,
+    /// What was told last, which differs while it flaps.
+    reported: Liveness,
+    pub since: Moment,
+    pub incarnation: Option<Incarnation>,
+    pub loss: SequenceLoss,
+    pub delays: DelayEstimator,
+    inter_arrivals: InterArrivalTimes,
+    pub flap_damping: FlapDamping,
+    /// Beats in a row since it was last down.
+    consecutive_beats: u32,
+    pub restarts: u32,
+    pub exit_code: Option<u8>,
+    /// When a timer of it is due, and which of its timers count.
+    pub timer_deadline: Option<Moment>,
+    pub generation: u32,
+}
+
+impl SenderState {
+    /// A sender that was not heard yet.
+    pub fn new(name: Arc<str>, is_expected: bool, now: Moment) -> Self {
+        Self {
+            name,
+            is_textbook: false,
+            is_expected,
+            liveness: Liveness::New,
+            reported: Liveness::New,
+            since: now,
+            incarnation: None,
+            loss: SequenceLoss::default(),
+            delays: DelayEstimator::default(),
+            inter_arrivals: InterArrivalTimes::default(),
+            flap_damping: FlapDamping::default(),
+            consecutive_beats: 0,
+            restarts: 0,
+            exit_code: None,
+            timer_deadline: None,
+            generation: 0,
+        }
+    }
+
+    /// A sender as it was when an earlier watcher knew it; it has all its patience again.
+    pub fn from_snapshot(
+        name: Arc<str>,
+        liveness: Liveness,
+        since: Moment,
+        loss: SequenceLoss,
+        incarnation: Incarnation,
+        now: Moment,
+    ) -> Self {
+        let state = if liveness == Liveness::Late { Liveness::Up } else { liveness };
+        let run = Incarnation { silent_since: now, ..incarnation };
+        Self { liveness: state, reported: state, since, loss, incarnation: Some(run), ..Self::new(name, false, now) }
+    }
+
+    /// An earlier watcher has missed it since then; nothing new is to be told.
+    pub fn restore_missing(&mut self, since: Moment) {
+        if self.incarnation.is_none() {
+            (self.liveness, self.reported, self.since) = (Liveness::Down, Liveness::Down, since);
+        }
+    }
+
+    /// Hears a beat or a goodbye, and says why it counts for nothing if it does not.
+    pub fn on_beat(
+        &mut self,
+        beat: &ReceivedBeat,
+        config: &WatcherConfig,
+        actions: &mut DatagramActions<WatcherEvent>,
+    ) -> Result<(), RejectReason> {
+        let place = match self.identify(beat, config) {
+            Identity::Rejected(refusal) => return Err(refusal),
+            Identity::Conflict => return self.on_conflict(beat, actions),
+            Identity::Outlier => return self.on_outlier(beat),
+            Identity::First | Identity::Restarted if beat.is_bye => return Err(RejectReason::Stray),
+            Identity::Same if beat.is_bye => {
+                self.on_goodbye(beat, config, actions);
+                return Ok(());
+            }
+            Identity::First => self.start_incarnation(beat, config.started_at, None),
+            Identity::Restarted => self.restart(beat, actions),
+            Identity::Same => self.count_beat(beat),
+        };
+        match place {
+            BeatStatus::Ahead(skipped) => {
+                if skipped > 0 {
+                    let (name, first_seq) = (&self.name, beat.seq - skipped);
+                    actions.emit(|| WatcherEvent::Lost { name: Arc::clone(name), first_seq, count: skipped });
+                }
+                self.on_new_beat(beat, skipped + 1, config, actions);
+                Ok(())
+            }
+            BeatStatus::Recovered => {
+                actions.emit(|| WatcherEvent::Late { name: Arc::clone(&self.name), seq: beat.seq });
+                Ok(())
+            }
+            BeatStatus::Duplicate | BeatStatus::TooLate if config.key.is_some() => Err(RejectReason::Replayed),
+            BeatStatus::Duplicate | BeatStatus::TooLate => Ok(()),
+        }
+    }
+
+    /// Begins a run. What it sent before the first beat that came, but after `since`, is lost.
+    fn start_incarnation(
+        &mut self,
+        beat: &ReceivedBeat,
+        since: Moment,
+        conflicting: Option<ConflictingSender>,
+    ) -> BeatStatus {
+        let before = beat.seq.saturating_sub(1);
+        // Beats are at least 90 % of the interval apart.
+        let least = |(interval, _): (Duration, u8)| {
+            (interval / 10 * 9).saturating_mul(u32::try_from(before).unwrap_or(u32::MAX))
+        };
+        let spent = beat.advertised_timing.map(least);
+        let was_sent_to_us = spent.is_some_and(|spent| spent <= beat.received_at - since) && before <= MAX_INITIAL_LOSS;
+        let first = if was_sent_to_us { 1 } else { beat.seq };
+        (self.delays, self.inter_arrivals) = (DelayEstimator::default(), InterArrivalTimes::default());
+        self.incarnation = Some(Incarnation {
+            peer: beat.peer,
+            id: beat.incarnation,
+            advertised_timing: beat.advertised_timing,
+            last_received: beat.received_at,
+            silent_since: beat.received_at,
+            sent_at: beat.sent_at,
+            restored_seq: None,
+            conflicting,
+            outlier_seq: None,
+        });
+        self.loss.restart(beat.seq, first)
+    }
+
+    fn restart(&mut self, beat: &ReceivedBeat, actions: &mut DatagramActions<WatcherEvent>) -> BeatStatus {
+        let Some(old) = self.incarnation else { return self.start_incarnation(beat, beat.received_at, None) };
+        self.restarts += 1;
+        self.consecutive_beats = 0;
+        actions.emit(|| WatcherEvent::Restarted { name: Arc::clone(&self.name), peer: beat.peer });
+        if old.id == beat.incarnation && beat.advertised_timing.is_some() {
+            // Its numbers begin anew; what they were before says nothing of what got lost.
+            return self.start_incarnation(beat, beat.received_at, old.conflicting);
+        }
+        self.start_incarnation(
+            beat,
+            old.last_received,
+            beat.advertised_timing.map(|_| ConflictingSender::replaced(old.id, beat.received_at)),
+        )
+    }
+
+    fn count_beat(&mut self, beat: &ReceivedBeat) -> BeatStatus {
+        let unwatched = self.incarnation.as_mut().and_then(|run| run.restored_seq.take());
+        if unwatched.is_some() { self.loss.restart(beat.seq, beat.seq) } else { self.loss.record(beat.seq) }
+    }
+
+    fn on_goodbye(&mut self, beat: &ReceivedBeat, config: &WatcherConfig, actions: &mut DatagramActions<WatcherEvent>) {
+        // It is said three times, since one may get lost.
+        if self.liveness == Liveness::Stopped {
+            return;
+        }
+        let (count, first_seq) = self.loss.finish(beat.seq);
+        if count > 0 {
+            actions.emit(|| WatcherEvent::Lost { name: Arc::clone(&self.name), first_seq, count });
+        }
+        self.exit_code = beat.exit_code;
+        self.consecutive_beats = 0;
+        self.set_liveness(Liveness::Stopped, beat.received_at, config, actions);
+    }
+
+    /// A beat that is so many numbers ahead of all others: the sender lives.
+    fn on_new_beat(
+        &mut self,
+        beat: &ReceivedBeat,
+        seq_distance: u64,
+        config: &WatcherConfig,
+        actions: &mut DatagramActions<WatcherEvent>,
+    ) {
+        let Some(run) = &mut self.incarnation else { return };
+        let apart = beat.received_at - run.last_received;
+        if !apart.is_zero() {
+            self.inter_arrivals.push(apart, seq_distance);
+        }
+        if run.peer != beat.peer {
+            let (from, to) = (run.peer, beat.peer);
+            run.peer = to;
+            // Every run of cron's job has a port of its own.
+            if from.ip() != to.ip() || beat.incarnation != 0 {
+                actions.emit(|| WatcherEvent::Moved { name: Arc::clone(&self.name), from, to });
+            }
+        }
+        run.outlier_seq = None;
+        (run.last_received, run.silent_since) = (beat.received_at, beat.received_at.max(config.awake_since));
+        (run.sent_at, run.advertised_timing) = (beat.sent_at, beat.advertised_timing);
+        let sample = self.delays.push(beat.received_at.since_start(), beat.sent_at);
+        if let DelaySample::ClockStep(step_ns) = sample {
+            actions.emit(|| WatcherEvent::ClockStep { name: Arc::clone(&self.name), step_ns });
+        }
+        actions.emit(|| {
+            let delay = if let DelaySample::AboveMinimum(above) = sample { Some(above) } else { None };
+            WatcherEvent::Beat { name: Arc::clone(&self.name), seq: beat.seq, delay }
+        });
+        self.consecutive_beats = self.consecutive_beats.saturating_add(1);
+        let is_down = matches!(self.liveness, Liveness::New | Liveness::Down | Liveness::Stopped);
+        if !is_down || self.consecutive_beats >= config.failure_detector.rise {
+            self.set_liveness(Liveness::Up, beat.received_at, config, actions);
+        }
+    }
+
+    fn set_liveness(
+        &mut self,
+        to: Liveness,
+        now: Moment,
+        config: &WatcherConfig,
+        actions: &mut DatagramActions<WatcherEvent>,
+    ) {
+        if self.liveness == to {
+            return;
+        }
+        let was_flapping = self.flap_damping.is_flapping();
+        let before = now - self.since;
+        self.since = now;
+        self.liveness = to;
+        if to != Liveness::Stopped {
+            self.exit_code = None;
+        }
+        if !was_flapping {
+            self.emit_state(before, now, actions);
+        }
+        if to == Liveness::Down {
+            self.consecutive_beats = 0;
+            if self.flap_damping.record_failure(now, config.flap_half_life) {
+                actions.emit(|| WatcherEvent::Flapping { name: Arc::clone(&self.name), flapping: true });
+            }
+        }
+    }
+
+    fn emit_state(&mut self, previous_duration: Duration, now: Moment, actions: &mut DatagramActions<WatcherEvent>) {
+        let from = std::mem::replace(&mut self.reported, self.liveness);
+        let silent = self.incarnation.map(|run| now - run.last_received);
+        actions.emit(|| WatcherEvent::State {
+            name: Arc::clone(&self.name),
+            from,
+            to: self.liveness,
+            peer: self.incarnation.map(|run| run.peer),
+            silent,
+            before: previous_duration,
+            exit: self.exit_code,
+        });
+    }
+
+    /// How long it may be silent.
+    pub fn timeouts(&self, config: &WatcherConfig) -> SilenceTimeouts {
+        let promise = self.incarnation.and_then(|run| run.advertised_timing);
+        let (interval, multiplier) = promise.unwrap_or_else(|| match self.inter_arrivals.mean() {
+            Some(mean) => (mean.max(MIN_TEXTBOOK_INTERVAL), 3),
+            None => (DEFAULT_TEXTBOOK_INTERVAL, 1),
+        });
+        config.failure_detector.timeouts(interval, multiplier, &self.inter_arrivals)
+    }
+
+    /// When something is to be done about it, if nothing is heard.
+    pub fn next_deadline(&self, config: &WatcherConfig) -> Option<Moment> {
+        let limits = self.timeouts(config);
+        let silent_since = self.incarnation.map(|run| run.silent_since);
+        let by_state = match (self.liveness, silent_since) {
+            (Liveness::New, None) => self.is_expected.then(|| self.since + config.expect_within),
+            (Liveness::Up, Some(since)) => Some(since + limits.late),
+            (Liveness::New | Liveness::Late, Some(since)) => Some(since + limits.down),
+            _ => (!self.is_expected).then(|| self.since + config.forget_after),
+        };
+        [by_state, self.flap_damping.reuse_at(config.flap_half_life)].into_iter().flatten().min()
+    }
+
+    /// Does what is due, and says whether it may be forgotten.
+    pub fn on_timeout(
+        &mut self,
+        now: Moment,
+        config: &WatcherConfig,
+        actions: &mut DatagramActions<WatcherEvent>,
+    ) -> bool {
+        if self.flap_damping.reuse_if_due(now, config.flap_half_life) {
+            actions.emit(|| WatcherEvent::Flapping { name: Arc::clone(&self.name), flapping: false });
+            if self.reported != self.liveness {
+                self.emit_state(now - self.since, now, actions);
+            }
+        }
+        while self.next_deadline(config).is_some_and(|due| due <= now) {
+            let limits = self.timeouts(config);
+            match self.liveness {
+                Liveness::Up if limits.late < limits.down => self.set_liveness(Liveness::Late, now, config, actions),
+                Liveness::Up | Liveness::Late | Liveness::New => {
+                    self.set_liveness(Liveness::Down, now, config, actions)
+                }
+                Liveness::Down | Liveness::Stopped => return true,
+            }
+        }
+        false
+    }
+
+    /// The watcher did not run for `gap`: the silence of that time is not the sender's.
+    pub fn exclude_pause(&mut self, gap: Duration, now: Moment) {
+        match &mut self.incarnation {
+            Some(run) => run.silent_since = (run.silent_since + gap).min(now),
+            None => self.since = (self.since + gap).min(now),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! Many datagrams into one system call.
+//!
+//! Owns sendmmsg, and which datagrams may share a call. It must not wait, nor decide what becomes
+//! of a datagram that would not go.
+//!
+//! ```text
+//!   post   a→A  a→A  b→A  c→B  c→B  |  d→A            one socket, one of our addresses: a run
+//!   plain  [a]  [a]  [b]  [c]  [c]                    a message each
+//!   merged [a    a    b]  [c    c]                    one per peer; the kernel cuts it (UDP_SEGMENT)
+//! ```
+//!
+//! A merged message goes down the stack once, which saves two thirds of what sending costs.
+
+use std::io::IoSlice;
+use std::iter::Peekable;
+use std::net::IpAddr;
+use std::os::fd::RawFd;
+
+use nix::errno::Errno;
+use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
+use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, sendmmsg};
+
+use super::recv::{AddressFamily, BATCH_SIZE};
+use crate::protocol::Transmit;
+
+/// The largest payload that is merged: with its headers it passes every IPv6 link (RFC 8200 §5),
+/// and a batch of them is no longer than a datagram may be.
+const MAX_GSO_SEGMENT: usize = 1000;
+
+const SEND_FLAGS: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
+
+/// Neighbours in a post that leave from the same socket and the same of our addresses, at most a
+/// batch of them.
+pub struct SendBatch<'p> {
+    transmits: [&'p Transmit; BATCH_SIZE],
+    payloads: [[IoSlice<'p>; 1]; BATCH_SIZE],
+    count: usize,
+}
+
+impl<'p> SendBatch<'p> {
+    /// The next run of what is left.
+    pub fn next(rest: &mut Peekable<impl Iterator<Item = (&'p Transmit, &'p [u8])>>) -> Option<Self> {
+        let first = rest.peek()?.0;
+        let same = |next: &Transmit| next.socket == first.socket && next.from == first.from;
+        let mut run = Self { transmits: [first; BATCH_SIZE], payloads: [[IoSlice::new(&[])]; BATCH_SIZE], count: 0 };
+        for (envelope, payload) in run.transmits.iter_mut().zip(&mut run.payloads) {
+            let Some((next, bytes)) = rest.next_if(|(next, _)| same(next)) else { break };
+            (*envelope, *payload) = (next, [IoSlice::new(bytes)]);
+            run.count += 1;
+        }
+        Some(run)
+    }
+
+    pub fn socket(&self) -> u64 {
+        self.transmits[0].socket
+    }
+
+    pub fn from(&self) -> Option<IpAddr> {
+        self.transmits[0].from
+    }
+
+    pub fn tickets(&self) -> impl Iterator<Item = u64> {
+        self.transmits().iter().map(|envelope| envelope.ticket)
+    }
+
+    fn transmits(&self) -> &[&'p Transmit] {
+        self.transmits.get(..self.count).unwrap_or_default()
+    }
+
+    /// The length that all of them have, if they may be merged and some of them can be.
+    fn gso_segment_len(&self) -> Option<u16> {
+        let length = self.transmits[0].payload.len();
+        let mut pairs = self.transmits().iter().zip(self.transmits().iter().skip(1));
+        let uniform = self.transmits().iter().all(|envelope| envelope.payload.len() == length);
+        let fits = (1..=MAX_GSO_SEGMENT).contains(&length) && uniform && pairs.any(|(one, next)| can_merge(one, next));
+        u16::try_from(length).ok().filter(|_| fits)
+    }
+}
+
+/// Whether two envelopes can share a message: one peer, and their payloads lie side by side.
+fn can_merge(one: &Transmit, next: &Transmit) -> bool {
+    one.to == next.to && one.payload.end == next.payload.start
+}
+
+/// What sendmmsg needs for datagrams of one family.
+pub struct SendHeaders<S> {
+    plain: MultiHeaders<S>,
+    /// With room for the length of the segments.
+    gso: MultiHeaders<S>,
+    /// With room for one address to send from, which all of a call share.
+    with_source: MultiHeaders<S>,
+    destinations: Vec<Option<S>>,
+}
+
+impl<S: AddressFamily> SendHeaders<S> {
+    /// `room` is what an address to send from takes: an option that does not fill it exactly
+    /// would leave an empty one behind it.
+    fn new(source_control_len: usize) -> Self {
+        let segment = nix::cmsg_space!(u16).len();
+        Self {
+            plain: MultiHeaders::preallocate(BATCH_SIZE, None),
+            gso: MultiHeaders::preallocate(BATCH_SIZE, Some(Vec::with_capacity(segment))),
+            with_source: MultiHeaders::preallocate(BATCH_SIZE, Some(Vec::with_capacity(source_control_len))),
+            destinations: Vec::with_capacity(BATCH_SIZE),
+        }
+    }
+
+    /// Sends a run merged, as far as it goes, without waiting, and says how many datagrams went.
+    /// `octets` are all the payloads of its post. A run that cannot be merged is left alone.
+    pub fn send_gso(&mut self, fd: RawFd, batch: &SendBatch<'_>, payload_bytes: &[u8]) -> Result<usize, Errno> {
+        let Some(segment) = batch.gso_segment_len() else { return Ok(0) };
+        let (mut payloads, mut counts) = ([[IoSlice::new(&[])]; BATCH_SIZE], [0; BATCH_SIZE]);
+        self.destinations.clear();
+        let groups = batch.transmits().chunk_by(|one, next| can_merge(one, next));
+        for ((group, payload), count) in groups.zip(&mut payloads).zip(&mut counts) {
+            let ends = group.first().zip(group.last());
+            let whole = ends.and_then(|(first, last)| payload_bytes.get(first.payload.start..last.payload.end));
+            *payload = [IoSlice::new(whole.unwrap_or_default())];
+            *count = group.len();
+            self.destinations.push(ends.and_then(|(first, _)| first.to).and_then(S::from_std));
+        }
+        let sent = sendmmsg(
+            fd,
+            &mut self.gso,
+            &payloads,
+            &self.destinations,
+            [ControlMessage::UdpGsoSegments(&segment)],
+            SEND_FLAGS,
+        )?;
+        Ok(counts.iter().take(sent.count()).sum())
+    }
+
+    /// Takes the addresses of a run.
+    pub fn set_destinations(&mut self, batch: &SendBatch<'_>) {
+        self.destinations.clear();
+        self.destinations.extend(batch.transmits().iter().map(|envelope| envelope.to.and_then(S::from_std)));
+    }
+
+    /// Sends the run whose addresses were taken, from number `first` on, without waiting, and says
+    /// how many went.
+    pub fn send(
+        &mut self,
+        fd: RawFd,
+        batch: &SendBatch<'_>,
+        first: usize,
+        from: Option<IpAddr>,
+    ) -> Result<usize, Errno> {
+        let payloads = batch.payloads.get(first..batch.count).unwrap_or_default();
+        let to = self.destinations.get(first..).unwrap_or_default();
+        let sent = match from {
+            None => sendmmsg(fd, &mut self.plain, payloads, to, [], SEND_FLAGS)?.count(),
+            Some(IpAddr::V4(from)) => {
+                let from = in_addr { s_addr: from.to_bits().to_be() };
+                let info = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: from, ipi_addr: in_addr { s_addr: 0 } };
+                sendmmsg(fd, &mut self.with_source, payloads, to, [ControlMessage::Ipv4PacketInfo(&info)], SEND_FLAGS)?
+                    .count()
+            }
+            Some(IpAddr::V6(from)) => {
+                let info = in6_pktinfo { ipi6_addr: in6_addr { s6_addr: from.octets() }, ipi6_ifindex: 0 };
+                sendmmsg(fd, &mut self.with_source, payloads, to, [ControlMessage::Ipv6PacketInfo(&info)], SEND_FLAGS)?
+                    .count()
+            }
+        };
+        Ok(sent)
+    }
+}
+
+/// Both families.
+pub struct SendBuffers {
+    pub v4: SendHeaders<SockaddrIn>,
+    pub v6: SendHeaders<SockaddrIn6>,
+}
+
+impl SendBuffers {
+    pub fn new() -> Self {
+        let v4 = nix::cmsg_space!(in_pktinfo).len();
+        let v6 = nix::cmsg_space!(in6_pktinfo).len();
+        Self { v4: SendHeaders::new(v4), v6: SendHeaders::new(v6) }
+    }
+}

@@ -1,0 +1,129 @@
+//! The dialogue as a conversation: octets, moments and ends in.
+
+use super::ClientSession;
+use super::errors::{connection_lost, protocol_error, timed_out, wrong_protocol};
+use crate::protocol::{Actions, CloseReason, StreamProtocol};
+use crate::smtp::plan::{ClientEvent, Security, Stage};
+use crate::smtp::reply::Reply;
+use crate::time::Moment;
+
+/// The most octets of what is no reply that are told.
+const MAX_SHOWN_BYTES: usize = 512;
+
+impl ClientSession {
+    /// The reply to the dot counts, whatever is glued behind it; but nothing more is said on this line.
+    fn on_final_dot_reply_with_extra(&mut self, reply: &Reply, now: Moment, actions: &mut Actions<ClientEvent>) {
+        const UNSOLICITED_REPLY: &str = "a reply behind the one to the final dot that nobody asked for";
+        self.transactions_left = 1;
+        self.on_reply(reply, now, actions);
+        if self.config.requested_extensions.strict {
+            self.failure.get_or_insert(protocol_error(UNSOLICITED_REPLY));
+        } else {
+            actions.emit(ClientEvent::Warning(UNSOLICITED_REPLY));
+        }
+    }
+}
+
+impl StreamProtocol for ClientSession {
+    type Event = ClientEvent;
+    const FULL_DUPLEX: bool = true;
+
+    fn opened(&mut self, _: Option<&'static str>, now: Moment, actions: &mut Actions<ClientEvent>) {
+        if self.stage == Stage::Tls {
+            self.is_encrypted = true;
+            actions.emit(ClientEvent::TlsEstablished);
+            if self.config.security == Security::Starttls {
+                return self.send_ehlo(now, actions);
+            }
+            self.enter_stage(Stage::Banner, now, actions);
+        }
+        self.stage_started = now;
+        self.start_reply_timeout(now);
+    }
+
+    fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut Actions<ClientEvent>) -> usize {
+        if self.is_finished {
+            return bytes.len();
+        }
+        let (taken, reply) = match Reply::parse(bytes) {
+            Ok(None) => return 0,
+            Ok(Some(read)) => read,
+            Err(fault) => {
+                let shown = String::from_utf8_lossy(bytes.get(..MAX_SHOWN_BYTES).unwrap_or(bytes));
+                actions.emit(ClientEvent::MalformedReply(self.redact_text(shown.into_owned())));
+                let error = protocol_error(&fault.to_string());
+                let error = if self.stage == Stage::Banner { wrong_protocol(bytes, error) } else { error };
+                self.fail(self.adjust_for_final_dot(error), false, now, actions);
+                return bytes.len();
+            }
+        };
+        let rest = bytes.get(taken..).unwrap_or_default();
+        // One reply per command: what comes beyond that could be taken for the answer to the next
+        // one, and behind the 220 to STARTTLS it would be believed after the handshake (NO STARTTLS).
+        let asked = self.pending_replies.len().max(1);
+        // A server may close at any moment and say so (RFC 5321 §3.8): that is the answer to what is said next.
+        // A part of it may be all that is there. If it becomes something else, it is the answer to what is
+        // said next, as it would be if it had come a moment later; no yes begins so.
+        let is_closing = (rest.starts_with(b"421") || b"421".starts_with(rest)) && self.stage != Stage::Starttls;
+        if asked == 1 && !is_closing && self.stage == Stage::Dot && self.idle_until.is_none() {
+            self.on_final_dot_reply_with_extra(&reply, now, actions);
+            return bytes.len();
+        }
+        if asked == 1 && !rest.is_empty() && !is_closing && self.stage != Stage::Quit {
+            let what = if self.stage == Stage::Starttls {
+                format!("{} octets came in clear behind the reply to STARTTLS", rest.len())
+            } else {
+                format!("a reply to {} that nobody asked for", self.stage)
+            };
+            actions.emit(ClientEvent::ReplyReceived(self.redact_reply(&reply).into_owned()));
+            let error = protocol_error(&what);
+            self.fail(self.adjust_for_final_dot(error), false, now, actions);
+            return bytes.len();
+        }
+        self.on_reply(&reply, now, actions);
+        taken
+    }
+
+    fn sent(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
+        if self.stage == Stage::Body && !self.is_finished {
+            self.is_final_dot_sent = true;
+            self.enter_stage(Stage::Dot, now, actions);
+            self.start_reply_timeout(now);
+        }
+    }
+
+    fn partly_sent(&mut self, bytes_sent: u64, actions: &mut Actions<ClientEvent>) {
+        if self.stage == Stage::Body {
+            actions.emit(ClientEvent::MessageProgress(bytes_sent));
+        }
+    }
+
+    fn woken(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
+        if self.is_finished {
+            return;
+        }
+        if self.idle_until.is_some() {
+            return self.start_transaction(now, actions);
+        }
+        if self.stage == Stage::Quit {
+            self.finish(now, actions);
+            return actions.close();
+        }
+        let error = timed_out(self.stage, now - self.stage_started);
+        self.fail(self.adjust_for_final_dot(error), false, now, actions);
+    }
+
+    fn draining(&mut self, _: Moment, _: &mut Actions<ClientEvent>) {}
+
+    fn ended(&mut self, reason: &CloseReason, now: Moment, actions: &mut Actions<ClientEvent>) {
+        let error = match reason {
+            CloseReason::Finished | CloseReason::Truncated => connection_lost(self.stage, None),
+            CloseReason::Broken(error) => connection_lost(self.stage, Some(error)),
+        };
+        self.on_connection_lost(error, now, actions);
+    }
+
+    fn wake_at(&self) -> Option<Moment> {
+        self.deadline
+    }
+}

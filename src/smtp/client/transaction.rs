@@ -1,0 +1,227 @@
+//! The part of the dialogue that delivers: MAIL, RCPT, DATA, the dot.
+//!
+//! Owns what each recipient's reply means. Some may be refused and the others still get it (RFC 5321
+//! §3.3).
+
+use std::sync::Arc;
+
+use super::errors::{first_rejection, outcome_unknown, protocol_error, rejection};
+use super::parameters::{address_for_server, mail_parameters, rcpt_parameters};
+use super::{ClientSession, PendingReply};
+use crate::error::Error;
+use crate::protocol::Actions;
+use crate::smtp::dot_stuffing;
+use crate::smtp::plan::{ClientEvent, DeliveryOutcome, Stage, StageTiming, exit_for_recipients};
+use crate::smtp::reply::Reply;
+use crate::time::Moment;
+
+impl ClientSession {
+    pub(super) fn start_transaction(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
+        if let Some(envelope) = self.config.envelope.as_mut().filter(|_| !self.extensions.eight_bit_mime)
+            && let Some(ascii) = envelope.ascii_message.take()
+        {
+            // RFC 6152 §3.
+            envelope.message = ascii;
+            actions.emit(ClientEvent::Warning(
+                "the message is encoded anew: the server takes no octets above 127 (no 8BITMIME)",
+            ));
+        }
+        let Some(envelope) = self.config.envelope.clone() else { return self.send_quit(now, actions) };
+        let parameters = match mail_parameters(&self.extensions, &envelope, &self.config.requested_extensions) {
+            Ok(parameters) => parameters,
+            Err(error) => return self.fail(error, true, now, actions),
+        };
+        (self.transaction_started, self.is_transaction_finished, self.is_final_dot_sent) = (now, false, false);
+        self.recipients.iter_mut().for_each(|recipient| (recipient.outcome, recipient.reply) = (None, None));
+        self.enter_stage(Stage::Mail, now, actions);
+        let from = envelope
+            .from
+            .as_ref()
+            .map(|from| address_for_server(&self.extensions, from).to_string())
+            .unwrap_or_default();
+        self.send_command(&format!("MAIL FROM:<{from}>{parameters}"), now, actions);
+        self.pending_replies.push_back(PendingReply::Mail);
+        // Several commands in one write, one reply each (RFC 2920 §3.1).
+        if self.extensions.pipelining && !self.stops_after(Stage::Mail) {
+            for place in 0..self.recipients.len() {
+                self.send_rcpt(place, now, actions);
+            }
+        }
+    }
+
+    fn send_rcpt(&mut self, index: usize, now: Moment, actions: &mut Actions<ClientEvent>) {
+        let Some(recipient) = self.recipients.get(index) else { return };
+        let mailbox = address_for_server(&self.extensions, &recipient.mailbox);
+        let line = format!("RCPT TO:<{mailbox}>{}", rcpt_parameters(&mailbox, &self.config.requested_extensions));
+        self.send_command(&line, now, actions);
+        self.pending_replies.push_back(PendingReply::Rcpt(index));
+    }
+
+    /// What a reply says of the command it answers.
+    pub(super) fn record_reply(&mut self, reply: &Reply) -> Option<PendingReply> {
+        let awaited = self.pending_replies.pop_front()?;
+        if let PendingReply::Rcpt(place) = awaited
+            && let Some(recipient) = self.recipients.get_mut(place)
+        {
+            recipient.outcome = Some(match reply {
+                reply if reply.is_positive() => DeliveryOutcome::Accepted,
+                reply if reply.is_transient() => DeliveryOutcome::Deferred,
+                _ => DeliveryOutcome::Refused,
+            });
+            recipient.reply = Some(reply.clone());
+        }
+        Some(awaited)
+    }
+
+    pub(super) fn on_envelope_reply(&mut self, reply: &Reply, now: Moment, actions: &mut Actions<ClientEvent>) {
+        self.start_reply_timeout(now);
+        match self.record_reply(reply) {
+            Some(PendingReply::Mail) if reply.is_positive() => {
+                if self.stops_after(Stage::Mail) {
+                    return self.send_quit(now, actions);
+                }
+                self.enter_stage(Stage::Rcpt, now, actions);
+                if self.pending_replies.is_empty() {
+                    self.send_rcpt(0, now, actions);
+                }
+            }
+            // Whatever else was said in the same breath still gets its reply; none of it counts.
+            Some(PendingReply::Mail) => {
+                self.mail_rejection = Some(reply.clone());
+                self.failed_stage = Some(Stage::Mail);
+            }
+            Some(PendingReply::Rcpt(place)) if self.pending_replies.is_empty() && self.mail_rejection.is_none() => {
+                if place + 1 < self.recipients.len() {
+                    self.send_rcpt(place + 1, now, actions);
+                }
+            }
+            Some(PendingReply::Rcpt(_)) => {}
+            None => return self.fail(protocol_error("a reply that nobody asked for"), false, now, actions),
+        }
+        if self.pending_replies.is_empty() {
+            self.on_all_recipients_answered(now, actions);
+        }
+    }
+
+    /// Every recipient has its reply.
+    fn on_all_recipients_answered(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
+        if let Some(reply) = self.mail_rejection.clone() {
+            return self.fail_with_reply(&reply, rejection(Stage::Mail, &reply), true, now, actions);
+        }
+        let accepted =
+            self.recipients.iter().filter(|recipient| recipient.outcome == Some(DeliveryOutcome::Accepted)).count();
+        if accepted == 0 || (self.config.all_or_nothing && accepted < self.recipients.len()) {
+            let is_refused =
+                self.recipients.iter().any(|recipient| recipient.outcome == Some(DeliveryOutcome::Refused));
+            if self.config.all_or_nothing && is_refused {
+                // It would be refused again, however often the others are tried.
+                self.failure = first_rejection(&self.recipients);
+                self.failed_stage = Some(Stage::Rcpt);
+            }
+            return self.stop_without_message(now, actions);
+        }
+        if self.stops_after(Stage::Rcpt) {
+            return self.stop_without_message(now, actions);
+        }
+        if self.config.requested_extensions.chunking {
+            return self.send_bdat(now, actions);
+        }
+        self.enter_stage(Stage::Data, now, actions);
+        self.send_command("DATA", now, actions);
+    }
+
+    /// It goes no further: whoever would have been accepted gets nothing.
+    fn stop_without_message(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
+        self.clear_accepted();
+        self.send_quit(now, actions);
+    }
+
+    fn clear_accepted(&mut self) {
+        for recipient in &mut self.recipients {
+            recipient.outcome = recipient.outcome.filter(|outcome| *outcome != DeliveryOutcome::Accepted);
+        }
+    }
+
+    /// The whole message is one chunk, and the last one; there is no go-ahead to wait for.
+    fn send_bdat(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
+        if self.stops_after(Stage::Data) {
+            return self.stop_without_message(now, actions);
+        }
+        let Some(envelope) = &self.config.envelope else { return };
+        let message = Arc::clone(&envelope.message);
+        self.enter_stage(Stage::Body, now, actions);
+        let length = dot_stuffing::canonical_size(&message);
+        self.send_command(&format!("BDAT {length} LAST"), now, actions);
+        actions.send_with(|buffer| dot_stuffing::canonicalize(&message, buffer));
+        self.deadline = None;
+        actions.emit(ClientEvent::MessageStarted(length));
+    }
+
+    pub(super) fn on_data_reply(&mut self, reply: &Reply, now: Moment, actions: &mut Actions<ClientEvent>) {
+        if reply.code != 354 {
+            let error = if reply.is_positive() {
+                protocol_error("a yes to DATA that is not 354")
+            } else {
+                rejection(Stage::Data, reply)
+            };
+            // After a yes nobody knows what the server waits for; it may take our QUIT for a line of the mail.
+            return self.fail_with_reply(reply, error, !reply.is_positive(), now, actions);
+        }
+        if self.stops_after(Stage::Data) {
+            // A lone dot would be an empty mail: only the end of the line leaves nothing behind.
+            self.clear_accepted();
+            self.finish(now, actions);
+            return actions.reset();
+        }
+        let Some(envelope) = &self.config.envelope else { return };
+        let message = Arc::clone(&envelope.message);
+        self.enter_stage(Stage::Body, now, actions);
+        // From here on the link watches whether the server takes it.
+        self.deadline = None;
+        let length = actions.send_with(|buffer| {
+            let start = buffer.len();
+            dot_stuffing::dot_stuff(&message, buffer);
+            buffer.len() - start
+        });
+        actions.emit(ClientEvent::MessageStarted(length));
+    }
+
+    pub(super) fn on_final_dot_reply(&mut self, reply: &Reply, now: Moment, actions: &mut Actions<ClientEvent>) {
+        let (outcome, error) = match reply {
+            reply if reply.is_positive() => (DeliveryOutcome::Accepted, None),
+            reply if reply.is_transient() => (DeliveryOutcome::Deferred, Some(rejection(Stage::Dot, reply))),
+            // Neither yes nor no: nobody can know.
+            reply if reply.code < 400 => {
+                (DeliveryOutcome::Unknown, Some(outcome_unknown(&rejection(Stage::Dot, reply))))
+            }
+            reply => (DeliveryOutcome::Refused, Some(rejection(Stage::Dot, reply))),
+        };
+        for recipient in self.recipients.iter_mut().filter(|known| known.outcome == Some(DeliveryOutcome::Accepted)) {
+            recipient.outcome = Some(outcome);
+            recipient.reply = Some(reply.clone());
+        }
+        self.finish_transaction(error, now, actions);
+    }
+
+    /// The mail is decided; the next one follows when it is due, if there is one.
+    fn finish_transaction(&mut self, error: Option<Error>, now: Moment, actions: &mut Actions<ClientEvent>) {
+        let exit = error.as_ref().map_or_else(|| exit_for_recipients(&self.recipients), Error::exit);
+        actions.emit(ClientEvent::StageFinished(StageTiming { stage: self.stage, took: now - self.stage_started }));
+        let why =
+            error.as_ref().map(|error| error.with_exit(error.exit())).or_else(|| first_rejection(&self.recipients));
+        actions.emit(ClientEvent::TransactionFinished { exit, error: why });
+        self.is_transaction_finished = true;
+        self.transactions_left = self.transactions_left.saturating_sub(1);
+        let due = self.transaction_started + self.config.min_interval;
+        self.idle_until = Some(due);
+        if self.transactions_left == 0 {
+            self.failed_stage = error.as_ref().map(|_| self.stage);
+            self.failure = error;
+            self.send_quit(now, actions);
+        } else if due <= now {
+            self.start_transaction(now, actions);
+        } else {
+            self.deadline = Some(due);
+        }
+    }
+}
