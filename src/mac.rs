@@ -7,28 +7,53 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 /// The length of a tag in octets.
-pub const TAG_SIZE: usize = 16;
+pub(crate) const TAG_SIZE: usize = 16;
 
 /// A secret that can be used, but not shown.
 #[derive(Clone)]
-pub struct MacKey(Hmac<Sha256>);
+pub(crate) struct MacKey(Hmac<Sha256>);
 
 impl MacKey {
     /// A key of any length; RFC 2104 hashes those that are longer than a block.
-    pub fn new(secret: &[u8]) -> Self {
+    pub(crate) fn new(secret: &[u8]) -> Self {
         Self(Hmac::new_from_slice(secret).expect("HMAC takes keys of any length"))
     }
 
     /// The tag of a message.
-    pub fn sign(&self, message: &[u8]) -> [u8; TAG_SIZE] {
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; TAG_SIZE] {
         let whole: [u8; 32] = self.0.clone().chain_update(message).finalize().into_bytes().into();
         std::array::from_fn(|at| whole.get(at).copied().unwrap_or_default())
     }
 
     /// Whether a tag is that of a message. Compares in constant time, so that a forger learns
     /// nothing from how long a refusal takes.
-    pub fn verify(&self, message: &[u8], tag: &[u8; TAG_SIZE]) -> bool {
+    pub(crate) fn verify(&self, message: &[u8], tag: &[u8; TAG_SIZE]) -> bool {
         self.0.clone().chain_update(message).verify_truncated_left(tag).is_ok()
+    }
+}
+
+/// Octets that can be used, but neither shown nor written down: there is no `Debug`, no `Display`, no
+/// `Serialize`.
+#[derive(Clone)]
+pub(crate) struct Secret(Vec<u8>);
+
+impl Secret {
+    /// Keeps it.
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The octets, for a mechanism that needs them.
+    pub(crate) fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Secret {
+    /// Overwritten, so that it is not found in what the memory is used for next.
+    fn drop(&mut self) {
+        self.0.fill(0);
+        std::hint::black_box(&self.0);
     }
 }
 

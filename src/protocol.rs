@@ -22,10 +22,10 @@ use std::rc::Rc;
 use crate::error::Error;
 use crate::time::Moment;
 
-pub use datagram::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
+pub(crate) use datagram::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
 
 /// One side of one stream connection.
-pub trait StreamProtocol {
+pub(crate) trait StreamProtocol {
     /// What its owner may want to know, told as it happens.
     type Event;
 
@@ -71,11 +71,11 @@ pub trait StreamProtocol {
 
 /// Work that may block, for a thread that serves nobody meanwhile. What comes of it, it leaves where
 /// the conversation finds it. One at a time.
-pub type Job = Box<dyn FnOnce() + Send>;
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 /// How the peer's side of a connection ended.
 #[derive(Debug)]
-pub enum CloseReason {
+pub(crate) enum CloseReason {
     /// An orderly end: FIN, and with TLS a `close_notify` before it (RFC 8446 §6.1). The peer may
     /// still be reading.
     Finished,
@@ -87,7 +87,7 @@ pub enum CloseReason {
 
 /// What a conversation wants done, in order. It belongs to the loop's thread and is empty before
 /// each call, so that an idle connection owns no buffer.
-pub struct Actions<E> {
+pub(crate) struct Actions<E> {
     queue: Vec<Action>,
     bytes: Vec<u8>,
     events: Vec<E>,
@@ -97,7 +97,7 @@ pub struct Actions<E> {
 
 /// One thing to do with the connection.
 #[derive(Debug)]
-pub enum Action {
+pub(crate) enum Action {
     /// Send this many of the bytes that [`Outbox::bytes`] collected.
     Bytes(usize),
     /// Send `length` octets of a file from `offset` on.
@@ -127,7 +127,7 @@ impl<E> Default for Actions<E> {
 
 impl<E> Actions<E> {
     /// Appends bytes to what is sent; `write` puts them straight into the thread's buffer.
-    pub fn send_with<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    pub(crate) fn send_with<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         let before = self.bytes.len();
         let result = write(&mut self.bytes);
         let added = self.bytes.len().saturating_sub(before);
@@ -140,70 +140,70 @@ impl<E> Actions<E> {
     }
 
     /// Appends bytes to what is sent.
-    pub fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.send_with(|buffer| buffer.extend_from_slice(bytes));
     }
 
     /// How many octets this call has appended so far.
-    pub fn queued_bytes(&self) -> usize {
+    pub(crate) fn queued_bytes(&self) -> usize {
         self.bytes.len()
     }
 
     /// Appends a part of a file to what is sent.
-    pub fn send_file(&mut self, file: Rc<File>, offset: u64, length: u64) {
+    pub(crate) fn send_file(&mut self, file: Rc<File>, offset: u64, length: u64) {
         if length > 0 {
             self.queue.push(Action::File { file, offset, length });
         }
     }
 
     /// Closes once everything before is sent.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.queue.push(Action::Close);
     }
 
     /// Begins TLS once everything before is sent.
-    pub fn start_tls(&mut self) {
+    pub(crate) fn start_tls(&mut self) {
         self.queue.push(Action::StartTls);
     }
 
     /// Breaks off at once.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.queue.push(Action::Reset);
     }
 
     /// Has a job done; the conversation pauses until then.
-    pub fn run_job(&mut self, job: Job) {
+    pub(crate) fn run_job(&mut self, job: Job) {
         self.job = Some(job);
     }
 
     /// The job that was asked for, if there is one.
-    pub fn take_job(&mut self) -> Option<Job> {
+    pub(crate) fn take_job(&mut self) -> Option<Job> {
         self.job.take()
     }
 
     /// Tells a fact.
-    pub fn emit(&mut self, event: E) {
+    pub(crate) fn emit(&mut self, event: E) {
         self.events.push(event);
     }
 
     /// How many octets have gone to the kernel since the last [`sent`](Conversation::sent); told
     /// with `sent` and `ended`, so that a cut answer can say how much of it left.
-    pub fn bytes_sent(&self) -> u64 {
+    pub(crate) fn bytes_sent(&self) -> u64 {
         self.bytes_sent
     }
 
     /// Tells how many octets have gone.
-    pub fn set_bytes_sent(&mut self, bytes: u64) {
+    pub(crate) fn set_bytes_sent(&mut self, bytes: u64) {
         self.bytes_sent = bytes;
     }
 
     /// The facts told since the last call, oldest first.
-    pub fn events(&mut self) -> impl Iterator<Item = E> {
+    pub(crate) fn events(&mut self) -> impl Iterator<Item = E> {
         self.events.drain(..)
     }
 
     /// What is to be done, oldest first, and the bytes that its [`Step::Bytes`] count.
-    pub fn queued(&mut self) -> (&mut Vec<Action>, &mut Vec<u8>) {
+    pub(crate) fn queued(&mut self) -> (&mut Vec<Action>, &mut Vec<u8>) {
         (&mut self.queue, &mut self.bytes)
     }
 }

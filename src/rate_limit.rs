@@ -11,11 +11,11 @@ use crate::time::Moment;
 
 /// What shares one allowance: an IPv4 address, or what one IPv6 customer is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SourcePrefix(u128);
+pub(crate) struct SourcePrefix(u128);
 
 impl SourcePrefix {
     /// The network of a peer, or `None` for this host itself.
-    pub fn of(peer: SocketAddr) -> Option<Self> {
+    pub(crate) fn of(peer: SocketAddr) -> Option<Self> {
         let ip = peer.ip().to_canonical();
         if ip.is_loopback() {
             return None;
@@ -30,13 +30,13 @@ impl SourcePrefix {
 /// A rate limit as the moment up to which it is used up (the "virtual scheduling" form of ITU-T
 /// I.371's generic cell rate algorithm): one second's worth may come at once.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct TokenBucket {
+pub(crate) struct TokenBucket {
     theoretical_arrival: Option<Moment>,
 }
 
 impl TokenBucket {
     /// Takes one of `per_second`, or says that there is none.
-    pub fn try_take(&mut self, per_second: u32, now: Moment) -> bool {
+    pub(crate) fn try_take(&mut self, per_second: u32, now: Moment) -> bool {
         const SECOND: Duration = Duration::from_secs(1);
         let each = SECOND / per_second.max(1);
         let spent = self.theoretical_arrival.filter(|spent| *spent > now).unwrap_or(now) + each;

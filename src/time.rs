@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use serde::Serializer;
 
-pub use rtt::{Timestamps, clock_step};
+pub(crate) use rtt::{Timestamps, clock_step};
 
 /// One reading of both clocks.
 ///
 /// Compared and subtracted by its monotonic half alone.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment {
+pub(crate) struct Moment {
     /// Since an arbitrary start that never steps.
     mono: Duration,
     /// Since 1970-01-01T00:00:00Z, as far as this host knows.
@@ -28,38 +28,38 @@ pub struct Moment {
 
 impl Moment {
     /// A reading taken by the caller; tests make theirs up.
-    pub const fn new(mono: Duration, wall: Duration) -> Self {
+    pub(crate) const fn new(mono: Duration, wall: Duration) -> Self {
         Self { mono, wall }
     }
 
     /// Time since 1970-01-01T00:00:00Z.
-    pub const fn wall(self) -> Duration {
+    pub(crate) const fn wall(self) -> Duration {
         self.wall
     }
 
     /// How long after `earlier` this is; zero if it is not after.
-    pub const fn since(self, earlier: Self) -> Duration {
+    pub(crate) const fn since(self, earlier: Self) -> Duration {
         self.mono.saturating_sub(earlier.mono)
     }
 
     /// The monotonic half: time since the arbitrary start that all moments share.
-    pub const fn since_start(self) -> Duration {
+    pub(crate) const fn since_start(self) -> Duration {
         self.mono
     }
 
     /// So long before this.
     #[must_use]
-    pub const fn before(self, earlier: Duration) -> Self {
+    pub(crate) const fn before(self, earlier: Duration) -> Self {
         Self { mono: self.mono.saturating_sub(earlier), wall: self.wall.saturating_sub(earlier) }
     }
 
     /// The wall half as a civil date in this host's time zone.
-    pub fn zoned(self) -> jiff::ZonedDateTime {
+    pub(crate) fn zoned(self) -> jiff::ZonedDateTime {
         self.timestamp().to_zoned_datetime(jiff::tz::TimeZone::system())
     }
 
     /// The wall half as an instant of civil time, UTC.
-    pub fn timestamp(self) -> jiff::Timestamp {
+    pub(crate) fn timestamp(self) -> jiff::Timestamp {
         let seconds = i64::try_from(self.wall.as_secs()).unwrap_or(i64::MAX);
         let nanoseconds = i32::try_from(self.wall.subsec_nanos()).unwrap_or(0);
         jiff::Timestamp::new(seconds, nanoseconds).unwrap_or(jiff::Timestamp::MAX)
@@ -103,17 +103,17 @@ impl Ord for Moment {
 }
 
 /// A duration as whole nanoseconds, the unit of every `_ns` key.
-pub fn nanoseconds(duration: Duration) -> u64 {
+pub(crate) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Serialises a duration as whole nanoseconds, for keys that end in `_ns`.
-pub fn serialize_ns<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize_ns<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(nanoseconds(*duration))
 }
 
 /// Serialises a moment as RFC 3339 in UTC.
-pub fn serialize_rfc3339<S: Serializer>(moment: &Moment, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize_rfc3339<S: Serializer>(moment: &Moment, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{:.6}", moment.timestamp()))
 }
 
@@ -121,7 +121,7 @@ pub fn serialize_rfc3339<S: Serializer>(moment: &Moment, serializer: S) -> Resul
 ///
 /// `Shown(Duration::from_micros(412))` reads `0.412 ms`, as ping does; seconds from one second on.
 #[derive(Clone, Copy, Debug)]
-pub struct HumanDuration(pub Duration);
+pub(crate) struct HumanDuration(pub Duration);
 
 impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -20,7 +20,7 @@ const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// A duration: humantime's spelling (`200ms`, `2m 30s`), with fractions (`1.5s`), or a bare number
 /// of seconds (`0.2`).
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     const EXPECTED: &str = "expected a duration such as 200ms, 1.5s or 2m";
     let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
@@ -46,14 +46,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A duration that is not zero.
-pub fn positive_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     duration(text).and_then(|duration| {
         if duration.is_zero() { Err("expected a duration longer than zero".to_owned()) } else { Ok(duration) }
     })
 }
 
 /// A size: `1200`, `64k` or `64KiB` (1024 each), `1MB` (1000 each).
-pub fn size(text: &str) -> Result<usize, String> {
+pub(super) fn size(text: &str) -> Result<usize, String> {
     let end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let factor: Option<usize> = match unit.to_ascii_lowercase().as_str() {
@@ -71,7 +71,7 @@ pub fn size(text: &str) -> Result<usize, String> {
 }
 
 /// `--threads`: one per core where no number is given.
-pub fn threads(text: &str) -> Result<usize, String> {
+pub(super) fn threads(text: &str) -> Result<usize, String> {
     const MAX_THREADS: usize = 1024;
     match text {
         "" => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
@@ -84,7 +84,7 @@ pub fn threads(text: &str) -> Result<usize, String> {
 
 /// A peer: `HOST[:PORT]`, IPv6 in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
+pub(super) struct Peer {
     /// Name or address, IPv6 without brackets.
     pub host: String,
     /// The port, where one was typed.
@@ -125,7 +125,7 @@ fn has_numeric_port(text: &str) -> bool {
 
 /// Which family of addresses is wanted.
 #[derive(Clone, Copy, Debug, Default, Args)]
-pub struct FamilyArgs {
+pub(super) struct FamilyArgs {
     /// IPv4 only
     #[arg(short = '4', long = "ipv4", conflicts_with = "ipv6", hide_short_help = true, help_heading = "Network")]
     ipv4: bool,
@@ -137,13 +137,13 @@ pub struct FamilyArgs {
 
 impl FamilyArgs {
     /// The address of a peer: the first one of the wanted family.
-    pub fn resolve(self, peer: &Peer, port: u16, signals: &mut Signals) -> Result<SocketAddr> {
+    pub(super) fn resolve(self, peer: &Peer, port: u16, signals: &mut Signals) -> Result<SocketAddr> {
         let addresses = self.resolve_all(peer, port, None, signals)?;
         Ok(addresses.first().copied().expect("whoever is found has an address"))
     }
 
     /// All addresses of the wanted family, at least one, found `until` then.
-    pub fn resolve_all(
+    pub(super) fn resolve_all(
         self,
         peer: &Peer,
         port: u16,
@@ -170,7 +170,7 @@ impl FamilyArgs {
 
 impl Peer {
     /// The peer as it was typed, with its port.
-    pub fn host_and_port(&self, address: SocketAddr) -> String {
+    pub(super) fn host_and_port(&self, address: SocketAddr) -> String {
         match address {
             SocketAddr::V6(_) if self.host.contains(':') => format!("[{}]:{}", self.host, address.port()),
             _ => format!("{}:{}", self.host, address.port()),
@@ -179,7 +179,7 @@ impl Peer {
 }
 
 /// What a mail host can call itself.
-pub fn host_name(text: &str) -> Result<String, String> {
+pub(super) fn host_name(text: &str) -> Result<String, String> {
     if is_domain_or_address_literal(text) {
         Ok(text.to_owned())
     } else {
@@ -189,7 +189,7 @@ pub fn host_name(text: &str) -> Result<String, String> {
 
 /// Which servers a client believes over TLS, and what it shows them.
 #[derive(Debug, Default, Args)]
-pub struct TrustArgs {
+pub(super) struct TrustArgs {
     /// Trust this authority, or this very certificate, too (PEM); repeatable
     #[arg(long, help_heading = "TLS", value_name = "FILE", hide_short_help = true)]
     ca: Vec<PathBuf>,
@@ -216,13 +216,13 @@ pub struct TrustArgs {
 
 impl TrustArgs {
     /// Whether anything was said of it.
-    pub fn is_given(&self) -> bool {
+    pub(super) fn is_given(&self) -> bool {
         let Self { ca, pin, insecure, cert, key: _ } = self;
         *insecure || cert.is_some() || !ca.is_empty() || !pin.is_empty()
     }
 
     /// The same in the words of [`net::tls`].
-    pub fn trust(&self) -> TlsOptions {
+    pub(super) fn trust(&self) -> TlsOptions {
         let key = |cert: &PathBuf| self.key.clone().unwrap_or_else(|| cert.clone());
         TlsOptions {
             ca_files: self.ca.clone(),
@@ -234,23 +234,23 @@ impl TrustArgs {
 }
 
 /// The servers' addresses as the ready file and the first event name them.
-pub fn address_strings<'a>(addresses: impl Iterator<Item = &'a Address>) -> Vec<String> {
+pub(super) fn address_strings<'a>(addresses: impl Iterator<Item = &'a Address>) -> Vec<String> {
     addresses.map(ToString::to_string).collect()
 }
 
 /// Reads a value whose own error says what happened, what was expected, and the code.
-pub fn parse_arg<T: FromStr<Err = Error>>(text: &str) -> Result<T> {
+pub(super) fn parse_arg<T: FromStr<Err = Error>>(text: &str) -> Result<T> {
     text.parse()
 }
 
 /// An error in the one line that a part of a value has.
-pub fn one_line(error: &Error) -> String {
+pub(super) fn one_line(error: &Error) -> String {
     let parts = [Some(error.message()), error.expectation(), error.advice()];
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// Reads a file that others must not be able to read; a line end behind it is no part of it.
-pub fn read_private(path: &Path, description: &str) -> Result<Vec<u8>> {
+pub(super) fn read_private(path: &Path, description: &str) -> Result<Vec<u8>> {
     let (octets, is_private) = crate::disk::read_secret(path)?;
     if is_private {
         return Ok(octets);
@@ -261,7 +261,7 @@ pub fn read_private(path: &Path, description: &str) -> Result<Vec<u8>> {
 }
 
 /// Reads a key: the octets of a file that others cannot read, less a line end.
-pub fn read_key(path: &Path) -> Result<MacKey> {
+pub(super) fn read_key(path: &Path) -> Result<MacKey> {
     let octets = read_private(path, "a key")?;
     if octets.is_empty() {
         return Err(Error::new(Exit::Config, format!("{} is empty", path.display())).expected("a key"));
@@ -271,7 +271,7 @@ pub fn read_key(path: &Path) -> Result<MacKey> {
 
 /// Where a server listens, how it says that it does, and when it stops by itself.
 #[derive(Debug, Args)]
-pub struct ListenArgs {
+pub(super) struct ListenArgs {
     /// Where to listen; repeatable
     ///
     /// PORT is that port on both loopbacks, HOST:PORT on one address, *:PORT on every address (for
@@ -292,7 +292,7 @@ pub struct ListenArgs {
 
 /// The same of a server with several threads.
 #[derive(Debug, Args)]
-pub struct ServerArgs {
+pub(super) struct ServerArgs {
     #[command(flatten)]
     pub listen: ListenArgs,
 
@@ -305,12 +305,12 @@ pub struct ServerArgs {
 
 impl ListenArgs {
     /// Where to listen, both loopbacks on the textbook's port unless told otherwise.
-    pub fn binds(&self, default_port: u16) -> Vec<BindAddress> {
+    pub(super) fn binds(&self, default_port: u16) -> Vec<BindAddress> {
         if self.bind.is_empty() { vec![BindAddress::Loopback(default_port)] } else { self.bind.clone() }
     }
 
     /// Writes the ready file, if one is wanted, with the addresses as a client needs them.
-    pub fn write_ready_file(&self, addresses: impl Iterator<Item = String>) -> Result<()> {
+    pub(super) fn write_ready_file(&self, addresses: impl Iterator<Item = String>) -> Result<()> {
         let Some(file) = &self.ready_file else { return Ok(()) };
         let lines = addresses.fold(String::new(), |lines, address| lines + &address + "\n");
         crate::disk::replace(file, lines.as_bytes())

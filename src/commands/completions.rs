@@ -13,7 +13,7 @@ use crate::output::{Output, Style};
 Examples:
   netlab completions bash > ~/.local/share/bash-completion/completions/netlab
   netlab completions zsh > ~/.zfunc/_netlab")]
-pub struct Completions {
+pub(crate) struct Completions {
     /// The shell
     #[arg(value_enum)]
     shell: Shell,
@@ -21,7 +21,7 @@ pub struct Completions {
 
 impl Completions {
     /// Prints the script for the whole command line, which is handed down as a value.
-    pub fn run(&self, mut command: clap::Command, style: Style) -> Result<Exit> {
+    pub(crate) fn run(&self, mut command: clap::Command, style: Style) -> Result<Exit> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut command, "netlab", &mut script);
         Output::new(style).write_bytes(&script)?;

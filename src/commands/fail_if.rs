@@ -15,7 +15,7 @@ use crate::time::HumanDuration;
 
 /// One assertion, as typed: `loss>5%`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct FailIf {
+pub(super) struct FailIf {
     text: String,
     figure: String,
     relation: Relation,
@@ -32,7 +32,7 @@ enum Relation {
 
 /// A figure of a run.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
-pub enum Figure {
+pub(super) enum Figure {
     /// Between 0 and 1.
     Ratio(f64),
     /// How many.
@@ -43,7 +43,7 @@ pub enum Figure {
 
 /// What a figure is, so that its limit can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FigureKind {
+pub(super) enum FigureKind {
     /// `5%`, `0.05`, `1/20`.
     Ratio,
     /// `3`.
@@ -55,11 +55,11 @@ pub enum FigureKind {
 }
 
 /// The figures a command has, each with its kind.
-pub type KnownFigures = [(&'static str, FigureKind)];
+pub(super) type KnownFigures = [(&'static str, FigureKind)];
 
 impl FailIf {
     /// Reads an assertion on one of the `known` figures.
-    pub fn parse(text: &str, known: &KnownFigures) -> Result<Self, String> {
+    pub(super) fn parse(text: &str, known: &KnownFigures) -> Result<Self, String> {
         let shape = || format!("expected FIGURE>LIMIT, for example {}; figures: {}", example(known), names(known));
         let at = text.find(['<', '>']).ok_or_else(shape)?;
         let (figure, rest) = text.split_at(at);
@@ -92,7 +92,7 @@ impl FailIf {
     }
 
     /// Whether the run broke it; `figure` looks a figure up by its name. The error names both.
-    pub fn check(&self, lookup: impl FnOnce(&str) -> Option<Figure>) -> Result<(), Error> {
+    pub(super) fn check(&self, lookup: impl FnOnce(&str) -> Option<Figure>) -> Result<(), Error> {
         let found = lookup(&self.figure);
         let broken = found.is_none_or(|found| match self.relation {
             Relation::Above => found > self.limit,
@@ -120,7 +120,7 @@ impl fmt::Display for Figure {
 
 /// One statistic of a series; the outer `None` is a name that is none, the inner one no data.
 #[expect(clippy::option_option, reason = "a name that is none and a series without data are two things")]
-pub fn statistic(series: &Series, name: &str) -> Option<Option<Figure>> {
+pub(super) fn statistic(series: &Series, name: &str) -> Option<Option<Figure>> {
     let summary = series.summary();
     let time = match name {
         "min" => summary.map(|summary| summary.min),

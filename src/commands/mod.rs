@@ -5,15 +5,15 @@
 //! [`values`], [`fail_if`], [`told`] and [`web`].
 
 mod args;
-pub mod completions;
-pub mod demo;
+pub(crate) mod completions;
+pub(crate) mod demo;
 mod fail_if;
-pub mod get;
-pub mod heartbeat;
-pub mod mail;
-pub mod mail_serve;
-pub mod ping;
-pub mod ping_serve;
+pub(crate) mod get;
+pub(crate) mod heartbeat;
+pub(crate) mod mail;
+pub(crate) mod mail_serve;
+pub(crate) mod ping;
+pub(crate) mod ping_serve;
 mod report;
-pub mod serve_http;
+pub(crate) mod serve_http;
 mod web;

@@ -16,7 +16,7 @@ use crate::time::HumanDuration;
 /// All that a command says: facts, and their sum at the end.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Report<E, S> {
+pub(super) enum Report<E, S> {
     /// Something happened.
     Event(E),
     /// What it all came to.
@@ -25,7 +25,7 @@ pub enum Report<E, S> {
 
 impl<E, S> Report<E, S> {
     /// The last line.
-    pub fn summary(summary: S) -> Self {
+    pub(super) fn summary(summary: S) -> Self {
         Self::Summary(Box::new(summary))
     }
 }
@@ -46,12 +46,12 @@ impl<E: fmt::Display, S: fmt::Display> fmt::Display for Report<E, S> {
 }
 
 /// One, or many.
-pub fn plural(count: u64, one: &'static str, many: &'static str) -> &'static str {
+pub(super) fn plural(count: u64, one: &'static str, many: &'static str) -> &'static str {
     if count == 1 { one } else { many }
 }
 
 /// The line that a server's sum begins with: so much, on so many connections, in so long.
-pub fn write_headline(
+pub(super) fn write_headline(
     f: &mut fmt::Formatter<'_>,
     (count, one, many): (u64, &'static str, &'static str),
     connections: u64,
@@ -62,7 +62,7 @@ pub fn write_headline(
 }
 
 /// The line that it ends with if the log was too slow or full.
-pub fn write_dropped_events(f: &mut fmt::Formatter<'_>, dropped_events: u64) -> fmt::Result {
+pub(super) fn write_dropped_events(f: &mut fmt::Formatter<'_>, dropped_events: u64) -> fmt::Result {
     if dropped_events == 0 {
         return Ok(());
     }
@@ -70,19 +70,19 @@ pub fn write_dropped_events(f: &mut fmt::Formatter<'_>, dropped_events: u64) -> 
 }
 
 /// What else there was to count, if there was any.
-pub fn write_counts(f: &mut fmt::Formatter<'_>, counts: &[(u64, &str)]) -> fmt::Result {
+pub(super) fn write_counts(f: &mut fmt::Formatter<'_>, counts: &[(u64, &str)]) -> fmt::Result {
     counts.iter().filter(|(count, _)| *count > 0).try_for_each(|(count, what)| write!(f, "; {count} {what}"))
 }
 
 /// A peer as logs name it.
-pub fn display_peer(peer: Option<SocketAddr>) -> String {
+pub(super) fn display_peer(peer: Option<SocketAddr>) -> String {
     peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string())
 }
 
 /// A line of a client of several targets: an event, or text that is only for people.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum TargetReport<E, S> {
+pub(super) enum TargetReport<E, S> {
     /// What is about to happen; never printed as JSON.
     #[serde(skip)]
     Text(String),
@@ -94,7 +94,7 @@ pub enum TargetReport<E, S> {
 
 /// A fact with its target.
 #[derive(Debug, Serialize)]
-pub struct TargetEvent<E> {
+pub(super) struct TargetEvent<E> {
     #[serde(flatten)]
     fact: E,
     target: Arc<str>,
@@ -104,7 +104,7 @@ pub struct TargetEvent<E> {
 
 impl<E, S> TargetReport<E, S> {
     /// The line of a fact; the text names the target unless it `is_alone`.
-    pub fn event(event: E, target: Arc<str>, is_alone: bool) -> Self {
+    pub(super) fn event(event: E, target: Arc<str>, is_alone: bool) -> Self {
         Self::Event(TargetEvent { fact: event, target, is_alone })
     }
 }

@@ -9,11 +9,11 @@ mod scratch;
 mod secret;
 mod spool;
 
-pub use part::{Overwrite, PartFile};
-pub use replace::{check_writable, replace};
-pub use scratch::ScratchDir;
-pub use secret::read_secret;
-pub use spool::Spool;
+pub(crate) use part::{Overwrite, PartFile};
+pub(crate) use replace::{check_writable, replace};
+pub(crate) use scratch::ScratchDir;
+pub(crate) use secret::read_secret;
+pub(crate) use spool::Spool;
 
 /// Four random octets as text, for names nobody else has.
 fn random_suffix() -> String {

@@ -17,7 +17,7 @@ use crate::exit::Exit;
 
 /// What may happen to a file that has the target's name already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Overwrite {
+pub(crate) enum Overwrite {
     /// It is replaced: the user typed its name.
     Yes,
     /// It stays, and the download fails: the name came from the URL.
@@ -26,7 +26,7 @@ pub enum Overwrite {
 
 /// A file on its way.
 #[derive(Debug)]
-pub struct PartFile {
+pub(crate) struct PartFile {
     file: File,
     target: PathBuf,
     /// Where it is written; `None` if the target is no regular file and written to directly.
@@ -39,7 +39,7 @@ pub struct PartFile {
 
 impl PartFile {
     /// Opens the part file for `target`, before anything is fetched that could not be kept.
-    pub fn create(target: &Path, overwrite: Overwrite) -> Result<Self> {
+    pub(crate) fn create(target: &Path, overwrite: Overwrite) -> Result<Self> {
         let shown = target.display();
         match fs::metadata(target) {
             Ok(found) if found.is_dir() => Err(Error::new(Exit::CannotCreate, format!("{shown} is a directory"))
@@ -75,7 +75,7 @@ impl PartFile {
     }
 
     /// Appends to it.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.discard_leftover()?;
         self.file.write_all(bytes).map_err(|error| self.write_error(error))?;
         self.written += bytes.len() as u64;
@@ -92,7 +92,7 @@ impl PartFile {
 
     /// Gives it its name: synced, renamed, and the directory synced, so that it is there after a
     /// power cut too.
-    pub fn finish(mut self) -> Result<()> {
+    pub(crate) fn finish(mut self) -> Result<()> {
         self.discard_leftover()?;
         let Some(part) = self.part_path.take() else { return Ok(()) };
         self.file.sync_all().map_err(|error| self.write_error(error))?;
@@ -109,7 +109,7 @@ impl PartFile {
     }
 
     /// Where the octets are that came so far, if there are any to keep.
-    pub fn partial_path(&self) -> Option<&Path> {
+    pub(crate) fn partial_path(&self) -> Option<&Path> {
         self.part_path.as_deref().filter(|_| self.written > 0)
     }
 

@@ -12,12 +12,12 @@ use crate::exit::Exit;
 ///
 /// A path that is no regular file (a FIFO, `/dev/stderr`) is written to as it is: a rename would
 /// destroy it.
-pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
     write_atomically(path, content).map_err(|error| write_error(path, error))
 }
 
 /// Whether [`replace()`] could write there, so that a long run does not find out at its end.
-pub fn check_writable(path: &Path) -> Result<()> {
+pub(crate) fn check_writable(path: &Path) -> Result<()> {
     let checked = match fs::metadata(path) {
         Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
         Ok(found) if !found.is_file() => Ok(()),

@@ -11,11 +11,11 @@ use crate::exit::Exit;
 
 /// A directory under the system's temporary one, readable by nobody else.
 #[derive(Debug)]
-pub struct ScratchDir(PathBuf);
+pub(crate) struct ScratchDir(PathBuf);
 
 impl ScratchDir {
     /// Makes one.
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         loop {
             let path = std::env::temp_dir().join(format!("netlab-{}", random_suffix()));
             match DirBuilder::new().mode(0o700).create(&path) {
@@ -33,12 +33,12 @@ impl ScratchDir {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
     /// Writes a file into it, with the directories on the way.
-    pub fn write_file(&self, name: &str, content: &[u8]) -> Result<PathBuf> {
+    pub(crate) fn write_file(&self, name: &str, content: &[u8]) -> Result<PathBuf> {
         let path = self.0.join(name);
         let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, content));
         written.map_err(|error| {

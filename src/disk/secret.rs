@@ -13,7 +13,7 @@ const MAX_BYTES: u64 = 64 * 1024;
 
 /// The octets of a secret's file without a line end behind them, and whether only its owner may
 /// read it. The open file is asked, not its name, so that both answers are about the same file.
-pub fn read_secret(path: &Path) -> Result<(Vec<u8>, bool)> {
+pub(crate) fn read_secret(path: &Path) -> Result<(Vec<u8>, bool)> {
     let failed = |error: std::io::Error| {
         let exit = match error.kind() {
             std::io::ErrorKind::NotFound => Exit::InputMissing,

@@ -23,14 +23,14 @@ const STALE_AFTER: Duration = Duration::from_secs(3_600);
 
 /// Such a directory.
 #[derive(Debug)]
-pub struct Spool {
+pub(crate) struct Spool {
     path: PathBuf,
     directory: File,
 }
 
 impl Spool {
     /// Opens the directory, made if it is not there, and finds out at once whether it takes files.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         let cannot = |error: io::Error| {
             Error::new(
                 Exit::CannotCreate,
@@ -81,12 +81,12 @@ impl Spool {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Keeps a file under this name, which must be free. When this returns, it is on the disk.
-    pub fn store(&self, name: &str, content: &[u8]) -> io::Result<PathBuf> {
+    pub(crate) fn store(&self, name: &str, content: &[u8]) -> io::Result<PathBuf> {
         let (draft, target) = (self.temp_path(), self.path.join(name));
         let named = Self::write_temp(&draft, content).and_then(|()| rename_no_replace(&draft, &target));
         if let Err(error) = named {

@@ -32,7 +32,7 @@ const BACKWARD_STEP: (u8, f64) = (3, 2.0);
 
 /// The delays of one run of a sender.
 #[derive(Clone, Debug, Default)]
-pub struct DelayEstimator {
+pub(crate) struct DelayEstimator {
     /// What is subtracted from every sample, so that the rest is small.
     base: Option<(Duration, i64)>,
     hull_points: [Point; MAX_HULL_POINTS],
@@ -54,7 +54,7 @@ struct Point {
 
 /// What a sample says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DelaySample {
+pub(crate) enum DelaySample {
     /// So much above the smallest.
     AboveMinimum(Duration),
     /// The sender's clock was set by so many nanoseconds; what was known is begun anew.
@@ -63,7 +63,7 @@ pub enum DelaySample {
 
 impl DelayEstimator {
     /// Adds a beat that came at `came` on our monotonic clock and was sent at `sent` by the sender's.
-    pub fn push(&mut self, received_at: Duration, sent_at: Duration) -> DelaySample {
+    pub(crate) fn push(&mut self, received_at: Duration, sent_at: Duration) -> DelaySample {
         let difference = signed_nanos(received_at).saturating_sub(signed_nanos(sent_at));
         let (start, base) = *self.base.get_or_insert((received_at, difference));
         let point = Point {
@@ -184,29 +184,29 @@ impl DelayEstimator {
 
     /// How much faster our clock runs than the sender's, in parts per million; not before it can be
     /// told.
-    pub fn skew_ppm(&self) -> Option<f64> {
+    pub(crate) fn skew_ppm(&self) -> Option<f64> {
         self.slope().map(|slope| slope * 1e6)
     }
 
     /// RFC 3550 §6.4.1.
-    pub fn jitter(&self) -> Option<Duration> {
+    pub(crate) fn jitter(&self) -> Option<Duration> {
         self.jitter.value()
     }
 
     /// The newest delays above the smallest, oldest first.
-    pub fn recent(&self) -> impl Iterator<Item = Duration> {
+    pub(crate) fn recent(&self) -> impl Iterator<Item = Duration> {
         let count = usize::try_from(self.sample_count).unwrap_or(usize::MAX).min(RECENT_LIMIT);
         let start = (usize::from(self.next_recent) + RECENT_LIMIT - count) % RECENT_LIMIT;
         self.recent.iter().cycle().skip(start).take(count).copied().map(unpack)
     }
 
     /// How many there were.
-    pub fn sample_count(&self) -> u64 {
+    pub(crate) fn sample_count(&self) -> u64 {
         self.sample_count
     }
 
     /// The newest one.
-    pub fn last(&self) -> Option<Duration> {
+    pub(crate) fn last(&self) -> Option<Duration> {
         self.recent().last()
     }
 }

@@ -13,7 +13,7 @@ use crate::time::{nanoseconds, serialize_ns};
 /// How a sender is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Liveness {
+pub(crate) enum Liveness {
     /// Expected or heard, but not often enough yet.
     New,
     /// It beats.
@@ -28,10 +28,10 @@ pub enum Liveness {
 
 impl Liveness {
     /// Every state, in the order of a life.
-    pub const ALL: [Self; 5] = [Self::New, Self::Up, Self::Late, Self::Down, Self::Stopped];
+    pub(crate) const ALL: [Self; 5] = [Self::New, Self::Up, Self::Late, Self::Down, Self::Stopped];
 
     /// Its name, as in JSON.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::New => "new",
             Self::Up => "up",
@@ -45,7 +45,7 @@ impl Liveness {
 /// One event; `type` comes first in JSON.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum WatcherEvent {
+pub(crate) enum WatcherEvent {
     /// A sender's state has changed.
     State {
         /// Whose.
@@ -157,7 +157,7 @@ pub enum WatcherEvent {
 
 impl WatcherEvent {
     /// Whose it is, if it is about one sender.
-    pub fn sender_name(&self) -> Option<&Arc<str>> {
+    pub(crate) fn sender_name(&self) -> Option<&Arc<str>> {
         match self {
             Self::State { name, .. }
             | Self::Beat { name, .. }
@@ -177,7 +177,7 @@ impl WatcherEvent {
 /// Why a datagram counts for nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum RejectReason {
+pub(crate) enum RejectReason {
     /// No beat of ours nor of the textbook's.
     Malformed,
     /// Too long for a beat.
@@ -196,11 +196,11 @@ pub enum RejectReason {
 
 impl RejectReason {
     /// Every reason.
-    pub const ALL: [Self; 7] =
+    pub(crate) const ALL: [Self; 7] =
         [Self::Malformed, Self::Oversize, Self::Unauthentic, Self::Replayed, Self::Stray, Self::Conflict, Self::Full];
 
     /// Its name, as in JSON.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
             Self::Oversize => "oversize",

@@ -13,7 +13,7 @@ use crate::exit::Exit;
 
 /// How silence is judged.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum DetectionMethod {
+pub(crate) enum DetectionMethod {
     /// So many intervals; as many as the beat says unless given.
     Multiplier(Option<u8>),
     /// So long, whatever the beat says.
@@ -24,7 +24,7 @@ pub enum DetectionMethod {
 
 /// How patient a watcher is.
 #[derive(Clone, Copy, Debug)]
-pub struct FailureDetector {
+pub(crate) struct FailureDetector {
     /// How silence is judged.
     pub method: DetectionMethod,
     /// Added to every deadline.
@@ -37,7 +37,7 @@ pub struct FailureDetector {
 
 /// The times between beats so far, each divided by how many numbers it spans.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct InterArrivalTimes {
+pub(crate) struct InterArrivalTimes {
     count: u32,
     mean: f64,
     variance: f64,
@@ -45,7 +45,7 @@ pub struct InterArrivalTimes {
 
 /// How long a sender may be silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SilenceTimeouts {
+pub(crate) struct SilenceTimeouts {
     /// Before it is late: one beat is missing.
     pub late: Duration,
     /// Before it is down.
@@ -62,7 +62,12 @@ const MIN_RELATIVE_DEVIATION: f64 = 0.1;
 
 impl FailureDetector {
     /// How long a sender may be silent that promised to be heard within `interval`.
-    pub fn timeouts(&self, interval: Duration, multiplier: u8, inter_arrivals: &InterArrivalTimes) -> SilenceTimeouts {
+    pub(crate) fn timeouts(
+        &self,
+        interval: Duration,
+        multiplier: u8,
+        inter_arrivals: &InterArrivalTimes,
+    ) -> SilenceTimeouts {
         let times = |times: u8| interval.saturating_mul(times.into());
         let once = match self.method {
             DetectionMethod::Multiplier(own) => times(own.unwrap_or(multiplier)),
@@ -80,7 +85,7 @@ impl FailureDetector {
 
 impl InterArrivalTimes {
     /// Adds the time between two beats that are `numbers` apart.
-    pub fn push(&mut self, elapsed: Duration, seq_distance: u64) {
+    pub(crate) fn push(&mut self, elapsed: Duration, seq_distance: u64) {
         let numbers = u32::try_from(seq_distance).unwrap_or(u32::MAX).max(1);
         let each = elapsed.as_secs_f64() / f64::from(numbers);
         self.count = (self.count + 1).min(AVERAGING_WINDOW);
@@ -91,7 +96,7 @@ impl InterArrivalTimes {
     }
 
     /// The mean, once there are two beats.
-    pub fn mean(&self) -> Option<Duration> {
+    pub(crate) fn mean(&self) -> Option<Duration> {
         (self.count > 0).then(|| Duration::try_from_secs_f64(self.mean).ok())?
     }
 
@@ -122,7 +127,7 @@ fn suspicion(y: f64) -> f64 {
 
 impl DetectionMethod {
     /// The phi-accrual detector: silence of which the chance is 10^−phi, if times are spread normally.
-    pub fn phi(phi: f64) -> Self {
+    pub(crate) fn phi(phi: f64) -> Self {
         Self::Deviations(normal_quantile(phi))
     }
 }

@@ -17,7 +17,7 @@ const REUSE_THRESHOLD: f64 = 1_000.0;
 
 /// The penalty of one sender.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct FlapDamping {
+pub(crate) struct FlapDamping {
     penalty: f64,
     updated_at: Option<Moment>,
     is_suppressed: bool,
@@ -26,7 +26,7 @@ pub struct FlapDamping {
 impl FlapDamping {
     /// Notes a death, and says whether the sender begins to flap with it. A half-life of zero never
     /// damps.
-    pub fn record_failure(&mut self, now: Moment, half_life: Duration) -> bool {
+    pub(crate) fn record_failure(&mut self, now: Moment, half_life: Duration) -> bool {
         if half_life.is_zero() {
             return false;
         }
@@ -38,19 +38,19 @@ impl FlapDamping {
     }
 
     /// Whether the sender is flapping.
-    pub fn is_flapping(&self) -> bool {
+    pub(crate) fn is_flapping(&self) -> bool {
         self.is_suppressed
     }
 
     /// When it will have stopped, if it is and nothing happens before.
-    pub fn reuse_at(&self, half_life: Duration) -> Option<Moment> {
+    pub(crate) fn reuse_at(&self, half_life: Duration) -> Option<Moment> {
         let at = self.updated_at.filter(|_| self.is_suppressed)?;
         let halves = (self.penalty / REUSE_THRESHOLD).log2().max(0.0);
         Some(at + half_life.mul_f64(halves))
     }
 
     /// Stops if it is time, and says whether it did.
-    pub fn reuse_if_due(&mut self, now: Moment, half_life: Duration) -> bool {
+    pub(crate) fn reuse_if_due(&mut self, now: Moment, half_life: Duration) -> bool {
         let over = self.reuse_at(half_life).is_some_and(|end| end <= now);
         self.is_suppressed &= !over;
         over

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The upper ends of the classes.
-pub const BUCKET_BOUNDS: [Duration; 12] = [
+pub(super) const BUCKET_BOUNDS: [Duration; 12] = [
     Duration::from_millis(1),
     Duration::from_millis(2),
     Duration::from_millis(5),
@@ -20,7 +20,7 @@ pub const BUCKET_BOUNDS: [Duration; 12] = [
 
 /// How many delays were in which class.
 #[derive(Clone, Debug, Default)]
-pub struct Histogram {
+pub(crate) struct Histogram {
     counts: [u64; BUCKET_BOUNDS.len()],
     count: u64,
     sum: Duration,
@@ -28,7 +28,7 @@ pub struct Histogram {
 
 impl Histogram {
     /// Adds one.
-    pub fn observe(&mut self, delay: Duration) {
+    pub(crate) fn observe(&mut self, delay: Duration) {
         self.count += 1;
         self.sum = self.sum.saturating_add(delay);
         let class = BUCKET_BOUNDS.iter().zip(&mut self.counts).find(|(bound, _)| delay <= **bound);
@@ -38,7 +38,7 @@ impl Histogram {
     }
 
     /// Each upper end with how many were at most that long.
-    pub fn cumulative(&self) -> impl Iterator<Item = (Duration, u64)> {
+    pub(crate) fn cumulative(&self) -> impl Iterator<Item = (Duration, u64)> {
         BUCKET_BOUNDS.into_iter().zip(self.counts).scan(0, |sum, (bound, count)| {
             *sum += count;
             Some((bound, *sum))
@@ -46,12 +46,12 @@ impl Histogram {
     }
 
     /// How many there were.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
     /// All of them together.
-    pub fn sum(&self) -> Duration {
+    pub(crate) fn sum(&self) -> Duration {
         self.sum
     }
 }

@@ -17,7 +17,7 @@ type RecentWindow = SequenceWindow<4>;
 
 /// The beats of one run of a sender.
 #[derive(Clone, Debug, Default)]
-pub struct SequenceLoss {
+pub(crate) struct SequenceLoss {
     seq_window: RecentWindow,
     /// The first number that counts.
     first_seq: u64,
@@ -26,7 +26,7 @@ pub struct SequenceLoss {
 
 /// What they came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BeatCounts {
+pub(crate) struct BeatCounts {
     /// Beats that came, each counted once.
     pub beats: u64,
     /// Beats that did not come, as far as later ones tell.
@@ -47,7 +47,7 @@ pub struct BeatCounts {
 
 /// What a beat is to those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BeatStatus {
+pub(crate) enum BeatStatus {
     /// Ahead of all others; so many before it were skipped.
     Ahead(u64),
     /// One that was counted as lost.
@@ -60,7 +60,7 @@ pub enum BeatStatus {
 
 impl SequenceLoss {
     /// Begins with the beat `number`, of which those from `first` on were sent to us.
-    pub fn restart(&mut self, seq: u64, first_seq: u64) -> BeatStatus {
+    pub(crate) fn restart(&mut self, seq: u64, first_seq: u64) -> BeatStatus {
         self.seq_window = RecentWindow::default();
         self.first_seq = first_seq.min(seq);
         if let Some(before) = self.first_seq.checked_sub(1) {
@@ -71,7 +71,7 @@ impl SequenceLoss {
     }
 
     /// Counts a beat.
-    pub fn record(&mut self, seq: u64) -> BeatStatus {
+    pub(crate) fn record(&mut self, seq: u64) -> BeatStatus {
         let expected = self.seq_window.highest().map_or(0, |highest| highest + 1);
         let is_ahead = seq >= expected;
         let place = match self.seq_window.record(seq) {
@@ -98,7 +98,7 @@ impl SequenceLoss {
 
     /// The sender says that `last` was the last one; what is missing up to there is lost. Says how
     /// many and the first of them.
-    pub fn finish(&mut self, last_seq: u64) -> (u64, u64) {
+    pub(crate) fn finish(&mut self, last_seq: u64) -> (u64, u64) {
         let expected = self.seq_window.highest().map_or(0, |highest| highest + 1);
         let skipped = (last_seq + 1).saturating_sub(expected);
         self.seq_window.advance_to(last_seq);
@@ -115,22 +115,22 @@ impl SequenceLoss {
     }
 
     /// The highest number so far.
-    pub fn highest_seq(&self) -> Option<u64> {
+    pub(crate) fn highest_seq(&self) -> Option<u64> {
         self.seq_window.highest()
     }
 
     /// How many of the newest beats are missing, and of how many.
-    pub fn recent_loss(&self) -> (u64, u64) {
+    pub(crate) fn recent_loss(&self) -> (u64, u64) {
         self.seq_window.missing(self.first_seq)
     }
 
     /// What it all came to, over every run of the sender.
-    pub fn counts(&self) -> &BeatCounts {
+    pub(crate) fn counts(&self) -> &BeatCounts {
         &self.counts
     }
 
     /// Takes up the counts of an earlier watcher; what was sent while nobody watched is not lost.
-    pub fn from_counts(counts: BeatCounts) -> Self {
+    pub(crate) fn from_counts(counts: BeatCounts) -> Self {
         Self { counts, ..Self::default() }
     }
 }

@@ -25,7 +25,6 @@ mod histogram;
 mod loss;
 mod packet;
 mod report;
-mod rules;
 mod sender;
 mod sender_state;
 mod sender_table;
@@ -35,11 +34,10 @@ mod watcher;
 #[cfg(test)]
 mod simulation;
 
-pub use event::{Liveness, RejectReason, WatcherEvent};
-pub use failure_detector::{DetectionMethod, FailureDetector};
-pub use packet::{MAX_INTERVAL, MAX_PACKET_BYTES, is_valid_name};
-pub use report::{SenderReport, StateCounts};
-pub use rules::WatcherConfig;
-pub use sender::{BeatEvent, BeatReport, BeatSender, BeatSenderConfig, Lifetime};
-pub use snapshot::{MissingSenderSnapshot, SNAPSHOT_VERSION, SenderSnapshot, Snapshot};
-pub use watcher::{Watcher, WatcherCounters};
+pub(crate) use event::{Liveness, RejectReason, WatcherEvent};
+pub(crate) use failure_detector::{DetectionMethod, FailureDetector};
+pub(crate) use packet::{MAX_INTERVAL, MAX_PACKET_BYTES, is_valid_name};
+pub(crate) use report::{SenderReport, StateCounts};
+pub(crate) use sender::{BeatEvent, BeatReport, BeatSender, BeatSenderConfig, Lifetime};
+pub(crate) use snapshot::{MissingSenderSnapshot, SNAPSHOT_VERSION, SenderSnapshot, Snapshot};
+pub(crate) use watcher::{Watcher, WatcherConfig, WatcherCounters};

@@ -20,11 +20,11 @@ use std::time::Duration;
 use crate::mac::{MacKey, TAG_SIZE};
 
 /// The longest line that is read; the longest there can be is shorter.
-pub const MAX_PACKET_BYTES: usize = 512;
+pub(crate) const MAX_PACKET_BYTES: usize = 512;
 /// The longest name, in octets.
-pub const MAX_NAME_BYTES: usize = 64;
+pub(super) const MAX_NAME_BYTES: usize = 64;
 /// The longest interval.
-pub const MAX_INTERVAL: Duration = Duration::from_secs(86_400);
+pub(crate) const MAX_INTERVAL: Duration = Duration::from_secs(86_400);
 /// From here on a textbook's time is in milliseconds: in seconds it would be the year 5138.
 const MILLISECONDS_THRESHOLD: f64 = 1e11;
 /// A tag in hexadecimal digits.
@@ -32,7 +32,7 @@ const TAG_HEX_DIGITS: usize = 2 * TAG_SIZE;
 
 /// What a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PacketKind {
+pub(super) enum PacketKind {
     /// A sign of life.
     Beat,
     /// The last one.
@@ -43,7 +43,7 @@ pub enum PacketKind {
 
 /// A line of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BeatPacket<'a> {
+pub(super) struct BeatPacket<'a> {
     /// What it is.
     pub kind: PacketKind,
     /// Whose it is.
@@ -66,7 +66,7 @@ pub struct BeatPacket<'a> {
 
 /// What a datagram says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Packet<'a> {
+pub(super) enum Packet<'a> {
     /// Ours.
     Beat(BeatPacket<'a>),
     /// The textbook's, which names nobody.
@@ -80,7 +80,7 @@ pub enum Packet<'a> {
 
 /// Why a datagram is no beat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PacketError {
+pub(super) enum PacketError {
     /// None of the lines there are.
     Malformed,
     /// The key does not vouch for it, or nobody asked for a tag.
@@ -89,13 +89,13 @@ pub enum PacketError {
 
 /// Whether a name can be written into a beat: no longer than [`LONGEST_NAME`], nothing that is white
 /// space or controls a terminal.
-pub fn is_valid_name(name: &str) -> bool {
+pub(crate) fn is_valid_name(name: &str) -> bool {
     (1..=MAX_NAME_BYTES).contains(&name.len()) && !name.chars().any(|c| c.is_whitespace() || c.is_control())
 }
 
 impl<'a> Packet<'a> {
     /// Reads a datagram; with a key only what it vouches for.
-    pub fn parse(datagram: &'a [u8], key: Option<&MacKey>) -> Result<Self, PacketError> {
+    pub(super) fn parse(datagram: &'a [u8], key: Option<&MacKey>) -> Result<Self, PacketError> {
         let text = std::str::from_utf8(without_line_end(datagram)).map_err(|_| PacketError::Malformed)?;
         let mut words = text.split(' ');
         let kind = match words.next() {
@@ -147,7 +147,7 @@ impl<'a> BeatPacket<'a> {
     }
 
     /// Appends the line, sealed if there is a key.
-    pub fn encode(&self, key: Option<&MacKey>, out: &mut Vec<u8>) {
+    pub(super) fn encode(&self, key: Option<&MacKey>, out: &mut Vec<u8>) {
         let start = out.len();
         let verb = match self.kind {
             PacketKind::Beat => "BEAT",
@@ -174,7 +174,7 @@ impl<'a> BeatPacket<'a> {
 
 /// Makes the answer to a beat out of the beat, which [`Line::read`] has taken: another verb of the same length,
 /// and its own tag, so that it can never be taken for the beat.
-pub fn make_echo(line: &mut [u8], key: Option<&MacKey>) {
+pub(super) fn make_echo(line: &mut [u8], key: Option<&MacKey>) {
     if let Some(verb) = line.get_mut(..4) {
         verb.copy_from_slice(b"ECHO");
     }

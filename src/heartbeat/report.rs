@@ -17,7 +17,7 @@ use crate::time::{Moment, nanoseconds};
 
 /// How many senders there are, and in which state.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct StateCounts {
+pub(crate) struct StateCounts {
     /// In any.
     pub total: usize,
     /// Heard in time.
@@ -34,7 +34,7 @@ pub struct StateCounts {
 
 /// A sender.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct SenderReport {
+pub(crate) struct SenderReport {
     /// Its name, or its address if it sends the textbook's beats.
     pub name: Arc<str>,
     /// How it is.
@@ -89,7 +89,7 @@ fn all_ns<S: Serializer>(times: &[Duration], serializer: S) -> Result<S::Ok, S::
 
 impl SenderState {
     /// The figures now.
-    pub fn report(&self, now: Moment) -> SenderReport {
+    pub(crate) fn report(&self, now: Moment) -> SenderReport {
         let counts = *self.loss.counts();
         let loss = Ratio::new(counts.lost, counts.lost + counts.beats);
         let (missing, of) = self.loss.recent_loss();

@@ -38,7 +38,7 @@ const ONCE_REPLY_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// What a sender says of itself.
 #[derive(Clone)]
-pub struct BeatSenderConfig {
+pub(crate) struct BeatSenderConfig {
     /// Its name.
     pub name: Arc<str>,
     /// Which run of it this is.
@@ -55,7 +55,7 @@ pub struct BeatSenderConfig {
 
 /// How long a sender goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lifetime {
+pub(crate) enum Lifetime {
     /// Until it is told to stop, or so many beats were sent; then it says goodbye.
     Count(Option<u64>),
     /// One beat with this number, and no goodbye: the next run sends the next one.
@@ -65,7 +65,7 @@ pub enum Lifetime {
 /// What a sender tells.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum BeatEvent {
+pub(crate) enum BeatEvent {
     /// A beat was handed over.
     Sent {
         /// Its number.
@@ -107,7 +107,7 @@ pub enum BeatEvent {
 
 /// One watcher's beats in figures.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct BeatReport {
+pub(crate) struct BeatReport {
     /// Beats that were handed over.
     pub sent: u64,
     /// Those that the watcher has answered.
@@ -126,7 +126,7 @@ pub struct BeatReport {
 }
 
 /// The sender of beats to one watcher.
-pub struct BeatSender {
+pub(crate) struct BeatSender {
     config: BeatSenderConfig,
     lifetime: Lifetime,
     stage: Stage,
@@ -159,7 +159,7 @@ struct SenderCounters {
 
 impl BeatSender {
     /// A sender whose first beat belongs at `start`; the same seed is early by the same times.
-    pub fn new(config: BeatSenderConfig, lifetime: Lifetime, seed: u64, start: Moment) -> Self {
+    pub(crate) fn new(config: BeatSenderConfig, lifetime: Lifetime, seed: u64, start: Moment) -> Self {
         let seq = if let Lifetime::Once(seq) = lifetime { seq.saturating_sub(1) } else { 0 };
         Self {
             config,
@@ -175,19 +175,19 @@ impl BeatSender {
     }
 
     /// Says goodbye from now on, with the exit code of what was watched over.
-    pub fn stop(&mut self, exit_code: Option<u8>, now: Moment) {
+    pub(crate) fn stop(&mut self, exit_code: Option<u8>, now: Moment) {
         if self.stage == Stage::Sending {
             self.stage = Stage::SayingGoodbye { remaining: GOODBYE_COUNT, next_at: now, exit_code };
         }
     }
 
     /// Whether there is nothing left to say.
-    pub fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.stage == Stage::Finished
     }
 
     /// The figures so far.
-    pub fn report(&self) -> BeatReport {
+    pub(crate) fn report(&self) -> BeatReport {
         let SenderCounters { sent, refused, send_errors, skipped, rtt, last_rtt } = &self.counters;
         let rtt = rtt.summary();
         BeatReport {

@@ -11,7 +11,7 @@
 //!                                                   Stopped ◀── goodbye ──┘ (from any)
 //! ```
 
-mod whose;
+mod identity;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,12 +22,12 @@ use super::event::{Liveness, RejectReason, WatcherEvent};
 use super::failure_detector::{InterArrivalTimes, SilenceTimeouts};
 use super::flap_damping::FlapDamping;
 use super::loss::{BeatStatus, SequenceLoss};
-use super::rules::WatcherConfig;
+use super::watcher::WatcherConfig;
 use crate::protocol::DatagramActions;
 use crate::time::Moment;
-use whose::{ConflictingSender, Identity};
+use identity::{ConflictingSender, Identity};
 
-pub use whose::Incarnation;
+pub(super) use identity::Incarnation;
 
 /// What a textbook's sender may be silent for before its rhythm is known.
 const DEFAULT_TEXTBOOK_INTERVAL: Duration = Duration::from_secs(10);
@@ -38,7 +38,7 @@ const MAX_INITIAL_LOSS: u64 = 65_536;
 
 /// A beat or a goodbye, as it was heard.
 #[derive(Clone, Copy, Debug)]
-pub struct ReceivedBeat {
+pub(crate) struct ReceivedBeat {
     pub peer: SocketAddr,
     /// When the kernel received it.
     pub received_at: Moment,
@@ -54,7 +54,7 @@ pub struct ReceivedBeat {
 
 /// A sender.
 #[derive(Clone, Debug)]
-pub struct SenderState {
+pub(crate) struct SenderState {
     /// Its name, or its address if it sends the textbook's beats.
     pub name: Arc<str>,
     pub is_textbook: bool,
@@ -80,7 +80,7 @@ pub struct SenderState {
 
 impl SenderState {
     /// A sender that was not heard yet.
-    pub fn new(name: Arc<str>, is_expected: bool, now: Moment) -> Self {
+    pub(crate) fn new(name: Arc<str>, is_expected: bool, now: Moment) -> Self {
         Self {
             name,
             is_textbook: false,
@@ -102,7 +102,7 @@ impl SenderState {
     }
 
     /// A sender as it was when an earlier watcher knew it; it has all its patience again.
-    pub fn from_snapshot(
+    pub(crate) fn from_snapshot(
         name: Arc<str>,
         liveness: Liveness,
         since: Moment,
@@ -116,14 +116,14 @@ impl SenderState {
     }
 
     /// An earlier watcher has missed it since then; nothing new is to be told.
-    pub fn restore_missing(&mut self, since: Moment) {
+    pub(crate) fn restore_missing(&mut self, since: Moment) {
         if self.incarnation.is_none() {
             (self.liveness, self.reported, self.since) = (Liveness::Down, Liveness::Down, since);
         }
     }
 
     /// Hears a beat or a goodbye, and says why it counts for nothing if it does not.
-    pub fn on_beat(
+    pub(crate) fn on_beat(
         &mut self,
         beat: &ReceivedBeat,
         config: &WatcherConfig,
@@ -307,7 +307,7 @@ impl SenderState {
     }
 
     /// How long it may be silent.
-    pub fn timeouts(&self, config: &WatcherConfig) -> SilenceTimeouts {
+    pub(crate) fn timeouts(&self, config: &WatcherConfig) -> SilenceTimeouts {
         let promise = self.incarnation.and_then(|run| run.advertised_timing);
         let (interval, multiplier) = promise.unwrap_or_else(|| match self.inter_arrivals.mean() {
             Some(mean) => (mean.max(MIN_TEXTBOOK_INTERVAL), 3),
@@ -317,7 +317,7 @@ impl SenderState {
     }
 
     /// When something is to be done about it, if nothing is heard.
-    pub fn next_deadline(&self, config: &WatcherConfig) -> Option<Moment> {
+    pub(crate) fn next_deadline(&self, config: &WatcherConfig) -> Option<Moment> {
         let limits = self.timeouts(config);
         let silent_since = self.incarnation.map(|run| run.silent_since);
         let by_state = match (self.liveness, silent_since) {
@@ -330,7 +330,7 @@ impl SenderState {
     }
 
     /// Does what is due, and says whether it may be forgotten.
-    pub fn on_timeout(
+    pub(crate) fn on_timeout(
         &mut self,
         now: Moment,
         config: &WatcherConfig,
@@ -347,7 +347,7 @@ impl SenderState {
             match self.liveness {
                 Liveness::Up if limits.late < limits.down => self.set_liveness(Liveness::Late, now, config, actions),
                 Liveness::Up | Liveness::Late | Liveness::New => {
-                    self.set_liveness(Liveness::Down, now, config, actions)
+                    self.set_liveness(Liveness::Down, now, config, actions);
                 }
                 Liveness::Down | Liveness::Stopped => return true,
             }
@@ -356,7 +356,7 @@ impl SenderState {
     }
 
     /// The watcher did not run for `gap`: the silence of that time is not the sender's.
-    pub fn exclude_pause(&mut self, gap: Duration, now: Moment) {
+    pub(crate) fn exclude_pause(&mut self, gap: Duration, now: Moment) {
         match &mut self.incarnation {
             Some(run) => run.silent_since = (run.silent_since + gap).min(now),
             None => self.since = (self.since + gap).min(now),

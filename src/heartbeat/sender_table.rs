@@ -18,11 +18,11 @@ use crate::rate_limit::SourcePrefix;
 use crate::time::Moment;
 
 /// How many senders one network beyond loopback may have.
-pub const MAX_SENDERS_PER_PREFIX: u32 = 256;
+pub(super) const MAX_SENDERS_PER_PREFIX: u32 = 256;
 
 /// Whom a beat belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum SenderKey {
+pub(crate) enum SenderKey {
     /// Whoever has this name.
     Named(Arc<str>),
     /// Whoever sends textbook beats from this address.
@@ -31,7 +31,7 @@ pub enum SenderKey {
 
 impl SenderKey {
     /// Whose record it is.
-    pub fn of(sender: &SenderState) -> Self {
+    pub(crate) fn of(sender: &SenderState) -> Self {
         match sender.incarnation {
             Some(run) if sender.is_textbook => Self::Address(run.peer),
             _ => Self::Named(Arc::clone(&sender.name)),
@@ -41,7 +41,7 @@ impl SenderKey {
 
 /// The senders.
 #[derive(Debug)]
-pub struct SenderTable {
+pub(crate) struct SenderTable {
     max_senders: usize,
     index: HashMap<SenderKey, usize>,
     senders: Slab<SenderState>,
@@ -63,7 +63,7 @@ struct Timer {
 
 impl SenderTable {
     /// Room for so many.
-    pub fn new(max_senders: usize) -> Self {
+    pub(crate) fn new(max_senders: usize) -> Self {
         Self {
             max_senders,
             index: HashMap::new(),
@@ -78,12 +78,12 @@ impl SenderTable {
     }
 
     /// The place of somebody known.
-    pub fn find(&self, key: &SenderKey) -> Option<usize> {
+    pub(crate) fn find(&self, key: &SenderKey) -> Option<usize> {
         self.index.get(key).copied()
     }
 
     /// Takes in a newcomer, whose first beat came from `peer` if it was heard.
-    pub fn insert(
+    pub(crate) fn insert(
         &mut self,
         key: SenderKey,
         mut sender: SenderState,
@@ -131,7 +131,7 @@ impl SenderTable {
     }
 
     /// Forgets somebody.
-    pub fn remove(&mut self, slot: usize) {
+    pub(crate) fn remove(&mut self, slot: usize) {
         let Some(record) = self.senders.try_remove(slot) else { return };
         *self.state_count_mut(record.liveness) -= 1;
         self.index.remove(&SenderKey::of(&record));
@@ -145,7 +145,7 @@ impl SenderTable {
     }
 
     /// Does something with a sender; afterwards its timer is set for `due`.
-    pub fn update<T>(
+    pub(crate) fn update<T>(
         &mut self,
         slot: usize,
         act: impl FnOnce(&mut SenderState) -> T,
@@ -183,12 +183,12 @@ impl SenderTable {
     }
 
     /// When the next timer rings, maybe too early.
-    pub fn next_deadline(&self) -> Option<Moment> {
+    pub(crate) fn next_deadline(&self) -> Option<Moment> {
         self.timers.peek().map(|timer| timer.0.deadline)
     }
 
     /// Whose timer rings by now.
-    pub fn pop_due(&mut self, now: Moment) -> Option<usize> {
+    pub(crate) fn pop_due(&mut self, now: Moment) -> Option<usize> {
         while let Some(Reverse(timer)) = self.timers.peek().copied().filter(|timer| timer.0.deadline <= now) {
             self.timers.pop();
             let Some(record) = self.senders.get_mut(timer.slot) else { continue };
@@ -201,7 +201,7 @@ impl SenderTable {
     }
 
     /// Does something with everybody, and sets all timers anew.
-    pub fn update_all(
+    pub(crate) fn update_all(
         &mut self,
         mut act: impl FnMut(&mut SenderState),
         next_deadline: impl Fn(&SenderState) -> Option<Moment>,
@@ -217,27 +217,27 @@ impl SenderTable {
     }
 
     /// Somebody.
-    pub fn get(&self, slot: usize) -> Option<&SenderState> {
+    pub(crate) fn get(&self, slot: usize) -> Option<&SenderState> {
         self.senders.get(slot)
     }
 
     /// Everybody, by place.
-    pub fn iter(&self) -> impl Iterator<Item = (usize, &SenderState)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &SenderState)> {
         self.senders.iter()
     }
 
     /// All places are below this one.
-    pub fn slot_bound(&self) -> usize {
+    pub(crate) fn slot_bound(&self) -> usize {
         self.slot_bound
     }
 
     /// How many are known.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.senders.len()
     }
 
     /// How many are in this state.
-    pub fn count_in_state(&self, state: Liveness) -> usize {
+    pub(crate) fn count_in_state(&self, state: Liveness) -> usize {
         self.state_counts.get(state as usize).copied().unwrap_or_default()
     }
 

@@ -16,11 +16,11 @@ use super::watcher::Watcher;
 use crate::time::Moment;
 
 /// The version of the form; another one is not read.
-pub const SNAPSHOT_VERSION: u32 = 1;
+pub(crate) const SNAPSHOT_VERSION: u32 = 1;
 
 /// Everybody, written down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// Which form this is.
     pub version: u32,
     /// When it was written, in milliseconds since 1970.
@@ -34,14 +34,14 @@ pub struct Snapshot {
 
 /// One who was never heard, written down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MissingSenderSnapshot {
+pub(crate) struct MissingSenderSnapshot {
     name: Arc<str>,
     since_ms: u64,
 }
 
 impl MissingSenderSnapshot {
     /// What is to be written down of a sender that did not come in time.
-    pub fn of(record: &SenderState) -> Option<Self> {
+    pub(crate) fn of(record: &SenderState) -> Option<Self> {
         let is_missed = record.incarnation.is_none() && record.is_expected && record.liveness == Liveness::Down;
         is_missed.then(|| Self { name: Arc::clone(&record.name), since_ms: saturating_millis(record.since.wall()) })
     }
@@ -49,7 +49,7 @@ impl MissingSenderSnapshot {
 
 /// One sender, written down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SenderSnapshot {
+pub(crate) struct SenderSnapshot {
     name: Arc<str>,
     textbook: bool,
     state: Liveness,
@@ -69,7 +69,7 @@ pub struct SenderSnapshot {
 
 impl SenderSnapshot {
     /// What is to be written down of a sender; one that was never heard leaves no trace.
-    pub fn of(record: &SenderState) -> Option<Self> {
+    pub(crate) fn of(record: &SenderState) -> Option<Self> {
         let run = record.incarnation?;
         Some(Self {
             name: Arc::clone(&record.name),
@@ -123,7 +123,7 @@ impl SenderSnapshot {
 impl Watcher {
     /// Takes in everybody who was written down, and says how many could not be: there is no room for
     /// them, or what was written makes no sense.
-    pub fn restore_snapshot(&mut self, snapshot: &Snapshot, now: Moment) -> usize {
+    pub(crate) fn restore_snapshot(&mut self, snapshot: &Snapshot, now: Moment) -> usize {
         let mut refused = 0;
         for sender in &snapshot.senders {
             let is_restored = sender.restore(now).is_some_and(|record| self.restore(record));

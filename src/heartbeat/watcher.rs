@@ -14,14 +14,63 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::event::{Liveness, RejectReason, WatcherEvent};
+#[cfg(test)]
+use super::failure_detector::DetectionMethod;
+use super::failure_detector::FailureDetector;
 use super::histogram::Histogram;
 use super::packet::{BeatPacket, Packet, PacketError, PacketKind, make_echo};
 use super::report::StateCounts;
-use super::rules::WatcherConfig;
 use super::sender_state::{ReceivedBeat, SenderState};
 use super::sender_table::{SenderKey, SenderTable};
+use crate::mac::MacKey;
 use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
 use crate::time::Moment;
+
+/// How a watcher judges.
+#[derive(Clone)]
+pub(crate) struct WatcherConfig {
+    /// How long silence is borne.
+    pub failure_detector: FailureDetector,
+    /// With a key only what it vouches for is heard.
+    pub key: Option<MacKey>,
+    /// How long those that are expected may take to be heard first.
+    pub expect_within: Duration,
+    /// How long somebody is remembered who is down or stopped.
+    pub forget_after: Duration,
+    /// How fast it is forgiven to come and go.
+    pub flap_half_life: Duration,
+    /// How many senders there may be.
+    pub max_senders: usize,
+    /// How many datagrams are heard; what comes after them is not.
+    pub max_datagrams: Option<u64>,
+    /// Since when datagrams are heard.
+    pub started_at: Moment,
+    /// Since when we have been awake: silence before it may have been our own.
+    pub awake_since: Moment,
+}
+
+#[cfg(test)]
+impl WatcherConfig {
+    /// The defaults without slack or damping, since `started`.
+    pub(crate) fn strict(started: Moment) -> Self {
+        Self {
+            failure_detector: FailureDetector {
+                method: DetectionMethod::Multiplier(None),
+                slack: Duration::ZERO,
+                rise: 1,
+                fall: 1,
+            },
+            key: None,
+            expect_within: Duration::from_secs(10),
+            forget_after: Duration::from_secs(3_600),
+            flap_half_life: Duration::ZERO,
+            max_senders: 100,
+            max_datagrams: None,
+            started_at: started,
+            awake_since: started,
+        }
+    }
+}
 
 /// How often a watcher looks whether it was stopped meanwhile.
 const STALL_CHECK_INTERVAL: Duration = Duration::from_millis(250);
@@ -34,7 +83,7 @@ const REJECT_REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What became of all datagrams.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct WatcherCounters {
+pub(crate) struct WatcherCounters {
     /// Datagrams that came.
     pub received: u64,
     /// Echoes that were sent back.
@@ -52,7 +101,7 @@ pub struct WatcherCounters {
 }
 
 /// Everybody who is watched.
-pub struct Watcher {
+pub(crate) struct Watcher {
     config: WatcherConfig,
     table: SenderTable,
     counters: WatcherCounters,
@@ -66,7 +115,7 @@ pub struct Watcher {
 
 impl Watcher {
     /// A watcher that waits for those `expected`.
-    pub fn new(config: WatcherConfig, expected: &[Arc<str>], now: Moment) -> Self {
+    pub(crate) fn new(config: WatcherConfig, expected: &[Arc<str>], now: Moment) -> Self {
         let mut watcher = Self {
             table: SenderTable::new(config.max_senders.max(expected.len())),
             config,
@@ -95,7 +144,7 @@ impl Watcher {
 
     /// An earlier watcher has missed somebody since then; if it is not expected any more, nobody is
     /// missed.
-    pub fn restore_missing(&mut self, name: &Arc<str>, since: Moment) {
+    pub(crate) fn restore_missing(&mut self, name: &Arc<str>, since: Moment) {
         let rules = &self.config;
         if let Some(place) = self.table.find(&SenderKey::Named(Arc::clone(name))) {
             self.table.update(place, |record| record.restore_missing(since), |record| record.next_deadline(rules));
@@ -103,7 +152,7 @@ impl Watcher {
     }
 
     /// Takes in somebody whom an earlier watcher knew, if there is room.
-    pub fn restore(&mut self, mut sender: SenderState) -> bool {
+    pub(crate) fn restore(&mut self, mut sender: SenderState) -> bool {
         let who = SenderKey::of(&sender);
         let peer = sender.incarnation.map(|run| run.peer);
         if let Some(place) = self.table.find(&who) {
@@ -116,17 +165,17 @@ impl Watcher {
     }
 
     /// Everybody, by place.
-    pub fn sender_table(&self) -> &SenderTable {
+    pub(crate) fn sender_table(&self) -> &SenderTable {
         &self.table
     }
 
     /// What became of all datagrams so far.
-    pub fn counters(&self) -> &WatcherCounters {
+    pub(crate) fn counters(&self) -> &WatcherCounters {
         &self.counters
     }
 
     /// The delays of all beats, above the smallest of each sender.
-    pub fn delays(&self) -> &Histogram {
+    pub(crate) fn delays(&self) -> &Histogram {
         &self.delays
     }
 
@@ -317,12 +366,12 @@ impl DatagramProtocol for Watcher {
 /// How many senders are in which state.
 impl Watcher {
     /// In this one.
-    pub fn count_in_state(&self, state: Liveness) -> usize {
+    pub(crate) fn count_in_state(&self, state: Liveness) -> usize {
         self.table.count_in_state(state)
     }
 
     /// In each.
-    pub fn state_counts(&self) -> StateCounts {
+    pub(crate) fn state_counts(&self) -> StateCounts {
         StateCounts {
             total: self.sender_count(),
             up: self.count_in_state(Liveness::Up),
@@ -334,7 +383,7 @@ impl Watcher {
     }
 
     /// In any.
-    pub fn sender_count(&self) -> usize {
+    pub(crate) fn sender_count(&self) -> usize {
         self.table.len()
     }
 }

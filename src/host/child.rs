@@ -13,7 +13,7 @@ use crate::exit::Exit;
 
 /// A running child, its output being collected.
 #[derive(Debug)]
-pub struct Child {
+pub(crate) struct Child {
     process: std::process::Child,
     stdout: Option<JoinHandle<Vec<u8>>>,
     stderr: Option<JoinHandle<Vec<u8>>>,
@@ -21,7 +21,7 @@ pub struct Child {
 
 /// How a child ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChildOutput {
+pub(crate) struct ChildOutput {
     /// Its exit code; `None` if a signal killed it.
     pub code: Option<i32>,
     /// What it wrote to stdout.
@@ -32,7 +32,7 @@ pub struct ChildOutput {
 
 impl Child {
     /// Starts `command` with nothing on its stdin.
-    pub fn start(mut command: Command) -> Result<Self> {
+    pub(crate) fn start(mut command: Command) -> Result<Self> {
         let failed = |error: io::Error| Error::new(Exit::OsError, "cannot start a child process").with_source(error);
         let mut process =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
@@ -42,7 +42,7 @@ impl Child {
     }
 
     /// Asks it to stop, as a supervisor would.
-    pub fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
         if let Some(pid) = pid {
             // Fails only if it has ended already.
@@ -51,23 +51,23 @@ impl Child {
     }
 
     /// Ends it at once.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let _ = self.process.kill();
     }
 
     /// Whether it still runs.
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         matches!(self.process.try_wait(), Ok(None))
     }
 
     /// Whether it ends by itself within `limit`.
-    pub fn exits_within(&self, timeout: Duration) -> bool {
+    pub(crate) fn exits_within(&self, timeout: Duration) -> bool {
         let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
         pid.is_none_or(|pid| exits_within(pid, timeout, None))
     }
 
     /// Waits for its end.
-    pub fn wait(mut self) -> Result<ChildOutput> {
+    pub(crate) fn wait(mut self) -> Result<ChildOutput> {
         let status = self
             .process
             .wait()

@@ -14,14 +14,14 @@ use crate::exit::Exit;
 
 /// A running command.
 #[derive(Debug)]
-pub struct SupervisedCommand {
+pub(crate) struct SupervisedCommand {
     pid: Option<Pid>,
     exit_code: Arc<OnceLock<u8>>,
 }
 
 impl SupervisedCommand {
     /// Starts it; `ended` is called once it has ended.
-    pub fn start(words: &[OsString], on_exit: impl FnOnce() + Send + 'static) -> Result<Self> {
+    pub(crate) fn start(words: &[OsString], on_exit: impl FnOnce() + Send + 'static) -> Result<Self> {
         let (program, arguments) =
             words.split_first().ok_or_else(|| Error::new(Exit::Usage, "there is no command to run"))?;
         let mut child = Command::new(program).args(arguments).spawn().map_err(|error| {
@@ -53,12 +53,12 @@ impl SupervisedCommand {
     }
 
     /// Its exit code, once it has ended.
-    pub fn exit_code(&self) -> Option<u8> {
+    pub(crate) fn exit_code(&self) -> Option<u8> {
         self.exit_code.get().copied()
     }
 
     /// Passes a request to stop on to it: SIGTERM, or SIGINT where that came.
-    pub fn stop(&self, interrupt: bool) {
+    pub(crate) fn stop(&self, interrupt: bool) {
         if let Some(pid) = self.pid.filter(|_| self.exit_code().is_none()) {
             // Fails only if it has ended meanwhile.
             let _ = kill_process(pid, if interrupt { Signal::INT } else { Signal::TERM });

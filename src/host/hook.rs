@@ -23,13 +23,13 @@ const GRACE_PERIOD: Duration = Duration::from_secs(1);
 
 /// A command as it was typed: one string, split by the rules of shell quoting, run by no shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hook {
+pub(crate) struct Hook {
     argv: Vec<String>,
 }
 
 /// How a run of it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HookExit {
+pub(crate) enum HookExit {
     /// With this exit code.
     Code(i32),
     /// Killed by this signal.
@@ -52,12 +52,12 @@ impl std::str::FromStr for Hook {
 
 impl Hook {
     /// Its words.
-    pub fn argv(&self) -> &[String] {
+    pub(crate) fn argv(&self) -> &[String] {
         &self.argv
     }
 
     /// Refuses a program that is not there, if it is named by its path.
-    pub fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let named = self.argv.first().filter(|program| program.contains('/'));
         let is_there = |program: &String| access(program, Access::EXEC_OK).is_ok() && Path::new(program).is_file();
         let Some(program) = named.filter(|program| !is_there(program)) else { return Ok(()) };
@@ -67,7 +67,7 @@ impl Hook {
 
     /// Runs it with `input` on its stdin, for `limit` at most, and for a second only once the other end
     /// of `hurry` is closed.
-    pub fn run(
+    pub(crate) fn run(
         &self,
         environment: &[(&str, String)],
         input: &[u8],

@@ -6,11 +6,11 @@ mod child;
 mod guarded;
 mod hook;
 
-pub use child::{Child, ChildOutput};
-pub use guarded::SupervisedCommand;
-pub use hook::{Hook, HookExit};
+pub(crate) use child::{Child, ChildOutput};
+pub(crate) use guarded::SupervisedCommand;
+pub(crate) use hook::{Hook, HookExit};
 
 /// What this machine is called.
-pub fn hostname() -> String {
+pub(crate) fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

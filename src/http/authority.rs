@@ -6,7 +6,7 @@
 use std::net::Ipv6Addr;
 
 /// Whether `text` is `uri-host [ ":" port ]` with a non-empty host and a port up to 65535.
-pub fn is_authority(text: &[u8]) -> bool {
+pub(super) fn is_authority(text: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(text) else { return false };
     let (host_is_good, port) = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {

@@ -18,7 +18,7 @@ const MAX_TRAILER_BYTES: usize = 8 * 1024;
 
 /// How the end of a body is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
+pub(crate) enum Framing {
     /// Exactly this many octets; zero where there is no body.
     Length(u64),
     /// In chunks.
@@ -29,7 +29,7 @@ pub enum Framing {
 
 /// A body on its way in.
 #[derive(Debug)]
-pub struct BodyDecoder {
+pub(super) struct BodyDecoder {
     state: State,
 }
 
@@ -46,7 +46,7 @@ enum State {
 
 /// What the next octets of a body are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyPart<'b> {
+pub(super) enum BodyPart<'b> {
     /// Not enough there to tell.
     NeedMore,
     /// Data, never empty.
@@ -57,7 +57,7 @@ pub enum BodyPart<'b> {
 
 impl BodyDecoder {
     /// The start of a body.
-    pub fn new(framing: Framing) -> Self {
+    pub(super) fn new(framing: Framing) -> Self {
         let state = match framing {
             Framing::Length(length) => State::Length(length),
             Framing::Chunked => State::ChunkSize,
@@ -68,7 +68,7 @@ impl BodyDecoder {
 
     /// Takes octets up to the next piece; returns how many it took. The error says what is wrong
     /// with the chunks.
-    pub fn decode<'b>(&mut self, bytes: &'b [u8]) -> Result<(usize, BodyPart<'b>), &'static str> {
+    pub(super) fn decode<'b>(&mut self, bytes: &'b [u8]) -> Result<(usize, BodyPart<'b>), &'static str> {
         let mut taken = 0;
         loop {
             let rest = bytes.get(taken..).unwrap_or_default();
@@ -117,7 +117,7 @@ impl BodyDecoder {
 
     /// How many octets are known to be missing if the connection ends here; `Ok` if the body is
     /// whole, `Err(None)` if it is cut but nobody can say by how much.
-    pub fn complete_at_close(&self) -> Result<(), Option<u64>> {
+    pub(super) fn complete_at_close(&self) -> Result<(), Option<u64>> {
         match self.state {
             State::End | State::UntilClose | State::Length(0) => Ok(()),
             State::Length(missing) => Err(Some(missing)),

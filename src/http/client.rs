@@ -18,7 +18,7 @@ const MAX_INTERIM: u32 = 16;
 
 /// A request to be sent.
 #[derive(Clone, Debug)]
-pub struct RequestHead {
+pub(crate) struct RequestHead {
     /// `GET`.
     pub method: String,
     /// Path and query.
@@ -29,7 +29,7 @@ pub struct RequestHead {
 
 impl RequestHead {
     /// Its octets, with the empty line.
-    pub fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
         use std::io::Write as _;
         // Writing to a Vec cannot fail.
         let _ = write!(out, "{} {} HTTP/1.1\r\n", self.method, self.target);
@@ -42,7 +42,7 @@ impl RequestHead {
 
 /// One exchange, as the client sees it.
 #[derive(Debug)]
-pub struct ResponseDecoder {
+pub(crate) struct ResponseDecoder {
     state: State,
     is_head_request: bool,
     interim_count: u32,
@@ -57,7 +57,7 @@ enum State {
 
 /// What came in.
 #[derive(Debug, PartialEq, Eq)]
-pub enum ResponsePart<'b> {
+pub(crate) enum ResponsePart<'b> {
     /// Nothing complete yet.
     NeedMore,
     /// An interim response (RFC 9110 §15.2); the final one follows.
@@ -72,7 +72,7 @@ pub enum ResponsePart<'b> {
 
 /// Why a response cannot be believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ResponseError {
+pub(crate) enum ResponseError {
     /// The peer broke the protocol; the text says how.
     Malformed(&'static str),
     /// The connection ended before any octet of a response.
@@ -111,7 +111,7 @@ impl From<HeadError> for ResponseError {
 
 impl ResponseDecoder {
     /// The exchange that begins with a request of this method.
-    pub fn new(method: &str) -> Self {
+    pub(crate) fn new(method: &str) -> Self {
         Self {
             state: State::Head(Scanner::new(MAX_RESPONSE_HEAD)),
             is_head_request: method == "HEAD",
@@ -121,7 +121,7 @@ impl ResponseDecoder {
 
     /// Takes octets; returns how many, and what they were. Call again until it says
     /// [`Arrived::More`] or [`Arrived::End`].
-    pub fn receive<'b>(&mut self, bytes: &'b [u8]) -> Result<(usize, ResponsePart<'b>), ResponseError> {
+    pub(crate) fn receive<'b>(&mut self, bytes: &'b [u8]) -> Result<(usize, ResponsePart<'b>), ResponseError> {
         match &mut self.state {
             State::End => Ok((0, ResponsePart::End)),
             State::Body(body) => match body.decode(bytes).map_err(ResponseError::Malformed)? {
@@ -153,7 +153,7 @@ impl ResponseDecoder {
 
     /// The connection has ended with `pending` octets not taken. `clean` says that the end can be
     /// believed: FIN, and with TLS a `close_notify`.
-    pub fn ended(&self, pending: usize, clean: bool) -> Result<(), ResponseError> {
+    pub(crate) fn ended(&self, pending: usize, clean: bool) -> Result<(), ResponseError> {
         match &self.state {
             State::End => Ok(()),
             State::Head(_) if pending == 0 => Err(ResponseError::NoResponse),

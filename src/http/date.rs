@@ -8,22 +8,22 @@ const MAX_SECONDS: u64 = 253_402_300_799;
 
 /// A whole second of civil time, between 1970 and 9999.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HttpDate(u64);
+pub(crate) struct HttpDate(u64);
 
 impl HttpDate {
     /// The second that `wall` (time since 1970) lies in.
-    pub fn from_wall_time(wall: Duration) -> Self {
+    pub(crate) fn from_wall_time(wall: Duration) -> Self {
         Self(wall.as_secs().min(MAX_SECONDS))
     }
 
     /// A file's modification time: 1970 if it lies before that, `now` if it lies in the future,
     /// since a date to come would make caches believe it forever (RFC 9110 §8.8.2.1).
-    pub fn from_mtime(seconds_since_1970: i64, now: Self) -> Self {
+    pub(crate) fn from_mtime(seconds_since_1970: i64, now: Self) -> Self {
         Self(u64::try_from(seconds_since_1970).unwrap_or(0)).min(now)
     }
 
     /// Reads any of the three formats; `None` for anything else, which a recipient ignores.
-    pub fn parse(value: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(value: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(value).ok()?;
         let time = httpdate::parse_http_date(text).ok()?;
         Some(Self::from_wall_time(time.duration_since(UNIX_EPOCH).ok()?))

@@ -6,48 +6,48 @@
 use httparse::Header;
 
 /// The most field lines one head may have; more is 431 from a server and a fault from a client.
-pub const MAX_FIELDS: usize = 100;
+pub(super) const MAX_FIELDS: usize = 100;
 
 /// The field lines of one head, in order.
 #[derive(Clone, Copy, Debug)]
-pub struct Fields<'h, 'b>(&'h [Header<'b>]);
+pub(super) struct Fields<'h, 'b>(&'h [Header<'b>]);
 
 impl<'h, 'b> Fields<'h, 'b> {
     /// Wraps what httparse found.
-    pub fn new(headers: &'h [Header<'b>]) -> Self {
+    pub(super) fn new(headers: &'h [Header<'b>]) -> Self {
         Self(headers)
     }
 
     /// Every value of the field `name`, in order.
-    pub fn all(self, name: &str) -> impl Iterator<Item = &'b [u8]> + use<'h, 'b, '_> {
+    pub(super) fn all(self, name: &str) -> impl Iterator<Item = &'b [u8]> + use<'h, 'b, '_> {
         self.0.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
     }
 
     /// The first value of the field `name`.
-    pub fn first(self, name: &str) -> Option<&'b [u8]> {
+    pub(super) fn first(self, name: &str) -> Option<&'b [u8]> {
         self.all(name).next()
     }
 
     /// The members of a comma-separated list field over all its lines, trimmed, empty ones left
     /// out (RFC 9110 §5.6.1.2).
-    pub fn list(self, name: &str) -> impl Iterator<Item = &'b [u8]> + use<'h, 'b, '_> {
+    pub(super) fn list(self, name: &str) -> impl Iterator<Item = &'b [u8]> + use<'h, 'b, '_> {
         self.all(name).flat_map(|value| value.split(|byte| *byte == b',')).map(trim).filter(|member| !member.is_empty())
     }
 
     /// Whether the list field `name` has this member, without case.
-    pub fn list_contains(self, name: &str, member: &str) -> bool {
+    pub(super) fn list_contains(self, name: &str, member: &str) -> bool {
         self.list(name).any(|found| found.eq_ignore_ascii_case(member.as_bytes()))
     }
 
     /// Each name with its value, in order.
-    pub fn iter(self) -> impl Iterator<Item = (&'b str, &'b [u8])> + use<'h, 'b> {
+    pub(super) fn iter(self) -> impl Iterator<Item = (&'b str, &'b [u8])> + use<'h, 'b> {
         self.0.iter().map(|header| (header.name, header.value))
     }
 }
 
 /// Takes off optional white space: SP and HTAB, nothing else (RFC 9110 §5.6.3). Stripping more is
 /// how two parsers come to see different fields.
-pub fn trim(mut value: &[u8]) -> &[u8] {
+pub(super) fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
     }
@@ -55,12 +55,12 @@ pub fn trim(mut value: &[u8]) -> &[u8] {
 }
 
 /// Whether `text` is a token (RFC 9110 §5.6.2): a method or a field name.
-pub fn is_token(text: &[u8]) -> bool {
+pub(crate) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
 /// Whether `value` can stand in a field line without ending it (RFC 9110 §5.5).
-pub fn is_field_value(value: &[u8]) -> bool {
+pub(crate) fn is_field_value(value: &[u8]) -> bool {
     value.iter().all(|byte| matches!(byte, b'\t' | 0x20..=0x7e | 0x80..))
 }
 
@@ -68,7 +68,7 @@ pub fn is_field_value(value: &[u8]) -> bool {
 ///
 /// One value of digits and nothing else: RFC 9110 §8.6 lets a recipient fold equal values, but a
 /// sender of two lengths is not one to trust with a third request on the same connection.
-pub fn content_length(fields: Fields<'_, '_>) -> Result<Option<u64>, &'static str> {
+pub(super) fn content_length(fields: Fields<'_, '_>) -> Result<Option<u64>, &'static str> {
     let mut values = fields.all("content-length");
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {

@@ -10,18 +10,18 @@ use memchr::memchr;
 use super::fields::MAX_FIELDS;
 
 /// The longest first line, request or status (RFC 9112 §3 asks for at least 8000 octets).
-pub const MAX_FIRST_LINE: usize = 8 * 1024;
+pub(super) const MAX_FIRST_LINE: usize = 8 * 1024;
 /// The longest request head.
-pub const MAX_REQUEST_HEAD: usize = 32 * 1024;
+pub(super) const MAX_REQUEST_HEAD: usize = 32 * 1024;
 /// The longest response head; servers in the wild send more than clients do.
-pub const MAX_RESPONSE_HEAD: usize = 64 * 1024;
+pub(super) const MAX_RESPONSE_HEAD: usize = 64 * 1024;
 /// Empty lines that may stand before a first line: old clients send one after a body
 /// (RFC 9112 §2.2).
 const MAX_LEADING_EMPTY_LINES: usize = 2;
 
 /// Looks for the empty line that ends a head.
 #[derive(Debug)]
-pub struct Scanner {
+pub(super) struct Scanner {
     limit: usize,
     /// Octets already looked at.
     scanned: usize,
@@ -34,7 +34,7 @@ pub struct Scanner {
 
 /// A complete head within the octets that were scanned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
+pub(super) struct Span {
     /// Where its first line begins.
     pub start: usize,
     /// Behind its empty line.
@@ -43,7 +43,7 @@ pub struct Span {
 
 /// Why a head cannot be one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeadError {
+pub(crate) enum HeadError {
     /// A line ends in LF without CR.
     BareLf,
     /// The first line is longer than [`MAX_FIRST_LINE`].
@@ -58,12 +58,12 @@ pub enum HeadError {
 
 impl Scanner {
     /// A scanner for a head of at most `limit` octets.
-    pub fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Self { limit, scanned: 0, line_start: 0, start: 0, line_count: 0 }
     }
 
     /// Looks at `bytes`, which begin where they began in the last call. `None`: not all there yet.
-    pub fn scan(&mut self, bytes: &[u8]) -> Result<Option<Span>, HeadError> {
+    pub(super) fn scan(&mut self, bytes: &[u8]) -> Result<Option<Span>, HeadError> {
         while let Some(offset) = bytes.get(self.scanned..).and_then(|rest| memchr(b'\n', rest)) {
             let end = self.scanned + offset + 1;
             let line = bytes.get(self.line_start..end).unwrap_or_default();

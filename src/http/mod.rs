@@ -21,10 +21,10 @@ mod response;
 mod server;
 mod status;
 
-pub use client::{RequestHead, ResponseDecoder, ResponseError, ResponsePart};
-pub use date::HttpDate;
-pub use fields::{is_field_value, is_token};
-pub use request::{Request, RequestError};
-pub use response::ResponseHead;
-pub use server::{OutgoingHead, ServerCodec, ServerInput};
-pub use status::Status;
+pub(crate) use client::{RequestHead, ResponseDecoder, ResponseError, ResponsePart};
+pub(crate) use date::HttpDate;
+pub(crate) use fields::{is_field_value, is_token};
+pub(crate) use request::{Request, RequestError};
+pub(crate) use response::ResponseHead;
+pub(crate) use server::{OutgoingHead, ServerCodec, ServerInput};
+pub(crate) use status::Status;

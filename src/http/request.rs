@@ -16,7 +16,7 @@ const KNOWN_METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNE
 
 /// A request that may be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request<'b> {
+pub(crate) struct Request<'b> {
     /// As sent: `GET`.
     pub method: &'b str,
     /// Path and query of an origin-form target, or `*`.
@@ -43,7 +43,7 @@ pub struct Request<'b> {
 
 /// Why a request is not answered with what it asked for. The connection closes after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestError {
+pub(crate) struct RequestError {
     /// What to answer; `None` where the peer does not speak HTTP.
     pub status: Option<Status>,
     /// One clause for logs and the error page.
@@ -74,7 +74,7 @@ impl From<HeadError> for RequestError {
 
 impl<'b> Request<'b> {
     /// Reads a head that ends in its empty line.
-    pub fn parse(head: &'b [u8]) -> Result<Self, RequestError> {
+    pub(crate) fn parse(head: &'b [u8]) -> Result<Self, RequestError> {
         let end =
             head.windows(2).position(|pair| pair == b"\r\n").ok_or(RequestError::bad_request("no request line"))?;
         let (line, rest) = head.split_at(end);

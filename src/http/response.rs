@@ -13,7 +13,7 @@ use super::fields::{Fields, MAX_FIELDS, content_length, is_field_value};
 
 /// A response head.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResponseHead {
+pub(crate) struct ResponseHead {
     /// 100…999.
     pub status: u16,
     /// As sent, lossy where it is not UTF-8.
@@ -30,7 +30,7 @@ pub struct ResponseHead {
 
 impl ResponseHead {
     /// The first value of the field `name`.
-    pub fn field(&self, name: &str) -> Option<&[u8]> {
+    pub(crate) fn field(&self, name: &str) -> Option<&[u8]> {
         self.fields.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| &value[..])
     }
 }

@@ -24,7 +24,7 @@ const TLS_HANDSHAKE: u8 = 0x16;
 
 /// One connection, as the server sees it.
 #[derive(Debug)]
-pub struct ServerCodec {
+pub(crate) struct ServerCodec {
     state: State,
 }
 
@@ -38,7 +38,7 @@ enum State {
 
 /// What came in.
 #[derive(Debug, PartialEq, Eq)]
-pub enum ServerInput<'b> {
+pub(crate) enum ServerInput<'b> {
     /// Nothing complete yet.
     NeedMore,
     /// A request, to be answered before anything else is read.
@@ -49,7 +49,7 @@ pub enum ServerInput<'b> {
 
 /// A final answer's head.
 #[derive(Clone, Copy, Debug)]
-pub struct OutgoingHead<'a> {
+pub(crate) struct OutgoingHead<'a> {
     /// Its status.
     pub status: Status,
     /// Field lines beside Date, Server, Content-Length and Connection.
@@ -60,7 +60,7 @@ pub struct OutgoingHead<'a> {
 
 /// What follows an answer's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AfterHead {
+pub(crate) struct AfterHead {
     /// Whether the body is sent: not for HEAD, not for 204 and 304.
     pub send_body: bool,
     /// Whether the connection ends behind it.
@@ -76,7 +76,7 @@ impl Default for ServerCodec {
 impl ServerCodec {
     /// Takes octets; returns how many, and what they were. Octets behind a request stay with the
     /// caller until it is answered.
-    pub fn receive<'b>(&mut self, bytes: &'b [u8]) -> (usize, ServerInput<'b>) {
+    pub(crate) fn receive<'b>(&mut self, bytes: &'b [u8]) -> (usize, ServerInput<'b>) {
         let mut taken = 0;
         if let State::Draining { body, remaining: left } = &mut self.state {
             loop {
@@ -136,18 +136,24 @@ impl ServerCodec {
     }
 
     /// Whether the next octets belong to a head.
-    pub fn is_in_head(&self) -> bool {
+    pub(crate) fn is_in_head(&self) -> bool {
         matches!(self.state, State::Head(_))
     }
 
     /// Whether the rest of a request's body is being thrown away.
-    pub fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         matches!(self.state, State::Draining { .. })
     }
 
     /// Writes the head of the answer to the last request, or to a refusal, and says what follows.
     /// `last` closes the connection behind it whatever the peer wants.
-    pub fn respond(&mut self, answer: &OutgoingHead<'_>, date: HttpDate, last: bool, out: &mut Vec<u8>) -> AfterHead {
+    pub(crate) fn respond(
+        &mut self,
+        answer: &OutgoingHead<'_>,
+        date: HttpDate,
+        last: bool,
+        out: &mut Vec<u8>,
+    ) -> AfterHead {
         let (keep_alive, is_head, body) = match &self.state {
             State::AwaitingResponse { keep_alive, is_head_request: is_head, body } => {
                 (*keep_alive && !last, *is_head, *body)

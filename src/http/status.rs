@@ -4,49 +4,49 @@ use std::fmt;
 
 /// A status code with its registered reason phrase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status(u16);
+pub(crate) struct Status(u16);
 
 impl Status {
     /// 200, §15.3.1.
-    pub const OK: Self = Self(200);
+    pub(crate) const OK: Self = Self(200);
     /// 204, §15.3.5.
-    pub const NO_CONTENT: Self = Self(204);
+    pub(crate) const NO_CONTENT: Self = Self(204);
     /// 301, §15.4.2.
-    pub const MOVED_PERMANENTLY: Self = Self(301);
+    pub(crate) const MOVED_PERMANENTLY: Self = Self(301);
     /// 304, §15.4.5.
-    pub const NOT_MODIFIED: Self = Self(304);
+    pub(crate) const NOT_MODIFIED: Self = Self(304);
     /// 400, §15.5.1.
-    pub const BAD_REQUEST: Self = Self(400);
+    pub(crate) const BAD_REQUEST: Self = Self(400);
     /// 403, §15.5.4.
-    pub const FORBIDDEN: Self = Self(403);
+    pub(crate) const FORBIDDEN: Self = Self(403);
     /// 404, §15.5.5.
-    pub const NOT_FOUND: Self = Self(404);
+    pub(crate) const NOT_FOUND: Self = Self(404);
     /// 405, §15.5.6.
-    pub const METHOD_NOT_ALLOWED: Self = Self(405);
+    pub(crate) const METHOD_NOT_ALLOWED: Self = Self(405);
     /// 408, §15.5.9.
-    pub const REQUEST_TIMEOUT: Self = Self(408);
+    pub(crate) const REQUEST_TIMEOUT: Self = Self(408);
     /// 414, §15.5.15.
-    pub const URI_TOO_LONG: Self = Self(414);
+    pub(crate) const URI_TOO_LONG: Self = Self(414);
     /// 417, §15.5.18.
-    pub const EXPECTATION_FAILED: Self = Self(417);
+    pub(crate) const EXPECTATION_FAILED: Self = Self(417);
     /// 431, RFC 6585 §5.
-    pub const REQUEST_HEADER_FIELDS_TOO_LARGE: Self = Self(431);
+    pub(crate) const REQUEST_HEADER_FIELDS_TOO_LARGE: Self = Self(431);
     /// 500, §15.6.1.
-    pub const INTERNAL_SERVER_ERROR: Self = Self(500);
+    pub(crate) const INTERNAL_SERVER_ERROR: Self = Self(500);
     /// 501, §15.6.2.
-    pub const NOT_IMPLEMENTED: Self = Self(501);
+    pub(crate) const NOT_IMPLEMENTED: Self = Self(501);
     /// 503, §15.6.4.
-    pub const SERVICE_UNAVAILABLE: Self = Self(503);
+    pub(crate) const SERVICE_UNAVAILABLE: Self = Self(503);
     /// 505, §15.6.6.
-    pub const HTTP_VERSION_NOT_SUPPORTED: Self = Self(505);
+    pub(crate) const HTTP_VERSION_NOT_SUPPORTED: Self = Self(505);
 
     /// The number.
-    pub fn code(self) -> u16 {
+    pub(crate) fn code(self) -> u16 {
         self.0
     }
 
     /// The phrase for people, as the registry spells it.
-    pub fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self.0 {
             200 => "OK",
             204 => "No Content",
@@ -68,7 +68,7 @@ impl Status {
     }
 
     /// Whether an answer with this status never has a body (RFC 9112 §6.3, rule 1).
-    pub fn forbids_body(self) -> bool {
+    pub(crate) fn forbids_body(self) -> bool {
         matches!(self.0, 100..=199 | 204 | 304)
     }
 }

@@ -12,7 +12,7 @@ use crate::exit::Exit;
 
 /// `part` out of `whole` equally likely outcomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Probability {
+pub(crate) struct Probability {
     numerator: u64,
     denominator: u64,
 }
@@ -22,35 +22,35 @@ const MAX_DIGITS: usize = 15;
 
 impl Probability {
     /// What never happens.
-    pub const NEVER: Self = Self { numerator: 0, denominator: 1 };
+    pub(crate) const NEVER: Self = Self { numerator: 0, denominator: 1 };
     /// What always happens.
-    pub const ALWAYS: Self = Self { numerator: 1, denominator: 1 };
+    pub(crate) const ALWAYS: Self = Self { numerator: 1, denominator: 1 };
 
     /// `part` of `whole`, or `None` where that is no probability.
-    pub fn new(numerator: u64, denominator: u64) -> Option<Self> {
+    pub(crate) fn new(numerator: u64, denominator: u64) -> Option<Self> {
         (numerator <= denominator && denominator > 0).then_some(Self { numerator, denominator })
     }
 
     /// Whether a throw of 64 bits hits: the throw becomes an integer below `whole`, and hits
     /// below `part`.
-    pub fn hits(self, draw: u64) -> bool {
+    pub(crate) fn hits(self, draw: u64) -> bool {
         (u128::from(draw) * u128::from(self.denominator)) >> 64 < u128::from(self.numerator)
     }
 
     /// Whether it can happen at all.
-    pub fn is_possible(self) -> bool {
+    pub(crate) fn is_possible(self) -> bool {
         self.numerator > 0
     }
 
     /// The probability between 0 and 1.
     #[expect(clippy::cast_precision_loss, reason = "a figure to show, not to decide")]
-    pub fn value(self) -> f64 {
+    pub(crate) fn value(self) -> f64 {
         self.numerator as f64 / self.denominator as f64
     }
 
     /// The probability that it does not happen.
     #[must_use]
-    pub fn complement(self) -> Self {
+    pub(crate) fn complement(self) -> Self {
         Self { numerator: self.denominator - self.numerator, denominator: self.denominator }
     }
 }

@@ -15,7 +15,7 @@ use crate::time::nanoseconds;
 
 /// How the delays of a path differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Jitter {
+pub(crate) struct Jitter {
     /// For uniform jitter the largest distance from the middle, else one standard deviation.
     pub spread: Duration,
     /// The shape of the distribution.
@@ -24,7 +24,7 @@ pub struct Jitter {
 
 /// The shape of jitter, always around the delay asked for and never below zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Distribution {
+pub(crate) enum Distribution {
     /// Every value in reach alike.
     #[default]
     Uniform,

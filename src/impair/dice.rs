@@ -16,66 +16,66 @@
 
 /// What a throw decides. Kinds never share a throw; their numbers are part of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DecisionKind(u32);
+pub(crate) struct DecisionKind(u32);
 
 impl DecisionKind {
     /// Whether a datagram is lost.
-    pub const LOSS: Self = Self(1);
+    pub(crate) const LOSS: Self = Self(1);
     /// Whether a Gilbert-Elliott chain changes its state.
-    pub const BURST: Self = Self(2);
+    pub(crate) const BURST: Self = Self(2);
     /// Whether a datagram is damaged.
-    pub const CORRUPT: Self = Self(3);
+    pub(crate) const CORRUPT: Self = Self(3);
     /// Which bit of it.
-    pub const CORRUPT_BIT: Self = Self(4);
+    pub(crate) const CORRUPT_BIT: Self = Self(4);
     /// Whether it is sent twice.
-    pub const DUPLICATE: Self = Self(5);
+    pub(crate) const DUPLICATE: Self = Self(5);
     /// Whether it overtakes those that are delayed.
-    pub const REORDER: Self = Self(6);
+    pub(crate) const REORDER: Self = Self(6);
     /// How far its delay is from the middle; further throws of one delay add to it.
-    pub const JITTER: Self = Self(7);
+    pub(crate) const JITTER: Self = Self(7);
     /// Whether a rule of `--fault` fires; the rule's place on the command line stands for the client.
-    pub const FAULT: Self = Self(8);
+    pub(crate) const FAULT: Self = Self(8);
 
     /// The same question about the way out instead of the way in.
     #[must_use]
-    pub const fn outbound(self) -> Self {
+    pub(crate) const fn outbound(self) -> Self {
         Self(self.0 | 1 << 8)
     }
 
     /// The same question about the copy number `copy` of a datagram; 0 is the original.
     #[must_use]
-    pub const fn for_copy(self, copy: u8) -> Self {
+    pub(crate) const fn for_copy(self, copy: u8) -> Self {
         Self(self.0 | (copy as u32) << 16)
     }
 
     /// A further throw for the same question.
     #[must_use]
-    pub const fn nth_draw(self, index: u8) -> Self {
+    pub(crate) const fn nth_draw(self, index: u8) -> Self {
         Self(self.0 | (index as u32) << 24)
     }
 }
 
 /// The dice of one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SeededRandom {
+pub(crate) struct SeededRandom {
     key: [u32; 2],
     client: u32,
 }
 
 impl SeededRandom {
     /// The dice of the client that appeared as number `client` in a run with this seed.
-    pub const fn new(seed: u64, client: u32) -> Self {
+    pub(crate) const fn new(seed: u64, client: u32) -> Self {
         Self { key: split(seed), client }
     }
 
     /// Throw `number` of one kind: 64 bits, all equally likely.
-    pub fn draw(self, kind: DecisionKind, ordinal: u64) -> u64 {
+    pub(crate) fn draw(self, kind: DecisionKind, ordinal: u64) -> u64 {
         let [first, second, _, _] = self.block(kind, ordinal);
         u64::from(first) | u64::from(second) << 32
     }
 
     /// The whole block behind a throw, where one decision needs more than 64 bits.
-    pub fn block(self, kind: DecisionKind, ordinal: u64) -> [u32; 4] {
+    pub(crate) fn block(self, kind: DecisionKind, ordinal: u64) -> [u32; 4] {
         let [low, high] = split(ordinal);
         philox(self.key, [low, high, self.client, kind.0])
     }

@@ -24,11 +24,11 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 
 /// How many arrivals `list:` may name.
-pub const MAX_LIST_LEN: usize = 10_000;
+pub(super) const MAX_LIST_LEN: usize = 10_000;
 
 /// A loss model. Arrivals are counted from 1, per client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LossModel {
+pub(crate) enum LossModel {
     /// Each arrival alike, independent of all others.
     Random(Probability),
     /// Gilbert-Elliott bursts.
@@ -51,15 +51,15 @@ pub enum LossModel {
 impl LossModel {
     /// No loss at all.
     #[cfg(test)]
-    pub const NONE: Self = Self::Random(Probability::NEVER);
+    pub(crate) const NONE: Self = Self::Random(Probability::NEVER);
 
     /// What the textbook's server does: a random integer 0…10, below 4 is lost.
-    pub fn textbook() -> Self {
+    pub(crate) fn textbook() -> Self {
         Self::Random(Probability::new(4, 11).expect("4 of 11 is a probability"))
     }
 
     /// Whether anything can be lost.
-    pub fn is_possible(&self) -> bool {
+    pub(crate) fn is_possible(&self) -> bool {
         !matches!(self, Self::Random(chance) if !chance.is_possible())
     }
 

@@ -21,14 +21,14 @@ mod plan;
 mod rate;
 mod verdict;
 
-pub use chance::Probability;
-pub use delay::{Distribution, Jitter};
-pub use dice::{DecisionKind, SeededRandom};
-pub use loss::LossModel;
-pub use occasions::Occurrences;
-pub use path::{Direction, Impairment, PathState};
-pub use plan::PlannedDatagram;
-pub use rate::BitRate;
-pub use verdict::{CopyOutcome, DropReason, PathEffects};
+pub(crate) use chance::Probability;
+pub(crate) use delay::{Distribution, Jitter};
+pub(crate) use dice::{DecisionKind, SeededRandom};
+pub(crate) use loss::LossModel;
+pub(crate) use occasions::Occurrences;
+pub(crate) use path::{Direction, Impairment, PathState};
+pub(crate) use plan::PlannedDatagram;
+pub(crate) use rate::BitRate;
+pub(crate) use verdict::{CopyOutcome, DropReason, PathEffects};
 #[cfg(test)]
-pub use verdict::{MAX_COPIES, Verdict};
+pub(crate) use verdict::{MAX_COPIES, Verdict};

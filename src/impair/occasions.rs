@@ -13,7 +13,7 @@ use crate::exit::Exit;
 
 /// Which ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Occurrences {
+pub(crate) enum Occurrences {
     /// Every one.
     All,
     /// From the first number to the last, both included.
@@ -26,7 +26,7 @@ pub enum Occurrences {
 
 impl Occurrences {
     /// Whether occasion `number` is one of them. Asked about the same number, `dice` say the same.
-    pub fn contains(self, ordinal: u64, random: SeededRandom) -> bool {
+    pub(crate) fn contains(self, ordinal: u64, random: SeededRandom) -> bool {
         match self {
             Self::All => true,
             Self::Range(first, last) => (first..=last).contains(&ordinal),

@@ -22,7 +22,7 @@ use crate::time::Moment;
 
 /// What the network is to do to datagrams.
 #[derive(Clone, Debug)]
-pub struct Impairment {
+pub(crate) struct Impairment {
     /// The seed of every decision.
     pub seed: u64,
     /// Which are lost.
@@ -45,7 +45,7 @@ pub struct Impairment {
 
 /// Where an impairment works, seen from the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Direction {
+pub(crate) enum Direction {
     /// On requests.
     #[default]
     In,
@@ -65,7 +65,7 @@ enum LinkDirection {
 impl Impairment {
     /// A network that does nothing to anybody.
     #[cfg(test)]
-    pub fn none(seed: u64) -> Self {
+    pub(crate) fn none(seed: u64) -> Self {
         Self {
             seed,
             loss: LossModel::NONE,
@@ -80,7 +80,7 @@ impl Impairment {
     }
 
     /// Refuses orders that cannot be carried out.
-    pub fn validate(&self) -> Result<(), Error> {
+    pub(crate) fn validate(&self) -> Result<(), Error> {
         if self.reorder.is_possible() && self.delay.is_zero() {
             return Err(Error::new(Exit::Usage, "reordering needs a delay")
                 .expected("a delay that some datagrams are spared, so that they overtake")
@@ -90,7 +90,7 @@ impl Impairment {
     }
 
     /// The path of the client that appeared as number `client`, counted from 1.
-    pub fn path_state(&self, client: u32) -> PathState {
+    pub(crate) fn path_state(&self, client: u32) -> PathState {
         PathState {
             random: SeededRandom::new(self.seed, client),
             arrivals: 0,
@@ -100,7 +100,7 @@ impl Impairment {
     }
 
     /// What happens to the next datagram on a path, of so many octets, that came `now`.
-    pub fn decide(&self, path: &mut PathState, now: Moment, size: usize) -> Verdict {
+    pub(crate) fn decide(&self, path: &mut PathState, now: Moment, size: usize) -> Verdict {
         path.arrivals += 1;
         let mut verdict = Verdict::new(path.arrivals);
         let lost_in = self.is_lost(path, LinkDirection::In);
@@ -140,7 +140,7 @@ impl Impairment {
     }
 
     /// Whether nothing was ordered. Then [`Path::skip`] says all that an arrival needs.
-    pub fn is_noop(&self) -> bool {
+    pub(crate) fn is_noop(&self) -> bool {
         let chances = [self.corrupt, self.duplicate];
         !self.loss.is_possible()
             && !chances.into_iter().any(Probability::is_possible)
@@ -220,7 +220,7 @@ impl Impairment {
 
 /// What the network remembers of one client.
 #[derive(Clone, Debug)]
-pub struct PathState {
+pub(crate) struct PathState {
     random: SeededRandom,
     arrivals: u64,
     inbound: LinkState,
@@ -237,7 +237,7 @@ struct LinkState {
 
 impl PathState {
     /// Counts an arrival to which nothing can happen, so that an honest server pays for no dice.
-    pub fn count_unimpaired(&mut self) -> u64 {
+    pub(crate) fn count_unimpaired(&mut self) -> u64 {
         self.arrivals += 1;
         self.arrivals
     }

@@ -14,7 +14,7 @@ use crate::time::{HumanDuration, Moment, serialize_ns};
 
 impl Impairment {
     /// What will happen to the first `count` datagrams of a client.
-    pub fn plan(&self, client: u32, count: u64) -> impl Iterator<Item = PlannedDatagram> {
+    pub(crate) fn plan(&self, client: u32, count: u64) -> impl Iterator<Item = PlannedDatagram> {
         let unhurried = Self { rate: None, ..self.clone() };
         let mut path = unhurried.path_state(client);
         let whenever = Moment::new(Duration::ZERO, Duration::ZERO);
@@ -31,7 +31,7 @@ impl Impairment {
 
 /// The decision on one datagram.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PlannedDatagram {
+pub(crate) struct PlannedDatagram {
     /// The how-manieth it is of its client, from 1.
     pub number: u64,
     /// Why nothing of it goes through.
@@ -42,7 +42,7 @@ pub struct PlannedDatagram {
 
 /// One copy that goes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct PlannedCopy {
+pub(crate) struct PlannedCopy {
     /// How long it is held, on both ways together.
     #[serde(rename = "delay_ns", serialize_with = "serialize_ns")]
     pub delay: Duration,

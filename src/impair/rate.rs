@@ -13,20 +13,20 @@ use crate::time::Moment;
 
 /// How many octets may wait for the link, without the one that asks; more are dropped. A small
 /// home router's buffer, about a second at 1 Mbit/s.
-pub const MAX_BACKLOG: u64 = 128 * 1024;
+pub(super) const MAX_BACKLOG: u64 = 128 * 1024;
 
 /// What IPv4 and UDP add to a payload on the link.
 const HEADER_SIZE: u64 = 28;
 
 /// Bits per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BitRate {
+pub(crate) struct BitRate {
     bits_per_second: u64,
 }
 
 impl BitRate {
     /// A rate of so many bits per second, or `None` for none.
-    pub fn from_bits_per_second(bits: u64) -> Option<Self> {
+    pub(crate) fn from_bits_per_second(bits: u64) -> Option<Self> {
         (bits > 0).then_some(Self { bits_per_second: bits })
     }
 

@@ -9,18 +9,18 @@ use std::time::Duration;
 use serde::Serialize;
 
 /// One datagram in becomes at most this many out: twice as many for each way.
-pub const MAX_COPIES: usize = 4;
+pub(crate) const MAX_COPIES: usize = 4;
 
 /// What becomes of one arrival.
 #[derive(Clone, Copy, Debug)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     ordinal: u64,
     copies: [Option<CopyOutcome>; MAX_COPIES],
 }
 
 /// What becomes of one copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CopyOutcome {
+pub(crate) enum CopyOutcome {
     /// It ends here.
     Dropped(DropReason),
     /// It goes through.
@@ -30,7 +30,7 @@ pub enum CopyOutcome {
 /// Why a datagram was dropped on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum DropReason {
+pub(crate) enum DropReason {
     /// Lost before it was seen.
     LossIn,
     /// Lost on the way back, after it was answered.
@@ -41,7 +41,7 @@ pub enum DropReason {
 
 /// A copy's way in and out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PathEffects {
+pub(crate) struct PathEffects {
     /// Towards the server.
     pub inbound: LinkEffects,
     /// Back to the client.
@@ -50,7 +50,7 @@ pub struct PathEffects {
 
 /// What one way did to a copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LinkEffects {
+pub(crate) struct LinkEffects {
     /// How long it was held.
     pub delay: Duration,
     /// The damage done to it.
@@ -61,7 +61,7 @@ pub struct LinkEffects {
 
 /// One flipped bit, somewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BitFlip {
+pub(crate) struct BitFlip {
     draw: u64,
 }
 
@@ -72,7 +72,7 @@ impl BitFlip {
 
     /// Flips the bit. One of the lower five: the sixth would turn a letter into its other case,
     /// which an upper-casing echo hides, and then the damage could not be counted.
-    pub fn apply(self, bytes: &mut [u8]) {
+    pub(crate) fn apply(self, bytes: &mut [u8]) {
         let at = (u128::from(self.draw) * bytes.len() as u128) >> 64;
         let octet = usize::try_from(at).ok().and_then(|at| bytes.get_mut(at));
         if let Some(octet) = octet {
@@ -93,17 +93,17 @@ impl Verdict {
     }
 
     /// The number of the arrival on its path, counted from 1.
-    pub fn ordinal(&self) -> u64 {
+    pub(crate) fn ordinal(&self) -> u64 {
         self.ordinal
     }
 
     /// What becomes of each copy; at least one.
-    pub fn copies(&self) -> impl Iterator<Item = CopyOutcome> {
+    pub(crate) fn copies(&self) -> impl Iterator<Item = CopyOutcome> {
         self.copies.into_iter().flatten()
     }
 
     /// Why nothing of it goes through, if nothing does.
-    pub fn drop_reason(&self) -> Option<DropReason> {
+    pub(crate) fn drop_reason(&self) -> Option<DropReason> {
         let mut first = None;
         for fate in self.copies() {
             match fate {

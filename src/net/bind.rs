@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 /// One `--bind`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BindAddress {
+pub(crate) enum BindAddress {
     /// `PORT`: `127.0.0.1` and `::1`.
     Loopback(u16),
     /// `*:PORT`: every address of both families.

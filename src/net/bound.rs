@@ -20,7 +20,7 @@ use crate::exit::Exit;
 const PORT_ATTEMPTS: usize = 16;
 
 /// What a server's sockets are.
-pub struct SocketKind {
+pub(super) struct SocketKind {
     /// Makes one for this address, not bound yet.
     pub create: fn(SocketAddr) -> io::Result<Socket>,
     /// What it needs once it is bound.
@@ -31,7 +31,7 @@ pub struct SocketKind {
 
 /// The sockets of one address, one per thread.
 #[derive(Debug)]
-pub struct SocketGroup {
+pub(super) struct SocketGroup {
     /// Where they are really bound.
     pub address: Address,
     /// As many as there are threads.
@@ -42,7 +42,7 @@ pub struct SocketGroup {
 
 /// The sockets of all addresses.
 #[derive(Debug)]
-pub struct BoundSockets {
+pub(super) struct BoundSockets {
     /// Main address first.
     pub groups: Vec<SocketGroup>,
     /// What was wanted by default but this host does not have.
@@ -51,12 +51,12 @@ pub struct BoundSockets {
 
 impl BoundSockets {
     /// Binds everywhere, `threads` times.
-    pub fn bind(binds: &[BindAddress], threads: usize, kind: &SocketKind) -> Result<Self> {
+    pub(super) fn bind(binds: &[BindAddress], threads: usize, kind: &SocketKind) -> Result<Self> {
         let mut groups = Self { groups: Vec::new(), warnings: Vec::new() };
         for bind in binds {
             match bind {
                 BindAddress::Loopback(port) => {
-                    groups.bind_both_families(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST, *port, threads, kind)?
+                    groups.bind_both_families(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST, *port, threads, kind)?;
                 }
                 BindAddress::Wildcard(port) => {
                     groups.bind_both_families(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED, *port, threads, kind)?;
@@ -69,7 +69,7 @@ impl BoundSockets {
     }
 
     /// The addresses, main one first.
-    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.groups.iter().map(|group| &group.address)
     }
 
@@ -153,7 +153,7 @@ fn is_family_unavailable(error: &io::Error) -> bool {
 }
 
 /// Why an address cannot be had, and what to do about it.
-pub fn bind_error(address: &str, error: io::Error) -> Error {
+pub(super) fn bind_error(address: &str, error: io::Error) -> Error {
     let what = format!("cannot listen on {address}: {}", io_error_text(&error));
     match error.kind() {
         io::ErrorKind::AddrInUse if address.starts_with("unix:") => Error::new(Exit::OsError, what)

@@ -16,7 +16,7 @@ use crate::time::Moment;
 ///
 /// Fails if a signal comes or `until` passes, after a last look at what has come, or if `tell` fails; what
 /// happens on the connection is told to the conversation.
-pub fn run_client<C: StreamProtocol>(
+pub(crate) fn run_client<C: StreamProtocol>(
     connection: &mut Connection,
     protocol: &mut C,
     deadline: Option<Moment>,
@@ -47,7 +47,7 @@ pub fn run_client<C: StreamProtocol>(
             (_, Some(error)) => return Err(error),
             (Status::Busy, None) => {}
             (Status::Waiting, None) => {
-                wait(connection, connection.wake_at(protocol).into_iter().chain(deadline).min(), signals)
+                wait(connection, connection.wake_at(protocol).into_iter().chain(deadline).min(), signals);
             }
         }
     }

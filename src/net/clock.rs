@@ -16,7 +16,7 @@ const MAX_READINGS: usize = 4;
 ///
 /// Whoever is put to sleep between the two readings gets a pair that never was; a kernel stamp
 /// brought over by it would be wrong by as much. So such a pair is read again.
-pub fn now() -> Moment {
+pub(crate) fn now() -> Moment {
     let mut mono = duration(clock_gettime(ClockId::Monotonic));
     let mut wall = Duration::ZERO;
     for _ in 0..MAX_READINGS {
@@ -38,7 +38,7 @@ fn duration(time: Timespec) -> Duration {
 }
 
 /// How long until `until`, as ppoll wants it.
-pub fn timespec(duration: Duration) -> Timespec {
+pub(super) fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(duration.subsec_nanos()),

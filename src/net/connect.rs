@@ -24,7 +24,7 @@ const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// A connection that stands.
 #[derive(Debug)]
-pub struct Connected {
+pub(crate) struct Connected {
     /// Connected and non-blocking.
     pub socket: Socket,
     /// The address that answered.
@@ -35,7 +35,7 @@ pub struct Connected {
 
 impl Connected {
     /// Our own address on it.
-    pub fn local_ip(&self) -> Option<IpAddr> {
+    pub(crate) fn local_ip(&self) -> Option<IpAddr> {
         self.socket.local_addr().ok().and_then(|address| address.as_socket()).map(|address| address.ip())
     }
 }
@@ -46,7 +46,12 @@ struct Attempt {
 }
 
 /// Connects to the first of `addresses` that answers before `until`. `host` is for messages.
-pub fn connect(host: &str, addresses: &[SocketAddr], deadline: Moment, signals: &mut Signals) -> Result<Connected> {
+pub(crate) fn connect(
+    host: &str,
+    addresses: &[SocketAddr],
+    deadline: Moment,
+    signals: &mut Signals,
+) -> Result<Connected> {
     let started = now();
     let mut waiting = interleave(addresses);
     let mut running: Vec<Attempt> = Vec::new();
@@ -151,7 +156,7 @@ fn connect_error(host: &str, failures: Vec<(SocketAddr, io::Error)>) -> Error {
 }
 
 /// No descriptors left, for this process or for all.
-pub fn is_exhausted(error: &io::Error) -> bool {
+pub(super) fn is_exhausted(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
         .iter()
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))

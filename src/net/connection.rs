@@ -20,7 +20,6 @@ use super::recv_buffer::ReceiveBuffer;
 use super::send_queue::{Flush, SendQueue};
 use super::stream::{HandshakeStatus, ReadOutcome, Stream};
 use super::tls;
-use super::upgrade::{PendingStartTls, StartTls};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::protocol::{Actions, CloseReason, StreamProtocol};
@@ -36,7 +35,7 @@ const MAX_LINGER_BYTES: usize = 256 * 1024 * 1024;
 
 /// How long a link waits for what only it can see.
 #[derive(Clone, Copy, Debug)]
-pub struct ConnectionTimeouts {
+pub(crate) struct ConnectionTimeouts {
     /// For a TLS handshake, all of it.
     pub handshake: Duration,
     /// For the peer to take something of what is queued.
@@ -44,7 +43,7 @@ pub struct ConnectionTimeouts {
 }
 
 /// Buffers that belong to the thread, lent to whichever link has its turn.
-pub struct Scratch<F> {
+pub(crate) struct Scratch<F> {
     read_buffer: Box<[u8]>,
     pub(super) actions: Actions<F>,
 }
@@ -57,7 +56,7 @@ impl<F> Default for Scratch<F> {
 
 /// A connection. Idle, it owns no buffer.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     stream: Stream,
     send_queue: SendQueue,
     phase: Phase,
@@ -79,7 +78,7 @@ enum Phase {
 
 /// What a link wants after its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
+pub(crate) enum Status {
     /// Wait until the socket is ready or the moment has come.
     Waiting,
     /// Another turn, after the others had theirs.
@@ -101,7 +100,12 @@ enum StepOutcome {
 
 impl Connection {
     /// A connection that stands, `socket` being non-blocking.
-    pub fn new(socket: Socket, tls: Option<rustls::Connection>, timeouts: ConnectionTimeouts, now: Moment) -> Self {
+    pub(crate) fn new(
+        socket: Socket,
+        tls: Option<rustls::Connection>,
+        timeouts: ConnectionTimeouts,
+        now: Moment,
+    ) -> Self {
         Self {
             stream: Stream::new(socket, tls),
             send_queue: SendQueue::new(timeouts.stall),
@@ -115,44 +119,44 @@ impl Connection {
 
     /// Lets the conversation begin this TLS session, whose handshake may take so long.
     #[must_use]
-    pub fn with_start_tls(mut self, tls: StartTls, handshake_timeout: Duration) -> Self {
+    pub(crate) fn with_start_tls(mut self, tls: StartTls, handshake_timeout: Duration) -> Self {
         self.start_tls = Some(Box::new(PendingStartTls { tls, handshake_timeout }));
         self
     }
 
     /// The descriptor to wait for.
-    pub fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.stream.fd()
     }
 
     /// The socket has something to read, or its end.
-    pub fn set_readable(&mut self) {
+    pub(crate) fn set_readable(&mut self) {
         self.stream.set_readable();
     }
 
     /// The peer has ended its side; what it sent before is still to be read.
-    pub fn set_read_closed(&mut self) {
+    pub(crate) fn set_read_closed(&mut self) {
         self.stream.set_read_closed();
     }
 
     /// The socket takes octets again.
-    pub fn set_writable(&mut self) {
+    pub(crate) fn set_writable(&mut self) {
         self.stream.set_writable();
     }
 
     /// Whether to wait for reading and for writing; for a loop that is told levels, not edges.
-    pub fn interest(&self) -> (bool, bool) {
+    pub(crate) fn interest(&self) -> (bool, bool) {
         let (dry, full) = self.stream.would_block();
         (dry && !self.eof_received, full)
     }
 
     /// The TLS session, if there is one.
-    pub fn tls(&self) -> Option<&rustls::Connection> {
+    pub(crate) fn tls(&self) -> Option<&rustls::Connection> {
         self.stream.tls()
     }
 
     /// When the link or its conversation wants to be woken.
-    pub fn wake_at(&self, protocol: &impl StreamProtocol) -> Option<Moment> {
+    pub(crate) fn wake_at(&self, protocol: &impl StreamProtocol) -> Option<Moment> {
         match self.phase {
             Phase::Handshake { deadline: until } | Phase::Lingering { deadline: until, .. } => Some(until),
             Phase::Open => self.send_queue.stall_deadline().into_iter().chain(protocol.wake_at()).min(),
@@ -161,7 +165,7 @@ impl Connection {
     }
 
     /// Does what can be done without waiting.
-    pub fn turn<C: StreamProtocol>(
+    pub(crate) fn turn<C: StreamProtocol>(
         &mut self,
         protocol: &mut C,
         scratch: &mut Scratch<C::Event>,
@@ -184,7 +188,7 @@ impl Connection {
     }
 
     /// Tells the conversation that the server goes down.
-    pub fn drain<C: StreamProtocol>(&mut self, protocol: &mut C, scratch: &mut Scratch<C::Event>, now: Moment) {
+    pub(crate) fn drain<C: StreamProtocol>(&mut self, protocol: &mut C, scratch: &mut Scratch<C::Event>, now: Moment) {
         match self.phase {
             Phase::Handshake { .. } => self.phase = Phase::Closed,
             Phase::Open => {
@@ -200,7 +204,12 @@ impl Connection {
     }
 
     /// Tells the conversation that its job is done.
-    pub fn job_done<C: StreamProtocol>(&mut self, protocol: &mut C, scratch: &mut Scratch<C::Event>, now: Moment) {
+    pub(crate) fn job_done<C: StreamProtocol>(
+        &mut self,
+        protocol: &mut C,
+        scratch: &mut Scratch<C::Event>,
+        now: Moment,
+    ) {
         if matches!(self.phase, Phase::Open) {
             self.receive_buffer.mark_changed();
             protocol.job_done(now, &mut scratch.actions);
@@ -211,7 +220,7 @@ impl Connection {
     }
 
     /// Breaks off: the server does not wait any longer.
-    pub fn abort<C: StreamProtocol>(&mut self, protocol: &mut C, scratch: &mut Scratch<C::Event>) {
+    pub(crate) fn abort<C: StreamProtocol>(&mut self, protocol: &mut C, scratch: &mut Scratch<C::Event>) {
         if matches!(self.phase, Phase::Open) {
             self.fail(protocol, scratch, Error::new(Exit::TemporaryFailure, "the server stopped"));
         }
@@ -412,5 +421,33 @@ impl Connection {
         let (steps, bytes) = scratch.actions.queued();
         steps.clear();
         bytes.clear();
+    }
+}
+
+/// What is kept.
+#[derive(Debug)]
+pub(super) struct PendingStartTls {
+    /// The session, or what makes one.
+    pub tls: StartTls,
+    /// How long its handshake may take.
+    pub handshake_timeout: Duration,
+}
+
+/// A session, or what makes one when it is needed.
+#[derive(Debug)]
+pub(crate) enum StartTls {
+    /// A client's.
+    Client(Box<rustls::Connection>),
+    /// A server's.
+    Server(tls::ServerTls),
+}
+
+impl StartTls {
+    /// The session.
+    pub(crate) fn into_connection(self) -> Box<rustls::Connection> {
+        match self {
+            Self::Client(session) => session,
+            Self::Server(side) => Box::new(side.connection()),
+        }
     }
 }

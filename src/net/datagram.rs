@@ -47,11 +47,11 @@ use super::signals::{Signal, Signals};
 use crate::protocol::DatagramProtocol;
 use crate::time::Moment;
 
-pub use self::endpoint::Endpoint;
-pub use self::server::{DatagramServerConfig, serve};
+pub(crate) use self::endpoint::Endpoint;
+pub(crate) use self::server::{DatagramServerConfig, serve};
 
 /// The largest payload of any datagram without a jumbo header.
-pub const MAX_PAYLOAD: usize = 65_535;
+pub(crate) const MAX_PAYLOAD: usize = 65_535;
 
 /// After so many turns without a wait, everybody is looked at again.
 const MAX_BUSY_TURNS: u32 = 16;
@@ -62,7 +62,7 @@ const INLINE_FDS: usize = 16;
 const SPIN_TIME: Duration = Duration::from_micros(50);
 
 /// Who hears what happens.
-pub trait DatagramObserver<E: DatagramProtocol> {
+pub(crate) trait DatagramObserver<E: DatagramProtocol> {
     /// One of the exchanges told a fact; `side` is its place.
     fn on_event(&mut self, endpoint: usize, fact: E::Event);
 
@@ -75,7 +75,7 @@ pub trait DatagramObserver<E: DatagramProtocol> {
 
 /// How a loop waits.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct DatagramTimeouts {
+pub(crate) struct DatagramTimeouts {
     /// When to end at the latest.
     pub deadline: Option<Moment>,
     /// Whether to spin through the last microseconds before a timer.
@@ -87,7 +87,7 @@ pub struct DatagramTimeouts {
 
 /// Why a loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopReason {
+pub(crate) enum StopReason {
     /// Whoever watches has seen enough.
     Observer,
     /// The moment to end has come.
@@ -99,7 +99,7 @@ pub enum StopReason {
 }
 
 /// Carries every side until one of the ends comes, on this thread.
-pub fn run_client<E: DatagramProtocol>(
+pub(crate) fn run_client<E: DatagramProtocol>(
     endpoints: &mut [Endpoint<E>],
     timeouts: DatagramTimeouts,
     signals: &mut Signals,

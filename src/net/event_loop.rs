@@ -17,11 +17,11 @@ use socket2::Socket;
 
 use super::clock::now;
 use super::connect::is_exhausted;
+use super::connection::StartTls;
 use super::connection::{Connection, ConnectionTimeouts, Scratch, Status};
 use super::server::{Accepted, DRAINING, Incoming, Notice, RUNNING, Service, Shutdown};
 use super::thread_pool::{ConnectionId, PoolHandle};
 use super::timers::{ConnectionTimer, Timers};
-use super::upgrade::StartTls;
 use crate::error::io_error_text;
 use crate::protocol::StreamProtocol;
 use crate::time::Moment;
@@ -36,12 +36,12 @@ const NOTICE_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_EVENTS_PER_TURN: usize = 1024;
 
 /// What wakes a worker from outside.
-pub const WAKER_TOKEN: Token = Token(usize::MAX);
+pub(super) const WAKER_TOKEN: Token = Token(usize::MAX);
 /// Tokens below are listeners', those from here on connections'.
 const FIRST_CONNECTION_TOKEN: usize = 1024;
 
 /// A thread's share of a server.
-pub struct Worker<S: Service> {
+pub(super) struct Worker<S: Service> {
     poll: Poll,
     listeners: Vec<Acceptor>,
     thread_pool: PoolHandle,
@@ -80,7 +80,7 @@ struct ConnectionEntry<T> {
 
 impl<S: Service> Worker<S> {
     /// A worker with listeners of its own.
-    pub fn new(
+    pub(super) fn new(
         poll: Poll,
         listener_groups: Vec<Vec<Socket>>,
         thread_pool: PoolHandle,
@@ -114,7 +114,7 @@ impl<S: Service> Worker<S> {
     }
 
     /// Serves until told to stop.
-    pub fn run(&mut self, stop: &Shutdown) -> io::Result<()> {
+    pub(super) fn run(&mut self, stop: &Shutdown) -> io::Result<()> {
         let mut events = Events::with_capacity(MAX_EVENTS_PER_TURN);
         let mut ready = Vec::new();
         let mut draining = false;

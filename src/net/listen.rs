@@ -21,7 +21,7 @@ const BACKLOG: i32 = 4096;
 
 /// An address that is really listened on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
+pub(crate) enum Address {
     /// A TCP address with its real port.
     Inet(SocketAddr),
     /// A Unix socket.
@@ -30,18 +30,18 @@ pub enum Address {
 
 impl Address {
     /// As a socket address; `None` for a Unix socket.
-    pub fn inet(&self) -> Option<SocketAddr> {
+    pub(crate) fn inet(&self) -> Option<SocketAddr> {
         if let Self::Inet(address) = self { Some(*address) } else { None }
     }
 
     /// Whether others than this machine can come.
-    pub fn is_public(&self) -> bool {
+    pub(crate) fn is_public(&self) -> bool {
         matches!(self, Self::Inet(address) if !address.ip().is_loopback())
     }
 
     /// The addresses that a client can name: this one, or for an unspecified one those of every
     /// interface in its family.
-    pub fn reachable(&self) -> Vec<Self> {
+    pub(crate) fn reachable(&self) -> Vec<Self> {
         let Self::Inet(address) = self else { return vec![self.clone()] };
         if !address.ip().is_unspecified() {
             return vec![self.clone()];
@@ -75,21 +75,21 @@ const STREAM: SocketKind = SocketKind { create: tcp_socket, after_bind: |socket|
 
 /// Listening sockets, one per thread and address.
 #[derive(Debug)]
-pub struct Listeners(BoundSockets);
+pub(crate) struct Listeners(BoundSockets);
 
 impl Listeners {
     /// Binds and listens everywhere, `threads` times.
-    pub fn bind(binds: &[BindAddress], threads: usize) -> Result<Self> {
+    pub(crate) fn bind(binds: &[BindAddress], threads: usize) -> Result<Self> {
         BoundSockets::bind(binds, threads, &STREAM).map(Self)
     }
 
     /// The addresses, main one first.
-    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.0.addresses()
     }
 
     /// Families that were asked for by default and that this host does not have.
-    pub fn warnings(&self) -> &[String] {
+    pub(crate) fn warnings(&self) -> &[String] {
         &self.0.warnings
     }
 

@@ -5,7 +5,7 @@
 
 /// The unparsed tail. Empty, it owns no buffer.
 #[derive(Debug, Default)]
-pub struct ReceiveBuffer {
+pub(super) struct ReceiveBuffer {
     unparsed: Vec<u8>,
     /// Whether something changed since the conversation was last asked.
     changed: bool,
@@ -13,28 +13,28 @@ pub struct ReceiveBuffer {
 
 impl ReceiveBuffer {
     /// How many octets are kept.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.unparsed.len()
     }
 
     /// Whether none is.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.unparsed.is_empty()
     }
 
     /// Something changed: what is kept may be taken now.
-    pub fn mark_changed(&mut self) {
+    pub(super) fn mark_changed(&mut self) {
         self.changed = true;
     }
 
     /// Whether what is kept is to be offered before more is read.
-    pub fn take_changed(&mut self) -> bool {
+    pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed) && !self.unparsed.is_empty()
     }
 
     /// Puts what is kept in front of what `buffer` has behind it, so that the conversation sees one
     /// run of `length` octets.
-    pub fn prepend_to<'b>(&self, buffer: &'b mut [u8], length: usize) -> &'b [u8] {
+    pub(super) fn prepend_to<'b>(&self, buffer: &'b mut [u8], length: usize) -> &'b [u8] {
         if let Some(front) = buffer.get_mut(..self.unparsed.len()) {
             front.copy_from_slice(&self.unparsed);
         }
@@ -42,7 +42,7 @@ impl ReceiveBuffer {
     }
 
     /// Keeps what was not taken of `all`.
-    pub fn keep_unparsed(&mut self, received: &[u8], taken: usize) {
+    pub(super) fn keep_unparsed(&mut self, received: &[u8], taken: usize) {
         let rest = received.get(taken..).unwrap_or_default();
         if rest.is_empty() {
             self.unparsed = Vec::new();

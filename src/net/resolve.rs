@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::time::Moment;
 
 /// The addresses of `host` in the system's order of preference (RFC 6724), never none.
-pub fn resolve(host: &str, port: u16, deadline: Moment, signals: &mut Signals) -> Result<Vec<SocketAddr>> {
+pub(crate) fn resolve(host: &str, port: u16, deadline: Moment, signals: &mut Signals) -> Result<Vec<SocketAddr>> {
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     if let Ok(address) = host.parse() {
         return Ok(vec![SocketAddr::new(address, port)]);

@@ -20,7 +20,7 @@ const BYTES_PER_TURN: u64 = 1024 * 1024;
 
 /// The unsent rest. Empty, it owns no buffer.
 #[derive(Debug)]
-pub struct SendQueue {
+pub(super) struct SendQueue {
     stall_timeout: Duration,
     items: VecDeque<Item>,
     stall: Option<StallTimer>,
@@ -49,7 +49,7 @@ struct StallTimer {
 
 /// What became of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flush {
+pub(super) enum Flush {
     /// The peer has to take something first.
     Blocked,
     /// And has taken nothing for too long.
@@ -66,17 +66,17 @@ pub enum Flush {
 
 impl SendQueue {
     /// Nothing to send yet; the peer may take nothing for at most `limit`.
-    pub fn new(stall_timeout: Duration) -> Self {
+    pub(super) fn new(stall_timeout: Duration) -> Self {
         Self { stall_timeout, items: VecDeque::new(), stall: None, bytes_sent: 0, unreported: false, unused: true }
     }
 
     /// Octets handed on since everything was last sent.
-    pub fn bytes_sent(&self) -> u64 {
+    pub(super) fn bytes_sent(&self) -> u64 {
         self.bytes_sent
     }
 
     /// Drops what nobody takes any longer; whether there was something.
-    pub fn discard(&mut self) -> bool {
+    pub(super) fn discard(&mut self) -> bool {
         let had = !self.is_idle();
         self.items.clear();
         self.stall = None;
@@ -85,7 +85,7 @@ impl SendQueue {
     }
 
     /// Whether there never was anything to send.
-    pub fn is_unused(&self) -> bool {
+    pub(super) fn is_unused(&self) -> bool {
         self.unused
     }
 
@@ -95,23 +95,23 @@ impl SendQueue {
     }
 
     /// Whether everything has been sent since the last call that said so.
-    pub fn take_unreported(&mut self) -> bool {
+    pub(super) fn take_unreported(&mut self) -> bool {
         std::mem::take(&mut self.unreported)
     }
 
     /// The count of [`gone`](Self::gone), begun anew.
-    pub fn take_bytes_sent(&mut self) -> u64 {
+    pub(super) fn take_bytes_sent(&mut self) -> u64 {
         std::mem::take(&mut self.bytes_sent)
     }
 
     /// When a peer that takes nothing is given up.
-    pub fn stall_deadline(&self) -> Option<Moment> {
+    pub(super) fn stall_deadline(&self) -> Option<Moment> {
         self.stall.map(|stall| stall.deadline)
     }
 
     /// Takes over what a conversation wants sent; what can go at once never gets copied. `false`
     /// if everything is to be dropped.
-    pub fn enqueue<F>(&mut self, actions: &mut Actions<F>, stream: &mut Stream) -> Result<bool> {
+    pub(super) fn enqueue<F>(&mut self, actions: &mut Actions<F>, stream: &mut Stream) -> Result<bool> {
         let (steps, bytes) = actions.queued();
         let (mut at, mut keep) = (0, true);
         let mut failure = Ok(());
@@ -135,7 +135,7 @@ impl SendQueue {
                     }
                 }
                 Action::File { file, offset, length } => {
-                    self.items.push_back(Item::File { file, offset, remaining: length })
+                    self.items.push_back(Item::File { file, offset, remaining: length });
                 }
                 Action::StartTls => self.items.push_back(Item::StartTls),
                 Action::Close => self.items.push_back(Item::Close),
@@ -148,7 +148,7 @@ impl SendQueue {
     }
 
     /// Sends what can be sent. `buffer` is for file content on its way into TLS.
-    pub fn flush(&mut self, stream: &mut Stream, buffer: &mut [u8], now: Moment) -> Result<Flush> {
+    pub(super) fn flush(&mut self, stream: &mut Stream, buffer: &mut [u8], now: Moment) -> Result<Flush> {
         let mut progress = 0;
         let flow = loop {
             if !stream.flush()? {

@@ -26,7 +26,7 @@ use crate::protocol::StreamProtocol;
 use crate::time::Moment;
 
 /// What a server does with its connections. Each thread has one of its own.
-pub trait Service {
+pub(crate) trait Service {
     /// The conversation on each connection.
     type Protocol: StreamProtocol;
 
@@ -45,7 +45,7 @@ pub trait Service {
 
 /// A connection that came.
 #[derive(Clone, Copy, Debug)]
-pub struct Incoming {
+pub(crate) struct Incoming {
     /// From where; `None` is a Unix socket.
     pub peer: Option<SocketAddr>,
     /// Through which of the [`Plan::doors`].
@@ -54,7 +54,7 @@ pub struct Incoming {
 
 /// What a connection gets.
 #[derive(Debug)]
-pub struct Accepted<T> {
+pub(crate) struct Accepted<T> {
     /// The conversation on it.
     pub protocol: T,
     /// What it shows at once, if TLS begins with the first octet.
@@ -65,13 +65,13 @@ pub struct Accepted<T> {
 
 /// What a server has to say about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
+pub(crate) enum Notice {
     /// Accepting rests for a moment; the text is the system's word.
     Exhausted(String),
 }
 
 /// How to serve.
-pub struct ServerConfig {
+pub(crate) struct ServerConfig {
     /// Where, in groups that the service can tell apart.
     pub listener_groups: Vec<Listeners>,
     /// On how many threads.
@@ -113,7 +113,7 @@ impl Shutdown {
 ///
 /// `make` and `finish` are called once per thread, on that thread: one makes its service, the
 /// other takes it back in the end.
-pub fn serve<S: Service>(
+pub(crate) fn serve<S: Service>(
     mut config: ServerConfig,
     signals: &mut Signals,
     make: impl Fn() -> S + Sync,

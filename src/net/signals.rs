@@ -21,7 +21,7 @@ use crate::time::Moment;
 
 /// A request to stop, or to say how it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
+pub(crate) enum Signal {
     /// SIGINT: Ctrl-C.
     Interrupt,
     /// SIGTERM.
@@ -32,7 +32,7 @@ pub enum Signal {
 
 impl Signal {
     /// The code of a run that this signal ended before there was an answer.
-    pub fn exit(self) -> Exit {
+    pub(crate) fn exit(self) -> Exit {
         match self {
             // A stage that has no figures yet ends, as the signal would have done by itself.
             Self::Interrupt | Self::Quit => Exit::Interrupted,
@@ -41,7 +41,7 @@ impl Signal {
     }
 
     /// The error of a run that this signal ended before there was an answer.
-    pub fn error(self) -> Error {
+    pub(crate) fn error(self) -> Error {
         Error::new(
             self.exit(),
             match self {
@@ -54,7 +54,7 @@ impl Signal {
 
 /// What woke [`Signals::wait`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WakeReason {
+pub(crate) enum WakeReason {
     /// A signal came.
     Signal(Signal),
     /// Another thread nudged.
@@ -71,7 +71,7 @@ fn setup_error(error: io::Error) -> Error {
 
 /// The signals of this process from the moment it is made.
 #[derive(Debug)]
-pub struct Signals {
+pub(crate) struct Signals {
     delivery: SignalDelivery<UnixStream, SignalOnly>,
     /// Come, and not taken yet.
     pending: VecDeque<Signal>,
@@ -81,18 +81,18 @@ pub struct Signals {
 
 /// Wakes the thread that waits for signals.
 #[derive(Debug)]
-pub struct Waker(UnixStream);
+pub(crate) struct Waker(UnixStream);
 
 impl Waker {
     /// Wakes it. A full pipe means that it is being woken already.
-    pub fn wake(&self) {
+    pub(crate) fn wake(&self) {
         let _ = (&self.0).write(&[0]);
     }
 }
 
 impl Signals {
     /// Begins to listen; until here, signals end the process as they always do.
-    pub fn install() -> Result<Self> {
+    pub(crate) fn install() -> Result<Self> {
         let (read, write) = UnixStream::pair().map_err(setup_error)?;
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, [SIGINT, SIGTERM]).map_err(setup_error)?;
         let (nudges, nudge) = UnixStream::pair().map_err(setup_error)?;
@@ -102,14 +102,14 @@ impl Signals {
     }
 
     /// Listens for SIGQUIT as well.
-    pub fn with_sigquit(self) -> Result<Self> {
+    pub(crate) fn with_sigquit(self) -> Result<Self> {
         let added = self.delivery.handle().add_signal(SIGQUIT);
         added.map_err(setup_error)?;
         Ok(self)
     }
 
     /// A handle for other threads.
-    pub fn waker(&self) -> Result<Waker> {
+    pub(crate) fn waker(&self) -> Result<Waker> {
         let copy = self.wake_sender.try_clone();
         copy.map(Waker).map_err(setup_error)
     }
@@ -125,7 +125,7 @@ impl Signals {
     }
 
     /// The next signal that has come and was not taken.
-    pub fn take(&mut self) -> Option<Signal> {
+    pub(crate) fn take(&mut self) -> Option<Signal> {
         let signal = |number| match number {
             SIGINT => Signal::Interrupt,
             SIGQUIT => Signal::Quit,
@@ -141,7 +141,7 @@ impl Signals {
     }
 
     /// Sleeps until a signal, a nudge or a moment comes, whichever is first.
-    pub fn wait(&mut self, deadline: Option<Moment>) -> WakeReason {
+    pub(crate) fn wait(&mut self, deadline: Option<Moment>) -> WakeReason {
         loop {
             if let Some(signal) = self.take() {
                 return WakeReason::Signal(signal);

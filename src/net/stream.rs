@@ -29,7 +29,7 @@ const TLS_CHUNK: u64 = 64 * 1024;
 
 /// The connection's transport.
 #[derive(Debug)]
-pub struct Stream {
+pub(super) struct Stream {
     socket: Socket,
     tls: Option<Box<Connection>>,
     can_read: bool,
@@ -39,7 +39,7 @@ pub struct Stream {
 }
 
 /// What a read brought.
-pub enum ReadOutcome {
+pub(super) enum ReadOutcome {
     /// This many octets.
     Bytes(usize),
     /// Nothing at the moment.
@@ -49,7 +49,7 @@ pub enum ReadOutcome {
 }
 
 /// How far a handshake is.
-pub enum HandshakeStatus {
+pub(super) enum HandshakeStatus {
     /// Done, or never needed.
     Complete,
     /// A step further; call again.
@@ -66,49 +66,49 @@ enum TlsReadOutcome {
 
 impl Stream {
     /// A transport over `socket`, which is non-blocking.
-    pub fn new(socket: Socket, tls: Option<Connection>) -> Self {
+    pub(super) fn new(socket: Socket, tls: Option<Connection>) -> Self {
         Self { socket, tls: tls.map(Box::new), can_read: true, can_write: true, read_closed: false }
     }
 
     /// Goes on under TLS.
-    pub fn start_tls(&mut self, tls: Box<Connection>) {
+    pub(super) fn start_tls(&mut self, tls: Box<Connection>) {
         self.tls = Some(tls);
         self.can_read = true;
     }
 
     /// The descriptor to wait for.
-    pub fn fd(&self) -> BorrowedFd<'_> {
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
     /// The TLS session, if there is one.
-    pub fn tls(&self) -> Option<&Connection> {
+    pub(super) fn tls(&self) -> Option<&Connection> {
         self.tls.as_deref()
     }
 
     /// The socket has something to read, or its end.
-    pub fn set_readable(&mut self) {
+    pub(super) fn set_readable(&mut self) {
         self.can_read = true;
     }
 
     /// The peer has ended its side, so that a short read does not mean dry.
-    pub fn set_read_closed(&mut self) {
+    pub(super) fn set_read_closed(&mut self) {
         self.read_closed = true;
         self.can_read = true;
     }
 
     /// The socket takes octets again.
-    pub fn set_writable(&mut self) {
+    pub(super) fn set_writable(&mut self) {
         self.can_write = true;
     }
 
     /// Whether the socket is known to be dry, and known to be full.
-    pub fn would_block(&self) -> (bool, bool) {
+    pub(super) fn would_block(&self) -> (bool, bool) {
         (!self.can_read, !self.can_write)
     }
 
     /// Drives the handshake as far as it goes.
-    pub fn handshake(&mut self) -> Result<HandshakeStatus> {
+    pub(super) fn handshake(&mut self) -> Result<HandshakeStatus> {
         let handshaking = |tls: &Option<Box<Connection>>| tls.as_ref().is_some_and(|tls| tls.is_handshaking());
         if !handshaking(&self.tls) {
             return Ok(HandshakeStatus::Complete);
@@ -129,7 +129,7 @@ impl Stream {
     }
 
     /// Reads into `room`.
-    pub fn read(&mut self, buffer: &mut [u8]) -> Result<ReadOutcome> {
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<ReadOutcome> {
         if self.tls.is_some() { self.read_decrypted(buffer) } else { self.read_clear(buffer) }
     }
 
@@ -198,7 +198,7 @@ impl Stream {
 
     /// Takes octets, as many as fit at the moment; `more` says that others follow at once, so that
     /// they may share a packet.
-    pub fn write(&mut self, bytes: &[u8], has_more: bool) -> Result<usize> {
+    pub(super) fn write(&mut self, bytes: &[u8], has_more: bool) -> Result<usize> {
         if let Some(tls) = &mut self.tls {
             return tls.writer().write(bytes).map_err(|error| connection_error(&error));
         }
@@ -219,7 +219,7 @@ impl Stream {
     /// Takes a slice of a file: by `sendfile` in clear, through `buffer` under TLS. A file that
     /// has become shorter ends the connection: the peer was promised more, and must not take
     /// padding for content.
-    pub fn write_file(&mut self, file: &File, offset: u64, remaining: u64, buffer: &mut [u8]) -> Result<u64> {
+    pub(super) fn write_file(&mut self, file: &File, offset: u64, remaining: u64, buffer: &mut [u8]) -> Result<u64> {
         let moved = if let Some(tls) = &mut self.tls {
             let room = usize::try_from(remaining.min(TLS_CHUNK)).unwrap_or(0).min(buffer.len());
             let buffer = buffer.get_mut(..room).unwrap_or_default();
@@ -244,7 +244,7 @@ impl Stream {
     }
 
     /// Hands on what the TLS session has ready; whether nothing is left and more can be taken.
-    pub fn flush(&mut self) -> Result<bool> {
+    pub(super) fn flush(&mut self) -> Result<bool> {
         self.write_tls()?;
         Ok(!self.tls.as_ref().is_some_and(|tls| tls.wants_write()))
     }
@@ -263,7 +263,7 @@ impl Stream {
     }
 
     /// Sends the end: `close_notify` under TLS, then FIN. Whether it could be sent.
-    pub fn shutdown_write(&mut self) -> bool {
+    pub(super) fn shutdown_write(&mut self) -> bool {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
             let _ = self.write_tls();
@@ -272,7 +272,7 @@ impl Stream {
     }
 
     /// Reads and throws away; the end is `None`.
-    pub fn discard(&mut self, buffer: &mut [u8]) -> Option<usize> {
+    pub(super) fn discard(&mut self, buffer: &mut [u8]) -> Option<usize> {
         if !self.can_read {
             return Some(0);
         }
@@ -287,7 +287,7 @@ impl Stream {
     }
 
     /// Makes the coming close an RST, which drops whatever is still queued.
-    pub fn reset_on_close(&self) {
+    pub(super) fn reset_on_close(&self) {
         let _ = self.socket.set_linger(Some(Duration::ZERO));
     }
 }

@@ -21,7 +21,7 @@ use crate::protocol::Job;
 
 /// Which connection asked: its slot, and its number, since slots are used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionId {
+pub(super) struct ConnectionId {
     /// Its slot.
     pub slot: usize,
     /// Its number.
@@ -36,14 +36,14 @@ struct QueuedJob {
 }
 
 /// The helpers of a server.
-pub struct ThreadPool<'s> {
+pub(super) struct ThreadPool<'s> {
     queue: Option<Sender<QueuedJob>>,
     threads: Vec<ScopedJoinHandle<'s, ()>>,
 }
 
 impl<'s> ThreadPool<'s> {
     /// Starts so many; none is for a server without jobs.
-    pub fn start(scope: &'s Scope<'s, '_>, count: usize) -> io::Result<Self> {
+    pub(super) fn start(scope: &'s Scope<'s, '_>, count: usize) -> io::Result<Self> {
         let (queue, work) = channel::<QueuedJob>();
         let work = Arc::new(Mutex::new(work));
         let start = |number| {
@@ -55,7 +55,7 @@ impl<'s> ThreadPool<'s> {
     }
 
     /// The counter of one worker, whose poll `waker` wakes.
-    pub fn handle(&self, waker: &Arc<Waker>) -> PoolHandle {
+    pub(super) fn handle(&self, waker: &Arc<Waker>) -> PoolHandle {
         let (back, done) = channel();
         PoolHandle {
             queue: self.queue.clone(),
@@ -66,7 +66,7 @@ impl<'s> ThreadPool<'s> {
     }
 
     /// Lets them go, once no worker has anything left to ask.
-    pub fn join(self) {
+    pub(super) fn join(self) {
         drop(self.queue);
         for thread in self.threads {
             let _ = thread.join();
@@ -88,7 +88,7 @@ fn run_jobs(queue: &Mutex<Receiver<QueuedJob>>) {
 }
 
 /// Where one worker hands in its jobs and hears that they are done.
-pub struct PoolHandle {
+pub(super) struct PoolHandle {
     queue: Option<Sender<QueuedJob>>,
     completed_sender: Sender<ConnectionId>,
     completed_receiver: Receiver<ConnectionId>,
@@ -97,7 +97,7 @@ pub struct PoolHandle {
 
 impl PoolHandle {
     /// Hands in a job. Without helpers it is done on the spot.
-    pub fn submit(&self, job: Job, connection: ConnectionId) {
+    pub(super) fn submit(&self, job: Job, connection: ConnectionId) {
         let work =
             QueuedJob { job, connection, completed: self.completed_sender.clone(), waker: Arc::clone(&self.waker) };
         let undone = match &self.queue {
@@ -112,7 +112,7 @@ impl PoolHandle {
     }
 
     /// Whose job is done.
-    pub fn next_completed(&self) -> Option<ConnectionId> {
+    pub(super) fn next_completed(&self) -> Option<ConnectionId> {
         self.completed_receiver.try_recv().ok()
     }
 }

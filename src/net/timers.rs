@@ -11,13 +11,13 @@ use crate::time::Moment;
 
 /// Moments and the slots that asked for them.
 #[derive(Debug, Default)]
-pub struct Timers {
+pub(super) struct Timers {
     heap: BinaryHeap<Reverse<(Moment, usize, u64)>>,
 }
 
 /// One slot's entry in the heap.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ConnectionTimer {
+pub(super) struct ConnectionTimer {
     /// When the earliest entry of this slot comes up.
     at: Option<Moment>,
     /// Tells this entry from older ones of the same slot.
@@ -26,7 +26,7 @@ pub struct ConnectionTimer {
 
 impl Timers {
     /// Makes sure that `slot` comes up at `wanted` or before.
-    pub fn arm(&mut self, slot: usize, timer: &mut ConnectionTimer, deadline: Option<Moment>) {
+    pub(super) fn arm(&mut self, slot: usize, timer: &mut ConnectionTimer, deadline: Option<Moment>) {
         let Some(wanted) = deadline else { return };
         if timer.at.is_some_and(|at| at <= wanted) {
             return;
@@ -37,12 +37,12 @@ impl Timers {
     }
 
     /// When the next entry comes up.
-    pub fn next_deadline(&self) -> Option<Moment> {
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
         self.heap.peek().map(|Reverse((at, ..))| *at)
     }
 
     /// Takes the next entry that is due, as slot and generation.
-    pub fn pop_due(&mut self, now: Moment) -> Option<(usize, u64)> {
+    pub(super) fn pop_due(&mut self, now: Moment) -> Option<(usize, u64)> {
         let Reverse((at, slot, generation)) = *self.heap.peek()?;
         if at > now {
             return None;
@@ -54,12 +54,12 @@ impl Timers {
 
 impl ConnectionTimer {
     /// An alarm whose entries cannot be taken for those of the slot's last tenant.
-    pub fn new(generation: u64) -> Self {
+    pub(super) fn new(generation: u64) -> Self {
         Self { at: None, generation }
     }
 
     /// Whether an entry that came up is this one's latest; it is gone then.
-    pub fn fires(&mut self, generation: u64) -> bool {
+    pub(super) fn fires(&mut self, generation: u64) -> bool {
         let rings = self.at.is_some() && self.generation == generation;
         if rings {
             self.at = None;

@@ -53,26 +53,26 @@ fn unix_unsupported(path: &Path) -> Error {
 
 /// A server's sockets, one per thread and address.
 #[derive(Debug)]
-pub struct UdpSockets(BoundSockets);
+pub(crate) struct UdpSockets(BoundSockets);
 
 impl UdpSockets {
     /// Binds everywhere, `threads` times.
-    pub fn bind(binds: &[BindAddress], threads: usize) -> Result<Self> {
+    pub(crate) fn bind(binds: &[BindAddress], threads: usize) -> Result<Self> {
         BoundSockets::bind(binds, threads, &DATAGRAM).map(Self)
     }
 
     /// The addresses, main one first.
-    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.0.addresses()
     }
 
     /// The same as plain socket addresses.
-    pub fn socket_addresses(&self) -> Vec<SocketAddr> {
+    pub(crate) fn socket_addresses(&self) -> Vec<SocketAddr> {
         self.addresses().filter_map(Address::inet).collect()
     }
 
     /// Families that were asked for by default and that this host does not have.
-    pub fn warnings(&self) -> &[String] {
+    pub(crate) fn warnings(&self) -> &[String] {
         &self.0.warnings
     }
 
@@ -111,7 +111,7 @@ fn udp_socket(address: SocketAddr) -> io::Result<Socket> {
 
 /// How a client's datagrams leave this host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SocketOptions {
+pub(crate) struct SocketOptions {
     /// From which of our addresses.
     pub source: Option<IpAddr>,
     /// With which TTL or hop limit.

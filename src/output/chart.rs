@@ -25,7 +25,7 @@ const MAX_MARKERS: usize = 5_000;
 
 /// One target's series.
 #[derive(Clone, Debug)]
-pub struct Chart {
+pub(crate) struct Chart {
     /// Its name.
     pub title: String,
     /// Its pings by number, in order.
@@ -33,7 +33,7 @@ pub struct Chart {
 }
 
 /// The charts one above the other.
-pub fn svg(charts: &[Chart]) -> String {
+pub(crate) fn svg(charts: &[Chart]) -> String {
     let mut body = String::new();
     for (index, chart) in charts.iter().enumerate() {
         let _ = writeln!(body, "<g transform=\"translate(0 {:.0})\">", float(index) * HEIGHT);

@@ -10,7 +10,7 @@ use crate::error::{Error, is_catching_panics};
 use crate::exit::Exit;
 
 /// Prints the failure that ends a run.
-pub fn print_error(error: &Error, style: Style) {
+pub(super) fn print_error(error: &Error, style: Style) {
     let ink = Palette::stderr(style);
     let mut lines = vec![format!("{} {}", ink.paint("1;31", "netlab:"), escaped(error.message()))];
     lines.extend(error.expectation().map(|text| format!("  {} {}", ink.paint("2", "expected:"), escaped(text))));
@@ -71,7 +71,7 @@ pub(super) fn json_line(error: &Error) -> serde_json::Result<Vec<u8>> {
 /// From here on a panic, on any thread, is reported as the bug it is and ends the process with
 /// [`Exit::Bug`], unless it is [`guarded`](crate::error::guarded).
 #[expect(clippy::exit, reason = "a bug on a worker thread must not leave the process half alive")]
-pub fn install_panic_hook() {
+pub(crate) fn install_panic_hook() {
     let mut hooks = color_eyre::config::HookBuilder::default()
         .panic_section(format!(
             "This is a bug in netlab {}. Please report it with the lines above and the command you typed.",

@@ -6,7 +6,7 @@
 use std::fmt::{self, Write as _};
 
 /// Text without control characters, new lines excepted: ours are meant.
-pub fn escaped(text: &str) -> impl fmt::Display + '_ {
+pub(crate) fn escaped(text: &str) -> impl fmt::Display + '_ {
     EscapedLines(text)
 }
 
@@ -22,7 +22,7 @@ impl fmt::Display for EscapedLines<'_> {
 
 /// Octets on one line: UTF-8 as it is, everything else as `\xNN`.
 #[derive(Clone, Copy, Debug)]
-pub struct Escaped<'b>(pub &'b [u8]);
+pub(crate) struct Escaped<'b>(pub &'b [u8]);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -23,13 +23,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
-pub use chart::{Chart, svg};
-pub use errors::install_panic_hook;
-pub use escape::{Escaped, escaped};
-pub use plot::{Marker, histogram, spark_line};
-pub use progress::{Progress, StatusLine};
-pub use recorder::Recorder;
-pub use trace::{Trace, TraceKind};
+pub(crate) use chart::{Chart, svg};
+pub(crate) use errors::install_panic_hook;
+pub(crate) use escape::{Escaped, escaped};
+pub(crate) use plot::{Marker, histogram, spark_line};
+pub(crate) use progress::{Progress, StatusLine};
+pub(crate) use recorder::Recorder;
+pub(crate) use trace::{Trace, TraceKind};
 
 use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
@@ -42,7 +42,7 @@ static STDOUT_STALLED: AtomicBool = AtomicBool::new(false);
 
 /// Text for people or JSON for programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// One or more lines of text per event.
     #[default]
     Text,
@@ -52,7 +52,7 @@ pub enum Format {
 
 /// Whether to colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Color {
+pub(crate) enum Color {
     /// On a terminal, unless the environment says otherwise.
     #[default]
     Auto,
@@ -64,7 +64,7 @@ pub enum Color {
 
 /// How the user wants to be talked to; made from the global flags and handed down.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Style {
+pub(crate) struct Style {
     /// Text or JSON.
     pub format: Format,
     /// Summary and errors only.
@@ -76,7 +76,7 @@ pub struct Style {
 }
 
 /// A fact that is printed. Its `Serialize` form is the JSON line, its `Display` the text.
-pub trait Event: Serialize + Display {
+pub(crate) trait Event: Serialize + Display {
     /// Whether it is printed even with `-q`: the summary.
     fn is_summary(&self) -> bool {
         false
@@ -85,12 +85,12 @@ pub trait Event: Serialize + Display {
 
 /// A stream that text goes to, and whether it is coloured.
 #[derive(Clone, Copy, Debug)]
-pub struct Palette(bool);
+pub(crate) struct Palette(bool);
 
 impl Palette {
     /// The ink for stderr: flag, then `NO_COLOR`, then `CLICOLOR_FORCE`, then `TERM`, then
     /// whether it is a terminal.
-    pub fn stderr(style: Style) -> Self {
+    pub(crate) fn stderr(style: Style) -> Self {
         Self::new(style.color, io::stderr().is_terminal())
     }
 
@@ -115,14 +115,14 @@ impl Palette {
     }
 
     /// `text` in one of the eight colours, by its SGR parameter.
-    pub fn paint(self, sgr: &str, text: &str) -> String {
+    pub(crate) fn paint(self, sgr: &str, text: &str) -> String {
         if self.0 { format!("\x1b[{sgr}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 
 /// Results on stdout, everything else on stderr.
 #[derive(Debug)]
-pub struct Output {
+pub(crate) struct Output {
     style: Style,
     /// The reader has gone away; whatever else there is to say, nobody hears it.
     closed: bool,
@@ -132,7 +132,7 @@ pub struct Output {
 
 impl Output {
     /// An output in this style.
-    pub fn new(style: Style) -> Self {
+    pub(crate) fn new(style: Style) -> Self {
         Self {
             style,
             closed: STDOUT_STALLED.load(Ordering::Relaxed),
@@ -148,18 +148,18 @@ impl Output {
     }
 
     /// How the user wants to be talked to.
-    pub fn style(&self) -> Style {
+    pub(crate) fn style(&self) -> Style {
         self.style
     }
 
     /// Whether the reader of stdout has gone away. That is not a failure: the run ends silently
     /// with the code it has earned so far.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }
 
     /// Prints an event as a line of its form, at once.
-    pub fn emit(&mut self, event: &impl Event) -> Result<()> {
+    pub(crate) fn emit(&mut self, event: &impl Event) -> Result<()> {
         if self.style.quiet && !event.is_summary() {
             return Ok(());
         }
@@ -175,17 +175,17 @@ impl Output {
     }
 
     /// Whether stdout is a terminal.
-    pub fn is_terminal(&self) -> bool {
+    pub(crate) fn is_terminal(&self) -> bool {
         self.is_terminal
     }
 
     /// Writes text of several lines that is only for people: a picture.
-    pub fn write_text(&mut self, text: &str) -> Result<()> {
+    pub(crate) fn write_text(&mut self, text: &str) -> Result<()> {
         if text.is_empty() { Ok(()) } else { self.write_bytes(format!("{text}\n").as_bytes()) }
     }
 
     /// Writes content as it is: the body of a page.
-    pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
         if self.closed {
             return Ok(());
         }
@@ -204,20 +204,20 @@ impl Output {
     }
 
     /// Says something to the person at the terminal, on stderr; not with `-q`.
-    pub fn note(&self, text: &str) {
+    pub(crate) fn note(&self, text: &str) {
         if !self.style.quiet {
             write_stderr(&format!("{}\n", escaped(text)));
         }
     }
 
     /// Prints a failure: on stderr for people, and with JSON as an `error` event for programs.
-    pub fn report_error(&mut self, error: &Error) {
+    pub(crate) fn report_error(&mut self, error: &Error) {
         self.write_error_event(error);
         errors::print_error(error, self.style);
     }
 
     /// Prints the failure that ends `command`. The last line for programs is a summary also then.
-    pub fn report_fatal(&mut self, error: &Error, command: Option<&str>) {
+    pub(crate) fn report_fatal(&mut self, error: &Error, command: Option<&str>) {
         self.report_error(error);
         self.write_failure_summary(error.exit(), command);
     }
@@ -236,7 +236,7 @@ impl Output {
     }
 
     /// Prints what the argument parser refuses, in its own words, and for programs as an error.
-    pub fn report_usage_error(&mut self, colored: &str, plain: &str, command: Option<&str>) {
+    pub(crate) fn report_usage_error(&mut self, colored: &str, plain: &str, command: Option<&str>) {
         write_stderr(if Palette::stderr(self.style).is_colored() { colored } else { plain });
         let what = plain.lines().next().unwrap_or_default();
         let error = Error::new(Exit::Usage, what.strip_prefix("error: ").unwrap_or(what));
@@ -257,7 +257,7 @@ fn format_event(event: &impl Event, format: Format, line: &mut Vec<u8>) -> Resul
 }
 
 /// Prints help or a version: a result.
-pub fn print_help(colored: &str, plain: &str) -> Result<()> {
+pub(crate) fn print_help(colored: &str, plain: &str) -> Result<()> {
     let ink = Palette::new(Color::Auto, io::stdout().is_terminal());
     Output::new(Style::default()).write_bytes(if ink.0 { colored } else { plain }.as_bytes())
 }

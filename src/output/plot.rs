@@ -14,7 +14,7 @@ const ROWS: usize = 8;
 
 /// What became of one ping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Marker {
+pub(crate) enum Marker {
     /// Answered in time.
     Answered(Duration),
     /// Answered too late.
@@ -29,7 +29,7 @@ pub enum Marker {
 
 impl Marker {
     /// How long the answer took, late or not.
-    pub fn rtt(self) -> Option<Duration> {
+    pub(crate) fn rtt(self) -> Option<Duration> {
         match self {
             Self::Answered(time) | Self::Late(time) => Some(time),
             Self::Lost | Self::Refused | Self::NotSent => None,
@@ -38,7 +38,7 @@ impl Marker {
 }
 
 /// How many have no time, by what became of them, in words.
-pub fn describe_failures(markers: impl Iterator<Item = Marker>) -> String {
+pub(super) fn describe_failures(markers: impl Iterator<Item = Marker>) -> String {
     let mut counts = [(0, "lost"), (0, "refused"), (0, "not sent")];
     let [(lost, _), (refused, _), (not_sent, _)] = &mut counts;
     for dot in markers {
@@ -56,7 +56,7 @@ pub fn describe_failures(markers: impl Iterator<Item = Marker>) -> String {
 
 /// The series from left to right in at most `width` cells, each the longest time of its part;
 /// a part without any shows `x`. Below it, if parts have both, how much of each was lost.
-pub fn spark_line(markers: &[Marker], width: usize) -> String {
+pub(crate) fn spark_line(markers: &[Marker], width: usize) -> String {
     let Some((low, high)) = range(markers) else { return describe_failures(markers.iter().copied()) };
     let per_cell = markers.len().div_ceil(width.max(1)).max(1);
     let cells: String = markers.chunks(per_cell).map(|part| cell(part, low, high)).collect();
@@ -90,7 +90,7 @@ fn cell(part: &[Marker], low: Duration, high: Duration) -> char {
 }
 
 /// How often which time occurred, a row per class of equal width.
-pub fn histogram(markers: &[Marker], width: usize) -> String {
+pub(crate) fn histogram(markers: &[Marker], width: usize) -> String {
     let Some((low, high)) = range(markers) else { return String::new() };
     let rows = if low == high { 1 } else { ROWS };
     let mut counts = vec![0_usize; rows];
@@ -117,7 +117,7 @@ fn range(markers: &[Marker]) -> Option<(Duration, Duration)> {
 }
 
 /// Where a time lies between the shortest and the longest, 0…1.
-pub fn fraction(time: Duration, low: Duration, high: Duration) -> f64 {
+pub(super) fn fraction(time: Duration, low: Duration, high: Duration) -> f64 {
     let whole = high.saturating_sub(low).as_secs_f64();
     if whole > 0.0 { time.saturating_sub(low).as_secs_f64() / whole } else { 0.0 }
 }

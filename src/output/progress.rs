@@ -14,7 +14,7 @@ const SHOW_AFTER: Duration = Duration::from_millis(500);
 
 /// Octets on their way, and how many there will be, if that is known.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     bar: ProgressBar,
     started: Moment,
     total: Option<u64>,
@@ -23,13 +23,13 @@ pub struct Progress {
 
 impl Progress {
     /// A bar for `total` octets that shows itself once the work has lasted for half a second.
-    pub fn new(total: Option<u64>, style: Style, now: Moment) -> Self {
+    pub(crate) fn new(total: Option<u64>, style: Style, now: Moment) -> Self {
         let allowed = !style.quiet && style.format == Format::Text;
         Self { bar: ProgressBar::hidden(), started: now, total, enabled: allowed }
     }
 
     /// Says how many have come so far.
-    pub fn set_position(&mut self, bytes: u64, now: Moment) {
+    pub(crate) fn set_position(&mut self, bytes: u64, now: Moment) {
         if self.enabled && self.bar.is_hidden() && now - self.started >= SHOW_AFTER {
             self.enabled = false;
             self.bar = new_bar(self.total).with_elapsed(now - self.started);
@@ -38,14 +38,14 @@ impl Progress {
     }
 
     /// Takes the bar away.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.bar.finish_and_clear();
     }
 }
 
 /// A line at the bottom of the terminal that says how it goes.
 #[derive(Debug)]
-pub struct StatusLine {
+pub(crate) struct StatusLine {
     bar: Option<ProgressBar>,
     last_update: Option<Moment>,
 }
@@ -55,7 +55,7 @@ const REFRESH_INTERVAL: Duration = Duration::from_millis(200);
 
 impl StatusLine {
     /// A line, where there is a terminal and nobody asked for quiet.
-    pub fn new(style: Style) -> Self {
+    pub(crate) fn new(style: Style) -> Self {
         let wanted = !style.quiet && style.format == Format::Text && io::stderr().is_terminal();
         let bar = wanted.then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
@@ -66,7 +66,7 @@ impl StatusLine {
     }
 
     /// Says how it goes, if it is time to say so again.
-    pub fn update(&mut self, now: Moment, text: impl FnOnce() -> String) {
+    pub(crate) fn update(&mut self, now: Moment, text: impl FnOnce() -> String) {
         let Some(bar) = &self.bar else { return };
         if self.last_update.is_none_or(|shown| now - shown >= REFRESH_INTERVAL) {
             self.last_update = Some(now);
@@ -76,7 +76,7 @@ impl StatusLine {
     }
 
     /// Takes the line away while something else is printed.
-    pub fn suspend(&self, print: impl FnOnce()) {
+    pub(crate) fn suspend(&self, print: impl FnOnce()) {
         match &self.bar {
             Some(bar) => bar.suspend(print),
             None => print(),
@@ -84,7 +84,7 @@ impl StatusLine {
     }
 
     /// Takes the line away for good.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

@@ -22,7 +22,7 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Hands events to the writer; cheap to clone, one per thread.
 #[derive(Debug)]
-pub struct Recorder<E> {
+pub(crate) struct Recorder<E> {
     queue: SyncSender<E>,
     dropped: Arc<AtomicU64>,
 }
@@ -35,7 +35,7 @@ impl<E> Clone for Recorder<E> {
 
 /// The thread that writes.
 #[derive(Debug)]
-pub struct Writer {
+pub(crate) struct Writer {
     done: Receiver<(Output, Result<()>)>,
     dropped: Arc<AtomicU64>,
     /// Batches written; it moves as long as somebody reads.
@@ -44,7 +44,7 @@ pub struct Writer {
 
 impl<E: Event + Send + 'static> Recorder<E> {
     /// Starts the writer. `on_gone` is called once if nobody reads stdout any longer.
-    pub fn start(output: Output, on_closed: impl FnOnce() + Send + 'static) -> Result<(Self, Writer)> {
+    pub(crate) fn start(output: Output, on_closed: impl FnOnce() + Send + 'static) -> Result<(Self, Writer)> {
         let (queue, events) = sync_channel(QUEUE_LIMIT);
         let dropped = Arc::new(AtomicU64::new(0));
         let batches = Arc::new(AtomicU64::new(0));
@@ -61,7 +61,7 @@ impl<E: Event + Send + 'static> Recorder<E> {
     }
 
     /// Hands over an event, or counts it as dropped.
-    pub fn emit(&self, event: E) {
+    pub(crate) fn emit(&self, event: E) {
         if self.queue.try_send(event).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -72,7 +72,7 @@ impl Writer {
     /// Waits until everything is written, once all recorders are gone; returns the output, how
     /// many events were dropped, and the first failure. A reader that takes nothing any longer holds up
     /// nobody's end.
-    pub fn finish(self) -> (Output, u64, Result<()>) {
+    pub(crate) fn finish(self) -> (Output, u64, Result<()>) {
         let mut written = self.batches.load(Ordering::Relaxed);
         let (output, result) = loop {
             match self.done.recv_timeout(STALL_TIMEOUT) {

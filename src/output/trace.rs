@@ -8,7 +8,7 @@ use super::{Escaped, Palette, Style, write_stderr};
 
 /// Who said it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TraceKind {
+pub(crate) enum TraceKind {
     /// We did.
     Sent,
     /// The peer did.
@@ -19,29 +19,29 @@ pub enum TraceKind {
 
 /// Prints a conversation, if it was asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Trace {
+pub(crate) struct Trace {
     palette: Option<Palette>,
     encrypted: bool,
 }
 
 impl Trace {
     /// A trace that prints if `on`.
-    pub fn new(enabled: bool, style: Style) -> Self {
+    pub(crate) fn new(enabled: bool, style: Style) -> Self {
         Self { palette: enabled.then(|| Palette::stderr(style)), encrypted: false }
     }
 
     /// Whether it prints, for callers whose text is dear to make.
-    pub fn is_enabled(self) -> bool {
+    pub(crate) fn is_enabled(self) -> bool {
         self.palette.is_some()
     }
 
     /// From here on, lines are marked as encrypted or not.
-    pub fn set_encrypted(&mut self, encrypted: bool) {
+    pub(crate) fn set_encrypted(&mut self, encrypted: bool) {
         self.encrypted = encrypted;
     }
 
     /// Prints lines that end in CRLF or LF; an empty line shows as an empty line.
-    pub fn write_lines(self, kind: TraceKind, bytes: &[u8]) {
+    pub(crate) fn write_lines(self, kind: TraceKind, bytes: &[u8]) {
         let Some(ink) = self.palette else { return };
         let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         for line in bytes.split(|byte| *byte == b'\n') {
@@ -53,7 +53,7 @@ impl Trace {
     }
 
     /// Prints a remark of our own.
-    pub fn info(self, text: &str) {
+    pub(crate) fn info(self, text: &str) {
         self.write_lines(TraceKind::Info, text.as_bytes());
     }
 

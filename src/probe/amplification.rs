@@ -14,7 +14,7 @@ use super::stamp::StampError;
 /// Why a datagram gets no answer, apart from deliberate loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum EchoRefusal {
+pub(crate) enum EchoRefusal {
     /// It did not fit the buffer; half an answer would be a wrong one.
     Oversize,
     /// It claims to come from a port where a service sits that would answer the answer.
@@ -56,7 +56,7 @@ impl fmt::Display for EchoRefusal {
 const REPLYING_PORTS: [u16; 8] = [0, 7, 13, 17, 19, 53, 69, 123];
 
 /// Whether an answer to this peer would go to a service, or to ourselves.
-pub fn is_bad_source(peer: SocketAddr, local: Option<IpAddr>, own_addresses: &[SocketAddr]) -> bool {
+pub(super) fn is_bad_source(peer: SocketAddr, local: Option<IpAddr>, own_addresses: &[SocketAddr]) -> bool {
     REPLYING_PORTS.contains(&peer.port())
         || own_addresses.iter().any(|own| {
             let address = peer.ip().to_canonical();

@@ -13,7 +13,7 @@ use crate::time::serialize_ns;
 
 /// What became of all datagrams so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct EchoCounters {
+pub(crate) struct EchoCounters {
     /// Datagrams that came.
     pub received: u64,
     /// Replies that were handed over to be sent, copies counted.
@@ -51,7 +51,7 @@ pub struct EchoCounters {
 /// What an echo tells.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum EchoEvent {
+pub(crate) enum EchoEvent {
     /// A datagram came.
     Received {
         /// Who sent it.
@@ -110,7 +110,7 @@ pub enum EchoEvent {
 
 /// One client for the summary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ClientCounters {
+pub(crate) struct ClientCounters {
     /// Its ordinal.
     pub client: u32,
     /// Its address.
@@ -123,7 +123,7 @@ pub struct ClientCounters {
 
 impl EchoCounters {
     /// Adds what another thread counted.
-    pub fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         let Self {
             received,
             sent,

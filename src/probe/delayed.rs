@@ -11,17 +11,17 @@ use crate::protocol::Transmit;
 use crate::time::Moment;
 
 /// How many replies are held at most.
-pub const MAX_REPLIES: usize = 16_384;
+pub(super) const MAX_REPLIES: usize = 16_384;
 
 /// How many octets they may have together.
-pub const MAX_BYTES: usize = 16 << 20;
+pub(super) const MAX_BYTES: usize = 16 << 20;
 
 /// The largest buffer that is kept for the next reply: a full Ethernet frame fits.
 const MAX_SPARE_CAPACITY: usize = 2_048;
 
 /// Replies by the moment they are due; those of one moment in the order they were held.
 #[derive(Debug, Default)]
-pub struct DelayQueue {
+pub(super) struct DelayQueue {
     queue: BinaryHeap<Reverse<DelayedReply>>,
     bytes: usize,
     sequence: u64,
@@ -38,7 +38,7 @@ struct DelayedReply {
 
 impl DelayQueue {
     /// Holds a reply until it is due. Says whether there was room.
-    pub fn push(&mut self, due: Moment, transmit: Transmit, bytes: &[u8]) -> bool {
+    pub(super) fn push(&mut self, due: Moment, transmit: Transmit, bytes: &[u8]) -> bool {
         if self.queue.len() >= MAX_REPLIES || self.bytes + bytes.len() > MAX_BYTES {
             return false;
         }
@@ -51,7 +51,7 @@ impl DelayQueue {
     }
 
     /// Hands over every reply that is due, earliest first.
-    pub fn drain_due(&mut self, now: Moment, mut send: impl FnMut(Transmit, &[u8])) {
+    pub(super) fn drain_due(&mut self, now: Moment, mut send: impl FnMut(Transmit, &[u8])) {
         while self.next_due().is_some_and(|due| due <= now) {
             let Some(Reverse(held)) = self.queue.pop() else {
                 return;
@@ -67,13 +67,13 @@ impl DelayQueue {
     }
 
     /// When the next reply is due.
-    pub fn next_due(&self) -> Option<Moment> {
+    pub(super) fn next_due(&self) -> Option<Moment> {
         self.queue.peek().map(|held| held.0.due)
     }
 
     /// How many replies are held.
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.queue.len()
     }
 }

@@ -31,17 +31,17 @@ use crate::stats::SequenceStatus;
 use crate::time::Moment;
 
 /// How many datagrams a second one network is answered where strangers can come in.
-pub const PREFIX_RATE_LIMIT: u32 = 100;
+pub(super) const PREFIX_RATE_LIMIT: u32 = 100;
 
 /// How many datagrams a second all strangers together are answered.
-pub const TOTAL_RATE_LIMIT: u32 = 10_000;
+pub(super) const TOTAL_RATE_LIMIT: u32 = 10_000;
 
 /// Stands for every reflector's packet in the loop guard; the NUL tells it from text.
 const REFLECTED_MARKER: &[u8] = b"\0";
 
 /// How an echo is to behave.
 #[derive(Clone)]
-pub struct EchoConfig {
+pub(crate) struct EchoConfig {
     /// What the network is to do to datagrams.
     pub impairment: Impairment,
     /// The key of authenticated STAMP; with it, unauthenticated STAMP is refused.
@@ -55,7 +55,7 @@ pub struct EchoConfig {
 }
 
 /// The echo.
-pub struct Echo {
+pub(crate) struct Echo {
     config: EchoConfig,
     sessions: SessionTable<EchoSession>,
     client_count: Arc<AtomicU32>,
@@ -69,7 +69,7 @@ pub struct Echo {
 impl Echo {
     /// An echo by these rules. Several of them, one per thread, share `ordinals`, so that a client
     /// is numbered by its first appearance whoever serves it.
-    pub fn new(config: EchoConfig, client_count: Arc<AtomicU32>) -> Self {
+    pub(crate) fn new(config: EchoConfig, client_count: Arc<AtomicU32>) -> Self {
         Self {
             config,
             sessions: SessionTable::default(),
@@ -83,18 +83,18 @@ impl Echo {
     }
 
     /// What became of all datagrams so far.
-    pub fn counters(&self) -> &EchoCounters {
+    pub(crate) fn counters(&self) -> &EchoCounters {
         &self.counters
     }
 
     /// How many sessions are known now.
     #[cfg(test)]
-    pub fn session_count(&self) -> usize {
+    pub(crate) fn session_count(&self) -> usize {
         self.sessions.len()
     }
 
     /// The clients still known, in the order of their first appearance.
-    pub fn clients(&self) -> Vec<ClientCounters> {
+    pub(crate) fn clients(&self) -> Vec<ClientCounters> {
         let mut clients: Vec<_> = self
             .sessions
             .iter()

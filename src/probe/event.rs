@@ -11,7 +11,7 @@ use crate::time::serialize_ns;
 /// One event; `type` comes first in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum SenderEvent {
+pub(crate) enum SenderEvent {
     /// A probe was handed over.
     Sent {
         /// Its number, from 1.
@@ -105,7 +105,7 @@ pub enum SenderEvent {
 /// Which clock a round trip was taken by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum RttClock {
+pub(crate) enum RttClock {
     /// The kernel's stamps of both packets.
     Kernel,
     /// Our own monotonic clock.
@@ -115,7 +115,7 @@ pub enum RttClock {
 /// Why a datagram is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ForeignReason {
+pub(crate) enum ForeignReason {
     /// It comes from somewhere else.
     Peer,
     /// It is not what we sent, in whatever case.

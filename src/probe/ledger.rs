@@ -17,11 +17,11 @@ use crate::time::Moment;
 
 /// How many probes are remembered at once: those in flight, and those before them for as long as
 /// there is room, so that an answer that comes much too late is still told as what it is.
-pub const MAX_TRACKED: usize = 65_536;
+pub(super) const MAX_TRACKED: usize = 65_536;
 
 /// What a probe has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProbeOutcome {
+pub(super) enum ProbeOutcome {
     /// Nothing yet.
     Waiting,
     /// Answered in time.
@@ -38,7 +38,7 @@ pub enum ProbeOutcome {
 
 /// A probe that is remembered.
 #[derive(Clone, Copy, Debug)]
-pub struct SentProbe {
+pub(super) struct SentProbe {
     /// When it was handed over.
     pub sent_at: Moment,
     /// When the kernel says it left.
@@ -49,7 +49,7 @@ pub struct SentProbe {
 
 /// What became of probes whose time is not over.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct InFlight {
+pub(super) struct InFlight {
     /// In time.
     pub answered: u64,
     /// Too late.
@@ -60,7 +60,7 @@ pub struct InFlight {
 
 /// The probes of one target, numbered from 1.
 #[derive(Debug)]
-pub struct Ledger {
+pub(super) struct Ledger {
     timeout: Duration,
     linger: Duration,
     probes: VecDeque<SentProbe>,
@@ -77,7 +77,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// An empty ledger; an answer is in time up to `timeout`, and late for `linger` more.
-    pub fn new(timeout: Duration, linger: Duration) -> Self {
+    pub(super) fn new(timeout: Duration, linger: Duration) -> Self {
         Self {
             timeout,
             linger,
@@ -91,28 +91,28 @@ impl Ledger {
     }
 
     /// How many probes are in this state.
-    pub fn count(&self, outcome: ProbeOutcome) -> u64 {
+    pub(super) fn count(&self, outcome: ProbeOutcome) -> u64 {
         self.counts.get(outcome as usize).copied().unwrap_or_default()
     }
 
     /// How many probes were begun.
-    pub fn sent(&self) -> u64 {
+    pub(super) fn sent(&self) -> u64 {
         self.next_seq() - 1
     }
 
     /// The number the next probe will have.
-    pub fn next_seq(&self) -> u64 {
+    pub(super) fn next_seq(&self) -> u64 {
         self.oldest + self.probes.len() as u64
     }
 
     /// How many of the lost are waited for until their linger ends.
-    pub fn lingering(&self) -> u64 {
+    pub(super) fn lingering(&self) -> u64 {
         self.lingering
     }
 
     /// Whether another probe can be remembered. Makes room by forgetting the oldest if it is
     /// decided; an undecided one is waited for. Tells if that ended its linger.
-    pub fn make_room(&mut self, on_closed: impl FnMut(u64)) -> bool {
+    pub(super) fn make_room(&mut self, on_closed: impl FnMut(u64)) -> bool {
         if self.probes.len() >= MAX_TRACKED && self.first_waiting > self.oldest {
             if self.first_open == self.oldest {
                 self.close_oldest(on_closed);
@@ -124,12 +124,12 @@ impl Ledger {
     }
 
     /// Whether the window is full and its oldest probe still undecided.
-    pub fn is_blocked(&self) -> bool {
+    pub(super) fn is_blocked(&self) -> bool {
         self.probes.len() >= MAX_TRACKED && self.first_waiting == self.oldest
     }
 
     /// Begins the next probe.
-    pub fn record_sent(&mut self, at: Moment) -> u64 {
+    pub(super) fn record_sent(&mut self, at: Moment) -> u64 {
         let seq = self.next_seq();
         self.probes.push_back(SentProbe { sent_at: at, kernel_sent_at: None, outcome: ProbeOutcome::Waiting });
         *self.counter(ProbeOutcome::Waiting) += 1;
@@ -137,19 +137,19 @@ impl Ledger {
     }
 
     /// A probe, if it is remembered.
-    pub fn probe(&self, seq: u64) -> Option<&SentProbe> {
+    pub(super) fn probe(&self, seq: u64) -> Option<&SentProbe> {
         self.probes.get(self.index(seq)?)
     }
 
     /// Notes when the kernel says a probe left.
-    pub fn record_kernel_sent(&mut self, seq: u64, at: Moment) {
+    pub(super) fn record_kernel_sent(&mut self, seq: u64, at: Moment) {
         if let Some(probe) = self.index(seq).and_then(|place| self.probes.get_mut(place)) {
             probe.kernel_sent_at = Some(at);
         }
     }
 
     /// Decides about a probe.
-    pub fn set_outcome(&mut self, seq: u64, outcome: ProbeOutcome) {
+    pub(super) fn set_outcome(&mut self, seq: u64, outcome: ProbeOutcome) {
         let Some(probe) = self.index(seq).and_then(|place| self.probes.get_mut(place)) else {
             return;
         };
@@ -166,7 +166,7 @@ impl Ledger {
     }
 
     /// The oldest probe that has waited too long by now, decided as lost.
-    pub fn expire(&mut self, now: Moment) -> Option<u64> {
+    pub(super) fn expire(&mut self, now: Moment) -> Option<u64> {
         let seq = self.first_waiting;
         if now < self.probe(seq)?.sent_at + self.timeout {
             return None;
@@ -176,29 +176,29 @@ impl Ledger {
     }
 
     /// Ends the linger of the probes whose time for it has come, telling each.
-    pub fn close_expired(&mut self, now: Moment, mut on_closed: impl FnMut(u64)) {
+    pub(super) fn close_expired(&mut self, now: Moment, mut on_closed: impl FnMut(u64)) {
         while self.next_linger_end().is_some_and(|closing| closing <= now) && self.first_waiting > self.first_open {
             self.close_oldest(&mut on_closed);
         }
     }
 
     /// When the oldest waiting probe will be lost.
-    pub fn next_timeout(&self) -> Option<Moment> {
+    pub(super) fn next_timeout(&self) -> Option<Moment> {
         Some(self.probe(self.first_waiting)?.sent_at + self.timeout)
     }
 
     /// When the next linger ends.
-    pub fn next_linger_end(&self) -> Option<Moment> {
+    pub(super) fn next_linger_end(&self) -> Option<Moment> {
         Some(self.probe(self.first_open)?.sent_at + self.timeout + self.linger)
     }
 
     /// Whether a round trip is in time.
-    pub fn is_in_time(&self, rtt: Duration) -> bool {
+    pub(super) fn is_in_time(&self, rtt: Duration) -> bool {
         rtt <= self.timeout
     }
 
     /// The oldest probe that is still waiting.
-    pub fn oldest_waiting(&self) -> Option<u64> {
+    pub(super) fn oldest_waiting(&self) -> Option<u64> {
         self.probe(self.first_waiting).map(|_| self.first_waiting)
     }
 
@@ -214,14 +214,14 @@ impl Ledger {
     }
 
     /// The probes that may still be answered, newest first.
-    pub fn unanswered(&self) -> impl Iterator<Item = (u64, &SentProbe)> {
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = (u64, &SentProbe)> {
         let open = |(_, probe): &(u64, &SentProbe)| matches!(probe.outcome, ProbeOutcome::Waiting | ProbeOutcome::Lost);
         let numbered = |(place, probe): (usize, _)| (self.oldest + place as u64, probe);
         self.probes.iter().enumerate().rev().map(numbered).filter(open)
     }
 
     /// The answers to those whose time is not over by now.
-    pub fn in_flight(&self, now: Moment) -> InFlight {
+    pub(super) fn in_flight(&self, now: Moment) -> InFlight {
         let is_young = |probe: &&SentProbe| probe.sent_at + self.timeout > now;
         let mut young = InFlight::default();
         for probe in self.probes.iter().rev().take_while(is_young) {

@@ -30,7 +30,7 @@ struct RecentReply {
 
 /// Which datagrams were answered lately.
 #[derive(Default)]
-pub struct LoopGuard {
+pub(super) struct LoopGuard {
     hasher: RandomState,
     /// Made with the first datagram that could be in a loop.
     sets: Option<(Moment, Vec<[RecentReply; WAYS]>)>,
@@ -39,7 +39,7 @@ pub struct LoopGuard {
 impl LoopGuard {
     /// Whether a datagram that would come back the same may be answered. `bytes` are what is the same
     /// each time round.
-    pub fn admits(&mut self, peer: SocketAddr, bytes: &[u8], now: Moment) -> bool {
+    pub(super) fn admits(&mut self, peer: SocketAddr, bytes: &[u8], now: Moment) -> bool {
         let mut hasher = self.hasher.build_hasher();
         peer.hash(&mut hasher);
         hasher.write(bytes);

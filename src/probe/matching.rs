@@ -16,7 +16,7 @@ const MAX_CANDIDATES: usize = 64;
 
 /// The number of the probe that a datagram from `peer`'s side answers, and how well, or why it
 /// answers none. Never [`Match::Other`]; `scratch` is written over.
-pub fn match_reply(
+pub(super) fn match_reply(
     encoding: &ProbeEncoding,
     peer: SocketAddr,
     ledger: &Ledger,

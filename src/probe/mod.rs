@@ -37,12 +37,12 @@ mod wire;
 #[cfg(test)]
 mod simulation;
 
-pub use counters::{ClientCounters, EchoCounters, EchoEvent};
-pub use echo::{Echo, EchoConfig};
-pub use event::{ForeignReason, SenderEvent};
-pub use one_way::OneWayStatistics;
-pub use report::{PingStatistics, RttClocks};
-pub use schedule::SenderConfig;
-pub use sender::Sender;
-pub use text::{MAX_UDP_PAYLOAD, check_size};
-pub use wire::ProbeEncoding;
+pub(crate) use counters::{ClientCounters, EchoCounters, EchoEvent};
+pub(crate) use echo::{Echo, EchoConfig};
+pub(crate) use event::{ForeignReason, SenderEvent};
+pub(crate) use one_way::OneWayStatistics;
+pub(crate) use report::{PingStatistics, RttClocks};
+pub(crate) use schedule::SenderConfig;
+pub(crate) use sender::Sender;
+pub(crate) use text::{MAX_UDP_PAYLOAD, check_size};
+pub(crate) use wire::ProbeEncoding;

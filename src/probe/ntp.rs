@@ -22,37 +22,37 @@ const NANOS_PER_SEC: u64 = 1_000_000_000;
 
 /// How sure a host is of its clock, and how it writes the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ErrorEstimate(u16);
+pub(crate) struct ErrorEstimate(u16);
 
 impl ErrorEstimate {
     /// NTP format, not known to be synchronised, off by up to 2³¹ seconds: nothing is claimed. The
     /// multiplier is 1 because RFC 4656 forbids 0.
-    pub const UNKNOWN: Self = Self(0x3f01);
+    pub(crate) const UNKNOWN: Self = Self(0x3f01);
 
     /// As it stands on the wire.
-    pub const fn from_bits(bits: u16) -> Self {
+    pub(crate) const fn from_bits(bits: u16) -> Self {
         Self(bits)
     }
 
     /// As it is put on the wire.
-    pub const fn bits(self) -> u16 {
+    pub(crate) const fn bits(self) -> u16 {
         self.0
     }
 
     /// Whether the clock follows an external source (S).
     #[cfg(test)]
-    pub const fn is_synchronised(self) -> bool {
+    pub(crate) const fn is_synchronised(self) -> bool {
         self.0 & 0x8000 != 0
     }
 
     /// The format of the timestamps beside it (Z).
-    pub const fn format(self) -> TimestampFormat {
+    pub(crate) const fn format(self) -> TimestampFormat {
         if self.0 & 0x4000 == 0 { TimestampFormat::Ntp } else { TimestampFormat::Ptp }
     }
 
     /// The same quality in another format.
     #[must_use]
-    pub const fn with_format(self, format: TimestampFormat) -> Self {
+    pub(crate) const fn with_format(self, format: TimestampFormat) -> Self {
         match format {
             TimestampFormat::Ntp => Self(self.0 & !0x4000),
             TimestampFormat::Ptp => Self(self.0 | 0x4000),
@@ -62,7 +62,7 @@ impl ErrorEstimate {
 
 /// How a timestamp is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimestampFormat {
+pub(crate) enum TimestampFormat {
     /// NTP, the default.
     Ntp,
     /// That of PTP version 2, truncated.
@@ -71,7 +71,7 @@ pub enum TimestampFormat {
 
 impl TimestampFormat {
     /// Time since 1970 as 64 bits; the era is lost.
-    pub fn encode(self, wall: Duration) -> u64 {
+    pub(crate) fn encode(self, wall: Duration) -> u64 {
         let (seconds, nanos) = (wall.as_secs(), u64::from(wall.subsec_nanos()));
         match self {
             Self::Ntp => {
@@ -85,7 +85,7 @@ impl TimestampFormat {
 
     /// Time since 1970, in the era that brings it closest to `near`; `None` where the nanoseconds
     /// make a second or more.
-    pub fn decode(self, bits: u64, near: Duration) -> Option<Duration> {
+    pub(crate) fn decode(self, bits: u64, near: Duration) -> Option<Duration> {
         let (seconds, fraction) = (bits >> 32, bits % ERA);
         let (seconds, nanos) = match self {
             Self::Ntp => (seconds.wrapping_sub(NTP_TO_UNIX) % ERA, fraction * NANOS_PER_SEC / ERA),

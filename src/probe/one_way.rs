@@ -13,7 +13,7 @@ use super::stamp::Reflection;
 use crate::stats::{DurationSummary, Ratio, SequenceStatus, SequenceWindow, Series};
 
 /// How many samples of each way are kept; beyond that the oldest go.
-pub const MAX_SAMPLES: usize = 100_000;
+pub(super) const MAX_SAMPLES: usize = 100_000;
 
 /// How many answers a reflector may be ahead of the probe it answers, reordered as they may be.
 const REORDER_TOLERANCE: u64 = 64;
@@ -23,7 +23,7 @@ const TIMESTAMP_TOLERANCE: Duration = Duration::from_micros(100);
 
 /// Both ways of one session.
 #[derive(Debug, Default)]
-pub struct OneWay {
+pub(super) struct OneWay {
     up: RelativeDelay,
     down: RelativeDelay,
     reflector_delay: Series,
@@ -40,7 +40,7 @@ pub struct OneWay {
 
 /// The figures of both ways.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct OneWayStatistics {
+pub(crate) struct OneWayStatistics {
     /// Probes lost on the way up.
     pub lost_up: u64,
     /// Answers lost on the way down.
@@ -62,7 +62,7 @@ pub struct OneWayStatistics {
 impl OneWay {
     /// Notes an answer to probe `seq` (counted from 1) that was sent and came at these times
     /// since 1970. Returns how long the reflector held it, if its stamps make sense.
-    pub fn record_reply(
+    pub(super) fn record_reply(
         &mut self,
         seq: u64,
         reflection: &Reflection,
@@ -107,7 +107,7 @@ impl OneWay {
     }
 
     /// The figures, where `lost` of the `decided` probes of the session never came back.
-    pub fn statistics(&self, decided: u64, lost: u64) -> OneWayStatistics {
+    pub(super) fn statistics(&self, decided: u64, lost: u64) -> OneWayStatistics {
         let arrived = self.reflector_sent.saturating_sub(self.duplicated_up);
         // Bounded by what was lost at all: a forged number must not make more of it.
         let through = self.last_reflected.min(decided);

@@ -18,7 +18,7 @@ use crate::stats::SequenceWindow;
 use crate::time::Moment;
 
 /// What is known of one session.
-pub struct EchoSession {
+pub(super) struct EchoSession {
     pub ordinal: u32,
     pub path: PathState,
     /// The reflector's own sequence number (RFC 8762 §4.3, stateful).
@@ -29,20 +29,20 @@ pub struct EchoSession {
 }
 
 impl EchoSession {
-    pub fn new(ordinal: u32, path: PathState) -> Self {
+    pub(super) fn new(ordinal: u32, path: PathState) -> Self {
         Self { ordinal, path, reflector_seq: 0, window: SequenceWindow::default(), received: 0, sent: 0 }
     }
 }
 
 /// What a datagram is.
 #[derive(Clone, Copy)]
-pub enum PayloadKind {
+pub(super) enum PayloadKind {
     Text,
     Stamp(Probe),
 }
 
 impl PayloadKind {
-    pub fn ssid(self) -> Option<u16> {
+    pub(super) fn ssid(self) -> Option<u16> {
         match self {
             Self::Text => None,
             Self::Stamp(probe) => Some(probe.ssid),
@@ -51,7 +51,7 @@ impl PayloadKind {
 }
 
 /// What of the echo an answer needs besides its session.
-pub struct EchoContext<'a> {
+pub(super) struct EchoContext<'a> {
     pub key: Option<&'a MacKey>,
     pub delayed: &'a mut DelayQueue,
     pub counters: &'a mut EchoCounters,
@@ -59,7 +59,7 @@ pub struct EchoContext<'a> {
 }
 
 /// An answer in the making.
-pub struct ReplyBuilder<'a, 'd> {
+pub(super) struct ReplyBuilder<'a, 'd> {
     pub context: EchoContext<'a>,
     pub session: &'a mut EchoSession,
     pub payload_kind: PayloadKind,
@@ -70,7 +70,7 @@ pub struct ReplyBuilder<'a, 'd> {
 
 impl ReplyBuilder<'_, '_> {
     /// Sends one copy, or holds it until it is due.
-    pub fn send_copy(
+    pub(super) fn send_copy(
         &mut self,
         effects: PathEffects,
         actions: &mut DatagramActions<EchoEvent>,
@@ -101,7 +101,7 @@ impl ReplyBuilder<'_, '_> {
     }
 
     /// The honest echo's way: made where it is sent from, without a detour.
-    pub fn send_unimpaired(&mut self, actions: &mut DatagramActions<EchoEvent>) -> Result<(), EchoRefusal> {
+    pub(super) fn send_unimpaired(&mut self, actions: &mut DatagramActions<EchoEvent>) -> Result<(), EchoRefusal> {
         let request = self.datagram.bytes;
         let mut made = Ok(());
         actions.send(Transmit::reply(self.datagram, self.ordinal), |out| {
@@ -117,7 +117,7 @@ impl ReplyBuilder<'_, '_> {
     }
 
     /// Drops one copy on purpose.
-    pub fn drop_copy(&mut self, reason: DropReason, actions: &mut DatagramActions<EchoEvent>) {
+    pub(super) fn drop_copy(&mut self, reason: DropReason, actions: &mut DatagramActions<EchoEvent>) {
         // Lost on the way back means answered all the same: the reflector counts it.
         self.session.reflector_seq = self.session.reflector_seq.wrapping_add(u32::from(reason == DropReason::LossOut));
         self.context.counters.count_drop(reason);

@@ -14,7 +14,7 @@ use crate::time::{Moment, nanoseconds, serialize_ns};
 
 /// One target in figures: `sent = received + late + lost + refused + send_errors + waiting`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct PingStatistics {
+pub(crate) struct PingStatistics {
     /// Probes begun.
     pub sent: u64,
     /// Answered in time.
@@ -68,7 +68,7 @@ pub struct PingStatistics {
 /// The clocks behind a series of round trips.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum RttClocks {
+pub(crate) enum RttClocks {
     /// The kernel's stamps, for every one.
     Kernel,
     /// Our monotonic clock, for every one.
@@ -79,7 +79,7 @@ pub enum RttClocks {
 
 impl RttClocks {
     /// The word for `kernel` of `all` round trips; none for none.
-    pub fn from_counts(kernel: u64, all: u64) -> Option<Self> {
+    pub(crate) fn from_counts(kernel: u64, all: u64) -> Option<Self> {
         match kernel {
             _ if all == 0 => None,
             0 => Some(Self::Monotonic),
@@ -96,7 +96,7 @@ fn ns_or_null<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S
 
 /// What is counted and measured beside the outcomes.
 #[derive(Default)]
-pub struct Measurements {
+pub(super) struct Measurements {
     pub duplicates: u64,
     pub corrupt: u64,
     pub foreign: u64,
@@ -115,7 +115,7 @@ pub struct Measurements {
 
 impl Measurements {
     /// The figures with the outcomes in the ledger; each way by itself only with STAMP.
-    pub fn statistics(&self, ledger: &Ledger, now: Moment, stamp: bool) -> PingStatistics {
+    pub(super) fn statistics(&self, ledger: &Ledger, now: Moment, stamp: bool) -> PingStatistics {
         let count = |outcome| ledger.count(outcome);
         let (lost, late) = (count(ProbeOutcome::Lost), count(ProbeOutcome::Late));
         // While some are on their way, only those whose time is over can be judged: of the younger

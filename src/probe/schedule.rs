@@ -8,11 +8,11 @@ use super::ledger::MAX_TRACKED;
 use crate::time::Moment;
 
 /// A schedule that is behind by more than this and by more than one interval is begun anew.
-pub const RESTART_THRESHOLD: Duration = Duration::from_millis(100);
+pub(super) const RESTART_THRESHOLD: Duration = Duration::from_millis(100);
 
 /// When probes are sent, and how long they are waited for.
 #[derive(Clone, Copy, Debug)]
-pub struct SenderConfig {
+pub(crate) struct SenderConfig {
     /// How many; `None` for until stopped.
     pub count: Option<u64>,
     /// How far apart; zero for the next as soon as there is room in flight.
@@ -34,7 +34,7 @@ pub struct SenderConfig {
 
 impl SenderConfig {
     /// The textbook's ten pings with a second of patience each, a second apart.
-    pub fn textbook() -> Self {
+    pub(crate) fn textbook() -> Self {
         Self {
             count: Some(10),
             interval: Duration::from_secs(1),
@@ -49,13 +49,13 @@ impl SenderConfig {
 
     /// The next probe as soon as the last is answered or timed out: the textbook's way.
     #[must_use]
-    pub fn stop_and_wait(self) -> Self {
+    pub(crate) fn stop_and_wait(self) -> Self {
         Self { interval: Duration::ZERO, max_in_flight: 1, ..self }
     }
 
     /// As fast as answers come, `window` in flight, and a hundred a second if none come.
     #[must_use]
-    pub fn flood(self, window: usize) -> Self {
+    pub(crate) fn flood(self, window: usize) -> Self {
         Self {
             interval: Duration::ZERO,
             max_in_flight: window,
@@ -66,7 +66,7 @@ impl SenderConfig {
 }
 
 /// Where the next probe belongs.
-pub struct Schedule {
+pub(super) struct Schedule {
     pub anchor: Moment,
     /// How many intervals after the anchor.
     pub index: u32,
@@ -78,28 +78,28 @@ pub struct Schedule {
 
 impl Schedule {
     /// A schedule whose first place is at `start`.
-    pub fn new(start: Moment) -> Self {
+    pub(super) fn new(start: Moment) -> Self {
         Self { anchor: start, index: 0, last_sent: None, window_freed_at: start }
     }
 
     /// Where the next probe belongs.
-    pub fn slot(&self, interval: Duration) -> Moment {
+    pub(super) fn slot(&self, interval: Duration) -> Moment {
         self.anchor + interval.saturating_mul(self.index)
     }
 
     /// Begins anew.
-    pub fn restart(&mut self, now: Moment) {
+    pub(super) fn restart(&mut self, now: Moment) {
         (self.anchor, self.index) = (now, 0);
     }
 
     /// Goes on to the next place.
-    pub fn advance(&mut self, now: Moment) {
+    pub(super) fn advance(&mut self, now: Moment) {
         self.index += 1;
         self.last_sent = Some(now);
     }
 
     /// Moves the anchor, long before the index is used up.
-    pub fn rebase(&mut self, interval: Duration) {
+    pub(super) fn rebase(&mut self, interval: Duration) {
         if self.index >= 1 << 16 {
             (self.anchor, self.index) = (self.slot(interval), 0);
         }

@@ -24,7 +24,7 @@ use crate::stats::Series;
 use crate::time::{Moment, Timestamps, clock_step};
 
 /// How many probes are handed over in one turn; the loop comes back for the rest.
-pub const PROBES_PER_TURN: usize = 64;
+pub(super) const PROBES_PER_TURN: usize = 64;
 
 /// How many sockets of answered bare probes are kept.
 const MAX_RETAINED_SOCKETS: usize = 16;
@@ -33,7 +33,7 @@ const MAX_RETAINED_SOCKETS: usize = 16;
 const SEND_ERROR_BACKOFF: Duration = Duration::from_millis(10);
 
 /// The pinger of one target.
-pub struct Sender {
+pub(crate) struct Sender {
     config: SenderConfig,
     encoding: ProbeEncoding,
     peer: SocketAddr,
@@ -49,7 +49,7 @@ pub struct Sender {
 
 impl Sender {
     /// A pinger of `peer` whose first probe belongs at `start`.
-    pub fn new(config: SenderConfig, encoding: ProbeEncoding, peer: SocketAddr, start: Moment) -> Self {
+    pub(crate) fn new(config: SenderConfig, encoding: ProbeEncoding, peer: SocketAddr, start: Moment) -> Self {
         let in_flight = if encoding.is_fixed_message() { 1 } else { config.max_in_flight.clamp(1, MAX_TRACKED) };
         Self {
             ledger: Ledger::new(config.timeout, config.linger),
@@ -67,24 +67,24 @@ impl Sender {
 
     /// Sends nothing more; what is in flight is still waited for.
     #[cfg(test)]
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.stopped = true;
     }
 
     /// Whether there is nothing left to send or to wait for.
-    pub fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         let waiting = self.ledger.count(ProbeOutcome::Waiting) + self.ledger.lingering();
         !self.has_more_to_send() && waiting == 0
     }
 
     /// The figures so far.
-    pub fn statistics(&self) -> PingStatistics {
+    pub(crate) fn statistics(&self) -> PingStatistics {
         let stamp = matches!(self.encoding, ProbeEncoding::Stamp { .. });
         self.measurements.statistics(&self.ledger, self.last_turn, stamp)
     }
 
     /// The round trips of answers in time.
-    pub fn round_trips(&self) -> &Series {
+    pub(crate) fn round_trips(&self) -> &Series {
         &self.measurements.rtt
     }
 

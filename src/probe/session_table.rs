@@ -19,17 +19,17 @@ use crate::rate_limit::{SourcePrefix, TokenBucket};
 use crate::time::Moment;
 
 /// How many sessions are remembered.
-pub const MAX_SESSIONS: usize = 4096;
+pub(super) const MAX_SESSIONS: usize = 4096;
 
 /// How many of them may be of one IPv4 address or one IPv6 /56, beyond loopback.
-pub const MAX_SESSIONS_PER_PREFIX: usize = 64;
+pub(super) const MAX_SESSIONS_PER_PREFIX: usize = 64;
 
 /// How long a session that says nothing is remembered, whether it was ever used or not.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A session: an address, and for STAMP the session identifier it names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionKey {
+pub(super) struct SessionKey {
     /// The source address and port.
     pub peer: SocketAddr,
     /// STAMP's session identifier; `None` for text.
@@ -38,7 +38,7 @@ pub struct SessionKey {
 
 /// Sessions and what is known of each.
 #[derive(Debug)]
-pub struct SessionTable<V> {
+pub(super) struct SessionTable<V> {
     index: HashMap<SessionKey, usize>,
     slots: Vec<Slot<V>>,
     prefixes: HashMap<SourcePrefix, PrefixSessions>,
@@ -100,7 +100,7 @@ impl<V> Default for SessionTable<V> {
 
 impl<V> SessionTable<V> {
     /// What is known of a session, which is seen now; `make` begins a new one.
-    pub fn get_or_insert(&mut self, key: SessionKey, now: Moment, make: impl FnOnce() -> V) -> &mut V {
+    pub(super) fn get_or_insert(&mut self, key: SessionKey, now: Moment, make: impl FnOnce() -> V) -> &mut V {
         let last = self.slots.get(self.last_slot).filter(|slot| slot.key == key);
         let known = last.map(|_| self.last_slot).or_else(|| self.index.get(&key).copied());
         let at = match known {
@@ -120,24 +120,24 @@ impl<V> SessionTable<V> {
 
     /// The allowance of a peer's network, if it has one: loopback has not, and a network of which
     /// no session is known begins with a full one.
-    pub fn bucket(&mut self, peer: SocketAddr) -> Option<&mut TokenBucket> {
+    pub(super) fn bucket(&mut self, peer: SocketAddr) -> Option<&mut TokenBucket> {
         Some(&mut self.prefixes.get_mut(&SourcePrefix::of(peer)?)?.bucket)
     }
 
     /// How many sessions are known.
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
 
     /// How many had to go to make room.
     #[cfg(test)]
-    pub fn evicted(&self) -> u64 {
+    pub(super) fn evicted(&self) -> u64 {
         self.evicted
     }
 
     /// Every session that is known, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (SessionKey, &V)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SessionKey, &V)> {
         self.slots.iter().map(|slot| (slot.key, &slot.value))
     }
 

@@ -34,17 +34,17 @@ use super::ntp::ErrorEstimate;
 use crate::mac::MacKey;
 
 /// The length of an unauthenticated packet.
-pub const UNAUTHENTICATED_SIZE: usize = 44;
+pub(super) const UNAUTHENTICATED_SIZE: usize = 44;
 
 /// The length of an authenticated packet.
-pub const AUTHENTICATED_SIZE: usize = 112;
+pub(super) const AUTHENTICATED_SIZE: usize = 112;
 
 /// What the HMAC covers, and where it starts.
 const HMAC_OFFSET: usize = 96;
 
 /// What a session's sender says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// Its sequence number, starting with 0.
     pub seq: u32,
     /// When it sent this, in the format that its error estimate names.
@@ -57,7 +57,7 @@ pub struct Probe {
 
 /// What a session's reflector answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reflection {
+pub(crate) struct Reflection {
     /// Its own sequence number in this session.
     pub seq: u32,
     /// When it sent this (T3).
@@ -74,7 +74,7 @@ pub struct Reflection {
 
 /// Why a packet is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StampError {
+pub(crate) enum StampError {
     /// Shorter than its mode's packet.
     TooShort,
     /// Not protected by our key, or protected although we have none.
@@ -124,7 +124,7 @@ fn layout(key: Option<&MacKey>) -> &'static Layout {
 
 impl Probe {
     /// Appends the packet, padded with zeros to `size` octets.
-    pub fn write(&self, key: Option<&MacKey>, size: usize, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, key: Option<&MacKey>, size: usize, out: &mut Vec<u8>) {
         let layout = layout(key);
         let start = out.len();
         out.resize(start + size.max(layout.size), 0);
@@ -139,7 +139,7 @@ impl Probe {
     }
 
     /// Reads a sender's packet.
-    pub fn read(packet: &[u8], key: Option<&MacKey>) -> Result<Self, StampError> {
+    pub(crate) fn read(packet: &[u8], key: Option<&MacKey>) -> Result<Self, StampError> {
         let layout = layout(key);
         let probe = Self::fields(packet, layout).ok_or(StampError::TooShort)?;
         verify_hmac(packet, key)?;
@@ -149,7 +149,7 @@ impl Probe {
     /// Whether a packet may be a reflector's where a sender's belongs. A sender has zeros there
     /// (RFC 8762 §4.2), but a receiver must ignore them; so this is no reason to refuse a packet,
     /// only one to suspect a loop.
-    pub fn may_be_reflected(packet: &[u8], key: Option<&MacKey>) -> bool {
+    pub(crate) fn may_be_reflected(packet: &[u8], key: Option<&MacKey>) -> bool {
         take::<8>(packet, layout(key).received).is_some_and(|received| received != [0; 8])
     }
 
@@ -167,7 +167,7 @@ impl Probe {
 impl Reflection {
     /// Writes the answer over its request, which is a packet that [`Probe::read`] took; what lies
     /// beyond the base packet stays.
-    pub fn write_over(&self, packet: &mut [u8], key: Option<&MacKey>) {
+    pub(crate) fn write_over(&self, packet: &mut [u8], key: Option<&MacKey>) {
         let layout = layout(key);
         if let Some(base) = packet.get_mut(..layout.size) {
             base.fill(0);
@@ -185,7 +185,7 @@ impl Reflection {
     }
 
     /// Reads a reflector's packet.
-    pub fn read(packet: &[u8], key: Option<&MacKey>) -> Result<Self, StampError> {
+    pub(crate) fn read(packet: &[u8], key: Option<&MacKey>) -> Result<Self, StampError> {
         let reflection = Self::fields(packet, layout(key)).ok_or(StampError::TooShort)?;
         verify_hmac(packet, key)?;
         Ok(reflection)

@@ -17,10 +17,10 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 
 /// The largest payload that IPv4 carries: 65 535 less 20 of IP and 8 of UDP.
-pub const MAX_UDP_PAYLOAD: usize = 65_507;
+pub(crate) const MAX_UDP_PAYLOAD: usize = 65_507;
 
 /// Refuses a payload size that no datagram has.
-pub fn check_size(size: usize) -> Result<usize> {
+pub(crate) fn check_size(size: usize) -> Result<usize> {
     if size <= MAX_UDP_PAYLOAD {
         return Ok(size);
     }
@@ -30,7 +30,7 @@ pub fn check_size(size: usize) -> Result<usize> {
 
 /// Appends the probe `seq` of `millis` milliseconds since 1970, filled up to `size` octets; a
 /// message that is longer by itself stays as it is.
-pub fn write(seq: u64, millis: u64, size: usize, out: &mut Vec<u8>) {
+pub(super) fn write(seq: u64, millis: u64, size: usize, out: &mut Vec<u8>) {
     let start = out.len();
     // Writing to a Vec cannot fail.
     let _ = write!(out, "Ping {seq} {millis}");
@@ -44,7 +44,7 @@ pub fn write(seq: u64, millis: u64, size: usize, out: &mut Vec<u8>) {
 }
 
 /// The sequence number a reply names, whatever case it came back in.
-pub fn parse_seq(reply: &[u8]) -> Option<u64> {
+pub(super) fn parse_seq(reply: &[u8]) -> Option<u64> {
     let mut words = reply.split(|octet| *octet == b' ');
     if !words.next()?.eq_ignore_ascii_case(b"ping") {
         return None;
@@ -63,23 +63,23 @@ fn parse_decimal(digits: &[u8]) -> Option<u64> {
 }
 
 /// Whether a reply is its request, or the upper case of it.
-pub fn is_echo(request: &[u8], reply: &[u8]) -> bool {
+pub(super) fn is_echo(request: &[u8], reply: &[u8]) -> bool {
     request.eq_ignore_ascii_case(reply)
 }
 
 /// Whether a datagram is text.
-pub fn is_text(datagram: &[u8]) -> bool {
+pub(super) fn is_text(datagram: &[u8]) -> bool {
     !datagram.contains(&0)
 }
 
 /// Whether upper-casing leaves it as it is; only such a datagram can go round in a loop of echoes.
-pub fn is_uppercase(datagram: &[u8]) -> bool {
+pub(super) fn is_uppercase(datagram: &[u8]) -> bool {
     !datagram.iter().any(u8::is_ascii_lowercase)
 }
 
 /// What the textbook's server makes of a message: ASCII only, so that the length stays (the upper
 /// case of `ß` is longer than `ß`).
-pub fn make_uppercase(message: &mut [u8]) {
+pub(super) fn make_uppercase(message: &mut [u8]) {
     message.make_ascii_uppercase();
 }
 

@@ -12,7 +12,7 @@ use crate::mac::MacKey;
 
 /// How probes are encoded.
 #[derive(Clone)]
-pub enum ProbeEncoding {
+pub(crate) enum ProbeEncoding {
     /// `Ping <seq> <ms>`, filled up to `size` octets.
     Text {
         /// The least length of a probe.
@@ -37,7 +37,7 @@ pub enum ProbeEncoding {
 
 /// What a reply is to a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReplyMatch {
+pub(crate) enum ReplyMatch {
     /// Its answer; with STAMP, what the reflector says.
     Intact(Option<Reflection>),
     /// Its answer, damaged on the way.
@@ -49,16 +49,16 @@ pub enum ReplyMatch {
 impl ProbeEncoding {
     /// The textbook's: as short as it can be.
     #[cfg(test)]
-    pub const TEXTBOOK: Self = Self::Text { size: 0 };
+    pub(crate) const TEXTBOOK: Self = Self::Text { size: 0 };
 
     /// Whether each probe needs a port of its own.
-    pub fn is_fixed_message(&self) -> bool {
+    pub(crate) fn is_fixed_message(&self) -> bool {
         matches!(self, Self::FixedMessage { .. })
     }
 
     /// How many octets the probes up to number `count` take at least, sent in this century or the
     /// two after it: milliseconds since 1970 have thirteen digits until the year 2286.
-    pub fn min_size(&self, count: u64) -> usize {
+    pub(crate) fn min_size(&self, count: u64) -> usize {
         const THIRTEEN_DIGITS: Duration = Duration::from_secs(1_000_000_000);
         let plain = match self {
             Self::Text { .. } => Self::Text { size: 0 },
@@ -71,7 +71,7 @@ impl ProbeEncoding {
     }
 
     /// Appends probe `seq`, sent at this time since 1970.
-    pub fn write(&self, seq: u64, wall: Duration, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, seq: u64, wall: Duration, out: &mut Vec<u8>) {
         match self {
             Self::Text { size } => text::write(seq, millis(wall), *size, out),
             Self::FixedMessage { message } => out.extend_from_slice(message),
@@ -83,7 +83,7 @@ impl ProbeEncoding {
     }
 
     /// Which probe a reply names, where `newest` is the last one sent.
-    pub fn seq_of_reply(&self, reply: &[u8], newest: u64) -> Option<u64> {
+    pub(crate) fn seq_of_reply(&self, reply: &[u8], newest: u64) -> Option<u64> {
         match self {
             Self::Text { .. } => text::parse_seq(reply),
             Self::FixedMessage { .. } => None,
@@ -95,13 +95,13 @@ impl ProbeEncoding {
     }
 
     /// Whether a STAMP reply has nothing where a reflector puts the sender's own time.
-    pub fn is_unreflected(&self, reply: &[u8]) -> bool {
+    pub(crate) fn is_unreflected(&self, reply: &[u8]) -> bool {
         let Self::Stamp { key, .. } = self else { return false };
         Reflection::read(reply, key.as_ref()).is_ok_and(|reflection| reflection.probe.timestamp == 0)
     }
 
     /// Which probe it was that came back inside an ICMP error, cut or whole.
-    pub fn seq_of_probe(&self, probe: &[u8], newest: u64) -> Option<u64> {
+    pub(crate) fn seq_of_probe(&self, probe: &[u8], newest: u64) -> Option<u64> {
         match self {
             Self::Text { .. } => text::parse_seq(probe),
             Self::FixedMessage { .. } => None,
@@ -110,7 +110,7 @@ impl ProbeEncoding {
     }
 
     /// Compares a reply with the probe it names; `scratch` is written over.
-    pub fn compare(&self, seq: u64, wall: Duration, reply: &[u8], scratch: &mut Vec<u8>) -> ReplyMatch {
+    pub(crate) fn compare(&self, seq: u64, wall: Duration, reply: &[u8], scratch: &mut Vec<u8>) -> ReplyMatch {
         if let Self::Stamp { ssid, size, key } = self {
             let sent = stamp_probe(seq, wall, *ssid);
             let asked =
@@ -139,7 +139,7 @@ impl ProbeEncoding {
     /// In how many octets a text of the same length differs from a probe, if they are few: the
     /// answer may be damaged where it names its probe. `None` for the other encodings, whose
     /// sessions and sockets say whose answer it is. `scratch` is written over.
-    pub fn distance(&self, seq: u64, wall: Duration, reply: &[u8], scratch: &mut Vec<u8>) -> Option<usize> {
+    pub(crate) fn distance(&self, seq: u64, wall: Duration, reply: &[u8], scratch: &mut Vec<u8>) -> Option<usize> {
         let Self::Text { .. } = self else { return None };
         scratch.clear();
         self.write(seq, wall, scratch);

@@ -21,7 +21,7 @@ use crate::time::Moment;
 /// The loop reads everything that waits (errors and send stamps first, then datagrams) before it
 /// says [`woken`](Self::woken): after a pause of the whole process, an answer that lies in the
 /// socket must be seen before its time-out is.
-pub trait DatagramProtocol {
+pub(crate) trait DatagramProtocol {
     /// What its owner may want to know, told as it happens.
     type Event;
 
@@ -47,7 +47,7 @@ pub trait DatagramProtocol {
 
 /// A datagram as it came.
 #[derive(Clone, Copy, Debug)]
-pub struct Datagram<'a> {
+pub(crate) struct Datagram<'a> {
     /// Who sent it.
     pub peer: SocketAddr,
     /// Where it was sent to, if the socket tells: the reply leaves from there.
@@ -70,7 +70,7 @@ pub struct Datagram<'a> {
 #[cfg(test)]
 impl<'a> Datagram<'a> {
     /// One of which nothing more is known.
-    pub fn plain(peer: SocketAddr, at: Moment, bytes: &'a [u8]) -> Self {
+    pub(crate) fn plain(peer: SocketAddr, at: Moment, bytes: &'a [u8]) -> Self {
         Self {
             peer,
             local: None,
@@ -84,14 +84,14 @@ impl<'a> Datagram<'a> {
     }
 
     /// One with the kernel's stamp.
-    pub fn timestamped(peer: SocketAddr, at: Moment, bytes: &'a [u8]) -> Self {
+    pub(crate) fn timestamped(peer: SocketAddr, at: Moment, bytes: &'a [u8]) -> Self {
         Self { has_kernel_timestamp: true, ..Self::plain(peer, at, bytes) }
     }
 }
 
 /// Why a datagram did not get through.
 #[derive(Clone, Copy, Debug)]
-pub enum TransmitError<'a> {
+pub(crate) enum TransmitError<'a> {
     /// The system would not send what was posted with this ticket.
     NotSent {
         /// Its ticket.
@@ -114,7 +114,7 @@ pub enum TransmitError<'a> {
 /// What an exchange wants sent, in order. It belongs to the loop, is emptied after each turn and
 /// keeps its memory, so that a datagram costs no allocation.
 #[derive(Debug)]
-pub struct DatagramActions<E> {
+pub(crate) struct DatagramActions<E> {
     transmits: Vec<Transmit>,
     retired: Vec<u64>,
     payloads: Vec<u8>,
@@ -124,7 +124,7 @@ pub struct DatagramActions<E> {
 
 /// A datagram to send now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transmit {
+pub(crate) struct Transmit {
     /// To whom; `None` on a connected socket.
     pub to: Option<SocketAddr>,
     /// From which of our addresses; `None` leaves it to the system.
@@ -141,13 +141,13 @@ pub struct Transmit {
 
 impl<E> DatagramActions<E> {
     /// An empty post; facts are only built if somebody is listening.
-    pub fn new(events_wanted: bool) -> Self {
+    pub(crate) fn new(events_wanted: bool) -> Self {
         Self { transmits: Vec::new(), retired: Vec::new(), payloads: Vec::new(), events: Vec::new(), events_wanted }
     }
 
     /// Posts a datagram whose payload `write` appends to the buffer. The range in `envelope` is
     /// filled in here.
-    pub fn send(&mut self, mut transmit: Transmit, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn send(&mut self, mut transmit: Transmit, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.payloads.len();
         write(&mut self.payloads);
         transmit.payload = start..self.payloads.len().max(start);
@@ -155,45 +155,45 @@ impl<E> DatagramActions<E> {
     }
 
     /// Closes a socket that was made for one ticket.
-    pub fn retire(&mut self, socket: u64) {
+    pub(crate) fn retire(&mut self, socket: u64) {
         self.retired.push(socket);
     }
 
     /// Tells a fact, if somebody is listening.
-    pub fn emit(&mut self, event: impl FnOnce() -> E) {
+    pub(crate) fn emit(&mut self, event: impl FnOnce() -> E) {
         if self.events_wanted {
             self.events.push(event());
         }
     }
 
     /// The datagrams to send, oldest first, each with its payload.
-    pub fn transmits(&self) -> impl Iterator<Item = (&Transmit, &[u8])> {
+    pub(crate) fn transmits(&self) -> impl Iterator<Item = (&Transmit, &[u8])> {
         let payload = |outgoing: &Transmit| self.payloads.get(outgoing.payload.clone());
         self.transmits.iter().map(move |outgoing| (outgoing, payload(outgoing).unwrap_or_default()))
     }
 
     /// All payloads, side by side; [`Outgoing::bytes`] says where each is.
-    pub fn payloads(&self) -> &[u8] {
+    pub(crate) fn payloads(&self) -> &[u8] {
         &self.payloads
     }
 
     /// The sockets to close once everything is sent.
-    pub fn retired(&self) -> &[u64] {
+    pub(crate) fn retired(&self) -> &[u64] {
         &self.retired
     }
 
     /// The facts told since the last call, oldest first.
-    pub fn events(&mut self) -> impl Iterator<Item = E> {
+    pub(crate) fn events(&mut self) -> impl Iterator<Item = E> {
         self.events.drain(..)
     }
 
     /// Whether there is nothing to send and nothing to close.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.transmits.is_empty() && self.retired.is_empty()
     }
 
     /// Forgets what has been sent, and keeps the memory.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.transmits.clear();
         self.retired.clear();
         self.payloads.clear();
@@ -202,12 +202,12 @@ impl<E> DatagramActions<E> {
 
 impl Transmit {
     /// An answer to a datagram: back to its sender, from the address it was sent to.
-    pub fn reply(datagram: &Datagram<'_>, ticket: u64) -> Self {
+    pub(crate) fn reply(datagram: &Datagram<'_>, ticket: u64) -> Self {
         Self { to: Some(datagram.peer), from: datagram.local, socket: datagram.socket, ticket, payload: 0..0 }
     }
 
     /// Something for the peer of a connected socket.
-    pub fn connected(socket: u64, ticket: u64) -> Self {
+    pub(crate) fn connected(socket: u64, ticket: u64) -> Self {
         Self { to: None, from: None, socket, ticket, payload: 0..0 }
     }
 }

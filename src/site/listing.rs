@@ -11,7 +11,7 @@ use super::root::{DirEntry, EntryKind};
 const PAGE: &str = include_str!("../../assets/pages/listing.html");
 
 /// The page for a directory with these names; `more` says that not all are shown.
-pub fn render_listing(path: &SitePath, entries: &[DirEntry], is_truncated: bool) -> String {
+pub(crate) fn render_listing(path: &SitePath, entries: &[DirEntry], is_truncated: bool) -> String {
     let mut rows = String::new();
     if !path.is_root() {
         rows.push_str("<tr><td><a href=\"../\">../</a><td><td>\n");
@@ -44,7 +44,7 @@ fn write_row(rows: &mut String, entry: &DirEntry) {
 
 /// Text as HTML: what could start a tag, an entity or end an attribute is escaped, and so are
 /// control characters, which a terminal showing the source would obey.
-pub fn escape_html(text: &str) -> impl fmt::Display + '_ {
+pub(crate) fn escape_html(text: &str) -> impl fmt::Display + '_ {
     struct Html<'t>(&'t str);
     impl fmt::Display for Html<'_> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

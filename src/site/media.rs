@@ -4,7 +4,7 @@ use std::path::Path;
 
 /// The `Content-Type` of a file of this name. Text is said to be UTF-8, since without a charset
 /// a browser guesses from the reader's locale.
-pub fn media_type(name: &Path) -> String {
+pub(crate) fn media_type(name: &Path) -> String {
     let guess = mime_guess::from_path(name).first_or_octet_stream();
     match (guess.type_(), guess.get_param("charset")) {
         (mime_guess::mime::TEXT, None) => format!("{guess}; charset=utf-8"),

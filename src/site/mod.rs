@@ -10,7 +10,7 @@ mod media;
 mod path;
 mod root;
 
-pub use listing::{escape_html, render_listing};
-pub use media::media_type;
-pub use path::{PathError, SitePath};
-pub use root::{Entry, OpenError, Root, read_file_into};
+pub(crate) use listing::{escape_html, render_listing};
+pub(crate) use media::media_type;
+pub(crate) use path::{PathError, SitePath};
+pub(crate) use root::{Entry, OpenError, Root, read_file_into};

@@ -35,14 +35,14 @@ const SEGMENT: AsciiSet = CONTROLS
 
 /// A path beneath the root: no `.`, no `..`, no empty segment, no NUL.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SitePath {
+pub(crate) struct SitePath {
     segments: Vec<Vec<u8>>,
     is_directory: bool,
 }
 
 /// Why a URL path names nothing that could be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PathError {
+pub(crate) enum PathError {
     /// `%` without two hexadecimal digits, or `%00`.
     InvalidEscape,
     /// `..` above the root.
@@ -51,7 +51,7 @@ pub enum PathError {
 
 impl SitePath {
     /// Reads the path of an origin-form target; a query is cut off.
-    pub fn parse(target: &str) -> Result<Self, PathError> {
+    pub(crate) fn parse(target: &str) -> Result<Self, PathError> {
         let path = target.split('?').next().unwrap_or_default();
         let decoded = decode(path.as_bytes())?;
         let mut segments = Vec::new();
@@ -70,28 +70,28 @@ impl SitePath {
     }
 
     /// Whether the URL ends in `/`, and so asks for a directory.
-    pub fn is_directory(&self) -> bool {
+    pub(crate) fn is_directory(&self) -> bool {
         self.is_directory
     }
 
     /// Whether this is the root itself.
-    pub fn is_root(&self) -> bool {
+    pub(crate) fn is_root(&self) -> bool {
         self.segments.is_empty()
     }
 
     /// The path relative to the root, `.` for the root itself.
-    pub fn relative(&self) -> Vec<u8> {
+    pub(crate) fn relative(&self) -> Vec<u8> {
         if self.segments.is_empty() { b".".to_vec() } else { self.segments.join(&b'/') }
     }
 
     /// The file's name, for its media type.
-    pub fn file_name(&self) -> &Path {
+    pub(crate) fn file_name(&self) -> &Path {
         Path::new(OsStr::from_bytes(self.segments.last().map_or(b"", |name| name)))
     }
 
     /// The URL path of the directory of this name: absolute, normalised, ending in `/`. It never
     /// begins with `//`, which a browser would read as another host (CVE-2021-28861).
-    pub fn directory_url(&self) -> String {
+    pub(crate) fn directory_url(&self) -> String {
         let mut url = String::from("/");
         for segment in &self.segments {
             // Writing to a String cannot fail.
@@ -102,7 +102,7 @@ impl SitePath {
 }
 
 /// A file name as one segment of a URL path.
-pub fn escape_segment(name: &[u8]) -> impl std::fmt::Display + '_ {
+pub(super) fn escape_segment(name: &[u8]) -> impl std::fmt::Display + '_ {
     percent_encode(name, &SEGMENT)
 }
 

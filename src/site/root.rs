@@ -23,14 +23,14 @@ const MAX_LISTED_ENTRIES: usize = 10_000;
 
 /// The directory that is shown.
 #[derive(Debug)]
-pub struct Root {
+pub(crate) struct Root {
     directory: OwnedFd,
     path: PathBuf,
 }
 
 /// What a path names.
 #[derive(Debug)]
-pub enum Entry {
+pub(crate) enum Entry {
     /// A regular file.
     File {
         /// Opened for reading.
@@ -46,7 +46,7 @@ pub enum Entry {
 
 /// Why a path is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpenError {
+pub(crate) enum OpenError {
     /// Nothing of that name within the root.
     NotFound,
     /// There, but not for us, or nothing that can be sent: a FIFO, a socket, a device.
@@ -59,23 +59,23 @@ pub enum OpenError {
 
 impl Root {
     /// Opens the directory to be shown.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let directory = open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Self { directory, path: path.to_owned() })
     }
 
     /// The directory as it was named.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Opens what a path names.
-    pub fn open_entry(&self, path: &SitePath) -> Result<Entry, OpenError> {
+    pub(crate) fn open_entry(&self, path: &SitePath) -> Result<Entry, OpenError> {
         self.lookup(&path.relative())
     }
 
     /// Opens a file of a directory that was opened before: an index page.
-    pub fn open_child(&self, path: &SitePath, name: &str) -> Result<Entry, OpenError> {
+    pub(crate) fn open_child(&self, path: &SitePath, name: &str) -> Result<Entry, OpenError> {
         let mut relative = path.relative();
         relative.push(b'/');
         relative.extend_from_slice(name.as_bytes());
@@ -84,7 +84,7 @@ impl Root {
 
     /// The names in a directory that a listing shows, sorted, and whether there were more than it
     /// can show. Dot files are left out, and so is what would not be served.
-    pub fn read_dir(&self, path: &SitePath, directory: &OwnedFd) -> io::Result<(Vec<DirEntry>, bool)> {
+    pub(crate) fn read_dir(&self, path: &SitePath, directory: &OwnedFd) -> io::Result<(Vec<DirEntry>, bool)> {
         let mut names = Vec::new();
         let mut more = false;
         for item in Dir::read_from(directory)? {
@@ -159,7 +159,7 @@ impl From<Errno> for OpenError {
 
 /// One name in a directory, as a listing shows it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DirEntry {
+pub(crate) struct DirEntry {
     /// Directories come first.
     pub kind: EntryKind,
     /// The name, any octets but `/` and NUL.
@@ -172,7 +172,7 @@ pub struct DirEntry {
 
 /// What a listing can lead to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum EntryKind {
+pub(crate) enum EntryKind {
     /// A directory.
     Directory,
     /// A regular file.
@@ -180,7 +180,7 @@ pub enum EntryKind {
 }
 
 /// Reads a whole small file behind what is in `out`; `false` if it no longer has `length` octets.
-pub fn read_file_into(file: &File, length: u64, buffer: &mut Vec<u8>) -> io::Result<bool> {
+pub(crate) fn read_file_into(file: &File, length: u64, buffer: &mut Vec<u8>) -> io::Result<bool> {
     let read = file.take(length).read_to_end(buffer)?;
     Ok(read as u64 == length)
 }

@@ -14,13 +14,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::scram::ScramClient;
-use super::secret::Secret;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::mac::Secret;
 
 /// A way to log in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mechanism {
+pub(crate) enum Mechanism {
     /// The password is never sent, and the server must know it too.
     ScramSha256,
     /// User and password in one line.
@@ -48,7 +48,7 @@ impl Mechanism {
     const BY_STRENGTH: [Self; 3] = [Self::ScramSha256, Self::Plain, Self::Login];
 
     /// Its name in EHLO and AUTH.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::ScramSha256 => "SCRAM-SHA-256",
             Self::Plain => "PLAIN",
@@ -58,18 +58,18 @@ impl Mechanism {
     }
 
     /// The strongest of those a server offers that takes a password.
-    pub fn strongest(offered: &[String]) -> Option<Self> {
+    pub(crate) fn strongest(offered: &[String]) -> Option<Self> {
         Self::BY_STRENGTH.into_iter().find(|mechanism| mechanism.is_offered(offered))
     }
 
     /// Whether a server offers it; names are compared without case (RFC 4954 §4).
-    pub fn is_offered(self, offered: &[String]) -> bool {
+    pub(crate) fn is_offered(self, offered: &[String]) -> bool {
         offered.iter().any(|word| word.eq_ignore_ascii_case(self.name()))
     }
 }
 
 /// What a challenge is answered with.
-pub enum ChallengeResponse {
+pub(super) enum ChallengeResponse {
     /// These octets, in base64: they may be the password.
     Line(Secret),
     /// Nothing more: the server asks for what nobody has.
@@ -77,7 +77,7 @@ pub enum ChallengeResponse {
 }
 
 /// A login under way.
-pub struct SaslClient {
+pub(super) struct SaslClient {
     mechanism: Mechanism,
     user: String,
     secret: Secret,
@@ -89,7 +89,7 @@ pub struct SaslClient {
 
 impl SaslClient {
     /// Begins one; `nonce` is fresh chance.
-    pub fn new(mechanism: Mechanism, user: &str, secret: &Secret, nonce: &str) -> Self {
+    pub(super) fn new(mechanism: Mechanism, user: &str, secret: &Secret, nonce: &str) -> Self {
         let scram = (mechanism == Mechanism::ScramSha256).then(|| ScramClient::new(user, secret, nonce));
         Self {
             mechanism,
@@ -103,7 +103,7 @@ impl SaslClient {
 
     /// The initial response for the AUTH command, if the mechanism begins with the client and it has at most
     /// so many octets; a longer one answers the empty challenge that follows (RFC 4954 §4).
-    pub fn initial_response(&mut self, max_len: usize) -> Option<Secret> {
+    pub(super) fn initial_response(&mut self, max_len: usize) -> Option<Secret> {
         let first = self.encode_initial_response()?;
         self.is_initial_response_due = first.expose().len() > max_len;
         (!self.is_initial_response_due).then_some(first)
@@ -124,7 +124,7 @@ impl SaslClient {
     }
 
     /// What a challenge, the text of a 334, is answered with.
-    pub fn evaluate_challenge(&mut self, challenge: &str) -> ChallengeResponse {
+    pub(super) fn evaluate_challenge(&mut self, challenge: &str) -> ChallengeResponse {
         let Ok(challenge) = STANDARD.decode(challenge.trim()) else {
             return ChallengeResponse::Cancel("a challenge that is not base64");
         };
@@ -158,13 +158,13 @@ impl SaslClient {
 
     /// Whether the server may say yes now: with SCRAM not before it has proved that it knows the
     /// password too.
-    pub fn may_accept_success(&self) -> bool {
+    pub(super) fn may_accept_success(&self) -> bool {
         self.scram.as_ref().is_none_or(ScramClient::is_server_verified)
     }
 
     /// Lets SCRAM's last word come with the 235 itself, as RFC 4954 §4 allows. What was proved before is
     /// proved, whatever the text of the 235 looks like.
-    pub fn on_success(&mut self, text: &str) {
+    pub(super) fn on_success(&mut self, text: &str) {
         let unproved = self.scram.as_mut().filter(|scram| !scram.is_server_verified());
         if let (Some(scram), Ok(last)) = (unproved, STANDARD.decode(text.trim())) {
             scram.verify_server(&last);
@@ -179,7 +179,7 @@ fn encode_response(bytes: &[u8]) -> ChallengeResponse {
 #[cfg(test)]
 mod tests {
     use super::{ChallengeResponse, Mechanism, STANDARD, SaslClient};
-    use crate::smtp::secret::Secret;
+    use crate::mac::Secret;
     use base64::Engine as _;
 
     fn sasl_client(mechanism: Mechanism) -> SaslClient {

@@ -12,6 +12,7 @@
 //! Decisions are made on the code alone (§4.2): the text is for people. What a server said before TLS
 //! is forgotten, and what it said in the same breath as its 220 to STARTTLS ends the connection.
 
+mod config;
 mod errors;
 mod login;
 mod parameters;
@@ -23,24 +24,26 @@ use std::collections::VecDeque;
 
 use super::auth::{Mechanism, SaslClient};
 use super::extensions::Extensions;
-use super::plan::{
-    ClientConfig, ClientEvent, DeliveryOutcome, RecipientStatus, Security, SessionResult, Stage, StageTiming,
-};
 use super::reply::Reply;
-use super::secret::Secret;
+use super::stage::Stage;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::mac::Secret;
 use crate::protocol::Actions;
 use crate::time::Moment;
 use errors::{outcome_unknown, protocol_error, rejection};
 
-pub use errors::first_rejection;
+pub(crate) use config::{
+    ClientConfig, ClientEvent, Credentials, DeliveryOutcome, Envelope, RecipientStatus, RequestedExtensions, Security,
+    SessionResult, StageTiming, exit_for_recipients,
+};
+pub(crate) use errors::first_rejection;
 
 /// The longest AUTH command with an initial response (RFC 4954 §4 with RFC 5321 §4.5.3.1.4).
 const MAX_COMMAND_LENGTH: usize = 510;
 
 /// One dialogue.
-pub struct ClientSession {
+pub(crate) struct ClientSession {
     config: ClientConfig,
     stage: Stage,
     /// Since when it is in that stage.
@@ -84,7 +87,7 @@ enum PendingReply {
 
 impl ClientSession {
     /// A dialogue by this plan over a connection that is made at `now`.
-    pub fn new(config: ClientConfig, now: Moment) -> Self {
+    pub(crate) fn new(config: ClientConfig, now: Moment) -> Self {
         let mailboxes = config.envelope.iter().flat_map(|envelope| envelope.recipients.clone());
         let recipients = mailboxes.map(|mailbox| RecipientStatus { mailbox, outcome: None, reply: None }).collect();
         Self {
@@ -115,7 +118,7 @@ impl ClientSession {
     }
 
     /// What came of it.
-    pub fn into_result(self) -> SessionResult {
+    pub(crate) fn into_result(self) -> SessionResult {
         SessionResult {
             recipients: self.recipients,
             failure: self.failure,
@@ -283,7 +286,7 @@ impl ClientSession {
         }
         match self.stage {
             _ if self.idle_until.is_some() => {
-                self.fail(protocol_error("a reply that nobody asked for"), false, now, actions)
+                self.fail(protocol_error("a reply that nobody asked for"), false, now, actions);
             }
             Stage::Banner => self.on_greeting(reply, now, actions),
             Stage::Ehlo => self.on_ehlo_reply(raw_reply, reply, now, actions),
@@ -298,7 +301,7 @@ impl ClientSession {
             }
             // A server may say no before it has all of the message; it need not listen to the rest.
             Stage::Body if reply.code >= 400 => {
-                self.fail_with_reply(reply, rejection(Stage::Body, reply), false, now, actions)
+                self.fail_with_reply(reply, rejection(Stage::Body, reply), false, now, actions);
             }
             Stage::Resolve | Stage::Connect | Stage::Tls | Stage::Body => {
                 self.fail(protocol_error("a reply that nobody asked for"), false, now, actions);
@@ -378,12 +381,12 @@ impl ClientSession {
     }
 
     /// We go no further: a signal came, or the deadline. What is known stays known.
-    pub fn abort(&mut self, error: Error, now: Moment, actions: &mut Actions<ClientEvent>) {
+    pub(crate) fn abort(&mut self, error: Error, now: Moment, actions: &mut Actions<ClientEvent>) {
         self.on_connection_lost(error, now, actions);
     }
 
     /// The line was never made: nothing is decided about anybody.
-    pub fn connect_failed(mut self, stage: Stage, error: Error) -> SessionResult {
+    pub(crate) fn connect_failed(mut self, stage: Stage, error: Error) -> SessionResult {
         (self.stage, self.failure) = (stage, Some(error));
         self.into_result()
     }

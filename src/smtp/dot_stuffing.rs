@@ -6,7 +6,7 @@
 //! others, and what follows would be taken for commands (SMTP smuggling, CVE-2023-51764).
 
 /// Appends `message` as it goes on the wire after DATA, the last dot included.
-pub fn dot_stuff(message: &[u8], out: &mut Vec<u8>) {
+pub(super) fn dot_stuff(message: &[u8], out: &mut Vec<u8>) {
     for line in lines(message) {
         if line.first() == Some(&b'.') {
             out.push(b'.');
@@ -19,7 +19,7 @@ pub fn dot_stuff(message: &[u8], out: &mut Vec<u8>) {
 
 /// Appends `message` in its canonical form (RFC 2045 §2.4): every line ends in CRLF. So it goes on the wire
 /// after BDAT, where its length says where it ends and no dot is doubled (RFC 3030 §2).
-pub fn canonicalize(message: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn canonicalize(message: &[u8], out: &mut Vec<u8>) {
     for line in lines(message) {
         out.extend_from_slice(line);
         out.extend_from_slice(b"\r\n");
@@ -44,24 +44,24 @@ fn lines(message: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Whether it holds octets above 127, which want 8BITMIME (RFC 6152).
-pub fn is_8bit(message: &[u8]) -> bool {
+pub(super) fn is_8bit(message: &[u8]) -> bool {
     !message.is_ascii()
 }
 
 /// Whether its headers hold letters beyond ASCII as RFC 6532 has them. What is no UTF-8 is something
 /// else, older, and no matter of SMTPUTF8.
-pub fn has_utf8_headers(message: &[u8]) -> bool {
+pub(super) fn has_utf8_headers(message: &[u8]) -> bool {
     let head: Vec<&[u8]> = lines(message).take_while(|line| !line.is_empty()).collect();
     head.iter().any(|line| !line.is_ascii() && std::str::from_utf8(line).is_ok())
 }
 
 /// How long it is with CRLF line ends and without the dots, which is what SIZE counts (RFC 1870 §5).
-pub fn canonical_size(message: &[u8]) -> usize {
+pub(crate) fn canonical_size(message: &[u8]) -> usize {
     lines(message).map(|line| line.len() + 2).sum()
 }
 
 /// How many LF have no CR in front, and how many CR no LF behind.
-pub fn count_bare_line_ends(message: &[u8]) -> (usize, usize) {
+pub(crate) fn count_bare_line_ends(message: &[u8]) -> (usize, usize) {
     let (mut bare_lf, mut bare_cr) = (0, 0);
     for at in memchr::memchr2_iter(b'\r', b'\n', message) {
         match message.get(at) {

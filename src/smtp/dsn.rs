@@ -6,12 +6,12 @@
 use std::fmt::Write as _;
 
 /// RFC 3461 §4.4.
-pub const MAX_ENVID_LENGTH: usize = 100;
+pub(crate) const MAX_ENVID_LENGTH: usize = 100;
 /// RFC 3461 §4.2.
-pub const MAX_ORCPT_LENGTH: usize = 500;
+pub(super) const MAX_ORCPT_LENGTH: usize = 500;
 
 /// Whether it says what is to be reported, each thing once; NEVER stands alone (RFC 3461 §4.1).
-pub fn is_valid_notify(text: &str) -> bool {
+pub(crate) fn is_valid_notify(text: &str) -> bool {
     let words: Vec<String> = text.split(',').map(str::to_ascii_uppercase).collect();
     let is_new = |(place, word): (usize, &String)| !words.iter().take(place).any(|before| before == word);
     let is_known = words.iter().all(|word| ["SUCCESS", "FAILURE", "DELAY"].contains(&word.as_str()));
@@ -19,7 +19,7 @@ pub fn is_valid_notify(text: &str) -> bool {
 }
 
 /// RFC 3461 §4: what is not printable, and `+` and `=`, as `+` with two hexadecimal digits.
-pub fn encode_xtext(text: &str) -> String {
+pub(super) fn encode_xtext(text: &str) -> String {
     text.bytes().fold(String::new(), |mut whole, octet| {
         if octet.is_ascii_graphic() && !matches!(octet, b'+' | b'=') {
             whole.push(char::from(octet));
@@ -31,7 +31,7 @@ pub fn encode_xtext(text: &str) -> String {
 }
 
 /// RFC 3461 §4: printable, and `+` and `=` only as `+` with two hexadecimal digits.
-pub fn is_valid_xtext(text: &str) -> bool {
+pub(super) fn is_valid_xtext(text: &str) -> bool {
     let is_plain = |piece: &str| piece.bytes().all(|octet| octet.is_ascii_graphic() && octet != b'=');
     let is_hex = |octet: &u8| matches!(octet, b'0'..=b'9' | b'A'..=b'F');
     let mut pieces = text.split('+');
@@ -40,7 +40,7 @@ pub fn is_valid_xtext(text: &str) -> bool {
 }
 
 /// RFC 6533 §3: as it is, but for what could end the parameter or be taken for an escape.
-pub fn encode_unitext(text: &str) -> String {
+pub(super) fn encode_unitext(text: &str) -> String {
     text.chars().fold(String::new(), |mut whole, letter| {
         if letter.is_ascii() && (!letter.is_ascii_graphic() || matches!(letter, '\\' | '+' | '=')) {
             let _ = write!(whole, "\\x{{{:02X}}}", u32::from(letter));
@@ -52,13 +52,13 @@ pub fn encode_unitext(text: &str) -> String {
 }
 
 /// Whether it is an ENVID in xtext; its limit counts what it stands for.
-pub fn is_valid_envid(text: &str) -> bool {
+pub(super) fn is_valid_envid(text: &str) -> bool {
     let escapes = text.matches('+').count();
     is_valid_xtext(text) && text.len().saturating_sub(2 * escapes) <= MAX_ENVID_LENGTH
 }
 
 /// A type and an address (RFC 3461 §4.2); `utf-8` has an alphabet of its own (RFC 6533 §3).
-pub fn is_valid_orcpt(text: &str) -> bool {
+pub(super) fn is_valid_orcpt(text: &str) -> bool {
     text.split_once(';').is_some_and(|(kind, address)| {
         let is_utf8 = kind.eq_ignore_ascii_case("utf-8");
         let fits = !kind.is_empty() && !address.is_empty() && text.len() <= MAX_ORCPT_LENGTH;

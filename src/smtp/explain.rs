@@ -4,7 +4,7 @@
 //! dialogue for the first time. Nothing is decided here.
 
 /// What a command is for.
-pub fn command(line: &str) -> Option<&'static str> {
+pub(crate) fn command(line: &str) -> Option<&'static str> {
     let verb = line.split(' ').next().unwrap_or_default();
     Some(match verb.to_ascii_uppercase().as_str() {
         "EHLO" => "we say who we are and ask what the server can do (RFC 5321 §4.1.1.1)",
@@ -24,7 +24,7 @@ pub fn command(line: &str) -> Option<&'static str> {
 }
 
 /// What a reply means, by its code alone.
-pub fn reply(code: u16) -> &'static str {
+pub(crate) fn reply(code: u16) -> &'static str {
     match code {
         220 => "the server is ready (RFC 5321 §4.2.2)",
         221 => "the server says goodbye (RFC 5321 §4.2.2)",
@@ -43,11 +43,11 @@ pub fn reply(code: u16) -> &'static str {
 }
 
 /// What the message on its way is.
-pub const BODY: &str =
+pub(crate) const BODY: &str =
     "the message; a line that begins with a dot gets a second one, which the server takes away (RFC 5321 §4.5.2)";
 
 /// What encryption changes.
-pub const ENCRYPTED: &str = "nobody on the way can read or change what follows; we greet anew, since only what is said now counts (RFC 3207 §4.2)";
+pub(crate) const ENCRYPTED: &str = "nobody on the way can read or change what follows; we greet anew, since only what is said now counts (RFC 3207 §4.2)";
 
 #[cfg(test)]
 mod tests {

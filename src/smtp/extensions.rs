@@ -7,7 +7,7 @@ use super::reply::Reply;
 
 /// The service extensions of one EHLO.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Extensions {
+pub(crate) struct Extensions {
     /// Each line as it was said.
     pub lines: Vec<String>,
     /// RFC 3207.
@@ -32,7 +32,7 @@ pub struct Extensions {
 
 impl Extensions {
     /// Reads the reply to EHLO; its first line is a greeting.
-    pub fn parse(reply: &Reply) -> Self {
+    pub(crate) fn parse(reply: &Reply) -> Self {
         let mut offers = Self { lines: reply.lines.iter().skip(1).cloned().collect(), ..Self::default() };
         for line in reply.lines.iter().skip(1) {
             let mut words = line.split_ascii_whitespace();

@@ -22,27 +22,27 @@ const MAX_LABEL_LENGTH: usize = 63;
 
 /// An address to send to or from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Mailbox(String);
+pub(crate) struct Mailbox(String);
 
 impl Mailbox {
     /// The address without brackets.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
     /// What stands behind the last `@`.
-    pub fn domain(&self) -> &str {
+    pub(crate) fn domain(&self) -> &str {
         self.0.rsplit_once('@').map_or("", |(_, domain)| domain)
     }
 
     /// Whether it wants SMTPUTF8 (RFC 6531).
-    pub fn is_internationalized(&self) -> bool {
+    pub(crate) fn is_internationalized(&self) -> bool {
         !self.0.is_ascii()
     }
 
     /// The same address in ASCII, its domain in A-labels (RFC 5890), for servers without SMTPUTF8. There
     /// is none if what stands before the @ is beyond ASCII: only its own server may say what that is.
-    pub fn to_ascii(&self) -> Option<Self> {
+    pub(crate) fn to_ascii(&self) -> Option<Self> {
         if self.0.is_ascii() {
             return Some(self.clone());
         }
@@ -89,7 +89,7 @@ impl fmt::Display for Mailbox {
 
 /// How a machine calls itself in EHLO and in a greeting (RFC 5321 §4.1.4): by its name, if that can be a
 /// mail host's, else by its address as a literal (§4.1.3).
-pub fn domain_or_address_literal(hostname: &str, address: IpAddr) -> String {
+pub(crate) fn domain_or_address_literal(hostname: &str, address: IpAddr) -> String {
     if hostname.contains('.') && is_domain_or_address_literal(hostname) {
         return hostname.to_owned();
     }
@@ -100,7 +100,7 @@ pub fn domain_or_address_literal(hostname: &str, address: IpAddr) -> String {
 }
 
 /// Whether a machine can call itself so: a domain or an address literal.
-pub fn is_domain_or_address_literal(text: &str) -> bool {
+pub(crate) fn is_domain_or_address_literal(text: &str) -> bool {
     text.is_ascii() && text.len() <= MAX_DOMAIN_LENGTH && is_domain(text)
 }
 

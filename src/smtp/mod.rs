@@ -19,25 +19,22 @@ mod auth;
 mod client;
 mod dot_stuffing;
 mod dsn;
-pub mod explain;
+pub(crate) mod explain;
 mod extensions;
-pub mod fault;
 mod mailbox;
-mod plan;
 mod provider;
 mod reply;
 mod scram;
-mod secret;
-pub mod server;
+pub(crate) mod server;
+mod stage;
 
-pub use auth::Mechanism;
-pub use client::{ClientSession, first_rejection};
-pub use dot_stuffing::{canonical_size, canonicalize, count_bare_line_ends};
-pub use dsn::{MAX_ENVID_LENGTH, is_valid_notify};
-pub use mailbox::{Mailbox, domain_or_address_literal, is_domain_or_address_literal};
-pub use plan::{
-    ClientConfig, ClientEvent, Credentials, DeliveryOutcome, Envelope, RecipientStatus, RequestedExtensions, Security,
-    SessionResult, Stage, StageTiming, exit_for_recipients,
+pub(crate) use auth::Mechanism;
+pub(crate) use client::{
+    ClientConfig, ClientEvent, ClientSession, Credentials, DeliveryOutcome, Envelope, RecipientStatus,
+    RequestedExtensions, Security, SessionResult, StageTiming, exit_for_recipients, first_rejection,
 };
-pub use reply::Reply;
-pub use secret::Secret;
+pub(crate) use dot_stuffing::{canonical_size, canonicalize, count_bare_line_ends};
+pub(crate) use dsn::{MAX_ENVID_LENGTH, is_valid_notify};
+pub(crate) use mailbox::{Mailbox, domain_or_address_literal, is_domain_or_address_literal};
+pub(crate) use reply::Reply;
+pub(crate) use stage::Stage;

@@ -27,7 +27,7 @@ const PROVIDERS: &[(&[&str], &str)] = &[
 ];
 
 /// What the provider behind this server wants, if it is a known one.
-pub fn auth_hint(host: &str) -> Option<&'static str> {
+pub(super) fn auth_hint(host: &str) -> Option<&'static str> {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let is_of = |domain: &&str| host.strip_suffix(*domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
     PROVIDERS.iter().find(|(domains, _)| domains.iter().any(is_of)).map(|(_, wants)| *wants)

@@ -12,15 +12,15 @@
 use std::fmt;
 
 /// The longest line that is read; §4.5.3.1.5 promises 512.
-pub const MAX_LINE_LENGTH: usize = 4096;
+pub(super) const MAX_LINE_LENGTH: usize = 4096;
 /// The most lines of one reply.
-pub const MAX_LINES: usize = 128;
+pub(super) const MAX_LINES: usize = 128;
 /// The most octets of one reply: each packet of it is read from its beginning.
-pub const MAX_REPLY_LENGTH: usize = 64 * 1024;
+pub(super) const MAX_REPLY_LENGTH: usize = 64 * 1024;
 
 /// A whole reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub(crate) struct Reply {
     /// 200 to 599.
     pub code: u16,
     /// The text of each line, lossy where it is not UTF-8.
@@ -30,11 +30,11 @@ pub struct Reply {
 }
 
 /// The class, subject and detail of RFC 3463.
-pub type EnhancedStatus = (u8, u16, u16);
+pub(super) type EnhancedStatus = (u8, u16, u16);
 
 /// Why octets are no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReplyError {
+pub(crate) enum ReplyError {
     /// A line without a code.
     NoCode,
     /// A code outside 200 to 599.
@@ -52,7 +52,7 @@ pub enum ReplyError {
 impl Reply {
     /// Reads one reply from the front of `bytes`; the number of octets it took, or `None` while it is
     /// not complete.
-    pub fn parse(bytes: &[u8]) -> Result<Option<(usize, Self)>, ReplyError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(usize, Self)>, ReplyError> {
         let mut reply: Option<Self> = None;
         let mut taken = 0;
         loop {
@@ -93,17 +93,17 @@ impl Reply {
     }
 
     /// Whether it is a yes: 2yz.
-    pub fn is_positive(&self) -> bool {
+    pub(crate) fn is_positive(&self) -> bool {
         self.code / 100 == 2
     }
 
     /// Whether it may be a yes later: 4yz.
-    pub fn is_transient(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         self.code / 100 == 4
     }
 
     /// The enhanced status code at the front of its text (RFC 2034 §4), if its class fits the code.
-    pub fn enhanced_status(&self) -> Option<EnhancedStatus> {
+    pub(crate) fn enhanced_status(&self) -> Option<EnhancedStatus> {
         let word = self.lines.first()?.split(' ').next()?;
         let mut numbers = word.split('.').map(|number| {
             let plain = (1..=3).contains(&number.len()) && number.bytes().all(|octet| octet.is_ascii_digit());
@@ -115,7 +115,7 @@ impl Reply {
     }
 
     /// All of it in one line.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.lines.join(" ")
     }
 }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
-use super::secret::Secret;
+use crate::mac::Secret;
 
 /// Fewer make a stolen answer cheap to try passwords on (RFC 7677 §4).
 const MIN_ITERATIONS: u32 = 4096;
@@ -16,7 +16,7 @@ const MIN_ITERATIONS: u32 = 4096;
 const MAX_ITERATIONS: u32 = 1_000_000;
 
 /// One side's dialogue.
-pub struct ScramClient {
+pub(super) struct ScramClient {
     /// `n=user,r=nonce`.
     client_first_bare: String,
     client_nonce: String,
@@ -27,7 +27,7 @@ pub struct ScramClient {
 
 impl ScramClient {
     /// Begins it with fresh chance: printable ASCII without a comma.
-    pub fn new(user: &str, secret: &Secret, nonce: &str) -> Self {
+    pub(super) fn new(user: &str, secret: &Secret, nonce: &str) -> Self {
         let user = user.replace('=', "=3D").replace(',', "=2C");
         let bare = format!("n={user},r={nonce}");
         Self {
@@ -40,12 +40,12 @@ impl ScramClient {
     }
 
     /// The client's first message.
-    pub fn client_first(&self) -> String {
+    pub(super) fn client_first(&self) -> String {
         format!("n,,{}", self.client_first_bare)
     }
 
     /// The client's last message, or why the server's first one is not answered.
-    pub fn client_final(&mut self, server_first: &[u8]) -> Result<String, &'static str> {
+    pub(super) fn client_final(&mut self, server_first: &[u8]) -> Result<String, &'static str> {
         let text = std::str::from_utf8(server_first).map_err(|_| "a challenge that is not text")?;
         let field = |name: &str| text.split(',').find_map(|field| field.strip_prefix(name));
         let (nonce, salt, count) = (field("r="), field("s="), field("i="));
@@ -70,7 +70,7 @@ impl ScramClient {
     }
 
     /// Whether the server's last message proves that it knows the password.
-    pub fn verify_server(&mut self, server_final: &[u8]) -> bool {
+    pub(super) fn verify_server(&mut self, server_final: &[u8]) -> bool {
         let signature = server_final.strip_prefix(b"v=").and_then(|signature| STANDARD.decode(signature).ok());
         self.is_server_verified =
             signature.is_some_and(|signature| self.server_signature.is_some_and(|expected| signature == expected));
@@ -78,7 +78,7 @@ impl ScramClient {
     }
 
     /// Whether it has.
-    pub fn is_server_verified(&self) -> bool {
+    pub(super) fn is_server_verified(&self) -> bool {
         self.is_server_verified
     }
 }
@@ -99,7 +99,7 @@ pub(super) fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::ScramClient;
-    use crate::smtp::secret::Secret;
+    use crate::mac::Secret;
 
     const SERVER_FIRST: &[u8] =
         b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";

@@ -19,6 +19,7 @@ mod config;
 mod data;
 mod dialogue;
 mod envelope;
+pub(crate) mod fault;
 mod fault_injection;
 mod login;
 mod replies;
@@ -31,27 +32,27 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::fault::{Effect, FaultAction, FaultPoint};
-use super::plan::Stage;
+use super::stage::Stage;
 use crate::protocol::{Actions, CloseReason, StreamProtocol};
 use crate::time::Moment;
 use body::DataDecoder;
+use fault::{Effect, FaultAction, FaultPoint};
 use login::SaslServer;
 use reply_pacing::PacedReply;
 
-pub use config::{
+pub(crate) use config::{
     Accept, AcceptResult, ClientInfo, MemoryBudget, MessageSink, ReceivedMessage, RejectedCommand, Reservation,
     ServerEvent, SessionConfig, SessionTimeouts,
 };
-pub use envelope::{EnvelopeRecipient, EnvelopeSender};
-pub use replies::{INSUFFICIENT_STORAGE, MESSAGE_LIMIT_REACHED, ServerReply, TOO_MANY_CONNECTIONS};
-pub use users::Users;
+pub(crate) use envelope::{EnvelopeRecipient, EnvelopeSender};
+pub(crate) use replies::{INSUFFICIENT_STORAGE, MESSAGE_LIMIT_REACHED, ServerReply, TOO_MANY_CONNECTIONS};
+pub(crate) use users::Users;
 
 /// How long a client that has delivered something may take for its QUIT once the server closes.
 const QUIT_GRACE: Duration = Duration::from_secs(1);
 
 /// The dialogue on one connection.
-pub struct ServerSession<M: MessageSink> {
+pub(crate) struct ServerSession<M: MessageSink> {
     sink: Rc<M>,
     client: ClientInfo,
     /// What the connection gets in place of a banner.
@@ -125,7 +126,7 @@ enum AfterReply {
 
 impl<M: MessageSink> ServerSession<M> {
     /// A dialogue with a client that has just come.
-    pub fn new(sink: Rc<M>, client: ClientInfo, now: Moment) -> Self {
+    pub(crate) fn new(sink: Rc<M>, client: ClientInfo, now: Moment) -> Self {
         let lease = Reservation::new(&sink.config().memory_budget);
         let limits = sink.config().timeouts;
         Self {
@@ -161,19 +162,19 @@ impl<M: MessageSink> ServerSession<M> {
 
     /// One that gets a refusal in place of a banner.
     #[must_use]
-    pub fn with_rejection(mut self, reply: ServerReply) -> Self {
+    pub(crate) fn with_rejection(mut self, reply: ServerReply) -> Self {
         self.rejection = Some(reply);
         self
     }
 
     /// Whether it is such a one.
-    pub fn is_rejected(&self) -> bool {
+    pub(crate) fn is_rejected(&self) -> bool {
         self.rejection.is_some()
     }
 
     /// One whose implicit TLS never comes to be, because a rule has it so.
     #[must_use]
-    pub fn with_handshake_effect(mut self, effect: Effect) -> Self {
+    pub(crate) fn with_handshake_effect(mut self, effect: Effect) -> Self {
         self.handshake_effect = effect;
         self
     }

@@ -9,7 +9,7 @@ use crate::time::nanoseconds;
 
 /// A running estimate of how much transit times differ from one arrival to the next.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct JitterEstimator {
+pub(crate) struct JitterEstimator {
     last_transit: Option<u64>,
     estimate: Option<f64>,
 }
@@ -17,7 +17,7 @@ pub struct JitterEstimator {
 impl JitterEstimator {
     /// Adds the transit time of the packet that arrived next: J += (|D| − J) / 16.
     #[expect(clippy::cast_precision_loss, reason = "2^53 ns is a hundred days")]
-    pub fn push(&mut self, transit: Duration) {
+    pub(crate) fn push(&mut self, transit: Duration) {
         let transit = nanoseconds(transit);
         if let Some(last) = self.last_transit.replace(transit) {
             let difference = transit.abs_diff(last) as f64;
@@ -28,7 +28,7 @@ impl JitterEstimator {
 
     /// The estimate, or `None` before the second packet: one packet differs from nothing.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a mean of u64")]
-    pub fn value(self) -> Option<Duration> {
+    pub(crate) fn value(self) -> Option<Duration> {
         let estimate = self.estimate?;
         Some(Duration::from_nanos(estimate.round() as u64))
     }

@@ -11,8 +11,8 @@ mod ratio;
 mod series;
 mod window;
 
-pub use jitter::JitterEstimator;
-pub use order::ReorderCounter;
-pub use ratio::Ratio;
-pub use series::{DurationSummary, Series};
-pub use window::{SequenceStatus, SequenceWindow};
+pub(crate) use jitter::JitterEstimator;
+pub(crate) use order::ReorderCounter;
+pub(crate) use ratio::Ratio;
+pub(crate) use series::{DurationSummary, Series};
+pub(crate) use window::{SequenceStatus, SequenceWindow};

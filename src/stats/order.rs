@@ -6,14 +6,14 @@
 
 /// What has arrived, as far as order is concerned.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ReorderCounter {
+pub(crate) struct ReorderCounter {
     next_expected: u64,
     reordered: u64,
 }
 
 impl ReorderCounter {
     /// Notes an arrival and says whether it came too late to be in order.
-    pub fn record(&mut self, seq: u64) -> bool {
+    pub(crate) fn record(&mut self, seq: u64) -> bool {
         let reordered = seq < self.next_expected;
         self.reordered += u64::from(reordered);
         self.next_expected = self.next_expected.max(seq.saturating_add(1));
@@ -21,7 +21,7 @@ impl ReorderCounter {
     }
 
     /// How many came out of order.
-    pub fn reordered(self) -> u64 {
+    pub(crate) fn reordered(self) -> u64 {
         self.reordered
     }
 }

@@ -9,24 +9,24 @@ const Z: f64 = 1.959_963_984_540_054;
 
 /// `part` of `whole` things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ratio {
+pub(crate) struct Ratio {
     part: u64,
     whole: u64,
 }
 
 impl Ratio {
     /// `part` of `whole`; a part larger than its whole is cut to it.
-    pub fn new(part: u64, whole: u64) -> Self {
+    pub(crate) fn new(part: u64, whole: u64) -> Self {
         Self { part: part.min(whole), whole }
     }
 
     /// The ratio between 0 and 1, or `None` where there is nothing to divide by.
-    pub fn value(self) -> Option<f64> {
+    pub(crate) fn value(self) -> Option<f64> {
         (self.whole > 0).then(|| float(self.part) / float(self.whole))
     }
 
     /// The 95 % Wilson interval as (low, high), or `None` without data.
-    pub fn wilson_interval95(self) -> Option<(f64, f64)> {
+    pub(crate) fn wilson_interval95(self) -> Option<(f64, f64)> {
         let p = self.value()?;
         let n = float(self.whole);
         let z2 = Z * Z;

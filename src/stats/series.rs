@@ -18,7 +18,7 @@ const MAX_EXACT_SAMPLES: usize = 1_000_000;
 
 /// Durations as they came, ready to be summed up at any time.
 #[derive(Clone, Debug, Default)]
-pub struct Series {
+pub(crate) struct Series {
     samples: Samples,
     count: u64,
     mean: f64,
@@ -43,7 +43,7 @@ impl Default for Samples {
 impl Series {
     /// Adds one duration.
     #[expect(clippy::cast_precision_loss, reason = "2^53 ns is a hundred days")]
-    pub fn push(&mut self, duration: Duration) {
+    pub(crate) fn push(&mut self, duration: Duration) {
         let sample = nanoseconds(duration);
         self.samples.push(sample);
         self.min = if self.count == 0 { sample } else { self.min.min(sample) };
@@ -56,7 +56,7 @@ impl Series {
 
     /// Adds all of another series, as if its durations had come here (Chan et al., 1979).
     #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-    pub fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         if other.count == 0 {
             return;
         }
@@ -77,7 +77,7 @@ impl Series {
     }
 
     /// The figures so far, or `None` where nothing was measured.
-    pub fn summary(&self) -> Option<DurationSummary> {
+    pub(crate) fn summary(&self) -> Option<DurationSummary> {
         if self.count == 0 {
             return None;
         }
@@ -96,7 +96,7 @@ impl Series {
     }
 
     /// The value that part `p` (0…1) of all took at most, or `None` where nothing was measured.
-    pub fn percentile(&self, p: f64) -> Option<Duration> {
+    pub(crate) fn percentile(&self, p: f64) -> Option<Duration> {
         (self.count > 0).then(|| {
             let [value] = self.samples.percentiles([p]);
             value
@@ -170,7 +170,7 @@ fn nanos(value: f64) -> Duration {
 
 /// What a series of durations looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct DurationSummary {
+pub(crate) struct DurationSummary {
     /// How many durations.
     pub count: u64,
     /// The shortest.

@@ -5,7 +5,7 @@
 
 /// The newest numbers seen.
 #[derive(Clone, Copy, Debug)]
-pub struct SequenceWindow<const WORDS: usize = 1> {
+pub(crate) struct SequenceWindow<const WORDS: usize = 1> {
     /// The highest number seen plus one; 0 before the first.
     next: u64,
     /// Bit b of word w: the number `next − 1 − (64·w + b)` was seen.
@@ -20,7 +20,7 @@ impl<const WORDS: usize> Default for SequenceWindow<WORDS> {
 
 /// What a number is to a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SequenceStatus {
+pub(crate) enum SequenceStatus {
     /// Not seen before.
     New,
     /// Seen before.
@@ -31,10 +31,10 @@ pub enum SequenceStatus {
 
 impl<const WORDS: usize> SequenceWindow<WORDS> {
     /// How far below the highest number it reaches.
-    pub const WIDTH: u64 = 64 * WORDS as u64;
+    pub(crate) const WIDTH: u64 = 64 * WORDS as u64;
 
     /// Notes a number and says what is known of it. The largest `u64` is never new.
-    pub fn record(&mut self, seq: u64) -> SequenceStatus {
+    pub(crate) fn record(&mut self, seq: u64) -> SequenceStatus {
         if seq >= self.next {
             self.shift(seq - self.next + 1);
             self.mark(0);
@@ -49,7 +49,7 @@ impl<const WORDS: usize> SequenceWindow<WORDS> {
     }
 
     /// Moves on to a number that was not seen itself.
-    pub fn advance_to(&mut self, seq: u64) {
+    pub(crate) fn advance_to(&mut self, seq: u64) {
         if seq >= self.next {
             self.shift(seq - self.next + 1);
             self.next = seq.saturating_add(1);
@@ -57,12 +57,12 @@ impl<const WORDS: usize> SequenceWindow<WORDS> {
     }
 
     /// The highest number seen or expected.
-    pub fn highest(&self) -> Option<u64> {
+    pub(crate) fn highest(&self) -> Option<u64> {
         self.next.checked_sub(1)
     }
 
     /// How many of the newest numbers, down to `first`, were not seen, and of how many.
-    pub fn missing(&self, first: u64) -> (u64, u64) {
+    pub(crate) fn missing(&self, first: u64) -> (u64, u64) {
         let span = self.next.saturating_sub(first).min(Self::WIDTH);
         let seen = |(word, bits): (u64, u64)| match span.saturating_sub(64 * word) {
             0 => 0,

@@ -16,7 +16,7 @@ const MAX_SLEW_DIVISOR: u32 = 2_000;
 
 /// All that is known of when a probe went and its reply came.
 #[derive(Clone, Copy, Debug)]
-pub struct Timestamps {
+pub(crate) struct Timestamps {
     /// When it was handed over.
     pub sent: Moment,
     /// When the kernel says it left.
@@ -31,7 +31,7 @@ pub struct Timestamps {
 
 /// What follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RttSample {
+pub(crate) struct RttSample {
     /// The round trip.
     pub rtt: Duration,
     /// What this host added, where the kernel's stamps show it.
@@ -42,7 +42,7 @@ pub struct RttSample {
 
 impl Timestamps {
     /// The round trip, by the best clock that can be trusted.
-    pub fn rtt_sample(&self) -> RttSample {
+    pub(crate) fn rtt_sample(&self) -> RttSample {
         let whole = self.read - self.sent;
         if clock_step(self.sent, self.read).is_some() {
             return RttSample { rtt: whole, host_delay: None, clock_stepped: true };
@@ -61,7 +61,7 @@ impl Timestamps {
 }
 
 /// By how much the wall clock was set between two readings, in nanoseconds, if it was.
-pub fn clock_step(earlier: Moment, later: Moment) -> Option<i64> {
+pub(crate) fn clock_step(earlier: Moment, later: Moment) -> Option<i64> {
     let passed = later - earlier;
     let signed = |time: Duration| i128::try_from(time.as_nanos()).unwrap_or(i128::MAX);
     let step = signed(later.wall()) - signed(earlier.wall()) - signed(passed);

@@ -16,7 +16,7 @@ use crate::web::chromium;
 use crate::with;
 
 /// Every trial of this pair.
-pub fn trials() -> Vec<Trial> {
+pub(crate) fn trials() -> Vec<Trial> {
     vec![
         with("the_textbooks_watcher_hears_our_sender", &["python3"], the_textbooks_watcher),
         with("our_watcher_hears_the_textbooks_sender", &["python3"], the_textbooks_sender),

@@ -12,7 +12,7 @@ use crate::support::{run, site};
 use crate::with;
 
 /// Every trial of this pair.
-pub fn trials() -> Vec<Trial> {
+pub(crate) fn trials() -> Vec<Trial> {
     vec![
         with("aiosmtpd_takes_a_mail_over_starttls_with_a_login", &["netlab-scapy-python"], aiosmtpd),
         with("pythons_email_reads_what_was_composed", &["python3"], pythons_email),

@@ -15,7 +15,7 @@ mod web;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// A test that needs programs: any one name of each group will do.
-pub fn with(name: &str, programs: &[&'static str], test: fn()) -> Trial {
+pub(crate) fn with(name: &str, programs: &[&'static str], test: fn()) -> Trial {
     let missing: Vec<&str> = programs.iter().copied().filter(|program| !is_there(program)).collect();
     let kind = programs.join("+");
     if missing.is_empty() {

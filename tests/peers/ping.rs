@@ -13,7 +13,7 @@ use crate::support::{Ends, Server, run};
 use crate::with;
 
 /// Every trial of this pair.
-pub fn trials() -> Vec<Trial> {
+pub(crate) fn trials() -> Vec<Trial> {
     vec![
         with("ping_against_the_textbooks_server", &["python3"], ping_against_the_textbooks_server),
         with("the_textbooks_client_against_ping_serve", &["python3"], the_textbooks_client_against_ping_serve),
@@ -26,19 +26,19 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-pub fn script(name: &str) -> PathBuf {
+pub(crate) fn script(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(name)
 }
 
 /// A foreign program that says its port in its first line and ends with its test.
-pub struct Foreign {
+pub(crate) struct Foreign {
     child: Ends,
     pub lines: BufReader<ChildStdout>,
     pub port: String,
 }
 
 impl Foreign {
-    pub fn start(program: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn start(program: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(program);
         let mut child = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs");
         let mut lines = BufReader::new(child.stdout.take().expect("piped"));

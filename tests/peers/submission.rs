@@ -15,7 +15,7 @@ use crate::support::{Ends, Ran, Server, finish, run, text};
 use crate::with;
 
 /// Every trial of this pair.
-pub fn trials() -> Vec<Trial> {
+pub(crate) fn trials() -> Vec<Trial> {
     vec![
         with("postfix_judges_mixed_recipients_chunks_and_reports", &["postfix", "root"], postfix),
         with("dovecot_judges_tls_and_every_login", &["dovecot", "setpriv", "root"], dovecot),

@@ -12,7 +12,7 @@ use crate::support::{Ends, Server, demo_site, netlab, run, site, text};
 use crate::with;
 
 /// Every trial of this pair.
-pub fn trials() -> Vec<Trial> {
+pub(crate) fn trials() -> Vec<Trial> {
     vec![
         with("curl_fetches_the_demo_site", &["curl"], curl_fetches_the_demo_site),
         with(
@@ -84,7 +84,7 @@ fn curl_and_get_see_the_same() {
 }
 
 /// The page as a browser has built it.
-pub fn chromium(url: &str, more: &[&str]) -> String {
+pub(crate) fn chromium(url: &str, more: &[&str]) -> String {
     let profile = tempfile::tempdir().expect("a temporary directory");
     let output = Command::new("chromium")
         .args([

@@ -2,7 +2,7 @@
 //! that say exactly what a test wants, and the schema that every JSON line is held against.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
-pub mod relay;
+pub(crate) mod relay;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -20,10 +20,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Longer than anything a test waits for, shorter than anybody's patience.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The binary, with an environment that does not depend on who runs the tests.
-pub fn netlab(arguments: &[&str]) -> Command {
+pub(crate) fn netlab(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_netlab"));
     command.args(arguments).stdin(Stdio::null());
     for name in ["NO_COLOR", "CLICOLOR_FORCE", "SSL_CERT_FILE", "SSL_CERT_DIR", "RUST_BACKTRACE"] {
@@ -34,7 +34,7 @@ pub fn netlab(arguments: &[&str]) -> Command {
 
 /// How a run ended.
 #[derive(Debug)]
-pub struct Ran {
+pub(crate) struct Ran {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
@@ -51,12 +51,12 @@ impl From<Output> for Ran {
 
 impl Ran {
     /// The events on stdout, each held against the schema.
-    pub fn events(&self) -> Vec<Value> {
+    pub(crate) fn events(&self) -> Vec<Value> {
         self.stdout.lines().map(event).collect()
     }
 
     /// The last event, which is a summary.
-    pub fn summary(&self) -> Value {
+    pub(crate) fn summary(&self) -> Value {
         let last = self.events().pop().expect("at least one event");
         assert_eq!(last["type"], "summary", "{}", self.stdout);
         last
@@ -64,17 +64,17 @@ impl Ran {
 }
 
 /// Runs the binary to its end.
-pub fn run(arguments: &[&str]) -> Ran {
+pub(crate) fn run(arguments: &[&str]) -> Ran {
     finish(netlab(arguments))
 }
 
 /// Runs a command to its end.
-pub fn finish(mut command: Command) -> Ran {
+pub(crate) fn finish(mut command: Command) -> Ran {
     command.output().expect("the binary runs").into()
 }
 
 /// One JSON line, held against the schema.
-pub fn event(line: &str) -> Value {
+pub(crate) fn event(line: &str) -> Value {
     static SCHEMA: OnceLock<jsonschema::Validator> = OnceLock::new();
     let schema = SCHEMA.get_or_init(|| {
         let text = include_str!("../../assets/schema/events.json");
@@ -89,7 +89,7 @@ pub fn event(line: &str) -> Value {
 }
 
 /// A server of ours that ends with its test.
-pub struct Server {
+pub(crate) struct Server {
     child: Ends,
     /// The addresses of its ready file.
     pub addresses: Vec<String>,
@@ -98,13 +98,13 @@ pub struct Server {
 
 impl Server {
     /// Starts `netlab ARGUMENTS --bind 127.0.0.1:0` and waits until it listens.
-    pub fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         Self::spawn(netlab(&[arguments, &["--bind", "127.0.0.1:0"]].concat()))
     }
 
     /// Starts a command that knows where to bind. Its ready file is a FIFO, so that waiting is
     /// reading and needs no sleep; a server that dies instead is noticed at once.
-    pub fn spawn(mut command: Command) -> Self {
+    pub(crate) fn spawn(mut command: Command) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let fifo = directory.path().join("ready");
         mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
@@ -132,40 +132,40 @@ impl Server {
     }
 
     /// Its first URL with `path` behind it, which begins with `/`.
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.addresses[0].trim_end_matches('/'))
     }
 
     /// Its first address.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         let address =
             self.addresses[0].trim_start_matches("http://").trim_start_matches("https://").trim_end_matches('/');
         address.parse().expect("an address")
     }
 
     /// Its process.
-    pub fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         pid(&self.child.0)
     }
 
     /// Sends a signal.
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("it runs");
     }
 
     /// Its stdout, to be read by the test.
-    pub fn stdout(&mut self) -> std::process::ChildStdout {
+    pub(crate) fn stdout(&mut self) -> std::process::ChildStdout {
         self.child.0.stdout.take().expect("piped")
     }
 
     /// Sends SIGTERM and waits for the end.
-    pub fn stop(self) -> Ran {
+    pub(crate) fn stop(self) -> Ran {
         self.signal(Signal::TERM);
         self.wait()
     }
 
     /// Waits for the end.
-    pub fn wait(mut self) -> Ran {
+    pub(crate) fn wait(mut self) -> Ran {
         let stdout = self.child.0.stdout.take();
         let stderr = self.child.0.stderr.take();
         let read = |pipe: Option<Box<dyn std::io::Read + Send>>| {
@@ -183,7 +183,7 @@ impl Server {
 }
 
 /// Makes a terminal the stdin of a command, and gives the keyboard.
-pub fn terminal(command: &mut Command) -> std::fs::File {
+pub(crate) fn terminal(command: &mut Command) -> std::fs::File {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
     grantpt(&keyboard).expect("granted");
@@ -194,7 +194,7 @@ pub fn terminal(command: &mut Command) -> std::fs::File {
 }
 
 /// A foreign program that ends with its test.
-pub struct Ends(pub Child);
+pub(crate) struct Ends(pub Child);
 
 impl Drop for Ends {
     fn drop(&mut self) {
@@ -204,12 +204,12 @@ impl Drop for Ends {
 }
 
 /// The process id of a child.
-pub fn pid(child: &Child) -> Pid {
+pub(crate) fn pid(child: &Child) -> Pid {
     Pid::from_raw(i32::try_from(child.id()).expect("a process id")).expect("not zero")
 }
 
 /// A connection whose reads give up some day.
-pub fn connect(address: SocketAddr) -> TcpStream {
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("somebody listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
     stream.set_write_timeout(Some(PATIENCE)).expect("set");
@@ -217,14 +217,14 @@ pub fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// Says `bytes` and hears everything until the peer closes; an RST ends it as well.
-pub fn say(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn say(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = connect(address);
     let _ = stream.write_all(bytes);
     hear(stream)
 }
 
 /// Everything until the peer closes.
-pub fn hear(mut stream: TcpStream) -> Vec<u8> {
+pub(crate) fn hear(mut stream: TcpStream) -> Vec<u8> {
     let mut heard = Vec::new();
     match stream.read_to_end(&mut heard) {
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("the peer neither spoke nor closed"),
@@ -233,7 +233,7 @@ pub fn hear(mut stream: TcpStream) -> Vec<u8> {
 }
 
 /// One response with a Content-Length, off a connection that stays open.
-pub fn hear_one(stream: &mut TcpStream) -> (String, Vec<u8>) {
+pub(crate) fn hear_one(stream: &mut TcpStream) -> (String, Vec<u8>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -251,14 +251,14 @@ pub fn hear_one(stream: &mut TcpStream) -> (String, Vec<u8>) {
 }
 
 /// A peer that plays a script on each connection, one after the other.
-pub struct Peer {
+pub(crate) struct Peer {
     pub address: SocketAddr,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Peer {
     /// A peer for as many connections as there are scripts.
-    pub fn play(scripts: Vec<Box<dyn FnOnce(TcpStream) + Send>>) -> Self {
+    pub(crate) fn play(scripts: Vec<Box<dyn FnOnce(TcpStream) + Send>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
         let thread = std::thread::spawn(move || {
@@ -272,7 +272,7 @@ impl Peer {
     }
 
     /// A peer that reads a request head, answers `response` and closes.
-    pub fn answer(response: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn answer(response: impl Into<Vec<u8>>) -> Self {
         let response = response.into();
         Self::play(vec![Box::new(move |mut stream| {
             let _ = read_head(&mut stream);
@@ -281,12 +281,12 @@ impl Peer {
     }
 
     /// Its URL with `path`.
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// Waits until every script is played.
-    pub fn done(mut self) {
+    pub(crate) fn done(mut self) {
         if let Some(thread) = self.thread.take() {
             thread.join().expect("the script went through");
         }
@@ -294,7 +294,7 @@ impl Peer {
 }
 
 /// A request head off a connection.
-pub fn read_head(stream: &mut TcpStream) -> String {
+pub(crate) fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
@@ -304,12 +304,12 @@ pub fn read_head(stream: &mut TcpStream) -> String {
 }
 
 /// The demo site of this checkout.
-pub fn demo_site() -> PathBuf {
+pub(crate) fn demo_site() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/site")
 }
 
 /// A site of its own for one test.
-pub fn site(files: &[(&str, &[u8])]) -> TempDir {
+pub(crate) fn site(files: &[(&str, &[u8])]) -> TempDir {
     let directory = tempfile::tempdir().expect("a temporary directory");
     for (name, content) in files {
         let path = directory.path().join(name);
@@ -320,6 +320,6 @@ pub fn site(files: &[(&str, &[u8])]) -> TempDir {
 }
 
 /// A path as an argument.
-pub fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("a UTF-8 path")
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// What happens to one datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub(crate) enum Fate {
     /// It passes.
     Pass,
     /// It is lost.
@@ -30,7 +30,7 @@ pub enum Fate {
 
 /// Which way a datagram goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Way {
+pub(crate) enum Way {
     /// From a client to the server.
     Up,
     /// Back.
@@ -40,7 +40,7 @@ pub enum Way {
 type Decide = dyn Fn(Way, u64) -> Fate + Send + Sync;
 
 /// The network.
-pub struct Relay {
+pub(crate) struct Relay {
     /// Where clients send to.
     pub address: SocketAddr,
     over: Arc<AtomicBool>,
@@ -53,7 +53,7 @@ const GLANCE: Duration = Duration::from_millis(20);
 
 impl Relay {
     /// A network in front of `server`; datagrams are counted from 1 in each direction.
-    pub fn udp(server: SocketAddr, decide: impl Fn(Way, u64) -> Fate + Send + Sync + 'static) -> Self {
+    pub(crate) fn udp(server: SocketAddr, decide: impl Fn(Way, u64) -> Fate + Send + Sync + 'static) -> Self {
         let front = UdpSocket::bind("127.0.0.1:0").expect("a free port");
         front.set_read_timeout(Some(GLANCE)).expect("set");
         let address = front.local_addr().expect("bound");
@@ -68,7 +68,7 @@ impl Relay {
 
     /// A network in front of `server` through which its octets come as `weather` says; one
     /// connection after the other.
-    pub fn tcp(server: SocketAddr, weather: Weather) -> Self {
+    pub(crate) fn tcp(server: SocketAddr, weather: Weather) -> Self {
         let front = TcpListener::bind("127.0.0.1:0").expect("a free port");
         front.set_nonblocking(true).expect("set");
         let address = front.local_addr().expect("bound");
@@ -88,7 +88,7 @@ impl Relay {
     }
 
     /// Datagrams lost on the way up and on the way down.
-    pub fn dropped(&self) -> (u64, u64) {
+    pub(crate) fn dropped(&self) -> (u64, u64) {
         (self.dropped[0].load(Ordering::Relaxed), self.dropped[1].load(Ordering::Relaxed))
     }
 }
@@ -102,7 +102,7 @@ impl Drop for Relay {
 
 /// What a TCP connection goes through on its way down.
 #[derive(Clone, Copy, Debug)]
-pub enum Weather {
+pub(crate) enum Weather {
     /// Slices of so many octets, each on its way before the next.
     Slices(usize),
     /// An RST after so many octets.

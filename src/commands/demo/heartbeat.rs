@@ -1,13 +1,13 @@
 //! The heartbeat pair: `heartbeat watch` and `heartbeat send`.
 
-use super::stage::DemoRunner;
+use super::runner::DemoRunner;
 use crate::error::Result;
 use crate::exit::Exit;
 
 const PAIR: &str = "heartbeat";
 
 /// Plays the pair.
-pub fn run(runner: &mut DemoRunner) -> Result<()> {
+pub(super) fn run(runner: &mut DemoRunner) -> Result<()> {
     let server = runner.start_server(PAIR, &["heartbeat", "watch", "--expect", "web-1"])?;
     let watcher = server.address.clone();
     let send = ["heartbeat", "send", &watcher, "--name", "web-1", "-i", "50ms", "-c", "5", "--echo"];

@@ -1,13 +1,13 @@
 //! The mail pair: `mail` and `mail-serve`, over STARTTLS and past a server that fails on order.
 
-use super::stage::DemoRunner;
+use super::runner::DemoRunner;
 use crate::error::Result;
 use crate::exit::Exit;
 
 const PAIR: &str = "mail-serve, mail";
 
 /// Plays the pair.
-pub fn run(runner: &mut DemoRunner) -> Result<()> {
+pub(super) fn run(runner: &mut DemoRunner) -> Result<()> {
     let server = runner.start_server(
         PAIR,
         &[

@@ -6,7 +6,7 @@
 mod heartbeat;
 mod mail;
 mod ping;
-mod stage;
+mod runner;
 mod web;
 
 use std::fmt;
@@ -21,7 +21,7 @@ use crate::exit::Exit;
 use crate::net::{self, Signals};
 use crate::output::{Output, Style};
 use crate::time::{HumanDuration, nanoseconds};
-use stage::DemoRunner;
+use runner::DemoRunner;
 
 /// Run every pair against itself on loopback.
 #[derive(Debug, Args)]
@@ -29,11 +29,11 @@ use stage::DemoRunner;
 Examples:
   netlab demo
   netlab demo --json")]
-pub struct Demo {}
+pub(crate) struct Demo {}
 
 impl Demo {
     /// Runs all pairs; done only if every step ended as it should.
-    pub fn run(style: Style) -> Result<Exit> {
+    pub(crate) fn run(style: Style) -> Result<Exit> {
         let started = net::now();
         let mut stage = DemoRunner::new(Output::new(style), Signals::install()?)?;
         web::run(&mut stage)?;

@@ -1,13 +1,13 @@
 //! The ping pair: `ping-serve` and `ping`, with a plan that comes true.
 
-use super::stage::DemoRunner;
+use super::runner::DemoRunner;
 use crate::error::Result;
 use crate::exit::Exit;
 
 const PAIR: &str = "ping-serve, ping";
 
 /// Plays the pair.
-pub fn run(runner: &mut DemoRunner) -> Result<()> {
+pub(super) fn run(runner: &mut DemoRunner) -> Result<()> {
     let server = runner.start_server(PAIR, &["ping-serve", "--loss", "list:2,5", "--seed", "7"])?;
     let target = server.address.clone();
     let ping = ["ping", &target, "-c", "6", "-i", "20ms", "--timeout", "100ms"];

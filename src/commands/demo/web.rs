@@ -1,6 +1,6 @@
 //! The web pair: `serve-http` and `get` on the demo site.
 
-use super::stage::DemoRunner;
+use super::runner::DemoRunner;
 use crate::error::Result;
 use crate::exit::Exit;
 
@@ -14,7 +14,7 @@ const SITE: [(&str, &[u8]); 4] = [
 const PAIR: &str = "serve-http, get";
 
 /// Plays the pair.
-pub fn run(runner: &mut DemoRunner) -> Result<()> {
+pub(super) fn run(runner: &mut DemoRunner) -> Result<()> {
     for (name, content) in SITE {
         runner.write_file(name, content)?;
     }

@@ -17,7 +17,7 @@ use crate::time::Moment;
 
 /// Where a body is to go.
 #[derive(Debug)]
-pub enum Destination {
+pub(super) enum Destination {
     /// Nowhere: it is counted.
     Count,
     /// To stdout; `any` says that it goes to a terminal even if it is no text.
@@ -31,13 +31,13 @@ pub enum Destination {
 
 impl Destination {
     /// A file, opened before anything is fetched.
-    pub fn file(path: &Path, overwrite: bool) -> Result<Self> {
+    pub(super) fn file(path: &Path, overwrite: bool) -> Result<Self> {
         PartFile::create(path, if overwrite { Overwrite::Yes } else { Overwrite::No }).map(Self::File)
     }
 }
 
 /// Takes one response.
-pub struct BodySink<'o> {
+pub(super) struct BodySink<'o> {
     destination: Destination,
     include: bool,
     output: &'o mut Output,
@@ -50,17 +50,22 @@ pub struct BodySink<'o> {
 
 impl<'o> BodySink<'o> {
     /// A delivery; `include` shows the head too, `follows` says that redirects are followed.
-    pub fn new(destination: Destination, include: bool, output: &'o mut Output, follows_redirects: bool) -> Self {
+    pub(super) fn new(
+        destination: Destination,
+        include: bool,
+        output: &'o mut Output,
+        follows_redirects: bool,
+    ) -> Self {
         Self { destination, include, output, follows_redirects, wanted: false, bytes: 0, progress: None }
     }
 
     /// Octets of the body that was asked for.
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// The response is complete: the file gets its name. Whether there is one.
-    pub fn finish(self) -> Result<bool> {
+    pub(super) fn finish(self) -> Result<bool> {
         if let Some(progress) = &self.progress {
             progress.clear();
         }
@@ -71,7 +76,7 @@ impl<'o> BodySink<'o> {
     }
 
     /// The response is not complete: says where what came of it is.
-    pub fn abort(self, error: Error) -> Error {
+    pub(super) fn abort(self, error: Error) -> Error {
         if let Some(progress) = &self.progress {
             progress.clear();
         }
@@ -166,7 +171,7 @@ impl ResponseSink for BodySink<'_> {
 }
 
 /// Whether a response sends the client elsewhere (RFC 9110 §15.4).
-pub fn is_redirect(head: &ResponseHead) -> bool {
+pub(super) fn is_redirect(head: &ResponseHead) -> bool {
     matches!(head.status, 301 | 302 | 303 | 307 | 308) && head.field("location").is_some()
 }
 

@@ -14,12 +14,12 @@ use crate::stats::{self, Ratio, Series};
 use crate::time::{HumanDuration, nanoseconds};
 
 /// Everything `get` says: final answers, and what all of them came to.
-pub type GetReport = Report<ResponseEvent, Summary>;
+pub(super) type GetReport = Report<ResponseEvent, Summary>;
 
 /// One final answer.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "response")]
-pub struct ResponseEvent {
+pub(super) struct ResponseEvent {
     url: String,
     status: u16,
     reason: String,
@@ -44,7 +44,7 @@ struct PhaseTimes {
 
 impl ResponseEvent {
     /// The event of an outcome.
-    pub fn new(outcome: FetchResult) -> Self {
+    pub(super) fn new(outcome: FetchResult) -> Self {
         let Phases { resolve, connect, tls, first_byte, body, total } = outcome.phases;
         Self {
             url: outcome.url,
@@ -96,7 +96,7 @@ impl fmt::Display for ResponseEvent {
 const PHASES: [&str; 6] = ["resolve", "connect", "tls", "first_byte", "body", "total"];
 
 /// The figures that `--fail-if` can judge.
-pub const FIGURES: &KnownFigures = &[
+pub(super) const FIGURES: &KnownFigures = &[
     ("failure", FigureKind::Ratio),
     ("errors", FigureKind::Count),
     ("refused", FigureKind::Count),
@@ -111,7 +111,7 @@ pub const FIGURES: &KnownFigures = &[
 
 /// Counters and series of a run.
 #[derive(Debug)]
-pub struct Counters {
+pub(super) struct Counters {
     urls: Vec<String>,
     responses: u64,
     error_responses: u64,
@@ -122,13 +122,13 @@ pub struct Counters {
 
 impl Counters {
     /// Nothing fetched yet.
-    pub fn new(urls: &[Target]) -> Self {
+    pub(super) fn new(urls: &[Target]) -> Self {
         let urls = urls.iter().map(|target| target.as_str().to_owned()).collect();
         Self { urls, responses: 0, error_responses: 0, failed: 0, bytes: 0, phases: Default::default() }
     }
 
     /// Counts an answer, good or not.
-    pub fn record_response(&mut self, outcome: &FetchResult) {
+    pub(super) fn record_response(&mut self, outcome: &FetchResult) {
         self.responses += 1;
         self.error_responses += u64::from(outcome.status >= 400);
         self.bytes += outcome.bytes;
@@ -139,7 +139,7 @@ impl Counters {
     }
 
     /// A figure by the name that `--fail-if` knows it by.
-    pub fn figure(&self, name: &str) -> Option<Figure> {
+    pub(super) fn figure(&self, name: &str) -> Option<Figure> {
         let errors = self.error_responses + self.failed;
         match name {
             "failure" => Ratio::new(errors, self.responses + self.failed).value().map(Figure::Ratio),
@@ -155,12 +155,12 @@ impl Counters {
     }
 
     /// Counts a fetch without an answer.
-    pub fn record_failure(&mut self) {
+    pub(super) fn record_failure(&mut self) {
         self.failed += 1;
     }
 
     /// The last event of a run.
-    pub fn summary(&self, elapsed: Duration) -> Summary {
+    pub(super) fn summary(&self, elapsed: Duration) -> Summary {
         let [resolve, connect, tls, first_byte, body, total] = self.phases.each_ref().map(Series::summary);
         let failure = Ratio::new(self.error_responses + self.failed, self.responses + self.failed);
         Summary {
@@ -182,7 +182,7 @@ impl Counters {
 /// What a run came to.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "summary")]
-pub struct Summary {
+pub(super) struct Summary {
     command: &'static str,
     urls: Vec<String>,
     elapsed_ns: u64,

@@ -11,7 +11,7 @@ use crate::protocol::{Actions, CloseReason, StreamProtocol};
 use crate::time::Moment;
 
 /// What takes a response as it comes.
-pub trait ResponseSink {
+pub(super) trait ResponseSink {
     /// An interim response (1xx).
     fn on_interim(&mut self, head: &ResponseHead);
     /// The final response's head.
@@ -23,7 +23,7 @@ pub trait ResponseSink {
 }
 
 /// One exchange.
-pub struct ClientExchange<'s> {
+pub(super) struct ClientExchange<'s> {
     decoder: ResponseDecoder,
     request: Vec<u8>,
     sink: &'s mut dyn ResponseSink,
@@ -37,7 +37,7 @@ pub struct ClientExchange<'s> {
 
 /// When what happened.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ExchangeTimes {
+pub(super) struct ExchangeTimes {
     /// The connection stood, with TLS if wanted.
     pub established: Option<Moment>,
     /// The first octet of the response came.
@@ -48,7 +48,12 @@ pub struct ExchangeTimes {
 
 impl<'s> ClientExchange<'s> {
     /// An exchange that gives up after `silence` without an octet.
-    pub fn new(head: &RequestHead, body: Option<&[u8]>, timeout: Duration, sink: &'s mut dyn ResponseSink) -> Self {
+    pub(super) fn new(
+        head: &RequestHead,
+        body: Option<&[u8]>,
+        timeout: Duration,
+        sink: &'s mut dyn ResponseSink,
+    ) -> Self {
         let mut request = Vec::new();
         head.write(&mut request);
         request.extend_from_slice(body.unwrap_or_default());
@@ -66,7 +71,7 @@ impl<'s> ClientExchange<'s> {
     }
 
     /// The response's head and the moments, if the response is complete; else why not.
-    pub fn into_result(self) -> Result<(ResponseHead, ExchangeTimes)> {
+    pub(super) fn into_result(self) -> Result<(ResponseHead, ExchangeTimes)> {
         match (self.result, self.head) {
             (Some(Ok(())), Some(head)) => Ok((head, self.times)),
             (Some(Err(error)), _) => Err(error),

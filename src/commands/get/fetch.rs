@@ -17,7 +17,7 @@ use crate::time::{HumanDuration, Moment};
 
 /// How long to wait and how far to follow.
 #[derive(Clone, Copy, Debug)]
-pub struct FetchLimits {
+pub(super) struct FetchLimits {
     /// The longest silence within one phase.
     pub phase_timeout: Duration,
     /// The longest wait for a connection.
@@ -30,7 +30,7 @@ pub struct FetchLimits {
 
 /// How long each phase took; `None` where there was none.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Phases {
+pub(super) struct Phases {
     /// The name's look-up.
     pub resolve: Option<Duration>,
     /// The TCP handshake of the connection that was used, with the attempts before it.
@@ -47,7 +47,7 @@ pub struct Phases {
 
 /// A final answer.
 #[derive(Clone, Debug)]
-pub struct FetchResult {
+pub(super) struct FetchResult {
     /// The URL that answered, after redirects.
     pub url: String,
     /// Its status.
@@ -67,7 +67,7 @@ pub struct FetchResult {
 }
 
 /// Fetches.
-pub struct Fetcher {
+pub(super) struct Fetcher {
     limits: FetchLimits,
     trust: TlsOptions,
     /// Made when the first https URL needs it: reading the trust store takes a while.
@@ -87,12 +87,12 @@ struct Hop {
 
 impl Fetcher {
     /// A fetcher that trusts, waits and shows as told.
-    pub fn new(limits: FetchLimits, trust: TlsOptions, trace: Trace) -> Self {
+    pub(super) fn new(limits: FetchLimits, trust: TlsOptions, trace: Trace) -> Self {
         Self { limits, trust, tls: None, trace }
     }
 
     /// Fetches `target`, following redirects; the body goes to `delivery`.
-    pub fn fetch(
+    pub(super) fn fetch(
         &mut self,
         target: &Target,
         request: &RequestTemplate,

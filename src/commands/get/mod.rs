@@ -35,7 +35,7 @@ use request::{HeaderField, RequestTemplate, Target};
 Examples:
   netlab get -o page.html http://127.0.0.1:6789/HelloWorld.html
   netlab get --count 10 --interval 200ms http://127.0.0.1:6789/")]
-pub struct Get {
+pub(crate) struct Get {
     /// What to fetch; http:// may be left out
     #[arg(required = true, value_name = "URL")]
     urls: Vec<String>,
@@ -115,7 +115,7 @@ pub struct Get {
 
 impl Get {
     /// Fetches everything asked for.
-    pub fn run(&self, style: Style) -> Result<Exit> {
+    pub(crate) fn run(&self, style: Style) -> Result<Exit> {
         if self.output.is_some() && self.urls.len() > 1 {
             return Err(Error::new(Exit::Usage, "one file cannot take the bodies of several URLs")
                 .remedy("use -O, or one netlab get per URL"));

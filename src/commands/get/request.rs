@@ -17,7 +17,7 @@ use crate::http::{RequestHead, is_field_value, is_token};
 
 /// An http or https URL, its credentials kept apart so that they are never shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub(super) struct Target {
     url: Url,
     authorization: Option<AuthorizationValue>,
 }
@@ -47,7 +47,7 @@ impl FromStr for Target {
 }
 
 /// A URL that cannot be read, without what may be credentials in it.
-pub fn masked(text: &str) -> String {
+pub(super) fn masked(text: &str) -> String {
     let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
     let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
     if scheme.is_empty() { rest.to_owned() } else { format!("{scheme}://{rest}") }
@@ -88,17 +88,17 @@ impl Target {
     }
 
     /// The URL without credentials.
-    pub fn as_str(&self) -> &str {
+    pub(super) fn as_str(&self) -> &str {
         self.url.as_str()
     }
 
     /// Whether it wants TLS.
-    pub fn is_secure(&self) -> bool {
+    pub(super) fn is_secure(&self) -> bool {
         self.url.scheme() == "https"
     }
 
     /// Name or address to connect to, IPv6 without brackets.
-    pub fn host(&self) -> String {
+    pub(super) fn host(&self) -> String {
         match self.url.host() {
             Some(Host::Domain(name)) => name.to_owned(),
             Some(Host::Ipv4(address)) => address.to_string(),
@@ -108,12 +108,12 @@ impl Target {
     }
 
     /// Port to connect to.
-    pub fn port(&self) -> u16 {
+    pub(super) fn port(&self) -> u16 {
         self.url.port_or_known_default().unwrap_or(80)
     }
 
     /// The file name that `-O` uses: the last segment of the path, as it stands in the URL.
-    pub fn file_name(&self) -> Result<PathBuf> {
+    pub(super) fn file_name(&self) -> Result<PathBuf> {
         let name = self.url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
         if name.is_empty() {
             return Err(Error::new(Exit::Usage, format!("{} ends in no file name", self.url))
@@ -123,7 +123,7 @@ impl Target {
     }
 
     /// Where a redirect leads, if it may lead there.
-    pub fn resolve_redirect(&self, location: &[u8]) -> Result<Self> {
+    pub(super) fn resolve_redirect(&self, location: &[u8]) -> Result<Self> {
         let forbidden = |why: String| Error::new(Exit::Protocol, why).expected("a redirect to an http or https URL");
         let location = std::str::from_utf8(location)
             .map_err(|_| forbidden("the redirect leads to something that is not a URL".into()))?;
@@ -141,14 +141,14 @@ impl Target {
     }
 
     /// Whether both have the same scheme, host and port (RFC 6454 §5).
-    pub fn is_same_origin(&self, other: &Self) -> bool {
+    pub(super) fn is_same_origin(&self, other: &Self) -> bool {
         self.url.origin() == other.url.origin()
     }
 }
 
 /// A `-H`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeaderField {
+pub(super) struct HeaderField {
     name: String,
     value: String,
 }
@@ -173,7 +173,7 @@ impl FromStr for HeaderField {
 const ORIGIN_BOUND_FIELDS: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "host"];
 
 /// A `-X`.
-pub fn method(text: &str) -> Result<String, String> {
+pub(super) fn method(text: &str) -> Result<String, String> {
     if is_token(text.as_bytes()) {
         Ok(text.to_owned())
     } else {
@@ -183,7 +183,7 @@ pub fn method(text: &str) -> Result<String, String> {
 
 /// What is asked of every URL; redirects change it.
 #[derive(Clone, Debug)]
-pub struct RequestTemplate {
+pub(super) struct RequestTemplate {
     /// Its method.
     pub method: String,
     fields: Vec<HeaderField>,
@@ -193,14 +193,14 @@ pub struct RequestTemplate {
 
 impl RequestTemplate {
     /// Reads the body and settles the method.
-    pub fn new(method: Option<&str>, fields: &[HeaderField], data: Option<&str>) -> Result<Self> {
+    pub(super) fn new(method: Option<&str>, fields: &[HeaderField], data: Option<&str>) -> Result<Self> {
         let body = data.map(read_body).transpose()?;
         let method = method.unwrap_or(if body.is_some() { "POST" } else { "GET" }).to_owned();
         Ok(Self { method, fields: fields.to_vec(), body })
     }
 
     /// The request as it goes to `target`.
-    pub fn head_for(&self, target: &Target) -> RequestHead {
+    pub(super) fn head_for(&self, target: &Target) -> RequestHead {
         let given = |name: &str| self.fields.iter().any(|field| field.name.eq_ignore_ascii_case(name));
         let mut fields: Vec<(String, String)> = Vec::new();
         let mut add = |name: &str, value: &str| fields.push((name.to_owned(), value.to_owned()));
@@ -234,7 +234,7 @@ impl RequestTemplate {
 
     /// What a redirect makes of it (RFC 9110 §15.4): 303 asks for GET, and so do 301 and 302 after
     /// a POST; what was meant for one origin does not go to another.
-    pub fn after_redirect(&self, status: u16, crosses_origins: bool) -> Self {
+    pub(super) fn after_redirect(&self, status: u16, crosses_origins: bool) -> Self {
         let becomes_get = match status {
             303 => self.method != "HEAD",
             301 | 302 => self.method == "POST",

@@ -20,7 +20,7 @@ const DEFAULT_PORT: u16 = 12_001;
 Examples:
   netlab heartbeat watch --expect web-1 --http 8080
   netlab heartbeat send 127.0.0.1 --name web-1")]
-pub struct Heartbeat {
+pub(crate) struct Heartbeat {
     #[command(subcommand)]
     end: HeartbeatCommand,
 }
@@ -33,7 +33,7 @@ enum HeartbeatCommand {
 
 impl Heartbeat {
     /// Sends or watches.
-    pub fn run(&self, style: Style) -> Result<Exit> {
+    pub(crate) fn run(&self, style: Style) -> Result<Exit> {
         match &self.end {
             HeartbeatCommand::Send(send) => send.run(style),
             HeartbeatCommand::Watch(watch) => watch.run(style),

@@ -12,7 +12,7 @@ use crate::smtp::Stage;
 use crate::stats::Series;
 
 /// The figures of `--fail-if`.
-pub const FIGURES: &KnownFigures = &[
+pub(super) const FIGURES: &KnownFigures = &[
     ("errors", FigureKind::Count),
     ("accepted", FigureKind::Count),
     ("total", FigureKind::Series),
@@ -29,7 +29,7 @@ pub const FIGURES: &KnownFigures = &[
 ];
 
 /// A figure of `--fail-if`, if there is one.
-pub fn figure(counters: &LoadCounters, name: &str) -> Option<Figure> {
+pub(super) fn figure(counters: &LoadCounters, name: &str) -> Option<Figure> {
     let accepted = counters.count(Exit::Success);
     match name {
         "errors" => return Some(Figure::Count(counters.exits.values().sum::<u64>() - accepted)),
@@ -45,7 +45,7 @@ pub fn figure(counters: &LoadCounters, name: &str) -> Option<Figure> {
 
 /// What many mails came to.
 #[derive(Debug, Default)]
-pub struct LoadCounters {
+pub(super) struct LoadCounters {
     /// How many ended with which code.
     pub exits: BTreeMap<Exit, u64>,
     /// From the first step of a mail to the answer to its dot.
@@ -60,12 +60,12 @@ pub struct LoadCounters {
 
 impl LoadCounters {
     /// How many ended so.
-    pub fn count(&self, exit: Exit) -> u64 {
+    pub(super) fn count(&self, exit: Exit) -> u64 {
         self.exits.get(&exit).copied().unwrap_or_default()
     }
 
     /// Takes in what another thread has counted.
-    pub fn merge(&mut self, other: Self) {
+    pub(super) fn merge(&mut self, other: Self) {
         for (exit, count) in other.exits {
             *self.exits.entry(exit).or_default() += count;
         }
@@ -78,7 +78,7 @@ impl LoadCounters {
     }
 
     /// One more has ended so, and why.
-    pub fn record_failure(&mut self, exit: Exit, error: Error) {
+    pub(super) fn record_failure(&mut self, exit: Exit, error: Error) {
         *self.exits.entry(exit).or_default() += 1;
         self.first_failure.get_or_insert(error);
     }

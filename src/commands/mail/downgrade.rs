@@ -14,7 +14,7 @@ use mail_parser::{Encoding, HeaderName, MessageParser, MessagePart, PartType};
 const BASE64_LINE_LENGTH: usize = 76;
 
 /// The message in ASCII, if it can be said so.
-pub fn to_seven_bit(bytes: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn to_seven_bit(bytes: &[u8]) -> Option<Vec<u8>> {
     let message = MessageParser::default().parse(bytes)?;
     let mut edits: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
     for (place, part) in message.parts.iter().enumerate() {

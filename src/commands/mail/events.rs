@@ -16,12 +16,12 @@ use crate::stats;
 use crate::time::{HumanDuration, nanoseconds, serialize_ns};
 
 /// Everything `mail` says on stdout.
-pub type MailReport = Report<MailEvent, Summary>;
+pub(super) type MailReport = Report<MailEvent, Summary>;
 
 /// What it says before the end.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum MailEvent {
+pub(super) enum MailEvent {
     /// A part of the dialogue is over.
     Stage(StageTiming),
     /// Those who were deferred are tried again.
@@ -31,7 +31,7 @@ pub enum MailEvent {
 /// Another attempt.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "retry")]
-pub struct Retry {
+pub(super) struct Retry {
     /// Which: the first one is 1.
     pub attempt: u32,
     /// For how many.
@@ -62,7 +62,7 @@ impl fmt::Display for StageTiming {
 /// What it all came to.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "summary")]
-pub struct Summary {
+pub(super) struct Summary {
     pub command: &'static str,
     /// The server, as it was typed, with its port.
     pub server: String,
@@ -91,7 +91,7 @@ pub struct Summary {
 
 /// One recipient.
 #[derive(Debug, Serialize)]
-pub struct RecipientResult {
+pub(super) struct RecipientResult {
     pub address: String,
     pub outcome: Option<DeliveryOutcome>,
     pub code: Option<u16>,
@@ -101,7 +101,7 @@ pub struct RecipientResult {
 
 impl RecipientResult {
     /// What became of a recipient.
-    pub fn from_recipient(recipient: &RecipientStatus) -> Self {
+    pub(super) fn from_recipient(recipient: &RecipientStatus) -> Self {
         let reply = recipient.reply.as_ref();
         let enhanced = reply.and_then(crate::smtp::Reply::enhanced_status);
         Self {
@@ -114,7 +114,7 @@ impl RecipientResult {
     }
 
     /// Its line in a list: outcome, address, reply.
-    pub fn text_line(&self) -> String {
+    pub(super) fn text_line(&self) -> String {
         let outcome = match self.outcome {
             Some(DeliveryOutcome::Accepted) => "accepted",
             Some(DeliveryOutcome::Refused) => "refused",
@@ -190,12 +190,12 @@ impl fmt::Display for Summary {
 }
 
 /// Everything that many mails say.
-pub type LoadReport = Report<MailEvent, LoadSummary>;
+pub(super) type LoadReport = Report<MailEvent, LoadSummary>;
 
 /// What many mails came to.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "summary")]
-pub struct LoadSummary {
+pub(super) struct LoadSummary {
     command: &'static str,
     server: String,
     #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
@@ -223,7 +223,13 @@ pub struct LoadSummary {
 impl LoadSummary {
     /// The end of a run.
     #[expect(clippy::cast_precision_loss, reason = "2^53 mails are many")]
-    pub fn new(server: String, elapsed: Duration, bytes: usize, concurrency: u64, counters: &LoadCounters) -> Self {
+    pub(super) fn new(
+        server: String,
+        elapsed: Duration,
+        bytes: usize,
+        concurrency: u64,
+        counters: &LoadCounters,
+    ) -> Self {
         let mails = counters.exits.values().sum();
         let [accepted, some_refused, refused, deferred, unknown] =
             [Exit::Success, Exit::RecipientsRefused, Exit::Unavailable, Exit::TemporaryFailure, Exit::OutcomeUnknown]

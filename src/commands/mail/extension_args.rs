@@ -13,7 +13,7 @@ use crate::smtp::{MAX_ENVID_LENGTH, RequestedExtensions, is_valid_notify};
 /// Beyond the delivery.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Protocol")]
-pub struct ExtensionArgs {
+pub(super) struct ExtensionArgs {
     /// Send the message as one chunk (CHUNKING, BDAT) and not as lines
     #[arg(long, hide_short_help = true)]
     chunking: bool,
@@ -53,7 +53,7 @@ enum Ret {
 
 impl ExtensionArgs {
     /// Refuses what could not be done.
-    pub fn check(&self, is_encrypted: bool) -> Result<()> {
+    pub(super) fn check(&self, is_encrypted: bool) -> Result<()> {
         if self.require_tls && !is_encrypted {
             return Err(Error::new(Exit::Usage, "--require-tls wants TLS on our part of the way too")
                 .expected("--starttls or --tls"));
@@ -62,7 +62,7 @@ impl ExtensionArgs {
     }
 
     /// Refuses a message that would have to be mended.
-    pub fn check_message(&self, message: &Message) -> Result<()> {
+    pub(super) fn check_message(&self, message: &Message) -> Result<()> {
         if self.strict && message.bare_cr_count > 0 {
             return Err(Error::new(Exit::InvalidInput, "the message holds a CR that ends no line")
                 .expected("lines that end in LF or in CR LF"));
@@ -71,7 +71,7 @@ impl ExtensionArgs {
     }
 
     /// The same in the words of [`smtp`](crate::smtp).
-    pub fn requested_extensions(&self) -> RequestedExtensions {
+    pub(super) fn requested_extensions(&self) -> RequestedExtensions {
         RequestedExtensions {
             chunking: self.chunking,
             ret: self.ret.map(|ret| if ret == Ret::Full { "FULL" } else { "HDRS" }),

@@ -3,6 +3,8 @@
 //! Owns its media type, and the encoding under which it arrives octet for octet: where the composer would
 //! take it for lines although it is none, it is written down here.
 
+use std::fs;
+use std::io::Read as _;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -10,16 +12,16 @@ use base64::engine::general_purpose::STANDARD;
 use mail_builder::headers::content_type::ContentType;
 use mail_builder::mime::MimePart;
 
-use super::input::read_file;
 use super::message::{MAX_LINE_LENGTH, file_name};
-use crate::error::Result;
+use crate::error::{Error, Result, io_error_text};
+use crate::exit::Exit;
 use crate::smtp::{canonicalize, count_bare_line_ends};
 
 /// The longest line of base64 (RFC 2045 §6.8).
 const BASE64_LINE_LENGTH: usize = 76;
 
 /// The part that a file is.
-pub fn attachment_part(path: &Path) -> Result<MimePart<'static>> {
+pub(super) fn attachment_part(path: &Path) -> Result<MimePart<'static>> {
     let kind = mime_guess::from_path(path).first_or_octet_stream().essence_str().to_owned();
     Ok(build_part(kind, read_file(path)?))
 }
@@ -45,8 +47,33 @@ fn build_part(media_type: String, bytes: Vec<u8>) -> MimePart<'static> {
 }
 
 /// A part with what it is for and the name of its file (RFC 2183).
-pub fn with_disposition(part: MimePart<'static>, disposition: &'static str, path: &Path) -> Result<MimePart<'static>> {
+pub(super) fn with_disposition(
+    part: MimePart<'static>,
+    disposition: &'static str,
+    path: &Path,
+) -> Result<MimePart<'static>> {
     Ok(part.header("Content-Disposition", ContentType::new(disposition).attribute("filename", file_name(path)?)))
+}
+
+/// The octets of a file.
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let shown = path.display();
+    let failed = |error: std::io::Error| {
+        Error::new(Exit::InputMissing, format!("cannot read {shown}: {}", io_error_text(&error))).with_source(error)
+    };
+    if fs::metadata(path).map_err(failed)?.is_dir() {
+        return Err(Error::new(Exit::InputMissing, format!("cannot read {shown}: it is a directory")));
+    }
+    fs::read(path).map_err(failed)
+}
+
+/// All of standard input.
+pub(super) fn read_stdin() -> Result<Vec<u8>> {
+    let mut octets = Vec::new();
+    std::io::stdin().read_to_end(&mut octets).map_err(|error| {
+        Error::new(Exit::Io, format!("cannot read standard input: {}", io_error_text(&error))).with_source(error)
+    })?;
+    Ok(octets)
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ const UNIQUE_HEADERS: [&str; 5] = ["date", "message-id", "sender", "in-reply-to"
 
 /// Such a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
+pub(super) struct Header {
     /// Its name, as it was typed.
     pub name: String,
     /// What follows the colon.
@@ -47,7 +47,7 @@ pub struct Header {
 
 impl Header {
     /// Whether this is its name.
-    pub fn is_named(&self, name: &str) -> bool {
+    pub(super) fn is_named(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
     }
 
@@ -110,7 +110,7 @@ impl FromStr for Header {
 impl Header {
     /// As it is written down. Letters beyond ASCII become encoded words, but never within an address or an
     /// id (RFC 2047 §5).
-    pub fn encoded(&self) -> Result<HeaderType<'static>> {
+    pub(super) fn encoded(&self) -> Result<HeaderType<'static>> {
         if self.value.is_ascii() {
             return Ok(Raw::new(self.value.clone()).into());
         }
@@ -121,7 +121,7 @@ impl Header {
     }
 
     /// A message id without its brackets.
-    pub fn message_id(&self) -> Option<&str> {
+    pub(super) fn message_id(&self) -> Option<&str> {
         let id = self.value.strip_prefix('<')?.strip_suffix('>')?;
         let (left, right) = id.split_once('@')?;
         let is_word =
@@ -131,7 +131,7 @@ impl Header {
 }
 
 /// Refuses a second one where there may be one.
-pub fn check_unique(headers: &[Header]) -> Result<()> {
+pub(super) fn check_unique(headers: &[Header]) -> Result<()> {
     for name in UNIQUE_HEADERS {
         if headers.iter().filter(|header| header.is_named(name)).count() > 1 {
             return Err(Error::new(Exit::InvalidInput, format!("--header has {name} twice"))

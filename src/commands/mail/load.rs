@@ -33,7 +33,7 @@ const SINGLE_MAIL_FLAGS: [&str; 7] = ["dry_run", "info", "stop_after", "retry", 
 
 /// How many mails, how many at once, how fast.
 #[derive(Debug, Args)]
-pub struct LoadArgs {
+pub(super) struct LoadArgs {
     /// Send the mail N times; 0 is until stopped
     #[arg(short, long, value_name = "N", help_heading = "Load", conflicts_with_all = SINGLE_MAIL_FLAGS, hide_short_help = true)]
     count: Option<u64>,
@@ -61,7 +61,7 @@ pub struct LoadArgs {
 
 /// So many in a second.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct SendRate(Duration);
+pub(super) struct SendRate(Duration);
 
 impl std::str::FromStr for SendRate {
     type Err = Error;
@@ -77,7 +77,7 @@ impl std::str::FromStr for SendRate {
 
 impl LoadArgs {
     /// Whether there is more to do than a single mail.
-    pub fn is_wanted(&self) -> bool {
+    pub(super) fn is_wanted(&self) -> bool {
         let Self { count, concurrency, rate, reuse, fail_if, i_own_this_target: _ } = self;
         count.is_some() || concurrency.is_some() || rate.is_some() || *reuse || !fail_if.is_empty()
     }
@@ -93,7 +93,7 @@ impl LoadArgs {
     }
 
     /// Refuses to burden a stranger.
-    pub fn check_load_allowed(&self, peers: &[SocketAddr]) -> Result<()> {
+    pub(super) fn check_load_allowed(&self, peers: &[SocketAddr]) -> Result<()> {
         let is_load = self.mails() != Some(1);
         let stranger = peers.iter().find(|peer| !peer.ip().to_canonical().is_loopback());
         let Some(peer) = stranger.filter(|_| is_load && !self.i_own_this_target) else { return Ok(()) };
@@ -103,7 +103,7 @@ impl LoadArgs {
     }
 
     /// Sends them all, and says what they came to.
-    pub fn run(
+    pub(super) fn run(
         &self,
         session: &SessionRunner<'_>,
         config: &ClientConfig,

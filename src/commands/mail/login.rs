@@ -15,12 +15,13 @@ use crate::disk;
 use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 use crate::host::{Child, Hook};
+use crate::mac::Secret;
 use crate::output::Output;
-use crate::smtp::{Credentials, Mechanism, Secret};
+use crate::smtp::{Credentials, Mechanism};
 
 /// Who logs in, and how.
 #[derive(Debug, Args)]
-pub struct LoginArgs {
+pub(super) struct LoginArgs {
     /// Log in as this user
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
@@ -48,12 +49,12 @@ pub struct LoginArgs {
 
 impl LoginArgs {
     /// Whether somebody is to log in.
-    pub fn is_wanted(&self) -> bool {
+    pub(super) fn is_wanted(&self) -> bool {
         self.user.is_some()
     }
 
     /// Who logs in; asks for the password if nothing else says it and there is a terminal.
-    pub fn credentials(
+    pub(super) fn credentials(
         &self,
         output: &Output,
         strict: bool,

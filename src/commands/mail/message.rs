@@ -22,8 +22,8 @@ use mail_builder::headers::raw::Raw;
 use mail_builder::mime::MimePart;
 
 use super::file::{attachment_part, with_disposition};
+use super::file::{read_file, read_stdin};
 use super::header::{self, Header};
-use super::input::{read_file, read_stdin};
 use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 use crate::output::Output;
@@ -31,11 +31,11 @@ use crate::smtp::{Mailbox, count_bare_line_ends};
 use crate::time::Moment;
 
 /// The longest line of a message, without its end (RFC 5322 §2.1.1).
-pub const MAX_LINE_LENGTH: usize = 998;
+pub(super) const MAX_LINE_LENGTH: usize = 998;
 
 /// A person: an address, maybe with a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Person {
+pub(super) struct Person {
     name: Option<String>,
     /// The address.
     pub mailbox: Mailbox,
@@ -58,7 +58,7 @@ impl FromStr for Person {
 
 impl Person {
     /// The address as a header has it.
-    pub fn address(&self) -> Address<'static> {
+    pub(super) fn address(&self) -> Address<'static> {
         Address::new_address(self.name.clone(), self.ascii_mailbox().to_string())
     }
 
@@ -70,7 +70,7 @@ impl Person {
 
 /// An image within the HTML: `FILE` or `FILE=cid`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InlineImage {
+pub(super) struct InlineImage {
     path: PathBuf,
     cid: String,
 }
@@ -93,7 +93,7 @@ impl FromStr for InlineImage {
 
 /// What a message is composed of.
 #[derive(Debug)]
-pub struct MessageParts<'a> {
+pub(super) struct MessageParts<'a> {
     pub from: &'a Person,
     pub to: &'a [Person],
     pub cc: &'a [Person],
@@ -108,7 +108,7 @@ pub struct MessageParts<'a> {
 
 /// A message and the name it can be found by.
 #[derive(Debug)]
-pub struct Message {
+pub(super) struct Message {
     /// Its octets.
     pub bytes: Vec<u8>,
     /// Its Message-ID without brackets, if it has one that is known.
@@ -118,7 +118,7 @@ pub struct Message {
 }
 
 /// Composes a message.
-pub fn compose(parts: &MessageParts<'_>, now: Moment) -> Result<Message> {
+pub(super) fn compose(parts: &MessageParts<'_>, now: Moment) -> Result<Message> {
     header::check_unique(parts.headers)?;
     let own = |name: &str| parts.headers.iter().find(|header| header.is_named(name));
     let mut builder = MessageBuilder::new().from(parts.from.address());
@@ -179,7 +179,7 @@ fn multipart(kind: &'static str, mut parts: Vec<MimePart<'static>>) -> Option<Mi
     if parts.len() > 1 { Some(MimePart::new(kind, parts)) } else { parts.pop() }
 }
 
-pub fn file_name(path: &Path) -> Result<String> {
+pub(super) fn file_name(path: &Path) -> Result<String> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
     let name = name.ok_or_else(|| Error::new(Exit::InvalidInput, format!("{} is no file name", path.display())))?;
     check_single_line("a file name", &name)?;
@@ -187,7 +187,7 @@ pub fn file_name(path: &Path) -> Result<String> {
 }
 
 /// The text of a flag: as it is, of a file with `@FILE`, of standard input with `@-`.
-pub fn read_text_arg(value: &str) -> Result<String> {
+pub(super) fn read_text_arg(value: &str) -> Result<String> {
     let octets = match value.strip_prefix('@') {
         None => return Ok(value.to_owned()),
         Some("-") => match read_stdin()? {
@@ -204,7 +204,7 @@ pub fn read_text_arg(value: &str) -> Result<String> {
 }
 
 /// The text as it is typed on the terminal, ended by a dot alone on a line, as the textbook does.
-pub fn read_terminal(output: &Output) -> Result<String> {
+pub(super) fn read_terminal(output: &Output) -> Result<String> {
     output.note("type the text of the mail; a dot alone on a line ends it");
     let mut text = String::new();
     for line in std::io::stdin().lines() {
@@ -222,7 +222,7 @@ pub fn read_terminal(output: &Output) -> Result<String> {
 }
 
 /// Refuses what could end a line.
-pub fn check_single_line(label: &str, text: &str) -> Result<()> {
+pub(super) fn check_single_line(label: &str, text: &str) -> Result<()> {
     if text.chars().any(|c| c.is_control() && c != '\t') {
         return Err(Error::new(Exit::InvalidInput, format!("{label} holds control characters: {text:?}"))
             .expected("one line of text"));

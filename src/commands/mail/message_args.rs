@@ -22,7 +22,7 @@ use crate::smtp::Envelope;
 
 /// The message and its envelope.
 #[derive(Debug, Args)]
-pub struct MessageArgs {
+pub(super) struct MessageArgs {
     /// The sender: a@b or 'Name <a@b>'
     ///
     /// With --raw also '<>', the null sender, from whom reports come.
@@ -95,7 +95,7 @@ impl FromStr for ReversePath {
 
 impl MessageArgs {
     /// The flags that are still missing.
-    pub fn missing(&self) -> Vec<&'static str> {
+    pub(super) fn missing(&self) -> Vec<&'static str> {
         let wants = [
             (self.from.is_none() && !self.read_recipients, "--from ADDRESS"),
             (!self.has_recipients() && !self.read_recipients, "--to ADDRESS"),
@@ -121,7 +121,7 @@ impl MessageArgs {
     }
 
     /// The message, and who is named in it.
-    pub fn message(&self, output: &Output) -> Result<(Message, raw::HeaderAddresses)> {
+    pub(super) fn message(&self, output: &Output) -> Result<(Message, raw::HeaderAddresses)> {
         if let Some(path) = &self.raw {
             let names = match (self.read_recipients, &self.from) {
                 (false, _) => AddressSelection::None,
@@ -160,7 +160,7 @@ impl MessageArgs {
     }
 
     /// From whom and to whom, each once.
-    pub fn envelope(&self, message: Message, header_addresses: raw::HeaderAddresses) -> Result<Envelope> {
+    pub(super) fn envelope(&self, message: Message, header_addresses: raw::HeaderAddresses) -> Result<Envelope> {
         let read = if self.read_recipients { header_addresses } else { raw::HeaderAddresses::default() };
         let everybody = self.to.iter().chain(&self.cc).chain(&self.bcc).map(|person| person.mailbox.clone());
         let mut recipients = Vec::new();

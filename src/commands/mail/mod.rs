@@ -11,7 +11,6 @@ mod events;
 mod extension_args;
 mod file;
 mod header;
-mod input;
 mod load;
 mod login;
 mod message;
@@ -48,7 +47,7 @@ use transport::TransportArgs;
 Examples:
   netlab mail 127.0.0.1:2525 --from me@x.test --to you@x.test --text hello
   netlab mail smtp.x.test --user me --from me@x.test --to you@x.test --text @-")]
-pub struct Mail {
+pub(crate) struct Mail {
     #[command(flatten)]
     transport: TransportArgs,
 
@@ -120,7 +119,7 @@ pub struct Mail {
 
 impl Mail {
     /// Sends the mail.
-    pub fn run(&self, style: Style) -> Result<Exit> {
+    pub(crate) fn run(&self, style: Style) -> Result<Exit> {
         self.check()?;
         let mut output = Output::new(style);
         let (envelope, id) = if self.info { (None, None) } else { self.compose(&output)? };

@@ -11,7 +11,7 @@ use crate::smtp::{ClientEvent, Reply, Stage, StageTiming, explain};
 use crate::time::HumanDuration;
 
 /// What is shown of one connection.
-pub struct Observer<'a> {
+pub(super) struct Observer<'a> {
     output: &'a mut Output,
     trace: Trace,
     explanations_wanted: bool,
@@ -23,7 +23,7 @@ pub struct Observer<'a> {
 
 impl<'a> Observer<'a> {
     /// As the flags have it.
-    pub fn new(mail: &Mail, output: &'a mut Output) -> Self {
+    pub(super) fn new(mail: &Mail, output: &'a mut Output) -> Self {
         let style = output.style();
         Self {
             trace: Trace::new(mail.trace || mail.explain, style),
@@ -36,7 +36,7 @@ impl<'a> Observer<'a> {
     }
 
     /// Something happened.
-    pub fn on_event(&mut self, event: ProgressEvent<'_>) {
+    pub(super) fn on_event(&mut self, event: ProgressEvent<'_>) {
         match event {
             ProgressEvent::Connected { peer, resolve, connect } => {
                 self.trace.info(&format!("connected to {peer} in {}", HumanDuration(connect)));
@@ -52,7 +52,7 @@ impl<'a> Observer<'a> {
     }
 
     /// Nothing more is on its way. What could not be written does not stop a mail, and is told then.
-    pub fn finish(mut self) -> Option<Error> {
+    pub(super) fn finish(mut self) -> Option<Error> {
         self.clear_progress();
         self.write_error
     }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use mail_parser::{Header, HeaderName, MessageParser};
 
-use super::input::{read_file, read_stdin};
+use super::file::{read_file, read_stdin};
 use super::message::{MAX_LINE_LENGTH, Message, Person};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -18,7 +18,7 @@ use crate::smtp::{Mailbox, canonicalize, count_bare_line_ends};
 
 /// Who is named in a message's head.
 #[derive(Debug, Default)]
-pub struct HeaderAddresses {
+pub(super) struct HeaderAddresses {
     /// The first of From.
     pub from: Option<Mailbox>,
     /// To, Cc and Bcc, each once.
@@ -27,7 +27,7 @@ pub struct HeaderAddresses {
 
 /// Who is to be read out of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AddressSelection {
+pub(super) enum AddressSelection {
     /// Nobody.
     None,
     /// To whom it goes.
@@ -38,7 +38,7 @@ pub enum AddressSelection {
 
 /// A message as it is but for Bcc, from a file or from standard input with `-`; and who is named in it, if
 /// that is wanted.
-pub fn read_message(path: &Path, selection: AddressSelection) -> Result<(Message, HeaderAddresses)> {
+pub(super) fn read_message(path: &Path, selection: AddressSelection) -> Result<(Message, HeaderAddresses)> {
     let octets = if path == Path::new("-") { read_stdin()? } else { read_file(path)? };
     if octets.is_empty() {
         return Err(Error::new(Exit::InvalidInput, "the message is empty").expected("headers, an empty line, a body"));

@@ -18,14 +18,14 @@ use crate::smtp::{self, ClientConfig, DeliveryOutcome, Mailbox, RecipientStatus,
 
 /// How often, and how far apart.
 #[derive(Clone, Copy, Debug)]
-pub struct RetryPolicy {
+pub(super) struct RetryPolicy {
     pub max_retries: u32,
     pub wait: Duration,
 }
 
 /// Carries a plan out, and again for those who are deferred. Beside what came of it the code: what is known
 /// of all attempts together decides it.
-pub fn send_with_retries(
+pub(super) fn send_with_retries(
     session: &SessionRunner<'_>,
     config: &ClientConfig,
     policy: RetryPolicy,

@@ -24,14 +24,14 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 const STALL_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// One run.
-pub struct SessionRunner<'a> {
+pub(super) struct SessionRunner<'a> {
     pub mail: &'a Mail,
     pub started: Moment,
 }
 
 /// What happens on the way.
 #[derive(Clone, Copy)]
-pub enum ProgressEvent<'a> {
+pub(super) enum ProgressEvent<'a> {
     /// The line is made.
     Connected {
         /// To whom.
@@ -47,7 +47,7 @@ pub enum ProgressEvent<'a> {
 
 /// What is known of the line.
 #[derive(Default)]
-pub struct ConnectionInfo {
+pub(super) struct ConnectionInfo {
     pub peer: Option<String>,
     pub tls: Option<&'static str>,
     pub certificates: Vec<Certificate>,
@@ -60,12 +60,12 @@ pub struct ConnectionInfo {
 
 impl SessionRunner<'_> {
     /// When everything must be over.
-    pub fn deadline(&self) -> Option<Moment> {
+    pub(super) fn deadline(&self) -> Option<Moment> {
         self.mail.deadline.map(|deadline| self.started + deadline)
     }
 
     /// Connects, carries the dialogue, and tells it.
-    pub fn run(
+    pub(super) fn run(
         &self,
         config: ClientConfig,
         tls: Option<&ClientTls>,
@@ -79,7 +79,7 @@ impl SessionRunner<'_> {
     }
 
     /// Connects and carries the dialogue.
-    pub fn run_with(
+    pub(super) fn run_with(
         &self,
         mut config: ClientConfig,
         tls: Option<&ClientTls>,

@@ -18,7 +18,7 @@ use crate::time::Moment;
 
 /// The line to the server.
 #[derive(Debug, Args)]
-pub struct TransportArgs {
+pub(super) struct TransportArgs {
     /// The server; without a port 587, with --tls 465, with --plain 25
     #[arg(value_name = "HOST[:PORT]")]
     server: Peer,
@@ -48,27 +48,27 @@ pub struct TransportArgs {
 
 impl TransportArgs {
     /// Whether whatever the server shows is believed.
-    pub fn is_insecure(&self) -> bool {
+    pub(super) fn is_insecure(&self) -> bool {
         self.trust.insecure
     }
 
     /// The server's name, or its address.
-    pub fn host(&self) -> &str {
+    pub(super) fn host(&self) -> &str {
         &self.server.host
     }
 
     /// The name that the certificate must have.
-    pub fn server_name(&self) -> &str {
+    pub(super) fn server_name(&self) -> &str {
         self.server_name.as_deref().unwrap_or(self.host())
     }
 
     /// Looks the server up: every address that it has (RFC 5321 §5.1).
-    pub fn resolve(&self, deadline: Option<Moment>, signals: &mut Signals) -> Result<Vec<SocketAddr>> {
+    pub(super) fn resolve(&self, deadline: Option<Moment>, signals: &mut Signals) -> Result<Vec<SocketAddr>> {
         self.family.resolve_all(&self.server, self.port(), deadline, signals)
     }
 
     /// When the line is encrypted.
-    pub fn security(&self) -> Security {
+    pub(super) fn security(&self) -> Security {
         match (self.starttls, self.tls, self.plain, self.server.port) {
             (true, ..) => Security::Starttls,
             (_, true, ..) | (.., false, Some(465)) => Security::Tls,
@@ -86,14 +86,14 @@ impl TransportArgs {
     }
 
     /// The server as it was typed, with its port.
-    pub fn host_and_port(&self) -> String {
+    pub(super) fn host_and_port(&self) -> String {
         let host = &self.server.host;
         let port = self.port();
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
     /// Refuses what would be ignored, and a name that no certificate can have.
-    pub fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         if self.security() != Security::Plain {
             return tls::check_server_name(self.server_name());
         }
@@ -105,7 +105,7 @@ impl TransportArgs {
     }
 
     /// Our side of TLS, if there is to be any.
-    pub fn client_tls(&self, output: &Output) -> Result<Option<ClientTls>> {
+    pub(super) fn client_tls(&self, output: &Output) -> Result<Option<ClientTls>> {
         if self.security() == Security::Plain {
             return Ok(None);
         }

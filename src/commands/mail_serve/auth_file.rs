@@ -8,11 +8,11 @@ use std::path::Path;
 use crate::commands::args::read_private;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::smtp::Secret;
+use crate::mac::Secret;
 use crate::smtp::server::Users;
 
 /// Reads it.
-pub fn read_users(path: &Path) -> Result<Users> {
+pub(super) fn read_users(path: &Path) -> Result<Users> {
     let octets = Secret::new(read_private(path, "a file of passwords")?);
     let users = parse(octets.expose()).map_err(|(line, why)| {
         Error::new(Exit::Config, format!("{}, line {line}: {why}", path.display()))

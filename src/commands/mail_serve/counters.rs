@@ -12,7 +12,7 @@ const MAX_PROPERTY_VALUES: usize = 1_000;
 
 /// Counters; only these move where nobody reads events.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub(super) struct Counters {
     /// Connections accepted.
     pub connections: u64,
     /// Commands refused.
@@ -33,7 +33,7 @@ pub struct Counters {
 
 impl Counters {
     /// One that remembers what these ask for.
-    pub fn new(expectations: &[Expectation]) -> Self {
+    pub(super) fn new(expectations: &[Expectation]) -> Self {
         let asked = super::expect::PROPERTIES
             .into_iter()
             .filter(|feature| expectations.iter().any(|one| one.needs_property(feature)));
@@ -41,7 +41,7 @@ impl Counters {
     }
 
     /// Counts a mail.
-    pub fn count_message(&mut self, mail: &MessageEvent, latency: Duration) {
+    pub(super) fn count_message(&mut self, mail: &MessageEvent, latency: Duration) {
         self.messages += 1;
         self.recipients += mail.recipients.len() as u64;
         self.bytes += mail.bytes as u64;
@@ -61,7 +61,7 @@ impl Counters {
     }
 
     /// Adds another thread's counters.
-    pub fn merge(&mut self, other: Self) {
+    pub(super) fn merge(&mut self, other: Self) {
         self.connections += other.connections;
         self.refused += other.refused;
         self.logins += other.logins;
@@ -80,7 +80,7 @@ impl Counters {
     }
 
     /// The last event of a run.
-    pub fn summary(&self, elapsed: Duration, expected: Option<bool>, dropped_events: u64) -> Summary {
+    pub(super) fn summary(&self, elapsed: Duration, expected: Option<bool>, dropped_events: u64) -> Summary {
         Summary {
             command: "mail-serve",
             elapsed,

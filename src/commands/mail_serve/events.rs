@@ -24,16 +24,16 @@ use crate::time::{Moment, serialize_ns, serialize_rfc3339};
 
 use mail::TimeOfDay;
 #[cfg(test)]
-pub use mail::tests;
-pub use mail::{MessageEvent, Part};
+pub(super) use mail::tests;
+pub(super) use mail::{MessageEvent, Part};
 
 /// Everything `mail-serve` says on stdout.
-pub type MailServeReport = Report<MailServeEvent, Summary>;
+pub(super) type MailServeReport = Report<MailServeEvent, Summary>;
 
 /// What it says before the end.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum MailServeEvent {
+pub(super) enum MailServeEvent {
     /// It listens.
     Listening(Listening),
     /// A mail was taken.
@@ -57,7 +57,7 @@ pub enum MailServeEvent {
 
 /// Where mail can be delivered.
 #[derive(Debug, Serialize)]
-pub struct Listening {
+pub(super) struct Listening {
     /// How it names itself.
     pub name: String,
     /// Where it listens.
@@ -83,7 +83,7 @@ pub struct Listening {
 
 /// A refusal.
 #[derive(Debug, Serialize)]
-pub struct Refused {
+pub(super) struct Refused {
     /// When.
     #[serde(serialize_with = "serialize_rfc3339")]
     pub time: Moment,
@@ -103,7 +103,7 @@ pub struct Refused {
 
 /// A login.
 #[derive(Debug, Serialize)]
-pub struct Login {
+pub(super) struct Login {
     /// When.
     #[serde(serialize_with = "serialize_rfc3339")]
     pub time: Moment,
@@ -121,7 +121,7 @@ pub struct Login {
 
 /// A rule that fired.
 #[derive(Debug, Serialize)]
-pub struct FaultFired {
+pub(super) struct FaultFired {
     /// Over the how-manieth connection.
     pub session: u64,
     /// The rule, as it was written.
@@ -132,7 +132,7 @@ pub struct FaultFired {
 
 /// A connection that ended badly.
 #[derive(Debug, Serialize)]
-pub struct Failed {
+pub(super) struct Failed {
     /// When.
     #[serde(serialize_with = "serialize_rfc3339")]
     pub time: Moment,
@@ -146,7 +146,7 @@ pub struct Failed {
 
 /// What a rule does at one of its occasions.
 #[derive(Debug, Serialize)]
-pub struct PlannedFault {
+pub(super) struct PlannedFault {
     /// The rule, as it was written.
     pub rule: String,
     /// The how-manieth occasion.
@@ -158,7 +158,7 @@ pub struct PlannedFault {
 /// What it all came to.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "summary")]
-pub struct Summary {
+pub(super) struct Summary {
     /// Which command sums up.
     pub command: &'static str,
     /// From listening to the end.
@@ -220,7 +220,7 @@ impl fmt::Display for MailServeEvent {
 
 impl Listening {
     /// What came of the binds, and what is promised.
-    pub fn new(
+    pub(super) fn new(
         config: &SessionConfig,
         listeners: &[Listeners],
         web_urls: Vec<String>,

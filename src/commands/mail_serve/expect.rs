@@ -11,7 +11,7 @@ use crate::exit::Exit;
 /// What can be counted.
 const COUNTERS: [&str; 7] = ["messages", "recipients", "connections", "refused", "logins", "failed", "faults"];
 /// What can be said of every mail.
-pub const PROPERTIES: [&str; 5] = ["tls", "auth", "from", "to", "subject"];
+pub(super) const PROPERTIES: [&str; 5] = ["tls", "auth", "from", "to", "subject"];
 
 /// One condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,13 +31,13 @@ enum Comparison {
 
 /// One `--expect`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expectation {
+pub(super) struct Expectation {
     text: String,
     conditions: Vec<Condition>,
 }
 
 /// What a run has seen.
-pub trait Observations {
+pub(super) trait Observations {
     /// How many.
     fn counter(&self, name: &str) -> u64;
 
@@ -95,14 +95,14 @@ fn parse_condition(word: &str) -> Option<Condition> {
 
 impl Expectation {
     /// Whether the values of mails have to be remembered.
-    pub fn needs_property(&self, property: &str) -> bool {
+    pub(super) fn needs_property(&self, property: &str) -> bool {
         self.conditions
             .iter()
             .any(|condition| matches!(condition, Condition::EveryMessage(word, _) if *word == property))
     }
 
     /// Whether it holds; the error says what does not.
-    pub fn check(&self, observed: &impl Observations) -> Result<()> {
+    pub(super) fn check(&self, observed: &impl Observations) -> Result<()> {
         let broken = self.conditions.iter().find_map(|condition| match condition {
             Condition::Counter(word, relation, number) => {
                 let count = observed.counter(word);

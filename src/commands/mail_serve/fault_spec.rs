@@ -1,7 +1,7 @@
 //! How `--fault` is spelt.
 //!
 //! Owns the grammar `WHERE[WHOSE]OCCASIONS = ACTION, ACTION` and which action goes where. What a rule
-//! does is said by [`smtp::fault`](crate::smtp::fault).
+//! does is said by [`smtp::server::fault`](crate::smtp::server::fault).
 //!
 //! ```text
 //!   rcpt[user@x]#1..2 = 451 4.7.1 greylisted      banner = delay 6s
@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::impair::Occurrences;
 use crate::smtp::Stage;
-use crate::smtp::fault::{CertificateFault, Effect, FaultAction, FaultPoint, FaultRule};
 use crate::smtp::server::ServerReply;
+use crate::smtp::server::fault::{CertificateFault, Effect, FaultAction, FaultPoint, FaultRule};
 use quoting::{find_closing_bracket, parse_text, split_at_commas, unquote};
 
 /// Where, as it is written.
@@ -51,7 +51,7 @@ const POINTS: &str = "connect, banner, ehlo, starttls, tls, cert, auth, mail, rc
 
 /// One `--fault`.
 #[derive(Clone, Debug)]
-pub struct FaultSpec(pub FaultRule);
+pub(super) struct FaultSpec(pub FaultRule);
 
 impl FromStr for FaultSpec {
     type Err = Error;
@@ -263,8 +263,8 @@ mod tests {
     use crate::exit::Exit;
     use crate::impair::Occurrences;
     use crate::smtp::Stage;
-    use crate::smtp::fault::{CertificateFault, Effect, FaultAction, FaultPoint};
     use crate::smtp::server::ServerReply;
+    use crate::smtp::server::fault::{CertificateFault, Effect, FaultAction, FaultPoint};
     use std::time::Duration;
 
     fn action(text: &str) -> FaultAction {

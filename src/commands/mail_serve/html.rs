@@ -42,7 +42,7 @@ const ALLOWED_ATTRIBUTES: &str = "\
     nowrap face size dir lang alt title start type text link vlink";
 
 /// The HTML as it can be shown. `None` if it is too long for that, or cannot be read.
-pub fn sanitize(read: &Message<'_>, html: &str) -> Option<String> {
+pub(super) fn sanitize(read: &Message<'_>, html: &str) -> Option<String> {
     let cleaned = if is_within_limits(html) { sanitize_html(html) } else { None };
     cleaned.map(|html| inline_images(read, &html))
 }

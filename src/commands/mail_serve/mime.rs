@@ -21,7 +21,7 @@ const MAX_TEXT_CHARS: usize = 1024;
 
 /// Takes a message apart, lets `see` see it, and whether all of it was taken apart, and gives it back piece
 /// by piece. `None` if it could not be taken apart.
-pub fn inspect<T>(message: &[u8], visit: impl FnOnce(&Message<'_>, bool) -> T) -> Option<T> {
+pub(super) fn inspect<T>(message: &[u8], visit: impl FnOnce(&Message<'_>, bool) -> T) -> Option<T> {
     let is_piece = |at: &usize| message.get(at + 1).is_some_and(u8::is_ascii_digit);
     if memchr::memchr_iter(b'*', message).filter(is_piece).nth(MAX_PARAMETER_SECTIONS).is_some() {
         return None;
@@ -64,7 +64,7 @@ fn drop_iteratively(message: Message<'_>) {
 }
 
 /// A part's media type.
-pub fn content_type(part: &MessagePart<'_>) -> String {
+pub(super) fn content_type(part: &MessagePart<'_>) -> String {
     part.content_type().map_or_else(
         || "text/plain".to_owned(),
         |kind| {
@@ -75,7 +75,7 @@ pub fn content_type(part: &MessagePart<'_>) -> String {
 }
 
 /// A text, cut where nobody reads on.
-pub fn truncated(text: &str) -> String {
+pub(super) fn truncated(text: &str) -> String {
     text.chars().take(MAX_TEXT_CHARS).collect()
 }
 

@@ -34,7 +34,7 @@ use crate::exit::Exit;
 use crate::host;
 use crate::net::{self, Address, BindAddress, ConnectionTimeouts, Listeners, ServerConfig, Signals};
 use crate::output::{Output, Recorder, Style};
-use crate::smtp::fault::{Effect, FaultPoint, FaultRule, FaultRules};
+use crate::smtp::server::fault::{Effect, FaultPoint, FaultRule, FaultRules};
 use crate::smtp::server::{MemoryBudget, SessionConfig, SessionTimeouts};
 use crate::smtp::{Stage, domain_or_address_literal};
 use counters::Counters;
@@ -59,7 +59,7 @@ const MAX_MESSAGES_IN_MEMORY: u64 = 8;
 Examples:
   netlab mail-serve --save mails
   netlab mail-serve -c 1 --fault 'rcpt#1 = 451 later' --expect tls=none")]
-pub struct MailServe {
+pub(crate) struct MailServe {
     #[command(flatten)]
     server: ServerArgs,
 
@@ -180,7 +180,7 @@ fn positive_size(text: &str) -> Result<usize, String> {
 
 impl MailServe {
     /// Captures until told to stop.
-    pub fn run(&self, style: Style) -> Result<Exit> {
+    pub(crate) fn run(&self, style: Style) -> Result<Exit> {
         let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
         let faults = Arc::new(FaultRules::new(seed, self.fault.iter().map(|FaultSpec(rule)| rule.clone()).collect()));
         let mut output = Output::new(style);

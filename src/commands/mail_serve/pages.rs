@@ -42,7 +42,7 @@ const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(
 
 /// What is at which path.
 #[derive(Clone)]
-pub struct MessagePages {
+pub(super) struct MessagePages {
     /// The mails.
     pub recent: Arc<RecentMessages>,
     /// Names under which this machine may be asked, beside its addresses and localhost.

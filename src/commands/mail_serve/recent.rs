@@ -15,7 +15,7 @@ const MAX_BYTES: usize = 128 << 20;
 
 /// A mail with its message.
 #[derive(Debug)]
-pub struct RecentMessage {
+pub(super) struct RecentMessage {
     /// What is known of it.
     pub event: Arc<MessageEvent>,
     /// The message, octet for octet.
@@ -33,7 +33,7 @@ impl RecentMessage {
 
 /// The last mails.
 #[derive(Debug, Default)]
-pub struct RecentMessages(Mutex<RecentQueue>);
+pub(super) struct RecentMessages(Mutex<RecentQueue>);
 
 #[derive(Debug, Default)]
 struct RecentQueue {
@@ -44,7 +44,7 @@ struct RecentQueue {
 
 impl RecentMessages {
     /// Puts one in, and forgets the oldest if there are too many.
-    pub fn push(&self, message: RecentMessage) {
+    pub(super) fn push(&self, message: RecentMessage) {
         let mut shelf = self.lock();
         shelf.bytes += message.memory_size();
         shelf.messages.push_back(Arc::new(message));
@@ -56,13 +56,13 @@ impl RecentMessages {
     }
 
     /// All that are there, the newest first, and how many were forgotten.
-    pub fn list(&self) -> (Vec<Arc<RecentMessage>>, u64) {
+    pub(super) fn list(&self) -> (Vec<Arc<RecentMessage>>, u64) {
         let shelf = self.lock();
         (shelf.messages.iter().rev().cloned().collect(), shelf.evicted)
     }
 
     /// The one with this number.
-    pub fn find(&self, number: u64) -> Option<Arc<RecentMessage>> {
+    pub(super) fn find(&self, number: u64) -> Option<Arc<RecentMessage>> {
         self.lock().messages.iter().find(|kept| kept.event.number == number).cloned()
     }
 

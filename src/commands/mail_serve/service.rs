@@ -11,15 +11,15 @@ use super::tls::ServerCerts;
 use crate::commands::report;
 use crate::net::{self, Accepted, Incoming, Notice, Service};
 use crate::output::Recorder;
-use crate::smtp::fault::{Effect, FaultPoint, FiredRule};
+use crate::smtp::server::fault::{Effect, FaultPoint, FiredRule};
 use crate::smtp::server::{self, ClientInfo, ServerEvent, ServerSession, TOO_MANY_CONNECTIONS};
 use crate::time::Moment;
 
 /// The door behind which TLS begins with the first octet.
-pub const TLS_LISTENER: usize = 1;
+pub(super) const TLS_LISTENER: usize = 1;
 
 /// What all threads share.
-pub struct SharedCounters {
+pub(super) struct SharedCounters {
     /// Connections so far.
     pub accepted_connections: AtomicU64,
     /// Connections at the moment.
@@ -29,7 +29,7 @@ pub struct SharedCounters {
 }
 
 /// The service of one thread.
-pub struct MailService {
+pub(super) struct MailService {
     /// Where mails go.
     pub store: Rc<MessageStore>,
     /// Who is told.

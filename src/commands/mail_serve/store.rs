@@ -29,7 +29,7 @@ const MAX_INLINE_SIZE: usize = 64 * 1024;
 const MAX_REPORTED_PARTS: usize = 1_000;
 
 /// `--count`: how many mails may still be taken, over all threads.
-pub struct MessageQuota {
+pub(super) struct MessageQuota {
     /// 0 is without end.
     pub limit: u64,
     /// Mails that have been let in.
@@ -58,7 +58,7 @@ impl MessageQuota {
     }
 
     /// One more is acknowledged.
-    pub fn acknowledge(&self) {
+    pub(super) fn acknowledge(&self) {
         if self.acknowledged.fetch_add(1, Ordering::Relaxed) + 1 == self.limit {
             self.waker.wake();
         }
@@ -66,14 +66,14 @@ impl MessageQuota {
 }
 
 /// A mail that is kept, with its place.
-pub struct StoredMessage {
+pub(super) struct StoredMessage {
     event: Arc<MessageEvent>,
     permit: Permit,
 }
 
 impl StoredMessage {
     /// It is told: now it counts.
-    pub fn commit(self) -> Arc<MessageEvent> {
+    pub(super) fn commit(self) -> Arc<MessageEvent> {
         let Self { event: mail, permit: place } = self;
         place.mark_used();
         mail
@@ -102,7 +102,7 @@ impl Drop for Permit {
 }
 
 /// Where mails go.
-pub struct MessageStore {
+pub(super) struct MessageStore {
     /// The rules of the dialogue.
     pub config: SessionConfig,
     /// Where they are written, if anywhere.

@@ -12,11 +12,11 @@ use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::tls::{CertificateAuthority, IssuedCertificate, ServerTls, Validity, self_signed};
-use crate::smtp::fault::{CertificateFault, Effect, FaultRules};
+use crate::smtp::server::fault::{CertificateFault, Effect, FaultRules};
 
 /// TLS, if there is any.
 #[derive(Debug, Args)]
-pub struct TlsArgs {
+pub(super) struct TlsArgs {
     /// Offer STARTTLS with this chain (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_key", hide_short_help = true, help_heading = "TLS")]
     tls_cert: Option<PathBuf>,
@@ -36,7 +36,7 @@ pub struct TlsArgs {
 
 /// What is shown.
 #[derive(Clone)]
-pub struct ServerCerts {
+pub(super) struct ServerCerts {
     /// Usually.
     pub regular: ServerTls,
     /// By the rules with these numbers.
@@ -47,12 +47,12 @@ pub struct ServerCerts {
 
 impl TlsArgs {
     /// Whether there is TLS.
-    pub fn is_enabled(&self) -> bool {
+    pub(super) fn is_enabled(&self) -> bool {
         self.tls_cert.is_some() || self.tls_self_signed.is_some()
     }
 
     /// What is shown, if there is TLS.
-    pub fn server_certs(&self, server_name: &str, faults: &FaultRules) -> Result<Option<ServerCerts>> {
+    pub(super) fn server_certs(&self, server_name: &str, faults: &FaultRules) -> Result<Option<ServerCerts>> {
         let wanted: Vec<(usize, &CertificateFault)> = (0..)
             .zip(faults.rules())
             .filter_map(|(number, rule)| match &rule.action.effect {

@@ -12,7 +12,7 @@ use crate::probe::{ForeignReason, OneWayStatistics, PingStatistics, RttClocks, S
 use crate::time::{HumanDuration, serialize_ns};
 
 /// A line of `ping`.
-pub type PingReport = report::TargetReport<SenderEvent, Summary>;
+pub(super) type PingReport = report::TargetReport<SenderEvent, Summary>;
 
 impl fmt::Display for SenderEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -65,7 +65,7 @@ fn strip_os_error_code(error: &str) -> &str {
 /// One target in figures.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "summary")]
-pub struct Summary {
+pub(super) struct Summary {
     command: &'static str,
     target: Arc<str>,
     #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
@@ -76,7 +76,7 @@ pub struct Summary {
 
 impl Summary {
     /// The end of one target's run.
-    pub fn new(target: Arc<str>, elapsed: Duration, report: PingStatistics) -> Self {
+    pub(super) fn new(target: Arc<str>, elapsed: Duration, report: PingStatistics) -> Self {
         Self { command: "ping", target, elapsed, report }
     }
 }
@@ -175,7 +175,7 @@ fn write_one_way(ways: &OneWayStatistics, f: &mut fmt::Formatter<'_>) -> fmt::Re
 }
 
 /// The live line of a terminal.
-pub fn status_line<'s>(senders: impl Iterator<Item = &'s Sender>, elapsed: Duration) -> String {
+pub(super) fn status_line<'s>(senders: impl Iterator<Item = &'s Sender>, elapsed: Duration) -> String {
     let (mut sent, mut received, mut lost) = (0, 0, 0);
     let mut last = String::new();
     for sender in senders {
@@ -191,7 +191,7 @@ pub fn status_line<'s>(senders: impl Iterator<Item = &'s Sender>, elapsed: Durat
 }
 
 /// What SIGQUIT asks for, as ping answers it.
-pub fn interim_line(target: &str, report: &PingStatistics, elapsed: Duration) -> String {
+pub(super) fn interim_line(target: &str, report: &PingStatistics, elapsed: Duration) -> String {
     let loss = report.loss.map_or_else(|| "-".to_owned(), |loss| format!("{:.1}", loss * 100.0));
     let rtt = report.rtt.map_or_else(String::new, |rtt| {
         format!(

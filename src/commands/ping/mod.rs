@@ -43,7 +43,7 @@ const MIN_REMOTE_INTERVAL: Duration = Duration::from_millis(2);
 Examples:
   netlab ping 127.0.0.1:12000 --timeout 1s
   netlab ping 127.0.0.1 -c 100 -i 20ms --fail-if 'loss>50%'")]
-pub struct Ping {
+pub(crate) struct Ping {
     /// Whom to ping; the port is 12000 unless given
     #[arg(required = true, value_name = "HOST[:PORT]")]
     targets: Vec<Peer>,
@@ -141,7 +141,7 @@ enum Encoding {
 
 impl Ping {
     /// Pings all targets and judges.
-    pub fn run(&self, style: Style) -> Result<Exit> {
+    pub(crate) fn run(&self, style: Style) -> Result<Exit> {
         if let Some(file) = &self.svg {
             disk::check_writable(file)?;
         }

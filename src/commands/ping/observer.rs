@@ -12,7 +12,7 @@ use crate::probe::{Sender, SenderEvent};
 use crate::time::Moment;
 
 /// One target's run, beside its sender.
-pub struct TargetRun {
+pub(super) struct TargetRun {
     /// Its name, as typed, with its port.
     pub target: Arc<str>,
     /// What its pictures are drawn from.
@@ -20,7 +20,7 @@ pub struct TargetRun {
 }
 
 /// Hears what happens and tells it.
-pub struct Observer {
+pub(super) struct Observer {
     /// Where it is told.
     pub output: Output,
     /// By target.

@@ -14,19 +14,19 @@ const WIDTH: usize = 60;
 
 /// One target's pings in order.
 #[derive(Debug)]
-pub struct PlotData {
+pub(super) struct PlotData {
     enabled: bool,
     markers: BTreeMap<u64, Marker>,
 }
 
 impl PlotData {
     /// An empty record that keeps what it is told, or nothing.
-    pub fn new(enabled: bool) -> Self {
+    pub(super) fn new(enabled: bool) -> Self {
         Self { enabled, markers: BTreeMap::new() }
     }
 
     /// Notes what became of a ping; a late answer takes its loss back.
-    pub fn on_event(&mut self, event: &SenderEvent) {
+    pub(super) fn on_event(&mut self, event: &SenderEvent) {
         let (seq, dot) = match event {
             SenderEvent::Reply { seq, rtt, .. } => (*seq, Marker::Answered(*rtt)),
             SenderEvent::Late { seq, rtt, .. } => (*seq, Marker::Late(*rtt)),
@@ -49,7 +49,7 @@ impl PlotData {
     }
 
     /// A spark line and a histogram, in text.
-    pub fn plot(&self) -> String {
+    pub(super) fn plot(&self) -> String {
         let dots: Vec<Marker> = self.markers().into_iter().map(|(_, dot)| dot).collect();
         if dots.is_empty() {
             return String::new();
@@ -59,7 +59,7 @@ impl PlotData {
 }
 
 /// A chart with one part per target.
-pub fn svg_chart(targets: &[(&str, &PlotData)]) -> String {
+pub(super) fn svg_chart(targets: &[(&str, &PlotData)]) -> String {
     let charts: Vec<Chart> = targets
         .iter()
         .map(|(target, record)| Chart { title: (*target).to_owned(), markers: record.markers() })

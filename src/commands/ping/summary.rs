@@ -16,7 +16,7 @@ use crate::output::{Format, Output};
 use crate::probe::{PingStatistics, Sender};
 
 /// The figures that `--fail-if` can judge.
-pub const FIGURES: &KnownFigures = &[
+pub(super) const FIGURES: &KnownFigures = &[
     ("loss", FigureKind::Ratio),
     ("rtt", FigureKind::Series),
     ("jitter", FigureKind::Time),
@@ -40,7 +40,7 @@ pub const FIGURES: &KnownFigures = &[
 ];
 
 /// How a run is judged and drawn.
-pub struct FinalReport<'p> {
+pub(super) struct FinalReport<'p> {
     /// What must not be.
     pub assertions: &'p [FailIf],
     /// Whether to draw where there is no terminal.
@@ -55,7 +55,7 @@ pub struct FinalReport<'p> {
 
 impl FinalReport<'_> {
     /// Says it all, the summaries last, and gives the code.
-    pub fn write(&self, senders: &[Sender], runs: &[TargetRun], mut output: Output) -> Result<Exit> {
+    pub(super) fn write(&self, senders: &[Sender], runs: &[TargetRun], mut output: Output) -> Result<Exit> {
         if let Some(file) = self.svg {
             let charts: Vec<_> = runs.iter().map(|run| (&*run.target, &run.plot_data)).collect();
             disk::replace(file, plot_data::svg_chart(&charts).as_bytes())?;

@@ -14,12 +14,12 @@ use crate::time::{HumanDuration, serialize_ns};
 const MAX_LISTED_CLIENTS: usize = 20;
 
 /// Everything `ping-serve` says on stdout.
-pub type PingServeReport = Report<PingServeEvent, Summary>;
+pub(super) type PingServeReport = Report<PingServeEvent, Summary>;
 
 /// What it says before the end.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum PingServeEvent {
+pub(super) enum PingServeEvent {
     /// It listens.
     Listening(Listening),
     /// A datagram came, was dropped, was answered.
@@ -52,7 +52,7 @@ impl fmt::Display for PingServeEvent {
 /// Where it listens and what it will do.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "listening")]
-pub struct Listening {
+pub(super) struct Listening {
     addresses: Vec<String>,
     seed: u64,
     loss: String,
@@ -66,7 +66,7 @@ pub struct Listening {
 
 impl Listening {
     /// What is promised.
-    pub fn new(addresses: Vec<String>, impairment: &Impairment, is_public: bool) -> Self {
+    pub(super) fn new(addresses: Vec<String>, impairment: &Impairment, is_public: bool) -> Self {
         Self {
             is_public,
             addresses,
@@ -113,7 +113,7 @@ fn write_echo_event(event: &EchoEvent, f: &mut fmt::Formatter<'_>) -> fmt::Resul
 /// What it all came to.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "summary")]
-pub struct Summary {
+pub(super) struct Summary {
     command: &'static str,
     #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
     elapsed: Duration,
@@ -128,7 +128,7 @@ pub struct Summary {
 
 impl Summary {
     /// The end of a run.
-    pub fn new(
+    pub(super) fn new(
         tally: EchoCounters,
         clients: Vec<ClientCounters>,
         elapsed: Duration,
@@ -139,7 +139,7 @@ impl Summary {
     }
 
     /// The end of a plan: the seed that makes it come true.
-    pub fn of_plan(seed: u64) -> Self {
+    pub(super) fn of_plan(seed: u64) -> Self {
         Self { is_plan: true, ..Self::new(EchoCounters::default(), Vec::new(), Duration::ZERO, seed, 0) }
     }
 }

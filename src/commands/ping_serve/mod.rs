@@ -33,7 +33,7 @@ const DEFAULT_PORT: u16 = 12_000;
 Examples:
   netlab ping-serve --loss 30% --seed 7
   netlab ping-serve --loss 0 --delay 20ms --jitter 5ms")]
-pub struct PingServe {
+pub(crate) struct PingServe {
     #[command(flatten)]
     server: ServerArgs,
 
@@ -98,7 +98,7 @@ pub struct PingServe {
 
 impl PingServe {
     /// Answers until told to stop.
-    pub fn run(&self, style: Style) -> Result<Exit> {
+    pub(crate) fn run(&self, style: Style) -> Result<Exit> {
         let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
         let impairment = self.impairment(seed);
         impairment.validate()?;

@@ -13,18 +13,18 @@ use crate::time::Moment;
 
 /// The site as one thread sees it.
 #[derive(Debug)]
-pub struct Site {
+pub(super) struct Site {
     shared: Arc<(Root, Vec<String>)>,
 }
 
 impl Site {
     /// A thread's view of the root and its index names.
-    pub fn new(shared: Arc<(Root, Vec<String>)>) -> Self {
+    pub(super) fn new(shared: Arc<(Root, Vec<String>)>) -> Self {
         Self { shared }
     }
 
     /// What a request gets.
-    pub fn respond(&self, request: &Request<'_>, now: Moment) -> Response {
+    pub(super) fn respond(&self, request: &Request<'_>, now: Moment) -> Response {
         if let Some(decision) = Response::for_other_method(request, "files") {
             return decision;
         }

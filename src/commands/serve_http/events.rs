@@ -18,12 +18,12 @@ use crate::stats;
 use crate::time::{Moment, serialize_ns, serialize_rfc3339};
 
 /// Everything `serve-http` says on stdout.
-pub type ServeHttpReport = Report<ServeHttpEvent, Summary>;
+pub(super) type ServeHttpReport = Report<ServeHttpEvent, Summary>;
 
 /// What it says before the end.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum ServeHttpEvent {
+pub(super) enum ServeHttpEvent {
     /// The server listens.
     Listening(Listening),
     /// A request was answered, refused or cut.
@@ -39,7 +39,7 @@ pub enum ServeHttpEvent {
 
 impl ServeHttpEvent {
     /// The event of a fact, if there is a line to write about it.
-    pub fn from_session_event(event: SessionEvent, combined: bool) -> Option<Self> {
+    pub(super) fn from_session_event(event: SessionEvent, combined: bool) -> Option<Self> {
         match event {
             SessionEvent::Exchange(exchange) => AccessLogEntry::new(exchange, combined).map(Self::Response),
             SessionEvent::ConnectionFailed { peer, at, reason: why } => {
@@ -62,7 +62,7 @@ impl fmt::Display for ServeHttpEvent {
 
 /// Where the server can be reached.
 #[derive(Debug, Serialize)]
-pub struct Listening {
+pub(super) struct Listening {
     root: String,
     urls: Vec<String>,
     addresses: Vec<String>,
@@ -72,7 +72,7 @@ pub struct Listening {
 
 impl Listening {
     /// What came of the binds.
-    pub fn new(listeners: &Listeners, tls: bool, root: &Path) -> Self {
+    pub(super) fn new(listeners: &Listeners, tls: bool, root: &Path) -> Self {
         let scheme = if tls { "https" } else { "http" };
         let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
         let mut urls = Vec::new();
@@ -88,7 +88,7 @@ impl Listening {
     }
 
     /// Whether others than this machine can come.
-    pub fn is_public(&self) -> bool {
+    pub(super) fn is_public(&self) -> bool {
         self.public
     }
 }
@@ -109,7 +109,7 @@ impl fmt::Display for Listening {
 
 /// One request and its answer.
 #[derive(Debug, Serialize)]
-pub struct AccessLogEntry {
+pub(super) struct AccessLogEntry {
     #[serde(serialize_with = "serialize_rfc3339")]
     time: Moment,
     peer: String,
@@ -174,7 +174,7 @@ impl fmt::Display for AccessLogEntry {
 
 /// A connection without a request.
 #[derive(Debug, Serialize)]
-pub struct FailedConnection {
+pub(super) struct FailedConnection {
     #[serde(serialize_with = "serialize_rfc3339")]
     time: Moment,
     peer: String,
@@ -184,7 +184,7 @@ pub struct FailedConnection {
 /// What it all came to.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "summary")]
-pub struct Summary {
+pub(super) struct Summary {
     /// Which command sums up.
     pub command: &'static str,
     /// From listening to the end.

@@ -41,7 +41,7 @@ const DEFAULT_PORT: u16 = 6789;
 Examples:
   netlab serve-http assets/site --threads
   netlab serve-http --bind '*:8080' --log combined > access.log")]
-pub struct ServeHttp {
+pub(crate) struct ServeHttp {
     /// The directory to serve
     #[arg(default_value = ".", value_name = "DIR")]
     root: PathBuf,
@@ -113,7 +113,7 @@ fn index_name(text: &str) -> Result<String, String> {
 
 impl ServeHttp {
     /// Serves until told to stop.
-    pub fn run(&self, style: Style) -> Result<Exit> {
+    pub(crate) fn run(&self, style: Style) -> Result<Exit> {
         let style = if self.log == LogFormat::Json { Style { format: Format::Json, ..style } } else { style };
         let output = Output::new(style);
         let root = self.open_root()?;

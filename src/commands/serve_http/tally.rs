@@ -8,7 +8,7 @@ use crate::stats::Series;
 
 /// Counters of one thread; only these move where nobody reads events.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub(super) struct Counters {
     /// Connections accepted.
     pub connections: u64,
     requests: u64,
@@ -23,7 +23,7 @@ pub struct Counters {
 
 impl Counters {
     /// Counts a fact.
-    pub fn record(&mut self, event: &SessionEvent) {
+    pub(super) fn record(&mut self, event: &SessionEvent) {
         let SessionEvent::Exchange(exchange) = event else {
             self.failed += 1;
             return;
@@ -46,7 +46,7 @@ impl Counters {
     }
 
     /// Adds another thread's counters.
-    pub fn merge(&mut self, other: &Self) {
+    pub(super) fn merge(&mut self, other: &Self) {
         self.connections += other.connections;
         self.requests += other.requests;
         self.status_classes.iter_mut().zip(other.status_classes).for_each(|(sum, more)| *sum += more);
@@ -58,7 +58,7 @@ impl Counters {
     }
 
     /// The last event of a run.
-    pub fn summary(&self, elapsed: Duration, dropped_events: u64) -> Summary {
+    pub(super) fn summary(&self, elapsed: Duration, dropped_events: u64) -> Summary {
         let [ok, redirected, refused, failed] = self.status_classes;
         Summary {
             command: "serve-http",

@@ -7,15 +7,15 @@ mod response;
 mod session;
 mod status_server;
 
-pub use response::{Response, ResponseBody};
-pub use session::{Exchange, HttpSession, HttpTimeouts, LogFields, SessionEvent};
-pub use status_server::{StatusServer, url};
+pub(super) use response::{Response, ResponseBody};
+pub(super) use session::{Exchange, HttpSession, HttpTimeouts, LogFields, SessionEvent};
+pub(super) use status_server::{StatusServer, url};
 
 use crate::http::Request;
 use crate::time::Moment;
 
 /// What a command answers.
-pub trait Handler {
+pub(super) trait Handler {
     /// How long its sessions wait for their clients.
     fn timeouts(&self) -> HttpTimeouts {
         status_server::DEFAULT_TIMEOUTS
@@ -40,7 +40,7 @@ pub trait Handler {
 
 /// What a request may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
+pub(super) enum Admission {
     /// It is answered.
     Accept,
     /// It is answered, and its connection is of no use after it.

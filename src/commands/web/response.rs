@@ -14,7 +14,7 @@ const ERROR_PAGE: &str = include_str!("../../../assets/pages/error.html");
 
 /// An answer that is decided.
 #[derive(Debug)]
-pub struct Response {
+pub(crate) struct Response {
     /// Its status.
     pub status: Status,
     /// Its own field lines.
@@ -25,7 +25,7 @@ pub struct Response {
 
 /// What follows a head.
 #[derive(Debug)]
-pub enum ResponseBody {
+pub(crate) enum ResponseBody {
     /// Nothing.
     Empty,
     /// A page made here.
@@ -38,7 +38,7 @@ pub enum ResponseBody {
 
 impl ResponseBody {
     /// The length that the head announces.
-    pub fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         match self {
             Self::Empty => 0,
             Self::Page(page) => page.len() as u64,
@@ -50,25 +50,25 @@ impl ResponseBody {
 
 impl Response {
     /// An answer without fields of its own.
-    pub fn new(status: Status, body: ResponseBody) -> Self {
+    pub(crate) fn new(status: Status, body: ResponseBody) -> Self {
         Self { status, fields: Vec::new(), body }
     }
 
     /// With one more field.
     #[must_use]
-    pub fn with_field(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub(crate) fn with_field(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.fields.push((name, value.into()));
         self
     }
 
     /// A page of ours.
-    pub fn html(status: Status, page: String) -> Self {
+    pub(crate) fn html(status: Status, page: String) -> Self {
         Self::new(status, ResponseBody::Page(page)).with_field("Content-Type", "text/html; charset=utf-8")
     }
 
     /// The answer to a request that does not read: what may be asked, or that it may not. `None` for one
     /// that does; `shows` says what there is to read.
-    pub fn for_other_method(request: &Request<'_>, content: &str) -> Option<Self> {
+    pub(crate) fn for_other_method(request: &Request<'_>, content: &str) -> Option<Self> {
         /// What a server of ours does with any path.
         const ALLOWED_METHODS: &str = "GET, HEAD, OPTIONS";
         let decision = match request.method {
@@ -83,7 +83,7 @@ impl Response {
     }
 
     /// A page that says what is wrong.
-    pub fn error(status: Status, reason: &str) -> Self {
+    pub(crate) fn error(status: Status, reason: &str) -> Self {
         let status_text = site::escape_html(&status.to_string()).to_string();
         let page =
             ERROR_PAGE.replace("{{status}}", &status_text).replace("{{why}}", &site::escape_html(reason).to_string());

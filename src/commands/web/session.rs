@@ -26,7 +26,7 @@ const MAX_INLINE_FILE: u64 = 16 * 1024;
 
 /// How long a session waits for its client.
 #[derive(Clone, Copy, Debug)]
-pub struct HttpTimeouts {
+pub(crate) struct HttpTimeouts {
     /// For a head, from its first octet to its last.
     pub head: Duration,
     /// Between requests.
@@ -44,7 +44,7 @@ fn truncate_for_log(bytes: &[u8]) -> Vec<u8> {
 
 /// What a session tells.
 #[derive(Debug)]
-pub enum SessionEvent {
+pub(crate) enum SessionEvent {
     /// A request was answered, or refused.
     Exchange(Exchange),
     /// The connection failed before there was a request: why.
@@ -60,7 +60,7 @@ pub enum SessionEvent {
 
 /// One request and what became of it.
 #[derive(Debug)]
-pub struct Exchange {
+pub(crate) struct Exchange {
     /// From where; `None` is a Unix socket.
     pub peer: Option<SocketAddr>,
     /// When its head was complete.
@@ -81,7 +81,7 @@ pub struct Exchange {
 
 /// What a log says about a request.
 #[derive(Debug, Default)]
-pub struct LogFields {
+pub(crate) struct LogFields {
     /// The first line, as sent.
     pub request_line: Vec<u8>,
     /// Referer, as sent.
@@ -92,7 +92,7 @@ pub struct LogFields {
 
 /// A connection's conversation.
 #[derive(Debug)]
-pub struct HttpSession<H> {
+pub(crate) struct HttpSession<H> {
     handler: Rc<H>,
     codec: ServerCodec,
     peer: Option<SocketAddr>,
@@ -122,7 +122,7 @@ struct ResponseInFlight {
 
 impl<H: Handler> HttpSession<H> {
     /// A session with a client that has not said anything yet.
-    pub fn new(handler: Rc<H>, peer: Option<SocketAddr>, now: Moment) -> Self {
+    pub(crate) fn new(handler: Rc<H>, peer: Option<SocketAddr>, now: Moment) -> Self {
         let waiting = State::Idle { deadline: now + handler.timeouts().idle };
         Self {
             handler,

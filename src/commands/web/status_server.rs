@@ -16,14 +16,14 @@ use crate::net::{
 use crate::time::Moment;
 
 /// How long a client may take; nobody has a reason to be slow here.
-pub const DEFAULT_TIMEOUTS: HttpTimeouts =
+pub(super) const DEFAULT_TIMEOUTS: HttpTimeouts =
     HttpTimeouts { head: Duration::from_secs(10), idle: Duration::from_secs(60), stall: Duration::from_secs(10) };
 
 /// How many may look at once. Beside the work there must be descriptors left for the work.
 const MAX_CONNECTIONS: usize = 100;
 
 /// How a client names an address.
-pub fn url(scheme: &str, address: &Address) -> String {
+pub(crate) fn url(scheme: &str, address: &Address) -> String {
     match address {
         Address::Inet(address) => format!("{scheme}://{address}/"),
         Address::Unix(_) => address.to_string(),
@@ -31,7 +31,7 @@ pub fn url(scheme: &str, address: &Address) -> String {
 }
 
 /// Ends the thread when it goes.
-pub struct StatusServer(Waker);
+pub(crate) struct StatusServer(Waker);
 
 impl Drop for StatusServer {
     fn drop(&mut self) {
@@ -41,7 +41,7 @@ impl Drop for StatusServer {
 
 impl StatusServer {
     /// Serves `pages` on a thread of their own until the board is dropped.
-    pub fn spawn<'s, H>(scope: &'s Scope<'s, '_>, listeners: Listeners, handler: H) -> Result<Self>
+    pub(crate) fn spawn<'s, H>(scope: &'s Scope<'s, '_>, listeners: Listeners, handler: H) -> Result<Self>
     where
         H: Handler + Clone + Send + Sync + 'static,
     {

@@ -1,10 +1,10 @@
 //! One sender's life, beat by beat.
 
-mod whose;
+mod identity;
 
 use super::{ReceivedBeat, SenderState};
 use crate::heartbeat::event::{Liveness, RejectReason, WatcherEvent};
-use crate::heartbeat::rules::WatcherConfig;
+use crate::heartbeat::watcher::WatcherConfig;
 use crate::protocol::DatagramActions;
 use crate::time::Moment;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -3,8 +3,8 @@
 use super::Watcher;
 use crate::heartbeat::event::{Liveness, RejectReason, WatcherEvent};
 use crate::heartbeat::packet::{BeatPacket, Packet, PacketKind};
-use crate::heartbeat::rules::WatcherConfig;
 use crate::heartbeat::snapshot::{SNAPSHOT_VERSION, SenderSnapshot, Snapshot};
+use crate::heartbeat::watcher::WatcherConfig;
 use crate::mac::MacKey;
 use crate::protocol::{Datagram, DatagramActions, DatagramProtocol as _};
 use crate::time::Moment;
@@ -15,7 +15,7 @@ use std::time::Duration;
 const START: Moment = Moment::new(Duration::from_secs(1_000), Duration::from_secs(1_764_000_000));
 const SECOND: Duration = Duration::from_secs(1);
 
-pub fn config() -> WatcherConfig {
+pub(super) fn config() -> WatcherConfig {
     WatcherConfig::strict(START)
 }
 

@@ -15,7 +15,7 @@ const INODE_FIELD: usize = 9;
 const DROPS_FIELD: usize = 12;
 
 /// The drops of each socket that has any, by its inode. Nothing where the system has no such table.
-pub fn by_inode() -> HashMap<u64, u32> {
+pub(super) fn by_inode() -> HashMap<u64, u32> {
     let tables = ["/proc/self/net/udp", "/proc/self/net/udp6"].map(fs::read_to_string);
     tables.iter().flatten().flat_map(|table| table.lines().filter_map(parse_line)).collect()
 }

@@ -28,7 +28,7 @@ use crate::time::Moment;
 const MAX_ROUNDS: usize = 64;
 
 /// An exchange and the sockets that carry it.
-pub struct Endpoint<E: DatagramProtocol> {
+pub(crate) struct Endpoint<E: DatagramProtocol> {
     protocol: E,
     pub(super) actions: DatagramActions<E::Event>,
     pub(super) sockets: Vec<DatagramSocket>,
@@ -37,7 +37,7 @@ pub struct Endpoint<E: DatagramProtocol> {
 }
 
 /// What belongs to the thread.
-pub struct Buffers {
+pub(super) struct Buffers {
     pub receive: BatchBuffer,
     pub send: SendBuffers,
     pub failures: Vec<(u64, Errno)>,
@@ -46,7 +46,12 @@ pub struct Buffers {
 
 impl<E: DatagramProtocol> Endpoint<E> {
     /// A client's side, connected to `peer`; facts are only built if somebody is `listening`.
-    pub fn connected(protocol: E, peer: SocketAddr, options: SocketOptions, events_wanted: bool) -> Result<Self> {
+    pub(crate) fn connected(
+        protocol: E,
+        peer: SocketAddr,
+        options: SocketOptions,
+        events_wanted: bool,
+    ) -> Result<Self> {
         let socket = options.connect(peer).map_err(|error| options.connect_error(peer, error))?;
         let ports = vec![DatagramSocket::connected(0, socket, peer, clock::now())];
         Ok(Self {
@@ -59,7 +64,7 @@ impl<E: DatagramProtocol> Endpoint<E> {
 
     /// A client's side that bears it if there is no way to `peer` yet: the socket is made as soon as
     /// there is one and something is to be sent.
-    pub fn connect_when_reachable(
+    pub(crate) fn connect_when_reachable(
         protocol: E,
         peer: SocketAddr,
         options: SocketOptions,
@@ -91,7 +96,7 @@ impl<E: DatagramProtocol> Endpoint<E> {
     }
 
     /// The exchange.
-    pub fn protocol(&self) -> &E {
+    pub(crate) fn protocol(&self) -> &E {
         &self.protocol
     }
 
@@ -101,12 +106,12 @@ impl<E: DatagramProtocol> Endpoint<E> {
     }
 
     /// The exchange, to be told something.
-    pub fn protocol_mut(&mut self) -> &mut E {
+    pub(crate) fn protocol_mut(&mut self) -> &mut E {
         &mut self.protocol
     }
 
     /// The exchange alone; its sockets are closed.
-    pub fn into_protocol(self) -> E {
+    pub(crate) fn into_protocol(self) -> E {
         self.protocol
     }
 

@@ -11,7 +11,7 @@ use nix::libc::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6, SO_EE_ORIGIN_TIMESTAMPING
 use crate::error::io_error_text;
 
 /// What an entry of the error queue is about.
-pub enum ErrorQueueEntry {
+pub(super) enum ErrorQueueEntry {
     /// The datagram of this number has left.
     Transmitted(u32),
     /// One could not be delivered.
@@ -21,7 +21,7 @@ pub enum ErrorQueueEntry {
 }
 
 impl ErrorQueueEntry {
-    pub fn from_kernel(error: sock_extended_err) -> Self {
+    pub(super) fn from_kernel(error: sock_extended_err) -> Self {
         match error.ee_origin {
             SO_EE_ORIGIN_TIMESTAMPING => Self::Transmitted(error.ee_data),
             SO_EE_ORIGIN_ICMP | SO_EE_ORIGIN_ICMP6 => Self::Undeliverable(icmp_error(error)),
@@ -31,7 +31,7 @@ impl ErrorQueueEntry {
 }
 
 /// The system's error with the system's word, in lower case and without its number.
-pub fn describe_errno(errno: Errno) -> io::Error {
+pub(super) fn describe_errno(errno: Errno) -> io::Error {
     let error = io::Error::from(errno);
     io::Error::new(error.kind(), io_error_text(&error))
 }

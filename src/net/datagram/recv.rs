@@ -27,31 +27,31 @@ use crate::net::clock::now;
 use crate::time::Moment;
 
 /// The most datagrams in one call.
-pub const BATCH_SIZE: usize = 64;
+pub(super) const BATCH_SIZE: usize = 64;
 
 /// Room for what the kernel tells beside one datagram, rounded up: a stamp of the long kind 64,
 /// an ICMP error with its sender 64, an IPv6 address 40, TTL and drops 24 each.
-pub const CONTROL_SIZE: usize = 224;
+pub(super) const CONTROL_SIZE: usize = 224;
 
 /// Headers as good as new.
-pub struct ReusableHeaders<S> {
+pub(super) struct ReusableHeaders<S> {
     headers: MultiHeaders<S>,
     capacity: usize,
     control_len: usize,
 }
 
-pub type HeaderSlot<S> = Option<ReusableHeaders<S>>;
+pub(super) type HeaderSlot<S> = Option<ReusableHeaders<S>>;
 
 /// Those of each family.
 #[derive(Default)]
-pub struct HeaderCache {
+pub(super) struct HeaderCache {
     v4: HeaderSlot<SockaddrIn>,
     v6: HeaderSlot<SockaddrIn6>,
     error_queue: HeaderSlot<()>,
 }
 
 /// An address of one family, as the system calls want it.
-pub trait AddressFamily: SockaddrLike + Copy {
+pub(super) trait AddressFamily: SockaddrLike + Copy {
     /// As the system calls want it, if it is of this family.
     fn from_std(address: SocketAddr) -> Option<Self>;
     /// As everybody else wants it; `None` if there is none.
@@ -104,7 +104,7 @@ impl AddressFamily for () {
 }
 
 /// A datagram, or an entry of the error queue, with what the kernel tells beside it.
-pub struct RawDatagram<'a, S> {
+pub(super) struct RawDatagram<'a, S> {
     pub peer: S,
     pub bytes: &'a [u8],
     pub truncated: bool,
@@ -113,7 +113,7 @@ pub struct RawDatagram<'a, S> {
 
 /// What the kernel tells beside a datagram.
 #[derive(Default)]
-pub struct AncillaryData {
+pub(super) struct AncillaryData {
     /// By the wall clock, since 1970.
     pub timestamp: Option<Duration>,
     pub ttl: Option<u8>,
@@ -124,7 +124,7 @@ pub struct AncillaryData {
 }
 
 /// Where a thread receives.
-pub struct BatchBuffer {
+pub(super) struct BatchBuffer {
     bytes: Vec<u8>,
     stride: usize,
     max_payload: usize,
@@ -139,7 +139,7 @@ struct ControlBuffer([u8; CONTROL_SIZE]);
 impl BatchBuffer {
     /// Room for a whole batch of datagrams of up to `largest` octets. Pages that no datagram has
     /// reached take no memory.
-    pub fn new(max_payload: usize) -> Self {
+    pub(super) fn new(max_payload: usize) -> Self {
         // One cache line more than a round number: else the first octets of all datagrams would
         // fight for the same place in the cache.
         let stride = max_payload.max(1).next_multiple_of(64) + 64;
@@ -155,7 +155,7 @@ impl BatchBuffer {
     /// Receives up to `wanted` datagrams without waiting, and hands over each with a reading of
     /// the clock that is later than all of them. Beside each there is `room` for what the kernel
     /// tells.
-    pub fn receive<S: AddressFamily>(
+    pub(super) fn receive<S: AddressFamily>(
         &mut self,
         fd: RawFd,
         max_count: usize,
@@ -213,7 +213,7 @@ impl BatchBuffer {
 }
 
 /// What a call brought.
-pub struct ReceivedBatch {
+pub(super) struct ReceivedBatch {
     /// How many datagrams.
     pub count: usize,
     /// How much room was filled beside each of them, if it is known and was the same for all.

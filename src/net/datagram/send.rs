@@ -31,7 +31,7 @@ const SEND_FLAGS: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL
 
 /// Neighbours in a post that leave from the same socket and the same of our addresses, at most a
 /// batch of them.
-pub struct SendBatch<'p> {
+pub(super) struct SendBatch<'p> {
     transmits: [&'p Transmit; BATCH_SIZE],
     payloads: [[IoSlice<'p>; 1]; BATCH_SIZE],
     count: usize,
@@ -39,7 +39,7 @@ pub struct SendBatch<'p> {
 
 impl<'p> SendBatch<'p> {
     /// The next run of what is left.
-    pub fn next(rest: &mut Peekable<impl Iterator<Item = (&'p Transmit, &'p [u8])>>) -> Option<Self> {
+    pub(super) fn next(rest: &mut Peekable<impl Iterator<Item = (&'p Transmit, &'p [u8])>>) -> Option<Self> {
         let first = rest.peek()?.0;
         let same = |next: &Transmit| next.socket == first.socket && next.from == first.from;
         let mut run = Self { transmits: [first; BATCH_SIZE], payloads: [[IoSlice::new(&[])]; BATCH_SIZE], count: 0 };
@@ -51,15 +51,15 @@ impl<'p> SendBatch<'p> {
         Some(run)
     }
 
-    pub fn socket(&self) -> u64 {
+    pub(super) fn socket(&self) -> u64 {
         self.transmits[0].socket
     }
 
-    pub fn from(&self) -> Option<IpAddr> {
+    pub(super) fn from(&self) -> Option<IpAddr> {
         self.transmits[0].from
     }
 
-    pub fn tickets(&self) -> impl Iterator<Item = u64> {
+    pub(super) fn tickets(&self) -> impl Iterator<Item = u64> {
         self.transmits().iter().map(|envelope| envelope.ticket)
     }
 
@@ -83,7 +83,7 @@ fn can_merge(one: &Transmit, next: &Transmit) -> bool {
 }
 
 /// What sendmmsg needs for datagrams of one family.
-pub struct SendHeaders<S> {
+pub(super) struct SendHeaders<S> {
     plain: MultiHeaders<S>,
     /// With room for the length of the segments.
     gso: MultiHeaders<S>,
@@ -107,7 +107,7 @@ impl<S: AddressFamily> SendHeaders<S> {
 
     /// Sends a run merged, as far as it goes, without waiting, and says how many datagrams went.
     /// `octets` are all the payloads of its post. A run that cannot be merged is left alone.
-    pub fn send_gso(&mut self, fd: RawFd, batch: &SendBatch<'_>, payload_bytes: &[u8]) -> Result<usize, Errno> {
+    pub(super) fn send_gso(&mut self, fd: RawFd, batch: &SendBatch<'_>, payload_bytes: &[u8]) -> Result<usize, Errno> {
         let Some(segment) = batch.gso_segment_len() else { return Ok(0) };
         let (mut payloads, mut counts) = ([[IoSlice::new(&[])]; BATCH_SIZE], [0; BATCH_SIZE]);
         self.destinations.clear();
@@ -131,14 +131,14 @@ impl<S: AddressFamily> SendHeaders<S> {
     }
 
     /// Takes the addresses of a run.
-    pub fn set_destinations(&mut self, batch: &SendBatch<'_>) {
+    pub(super) fn set_destinations(&mut self, batch: &SendBatch<'_>) {
         self.destinations.clear();
         self.destinations.extend(batch.transmits().iter().map(|envelope| envelope.to.and_then(S::from_std)));
     }
 
     /// Sends the run whose addresses were taken, from number `first` on, without waiting, and says
     /// how many went.
-    pub fn send(
+    pub(super) fn send(
         &mut self,
         fd: RawFd,
         batch: &SendBatch<'_>,
@@ -166,13 +166,13 @@ impl<S: AddressFamily> SendHeaders<S> {
 }
 
 /// Both families.
-pub struct SendBuffers {
+pub(super) struct SendBuffers {
     pub v4: SendHeaders<SockaddrIn>,
     pub v6: SendHeaders<SockaddrIn6>,
 }
 
 impl SendBuffers {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let v4 = nix::cmsg_space!(in_pktinfo).len();
         let v6 = nix::cmsg_space!(in6_pktinfo).len();
         Self { v4: SendHeaders::new(v4), v6: SendHeaders::new(v6) }

@@ -21,7 +21,7 @@ use crate::time::Moment;
 
 /// How to answer.
 #[derive(Debug)]
-pub struct DatagramServerConfig {
+pub(crate) struct DatagramServerConfig {
     /// Where.
     pub sockets: UdpSockets,
     /// On how many threads, as the receivers were bound for.
@@ -40,7 +40,7 @@ pub struct DatagramServerConfig {
 ///
 /// `make` and `finish` are called once per thread, on that thread: one makes its exchange and who
 /// watches it, the other takes both back in the end.
-pub fn serve<E: DatagramProtocol, W: DatagramObserver<E>>(
+pub(crate) fn serve<E: DatagramProtocol, W: DatagramObserver<E>>(
     mut config: DatagramServerConfig,
     signals: &mut Signals,
     make: impl Fn() -> (E, W) + Sync,

@@ -31,7 +31,7 @@ const BUSY_POLL_TIME: Duration = Duration::from_micros(15);
 const MAX_SEND_RETRIES: u32 = 4;
 
 /// A socket and what is known of it.
-pub struct DatagramSocket {
+pub(super) struct DatagramSocket {
     /// What the exchange calls it.
     pub id: u64,
     socket: Socket,
@@ -66,13 +66,13 @@ pub struct DatagramSocket {
 
 impl DatagramSocket {
     /// A server's socket.
-    pub fn bound(id: u64, socket: Socket, address: SocketAddr, now: Moment) -> Self {
+    pub(super) fn bound(id: u64, socket: Socket, address: SocketAddr, now: Moment) -> Self {
         let local = Some(address.ip()).filter(|ip| !ip.is_unspecified());
         Self::new(id, socket, address, local, now)
     }
 
     /// A client's socket, connected to `peer`.
-    pub fn connected(id: u64, socket: Socket, peer: SocketAddr, now: Moment) -> Self {
+    pub(super) fn connected(id: u64, socket: Socket, peer: SocketAddr, now: Moment) -> Self {
         let local = socket.local_addr().ok().and_then(|local| local.as_socket()).map(|local| local.ip());
         let departures = udp::enable_timestamps(&socket).then(PendingTimestamps::default);
         Self {
@@ -108,17 +108,17 @@ impl DatagramSocket {
 
     /// Is never looked at again before somebody sleeps, and read in the largest batches then: nobody
     /// waits for an answer to the first of them.
-    pub fn prefer_batching(&mut self) {
+    pub(super) fn prefer_batching(&mut self) {
         (self.busy_poll_time, self.grown_batch_size) = (Duration::ZERO, BATCH_SIZE);
     }
 
-    pub fn fd(&self) -> BorrowedFd<'_> {
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
     /// Where it can be reached.
     #[cfg(test)]
-    pub fn local_address(&self) -> SocketAddr {
+    pub(super) fn local_address(&self) -> SocketAddr {
         self.socket.local_addr().ok().and_then(|local| local.as_socket()).expect("an inet socket is bound")
     }
 
@@ -127,19 +127,19 @@ impl DatagramSocket {
     }
 
     /// Notes what poll says.
-    pub fn set_ready(&self, ready: PollFlags) {
+    pub(super) fn set_ready(&self, ready: PollFlags) {
         self.readable.set(self.readable.get() || ready.contains(PollFlags::IN));
         self.errors_pending.set(self.errors_pending.get() || ready.contains(PollFlags::ERR));
     }
 
     /// Whether it is worth a look without waiting.
-    pub fn is_ready(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         self.readable.get() || self.errors_pending.get()
     }
 
     /// Reads what the error queue holds, then a batch of datagrams, and says whether there was
     /// anything. `now` moves on with each call that brought something.
-    pub fn read<E: DatagramProtocol>(
+    pub(super) fn read<E: DatagramProtocol>(
         &mut self,
         buffer: &mut BatchBuffer,
         protocol: &mut E,
@@ -260,13 +260,13 @@ impl DatagramSocket {
     }
 
     /// What the kernel's table of sockets calls it.
-    pub fn inode(&self) -> Option<u64> {
+    pub(super) fn inode(&self) -> Option<u64> {
         rustix::fs::fstat(&self.socket).ok().map(|stat| stat.st_ino)
     }
 
     /// Tells how many datagrams have found no room since this was last asked; `dropped` is the
     /// kernel's count, which begins anew after 2³².
-    pub fn report_overflow<E: DatagramProtocol>(
+    pub(super) fn report_overflow<E: DatagramProtocol>(
         &mut self,
         dropped: u32,
         protocol: &mut E,
@@ -298,7 +298,7 @@ impl DatagramSocket {
     }
 
     /// Sends a run of datagrams out of `octets`, and notes which failed.
-    pub fn send<S: AddressFamily>(
+    pub(super) fn send<S: AddressFamily>(
         &mut self,
         headers: &mut SendHeaders<S>,
         batch: &SendBatch<'_>,

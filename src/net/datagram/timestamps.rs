@@ -18,7 +18,7 @@ const MAX_PENDING: usize = 4096;
 /// Brings a stamp over to the monotonic clock: as long before `now` as the wall clock says, but
 /// not before `floor`, when nothing had come yet. So a step of the wall clock bends nothing by
 /// more than the distance of the two readings.
-pub fn to_monotonic(timestamp: Duration, now: Moment, not_before: Moment) -> Moment {
+pub(super) fn to_monotonic(timestamp: Duration, now: Moment, not_before: Moment) -> Moment {
     const START: Moment = Moment::new(Duration::ZERO, Duration::ZERO);
     let ago = now.wall().saturating_sub(timestamp);
     let mono = (now - START).saturating_sub(ago).max(not_before - START);
@@ -27,7 +27,7 @@ pub fn to_monotonic(timestamp: Duration, now: Moment, not_before: Moment) -> Mom
 
 /// The datagrams of one socket whose stamps have not come, numbered as the kernel does.
 #[derive(Debug, Default)]
-pub struct PendingTimestamps {
+pub(super) struct PendingTimestamps {
     /// Their tickets; `None` once the stamp has come, out of order.
     tickets: VecDeque<Option<u64>>,
     /// The number of the first of them.
@@ -36,7 +36,7 @@ pub struct PendingTimestamps {
 
 impl PendingTimestamps {
     /// One more was sent.
-    pub fn push(&mut self, ticket: u64) {
+    pub(super) fn push(&mut self, ticket: u64) {
         if self.tickets.len() >= MAX_PENDING {
             self.clear();
         }
@@ -44,7 +44,7 @@ impl PendingTimestamps {
     }
 
     /// Whose stamp this is.
-    pub fn take(&mut self, number: u32) -> Option<u64> {
+    pub(super) fn take(&mut self, number: u32) -> Option<u64> {
         let place = usize::try_from(number.wrapping_sub(self.first_number)).ok()?;
         let ticket = self.tickets.get_mut(place)?.take();
         while self.tickets.front() == Some(&None) {
@@ -55,12 +55,12 @@ impl PendingTimestamps {
     }
 
     /// How many stamps have not come.
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.tickets.len()
     }
 
     /// Waits for none of them any more.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         let passed = u32::try_from(self.tickets.len()).expect("bounded by AWAITED");
         self.first_number = self.first_number.wrapping_add(passed);
         self.tickets.clear();

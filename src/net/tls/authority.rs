@@ -27,7 +27,7 @@ const VALIDITY_PERIOD: Duration = Duration::from_secs(397 * 86_400);
 
 /// Whether a certificate is valid today.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Validity {
+pub(crate) enum Validity {
     /// It is.
     Current,
     /// It was until yesterday.
@@ -35,10 +35,10 @@ pub enum Validity {
 }
 
 /// Somebody who signs certificates.
-pub struct CertificateAuthority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct CertificateAuthority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate with its key, as a server shows it.
-pub struct IssuedCertificate {
+pub(crate) struct IssuedCertificate {
     /// To show it.
     pub tls: ServerTls,
     /// Its SHA-256 in hexadecimal, as `--pin` takes it.
@@ -47,7 +47,7 @@ pub struct IssuedCertificate {
 
 impl CertificateAuthority {
     /// A new one.
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let mut params = certificate_params(&[], "netlab authority of one run", Validity::Current)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
@@ -56,12 +56,12 @@ impl CertificateAuthority {
     }
 
     /// Its own certificate (PEM), which is what clients have to trust.
-    pub fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }
 
     /// A server's certificate for these names and addresses.
-    pub fn issue(&self, names: &[String], validity: Validity) -> Result<IssuedCertificate> {
+    pub(crate) fn issue(&self, names: &[String], validity: Validity) -> Result<IssuedCertificate> {
         let key = KeyPair::generate().map_err(certificate_error)?;
         let leaf = server_params(names, validity)?.signed_by(&key, &self.0).map_err(certificate_error)?;
         with_server_tls(vec![leaf.der().clone(), self.0.der().clone()], &key)
@@ -69,7 +69,7 @@ impl CertificateAuthority {
 }
 
 /// A server's certificate that nobody but itself vouches for.
-pub fn self_signed(names: &[String]) -> Result<IssuedCertificate> {
+pub(crate) fn self_signed(names: &[String]) -> Result<IssuedCertificate> {
     let key = KeyPair::generate().map_err(certificate_error)?;
     let leaf = server_params(names, Validity::Current)?.self_signed(&key).map_err(certificate_error)?;
     with_server_tls(vec![leaf.der().clone()], &key)

@@ -4,6 +4,7 @@
 //! pinned. They are taken apart by x509-parser (RFC 5280 §4.1); whether one is believed was decided before.
 
 use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::pki_types::CertificateDer;
 use serde::Serialize;
@@ -14,7 +15,7 @@ use x509_parser::prelude::X509Certificate;
 
 /// A certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Certificate {
+pub(crate) struct Certificate {
     /// Whose it is, as a distinguished name.
     pub subject: String,
     /// Who has signed it.
@@ -44,7 +45,7 @@ pub(super) fn parse_certificate(der: &CertificateDer<'_>) -> Option<Certificate>
 }
 
 /// The SHA-256 of a certificate in hexadecimal.
-pub fn fingerprint(der: &[u8]) -> String {
+pub(super) fn fingerprint(der: &[u8]) -> String {
     let mut sha256 = String::new();
     for octet in Sha256::digest(der) {
         let _ = write!(sha256, "{octet:02x}");
@@ -67,6 +68,23 @@ fn general_name(name: &GeneralName<'_>) -> Option<String> {
             v4.or_else(|_| v6()).ok()
         }
         _ => None,
+    }
+}
+
+/// The chain of one connection, once it was shown.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PeerChain(Arc<Mutex<Vec<CertificateDer<'static>>>>);
+
+impl PeerChain {
+    /// Its certificates, the server's own first.
+    pub(crate) fn certificates(&self) -> Vec<Certificate> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(parse_certificate).collect()
+    }
+
+    /// It is shown.
+    pub(super) fn record(&self, certificate: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) {
+        let shown = std::iter::once(certificate).chain(intermediates).map(|shown| shown.clone().into_owned());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = shown.collect();
     }
 }
 

@@ -19,18 +19,18 @@ use rustls::{
     SignatureScheme,
 };
 
+use super::chain::PeerChain;
 use super::pin::Pin;
-use super::seen::PeerChain;
 use super::{certificates, private_key};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
 /// The words for a certificate that vouches for itself.
-pub const SELF_SIGNED: &str = "the server's certificate is self-signed";
+pub(super) const SELF_SIGNED: &str = "the server's certificate is self-signed";
 
 /// Whom to believe.
 #[derive(Clone, Debug, Default)]
-pub struct TlsOptions {
+pub(crate) struct TlsOptions {
     /// PEM files of further authorities, or of the server's own certificate.
     pub ca_files: Vec<PathBuf>,
     /// The certificates or keys of which the server must show one; if there are any, nothing else counts.
@@ -43,7 +43,7 @@ pub struct TlsOptions {
 
 /// How a client begins TLS.
 #[derive(Clone, Debug)]
-pub struct ClientTls {
+pub(crate) struct ClientTls {
     config: Arc<ClientConfig>,
     verifier: Verifier,
     warnings: Vec<String>,
@@ -51,7 +51,7 @@ pub struct ClientTls {
 
 impl ClientTls {
     /// Loads this machine's roots and the given authorities.
-    pub fn new(options: &TlsOptions) -> Result<Self> {
+    pub(crate) fn new(options: &TlsOptions) -> Result<Self> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut warnings = Vec::new();
         let judge = if options.insecure {
@@ -77,17 +77,17 @@ impl ClientTls {
     }
 
     /// What was odd about the trust store but did not stop it.
-    pub fn warnings(&self) -> &[String] {
+    pub(crate) fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
     /// The session of one connection to `host`, a name or an address.
-    pub fn connection(&self, host: &str) -> Result<Connection> {
+    pub(crate) fn connection(&self, host: &str) -> Result<Connection> {
         client_connection(Arc::clone(&self.config), host)
     }
 
     /// The same, and what the server shows on it, believed or not.
-    pub fn connection_with_chain(&self, host: &str) -> Result<(Connection, PeerChain)> {
+    pub(crate) fn connection_with_chain(&self, host: &str) -> Result<(Connection, PeerChain)> {
         let seen = PeerChain::default();
         let mut config = (*self.config).clone();
         let verifier = Verifier { peer_chain: Some(seen.clone()), ..self.verifier.clone() };
@@ -102,7 +102,7 @@ fn server_name(host: &str) -> Result<ServerName<'static>> {
 }
 
 /// Refuses what can be in no certificate.
-pub fn check_server_name(host: &str) -> Result<()> {
+pub(crate) fn check_server_name(host: &str) -> Result<()> {
     server_name(host).map(|_| ())
 }
 

@@ -7,7 +7,6 @@ mod authority;
 mod chain;
 mod client;
 mod pin;
-mod seen;
 mod server;
 
 use std::fs;
@@ -17,21 +16,21 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{AlertDescription, CertificateError};
 
-pub use authority::{CertificateAuthority, IssuedCertificate, Validity, self_signed};
-pub use chain::Certificate;
-pub use client::{ClientTls, TlsOptions, check_server_name};
-pub use pin::Pin;
-pub use seen::PeerChain;
-pub use server::ServerTls;
+pub(crate) use authority::{CertificateAuthority, IssuedCertificate, Validity, self_signed};
+pub(crate) use chain::Certificate;
+pub(crate) use chain::PeerChain;
+pub(crate) use client::{ClientTls, TlsOptions, check_server_name};
+pub(crate) use pin::Pin;
+pub(crate) use server::ServerTls;
 
 /// A TLS session of either side.
-pub use rustls::Connection as Session;
+pub(crate) use rustls::Connection as Session;
 
 use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
 /// The version a session speaks, as `1.3`.
-pub fn version(session: &Session) -> Option<&'static str> {
+pub(crate) fn version(session: &Session) -> Option<&'static str> {
     match session.protocol_version()? {
         rustls::ProtocolVersion::TLSv1_3 => Some("1.3"),
         rustls::ProtocolVersion::TLSv1_2 => Some("1.2"),

@@ -18,7 +18,7 @@ type Hash = [u8; 32];
 
 /// A certificate or a key that is known beforehand.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Pin {
+pub(crate) enum Pin {
     /// The hash of a certificate in DER.
     Certificate(Hash),
     /// The hash of a certificate's `SubjectPublicKeyInfo` in DER.
@@ -27,12 +27,12 @@ pub enum Pin {
 
 impl Pin {
     /// The pin of a certificate in DER.
-    pub fn certificate(certificate: &[u8]) -> Self {
+    pub(crate) fn certificate(certificate: &[u8]) -> Self {
         Self::Certificate(Sha256::digest(certificate).into())
     }
 
     /// Whether a certificate, or its key, both in DER, is meant.
-    pub fn matches(&self, certificate: &[u8], key: &[u8]) -> bool {
+    pub(crate) fn matches(&self, certificate: &[u8], key: &[u8]) -> bool {
         match self {
             Self::Certificate(hash) => Sha256::digest(certificate)[..] == hash[..],
             Self::Key(hash) => Sha256::digest(key)[..] == hash[..],

@@ -10,11 +10,11 @@ use crate::error::Result;
 
 /// What a server shows to its clients.
 #[derive(Clone, Debug)]
-pub struct ServerTls(Arc<ServerConfig>);
+pub(crate) struct ServerTls(Arc<ServerConfig>);
 
 impl ServerTls {
     /// Reads a chain and its key from PEM files.
-    pub fn from_files(chain: &Path, key: &Path) -> Result<Self> {
+    pub(crate) fn from_files(chain: &Path, key: &Path) -> Result<Self> {
         let certificates = certificates(chain)?;
         let config = ServerConfig::builder()
             .with_no_client_auth()
@@ -29,7 +29,7 @@ impl ServerTls {
     }
 
     /// The session of one connection.
-    pub fn connection(&self) -> Connection {
+    pub(crate) fn connection(&self) -> Connection {
         let session = ServerConnection::new(Arc::clone(&self.0)).expect("a config that was built can be used");
         Connection::Server(session)
     }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::smtp::auth::Mechanism;
-use crate::smtp::plan::{DeliveryOutcome, RecipientStatus, Stage};
+use crate::smtp::client::config::{DeliveryOutcome, RecipientStatus};
 use crate::smtp::reply::Reply;
+use crate::smtp::stage::Stage;
 
 /// What a stage waits for the answer to, as the client said it.
 fn describe_stage(stage: Stage) -> &'static str {
@@ -26,7 +27,7 @@ fn describe_stage(stage: Stage) -> &'static str {
 }
 
 /// The server says no: for now with 4yz, for good with 5yz (RFC 5321 §4.2.1).
-pub fn rejection(stage: Stage, reply: &Reply) -> Error {
+pub(super) fn rejection(stage: Stage, reply: &Reply) -> Error {
     let what = format!("the server answers {} with {reply}", describe_stage(stage));
     let exit = match (stage, reply.code) {
         // RFC 4954 §6.
@@ -49,20 +50,20 @@ pub fn rejection(stage: Stage, reply: &Reply) -> Error {
 }
 
 /// The first recipient who was refused, or else deferred, and with which words.
-pub fn first_rejection(recipients: &[RecipientStatus]) -> Option<Error> {
+pub(crate) fn first_rejection(recipients: &[RecipientStatus]) -> Option<Error> {
     let first = |outcome: DeliveryOutcome| recipients.iter().find(|known| known.outcome == Some(outcome));
     let found = first(DeliveryOutcome::Refused).or_else(|| first(DeliveryOutcome::Deferred))?;
     Some(rejection(Stage::Rcpt, found.reply.as_ref()?).with_context(found.mailbox.as_str()))
 }
 
 /// What came is no reply.
-pub fn protocol_error(violation: &str) -> Error {
+pub(super) fn protocol_error(violation: &str) -> Error {
     Error::new(Exit::Protocol, format!("the server broke the protocol: {violation}"))
         .expected("one reply per command, each line with the same three digits (RFC 5321 §4.2)")
 }
 
 /// The greeting is none: somebody else sits on this port.
-pub fn wrong_protocol(bytes: &[u8], fallback: Error) -> Error {
+pub(super) fn wrong_protocol(bytes: &[u8], fallback: Error) -> Error {
     let who = match bytes {
         [b'H', b'T', b'T', b'P', b'/', ..] => "HTTP",
         [b'S', b'S', b'H', b'-', ..] => "SSH",
@@ -77,7 +78,7 @@ pub fn wrong_protocol(bytes: &[u8], fallback: Error) -> Error {
 }
 
 /// No way to log in.
-pub fn no_common_mechanism(offered: &[String], requested: Option<Mechanism>) -> Error {
+pub(super) fn no_common_mechanism(offered: &[String], requested: Option<Mechanism>) -> Error {
     let offers = if offered.is_empty() { "nothing".to_owned() } else { offered.join(", ") };
     let what = match requested {
         Some(wanted) => format!("the server does not offer AUTH {}; it offers {offers}", wanted.name()),
@@ -87,7 +88,7 @@ pub fn no_common_mechanism(offered: &[String], requested: Option<Mechanism>) -> 
 }
 
 /// No reply in time.
-pub fn timed_out(stage: Stage, waited: Duration) -> Error {
+pub(super) fn timed_out(stage: Stage, waited: Duration) -> Error {
     let waited =
         humantime::format_duration(Duration::from_millis(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX)));
     let error = Error::new(Exit::TemporaryFailure, format!("no answer to {} within {waited}", describe_stage(stage)));
@@ -98,7 +99,7 @@ pub fn timed_out(stage: Stage, waited: Duration) -> Error {
 }
 
 /// The line is gone before the mail could be taken: it is safe to try again.
-pub fn connection_lost(stage: Stage, cause: Option<&Error>) -> Error {
+pub(super) fn connection_lost(stage: Stage, cause: Option<&Error>) -> Error {
     match cause {
         // What TLS says of a certificate, or the system of a socket, has its own code.
         Some(error) if !matches!(error.exit(), Exit::Unavailable | Exit::Io) => error.with_exit(error.exit()),
@@ -115,7 +116,7 @@ pub fn connection_lost(stage: Stage, cause: Option<&Error>) -> Error {
 }
 
 /// The same after the dot: the mail may have been taken.
-pub fn outcome_unknown(error: &Error) -> Error {
+pub(super) fn outcome_unknown(error: &Error) -> Error {
     Error::new(Exit::OutcomeUnknown, format!("{}; the mail may have been accepted", error.message()))
         .expected("a reply to the final dot")
         .remedy("look for its Message-ID before you send it again")

@@ -6,12 +6,13 @@ use super::errors::{no_common_mechanism, rejection};
 use super::{ClientSession, MAX_COMMAND_LENGTH};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::mac::Secret;
 use crate::protocol::Actions;
 use crate::smtp::auth::{ChallengeResponse, Mechanism, SaslClient};
-use crate::smtp::plan::{ClientEvent, Stage};
+use crate::smtp::client::config::ClientEvent;
 use crate::smtp::provider;
 use crate::smtp::reply::Reply;
-use crate::smtp::secret::Secret;
+use crate::smtp::stage::Stage;
 use crate::time::Moment;
 
 impl ClientSession {

@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::smtp::client::config::{Envelope, RequestedExtensions};
 use crate::smtp::dot_stuffing;
 use crate::smtp::dsn::{encode_unitext, encode_xtext};
 use crate::smtp::extensions::Extensions;
 use crate::smtp::mailbox::Mailbox;
-use crate::smtp::plan::{Envelope, RequestedExtensions};
 
 /// What stands behind MAIL FROM, or why the message cannot go through this server.
-pub fn mail_parameters(
+pub(super) fn mail_parameters(
     extensions: &Extensions,
     envelope: &Envelope,
     requested: &RequestedExtensions,
@@ -70,13 +70,13 @@ pub fn mail_parameters(
 }
 
 /// An address as this server takes it (RFC 6531 §3.2).
-pub fn address_for_server(extensions: &Extensions, mailbox: &Mailbox) -> Mailbox {
+pub(super) fn address_for_server(extensions: &Extensions, mailbox: &Mailbox) -> Mailbox {
     let ascii = if extensions.smtputf8 { None } else { mailbox.to_ascii() };
     ascii.unwrap_or_else(|| mailbox.clone())
 }
 
 /// What stands behind RCPT TO.
-pub fn rcpt_parameters(recipient: &Mailbox, requested: &RequestedExtensions) -> String {
+pub(super) fn rcpt_parameters(recipient: &Mailbox, requested: &RequestedExtensions) -> String {
     if !requested.wants_dsn() {
         return String::new();
     }
@@ -98,7 +98,7 @@ impl RequestedExtensions {
 #[cfg(test)]
 mod tests {
     use super::rcpt_parameters;
-    use crate::smtp::plan::RequestedExtensions;
+    use crate::smtp::client::config::RequestedExtensions;
 
     #[test]
     fn what_a_report_is_about_is_written_in_xtext() {
@@ -106,6 +106,6 @@ mod tests {
         let about = |address: &str| rcpt_parameters(&address.parse().expect("an address"), &wishes);
         assert_eq!(about("a+b@x.test"), " NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;a+2Bb@x.test");
         assert_eq!(about("\"\u{f6} +\"@x.test"), " NOTIFY=SUCCESS,FAILURE ORCPT=utf-8;\"\u{f6}\\x{20}\\x{2B}\"@x.test");
-        assert_eq!(super::rcpt_parameters(&"a@x".parse().expect("an address"), &RequestedExtensions::default()), "");
+        assert_eq!(rcpt_parameters(&"a@x".parse().expect("an address"), &RequestedExtensions::default()), "");
     }
 }

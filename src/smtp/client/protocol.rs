@@ -3,8 +3,9 @@
 use super::ClientSession;
 use super::errors::{connection_lost, protocol_error, timed_out, wrong_protocol};
 use crate::protocol::{Actions, CloseReason, StreamProtocol};
-use crate::smtp::plan::{ClientEvent, Security, Stage};
+use crate::smtp::client::config::{ClientEvent, Security};
 use crate::smtp::reply::Reply;
+use crate::smtp::stage::Stage;
 use crate::time::Moment;
 
 /// The most octets of what is no reply that are told.

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::ClientSession;
+use crate::mac::Secret;
 use crate::smtp::reply::Reply;
-use crate::smtp::secret::Secret;
 
 /// The longest piece that is looked for: a server may have cut the rest, at either end.
 const MAX_FRAGMENT_LENGTH: usize = 8;

@@ -3,11 +3,12 @@
 use super::{ClientEvent, ClientSession};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::mac::Secret;
 use crate::protocol::{Action, Actions, CloseReason, StreamProtocol};
-use crate::smtp::plan::{
-    ClientConfig, Credentials, DeliveryOutcome, Envelope, RequestedExtensions, Security, SessionResult, Stage,
+use crate::smtp::client::config::{
+    ClientConfig, Credentials, DeliveryOutcome, Envelope, RequestedExtensions, Security, SessionResult,
 };
-use crate::smtp::secret::Secret;
+use crate::smtp::stage::Stage;
 use crate::time::Moment;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ const START: Moment = Moment::new(Duration::from_secs(5), Duration::from_secs(1_
 const EHLO_REPLY: &str = "250-mx.test\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250 8BITMIME\r\n";
 
 /// A mail for these, in clear and without a login.
-pub fn client_config(recipients: &[&str]) -> ClientConfig {
+pub(crate) fn client_config(recipients: &[&str]) -> ClientConfig {
     let envelope = Envelope {
         from: Some("me@x.test".parse().expect("an address")),
         recipients: recipients.iter().map(|to| to.parse().expect("an address")).collect(),

@@ -10,9 +10,10 @@ use super::parameters::{address_for_server, mail_parameters, rcpt_parameters};
 use super::{ClientSession, PendingReply};
 use crate::error::Error;
 use crate::protocol::Actions;
+use crate::smtp::client::config::{ClientEvent, DeliveryOutcome, StageTiming, exit_for_recipients};
 use crate::smtp::dot_stuffing;
-use crate::smtp::plan::{ClientEvent, DeliveryOutcome, Stage, StageTiming, exit_for_recipients};
 use crate::smtp::reply::Reply;
+use crate::smtp::stage::Stage;
 use crate::time::Moment;
 
 impl ClientSession {

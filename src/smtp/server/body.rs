@@ -12,7 +12,7 @@ const LINE_END: &[u8] = b"\r\n";
 
 /// A message on its way in.
 #[derive(Debug)]
-pub struct DataDecoder {
+pub(super) struct DataDecoder {
     /// Stuffed, with the line end before it; once it is too large only its tail.
     raw: Vec<u8>,
     limit: usize,
@@ -21,7 +21,7 @@ pub struct DataDecoder {
 
 /// How far it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DataStatus {
+pub(super) enum DataStatus {
     /// More is to come.
     Incomplete,
     /// The dot.
@@ -30,12 +30,12 @@ pub enum DataStatus {
 
 impl DataDecoder {
     /// Nothing yet; at most `limit` octets are kept.
-    pub fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Self { raw: LINE_END.to_vec(), limit, is_too_large: false }
     }
 
     /// Takes octets; returns how many of them are the message's or its end's.
-    pub fn receive(&mut self, bytes: &[u8]) -> (usize, DataStatus) {
+    pub(super) fn receive(&mut self, bytes: &[u8]) -> (usize, DataStatus) {
         let from = self.raw.len().saturating_sub(TERMINATOR.len() - 1);
         let before = self.raw.len();
         self.raw.extend_from_slice(bytes);
@@ -56,7 +56,7 @@ impl DataDecoder {
     }
 
     /// Keeps no more of it than its end needs to be found.
-    pub fn discard_content(&mut self) {
+    pub(super) fn discard_content(&mut self) {
         self.is_too_large = true;
         let tail = self.raw.len().saturating_sub(TERMINATOR.len() - 1);
         self.raw.drain(..tail);
@@ -64,12 +64,12 @@ impl DataDecoder {
     }
 
     /// How many octets it keeps.
-    pub fn buffered(&self) -> usize {
+    pub(super) fn buffered(&self) -> usize {
         self.raw.len()
     }
 
     /// The message as it was before it was stuffed, or `None` if it is too large.
-    pub fn finish(self) -> Option<Vec<u8>> {
+    pub(super) fn finish(self) -> Option<Vec<u8>> {
         if self.is_too_large {
             return None;
         }

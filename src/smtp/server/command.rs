@@ -3,14 +3,14 @@
 //! Owns the verbs of RFC 5321 §4.1.1 and of the extensions that are offered; verbs are compared without
 //! case (§2.4). The parameters of MAIL and RCPT are read by [`envelope`](super::envelope).
 
-use super::super::plan::Stage;
+use super::super::stage::Stage;
 
 /// The longest name (RFC 5321 §4.5.3.1.2).
 const MAX_NAME_LEN: usize = 255;
 
 /// A command line without its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command<'l> {
+pub(super) enum Command<'l> {
     /// EHLO or, without extensions, HELO.
     Hello { name: &'l str, is_extended: bool },
     /// RFC 3207.
@@ -45,7 +45,7 @@ pub enum Command<'l> {
 
 impl<'l> Command<'l> {
     /// Reads a line.
-    pub fn parse(line: &'l str) -> Self {
+    pub(super) fn parse(line: &'l str) -> Self {
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
         let rest = rest.trim_ascii();
         let bare = |command, stage| if rest.is_empty() { command } else { Self::Malformed(stage) };
@@ -90,7 +90,7 @@ impl<'l> Command<'l> {
     }
 
     /// The stage it belongs to; what only keeps house belongs to none.
-    pub fn stage(&self) -> Option<Stage> {
+    pub(super) fn stage(&self) -> Option<Stage> {
         match self {
             Self::Hello { .. } => Some(Stage::Ehlo),
             Self::Starttls => Some(Stage::Starttls),
@@ -108,7 +108,7 @@ impl<'l> Command<'l> {
 
 /// Whether a line begins as one of HTTP does, whatever else is in it: a browser that was sent here must
 /// not get to say more.
-pub fn is_http(line: &[u8]) -> bool {
+pub(super) fn is_http(line: &[u8]) -> bool {
     const METHODS: [&[u8]; 11] =
         [b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT", b"PATCH", b"DELETE", b"TRACE", b"PROPFIND", b"PRI"];
     let word = line.split(|octet| matches!(octet, b' ' | b'\t')).next().unwrap_or_default();
@@ -116,7 +116,7 @@ pub fn is_http(line: &[u8]) -> bool {
 }
 
 /// Verbs that others know; what else is unknown may be anything, a password too.
-pub fn is_unsupported_verb(line: &str) -> bool {
+pub(super) fn is_unsupported_verb(line: &str) -> bool {
     const VERBS: [&str; 9] = ["EXPN", "ETRN", "TURN", "SEND", "SOML", "SAML", "LHLO", "XCLIENT", "XFORWARD"];
     let verb = line.split(' ').next().unwrap_or_default();
     VERBS.iter().any(|known| known.eq_ignore_ascii_case(verb))

@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::super::auth::Mechanism;
-use super::super::fault::FaultRules;
-use super::super::plan::Stage;
+use super::super::stage::Stage;
 use super::envelope::{EnvelopeRecipient, EnvelopeSender};
+use super::fault::FaultRules;
 use super::replies::ServerReply;
 use super::users::Users;
 use crate::time::Moment;
 
 /// Where mails go.
-pub trait MessageSink {
+pub(crate) trait MessageSink {
     /// What is known of a mail once it is kept.
     type Stored: Send + 'static;
 
@@ -36,10 +36,10 @@ pub trait MessageSink {
 }
 
 /// What becomes of a mail.
-pub type AcceptResult<K> = Result<K, ServerReply>;
+pub(crate) type AcceptResult<K> = Result<K, ServerReply>;
 
 /// How a mail is taken in.
-pub enum Accept<K> {
+pub(crate) enum Accept<K> {
     /// It is.
     Now(AcceptResult<K>),
     /// It takes a job that may block.
@@ -48,7 +48,7 @@ pub enum Accept<K> {
 
 /// The rules of a dialogue.
 #[derive(Clone)]
-pub struct SessionConfig {
+pub(crate) struct SessionConfig {
     /// How the server names itself.
     pub name: String,
     /// The largest message in octets.
@@ -71,7 +71,7 @@ pub struct SessionConfig {
 
 /// How long a server waits for its client.
 #[derive(Clone, Copy, Debug)]
-pub struct SessionTimeouts {
+pub(crate) struct SessionTimeouts {
     /// For a command, all of its line.
     pub command: Duration,
     /// For more of a message.
@@ -82,32 +82,32 @@ pub struct SessionTimeouts {
 
 /// How many octets of messages may be under way at once, over all connections.
 #[derive(Debug)]
-pub struct MemoryBudget {
+pub(crate) struct MemoryBudget {
     available: AtomicU64,
 }
 
 impl MemoryBudget {
     /// So many.
-    pub fn new(bytes: u64) -> Self {
+    pub(crate) fn new(bytes: u64) -> Self {
         Self { available: AtomicU64::new(bytes) }
     }
 }
 
 /// What one message takes of it; given back when it goes.
 #[derive(Debug)]
-pub struct Reservation {
+pub(crate) struct Reservation {
     budget: Arc<MemoryBudget>,
     bytes: u64,
 }
 
 impl Reservation {
     /// Nothing so far.
-    pub fn new(budget: &Arc<MemoryBudget>) -> Self {
+    pub(crate) fn new(budget: &Arc<MemoryBudget>) -> Self {
         Self { budget: Arc::clone(budget), bytes: 0 }
     }
 
     /// Makes it so many; whether there was room for that.
-    pub fn resize(&mut self, bytes: usize) -> bool {
+    pub(crate) fn resize(&mut self, bytes: usize) -> bool {
         let octets = bytes as u64;
         let left = &self.budget.available;
         if octets <= self.bytes {
@@ -131,7 +131,7 @@ impl Drop for Reservation {
 
 /// Who is at the other end.
 #[derive(Clone, Debug, Default)]
-pub struct ClientInfo {
+pub(crate) struct ClientInfo {
     /// From where; `None` is a Unix socket.
     pub peer: Option<SocketAddr>,
     /// The how-manieth connection it is, from 1.
@@ -146,7 +146,7 @@ pub struct ClientInfo {
 
 /// A mail that came.
 #[derive(Debug)]
-pub struct ReceivedMessage {
+pub(crate) struct ReceivedMessage {
     /// Who brought it.
     pub client: ClientInfo,
     /// MAIL.
@@ -166,7 +166,7 @@ pub struct ReceivedMessage {
 
 /// What a server tells.
 #[derive(Debug)]
-pub enum ServerEvent<K> {
+pub(crate) enum ServerEvent<K> {
     /// A mail was taken and acknowledged. How long it took from its last octet on.
     Accepted(K, Duration),
     /// A command was refused.
@@ -202,7 +202,7 @@ pub enum ServerEvent<K> {
 
 /// A refusal.
 #[derive(Debug)]
-pub struct RejectedCommand {
+pub(crate) struct RejectedCommand {
     /// Of whom.
     pub client: ClientInfo,
     /// At which stage; `None` for commands that belong to none.

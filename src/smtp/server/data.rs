@@ -5,9 +5,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::super::fault::{FaultAction, FaultPoint};
-use super::super::plan::Stage;
+use super::super::stage::Stage;
 use super::body::DataStatus;
+use super::fault::{FaultAction, FaultPoint};
 use super::replies::{self, ServerReply};
 use super::{
     Accept, AcceptResult, AfterReply, MessageSink, PendingJob, ReceivedMessage, Reservation, ServerEvent,

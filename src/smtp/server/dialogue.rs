@@ -8,11 +8,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::super::auth::Mechanism;
-use super::super::fault::{Effect, FaultPoint};
-use super::super::plan::Stage;
+use super::super::stage::Stage;
 use super::body::DataDecoder;
 use super::command::{Command, is_http, is_unsupported_verb};
 use super::envelope::{EnvelopeRecipient, EnvelopeSender};
+use super::fault::{Effect, FaultPoint};
 use super::login::{SaslServer, SaslStep};
 use super::replies::{self, ServerReply};
 use super::{AfterReply, MessageSink, PendingJob, ServerEvent, ServerSession, State};
@@ -99,7 +99,7 @@ impl<M: MessageSink> ServerSession<M> {
                 self.run_hello(name, is_extended, line, now, actions);
             }
             Command::Starttls => {
-                self.respond(stage, ("", line), now, actions, |server| server.run_starttls(is_followed))
+                self.respond(stage, ("", line), now, actions, |server| server.run_starttls(is_followed));
             }
             Command::Auth { mechanism, initial } => self.run_auth(mechanism, initial, now, actions),
             Command::Mail(text) => {

@@ -12,7 +12,7 @@ use super::replies::{self, ServerReply};
 
 /// MAIL, read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EnvelopeSender {
+pub(crate) struct EnvelopeSender {
     /// Who it is from; `None` is the null sender `<>`.
     pub mailbox: Option<Mailbox>,
     /// How large it says it will be.
@@ -29,7 +29,7 @@ pub struct EnvelopeSender {
 
 /// RCPT, read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct EnvelopeRecipient {
+pub(crate) struct EnvelopeRecipient {
     /// Whom.
     pub address: String,
     /// NOTIFY, as it was said.
@@ -78,7 +78,7 @@ fn parse_parameters(text: &str) -> Result<Vec<(String, Option<&str>)>, ServerRep
 
 impl EnvelopeSender {
     /// Reads what follows `MAIL FROM:`; without EHLO there are no parameters.
-    pub fn parse(text: &str, is_extended: bool) -> Result<Self, ServerReply> {
+    pub(crate) fn parse(text: &str, is_extended: bool) -> Result<Self, ServerReply> {
         let (path, rest) = split_path(text).ok_or(replies::INVALID_SENDER)?;
         let mailbox = match path {
             "" => None,
@@ -108,20 +108,20 @@ impl EnvelopeSender {
     }
 
     /// The address, empty for the null sender.
-    pub fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         self.mailbox.as_ref().map_or("", Mailbox::as_str)
     }
 }
 
 impl EnvelopeRecipient {
     /// What it takes in memory, about.
-    pub fn memory_size(&self) -> usize {
+    pub(crate) fn memory_size(&self) -> usize {
         let parameters = [&self.notify, &self.orcpt].into_iter().flatten().map(String::len).sum::<usize>();
         size_of::<Self>() + self.address.len() + parameters
     }
 
     /// Reads what follows `RCPT TO:`; `is_utf8` if MAIL said SMTPUTF8.
-    pub fn parse(text: &str, is_extended: bool, is_smtputf8: bool) -> Result<Self, ServerReply> {
+    pub(crate) fn parse(text: &str, is_extended: bool, is_smtputf8: bool) -> Result<Self, ServerReply> {
         let (path, rest) = split_path(text).ok_or(replies::INVALID_RECIPIENT)?;
         // Every server has a postmaster, also without a domain (§4.5.1).
         let is_postmaster = path.eq_ignore_ascii_case("postmaster");
@@ -136,7 +136,7 @@ impl EnvelopeRecipient {
             match (name.as_str(), value) {
                 _ if !is_extended => return Err(replies::UNKNOWN_PARAMETER),
                 ("NOTIFY", Some(notify)) if is_valid_notify(notify) => {
-                    addressee.notify = Some(notify.to_ascii_uppercase())
+                    addressee.notify = Some(notify.to_ascii_uppercase());
                 }
                 ("ORCPT", Some(orcpt)) if is_valid_orcpt(orcpt) => addressee.orcpt = Some(orcpt.to_owned()),
                 ("NOTIFY" | "ORCPT", _) => return Err(replies::INVALID_PARAMETER),

@@ -3,8 +3,8 @@
 //! Owns the question to the rules, the telling of what they and we refuse, and the patience with clients
 //! that say nothing sensible.
 
-use super::super::fault::{Effect, FaultAction, FaultPoint, FiredRule};
-use super::super::plan::Stage;
+use super::super::stage::Stage;
+use super::fault::{Effect, FaultAction, FaultPoint, FiredRule};
 use super::replies::{self, ServerReply};
 use super::{AfterReply, MessageSink, RejectedCommand, ServerEvent, ServerSession};
 use crate::protocol::Actions;

@@ -20,7 +20,7 @@ use super::super::scram::hmac_sha256;
 use super::users::{PBKDF2_ITERATIONS, Users};
 
 /// A login under way.
-pub struct SaslServer {
+pub(super) struct SaslServer {
     users: Arc<Users>,
     /// How.
     pub mechanism: Mechanism,
@@ -51,7 +51,7 @@ enum SaslState {
 
 /// What follows a response.
 #[derive(Debug, PartialEq, Eq)]
-pub enum SaslStep {
+pub(super) enum SaslStep {
     /// A challenge, in base64.
     Challenge(String),
     /// The password has to be derived, which is a job; then [`Login::derived`].
@@ -64,17 +64,17 @@ pub enum SaslStep {
 
 impl SaslServer {
     /// Begins one; `nonce` is fresh chance, printable and without a comma.
-    pub fn new(mechanism: Mechanism, users: Arc<Users>, nonce: String) -> Self {
+    pub(super) fn new(mechanism: Mechanism, users: Arc<Users>, nonce: String) -> Self {
         Self { users, mechanism, user: String::new(), nonce, state: SaslState::Initial }
     }
 
     /// What is asked first.
-    pub fn initial_challenge(&self) -> String {
+    pub(super) fn initial_challenge(&self) -> String {
         if self.mechanism == Mechanism::Login { STANDARD.encode("Username:") } else { String::new() }
     }
 
     /// A response came, decoded.
-    pub fn respond(&mut self, response: &[u8]) -> SaslStep {
+    pub(super) fn respond(&mut self, response: &[u8]) -> SaslStep {
         let Ok(text) = std::str::from_utf8(response) else { return SaslStep::Malformed };
         match (self.mechanism, std::mem::replace(&mut self.state, SaslState::Initial)) {
             (Mechanism::Plain, SaslState::Initial) => self.plain(text),
@@ -97,13 +97,13 @@ impl SaslServer {
     }
 
     /// The job that derives the password's key.
-    pub fn key_derivation_job(&self) -> impl FnOnce() + Send + 'static {
+    pub(super) fn key_derivation_job(&self) -> impl FnOnce() + Send + 'static {
         let (users, name) = (Arc::clone(&self.users), self.user.clone());
         move || users.find(&name).derive_salted_password(&users.salt(&name))
     }
 
     /// It is derived.
-    pub fn key_derived(&mut self) -> SaslStep {
+    pub(super) fn key_derived(&mut self) -> SaslStep {
         let SaslState::DerivingKey { gs2_header: header, client_first_bare: bare } =
             std::mem::replace(&mut self.state, SaslState::Initial)
         else {
@@ -210,8 +210,8 @@ fn decode_saslname(saslname: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::{SaslServer, SaslStep};
+    use crate::mac::Secret;
     use crate::smtp::auth::{ChallengeResponse, Mechanism, SaslClient as Client};
-    use crate::smtp::secret::Secret;
     use crate::smtp::server::users::Users;
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;

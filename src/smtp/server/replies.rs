@@ -8,7 +8,7 @@ use std::fmt;
 
 /// A reply: a code and its lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerReply {
+pub(crate) struct ServerReply {
     /// 200 to 599.
     pub code: u16,
     /// Its lines, with `\n` between them.
@@ -17,17 +17,17 @@ pub struct ServerReply {
 
 impl ServerReply {
     /// A reply.
-    pub fn new(code: u16, text: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(code: u16, text: impl Into<Cow<'static, str>>) -> Self {
         Self { code, text: text.into() }
     }
 
     /// Whether it refuses: 4yz or 5yz.
-    pub fn is_negative(&self) -> bool {
+    pub(crate) fn is_negative(&self) -> bool {
         self.code >= 400
     }
 
     /// Appends it as it goes on the wire.
-    pub fn write(&self, buffer: &mut Vec<u8>) {
+    pub(crate) fn write(&self, buffer: &mut Vec<u8>) {
         let mut lines = self.text.split('\n').peekable();
         while let Some(line) = lines.next() {
             let digits = [self.code / 100 % 10, self.code / 10 % 10, self.code % 10];
@@ -53,7 +53,7 @@ impl fmt::Display for ServerReply {
 
 macro_rules! replies {
     ($($name:ident = $code:literal $text:literal;)*) => {
-        $(pub const $name: ServerReply = ServerReply { code: $code, text: Cow::Borrowed($text) };)*
+        $(pub(crate) const $name: ServerReply = ServerReply { code: $code, text: Cow::Borrowed($text) };)*
     };
 }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::super::fault::{Effect, FaultAction, FaultPoint};
+use super::fault::{Effect, FaultAction, FaultPoint};
 use super::replies::{self, ServerReply};
 use super::{AfterReply, MessageSink, QUIT_GRACE, ServerEvent, ServerSession, State};
 use crate::protocol::Actions;
@@ -16,7 +16,7 @@ const MIN_PIECE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A reply that is not out yet.
 #[derive(Debug)]
-pub struct PacedReply {
+pub(super) struct PacedReply {
     bytes: Vec<u8>,
     sent: usize,
     bytes_per_second: Option<u64>,

@@ -5,9 +5,9 @@ use super::{
     SessionConfig, SessionTimeouts, Users,
 };
 use crate::impair::Occurrences;
+use crate::mac::Secret;
 use crate::protocol::{Action, Actions, CloseReason, StreamProtocol};
-use crate::smtp::fault::{Effect, FaultAction, FaultPoint, FaultRule, FaultRules};
-use crate::smtp::secret::Secret;
+use crate::smtp::server::fault::{Effect, FaultAction, FaultPoint, FaultRule, FaultRules};
 use crate::time::Moment;
 use std::cell::RefCell;
 use std::rc::Rc;

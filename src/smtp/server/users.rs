@@ -9,13 +9,13 @@ use std::sync::OnceLock;
 use sha2::{Digest as _, Sha256};
 
 use super::super::scram;
-use super::super::secret::Secret;
+use crate::mac::Secret;
 
 /// The iterations of PBKDF2; RFC 7677 §4 wants at least so many.
-pub const PBKDF2_ITERATIONS: u32 = 4096;
+pub(super) const PBKDF2_ITERATIONS: u32 = 4096;
 
 /// A user.
-pub struct User {
+pub(crate) struct User {
     name: String,
     secret: Secret,
     salted_password: OnceLock<[u8; 32]>,
@@ -24,7 +24,7 @@ pub struct User {
 }
 
 /// All users.
-pub struct Users {
+pub(crate) struct Users {
     users: Vec<User>,
     unknown_user: User,
     /// Makes the salts, so that a name which does not exist has one too and always the same.
@@ -33,7 +33,7 @@ pub struct Users {
 
 impl Users {
     /// These users; `pepper` is fresh chance.
-    pub fn new(users: impl IntoIterator<Item = (String, Secret)>, pepper: Secret) -> Self {
+    pub(crate) fn new(users: impl IntoIterator<Item = (String, Secret)>, pepper: Secret) -> Self {
         let user = |name, secret, is_known| User { name, secret, salted_password: OnceLock::new(), is_known };
         Self {
             users: users.into_iter().map(|(name, secret)| user(name, secret, true)).collect(),
@@ -43,18 +43,18 @@ impl Users {
     }
 
     /// The user of this name, or nobody.
-    pub fn find(&self, name: &str) -> &User {
+    pub(crate) fn find(&self, name: &str) -> &User {
         self.users.iter().find(|user| user.name == name).unwrap_or(&self.unknown_user)
     }
 
     /// The salt of a name.
-    pub fn salt(&self, name: &str) -> [u8; 16] {
+    pub(crate) fn salt(&self, name: &str) -> [u8; 16] {
         let whole = scram::hmac_sha256(self.pepper.expose(), name.as_bytes());
         std::array::from_fn(|at| whole.get(at).copied().unwrap_or_default())
     }
 
     /// Whether the user has this password. How long it takes says nothing about how much of it is right.
-    pub fn verify_password(&self, name: &str, password: &[u8]) -> bool {
+    pub(crate) fn verify_password(&self, name: &str, password: &[u8]) -> bool {
         let user = self.find(name);
         let (ours, theirs) = (Sha256::digest(user.secret.expose()), Sha256::digest(password));
         let differing = ours.iter().zip(theirs.iter()).fold(0, |sum, (one, other)| sum | (one ^ other));
@@ -64,17 +64,17 @@ impl Users {
 
 impl User {
     /// Whether there is such a user.
-    pub fn is_known(&self) -> bool {
+    pub(crate) fn is_known(&self) -> bool {
         self.is_known
     }
 
     /// The salted password, if it was derived already. Nobody's is nobody's business.
-    pub fn salted_password(&self) -> Option<&[u8; 32]> {
+    pub(crate) fn salted_password(&self) -> Option<&[u8; 32]> {
         self.salted_password.get()
     }
 
     /// Derives it.
-    pub fn derive_salted_password(&self, salt: &[u8]) {
+    pub(crate) fn derive_salted_password(&self, salt: &[u8]) {
         self.salted_password.get_or_init(|| scram::salt_password(self.secret.expose(), salt, PBKDF2_ITERATIONS));
     }
 }
@@ -82,7 +82,7 @@ impl User {
 #[cfg(test)]
 mod tests {
     use super::Users;
-    use crate::smtp::Secret;
+    use crate::mac::Secret;
 
     #[test]
     fn only_the_right_password_of_a_known_user_is_taken() {

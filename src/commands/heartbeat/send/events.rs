@@ -12,7 +12,7 @@ use crate::output::Escaped;
 use crate::time::{HumanDuration, serialize_ns};
 
 /// A line of `heartbeat send`.
-pub type HeartbeatSendReport = report::TargetReport<BeatEvent, Summary>;
+pub(super) type HeartbeatSendReport = report::TargetReport<BeatEvent, Summary>;
 
 impl fmt::Display for BeatEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,7 +33,7 @@ impl fmt::Display for BeatEvent {
 /// The run in figures.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "summary")]
-pub struct Summary {
+pub(super) struct Summary {
     command: &'static str,
     name: String,
     #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
@@ -53,7 +53,7 @@ struct TargetSummary {
 
 impl Summary {
     /// The end of a run.
-    pub fn new(name: String, targets: Vec<(Arc<str>, BeatReport)>, exit: Option<u8>, elapsed: Duration) -> Self {
+    pub(super) fn new(name: String, targets: Vec<(Arc<str>, BeatReport)>, exit: Option<u8>, elapsed: Duration) -> Self {
         let watched = |(target, report)| TargetSummary { target, report };
         Self { command: "heartbeat send", name, elapsed, exit, targets: targets.into_iter().map(watched).collect() }
     }

@@ -35,7 +35,7 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 Examples:
   netlab heartbeat send 127.0.0.1:12001 --name web-1
   netlab heartbeat send watcher -i 5s --exec nginx -g 'daemon off;'")]
-pub struct HeartbeatSend {
+pub(super) struct HeartbeatSend {
     /// Who watches; the port is 12001 unless given
     #[arg(required = true, value_name = "HOST[:PORT]")]
     watchers: Vec<Peer>,
@@ -105,7 +105,7 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 
 impl HeartbeatSend {
     /// Beats until told to stop, or as often as told.
-    pub fn run(&self, style: Style) -> Result<Exit> {
+    pub(super) fn run(&self, style: Style) -> Result<Exit> {
         let key = self.key_file.as_deref().map(read_key).transpose()?;
         let name = self.sender_name()?;
         let mut signals = Signals::install()?;

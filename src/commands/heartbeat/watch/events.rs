@@ -15,12 +15,12 @@ use crate::time::{HumanDuration, Moment, serialize_ns};
 const MAX_LISTED_SENDERS: (usize, usize) = (20, 1_000);
 
 /// Everything `heartbeat watch` says.
-pub type HeartbeatWatchReport = Report<HeartbeatWatchEvent, Summary>;
+pub(super) type HeartbeatWatchReport = Report<HeartbeatWatchEvent, Summary>;
 
 /// What it says before the end.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum HeartbeatWatchEvent {
+pub(super) enum HeartbeatWatchEvent {
     /// It listens.
     Listening(Listening),
     /// Something happened to a sender.
@@ -81,14 +81,14 @@ impl fmt::Display for HeartbeatWatchEvent {
 /// Where it listens.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "listening")]
-pub struct Listening {
+pub(super) struct Listening {
     addresses: Vec<String>,
     pages: Vec<String>,
 }
 
 impl Listening {
     /// What is promised.
-    pub fn new(addresses: Vec<String>, pages: Vec<String>) -> Self {
+    pub(super) fn new(addresses: Vec<String>, pages: Vec<String>) -> Self {
         Self { addresses, pages }
     }
 }
@@ -167,7 +167,7 @@ fn describe_reason(reason: RejectReason) -> &'static str {
 
 /// What the commands came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct HookCounters {
+pub(super) struct HookCounters {
     /// Commands that were run.
     pub run: u64,
     /// Those that could not be started, failed, or took too long.
@@ -179,7 +179,7 @@ pub struct HookCounters {
 /// What it all came to.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "summary")]
-pub struct Summary {
+pub(super) struct Summary {
     command: &'static str,
     #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
     elapsed: Duration,
@@ -198,7 +198,7 @@ pub struct Summary {
 
 impl Summary {
     /// The end of a run.
-    pub fn new(
+    pub(super) fn new(
         watcher: &Watcher,
         now: Moment,
         elapsed: Duration,

@@ -29,7 +29,7 @@ const MAX_CONCURRENT_HOOKS: usize = 16;
 const QUEUE_LIMIT: usize = 1_024;
 
 /// The commands of a run.
-pub struct HookRunner<'s> {
+pub(super) struct HookRunner<'s> {
     queues: Vec<SyncSender<WatcherEvent>>,
     threads: Vec<ScopedJoinHandle<'s, ()>>,
     state: Arc<HookRunnerState>,
@@ -50,7 +50,7 @@ struct HookRunnerState {
 
 impl<'s> HookRunner<'s> {
     /// Starts the threads.
-    pub fn start(
+    pub(super) fn start(
         scope: &'s Scope<'s, '_>,
         hook: &'s Hook,
         timeout: Duration,
@@ -82,7 +82,7 @@ impl<'s> HookRunner<'s> {
     }
 
     /// Hears a fact; a change of state is passed on.
-    pub fn on_event(&self, event: &WatcherEvent) {
+    pub(super) fn on_event(&self, event: &WatcherEvent) {
         let WatcherEvent::State { name, .. } = event else { return };
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
@@ -94,7 +94,7 @@ impl<'s> HookRunner<'s> {
     }
 
     /// Lets what waits be run until a signal comes, or has come already, and says what came of it all.
-    pub fn finish(self, ended: Option<StopReason>, signals: &mut Signals) -> HookCounters {
+    pub(super) fn finish(self, ended: Option<StopReason>, signals: &mut Signals) -> HookCounters {
         let Self { queues, threads, state: counts, cancel: hurry } = self;
         drop(queues);
         let mut is_over = matches!(ended, Some(StopReason::Signal(_)));

@@ -11,7 +11,7 @@ use crate::heartbeat::{Liveness, RejectReason, SenderReport};
 use crate::time::Moment;
 
 /// What the format is called.
-pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(super) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// One metric per sender: its name, its type, what it is, and its value.
 type SenderMetric = (&'static str, &'static str, &'static str, fn(&SenderReport) -> Option<f64>);
@@ -36,7 +36,7 @@ const SENDER_METRICS: [SenderMetric; 9] = [
 ];
 
 /// All figures.
-pub fn render(shared: &SharedWatcher, now: Moment) -> String {
+pub(super) fn render(shared: &SharedWatcher, now: Moment) -> String {
     let mut senders = Vec::new();
     shared.for_each_slot_range(|watcher, places| {
         senders.extend(places.filter_map(|place| Some(watcher.sender_table().get(place)?.report(now))));

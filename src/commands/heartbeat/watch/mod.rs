@@ -55,7 +55,7 @@ const BATCH_DELAY: Duration = Duration::from_millis(1);
 Examples:
   netlab heartbeat watch --expect web-1 --http 8080
   netlab heartbeat watch --expect a --expect b --until 'all up' --for 30s")]
-pub struct HeartbeatWatch {
+pub(super) struct HeartbeatWatch {
     #[command(flatten)]
     listen: ListenArgs,
 
@@ -144,7 +144,7 @@ fn parse_name(text: &str) -> Result<String, String> {
 
 impl HeartbeatWatch {
     /// Watches until told to stop, or until what was waited for has come.
-    pub fn run(&self, style: Style) -> Result<Exit> {
+    pub(super) fn run(&self, style: Style) -> Result<Exit> {
         let rules = self.watcher_config()?;
         self.on_change.as_ref().map_or(Ok(()), Hook::check)?;
         let output = Output::new(style);

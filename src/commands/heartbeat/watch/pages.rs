@@ -21,7 +21,7 @@ const CONTENT_SECURITY_POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:";
 /// What is at which path.
 #[derive(Clone)]
-pub struct StatusHandler(pub SharedWatcher);
+pub(super) struct StatusHandler(pub SharedWatcher);
 
 impl Handler for StatusHandler {
     fn respond(&self, request: &Request<'_>, now: Moment) -> Response {

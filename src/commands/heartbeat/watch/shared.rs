@@ -15,21 +15,21 @@ const SLOTS_PER_LOCK: usize = 512;
 
 /// A watcher that several threads know.
 #[derive(Clone)]
-pub struct SharedWatcher(Arc<Mutex<Watcher>>);
+pub(super) struct SharedWatcher(Arc<Mutex<Watcher>>);
 
 impl SharedWatcher {
     /// Shares a watcher.
-    pub fn new(watcher: Watcher) -> Self {
+    pub(super) fn new(watcher: Watcher) -> Self {
         Self(Arc::new(Mutex::new(watcher)))
     }
 
     /// The watcher, for a moment.
-    pub fn lock(&self) -> MutexGuard<'_, Watcher> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Watcher> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everybody, read in portions; whoever comes or goes meanwhile is there or not.
-    pub fn for_each_slot_range(&self, mut read: impl FnMut(&Watcher, Range<usize>)) {
+    pub(super) fn for_each_slot_range(&self, mut read: impl FnMut(&Watcher, Range<usize>)) {
         let places = self.lock().sender_table().slot_bound();
         let mut start = 0;
         while start < places {

@@ -31,7 +31,7 @@ const MAX_WRITE_DELAY: Duration = Duration::from_secs(1);
 const MAX_STATE_FILE_BYTES: u64 = 8 << 30;
 
 /// Reads a state file; one that is not there is an empty one.
-pub fn read_snapshot(file: &Path) -> Result<Option<Snapshot>> {
+pub(super) fn read_snapshot(file: &Path) -> Result<Option<Snapshot>> {
     let shown = file.display();
     let text = match fs::metadata(file).and_then(|about| read_regular_file(file, &about)) {
         Ok(Some(text)) => text,
@@ -69,14 +69,14 @@ fn read_regular_file(file: &Path, metadata: &fs::Metadata) -> io::Result<Option<
 }
 
 /// The thread that writes.
-pub struct StateWriter<'s> {
+pub(super) struct StateWriter<'s> {
     changes: SyncSender<()>,
     thread: ScopedJoinHandle<'s, Result<()>>,
 }
 
 impl<'s> StateWriter<'s> {
     /// Starts it.
-    pub fn start(
+    pub(super) fn start(
         scope: &'s Scope<'s, '_>,
         file: &'s Path,
         shared: &'s SharedWatcher,
@@ -120,14 +120,14 @@ impl<'s> StateWriter<'s> {
     }
 
     /// Hears a fact; a change of state is written at once. One that waits already is enough.
-    pub fn on_event(&self, event: &WatcherEvent) {
+    pub(super) fn on_event(&self, event: &WatcherEvent) {
         if matches!(event, WatcherEvent::State { .. }) {
             let _ = self.changes.try_send(());
         }
     }
 
     /// Writes once more, and ends.
-    pub fn finish(self) -> Result<()> {
+    pub(super) fn finish(self) -> Result<()> {
         let Self { changes, thread } = self;
         drop(changes);
         thread.join().unwrap_or(Ok(()))

@@ -6,14 +6,14 @@ use crate::heartbeat::{Liveness, Watcher};
 
 /// A condition on all senders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UntilCondition {
+pub(super) struct UntilCondition {
     all: bool,
     state: Liveness,
 }
 
 impl UntilCondition {
     /// Whether it holds. Nobody at all is not everybody: somebody must be there.
-    pub fn holds(self, watcher: &Watcher) -> bool {
+    pub(super) fn holds(self, watcher: &Watcher) -> bool {
         let count = watcher.count_in_state(self.state);
         count > 0 && (!self.all || count == watcher.sender_count())
     }

@@ -10,7 +10,7 @@ use crate::time::{Moment, serialize_rfc3339};
 
 /// A mail that was taken.
 #[derive(Debug, Serialize)]
-pub struct MessageEvent {
+pub(crate) struct MessageEvent {
     /// When its last octet had come.
     #[serde(serialize_with = "serialize_rfc3339")]
     pub time: Moment,
@@ -66,7 +66,7 @@ pub struct MessageEvent {
 
 /// A part of a message that holds no other parts.
 #[derive(Debug, Serialize)]
-pub struct Part {
+pub(crate) struct Part {
     /// Its media type.
     #[serde(rename = "content_type")]
     pub content_type: String,
@@ -124,7 +124,7 @@ impl fmt::Display for MessageEvent {
 }
 
 /// The time of day, here.
-pub struct TimeOfDay(pub Moment);
+pub(super) struct TimeOfDay(pub Moment);
 
 impl fmt::Display for TimeOfDay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -133,14 +133,14 @@ impl fmt::Display for TimeOfDay {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::MessageEvent;
     use crate::smtp::server::EnvelopeRecipient;
     use crate::time::Moment;
     use std::time::Duration;
 
     /// A mail like any other.
-    pub fn message_event(number: u64) -> MessageEvent {
+    pub(crate) fn message_event(number: u64) -> MessageEvent {
         MessageEvent {
             time: Moment::new(Duration::ZERO, Duration::from_secs(1_764_000_000)),
             number,

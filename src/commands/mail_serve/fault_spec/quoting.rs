@@ -3,7 +3,7 @@
 //! Owns how octets are written that no shell and no grammar would leave alone.
 
 /// Where the bracket that is open is closed again; an address literal has brackets too.
-pub fn find_closing_bracket(text: &str) -> Option<usize> {
+pub(super) fn find_closing_bracket(text: &str) -> Option<usize> {
     let mut depth = 0;
     for (at, letter) in text.char_indices() {
         match letter {
@@ -17,7 +17,7 @@ pub fn find_closing_bracket(text: &str) -> Option<usize> {
 }
 
 /// What stands between commas, those within quotes excepted.
-pub fn split_at_commas(text: &str) -> Result<Vec<&str>, String> {
+pub(super) fn split_at_commas(text: &str) -> Result<Vec<&str>, String> {
     let (mut from, mut quoted, mut escaped) = (0, false, false);
     let mut all = Vec::new();
     for (at, letter) in text.char_indices() {
@@ -37,7 +37,7 @@ pub fn split_at_commas(text: &str) -> Result<Vec<&str>, String> {
 }
 
 /// A text, part of which may be quoted: `4.7.1 "later, please"`.
-pub fn parse_text(text: &str) -> Result<String, String> {
+pub(super) fn parse_text(text: &str) -> Result<String, String> {
     let (front, quoted) = text.split_once('"').unwrap_or((text, ""));
     let octets = unquote(&format!("\"{quoted}"))?;
     let quoted = String::from_utf8(octets).map_err(|_| "a reply is text; anything else is raw")?;
@@ -45,7 +45,7 @@ pub fn parse_text(text: &str) -> Result<String, String> {
 }
 
 /// What stands between quotes, with `\r`, `\n`, `\t`, `\0`, `\\`, `\"` and `\xNN`.
-pub fn unquote(text: &str) -> Result<Vec<u8>, String> {
+pub(super) fn unquote(text: &str) -> Result<Vec<u8>, String> {
     const EXPECTED: &str = "octets are written in quotes, with \\r, \\n, \\t, \\0, \\\\, \\\" and \\xNN";
     let inner = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or(EXPECTED)?;
     let mut octets = Vec::new();

@@ -6,7 +6,8 @@ use super::{
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::protocol::{CloseReason, StreamProtocol as _};
-use crate::smtp::plan::{ClientConfig, DeliveryOutcome, Security, SessionResult, Stage};
+use crate::smtp::client::config::{ClientConfig, DeliveryOutcome, Security, SessionResult};
+use crate::smtp::stage::Stage;
 
 /// The codes of the replies that decided.
 fn reply_codes(result: &SessionResult) -> Vec<Option<u16>> {
@@ -143,8 +144,9 @@ fn a_plan_may_stop_after_a_stage_and_says_nothing_of_a_later_one() {
             let mut plan = ClientConfig { stop_after: Some(stage), ..client_config(&["a@x.test"]) };
             if logs_in {
                 plan = with_credentials(plan);
-                plan.credentials =
-                    plan.credentials.map(|login| crate::smtp::plan::Credentials { allow_cleartext: true, ..login });
+                plan.credentials = plan
+                    .credentials
+                    .map(|login| crate::smtp::client::config::Credentials { allow_cleartext: true, ..login });
             }
             let mut bench = Harness::new(plan);
             let mut did = bench.server_sends("220 mx\r\n");

@@ -2,7 +2,7 @@
 
 use super::{Harness, client_config, failure_exit, sends, with_credentials};
 use crate::exit::Exit;
-use crate::smtp::plan::{ClientConfig, Credentials, Security};
+use crate::smtp::client::config::{ClientConfig, Credentials, Security};
 
 #[test]
 fn h10_and_h18_logins_in_small_letters_and_endless_challenges() {
@@ -63,7 +63,7 @@ fn a_password_hides_what_is_shown_and_nothing_that_is_decided_on() {
         (b"passw\xf6rd123", "no passw\u{fffd}rd123", "no [hidden]"),
     ] {
         let mut plan = with_credentials(ClientConfig { security: Security::Starttls, ..client_config(&["a@x.test"]) });
-        let secret = crate::smtp::secret::Secret::new(password.to_vec());
+        let secret = crate::mac::Secret::new(password.to_vec());
         plan.credentials = plan.credentials.map(|login| Credentials { secret, ..login });
         let mut bench = Harness::new(plan);
         bench.server_sends("220 mx\r\n");
@@ -78,7 +78,7 @@ fn a_password_hides_what_is_shown_and_nothing_that_is_decided_on() {
 fn a_response_that_does_not_fit_into_the_command_answers_the_empty_challenge() {
     for mechanism in ["PLAIN", "XOAUTH2"] {
         let mut plan = with_credentials(client_config(&["a@x.test"]));
-        let secret = crate::smtp::secret::Secret::new(vec![b'x'; 600]);
+        let secret = crate::mac::Secret::new(vec![b'x'; 600]);
         let mechanism_of = mechanism.parse().expect("a mechanism");
         plan.credentials = plan.credentials.map(|login| Credentials {
             secret,

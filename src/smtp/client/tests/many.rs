@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{ClientAction, EHLO_REPLY, Harness, client_config, sends};
 use crate::protocol::{CloseReason, StreamProtocol as _};
-use crate::smtp::plan::{ClientConfig, DeliveryOutcome};
+use crate::smtp::client::config::{ClientConfig, DeliveryOutcome};
 
 /// A dialogue that has sent its first mail.
 fn after_first_message(config: ClientConfig) -> Harness {

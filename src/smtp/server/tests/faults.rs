@@ -3,8 +3,8 @@
 use super::{BANNER, Harness, MAIL, codes, config, effect, with_faults};
 use crate::protocol::StreamProtocol as _;
 use crate::smtp::Stage;
-use crate::smtp::fault::{Effect, FaultAction, FaultPoint};
 use crate::smtp::server::ServerReply;
+use crate::smtp::server::fault::{Effect, FaultAction, FaultPoint};
 use std::time::Duration;
 
 fn reply_with(code: u16, text: &'static str) -> FaultAction {

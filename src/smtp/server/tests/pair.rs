@@ -2,10 +2,11 @@
 
 use super::{Harness, START, TestSink, config, with_users};
 use crate::exit::Exit;
+use crate::mac::Secret;
 use crate::protocol::{Action, Actions, StreamProtocol as _};
 use crate::smtp::client;
 use crate::smtp::{
-    ClientConfig, ClientSession, Credentials, Envelope, Mechanism, RequestedExtensions, Secret, Security, SessionResult,
+    ClientConfig, ClientSession, Credentials, Envelope, Mechanism, RequestedExtensions, Security, SessionResult,
 };
 
 fn client_config(message: &[u8]) -> ClientConfig {

@@ -2,8 +2,8 @@
 
 use super::{Fixture, SECOND, START, config, local_peer, remote_peer};
 use crate::heartbeat::event::{Liveness, RejectReason, WatcherEvent};
-use crate::heartbeat::rules::WatcherConfig;
 use crate::heartbeat::sender_state::ReceivedBeat;
+use crate::heartbeat::watcher::WatcherConfig;
 use crate::mac::MacKey;
 use std::time::Duration;
 

@@ -2,25 +2,24 @@
 //!
 //! Owns the data that goes into a dialogue and comes out of it.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::auth::Mechanism;
-use super::extensions::Extensions;
-use super::mailbox::Mailbox;
-use super::reply::Reply;
-use super::secret::Secret;
+use super::super::auth::Mechanism;
+use super::super::extensions::Extensions;
+use super::super::mailbox::Mailbox;
+use super::super::reply::Reply;
+use super::super::stage::Stage;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::mac::Secret;
 use crate::time::serialize_ns;
 
 /// How the line is protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Security {
+pub(crate) enum Security {
     /// Not at all.
     Plain,
     /// From STARTTLS on; without it nothing is said.
@@ -31,7 +30,7 @@ pub enum Security {
 
 /// Who logs in.
 #[derive(Clone)]
-pub struct Credentials {
+pub(crate) struct Credentials {
     /// The user's name.
     pub user: String,
     /// The password or the token.
@@ -46,7 +45,7 @@ pub struct Credentials {
 
 /// What is to be delivered.
 #[derive(Clone, Debug)]
-pub struct Envelope {
+pub(crate) struct Envelope {
     /// The sender; `None` is the null sender `<>`.
     pub from: Option<Mailbox>,
     /// To whom, in their order.
@@ -59,7 +58,7 @@ pub struct Envelope {
 
 /// What is asked of a server beyond the delivery; it has to offer each of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RequestedExtensions {
+pub(crate) struct RequestedExtensions {
     /// The message goes as one chunk and not as lines (RFC 3030).
     pub chunking: bool,
     /// What a report is to hold: FULL or HDRS (RFC 3461 §4.3).
@@ -76,7 +75,7 @@ pub struct RequestedExtensions {
 
 /// What a client is to do.
 #[derive(Clone)]
-pub struct ClientConfig {
+pub(crate) struct ClientConfig {
     /// The server's name, as the user said it.
     pub server_name: String,
     /// How it names itself.
@@ -103,113 +102,10 @@ pub struct ClientConfig {
     pub min_interval: Duration,
 }
 
-/// A part of the dialogue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stage {
-    /// The name's look-up.
-    Resolve,
-    /// The TCP handshake.
-    Connect,
-    /// The server's greeting.
-    Banner,
-    /// EHLO, the second one after TLS included.
-    Ehlo,
-    /// STARTTLS and its reply.
-    Starttls,
-    /// The TLS handshake.
-    Tls,
-    /// The login.
-    Auth,
-    /// MAIL FROM.
-    Mail,
-    /// RCPT TO, all of them.
-    Rcpt,
-    /// DATA and its 354.
-    Data,
-    /// The message on its way out.
-    Body,
-    /// From the final dot to its reply.
-    Dot,
-    /// QUIT.
-    Quit,
-}
-
-impl Stage {
-    /// Every stage in its order.
-    pub const ALL: [Self; 13] = [
-        Self::Resolve,
-        Self::Connect,
-        Self::Banner,
-        Self::Ehlo,
-        Self::Starttls,
-        Self::Tls,
-        Self::Auth,
-        Self::Mail,
-        Self::Rcpt,
-        Self::Data,
-        Self::Body,
-        Self::Dot,
-        Self::Quit,
-    ];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Resolve => "resolve",
-            Self::Connect => "connect",
-            Self::Banner => "banner",
-            Self::Ehlo => "ehlo",
-            Self::Starttls => "starttls",
-            Self::Tls => "tls",
-            Self::Auth => "auth",
-            Self::Mail => "mail",
-            Self::Rcpt => "rcpt",
-            Self::Data => "data",
-            Self::Body => "body",
-            Self::Dot => "dot",
-            Self::Quit => "quit",
-        }
-    }
-
-    /// How long its reply may take (RFC 5321 §4.5.3.2).
-    pub fn reply_timeout(self) -> Duration {
-        const MINUTE: Duration = Duration::from_secs(60);
-        match self {
-            Self::Data => 2 * MINUTE,
-            Self::Body => 3 * MINUTE,
-            // A shorter wait makes duplicates: the mail may have been taken already.
-            Self::Dot => 10 * MINUTE,
-            // Everything is done by then.
-            Self::Quit => Duration::from_secs(5),
-            _ => 5 * MINUTE,
-        }
-    }
-}
-
-impl FromStr for Stage {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        const STOP_STAGES: [Stage; 7] =
-            [Stage::Banner, Stage::Ehlo, Stage::Tls, Stage::Auth, Stage::Mail, Stage::Rcpt, Stage::Data];
-        STOP_STAGES
-            .into_iter()
-            .find(|stage| stage.name() == text)
-            .ok_or_else(|| "expected banner, ehlo, tls, auth, mail, rcpt or data".to_owned())
-    }
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 /// What became of one recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum DeliveryOutcome {
+pub(crate) enum DeliveryOutcome {
     /// The server has taken the mail for it.
     Accepted,
     /// The server has said no, for good.
@@ -222,7 +118,7 @@ pub enum DeliveryOutcome {
 
 /// A recipient, and what became of it.
 #[derive(Clone, Debug)]
-pub struct RecipientStatus {
+pub(crate) struct RecipientStatus {
     /// Its address.
     pub mailbox: Mailbox,
     /// What became of it; `None` while nothing was decided.
@@ -233,7 +129,7 @@ pub struct RecipientStatus {
 
 /// What a client tells.
 #[derive(Debug)]
-pub enum ClientEvent {
+pub(crate) enum ClientEvent {
     /// A line was sent; secrets are hidden.
     CommandSent(String),
     /// A reply came.
@@ -262,7 +158,7 @@ pub enum ClientEvent {
 /// A stage and how long it took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename = "stage")]
-pub struct StageTiming {
+pub(crate) struct StageTiming {
     /// Which.
     pub stage: Stage,
     /// How long.
@@ -272,7 +168,7 @@ pub struct StageTiming {
 
 /// What came of a dialogue.
 #[derive(Debug)]
-pub struct SessionResult {
+pub(crate) struct SessionResult {
     /// Each recipient, in their order.
     pub recipients: Vec<RecipientStatus>,
     /// Why it did not go through, if it did not.
@@ -292,7 +188,7 @@ pub struct SessionResult {
 }
 
 /// What became of all recipients, as a code.
-pub fn exit_for_recipients(recipients: &[RecipientStatus]) -> Exit {
+pub(crate) fn exit_for_recipients(recipients: &[RecipientStatus]) -> Exit {
     let count = |outcome| recipients.iter().filter(|recipient| recipient.outcome == Some(outcome)).count();
     // Who said yes and was not sent to, because it was not to be.
     let is_willing =

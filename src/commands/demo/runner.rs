@@ -20,7 +20,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 const MAX_LINES_SHOWN: usize = 12;
 
 /// The stage of a demo.
-pub struct DemoRunner {
+pub(super) struct DemoRunner {
     scratch: ScratchDir,
     output: Output,
     signals: Signals,
@@ -28,7 +28,7 @@ pub struct DemoRunner {
 }
 
 /// A server that runs in the background.
-pub struct Server {
+pub(super) struct Server {
     child: Child,
     pair: &'static str,
     command: String,
@@ -38,27 +38,27 @@ pub struct Server {
 
 impl DemoRunner {
     /// An empty stage.
-    pub fn new(output: Output, signals: Signals) -> Result<Self> {
+    pub(super) fn new(output: Output, signals: Signals) -> Result<Self> {
         Ok(Self { scratch: ScratchDir::new()?, output, signals, steps: Vec::new() })
     }
 
     /// The record, once all is played.
-    pub fn finish(self) -> (Output, Vec<Step>) {
+    pub(super) fn finish(self) -> (Output, Vec<Step>) {
         (self.output, self.steps)
     }
 
     /// Puts a file into the stage's directory, where every command runs.
-    pub fn write_file(&self, name: &str, content: &[u8]) -> Result<()> {
+    pub(super) fn write_file(&self, name: &str, content: &[u8]) -> Result<()> {
         self.scratch.write_file(name, content).map(|_| ())
     }
 
     /// The content of a file in the stage's directory, nothing if there is none.
-    pub fn read_file(&self, name: &str) -> Vec<u8> {
+    pub(super) fn read_file(&self, name: &str) -> Vec<u8> {
         fs::read(self.scratch.path().join(name)).unwrap_or_default()
     }
 
     /// Starts a server on a free port and waits until it listens.
-    pub fn start_server(&mut self, pair: &'static str, arguments: &[&str]) -> Result<Server> {
+    pub(super) fn start_server(&mut self, pair: &'static str, arguments: &[&str]) -> Result<Server> {
         let ready = format!("ready-{}", self.steps.len());
         let arguments = [arguments, &["--bind", "127.0.0.1:0", "--ready-file", &ready]].concat();
         let command = shell_command(&arguments);
@@ -84,7 +84,7 @@ impl DemoRunner {
     }
 
     /// Runs a client to its end and records whether it ended with `expected` and `is_right`.
-    pub fn step(
+    pub(super) fn step(
         &mut self,
         server: &Server,
         description: &'static str,
@@ -99,7 +99,7 @@ impl DemoRunner {
     }
 
     /// Asks a server to stop, and records whether it did so in order.
-    pub fn stop_server(&mut self, server: Server, description: &'static str) -> Result<()> {
+    pub(super) fn stop_server(&mut self, server: Server, description: &'static str) -> Result<()> {
         let Server { child, pair, command, .. } = server;
         child.terminate();
         let ended = self.wait_or_kill(child)?;

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use super::{ReceivedBeat, SenderState};
 use crate::heartbeat::event::{Liveness, RejectReason, WatcherEvent};
-use crate::heartbeat::rules::WatcherConfig;
+use crate::heartbeat::watcher::WatcherConfig;
 use crate::protocol::DatagramActions;
 use crate::time::Moment;
 
@@ -32,7 +32,7 @@ const SEQ_TOLERANCE: u64 = 256;
 
 /// The run of a sender that is believed.
 #[derive(Clone, Copy, Debug)]
-pub struct Incarnation {
+pub(crate) struct Incarnation {
     pub peer: SocketAddr,
     pub id: u64,
     pub advertised_timing: Option<(Duration, u8)>,
@@ -51,7 +51,7 @@ pub struct Incarnation {
 
 /// Another run under the same name.
 #[derive(Clone, Copy, Debug)]
-pub struct ConflictingSender {
+pub(crate) struct ConflictingSender {
     incarnation: u64,
     /// When it was replaced, or last told of.
     updated_at: Moment,
@@ -60,13 +60,13 @@ pub struct ConflictingSender {
 
 impl ConflictingSender {
     /// A run that another one replaced.
-    pub fn replaced(incarnation: u64, at: Moment) -> Self {
+    pub(crate) fn replaced(incarnation: u64, at: Moment) -> Self {
         Self { incarnation, updated_at: at, is_reported: false }
     }
 }
 
 /// Whose beat it is.
-pub enum Identity {
+pub(super) enum Identity {
     First,
     Same,
     Restarted,
@@ -77,7 +77,7 @@ pub enum Identity {
 
 impl Incarnation {
     /// A run that nobody has watched since its beat `last`, which came at `heard`.
-    pub fn from_snapshot(
+    pub(crate) fn from_snapshot(
         peer: SocketAddr,
         id: u64,
         advertised_timing: Option<(Duration, u8)>,

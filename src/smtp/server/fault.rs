@@ -8,13 +8,13 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::plan::Stage;
-use super::server::ServerReply;
+use super::super::stage::Stage;
+use super::ServerReply;
 use crate::impair::{Occurrences, SeededRandom};
 
 /// Where a rule has its occasions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FaultPoint {
+pub(crate) enum FaultPoint {
     /// A connection that was accepted, before its banner.
     Connect,
     /// The reply to a stage; the banner is one too.
@@ -35,7 +35,7 @@ pub enum FaultPoint {
 
 /// A rule.
 #[derive(Clone, Debug)]
-pub struct FaultRule {
+pub(crate) struct FaultRule {
     /// As it was written.
     pub text: String,
     /// Where.
@@ -50,7 +50,7 @@ pub struct FaultRule {
 
 /// What is done, all of it at one occasion.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FaultAction {
+pub(crate) struct FaultAction {
     /// How long everything is held back.
     pub delay: Duration,
     /// At how many octets a second the reply goes out.
@@ -63,7 +63,7 @@ pub struct FaultAction {
 
 /// What is done in place of what is usual.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// Nothing: the usual is done.
     #[default]
     None,
@@ -89,7 +89,7 @@ pub enum Effect {
 
 /// A certificate that nobody should accept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CertificateFault {
+pub(crate) enum CertificateFault {
     /// It was valid once.
     Expired,
     /// It is another's.
@@ -100,7 +100,7 @@ pub enum CertificateFault {
 
 /// A rule that fires.
 #[derive(Clone, Copy, Debug)]
-pub struct FiredRule<'r> {
+pub(crate) struct FiredRule<'r> {
     /// Its place on the command line, from 0.
     pub rule_index: usize,
     /// The how-manieth of its occasions it is.
@@ -111,46 +111,46 @@ pub struct FiredRule<'r> {
 
 /// All rules, and how often each was asked.
 #[derive(Debug, Default)]
-pub struct FaultRules {
+pub(crate) struct FaultRules {
     seed: u64,
     rules: Vec<(FaultRule, AtomicU64)>,
 }
 
 impl FaultRules {
     /// These rules in their order.
-    pub fn new(seed: u64, rules: Vec<FaultRule>) -> Self {
+    pub(crate) fn new(seed: u64, rules: Vec<FaultRule>) -> Self {
         Self { seed, rules: rules.into_iter().map(|rule| (rule, AtomicU64::new(0))).collect() }
     }
 
     /// The rules.
-    pub fn rules(&self) -> impl Iterator<Item = &FaultRule> {
+    pub(crate) fn rules(&self) -> impl Iterator<Item = &FaultRule> {
         self.rules.iter().map(|(rule, _)| rule)
     }
 
     /// The rule with this number.
-    pub fn rule_text(&self, rule_index: usize) -> &str {
+    pub(crate) fn rule_text(&self, rule_index: usize) -> &str {
         self.rules.get(rule_index).map_or("", |(rule, _)| rule.text.as_str())
     }
 
     /// Counts an occasion of every rule that belongs here; the first that fires.
-    pub fn evaluate(&self, matches_point: impl Fn(FaultPoint) -> bool, identity: &str) -> Option<FiredRule<'_>> {
+    pub(crate) fn evaluate(&self, matches_point: impl Fn(FaultPoint) -> bool, identity: &str) -> Option<FiredRule<'_>> {
         self.evaluate_all(matches_point, identity).next()
     }
 
     /// Whether any of them is left to chance.
-    pub fn is_randomized(&self) -> bool {
+    pub(crate) fn is_randomized(&self) -> bool {
         self.rules().any(|rule| matches!(rule.occurrences, Occurrences::Probability(_)))
     }
 
     /// The same for a reply.
-    pub fn evaluate_reply(&self, stage: Option<Stage>, identity: &str) -> Option<FiredRule<'_>> {
+    pub(crate) fn evaluate_reply(&self, stage: Option<Stage>, identity: &str) -> Option<FiredRule<'_>> {
         let is_here =
             |place| place == FaultPoint::AnyReply || stage.is_some_and(|stage| place == FaultPoint::Reply(stage));
         self.evaluate(is_here, identity)
     }
 
     /// Every rule that fires here.
-    pub fn evaluate_all(
+    pub(crate) fn evaluate_all(
         &self,
         matches_point: impl Fn(FaultPoint) -> bool,
         identity: &str,
@@ -171,7 +171,7 @@ impl FaultRules {
     }
 
     /// Whether a rule fires at one of its occasions; asked again, the answer is the same.
-    pub fn fires(&self, rule_index: usize, rule: &FaultRule, ordinal: u64) -> bool {
+    pub(crate) fn fires(&self, rule_index: usize, rule: &FaultRule, ordinal: u64) -> bool {
         let place = u32::try_from(rule_index + 1).unwrap_or(u32::MAX);
         rule.occurrences.contains(ordinal, SeededRandom::new(self.seed, place))
     }
@@ -199,7 +199,7 @@ fn matches_pattern(pattern: &str, text: &str) -> bool {
 
 impl FaultAction {
     /// The reply that refuses, if this is one: then nothing of what was asked is done.
-    pub fn negative_reply(&self) -> Option<&ServerReply> {
+    pub(crate) fn negative_reply(&self) -> Option<&ServerReply> {
         match &self.effect {
             Effect::Reply(answer) if answer.is_negative() => Some(answer),
             _ => None,
