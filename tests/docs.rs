@@ -15,7 +15,7 @@ use std::process::Command;
 use netlab::exit::Exit;
 use serde_json::Value;
 
-use support::{Server, demo_site, run, text};
+use support::{Server, demo_site, path_str, run};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -209,7 +209,7 @@ fn short_help_fits_a_screen_with_two_examples() {
     for arguments in [vec!["-h"], vec!["heartbeat", "-h"]].into_iter().chain(names.into_iter().map(words)) {
         let mut command = support::netlab(&arguments);
         command.env("COLUMNS", "80");
-        let ran = support::finish(command);
+        let ran = support::run_command(command);
         let lines = ran.stdout.lines().count();
         assert!(lines <= 24, "{arguments:?} has {lines} lines");
         let examples = ran.stdout.split("Examples:\n").nth(1).unwrap_or_default();
@@ -305,12 +305,12 @@ fn documented_flags_exist() {
 #[test]
 fn readme_examples_run() {
     let site = demo_site();
-    let web = Server::start(&["serve-http", text(&site), "--log", "off"]);
+    let web = Server::start(&["serve-http", path_str(&site), "--log", "off"]);
     let echo = Server::start(&["ping-serve", "-q"]);
     let watch = Server::start(&["heartbeat", "watch", "-q"]);
     let trust = tempfile::tempdir().expect("a temporary directory");
     let ca = trust.path().join("ca.pem");
-    let self_signed = format!("--tls-self-signed={}", text(&ca));
+    let self_signed = format!("--tls-self-signed={}", path_str(&ca));
     let mailbox = Server::start(&["mail-serve", "-q", &self_signed, "--fault", "rcpt#1 = 451 4.7.1 greylisted"]);
     let ports = BTreeMap::from([
         ("127.0.0.1:2525", mailbox.address().to_string()),

@@ -367,5 +367,5 @@ fn the_reader_of_words_finds_phrases_and_leaves_english_alone() {
     assert_eq!(banned("It is no rate."), Some(" is no "));
     assert_eq!(banned("The peer,\twhoever it is"), Some(" whoever "));
     assert_eq!(banned("there is no such host"), None);
-    assert_eq!(strings(r#"say("a \"yes\"", 'x', "no")"#), "a \\\"yes\\\" | no | ");
+    assert_eq!(strings(r#"send_and_read("a \"yes\"", 'x', "no")"#), "a \\\"yes\\\" | no | ");
 }

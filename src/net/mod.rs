@@ -46,4 +46,4 @@ pub(crate) use listen::{Address, Listeners};
 pub(crate) use resolve::resolve;
 pub(crate) use server::{Accepted, Incoming, Notice, ServerConfig, Service, serve};
 pub(crate) use signals::{Signal, Signals, WakeReason, Waker};
-pub(crate) use udp::{SocketOptions, UdpSockets};
+pub(crate) use udp::{DatagramSockets, SocketOptions};

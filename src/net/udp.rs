@@ -53,9 +53,9 @@ fn unix_unsupported(path: &Path) -> Error {
 
 /// A server's sockets, one per thread and address.
 #[derive(Debug)]
-pub(crate) struct UdpSockets(BoundSockets);
+pub(crate) struct DatagramSockets(BoundSockets);
 
-impl UdpSockets {
+impl DatagramSockets {
     /// Binds everywhere, `threads` times.
     pub(crate) fn bind(binds: &[BindAddress], threads: usize) -> Result<Self> {
         BoundSockets::bind(binds, threads, &DATAGRAM).map(Self)
@@ -176,7 +176,7 @@ pub(super) fn enable_timestamps(socket: &Socket) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{SocketOptions, UdpSockets};
+    use super::{DatagramSockets, SocketOptions};
     use crate::exit::Exit;
     use crate::net::bind::BindAddress;
     use std::net::{Ipv4Addr, SocketAddr};
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn port_0_is_the_same_port_in_both_families_and_for_every_thread() {
-        let mut receivers = UdpSockets::bind(&[BindAddress::Loopback(0)], 3).expect("a free port");
+        let mut receivers = DatagramSockets::bind(&[BindAddress::Loopback(0)], 3).expect("a free port");
         let bound = receivers.socket_addresses();
         assert!(bound.windows(2).all(|pair| pair[0].port() == pair[1].port() && pair[0].port() != 0));
         assert_eq!(bound.len() + receivers.warnings().len(), 2);
@@ -198,9 +198,9 @@ mod tests {
     #[test]
     fn a_port_of_another_server_is_never_shared() {
         for threads in [1, 2] {
-            let first = UdpSockets::bind(&[BindAddress::Host(LOCAL.into(), 0)], threads).expect("a free port");
+            let first = DatagramSockets::bind(&[BindAddress::Host(LOCAL.into(), 0)], threads).expect("a free port");
             let bind = BindAddress::Host(LOCAL.into(), first.socket_addresses()[0].port());
-            let error = UdpSockets::bind(&[bind], threads).expect_err("taken");
+            let error = DatagramSockets::bind(&[bind], threads).expect_err("taken");
             assert_eq!(error.exit(), Exit::OsError);
             assert!(error.advice().is_some_and(|advice| advice.contains("--bind")));
         }
@@ -208,9 +208,10 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_or_not_udp_is_refused_with_its_code() {
-        let bind = |host: &str| UdpSockets::bind(&[BindAddress::Host(host.into(), 0)], 1).expect_err("refused").exit();
+        let bind =
+            |host: &str| DatagramSockets::bind(&[BindAddress::Host(host.into(), 0)], 1).expect_err("refused").exit();
         assert_eq!(bind("192.0.2.1"), Exit::OsError);
-        let unix = UdpSockets::bind(&[BindAddress::Unix("/tmp/s".into())], 1).expect_err("no UDP");
+        let unix = DatagramSockets::bind(&[BindAddress::Unix("/tmp/s".into())], 1).expect_err("no UDP");
         assert_eq!(unix.exit(), Exit::Usage);
     }
 

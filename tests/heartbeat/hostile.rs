@@ -4,20 +4,20 @@ use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::support::{PATIENCE, run, text};
+use crate::support::{TEST_TIMEOUT, path_str, run};
 use crate::{Watched, sender};
 
 fn key_file(directory: &tempfile::TempDir, name: &str, secret: &str, mode: u32) -> String {
     let path = directory.path().join(name);
     fs::write(&path, secret).expect("written");
     fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("changed");
-    text(&path).to_owned()
+    path_str(&path).to_owned()
 }
 
 /// What a sender with this key says, recorded on the way.
 fn recorded(key: &str) -> Vec<Vec<u8>> {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    socket.set_read_timeout(Some(PATIENCE)).expect("set");
+    socket.set_read_timeout(Some(TEST_TIMEOUT)).expect("set");
     let address = socket.local_addr().expect("bound").to_string();
     let ran = run(&["heartbeat", "send", &address, "--name", "a", "-i", "10s", "-c", "1", "--key-file", key, "-q"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -78,8 +78,8 @@ fn garbage_changes_nothing_and_fills_no_log() {
         watched.socket.send(&garbage).expect("sent");
         if number % 50 == 0 {
             // Not faster than it is read.
-            watched.say("BEAT b 1 1 1764000000000 60000 3 echo");
-            watched.socket.set_read_timeout(Some(PATIENCE)).expect("set");
+            watched.send("BEAT b 1 1 1764000000000 60000 3 echo");
+            watched.socket.set_read_timeout(Some(TEST_TIMEOUT)).expect("set");
             let mut echo = [0; 512];
             let length = watched.socket.recv(&mut echo).expect("an echo");
             assert_eq!(echo[..length], *b"ECHO b 1 1 1764000000000 60000 3 echo");
@@ -87,7 +87,7 @@ fn garbage_changes_nothing_and_fills_no_log() {
     }
     watched.socket.send(b"").expect("sent");
     watched.beat("a", 1, 2, 60_000);
-    watched.say("BYE a 1 2 1764000000000 60000 3");
+    watched.send("BYE a 1 2 1764000000000 60000 3");
     let mut events = watched.until_state("a", "stopped");
     events.extend(watched.stop().1);
     let told = events.iter().filter(|event| event["type"] == "refused").count();
@@ -99,7 +99,7 @@ fn garbage_changes_nothing_and_fills_no_log() {
 #[test]
 fn a_hostile_name_cannot_reach_the_terminal() {
     let watched = Watched::start(&[]);
-    watched.say("BEAT a\x1b[2Jb 1 1 1764000000000 60000 3");
-    watched.say("BEAT a\u{9b}31mb 1 1 1764000000000 60000 3");
+    watched.send("BEAT a\x1b[2Jb 1 1 1764000000000 60000 3");
+    watched.send("BEAT a\u{9b}31mb 1 1 1764000000000 60000 3");
     assert_eq!(watched.stop().1.last().expect("a summary")["total"], 0);
 }

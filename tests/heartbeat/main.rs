@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use support::{Server, event};
+use support::{Server, parse_event};
 
 /// A watcher whose events are read as they come.
 struct Watched {
@@ -38,13 +38,13 @@ impl Watched {
         self.server.address().to_string()
     }
 
-    fn say(&self, line: &str) {
+    fn send(&self, line: &str) {
         self.socket.send(line.as_bytes()).expect("sent");
     }
 
     /// A beat of a sender who promises another one within `interval` milliseconds.
     fn beat(&self, name: &str, incarnation: u32, seq: u64, interval: u64) {
-        self.say(&format!("BEAT {name} {incarnation:x} {seq} {} {interval} 3", unix_ms()));
+        self.send(&format!("BEAT {name} {incarnation:x} {seq} {} {interval} 3", unix_ms()));
     }
 
     /// Reads events up to the first one that is `wanted`.
@@ -53,7 +53,7 @@ impl Watched {
         loop {
             let mut line = String::new();
             assert!(self.lines.read_line(&mut line).expect("text") > 0, "it ended after {events:#?}");
-            events.push(event(line.trim_end()));
+            events.push(parse_event(line.trim_end()));
             if events.last().is_some_and(&wanted) {
                 return events;
             }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Server, run, say};
+use crate::support::{Server, run, send_and_read};
 
 /// A watcher with pages, and where they are.
 fn start(flags: &[&str]) -> (Server, std::net::SocketAddr) {
@@ -13,7 +13,7 @@ fn start(flags: &[&str]) -> (Server, std::net::SocketAddr) {
 
 fn get(pages: std::net::SocketAddr, path: &str) -> (String, String) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
-    let answer = String::from_utf8(say(pages, request.as_bytes())).expect("text");
+    let answer = String::from_utf8(send_and_read(pages, request.as_bytes())).expect("text");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
     (head.to_owned(), body.to_owned())
 }
@@ -47,7 +47,7 @@ fn the_page_its_data_and_its_metrics_say_the_same() {
     }
     let (head, _) = get(pages, "/none");
     assert!(head.starts_with("HTTP/1.1 404"));
-    let post = say(pages, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let post = send_and_read(pages, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     assert!(post.starts_with(b"HTTP/1.1 405"));
 }
 

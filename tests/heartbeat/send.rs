@@ -6,18 +6,18 @@ use std::process::Stdio;
 use rustix::process::{Signal, kill_process};
 
 use crate::support::relay::{Fate, Relay, Way};
-use crate::support::{PATIENCE, Server, netlab, pid, run};
+use crate::support::{Server, TEST_TIMEOUT, netlab, pid, run};
 use crate::{Watched, sender, unix_ms};
 
 /// A plain socket as the watcher, and its address.
 fn plain() -> (UdpSocket, String) {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    socket.set_read_timeout(Some(PATIENCE)).expect("set");
+    socket.set_read_timeout(Some(TEST_TIMEOUT)).expect("set");
     let address = socket.local_addr().expect("bound").to_string();
     (socket, address)
 }
 
-fn hear(socket: &UdpSocket) -> String {
+fn receive_text(socket: &UdpSocket) -> String {
     let mut octets = [0; 512];
     let length = socket.recv(&mut octets).expect("a line");
     String::from_utf8(octets[..length].to_vec()).expect("text")
@@ -28,7 +28,7 @@ fn beats_are_lines_of_text_with_a_number_and_a_time() {
     let (socket, address) = plain();
     let ran = run(&["heartbeat", "send", &address, "--name", "web-1", "-i", "20ms", "-c", "3", "--multiplier", "4"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    let lines: Vec<String> = (0..6).map(|_| hear(&socket)).collect();
+    let lines: Vec<String> = (0..6).map(|_| receive_text(&socket)).collect();
     let words: Vec<Vec<&str>> = lines.iter().map(|line| line.split(' ').collect()).collect();
     for (place, words) in words.iter().enumerate() {
         let seq = (place + 1).min(3).to_string();
@@ -40,7 +40,7 @@ fn beats_are_lines_of_text_with_a_number_and_a_time() {
     assert!(ran.stdout.contains("goodbye after beat 3") && ran.stdout.contains("3 beats sent"), "{}", ran.stdout);
     let again = run(&["heartbeat", "send", &address, "--name", "web-1", "-i", "20ms", "-c", "1", "-q"]);
     assert_eq!(again.code, 0);
-    assert_ne!(words[0][2], self::words(&hear(&socket))[2], "another run has another incarnation");
+    assert_ne!(words[0][2], self::words(&receive_text(&socket))[2], "another run has another incarnation");
 }
 
 fn words(line: &str) -> Vec<&str> {
@@ -133,7 +133,7 @@ fn runs_of_cron_send_numbers_that_follow_one_another() {
     let (socket, address) = plain();
     let before = unix_ms();
     let ran = run(&["heartbeat", "send", &address, "--name", "cron", "-i", "1m", "--once", "-q"]);
-    let line = hear(&socket);
+    let line = receive_text(&socket);
     let seq: u128 = words(&line)[3].parse().expect("a number");
     assert!(ran.code == 0 && (seq * 60_000).abs_diff(before) <= 31_000, "{line}");
     assert_eq!(words(&line)[2], "0000000000000000");

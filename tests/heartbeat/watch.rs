@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::support::{Server, netlab, pid, run, text};
+use crate::support::{Server, netlab, path_str, pid, run};
 use crate::{Watched, pause, sender};
 
 #[test]
@@ -65,9 +65,12 @@ fn a_command_runs_once_per_change_and_in_order() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let log = directory.path().join("log");
     let script = directory.path().join("hook.sh");
-    fs::write(&script, format!("read event; echo \"$NETLAB_NAME $NETLAB_FROM $NETLAB_TO $event\" >> {}\n", text(&log)))
-        .expect("written");
-    let hook = format!("sh '{}'", text(&script));
+    fs::write(
+        &script,
+        format!("read event; echo \"$NETLAB_NAME $NETLAB_FROM $NETLAB_TO $event\" >> {}\n", path_str(&log)),
+    )
+    .expect("written");
+    let hook = format!("sh '{}'", path_str(&script));
     let watched = Watched::start(&["--on-change", &hook]);
     let target = watched.target();
     for name in ["one", "two;$(touch owned)"] {
@@ -87,7 +90,7 @@ fn a_command_runs_once_per_change_and_in_order() {
         (vec!["up".into(), "stopped".into()], vec!["up".into(), "stopped".into()])
     );
     let json = log.lines().next().and_then(|line| line.find('{').map(|at| line[at..].to_owned())).expect("an event");
-    assert_eq!(crate::support::event(&json)["type"], "state");
+    assert_eq!(crate::support::parse_event(&json)["type"], "state");
 }
 
 #[test]
@@ -130,7 +133,7 @@ fn a_watcher_hears_as_many_datagrams_as_it_was_told() {
 fn who_was_missed_before_is_not_missed_anew() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let state = directory.path().join("state.json");
-    let flags = ["--state", text(&state), "--expect", "never", "--expect-within", "1ms"];
+    let flags = ["--state", path_str(&state), "--expect", "never", "--expect-within", "1ms"];
     let mut first = Watched::start(&flags);
     first.until_state("never", "down");
     let (_, events) = first.stop();
@@ -145,7 +148,7 @@ fn who_was_missed_before_is_not_missed_anew() {
 fn a_state_survives_the_death_of_the_watcher() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let state = directory.path().join("state.json");
-    let flags = ["--state", text(&state)];
+    let flags = ["--state", path_str(&state)];
     let mut first = Watched::start(&flags);
     first.beat("up", 1, 1, 60_000);
     first.until_state("up", "up");
@@ -174,7 +177,7 @@ fn a_device_keeps_no_state() {
 fn the_next_watcher_announces_nobody_again() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let state = directory.path().join("state.json");
-    let flags = ["--state", text(&state)];
+    let flags = ["--state", path_str(&state)];
     let mut first = Watched::start(&flags);
     first.beat("up", 1, 1, 60_000);
     first.beat("dead", 1, 1, 20);
@@ -196,7 +199,7 @@ fn the_next_watcher_announces_nobody_again() {
         [("{}", "no state"), ("no JSON", "no state"), (r#"{"version":9,"saved_ms":0,"senders":[]}"#, "version 9")]
     {
         fs::write(&state, content).expect("written");
-        let ran = run(&["heartbeat", "watch", "--bind", "0", "--state", text(&state), "--for", "1s"]);
+        let ran = run(&["heartbeat", "watch", "--bind", "0", "--state", path_str(&state), "--for", "1s"]);
         assert!(ran.code == 78 && ran.stderr.contains(word), "{content}: {} {}", ran.code, ran.stderr);
     }
     let nowhere = run(&["heartbeat", "watch", "--bind", "0", "--state", "/nonexistent/state", "--for", "1s"]);
@@ -221,7 +224,7 @@ fn a_stopped_watcher_takes_nobody_for_dead() {
     beats(&watched, 45..=50);
     let events = watched.until(|event| event["type"] == "monitor_stall");
     assert!(events.last().expect("one")["gap_ns"].as_u64().is_some_and(|gap| gap > 500_000_000), "{events:#?}");
-    watched.say("BYE a 1 50 1764000000000 50 3");
+    watched.send("BYE a 1 50 1764000000000 50 3");
     let mut events = watched.until_state("a", "stopped");
     events.extend(watched.stop().1);
     assert!(!events.iter().any(|event| event["to"] == "down"), "{events:#?}");
@@ -232,7 +235,7 @@ fn a_stopped_watcher_takes_nobody_for_dead() {
 fn the_textbooks_beats_are_watched_too() {
     let mut watched = Watched::start(&["--detect", "fixed:100ms"]);
     for line in ["Heartbeat 1 1764000000.5", "Heartbeat 2 1764000000.6", "4 1764000000800"] {
-        watched.say(line);
+        watched.send(line);
     }
     let name = watched.socket.local_addr().expect("bound").to_string();
     let events = watched.until_state(&name, "down");
@@ -244,7 +247,7 @@ fn beats_are_told_with_v_only() {
     for (flags, expected) in [(&[][..], 0), (&["-v"], 3)] {
         let watched = Watched::start(flags);
         (1..=3).for_each(|seq| watched.beat("a", 1, seq, 60_000));
-        watched.say("BYE a 1 3 1764000000000 60000 3");
+        watched.send("BYE a 1 3 1764000000000 60000 3");
         let mut watched = watched;
         let events = watched.until_state("a", "stopped");
         assert_eq!(events.iter().filter(|event| event["type"] == "beat").count(), expected);
@@ -275,7 +278,7 @@ fn a_state_that_cannot_be_kept_is_told_once_and_the_watch_goes_on() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let inner = directory.path().join("inner");
     fs::create_dir(&inner).expect("created");
-    let mut watched = Watched::start(&["--state", text(&inner.join("state"))]);
+    let mut watched = Watched::start(&["--state", path_str(&inner.join("state"))]);
     fs::remove_dir_all(&inner).expect("removed");
     watched.beat("a", 1, 1, 60_000);
     watched.until(|event| event["type"] == "not_kept");

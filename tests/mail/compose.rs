@@ -3,10 +3,10 @@
 use std::fs;
 use std::io::Write as _;
 
-use crate::support::{finish, netlab, run, site, terminal, text};
+use crate::support::{attach_terminal, netlab, path_str, run, run_command, site};
 use crate::{After, AfterMessage, Say, server};
 
-fn dry(flags: &[&str]) -> crate::support::Ran {
+fn dry(flags: &[&str]) -> crate::support::RunOutput {
     run(&[&["mail", "h.test", "--from", "me@x.test", "--to", "a@x.test", "--dry-run"], flags].concat())
 }
 
@@ -80,11 +80,11 @@ fn a_raw_message_goes_as_it_is_and_long_lines_are_refused() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("m.eml");
     fs::write(&file, "Subject: raw\n\n.dot\n").expect("written");
-    assert_eq!(dry(&["--raw", text(&file)]).stdout, "Subject: raw\r\n\r\n.dot\r\n");
+    assert_eq!(dry(&["--raw", path_str(&file)]).stdout, "Subject: raw\r\n\r\n.dot\r\n");
     fs::write(&file, format!("Subject: raw\n\n{}\n", "x".repeat(998))).expect("written");
-    assert_eq!(dry(&["--raw", text(&file)]).code, 0);
+    assert_eq!(dry(&["--raw", path_str(&file)]).code, 0);
     fs::write(&file, format!("Subject: raw\n\n{}\n", "x".repeat(999))).expect("written");
-    assert_eq!(dry(&["--raw", text(&file)]).code, 65);
+    assert_eq!(dry(&["--raw", path_str(&file)]).code, 65);
 }
 
 #[test]
@@ -103,20 +103,20 @@ fn a_raw_message_says_to_whom_it_goes_and_bcc_stays_here() {
         After("QUIT", "221 bye\r\n"),
     ];
     let (peer, heard) = server(turns);
-    let ran = run(&["mail", &peer.address.to_string(), "--plain", "-t", "--raw", text(&file)]);
+    let ran = run(&["mail", &peer.address.to_string(), "--plain", "-t", "--raw", path_str(&file)]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(!heard.recv().expect("ended").contains("Bcc"));
     fs::write(&file, "Subject: raw\n\nhello\n").expect("written");
-    let ran = run(&["mail", "127.0.0.1:1", "--plain", "-t", "--raw", text(&file)]);
+    let ran = run(&["mail", "127.0.0.1:1", "--plain", "-t", "--raw", path_str(&file)]);
     assert_eq!(ran.code, 65, "{}", ran.stderr);
 }
 
 #[test]
 fn on_a_terminal_the_text_is_asked_for_and_a_lone_dot_ends_it() {
     let mut command = netlab(&["mail", "127.0.0.1:1", "--from", "me@x.test", "--to", "a@x.test", "--dry-run"]);
-    let mut keyboard = terminal(&mut command);
+    let mut keyboard = attach_terminal(&mut command);
     keyboard.write_all(b"hello\n..\n.\nno more\n").expect("typed");
-    let ran = finish(command);
+    let ran = run_command(command);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stdout.ends_with("\r\n\r\nhello\r\n..\r\n"), "{:?}", ran.stdout);
     assert!(ran.stderr.contains("a dot alone"), "{}", ran.stderr);

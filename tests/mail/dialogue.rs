@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
 
-use crate::support::{Peer, run, text};
+use crate::support::{ScriptedPeer, path_str, run};
 use crate::{After, AfterMessage, Close, Say, Turn, mail, server};
 
 /// A greeting, EHLO and an envelope for one recipient, up to the reply to DATA.
@@ -82,9 +82,20 @@ fn a_server_is_asked_what_it_offers_and_sent_nothing() {
 fn octets_that_the_server_does_not_take_are_encoded_and_headers_refused() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("m.eml");
-    let send = |peer: &Peer| {
+    let send = |peer: &ScriptedPeer| {
         let server = peer.address.to_string();
-        run(&["mail", &server, "--plain", "--from", "me@x.test", "--to", "a@x.test", "--raw", text(&file), "--json"])
+        run(&[
+            "mail",
+            &server,
+            "--plain",
+            "--from",
+            "me@x.test",
+            "--to",
+            "a@x.test",
+            "--raw",
+            path_str(&file),
+            "--json",
+        ])
     };
     std::fs::write(&file, "Subject: hi\n\nGrüße\n").expect("written");
     for (offers, is_encoded) in [("250 mx\r\n", true), ("250-mx\r\n250 8BITMIME\r\n", false)] {
@@ -150,7 +161,7 @@ fn what_is_forgiven_is_not_with_strict() {
         let path = directory.path().join(name);
         std::fs::write(&path, content).expect("written");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("changed");
-        text(&path).to_owned()
+        path_str(&path).to_owned()
     };
     let run_with = |flags: &[&str]| {
         let usual = ["mail", "127.0.0.1:1", "--plain", "--from", "me@x.test", "--to", "a@x.test"];
@@ -231,7 +242,7 @@ fn what_is_glued_behind_the_220_to_starttls_is_never_believed() {
     let file = directory.path().join("password");
     std::fs::write(&file, "sesame").expect("written");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("changed");
-    let ran = mail(&peer, &["--starttls", "--user", "tim", "--password-file", text(&file), "--insecure"]);
+    let ran = mail(&peer, &["--starttls", "--user", "tim", "--password-file", path_str(&file), "--insecure"]);
     assert_eq!((ran.code, &ran.summary()["stage"]), (76, &"starttls".into()), "{}", ran.stderr);
     let heard = heard.recv().expect("it ended");
     assert!(heard.ends_with("STARTTLS\r\n") && !heard.contains('\u{16}'), "no ClientHello: {heard:?}");
@@ -283,8 +294,17 @@ fn a_login_is_hidden_everywhere() {
             ],
         };
         let (peer, _) = server(turns);
-        let flags =
-            ["--user", "tim", "--password-file", text(&file), "--auth", mechanism, "--insecure-auth", "--trace", "-v"];
+        let flags = [
+            "--user",
+            "tim",
+            "--password-file",
+            path_str(&file),
+            "--auth",
+            mechanism,
+            "--insecure-auth",
+            "--trace",
+            "-v",
+        ];
         let ran = mail(&peer, &flags);
         assert_eq!(ran.code, code, "{}", ran.stderr);
         assert!(ran.stderr.contains("app password") && ran.stderr.contains("[hidden]"), "{}", ran.stderr);
@@ -295,7 +315,7 @@ fn a_login_is_hidden_everywhere() {
     // Not in clear unless that is spelt out.
     let (peer, heard) =
         server(vec![Say("220 mx\r\n"), After("EHLO ", "250-mx\r\n250 AUTH PLAIN\r\n"), After("QUIT", "221\r\n")]);
-    assert_eq!(mail(&peer, &["--user", "tim", "--password-file", text(&file)]).code, 65);
+    assert_eq!(mail(&peer, &["--user", "tim", "--password-file", path_str(&file)]).code, 65);
     assert!(!heard.recv().expect("it ended").contains("AUTH"));
 }
 
@@ -308,7 +328,7 @@ fn control_bytes_of_a_server_are_shown_and_not_obeyed() {
 
 #[test]
 fn nobody_there_and_names_unknown_have_their_codes() {
-    let peer = Peer::play(Vec::new());
+    let peer = ScriptedPeer::start(Vec::new());
     let address = peer.address;
     peer.done();
     let usual = ["--from", "me@x.test", "--to", "a@x.test", "--text", "x", "--plain"];
@@ -339,7 +359,7 @@ fn the_refused_are_written_down_apart() {
         AfterMessage("250 ok\r\n"),
         After("QUIT", "221\r\n"),
     ]);
-    let ran = mail(&peer, &["--to", "b@x.test", "--bcc", "c@x.test", "--rejected-to", text(&file)]);
+    let ran = mail(&peer, &["--to", "b@x.test", "--bcc", "c@x.test", "--rejected-to", path_str(&file)]);
     assert_eq!(ran.code, 75, "deferred outranks refused: {}", ran.stderr);
     let rejected = std::fs::read_to_string(&file).expect("written");
     assert_eq!(rejected, "refused b@x.test (550 5.1.1 nobody)\ndeferred c@x.test (451 4.7.1 later)\n");
@@ -359,7 +379,7 @@ fn the_null_sender_sends_what_is_written_and_composes_nothing() {
     ]));
     let address = peer.address.to_string();
     let flags = ["mail", "--plain", &address, "--from", "<>"];
-    assert_eq!(run(&[&flags[..], &["-t", "--raw", text(&file)]].concat()).code, 0);
+    assert_eq!(run(&[&flags[..], &["-t", "--raw", path_str(&file)]].concat()).code, 0);
     assert!(heard.recv().expect("it ended").contains("report"));
     assert_eq!(run(&[&flags[..], &["--to", "a@x.test", "--text", "x"]].concat()).code, 2);
 }

@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::support::{Ran, netlab, pid, run};
+use crate::support::{RunOutput, netlab, pid, run};
 use crate::{After, AfterMessage, Close, Go, Say, Tell, Turn, Wait, mail, server};
 
 /// Everything up to DATA's 354.
@@ -19,17 +19,17 @@ fn up_to_body() -> Vec<Turn> {
     ]
 }
 
-fn outcome(ran: &Ran) -> (i32, String) {
+fn outcome(ran: &RunOutput) -> (i32, String) {
     let outcome = ran.summary()["recipients"][0]["outcome"].as_str().unwrap_or("none").to_owned();
     (ran.code, outcome)
 }
 
 /// Sends the usual mail to a server that plays these turns, and signals it once the server is that far.
-fn interrupted(turns: impl FnOnce(Turn) -> Vec<Turn>, signal: Signal) -> Ran {
+fn interrupted(turns: impl FnOnce(Turn) -> Vec<Turn>, signal: Signal) -> RunOutput {
     interrupted_with(&[], turns, signal)
 }
 
-fn interrupted_with(flags: &[&str], turns: impl FnOnce(Turn) -> Vec<Turn>, signal: Signal) -> Ran {
+fn interrupted_with(flags: &[&str], turns: impl FnOnce(Turn) -> Vec<Turn>, signal: Signal) -> RunOutput {
     let (tell, told) = channel();
     let (peer, _) = server(turns(Tell(tell)));
     let address = peer.address.to_string();
@@ -100,7 +100,7 @@ fn a_server_that_stops_reading_is_given_up() {
     std::fs::write(&file, vec![7; 32 << 20]).expect("written");
     let (hold, held) = channel();
     let (peer, _) = server(up_to_body().into_iter().chain([Wait(held)]).collect());
-    let ran = mail(&peer, &["--attach", crate::support::text(&file), "--timeout", "300ms"]);
+    let ran = mail(&peer, &["--attach", crate::support::path_str(&file), "--timeout", "300ms"]);
     drop(hold);
     assert_eq!(outcome(&ran), (75, "deferred".to_owned()), "{}", ran.stderr);
     assert!(ran.stderr.contains("stopped reading"), "{}", ran.stderr);
@@ -112,7 +112,7 @@ fn a_no_in_the_middle_of_a_message_is_heard_although_the_line_is_reset() {
     let file = directory.path().join("large");
     std::fs::write(&file, vec![7; 16 << 20]).expect("written");
     let (peer, _) = server(up_to_body().into_iter().chain([After("From:", "552 5.3.4 enough\r\n"), Go]).collect());
-    let ran = mail(&peer, &["--attach", crate::support::text(&file)]);
+    let ran = mail(&peer, &["--attach", crate::support::path_str(&file)]);
     assert_eq!(outcome(&ran), (69, "refused".to_owned()), "{}", ran.stderr);
     assert!(ran.stderr.contains("552 5.3.4 enough"), "{}", ran.stderr);
 }

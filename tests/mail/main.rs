@@ -13,7 +13,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, Sender};
 
-use support::{Peer, Ran, run};
+use support::{RunOutput, ScriptedPeer, run};
 
 /// What a server does: says something at once, or hears a line (or a message) before it does.
 enum Turn {
@@ -36,18 +36,18 @@ enum Turn {
 use Turn::{After, AfterMessage, Close, Go, Say, Tell, Wait};
 
 /// A server that plays these turns on one connection and gives what it heard.
-fn server(turns: Vec<Turn>) -> (Peer, Receiver<String>) {
+fn server(turns: Vec<Turn>) -> (ScriptedPeer, Receiver<String>) {
     servers(vec![turns])
 }
 
 /// A server that plays these turns on one connection after the other and gives what it heard on each.
-fn servers(all: Vec<Vec<Turn>>) -> (Peer, Receiver<String>) {
+fn servers(all: Vec<Vec<Turn>>) -> (ScriptedPeer, Receiver<String>) {
     let (tell, heard) = std::sync::mpsc::channel();
     let script = |turns: Vec<Turn>| -> Box<dyn FnOnce(TcpStream) + Send> {
         let tell = tell.clone();
         Box::new(move |stream| drop(tell.send(play(stream, turns))))
     };
-    (Peer::play(all.into_iter().map(script).collect()), heard)
+    (ScriptedPeer::start(all.into_iter().map(script).collect()), heard)
 }
 
 /// Plays the turns, and gives what was heard.
@@ -72,8 +72,8 @@ fn play(mut stream: TcpStream, turns: Vec<Turn>) -> String {
                 let _ = stream.shutdown(std::net::Shutdown::Write);
                 break;
             }
-            After(start, say) => (hear(&mut stream, "\r\n", &mut all, start), say),
-            AfterMessage(say) => (hear(&mut stream, "\r\n.\r\n", &mut all, ""), say),
+            After(start, say) => (read_until(&mut stream, "\r\n", &mut all, start), say),
+            AfterMessage(say) => (read_until(&mut stream, "\r\n.\r\n", &mut all, ""), say),
         };
         if !ends || stream.write_all(say.as_bytes()).is_err() {
             break;
@@ -86,7 +86,7 @@ fn play(mut stream: TcpStream, turns: Vec<Turn>) -> String {
 }
 
 /// Reads octet by octet up to `end`; whether it came.
-fn hear(stream: &mut TcpStream, end: &str, all: &mut String, start: &str) -> bool {
+fn read_until(stream: &mut TcpStream, end: &str, all: &mut String, start: &str) -> bool {
     let mut line = Vec::new();
     let mut octet = [0];
     while !line.ends_with(end.as_bytes()) {
@@ -102,7 +102,7 @@ fn hear(stream: &mut TcpStream, end: &str, all: &mut String, start: &str) -> boo
 }
 
 /// Sends the usual mail to this server.
-fn mail(peer: &Peer, flags: &[&str]) -> Ran {
+fn mail(peer: &ScriptedPeer, flags: &[&str]) -> RunOutput {
     let server = peer.address.to_string();
     let usual =
         ["mail", &server, "--from", "me@x.test", "--to", "a@x.test", "--subject", "hi", "--text", "hello", "--json"];

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 
 use rustix::process::Signal;
 
-use crate::support::{Server, connect, finish, netlab, run, text};
+use crate::support::{Server, connect, netlab, path_str, run, run_command};
 use crate::{Mailbox, Talk};
 
 #[test]
@@ -47,10 +47,10 @@ fn a_mail_is_an_event_with_everything_about_it() {
 fn a_saved_mail_is_what_was_sent_octet_for_octet() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mails = directory.path().join("mails");
-    let mailbox = Mailbox::start(&["--save", text(&mails)]);
+    let mailbox = Mailbox::start(&["--save", path_str(&mails)]);
     let mut talk = Talk::open(&mailbox.address());
     talk.up_to_data();
-    talk.say(b"Subject: x\r\n\r\n..dot\r\na\n.\nb\rc\0\xff\r\n.\r\n");
+    talk.send(b"Subject: x\r\n\r\n..dot\r\na\n.\nb\rc\0\xff\r\n.\r\n");
     assert_eq!(talk.code(), "250");
     let files: Vec<_> = fs::read_dir(&mails).expect("there").map(|file| file.expect("readable").path()).collect();
     assert_eq!(files.len(), 1);
@@ -66,7 +66,7 @@ fn a_saved_mail_is_what_was_sent_octet_for_octet() {
 fn what_was_acknowledged_is_there_after_a_kill() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mails = directory.path().join("mails");
-    let mailbox = Mailbox::start(&["--save", text(&mails), "--threads=2"]);
+    let mailbox = Mailbox::start(&["--save", path_str(&mails), "--threads=2"]);
     let address = mailbox.address();
     // Four clients deliver on and on, each mail with a name of its own; the kill comes between any two steps.
     let client = |client: usize| {
@@ -76,7 +76,7 @@ fn what_was_acknowledged_is_there_after_a_kill() {
             let mut replies = BufReader::new(stream.try_clone().expect("a copy"));
             let mut acknowledged = Vec::new();
             let mut line = String::new();
-            let mut hear = |code: &str| {
+            let mut read_reply = |code: &str| {
                 line.clear();
                 while replies.read_line(&mut line).is_ok_and(|length| length > 0) {
                     if line.as_bytes().get(3) == Some(&b' ') {
@@ -86,12 +86,12 @@ fn what_was_acknowledged_is_there_after_a_kill() {
                 }
                 false
             };
-            let _ = hear("220") && stream.write_all(b"EHLO t\r\n").is_ok() && hear("250");
+            let _ = read_reply("220") && stream.write_all(b"EHLO t\r\n").is_ok() && read_reply("250");
             for number in 0..10_000 {
                 let name = format!("{client}-{number}");
                 let mail = format!("MAIL FROM:<>\r\nRCPT TO:<a@x.test>\r\nDATA\r\nSubject: {name}\r\n\r\nx\r\n.\r\n");
                 let sent = stream.write_all(mail.as_bytes()).is_ok();
-                if !(sent && hear("250") && hear("250") && hear("354") && hear("250")) {
+                if !(sent && read_reply("250") && read_reply("250") && read_reply("354") && read_reply("250")) {
                     break;
                 }
                 acknowledged.push(name);
@@ -121,7 +121,7 @@ fn what_was_acknowledged_is_there_after_a_kill() {
 fn a_mail_that_cannot_be_kept_is_deferred_and_the_server_lives() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mails = directory.path().join("mails");
-    let mailbox = Mailbox::start(&["--save", text(&mails)]);
+    let mailbox = Mailbox::start(&["--save", path_str(&mails)]);
     fs::remove_dir_all(&mails).expect("removed");
     assert_eq!(mailbox.mail(&[]).code, 75);
     fs::create_dir(&mails).expect("made again");
@@ -138,7 +138,7 @@ fn the_count_is_of_mails_and_nobody_gets_one_more() {
     for _ in 0..2 {
         assert_eq!(mailbox.mail(&[]).code, 0);
     }
-    late.say("x\r\n.\r\n");
+    late.send("x\r\n.\r\n");
     assert_eq!(late.code(), "421");
     let ran = mailbox.server.wait();
     assert_eq!((ran.code, ran.summary()["messages"].as_u64()), (0, Some(2)));
@@ -151,10 +151,10 @@ fn a_server_that_is_told_to_stop_lets_a_mail_end() {
     let mut idle = Talk::open(&mailbox.address());
     let mut talk = Talk::open(&mailbox.address());
     talk.up_to_data();
-    talk.say("half\r\n");
+    talk.send("half\r\n");
     mailbox.server.signal(Signal::TERM);
     assert_eq!(idle.code(), "421");
-    talk.say("the other\r\n.\r\n");
+    talk.send("the other\r\n.\r\n");
     assert_eq!(talk.code(), "250");
     assert_eq!(talk.ask("QUIT"), "221");
     assert_eq!(mailbox.server.wait().summary()["messages"], 1);
@@ -224,9 +224,9 @@ fn what_cannot_be_is_refused_before_anybody_comes() {
         (&["--insecure-auth"], 2, "--auth-file"),
         (&["--name", "a b"], 2, "domain"),
         (&["--max-size", "x"], 2, "max-size"),
-        (&["--auth-file", text(&open)], 77, "chmod 600"),
-        (&["--auth-file", text(&odd)], 78, "line 1"),
-        (&["--auth-file", text(&empty)], 78, "nobody"),
+        (&["--auth-file", path_str(&open)], 77, "chmod 600"),
+        (&["--auth-file", path_str(&odd)], 78, "line 1"),
+        (&["--auth-file", path_str(&empty)], 78, "nobody"),
         (&["--auth-file", "/nonexistent"], 66, "/nonexistent"),
         (&["--save", "/nonexistent/mails"], 73, "/nonexistent"),
         (&["--tls-self-signed=/nonexistent/ca.pem"], 73, "/nonexistent"),
@@ -248,7 +248,7 @@ fn a_unix_socket_takes_mail_too() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("s");
     let mut command = netlab(&["mail-serve", "--json", "--count", "1"]);
-    command.arg("--bind").arg(format!("unix:{}", text(&path)));
+    command.arg("--bind").arg(format!("unix:{}", path_str(&path)));
     let server = Server::spawn(command);
     let mut curl = std::os::unix::net::UnixStream::connect(&path).expect("somebody listens");
     curl.write_all(b"EHLO t\r\nMAIL FROM:<>\r\nRCPT TO:<a@x.test>\r\nDATA\r\nx\r\n.\r\nQUIT\r\n").expect("said");
@@ -280,13 +280,13 @@ fn text_is_for_people_and_hostile_subjects_stay_on_their_line() {
     let server = Server::spawn(command);
     let mut talk = Talk::open(&server.address().to_string());
     talk.up_to_data();
-    talk.say("Subject: =?utf-8?q?a=1b=5b2J=0ab?=\r\n\r\nx\r\n.\r\n");
+    talk.send("Subject: =?utf-8?q?a=1b=5b2J=0ab?=\r\n\r\nx\r\n.\r\n");
     assert_eq!(talk.code(), "250");
     drop(talk);
     let ran = server.wait();
     assert!(ran.stdout.contains("mail 1 from <a@x.test> to <b@x.test>, "), "{}", ran.stdout);
     assert!(!ran.stdout.contains('\x1b') && ran.stdout.contains("--- 1 mail on 1 connection"), "{}", ran.stdout);
-    assert!(finish(netlab(&["mail-serve", "--help"])).stdout.contains("WHOSE"));
+    assert!(run_command(netlab(&["mail-serve", "--help"])).stdout.contains("WHOSE"));
 }
 
 #[test]
@@ -326,7 +326,7 @@ fn an_address_beyond_ascii_is_said_as_the_server_takes_it() {
         ("ehlo = hide SMTPUTF8", "j\u{f6}rg@x.test", 65, ""),
     ] {
         let mails = tempfile::tempdir().expect("a temporary directory");
-        let mailbox = Mailbox::start(&["--fault", rule, "--save", text(mails.path())]);
+        let mailbox = Mailbox::start(&["--fault", rule, "--save", path_str(mails.path())]);
         assert_eq!(mailbox.mail(&["--to", to]).code, code, "{to}");
         for file in fs::read_dir(mails.path()).expect("there") {
             let message = fs::read(file.expect("readable").path()).expect("there");
@@ -389,7 +389,7 @@ fn the_examples_of_the_manual_start() {
         if !example.contains("--for") {
             command.args(["--for", "50ms"]);
         }
-        let ran = finish(command);
+        let ran = run_command(command);
         let expected = i32::from(example.contains("--expect"));
         assert_eq!(ran.code, expected, "{example}: {}", ran.stderr);
     }

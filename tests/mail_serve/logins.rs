@@ -5,7 +5,7 @@ use std::fs;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::support::text;
+use crate::support::path_str;
 use crate::{Mailbox, Talk, secret};
 
 const PASSWORD: &str = "correct horse battery staple";
@@ -16,17 +16,17 @@ fn each_mechanism_gets_in_with_the_right_password_only() {
     let users = secret(directory.path(), "users", &format!("tim:{PASSWORD}\nj\u{f6}rg:x\n"));
     let right = secret(directory.path(), "right", PASSWORD);
     let wrong = secret(directory.path(), "wrong", "wrong");
-    let mailbox = Mailbox::with_tls(&["--auth-file", text(&users)]);
+    let mailbox = Mailbox::with_tls(&["--auth-file", path_str(&users)]);
     for mechanism in ["PLAIN", "LOGIN", "SCRAM-SHA-256"] {
         let log_in = |user: &str, password: &std::path::Path| {
-            mailbox.mail(&["--user", user, "--password-file", text(password), "--auth", mechanism])
+            mailbox.mail(&["--user", user, "--password-file", path_str(password), "--auth", mechanism])
         };
         let ran = log_in("tim", &right);
         assert_eq!((ran.code, &ran.summary()["auth"]), (0, &mechanism.into()), "{}", ran.stderr);
         assert_eq!(log_in("tim", &wrong).code, 77);
         assert_eq!(log_in("nobody", &right).code, 77);
     }
-    let ran = mailbox.mail(&["--user", "tim", "--password-file", text(&right)]);
+    let ran = mailbox.mail(&["--user", "tim", "--password-file", path_str(&right)]);
     assert_eq!(ran.summary()["auth"], "SCRAM-SHA-256", "the strongest one is taken");
     let nobody = mailbox.mail(&[]);
     assert_eq!(nobody.code, 77, "who does not log in does not send: {}", nobody.stderr);
@@ -48,9 +48,9 @@ fn a_fault_decides_who_gets_in() {
         ("auth = 334 x10", 76, 76),
         ("auth#1 = drop", 75, 0),
     ] {
-        let mailbox = Mailbox::with_tls(&["--auth-file", text(&users), "--fault", rule]);
+        let mailbox = Mailbox::with_tls(&["--auth-file", path_str(&users), "--fault", rule]);
         let log_in = |user: &str| {
-            let ran = mailbox.mail(&["--user", user, "--password-file", text(&right), "--auth", "PLAIN"]);
+            let ran = mailbox.mail(&["--user", user, "--password-file", path_str(&right), "--auth", "PLAIN"]);
             (ran.code, ran.stderr)
         };
         for (user, expected) in [("tim", tim), ("ann", ann)] {
@@ -65,11 +65,11 @@ fn no_secret_is_seen_anywhere() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let users = secret(directory.path(), "users", &format!("tim:{PASSWORD}\n"));
     let right = secret(directory.path(), "right", PASSWORD);
-    let mailbox = Mailbox::with_tls(&["-vv", "--auth-file", text(&users)]);
+    let mailbox = Mailbox::with_tls(&["-vv", "--auth-file", path_str(&users)]);
     let mut seen = String::new();
     for mechanism in ["PLAIN", "LOGIN", "SCRAM-SHA-256"] {
         for extra in [&["--trace", "--explain", "-vv"][..], &["--trace"]] {
-            let log_in = ["--user", "tim", "--password-file", text(&right), "--auth", mechanism];
+            let log_in = ["--user", "tim", "--password-file", path_str(&right), "--auth", mechanism];
             let ran = mailbox.mail(&[&log_in[..], extra].concat());
             assert_eq!(ran.code, 0, "{}", ran.stderr);
             seen += &(ran.stdout + &ran.stderr);

@@ -14,7 +14,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use support::{Ran, Server, connect, run, text};
+use support::{RunOutput, Server, connect, path_str, run};
 use tempfile::TempDir;
 
 /// A mailbox with what it writes to a directory of its own.
@@ -32,7 +32,7 @@ impl Mailbox {
     /// One with a certificate of its own.
     fn with_tls(flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let certificate = format!("--tls-self-signed={}", text(&directory.path().join("ca.pem")));
+        let certificate = format!("--tls-self-signed={}", path_str(&directory.path().join("ca.pem")));
         Self::within(directory, &[&[certificate.as_str()], flags].concat())
     }
 
@@ -51,11 +51,11 @@ impl Mailbox {
     }
 
     /// Sends a mail with our client; `security` is where and how.
-    fn mail(&self, flags: &[&str]) -> Ran {
+    fn mail(&self, flags: &[&str]) -> RunOutput {
         let address = self.address();
         let ca = self.path("ca.pem");
         let security: &[&str] =
-            if ca.exists() { &["--starttls", &address, "--ca", text(&ca)] } else { &["--plain", &address] };
+            if ca.exists() { &["--starttls", &address, "--ca", path_str(&ca)] } else { &["--plain", &address] };
         let usual = [("--to", "a@x.test"), ("--subject", "hi"), ("--text", "hello")];
         let unless_given = usual.iter().filter(|(flag, _)| !flags.contains(flag));
         let usual: Vec<&str> = unless_given.flat_map(|(flag, value)| [*flag, *value]).collect();
@@ -80,7 +80,7 @@ impl Talk {
     }
 
     /// Says octets.
-    fn say(&mut self, octets: impl AsRef<[u8]>) {
+    fn send(&mut self, octets: impl AsRef<[u8]>) {
         self.0.get_mut().write_all(octets.as_ref()).expect("said");
     }
 
@@ -104,7 +104,7 @@ impl Talk {
 
     /// Says a line and hears the code of its reply.
     fn ask(&mut self, line: &str) -> String {
-        self.say(format!("{line}\r\n"));
+        self.send(format!("{line}\r\n"));
         self.code()
     }
 

@@ -3,7 +3,7 @@
 use crate::Mailbox;
 use std::io::Write as _;
 
-use crate::support::{connect, hear_one, run, say};
+use crate::support::{connect, read_one_response, run, send_and_read};
 
 fn get(url: &str, flags: &[&str]) -> (i32, String) {
     let ran = run(&[&["get", url], flags].concat());
@@ -50,7 +50,7 @@ fn a_mail_can_be_looked_at_and_its_parts_saved() {
     let pages: std::net::SocketAddr = url["http://".len()..].trim_end_matches('/').parse().expect("an address");
     for (target, status) in [("http://evil.test/", "403"), ("http://localhost/", "200")] {
         let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        let answer = String::from_utf8(say(pages, request.as_bytes())).expect("text");
+        let answer = String::from_utf8(send_and_read(pages, request.as_bytes())).expect("text");
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
     }
     let ran = mailbox.server.stop();
@@ -73,18 +73,18 @@ fn those_who_look_take_no_descriptors_from_the_mails() {
     };
     // Once one is answered, all threads are there.
     let mut first = ask(0);
-    hear_one(&mut first);
+    read_one_response(&mut first);
     let before = descriptors();
     let mut viewers: Vec<_> = (1..120).map(ask).collect();
     let mut late = viewers.split_off(99);
     for viewer in &mut viewers {
-        assert!(hear_one(viewer).0.starts_with("HTTP/1.1 200 "));
+        assert!(read_one_response(viewer).0.starts_with("HTTP/1.1 200 "));
     }
     assert!(descriptors() <= before + 99, "{before} {}", descriptors());
     assert_eq!(mailbox.mail(&[]).code, 0);
     drop(viewers);
     for viewer in &mut late {
-        assert!(hear_one(viewer).0.starts_with("HTTP/1.1 200 "), "whoever waits has a turn");
+        assert!(read_one_response(viewer).0.starts_with("HTTP/1.1 200 "), "whoever waits has a turn");
     }
 }
 
@@ -94,7 +94,7 @@ fn a_text_whose_parts_are_not_closed_is_shown_all_the_same() {
     let url = mailbox.server.addresses.last().expect("the pages").clone();
     let mut talk = crate::Talk::open(&mailbox.address());
     talk.up_to_data();
-    talk.say("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nhello\r\n.\r\n");
+    talk.send("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nhello\r\n.\r\n");
     assert_eq!(talk.code(), "250");
     let (_, page) = get(&format!("{url}mail/1"), &[]);
     assert!(page.contains("<h2>Text</h2><pre>hello</pre>"), "{page}");

@@ -11,7 +11,7 @@ use libtest_mimic::Trial;
 use rustix::process::{Signal, kill_process};
 
 use crate::ping::{Foreign, script};
-use crate::support::{Ends, Server, netlab, pid, run, say, text};
+use crate::support::{KillOnDrop, Server, netlab, path_str, pid, run, send_and_read};
 use crate::web::chromium;
 use crate::with;
 
@@ -28,7 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 fn the_textbooks_watcher() {
     let watcher = script("textbook_heartbeat_server.py");
-    let mut server = Foreign::start("python3", &[text(&watcher), "0.5"]);
+    let mut server = Foreign::start("python3", &[path_str(&watcher), "0.5"]);
     let target = format!("127.0.0.1:{}", server.port);
     let ran = run(&["heartbeat", "send", &target, "--name", "a", "-i", "20ms", "-c", "5", "-q"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -67,14 +67,14 @@ fn with_pages(flags: &[&str]) -> (Server, String) {
 fn ask(pages: &str, path: &str) -> String {
     let address = pages.trim_start_matches("http://").trim_end_matches('/').parse().expect("an address");
     let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
-    String::from_utf8(say(address, request.as_bytes())).expect("text")
+    String::from_utf8(send_and_read(address, request.as_bytes())).expect("text")
 }
 
 fn a_browser_sees_a_sender_turn() {
     let (server, pages) = with_pages(&[]);
     let target = server.addresses[0].clone();
     let mut sender = netlab(&["heartbeat", "send", &target, "--name", "<b>web</b>", "-i", "100ms", "-q"]);
-    let mut sender = Ends(sender.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs"));
+    let mut sender = KillOnDrop(sender.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs"));
     while !ask(&pages, "/status.json").contains("\"state\":\"up\"") {}
     let page = chromium(&pages, &["--dump-dom"]);
     assert!(page.contains("&lt;b&gt;web&lt;/b&gt;") && page.contains("class=\"state up\""), "{page}");
@@ -132,13 +132,13 @@ fn prometheus_scrapes() {
         .stderr(Stdio::null())
         .spawn()
         .expect("it runs");
-    let _ends = Ends(child);
+    let _ends = KillOnDrop(child);
     let query =
         b"GET /api/v1/query?query=netlab_heartbeat_beats_total HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     let scraped = || {
         let mut stream = std::net::TcpStream::connect(address).ok()?;
         stream.write_all(query).ok()?;
-        let answer = String::from_utf8(crate::support::hear(stream)).ok()?;
+        let answer = String::from_utf8(crate::support::read_until_close(stream)).ok()?;
         answer.contains(r#""name":"scraped""#).then_some(answer)
     };
     // Each look is a connection; it refuses them until it runs.
@@ -147,7 +147,7 @@ fn prometheus_scrapes() {
         if let Some(answer) = scraped() {
             break answer;
         }
-        assert!(began.elapsed() < crate::support::PATIENCE, "it has not scraped anything");
+        assert!(began.elapsed() < crate::support::TEST_TIMEOUT, "it has not scraped anything");
         std::thread::yield_now();
     };
     assert!(answer.contains("\"7\""), "{answer}");

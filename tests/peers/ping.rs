@@ -9,7 +9,7 @@ use std::process::{ChildStdout, Command, Stdio};
 
 use libtest_mimic::Trial;
 
-use crate::support::{Ends, Server, run};
+use crate::support::{KillOnDrop, Server, run};
 use crate::with;
 
 /// Every trial of this pair.
@@ -32,7 +32,7 @@ pub(crate) fn script(name: &str) -> PathBuf {
 
 /// A foreign program that says its port in its first line and ends with its test.
 pub(crate) struct Foreign {
-    child: Ends,
+    child: KillOnDrop,
     pub lines: BufReader<ChildStdout>,
     pub port: String,
 }
@@ -44,7 +44,7 @@ impl Foreign {
         let mut lines = BufReader::new(child.stdout.take().expect("piped"));
         let mut port = String::new();
         lines.read_line(&mut port).expect("its port");
-        Self { child: Ends(child), lines, port: port.trim().to_owned() }
+        Self { child: KillOnDrop(child), lines, port: port.trim().to_owned() }
     }
 }
 
@@ -100,7 +100,7 @@ fn ping_against_a_plain_echo() {
     drop(chosen);
     let listen = format!("UDP4-RECVFROM:{port},bind=127.0.0.1,fork");
     let child = Command::new("socat").args([&listen, "EXEC:cat"]).spawn().expect("socat runs");
-    let _ends = Ends(child);
+    let _ends = KillOnDrop(child);
     let target = format!("127.0.0.1:{port}");
     // Refused until it listens.
     while run(&["ping", &target, "-c", "1", "--timeout", "300ms", "--linger", "0", "-q"]).code == 69 {}

@@ -11,7 +11,7 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Ends, Ran, Server, finish, run, text};
+use crate::support::{KillOnDrop, RunOutput, Server, path_str, run, run_command};
 use crate::with;
 
 /// Every trial of this pair.
@@ -34,7 +34,7 @@ fn free_port() -> u16 {
 }
 
 /// Waits until somebody listens there, or the server has ended.
-fn wait_for(port: u16, server: &mut Ends) {
+fn wait_for(port: u16, server: &mut KillOnDrop) {
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(server.0.try_wait().expect("asked").is_none(), "the server ended before it listened");
         std::thread::yield_now();
@@ -45,10 +45,10 @@ fn secret(directory: &Path, name: &str, content: &str) -> String {
     let path = directory.join(name);
     fs::write(&path, content).expect("written");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("changed");
-    text(&path).to_owned()
+    path_str(&path).to_owned()
 }
 
-fn outcomes(ran: &Ran) -> Vec<String> {
+fn outcomes(ran: &RunOutput) -> Vec<String> {
     let summary = ran.summary();
     let recipients = summary["recipients"].as_array().expect("a list");
     recipients.iter().map(|to| to["outcome"].as_str().expect("an outcome").to_owned()).collect()
@@ -59,9 +59,9 @@ fn postfix() {
     let mails = tempfile::tempdir().expect("a temporary directory");
     // Three mixed ones, one more, and fifty: what Postfix makes of them comes back to us.
     let mailbox =
-        Server::start(&["mail-serve", "--json", "--save", text(mails.path()), "--count", "54", "--for", "60s"]);
+        Server::start(&["mail-serve", "--json", "--save", path_str(mails.path()), "--count", "54", "--for", "60s"]);
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("changed");
-    let at = |name: &str| text(&directory.path().join(name)).to_owned();
+    let at = |name: &str| path_str(&directory.path().join(name)).to_owned();
     let port = free_port();
     for name in ["conf", "spool", "data"] {
         fs::create_dir(at(name)).expect("made");
@@ -69,7 +69,7 @@ fn postfix() {
     let own = Command::new("chown").args(["postfix", &at("data")]).status().expect("it runs");
     assert!(own.success());
     let relay = mailbox.address().port().to_string();
-    let main = include_str!("postfix_main.cf").replace("@DIR@", text(directory.path())).replace("@RELAY@", &relay);
+    let main = include_str!("postfix_main.cf").replace("@DIR@", path_str(directory.path())).replace("@RELAY@", &relay);
     fs::write(at("conf/main.cf"), main).expect("written");
     fs::write(at("conf/master.cf"), include_str!("postfix_master.cf").replace("@PORT@", &port.to_string()))
         .expect("written");
@@ -78,7 +78,7 @@ fn postfix() {
         command.args(["-c", &at("conf"), word]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command
     };
-    let mut server = Ends(control("start-fg").spawn().expect("it runs"));
+    let mut server = KillOnDrop(control("start-fg").spawn().expect("it runs"));
     wait_for(port, &mut server);
     let target = format!("127.0.0.1:{port}");
     let send = |flags: &[&str]| {
@@ -120,23 +120,23 @@ fn body(mail: &Value) -> String {
 fn dovecot() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mails = tempfile::tempdir().expect("a temporary directory");
-    let mailbox = Server::start(&["mail-serve", "--json", "--save", text(mails.path()), "--expect", "messages=8"]);
-    let at = |name: &str| text(&directory.path().join(name)).to_owned();
+    let mailbox = Server::start(&["mail-serve", "--json", "--save", path_str(mails.path()), "--expect", "messages=8"]);
+    let at = |name: &str| path_str(&directory.path().join(name)).to_owned();
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()]).expect("made");
     fs::write(at("c.pem"), made.cert.pem()).expect("written");
     fs::write(at("k.pem"), made.signing_key.serialize_pem()).expect("written");
     let (starttls, tls) = (free_port(), free_port());
     let settings = include_str!("dovecot.conf")
-        .replace("@DIR@", text(directory.path()))
+        .replace("@DIR@", path_str(directory.path()))
         .replace("@RELAY@", &mailbox.address().port().to_string())
         .replace("@STARTTLS@", &starttls.to_string())
         .replace("@TLS@", &tls.to_string());
     fs::write(at("d.conf"), settings).expect("written");
-    let own = Command::new("chown").args(["-R", "65534:65534", text(directory.path())]).status().expect("it runs");
+    let own = Command::new("chown").args(["-R", "65534:65534", path_str(directory.path())]).status().expect("it runs");
     assert!(own.success());
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "dovecot", "-c", &at("d.conf"), "-F"]);
-    let mut server = Ends(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("it runs"));
+    let mut server = KillOnDrop(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("it runs"));
     wait_for(starttls, &mut server);
     wait_for(tls, &mut server);
     let keys = tempfile::tempdir().expect("a temporary directory");
@@ -178,7 +178,7 @@ fn source_and_sink() {
     let user = String::from_utf8(Command::new("id").arg("-un").output().expect("it runs").stdout).expect("text");
     let mut sink = Command::new("smtp-sink");
     sink.args(["-u", user.trim(), &format!("127.0.0.1:{port}"), "16"]).stdin(Stdio::null());
-    let mut sink = Ends(sink.spawn().expect("it runs"));
+    let mut sink = KillOnDrop(sink.spawn().expect("it runs"));
     wait_for(port, &mut sink);
     let target = format!("127.0.0.1:{port}");
     let usual = ["mail", &target, "--plain", "--from", "me@x.test", "--to", "a@x.test", "--text", "x", "--json"];
@@ -201,15 +201,15 @@ impl Ours {
     fn start() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let users = secret(directory.path(), "users", "tim:sesame\n");
-        let certificate = format!("--tls-self-signed={}", text(&directory.path().join("ca.pem")));
-        let mails = text(&directory.path().join("mails")).to_owned();
+        let certificate = format!("--tls-self-signed={}", path_str(&directory.path().join("ca.pem")));
+        let mails = path_str(&directory.path().join("mails")).to_owned();
         let flags = ["mail-serve", "--json", &certificate, "--auth-file", &users, "--save", &mails];
         let server = Server::start(&[&flags[..], &["--tls-bind", "127.0.0.1:0"]].concat());
         Self { server, directory }
     }
 
     fn path(&self, name: &str) -> String {
-        text(&self.directory.path().join(name)).to_owned()
+        path_str(&self.directory.path().join(name)).to_owned()
     }
 
     /// The port with STARTTLS, or that with TLS.
@@ -240,7 +240,7 @@ fn curl() {
         let mut command = Command::new("curl");
         command.args(["-sS", "--noproxy", "*", "--ssl-reqd", "--cacert", &ours.path("ca.pem"), "--url", &url]);
         command.args(["--user", "tim:sesame", "--mail-from", "me@x.test", "--mail-rcpt", "a@x.test"]);
-        let ran = finish({
+        let ran = run_command({
             command.args(["--mail-rcpt", "b@x.test", "--upload-file", &mail]);
             command
         });
@@ -260,7 +260,7 @@ fn msmtp() {
         command.args([&format!("--tls-trust-file={}", ours.path("ca.pem")), &format!("--auth={mechanism}")]);
         command.args(["--user=tim", "--passwordeval=echo sesame", "-f", "me@x.test", "a@x.test"]);
         command.stdin(fs::File::open(&mail).expect("there"));
-        let ran = finish(command);
+        let ran = run_command(command);
         assert_eq!(ran.code, 0, "{mechanism}: {}", ran.stderr);
     }
     let mechanisms: Vec<Value> = ours.mails().iter().map(|mail| mail["auth_mechanism"].clone()).collect();
@@ -284,7 +284,7 @@ fn swaks() {
             "sesame",
         ]);
         command.args(["-f", "me@x.test", "-t", "a@x.test", "--body", "x\\n.dot\\n", "--hide-all"]);
-        let ran = finish(command);
+        let ran = run_command(command);
         assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     }
     assert_eq!(ours.mails().len(), 2);
@@ -292,7 +292,7 @@ fn swaks() {
 
 fn browser() {
     // Whatever the mail makes the browser load comes here.
-    let tracker = Server::start(&["serve-http", text(&crate::support::demo_site()), "--json"]);
+    let tracker = Server::start(&["serve-http", path_str(&crate::support::demo_site()), "--json"]);
     let mailbox = Server::start(&["mail-serve", "--json", "--http", "127.0.0.1:0"]);
     let from = |path: &str| tracker.url(path);
     let html = format!(

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use libtest_mimic::Trial;
 
-use crate::support::{Ends, Server, demo_site, netlab, run, site, text};
+use crate::support::{KillOnDrop, Server, demo_site, netlab, path_str, run, site};
 use crate::with;
 
 /// Every trial of this pair.
@@ -41,26 +41,26 @@ fn curl(arguments: &[&str]) -> String {
 }
 
 fn curl_fetches_the_demo_site() {
-    let server = Server::start(&["serve-http", text(&demo_site()), "--threads=2"]);
+    let server = Server::start(&["serve-http", path_str(&demo_site()), "--threads=2"]);
     for name in ["HelloWorld.html", "how.html", "style.css", "exchange.png"] {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let target = directory.path().join(name);
-        curl(&["-o", text(&target), &server.url(&format!("/{name}"))]);
+        curl(&["-o", path_str(&target), &server.url(&format!("/{name}"))]);
         assert_eq!(fs::read(target).expect("fetched"), fs::read(demo_site().join(name)).expect("ours"), "{name}");
     }
     assert_eq!(curl(&["-o", "/dev/null", "-w", "%{http_code}", &server.url("/none")]), "404");
 }
 
 fn curl_reuses_a_connection_and_asks_conditionally() {
-    let server = Server::start(&["serve-http", text(&demo_site())]);
+    let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let url = server.url("/style.css");
     assert_eq!(curl(&["-o", "/dev/null", "-o", "/dev/null", "-w", "%{num_connects} ", &url, &url]), "1 0 ");
     let page = demo_site().join("style.css");
-    assert_eq!(curl(&["-o", "/dev/null", "-z", text(&page), "-w", "%{http_code}", &url]), "304");
+    assert_eq!(curl(&["-o", "/dev/null", "-z", path_str(&page), "-w", "%{http_code}", &url]), "304");
 }
 
 fn curl_posts_and_is_told_what_is_allowed() {
-    let server = Server::start(&["serve-http", text(&demo_site())]);
+    let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let large = "x".repeat(100_000);
     let directory = site(&[("body", large.as_bytes())]);
     let body = format!("@{}", directory.path().join("body").display());
@@ -70,7 +70,7 @@ fn curl_posts_and_is_told_what_is_allowed() {
 }
 
 fn curl_and_get_see_the_same() {
-    let server = Server::start(&["serve-http", text(&demo_site())]);
+    let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let without_date = |head: String| {
         head.lines()
             .filter(|line| !line.starts_with("Date") && !line.starts_with("Connection"))
@@ -108,7 +108,7 @@ pub(crate) fn chromium(url: &str, more: &[&str]) -> String {
 fn a_browser_loads_the_page() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let picture = directory.path().join("page.png");
-    let server = Server::start(&["serve-http", text(&demo_site()), "--json"]);
+    let server = Server::start(&["serve-http", path_str(&demo_site()), "--json"]);
     chromium(
         &server.url("/HelloWorld.html"),
         &["--window-size=800,700", &format!("--screenshot={}", picture.display())],
@@ -129,7 +129,7 @@ fn a_browser_loads_the_page() {
 fn a_browser_shows_a_hostile_listing_as_text() {
     let directory =
         site(&[("<img src=x onerror=document.title='owned'>", b"x"), ("javascript:alert(1)", b"x"), ("a\nb", b"x")]);
-    let server = Server::start(&["serve-http", text(directory.path())]);
+    let server = Server::start(&["serve-http", path_str(directory.path())]);
     let page = chromium(&server.url("/"), &["--dump-dom"]);
     assert!(page.contains("&lt;img src=x onerror") && !page.contains("<img"), "{page}");
     assert!(page.contains("<title>/</title>") && page.contains("href=\"./javascript:alert(1)\""), "{page}");
@@ -153,11 +153,11 @@ fn get_fetches_from_nginx() {
     drop(socket);
     let nginx = if Path::new("/usr/sbin/nginx").exists() { "/usr/sbin/nginx" } else { "nginx" };
     let child = Command::new(nginx)
-        .args(["-p", text(root), "-c", text(&root.join("nginx.conf"))])
+        .args(["-p", path_str(root), "-c", path_str(&root.join("nginx.conf"))])
         .stderr(Stdio::null())
         .spawn()
         .expect("nginx runs");
-    let mut nginx = Ends(child);
+    let mut nginx = KillOnDrop(child);
     let url = |path: &str| format!("http://127.0.0.1:{port}{path}");
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(
@@ -184,7 +184,7 @@ fn get_fetches_from_pythons_server() {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("python runs");
     let mut line = String::new();
     BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
-    let _python = Ends(child);
+    let _python = KillOnDrop(child);
     let port = line.split("port ").nth(1).and_then(|rest| rest.split(' ').next()).expect("its port").to_owned();
     let url = |path: &str| format!("http://127.0.0.1:{port}{path}");
     assert_eq!(run(&["get", &url("/page.html")]).stdout, "hello");
@@ -210,17 +210,23 @@ fn openssl_certificate() {
             "-addext",
             "subjectAltName=IP:127.0.0.1",
         ])
-        .args(["-keyout", text(&key), "-out", text(&chain)])
+        .args(["-keyout", path_str(&key), "-out", path_str(&chain)])
         .stderr(Stdio::null())
         .status()
         .expect("openssl runs");
     assert!(made.success());
-    let server =
-        Server::start(&["serve-http", text(&demo_site()), "--tls-cert", text(&chain), "--tls-key", text(&key)]);
+    let server = Server::start(&[
+        "serve-http",
+        path_str(&demo_site()),
+        "--tls-cert",
+        path_str(&chain),
+        "--tls-key",
+        path_str(&key),
+    ]);
     let page = fs::read_to_string(demo_site().join("HelloWorld.html")).expect("ours");
     let url = server.url("/HelloWorld.html");
-    let ran = run(&["get", "--ca", text(&chain), &url]);
+    let ran = run(&["get", "--ca", path_str(&chain), &url]);
     assert_eq!((ran.code, ran.stdout), (0, page.clone()), "{}", ran.stderr);
     assert_eq!(run(&["get", &url]).code, 80);
-    assert_eq!(curl(&["--cacert", text(&chain), &url]), page);
+    assert_eq!(curl(&["--cacert", path_str(&chain), &url]), page);
 }

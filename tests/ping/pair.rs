@@ -7,9 +7,9 @@ use std::process::Stdio;
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::{Server, event, netlab, pid, run};
+use crate::support::{Server, netlab, parse_event, pid, run};
 
-fn lost(ran: &crate::support::Ran) -> Vec<u64> {
+fn lost(ran: &crate::support::RunOutput) -> Vec<u64> {
     ran.events()
         .iter()
         .filter(|event| event["type"] == "lost")
@@ -302,10 +302,10 @@ fn sigint_ends_with_the_summary_and_the_data_decides() {
         .spawn()
         .expect("it runs");
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-    while event(&lines.next().expect("a line").expect("text"))["type"] != "reply" {}
+    while parse_event(&lines.next().expect("a line").expect("text"))["type"] != "reply" {}
     kill_process(pid(&child), Signal::INT).expect("it runs");
     let last = lines.last().expect("a line").expect("text");
-    let summary = event(&last);
+    let summary = parse_event(&last);
     assert!(summary["type"] == "summary" && summary["received"].as_u64().is_some_and(|count| count > 0), "{summary}");
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }
@@ -349,18 +349,18 @@ fn a_stopped_client_comes_back_without_a_burst() {
         .spawn()
         .expect("it runs");
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-    while event(&lines.next().expect("a line").expect("text"))["type"] != "reply" {}
+    while parse_event(&lines.next().expect("a line").expect("text"))["type"] != "reply" {}
     kill_process(pid(&child), Signal::STOP).expect("it runs");
     std::thread::park_timeout(std::time::Duration::from_millis(400));
     kill_process(pid(&child), Signal::CONT).expect("it is stopped");
     let gap = lines
         .by_ref()
-        .map(|line| event(&line.expect("text")))
+        .map(|line| parse_event(&line.expect("text")))
         .find(|event| event["type"] == "clock_gap")
         .expect("it notices");
     assert!(gap["gap_ns"].as_u64().is_some_and(|nanos| nanos > 200_000_000), "{gap}");
     kill_process(pid(&child), Signal::INT).expect("it runs");
-    let summary = event(&lines.last().expect("a line").expect("text"));
+    let summary = parse_event(&lines.last().expect("a line").expect("text"));
     assert!(summary["sent"].as_u64().is_some_and(|sent| sent < 60), "no burst for the time it was stopped: {summary}");
     child.wait().expect("it ends");
 }

@@ -3,12 +3,12 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use crate::support::{PATIENCE, Server, run};
+use crate::support::{Server, TEST_TIMEOUT, run};
 
 fn client(server: &Server) -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     socket.connect(server.address()).expect("loopback");
-    socket.set_read_timeout(Some(PATIENCE)).expect("set");
+    socket.set_read_timeout(Some(TEST_TIMEOUT)).expect("set");
     socket
 }
 

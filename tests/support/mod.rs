@@ -20,7 +20,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Longer than anything a test waits for, shorter than anybody's patience.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The binary, with an environment that does not depend on who runs the tests.
 pub(crate) fn netlab(arguments: &[&str]) -> Command {
@@ -34,13 +34,13 @@ pub(crate) fn netlab(arguments: &[&str]) -> Command {
 
 /// How a run ended.
 #[derive(Debug)]
-pub(crate) struct Ran {
+pub(crate) struct RunOutput {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
 }
 
-impl From<Output> for Ran {
+impl From<Output> for RunOutput {
     fn from(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let code = output.status.code().unwrap_or(-1);
@@ -49,10 +49,10 @@ impl From<Output> for Ran {
     }
 }
 
-impl Ran {
+impl RunOutput {
     /// The events on stdout, each held against the schema.
     pub(crate) fn events(&self) -> Vec<Value> {
-        self.stdout.lines().map(event).collect()
+        self.stdout.lines().map(parse_event).collect()
     }
 
     /// The last event, which is a summary.
@@ -64,17 +64,17 @@ impl Ran {
 }
 
 /// Runs the binary to its end.
-pub(crate) fn run(arguments: &[&str]) -> Ran {
-    finish(netlab(arguments))
+pub(crate) fn run(arguments: &[&str]) -> RunOutput {
+    run_command(netlab(arguments))
 }
 
 /// Runs a command to its end.
-pub(crate) fn finish(mut command: Command) -> Ran {
+pub(crate) fn run_command(mut command: Command) -> RunOutput {
     command.output().expect("the binary runs").into()
 }
 
 /// One JSON line, held against the schema.
-pub(crate) fn event(line: &str) -> Value {
+pub(crate) fn parse_event(line: &str) -> Value {
     static SCHEMA: OnceLock<jsonschema::Validator> = OnceLock::new();
     let schema = SCHEMA.get_or_init(|| {
         let text = include_str!("../../assets/schema/events.json");
@@ -90,7 +90,7 @@ pub(crate) fn event(line: &str) -> Value {
 
 /// A server of ours that ends with its test.
 pub(crate) struct Server {
-    child: Ends,
+    child: KillOnDrop,
     /// The addresses of its ready file.
     pub addresses: Vec<String>,
     _directory: TempDir,
@@ -115,7 +115,7 @@ impl Server {
             .expect("opened for reading");
         command.arg("--ready-file").arg(&fifo).stdout(Stdio::piped()).stderr(Stdio::piped());
         // Whatever goes wrong from here on, it ends with the test.
-        let mut child = Ends(command.spawn().expect("the binary runs"));
+        let mut child = KillOnDrop(command.spawn().expect("the binary runs"));
         let process = pidfd_open(pid(&child.0), PidfdFlags::empty()).expect("it has just been started");
         let mut fds = [PollFd::new(&ready, PollFlags::IN), PollFd::new(&process, PollFlags::IN)];
         poll(&mut fds, None).expect("polled");
@@ -159,13 +159,13 @@ impl Server {
     }
 
     /// Sends SIGTERM and waits for the end.
-    pub(crate) fn stop(self) -> Ran {
+    pub(crate) fn stop(self) -> RunOutput {
         self.signal(Signal::TERM);
         self.wait()
     }
 
     /// Waits for the end.
-    pub(crate) fn wait(mut self) -> Ran {
+    pub(crate) fn wait(mut self) -> RunOutput {
         let stdout = self.child.0.stdout.take();
         let stderr = self.child.0.stderr.take();
         let read = |pipe: Option<Box<dyn std::io::Read + Send>>| {
@@ -183,7 +183,7 @@ impl Server {
 }
 
 /// Makes a terminal the stdin of a command, and gives the keyboard.
-pub(crate) fn terminal(command: &mut Command) -> std::fs::File {
+pub(crate) fn attach_terminal(command: &mut Command) -> std::fs::File {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
     grantpt(&keyboard).expect("granted");
@@ -194,9 +194,9 @@ pub(crate) fn terminal(command: &mut Command) -> std::fs::File {
 }
 
 /// A foreign program that ends with its test.
-pub(crate) struct Ends(pub Child);
+pub(crate) struct KillOnDrop(pub Child);
 
-impl Drop for Ends {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -211,20 +211,20 @@ pub(crate) fn pid(child: &Child) -> Pid {
 /// A connection whose reads give up some day.
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("somebody listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("set");
-    stream.set_write_timeout(Some(PATIENCE)).expect("set");
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).expect("set");
+    stream.set_write_timeout(Some(TEST_TIMEOUT)).expect("set");
     stream
 }
 
 /// Says `bytes` and hears everything until the peer closes; an RST ends it as well.
-pub(crate) fn say(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn send_and_read(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = connect(address);
     let _ = stream.write_all(bytes);
-    hear(stream)
+    read_until_close(stream)
 }
 
 /// Everything until the peer closes.
-pub(crate) fn hear(mut stream: TcpStream) -> Vec<u8> {
+pub(crate) fn read_until_close(mut stream: TcpStream) -> Vec<u8> {
     let mut heard = Vec::new();
     match stream.read_to_end(&mut heard) {
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("the peer neither spoke nor closed"),
@@ -233,7 +233,7 @@ pub(crate) fn hear(mut stream: TcpStream) -> Vec<u8> {
 }
 
 /// One response with a Content-Length, off a connection that stays open.
-pub(crate) fn hear_one(stream: &mut TcpStream) -> (String, Vec<u8>) {
+pub(crate) fn read_one_response(stream: &mut TcpStream) -> (String, Vec<u8>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -251,20 +251,20 @@ pub(crate) fn hear_one(stream: &mut TcpStream) -> (String, Vec<u8>) {
 }
 
 /// A peer that plays a script on each connection, one after the other.
-pub(crate) struct Peer {
+pub(crate) struct ScriptedPeer {
     pub address: SocketAddr,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Peer {
+impl ScriptedPeer {
     /// A peer for as many connections as there are scripts.
-    pub(crate) fn play(scripts: Vec<Box<dyn FnOnce(TcpStream) + Send>>) -> Self {
+    pub(crate) fn start(scripts: Vec<Box<dyn FnOnce(TcpStream) + Send>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
         let thread = std::thread::spawn(move || {
             for script in scripts {
                 let (stream, _) = listener.accept().expect("somebody comes");
-                stream.set_read_timeout(Some(PATIENCE)).expect("set");
+                stream.set_read_timeout(Some(TEST_TIMEOUT)).expect("set");
                 script(stream);
             }
         });
@@ -274,7 +274,7 @@ impl Peer {
     /// A peer that reads a request head, answers `response` and closes.
     pub(crate) fn answer(response: impl Into<Vec<u8>>) -> Self {
         let response = response.into();
-        Self::play(vec![Box::new(move |mut stream| {
+        Self::start(vec![Box::new(move |mut stream| {
             let _ = read_head(&mut stream);
             let _ = stream.write_all(&response);
         })])
@@ -320,6 +320,6 @@ pub(crate) fn site(files: &[(&str, &[u8])]) -> TempDir {
 }
 
 /// A path as an argument.
-pub(crate) fn text(path: &Path) -> &str {
+pub(crate) fn path_str(path: &Path) -> &str {
     path.to_str().expect("a UTF-8 path")
 }

@@ -68,7 +68,7 @@ impl Relay {
 
     /// A network in front of `server` through which its octets come as `weather` says; one
     /// connection after the other.
-    pub(crate) fn tcp(server: SocketAddr, weather: Weather) -> Self {
+    pub(crate) fn tcp(server: SocketAddr, weather: TcpImpairment) -> Self {
         let front = TcpListener::bind("127.0.0.1:0").expect("a free port");
         front.set_nonblocking(true).expect("set");
         let address = front.local_addr().expect("bound");
@@ -102,7 +102,7 @@ impl Drop for Relay {
 
 /// What a TCP connection goes through on its way down.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Weather {
+pub(crate) enum TcpImpairment {
     /// Slices of so many octets, each on its way before the next.
     Slices(usize),
     /// An RST after so many octets.
@@ -110,7 +110,7 @@ pub(crate) enum Weather {
 }
 
 /// Carries one connection; the client's octets pass as they are.
-fn carry(client: TcpStream, server: SocketAddr, weather: Weather) -> io::Result<()> {
+fn carry(client: TcpStream, server: SocketAddr, weather: TcpImpairment) -> io::Result<()> {
     client.set_nonblocking(false)?;
     client.set_nodelay(true)?;
     let server = TcpStream::connect(server)?;
@@ -119,7 +119,7 @@ fn carry(client: TcpStream, server: SocketAddr, weather: Weather) -> io::Result<
         io::copy(&mut from_client, &mut to_server).map(|_| to_server.shutdown(std::net::Shutdown::Write))
     });
     let carried = down(&server, &client, weather);
-    if matches!(weather, Weather::ResetAfter(_)) {
+    if matches!(weather, TcpImpairment::ResetAfter(_)) {
         socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
     }
     let _ = server.shutdown(std::net::Shutdown::Both);
@@ -129,10 +129,10 @@ fn carry(client: TcpStream, server: SocketAddr, weather: Weather) -> io::Result<
     carried
 }
 
-fn down(mut server: &TcpStream, mut client: &TcpStream, weather: Weather) -> io::Result<()> {
+fn down(mut server: &TcpStream, mut client: &TcpStream, weather: TcpImpairment) -> io::Result<()> {
     let (slice, most) = match weather {
-        Weather::Slices(slice) => (slice, usize::MAX),
-        Weather::ResetAfter(most) => (most, most),
+        TcpImpairment::Slices(slice) => (slice, usize::MAX),
+        TcpImpairment::ResetAfter(most) => (most, most),
     };
     let mut buffer = vec![0; slice];
     let mut passed = 0;

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::support::{Peer, Server, demo_site, finish, netlab, pid, read_head, run, site, text};
+use crate::support::{ScriptedPeer, Server, demo_site, netlab, path_str, pid, read_head, run, run_command, site};
 
 #[test]
 fn a_body_goes_to_stdout_as_it_is() {
     let directory = site(&[("bytes", &(0..=255).collect::<Vec<u8>>())]);
-    let server = Server::start(&["serve-http", text(directory.path())]);
+    let server = Server::start(&["serve-http", path_str(directory.path())]);
     let output = netlab(&["get", &server.url("/bytes")]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(output.stdout, (0..=255).collect::<Vec<u8>>());
@@ -29,7 +29,7 @@ fn every_framing_is_read() {
         "HTTP/1.0 200 OK\r\n\r\nhello",
         "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
     ] {
-        let peer = Peer::answer(response);
+        let peer = ScriptedPeer::answer(response);
         let ran = run(&["get", &peer.url("/")]);
         assert_eq!((ran.code, ran.stdout.as_str()), (0, "hello"), "{response:?}: {}", ran.stderr);
     }
@@ -55,7 +55,7 @@ fn broken_answers_have_their_codes_and_their_faults_named() {
         (&long, 76, "too large"),
         (&interim, 76, "without end"),
     ] {
-        let peer = Peer::answer(response);
+        let peer = ScriptedPeer::answer(response);
         let ran = run(&["get", &peer.url("/")]);
         assert_eq!(ran.code, code, "{:?}: {}", &response[..response.len().min(80)], ran.stderr);
         assert!(ran.stderr.contains(word), "{}", ran.stderr);
@@ -64,7 +64,7 @@ fn broken_answers_have_their_codes_and_their_faults_named() {
 
 #[test]
 fn a_reset_within_the_body_is_an_incomplete_transfer() {
-    let peer = Peer::play(vec![Box::new(|mut stream| {
+    let peer = ScriptedPeer::start(vec![Box::new(|mut stream| {
         read_head(&mut stream);
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nhello").expect("sent");
         // The client has the body when it has said so; here it is enough that it was sent.
@@ -77,18 +77,18 @@ fn a_reset_within_the_body_is_an_incomplete_transfer() {
 
 #[test]
 fn a_body_in_slices_is_the_same_body_and_a_reset_one_is_kept_in_part() {
-    use crate::support::relay::{Relay, Weather};
+    use crate::support::relay::{Relay, TcpImpairment};
     let content: Vec<u8> = (0..20_000_u32).flat_map(u32::to_le_bytes).collect();
     let directory = site(&[("site/page", &content)]);
-    let server = Server::start(&["serve-http", text(&directory.path().join("site"))]);
+    let server = Server::start(&["serve-http", path_str(&directory.path().join("site"))]);
     for slice in [1, 7, 1000] {
-        let relay = Relay::tcp(server.address(), Weather::Slices(slice));
+        let relay = Relay::tcp(server.address(), TcpImpairment::Slices(slice));
         let output = netlab(&["get", &format!("http://{}/page", relay.address)]).output().expect("it runs");
         assert!(output.status.success() && output.stdout == content, "slices of {slice}: {}", output.stdout.len());
     }
-    let relay = Relay::tcp(server.address(), Weather::ResetAfter(30_000));
+    let relay = Relay::tcp(server.address(), TcpImpairment::ResetAfter(30_000));
     let target = directory.path().join("page");
-    let ran = run(&["get", "-o", text(&target), &format!("http://{}/page", relay.address)]);
+    let ran = run(&["get", "-o", path_str(&target), &format!("http://{}/page", relay.address)]);
     // The RST may overtake the octets before it, down to the head.
     assert!(matches!(ran.code, 82 | 75), "{} {}", ran.code, ran.stderr);
     assert!(!target.exists());
@@ -96,7 +96,7 @@ fn a_body_in_slices_is_the_same_body_and_a_reset_one_is_kept_in_part() {
 
 #[test]
 fn more_than_was_announced_is_ignored_and_said() {
-    let peer = Peer::answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello, world");
+    let peer = ScriptedPeer::answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello, world");
     let ran = run(&["get", &peer.url("/")]);
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "hello"));
     assert!(ran.stderr.contains("more than the response it announced"), "{}", ran.stderr);
@@ -116,7 +116,7 @@ fn silence_is_code_75_in_every_phase() {
     let deadline = run(&["get", "--deadline", "100ms", &url]);
     assert_eq!(deadline.code, 75, "{}", deadline.stderr);
     assert!(deadline.stderr.contains("deadline"), "{}", deadline.stderr);
-    let peer = Peer::play(vec![Box::new(|mut stream| {
+    let peer = ScriptedPeer::start(vec![Box::new(|mut stream| {
         read_head(&mut stream);
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello").expect("sent");
         let _ = stream.read(&mut [0]);
@@ -143,9 +143,9 @@ fn a_name_that_cannot_be_is_unknown() {
 #[test]
 fn statuses_from_400_on_are_code_1_and_leave_no_file() {
     let directory = site(&[("a", b"hello")]);
-    let server = Server::start(&["serve-http", text(directory.path())]);
+    let server = Server::start(&["serve-http", path_str(directory.path())]);
     let target = directory.path().join("out");
-    let ran = run(&["get", "-o", text(&target), &server.url("/none")]);
+    let ran = run(&["get", "-o", path_str(&target), &server.url("/none")]);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
     assert!(ran.stderr.contains("404 Not Found"), "{}", ran.stderr);
     assert_eq!(fs::read_dir(directory.path()).expect("readable").count(), 1, "neither a file nor a part");
@@ -157,14 +157,14 @@ fn statuses_from_400_on_are_code_1_and_leave_no_file() {
 fn a_file_appears_whole_or_not_at_all() {
     let directory = site(&[("old", b"old")]);
     let target = directory.path().join("old");
-    let peer = Peer::answer("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello");
-    let ran = run(&["get", "-o", text(&target), &peer.url("/")]);
+    let peer = ScriptedPeer::answer("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello");
+    let ran = run(&["get", "-o", path_str(&target), &peer.url("/")]);
     assert_eq!(ran.code, 82);
     assert!(ran.stderr.contains("old.part"), "it says where the rest is: {}", ran.stderr);
     assert_eq!(fs::read(&target).expect("untouched"), b"old");
     assert_eq!(fs::read(directory.path().join("old.part")).expect("kept"), b"hello");
-    let peer = Peer::answer("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nnew");
-    assert_eq!(run(&["get", "-o", text(&target), &peer.url("/")]).code, 0);
+    let peer = ScriptedPeer::answer("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nnew");
+    assert_eq!(run(&["get", "-o", path_str(&target), &peer.url("/")]).code, 0);
     assert_eq!(fs::read(&target).expect("replaced"), b"new");
     assert!(!directory.path().join("old.part").exists());
 }
@@ -172,12 +172,12 @@ fn a_file_appears_whole_or_not_at_all() {
 #[test]
 fn a_name_from_the_url_never_overwrites_unless_forced() {
     let directory = site(&[("site/page", b"new"), ("page", b"old")]);
-    let server = Server::start(&["serve-http", text(&directory.path().join("site"))]);
+    let server = Server::start(&["serve-http", path_str(&directory.path().join("site"))]);
     let get = |flags: &[&str]| {
         let url = server.url("/page?query");
         let mut command = netlab(&[&["get", "-O"], flags, &[&url]].concat());
         command.current_dir(directory.path());
-        finish(command)
+        run_command(command)
     };
     let refused = get(&[]);
     assert_eq!(refused.code, 73);
@@ -192,23 +192,23 @@ fn a_name_from_the_url_never_overwrites_unless_forced() {
 fn what_cannot_be_written_is_told_before_connecting() {
     let directory = site(&[("a", b"x")]);
     // Nobody listens there: had it connected, the code would be 69.
-    for target in ["/nonexistent/f", text(directory.path())] {
+    for target in ["/nonexistent/f", path_str(directory.path())] {
         assert_eq!(run(&["get", "-o", target, "http://127.0.0.1:1/"]).code, 73, "{target}");
     }
 }
 
 #[test]
 fn a_device_is_written_to_directly() {
-    let peer = Peer::answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    let peer = ScriptedPeer::answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
     assert_eq!(run(&["get", "-o", "/dev/null", &peer.url("/")]).code, 0);
     assert!(!fs::metadata("/dev/null").expect("still there").is_file());
-    let peer = Peer::answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    let peer = ScriptedPeer::answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
     assert_eq!(run(&["get", "-o", "/dev/full", &peer.url("/")]).code, 74);
 }
 
 #[test]
 fn a_full_or_closed_stdout_is_74_or_silent() {
-    let peer = Peer::answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    let peer = ScriptedPeer::answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
     let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux");
     let mut command = netlab(&["get", &peer.url("/")]);
     command.stdout(full).stderr(Stdio::piped());
@@ -217,8 +217,9 @@ fn a_full_or_closed_stdout_is_74_or_silent() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("no space left"));
 
     let body = vec![b'x'; 10_000_000];
-    let peer =
-        Peer::answer([format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes(), &body].concat());
+    let peer = ScriptedPeer::answer(
+        [format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes(), &body].concat(),
+    );
     let mut command = netlab(&["get", &peer.url("/")]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
     let mut pipe = child.stdout.take().expect("piped");
@@ -229,7 +230,7 @@ fn a_full_or_closed_stdout_is_74_or_silent() {
 }
 
 /// A peer that redirects each of `count` requests to `location`, then answers.
-fn redirecting(count: usize, location: impl Fn(usize) -> String) -> Peer {
+fn redirecting(count: usize, location: impl Fn(usize) -> String) -> ScriptedPeer {
     let mut scripts: Vec<Box<dyn FnOnce(TcpStream) + Send>> = Vec::new();
     for hop in 0..count {
         let response = format!("HTTP/1.1 302 Found\r\nLocation: {}\r\nContent-Length: 4\r\n\r\nmove", location(hop));
@@ -242,7 +243,7 @@ fn redirecting(count: usize, location: impl Fn(usize) -> String) -> Peer {
         read_head(&mut stream);
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfinal");
     }));
-    Peer::play(scripts)
+    ScriptedPeer::start(scripts)
 }
 
 #[test]
@@ -267,7 +268,7 @@ fn a_redirect_to_a_forbidden_place_is_refused() {
 #[test]
 fn credentials_do_not_follow_to_another_host() {
     let (tell, told) = std::sync::mpsc::channel();
-    let far = Peer::play(vec![Box::new(move |mut stream| {
+    let far = ScriptedPeer::start(vec![Box::new(move |mut stream| {
         tell.send(read_head(&mut stream)).expect("heard");
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").expect("sent");
     })]);
@@ -283,7 +284,7 @@ fn credentials_do_not_follow_to_another_host() {
 #[test]
 fn secrets_are_sent_but_never_shown() {
     let (tell, told) = std::sync::mpsc::channel();
-    let peer = Peer::play(vec![Box::new(move |mut stream| {
+    let peer = ScriptedPeer::start(vec![Box::new(move |mut stream| {
         tell.send(read_head(&mut stream)).expect("heard");
         stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").expect("sent");
     })]);
@@ -300,7 +301,7 @@ fn secrets_are_sent_but_never_shown() {
 fn the_request_is_what_the_flags_say() {
     let ask = |flags: &[&str], stdin: &str| {
         let (tell, told) = std::sync::mpsc::channel();
-        let peer = Peer::play(vec![Box::new(move |mut stream: TcpStream| {
+        let peer = ScriptedPeer::start(vec![Box::new(move |mut stream: TcpStream| {
             let head = read_head(&mut stream);
             let length = head
                 .lines()
@@ -345,7 +346,7 @@ fn the_request_is_what_the_flags_say() {
 #[test]
 fn an_answer_that_comes_before_the_upload_is_over_is_heard() {
     let directory = site(&[("large", &vec![b'x'; 20_000_000])]);
-    let server = Server::start(&["serve-http", text(directory.path())]);
+    let server = Server::start(&["serve-http", path_str(directory.path())]);
     let data = format!("@{}", directory.path().join("large").display());
     let ran = run(&["get", "-d", &data, &server.url("/large")]);
     assert!(ran.code == 1 && ran.stderr.contains("405 Method Not Allowed"), "{} {}", ran.code, ran.stderr);
@@ -353,10 +354,10 @@ fn an_answer_that_comes_before_the_upload_is_over_is_heard() {
 
 #[test]
 fn a_head_goes_where_the_body_goes() {
-    let server = Server::start(&["serve-http", text(&demo_site())]);
+    let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let directory = tempfile::tempdir().expect("a temporary directory");
     let target = directory.path().join("head");
-    assert_eq!(run(&["get", "-I", "-o", text(&target), &server.url("/style.css")]).code, 0);
+    assert_eq!(run(&["get", "-I", "-o", path_str(&target), &server.url("/style.css")]).code, 0);
     assert!(fs::read_to_string(&target).expect("written").starts_with("HTTP/1.1 200 OK\r\n"));
 }
 
@@ -376,7 +377,7 @@ fn secrets_in_wrong_arguments_are_not_repeated() {
 
 #[test]
 fn heads_are_shown_on_request() {
-    let server = Server::start(&["serve-http", text(&demo_site())]);
+    let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let head = run(&["get", "-I", &server.url("/style.css")]);
     assert!(head.stdout.starts_with("HTTP/1.1 200 OK\r\n") && head.stdout.ends_with("\r\n\r\n"), "{:?}", head.stdout);
     let both = run(&["get", "-i", &server.url("/style.css")]);
@@ -389,7 +390,7 @@ fn heads_are_shown_on_request() {
 
 #[test]
 fn a_probe_counts_and_sums_up() {
-    let server = Server::start(&["serve-http", text(&demo_site())]);
+    let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let ran =
         run(&["get", "--count", "5", "--interval", "1ms", "--json", &server.url("/style.css"), &server.url("/none")]);
     assert_eq!(ran.code, 1, "all failures share a code");
@@ -410,7 +411,7 @@ fn a_probe_counts_and_sums_up() {
 
 #[test]
 fn assertions_decide_the_code_and_are_named() {
-    let server = Server::start(&["serve-http", text(&demo_site())]);
+    let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let get = |assertion: &str, path: &str| {
         run(&["get", "--count", "3", "--interval", "1ms", "--fail-if", assertion, &server.url(path)])
     };
@@ -457,7 +458,7 @@ fn json_tells_failures_and_ends_with_the_summary() {
 
 #[test]
 fn several_urls_share_a_code_or_have_code_1() {
-    let peer = Peer::answer("<html>");
+    let peer = ScriptedPeer::answer("<html>");
     assert_eq!(run(&["get", "http://127.0.0.1:1/", "http://127.0.0.1:1/x"]).code, 69);
     assert_eq!(run(&["get", "http://127.0.0.1:1/", &peer.url("/")]).code, 1);
 }
@@ -489,7 +490,7 @@ fn ctrl_c_is_130_without_data_and_the_summary_with_it() {
         .expect("it runs");
     let held = told.recv().expect("the third connection");
     kill_process(pid(&child), Signal::INT).expect("it runs");
-    let ran: crate::support::Ran = child.wait_with_output().expect("it ends").into();
+    let ran: crate::support::RunOutput = child.wait_with_output().expect("it ends").into();
     assert_eq!(ran.code, 0, "with data, the data decides");
     assert_eq!((&ran.summary()["responses"], &ran.summary()["failed"]), (&2.into(), &0.into()));
     drop(held);
@@ -522,10 +523,10 @@ fn what_cannot_be_asked_is_code_2() {
 
 #[test]
 fn a_peers_control_characters_are_escaped_in_trace_and_errors() {
-    let peer = Peer::answer("HTTP/1.1 404 \x1b[2Jgone\r\nX: \u{9b}y\r\nContent-Length: 0\r\n\r\n");
+    let peer = ScriptedPeer::answer("HTTP/1.1 404 \x1b[2Jgone\r\nX: \u{9b}y\r\nContent-Length: 0\r\n\r\n");
     let ran = run(&["get", "--trace", &peer.url("/")]);
     assert_eq!(ran.code, 76, "a control octet is no reason phrase: {}", ran.stderr);
-    let peer = Peer::answer("HTTP/1.1 404 \u{85}gone\r\nX: \u{9b}2J\r\nContent-Length: 0\r\n\r\n");
+    let peer = ScriptedPeer::answer("HTTP/1.1 404 \u{85}gone\r\nX: \u{9b}2J\r\nContent-Length: 0\r\n\r\n");
     let ran = run(&["get", "--trace", &peer.url("/")]);
     assert_eq!(ran.code, 1);
     assert!(!ran.stderr.contains('\u{85}') && !ran.stderr.contains('\u{9b}'), "{:?}", ran.stderr);

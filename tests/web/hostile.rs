@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Command;
 
-use crate::support::{Server, connect, hear, netlab, say, site, text};
+use crate::support::{Server, connect, netlab, path_str, read_until_close, send_and_read, site};
 
 /// The status of the first answer, 0 for none, and how many answers there were.
 fn answers(heard: &[u8]) -> (u16, usize) {
@@ -18,7 +18,7 @@ fn answers(heard: &[u8]) -> (u16, usize) {
 #[test]
 fn malformed_requests_get_one_answer_and_the_end() {
     let directory = site(&[("a", b"hello")]);
-    let server = Server::start(&["serve-http", text(directory.path()), "--log", "off"]);
+    let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "off"]);
     let next = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
     for (request, status) in [
         // N1–N4: folding, white space, bare CR.
@@ -62,7 +62,7 @@ fn malformed_requests_get_one_answer_and_the_end() {
         ("GET /a HTTP/1.1\r\nHost: h\r\nExpect: cake\r\n\r\n", 417),
     ] {
         // A request smuggled behind a refused one must stay unanswered.
-        let heard = say(server.address(), format!("{request}{next}").as_bytes());
+        let heard = send_and_read(server.address(), format!("{request}{next}").as_bytes());
         assert_eq!(answers(&heard), (status, usize::from(status != 0)), "{request:?}");
     }
 }
@@ -70,7 +70,7 @@ fn malformed_requests_get_one_answer_and_the_end() {
 #[test]
 fn odd_but_good_requests_are_answered() {
     let directory = site(&[("a", b"hello")]);
-    let server = Server::start(&["serve-http", text(directory.path()), "--log", "off"]);
+    let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "off"]);
     for (request, status) in [
         ("\r\nGET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", 200),
         ("GET /a HTTP/1.0\r\n\r\n", 200),
@@ -83,20 +83,20 @@ fn odd_but_good_requests_are_answered() {
         ("POST /a HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n", 405),
         ("POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 9999999999\r\n\r\n", 405),
     ] {
-        assert_eq!(answers(&say(server.address(), request.as_bytes())), (status, 1), "{request:?}");
+        assert_eq!(answers(&send_and_read(server.address(), request.as_bytes())), (status, 1), "{request:?}");
     }
 }
 
 #[test]
 fn a_body_is_drained_and_the_next_request_answered() {
     let directory = site(&[("a", b"hello")]);
-    let server = Server::start(&["serve-http", text(directory.path()), "--log", "off"]);
+    let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "off"]);
     let last = "GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     for body in [
         "Content-Length: 30\r\n\r\nGET /b HTTP/1.1\r\nHost: hhh\r\n\r\n",
         "Transfer-Encoding: chunked\r\n\r\n5;x=y\r\nGET /\r\n0\r\nHost: evil\r\n\r\n",
     ] {
-        let heard = say(server.address(), format!("GET /a HTTP/1.1\r\nHost: h\r\n{body}{last}").as_bytes());
+        let heard = send_and_read(server.address(), format!("GET /a HTTP/1.1\r\nHost: h\r\n{body}{last}").as_bytes());
         assert_eq!(answers(&heard), (200, 2), "{body:?}");
     }
 }
@@ -104,7 +104,7 @@ fn a_body_is_drained_and_the_next_request_answered() {
 #[test]
 fn limits_hold_at_the_head() {
     let directory = site(&[("a", b"hello")]);
-    let server = Server::start(&["serve-http", text(directory.path()), "--log", "off"]);
+    let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "off"]);
     let long = "x".repeat(9_000);
     let many = "X: y\r\n".repeat(101);
     let huge = format!("X: {}\r\n", "y".repeat(7_000)).repeat(5);
@@ -114,7 +114,7 @@ fn limits_hold_at_the_head() {
         (format!("GET /a HTTP/1.1\r\nHost: h\r\n{huge}\r\n"), 431),
         (format!("X{long}{long}{long}"), 414),
     ] {
-        assert_eq!(answers(&say(server.address(), request.as_bytes())).0, status);
+        assert_eq!(answers(&send_and_read(server.address(), request.as_bytes())).0, status);
     }
 }
 
@@ -125,7 +125,7 @@ fn no_path_leads_out_of_the_root() {
     symlink("../secret", root.join("out")).expect("linked");
     symlink(directory.path(), root.join("up")).expect("linked");
     symlink("../a", root.join("sub/in")).expect("linked");
-    let server = Server::start(&["serve-http", text(&root), "--log", "off"]);
+    let server = Server::start(&["serve-http", path_str(&root), "--log", "off"]);
     for (path, status) in [
         ("/sub/in", 200),
         ("/out", 404),
@@ -145,7 +145,7 @@ fn no_path_leads_out_of_the_root() {
         ("/a%0d%0aX:y", 404),
     ] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
-        let heard = say(server.address(), request.as_bytes());
+        let heard = send_and_read(server.address(), request.as_bytes());
         assert_eq!(answers(&heard).0, status, "{path}");
         assert!(!heard.ends_with(b"secret"), "{path}");
         assert!(!String::from_utf8_lossy(&heard).contains("\r\nX:y"), "{path}");
@@ -157,8 +157,8 @@ fn what_is_no_file_is_forbidden_at_once() {
     let directory = site(&[("a", b"hello")]);
     let made = Command::new("mkfifo").arg(directory.path().join("fifo")).status().expect("mkfifo runs");
     assert!(made.success());
-    let server = Server::start(&["serve-http", text(directory.path()), "--log", "off"]);
-    assert_eq!(answers(&say(server.address(), b"GET /fifo HTTP/1.0\r\n\r\n")).0, 403);
+    let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "off"]);
+    assert_eq!(answers(&send_and_read(server.address(), b"GET /fifo HTTP/1.0\r\n\r\n")).0, 403);
 }
 
 #[test]
@@ -179,14 +179,14 @@ fn a_file_that_this_user_may_not_read_is_forbidden() {
     };
     // Another user cannot write our FIFO; the address comes by way of stdout.
     command
-        .args(["serve-http", text(directory.path()), "--bind", "127.0.0.1:0", "--json"])
+        .args(["serve-http", path_str(directory.path()), "--bind", "127.0.0.1:0", "--json"])
         .stdout(std::process::Stdio::piped());
     let mut child = command.spawn().expect("it runs");
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().expect("piped")));
-    let listening = crate::support::event(&lines.next().expect("a line").expect("text"));
+    let listening = crate::support::parse_event(&lines.next().expect("a line").expect("text"));
     let address = listening["addresses"][0].as_str().expect("an address").parse().expect("an address");
-    assert_eq!(answers(&say(address, b"GET /closed HTTP/1.0\r\n\r\n")).0, 403);
-    assert_eq!(answers(&say(address, b"GET /a HTTP/1.0\r\n\r\n")).0, 200);
+    assert_eq!(answers(&send_and_read(address, b"GET /closed HTTP/1.0\r\n\r\n")).0, 403);
+    assert_eq!(answers(&send_and_read(address, b"GET /a HTTP/1.0\r\n\r\n")).0, 200);
     child.kill().expect("it runs");
     child.wait().expect("it ends");
 }
@@ -194,25 +194,32 @@ fn a_file_that_this_user_may_not_read_is_forbidden() {
 #[test]
 fn a_head_that_never_ends_is_timed_out_with_408() {
     let directory = site(&[("a", b"hello")]);
-    let server = Server::start(&["serve-http", text(directory.path()), "--log", "off", "--head-timeout", "100ms"]);
-    assert_eq!(answers(&say(server.address(), b"GET /a HTTP/1.1\r\nHo")).0, 408);
+    let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "off", "--head-timeout", "100ms"]);
+    assert_eq!(answers(&send_and_read(server.address(), b"GET /a HTTP/1.1\r\nHo")).0, 408);
 }
 
 #[test]
 fn a_silent_connection_is_closed_without_a_word() {
     let directory = site(&[("a", b"hello")]);
-    let server = Server::start(&["serve-http", text(directory.path()), "--log", "off", "--idle-timeout", "100ms"]);
-    assert!(hear(connect(server.address())).is_empty());
+    let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "off", "--idle-timeout", "100ms"]);
+    assert!(read_until_close(connect(server.address())).is_empty());
     let mut stream = connect(server.address());
     stream.write_all(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
-    assert!(hear(stream).ends_with(b"hello"), "idle after its answer");
+    assert!(read_until_close(stream).ends_with(b"hello"), "idle after its answer");
 }
 
 #[test]
 fn a_client_that_never_reads_is_given_up() {
     let directory = site(&[("large", &vec![b'x'; 30_000_000])]);
-    let server =
-        Server::start(&["serve-http", text(directory.path()), "--stall-timeout", "100ms", "--count", "1", "--json"]);
+    let server = Server::start(&[
+        "serve-http",
+        path_str(directory.path()),
+        "--stall-timeout",
+        "100ms",
+        "--count",
+        "1",
+        "--json",
+    ]);
     let mut stream = connect(server.address());
     stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
     // The one request is over when the server has given up on it.
@@ -228,7 +235,7 @@ fn running_out_of_descriptors_pauses_and_recovers() {
     let directory = site(&[("a", b"hello")]);
     let mut command = Command::new("prlimit");
     command.arg("--nofile=24:24").arg(env!("CARGO_BIN_EXE_netlab"));
-    command.args(["serve-http", text(directory.path()), "--bind", "127.0.0.1:0", "--json"]);
+    command.args(["serve-http", path_str(directory.path()), "--bind", "127.0.0.1:0", "--json"]);
     let server = Server::spawn(command);
     let held: Vec<_> = (0..40)
         .map(|_| {
@@ -240,7 +247,7 @@ fn running_out_of_descriptors_pauses_and_recovers() {
     // All are served in the end: as the first ones leave, the others are accepted.
     for mut stream in held {
         stream.write_all(b"st: h\r\nConnection: close\r\n\r\n").expect("sent");
-        let heard = hear(stream);
+        let heard = read_until_close(stream);
         assert!(matches!(answers(&heard).0, 200 | 503), "{}", String::from_utf8_lossy(&heard));
     }
     let ran = server.stop();
@@ -251,10 +258,16 @@ fn running_out_of_descriptors_pauses_and_recovers() {
 #[test]
 fn a_path_with_control_characters_stays_one_log_line() {
     let directory = site(&[("a", b"hello")]);
-    let server =
-        Server::spawn(netlab(&["serve-http", text(directory.path()), "--bind", "127.0.0.1:0", "--log", "combined"]));
-    say(server.address(), b"GET /%1b[2J HTTP/1.0\r\nUser-Agent: \x80\xff\"evil\"\r\n\r\n");
-    say(server.address(), b"GET /\x1b[2J HTTP/1.0\r\n\r\n");
+    let server = Server::spawn(netlab(&[
+        "serve-http",
+        path_str(directory.path()),
+        "--bind",
+        "127.0.0.1:0",
+        "--log",
+        "combined",
+    ]));
+    send_and_read(server.address(), b"GET /%1b[2J HTTP/1.0\r\nUser-Agent: \x80\xff\"evil\"\r\n\r\n");
+    send_and_read(server.address(), b"GET /\x1b[2J HTTP/1.0\r\n\r\n");
     let ran = server.stop();
     assert!(!ran.stdout.contains('\x1b'), "{:?}", ran.stdout);
     assert!(ran.stdout.contains("\\x80\\xff\\\"evil\\\""), "{}", ran.stdout);

@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 
 use rustix::process::Signal;
 
-use crate::support::{Server, connect, demo_site, hear_one, netlab, run, say, site, text};
+use crate::support::{Server, connect, demo_site, netlab, path_str, read_one_response, run, send_and_read, site};
 
 #[test]
 fn a_wrong_beginning_has_its_code_and_three_lines() {
@@ -18,7 +18,7 @@ fn a_wrong_beginning_has_its_code_and_three_lines() {
     for (arguments, code, word) in [
         (vec!["serve-http", ".", "--bind", &bind], 71, "in use"),
         (vec!["serve-http", "/nonexistent"], 66, "no such directory"),
-        (vec!["serve-http", text(&file)], 66, "not a directory"),
+        (vec!["serve-http", path_str(&file)], 66, "not a directory"),
         (vec!["serve-http", ".", "--bind", "192.0.2.1:0"], 71, "address"),
         (
             vec!["serve-http", ".", "--bind", "0", "--tls-cert", "/nonexistent", "--tls-key", "/nonexistent"],
@@ -26,7 +26,7 @@ fn a_wrong_beginning_has_its_code_and_three_lines() {
             "/nonexistent",
         ),
         (
-            vec!["serve-http", ".", "--bind", "0", "--tls-cert", text(&file), "--tls-key", text(&file)],
+            vec!["serve-http", ".", "--bind", "0", "--tls-cert", path_str(&file), "--tls-key", path_str(&file)],
             78,
             "certificate",
         ),
@@ -63,9 +63,9 @@ fn a_wrong_command_line_is_code_2_and_says_what_is_right() {
 #[test]
 fn sigint_ends_with_the_summary_and_code_0() {
     for signal in [Signal::INT, Signal::TERM] {
-        let server = Server::start(&["serve-http", text(&demo_site())]);
-        say(server.address(), b"GET /style.css HTTP/1.0\r\n\r\n");
-        say(server.address(), b"GET /none HTTP/1.0\r\n\r\n");
+        let server = Server::start(&["serve-http", path_str(&demo_site())]);
+        send_and_read(server.address(), b"GET /style.css HTTP/1.0\r\n\r\n");
+        send_and_read(server.address(), b"GET /none HTTP/1.0\r\n\r\n");
         server.signal(signal);
         let ran = server.wait();
         assert_eq!(ran.code, 0);
@@ -77,12 +77,12 @@ fn sigint_ends_with_the_summary_and_code_0() {
 
 #[test]
 fn idle_connections_do_not_hold_up_the_end() {
-    let server = Server::start(&["serve-http", text(&demo_site()), "--grace", "60s"]);
+    let server = Server::start(&["serve-http", path_str(&demo_site()), "--grace", "60s"]);
     let idle: Vec<TcpStream> = (0..3)
         .map(|_| {
             let mut stream = connect(server.address());
             stream.write_all(b"GET /style.css HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
-            hear_one(&mut stream);
+            read_one_response(&mut stream);
             stream
         })
         .collect();
@@ -94,7 +94,7 @@ fn idle_connections_do_not_hold_up_the_end() {
 fn a_running_download_may_end_and_nobody_new_comes_in() {
     let large = vec![b'x'; 20_000_000];
     let directory = site(&[("large", &large)]);
-    let server = Server::start(&["serve-http", text(directory.path()), "--grace", "60s"]);
+    let server = Server::start(&["serve-http", path_str(directory.path()), "--grace", "60s"]);
     let address = server.address();
     let mut stream = connect(address);
     stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
@@ -103,7 +103,7 @@ fn a_running_download_may_end_and_nobody_new_comes_in() {
     let idle = connect(address);
     server.signal(Signal::TERM);
     // The idle one is closed as soon as the server drains; from then on it does not listen.
-    assert!(crate::support::hear(idle).is_empty());
+    assert!(crate::support::read_until_close(idle).is_empty());
     assert!(TcpStream::connect(address).is_err());
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).expect("the rest");
@@ -114,7 +114,7 @@ fn a_running_download_may_end_and_nobody_new_comes_in() {
 #[test]
 fn the_grace_ends_what_does_not_end_by_itself() {
     let directory = site(&[("large", &vec![b'x'; 20_000_000])]);
-    let server = Server::start(&["serve-http", text(directory.path()), "--grace", "50ms", "--json"]);
+    let server = Server::start(&["serve-http", path_str(directory.path()), "--grace", "50ms", "--json"]);
     let mut stream = connect(server.address());
     stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
     stream.read_exact(&mut [0; 1000]).expect("it begins");
@@ -128,37 +128,37 @@ fn the_grace_ends_what_does_not_end_by_itself() {
 #[test]
 fn a_second_signal_ends_at_once() {
     let directory = site(&[("large", &vec![b'x'; 20_000_000])]);
-    let server = Server::start(&["serve-http", text(directory.path()), "--grace", "1h"]);
+    let server = Server::start(&["serve-http", path_str(directory.path()), "--grace", "1h"]);
     let mut stream = connect(server.address());
     stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
     stream.read_exact(&mut [0; 1000]).expect("it begins");
     let idle = connect(server.address());
     server.signal(Signal::INT);
-    assert!(crate::support::hear(idle).is_empty(), "the first signal is seen");
+    assert!(crate::support::read_until_close(idle).is_empty(), "the first signal is seen");
     server.signal(Signal::INT);
     assert_eq!(server.wait().code, 0);
 }
 
 #[test]
 fn it_stops_by_itself_after_count_requests_or_some_time() {
-    let server = Server::start(&["serve-http", text(&demo_site()), "--count", "3", "--threads=2"]);
+    let server = Server::start(&["serve-http", path_str(&demo_site()), "--count", "3", "--threads=2"]);
     let address = server.address();
     for _ in 0..3 {
-        assert!(say(address, b"GET /style.css HTTP/1.0\r\n\r\n").starts_with(b"HTTP/1.1 200"));
+        assert!(send_and_read(address, b"GET /style.css HTTP/1.0\r\n\r\n").starts_with(b"HTTP/1.1 200"));
     }
     let ran = server.wait();
     assert_eq!(ran.code, 0);
     assert!(ran.stdout.contains("--- 3 requests"), "{}", ran.stdout);
-    assert_eq!(run(&["serve-http", text(&demo_site()), "--bind", "0", "--for", "20ms"]).code, 0);
+    assert_eq!(run(&["serve-http", path_str(&demo_site()), "--bind", "0", "--for", "20ms"]).code, 0);
 }
 
 #[test]
 fn the_last_of_count_requests_is_told_to_close() {
-    let server = Server::start(&["serve-http", text(&demo_site()), "--count", "2"]);
+    let server = Server::start(&["serve-http", path_str(&demo_site()), "--count", "2"]);
     let mut stream = connect(server.address());
     for expected in ["keep-alive", "close"] {
         stream.write_all(b"GET /style.css HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
-        assert!(hear_one(&mut stream).0.contains(&format!("\r\nConnection: {expected}\r\n")));
+        assert!(read_one_response(&mut stream).0.contains(&format!("\r\nConnection: {expected}\r\n")));
     }
     assert_eq!(server.wait().code, 0);
 }
@@ -170,11 +170,11 @@ fn the_ready_file_appears_in_one_step_and_names_what_is_bound() {
     fs::write(&ready, "old").expect("written");
     let ran = run(&[
         "serve-http",
-        text(directory.path()),
+        path_str(directory.path()),
         "--bind",
         "0",
         "--ready-file",
-        text(&ready),
+        path_str(&ready),
         "--for",
         "20ms",
         "--json",
@@ -215,13 +215,13 @@ fn a_port_that_belongs_to_root_is_refused_with_advice() {
     let mut command = std::process::Command::new("setpriv");
     command.args(["--reuid", "65534", "--clear-groups", "--bounding-set=-all"]).arg(&copy).args([
         "serve-http",
-        text(directory.path()),
+        path_str(directory.path()),
         "--bind",
         "127.0.0.1:80",
         "--for",
         "100ms",
     ]);
-    let ran = crate::support::finish(command);
+    let ran = crate::support::run_command(command);
     // Some kernels let everybody have every port (net.ipv4.ip_unprivileged_port_start=0).
     let everybody =
         fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").is_ok_and(|start| start.trim() == "0");
@@ -244,8 +244,8 @@ fn an_argument_that_is_no_text_is_no_panic() {
     let bad = std::ffi::OsStr::from_bytes(b"\xff\xfe");
     let mut command = netlab(&["serve-http", "--bind", "0", "--for", "20ms"]);
     command.arg(bad);
-    assert_eq!(crate::support::finish(command).code, 66, "as a path it is only missing");
+    assert_eq!(crate::support::run_command(command).code, 66, "as a path it is only missing");
     let mut command = netlab(&["get"]);
     command.arg(bad);
-    assert_eq!(crate::support::finish(command).code, 2);
+    assert_eq!(crate::support::run_command(command).code, 2);
 }

@@ -4,11 +4,11 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
-use crate::support::{Server, demo_site, finish, netlab, run, say, text};
+use crate::support::{Server, demo_site, netlab, path_str, run, run_command, send_and_read};
 
 fn served(log: &[&str], request: &[u8]) -> String {
-    let server = Server::start(&[&["serve-http", text(&demo_site())], log].concat());
-    say(server.address(), request);
+    let server = Server::start(&[&["serve-http", path_str(&demo_site())], log].concat());
+    send_and_read(server.address(), request);
     server.stop().stdout
 }
 
@@ -40,10 +40,10 @@ fn off_says_nothing_per_request() {
 #[test]
 fn json_is_the_same_by_both_flags_and_follows_the_schema() {
     for flags in [&["--log", "json"][..], &["--json"]] {
-        let server = Server::start(&[&["serve-http", text(&demo_site())], flags].concat());
-        say(server.address(), REQUEST);
-        say(server.address(), b"nonsense\r\n\r\n");
-        say(server.address(), b"\x16\x03\x01\0");
+        let server = Server::start(&[&["serve-http", path_str(&demo_site())], flags].concat());
+        send_and_read(server.address(), REQUEST);
+        send_and_read(server.address(), b"nonsense\r\n\r\n");
+        send_and_read(server.address(), b"\x16\x03\x01\0");
         let ran = server.stop();
         let events = ran.events();
         assert_eq!(events[0]["type"], "listening");
@@ -72,14 +72,14 @@ fn json_is_the_same_by_both_flags_and_follows_the_schema() {
 
 #[test]
 fn quiet_leaves_the_summary_alone() {
-    let server = Server::start(&["serve-http", text(&demo_site()), "-q", "--json"]);
-    say(server.address(), REQUEST);
+    let server = Server::start(&["serve-http", path_str(&demo_site()), "-q", "--json"]);
+    send_and_read(server.address(), REQUEST);
     assert_eq!(server.stop().events().len(), 1);
 }
 
 #[test]
 fn a_reader_that_goes_away_ends_the_server_silently() {
-    let mut server = Server::start(&["serve-http", text(&demo_site())]);
+    let mut server = Server::start(&["serve-http", path_str(&demo_site())]);
     let address = server.address();
     let mut lines = BufReader::new(server.stdout()).lines();
     lines.next().expect("the first line").expect("text");
@@ -98,7 +98,7 @@ fn a_reader_that_goes_away_ends_the_server_silently() {
 #[test]
 fn a_full_log_disk_does_not_stop_the_server_but_is_told_in_the_end() {
     let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux");
-    let mut command = netlab(&["serve-http", text(&demo_site()), "--bind", "127.0.0.1:0", "--for", "100ms"]);
+    let mut command = netlab(&["serve-http", path_str(&demo_site()), "--bind", "127.0.0.1:0", "--for", "100ms"]);
     command.stdout(Stdio::from(full));
     let output = command.stderr(Stdio::piped()).spawn().expect("it runs").wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(74));
@@ -111,8 +111,8 @@ fn closed_streams_change_no_exit_code() {
     for redirect in [">&-", "2>&-", ">&- 2>&-"] {
         let mut shell = std::process::Command::new("sh");
         let script = format!("exec \"$0\" serve-http \"$1\" --bind 0 --for 20ms {redirect}");
-        shell.args(["-c", &script, env!("CARGO_BIN_EXE_netlab"), text(&demo_site())]);
-        assert_eq!(finish(shell).code, 0, "{redirect}");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_netlab"), path_str(&demo_site())]);
+        assert_eq!(run_command(shell).code, 0, "{redirect}");
     }
 }
 
@@ -124,7 +124,7 @@ fn colour_is_for_terminals_and_for_those_who_ask() {
     let forced = |pairs: &[(&str, &str)], flags: &[&str]| {
         let mut command = netlab(&[&["get", "127.0.0.1:1"], flags].concat());
         command.envs(pairs.iter().copied());
-        finish(command).stderr.contains('\x1b')
+        run_command(command).stderr.contains('\x1b')
     };
     assert!(forced(&[("CLICOLOR_FORCE", "1")], &[]));
     assert!(!forced(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], &[]));

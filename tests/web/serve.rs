@@ -5,16 +5,18 @@ use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
-use crate::support::{Server, connect, demo_site, hear, hear_one, netlab, say, site, text};
+use crate::support::{
+    Server, connect, demo_site, netlab, path_str, read_one_response, read_until_close, send_and_read, site,
+};
 
 fn get(server: &Server, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
-    String::from_utf8_lossy(&say(server.address(), request.as_bytes())).into_owned()
+    String::from_utf8_lossy(&send_and_read(server.address(), request.as_bytes())).into_owned()
 }
 
 #[test]
 fn a_page_comes_with_its_type_length_and_date() {
-    let server = Server::start(&["serve-http", text(&demo_site())]);
+    let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let page = fs::read_to_string(demo_site().join("HelloWorld.html")).expect("the demo site");
     let answer = get(&server, "/HelloWorld.html");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
@@ -27,13 +29,13 @@ fn a_page_comes_with_its_type_length_and_date() {
 
 #[test]
 fn head_is_get_without_the_body() {
-    let server = Server::start(&["serve-http", text(&demo_site())]);
+    let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let mut stream = connect(server.address());
     stream.write_all(b"GET /style.css HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
-    let (got, body) = hear_one(&mut stream);
+    let (got, body) = read_one_response(&mut stream);
     assert!(!body.is_empty());
     stream.write_all(b"HEAD /style.css HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").expect("sent");
-    let asked = String::from_utf8(hear(stream)).expect("ASCII");
+    let asked = String::from_utf8(read_until_close(stream)).expect("ASCII");
     let fields = |head: &str| {
         head.lines()
             .filter(|line| !line.starts_with("Date") && !line.starts_with("Connection"))
@@ -45,13 +47,13 @@ fn head_is_get_without_the_body() {
 
 #[test]
 fn a_request_may_come_one_octet_at_a_time() {
-    let server = Server::start(&["serve-http", text(&demo_site())]);
+    let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let mut stream = connect(server.address());
     stream.set_nodelay(true).expect("set");
     for byte in b"GET /style.css HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n" {
         stream.write_all(&[*byte]).expect("sent");
     }
-    assert!(hear(stream).starts_with(b"HTTP/1.1 200 OK\r\n"));
+    assert!(read_until_close(stream).starts_with(b"HTTP/1.1 200 OK\r\n"));
 }
 
 #[test]
@@ -59,12 +61,12 @@ fn a_hundred_pipelined_requests_are_answered_in_order() {
     let names: Vec<String> = (0..100).map(|number| format!("{number:03}")).collect();
     let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), name.as_bytes())).collect();
     let directory = site(&files);
-    let server = Server::start(&["serve-http", text(directory.path())]);
+    let server = Server::start(&["serve-http", path_str(directory.path())]);
     let requests: Vec<String> = names.iter().map(|name| format!("GET /{name} HTTP/1.1\r\nHost: h\r\n\r\n")).collect();
     let mut stream = connect(server.address());
     stream.write_all(requests.concat().as_bytes()).expect("sent");
     for name in &names {
-        let (head, body) = hear_one(&mut stream);
+        let (head, body) = read_one_response(&mut stream);
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
         assert_eq!(String::from_utf8_lossy(&body), *name);
     }
@@ -72,13 +74,13 @@ fn a_hundred_pipelined_requests_are_answered_in_order() {
 
 #[test]
 fn http_1_0_closes_unless_asked_to_keep_alive() {
-    let server = Server::start(&["serve-http", text(&demo_site())]);
-    let closed = say(server.address(), b"GET /style.css HTTP/1.0\r\n\r\n");
+    let server = Server::start(&["serve-http", path_str(&demo_site())]);
+    let closed = send_and_read(server.address(), b"GET /style.css HTTP/1.0\r\n\r\n");
     assert!(String::from_utf8_lossy(&closed).contains("\r\nConnection: close\r\n"));
     let mut stream = connect(server.address());
     for _ in 0..2 {
         stream.write_all(b"GET /style.css HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").expect("sent");
-        assert!(hear_one(&mut stream).0.contains("\r\nConnection: keep-alive\r\n"));
+        assert!(read_one_response(&mut stream).0.contains("\r\nConnection: keep-alive\r\n"));
     }
 }
 
@@ -86,7 +88,7 @@ fn http_1_0_closes_unless_asked_to_keep_alive() {
 fn directories_redirect_show_their_index_or_are_listed() {
     let directory = site(&[("with/start.htm", b"start"), ("bare/a <b>.txt", b"x"), ("bare/.hidden", b"x")]);
     let server =
-        Server::start(&["serve-http", text(directory.path()), "--index", "index.html", "--index", "start.htm"]);
+        Server::start(&["serve-http", path_str(directory.path()), "--index", "index.html", "--index", "start.htm"]);
     let redirect = get(&server, "/with?a=b");
     assert!(redirect.starts_with("HTTP/1.1 301 ") && redirect.contains("\r\nLocation: /with/?a=b\r\n"), "{redirect}");
     assert!(get(&server, "//bare").contains("\r\nLocation: /bare/\r\n"));
@@ -100,41 +102,41 @@ fn directories_redirect_show_their_index_or_are_listed() {
 fn a_large_file_comes_whole_and_next_to_others() {
     let large: Vec<u8> = (0..5_000_000_u32).flat_map(u32::to_le_bytes).collect();
     let directory = site(&[("large", &large), ("small", b"small")]);
-    let server = Server::start(&["serve-http", text(directory.path())]);
+    let server = Server::start(&["serve-http", path_str(directory.path())]);
     let mut stream = connect(server.address());
     stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\nGET /small HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
     // Somebody else is served while this client does not read.
     assert!(get(&server, "/small").ends_with("small"));
-    assert_eq!(hear_one(&mut stream).1, large);
-    assert_eq!(hear_one(&mut stream).1, b"small");
+    assert_eq!(read_one_response(&mut stream).1, large);
+    assert_eq!(read_one_response(&mut stream).1, b"small");
 }
 
 #[test]
 fn a_client_that_closes_its_side_still_gets_its_answer() {
     let large = vec![b'x'; 3_000_000];
     let directory = site(&[("large", &large)]);
-    let server = Server::start(&["serve-http", text(directory.path())]);
+    let server = Server::start(&["serve-http", path_str(directory.path())]);
     let mut stream = connect(server.address());
     stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
     stream.shutdown(Shutdown::Write).expect("shut");
-    assert_eq!(hear_one(&mut stream).1.len(), large.len());
+    assert_eq!(read_one_response(&mut stream).1.len(), large.len());
 }
 
 #[test]
 fn a_request_and_the_end_in_one_burst_close_the_connection() {
     let directory = site(&[("a", b"hello")]);
-    let server = Server::start(&["serve-http", text(directory.path()), "--idle-timeout", "1h"]);
+    let server = Server::start(&["serve-http", path_str(directory.path()), "--idle-timeout", "1h"]);
     for _ in 0..20 {
         let mut stream = connect(server.address());
         stream.write_all(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
         stream.shutdown(Shutdown::Write).expect("shut");
-        assert!(hear(stream).ends_with(b"hello"), "and then it closes, long before it would be idle");
+        assert!(read_until_close(stream).ends_with(b"hello"), "and then it closes, long before it would be idle");
     }
 }
 
 #[test]
 fn many_slow_clients_on_few_threads_do_not_stop_a_fast_one() {
-    let server = Server::start(&["serve-http", text(&demo_site()), "--threads=2"]);
+    let server = Server::start(&["serve-http", path_str(&demo_site()), "--threads=2"]);
     let slow: Vec<_> = (0..200)
         .map(|_| {
             let mut stream = connect(server.address());
@@ -148,13 +150,13 @@ fn many_slow_clients_on_few_threads_do_not_stop_a_fast_one() {
     // The slow ones are served as well, once they have finished asking.
     for mut stream in slow {
         stream.write_all(b"st: h\r\nConnection: close\r\n\r\n").expect("sent");
-        assert!(hear(stream).starts_with(b"HTTP/1.1 200"));
+        assert!(read_until_close(stream).starts_with(b"HTTP/1.1 200"));
     }
 }
 
 #[test]
 fn many_clients_at_once_all_get_the_same_page() {
-    let server = Server::start(&["serve-http", text(&demo_site()), "--threads=2"]);
+    let server = Server::start(&["serve-http", path_str(&demo_site()), "--threads=2"]);
     let page = fs::read(demo_site().join("exchange.png")).expect("the demo site");
     std::thread::scope(|scope| {
         for _ in 0..16 {
@@ -162,7 +164,7 @@ fn many_clients_at_once_all_get_the_same_page() {
                 let mut stream = connect(server.address());
                 for _ in 0..25 {
                     stream.write_all(b"GET /exchange.png HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
-                    assert_eq!(hear_one(&mut stream).1, page);
+                    assert_eq!(read_one_response(&mut stream).1, page);
                 }
             });
         }
@@ -174,13 +176,13 @@ fn many_clients_at_once_all_get_the_same_page() {
 #[test]
 fn a_file_that_shrinks_while_it_is_sent_ends_the_connection() {
     let directory = site(&[("large", &vec![b'x'; 30_000_000])]);
-    let server = Server::start(&["serve-http", text(directory.path()), "--log", "json"]);
+    let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "json"]);
     let mut stream = connect(server.address());
     stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
     let mut some = [0; 1000];
     stream.read_exact(&mut some).expect("it begins");
     fs::File::options().write(true).open(directory.path().join("large")).expect("ours").set_len(1000).expect("shrunk");
-    let heard = hear(stream);
+    let heard = read_until_close(stream);
     assert!(heard.len() < 30_000_000, "never padded");
     let ran = server.stop();
     let events = ran.events();
@@ -193,7 +195,7 @@ fn a_file_that_shrinks_while_it_is_sent_ends_the_connection() {
 #[test]
 fn a_client_that_breaks_off_harms_nobody() {
     let directory = site(&[("large", &vec![b'x'; 30_000_000]), ("small", b"small")]);
-    let server = Server::start(&["serve-http", text(directory.path()), "--log", "off"]);
+    let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "off"]);
     for _ in 0..5 {
         let mut stream = connect(server.address());
         stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
@@ -211,7 +213,7 @@ fn a_unix_socket_is_served_and_removed() {
     let directory = site(&[("a", b"hello")]);
     let path = directory.path().join("socket");
     let bind = format!("unix:{}", path.display());
-    let server = Server::spawn(netlab(&["serve-http", text(directory.path()), "--bind", &bind, "--threads=2"]));
+    let server = Server::spawn(netlab(&["serve-http", path_str(directory.path()), "--bind", &bind, "--threads=2"]));
     assert_eq!(server.addresses, [bind]);
     let mut stream = UnixStream::connect(&path).expect("it listens");
     stream.write_all(b"GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").expect("sent");
@@ -225,12 +227,12 @@ fn a_unix_socket_is_served_and_removed() {
 #[test]
 fn both_loopbacks_share_one_port_by_default() {
     let directory = site(&[("a", b"hello")]);
-    let server = Server::spawn(netlab(&["serve-http", text(directory.path()), "--bind", "0"]));
+    let server = Server::spawn(netlab(&["serve-http", path_str(directory.path()), "--bind", "0"]));
     let ports: Vec<&str> =
         server.addresses.iter().filter_map(|address| address.trim_end_matches('/').rsplit(':').next()).collect();
     assert!(ports.windows(2).all(|pair| pair[0] == pair[1]), "{:?}", server.addresses);
     for address in &server.addresses {
         let address = address.trim_start_matches("http://").trim_end_matches('/').parse().expect("an address");
-        assert!(say(address, b"GET /a HTTP/1.0\r\n\r\n").ends_with(b"hello"));
+        assert!(send_and_read(address, b"GET /a HTTP/1.0\r\n\r\n").ends_with(b"hello"));
     }
 }

@@ -11,7 +11,7 @@ use rcgen::{
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-use crate::support::{Server, demo_site, netlab, run, text};
+use crate::support::{Server, demo_site, netlab, path_str, run};
 
 /// Files of one test.
 struct Files {
@@ -36,7 +36,8 @@ impl Files {
 
     fn serve(&self, flags: &[&str]) -> Server {
         let site = demo_site();
-        let tls = ["serve-http", text(&site), "--tls-cert", text(&self.chain), "--tls-key", text(&self.key)];
+        let tls =
+            ["serve-http", path_str(&site), "--tls-cert", path_str(&self.chain), "--tls-key", path_str(&self.key)];
         Server::start(&[&tls, flags].concat())
     }
 }
@@ -82,10 +83,10 @@ fn a_page_comes_over_tls_from_a_trusted_server() {
     let server = files.serve(&[]);
     assert!(server.addresses[0].starts_with("https://"));
     let page = fs::read_to_string(demo_site().join("HelloWorld.html")).expect("the demo site");
-    let ran = run(&["get", "--ca", text(&files.ca), &server.url("/HelloWorld.html")]);
+    let ran = run(&["get", "--ca", path_str(&files.ca), &server.url("/HelloWorld.html")]);
     assert_eq!((ran.code, ran.stdout), (0, page), "{}", ran.stderr);
     let image = fs::read(demo_site().join("exchange.png")).expect("the demo site");
-    let output = netlab(&["get", "--ca", text(&files.ca), &server.url("/exchange.png")]).output().expect("it runs");
+    let output = netlab(&["get", "--ca", path_str(&files.ca), &server.url("/exchange.png")]).output().expect("it runs");
     assert_eq!(output.stdout, image);
 }
 
@@ -96,13 +97,13 @@ fn a_large_file_comes_whole_over_tls() {
     let directory = crate::support::site(&[("large", &content)]);
     let server = Server::start(&[
         "serve-http",
-        text(directory.path()),
+        path_str(directory.path()),
         "--tls-cert",
-        text(&files.chain),
+        path_str(&files.chain),
         "--tls-key",
-        text(&files.key),
+        path_str(&files.key),
     ]);
-    let output = netlab(&["get", "--ca", text(&files.ca), &server.url("/large")]).output().expect("it runs");
+    let output = netlab(&["get", "--ca", path_str(&files.ca), &server.url("/large")]).output().expect("it runs");
     assert!(output.stdout == content, "{} bytes came", output.stdout.len());
 }
 
@@ -110,11 +111,11 @@ fn a_large_file_comes_whole_over_tls() {
 fn the_probe_times_the_handshake_and_names_the_version() {
     let files = issued("127.0.0.1", |_| {});
     let server = files.serve(&[]);
-    let ran = run(&["get", "--json", "--ca", text(&files.ca), &server.url("/style.css")]);
+    let ran = run(&["get", "--json", "--ca", path_str(&files.ca), &server.url("/style.css")]);
     let response = &ran.events()[0];
     assert_eq!(response["tls"], "1.3");
     assert!(response["phases"]["tls_ns"].as_u64().is_some_and(|nanos| nanos > 0), "{response}");
-    let traced = run(&["get", "--trace", "--ca", text(&files.ca), &server.url("/style.css")]);
+    let traced = run(&["get", "--trace", "--ca", path_str(&files.ca), &server.url("/style.css")]);
     assert!(
         traced.stderr.contains("~> GET /style.css") && traced.stderr.contains("<~ HTTP/1.1 200 OK"),
         "{}",
@@ -137,7 +138,7 @@ fn each_certificate_fault_is_code_80_in_its_own_words() {
     for (files, word, trusted) in &cases {
         let server = files.serve(&[]);
         let url = server.url("/style.css");
-        let ca = ["--ca", text(&files.ca)];
+        let ca = ["--ca", path_str(&files.ca)];
         let ran = run(&[&["get"][..], if *trusted { &ca[..] } else { &[] }, &[&url]].concat());
         assert_eq!(ran.code, 80, "{word}: {}", ran.stderr);
         assert!(ran.stderr.contains(word), "{word}: {}", ran.stderr);
@@ -150,7 +151,7 @@ fn a_self_signed_certificate_is_trusted_when_it_is_named() {
     for is_ca in [true, false] {
         let files = self_signed("127.0.0.1", is_ca, |_| {});
         let server = files.serve(&[]);
-        let ran = run(&["get", "--ca", text(&files.ca), &server.url("/style.css")]);
+        let ran = run(&["get", "--ca", path_str(&files.ca), &server.url("/style.css")]);
         assert_eq!(ran.code, 0, "marked as an authority: {is_ca}: {}", ran.stderr);
     }
 }
@@ -183,14 +184,14 @@ fn an_authority_that_is_named_is_not_a_server() {
     let files = self_signed("127.0.0.1", true, |_| {});
     let other = self_signed("127.0.0.1", true, |_| {});
     let server = files.serve(&[]);
-    assert_eq!(run(&["get", "--ca", text(&other.ca), &server.url("/style.css")]).code, 80);
+    assert_eq!(run(&["get", "--ca", path_str(&other.ca), &server.url("/style.css")]).code, 80);
 }
 
 #[test]
 fn clear_text_on_a_tls_port_and_tls_on_a_clear_port_are_told() {
     let files = issued("127.0.0.1", |_| {});
-    let clear = Server::start(&["serve-http", text(&demo_site()), "--json"]);
-    let ran = run(&["get", "--ca", text(&files.ca), &clear.url("/").replace("http:", "https:")]);
+    let clear = Server::start(&["serve-http", path_str(&demo_site()), "--json"]);
+    let ran = run(&["get", "--ca", path_str(&files.ca), &clear.url("/").replace("http:", "https:")]);
     assert!(matches!(ran.code, 75 | 76), "{} {}", ran.code, ran.stderr);
     let logged = clear.stop();
     assert!(logged.stdout.contains("looks like TLS"), "{}", logged.stdout);
@@ -204,7 +205,7 @@ fn a_handshake_that_fails_is_told_and_counted() {
     let files = issued("127.0.0.1", |_| {});
     let server = files.serve(&["--json"]);
     assert_eq!(run(&["get", &server.url("/")]).code, 80, "nobody knows its authority");
-    crate::support::say(server.address(), b"GET / HTTP/1.0\r\n\r\n");
+    crate::support::send_and_read(server.address(), b"GET / HTTP/1.0\r\n\r\n");
     let ran = server.stop();
     let why: Vec<String> =
         ran.events().iter().filter(|event| event["type"] == "failed").map(|event| event["why"].to_string()).collect();
@@ -216,11 +217,11 @@ fn a_trust_store_that_cannot_be_used_is_code_78() {
     let directory = crate::support::site(&[("empty", b""), ("junk", b"-----BEGIN CERTIFICATE-----\nx\n")]);
     for (name, code) in [("empty", 78), ("junk", 78), ("none", 66)] {
         let ca = directory.path().join(name);
-        assert_eq!(run(&["get", "--ca", text(&ca), "https://127.0.0.1:1/"]).code, code, "{name}");
+        assert_eq!(run(&["get", "--ca", path_str(&ca), "https://127.0.0.1:1/"]).code, code, "{name}");
     }
     let mut command = netlab(&["get", "https://127.0.0.1:1/"]);
     command.env("SSL_CERT_FILE", directory.path().join("empty"));
-    let ran = crate::support::finish(command);
+    let ran = crate::support::run_command(command);
     assert_eq!(ran.code, 78, "{}", ran.stderr);
     assert!(ran.stderr.contains("--ca FILE"), "{}", ran.stderr);
 }
@@ -240,7 +241,7 @@ fn a_stream_cut_without_close_notify_is_believed_only_with_a_length() {
         [("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 0), ("HTTP/1.1 200 OK\r\n\r\nhello", 82)]
     {
         let config = std::sync::Arc::clone(&config);
-        let peer = crate::support::Peer::play(vec![Box::new(move |mut stream| {
+        let peer = crate::support::ScriptedPeer::start(vec![Box::new(move |mut stream| {
             let mut session = rustls::ServerConnection::new(config).expect("a session");
             let mut tls = rustls::Stream::new(&mut session, &mut stream);
             let mut head = [0; 1024];
@@ -248,7 +249,7 @@ fn a_stream_cut_without_close_notify_is_believed_only_with_a_length() {
             std::io::Write::write_all(&mut tls, response.as_bytes()).expect("sent");
             // Dropped without close_notify, as a cut would look.
         })]);
-        let ran = run(&["get", "--ca", text(&files.ca), &peer.url("/").replace("http:", "https:")]);
+        let ran = run(&["get", "--ca", path_str(&files.ca), &peer.url("/").replace("http:", "https:")]);
         assert_eq!(ran.code, code, "{response:?}: {}", ran.stderr);
     }
 }

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::impair::{BitRate, Direction, Distribution, Impairment, Jitter, LossModel, Probability};
 use crate::net::datagram::{DatagramObserver, DatagramServerConfig, Endpoint, serve};
-use crate::net::{self, Address, Signals, UdpSockets};
+use crate::net::{self, Address, DatagramSockets, Signals};
 use crate::output::{Output, Recorder, Style};
 use crate::probe::{Echo, EchoConfig, EchoEvent, MAX_UDP_PAYLOAD};
 use crate::time::Moment;
@@ -108,7 +108,7 @@ impl PingServe {
         }
         let key = self.key_file.as_deref().map(read_key).transpose()?;
         let mut signals = Signals::install()?;
-        let receivers = UdpSockets::bind(&self.server.listen.binds(DEFAULT_PORT), self.server.threads)?;
+        let receivers = DatagramSockets::bind(&self.server.listen.binds(DEFAULT_PORT), self.server.threads)?;
         let public = receivers.addresses().any(Address::is_public);
         let is_copying = self.duplicate.is_possible();
         if public && is_copying {
@@ -174,7 +174,7 @@ impl PingServe {
         Ok(exit)
     }
 
-    fn print_warnings(&self, output: &Output, receivers: &UdpSockets, public: bool) {
+    fn print_warnings(&self, output: &Output, receivers: &DatagramSockets, public: bool) {
         for missing in receivers.warnings() {
             output.note(&format!("note: {missing}"));
         }
@@ -188,7 +188,7 @@ impl PingServe {
 
     fn serve(
         &self,
-        receivers: UdpSockets,
+        receivers: DatagramSockets,
         rules: &EchoConfig,
         style: Style,
         signals: &mut Signals,

@@ -15,7 +15,7 @@ use super::{DatagramObserver, DatagramTimeouts, Endpoint, StopReason, Wakeup, Wa
 use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 use crate::net::signals::{Signal, Signals, WakeReason, Waker};
-use crate::net::udp::UdpSockets;
+use crate::net::udp::DatagramSockets;
 use crate::protocol::DatagramProtocol;
 use crate::time::Moment;
 
@@ -23,7 +23,7 @@ use crate::time::Moment;
 #[derive(Debug)]
 pub(crate) struct DatagramServerConfig {
     /// Where.
-    pub sockets: UdpSockets,
+    pub sockets: DatagramSockets,
     /// On how many threads, as the receivers were bound for.
     pub threads: usize,
     /// The largest datagram that is taken whole.

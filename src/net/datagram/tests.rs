@@ -17,7 +17,7 @@ use crate::impair::Impairment;
 use crate::net::bind::BindAddress;
 use crate::net::clock::now;
 use crate::net::signals::{Signals, Waker};
-use crate::net::udp::{SocketOptions, UdpSockets};
+use crate::net::udp::{DatagramSockets, SocketOptions};
 use crate::probe::{Echo, EchoConfig, EchoCounters};
 use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
 use crate::time::Moment;
@@ -175,7 +175,7 @@ fn client_endpoint<E: DatagramProtocol>(exchange: E, peer: SocketAddr) -> Endpoi
 
 /// A server with one socket of 127.0.0.1, for a test that is the other end itself.
 fn server_endpoint(exchange: RecordingProtocol) -> (Endpoint<RecordingProtocol>, SocketAddr) {
-    let mut receivers = UdpSockets::bind(&[BindAddress::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
+    let mut receivers = DatagramSockets::bind(&[BindAddress::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
     let address = receivers.socket_addresses()[0];
     (Endpoint::bound(exchange, receivers.take(), false), address)
 }
@@ -189,7 +189,7 @@ fn plain_socket(peer: SocketAddr) -> UdpSocket {
 
 /// Runs honest echoes while `test` talks to them, and gives the tally of each thread.
 fn with_echo_server(bind: BindAddress, threads: usize, test: impl FnOnce(&[SocketAddr])) -> Vec<EchoCounters> {
-    let receivers = UdpSockets::bind(&[bind], threads).expect("a free port");
+    let receivers = DatagramSockets::bind(&[bind], threads).expect("a free port");
     let bound = receivers.socket_addresses();
     let plan = DatagramServerConfig {
         sockets: receivers,

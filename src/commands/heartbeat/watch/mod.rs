@@ -36,7 +36,7 @@ use crate::heartbeat::{
 };
 use crate::host::Hook;
 use crate::net::datagram::{DatagramObserver as Watching, DatagramServerConfig, Endpoint, StopReason, serve};
-use crate::net::{self, Address, BindAddress, Listeners, Signals, UdpSockets};
+use crate::net::{self, Address, BindAddress, DatagramSockets, Listeners, Signals};
 use crate::output::{Output, Recorder, Style};
 use crate::time::Moment;
 use events::{HeartbeatWatchEvent, HeartbeatWatchReport, HookCounters, Listening, Summary};
@@ -150,7 +150,7 @@ impl HeartbeatWatch {
         let output = Output::new(style);
         let kept = self.state.as_deref().map(state_file::read_snapshot).transpose()?.flatten();
         let mut signals = Signals::install()?;
-        let receivers = UdpSockets::bind(&self.listen.binds(DEFAULT_PORT), 1)?;
+        let receivers = DatagramSockets::bind(&self.listen.binds(DEFAULT_PORT), 1)?;
         let listeners = (!self.http.is_empty()).then(|| Listeners::bind(&self.http, 1)).transpose()?;
         let started = net::now();
         let expected: Vec<Arc<str>> = self.expect.iter().map(|name| Arc::from(name.as_str())).collect();
@@ -208,7 +208,7 @@ impl HeartbeatWatch {
         })
     }
 
-    fn print_warnings(&self, output: &Output, receivers: &UdpSockets, listeners: Option<&Listeners>) {
+    fn print_warnings(&self, output: &Output, receivers: &DatagramSockets, listeners: Option<&Listeners>) {
         for missing in receivers.warnings().iter().chain(listeners.iter().flat_map(|listeners| listeners.warnings())) {
             output.note(&format!("note: {missing}"));
         }
@@ -253,7 +253,12 @@ struct WatchContext<'a> {
 
 impl WatchContext<'_> {
     /// Watches to the end, with everything beside it.
-    fn run(&self, receivers: UdpSockets, listeners: Option<Listeners>, signals: &mut Signals) -> Result<WatchResult> {
+    fn run(
+        &self,
+        receivers: DatagramSockets,
+        listeners: Option<Listeners>,
+        signals: &mut Signals,
+    ) -> Result<WatchResult> {
         let watch = self.args;
         std::thread::scope(|scope| {
             let keeper = watch.state.as_deref().map(|file| StateWriter::start(scope, file, self.shared, self.recorder));
@@ -279,7 +284,7 @@ impl WatchContext<'_> {
 
     fn run_receiver(
         &self,
-        receivers: UdpSockets,
+        receivers: DatagramSockets,
         hooks: Option<&HookRunner<'_>>,
         state_writer: Option<&StateWriter<'_>>,
         signals: &mut Signals,

@@ -10,7 +10,7 @@ use crate::net::clock::now;
 use crate::net::datagram::endpoint::{Buffers, Endpoint};
 use crate::net::datagram::recv::BatchBuffer;
 use crate::net::datagram::send::SendBuffers;
-use crate::net::udp::UdpSockets;
+use crate::net::udp::DatagramSockets;
 use crate::probe::{Echo, EchoConfig, ProbeEncoding, RttClocks, Sender, SenderConfig};
 use crate::protocol::Transmit;
 use rustix::event::PollFlags;
@@ -57,7 +57,7 @@ fn one_batch_answers_neighbours_from_different_addresses() {
 
 #[test]
 fn a_datagram_larger_than_the_buffer_is_flagged_and_one_that_fills_it_is_not() {
-    let mut receivers = UdpSockets::bind(&[BindAddress::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
+    let mut receivers = DatagramSockets::bind(&[BindAddress::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
     let peer = plain_socket(receivers.socket_addresses()[0]);
     for size in [0, 16, 17, 1_000] {
         peer.send(&vec![b'x'; size]).expect("sent");
@@ -79,7 +79,7 @@ const SENT_COUNT: usize = 500;
 
 /// A server's socket to which more was sent than its buffer holds, and who sent it.
 fn flooded_sockets() -> (Vec<(Socket, SocketAddr)>, UdpSocket) {
-    let mut receivers = UdpSockets::bind(&[BindAddress::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
+    let mut receivers = DatagramSockets::bind(&[BindAddress::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
     let peer = plain_socket(receivers.socket_addresses()[0]);
     let sockets = receivers.take();
     sockets[0].0.set_recv_buffer_size(1).expect("the least there is");
@@ -216,7 +216,7 @@ fn two_threads_share_a_port() {
 
 #[test]
 fn an_echo_at_work_allocates_nothing() {
-    let mut receivers = UdpSockets::bind(&[BindAddress::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
+    let mut receivers = DatagramSockets::bind(&[BindAddress::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
     let address = receivers.socket_addresses()[0];
     let rules = EchoConfig {
         impairment: Impairment::none(1),
