@@ -1,19 +1,19 @@
-//! The grammar of `--bind`: where a server is to listen.
+//! Syntax of `--bind`: addresses on which a server listens.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// One `--bind`.
+/// Value of one `--bind` flag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum BindAddress {
     /// `PORT`: `127.0.0.1` and `::1`.
     Loopback(u16),
-    /// `*:PORT`: every address of both families.
+    /// `*:PORT`: all addresses of both families.
     Wildcard(u16),
-    /// `HOST:PORT`, all addresses of the name.
+    /// `HOST:PORT`: all addresses of the name.
     Host(String, u16),
-    /// `unix:PATH`.
+    /// `unix:PATH`: a Unix stream socket.
     Unix(PathBuf),
 }
 
@@ -21,25 +21,25 @@ impl FromStr for BindAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const SHAPE: &str = "expected PORT, HOST:PORT, *:PORT or unix:PATH";
+        const EXPECTED: &str = "expected PORT, HOST:PORT, *:PORT or unix:PATH";
         if let Some(path) = text.strip_prefix("unix:") {
-            return if path.is_empty() { Err(SHAPE.into()) } else { Ok(Self::Unix(path.into())) };
+            return if path.is_empty() { Err(EXPECTED.into()) } else { Ok(Self::Unix(path.into())) };
         }
         let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
         if text.starts_with('[') && text.ends_with(']') || (!text.contains(':') && text.parse::<Ipv4Addr>().is_ok()) {
-            return Err(format!("{text} lacks a port: write {text}:8080, or 0 for a free one"));
+            return Err(format!("missing port: write {text}:8080, or {text}:0 for any free port"));
         }
         if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
-            return Err(format!("an IPv6 address wants brackets: [{host}]:{port}"));
+            return Err(format!("an IPv6 address needs brackets: [{host}]:{port}"));
         }
         let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
         let port = port
             .parse()
             .ok()
             .filter(|_| digits)
-            .ok_or_else(|| format!("a port is a number from 0 to 65535; {SHAPE}"))?;
+            .ok_or_else(|| format!("the port must be a number from 0 to 65535; {EXPECTED}"))?;
         match host {
-            "" if text.contains(':') => Err(SHAPE.into()),
+            "" if text.contains(':') => Err(EXPECTED.into()),
             "" => Ok(Self::Loopback(port)),
             "*" => Ok(Self::Wildcard(port)),
             host => Ok(Self::Host(host.trim_matches(['[', ']']).to_owned(), port)),
@@ -53,7 +53,7 @@ mod tests {
     use std::path::PathBuf;
 
     #[test]
-    fn a_bind_is_a_port_a_host_everywhere_or_a_path() {
+    fn a_bind_is_a_port_a_host_a_wildcard_or_a_path() {
         for (text, expected) in [
             ("6789", BindAddress::Loopback(6789)),
             ("0", BindAddress::Loopback(0)),
@@ -68,11 +68,11 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_bind_says_what_is_right() {
+    fn an_invalid_bind_names_the_correct_form() {
         for (text, word) in [
             ("::1:80", "[::1]:80"),
-            ("[::1]", "lacks a port"),
-            ("127.0.0.1", "lacks a port"),
+            ("[::1]", "missing port"),
+            ("127.0.0.1", "missing port"),
             ("65536", "65535"),
             ("-1", "65535"),
             ("", "PORT"),

@@ -1,8 +1,8 @@
-//! The sockets that a server is bound to, one per address and thread.
+//! Bound sockets of a server, one per address and thread.
 //!
-//! Owns the walk from `--bind` to bound sockets for streams and datagrams alike: both families on
-//! one port, all addresses of a name, siblings for every thread, and the words for what is refused.
-//! What a socket of its kind needs is said by [`Kind`].
+//! Owns the way from `--bind` to bound sockets, for streams and datagrams alike: both families on one
+//! port, all addresses of a name, one socket per thread, and the error messages. [`SocketKind`] has
+//! the differences between streams and datagrams.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
@@ -16,64 +16,62 @@ use super::listen::Address;
 use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
-/// How often to look for a port that is free in both families.
+/// Attempts to find a port that is free in both families.
 const PORT_ATTEMPTS: usize = 16;
 
-/// What a server's sockets are.
+/// Socket type of a server, as the functions that set it up.
 pub(super) struct SocketKind {
-    /// Makes one for this address, not bound yet.
+    /// Creates an unbound socket for the address.
     pub create: fn(SocketAddr) -> io::Result<Socket>,
-    /// What it needs once it is bound.
     pub after_bind: fn(&Socket) -> io::Result<()>,
-    /// What `unix:PATH` means for it.
+    /// Binds `unix:PATH` for a number of threads.
     pub bind_unix: fn(&Path, usize) -> Result<SocketGroup>,
 }
 
-/// The sockets of one address, one per thread.
+/// Sockets of one address, one per thread.
 #[derive(Debug)]
 pub(super) struct SocketGroup {
-    /// Where they are really bound.
+    /// Address with the port that the kernel assigned.
     pub address: Address,
-    /// As many as there are threads.
     pub sockets: Vec<Socket>,
-    /// The file that a Unix socket is: device and inode.
+    /// Device and inode of a Unix socket's file.
     pub unix_file: Option<(u64, u64)>,
 }
 
-/// The sockets of all addresses.
+/// Sockets of all addresses.
 #[derive(Debug)]
 pub(super) struct BoundSockets {
-    /// Main address first.
+    /// Groups in the order of the flags, the main address first.
     pub groups: Vec<SocketGroup>,
-    /// What was wanted by default but this host does not have.
+    /// Address families of the default that this host does not support.
     pub warnings: Vec<String>,
 }
 
 impl BoundSockets {
-    /// Binds everywhere, `threads` times.
+    /// Binds all addresses, with one socket per thread for each.
     pub(super) fn bind(binds: &[BindAddress], threads: usize, kind: &SocketKind) -> Result<Self> {
-        let mut groups = Self { groups: Vec::new(), warnings: Vec::new() };
+        let mut bound = Self { groups: Vec::new(), warnings: Vec::new() };
         for bind in binds {
             match bind {
                 BindAddress::Loopback(port) => {
-                    groups.bind_both_families(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST, *port, threads, kind)?;
+                    bound.bind_both_families(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST, *port, threads, kind)?;
                 }
                 BindAddress::Wildcard(port) => {
-                    groups.bind_both_families(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED, *port, threads, kind)?;
+                    bound.bind_both_families(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED, *port, threads, kind)?;
                 }
-                BindAddress::Host(host, port) => groups.bind_host(host, *port, threads, kind)?,
-                BindAddress::Unix(path) => groups.groups.push((kind.bind_unix)(path, threads)?),
+                BindAddress::Host(host, port) => bound.bind_host(host, *port, threads, kind)?,
+                BindAddress::Unix(path) => bound.groups.push((kind.bind_unix)(path, threads)?),
             }
         }
-        Ok(groups)
+        Ok(bound)
     }
 
-    /// The addresses, main one first.
+    /// Returns the bound addresses, the main one first.
     pub(super) fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.groups.iter().map(|group| &group.address)
     }
 
-    /// Both families on one port. A host without IPv6 still serves IPv4, and says so.
+    /// Binds both families on one port. Without IPv6, a server listens on IPv4 and warns.
     fn bind_both_families(
         &mut self,
         v4: Ipv4Addr,
@@ -89,10 +87,10 @@ impl BoundSockets {
                 Ok((second, _)) => self.groups.extend([first, second]),
                 Err(error) if is_family_unavailable(&error) => {
                     self.warnings
-                        .push(format!("no IPv6 on this host ({}), listening on IPv4 alone", io_error_text(&error)));
+                        .push(format!("no IPv6 on this host ({}); listening on IPv4 only", io_error_text(&error)));
                     self.groups.push(first);
                 }
-                // Port 0 gave one that is free in IPv4 alone: ask for another.
+                // Port 0 gave a port that is free in IPv4 only: try another.
                 Err(error) if port == 0 && error.kind() == io::ErrorKind::AddrInUse && attempt < PORT_ATTEMPTS => {
                     continue;
                 }
@@ -103,20 +101,20 @@ impl BoundSockets {
         Ok(())
     }
 
-    /// All addresses of a name, on the port that the first one got; a resolver may repeat itself.
+    /// Binds all addresses of a name on the port of the first one. A resolver may return duplicates.
     fn bind_host(&mut self, host: &str, port: u16, threads: usize, kind: &SocketKind) -> Result<()> {
         let unknown = |error| {
-            Error::new(Exit::UnknownHost, format!("cannot listen on {host}:{port}: nobody knows the name"))
-                .remedy("give an address of this machine, or a port alone for loopback")
+            Error::new(Exit::UnknownHost, format!("cannot listen on {host}:{port}: no such host"))
+                .remedy("use an address of this machine, or only a port for loopback")
                 .with_source(error)
         };
         let mut port = port;
-        let mut done = Vec::new();
+        let mut seen = Vec::new();
         for mut address in (host, port).to_socket_addrs().map_err(unknown)? {
-            if done.contains(&address.ip()) {
+            if seen.contains(&address.ip()) {
                 continue;
             }
-            done.push(address.ip());
+            seen.push(address.ip());
             address.set_port(port);
             let (group, bound) =
                 bind_group(address, threads, kind).map_err(|error| bind_error(&address.to_string(), error))?;
@@ -127,8 +125,8 @@ impl BoundSockets {
     }
 }
 
-/// The first socket takes the port without `SO_REUSEPORT`, so that nobody else's port is shared
-/// unseen, and sets it afterwards, so that its siblings may join.
+/// Binds one address, with one socket per thread. The first socket binds without `SO_REUSEPORT`, so that
+/// the port of another server is never shared unnoticed, and sets it afterwards for its siblings.
 fn bind_group(address: SocketAddr, threads: usize, kind: &SocketKind) -> io::Result<(SocketGroup, SocketAddr)> {
     let first = (kind.create)(address)?;
     first.bind(&SockAddr::from(address))?;
@@ -146,32 +144,32 @@ fn bind_group(address: SocketAddr, threads: usize, kind: &SocketKind) -> io::Res
     Ok((SocketGroup { address: Address::Inet(bound), sockets, unix_file: None }, bound))
 }
 
-/// The family is not there at all, as opposed to one address that is taken.
+/// Returns whether the host lacks the address family, as opposed to an address already in use.
 fn is_family_unavailable(error: &io::Error) -> bool {
     use rustix::io::Errno;
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
 }
 
-/// Why an address cannot be had, and what to do about it.
+/// Describes why an address cannot be bound, and what to do.
 pub(super) fn bind_error(address: &str, error: io::Error) -> Error {
-    let what = format!("cannot listen on {address}: {}", io_error_text(&error));
+    let message = format!("cannot listen on {address}: {}", io_error_text(&error));
     match error.kind() {
-        io::ErrorKind::AddrInUse if address.starts_with("unix:") => Error::new(Exit::OsError, what)
-            .expected("a path where nobody listens")
-            .remedy("stop the other program, or take another path with --bind"),
-        io::ErrorKind::AddrInUse => Error::new(Exit::OsError, what)
-            .expected("a port that nobody else listens on")
-            .remedy("stop the other program, or take another port with --bind; 0 picks a free one"),
-        io::ErrorKind::PermissionDenied => Error::new(Exit::Permission, what)
-            .expected("the right to this address; ports below 1024 belong to root")
-            .remedy("take a port from 1024 on, for example --bind 8080"),
-        io::ErrorKind::AddrNotAvailable => Error::new(Exit::OsError, what)
+        io::ErrorKind::AddrInUse if address.starts_with("unix:") => Error::new(Exit::OsError, message)
+            .expected("a path that no other server uses")
+            .remedy("stop the other program, or choose another path with --bind"),
+        io::ErrorKind::AddrInUse => Error::new(Exit::OsError, message)
+            .expected("a port that no other program uses")
+            .remedy("stop the other program, or choose another port with --bind; 0 picks a free one"),
+        io::ErrorKind::PermissionDenied => Error::new(Exit::Permission, message)
+            .expected("permission to use this address; ports below 1024 require root")
+            .remedy("use a port from 1024 up, for example --bind 8080"),
+        io::ErrorKind::AddrNotAvailable => Error::new(Exit::OsError, message)
             .expected("an address of this machine")
-            .remedy("--bind PORT listens on loopback, --bind '*:PORT' on every address"),
-        _ if is_exhausted(&error) => Error::new(Exit::OsError, what)
-            .expected("a free descriptor")
-            .remedy("raise the limit with ulimit -n, or take fewer --threads"),
-        _ => Error::new(Exit::OsError, what),
+            .remedy("use --bind PORT for loopback, or --bind '*:PORT' for all addresses"),
+        _ if is_exhausted(&error) => Error::new(Exit::OsError, message)
+            .expected("a free file descriptor")
+            .remedy("raise the limit with ulimit -n, or use fewer --threads"),
+        _ => Error::new(Exit::OsError, message),
     }
     .with_source(error)
 }

@@ -1,21 +1,22 @@
-//! The loop of a stream client: one link, one conversation, until it is over.
+//! Event loop of a stream client: runs one protocol over one connection until it ends.
 //!
-//! Owns the wait, and nothing else: the link knows the socket, the conversation its deadlines.
+//! Owns only the wait: the connection knows the socket, the protocol its deadlines.
 
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::clock::{now, timespec};
-use super::connection::{Connection, Scratch, Status};
+use super::connection::{Connection, Status};
+use super::recv_buffer::Scratch;
 use super::signals::{Signal, Signals};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::protocol::StreamProtocol;
 use crate::time::Moment;
 
-/// Carries `talk` over `link` until one of them ends it; every fact goes to `tell` at once.
+/// Runs `protocol` over `connection` until one of them ends; passes every event to `on_event` at once.
 ///
-/// Fails if a signal comes or `until` passes, after a last look at what has come, or if `tell` fails; what
-/// happens on the connection is told to the conversation.
+/// Fails on a signal or a passed `deadline`, after reading what has arrived, and if `on_event` fails.
+/// Failures of the connection are reported to the protocol.
 pub(crate) fn run_client<C: StreamProtocol>(
     connection: &mut Connection,
     protocol: &mut C,
@@ -24,25 +25,25 @@ pub(crate) fn run_client<C: StreamProtocol>(
     mut on_event: impl FnMut(C::Event) -> Result<()>,
 ) -> Result<()> {
     let mut scratch = Scratch::default();
-    let mut is_begun = false;
+    let mut started = false;
     loop {
         let moment = now();
-        let late =
+        let expired =
             || Error::new(Exit::TemporaryFailure, "the deadline has passed").remedy("allow more time with --deadline");
-        let is_late = deadline.is_some_and(|until| until <= moment);
-        let cut = signals.take().map(Signal::error).or_else(|| is_late.then(late));
-        match cut {
-            Some(error) if !is_begun => return Err(error),
-            // What has come by then still counts.
+        let is_expired = deadline.is_some_and(|deadline| deadline <= moment);
+        let interruption = signals.take().map(Signal::error).or_else(|| is_expired.then(expired));
+        match interruption {
+            Some(error) if !started => return Err(error),
+            // Bytes that have arrived by then are still processed.
             Some(_) => connection.set_readable(),
-            None => is_begun = true,
+            None => started = true,
         }
         let status = connection.turn(protocol, &mut scratch, moment);
-        for fact in scratch.actions.events() {
-            on_event(fact)?;
+        for event in scratch.actions.events() {
+            on_event(event)?;
         }
-        match (status, cut) {
-            // Nothing more will be told; the peer's FIN is of no interest to a client.
+        match (status, interruption) {
+            // The protocol is done; a client does not wait for the peer's FIN.
             (Status::Closed | Status::Lingering, _) => return Ok(()),
             (_, Some(error)) => return Err(error),
             (Status::Busy, None) => {}
@@ -60,10 +61,10 @@ fn wait(connection: &mut Connection, deadline: Option<Moment>, signals: &Signals
     events.set(PollFlags::OUT, write);
     let fd = connection.fd();
     let mut fds = [PollFd::from_borrowed_fd(fd, events), PollFd::from_borrowed_fd(signals.fd(), PollFlags::IN)];
-    let left = deadline.map(|until| timespec(until - now()));
-    let _ = poll(&mut fds, left.as_ref());
+    let timeout = deadline.map(|deadline| timespec(deadline - now()));
+    let _ = poll(&mut fds, timeout.as_ref());
     let ready = fds[0].revents();
-    // An error or a hang-up is found out by trying to read and write.
+    // Reading and writing report the error or hang-up.
     let failed = ready.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL);
     if failed || ready.contains(PollFlags::IN) {
         connection.set_readable();

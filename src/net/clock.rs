@@ -1,4 +1,4 @@
-//! The clocks. Nobody else reads one.
+//! Clock readings; the only module that reads a clock.
 
 use std::time::Duration;
 
@@ -6,16 +6,15 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::time::Moment;
 
-/// How far apart the two halves of a reading may be.
+/// Maximum time between the two monotonic readings around a wall-clock reading.
 const MAX_READING_GAP: Duration = Duration::from_micros(1);
-/// How often to read again when they were further apart.
+/// Attempts to get a reading within [`MAX_READING_GAP`].
 const MAX_READINGS: usize = 4;
 
-/// Reads both clocks: `CLOCK_MONOTONIC`, `CLOCK_REALTIME` and the first one again, three vDSO calls.
-/// A loop does it once per turn.
+/// Reads `CLOCK_MONOTONIC`, `CLOCK_REALTIME` and `CLOCK_MONOTONIC` again: three vDSO calls, once per turn.
 ///
-/// Whoever is put to sleep between the two readings gets a pair that never was; a kernel stamp
-/// brought over by it would be wrong by as much. So such a pair is read again.
+/// A thread preempted between the readings gets a pair that does not belong together, and a kernel
+/// timestamp converted with it would be wrong by the pause. Such a pair is read again.
 pub(crate) fn now() -> Moment {
     let mut mono = duration(clock_gettime(ClockId::Monotonic));
     let mut wall = Duration::ZERO;
@@ -30,14 +29,14 @@ pub(crate) fn now() -> Moment {
     Moment::new(mono, wall)
 }
 
-/// Negative times, of a clock set before 1970, count as zero.
+/// Converts a reading; negative times, from a clock set before 1970, become zero.
 fn duration(time: Timespec) -> Duration {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or(0);
     Duration::new(seconds, nanoseconds)
 }
 
-/// How long until `until`, as ppoll wants it.
+/// Converts a duration to the form that poll and ppoll take.
 pub(super) fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),

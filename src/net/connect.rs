@@ -1,8 +1,8 @@
-//! Connecting to a name that has several addresses.
+//! TCP connection to a host with several addresses.
 //!
-//! Owns happy eyeballs (RFC 8305): families take turns, a new attempt starts every 250 ms or as
-//! soon as one fails, the first to stand wins, and one limit covers them all. A dead IPv6 route
-//! costs a quarter of a second and not the whole patience.
+//! Owns Happy Eyeballs (RFC 8305): families alternate, a new attempt starts every 250 ms or as soon as one
+//! fails, the first established connection wins, and one deadline covers all. A broken IPv6 route costs a
+//! quarter of a second and not the whole timeout.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,22 +19,19 @@ use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 use crate::time::Moment;
 
-/// Between the starts of two attempts: the recommended value of RFC 8305 §8.
+/// Time between the starts of two attempts: the recommended value of RFC 8305 §8.
 const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// A connection that stands.
+/// Established TCP connection.
 #[derive(Debug)]
 pub(crate) struct Connected {
-    /// Connected and non-blocking.
+    /// Connected, non-blocking socket.
     pub socket: Socket,
-    /// The address that answered.
     pub peer: SocketAddr,
-    /// When it stood.
     pub connected_at: Moment,
 }
 
 impl Connected {
-    /// Our own address on it.
     pub(crate) fn local_ip(&self) -> Option<IpAddr> {
         self.socket.local_addr().ok().and_then(|address| address.as_socket()).map(|address| address.ip())
     }
@@ -45,7 +42,7 @@ struct Attempt {
     peer: SocketAddr,
 }
 
-/// Connects to the first of `addresses` that answers before `until`. `host` is for messages.
+/// Connects to the first of `addresses` that answers before `deadline`. `host` is for messages.
 pub(crate) fn connect(
     host: &str,
     addresses: &[SocketAddr],
@@ -99,17 +96,17 @@ pub(crate) fn connect(
     }
 }
 
-/// Families take turns, beginning with the resolver's favourite (RFC 8305 §4).
+/// Alternates the families, starting with the one that the resolver prefers (RFC 8305 §4).
 fn interleave(addresses: &[SocketAddr]) -> VecDeque<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
-    let (mut these, mut those): (VecDeque<_>, VecDeque<_>) =
+    let (mut preferred, mut others): (VecDeque<_>, VecDeque<_>) =
         addresses.iter().partition(|address| address.is_ipv6() == first_is_v6);
     let mut order = VecDeque::with_capacity(addresses.len());
-    while let Some(address) = these.pop_front() {
+    while let Some(address) = preferred.pop_front() {
         order.push_back(address);
-        order.extend(those.pop_front());
+        order.extend(others.pop_front());
     }
-    order.extend(those);
+    order.extend(others);
     order
 }
 
@@ -124,38 +121,38 @@ fn start_connect(peer: SocketAddr) -> io::Result<Socket> {
 
 fn timed_out(host: &str, addresses: &[SocketAddr], elapsed: Duration) -> Error {
     let tried = list(addresses.iter().map(ToString::to_string));
-    Error::new(Exit::TemporaryFailure, format!("no connection to {host} within {:.1} s", elapsed.as_secs_f64()))
-        .expected(format!("an answer from {tried}"))
+    Error::new(Exit::TemporaryFailure, format!("connection to {host} timed out after {:.1} s", elapsed.as_secs_f64()))
+        .expected(format!("a reply from {tried}"))
         .remedy("check the address and the firewall")
 }
 
-/// Every address failed. What they failed with decides, the first one leading.
+/// Describes the failure of all addresses. The first failure decides the exit code and the advice.
 fn connect_error(host: &str, failures: Vec<(SocketAddr, io::Error)>) -> Error {
-    let told = list(failures.iter().map(|(peer, error)| format!("{peer}: {}", io_error_text(error))));
+    let reasons = list(failures.iter().map(|(peer, error)| format!("{peer}: {}", io_error_text(error))));
     let Some((peer, error)) = failures.into_iter().next() else {
         return Error::new(Exit::UnknownHost, format!("{host} has no address"));
     };
     let (exit, remedy) = match error.kind() {
         io::ErrorKind::ConnectionRefused => {
-            (Exit::Unavailable, format!("is the server running, and is {} its port?", peer.port()))
+            (Exit::Unavailable, format!("check that the server is running and uses port {}", peer.port()))
         }
-        // Somebody was there, and hung up before we had looked.
+        // The server accepted the connection and reset it before this loop noticed.
         io::ErrorKind::ConnectionReset => {
-            (Exit::TemporaryFailure, "try again: somebody answers there, and hangs up".to_owned())
+            (Exit::TemporaryFailure, "try again: a server answers, but resets the connection".to_owned())
         }
         io::ErrorKind::TimedOut => (Exit::TemporaryFailure, "check the address and the firewall".to_owned()),
         _ if is_exhausted(&error) => {
-            (Exit::OsError, "close some programs, or raise the limit with ulimit -n".to_owned())
+            (Exit::OsError, "close some programs, or raise the limit of open files with ulimit -n".to_owned())
         }
-        _ => (Exit::Unavailable, "check the address and the route to it".to_owned()),
+        _ => (Exit::Unavailable, "check the address and the route".to_owned()),
     };
-    Error::new(exit, format!("cannot connect to {host}: {told}"))
-        .expected("somebody listening there")
+    Error::new(exit, format!("cannot connect to {host}: {reasons}"))
+        .expected("a listening server")
         .remedy(remedy)
         .with_source(error)
 }
 
-/// No descriptors left, for this process or for all.
+/// Returns whether descriptors or memory ran out, for this process or for the system.
 pub(super) fn is_exhausted(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
         .iter()
@@ -180,27 +177,27 @@ mod tests {
     }
 
     #[test]
-    fn families_take_turns_beginning_with_the_favourite() {
+    fn families_alternate_starting_with_the_preferred_one() {
         let order = interleave(&addresses(&["[::1]:1", "[::1]:2", "[::1]:3", "127.0.0.1:1"]));
         assert_eq!(order, addresses(&["[::1]:1", "127.0.0.1:1", "[::1]:2", "[::1]:3"]));
         assert!(interleave(&[]).is_empty());
     }
 
     #[test]
-    fn dead_addresses_are_passed_over() {
+    fn unreachable_addresses_are_skipped() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let alive = listener.local_addr().expect("bound");
-        // The port is ours on 127.0.0.1 alone, so on its neighbours nobody listens.
+        let listening = listener.local_addr().expect("bound");
+        // The port is bound on 127.0.0.1 only; its neighbours refuse connections.
         let mut all: Vec<_> =
-            (2..=15).map(|host| SocketAddr::new(Ipv4Addr::new(127, 0, 0, host).into(), alive.port())).collect();
-        all.push(alive);
+            (2..=15).map(|host| SocketAddr::new(Ipv4Addr::new(127, 0, 0, host).into(), listening.port())).collect();
+        all.push(listening);
         let mut signals = Signals::install().expect("a pipe");
-        let dialled = connect("h", &all, now() + Duration::from_secs(60), &mut signals).expect("the last one listens");
-        assert_eq!(dialled.peer, alive);
+        let reached = connect("h", &all, now() + Duration::from_secs(60), &mut signals).expect("the last one listens");
+        assert_eq!(reached.peer, listening);
     }
 
     #[test]
-    fn what_an_address_fails_with_decides() {
+    fn the_kind_of_failure_decides_the_exit_code() {
         let failed =
             |kind: std::io::ErrorKind| connect_error("h", vec![(addresses(&["[::1]:1"])[0], kind.into())]).exit();
         assert_eq!(failed(std::io::ErrorKind::ConnectionRefused), Exit::Unavailable);
@@ -209,12 +206,12 @@ mod tests {
     }
 
     #[test]
-    fn if_nobody_listens_every_address_is_named() {
+    fn an_error_names_every_address_that_failed() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = listener.local_addr().expect("bound").port();
-        let dead = [2, 3].map(|host| SocketAddr::new(Ipv4Addr::new(127, 0, 0, host).into(), port));
+        let closed = [2, 3].map(|host| SocketAddr::new(Ipv4Addr::new(127, 0, 0, host).into(), port));
         let mut signals = Signals::install().expect("a pipe");
-        let error = connect("h", &dead, now() + Duration::from_secs(60), &mut signals).expect_err("nobody there");
+        let error = connect("h", &closed, now() + Duration::from_secs(60), &mut signals).expect_err("refused");
         assert_eq!(error.exit(), Exit::Unavailable);
         assert!(
             error.message().contains("127.0.0.2:")

@@ -1,12 +1,10 @@
-//! One stream connection and the conversation on it.
+//! One stream connection: state machine between a socket and its protocol.
 //!
-//! Owns the order of a connection's life: handshake, octets in, steps out, half-closes, lingering,
-//! and the three waits that only it can see: a handshake that never ends, a peer that never
-//! reads, a close that is never answered. Both loops drive it the same way: say what is ready,
-//! take a [`turn`](Link::turn), ask when to come back.
+//! Owns its phases and three timeouts: handshake, stalled peer, unanswered close. Both loops drive it
+//! alike: mark readiness, take a [`turn`](Connection::turn), ask for the next deadline.
 //!
 //! ```text
-//!   Handshake ──▶ Open ──▶ Lingering ──▶ Over
+//!   Handshake ──▶ Open ──▶ Lingering ──▶ Closed
 //!       └──────────┴── error, stall, reset ─▲
 //! ```
 
@@ -16,45 +14,30 @@ use std::time::Duration;
 use socket2::Socket;
 
 use super::clock;
-use super::recv_buffer::ReceiveBuffer;
+use super::recv_buffer::{ReceiveBuffer, Scratch};
 use super::send_queue::{Flush, SendQueue};
 use super::stream::{HandshakeStatus, ReadOutcome, Stream};
-use super::tls;
+use super::tls::{self, PendingStartTls, StartTls};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::protocol::{Actions, CloseReason, StreamProtocol};
+use crate::protocol::{CloseReason, StreamProtocol};
 use crate::time::Moment;
 
-/// The thread's read buffer, and so the most a conversation may leave untaken.
-const READ_BUFFER_SIZE: usize = 128 * 1024;
-/// Steps before the other connections have their turn.
 const MAX_STEPS_PER_TURN: usize = 32;
-/// How long to wait for the peer's FIN after ours, and how much of what it still sends to read.
+/// Limits of a lingering close: the wait for the peer's FIN, and the bytes read and discarded meanwhile.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_LINGER_BYTES: usize = 256 * 1024 * 1024;
 
-/// How long a link waits for what only it can see.
+/// Timeouts that the connection itself enforces, rather than its protocol.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionTimeouts {
-    /// For a TLS handshake, all of it.
+    /// Limit for the whole TLS handshake.
     pub handshake: Duration,
-    /// For the peer to take something of what is queued.
+    /// Limit for a peer that reads none of the queued data.
     pub stall: Duration,
 }
 
-/// Buffers that belong to the thread, lent to whichever link has its turn.
-pub(crate) struct Scratch<F> {
-    read_buffer: Box<[u8]>,
-    pub(super) actions: Actions<F>,
-}
-
-impl<F> Default for Scratch<F> {
-    fn default() -> Self {
-        Self { read_buffer: vec![0; READ_BUFFER_SIZE].into_boxed_slice(), actions: Actions::default() }
-    }
-}
-
-/// A connection. Idle, it owns no buffer.
+/// Connection with its queues. An idle one owns no buffer.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: Stream,
@@ -62,9 +45,8 @@ pub(crate) struct Connection {
     phase: Phase,
     receive_buffer: ReceiveBuffer,
     eof_received: bool,
-    /// Why the peer stopped listening before it had heard everything.
+    /// Send failure, held back until the peer's last bytes have been read.
     send_error: Option<Box<Error>>,
-    /// The TLS session that the conversation may begin.
     start_tls: Option<Box<PendingStartTls>>,
 }
 
@@ -76,30 +58,28 @@ enum Phase {
     Closed,
 }
 
-/// What a link wants after its turn.
+/// State of a connection after its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
-    /// Wait until the socket is ready or the moment has come.
+    /// Blocked until the socket is ready or the wake-up time is reached.
     Waiting,
-    /// Another turn, after the others had theirs.
+    /// Ready for another turn, after the other connections.
     Busy,
-    /// All is said; only the peer's FIN is awaited.
+    /// Everything was sent; waiting for the peer's FIN.
     Lingering,
-    /// The connection is gone.
     Closed,
 }
 
-/// Whether a step led anywhere.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum StepOutcome {
-    Made,
-    None,
-    /// It leads on, after the others had their turn.
+    Progress,
+    Blocked,
+    /// More can be done, after the other connections.
     Yield,
 }
 
 impl Connection {
-    /// A connection that stands, `socket` being non-blocking.
+    /// Creates a connection over a connected, non-blocking socket.
     pub(crate) fn new(
         socket: Socket,
         tls: Option<rustls::Connection>,
@@ -117,54 +97,50 @@ impl Connection {
         }
     }
 
-    /// Lets the conversation begin this TLS session, whose handshake may take so long.
+    /// Allows the protocol to start TLS later (STARTTLS).
     #[must_use]
     pub(crate) fn with_start_tls(mut self, tls: StartTls, handshake_timeout: Duration) -> Self {
         self.start_tls = Some(Box::new(PendingStartTls { tls, handshake_timeout }));
         self
     }
 
-    /// The descriptor to wait for.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.stream.fd()
     }
 
-    /// The socket has something to read, or its end.
     pub(crate) fn set_readable(&mut self) {
         self.stream.set_readable();
     }
 
-    /// The peer has ended its side; what it sent before is still to be read.
+    /// Marks the peer's side as shut down; bytes it sent before are still read.
     pub(crate) fn set_read_closed(&mut self) {
         self.stream.set_read_closed();
     }
 
-    /// The socket takes octets again.
     pub(crate) fn set_writable(&mut self) {
         self.stream.set_writable();
     }
 
-    /// Whether to wait for reading and for writing; for a loop that is told levels, not edges.
+    /// Returns whether to wait for readability and for writability (level-triggered loops).
     pub(crate) fn interest(&self) -> (bool, bool) {
-        let (dry, full) = self.stream.would_block();
-        (dry && !self.eof_received, full)
+        let (read_blocked, write_blocked) = self.stream.would_block();
+        (read_blocked && !self.eof_received, write_blocked)
     }
 
-    /// The TLS session, if there is one.
     pub(crate) fn tls(&self) -> Option<&rustls::Connection> {
         self.stream.tls()
     }
 
-    /// When the link or its conversation wants to be woken.
+    /// Returns the earliest deadline of the connection and its protocol.
     pub(crate) fn wake_at(&self, protocol: &impl StreamProtocol) -> Option<Moment> {
         match self.phase {
-            Phase::Handshake { deadline: until } | Phase::Lingering { deadline: until, .. } => Some(until),
+            Phase::Handshake { deadline } | Phase::Lingering { deadline, .. } => Some(deadline),
             Phase::Open => self.send_queue.stall_deadline().into_iter().chain(protocol.wake_at()).min(),
             Phase::Closed => None,
         }
     }
 
-    /// Does what can be done without waiting.
+    /// Does everything that is possible without blocking.
     pub(crate) fn turn<C: StreamProtocol>(
         &mut self,
         protocol: &mut C,
@@ -174,8 +150,8 @@ impl Connection {
         let mut step = self.check_deadlines(protocol, scratch, now);
         for _ in 0..MAX_STEPS_PER_TURN {
             match step {
-                Ok(StepOutcome::Made) => {}
-                Ok(StepOutcome::None) => return self.status(Status::Waiting),
+                Ok(StepOutcome::Progress) => {}
+                Ok(StepOutcome::Blocked) => return self.status(Status::Waiting),
                 Ok(StepOutcome::Yield) => return self.status(Status::Busy),
                 Err(error) => self.fail(protocol, scratch, error),
             }
@@ -187,12 +163,12 @@ impl Connection {
         if matches!(self.phase, Phase::Closed) { Status::Closed } else { Status::Busy }
     }
 
-    /// Tells the conversation that the server goes down.
+    /// Asks the protocol to finish: the server is shutting down.
     pub(crate) fn drain<C: StreamProtocol>(&mut self, protocol: &mut C, scratch: &mut Scratch<C::Event>, now: Moment) {
         match self.phase {
             Phase::Handshake { .. } => self.phase = Phase::Closed,
             Phase::Open => {
-                // Nothing was ever said: there are no last words that an RST could overtake.
+                // Nothing was exchanged, so there is no sent data that an RST could discard: do not linger.
                 self.eof_received |= self.receive_buffer.is_empty() && self.send_queue.is_unused();
                 protocol.draining(now, &mut scratch.actions);
                 if let Err(error) = self.apply_actions(scratch) {
@@ -203,7 +179,6 @@ impl Connection {
         }
     }
 
-    /// Tells the conversation that its job is done.
     pub(crate) fn job_done<C: StreamProtocol>(
         &mut self,
         protocol: &mut C,
@@ -219,7 +194,7 @@ impl Connection {
         }
     }
 
-    /// Breaks off: the server does not wait any longer.
+    /// Ends the connection at once: the drain timeout of the server has passed.
     pub(crate) fn abort<C: StreamProtocol>(&mut self, protocol: &mut C, scratch: &mut Scratch<C::Event>) {
         if matches!(self.phase, Phase::Open) {
             self.fail(protocol, scratch, Error::new(Exit::TemporaryFailure, "the server stopped"));
@@ -234,7 +209,7 @@ impl Connection {
         }
     }
 
-    /// Acts on whichever deadline has passed; a stall shows when the queue is flushed.
+    /// Handles a deadline that has passed. A stall is detected when the queue is flushed.
     fn check_deadlines<C: StreamProtocol>(
         &mut self,
         protocol: &mut C,
@@ -242,12 +217,12 @@ impl Connection {
         now: Moment,
     ) -> Result<StepOutcome> {
         match self.phase {
-            Phase::Handshake { deadline: until } if until <= now => {
-                return Err(Error::new(Exit::TemporaryFailure, "the TLS handshake did not end in time"));
+            Phase::Handshake { deadline } if deadline <= now => {
+                return Err(Error::new(Exit::TemporaryFailure, "the TLS handshake timed out"));
             }
-            Phase::Lingering { deadline: until, .. } if until <= now => self.phase = Phase::Closed,
-            // The kernel says that there is room again only once a third of its buffer is free; a
-            // slow but steady reader must not be given up before it was asked.
+            Phase::Lingering { deadline, .. } if deadline <= now => self.phase = Phase::Closed,
+            // The kernel reports writability only once a third of its buffer is free: try to write before
+            // treating a slow but steady reader as stalled.
             Phase::Open if self.send_queue.stall_deadline().is_some_and(|at| at <= now) => self.stream.set_writable(),
             Phase::Open if protocol.wake_at().is_some_and(|at| at <= now) => {
                 self.receive_buffer.mark_changed();
@@ -256,7 +231,7 @@ impl Connection {
             }
             _ => {}
         }
-        Ok(StepOutcome::Made)
+        Ok(StepOutcome::Progress)
     }
 
     fn step<C: StreamProtocol>(
@@ -266,27 +241,27 @@ impl Connection {
         now: Moment,
     ) -> Result<StepOutcome> {
         match self.phase {
-            Phase::Closed => Ok(StepOutcome::None),
+            Phase::Closed => Ok(StepOutcome::Blocked),
             Phase::Handshake { .. } => match self.stream.handshake()? {
-                HandshakeStatus::InProgress => Ok(StepOutcome::Made),
-                HandshakeStatus::Waiting => Ok(StepOutcome::None),
+                HandshakeStatus::InProgress => Ok(StepOutcome::Progress),
+                HandshakeStatus::Waiting => Ok(StepOutcome::Blocked),
                 HandshakeStatus::Complete => {
                     self.phase = Phase::Open;
                     protocol.opened(self.stream.tls().and_then(tls::version), clock::now(), &mut scratch.actions);
                     self.apply_actions(scratch)
                 }
             },
-            Phase::Lingering { remaining: left, .. } => Ok(self.linger(left, scratch)),
+            Phase::Lingering { remaining, .. } => Ok(self.linger(remaining, scratch)),
             Phase::Open => match self.flush::<C>(scratch, now)? {
                 Flush::Complete if self.send_queue.take_unreported() => self.report_sent(protocol, scratch),
                 Flush::StartTls => self.begin_tls(now),
                 Flush::Close => {
                     self.report_sent(protocol, scratch)?;
                     self.begin_lingering_close(now);
-                    Ok(StepOutcome::Made)
+                    Ok(StepOutcome::Progress)
                 }
-                Flush::Blocked if !C::FULL_DUPLEX => Ok(StepOutcome::None),
-                Flush::Complete if protocol.is_paused() => Ok(StepOutcome::None),
+                Flush::Blocked if !C::FULL_DUPLEX => Ok(StepOutcome::Blocked),
+                Flush::Complete if protocol.is_paused() => Ok(StepOutcome::Blocked),
                 Flush::BudgetSpent => Ok(StepOutcome::Yield),
                 Flush::Stalled => Err(Error::new(Exit::TemporaryFailure, "the peer stopped reading")),
                 Flush::Blocked => {
@@ -298,8 +273,8 @@ impl Connection {
         }
     }
 
-    /// Sends what can be sent. A client whose peer has stopped listening still hears it out: the
-    /// answer that explains it may be there already (RFC 9112 §9.5).
+    /// Sends what the kernel accepts. After a send failure a client still reads: a response that explains
+    /// the failure may have arrived already (RFC 9112 §9.5).
     fn flush<C: StreamProtocol>(&mut self, scratch: &mut Scratch<C::Event>, now: Moment) -> Result<Flush> {
         match self.send_queue.flush(&mut self.stream, &mut scratch.read_buffer, now) {
             Err(error) if C::FULL_DUPLEX && !self.eof_received && self.send_queue.discard() => {
@@ -307,11 +282,10 @@ impl Connection {
                 self.stream.set_readable();
                 Ok(Flush::Blocked)
             }
-            flow => flow,
+            flush => flush,
         }
     }
 
-    /// Everything queued is on its way.
     fn report_sent<C: StreamProtocol>(
         &mut self,
         protocol: &mut C,
@@ -319,43 +293,43 @@ impl Connection {
     ) -> Result<StepOutcome> {
         self.receive_buffer.mark_changed();
         scratch.actions.set_bytes_sent(self.send_queue.take_bytes_sent());
-        // Read again: an answer that is made and sent within one turn still took time.
+        // The clock is read again: making and sending a response within one turn still took time.
         protocol.sent(clock::now(), &mut scratch.actions);
         self.apply_actions(scratch)
     }
 
-    /// Offers what is there, then reads more.
+    /// Passes kept bytes to the protocol if something changed, else reads more.
     fn receive<C: StreamProtocol>(&mut self, protocol: &mut C, scratch: &mut Scratch<C::Event>) -> Result<StepOutcome> {
         let kept = self.receive_buffer.len();
         if !self.receive_buffer.take_changed() {
             if self.eof_received {
-                return Ok(StepOutcome::None);
+                return Ok(StepOutcome::Blocked);
             }
-            let Some(room) = scratch.read_buffer.get_mut(kept..).filter(|room| !room.is_empty()) else {
-                return Err(Error::new(Exit::Protocol, "the peer sends more than can be kept"));
+            let Some(free) = scratch.read_buffer.get_mut(kept..).filter(|free| !free.is_empty()) else {
+                return Err(Error::new(Exit::Protocol, "the peer sent more data than the receive buffer holds"));
             };
-            match self.stream.read(room)? {
-                ReadOutcome::WouldBlock => return Ok(StepOutcome::None),
+            match self.stream.read(free)? {
+                ReadOutcome::WouldBlock => return Ok(StepOutcome::Blocked),
                 ReadOutcome::Closed(CloseReason::Finished) if self.send_error.is_some() => {
-                    return self.send_error.take().map_or(Ok(StepOutcome::None), |error| Err(*error));
+                    return self.send_error.take().map_or(Ok(StepOutcome::Blocked), |error| Err(*error));
                 }
-                ReadOutcome::Closed(end) => return self.deliver_eof(&end, protocol, scratch),
+                ReadOutcome::Closed(reason) => return self.deliver_eof(&reason, protocol, scratch),
                 ReadOutcome::Bytes(length) => return self.deliver(kept + length, protocol, scratch),
             }
         }
         self.deliver(kept, protocol, scratch)
     }
 
-    /// Offers `length` octets: what was kept, and what the read buffer has behind it.
+    /// Passes `length` bytes to the protocol: the kept ones, followed by those just read.
     fn deliver<C: StreamProtocol>(
         &mut self,
         length: usize,
         protocol: &mut C,
         scratch: &mut Scratch<C::Event>,
     ) -> Result<StepOutcome> {
-        let all = self.receive_buffer.prepend_to(&mut scratch.read_buffer, length);
-        let taken = protocol.received(all, clock::now(), &mut scratch.actions).min(all.len());
-        self.receive_buffer.keep_unparsed(all, taken);
+        let received = self.receive_buffer.prepend_to(&mut scratch.read_buffer, length);
+        let consumed = protocol.received(received, clock::now(), &mut scratch.actions).min(received.len());
+        self.receive_buffer.keep_unparsed(received, consumed);
         self.apply_actions(scratch)
     }
 
@@ -371,24 +345,23 @@ impl Connection {
         self.apply_actions(scratch)
     }
 
-    /// Takes over what the conversation wants sent.
     fn apply_actions<F>(&mut self, scratch: &mut Scratch<F>) -> Result<StepOutcome> {
         if !self.send_queue.enqueue(&mut scratch.actions, &mut self.stream)? {
             self.stream.reset_on_close();
             self.phase = Phase::Closed;
         }
-        Ok(StepOutcome::Made)
+        Ok(StepOutcome::Progress)
     }
 
-    /// Begins TLS. What came in clear and was not taken must not be believed after the handshake.
+    /// Starts TLS. Plaintext left unread must not be processed after the handshake (CVE-2011-0411).
     fn begin_tls(&mut self, now: Moment) -> Result<StepOutcome> {
-        let upgrade = self.start_tls.take().filter(|_| self.receive_buffer.is_empty());
-        let Some(PendingStartTls { tls, handshake_timeout: handshake }) = upgrade.map(|upgrade| *upgrade) else {
-            return Err(Error::new(Exit::Protocol, "TLS cannot begin here: something is left of what came in clear"));
+        let pending = self.start_tls.take().filter(|_| self.receive_buffer.is_empty());
+        let Some(PendingStartTls { tls, handshake_timeout }) = pending.map(|pending| *pending) else {
+            return Err(Error::new(Exit::Protocol, "cannot start TLS: unencrypted data was left unread"));
         };
         self.stream.start_tls(tls.into_connection());
-        self.phase = Phase::Handshake { deadline: now + handshake };
-        Ok(StepOutcome::Made)
+        self.phase = Phase::Handshake { deadline: now + handshake_timeout };
+        Ok(StepOutcome::Progress)
     }
 
     fn begin_lingering_close(&mut self, now: Moment) {
@@ -397,18 +370,18 @@ impl Connection {
         self.phase = if finished && !self.eof_received { linger } else { Phase::Closed };
     }
 
-    /// Reads and throws away, until the peer has ended too: closing at once would answer its last
-    /// octets with an RST that overtakes our last words (RFC 9112 §9.6).
+    /// Reads and discards until the peer closes too: closing at once would answer its last bytes with an
+    /// RST, which can make the peer lose the end of our data (RFC 9112 §9.6).
     fn linger<F>(&mut self, remaining: usize, scratch: &mut Scratch<F>) -> StepOutcome {
         match (self.stream.discard(&mut scratch.read_buffer), &mut self.phase) {
-            (Some(0), _) => StepOutcome::None,
-            (Some(length), Phase::Lingering { remaining: rest, .. }) if length < remaining => {
-                *rest -= length;
-                StepOutcome::Made
+            (Some(0), _) => StepOutcome::Blocked,
+            (Some(length), Phase::Lingering { remaining: left, .. }) if length < remaining => {
+                *left -= length;
+                StepOutcome::Progress
             }
             (_, phase) => {
                 *phase = Phase::Closed;
-                StepOutcome::Made
+                StepOutcome::Progress
             }
         }
     }
@@ -417,37 +390,9 @@ impl Connection {
         self.phase = Phase::Closed;
         scratch.actions.set_bytes_sent(self.send_queue.bytes_sent());
         protocol.ended(&CloseReason::Broken(error), clock::now(), &mut scratch.actions);
-        // Whatever it still wants to say, there is nobody to say it to.
-        let (steps, bytes) = scratch.actions.queued();
-        steps.clear();
+        // The connection is closed: drop what the protocol queued in reply.
+        let (actions, bytes) = scratch.actions.queued();
+        actions.clear();
         bytes.clear();
-    }
-}
-
-/// What is kept.
-#[derive(Debug)]
-pub(super) struct PendingStartTls {
-    /// The session, or what makes one.
-    pub tls: StartTls,
-    /// How long its handshake may take.
-    pub handshake_timeout: Duration,
-}
-
-/// A session, or what makes one when it is needed.
-#[derive(Debug)]
-pub(crate) enum StartTls {
-    /// A client's.
-    Client(Box<rustls::Connection>),
-    /// A server's.
-    Server(tls::ServerTls),
-}
-
-impl StartTls {
-    /// The session.
-    pub(crate) fn into_connection(self) -> Box<rustls::Connection> {
-        match self {
-            Self::Client(session) => session,
-            Self::Server(side) => Box::new(side.connection()),
-        }
     }
 }

@@ -1,24 +1,24 @@
-//! The loop that carries datagrams.
+//! Event loop for datagram sockets.
 //!
-//! Owns the wait: until a socket is ready, a timer is due, somebody calls, or the end has come,
-//! with nanosecond precision. A [`Side`] knows its sockets and its exchange; neither knows the
-//! other's business. One thread carries any number of targets of a client, or a server's share.
+//! Owns the wait, with nanosecond precision: until a socket is ready, a timer is due, a signal or waker
+//! fires, or the deadline has passed. An [`Endpoint`] joins sockets and a protocol, which do not know each
+//! other. One thread serves any number of client endpoints, or one thread's share of a server.
 //!
 //! ```text
-//!           ┌──────────────── turn of each side ────────────────┐
-//!   wait ─▶ │ errors, send stamps ─▶ datagrams ─▶ timers ─▶ send │ ─▶ facts ─▶ watch ─┐
-//!     ▲     └───────────────────────────────────────────────────┘                     │
-//!     └──────────────── only if no socket had anything the last time ◀────────────────┘
+//!           ┌──────────────── turn of each endpoint ─────────────────┐
+//!   wait ─▶ │ errors, send timestamps ─▶ datagrams ─▶ timers ─▶ send │ ─▶ events ─▶ observer ─┐
+//!     ▲     └────────────────────────────────────────────────────────┘                        │
+//!     └────────────── only if no socket was ready in the previous turn ◀──────────────────────┘
 //! ```
 //!
 //! ```text
 //!   datagram            the loop; for clients
-//!     ├─ answer         the loop for servers, on several threads
-//!     ├─ side           an exchange and its sockets
-//!     ├─ port           one socket          ├─ batch    recvmmsg
-//!     ├─ stamps         wall time to ours   └─ run      sendmmsg
-//!     ├─ drops          what a socket dropped last
-//!     └─ trouble        words for errors
+//!     ├─ server         the loop for servers, on several threads
+//!     ├─ endpoint       a protocol and its sockets
+//!     ├─ socket         one socket              ├─ recv    recvmmsg
+//!     ├─ timestamps     wall to monotonic       └─ send    sendmmsg
+//!     ├─ drops          the kernel's drop counts
+//!     └─ icmp           error texts
 //! ```
 
 mod drops;
@@ -50,55 +50,53 @@ use crate::time::Moment;
 pub(crate) use self::endpoint::Endpoint;
 pub(crate) use self::server::{DatagramServerConfig, serve};
 
-/// The largest payload of any datagram without a jumbo header.
+/// Upper bound of the payload of a datagram without a jumbo header.
 pub(crate) const MAX_PAYLOAD: usize = 65_535;
 
-/// After so many turns without a wait, everybody is looked at again.
+/// Maximum number of turns without a wait, after which signals, wakers and all sockets are polled again.
 const MAX_BUSY_TURNS: u32 = 16;
-/// So many descriptors are waited for without an allocation.
+/// Number of descriptors that are polled without an allocation.
 const INLINE_FDS: usize = 16;
-/// How long before a moment the processor is kept busy, if that was asked for: what a sleeping
-/// one takes to wake up.
+/// Time before a timer that is spent spinning instead of sleeping, on request: a sleeping CPU takes this long
+/// to wake up.
 const SPIN_TIME: Duration = Duration::from_micros(50);
 
-/// Who hears what happens.
+/// Receiver of the loop's events.
 pub(crate) trait DatagramObserver<E: DatagramProtocol> {
-    /// One of the exchanges told a fact; `side` is its place.
-    fn on_event(&mut self, endpoint: usize, fact: E::Event);
+    /// Called for each event of an endpoint; `endpoint` is its index.
+    fn on_event(&mut self, endpoint: usize, event: E::Event);
 
-    /// A turn is over. Breaking ends the loop.
+    /// Called after each turn; `Break` ends the loop.
     fn on_turn(&mut self, endpoints: &mut [Endpoint<E>], now: Moment) -> ControlFlow<()>;
 
-    /// SIGQUIT: somebody wants to know how it goes.
+    /// Called on SIGQUIT, with which the user asks for a status report.
     fn on_status_request(&mut self, endpoints: &mut [Endpoint<E>], now: Moment);
 }
 
-/// How a loop waits.
+/// Timeouts of the loop.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct DatagramTimeouts {
-    /// When to end at the latest.
     pub deadline: Option<Moment>,
-    /// Whether to spin through the last microseconds before a timer.
+    /// Spin through the last microseconds before a timer.
     pub spin: bool,
-    /// How long to let datagrams gather once all have been read. The kernel's stamps say when each came, so
-    /// who need not answer at once is woken once for many.
+    /// Time in which datagrams gather once all have been read. Kernel timestamps keep the arrival times, so
+    /// an endpoint that need not reply at once is woken once for many datagrams.
     pub coalesce_delay: Duration,
 }
 
-/// Why a loop ended.
+/// Reason for the end of the loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StopReason {
-    /// Whoever watches has seen enough.
+    /// The observer returned `Break`.
     Observer,
-    /// The moment to end has come.
     Deadline,
-    /// A signal came.
     Signal(Signal),
-    /// Another thread said so.
+    /// Another thread used the waker.
     Waker,
 }
 
-/// Carries every side until one of the ends comes, on this thread.
+/// Runs the loop for all endpoints on this thread, until the observer, the deadline, a signal or the waker
+/// ends it.
 pub(crate) fn run_client<E: DatagramProtocol>(
     endpoints: &mut [Endpoint<E>],
     timeouts: DatagramTimeouts,
@@ -108,17 +106,17 @@ pub(crate) fn run_client<E: DatagramProtocol>(
     run_loop(endpoints, timeouts, MAX_PAYLOAD, signals, observer)
 }
 
-/// From outside the loop.
+/// Request from outside the loop.
 enum Wakeup {
     StatusRequest,
     Stop(StopReason),
 }
 
-/// Who may call into a loop.
+/// Source of requests to the loop.
 trait WakeupSource {
-    /// What becomes readable then.
+    /// Descriptors that become readable with a request.
     fn fds(&self) -> [BorrowedFd<'_>; 2];
-    /// What was called since the last time.
+    /// Takes the next pending request.
     fn take_wakeup(&mut self) -> Option<Wakeup>;
 }
 
@@ -144,104 +142,105 @@ fn run_loop<E: DatagramProtocol>(
     observer: &mut impl DatagramObserver<E>,
 ) -> StopReason {
     minimize_timer_slack();
-    let (buffer, outgoings) = (BatchBuffer::new(max_payload), SendBuffers::new());
-    let mut gear = Buffers { receive: buffer, send: outgoings, failures: Vec::new(), now: now() };
-    let mut streak = 0;
-    let ended = 'turns: loop {
+    let (receive, send) = (BatchBuffer::new(max_payload), SendBuffers::new());
+    let mut buffers = Buffers { receive, send, failures: Vec::new(), now: now() };
+    let mut busy_turns = 0;
+    let reason = 'turns: loop {
         let busy = endpoints.iter().any(Endpoint::is_ready);
-        streak += 1;
-        if !busy || streak > MAX_BUSY_TURNS {
-            streak = 0;
-            let called = wait(endpoints, busy, timeouts, &*wakeups);
-            // All that has come: what wakes us does so once, however much it brings.
-            while let Some(call) = called.then(|| wakeups.take_wakeup()).flatten() {
-                match call {
-                    Wakeup::Stop(ended) => break 'turns ended,
+        busy_turns += 1;
+        if !busy || busy_turns > MAX_BUSY_TURNS {
+            busy_turns = 0;
+            let requested = wait(endpoints, busy, timeouts, &*wakeups);
+            // One readable descriptor may stand for several requests.
+            while let Some(wakeup) = requested.then(|| wakeups.take_wakeup()).flatten() {
+                match wakeup {
+                    Wakeup::Stop(reason) => break 'turns reason,
                     Wakeup::StatusRequest => observer.on_status_request(endpoints, now()),
                 }
             }
         }
-        let begun = now();
-        gear.now = begun;
-        for (place, side) in endpoints.iter_mut().enumerate() {
-            side.turn(&mut gear);
-            side.actions.events().for_each(|fact| observer.on_event(place, fact));
+        let started = now();
+        buffers.now = started;
+        for (index, endpoint) in endpoints.iter_mut().enumerate() {
+            endpoint.turn(&mut buffers);
+            endpoint.actions.events().for_each(|event| observer.on_event(index, event));
         }
-        if observer.on_turn(endpoints, gear.now).is_break() {
+        if observer.on_turn(endpoints, buffers.now).is_break() {
             break StopReason::Observer;
         }
-        if timeouts.deadline.is_some_and(|until| until <= begun) {
+        if timeouts.deadline.is_some_and(|until| until <= started) {
             break StopReason::Deadline;
         }
         if !timeouts.coalesce_delay.is_zero() && !endpoints.iter().any(Endpoint::is_ready) {
             coalesce(endpoints, timeouts, &*wakeups);
         }
     };
-    // Drops with no datagram behind them have not been told yet.
+    // Drops that were followed by no datagram have not been reported yet.
     let dropped = drops::by_inode();
-    for (place, side) in endpoints.iter_mut().enumerate() {
-        side.report_drops(&dropped, now());
-        side.actions.events().for_each(|fact| observer.on_event(place, fact));
+    for (index, endpoint) in endpoints.iter_mut().enumerate() {
+        endpoint.report_drops(&dropped, now());
+        endpoint.actions.events().for_each(|event| observer.on_event(index, event));
     }
-    ended
+    reason
 }
 
-/// The kernel lets timers of a thread be 50 µs late to wake several at once; nobody here wants
-/// that.
+/// Sets the timer slack to 1 ns. By default the kernel delays a thread's timers by up to 50 µs to group
+/// wakeups.
 fn minimize_timer_slack() {
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
 }
 
-/// Sleeps for a while whatever the sockets hold, unless a timer is due or somebody calls.
+/// Sleeps whatever the sockets hold, until the coalesce delay has passed, a timer is due or a request
+/// arrives.
 fn coalesce<E: DatagramProtocol>(endpoints: &[Endpoint<E>], timeouts: DatagramTimeouts, wakeups: &impl WakeupSource) {
-    let timers = endpoints.iter().filter_map(|side| side.protocol().wake_at());
-    let left = timers.chain(timeouts.deadline).min().map_or(timeouts.coalesce_delay, |wake| wake - now());
+    let timers = endpoints.iter().filter_map(|endpoint| endpoint.protocol().wake_at());
+    let remaining = timers.chain(timeouts.deadline).min().map_or(timeouts.coalesce_delay, |wake| wake - now());
     let [first, second] = wakeups.fds();
-    let look = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
-    // Whatever ends it, the next wait sees it again.
-    let _ = poll(&mut [look(first), look(second)], Some(&timespec(left.min(timeouts.coalesce_delay))));
+    let poll_fd = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+    // The next wait sees the reason for an early return again.
+    let _ = poll(&mut [poll_fd(first), poll_fd(second)], Some(&timespec(remaining.min(timeouts.coalesce_delay))));
 }
 
-/// Sleeps until a socket is ready, a timer is due or somebody calls, and says whether it is the
-/// last of these. If a side is `busy` it only looks.
+/// Sleeps until a socket is ready, a timer is due or a request arrives; returns true for a request. If an
+/// endpoint is busy, only polls.
 fn wait<E: DatagramProtocol>(
     endpoints: &[Endpoint<E>],
     is_busy: bool,
     timeouts: DatagramTimeouts,
     wakeups: &impl WakeupSource,
 ) -> bool {
-    let timers = endpoints.iter().filter_map(|side| side.protocol().wake_at());
+    let timers = endpoints.iter().filter_map(|endpoint| endpoint.protocol().wake_at());
     let wake = timers.chain(timeouts.deadline).min();
     let spin = if timeouts.spin { SPIN_TIME } else { Duration::ZERO };
-    let left = match wake {
+    let remaining = match wake {
         _ if is_busy => Some(Duration::ZERO),
         None => None,
         Some(wake) => Some((wake - now()).saturating_sub(spin)),
     };
-    let ports = || endpoints.iter().flat_map(|side| &side.sockets);
+    let sockets = || endpoints.iter().flat_map(|endpoint| &endpoint.sockets);
     let [first, second] = wakeups.fds();
-    let look = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
-    let count = 2 + ports().count();
-    let mut fds = [first, second].into_iter().chain(ports().map(DatagramSocket::fd)).map(look);
-    let (mut few, mut many);
+    let poll_fd = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+    let count = 2 + sockets().count();
+    let mut fds = [first, second].into_iter().chain(sockets().map(DatagramSocket::fd)).map(poll_fd);
+    let (mut inline_fds, mut heap_fds);
     let fds = if count <= INLINE_FDS {
-        // What is past the count is never looked at.
-        few = array::from_fn::<_, INLINE_FDS, _>(|_| fds.next().unwrap_or_else(|| look(first)));
-        few.get_mut(..count).unwrap_or_default()
+        // Entries past the count are not polled.
+        inline_fds = array::from_fn::<_, INLINE_FDS, _>(|_| fds.next().unwrap_or_else(|| poll_fd(first)));
+        inline_fds.get_mut(..count).unwrap_or_default()
     } else {
-        many = fds.collect::<Vec<_>>();
-        many.as_mut_slice()
+        heap_fds = fds.collect::<Vec<_>>();
+        heap_fds.as_mut_slice()
     };
-    // EINTR is a signal on its way to the pipe; every other failure ends in a look as well.
-    let called =
-        poll(fds, left.map(timespec).as_ref()).is_err() || fds.iter().take(2).any(|fd| !fd.revents().is_empty());
-    fds.iter().skip(2).zip(ports()).for_each(|(fd, port)| port.set_ready(fd.revents()));
-    if let Some(wake) = wake.filter(|_| timeouts.spin && !called && !ports().any(DatagramSocket::is_ready)) {
+    // EINTR: a signal is about to reach the pipe. Any other failure counts as a request too.
+    let requested =
+        poll(fds, remaining.map(timespec).as_ref()).is_err() || fds.iter().take(2).any(|fd| !fd.revents().is_empty());
+    fds.iter().skip(2).zip(sockets()).for_each(|(fd, socket)| socket.set_ready(fd.revents()));
+    if let Some(wake) = wake.filter(|_| timeouts.spin && !requested && !sockets().any(DatagramSocket::is_ready)) {
         while now() < wake {
             std::hint::spin_loop();
         }
     }
-    called
+    requested
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! One thread of a stream server: its poll, listeners, timers and connections.
+//! Event loop of a stream server: one thread with its poll, listeners, timers and connections.
 //!
-//! Owns the turn: what is ready, what is due, who wants more, who comes in. It never blocks but in
-//! its poll.
+//! Owns the order of a turn: ready sockets, finished jobs, busy connections, due timers, new connections.
+//! It blocks only in its poll.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,56 +17,53 @@ use socket2::Socket;
 
 use super::clock::now;
 use super::connect::is_exhausted;
-use super::connection::StartTls;
-use super::connection::{Connection, ConnectionTimeouts, Scratch, Status};
+use super::connection::{Connection, ConnectionTimeouts, Status};
+use super::recv_buffer::Scratch;
 use super::server::{Accepted, DRAINING, Incoming, Notice, RUNNING, Service, Shutdown};
 use super::thread_pool::{ConnectionId, PoolHandle};
 use super::timers::{ConnectionTimer, Timers};
+use super::tls::StartTls;
 use crate::error::io_error_text;
 use crate::protocol::StreamProtocol;
 use crate::time::Moment;
 
-/// Connections accepted in one turn before the others are looked after again.
+/// Connections accepted in one turn before the existing ones are served again.
 const MAX_ACCEPTS_PER_TURN: usize = 64;
-/// How long accepting rests when there is no descriptor left. Spinning would only take the
-/// processor from those whose end frees one.
+/// Pause of accepting when descriptors run out. Retrying at once would only take CPU time from the
+/// connections whose end frees a descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Between two notices of the same kind.
+/// Least time between two notices.
 const NOTICE_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_EVENTS_PER_TURN: usize = 1024;
 
-/// What wakes a worker from outside.
 pub(super) const WAKER_TOKEN: Token = Token(usize::MAX);
-/// Tokens below are listeners', those from here on connections'.
+/// Token of connection slot 0; smaller tokens belong to listeners.
 const FIRST_CONNECTION_TOKEN: usize = 1024;
 
-/// A thread's share of a server.
+/// Worker of a server: the state of one thread.
 pub(super) struct Worker<S: Service> {
     poll: Poll,
     listeners: Vec<Acceptor>,
     thread_pool: PoolHandle,
     timeouts: ConnectionTimeouts,
-    /// How many connections it has at once.
     max_connections: usize,
-    /// Who makes its conversations.
     pub service: S,
     connections: Slab<ConnectionEntry<S::Protocol>>,
     timers: Timers,
-    /// Connections that have more to do without being woken.
+    /// Slots that can proceed without waiting.
     busy: Vec<usize>,
     scratch: Scratch<<S::Protocol as StreamProtocol>::Event>,
-    /// Accepting rests until then.
     accept_paused_until: Option<Moment>,
     last_notice: Option<Moment>,
     last_ordinal: u64,
 }
 
 struct Acceptor {
-    /// Its token.
+    /// Token of the listener.
     index: usize,
     group: usize,
     socket: Socket,
-    /// Edge-triggered: stays true until accept says that nobody waits.
+    /// Edge-triggered readiness: stays true until accept reports EAGAIN.
     ready: bool,
 }
 
@@ -74,12 +71,12 @@ struct ConnectionEntry<T> {
     connection: Connection,
     protocol: T,
     timer: ConnectionTimer,
-    /// The how-manieth of this thread it is.
+    /// Number of the connection on this thread, from 1.
     ordinal: u64,
 }
 
 impl<S: Service> Worker<S> {
-    /// A worker with listeners of its own.
+    /// Creates a worker with its own listeners.
     pub(super) fn new(
         poll: Poll,
         listener_groups: Vec<Vec<Socket>>,
@@ -89,12 +86,12 @@ impl<S: Service> Worker<S> {
         service: S,
     ) -> io::Result<Self> {
         let mut listeners = Vec::new();
-        for (door, socket) in
-            (0..).zip(listener_groups).flat_map(|(door, all)| all.into_iter().map(move |one| (door, one)))
+        for (group, socket) in
+            (0..).zip(listener_groups).flat_map(|(group, all)| all.into_iter().map(move |socket| (group, socket)))
         {
-            let number = listeners.len();
-            poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), Token(number), Interest::READABLE)?;
-            listeners.push(Acceptor { index: number, group: door, socket, ready: true });
+            let index = listeners.len();
+            poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), Token(index), Interest::READABLE)?;
+            listeners.push(Acceptor { index, group, socket, ready: true });
         }
         Ok(Self {
             poll,
@@ -113,7 +110,7 @@ impl<S: Service> Worker<S> {
         })
     }
 
-    /// Serves until told to stop.
+    /// Serves until `stop` asks for the end.
     pub(super) fn run(&mut self, stop: &Shutdown) -> io::Result<()> {
         let mut events = Events::with_capacity(MAX_EVENTS_PER_TURN);
         let mut ready = Vec::new();
@@ -139,9 +136,9 @@ impl<S: Service> Worker<S> {
                     return Ok(());
                 }
             }
-            while let Some(ConnectionId { slot, ordinal: number }) = self.thread_pool.next_completed() {
-                if let Some(connection) = self.connections.get_mut(slot).filter(|found| found.ordinal == number) {
-                    connection.connection.job_done(&mut connection.protocol, &mut self.scratch, now);
+            while let Some(ConnectionId { slot, ordinal }) = self.thread_pool.next_completed() {
+                if let Some(entry) = self.connections.get_mut(slot).filter(|found| found.ordinal == ordinal) {
+                    entry.connection.job_done(&mut entry.protocol, &mut self.scratch, now);
                     self.turn(slot, now);
                 }
             }
@@ -150,11 +147,11 @@ impl<S: Service> Worker<S> {
                 self.turn(slot, now);
             }
             while let Some((slot, generation)) = self.timers.pop_due(now) {
-                if self.connections.get_mut(slot).is_some_and(|connection| connection.timer.fires(generation)) {
+                if self.connections.get_mut(slot).is_some_and(|entry| entry.timer.fires(generation)) {
                     self.turn(slot, now);
                 }
             }
-            // Those who are there come first: whoever has gone makes room, and gives a descriptor back.
+            // Existing connections come first: those that close free a slot and a descriptor.
             self.accept(now);
             if draining && self.connections.is_empty() {
                 return Ok(());
@@ -162,7 +159,7 @@ impl<S: Service> Worker<S> {
         }
     }
 
-    /// How long nothing can happen unless a descriptor becomes ready.
+    /// Returns the timeout for the poll; `None` waits for readiness only.
     fn poll_timeout(&self, now: Moment) -> Option<Duration> {
         let accepts = self.accept_paused_until.is_none()
             && self.has_capacity()
@@ -170,30 +167,30 @@ impl<S: Service> Worker<S> {
         if accepts || !self.busy.is_empty() {
             return Some(Duration::ZERO);
         }
-        // mio rounds down to milliseconds; one more keeps a timer from spinning through its last.
-        let until = self.timers.next_deadline().into_iter().chain(self.accept_paused_until).min()?;
-        Some((until - now) + Duration::from_millis(1))
+        // mio rounds down to milliseconds; one more avoids spinning through a timer's last millisecond.
+        let deadline = self.timers.next_deadline().into_iter().chain(self.accept_paused_until).min()?;
+        Some((deadline - now) + Duration::from_millis(1))
     }
 
     fn mark_ready(&mut self, event: &mio::event::Event) {
         match event.token() {
             WAKER_TOKEN => {}
-            Token(number) if number < FIRST_CONNECTION_TOKEN => {
-                if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.index == number) {
+            Token(index) if index < FIRST_CONNECTION_TOKEN => {
+                if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.index == index) {
                     listener.ready = true;
                 }
             }
-            Token(number) => {
-                let slot = number - FIRST_CONNECTION_TOKEN;
-                let Some(connection) = self.connections.get_mut(slot) else { return };
+            Token(index) => {
+                let slot = index - FIRST_CONNECTION_TOKEN;
+                let Some(entry) = self.connections.get_mut(slot) else { return };
                 if event.is_readable() || event.is_error() {
-                    connection.connection.set_readable();
+                    entry.connection.set_readable();
                 }
                 if event.is_read_closed() {
-                    connection.connection.set_read_closed();
+                    entry.connection.set_read_closed();
                 }
                 if event.is_writable() || event.is_error() {
-                    connection.connection.set_writable();
+                    entry.connection.set_writable();
                 }
                 self.busy.push(slot);
             }
@@ -205,7 +202,7 @@ impl<S: Service> Worker<S> {
     }
 
     fn accept(&mut self, now: Moment) {
-        if self.accept_paused_until.is_some_and(|rest| rest > now) {
+        if self.accept_paused_until.is_some_and(|until| until > now) {
             return;
         }
         self.accept_paused_until = None;
@@ -213,15 +210,15 @@ impl<S: Service> Worker<S> {
             if !self.has_capacity() {
                 return;
             }
-            // Listeners take turns, so that a flood on one does not starve the others.
+            // Listeners are served in rotation, so that a flood on one does not starve the others.
             let one = self.listeners.len().min(1);
             self.listeners.rotate_left(one);
             let Some(listener) = self.listeners.iter_mut().find(|listener| listener.ready) else { return };
             match acceptfrom_with(listener.socket.as_fd(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((descriptor, peer)) => {
                     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-                    let arrival = Incoming { peer, listener_group: listener.group };
-                    self.add_connection(Socket::from(descriptor), arrival, now);
+                    let incoming = Incoming { peer, listener_group: listener.group };
+                    self.add_connection(Socket::from(descriptor), incoming, now);
                 }
                 Err(errno) if errno == rustix::io::Errno::AGAIN => listener.ready = false,
                 Err(errno) => {
@@ -231,30 +228,24 @@ impl<S: Service> Worker<S> {
                         self.emit_notice(Notice::Exhausted(io_error_text(&error)), now);
                         return;
                     }
-                    // Everything else concerns the one connection that did not come to be.
+                    // Other errors concern only the connection that was not accepted.
                 }
             }
         }
     }
 
     fn add_connection(&mut self, socket: Socket, incoming: Incoming, now: Moment) {
-        let Accepted { protocol: talk, tls, start_tls: upgrade } = self.service.accepted(incoming, now);
-        let link = Connection::new(socket, tls.map(|side| side.connection()), self.timeouts, now);
-        let link = match upgrade {
-            Some(side) => link.with_start_tls(StartTls::Server(side), self.timeouts.handshake),
-            None => link,
-        };
+        let Accepted { protocol, tls, start_tls } = self.service.accepted(incoming, now);
+        let mut connection = Connection::new(socket, tls.map(|tls| tls.connection()), self.timeouts, now);
+        if let Some(tls) = start_tls {
+            connection = connection.with_start_tls(StartTls::Server(tls), self.timeouts.handshake);
+        }
         self.last_ordinal += 1;
-        let number = self.last_ordinal;
-        let connection = ConnectionEntry {
-            connection: link,
-            protocol: talk,
-            timer: ConnectionTimer::new(number << 32),
-            ordinal: number,
-        };
-        let slot = self.connections.insert(connection);
-        let registered = self.connections.get(slot).is_some_and(|connection| {
-            let descriptor = connection.connection.fd().as_raw_fd();
+        let ordinal = self.last_ordinal;
+        let timer = ConnectionTimer::new(ordinal << 32);
+        let slot = self.connections.insert(ConnectionEntry { connection, protocol, timer, ordinal });
+        let registered = self.connections.get(slot).is_some_and(|entry| {
+            let descriptor = entry.connection.fd().as_raw_fd();
             let token = Token(FIRST_CONNECTION_TOKEN + slot);
             self.poll
                 .registry()
@@ -264,52 +255,52 @@ impl<S: Service> Worker<S> {
         if registered {
             self.turn(slot, now);
         } else {
-            let ConnectionEntry { protocol: talk, .. } = self.connections.remove(slot);
-            self.service.on_closed(talk);
+            let ConnectionEntry { protocol, .. } = self.connections.remove(slot);
+            self.service.on_closed(protocol);
         }
     }
 
     fn turn(&mut self, slot: usize, now: Moment) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
-        let status = connection.connection.turn(&mut connection.protocol, &mut self.scratch, now);
-        for fact in self.scratch.actions.events() {
-            self.service.on_event(fact);
+        let Some(entry) = self.connections.get_mut(slot) else { return };
+        let status = entry.connection.turn(&mut entry.protocol, &mut self.scratch, now);
+        for event in self.scratch.actions.events() {
+            self.service.on_event(event);
         }
         if let Some(job) = self.scratch.actions.take_job() {
-            self.thread_pool.submit(job, ConnectionId { slot, ordinal: connection.ordinal });
+            self.thread_pool.submit(job, ConnectionId { slot, ordinal: entry.ordinal });
         }
         match status {
             Status::Closed => {
-                // Dropping the socket closes it, which takes it out of the poll as well.
-                let ConnectionEntry { protocol: talk, .. } = self.connections.remove(slot);
-                self.service.on_closed(talk);
+                // Dropping the socket closes it, which also removes it from the poll.
+                let ConnectionEntry { protocol, .. } = self.connections.remove(slot);
+                self.service.on_closed(protocol);
             }
             Status::Busy => self.busy.push(slot),
             Status::Waiting | Status::Lingering => {
-                let wanted = connection.connection.wake_at(&connection.protocol);
-                self.timers.arm(slot, &mut connection.timer, wanted);
+                let deadline = entry.connection.wake_at(&entry.protocol);
+                self.timers.arm(slot, &mut entry.timer, deadline);
             }
         }
     }
 
-    /// Stops accepting, and lets every conversation know.
+    /// Stops accepting and asks every connection to finish.
     fn drain(&mut self, now: Moment) {
         self.listeners.clear();
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
-            if let Some(connection) = self.connections.get_mut(slot) {
-                connection.connection.drain(&mut connection.protocol, &mut self.scratch, now);
+            if let Some(entry) = self.connections.get_mut(slot) {
+                entry.connection.drain(&mut entry.protocol, &mut self.scratch, now);
             }
             self.turn(slot, now);
         }
     }
 
-    /// Breaks off what runs, and hears what it came to: an answer that was cut is told as well.
+    /// Ends all connections and reports their last events, such as an incomplete response.
     fn abort_connections(&mut self) {
-        for (_, connection) in &mut self.connections {
-            connection.connection.abort(&mut connection.protocol, &mut self.scratch);
-            for fact in self.scratch.actions.events() {
-                self.service.on_event(fact);
+        for (_, entry) in &mut self.connections {
+            entry.connection.abort(&mut entry.protocol, &mut self.scratch);
+            for event in self.scratch.actions.events() {
+                self.service.on_event(event);
             }
         }
     }

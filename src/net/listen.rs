@@ -1,8 +1,7 @@
-//! Where a server listens.
+//! Listeners of a stream server.
 //!
-//! Owns the making of listeners for every thread, and the truth about
-//! the addresses that came of it. Each thread has a listener of its own, so that the kernel
-//! spreads connections and no thread waits for another.
+//! Owns the listening sockets of every thread and the addresses they are bound to. Each thread has its own
+//! listener, so that the kernel spreads connections and no thread waits for another.
 
 use std::fmt;
 use std::io;
@@ -16,31 +15,30 @@ use super::bind::BindAddress;
 use super::bound::{BoundSockets, SocketGroup, SocketKind, bind_error};
 use crate::error::Result;
 
-/// What may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
+/// Length of the accept queue; the kernel limits it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// An address that is really listened on.
+/// Address of a bound socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
-    /// A TCP address with its real port.
+    /// IP address with the port that the kernel assigned.
     Inet(SocketAddr),
-    /// A Unix socket.
     Unix(PathBuf),
 }
 
 impl Address {
-    /// As a socket address; `None` for a Unix socket.
+    /// Returns the socket address; `None` for a Unix socket.
     pub(crate) fn inet(&self) -> Option<SocketAddr> {
         if let Self::Inet(address) = self { Some(*address) } else { None }
     }
 
-    /// Whether others than this machine can come.
+    /// Returns whether other machines may be able to connect.
     pub(crate) fn is_public(&self) -> bool {
         matches!(self, Self::Inet(address) if !address.ip().is_loopback())
     }
 
-    /// The addresses that a client can name: this one, or for an unspecified one those of every
-    /// interface in its family.
+    /// Returns the addresses that a client can use: this one, or for an unspecified one those of all
+    /// interfaces in its family.
     pub(crate) fn reachable(&self) -> Vec<Self> {
         let Self::Inet(address) = self else { return vec![self.clone()] };
         if !address.ip().is_unspecified() {
@@ -50,7 +48,7 @@ impl Address {
         let mut reachable: Vec<_> = interfaces
             .filter_map(|found| match (address, found.as_sockaddr_in(), found.as_sockaddr_in6()) {
                 (SocketAddr::V4(_), Some(v4), _) => Some(IpAddr::V4(v4.ip())),
-                // A link-local address is of no use without its scope, which no browser takes.
+                // A link-local address needs its scope, which no browser accepts in a URL.
                 (SocketAddr::V6(_), _, Some(v6)) if !v6.ip().is_unicast_link_local() => Some(IpAddr::V6(v6.ip())),
                 _ => None,
             })
@@ -70,30 +68,29 @@ impl fmt::Display for Address {
     }
 }
 
-/// What a stream server's sockets are.
 const STREAM: SocketKind = SocketKind { create: tcp_socket, after_bind: |socket| socket.listen(BACKLOG), bind_unix };
 
-/// Listening sockets, one per thread and address.
+/// Listening sockets of a server, one per thread and address.
 #[derive(Debug)]
 pub(crate) struct Listeners(BoundSockets);
 
 impl Listeners {
-    /// Binds and listens everywhere, `threads` times.
+    /// Binds all addresses and listens, with one socket per thread for each.
     pub(crate) fn bind(binds: &[BindAddress], threads: usize) -> Result<Self> {
         BoundSockets::bind(binds, threads, &STREAM).map(Self)
     }
 
-    /// The addresses, main one first.
+    /// Returns the bound addresses, the main one first.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.0.addresses()
     }
 
-    /// Families that were asked for by default and that this host does not have.
+    /// Returns the address families of the default that this host does not support.
     pub(crate) fn warnings(&self) -> &[String] {
         &self.0.warnings
     }
 
-    /// One listener per address, for one thread.
+    /// Takes the listeners of one thread, one per address.
     pub(super) fn take(&mut self) -> Vec<Socket> {
         self.0.groups.iter_mut().filter_map(|group| group.sockets.pop()).collect()
     }
@@ -101,10 +98,9 @@ impl Listeners {
 
 fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    // A restarted server takes its port back from connections in TIME_WAIT.
+    // A restarted server can bind its port while old connections are in TIME_WAIT.
     socket.set_reuse_address(true)?;
-    // Those that are accepted inherit it. Without it, an answer of two writes waits for the peer's
-    // delayed ACK.
+    // Accepted sockets inherit it. Without it, a response of two writes waits for the peer's delayed ACK.
     socket.set_tcp_nodelay(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -112,7 +108,7 @@ fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A Unix socket is shared by all threads. One that nobody answers on is left over and replaced.
+/// Binds a Unix socket that all threads share; replaces a stale one, which refuses connections.
 fn bind_unix(path: &Path, threads: usize) -> Result<SocketGroup> {
     let shown = format!("unix:{}", path.display());
     let address = SockAddr::unix(path).map_err(|error| bind_error(&shown, error))?;
@@ -121,7 +117,7 @@ fn bind_unix(path: &Path, threads: usize) -> Result<SocketGroup> {
     let mut bound = first.bind(&address);
     if bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
         let probe = new().and_then(|probe| probe.connect(&address));
-        // A plain file refuses a connection as well, and must not be taken for a left-over.
+        // A regular file refuses connections as well, and must not be removed.
         if is_socket(path)
             && probe.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
             && std::fs::remove_file(path).is_ok()
@@ -132,19 +128,19 @@ fn bind_unix(path: &Path, threads: usize) -> Result<SocketGroup> {
     bound.and_then(|()| first.listen(BACKLOG)).map_err(|error| bind_error(&shown, error))?;
     let mut sockets = vec![first];
     for _ in 1..threads {
-        let copy = sockets[0].try_clone().map_err(|error| bind_error(&shown, error))?;
-        sockets.push(copy);
+        let shared = sockets[0].try_clone().map_err(|error| bind_error(&shown, error))?;
+        sockets.push(shared);
     }
     Ok(SocketGroup { address: Address::Unix(path.to_owned()), sockets, unix_file: file_id(path) })
 }
 
 impl Drop for Listeners {
-    /// Removes what was made here, and nothing that has taken its name since.
+    /// Removes the Unix sockets created here, but no file that has replaced one since.
     fn drop(&mut self) {
         for group in &self.0.groups {
-            let made = group.unix_file.as_ref();
-            if let (Address::Unix(path), Some(made)) = (&group.address, made)
-                && file_id(path).as_ref() == Some(made)
+            let created = group.unix_file.as_ref();
+            if let (Address::Unix(path), Some(created)) = (&group.address, created)
+                && file_id(path).as_ref() == Some(created)
             {
                 let _ = std::fs::remove_file(path);
             }
@@ -152,7 +148,7 @@ impl Drop for Listeners {
     }
 }
 
-/// Which file a name stands for: device and inode.
+/// Returns the device and inode of a file.
 fn file_id(path: &Path) -> Option<(u64, u64)> {
     std::fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
@@ -184,10 +180,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_accepted_sends_small_answers_at_once() {
+    fn an_accepted_connection_sends_small_responses_at_once() {
         let mut listeners = Listeners::bind(&[BindAddress::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
         let address = listeners.addresses().next().and_then(Address::inet).expect("a TCP address");
-        let _client = std::net::TcpStream::connect(address).expect("somebody listens");
+        let _client = std::net::TcpStream::connect(address).expect("connected");
         let listener = listeners.take().pop().expect("one for the thread");
         listener.set_nonblocking(false).expect("set");
         assert!(listener.accept().expect("a client").0.tcp_nodelay().expect("asked"));
@@ -206,19 +202,19 @@ mod tests {
     }
 
     #[test]
-    fn a_unix_socket_is_removed_at_the_end_and_a_left_over_one_replaced() {
+    fn a_unix_socket_is_removed_at_the_end_and_a_stale_one_replaced() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("s");
         drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
         let bind = [BindAddress::Unix(path.clone())];
-        let listeners = Listeners::bind(&bind, 2).expect("the left-over is replaced");
-        assert!(Listeners::bind(&bind, 1).is_err(), "somebody answers there");
+        let listeners = Listeners::bind(&bind, 2).expect("the stale socket is replaced");
+        assert!(Listeners::bind(&bind, 1).is_err(), "a server listens there");
         drop(listeners);
         assert!(!path.exists());
     }
 
     #[test]
-    fn a_file_of_the_sockets_name_is_never_touched() {
+    fn a_file_with_the_sockets_name_is_never_touched() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let (file, link) = (directory.path().join("file"), directory.path().join("link"));
         std::fs::write(&file, "precious").expect("written");
@@ -230,9 +226,9 @@ mod tests {
         assert!(link.is_symlink());
         let socket = directory.path().join("socket");
         let listeners = Listeners::bind(&[BindAddress::Unix(socket.clone())], 1).expect("free");
-        std::fs::remove_file(&socket).expect("removed by somebody");
-        std::fs::write(&socket, "another's").expect("written");
+        std::fs::remove_file(&socket).expect("removed");
+        std::fs::write(&socket, "of another program").expect("written");
         drop(listeners);
-        assert!(socket.exists(), "what took its name since is not ours");
+        assert!(socket.exists(), "a file that replaced the socket is kept");
     }
 }

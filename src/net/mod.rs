@@ -1,19 +1,17 @@
-//! The outside world of sockets: the only code that knows sockets, TLS, the clock, names and
-//! signals.
+//! Network layer: the only module that uses sockets, TLS, the clock, name resolution and signals.
 //!
-//! Owns how octets travel, never what they mean. Conversations are carried by two loops over one
-//! kind of [`Link`]: [`carry()`] for a client with one connection, [`serve()`] for a
-//! server with thousands. Sockets are made and configured by socket2, waited for by mio or
-//! ppoll, and moved by rustix.
+//! Owns the transport of bytes, not their meaning. Two loops run a protocol over a [`Connection`]:
+//! [`run_client()`] for a client with one connection, [`serve()`] for a server with thousands. Sockets are
+//! created with socket2 and waited for with mio, poll or ppoll.
 //!
 //! ```text
-//!   bind ─▶ Listeners ─▶ serve ──┐                      ┌── Conversation (http, smtp)
-//!                                ├─▶ Link (TLS inside) ─┤
-//!   resolve ─▶ dial ─▶ carry ────┘                      └── facts ─▶ the command
+//!   bind ─▶ Listeners ─▶ serve ───────┐                            ┌── StreamProtocol (http, smtp)
+//!                                     ├─▶ Connection (TLS inside) ─┤
+//!   resolve ─▶ connect ─▶ run_client ─┘                            └── events ─▶ commands
 //!
-//!   Receivers ─▶ answer ─────┐
-//!                            ├─▶ Side (batches, stamps) ── Exchange (probe)
-//!   Origin ────▶ exchange ───┘
+//!   DatagramSockets ─▶ datagram::serve ───┐
+//!                                         ├─▶ Endpoint (batches, timestamps) ── DatagramProtocol (probe)
+//!   SocketOptions ─▶ datagram::run_client ┘
 //! ```
 
 mod bind;
@@ -40,10 +38,10 @@ pub(crate) use bind::BindAddress;
 pub(crate) use client_loop::run_client;
 pub(crate) use clock::now;
 pub(crate) use connect::connect;
-pub(crate) use connection::StartTls;
 pub(crate) use connection::{Connection, ConnectionTimeouts};
 pub(crate) use listen::{Address, Listeners};
 pub(crate) use resolve::resolve;
 pub(crate) use server::{Accepted, Incoming, Notice, ServerConfig, Service, serve};
 pub(crate) use signals::{Signal, Signals, WakeReason, Waker};
+pub(crate) use tls::StartTls;
 pub(crate) use udp::{DatagramSockets, SocketOptions};

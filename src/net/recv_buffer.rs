@@ -1,39 +1,53 @@
-//! What came on one connection and was not taken yet.
+//! Receive buffer of one connection: bytes read but not yet consumed by the protocol.
 //!
-//! Owns the unparsed tail between two turns, and whether its conversation has a reason to look at it
-//! again. The octets of a turn are in the thread's buffer; here is only what is left of them.
+//! Owns the unconsumed tail between two turns, and whether the protocol has a reason to look at it again.
+//! The bytes of a turn are in the thread's read buffer, which is part of [`Scratch`].
 
-/// The unparsed tail. Empty, it owns no buffer.
+use crate::protocol::Actions;
+
+/// Size of a thread's read buffer; also the limit of what a protocol may leave unconsumed.
+const READ_BUFFER_SIZE: usize = 128 * 1024;
+
+/// Buffers of a thread, lent to the connection that has its turn.
+pub(crate) struct Scratch<E> {
+    pub(super) read_buffer: Box<[u8]>,
+    pub(super) actions: Actions<E>,
+}
+
+impl<E> Default for Scratch<E> {
+    fn default() -> Self {
+        Self { read_buffer: vec![0; READ_BUFFER_SIZE].into_boxed_slice(), actions: Actions::default() }
+    }
+}
+
+/// Unconsumed tail of the received bytes. An empty one owns no buffer.
 #[derive(Debug, Default)]
 pub(super) struct ReceiveBuffer {
     unparsed: Vec<u8>,
-    /// Whether something changed since the conversation was last asked.
+    /// Set when the protocol may consume more of the tail than before.
     changed: bool,
 }
 
 impl ReceiveBuffer {
-    /// How many octets are kept.
     pub(super) fn len(&self) -> usize {
         self.unparsed.len()
     }
 
-    /// Whether none is.
     pub(super) fn is_empty(&self) -> bool {
         self.unparsed.is_empty()
     }
 
-    /// Something changed: what is kept may be taken now.
+    /// Records that the protocol may consume kept bytes now.
     pub(super) fn mark_changed(&mut self) {
         self.changed = true;
     }
 
-    /// Whether what is kept is to be offered before more is read.
+    /// Returns whether kept bytes must be passed to the protocol before more is read.
     pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed) && !self.unparsed.is_empty()
     }
 
-    /// Puts what is kept in front of what `buffer` has behind it, so that the conversation sees one
-    /// run of `length` octets.
+    /// Copies the kept bytes in front of those just read into `buffer`; returns `length` contiguous bytes.
     pub(super) fn prepend_to<'b>(&self, buffer: &'b mut [u8], length: usize) -> &'b [u8] {
         if let Some(front) = buffer.get_mut(..self.unparsed.len()) {
             front.copy_from_slice(&self.unparsed);
@@ -41,16 +55,16 @@ impl ReceiveBuffer {
         buffer.get(..length).unwrap_or_default()
     }
 
-    /// Keeps what was not taken of `all`.
-    pub(super) fn keep_unparsed(&mut self, received: &[u8], taken: usize) {
-        let rest = received.get(taken..).unwrap_or_default();
+    /// Keeps what was not consumed of `received`.
+    pub(super) fn keep_unparsed(&mut self, received: &[u8], consumed: usize) {
+        let rest = received.get(consumed..).unwrap_or_default();
         if rest.is_empty() {
             self.unparsed = Vec::new();
-        } else if taken > 0 || rest.len() > self.unparsed.len() {
+        } else if consumed > 0 || rest.len() > self.unparsed.len() {
             self.unparsed.clear();
             self.unparsed.extend_from_slice(rest);
         }
-        self.changed = taken > 0;
+        self.changed = consumed > 0;
     }
 }
 
@@ -59,22 +73,22 @@ mod tests {
     use super::ReceiveBuffer;
 
     #[test]
-    fn what_was_not_taken_stands_in_front_of_what_comes() {
-        let mut inbox = ReceiveBuffer::default();
-        inbox.keep_unparsed(b"one two", 4);
-        assert!(inbox.take_changed() && !inbox.take_changed());
-        let mut buffer = *b"???+three";
-        assert_eq!(inbox.prepend_to(&mut buffer, 9), b"two+three");
-        inbox.keep_unparsed(b"two+three", 9);
-        assert!(inbox.is_empty() && !inbox.take_changed());
+    fn unconsumed_bytes_precede_those_read_later() {
+        let mut buffer = ReceiveBuffer::default();
+        buffer.keep_unparsed(b"one two", 4);
+        assert!(buffer.take_changed() && !buffer.take_changed());
+        let mut bytes = *b"???+three";
+        assert_eq!(buffer.prepend_to(&mut bytes, 9), b"two+three");
+        buffer.keep_unparsed(b"two+three", 9);
+        assert!(buffer.is_empty() && !buffer.take_changed());
     }
 
     #[test]
-    fn what_nobody_takes_is_not_offered_again_until_something_changes() {
-        let mut inbox = ReceiveBuffer::default();
-        inbox.keep_unparsed(b"half a li", 0);
-        assert!(!inbox.take_changed() && inbox.len() == 9);
-        inbox.mark_changed();
-        assert!(inbox.take_changed());
+    fn unconsumed_bytes_are_not_passed_on_again_until_something_changes() {
+        let mut buffer = ReceiveBuffer::default();
+        buffer.keep_unparsed(b"half a li", 0);
+        assert!(!buffer.take_changed() && buffer.len() == 9);
+        buffer.mark_changed();
+        assert!(buffer.take_changed());
     }
 }

@@ -1,6 +1,6 @@
-//! What is on its way out of one connection and could not go at once.
+//! Send queue of one connection: bytes and file ranges the kernel has not accepted yet.
 //!
-//! Owns the unsent rest, in order, and the watch over a peer that does not take it.
+//! Owns the order of what is sent and the stall timer. Does not know what the bytes mean.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -12,23 +12,24 @@ use crate::error::Result;
 use crate::protocol::{Action, Actions};
 use crate::time::Moment;
 
-/// A peer that takes less than this within one stall limit is not reading, it is holding us.
+/// Least progress per stall timeout, so that a client that reads one byte at a time cannot hold a connection
+/// open (slow-read attack).
 const MIN_PROGRESS: u64 = 1024;
 
-/// Octets per turn, so that one large download does not hold up the others.
+/// Send budget per turn; keeps one large download from delaying other connections.
 const BYTES_PER_TURN: u64 = 1024 * 1024;
 
-/// The unsent rest. Empty, it owns no buffer.
+/// Actions waiting to be sent. An empty queue owns no buffer.
 #[derive(Debug)]
 pub(super) struct SendQueue {
     stall_timeout: Duration,
     items: VecDeque<Item>,
     stall: Option<StallTimer>,
-    /// Octets handed on since everything was last sent.
+    /// Bytes accepted by the kernel since the queue was last reported as sent.
     bytes_sent: u64,
-    /// Whether there was something to send that nobody has been told about.
+    /// Set while the protocol has not been notified that everything was sent.
     unreported: bool,
-    /// Whether there never was anything to send.
+    /// Set until anything is queued for the first time.
     unused: bool,
 }
 
@@ -40,91 +41,86 @@ enum Item {
     Close,
 }
 
-/// A queue that does not move.
+/// Deadline for the next [`MIN_PROGRESS`] bytes of a blocked queue.
 #[derive(Clone, Copy, Debug)]
 struct StallTimer {
     deadline: Moment,
     progress: u64,
 }
 
-/// What became of the queue.
+/// Result of [`SendQueue::flush`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flush {
-    /// The peer has to take something first.
+    /// The socket buffer is full; wait until it is writable.
     Blocked,
-    /// And has taken nothing for too long.
+    /// Too little progress within the stall timeout.
     Stalled,
-    /// All is sent.
+    /// Everything was sent.
     Complete,
-    /// Enough for one turn; the others come first.
+    /// The send budget of this turn is used up.
     BudgetSpent,
-    /// All that was to go in clear is sent; what follows goes encrypted.
+    /// Everything before STARTTLS was sent; the handshake follows.
     StartTls,
-    /// All is sent, and the end is to follow.
+    /// Everything was sent; the connection must be closed.
     Close,
 }
 
 impl SendQueue {
-    /// Nothing to send yet; the peer may take nothing for at most `limit`.
     pub(super) fn new(stall_timeout: Duration) -> Self {
         Self { stall_timeout, items: VecDeque::new(), stall: None, bytes_sent: 0, unreported: false, unused: true }
     }
 
-    /// Octets handed on since everything was last sent.
     pub(super) fn bytes_sent(&self) -> u64 {
         self.bytes_sent
     }
 
-    /// Drops what nobody takes any longer; whether there was something.
+    /// Drops everything queued; returns whether anything was waiting.
     pub(super) fn discard(&mut self) -> bool {
-        let had = !self.is_idle();
+        let was_pending = !self.is_idle();
         self.items.clear();
         self.stall = None;
         self.unreported = false;
-        had
+        was_pending
     }
 
-    /// Whether there never was anything to send.
     pub(super) fn is_unused(&self) -> bool {
         self.unused
     }
 
-    /// Whether nothing is on its way.
     fn is_idle(&self) -> bool {
         self.items.is_empty() && !self.unreported
     }
 
-    /// Whether everything has been sent since the last call that said so.
+    /// Returns whether the protocol must be notified that everything was sent; resets the mark.
     pub(super) fn take_unreported(&mut self) -> bool {
         std::mem::take(&mut self.unreported)
     }
 
-    /// The count of [`gone`](Self::gone), begun anew.
+    /// Returns [`bytes_sent`](Self::bytes_sent) and resets it to 0.
     pub(super) fn take_bytes_sent(&mut self) -> u64 {
         std::mem::take(&mut self.bytes_sent)
     }
 
-    /// When a peer that takes nothing is given up.
     pub(super) fn stall_deadline(&self) -> Option<Moment> {
         self.stall.map(|stall| stall.deadline)
     }
 
-    /// Takes over what a conversation wants sent; what can go at once never gets copied. `false`
-    /// if everything is to be dropped.
+    /// Queues the actions of a protocol; bytes that the kernel accepts at once are not copied. Returns
+    /// `false` if the connection must be reset.
     pub(super) fn enqueue<F>(&mut self, actions: &mut Actions<F>, stream: &mut Stream) -> Result<bool> {
-        let (steps, bytes) = actions.queued();
+        let (queued, bytes) = actions.queued();
         let (mut at, mut keep) = (0, true);
         let mut failure = Ok(());
-        let mut upcoming = steps.drain(..).peekable();
-        while let Some(step) = upcoming.next() {
+        let mut upcoming = queued.drain(..).peekable();
+        while let Some(action) = upcoming.next() {
             self.unreported = true;
             self.unused = false;
-            match step {
+            match action {
                 Action::Bytes(length) => {
                     let piece = bytes.get(at..at + length).unwrap_or_default();
                     at += length;
-                    let more = matches!(upcoming.peek(), Some(Action::File { .. }));
-                    let sent = if self.items.is_empty() { stream.write(piece, more) } else { Ok(0) };
+                    let has_more = matches!(upcoming.peek(), Some(Action::File { .. }));
+                    let sent = if self.items.is_empty() { stream.write(piece, has_more) } else { Ok(0) };
                     let sent = sent.unwrap_or_else(|error| {
                         failure = Err(error);
                         0
@@ -147,10 +143,10 @@ impl SendQueue {
         failure.map(|()| keep)
     }
 
-    /// Sends what can be sent. `buffer` is for file content on its way into TLS.
+    /// Sends what the kernel accepts. `buffer` holds file content before encryption.
     pub(super) fn flush(&mut self, stream: &mut Stream, buffer: &mut [u8], now: Moment) -> Result<Flush> {
         let mut progress = 0;
-        let flow = loop {
+        let result = loop {
             if !stream.flush()? {
                 break Flush::Blocked;
             }
@@ -163,9 +159,9 @@ impl SendQueue {
                 }
                 Item::Bytes { .. } | Item::File { .. } => {}
             }
-            let moved = self.send_item(front, stream, buffer)?;
-            progress += moved;
-            if moved == 0 {
+            let sent = self.send_item(front, stream, buffer)?;
+            progress += sent;
+            if sent == 0 {
                 break Flush::Blocked;
             }
             if progress >= BYTES_PER_TURN {
@@ -173,41 +169,42 @@ impl SendQueue {
             }
         };
         self.bytes_sent += progress;
-        Ok(if self.update_stall_timer(flow, progress, now) { Flush::Stalled } else { flow })
+        Ok(if self.update_stall_timer(result, progress, now) { Flush::Stalled } else { result })
     }
 
-    fn send_item(&mut self, mut front: Item, stream: &mut Stream, buffer: &mut [u8]) -> Result<u64> {
-        let (moved, is_left) = match &mut front {
+    fn send_item(&mut self, mut item: Item, stream: &mut Stream, buffer: &mut [u8]) -> Result<u64> {
+        let (written, has_rest) = match &mut item {
             Item::Bytes { bytes, sent } => {
-                let moved = stream.write(bytes.get(*sent..).unwrap_or_default(), false)?;
-                *sent += moved;
-                (moved as u64, *sent < bytes.len())
+                let written = stream.write(bytes.get(*sent..).unwrap_or_default(), false)?;
+                *sent += written;
+                (written as u64, *sent < bytes.len())
             }
-            Item::File { file, offset, remaining: left } => {
-                let moved = if stream.would_block().1 { 0 } else { stream.write_file(file, *offset, *left, buffer)? };
-                *offset += moved;
-                *left -= moved;
-                (moved, *left > 0)
+            Item::File { file, offset, remaining } => {
+                let is_full = stream.would_block().1;
+                let written = if is_full { 0 } else { stream.write_file(file, *offset, *remaining, buffer)? };
+                *offset += written;
+                *remaining -= written;
+                (written, *remaining > 0)
             }
             Item::StartTls | Item::Close => (0, true),
         };
-        if is_left {
-            self.items.push_front(front);
+        if has_rest {
+            self.items.push_front(item);
         }
-        Ok(moved)
+        Ok(written)
     }
 
-    /// A queue may be slow but not still: each stall limit has to see some progress.
-    fn update_stall_timer(&mut self, flow: Flush, progress: u64, now: Moment) -> bool {
-        if matches!(flow, Flush::Complete | Flush::StartTls | Flush::Close) {
+    /// Returns whether the queue is stalled: less than [`MIN_PROGRESS`] within the stall timeout.
+    fn update_stall_timer(&mut self, result: Flush, progress: u64, now: Moment) -> bool {
+        if matches!(result, Flush::Complete | Flush::StartTls | Flush::Close) {
             self.stall = None;
             return false;
         }
-        let until = now + self.stall_timeout;
-        let stall = self.stall.get_or_insert(StallTimer { deadline: until, progress: 0 });
+        let deadline = now + self.stall_timeout;
+        let stall = self.stall.get_or_insert(StallTimer { deadline, progress: 0 });
         stall.progress += progress;
         if stall.progress >= MIN_PROGRESS {
-            *stall = StallTimer { deadline: until, progress: 0 };
+            *stall = StallTimer { deadline, progress: 0 };
         }
         stall.deadline <= now
     }

@@ -1,9 +1,8 @@
-//! The loop that every stream server shares.
+//! Stream server: worker threads that share nothing, start-up and graceful shutdown.
 //!
-//! Owns readiness: each thread has its own poll, listeners, timers and connections, and never
-//! blocks on any of them. It must not know what is said on a connection; a [`Service`] makes the
-//! conversations and hears their facts. Ten thousand slow clients cost ten thousand small
-//! records and no stack.
+//! Each thread has its own poll, listeners, timers and connections. The server does not know the protocol;
+//! a [`Service`] creates one per connection and receives its events. Ten thousand slow clients cost ten
+//! thousand small records and no thread stacks.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,75 +24,69 @@ use crate::exit::Exit;
 use crate::protocol::StreamProtocol;
 use crate::time::Moment;
 
-/// What a server does with its connections. Each thread has one of its own.
+/// Application of a server: creates protocols and receives events. Each thread has its own.
 pub(crate) trait Service {
-    /// The conversation on each connection.
     type Protocol: StreamProtocol;
 
-    /// A connection came: what is said on it, and under which TLS.
+    /// Returns protocol and TLS configuration of a new connection.
     fn accepted(&mut self, incoming: Incoming, now: Moment) -> Accepted<Self::Protocol>;
 
-    /// One of the conversations told a fact.
-    fn on_event(&mut self, fact: <Self::Protocol as StreamProtocol>::Event);
+    fn on_event(&mut self, event: <Self::Protocol as StreamProtocol>::Event);
 
-    /// A connection that was accepted is gone.
+    /// Receives the protocol of a connection that has closed.
     fn on_closed(&mut self, _: Self::Protocol) {}
 
-    /// Something that concerns the server itself.
     fn on_notice(&mut self, notice: Notice);
 }
 
-/// A connection that came.
+/// Accepted connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Incoming {
-    /// From where; `None` is a Unix socket.
+    /// Address of the client; `None` for a Unix socket.
     pub peer: Option<SocketAddr>,
-    /// Through which of the [`Plan::doors`].
+    /// Index into [`ServerConfig::listener_groups`].
     pub listener_group: usize,
 }
 
-/// What a connection gets.
+/// Protocol and TLS configuration of a new connection.
 #[derive(Debug)]
 pub(crate) struct Accepted<T> {
-    /// The conversation on it.
     pub protocol: T,
-    /// What it shows at once, if TLS begins with the first octet.
+    /// Configuration for TLS from the first byte (implicit TLS).
     pub tls: Option<ServerTls>,
-    /// What it shows when the conversation begins TLS.
+    /// Configuration for STARTTLS.
     pub start_tls: Option<ServerTls>,
 }
 
-/// What a server has to say about itself.
+/// Condition of the server itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
-    /// Accepting rests for a moment; the text is the system's word.
+    /// Accepting pauses: out of descriptors. Holds the system's error text.
     Exhausted(String),
 }
 
-/// How to serve.
+/// Configuration of [`serve`].
 pub(crate) struct ServerConfig {
-    /// Where, in groups that the service can tell apart.
+    /// Listeners in groups that the service can tell apart.
     pub listener_groups: Vec<Listeners>,
-    /// On how many threads.
     pub threads: usize,
-    /// How many more do the jobs of the conversations.
+    /// Number of threads for jobs that may block.
     pub pool_threads: usize,
-    /// How many connections a thread has at once; more wait in the kernel's queue.
+    /// Maximum connections per thread; further ones wait in the kernel's accept queue.
     pub max_connections: usize,
-    /// How long each link waits.
     pub timeouts: ConnectionTimeouts,
-    /// How long running conversations may go on after the stop.
+    /// Time that open connections have to finish during shutdown.
     pub drain_timeout: Duration,
-    /// When to stop by itself.
+    /// Time at which the server stops by itself.
     pub deadline: Option<Moment>,
 }
 
-/// What a worker is to do.
+/// States of [`Shutdown`], in their order.
 pub(super) const RUNNING: u8 = 0;
 pub(super) const DRAINING: u8 = 1;
 pub(super) const STOPPED: u8 = 2;
 
-/// How all workers are told.
+/// Shutdown state that all workers read, and the wakers of their polls.
 pub(super) struct Shutdown {
     pub(super) state: AtomicU8,
     wakers: Vec<Arc<mio::Waker>>,
@@ -103,16 +96,15 @@ impl Shutdown {
     fn advance(&self, state: u8) {
         self.state.fetch_max(state, Ordering::Release);
         for waker in &self.wakers {
-            // Fails only if the thread's poll is gone, and then so is the thread.
+            // Fails only if the poll is closed, and then its thread has ended.
             let _ = waker.wake();
         }
     }
 }
 
-/// Serves until a signal, a nudge or the plan's end, then lets running conversations finish.
+/// Serves until a signal, a wake-up or the deadline, then lets open connections finish.
 ///
-/// `make` and `finish` are called once per thread, on that thread: one makes its service, the
-/// other takes it back in the end.
+/// `make` creates the service of a thread and `finish` takes it back; both run once, on that thread.
 pub(crate) fn serve<S: Service>(
     mut config: ServerConfig,
     signals: &mut Signals,
@@ -120,32 +112,32 @@ pub(crate) fn serve<S: Service>(
     finish: impl Fn(S) + Sync,
 ) -> Result<()> {
     let failed = |error: io::Error| {
-        Error::new(Exit::OsError, format!("cannot start serving: {}", io_error_text(&error))).with_source(error)
+        Error::new(Exit::OsError, format!("cannot start the server: {}", io_error_text(&error))).with_source(error)
     };
     raise_descriptor_limit();
     let polls = (0..config.threads).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>().map_err(failed)?;
     let waker = |poll: &Poll| mio::Waker::new(poll.registry(), WAKER_TOKEN).map(Arc::new);
     let wakers = polls.iter().map(waker).collect::<io::Result<Vec<_>>>().map_err(failed)?;
     let stop = Shutdown { state: AtomicU8::new(RUNNING), wakers };
-    let nudge = signals.waker()?;
+    let main_waker = signals.waker()?;
     let drained = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let mut workers = Vec::new();
-        let helpers = ThreadPool::start(scope, config.pool_threads).map_err(failed)?;
-        for (number, poll) in polls.into_iter().enumerate() {
-            let doors: Vec<_> = config.listener_groups.iter_mut().map(Listeners::take).collect();
-            let counter = helpers.handle(&stop.wakers[number]);
-            let (stop, make, finish, patience, most) = (&stop, &make, &finish, config.timeouts, config.max_connections);
-            let end = WakeOnExit(signals.waker()?);
+        let thread_pool = ThreadPool::start(scope, config.pool_threads).map_err(failed)?;
+        for (index, poll) in polls.into_iter().enumerate() {
+            let groups: Vec<_> = config.listener_groups.iter_mut().map(Listeners::take).collect();
+            let pool = thread_pool.handle(&stop.wakers[index]);
+            let (stop, make, finish, timeouts, max) = (&stop, &make, &finish, config.timeouts, config.max_connections);
+            let wake_on_exit = WakeOnExit(signals.waker()?);
             let run = move || {
-                // Dropped at the end of the thread, whatever ends it.
-                let _end = end;
-                let mut worker = Worker::new(poll, doors, counter, patience, most, make())?;
+                // Dropped at the end of the thread, also after a panic.
+                let _wake_on_exit = wake_on_exit;
+                let mut worker = Worker::new(poll, groups, pool, timeouts, max, make())?;
                 worker.run(stop)?;
                 finish(worker.service);
                 Ok(())
             };
-            match std::thread::Builder::new().name(format!("serve-{number}")).spawn_scoped(scope, run) {
+            match std::thread::Builder::new().name(format!("serve-{index}")).spawn_scoped(scope, run) {
                 Ok(worker) => workers.push(worker),
                 Err(error) => {
                     stop.advance(STOPPED);
@@ -155,30 +147,30 @@ pub(crate) fn serve<S: Service>(
         }
         signals.wait(config.deadline);
         stop.advance(DRAINING);
-        let (drained, nudge) = (&drained, &nudge);
+        let (drained, main_waker) = (&drained, &main_waker);
         let waiter = scope.spawn(move || {
             let results: Vec<io::Result<()>> =
                 workers.into_iter().map(|worker| worker.join().unwrap_or(Ok(()))).collect();
             drained.store(true, Ordering::Release);
-            nudge.wake();
+            main_waker.wake();
             results
         });
-        // The grace, unless all are done before or a second signal says: now.
-        let patience = now() + config.drain_timeout;
+        // Drain until all workers are done, the timeout passes or a second signal arrives.
+        let drain_deadline = now() + config.drain_timeout;
         while !drained.load(Ordering::Acquire) {
-            match signals.wait(Some(patience)) {
+            match signals.wait(Some(drain_deadline)) {
                 WakeReason::Waker => {}
                 WakeReason::Signal(_) | WakeReason::Timeout => break,
             }
         }
         stop.advance(STOPPED);
         let results = waiter.join().unwrap_or_default();
-        helpers.join();
+        thread_pool.join();
         results.into_iter().collect::<io::Result<()>>().map_err(failed)
     })
 }
 
-/// Tells the waiting thread that one of the others is over: a server with a dead thread is not one.
+/// Wakes the main thread when a worker ends: a server that has lost a thread must stop.
 struct WakeOnExit(Waker);
 
 impl Drop for WakeOnExit {
@@ -187,7 +179,7 @@ impl Drop for WakeOnExit {
     }
 }
 
-/// The soft limit is what old programs with `select` need; a server takes what it is allowed.
+/// Raises the soft limit of descriptors to the hard one; the low default is for programs that use `select`.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);

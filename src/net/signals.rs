@@ -1,7 +1,7 @@
-//! Signals, as something a loop can wait for.
+//! Signals as descriptors that a loop can wait for.
 //!
-//! Owns the self-pipe that signal-hook writes to. A signal stays seen until it is taken, so every
-//! stage of a run (resolve, connect, talk) notices it in its own wait.
+//! Owns the self-pipe that signal-hook writes to. A signal stays pending until it is taken, so every stage
+//! of a run (resolve, connect, transfer) notices it in its own wait.
 
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
@@ -19,28 +19,27 @@ use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 use crate::time::Moment;
 
-/// A request to stop, or to say how it goes.
+/// Request by signal to stop, or to print a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
-    /// SIGINT: Ctrl-C.
+    /// SIGINT (Ctrl-C).
     Interrupt,
-    /// SIGTERM.
     Terminate,
-    /// SIGQUIT, if it was asked for: Ctrl-\\, a snapshot of the figures so far.
+    /// SIGQUIT (Ctrl-\\), if enabled: a snapshot of the figures so far.
     Quit,
 }
 
 impl Signal {
-    /// The code of a run that this signal ended before there was an answer.
+    /// Returns the exit code of a run that this signal ended before it had a result.
     pub(crate) fn exit(self) -> Exit {
         match self {
-            // A stage that has no figures yet ends, as the signal would have done by itself.
+            // A stage without figures ends, which is the default action of SIGQUIT.
             Self::Interrupt | Self::Quit => Exit::Interrupted,
             Self::Terminate => Exit::Terminated,
         }
     }
 
-    /// The error of a run that this signal ended before there was an answer.
+    /// Returns the error of a run that this signal ended before it had a result.
     pub(crate) fn error(self) -> Error {
         Error::new(
             self.exit(),
@@ -52,28 +51,25 @@ impl Signal {
     }
 }
 
-/// What woke [`Signals::wait`].
+/// Reason why [`Signals::wait`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WakeReason {
-    /// A signal came.
     Signal(Signal),
-    /// Another thread nudged.
+    /// Another thread called [`Waker::wake`].
     Waker,
-    /// The moment has come.
     Timeout,
 }
 
 fn setup_error(error: io::Error) -> Error {
-    let what = format!("cannot listen for signals: {}", io_error_text(&error));
-    let error = Error::new(Exit::OsError, what).with_source(error);
+    let message = format!("cannot set up signal handling: {}", io_error_text(&error));
+    let error = Error::new(Exit::OsError, message).with_source(error);
     error.remedy("allow more open files with ulimit -n")
 }
 
-/// The signals of this process from the moment it is made.
+/// Signal handling of this process, and wake-ups by other threads.
 #[derive(Debug)]
 pub(crate) struct Signals {
     delivery: SignalDelivery<UnixStream, SignalOnly>,
-    /// Come, and not taken yet.
     pending: VecDeque<Signal>,
     wake_receiver: UnixStream,
     wake_sender: UnixStream,
@@ -84,47 +80,47 @@ pub(crate) struct Signals {
 pub(crate) struct Waker(UnixStream);
 
 impl Waker {
-    /// Wakes it. A full pipe means that it is being woken already.
+    /// Wakes the thread. A full pipe means that a wake-up is pending already.
     pub(crate) fn wake(&self) {
         let _ = (&self.0).write(&[0]);
     }
 }
 
 impl Signals {
-    /// Begins to listen; until here, signals end the process as they always do.
+    /// Installs the handlers; before this call, signals have their default action.
     pub(crate) fn install() -> Result<Self> {
         let (read, write) = UnixStream::pair().map_err(setup_error)?;
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, [SIGINT, SIGTERM]).map_err(setup_error)?;
-        let (nudges, nudge) = UnixStream::pair().map_err(setup_error)?;
-        nudges.set_nonblocking(true).map_err(setup_error)?;
-        nudge.set_nonblocking(true).map_err(setup_error)?;
-        Ok(Self { delivery, pending: VecDeque::new(), wake_receiver: nudges, wake_sender: nudge })
+        let (wake_receiver, wake_sender) = UnixStream::pair().map_err(setup_error)?;
+        wake_receiver.set_nonblocking(true).map_err(setup_error)?;
+        wake_sender.set_nonblocking(true).map_err(setup_error)?;
+        Ok(Self { delivery, pending: VecDeque::new(), wake_receiver, wake_sender })
     }
 
-    /// Listens for SIGQUIT as well.
+    /// Handles SIGQUIT as well.
     pub(crate) fn with_sigquit(self) -> Result<Self> {
         let added = self.delivery.handle().add_signal(SIGQUIT);
         added.map_err(setup_error)?;
         Ok(self)
     }
 
-    /// A handle for other threads.
+    /// Creates a handle with which another thread can end a [`wait`](Self::wait).
     pub(crate) fn waker(&self) -> Result<Waker> {
         let copy = self.wake_sender.try_clone();
         copy.map(Waker).map_err(setup_error)
     }
 
-    /// What becomes readable when a signal comes.
+    /// Returns the descriptor that becomes readable when a signal arrives.
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.delivery.get_read().as_fd()
     }
 
-    /// What becomes readable when another thread nudges.
+    /// Returns the descriptor that becomes readable when another thread calls [`Waker::wake`].
     pub(super) fn waker_fd(&self) -> BorrowedFd<'_> {
         self.wake_receiver.as_fd()
     }
 
-    /// The next signal that has come and was not taken.
+    /// Takes the oldest pending signal.
     pub(crate) fn take(&mut self) -> Option<Signal> {
         let signal = |number| match number {
             SIGINT => Signal::Interrupt,
@@ -135,12 +131,12 @@ impl Signals {
         self.pending.pop_front()
     }
 
-    /// Whether another thread has nudged since the last call.
+    /// Returns whether another thread has called [`Waker::wake`] since the last call.
     pub(super) fn take_wake(&mut self) -> bool {
         matches!(self.wake_receiver.read(&mut [0; 64]), Ok(1..))
     }
 
-    /// Sleeps until a signal, a nudge or a moment comes, whichever is first.
+    /// Sleeps until a signal, a wake-up or the deadline.
     pub(crate) fn wait(&mut self, deadline: Option<Moment>) -> WakeReason {
         loop {
             if let Some(signal) = self.take() {
@@ -149,14 +145,14 @@ impl Signals {
             if self.take_wake() {
                 return WakeReason::Waker;
             }
-            let left = deadline.map(|until| until - now());
-            if left == Some(Duration::ZERO) {
+            let timeout = deadline.map(|deadline| deadline - now());
+            if timeout == Some(Duration::ZERO) {
                 return WakeReason::Timeout;
             }
             let delivery = PollFd::from_borrowed_fd(self.delivery.get_read().as_fd(), PollFlags::IN);
-            let nudges = PollFd::new(&self.wake_receiver, PollFlags::IN);
-            // EINTR is a signal on its way to the pipe; every other failure ends in a look as well.
-            let _ = poll(&mut [delivery, nudges], left.map(timespec).as_ref());
+            let wake_ups = PollFd::new(&self.wake_receiver, PollFlags::IN);
+            // EINTR means that a signal is being written to the pipe; after any failure the loop repeats.
+            let _ = poll(&mut [delivery, wake_ups], timeout.map(timespec).as_ref());
         }
     }
 }
@@ -168,7 +164,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_nudge_wakes_and_so_does_a_moment() {
+    fn a_waker_ends_the_wait_and_so_does_the_deadline() {
         let mut signals = Signals::install().expect("a pipe");
         signals.waker().expect("a copy").wake();
         assert_eq!(signals.wait(None), WakeReason::Waker);

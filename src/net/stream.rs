@@ -1,8 +1,7 @@
-//! A non-blocking socket with or without TLS on it: octets in, octets out.
+//! Non-blocking stream socket with optional TLS.
 //!
-//! Owns the system calls of a stream and the TLS session, and remembers whether the socket is
-//! known to be dry or full, so that nobody asks it in vain. It must not know when or why anything
-//! is sent; that is the [`link`](super::link)'s business.
+//! Owns the system calls of a stream, the TLS session and the readiness of the socket, which saves system
+//! calls that would return EAGAIN. Does not decide when to send; [`connection`](super::connection) does.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -22,39 +21,36 @@ use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 use crate::protocol::CloseReason;
 
-/// Octets of a file per call.
+/// Bytes of a file per `sendfile` call.
 const FILE_CHUNK: u64 = 1024 * 1024;
-/// Octets of a file that are encrypted at a time: four full TLS records.
+/// Bytes of a file encrypted at a time: four full TLS records.
 const TLS_CHUNK: u64 = 64 * 1024;
 
-/// The connection's transport.
+/// Transport of one connection.
 #[derive(Debug)]
 pub(super) struct Stream {
     socket: Socket,
     tls: Option<Box<Connection>>,
     can_read: bool,
     can_write: bool,
-    /// Whether the peer's end has been announced: its edge has come, and no other will.
+    /// Set once poll has reported the peer's shutdown; edge-triggered, so it is reported only once.
     read_closed: bool,
 }
 
-/// What a read brought.
+/// Result of a read.
 pub(super) enum ReadOutcome {
-    /// This many octets.
     Bytes(usize),
-    /// Nothing at the moment.
     WouldBlock,
-    /// The peer's end.
     Closed(CloseReason),
 }
 
-/// How far a handshake is.
+/// State of the TLS handshake.
 pub(super) enum HandshakeStatus {
-    /// Done, or never needed.
+    /// The handshake is done, or TLS is not used.
     Complete,
-    /// A step further; call again.
+    /// The handshake made progress; call again.
     InProgress,
-    /// The peer has to say something first.
+    /// The handshake needs data from the peer.
     Waiting,
 }
 
@@ -65,49 +61,44 @@ enum TlsReadOutcome {
 }
 
 impl Stream {
-    /// A transport over `socket`, which is non-blocking.
+    /// Creates a transport over a non-blocking socket.
     pub(super) fn new(socket: Socket, tls: Option<Connection>) -> Self {
         Self { socket, tls: tls.map(Box::new), can_read: true, can_write: true, read_closed: false }
     }
 
-    /// Goes on under TLS.
     pub(super) fn start_tls(&mut self, tls: Box<Connection>) {
         self.tls = Some(tls);
         self.can_read = true;
     }
 
-    /// The descriptor to wait for.
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
-    /// The TLS session, if there is one.
     pub(super) fn tls(&self) -> Option<&Connection> {
         self.tls.as_deref()
     }
 
-    /// The socket has something to read, or its end.
     pub(super) fn set_readable(&mut self) {
         self.can_read = true;
     }
 
-    /// The peer has ended its side, so that a short read does not mean dry.
+    /// Marks the peer's side as shut down: a short read no longer means that the socket is empty.
     pub(super) fn set_read_closed(&mut self) {
         self.read_closed = true;
         self.can_read = true;
     }
 
-    /// The socket takes octets again.
     pub(super) fn set_writable(&mut self) {
         self.can_write = true;
     }
 
-    /// Whether the socket is known to be dry, and known to be full.
+    /// Returns whether reading and whether writing would block, as far as known.
     pub(super) fn would_block(&self) -> (bool, bool) {
         (!self.can_read, !self.can_write)
     }
 
-    /// Drives the handshake as far as it goes.
+    /// Continues the handshake as far as possible without blocking.
     pub(super) fn handshake(&mut self) -> Result<HandshakeStatus> {
         let handshaking = |tls: &Option<Box<Connection>>| tls.as_ref().is_some_and(|tls| tls.is_handshaking());
         if !handshaking(&self.tls) {
@@ -122,13 +113,12 @@ impl Stream {
             TlsReadOutcome::WouldBlock if wrote => Ok(HandshakeStatus::InProgress),
             TlsReadOutcome::WouldBlock => Ok(HandshakeStatus::Waiting),
             TlsReadOutcome::Eof => {
-                Err(Error::new(Exit::TemporaryFailure, "the connection closed within the TLS handshake")
+                Err(Error::new(Exit::TemporaryFailure, "the connection was closed during the TLS handshake")
                     .expected("a TLS server on this port"))
             }
         }
     }
 
-    /// Reads into `room`.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<ReadOutcome> {
         if self.tls.is_some() { self.read_decrypted(buffer) } else { self.read_clear(buffer) }
     }
@@ -140,7 +130,7 @@ impl Stream {
         match retry_on_intr(|| rustix::io::read(&self.socket, &mut *buffer)) {
             Ok(0) => Ok(ReadOutcome::Closed(CloseReason::Finished)),
             Ok(length) => {
-                // A short read has emptied the socket; asking again would only say so.
+                // A short read has emptied the socket; another read would only return EAGAIN.
                 self.can_read = self.read_closed || length == buffer.len();
                 Ok(ReadOutcome::Bytes(length))
             }
@@ -169,7 +159,7 @@ impl Stream {
             match self.read_tls()? {
                 TlsReadOutcome::Bytes => {}
                 TlsReadOutcome::WouldBlock => return Ok(ReadOutcome::WouldBlock),
-                // The session knows whether the end was announced; ask it once more.
+                // The session knows whether `close_notify` preceded the FIN: read from it once more.
                 TlsReadOutcome::Eof => at_end = true,
             }
         }
@@ -182,7 +172,7 @@ impl Stream {
             Ok(_) => match tls.process_new_packets() {
                 Ok(_) => Ok(TlsReadOutcome::Bytes),
                 Err(error) => {
-                    // Tell the peer why, if it still listens (RFC 8446 §6.2).
+                    // Send the alert, if the peer still reads (RFC 8446 §6.2).
                     let _ = tls.write_tls(&mut &self.socket);
                     Err(tls::into_error(error))
                 }
@@ -196,8 +186,8 @@ impl Stream {
         }
     }
 
-    /// Takes octets, as many as fit at the moment; `more` says that others follow at once, so that
-    /// they may share a packet.
+    /// Writes as many bytes as are accepted now. With `has_more`, the kernel may wait for the next write to
+    /// fill a packet (`MSG_MORE`).
     pub(super) fn write(&mut self, bytes: &[u8], has_more: bool) -> Result<usize> {
         if let Some(tls) = &mut self.tls {
             return tls.writer().write(bytes).map_err(|error| connection_error(&error));
@@ -216,20 +206,19 @@ impl Stream {
         }
     }
 
-    /// Takes a slice of a file: by `sendfile` in clear, through `buffer` under TLS. A file that
-    /// has become shorter ends the connection: the peer was promised more, and must not take
-    /// padding for content.
+    /// Writes a range of a file: with `sendfile`, or through `buffer` under TLS. A truncated file ends the
+    /// connection: the announced length cannot be kept, and padding would pass for content.
     pub(super) fn write_file(&mut self, file: &File, offset: u64, remaining: u64, buffer: &mut [u8]) -> Result<u64> {
-        let moved = if let Some(tls) = &mut self.tls {
-            let room = usize::try_from(remaining.min(TLS_CHUNK)).unwrap_or(0).min(buffer.len());
-            let buffer = buffer.get_mut(..room).unwrap_or_default();
+        let sent = if let Some(tls) = &mut self.tls {
+            let length = usize::try_from(remaining.min(TLS_CHUNK)).unwrap_or(0).min(buffer.len());
+            let buffer = buffer.get_mut(..length).unwrap_or_default();
             let read = file.read_at(buffer, offset).map_err(|error| file_error(&error))?;
             let written =
                 tls.writer().write(buffer.get(..read).unwrap_or_default()).map_err(|error| connection_error(&error))?;
             (read > 0).then_some(written)
         } else {
-            let most = usize::try_from(remaining.min(FILE_CHUNK)).unwrap_or(0);
-            match retry_on_intr(|| sendfile(&self.socket, file, Some(&mut { offset }), most)) {
+            let length = usize::try_from(remaining.min(FILE_CHUNK)).unwrap_or(0);
+            match retry_on_intr(|| sendfile(&self.socket, file, Some(&mut { offset }), length)) {
                 Ok(0) => None,
                 Ok(sent) => Some(sent),
                 Err(Errno::AGAIN) => {
@@ -240,10 +229,10 @@ impl Stream {
                 Err(errno) => return Err(connection_error(&errno.into())),
             }
         };
-        moved.map(|moved| moved as u64).ok_or_else(|| Error::new(Exit::Io, "the file became shorter while it was sent"))
+        sent.map(|sent| sent as u64).ok_or_else(|| Error::new(Exit::Io, "the file was truncated while it was sent"))
     }
 
-    /// Hands on what the TLS session has ready; whether nothing is left and more can be taken.
+    /// Writes pending TLS records; returns whether all were written.
     pub(super) fn flush(&mut self) -> Result<bool> {
         self.write_tls()?;
         Ok(!self.tls.as_ref().is_some_and(|tls| tls.wants_write()))
@@ -262,7 +251,7 @@ impl Stream {
         Ok(wrote)
     }
 
-    /// Sends the end: `close_notify` under TLS, then FIN. Whether it could be sent.
+    /// Shuts down the sending side: `close_notify` under TLS, then FIN. Returns whether it succeeded.
     pub(super) fn shutdown_write(&mut self) -> bool {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
@@ -271,7 +260,7 @@ impl Stream {
         self.socket.shutdown(Shutdown::Write).is_ok()
     }
 
-    /// Reads and throws away; the end is `None`.
+    /// Reads and discards bytes; returns their number, or `None` at the end or on an error.
     pub(super) fn discard(&mut self, buffer: &mut [u8]) -> Option<usize> {
         if !self.can_read {
             return Some(0);
@@ -286,16 +275,16 @@ impl Stream {
         }
     }
 
-    /// Makes the coming close an RST, which drops whatever is still queued.
+    /// Turns the following close into an RST, which discards unsent data (`SO_LINGER` 0).
     pub(super) fn reset_on_close(&self) {
         let _ = self.socket.set_linger(Some(Duration::ZERO));
     }
 }
 
 fn connection_error(error: &io::Error) -> Error {
-    Error::new(Exit::TemporaryFailure, format!("the connection broke: {}", io_error_text(error)))
+    Error::new(Exit::TemporaryFailure, format!("connection lost: {}", io_error_text(error)))
 }
 
 fn file_error(error: &io::Error) -> Error {
-    Error::new(Exit::Io, format!("the file cannot be read: {}", io_error_text(error)))
+    Error::new(Exit::Io, format!("cannot read the file: {}", io_error_text(error)))
 }

@@ -1,16 +1,15 @@
-//! Sockets for datagrams.
+//! UDP sockets: creation and options.
 //!
-//! Owns their making: which address, and what the kernel is to tell beside each datagram. It must
-//! not send or receive.
+//! Owns addresses and the ancillary data that is requested from the kernel. Must not send or receive.
 //!
 //! ```text
-//!   server   one per thread and address   came when · TTL · to which address · dropped before it
-//!   client   one per target, connected    came when · TTL · left when · what ICMP says
+//!   server   one per thread and address   receive time · TTL · destination address · drop count
+//!   client   one per target, connected    receive time · TTL · send time · ICMP errors
 //! ```
 //!
-//! All of that is asked for and none of it is insisted on: without a stamp the loop's clock is
-//! good enough, and a smaller buffer drops sooner and says so. Only a server on a wildcard address
-//! must know where a datagram was sent to, or its answers leave from an address nobody asked.
+//! These options are optional: without kernel timestamps the loop's clock is used, and a smaller buffer
+//! drops earlier and is counted. Only a server on a wildcard address needs the destination of a datagram;
+//! otherwise its replies could leave from another address.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -30,53 +29,51 @@ use super::listen::Address;
 use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
-/// What may wait in a receive buffer; the kernel cuts it to `net.core.rmem_max`.
+/// Size of a receive buffer; the kernel limits it to `net.core.rmem_max`.
 const RECEIVE_BUFFER_SIZE: usize = 4 << 20;
 
-/// What a client's socket is asked to stamp: `OPT_ID` numbers the datagrams it sends, and
-/// `OPT_TSONLY` keeps their payload out of the error queue.
+/// Timestamps of a client socket: `OPT_ID` numbers the sent datagrams, and `OPT_TSONLY` keeps their payload
+/// out of the error queue.
 const TIMESTAMPING_FLAGS: TimestampingFlag = TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE
     .union(TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE)
     .union(TimestampingFlag::SOF_TIMESTAMPING_TX_SOFTWARE)
     .union(TimestampingFlag::SOF_TIMESTAMPING_OPT_ID)
     .union(TimestampingFlag::SOF_TIMESTAMPING_OPT_TSONLY);
 
-/// What a datagram server's sockets are. `SO_REUSEADDR` stays off: for UDP it would share the port
-/// with anybody.
+/// Socket type of a UDP server. `SO_REUSEADDR` stays off: for UDP it would share the port with any process.
 const DATAGRAM: SocketKind =
     SocketKind { create: server_socket, after_bind: |_| Ok(()), bind_unix: |path, _| Err(unix_unsupported(path)) };
 
 fn unix_unsupported(path: &Path) -> Error {
-    Error::new(Exit::Usage, format!("cannot receive at unix:{}", path.display()))
-        .expected("an address for UDP: PORT, HOST:PORT or *:PORT")
+    Error::new(Exit::Usage, format!("cannot receive datagrams on unix:{}", path.display()))
+        .expected("a UDP address: PORT, HOST:PORT or *:PORT")
 }
 
-/// A server's sockets, one per thread and address.
+/// Sockets of a UDP server, one per thread and address.
 #[derive(Debug)]
 pub(crate) struct DatagramSockets(BoundSockets);
 
 impl DatagramSockets {
-    /// Binds everywhere, `threads` times.
+    /// Binds all addresses, with one socket per thread for each.
     pub(crate) fn bind(binds: &[BindAddress], threads: usize) -> Result<Self> {
         BoundSockets::bind(binds, threads, &DATAGRAM).map(Self)
     }
 
-    /// The addresses, main one first.
+    /// Returns the bound addresses, the main one first.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.0.addresses()
     }
 
-    /// The same as plain socket addresses.
     pub(crate) fn socket_addresses(&self) -> Vec<SocketAddr> {
         self.addresses().filter_map(Address::inet).collect()
     }
 
-    /// Families that were asked for by default and that this host does not have.
+    /// Returns the address families of the default that this host does not support.
     pub(crate) fn warnings(&self) -> &[String] {
         &self.0.warnings
     }
 
-    /// One socket per address, for one thread.
+    /// Takes the sockets of one thread, one per address.
     pub(super) fn take(&mut self) -> Vec<(Socket, SocketAddr)> {
         self.0.groups.iter_mut().filter_map(|group| Some((group.sockets.pop()?, group.address.inet()?))).collect()
     }
@@ -92,12 +89,12 @@ fn server_socket(address: SocketAddr) -> io::Result<Socket> {
         IpAddr::V6(ip) if ip.is_unspecified() => setsockopt(&socket, Ipv6RecvPacketInfo, &true)?,
         _ => {}
     }
-    // A stamp of this kind is a third as long as the other one, and a server needs no more.
+    // SO_TIMESTAMPNS is a third as long as SO_TIMESTAMPING, and a server needs receive times only.
     let _ = setsockopt(&socket, ReceiveTimestampns, &true);
     Ok(socket)
 }
 
-/// What every socket of ours has: never blocking, a large buffer, the TTL, what was dropped.
+/// Creates a socket with the options common to servers and clients.
 fn udp_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_SIZE);
@@ -109,19 +106,18 @@ fn udp_socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// How a client's datagrams leave this host.
+/// Options of a client socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SocketOptions {
-    /// From which of our addresses.
     pub source: Option<IpAddr>,
-    /// With which TTL or hop limit.
+    /// TTL, or hop limit for IPv6.
     pub ttl: Option<u8>,
-    /// With which code point of RFC 2474, 0 to 63.
+    /// Differentiated services code point (RFC 2474), 0 to 63.
     pub dscp: Option<u8>,
 }
 
 impl SocketOptions {
-    /// A socket connected to `peer`, so that nobody else is heard and ICMP errors show.
+    /// Creates a socket connected to `peer`: it receives from no other address, and reports ICMP errors.
     pub(super) fn connect(&self, peer: SocketAddr) -> io::Result<Socket> {
         let socket = udp_socket(peer)?;
         if let Some(source) = self.source {
@@ -140,36 +136,40 @@ impl SocketOptions {
         Ok(socket)
     }
 
-    /// Why there is no socket, for the person who asked for it.
+    /// Describes why a socket could not be connected, and what to do.
     pub(super) fn connect_error(&self, peer: SocketAddr, error: io::Error) -> Error {
-        let what = format!("cannot send to {peer}: {}", io_error_text(&error));
+        let message = format!("cannot send to {peer}: {}", io_error_text(&error));
         let other_family = self.source.is_some_and(|source| source.is_ipv4() != peer.is_ipv4());
         match error.kind() {
-            _ if other_family => Error::new(Exit::Usage, format!("the source address cannot reach {peer}"))
-                .expected("both of one family")
-                .remedy("choose the family of the target with -4 or -6"),
-            io::ErrorKind::AddrNotAvailable => Error::new(Exit::OsError, what)
-                .expected("an address of this machine as --source")
-                .remedy("leave out --source, the system knows the way"),
-            io::ErrorKind::PermissionDenied => Error::new(Exit::Permission, what)
-                .expected("one host, not a broadcast address")
-                .remedy("name a single target; or a firewall of this host forbids it"),
-            io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => Error::new(Exit::Unavailable, what)
-                .expected("a route to it")
-                .remedy("check the address, or try the other family with -4 or -6"),
-            _ if is_exhausted(&error) => Error::new(Exit::OsError, what)
-                .expected("a free descriptor")
-                .remedy("raise the limit with ulimit -n, or name fewer targets"),
-            _ => Error::new(Exit::OsError, what),
+            _ if other_family => {
+                Error::new(Exit::Usage, format!("the source address and {peer} have different families"))
+                    .expected("two IPv4 or two IPv6 addresses")
+                    .remedy("choose the family of the target with -4 or -6")
+            }
+            io::ErrorKind::AddrNotAvailable => Error::new(Exit::OsError, message)
+                .expected("an address of this machine for --source")
+                .remedy("leave out --source to let the system choose"),
+            io::ErrorKind::PermissionDenied => Error::new(Exit::Permission, message)
+                .expected("a unicast address")
+                .remedy("use the address of one host, and check the firewall of this machine"),
+            io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
+                Error::new(Exit::Unavailable, message)
+                    .expected("a route to the target")
+                    .remedy("check the address, or try the other family with -4 or -6")
+            }
+            _ if is_exhausted(&error) => Error::new(Exit::OsError, message)
+                .expected("a free file descriptor")
+                .remedy("raise the limit with ulimit -n, or use fewer targets"),
+            _ => Error::new(Exit::OsError, message),
         }
         .with_source(error)
     }
 }
 
-/// Has datagrams stamped as they come and as they leave, the leaving ones numbered from 0 on. Says
-/// whether the kernel will.
+/// Enables kernel timestamps of sent and received datagrams, the sent ones numbered from 0. Returns whether
+/// the kernel supports it.
 pub(super) fn enable_timestamps(socket: &Socket) -> bool {
-    // The count begins anew only if it was off before.
+    // The numbering restarts at 0 only if timestamps were off before.
     let off = setsockopt(socket, Timestamping, &TimestampingFlag::empty());
     off.and_then(|()| setsockopt(socket, Timestamping, &TIMESTAMPING_FLAGS)).is_ok()
 }
@@ -185,14 +185,14 @@ mod tests {
 
     #[test]
     fn port_0_is_the_same_port_in_both_families_and_for_every_thread() {
-        let mut receivers = DatagramSockets::bind(&[BindAddress::Loopback(0)], 3).expect("a free port");
-        let bound = receivers.socket_addresses();
+        let mut sockets = DatagramSockets::bind(&[BindAddress::Loopback(0)], 3).expect("a free port");
+        let bound = sockets.socket_addresses();
         assert!(bound.windows(2).all(|pair| pair[0].port() == pair[1].port() && pair[0].port() != 0));
-        assert_eq!(bound.len() + receivers.warnings().len(), 2);
+        assert_eq!(bound.len() + sockets.warnings().len(), 2);
         for _ in 0..3 {
-            assert_eq!(receivers.take().len(), bound.len());
+            assert_eq!(sockets.take().len(), bound.len());
         }
-        assert!(receivers.take().is_empty());
+        assert!(sockets.take().is_empty());
     }
 
     #[test]
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_or_not_udp_is_refused_with_its_code() {
+    fn a_foreign_address_and_a_unix_path_are_rejected_with_their_codes() {
         let bind =
             |host: &str| DatagramSockets::bind(&[BindAddress::Host(host.into(), 0)], 1).expect_err("refused").exit();
         assert_eq!(bind("192.0.2.1"), Exit::OsError);
@@ -216,11 +216,11 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_is_not_ours_or_of_the_other_family_is_refused_with_its_code() {
+    fn a_foreign_source_or_one_of_the_other_family_is_rejected_with_its_code() {
         let exit = |peer: SocketAddr, source: &str| {
-            let origin = SocketOptions { source: source.parse().ok(), ..SocketOptions::default() };
-            let error = origin.connect(peer).expect_err("refused");
-            origin.connect_error(peer, error).exit()
+            let options = SocketOptions { source: source.parse().ok(), ..SocketOptions::default() };
+            let error = options.connect(peer).expect_err("refused");
+            options.connect_error(peer, error).exit()
         };
         let peer = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9);
         assert_eq!(exit(peer, "192.0.2.1"), Exit::OsError);
@@ -229,9 +229,9 @@ mod tests {
     }
 
     #[test]
-    fn ttl_and_code_point_are_what_was_asked_for() {
-        let origin = SocketOptions { ttl: Some(7), dscp: Some(46), ..SocketOptions::default() };
-        let socket = origin.connect(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9)).expect("a socket");
+    fn ttl_and_code_point_are_set_as_requested() {
+        let options = SocketOptions { ttl: Some(7), dscp: Some(46), ..SocketOptions::default() };
+        let socket = options.connect(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9)).expect("a socket");
         assert_eq!(socket.ttl_v4().expect("set"), 7);
         assert_eq!(socket.tos_v4().expect("set"), 184);
     }

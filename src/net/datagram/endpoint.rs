@@ -1,9 +1,9 @@
-//! One exchange with its sockets.
+//! Endpoint: a datagram protocol with its sockets.
 //!
-//! Owns the order of a turn: errors and send stamps, then datagrams, then timers, and after each
-//! of them what the exchange wants sent. A timer fires only after the sockets were found empty
-//! later than its moment: after a pause of the whole process, an answer that lies in the socket
-//! must be seen before its time-out is.
+//! Owns the order of a turn: errors and send timestamps, then datagrams, then timers, and after each of them
+//! the datagrams the protocol wants to send. A timer fires only after the sockets were found empty past its
+//! deadline: after a suspension of the process, a reply that is already in the socket must be seen before its
+//! timeout is.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,20 +23,20 @@ use crate::net::udp::SocketOptions;
 use crate::protocol::{DatagramActions, DatagramProtocol, TransmitError};
 use crate::time::Moment;
 
-/// How often the sockets are looked at before a timer fires although they are never empty, and
-/// how often answers to failures are sent within one turn.
+/// Maximum number of reads before a timer fires although the sockets are never empty, and of sends in
+/// response to failed sends within one turn.
 const MAX_ROUNDS: usize = 64;
 
-/// An exchange and the sockets that carry it.
+/// Datagram protocol and the sockets that carry it.
 pub(crate) struct Endpoint<E: DatagramProtocol> {
     protocol: E,
     pub(super) actions: DatagramActions<E::Event>,
     pub(super) sockets: Vec<DatagramSocket>,
-    /// How a client makes further sockets.
+    /// Options and peer of a client's further sockets.
     client: Option<(SocketOptions, SocketAddr)>,
 }
 
-/// What belongs to the thread.
+/// Buffers of one thread, and the time of its current turn.
 pub(super) struct Buffers {
     pub receive: BatchBuffer,
     pub send: SendBuffers,
@@ -45,7 +45,7 @@ pub(super) struct Buffers {
 }
 
 impl<E: DatagramProtocol> Endpoint<E> {
-    /// A client's side, connected to `peer`; facts are only built if somebody is `listening`.
+    /// Creates a client endpoint connected to `peer`; events are only built if `events_wanted`.
     pub(crate) fn connected(
         protocol: E,
         peer: SocketAddr,
@@ -53,64 +53,52 @@ impl<E: DatagramProtocol> Endpoint<E> {
         events_wanted: bool,
     ) -> Result<Self> {
         let socket = options.connect(peer).map_err(|error| options.connect_error(peer, error))?;
-        let ports = vec![DatagramSocket::connected(0, socket, peer, clock::now())];
-        Ok(Self {
-            protocol,
-            actions: DatagramActions::new(events_wanted),
-            sockets: ports,
-            client: Some((options, peer)),
-        })
+        let sockets = vec![DatagramSocket::connected(0, socket, peer, clock::now())];
+        Ok(Self { protocol, actions: DatagramActions::new(events_wanted), sockets, client: Some((options, peer)) })
     }
 
-    /// A client's side that bears it if there is no way to `peer` yet: the socket is made as soon as
-    /// there is one and something is to be sent.
+    /// Creates a client endpoint that tolerates a missing route to `peer`: the socket is then created by the
+    /// first send after there is one.
     pub(crate) fn connect_when_reachable(
         protocol: E,
         peer: SocketAddr,
         options: SocketOptions,
         events_wanted: bool,
     ) -> Result<Self> {
-        let ports = match options.connect(peer) {
+        let sockets = match options.connect(peer) {
             Ok(socket) => vec![DatagramSocket::connected(0, socket, peer, clock::now())],
             Err(error) if is_unreachable(&error) => Vec::new(),
             Err(error) => return Err(options.connect_error(peer, error)),
         };
-        Ok(Self {
-            protocol,
-            actions: DatagramActions::new(events_wanted),
-            sockets: ports,
-            client: Some((options, peer)),
-        })
+        Ok(Self { protocol, actions: DatagramActions::new(events_wanted), sockets, client: Some((options, peer)) })
     }
 
-    /// A server's side, with the sockets of one thread.
+    /// Creates a server endpoint with the sockets of one thread.
     pub(super) fn bound(protocol: E, sockets: Vec<(Socket, SocketAddr)>, events_wanted: bool) -> Self {
         let now = clock::now();
-        let port = |(number, (socket, address))| DatagramSocket::bound(number, socket, address, now);
+        let bind = |(number, (socket, address))| DatagramSocket::bound(number, socket, address, now);
         Self {
             protocol,
             actions: DatagramActions::new(events_wanted),
-            sockets: (0..).zip(sockets).map(port).collect(),
+            sockets: (0..).zip(sockets).map(bind).collect(),
             client: None,
         }
     }
 
-    /// The exchange.
     pub(crate) fn protocol(&self) -> &E {
         &self.protocol
     }
 
-    /// Sleeps as soon as there is nothing, for an exchange that is not in a hurry.
+    /// Trades latency for larger batches, for a protocol without waiting clients.
     pub(super) fn prefer_batching(&mut self) {
         self.sockets.iter_mut().for_each(DatagramSocket::prefer_batching);
     }
 
-    /// The exchange, to be told something.
     pub(crate) fn protocol_mut(&mut self) -> &mut E {
         &mut self.protocol
     }
 
-    /// The exchange alone; its sockets are closed.
+    /// Returns the protocol and closes the sockets.
     pub(crate) fn into_protocol(self) -> E {
         self.protocol
     }
@@ -119,22 +107,22 @@ impl<E: DatagramProtocol> Endpoint<E> {
         self.sockets.iter().any(DatagramSocket::is_ready)
     }
 
-    /// Reads, wakes and sends once.
+    /// Runs one turn: reads, fires the timer, sends.
     pub(super) fn turn(&mut self, buffers: &mut Buffers) {
         for _ in 0..MAX_ROUNDS {
-            let checked = buffers.now;
-            let due = self.protocol.wake_at().is_some_and(|wake| wake <= checked);
-            let mut came = false;
-            for port in &mut self.sockets {
-                if due || port.is_ready() {
-                    came |= port.read(&mut buffers.receive, &mut self.protocol, &mut self.actions, &mut buffers.now);
+            let checked_at = buffers.now;
+            let due = self.protocol.wake_at().is_some_and(|wake| wake <= checked_at);
+            let mut found = false;
+            for socket in &mut self.sockets {
+                if due || socket.is_ready() {
+                    found |= socket.read(&mut buffers.receive, &mut self.protocol, &mut self.actions, &mut buffers.now);
                 }
             }
-            if due && !came {
-                self.protocol.woken(checked, &mut self.actions);
+            if due && !found {
+                self.protocol.woken(checked_at, &mut self.actions);
             }
             self.flush(buffers);
-            if !due || !came {
+            if !due || !found {
                 return;
             }
         }
@@ -142,16 +130,16 @@ impl<E: DatagramProtocol> Endpoint<E> {
         self.flush(buffers);
     }
 
-    /// Tells what the sockets dropped, by their inodes, and nothing told of before.
+    /// Reports the drops that were not reported before; `dropped` has the totals by inode.
     pub(super) fn report_drops(&mut self, dropped: &HashMap<u64, u32>, now: Moment) {
-        for port in &mut self.sockets {
-            if let Some(total) = port.inode().and_then(|inode| dropped.get(&inode)) {
-                port.report_overflow(*total, &mut self.protocol, &mut self.actions, now);
+        for socket in &mut self.sockets {
+            if let Some(total) = socket.inode().and_then(|inode| dropped.get(&inode)) {
+                socket.report_overflow(*total, &mut self.protocol, &mut self.actions, now);
             }
         }
     }
 
-    /// Sends what is posted, and what is posted because that failed.
+    /// Sends the queued datagrams, and those queued in response to failed sends.
     fn flush(&mut self, buffers: &mut Buffers) {
         for _ in 0..MAX_ROUNDS {
             if self.actions.is_empty() {
@@ -160,7 +148,7 @@ impl<E: DatagramProtocol> Endpoint<E> {
             self.send_all(buffers);
             let retired = self.actions.retired();
             if !retired.is_empty() {
-                self.sockets.retain(|port| port.id == 0 || !retired.contains(&port.id));
+                self.sockets.retain(|socket| socket.id == 0 || !retired.contains(&socket.id));
             }
             self.actions.clear();
             for (ticket, errno) in buffers.failures.drain(..) {
@@ -170,47 +158,47 @@ impl<E: DatagramProtocol> Endpoint<E> {
         }
     }
 
-    /// Sends in the order of posting, neighbours together if they leave from the same place.
+    /// Sends in queue order; neighbours with the same socket and source address share a batch.
     fn send_all(&mut self, buffers: &mut Buffers) {
-        let octets = self.actions.payloads();
-        let mut rest = self.actions.transmits().peekable();
-        while let Some(run) = SendBatch::next(&mut rest) {
+        let payloads = self.actions.payloads();
+        let mut remaining = self.actions.transmits().peekable();
+        while let Some(batch) = SendBatch::next(&mut remaining) {
             let failures = &mut buffers.failures;
-            match socket_with_id(&mut self.sockets, self.client, run.socket(), buffers.now) {
-                Ok(port) if port.is_v6 => port.send(&mut buffers.send.v6, &run, octets, failures),
-                Ok(port) => port.send(&mut buffers.send.v4, &run, octets, failures),
-                Err(errno) => failures.extend(run.tickets().map(|ticket| (ticket, errno))),
+            match socket_with_id(&mut self.sockets, self.client, batch.socket(), buffers.now) {
+                Ok(socket) if socket.is_v6 => socket.send(&mut buffers.send.v6, &batch, payloads, failures),
+                Ok(socket) => socket.send(&mut buffers.send.v4, &batch, payloads, failures),
+                Err(errno) => failures.extend(batch.tickets().map(|ticket| (ticket, errno))),
             }
         }
     }
 }
 
-/// Whether a host that boots, or has just changed its network, will bear it better later.
+/// Returns true for errors that may go away once the host has booted or its network has changed.
 fn is_unreachable(error: &io::Error) -> bool {
     use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkDown, NetworkUnreachable};
     matches!(error.kind(), AddrNotAvailable | HostUnreachable | NetworkDown | NetworkUnreachable)
 }
 
-/// The socket of this number; a client's is made when it is first named.
+/// Returns the socket with this number; a client's is created on first use.
 fn socket_with_id(
     sockets: &mut Vec<DatagramSocket>,
     client: Option<(SocketOptions, SocketAddr)>,
     id: u64,
     now: Moment,
 ) -> Result<&mut DatagramSocket, Errno> {
-    let known = sockets.iter().position(|port| port.id == id);
-    if known.is_none() {
-        let (origin, peer) = client.ok_or(Errno::ENOTSOCK)?;
-        let socket = origin.connect(peer).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
+    let position = sockets.iter().position(|socket| socket.id == id);
+    if position.is_none() {
+        let (options, peer) = client.ok_or(Errno::ENOTSOCK)?;
+        let socket = options.connect(peer).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
         sockets.push(DatagramSocket::connected(id, socket, peer, now));
     }
-    let place = known.unwrap_or(sockets.len() - 1);
-    sockets.get_mut(place).ok_or(Errno::ENOTSOCK)
+    let index = position.unwrap_or(sockets.len() - 1);
+    sockets.get_mut(index).ok_or(Errno::ENOTSOCK)
 }
 
 impl<E: DatagramProtocol + fmt::Debug> fmt::Debug for Endpoint<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Side").field("exchange", &self.protocol).finish_non_exhaustive()
+        f.debug_struct("Endpoint").field("protocol", &self.protocol).finish_non_exhaustive()
     }
 }
 

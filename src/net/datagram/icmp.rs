@@ -1,7 +1,7 @@
-//! Words for what went wrong with one datagram.
+//! Errors of undelivered datagrams.
 //!
-//! Owns the translation of an errno or an ICMP message into an error whose text is for people. It
-//! must not decide what follows from it.
+//! Owns the translation of an errno or an ICMP message into an error with a text for users. It must not
+//! decide what follows from the error.
 
 use std::io;
 
@@ -10,13 +10,13 @@ use nix::libc::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6, SO_EE_ORIGIN_TIMESTAMPING
 
 use crate::error::io_error_text;
 
-/// What an entry of the error queue is about.
+/// Entry of a socket's error queue.
 pub(super) enum ErrorQueueEntry {
-    /// The datagram of this number has left.
+    /// The datagram with this number was transmitted.
     Transmitted(u32),
-    /// One could not be delivered.
+    /// A datagram could not be delivered.
     Undeliverable(io::Error),
-    /// What `send` has told us already.
+    /// Local error that `send` has returned already.
     AlreadyReported,
 }
 
@@ -30,26 +30,28 @@ impl ErrorQueueEntry {
     }
 }
 
-/// The system's error with the system's word, in lower case and without its number.
+/// Returns the system's error text, in lower case and without the errno.
 pub(super) fn describe_errno(errno: Errno) -> io::Error {
     let error = io::Error::from(errno);
     io::Error::new(error.kind(), io_error_text(&error))
 }
 
-/// What ICMP says is more than what errno keeps of it (RFC 792, RFC 4443 §3).
+/// Returns the ICMP error, which says more than the errno that the kernel derives from it (RFC 792, RFC 4443
+/// §3).
 fn icmp_error(error: sock_extended_err) -> io::Error {
     let errno = Errno::from_raw(i32::try_from(error.ee_errno).unwrap_or_default());
     let v6 = error.ee_origin == SO_EE_ORIGIN_ICMP6;
-    let words = match (v6, error.ee_type, error.ee_code) {
+    let text = match (v6, error.ee_type, error.ee_code) {
         (false, 3, 0) | (true, 1, 0) => "network unreachable",
         (false, 3, 1) | (true, 1, 3) => "host unreachable",
+        (false, 3, 2) => "protocol unreachable",
         (false, 3, 3) | (true, 1, 4) => "port unreachable",
-        (false, 3, 4) | (true, 2, _) => "too large for the path",
-        (false, 3, 9 | 10 | 13) | (true, 1, 1) => "forbidden by a firewall on the way",
+        (false, 3, 4) | (true, 2, _) => "datagram exceeds the path MTU",
+        (false, 3, 9 | 10 | 13) | (true, 1, 1) => "administratively prohibited",
         (false, 11, _) | (true, 3, _) => "time to live exceeded",
         _ => return describe_errno(errno),
     };
-    io::Error::new(io::Error::from(errno).kind(), words)
+    io::Error::new(io::Error::from(errno).kind(), text)
 }
 
 #[cfg(test)]
@@ -73,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_port_is_called_so_in_both_families() {
+    fn a_closed_port_is_port_unreachable_in_both_families() {
         for (origin, kind, code) in [(SO_EE_ORIGIN_ICMP, 3, 3), (SO_EE_ORIGIN_ICMP6, 1, 4)] {
             let ErrorQueueEntry::Undeliverable(error) = entry(origin, kind, code, Errno::ECONNREFUSED) else {
                 panic!("ICMP")
@@ -83,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_word_of_its_own_keeps_the_systems() {
+    fn other_errors_keep_the_text_of_the_system() {
         let ErrorQueueEntry::Undeliverable(error) = entry(SO_EE_ORIGIN_ICMP, 12, 0, Errno::EPROTO) else {
             panic!("ICMP")
         };
@@ -92,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_local_error_is_known_from_the_send_itself() {
+    fn a_local_error_was_reported_by_the_send_itself() {
         assert!(matches!(entry(SO_EE_ORIGIN_LOCAL, 0, 0, Errno::EMSGSIZE), ErrorQueueEntry::AlreadyReported));
     }
 }

@@ -1,13 +1,13 @@
-//! Many datagrams from one system call.
+//! Batched receive: recvmmsg and control messages.
 //!
-//! Owns recvmmsg, and what the kernel tells beside a datagram; [`super::run`] is its other half.
-//! It must not know what a datagram means, nor keep anything from one call to the next but memory.
+//! Owns the receive buffers and the parsing of control messages; [`super::send`] is its counterpart. It must
+//! not know what a datagram means, nor keep anything but memory from one call to the next.
 //!
-//! nix gives the lengths in a [`MultiHeaders`] back as the kernel left them, so headers with more
-//! room than was filled are good for one call. But a server is told the same beside every datagram:
-//! headers with exactly that room stay as they were, and serve for ever. A call for one datagram
-//! needs none at all. The first loss makes the kernel tell one thing more, after the stamp and
-//! before the TTL: that batch has no TTL, and the next has room again.
+//! nix does not restore the control-buffer lengths in [`MultiHeaders`] that the kernel has shortened, so
+//! headers with more space than was used serve one call only. But a server receives the same control messages
+//! with every datagram: headers of exactly that size stay as they were and can be reused. A call for one
+//! datagram needs none. The first drop adds a control message between the timestamp and the TTL: that batch
+//! has no TTL, and the next one has full-size buffers again.
 
 use std::array;
 use std::io::IoSliceMut;
@@ -26,14 +26,14 @@ use nix::sys::time::TimeSpec;
 use crate::net::clock::now;
 use crate::time::Moment;
 
-/// The most datagrams in one call.
+/// Maximum number of datagrams in one call.
 pub(super) const BATCH_SIZE: usize = 64;
 
-/// Room for what the kernel tells beside one datagram, rounded up: a stamp of the long kind 64,
-/// an ICMP error with its sender 64, an IPv6 address 40, TTL and drops 24 each.
+/// Control-buffer size for one datagram, rounded up: timestamp in long form 64, ICMP error with its sender
+/// 64, IPv6 address 40, TTL and drop count 24 each.
 pub(super) const CONTROL_SIZE: usize = 224;
 
-/// Headers as good as new.
+/// Headers with unchanged lengths, for up to `capacity` datagrams.
 pub(super) struct ReusableHeaders<S> {
     headers: MultiHeaders<S>,
     capacity: usize,
@@ -42,7 +42,7 @@ pub(super) struct ReusableHeaders<S> {
 
 pub(super) type HeaderSlot<S> = Option<ReusableHeaders<S>>;
 
-/// Those of each family.
+/// Reusable headers of each address family.
 #[derive(Default)]
 pub(super) struct HeaderCache {
     v4: HeaderSlot<SockaddrIn>,
@@ -50,13 +50,13 @@ pub(super) struct HeaderCache {
     error_queue: HeaderSlot<()>,
 }
 
-/// An address of one family, as the system calls want it.
+/// Address of one family, as the system calls take it.
 pub(super) trait AddressFamily: SockaddrLike + Copy {
-    /// As the system calls want it, if it is of this family.
+    /// Converts an address of this family; `None` for any other.
     fn from_std(address: SocketAddr) -> Option<Self>;
-    /// As everybody else wants it; `None` if there is none.
+    /// Converts to a standard address; `None` for the error queue, which has no address.
     fn into_std(self) -> Option<SocketAddr>;
-    /// Where headers of this family are kept.
+    /// Returns the slot of this family's headers.
     fn cached_headers(cache: &mut HeaderCache) -> &mut HeaderSlot<Self>;
 }
 
@@ -69,8 +69,8 @@ impl AddressFamily for SockaddrIn {
         Some(SocketAddr::V4(self.into()))
     }
 
-    fn cached_headers(headers: &mut HeaderCache) -> &mut HeaderSlot<Self> {
-        &mut headers.v4
+    fn cached_headers(cache: &mut HeaderCache) -> &mut HeaderSlot<Self> {
+        &mut cache.v4
     }
 }
 
@@ -83,12 +83,12 @@ impl AddressFamily for SockaddrIn6 {
         Some(SocketAddr::V6(self.into()))
     }
 
-    fn cached_headers(headers: &mut HeaderCache) -> &mut HeaderSlot<Self> {
-        &mut headers.v6
+    fn cached_headers(cache: &mut HeaderCache) -> &mut HeaderSlot<Self> {
+        &mut cache.v6
     }
 }
 
-/// No address: what comes from the error queue.
+/// No address, for entries of the error queue.
 impl AddressFamily for () {
     fn from_std(_: SocketAddr) -> Option<Self> {
         None
@@ -98,12 +98,12 @@ impl AddressFamily for () {
         None
     }
 
-    fn cached_headers(headers: &mut HeaderCache) -> &mut HeaderSlot<Self> {
-        &mut headers.error_queue
+    fn cached_headers(cache: &mut HeaderCache) -> &mut HeaderSlot<Self> {
+        &mut cache.error_queue
     }
 }
 
-/// A datagram, or an entry of the error queue, with what the kernel tells beside it.
+/// Datagram, or entry of the error queue, with its control messages.
 pub(super) struct RawDatagram<'a, S> {
     pub peer: S,
     pub bytes: &'a [u8],
@@ -111,19 +111,19 @@ pub(super) struct RawDatagram<'a, S> {
     pub ancillary: AncillaryData,
 }
 
-/// What the kernel tells beside a datagram.
+/// Control messages of one datagram.
 #[derive(Default)]
 pub(super) struct AncillaryData {
-    /// By the wall clock, since 1970.
+    /// Wall-clock time since 1970.
     pub timestamp: Option<Duration>,
     pub ttl: Option<u8>,
     pub local: Option<IpAddr>,
-    /// How many this socket has dropped since it was made.
+    /// Datagrams that this socket has dropped since its creation.
     pub dropped: Option<u32>,
     pub error: Option<sock_extended_err>,
 }
 
-/// Where a thread receives.
+/// Receive buffers of one thread.
 pub(super) struct BatchBuffer {
     bytes: Vec<u8>,
     stride: usize,
@@ -132,16 +132,16 @@ pub(super) struct BatchBuffer {
     header_cache: HeaderCache,
 }
 
-/// The kernel writes headers into it, so it is aligned as they are.
+/// Control buffer, aligned for the headers that the kernel writes into it.
 #[repr(align(16))]
 struct ControlBuffer([u8; CONTROL_SIZE]);
 
 impl BatchBuffer {
-    /// Room for a whole batch of datagrams of up to `largest` octets. Pages that no datagram has
+    /// Allocates buffers for a batch of datagrams of up to `max_payload` bytes. Pages that no datagram has
     /// reached take no memory.
     pub(super) fn new(max_payload: usize) -> Self {
-        // One cache line more than a round number: else the first octets of all datagrams would
-        // fight for the same place in the cache.
+        // One cache line more than a round number, or the first bytes of all datagrams would compete for the
+        // same cache set.
         let stride = max_payload.max(1).next_multiple_of(64) + 64;
         Self {
             bytes: vec![0; stride * BATCH_SIZE],
@@ -152,9 +152,8 @@ impl BatchBuffer {
         }
     }
 
-    /// Receives up to `wanted` datagrams without waiting, and hands over each with a reading of
-    /// the clock that is later than all of them. Beside each there is `room` for what the kernel
-    /// tells.
+    /// Receives up to `max_count` datagrams without waiting, and passes each to `on_datagram` with a clock
+    /// reading that is later than all of them. `control_len` is the control-buffer size per datagram.
     pub(super) fn receive<S: AddressFamily>(
         &mut self,
         fd: RawFd,
@@ -164,64 +163,63 @@ impl BatchBuffer {
         mut on_datagram: impl FnMut(RawDatagram<'_, S>, Moment),
     ) -> Result<ReceivedBatch, Errno> {
         let flags = flags | MsgFlags::MSG_DONTWAIT;
-        let largest = self.max_payload;
+        let max_payload = self.max_payload;
         if max_count <= 1 {
-            let octets = self.bytes.get_mut(..largest).unwrap_or_default();
-            let mut slices = [IoSliceMut::new(octets)];
+            let payload = self.bytes.get_mut(..max_payload).unwrap_or_default();
+            let mut slices = [IoSliceMut::new(payload)];
             let mut message = recvmsg::<S>(fd, &mut slices, Some(&mut self.control.0), flags)?;
             let (length, peer, truncated) = (message.bytes, message.address, is_truncated(&message));
-            let (notes, filled) = parse_ancillary(&mut message);
+            let (ancillary, used) = parse_ancillary(&mut message);
             let moment = now();
-            let bytes = self.bytes.get(..length.min(largest)).unwrap_or_default();
+            let bytes = self.bytes.get(..length.min(max_payload)).unwrap_or_default();
             if let Some(peer) = peer {
-                on_datagram(RawDatagram { peer, bytes, truncated, ancillary: notes }, moment);
+                on_datagram(RawDatagram { peer, bytes, truncated, ancillary }, moment);
             }
-            return Ok(ReceivedBatch { count: 1, control_len: filled });
+            return Ok(ReceivedBatch { count: 1, control_len: used });
         }
-        let spare = S::cached_headers(&mut self.header_cache);
-        let fits = spare.take().filter(|kept| kept.control_len == control_len && kept.capacity >= max_count);
-        let mut kept = fits.unwrap_or_else(|| ReusableHeaders::new(max_count, control_len));
-        let mut rooms = self.bytes.chunks_exact_mut(self.stride);
+        let slot = S::cached_headers(&mut self.header_cache);
+        let cached = slot.take().filter(|headers| headers.control_len == control_len && headers.capacity >= max_count);
+        let mut reusable = cached.unwrap_or_else(|| ReusableHeaders::new(max_count, control_len));
+        let mut chunks = self.bytes.chunks_exact_mut(self.stride);
         let mut slices: [[IoSliceMut<'_>; 1]; BATCH_SIZE] = array::from_fn(|_| {
-            let room = rooms.next().and_then(|room| room.get_mut(..largest));
-            [IoSliceMut::new(room.unwrap_or_default())]
+            let chunk = chunks.next().and_then(|chunk| chunk.get_mut(..max_payload));
+            [IoSliceMut::new(chunk.unwrap_or_default())]
         });
-        let messages = match recvmmsg(fd, &mut kept.headers, slices.iter_mut().take(max_count), flags, None) {
+        let messages = match recvmmsg(fd, &mut reusable.headers, slices.iter_mut().take(max_count), flags, None) {
             Ok(messages) => messages,
             Err(errno) => {
-                *spare = Some(kept);
+                *slot = Some(reusable);
                 return Err(errno);
             }
         };
         let moment = now();
-        let (mut count, mut all_filled) = (0, None);
+        let (mut count, mut all_used) = (0, None);
         for mut message in messages {
             let bytes = message.iovs().next().unwrap_or_default();
             if let Some(peer) = message.address {
                 let truncated = is_truncated(&message);
-                let (notes, filled) = parse_ancillary(&mut message);
-                all_filled = if count == 0 { filled } else { all_filled.filter(|all| Some(*all) == filled) };
-                on_datagram(RawDatagram { peer, bytes, truncated, ancillary: notes }, moment);
+                let (ancillary, used) = parse_ancillary(&mut message);
+                all_used = if count == 0 { used } else { all_used.filter(|all| Some(*all) == used) };
+                on_datagram(RawDatagram { peer, bytes, truncated, ancillary }, moment);
             }
             count += 1;
         }
-        if all_filled == Some(control_len) {
-            *spare = Some(kept);
+        if all_used == Some(control_len) {
+            *slot = Some(reusable);
         }
-        Ok(ReceivedBatch { count, control_len: all_filled })
+        Ok(ReceivedBatch { count, control_len: all_used })
     }
 }
 
-/// What a call brought.
+/// Result of a receive call.
 pub(super) struct ReceivedBatch {
-    /// How many datagrams.
     pub count: usize,
-    /// How much room was filled beside each of them, if it is known and was the same for all.
+    /// Size of the control messages of each datagram, if it is known and the same for all.
     pub control_len: Option<usize>,
 }
 
 impl<S: AddressFamily> ReusableHeaders<S> {
-    /// Headers that will serve but once are no more than needed.
+    /// Allocates headers: no more than needed if they can serve one call only.
     fn new(max_count: usize, control_len: usize) -> Self {
         let count = if control_len == CONTROL_SIZE { max_count.min(BATCH_SIZE) } else { BATCH_SIZE };
         let headers = MultiHeaders::preallocate(count, Some(Vec::with_capacity(control_len)));
@@ -233,46 +231,46 @@ fn is_truncated<S>(message: &RecvMsg<'_, '_, S>) -> bool {
     message.flags.contains(MsgFlags::MSG_TRUNC)
 }
 
-/// What was told, and how much room that filled.
+/// Parses the control messages, and returns their size if it is known.
 fn parse_ancillary<S>(message: &mut RecvMsg<'_, '_, S>) -> (AncillaryData, Option<usize>) {
-    let (mut notes, mut filled) = (AncillaryData::default(), 0);
-    // nix tells nothing where not everything fitted. Room is a sum of whole messages, so what did fit
-    // is whole.
-    let is_cut = message.flags.contains(MsgFlags::MSG_CTRUNC);
+    let (mut ancillary, mut used) = (AncillaryData::default(), 0);
+    // nix returns none if the buffer was too small. Buffer sizes are sums of whole messages, so those that
+    // fit are complete.
+    let is_incomplete = message.flags.contains(MsgFlags::MSG_CTRUNC);
     message.flags.remove(MsgFlags::MSG_CTRUNC);
-    let Ok(all) = message.cmsgs() else { return (notes, None) };
-    for told in all {
-        filled += match &told {
+    let Ok(control_messages) = message.cmsgs() else { return (ancillary, None) };
+    for control_message in control_messages {
+        used += match &control_message {
             ControlMessageOwned::ScmTimestampns(_) => cmsg_space::<TimeSpec>(),
             ControlMessageOwned::Ipv4Ttl(_) | ControlMessageOwned::Ipv6HopLimit(_) => cmsg_space::<i32>(),
             ControlMessageOwned::RxqOvfl(_) => cmsg_space::<u32>(),
-            // Nobody asks how much room the others fill; it is more than there is.
+            // The exact size of the others is not needed; this makes the sum exceed any buffer.
             _ => CONTROL_SIZE,
         };
-        match told {
-            ControlMessageOwned::ScmTimestampns(time) => notes.timestamp = unix_timestamp(time),
-            ControlMessageOwned::ScmTimestampsns(times) => notes.timestamp = unix_timestamp(times.system),
+        match control_message {
+            ControlMessageOwned::ScmTimestampns(time) => ancillary.timestamp = unix_timestamp(time),
+            ControlMessageOwned::ScmTimestampsns(times) => ancillary.timestamp = unix_timestamp(times.system),
             ControlMessageOwned::Ipv4Ttl(ttl) | ControlMessageOwned::Ipv6HopLimit(ttl) => {
-                notes.ttl = u8::try_from(ttl).ok();
+                ancillary.ttl = u8::try_from(ttl).ok();
             }
-            ControlMessageOwned::RxqOvfl(dropped) => notes.dropped = Some(dropped),
+            ControlMessageOwned::RxqOvfl(dropped) => ancillary.dropped = Some(dropped),
             ControlMessageOwned::Ipv4PacketInfo(info) => {
-                notes.local = Some(Ipv4Addr::from_bits(u32::from_be(info.ipi_addr.s_addr)).into());
+                ancillary.local = Some(Ipv4Addr::from_bits(u32::from_be(info.ipi_addr.s_addr)).into());
             }
             ControlMessageOwned::Ipv6PacketInfo(info) => {
-                notes.local = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+                ancillary.local = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
             }
             ControlMessageOwned::Ipv4RecvErr(error, _) | ControlMessageOwned::Ipv6RecvErr(error, _) => {
-                notes.error = Some(error);
+                ancillary.error = Some(error);
             }
             _ => {}
         }
     }
-    let known = notes.timestamp.is_some() && filled < CONTROL_SIZE && !is_cut;
-    (notes, known.then_some(filled))
+    let known = ancillary.timestamp.is_some() && used < CONTROL_SIZE && !is_incomplete;
+    (ancillary, known.then_some(used))
 }
 
-/// A time of zero is no stamp.
+/// Converts a kernel timestamp; a zero time counts as missing.
 fn unix_timestamp(time: TimeSpec) -> Option<Duration> {
     let seconds = u64::try_from(time.tv_sec()).ok()?;
     let nanoseconds = u32::try_from(time.tv_nsec()).ok()?;

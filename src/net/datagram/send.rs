@@ -1,15 +1,15 @@
-//! Many datagrams into one system call.
+//! Batched send: sendmmsg and UDP segmentation offload.
 //!
-//! Owns sendmmsg, and which datagrams may share a call. It must not wait, nor decide what becomes
-//! of a datagram that would not go.
+//! Owns the grouping of datagrams into system calls. It must not wait, nor decide what follows from a failed
+//! send.
 //!
 //! ```text
-//!   post   a→A  a→A  b→A  c→B  c→B  |  d→A            one socket, one of our addresses: a run
-//!   plain  [a]  [a]  [b]  [c]  [c]                    a message each
-//!   merged [a    a    b]  [c    c]                    one per peer; the kernel cuts it (UDP_SEGMENT)
+//!   queue  a→A  a→A  b→A  c→B  c→B  |  d→A            one socket, one source address: a batch
+//!   plain  [a]  [a]  [b]  [c]  [c]                    one message each
+//!   merged [a    a    b]  [c    c]                    one per peer; the kernel splits it (UDP_SEGMENT)
 //! ```
 //!
-//! A merged message goes down the stack once, which saves two thirds of what sending costs.
+//! A merged message passes the network stack once, which saves two thirds of the cost of sending.
 
 use std::io::IoSlice;
 use std::iter::Peekable;
@@ -23,14 +23,13 @@ use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, Socka
 use super::recv::{AddressFamily, BATCH_SIZE};
 use crate::protocol::Transmit;
 
-/// The largest payload that is merged: with its headers it passes every IPv6 link (RFC 8200 §5),
-/// and a batch of them is no longer than a datagram may be.
+/// Largest payload that is merged: with its headers it fits every IPv6 link (RFC 8200 §5), and a whole batch
+/// does not exceed the maximum datagram size.
 const MAX_GSO_SEGMENT: usize = 1000;
 
 const SEND_FLAGS: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
 
-/// Neighbours in a post that leave from the same socket and the same of our addresses, at most a
-/// batch of them.
+/// Consecutive datagrams with the same socket and source address, at most [`BATCH_SIZE`].
 pub(super) struct SendBatch<'p> {
     transmits: [&'p Transmit; BATCH_SIZE],
     payloads: [[IoSlice<'p>; 1]; BATCH_SIZE],
@@ -38,17 +37,17 @@ pub(super) struct SendBatch<'p> {
 }
 
 impl<'p> SendBatch<'p> {
-    /// The next run of what is left.
+    /// Takes the next batch from `rest`.
     pub(super) fn next(rest: &mut Peekable<impl Iterator<Item = (&'p Transmit, &'p [u8])>>) -> Option<Self> {
         let first = rest.peek()?.0;
         let same = |next: &Transmit| next.socket == first.socket && next.from == first.from;
-        let mut run = Self { transmits: [first; BATCH_SIZE], payloads: [[IoSlice::new(&[])]; BATCH_SIZE], count: 0 };
-        for (envelope, payload) in run.transmits.iter_mut().zip(&mut run.payloads) {
+        let mut batch = Self { transmits: [first; BATCH_SIZE], payloads: [[IoSlice::new(&[])]; BATCH_SIZE], count: 0 };
+        for (transmit, payload) in batch.transmits.iter_mut().zip(&mut batch.payloads) {
             let Some((next, bytes)) = rest.next_if(|(next, _)| same(next)) else { break };
-            (*envelope, *payload) = (next, [IoSlice::new(bytes)]);
-            run.count += 1;
+            (*transmit, *payload) = (next, [IoSlice::new(bytes)]);
+            batch.count += 1;
         }
-        Some(run)
+        Some(batch)
     }
 
     pub(super) fn socket(&self) -> u64 {
@@ -60,41 +59,41 @@ impl<'p> SendBatch<'p> {
     }
 
     pub(super) fn tickets(&self) -> impl Iterator<Item = u64> {
-        self.transmits().iter().map(|envelope| envelope.ticket)
+        self.transmits().iter().map(|transmit| transmit.ticket)
     }
 
     fn transmits(&self) -> &[&'p Transmit] {
         self.transmits.get(..self.count).unwrap_or_default()
     }
 
-    /// The length that all of them have, if they may be merged and some of them can be.
+    /// Returns the common payload length if all have the same and at least two can be merged.
     fn gso_segment_len(&self) -> Option<u16> {
         let length = self.transmits[0].payload.len();
         let mut pairs = self.transmits().iter().zip(self.transmits().iter().skip(1));
-        let uniform = self.transmits().iter().all(|envelope| envelope.payload.len() == length);
+        let uniform = self.transmits().iter().all(|transmit| transmit.payload.len() == length);
         let fits = (1..=MAX_GSO_SEGMENT).contains(&length) && uniform && pairs.any(|(one, next)| can_merge(one, next));
         u16::try_from(length).ok().filter(|_| fits)
     }
 }
 
-/// Whether two envelopes can share a message: one peer, and their payloads lie side by side.
+/// Returns true if two datagrams can share a message: same peer, adjacent payloads.
 fn can_merge(one: &Transmit, next: &Transmit) -> bool {
     one.to == next.to && one.payload.end == next.payload.start
 }
 
-/// What sendmmsg needs for datagrams of one family.
+/// Headers of sendmmsg for one address family.
 pub(super) struct SendHeaders<S> {
     plain: MultiHeaders<S>,
-    /// With room for the length of the segments.
+    /// With a control buffer for the segment length.
     gso: MultiHeaders<S>,
-    /// With room for one address to send from, which all of a call share.
+    /// With a control buffer for the source address, which all datagrams of a call share.
     with_source: MultiHeaders<S>,
     destinations: Vec<Option<S>>,
 }
 
 impl<S: AddressFamily> SendHeaders<S> {
-    /// `room` is what an address to send from takes: an option that does not fill it exactly
-    /// would leave an empty one behind it.
+    /// Allocates the headers. `source_control_len` is the exact size of a source address: a larger buffer
+    /// would hold an empty control message after it.
     fn new(source_control_len: usize) -> Self {
         let segment = nix::cmsg_space!(u16).len();
         Self {
@@ -105,8 +104,8 @@ impl<S: AddressFamily> SendHeaders<S> {
         }
     }
 
-    /// Sends a run merged, as far as it goes, without waiting, and says how many datagrams went.
-    /// `octets` are all the payloads of its post. A run that cannot be merged is left alone.
+    /// Sends a batch merged, without waiting, and returns the number of datagrams sent: 0 if it cannot be
+    /// merged. `payload_bytes` holds all queued payloads.
     pub(super) fn send_gso(&mut self, fd: RawFd, batch: &SendBatch<'_>, payload_bytes: &[u8]) -> Result<usize, Errno> {
         let Some(segment) = batch.gso_segment_len() else { return Ok(0) };
         let (mut payloads, mut counts) = ([[IoSlice::new(&[])]; BATCH_SIZE], [0; BATCH_SIZE]);
@@ -114,8 +113,8 @@ impl<S: AddressFamily> SendHeaders<S> {
         let groups = batch.transmits().chunk_by(|one, next| can_merge(one, next));
         for ((group, payload), count) in groups.zip(&mut payloads).zip(&mut counts) {
             let ends = group.first().zip(group.last());
-            let whole = ends.and_then(|(first, last)| payload_bytes.get(first.payload.start..last.payload.end));
-            *payload = [IoSlice::new(whole.unwrap_or_default())];
+            let merged = ends.and_then(|(first, last)| payload_bytes.get(first.payload.start..last.payload.end));
+            *payload = [IoSlice::new(merged.unwrap_or_default())];
             *count = group.len();
             self.destinations.push(ends.and_then(|(first, _)| first.to).and_then(S::from_std));
         }
@@ -130,14 +129,14 @@ impl<S: AddressFamily> SendHeaders<S> {
         Ok(counts.iter().take(sent.count()).sum())
     }
 
-    /// Takes the addresses of a run.
+    /// Sets the destinations for [`send`](Self::send).
     pub(super) fn set_destinations(&mut self, batch: &SendBatch<'_>) {
         self.destinations.clear();
-        self.destinations.extend(batch.transmits().iter().map(|envelope| envelope.to.and_then(S::from_std)));
+        self.destinations.extend(batch.transmits().iter().map(|transmit| transmit.to.and_then(S::from_std)));
     }
 
-    /// Sends the run whose addresses were taken, from number `first` on, without waiting, and says
-    /// how many went.
+    /// Sends the batch from index `first` on, without waiting, and returns the number of datagrams sent. The
+    /// destinations must have been set.
     pub(super) fn send(
         &mut self,
         fd: RawFd,
@@ -165,7 +164,7 @@ impl<S: AddressFamily> SendHeaders<S> {
     }
 }
 
-/// Both families.
+/// Send headers of both address families.
 pub(super) struct SendBuffers {
     pub v4: SendHeaders<SockaddrIn>,
     pub v6: SendHeaders<SockaddrIn6>,

@@ -1,8 +1,8 @@
-//! The datagram loop of a server, on several threads.
+//! Datagram server on several threads.
 //!
-//! Owns the threads and their end. Each has sockets of its own, so that the kernel spreads the
-//! peers and no thread waits for another, and an exchange of its own. Nothing runs on after the
-//! stop: a datagram owes nobody an orderly end.
+//! Owns the threads and their shutdown. Each thread has its own sockets, among which the kernel distributes
+//! the clients so that no thread waits for another, and its own protocol. Stopping is immediate: datagrams
+//! need no orderly close.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -19,27 +19,24 @@ use crate::net::udp::DatagramSockets;
 use crate::protocol::DatagramProtocol;
 use crate::time::Moment;
 
-/// How to answer.
+/// Configuration of a datagram server.
 #[derive(Debug)]
 pub(crate) struct DatagramServerConfig {
-    /// Where.
     pub sockets: DatagramSockets,
-    /// On how many threads, as the receivers were bound for.
+    /// Number of threads that the sockets were bound for.
     pub threads: usize,
-    /// The largest datagram that is taken whole.
+    /// Largest payload that is received in full.
     pub max_payload: usize,
-    /// Whether facts are built.
     pub events_wanted: bool,
-    /// When to stop by itself.
     pub deadline: Option<Moment>,
-    /// How long to let datagrams gather, as [`Patience::rest`]; zero answers at once.
+    /// As [`DatagramTimeouts::coalesce_delay`]; with zero, replies are sent at once.
     pub coalesce_delay: Duration,
 }
 
-/// Answers until a signal, a nudge or the plan's end comes, or one of the threads has seen enough.
+/// Serves until a signal, the waker, the deadline or the observer of a thread ends it.
 ///
-/// `make` and `finish` are called once per thread, on that thread: one makes its exchange and who
-/// watches it, the other takes both back in the end.
+/// `make` and `finish` are called once per thread, on that thread: `make` returns its protocol and its
+/// observer, `finish` receives both at the end.
 pub(crate) fn serve<E: DatagramProtocol, W: DatagramObserver<E>>(
     mut config: DatagramServerConfig,
     signals: &mut Signals,
@@ -47,55 +44,55 @@ pub(crate) fn serve<E: DatagramProtocol, W: DatagramObserver<E>>(
     finish: impl Fn(E, W) + Sync,
 ) -> Result<StopReason> {
     let failed = |error: io::Error| {
-        Error::new(Exit::OsError, format!("cannot start answering: {}", io_error_text(&error))).with_source(error)
+        Error::new(Exit::OsError, format!("cannot start server threads: {}", io_error_text(&error))).with_source(error)
     };
-    let bells = (0..config.threads).map(|_| EventfdWaker::new()).collect::<io::Result<Vec<_>>>().map_err(failed)?;
-    let over = AtomicBool::new(false);
-    let end = || Ok(ExitNotifier { thread_exited: &over, waker: signals.waker()? });
-    let ends = bells.iter().map(|_| end()).collect::<Result<Vec<_>>>()?;
+    let wakers = (0..config.threads).map(|_| EventfdWaker::new()).collect::<io::Result<Vec<_>>>().map_err(failed)?;
+    let thread_exited = AtomicBool::new(false);
+    let notifier = || Ok(ExitNotifier { thread_exited: &thread_exited, waker: signals.waker()? });
+    let notifiers = wakers.iter().map(|_| notifier()).collect::<Result<Vec<_>>>()?;
     std::thread::scope(|scope| {
-        for (number, (bell, end)) in bells.iter().zip(ends).enumerate() {
-            let (sockets, listening, largest) = (config.sockets.take(), config.events_wanted, config.max_payload);
-            let rest = config.coalesce_delay;
+        for (index, (waker, notifier)) in wakers.iter().zip(notifiers).enumerate() {
+            let (sockets, max_payload) = (config.sockets.take(), config.max_payload);
+            let (events_wanted, coalesce_delay) = (config.events_wanted, config.coalesce_delay);
             let (make, finish) = (&make, &finish);
             let run = move || {
-                // Dropped at the end of the thread, whatever ends it.
-                let _end = end;
-                let (exchange, mut watch) = make();
-                let mut sides = [Endpoint::bound(exchange, sockets, listening)];
-                if !rest.is_zero() {
-                    sides.iter_mut().for_each(Endpoint::prefer_batching);
+                // Dropped when the thread ends, even by a panic.
+                let _notifier = notifier;
+                let (protocol, mut observer) = make();
+                let mut endpoints = [Endpoint::bound(protocol, sockets, events_wanted)];
+                if !coalesce_delay.is_zero() {
+                    endpoints.iter_mut().for_each(Endpoint::prefer_batching);
                 }
                 run_loop(
-                    &mut sides,
-                    DatagramTimeouts { coalesce_delay: rest, ..DatagramTimeouts::default() },
-                    largest,
-                    &mut &*bell,
-                    &mut watch,
+                    &mut endpoints,
+                    DatagramTimeouts { coalesce_delay, ..DatagramTimeouts::default() },
+                    max_payload,
+                    &mut &*waker,
+                    &mut observer,
                 );
-                let [side] = sides;
-                finish(side.into_protocol(), watch);
+                let [endpoint] = endpoints;
+                finish(endpoint.into_protocol(), observer);
             };
-            if let Err(error) = std::thread::Builder::new().name(format!("answer-{number}")).spawn_scoped(scope, run) {
-                bells.iter().for_each(EventfdWaker::stop);
+            if let Err(error) = std::thread::Builder::new().name(format!("datagram-{index}")).spawn_scoped(scope, run) {
+                wakers.iter().for_each(EventfdWaker::stop);
                 return Err(failed(error));
             }
         }
-        let ended = loop {
+        let reason = loop {
             match signals.wait(config.deadline) {
-                WakeReason::Signal(Signal::Quit) => bells.iter().for_each(EventfdWaker::wake),
+                WakeReason::Signal(Signal::Quit) => wakers.iter().for_each(EventfdWaker::wake),
                 WakeReason::Signal(signal) => break StopReason::Signal(signal),
-                WakeReason::Waker if over.load(Ordering::Acquire) => break StopReason::Observer,
+                WakeReason::Waker if thread_exited.load(Ordering::Acquire) => break StopReason::Observer,
                 WakeReason::Waker => break StopReason::Waker,
                 WakeReason::Timeout => break StopReason::Deadline,
             }
         };
-        bells.iter().for_each(EventfdWaker::stop);
-        Ok(ended)
+        wakers.iter().for_each(EventfdWaker::stop);
+        Ok(reason)
     })
 }
 
-/// Tells the waiting thread that one of the others is over.
+/// Wakes the waiting thread when a server thread ends.
 struct ExitNotifier<'a> {
     thread_exited: &'a AtomicBool,
     waker: Waker,
@@ -108,7 +105,7 @@ impl Drop for ExitNotifier<'_> {
     }
 }
 
-/// Wakes one thread.
+/// Waker of one thread.
 struct EventfdWaker {
     eventfd: OwnedFd,
     stopped: AtomicBool,
@@ -125,7 +122,7 @@ impl EventfdWaker {
         self.wake();
     }
 
-    /// Can only fail if it rings already.
+    /// Wakes the thread. A write fails only if a wakeup is already pending.
     fn wake(&self) {
         let _ = rustix::io::write(&self.eventfd, &1_u64.to_ne_bytes());
     }
@@ -137,8 +134,8 @@ impl WakeupSource for &EventfdWaker {
     }
 
     fn take_wakeup(&mut self) -> Option<Wakeup> {
-        let rung = rustix::io::read(&self.eventfd, &mut [0; 8]).is_ok();
+        let woken = rustix::io::read(&self.eventfd, &mut [0; 8]).is_ok();
         let stopped = self.stopped.load(Ordering::Acquire);
-        if stopped { Some(Wakeup::Stop(StopReason::Waker)) } else { rung.then_some(Wakeup::StatusRequest) }
+        if stopped { Some(Wakeup::Stop(StopReason::Waker)) } else { woken.then_some(Wakeup::StatusRequest) }
     }
 }

@@ -1,7 +1,7 @@
-//! One socket of an exchange.
+//! Datagram socket of an endpoint.
 //!
-//! Owns what a socket remembers from call to call: how much it is worth asking for at once, what
-//! it dropped, which stamps have not come. It must not wait.
+//! Owns the state of a socket between system calls: batch size, drop count, pending send timestamps. It must
+//! not wait.
 
 use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
@@ -21,63 +21,62 @@ use crate::net::udp;
 use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
 use crate::time::Moment;
 
-/// What is asked for once two datagrams came without a pause between them. More would save little,
-/// and whoever waits for the first answers would wait for all of them.
+/// Batch size once two datagrams arrived without a pause between them. A larger one would save little, and
+/// the client of the first request would wait for the whole batch.
 const GROWN_BATCH_SIZE: usize = 8;
-/// How long a server looks again before it sleeps. To be woken costs both sides more than that, and
-/// whoever sends in answer to what it gets would be slowed down to a step at a time.
+/// Time for which a server polls again before it sleeps. A wakeup costs both sides more than that, and would
+/// slow down a client that sends each request after the previous reply.
 const BUSY_POLL_TIME: Duration = Duration::from_micros(15);
-/// How often a send is repeated that failed with what may be an earlier one's error.
+/// Maximum retries of a send whose error may be that of an earlier datagram.
 const MAX_SEND_RETRIES: u32 = 4;
 
-/// A socket and what is known of it.
+/// Datagram socket with its batching and timestamp state.
 pub(super) struct DatagramSocket {
-    /// What the exchange calls it.
+    /// Number that the protocol uses, as in [`Datagram::socket`].
     pub id: u64,
     socket: Socket,
     pub is_v6: bool,
-    /// The one address it is bound to, unless that is every address.
+    /// Address the socket is bound to, unless that is the wildcard address.
     local_ip: Option<IpAddr>,
     is_connected: bool,
-    /// Whether what it sends may be merged: not if each is to have a stamp, nor if the device
-    /// cannot make the checksums.
+    /// UDP segmentation offload may merge datagrams: not if each needs its own timestamp, nor if the device
+    /// cannot compute the checksums.
     gso_enabled: bool,
-    /// Of a socket that stamps what it sends.
+    /// Present if the socket timestamps what it sends.
     pending_timestamps: Option<PendingTimestamps>,
     dropped: u32,
-    /// How many datagrams the next call asks for, one or as many as it has grown to.
+    /// Number of datagrams the next call asks for: 1 or `grown_batch_size`.
     batch_size: usize,
     grown_batch_size: usize,
-    /// How much room there is for what the kernel tells beside each.
+    /// Control-buffer size per datagram.
     control_len: usize,
-    /// Whether the last one came right after another.
+    /// The last datagram followed another one without a pause.
     back_to_back: bool,
-    /// When the last one came.
     last_received: Moment,
-    /// How long after that it is looked at again before anybody sleeps.
+    /// Time after `last_received` for which the socket is polled before the thread sleeps.
     busy_poll_time: Duration,
-    /// When it was last known to be empty: what comes now came later.
+    /// Last moment at which the socket was known to be empty; later datagrams arrived after it.
     last_empty: Moment,
-    /// Whether there may be something to receive.
+    /// There may be datagrams to receive.
     readable: Cell<bool>,
-    /// Whether there may be something in the error queue.
+    /// There may be entries in the error queue.
     errors_pending: Cell<bool>,
 }
 
 impl DatagramSocket {
-    /// A server's socket.
+    /// Creates a server's socket.
     pub(super) fn bound(id: u64, socket: Socket, address: SocketAddr, now: Moment) -> Self {
         let local = Some(address.ip()).filter(|ip| !ip.is_unspecified());
         Self::new(id, socket, address, local, now)
     }
 
-    /// A client's socket, connected to `peer`.
+    /// Creates a client's socket, connected to `peer`.
     pub(super) fn connected(id: u64, socket: Socket, peer: SocketAddr, now: Moment) -> Self {
         let local = socket.local_addr().ok().and_then(|local| local.as_socket()).map(|local| local.ip());
-        let departures = udp::enable_timestamps(&socket).then(PendingTimestamps::default);
+        let pending = udp::enable_timestamps(&socket).then(PendingTimestamps::default);
         Self {
-            gso_enabled: departures.is_none(),
-            pending_timestamps: departures,
+            gso_enabled: pending.is_none(),
+            pending_timestamps: pending,
             is_connected: true,
             busy_poll_time: Duration::ZERO,
             ..Self::new(id, socket, peer, local, now)
@@ -106,8 +105,7 @@ impl DatagramSocket {
         }
     }
 
-    /// Is never looked at again before somebody sleeps, and read in the largest batches then: nobody
-    /// waits for an answer to the first of them.
+    /// Disables busy polling and reads the largest batches, for a protocol without waiting clients.
     pub(super) fn prefer_batching(&mut self) {
         (self.busy_poll_time, self.grown_batch_size) = (Duration::ZERO, BATCH_SIZE);
     }
@@ -116,7 +114,6 @@ impl DatagramSocket {
         self.socket.as_fd()
     }
 
-    /// Where it can be reached.
     #[cfg(test)]
     pub(super) fn local_address(&self) -> SocketAddr {
         self.socket.local_addr().ok().and_then(|local| local.as_socket()).expect("an inet socket is bound")
@@ -126,19 +123,19 @@ impl DatagramSocket {
         self.socket.as_raw_fd()
     }
 
-    /// Notes what poll says.
+    /// Records the readiness that poll reported.
     pub(super) fn set_ready(&self, ready: PollFlags) {
         self.readable.set(self.readable.get() || ready.contains(PollFlags::IN));
         self.errors_pending.set(self.errors_pending.get() || ready.contains(PollFlags::ERR));
     }
 
-    /// Whether it is worth a look without waiting.
+    /// Returns true if a read may find something without waiting.
     pub(super) fn is_ready(&self) -> bool {
         self.readable.get() || self.errors_pending.get()
     }
 
-    /// Reads what the error queue holds, then a batch of datagrams, and says whether there was
-    /// anything. `now` moves on with each call that brought something.
+    /// Reads the error queue, then a batch of datagrams; returns true if there was anything. `now` advances
+    /// with each successful call.
     pub(super) fn read<E: DatagramProtocol>(
         &mut self,
         buffer: &mut BatchBuffer,
@@ -146,14 +143,14 @@ impl DatagramSocket {
         actions: &mut DatagramActions<E::Event>,
         now: &mut Moment,
     ) -> bool {
-        let told = (self.errors_pending.get() || self.pending_timestamp_count() > 0)
+        let had_entries = (self.errors_pending.get() || self.pending_timestamp_count() > 0)
             && self.read_error_queue(buffer, protocol, actions, now);
-        let came = if self.is_v6 {
+        let had_datagrams = if self.is_v6 {
             self.read_batch::<SockaddrIn6, E>(buffer, protocol, actions, now)
         } else {
             self.read_batch::<SockaddrIn, E>(buffer, protocol, actions, now)
         };
-        told || came
+        had_entries || had_datagrams
     }
 
     fn pending_timestamp_count(&self) -> usize {
@@ -167,40 +164,40 @@ impl DatagramSocket {
         actions: &mut DatagramActions<E::Event>,
         now: &mut Moment,
     ) -> bool {
-        let mut told = 0;
+        let mut entries = 0;
         loop {
-            let wanted = self.pending_timestamp_count().clamp(1, BATCH_SIZE);
-            let (socket, floor) = (self.id, self.last_empty);
-            let departures = &mut self.pending_timestamps;
+            let max_count = self.pending_timestamp_count().clamp(1, BATCH_SIZE);
+            let (socket, not_before) = (self.id, self.last_empty);
+            let pending = &mut self.pending_timestamps;
             let fd = self.socket.as_raw_fd();
-            let read = buffer.receive::<()>(fd, wanted, CONTROL_SIZE, MsgFlags::MSG_ERRQUEUE, |arrival, at| {
+            let result = buffer.receive::<()>(fd, max_count, CONTROL_SIZE, MsgFlags::MSG_ERRQUEUE, |raw, at| {
                 *now = at;
-                match arrival.ancillary.error.map(ErrorQueueEntry::from_kernel) {
+                match raw.ancillary.error.map(ErrorQueueEntry::from_kernel) {
                     Some(ErrorQueueEntry::Transmitted(number)) => {
-                        let ticket = departures.as_mut().and_then(|departures| departures.take(number));
-                        if let Some((ticket, stamp)) = ticket.zip(arrival.ancillary.timestamp) {
-                            protocol.transmitted(ticket, to_monotonic(stamp, at, floor));
+                        let ticket = pending.as_mut().and_then(|pending| pending.take(number));
+                        if let Some((ticket, timestamp)) = ticket.zip(raw.ancillary.timestamp) {
+                            protocol.transmitted(ticket, to_monotonic(timestamp, at, not_before));
                         }
                     }
                     Some(ErrorQueueEntry::Undeliverable(error)) => {
-                        let failure = TransmitError::Unreachable { socket, error: &error, bytes: arrival.bytes };
+                        let failure = TransmitError::Unreachable { socket, error: &error, bytes: raw.bytes };
                         protocol.failed(&failure, at, actions);
                     }
                     Some(ErrorQueueEntry::AlreadyReported) | None => {}
                 }
             });
-            let read = read.map(|received| received.count);
-            told += read.unwrap_or(0);
-            let settled = !self.errors_pending.get() && self.pending_timestamp_count() == 0;
-            if read != Err(Errno::EINTR) && (settled || read.unwrap_or(0) < wanted) {
+            let result = result.map(|batch| batch.count);
+            entries += result.unwrap_or(0);
+            let is_settled = !self.errors_pending.get() && self.pending_timestamp_count() == 0;
+            if result != Err(Errno::EINTR) && (is_settled || result.unwrap_or(0) < max_count) {
                 break;
             }
         }
-        // An error without an entry sticks to the socket until something else is tried on it.
-        if self.errors_pending.take() && told == 0 {
+        // An error without an entry stays on the socket until another operation returns it.
+        if self.errors_pending.take() && entries == 0 {
             self.readable.set(true);
         }
-        told > 0
+        entries > 0
     }
 
     fn read_batch<S: AddressFamily, E: DatagramProtocol>(
@@ -210,62 +207,62 @@ impl DatagramSocket {
         actions: &mut DatagramActions<E::Event>,
         now: &mut Moment,
     ) -> bool {
-        let (fd, wanted, before) = (self.raw_fd(), self.batch_size, *now);
+        let (fd, max_count, before) = (self.raw_fd(), self.batch_size, *now);
         let (mut dropped, mut last) = (self.dropped, *now);
-        let read =
-            buffer.receive::<S>(fd, wanted, self.control_len, MsgFlags::empty(), |arrival: RawDatagram<'_, S>, at| {
-                let Some(peer) = arrival.peer.into_std() else { return };
-                let stamp = arrival.ancillary.timestamp;
+        let result =
+            buffer.receive::<S>(fd, max_count, self.control_len, MsgFlags::empty(), |raw: RawDatagram<'_, S>, at| {
+                let Some(peer) = raw.peer.into_std() else { return };
+                let timestamp = raw.ancillary.timestamp;
                 let datagram = Datagram {
                     peer,
-                    local: arrival.ancillary.local.or(self.local_ip),
+                    local: raw.ancillary.local.or(self.local_ip),
                     socket: self.id,
-                    received_at: stamp.map_or(at, |stamp| to_monotonic(stamp, at, self.last_empty)),
-                    has_kernel_timestamp: stamp.is_some(),
-                    ttl: arrival.ancillary.ttl,
-                    truncated: arrival.truncated,
-                    bytes: arrival.bytes,
+                    received_at: timestamp.map_or(at, |timestamp| to_monotonic(timestamp, at, self.last_empty)),
+                    has_kernel_timestamp: timestamp.is_some(),
+                    ttl: raw.ancillary.ttl,
+                    truncated: raw.truncated,
+                    bytes: raw.bytes,
                 };
                 protocol.received(&datagram, at, actions);
-                dropped = arrival.ancillary.dropped.unwrap_or(dropped);
+                dropped = raw.ancillary.dropped.unwrap_or(dropped);
                 last = at;
             });
         *now = last;
         self.report_overflow(dropped, protocol, actions, *now);
-        let readable = match read {
-            Ok(ReceivedBatch { count, control_len: filled }) => {
+        let readable = match result {
+            Ok(ReceivedBatch { count, control_len }) => {
                 self.last_received = before;
-                if count < wanted {
+                if count < max_count {
                     self.last_empty = before;
                 }
                 self.adapt_batch_size(count);
-                self.adjust_control_len(filled);
+                self.adjust_control_len(control_len);
                 true
             }
             Err(Errno::EINTR) => true,
             Err(Errno::EAGAIN) => {
                 self.last_empty = before;
-                let hot = before - self.last_received < self.busy_poll_time;
-                self.back_to_back &= hot;
-                hot
+                let keep_polling = before - self.last_received < self.busy_poll_time;
+                self.back_to_back &= keep_polling;
+                keep_polling
             }
             Err(_) => {
-                // An ICMP error that came just now; its entry in the error queue says more.
+                // An ICMP error that arrived just now; its entry in the error queue has the details.
                 self.errors_pending.set(true);
                 false
             }
         };
         self.readable.set(readable);
-        read.is_ok_and(|received| received.count > 0)
+        result.is_ok_and(|batch| batch.count > 0)
     }
 
-    /// What the kernel's table of sockets calls it.
+    /// Inode in the kernel's socket tables.
     pub(super) fn inode(&self) -> Option<u64> {
         rustix::fs::fstat(&self.socket).ok().map(|stat| stat.st_ino)
     }
 
-    /// Tells how many datagrams have found no room since this was last asked; `dropped` is the
-    /// kernel's count, which begins anew after 2³².
+    /// Reports the datagrams dropped since the last call; `dropped` is the kernel's total, which wraps at
+    /// 2³².
     pub(super) fn report_overflow<E: DatagramProtocol>(
         &mut self,
         dropped: u32,
@@ -273,31 +270,31 @@ impl DatagramSocket {
         actions: &mut DatagramActions<E::Event>,
         now: Moment,
     ) {
-        let lost = dropped.wrapping_sub(self.dropped);
+        let count = dropped.wrapping_sub(self.dropped);
         self.dropped = dropped;
-        if lost > 0 {
-            protocol.overflowed(lost.into(), now, actions);
+        if count > 0 {
+            protocol.overflowed(count.into(), now, actions);
         }
     }
 
-    /// Gives exactly the room that was filled, so that the headers can be used again. Where the
-    /// datagram was sent to must never be cut off for that: an answer would leave from an address
-    /// nobody asked. What can be is the stamps of the first batch after the first overflow, whose
-    /// count then comes with the next one.
+    /// Sets the control-buffer size to what was used, so that the headers can be reused. The destination
+    /// address must never be cut off for that: the reply would leave from an address the client did not
+    /// contact. Only timestamps can be cut off, in the first batch after the first drop; the drop count then
+    /// arrives with the next batch.
     fn adjust_control_len(&mut self, control_len: Option<usize>) {
         if self.local_ip.is_some() && !self.is_connected {
             self.control_len = control_len.unwrap_or(CONTROL_SIZE);
         }
     }
 
-    /// How much to ask for next time, after so much came.
+    /// Adapts the next batch size to the number of datagrams received.
     fn adapt_batch_size(&mut self, received: usize) {
         self.batch_size =
             if received > 1 || (self.back_to_back && self.batch_size == 1) { self.grown_batch_size } else { 1 };
         self.back_to_back = true;
     }
 
-    /// Sends a run of datagrams out of `octets`, and notes which failed.
+    /// Sends a batch out of `payload_bytes` and appends what failed to `failures`.
     pub(super) fn send<S: AddressFamily>(
         &mut self,
         headers: &mut SendHeaders<S>,
@@ -305,11 +302,11 @@ impl DatagramSocket {
         payload_bytes: &[u8],
         failures: &mut Vec<(u64, Errno)>,
     ) {
-        // The system takes the address a socket is bound to by itself.
+        // The kernel uses the bound address by itself.
         let from = batch.from().filter(|from| Some(*from) != self.local_ip);
-        let (mut next, mut repeats) = (0, 0);
+        let (mut next, mut retries) = (0, 0);
         if self.gso_enabled && from.is_none() {
-            // What does not go merged is told why when it is sent by itself.
+            // A datagram that fails in a merged message gets its error below, where it is sent alone.
             let merged = headers.send_gso(self.raw_fd(), batch, payload_bytes);
             self.gso_enabled = merged != Err(Errno::EIO);
             next = merged.unwrap_or(0);
@@ -318,37 +315,37 @@ impl DatagramSocket {
         while let Some(ticket) = batch.tickets().nth(next) {
             match headers.send(self.raw_fd(), batch, next, from) {
                 Ok(count) => {
-                    if let Some(departures) = &mut self.pending_timestamps {
-                        batch.tickets().skip(next).take(count).for_each(|ticket| departures.push(ticket));
+                    if let Some(pending) = &mut self.pending_timestamps {
+                        batch.tickets().skip(next).take(count).for_each(|ticket| pending.push(ticket));
                     }
-                    (next, repeats) = (next + count.max(1), 0);
+                    (next, retries) = (next + count.max(1), 0);
                 }
                 Err(Errno::EINTR) => {}
-                Err(errno) if repeats < MAX_SEND_RETRIES && self.may_be_earlier_error(errno) => {
+                Err(errno) if retries < MAX_SEND_RETRIES && self.may_be_earlier_error(errno) => {
                     self.errors_pending.set(true);
-                    repeats += 1;
+                    retries += 1;
                 }
                 Err(errno) => {
                     failures.push((ticket, errno));
                     self.restart_timestamp_numbers();
-                    (next, repeats) = (next + 1, 0);
+                    (next, retries) = (next + 1, 0);
                 }
             }
         }
-        // The stamp of what left without a queue in between is there already.
+        // Datagrams that did not pass a device queue have their timestamps already.
         if self.pending_timestamp_count() > 0 {
             self.errors_pending.set(true);
         }
     }
 
-    /// Whether the error of a send may be what ICMP says about an earlier datagram: the kernel
-    /// tells it to whoever calls next, and the error queue tells it in full.
+    /// Returns true if a send error may be the ICMP error of an earlier datagram: the kernel returns it from
+    /// the next call of any kind, and the error queue has the details.
     fn may_be_earlier_error(&self, errno: Errno) -> bool {
         self.is_connected && !matches!(errno, Errno::EAGAIN | Errno::ENOBUFS | Errno::EPERM | Errno::EMSGSIZE)
     }
 
-    /// Whether a datagram that was not sent has used up a number depends on the kernel's version
-    /// and on where it failed, so the count begins anew, without those whose stamps have not come.
+    /// Restarts the numbering without the pending timestamps: whether a failed send uses up a number depends
+    /// on the kernel version and on where it failed.
     fn restart_timestamp_numbers(&mut self) {
         if self.pending_timestamps.is_some() {
             self.pending_timestamps = udp::enable_timestamps(&self.socket).then(PendingTimestamps::default);

@@ -1,4 +1,4 @@
-//! The datagram loop over real sockets on loopback.
+//! Tests of the datagram loop over real sockets on loopback.
 
 mod client;
 mod server;
@@ -22,10 +22,10 @@ use crate::probe::{Echo, EchoConfig, EchoCounters};
 use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
 use crate::time::Moment;
 
-/// More than any test takes; a loop that gets here has failed.
+/// Longer than any test takes; a loop that runs into this has failed.
 const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a [`Tape`] hears, in order.
+/// Calls that a [`RecordingProtocol`] received, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Callback {
     Datagram(Vec<u8>),
@@ -37,18 +37,18 @@ enum Callback {
     Woken,
 }
 
-/// An exchange that does what it was told once, and writes down what it hears.
+/// Protocol that sends its datagrams once and records every call.
 #[derive(Default)]
 struct RecordingProtocol {
     callbacks: Vec<Callback>,
     datagrams: Vec<DatagramInfo>,
-    /// Sent when first woken.
+    /// Datagrams to send at the first wakeup.
     to_send: Vec<(Transmit, Vec<u8>)>,
     to_retire: Vec<u64>,
     next_wake: Option<Moment>,
 }
 
-/// A datagram without its octets.
+/// Received datagram without its payload.
 #[derive(Clone, Copy)]
 struct DatagramInfo {
     peer: SocketAddr,
@@ -60,35 +60,28 @@ struct DatagramInfo {
 }
 
 impl RecordingProtocol {
-    /// Sends these on socket 0 as soon as the loop runs, as tickets 1, 2, ….
+    /// Creates a protocol that sends these payloads on socket 0 as soon as the loop runs, as tickets 1, 2, ….
     fn sending<'a>(payloads: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let first =
+        let to_send =
             (1..).zip(payloads).map(|(ticket, bytes)| (Transmit::connected(0, ticket), bytes.to_vec())).collect();
-        Self { to_send: first, next_wake: Some(now()), ..Self::default() }
+        Self { to_send, next_wake: Some(now()), ..Self::default() }
     }
 
     fn count(&self, matches: impl Fn(&Callback) -> bool) -> usize {
-        self.callbacks.iter().filter(|heard| matches(heard)).count()
+        self.callbacks.iter().filter(|callback| matches(callback)).count()
     }
 
     fn datagram_count(&self) -> usize {
-        self.count(|heard| matches!(heard, Callback::Datagram(_)))
+        self.count(|callback| matches!(callback, Callback::Datagram(_)))
     }
 }
 
 impl DatagramProtocol for RecordingProtocol {
     type Event = ();
 
-    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, _post: &mut DatagramActions<()>) {
-        let Datagram { peer, socket, received_at: at, has_kernel_timestamp: stamped, ttl, .. } = *datagram;
-        self.datagrams.push(DatagramInfo {
-            peer,
-            socket,
-            received_at: at,
-            read_at: now,
-            has_kernel_timestamp: stamped,
-            ttl,
-        });
+    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, _actions: &mut DatagramActions<()>) {
+        let Datagram { peer, socket, received_at, has_kernel_timestamp, ttl, .. } = *datagram;
+        self.datagrams.push(DatagramInfo { peer, socket, received_at, read_at: now, has_kernel_timestamp, ttl });
         let bytes = datagram.bytes;
         self.callbacks.push(if datagram.truncated {
             Callback::Truncated(bytes.len())
@@ -101,7 +94,7 @@ impl DatagramProtocol for RecordingProtocol {
         self.callbacks.push(Callback::Transmitted(ticket));
     }
 
-    fn failed(&mut self, failure: &TransmitError<'_>, _now: Moment, _post: &mut DatagramActions<()>) {
+    fn failed(&mut self, failure: &TransmitError<'_>, _now: Moment, _actions: &mut DatagramActions<()>) {
         self.callbacks.push(match *failure {
             TransmitError::NotSent { ticket, error } => Callback::NotSent(ticket, error.to_string()),
             TransmitError::Unreachable { socket, error, bytes } => {
@@ -110,17 +103,17 @@ impl DatagramProtocol for RecordingProtocol {
         });
     }
 
-    fn overflowed(&mut self, count: u64, _now: Moment, _post: &mut DatagramActions<()>) {
+    fn overflowed(&mut self, count: u64, _now: Moment, _actions: &mut DatagramActions<()>) {
         self.callbacks.push(Callback::Overflowed(count));
     }
 
-    fn woken(&mut self, _now: Moment, post: &mut DatagramActions<()>) {
+    fn woken(&mut self, _now: Moment, actions: &mut DatagramActions<()>) {
         self.callbacks.push(Callback::Woken);
         self.next_wake = None;
-        for (outgoing, bytes) in self.to_send.drain(..) {
-            post.send(outgoing, |out| out.extend_from_slice(&bytes));
+        for (transmit, bytes) in self.to_send.drain(..) {
+            actions.send(transmit, |out| out.extend_from_slice(&bytes));
         }
-        self.to_retire.drain(..).for_each(|socket| post.retire(socket));
+        self.to_retire.drain(..).for_each(|socket| actions.retire(socket));
     }
 
     fn wake_at(&self) -> Option<Moment> {
@@ -128,70 +121,70 @@ impl DatagramProtocol for RecordingProtocol {
     }
 }
 
-/// The kernel begins to stamp some time after the first socket of the host asked for it; what came
-/// before has no stamp. So one socket asks for all tests, and is never closed.
+/// Waits until the kernel timestamps datagrams. Timestamping begins some time after the first socket of the
+/// host has enabled it, so one socket enables it for all tests and is never closed.
 fn await_kernel_timestamps() {
-    static BEGUN: Once = Once::new();
-    BEGUN.call_once(|| {
+    static STARTED: Once = Once::new();
+    STARTED.call_once(|| {
         let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let mut side = client_endpoint(RecordingProtocol::default(), receiver.local_addr().expect("bound"));
+        let mut endpoint = client_endpoint(RecordingProtocol::default(), receiver.local_addr().expect("bound"));
         let mut signals = Signals::install().expect("a pipe");
-        while !side.protocol().datagrams.last().is_some_and(|seen| seen.has_kernel_timestamp) {
-            receiver.send_to(b"stamped?", side.sockets[0].local_address()).expect("sent");
-            let come = side.protocol().datagram_count() + 1;
-            let mut watch = StopWhen(|tape: &RecordingProtocol| tape.datagram_count() == come);
-            run_client(std::slice::from_mut(&mut side), DatagramTimeouts::default(), &mut signals, &mut watch);
+        while !endpoint.protocol().datagrams.last().is_some_and(|seen| seen.has_kernel_timestamp) {
+            receiver.send_to(b"timestamp?", endpoint.sockets[0].local_address()).expect("sent");
+            let expected = endpoint.protocol().datagram_count() + 1;
+            let mut observer = StopWhen(|protocol: &RecordingProtocol| protocol.datagram_count() == expected);
+            run_client(std::slice::from_mut(&mut endpoint), DatagramTimeouts::default(), &mut signals, &mut observer);
         }
-        std::mem::forget(side);
+        std::mem::forget(endpoint);
     });
 }
 
-/// Watches until the first side's exchange has heard enough.
+/// Observer that ends the loop once the protocol of the first endpoint meets a condition.
 struct StopWhen<F>(F);
 
 impl<E: DatagramProtocol, F: FnMut(&E) -> bool> DatagramObserver<E> for StopWhen<F> {
-    fn on_event(&mut self, _side: usize, _fact: E::Event) {}
+    fn on_event(&mut self, _endpoint: usize, _event: E::Event) {}
 
-    fn on_turn(&mut self, sides: &mut [Endpoint<E>], _now: Moment) -> ControlFlow<()> {
-        if (self.0)(sides[0].protocol()) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    fn on_turn(&mut self, endpoints: &mut [Endpoint<E>], _now: Moment) -> ControlFlow<()> {
+        if (self.0)(endpoints[0].protocol()) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    fn on_status_request(&mut self, _sides: &mut [Endpoint<E>], _now: Moment) {}
+    fn on_status_request(&mut self, _endpoints: &mut [Endpoint<E>], _now: Moment) {}
 }
 
-/// Carries one side until it has heard enough.
-fn run_until<E: DatagramProtocol>(side: Endpoint<E>, is_done: impl FnMut(&E) -> bool) -> E {
+/// Runs one endpoint until its protocol meets a condition, and returns the protocol.
+fn run_until<E: DatagramProtocol>(endpoint: Endpoint<E>, is_done: impl FnMut(&E) -> bool) -> E {
     let mut signals = Signals::install().expect("a pipe");
-    let patience = DatagramTimeouts { deadline: Some(now() + TEST_TIMEOUT), ..DatagramTimeouts::default() };
-    let mut sides = [side];
-    assert_eq!(run_client(&mut sides, patience, &mut signals, &mut StopWhen(is_done)), StopReason::Observer);
-    let [side] = sides;
-    side.into_protocol()
+    let timeouts = DatagramTimeouts { deadline: Some(now() + TEST_TIMEOUT), ..DatagramTimeouts::default() };
+    let mut endpoints = [endpoint];
+    assert_eq!(run_client(&mut endpoints, timeouts, &mut signals, &mut StopWhen(is_done)), StopReason::Observer);
+    let [endpoint] = endpoints;
+    endpoint.into_protocol()
 }
 
-fn client_endpoint<E: DatagramProtocol>(exchange: E, peer: SocketAddr) -> Endpoint<E> {
-    Endpoint::connected(exchange, peer, SocketOptions::default(), false).expect("a socket")
+fn client_endpoint<E: DatagramProtocol>(protocol: E, peer: SocketAddr) -> Endpoint<E> {
+    Endpoint::connected(protocol, peer, SocketOptions::default(), false).expect("a socket")
 }
 
-/// A server with one socket of 127.0.0.1, for a test that is the other end itself.
-fn server_endpoint(exchange: RecordingProtocol) -> (Endpoint<RecordingProtocol>, SocketAddr) {
+/// Creates a server endpoint on 127.0.0.1, for a test that acts as the client.
+fn server_endpoint(protocol: RecordingProtocol) -> (Endpoint<RecordingProtocol>, SocketAddr) {
     let mut receivers = DatagramSockets::bind(&[BindAddress::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
     let address = receivers.socket_addresses()[0];
-    (Endpoint::bound(exchange, receivers.take(), false), address)
+    (Endpoint::bound(protocol, receivers.take(), false), address)
 }
 
-/// A plain socket that sends to `peer`.
+/// Opens a plain socket that sends to `peer`.
 fn plain_socket(peer: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     socket.connect(peer).expect("connected");
     socket
 }
 
-/// Runs honest echoes while `test` talks to them, and gives the tally of each thread.
+/// Runs echo servers without impairments during `test`, and returns the counters of each thread.
 fn with_echo_server(bind: BindAddress, threads: usize, test: impl FnOnce(&[SocketAddr])) -> Vec<EchoCounters> {
     let receivers = DatagramSockets::bind(&[bind], threads).expect("a free port");
     let bound = receivers.socket_addresses();
-    let plan = DatagramServerConfig {
+    let config = DatagramServerConfig {
         sockets: receivers,
         threads,
         max_payload: MAX_PAYLOAD,
@@ -200,8 +193,8 @@ fn with_echo_server(bind: BindAddress, threads: usize, test: impl FnOnce(&[Socke
         coalesce_delay: Duration::ZERO,
     };
     let mut signals = Signals::install().expect("a pipe");
-    let nudge: Waker = signals.waker().expect("a copy");
-    let rules = EchoConfig {
+    let waker: Waker = signals.waker().expect("a copy");
+    let echo_config = EchoConfig {
         impairment: Impairment::none(1),
         key: None,
         own_addresses: bound.clone(),
@@ -209,17 +202,17 @@ fn with_echo_server(bind: BindAddress, threads: usize, test: impl FnOnce(&[Socke
         remaining: None,
     };
     let ordinals = Arc::new(AtomicU32::new(0));
-    let (done, tallies) = std::sync::mpsc::channel();
+    let (done, results) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         let serving = scope.spawn(move || {
-            let make = || (Echo::new(rules.clone(), ordinals.clone()), StopWhen(|_: &Echo| false));
-            let finish = |echo: Echo, _| done.send(echo.counters().clone()).expect("somebody listens");
-            serve(plan, &mut signals, make, finish).expect("threads")
+            let make = || (Echo::new(echo_config.clone(), ordinals.clone()), StopWhen(|_: &Echo| false));
+            let finish = |echo: Echo, _| done.send(echo.counters().clone()).expect("the receiver exists");
+            serve(config, &mut signals, make, finish).expect("threads")
         });
         let tested = std::panic::catch_unwind(AssertUnwindSafe(|| test(&bound)));
-        nudge.wake();
+        waker.wake();
         tested.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         assert_eq!(serving.join().expect("no panic"), StopReason::Waker);
     });
-    tallies.try_iter().collect()
+    results.try_iter().collect()
 }

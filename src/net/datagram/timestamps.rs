@@ -1,9 +1,9 @@
-//! The kernel's word on when a datagram came or left.
+//! Kernel timestamps of datagrams received and sent.
 //!
-//! Owns the step from wall time to our own clock, and which stamp belongs to which datagram sent.
+//! Owns the conversion from wall time to monotonic time, and the assignment of send timestamps to tickets.
 //!
 //! ```text
-//!   send ticket 41 ─▶ number 7 ─▶ …wire… ─▶ error queue: number 7 left at 12:00:00.123 ─▶ ticket 41
+//!   send ticket 41 ─▶ number 7 ─▶ …network… ─▶ error queue: number 7 sent at 12:00:00.123 ─▶ ticket 41
 //! ```
 
 use std::collections::VecDeque;
@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use crate::time::Moment;
 
-/// How many datagrams are waited for. A device that never stamps what it sends, and some do not,
-/// must not make us remember everything we ever sent.
+/// Maximum number of pending timestamps. Some devices never timestamp what they send, and must not make the
+/// list grow without limit.
 const MAX_PENDING: usize = 4096;
 
-/// Brings a stamp over to the monotonic clock: as long before `now` as the wall clock says, but
-/// not before `floor`, when nothing had come yet. So a step of the wall clock bends nothing by
-/// more than the distance of the two readings.
+/// Converts a timestamp to monotonic time: as long before `now` as the wall clock says, but not before
+/// `not_before`, when the socket was still empty. A step of the wall clock thus shifts the result by no more
+/// than the time between the two readings.
 pub(super) fn to_monotonic(timestamp: Duration, now: Moment, not_before: Moment) -> Moment {
     const START: Moment = Moment::new(Duration::ZERO, Duration::ZERO);
     let ago = now.wall().saturating_sub(timestamp);
@@ -25,17 +25,17 @@ pub(super) fn to_monotonic(timestamp: Duration, now: Moment, not_before: Moment)
     Moment::new(mono, timestamp)
 }
 
-/// The datagrams of one socket whose stamps have not come, numbered as the kernel does.
+/// Sent datagrams of one socket whose timestamps are pending, numbered as in the kernel.
 #[derive(Debug, Default)]
 pub(super) struct PendingTimestamps {
-    /// Their tickets; `None` once the stamp has come, out of order.
+    /// Tickets; `None` once a timestamp has arrived out of order.
     tickets: VecDeque<Option<u64>>,
-    /// The number of the first of them.
+    /// Number of the first ticket.
     first_number: u32,
 }
 
 impl PendingTimestamps {
-    /// One more was sent.
+    /// Adds a sent datagram; at the limit, gives up on all before it.
     pub(super) fn push(&mut self, ticket: u64) {
         if self.tickets.len() >= MAX_PENDING {
             self.clear();
@@ -43,10 +43,10 @@ impl PendingTimestamps {
         self.tickets.push_back(Some(ticket));
     }
 
-    /// Whose stamp this is.
+    /// Removes and returns the ticket of this number.
     pub(super) fn take(&mut self, number: u32) -> Option<u64> {
-        let place = usize::try_from(number.wrapping_sub(self.first_number)).ok()?;
-        let ticket = self.tickets.get_mut(place)?.take();
+        let index = usize::try_from(number.wrapping_sub(self.first_number)).ok()?;
+        let ticket = self.tickets.get_mut(index)?.take();
         while self.tickets.front() == Some(&None) {
             self.tickets.pop_front();
             self.first_number = self.first_number.wrapping_add(1);
@@ -54,15 +54,14 @@ impl PendingTimestamps {
         ticket
     }
 
-    /// How many stamps have not come.
     pub(super) fn count(&self) -> usize {
         self.tickets.len()
     }
 
-    /// Waits for none of them any more.
+    /// Gives up on all pending timestamps.
     pub(super) fn clear(&mut self) {
-        let passed = u32::try_from(self.tickets.len()).expect("bounded by AWAITED");
-        self.first_number = self.first_number.wrapping_add(passed);
+        let skipped = u32::try_from(self.tickets.len()).expect("bounded by MAX_PENDING");
+        self.first_number = self.first_number.wrapping_add(skipped);
         self.tickets.clear();
     }
 }
@@ -78,35 +77,35 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_is_as_old_as_the_wall_clock_says() {
-        let came = to_monotonic(Duration::from_millis(997), at(50, 1_000), at(0, 950));
-        assert_eq!(came, at(47, 0));
-        assert_eq!(came.wall(), Duration::from_millis(997));
+    fn a_timestamp_is_as_old_as_the_wall_clock_says() {
+        let converted = to_monotonic(Duration::from_millis(997), at(50, 1_000), at(0, 950));
+        assert_eq!(converted, at(47, 0));
+        assert_eq!(converted.wall(), Duration::from_millis(997));
     }
 
     #[test]
-    fn a_clock_step_moves_a_stamp_no_further_than_the_two_readings() {
-        let (floor, now) = (at(40, 950), at(50, 1_000));
-        assert_eq!(to_monotonic(Duration::ZERO, now, floor), floor);
-        assert_eq!(to_monotonic(Duration::from_secs(9_999), now, floor), now);
+    fn a_clock_step_moves_a_timestamp_no_further_than_the_two_readings() {
+        let (not_before, now) = (at(40, 950), at(50, 1_000));
+        assert_eq!(to_monotonic(Duration::ZERO, now, not_before), not_before);
+        assert_eq!(to_monotonic(Duration::from_secs(9_999), now, not_before), now);
     }
 
     #[test]
-    fn each_stamp_finds_its_ticket_in_any_order_and_once() {
-        let mut departures = PendingTimestamps::default();
-        (10..14).for_each(|ticket| departures.push(ticket));
-        assert_eq!([1, 0, 1, 7, 3].map(|number| departures.take(number)), [Some(11), Some(10), None, None, Some(13)]);
-        departures.push(14);
-        assert_eq!([4, 2].map(|number| departures.take(number)), [Some(14), Some(12)]);
-        assert_eq!(departures.count(), 0);
+    fn each_timestamp_finds_its_ticket_in_any_order_and_once() {
+        let mut pending = PendingTimestamps::default();
+        (10..14).for_each(|ticket| pending.push(ticket));
+        assert_eq!([1, 0, 1, 7, 3].map(|number| pending.take(number)), [Some(11), Some(10), None, None, Some(13)]);
+        pending.push(14);
+        assert_eq!([4, 2].map(|number| pending.take(number)), [Some(14), Some(12)]);
+        assert_eq!(pending.count(), 0);
     }
 
     #[test]
-    fn stamps_that_never_come_are_given_up() {
-        let mut departures = PendingTimestamps::default();
-        (0..=MAX_PENDING as u64).for_each(|ticket| departures.push(ticket));
-        assert_eq!(departures.count(), 1);
+    fn timestamps_that_never_arrive_are_given_up() {
+        let mut pending = PendingTimestamps::default();
+        (0..=MAX_PENDING as u64).for_each(|ticket| pending.push(ticket));
+        assert_eq!(pending.count(), 1);
         let number = u32::try_from(MAX_PENDING).expect("small");
-        assert_eq!((departures.take(0), departures.take(number)), (None, Some(MAX_PENDING as u64)));
+        assert_eq!((pending.take(0), pending.take(number)), (None, Some(MAX_PENDING as u64)));
     }
 }

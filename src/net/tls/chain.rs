@@ -1,7 +1,7 @@
-//! The certificates that a server has shown.
+//! Certificate chain that a server has presented.
 //!
-//! Owns what people want to know of one: for whom, by whom, how long still, and by which hash it can be
-//! pinned. They are taken apart by x509-parser (RFC 5280 §4.1); whether one is believed was decided before.
+//! Owns the reported fields of a certificate: subject, issuer, names, validity and fingerprint, parsed with
+//! x509-parser (RFC 5280 §4.1). Does not verify anything.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,24 +13,24 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 use x509_parser::prelude::X509Certificate;
 
-/// A certificate.
+/// Fields of an X.509 certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Certificate {
-    /// Whose it is, as a distinguished name.
+    /// Distinguished name of the subject.
     pub subject: String,
-    /// Who has signed it.
+    /// Distinguished name of the issuer.
     pub issuer: String,
-    /// For which names and addresses, if it is a server's.
+    /// Subject alternative names: host names and IP addresses.
     pub names: Vec<String>,
-    /// From when on it holds, in seconds since 1970.
+    /// Start of the validity period, in seconds since 1970.
     pub not_before_s: i64,
-    /// Until when.
+    /// End of the validity period, in seconds since 1970.
     pub not_after_s: i64,
-    /// Its SHA-256 in hexadecimal, as it can be pinned.
+    /// SHA-256 fingerprint in hexadecimal, the form that `--pin` accepts.
     pub sha256: String,
 }
 
-/// A certificate taken apart; `None` if it cannot be.
+/// Parses a certificate; `None` if it is malformed.
 pub(super) fn parse_certificate(der: &CertificateDer<'_>) -> Option<Certificate> {
     let (_, certificate) = parse_x509_certificate(der).ok()?;
     let validity = certificate.validity();
@@ -44,11 +44,11 @@ pub(super) fn parse_certificate(der: &CertificateDer<'_>) -> Option<Certificate>
     })
 }
 
-/// The SHA-256 of a certificate in hexadecimal.
+/// Returns the SHA-256 fingerprint of a certificate in hexadecimal.
 pub(super) fn fingerprint(der: &[u8]) -> String {
     let mut sha256 = String::new();
-    for octet in Sha256::digest(der) {
-        let _ = write!(sha256, "{octet:02x}");
+    for byte in Sha256::digest(der) {
+        let _ = write!(sha256, "{byte:02x}");
     }
     sha256
 }
@@ -62,29 +62,28 @@ fn subject_alt_names(certificate: &X509Certificate<'_>) -> Vec<String> {
 fn general_name(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
-        GeneralName::IPAddress(octets) => {
-            let v4 = <[u8; 4]>::try_from(*octets).map(|octets| std::net::Ipv4Addr::from(octets).to_string());
-            let v6 = || <[u8; 16]>::try_from(*octets).map(|octets| std::net::Ipv6Addr::from(octets).to_string());
+        GeneralName::IPAddress(bytes) => {
+            let v4 = <[u8; 4]>::try_from(*bytes).map(|bytes| std::net::Ipv4Addr::from(bytes).to_string());
+            let v6 = || <[u8; 16]>::try_from(*bytes).map(|bytes| std::net::Ipv6Addr::from(bytes).to_string());
             v4.or_else(|_| v6()).ok()
         }
         _ => None,
     }
 }
 
-/// The chain of one connection, once it was shown.
+/// Certificate chain of one connection; empty until the server presents it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PeerChain(Arc<Mutex<Vec<CertificateDer<'static>>>>);
 
 impl PeerChain {
-    /// Its certificates, the server's own first.
+    /// Returns the certificates, the server's own first.
     pub(crate) fn certificates(&self) -> Vec<Certificate> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(parse_certificate).collect()
     }
 
-    /// It is shown.
     pub(super) fn record(&self, certificate: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) {
-        let shown = std::iter::once(certificate).chain(intermediates).map(|shown| shown.clone().into_owned());
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = shown.collect();
+        let chain = std::iter::once(certificate).chain(intermediates).map(|der| der.clone().into_owned());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = chain.collect();
     }
 }
 
@@ -93,13 +92,13 @@ mod tests {
     use super::parse_certificate;
 
     #[test]
-    fn a_certificate_is_taken_apart() {
+    fn a_certificate_is_parsed() {
         let names = ["mx.test".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-        let made = rcgen::generate_simple_self_signed(names).expect("made");
-        let seen = parse_certificate(made.cert.der()).expect("a certificate");
-        assert_eq!(seen.names, ["mx.test", "127.0.0.1", "::1"]);
-        assert!(seen.not_before_s < seen.not_after_s && seen.sha256.len() == 64);
-        assert_eq!(seen.subject, seen.issuer);
-        assert!(parse_certificate(&b"no certificate".as_slice().into()).is_none());
+        let generated = rcgen::generate_simple_self_signed(names).expect("generated");
+        let parsed = parse_certificate(generated.cert.der()).expect("a certificate");
+        assert_eq!(parsed.names, ["mx.test", "127.0.0.1", "::1"]);
+        assert!(parsed.not_before_s < parsed.not_after_s && parsed.sha256.len() == 64);
+        assert_eq!(parsed.subject, parsed.issuer);
+        assert!(parse_certificate(&b"not DER".as_slice().into()).is_none());
     }
 }

@@ -1,9 +1,9 @@
-//! TLS as a client: whom to believe.
+//! Client side of TLS: verification of the server certificate.
 //!
-//! Owns the verifier. It is rustls' own (webpki), with one addition: a server certificate that
-//! equals, octet for octet, one given with `--ca` is trusted even if it is marked as an authority,
-//! because that is what `openssl req -x509` makes. Its dates and its name are still checked. A pin
-//! takes the place of the whole chain: it is this certificate, or this key, and no other.
+//! Owns the verifier. It is rustls' own (webpki), with one addition: a server certificate identical to one
+//! given with `--ca` is trusted even if it is marked as a CA, because `openssl req -x509` creates such
+//! certificates. Its dates and its name are still verified. A pin replaces the verification of the chain:
+//! only this certificate, or this key, is accepted.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -25,23 +25,22 @@ use super::{certificates, private_key};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
-/// The words for a certificate that vouches for itself.
 pub(super) const SELF_SIGNED: &str = "the server's certificate is self-signed";
 
-/// Whom to believe.
+/// TLS options of a client.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TlsOptions {
-    /// PEM files of further authorities, or of the server's own certificate.
+    /// PEM files of additional authorities, or of the server's own certificate.
     pub ca_files: Vec<PathBuf>,
-    /// The certificates or keys of which the server must show one; if there are any, nothing else counts.
+    /// Accepted certificates or keys; if there are any, the chain is not verified.
     pub pins: Vec<Pin>,
-    /// Believe anybody. Spelt out by the user or never.
+    /// Disables verification; set only by an explicit flag.
     pub insecure: bool,
-    /// The PEM files of the certificate that the server may ask for, and of its key.
+    /// PEM files of the client certificate and its private key.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
 }
 
-/// How a client begins TLS.
+/// TLS configuration of a client.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientTls {
     config: Arc<ClientConfig>,
@@ -50,18 +49,18 @@ pub(crate) struct ClientTls {
 }
 
 impl ClientTls {
-    /// Loads this machine's roots and the given authorities.
+    /// Loads the system's trust store and the given authorities.
     pub(crate) fn new(options: &TlsOptions) -> Result<Self> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut warnings = Vec::new();
-        let judge = if options.insecure {
+        let policy = if options.insecure {
             VerificationPolicy::AcceptAny
         } else if !options.pins.is_empty() {
             VerificationPolicy::Pinned(options.pins.clone())
         } else {
             VerificationPolicy::Chain(ChainVerifier::new(options, &provider, &mut warnings)?)
         };
-        let verifier = Verifier { policy: Arc::new(judge), provider: Arc::clone(&provider), peer_chain: None };
+        let verifier = Verifier { policy: Arc::new(policy), provider: Arc::clone(&provider), peer_chain: None };
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::new(Exit::Bug, "the TLS provider has no protocol version").with_source(error))?
@@ -76,32 +75,32 @@ impl ClientTls {
         Ok(Self { config: Arc::new(config), verifier, warnings })
     }
 
-    /// What was odd about the trust store but did not stop it.
+    /// Returns the problems of the trust store that are not fatal.
     pub(crate) fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// The session of one connection to `host`, a name or an address.
+    /// Creates the session of one connection to `host`, a name or an IP address.
     pub(crate) fn connection(&self, host: &str) -> Result<Connection> {
         client_connection(Arc::clone(&self.config), host)
     }
 
-    /// The same, and what the server shows on it, believed or not.
+    /// Creates a session and the chain that the server presents on it, even if it is rejected.
     pub(crate) fn connection_with_chain(&self, host: &str) -> Result<(Connection, PeerChain)> {
-        let seen = PeerChain::default();
+        let chain = PeerChain::default();
         let mut config = (*self.config).clone();
-        let verifier = Verifier { peer_chain: Some(seen.clone()), ..self.verifier.clone() };
+        let verifier = Verifier { peer_chain: Some(chain.clone()), ..self.verifier.clone() };
         config.dangerous().set_certificate_verifier(Arc::new(verifier));
-        Ok((client_connection(Arc::new(config), host)?, seen))
+        Ok((client_connection(Arc::new(config), host)?, chain))
     }
 }
 
 fn server_name(host: &str) -> Result<ServerName<'static>> {
     ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
-        .map_err(|error| Error::new(Exit::Usage, format!("{host:?} cannot be in a certificate")).with_source(error))
+        .map_err(|error| Error::new(Exit::Usage, format!("invalid host name '{host}'")).with_source(error))
 }
 
-/// Refuses what can be in no certificate.
+/// Rejects a host that cannot be the name in a certificate.
 pub(crate) fn check_server_name(host: &str) -> Result<()> {
     server_name(host).map(|_| ())
 }
@@ -111,23 +110,21 @@ fn client_connection(config: Arc<ClientConfig>, host: &str) -> Result<Connection
     Ok(Connection::Client(ClientConnection::new(config, name).map_err(super::into_error)?))
 }
 
-/// Holds a server to what is believed. The peer must hold its certificate's key in any case.
+/// Verifier of server certificates. Under every policy, the peer must prove possession of the private key.
 #[derive(Clone, Debug)]
 struct Verifier {
     policy: Arc<VerificationPolicy>,
     provider: Arc<CryptoProvider>,
-    /// Where what was shown is remembered.
+    /// Recorder of the presented chain.
     peer_chain: Option<PeerChain>,
 }
 
-/// What is believed.
 #[derive(Debug)]
 enum VerificationPolicy {
-    /// Any certificate.
     AcceptAny,
-    /// One of these, and no chain is looked at.
+    /// Accepts these certificates and keys, without regard to the chain.
     Pinned(Vec<Pin>),
-    /// One that somebody who is trusted vouches for.
+    /// Accepts chains to a trusted root.
     Chain(ChainVerifier),
 }
 
@@ -142,33 +139,33 @@ impl ChainVerifier {
     fn new(options: &TlsOptions, provider: &Arc<CryptoProvider>, warnings: &mut Vec<String>) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         let native = rustls_native_certs::load_native_certs();
-        warnings.extend(native.errors.iter().map(|error| format!("a part of the trust store cannot be read: {error}")));
+        warnings.extend(native.errors.iter().map(|error| format!("cannot read part of the trust store: {error}")));
         let (_, ignored) = roots.add_parsable_certificates(native.certs);
         if ignored > 0 {
-            warnings.push(format!("{ignored} certificates of the trust store cannot be used"));
+            warnings.push(format!("unusable certificates in the trust store: {ignored}"));
         }
-        let mut given = Vec::new();
+        let mut ca_certificates = Vec::new();
         for path in &options.ca_files {
-            given.extend(certificates(path)?);
+            ca_certificates.extend(certificates(path)?);
         }
-        roots.add_parsable_certificates(given.iter().cloned());
+        roots.add_parsable_certificates(ca_certificates.iter().cloned());
         if roots.is_empty() {
             return Err(Error::new(Exit::Config, "no trusted certificate authority found")
-                .expected("the system's trust store, or one in SSL_CERT_FILE or SSL_CERT_DIR")
-                .remedy("install ca-certificates, or name an authority with --ca FILE"));
+                .expected("certificates in the system's trust store, SSL_CERT_FILE or SSL_CERT_DIR")
+                .remedy("install ca-certificates, or give an authority with --ca FILE"));
         }
         let webpki = build_verifier(roots, provider)?;
-        Ok(Self { webpki, ca_certificates: given, provider: Arc::clone(provider) })
+        Ok(Self { webpki, ca_certificates, provider: Arc::clone(provider) })
     }
 
-    /// Whether a certificate's own key signed it: as its own root it is accepted, or refused for
-    /// being an authority, but never unknown.
+    /// Returns whether a certificate is signed by its own key: with itself as the only root, it is accepted
+    /// or rejected as a CA, but its issuer is never unknown.
     fn is_self_signed(&self, certificate: &CertificateDer<'_>, name: &ServerName<'_>, now: UnixTime) -> bool {
-        let mut alone = RootCertStore::empty();
-        if alone.add(certificate.clone().into_owned()).is_err() {
+        let mut roots = RootCertStore::empty();
+        if roots.add(certificate.clone().into_owned()).is_err() {
             return false;
         }
-        let Ok(verifier) = build_verifier(alone, &self.provider) else { return false };
+        let Ok(verifier) = build_verifier(roots, &self.provider) else { return false };
         let verdict = verifier.verify_server_cert(certificate, &[], name, &[], now);
         !matches!(&verdict, Err(rustls::Error::InvalidCertificate(reason)) if is_unknown_issuer(reason))
     }
@@ -186,7 +183,7 @@ impl ChainVerifier {
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(other)))
                 if is_ca_as_end_entity(other) && self.ca_certificates.contains(certificate) =>
             {
-                // webpki looks at the dates before it looks at the mark, so they are good.
+                // webpki checks the dates before the CA flag, so they are valid.
                 rustls::client::verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
                 Ok(ServerCertVerified::assertion())
             }
@@ -204,20 +201,20 @@ impl ChainVerifier {
 fn build_verifier(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>> {
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
-        .map_err(|error| Error::new(Exit::Config, "the trust store cannot be used").with_source(error))
+        .map_err(|error| Error::new(Exit::Config, "cannot use the trust store").with_source(error))
 }
 
-/// Whether nobody who is trusted vouches for a certificate. An authority of the same name but with
-/// another key, perhaps of another kind, is somebody else.
+/// Returns whether no trusted authority issued a certificate. A trusted authority of the same name with
+/// another key, perhaps of another type, is a different authority.
 pub(super) fn is_unknown_issuer(reason: &CertificateError) -> bool {
-    use CertificateError as Bad;
+    use CertificateError as Reason;
     matches!(
         reason,
-        Bad::UnknownIssuer | Bad::BadSignature | Bad::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+        Reason::UnknownIssuer | Reason::BadSignature | Reason::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
     )
 }
 
-/// webpki's `CaUsedAsEndEntity`, which rustls wraps without a name of its own.
+/// Recognizes webpki's `CaUsedAsEndEntity`, for which rustls has no variant.
 fn is_ca_as_end_entity(other: &OtherError) -> bool {
     matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
@@ -233,13 +230,13 @@ impl fmt::Display for SelfSigned {
 
 impl std::error::Error for SelfSigned {}
 
-/// A certificate that is none of the pinned ones.
+/// Certificate that matches no pin; holds its own fingerprint.
 #[derive(Debug)]
 pub(super) struct PinMismatch(Pin);
 
 impl fmt::Display for PinMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the server's certificate is none of the pinned ones; its own is {}", self.0)
+        write!(f, "the server's certificate does not match --pin; its fingerprint is {}", self.0)
     }
 }
 
@@ -262,8 +259,8 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if let Some(seen) = &self.peer_chain {
-            seen.record(certificate, intermediates);
+        if let Some(chain) = &self.peer_chain {
+            chain.record(certificate, intermediates);
         }
         match &*self.policy {
             VerificationPolicy::AcceptAny => Ok(ServerCertVerified::assertion()),

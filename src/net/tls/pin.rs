@@ -1,8 +1,8 @@
-//! Pins: a certificate or a key that is known beforehand.
+//! Pins: hashes of a server certificate or of its public key.
 //!
-//! Owns the two ways the field writes one: msmtp's and openssl's SHA-256 fingerprint of the whole
-//! certificate in hexadecimal, and curl's `sha256//` with the base64 of the SHA-256 of its public key
-//! (the `SubjectPublicKeyInfo`, as RFC 7469 §2.4 pins it).
+//! Owns the two common notations: the SHA-256 fingerprint of the certificate in hexadecimal (msmtp, openssl),
+//! and `sha256//` with the base64 SHA-256 of the public key (curl; the `SubjectPublicKeyInfo` of RFC 7469
+//! §2.4).
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,22 +16,22 @@ use crate::exit::Exit;
 
 type Hash = [u8; 32];
 
-/// A certificate or a key that is known beforehand.
+/// Hash that identifies a server certificate or its public key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Pin {
-    /// The hash of a certificate in DER.
+    /// SHA-256 of the certificate in DER.
     Certificate(Hash),
-    /// The hash of a certificate's `SubjectPublicKeyInfo` in DER.
+    /// SHA-256 of the `SubjectPublicKeyInfo` in DER.
     Key(Hash),
 }
 
 impl Pin {
-    /// The pin of a certificate in DER.
+    /// Computes the pin of a certificate in DER.
     pub(crate) fn certificate(certificate: &[u8]) -> Self {
         Self::Certificate(Sha256::digest(certificate).into())
     }
 
-    /// Whether a certificate, or its key, both in DER, is meant.
+    /// Returns whether the pin matches a certificate or its public key, both in DER.
     pub(crate) fn matches(&self, certificate: &[u8], key: &[u8]) -> bool {
         match self {
             Self::Certificate(hash) => Sha256::digest(certificate)[..] == hash[..],
@@ -49,8 +49,8 @@ impl FromStr for Pin {
             None => parse_hex(text).map(Self::Certificate),
         };
         pin.ok_or_else(|| {
-            Error::new(Exit::Usage, format!("{text:?} is no pin"))
-                .expected("64 hexadecimal digits as 'openssl x509 -fingerprint -sha256' prints, or sha256//BASE64")
+            Error::new(Exit::Usage, format!("invalid pin '{text}'"))
+                .expected("64 hexadecimal digits as from 'openssl x509 -fingerprint -sha256', or sha256//BASE64")
         })
     }
 }
@@ -58,20 +58,20 @@ impl FromStr for Pin {
 impl fmt::Display for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Certificate(hash) => hash.iter().try_for_each(|octet| write!(f, "{octet:02x}")),
+            Self::Certificate(hash) => hash.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
             Self::Key(hash) => write!(f, "sha256//{}", BASE64_STANDARD.encode(hash)),
         }
     }
 }
 
-/// 32 octets in hexadecimal, with or without colons between them.
+/// Parses 32 bytes in hexadecimal, with or without colons between them.
 fn parse_hex(text: &str) -> Option<Hash> {
     let digits: Vec<char> = text.chars().filter(|c| *c != ':').collect();
-    let octets = digits.chunks(2).map(|pair| match pair {
+    let bytes = digits.chunks(2).map(|pair| match pair {
         [high, low] => u8::try_from(high.to_digit(16)? * 16 + low.to_digit(16)?).ok(),
         _ => None,
     });
-    octets.collect::<Option<Vec<u8>>>()?.try_into().ok()
+    bytes.collect::<Option<Vec<u8>>>()?.try_into().ok()
 }
 
 #[cfg(test)]
@@ -85,7 +85,7 @@ mod tests {
         let pin: Pin = colons.join(":").to_uppercase().parse().expect("a fingerprint");
         assert_eq!((&pin, pin.to_string()), (&Pin::certificate(b"abc"), plain.to_owned()));
         assert!(pin.matches(b"abc", b"key") && !pin.matches(b"key", b"abc"));
-        let key: Pin = "sha256//ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=".parse().expect("a key's");
+        let key: Pin = "sha256//ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=".parse().expect("a key pin");
         assert!(key.matches(b"key", b"abc") && !key.matches(b"abc", b"key"));
         assert_eq!(key.to_string(), "sha256//ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");
         for wrong in ["", "ba", &plain[1..], "sha256//ungW", "sha1//x", &plain.replace('b', "g")] {

@@ -1,19 +1,20 @@
-//! TLS as a server: a certificate and its key.
+//! Server side of TLS: a certificate chain with its private key, and the session that STARTTLS begins.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::{Connection, ServerConfig, ServerConnection};
 
 use super::{certificates, private_key};
 use crate::error::Result;
 
-/// What a server shows to its clients.
+/// TLS configuration of a server.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerTls(Arc<ServerConfig>);
 
 impl ServerTls {
-    /// Reads a chain and its key from PEM files.
+    /// Reads a certificate chain and its private key from PEM files.
     pub(crate) fn from_files(chain: &Path, key: &Path) -> Result<Self> {
         let certificates = certificates(chain)?;
         let config = ServerConfig::builder()
@@ -23,14 +24,36 @@ impl ServerTls {
         Ok(Self(Arc::new(config)))
     }
 
-    /// Shows what a config says.
     pub(super) fn new(config: Arc<ServerConfig>) -> Self {
         Self(config)
     }
 
-    /// The session of one connection.
+    /// Creates the session of one connection.
     pub(crate) fn connection(&self) -> Connection {
         let session = ServerConnection::new(Arc::clone(&self.0)).expect("a config that was built can be used");
         Connection::Server(session)
     }
+}
+
+/// TLS session of a STARTTLS upgrade; a server creates it only when the client asks for it.
+#[derive(Debug)]
+pub(crate) enum StartTls {
+    Client(Box<Connection>),
+    Server(ServerTls),
+}
+
+impl StartTls {
+    pub(crate) fn into_connection(self) -> Box<Connection> {
+        match self {
+            Self::Client(session) => session,
+            Self::Server(tls) => Box::new(tls.connection()),
+        }
+    }
+}
+
+/// STARTTLS upgrade that a protocol has not requested yet.
+#[derive(Debug)]
+pub(crate) struct PendingStartTls {
+    pub tls: StartTls,
+    pub handshake_timeout: Duration,
 }

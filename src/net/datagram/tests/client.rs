@@ -1,4 +1,4 @@
-//! A client over the loop.
+//! Tests of a client endpoint.
 
 use super::{
     Callback, RecordingProtocol, StopWhen, TEST_TIMEOUT, await_kernel_timestamps, client_endpoint, plain_socket,
@@ -13,7 +13,7 @@ use crate::protocol::Transmit;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-/// An address that nobody listens on: the port is ours on another one.
+/// Returns an address without a listener: its port is reserved on another address.
 fn closed_port() -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let port = socket.local_addr().expect("bound").port();
@@ -21,13 +21,13 @@ fn closed_port() -> (UdpSocket, SocketAddr) {
 }
 
 #[test]
-fn every_round_trip_has_the_kernels_stamps_of_both_ends() {
+fn every_round_trip_has_kernel_timestamps_of_both_ends() {
     await_kernel_timestamps();
     with_echo_server(BindAddress::Loopback(0), 1, |bound| {
         for peer in bound {
-            let pace = SenderConfig { count: Some(100), ..SenderConfig::textbook() }.stop_and_wait();
+            let config = SenderConfig { count: Some(100), ..SenderConfig::textbook() }.stop_and_wait();
             let sender = run_until(
-                client_endpoint(Sender::new(pace, ProbeEncoding::TEXTBOOK, *peer, now()), *peer),
+                client_endpoint(Sender::new(config, ProbeEncoding::TEXTBOOK, *peer, now()), *peer),
                 Sender::is_finished,
             );
             let report = sender.statistics();
@@ -37,23 +37,24 @@ fn every_round_trip_has_the_kernels_stamps_of_both_ends() {
 }
 
 #[test]
-fn a_closed_port_is_told_at_once_with_the_payload() {
+fn a_closed_port_is_reported_at_once_with_the_payload() {
     let (_port, peer) = closed_port();
-    let tape =
-        run_until(client_endpoint(RecordingProtocol::sending([&b"hello"[..]]), peer), |tape| tape.callbacks.len() >= 3);
-    assert_eq!(tape.callbacks[..2], [Callback::Woken, Callback::Transmitted(1)]);
-    assert_eq!(tape.callbacks[2], Callback::Unreachable(0, "port unreachable".into(), b"hello".into()));
+    let protocol = run_until(client_endpoint(RecordingProtocol::sending([&b"hello"[..]]), peer), |protocol| {
+        protocol.callbacks.len() >= 3
+    });
+    assert_eq!(protocol.callbacks[..2], [Callback::Woken, Callback::Transmitted(1)]);
+    assert_eq!(protocol.callbacks[2], Callback::Unreachable(0, "port unreachable".into(), b"hello".into()));
 }
 
 #[test]
 fn probes_to_a_closed_port_are_all_refused_and_none_is_lost() {
     let (_port, peer) = closed_port();
-    let pace = SenderConfig { count: Some(200), ..SenderConfig::textbook() };
-    for pace in [pace.stop_and_wait(), pace.flood(64)] {
+    let config = SenderConfig { count: Some(200), ..SenderConfig::textbook() };
+    for config in [config.stop_and_wait(), config.flood(64)] {
         let sender =
-            run_until(client_endpoint(Sender::new(pace, ProbeEncoding::TEXTBOOK, peer, now()), peer), |sender| {
+            run_until(client_endpoint(Sender::new(config, ProbeEncoding::TEXTBOOK, peer, now()), peer), |sender| {
                 let report = sender.statistics();
-                // ICMP is limited to a few a second per destination, but not on loopback.
+                // The kernel limits ICMP errors to a few per second and destination, but not on loopback.
                 report.refused + report.lost == 200
             });
         let report = sender.statistics();
@@ -62,22 +63,25 @@ fn probes_to_a_closed_port_are_all_refused_and_none_is_lost() {
 }
 
 #[test]
-fn what_the_system_will_not_send_does_not_hold_up_the_others() {
+fn a_datagram_the_system_rejects_does_not_delay_the_others() {
     let (receiver, _) = closed_port();
     let peer = receiver.local_addr().expect("bound");
     let large = vec![b'x'; 65_508];
-    let tape = RecordingProtocol::sending([b"one", &large[..], b"two", b"three"]);
-    let tape = run_until(client_endpoint(tape, peer), |tape| {
-        tape.count(|heard| matches!(heard, Callback::Transmitted(_))) >= 2
+    let protocol = RecordingProtocol::sending([b"one", &large[..], b"two", b"three"]);
+    let protocol = run_until(client_endpoint(protocol, peer), |protocol| {
+        protocol.count(|callback| matches!(callback, Callback::Transmitted(_))) >= 2
     });
-    assert!(tape.callbacks.contains(&Callback::NotSent(2, "message too long".into())));
-    // Which stamps come after the failure depends on when the count began anew; none is wrong.
-    assert!(tape.callbacks.contains(&Callback::Transmitted(3)) && tape.callbacks.contains(&Callback::Transmitted(4)));
-    assert!(!tape.callbacks.contains(&Callback::Transmitted(2)));
-    let mut octets = [0; 8];
+    assert!(protocol.callbacks.contains(&Callback::NotSent(2, "message too long".into())));
+    // The timestamps after the failure depend on when the numbering restarted; none is wrong.
+    assert!(
+        protocol.callbacks.contains(&Callback::Transmitted(3))
+            && protocol.callbacks.contains(&Callback::Transmitted(4))
+    );
+    assert!(!protocol.callbacks.contains(&Callback::Transmitted(2)));
+    let mut buffer = [0; 8];
     for expected in [&b"one"[..], b"two", b"three"] {
-        let length = receiver.recv(&mut octets).expect("sent");
-        assert_eq!(octets[..length], *expected);
+        let length = receiver.recv(&mut buffer).expect("sent");
+        assert_eq!(buffer[..length], *expected);
     }
 }
 
@@ -85,50 +89,51 @@ fn what_the_system_will_not_send_does_not_hold_up_the_others() {
 fn a_further_socket_has_a_port_of_its_own_until_it_is_retired() {
     let (receiver, _) = closed_port();
     let peer = receiver.local_addr().expect("bound");
-    let first = (1..=40).map(|number| (Transmit::connected(number, number), b"ping".to_vec())).collect();
-    let tape = RecordingProtocol { to_send: first, next_wake: Some(now()), ..RecordingProtocol::default() };
-    let mut side = client_endpoint(tape, peer);
+    let to_send = (1..=40).map(|number| (Transmit::connected(number, number), b"ping".to_vec())).collect();
+    let protocol = RecordingProtocol { to_send, next_wake: Some(now()), ..RecordingProtocol::default() };
+    let mut endpoint = client_endpoint(protocol, peer);
     let mut signals = Signals::install().expect("a pipe");
-    let patience = DatagramTimeouts { deadline: Some(now() + TEST_TIMEOUT), ..DatagramTimeouts::default() };
-    let mut carry = |side: &mut _, enough: fn(&RecordingProtocol) -> bool| {
-        run_client(std::slice::from_mut(side), patience, &mut signals, &mut StopWhen(enough))
+    let timeouts = DatagramTimeouts { deadline: Some(now() + TEST_TIMEOUT), ..DatagramTimeouts::default() };
+    let mut run = |endpoint: &mut _, is_done: fn(&RecordingProtocol) -> bool| {
+        run_client(std::slice::from_mut(endpoint), timeouts, &mut signals, &mut StopWhen(is_done))
     };
-    carry(&mut side, |tape| tape.count(|heard| matches!(heard, Callback::Transmitted(_))) == 40);
+    run(&mut endpoint, |protocol| protocol.count(|callback| matches!(callback, Callback::Transmitted(_))) == 40);
     let mut ports = Vec::new();
     for _ in 0..40 {
         let (_, from) = receiver.recv_from(&mut [0; 8]).expect("sent");
         receiver.send_to(b"pong", from).expect("sent");
         ports.push(from.port());
     }
-    carry(&mut side, |tape| tape.datagram_count() == 40);
-    let mut numbers: Vec<_> = side.protocol().datagrams.iter().map(|seen| seen.socket).collect();
-    numbers.sort_unstable();
-    assert_eq!(numbers, (1..=40).collect::<Vec<_>>());
+    run(&mut endpoint, |protocol| protocol.datagram_count() == 40);
+    let mut sockets: Vec<_> = endpoint.protocol().datagrams.iter().map(|seen| seen.socket).collect();
+    sockets.sort_unstable();
+    assert_eq!(sockets, (1..=40).collect::<Vec<_>>());
     ports.sort_unstable();
     ports.dedup();
     assert_eq!(ports.len(), 40);
-    let tape = side.protocol_mut();
-    (tape.to_retire, tape.next_wake) = ((0..40).collect(), Some(now()));
-    tape.callbacks.clear();
-    carry(&mut side, |tape| tape.callbacks.contains(&Callback::Woken));
-    assert_eq!(side.sockets.iter().map(|port| port.id).collect::<Vec<_>>(), [0, 40]);
+    let protocol = endpoint.protocol_mut();
+    (protocol.to_retire, protocol.next_wake) = ((0..40).collect(), Some(now()));
+    protocol.callbacks.clear();
+    run(&mut endpoint, |protocol| protocol.callbacks.contains(&Callback::Woken));
+    assert_eq!(endpoint.sockets.iter().map(|socket| socket.id).collect::<Vec<_>>(), [0, 40]);
 }
 
 #[test]
-fn an_answer_that_lies_in_the_socket_is_seen_before_a_timer_that_is_due() {
+fn a_reply_in_the_socket_is_seen_before_a_timer_that_is_due() {
     await_kernel_timestamps();
     for _ in 0..50 {
         let (receiver, _) = closed_port();
-        let mut side = client_endpoint(RecordingProtocol::default(), receiver.local_addr().expect("bound"));
-        let client = side.sockets[0].local_address();
+        let mut endpoint = client_endpoint(RecordingProtocol::default(), receiver.local_addr().expect("bound"));
+        let client = endpoint.sockets[0].local_address();
         for _ in 0..3 {
-            receiver.send_to(b"answer", client).expect("sent");
+            receiver.send_to(b"reply!", client).expect("sent");
         }
-        side.protocol_mut().next_wake = Some(now());
-        let tape = run_until(side, |tape| tape.callbacks.contains(&Callback::Woken));
-        assert_eq!((tape.callbacks.len(), &tape.callbacks[3]), (4, &Callback::Woken));
+        endpoint.protocol_mut().next_wake = Some(now());
+        let protocol = run_until(endpoint, |protocol| protocol.callbacks.contains(&Callback::Woken));
+        assert_eq!((protocol.callbacks.len(), &protocol.callbacks[3]), (4, &Callback::Woken));
         assert!(
-            tape.datagrams
+            protocol
+                .datagrams
                 .iter()
                 .all(|seen| seen.has_kernel_timestamp && seen.received_at <= seen.read_at && seen.ttl == Some(64))
         );
@@ -140,32 +145,32 @@ fn a_timer_is_never_early_and_a_deadline_ends() {
     for spin in [false, true] {
         let (receiver, _) = closed_port();
         let due = now() + Duration::from_millis(5);
-        let side = client_endpoint(
+        let endpoint = client_endpoint(
             RecordingProtocol { next_wake: Some(due), ..RecordingProtocol::default() },
             receiver.local_addr().expect("bound"),
         );
-        let mut sides = [side];
+        let mut endpoints = [endpoint];
         let mut signals = Signals::install().expect("a pipe");
-        let patience = DatagramTimeouts { deadline: Some(now() + TEST_TIMEOUT), spin, ..DatagramTimeouts::default() };
+        let timeouts = DatagramTimeouts { deadline: Some(now() + TEST_TIMEOUT), spin, ..DatagramTimeouts::default() };
         run_client(
-            &mut sides,
-            patience,
+            &mut endpoints,
+            timeouts,
             &mut signals,
-            &mut StopWhen(|tape: &RecordingProtocol| !tape.callbacks.is_empty()),
+            &mut StopWhen(|protocol: &RecordingProtocol| !protocol.callbacks.is_empty()),
         );
         assert!(now() >= due);
-        let patience = DatagramTimeouts { deadline: Some(now()), spin, ..DatagramTimeouts::default() };
+        let timeouts = DatagramTimeouts { deadline: Some(now()), spin, ..DatagramTimeouts::default() };
         assert_eq!(
-            run_client(&mut sides, patience, &mut signals, &mut StopWhen(|_: &RecordingProtocol| false)),
+            run_client(&mut endpoints, timeouts, &mut signals, &mut StopWhen(|_: &RecordingProtocol| false)),
             StopReason::Deadline
         );
     }
 }
 
 #[test]
-fn a_nudge_ends_and_sigquit_only_asks() {
+fn a_waker_ends_the_loop_and_sigquit_asks_for_a_status() {
     use rustix::process::{Signal as Kind, getpid, kill_process};
-    // Only SIGQUIT is sent: every other test of this process would hear the others as well.
+    // Only SIGQUIT is sent: the other signals would reach every other test of this process.
     struct CountStatusRequests(u32, crate::net::signals::Waker);
     impl super::DatagramObserver<RecordingProtocol> for CountStatusRequests {
         fn on_event(&mut self, _: usize, (): ()) {}
@@ -182,36 +187,37 @@ fn a_nudge_ends_and_sigquit_only_asks() {
         }
     }
     let (receiver, _) = closed_port();
-    let mut sides = [client_endpoint(RecordingProtocol::default(), receiver.local_addr().expect("bound"))];
+    let mut endpoints = [client_endpoint(RecordingProtocol::default(), receiver.local_addr().expect("bound"))];
     let mut signals = Signals::install().and_then(Signals::with_sigquit).expect("a pipe");
-    let mut watch = CountStatusRequests(0, signals.waker().expect("a copy"));
-    watch.1.wake();
-    assert_eq!(run_client(&mut sides, DatagramTimeouts::default(), &mut signals, &mut watch), StopReason::Waker);
+    let mut observer = CountStatusRequests(0, signals.waker().expect("a copy"));
+    observer.1.wake();
+    assert_eq!(run_client(&mut endpoints, DatagramTimeouts::default(), &mut signals, &mut observer), StopReason::Waker);
     kill_process(getpid(), Kind::QUIT).expect("it is ours");
-    let ended = run_client(&mut sides, DatagramTimeouts::default(), &mut signals, &mut watch);
-    assert_eq!((ended, watch.0), (StopReason::Waker, 1));
+    let ended = run_client(&mut endpoints, DatagramTimeouts::default(), &mut signals, &mut observer);
+    assert_eq!((ended, observer.0), (StopReason::Waker, 1));
 }
 
 #[test]
-fn more_targets_than_a_few_share_one_loop() {
+fn many_endpoints_share_one_loop() {
     struct StopWhenAllDone;
     impl super::DatagramObserver<RecordingProtocol> for StopWhenAllDone {
         fn on_event(&mut self, _: usize, (): ()) {}
         fn on_turn(
             &mut self,
-            sides: &mut [super::Endpoint<RecordingProtocol>],
+            endpoints: &mut [super::Endpoint<RecordingProtocol>],
             _: crate::time::Moment,
         ) -> std::ops::ControlFlow<()> {
-            // Each is refused: the receiver is connected to somebody else.
-            let done = sides.iter().all(|side| side.protocol().callbacks.len() == 3);
+            // Each gets an ICMP error: the receiver is connected to another address.
+            let done = endpoints.iter().all(|endpoint| endpoint.protocol().callbacks.len() == 3);
             if done { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
         }
         fn on_status_request(&mut self, _: &mut [super::Endpoint<RecordingProtocol>], _: crate::time::Moment) {}
     }
     let receiver = plain_socket(closed_port().1);
     let peer = receiver.local_addr().expect("bound");
-    let mut sides: Vec<_> = (0..40).map(|_| client_endpoint(RecordingProtocol::sending([&b"hi"[..]]), peer)).collect();
+    let mut endpoints: Vec<_> =
+        (0..40).map(|_| client_endpoint(RecordingProtocol::sending([&b"hi"[..]]), peer)).collect();
     let mut signals = Signals::install().expect("a pipe");
-    let patience = DatagramTimeouts { deadline: Some(now() + TEST_TIMEOUT), ..DatagramTimeouts::default() };
-    assert_eq!(run_client(&mut sides, patience, &mut signals, &mut StopWhenAllDone), StopReason::Observer);
+    let timeouts = DatagramTimeouts { deadline: Some(now() + TEST_TIMEOUT), ..DatagramTimeouts::default() };
+    assert_eq!(run_client(&mut endpoints, timeouts, &mut signals, &mut StopWhenAllDone), StopReason::Observer);
 }
