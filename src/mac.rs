@@ -1,56 +1,55 @@
-//! A key that two ends share, and the tags it makes.
+//! Secrets: MAC keys, and bytes that must not be shown.
 //!
-//! Owns HMAC-SHA-256 cut to its first 128 bits (RFC 2104 §5), which authenticated STAMP (RFC 8762
-//! §4.4) and our heartbeat both use. It must not know what it protects.
+//! Owns [`MacKey`], HMAC-SHA-256 truncated to its first 128 bits (RFC 2104 §5) as used by authenticated STAMP
+//! (RFC 8762 §4.4) and our heartbeat, and [`Secret`], bytes such as a password that are neither displayed nor
+//! serialised. It must not know what they protect.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-/// The length of a tag in octets.
+/// Length of a tag in bytes.
 pub(crate) const TAG_SIZE: usize = 16;
 
-/// A secret that can be used, but not shown.
+/// Key that creates and verifies tags; it cannot be displayed.
 #[derive(Clone)]
 pub(crate) struct MacKey(Hmac<Sha256>);
 
 impl MacKey {
-    /// A key of any length; RFC 2104 hashes those that are longer than a block.
+    /// Creates a key of any length; keys longer than a block are hashed (RFC 2104).
     pub(crate) fn new(secret: &[u8]) -> Self {
         Self(Hmac::new_from_slice(secret).expect("HMAC takes keys of any length"))
     }
 
-    /// The tag of a message.
+    /// Returns the tag of a message.
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; TAG_SIZE] {
         let whole: [u8; 32] = self.0.clone().chain_update(message).finalize().into_bytes().into();
         std::array::from_fn(|at| whole.get(at).copied().unwrap_or_default())
     }
 
-    /// Whether a tag is that of a message. Compares in constant time, so that a forger learns
-    /// nothing from how long a refusal takes.
+    /// Verifies the tag of a message. Compares in constant time, so that a forger learns nothing from the
+    /// time a rejection takes.
     pub(crate) fn verify(&self, message: &[u8], tag: &[u8; TAG_SIZE]) -> bool {
         self.0.clone().chain_update(message).verify_truncated_left(tag).is_ok()
     }
 }
 
-/// Octets that can be used, but neither shown nor written down: there is no `Debug`, no `Display`, no
-/// `Serialize`.
+/// Secret bytes without `Debug`, `Display` and `Serialize`, so that they are never shown or stored.
 #[derive(Clone)]
 pub(crate) struct Secret(Vec<u8>);
 
 impl Secret {
-    /// Keeps it.
     pub(crate) fn new(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
-    /// The octets, for a mechanism that needs them.
+    /// Returns the bytes, for an authentication mechanism that needs them.
     pub(crate) fn expose(&self) -> &[u8] {
         &self.0
     }
 }
 
 impl Drop for Secret {
-    /// Overwritten, so that it is not found in what the memory is used for next.
+    /// Overwrites the bytes, so that they do not remain in memory that is reused.
     fn drop(&mut self) {
         self.0.fill(0);
         std::hint::black_box(&self.0);
@@ -62,7 +61,7 @@ mod tests {
     use super::MacKey;
 
     #[test]
-    fn the_tag_is_that_of_rfc_4231() {
+    fn the_tag_matches_rfc_4231() {
         // Test case 5: truncated to 128 bits.
         let key = MacKey::new(&[0x0c; 20]);
         let tag = key.sign(b"Test With Truncation");

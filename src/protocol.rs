@@ -1,18 +1,18 @@
-//! What machines look like to the loops that carry them.
+//! Interface between protocols and the event loops that carry them.
 //!
-//! A stream conversation takes bytes, moments and ends, and answers through its [`Outbox`]: what
-//! to send, which part of a file, when to close, which facts came out. It sees no socket and no
-//! clock, so that `http` and `smtp` never know `net`, `net` never knows HTTP, and a test can play
-//! the whole dialogue in memory, split at any byte.
+//! A stream protocol receives bytes, moments and the end of the stream, and acts through [`Actions`]: what to
+//! send, which range of a file, when to close, which events occurred. It sees no socket and no clock, so that
+//! `http` and `smtp` do not depend on `net`, `net` does not depend on HTTP, and a test can run a whole
+//! session in memory, split at any byte.
 //!
 //! ```text
 //!            opened · received · sent · woken · job_done · draining · ended
-//!   net ──────────────────────────────────────────────────────────────────▶ conversation
+//!   net ──────────────────────────────────────────────────────────────────▶ protocol
 //!       ◀──────────────────────────────────────────────────────────────────
-//!            Outbox: bytes · file · close · job · facts      wake_at, is_paused
+//!            Actions: bytes · file · close · job · events    wake_at, is_paused
 //! ```
 //!
-//! Its sibling for datagrams is [`Exchange`].
+//! [`DatagramProtocol`] is the counterpart for datagrams.
 
 mod datagram;
 
@@ -24,69 +24,72 @@ use crate::time::Moment;
 
 pub(crate) use datagram::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
 
-/// One side of one stream connection.
+/// Protocol at one end of a stream connection.
 pub(crate) trait StreamProtocol {
-    /// What its owner may want to know, told as it happens.
+    /// Event reported to the observer as it happens.
     type Event;
 
-    /// Whether it wants to hear while its own bytes are still on the way out. A server does not
-    /// (a client that never reads must not make it queue answers without end), a client must
-    /// (a peer that answers early and stops reading would otherwise hang both).
+    /// Input is accepted while output is still queued. Not by a server: a client that never reads must not
+    /// make it queue replies without end. By a client: a peer that replies early and stops reading would
+    /// otherwise block both.
     const FULL_DUPLEX: bool;
 
-    /// The connection stands, and with TLS the handshake is done: which version, as `1.3`.
+    /// Called when the connection is established and, with TLS, the handshake is done; `tls` is the version,
+    /// such as `1.3`.
     fn opened(&mut self, tls: Option<&'static str>, now: Moment, actions: &mut Actions<Self::Event>);
 
-    /// Bytes that arrived and were not taken before. Returns how many are taken now; the rest is
-    /// offered again once something changed: more bytes came, or all that was queued is sent.
+    /// Called with the bytes received but not consumed so far. Returns the number consumed now; the rest is
+    /// offered again once more bytes have arrived or all queued output has been sent.
     fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut Actions<Self::Event>) -> usize;
 
-    /// Everything queued has been handed to the kernel.
+    /// Called when the kernel has accepted everything queued.
     fn sent(&mut self, now: Moment, actions: &mut Actions<Self::Event>);
 
-    /// The kernel takes no more for now; so many octets have gone since the last [`sent`](Self::sent).
+    /// Called when the kernel accepts no more for now, with the number of bytes sent since the last
+    /// [`sent`](Self::sent).
     fn partly_sent(&mut self, _: u64, _: &mut Actions<Self::Event>) {}
 
-    /// The moment named by [`wake_at`](Self::wake_at) has come.
+    /// Called at the moment given by [`wake_at`](Self::wake_at).
     fn woken(&mut self, now: Moment, actions: &mut Actions<Self::Event>);
 
-    /// The [`Job`] it asked for is done. Only those who ask for jobs hear of them.
+    /// Called when the requested [`Job`] is done. A protocol that requests no jobs need not implement it.
     fn job_done(&mut self, _: Moment, _: &mut Actions<Self::Event>) {}
 
-    /// The server is going down: finish what is running, start nothing new.
+    /// Called when the server shuts down: finish what is running, start nothing new.
     fn draining(&mut self, now: Moment, actions: &mut Actions<Self::Event>);
 
-    /// Nothing more will arrive, and unless the end is [`End::Finished`] nothing more can be sent.
+    /// Called when no more input will arrive; unless the reason is [`CloseReason::Finished`], nothing more
+    /// can be sent either.
     fn ended(&mut self, reason: &CloseReason, now: Moment, actions: &mut Actions<Self::Event>);
 
-    /// When to be woken, if nothing happens before; asked after each call.
+    /// Returns the next wakeup, if nothing happens before; asked after each call.
     fn wake_at(&self) -> Option<Moment>;
 
-    /// Whether it wants to hear nothing for now: a job of its is under way, or it holds its answer
-    /// back. The peer's octets then wait in the kernel, and so in the end does the peer.
+    /// Returns true if no input is wanted for now: a job is running, or a reply is held back. The peer's
+    /// bytes then wait in the kernel until flow control stops the peer.
     fn is_paused(&self) -> bool {
         false
     }
 }
 
-/// Work that may block, for a thread that serves nobody meanwhile. What comes of it, it leaves where
-/// the conversation finds it. One at a time.
+/// Work that may block, run on a thread without connections; one job at a time. The job stores its result
+/// where the protocol finds it.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
-/// How the peer's side of a connection ended.
+/// End of the peer's side of a connection.
 #[derive(Debug)]
 pub(crate) enum CloseReason {
-    /// An orderly end: FIN, and with TLS a `close_notify` before it (RFC 8446 §6.1). The peer may
-    /// still be reading.
+    /// Orderly end: FIN, and with TLS a `close_notify` before it (RFC 8446 §6.1). The peer may still be
+    /// reading.
     Finished,
-    /// A FIN within TLS without `close_notify`: somebody may have cut the stream.
+    /// FIN within TLS without `close_notify`: an attacker may have truncated the stream.
     Truncated,
-    /// The connection broke, or never came to stand: what happened.
+    /// The connection failed, or could not be established.
     Broken(Error),
 }
 
-/// What a conversation wants done, in order. It belongs to the loop's thread and is empty before
-/// each call, so that an idle connection owns no buffer.
+/// Actions requested by a protocol, in order. They belong to the loop's thread and are empty before each
+/// call, so that an idle connection owns no buffer.
 pub(crate) struct Actions<E> {
     queue: Vec<Action>,
     bytes: Vec<u8>,
@@ -95,27 +98,20 @@ pub(crate) struct Actions<E> {
     bytes_sent: u64,
 }
 
-/// One thing to do with the connection.
+/// Action on the connection.
 #[derive(Debug)]
 pub(crate) enum Action {
-    /// Send this many of the bytes that [`Outbox::bytes`] collected.
+    /// Send this many of the bytes in the output buffer.
     Bytes(usize),
-    /// Send `length` octets of a file from `offset` on.
-    File {
-        /// The opened file.
-        file: Rc<File>,
-        /// Its first octet to send.
-        offset: u64,
-        /// How many.
-        length: u64,
-    },
-    /// Close in an orderly way: everything before is sent, then FIN, then what the peer still
-    /// sends is thrown away for a moment, so that no RST overtakes our last words (RFC 9112 §9.6).
+    /// Send `length` bytes of a file, starting at `offset`.
+    File { file: Rc<File>, offset: u64, length: u64 },
+    /// Orderly close: everything before is sent, then FIN, then the peer's input is discarded for a while, so
+    /// that no RST overtakes the last reply (RFC 9112 §9.6).
     Close,
-    /// Begin TLS once everything before is sent. The conversation has made sure that nothing is left
-    /// of what it received in clear; [`Conversation::opened`] tells when the handshake is done.
+    /// Start TLS once everything before is sent. The protocol has made sure that no plaintext input is left
+    /// over; [`StreamProtocol::opened`] reports the end of the handshake.
     StartTls,
-    /// Break off: nothing that is still queued is sent, and the peer sees an RST.
+    /// Abort: queued output is discarded, and the peer sees an RST.
     Reset,
 }
 
@@ -126,7 +122,7 @@ impl<E> Default for Actions<E> {
 }
 
 impl<E> Actions<E> {
-    /// Appends bytes to what is sent; `write` puts them straight into the thread's buffer.
+    /// Appends bytes to the output; `write` puts them straight into the thread's buffer.
     pub(crate) fn send_with<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         let before = self.bytes.len();
         let result = write(&mut self.bytes);
@@ -139,70 +135,68 @@ impl<E> Actions<E> {
         result
     }
 
-    /// Appends bytes to what is sent.
+    /// Appends bytes to the output.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.send_with(|buffer| buffer.extend_from_slice(bytes));
     }
 
-    /// How many octets this call has appended so far.
+    /// Returns the number of bytes appended during this call.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Appends a part of a file to what is sent.
+    /// Appends a range of a file to the output.
     pub(crate) fn send_file(&mut self, file: Rc<File>, offset: u64, length: u64) {
         if length > 0 {
             self.queue.push(Action::File { file, offset, length });
         }
     }
 
-    /// Closes once everything before is sent.
+    /// Closes the connection once everything before is sent.
     pub(crate) fn close(&mut self) {
         self.queue.push(Action::Close);
     }
 
-    /// Begins TLS once everything before is sent.
+    /// Starts TLS once everything before is sent.
     pub(crate) fn start_tls(&mut self) {
         self.queue.push(Action::StartTls);
     }
 
-    /// Breaks off at once.
+    /// Aborts the connection at once.
     pub(crate) fn reset(&mut self) {
         self.queue.push(Action::Reset);
     }
 
-    /// Has a job done; the conversation pauses until then.
+    /// Requests a job; the protocol must pause until it is done.
     pub(crate) fn run_job(&mut self, job: Job) {
         self.job = Some(job);
     }
 
-    /// The job that was asked for, if there is one.
     pub(crate) fn take_job(&mut self) -> Option<Job> {
         self.job.take()
     }
 
-    /// Tells a fact.
+    /// Reports an event.
     pub(crate) fn emit(&mut self, event: E) {
         self.events.push(event);
     }
 
-    /// How many octets have gone to the kernel since the last [`sent`](Conversation::sent); told
-    /// with `sent` and `ended`, so that a cut answer can say how much of it left.
+    /// Returns the bytes sent since the last [`sent`](StreamProtocol::sent). Set before `sent` and `ended`,
+    /// so that a truncated response can report how much of it was sent.
     pub(crate) fn bytes_sent(&self) -> u64 {
         self.bytes_sent
     }
 
-    /// Tells how many octets have gone.
     pub(crate) fn set_bytes_sent(&mut self, bytes: u64) {
         self.bytes_sent = bytes;
     }
 
-    /// The facts told since the last call, oldest first.
+    /// Drains the events since the last call, oldest first.
     pub(crate) fn events(&mut self) -> impl Iterator<Item = E> {
         self.events.drain(..)
     }
 
-    /// What is to be done, oldest first, and the bytes that its [`Step::Bytes`] count.
+    /// Returns the queued actions, oldest first, and the bytes that [`Action::Bytes`] counts.
     pub(crate) fn queued(&mut self) -> (&mut Vec<Action>, &mut Vec<u8>) {
         (&mut self.queue, &mut self.bytes)
     }
@@ -213,15 +207,15 @@ mod tests {
     use super::{Action, Actions};
 
     #[test]
-    fn neighbouring_bytes_become_one_step() {
-        let mut out = Actions::<()>::default();
-        out.send(b"head");
-        out.send(b"");
-        out.send(b"body");
-        out.close();
-        out.send(b"more");
-        let (steps, bytes) = out.queued();
-        assert!(matches!(steps[..], [Action::Bytes(8), Action::Close, Action::Bytes(4)]));
+    fn adjacent_bytes_become_one_action() {
+        let mut actions = Actions::<()>::default();
+        actions.send(b"head");
+        actions.send(b"");
+        actions.send(b"body");
+        actions.close();
+        actions.send(b"more");
+        let (queue, bytes) = actions.queued();
+        assert!(matches!(queue[..], [Action::Bytes(8), Action::Close, Action::Bytes(4)]));
         assert_eq!(bytes, b"headbodymore");
     }
 }

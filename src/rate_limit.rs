@@ -1,20 +1,20 @@
-//! What peers that nobody knows may take of us.
+//! Rate limits per source prefix.
 //!
-//! Owns whom an allowance is counted against ([`Net`]) and how it is spent ([`Bucket`]). A source
-//! address costs an attacker nothing, so what is kept or answered per source is limited per network;
-//! this host itself is exempt.
+//! Owns the prefix that a limit applies to ([`SourcePrefix`]) and the limit itself ([`TokenBucket`]). A
+//! source address costs an attacker nothing, so state and replies per source are limited per network; this
+//! host itself is exempt.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::time::Moment;
 
-/// What shares one allowance: an IPv4 address, or what one IPv6 customer is given.
+/// Network that shares a rate limit: an IPv4 address, or the IPv6 /56 of one customer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SourcePrefix(u128);
 
 impl SourcePrefix {
-    /// The network of a peer, or `None` for this host itself.
+    /// Returns the prefix of a peer, or `None` for this host itself.
     pub(crate) fn of(peer: SocketAddr) -> Option<Self> {
         let ip = peer.ip().to_canonical();
         if ip.is_loopback() {
@@ -27,24 +27,24 @@ impl SourcePrefix {
     }
 }
 
-/// A rate limit as the moment up to which it is used up (the "virtual scheduling" form of ITU-T
-/// I.371's generic cell rate algorithm): one second's worth may come at once.
+/// Token bucket, stored as the moment up to which it is used up ("virtual scheduling" in the generic cell
+/// rate algorithm of ITU-T I.371). Allows a burst of one second's worth.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TokenBucket {
     theoretical_arrival: Option<Moment>,
 }
 
 impl TokenBucket {
-    /// Takes one of `per_second`, or says that there is none.
+    /// Takes one of `per_second` tokens; returns false if none is left.
     pub(crate) fn try_take(&mut self, per_second: u32, now: Moment) -> bool {
         const SECOND: Duration = Duration::from_secs(1);
-        let each = SECOND / per_second.max(1);
-        let spent = self.theoretical_arrival.filter(|spent| *spent > now).unwrap_or(now) + each;
-        let room = spent - now <= SECOND;
-        if room {
-            self.theoretical_arrival = Some(spent);
+        let interval = SECOND / per_second.max(1);
+        let arrival = self.theoretical_arrival.filter(|arrival| *arrival > now).unwrap_or(now) + interval;
+        let is_allowed = arrival - now <= SECOND;
+        if is_allowed {
+            self.theoretical_arrival = Some(arrival);
         }
-        room
+        is_allowed
     }
 }
 
@@ -58,13 +58,13 @@ mod tests {
 
     #[test]
     fn a_source_prefix_is_an_ipv4_address_or_an_ipv6_56_and_loopback_has_none() {
-        let net = |text: &str| SourcePrefix::of(text.parse().expect("an address"));
-        assert_eq!(net("127.0.0.1:1"), None);
-        assert_eq!(net("[::1]:1"), None);
-        assert_eq!(net("192.0.2.1:1"), net("[::ffff:192.0.2.1]:2"));
-        assert_ne!(net("192.0.2.1:1"), net("192.0.2.2:1"));
-        assert_eq!(net("[2001:db8:0:1::1]:1"), net("[2001:db8:0:ff::2]:1"));
-        assert_ne!(net("[2001:db8:0:1::1]:1"), net("[2001:db8:0:100::1]:1"));
+        let prefix = |text: &str| SourcePrefix::of(text.parse().expect("an address"));
+        assert_eq!(prefix("127.0.0.1:1"), None);
+        assert_eq!(prefix("[::1]:1"), None);
+        assert_eq!(prefix("192.0.2.1:1"), prefix("[::ffff:192.0.2.1]:2"));
+        assert_ne!(prefix("192.0.2.1:1"), prefix("192.0.2.2:1"));
+        assert_eq!(prefix("[2001:db8:0:1::1]:1"), prefix("[2001:db8:0:ff::2]:1"));
+        assert_ne!(prefix("[2001:db8:0:1::1]:1"), prefix("[2001:db8:0:100::1]:1"));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Moments: monotonic and wall time, read together.
 //!
-//! Owns the arithmetic of time; `net::clock` is the only place that reads a clock. Durations come
-//! from the monotonic half, so that a step of the wall clock can neither bend a number nor fake a
-//! death. The wall half is for people and for the wire.
+//! Owns the arithmetic of time; `net::clock` is the only place that reads a clock. Durations come from the
+//! monotonic half, so that a step of the wall clock can neither distort a measurement nor make a sender look
+//! down. The wall half is for display and for wire formats.
 
 mod rtt;
 
@@ -15,50 +15,50 @@ use serde::Serializer;
 
 pub(crate) use rtt::{Timestamps, clock_step};
 
-/// One reading of both clocks.
+/// Reading of both clocks, taken together.
 ///
 /// Compared and subtracted by its monotonic half alone.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
-    /// Since an arbitrary start that never steps.
+    /// Time since an arbitrary start; never steps.
     mono: Duration,
-    /// Since 1970-01-01T00:00:00Z, as far as this host knows.
+    /// Time since 1970-01-01T00:00:00Z, as far as this host knows.
     wall: Duration,
 }
 
 impl Moment {
-    /// A reading taken by the caller; tests make theirs up.
+    /// Creates a moment from the caller's readings; tests invent theirs.
     pub(crate) const fn new(mono: Duration, wall: Duration) -> Self {
         Self { mono, wall }
     }
 
-    /// Time since 1970-01-01T00:00:00Z.
+    /// Returns the time since 1970-01-01T00:00:00Z.
     pub(crate) const fn wall(self) -> Duration {
         self.wall
     }
 
-    /// How long after `earlier` this is; zero if it is not after.
+    /// Returns the time since `earlier`, or zero if `earlier` is not before it.
     pub(crate) const fn since(self, earlier: Self) -> Duration {
         self.mono.saturating_sub(earlier.mono)
     }
 
-    /// The monotonic half: time since the arbitrary start that all moments share.
+    /// Returns the monotonic half: time since the arbitrary start that all moments share.
     pub(crate) const fn since_start(self) -> Duration {
         self.mono
     }
 
-    /// So long before this.
+    /// Returns the moment that is `earlier` before this one.
     #[must_use]
     pub(crate) const fn before(self, earlier: Duration) -> Self {
         Self { mono: self.mono.saturating_sub(earlier), wall: self.wall.saturating_sub(earlier) }
     }
 
-    /// The wall half as a civil date in this host's time zone.
+    /// Returns the wall half as a civil date in this host's time zone.
     pub(crate) fn zoned(self) -> jiff::ZonedDateTime {
         self.timestamp().to_zoned_datetime(jiff::tz::TimeZone::system())
     }
 
-    /// The wall half as an instant of civil time, UTC.
+    /// Returns the wall half as an instant of civil time, UTC.
     pub(crate) fn timestamp(self) -> jiff::Timestamp {
         let seconds = i64::try_from(self.wall.as_secs()).unwrap_or(i64::MAX);
         let nanoseconds = i32::try_from(self.wall.subsec_nanos()).unwrap_or(0);
@@ -102,7 +102,7 @@ impl Ord for Moment {
     }
 }
 
-/// A duration as whole nanoseconds, the unit of every `_ns` key.
+/// Converts a duration to whole nanoseconds, the unit of every `_ns` key.
 pub(crate) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -117,9 +117,9 @@ pub(crate) fn serialize_rfc3339<S: Serializer>(moment: &Moment, serializer: S) -
     serializer.collect_str(&format_args!("{:.6}", moment.timestamp()))
 }
 
-/// A duration as people read it in a result: three significant digits and one unit.
+/// Duration formatted for users: three significant digits and one unit.
 ///
-/// `Shown(Duration::from_micros(412))` reads `0.412 ms`, as ping does; seconds from one second on.
+/// `HumanDuration(Duration::from_micros(412))` reads `0.412 ms`, as in ping; seconds from one second on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HumanDuration(pub Duration);
 
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_clock_step_does_not_bend_a_duration() {
+    fn a_wall_clock_step_does_not_change_a_duration() {
         let before = at(10, 1_000_000);
         let after = at(12, 996_400);
         assert_eq!(after - before, Duration::from_secs(2));
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_moment_is_zero_after_a_later_one() {
+    fn the_time_since_a_later_moment_is_zero() {
         assert_eq!(at(1, 0) - at(2, 0), Duration::ZERO);
     }
 

@@ -1,10 +1,10 @@
-//! Which datagrams are lost.
+//! Loss models.
 //!
-//! Owns the loss models and their spelling. The burst model is Gilbert's and Elliott's with the
-//! parameters of tc-netem(8) `gemodel`: P is the probability to go from good to bad, R from bad to
-//! good, H that a datagram *survives* the bad state, K that it survives the good one. (netem's
-//! command line takes 1−h and 1−k, the losses; the letters are the same.) Each arrival is judged
-//! in the state the chain is in, then the chain moves, as `loss_gilb_ell` does.
+//! Owns the models and their parsing. The burst model is Gilbert-Elliott with the parameters of tc-netem(8)
+//! `gemodel`: P is the probability of a change from good to bad, R from bad to good, H that a datagram
+//! *survives* the bad state, K that it survives the good one. (netem's command line takes 1−h and 1−k, the
+//! losses; the letters are the same.) Each arrival is decided in the current state of the chain, then the
+//! chain moves, as in `loss_gilb_ell`.
 //!
 //! ```text
 //!              P
@@ -18,53 +18,51 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
 
-use super::chance::Probability;
-use super::dice::{DecisionKind, SeededRandom};
+use super::probability::Probability;
+use super::random::{DecisionKind, SeededRandom};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
-/// How many arrivals `list:` may name.
+/// Maximum number of arrivals in `list:`.
 pub(super) const MAX_LIST_LEN: usize = 10_000;
 
-/// A loss model. Arrivals are counted from 1, per client.
+/// Loss model. Arrivals are counted from 1, per client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LossModel {
-    /// Each arrival alike, independent of all others.
+    /// Independent loss with the same probability for each arrival.
     Random(Probability),
-    /// Gilbert-Elliott bursts.
     GilbertElliott {
-        /// From good to bad.
+        /// Change from good to bad.
         p: Probability,
-        /// From bad to good.
+        /// Change from bad to good.
         r: Probability,
-        /// Not lost although in the bad state.
+        /// Survival in the bad state.
         h: Probability,
-        /// Not lost while in the good state.
+        /// Survival in the good state.
         k: Probability,
     },
     /// Every K-th arrival.
     EveryNth(NonZeroU64),
-    /// These arrivals, ascending.
+    /// Listed arrivals, ascending.
     List(Vec<u64>),
 }
 
 impl LossModel {
-    /// No loss at all.
     #[cfg(test)]
     pub(crate) const NONE: Self = Self::Random(Probability::NEVER);
 
-    /// What the textbook's server does: a random integer 0…10, below 4 is lost.
+    /// Returns the loss of the textbook's server: a random integer 0…10, lost if below 4.
     pub(crate) fn textbook() -> Self {
         Self::Random(Probability::new(4, 11).expect("4 of 11 is a probability"))
     }
 
-    /// Whether anything can be lost.
+    /// Returns true if anything can be lost.
     pub(crate) fn is_possible(&self) -> bool {
-        !matches!(self, Self::Random(chance) if !chance.is_possible())
+        !matches!(self, Self::Random(probability) if !probability.is_possible())
     }
 
-    /// Whether arrival `number` is lost; `bad` is the state of its burst chain, which moves on.
-    /// `way` turns a kind into that of the way in or out.
+    /// Decides whether arrival `ordinal` is lost, and advances the burst chain whose state is `in_bad_state`.
+    /// `for_direction` turns a kind into that of one direction.
     pub(super) fn is_lost(
         &self,
         random: SeededRandom,
@@ -72,9 +70,9 @@ impl LossModel {
         ordinal: u64,
         in_bad_state: &mut bool,
     ) -> bool {
-        let hit = |chance: Probability, kind| chance.hits(random.draw(for_direction(kind), ordinal));
+        let hit = |probability: Probability, kind| probability.hits(random.draw(for_direction(kind), ordinal));
         match self {
-            Self::Random(chance) => hit(*chance, DecisionKind::LOSS),
+            Self::Random(probability) => hit(*probability, DecisionKind::LOSS),
             Self::GilbertElliott { p, r, h, k } => {
                 let survival = if *in_bad_state { h } else { k };
                 let lost = hit(survival.complement(), DecisionKind::LOSS);
@@ -99,10 +97,10 @@ impl FromStr for LossModel {
             Some(_) => None,
         };
         loss.ok_or_else(|| {
-            Error::new(Exit::Usage, format!("`{text}` is not a loss model"))
+            Error::new(Exit::Usage, format!("'{text}' is not a loss model"))
                 .expected(
                     "a probability, ge:P,R[,H,K], nth:K, \
-                     or list: with arrivals counted from 1, ten thousand at most",
+                     or list:N,N,… with at most 10000 arrivals, counted from 1",
                 )
                 .remedy("write 0, 30%, 4/11, ge:2%,25%, nth:5 or list:3,7")
         })
@@ -110,24 +108,24 @@ impl FromStr for LossModel {
 }
 
 fn parse_gilbert_elliott(parameters: &str) -> Option<LossModel> {
-    let mut chances = parameters.split(',').map(str::parse::<Probability>);
-    let (p, r) = (chances.next()?.ok()?, chances.next()?.ok()?);
-    let (h, k) = match (chances.next(), chances.next()) {
+    let mut probabilities = parameters.split(',').map(str::parse::<Probability>);
+    let (p, r) = (probabilities.next()?.ok()?, probabilities.next()?.ok()?);
+    let (h, k) = match (probabilities.next(), probabilities.next()) {
         (None, _) => (Probability::NEVER, Probability::ALWAYS),
         (Some(h), Some(k)) => (h.ok()?, k.ok()?),
         (Some(_), None) => return None,
     };
-    chances.next().is_none().then_some(LossModel::GilbertElliott { p, r, h, k })
+    probabilities.next().is_none().then_some(LossModel::GilbertElliott { p, r, h, k })
 }
 
 fn parse_list(numbers: &str) -> Option<LossModel> {
     let mut list = Vec::new();
-    for number in numbers.split(',') {
-        let number: NonZeroU64 = number.parse().ok()?;
+    for ordinal in numbers.split(',') {
+        let ordinal: NonZeroU64 = ordinal.parse().ok()?;
         if list.len() == MAX_LIST_LEN {
             return None;
         }
-        list.push(number.get());
+        list.push(ordinal.get());
     }
     list.sort_unstable();
     list.dedup();
@@ -137,7 +135,7 @@ fn parse_list(numbers: &str) -> Option<LossModel> {
 impl fmt::Display for LossModel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Random(chance) => write!(f, "{chance}"),
+            Self::Random(probability) => write!(f, "{probability}"),
             Self::GilbertElliott { p, r, h, k } => write!(f, "ge:{p},{r},{h},{k}"),
             Self::EveryNth(every) => write!(f, "nth:{every}"),
             Self::List(numbers) => {
@@ -145,7 +143,7 @@ impl fmt::Display for LossModel {
                 numbers
                     .iter()
                     .enumerate()
-                    .try_for_each(|(at, number)| write!(f, "{}{number}", if at > 0 { "," } else { "" }))
+                    .try_for_each(|(at, ordinal)| write!(f, "{}{ordinal}", if at > 0 { "," } else { "" }))
             }
         }
     }
@@ -161,10 +159,10 @@ mod tests {
         text.parse().expect(text)
     }
 
-    /// What happens to arrivals 1 to `count`.
+    /// Returns the decisions on arrivals 1 to `count`.
     fn losses(text: &str, count: u64) -> Vec<bool> {
-        let (loss, dice, mut bad) = (loss(text), SeededRandom::new(1, 1), false);
-        (1..=count).map(|number| loss.is_lost(dice, |kind| kind, number, &mut bad)).collect()
+        let (loss, random, mut in_bad_state) = (loss(text), SeededRandom::new(1, 1), false);
+        (1..=count).map(|ordinal| loss.is_lost(random, |kind| kind, ordinal, &mut in_bad_state)).collect()
     }
 
     #[test]
@@ -183,8 +181,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_model_is_refused_with_the_right_spelling() {
-        let wrong = [
+    fn an_invalid_model_is_rejected_with_the_right_spelling() {
+        let invalid = [
             "",
             "101",
             "NaN",
@@ -203,7 +201,7 @@ mod tests {
             "LIST:1",
             "trace:x",
         ];
-        for text in wrong {
+        for text in invalid {
             let error = text.parse::<LossModel>().expect_err(text);
             assert_eq!(error.exit(), Exit::Usage);
             assert!(error.expectation().is_some() && error.advice().is_some());
@@ -213,7 +211,7 @@ mod tests {
     #[test]
     fn a_list_may_be_as_long_as_its_limit_and_no_longer() {
         let numbers = |count: usize| {
-            let numbers: Vec<_> = (1..=count).map(|number| number.to_string()).collect();
+            let numbers: Vec<_> = (1..=count).map(|ordinal| ordinal.to_string()).collect();
             format!("list:{}", numbers.join(",")).parse::<LossModel>()
         };
         assert!(numbers(MAX_LIST_LEN).is_ok());
@@ -233,7 +231,7 @@ mod tests {
     #[test]
     fn h_and_k_are_probabilities_to_survive() {
         assert!(losses("ge:100%,0%,100%,100%", 1_000).iter().all(|lost| !lost));
-        // Never bad, and the good state lets nothing through.
+        // Never bad, and nothing survives the good state.
         assert!(losses("ge:0%,100%,100%,0%", 1_000).iter().all(|lost| *lost));
     }
 }

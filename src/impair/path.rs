@@ -1,61 +1,58 @@
-//! How a verdict on one arrival comes about.
+//! Decisions on one arrival.
 //!
-//! Owns what was ordered ([`Impairment`]) and what one client's path remembers of it ([`Path`]:
-//! how many arrived, the state of its burst chains, when its link is free). It must not know
-//! what a datagram is; lengths and moments are enough.
+//! Owns the configuration ([`Impairment`]) and the state of one client's path ([`PathState`]: the number of
+//! arrivals, the states of its burst chains, the moment at which its link is free). It must not know what a
+//! datagram is; lengths and moments are enough.
 //!
-//! Every decision is made from the arrival's number, also on the way out, and a chain moves with
-//! every arrival, lost or not: so no decision shifts another one.
+//! Every decision is derived from the arrival's ordinal, also outbound, and a chain advances with every
+//! arrival, lost or not: so no decision shifts another one.
 
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::chance::Probability;
 use super::delay::Jitter;
-use super::dice::{DecisionKind, SeededRandom};
 use super::loss::LossModel;
+use super::probability::Probability;
+use super::random::{DecisionKind, SeededRandom};
 use super::rate::BitRate;
 use super::verdict::{BitFlip, CopyOutcome, DropReason, LinkEffects, PathEffects, Verdict};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::time::Moment;
 
-/// What the network is to do to datagrams.
+/// Impairments to apply to datagrams.
 #[derive(Clone, Debug)]
 pub(crate) struct Impairment {
-    /// The seed of every decision.
     pub seed: u64,
-    /// Which are lost.
     pub loss: LossModel,
-    /// Which have one bit flipped.
+    /// Probability that one bit is flipped.
     pub corrupt: Probability,
-    /// Which are sent twice.
+    /// Probability that a datagram is sent twice.
     pub duplicate: Probability,
-    /// The speed of the link.
+    /// Speed of the link.
     pub rate: Option<BitRate>,
-    /// How long they are held, in the middle.
+    /// Mean delay in each direction.
     pub delay: Duration,
-    /// How far from the middle.
+    /// Variation around the mean delay.
     pub jitter: Jitter,
-    /// Which are not held at all and so overtake the others, as netem's `reorder` does.
+    /// Probability that a datagram is not delayed and so overtakes others, as with netem's `reorder`.
     pub reorder: Probability,
-    /// On which way all this happens.
     pub direction: Direction,
 }
 
-/// Where an impairment works, seen from the server.
+/// Direction in which impairments apply, seen from the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Direction {
-    /// On requests.
+    /// Requests only.
     #[default]
     In,
-    /// On replies.
+    /// Replies only.
     Out,
-    /// On both, each with throws of its own.
+    /// Requests and replies, each with its own random numbers.
     Both,
 }
 
-/// One of the two ways of a path, seen from the server.
+/// One direction of a path, seen from the server.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum LinkDirection {
     In,
@@ -63,7 +60,7 @@ enum LinkDirection {
 }
 
 impl Impairment {
-    /// A network that does nothing to anybody.
+    /// Returns impairments that change nothing.
     #[cfg(test)]
     pub(crate) fn none(seed: u64) -> Self {
         Self {
@@ -79,17 +76,17 @@ impl Impairment {
         }
     }
 
-    /// Refuses orders that cannot be carried out.
+    /// Rejects combinations that cannot work.
     pub(crate) fn validate(&self) -> Result<(), Error> {
         if self.reorder.is_possible() && self.delay.is_zero() {
             return Err(Error::new(Exit::Usage, "reordering needs a delay")
-                .expected("a delay that some datagrams are spared, so that they overtake")
-                .remedy("add --delay 50ms, longer than the distance between datagrams"));
+                .expected("a delay, which reordered datagrams skip to overtake others")
+                .remedy("add --delay 50ms, or longer than the interval between datagrams"));
         }
         Ok(())
     }
 
-    /// The path of the client that appeared as number `client`, counted from 1.
+    /// Creates the path of the client with this ordinal, counted from 1.
     pub(crate) fn path_state(&self, client: u32) -> PathState {
         PathState {
             random: SeededRandom::new(self.seed, client),
@@ -99,7 +96,7 @@ impl Impairment {
         }
     }
 
-    /// What happens to the next datagram on a path, of so many octets, that came `now`.
+    /// Decides the outcome of the next datagram on a path, of `size` bytes, which arrived at `now`.
     pub(crate) fn decide(&self, path: &mut PathState, now: Moment, size: usize) -> Verdict {
         path.arrivals += 1;
         let mut verdict = Verdict::new(path.arrivals);
@@ -109,41 +106,42 @@ impl Impairment {
             verdict.push(CopyOutcome::Dropped(DropReason::LossIn));
             return verdict;
         }
-        for inward in self.effects_per_copy(path, LinkDirection::In, 0, now, size).into_iter().flatten() {
-            match inward {
-                Err(cause) => verdict.push(CopyOutcome::Dropped(cause)),
+        for inbound in self.effects_per_copy(path, LinkDirection::In, 0, now, size).into_iter().flatten() {
+            match inbound {
+                Err(reason) => verdict.push(CopyOutcome::Dropped(reason)),
                 Ok(_) if lost_out => verdict.push(CopyOutcome::Dropped(DropReason::LossOut)),
-                Ok(inward) => self.apply_outbound(path, inward, now, size, &mut verdict),
+                Ok(inbound) => self.apply_outbound(path, inbound, now, size, &mut verdict),
             }
         }
         verdict
     }
 
-    /// The way back of a copy that arrived.
+    /// Applies the outbound effects to a copy that passed inbound.
     fn apply_outbound(
         &self,
         path: &mut PathState,
-        inward: LinkEffects,
+        inbound: LinkEffects,
         now: Moment,
         size: usize,
         verdict: &mut Verdict,
     ) {
-        // A copy that was doubled on the way in makes throws of its own on the way out.
-        let copy = inward.copy_index * 2;
-        let legs = self.effects_per_copy(path, LinkDirection::Out, copy, now + inward.delay, size);
-        for outward in legs.into_iter().flatten() {
-            verdict.push(match outward {
-                Ok(outward) => CopyOutcome::Delivered(PathEffects { inbound: inward, outbound: outward }),
-                Err(cause) => CopyOutcome::Dropped(cause),
+        // A copy that was duplicated inbound has its own random numbers outbound.
+        let copy = inbound.copy_index * 2;
+        let effects = self.effects_per_copy(path, LinkDirection::Out, copy, now + inbound.delay, size);
+        for outbound in effects.into_iter().flatten() {
+            verdict.push(match outbound {
+                Ok(outbound) => CopyOutcome::Delivered(PathEffects { inbound, outbound }),
+                Err(reason) => CopyOutcome::Dropped(reason),
             });
         }
     }
 
-    /// Whether nothing was ordered. Then [`Path::skip`] says all that an arrival needs.
+    /// Returns true if nothing is configured. [`PathState::count_unimpaired`] is then all that an arrival
+    /// needs.
     pub(crate) fn is_noop(&self) -> bool {
-        let chances = [self.corrupt, self.duplicate];
+        let probabilities = [self.corrupt, self.duplicate];
         !self.loss.is_possible()
-            && !chances.into_iter().any(Probability::is_possible)
+            && !probabilities.into_iter().any(Probability::is_possible)
             && self.rate.is_none()
             && self.delay.is_zero()
             && self.jitter.spread.is_zero()
@@ -161,12 +159,13 @@ impl Impairment {
         if !self.applies_to(direction) {
             return false;
         }
-        let (dice, number) = (path.random, path.arrivals);
-        let bad = &mut path.link(direction).in_bad_state;
-        self.loss.is_lost(dice, |kind| direction.decision_kind(kind), number, bad)
+        let (random, ordinal) = (path.random, path.arrivals);
+        let in_bad_state = &mut path.link(direction).in_bad_state;
+        self.loss.is_lost(random, |kind| direction.decision_kind(kind), ordinal, in_bad_state)
     }
 
-    /// The copies of a datagram on one way, the second one only if it was made.
+    /// Returns the effects on each copy in one direction; the second is present only if the datagram was
+    /// duplicated.
     fn effects_per_copy(
         &self,
         path: &mut PathState,
@@ -179,14 +178,14 @@ impl Impairment {
             let untouched = LinkEffects { copy_index, ..LinkEffects::default() };
             return [Some(Ok(untouched)), None];
         }
-        let throw =
+        let draw =
             |kind: DecisionKind| path.random.draw(direction.decision_kind(kind).for_copy(copy_index), path.arrivals);
-        let flip = (self.corrupt.is_possible() && self.corrupt.hits(throw(DecisionKind::CORRUPT)))
-            .then(|| BitFlip::new(throw(DecisionKind::CORRUPT_BIT)));
-        let twice = self.duplicate.is_possible() && self.duplicate.hits(throw(DecisionKind::DUPLICATE));
+        let bit_flip = (self.corrupt.is_possible() && self.corrupt.hits(draw(DecisionKind::CORRUPT)))
+            .then(|| BitFlip::new(draw(DecisionKind::CORRUPT_BIT)));
+        let is_duplicated = self.duplicate.is_possible() && self.duplicate.hits(draw(DecisionKind::DUPLICATE));
         [
-            Some(self.link_effects(path, direction, copy_index, flip, now, size)),
-            twice.then(|| self.link_effects(path, direction, copy_index + 1, flip, now, size)),
+            Some(self.link_effects(path, direction, copy_index, bit_flip, now, size)),
+            is_duplicated.then(|| self.link_effects(path, direction, copy_index + 1, bit_flip, now, size)),
         ]
     }
 
@@ -199,26 +198,27 @@ impl Impairment {
         now: Moment,
         size: usize,
     ) -> Result<LinkEffects, DropReason> {
-        let (dice, number) = (path.random, path.arrivals);
-        let queued = match self.rate {
+        let (random, ordinal) = (path.random, path.arrivals);
+        let queue_delay = match self.rate {
             Some(rate) => {
-                let busy = &mut path.link(direction).busy_until;
-                rate.enqueue(busy, now, size).ok_or(DropReason::QueueFull)?
+                let busy_until = &mut path.link(direction).busy_until;
+                rate.enqueue(busy_until, now, size).ok_or(DropReason::QueueFull)?
             }
             None => Duration::ZERO,
         };
         let kind = |kind: DecisionKind| direction.decision_kind(kind).for_copy(copy_index);
-        let overtakes = self.reorder.is_possible() && self.reorder.hits(dice.draw(kind(DecisionKind::REORDER), number));
-        let held = if overtakes {
+        let is_reordered =
+            self.reorder.is_possible() && self.reorder.hits(random.draw(kind(DecisionKind::REORDER), ordinal));
+        let delay = if is_reordered {
             Duration::ZERO
         } else {
-            self.jitter.sample_delay(self.delay, dice, kind(DecisionKind::JITTER), number)
+            self.jitter.sample_delay(self.delay, random, kind(DecisionKind::JITTER), ordinal)
         };
-        Ok(LinkEffects { delay: queued.saturating_add(held), bit_flip, copy_index })
+        Ok(LinkEffects { delay: queue_delay.saturating_add(delay), bit_flip, copy_index })
     }
 }
 
-/// What the network remembers of one client.
+/// State of one client's path.
 #[derive(Clone, Debug)]
 pub(crate) struct PathState {
     random: SeededRandom,
@@ -229,14 +229,14 @@ pub(crate) struct PathState {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct LinkState {
-    /// Whether the burst chain is in its bad state.
+    /// The burst chain is in its bad state.
     in_bad_state: bool,
-    /// When the last datagram will have left the queue.
+    /// Moment at which the last datagram will have left the queue.
     busy_until: Option<Moment>,
 }
 
 impl PathState {
-    /// Counts an arrival to which nothing can happen, so that an honest server pays for no dice.
+    /// Counts an arrival to which nothing can happen, without computing random numbers.
     pub(crate) fn count_unimpaired(&mut self) -> u64 {
         self.arrivals += 1;
         self.arrivals
@@ -267,7 +267,7 @@ impl FromStr for Direction {
             "in" => Ok(Self::In),
             "out" => Ok(Self::Out),
             "both" => Ok(Self::Both),
-            _ => Err(Error::new(Exit::Usage, format!("`{text}` is not a direction")).expected("in, out or both")),
+            _ => Err(Error::new(Exit::Usage, format!("'{text}' is not a direction")).expected("in, out or both")),
         }
     }
 }

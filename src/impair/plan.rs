@@ -1,7 +1,7 @@
-//! Decisions without a network.
+//! Plan: decisions without a network.
 //!
-//! Owns the list behind `--plan N`: what would happen to the first datagrams of a client. A queue
-//! depends on when datagrams come, which a plan cannot know, so it leaves the rate out.
+//! Owns the output of `--plan N`: the decisions on the first datagrams of a client. A queue depends on
+//! arrival times, which a plan cannot know, so the rate is left out.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use super::verdict::{CopyOutcome, DropReason, PathEffects};
 use crate::time::{HumanDuration, Moment, serialize_ns};
 
 impl Impairment {
-    /// What will happen to the first `count` datagrams of a client.
+    /// Returns the decisions on the first `count` datagrams of a client.
     pub(crate) fn plan(&self, client: u32, count: u64) -> impl Iterator<Item = PlannedDatagram> {
-        let unhurried = Self { rate: None, ..self.clone() };
-        let mut path = unhurried.path_state(client);
-        let whenever = Moment::new(Duration::ZERO, Duration::ZERO);
+        let without_rate = Self { rate: None, ..self.clone() };
+        let mut path = without_rate.path_state(client);
+        let start = Moment::new(Duration::ZERO, Duration::ZERO);
         (0..count).map(move |_| {
-            let verdict = unhurried.decide(&mut path, whenever, 0);
+            let verdict = without_rate.decide(&mut path, start, 0);
             PlannedDatagram {
                 number: verdict.ordinal(),
                 dropped: verdict.drop_reason(),
@@ -29,24 +29,23 @@ impl Impairment {
     }
 }
 
-/// The decision on one datagram.
+/// Decision on one datagram.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct PlannedDatagram {
-    /// The how-manieth it is of its client, from 1.
+    /// Ordinal of the datagram among those of its client, from 1.
     pub number: u64,
-    /// Why nothing of it goes through.
+    /// Reason, if no copy is delivered.
     pub dropped: Option<DropReason>,
-    /// What goes through of it: nothing, itself, or itself more than once.
+    /// Delivered copies: none, one or more.
     pub copies: Vec<PlannedCopy>,
 }
 
-/// One copy that goes through.
+/// Copy that is delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct PlannedCopy {
-    /// How long it is held, on both ways together.
+    /// Total delay in both directions.
     #[serde(rename = "delay_ns", serialize_with = "serialize_ns")]
     pub delay: Duration,
-    /// Whether it is damaged.
     pub corrupt: bool,
 }
 
@@ -54,28 +53,28 @@ impl PlannedCopy {
     fn from_outcome(outcome: CopyOutcome) -> Option<Self> {
         match outcome {
             CopyOutcome::Dropped(_) => None,
-            CopyOutcome::Delivered(PathEffects { inbound: inward, outbound: outward }) => Some(Self {
-                delay: inward.delay.saturating_add(outward.delay),
-                corrupt: inward.bit_flip.is_some() || outward.bit_flip.is_some(),
+            CopyOutcome::Delivered(PathEffects { inbound, outbound }) => Some(Self {
+                delay: inbound.delay.saturating_add(outbound.delay),
+                corrupt: inbound.bit_flip.is_some() || outbound.bit_flip.is_some(),
             }),
         }
     }
 }
 
-/// `3: lost on the way in`, `4: passes`, `5: passes after 20.1 ms, twice, damaged`.
+/// Formats `3: dropped (inbound loss)`, `4: delivered`, `5: delivered after 20.1 ms, duplicate (corrupted)`.
 impl fmt::Display for PlannedDatagram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.number)?;
-        if let Some(cause) = self.dropped {
-            return write!(f, "{cause}");
+        if let Some(reason) = self.dropped {
+            return write!(f, "dropped ({reason})");
         }
         for (at, copy) in self.copies.iter().enumerate() {
-            f.write_str(if at == 0 { "passes" } else { ", again" })?;
+            f.write_str(if at == 0 { "delivered" } else { ", duplicate" })?;
             if !copy.delay.is_zero() {
                 write!(f, " after {}", HumanDuration(copy.delay))?;
             }
             if copy.corrupt {
-                f.write_str(" damaged")?;
+                f.write_str(" (corrupted)")?;
             }
         }
         Ok(())
@@ -90,7 +89,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn the_plan_is_what_happens() {
+    fn the_plan_matches_the_decisions() {
         let impairment = Impairment { loss: LossModel::textbook(), ..Impairment::none(7) };
         let mut path = impairment.path_state(3);
         let mut now = Moment::new(Duration::from_secs(9), Duration::ZERO);
@@ -111,14 +110,14 @@ mod tests {
             ..Impairment::none(1)
         };
         let lines: Vec<_> = impairment.plan(1, 2).map(|planned| planned.to_string()).collect();
-        assert_eq!(lines, ["1: passes after 20.0 ms", "2: lost on the way in"]);
+        assert_eq!(lines, ["1: delivered after 20.0 ms", "2: dropped (inbound loss)"]);
     }
 
     #[test]
-    fn copies_and_damage_are_named() {
+    fn copies_and_corruption_are_shown() {
         let copy = |millis, corrupt| PlannedCopy { delay: Duration::from_millis(millis), corrupt };
         let planned = PlannedDatagram { number: 5, dropped: None, copies: vec![copy(0, true), copy(30, false)] };
-        assert_eq!(planned.to_string(), "5: passes damaged, again after 30.0 ms");
+        assert_eq!(planned.to_string(), "5: delivered (corrupted), duplicate after 30.0 ms");
     }
 
     #[test]

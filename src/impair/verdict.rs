@@ -1,65 +1,58 @@
-//! What becomes of one arrival.
+//! Verdict: outcome of one arrival.
 //!
-//! Owns the outcome of all decisions about a datagram, small and `Copy`. It must not decide
-//! anything itself.
+//! Owns the result of all decisions on a datagram, small and `Copy`. It must not decide anything itself.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// One datagram in becomes at most this many out: twice as many for each way.
+/// Maximum number of copies of one datagram: each direction can double them.
 pub(crate) const MAX_COPIES: usize = 4;
 
-/// What becomes of one arrival.
+/// Outcome of one arrival.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Verdict {
     ordinal: u64,
     copies: [Option<CopyOutcome>; MAX_COPIES],
 }
 
-/// What becomes of one copy.
+/// Outcome of one copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CopyOutcome {
-    /// It ends here.
     Dropped(DropReason),
-    /// It goes through.
     Delivered(PathEffects),
 }
 
-/// Why a datagram was dropped on purpose.
+/// Reason for an intentional drop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum DropReason {
-    /// Lost before it was seen.
+    /// Lost before the server saw it.
     LossIn,
-    /// Lost on the way back, after it was answered.
+    /// Lost on the way back, after the reply.
     LossOut,
-    /// No room in the queue of a link that was given a rate.
+    /// Queue of the rate-limited link full.
     QueueFull,
 }
 
-/// A copy's way in and out.
+/// Effects on one copy, per direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PathEffects {
-    /// Towards the server.
     pub inbound: LinkEffects,
-    /// Back to the client.
     pub outbound: LinkEffects,
 }
 
-/// What one way did to a copy.
+/// Effects of one direction on a copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LinkEffects {
-    /// How long it was held.
     pub delay: Duration,
-    /// The damage done to it.
     pub bit_flip: Option<BitFlip>,
-    /// Which copy it is; 0 is the original.
+    /// Index of the copy; 0 is the original.
     pub copy_index: u8,
 }
 
-/// One flipped bit, somewhere.
+/// One flipped bit at a random position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BitFlip {
     draw: u64,
@@ -70,13 +63,13 @@ impl BitFlip {
         Self { draw }
     }
 
-    /// Flips the bit. One of the lower five: the sixth would turn a letter into its other case,
-    /// which an upper-casing echo hides, and then the damage could not be counted.
+    /// Flips one of the lower five bits of a byte. The sixth would change the case of a letter, which an
+    /// upper-casing echo hides, and the corruption could not be counted.
     pub(crate) fn apply(self, bytes: &mut [u8]) {
         let at = (u128::from(self.draw) * bytes.len() as u128) >> 64;
-        let octet = usize::try_from(at).ok().and_then(|at| bytes.get_mut(at));
-        if let Some(octet) = octet {
-            *octet ^= 1 << (self.draw % 5);
+        let byte = usize::try_from(at).ok().and_then(|at| bytes.get_mut(at));
+        if let Some(byte) = byte {
+            *byte ^= 1 << (self.draw % 5);
         }
     }
 }
@@ -87,28 +80,28 @@ impl Verdict {
     }
 
     pub(super) fn push(&mut self, outcome: CopyOutcome) {
-        if let Some(free) = self.copies.iter_mut().find(|fate| fate.is_none()) {
+        if let Some(free) = self.copies.iter_mut().find(|outcome| outcome.is_none()) {
             *free = Some(outcome);
         }
     }
 
-    /// The number of the arrival on its path, counted from 1.
+    /// Returns the ordinal of the arrival on its path, counted from 1.
     pub(crate) fn ordinal(&self) -> u64 {
         self.ordinal
     }
 
-    /// What becomes of each copy; at least one.
+    /// Returns the outcome of each copy; there is at least one.
     pub(crate) fn copies(&self) -> impl Iterator<Item = CopyOutcome> {
         self.copies.into_iter().flatten()
     }
 
-    /// Why nothing of it goes through, if nothing does.
+    /// Returns the reason of the first drop, if no copy is delivered.
     pub(crate) fn drop_reason(&self) -> Option<DropReason> {
         let mut first = None;
-        for fate in self.copies() {
-            match fate {
+        for outcome in self.copies() {
+            match outcome {
                 CopyOutcome::Delivered(_) => return None,
-                CopyOutcome::Dropped(cause) => first = first.or(Some(cause)),
+                CopyOutcome::Dropped(reason) => first = first.or(Some(reason)),
             }
         }
         first
@@ -118,9 +111,9 @@ impl Verdict {
 impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::LossIn => "lost on the way in",
-            Self::LossOut => "lost on the way out",
-            Self::QueueFull => "no room in the queue",
+            Self::LossIn => "inbound loss",
+            Self::LossOut => "outbound loss",
+            Self::QueueFull => "queue full",
         })
     }
 }

@@ -1,13 +1,13 @@
-//! What a datagram exchange looks like to the loop that carries it.
+//! Interface between datagram protocols and the event loop.
 //!
-//! An [`Exchange`] takes datagrams with the moment they came, and answers through its [`Post`]. It
-//! is one for all peers of a server, or one per target of a client.
+//! A [`DatagramProtocol`] receives datagrams with their arrival times, and acts through [`DatagramActions`].
+//! One serves all clients of a server, or one target of a client.
 //!
 //! ```text
-//!            received · departed · failed · overflowed · woken
-//!   net ────────────────────────────────────────────────────────▶ exchange
-//!       ◀────────────────────────────────────────────────────────
-//!            Post: datagrams to send now · retired sockets · facts          wake_at
+//!            received · transmitted · failed · overflowed · woken
+//!   net ───────────────────────────────────────────────────────────▶ protocol
+//!       ◀───────────────────────────────────────────────────────────
+//!            DatagramActions: datagrams to send · retired sockets · events          wake_at
 //! ```
 
 use std::io;
@@ -16,60 +16,56 @@ use std::ops::Range;
 
 use crate::time::Moment;
 
-/// One side of an exchange of datagrams.
+/// Protocol at one end of an exchange of datagrams.
 ///
-/// The loop reads everything that waits (errors and send stamps first, then datagrams) before it
-/// says [`woken`](Self::woken): after a pause of the whole process, an answer that lies in the
-/// socket must be seen before its time-out is.
+/// The loop reads everything pending (errors and send timestamps first, then datagrams) before it calls
+/// [`woken`](Self::woken): after a suspension of the process, a reply that is already in the socket must be
+/// seen before its timeout is.
 pub(crate) trait DatagramProtocol {
-    /// What its owner may want to know, told as it happens.
+    /// Event reported to the observer as it happens.
     type Event;
 
-    /// A datagram came.
+    /// Called for each datagram received.
     fn received(&mut self, datagram: &Datagram<'_>, now: Moment, actions: &mut DatagramActions<Self::Event>);
 
-    /// The kernel says when the datagram posted with this ticket left.
+    /// Called with the time at which the kernel sent the datagram with this ticket.
     fn transmitted(&mut self, ticket: u64, at: Moment);
 
-    /// A datagram could not be sent, or the network says that one could not be delivered.
+    /// Called when a datagram could not be sent, or the network reports that one was not delivered.
     fn failed(&mut self, error: &TransmitError<'_>, now: Moment, actions: &mut DatagramActions<Self::Event>);
 
-    /// So many datagrams found no room in our own receive buffer (`SO_RXQ_OVFL`), since the last
-    /// call.
+    /// Called with the number of datagrams dropped since the last call because our receive buffer was full
+    /// (`SO_RXQ_OVFL`).
     fn overflowed(&mut self, count: u64, now: Moment, actions: &mut DatagramActions<Self::Event>);
 
-    /// The moment named by [`wake_at`](Self::wake_at) has come, or may have come.
+    /// Called at the moment given by [`wake_at`](Self::wake_at), possibly early.
     fn woken(&mut self, now: Moment, actions: &mut DatagramActions<Self::Event>);
 
-    /// When to be woken, if nothing happens before; asked after each turn.
+    /// Returns the next wakeup, if nothing happens before; asked after each turn.
     fn wake_at(&self) -> Option<Moment>;
 }
 
-/// A datagram as it came.
+/// Received datagram with its metadata.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Datagram<'a> {
-    /// Who sent it.
     pub peer: SocketAddr,
-    /// Where it was sent to, if the socket tells: the reply leaves from there.
+    /// Destination address, if the socket reports it: the reply leaves from there.
     pub local: Option<IpAddr>,
-    /// The socket it came on, as [`Outgoing::socket`] names it.
+    /// Receiving socket, as in [`Transmit::socket`].
     pub socket: u64,
-    /// When it came: by the kernel's stamp, brought over to the monotonic clock, else by the
-    /// loop's own reading.
+    /// Arrival time: the kernel timestamp in monotonic time, else the loop's own reading.
     pub received_at: Moment,
-    /// Whether that was the kernel's stamp.
     pub has_kernel_timestamp: bool,
-    /// The TTL or hop limit it came with, if the socket tells.
+    /// TTL or hop limit on arrival, if the socket reports it.
     pub ttl: Option<u8>,
-    /// Whether it was larger than the buffer (`MSG_TRUNC`), so that `bytes` are a part of it.
+    /// The datagram was larger than the buffer (`MSG_TRUNC`); `bytes` is a part of it.
     pub truncated: bool,
-    /// Its payload.
     pub bytes: &'a [u8],
 }
 
 #[cfg(test)]
 impl<'a> Datagram<'a> {
-    /// One of which nothing more is known.
+    /// Creates a datagram without metadata.
     pub(crate) fn plain(peer: SocketAddr, at: Moment, bytes: &'a [u8]) -> Self {
         Self {
             peer,
@@ -83,36 +79,31 @@ impl<'a> Datagram<'a> {
         }
     }
 
-    /// One with the kernel's stamp.
+    /// Creates a datagram with a kernel timestamp.
     pub(crate) fn timestamped(peer: SocketAddr, at: Moment, bytes: &'a [u8]) -> Self {
         Self { has_kernel_timestamp: true, ..Self::plain(peer, at, bytes) }
     }
 }
 
-/// Why a datagram did not get through.
+/// Failure to deliver a datagram.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum TransmitError<'a> {
-    /// The system would not send what was posted with this ticket.
-    NotSent {
-        /// Its ticket.
-        ticket: u64,
-        /// The system's word for it.
-        error: &'a io::Error,
-    },
-    /// ICMP says that something sent before was not delivered. A pending one that turns up as the
-    /// error of a later `send` belongs here too, and that `send` is to be repeated.
+    /// The system did not send the datagram with this ticket.
+    NotSent { ticket: u64, error: &'a io::Error },
+    /// ICMP error for a datagram sent earlier. A pending error that is returned by a later `send` belongs
+    /// here too, and that `send` is retried.
     Unreachable {
-        /// The socket it was sent from, as in [`Datagram::socket`].
+        /// Sending socket, as in [`Datagram::socket`].
         socket: u64,
-        /// The network's word for it; `ConnectionRefused` is a closed port.
+        /// Error from the network; `ConnectionRefused` is a closed port.
         error: &'a io::Error,
-        /// As much of the payload as came back with the error, maybe nothing.
+        /// Part of the payload that was returned with the error, possibly none.
         bytes: &'a [u8],
     },
 }
 
-/// What an exchange wants sent, in order. It belongs to the loop, is emptied after each turn and
-/// keeps its memory, so that a datagram costs no allocation.
+/// Actions requested by a protocol, in order. They belong to the loop, are emptied after each turn and keep
+/// their memory, so that a datagram costs no allocation.
 #[derive(Debug)]
 pub(crate) struct DatagramActions<E> {
     transmits: Vec<Transmit>,
@@ -122,31 +113,29 @@ pub(crate) struct DatagramActions<E> {
     events_wanted: bool,
 }
 
-/// A datagram to send now.
+/// Datagram to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Transmit {
-    /// To whom; `None` on a connected socket.
+    /// Destination; `None` on a connected socket.
     pub to: Option<SocketAddr>,
-    /// From which of our addresses; `None` leaves it to the system.
+    /// Source address; `None` leaves the choice to the system.
     pub from: Option<IpAddr>,
-    /// On which socket: 0 is the one that is always there. For a client, any other number is a
-    /// socket of its own with a port of its own, made when the number is first seen and kept until
-    /// it is retired; for a server, one of those it was bound to.
+    /// Socket number: 0 always exists. For a client, any other number is a further socket with its own port,
+    /// created on first use and kept until it is retired; for a server, one of those it was bound to.
     pub socket: u64,
-    /// What [`Exchange::departed`] and [`Failure::NotSent`] call it.
+    /// Identifier in [`DatagramProtocol::transmitted`] and [`TransmitError::NotSent`].
     pub ticket: u64,
-    /// Where its payload is.
+    /// Range in [`DatagramActions::payloads`].
     pub payload: Range<usize>,
 }
 
 impl<E> DatagramActions<E> {
-    /// An empty post; facts are only built if somebody is listening.
+    /// Creates an empty list of actions; events are only built if `events_wanted`.
     pub(crate) fn new(events_wanted: bool) -> Self {
         Self { transmits: Vec::new(), retired: Vec::new(), payloads: Vec::new(), events: Vec::new(), events_wanted }
     }
 
-    /// Posts a datagram whose payload `write` appends to the buffer. The range in `envelope` is
-    /// filled in here.
+    /// Queues a datagram whose payload `write` appends to the buffer. Sets the range in `transmit`.
     pub(crate) fn send(&mut self, mut transmit: Transmit, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.payloads.len();
         write(&mut self.payloads);
@@ -154,45 +143,45 @@ impl<E> DatagramActions<E> {
         self.transmits.push(transmit);
     }
 
-    /// Closes a socket that was made for one ticket.
+    /// Closes a further socket once everything is sent.
     pub(crate) fn retire(&mut self, socket: u64) {
         self.retired.push(socket);
     }
 
-    /// Tells a fact, if somebody is listening.
+    /// Reports an event, if events are wanted.
     pub(crate) fn emit(&mut self, event: impl FnOnce() -> E) {
         if self.events_wanted {
             self.events.push(event());
         }
     }
 
-    /// The datagrams to send, oldest first, each with its payload.
+    /// Returns the datagrams to send, oldest first, each with its payload.
     pub(crate) fn transmits(&self) -> impl Iterator<Item = (&Transmit, &[u8])> {
-        let payload = |outgoing: &Transmit| self.payloads.get(outgoing.payload.clone());
-        self.transmits.iter().map(move |outgoing| (outgoing, payload(outgoing).unwrap_or_default()))
+        let payload = |transmit: &Transmit| self.payloads.get(transmit.payload.clone());
+        self.transmits.iter().map(move |transmit| (transmit, payload(transmit).unwrap_or_default()))
     }
 
-    /// All payloads, side by side; [`Outgoing::bytes`] says where each is.
+    /// Returns all payloads, side by side; [`Transmit::payload`] is the range of each.
     pub(crate) fn payloads(&self) -> &[u8] {
         &self.payloads
     }
 
-    /// The sockets to close once everything is sent.
+    /// Returns the sockets to close once everything is sent.
     pub(crate) fn retired(&self) -> &[u64] {
         &self.retired
     }
 
-    /// The facts told since the last call, oldest first.
+    /// Drains the events since the last call, oldest first.
     pub(crate) fn events(&mut self) -> impl Iterator<Item = E> {
         self.events.drain(..)
     }
 
-    /// Whether there is nothing to send and nothing to close.
+    /// Returns true if there is nothing to send and nothing to close.
     pub(crate) fn is_empty(&self) -> bool {
         self.transmits.is_empty() && self.retired.is_empty()
     }
 
-    /// Forgets what has been sent, and keeps the memory.
+    /// Clears the actions and keeps the memory.
     pub(crate) fn clear(&mut self) {
         self.transmits.clear();
         self.retired.clear();
@@ -201,12 +190,12 @@ impl<E> DatagramActions<E> {
 }
 
 impl Transmit {
-    /// An answer to a datagram: back to its sender, from the address it was sent to.
+    /// Creates a reply to a datagram: back to its sender, from the address it was sent to.
     pub(crate) fn reply(datagram: &Datagram<'_>, ticket: u64) -> Self {
         Self { to: Some(datagram.peer), from: datagram.local, socket: datagram.socket, ticket, payload: 0..0 }
     }
 
-    /// Something for the peer of a connected socket.
+    /// Creates a datagram for the peer of a connected socket.
     pub(crate) fn connected(socket: u64, ticket: u64) -> Self {
         Self { to: None, from: None, socket, ticket, payload: 0..0 }
     }
@@ -217,23 +206,23 @@ mod tests {
     use super::{DatagramActions, Transmit};
 
     #[test]
-    fn posted_datagrams_keep_their_own_payload() {
-        let mut post = DatagramActions::<u8>::new(false);
-        post.send(Transmit::connected(0, 1), |out| out.extend_from_slice(b"one"));
-        post.send(Transmit::connected(0, 2), |_| ());
-        post.send(Transmit::connected(7, 3), |out| out.extend_from_slice(b"three"));
-        let sent: Vec<_> = post.transmits().map(|(out, bytes)| (out.ticket, bytes)).collect();
+    fn queued_datagrams_keep_their_own_payload() {
+        let mut actions = DatagramActions::<u8>::new(false);
+        actions.send(Transmit::connected(0, 1), |out| out.extend_from_slice(b"one"));
+        actions.send(Transmit::connected(0, 2), |_| ());
+        actions.send(Transmit::connected(7, 3), |out| out.extend_from_slice(b"three"));
+        let sent: Vec<_> = actions.transmits().map(|(out, bytes)| (out.ticket, bytes)).collect();
         assert_eq!(sent, [(1, &b"one"[..]), (2, b""), (3, b"three")]);
-        post.clear();
-        assert_eq!(post.transmits().count(), 0);
+        actions.clear();
+        assert_eq!(actions.transmits().count(), 0);
     }
 
     #[test]
-    fn a_fact_is_only_built_if_somebody_listens() {
-        let mut deaf = DatagramActions::<u8>::new(false);
-        deaf.emit(|| unreachable!("nobody listens"));
-        let mut post = DatagramActions::new(true);
-        post.emit(|| 7);
-        assert_eq!(post.events().collect::<Vec<_>>(), [7]);
+    fn an_event_is_only_built_if_it_is_wanted() {
+        let mut silent = DatagramActions::<u8>::new(false);
+        silent.emit(|| unreachable!("events are not wanted"));
+        let mut actions = DatagramActions::new(true);
+        actions.emit(|| 7);
+        assert_eq!(actions.events().collect::<Vec<_>>(), [7]);
     }
 }

@@ -1,13 +1,13 @@
 //! Interarrival jitter.
 //!
-//! Owns the estimator of RFC 3550 §6.4.1. It needs no common clock: only differences of transit
-//! times matter, and a constant offset falls out. Packets count in the order of their arrival.
+//! Owns the estimator of RFC 3550 §6.4.1. It needs no common clock: only differences of transit times matter,
+//! and a constant offset cancels out. Packets count in the order of their arrival.
 
 use std::time::Duration;
 
 use crate::time::nanoseconds;
 
-/// A running estimate of how much transit times differ from one arrival to the next.
+/// Running estimate of the difference in transit time from one arrival to the next.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct JitterEstimator {
     last_transit: Option<u64>,
@@ -26,7 +26,7 @@ impl JitterEstimator {
         }
     }
 
-    /// The estimate, or `None` before the second packet: one packet differs from nothing.
+    /// Returns the estimate, or `None` before the second packet.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a mean of u64")]
     pub(crate) fn value(self) -> Option<Duration> {
         let estimate = self.estimate?;
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn one_packet_has_no_jitter_and_equal_ones_have_none_of_it() {
+    fn one_packet_has_no_jitter_and_equal_transits_have_zero() {
         assert_eq!(jitter(&[]), None);
         assert_eq!(jitter(&[7]), None);
         assert_eq!(jitter(&[7, 7, 7]), Some(Duration::ZERO));
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_difference_is_what_it_converges_to() {
+    fn the_estimate_converges_to_a_constant_difference() {
         let transits: Vec<_> = (0..500).map(|i| 10 + 10 * (i % 2)).collect();
         let jitter = jitter(&transits).expect("many packets");
         assert!(jitter.abs_diff(Duration::from_millis(10)) < Duration::from_nanos(10));

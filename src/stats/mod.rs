@@ -1,9 +1,9 @@
-//! Summaries, percentiles and intervals. Arithmetic only.
+//! Statistics: summaries, percentiles, intervals and sequence numbers. Arithmetic only.
 //!
-//! Owns every number that is computed from many: what a duration series looks like ([`Series`] →
-//! [`Summary`]), what a count of failures proves ([`Ratio`]), how unsteady arrivals are
-//! ([`Jitter`]), which came out of order ([`Order`]) and which came before ([`Window`]). It must
-//! not know where the numbers came from, nor how they are printed.
+//! Owns every figure computed from many: the summary of a series of durations ([`Series`] →
+//! [`DurationSummary`]), the confidence interval of a ratio ([`Ratio`]), jitter ([`JitterEstimator`]),
+//! reordering ([`ReorderCounter`]) and duplicates ([`SequenceWindow`]). It must not know where the numbers
+//! came from, nor how they are printed.
 
 mod jitter;
 mod order;

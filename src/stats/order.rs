@@ -1,10 +1,9 @@
-//! Reordering.
+//! Reordering counter.
 //!
-//! Owns the definition of RFC 4737 §3.3: a packet is reordered if its number is smaller than
-//! `NextExp`, one more than the highest that arrived before it. Each packet counts once; whoever
-//! calls keeps duplicates out.
+//! Owns the definition of RFC 4737 §3.3: a packet is reordered if its number is smaller than `NextExp`, one
+//! more than the highest that arrived before it. Each packet counts once; the caller excludes duplicates.
 
-/// What has arrived, as far as order is concerned.
+/// Counter of packets that arrived out of order.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ReorderCounter {
     next_expected: u64,
@@ -12,7 +11,7 @@ pub(crate) struct ReorderCounter {
 }
 
 impl ReorderCounter {
-    /// Notes an arrival and says whether it came too late to be in order.
+    /// Records an arrival and returns true if it was reordered.
     pub(crate) fn record(&mut self, seq: u64) -> bool {
         let reordered = seq < self.next_expected;
         self.reordered += u64::from(reordered);
@@ -20,7 +19,6 @@ impl ReorderCounter {
         reordered
     }
 
-    /// How many came out of order.
     pub(crate) fn reordered(self) -> u64 {
         self.reordered
     }
@@ -31,15 +29,15 @@ mod tests {
     use super::ReorderCounter;
 
     #[test]
-    fn reordered_is_what_comes_after_a_higher_number() {
+    fn a_packet_after_a_higher_number_is_reordered() {
         let mut order = ReorderCounter::default();
-        // The example that tells this definition from "smaller than the one just before".
+        // This example separates the definition from "smaller than the previous one".
         assert_eq!([5, 3, 4, 6].map(|number| order.record(number)), [false, true, true, false]);
         assert_eq!(order.reordered(), 2);
     }
 
     #[test]
-    fn a_gap_is_no_reordering() {
+    fn a_gap_is_not_reordering() {
         let mut order = ReorderCounter::default();
         assert_eq!([1, 9, 10].map(|number| order.record(number)), [false; 3]);
     }

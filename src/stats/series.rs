@@ -1,9 +1,9 @@
-//! A series of durations and the figures that describe it.
+//! Series of durations and its summary.
 //!
-//! Owns min, mean, stddev and percentiles. Percentiles are nearest-rank, ⌈p·n⌉, so each is a value
-//! that was really seen; that needs the samples themselves, which are kept up to [`EXACT`] of
-//! them. Beyond that an HDR histogram with three significant digits takes over, and the summary
-//! says so. Mean and deviation are running moments (Welford), exact in both.
+//! Owns minimum, mean, standard deviation and percentiles. Percentiles are nearest-rank, ⌈p·n⌉, so each is a
+//! value that was observed; that needs the samples themselves, of which up to [`MAX_EXACT_SAMPLES`] are kept.
+//! Beyond that an HDR histogram with three significant digits takes over, and the summary says so. Mean and
+//! deviation are running moments (Welford), exact in both cases.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use serde::{Serialize, Serializer};
 
 use crate::time::{HumanDuration, nanoseconds, serialize_ns};
 
-/// How many samples are kept as they are: 8 MB of them.
+/// Maximum number of samples that are kept: 8 MB.
 const MAX_EXACT_SAMPLES: usize = 1_000_000;
 
-/// Durations as they came, ready to be summed up at any time.
+/// Series of durations that can be summarised at any time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Series {
     samples: Samples,
@@ -54,7 +54,7 @@ impl Series {
         self.squared_deviations += distance * (sample as f64 - self.mean);
     }
 
-    /// Adds all of another series, as if its durations had come here (Chan et al., 1979).
+    /// Adds all durations of another series, as if they had been pushed here (Chan et al., 1979).
     #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
     pub(crate) fn merge(&mut self, other: &Self) {
         if other.count == 0 {
@@ -70,13 +70,13 @@ impl Series {
         match &other.samples {
             Samples::Exact(samples) => samples.iter().for_each(|sample| self.samples.push(*sample)),
             Samples::Histogram(theirs) => {
-                // Both grow by themselves, so adding cannot run out of range.
+                // Both resize automatically, so adding cannot run out of range.
                 let _ = self.samples.histogram().add(&**theirs);
             }
         }
     }
 
-    /// The figures so far, or `None` where nothing was measured.
+    /// Returns the summary so far, or `None` if nothing was measured.
     pub(crate) fn summary(&self) -> Option<DurationSummary> {
         if self.count == 0 {
             return None;
@@ -95,7 +95,8 @@ impl Series {
         })
     }
 
-    /// The value that part `p` (0…1) of all took at most, or `None` where nothing was measured.
+    /// Returns the value that the fraction `p` (0…1) of all durations does not exceed, or `None` if nothing
+    /// was measured.
     pub(crate) fn percentile(&self, p: f64) -> Option<Duration> {
         (self.count > 0).then(|| {
             let [value] = self.samples.percentiles([p]);
@@ -117,7 +118,7 @@ impl Samples {
         }
     }
 
-    /// Turns exact samples into a histogram, once.
+    /// Returns the histogram, converting exact samples to it once.
     fn histogram(&mut self) -> &mut Histogram<u64> {
         if let Self::Exact(samples) = self {
             let mut histogram = Histogram::new(3).expect("three digits are within HDR's range");
@@ -146,7 +147,7 @@ fn record(histogram: &mut Histogram<u64>, sample: u64) {
     histogram.record(sample).expect("a histogram made by `new` grows with its values");
 }
 
-/// The ⌈p·n⌉-th smallest value; 0 of an empty series, which no caller asks about.
+/// Returns the ⌈p·n⌉-th smallest value; 0 for an empty series, which no caller passes.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -154,7 +155,7 @@ fn record(histogram: &mut Histogram<u64>, sample: u64) {
     reason = "p is within 0…1 and n below a million"
 )]
 fn nearest_rank(sorted: &[u64], p: f64) -> u64 {
-    // Less than half a rank: 0.07 · 100 is a little more than 7 in binary.
+    // Subtracts far less than half a rank: 0.07 · 100 is a little more than 7 in binary.
     let rank = (p * sorted.len() as f64 - 1e-6).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
 }
@@ -168,38 +169,32 @@ fn nanos(value: f64) -> Duration {
     Duration::from_nanos(value.round() as u64)
 }
 
-/// What a series of durations looks like.
+/// Summary of a series of durations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct DurationSummary {
-    /// How many durations.
     pub count: u64,
-    /// The shortest.
     #[serde(rename = "min_ns", serialize_with = "serialize_ns")]
     pub min: Duration,
-    /// The arithmetic mean.
+    /// Arithmetic mean.
     #[serde(rename = "mean_ns", serialize_with = "serialize_ns")]
     pub mean: Duration,
-    /// Half of them took at most this.
     #[serde(rename = "p50_ns", serialize_with = "serialize_ns")]
     pub p50: Duration,
-    /// Nine of ten took at most this.
     #[serde(rename = "p90_ns", serialize_with = "serialize_ns")]
     pub p90: Duration,
-    /// Ninety-nine of a hundred took at most this.
     #[serde(rename = "p99_ns", serialize_with = "serialize_ns")]
     pub p99: Duration,
-    /// The longest.
     #[serde(rename = "max_ns", serialize_with = "serialize_ns")]
     pub max: Duration,
-    /// Sample standard deviation (n−1); `None` of a single duration.
+    /// Sample standard deviation (n−1); `None` for a single duration.
     #[serde(rename = "stddev_ns", serialize_with = "whole_or_null")]
     pub stddev: Option<Duration>,
-    /// Whether the percentiles are exact or from a histogram with three digits.
+    /// Percentiles are exact, not from a histogram with three digits.
     #[serde(rename = "percentiles", serialize_with = "method")]
     pub exact: bool,
 }
 
-/// `min/mean/p50/p90/p99/max/stddev = …`, the tail of ping's line, in milliseconds.
+/// Formats `min/mean/p50/p90/p99/max/stddev = …` in milliseconds, as in the last line of ping.
 impl fmt::Display for DurationSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("min/mean/p50/p90/p99/max/stddev = ")?;
@@ -213,7 +208,7 @@ impl fmt::Display for DurationSummary {
     }
 }
 
-/// A duration in milliseconds without its unit, for lists that name it once.
+/// Duration in milliseconds without its unit, for lists that name the unit once.
 struct Millis(Duration);
 
 impl fmt::Display for Millis {
@@ -256,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_values_that_were_seen() {
+    fn percentiles_are_observed_values() {
         let summary = summary([15, 20, 35, 40, 50]);
         assert_eq!(summary.p50, Duration::from_nanos(35));
         assert_eq!(summary.p90, Duration::from_nanos(50));
@@ -273,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_measured_has_no_summary_and_one_thing_no_deviation() {
+    fn an_empty_series_has_no_summary_and_one_sample_no_deviation() {
         assert_eq!(Series::default().summary(), None);
         assert_eq!(summary([7]).stddev, None);
     }

@@ -1,12 +1,12 @@
-//! A window over sequence numbers.
+//! Sliding window over sequence numbers.
 //!
-//! Owns the question whether a number was seen before, for the newest of them: the sliding window
-//! that RFC 4303 §3.4.3 describes against replay. `WORDS` of 64 numbers each.
+//! Owns the detection of duplicates among the newest numbers, as RFC 4303 §3.4.3 describes it against replay.
+//! The window holds `WORDS` × 64 numbers.
 
-/// The newest numbers seen.
+/// Window of the newest numbers seen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SequenceWindow<const WORDS: usize = 1> {
-    /// The highest number seen plus one; 0 before the first.
+    /// Highest number seen plus one; 0 before the first.
     next: u64,
     /// Bit b of word w: the number `next − 1 − (64·w + b)` was seen.
     bitmap: [u64; WORDS],
@@ -18,22 +18,20 @@ impl<const WORDS: usize> Default for SequenceWindow<WORDS> {
     }
 }
 
-/// What a number is to a window.
+/// Status of a number in the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SequenceStatus {
-    /// Not seen before.
     New,
-    /// Seen before.
     Duplicate,
-    /// Too far below the highest to be known.
+    /// Number too far below the highest to be known.
     TooOld,
 }
 
 impl<const WORDS: usize> SequenceWindow<WORDS> {
-    /// How far below the highest number it reaches.
+    /// Number of sequence numbers that the window covers.
     pub(crate) const WIDTH: u64 = 64 * WORDS as u64;
 
-    /// Notes a number and says what is known of it. The largest `u64` is never new.
+    /// Records a number and returns its status. The largest `u64` is always new.
     pub(crate) fn record(&mut self, seq: u64) -> SequenceStatus {
         if seq >= self.next {
             self.shift(seq - self.next + 1);
@@ -48,7 +46,7 @@ impl<const WORDS: usize> SequenceWindow<WORDS> {
         if self.mark(below) { SequenceStatus::Duplicate } else { SequenceStatus::New }
     }
 
-    /// Moves on to a number that was not seen itself.
+    /// Advances to a number that was not seen itself.
     pub(crate) fn advance_to(&mut self, seq: u64) {
         if seq >= self.next {
             self.shift(seq - self.next + 1);
@@ -56,12 +54,12 @@ impl<const WORDS: usize> SequenceWindow<WORDS> {
         }
     }
 
-    /// The highest number seen or expected.
+    /// Returns the highest number seen or expected.
     pub(crate) fn highest(&self) -> Option<u64> {
         self.next.checked_sub(1)
     }
 
-    /// How many of the newest numbers, down to `first`, were not seen, and of how many.
+    /// Returns how many of the window's numbers from `first` on were not seen, and how many there are.
     pub(crate) fn missing(&self, first: u64) -> (u64, u64) {
         let span = self.next.saturating_sub(first).min(Self::WIDTH);
         let seen = |(word, bits): (u64, u64)| match span.saturating_sub(64 * word) {
@@ -73,17 +71,17 @@ impl<const WORDS: usize> SequenceWindow<WORDS> {
         (span - u64::from(seen), span)
     }
 
-    /// Marks the number so far below the highest, and says whether it was marked.
+    /// Marks the number at this distance below the highest, and returns true if it was marked before.
     fn mark(&mut self, below: u64) -> bool {
-        let place = usize::try_from(below / 64).ok().and_then(|word| self.bitmap.get_mut(word));
-        let Some(word) = place else { return false };
+        let entry = usize::try_from(below / 64).ok().and_then(|word| self.bitmap.get_mut(word));
+        let Some(word) = entry else { return false };
         let bit = 1 << (below % 64);
-        let known = *word & bit != 0;
+        let was_marked = *word & bit != 0;
         *word |= bit;
-        known
+        was_marked
     }
 
-    /// Makes room for so many higher numbers.
+    /// Shifts the window up by `step` numbers.
     fn shift(&mut self, step: u64) {
         let words = usize::try_from(step / 64).unwrap_or(usize::MAX).min(WORDS);
         self.bitmap.rotate_right(words);
@@ -124,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_forgets_older_numbers_and_extremes_are_handled() {
+    fn a_jump_forgets_older_numbers_and_extreme_numbers_are_handled() {
         let mut window = SequenceWindow::<1>::default();
         window.record(3);
         window.record(3 + WIDTH);
@@ -132,7 +130,7 @@ mod tests {
         window.record(u64::MAX - 1);
         assert_eq!(window.record(0), SequenceStatus::TooOld);
         window.record(u64::MAX);
-        assert_eq!(window.record(u64::MAX), SequenceStatus::New, "documented: the largest is never known");
+        assert_eq!(window.record(u64::MAX), SequenceStatus::New, "documented: the largest is always new");
     }
 
     #[test]
@@ -151,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_counted_within_the_window_and_from_the_first() {
+    fn missing_numbers_are_counted_within_the_window_and_from_the_first() {
         let mut window = SequenceWindow::<4>::default();
         window.record(10);
         assert_eq!(window.missing(10), (0, 1));

@@ -1,66 +1,65 @@
-//! How long a round trip really took.
+//! Round-trip time of a probe.
 //!
-//! Owns the choice between clocks. The kernel's stamps are the better ones, because they leave
-//! out how long this process slept; but they are wall time, and a wall clock can be set. So they
-//! are believed only while both halves of our own readings agree about how much time has passed.
+//! Owns the choice of the clock. Kernel timestamps are better, because they exclude the time this process
+//! slept; but they are wall time, and a wall clock can be set. So they are used only while both halves of our
+//! own readings agree on the time that has passed.
 
 use std::time::Duration;
 
 use super::Moment;
 
-/// How far the two clocks may drift apart without a step: this much…
+/// Constant part of the difference between the clocks that is not yet a step.
 const STEP_TOLERANCE: Duration = Duration::from_millis(1);
 
-/// …and one two-thousandth of the time between the readings: 500 ppm, what adjtimex(2) allows.
+/// Divisor of the time between the readings for the proportional part: 500 ppm, the most adjtimex(2) allows.
 const MAX_SLEW_DIVISOR: u32 = 2_000;
 
-/// All that is known of when a probe went and its reply came.
+/// Timestamps of a probe and its reply.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timestamps {
-    /// When it was handed over.
+    /// Time at which the probe was passed to the kernel.
     pub sent: Moment,
-    /// When the kernel says it left.
+    /// Kernel timestamp of the probe, if there is one.
     pub kernel_sent: Option<Moment>,
-    /// When the reply came.
+    /// Arrival time of the reply.
     pub received: Moment,
-    /// Whether that is the kernel's word.
+    /// `received` is a kernel timestamp.
     pub timestamped: bool,
-    /// When the reply was read.
+    /// Time at which the reply was read.
     pub read: Moment,
 }
 
-/// What follows from it.
+/// Measured round trip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RttSample {
-    /// The round trip.
     pub rtt: Duration,
-    /// What this host added, where the kernel's stamps show it.
+    /// Delay that this host added, if kernel timestamps show it.
     pub host_delay: Option<Duration>,
-    /// Whether the wall clock was set meanwhile.
+    /// The wall clock was set in between.
     pub clock_stepped: bool,
 }
 
 impl Timestamps {
-    /// The round trip, by the best clock that can be trusted.
+    /// Returns the round trip by the best clock that can be trusted.
     pub(crate) fn rtt_sample(&self) -> RttSample {
-        let whole = self.read - self.sent;
+        let total = self.read - self.sent;
         if clock_step(self.sent, self.read).is_some() {
-            return RttSample { rtt: whole, host_delay: None, clock_stepped: true };
+            return RttSample { rtt: total, host_delay: None, clock_stepped: true };
         }
-        // A stamp outside our own two readings is not worth more than they are.
+        // A timestamp outside our own two readings cannot be more accurate than they are.
         let between = |moment: Moment| self.sent <= moment && moment <= self.read;
-        let came = if between(self.received) { self.received } else { self.read };
+        let received_at = if between(self.received) { self.received } else { self.read };
         match self.kernel_sent {
-            Some(left) if self.timestamped && between(left) && left <= came => {
-                let rtt = came - left;
-                RttSample { rtt, host_delay: Some(whole.saturating_sub(rtt)), clock_stepped: false }
+            Some(sent_at) if self.timestamped && between(sent_at) && sent_at <= received_at => {
+                let rtt = received_at - sent_at;
+                RttSample { rtt, host_delay: Some(total.saturating_sub(rtt)), clock_stepped: false }
             }
-            _ => RttSample { rtt: came - self.sent, host_delay: None, clock_stepped: false },
+            _ => RttSample { rtt: received_at - self.sent, host_delay: None, clock_stepped: false },
         }
     }
 }
 
-/// By how much the wall clock was set between two readings, in nanoseconds, if it was.
+/// Returns the step of the wall clock between two readings in nanoseconds, if it was set.
 pub(crate) fn clock_step(earlier: Moment, later: Moment) -> Option<i64> {
     let passed = later - earlier;
     let signed = |time: Duration| i128::try_from(time.as_nanos()).unwrap_or(i128::MAX);
@@ -78,7 +77,7 @@ mod tests {
 
     const HOUR: u64 = 3_600_000_000;
 
-    /// A reading with both clocks this many microseconds after their start.
+    /// Returns a moment with both clocks this many microseconds after their start.
     fn at(mono: u64, wall: u64) -> Moment {
         Moment::new(Duration::from_micros(mono), Duration::from_micros(wall + 100 * HOUR))
     }
@@ -99,38 +98,38 @@ mod tests {
 
     #[test]
     fn kernel_timestamps_exclude_the_delay_of_this_host() {
-        let trip = timestamps().rtt_sample();
-        assert_eq!(trip.rtt, Duration::from_micros(400));
-        assert_eq!(trip.host_delay, Some(Duration::from_micros(50)));
-        assert!(!trip.clock_stepped);
+        let sample = timestamps().rtt_sample();
+        assert_eq!(sample.rtt, Duration::from_micros(400));
+        assert_eq!(sample.host_delay, Some(Duration::from_micros(50)));
+        assert!(!sample.clock_stepped);
     }
 
     #[test]
     fn without_a_send_timestamp_our_own_reading_counts() {
-        let trip = Timestamps { kernel_sent: None, ..timestamps() }.rtt_sample();
-        assert_eq!((trip.rtt, trip.host_delay), (Duration::from_micros(410), None));
+        let sample = Timestamps { kernel_sent: None, ..timestamps() }.rtt_sample();
+        assert_eq!((sample.rtt, sample.host_delay), (Duration::from_micros(410), None));
     }
 
     #[test]
-    fn a_step_of_an_hour_flags_the_probe_and_does_not_bend_it() {
+    fn a_step_of_an_hour_flags_the_probe_and_does_not_change_its_rtt() {
         for wall in [450 + HOUR, 450] {
             let sent = if wall > HOUR { at(0, 0) } else { at(0, HOUR) };
-            let trip = Timestamps { sent, read: at(450, wall), ..timestamps() }.rtt_sample();
-            assert!(trip.clock_stepped);
-            assert_eq!(trip.rtt, Duration::from_micros(450));
+            let sample = Timestamps { sent, read: at(450, wall), ..timestamps() }.rtt_sample();
+            assert!(sample.clock_stepped);
+            assert_eq!(sample.rtt, Duration::from_micros(450));
         }
     }
 
     #[test]
     fn a_timestamp_outside_our_own_readings_is_ignored() {
         let early = Timestamps { received: same(5), ..timestamps() }.rtt_sample();
-        assert_eq!(early.host_delay, None, "the reply cannot come before the probe has left");
+        assert_eq!(early.host_delay, None, "a reply cannot arrive before the probe was sent");
         let late = Timestamps { received: same(9_000), ..timestamps() }.rtt_sample();
         assert_eq!(late.rtt, Duration::from_micros(440));
     }
 
     #[test]
-    fn slewing_is_no_step_and_a_millisecond_more_is() {
+    fn slewing_at_the_limit_is_not_a_step_and_one_microsecond_more_is() {
         let ten_seconds = 10_000_000;
         let slewed = at(ten_seconds, ten_seconds + 6_000);
         assert_eq!(clock_step(same(0), slewed), None);

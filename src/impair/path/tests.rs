@@ -1,4 +1,4 @@
-//! What must hold of verdicts.
+//! Tests of the decisions on arrivals.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn half() -> Probability {
     Probability::new(1, 2).expect("a probability")
 }
 
-/// Everything at once, except the rate, which depends on time by its nature.
+/// All impairments at once except the rate, which depends on time.
 fn every_impairment() -> Impairment {
     Impairment {
         corrupt: half(),
@@ -45,8 +45,8 @@ fn every_impairment() -> Impairment {
 #[test]
 fn no_impairment_lets_everything_through_untouched() {
     for verdict in verdicts(&Impairment::none(1), 100) {
-        let fates: Vec<_> = verdict.copies().collect();
-        assert_eq!(fates, [CopyOutcome::Delivered(PathEffects::default())]);
+        let outcomes: Vec<_> = verdict.copies().collect();
+        assert_eq!(outcomes, [CopyOutcome::Delivered(PathEffects::default())]);
     }
 }
 
@@ -56,7 +56,7 @@ fn nothing_else_changes_which_datagrams_drop() {
 }
 
 #[test]
-fn the_textbooks_losses_of_seed_42_are_these_for_ever() {
+fn the_textbook_losses_of_seed_42_never_change() {
     assert_eq!(dropped(&textbook(), 20), PINNED);
 }
 
@@ -64,23 +64,23 @@ const PINNED: [u64; 7] = [1, 2, 5, 7, 8, 12, 16];
 
 #[test]
 fn each_direction_has_draws_of_its_own() {
-    let cause = |direction| {
+    let reason = |direction| {
         let impairment = Impairment { direction, ..textbook() };
         let verdicts = verdicts(&impairment, 400);
         verdicts.iter().map(Verdict::drop_reason).collect::<Vec<_>>()
     };
-    let (inward, outward, both) = (cause(Direction::In), cause(Direction::Out), cause(Direction::Both));
+    let (inbound, outbound, both) = (reason(Direction::In), reason(Direction::Out), reason(Direction::Both));
     assert_ne!(
-        inward.iter().map(Option::is_some).collect::<Vec<_>>(),
-        outward.iter().map(Option::is_some).collect::<Vec<_>>()
+        inbound.iter().map(Option::is_some).collect::<Vec<_>>(),
+        outbound.iter().map(Option::is_some).collect::<Vec<_>>()
     );
-    for ((inward, outward), both) in inward.into_iter().zip(outward).zip(both) {
-        assert_eq!(both, inward.or(outward));
+    for ((inbound, outbound), both) in inbound.into_iter().zip(outbound).zip(both) {
+        assert_eq!(both, inbound.or(outbound));
     }
 }
 
 #[test]
-fn copies_are_counted_and_never_more_than_their_limit() {
+fn copies_are_counted_and_never_exceed_their_limit() {
     let impairment = Impairment { duplicate: Probability::ALWAYS, direction: Direction::Both, ..Impairment::none(1) };
     let one_way = Impairment { direction: Direction::Out, ..impairment.clone() };
     assert!(verdicts(&impairment, 10).iter().all(|verdict| verdict.copies().count() == MAX_COPIES));
@@ -91,43 +91,41 @@ fn copies_are_counted_and_never_more_than_their_limit() {
 fn the_copies_of_a_datagram_have_delays_of_their_own() {
     let impairment = Impairment { direction: Direction::Both, ..every_impairment() };
     let unlike = verdicts(&impairment, 200).into_iter().filter(|verdict| {
-        let mut passages = verdict.copies();
-        let first = passages.next();
-        passages.any(|other| Some(other) != first)
+        let mut outcomes = verdict.copies();
+        let first = outcomes.next();
+        outcomes.any(|other| Some(other) != first)
     });
     assert!(unlike.count() > 50);
 }
 
 #[test]
-fn a_full_queue_is_reported_apart_from_loss() {
+fn a_full_queue_is_reported_separately_from_loss() {
     let impairment = Impairment { rate: BitRate::from_bits_per_second(8_000), ..Impairment::none(1) };
-    let causes: Vec<_> = verdicts(&impairment, 3_000).iter().filter_map(Verdict::drop_reason).collect();
-    assert!(!causes.is_empty() && causes.iter().all(|cause| *cause == DropReason::QueueFull));
+    let reasons: Vec<_> = verdicts(&impairment, 3_000).iter().filter_map(Verdict::drop_reason).collect();
+    assert!(!reasons.is_empty() && reasons.iter().all(|reason| *reason == DropReason::QueueFull));
 }
 
 #[test]
-fn damage_is_one_bit_that_upper_casing_cannot_hide() {
+fn corruption_is_one_bit_that_upper_casing_cannot_hide() {
     let impairment = Impairment { corrupt: Probability::ALWAYS, ..Impairment::none(9) };
     for verdict in verdicts(&impairment, 500) {
-        for fate in verdict.copies() {
-            let CopyOutcome::Delivered(PathEffects { inbound: inward, .. }) = fate else {
-                panic!("nothing is lost here")
-            };
+        for outcome in verdict.copies() {
+            let CopyOutcome::Delivered(PathEffects { inbound, .. }) = outcome else { panic!("nothing is lost here") };
             let original = *b"Ping 12 1700000000000";
             let mut damaged = original;
-            inward.bit_flip.expect("always").apply(&mut damaged);
+            inbound.bit_flip.expect("always").apply(&mut damaged);
             let bits: u32 = original.iter().zip(damaged).map(|(a, b)| (a ^ b).count_ones()).sum();
             assert_eq!(bits, 1);
             assert!(!original.eq_ignore_ascii_case(&damaged));
-            inward.bit_flip.expect("always").apply(&mut []);
+            inbound.bit_flip.expect("always").apply(&mut []);
         }
     }
 }
 
 #[test]
-fn overtaking_needs_something_to_overtake() {
+fn reordering_needs_a_delay() {
     let impairment = Impairment { reorder: half(), ..Impairment::none(1) };
-    let error = impairment.validate().expect_err("no delay to be spared");
+    let error = impairment.validate().expect_err("there is no delay");
     assert_eq!(error.exit(), Exit::Usage);
     assert!(Impairment { delay: Duration::from_millis(1), ..impairment }.validate().is_ok());
     assert!(Impairment::none(1).validate().is_ok());

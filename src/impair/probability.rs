@@ -1,8 +1,8 @@
-//! A probability as people write it, kept exact.
+//! Exact probability, parsed from an option value.
 //!
-//! Owns the fraction behind `30%`, `0.3` and `4/11`. It stays a fraction of whole numbers: `4/11`
-//! then means what the textbook's server does, a random integer 0…10 of which those below 4 are
-//! lost, and `30%`, `0.3` and `3/10` decide alike.
+//! Owns the fraction behind `30%`, `0.3` and `4/11`. It stays a fraction of integers: `4/11` then means
+//! exactly what the textbook's server does, a random integer 0…10 with a loss if it is below 4, and `30%`,
+//! `0.3` and `3/10` lead to the same decisions.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,45 +10,42 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
-/// `part` out of `whole` equally likely outcomes.
+/// Probability: `numerator` out of `denominator` equally likely outcomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Probability {
     numerator: u64,
     denominator: u64,
 }
 
-/// How many digits of a decimal are read; more would not fit the arithmetic, nor mean anything.
+/// Maximum number of digits in a decimal; more would overflow the arithmetic and mean nothing.
 const MAX_DIGITS: usize = 15;
 
 impl Probability {
-    /// What never happens.
     pub(crate) const NEVER: Self = Self { numerator: 0, denominator: 1 };
-    /// What always happens.
     pub(crate) const ALWAYS: Self = Self { numerator: 1, denominator: 1 };
 
-    /// `part` of `whole`, or `None` where that is no probability.
+    /// Creates a probability, or returns `None` for an invalid fraction.
     pub(crate) fn new(numerator: u64, denominator: u64) -> Option<Self> {
         (numerator <= denominator && denominator > 0).then_some(Self { numerator, denominator })
     }
 
-    /// Whether a throw of 64 bits hits: the throw becomes an integer below `whole`, and hits
-    /// below `part`.
+    /// Returns true if a 64-bit draw hits: scaled to an integer below the denominator, it is below the
+    /// numerator.
     pub(crate) fn hits(self, draw: u64) -> bool {
         (u128::from(draw) * u128::from(self.denominator)) >> 64 < u128::from(self.numerator)
     }
 
-    /// Whether it can happen at all.
     pub(crate) fn is_possible(self) -> bool {
         self.numerator > 0
     }
 
-    /// The probability between 0 and 1.
+    /// Returns the probability as a number between 0 and 1.
     #[expect(clippy::cast_precision_loss, reason = "a figure to show, not to decide")]
     pub(crate) fn value(self) -> f64 {
         self.numerator as f64 / self.denominator as f64
     }
 
-    /// The probability that it does not happen.
+    /// Returns the probability of the opposite.
     #[must_use]
     pub(crate) fn complement(self) -> Self {
         Self { numerator: self.denominator - self.numerator, denominator: self.denominator }
@@ -58,10 +55,9 @@ impl Probability {
 impl FromStr for Probability {
     type Err = Error;
 
-    /// Reads `30%`, `0.3` or `4/11`. A bare number above 1 might be meant either way and is
-    /// refused, except 100, which can only mean one thing.
+    /// Parses `30%`, `0.3` or `4/11`. A bare number above 1 is ambiguous and rejected, except 100.
     fn from_str(text: &str) -> Result<Self> {
-        let chance = if let Some((part, whole)) = text.split_once('/') {
+        let probability = if let Some((part, whole)) = text.split_once('/') {
             parse_fraction(part, whole)
         } else if let Some(percent) = text.strip_suffix('%') {
             parse_decimal(percent.trim_end()).and_then(|(part, whole)| Self::new(part, whole * 100))
@@ -70,8 +66,8 @@ impl FromStr for Probability {
         } else {
             parse_decimal(text).and_then(|(part, whole)| Self::new(part, whole))
         };
-        chance.ok_or_else(|| {
-            Error::new(Exit::Usage, format!("`{text}` is not a probability"))
+        probability.ok_or_else(|| {
+            Error::new(Exit::Usage, format!("'{text}' is not a probability"))
                 .expected("a percentage up to 100%, a number from 0 to 1, or a fraction")
                 .remedy("write 30%, 0.3 or 4/11")
         })
@@ -85,7 +81,7 @@ fn parse_fraction(part: &str, whole: &str) -> Option<Probability> {
     Probability::new(part, whole)
 }
 
-/// A decimal without sign and exponent as numerator and power of ten.
+/// Parses a decimal without sign and exponent into a numerator and a power of ten.
 fn parse_decimal(text: &str) -> Option<(u64, u64)> {
     let (integer, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = integer.len() + fraction.len();
@@ -100,12 +96,12 @@ fn parse_decimal(text: &str) -> Option<(u64, u64)> {
     Some((read(integer)? * scale + read(fraction)?, scale))
 }
 
-/// `4/11` stays a fraction, everything decimal is shown in percent.
+/// Formats `4/11` as a fraction, and every decimal as a percentage.
 impl fmt::Display for Probability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let power_of_ten = 10_u64.pow(self.denominator.ilog10()) == self.denominator;
         if power_of_ten {
-            // Rounded to what a person may have written: 0.07 · 100 is not 7 in binary.
+            // Rounded to what the user may have written: 0.07 · 100 is not 7 in binary.
             let percent = (self.value() * 1e14).round() / 1e12;
             write!(f, "{percent}%")
         } else {
@@ -125,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn percent_decimal_and_fraction_are_read() {
+    fn percent_decimal_and_fraction_are_parsed() {
         assert_eq!(probability("4/11"), Probability::new(4, 11));
         assert_eq!(probability("30%"), Probability::new(30, 100));
         assert_eq!(probability("0.3"), Probability::new(3, 10));
@@ -134,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_everything_are_probabilities() {
+    fn zero_and_one_are_probabilities() {
         for text in ["0", "0%", "0/1", "0.0"] {
             assert!(!probability(text).expect(text).is_possible());
         }
@@ -144,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_probability_is_refused_with_the_right_spelling() {
+    fn an_invalid_probability_is_rejected_with_the_right_spelling() {
         let wrong = [
             "", "NaN", "inf", "-1", "-0.1", "+0.1", "1e-3", "101%", "100.1%", "1.1", "30", "101", "12/11", "1/0",
             "0/0", "/", "1/", "0.3/1", "%", ".", "0.3.3", "½", "٣%", " 1",
@@ -167,35 +163,35 @@ mod tests {
     #[test]
     fn four_elevenths_is_an_integer_below_eleven_that_is_below_four() {
         let textbook = Probability::new(4, 11).expect("a probability");
-        let dice = SeededRandom::new(7, 1);
+        let random = SeededRandom::new(7, 1);
         for number in 1..=10_000 {
-            let throw = dice.draw(DecisionKind::LOSS, number);
-            let integer = (u128::from(throw) * 11) >> 64;
-            assert_eq!(textbook.hits(throw), integer < 4);
+            let draw = random.draw(DecisionKind::LOSS, number);
+            let integer = (u128::from(draw) * 11) >> 64;
+            assert_eq!(textbook.hits(draw), integer < 4);
         }
     }
 
     #[test]
     fn the_three_spellings_of_thirty_percent_decide_alike() {
-        let dice = SeededRandom::new(7, 1);
+        let random = SeededRandom::new(7, 1);
         let spellings = ["30%", "0.3", "3/10"].map(|text| probability(text).expect(text));
         for number in 1..=10_000 {
-            let hits = spellings.map(|spelling| spelling.hits(dice.draw(DecisionKind::LOSS, number)));
+            let hits = spellings.map(|spelling| spelling.hits(random.draw(DecisionKind::LOSS, number)));
             assert!(hits == [true; 3] || hits == [false; 3]);
         }
     }
 
     #[test]
-    fn the_observed_rate_is_within_five_deviations_of_the_chance() {
+    fn the_observed_rate_is_within_five_deviations_of_the_probability() {
         let textbook = Probability::new(4, 11).expect("a probability");
-        let dice = SeededRandom::new(2026, 3);
-        let lost = (1..=110_000).filter(|number| textbook.hits(dice.draw(DecisionKind::LOSS, *number)));
+        let random = SeededRandom::new(2026, 3);
+        let lost = (1..=110_000).filter(|number| textbook.hits(random.draw(DecisionKind::LOSS, *number)));
         // σ = √(110 000 · 4/11 · 7/11) ≈ 160
         assert!(lost.count().abs_diff(40_000) < 800);
     }
 
     #[test]
-    fn a_chance_is_shown_as_it_would_be_written() {
+    fn a_probability_is_shown_as_it_would_be_written() {
         let shown = |text: &str| probability(text).expect(text).to_string();
         assert_eq!(shown("4/11"), "4/11");
         assert_eq!(shown("0.3"), "30%");

@@ -1,37 +1,36 @@
-//! Which of its occasions a rule takes.
+//! Selection of the occurrences of a fault point.
 //!
-//! Owns the middle of `--fault 'WHERE[#N|#A..B|every K|p=R] = ACTION'`. Occasions are counted from 1, so
-//! that the second mail is `#2`; what an occasion is, and what happens at it, is said elsewhere.
+//! Owns the middle of `--fault 'WHERE[#N|#A..B|every K|p=R] = ACTION'`. Occurrences are counted from 1, so
+//! that the second message is `#2`; what an occurrence is, and what happens at it, is defined elsewhere.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::chance::Probability;
-use super::dice::{DecisionKind, SeededRandom};
+use super::probability::Probability;
+use super::random::{DecisionKind, SeededRandom};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
-/// Which ones.
+/// Occurrences at which a rule fires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Occurrences {
-    /// Every one.
     All,
-    /// From the first number to the last, both included.
+    /// From the first ordinal to the last, inclusive.
     Range(u64, u64),
-    /// Each one whose number is a multiple.
+    /// Each occurrence whose ordinal is a multiple of this.
     EveryNth(u64),
-    /// Whichever the dice say.
     Probability(Probability),
 }
 
 impl Occurrences {
-    /// Whether occasion `number` is one of them. Asked about the same number, `dice` say the same.
+    /// Returns true if the occurrence with this ordinal is selected. The same ordinal and `random` give the
+    /// same answer.
     pub(crate) fn contains(self, ordinal: u64, random: SeededRandom) -> bool {
         match self {
             Self::All => true,
             Self::Range(first, last) => (first..=last).contains(&ordinal),
             Self::EveryNth(step) => ordinal.is_multiple_of(step),
-            Self::Probability(chance) => chance.hits(random.draw(DecisionKind::FAULT, ordinal)),
+            Self::Probability(probability) => probability.hits(random.draw(DecisionKind::FAULT, ordinal)),
         }
     }
 }
@@ -39,16 +38,16 @@ impl Occurrences {
 impl FromStr for Occurrences {
     type Err = Error;
 
-    /// Reads nothing, `#2`, `#1..3`, `#3..`, `every 4` or `p=30%`.
+    /// Parses an empty string, `#2`, `#1..3`, `#3..`, `every 4` or `p=30%`.
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = || {
-            Error::new(Exit::Usage, format!("`{text}` names no occasions"))
+        let invalid = || {
+            Error::new(Exit::Usage, format!("'{text}' does not select occurrences"))
                 .expected("#N, #A..B, #A.., every K or p=R, counted from 1")
                 .remedy("write #2 for the second, #1..2 for the first two, every 3, or p=30%")
         };
         let number = |text: &str| {
             let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            text.parse().ok().filter(|number: &u64| is_plain && *number > 0).ok_or_else(wrong)
+            text.parse().ok().filter(|number: &u64| is_plain && *number > 0).ok_or_else(invalid)
         };
         let text = text.trim();
         if text.is_empty() {
@@ -60,14 +59,14 @@ impl FromStr for Occurrences {
                 Some((first, "")) => Ok(Self::Range(number(first)?, u64::MAX)),
                 Some((first, last)) => match (number(first)?, number(last)?) {
                     (first, last) if first <= last => Ok(Self::Range(first, last)),
-                    _ => Err(wrong()),
+                    _ => Err(invalid()),
                 },
             };
         }
         if let Some(step) = text.strip_prefix("every ") {
             return number(step.trim()).map(Self::EveryNth);
         }
-        text.strip_prefix("p=").ok_or_else(wrong)?.parse().map(Self::Probability)
+        text.strip_prefix("p=").ok_or_else(invalid)?.parse().map(Self::Probability)
     }
 }
 
@@ -79,7 +78,7 @@ impl fmt::Display for Occurrences {
             Self::Range(first, last) if first == last => write!(f, "#{first}"),
             Self::Range(first, last) => write!(f, "#{first}..{last}"),
             Self::EveryNth(step) => write!(f, " every {step}"),
-            Self::Probability(chance) => write!(f, " p={chance}"),
+            Self::Probability(probability) => write!(f, " p={probability}"),
         }
     }
 }
@@ -91,8 +90,8 @@ mod tests {
     use crate::impair::SeededRandom;
 
     fn selected(text: &str) -> Vec<u64> {
-        let occasions: Occurrences = text.parse().expect(text);
-        (1..=9).filter(|number| occasions.contains(*number, SeededRandom::new(1, 1))).collect()
+        let occurrences: Occurrences = text.parse().expect(text);
+        (1..=9).filter(|number| occurrences.contains(*number, SeededRandom::new(1, 1))).collect()
     }
 
     #[test]
@@ -111,17 +110,17 @@ mod tests {
     }
 
     #[test]
-    fn chance_decides_the_same_again() {
+    fn equal_probabilities_decide_the_same() {
         assert_eq!(selected("p=1/2"), selected("p=50%"));
         let hits = (1..=10_000).filter(|number| {
-            let half: Occurrences = "p=1/2".parse().expect("a chance");
+            let half: Occurrences = "p=1/2".parse().expect("a probability");
             half.contains(*number, SeededRandom::new(1, 1))
         });
         assert!(hits.count().abs_diff(5_000) < 250);
     }
 
     #[test]
-    fn what_names_no_occurrences_is_refused_with_the_right_spelling() {
+    fn an_invalid_selection_is_rejected_as_a_usage_error() {
         for text in ["#", "#0", "#2..1", "#-1", "#+1", "#1..x", "every 0", "every", "every x", "p=", "p=2", "2", "#٢"]
         {
             assert_eq!(text.parse::<Occurrences>().expect_err(text).exit(), Exit::Usage);
