@@ -1,17 +1,17 @@
-//! The server's side of the dialogue: it captures mails and hands them to a [`Mailroom`].
+//! SMTP server session: receives messages and passes them to a [`MessageSink`].
 //!
-//! Owns what may be said when (RFC 5321 §4.1.4), the replies, the deadlines, and where in all this a
-//! rule of `--fault` acts. It must not know sockets, TLS or files: it is a [`Conversation`], and keeping a
-//! mail may be a job.
+//! Owns the order of commands (RFC 5321 §4.1.4), the replies, the deadlines and the points at which fault
+//! rules apply. It must not know sockets, TLS or files: it is a [`StreamProtocol`], and storing a message
+//! may be a job.
 //!
 //! ```text
 //!   Banner ─▶ Command ⇄ Login
 //!               │ DATA        │ BDAT n
 //!               ▼             ▼
-//!              Body ─ dot ─▶ Keep (a job) ─▶ 250 ─▶ Command        QUIT ─▶ 221, close
+//!              Body ─ dot ─▶ Store (job) ─▶ 250 ─▶ Command        QUIT ─▶ 221, close
 //! ```
 //!
-//! A reply that a rule holds back, or a job that is not done, pauses the dialogue: nothing is read.
+//! A paced reply or an unfinished job pauses the session: no input is read.
 
 mod body;
 mod command;
@@ -48,39 +48,40 @@ pub(crate) use envelope::{EnvelopeRecipient, EnvelopeSender};
 pub(crate) use replies::{INSUFFICIENT_STORAGE, MESSAGE_LIMIT_REACHED, ServerReply, TOO_MANY_CONNECTIONS};
 pub(crate) use users::Users;
 
-/// How long a client that has delivered something may take for its QUIT once the server closes.
+/// Time for a client that has delivered a message to send QUIT after the server begins to shut down.
 const QUIT_GRACE: Duration = Duration::from_secs(1);
 
-/// The dialogue on one connection.
+/// SMTP session on one connection.
 pub(crate) struct ServerSession<M: MessageSink> {
     sink: Rc<M>,
     client: ClientInfo,
-    /// What the connection gets in place of a banner.
+    /// Sent in place of the banner.
     rejection: Option<ServerReply>,
-    /// What a TLS handshake gets in place of one.
+    /// Fault applied in place of the implicit-TLS handshake.
     handshake_effect: Effect,
     state: State,
     is_extended: bool,
-    /// Whether its banner was a refusal: then there is nothing but QUIT (RFC 5321 §3.1).
+    /// The banner was a negative reply, so only QUIT is accepted (RFC 5321 §3.1).
     accepts_only_quit: bool,
-    /// Words of EHLO that a rule does not let it say.
+    /// EHLO keywords that a fault rule hides.
     hidden_extensions: Vec<String>,
     sender: Option<EnvelopeSender>,
     recipients: Vec<EnvelopeRecipient>,
-    /// What they take of the allowance.
+    /// Memory reserved for the recipients, in bytes.
     recipients_size: usize,
-    /// What came by BDAT so far, and why the rest is of no use.
+    /// Content received by BDAT.
     chunks: Vec<u8>,
+    /// Reply to the message, decided before its end; the rest of the content is discarded.
     message_rejection: Option<ServerReply>,
-    /// Whether the rules were asked about the body of this mail.
+    /// The fault rules were evaluated for the body of this message.
     has_body_started: bool,
     reservation: Reservation,
     pending_job: Option<PendingJob<M::Stored>>,
     paced_reply: Option<PacedReply>,
     after_reply: AfterReply,
-    /// Mails whose acknowledgement is not out yet, and when each had come.
+    /// Stored messages whose 250 is not sent yet, with the time of reception.
     unacknowledged: Vec<(M::Stored, Moment)>,
-    /// Whether a line is being skipped because it is too long.
+    /// The rest of a line that is too long is being discarded.
     is_skipping_line: bool,
     is_stalled: bool,
     is_closed: bool,
@@ -92,30 +93,29 @@ pub(crate) struct ServerSession<M: MessageSink> {
 }
 
 enum State {
-    /// The connection is not greeted yet.
+    /// Before the banner.
     Connected,
-    /// STARTTLS was answered; what comes is the handshake.
+    /// STARTTLS was accepted; the handshake follows.
     TlsHandshake,
     Command,
     Auth(SaslServer),
-    /// Only challenges are left to say: so many.
+    /// Fault: number of challenges still to send, whatever the responses.
     RepeatedChallenges(u32),
     Body(DataDecoder),
     Chunk {
         remaining: u64,
         is_last: bool,
     },
-    /// A handshake is expected, and these octets are what it gets.
+    /// Fault: bytes to send in place of the handshake.
     FailedHandshake(Vec<u8>),
 }
 
-/// What a job is for.
-enum PendingJob<K> {
+enum PendingJob<T> {
     DeriveKey,
-    Store { result: Arc<Mutex<Option<AcceptResult<K>>>>, received_at: Moment, action: FaultAction },
+    Store { result: Arc<Mutex<Option<AcceptResult<T>>>>, received_at: Moment, action: FaultAction },
 }
 
-/// What follows once a reply is out.
+/// Action once the reply is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AfterReply {
     Continue,
@@ -125,10 +125,9 @@ enum AfterReply {
 }
 
 impl<M: MessageSink> ServerSession<M> {
-    /// A dialogue with a client that has just come.
     pub(crate) fn new(sink: Rc<M>, client: ClientInfo, now: Moment) -> Self {
-        let lease = Reservation::new(&sink.config().memory_budget);
-        let limits = sink.config().timeouts;
+        let reservation = Reservation::new(&sink.config().memory_budget);
+        let timeouts = sink.config().timeouts;
         Self {
             sink,
             client,
@@ -144,7 +143,7 @@ impl<M: MessageSink> ServerSession<M> {
             chunks: Vec::new(),
             message_rejection: None,
             has_body_started: false,
-            reservation: lease,
+            reservation,
             pending_job: None,
             paced_reply: None,
             after_reply: AfterReply::Continue,
@@ -155,31 +154,31 @@ impl<M: MessageSink> ServerSession<M> {
             is_draining: false,
             has_delivered: false,
             errors: 0,
-            deadline: now + limits.command,
-            session_deadline: now + limits.session,
+            deadline: now + timeouts.command,
+            session_deadline: now + timeouts.session,
         }
     }
 
-    /// One that gets a refusal in place of a banner.
+    /// Makes the session send `reply` in place of the banner and close.
     #[must_use]
     pub(crate) fn with_rejection(mut self, reply: ServerReply) -> Self {
         self.rejection = Some(reply);
         self
     }
 
-    /// Whether it is such a one.
+    /// Returns whether this session is rejected in place of the banner.
     pub(crate) fn is_rejected(&self) -> bool {
         self.rejection.is_some()
     }
 
-    /// One whose implicit TLS never comes to be, because a rule has it so.
+    /// Makes the session apply `effect` in place of the implicit-TLS handshake.
     #[must_use]
     pub(crate) fn with_handshake_effect(mut self, effect: Effect) -> Self {
         self.handshake_effect = effect;
         self
     }
 
-    /// Forgets the mail under way (RFC 5321 §4.1.1.5).
+    /// Resets the transaction (RFC 5321 §4.1.1.5).
     fn reset_transaction(&mut self) {
         self.sender = None;
         self.recipients.clear();
@@ -190,13 +189,11 @@ impl<M: MessageSink> ServerSession<M> {
         self.reservation.resize(0);
     }
 
-    /// Ends the session: nothing more is heard.
     fn close(&mut self, actions: &mut Actions<ServerEvent<M::Stored>>) {
         self.is_closed = true;
         actions.close();
     }
 
-    /// Says why, and ends the session.
     fn reply_and_close(&mut self, reply: &ServerReply, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
         self.after_reply = AfterReply::Close;
         self.send_reply(reply, &FaultAction::default(), now, actions);
@@ -206,17 +203,17 @@ impl<M: MessageSink> ServerSession<M> {
         actions.emit(ServerEvent::Failed { client: self.client.clone(), reason: reason.to_owned() });
     }
 
-    /// Where in the dialogue it is, for people.
+    /// Phase of the session, for error messages.
     fn phase(&self) -> &'static str {
         match self.state {
-            _ if self.sender.is_some() => "within the mail",
-            State::Auth(_) | State::RepeatedChallenges(_) => "within the login",
+            _ if self.sender.is_some() => "during the transaction",
+            State::Auth(_) | State::RepeatedChallenges(_) => "during authentication",
             _ if self.client.helo_name.is_empty() => "before EHLO",
-            _ => "between mails",
+            _ => "between transactions",
         }
     }
 
-    /// Whether nothing can be heard now.
+    /// Returns whether input cannot be processed now.
     fn is_busy(&self) -> bool {
         self.pending_job.is_some() || self.paced_reply.is_some() || self.is_stalled || self.is_closed
     }
@@ -226,8 +223,8 @@ impl<M: MessageSink> ServerSession<M> {
         let banner = ServerReply::new(220, format!("{} ESMTP netlab mail-serve", self.sink.config().name));
         let action = self.evaluate_reply(Some(Stage::Banner), "", actions);
         self.accepts_only_quit = action.negative_reply().is_some();
-        let answer = action.negative_reply().cloned().unwrap_or(banner);
-        self.finish_reply(Some(Stage::Banner), "", answer, &action, now, actions);
+        let reply = action.negative_reply().cloned().unwrap_or(banner);
+        self.finish_reply(Some(Stage::Banner), "", reply, &action, now, actions);
     }
 }
 
@@ -239,15 +236,15 @@ impl<M: MessageSink> StreamProtocol for ServerSession<M> {
         self.client.tls = tls;
         self.deadline = now + self.sink.config().timeouts.command;
         if !matches!(self.state, State::Connected) {
-            // After STARTTLS there is no second banner.
+            // There is no second banner after STARTTLS.
             return if self.is_draining { self.close(actions) } else { self.state = State::Command };
         }
-        if let Some(refusal) = self.rejection.clone() {
-            self.emit_failure("there are too many connections", actions);
+        if let Some(rejection) = self.rejection.clone() {
+            self.emit_failure("too many connections", actions);
             if self.handshake_effect == Effect::None {
-                return self.reply_and_close(&refusal, now, actions);
+                return self.reply_and_close(&rejection, now, actions);
             }
-            // It has heard nothing that would have to reach it.
+            // Nothing was sent that a reset could destroy.
             self.is_closed = true;
             return actions.reset();
         }
@@ -257,21 +254,21 @@ impl<M: MessageSink> StreamProtocol for ServerSession<M> {
                 self.after_reply = AfterReply::SendBanner;
                 self.send_no_reply(&action, now, actions);
             }
-            instead => self.fail_handshake(instead, now, actions),
+            effect => self.fail_handshake(effect, now, actions),
         }
     }
 
     fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut Actions<Self::Event>) -> usize {
-        /// Replies that may wait to be taken before more commands are heard.
+        /// Limit of queued replies, in bytes; no further commands are read above it.
         const MAX_QUEUED_REPLIES: usize = 64 * 1024;
-        let mut taken = 0;
+        let mut consumed = 0;
         while !self.is_busy() && actions.queued_bytes() < MAX_QUEUED_REPLIES {
-            let rest = bytes.get(taken..).unwrap_or_default();
-            let some = match &mut self.state {
+            let rest = bytes.get(consumed..).unwrap_or_default();
+            let count = match &mut self.state {
                 _ if rest.is_empty() => break,
-                State::FailedHandshake(instead) => {
-                    let instead = std::mem::take(instead);
-                    actions.send(&instead);
+                State::FailedHandshake(replacement) => {
+                    let replacement = std::mem::take(replacement);
+                    actions.send(&replacement);
                     self.close(actions);
                     rest.len()
                 }
@@ -280,13 +277,13 @@ impl<M: MessageSink> StreamProtocol for ServerSession<M> {
                 State::Connected | State::TlsHandshake => break,
                 State::Command | State::Auth(_) | State::RepeatedChallenges(_) => self.receive_line(rest, now, actions),
             };
-            taken += some;
-            if some == 0 {
+            consumed += count;
+            if count == 0 {
                 break;
             }
         }
-        // Who is stalled is not listened to, but its end is noticed.
-        if self.is_closed || self.is_stalled { bytes.len() } else { taken }
+        // A stalled session discards its input, so that the client's close is still detected.
+        if self.is_closed || self.is_stalled { bytes.len() } else { consumed }
     }
 
     fn sent(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
@@ -296,7 +293,7 @@ impl<M: MessageSink> StreamProtocol for ServerSession<M> {
     }
 
     fn woken(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
-        if self.paced_reply.as_ref().is_some_and(|held| held.next_piece_at <= now) {
+        if self.paced_reply.as_ref().is_some_and(|reply| reply.next_piece_at <= now) {
             return self.flush_reply(now, actions);
         }
         if self.paced_reply.take().is_some() {
@@ -307,13 +304,13 @@ impl<M: MessageSink> StreamProtocol for ServerSession<M> {
             State::FailedHandshake(_) => self.close(actions),
             _ if self.is_draining => self.reply_and_close(&replies::SHUTTING_DOWN, now, actions),
             _ => {
-                let (answer, what) = if self.session_deadline <= now {
-                    (replies::SESSION_TIMED_OUT, "the session had lasted long enough")
+                let (reply, reason) = if self.session_deadline <= now {
+                    (replies::SESSION_TIMED_OUT, "session time limit reached")
                 } else {
-                    (replies::TIMED_OUT, "nothing more came")
+                    (replies::TIMED_OUT, "timed out")
                 };
-                self.emit_failure(&format!("{what} {}", self.phase()), actions);
-                self.reply_and_close(&answer, now, actions);
+                self.emit_failure(&format!("{reason} {}", self.phase()), actions);
+                self.reply_and_close(&reply, now, actions);
             }
         }
     }
@@ -321,9 +318,9 @@ impl<M: MessageSink> StreamProtocol for ServerSession<M> {
     fn job_done(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
         match self.pending_job.take() {
             Some(PendingJob::DeriveKey) => self.key_derived(now, actions),
-            Some(PendingJob::Store { result: kept, received_at: at, action }) => {
-                let kept = kept.lock().unwrap_or_else(PoisonError::into_inner).take();
-                self.message_stored(kept.unwrap_or(Err(INSUFFICIENT_STORAGE)), at, &action, now, actions);
+            Some(PendingJob::Store { result, received_at, action }) => {
+                let result = result.lock().unwrap_or_else(PoisonError::into_inner).take();
+                self.message_stored(result.unwrap_or(Err(INSUFFICIENT_STORAGE)), received_at, &action, now, actions);
             }
             None => {}
         }
@@ -352,12 +349,12 @@ impl<M: MessageSink> StreamProtocol for ServerSession<M> {
         match end {
             CloseReason::Finished | CloseReason::Truncated => {
                 if self.sender.is_some() {
-                    self.emit_failure("the client closed within a mail", actions);
+                    self.emit_failure("client closed the connection during the transaction", actions);
                 }
                 self.close(actions);
             }
             CloseReason::Broken(error) => {
-                // Before the banner it is the TLS handshake that broke.
+                // Before the banner the error comes from the TLS handshake.
                 if self.sender.is_some() || !matches!(self.state, State::Command) {
                     self.emit_failure(error.message(), actions);
                 }
@@ -369,7 +366,7 @@ impl<M: MessageSink> StreamProtocol for ServerSession<M> {
     fn wake_at(&self) -> Option<Moment> {
         match &self.paced_reply {
             _ if self.is_closed || self.pending_job.is_some() => None,
-            Some(held) => Some(held.next_piece_at.min(self.session_deadline)),
+            Some(reply) => Some(reply.next_piece_at.min(self.session_deadline)),
             None if self.is_stalled => Some(self.session_deadline),
             None => Some(self.deadline.min(self.session_deadline)),
         }

@@ -1,61 +1,58 @@
-//! What comes between DATA and the dot.
+//! Decoder for the content between DATA and the final dot.
 //!
 //! Owns the end of a message: CR LF dot CR LF and nothing else (RFC 5321 §4.1.1.4). A bare LF or a bare
-//! CR is content; a server that takes `LF . LF` for the end lets one mail smuggle in another
-//! (CVE-2023-51764). What was stuffed is unstuffed (§4.5.2). It holds at any split of the octets.
+//! CR is content; a server that accepts `LF . LF` as the end lets one message smuggle in another
+//! (CVE-2023-51764). Removes dot-stuffing (§4.5.2). The result does not depend on how the input is split.
 
 use memchr::memmem;
 
 const TERMINATOR: &[u8] = b"\r\n.\r\n";
-/// The line end that DATA itself came with: a dot right behind it ends an empty message.
+/// Line end of the DATA command itself: a dot directly after it ends an empty message.
 const LINE_END: &[u8] = b"\r\n";
 
-/// A message on its way in.
+/// State of one message being received.
 #[derive(Debug)]
 pub(super) struct DataDecoder {
-    /// Stuffed, with the line end before it; once it is too large only its tail.
+    /// Dot-stuffed content, preceded by a line end; only the tail once the message is too large.
     raw: Vec<u8>,
     limit: usize,
     is_too_large: bool,
 }
 
-/// How far it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DataStatus {
-    /// More is to come.
     Incomplete,
-    /// The dot.
+    /// The final dot was received.
     Complete,
 }
 
 impl DataDecoder {
-    /// Nothing yet; at most `limit` octets are kept.
+    /// Creates a decoder that rejects messages larger than `limit` bytes.
     pub(super) fn new(limit: usize) -> Self {
         Self { raw: LINE_END.to_vec(), limit, is_too_large: false }
     }
 
-    /// Takes octets; returns how many of them are the message's or its end's.
+    /// Consumes input up to and including the final dot; returns the number of bytes consumed.
     pub(super) fn receive(&mut self, bytes: &[u8]) -> (usize, DataStatus) {
         let from = self.raw.len().saturating_sub(TERMINATOR.len() - 1);
         let before = self.raw.len();
         self.raw.extend_from_slice(bytes);
         let found = memmem::find(self.raw.get(from..).unwrap_or_default(), TERMINATOR).map(|at| from + at);
-        let taken = found.map_or(bytes.len(), |at| (at + TERMINATOR.len()).saturating_sub(before));
+        let consumed = found.map_or(bytes.len(), |at| (at + TERMINATOR.len()).saturating_sub(before));
         if let Some(at) = found {
             self.raw.truncate(at + LINE_END.len());
         }
-        // The dots that were stuffed are no part of the size (RFC 1870 §5); the exact sum is
-        // made in the end.
+        // Stuffed dots do not count towards the size (RFC 1870 §5); `finish` checks the exact size.
         if self.raw.len() > self.limit.saturating_mul(2).saturating_add(TERMINATOR.len()) {
             self.is_too_large = true;
         }
         if self.is_too_large {
             self.discard_content();
         }
-        (taken, if found.is_some() { DataStatus::Complete } else { DataStatus::Incomplete })
+        (consumed, if found.is_some() { DataStatus::Complete } else { DataStatus::Incomplete })
     }
 
-    /// Keeps no more of it than its end needs to be found.
+    /// Drops the content except the tail that is needed to find the end.
     pub(super) fn discard_content(&mut self) {
         self.is_too_large = true;
         let tail = self.raw.len().saturating_sub(TERMINATOR.len() - 1);
@@ -63,12 +60,11 @@ impl DataDecoder {
         self.raw.shrink_to(1024);
     }
 
-    /// How many octets it keeps.
     pub(super) fn buffered(&self) -> usize {
         self.raw.len()
     }
 
-    /// The message as it was before it was stuffed, or `None` if it is too large.
+    /// Returns the message without dot-stuffing, or `None` if it is too large.
     pub(super) fn finish(self) -> Option<Vec<u8>> {
         if self.is_too_large {
             return None;
@@ -100,23 +96,23 @@ mod tests {
     use super::{DataDecoder, DataStatus};
     use crate::smtp::dot_stuffing::{count_bare_line_ends, dot_stuff};
 
-    /// What arrives of `wire` if it comes in pieces of `size`, and how much of it is behind the end.
+    /// Decodes `wire` in pieces of `size` bytes; returns the message and the number of bytes after its end.
     fn decode_in_pieces(wire: &[u8], size: usize, limit: usize) -> Option<(Option<Vec<u8>>, usize)> {
         let mut body = DataDecoder::new(limit);
-        let mut taken = 0;
+        let mut consumed = 0;
         for piece in wire.chunks(size) {
-            let (some, came) = body.receive(piece);
-            taken += some;
-            if came == DataStatus::Complete {
-                return Some((body.finish(), wire.len() - taken));
+            let (count, status) = body.receive(piece);
+            consumed += count;
+            if status == DataStatus::Complete {
+                return Some((body.finish(), wire.len() - consumed));
             }
-            assert_eq!(some, piece.len());
+            assert_eq!(count, piece.len());
         }
         None
     }
 
     #[test]
-    fn nothing_but_crlf_dot_crlf_ends_a_message_at_any_split() {
+    fn only_crlf_dot_crlf_ends_a_message_at_any_split() {
         for (wire, message, rest) in [
             (&b".\r\nQUIT\r\n"[..], &b""[..], 6),
             (b"a\r\n.\r\n", b"a\r\n", 0),
@@ -130,7 +126,7 @@ mod tests {
             (b"a\0\r\n.\r\n", b"a\0\r\n", 0),
         ] {
             for size in 1..=wire.len() {
-                // What comes in one piece with the end is left for the next command.
+                // Input after the end is left for the next command.
                 let (got, left) = decode_in_pieces(wire, size, 100).expect("it ends");
                 assert_eq!(got.as_deref(), Some(message), "{wire:?} by {size}");
                 assert_eq!(left, rest, "{wire:?} by {size}");
@@ -139,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_our_client_stuffs_comes_out_whole_whatever_it_is() {
+    fn content_stuffed_by_our_client_is_restored() {
         let alphabet = [b'\r', b'\n', b'.', b'x'];
         for number in 0..4_usize.pow(6) {
             let lines: Vec<u8> = (0..6).map(|place| alphabet[number >> (2 * place) & 3]).collect();
@@ -155,17 +151,17 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_for_the_message_without_its_stuffing() {
-        let of = |lines: usize| [b"..\r\n".repeat(lines), b".\r\n".to_vec()].concat();
-        assert!(decode_in_pieces(&of(100), 7, 300).expect("it ends").0.is_some());
-        assert!(decode_in_pieces(&of(100), 7, 299).expect("it ends").0.is_none());
+    fn the_size_limit_applies_to_the_message_without_dot_stuffing() {
+        let wire = |lines: usize| [b"..\r\n".repeat(lines), b".\r\n".to_vec()].concat();
+        assert!(decode_in_pieces(&wire(100), 7, 300).expect("it ends").0.is_some());
+        assert!(decode_in_pieces(&wire(100), 7, 299).expect("it ends").0.is_none());
         let (got, left) =
             decode_in_pieces(&[vec![b'x'; 100_000], b"\r\n.\r\nQUIT".to_vec()].concat(), 999, 10).expect("it ends");
         assert!(got.is_none() && left < 999);
     }
 
     #[test]
-    fn what_is_too_large_is_not_kept() {
+    fn a_message_that_is_too_large_is_not_buffered() {
         let mut body = DataDecoder::new(1_000);
         for _ in 0..1_000 {
             body.receive(&[b'x'; 1_000]);

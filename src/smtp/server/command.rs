@@ -1,50 +1,49 @@
-//! What a client says, as a command.
+//! Command parser: one line of the client becomes one [`Command`].
 //!
-//! Owns the verbs of RFC 5321 §4.1.1 and of the extensions that are offered; verbs are compared without
-//! case (§2.4). The parameters of MAIL and RCPT are read by [`envelope`](super::envelope).
+//! Owns the verbs of RFC 5321 §4.1.1 and of the supported extensions; verbs are case-insensitive (§2.4).
+//! The parameters of MAIL and RCPT are parsed by [`envelope`](super::envelope).
 
 use super::super::stage::Stage;
 
-/// The longest name (RFC 5321 §4.5.3.1.2).
+/// Maximum length of the EHLO argument (RFC 5321 §4.5.3.1.2).
 const MAX_NAME_LEN: usize = 255;
 
-/// A command line without its end.
+/// Parsed command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command<'l> {
-    /// EHLO or, without extensions, HELO.
-    Hello { name: &'l str, is_extended: bool },
-    /// RFC 3207.
+    /// EHLO, or HELO if not `is_extended`.
+    Hello {
+        name: &'l str,
+        is_extended: bool,
+    },
     Starttls,
-    /// RFC 4954.
-    Auth { mechanism: &'l str, initial: Option<&'l str> },
-    /// What follows `MAIL FROM:`.
+    Auth {
+        mechanism: &'l str,
+        initial: Option<&'l str>,
+    },
+    /// Arguments of `MAIL FROM:`.
     Mail(&'l str),
-    /// What follows `RCPT TO:`.
+    /// Arguments of `RCPT TO:`.
     Rcpt(&'l str),
-    /// The message comes as lines.
     Data,
-    /// So many octets of it come (RFC 3030 §2).
-    Bdat { size: u64, is_last: bool },
-    /// Forget the mail.
+    /// Chunk header (RFC 3030 §2); `size` bytes of content follow.
+    Bdat {
+        size: u64,
+        is_last: bool,
+    },
     Rset,
-    /// Nothing.
     Noop,
-    /// Goodbye.
     Quit,
-    /// Is there such a mailbox?
     Vrfy,
-    /// What can be said?
     Help,
-    /// A known verb with parameters it cannot have.
+    /// Known verb with invalid parameters.
     Malformed(Option<Stage>),
-    /// BDAT whose length cannot be read: nobody knows where its octets end.
+    /// BDAT without a valid length: the end of its content is unknown.
     InvalidBdat,
-    /// Anything else.
     Unknown,
 }
 
 impl<'l> Command<'l> {
-    /// Reads a line.
     pub(super) fn parse(line: &'l str) -> Self {
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
         let rest = rest.trim_ascii();
@@ -79,17 +78,17 @@ impl<'l> Command<'l> {
     }
 
     fn parse_bdat(rest: &'l str) -> Self {
-        let (octets, last) = rest.split_once(' ').unwrap_or((rest, ""));
+        let (size, last) = rest.split_once(' ').unwrap_or((rest, ""));
         let last = last.trim_ascii();
-        let is_plain = !octets.is_empty() && octets.bytes().all(|byte| byte.is_ascii_digit());
-        match octets.parse().ok().filter(|_| is_plain) {
-            Some(octets) if last.is_empty() => Self::Bdat { size: octets, is_last: false },
-            Some(octets) if last.eq_ignore_ascii_case("LAST") => Self::Bdat { size: octets, is_last: true },
+        let is_plain = !size.is_empty() && size.bytes().all(|byte| byte.is_ascii_digit());
+        match size.parse().ok().filter(|_| is_plain) {
+            Some(size) if last.is_empty() => Self::Bdat { size, is_last: false },
+            Some(size) if last.eq_ignore_ascii_case("LAST") => Self::Bdat { size, is_last: true },
             _ => Self::InvalidBdat,
         }
     }
 
-    /// The stage it belongs to; what only keeps house belongs to none.
+    /// Stage of the command; `None` for commands outside a transaction's sequence, such as NOOP.
     pub(super) fn stage(&self) -> Option<Stage> {
         match self {
             Self::Hello { .. } => Some(Stage::Ehlo),
@@ -106,23 +105,23 @@ impl<'l> Command<'l> {
     }
 }
 
-/// Whether a line begins as one of HTTP does, whatever else is in it: a browser that was sent here must
-/// not get to say more.
+/// Returns whether a line begins with an HTTP method. A browser that was directed here (cross-protocol
+/// request) must not get to send SMTP commands in a request body.
 pub(super) fn is_http(line: &[u8]) -> bool {
     const METHODS: [&[u8]; 11] =
         [b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT", b"PATCH", b"DELETE", b"TRACE", b"PROPFIND", b"PRI"];
-    let word = line.split(|octet| matches!(octet, b' ' | b'\t')).next().unwrap_or_default();
+    let word = line.split(|byte| matches!(byte, b' ' | b'\t')).next().unwrap_or_default();
     METHODS.iter().any(|method| method.eq_ignore_ascii_case(word))
 }
 
-/// Verbs that others know; what else is unknown may be anything, a password too.
+/// Returns whether this is a verb of another SMTP server. Other unknown lines may hold a password.
 pub(super) fn is_unsupported_verb(line: &str) -> bool {
     const VERBS: [&str; 9] = ["EXPN", "ETRN", "TURN", "SEND", "SOML", "SAML", "LHLO", "XCLIENT", "XFORWARD"];
     let verb = line.split(' ').next().unwrap_or_default();
     VERBS.iter().any(|known| known.eq_ignore_ascii_case(verb))
 }
 
-/// What follows a word, which is compared without case; a space behind its colon is forgiven.
+/// Strips a case-insensitive keyword; a space after its colon is tolerated.
 fn strip_keyword<'l>(rest: &'l str, keyword: &str) -> Option<&'l str> {
     let (front, rest) = rest.split_at_checked(keyword.len())?;
     front.eq_ignore_ascii_case(keyword).then(|| rest.trim_ascii_start())
@@ -133,7 +132,7 @@ mod tests {
     use super::{Command, Stage, is_http};
 
     #[test]
-    fn verbs_are_read_in_any_case() {
+    fn verbs_are_case_insensitive() {
         for (line, command) in [
             ("EHLO x", Command::Hello { name: "x", is_extended: true }),
             ("helo x", Command::Hello { name: "x", is_extended: false }),
@@ -147,7 +146,7 @@ mod tests {
             ("BDAT 10", Command::Bdat { size: 10, is_last: false }),
             ("bdat 0 last", Command::Bdat { size: 0, is_last: true }),
             ("RSET", Command::Rset),
-            ("NOOP whatever", Command::Noop),
+            ("NOOP x", Command::Noop),
             ("QUIT", Command::Quit),
             ("", Command::Unknown),
             ("MAILFROM:<a@b>", Command::Unknown),
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_of_http_is_known_however_it_goes_on() {
+    fn a_line_that_begins_with_an_http_method_is_recognized() {
         for line in ["GET / HTTP/1.1", "post /\t\0", "PRI * HTTP/2.0", "DELETE"] {
             assert!(is_http(line.as_bytes()), "{line}");
         }

@@ -1,6 +1,6 @@
-//! What a server is told, and what it tells.
+//! Interface of a server session: configuration, message sink and events.
 //!
-//! Owns the rules of its dialogue, the mail that comes out of it, and the room that takes mails in.
+//! Owns the session's settings, the memory budget, received messages and the trait that stores them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,85 +15,78 @@ use super::replies::ServerReply;
 use super::users::Users;
 use crate::time::Moment;
 
-/// Where mails go.
+/// Destination of received messages.
 pub(crate) trait MessageSink {
-    /// What is known of a mail once it is kept.
+    /// Description of a stored message.
     type Stored: Send + 'static;
 
-    /// The rules of the dialogue.
     fn config(&self) -> &SessionConfig;
 
-    /// Whether another mail can be taken at all. One that cannot is no occasion for a rule of `--fault`.
+    /// Returns whether another message can be accepted. If not, the final dot does not count as an
+    /// occurrence for fault rules.
     fn is_open(&self) -> bool {
         true
     }
 
-    /// Takes a mail in. Only when it is kept is it acknowledged: what was acknowledged is there.
+    /// Stores a message. It is acknowledged only after it is stored.
     fn accept(&self, message: ReceivedMessage) -> Accept<Self::Stored>;
 
-    /// Fresh chance for SCRAM: printable, without a comma.
+    /// Returns a fresh SCRAM nonce: printable ASCII without a comma.
     fn nonce(&self) -> String;
 }
 
-/// What becomes of a mail.
-pub(crate) type AcceptResult<K> = Result<K, ServerReply>;
+/// Stored message, or the reply that rejects it.
+pub(crate) type AcceptResult<T> = Result<T, ServerReply>;
 
-/// How a mail is taken in.
-pub(crate) enum Accept<K> {
-    /// It is.
-    Now(AcceptResult<K>),
-    /// It takes a job that may block.
-    Later(Box<dyn FnOnce() -> AcceptResult<K> + Send>),
+/// Answer of [`MessageSink::accept`].
+pub(crate) enum Accept<T> {
+    Now(AcceptResult<T>),
+    /// The message is stored by a job, which may block.
+    Later(Box<dyn FnOnce() -> AcceptResult<T> + Send>),
 }
 
-/// The rules of a dialogue.
+/// Settings of a session.
 #[derive(Clone)]
 pub(crate) struct SessionConfig {
-    /// How the server names itself.
+    /// Host name in the banner and in the reply to EHLO.
     pub name: String,
-    /// The largest message in octets.
+    /// Maximum message size in bytes.
     pub max_size: usize,
-    /// The most recipients of a mail.
     pub max_recipients: usize,
-    /// Whether STARTTLS is offered.
     pub offers_starttls: bool,
-    /// Who may log in, and must.
+    /// User database; if present, authentication is required.
     pub users: Option<Arc<Users>>,
-    /// Whether passwords are taken on a clear line.
+    /// Offers mechanisms that send the password even without TLS.
     pub allows_plaintext_auth: bool,
-    /// How long it waits.
     pub timeouts: SessionTimeouts,
-    /// How it misbehaves.
     pub faults: Arc<FaultRules>,
-    /// How much may be under way.
     pub memory_budget: Arc<MemoryBudget>,
 }
 
-/// How long a server waits for its client.
+/// Timeouts for the client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SessionTimeouts {
-    /// For a command, all of its line.
+    /// For a complete command line.
     pub command: Duration,
-    /// For more of a message.
+    /// Between two reads of a message body.
     pub body: Duration,
-    /// For everything.
+    /// For the whole session.
     pub session: Duration,
 }
 
-/// How many octets of messages may be under way at once, over all connections.
+/// Memory for messages in transit, in bytes, shared by all connections.
 #[derive(Debug)]
 pub(crate) struct MemoryBudget {
     available: AtomicU64,
 }
 
 impl MemoryBudget {
-    /// So many.
     pub(crate) fn new(bytes: u64) -> Self {
         Self { available: AtomicU64::new(bytes) }
     }
 }
 
-/// What one message takes of it; given back when it goes.
+/// Part of a [`MemoryBudget`] used by one message; returned when dropped.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     budget: Arc<MemoryBudget>,
@@ -101,24 +94,23 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// Nothing so far.
     pub(crate) fn new(budget: &Arc<MemoryBudget>) -> Self {
         Self { budget: Arc::clone(budget), bytes: 0 }
     }
 
-    /// Makes it so many; whether there was room for that.
+    /// Changes the size; returns false, and changes nothing, if the budget does not allow it.
     pub(crate) fn resize(&mut self, bytes: usize) -> bool {
-        let octets = bytes as u64;
-        let left = &self.budget.available;
-        if octets <= self.bytes {
-            left.fetch_add(self.bytes - octets, Ordering::Relaxed);
+        let bytes = bytes as u64;
+        let available = &self.budget.available;
+        if bytes <= self.bytes {
+            available.fetch_add(self.bytes - bytes, Ordering::Relaxed);
         } else {
-            let more = octets - self.bytes;
-            if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(more)).is_err() {
+            let more = bytes - self.bytes;
+            if available.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| free.checked_sub(more)).is_err() {
                 return false;
             }
         }
-        self.bytes = octets;
+        self.bytes = bytes;
         true
     }
 }
@@ -129,87 +121,75 @@ impl Drop for Reservation {
     }
 }
 
-/// Who is at the other end.
+/// Description of the client.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClientInfo {
-    /// From where; `None` is a Unix socket.
+    /// Address of the client; `None` for a Unix socket.
     pub peer: Option<SocketAddr>,
-    /// The how-manieth connection it is, from 1.
+    /// Ordinal of the connection, from 1.
     pub session: u64,
-    /// How it named itself.
+    /// Argument of EHLO or HELO.
     pub helo_name: String,
-    /// Under which TLS, as `1.3`.
+    /// TLS version, such as `1.3`.
     pub tls: Option<&'static str>,
-    /// As whom it logged in, and how.
+    /// Authenticated user and mechanism.
     pub login: Option<(String, Mechanism)>,
 }
 
-/// A mail that came.
+/// Message with its envelope.
 #[derive(Debug)]
 pub(crate) struct ReceivedMessage {
-    /// Who brought it.
     pub client: ClientInfo,
-    /// MAIL.
     pub sender: EnvelopeSender,
-    /// RCPT, those that were accepted.
+    /// Accepted recipients.
     pub recipients: Vec<EnvelopeRecipient>,
-    /// The message, octet for octet.
+    /// Content, byte for byte, without dot-stuffing.
     pub message: Vec<u8>,
-    /// Whether it came by BDAT.
+    /// Received by BDAT.
     pub is_chunked: bool,
-    /// When its last octet had come.
+    /// Time at which the last byte was received.
     pub received_at: Moment,
-    /// What it takes of the allowance, as long as it is in memory.
+    /// Memory of the message; released together with it.
     #[expect(dead_code, reason = "held, not read")]
     pub reservation: Reservation,
 }
 
-/// What a server tells.
+/// Event of a session.
 #[derive(Debug)]
-pub(crate) enum ServerEvent<K> {
-    /// A mail was taken and acknowledged. How long it took from its last octet on.
-    Accepted(K, Duration),
-    /// A command was refused.
+pub(crate) enum ServerEvent<T> {
+    /// A message was stored and acknowledged, this long after its last byte.
+    Accepted(T, Duration),
     Rejected(RejectedCommand),
-    /// A login was tried.
+    /// An authentication exchange was completed.
     Login {
-        /// By whom.
         client: ClientInfo,
-        /// As whom.
         user: String,
-        /// How.
         mechanism: Mechanism,
-        /// Whether it was right.
         succeeded: bool,
     },
-    /// A rule of `--fault` fired.
+    /// A fault rule fired.
     Fault {
-        /// In which session.
         session: u64,
-        /// Which rule.
+        /// Position of the rule, from 0.
         rule_index: usize,
-        /// At the how-manieth of its occasions.
+        /// Ordinal of the rule's occurrence, from 1.
         ordinal: u64,
     },
-    /// The connection ended before it should have.
+    /// The connection ended prematurely.
     Failed {
-        /// Whose.
         client: ClientInfo,
-        /// Why.
         reason: String,
     },
 }
 
-/// A refusal.
+/// Command with a negative reply.
 #[derive(Debug)]
 pub(crate) struct RejectedCommand {
-    /// Of whom.
     pub client: ClientInfo,
-    /// At which stage; `None` for commands that belong to none.
+    /// Stage of the command, if it has one.
     pub stage: Option<Stage>,
-    /// What was asked, or nothing if it may hold a secret.
+    /// Command line; empty if it may contain a secret.
     pub command: String,
-    /// What was answered.
     pub reply: ServerReply,
 }
 
@@ -219,10 +199,10 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn what_is_under_way_has_a_limit_and_is_given_back() {
-        let allowance = Arc::new(MemoryBudget::new(100));
-        let mut one = Reservation::new(&allowance);
-        let mut other = Reservation::new(&allowance);
+    fn reservations_are_limited_and_returned() {
+        let budget = Arc::new(MemoryBudget::new(100));
+        let mut one = Reservation::new(&budget);
+        let mut other = Reservation::new(&budget);
         assert!(one.resize(60) && other.resize(40) && !other.resize(41));
         assert!(one.resize(10) && other.resize(90) && !one.resize(11));
         drop(other);

@@ -1,7 +1,7 @@
-//! The message: as lines up to a dot, or in chunks, and then into the mailroom.
+//! Receiving a message: DATA up to the final dot or BDAT chunks, then storage in the sink.
 //!
-//! Owns DATA's content, BDAT (RFC 3030), the limits of both, and the moment at which a mail is
-//! acknowledged: not before it is kept.
+//! Owns the content of DATA, BDAT (RFC 3030), the limits of both, and the acknowledgement: a message is
+//! acknowledged only after it is stored.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,7 +17,7 @@ use crate::protocol::Actions;
 use crate::time::Moment;
 
 impl<M: MessageSink> ServerSession<M> {
-    /// Takes what came of a message that ends in a dot.
+    /// Consumes content of DATA, up to and including the final dot.
     pub(super) fn receive_body(
         &mut self,
         bytes: &[u8],
@@ -25,48 +25,48 @@ impl<M: MessageSink> ServerSession<M> {
         actions: &mut Actions<ServerEvent<M::Stored>>,
     ) -> usize {
         if !std::mem::replace(&mut self.has_body_started, true) {
-            // Whatever is done now, these octets are offered again, unless the line is closed.
+            // Nothing is consumed yet: if the reply is paced, the same bytes are offered again later.
             self.start_body(now, actions);
             if self.is_busy() {
                 return 0;
             }
         }
         let State::Body(body) = &mut self.state else { return 0 };
-        let (taken, came) = body.receive(bytes);
+        let (consumed, status) = body.receive(bytes);
         if !self.reservation.resize(self.recipients_size + body.buffered()) {
             body.discard_content();
             self.reservation.resize(self.recipients_size);
             self.message_rejection = Some(replies::INSUFFICIENT_STORAGE);
         }
         self.deadline = now + self.sink.config().timeouts.body;
-        if came == DataStatus::Complete
+        if status == DataStatus::Complete
             && let State::Body(body) = std::mem::replace(&mut self.state, State::Command)
         {
             let message = match self.message_rejection.take() {
-                Some(spoilt) => Err(spoilt),
+                Some(rejection) => Err(rejection),
                 None => body.finish().ok_or(replies::MESSAGE_TOO_LARGE),
             };
             self.finish_message(message, false, now, actions);
         }
-        taken
+        consumed
     }
 
-    /// Lets a rule of `--fault` interfere with the body itself.
+    /// Applies the fault rules at the start of a body.
     fn start_body(&mut self, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
         let action = self.evaluate_at(FaultPoint::Body, actions);
         match action.negative_reply() {
-            // Who is told so in the middle of a message does not stop sending: the line is closed too.
-            Some(refusal) => {
+            // A client rejected in the middle of a message keeps sending, so the connection is closed too.
+            Some(rejection) => {
                 self.reset_transaction();
                 self.after_reply = AfterReply::Close;
-                self.finish_reply(Some(Stage::Body), "", refusal.clone(), &action, now, actions);
+                self.finish_reply(Some(Stage::Body), "", rejection.clone(), &action, now, actions);
             }
             None if action == FaultAction::default() => {}
             None => self.send_no_reply(&action, now, actions),
         }
     }
 
-    /// BDAT: its octets follow whatever is answered to it (RFC 3030 §2).
+    /// Runs BDAT. The chunk's content follows whatever the reply is (RFC 3030 §2).
     pub(super) fn run_bdat(
         &mut self,
         size: u64,
@@ -74,7 +74,7 @@ impl<M: MessageSink> ServerSession<M> {
         now: Moment,
         actions: &mut Actions<ServerEvent<M::Stored>>,
     ) {
-        let refusal = match () {
+        let rejection = match () {
             () if self.is_hidden("CHUNKING") || !self.is_extended => Some(replies::NOT_OFFERED),
             () if self.sender.is_none() => Some(replies::MAIL_REQUIRED),
             () if self.recipients.is_empty() => Some(replies::RCPT_REQUIRED),
@@ -83,8 +83,8 @@ impl<M: MessageSink> ServerSession<M> {
             }
             () => None,
         };
-        if let Some(refusal) = refusal {
-            self.reject_chunks(refusal);
+        if let Some(rejection) = rejection {
+            self.reject_chunks(rejection);
         }
         self.state = State::Chunk { remaining: size, is_last };
         self.deadline = now + self.sink.config().timeouts.body;
@@ -93,14 +93,14 @@ impl<M: MessageSink> ServerSession<M> {
         }
     }
 
-    /// Takes what came of a chunk.
+    /// Consumes content of a BDAT chunk.
     pub(super) fn receive_chunk(
         &mut self,
         bytes: &[u8],
         now: Moment,
         actions: &mut Actions<ServerEvent<M::Stored>>,
     ) -> usize {
-        let State::Chunk { remaining: left, is_last } = self.state else { return 0 };
+        let State::Chunk { remaining, is_last } = self.state else { return 0 };
         if !bytes.is_empty() && self.message_rejection.is_none() && !std::mem::replace(&mut self.has_body_started, true)
         {
             self.start_body(now, actions);
@@ -108,8 +108,8 @@ impl<M: MessageSink> ServerSession<M> {
                 return 0;
             }
         }
-        let piece = bytes.get(..usize::try_from(left).unwrap_or(usize::MAX)).unwrap_or(bytes);
-        let left = left - piece.len() as u64;
+        let piece = bytes.get(..usize::try_from(remaining).unwrap_or(usize::MAX)).unwrap_or(bytes);
+        let remaining = remaining - piece.len() as u64;
         self.deadline = now + self.sink.config().timeouts.body;
         if self.message_rejection.is_none() {
             if self.reservation.resize(self.recipients_size + self.chunks.len() + piece.len()) {
@@ -118,28 +118,28 @@ impl<M: MessageSink> ServerSession<M> {
                 self.reject_chunks(replies::INSUFFICIENT_STORAGE);
             }
         }
-        self.state = State::Chunk { remaining: left, is_last };
-        if left > 0 {
+        self.state = State::Chunk { remaining, is_last };
+        if remaining > 0 {
             return piece.len();
         }
         self.state = State::Command;
         match (self.message_rejection.clone(), is_last) {
-            (Some(spoilt), false) => {
+            (Some(rejection), false) => {
                 if self.sender.is_none() {
                     self.message_rejection = None;
                 }
-                self.respond(Some(Stage::Data), ("", "BDAT"), now, actions, |_| spoilt);
+                self.respond(Some(Stage::Data), ("", "BDAT"), now, actions, |_| rejection);
             }
-            (Some(spoilt), true) => self.finish_message(Err(spoilt), true, now, actions),
+            (Some(rejection), true) => self.finish_message(Err(rejection), true, now, actions),
             (None, false) => {
                 let action = self.evaluate_reply(Some(Stage::Data), "", actions);
-                let took = ServerReply::new(250, format!("2.0.0 {} octets so far", self.chunks.len()));
-                let answer = action.negative_reply().cloned().unwrap_or(took);
-                if answer.is_negative() {
-                    // After a chunk that failed only RSET is good (RFC 3030 §4.2).
+                let received = ServerReply::new(250, format!("2.0.0 {} octets received", self.chunks.len()));
+                let reply = action.negative_reply().cloned().unwrap_or(received);
+                if reply.is_negative() {
+                    // After a failed chunk only RSET is accepted (RFC 3030 §4.2).
                     self.reject_chunks(replies::CHUNK_REJECTED);
                 }
-                self.finish_reply(Some(Stage::Data), "BDAT", answer, &action, now, actions);
+                self.finish_reply(Some(Stage::Data), "BDAT", reply, &action, now, actions);
             }
             (None, true) => {
                 let message = std::mem::take(&mut self.chunks);
@@ -149,14 +149,14 @@ impl<M: MessageSink> ServerSession<M> {
         piece.len()
     }
 
-    /// Nothing will come of the chunks: what came of them is not kept.
+    /// Rejects this and all further chunks of the message and frees those received.
     fn reject_chunks(&mut self, reply: ServerReply) {
         self.message_rejection.get_or_insert(reply);
         self.chunks = Vec::new();
         self.reservation.resize(self.recipients_size);
     }
 
-    /// A message has come to its end.
+    /// Evaluates the fault rules for a complete message and passes it to the sink.
     fn finish_message(
         &mut self,
         message: Result<Vec<u8>, ServerReply>,
@@ -165,40 +165,40 @@ impl<M: MessageSink> ServerSession<M> {
         actions: &mut Actions<ServerEvent<M::Stored>>,
     ) {
         let sender = self.sender.take().unwrap_or_default();
-        let whose = sender.address().to_owned();
+        let address = sender.address().to_owned();
         let is_open = self.sink.is_open();
         let action =
-            if is_open { self.evaluate_reply(Some(Stage::Dot), &whose, actions) } else { FaultAction::default() };
+            if is_open { self.evaluate_reply(Some(Stage::Dot), &address, actions) } else { FaultAction::default() };
         let message = match action.negative_reply() {
             _ if !is_open => Err(replies::MESSAGE_LIMIT_REACHED),
-            Some(refusal) => Err(refusal.clone()),
+            Some(rejection) => Err(rejection.clone()),
             None => message,
         };
         let recipients = std::mem::take(&mut self.recipients);
-        let lease = std::mem::replace(&mut self.reservation, Reservation::new(&self.sink.config().memory_budget));
+        let reservation = std::mem::replace(&mut self.reservation, Reservation::new(&self.sink.config().memory_budget));
         self.reset_transaction();
         let message = match message {
             Ok(message) => message,
-            Err(answer) => return self.message_stored(Err(answer), now, &action, now, actions),
+            Err(reply) => return self.message_stored(Err(reply), now, &action, now, actions),
         };
         let client = self.client.clone();
-        let captured =
-            ReceivedMessage { client, sender, recipients, message, is_chunked, received_at: now, reservation: lease };
-        match self.sink.accept(captured) {
-            Accept::Now(kept) => self.message_stored(kept, now, &action, now, actions),
+        let message =
+            ReceivedMessage { client, sender, recipients, message, is_chunked, received_at: now, reservation };
+        match self.sink.accept(message) {
+            Accept::Now(result) => self.message_stored(result, now, &action, now, actions),
             Accept::Later(job) => {
-                let kept = Arc::new(Mutex::new(None));
-                let there = Arc::clone(&kept);
+                let result = Arc::new(Mutex::new(None));
+                let job_result = Arc::clone(&result);
                 actions.run_job(Box::new(move || {
-                    let kept = job();
-                    *there.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+                    let result = job();
+                    *job_result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
                 }));
-                self.pending_job = Some(PendingJob::Store { result: kept, received_at: now, action });
+                self.pending_job = Some(PendingJob::Store { result, received_at: now, action });
             }
         }
     }
 
-    /// It is kept, or not: now it is answered.
+    /// Replies to the final dot or the last chunk once the message is stored or rejected.
     pub(super) fn message_stored(
         &mut self,
         result: AcceptResult<M::Stored>,
@@ -207,14 +207,14 @@ impl<M: MessageSink> ServerSession<M> {
         now: Moment,
         actions: &mut Actions<ServerEvent<M::Stored>>,
     ) {
-        let answer = match result {
-            Ok(kept) => {
+        let reply = match result {
+            Ok(stored) => {
                 self.has_delivered = true;
-                self.unacknowledged.push((kept, received_at));
-                ServerReply::new(250, "2.0.0 taken")
+                self.unacknowledged.push((stored, received_at));
+                ServerReply::new(250, "2.0.0 message accepted")
             }
-            Err(answer) => answer,
+            Err(reply) => reply,
         };
-        self.finish_reply(Some(Stage::Dot), "", answer, action, now, actions);
+        self.finish_reply(Some(Stage::Dot), "", reply, action, now, actions);
     }
 }

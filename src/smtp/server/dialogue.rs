@@ -1,6 +1,6 @@
-//! Lines, and what each command does.
+//! Command dispatch: splits the input into lines and runs each command.
 //!
-//! Owns the order in which commands may come (RFC 5321 §4.1.4) and logging in (RFC 4954).
+//! Owns the order of commands (RFC 5321 §4.1.4) and authentication (RFC 4954).
 
 use std::sync::Arc;
 
@@ -19,18 +19,18 @@ use super::{AfterReply, MessageSink, PendingJob, ServerEvent, ServerSession, Sta
 use crate::protocol::Actions;
 use crate::time::Moment;
 
-/// The longest line of a login (RFC 4954 §4).
+/// Maximum length of an AUTH command or response (RFC 4954 §4).
 const MAX_AUTH_LINE: usize = 12_288;
-/// The longest line of any other command: 512 octets (RFC 5321 §4.5.3.1.4) and what the extensions add to
-/// them, 500 of it for ORCPT (RFC 3461 §4.2).
+/// Maximum length of any other command: 512 octets (RFC 5321 §4.5.3.1.4) plus the allowances of the
+/// extensions, 500 of them for ORCPT (RFC 3461 §4.2).
 const MAX_COMMAND_LINE: usize = 2_048;
 
-/// The ways to log in, and whether each says the password to whoever listens.
+/// Mechanisms, strongest first, each with a flag: the password is sent in cleartext.
 const MECHANISMS: [(Mechanism, bool); 3] =
     [(Mechanism::ScramSha256, false), (Mechanism::Plain, true), (Mechanism::Login, true)];
 
 impl<M: MessageSink> ServerSession<M> {
-    /// Takes a line, if there is a whole one.
+    /// Consumes one complete line; returns 0 while it is incomplete.
     pub(super) fn receive_line(
         &mut self,
         bytes: &[u8],
@@ -39,44 +39,44 @@ impl<M: MessageSink> ServerSession<M> {
     ) -> usize {
         let is_login = !matches!(self.state, State::Command)
             || bytes.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
-        let longest = if is_login { MAX_AUTH_LINE } else { MAX_COMMAND_LINE };
+        let max_len = if is_login { MAX_AUTH_LINE } else { MAX_COMMAND_LINE };
         let Some(end) = memchr::memchr(b'\n', bytes) else {
-            if bytes.len() < longest && !self.is_skipping_line {
+            if bytes.len() < max_len && !self.is_skipping_line {
                 return 0;
             }
-            // However long its first line is, what is no mail client is not heard further.
+            // An HTTP client is rejected on a line of any length, before it can send SMTP in the body.
             if !std::mem::replace(&mut self.is_skipping_line, true) && is_http(bytes) {
                 self.reject_line(replies::HTTP_DETECTED, now, actions);
             }
             return bytes.len();
         };
-        let taken = end + 1;
+        let consumed = end + 1;
         let line = bytes.get(..end).unwrap_or_default();
         if matches!(self.state, State::Command) && !self.is_skipping_line && is_http(line) {
             self.reject_line(replies::HTTP_DETECTED, now, actions);
-            return taken;
+            return consumed;
         }
-        if std::mem::take(&mut self.is_skipping_line) || line.len() >= longest {
+        if std::mem::take(&mut self.is_skipping_line) || line.len() >= max_len {
             self.reject_line(replies::LINE_TOO_LONG, now, actions);
-            return taken;
+            return consumed;
         }
         let Some(line) = line.strip_suffix(b"\r") else {
             self.reject_line(replies::BARE_LF, now, actions);
-            return taken;
+            return consumed;
         };
         match std::str::from_utf8(line).ok().filter(|line| !line.chars().any(char::is_control)) {
             Some(line) if matches!(self.state, State::Command) => {
-                self.run_command(line, bytes.len() > taken, now, actions);
+                self.run_command(line, bytes.len() > consumed, now, actions);
             }
             Some(line) => self.receive_auth_response(line, now, actions),
             None => self.reject_line(replies::INVALID_TEXT, now, actions),
         }
-        taken
+        consumed
     }
 
     fn reject_line(&mut self, reply: ServerReply, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
         if matches!(self.state, State::Auth(_) | State::RepeatedChallenges(_)) {
-            // A refusal is the end of a login (RFC 4954 §4).
+            // A negative reply ends the authentication exchange (RFC 4954 §4).
             return self.abort_auth(reply, now, actions);
         }
         self.respond(None, ("", ""), now, actions, |_| reply);
@@ -95,33 +95,31 @@ impl<M: MessageSink> ServerSession<M> {
             return self.respond(stage, ("", ""), now, actions, |_| replies::ONLY_QUIT_ACCEPTED);
         }
         match command {
-            Command::Hello { name, is_extended } => {
-                self.run_hello(name, is_extended, line, now, actions);
-            }
+            Command::Hello { name, is_extended } => self.run_hello(name, is_extended, line, now, actions),
             Command::Starttls => {
                 self.respond(stage, ("", line), now, actions, |server| server.run_starttls(is_followed));
             }
             Command::Auth { mechanism, initial } => self.run_auth(mechanism, initial, now, actions),
             Command::Mail(text) => {
                 let sender = EnvelopeSender::parse(text, self.is_extended);
-                let whose = sender.as_ref().map(|sender| sender.address().to_owned()).unwrap_or_default();
-                self.respond(stage, (&whose, line), now, actions, |server| server.run_mail(sender));
+                let address = sender.as_ref().map(|sender| sender.address().to_owned()).unwrap_or_default();
+                self.respond(stage, (&address, line), now, actions, |server| server.run_mail(sender));
             }
             Command::Rcpt(text) => {
                 let is_utf8 = self.sender.as_ref().is_some_and(|sender| sender.is_smtputf8);
-                let addressee = EnvelopeRecipient::parse(text, self.is_extended, is_utf8);
-                let whose = addressee.as_ref().map(|addressee| addressee.address.clone()).unwrap_or_default();
-                self.respond(stage, (&whose, line), now, actions, |server| server.run_rcpt(addressee));
+                let recipient = EnvelopeRecipient::parse(text, self.is_extended, is_utf8);
+                let address = recipient.as_ref().map(|recipient| recipient.address.clone()).unwrap_or_default();
+                self.respond(stage, (&address, line), now, actions, |server| server.run_rcpt(recipient));
             }
             Command::Data => self.respond(stage, ("", line), now, actions, Self::run_data),
-            Command::Bdat { size: octets, is_last } => self.run_bdat(octets, is_last, now, actions),
+            Command::Bdat { size, is_last } => self.run_bdat(size, is_last, now, actions),
             Command::Rset => self.respond(stage, ("", line), now, actions, |server| {
                 server.reset_transaction();
                 replies::RESET_OK
             }),
             Command::Noop => self.respond(stage, ("", line), now, actions, |_| replies::OK),
             Command::Vrfy => self.respond(stage, ("", line), now, actions, |_| replies::CANNOT_VERIFY),
-            Command::Help => self.respond(stage, ("", line), now, actions, |_| help_reply()),
+            Command::Help => self.respond(stage, ("", line), now, actions, |_| replies::HELP),
             Command::Quit => self.respond(stage, ("", line), now, actions, |server| {
                 server.reset_transaction();
                 server.after_reply = AfterReply::Close;
@@ -130,14 +128,14 @@ impl<M: MessageSink> ServerSession<M> {
             Command::Malformed(Some(Stage::Auth)) => {
                 self.respond(stage, ("", "AUTH"), now, actions, |_| replies::SYNTAX_ERROR);
             }
-            // Taken for commands, its octets could be another mail.
+            // The chunk's end is unknown; read as commands, its bytes could inject another message.
             Command::InvalidBdat => self.respond(stage, ("", line), now, actions, |server| {
                 server.after_reply = AfterReply::Close;
                 replies::SYNTAX_ERROR
             }),
             Command::Malformed(_) => self.respond(stage, ("", line), now, actions, |_| replies::SYNTAX_ERROR),
             Command::Unknown => {
-                // A client that is out of step may say its password here.
+                // A client that is out of step may send its password here.
                 let shown = if is_unsupported_verb(line) { line } else { "" };
                 self.respond(stage, ("", shown), now, actions, |_| replies::UNKNOWN_COMMAND);
             }
@@ -152,12 +150,12 @@ impl<M: MessageSink> ServerSession<M> {
         now: Moment,
         actions: &mut Actions<ServerEvent<M::Stored>>,
     ) {
-        let room = std::rc::Rc::clone(&self.sink);
+        let sink = std::rc::Rc::clone(&self.sink);
         let mut hidden = Vec::new();
         if is_extended {
-            for fired in room.config().faults.evaluate_all(|place| place == FaultPoint::EhloExtensions, name) {
-                if let Effect::Hide(words) = &self.emit_fault(Some(fired), actions).effect {
-                    hidden.extend_from_slice(words);
+            for fired in sink.config().faults.evaluate_all(|point| point == FaultPoint::EhloExtensions, name) {
+                if let Effect::Hide(keywords) = &self.emit_fault(Some(fired), actions).effect {
+                    hidden.extend_from_slice(keywords);
                 }
             }
         }
@@ -170,44 +168,37 @@ impl<M: MessageSink> ServerSession<M> {
         });
     }
 
-    /// The words of EHLO (§4.1.1.1), or the one line of HELO.
+    /// EHLO reply with one line per extension (§4.1.1.1), or the single line of HELO.
     fn hello_reply(&self) -> ServerReply {
-        let rules = self.sink.config();
-        let mut text = format!("{} greets {}", rules.name, self.client.helo_name);
+        let config = self.sink.config();
+        let mut text = format!("{} greets {}", config.name, self.client.helo_name);
         if self.is_extended {
-            let mechanisms: Vec<_> = MECHANISMS.iter().filter(|(how, _)| self.is_offered(*how)).collect();
-            let auth = mechanisms.iter().fold("AUTH".to_owned(), |text, (how, _)| text + " " + how.name());
-            let words = [
-                (true, format!("SIZE {}", rules.max_size)),
-                (true, "8BITMIME".to_owned()),
-                (true, "SMTPUTF8".to_owned()),
-                (true, "PIPELINING".to_owned()),
-                (true, "CHUNKING".to_owned()),
-                (true, "DSN".to_owned()),
-                (true, "ENHANCEDSTATUSCODES".to_owned()),
-                (!mechanisms.is_empty(), auth),
-                (rules.offers_starttls && self.client.tls.is_none(), "STARTTLS".to_owned()),
-                (true, "HELP".to_owned()),
-            ];
-            for (_, word) in words.iter().filter(|(is_offered, word)| *is_offered && !self.is_hidden(word)) {
-                text.push('\n');
-                text.push_str(word);
+            let mechanisms: Vec<_> = MECHANISMS.iter().filter(|(mechanism, _)| self.is_offered(*mechanism)).collect();
+            let auth = mechanisms.iter().fold("AUTH".to_owned(), |text, (mechanism, _)| text + " " + mechanism.name());
+            let size: &str = &format!("SIZE {}", config.max_size);
+            let offers_starttls = config.offers_starttls && self.client.tls.is_none();
+            let fixed = [size, "8BITMIME", "SMTPUTF8", "PIPELINING", "CHUNKING", "DSN", "ENHANCEDSTATUSCODES"];
+            let optional = [(!mechanisms.is_empty(), auth.as_str()), (offers_starttls, "STARTTLS"), (true, "HELP")];
+            for (is_offered, keyword) in fixed.map(|keyword| (true, keyword)).into_iter().chain(optional) {
+                if is_offered && !self.is_hidden(keyword) {
+                    text.extend(["\n", keyword]);
+                }
             }
         }
         ServerReply::new(250, text)
     }
 
-    /// Whether a rule does not let it say so.
+    /// Returns whether a fault rule hides this extension.
     pub(super) fn is_hidden(&self, keyword: &str) -> bool {
-        let word = keyword.split(' ').next().unwrap_or_default();
-        self.hidden_extensions.iter().any(|hidden| hidden.eq_ignore_ascii_case(word))
+        let name = keyword.split(' ').next().unwrap_or_default();
+        self.hidden_extensions.iter().any(|hidden| hidden.eq_ignore_ascii_case(name))
     }
 
     fn is_offered(&self, mechanism: Mechanism) -> bool {
-        let rules = self.sink.config();
-        let is_clear = self.client.tls.is_none() && !rules.allows_plaintext_auth;
-        let fits = |(known, tells): &(Mechanism, bool)| *known == mechanism && !(*tells && is_clear);
-        rules.users.is_some() && MECHANISMS.iter().any(fits)
+        let config = self.sink.config();
+        let needs_tls = self.client.tls.is_none() && !config.allows_plaintext_auth;
+        let fits = |&(known, is_cleartext): &(Mechanism, bool)| known == mechanism && !(is_cleartext && needs_tls);
+        config.users.is_some() && MECHANISMS.iter().any(fits)
     }
 
     fn run_starttls(&mut self, is_followed: bool) -> ServerReply {
@@ -218,7 +209,7 @@ impl<M: MessageSink> ServerSession<M> {
             return replies::ALREADY_DONE;
         }
         if is_followed {
-            // Said in clear, it would be believed under TLS (CVE-2011-0411).
+            // Cleartext commands must not be executed as if they came under TLS (CVE-2011-0411).
             return replies::PIPELINED_STARTTLS;
         }
         self.after_reply = AfterReply::StartTls;
@@ -226,9 +217,9 @@ impl<M: MessageSink> ServerSession<M> {
     }
 
     fn run_mail(&mut self, sender: Result<EnvelopeSender, ServerReply>) -> ServerReply {
-        let rules = self.sink.config();
-        if let Some(closing) = self.shutdown_reply() {
-            return closing;
+        let config = self.sink.config();
+        if let Some(reply) = self.shutdown_reply() {
+            return reply;
         }
         if self.client.helo_name.is_empty() {
             return replies::EHLO_REQUIRED;
@@ -236,12 +227,12 @@ impl<M: MessageSink> ServerSession<M> {
         if self.sender.is_some() {
             return replies::NESTED_TRANSACTION;
         }
-        if rules.users.is_some() && self.client.login.is_none() {
+        if config.users.is_some() && self.client.login.is_none() {
             return replies::AUTH_REQUIRED;
         }
         let sender = match sender {
             Ok(sender) => sender,
-            Err(answer) => return answer,
+            Err(reply) => return reply,
         };
         let uses = [
             (sender.size.is_some(), "SIZE"),
@@ -249,10 +240,10 @@ impl<M: MessageSink> ServerSession<M> {
             (sender.is_smtputf8, "SMTPUTF8"),
             (sender.ret.is_some() || sender.envid.is_some(), "DSN"),
         ];
-        if uses.iter().any(|(is_used, word)| *is_used && self.is_hidden(word)) {
+        if uses.iter().any(|(is_used, keyword)| *is_used && self.is_hidden(keyword)) {
             return replies::UNKNOWN_PARAMETER;
         }
-        if sender.size.is_some_and(|size| size > rules.max_size as u64) {
+        if sender.size.is_some_and(|size| size > config.max_size as u64) {
             return replies::MESSAGE_TOO_LARGE;
         }
         self.sender = Some(sender);
@@ -266,20 +257,20 @@ impl<M: MessageSink> ServerSession<M> {
         match recipient {
             _ if !self.chunks.is_empty() || self.message_rejection.is_some() => replies::TRANSACTION_OPEN,
             Ok(_) if self.recipients.len() >= self.sink.config().max_recipients => replies::TOO_MANY_RECIPIENTS,
-            Ok(addressee) if self.is_hidden("DSN") && (addressee.notify.is_some() || addressee.orcpt.is_some()) => {
+            Ok(recipient) if self.is_hidden("DSN") && (recipient.notify.is_some() || recipient.orcpt.is_some()) => {
                 replies::UNKNOWN_PARAMETER
             }
-            Ok(addressee) => {
-                // A mail may be for many: who they are takes room too.
-                let octets = addressee.memory_size();
-                if !self.reservation.resize(self.recipients_size + octets) {
+            Ok(recipient) => {
+                // A message may have many recipients, so their addresses count against the memory budget.
+                let size = recipient.memory_size();
+                if !self.reservation.resize(self.recipients_size + size) {
                     return replies::INSUFFICIENT_STORAGE;
                 }
-                self.recipients_size += octets;
-                self.recipients.push(addressee);
+                self.recipients_size += size;
+                self.recipients.push(recipient);
                 replies::RECIPIENT_OK
             }
-            Err(answer) => answer,
+            Err(reply) => reply,
         }
     }
 
@@ -305,11 +296,11 @@ impl<M: MessageSink> ServerSession<M> {
         actions: &mut Actions<ServerEvent<M::Stored>>,
     ) {
         let known = mechanism_name.parse::<Mechanism>().ok();
-        // What is no mechanism may be a password in the wrong place.
+        // An unknown mechanism name may be a misplaced password, so it is not reported.
         let shown = known.map_or_else(|| "AUTH".to_owned(), |mechanism| format!("AUTH {}", mechanism.name()));
         let users = self.sink.config().users.clone();
-        let mechanism = known.filter(|known| MECHANISMS.iter().any(|(how, _)| how == known));
-        let refusal = match (&users, mechanism) {
+        let mechanism = known.filter(|known| MECHANISMS.iter().any(|(mechanism, _)| mechanism == known));
+        let rejection = match (&users, mechanism) {
             (None, _) => Some(replies::NOT_OFFERED),
             _ if !self.is_extended => Some(replies::EHLO_REQUIRED),
             _ if self.is_hidden("AUTH") => Some(replies::NOT_OFFERED),
@@ -318,9 +309,9 @@ impl<M: MessageSink> ServerSession<M> {
             (_, None) => Some(replies::UNSUPPORTED_MECHANISM),
             (_, Some(mechanism)) => (!self.is_offered(mechanism)).then_some(replies::ENCRYPTION_REQUIRED),
         };
-        let (None, Some(users), Some(mechanism)) = (&refusal, users, mechanism) else {
-            let refusal = refusal.unwrap_or(replies::NOT_OFFERED);
-            return self.respond(Some(Stage::Auth), ("", &shown), now, actions, |_| refusal);
+        let (None, Some(users), Some(mechanism)) = (&rejection, users, mechanism) else {
+            let rejection = rejection.unwrap_or(replies::NOT_OFFERED);
+            return self.respond(Some(Stage::Auth), ("", &shown), now, actions, |_| rejection);
         };
         let action = self.evaluate_at(FaultPoint::AuthChallenge, actions);
         if let Effect::Challenges(count) = action.effect {
@@ -331,7 +322,7 @@ impl<M: MessageSink> ServerSession<M> {
         let prompt = login.initial_challenge();
         self.state = State::Auth(login);
         match initial {
-            // An empty first response is written as `=` (§4).
+            // `=` stands for an empty initial response (§4).
             Some("=") => self.continue_auth(b"", now, actions),
             Some(initial) => self.receive_auth_response(initial, now, actions),
             None => self.send_challenge(prompt, now, actions),
@@ -340,27 +331,26 @@ impl<M: MessageSink> ServerSession<M> {
 
     fn send_challenge(&mut self, text: String, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
         let action = self.evaluate_reply(None, "", actions);
-        let answer = action.negative_reply().cloned().unwrap_or(ServerReply::new(334, text));
-        if answer.is_negative() {
+        let reply = action.negative_reply().cloned().unwrap_or(ServerReply::new(334, text));
+        if reply.is_negative() {
             self.state = State::Command;
         }
-        self.finish_reply(Some(Stage::Auth), "AUTH", answer, &action, now, actions);
+        self.finish_reply(Some(Stage::Auth), "AUTH", reply, &action, now, actions);
     }
 
-    /// A response to a challenge.
     fn receive_auth_response(&mut self, line: &str, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
         if let State::RepeatedChallenges(left) = self.state {
             if line == "*" || left == 0 {
-                let answer = if line == "*" { replies::AUTH_CANCELLED } else { replies::INVALID_CREDENTIALS };
+                let reply = if line == "*" { replies::AUTH_CANCELLED } else { replies::INVALID_CREDENTIALS };
                 self.state = State::Command;
-                return self.respond(Some(Stage::Auth), ("", "AUTH"), now, actions, |_| answer);
+                return self.respond(Some(Stage::Auth), ("", "AUTH"), now, actions, |_| reply);
             }
             self.state = State::RepeatedChallenges(left - 1);
             return self.send_challenge(String::new(), now, actions);
         }
         match STANDARD.decode(line) {
             _ if line == "*" => self.abort_auth(replies::AUTH_CANCELLED, now, actions),
-            Ok(octets) => self.continue_auth(&octets, now, actions),
+            Ok(response) => self.continue_auth(&response, now, actions),
             Err(_) => self.abort_auth(replies::INVALID_BASE64, now, actions),
         }
     }
@@ -376,7 +366,6 @@ impl<M: MessageSink> ServerSession<M> {
         self.finish_auth_step(next, now, actions);
     }
 
-    /// The password is derived.
     pub(super) fn key_derived(&mut self, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
         let State::Auth(login) = &mut self.state else { return };
         let next = login.key_derived();
@@ -392,23 +381,19 @@ impl<M: MessageSink> ServerSession<M> {
                 actions.run_job(Box::new(login.key_derivation_job()));
                 self.pending_job = Some(PendingJob::DeriveKey);
             }
-            SaslStep::Finished(is_right) => {
+            SaslStep::Finished(is_authenticated) => {
                 let State::Auth(login) = std::mem::replace(&mut self.state, State::Command) else { return };
                 let (user, mechanism) = (login.user, login.mechanism);
                 let shown = format!("AUTH {}", mechanism.name());
                 self.respond(Some(Stage::Auth), (&user, &shown), now, actions, |server| {
-                    if is_right {
+                    if is_authenticated {
                         server.client.login = Some((user.clone(), mechanism));
                     }
-                    if is_right { replies::AUTHENTICATED } else { replies::INVALID_CREDENTIALS }
+                    if is_authenticated { replies::AUTHENTICATED } else { replies::INVALID_CREDENTIALS }
                 });
                 let (client, ok) = (self.client.clone(), self.client.login.is_some());
                 actions.emit(ServerEvent::Login { client, user, mechanism, succeeded: ok });
             }
         }
     }
-}
-
-fn help_reply() -> ServerReply {
-    ServerReply::new(214, "2.0.0 EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY QUIT (RFC 5321)")
 }

@@ -1,8 +1,8 @@
-//! Who a mail is from and whom it is for.
+//! Envelope: sender and recipients of a transaction.
 //!
-//! Owns the paths and parameters of MAIL and RCPT (RFC 5321 §4.1.2) and what the extensions add to
-//! them: SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), AUTH (RFC 4954 §5), RET, ENVID, NOTIFY
-//! and ORCPT (RFC 3461 §4). A word that was not offered, a wrong one and one said twice are refused.
+//! Owns the paths and parameters of MAIL and RCPT (RFC 5321 §4.1.2) and the extensions' parameters:
+//! SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), AUTH (RFC 4954 §5), RET, ENVID, NOTIFY
+//! and ORCPT (RFC 3461 §4). Parameters that are unknown, invalid or repeated are rejected.
 
 use serde::Serialize;
 
@@ -10,41 +10,38 @@ use super::super::dsn::{is_valid_envid, is_valid_notify, is_valid_orcpt};
 use super::super::mailbox::Mailbox;
 use super::replies::{self, ServerReply};
 
-/// MAIL, read.
+/// Parsed arguments of MAIL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct EnvelopeSender {
-    /// Who it is from; `None` is the null sender `<>`.
+    /// Reverse-path; `None` is the null sender `<>`.
     pub mailbox: Option<Mailbox>,
-    /// How large it says it will be.
+    /// Declared message size (SIZE).
     pub size: Option<u64>,
-    /// Whether it says so with BODY=8BITMIME.
     pub is_8bit: bool,
-    /// Whether it says SMTPUTF8.
     pub is_smtputf8: bool,
     /// RET: FULL or HDRS.
     pub ret: Option<String>,
-    /// ENVID, as it was said.
+    /// ENVID, undecoded.
     pub envid: Option<String>,
 }
 
-/// RCPT, read.
+/// Parsed arguments of RCPT.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct EnvelopeRecipient {
-    /// Whom.
     pub address: String,
-    /// NOTIFY, as it was said.
+    /// NOTIFY, in upper case.
     pub notify: Option<String>,
-    /// ORCPT, as it was said.
+    /// ORCPT, undecoded.
     pub orcpt: Option<String>,
 }
 
-/// What stands between angle brackets, and the parameters behind them.
+/// Splits a path in angle brackets from the parameters after it.
 fn split_path(text: &str) -> Option<(&str, &str)> {
     let inner = text.strip_prefix('<')?;
     let mut quoted = false;
     let mut escaped = false;
-    for (at, letter) in inner.char_indices() {
-        match letter {
+    for (at, character) in inner.char_indices() {
+        match character {
             _ if escaped => escaped = false,
             '\\' if quoted => escaped = true,
             '"' => quoted = !quoted,
@@ -52,7 +49,7 @@ fn split_path(text: &str) -> Option<(&str, &str)> {
                 let (path, rest) = inner.split_at(at);
                 let rest = rest.strip_prefix('>')?;
                 let route = path.strip_prefix('@').and_then(|_| path.split_once(':'));
-                // A source route is read and not followed (appendix C).
+                // A source route is accepted and ignored (RFC 5321 appendix C).
                 let path = route.map_or(path, |(_, path)| path);
                 return (rest.is_empty() || rest.starts_with(' ')).then_some((path, rest));
             }
@@ -62,11 +59,11 @@ fn split_path(text: &str) -> Option<(&str, &str)> {
     None
 }
 
-/// The parameters, each once.
+/// Parses the parameters; each may occur once.
 fn parse_parameters(text: &str) -> Result<Vec<(String, Option<&str>)>, ServerReply> {
     let mut all: Vec<(String, Option<&str>)> = Vec::new();
-    for word in text.split(' ').filter(|word| !word.is_empty()) {
-        let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
+    for parameter in text.split(' ').filter(|parameter| !parameter.is_empty()) {
+        let (name, value) = parameter.split_once('=').map_or((parameter, None), |(name, value)| (name, Some(value)));
         let name = name.to_ascii_uppercase();
         if all.iter().any(|(known, _)| *known == name) || value == Some("") {
             return Err(replies::INVALID_PARAMETER);
@@ -77,7 +74,7 @@ fn parse_parameters(text: &str) -> Result<Vec<(String, Option<&str>)>, ServerRep
 }
 
 impl EnvelopeSender {
-    /// Reads what follows `MAIL FROM:`; without EHLO there are no parameters.
+    /// Parses the arguments of `MAIL FROM:`; parameters require EHLO.
     pub(crate) fn parse(text: &str, is_extended: bool) -> Result<Self, ServerReply> {
         let (path, rest) = split_path(text).ok_or(replies::INVALID_SENDER)?;
         let mailbox = match path {
@@ -107,20 +104,20 @@ impl EnvelopeSender {
         if is_international && !sender.is_smtputf8 { Err(replies::SMTPUTF8_REQUIRED) } else { Ok(sender) }
     }
 
-    /// The address, empty for the null sender.
+    /// Returns the address, empty for the null sender.
     pub(crate) fn address(&self) -> &str {
         self.mailbox.as_ref().map_or("", Mailbox::as_str)
     }
 }
 
 impl EnvelopeRecipient {
-    /// What it takes in memory, about.
+    /// Returns the approximate memory use in bytes.
     pub(crate) fn memory_size(&self) -> usize {
         let parameters = [&self.notify, &self.orcpt].into_iter().flatten().map(String::len).sum::<usize>();
         size_of::<Self>() + self.address.len() + parameters
     }
 
-    /// Reads what follows `RCPT TO:`; `is_utf8` if MAIL said SMTPUTF8.
+    /// Parses the arguments of `RCPT TO:`; `is_smtputf8` if MAIL had SMTPUTF8.
     pub(crate) fn parse(text: &str, is_extended: bool, is_smtputf8: bool) -> Result<Self, ServerReply> {
         let (path, rest) = split_path(text).ok_or(replies::INVALID_RECIPIENT)?;
         // Every server has a postmaster, also without a domain (§4.5.1).
@@ -131,23 +128,23 @@ impl EnvelopeRecipient {
                 return Err(replies::SMTPUTF8_REQUIRED);
             }
         }
-        let mut addressee = Self { address: path.to_owned(), notify: None, orcpt: None };
+        let mut recipient = Self { address: path.to_owned(), notify: None, orcpt: None };
         for (name, value) in parse_parameters(rest)? {
             match (name.as_str(), value) {
                 _ if !is_extended => return Err(replies::UNKNOWN_PARAMETER),
                 ("NOTIFY", Some(notify)) if is_valid_notify(notify) => {
-                    addressee.notify = Some(notify.to_ascii_uppercase());
+                    recipient.notify = Some(notify.to_ascii_uppercase());
                 }
-                ("ORCPT", Some(orcpt)) if is_valid_orcpt(orcpt) => addressee.orcpt = Some(orcpt.to_owned()),
+                ("ORCPT", Some(orcpt)) if is_valid_orcpt(orcpt) => recipient.orcpt = Some(orcpt.to_owned()),
                 ("NOTIFY" | "ORCPT", _) => return Err(replies::INVALID_PARAMETER),
                 _ => return Err(replies::UNKNOWN_PARAMETER),
             }
         }
-        Ok(addressee)
+        Ok(recipient)
     }
 }
 
-/// Up to twenty digits (RFC 1870 §4), and so more than can ever be taken.
+/// Parses up to twenty digits (RFC 1870 §4); a value beyond `u64` is saturated.
 fn parse_size(text: &str) -> Result<u64, ServerReply> {
     let is_number = (1..=20).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     if is_number { Ok(text.parse().unwrap_or(u64::MAX)) } else { Err(replies::INVALID_PARAMETER) }
@@ -158,15 +155,15 @@ mod tests {
     use super::{EnvelopeRecipient, EnvelopeSender};
 
     fn sender(text: &str) -> Result<EnvelopeSender, u16> {
-        EnvelopeSender::parse(text, true).map_err(|answer| answer.code)
+        EnvelopeSender::parse(text, true).map_err(|reply| reply.code)
     }
 
     fn recipient(text: &str) -> Result<EnvelopeRecipient, u16> {
-        EnvelopeRecipient::parse(text, true, false).map_err(|answer| answer.code)
+        EnvelopeRecipient::parse(text, true, false).map_err(|reply| reply.code)
     }
 
     #[test]
-    fn senders_are_read_with_their_parameters() {
+    fn senders_are_parsed_with_their_parameters() {
         let read = sender("<a@b> SIZE=10 body=8bitmime SMTPUTF8 RET=hdrs ENVID=QQ314159 AUTH=<>").expect("well-formed");
         assert_eq!((read.address(), read.size, read.is_8bit, read.is_smtputf8), ("a@b", Some(10), true, true));
         assert_eq!((read.ret.as_deref(), read.envid.as_deref()), (Some("HDRS"), Some("QQ314159")));
@@ -176,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_sender_has_its_code() {
+    fn each_error_in_a_sender_has_its_code() {
         for (text, code) in [
             ("a@b", 501),
             ("<a@b", 501),
@@ -201,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn addressees_are_read_with_their_parameters() {
+    fn recipients_are_parsed_with_their_parameters() {
         let read = recipient("<a@b> NOTIFY=success,DELAY ORCPT=rfc822;a@b").expect("well-formed");
         assert_eq!((read.address.as_str(), read.notify.as_deref()), ("a@b", Some("SUCCESS,DELAY")));
         assert_eq!(read.orcpt.as_deref(), Some("rfc822;a@b"));

@@ -1,8 +1,8 @@
-//! How a mail server misbehaves on order.
+//! Fault rules of the mail server (`--fault`).
 //!
-//! Owns what a rule of `--fault` does and at which of its occasions. Each rule counts its own occasions
-//! over the whole server, from 1, whether or not it fires; the first rule that fires at a place is the
-//! one that acts. It must not know how a rule is spelt (`commands`), nor count anything else.
+//! Owns the effect of each rule and the decision at which occurrences it fires. Each rule counts its own
+//! occurrences over the whole server, from 1, whether or not it fires; the first rule that fires at a point
+//! acts. It must not know the syntax of a rule (`commands`), nor count anything else.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,104 +12,96 @@ use super::super::stage::Stage;
 use super::ServerReply;
 use crate::impair::{Occurrences, SeededRandom};
 
-/// Where a rule has its occasions.
+/// Point in a session at which a rule may fire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FaultPoint {
-    /// A connection that was accepted, before its banner.
+    /// Accepted connection, before the banner.
     Connect,
-    /// The reply to a stage; the banner is one too.
+    /// Reply of a stage; the banner is one of them.
     Reply(Stage),
-    /// Every reply.
     AnyReply,
-    /// The words of each EHLO.
+    /// Extensions listed in the reply to EHLO.
     EhloExtensions,
-    /// A login's challenges.
+    /// Challenges of an authentication exchange.
     AuthChallenge,
-    /// A TLS handshake that is to begin.
+    /// Start of a TLS handshake.
     TlsHandshake,
-    /// A message's first octets.
+    /// First bytes of a message body.
     Body,
-    /// The certificate of each connection.
+    /// Server certificate of a connection.
     Certificate,
 }
 
-/// A rule.
+/// Parsed rule.
 #[derive(Clone, Debug)]
 pub(crate) struct FaultRule {
-    /// As it was written.
+    /// The rule as written on the command line.
     pub text: String,
-    /// Where.
     pub point: FaultPoint,
-    /// Whose: an address, a user, a name; `*` in it stands for anything.
+    /// Pattern for an address, a user or a host name; `*` matches any text.
     pub pattern: Option<String>,
-    /// Which of the occasions.
     pub occurrences: Occurrences,
-    /// What is done.
     pub action: FaultAction,
 }
 
-/// What is done, all of it at one occasion.
+/// Action of a rule at one occurrence; all parts apply together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FaultAction {
-    /// How long everything is held back.
+    /// Delay before the reply or the effect.
     pub delay: Duration,
-    /// At how many octets a second the reply goes out.
+    /// Send rate of the reply.
     pub bytes_per_second: Option<u64>,
-    /// What goes out in the same write behind the reply.
+    /// Bytes sent in the same write after the reply.
     pub injected: Vec<u8>,
-    /// What takes the reply's place.
     pub effect: Effect,
 }
 
-/// What is done in place of what is usual.
+/// Effect in place of the normal behaviour.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// Nothing: the usual is done.
+    /// No effect: normal behaviour.
     #[default]
     None,
-    /// Another reply. One that refuses means that nothing is done.
+    /// Different reply. If it is negative, the command is not executed.
     Reply(ServerReply),
-    /// These octets, whatever they are.
+    /// Raw bytes in place of the reply.
     Raw(Vec<u8>),
-    /// The connection is closed.
+    /// Close the connection.
     Drop,
-    /// The connection is reset.
+    /// Reset the connection.
     Reset,
-    /// Nothing is said any more, and nothing heard.
+    /// Stop sending and discard all input.
     Stall,
-    /// These words of EHLO are not said, and what they offer is not known.
+    /// Hide these EHLO keywords and reject the use of their extensions.
     Hide(Vec<String>),
-    /// So many challenges, whatever the answers.
+    /// Send this number of challenges, whatever the responses.
     Challenges(u32),
-    /// A TLS alert in place of the handshake.
+    /// Send a TLS alert in place of the handshake.
     Alert,
-    /// This certificate.
+    /// Present an invalid certificate.
     Certificate(CertificateFault),
 }
 
-/// A certificate that nobody should accept.
+/// Defect of the certificate, for which a client must reject it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CertificateFault {
-    /// It was valid once.
     Expired,
-    /// It is another's.
+    /// Issued for this other host name.
     WrongName(String),
-    /// Nobody but itself vouches for it.
     SelfSigned,
 }
 
-/// A rule that fires.
+/// Rule that fires at an occurrence.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FiredRule<'r> {
-    /// Its place on the command line, from 0.
+    /// Position of the rule on the command line, from 0.
     pub rule_index: usize,
-    /// The how-manieth of its occasions it is.
+    /// Ordinal of the occurrence, from 1.
     pub ordinal: u64,
-    /// What is done.
     pub action: &'r FaultAction,
 }
 
-/// All rules, and how often each was asked.
+/// All rules, each with its count of occurrences.
 #[derive(Debug, Default)]
 pub(crate) struct FaultRules {
     seed: u64,
@@ -117,67 +109,64 @@ pub(crate) struct FaultRules {
 }
 
 impl FaultRules {
-    /// These rules in their order.
     pub(crate) fn new(seed: u64, rules: Vec<FaultRule>) -> Self {
         Self { seed, rules: rules.into_iter().map(|rule| (rule, AtomicU64::new(0))).collect() }
     }
 
-    /// The rules.
     pub(crate) fn rules(&self) -> impl Iterator<Item = &FaultRule> {
         self.rules.iter().map(|(rule, _)| rule)
     }
 
-    /// The rule with this number.
     pub(crate) fn rule_text(&self, rule_index: usize) -> &str {
         self.rules.get(rule_index).map_or("", |(rule, _)| rule.text.as_str())
     }
 
-    /// Counts an occasion of every rule that belongs here; the first that fires.
+    /// Counts an occurrence of every matching rule; returns the first rule that fires.
     pub(crate) fn evaluate(&self, matches_point: impl Fn(FaultPoint) -> bool, identity: &str) -> Option<FiredRule<'_>> {
         self.evaluate_all(matches_point, identity).next()
     }
 
-    /// Whether any of them is left to chance.
+    /// Returns whether any rule fires at random.
     pub(crate) fn is_randomized(&self) -> bool {
         self.rules().any(|rule| matches!(rule.occurrences, Occurrences::Probability(_)))
     }
 
-    /// The same for a reply.
+    /// Evaluates the rules for a reply of `stage`.
     pub(crate) fn evaluate_reply(&self, stage: Option<Stage>, identity: &str) -> Option<FiredRule<'_>> {
-        let is_here =
-            |place| place == FaultPoint::AnyReply || stage.is_some_and(|stage| place == FaultPoint::Reply(stage));
-        self.evaluate(is_here, identity)
+        let matches_point =
+            |point| point == FaultPoint::AnyReply || stage.is_some_and(|stage| point == FaultPoint::Reply(stage));
+        self.evaluate(matches_point, identity)
     }
 
-    /// Every rule that fires here.
+    /// Counts an occurrence of every matching rule; returns all rules that fire.
     pub(crate) fn evaluate_all(
         &self,
         matches_point: impl Fn(FaultPoint) -> bool,
         identity: &str,
     ) -> impl Iterator<Item = FiredRule<'_>> {
         let mut fired = Vec::new();
-        for (number, (rule, count)) in self.rules.iter().enumerate() {
+        for (rule_index, (rule, count)) in self.rules.iter().enumerate() {
             if !matches_point(rule.point)
                 || !rule.pattern.as_deref().is_none_or(|pattern| matches_pattern(pattern, identity))
             {
                 continue;
             }
-            let occasion = count.fetch_add(1, Ordering::Relaxed) + 1;
-            if self.fires(number, rule, occasion) {
-                fired.push(FiredRule { rule_index: number, ordinal: occasion, action: &rule.action });
+            let ordinal = count.fetch_add(1, Ordering::Relaxed) + 1;
+            if self.fires(rule_index, rule, ordinal) {
+                fired.push(FiredRule { rule_index, ordinal, action: &rule.action });
             }
         }
         fired.into_iter()
     }
 
-    /// Whether a rule fires at one of its occasions; asked again, the answer is the same.
+    /// Returns whether a rule fires at an occurrence. The result is deterministic.
     pub(crate) fn fires(&self, rule_index: usize, rule: &FaultRule, ordinal: u64) -> bool {
-        let place = u32::try_from(rule_index + 1).unwrap_or(u32::MAX);
-        rule.occurrences.contains(ordinal, SeededRandom::new(self.seed, place))
+        let stream = u32::try_from(rule_index + 1).unwrap_or(u32::MAX);
+        rule.occurrences.contains(ordinal, SeededRandom::new(self.seed, stream))
     }
 }
 
-/// Whether a text fits a pattern, without case; `*` stands for any text.
+/// Matches a text against a case-insensitive pattern; `*` matches any text.
 fn matches_pattern(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.to_lowercase(), text.to_lowercase());
     let mut parts = pattern.split('*');
@@ -198,10 +187,10 @@ fn matches_pattern(pattern: &str, text: &str) -> bool {
 }
 
 impl FaultAction {
-    /// The reply that refuses, if this is one: then nothing of what was asked is done.
+    /// Returns the replacement reply if it is negative; the command is not executed then.
     pub(crate) fn negative_reply(&self) -> Option<&ServerReply> {
         match &self.effect {
-            Effect::Reply(answer) if answer.is_negative() => Some(answer),
+            Effect::Reply(reply) if reply.is_negative() => Some(reply),
             _ => None,
         }
     }
@@ -227,13 +216,13 @@ mod tests {
             text: String::new(),
             point,
             pattern: pattern.map(str::to_owned),
-            occurrences: occurrences.parse().expect("occasions"),
+            occurrences: occurrences.parse().expect("occurrences"),
             action: FaultAction::default(),
         }
     }
 
     #[test]
-    fn patterns_fit_without_case() {
+    fn patterns_match_case_insensitively() {
         for (pattern, text, expected) in [
             ("a@x", "A@X", true),
             ("a@x", "aa@x", false),
@@ -251,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_counts_its_own_occasions() {
+    fn each_rule_counts_its_own_occurrences() {
         let faults = FaultRules::new(
             1,
             vec![
@@ -260,8 +249,8 @@ mod tests {
                 rule(FaultPoint::AnyReply, None, "#5"),
             ],
         );
-        let fired = |whose: &str| {
-            faults.evaluate_reply(Some(Stage::Rcpt), whose).map(|fired| (fired.rule_index, fired.ordinal))
+        let fired = |address: &str| {
+            faults.evaluate_reply(Some(Stage::Rcpt), address).map(|fired| (fired.rule_index, fired.ordinal))
         };
         assert_eq!(fired("b@x"), None);
         assert_eq!(fired("a@x"), Some((0, 1)));
@@ -271,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_does_not_act_counts_all_the_same() {
+    fn a_rule_counts_occurrences_at_which_another_rule_acts() {
         let faults = FaultRules::new(
             1,
             vec![rule(FaultPoint::Reply(Stage::Rcpt), None, ""), rule(FaultPoint::Reply(Stage::Rcpt), None, "#2")],

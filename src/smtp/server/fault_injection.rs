@@ -1,7 +1,6 @@
-//! What is answered: what a rule of `--fault` says, if one fires, else what is usual.
+//! Fault injection into the replies: the effect of a `--fault` rule if one fires, else the normal reply.
 //!
-//! Owns the question to the rules, the telling of what they and we refuse, and the patience with clients
-//! that say nothing sensible.
+//! Owns the evaluation of the rules, the events for faults and rejected commands, and the error limit.
 
 use super::super::stage::Stage;
 use super::fault::{Effect, FaultAction, FaultPoint, FiredRule};
@@ -11,7 +10,7 @@ use crate::protocol::Actions;
 use crate::time::Moment;
 
 impl<M: MessageSink> ServerSession<M> {
-    /// Asks the rules about a reply, and tells if one fires.
+    /// Evaluates the rules for a reply and emits an event if one fires.
     pub(super) fn evaluate_reply(
         &self,
         stage: Option<Stage>,
@@ -22,9 +21,9 @@ impl<M: MessageSink> ServerSession<M> {
         self.emit_fault(fired, actions)
     }
 
-    /// The same about another place.
+    /// Evaluates the rules for another fault point.
     pub(super) fn evaluate_at(&self, point: FaultPoint, actions: &mut Actions<ServerEvent<M::Stored>>) -> FaultAction {
-        let fired = self.sink.config().faults.evaluate(|found| found == point, &self.client.helo_name);
+        let fired = self.sink.config().faults.evaluate(|candidate| candidate == point, &self.client.helo_name);
         self.emit_fault(fired, actions)
     }
 
@@ -42,8 +41,8 @@ impl<M: MessageSink> ServerSession<M> {
         fired.action.clone()
     }
 
-    /// Answers a command: a rule of `--fault` if one fires, else what `act` says. A rule that refuses
-    /// means that nothing is done.
+    /// Replies to a command with the result of `act`, unless a fault rule replaces the reply. `act` is not
+    /// called if that reply is negative.
     pub(super) fn respond(
         &mut self,
         stage: Option<Stage>,
@@ -53,14 +52,14 @@ impl<M: MessageSink> ServerSession<M> {
         act: impl FnOnce(&mut Self) -> ServerReply,
     ) {
         let action = self.evaluate_reply(stage, identity, actions);
-        let answer = match action.negative_reply() {
-            Some(refusal) => refusal.clone(),
+        let reply = match action.negative_reply() {
+            Some(rejection) => rejection.clone(),
             None => act(self),
         };
-        self.finish_reply(stage, command, answer, &action, now, actions);
+        self.finish_reply(stage, command, reply, &action, now, actions);
     }
 
-    /// Says an answer, and tells if it refuses. What only a broken client says has a limit.
+    /// Sends a reply and emits an event if it is negative. Too many errors close the connection.
     pub(super) fn finish_reply(
         &mut self,
         stage: Option<Stage>,
@@ -71,13 +70,13 @@ impl<M: MessageSink> ServerSession<M> {
         actions: &mut Actions<ServerEvent<M::Stored>>,
     ) {
         const MAX_ERRORS: u32 = 20;
-        // What we close for stays closed, whatever a rule says in its place.
+        // A 421 closes the connection even if a rule replaces the reply.
         if reply.code == 421 {
             self.after_reply = AfterReply::Close;
         }
-        // What a rule says in its place is no refusal of ours.
-        let is_said = matches!(action.effect, Effect::None) || action.negative_reply().is_some();
-        if reply.is_negative() && is_said {
+        // A reply replaced by a positive one is not a rejection.
+        let is_sent = matches!(action.effect, Effect::None) || action.negative_reply().is_some();
+        if reply.is_negative() && is_sent {
             if matches!(reply.code, 500..=504 | 535) && action.negative_reply().is_none() {
                 self.errors += 1;
                 if self.errors >= MAX_ERRORS {

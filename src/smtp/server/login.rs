@@ -1,7 +1,7 @@
-//! A login, as the server sees it.
+//! Server side of SASL: PLAIN (RFC 4616), LOGIN and SCRAM-SHA-256 (RFC 5802, 7677).
 //!
-//! Owns the mechanisms PLAIN (RFC 4616), LOGIN and SCRAM-SHA-256 (RFC 5802, 7677): what is asked next and
-//! whether it was right. It must not decide what may be offered on a clear line; the dialogue does.
+//! Owns the challenges and the verification of responses. It must not decide which mechanisms are offered
+//! without TLS; `dialogue` does.
 //!
 //! ```text
 //!   PLAIN          334 (empty) ◀ 0 user 0 password
@@ -19,12 +19,11 @@ use super::super::auth::Mechanism;
 use super::super::scram::hmac_sha256;
 use super::users::{PBKDF2_ITERATIONS, Users};
 
-/// A login under way.
+/// State of one authentication exchange.
 pub(super) struct SaslServer {
     users: Arc<Users>,
-    /// How.
     pub mechanism: Mechanism,
-    /// As whom, once it was said.
+    /// User name; empty until the client has sent it.
     pub user: String,
     nonce: String,
     state: SaslState,
@@ -32,48 +31,48 @@ pub(super) struct SaslServer {
 
 enum SaslState {
     Initial,
-    /// LOGIN: the password is next.
+    /// LOGIN: the next response is the password.
     AwaitingPassword,
-    /// SCRAM: the client's first message came, and the password is not derived yet.
+    /// SCRAM: client-first was received; the salted password is not derived yet.
     DerivingKey {
         gs2_header: String,
         client_first_bare: String,
     },
-    /// SCRAM: the proof is next.
+    /// SCRAM: the next response is client-final.
     AwaitingProof {
         gs2_header: String,
         client_first_bare: String,
         server_first: String,
     },
-    /// SCRAM: it was right; the client only has to say that it heard so.
+    /// SCRAM: authenticated; the client acknowledges server-final with an empty response.
     AwaitingEmptyResponse,
 }
 
-/// What follows a response.
+/// Next step after a response.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum SaslStep {
-    /// A challenge, in base64.
+    /// Base64 of the next challenge.
     Challenge(String),
-    /// The password has to be derived, which is a job; then [`Login::derived`].
+    /// The salted password must be derived by a job, followed by [`SaslServer::key_derived`].
     DeriveKey,
-    /// It was right, or not.
+    /// Final result: authenticated or not.
     Finished(bool),
-    /// It was nothing that the mechanism knows.
+    /// The response does not follow the mechanism's syntax.
     Malformed,
 }
 
 impl SaslServer {
-    /// Begins one; `nonce` is fresh chance, printable and without a comma.
+    /// Begins an exchange; `nonce` is fresh, printable and without a comma.
     pub(super) fn new(mechanism: Mechanism, users: Arc<Users>, nonce: String) -> Self {
         Self { users, mechanism, user: String::new(), nonce, state: SaslState::Initial }
     }
 
-    /// What is asked first.
+    /// Returns the first challenge.
     pub(super) fn initial_challenge(&self) -> String {
         if self.mechanism == Mechanism::Login { STANDARD.encode("Username:") } else { String::new() }
     }
 
-    /// A response came, decoded.
+    /// Processes a decoded response.
     pub(super) fn respond(&mut self, response: &[u8]) -> SaslStep {
         let Ok(text) = std::str::from_utf8(response) else { return SaslStep::Malformed };
         match (self.mechanism, std::mem::replace(&mut self.state, SaslState::Initial)) {
@@ -96,13 +95,13 @@ impl SaslServer {
         }
     }
 
-    /// The job that derives the password's key.
+    /// Returns the job that derives the salted password.
     pub(super) fn key_derivation_job(&self) -> impl FnOnce() + Send + 'static {
         let (users, name) = (Arc::clone(&self.users), self.user.clone());
         move || users.find(&name).derive_salted_password(&users.salt(&name))
     }
 
-    /// It is derived.
+    /// Continues after the key derivation job.
     pub(super) fn key_derived(&mut self) -> SaslStep {
         let SaslState::DerivingKey { gs2_header: header, client_first_bare: bare } =
             std::mem::replace(&mut self.state, SaslState::Initial)
@@ -120,25 +119,25 @@ impl SaslServer {
             return SaslStep::Malformed;
         };
         user.clone_into(&mut self.user);
-        let is_own = authority.is_empty() || authority == user;
-        SaslStep::Finished(self.users.verify_password(user, password.as_bytes()) && is_own)
+        let is_self = authority.is_empty() || authority == user;
+        SaslStep::Finished(self.users.verify_password(user, password.as_bytes()) && is_self)
     }
 
     fn scram_first(&mut self, text: &str) -> Option<SaslStep> {
-        // `n` and `y`: the client binds no channel. `p=` would want one, which is not offered.
+        // `n` and `y`: no channel binding. `p=` would require it, and it is not offered.
         let (flag, rest) = text.split_once(',')?;
         let (authority, bare) = rest.split_once(',')?;
         let mut fields = bare.split(',');
         let (name, nonce) = (fields.next()?.strip_prefix("n=")?, fields.next()?.strip_prefix("r=")?);
-        let is_printable = !nonce.is_empty() && nonce.bytes().all(|octet| octet.is_ascii_graphic());
+        let is_printable = !nonce.is_empty() && nonce.bytes().all(|byte| byte.is_ascii_graphic());
         if !matches!(flag, "n" | "y") || !is_printable {
             return None;
         }
         let user = decode_saslname(name)?;
-        let acts_as = if authority.is_empty() { user.clone() } else { decode_saslname(authority.strip_prefix("a=")?)? };
+        let authzid = if authority.is_empty() { user.clone() } else { decode_saslname(authority.strip_prefix("a=")?)? };
         self.user = user;
-        if acts_as != self.user {
-            // For another nobody acts here, as with PLAIN.
+        if authzid != self.user {
+            // A different authorization identity is never permitted, as with PLAIN.
             return Some(SaslStep::Finished(false));
         }
         let (header, bare) = (format!("{flag},{authority},"), bare.to_owned());
@@ -150,13 +149,13 @@ impl SaslServer {
     }
 
     fn scram_challenge(&mut self, gs2_header: String, client_first_bare: String) -> SaslStep {
-        let Some(client) =
+        let Some(client_nonce) =
             client_first_bare.split(',').nth(1).and_then(|field| field.strip_prefix("r=")).map(str::to_owned)
         else {
             return SaslStep::Malformed;
         };
         let salt = STANDARD.encode(self.users.salt(&self.user));
-        let server_first = format!("r={client}{},s={salt},i={PBKDF2_ITERATIONS}", self.nonce);
+        let server_first = format!("r={client_nonce}{},s={salt},i={PBKDF2_ITERATIONS}", self.nonce);
         let challenge = STANDARD.encode(&server_first);
         self.state = SaslState::AwaitingProof { gs2_header, client_first_bare, server_first };
         SaslStep::Challenge(challenge)
@@ -190,14 +189,13 @@ impl SaslServer {
     }
 }
 
-/// The name behind a saslname (RFC 5802 §7): a comma is `=2C` in it, an equals sign `=3D`, and nothing else
-/// has a sign in front.
+/// Decodes a saslname (RFC 5802 §7): `=2C` is a comma, `=3D` an equals sign, other escapes are invalid.
 fn decode_saslname(saslname: &str) -> Option<String> {
     let mut pieces = saslname.split('=');
     let mut name = pieces.next()?.to_owned();
     for piece in pieces {
-        let (sign, rest) = piece.split_at_checked(2)?;
-        name.push(match sign {
+        let (escape, rest) = piece.split_at_checked(2)?;
+        name.push(match escape {
             "2C" => ',',
             "3D" => '=',
             _ => return None,
@@ -225,7 +223,7 @@ mod tests {
         Arc::new(Users::new([("t=i,m".to_owned(), secret("tea"))], secret("pepper")))
     }
 
-    /// Our own client against this side.
+    /// Authenticates our client against our server.
     fn log_in(mechanism: Mechanism, user: &str, password: &str) -> bool {
         let mut client = Client::new(mechanism, user, &secret(password), "cnonce");
         let mut server = SaslServer::new(mechanism, users(), "snonce".to_owned());
@@ -241,17 +239,17 @@ mod tests {
             }
             match next {
                 SaslStep::Challenge(challenge) => match client.evaluate_challenge(&challenge) {
-                    ChallengeResponse::Line(answer) => line = Some(answer),
-                    ChallengeResponse::Cancel(why) => panic!("{why}"),
+                    ChallengeResponse::Line(response) => line = Some(response),
+                    ChallengeResponse::Cancel(reason) => panic!("{reason}"),
                 },
-                SaslStep::Finished(verdict) => return verdict && client.may_accept_success(),
+                SaslStep::Finished(is_authenticated) => return is_authenticated && client.may_accept_success(),
                 SaslStep::DeriveKey | SaslStep::Malformed => panic!("{next:?}"),
             }
         }
     }
 
     #[test]
-    fn our_client_gets_in_with_the_right_password_and_with_no_other() {
+    fn our_client_authenticates_only_with_the_correct_password() {
         for mechanism in [Mechanism::Plain, Mechanism::Login, Mechanism::ScramSha256] {
             assert!(log_in(mechanism, "t=i,m", "tea"), "{mechanism:?}");
             assert!(!log_in(mechanism, "t=i,m", "coffee"), "{mechanism:?}");
@@ -260,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_response_is_malformed() {
+    fn invalid_responses_are_malformed() {
         let respond = |mechanism, text: &[u8]| SaslServer::new(mechanism, users(), "s".to_owned()).respond(text);
         for text in [&b""[..], b"a", b"\0a", b"\0a\0b\0c", b"\xff"] {
             assert_eq!(respond(Mechanism::Plain, text), SaslStep::Malformed, "{text:?}");
@@ -285,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_for_another_challenge_is_none() {
+    fn a_proof_for_another_challenge_is_malformed() {
         let mut server = SaslServer::new(Mechanism::ScramSha256, users(), "s".to_owned());
         assert_eq!(server.respond(b"n,,n=t=3Di=2Cm,r=c"), SaslStep::DeriveKey);
         server.key_derivation_job()();

@@ -1,32 +1,30 @@
-//! What a server answers.
+//! Replies of the server.
 //!
-//! Owns the form of a reply on its way out (RFC 5321 §4.2) and the replies that mean the same
-//! wherever they are said. Each text begins with the enhanced code of RFC 3463.
+//! Owns the wire format of a reply (RFC 5321 §4.2) and the constant replies. Each text begins with the
+//! enhanced status code of RFC 3463.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// A reply: a code and its lines.
+/// Reply code and text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServerReply {
-    /// 200 to 599.
     pub code: u16,
-    /// Its lines, with `\n` between them.
+    /// Lines of text, separated by `\n`.
     pub text: Cow<'static, str>,
 }
 
 impl ServerReply {
-    /// A reply.
     pub(crate) fn new(code: u16, text: impl Into<Cow<'static, str>>) -> Self {
         Self { code, text: text.into() }
     }
 
-    /// Whether it refuses: 4yz or 5yz.
+    /// Returns whether the command was rejected: 4yz or 5yz.
     pub(crate) fn is_negative(&self) -> bool {
         self.code >= 400
     }
 
-    /// Appends it as it goes on the wire.
+    /// Appends the reply in wire format.
     pub(crate) fn write(&self, buffer: &mut Vec<u8>) {
         let mut lines = self.text.split('\n').peekable();
         while let Some(line) = lines.next() {
@@ -35,7 +33,7 @@ impl ServerReply {
             match (lines.peek().is_some(), line.is_empty()) {
                 (true, _) => buffer.push(b'-'),
                 (false, false) => buffer.push(b' '),
-                // Clients look for `334 `, also where no challenge follows (RFC 4954 §4).
+                // Clients expect the space in `334 ` even before an empty challenge (RFC 4954 §4).
                 (false, true) if self.code == 334 => buffer.push(b' '),
                 (false, true) => {}
             }
@@ -60,50 +58,51 @@ macro_rules! replies {
 replies! {
     SENDER_OK = 250 "2.1.0 sender ok";
     RECIPIENT_OK = 250 "2.1.5 recipient ok";
-    SEND_DATA = 354 "send the message, end with a line that holds a dot alone";
-    RESET_OK = 250 "2.0.0 forgotten";
+    SEND_DATA = 354 "start mail input; end with <CRLF>.<CRLF>";
+    RESET_OK = 250 "2.0.0 reset";
     OK = 250 "2.0.0 ok";
     BYE = 221 "2.0.0 bye";
-    START_TLS = 220 "2.0.0 begin TLS";
-    AUTHENTICATED = 235 "2.7.0 logged in";
-    INVALID_CREDENTIALS = 535 "5.7.8 wrong user or password";
-    AUTH_CANCELLED = 501 "5.7.0 login cancelled";
-    INVALID_BASE64 = 501 "5.5.2 that is not base64";
-    UNSUPPORTED_MECHANISM = 504 "5.5.4 that mechanism is not offered";
-    ENCRYPTION_REQUIRED = 538 "5.7.11 this mechanism wants TLS first";
-    AUTH_REQUIRED = 530 "5.7.0 log in first";
-    ONLY_QUIT_ACCEPTED = 503 "5.5.1 the banner said no: only QUIT is left";
-    EHLO_REQUIRED = 503 "5.5.1 say EHLO first";
-    NESTED_TRANSACTION = 503 "5.5.1 a mail is under way: finish it or say RSET";
-    MAIL_REQUIRED = 503 "5.5.1 say MAIL first";
+    HELP = 214 "2.0.0 EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY QUIT (RFC 5321)";
+    START_TLS = 220 "2.0.0 ready to start TLS";
+    AUTHENTICATED = 235 "2.7.0 authentication successful";
+    INVALID_CREDENTIALS = 535 "5.7.8 authentication credentials invalid";
+    AUTH_CANCELLED = 501 "5.7.0 authentication cancelled";
+    INVALID_BASE64 = 501 "5.5.2 response is not valid base64";
+    UNSUPPORTED_MECHANISM = 504 "5.5.4 authentication mechanism not supported";
+    ENCRYPTION_REQUIRED = 538 "5.7.11 encryption required for this authentication mechanism";
+    AUTH_REQUIRED = 530 "5.7.0 authentication required";
+    ONLY_QUIT_ACCEPTED = 503 "5.5.1 session rejected by the banner; only QUIT is accepted";
+    EHLO_REQUIRED = 503 "5.5.1 send EHLO first";
+    NESTED_TRANSACTION = 503 "5.5.1 a transaction is in progress; complete it or send RSET";
+    MAIL_REQUIRED = 503 "5.5.1 send MAIL first";
     RCPT_REQUIRED = 503 "5.5.1 no recipient was accepted";
-    MIXED_DATA_AND_BDAT = 503 "5.5.1 DATA and BDAT do not go together";
-    CHUNK_REJECTED = 503 "5.5.1 a chunk was refused: say RSET";
-    ALREADY_DONE = 503 "5.5.1 that was done already";
-    TRANSACTION_OPEN = 503 "5.5.1 not within a mail";
-    UNKNOWN_COMMAND = 500 "5.5.1 no such command";
-    NOT_OFFERED = 502 "5.5.1 not offered here";
-    CANNOT_VERIFY = 252 "2.5.2 send and see";
-    SYNTAX_ERROR = 501 "5.5.4 syntax error in the parameters";
-    BARE_LF = 500 "5.5.2 a command ends in CR LF, and a bare LF ends nothing (RFC 5321 2.3.8); with nc it takes nc -C";
-    LINE_TOO_LONG = 500 "5.5.2 the line is too long";
-    INVALID_TEXT = 500 "5.5.2 the line holds what is no text";
-    MESSAGE_TOO_LARGE = 552 "5.3.4 the message is larger than this server takes";
+    MIXED_DATA_AND_BDAT = 503 "5.5.1 DATA and BDAT cannot be mixed in a transaction";
+    CHUNK_REJECTED = 503 "5.5.1 a chunk was rejected; send RSET";
+    ALREADY_DONE = 503 "5.5.1 this command has already succeeded";
+    TRANSACTION_OPEN = 503 "5.5.1 not permitted at this point in a transaction";
+    UNKNOWN_COMMAND = 500 "5.5.1 command not recognized";
+    NOT_OFFERED = 502 "5.5.1 command not supported";
+    CANNOT_VERIFY = 252 "2.5.2 cannot verify user; try sending";
+    SYNTAX_ERROR = 501 "5.5.4 syntax error in parameters";
+    BARE_LF = 500 "5.5.2 a command must end with CR LF, not a bare LF (RFC 5321 2.3.8); with nc, use nc -C";
+    LINE_TOO_LONG = 500 "5.5.2 line too long";
+    INVALID_TEXT = 500 "5.5.2 line contains control characters or invalid UTF-8";
+    MESSAGE_TOO_LARGE = 552 "5.3.4 message size exceeds the limit of this server";
     TOO_MANY_RECIPIENTS = 452 "4.5.3 too many recipients";
-    INSUFFICIENT_STORAGE = 452 "4.3.1 no room for more messages at the moment";
-    INVALID_RECIPIENT = 501 "5.1.3 that is no address of the form <user@example.org>";
-    INVALID_SENDER = 501 "5.1.7 that is no address of the form <user@example.org>, nor <>";
-    SMTPUTF8_REQUIRED = 553 "5.6.7 an address beyond ASCII wants SMTPUTF8";
-    UNKNOWN_PARAMETER = 555 "5.5.4 a parameter that is not known here";
-    INVALID_PARAMETER = 501 "5.5.4 a parameter is wrong or said twice";
-    TIMED_OUT = 421 "4.4.2 nothing came in time, closing";
-    SESSION_TIMED_OUT = 421 "4.4.2 this session has lasted long enough, closing";
-    SHUTTING_DOWN = 421 "4.3.2 the server is closing";
-    MESSAGE_LIMIT_REACHED = 421 "4.3.2 this server has all the mails that it was to take, closing";
-    TOO_MANY_ERRORS = 421 "4.7.0 too many errors, closing";
+    INSUFFICIENT_STORAGE = 452 "4.3.1 insufficient storage, try again later";
+    INVALID_RECIPIENT = 501 "5.1.3 invalid recipient address; expected <user@example.org>";
+    INVALID_SENDER = 501 "5.1.7 invalid sender address; expected <user@example.org> or <>";
+    SMTPUTF8_REQUIRED = 553 "5.6.7 a non-ASCII address requires SMTPUTF8";
+    UNKNOWN_PARAMETER = 555 "5.5.4 parameter not recognized";
+    INVALID_PARAMETER = 501 "5.5.4 invalid or repeated parameter";
+    TIMED_OUT = 421 "4.4.2 timed out, closing connection";
+    SESSION_TIMED_OUT = 421 "4.4.2 session time limit reached, closing connection";
+    SHUTTING_DOWN = 421 "4.3.2 server shutting down, closing connection";
+    MESSAGE_LIMIT_REACHED = 421 "4.3.2 message limit of this server reached, closing connection";
+    TOO_MANY_ERRORS = 421 "4.7.0 too many errors, closing connection";
     TOO_MANY_CONNECTIONS = 421 "4.7.0 too many connections, try again later";
-    HTTP_DETECTED = 421 "4.7.0 this is a mail server, closing";
-    PIPELINED_STARTTLS = 421 "4.7.0 commands behind STARTTLS came in clear and are not believed, closing";
+    HTTP_DETECTED = 421 "4.7.0 HTTP request sent to a mail server, closing connection";
+    PIPELINED_STARTTLS = 421 "4.7.0 data received after STARTTLS before the TLS handshake, closing connection";
 }
 
 #[cfg(test)]
@@ -112,7 +111,7 @@ mod tests {
     use crate::smtp::Reply;
 
     #[test]
-    fn an_answer_is_read_back_as_it_was_said() {
+    fn a_written_reply_is_parsed_back_unchanged() {
         for (code, text, lines) in
             [(250, "ok", vec!["ok"]), (250, "", vec![""]), (250, "mx\nSIZE 1\nDSN", vec!["mx", "SIZE 1", "DSN"])]
         {

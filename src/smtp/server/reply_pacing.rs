@@ -1,7 +1,6 @@
-//! How a reply leaves: at once, or as a rule of `--fault` has it.
+//! Sending of replies: at once, or as a fault rule prescribes.
 //!
-//! Owns replies that are held back, that drip, that are replaced or never come, and what follows a reply
-//! once it is out.
+//! Owns replies that are delayed, throttled, replaced or suppressed, and the action that follows a reply.
 
 use std::time::Duration;
 
@@ -11,21 +10,20 @@ use super::{AfterReply, MessageSink, QUIT_GRACE, ServerEvent, ServerSession, Sta
 use crate::protocol::Actions;
 use crate::time::Moment;
 
-/// The least time between two pieces of a reply that drips.
+/// Minimum time between two pieces of a throttled reply.
 const MIN_PIECE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A reply that is not out yet.
+/// Reply that is not completely sent yet.
 #[derive(Debug)]
 pub(super) struct PacedReply {
     bytes: Vec<u8>,
     sent: usize,
     bytes_per_second: Option<u64>,
-    /// When the next piece is due.
     pub next_piece_at: Moment,
     ending: ReplyEnding,
 }
 
-/// What follows its last octet.
+/// Action after the last byte of the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReplyEnding {
     Normal,
@@ -35,7 +33,6 @@ enum ReplyEnding {
 }
 
 impl<M: MessageSink> ServerSession<M> {
-    /// Says a reply.
     pub(super) fn send_reply(
         &mut self,
         reply: &ServerReply,
@@ -49,15 +46,15 @@ impl<M: MessageSink> ServerSession<M> {
         }
         let mut bytes = Vec::new();
         match &action.effect {
-            Effect::Reply(other) => other.write(&mut bytes),
-            Effect::Raw(octets) => bytes.extend_from_slice(octets),
+            Effect::Reply(replacement) => replacement.write(&mut bytes),
+            Effect::Raw(raw) => bytes.extend_from_slice(raw),
             _ => reply.write(&mut bytes),
         }
         bytes.extend_from_slice(&action.injected);
         self.pace_reply(bytes, action, now, actions);
     }
 
-    /// Says nothing, in whichever way a rule has it.
+    /// Applies a fault action where no reply is due.
     pub(super) fn send_no_reply(
         &mut self,
         action: &FaultAction,
@@ -74,41 +71,41 @@ impl<M: MessageSink> ServerSession<M> {
         now: Moment,
         actions: &mut Actions<ServerEvent<M::Stored>>,
     ) {
-        let end = match action.effect {
+        let ending = match action.effect {
             Effect::Drop => ReplyEnding::Drop,
             Effect::Reset => ReplyEnding::Reset,
             Effect::Stall => ReplyEnding::Stall,
             _ => ReplyEnding::Normal,
         };
-        let bytes = if end == ReplyEnding::Normal { bytes } else { Vec::new() };
+        let bytes = if ending == ReplyEnding::Normal { bytes } else { Vec::new() };
         self.paced_reply = Some(PacedReply {
             bytes,
             sent: 0,
             bytes_per_second: action.bytes_per_second,
             next_piece_at: now + action.delay,
-            ending: end,
+            ending,
         });
         if action.delay.is_zero() {
             self.flush_reply(now, actions);
         }
     }
 
-    /// Sends what is due of the reply that is held.
+    /// Sends the part of the paced reply that is due.
     pub(super) fn flush_reply(&mut self, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
-        let Some(mut held) = self.paced_reply.take() else { return };
-        let rest = held.bytes.get(held.sent..).unwrap_or_default();
-        if let Some(pace) = held.bytes_per_second.filter(|_| !rest.is_empty()) {
-            let due = u128::from(pace) * MIN_PIECE_INTERVAL.as_nanos() / 1_000_000_000;
+        let Some(mut reply) = self.paced_reply.take() else { return };
+        let rest = reply.bytes.get(reply.sent..).unwrap_or_default();
+        if let Some(rate) = reply.bytes_per_second.filter(|_| !rest.is_empty()) {
+            let due = u128::from(rate) * MIN_PIECE_INTERVAL.as_nanos() / 1_000_000_000;
             let piece = rest.get(..usize::try_from(due).unwrap_or(usize::MAX).max(1)).unwrap_or(rest);
             actions.send(piece);
-            held.sent += piece.len();
-            held.next_piece_at =
-                now + Duration::from_secs_f64(as_f64(piece.len()) / as_f64(usize::try_from(pace).unwrap_or(1)));
-            self.paced_reply = Some(held);
+            reply.sent += piece.len();
+            reply.next_piece_at =
+                now + Duration::from_secs_f64(as_f64(piece.len()) / as_f64(usize::try_from(rate).unwrap_or(1)));
+            self.paced_reply = Some(reply);
             return;
         }
         actions.send(rest);
-        match held.ending {
+        match reply.ending {
             ReplyEnding::Normal => self.reply_sent(now, actions),
             ReplyEnding::Drop => {
                 self.emit_accepted(now, actions);
@@ -126,19 +123,18 @@ impl<M: MessageSink> ServerSession<M> {
         }
     }
 
-    /// Tells of the mails whose acknowledgement is out, or never will be.
+    /// Emits the messages whose 250 is sent or will never be.
     pub(super) fn emit_accepted(&mut self, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
-        for (kept, at) in self.unacknowledged.drain(..) {
-            actions.emit(ServerEvent::Accepted(kept, now - at));
+        for (stored, received_at) in self.unacknowledged.drain(..) {
+            actions.emit(ServerEvent::Accepted(stored, now - received_at));
         }
     }
 
-    /// A reply is out.
     fn reply_sent(&mut self, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
-        let limits = self.sink.config().timeouts;
-        let limit =
-            if matches!(self.state, State::Body(_) | State::Chunk { .. }) { limits.body } else { limits.command };
-        self.deadline = now + limit;
+        let timeouts = self.sink.config().timeouts;
+        let timeout =
+            if matches!(self.state, State::Body(_) | State::Chunk { .. }) { timeouts.body } else { timeouts.command };
+        self.deadline = now + timeout;
         if self.is_draining && self.sender.is_none() {
             self.deadline = self.deadline.min(now + QUIT_GRACE);
         }
@@ -150,9 +146,9 @@ impl<M: MessageSink> ServerSession<M> {
         }
     }
 
-    /// The 220 to STARTTLS is out. What was said in clear is forgotten (RFC 3207 §4.2).
+    /// Begins the handshake after the 220 to STARTTLS; resets the session (RFC 3207 §4.2).
     fn begin_tls(&mut self, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
-        // The reply is out, and so is every one before it.
+        // Every earlier reply is sent too.
         self.emit_accepted(now, actions);
         self.reset_transaction();
         self.client.helo_name = String::new();
@@ -161,22 +157,22 @@ impl<M: MessageSink> ServerSession<M> {
         self.state = State::TlsHandshake;
         match self.evaluate_at(FaultPoint::TlsHandshake, actions).effect {
             Effect::None => actions.start_tls(),
-            instead => self.fail_handshake(instead, now, actions),
+            effect => self.fail_handshake(effect, now, actions),
         }
     }
 
-    /// A handshake that never comes to be.
+    /// Applies a fault in place of a TLS handshake.
     pub(super) fn fail_handshake(
         &mut self,
         effect: Effect,
         now: Moment,
         actions: &mut Actions<ServerEvent<M::Stored>>,
     ) {
-        /// A fatal alert in the record layer of TLS 1.2: `handshake_failure` (RFC 8446 §6).
+        /// TLS 1.2 record with the fatal alert `handshake_failure` (RFC 8446 §6).
         const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
         self.deadline = now + self.sink.config().timeouts.command;
         match effect {
-            Effect::Raw(octets) => self.state = State::FailedHandshake(octets),
+            Effect::Raw(raw) => self.state = State::FailedHandshake(raw),
             Effect::Alert => self.state = State::FailedHandshake(ALERT.to_vec()),
             Effect::Stall => self.is_stalled = true,
             Effect::Reset => {
@@ -187,13 +183,13 @@ impl<M: MessageSink> ServerSession<M> {
         }
     }
 
-    /// The server closes, and this client has just been heard.
+    /// Returns the 421 to send if the server is shutting down.
     pub(super) fn shutdown_reply(&self) -> Option<ServerReply> {
         self.is_draining.then_some(replies::SHUTTING_DOWN)
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a few octets")]
+#[expect(clippy::cast_precision_loss, reason = "at most a few kilobytes")]
 fn as_f64(bytes: usize) -> f64 {
     bytes as f64
 }

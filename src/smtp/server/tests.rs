@@ -1,4 +1,4 @@
-//! The server's dialogue in memory: what each command gets, at every split, and under each fault.
+//! Server sessions in memory: replies to each command, at every split of the input, and under each fault.
 
 use super::{
     Accept, ClientInfo, MemoryBudget, MessageSink, ReceivedMessage, ServerEvent, ServerReply, ServerSession,
@@ -28,18 +28,18 @@ const TIMEOUTS: SessionTimeouts = SessionTimeouts {
 const BANNER: &str = "220 mx.test ESMTP netlab mail-serve\r\n";
 const MAIL: &str = "EHLO me\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<b@x.test>\r\n";
 
-/// A room that keeps everything in memory, at once or as a job.
+/// Sink that stores messages in memory, at once or as a job.
 struct TestSink {
     config: SessionConfig,
     is_deferred: bool,
     messages: RefCell<Vec<ReceivedMessage>>,
-    /// What the server did not take yet.
+    /// Input that the server has not consumed yet.
     unread: RefCell<Vec<u8>>,
 }
 
 impl TestSink {
-    fn new(rules: SessionConfig) -> Self {
-        Self { config: rules, is_deferred: false, messages: RefCell::default(), unread: RefCell::default() }
+    fn new(config: SessionConfig) -> Self {
+        Self { config, is_deferred: false, messages: RefCell::default(), unread: RefCell::default() }
     }
 }
 
@@ -50,9 +50,9 @@ impl MessageSink for TestSink {
         &self.config
     }
 
-    fn accept(&self, captured: ReceivedMessage) -> Accept<usize> {
-        let length = captured.message.len();
-        self.messages.borrow_mut().push(captured);
+    fn accept(&self, message: ReceivedMessage) -> Accept<usize> {
+        let length = message.message.len();
+        self.messages.borrow_mut().push(message);
         if self.is_deferred { Accept::Later(Box::new(move || Ok(length))) } else { Accept::Now(Ok(length)) }
     }
 
@@ -81,19 +81,19 @@ fn with_users() -> SessionConfig {
     SessionConfig { users: Some(Arc::new(users)), ..config() }
 }
 
-fn with_faults(all: &[(FaultPoint, &str, FaultAction)]) -> SessionConfig {
-    let rule = |(place, occasions, action): &(FaultPoint, &str, FaultAction)| FaultRule {
+fn with_faults(faults: &[(FaultPoint, &str, FaultAction)]) -> SessionConfig {
+    let rule = |(point, occurrences, action): &(FaultPoint, &str, FaultAction)| FaultRule {
         text: String::new(),
-        point: *place,
+        point: *point,
         pattern: None,
-        occurrences: occasions.parse::<Occurrences>().expect("occasions"),
+        occurrences: occurrences.parse::<Occurrences>().expect("occurrences"),
         action: action.clone(),
     };
-    SessionConfig { faults: Arc::new(FaultRules::new(1, all.iter().map(rule).collect())), ..config() }
+    SessionConfig { faults: Arc::new(FaultRules::new(1, faults.iter().map(rule).collect())), ..config() }
 }
 
-fn effect(instead: Effect) -> FaultAction {
-    FaultAction { effect: instead, ..FaultAction::default() }
+fn effect(effect: Effect) -> FaultAction {
+    FaultAction { effect, ..FaultAction::default() }
 }
 
 struct Harness {
@@ -110,16 +110,16 @@ impl Harness {
     }
 
     fn with_sink(sink: TestSink) -> Self {
-        let room = Rc::new(sink);
-        let server = ServerSession::new(Rc::clone(&room), ClientInfo { session: 1, ..ClientInfo::default() }, START);
-        Self { server, sink: room, actions: Actions::default(), now: START, events: Vec::new() }
+        let sink = Rc::new(sink);
+        let server = ServerSession::new(Rc::clone(&sink), ClientInfo { session: 1, ..ClientInfo::default() }, START);
+        Self { server, sink, actions: Actions::default(), now: START, events: Vec::new() }
     }
 
-    /// A bench that has been greeted.
+    /// Returns a harness that has received the banner.
     fn greeted(config: SessionConfig) -> Self {
-        let mut bench = Self::new(config);
-        assert_eq!(bench.connect(None), BANNER);
-        bench
+        let mut harness = Self::new(config);
+        assert_eq!(harness.connect(None), BANNER);
+        harness
     }
 
     fn connect(&mut self, tls: Option<&'static str>) -> String {
@@ -127,55 +127,55 @@ impl Harness {
         self.take_output()
     }
 
-    /// What it said and did since it was last asked.
+    /// Returns the server's output and actions since the last call, and records its events.
     fn take_output(&mut self) -> String {
-        self.events.extend(self.actions.events().map(|fact| match fact {
-            ServerEvent::Accepted(length, _) => format!("taken {length}"),
-            ServerEvent::Rejected(refused) => format!("refused {} by {}", refused.command, refused.reply.code),
-            ServerEvent::Login { user, succeeded: ok, .. } => format!("login {user} {ok}"),
-            ServerEvent::Fault { rule_index: rule, ordinal: number, .. } => format!("fault {rule} {number}"),
-            ServerEvent::Failed { reason: why, .. } => format!("failed: {why}"),
+        self.events.extend(self.actions.events().map(|event| match event {
+            ServerEvent::Accepted(length, _) => format!("accepted {length}"),
+            ServerEvent::Rejected(rejected) => format!("rejected {} with {}", rejected.command, rejected.reply.code),
+            ServerEvent::Login { user, succeeded, .. } => format!("login {user} {succeeded}"),
+            ServerEvent::Fault { rule_index, ordinal, .. } => format!("fault {rule_index} {ordinal}"),
+            ServerEvent::Failed { reason, .. } => format!("failed: {reason}"),
         }));
         let (steps, bytes) = self.actions.queued();
-        let (mut at, mut did) = (0, String::new());
+        let (mut at, mut output) = (0, String::new());
         for step in steps.drain(..) {
             match step {
                 Action::Bytes(length) => {
-                    did.push_str(&String::from_utf8_lossy(&bytes[at..at + length]));
+                    output.push_str(&String::from_utf8_lossy(&bytes[at..at + length]));
                     at += length;
                 }
-                Action::StartTls => did.push_str("<tls>"),
-                Action::Close => did.push_str("<close>"),
-                Action::Reset => did.push_str("<reset>"),
+                Action::StartTls => output.push_str("<tls>"),
+                Action::Close => output.push_str("<close>"),
+                Action::Reset => output.push_str("<reset>"),
                 Action::File { .. } => unreachable!("no files"),
             }
         }
         bytes.clear();
-        did
+        output
     }
 
-    /// The client says this in one breath; what the server did.
+    /// Sends the text at once, as the client; returns the server's output and actions.
     fn send(&mut self, text: impl AsRef<[u8]>) -> String {
         let mut rest = text.as_ref();
-        let mut did = String::new();
+        let mut output = String::new();
         while !rest.is_empty() && !self.server.is_paused() {
-            let taken = self.server.received(rest, self.now, &mut self.actions);
-            rest = &rest[taken..];
-            did += &self.take_output();
+            let consumed = self.server.received(rest, self.now, &mut self.actions);
+            rest = &rest[consumed..];
+            output += &self.take_output();
             while let Some(job) = self.actions.take_job() {
                 job();
                 self.server.job_done(self.now, &mut self.actions);
-                did += &self.take_output();
+                output += &self.take_output();
             }
-            if taken == 0 {
+            if consumed == 0 {
                 break;
             }
         }
         self.server.sent(self.now, &mut self.actions);
-        did + &self.take_output()
+        output + &self.take_output()
     }
 
-    /// Time passes; what the server did at its next alarm, if that comes.
+    /// Advances the clock and fires the timer if it is due; returns the server's output and actions.
     fn advance_time(&mut self, time: Duration) -> String {
         self.now = self.now + time;
         if self.server.wake_at().is_some_and(|at| at <= self.now) {
@@ -185,50 +185,52 @@ impl Harness {
     }
 }
 
-fn codes(said: &str) -> Vec<&str> {
-    said.lines().filter(|line| line.get(3..4) != Some("-")).map(|line| line.get(..3).unwrap_or(line)).collect()
+fn codes(output: &str) -> Vec<&str> {
+    output.lines().filter(|line| line.get(3..4) != Some("-")).map(|line| line.get(..3).unwrap_or(line)).collect()
 }
 
 #[test]
-fn a_mail_is_taken_whole_at_every_split() {
-    let said = format!("{MAIL}DATA\r\nSubject: hi\r\n\r\n..dot\r\na\n.\nb\r\n.\r\nQUIT\r\n");
-    for size in 1..said.len() {
-        for is_slow in [false, true] {
-            let mut bench = Harness::with_sink(TestSink { is_deferred: is_slow, ..TestSink::new(config()) });
-            bench.connect(None);
-            let mut did = String::new();
+fn a_message_is_received_intact_at_every_split() {
+    let input = format!("{MAIL}DATA\r\nSubject: hi\r\n\r\n..dot\r\na\n.\nb\r\n.\r\nQUIT\r\n");
+    for size in 1..input.len() {
+        for is_deferred in [false, true] {
+            let mut harness = Harness::with_sink(TestSink { is_deferred, ..TestSink::new(config()) });
+            harness.connect(None);
+            let mut output = String::new();
             let mut rest = Vec::new();
-            for piece in said.as_bytes().chunks(size) {
+            for piece in input.as_bytes().chunks(size) {
                 rest.extend_from_slice(piece);
                 loop {
-                    let taken = bench.server.received(&rest, bench.now, &mut bench.actions);
-                    rest.drain(..taken);
-                    did += &bench.take_output();
-                    if let Some(job) = bench.actions.take_job() {
-                        assert!(bench.server.is_paused());
+                    let consumed = harness.server.received(&rest, harness.now, &mut harness.actions);
+                    rest.drain(..consumed);
+                    output += &harness.take_output();
+                    if let Some(job) = harness.actions.take_job() {
+                        assert!(harness.server.is_paused());
                         job();
-                        bench.server.job_done(bench.now, &mut bench.actions);
-                        did += &bench.take_output();
-                    } else if taken == 0 || rest.is_empty() {
+                        harness.server.job_done(harness.now, &mut harness.actions);
+                        output += &harness.take_output();
+                    } else if consumed == 0 || rest.is_empty() {
                         break;
                     }
                 }
-                bench.server.sent(bench.now, &mut bench.actions);
-                did += &bench.take_output();
+                harness.server.sent(harness.now, &mut harness.actions);
+                output += &harness.take_output();
             }
-            assert_eq!(codes(&did.replace("<close>", "")), ["250", "250", "250", "354", "250", "221"], "{size}: {did}");
-            let mails = bench.sink.messages.borrow();
-            let got: Vec<&[u8]> = mails.iter().map(|mail| mail.message.as_slice()).collect();
+            let replies = output.replace("<close>", "");
+            assert_eq!(codes(&replies), ["250", "250", "250", "354", "250", "221"], "{size}: {output}");
+            let messages = harness.sink.messages.borrow();
+            let got: Vec<&[u8]> = messages.iter().map(|message| message.message.as_slice()).collect();
             assert_eq!(got, [b"Subject: hi\r\n\r\n.dot\r\na\n.\nb\r\n"], "{size}");
-            assert_eq!((mails[0].sender.address(), mails[0].recipients[0].address.as_str()), ("a@x.test", "b@x.test"));
-            assert_eq!(bench.events, ["taken 28"]);
+            assert_eq!(messages[0].sender.address(), "a@x.test");
+            assert_eq!(messages[0].recipients[0].address, "b@x.test");
+            assert_eq!(harness.events, ["accepted 28"]);
         }
     }
 }
 
 #[test]
-fn commands_come_in_their_order() {
-    for (said, expected) in [
+fn commands_out_of_order_are_rejected() {
+    for (input, expected) in [
         ("MAIL FROM:<a@x>\r\n", vec!["503"]),
         ("EHLO me\r\nRCPT TO:<a@x>\r\n", vec!["250", "503"]),
         ("EHLO me\r\nMAIL FROM:<a@x>\r\nMAIL FROM:<a@x>\r\n", vec!["250", "250", "503"]),
@@ -248,52 +250,52 @@ fn commands_come_in_their_order() {
         ("EHLO me\r\nBDAT +6\r\nRSET\r\n", vec!["250", "501", "<cl"]),
         ("HELO me\r\nBDAT 6  LAST\r\nRSET\r\nNOOP\r\n", vec!["250", "502", "250"]),
     ] {
-        assert_eq!(codes(&Harness::greeted(config()).send(said)), expected, "{said:?}");
+        assert_eq!(codes(&Harness::greeted(config()).send(input)), expected, "{input:?}");
     }
     assert_eq!(codes(&Harness::greeted(config()).send(b"N\xffOP\r\n")), ["500"]);
 }
 
 #[test]
-fn the_words_of_ehlo_are_said_once_each() {
-    let did = Harness::greeted(config()).send("EHLO me\r\n");
-    let words = "250-SIZE 1000|250-8BITMIME|250-SMTPUTF8|250-PIPELINING|250-CHUNKING|250-DSN|\
+fn the_ehlo_reply_lists_each_extension_once() {
+    let output = Harness::greeted(config()).send("EHLO me\r\n");
+    let extensions = "250-SIZE 1000|250-8BITMIME|250-SMTPUTF8|250-PIPELINING|250-CHUNKING|250-DSN|\
                  250-ENHANCEDSTATUSCODES|250-STARTTLS|250 HELP";
-    let expected = format!("250-mx.test greets me\r\n{}\r\n", words.replace('|', "\r\n"));
-    assert_eq!(did, expected);
+    let expected = format!("250-mx.test greets me\r\n{}\r\n", extensions.replace('|', "\r\n"));
+    assert_eq!(output, expected);
     assert_eq!(Harness::greeted(config()).send("HELO me\r\n"), "250 mx.test greets me\r\n");
 }
 
 #[test]
-fn chunks_are_taken_and_refused_with_their_octets() {
-    let mut bench = Harness::greeted(config());
-    let did = bench.send(format!("{MAIL}BDAT 4\r\n.\r\n\nBDAT 0\r\nBDAT 3 LAST\r\n.\r\nNOOP\r\n"));
-    assert_eq!(codes(&did), ["250", "250", "250", "250", "250", "250", "250"]);
-    assert_eq!(bench.sink.messages.borrow()[0].message, b".\r\n\n.\r\n");
-    assert!(bench.sink.messages.borrow()[0].is_chunked);
-    // What is refused is swallowed: QUIT here is content.
-    let mut bench = Harness::greeted(config());
-    assert_eq!(codes(&bench.send("EHLO me\r\nBDAT 6\r\nQUIT\r\nNOOP\r\n")), ["250", "503", "250"]);
-    assert_eq!(codes(&bench.send("MAIL FROM:<>\r\nRCPT TO:<a@x>\r\nBDAT 1 LAST\r\nx")), ["250", "250", "250"]);
-    let mut bench = Harness::greeted(config());
-    let did = bench.send(format!("{MAIL}BDAT 2\r\nxxDATA\r\nRCPT TO:<c@x>\r\nRSET\r\nMAIL FROM:<>\r\n"));
-    assert_eq!(codes(&did)[3..], ["250", "503", "503", "250", "250"]);
+fn chunks_are_accepted_and_rejected_with_their_content() {
+    let mut harness = Harness::greeted(config());
+    let output = harness.send(format!("{MAIL}BDAT 4\r\n.\r\n\nBDAT 0\r\nBDAT 3 LAST\r\n.\r\nNOOP\r\n"));
+    assert_eq!(codes(&output), ["250", "250", "250", "250", "250", "250", "250"]);
+    assert_eq!(harness.sink.messages.borrow()[0].message, b".\r\n\n.\r\n");
+    assert!(harness.sink.messages.borrow()[0].is_chunked);
+    // The content of a rejected chunk is discarded: QUIT is content here.
+    let mut harness = Harness::greeted(config());
+    assert_eq!(codes(&harness.send("EHLO me\r\nBDAT 6\r\nQUIT\r\nNOOP\r\n")), ["250", "503", "250"]);
+    assert_eq!(codes(&harness.send("MAIL FROM:<>\r\nRCPT TO:<a@x>\r\nBDAT 1 LAST\r\nx")), ["250", "250", "250"]);
+    let mut harness = Harness::greeted(config());
+    let output = harness.send(format!("{MAIL}BDAT 2\r\nxxDATA\r\nRCPT TO:<c@x>\r\nRSET\r\nMAIL FROM:<>\r\n"));
+    assert_eq!(codes(&output)[3..], ["250", "503", "503", "250", "250"]);
 }
 
 #[test]
-fn what_came_in_clear_behind_starttls_is_not_believed() {
-    let mut bench = Harness::greeted(config());
-    assert_eq!(bench.send("STARTTLS\r\n"), "220 2.0.0 begin TLS\r\n<tls>");
-    assert_eq!(bench.connect(Some("1.3")), "");
-    assert!(!bench.send("EHLO me\r\n").contains("STARTTLS"));
-    assert_eq!(codes(&bench.send("STARTTLS\r\n")), ["503"]);
-    for glued in ["STARTTLS\r\nEHLO evil\r\n", "STARTTLS\r\nE"] {
-        let did = Harness::greeted(config()).send(glued);
-        assert!(did.starts_with("421 4.7.0") && did.ends_with("<close>"), "{did}");
+fn cleartext_after_starttls_is_rejected() {
+    let mut harness = Harness::greeted(config());
+    assert_eq!(harness.send("STARTTLS\r\n"), "220 2.0.0 ready to start TLS\r\n<tls>");
+    assert_eq!(harness.connect(Some("1.3")), "");
+    assert!(!harness.send("EHLO me\r\n").contains("STARTTLS"));
+    assert_eq!(codes(&harness.send("STARTTLS\r\n")), ["503"]);
+    for input in ["STARTTLS\r\nEHLO evil\r\n", "STARTTLS\r\nE"] {
+        let output = Harness::greeted(config()).send(input);
+        assert!(output.starts_with("421 4.7.0") && output.ends_with("<close>"), "{output}");
     }
-    let mut bench = Harness::greeted(config());
-    bench.send(format!("{MAIL}STARTTLS\r\n"));
-    bench.connect(Some("1.2"));
-    assert_eq!(codes(&bench.send("RCPT TO:<a@x>\r\nMAIL FROM:<a@x>\r\n")), ["503", "503"], "all is forgotten");
+    let mut harness = Harness::greeted(config());
+    harness.send(format!("{MAIL}STARTTLS\r\n"));
+    harness.connect(Some("1.2"));
+    assert_eq!(codes(&harness.send("RCPT TO:<a@x>\r\nMAIL FROM:<a@x>\r\n")), ["503", "503"], "the session is reset");
     assert_eq!(
         codes(&Harness::greeted(SessionConfig { offers_starttls: false, ..config() }).send("STARTTLS\r\n")),
         ["502"]
@@ -301,17 +303,17 @@ fn what_came_in_clear_behind_starttls_is_not_believed() {
 }
 
 #[test]
-fn a_line_that_breaks_within_a_mail_is_told() {
-    for (said, is_told) in [("EHLO me\r\n", false), (MAIL, true)] {
-        let mut bench = Harness::greeted(config());
-        bench.send(said);
-        bench.server.ended(&CloseReason::Finished, bench.now, &mut bench.actions);
-        assert_eq!((bench.take_output().as_str(), bench.events.is_empty()), ("<close>", !is_told));
+fn a_connection_that_closes_during_a_transaction_is_reported() {
+    for (input, is_reported) in [("EHLO me\r\n", false), (MAIL, true)] {
+        let mut harness = Harness::greeted(config());
+        harness.send(input);
+        harness.server.ended(&CloseReason::Finished, harness.now, &mut harness.actions);
+        assert_eq!((harness.take_output().as_str(), harness.events.is_empty()), ("<close>", !is_reported));
     }
 }
 
 #[test]
-fn a_mail_that_cannot_be_kept_is_not_acknowledged() {
+fn a_message_that_cannot_be_stored_is_not_acknowledged() {
     struct FailingSink(SessionConfig);
     impl MessageSink for FailingSink {
         type Stored = ();
@@ -328,14 +330,14 @@ fn a_mail_that_cannot_be_kept_is_not_acknowledged() {
             String::new()
         }
     }
-    let mut out = Actions::default();
+    let mut actions = Actions::default();
     let mut server = ServerSession::new(Rc::new(FailingSink(config())), ClientInfo::default(), START);
-    server.opened(None, START, &mut out);
-    server.received(format!("{MAIL}DATA\r\n.\r\n").as_bytes(), START, &mut out);
-    out.queued().1.clear();
-    // Whoever runs the job has caught the panic; nothing came of it.
-    drop(out.take_job());
-    server.job_done(START, &mut out);
-    assert!(out.queued().1.starts_with(b"452 4.3.1"));
-    assert_eq!(super::INSUFFICIENT_STORAGE, ServerReply::new(452, "4.3.1 no room for more messages at the moment"));
+    server.opened(None, START, &mut actions);
+    server.received(format!("{MAIL}DATA\r\n.\r\n").as_bytes(), START, &mut actions);
+    actions.queued().1.clear();
+    // The worker has caught the job's panic, so there is no result.
+    drop(actions.take_job());
+    server.job_done(START, &mut actions);
+    assert!(actions.queued().1.starts_with(b"452 4.3.1"));
+    assert_eq!(super::INSUFFICIENT_STORAGE, ServerReply::new(452, "4.3.1 insufficient storage, try again later"));
 }

@@ -1,4 +1,4 @@
-//! Our client and our server, joined in memory.
+//! Our client and our server, connected in memory.
 
 use super::{Harness, START, TestSink, config, with_users};
 use crate::exit::Exit;
@@ -10,41 +10,41 @@ use crate::smtp::{
 };
 
 fn client_config(message: &[u8]) -> ClientConfig {
-    let plan = client::tests::client_config(&["a@x.test", "b@x.test"]);
-    let envelope = plan.envelope.map(|envelope| Envelope { message: message.into(), ..envelope });
-    ClientConfig { envelope, ..plan }
+    let config = client::tests::client_config(&["a@x.test", "b@x.test"]);
+    let envelope = config.envelope.map(|envelope| Envelope { message: message.into(), ..envelope });
+    ClientConfig { envelope, ..config }
 }
 
-/// Carries octets between the two in pieces of `size` until both are over.
+/// Transfers bytes between client and server in pieces of `size` until the client has finished.
 fn run_dialogue(config: ClientConfig, harness: &mut Harness, size: usize) -> SessionResult {
     let mut client = ClientSession::new(config, START);
-    let mut out = Actions::default();
-    client.opened(None, START, &mut out);
-    let mut inbox = harness.connect(None).into_bytes();
-    let mut outbox: Vec<u8> = Vec::new();
+    let mut actions = Actions::default();
+    client.opened(None, START, &mut actions);
+    let mut to_client = harness.connect(None).into_bytes();
+    let mut to_server: Vec<u8> = Vec::new();
     for _ in 0..10_000 {
-        let taken = client.received(&inbox, START, &mut out);
-        inbox.drain(..taken);
-        let (steps, bytes) = out.queued();
+        let consumed = client.received(&to_client, START, &mut actions);
+        to_client.drain(..consumed);
+        let (steps, bytes) = actions.queued();
         let upgrades = steps.iter().any(|step| matches!(step, Action::StartTls));
         let is_over = steps.iter().any(|step| matches!(step, Action::Close | Action::Reset));
         steps.clear();
-        outbox.append(bytes);
-        client.sent(START, &mut out);
-        out.events().for_each(drop);
+        to_server.append(bytes);
+        client.sent(START, &mut actions);
+        actions.events().for_each(drop);
         if upgrades {
             harness.connect(Some("1.3"));
-            client.opened(Some("1.3"), START, &mut out);
+            client.opened(Some("1.3"), START, &mut actions);
         }
-        let piece: Vec<u8> = outbox.drain(..outbox.len().min(size)).collect();
+        let piece: Vec<u8> = to_server.drain(..to_server.len().min(size)).collect();
         let mut rest = std::mem::take(&mut harness.take_unread());
         rest.extend(piece);
-        inbox.extend(harness.feed(rest).replace("<tls>", "").replace("<close>", "").into_bytes());
+        to_client.extend(harness.feed(rest).replace("<tls>", "").replace("<close>", "").into_bytes());
         if is_over {
             return client.into_result();
         }
     }
-    panic!("they talk for ever");
+    panic!("the session does not end");
 }
 
 impl Harness {
@@ -52,69 +52,69 @@ impl Harness {
         std::mem::take(&mut *self.sink.unread.borrow_mut())
     }
 
-    /// Hears octets and keeps what it does not take.
+    /// Passes bytes to the server and keeps those that it does not consume.
     fn feed(&mut self, mut bytes: Vec<u8>) -> String {
-        let mut did = String::new();
+        let mut output = String::new();
         loop {
-            let taken = self.server.received(&bytes, self.now, &mut self.actions);
-            bytes.drain(..taken);
-            did += &self.take_output();
+            let consumed = self.server.received(&bytes, self.now, &mut self.actions);
+            bytes.drain(..consumed);
+            output += &self.take_output();
             match self.actions.take_job() {
                 Some(job) => {
                     job();
                     self.server.job_done(self.now, &mut self.actions);
-                    did += &self.take_output();
+                    output += &self.take_output();
                 }
-                None if taken == 0 || bytes.is_empty() => break,
+                None if consumed == 0 || bytes.is_empty() => break,
                 None => {}
             }
         }
         *self.sink.unread.borrow_mut() = bytes;
-        did
+        output
     }
 }
 
 #[test]
-fn whatever_is_sent_arrives() {
+fn a_message_arrives_unchanged() {
     let message = b"Subject: hi\r\n\r\n.\r\n..\r\nlast";
     for size in [1, 2, 3, 7, 1_000] {
-        for (is_slow, chunking) in [(false, false), (true, false), (false, true), (true, true)] {
-            let wishes = RequestedExtensions { chunking, ..RequestedExtensions::default() };
-            let room = TestSink { is_deferred: is_slow, ..TestSink::new(config()) };
-            let mut bench = Harness::with_sink(room);
-            let done =
-                run_dialogue(ClientConfig { requested_extensions: wishes, ..client_config(message) }, &mut bench, size);
-            assert!(done.failure.is_none(), "{size}: {:?}", done.failure);
-            assert_eq!(bench.sink.messages.borrow()[0].message, b"Subject: hi\r\n\r\n.\r\n..\r\nlast\r\n");
-            assert_eq!(bench.sink.messages.borrow()[0].recipients.len(), 2);
-            assert_eq!(bench.sink.messages.borrow()[0].is_chunked, chunking);
+        for (is_deferred, chunking) in [(false, false), (true, false), (false, true), (true, true)] {
+            let requested_extensions = RequestedExtensions { chunking, ..RequestedExtensions::default() };
+            let sink = TestSink { is_deferred, ..TestSink::new(config()) };
+            let mut harness = Harness::with_sink(sink);
+            let result =
+                run_dialogue(ClientConfig { requested_extensions, ..client_config(message) }, &mut harness, size);
+            assert!(result.failure.is_none(), "{size}: {:?}", result.failure);
+            assert_eq!(harness.sink.messages.borrow()[0].message, b"Subject: hi\r\n\r\n.\r\n..\r\nlast\r\n");
+            assert_eq!(harness.sink.messages.borrow()[0].recipients.len(), 2);
+            assert_eq!(harness.sink.messages.borrow()[0].is_chunked, chunking);
         }
     }
 }
 
 #[test]
-fn the_strongest_login_is_taken_on_each_line() {
+fn the_strongest_mechanism_is_used_with_and_without_tls() {
     for (security, password, expected) in [
         (Security::Plain, "tea", Ok(Mechanism::ScramSha256)),
         (Security::Starttls, "tea", Ok(Mechanism::ScramSha256)),
         (Security::Starttls, "coffee", Err(Exit::Permission)),
     ] {
         let secret = Secret::new(password.as_bytes().to_vec());
-        let login = Credentials {
+        let credentials = Credentials {
             user: "tim".into(),
             secret,
             mechanism: None,
             allow_cleartext: security == Security::Plain,
             nonce: "cnonce".into(),
         };
-        let mut bench = Harness::new(with_users());
-        let done =
-            run_dialogue(ClientConfig { security, credentials: Some(login), ..client_config(b"x") }, &mut bench, 1_000);
+        let mut harness = Harness::new(with_users());
+        let config = ClientConfig { security, credentials: Some(credentials), ..client_config(b"x") };
+        let result = run_dialogue(config, &mut harness, 1_000);
         match expected {
-            Ok(mechanism) => assert_eq!((done.failure.is_none(), done.mechanism), (true, Some(mechanism))),
-            Err(exit) => assert_eq!(done.failure.map(|failure| failure.exit()), Some(exit)),
+            Ok(mechanism) => assert_eq!((result.failure.is_none(), result.mechanism), (true, Some(mechanism))),
+            Err(exit) => assert_eq!(result.failure.map(|failure| failure.exit()), Some(exit)),
         }
-        let is_encrypted = bench.sink.messages.borrow().first().is_some_and(|mail| mail.client.tls.is_some());
+        let is_encrypted = harness.sink.messages.borrow().first().is_some_and(|message| message.client.tls.is_some());
         assert_eq!(is_encrypted, expected.is_ok() && security == Security::Starttls);
     }
 }
