@@ -1,4 +1,4 @@
-//! What is captured, kept and told.
+//! Captured mail: events, saved files, expectations, and the examples of the manual.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -6,10 +6,10 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use rustix::process::Signal;
 
 use crate::support::{Server, connect, netlab, path_str, run, run_command};
-use crate::{Mailbox, Talk};
+use crate::{Client, Mailbox};
 
 #[test]
-fn a_mail_is_an_event_with_everything_about_it() {
+fn a_mail_is_reported_with_envelope_and_parts() {
     let mailbox = Mailbox::with_tls(&["--count", "1", "--expect", "messages=1 tls=1.3 auth=none from=me@x.test"]);
     let ran = mailbox.mail(&[
         "--to",
@@ -44,18 +44,18 @@ fn a_mail_is_an_event_with_everything_about_it() {
 }
 
 #[test]
-fn a_saved_mail_is_what_was_sent_octet_for_octet() {
+fn a_saved_mail_is_what_was_sent_byte_for_byte() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mails = directory.path().join("mails");
     let mailbox = Mailbox::start(&["--save", path_str(&mails)]);
-    let mut talk = Talk::open(&mailbox.address());
-    talk.up_to_data();
-    talk.send(b"Subject: x\r\n\r\n..dot\r\na\n.\nb\rc\0\xff\r\n.\r\n");
-    assert_eq!(talk.code(), "250");
+    let mut client = Client::open(&mailbox.address());
+    client.up_to_data();
+    client.send(b"Subject: x\r\n\r\n..dot\r\na\n.\nb\rc\0\xff\r\n.\r\n");
+    assert_eq!(client.code(), "250");
     let files: Vec<_> = fs::read_dir(&mails).expect("there").map(|file| file.expect("readable").path()).collect();
     assert_eq!(files.len(), 1);
     assert_eq!(fs::read(&files[0]).expect("there"), b"Subject: x\r\n\r\n.dot\r\na\n.\nb\rc\0\xff\r\n");
-    talk.ask("QUIT");
+    client.command("QUIT");
     let events = mailbox.server.stop().events();
     let mail = events.iter().find(|event| event["type"] == "message").expect("a mail");
     assert_eq!((&mail["bare_lf"], &mail["bare_cr"]), (&2.into(), &1.into()));
@@ -63,17 +63,17 @@ fn a_saved_mail_is_what_was_sent_octet_for_octet() {
 }
 
 #[test]
-fn what_was_acknowledged_is_there_after_a_kill() {
+fn an_acknowledged_mail_survives_a_kill() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mails = directory.path().join("mails");
     let mailbox = Mailbox::start(&["--save", path_str(&mails), "--threads=2"]);
     let address = mailbox.address();
-    // Four clients deliver on and on, each mail with a name of its own; the kill comes between any two steps.
+    // Four clients deliver continuously, each mail with its own subject; the kill hits between any two steps.
     let client = |client: usize| {
         let address = address.clone();
         std::thread::spawn(move || {
             let mut stream = connect(address.parse().expect("an address"));
-            let mut replies = BufReader::new(stream.try_clone().expect("a copy"));
+            let mut replies = BufReader::new(stream.try_clone().expect("cloned"));
             let mut acknowledged = Vec::new();
             let mut line = String::new();
             let mut read_reply = |code: &str| {
@@ -100,12 +100,12 @@ fn what_was_acknowledged_is_there_after_a_kill() {
         })
     };
     let clients: Vec<_> = (0..4).map(client).collect();
-    // Once some are there, the middle of others is now.
+    // Once some files exist, others are being written.
     while fs::read_dir(&mails).map_or(0, Iterator::count) < 20 {
         std::thread::yield_now();
     }
     mailbox.server.signal(Signal::KILL);
-    let acknowledged: Vec<String> = clients.into_iter().flat_map(|client| client.join().expect("it ends")).collect();
+    let acknowledged: Vec<String> = clients.into_iter().flat_map(|client| client.join().expect("finished")).collect();
     assert!(acknowledged.len() >= 10, "{acknowledged:?}");
     let kept = fs::read_dir(&mails).expect("there").map(|file| file.expect("readable").path());
     let kept = kept.filter(|path| path.extension().is_some_and(|end| end == "eml"));
@@ -114,11 +114,11 @@ fn what_was_acknowledged_is_there_after_a_kill() {
         let whole = format!("Subject: {name}\r\n\r\nx\r\n");
         assert!(kept.contains(&whole), "{name} was acknowledged");
     }
-    assert!(kept.iter().all(|mail| mail.ends_with("\r\n\r\nx\r\n")), "no half of a mail has a name");
+    assert!(kept.iter().all(|mail| mail.ends_with("\r\n\r\nx\r\n")), "a partial mail has a final name");
 }
 
 #[test]
-fn a_mail_that_cannot_be_kept_is_deferred_and_the_server_lives() {
+fn a_mail_that_cannot_be_saved_is_deferred_and_the_server_continues() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mails = directory.path().join("mails");
     let mailbox = Mailbox::start(&["--save", path_str(&mails)]);
@@ -131,9 +131,9 @@ fn a_mail_that_cannot_be_kept_is_deferred_and_the_server_lives() {
 }
 
 #[test]
-fn the_count_is_of_mails_and_nobody_gets_one_more() {
+fn the_count_limits_mails_and_a_further_one_is_rejected() {
     let mailbox = Mailbox::start(&["--count", "2", "--fault", "dot#3 = 552 5.3.4 too big"]);
-    let mut late = Talk::open(&mailbox.address());
+    let mut late = Client::open(&mailbox.address());
     late.up_to_data();
     for _ in 0..2 {
         assert_eq!(mailbox.mail(&[]).code, 0);
@@ -142,26 +142,26 @@ fn the_count_is_of_mails_and_nobody_gets_one_more() {
     assert_eq!(late.code(), "421");
     let ran = mailbox.server.wait();
     assert_eq!((ran.code, ran.summary()["messages"].as_u64()), (0, Some(2)));
-    assert_eq!(ran.summary()["faults"], 0, "what cannot be taken is no occasion for a rule");
+    assert_eq!(ran.summary()["faults"], 0, "a mail beyond --count is not an occasion");
 }
 
 #[test]
-fn a_server_that_is_told_to_stop_lets_a_mail_end() {
+fn a_stopping_server_completes_a_mail_in_progress() {
     let mailbox = Mailbox::start(&[]);
-    let mut idle = Talk::open(&mailbox.address());
-    let mut talk = Talk::open(&mailbox.address());
-    talk.up_to_data();
-    talk.send("half\r\n");
+    let mut idle = Client::open(&mailbox.address());
+    let mut client = Client::open(&mailbox.address());
+    client.up_to_data();
+    client.send("half\r\n");
     mailbox.server.signal(Signal::TERM);
     assert_eq!(idle.code(), "421");
-    talk.send("the other\r\n.\r\n");
-    assert_eq!(talk.code(), "250");
-    assert_eq!(talk.ask("QUIT"), "221");
+    client.send("the other\r\n.\r\n");
+    assert_eq!(client.code(), "250");
+    assert_eq!(client.command("QUIT"), "221");
     assert_eq!(mailbox.server.wait().summary()["messages"], 1);
 }
 
 #[test]
-fn an_expectation_that_does_not_hold_is_named_and_ends_with_1() {
+fn a_failed_expectation_is_reported_with_exit_code_1() {
     for (expected, found) in [
         ("messages=2", "messages is 1"),
         ("messages>=1 tls=1.3", "tls of a mail is none"),
@@ -180,9 +180,9 @@ fn an_expectation_that_does_not_hold_is_named_and_ends_with_1() {
 }
 
 #[test]
-fn a_message_in_chunks_with_a_wish_for_notices_is_captured() {
+fn a_message_in_chunks_with_dsn_parameters_is_captured() {
     let mailbox = Mailbox::start(&[]);
-    let mut talk = Talk::open(&mailbox.address());
+    let mut client = Client::open(&mailbox.address());
     for (line, code) in [
         ("EHLO t", "250"),
         ("MAIL FROM:<a@x.test> BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=QQ1", "250"),
@@ -190,7 +190,7 @@ fn a_message_in_chunks_with_a_wish_for_notices_is_captured() {
         ("BDAT 5\r\n.\r\n", "250"),
         ("BDAT 4 LAST\r\nab", "250"),
     ] {
-        assert_eq!(talk.ask(line), code, "{line}");
+        assert_eq!(client.command(line), code, "{line}");
     }
     let events = mailbox.server.stop().events();
     let mail = events.iter().find(|event| event["type"] == "message").expect("a mail");
@@ -203,12 +203,12 @@ fn a_message_in_chunks_with_a_wish_for_notices_is_captured() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_before_anybody_comes() {
+fn invalid_configurations_are_rejected_at_start() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let open = directory.path().join("open");
     fs::write(&open, "tim:tea\n").expect("written");
     let odd = crate::secret(directory.path(), "odd", "tim\n");
-    let empty = crate::secret(directory.path(), "empty", "# nobody\n");
+    let empty = crate::secret(directory.path(), "empty", "# comment\n");
     for (flags, code, word) in [
         (&["--fault", "dot = explode"][..], 2, "explode"),
         (&["--fault", "cert = expired"], 2, "--tls-self-signed"),
@@ -226,7 +226,7 @@ fn what_cannot_be_is_refused_before_anybody_comes() {
         (&["--max-size", "x"], 2, "max-size"),
         (&["--auth-file", path_str(&open)], 77, "chmod 600"),
         (&["--auth-file", path_str(&odd)], 78, "line 1"),
-        (&["--auth-file", path_str(&empty)], 78, "nobody"),
+        (&["--auth-file", path_str(&empty)], 78, "no users"),
         (&["--auth-file", "/nonexistent"], 66, "/nonexistent"),
         (&["--save", "/nonexistent/mails"], 73, "/nonexistent"),
         (&["--tls-self-signed=/nonexistent/ca.pem"], 73, "/nonexistent"),
@@ -237,33 +237,33 @@ fn what_cannot_be_is_refused_before_anybody_comes() {
 }
 
 #[test]
-fn a_certificate_of_its_own_needs_no_file() {
+fn a_generated_certificate_needs_no_file() {
     let flags = ["mail-serve", "--bind", "127.0.0.1:0", "--for", "1ms", "--tls-self-signed", "--json"];
     let ran = run(&[&flags[..], &["--fault", "starttls = hide", "--fault", "cert = expired"]].concat());
     assert!(ran.code == 0 && ran.events()[0]["certificate_sha256"].is_string(), "{}", ran.stderr);
 }
 
 #[test]
-fn a_unix_socket_takes_mail_too() {
+fn a_unix_socket_accepts_mail() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("s");
     let mut command = netlab(&["mail-serve", "--json", "--count", "1"]);
     command.arg("--bind").arg(format!("unix:{}", path_str(&path)));
     let server = Server::spawn(command);
-    let mut curl = std::os::unix::net::UnixStream::connect(&path).expect("somebody listens");
-    curl.write_all(b"EHLO t\r\nMAIL FROM:<>\r\nRCPT TO:<a@x.test>\r\nDATA\r\nx\r\n.\r\nQUIT\r\n").expect("said");
+    let mut client = std::os::unix::net::UnixStream::connect(&path).expect("connected");
+    client.write_all(b"EHLO t\r\nMAIL FROM:<>\r\nRCPT TO:<a@x.test>\r\nDATA\r\nx\r\n.\r\nQUIT\r\n").expect("sent");
     let ran = server.wait();
     assert!(ran.code == 0 && ran.stdout.contains("\"peer\":\"unix\""), "{}", ran.stdout);
 }
 
 #[test]
-fn the_plan_says_what_will_happen() {
+fn the_plan_predicts_what_happens() {
     let rule = "dot p=30% = drop";
     let plan = |seed: &str| {
         let ran = run(&["mail-serve", "--fault", rule, "--seed", seed, "--plan", "40", "--json"]);
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         let decisions = ran.events().into_iter().filter(|event| event["type"] == "decision");
-        decisions.map(|event| event["fires"].as_bool().expect("a verdict")).collect::<Vec<_>>()
+        decisions.map(|event| event["fires"].as_bool().expect("a decision")).collect::<Vec<_>>()
     };
     let first = plan("7");
     assert_eq!(first, plan("7"));
@@ -274,26 +274,26 @@ fn the_plan_says_what_will_happen() {
 }
 
 #[test]
-fn text_is_for_people_and_hostile_subjects_stay_on_their_line() {
+fn text_output_escapes_hostile_subjects() {
     let mut command = netlab(&["mail-serve", "--count", "1", "--bind", "127.0.0.1:0"]);
     command.env("TZ", "UTC");
     let server = Server::spawn(command);
-    let mut talk = Talk::open(&server.address().to_string());
-    talk.up_to_data();
-    talk.send("Subject: =?utf-8?q?a=1b=5b2J=0ab?=\r\n\r\nx\r\n.\r\n");
-    assert_eq!(talk.code(), "250");
-    drop(talk);
+    let mut client = Client::open(&server.address().to_string());
+    client.up_to_data();
+    client.send("Subject: =?utf-8?q?a=1b=5b2J=0ab?=\r\n\r\nx\r\n.\r\n");
+    assert_eq!(client.code(), "250");
+    drop(client);
     let ran = server.wait();
     assert!(ran.stdout.contains("mail 1 from <a@x.test> to <b@x.test>, "), "{}", ran.stdout);
     assert!(!ran.stdout.contains('\x1b') && ran.stdout.contains("--- 1 mail on 1 connection"), "{}", ran.stdout);
-    assert!(run_command(netlab(&["mail-serve", "--help"])).stdout.contains("WHOSE"));
+    assert!(run_command(netlab(&["mail-serve", "--help"])).stdout.contains("PATTERN"));
 }
 
 #[test]
-fn our_client_asks_for_chunks_and_reports_and_gets_nothing_else_instead() {
+fn the_client_uses_chunking_and_dsn_or_fails_without_them() {
     let mailbox = Mailbox::start(&[]);
-    let wishes = ["--chunking", "--notify", "success,failure", "--ret", "hdrs", "--envid", "run=7"];
-    let ran = mailbox.mail(&[&wishes[..], &["--text", ".dot\n.", "--to", "a+b@x.test"]].concat());
+    let options = ["--chunking", "--notify", "success,failure", "--ret", "hdrs", "--envid", "run=7"];
+    let ran = mailbox.mail(&[&options[..], &["--text", ".dot\n.", "--to", "a+b@x.test"]].concat());
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let events = mailbox.server.stop().events();
     let mail = events.iter().find(|event| event["type"] == "message").expect("a mail");
@@ -318,7 +318,7 @@ fn our_client_asks_for_chunks_and_reports_and_gets_nothing_else_instead() {
 }
 
 #[test]
-fn an_address_beyond_ascii_is_said_as_the_server_takes_it() {
+fn a_non_ascii_address_is_sent_as_the_server_supports_it() {
     for (rule, to, code, arrives) in [
         ("quit#9 = drop", "a@ex\u{e4}mple.test", 0, "a@ex\u{e4}mple.test"),
         ("ehlo = hide SMTPUTF8", "a@ex\u{e4}mple.test", 0, "a@xn--exmple-cua.test"),
@@ -339,31 +339,31 @@ fn an_address_beyond_ascii_is_said_as_the_server_takes_it() {
 }
 
 #[test]
-fn a_reader_that_takes_nothing_does_not_hold_up_the_end() {
+fn a_reader_that_reads_nothing_does_not_delay_the_end() {
     let mut mailbox = Mailbox::start(&[]);
     let _unread = mailbox.server.stdout();
     assert_eq!(mailbox.mail(&["-c", "600", "--reuse"]).code, 0);
     let ran = mailbox.server.stop();
-    assert!(ran.code == 74 && ran.stderr.contains("nobody reads standard output"), "{} {}", ran.code, ran.stderr);
+    assert!(ran.code == 74 && ran.stderr.contains("standard output is not being read"), "{} {}", ran.code, ran.stderr);
 }
 
 #[test]
 fn the_null_sender_can_be_expected() {
     for (expected, code) in [("from=<>", 0), ("from=a@x.test", 1)] {
         let mailbox = Mailbox::start(&["--count", "1", "--expect", expected]);
-        let mut talk = Talk::open(&mailbox.address());
+        let mut client = Client::open(&mailbox.address());
         for (line, code) in [("EHLO t", "250"), ("MAIL FROM:<>", "250"), ("RCPT TO:<a@x.test>", "250"), ("DATA", "354")]
         {
-            assert_eq!(talk.ask(line), code);
+            assert_eq!(client.command(line), code);
         }
-        assert_eq!(talk.ask("."), "250");
-        drop(talk);
+        assert_eq!(client.command("."), "250");
+        drop(client);
         assert_eq!(mailbox.server.wait().code, code, "{expected}");
     }
 }
 
 #[test]
-fn a_plan_that_chance_makes_names_its_seed() {
+fn a_random_plan_reports_its_seed() {
     let ran = run(&["mail-serve", "--fault", "dot p=30% = drop", "--plan", "1"]);
     assert!(ran.code == 0 && ran.stderr.contains("--seed "), "{}", ran.stderr);
     assert_eq!(run(&["mail-serve", "--fault", "dot#1 = drop", "--plan", "1"]).stderr, "");
@@ -372,18 +372,15 @@ fn a_plan_that_chance_makes_names_its_seed() {
 #[test]
 fn the_examples_of_the_manual_start() {
     let manual = include_str!("../../man/in/netlab-mail-serve.1");
-    let examples = manual.split(".SH EXAMPLES").nth(1).expect("examples").split(".SH ").next().expect("an end");
-    let examples: Vec<String> = examples
-        .lines()
-        .filter_map(|line| line.strip_prefix(".B netlab mail\\-serve"))
-        .map(|line| line.replace("\\-", "-").replace("--http 8025", "--http 127.0.0.1:0"))
-        .collect();
+    let section = manual.split(".SH EXAMPLES").nth(1).expect("examples").split(".SH ").next().expect("an end");
+    let lines = section.lines().filter(|line| line.starts_with('.') && *line != ".TP");
+    let examples: Vec<String> = lines.map(example_arguments).collect();
     assert!(examples.len() >= 5, "{examples:?}");
     for example in examples {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let words = shlex(&example);
+        let words = split_words(&example);
         let mut command = netlab(&["mail-serve"]);
-        // The last --for would not count; whoever has one of its own ends by it being replaced.
+        // A --for of the example is shortened; a second one would have no effect.
         let words = words.iter().map(|word| if word == "30s" { "50ms" } else { word });
         command.args(words).args(["--bind", "127.0.0.1:0"]).current_dir(directory.path());
         if !example.contains("--for") {
@@ -395,11 +392,21 @@ fn the_examples_of_the_manual_start() {
     }
 }
 
-/// The words of a line, single quotes taken away.
-fn shlex(line: &str) -> Vec<String> {
+/// The arguments of mail-serve in an example of the manual, up to a pipe.
+fn example_arguments(line: &str) -> String {
+    const ESCAPES: [(&str, &str); 4] = [("\\-", "-"), ("\\(aq", "'"), ("\\(dq", "\""), ("\\e", "\\")];
+    let line = ESCAPES.iter().fold(line.to_owned(), |line, (escape, text)| line.replace(escape, text));
+    let arguments = line.strip_prefix(".B netlab mail-serve ").unwrap_or_else(|| panic!("not an example: {line}"));
+    let arguments = arguments.split(" | ").next().unwrap_or_default();
+    arguments.replace("--http 8025", "--http 127.0.0.1:0")
+}
+
+/// Splits a line at spaces outside single quotes, and removes the quotes.
+fn split_words(line: &str) -> Vec<String> {
+    assert!(line.matches('\'').count().is_multiple_of(2), "unclosed quote: {line}");
     let mut words = Vec::new();
-    for (place, piece) in line.split('\'').enumerate() {
-        if place % 2 == 1 {
+    for (index, piece) in line.split('\'').enumerate() {
+        if index % 2 == 1 {
             words.push(piece.to_owned());
         } else {
             words.extend(piece.split_ascii_whitespace().map(str::to_owned));
@@ -409,7 +416,7 @@ fn shlex(line: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_certificate_that_is_not_believed_is_shown_all_the_same() {
+fn an_untrusted_certificate_is_shown() {
     let mailbox = Mailbox::with_tls(&[]);
     let ran = run(&["mail", "--starttls", &mailbox.address(), "--info", "--json"]);
     let summary = ran.summary();

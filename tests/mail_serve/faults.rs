@@ -1,9 +1,9 @@
-//! What our client makes of a server that fails on order.
+//! Our client with a server that injects faults.
 
 use crate::Mailbox;
 use crate::support::run;
 
-/// A mailbox with one rule, and what a mail to it ends with.
+/// Sends a mail to a server with one fault rule; returns exit code and output.
 fn code(tls: bool, rule: &str, flags: &[&str]) -> (i32, String) {
     let start = if tls { Mailbox::with_tls } else { Mailbox::start };
     let mailbox = start(&["--fault", rule]);
@@ -12,7 +12,7 @@ fn code(tls: bool, rule: &str, flags: &[&str]) -> (i32, String) {
 }
 
 #[test]
-fn every_fault_has_the_code_that_a_script_can_act_on() {
+fn every_fault_leads_to_its_exit_code() {
     for (rule, expected) in [
         ("connect = drop", 75),
         ("connect = reset", 75),
@@ -52,13 +52,13 @@ fn every_fault_has_the_code_that_a_script_can_act_on() {
         ("* = raw \"250\\r\\n\"", 76),
         ("rcpt = inject \"250 who asked?\\r\\n\"", 76),
     ] {
-        let (code, said) = code(false, rule, &["--timeout", "10s"]);
-        assert_eq!(code, expected, "{rule}: {said}");
+        let (code, output) = code(false, rule, &["--timeout", "10s"]);
+        assert_eq!(code, expected, "{rule}: {output}");
     }
 }
 
 #[test]
-fn every_fault_of_tls_ends_before_anything_is_said_in_clear() {
+fn every_tls_fault_ends_before_mail_is_sent_unencrypted() {
     for (rule, expected) in [
         ("starttls = hide", 69),
         ("starttls = 454 4.7.0 not now", 75),
@@ -73,22 +73,22 @@ fn every_fault_of_tls_ends_before_anything_is_said_in_clear() {
         ("cert = name=other.test", 80),
         ("cert = self-signed", 80),
     ] {
-        let (code, said) = code(true, rule, &["--timeout", "10s"]);
-        assert_eq!(code, expected, "{rule}: {said}");
-        assert!(!said.contains("\"outcome\":\"accepted\""), "{said}");
+        let (code, output) = code(true, rule, &["--timeout", "10s"]);
+        assert_eq!(code, expected, "{rule}: {output}");
+        assert!(!output.contains("\"outcome\":\"accepted\""), "{output}");
     }
     for rule in ["starttls = stall", "tls = stall"] {
-        let (code, said) = code(true, rule, &["--timeout", "100ms"]);
-        assert_eq!(code, 75, "{rule}: {said}");
+        let (code, output) = code(true, rule, &["--timeout", "100ms"]);
+        assert_eq!(code, 75, "{rule}: {output}");
     }
 }
 
 #[test]
-fn what_is_wrong_with_a_certificate_is_said_with_the_names_found() {
+fn certificate_errors_name_the_reason_and_the_names_found() {
     for (rule, words) in [
         ("cert = expired", &["expired"][..]),
         ("cert = name=other.test", &["another name", "other.test"]),
-        // The name is there, the address is not: a client that asked for 127.0.0.1 must not care.
+        // The certificate is for localhost; a client that connects to 127.0.0.1 must not accept it.
         ("cert = name=localhost", &["another name", "localhost"]),
         ("cert = self-signed", &["self-signed"]),
     ] {
@@ -106,19 +106,19 @@ fn what_is_wrong_with_a_certificate_is_said_with_the_names_found() {
     let ran = run(&["mail", "--starttls", &mailbox.address(), "--info"]);
     assert!(ran.code == 80 && ran.stderr.contains("unknown authority"), "{}", ran.stderr);
     let events = mailbox.server.stop().events();
-    let failed = events.iter().find(|event| event["type"] == "failed").expect("the server noticed");
+    let failed = events.iter().find(|event| event["type"] == "failed").expect("a failed event");
     assert!(failed["why"].as_str().is_some_and(|why| why.contains("certificate")), "{failed}");
 }
 
 #[test]
-fn a_greylisted_recipient_is_tried_again_and_nobody_else() {
+fn only_a_greylisted_recipient_is_retried() {
     let mailbox = Mailbox::start(&["--fault", "rcpt[late@x.test]#1..2 = 451 4.7.1 greylisted"]);
     let flags = ["--to", "a@x.test", "--to", "late@x.test"];
     assert_eq!(mailbox.mail(&flags).code, 75);
     assert_eq!(mailbox.mail(&[&flags[..], &["--retry", "2", "--retry-wait", "1ms"]].concat()).code, 0);
     let ran = mailbox.server.stop();
     let mails = ran.events().into_iter().filter(|event| event["type"] == "message");
-    let whom = mails.map(|mail| {
+    let recipients = mails.map(|mail| {
         mail["recipients"]
             .as_array()
             .expect("a list")
@@ -126,7 +126,7 @@ fn a_greylisted_recipient_is_tried_again_and_nobody_else() {
             .map(|to| to["address"].as_str().expect("text").to_owned())
             .collect::<Vec<_>>()
     });
-    assert_eq!(whom.collect::<Vec<_>>(), [vec!["a@x.test"], vec!["a@x.test"], vec!["late@x.test"]]);
+    assert_eq!(recipients.collect::<Vec<_>>(), [vec!["a@x.test"], vec!["a@x.test"], vec!["late@x.test"]]);
     assert_eq!(ran.summary()["faults"], 2);
 }
 

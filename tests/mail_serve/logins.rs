@@ -1,4 +1,4 @@
-//! Logging in, and that no secret is ever seen.
+//! Logins, and the secrecy of passwords.
 
 use std::fs;
 
@@ -6,12 +6,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::support::path_str;
-use crate::{Mailbox, Talk, secret};
+use crate::{Client, Mailbox, secret};
 
 const PASSWORD: &str = "correct horse battery staple";
 
 #[test]
-fn each_mechanism_gets_in_with_the_right_password_only() {
+fn each_mechanism_accepts_only_the_right_password() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let users = secret(directory.path(), "users", &format!("tim:{PASSWORD}\nj\u{f6}rg:x\n"));
     let right = secret(directory.path(), "right", PASSWORD);
@@ -24,12 +24,12 @@ fn each_mechanism_gets_in_with_the_right_password_only() {
         let ran = log_in("tim", &right);
         assert_eq!((ran.code, &ran.summary()["auth"]), (0, &mechanism.into()), "{}", ran.stderr);
         assert_eq!(log_in("tim", &wrong).code, 77);
-        assert_eq!(log_in("nobody", &right).code, 77);
+        assert_eq!(log_in("unknown", &right).code, 77);
     }
     let ran = mailbox.mail(&["--user", "tim", "--password-file", path_str(&right)]);
-    assert_eq!(ran.summary()["auth"], "SCRAM-SHA-256", "the strongest one is taken");
-    let nobody = mailbox.mail(&[]);
-    assert_eq!(nobody.code, 77, "who does not log in does not send: {}", nobody.stderr);
+    assert_eq!(ran.summary()["auth"], "SCRAM-SHA-256", "the strongest mechanism is used");
+    let anonymous = mailbox.mail(&[]);
+    assert_eq!(anonymous.code, 77, "mail requires a login: {}", anonymous.stderr);
     let ran = mailbox.server.stop();
     assert_eq!((&ran.summary()["logins"], &ran.summary()["messages"]), (&4.into(), &4.into()));
     let logins = ran.events().into_iter().filter(|event| event["type"] == "login" && event["ok"] == false).count();
@@ -37,7 +37,7 @@ fn each_mechanism_gets_in_with_the_right_password_only() {
 }
 
 #[test]
-fn a_fault_decides_who_gets_in() {
+fn fault_rules_apply_to_logins() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let users = secret(directory.path(), "users", &format!("tim:{PASSWORD}\nann:{PASSWORD}\n"));
     let right = secret(directory.path(), "right", PASSWORD);
@@ -61,23 +61,23 @@ fn a_fault_decides_who_gets_in() {
 }
 
 #[test]
-fn no_secret_is_seen_anywhere() {
+fn no_secret_appears_in_any_output() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let users = secret(directory.path(), "users", &format!("tim:{PASSWORD}\n"));
     let right = secret(directory.path(), "right", PASSWORD);
     let mailbox = Mailbox::with_tls(&["-vv", "--auth-file", path_str(&users)]);
-    let mut seen = String::new();
+    let mut output = String::new();
     for mechanism in ["PLAIN", "LOGIN", "SCRAM-SHA-256"] {
         for extra in [&["--trace", "--explain", "-vv"][..], &["--trace"]] {
             let log_in = ["--user", "tim", "--password-file", path_str(&right), "--auth", mechanism];
             let ran = mailbox.mail(&[&log_in[..], extra].concat());
             assert_eq!(ran.code, 0, "{}", ran.stderr);
-            seen += &(ran.stdout + &ran.stderr);
+            output += &(ran.stdout + &ran.stderr);
         }
     }
-    // What is wrong is no less secret: it may be the password of something else.
-    let mut talk = Talk::open(&mailbox.address());
-    talk.ask("EHLO t");
+    // An invalid command may hold a password, too.
+    let mut client = Client::open(&mailbox.address());
+    client.command("EHLO t");
     let encoded = STANDARD.encode(format!("\0tim\0{PASSWORD}"));
     for line in [
         format!("AUTH PLAIN {encoded}"),
@@ -86,20 +86,20 @@ fn no_secret_is_seen_anywhere() {
         encoded.clone(),
         STANDARD.encode(PASSWORD),
     ] {
-        assert!(talk.ask(&line).starts_with('5'), "{line}");
+        assert!(client.command(&line).starts_with('5'), "{line}");
     }
     for name in ["cmdline", "environ"] {
         let process = format!("/proc/{}/{name}", mailbox.server.pid().as_raw_nonzero());
-        seen += &String::from_utf8_lossy(&fs::read(process).expect("it runs"));
+        output += &String::from_utf8_lossy(&fs::read(process).expect("running"));
     }
-    drop(talk);
+    drop(client);
     let ran = mailbox.server.stop();
-    seen += &(ran.stdout + &ran.stderr);
+    output += &(ran.stdout + &ran.stderr);
     let needles =
         [PASSWORD.to_owned(), STANDARD.encode(PASSWORD), encoded, STANDARD.encode(format!("tim\0{PASSWORD}"))];
     for needle in needles {
         let core = needle.trim_end_matches('=');
-        assert!(!seen.contains(core), "{core} is seen in:\n{seen}");
+        assert!(!output.contains(core), "{core} appears in:\n{output}");
     }
-    assert!(seen.contains("AUTH"), "the trace was there");
+    assert!(output.contains("AUTH"), "no trace");
 }

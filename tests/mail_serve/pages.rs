@@ -1,4 +1,4 @@
-//! What was captured, over HTTP.
+//! Web pages with captured mail.
 
 use crate::Mailbox;
 use std::io::Write as _;
@@ -11,10 +11,10 @@ fn get(url: &str, flags: &[&str]) -> (i32, String) {
 }
 
 #[test]
-fn a_mail_can_be_looked_at_and_its_parts_saved() {
+fn a_mail_is_shown_and_its_parts_are_downloads() {
     let mailbox = Mailbox::start(&["--http", "127.0.0.1:0"]);
     let url = mailbox.server.addresses.last().expect("the pages").clone();
-    assert!(get(&url, &[]).1.contains("None so far"));
+    assert!(get(&url, &[]).1.contains("No mail yet"));
     let html = "<p onclick=x>hi</p>";
     let flags = ["--text", "<b>bold</b>", "--html", html, "--attach", "Cargo.toml", "--subject", "<i>{{rows}}</i>"];
     assert_eq!(mailbox.mail(&flags).code, 0);
@@ -50,32 +50,32 @@ fn a_mail_can_be_looked_at_and_its_parts_saved() {
     let pages: std::net::SocketAddr = url["http://".len()..].trim_end_matches('/').parse().expect("an address");
     for (target, status) in [("http://evil.test/", "403"), ("http://localhost/", "200")] {
         let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        let answer = String::from_utf8(send_and_read(pages, request.as_bytes())).expect("text");
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        let response = String::from_utf8(send_and_read(pages, request.as_bytes())).expect("text");
+        assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{response}");
     }
     let ran = mailbox.server.stop();
     assert_eq!(ran.events()[0]["pages"][0].as_str(), Some(url.as_str()));
 }
 
 #[test]
-fn those_who_look_take_no_descriptors_from_the_mails() {
+fn browsers_take_no_file_descriptors_from_mail_clients() {
     let mailbox = Mailbox::start(&["--http", "127.0.0.1:0"]);
     let url = mailbox.server.addresses.last().expect("the pages");
     let pages: std::net::SocketAddr = url["http://".len()..].trim_end_matches('/').parse().expect("an address");
     let descriptors = || {
         let path = format!("/proc/{}/fd", mailbox.server.pid().as_raw_nonzero());
-        std::fs::read_dir(path).expect("it runs").count()
+        std::fs::read_dir(path).expect("running").count()
     };
-    let ask = |_| {
+    let request = |_| {
         let mut viewer = connect(pages);
-        viewer.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("asked");
+        viewer.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
         viewer
     };
-    // Once one is answered, all threads are there.
-    let mut first = ask(0);
+    // All threads run once the first response has arrived.
+    let mut first = request(0);
     read_one_response(&mut first);
     let before = descriptors();
-    let mut viewers: Vec<_> = (1..120).map(ask).collect();
+    let mut viewers: Vec<_> = (1..120).map(request).collect();
     let mut late = viewers.split_off(99);
     for viewer in &mut viewers {
         assert!(read_one_response(viewer).0.starts_with("HTTP/1.1 200 "));
@@ -84,32 +84,33 @@ fn those_who_look_take_no_descriptors_from_the_mails() {
     assert_eq!(mailbox.mail(&[]).code, 0);
     drop(viewers);
     for viewer in &mut late {
-        assert!(read_one_response(viewer).0.starts_with("HTTP/1.1 200 "), "whoever waits has a turn");
+        assert!(read_one_response(viewer).0.starts_with("HTTP/1.1 200 "), "a waiting connection gets its turn");
     }
 }
 
 #[test]
-fn a_text_whose_parts_are_not_closed_is_shown_all_the_same() {
+fn a_text_without_closing_boundary_is_shown() {
     let mailbox = Mailbox::start(&["--http", "127.0.0.1:0"]);
     let url = mailbox.server.addresses.last().expect("the pages").clone();
-    let mut talk = crate::Talk::open(&mailbox.address());
-    talk.up_to_data();
-    talk.send("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nhello\r\n.\r\n");
-    assert_eq!(talk.code(), "250");
+    let mut client = crate::Client::open(&mailbox.address());
+    client.up_to_data();
+    client
+        .send("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nhello\r\n.\r\n");
+    assert_eq!(client.code(), "250");
     let (_, page) = get(&format!("{url}mail/1"), &[]);
     assert!(page.contains("<h2>Text</h2><pre>hello</pre>"), "{page}");
 }
 
 #[test]
-fn html_that_cannot_be_made_harmless_is_said_to_be_so() {
+fn html_that_cannot_be_sanitized_is_not_shown() {
     let mailbox = Mailbox::start(&["--http", "127.0.0.1:0"]);
     let url = mailbox.server.addresses.last().expect("the pages").clone();
-    // A parser that sees only tags cannot know what a browser makes of this.
+    // A tokenizer cannot know how a browser parses this.
     for html in ["<select><style></select><p>hi</p></style></select>", &"<br>".repeat(20_001)] {
         assert_eq!(mailbox.mail(&["--html", html]).code, 0);
     }
     for number in [1, 2] {
         let (code, page) = get(&format!("{url}mail/{number}/html"), &[]);
-        assert!(code == 0 && page.contains("too odd") && !page.contains("<br>"), "{page}");
+        assert!(code == 0 && page.contains("too long or malformed") && !page.contains("<br>"), "{page}");
     }
 }

@@ -1,7 +1,7 @@
-//! `--auth-file`: who may log in.
+//! `--auth-file`: users that can log in.
 //!
-//! Owns its form, `user:password` on each line, and the check that nobody else can read it. Empty lines
-//! and those that begin with `#` are passed over.
+//! Owns the format, `user:password` on each line, and the check that other users cannot read the file. Empty
+//! lines and lines that begin with `#` are ignored.
 
 use std::path::Path;
 
@@ -11,38 +11,38 @@ use crate::exit::Exit;
 use crate::mac::Secret;
 use crate::smtp::server::Users;
 
-/// Reads it.
+/// Reads the users; without any, no client could log in: an error.
 pub(super) fn read_users(path: &Path) -> Result<Users> {
-    let octets = Secret::new(read_private(path, "a file of passwords")?);
-    let users = parse(octets.expose()).map_err(|(line, why)| {
+    let bytes = Secret::new(read_private(path, "a password file")?);
+    let users = parse(bytes.expose()).map_err(|(line, why)| {
         Error::new(Exit::Config, format!("{}, line {line}: {why}", path.display()))
             .expected("user:password on each line, in UTF-8")
     })?;
     if users.is_empty() {
-        return Err(Error::new(Exit::Config, format!("{} names nobody", path.display()))
+        return Err(Error::new(Exit::Config, format!("{} has no users", path.display()))
             .expected("user:password on each line, in UTF-8"));
     }
     let pepper: [u8; 32] = rand::random();
     Ok(Users::new(users, Secret::new(pepper.to_vec())))
 }
 
-/// What is wrong with it, and where; never what stands there.
+/// Line number and reason; never the content of the line, which may be a password.
 type ParseError = (usize, &'static str);
 
 fn parse(bytes: &[u8]) -> Result<Vec<(String, Secret)>, ParseError> {
     let mut users: Vec<(String, Secret)> = Vec::new();
-    for (line, text) in (1..).zip(bytes.split(|octet| *octet == b'\n')) {
+    for (line, text) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         if text.is_empty() || text.starts_with(b"#") {
             continue;
         }
-        let text = std::str::from_utf8(text).map_err(|_| (line, "it is not UTF-8"))?;
-        let (user, password) = text.split_once(':').ok_or((line, "there is no colon"))?;
+        let text = std::str::from_utf8(text).map_err(|_| (line, "not UTF-8"))?;
+        let (user, password) = text.split_once(':').ok_or((line, "no colon"))?;
         if user.is_empty() || password.is_empty() || text.chars().any(char::is_control) {
-            return Err((line, "the user or the password is empty, or holds control characters"));
+            return Err((line, "empty user or password, or a control character"));
         }
         if users.iter().any(|(known, _)| known == user) {
-            return Err((line, "the user was there before"));
+            return Err((line, "duplicate user"));
         }
         users.push((user.to_owned(), Secret::new(password.as_bytes().to_vec())));
     }
@@ -54,15 +54,15 @@ mod tests {
     use super::parse;
 
     #[test]
-    fn a_password_is_everything_behind_the_first_colon() {
+    fn a_password_is_everything_after_the_first_colon() {
         let users =
-            parse(b"# who\n\ntim:t:e a\r\nj\xc3\xb6rg:x\n").unwrap_or_else(|(line, why)| panic!("{line}: {why}"));
-        let shown: Vec<_> = users.iter().map(|(user, secret)| (user.as_str(), secret.expose())).collect();
-        assert_eq!(shown, [("tim", &b"t:e a"[..]), ("j\u{f6}rg", b"x")]);
+            parse(b"# users\n\ntim:t:e a\r\nj\xc3\xb6rg:x\n").unwrap_or_else(|(line, why)| panic!("{line}: {why}"));
+        let read: Vec<_> = users.iter().map(|(user, secret)| (user.as_str(), secret.expose())).collect();
+        assert_eq!(read, [("tim", &b"t:e a"[..]), ("j\u{f6}rg", b"x")]);
     }
 
     #[test]
-    fn what_is_wrong_is_told_by_its_line() {
+    fn errors_are_reported_with_their_line() {
         for (text, line) in
             [(&b"tim"[..], 1), (b"a:b\n:x", 2), (b"a:", 1), (b"a:b\na:c", 2), (b"a:\x01", 1), (b"\n\xff:x", 2)]
         {

@@ -1,4 +1,4 @@
-//! What a mail server counts, per thread and in sum.
+//! Counters of the mail server, per thread and in total.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,50 +7,48 @@ use super::events::{MessageEvent, Summary};
 use super::expect::{Expectation, Observations};
 use crate::stats::Series;
 
-/// Different values of a feature that are remembered; more could only break the expectation too.
+/// Distinct values kept per property; one that differs already fails an expectation.
 const MAX_PROPERTY_VALUES: usize = 1_000;
 
-/// Counters; only these move where nobody reads events.
+/// Counters and the property values that `--expect` checks; kept with `--quiet`, too.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    /// Connections accepted.
     pub connections: u64,
-    /// Commands refused.
+    /// Rejected commands.
     pub refused: u64,
-    /// Logins that were right.
+    /// Successful logins.
     pub logins: u64,
-    /// Connections that ended badly.
+    /// Connections that ended with an error.
     pub failed: u64,
-    /// How often rules fired.
+    /// Fault rules that fired.
     pub faults: u64,
     messages: u64,
     recipients: u64,
     bytes: u64,
     latency: Series,
-    /// What is expected of mails, and what they had.
+    /// Values that mails had, for each property an expectation needs.
     property_values: Vec<(&'static str, BTreeSet<String>)>,
 }
 
 impl Counters {
-    /// One that remembers what these ask for.
+    /// Creates counters that keep the properties these expectations need.
     pub(super) fn new(expectations: &[Expectation]) -> Self {
-        let asked = super::expect::PROPERTIES
+        let needed = super::expect::PROPERTIES
             .into_iter()
-            .filter(|feature| expectations.iter().any(|one| one.needs_property(feature)));
-        Self { property_values: asked.map(|feature| (feature, BTreeSet::new())).collect(), ..Self::default() }
+            .filter(|property| expectations.iter().any(|expected| expected.needs_property(property)));
+        Self { property_values: needed.map(|property| (property, BTreeSet::new())).collect(), ..Self::default() }
     }
 
-    /// Counts a mail.
     pub(super) fn count_message(&mut self, mail: &MessageEvent, latency: Duration) {
         self.messages += 1;
         self.recipients += mail.recipients.len() as u64;
         self.bytes += mail.bytes as u64;
         self.latency.push(latency);
-        for (feature, values) in &mut self.property_values {
+        for (property, values) in &mut self.property_values {
             if values.len() >= MAX_PROPERTY_VALUES {
                 continue;
             }
-            match *feature {
+            match *property {
                 "tls" => drop(values.insert(mail.tls.unwrap_or("none").to_owned())),
                 "auth" => drop(values.insert(mail.auth.clone().unwrap_or_else(|| "none".to_owned()))),
                 "from" => drop(values.insert(mail.from.clone())),
@@ -60,7 +58,7 @@ impl Counters {
         }
     }
 
-    /// Adds another thread's counters.
+    /// Adds the counters of another thread.
     pub(super) fn merge(&mut self, other: Self) {
         self.connections += other.connections;
         self.refused += other.refused;
@@ -71,15 +69,14 @@ impl Counters {
         self.recipients += other.recipients;
         self.bytes += other.bytes;
         self.latency.merge(&other.latency);
-        for (feature, values) in other.property_values {
-            match self.property_values.iter_mut().find(|(known, _)| *known == feature) {
+        for (property, values) in other.property_values {
+            match self.property_values.iter_mut().find(|(known, _)| *known == property) {
                 Some((_, all)) => all.extend(values),
-                None => self.property_values.push((feature, values)),
+                None => self.property_values.push((property, values)),
             }
         }
     }
 
-    /// The last event of a run.
     pub(super) fn summary(&self, elapsed: Duration, expected: Option<bool>, dropped_events: u64) -> Summary {
         Summary {
             command: "mail-serve",
@@ -113,7 +110,7 @@ impl Observations for Counters {
     }
 
     fn values(&self, property: &str) -> Vec<String> {
-        let found = self.property_values.iter().find(|(feature, _)| *feature == property);
+        let found = self.property_values.iter().find(|(known, _)| *known == property);
         found.map(|(_, values)| values.iter().cloned().collect()).unwrap_or_default()
     }
 }

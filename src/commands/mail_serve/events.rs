@@ -1,6 +1,6 @@
-//! What a mail server says: that it listens, each mail, each refusal and login, and the sum of all.
+//! Events of `mail-serve`: listening, mails, rejected commands, logins, faults, failures, and the summary.
 //!
-//! Owns the wording in text and the keys in JSON. Nothing here ever holds a password.
+//! Owns the wording in text and the keys in JSON. No event holds a password.
 
 mod mail;
 
@@ -27,164 +27,115 @@ use mail::TimeOfDay;
 pub(super) use mail::tests;
 pub(super) use mail::{MessageEvent, Part};
 
-/// Everything `mail-serve` says on stdout.
 pub(super) type MailServeReport = Report<MailServeEvent, Summary>;
 
-/// What it says before the end.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum MailServeEvent {
-    /// It listens.
     Listening(Listening),
-    /// A mail was taken.
     Message(Arc<MessageEvent>),
-    /// A command was refused.
     Refused(Refused),
-    /// Somebody tried to log in.
     Login(Login),
-    /// A rule of `--fault` fired.
     Fault(FaultFired),
-    /// A connection ended before it should have.
     Failed(Failed),
-    /// A line of `--plan`.
+    /// A decision printed by `--plan`.
     Decision(PlannedFault),
-    /// Something about the server itself.
+    /// A condition of the server itself, such as running out of file descriptors.
     Notice {
-        /// In words.
         what: String,
     },
 }
 
-/// Where mail can be delivered.
 #[derive(Debug, Serialize)]
 pub(super) struct Listening {
-    /// How it names itself.
     pub name: String,
-    /// Where it listens.
     pub addresses: Vec<String>,
-    /// Where TLS begins with the first octet.
+    /// Addresses where TLS starts with the first byte.
     pub tls_addresses: Vec<String>,
-    /// Where what was captured can be looked at.
+    /// URLs of the web pages.
     pub pages: Vec<String>,
-    /// Whether STARTTLS is offered.
     pub starttls: bool,
-    /// The SHA-256 of a certificate that was made for this run.
+    /// SHA-256 of the certificate generated for this run.
     pub certificate_sha256: Option<String>,
-    /// Where mails are written.
     pub saves_to: Option<String>,
-    /// What it does wrong on order.
     pub faults: Vec<String>,
-    /// What the dice are.
     pub seed: u64,
-    /// Whether any are rolled.
     #[serde(skip)]
     pub is_randomized: bool,
 }
 
-/// A refusal.
+/// A rejected command.
 #[derive(Debug, Serialize)]
 pub(super) struct Refused {
-    /// When.
     #[serde(serialize_with = "serialize_rfc3339")]
     pub time: Moment,
-    /// Over the how-manieth connection.
+    /// Ordinal of the connection.
     pub session: u64,
-    /// From where.
     pub peer: String,
-    /// At which stage; `null` for commands that belong to none.
+    /// Stage of the command; `null` for a command outside the stages.
     pub stage: Option<Stage>,
-    /// What was asked.
     pub command: String,
-    /// What was answered.
     pub code: u16,
-    /// In words.
     pub text: String,
 }
 
-/// A login.
+/// A login, successful or not.
 #[derive(Debug, Serialize)]
 pub(super) struct Login {
-    /// When.
     #[serde(serialize_with = "serialize_rfc3339")]
     pub time: Moment,
-    /// Over the how-manieth connection.
     pub session: u64,
-    /// From where.
     pub peer: String,
-    /// As whom.
     pub user: String,
-    /// How.
     pub mechanism: &'static str,
-    /// Whether it was right.
     pub ok: bool,
 }
 
-/// A rule that fired.
 #[derive(Debug, Serialize)]
 pub(super) struct FaultFired {
-    /// Over the how-manieth connection.
     pub session: u64,
-    /// The rule, as it was written.
+    /// Text of the rule, as given to `--fault`.
     pub rule: String,
-    /// At the how-manieth of its occasions.
+    /// Ordinal of the occasion.
     pub number: u64,
 }
 
-/// A connection that ended badly.
+/// A connection that ended with an error.
 #[derive(Debug, Serialize)]
 pub(super) struct Failed {
-    /// When.
     #[serde(serialize_with = "serialize_rfc3339")]
     pub time: Moment,
-    /// The how-manieth it was.
     pub session: u64,
-    /// From where.
     pub peer: String,
-    /// Why.
     pub why: String,
 }
 
-/// What a rule does at one of its occasions.
+/// A decision of a fault rule at one of its occasions.
 #[derive(Debug, Serialize)]
 pub(super) struct PlannedFault {
-    /// The rule, as it was written.
     pub rule: String,
-    /// The how-manieth occasion.
     pub number: u64,
-    /// Whether it fires.
     pub fires: bool,
 }
 
-/// What it all came to.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "summary")]
 pub(super) struct Summary {
-    /// Which command sums up.
     pub command: &'static str,
-    /// From listening to the end.
     #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
     pub elapsed: Duration,
-    /// Connections accepted.
     pub connections: u64,
-    /// Mails taken.
     pub messages: u64,
-    /// Their recipients.
     pub recipients: u64,
-    /// Their octets.
     pub bytes: u64,
-    /// Commands refused.
     pub refused: u64,
-    /// Logins that were right.
     pub logins: u64,
-    /// Connections that ended badly.
     pub failed: u64,
-    /// How often rules fired.
     pub faults: u64,
-    /// From the last octet of a mail to its acknowledgement.
+    /// Time from the last byte of a mail to its acknowledgement.
     pub latency: Option<stats::DurationSummary>,
-    /// Whether every `--expect` held; `null` without one.
+    /// Result of all `--expect`; `null` without one.
     pub expected: Option<bool>,
-    /// Events that nobody could be told.
     pub dropped_events: u64,
 }
 
@@ -194,24 +145,24 @@ impl fmt::Display for MailServeEvent {
             Self::Listening(listening) => listening.fmt(f),
             Self::Message(mail) => mail.fmt(f),
             Self::Refused(Refused { time, peer, command, code, text, .. }) => {
-                write!(f, "{} {peer} refused", TimeOfDay(*time))?;
+                write!(f, "{} {peer} rejected", TimeOfDay(*time))?;
                 if !command.is_empty() {
                     write!(f, " {}", Escaped(command.as_bytes()))?;
                 }
                 write!(f, ": {code} {}", Escaped(text.as_bytes()))
             }
             Self::Login(Login { time, peer, user, mechanism, ok, .. }) => {
-                let verdict = if *ok { "logged in" } else { "did not get in" };
-                write!(f, "{} {peer} {verdict} as {} by {mechanism}", TimeOfDay(*time), Escaped(user.as_bytes()))
+                let result = if *ok { "logged in" } else { "login failed" };
+                write!(f, "{} {peer} {result}: {} ({mechanism})", TimeOfDay(*time), Escaped(user.as_bytes()))
             }
             Self::Fault(FaultFired { rule, number, .. }) => {
-                write!(f, "fault {}: occasion {number}", Escaped(rule.as_bytes()))
+                write!(f, "fault {} fired (occasion {number})", Escaped(rule.as_bytes()))
             }
             Self::Failed(Failed { time, peer, why, .. }) => {
                 write!(f, "{} {peer} failed: {}", TimeOfDay(*time), Escaped(why.as_bytes()))
             }
             Self::Decision(PlannedFault { rule, number, fires }) => {
-                write!(f, "{number}: {} {}", Escaped(rule.as_bytes()), if *fires { "fires" } else { "does not" })
+                write!(f, "{number}: {} {}", Escaped(rule.as_bytes()), if *fires { "fires" } else { "does not fire" })
             }
             Self::Notice { what } => f.write_str(what),
         }
@@ -219,7 +170,6 @@ impl fmt::Display for MailServeEvent {
 }
 
 impl Listening {
-    /// What came of the binds, and what is promised.
     pub(super) fn new(
         config: &SessionConfig,
         listeners: &[Listeners],
@@ -228,14 +178,14 @@ impl Listening {
         spool: Option<&Spool>,
         seed: u64,
     ) -> Self {
-        let of = |door: usize| listeners.get(door).map(|door| address_strings(door.addresses())).unwrap_or_default();
+        let of = |at: usize| listeners.get(at).map(|group| address_strings(group.addresses())).unwrap_or_default();
         Self {
             name: config.name.clone(),
             addresses: of(0),
             tls_addresses: of(TLS_LISTENER),
             pages: web_urls,
             starttls: config.offers_starttls,
-            certificate_sha256: certs.and_then(|sides| sides.sha256.clone()),
+            certificate_sha256: certs.and_then(|certs| certs.sha256.clone()),
             saves_to: spool.map(|spool| spool.path().display().to_string()),
             faults: config.faults.rules().map(|rule| rule.text.clone()).collect(),
             seed,
@@ -257,16 +207,16 @@ impl fmt::Display for Listening {
             write!(f, "\n  {} (TLS from the first byte)", Escaped(address.as_bytes()))?;
         }
         for url in &self.pages {
-            write!(f, "\n  {} shows it in a browser", Escaped(url.as_bytes()))?;
+            write!(f, "\n  web page: {}", Escaped(url.as_bytes()))?;
         }
         for fault in &self.faults {
             write!(f, "\n  fault {}", Escaped(fault.as_bytes()))?;
         }
         if self.is_randomized {
-            write!(f, "\n  with the dice of --seed {}", self.seed)?;
+            write!(f, "\n  random seed {}", self.seed)?;
         }
         if let Some(sha256) = &self.certificate_sha256 {
-            write!(f, "\nclients trust it with --pin {sha256}")?;
+            write!(f, "\ncertificate of this server, for clients: --pin {sha256}")?;
         }
         let address = self.addresses.first().or(self.tls_addresses.first()).map_or("", String::as_str);
         let flag = match (self.addresses.is_empty(), self.starttls) {
@@ -277,7 +227,7 @@ impl fmt::Display for Listening {
         let address = Escaped(address.as_bytes());
         write!(
             f,
-            "\nsend one: netlab mail {flag} {address} --from me@example.org --to you@example.org --text hello; Ctrl-C ends"
+            "\ntry: netlab mail {flag} {address} --from me@example.org --to you@example.org --text hello; Ctrl-C stops"
         )
     }
 }
@@ -286,16 +236,16 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_headline(f, (self.messages, "mail", "mails"), self.connections, self.elapsed)?;
         let recipients = plural(self.recipients, "recipient", "recipients");
-        write!(f, "{} {recipients}, {} bytes", self.recipients, self.bytes)?;
-        let others = [
-            (self.refused, "refused"),
-            (self.logins, "logged in"),
-            (self.failed, "failed"),
-            (self.faults, "by a fault"),
+        write!(f, "{} {recipients}, {} {}", self.recipients, self.bytes, plural(self.bytes, "byte", "bytes"))?;
+        let counts = [
+            (self.refused, plural(self.refused, "command rejected", "commands rejected")),
+            (self.logins, plural(self.logins, "login", "logins")),
+            (self.failed, plural(self.failed, "connection failed", "connections failed")),
+            (self.faults, plural(self.faults, "fault", "faults")),
         ];
-        write_counts(f, &others)?;
+        write_counts(f, &counts)?;
         if let Some(latency) = &self.latency {
-            write!(f, "\nfrom the last byte to the 250 {latency}")?;
+            write!(f, "\ntime from the final dot to the 250: {latency}")?;
         }
         write_dropped_events(f, self.dropped_events)
     }

@@ -1,19 +1,16 @@
-//! `--expect`: what a run has to have seen.
+//! `--expect`: conditions that a run must meet.
 //!
-//! Owns the grammar `WORD=VALUE WORD>=N …` and the verdict. Counts are compared; what is said of mails
-//! has to hold for every one of them, and so there has to be one.
+//! Owns the grammar `PROPERTY=VALUE COUNTER>=N …` and the check. A counter is compared with a number; a
+//! property must have the value in every mail, so at least one mail is required.
 
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
-/// What can be counted.
 const COUNTERS: [&str; 7] = ["messages", "recipients", "connections", "refused", "logins", "failed", "faults"];
-/// What can be said of every mail.
 pub(super) const PROPERTIES: [&str; 5] = ["tls", "auth", "from", "to", "subject"];
 
-/// One condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Condition {
     Counter(&'static str, Comparison, u64),
@@ -29,19 +26,18 @@ enum Comparison {
     Less,
 }
 
-/// One `--expect`.
+/// Conditions of one `--expect`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Expectation {
     text: String,
     conditions: Vec<Condition>,
 }
 
-/// What a run has seen.
+/// Results of a run that conditions are checked against.
 pub(super) trait Observations {
-    /// How many.
     fn counter(&self, name: &str) -> u64;
 
-    /// The different values that mails had.
+    /// Returns the distinct values that mails had.
     fn values(&self, property: &str) -> Vec<String>;
 }
 
@@ -53,13 +49,13 @@ impl FromStr for Expectation {
         let conditions: Option<Vec<_>> =
             words.and_then(|words| words.iter().map(|word| parse_condition(word)).collect());
         conditions.map(|conditions| Self { text: text.to_owned(), conditions }).ok_or_else(|| {
-            Error::new(Exit::Usage, format!("--expect '{text}' cannot be read"))
+            Error::new(Exit::Usage, format!("invalid --expect '{text}'"))
                 .expected(format!(
-                    "COUNT=N, >=N, <=N, >N or <N with {}; WORD=VALUE with {}",
+                    "COUNTER=N, >=N, <=N, >N or <N with {}; PROPERTY=VALUE with {}",
                     COUNTERS.join(", "),
                     PROPERTIES.join(", ")
                 ))
-                .remedy("for example --expect 'messages=2 tls=1.3', or tls=none for mails in clear")
+                .remedy("for example --expect 'messages=2 tls=1.3', or tls=none for mail without TLS")
         })
     }
 }
@@ -67,69 +63,68 @@ impl FromStr for Expectation {
 fn parse_condition(word: &str) -> Option<Condition> {
     let at = word.find(['=', '<', '>'])?;
     let (name, rest) = word.split_at(at);
-    let relations = [
+    let comparisons = [
         (">=", Comparison::AtLeast),
         ("<=", Comparison::AtMost),
         ("=", Comparison::Equal),
         (">", Comparison::Greater),
         ("<", Comparison::Less),
     ];
-    let (relation, value) =
-        relations.iter().find_map(|(sign, relation)| Some((*relation, rest.strip_prefix(sign)?)))?;
-    if let Some(count) = COUNTERS.iter().find(|count| **count == name) {
+    let (comparison, value) =
+        comparisons.iter().find_map(|(sign, comparison)| Some((*comparison, rest.strip_prefix(sign)?)))?;
+    if let Some(counter) = COUNTERS.iter().find(|counter| **counter == name) {
         let is_plain = !value.is_empty() && value.bytes().all(|digit| digit.is_ascii_digit());
-        return value.parse().ok().filter(|_| is_plain).map(|number| Condition::Counter(count, relation, number));
+        return value.parse().ok().filter(|_| is_plain).map(|number| Condition::Counter(counter, comparison, number));
     }
-    let feature = PROPERTIES.iter().find(|feature| **feature == name)?;
-    let can_be = match *feature {
+    let property = PROPERTIES.iter().find(|property| **property == name)?;
+    let is_valid = match *property {
         "tls" => ["none", "1.2", "1.3"].contains(&value),
         _ => !value.is_empty(),
     };
-    // Addresses may be written as in MAIL FROM and RCPT TO; so the null sender has a word too.
-    let is_address = matches!(*feature, "from" | "to");
+    // Addresses may be in angle brackets, as in MAIL FROM and RCPT TO: `<>` is the null sender.
+    let is_address = matches!(*property, "from" | "to");
     let bare = value.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).filter(|_| is_address);
     let value = bare.unwrap_or(value);
-    let can_be = can_be && (!value.is_empty() || *feature == "from");
-    (relation == Comparison::Equal && can_be).then(|| Condition::EveryMessage(feature, value.to_owned()))
+    let is_valid = is_valid && (!value.is_empty() || *property == "from");
+    (comparison == Comparison::Equal && is_valid).then(|| Condition::EveryMessage(property, value.to_owned()))
 }
 
 impl Expectation {
-    /// Whether the values of mails have to be remembered.
+    /// Returns whether the values of this property must be kept.
     pub(super) fn needs_property(&self, property: &str) -> bool {
         self.conditions
             .iter()
-            .any(|condition| matches!(condition, Condition::EveryMessage(word, _) if *word == property))
+            .any(|condition| matches!(condition, Condition::EveryMessage(name, _) if *name == property))
     }
 
-    /// Whether it holds; the error says what does not.
+    /// Checks every condition; the error names the first that fails.
     pub(super) fn check(&self, observed: &impl Observations) -> Result<()> {
-        let broken = self.conditions.iter().find_map(|condition| match condition {
-            Condition::Counter(word, relation, number) => {
-                let count = observed.counter(word);
-                let holds = match relation {
+        let failure = self.conditions.iter().find_map(|condition| match condition {
+            Condition::Counter(name, comparison, number) => {
+                let count = observed.counter(name);
+                let holds = match comparison {
                     Comparison::Equal => count == *number,
                     Comparison::AtLeast => count >= *number,
                     Comparison::AtMost => count <= *number,
                     Comparison::Greater => count > *number,
                     Comparison::Less => count < *number,
                 };
-                (!holds).then(|| format!("{word} is {count}"))
+                (!holds).then(|| format!("{name} is {count}"))
             }
-            Condition::EveryMessage(word, value) => {
-                let values = observed.values(word);
+            Condition::EveryMessage(name, value) => {
+                let values = observed.values(name);
                 match values.iter().find(|found| !found.eq_ignore_ascii_case(value)) {
                     Some(other) => {
-                        Some(format!("{word} of a mail is {}", if other.is_empty() { "empty" } else { other }))
+                        Some(format!("{name} of a mail is {}", if other.is_empty() { "empty" } else { other }))
                     }
-                    None if values.is_empty() => Some(format!("no mail came, so {word} is not {value}")),
+                    None if values.is_empty() => Some(format!("no mail was received, so {name}={value} cannot hold")),
                     None => None,
                 }
             }
         });
-        let broken = broken.map(|found| {
-            Error::new(Exit::Negative, format!("{found}, and --expect '{}' wants something else", self.text))
-        });
-        broken.map_or(Ok(()), Err)
+        let error =
+            failure.map(|found| Error::new(Exit::Negative, format!("--expect '{}' failed: {found}", self.text)));
+        error.map_or(Ok(()), Err)
     }
 }
 
@@ -141,12 +136,12 @@ mod tests {
     struct TwoMessages;
 
     impl Observations for TwoMessages {
-        fn counter(&self, word: &str) -> u64 {
-            if word == "messages" { 2 } else { 0 }
+        fn counter(&self, name: &str) -> u64 {
+            if name == "messages" { 2 } else { 0 }
         }
 
-        fn values(&self, word: &str) -> Vec<String> {
-            match word {
+        fn values(&self, property: &str) -> Vec<String> {
+            match property {
                 "tls" => vec!["1.3".into()],
                 "auth" => vec!["tim".into(), "none".into()],
                 _ => Vec::new(),
@@ -159,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_compared_and_features_hold_for_every_mail() {
+    fn counters_are_compared_and_properties_hold_for_every_mail() {
         for text in
             ["messages=2", "messages>=1 messages<=2 refused=0", "messages>1 messages<3", "messages=2 tls=1.3", "TLS"]
         {
@@ -184,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_says_what_can() {
+    fn invalid_expectations_are_rejected() {
         for text in [
             "",
             " ",
@@ -203,7 +198,7 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Expectation>().expect_err(text).exit(), Exit::Usage, "{text}");
         }
-        let error = "messages=3".parse::<Expectation>().expect("read").check(&TwoMessages).expect_err("two came");
+        let error = "messages=3".parse::<Expectation>().expect("valid").check(&TwoMessages).expect_err("two messages");
         assert!(error.exit() == Exit::Negative && error.message().contains("messages is 2"));
     }
 }

@@ -1,12 +1,12 @@
-//! How `--fault` is spelt.
+//! Parser of `--fault`.
 //!
-//! Owns the grammar `WHERE[WHOSE]OCCASIONS = ACTION, ACTION` and which action goes where. What a rule
-//! does is said by [`smtp::server::fault`](crate::smtp::server::fault).
+//! Owns the grammar `WHERE[PATTERN]OCCASIONS = ACTION, ACTION` and which action is valid at which point. The
+//! effect of a rule is in [`smtp::server::fault`](crate::smtp::server::fault).
 //!
 //! ```text
 //!   rcpt[user@x]#1..2 = 451 4.7.1 greylisted      banner = delay 6s
 //!   └──┘└──────┘└───┘   └────────────────────┘    starttls = inject "250-x\r\n"
-//!   WHERE WHOSE  OCCASIONS         ACTION         mail p=30% = 451 later, delay 1s
+//!   WHERE PATTERN OCCASIONS        ACTION         mail p=30% = 451 later, delay 1s
 //! ```
 
 mod quoting;
@@ -22,7 +22,6 @@ use crate::smtp::server::ServerReply;
 use crate::smtp::server::fault::{CertificateFault, Effect, FaultAction, FaultPoint, FaultRule};
 use quoting::{find_closing_bracket, parse_text, split_at_commas, unquote};
 
-/// Where, as it is written.
 const STAGES: [(&str, Stage); 9] = [
     ("banner", Stage::Banner),
     ("ehlo", Stage::Ehlo),
@@ -34,7 +33,7 @@ const STAGES: [(&str, Stage); 9] = [
     ("dot", Stage::Dot),
     ("quit", Stage::Quit),
 ];
-/// What EHLO says.
+/// Keywords of the EHLO reply.
 const EHLO_KEYWORDS: [&str; 10] = [
     "SIZE",
     "8BITMIME",
@@ -49,7 +48,6 @@ const EHLO_KEYWORDS: [&str; 10] = [
 ];
 const POINTS: &str = "connect, banner, ehlo, starttls, tls, cert, auth, mail, rcpt, data, body, dot, quit or *";
 
-/// One `--fault`.
 #[derive(Clone, Debug)]
 pub(super) struct FaultSpec(pub FaultRule);
 
@@ -57,44 +55,45 @@ impl FromStr for FaultSpec {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = |why: &str| {
-            Error::new(Exit::Usage, format!("--fault '{text}' cannot be read: {why}"))
-                .expected("WHERE[#N|#A..B|every K|p=R] = ACTION[, ACTION]")
+        let error = |why: &str| {
+            Error::new(Exit::Usage, format!("invalid --fault '{text}': {why}"))
+                .expected("WHERE[PATTERN][#N|#A..B|every K|p=R] = ACTION[, ACTION]")
                 .remedy("for example --fault 'rcpt[user@x]#1..2 = 451 4.7.1 greylisted' or --fault 'dot = drop'")
         };
-        parse_rule(text).map(Self).map_err(|why| wrong(&why))
+        parse_rule(text).map(Self).map_err(|why| error(&why))
     }
 }
 
 fn parse_rule(text: &str) -> Result<FaultRule, String> {
     let text = text.trim();
-    let end = text.find(|letter: char| !letter.is_ascii_alphabetic() && letter != '*').unwrap_or(text.len());
-    let (place, rest) = text.split_at(end);
-    let (whose, rest) = match rest.strip_prefix('[') {
+    let end = text.find(|c: char| !c.is_ascii_alphabetic() && c != '*').unwrap_or(text.len());
+    let (point_name, rest) = text.split_at(end);
+    let (pattern, rest) = match rest.strip_prefix('[') {
         Some(inner) => {
-            let end = find_closing_bracket(inner).ok_or("a [ is not closed")?;
-            let (whose, rest) = inner.split_at(end);
-            (Some(whose.to_owned()), rest.get(1..).unwrap_or_default())
+            let end = find_closing_bracket(inner).ok_or("missing ]")?;
+            let (pattern, rest) = inner.split_at(end);
+            (Some(pattern.to_owned()), rest.get(1..).unwrap_or_default())
         }
         None => (None, rest),
     };
     let rest = rest.trim_start();
     // `p=R` has an equals sign of its own.
     let from = if rest.starts_with("p=") { 2 } else { 0 };
-    let sign = rest.get(from..).and_then(|rest| rest.find('=')).ok_or("there is no = behind the place")? + from;
-    let (occasions, actions) = (rest.get(..sign).unwrap_or_default(), rest.get(sign + 1..).unwrap_or_default());
-    let occasions: Occurrences = occasions.parse().map_err(|error| one_line(&error))?;
+    let sign = rest.get(from..).and_then(|rest| rest.find('=')).ok_or("missing = after the fault point")? + from;
+    let (occurrences, actions) = (rest.get(..sign).unwrap_or_default(), rest.get(sign + 1..).unwrap_or_default());
+    let occurrences: Occurrences = occurrences.parse().map_err(|error| one_line(&error))?;
     let mut rule = FaultRule {
         text: text.to_owned(),
-        point: parse_point(place).ok_or_else(|| format!("`{place}` is no place; there are {POINTS}"))?,
-        pattern: whose,
-        occurrences: occasions,
+        point: parse_point(point_name)
+            .ok_or_else(|| format!("'{point_name}' is not a fault point; expected {POINTS}"))?,
+        pattern,
+        occurrences,
         action: FaultAction::default(),
     };
     for action in split_at_commas(actions)? {
-        parse_action(&mut rule, place, action.trim())?;
+        parse_action(&mut rule, point_name, action.trim())?;
     }
-    check_rule(&rule, place)?;
+    check_rule(&rule, point_name)?;
     Ok(rule)
 }
 
@@ -109,12 +108,11 @@ fn parse_point(word: &str) -> Option<FaultPoint> {
     }
 }
 
-/// Adds one action to a rule.
 fn parse_action(rule: &mut FaultRule, point_name: &str, text: &str) -> Result<(), String> {
     let (word, rest) = text.split_once(' ').map_or((text, ""), |(word, rest)| (word, rest.trim()));
     let action = &mut rule.action;
-    let bare = |instead| if rest.is_empty() { Ok(instead) } else { Err(format!("`{word}` takes nothing behind it")) };
-    let instead = match word {
+    let bare = |effect| if rest.is_empty() { Ok(effect) } else { Err(format!("'{word}' takes no argument")) };
+    let effect = match word {
         "delay" if !action.delay.is_zero() => return duplicate_action(word),
         "slow" if action.bytes_per_second.is_some() => return duplicate_action(word),
         "inject" if !action.injected.is_empty() => return duplicate_action(word),
@@ -123,8 +121,8 @@ fn parse_action(rule: &mut FaultRule, point_name: &str, text: &str) -> Result<()
             return Ok(());
         }
         "slow" => {
-            let pace = rest.strip_suffix("/s").and_then(|rate| size(rate).ok()).filter(|rate| *rate > 0);
-            action.bytes_per_second = Some(pace.ok_or("slow wants a rate such as 10B/s")? as u64);
+            let rate = rest.strip_suffix("/s").and_then(|rate| size(rate).ok()).filter(|rate| *rate > 0);
+            action.bytes_per_second = Some(rate.ok_or("slow requires a rate such as 10B/s")? as u64);
             return Ok(());
         }
         "inject" => {
@@ -141,29 +139,29 @@ fn parse_action(rule: &mut FaultRule, point_name: &str, text: &str) -> Result<()
         "self-signed" if point_name == "cert" => bare(Effect::Certificate(CertificateFault::SelfSigned))?,
         word if point_name == "cert" => {
             let name = word.strip_prefix("name=").filter(|name| !name.is_empty());
-            let name = name.ok_or("cert is expired, name=OTHER or self-signed")?;
+            let name = name.ok_or("cert takes expired, name=OTHER or self-signed")?;
             bare(Effect::Certificate(CertificateFault::WrongName(name.to_owned())))?
         }
         code if code.len() == 3 && code.bytes().all(|digit| digit.is_ascii_digit()) => {
             parse_reply(rule, point_name, code, rest)?
         }
-        "" => return Err("there is no action".to_owned()),
+        "" => return Err("missing action".to_owned()),
         other => {
             return Err(format!(
-                "`{other}` is no action; there are a reply such as 451 4.7.1 later, delay, slow, drop, reset, stall, \
-                 raw, inject, hide, alert"
+                "'{other}' is not an action; expected a reply such as 451 4.7.1 later, or delay, slow, drop, reset, \
+                 stall, raw, inject, hide or alert"
             ));
         }
     };
     if rule.action.effect != Effect::None {
-        return Err("only one thing can be done in place of what is usual".to_owned());
+        return Err("only one of the actions can replace the normal behaviour".to_owned());
     }
-    rule.action.effect = instead;
+    rule.action.effect = effect;
     Ok(())
 }
 
 fn duplicate_action(word: &str) -> Result<(), String> {
-    Err(format!("`{word}` is said twice"))
+    Err(format!("'{word}' is given twice"))
 }
 
 fn parse_hide(rule: &mut FaultRule, point_name: &str, rest: &str) -> Result<Effect, String> {
@@ -173,11 +171,11 @@ fn parse_hide(rule: &mut FaultRule, point_name: &str, rest: &str) -> Result<Effe
         "ehlo" if !words.is_empty() => {
             let unknown = words.iter().find(|word| !EHLO_KEYWORDS.iter().any(|known| known.eq_ignore_ascii_case(word)));
             if let Some(unknown) = unknown {
-                return Err(format!("`{unknown}` is no word of EHLO; there are {}", EHLO_KEYWORDS.join(", ")));
+                return Err(format!("'{unknown}' is not a keyword of EHLO; expected {}", EHLO_KEYWORDS.join(", ")));
             }
             words
         }
-        _ => return Err("it is `starttls = hide`, `auth = hide` or `ehlo = hide WORD`".to_owned()),
+        _ => return Err("hide is valid as 'starttls = hide', 'auth = hide' or 'ehlo = hide KEYWORD'".to_owned()),
     };
     rule.point = FaultPoint::EhloExtensions;
     Ok(Effect::Hide(words))
@@ -186,73 +184,73 @@ fn parse_hide(rule: &mut FaultRule, point_name: &str, rest: &str) -> Result<Effe
 fn parse_reply(rule: &mut FaultRule, point_name: &str, code: &str, rest: &str) -> Result<Effect, String> {
     let code: u16 = code.parse().unwrap_or_default();
     if !(200..600).contains(&code) {
-        return Err("a reply's code is from 200 to 599; anything else is raw".to_owned());
+        return Err(format!("reply code {code} is not from 200 to 599; use raw to send it"));
     }
     let count = rest.strip_prefix('x').filter(|count| count.bytes().all(|digit| digit.is_ascii_digit()));
     if let Some(count) = count.filter(|_| code == 334) {
         if point_name != "auth" {
-            return Err("334 xN goes with auth".to_owned());
+            return Err("334 xN is valid for auth only".to_owned());
         }
         rule.point = FaultPoint::AuthChallenge;
         let count = count.parse().ok().filter(|count| *count > 0);
-        return count.map(Effect::Challenges).ok_or_else(|| "334 xN wants a number".to_owned());
+        return count.map(Effect::Challenges).ok_or_else(|| "334 xN requires a number greater than 0".to_owned());
     }
     let text = if rest.contains('"') { parse_text(rest)? } else { rest.to_owned() };
     if text.chars().any(char::is_control) {
-        return Err("a reply is one line of text; anything else is raw".to_owned());
+        return Err("a reply is one line of text; use raw for other bytes".to_owned());
     }
     Ok(Effect::Reply(ServerReply::new(code, text)))
 }
 
-/// Refuses what would be read and never done.
+/// Rejects rules with parts that would have no effect.
 fn check_rule(rule: &FaultRule, point_name: &str) -> Result<(), String> {
-    let FaultAction { delay, bytes_per_second: pace, injected: behind, effect: instead } = &rule.action;
-    let silent = matches!(instead, Effect::Drop | Effect::Reset | Effect::Stall);
-    let (may, what) = match rule.point {
-        FaultPoint::Connect => (matches!(instead, Effect::None) || silent, "delay, drop, reset or stall"),
+    let FaultAction { delay, bytes_per_second, injected, effect } = &rule.action;
+    let sends_nothing = matches!(effect, Effect::Drop | Effect::Reset | Effect::Stall);
+    let (is_valid, actions) = match rule.point {
+        FaultPoint::Connect => (matches!(effect, Effect::None) || sends_nothing, "delay, drop, reset or stall"),
         FaultPoint::TlsHandshake => {
-            (silent || matches!(instead, Effect::Alert | Effect::Raw(_)), "drop, reset, stall, alert or raw")
+            (sends_nothing || matches!(effect, Effect::Alert | Effect::Raw(_)), "drop, reset, stall, alert or raw")
         }
-        FaultPoint::Certificate => (matches!(instead, Effect::Certificate(_)), "expired, name=OTHER or self-signed"),
-        // What was answered with a yes is there; in the middle of a message nothing is.
+        FaultPoint::Certificate => (matches!(effect, Effect::Certificate(_)), "expired, name=OTHER or self-signed"),
+        // A positive reply would accept the message, which is not possible in the middle of it.
         FaultPoint::Body => (
-            silent || matches!(instead, Effect::None) || rule.action.negative_reply().is_some(),
-            "a reply that refuses, delay, drop, reset or stall",
+            sends_nothing || matches!(effect, Effect::None) || rule.action.negative_reply().is_some(),
+            "a 4xx or 5xx reply, delay, drop, reset or stall",
         ),
         FaultPoint::EhloExtensions => (true, "hide"),
         FaultPoint::AuthChallenge => (true, "334 xN"),
         FaultPoint::Reply(_) | FaultPoint::AnyReply => {
-            (!matches!(instead, Effect::Alert), "a reply, raw, inject, delay, slow, drop, reset or stall")
+            (!matches!(effect, Effect::Alert), "a reply, raw, inject, delay, slow, drop, reset or stall")
         }
     };
-    if !may {
-        return Err(format!("{point_name} takes {what}"));
+    if !is_valid {
+        return Err(format!("{point_name} takes {actions}"));
     }
     let is_reply = matches!(rule.point, FaultPoint::Reply(_) | FaultPoint::AnyReply);
-    if !is_reply && (pace.is_some() || !behind.is_empty()) {
-        return Err(format!("slow and inject are about a reply, and `{point_name} = {what}` is about none"));
+    if !is_reply && (bytes_per_second.is_some() || !injected.is_empty()) {
+        return Err(format!("slow and inject apply to replies; {point_name} takes {actions}"));
     }
-    let has_no_time = matches!(
+    let takes_no_delay = matches!(
         rule.point,
         FaultPoint::TlsHandshake | FaultPoint::Certificate | FaultPoint::EhloExtensions | FaultPoint::AuthChallenge
     );
-    if has_no_time && !delay.is_zero() {
-        return Err(format!("{point_name} takes {what}, without a delay"));
+    if takes_no_delay && !delay.is_zero() {
+        return Err(format!("{point_name} takes {actions}, without a delay"));
     }
-    if silent && (pace.is_some() || !behind.is_empty()) {
-        return Err("who says nothing can neither be slow nor inject".to_owned());
+    if sends_nothing && (bytes_per_second.is_some() || !injected.is_empty()) {
+        return Err("drop, reset and stall send no reply for slow or inject".to_owned());
     }
-    let has_somebody = matches!(
+    let takes_pattern = matches!(
         rule.point,
         FaultPoint::Reply(Stage::Ehlo | Stage::Auth | Stage::Mail | Stage::Rcpt | Stage::Dot)
             | FaultPoint::EhloExtensions
     );
-    if rule.pattern.is_some() && !has_somebody {
-        return Err(format!("{point_name} is nobody's: [...] goes with ehlo, auth, mail, rcpt and dot"));
+    if rule.pattern.is_some() && !takes_pattern {
+        return Err(format!("{point_name} takes no [PATTERN]; ehlo, auth, mail, rcpt and dot do"));
     }
-    // Only a sender can be nobody: `<>`.
+    // Only a sender can be empty: `<>`.
     if rule.pattern.as_deref() == Some("") && !matches!(rule.point, FaultPoint::Reply(Stage::Mail | Stage::Dot)) {
-        return Err(format!("nobody is called nothing, so {point_name}[] would never fire"));
+        return Err(format!("{point_name}[] would never fire: only a sender can be empty"));
     }
     Ok(())
 }
@@ -272,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_of_the_manual_are_read() {
+    fn the_examples_of_the_manual_are_parsed() {
         let rule = parse_rule("rcpt[user@x]#1..2 = 451 4.7.1 greylisted").expect("an example");
         assert_eq!((rule.point, rule.pattern.as_deref()), (FaultPoint::Reply(Stage::Rcpt), Some("user@x")));
         assert_eq!(rule.occurrences, Occurrences::Range(1, 2));
@@ -292,28 +290,28 @@ mod tests {
     }
 
     #[test]
-    fn occasions_stand_between_the_place_and_the_sign() {
-        for (text, occasions) in [
+    fn occasions_are_between_the_fault_point_and_the_equals_sign() {
+        for (text, occurrences) in [
             ("dot#2=drop", Occurrences::Range(2, 2)),
             ("dot #2 = drop", Occurrences::Range(2, 2)),
             ("dot every 3 = drop", Occurrences::EveryNth(3)),
-            ("dot p=30% = drop", Occurrences::Probability("30%".parse().expect("a chance"))),
+            ("dot p=30% = drop", Occurrences::Probability("30%".parse().expect("a probability"))),
             ("dot[a@[1.2.3.4]]#3.. = drop", Occurrences::Range(3, u64::MAX)),
         ] {
-            assert_eq!(parse_rule(text).expect(text).occurrences, occasions, "{text}");
+            assert_eq!(parse_rule(text).expect(text).occurrences, occurrences, "{text}");
         }
     }
 
     #[test]
-    fn several_actions_are_one() {
-        let whole = action("rcpt = delay 2s, 451 4.7.1 \"later, please\", slow 1kB/s");
-        assert_eq!((whole.delay, whole.bytes_per_second), (Duration::from_secs(2), Some(1000)));
-        assert_eq!(whole.effect, Effect::Reply(ServerReply::new(451, "4.7.1 later, please")));
+    fn actions_of_a_rule_are_combined() {
+        let combined = action("rcpt = delay 2s, 451 4.7.1 \"later, please\", slow 1kB/s");
+        assert_eq!((combined.delay, combined.bytes_per_second), (Duration::from_secs(2), Some(1000)));
+        assert_eq!(combined.effect, Effect::Reply(ServerReply::new(451, "4.7.1 later, please")));
         assert_eq!(action("* = raw \"\\x1b[2J, \\\"\\\\\\0\"").effect, Effect::Raw(b"\x1b[2J, \"\\\0".to_vec()));
     }
 
     #[test]
-    fn what_would_never_be_done_is_refused() {
+    fn rules_without_effect_are_rejected() {
         for text in [
             "",
             "=",

@@ -1,45 +1,43 @@
-//! Looking into a message.
+//! Inspection of a MIME message.
 //!
-//! Owns what it takes to take a stranger's message apart without harm: a message may hold messages that
-//! hold messages, and whoever follows them by recursion, also when they are given back, runs out of
-//! stack. What its parser cannot bear is not looked into.
+//! Owns the limits for parsing untrusted messages. Messages may be nested so deeply that recursion, in the
+//! parser or when its result is dropped, overflows the stack. Beyond the limits, at most the headers are
+//! parsed.
 
 use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders as _, PartType};
 use memchr::memmem;
 
 use crate::error::catch_panic;
 
-/// A message that may hold messages is taken apart up to this size only.
+/// Size limit of a message that may hold messages; of a larger one only the headers are parsed.
 const MAX_NESTED_SIZE: usize = 4 << 20;
-/// Lines that could begin a part; who has more gets only its headers read.
+/// Limit of lines that could begin a part; beyond it only the headers are parsed.
 const MAX_BOUNDARIES: usize = 10_000;
-/// Pieces of parameters (RFC 2231 §3), for which the parser takes time by the square of their number; who
-/// has more is not looked into.
+/// Limit of parameter sections (RFC 2231 §3); the parser's time is quadratic in their number.
 const MAX_PARAMETER_SECTIONS: usize = 10_000;
-/// Letters of a text that are kept: a subject, a name.
+/// Limit of characters kept of a text, such as a subject or a file name.
 const MAX_TEXT_CHARS: usize = 1024;
 
-/// Takes a message apart, lets `see` see it, and whether all of it was taken apart, and gives it back piece
-/// by piece. `None` if it could not be taken apart.
+/// Parses a message and passes it to `visit`, together with whether it was parsed as a whole. Returns `None`
+/// if it cannot be parsed.
 pub(super) fn inspect<T>(message: &[u8], visit: impl FnOnce(&Message<'_>, bool) -> T) -> Option<T> {
-    let is_piece = |at: &usize| message.get(at + 1).is_some_and(u8::is_ascii_digit);
-    if memchr::memchr_iter(b'*', message).filter(is_piece).nth(MAX_PARAMETER_SECTIONS).is_some() {
+    let is_section = |at: &usize| message.get(at + 1).is_some_and(u8::is_ascii_digit);
+    if memchr::memchr_iter(b'*', message).filter(is_section).nth(MAX_PARAMETER_SECTIONS).is_some() {
         return None;
     }
     let parser = MessageParser::default();
-    let seen = catch_panic(|| {
+    let visited = catch_panic(|| {
         let is_large = message.len() > MAX_NESTED_SIZE
             && (contains_ignore_case(message, b"message/") || contains_ignore_case(message, b"/digest"));
-        let is_deep = is_large || memmem::find_iter(message, b"\n--").nth(MAX_BOUNDARIES).is_some();
-        let read = if is_deep { parser.parse_headers(message) } else { parser.parse(message) }?;
-        let seen = visit(&read, !is_deep);
-        drop_iteratively(read);
-        Some(seen)
+        let headers_only = is_large || memmem::find_iter(message, b"\n--").nth(MAX_BOUNDARIES).is_some();
+        let parsed = if headers_only { parser.parse_headers(message) } else { parser.parse(message) }?;
+        let result = visit(&parsed, !headers_only);
+        drop_iteratively(parsed);
+        Some(result)
     });
-    seen.flatten()
+    visited.flatten()
 }
 
-/// Whether a word is there, anywhere, in any case.
 fn contains_ignore_case(message: &[u8], word: &[u8]) -> bool {
     let Some((first, rest_of_word)) = word.split_first() else { return true };
     let mut rest = message;
@@ -52,29 +50,29 @@ fn contains_ignore_case(message: &[u8], word: &[u8]) -> bool {
     false
 }
 
-/// Messages within messages, one after the other and not one within the other.
+/// Drops nested messages one after the other, without recursion.
 fn drop_iteratively(message: Message<'_>) {
-    let mut left = vec![message];
-    while let Some(mut message) = left.pop() {
-        left.extend(message.parts.drain(..).filter_map(|part| match part.body {
+    let mut pending = vec![message];
+    while let Some(mut message) = pending.pop() {
+        pending.extend(message.parts.drain(..).filter_map(|part| match part.body {
             PartType::Message(inner) => Some(inner),
             _ => None,
         }));
     }
 }
 
-/// A part's media type.
+/// Returns the media type of a part.
 pub(super) fn content_type(part: &MessagePart<'_>) -> String {
     part.content_type().map_or_else(
         || "text/plain".to_owned(),
-        |kind| {
-            let subtype = kind.subtype().map(|subtype| format!("/{subtype}")).unwrap_or_default();
-            truncated(&format!("{}{subtype}", kind.ctype()).to_ascii_lowercase())
+        |header| {
+            let subtype = header.subtype().map(|subtype| format!("/{subtype}")).unwrap_or_default();
+            truncated(&format!("{}{subtype}", header.ctype()).to_ascii_lowercase())
         },
     )
 }
 
-/// A text, cut where nobody reads on.
+/// Truncates a text to `MAX_TEXT_CHARS`.
 pub(super) fn truncated(text: &str) -> String {
     text.chars().take(MAX_TEXT_CHARS).collect()
 }
@@ -84,23 +82,23 @@ mod tests {
     use super::{MAX_NESTED_SIZE, MAX_TEXT_CHARS, inspect, truncated};
 
     #[test]
-    fn messages_within_messages_harm_nobody() {
+    fn nested_messages_do_not_overflow_the_stack() {
         let deep = "Content-Type: message/rfc822\r\n\r\n".repeat(100_000) + "Subject: x\r\n\r\nx";
         assert!(deep.len() < MAX_NESTED_SIZE);
-        // Whether it is taken apart is of no matter; that it is given back is.
+        // It may or may not be parsed, but it must be dropped without recursion.
         std::thread::spawn(move || inspect(deep.as_bytes(), |_, _| ())).join().expect("no overflow");
         let huge = "Subject: hi\r\nContent-Type: MESSAGE/rfc822\r\n\r\n".repeat(MAX_NESTED_SIZE / 40 + 1);
         assert_eq!(
-            inspect(huge.as_bytes(), |read, is_whole| (read.subject().map(str::to_owned), is_whole)),
+            inspect(huge.as_bytes(), |parsed, is_whole| (parsed.subject().map(str::to_owned), is_whole)),
             Some((Some("hi".to_owned()), false))
         );
     }
 
     #[test]
-    fn parts_without_end_are_not_taken_apart() {
+    fn too_many_parts_are_not_parsed() {
         let head = "Subject: hi\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n";
         let parts = |count: usize| format!("{head}{}", "\n--x\n\n".repeat(count));
-        let count = |text: &str| inspect(text.as_bytes(), |read, _| read.parts.len()).expect("a message");
+        let count = |text: &str| inspect(text.as_bytes(), |parsed, _| parsed.parts.len()).expect("a message");
         assert!(count(&parts(100)) > 100);
         assert!(count(&parts(20_000)) < 10);
         let digest = "Content-Type: multipart/digest; boundary=x\r\n\r\n--x\r\n\r\n".repeat(MAX_NESTED_SIZE / 50);
@@ -108,17 +106,18 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_in_pieces_without_end_is_not_put_together() {
+    fn a_message_with_too_many_parameter_sections_is_not_parsed() {
         let message = |count: usize| {
-            let pieces = "; name*1=a".repeat(count);
-            format!("Subject: hi\r\nContent-Type: text/plain{pieces}\r\n\r\nx")
+            let sections = "; name*1=a".repeat(count);
+            format!("Subject: hi\r\nContent-Type: text/plain{sections}\r\n\r\nx")
         };
-        assert_eq!(inspect(message(100).as_bytes(), |read, is_whole| read.subject().is_some() && is_whole), Some(true));
+        let is_read = inspect(message(100).as_bytes(), |parsed, is_whole| parsed.subject().is_some() && is_whole);
+        assert_eq!(is_read, Some(true));
         assert_eq!(inspect(message(1_000_000).as_bytes(), |_, _| ()), None);
     }
 
     #[test]
-    fn a_text_is_cut_at_a_letter() {
+    fn a_text_is_truncated_at_a_character() {
         assert_eq!(truncated(&"\u{fc}".repeat(MAX_TEXT_CHARS + 1)).chars().count(), MAX_TEXT_CHARS);
     }
 }

@@ -1,8 +1,8 @@
-//! `netlab mail-serve`: a mailbox that captures what it is sent, relays nothing, and fails on order.
+//! `netlab mail-serve`: an SMTP server that captures mail, relays none, and injects faults on request.
 //!
-//! Owns the flags and the story of a run: read the rules, listen, say so, serve until told to stop, sum
-//! up and judge. The dialogue is [`smtp::server`](crate::smtp::server)'s, [`service`] lets clients in,
-//! [`keep`] takes their mails.
+//! Owns the flags and the sequence of a run: read the rules, listen, serve until stopped, print the summary,
+//! check `--expect`. The session is in [`smtp::server`](crate::smtp::server); [`service`] accepts
+//! connections, [`store`] stores messages.
 
 mod auth_file;
 mod counters;
@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::args::{self, ServerArgs, parse_arg, positive_duration, size};
+use super::args::{self, ServerArgs, bind_help, parse_arg, positive_duration, size};
 use super::web::{self, StatusServer};
 use crate::disk::Spool;
 use crate::error::{Error, Result};
@@ -46,15 +46,15 @@ use service::{MailService, SharedCounters};
 use store::{MessageQuota, MessageStore};
 use tls::{ServerCerts, TlsArgs};
 
-/// Where mail servers that capture usually listen.
 const DEFAULT_PORT: u16 = 2525;
-/// Threads for what may block: writing to disk, looking into large mails, PBKDF2.
+/// Threads for work that may block: writing to disk, parsing large messages, PBKDF2.
 const BLOCKING_THREADS: usize = 4;
-/// How many of the largest messages may be under way at once.
+/// Memory budget of messages being received, in messages of the maximum size.
 const MAX_MESSAGES_IN_MEMORY: u64 = 8;
 
-/// Capture mail, and fail on order.
+/// Capture mail, and inject faults on request.
 #[derive(Debug, Args)]
+#[command(mut_arg("bind", |bind| bind_help(bind, DEFAULT_PORT, true)))]
 #[command(after_help = "\
 Examples:
   netlab mail-serve --save mails
@@ -63,156 +63,153 @@ pub(crate) struct MailServe {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// Listen with TLS from the first byte here; repeatable
+    /// Address to listen on with TLS from the first byte; repeatable
     #[arg(long, value_name = "ADDR", hide_short_help = true, help_heading = "TLS")]
     tls_bind: Vec<BindAddress>,
 
-    /// Write each mail to DIR, one .eml file
+    /// Write each mail to an .eml file in DIR
     ///
-    /// The file holds the message octet for octet. It has its name, and is on the disk, before the mail is
-    /// acknowledged. DIR is made if it is not there and
-    /// what it is to be in is.
+    /// The file holds the message byte for byte. It is on disk, under its final name, before the mail is
+    /// acknowledged. DIR is created if its parent exists.
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
 
-    /// Show what came in a browser; repeatable
+    /// Show captured mail in a browser; repeatable
     ///
-    /// The last thousand mails, or 128 MiB of them: text, headers, attachments to be saved. HTML is in a
-    /// frame that runs nothing and loads nothing. ADDR is as with --bind.
+    /// The pages show the last thousand mails, or 128 MiB of them: text, headers, attachments to download.
+    /// HTML is shown in a frame that runs nothing and loads nothing. ADDR is as for --bind.
     #[arg(long, value_name = "ADDR")]
     http: Vec<BindAddress>,
 
-    /// Stop after N mails; 0 is never
+    /// Stop after N mails; 0 = no limit
     #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     count: u64,
 
-    /// Fail unless this was seen; repeatable
+    /// Exit 1 unless EXPR holds; repeatable
     ///
-    /// Conditions with spaces between them. messages, recipients, connections, refused, logins, failed and
-    /// faults are counted, with =, >=, <=, > or <: 'messages=2 refused<=1'. tls, auth, from, to and subject are what every mail
-    /// must have, and at least one mail must have come: tls=1.3, auth=none, 'from=<>'.
-    #[arg(long, value_name = "WHAT", value_parser = parse_arg::<Expectation>)]
+    /// EXPR is one or more conditions, separated by spaces. The counters messages, recipients, connections,
+    /// refused, logins, failed and faults are compared with =, >=, <=, > or <: 'messages=2 refused<=1'.
+    /// The properties tls, auth, from, to and subject must have this value in every mail, and at least one
+    /// mail must have been received: tls=1.3, auth=none, 'from=<>'.
+    #[arg(long, value_name = "EXPR", value_parser = parse_arg::<Expectation>)]
     expect: Vec<Expectation>,
 
-    /// Misbehave: 'dot#2 = drop'; repeatable
+    /// Inject a fault: 'dot#2 = drop'; repeatable
     #[arg(
         long,
-        value_name = "SPEC",
+        value_name = "RULE",
         value_parser = parse_arg::<FaultSpec>,
         long_help = "\
-Misbehave: 'WHERE[WHOSE][#N|#A..B|every K|p=R] = ACTION[, ACTION]'; repeatable
+Inject a fault: 'WHERE[PATTERN][#N|#A..B|every K|p=R] = ACTION[, ACTION]'; repeatable
 
 WHERE is connect, banner, ehlo, starttls, tls, cert, auth, mail, rcpt, data, body, dot, quit, or * for every \
-reply. WHOSE, in brackets, is an address, a user or a name, with * for anything. Occasions are counted per rule \
-from 1. ACTION is a reply ('451 4.7.1 later'), delay D, slow RATE, drop, reset, stall, raw \"…\", inject \"…\"; \
-hide for starttls and auth, hide WORDS for ehlo, 334 xN for auth; alert for tls; expired, name=OTHER or \
-self-signed for cert. netlab-mail-serve(1) says what goes where."
+reply. PATTERN, in brackets, limits the rule to an address, a user or a client name; * matches any text. Each \
+rule counts its occasions from 1. ACTION is a reply ('451 4.7.1 later'), delay D, slow RATE, drop, reset, stall, \
+raw \"…\" or inject \"…\"; hide for starttls and auth; hide KEYWORDS for ehlo; 334 xN for auth; alert for tls; \
+expired, name=OTHER or self-signed for cert. netlab-mail-serve(1) lists the actions valid at each point."
     )]
     fault: Vec<FaultSpec>,
 
-    /// Print the first N decisions of each --fault, and serve nobody
+    /// Print the first N decisions of each --fault and exit
     #[arg(long, value_name = "N", requires = "fault", hide_short_help = true)]
     plan: Option<u64>,
 
-    /// Roll the same dice as a run before
+    /// Random seed; the same seed repeats a run
     #[arg(long, value_name = "N", hide_short_help = true)]
     seed: Option<u64>,
 
     #[command(flatten)]
     tls: TlsArgs,
 
-    /// Who may log in, and must
+    /// Require login as one of the users in FILE
     ///
-    /// A file of mode 0600 with user:password on each line.
+    /// FILE has one user:password per line and must have mode 0600.
     #[arg(long, value_name = "FILE")]
     auth_file: Option<PathBuf>,
 
-    /// Take passwords on a line that others could read
+    /// Accept passwords without TLS
     #[arg(long, requires = "auth_file", hide_short_help = true)]
     insecure_auth: bool,
 
-    /// How the server names itself
-    ///
-    /// This machine's name unless given, or [127.0.0.1] where that has no dot.
+    /// Name of the server [default: host name, or [127.0.0.1] if it has no dot]
     #[arg(long, value_name = "NAME", value_parser = args::host_name, hide_short_help = true)]
     name: Option<String>,
 
-    /// The largest message
+    /// Maximum message size
     #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = positive_size, hide_short_help = true, help_heading = "Limits")]
     max_size: usize,
 
-    /// The most recipients of a mail
+    /// Maximum recipients per message
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..), hide_short_help = true, help_heading = "Limits")]
     max_recipients: u32,
 
-    /// The most connections at once; others are told to come again
+    /// Maximum connections; further clients get 421
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..), hide_short_help = true, help_heading = "Limits")]
     max_connections: u64,
 
-    /// How long a client may take for a command
+    /// Time limit for receiving the next command
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
     idle_timeout: Duration,
 
-    /// How long a client may send no more of its message, or take none of a reply
+    /// Time without progress in a message or a reply before the connection is closed
     #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
     stall_timeout: Duration,
 
-    /// How long a TLS handshake may take
+    /// Time limit for a TLS handshake
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
     handshake_timeout: Duration,
 
-    /// How long a connection may last
+    /// Time limit for a connection
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
     session_timeout: Duration,
 
-    /// How long mails that are under way may take after SIGINT, SIGTERM or the end of --for
+    /// Time for mails in progress to complete after SIGINT, SIGTERM or the end of --for
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = super::args::duration, hide_short_help = true)]
     grace: Duration,
 }
 
-/// How many connections that are one too many a thread has at once: each takes a moment to be told so.
+/// Connections over the limit per thread, kept only until their 421 is sent.
 const MAX_REJECTED_CONNECTIONS: usize = 64;
 
-/// A size of 0 would be offered as one without a limit (RFC 1870 §4).
+/// Parses a size above 0: SIZE 0 in the EHLO reply would mean no limit (RFC 1870 §4).
 fn positive_size(text: &str) -> Result<usize, String> {
-    size(text).and_then(|size| if size == 0 { Err("expected more than nothing".to_owned()) } else { Ok(size) })
+    size(text).and_then(|size| if size == 0 { Err("expected a size greater than zero".to_owned()) } else { Ok(size) })
 }
 
 impl MailServe {
-    /// Captures until told to stop.
     pub(crate) fn run(&self, style: Style) -> Result<Exit> {
         let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
         let faults = Arc::new(FaultRules::new(seed, self.fault.iter().map(|FaultSpec(rule)| rule.clone()).collect()));
         let mut output = Output::new(style);
         if let Some(count) = self.plan {
             if self.seed.is_none() && faults.is_randomized() {
-                output.note(&format!("note: with --seed {seed} it will be the same again"));
+                output.note(&format!("note: --seed {seed} repeats this plan"));
             }
             return print_plan(&faults, count, &mut output);
         }
-        let rules = self.session_config(faults)?;
-        let sides = self.tls.server_certs(&rules.name, &rules.faults)?;
-        self.check_fault_requirements(&rules, sides.is_some())?;
+        let config = self.session_config(faults)?;
+        let certs = self.tls.server_certs(&config.name, &config.faults)?;
+        self.check_fault_requirements(&config, certs.is_some())?;
         let spool = self.save.as_deref().map(Spool::open).transpose()?.map(Arc::new);
         let mut signals = Signals::install()?;
-        let doors = self.bind_listeners()?;
+        let listeners = self.bind_listeners()?;
         let pages = (!self.http.is_empty()).then(|| Listeners::bind(&self.http, 1)).transpose()?;
-        self.warn(&output, &doors, pages.as_ref());
+        self.warn(&output, &listeners, pages.as_ref());
         let urls: Vec<String> =
             pages.iter().flat_map(Listeners::addresses).map(|address| web::url("http", address)).collect();
-        let nudge = signals.waker()?;
-        let (recorder, writer) = Recorder::start(output, move || nudge.wake())?;
-        let listening = Listening::new(&rules, &doors, urls, sides.as_ref(), spool.as_deref(), seed);
+        let waker = signals.waker()?;
+        let (recorder, writer) = Recorder::start(output, move || waker.wake())?;
+        let listening = Listening::new(&config, &listeners, urls, certs.as_ref(), spool.as_deref(), seed);
         let ready = [&listening.addresses[..], &listening.tls_addresses, &listening.pages].concat();
         recorder.emit(MailServeReport::Event(MailServeEvent::Listening(listening)));
         self.server.listen.write_ready_file(ready.into_iter())?;
 
         let started = net::now();
-        let plan = ServerConfig {
-            listener_groups: doors,
+        let server_config = ServerConfig {
+            listener_groups: listeners,
             threads: self.server.threads,
             pool_threads: BLOCKING_THREADS,
-            // Who is one too many is told so, and some more wait until those have gone.
+            // Some connections over the limit are accepted, to get a 421; the rest wait in the kernel.
             max_connections: usize::try_from(self.max_connections)
                 .unwrap_or(usize::MAX)
                 .saturating_add(MAX_REJECTED_CONNECTIONS),
@@ -220,26 +217,25 @@ impl MailServe {
             drain_timeout: self.grace,
             deadline: self.server.listen.lifetime.map(|lifetime| started + lifetime),
         };
-        let archive = pages.is_some().then(Arc::<RecentMessages>::default);
+        let recent = pages.is_some().then(Arc::<RecentMessages>::default);
         let total = std::thread::scope(|scope| {
-            // Ends with the scope of this closure, before the scope waits for its threads.
-            let board = archive.clone().zip(pages).map(|(archive, listeners)| {
-                let names = self.host_names();
-                StatusServer::spawn(scope, listeners, pages::MessagePages { recent: archive, host_names: names })
+            // Dropped at the end of this closure, before the scope joins its threads.
+            let status_server = recent.clone().zip(pages).map(|(recent, listeners)| {
+                StatusServer::spawn(scope, listeners, pages::MessagePages { recent, host_names: self.host_names() })
             });
-            let _board = board.transpose()?;
-            let rooms = Resources { config: rules, certs: sides, spool, recent: archive };
-            self.run_server(plan, &rooms, &mut signals, (&recorder, style))
+            let _status_server = status_server.transpose()?;
+            let resources = Resources { config, certs, spool, recent };
+            self.run_server(server_config, &resources, &mut signals, (&recorder, style))
         })?;
         let elapsed = net::now() - started;
         drop(recorder);
         let (mut output, dropped, written) = writer.finish();
-        let broken: Vec<_> = self.expect.iter().filter_map(|expected| expected.check(&total).err()).collect();
-        broken.iter().for_each(|broken| output.report_error(broken));
-        let expected = (!self.expect.is_empty()).then_some(broken.is_empty());
+        let failures: Vec<_> = self.expect.iter().filter_map(|expected| expected.check(&total).err()).collect();
+        failures.iter().for_each(|failure| output.report_error(failure));
+        let expected = (!self.expect.is_empty()).then_some(failures.is_empty());
         output.emit(&MailServeReport::summary(total.summary(elapsed, expected, dropped)))?;
         written?;
-        Ok(if broken.is_empty() { Exit::Success } else { Exit::Negative })
+        Ok(if failures.is_empty() { Exit::Success } else { Exit::Negative })
     }
 
     fn session_config(&self, faults: Arc<FaultRules>) -> Result<SessionConfig> {
@@ -266,34 +262,34 @@ impl MailServe {
         })
     }
 
-    /// Refuses what would be read and never done.
+    /// Rejects rules and flags that cannot take effect without TLS or users.
     fn check_fault_requirements(&self, config: &SessionConfig, has_tls: bool) -> Result<()> {
         let hides = |rule: &FaultRule, word: &str| match &rule.action.effect {
             Effect::Hide(words) => words.iter().all(|hidden| hidden.eq_ignore_ascii_case(word)),
             _ => false,
         };
-        let wants_tls = |rule: &&FaultRule| {
+        let needs_tls = |rule: &&FaultRule| {
             matches!(rule.point, FaultPoint::TlsHandshake | FaultPoint::Reply(Stage::Starttls))
                 || hides(rule, "STARTTLS")
         };
-        let wants_users = |rule: &&FaultRule| {
+        let needs_users = |rule: &&FaultRule| {
             matches!(rule.point, FaultPoint::AuthChallenge | FaultPoint::Reply(Stage::Auth)) || hides(rule, "AUTH")
         };
-        let said = |rule: &FaultRule| format!("--fault '{}'", rule.text);
-        let mut tls = config.faults.rules().find(wants_tls).map(said);
+        let fault_flag = |rule: &FaultRule| format!("--fault '{}'", rule.text);
+        let mut tls = config.faults.rules().find(needs_tls).map(fault_flag);
         tls = tls.or_else(|| (!self.tls_bind.is_empty()).then(|| "--tls-bind".to_owned()));
-        if let Some(what) = tls.filter(|_| !has_tls) {
-            return Err(Error::new(Exit::Usage, format!("{what} wants TLS, and there is no certificate"))
+        if let Some(flag) = tls.filter(|_| !has_tls) {
+            return Err(Error::new(Exit::Usage, format!("{flag} requires TLS, but there is no certificate"))
                 .expected("--tls-self-signed, or --tls-cert and --tls-key"));
         }
-        if let Some(what) = config.faults.rules().find(wants_users).map(said).filter(|_| config.users.is_none()) {
-            return Err(Error::new(Exit::Usage, format!("{what} is about a login, and nobody can log in"))
+        if let Some(flag) = config.faults.rules().find(needs_users).map(fault_flag).filter(|_| config.users.is_none()) {
+            return Err(Error::new(Exit::Usage, format!("{flag} requires a login, but there are no users"))
                 .expected("--auth-file FILE"));
         }
         Ok(())
     }
 
-    /// What the pages may be called, beside addresses and localhost.
+    /// Host names under which the pages are served, besides IP addresses and localhost.
     fn host_names(&self) -> Arc<[String]> {
         let bound = self
             .http
@@ -303,27 +299,26 @@ impl MailServe {
     }
 
     fn bind_listeners(&self) -> Result<Vec<Listeners>> {
-        // Who names only a TLS address wants only that one.
-        let clear = match (&self.server.listen.bind[..], &self.tls_bind[..]) {
+        // With --tls-bind alone, there is no listener without TLS.
+        let plaintext = match (&self.server.listen.bind[..], &self.tls_bind[..]) {
             ([], [_, ..]) => Vec::new(),
             _ => self.server.listen.binds(DEFAULT_PORT),
         };
-        [&clear, &self.tls_bind].into_iter().map(|binds| Listeners::bind(binds, self.server.threads)).collect()
+        [&plaintext, &self.tls_bind].into_iter().map(|binds| Listeners::bind(binds, self.server.threads)).collect()
     }
 
-    /// What a person should know before others find out.
     fn warn(&self, output: &Output, listeners: &[Listeners], web_listeners: Option<&Listeners>) {
         for missing in listeners.iter().flat_map(Listeners::warnings) {
             output.note(&format!("note: {missing}"));
         }
         if listeners.iter().flat_map(Listeners::addresses).any(Address::is_public) {
-            output.note("warning: everybody who can reach this machine can deliver here; nothing is relayed");
+            output.note("warning: any host that can reach this machine can deliver mail here; nothing is relayed");
         }
         if web_listeners.into_iter().flat_map(Listeners::addresses).any(Address::is_public) {
-            output.note("warning: everybody who can reach this machine can read what is captured");
+            output.note("warning: any host that can reach this machine can read the captured mail");
         }
         if self.auth_file.is_some() && !self.tls.is_enabled() && !self.insecure_auth {
-            output.note("note: without TLS only SCRAM-SHA-256 is offered; --insecure-auth takes passwords in clear");
+            output.note("note: without TLS only SCRAM-SHA-256 is offered; --insecure-auth adds PLAIN and LOGIN");
         }
     }
 
@@ -334,7 +329,7 @@ impl MailServe {
         signals: &mut Signals,
         (recorder, style): (&Recorder<MailServeReport>, Style),
     ) -> Result<Counters> {
-        let budget = Arc::new(MessageQuota {
+        let quota = Arc::new(MessageQuota {
             limit: self.count,
             accepted: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
@@ -345,9 +340,9 @@ impl MailServe {
             open_connections: AtomicU64::new(0),
             max_connections: self.max_connections,
         });
-        let number = Arc::new(AtomicU64::new(0));
-        let listens = !style.quiet;
-        let looks = listens
+        let last_number = Arc::new(AtomicU64::new(0));
+        let events_wanted = !style.quiet;
+        let inspects_content = events_wanted
             || resources.recent.is_some()
             || self.expect.iter().any(|expected| expected.needs_property("subject"));
         let total = Mutex::new(Counters::new(&self.expect));
@@ -356,23 +351,22 @@ impl MailServe {
                 config: resources.config.clone(),
                 spool: resources.spool.clone(),
                 recent: resources.recent.clone(),
-                quota: Arc::clone(&budget),
-                inspects_content: looks,
-                last_number: Arc::clone(&number),
+                quota: Arc::clone(&quota),
+                inspects_content,
+                last_number: Arc::clone(&last_number),
             }),
             recorder: recorder.clone(),
-            events_wanted: listens,
+            events_wanted,
             certs: resources.certs.clone(),
             shared: Arc::clone(&shared),
             counters: Counters::new(&self.expect),
         };
-        let finish = |desk: MailService| total.lock().unwrap_or_else(PoisonError::into_inner).merge(desk.counters);
+        let finish = |local: MailService| total.lock().unwrap_or_else(PoisonError::into_inner).merge(local.counters);
         net::serve(server_config, signals, make, finish)?;
         Ok(total.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// What every thread works with.
 struct Resources {
     config: SessionConfig,
     certs: Option<ServerCerts>,
@@ -383,13 +377,13 @@ struct Resources {
 fn print_plan(faults: &FaultRules, count: u64, output: &mut Output) -> Result<Exit> {
     let mut signals = Signals::install()?;
     let mut exit = Exit::Success;
-    'rules: for (place, rule) in (0..).zip(faults.rules()) {
+    'rules: for (index, rule) in (0..).zip(faults.rules()) {
         for number in 1..=count {
             if let Some(signal) = signals.take() {
                 exit = signal.exit();
                 break 'rules;
             }
-            let fires = faults.fires(place, rule, number);
+            let fires = faults.fires(index, rule, number);
             output.emit(&MailServeReport::Event(MailServeEvent::Decision(PlannedFault {
                 rule: rule.text.clone(),
                 number,

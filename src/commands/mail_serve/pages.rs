@@ -1,9 +1,9 @@
-//! `--http`: what was captured, to be looked at in a browser.
+//! Web pages of `--http`: captured mail in a browser.
 //!
-//! Owns what is at which path. Everything in a mail is a stranger's: text is escaped, HTML is [made
-//! harmless](super::html) and shown in a frame that may run nothing and load nothing, attachments are only
-//! handed out, and whoever names another host than this one gets nothing, so that no page from elsewhere can
-//! read mails here.
+//! Owns the paths and their responses. The content of a mail is untrusted: text is escaped, HTML is
+//! [sanitized](super::html) and shown in a frame that may run nothing and load nothing, and attachments are
+//! offered for download only. A request for another host name is rejected, so that no page of another site
+//! can read mails.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -16,6 +16,7 @@ use super::events::MessageEvent;
 use super::html::sanitize;
 use super::mime::{content_type, inspect};
 use super::recent::{RecentMessage, RecentMessages};
+use crate::commands::report::plural;
 use crate::commands::web::{Handler, Response, ResponseBody};
 use crate::http::{Request, Status};
 use crate::site::escape_html;
@@ -23,48 +24,44 @@ use crate::time::Moment;
 
 const LIST_TEMPLATE: &str = include_str!("../../../assets/pages/mails.html");
 const MESSAGE_TEMPLATE: &str = include_str!("../../../assets/pages/mail.html");
-/// Our own pages run nothing, and show nothing from elsewhere.
+/// Policy of our own pages: no scripts, nothing from other sites.
 const PAGE_CSP: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// A stranger's HTML has no origin, no script, no form and no network; images are in it or nowhere.
+/// Policy of HTML from a mail: no origin, no scripts, no forms, no network; only inlined images.
 const UNTRUSTED_CSP: &str = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; \
                         form-action 'none'; frame-ancestors 'self'";
-/// In place of HTML that cannot be made harmless.
-const HTML_NOT_SHOWN: &str = "<p>too long, or too odd, to be shown here; it is in the whole message</p>";
-/// Letters of a subject in the list.
+const HTML_NOT_SHOWN: &str = "<p>This HTML is too long or malformed to be shown safely. See the complete message.</p>";
+/// Limit of characters of a subject in the list.
 const MAX_SUBJECT_CHARS: usize = 160;
-/// Recipients that the list names.
 const MAX_LISTED_RECIPIENTS: usize = 3;
-/// Octets of text that a page shows.
+/// Limit of text on a page.
 const MAX_TEXT_BYTES: usize = 512 << 10;
-/// What a file name may hold unescaped in `filename*` (RFC 8187 §3.2.1).
+/// Characters not escaped in `filename*` (RFC 8187 §3.2.1).
 const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
 
-/// What is at which path.
 #[derive(Clone)]
 pub(super) struct MessagePages {
-    /// The mails.
     pub recent: Arc<RecentMessages>,
-    /// Names under which this machine may be asked, beside its addresses and localhost.
+    /// Accepted host names, besides IP addresses and localhost.
     pub host_names: Arc<[String]>,
 }
 
 impl Handler for MessagePages {
     fn respond(&self, request: &Request<'_>, _: Moment) -> Response {
-        if let Some(decision) = Response::for_other_method(request, "mails") {
-            return decision;
+        if let Some(response) = Response::for_other_method(request, "mails") {
+            return response;
         }
         if !request.host.is_none_or(|host| self.is_local_host(host)) {
-            let why = "This server is not called that. Ask for it by its address, or as localhost.";
+            let why = "Unknown host name. Use the IP address of this server, or localhost.";
             return Response::error(Status::FORBIDDEN, why);
         }
         let path = request.target.split('?').next().unwrap_or_default();
-        let decision = match path.strip_prefix("/mail/") {
+        let response = match path.strip_prefix("/mail/") {
             None if path == "/" => html_page(list_page(&self.recent)),
             None => not_found(),
             Some(rest) => self.message_response(rest).unwrap_or_else(not_found),
         };
-        decision
+        response
             .with_field("Cache-Control", "no-store")
             .with_field("X-Content-Type-Options", "nosniff")
             .with_field("Referrer-Policy", "no-referrer")
@@ -73,40 +70,40 @@ impl Handler for MessagePages {
 }
 
 impl MessagePages {
-    /// Whether a Host field names this machine. A name that somebody else has made to lead here (DNS
-    /// rebinding) does not.
+    /// Returns whether a Host field names this machine. An attacker can let any other name resolve to this
+    /// address (DNS rebinding).
     fn is_local_host(&self, host: &str) -> bool {
         let name = match host.rsplit_once(':') {
             Some((name, port)) if !port.ends_with(']') => name,
             _ => host,
         };
-        let bare = name.trim_start_matches('[').trim_end_matches(']');
-        bare.parse::<std::net::IpAddr>().is_ok()
+        let address = name.trim_start_matches('[').trim_end_matches(']');
+        address.parse::<std::net::IpAddr>().is_ok()
             || name.eq_ignore_ascii_case("localhost")
             || self.host_names.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
 
     fn message_response(&self, path: &str) -> Option<Response> {
-        let (number, what) = match path.split_once('/') {
-            Some((number, what)) => (number, what),
+        let (number, item) = match path.split_once('/') {
+            Some((number, item)) => (number, item),
             None => path.strip_suffix(".eml").map_or((path, ""), |number| (number, "eml")),
         };
         let is_plain = number.bytes().all(|digit| digit.is_ascii_digit());
-        let kept = self.recent.find(number.parse().ok().filter(|_| is_plain)?)?;
-        match what {
-            "" => Some(html_page(message_page(&kept))),
-            "eml" => Some(download(&format!("{}.eml", kept.event.number), kept.message.clone())),
+        let message = self.recent.find(number.parse().ok().filter(|_| is_plain)?)?;
+        match item {
+            "" => Some(html_page(message_page(&message))),
+            "eml" => Some(download(&format!("{}.eml", message.event.number), message.message.clone())),
             "html" => {
-                let html = inspect(&kept.message, |read, _| {
-                    let html = read.body_html(0)?;
-                    Some(sanitize(read, &html).unwrap_or_else(|| HTML_NOT_SHOWN.to_owned()))
+                let html = inspect(&message.message, |parsed, _| {
+                    let html = parsed.body_html(0)?;
+                    Some(sanitize(parsed, &html).unwrap_or_else(|| HTML_NOT_SHOWN.to_owned()))
                 })??;
                 Some(Response::html(Status::OK, html).with_field("Content-Security-Policy", UNTRUSTED_CSP))
             }
             part => {
-                let place: usize = part.strip_prefix("part/")?.parse().ok()?;
-                inspect(&kept.message, |read, _| {
-                    let part = read.attachment(u32::try_from(place).ok()?)?;
+                let index: usize = part.strip_prefix("part/")?.parse().ok()?;
+                inspect(&message.message, |parsed, _| {
+                    let part = parsed.attachment(u32::try_from(index).ok()?)?;
                     Some(download(part.attachment_name().unwrap_or("attachment"), part.contents().to_vec()))
                 })?
             }
@@ -115,16 +112,16 @@ impl MessagePages {
 }
 
 fn not_found() -> Response {
-    Response::error(Status::NOT_FOUND, "There is no such mail, or it was forgotten.")
+    Response::error(Status::NOT_FOUND, "There is no such mail, or it has been dropped.")
 }
 
 fn html_page(page: String) -> Response {
     Response::html(Status::OK, page).with_field("Content-Security-Policy", PAGE_CSP)
 }
 
-/// Octets to be saved and never to be shown, whatever they are.
+/// Builds a response that a browser saves and never shows, whatever its content.
 fn download(name: &str, bytes: Vec<u8>) -> Response {
-    // A name is a name: no path leads out of the place where it is saved.
+    // Only the last component: a path must not lead out of the download directory.
     let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let ascii: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '_' }).collect();
@@ -138,10 +135,10 @@ fn download(name: &str, bytes: Vec<u8>) -> Response {
 }
 
 fn list_page(recent: &RecentMessages) -> String {
-    let (mails, forgotten) = recent.list();
+    let (mails, dropped) = recent.list();
     let mut rows = String::new();
-    for kept in &mails {
-        let mail = &kept.event;
+    for message in &mails {
+        let mail = &message.event;
         let mut to: Vec<String> =
             mail.recipients.iter().take(MAX_LISTED_RECIPIENTS).map(|to| to.address.clone()).collect();
         if let Some(more) = mail.recipients.len().checked_sub(MAX_LISTED_RECIPIENTS).filter(|more| *more > 0) {
@@ -152,18 +149,23 @@ fn list_page(recent: &RecentMessages) -> String {
             "<tr><td class=t>{}<td class=s><a href=\"/mail/{}\">{}</a><td>{}<td>{}<td class=n>{}",
             mail.time.zoned().strftime("%H:%M:%S"),
             mail.number,
-            escape_html(&subject(kept).chars().take(MAX_SUBJECT_CHARS).collect::<String>()),
+            escape_html(&subject(message).chars().take(MAX_SUBJECT_CHARS).collect::<String>()),
             escape_html(or_placeholder(&mail.from, "<>")),
             escape_html(&to.join(", ")),
             mail.bytes
         );
     }
-    let about = match (mails.len(), forgotten) {
-        (0, _) => "None so far; this page looks again every five seconds.".to_owned(),
-        (count, 0) => format!("{count}, the newest first; this page looks again every five seconds."),
-        (count, forgotten) => format!("The last {count}; {forgotten} older ones are no longer kept here."),
+    let count = format!("{} {}", mails.len(), plural(mails.len() as u64, "mail", "mails"));
+    let about = match (mails.len(), dropped) {
+        (0, _) => "No mail yet; this page refreshes every five seconds.".to_owned(),
+        (_, 0) => format!("{count}, newest first; this page refreshes every five seconds."),
+        _ => format!("The last {count}, newest first; {dropped} older {} dropped.", plural(dropped, "mail", "mails")),
     };
-    fill_template(LIST_TEMPLATE, &[("count", &mails.len().to_string()), ("about", &about), ("rows", &rows)])
+    fill_template(LIST_TEMPLATE, &[("count", &count), ("about", &about), ("rows", &rows)])
+}
+
+fn size_text(bytes: usize) -> String {
+    format!("{bytes} {}", plural(bytes as u64, "byte", "bytes"))
 }
 
 fn subject(message: &RecentMessage) -> &str {
@@ -176,24 +178,25 @@ fn or_placeholder<'t>(text: &'t str, placeholder: &'t str) -> &'t str {
 
 fn message_page(message: &RecentMessage) -> String {
     let mail = &message.event;
-    let seen = inspect(&message.message, |read, is_whole| {
-        (content_html(read, mail.number), attachment_items(read, mail.number), is_whole)
+    let parsed = inspect(&message.message, |parsed, is_whole| {
+        (content_html(parsed, mail.number), attachment_items(parsed, mail.number), is_whole)
     });
-    let (content, parts) = match seen {
+    let (content, parts) = match parsed {
         Some((content, parts, true)) if parts.is_empty() => (content, "<p>none</p>".to_owned()),
         Some((content, parts, true)) => (content, format!("<ul>{parts}</ul>")),
-        cut => {
-            let why = "<p>not told: this message has too many parts to be taken apart</p>";
-            (cut.map(|(content, ..)| content).unwrap_or_default(), why.to_owned())
+        incomplete => {
+            let why = "<p>not listed: this message has too many parts</p>";
+            (incomplete.map(|(content, ..)| content).unwrap_or_default(), why.to_owned())
         }
     };
     let end = memchr::memmem::find(&message.message, b"\r\n\r\n").unwrap_or(message.message.len());
     let headers = String::from_utf8_lossy(message.message.get(..end).unwrap_or_default());
+    let lines = headers.lines().count();
     fill_template(
         MESSAGE_TEMPLATE,
         &[
             ("number", &mail.number.to_string()),
-            ("header_count", &headers.lines().count().to_string()),
+            ("header_count", &format!("{lines} {}", plural(lines as u64, "line", "lines"))),
             ("envelope", &envelope_rows(mail)),
             ("parts", &parts),
             ("content", &content),
@@ -203,7 +206,7 @@ fn message_page(message: &RecentMessage) -> String {
     )
 }
 
-/// How it came: the rows of a list.
+/// Returns the envelope and the connection as items of a description list.
 fn envelope_rows(event: &MessageEvent) -> String {
     let mut rows = String::new();
     let mut row = |name: &str, text: &str| {
@@ -213,69 +216,69 @@ fn envelope_rows(event: &MessageEvent) -> String {
     for recipient in &event.recipients {
         row("to", &recipient.address);
     }
-    row("came", &event.time.zoned().strftime("%Y-%m-%d %H:%M:%S %:z").to_string());
-    row("by", &format!("{} ({})", event.peer, event.helo));
-    let line = match (event.tls, &event.auth) {
-        (Some(tls), Some(user)) => format!("TLS {tls}, as {user}"),
+    row("received", &event.time.zoned().strftime("%Y-%m-%d %H:%M:%S %:z").to_string());
+    row("client", &format!("{} ({})", event.peer, event.helo));
+    let security = match (event.tls, &event.auth) {
+        (Some(tls), Some(user)) => format!("TLS {tls}, user {user}"),
         (Some(tls), None) => format!("TLS {tls}"),
-        (None, Some(user)) => format!("in clear, as {user}"),
-        (None, None) => "in clear".to_owned(),
+        (None, Some(user)) => format!("not encrypted, user {user}"),
+        (None, None) => "not encrypted".to_owned(),
     };
-    row("line", &line);
-    row("size", &format!("{} bytes", event.bytes));
+    row("connection", &security);
+    row("size", &size_text(event.bytes));
     if let Some(file) = &event.file {
         row("file", file);
     }
     rows
 }
 
-/// Its text, and the frame of its HTML.
-fn content_html(read: &Message<'_>, number: u64) -> String {
+/// Returns the text of a message, and the frame of its HTML.
+fn content_html(parsed: &Message<'_>, number: u64) -> String {
     let mut content = String::new();
-    let has_html = read.html_bodies().any(|part| matches!(part.body, PartType::Html(_)));
-    let has_text = read.text_bodies().any(|part| matches!(part.body, PartType::Text(_)));
-    let text = if has_text || !has_html { read.body_text(0).or_else(|| unclosed_text(read)) } else { None };
+    let has_html = parsed.html_bodies().any(|part| matches!(part.body, PartType::Html(_)));
+    let has_text = parsed.text_bodies().any(|part| matches!(part.body, PartType::Text(_)));
+    let text = if has_text || !has_html { parsed.body_text(0).or_else(|| unclosed_text(parsed)) } else { None };
     if let Some(text) = text {
         let _ = write!(content, "<h2>Text</h2><pre>{}</pre>", text_html(&text));
     }
     if has_html {
         let _ = write!(
             content,
-            "<h2>HTML</h2><iframe sandbox referrerpolicy=\"no-referrer\" title=\"the mail's HTML\" \
+            "<h2>HTML</h2><iframe sandbox referrerpolicy=\"no-referrer\" title=\"HTML of the mail\" \
              src=\"/mail/{number}/html\"></iframe>"
         );
     }
     content
 }
 
-/// Its attachments: the items of a list.
-fn attachment_items(read: &Message<'_>, number: u64) -> String {
+/// Returns the attachments as list items.
+fn attachment_items(parsed: &Message<'_>, number: u64) -> String {
     let mut items = String::new();
-    for (place, part) in (0..).zip(read.attachments()) {
-        let named = part.content_id().map(|id| format!("cid:{id}"));
-        let name = part.attachment_name().or(named.as_deref()).unwrap_or("without a name");
+    for (index, part) in (0..).zip(parsed.attachments()) {
+        let content_id = part.content_id().map(|id| format!("cid:{id}"));
+        let name = part.attachment_name().or(content_id.as_deref()).unwrap_or("(no name)");
         let _ = write!(
             items,
-            "<li><a href=\"/mail/{number}/part/{place}\" download>{}</a>, {}, {} bytes",
+            "<li><a href=\"/mail/{number}/part/{index}\" download>{}</a>, {}, {}",
             escape_html(name),
             escape_html(&content_type(part)),
-            part.contents().len()
+            size_text(part.contents().len())
         );
     }
     items
 }
 
-/// The text of a message whose parts are not closed, which its parser takes for an attachment.
-fn unclosed_text<'m>(read: &'m Message<'_>) -> Option<Cow<'m, str>> {
+/// Returns the text of a message without a closing boundary, which the parser treats as an attachment.
+fn unclosed_text<'m>(parsed: &'m Message<'_>) -> Option<Cow<'m, str>> {
     let is_text = |part: &&MessagePart<'_>| {
         matches!(part.body, PartType::Text(_))
             && part.attachment_name().is_none()
             && part.content_disposition().is_none()
     };
-    read.parts.iter().filter(is_text).find_map(|part| part.text_contents()).map(Cow::Borrowed)
+    parsed.parts.iter().filter(is_text).find_map(|part| part.text_contents()).map(Cow::Borrowed)
 }
 
-/// Fills the places of a template in one pass.
+/// Replaces the placeholders of a template in one pass, so that values are not expanded.
 fn fill_template(template: &str, values: &[(&str, &str)]) -> String {
     let mut page = String::with_capacity(template.len());
     let mut rest = template;
@@ -289,13 +292,13 @@ fn fill_template(template: &str, values: &[(&str, &str)]) -> String {
     page
 }
 
-/// Text with its lines, as HTML; what is too long for a page is cut, and says so.
+/// Escapes text line by line and truncates what is too long for a page.
 fn text_html(text: &str) -> String {
     let end = (0..=MAX_TEXT_BYTES.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    let shown: Vec<String> =
+    let lines: Vec<String> =
         text.get(..end).unwrap_or_default().lines().map(|line| escape_html(line).to_string()).collect();
-    let cut = if end < text.len() { "\n… the rest is in the whole message" } else { "" };
-    shown.join("\n") + cut
+    let note = if end < text.len() { "\n… truncated; see the complete message" } else { "" };
+    lines.join("\n") + note
 }
 
 #[cfg(test)]
@@ -304,23 +307,23 @@ mod tests {
     use crate::commands::mail_serve::events::tests::message_event;
     use std::sync::Arc;
 
-    fn field(decision: &crate::commands::web::Response, name: &str) -> String {
-        decision.fields.iter().find(|(known, _)| *known == name).expect(name).1.clone()
+    fn field(response: &crate::commands::web::Response, name: &str) -> String {
+        response.fields.iter().find(|(known, _)| *known == name).expect(name).1.clone()
     }
 
     #[test]
-    fn only_this_machine_is_asked() {
-        let board = MessagePages { recent: Arc::default(), host_names: Arc::from(["lab.test".to_owned()]) };
+    fn only_local_host_names_are_accepted() {
+        let pages = MessagePages { recent: Arc::default(), host_names: Arc::from(["lab.test".to_owned()]) };
         for host in ["127.0.0.1:8025", "[::1]:8025", "[::1]", "localhost", "LOCALHOST:1", "lab.test", "10.1.2.3"] {
-            assert!(board.is_local_host(host), "{host}");
+            assert!(pages.is_local_host(host), "{host}");
         }
         for host in ["evil.test", "127.0.0.1.evil.test", "localhost.evil.test:80", "", ":80"] {
-            assert!(!board.is_local_host(host), "{host}");
+            assert!(!pages.is_local_host(host), "{host}");
         }
     }
 
     #[test]
-    fn a_file_name_is_a_name() {
+    fn a_file_name_of_a_download_is_sanitized() {
         for (name, shown) in [
             ("../../etc/passwd", "attachment; filename=\"passwd\"; filename*=UTF-8''passwd"),
             ("a\"\r\nb", "attachment; filename=\"a___b\"; filename*=UTF-8''a%22%0D%0Ab"),
@@ -332,27 +335,27 @@ mod tests {
     }
 
     #[test]
-    fn places_in_a_mail_are_not_filled() {
+    fn placeholders_in_a_mail_are_not_filled() {
         assert_eq!(fill_template("{{a}}-{{b}}-{{c}}", &[("a", "{{b}}"), ("b", "x")]), "{{b}}-x-");
         assert_eq!(text_html("<\u{1b}>\n&"), "&lt;\u{fffd}&gt;\n&amp;");
-        assert!(text_html(&"\u{fc}".repeat(1 << 20)).ends_with("the whole message"));
+        assert!(text_html(&"\u{fc}".repeat(1 << 20)).ends_with("the complete message"));
     }
 
     #[test]
-    fn mails_are_found_by_their_number_and_nothing_else() {
-        let archive = Arc::new(RecentMessages::default());
+    fn mails_are_found_by_their_number_only() {
+        let recent = Arc::new(RecentMessages::default());
         let message = b"Content-Type: text/html\r\n\r\n<script>x</script>".to_vec();
-        archive.push(RecentMessage { event: Arc::new(message_event(7)), message });
-        let board = MessagePages { recent: archive, host_names: Arc::from([]) };
+        recent.push(RecentMessage { event: Arc::new(message_event(7)), message });
+        let pages = MessagePages { recent, host_names: Arc::from([]) };
         for path in ["7", "7/", "7.eml", "7/html"] {
-            assert!(board.message_response(path).is_some(), "{path}");
+            assert!(pages.message_response(path).is_some(), "{path}");
         }
         for path in ["", "8", "+7", "7.txt", "7/part/0", "7/part/x", "7/../7", "-1", "99999999999999999999"] {
-            assert!(board.message_response(path).is_none(), "{path}");
+            assert!(pages.message_response(path).is_none(), "{path}");
         }
-        let html = board.message_response("7/html").expect("there");
+        let html = pages.message_response("7/html").expect("there");
         assert!(field(&html, "Content-Security-Policy").starts_with("sandbox; default-src 'none'"));
-        let raw = board.message_response("7.eml").expect("there");
+        let raw = pages.message_response("7.eml").expect("there");
         assert_eq!(field(&raw, "Content-Type"), "application/octet-stream");
     }
 }

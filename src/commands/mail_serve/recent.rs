@@ -1,6 +1,6 @@
-//! The mails that can be looked at.
+//! Most recent mails in memory, for the web pages.
 //!
-//! Owns the last of them in memory, so many and so large in all; `--save` keeps the others.
+//! Owns the limits of their number and total size. `--save` keeps all mails.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,22 +8,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::events::MessageEvent;
 use crate::smtp::server::EnvelopeRecipient;
 
-/// The most mails that are kept.
 const MAX_MESSAGES: usize = 1_000;
-/// The most octets that they may have together; one that is larger alone is kept alone.
+/// Limit of their total size. A single larger mail is kept alone.
 const MAX_BYTES: usize = 128 << 20;
 
-/// A mail with its message.
 #[derive(Debug)]
 pub(super) struct RecentMessage {
-    /// What is known of it.
     pub event: Arc<MessageEvent>,
-    /// The message, octet for octet.
+    /// The message as received, byte for byte.
     pub message: Vec<u8>,
 }
 
 impl RecentMessage {
-    /// What it takes, about: a short mail may be for many.
+    /// Estimates the memory used; a short message may have many recipients.
     fn memory_size(&self) -> usize {
         const PART_SIZE: usize = 128;
         let recipients = self.event.recipients.iter().map(EnvelopeRecipient::memory_size);
@@ -31,7 +28,6 @@ impl RecentMessage {
     }
 }
 
-/// The last mails.
 #[derive(Debug, Default)]
 pub(super) struct RecentMessages(Mutex<RecentQueue>);
 
@@ -43,27 +39,26 @@ struct RecentQueue {
 }
 
 impl RecentMessages {
-    /// Puts one in, and forgets the oldest if there are too many.
+    /// Adds a mail and drops the oldest ones beyond the limits.
     pub(super) fn push(&self, message: RecentMessage) {
-        let mut shelf = self.lock();
-        shelf.bytes += message.memory_size();
-        shelf.messages.push_back(Arc::new(message));
-        while shelf.messages.len() > MAX_MESSAGES || (shelf.bytes > MAX_BYTES && shelf.messages.len() > 1) {
-            let Some(oldest) = shelf.messages.pop_front() else { break };
-            shelf.bytes -= oldest.memory_size();
-            shelf.evicted += 1;
+        let mut queue = self.lock();
+        queue.bytes += message.memory_size();
+        queue.messages.push_back(Arc::new(message));
+        while queue.messages.len() > MAX_MESSAGES || (queue.bytes > MAX_BYTES && queue.messages.len() > 1) {
+            let Some(oldest) = queue.messages.pop_front() else { break };
+            queue.bytes -= oldest.memory_size();
+            queue.evicted += 1;
         }
     }
 
-    /// All that are there, the newest first, and how many were forgotten.
+    /// Returns all mails, newest first, and the number of dropped ones.
     pub(super) fn list(&self) -> (Vec<Arc<RecentMessage>>, u64) {
-        let shelf = self.lock();
-        (shelf.messages.iter().rev().cloned().collect(), shelf.evicted)
+        let queue = self.lock();
+        (queue.messages.iter().rev().cloned().collect(), queue.evicted)
     }
 
-    /// The one with this number.
     pub(super) fn find(&self, number: u64) -> Option<Arc<RecentMessage>> {
-        self.lock().messages.iter().find(|kept| kept.event.number == number).cloned()
+        self.lock().messages.iter().find(|message| message.event.number == number).cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, RecentQueue> {
@@ -77,28 +72,28 @@ mod tests {
     use crate::commands::mail_serve::events::tests::message_event;
     use std::sync::Arc;
 
-    fn push(archive: &RecentMessages, number: u64, size: usize) {
-        archive.push(RecentMessage { event: Arc::new(message_event(number)), message: vec![0; size] });
+    fn push(recent: &RecentMessages, number: u64, size: usize) {
+        recent.push(RecentMessage { event: Arc::new(message_event(number)), message: vec![0; size] });
     }
 
     #[test]
-    fn the_newest_come_first_and_the_oldest_go() {
-        let archive = RecentMessages::default();
-        (1..=MAX_MESSAGES as u64 + 2).for_each(|number| push(&archive, number, 1));
-        let (mails, forgotten) = archive.list();
-        assert_eq!((mails.len(), forgotten, mails[0].event.number), (MAX_MESSAGES, 2, MAX_MESSAGES as u64 + 2));
-        assert!(archive.find(2).is_none() && archive.find(3).is_some());
+    fn the_newest_come_first_and_the_oldest_are_dropped() {
+        let recent = RecentMessages::default();
+        (1..=MAX_MESSAGES as u64 + 2).for_each(|number| push(&recent, number, 1));
+        let (mails, dropped) = recent.list();
+        assert_eq!((mails.len(), dropped, mails[0].event.number), (MAX_MESSAGES, 2, MAX_MESSAGES as u64 + 2));
+        assert!(recent.find(2).is_none() && recent.find(3).is_some());
     }
 
     #[test]
-    fn their_octets_have_a_limit_too() {
-        let archive = RecentMessages::default();
-        push(&archive, 1, MAX_BYTES / 2 - 1_000);
-        push(&archive, 2, MAX_BYTES / 2 - 1_000);
-        assert_eq!(archive.list().0.len(), 2);
-        push(&archive, 3, 2_000);
-        assert_eq!(archive.list().0.len(), 2);
-        push(&archive, 4, MAX_BYTES * 2);
-        assert_eq!(archive.list().0.len(), 1);
+    fn their_total_size_is_limited() {
+        let recent = RecentMessages::default();
+        push(&recent, 1, MAX_BYTES / 2 - 1_000);
+        push(&recent, 2, MAX_BYTES / 2 - 1_000);
+        assert_eq!(recent.list().0.len(), 2);
+        push(&recent, 3, 2_000);
+        assert_eq!(recent.list().0.len(), 2);
+        push(&recent, 4, MAX_BYTES * 2);
+        assert_eq!(recent.list().0.len(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! One thread of the mail server: who is let in, and what is told of them.
+//! Service of one thread of the mail server: accepts connections and reports session events.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,61 +15,50 @@ use crate::smtp::server::fault::{Effect, FaultPoint, FiredRule};
 use crate::smtp::server::{self, ClientInfo, ServerEvent, ServerSession, TOO_MANY_CONNECTIONS};
 use crate::time::Moment;
 
-/// The door behind which TLS begins with the first octet.
+/// Listener group with TLS from the first byte.
 pub(super) const TLS_LISTENER: usize = 1;
 
-/// What all threads share.
+/// Connection counters that all threads share.
 pub(super) struct SharedCounters {
-    /// Connections so far.
     pub accepted_connections: AtomicU64,
-    /// Connections at the moment.
     pub open_connections: AtomicU64,
-    /// How many there may be at once.
     pub max_connections: u64,
 }
 
-/// The service of one thread.
 pub(super) struct MailService {
-    /// Where mails go.
     pub store: Rc<MessageStore>,
-    /// Who is told.
     pub recorder: Recorder<MailServeReport>,
-    /// Whether anybody reads what is told.
+    /// Whether events are printed (not with `--quiet`).
     pub events_wanted: bool,
-    /// What is shown under TLS.
     pub certs: Option<ServerCerts>,
-    /// What all threads share.
     pub shared: Arc<SharedCounters>,
-    /// What this one counts.
+    /// Counters of this thread.
     pub counters: Counters,
 }
 
 impl MailService {
-    /// What a rule has in mind for a connection that has just come.
+    /// Returns the rule that fires for a new connection, and its effect.
     fn evaluate_fault(&mut self, point: FaultPoint, session: u64) -> Option<(usize, Effect)> {
-        let office = Rc::clone(&self.store);
-        let FiredRule { rule_index: rule, ordinal: number, action } =
-            office.config.faults.evaluate(|found| found == point, "")?;
-        self.on_event(ServerEvent::Fault { session, rule_index: rule, ordinal: number });
-        Some((rule, action.effect.clone()))
+        let store = Rc::clone(&self.store);
+        let FiredRule { rule_index, ordinal, action } = store.config.faults.evaluate(|found| found == point, "")?;
+        self.on_event(ServerEvent::Fault { session, rule_index, ordinal });
+        Some((rule_index, action.effect.clone()))
     }
 }
 
-fn refused_event(
-    server::RejectedCommand { client, stage, command, reply: answer }: server::RejectedCommand,
-) -> MailServeEvent {
+fn refused_event(server::RejectedCommand { client, stage, command, reply }: server::RejectedCommand) -> MailServeEvent {
     MailServeEvent::Refused(Refused {
         time: net::now(),
         session: client.session,
         peer: report::display_peer(client.peer),
         stage,
         command: command.chars().take(MAX_LOGGED_CHARS).collect(),
-        code: answer.code,
-        text: answer.text.into_owned(),
+        code: reply.code,
+        text: reply.text.into_owned(),
     })
 }
 
-/// The most letters of a command that a log keeps.
+/// Limit of characters of a command in an event.
 const MAX_LOGGED_CHARS: usize = 512;
 
 impl Service for MailService {
@@ -77,51 +66,51 @@ impl Service for MailService {
 
     fn accepted(
         &mut self,
-        Incoming { peer, listener_group: door }: Incoming,
+        Incoming { peer, listener_group }: Incoming,
         now: Moment,
     ) -> Accepted<ServerSession<MessageStore>> {
         self.counters.connections += 1;
         let session = self.shared.accepted_connections.fetch_add(1, Ordering::Relaxed) + 1;
-        let present = self.shared.open_connections.load(Ordering::Relaxed);
-        let talk =
-            ServerSession::new(Rc::clone(&self.store), ClientInfo { peer, session, ..ClientInfo::default() }, now);
-        // Threads may let in one more at the same moment; the limit is no matter of one more or less.
-        let talk = if present < self.shared.max_connections {
+        let open = self.shared.open_connections.load(Ordering::Relaxed);
+        let client = ClientInfo { peer, session, ..ClientInfo::default() };
+        let protocol = ServerSession::new(Rc::clone(&self.store), client, now);
+        // Other threads may accept one more at the same moment: the limit is approximate.
+        let protocol = if open < self.shared.max_connections {
             self.shared.open_connections.fetch_add(1, Ordering::Relaxed);
-            talk
+            protocol
         } else {
-            talk.with_rejection(TOO_MANY_CONNECTIONS)
+            protocol.with_rejection(TOO_MANY_CONNECTIONS)
         };
-        // Behind TLS nothing can be told before there is a handshake, which would be a place to stay in.
-        if talk.is_rejected() && door == TLS_LISTENER {
-            return Accepted { protocol: talk.with_handshake_effect(Effect::Drop), tls: None, start_tls: None };
+        // On an implicit-TLS port, a 421 would need a handshake, which an attacker can stall: close.
+        if protocol.is_rejected() && listener_group == TLS_LISTENER {
+            return Accepted { protocol: protocol.with_handshake_effect(Effect::Drop), tls: None, start_tls: None };
         }
-        let Some(sides) = self.certs.clone() else { return Accepted { protocol: talk, tls: None, start_tls: None } };
-        let wrong = self.evaluate_fault(FaultPoint::Certificate, session).map(|(rule, _)| rule);
-        let faulty = sides.faulty.into_iter().find(|(rule, _)| Some(*rule) == wrong);
-        let side = faulty.map_or(sides.regular, |(_, side)| side);
-        if door != TLS_LISTENER {
-            return Accepted { protocol: talk, tls: None, start_tls: Some(side) };
+        let Some(certs) = self.certs.clone() else { return Accepted { protocol, tls: None, start_tls: None } };
+        let fired = self.evaluate_fault(FaultPoint::Certificate, session).map(|(rule, _)| rule);
+        let faulty = certs.faulty.into_iter().find(|(rule, _)| Some(*rule) == fired);
+        let tls = faulty.map_or(certs.regular, |(_, tls)| tls);
+        if listener_group != TLS_LISTENER {
+            return Accepted { protocol, tls: None, start_tls: Some(tls) };
         }
         match self.evaluate_fault(FaultPoint::TlsHandshake, session) {
-            Some((_, instead)) => {
-                Accepted { protocol: talk.with_handshake_effect(instead), tls: None, start_tls: None }
+            Some((_, effect)) => {
+                Accepted { protocol: protocol.with_handshake_effect(effect), tls: None, start_tls: None }
             }
-            None => Accepted { protocol: talk, tls: Some(side), start_tls: None },
+            None => Accepted { protocol, tls: Some(tls), start_tls: None },
         }
     }
 
-    fn on_event(&mut self, fact: ServerEvent<StoredMessage>) {
-        let line = match fact {
-            ServerEvent::Accepted(taken, took) => {
-                let mail = taken.commit();
-                self.counters.count_message(&mail, took);
+    fn on_event(&mut self, event: ServerEvent<StoredMessage>) {
+        let event = match event {
+            ServerEvent::Accepted(stored, latency) => {
+                let mail = stored.commit();
+                self.counters.count_message(&mail, latency);
                 self.store.quota.acknowledge();
                 self.events_wanted.then_some(MailServeEvent::Message(mail))
             }
-            ServerEvent::Rejected(refused) => {
+            ServerEvent::Rejected(rejected) => {
                 self.counters.refused += 1;
-                self.events_wanted.then(|| refused_event(refused))
+                self.events_wanted.then(|| refused_event(rejected))
             }
             ServerEvent::Login { client, user, mechanism, succeeded: ok } => {
                 self.counters.logins += u64::from(ok);
@@ -131,10 +120,10 @@ impl Service for MailService {
                     MailServeEvent::Login(Login { time, session, peer, user, mechanism: mechanism.name(), ok })
                 })
             }
-            ServerEvent::Fault { session, rule_index: rule, ordinal: number } => {
+            ServerEvent::Fault { session, rule_index, ordinal: number } => {
                 self.counters.faults += 1;
-                let text = |rule| self.store.config.faults.rule_text(rule).to_owned();
-                self.events_wanted.then(|| MailServeEvent::Fault(FaultFired { session, rule: text(rule), number }))
+                let rule = || self.store.config.faults.rule_text(rule_index).to_owned();
+                self.events_wanted.then(|| MailServeEvent::Fault(FaultFired { session, rule: rule(), number }))
             }
             ServerEvent::Failed { client, reason: why } => {
                 self.counters.failed += 1;
@@ -144,20 +133,20 @@ impl Service for MailService {
                 })
             }
         };
-        if let Some(line) = line {
-            self.recorder.emit(MailServeReport::Event(line));
+        if let Some(event) = event {
+            self.recorder.emit(MailServeReport::Event(event));
         }
     }
 
-    fn on_closed(&mut self, talk: ServerSession<MessageStore>) {
-        if !talk.is_rejected() {
+    fn on_closed(&mut self, protocol: ServerSession<MessageStore>) {
+        if !protocol.is_rejected() {
             self.shared.open_connections.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    fn on_notice(&mut self, Notice::Exhausted(word): Notice) {
+    fn on_notice(&mut self, Notice::Exhausted(reason): Notice) {
         if self.events_wanted {
-            let what = format!("no new connections for a moment: {word}");
+            let what = format!("no new connections for a moment: {reason}");
             self.recorder.emit(MailServeReport::Event(MailServeEvent::Notice { what }));
         }
     }

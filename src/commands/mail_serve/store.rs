@@ -1,7 +1,7 @@
-//! What becomes of a mail: looked into, written to disk, told.
+//! Message store: inspects a mail, saves it, and makes its event.
 //!
-//! Owns the work between the last octet and the 250. What may block is a job; a mail that cannot be kept
-//! is refused for now, and its sender tries again.
+//! Owns the work between the last byte and the 250. Work that may block runs in the thread pool. A mail that
+//! cannot be saved gets a 4xx reply, so that its sender retries.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use mail_parser::{Message, MessagePart, MimeHeaders as _, PartType};
 
 use super::events::{MessageEvent, Part};
 use super::mime::{content_type, inspect, truncated};
-use super::recent::{self, RecentMessages};
+use super::recent::{RecentMessage, RecentMessages};
 use crate::commands::report;
 use crate::disk::Spool;
 use crate::error::io_error_text;
@@ -23,25 +23,22 @@ use crate::smtp::server::{
     SessionConfig,
 };
 
-/// Looking into larger messages takes long enough for others to notice.
+/// Size limit for inspection on the event loop; a larger message would delay other connections.
 const MAX_INLINE_SIZE: usize = 64 * 1024;
-/// Parts of a message that are told.
 const MAX_REPORTED_PARTS: usize = 1_000;
 
-/// `--count`: how many mails may still be taken, over all threads.
+/// Limit of `--count`, over all threads.
 pub(super) struct MessageQuota {
-    /// 0 is without end.
+    /// Maximum number of mails; 0 means no limit.
     pub limit: u64,
-    /// Mails that have been let in.
+    /// Mails being stored or stored.
     pub accepted: AtomicU64,
-    /// Mails that have been acknowledged.
     pub acknowledged: AtomicU64,
-    /// Ends the server.
+    /// Wakes the main thread to stop the server.
     pub waker: Waker,
 }
 
 impl MessageQuota {
-    /// Whether so many leave a place.
     fn allows(&self, accepted: u64) -> bool {
         self.limit == 0 || accepted < self.limit
     }
@@ -50,14 +47,14 @@ impl MessageQuota {
         self.allows(self.accepted.load(Ordering::Relaxed))
     }
 
-    /// A place for one more mail, if there is one.
+    /// Reserves the quota for one mail, unless it is used up.
     fn acquire(self: &Arc<Self>) -> Option<Permit> {
-        let more = |taken| self.allows(taken).then_some(taken + 1);
-        let taken = self.accepted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        taken.is_ok().then(|| Permit { quota: Arc::clone(self), is_used: false })
+        let increment = |accepted| self.allows(accepted).then_some(accepted + 1);
+        let reserved = self.accepted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, increment);
+        reserved.is_ok().then(|| Permit { quota: Arc::clone(self), is_used: false })
     }
 
-    /// One more is acknowledged.
+    /// Counts an acknowledged mail; the last one stops the server.
     pub(super) fn acknowledge(&self) {
         if self.acknowledged.fetch_add(1, Ordering::Relaxed) + 1 == self.limit {
             self.waker.wake();
@@ -65,29 +62,28 @@ impl MessageQuota {
     }
 }
 
-/// A mail that is kept, with its place.
+/// A stored mail with its permit, not yet acknowledged.
 pub(super) struct StoredMessage {
     event: Arc<MessageEvent>,
     permit: Permit,
 }
 
 impl StoredMessage {
-    /// It is told: now it counts.
+    /// Uses up the permit and returns the event.
     pub(super) fn commit(self) -> Arc<MessageEvent> {
-        let Self { event: mail, permit: place } = self;
-        place.mark_used();
-        mail
+        let Self { event, permit } = self;
+        permit.mark_used();
+        event
     }
 }
 
-/// One of the places of `--count`; given back unless a mail that was told has taken it.
+/// Permit for one mail of `--count`; returned on drop unless it was used.
 struct Permit {
     quota: Arc<MessageQuota>,
     is_used: bool,
 }
 
 impl Permit {
-    /// A mail has taken it.
     fn mark_used(mut self) {
         self.is_used = true;
     }
@@ -101,19 +97,14 @@ impl Drop for Permit {
     }
 }
 
-/// Where mails go.
 pub(super) struct MessageStore {
-    /// The rules of the dialogue.
     pub config: SessionConfig,
-    /// Where they are written, if anywhere.
     pub spool: Option<Arc<Spool>>,
-    /// Where they can be looked at, if anywhere.
+    /// Mails for the web pages.
     pub recent: Option<Arc<RecentMessages>>,
-    /// How many there may be.
     pub quota: Arc<MessageQuota>,
-    /// Whether anybody wants to know what is in them.
+    /// Whether subject, parts and bare line ends are needed.
     pub inspects_content: bool,
-    /// The number of the last one.
     pub last_number: Arc<AtomicU64>,
 }
 
@@ -129,16 +120,16 @@ impl MessageSink for MessageStore {
     }
 
     fn accept(&self, message: ReceivedMessage) -> Accept<StoredMessage> {
-        let Some(place) = self.quota.acquire() else { return Accept::Now(Err(MESSAGE_LIMIT_REACHED)) };
+        let Some(permit) = self.quota.acquire() else { return Accept::Now(Err(MESSAGE_LIMIT_REACHED)) };
         let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
-        let (spool, archive, looks) = (self.spool.clone(), self.recent.clone(), self.inspects_content);
-        let may_block = spool.is_some() || (looks && message.message.len() > MAX_INLINE_SIZE);
+        let (spool, recent, inspects_content) = (self.spool.clone(), self.recent.clone(), self.inspects_content);
+        let may_block = spool.is_some() || (inspects_content && message.message.len() > MAX_INLINE_SIZE);
         let work = move || {
-            let kept = store_message(&message, number, spool.as_deref(), looks)?;
-            if let Some(archive) = archive {
-                archive.push(recent::RecentMessage { event: Arc::clone(&kept), message: message.message });
+            let event = store_message(&message, number, spool.as_deref(), inspects_content)?;
+            if let Some(recent) = recent {
+                recent.push(RecentMessage { event: Arc::clone(&event), message: message.message });
             }
-            Ok(StoredMessage { event: kept, permit: place })
+            Ok(StoredMessage { event, permit })
         };
         if may_block { Accept::Later(Box::new(work)) } else { Accept::Now(work()) }
     }
@@ -154,19 +145,19 @@ fn store_message(
     spool: Option<&Spool>,
     inspect_content: bool,
 ) -> AcceptResult<Arc<MessageEvent>> {
-    let ReceivedMessage { client, sender, recipients, message, is_chunked, received_at: at, .. } = received;
+    let ReceivedMessage { client, sender, recipients, message, is_chunked, received_at, .. } = received;
     let file = match spool.map(|spool| spool.store(&file_name(received, number), message)) {
         Some(Ok(file)) => Some(file),
         Some(Err(error)) => {
             let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
             let (code, text) =
-                if is_full { (452, &*INSUFFICIENT_STORAGE.text) } else { (451, "4.3.0 the mail cannot be kept") };
+                if is_full { (452, &*INSUFFICIENT_STORAGE.text) } else { (451, "4.3.0 cannot save the message") };
             return Err(ServerReply::new(code, format!("{text} ({})", io_error_text(&error))));
         }
         None => None,
     };
     let mut mail = MessageEvent {
-        time: *at,
+        time: *received_at,
         number,
         session: client.session,
         peer: report::display_peer(client.peer),
@@ -192,21 +183,21 @@ fn store_message(
     };
     if inspect_content {
         (mail.bare_lf, mail.bare_cr) = count_bare_line_ends(message);
-        inspect(message, |read, is_whole| describe(read, is_whole, &mut mail));
+        inspect(message, |parsed, is_whole| describe(parsed, is_whole, &mut mail));
     }
     Ok(Arc::new(mail))
 }
 
-/// A name that sorts by time.
+/// Returns a file name that sorts by time.
 fn file_name(message: &ReceivedMessage, number: u64) -> String {
     format!("{}-{number}.eml", message.received_at.timestamp().strftime("%Y%m%dT%H%M%S.%6fZ"))
 }
 
-/// Says what is in a message, as far as anybody wants to know.
-fn describe(read: &Message<'_>, is_whole: bool, mail: &mut MessageEvent) {
-    mail.subject = read.subject().map(truncated);
-    mail.message_id = read.message_id().map(truncated);
-    let leaves = read.parts.iter().filter(|part| !matches!(part.body, PartType::Multipart(_)));
+/// Fills in subject, message ID and parts.
+fn describe(parsed: &Message<'_>, is_whole: bool, mail: &mut MessageEvent) {
+    mail.subject = parsed.subject().map(truncated);
+    mail.message_id = parsed.message_id().map(truncated);
+    let leaves = parsed.parts.iter().filter(|part| !matches!(part.body, PartType::Multipart(_)));
     let part = |part: &MessagePart<'_>| Part {
         content_type: content_type(part),
         name: part.attachment_name().map(truncated),

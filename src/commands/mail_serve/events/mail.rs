@@ -1,78 +1,68 @@
-//! A mail as it is told: to whom, over which line, what is in it.
+//! Event of a captured mail: envelope, connection, and parts.
 
 use std::fmt;
 
 use serde::Serialize;
 
+use crate::commands::report::plural;
 use crate::output::Escaped;
 use crate::smtp::server::EnvelopeRecipient;
 use crate::time::{Moment, serialize_rfc3339};
 
-/// A mail that was taken.
+/// A captured mail.
 #[derive(Debug, Serialize)]
 pub(crate) struct MessageEvent {
-    /// When its last octet had come.
+    /// Time when the last byte was received.
     #[serde(serialize_with = "serialize_rfc3339")]
     pub time: Moment,
-    /// The how-manieth mail it is.
+    /// Ordinal of the mail.
     pub number: u64,
-    /// Over the how-manieth connection it came.
+    /// Ordinal of the connection.
     pub session: u64,
-    /// From where.
     pub peer: String,
-    /// How the client named itself.
+    /// Name sent with EHLO or HELO.
     pub helo: String,
-    /// Under which TLS.
+    /// TLS version; `null` without TLS.
     pub tls: Option<&'static str>,
-    /// As whom it was logged in.
+    /// Authenticated user.
     pub auth: Option<String>,
-    /// And how.
     #[serde(rename = "auth_mechanism")]
     pub mechanism: Option<&'static str>,
-    /// The sender, empty for `<>`.
+    /// Envelope sender, empty for `<>`.
     pub from: String,
-    /// The recipients.
     pub recipients: Vec<EnvelopeRecipient>,
-    /// How long the message is.
     pub bytes: usize,
-    /// What it is about.
     pub subject: Option<String>,
-    /// What it is called.
     pub message_id: Option<String>,
-    /// What it holds.
     pub parts: Vec<Part>,
-    /// Whether that is all it holds.
+    /// Whether `parts` is complete.
     pub all_parts: bool,
-    /// Whether it said BODY=8BITMIME.
+    /// Whether the sender gave BODY=8BITMIME.
     #[serde(rename = "eight_bit")]
     pub is_8bit: bool,
-    /// Whether it said SMTPUTF8.
+    /// Whether the sender gave SMTPUTF8.
     #[serde(rename = "smtputf8")]
     pub is_smtputf8: bool,
-    /// RET.
     pub ret: Option<String>,
-    /// ENVID.
     pub envid: Option<String>,
-    /// Whether it came by BDAT.
+    /// Whether the message was sent with BDAT.
     #[serde(rename = "chunked")]
     pub is_chunked: bool,
-    /// Line feeds without a CR in front: content, and no line ends.
+    /// LFs without a preceding CR: content, not line ends.
     pub bare_lf: usize,
-    /// CRs without a line feed behind.
+    /// CRs without a following LF.
     pub bare_cr: usize,
-    /// Where it was written.
+    /// Path of the saved message.
     pub file: Option<String>,
 }
 
 /// A part of a message that holds no other parts.
 #[derive(Debug, Serialize)]
 pub(crate) struct Part {
-    /// Its media type.
     #[serde(rename = "content_type")]
     pub content_type: String,
-    /// Its file name.
     pub name: Option<String>,
-    /// How long it is, decoded.
+    /// Decoded size.
     pub bytes: usize,
 }
 
@@ -86,16 +76,16 @@ impl fmt::Display for MessageEvent {
             self.number,
             Escaped(self.from.as_bytes())
         )?;
-        for (at, recipient) in self.recipients.iter().enumerate() {
-            let before = if at == 0 { " to" } else { "," };
+        for (index, recipient) in self.recipients.iter().enumerate() {
+            let before = if index == 0 { " to" } else { "," };
             write!(f, "{before} <{}>", Escaped(recipient.address.as_bytes()))?;
         }
-        write!(f, ", {} bytes", self.bytes)?;
+        write!(f, ", {} {}", self.bytes, byte_or_bytes(self.bytes))?;
         match (self.tls, &self.auth) {
             (None, None) => {}
             (Some(tls), None) => write!(f, ", TLS {tls}")?,
-            (None, Some(user)) => write!(f, ", in clear as {}", Escaped(user.as_bytes()))?,
-            (Some(tls), Some(user)) => write!(f, ", TLS {tls} as {}", Escaped(user.as_bytes()))?,
+            (None, Some(user)) => write!(f, ", not encrypted, user {}", Escaped(user.as_bytes()))?,
+            (Some(tls), Some(user)) => write!(f, ", TLS {tls}, user {}", Escaped(user.as_bytes()))?,
         }
         if let Some(subject) = &self.subject {
             write!(f, ": {}", Escaped(subject.as_bytes()))?;
@@ -104,17 +94,18 @@ impl fmt::Display for MessageEvent {
             let name = part.name.as_deref().unwrap_or("-");
             write!(
                 f,
-                "\n  {} {} {} bytes",
+                "\n  {} {} {} {}",
                 Escaped(part.content_type.as_bytes()),
                 Escaped(name.as_bytes()),
-                part.bytes
+                part.bytes,
+                byte_or_bytes(part.bytes)
             )?;
         }
         if !self.all_parts {
-            write!(f, "\n  and parts that are not told, for there are too many")?;
+            write!(f, "\n  further parts not listed: too many")?;
         }
         if self.bare_lf + self.bare_cr > 0 {
-            write!(f, "\n  {} bare LF and {} bare CR, which end no line", self.bare_lf, self.bare_cr)?;
+            write!(f, "\n  warning: {} bare LF, {} bare CR (RFC 5321 §2.3.8)", self.bare_lf, self.bare_cr)?;
         }
         if let Some(file) = &self.file {
             write!(f, "\n  {}", Escaped(file.as_bytes()))?;
@@ -123,7 +114,11 @@ impl fmt::Display for MessageEvent {
     }
 }
 
-/// The time of day, here.
+fn byte_or_bytes(count: usize) -> &'static str {
+    plural(count as u64, "byte", "bytes")
+}
+
+/// Formats the local time of day.
 pub(super) struct TimeOfDay(pub Moment);
 
 impl fmt::Display for TimeOfDay {
@@ -139,7 +134,6 @@ pub(crate) mod tests {
     use crate::time::Moment;
     use std::time::Duration;
 
-    /// A mail like any other.
     pub(crate) fn message_event(number: u64) -> MessageEvent {
         MessageEvent {
             time: Moment::new(Duration::ZERO, Duration::from_secs(1_764_000_000)),
@@ -169,7 +163,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_hostile_mail_stays_on_its_lines() {
+    fn control_characters_of_a_mail_are_escaped() {
         let hostile =
             MessageEvent { subject: Some("a\n\x1b[2Jb".into()), from: "\"a\nb\"@x".into(), ..message_event(1) };
         let text = hostile.to_string();
