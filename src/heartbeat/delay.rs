@@ -1,14 +1,14 @@
-//! How long beats take, as far as two clocks can say that were never set by one another.
+//! One-way delay above its minimum, measured with two unsynchronised clocks.
 //!
-//! Owns the delay of each beat above the smallest one. Arrival less sending time is delay plus an
-//! offset that nobody knows and that drifts: 50 ppm move it by 15 ms in five minutes. So a line is
-//! laid under all samples, the lower convex hull's edge below their middle (Moon, Skelly and Towsley,
-//! "Estimation and removal of clock skew from network delay measurements", INFOCOM 1999); its slope
-//! is the skew of the clocks, and what a sample has above it is real. Never an absolute delay.
+//! Time of arrival minus time of sending is the delay plus an unknown offset of the clocks, which drifts:
+//! 50 ppm move it by 15 ms in five minutes. The baseline below all samples is the edge of their lower convex
+//! hull at the middle (Moon, Skelly and Towsley, "Estimation and removal of clock skew from network delay
+//! measurements", INFOCOM 1999). Its slope is the clock skew, and the distance of a sample from it is real
+//! delay. The absolute delay cannot be measured.
 //!
 //! ```text
 //!   arrival − sent │    ·        ·  ·
-//!                  │  ·    · ·  ·    ·  __·──────  the line
+//!                  │  ·    · ·  ·    ·  __·──────  baseline
 //!                  │___·──────·────────
 //!                  └──────────────────────────── arrival
 //! ```
@@ -17,52 +17,52 @@ use std::time::Duration;
 
 use crate::stats::JitterEstimator;
 
-/// The most corners of the hull that are kept.
+/// Maximum number of hull points kept.
 const MAX_HULL_POINTS: usize = 8;
-/// What is older than this no longer holds the line down: oscillators change with the temperature.
+/// Maximum age of a hull point: the rate of an oscillator changes with its temperature.
 const MAX_POINT_AGE_SECONDS: f64 = 3_600.0;
-/// Before so much time has passed a slope is more noise than skew.
+/// Minimum time span for a slope; over a shorter one it is more noise than skew.
 const MIN_SLOPE_SPAN_SECONDS: f64 = 60.0;
-/// The newest delays that are kept for a picture.
+/// Number of newest delays kept for the chart on the status page.
 const RECENT_LIMIT: usize = 32;
-/// A beat so much faster than any before cannot be: the sender's clock was set forward.
+/// A beat faster than the baseline by this much means that the sender's clock was set forward.
 const FORWARD_STEP_SECONDS: f64 = 0.1;
-/// So many beats in a row that are so much slower than the line are a clock that was set back.
+/// Consecutive beats, and their delay above the baseline, that mean that the sender's clock was set back.
 const BACKWARD_STEP: (u8, f64) = (3, 2.0);
 
-/// The delays of one run of a sender.
+/// Delays of one incarnation of a sender.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DelayEstimator {
-    /// What is subtracted from every sample, so that the rest is small.
+    /// First arrival and offset, subtracted from every sample to keep the numbers small.
     base: Option<(Duration, i64)>,
     hull_points: [Point; MAX_HULL_POINTS],
     hull_len: u8,
     slow_streak: u8,
     jitter: JitterEstimator,
-    /// As [`packed`], the oldest overwritten first.
+    /// Ring of the newest delays, encoded by [`pack`].
     recent: [u16; RECENT_LIMIT],
     next_recent: u8,
     sample_count: u64,
 }
 
-/// Seconds since the first arrival, and seconds of arrival less sending time since the first one.
+/// Sample in seconds: time of arrival, and arrival minus sending, both relative to the first beat.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Point {
     arrival: f64,
     offset: f64,
 }
 
-/// What a sample says.
+/// Result of one sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DelaySample {
-    /// So much above the smallest.
+    /// Delay above the minimum.
     AboveMinimum(Duration),
-    /// The sender's clock was set by so many nanoseconds; what was known is begun anew.
+    /// Nanoseconds by which the sender's clock was set; the estimate starts over.
     ClockStep(i64),
 }
 
 impl DelayEstimator {
-    /// Adds a beat that came at `came` on our monotonic clock and was sent at `sent` by the sender's.
+    /// Adds a beat received at `received_at` by our monotonic clock and sent at `sent_at` by the sender's.
     pub(crate) fn push(&mut self, received_at: Duration, sent_at: Duration) -> DelaySample {
         let difference = signed_nanos(received_at).saturating_sub(signed_nanos(sent_at));
         let (start, base) = *self.base.get_or_insert((received_at, difference));
@@ -71,7 +71,7 @@ impl DelayEstimator {
             offset: nanos_to_seconds(difference.saturating_sub(base)),
         };
         if let Some(step) = self.detect_step(point) {
-            // Jitter is a difference of two delays; across a step it would be nonsense.
+            // Jitter is a difference of two delays, which is meaningless across a step.
             *self = Self {
                 base: Some((received_at, difference)),
                 recent: self.recent,
@@ -86,28 +86,27 @@ impl DelayEstimator {
         // An offset of 2^62 ns keeps it positive; only differences count.
         self.jitter.push(Duration::from_nanos(difference.saturating_add(1 << 62).unsigned_abs()));
         let above = Duration::from_secs_f64((point.offset - self.baseline(point.arrival)).clamp(0.0, 1e9));
-        if let Some(place) = self.recent.get_mut(usize::from(self.next_recent)) {
-            *place = pack(above);
+        if let Some(slot) = self.recent.get_mut(usize::from(self.next_recent)) {
+            *slot = pack(above);
         }
         self.next_recent = if usize::from(self.next_recent) + 1 == RECENT_LIMIT { 0 } else { self.next_recent + 1 };
         self.sample_count += 1;
         DelaySample::AboveMinimum(above)
     }
 
-    /// By how much the sender's clock was set, if it was.
+    /// Returns the nanoseconds by which the sender's clock was set, if it was.
     fn detect_step(&mut self, point: Point) -> Option<i64> {
         if self.hull_len == 0 {
             return None;
         }
         let above = point.offset - self.baseline(point.arrival);
-        let (times, much) = BACKWARD_STEP;
-        self.slow_streak = if above > much { self.slow_streak + 1 } else { 0 };
-        let stepped = above < -FORWARD_STEP_SECONDS || self.slow_streak >= times;
+        let (beats, threshold) = BACKWARD_STEP;
+        self.slow_streak = if above > threshold { self.slow_streak + 1 } else { 0 };
+        let stepped = above < -FORWARD_STEP_SECONDS || self.slow_streak >= beats;
         // A clock that was set forward makes beats look fast.
         stepped.then(|| seconds_to_nanos(-above))
     }
 
-    /// Adds a point to the hull.
     fn add_to_hull(&mut self, point: Point) {
         while self.hull_len > 1
             && self.first_hull_point().is_some_and(|first| point.arrival - first.arrival > MAX_POINT_AGE_SECONDS)
@@ -125,16 +124,16 @@ impl DelayEstimator {
         if usize::from(self.hull_len) == MAX_HULL_POINTS {
             self.remove_flattest_point();
         }
-        let place = usize::from(self.hull_len);
-        if let Some(corner) = self.hull_points.get_mut(place) {
-            *corner = point;
+        let end = usize::from(self.hull_len);
+        if let Some(slot) = self.hull_points.get_mut(end) {
+            *slot = point;
             self.hull_len += 1;
         }
     }
 
-    /// Takes out the corner that bends the hull least, so that the line rises least.
+    /// Removes the point that bends the hull least, so that the baseline rises least.
     fn remove_flattest_point(&mut self) {
-        let area = |corners: &[Point]| match corners {
+        let area = |points: &[Point]| match points {
             [a, b, c] => ((b.arrival - a.arrival) * (c.offset - a.offset)
                 - (c.arrival - a.arrival) * (b.offset - a.offset))
                 .abs(),
@@ -156,7 +155,7 @@ impl DelayEstimator {
         self.hull().first().copied()
     }
 
-    /// The edge of the hull below the middle of the samples.
+    /// Returns the edge of the hull below the middle of the samples.
     fn middle_edge(&self) -> Option<(Point, Point)> {
         let (first, last) = (self.first_hull_point()?, *self.hull().last()?);
         let middle = f64::midpoint(first.arrival, last.arrival);
@@ -174,7 +173,7 @@ impl DelayEstimator {
             .then(|| (b.offset - a.offset) / (b.arrival - a.arrival))
     }
 
-    /// The smallest delay there can be at that time.
+    /// Returns the smallest possible delay, plus the clock offset, at that time of arrival.
     fn baseline(&self, arrival: f64) -> f64 {
         match (self.slope(), self.middle_edge()) {
             (Some(slope), Some((a, _))) => a.offset + slope * (arrival - a.arrival),
@@ -182,39 +181,36 @@ impl DelayEstimator {
         }
     }
 
-    /// How much faster our clock runs than the sender's, in parts per million; not before it can be
-    /// told.
+    /// Returns the rate of our clock relative to the sender's in parts per million, once it can be measured.
     pub(crate) fn skew_ppm(&self) -> Option<f64> {
         self.slope().map(|slope| slope * 1e6)
     }
 
-    /// RFC 3550 §6.4.1.
+    /// Returns the interarrival jitter (RFC 3550 §6.4.1).
     pub(crate) fn jitter(&self) -> Option<Duration> {
         self.jitter.value()
     }
 
-    /// The newest delays above the smallest, oldest first.
+    /// Returns the newest delays above the minimum, oldest first.
     pub(crate) fn recent(&self) -> impl Iterator<Item = Duration> {
         let count = usize::try_from(self.sample_count).unwrap_or(usize::MAX).min(RECENT_LIMIT);
         let start = (usize::from(self.next_recent) + RECENT_LIMIT - count) % RECENT_LIMIT;
         self.recent.iter().cycle().skip(start).take(count).copied().map(unpack)
     }
 
-    /// How many there were.
     pub(crate) fn sample_count(&self) -> u64 {
         self.sample_count
     }
 
-    /// The newest one.
     pub(crate) fn last(&self) -> Option<Duration> {
         self.recent().last()
     }
 }
 
-/// Marks a delay in tenths of a second: those of an hour find room beside those of 0.1 ms.
+/// Flag of a delay in tenths of a second, so that 16 bits hold both 0.1 ms and almost an hour.
 const COARSE_FLAG: u16 = 0x8000;
 
-/// A delay in sixteen bits: up to 3.3 s in tenths of a millisecond, beyond in tenths of a second.
+/// Encodes a delay in 16 bits: up to 3.3 s in tenths of a millisecond, beyond that in tenths of a second.
 fn pack(delay: Duration) -> u16 {
     let fine = u16::try_from(delay.as_micros() / 100).ok().filter(|fine| *fine < COARSE_FLAG);
     let coarse = || COARSE_FLAG | u16::try_from(delay.as_millis() / 100).unwrap_or(u16::MAX).min(COARSE_FLAG - 1);
@@ -257,13 +253,13 @@ mod tests {
         assert_eq!(unpack(pack(Duration::MAX)), Duration::from_millis(3_276_700));
     }
 
-    /// Beats a second apart, sent by a clock that is an hour behind and `ppm` slower than ours.
+    /// Simulates beats sent every second by a clock that is an hour behind and `ppm` slower than ours.
     fn beats(count: u32, ppm: f64, delay: impl Fn(u32) -> f64) -> (DelayEstimator, Vec<f64>) {
         let mut delays = DelayEstimator::default();
         let above = (0..count).map(|number| {
             let sent = f64::from(number);
-            let came = Duration::from_secs_f64(9_000.0 + sent + delay(number));
-            match delays.push(came, Duration::from_secs_f64(9_000.0 - HOUR + sent * (1.0 - ppm / 1e6))) {
+            let received_at = Duration::from_secs_f64(9_000.0 + sent + delay(number));
+            match delays.push(received_at, Duration::from_secs_f64(9_000.0 - HOUR + sent * (1.0 - ppm / 1e6))) {
                 DelaySample::AboveMinimum(above) => above.as_secs_f64(),
                 DelaySample::ClockStep(step) => panic!("stepped by {step}"),
             }
@@ -272,7 +268,7 @@ mod tests {
         (delays, above)
     }
 
-    /// Noise from 0 to 20 ms, the same every time.
+    /// Returns reproducible noise from 0 to 20 ms.
     fn noise(number: u32) -> f64 {
         f64::from(number.wrapping_mul(2_654_435_761) >> 8 & 0xFFFF) / 65_536.0 * 0.020
     }
@@ -298,7 +294,7 @@ mod tests {
 
     #[test]
     fn the_hull_never_exceeds_its_limit() {
-        // A parabola has every point for a corner.
+        // On a parabola every point belongs to the hull.
         let (delays, _) = beats(500, 0.0, |number| (f64::from(number) - 250.0).powi(2) / 1e6);
         assert_eq!(usize::from(delays.hull_len), MAX_HULL_POINTS);
     }
@@ -306,19 +302,19 @@ mod tests {
     #[test]
     fn a_clock_step_is_reported_and_later_delays_are_right() {
         let second = Duration::from_secs(1);
-        for (step, beats_until_told) in [(3_600, 1), (-3_600, 3)] {
+        for (step, beats_until_detected) in [(3_600, 1), (-3_600, 3)] {
             let (mut delays, _) = beats(100, 0.0, |_| 0.010);
-            let mut told = Vec::new();
+            let mut steps = Vec::new();
             for number in 0..10_u32 {
                 let sent = Duration::from_secs((9_100 - 3_600_i64 + step + i64::from(number)).unsigned_abs());
-                let came = Duration::from_secs(9_100) + second * number + Duration::from_millis(10);
-                if let DelaySample::ClockStep(by) = delays.push(came, sent) {
-                    told.push((number + 1, by / 1_000_000_000));
+                let received_at = Duration::from_secs(9_100) + second * number + Duration::from_millis(10);
+                if let DelaySample::ClockStep(by) = delays.push(received_at, sent) {
+                    steps.push((number + 1, by / 1_000_000_000));
                 }
             }
-            assert_eq!(told.len(), 1, "{step}: {told:?}");
-            assert_eq!(told[0].0, beats_until_told);
-            assert!((told[0].1 - step).abs() <= 1, "{told:?}");
+            assert_eq!(steps.len(), 1, "{step}: {steps:?}");
+            assert_eq!(steps[0].0, beats_until_detected);
+            assert!((steps[0].1 - step).abs() <= 1, "{steps:?}");
             assert!(delays.last().expect("many") < Duration::from_millis(1));
         }
     }
@@ -335,8 +331,8 @@ mod tests {
     #[test]
     fn impossible_times_keep_the_skew_finite() {
         let mut delays = DelayEstimator::default();
-        for (came, sent) in [(0, u64::MAX), (u64::MAX, 0), (1, 1), (u64::MAX, u64::MAX)] {
-            delays.push(Duration::from_millis(came), Duration::from_millis(sent));
+        for (received_at, sent_at) in [(0, u64::MAX), (u64::MAX, 0), (1, 1), (u64::MAX, u64::MAX)] {
+            delays.push(Duration::from_millis(received_at), Duration::from_millis(sent_at));
         }
         assert!(delays.skew_ppm().is_none_or(f64::is_finite));
     }

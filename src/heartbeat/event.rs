@@ -1,6 +1,6 @@
-//! What a watcher tells.
+//! Events of a watcher, and the states of a sender.
 //!
-//! Owns the events. Their wording belongs to the command.
+//! Owns their JSON form. The text form belongs to the command.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,27 +10,26 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::time::{nanoseconds, serialize_ns};
 
-/// How a sender is.
+/// State of a sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Liveness {
-    /// Expected or heard, but not often enough yet.
+    /// Not yet up: no beat received, or fewer than `rise`.
     New,
-    /// It beats.
+    /// Beats arrive in time.
     Up,
-    /// A beat is missing.
+    /// The next beat is overdue.
     Late,
-    /// It has been silent for too long.
+    /// Silent for longer than the failure detector allows.
     Down,
-    /// It said goodbye.
+    /// A stop message was received.
     Stopped,
 }
 
 impl Liveness {
-    /// Every state, in the order of a life.
     pub(crate) const ALL: [Self; 5] = [Self::New, Self::Up, Self::Late, Self::Down, Self::Stopped];
 
-    /// Its name, as in JSON.
+    /// Returns the name used in JSON.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::New => "new",
@@ -42,121 +41,79 @@ impl Liveness {
     }
 }
 
-/// One event; `type` comes first in JSON.
+/// Event of a watcher; `type` comes first in JSON.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum WatcherEvent {
     /// A sender's state has changed.
     State {
-        /// Whose.
         name: Arc<str>,
-        /// What was told before.
+        /// The state reported before.
         from: Liveness,
-        /// What it is.
         to: Liveness,
-        /// Where it sends from, if it was ever heard.
+        /// Absent if no beat was ever received.
         peer: Option<SocketAddr>,
-        /// How long nothing was heard.
-        #[serde(rename = "silent_ns", serialize_with = "ns_or_null")]
+        /// Time since the last beat.
+        #[serde(rename = "silent_ns", serialize_with = "serialize_optional_ns")]
         silent: Option<Duration>,
-        /// How long it was in the state before.
+        /// Time spent in the previous state.
         #[serde(rename = "before_ns", serialize_with = "serialize_ns")]
         before: Duration,
-        /// With a goodbye: the exit code of what was watched over.
+        /// Exit code of the supervised command, from the stop message.
         exit: Option<u8>,
     },
-    /// A beat came.
+    /// A beat was received.
     Beat {
-        /// Whose.
         name: Arc<str>,
-        /// Its number.
         seq: u64,
-        /// How long it took, above the smallest delay there can have been.
-        #[serde(rename = "delay_above_min_ns", serialize_with = "ns_or_null")]
+        /// Delay above the estimated minimum.
+        #[serde(rename = "delay_above_min_ns", serialize_with = "serialize_optional_ns")]
         delay: Option<Duration>,
     },
-    /// Beats were skipped.
-    Lost {
-        /// Whose.
-        name: Arc<str>,
-        /// The first of them.
-        first_seq: u64,
-        /// How many.
-        count: u64,
-    },
-    /// A beat that was counted as lost has come: the loss is taken back.
-    Late {
-        /// Whose.
-        name: Arc<str>,
-        /// Its number.
-        seq: u64,
-    },
-    /// The sender was started anew.
-    Restarted {
-        /// Its name.
-        name: Arc<str>,
-        /// Where it sends from.
-        peer: SocketAddr,
-    },
-    /// The sender has another address.
-    Moved {
-        /// Its name.
-        name: Arc<str>,
-        /// Where it was.
-        from: SocketAddr,
-        /// Where it is.
-        to: SocketAddr,
-    },
-    /// Somebody else beats under the same name; whoever was first is believed.
+    /// Sequence numbers were skipped.
+    Lost { name: Arc<str>, first_seq: u64, count: u64 },
+    /// A beat that was counted as lost has arrived; the loss is withdrawn.
+    Late { name: Arc<str>, seq: u64 },
+    /// The sender was restarted.
+    Restarted { name: Arc<str>, peer: SocketAddr },
+    /// The sender's address has changed.
+    Moved { name: Arc<str>, from: SocketAddr, to: SocketAddr },
+    /// Another sender uses the same name; only the first one is accepted.
     Conflict {
-        /// The name.
         name: Arc<str>,
-        /// Where the other one sends from.
+        /// Address of the conflicting sender.
         peer: SocketAddr,
     },
-    /// The sender comes and goes, or has stopped doing so; meanwhile its states are not told.
-    Flapping {
-        /// Its name.
-        name: Arc<str>,
-        /// Whether it does.
-        flapping: bool,
-    },
+    /// The sender started or stopped flapping; its state changes are suppressed in between.
+    Flapping { name: Arc<str>, flapping: bool },
     /// The sender's clock was set.
     ClockStep {
-        /// Its name.
         name: Arc<str>,
-        /// By how much; negative is back.
+        /// Negative if the clock was set back.
         step_ns: i64,
     },
-    /// The sender has been silent for so long that it is forgotten.
-    Forgotten {
-        /// Its name.
-        name: Arc<str>,
-    },
-    /// The watcher itself did not run; every deadline is moved by as much.
+    /// The sender was down or stopped for so long that it was removed from the table.
+    Forgotten { name: Arc<str> },
+    /// The watcher process did not run; every deadline is extended by the gap.
     MonitorStall {
-        /// For how long.
         #[serde(rename = "gap_ns", serialize_with = "serialize_ns")]
         gap: Duration,
     },
-    /// Datagrams that were no beats; told at most once a second.
+    /// Datagrams were ignored; reported at most once a second.
     Refused {
-        /// Where the last of them came from.
+        /// Source of the last one.
         peer: SocketAddr,
-        /// Why it was refused.
+        /// Reason for the last one.
         reason: RejectReason,
-        /// How many there were since this was last told.
+        /// Datagrams ignored since the previous report.
         count: u64,
     },
-    /// Our own receive buffer overflowed.
-    LocalDrop {
-        /// How many datagrams were dropped.
-        count: u64,
-    },
+    /// The receive buffer overflowed and datagrams were dropped.
+    LocalDrop { count: u64 },
 }
 
 impl WatcherEvent {
-    /// Whose it is, if it is about one sender.
+    /// Returns the sender's name if the event concerns one sender.
     pub(crate) fn sender_name(&self) -> Option<&Arc<str>> {
         match self {
             Self::State { name, .. }
@@ -174,32 +131,31 @@ impl WatcherEvent {
     }
 }
 
-/// Why a datagram counts for nobody.
+/// Reason for ignoring a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RejectReason {
-    /// No beat of ours nor of the textbook's.
+    /// Neither our format nor the textbook's.
     Malformed,
-    /// Too long for a beat.
+    /// Longer than any beat.
     Oversize,
-    /// The key does not vouch for it, or there is none that could.
+    /// The tag does not match the key, is missing, or there is no key to verify it with.
     Unauthentic,
-    /// A beat that came before, or is older than what came before.
+    /// Received before, or sent before a beat already received.
     Replayed,
-    /// An echo, or a goodbye of somebody unknown.
+    /// An echo, a stop message of an unknown sender, or an outlier sequence number.
     Stray,
-    /// Of another sender under the name of one that lives.
+    /// From another sender, under the name of one that is up.
     Conflict,
-    /// There is no room for another sender, or its network has its share.
+    /// The sender table, or the share of the source prefix, is full.
     Full,
 }
 
 impl RejectReason {
-    /// Every reason.
     pub(crate) const ALL: [Self; 7] =
         [Self::Malformed, Self::Oversize, Self::Unauthentic, Self::Replayed, Self::Stray, Self::Conflict, Self::Full];
 
-    /// Its name, as in JSON.
+    /// Returns the name used in JSON.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
@@ -214,6 +170,6 @@ impl RejectReason {
 }
 
 #[expect(clippy::ref_option, reason = "serde's signature")]
-pub(super) fn ns_or_null<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn serialize_optional_ns<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     time.map(nanoseconds).serialize(serializer)
 }

@@ -1,9 +1,9 @@
-//! When silence means death.
+//! Failure detector: the silence after which a sender is late or down.
 //!
-//! Owns how long a sender may be silent. By default the beat itself says so: multiplier times
-//! interval, as BFD does (RFC 5880 §6.8.4); a fixed time or the phi-accrual detector (Hayashibara et
-//! al., 2004) can be asked for. A deadline counts from when the kernel received the last beat, so that
-//! whatever the watcher does, a beat that lies in its socket has been heard.
+//! By default each beat announces its own limit, multiplier times interval, as in BFD (RFC 5880 §6.8.4);
+//! `--detect` selects a fixed time or the phi-accrual detector (Hayashibara et al., 2004) instead. A deadline
+//! counts from the kernel timestamp of the last beat, so that a beat waiting in the socket counts as received
+//! however busy the watcher is.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,31 +11,30 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::exit::Exit;
 
-/// How silence is judged.
+/// Method that derives the silence limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum DetectionMethod {
-    /// So many intervals; as many as the beat says unless given.
+    /// Number of intervals; the multiplier of the beat by default.
     Multiplier(Option<u8>),
-    /// So long, whatever the beat says.
+    /// Fixed time, independent of the beat.
     Fixed(Duration),
-    /// So many deviations longer than the mean of the times between beats so far.
+    /// Number of standard deviations above the mean inter-arrival time.
     Deviations(f64),
 }
 
-/// How patient a watcher is.
+/// Settings of the failure detector.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FailureDetector {
-    /// How silence is judged.
     pub method: DetectionMethod,
     /// Added to every deadline.
     pub slack: Duration,
-    /// How many beats in a row make a sender up.
+    /// Consecutive beats before a sender is up.
     pub rise: u32,
-    /// How many times that silence must pass before it is down.
+    /// Number of such silences before a sender is down.
     pub fall: u32,
 }
 
-/// The times between beats so far, each divided by how many numbers it spans.
+/// Mean and variance of the inter-arrival times, each divided by the sequence numbers it spans.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct InterArrivalTimes {
     count: u32,
@@ -43,51 +42,51 @@ pub(crate) struct InterArrivalTimes {
     variance: f64,
 }
 
-/// How long a sender may be silent.
+/// Silence limits of one sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SilenceTimeouts {
-    /// Before it is late: one beat is missing.
+    /// Silence after which the sender is late: one beat is overdue.
     pub late: Duration,
-    /// Before it is down.
+    /// Silence after which the sender is down.
     pub down: Duration,
 }
 
-/// As many times between beats make phi meaningful.
+/// Least number of inter-arrival times for phi.
 const MIN_SAMPLES: u32 = 8;
-/// The newest times count for as many.
+/// Number of newest inter-arrival times that are averaged.
 const AVERAGING_WINDOW: u32 = 256;
-/// The least deviation that phi assumes, as a part of the mean: a sender that was on time so far
-/// would otherwise be dead at the first hiccup.
+/// Least standard deviation that phi assumes, relative to the mean: otherwise a punctual sender would be down
+/// at the first small delay.
 const MIN_RELATIVE_DEVIATION: f64 = 0.1;
 
 impl FailureDetector {
-    /// How long a sender may be silent that promised to be heard within `interval`.
+    /// Returns the silence limits of a sender that announced `interval` and `multiplier`.
     pub(crate) fn timeouts(
         &self,
         interval: Duration,
         multiplier: u8,
         inter_arrivals: &InterArrivalTimes,
     ) -> SilenceTimeouts {
-        let times = |times: u8| interval.saturating_mul(times.into());
+        let intervals = |count: u8| interval.saturating_mul(count.into());
         let once = match self.method {
-            DetectionMethod::Multiplier(own) => times(own.unwrap_or(multiplier)),
+            DetectionMethod::Multiplier(own) => intervals(own.unwrap_or(multiplier)),
             DetectionMethod::Fixed(limit) => limit,
             DetectionMethod::Deviations(deviations) => {
-                inter_arrivals.silence_timeout(deviations).unwrap_or_else(|| times(multiplier))
+                inter_arrivals.silence_timeout(deviations).unwrap_or_else(|| intervals(multiplier))
             }
         };
         let down = once.saturating_mul(self.fall.max(1)).saturating_add(self.slack);
-        // Half an interval more than promised: an exactly punctual sender is never late.
+        // Half an interval more than announced: an exactly punctual sender is never late.
         let late = interval.saturating_add(interval / 2).saturating_add(self.slack);
         SilenceTimeouts { late: late.min(down), down }
     }
 }
 
 impl InterArrivalTimes {
-    /// Adds the time between two beats that are `numbers` apart.
+    /// Adds the time between two beats whose sequence numbers are `seq_distance` apart.
     pub(crate) fn push(&mut self, elapsed: Duration, seq_distance: u64) {
-        let numbers = u32::try_from(seq_distance).unwrap_or(u32::MAX).max(1);
-        let each = elapsed.as_secs_f64() / f64::from(numbers);
+        let steps = u32::try_from(seq_distance).unwrap_or(u32::MAX).max(1);
+        let each = elapsed.as_secs_f64() / f64::from(steps);
         self.count = (self.count + 1).min(AVERAGING_WINDOW);
         let weight = 1.0 / f64::from(self.count);
         let distance = each - self.mean;
@@ -95,19 +94,19 @@ impl InterArrivalTimes {
         self.variance += (distance * (each - self.mean) - self.variance) * weight;
     }
 
-    /// The mean, once there are two beats.
+    /// Returns the mean, once there are two beats.
     pub(crate) fn mean(&self) -> Option<Duration> {
         (self.count > 0).then(|| Duration::try_from_secs_f64(self.mean).ok())?
     }
 
-    /// So many deviations more than the mean, once enough is known.
+    /// Returns the mean plus `deviations` standard deviations, once there are enough samples.
     fn silence_timeout(&self, deviations: f64) -> Option<Duration> {
         let deviation = self.variance.max(0.0).sqrt().max(self.mean * MIN_RELATIVE_DEVIATION);
         (self.count >= MIN_SAMPLES).then(|| Duration::try_from_secs_f64(self.mean + deviations * deviation).ok())?
     }
 }
 
-/// Where the normal distribution leaves 10^−phi above it.
+/// Returns the quantile above which the normal distribution has the probability 10^−phi.
 fn normal_quantile(phi: f64) -> f64 {
     let (mut low, mut high) = (0.0, 40.0);
     for _ in 0..50 {
@@ -117,8 +116,8 @@ fn normal_quantile(phi: f64) -> f64 {
     high
 }
 
-/// −log₁₀ of what the normal distribution has above `y`, by Laplace's continued fraction for Mills'
-/// ratio: φ(y) / (y + 1 / (y + 2 / (y + 3 / …))).
+/// Returns −log₁₀ of the upper tail of the normal distribution at `y`, by Laplace's continued fraction for
+/// Mills' ratio: φ(y) / (y + 1 / (y + 2 / (y + 3 / …))).
 fn suspicion(y: f64) -> f64 {
     let fraction = (1..=100).rev().fold(y, |rest, term| y + f64::from(term) / rest);
     let density = (-y * y / 2.0).exp() / std::f64::consts::TAU.sqrt();
@@ -126,7 +125,7 @@ fn suspicion(y: f64) -> f64 {
 }
 
 impl DetectionMethod {
-    /// The phi-accrual detector: silence of which the chance is 10^−phi, if times are spread normally.
+    /// Creates the phi-accrual method: the silence whose probability is 10^−phi, assuming a normal distribution.
     pub(crate) fn phi(phi: f64) -> Self {
         Self::Deviations(normal_quantile(phi))
     }
@@ -136,19 +135,19 @@ impl FromStr for DetectionMethod {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let wrong = || {
-            Error::new(Exit::Usage, format!("{text} is no way to detect silence"))
+        let invalid = || {
+            Error::new(Exit::Usage, format!("invalid detection method '{text}'"))
                 .expected("mult:N (1 to 255 intervals), fixed:D (such as fixed:5s) or phi:T (such as phi:8)")
         };
-        let (way, value) = text.split_once(':').ok_or_else(wrong)?;
-        let plain = value.bytes().all(|octet| octet.is_ascii_digit() || octet == b'.');
-        let found = match way {
+        let (method, value) = text.split_once(':').ok_or_else(invalid)?;
+        let is_plain = value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let parsed = match method {
             "mult" => value.parse().ok().filter(|times| *times > 0).map(|times| Self::Multiplier(Some(times))),
             "fixed" => humantime::parse_duration(value).ok().filter(|limit| !limit.is_zero()).map(Self::Fixed),
-            "phi" if plain => value.parse().ok().filter(|phi| (0.5..=100.0).contains(phi)).map(Self::phi),
+            "phi" if is_plain => value.parse().ok().filter(|phi| (0.5..=100.0).contains(phi)).map(Self::phi),
             _ => None,
         };
-        found.ok_or_else(wrong)
+        parsed.ok_or_else(invalid)
     }
 }
 
@@ -196,7 +195,7 @@ mod tests {
         let by_phi = |phi| failure_detector(DetectionMethod::phi(phi)).timeouts(SECOND, 3, &arrivals).down;
         assert!(by_phi(1.0) < by_phi(8.0), "{:?}", by_phi(8.0));
         assert!((by_phi(8.0).as_secs_f64() - 1.64).abs() < 0.05, "{:?}", by_phi(8.0));
-        assert_eq!(timeouts(DetectionMethod::phi(8.0)).down, 3 * SECOND, "nothing is known yet");
+        assert_eq!(timeouts(DetectionMethod::phi(8.0)).down, 3 * SECOND, "no samples yet");
     }
 
     #[test]
@@ -217,13 +216,13 @@ mod tests {
 
     #[test]
     fn an_unknown_detection_method_is_rejected() {
-        for (text, detect) in [
+        for (text, method) in [
             ("mult:3", DetectionMethod::Multiplier(Some(3))),
             ("fixed:5s", DetectionMethod::Fixed(5 * SECOND)),
             ("fixed:1m 30s", DetectionMethod::Fixed(90 * SECOND)),
             ("phi:8", DetectionMethod::phi(8.0)),
         ] {
-            assert_eq!(text.parse::<DetectionMethod>().ok(), Some(detect));
+            assert_eq!(text.parse::<DetectionMethod>().ok(), Some(method));
         }
         for text in
             ["", "mult", "mult:0", "mult:256", "mult:x", "fixed:0s", "fixed:-1s", "phi:0", "phi:NaN", "phi:1e9", "x:1"]

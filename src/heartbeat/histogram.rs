@@ -1,8 +1,8 @@
-//! Delays in classes, as Prometheus wants them.
+//! Delay histogram with fixed buckets, as Prometheus expects it.
 
 use std::time::Duration;
 
-/// The upper ends of the classes.
+/// Inclusive upper bounds of the buckets.
 pub(super) const BUCKET_BOUNDS: [Duration; 12] = [
     Duration::from_millis(1),
     Duration::from_millis(2),
@@ -18,7 +18,7 @@ pub(super) const BUCKET_BOUNDS: [Duration; 12] = [
     Duration::from_secs(5),
 ];
 
-/// How many delays were in which class.
+/// Number of delays per bucket, with their total count and sum.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Histogram {
     counts: [u64; BUCKET_BOUNDS.len()],
@@ -27,17 +27,16 @@ pub(crate) struct Histogram {
 }
 
 impl Histogram {
-    /// Adds one.
     pub(crate) fn observe(&mut self, delay: Duration) {
         self.count += 1;
         self.sum = self.sum.saturating_add(delay);
-        let class = BUCKET_BOUNDS.iter().zip(&mut self.counts).find(|(bound, _)| delay <= **bound);
-        if let Some((_, count)) = class {
+        let bucket = BUCKET_BOUNDS.iter().zip(&mut self.counts).find(|(bound, _)| delay <= **bound);
+        if let Some((_, count)) = bucket {
             *count += 1;
         }
     }
 
-    /// Each upper end with how many were at most that long.
+    /// Returns each upper bound with the number of delays up to it.
     pub(crate) fn cumulative(&self) -> impl Iterator<Item = (Duration, u64)> {
         BUCKET_BOUNDS.into_iter().zip(self.counts).scan(0, |sum, (bound, count)| {
             *sum += count;
@@ -45,12 +44,10 @@ impl Histogram {
         })
     }
 
-    /// How many there were.
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
-    /// All of them together.
     pub(crate) fn sum(&self) -> Duration {
         self.sum
     }
@@ -65,9 +62,9 @@ mod tests {
     fn buckets_are_cumulative_and_include_their_upper_bound() {
         let mut histogram = Histogram::default();
         [0, 1, 2, 3, 9_000].map(Duration::from_millis).into_iter().for_each(|delay| histogram.observe(delay));
-        let classes: Vec<_> = histogram.cumulative().map(|(_, count)| count).collect();
-        assert_eq!(classes[..4], [2, 3, 4, 4]);
-        assert_eq!((classes.last(), histogram.count()), (Some(&4), 5));
+        let buckets: Vec<_> = histogram.cumulative().map(|(_, count)| count).collect();
+        assert_eq!(buckets[..4], [2, 3, 4, 4]);
+        assert_eq!((buckets.last(), histogram.count()), (Some(&4), 5));
         assert_eq!(histogram.sum(), Duration::from_millis(9_006));
     }
 }

@@ -1,80 +1,76 @@
-//! What got lost on the way, by the numbers of the beats alone.
+//! Loss of one sender's beats, derived from sequence numbers alone.
 //!
-//! Owns the count of one sender's beats. A number that is skipped is lost, until it comes after all:
-//! then the loss is taken back, openly. What lies before the window of the newest 256 numbers cannot
-//! be told from a copy any more and changes nothing.
+//! A skipped number counts as lost. If its beat arrives after all, the loss is withdrawn with an event of its
+//! own. A beat older than the window of the newest 256 numbers may be a duplicate and changes nothing.
 //!
 //! ```text
-//!   7   8   _   _   11  ──▶ 9 and 10 lost ──9 comes──▶ 9 taken back, 10 lost
+//!   7   8   _   _   11  ──▶ 9 and 10 lost ──9 arrives──▶ 9 withdrawn, 10 lost
 //! ```
 
 use serde::{Deserialize, Serialize};
 
 use crate::stats::{SequenceStatus, SequenceWindow};
 
-/// The newest numbers, 256 of them.
+/// Window of the newest 256 sequence numbers.
 type RecentWindow = SequenceWindow<4>;
 
-/// The beats of one run of a sender.
+/// Sequence numbers of one incarnation, and the counts of all incarnations of a sender.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SequenceLoss {
     seq_window: RecentWindow,
-    /// The first number that counts.
+    /// First sequence number that counts.
     first_seq: u64,
     counts: BeatCounts,
 }
 
-/// What they came to.
+/// Counts of a sender's beats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BeatCounts {
-    /// Beats that came, each counted once.
+    /// Beats received, without duplicates.
     pub beats: u64,
-    /// Beats that did not come, as far as later ones tell.
+    /// Beats skipped by later sequence numbers and not received since.
     pub lost: u64,
-    /// How many times in a row something was lost.
+    /// Runs of consecutive lost beats.
     pub runs: u64,
-    /// The most beats lost in a row.
+    /// Length of the longest run.
     pub longest_run: u64,
-    /// Losses that were taken back, since the beat came after all.
+    /// Losses withdrawn because the beat arrived after all.
     pub taken_back: u64,
-    /// Further copies of a beat.
+    /// Duplicates of a beat.
     pub duplicates: u64,
-    /// Beats that came after a later one (RFC 4737).
+    /// Beats received after a later one (RFC 4737).
     pub reordered: u64,
-    /// Beats that came so late that nobody can tell whether they are copies.
+    /// Beats older than the window, which may be duplicates.
     pub too_late: u64,
 }
 
-/// What a beat is to those before it.
+/// Relation of a beat to the earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BeatStatus {
-    /// Ahead of all others; so many before it were skipped.
+    /// Newer than all others, after that number of skipped beats.
     Ahead(u64),
-    /// One that was counted as lost.
+    /// Counted as lost before.
     Recovered,
-    /// A copy.
     Duplicate,
-    /// Too old to be known.
+    /// Older than the window.
     TooLate,
 }
 
 impl SequenceLoss {
-    /// Begins with the beat `number`, of which those from `first` on were sent to us.
+    /// Starts over with the beat `seq`; earlier beats from `first_seq` on count as lost.
     pub(crate) fn restart(&mut self, seq: u64, first_seq: u64) -> BeatStatus {
         self.seq_window = RecentWindow::default();
         self.first_seq = first_seq.min(seq);
         if let Some(before) = self.first_seq.checked_sub(1) {
             self.seq_window.advance_to(before);
         }
-        // Nothing is lost before the first one that counts.
         self.record(seq)
     }
 
-    /// Counts a beat.
     pub(crate) fn record(&mut self, seq: u64) -> BeatStatus {
         let expected = self.seq_window.highest().map_or(0, |highest| highest + 1);
         let is_ahead = seq >= expected;
-        let place = match self.seq_window.record(seq) {
+        let status = match self.seq_window.record(seq) {
             SequenceStatus::New if is_ahead => {
                 let skipped = seq - expected;
                 self.count_lost(skipped);
@@ -90,14 +86,14 @@ impl SequenceLoss {
             SequenceStatus::Duplicate => BeatStatus::Duplicate,
             SequenceStatus::New | SequenceStatus::TooOld => BeatStatus::TooLate,
         };
-        self.counts.duplicates += u64::from(place == BeatStatus::Duplicate);
-        self.counts.too_late += u64::from(place == BeatStatus::TooLate);
-        self.counts.reordered += u64::from(place == BeatStatus::Recovered);
-        place
+        self.counts.duplicates += u64::from(status == BeatStatus::Duplicate);
+        self.counts.too_late += u64::from(status == BeatStatus::TooLate);
+        self.counts.reordered += u64::from(status == BeatStatus::Recovered);
+        status
     }
 
-    /// The sender says that `last` was the last one; what is missing up to there is lost. Says how
-    /// many and the first of them.
+    /// Processes a stop message: the beats missing up to `last_seq` are lost. Returns their number and the first
+    /// of them.
     pub(crate) fn finish(&mut self, last_seq: u64) -> (u64, u64) {
         let expected = self.seq_window.highest().map_or(0, |highest| highest + 1);
         let skipped = (last_seq + 1).saturating_sub(expected);
@@ -114,22 +110,21 @@ impl SequenceLoss {
         }
     }
 
-    /// The highest number so far.
     pub(crate) fn highest_seq(&self) -> Option<u64> {
         self.seq_window.highest()
     }
 
-    /// How many of the newest beats are missing, and of how many.
+    /// Returns the number of beats missing in the window and the number of beats in it.
     pub(crate) fn recent_loss(&self) -> (u64, u64) {
         self.seq_window.missing(self.first_seq)
     }
 
-    /// What it all came to, over every run of the sender.
+    /// Returns the counts over all incarnations of the sender.
     pub(crate) fn counts(&self) -> &BeatCounts {
         &self.counts
     }
 
-    /// Takes up the counts of an earlier watcher; what was sent while nobody watched is not lost.
+    /// Continues the counts of an earlier watcher; beats sent while no watcher was running are not lost.
     pub(crate) fn from_counts(counts: BeatCounts) -> Self {
         Self { counts, ..Self::default() }
     }
@@ -140,18 +135,18 @@ mod tests {
     use super::{BeatCounts, BeatStatus, SequenceLoss};
 
     fn started_at(seq: u64) -> SequenceLoss {
-        let mut gaps = SequenceLoss::default();
-        assert_eq!(gaps.restart(seq, seq), BeatStatus::Ahead(0));
-        gaps
+        let mut loss = SequenceLoss::default();
+        assert_eq!(loss.restart(seq, seq), BeatStatus::Ahead(0));
+        loss
     }
 
     #[test]
     fn skipped_numbers_are_lost_and_recovered_when_they_arrive() {
-        let mut gaps = started_at(7);
-        assert_eq!(gaps.record(8), BeatStatus::Ahead(0));
-        assert_eq!(gaps.record(11), BeatStatus::Ahead(2));
-        assert_eq!(gaps.record(9), BeatStatus::Recovered);
-        assert_eq!(gaps.record(9), BeatStatus::Duplicate);
+        let mut loss = started_at(7);
+        assert_eq!(loss.record(8), BeatStatus::Ahead(0));
+        assert_eq!(loss.record(11), BeatStatus::Ahead(2));
+        assert_eq!(loss.record(9), BeatStatus::Recovered);
+        assert_eq!(loss.record(9), BeatStatus::Duplicate);
         let expected = BeatCounts {
             beats: 4,
             lost: 1,
@@ -162,54 +157,54 @@ mod tests {
             reordered: 1,
             too_late: 0,
         };
-        assert_eq!((*gaps.counts(), gaps.recent_loss()), (expected, (1, 5)));
+        assert_eq!((*loss.counts(), loss.recent_loss()), (expected, (1, 5)));
     }
 
     #[test]
     fn beats_before_the_first_are_neither_lost_nor_recovered() {
-        let mut gaps = started_at(7);
-        assert_eq!(gaps.record(6), BeatStatus::TooLate);
-        assert_eq!((gaps.counts().lost, gaps.counts().beats), (0, 1));
+        let mut loss = started_at(7);
+        assert_eq!(loss.record(6), BeatStatus::TooLate);
+        assert_eq!((loss.counts().lost, loss.counts().beats), (0, 1));
     }
 
     #[test]
     fn beats_sent_before_the_first_received_one_are_lost() {
-        let mut gaps = SequenceLoss::default();
-        assert_eq!(gaps.restart(4, 1), BeatStatus::Ahead(3));
-        assert_eq!(gaps.record(2), BeatStatus::Recovered);
-        assert_eq!((gaps.counts().lost, gaps.recent_loss()), (2, (2, 4)));
+        let mut loss = SequenceLoss::default();
+        assert_eq!(loss.restart(4, 1), BeatStatus::Ahead(3));
+        assert_eq!(loss.record(2), BeatStatus::Recovered);
+        assert_eq!((loss.counts().lost, loss.recent_loss()), (2, (2, 4)));
     }
 
     #[test]
     fn the_window_recovers_its_oldest_beat_and_none_before_it() {
-        let mut gaps = started_at(1);
-        gaps.record(1_000);
-        assert_eq!((gaps.record(1_000 - 255), gaps.record(1_000 - 256)), (BeatStatus::Recovered, BeatStatus::TooLate));
-        assert_eq!((gaps.counts().lost, gaps.counts().too_late), (997, 1));
+        let mut loss = started_at(1);
+        loss.record(1_000);
+        assert_eq!((loss.record(1_000 - 255), loss.record(1_000 - 256)), (BeatStatus::Recovered, BeatStatus::TooLate));
+        assert_eq!((loss.counts().lost, loss.counts().too_late), (997, 1));
     }
 
     #[test]
-    fn a_goodbye_reveals_losses_at_the_end() {
-        let mut gaps = started_at(1);
-        assert_eq!(gaps.finish(4), (3, 2));
-        assert_eq!(gaps.finish(4), (0, 5));
-        assert_eq!(gaps.record(3), BeatStatus::Recovered);
-        assert_eq!(gaps.counts().lost, 2);
+    fn a_stop_message_reveals_losses_at_the_end() {
+        let mut loss = started_at(1);
+        assert_eq!(loss.finish(4), (3, 2));
+        assert_eq!(loss.finish(4), (0, 5));
+        assert_eq!(loss.record(3), BeatStatus::Recovered);
+        assert_eq!(loss.counts().lost, 2);
     }
 
     #[test]
     fn a_new_incarnation_starts_over_and_keeps_the_counts() {
-        let mut gaps = started_at(500);
-        gaps.record(502);
-        assert_eq!(gaps.restart(1, 1), BeatStatus::Ahead(0));
-        assert_eq!((gaps.counts().lost, gaps.counts().beats, gaps.recent_loss()), (1, 3, (0, 1)));
+        let mut loss = started_at(500);
+        loss.record(502);
+        assert_eq!(loss.restart(1, 1), BeatStatus::Ahead(0));
+        assert_eq!((loss.counts().lost, loss.counts().beats, loss.recent_loss()), (1, 3, (0, 1)));
     }
 
     #[test]
     fn the_largest_numbers_do_not_overflow() {
-        let mut gaps = started_at(0);
-        gaps.record(u64::MAX - 1);
-        assert_eq!(gaps.finish(u64::MAX - 1), (0, u64::MAX));
-        assert_eq!(gaps.record(u64::MAX - 1), BeatStatus::Duplicate);
+        let mut loss = started_at(0);
+        loss.record(u64::MAX - 1);
+        assert_eq!(loss.finish(u64::MAX - 1), (0, u64::MAX));
+        assert_eq!(loss.record(u64::MAX - 1), BeatStatus::Duplicate);
     }
 }

@@ -1,20 +1,19 @@
-//! The heartbeat's rules: beats, a sender's history, the failure detector. No socket, no clock.
+//! Heartbeat protocol: packets, sender, watcher and failure detector. No socket, no clock.
 //!
-//! Owns both ends of the third lab. [`Beater`] says to one watcher that somebody lives; [`Watcher`]
-//! hears everybody and says who does not. Both are carried by a datagram loop through
-//! [`crate::conversation::Exchange`].
+//! Owns both ends of the third lab. [`BeatSender`] sends beats to one watcher; [`Watcher`] receives the beats
+//! of all senders and reports which are down. A datagram loop runs both through
+//! [`crate::protocol::DatagramProtocol`].
 //!
 //! ```text
-//!   beater                  watcher
-//!     └─ beat  the line ─▶    ├─ crowd    everybody, and their timers
-//!                             ├─ record   one sender: which run of it, which state
-//!                             │    ├─ gaps     what got lost
-//!                             │    ├─ delay    how long beats take
-//!                             │    ├─ detect   how long silence is borne
-//!                             │    └─ flap     who comes and goes
-//!                             ├─ report   figures; kept: what outlives a watcher
-//!                             ├─ rules    how it judges
-//!                             └─ fact     events; histogram: all delays
+//!   sender                   watcher
+//!     └─ packet ──────────▶    ├─ sender_table   all senders and their timers
+//!                              ├─ sender_state   one sender: incarnation and state
+//!                              │    ├─ loss              sequence gaps
+//!                              │    ├─ delay             delay above the minimum, clock skew
+//!                              │    ├─ failure_detector  timeouts for late and down
+//!                              │    └─ flap_damping      suppression of flapping senders
+//!                              ├─ report         figures per sender; snapshot: the state file
+//!                              └─ event          events; histogram: delays of all senders
 //! ```
 
 mod delay;

@@ -1,100 +1,89 @@
-//! The line a beat is.
+//! Wire format of the heartbeat: one line of text per datagram.
 //!
-//! Owns what is on the wire. It is text, so that it can be read there and written by anyone:
+//! The format is text so that it can be read in a capture and typed by hand:
 //!
 //! ```text
-//!   BEAT name incarnation seq ms interval multiplier[ echo][ hmac]     I live; the next one comes within interval
-//!   BYE  name incarnation seq ms interval multiplier[ exit=N][ hmac]   seq was the last one
-//!   ECHO …                                     the answer to a BEAT with the word echo, as long as it
+//!   BEAT name incarnation seq ms interval multiplier[ echo][ hmac]     up; the next beat follows within interval
+//!   BYE  name incarnation seq ms interval multiplier[ exit=N][ hmac]   stop message; seq was the last beat
+//!   ECHO …                                     reply to a BEAT with the word echo, of the same length
 //!   [word ]seq time                            the textbook's beat; time in seconds or milliseconds
 //! ```
 //!
-//! The incarnation is up to 16 hexadecimal digits, new with each start; `ms` are milliseconds since
-//! 1970 by the sender's clock; the interval is in milliseconds. The HMAC is HMAC-SHA-256 cut to 128
-//! bits, as 32 hexadecimal digits, over everything before the space in front of it. A line end
-//! behind it is allowed.
+//! The incarnation is up to 16 hexadecimal digits, new with each start; `ms` is the time of sending in
+//! milliseconds since 1970 by the sender's clock; the interval is in milliseconds. The HMAC is HMAC-SHA-256
+//! truncated to 128 bits, as 32 hexadecimal digits, over everything before the space in front of it. A line
+//! end after it is allowed.
 
 use std::io::Write as _;
 use std::time::Duration;
 
 use crate::mac::{MacKey, TAG_SIZE};
 
-/// The longest line that is read; the longest there can be is shorter.
+/// Longest datagram accepted; every valid packet is shorter.
 pub(crate) const MAX_PACKET_BYTES: usize = 512;
-/// The longest name, in octets.
 pub(super) const MAX_NAME_BYTES: usize = 64;
-/// The longest interval.
 pub(crate) const MAX_INTERVAL: Duration = Duration::from_secs(86_400);
-/// From here on a textbook's time is in milliseconds: in seconds it would be the year 5138.
+/// Textbook times from this value on are in milliseconds: in seconds it would be the year 5138.
 const MILLISECONDS_THRESHOLD: f64 = 1e11;
-/// A tag in hexadecimal digits.
 const TAG_HEX_DIGITS: usize = 2 * TAG_SIZE;
 
-/// What a line is.
+/// Kind of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PacketKind {
-    /// A sign of life.
     Beat,
-    /// The last one.
+    /// The stop message.
     Bye,
-    /// The answer to one.
+    /// The reply to a beat.
     Echo,
 }
 
-/// A line of ours.
+/// Packet in our own format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BeatPacket<'a> {
-    /// What it is.
     pub kind: PacketKind,
-    /// Whose it is.
     pub name: &'a str,
-    /// Which run of the sender.
+    /// Random number of the sender's run.
     pub incarnation: u64,
-    /// Its number, from 1; a goodbye repeats that of the last beat.
+    /// Sequence number, from 1; a stop message repeats that of the last beat.
     pub seq: u64,
-    /// When it was sent, since 1970 by the sender's clock.
+    /// Time of sending, since 1970 by the sender's clock.
     pub sent_at: Duration,
-    /// Within which time the next one is sent.
+    /// Longest time until the next beat.
     pub interval: Duration,
-    /// After how many intervals of silence the sender is down.
+    /// Intervals of silence after which the sender is down.
     pub multiplier: u8,
-    /// Whether an echo is asked for.
     pub wants_echo: bool,
-    /// With a goodbye: the exit code of what was watched over.
+    /// Exit code of the supervised command, in a stop message.
     pub exit_code: Option<u8>,
 }
 
-/// What a datagram says.
+/// Parsed datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Packet<'a> {
-    /// Ours.
     Beat(BeatPacket<'a>),
-    /// The textbook's, which names nobody.
+    /// The textbook's beat, which has no sender name.
     Textbook {
-        /// Its number.
         seq: u64,
-        /// When it was sent, since 1970 by the sender's clock.
+        /// Time of sending, since 1970 by the sender's clock.
         sent_at: Duration,
     },
 }
 
-/// Why a datagram is no beat.
+/// Reason for rejecting a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PacketError {
-    /// None of the lines there are.
     Malformed,
-    /// The key does not vouch for it, or nobody asked for a tag.
+    /// The tag does not match the key or is missing, or there is a tag and no key.
     Unauthentic,
 }
 
-/// Whether a name can be written into a beat: no longer than [`LONGEST_NAME`], nothing that is white
-/// space or controls a terminal.
+/// Returns whether a name fits a packet: 1 to [`MAX_NAME_BYTES`] bytes, no white space or control characters.
 pub(crate) fn is_valid_name(name: &str) -> bool {
     (1..=MAX_NAME_BYTES).contains(&name.len()) && !name.chars().any(|c| c.is_whitespace() || c.is_control())
 }
 
 impl<'a> Packet<'a> {
-    /// Reads a datagram; with a key only what it vouches for.
+    /// Parses a datagram; with a key, only an authenticated one.
     pub(super) fn parse(datagram: &'a [u8], key: Option<&MacKey>) -> Result<Self, PacketError> {
         let text = std::str::from_utf8(without_line_end(datagram)).map_err(|_| PacketError::Malformed)?;
         let mut words = text.split(' ');
@@ -131,7 +120,7 @@ impl<'a> BeatPacket<'a> {
             wants_echo: false,
             exit_code: None,
         };
-        let sound = !beat.interval.is_zero() && beat.interval <= MAX_INTERVAL && beat.seq < u64::MAX;
+        let is_in_range = !beat.interval.is_zero() && beat.interval <= MAX_INTERVAL && beat.seq < u64::MAX;
         let mut next = words.next();
         match (kind, next) {
             (PacketKind::Beat | PacketKind::Echo, Some("echo")) => (beat.wants_echo, next) = (true, words.next()),
@@ -141,12 +130,12 @@ impl<'a> BeatPacket<'a> {
             }
             _ => {}
         }
-        // What is left can only be a tag.
-        let ends = next.is_none_or(|word| parse_tag(word).is_some()) && words.next().is_none();
-        (sound && ends).then_some(beat)
+        // Only a tag may follow.
+        let is_complete = next.is_none_or(|word| parse_tag(word).is_some()) && words.next().is_none();
+        (is_in_range && is_complete).then_some(beat)
     }
 
-    /// Appends the line, sealed if there is a key.
+    /// Appends the packet to `out`, with a tag if there is a key.
     pub(super) fn encode(&self, key: Option<&MacKey>, out: &mut Vec<u8>) {
         let start = out.len();
         let verb = match self.kind {
@@ -167,26 +156,26 @@ impl<'a> BeatPacket<'a> {
         if let Some(key) = key {
             let tag = key.sign(out.get(start..).unwrap_or_default());
             out.push(b' ');
-            tag.iter().for_each(|octet| drop(write!(out, "{octet:02x}")));
+            tag.iter().for_each(|byte| drop(write!(out, "{byte:02x}")));
         }
     }
 }
 
-/// Makes the answer to a beat out of the beat, which [`Line::read`] has taken: another verb of the same length,
-/// and its own tag, so that it can never be taken for the beat.
+/// Turns a beat that [`Packet::parse`] has accepted into its echo: another verb of the same length, and a new
+/// tag, so that an echo can never be replayed as a beat.
 pub(super) fn make_echo(line: &mut [u8], key: Option<&MacKey>) {
     if let Some(verb) = line.get_mut(..4) {
         verb.copy_from_slice(b"ECHO");
     }
     let end = without_line_end(line).len();
     if let (Some(key), Some((covered, tag))) = (key, line.get_mut(..end).and_then(|line| split_tag(line))) {
-        for (digits, octet) in tag.chunks_exact_mut(2).zip(key.sign(covered)) {
-            digits.copy_from_slice(format!("{octet:02x}").as_bytes());
+        for (digits, byte) in tag.chunks_exact_mut(2).zip(key.sign(covered)) {
+            digits.copy_from_slice(format!("{byte:02x}").as_bytes());
         }
     }
 }
 
-/// What a tag covers, and its digits.
+/// Splits a line into the part that the tag covers and the digits of the tag.
 fn split_tag(line: &mut [u8]) -> Option<(&[u8], &mut [u8])> {
     let (before, digits) = line.split_at_mut_checked(line.len().checked_sub(TAG_HEX_DIGITS)?)?;
     Some((before.strip_suffix(b" ")?, digits))
@@ -197,28 +186,28 @@ fn without_line_end(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// `[word ]seq time`.
+/// Parses the textbook's format, `[word ]seq time`.
 fn parse_textbook(text: &str) -> Option<Packet<'_>> {
     let mut words = text.rsplit(' ');
-    let time = words.next().filter(|word| word.bytes().all(|octet| octet.is_ascii_digit() || octet == b'.'))?;
+    let time = words.next().filter(|word| word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))?;
     let time: f64 = time.parse().ok()?;
     let seq = parse_decimal(words.next()?)?;
-    let named = words.next().is_none_or(is_valid_name);
-    if !named || words.next().is_some() || seq == u64::MAX {
+    let has_valid_word = words.next().is_none_or(is_valid_name);
+    if !has_valid_word || words.next().is_some() || seq == u64::MAX {
         return None;
     }
     let seconds = if time >= MILLISECONDS_THRESHOLD { time / 1e3 } else { time };
     Some(Packet::Textbook { seq, sent_at: Duration::try_from_secs_f64(seconds).ok()? })
 }
 
-/// A decimal without sign that fits.
+/// Parses a decimal number without a sign.
 fn parse_decimal(word: &str) -> Option<u64> {
-    word.bytes().all(|octet| octet.is_ascii_digit()).then(|| word.parse().ok())?
+    word.bytes().all(|byte| byte.is_ascii_digit()).then(|| word.parse().ok())?
 }
 
 fn parse_tag(word: &str) -> Option<[u8; TAG_SIZE]> {
-    let plain = word.len() == TAG_HEX_DIGITS && word.bytes().all(is_hex_digit);
-    plain.then(|| u128::from_str_radix(word, 16).ok().map(u128::to_be_bytes))?
+    let is_tag = word.len() == TAG_HEX_DIGITS && word.bytes().all(is_hex_digit);
+    is_tag.then(|| u128::from_str_radix(word, 16).ok().map(u128::to_be_bytes))?
 }
 
 fn is_hex_digit(byte: u8) -> bool {

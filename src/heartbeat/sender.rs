@@ -1,16 +1,15 @@
-//! The sender's side: when to beat, and when it is over.
+//! Heartbeat sender: the schedule of the beats to one watcher, and the stop messages at the end.
 //!
-//! Owns the schedule of one watcher's beats. It must not know sockets; it is an [`Exchange`] with one
-//! peer.
+//! A [`DatagramProtocol`] with one peer. It must not know sockets.
 //!
-//! The schedule is absolute, and two beats are between 90 and 100 % of the interval apart, so that the
-//! promise is kept and a fleet that was started together does not beat in step (RFC 5880 §6.8.7 takes
-//! 75 to 100 %): beat *i* belongs at t₀ + *i* · 95 % of the interval, up to 5 % earlier. What this
-//! process slept through is skipped and said, not made up for in a burst.
+//! The schedule is absolute: beat *i* is due at t₀ + *i* · 95 % of the interval, up to 5 % earlier. Two beats
+//! are therefore 90 to 100 % of the interval apart, which keeps the announced interval and prevents senders
+//! that were started together from sending in step (RFC 5880 §6.8.7 uses 75 to 100 %). Beats that were due
+//! while this process was suspended are skipped and reported, not sent in a burst.
 //!
 //! ```text
-//!   Beating ──count reached, or told──▶ Leaving ──three goodbyes──▶ Over
-//!      └────────── once ──▶ Waiting for an echo or an error ──────────┘
+//!   Sending ──count reached, or stopped──▶ Stopping ──three stop messages──▶ Finished
+//!      └────────────── once ──▶ AwaitingReply ──an echo, an error, a timeout───┘
 //! ```
 
 use std::collections::VecDeque;
@@ -19,118 +18,99 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::event::ns_or_null;
-use super::packet::{BeatPacket, Packet, PacketKind as Verb};
+use super::event::serialize_optional_ns;
+use super::packet::{BeatPacket, Packet, PacketKind};
 use crate::impair::{DecisionKind, SeededRandom};
 use crate::mac::MacKey;
 use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
 use crate::stats::{DurationSummary, Series};
 use crate::time::{Moment, Timestamps, serialize_ns};
 
-/// A goodbye is said so many times, since one may get lost.
-const GOODBYE_COUNT: u32 = 3;
-/// How far apart.
-const GOODBYE_INTERVAL: Duration = Duration::from_millis(20);
-/// How many beats are remembered for their echo.
+/// Copies of the stop message, because one datagram may get lost.
+const BYE_COUNT: u32 = 3;
+const BYE_INTERVAL: Duration = Duration::from_millis(20);
+/// Most beats that wait for their echo; the oldest is dropped.
 const MAX_PENDING_ECHOES: usize = 256;
-/// How long whoever beats once waits for an error or an echo.
+/// Time that a sender with `--once` waits for an echo or an ICMP error.
 const ONCE_REPLY_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// What a sender says of itself.
+/// Settings of a sender, most of which each beat announces.
 #[derive(Clone)]
 pub(crate) struct BeatSenderConfig {
-    /// Its name.
     pub name: Arc<str>,
-    /// Which run of it this is.
+    /// Random number of this run; 0 with `--once`.
     pub incarnation: u64,
-    /// Within which time the next beat comes.
+    /// Longest time between two beats.
     pub interval: Duration,
-    /// After how many intervals of silence it is down.
+    /// Intervals of silence after which the sender is down.
     pub multiplier: u8,
-    /// Whether echoes are asked for.
     pub wants_echo: bool,
-    /// What vouches for its beats.
+    /// Key that signs the beats.
     pub key: Option<MacKey>,
 }
 
-/// How long a sender goes on.
+/// Lifetime of a sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lifetime {
-    /// Until it is told to stop, or so many beats were sent; then it says goodbye.
+    /// Until stopped, or until that number of beats was sent; ends with stop messages.
     Count(Option<u64>),
-    /// One beat with this number, and no goodbye: the next run sends the next one.
+    /// One beat with this sequence number and no stop message: the next run sends the next beat.
     Once(u64),
 }
 
-/// What a sender tells.
+/// Event of a sender; `type` comes first in JSON.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum BeatEvent {
-    /// A beat was handed over.
-    Sent {
-        /// Its number.
-        seq: u64,
-    },
-    /// A goodbye was.
+    /// A beat was passed to the socket.
+    Sent { seq: u64 },
+    /// The first stop message was passed to the socket.
     Bye {
-        /// The number of the last beat.
+        /// Sequence number of the last beat.
         seq: u64,
-        /// The exit code of what was watched over.
+        /// Exit code of the supervised command.
         exit: Option<u8>,
     },
-    /// The watcher has answered a beat.
+    /// The watcher echoed a beat.
     Echo {
-        /// Its number.
         seq: u64,
-        /// How long it took.
         #[serde(rename = "rtt_ns", serialize_with = "serialize_ns")]
         rtt: Duration,
     },
-    /// This process did not run when beats were due.
-    Skipped {
-        /// How many.
-        count: u64,
-    },
-    /// Nobody listens there.
-    Refused {
-        /// The network's word for it.
-        error: String,
-    },
-    /// The system would not send.
-    SendError {
-        /// The number of the beat.
-        seq: u64,
-        /// The system's word for it.
-        error: String,
-    },
+    /// Beats were due while this process was suspended.
+    Skipped { count: u64 },
+    /// The network reported an error, such as port unreachable.
+    Refused { error: String },
+    /// The system rejected a send.
+    SendError { seq: u64, error: String },
 }
 
-/// One watcher's beats in figures.
+/// Counts and round-trip times of the beats to one watcher.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct BeatReport {
-    /// Beats that were handed over.
+    /// Beats passed to the socket.
     pub sent: u64,
-    /// Those that the watcher has answered.
+    /// Beats that the watcher echoed.
     pub echoes: u64,
-    /// How often the network said that nobody listens.
+    /// Errors reported by the network, such as port unreachable.
     pub refused: u64,
-    /// Beats that the system would not send.
+    /// Beats that the system could not send.
     pub send_errors: u64,
-    /// Beats that were due while this process did not run.
+    /// Beats that were due while this process was suspended.
     pub skipped: u64,
-    /// How long echoes took.
+    /// Round-trip times of the echoes.
     pub rtt: Option<DurationSummary>,
-    /// How long the last one took.
-    #[serde(rename = "last_rtt_ns", serialize_with = "ns_or_null")]
+    /// Round-trip time of the last echo.
+    #[serde(rename = "last_rtt_ns", serialize_with = "serialize_optional_ns")]
     pub last_rtt: Option<Duration>,
 }
 
-/// The sender of beats to one watcher.
+/// Sender of beats to one watcher.
 pub(crate) struct BeatSender {
     config: BeatSenderConfig,
     lifetime: Lifetime,
     stage: Stage,
-    /// Where the schedule begins, and the number of the next place in it.
+    /// Origin of the schedule, and the index of the next slot in it.
     start: Moment,
     slot_index: u32,
     random: SeededRandom,
@@ -142,7 +122,7 @@ pub(crate) struct BeatSender {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Sending,
-    SayingGoodbye { remaining: u32, next_at: Moment, exit_code: Option<u8> },
+    Stopping { remaining: u32, next_at: Moment, exit_code: Option<u8> },
     AwaitingReply { deadline: Moment },
     Finished,
 }
@@ -158,7 +138,7 @@ struct SenderCounters {
 }
 
 impl BeatSender {
-    /// A sender whose first beat belongs at `start`; the same seed is early by the same times.
+    /// Creates a sender whose first beat is due at `start`; the seed fixes the jitter of the schedule.
     pub(crate) fn new(config: BeatSenderConfig, lifetime: Lifetime, seed: u64, start: Moment) -> Self {
         let seq = if let Lifetime::Once(seq) = lifetime { seq.saturating_sub(1) } else { 0 };
         Self {
@@ -174,19 +154,17 @@ impl BeatSender {
         }
     }
 
-    /// Says goodbye from now on, with the exit code of what was watched over.
+    /// Starts to send the stop messages, with the exit code of the supervised command.
     pub(crate) fn stop(&mut self, exit_code: Option<u8>, now: Moment) {
         if self.stage == Stage::Sending {
-            self.stage = Stage::SayingGoodbye { remaining: GOODBYE_COUNT, next_at: now, exit_code };
+            self.stage = Stage::Stopping { remaining: BYE_COUNT, next_at: now, exit_code };
         }
     }
 
-    /// Whether there is nothing left to say.
     pub(crate) fn is_finished(&self) -> bool {
         self.stage == Stage::Finished
     }
 
-    /// The figures so far.
     pub(crate) fn report(&self) -> BeatReport {
         let SenderCounters { sent, refused, send_errors, skipped, rtt, last_rtt } = &self.counters;
         let rtt = rtt.summary();
@@ -201,20 +179,20 @@ impl BeatSender {
         }
     }
 
-    /// When the next beat belongs.
+    /// Returns the due time of the next beat.
     fn next_send_time(&self) -> Moment {
         let slot = self.slot_time(self.slot_index);
         if self.slot_index == 0 {
             return slot;
         }
-        // The upper half of a throw, so that it is a part of 2³² intervals.
+        // The upper half of a draw: a share of 2³² of the jitter.
         let share = self.random.draw(DecisionKind::JITTER, self.slot_index.into()) >> 32;
-        let most = self.config.interval.as_nanos() / 20;
-        let early = u64::try_from((most * u128::from(share)) >> 32).unwrap_or(0);
+        let max = self.config.interval.as_nanos() / 20;
+        let early = u64::try_from((max * u128::from(share)) >> 32).unwrap_or(0);
         slot.before(Duration::from_nanos(early))
     }
 
-    /// The latest moment for the beat at this place.
+    /// Returns the latest time for the beat in this slot.
     fn slot_time(&self, index: u32) -> Moment {
         self.start + (self.config.interval / 20 * 19).saturating_mul(index)
     }
@@ -229,13 +207,13 @@ impl BeatSender {
             }
             self.pending_echoes.push_back((self.seq, now, None));
         }
-        self.send_packet(Verb::Beat, wants_echo, None, now, actions);
+        self.send_packet(PacketKind::Beat, wants_echo, None, now, actions);
         actions.emit(|| BeatEvent::Sent { seq: self.seq });
     }
 
     fn send_packet(
         &self,
-        kind: Verb,
+        kind: PacketKind,
         wants_echo: bool,
         exit_code: Option<u8>,
         now: Moment,
@@ -256,18 +234,18 @@ impl BeatSender {
         actions.send(Transmit::connected(0, self.seq), |out| beat.encode(key.as_ref(), out));
     }
 
-    /// Beats if it is time, and skips what was slept through.
+    /// Sends a beat if one is due, and skips further overdue slots.
     fn send_beat_if_due(&mut self, now: Moment, actions: &mut DatagramActions<BeatEvent>) {
         if self.next_send_time() > now {
             return;
         }
         self.send_beat(now, actions);
-        let begun = self.slot_index;
+        let sent_slot = self.slot_index;
         self.slot_index += 1;
         while self.next_send_time() <= now {
             self.slot_index += 1;
         }
-        let skipped = u64::from(self.slot_index - begun - 1);
+        let skipped = u64::from(self.slot_index - sent_slot - 1);
         if skipped > 0 {
             self.counters.skipped += skipped;
             actions.emit(|| BeatEvent::Skipped { count: skipped });
@@ -288,18 +266,18 @@ impl DatagramProtocol for BeatSender {
 
     fn received(&mut self, datagram: &Datagram<'_>, now: Moment, actions: &mut DatagramActions<BeatEvent>) {
         let Ok(Packet::Beat(beat)) = Packet::parse(datagram.bytes, self.config.key.as_ref()) else { return };
-        let is_ours = beat.kind == Verb::Echo && beat.incarnation == self.config.incarnation;
-        let place = self.pending_echoes.iter().position(|(seq, ..)| is_ours && *seq == beat.seq);
-        // Remembered until its echo comes: a second one finds nothing.
-        let Some((seq, sent, left)) = place.and_then(|place| self.pending_echoes.remove(place)) else { return };
-        let stamps = Timestamps {
+        let is_ours = beat.kind == PacketKind::Echo && beat.incarnation == self.config.incarnation;
+        let index = self.pending_echoes.iter().position(|(seq, ..)| is_ours && *seq == beat.seq);
+        // Removed with its first echo, so a duplicate echo is ignored.
+        let Some((seq, sent, kernel_sent)) = index.and_then(|index| self.pending_echoes.remove(index)) else { return };
+        let timestamps = Timestamps {
             sent,
-            kernel_sent: left,
+            kernel_sent,
             received: datagram.received_at,
             timestamped: datagram.has_kernel_timestamp,
             read: now,
         };
-        let rtt = stamps.rtt_sample().rtt;
+        let rtt = timestamps.rtt_sample().rtt;
         self.counters.rtt.push(rtt);
         self.counters.last_rtt = Some(rtt);
         actions.emit(|| BeatEvent::Echo { seq, rtt });
@@ -309,8 +287,8 @@ impl DatagramProtocol for BeatSender {
     }
 
     fn transmitted(&mut self, ticket: u64, at: Moment) {
-        if let Some((.., left)) = self.pending_echoes.iter_mut().rev().find(|(seq, ..)| *seq == ticket) {
-            *left = Some(at);
+        if let Some((.., kernel_sent)) = self.pending_echoes.iter_mut().rev().find(|(seq, ..)| *seq == ticket) {
+            *kernel_sent = Some(at);
         }
     }
 
@@ -335,26 +313,26 @@ impl DatagramProtocol for BeatSender {
     fn woken(&mut self, now: Moment, actions: &mut DatagramActions<BeatEvent>) {
         match self.stage {
             Stage::Sending => self.send_beat_if_due(now, actions),
-            Stage::SayingGoodbye { remaining: left, next_at: next, exit_code: exit } if next <= now => {
-                self.send_packet(Verb::Bye, false, exit, now, actions);
-                if left == GOODBYE_COUNT {
+            Stage::Stopping { remaining, next_at, exit_code: exit } if next_at <= now => {
+                self.send_packet(PacketKind::Bye, false, exit, now, actions);
+                if remaining == BYE_COUNT {
                     actions.emit(|| BeatEvent::Bye { seq: self.seq, exit });
                 }
-                self.stage = match left - 1 {
+                self.stage = match remaining - 1 {
                     0 => Stage::Finished,
-                    left => Stage::SayingGoodbye { remaining: left, next_at: now + GOODBYE_INTERVAL, exit_code: exit },
+                    remaining => Stage::Stopping { remaining, next_at: now + BYE_INTERVAL, exit_code: exit },
                 };
             }
-            Stage::AwaitingReply { deadline: until } if until <= now => self.stage = Stage::Finished,
-            Stage::SayingGoodbye { .. } | Stage::AwaitingReply { .. } | Stage::Finished => {}
+            Stage::AwaitingReply { deadline } if deadline <= now => self.stage = Stage::Finished,
+            Stage::Stopping { .. } | Stage::AwaitingReply { .. } | Stage::Finished => {}
         }
     }
 
     fn wake_at(&self) -> Option<Moment> {
         match self.stage {
             Stage::Sending => Some(self.next_send_time()),
-            Stage::SayingGoodbye { next_at: next, .. } => Some(next),
-            Stage::AwaitingReply { deadline: until } => Some(until),
+            Stage::Stopping { next_at, .. } => Some(next_at),
+            Stage::AwaitingReply { deadline } => Some(deadline),
             Stage::Finished => None,
         }
     }

@@ -1,14 +1,13 @@
-//! What is known of one sender.
+//! State of one sender: the transitions caused by beats and by silence.
 //!
-//! Owns a sender's life: what a beat or a silence makes of its state. [`whose`] says which run of it is
-//! believed. It has a fixed size.
+//! [`identity`] decides which incarnation a beat belongs to. The state has a fixed size.
 //!
 //! ```text
 //!          rise beats              1.5 intervals          the deadline
 //!   New ──────────────▶ Up ─────────────────────▶ Late ────────────────▶ Down
-//!    ▲                  ▲ ◀──────── a beat ────────┘                      │
-//!    │ expected         └───────────────── rise beats ────────────────────┤
-//!                                                   Stopped ◀── goodbye ──┘ (from any)
+//!                       ▲ ◀──────── a beat ────────┘                      │
+//!                       └───────────────── rise beats ────────────────────┘
+//!   any state ── stop message ──▶ Stopped ── rise beats ──▶ Up;  New, expected ── expect_within ──▶ Down
 //! ```
 
 mod identity;
@@ -29,39 +28,39 @@ use identity::{ConflictingSender, Identity};
 
 pub(super) use identity::Incarnation;
 
-/// What a textbook's sender may be silent for before its rhythm is known.
+/// Interval assumed for a sender of textbook beats until it can be measured.
 const DEFAULT_TEXTBOOK_INTERVAL: Duration = Duration::from_secs(10);
-/// The least rhythm that is believed of it.
+/// Smallest measured interval accepted for a sender of textbook beats.
 const MIN_TEXTBOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// The most beats before the first one heard that are taken for lost.
+/// Most beats before the first received one that are counted as lost.
 const MAX_INITIAL_LOSS: u64 = 65_536;
 
-/// A beat or a goodbye, as it was heard.
+/// Received beat or stop message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReceivedBeat {
     pub peer: SocketAddr,
-    /// When the kernel received it.
+    /// Kernel timestamp.
     pub received_at: Moment,
     pub incarnation: u64,
     pub seq: u64,
-    /// By the sender's clock.
+    /// Time of sending by the sender's clock.
     pub sent_at: Duration,
-    /// Interval and multiplier; the textbook's beat has none.
+    /// Interval and multiplier; absent in a textbook beat.
     pub advertised_timing: Option<(Duration, u8)>,
     pub is_bye: bool,
     pub exit_code: Option<u8>,
 }
 
-/// A sender.
+/// State and history of one sender.
 #[derive(Clone, Debug)]
 pub(crate) struct SenderState {
-    /// Its name, or its address if it sends the textbook's beats.
+    /// Name, or the address of a sender of textbook beats.
     pub name: Arc<str>,
     pub is_textbook: bool,
-    /// Whether it is missed if it is never heard.
+    /// Whether `--expect` names this sender.
     pub is_expected: bool,
     pub liveness: Liveness,
-    /// What was told last, which differs while it flaps.
+    /// Last reported state; differs from `liveness` while the sender is flapping.
     reported: Liveness,
     pub since: Moment,
     pub incarnation: Option<Incarnation>,
@@ -69,17 +68,17 @@ pub(crate) struct SenderState {
     pub delays: DelayEstimator,
     inter_arrivals: InterArrivalTimes,
     pub flap_damping: FlapDamping,
-    /// Beats in a row since it was last down.
+    /// Consecutive beats since the sender was last down.
     consecutive_beats: u32,
     pub restarts: u32,
     pub exit_code: Option<u8>,
-    /// When a timer of it is due, and which of its timers count.
+    /// Deadline of the armed timer, and the generation that tells it from timers of an earlier sender.
     pub timer_deadline: Option<Moment>,
     pub generation: u32,
 }
 
 impl SenderState {
-    /// A sender that was not heard yet.
+    /// Creates a sender without any beat.
     pub(crate) fn new(name: Arc<str>, is_expected: bool, now: Moment) -> Self {
         Self {
             name,
@@ -101,7 +100,7 @@ impl SenderState {
         }
     }
 
-    /// A sender as it was when an earlier watcher knew it; it has all its patience again.
+    /// Restores a sender from a snapshot; its deadlines start again from `now`.
     pub(crate) fn from_snapshot(
         name: Arc<str>,
         liveness: Liveness,
@@ -115,34 +114,34 @@ impl SenderState {
         Self { liveness: state, reported: state, since, loss, incarnation: Some(run), ..Self::new(name, false, now) }
     }
 
-    /// An earlier watcher has missed it since then; nothing new is to be told.
+    /// Marks a sender without any beat as down since `since`, without an event.
     pub(crate) fn restore_missing(&mut self, since: Moment) {
         if self.incarnation.is_none() {
             (self.liveness, self.reported, self.since) = (Liveness::Down, Liveness::Down, since);
         }
     }
 
-    /// Hears a beat or a goodbye, and says why it counts for nothing if it does not.
+    /// Processes a beat or a stop message, or returns the reason for ignoring it.
     pub(crate) fn on_beat(
         &mut self,
         beat: &ReceivedBeat,
         config: &WatcherConfig,
         actions: &mut DatagramActions<WatcherEvent>,
     ) -> Result<(), RejectReason> {
-        let place = match self.identify(beat, config) {
-            Identity::Rejected(refusal) => return Err(refusal),
+        let status = match self.identify(beat, config) {
+            Identity::Rejected(reason) => return Err(reason),
             Identity::Conflict => return self.on_conflict(beat, actions),
             Identity::Outlier => return self.on_outlier(beat),
             Identity::First | Identity::Restarted if beat.is_bye => return Err(RejectReason::Stray),
             Identity::Same if beat.is_bye => {
-                self.on_goodbye(beat, config, actions);
+                self.on_bye(beat, config, actions);
                 return Ok(());
             }
             Identity::First => self.start_incarnation(beat, config.started_at, None),
             Identity::Restarted => self.restart(beat, actions),
             Identity::Same => self.count_beat(beat),
         };
-        match place {
+        match status {
             BeatStatus::Ahead(skipped) => {
                 if skipped > 0 {
                     let (name, first_seq) = (&self.name, beat.seq - skipped);
@@ -160,7 +159,7 @@ impl SenderState {
         }
     }
 
-    /// Begins a run. What it sent before the first beat that came, but after `since`, is lost.
+    /// Starts an incarnation. Beats sent after `since` but before the first received one are lost.
     fn start_incarnation(
         &mut self,
         beat: &ReceivedBeat,
@@ -169,11 +168,12 @@ impl SenderState {
     ) -> BeatStatus {
         let before = beat.seq.saturating_sub(1);
         // Beats are at least 90 % of the interval apart.
-        let least = |(interval, _): (Duration, u8)| {
+        let least_time = |(interval, _): (Duration, u8)| {
             (interval / 10 * 9).saturating_mul(u32::try_from(before).unwrap_or(u32::MAX))
         };
-        let spent = beat.advertised_timing.map(least);
-        let was_sent_to_us = spent.is_some_and(|spent| spent <= beat.received_at - since) && before <= MAX_INITIAL_LOSS;
+        let least_time = beat.advertised_timing.map(least_time);
+        let was_sent_to_us =
+            least_time.is_some_and(|time| time <= beat.received_at - since) && before <= MAX_INITIAL_LOSS;
         let first = if was_sent_to_us { 1 } else { beat.seq };
         (self.delays, self.inter_arrivals) = (DelayEstimator::default(), InterArrivalTimes::default());
         self.incarnation = Some(Incarnation {
@@ -196,7 +196,7 @@ impl SenderState {
         self.consecutive_beats = 0;
         actions.emit(|| WatcherEvent::Restarted { name: Arc::clone(&self.name), peer: beat.peer });
         if old.id == beat.incarnation && beat.advertised_timing.is_some() {
-            // Its numbers begin anew; what they were before says nothing of what got lost.
+            // The sequence numbers start over, so the old ones reveal no loss.
             return self.start_incarnation(beat, beat.received_at, old.conflicting);
         }
         self.start_incarnation(
@@ -207,12 +207,12 @@ impl SenderState {
     }
 
     fn count_beat(&mut self, beat: &ReceivedBeat) -> BeatStatus {
-        let unwatched = self.incarnation.as_mut().and_then(|run| run.restored_seq.take());
-        if unwatched.is_some() { self.loss.restart(beat.seq, beat.seq) } else { self.loss.record(beat.seq) }
+        let restored_seq = self.incarnation.as_mut().and_then(|run| run.restored_seq.take());
+        if restored_seq.is_some() { self.loss.restart(beat.seq, beat.seq) } else { self.loss.record(beat.seq) }
     }
 
-    fn on_goodbye(&mut self, beat: &ReceivedBeat, config: &WatcherConfig, actions: &mut DatagramActions<WatcherEvent>) {
-        // It is said three times, since one may get lost.
+    fn on_bye(&mut self, beat: &ReceivedBeat, config: &WatcherConfig, actions: &mut DatagramActions<WatcherEvent>) {
+        // Three copies are sent, because one may get lost.
         if self.liveness == Liveness::Stopped {
             return;
         }
@@ -225,7 +225,7 @@ impl SenderState {
         self.set_liveness(Liveness::Stopped, beat.received_at, config, actions);
     }
 
-    /// A beat that is so many numbers ahead of all others: the sender lives.
+    /// Processes a beat that is newer than all others by `seq_distance`.
     fn on_new_beat(
         &mut self,
         beat: &ReceivedBeat,
@@ -234,14 +234,14 @@ impl SenderState {
         actions: &mut DatagramActions<WatcherEvent>,
     ) {
         let Some(run) = &mut self.incarnation else { return };
-        let apart = beat.received_at - run.last_received;
-        if !apart.is_zero() {
-            self.inter_arrivals.push(apart, seq_distance);
+        let elapsed = beat.received_at - run.last_received;
+        if !elapsed.is_zero() {
+            self.inter_arrivals.push(elapsed, seq_distance);
         }
         if run.peer != beat.peer {
             let (from, to) = (run.peer, beat.peer);
             run.peer = to;
-            // Every run of cron's job has a port of its own.
+            // Each run of a cron job (incarnation 0) has another source port.
             if from.ip() != to.ip() || beat.incarnation != 0 {
                 actions.emit(|| WatcherEvent::Moved { name: Arc::clone(&self.name), from, to });
             }
@@ -254,7 +254,7 @@ impl SenderState {
             actions.emit(|| WatcherEvent::ClockStep { name: Arc::clone(&self.name), step_ns });
         }
         actions.emit(|| {
-            let delay = if let DelaySample::AboveMinimum(above) = sample { Some(above) } else { None };
+            let delay = if let DelaySample::AboveMinimum(delay) = sample { Some(delay) } else { None };
             WatcherEvent::Beat { name: Arc::clone(&self.name), seq: beat.seq, delay }
         });
         self.consecutive_beats = self.consecutive_beats.saturating_add(1);
@@ -306,30 +306,30 @@ impl SenderState {
         });
     }
 
-    /// How long it may be silent.
+    /// Returns the silence limits of this sender.
     pub(crate) fn timeouts(&self, config: &WatcherConfig) -> SilenceTimeouts {
-        let promise = self.incarnation.and_then(|run| run.advertised_timing);
-        let (interval, multiplier) = promise.unwrap_or_else(|| match self.inter_arrivals.mean() {
+        let timing = self.incarnation.and_then(|run| run.advertised_timing);
+        let (interval, multiplier) = timing.unwrap_or_else(|| match self.inter_arrivals.mean() {
             Some(mean) => (mean.max(MIN_TEXTBOOK_INTERVAL), 3),
             None => (DEFAULT_TEXTBOOK_INTERVAL, 1),
         });
         config.failure_detector.timeouts(interval, multiplier, &self.inter_arrivals)
     }
 
-    /// When something is to be done about it, if nothing is heard.
+    /// Returns the time of the next action if no beat arrives before.
     pub(crate) fn next_deadline(&self, config: &WatcherConfig) -> Option<Moment> {
-        let limits = self.timeouts(config);
+        let timeouts = self.timeouts(config);
         let silent_since = self.incarnation.map(|run| run.silent_since);
         let by_state = match (self.liveness, silent_since) {
             (Liveness::New, None) => self.is_expected.then(|| self.since + config.expect_within),
-            (Liveness::Up, Some(since)) => Some(since + limits.late),
-            (Liveness::New | Liveness::Late, Some(since)) => Some(since + limits.down),
+            (Liveness::Up, Some(since)) => Some(since + timeouts.late),
+            (Liveness::New | Liveness::Late, Some(since)) => Some(since + timeouts.down),
             _ => (!self.is_expected).then(|| self.since + config.forget_after),
         };
         [by_state, self.flap_damping.reuse_at(config.flap_half_life)].into_iter().flatten().min()
     }
 
-    /// Does what is due, and says whether it may be forgotten.
+    /// Performs all due actions and returns whether the sender is to be removed.
     pub(crate) fn on_timeout(
         &mut self,
         now: Moment,
@@ -343,9 +343,11 @@ impl SenderState {
             }
         }
         while self.next_deadline(config).is_some_and(|due| due <= now) {
-            let limits = self.timeouts(config);
+            let timeouts = self.timeouts(config);
             match self.liveness {
-                Liveness::Up if limits.late < limits.down => self.set_liveness(Liveness::Late, now, config, actions),
+                Liveness::Up if timeouts.late < timeouts.down => {
+                    self.set_liveness(Liveness::Late, now, config, actions);
+                }
                 Liveness::Up | Liveness::Late | Liveness::New => {
                     self.set_liveness(Liveness::Down, now, config, actions);
                 }
@@ -355,7 +357,7 @@ impl SenderState {
         false
     }
 
-    /// The watcher did not run for `gap`: the silence of that time is not the sender's.
+    /// Excludes a stall of the watcher process from the silence of the sender.
     pub(crate) fn exclude_pause(&mut self, gap: Duration, now: Moment) {
         match &mut self.incarnation {
             Some(run) => run.silent_since = (run.silent_since + gap).min(now),

@@ -1,7 +1,7 @@
-//! Senders and a watcher in virtual time, with seeded weather between them.
+//! Simulation of senders and a watcher in virtual time, with a seeded impairment between them.
 //!
-//! Ten minutes take milliseconds and come out the same every time. What the weather did is known
-//! exactly, so what the watcher says of it must be exact as well.
+//! Ten minutes take milliseconds and are the same in every run. The effects of the impairment are known
+//! exactly, so the watcher must report them exactly.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -32,18 +32,18 @@ fn config(failure_detector: FailureDetector) -> WatcherConfig {
     }
 }
 
-/// A sender and its way to the watcher.
+/// Sender and its network path to the watcher.
 struct SimulatedSender {
     sender: BeatSender,
     actions: DatagramActions<super::BeatEvent>,
     path: PathState,
-    /// The numbers that reached the watcher.
+    /// Sequence numbers that reached the watcher.
     arrived: BTreeSet<u64>,
     duplicates: u64,
     sent: u64,
 }
 
-/// When it arrives, its order, on which way, and what it is.
+/// Time of arrival, order of sending, index of the sender, and content of a packet.
 type InFlightPacket = (Moment, u64, usize, Vec<u8>);
 
 struct Simulation {
@@ -64,8 +64,8 @@ impl Simulation {
         impairment: Impairment,
         failure_detector: FailureDetector,
     ) -> Self {
-        let way = |number: u32| {
-            let promise = BeatSenderConfig {
+        let simulated = |number: u32| {
+            let config = BeatSenderConfig {
                 name: format!("s{number}").into(),
                 incarnation: number.into(),
                 interval: SECOND,
@@ -76,7 +76,7 @@ impl Simulation {
             let start = START + Duration::from_millis(u64::from(number) * 7 % 1_000);
             let lifetime = Lifetime::Count(Some(beats));
             SimulatedSender {
-                sender: BeatSender::new(promise, lifetime, number.into(), start),
+                sender: BeatSender::new(config, lifetime, number.into(), start),
                 actions: DatagramActions::new(false),
                 path: impairment.path_state(number),
                 arrived: BTreeSet::new(),
@@ -85,7 +85,7 @@ impl Simulation {
             }
         };
         Self {
-            senders: (1..=senders).map(way).collect(),
+            senders: (1..=senders).map(simulated).collect(),
             impairment,
             watcher: Watcher::new(config(failure_detector), &[], START),
             actions: DatagramActions::new(true),
@@ -95,56 +95,56 @@ impl Simulation {
         }
     }
 
-    /// Lets it all happen until nobody says anything and nothing is on its way.
+    /// Runs until all senders have finished and nothing is in flight.
     fn run(&mut self) {
         let mut now = START;
         while now < START + 100_000 * SECOND {
             self.send_due(now);
-            while let Some(Reverse((at, _, way, bytes))) =
-                self.in_flight.peek().filter(|carried| carried.0.0 <= now).cloned()
+            while let Some(Reverse((at, _, sender, bytes))) =
+                self.in_flight.peek().filter(|packet| packet.0.0 <= now).cloned()
             {
                 self.in_flight.pop();
-                let peer = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 10_000 + u16::try_from(way).expect("few"));
+                let peer = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 10_000 + u16::try_from(sender).expect("few"));
                 let datagram = Datagram::timestamped(peer, at, &bytes);
                 self.watcher.received(&datagram, now, &mut self.actions);
             }
             self.watcher.woken(now, &mut self.actions);
-            self.events.extend(self.actions.events().map(|fact| (now, fact)));
-            let senders = self.senders.iter().filter_map(|way| way.sender.wake_at()).min();
-            let next = [senders, self.in_flight.peek().map(|carried| carried.0.0)].into_iter().flatten().min();
+            self.events.extend(self.actions.events().map(|event| (now, event)));
+            let senders = self.senders.iter().filter_map(|simulated| simulated.sender.wake_at()).min();
+            let next = [senders, self.in_flight.peek().map(|packet| packet.0.0)].into_iter().flatten().min();
             let Some(next) = next else { return };
-            now = next.min(self.watcher.wake_at().expect("it ticks")).max(now);
+            now = next.min(self.watcher.wake_at().expect("a timer")).max(now);
         }
-        panic!("it does not end");
+        panic!("the simulation does not end");
     }
 
     fn send_due(&mut self, now: Moment) {
-        for (number, way) in self.senders.iter_mut().enumerate() {
-            if way.sender.wake_at().is_none_or(|wake| wake > now) {
+        for (number, simulated) in self.senders.iter_mut().enumerate() {
+            if simulated.sender.wake_at().is_none_or(|wake| wake > now) {
                 continue;
             }
-            way.sender.woken(now, &mut way.actions);
-            for (outgoing, bytes) in way.actions.transmits() {
-                // The last word gets through: what is lost before it can be counted then.
+            simulated.sender.woken(now, &mut simulated.actions);
+            for (outgoing, bytes) in simulated.actions.transmits() {
+                // Stop messages always arrive, so that losses before them can be counted.
                 let is_bye = bytes.starts_with(b"BYE");
-                let verdict = self.impairment.decide(&mut way.path, now, bytes.len());
-                let passed = verdict.copies().filter_map(|fate| match fate {
-                    CopyOutcome::Delivered(passage) => Some(passage.inbound.delay),
+                let verdict = self.impairment.decide(&mut simulated.path, now, bytes.len());
+                let delivered = verdict.copies().filter_map(|outcome| match outcome {
+                    CopyOutcome::Delivered(effects) => Some(effects.inbound.delay),
                     CopyOutcome::Dropped(_) => None,
                 });
                 let last = self.impairment.delay + self.impairment.jitter.spread + Duration::from_millis(50);
-                let delays: Vec<Duration> = if is_bye { vec![last] } else { passed.collect() };
-                way.sent += u64::from(!is_bye);
+                let delays: Vec<Duration> = if is_bye { vec![last] } else { delivered.collect() };
+                simulated.sent += u64::from(!is_bye);
                 if !is_bye && !delays.is_empty() {
-                    way.arrived.insert(outgoing.ticket);
-                    way.duplicates += delays.len() as u64 - 1;
+                    simulated.arrived.insert(outgoing.ticket);
+                    simulated.duplicates += delays.len() as u64 - 1;
                 }
                 for delay in delays {
                     self.next_order += 1;
                     self.in_flight.push(Reverse((now + delay, self.next_order, number, bytes.to_vec())));
                 }
             }
-            way.actions.clear();
+            simulated.actions.clear();
         }
     }
 
@@ -155,7 +155,7 @@ impl Simulation {
     }
 
     fn down_count(&self) -> usize {
-        self.events.iter().filter(|(_, fact)| matches!(fact, WatcherEvent::State { to: Liveness::Down, .. })).count()
+        self.events.iter().filter(|(_, event)| matches!(event, WatcherEvent::State { to: Liveness::Down, .. })).count()
     }
 }
 
@@ -172,15 +172,15 @@ fn heavy_impairment(seed: u64) -> Impairment {
 
 #[test]
 fn ten_minutes_of_heavy_impairment_are_counted_exactly() {
-    let mut world =
+    let mut simulation =
         Simulation::new(40, 5, 600, heavy_impairment(3), failure_detector(DetectionMethod::Multiplier(None)));
-    world.run();
-    let reports = world.reports();
-    for (number, way) in (1..).zip(&world.senders) {
+    simulation.run();
+    let reports = simulation.reports();
+    for (number, simulated) in (1..).zip(&simulation.senders) {
         let counts = reports[&format!("s{number}")].counts;
-        let arrived = way.arrived.len() as u64;
-        assert_eq!((way.sent, counts.beats, counts.lost), (600, arrived, 600 - arrived), "s{number}: {counts:?}");
-        assert_eq!((counts.duplicates, counts.too_late), (way.duplicates, 0), "s{number}");
+        let arrived = simulated.arrived.len() as u64;
+        assert_eq!((simulated.sent, counts.beats, counts.lost), (600, arrived, 600 - arrived), "s{number}: {counts:?}");
+        assert_eq!((counts.duplicates, counts.too_late), (simulated.duplicates, 0), "s{number}");
         assert!(counts.lost > 120 && counts.reordered > 0 && counts.duplicates > 0, "{counts:?}");
     }
     assert!(reports.values().all(|report| report.state == Liveness::Stopped));
@@ -189,100 +189,102 @@ fn ten_minutes_of_heavy_impairment_are_counted_exactly() {
 #[test]
 fn false_down_reports_match_the_loss_runs_exactly() {
     let jitter = Jitter { spread: Duration::from_millis(90), distribution: Distribution::Uniform };
-    let weather = Impairment {
+    let impairment = Impairment {
         delay: Duration::from_millis(100),
         jitter,
         reorder: "0".parse().expect("none"),
         ..heavy_impairment(4)
     };
-    let mut world = Simulation::new(40, 5, 600, weather, failure_detector(DetectionMethod::Multiplier(None)));
-    world.run();
-    // Two beats that reach the watcher with four lost ones between them are less than five intervals
-    // and the jitter apart; only a longer row of losses is a death.
-    let rows = |way: &SimulatedSender| {
-        let mut row = 0;
+    let mut simulation = Simulation::new(40, 5, 600, impairment, failure_detector(DetectionMethod::Multiplier(None)));
+    simulation.run();
+    // Two beats with four lost ones between them arrive less than five intervals plus the jitter apart, so only
+    // a longer run of losses makes a sender down.
+    let down_runs = |simulated: &SimulatedSender| {
+        let mut run_length = 0;
         (1..=600_u64)
             .filter(|number| {
-                row = if way.arrived.contains(number) { 0 } else { row + 1 };
-                row == 5
+                run_length = if simulated.arrived.contains(number) { 0 } else { run_length + 1 };
+                run_length == 5
             })
             .count()
     };
-    let allowed: usize = world.senders.iter().map(rows).sum();
-    assert_eq!(world.down_count(), allowed);
-    // 0.7 · 0.3⁵ of 24,000 beats begin such a row.
+    let allowed: usize = simulation.senders.iter().map(down_runs).sum();
+    assert_eq!(simulation.down_count(), allowed);
+    // 0.7 · 0.3⁵ of 24,000 beats start such a run.
     assert!((15..70).contains(&allowed), "{allowed}");
 }
 
 #[test]
 fn without_loss_no_sender_is_reported_down() {
     let jitter = Jitter { spread: Duration::from_millis(90), distribution: Distribution::Uniform };
-    let weather = Impairment {
+    let impairment = Impairment {
         loss: "0".parse().expect("a model"),
         delay: Duration::from_millis(100),
         jitter,
         ..heavy_impairment(5)
     };
-    for detect in [DetectionMethod::Multiplier(None), DetectionMethod::Multiplier(Some(2)), DetectionMethod::phi(8.0)] {
-        let mut world = Simulation::new(40, 3, 600, weather.clone(), failure_detector(detect));
-        world.run();
-        assert_eq!(world.down_count(), 0, "{detect:?}");
-        assert!(world.reports().values().all(|report| report.counts.lost == 0));
+    for method in [DetectionMethod::Multiplier(None), DetectionMethod::Multiplier(Some(2)), DetectionMethod::phi(8.0)] {
+        let mut simulation = Simulation::new(40, 3, 600, impairment.clone(), failure_detector(method));
+        simulation.run();
+        assert_eq!(simulation.down_count(), 0, "{method:?}");
+        assert!(simulation.reports().values().all(|report| report.counts.lost == 0));
     }
 }
 
 #[test]
 fn the_same_seed_makes_the_same_ten_minutes() {
-    let facts = || {
-        let mut world =
+    let events = || {
+        let mut simulation =
             Simulation::new(5, 3, 600, heavy_impairment(6), failure_detector(DetectionMethod::Multiplier(None)));
-        world.run();
-        world.events
+        simulation.run();
+        simulation.events
     };
-    assert_eq!(facts(), facts());
+    assert_eq!(events(), events());
 }
 
 #[test]
 fn a_killed_sender_is_down_exactly_at_its_deadline() {
-    let mut world = Simulation::new(1, 3, 10, Impairment::none(1), failure_detector(DetectionMethod::Multiplier(None)));
-    // Killed: its goodbyes never reach anybody.
-    let way = &mut world.senders[0];
-    way.sender.woken(START + SECOND, &mut way.actions);
-    let line = way.actions.transmits().next().expect("its first beat").1.to_vec();
+    let mut simulation =
+        Simulation::new(1, 3, 10, Impairment::none(1), failure_detector(DetectionMethod::Multiplier(None)));
+    // Killed: no stop message reaches the watcher.
+    let simulated = &mut simulation.senders[0];
+    simulated.sender.woken(START + SECOND, &mut simulated.actions);
+    let line = simulated.actions.transmits().next().expect("its first beat").1.to_vec();
     let at = START + SECOND;
-    world.senders.clear();
-    world.in_flight.push(Reverse((at, 0, 0, line)));
-    world.run();
+    simulation.senders.clear();
+    simulation.in_flight.push(Reverse((at, 0, 0, line)));
+    simulation.run();
     let mut now = at;
-    while world.watcher.count_in_state(Liveness::Down) == 0 {
-        now = world.watcher.wake_at().expect("it ticks");
-        world.watcher.woken(now, &mut world.actions);
+    while simulation.watcher.count_in_state(Liveness::Down) == 0 {
+        now = simulation.watcher.wake_at().expect("a timer");
+        simulation.watcher.woken(now, &mut simulation.actions);
     }
     assert_eq!(now - at, 3 * SECOND);
 }
 
 #[test]
-fn a_watcher_and_a_sender_survive_any_bytes() {
-    let dice = SeededRandom::new(4, 1);
-    let mut world = Simulation::new(1, 3, 1, Impairment::none(1), failure_detector(DetectionMethod::Multiplier(None)));
+fn corrupted_beats_never_make_a_watcher_or_a_sender_panic() {
+    let random = SeededRandom::new(4, 1);
+    let mut simulation =
+        Simulation::new(1, 3, 1, Impairment::none(1), failure_detector(DetectionMethod::Multiplier(None)));
     let line = b"BEAT s1 0000000000000001 7 1764000000000 1000 3 echo".to_vec();
     for number in 0..30_000_u64 {
-        // A damaged copy of a real beat gets further than noise would.
-        let throw = dice.draw(DecisionKind::CORRUPT_BIT, number);
+        // A corrupted copy of a real beat gets further than noise would.
+        let draw = random.draw(DecisionKind::CORRUPT_BIT, number);
         let mut bytes = line.clone();
-        let at = usize::try_from(throw % bytes.len() as u64).expect("small");
-        bytes[at] = throw.to_le_bytes()[7];
-        bytes.truncate(usize::try_from(throw >> 32 & 63).expect("small"));
+        let at = usize::try_from(draw % bytes.len() as u64).expect("small");
+        bytes[at] = draw.to_le_bytes()[7];
+        bytes.truncate(usize::try_from(draw >> 32 & 63).expect("small"));
         let now = START + Duration::from_millis(number);
         let peer = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9);
         let datagram = Datagram::timestamped(peer, now, &bytes);
-        world.watcher.received(&datagram, now, &mut world.actions);
-        let answered: usize = world.actions.transmits().map(|(_, echo)| echo.len()).sum();
-        assert!(answered <= bytes.len());
-        world.actions.clear();
-        world.watcher.woken(now, &mut world.actions);
-        let way = &mut world.senders[0];
-        way.sender.received(&datagram, now, &mut way.actions);
+        simulation.watcher.received(&datagram, now, &mut simulation.actions);
+        let echoed: usize = simulation.actions.transmits().map(|(_, echo)| echo.len()).sum();
+        assert!(echoed <= bytes.len());
+        simulation.actions.clear();
+        simulation.watcher.woken(now, &mut simulation.actions);
+        let simulated = &mut simulation.senders[0];
+        simulated.sender.received(&datagram, now, &mut simulated.actions);
     }
-    assert_eq!(world.watcher.counters().received, 30_000);
+    assert_eq!(simulation.watcher.counters().received, 30_000);
 }

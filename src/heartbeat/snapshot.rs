@@ -1,7 +1,7 @@
-//! What outlives a watcher.
+//! Snapshot of a watcher's senders: the content of the `--state` file.
 //!
-//! Owns the form in which senders are written down, so that the next watcher announces nobody who
-//! was up before, and forgets no downtime. What was sent while nobody watched is not lost.
+//! Owns its JSON form. The next watcher reports no sender again that was already up and continues the downtime
+//! of those that were down. Beats sent while no watcher was running do not count as lost.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,24 +15,23 @@ use super::sender_state::{Incarnation, SenderState};
 use super::watcher::Watcher;
 use crate::time::Moment;
 
-/// The version of the form; another one is not read.
+/// Version of the format; a file with another version is rejected.
 pub(crate) const SNAPSHOT_VERSION: u32 = 1;
 
-/// Everybody, written down.
+/// All senders of a watcher.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Snapshot {
-    /// Which form this is.
     pub version: u32,
-    /// When it was written, in milliseconds since 1970.
+    /// Time of writing, in milliseconds since 1970.
     pub saved_ms: u64,
-    /// Everybody who was heard.
+    /// Senders from which at least one beat was received.
     pub senders: Vec<SenderSnapshot>,
-    /// Those that were expected and are missed.
+    /// Expected senders that are down and were never heard from.
     #[serde(default)]
     pub missed: Vec<MissingSenderSnapshot>,
 }
 
-/// One who was never heard, written down.
+/// Expected sender that was never heard from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MissingSenderSnapshot {
     name: Arc<str>,
@@ -40,14 +39,14 @@ pub(crate) struct MissingSenderSnapshot {
 }
 
 impl MissingSenderSnapshot {
-    /// What is to be written down of a sender that did not come in time.
+    /// Returns the snapshot of an expected sender that is down and was never heard from.
     pub(crate) fn of(record: &SenderState) -> Option<Self> {
-        let is_missed = record.incarnation.is_none() && record.is_expected && record.liveness == Liveness::Down;
-        is_missed.then(|| Self { name: Arc::clone(&record.name), since_ms: saturating_millis(record.since.wall()) })
+        let is_missing = record.incarnation.is_none() && record.is_expected && record.liveness == Liveness::Down;
+        is_missing.then(|| Self { name: Arc::clone(&record.name), since_ms: saturating_millis(record.since.wall()) })
     }
 }
 
-/// One sender, written down.
+/// Snapshot of one sender.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SenderSnapshot {
     name: Arc<str>,
@@ -55,7 +54,7 @@ pub(crate) struct SenderSnapshot {
     state: Liveness,
     since_ms: u64,
     peer: SocketAddr,
-    /// Sixteen hexadecimal digits: JSON's numbers end at 2⁵³ for some readers.
+    /// Sixteen hexadecimal digits: some JSON readers lose precision above 2⁵³.
     incarnation: String,
     last_seq: u64,
     heard_ms: u64,
@@ -68,7 +67,7 @@ pub(crate) struct SenderSnapshot {
 }
 
 impl SenderSnapshot {
-    /// What is to be written down of a sender; one that was never heard leaves no trace.
+    /// Returns the snapshot of a sender from which at least one beat was received.
     pub(crate) fn of(record: &SenderState) -> Option<Self> {
         let run = record.incarnation?;
         Some(Self {
@@ -89,21 +88,22 @@ impl SenderSnapshot {
         })
     }
 
-    /// The sender again, if what was written down makes sense.
+    /// Restores the sender if the entry is valid.
     fn restore(&self, now: Moment) -> Option<SenderState> {
-        let promise = match (self.interval_ms, self.multiplier) {
-            (Some(interval @ 1..=86_400_000), Some(times @ 1..)) => Some((Duration::from_millis(interval), times)),
+        let timing = match (self.interval_ms, self.multiplier) {
+            (Some(interval @ 1..=86_400_000), Some(multiplier @ 1..)) => {
+                Some((Duration::from_millis(interval), multiplier))
+            }
             (None, None) if self.textbook => None,
             _ => return None,
         };
         let incarnation = u64::from_str_radix(&self.incarnation, 16).ok()?;
-        let sent = Duration::from_millis(self.sent_ms);
         let run = Incarnation::from_snapshot(
             self.peer,
             incarnation,
-            promise,
+            timing,
             moment_from_wall_ms(self.heard_ms, now),
-            sent,
+            Duration::from_millis(self.sent_ms),
             self.last_seq,
         );
         let since = moment_from_wall_ms(self.since_ms, now);
@@ -121,22 +121,21 @@ impl SenderSnapshot {
 }
 
 impl Watcher {
-    /// Takes in everybody who was written down, and says how many could not be: there is no room for
-    /// them, or what was written makes no sense.
+    /// Restores all senders and returns the number of skipped ones: the table is full, or the entry is invalid.
     pub(crate) fn restore_snapshot(&mut self, snapshot: &Snapshot, now: Moment) -> usize {
-        let mut refused = 0;
+        let mut skipped = 0;
         for sender in &snapshot.senders {
             let is_restored = sender.restore(now).is_some_and(|record| self.restore(record));
-            refused += usize::from(!is_restored);
+            skipped += usize::from(!is_restored);
         }
-        for missed in &snapshot.missed {
-            self.restore_missing(&missed.name, moment_from_wall_ms(missed.since_ms, now));
+        for missing in &snapshot.missed {
+            self.restore_missing(&missing.name, moment_from_wall_ms(missing.since_ms, now));
         }
-        refused
+        skipped
     }
 }
 
-/// A moment that was written down by its wall half; how long ago that was, the wall clock must say.
+/// Converts a saved wall-clock time to a moment; only the wall clock can tell its age.
 fn moment_from_wall_ms(ms: u64, now: Moment) -> Moment {
     let wall = Duration::from_millis(ms);
     let ago = now.wall().saturating_sub(wall);

@@ -1,11 +1,11 @@
-//! The watcher's side: whose beat it is, and who has been silent for too long.
+//! Heartbeat watcher: assigns each beat to its sender and reports senders that are silent for too long.
 //!
-//! Owns all senders and the rules they are judged by. It must not know sockets; it is an
-//! [`Exchange`] for all peers at once.
+//! Owns all senders and the settings that apply to them. A [`DatagramProtocol`] for all peers at once; it must
+//! not know sockets.
 //!
 //! ```text
-//!   datagram ─▶ a beat? ─▶ authentic? ─▶ whose? ─▶ record: run, number, delay, state ─▶ facts
-//!   silence  ─▶ (did we run ourselves?) ─▶ record: late, down, forgotten ─────────────▶ facts
+//!   datagram ─▶ parse ─▶ authenticate ─▶ find the sender ─▶ update incarnation, loss, delay, state ─▶ events
+//!   timer    ─▶ detect a stall of this process ─▶ update the state: late, down, forgotten ──────────▶ events
 //! ```
 
 use std::sync::Arc;
@@ -26,32 +26,30 @@ use crate::mac::MacKey;
 use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
 use crate::time::Moment;
 
-/// How a watcher judges.
+/// Settings of a watcher.
 #[derive(Clone)]
 pub(crate) struct WatcherConfig {
-    /// How long silence is borne.
     pub failure_detector: FailureDetector,
-    /// With a key only what it vouches for is heard.
+    /// With a key, only beats that it authenticates are accepted.
     pub key: Option<MacKey>,
-    /// How long those that are expected may take to be heard first.
+    /// Time allowed for the first beat of an expected sender.
     pub expect_within: Duration,
-    /// How long somebody is remembered who is down or stopped.
+    /// Time after which a sender that is down or stopped is removed.
     pub forget_after: Duration,
-    /// How fast it is forgiven to come and go.
+    /// Half-life of the flap penalty; zero disables damping.
     pub flap_half_life: Duration,
-    /// How many senders there may be.
     pub max_senders: usize,
-    /// How many datagrams are heard; what comes after them is not.
+    /// Number of datagrams to process; later ones are ignored.
     pub max_datagrams: Option<u64>,
-    /// Since when datagrams are heard.
+    /// Time from which datagrams are received.
     pub started_at: Moment,
-    /// Since when we have been awake: silence before it may have been our own.
+    /// End of the last stall of this process; silence before it does not count.
     pub awake_since: Moment,
 }
 
 #[cfg(test)]
 impl WatcherConfig {
-    /// The defaults without slack or damping, since `started`.
+    /// Returns the defaults without slack or damping.
     pub(crate) fn strict(started: Moment) -> Self {
         Self {
             failure_detector: FailureDetector {
@@ -72,35 +70,36 @@ impl WatcherConfig {
     }
 }
 
-/// How often a watcher looks whether it was stopped meanwhile.
+/// Interval at which a watcher checks whether this process was suspended.
 const STALL_CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// A timer that is served later than this was served by somebody who did not run, …
+/// A timer served later than this means that this process did not run, …
 const DEFAULT_STALL_THRESHOLD: Duration = Duration::from_millis(100);
-/// … or than the shortest interval anybody promised, but not less than a busy machine needs.
+/// … or later than the shortest interval announced, but at least this, which a busy machine needs.
 const MIN_STALL_THRESHOLD: Duration = Duration::from_millis(10);
-/// Refused datagrams are told once in so much time.
+/// Minimum time between two reports of ignored datagrams.
 const REJECT_REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What became of all datagrams.
+/// Counters of all datagrams.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct WatcherCounters {
-    /// Datagrams that came.
+    /// Datagrams received.
     pub received: u64,
-    /// Echoes that were sent back.
+    /// Echoes sent.
     pub echoes: u64,
-    /// Datagrams that counted for nobody, by reason.
+    /// Datagrams ignored.
     pub refused: u64,
+    /// Datagrams ignored, by reason.
     #[serde(skip)]
     pub by_reason: [u64; RejectReason::ALL.len()],
-    /// Datagrams that found no room in our own receive buffer.
+    /// Datagrams dropped because the receive buffer was full.
     pub local_drops: u64,
-    /// How often we did not run ourselves.
+    /// Times that this process did not run.
     pub stalls: u64,
-    /// How often a sender's state has changed.
+    /// State changes of all senders.
     pub changes: u64,
 }
 
-/// Everybody who is watched.
+/// Watcher of all senders.
 pub(crate) struct Watcher {
     config: WatcherConfig,
     table: SenderTable,
@@ -109,12 +108,12 @@ pub(crate) struct Watcher {
     last_turn: Moment,
     next_stall_check: Moment,
     last_reject_report: Option<(Moment, u64)>,
-    /// How late a timer must be served to be a stall.
+    /// Delay of a timer from which it counts as a stall.
     stall_threshold: Duration,
 }
 
 impl Watcher {
-    /// A watcher that waits for those `expected`.
+    /// Creates a watcher that waits for the `expected` senders.
     pub(crate) fn new(config: WatcherConfig, expected: &[Arc<str>], now: Moment) -> Self {
         let mut watcher = Self {
             table: SenderTable::new(config.max_senders.max(expected.len())),
@@ -133,53 +132,51 @@ impl Watcher {
     }
 
     fn expect_sender(&mut self, name: &Arc<str>, now: Moment) {
-        let who = SenderKey::Named(Arc::clone(name));
-        let known = self.table.find(&who);
-        let place = known.or_else(|| self.table.insert(who, SenderState::new(Arc::clone(name), true, now), None).ok());
-        let rules = &self.config;
-        place.map(|place| {
-            self.table.update(place, |record| record.is_expected = true, |record| record.next_deadline(rules))
+        let key = SenderKey::Named(Arc::clone(name));
+        let known = self.table.find(&key);
+        let slot = known.or_else(|| self.table.insert(key, SenderState::new(Arc::clone(name), true, now), None).ok());
+        let config = &self.config;
+        slot.map(|slot| {
+            self.table.update(slot, |record| record.is_expected = true, |record| record.next_deadline(config))
         });
     }
 
-    /// An earlier watcher has missed somebody since then; if it is not expected any more, nobody is
-    /// missed.
+    /// Restores an expected sender that an earlier watcher reported as down and never heard from, unless it is
+    /// no longer expected.
     pub(crate) fn restore_missing(&mut self, name: &Arc<str>, since: Moment) {
-        let rules = &self.config;
-        if let Some(place) = self.table.find(&SenderKey::Named(Arc::clone(name))) {
-            self.table.update(place, |record| record.restore_missing(since), |record| record.next_deadline(rules));
+        let config = &self.config;
+        if let Some(slot) = self.table.find(&SenderKey::Named(Arc::clone(name))) {
+            self.table.update(slot, |record| record.restore_missing(since), |record| record.next_deadline(config));
         }
     }
 
-    /// Takes in somebody whom an earlier watcher knew, if there is room.
+    /// Restores a sender from a snapshot and returns whether the table had space for it.
     pub(crate) fn restore(&mut self, mut sender: SenderState) -> bool {
-        let who = SenderKey::of(&sender);
+        let key = SenderKey::of(&sender);
         let peer = sender.incarnation.map(|run| run.peer);
-        if let Some(place) = self.table.find(&who) {
-            sender.is_expected = self.table.get(place).is_some_and(|known| known.is_expected);
-            self.table.remove(place);
+        if let Some(slot) = self.table.find(&key) {
+            sender.is_expected = self.table.get(slot).is_some_and(|known| known.is_expected);
+            self.table.remove(slot);
         }
-        let rules = &self.config;
-        let admitted = self.table.insert(who, sender, peer).ok();
-        admitted.and_then(|place| self.table.update(place, |_| (), |record| record.next_deadline(rules))).is_some()
+        let config = &self.config;
+        let inserted = self.table.insert(key, sender, peer).ok();
+        inserted.and_then(|slot| self.table.update(slot, |_| (), |record| record.next_deadline(config))).is_some()
     }
 
-    /// Everybody, by place.
     pub(crate) fn sender_table(&self) -> &SenderTable {
         &self.table
     }
 
-    /// What became of all datagrams so far.
     pub(crate) fn counters(&self) -> &WatcherCounters {
         &self.counters
     }
 
-    /// The delays of all beats, above the smallest of each sender.
+    /// Returns the delays of all beats, each above the minimum of its sender.
     pub(crate) fn delays(&self) -> &Histogram {
         &self.delays
     }
 
-    /// Hears a datagram, and says why it counts for nobody.
+    /// Processes a datagram, or returns the reason for ignoring it.
     fn handle_datagram(
         &mut self,
         datagram: &Datagram<'_>,
@@ -188,15 +185,15 @@ impl Watcher {
         if datagram.truncated {
             return Err(RejectReason::Oversize);
         }
-        let line = Packet::parse(datagram.bytes, self.config.key.as_ref()).map_err(|wrong| match wrong {
+        let packet = Packet::parse(datagram.bytes, self.config.key.as_ref()).map_err(|error| match error {
             PacketError::Malformed => RejectReason::Malformed,
             PacketError::Unauthentic => RejectReason::Unauthentic,
         })?;
         let (peer, at) = (datagram.peer, datagram.received_at);
-        match line {
+        match packet {
             Packet::Beat(BeatPacket { kind: PacketKind::Echo, .. }) => Err(RejectReason::Stray),
             Packet::Beat(beat) => {
-                let heard = ReceivedBeat {
+                let received = ReceivedBeat {
                     peer,
                     received_at: at,
                     incarnation: beat.incarnation,
@@ -206,12 +203,12 @@ impl Watcher {
                     is_bye: beat.kind == PacketKind::Bye,
                     exit_code: beat.exit_code,
                 };
-                self.count_beat(SenderKey::Named(beat.name.into()), &heard, actions)?;
+                self.count_beat(SenderKey::Named(beat.name.into()), &received, actions)?;
                 self.stall_threshold = self.stall_threshold.min(beat.interval.max(MIN_STALL_THRESHOLD));
                 if beat.wants_echo {
                     self.counters.echoes += 1;
                     let key = self.config.key.as_ref();
-                    actions.send(Transmit::reply(datagram, heard.seq), |out| {
+                    actions.send(Transmit::reply(datagram, received.seq), |out| {
                         let start = out.len();
                         out.extend_from_slice(datagram.bytes);
                         make_echo(out.get_mut(start..).unwrap_or_default(), key);
@@ -219,19 +216,18 @@ impl Watcher {
                 }
                 Ok(())
             }
-            Packet::Textbook { seq, sent_at: sent } => {
-                let (promise, is_bye, exit) = (None, false, None);
-                let heard = ReceivedBeat {
+            Packet::Textbook { seq, sent_at } => {
+                let received = ReceivedBeat {
                     peer,
                     received_at: at,
                     incarnation: 0,
                     seq,
-                    sent_at: sent,
-                    advertised_timing: promise,
-                    is_bye,
-                    exit_code: exit,
+                    sent_at,
+                    advertised_timing: None,
+                    is_bye: false,
+                    exit_code: None,
                 };
-                self.count_beat(SenderKey::Address(peer), &heard, actions)
+                self.count_beat(SenderKey::Address(peer), &received, actions)
             }
         }
     }
@@ -242,8 +238,8 @@ impl Watcher {
         beat: &ReceivedBeat,
         actions: &mut DatagramActions<WatcherEvent>,
     ) -> Result<(), RejectReason> {
-        let place = match self.table.find(&key) {
-            Some(place) => place,
+        let slot = match self.table.find(&key) {
+            Some(slot) => slot,
             None if beat.is_bye => return Err(RejectReason::Stray),
             None => {
                 let name = match &key {
@@ -256,14 +252,14 @@ impl Watcher {
                 self.table.insert(key, record, Some(beat.peer))?
             }
         };
-        let rules = &self.config;
+        let config = &self.config;
         let act = |record: &mut SenderState| {
             let before = (record.liveness, record.delays.sample_count());
-            let counted = record.on_beat(beat, rules, actions);
+            let counted = record.on_beat(beat, config, actions);
             let delay = record.delays.last().filter(|_| record.delays.sample_count() > before.1);
             (counted, before.0 != record.liveness, delay)
         };
-        let Some((counted, changed, delay)) = self.table.update(place, act, |record| record.next_deadline(rules))
+        let Some((counted, changed, delay)) = self.table.update(slot, act, |record| record.next_deadline(config))
         else {
             return Err(RejectReason::Full);
         };
@@ -272,20 +268,20 @@ impl Watcher {
         counted
     }
 
-    /// Notices that this process itself did not run.
+    /// Detects that this process did not run, and extends all deadlines by the gap.
     fn detect_stall(&mut self, now: Moment, actions: &mut DatagramActions<WatcherEvent>) {
         let planned =
             self.table.next_deadline().map_or(self.next_stall_check, |timer| timer.min(self.next_stall_check));
         let gap = now - self.last_turn;
         self.last_turn = now;
-        // What was read late because of the same stall is no further one.
+        // Datagrams and timers served late because of the same stall are not another one.
         if now - planned > self.stall_threshold && gap > self.stall_threshold {
             self.config.awake_since = now;
             self.counters.stalls += 1;
             actions.emit(|| WatcherEvent::MonitorStall { gap });
             self.next_stall_check = now + STALL_CHECK_INTERVAL;
-            let rules = &self.config;
-            self.table.update_all(|record| record.exclude_pause(gap, now), |record| record.next_deadline(rules));
+            let config = &self.config;
+            self.table.update_all(|record| record.exclude_pause(gap, now), |record| record.next_deadline(config));
         }
     }
 
@@ -300,14 +296,13 @@ impl Watcher {
         if let Some(count) = self.counters.by_reason.get_mut(reason as usize) {
             *count += 1;
         }
-        // Copies under a key and rivals are counted with their sender; the rest is garbage.
         let count = self.last_reject_report.map_or(0, |(_, count)| count) + 1;
-        let is_due = self.last_reject_report.is_none_or(|(told, _)| now - told >= REJECT_REPORT_INTERVAL);
+        let is_due = self.last_reject_report.is_none_or(|(reported_at, _)| now - reported_at >= REJECT_REPORT_INTERVAL);
         if is_due {
             actions.emit(|| WatcherEvent::Refused { peer: datagram.peer, reason, count });
         }
-        let told = self.last_reject_report.map(|(told, _)| told).filter(|_| !is_due).unwrap_or(now);
-        self.last_reject_report = Some((told, if is_due { 0 } else { count }));
+        let reported_at = self.last_reject_report.map(|(at, _)| at).filter(|_| !is_due).unwrap_or(now);
+        self.last_reject_report = Some((reported_at, if is_due { 0 } else { count }));
     }
 }
 
@@ -316,7 +311,7 @@ impl DatagramProtocol for Watcher {
 
     fn received(&mut self, datagram: &Datagram<'_>, now: Moment, actions: &mut DatagramActions<WatcherEvent>) {
         self.detect_stall(now, actions);
-        if self.config.max_datagrams.is_some_and(|most| self.counters.received >= most) {
+        if self.config.max_datagrams.is_some_and(|max| self.counters.received >= max) {
             return;
         }
         self.counters.received += 1;
@@ -327,8 +322,8 @@ impl DatagramProtocol for Watcher {
 
     fn transmitted(&mut self, _ticket: u64, _at: Moment) {}
 
-    /// An echo that would not go is lost; its sender measures again.
-    fn failed(&mut self, _failure: &TransmitError<'_>, _now: Moment, _post: &mut DatagramActions<WatcherEvent>) {}
+    /// Ignores the error: the echo is lost, and the sender measures with its next beat.
+    fn failed(&mut self, _error: &TransmitError<'_>, _now: Moment, _actions: &mut DatagramActions<WatcherEvent>) {}
 
     fn overflowed(&mut self, count: u64, _now: Moment, actions: &mut DatagramActions<WatcherEvent>) {
         self.counters.local_drops += count;
@@ -338,39 +333,36 @@ impl DatagramProtocol for Watcher {
     fn woken(&mut self, now: Moment, actions: &mut DatagramActions<WatcherEvent>) {
         self.detect_stall(now, actions);
         self.next_stall_check = now + STALL_CHECK_INTERVAL;
-        let rules = &self.config;
-        while let Some(place) = self.table.pop_due(now) {
+        let config = &self.config;
+        while let Some(slot) = self.table.pop_due(now) {
             let act = |record: &mut SenderState| {
                 let before = record.liveness;
-                let is_over = record.on_timeout(now, rules, actions);
+                let is_over = record.on_timeout(now, config, actions);
                 (is_over, before != record.liveness, Arc::clone(&record.name))
             };
-            let Some((is_over, changed, name)) = self.table.update(place, act, |record| record.next_deadline(rules))
+            let Some((is_over, changed, name)) = self.table.update(slot, act, |record| record.next_deadline(config))
             else {
                 continue;
             };
             self.counters.changes += u64::from(changed);
             if is_over {
-                self.table.remove(place);
+                self.table.remove(slot);
                 actions.emit(|| WatcherEvent::Forgotten { name });
             }
         }
     }
 
     fn wake_at(&self) -> Option<Moment> {
-        // Who watches nobody has nothing to be late for, but must know when it was last awake.
+        // Without senders the watcher still ticks, to detect that this process was suspended.
         Some(self.table.next_deadline().map_or(self.next_stall_check, |timer| timer.min(self.next_stall_check)))
     }
 }
 
-/// How many senders are in which state.
 impl Watcher {
-    /// In this one.
     pub(crate) fn count_in_state(&self, state: Liveness) -> usize {
         self.table.count_in_state(state)
     }
 
-    /// In each.
     pub(crate) fn state_counts(&self) -> StateCounts {
         StateCounts {
             total: self.sender_count(),
@@ -382,7 +374,6 @@ impl Watcher {
         }
     }
 
-    /// In any.
     pub(crate) fn sender_count(&self) -> usize {
         self.table.len()
     }

@@ -1,4 +1,4 @@
-//! Forgers, repeaters, and garbage.
+//! Forged, replayed and malformed datagrams.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -14,23 +14,23 @@ fn key_file(directory: &tempfile::TempDir, name: &str, secret: &str, mode: u32) 
     path_str(&path).to_owned()
 }
 
-/// What a sender with this key says, recorded on the way.
+/// Records the packets of a sender with this key.
 fn recorded(key: &str) -> Vec<Vec<u8>> {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     socket.set_read_timeout(Some(TEST_TIMEOUT)).expect("set");
     let address = socket.local_addr().expect("bound").to_string();
     let ran = run(&["heartbeat", "send", &address, "--name", "a", "-i", "10s", "-c", "1", "--key-file", key, "-q"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    let hear = |_| {
-        let mut octets = [0; 512];
-        let length = socket.recv(&mut octets).expect("a line");
-        octets[..length].to_vec()
+    let receive = |_| {
+        let mut bytes = [0; 512];
+        let length = socket.recv(&mut bytes).expect("a packet");
+        bytes[..length].to_vec()
     };
-    (0..4).map(hear).collect()
+    (0..4).map(receive).collect()
 }
 
 #[test]
-fn only_what_the_key_vouches_for_is_heard_and_that_once() {
+fn with_a_key_only_authenticated_beats_are_accepted_and_each_only_once() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let key = key_file(&directory, "key", "sesame", 0o600);
     let lines = recorded(&key);
@@ -49,7 +49,7 @@ fn only_what_the_key_vouches_for_is_heard_and_that_once() {
     assert!(events.iter().any(|event| event["reason"] == "unauthentic"), "{events:#?}");
     watched.socket.send(&lines[1]).expect("sent");
     watched.until_state("a", "stopped");
-    // A recorded beat wakes nobody from the dead.
+    // A replayed beat does not bring a stopped sender up.
     watched.socket.send(&lines[0]).expect("sent");
     let (_, events) = watched.stop();
     assert_eq!((&sender(&events, "a")["state"], &sender(&events, "a")["beats"]), (&"stopped".into(), &1.into()));
@@ -69,7 +69,7 @@ fn only_what_the_key_vouches_for_is_heard_and_that_once() {
 }
 
 #[test]
-fn garbage_changes_nothing_and_fills_no_log() {
+fn malformed_datagrams_change_nothing_and_do_not_flood_the_log() {
     let mut watched = Watched::start(&[]);
     watched.beat("a", 1, 1, 60_000);
     for number in 0..5_000_u32 {
@@ -77,7 +77,7 @@ fn garbage_changes_nothing_and_fills_no_log() {
         garbage.extend_from_slice(&number.to_be_bytes());
         watched.socket.send(&garbage).expect("sent");
         if number % 50 == 0 {
-            // Not faster than it is read.
+            // Waiting for an echo keeps the sender from overflowing the receive buffer.
             watched.send("BEAT b 1 1 1764000000000 60000 3 echo");
             watched.socket.set_read_timeout(Some(TEST_TIMEOUT)).expect("set");
             let mut echo = [0; 512];
@@ -90,8 +90,8 @@ fn garbage_changes_nothing_and_fills_no_log() {
     watched.send("BYE a 1 2 1764000000000 60000 3");
     let mut events = watched.until_state("a", "stopped");
     events.extend(watched.stop().1);
-    let told = events.iter().filter(|event| event["type"] == "refused").count();
-    assert!(told < 60, "{told} lines");
+    let reports = events.iter().filter(|event| event["type"] == "refused").count();
+    assert!(reports < 60, "{reports} lines");
     let summary = events.last().expect("a summary");
     assert_eq!((&summary["refused"], &sender(&events, "a")["beats"]), (&5_001.into(), &2.into()));
 }

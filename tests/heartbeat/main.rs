@@ -1,4 +1,4 @@
-//! The heartbeat pair: the binary against itself, through a bad network, and against forgers.
+//! Tests of the heartbeat pair: sender and watcher, through a faulty network, and with forged datagrams.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -17,11 +17,11 @@ use serde_json::Value;
 
 use support::{Server, parse_event};
 
-/// A watcher whose events are read as they come.
+/// Watcher whose events are read as they are printed.
 struct Watched {
     server: Server,
     lines: BufReader<ChildStdout>,
-    /// A plain socket that sends to it.
+    /// Plain socket connected to the watcher.
     socket: UdpSocket,
 }
 
@@ -42,17 +42,17 @@ impl Watched {
         self.socket.send(line.as_bytes()).expect("sent");
     }
 
-    /// A beat of a sender who promises another one within `interval` milliseconds.
+    /// Sends a beat that announces an interval of `interval` milliseconds.
     fn beat(&self, name: &str, incarnation: u32, seq: u64, interval: u64) {
         self.send(&format!("BEAT {name} {incarnation:x} {seq} {} {interval} 3", unix_ms()));
     }
 
-    /// Reads events up to the first one that is `wanted`.
+    /// Reads events up to the first one that matches.
     fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
         let mut events = Vec::new();
         loop {
             let mut line = String::new();
-            assert!(self.lines.read_line(&mut line).expect("text") > 0, "it ended after {events:#?}");
+            assert!(self.lines.read_line(&mut line).expect("text") > 0, "the watcher exited after {events:#?}");
             events.push(parse_event(line.trim_end()));
             if events.last().is_some_and(&wanted) {
                 return events;
@@ -60,25 +60,25 @@ impl Watched {
         }
     }
 
-    /// Reads events up to this change of this sender.
+    /// Reads events up to the change of a sender to this state.
     fn until_state(&mut self, name: &str, state: &str) -> Vec<Value> {
         self.until(|event| event["type"] == "state" && event["name"] == name && event["to"] == state)
     }
 
-    /// Stops it, and gives what it said until its end.
+    /// Stops the watcher and returns its exit code and the remaining events.
     fn stop(self) -> (i32, Vec<Value>) {
         self.server.signal(rustix::process::Signal::TERM);
         self.end()
     }
 
-    /// Lets it end by itself, and gives what it said until then.
+    /// Waits for the end of the watcher and returns its exit code and the remaining events.
     fn end(mut self) -> (i32, Vec<Value>) {
         let events = self.until(|event| event["type"] == "summary");
         (self.server.wait().code, events)
     }
 }
 
-/// The sender of a summary.
+/// Returns a sender from the summary.
 fn sender<'v>(events: &'v [Value], name: &str) -> &'v Value {
     let summary = events.last().expect("a summary");
     let senders = summary["senders"].as_array().expect("a list");
@@ -89,7 +89,7 @@ fn unix_ms() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis()
 }
 
-/// Lets time pass: a socket that nobody writes to is waited for.
+/// Waits by reading from a socket that receives nothing.
 fn pause(time: Duration) {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     socket.set_read_timeout(Some(time)).expect("set");

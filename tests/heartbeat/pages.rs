@@ -1,10 +1,10 @@
-//! The status page, its data, metrics and health.
+//! Tests of the status page, its data, metrics and health.
 
 use serde_json::Value;
 
 use crate::support::{Server, run, send_and_read};
 
-/// A watcher with pages, and where they are.
+/// Starts a watcher with a status page and returns the address of the page.
 fn start(flags: &[&str]) -> (Server, std::net::SocketAddr) {
     let server = Server::start(&[&["heartbeat", "watch", "-q", "--http", "127.0.0.1:0"], flags].concat());
     let pages = server.addresses[1].trim_start_matches("http://").trim_end_matches('/').parse().expect("an address");
@@ -13,8 +13,8 @@ fn start(flags: &[&str]) -> (Server, std::net::SocketAddr) {
 
 fn get(pages: std::net::SocketAddr, path: &str) -> (String, String) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
-    let answer = String::from_utf8(send_and_read(pages, request.as_bytes())).expect("text");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let response = String::from_utf8(send_and_read(pages, request.as_bytes())).expect("text");
+    let (head, body) = response.split_once("\r\n\r\n").expect("a head");
     (head.to_owned(), body.to_owned())
 }
 
@@ -25,7 +25,7 @@ fn beat(server: &Server, name: &str, flags: &[&str]) {
 }
 
 #[test]
-fn the_page_its_data_and_its_metrics_say_the_same() {
+fn the_page_its_data_and_its_metrics_agree() {
     let (server, pages) = start(&["--expect", "never", "--expect-within", "1h"]);
     beat(&server, "a\"b\\c", &["-i", "10ms", "-c", "5"]);
     let (head, page) = get(pages, "/");
@@ -43,7 +43,7 @@ fn the_page_its_data_and_its_metrics_say_the_same() {
         r#"netlab_heartbeat_senders{state="new"} 1"#,
         r#"netlab_heartbeat_delay_above_minimum_seconds_bucket{le="+Inf"} 5"#,
     ] {
-        assert!(metrics.lines().any(|known| known == line), "{line} is not in {metrics}");
+        assert!(metrics.lines().any(|actual| actual == line), "{line} is not in {metrics}");
     }
     let (head, _) = get(pages, "/none");
     assert!(head.starts_with("HTTP/1.1 404"));
@@ -52,14 +52,14 @@ fn the_page_its_data_and_its_metrics_say_the_same() {
 }
 
 #[test]
-fn health_turns_with_the_first_death() {
+fn health_is_503_while_a_sender_is_down() {
     let (server, pages) = start(&["--expect", "db", "--expect-within", "1s"]);
     assert!(get(pages, "/healthz").0.starts_with("HTTP/1.1 200"));
-    // Asked again until it has happened; each answer is a wait.
+    // Polled until the sender is down.
     let (head, body) = loop {
-        let answer = get(pages, "/healthz");
-        if !answer.0.starts_with("HTTP/1.1 200") {
-            break answer;
+        let response = get(pages, "/healthz");
+        if !response.0.starts_with("HTTP/1.1 200") {
+            break response;
         }
     };
     assert!(head.starts_with("HTTP/1.1 503") && body == "1 down: db\n", "{head} {body}");

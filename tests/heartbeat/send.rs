@@ -1,4 +1,4 @@
-//! `heartbeat send` against a plain socket and against the watcher.
+//! Tests of `heartbeat send` with a plain socket and with the watcher.
 
 use std::net::UdpSocket;
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use crate::support::relay::{Fate, Relay, Way};
 use crate::support::{Server, TEST_TIMEOUT, netlab, pid, run};
 use crate::{Watched, sender, unix_ms};
 
-/// A plain socket as the watcher, and its address.
+/// Binds a plain socket as the watcher and returns it with its address.
 fn plain() -> (UdpSocket, String) {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     socket.set_read_timeout(Some(TEST_TIMEOUT)).expect("set");
@@ -18,9 +18,9 @@ fn plain() -> (UdpSocket, String) {
 }
 
 fn receive_text(socket: &UdpSocket) -> String {
-    let mut octets = [0; 512];
-    let length = socket.recv(&mut octets).expect("a line");
-    String::from_utf8(octets[..length].to_vec()).expect("text")
+    let mut bytes = [0; 512];
+    let length = socket.recv(&mut bytes).expect("a packet");
+    String::from_utf8(bytes[..length].to_vec()).expect("text")
 }
 
 #[test]
@@ -30,14 +30,18 @@ fn beats_are_lines_of_text_with_a_number_and_a_time() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let lines: Vec<String> = (0..6).map(|_| receive_text(&socket)).collect();
     let words: Vec<Vec<&str>> = lines.iter().map(|line| line.split(' ').collect()).collect();
-    for (place, words) in words.iter().enumerate() {
-        let seq = (place + 1).min(3).to_string();
-        assert_eq!((words[0], words[1], words[3]), (if place < 3 { "BEAT" } else { "BYE" }, "web-1", &*seq));
+    for (index, words) in words.iter().enumerate() {
+        let seq = (index + 1).min(3).to_string();
+        assert_eq!((words[0], words[1], words[3]), (if index < 3 { "BEAT" } else { "BYE" }, "web-1", &*seq));
         assert_eq!((words[5], words[6], words.len()), ("20", "4", 7));
         assert!(words[4].parse::<u128>().is_ok_and(|ms| ms.abs_diff(unix_ms()) < 60_000));
         assert_eq!((words[2].len(), words[2]), (16, self::words(&lines[0])[2]));
     }
-    assert!(ran.stdout.contains("goodbye after beat 3") && ran.stdout.contains("3 beats sent"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("stop message sent after beat 3") && ran.stdout.contains("3 beats sent"),
+        "{}",
+        ran.stdout
+    );
     let again = run(&["heartbeat", "send", &address, "--name", "web-1", "-i", "20ms", "-c", "1", "-q"]);
     assert_eq!(again.code, 0);
     assert_ne!(words[0][2], self::words(&receive_text(&socket))[2], "another run has another incarnation");
@@ -60,7 +64,7 @@ fn json_has_every_beat_its_echoes_and_a_summary() {
 }
 
 #[test]
-fn nobody_there_is_code_69_and_echoes_that_never_come_code_1() {
+fn an_absent_watcher_is_exit_code_69_and_missing_echoes_are_exit_code_1() {
     let (socket, address) = plain();
     let silent = run(&["heartbeat", "send", &address, "-i", "5ms", "-c", "3", "--echo", "-q"]);
     assert_eq!(silent.code, 1, "{}", silent.stdout);
@@ -71,7 +75,7 @@ fn nobody_there_is_code_69_and_echoes_that_never_come_code_1() {
 }
 
 #[test]
-fn several_watchers_hear_the_same_sender() {
+fn several_watchers_receive_the_beats_of_one_sender() {
     let servers = [(); 2].map(|()| Watched::start(&[]));
     let [one, other] = [servers[0].target(), servers[1].target()];
     let ran = run(&["heartbeat", "send", &one, &other, "--name", "both", "-i", "10ms", "-c", "4", "-q"]);
@@ -83,13 +87,13 @@ fn several_watchers_hear_the_same_sender() {
 }
 
 #[test]
-fn beats_last_as_long_as_the_command_and_tell_its_code() {
+fn beats_last_as_long_as_the_command_and_report_its_exit_code() {
     let mut watched = Watched::start(&[]);
     let target = watched.target();
     let ran =
         run(&["heartbeat", "send", &target, "--name", "job", "-i", "20ms", "--exec", "sh", "-c", "echo mine; exit 7"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (7, "mine\n"), "stdout belongs to the command: {}", ran.stderr);
-    assert!(ran.stderr.contains("the command ended with 7"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the command exited with 7"), "{}", ran.stderr);
     let events = watched.until_state("job", "stopped");
     assert_eq!(events.last().expect("one")["exit"], 7);
     let killed = run(&[
@@ -113,10 +117,10 @@ fn beats_last_as_long_as_the_command_and_tell_its_code() {
 }
 
 #[test]
-fn a_signal_says_goodbye_or_goes_to_the_command() {
+fn a_signal_ends_the_sender_or_is_passed_on_to_the_command() {
     let mut watched = Watched::start(&[]);
     let target = watched.target();
-    for (name, flags, code) in [("plain", &[][..], 0), ("guard", &["--exec", "sleep", "600"], 143)] {
+    for (name, flags, code) in [("plain", &[][..], 0), ("supervised", &["--exec", "sleep", "600"], 143)] {
         let arguments = [&["heartbeat", "send", &target, "--name", name, "-i", "20ms", "-q"], flags].concat();
         let child = netlab(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
         watched.until_state(name, "up");
@@ -129,7 +133,7 @@ fn a_signal_says_goodbye_or_goes_to_the_command() {
 }
 
 #[test]
-fn runs_of_cron_send_numbers_that_follow_one_another() {
+fn once_derives_the_sequence_number_from_the_wall_clock() {
     let (socket, address) = plain();
     let before = unix_ms();
     let ran = run(&["heartbeat", "send", &address, "--name", "cron", "-i", "1m", "--once", "-q"]);
@@ -138,19 +142,19 @@ fn runs_of_cron_send_numbers_that_follow_one_another() {
     assert!(ran.code == 0 && (seq * 60_000).abs_diff(before) <= 31_000, "{line}");
     assert_eq!(words(&line)[2], "0000000000000000");
     socket.set_nonblocking(true).expect("set");
-    assert!(socket.recv(&mut [0; 512]).is_err(), "no goodbye");
+    assert!(socket.recv(&mut [0; 512]).is_err(), "no stop message");
 }
 
 #[test]
-fn what_the_network_does_is_what_is_reported() {
+fn loss_duplication_and_reordering_are_reported_exactly() {
     let watched = Watched::start(&[]);
-    let weather = |_: Way, number: u64| match number {
+    let impairment = |_: Way, number: u64| match number {
         3 | 7 | 8 => Fate::Drop,
         10 => Fate::Twice,
         12 => Fate::AfterNext,
         _ => Fate::Pass,
     };
-    let relay = Relay::udp(watched.server.address(), weather);
+    let relay = Relay::udp(watched.server.address(), impairment);
     let address = relay.address.to_string();
     run(&["heartbeat", "send", &address, "--name", "a", "-i", "10ms", "-c", "20", "--multiplier", "100", "-q"]);
     assert_eq!(relay.dropped(), (3, 0));
@@ -167,7 +171,7 @@ fn what_the_network_does_is_what_is_reported() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_code_2() {
+fn invalid_arguments_are_exit_code_2() {
     let long = "x".repeat(65);
     for (arguments, word) in [
         (vec!["heartbeat"], "send"),

@@ -1,4 +1,4 @@
-//! `heartbeat watch`: states, conditions, hooks, what outlives it.
+//! Tests of `heartbeat watch`: states, conditions, hooks and the state file.
 
 use std::fs;
 use std::process::Stdio;
@@ -23,7 +23,7 @@ fn a_killed_sender_is_late_and_then_down_and_up_again() {
     child.wait().expect("it ends");
     let events = watched.until_state("victim", "down");
     let down = events.last().expect("one");
-    let silent = down["silent_ns"].as_u64().expect("it was heard");
+    let silent = down["silent_ns"].as_u64().expect("a silence");
     assert!(silent >= 150_000_000, "three intervals of 50 ms: {down}");
     assert!(events.iter().any(|event| event["to"] == "late"), "{events:#?}");
     let mut child = start();
@@ -35,7 +35,7 @@ fn a_killed_sender_is_late_and_then_down_and_up_again() {
 }
 
 #[test]
-fn a_condition_ends_the_run_with_its_answer() {
+fn a_condition_ends_the_run_with_its_exit_code() {
     let server =
         Server::start(&["heartbeat", "watch", "--expect", "a", "--expect", "b", "--until", "all up", "--json"]);
     let target = server.addresses[0].clone();
@@ -53,10 +53,10 @@ fn a_condition_ends_the_run_with_its_answer() {
 }
 
 #[test]
-fn whoever_is_expected_must_be_there_in_the_end() {
+fn every_expected_sender_must_be_present_at_the_end() {
     let expect = ["heartbeat", "watch", "--bind", "0", "--expect", "a", "--for", "50ms", "-q", "--json"];
     let ran = run(&expect);
-    assert_eq!((ran.code, ran.events().len(), &ran.summary()["new"]), (1, 1, &1.into()), "-q leaves the summary");
+    assert_eq!((ran.code, ran.events().len(), &ran.summary()["new"]), (1, 1, &1.into()), "-q prints only the summary");
     assert_eq!(run(&["heartbeat", "watch", "--bind", "0", "--for", "50ms", "-q"]).code, 0);
 }
 
@@ -94,8 +94,8 @@ fn a_command_runs_once_per_change_and_in_order() {
 }
 
 #[test]
-fn commands_that_hang_or_fail_are_told() {
-    for (hook, word) in [("sleep 600", "longer than"), ("false", "ended with 1")] {
+fn commands_that_hang_or_fail_are_reported() {
+    for (hook, word) in [("sleep 600", "timed out"), ("false", "exited with 1")] {
         let mut watched = Watched::start(&["--on-change", hook, "--hook-timeout", "100ms"]);
         watched.beat("a", 1, 1, 60_000);
         let events = watched.until(|event| event["type"] == "hook_failed");
@@ -106,13 +106,13 @@ fn commands_that_hang_or_fail_are_told() {
 }
 
 #[test]
-fn a_command_that_is_not_there_is_refused_at_once() {
+fn a_missing_command_is_rejected_at_start() {
     let ran = run(&["heartbeat", "watch", "--bind", "0", "--on-change", "/nonexistent/command", "--for", "1s"]);
     assert!(ran.code == 66 && ran.stderr.contains("/nonexistent/command"), "{} {}", ran.code, ran.stderr);
 }
 
 #[test]
-fn a_command_that_hangs_does_not_hold_up_the_end() {
+fn a_hanging_command_does_not_delay_the_end() {
     let mut watched = Watched::start(&["--on-change", "sleep 600", "--hook-timeout", "10m"]);
     watched.beat("a", 1, 1, 20);
     watched.until_state("a", "down");
@@ -122,7 +122,7 @@ fn a_command_that_hangs_does_not_hold_up_the_end() {
 }
 
 #[test]
-fn a_watcher_hears_as_many_datagrams_as_it_was_told() {
+fn a_watcher_processes_only_the_requested_number_of_datagrams() {
     let watched = Watched::start(&["--count", "3"]);
     (1..=40).for_each(|seq| watched.beat("a", 1, seq, 60_000));
     let (_, events) = watched.end();
@@ -130,7 +130,7 @@ fn a_watcher_hears_as_many_datagrams_as_it_was_told() {
 }
 
 #[test]
-fn who_was_missed_before_is_not_missed_anew() {
+fn a_missing_sender_is_not_reported_again_after_a_restart() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let state = directory.path().join("state.json");
     let flags = ["--state", path_str(&state), "--expect", "never", "--expect-within", "1ms"];
@@ -145,7 +145,7 @@ fn who_was_missed_before_is_not_missed_anew() {
 }
 
 #[test]
-fn a_state_survives_the_death_of_the_watcher() {
+fn the_state_survives_a_killed_watcher() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let state = directory.path().join("state.json");
     let flags = ["--state", path_str(&state)];
@@ -158,8 +158,8 @@ fn a_state_survives_the_death_of_the_watcher() {
         }
         pause(Duration::from_millis(1));
     }
-    assert!(state.exists(), "it is written as soon as a state has changed");
-    // As kill -9 does.
+    assert!(state.exists(), "written as soon as a state changes");
+    // Dropping the server kills it, as kill -9 does.
     drop(first);
     let mut second = Watched::start(&[&flags[..], &["-v"]].concat());
     second.beat("up", 1, 2, 60_000);
@@ -168,24 +168,24 @@ fn a_state_survives_the_death_of_the_watcher() {
 }
 
 #[test]
-fn a_device_keeps_no_state() {
+fn a_device_is_rejected_as_a_state_file() {
     let ran = run(&["heartbeat", "watch", "--bind", "0", "--state", "/dev/zero", "--for", "1s"]);
     assert_eq!(ran.code, 78, "{}", ran.stderr);
 }
 
 #[test]
-fn the_next_watcher_announces_nobody_again() {
+fn the_next_watcher_does_not_report_known_states_again() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let state = directory.path().join("state.json");
     let flags = ["--state", path_str(&state)];
     let mut first = Watched::start(&flags);
     first.beat("up", 1, 1, 60_000);
-    first.beat("dead", 1, 1, 20);
-    first.until_state("dead", "down");
+    first.beat("silent", 1, 1, 20);
+    first.until_state("silent", "down");
     let (code, events) = first.stop();
-    let since = sender(&events, "dead")["since_ms"].clone();
+    let since = sender(&events, "silent")["since_ms"].clone();
     assert_eq!(code, 0);
-    assert_eq!(fs::read_dir(directory.path()).expect("readable").count(), 1, "no draft is left");
+    assert_eq!(fs::read_dir(directory.path()).expect("readable").count(), 1, "no temporary file is left");
 
     let mut second = Watched::start(&[&flags[..], &["-v"]].concat());
     second.beat("up", 1, 9, 60_000);
@@ -193,10 +193,10 @@ fn the_next_watcher_announces_nobody_again() {
     events.extend(second.stop().1);
     assert!(!events.iter().any(|event| event["type"] == "state" || event["type"] == "lost"), "{events:#?}");
     assert_eq!((&sender(&events, "up")["beats"], &sender(&events, "up")["lost"]), (&2.into(), &0.into()));
-    assert_eq!((&sender(&events, "dead")["state"], &sender(&events, "dead")["since_ms"]), (&"down".into(), &since));
+    assert_eq!((&sender(&events, "silent")["state"], &sender(&events, "silent")["since_ms"]), (&"down".into(), &since));
 
     for (content, word) in
-        [("{}", "no state"), ("no JSON", "no state"), (r#"{"version":9,"saved_ms":0,"senders":[]}"#, "version 9")]
+        [("{}", "state file"), ("no JSON", "state file"), (r#"{"version":9,"saved_ms":0,"senders":[]}"#, "version 9")]
     {
         fs::write(&state, content).expect("written");
         let ran = run(&["heartbeat", "watch", "--bind", "0", "--state", path_str(&state), "--for", "1s"]);
@@ -207,7 +207,7 @@ fn the_next_watcher_announces_nobody_again() {
 }
 
 #[test]
-fn a_stopped_watcher_takes_nobody_for_dead() {
+fn a_suspended_watcher_reports_no_sender_down() {
     let mut watched = Watched::start(&[]);
     let beats = |watched: &Watched, numbers: std::ops::RangeInclusive<u64>| {
         for seq in numbers {
@@ -218,7 +218,7 @@ fn a_stopped_watcher_takes_nobody_for_dead() {
     beats(&watched, 1..=4);
     watched.until_state("a", "up");
     watched.server.signal(Signal::STOP);
-    // Some twenty intervals.
+    // About twenty intervals.
     beats(&watched, 5..=44);
     watched.server.signal(Signal::CONT);
     beats(&watched, 45..=50);
@@ -232,7 +232,7 @@ fn a_stopped_watcher_takes_nobody_for_dead() {
 }
 
 #[test]
-fn the_textbooks_beats_are_watched_too() {
+fn textbook_beats_are_accepted() {
     let mut watched = Watched::start(&["--detect", "fixed:100ms"]);
     for line in ["Heartbeat 1 1764000000.5", "Heartbeat 2 1764000000.6", "4 1764000000800"] {
         watched.send(line);
@@ -243,7 +243,7 @@ fn the_textbooks_beats_are_watched_too() {
 }
 
 #[test]
-fn beats_are_told_with_v_only() {
+fn beats_are_printed_with_v_only() {
     for (flags, expected) in [(&[][..], 0), (&["-v"], 3)] {
         let watched = Watched::start(flags);
         (1..=3).for_each(|seq| watched.beat("a", 1, seq, 60_000));
@@ -255,7 +255,7 @@ fn beats_are_told_with_v_only() {
 }
 
 #[test]
-fn what_cannot_be_watched_is_code_2() {
+fn invalid_arguments_are_exit_code_2() {
     for (arguments, word) in [
         (vec!["--until", "some up"], "all up"),
         (vec!["--detect", "mult:0"], "mult:N"),
@@ -274,7 +274,7 @@ fn what_cannot_be_watched_is_code_2() {
 }
 
 #[test]
-fn a_state_that_cannot_be_kept_is_told_once_and_the_watch_goes_on() {
+fn an_unwritable_state_file_is_reported_once_and_the_run_continues() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let inner = directory.path().join("inner");
     fs::create_dir(&inner).expect("created");
@@ -286,5 +286,5 @@ fn a_state_that_cannot_be_kept_is_told_once_and_the_watch_goes_on() {
     watched.until_state("b", "up");
     watched.server.signal(Signal::TERM);
     watched.until(|event| event["type"] == "summary");
-    assert_eq!(watched.server.wait().code, 73, "what was to be kept is not");
+    assert_eq!(watched.server.wait().code, 73, "the last write of the state fails too");
 }

@@ -1,6 +1,6 @@
-//! The textbook's own heartbeat in both directions, a browser on the status page, and Prometheus.
+//! Interoperation of the heartbeat with the textbook's programs, a browser and Prometheus.
 //!
-//! The Python programs in this folder are stand-ins written from the exercise's text.
+//! The Python programs in this folder are stand-ins, written from the text of the exercise.
 
 use std::fs;
 use std::io::{BufRead as _, Write as _};
@@ -15,13 +15,13 @@ use crate::support::{KillOnDrop, Server, netlab, path_str, pid, run, send_and_re
 use crate::web::chromium;
 use crate::with;
 
-/// Every trial of this pair.
+/// Returns all trials of this pair.
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        with("the_textbooks_watcher_hears_our_sender", &["python3"], the_textbooks_watcher),
-        with("our_watcher_hears_the_textbooks_sender", &["python3"], the_textbooks_sender),
-        with("a_browser_sees_a_sender_turn", &["chromium"], a_browser_sees_a_sender_turn),
-        with("promtool_finds_nothing_wrong_with_the_metrics", &["promtool"], promtool_checks_the_metrics),
+        with("the_textbooks_watcher_receives_our_beats", &["python3"], the_textbooks_watcher),
+        with("our_watcher_receives_the_textbooks_beats", &["python3"], the_textbooks_sender),
+        with("a_browser_shows_a_sender_going_down", &["chromium"], a_browser_shows_a_sender_going_down),
+        with("promtool_accepts_the_metrics", &["promtool"], promtool_checks_the_metrics),
         with("prometheus_scrapes_the_watcher", &["prometheus"], prometheus_scrapes),
     ]
 }
@@ -32,16 +32,16 @@ fn the_textbooks_watcher() {
     let target = format!("127.0.0.1:{}", server.port);
     let ran = run(&["heartbeat", "send", &target, "--name", "a", "-i", "20ms", "-c", "5", "-q"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    let mut said = Vec::new();
+    let mut lines = Vec::new();
     loop {
         let mut line = String::new();
-        assert!(server.lines.read_line(&mut line).expect("text") > 0, "{said:?}");
+        assert!(server.lines.read_line(&mut line).expect("text") > 0, "{lines:?}");
         if line.trim() == "client stopped" {
             break;
         }
-        said.push(line);
+        lines.push(line);
     }
-    assert!(said.len() == 5 && said.iter().all(|line| line.starts_with("beat ")), "{said:?}");
+    assert!(lines.len() == 5 && lines.iter().all(|line| line.starts_with("beat ")), "{lines:?}");
 }
 
 fn the_textbooks_sender() {
@@ -57,35 +57,35 @@ fn the_textbooks_sender() {
     assert_eq!((&sender["beats"], &sender["lost"]), (&5.into(), &1.into()));
 }
 
-/// A watcher with pages, and the URL of these.
+/// Starts a watcher with a status page and returns the URL of the page.
 fn with_pages(flags: &[&str]) -> (Server, String) {
     let server = Server::start(&[&["heartbeat", "watch", "-q", "--http", "127.0.0.1:0"], flags].concat());
     let pages = server.addresses[1].clone();
     (server, pages)
 }
 
-fn ask(pages: &str, path: &str) -> String {
+fn get(pages: &str, path: &str) -> String {
     let address = pages.trim_start_matches("http://").trim_end_matches('/').parse().expect("an address");
     let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
     String::from_utf8(send_and_read(address, request.as_bytes())).expect("text")
 }
 
-fn a_browser_sees_a_sender_turn() {
+fn a_browser_shows_a_sender_going_down() {
     let (server, pages) = with_pages(&[]);
     let target = server.addresses[0].clone();
     let mut sender = netlab(&["heartbeat", "send", &target, "--name", "<b>web</b>", "-i", "100ms", "-q"]);
     let mut sender = KillOnDrop(sender.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs"));
-    while !ask(&pages, "/status.json").contains("\"state\":\"up\"") {}
+    while !get(&pages, "/status.json").contains("\"state\":\"up\"") {}
     let page = chromium(&pages, &["--dump-dom"]);
     assert!(page.contains("&lt;b&gt;web&lt;/b&gt;") && page.contains("class=\"state up\""), "{page}");
     assert!(page.contains("<polyline"), "{page}");
     kill_process(pid(&sender.0), Signal::KILL).expect("it runs");
     sender.0.wait().expect("it ends");
-    while ask(&pages, "/healthz").starts_with("HTTP/1.1 200") {}
+    while get(&pages, "/healthz").starts_with("HTTP/1.1 200") {}
     let directory = tempfile::tempdir().expect("a temporary directory");
     let picture = directory.path().join("page.png");
     chromium(&pages, &["--window-size=400,700", &format!("--screenshot={}", picture.display())]);
-    assert!(fs::metadata(&picture).is_ok_and(|found| found.len() > 5_000), "it was drawn");
+    assert!(fs::metadata(&picture).is_ok_and(|found| found.len() > 5_000), "a screenshot");
     let page = chromium(&pages, &["--dump-dom"]);
     assert!(page.contains("class=\"state down\"") && page.contains("<title>1 down"), "{page}");
 }
@@ -94,8 +94,8 @@ fn promtool_checks_the_metrics() {
     let (server, pages) = with_pages(&["--expect", "never"]);
     let target = server.addresses[0].clone();
     run(&["heartbeat", "send", &target, "--name", "a\"\\", "-i", "10ms", "-c", "3", "-q"]);
-    let answer = ask(&pages, "/metrics");
-    let metrics = answer.split_once("\r\n\r\n").expect("a head").1;
+    let response = get(&pages, "/metrics");
+    let metrics = response.split_once("\r\n\r\n").expect("a head").1;
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -105,8 +105,8 @@ fn promtool_checks_the_metrics() {
         .expect("it runs");
     promtool.stdin.take().expect("piped").write_all(metrics.as_bytes()).expect("written");
     let output = promtool.wait_with_output().expect("it ends");
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success() && said.is_empty(), "{said}\n{metrics}");
+    let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && printed.is_empty(), "{printed}\n{metrics}");
 }
 
 fn prometheus_scrapes() {
@@ -120,7 +120,7 @@ fn prometheus_scrapes() {
         "scrape_configs:\n- job_name: netlab\n  scrape_interval: 100ms\n  scrape_timeout: 100ms\n  static_configs:\n  - targets: ['{watched}']\n"
     );
     fs::write(&config, jobs).expect("written");
-    // It cannot tell a port that it chose, so one is chosen for it and given up at once.
+    // Prometheus does not report a port that it chose itself, so one is chosen for it and released at once.
     let chosen = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = chosen.local_addr().expect("bound");
     drop(chosen);
@@ -132,23 +132,23 @@ fn prometheus_scrapes() {
         .stderr(Stdio::null())
         .spawn()
         .expect("it runs");
-    let _ends = KillOnDrop(child);
+    let _prometheus = KillOnDrop(child);
     let query =
         b"GET /api/v1/query?query=netlab_heartbeat_beats_total HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     let scraped = || {
         let mut stream = std::net::TcpStream::connect(address).ok()?;
         stream.write_all(query).ok()?;
-        let answer = String::from_utf8(crate::support::read_until_close(stream)).ok()?;
-        answer.contains(r#""name":"scraped""#).then_some(answer)
+        let response = String::from_utf8(crate::support::read_until_close(stream)).ok()?;
+        response.contains(r#""name":"scraped""#).then_some(response)
     };
-    // Each look is a connection; it refuses them until it runs.
-    let began = std::time::Instant::now();
-    let answer = loop {
-        if let Some(answer) = scraped() {
-            break answer;
+    // Each attempt is a connection, which is refused until Prometheus is ready.
+    let started = std::time::Instant::now();
+    let response = loop {
+        if let Some(response) = scraped() {
+            break response;
         }
-        assert!(began.elapsed() < crate::support::TEST_TIMEOUT, "it has not scraped anything");
+        assert!(started.elapsed() < crate::support::TEST_TIMEOUT, "Prometheus has not scraped the watcher");
         std::thread::yield_now();
     };
-    assert!(answer.contains("\"7\""), "{answer}");
+    assert!(response.contains("\"7\""), "{response}");
 }

@@ -1,6 +1,4 @@
-//! `netlab heartbeat`: a sender of signs of life, and the watcher who notices when they stop.
-//!
-//! Owns the choice between the two. The rules are in `heartbeat`.
+//! `netlab heartbeat`: the subcommands `send` and `watch`. The protocol is in `crate::heartbeat`.
 
 mod send;
 mod watch;
@@ -11,10 +9,9 @@ use crate::error::Result;
 use crate::exit::Exit;
 use crate::output::Style;
 
-/// The default port.
 const DEFAULT_PORT: u16 = 12_001;
 
-/// Say that you live, or watch who does.
+/// Send heartbeats, or monitor senders.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -22,7 +19,7 @@ Examples:
   netlab heartbeat send 127.0.0.1 --name web-1")]
 pub(crate) struct Heartbeat {
     #[command(subcommand)]
-    end: HeartbeatCommand,
+    command: HeartbeatCommand,
 }
 
 #[derive(Debug, Subcommand)]
@@ -32,9 +29,8 @@ enum HeartbeatCommand {
 }
 
 impl Heartbeat {
-    /// Sends or watches.
     pub(crate) fn run(&self, style: Style) -> Result<Exit> {
-        match &self.end {
+        match &self.command {
             HeartbeatCommand::Send(send) => send.run(style),
             HeartbeatCommand::Watch(watch) => watch.run(style),
         }

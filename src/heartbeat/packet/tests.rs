@@ -1,4 +1,4 @@
-//! What is a beat and what is none.
+//! Tests of the wire format.
 
 use super::{BeatPacket, MAX_NAME_BYTES, MAX_PACKET_BYTES, Packet, PacketError, PacketKind, is_valid_name, make_echo};
 use crate::mac::MacKey;
@@ -54,7 +54,7 @@ fn an_encoded_packet_parses_to_itself() {
 }
 
 #[test]
-fn a_hand_written_beat_is_a_beat() {
+fn a_hand_written_beat_is_accepted() {
     let expected = BeatPacket { incarnation: 1, ..BEAT };
     assert_eq!(parse("BEAT web-1 1 17 1764000000123 1000 3\n"), Ok(Packet::Beat(expected)));
 }
@@ -107,21 +107,21 @@ fn textbook_beats_are_parsed_in_seconds_and_milliseconds() {
     {
         assert_eq!(parse(text), Err(PacketError::Malformed), "{text}");
     }
-    let forever = format!("1 {}", "9".repeat(300));
-    assert_eq!(parse(&forever), Err(PacketError::Malformed));
+    let huge = format!("1 {}", "9".repeat(300));
+    assert_eq!(parse(&huge), Err(PacketError::Malformed));
 }
 
 #[test]
 fn with_a_key_only_authentic_packets_are_accepted() {
     let key = MacKey::new(b"sesame");
-    let sealed = encoded(&BEAT, Some(&key));
-    for at in 0..sealed.len() {
-        let mut forged = sealed.clone();
+    let signed = encoded(&BEAT, Some(&key));
+    for at in 0..signed.len() {
+        let mut forged = signed.clone();
         forged[at] ^= 1;
-        assert!(Packet::parse(&forged, Some(&key)).is_err(), "octet {at}");
+        assert!(Packet::parse(&forged, Some(&key)).is_err(), "byte {at}");
     }
-    assert_eq!(Packet::parse(&sealed, Some(&MacKey::new(b"other"))), Err(PacketError::Unauthentic));
-    assert_eq!(Packet::parse(&sealed, None), Err(PacketError::Unauthentic));
+    assert_eq!(Packet::parse(&signed, Some(&MacKey::new(b"other"))), Err(PacketError::Unauthentic));
+    assert_eq!(Packet::parse(&signed, None), Err(PacketError::Unauthentic));
     assert_eq!(Packet::parse(&encoded(&BEAT, None), Some(&key)), Err(PacketError::Unauthentic));
     assert_eq!(Packet::parse(b"17 1764000000", Some(&key)), Err(PacketError::Unauthentic));
 }
@@ -129,17 +129,17 @@ fn with_a_key_only_authentic_packets_are_accepted() {
 #[test]
 fn an_echo_has_the_length_of_its_beat_and_is_never_parsed_as_one() {
     let key = MacKey::new(b"sesame");
-    let asking = BeatPacket { wants_echo: true, ..BEAT };
+    let request = BeatPacket { wants_echo: true, ..BEAT };
     for key in [None, Some(&key)] {
         for end in ["", "\r\n"] {
-            let beat = [&encoded(&asking, key), end.as_bytes()].concat();
+            let beat = [&encoded(&request, key), end.as_bytes()].concat();
             let mut echo = beat.clone();
             make_echo(&mut echo, key);
             assert_eq!(echo.len(), beat.len());
-            let expected = BeatPacket { kind: PacketKind::Echo, ..asking };
+            let expected = BeatPacket { kind: PacketKind::Echo, ..request };
             assert_eq!(Packet::parse(&echo, key), Ok(Packet::Beat(expected)));
             echo[..4].copy_from_slice(b"BEAT");
-            assert_eq!(Packet::parse(&echo, key).is_ok(), key.is_none(), "a sealed echo is no sealed beat");
+            assert_eq!(Packet::parse(&echo, key).is_ok(), key.is_none(), "an echo's tag does not authenticate a beat");
         }
     }
 }
@@ -148,12 +148,12 @@ fn an_echo_has_the_length_of_its_beat_and_is_never_parsed_as_one() {
 fn no_input_makes_the_parser_panic() {
     let key = MacKey::new(b"k");
     let mut seed = 1_u64;
-    let mut octet = || {
+    let mut random_byte = || {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         b"BEATYCHO w019af. \n\xc3\xbc\xff="[(seed >> 33) as usize % 22]
     };
     for length in 0..2_000 {
-        let mut noise: Vec<u8> = (0..length % 90).map(|_| octet()).collect();
+        let mut noise: Vec<u8> = (0..length % 90).map(|_| random_byte()).collect();
         let _ = (Packet::parse(&noise, None), Packet::parse(&noise, Some(&key)));
         make_echo(&mut noise, Some(&key));
     }

@@ -1,4 +1,4 @@
-//! One sender's life, beat by beat.
+//! Tests of [`SenderState`], beat by beat.
 
 mod identity;
 
@@ -54,12 +54,12 @@ impl Fixture {
         self.sender.on_beat(beat, &self.config, &mut self.actions)
     }
 
-    /// A beat of run 1.
+    /// Delivers a beat of incarnation 1.
     fn receive_at(&mut self, second: f64, seq: u64) {
-        self.receive(&Self::beat(second, 1, seq)).expect("taken");
+        self.receive(&Self::beat(second, 1, seq)).expect("accepted");
     }
 
-    /// Lets time pass, doing what is due on the way, and gives each new state with its time.
+    /// Runs all timers until `second` and returns each new state with its time.
     fn run_until(&mut self, second: f64) -> Vec<(f64, Liveness)> {
         let end = START + Duration::from_secs_f64(second);
         let mut seen = Vec::new();
@@ -76,12 +76,13 @@ impl Fixture {
     }
 
     fn events(&mut self) -> Vec<WatcherEvent> {
-        self.actions.events().filter(|fact| !matches!(fact, WatcherEvent::Beat { .. })).collect()
+        self.actions.events().filter(|event| !matches!(event, WatcherEvent::Beat { .. })).collect()
     }
 
     fn state_changes(&mut self) -> Vec<(Liveness, Liveness)> {
-        let state =
-            |fact: WatcherEvent| if let WatcherEvent::State { from, to, .. } = fact { Some((from, to)) } else { None };
+        let state = |event: WatcherEvent| {
+            if let WatcherEvent::State { from, to, .. } = event { Some((from, to)) } else { None }
+        };
         self.events().into_iter().filter_map(state).collect()
     }
 }
@@ -93,16 +94,16 @@ fn a_sender_goes_up_late_down_and_up_again() {
     bench.receive_at(1.0, 2);
     assert_eq!(bench.run_until(10.0), [(2.5, Liveness::Late), (4.0, Liveness::Down)]);
     bench.receive_at(11.0, 12);
-    let facts = bench.events();
+    let events = bench.events();
     assert!(
-        matches!(facts[..], [
+        matches!(events[..], [
         WatcherEvent::State { from: Liveness::New, to: Liveness::Up, .. },
         WatcherEvent::State { from: Liveness::Up, to: Liveness::Late, .. },
         WatcherEvent::State { from: Liveness::Late, to: Liveness::Down, silent: Some(silent), .. },
         WatcherEvent::Lost { first_seq: 3, count: 9, .. },
         WatcherEvent::State { from: Liveness::Down, to: Liveness::Up, before, .. },
     ] if silent == 3 * SECOND && before == 7 * SECOND),
-        "{facts:?}"
+        "{events:?}"
     );
 }
 
@@ -117,7 +118,7 @@ fn a_punctual_sender_never_changes_its_state() {
 }
 
 #[test]
-fn one_lost_beat_makes_it_late_and_not_down() {
+fn one_lost_beat_makes_a_sender_late_and_not_down() {
     let mut bench = Fixture::new(config());
     bench.receive_at(0.0, 1);
     assert_eq!(bench.run_until(1.9), [(1.5, Liveness::Late)]);
@@ -134,14 +135,14 @@ fn duplicates_and_late_beats_do_not_extend_the_deadline() {
     bench.receive_at(3.9, 3);
     bench.receive_at(3.9, 2);
     assert_eq!(bench.run_until(5.0), [(2.5, Liveness::Late), (4.0, Liveness::Down)]);
-    assert!(bench.events().iter().any(|fact| matches!(fact, WatcherEvent::Late { seq: 2, .. })));
+    assert!(bench.events().iter().any(|event| matches!(event, WatcherEvent::Late { seq: 2, .. })));
 }
 
 #[test]
 fn rise_and_fall_require_more_evidence() {
-    let mut patient = config();
-    (patient.failure_detector.rise, patient.failure_detector.fall) = (3, 2);
-    let mut bench = Fixture::new(patient);
+    let mut config = config();
+    (config.failure_detector.rise, config.failure_detector.fall) = (3, 2);
+    let mut bench = Fixture::new(config);
     for second in 0..3_u32 {
         assert_eq!(bench.sender.liveness, Liveness::New);
         bench.receive_at(second.into(), (second + 1).into());
@@ -156,25 +157,25 @@ fn rise_and_fall_require_more_evidence() {
 }
 
 #[test]
-fn a_goodbye_stops_the_sender_once_and_reveals_losses_at_the_end() {
+fn stop_messages_stop_the_sender_once_and_reveal_losses_at_the_end() {
     let mut bench = Fixture::new(config());
     bench.receive_at(0.0, 1);
     for second in [1.0, 1.02, 1.04] {
         let bye = ReceivedBeat { is_bye: true, exit_code: Some(7), ..Fixture::beat(second, 1, 4) };
-        bench.receive(&bye).expect("taken");
+        bench.receive(&bye).expect("accepted");
     }
-    let facts = bench.events();
+    let events = bench.events();
     assert!(
         matches!(
-            facts[1..],
+            events[1..],
             [
                 WatcherEvent::Lost { first_seq: 2, count: 3, .. },
                 WatcherEvent::State { from: Liveness::Up, to: Liveness::Stopped, exit: Some(7), .. },
             ]
         ),
-        "{facts:?}"
+        "{events:?}"
     );
-    assert_eq!(bench.run_until(3_000.0), [], "it is not down");
+    assert_eq!(bench.run_until(3_000.0), [], "the sender is not down");
 }
 
 #[test]
@@ -182,10 +183,10 @@ fn a_new_incarnation_on_the_same_host_is_a_restart_and_not_a_loss() {
     let mut bench = Fixture::new(config());
     bench.receive_at(0.0, 1_000_000);
     bench.events();
-    bench.receive(&Fixture::beat(1.0, 2, 1)).expect("taken");
+    bench.receive(&Fixture::beat(1.0, 2, 1)).expect("accepted");
     assert!(matches!(bench.events()[..], [WatcherEvent::Restarted { .. }]));
-    bench.receive(&Fixture::beat(1.2, 1, 1_000_001)).expect_err("what was still on its way");
-    bench.receive(&Fixture::beat(2.0, 2, 2)).expect("taken");
+    bench.receive(&Fixture::beat(1.2, 1, 1_000_001)).expect_err("in flight at the restart");
+    bench.receive(&Fixture::beat(2.0, 2, 2)).expect("accepted");
     let counts = bench.sender.loss.counts();
     assert_eq!((counts.beats, counts.lost, bench.sender.restarts), (3, 0, 1));
 }
@@ -194,25 +195,25 @@ fn a_new_incarnation_on_the_same_host_is_a_restart_and_not_a_loss() {
 fn beats_lost_right_after_a_restart_are_lost() {
     let mut bench = Fixture::new(config());
     bench.receive_at(0.0, 5);
-    bench.receive(&Fixture::beat(3.0, 2, 3)).expect("taken");
+    bench.receive(&Fixture::beat(3.0, 2, 3)).expect("accepted");
     assert_eq!(bench.sender.loss.counts().lost, 2);
-    assert!(bench.events().iter().any(|fact| matches!(fact, WatcherEvent::Lost { first_seq: 1, count: 2, .. })));
+    assert!(bench.events().iter().any(|event| matches!(event, WatcherEvent::Lost { first_seq: 1, count: 2, .. })));
 }
 
 #[test]
 fn two_hosts_with_one_name_are_a_conflict_and_the_first_is_kept() {
     let mut bench = Fixture::new(config());
-    let rival = |second: f64, seq| ReceivedBeat { peer: remote_peer(), ..Fixture::beat(second, 2, seq) };
+    let conflicting = |second: f64, seq| ReceivedBeat { peer: remote_peer(), ..Fixture::beat(second, 2, seq) };
     bench.receive_at(0.0, 1);
     for second in 1..50_u32 {
         bench.receive_at(second.into(), (second + 1).into());
-        assert_eq!(bench.receive(&rival(f64::from(second) + 0.5, second.into())), Err(RejectReason::Conflict));
+        assert_eq!(bench.receive(&conflicting(f64::from(second) + 0.5, second.into())), Err(RejectReason::Conflict));
     }
-    let conflicts = bench.events().iter().filter(|fact| matches!(fact, WatcherEvent::Conflict { .. })).count();
-    assert_eq!((conflicts, bench.sender.loss.counts().lost), (1, 0), "told once a minute");
-    // The first one falls silent, and the other one is heard.
+    let conflicts = bench.events().iter().filter(|event| matches!(event, WatcherEvent::Conflict { .. })).count();
+    assert_eq!((conflicts, bench.sender.loss.counts().lost), (1, 0), "reported once a minute");
+    // The first sender falls silent, and the other one is accepted.
     bench.run_until(55.0);
-    bench.receive(&rival(55.0, 60)).expect("the only one left");
+    bench.receive(&conflicting(55.0, 60)).expect("the only one left");
     assert_eq!(bench.sender.liveness, Liveness::Up);
 }
 
@@ -221,9 +222,9 @@ fn two_incarnations_on_one_host_are_a_conflict_too() {
     let mut bench = Fixture::new(config());
     bench.receive_at(0.0, 1);
     bench.receive(&Fixture::beat(0.5, 2, 1)).expect("looks like a restart");
-    bench.receive(&Fixture::beat(1.5, 2, 2)).expect("taken");
+    bench.receive(&Fixture::beat(1.5, 2, 2)).expect("accepted");
     assert_eq!(bench.receive(&Fixture::beat(2.1, 1, 3)), Err(RejectReason::Conflict));
-    bench.receive(&Fixture::beat(2.5, 2, 3)).expect("taken");
+    bench.receive(&Fixture::beat(2.5, 2, 3)).expect("accepted");
     assert_eq!(bench.sender.restarts, 1);
 }
 
@@ -238,7 +239,7 @@ fn a_suspended_watcher_reports_no_sender_down() {
 }
 
 #[test]
-fn an_expected_sender_never_heard_is_down_and_stays_known() {
+fn an_expected_sender_never_heard_from_is_down_and_is_kept() {
     let mut bench = Fixture::new(config());
     bench.sender.is_expected = true;
     assert_eq!(bench.run_until(100_000.0), [(10.0, Liveness::Down)]);
@@ -264,26 +265,26 @@ fn a_flapping_sender_is_reported_once() {
         bench.receive_at(f64::from(round) * 8.0, (round * 8 + 1).into());
         bench.run_until(f64::from(round) * 8.0 + 7.0);
     }
-    let facts = bench.events();
-    let downs = facts.iter().filter(|fact| matches!(fact, WatcherEvent::State { to: Liveness::Down, .. })).count();
-    let flaps = facts.iter().filter(|fact| matches!(fact, WatcherEvent::Flapping { flapping: true, .. })).count();
-    assert_eq!((downs, flaps), (3, 1), "{facts:?}");
+    let events = bench.events();
+    let downs = events.iter().filter(|event| matches!(event, WatcherEvent::State { to: Liveness::Down, .. })).count();
+    let flaps = events.iter().filter(|event| matches!(event, WatcherEvent::Flapping { flapping: true, .. })).count();
+    assert_eq!((downs, flaps), (3, 1), "{events:?}");
     bench.receive_at(100.0, 200);
     for second in 101..500_u32 {
         bench.run_until(second.into());
         bench.receive_at(second.into(), (second + 100).into());
     }
-    let facts = bench.events();
-    let told: Vec<_> = facts.iter().filter(|fact| !matches!(fact, WatcherEvent::Lost { .. })).collect();
+    let events = bench.events();
+    let reported: Vec<_> = events.iter().filter(|event| !matches!(event, WatcherEvent::Lost { .. })).collect();
     assert!(
         matches!(
-            told[..],
+            reported[..],
             [
                 WatcherEvent::Flapping { flapping: false, .. },
                 WatcherEvent::State { from: Liveness::Down, to: Liveness::Up, .. },
             ]
         ),
-        "{told:?}"
+        "{reported:?}"
     );
 }
 
@@ -291,14 +292,14 @@ fn a_flapping_sender_is_reported_once() {
 fn a_textbook_sender_is_monitored_by_its_measured_interval() {
     let mut bench = Fixture::new(config());
     let beat = |second: f64, seq| ReceivedBeat { advertised_timing: None, ..Fixture::beat(second, 0, seq) };
-    bench.receive(&beat(0.0, 1)).expect("taken");
+    bench.receive(&beat(0.0, 1)).expect("accepted");
     assert_eq!(bench.run_until(9.9), []);
     for second in 1..10_u32 {
-        bench.receive(&beat(f64::from(second) * 2.0, (second + 1).into())).expect("taken");
+        bench.receive(&beat(f64::from(second) * 2.0, (second + 1).into())).expect("accepted");
     }
     assert_eq!(bench.run_until(60.0), [(21.0, Liveness::Late), (24.0, Liveness::Down)]);
-    // Started again: the number falls while the time rises.
-    bench.receive(&beat(61.0, 1)).expect("taken");
+    // A restart: a lower number with a later time.
+    bench.receive(&beat(61.0, 1)).expect("accepted");
     assert_eq!((bench.sender.restarts, bench.sender.loss.counts().lost, bench.sender.liveness), (1, 0, Liveness::Up));
 }
 
@@ -309,13 +310,13 @@ fn a_clock_an_hour_off_changes_nothing_but_the_delay() {
         let sent = START.wall().saturating_sub(3_600 * SECOND) + SECOND * second;
         bench
             .receive(&ReceivedBeat { sent_at: sent, ..Fixture::beat(second.into(), 1, (second + 1).into()) })
-            .expect("taken");
+            .expect("accepted");
     }
     assert_eq!(bench.state_changes(), [(Liveness::New, Liveness::Up)]);
     assert_eq!(bench.sender.delays.last(), Some(Duration::ZERO));
 }
 
 #[test]
-fn the_state_of_a_sender_fits_into_a_kibibyte() {
+fn the_state_of_a_sender_fits_into_768_bytes() {
     assert!(size_of::<SenderState>() <= 768, "{}", size_of::<SenderState>());
 }

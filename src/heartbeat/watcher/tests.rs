@@ -1,4 +1,4 @@
-//! A watcher and the datagrams that reach it.
+//! Tests of [`Watcher`] with single datagrams in virtual time.
 
 use super::Watcher;
 use crate::heartbeat::event::{Liveness, RejectReason, WatcherEvent};
@@ -35,7 +35,7 @@ impl Fixture {
         Self { watcher: Watcher::new(config, &expected, START), actions: DatagramActions::new(true), now: START }
     }
 
-    /// Lets the loop run until then, woken whenever it asks to be.
+    /// Runs the watcher until `second`, waking it at each of its timers.
     fn run_until(&mut self, second: f64) {
         let end = START + Duration::from_secs_f64(second);
         while let Some(wake) = self.watcher.wake_at().filter(|wake| *wake <= end) {
@@ -49,7 +49,7 @@ impl Fixture {
         self.receive_from(peer(5_000), self.now, bytes);
     }
 
-    /// A datagram with the kernel's stamp `at`, read now.
+    /// Delivers a datagram with the kernel timestamp `received_at`, read now.
     fn receive_from(&mut self, peer: SocketAddr, received_at: Moment, bytes: &[u8]) {
         let truncated = bytes.len() > 512;
         let datagram = Datagram { truncated, ..Datagram::timestamped(peer, received_at, bytes) };
@@ -62,12 +62,12 @@ impl Fixture {
     }
 
     fn events(&mut self) -> Vec<WatcherEvent> {
-        self.actions.events().filter(|fact| !matches!(fact, WatcherEvent::Beat { .. })).collect()
+        self.actions.events().filter(|event| !matches!(event, WatcherEvent::Beat { .. })).collect()
     }
 
     fn changes(&mut self) -> Vec<(String, Liveness)> {
         let change =
-            |fact| if let WatcherEvent::State { name, to, .. } = fact { Some((name.to_string(), to)) } else { None };
+            |event| if let WatcherEvent::State { name, to, .. } = event { Some((name.to_string(), to)) } else { None };
         self.events().into_iter().filter_map(change).collect()
     }
 
@@ -108,23 +108,23 @@ fn a_suspended_watcher_reports_no_sender_down() {
     bench.receive_beat("a", 1);
     bench.receive_beat("b", 1);
     bench.run_until(0.9);
-    // Stopped for ten seconds; the socket kept what a sent, b sends nothing any more.
-    let woke = START + 11 * SECOND;
-    bench.now = woke;
+    // The watcher is suspended for ten seconds; the socket holds the beats of a, and b sends no more.
+    let resumed = START + 11 * SECOND;
+    bench.now = resumed;
     for second in 1..=10_u32 {
         let line = format!("BEAT a 1 {} {} 1000 3", second + 1, (START.wall() + SECOND * second).as_millis());
         bench.receive_from(peer(5_000), START + SECOND * second, line.as_bytes());
     }
-    bench.watcher.woken(woke, &mut bench.actions);
-    let facts = bench.events();
-    let stalls: Vec<_> = facts.iter().filter(|fact| matches!(fact, WatcherEvent::MonitorStall { .. })).collect();
+    bench.watcher.woken(resumed, &mut bench.actions);
+    let events = bench.events();
+    let stalls: Vec<_> = events.iter().filter(|event| matches!(event, WatcherEvent::MonitorStall { .. })).collect();
     assert!(
         matches!(stalls[..], [WatcherEvent::MonitorStall { gap }] if *gap > 10 * SECOND && *gap < 11 * SECOND),
-        "{facts:?}"
+        "{events:?}"
     );
     assert!(
-        !facts.iter().any(|fact| matches!(fact, WatcherEvent::State { to: Liveness::Down | Liveness::Late, .. })),
-        "{facts:?}"
+        !events.iter().any(|event| matches!(event, WatcherEvent::State { to: Liveness::Down | Liveness::Late, .. })),
+        "{events:?}"
     );
     bench.run_until(15.0);
     let changes = bench.changes();
@@ -132,7 +132,7 @@ fn a_suspended_watcher_reports_no_sender_down() {
 }
 
 #[test]
-fn a_stall_without_anything_in_the_socket_shifts_the_deadlines() {
+fn a_stall_with_an_empty_socket_extends_the_deadlines() {
     let mut bench = Fixture::new(config(), &["never"]);
     bench.receive_beat("a", 1);
     bench.run_until(1.0);
@@ -147,21 +147,24 @@ fn a_stall_without_anything_in_the_socket_shifts_the_deadlines() {
 }
 
 #[test]
-fn a_short_stall_counts_for_short_intervals() {
+fn the_stall_threshold_follows_the_shortest_interval() {
     for (interval, is_stall) in [(10, true), (1_000, false)] {
         let mut bench = Fixture::new(config(), &[]);
         bench.receive(format!("BEAT a 1 1 {} {interval} 3", START.wall().as_millis()).as_bytes());
         bench.now = START + Duration::from_millis(60);
         bench.watcher.woken(bench.now, &mut bench.actions);
-        let facts = bench.events();
-        let stalls = facts.iter().filter(|fact| matches!(fact, WatcherEvent::MonitorStall { .. })).count();
-        assert_eq!(stalls, usize::from(is_stall), "{facts:?}");
-        assert!(!facts.iter().any(|fact| matches!(fact, WatcherEvent::State { to: Liveness::Down, .. })), "{facts:?}");
+        let events = bench.events();
+        let stalls = events.iter().filter(|event| matches!(event, WatcherEvent::MonitorStall { .. })).count();
+        assert_eq!(stalls, usize::from(is_stall), "{events:?}");
+        assert!(
+            !events.iter().any(|event| matches!(event, WatcherEvent::State { to: Liveness::Down, .. })),
+            "{events:?}"
+        );
     }
 }
 
 #[test]
-fn our_own_wall_clock_may_be_set() {
+fn a_step_of_our_own_wall_clock_changes_no_state() {
     let mut bench = Fixture::new(config(), &[]);
     for second in 0..20_u32 {
         bench.run_until(second.into());
@@ -180,12 +183,12 @@ fn malformed_datagrams_are_counted_and_reported_once_a_second() {
         bench.now = START + Duration::from_millis(millis);
         bench.receive(b"\x1b[2J garbage");
     }
-    let told: Vec<_> = bench
+    let reported: Vec<_> = bench
         .events()
         .into_iter()
-        .filter_map(|fact| if let WatcherEvent::Refused { count, .. } = fact { Some(count) } else { None })
+        .filter_map(|event| if let WatcherEvent::Refused { count, .. } = event { Some(count) } else { None })
         .collect();
-    assert_eq!(told, [1, 1_000, 1_000]);
+    assert_eq!(reported, [1, 1_000, 1_000]);
     assert_eq!(bench.watcher.counters().refused, 2_500);
     assert_eq!(bench.watcher.sender_count(), 0);
 }
@@ -196,7 +199,7 @@ fn every_rejected_datagram_has_a_reason() {
     bench.receive_beat("a", 1);
     for (line, reason) in [
         (&b"ECHO a 1 1 1 1000 3 echo"[..], RejectReason::Stray),
-        (b"BYE nobody 1 1 1 1000 3", RejectReason::Stray),
+        (b"BYE unknown 1 1 1 1000 3", RejectReason::Stray),
         (b"nonsense", RejectReason::Malformed),
         (&[b'x'; 600], RejectReason::Oversize),
         (b"BEAT a 1 2 1 1000 3 00112233445566778899aabbccddeeff", RejectReason::Unauthentic),
@@ -229,7 +232,7 @@ fn an_echo_goes_back_to_the_requesting_sender_with_the_same_length() {
     assert_eq!((envelope.to, echo.len()), (Some(peer(5_000)), line.len()));
     assert_eq!(Packet::parse(echo, Some(&key)), Ok(Packet::Beat(BeatPacket { kind: PacketKind::Echo, ..beat })));
     bench.actions.clear();
-    // Replayed, it gets no answer.
+    // A replayed beat gets no echo.
     bench.receive(&line);
     assert_eq!(bench.actions.transmits().count(), 0);
 }
@@ -251,23 +254,23 @@ fn textbook_beats_are_keyed_by_address() {
 #[test]
 fn a_restored_watcher_repeats_no_event_and_keeps_the_downtime() {
     let mut bench = Fixture::new(config(), &[]);
-    for name in ["up", "down", "gone"] {
+    for name in ["up", "down", "stopped"] {
         bench.receive_beat(name, 1);
     }
-    bench.receive(b"BYE gone 1 1 1 1000 3 exit=4");
+    bench.receive(b"BYE stopped 1 1 1 1000 3 exit=4");
     for second in 1..10_u32 {
         bench.run_until(second.into());
         bench.receive_beat("up", (second + 1).into());
     }
     let written = serde_json::to_string(&bench.snapshot()).expect("plain data");
 
-    let kept: Snapshot = serde_json::from_str(&written).expect("what was written");
+    let snapshot: Snapshot = serde_json::from_str(&written).expect("a snapshot");
     let mut next = Fixture::new(config(), &["down"]);
     next.now = START + 60 * SECOND;
     next.watcher = Watcher::new(config(), &["down".into()], next.now);
-    assert_eq!(next.watcher.restore_snapshot(&kept, next.now), 0);
-    assert_eq!(next.snapshot(), kept);
-    // Sixty beats later; nobody watched meanwhile, so nothing is known to be lost.
+    assert_eq!(next.watcher.restore_snapshot(&snapshot, next.now), 0);
+    assert_eq!(next.snapshot(), snapshot);
+    // Sixty beats later: no watcher was running, so none of them counts as lost.
     next.receive_beat("up", 61);
     assert_eq!(next.events(), []);
     next.run_until(60.5);
@@ -279,7 +282,7 @@ fn a_restored_watcher_repeats_no_event_and_keeps_the_downtime() {
     assert_eq!((report("down").state, report("down").expected), (Liveness::Down, true));
     let down_since = Duration::from_millis(report("down").since_ms).saturating_sub(START.wall());
     assert_eq!(down_since, 3 * SECOND);
-    assert_eq!((report("gone").state, report("gone").exit), (Liveness::Stopped, Some(4)));
+    assert_eq!((report("stopped").state, report("stopped").exit), (Liveness::Stopped, Some(4)));
     next.run_until(70.0);
     assert_eq!(next.changes(), [("up".to_owned(), Liveness::Late), ("up".to_owned(), Liveness::Down)]);
 }
@@ -289,23 +292,23 @@ fn invalid_snapshot_entries_are_left_out() {
     let mut bench = Fixture::new(config(), &[]);
     bench.receive_beat("a", 1);
     let written = serde_json::to_string(&bench.snapshot()).expect("plain data");
-    let wrong = written.replace("\"interval_ms\":1000", "\"interval_ms\":0");
-    let kept: Snapshot = serde_json::from_str(&wrong).expect("the right form");
-    assert_eq!(bench.watcher.restore_snapshot(&kept, bench.now), 1);
+    let invalid = written.replace("\"interval_ms\":1000", "\"interval_ms\":0");
+    let snapshot: Snapshot = serde_json::from_str(&invalid).expect("the right form");
+    assert_eq!(bench.watcher.restore_snapshot(&snapshot, bench.now), 1);
 }
 
 #[test]
 fn a_hundred_thousand_forged_names_stay_within_the_table() {
     let mut bench = Fixture::new(config(), &["expected"]);
-    for name in ["live", "expected"] {
+    for name in ["regular", "expected"] {
         bench.receive_beat(name, 1);
         bench.receive_beat(name, 2);
     }
     for number in 0..100_000 {
-        bench.receive_beat(&format!("made-up-{number}"), 1);
+        bench.receive_beat(&format!("forged-{number}"), 1);
     }
     assert_eq!(bench.watcher.sender_count(), 100);
-    for name in ["live", "expected"] {
+    for name in ["regular", "expected"] {
         assert!(bench.watcher.sender_table().iter().any(|(_, record)| &*record.name == name), "{name}");
     }
 }

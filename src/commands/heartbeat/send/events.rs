@@ -1,4 +1,4 @@
-//! What `heartbeat send` says.
+//! Text of the events and the summary of `heartbeat send`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,31 +6,33 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::commands::report;
+use crate::commands::report::{TargetReport, plural};
 use crate::heartbeat::{BeatEvent, BeatReport};
 use crate::output::Escaped;
 use crate::time::{HumanDuration, serialize_ns};
 
-/// A line of `heartbeat send`.
-pub(super) type HeartbeatSendReport = report::TargetReport<BeatEvent, Summary>;
+/// Output line of `heartbeat send`.
+pub(super) type HeartbeatSendReport = TargetReport<BeatEvent, Summary>;
 
 impl fmt::Display for BeatEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BeatEvent::Sent { seq } => write!(f, "beat {seq}"),
-            BeatEvent::Bye { seq, exit: None } => write!(f, "goodbye after beat {seq}"),
+            BeatEvent::Bye { seq, exit: None } => write!(f, "stop message sent after beat {seq}"),
             BeatEvent::Bye { seq, exit: Some(code) } => {
-                write!(f, "goodbye after beat {seq}, the command ended with {code}")
+                write!(f, "stop message sent after beat {seq}: command exited with {code}")
             }
             BeatEvent::Echo { seq, rtt } => write!(f, "echo {seq}: {}", HumanDuration(*rtt)),
-            BeatEvent::Skipped { count } => write!(f, "this process did not run when {count} beats were due"),
-            BeatEvent::Refused { error } => write!(f, "nobody watches there: {error}"),
-            BeatEvent::SendError { seq, error } => write!(f, "could not send beat {seq}: {error}"),
+            BeatEvent::Skipped { count } => {
+                write!(f, "skipped {count} {}: this process was suspended", plural(*count, "beat", "beats"))
+            }
+            BeatEvent::Refused { error } => write!(f, "no watcher at this address: {error}"),
+            BeatEvent::SendError { seq, error } => write!(f, "cannot send beat {seq}: {error}"),
         }
     }
 }
 
-/// The run in figures.
+/// Summary of a run.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "summary")]
 pub(super) struct Summary {
@@ -38,12 +40,12 @@ pub(super) struct Summary {
     name: String,
     #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
     elapsed: Duration,
-    /// What the command that was watched over ended with.
+    /// Exit code of the supervised command.
     exit: Option<u8>,
     targets: Vec<TargetSummary>,
 }
 
-/// One watcher's beats.
+/// Figures of the beats to one watcher.
 #[derive(Debug, Serialize)]
 struct TargetSummary {
     target: Arc<str>,
@@ -52,39 +54,33 @@ struct TargetSummary {
 }
 
 impl Summary {
-    /// The end of a run.
     pub(super) fn new(name: String, targets: Vec<(Arc<str>, BeatReport)>, exit: Option<u8>, elapsed: Duration) -> Self {
-        let watched = |(target, report)| TargetSummary { target, report };
-        Self { command: "heartbeat send", name, elapsed, exit, targets: targets.into_iter().map(watched).collect() }
+        let targets = targets.into_iter().map(|(target, report)| TargetSummary { target, report }).collect();
+        Self { command: "heartbeat send", name, elapsed, exit, targets }
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "--- {} beat for {} ---", Escaped(self.name.as_bytes()), HumanDuration(self.elapsed))?;
+        write!(f, "--- {} sent beats for {} ---", Escaped(self.name.as_bytes()), HumanDuration(self.elapsed))?;
         for TargetSummary { target, report } in &self.targets {
-            write!(
-                f,
-                "\n{}: {} beat{} sent",
-                Escaped(target.as_bytes()),
-                report.sent,
-                if report.sent == 1 { "" } else { "s" }
-            )?;
+            let beats = plural(report.sent, "beat", "beats");
+            write!(f, "\n{}: {} {beats} sent", Escaped(target.as_bytes()), report.sent)?;
             let others = [
-                (report.echoes, "echoes"),
+                (report.echoes, plural(report.echoes, "echo", "echoes")),
                 (report.refused, "refused"),
                 (report.send_errors, "not sent"),
                 (report.skipped, "skipped"),
             ];
-            for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
-                write!(f, ", {count} {what}")?;
+            for (count, noun) in others.into_iter().filter(|(count, _)| *count > 0) {
+                write!(f, ", {count} {noun}")?;
             }
             if let Some(rtt) = &report.rtt {
                 write!(f, "\n  rtt {rtt}")?;
             }
         }
         match self.exit {
-            Some(code) => write!(f, "\nthe command ended with {code}"),
+            Some(code) => write!(f, "\nthe command exited with {code}"),
             None => Ok(()),
         }
     }

@@ -1,7 +1,7 @@
-//! `netlab heartbeat send`: a sign of life at every interval.
+//! `netlab heartbeat send`: heartbeats at a fixed interval, to one or more watchers.
 //!
-//! Owns the flags and the story of a run: find the watchers, beat to all of them in one loop, maybe
-//! for as long as a command lives, say goodbye. [`events`] words what happens.
+//! Owns the flags and the steps of a run: resolve the watchers, send beats to all of them in one loop, if wanted
+//! for as long as a command runs, then send the stop messages. [`events`] has the texts.
 
 mod events;
 
@@ -26,62 +26,63 @@ use crate::output::{Format, Output, Style};
 use crate::time::{Moment, nanoseconds};
 use events::{HeartbeatSendReport, Summary};
 
-/// How long goodbyes may take: three of them, 20 ms apart, and some patience.
-const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time limit for the stop messages: three, 20 ms apart, with a large margin.
+const BYE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Say that you live, at every interval.
+/// Send heartbeats at a fixed interval.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   netlab heartbeat send 127.0.0.1:12001 --name web-1
   netlab heartbeat send watcher -i 5s --exec nginx -g 'daemon off;'")]
 pub(super) struct HeartbeatSend {
-    /// Who watches; the port is 12001 unless given
+    /// Watchers to send to [default port: 12001]
     #[arg(required = true, value_name = "HOST[:PORT]")]
     watchers: Vec<Peer>,
 
-    /// What to be called; this machine's name unless given
+    /// Sender name [default: host name]
     #[arg(long, value_name = "NAME", value_parser = parse_name)]
     name: Option<String>,
 
-    /// The next beat comes within this time
+    /// Heartbeat interval
     ///
-    /// The schedule is absolute, and two beats are between 90 and 100 % of it apart, so that a fleet
-    /// does not beat in step.
-    #[arg(short, long, value_name = "D", default_value = "1s", value_parser = parse_interval)]
+    /// Consecutive beats are between 90 and 100 % of the interval apart, which keeps senders that were
+    /// started together from sending in step. The schedule is absolute, so errors do not add up.
+    #[arg(short, long, value_name = "DURATION", default_value = "1s", value_parser = parse_interval)]
     interval: Duration,
 
-    /// Stop after N beats; 0 is until stopped
+    /// Stop after N beats; 0 = until interrupted
     #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     count: u64,
 
-    /// Be taken for down after N intervals of silence
+    /// Declared down after N missed intervals
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     multiplier: u8,
 
-    /// Ask for echoes, and measure the round trip
+    /// Request echoes and measure the round-trip time
     #[arg(long)]
     echo: bool,
 
-    /// Send one beat and no goodbye, from cron
+    /// Send one beat and no stop message, for cron jobs
     ///
-    /// Its number is the time divided by the interval, which must be that of the cron job: so the next
-    /// run sends the next number, and what got lost in between can be told.
+    /// The sequence number is the current time divided by the interval, which must be that of the cron
+    /// job. The next run then sends the next number, and the watcher can detect missing runs.
     #[arg(long, conflicts_with_all = ["count", "exec"])]
     once: bool,
 
-    /// Beat while CMD lives, and return its exit code
+    /// Send beats while CMD runs, and return its exit code
     ///
-    /// Takes all words that follow; -- may stand before them. CMD has this terminal, so beats are only
-    /// told on stderr. The goodbye carries its exit code; SIGTERM and SIGINT are passed on to it.
+    /// Takes all remaining arguments, optionally after --. CMD uses this terminal, so text output of
+    /// netlab goes to stderr. The stop message carries the exit code of CMD. SIGTERM and SIGINT are
+    /// passed on to CMD.
     #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true, conflicts_with = "count")]
     exec: Vec<OsString>,
 
-    /// The key that vouches for the beats
+    /// Sign beats with the key in FILE
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     key_file: Option<PathBuf>,
 
-    /// Vary the times between beats as a run before did
+    /// Seed for the jitter, to repeat an earlier run
     #[arg(long, value_name = "N", hide_short_help = true)]
     seed: Option<u64>,
 
@@ -90,8 +91,7 @@ pub(super) struct HeartbeatSend {
 }
 
 fn parse_name(text: &str) -> Result<String, String> {
-    let shape = "expected 1 to 64 bytes without white space";
-    if is_valid_name(text) { Ok(text.to_owned()) } else { Err(shape.to_owned()) }
+    if is_valid_name(text) { Ok(text.to_owned()) } else { Err("expected 1 to 64 bytes without white space".to_owned()) }
 }
 
 fn parse_interval(text: &str) -> Result<Duration, String> {
@@ -99,12 +99,11 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
     if interval < Duration::from_millis(1) || interval > MAX_INTERVAL {
         return Err("expected an interval from 1ms to 24h".to_owned());
     }
-    // What a beat says is in milliseconds; a fraction would be a promise that is not kept.
+    // A beat announces whole milliseconds; a fraction would make the announced interval too short.
     Ok(Duration::from_millis(u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)))
 }
 
 impl HeartbeatSend {
-    /// Beats until told to stop, or as often as told.
     pub(super) fn run(&self, style: Style) -> Result<Exit> {
         let key = self.key_file.as_deref().map(read_key).transpose()?;
         let name = self.sender_name()?;
@@ -117,9 +116,9 @@ impl HeartbeatSend {
         let command = self.exec.strip_prefix(&[OsString::from("--")]).unwrap_or(&self.exec);
         let started = net::now();
         let lifetime = self.lifetime(started);
-        let promise = BeatSenderConfig {
+        let config = BeatSenderConfig {
             name: name.as_str().into(),
-            // A run of cron's is no run of its own.
+            // All runs of a cron job are one incarnation.
             incarnation: if self.once { 0 } else { rand::random::<u64>().max(1) },
             interval: self.interval,
             multiplier: self.multiplier,
@@ -127,34 +126,34 @@ impl HeartbeatSend {
             key,
         };
         let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
-        let mut sides = Vec::new();
-        for (place, peer) in (0..).zip(&peers) {
-            let beater = BeatSender::new(promise.clone(), lifetime, seed.wrapping_add(place), started);
-            // One watcher that cannot be reached yet must not keep the others from hearing us.
-            sides.push(Endpoint::connect_when_reachable(beater, *peer, SocketOptions::default(), !style.quiet)?);
+        let mut endpoints = Vec::new();
+        for (index, peer) in (0..).zip(&peers) {
+            let sender = BeatSender::new(config.clone(), lifetime, seed.wrapping_add(index), started);
+            // One unreachable watcher must not delay the beats to the others.
+            endpoints.push(Endpoint::connect_when_reachable(sender, *peer, SocketOptions::default(), !style.quiet)?);
         }
-        let names =
+        let targets =
             self.watchers.iter().zip(&peers).map(|(watcher, peer)| watcher.host_and_port(*peer).into()).collect();
-        let is_guarding = !command.is_empty();
-        let mut ear = Observer { output, targets: names, is_supervising: is_guarding, result: Ok(()) };
+        let is_supervising = !command.is_empty();
+        let mut observer = Observer { output, targets, is_supervising, result: Ok(()) };
         if !self.once {
-            ear.write(&HeartbeatSendReport::Text(self.start_message(&name, &peers)))?;
+            observer.write(&HeartbeatSendReport::Text(self.start_message(&name, &peers)))?;
         }
-        let guarded = if is_guarding {
-            let nudge = signals.waker()?;
-            Some(SupervisedCommand::start(command, move || nudge.wake())?)
+        let supervised = if is_supervising {
+            let waker = signals.waker()?;
+            Some(SupervisedCommand::start(command, move || waker.wake())?)
         } else {
             None
         };
-        run_senders(&mut sides, &mut signals, &mut ear, guarded.as_ref());
-        ear.result?;
-        let reports: Vec<BeatReport> = sides.iter().map(|side| side.protocol().report()).collect();
-        let code = guarded.as_ref().and_then(SupervisedCommand::exit_code);
+        run_senders(&mut endpoints, &mut signals, &mut observer, supervised.as_ref());
+        observer.result?;
+        let reports: Vec<BeatReport> = endpoints.iter().map(|endpoint| endpoint.protocol().report()).collect();
+        let code = supervised.as_ref().and_then(SupervisedCommand::exit_code);
         let elapsed = net::now() - started;
         let exit = code
             .map_or_else(|| Exit::combined(reports.iter().map(|report| self.evaluate_target(report))), Exit::ChildExit);
-        let summary = Summary::new(name, ear.targets.iter().cloned().zip(reports).collect(), code, elapsed);
-        write_summary(&mut ear.output, is_guarding, summary)?;
+        let summary = Summary::new(name, observer.targets.iter().cloned().zip(reports).collect(), code, elapsed);
+        write_summary(&mut observer.output, is_supervising, summary)?;
         Ok(exit)
     }
 
@@ -163,15 +162,15 @@ impl HeartbeatSend {
         if is_valid_name(&name) {
             return Ok(name);
         }
-        Err(Error::new(Exit::Usage, "this machine's own name cannot be a sender's")
+        Err(Error::new(Exit::Usage, format!("host name '{name}' is not a valid sender name"))
             .expected("1 to 64 bytes without white space")
-            .remedy("choose one with --name"))
+            .remedy("set a name with --name"))
     }
 
     fn lifetime(&self, started: Moment) -> Lifetime {
         if self.once {
             let interval = nanoseconds(self.interval).max(1);
-            // To the nearest: a job that cron starts a little early or late keeps its number.
+            // Rounded to the nearest, so that a job started slightly early or late keeps its number.
             return Lifetime::Once((nanoseconds(started.wall()) + interval / 2) / interval);
         }
         Lifetime::Count(Some(self.count).filter(|count| *count > 0))
@@ -181,10 +180,10 @@ impl HeartbeatSend {
         let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
         let interval = humantime::format_duration(self.interval);
         let down = humantime::format_duration(self.interval * self.multiplier.into());
-        format!("{name} beats to {} within every {interval}; down after {down} of silence", peers.join(" and "))
+        format!("sending as {name} to {} every {interval}; reported down after {down} of silence", peers.join(" and "))
     }
 
-    /// One watcher's code.
+    /// Returns the exit code for one watcher.
     fn evaluate_target(&self, report: &BeatReport) -> Exit {
         match report {
             _ if report.sent == 0 => Exit::Success,
@@ -195,7 +194,7 @@ impl HeartbeatSend {
     }
 }
 
-/// Beats until it is over: the count is reached, a signal came, or the command has ended.
+/// Sends beats until the count is reached, a signal arrives or the command exits; then sends the stop messages.
 fn run_senders(
     endpoints: &mut [Endpoint<BeatSender>],
     signals: &mut Signals,
@@ -204,20 +203,20 @@ fn run_senders(
 ) {
     loop {
         match run_client(endpoints, DatagramTimeouts::default(), signals, observer) {
-            StopReason::Signal(signal) if command.is_some_and(|guarded| guarded.exit_code().is_none()) => {
-                // The command decides when it is over; its end is told by a nudge.
+            StopReason::Signal(signal) if command.is_some_and(|supervised| supervised.exit_code().is_none()) => {
+                // The command decides when to exit; its exit is reported by the waker.
                 let is_interrupt = signal.exit() == Exit::Interrupted;
-                command.inspect(|guarded| guarded.stop(is_interrupt));
+                command.inspect(|supervised| supervised.stop(is_interrupt));
             }
             StopReason::Signal(_) | StopReason::Waker => break,
             StopReason::Observer | StopReason::Deadline => return,
         }
     }
     let exit = command.and_then(SupervisedCommand::exit_code);
-    endpoints.iter_mut().for_each(|side| side.protocol_mut().stop(exit, net::now()));
-    let until = Some(net::now() + GOODBYE_TIMEOUT);
-    // A second signal means now.
-    run_client(endpoints, DatagramTimeouts { deadline: until, ..DatagramTimeouts::default() }, signals, observer);
+    endpoints.iter_mut().for_each(|endpoint| endpoint.protocol_mut().stop(exit, net::now()));
+    let deadline = Some(net::now() + BYE_TIMEOUT);
+    // A second signal ends this at once.
+    run_client(endpoints, DatagramTimeouts { deadline, ..DatagramTimeouts::default() }, signals, observer);
 }
 
 fn write_summary(output: &mut Output, is_supervising: bool, summary: Summary) -> Result<()> {
@@ -229,12 +228,12 @@ fn write_summary(output: &mut Output, is_supervising: bool, summary: Summary) ->
     output.emit(&line)
 }
 
-/// Hears what happens and tells it.
+/// Prints the events of all endpoints.
 struct Observer {
     output: Output,
-    /// The watchers, as typed.
+    /// Watchers as typed, with their port.
     targets: Vec<Arc<str>>,
-    /// Whether stdout belongs to a command.
+    /// Whether stdout belongs to the supervised command.
     is_supervising: bool,
     result: Result<()>,
 }
@@ -253,21 +252,21 @@ impl Observer {
 }
 
 impl DatagramObserver<BeatSender> for Observer {
-    fn on_event(&mut self, endpoint: usize, fact: BeatEvent) {
+    fn on_event(&mut self, endpoint: usize, event: BeatEvent) {
         let style = self.output.style();
-        let is_shown = style.format == Format::Json || style.verbose > 0 || !matches!(fact, BeatEvent::Sent { .. });
+        let is_shown = style.format == Format::Json || style.verbose > 0 || !matches!(event, BeatEvent::Sent { .. });
         if is_shown && self.result.is_ok() {
             let Some(target) = self.targets.get(endpoint).map(Arc::clone) else { return };
             let is_alone = self.targets.len() == 1;
-            self.result = self.write(&HeartbeatSendReport::event(fact, target, is_alone));
+            self.result = self.write(&HeartbeatSendReport::event(event, target, is_alone));
         }
     }
 
     fn on_turn(&mut self, endpoints: &mut [Endpoint<BeatSender>], _: Moment) -> ControlFlow<()> {
-        let is_over = endpoints.iter().all(|side| side.protocol().is_finished());
-        // A reader that has gone away ends a sender as any probe, but not the command it guards.
-        let is_unheard = (self.output.is_closed() || self.result.is_err()) && !self.is_supervising;
-        if is_over || is_unheard { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let is_over = endpoints.iter().all(|endpoint| endpoint.protocol().is_finished());
+        // A closed stdout ends the run, but not while a command is supervised.
+        let is_output_closed = (self.output.is_closed() || self.result.is_err()) && !self.is_supervising;
+        if is_over || is_output_closed { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     fn on_status_request(&mut self, _: &mut [Endpoint<BeatSender>], _: Moment) {}

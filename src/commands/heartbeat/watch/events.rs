@@ -1,4 +1,4 @@
-//! What `heartbeat watch` says.
+//! Text and JSON of the events and the summary of `heartbeat watch`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,42 +6,38 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::commands::report::{Report, write_dropped_events};
+use crate::commands::report::{Report, plural, write_dropped_events};
 use crate::heartbeat::{Liveness, RejectReason, SenderReport, StateCounts, Watcher, WatcherCounters, WatcherEvent};
 use crate::output::Escaped;
 use crate::time::{HumanDuration, Moment, serialize_ns};
 
-/// Senders the text summary lists, and those that JSON does; the worst first.
+/// Maximum number of senders listed in the text summary and in JSON, late and down ones first.
 const MAX_LISTED_SENDERS: (usize, usize) = (20, 1_000);
 
-/// Everything `heartbeat watch` says.
+/// Output line of `heartbeat watch`.
 pub(super) type HeartbeatWatchReport = Report<HeartbeatWatchEvent, Summary>;
 
-/// What it says before the end.
+/// Event of a run.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum HeartbeatWatchEvent {
-    /// It listens.
     Listening(Listening),
-    /// Something happened to a sender.
     Watcher(WatcherEvent),
-    /// A command of `--on-change` went wrong.
-    #[serde(serialize_with = "hook_failed")]
+    /// A command of `--on-change` failed.
+    #[serde(serialize_with = "serialize_hook_failed")]
     HookFailed {
-        /// Whose change it was for.
+        /// Sender whose change started the command.
         name: Arc<str>,
-        /// What went wrong.
         why: String,
     },
     /// The state file could not be written.
-    #[serde(serialize_with = "not_kept")]
+    #[serde(serialize_with = "serialize_state_not_written")]
     StateNotWritten {
-        /// Why not.
         why: String,
     },
 }
 
-fn hook_failed<S: Serializer>(name: &Arc<str>, why: &str, serializer: S) -> Result<S::Ok, S::Error> {
+fn serialize_hook_failed<S: Serializer>(name: &Arc<str>, why: &str, serializer: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     #[serde(tag = "type", rename = "hook_failed")]
     struct Tagged<'e> {
@@ -51,7 +47,7 @@ fn hook_failed<S: Serializer>(name: &Arc<str>, why: &str, serializer: S) -> Resu
     Tagged { name, why }.serialize(serializer)
 }
 
-fn not_kept<S: Serializer>(why: &str, serializer: S) -> Result<S::Ok, S::Error> {
+fn serialize_state_not_written<S: Serializer>(why: &str, serializer: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     #[serde(tag = "type", rename = "not_kept")]
     struct Tagged<'e> {
@@ -64,21 +60,17 @@ impl fmt::Display for HeartbeatWatchEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listening(listening) => listening.fmt(f),
-            Self::Watcher(fact) => write_event(fact, f),
+            Self::Watcher(event) => write_event(event, f),
             Self::HookFailed { name, why } => {
-                write!(
-                    f,
-                    "{}: the command of --on-change failed: {}",
-                    Escaped(name.as_bytes()),
-                    Escaped(why.as_bytes())
-                )
+                let (name, why) = (Escaped(name.as_bytes()), Escaped(why.as_bytes()));
+                write!(f, "{name}: command of --on-change failed: {why}")
             }
-            Self::StateNotWritten { why } => write!(f, "the state is not kept: {}", Escaped(why.as_bytes())),
+            Self::StateNotWritten { why } => write!(f, "state not saved: {}", Escaped(why.as_bytes())),
         }
     }
 }
 
-/// Where it listens.
+/// Listening addresses, and the URLs of the status page.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "listening")]
 pub(super) struct Listening {
@@ -87,7 +79,6 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    /// What is promised.
     pub(super) fn new(addresses: Vec<String>, pages: Vec<String>) -> Self {
         Self { addresses, pages }
     }
@@ -95,9 +86,9 @@ impl Listening {
 
 impl fmt::Display for Listening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "watching on {}", self.addresses.join(" and "))?;
+        write!(f, "listening on {}", self.addresses.join(" and "))?;
         if !self.pages.is_empty() {
-            write!(f, "; status on {}", self.pages.join(" and "))?;
+            write!(f, "; status page at {}", self.pages.join(" and "))?;
         }
         Ok(())
     }
@@ -109,47 +100,48 @@ fn write_event(event: &WatcherEvent, f: &mut fmt::Formatter<'_>) -> fmt::Result 
     }
     match event {
         WatcherEvent::State { to, silent, before, exit, from, .. } => match (to, silent) {
-            (Liveness::Down, None) => write!(f, "down, it was never heard"),
+            (Liveness::Down, None) => f.write_str("down: never heard from"),
             (Liveness::Late | Liveness::Down, Some(silent)) => {
-                write!(f, "{}, nothing heard for {}", to.as_str(), HumanDuration(*silent))
+                write!(f, "{}: no beat for {}", to.as_str(), HumanDuration(*silent))
             }
             (Liveness::Up, _) if *from == Liveness::Down => {
-                write!(f, "up again, it was down for {}", HumanDuration(*before))
+                write!(f, "up: recovered after {}", HumanDuration(*before))
             }
             (Liveness::Stopped, _) => match exit {
-                Some(code) => write!(f, "stopped, it said goodbye with exit code {code}"),
-                None => f.write_str("stopped, it said goodbye"),
+                Some(code) => write!(f, "stopped: command exited with {code}"),
+                None => f.write_str("stopped"),
             },
             _ => f.write_str(to.as_str()),
         },
         WatcherEvent::Beat { seq, delay, .. } => match delay {
-            Some(delay) => write!(f, "beat {seq}, {} above the least delay", HumanDuration(*delay)),
+            Some(delay) => write!(f, "beat {seq}, delay {} above minimum", HumanDuration(*delay)),
             None => write!(f, "beat {seq}"),
         },
-        WatcherEvent::Lost { first_seq, count: 1, .. } => write!(f, "beat {first_seq} got lost"),
+        WatcherEvent::Lost { first_seq, count: 1, .. } => write!(f, "lost beat {first_seq}"),
         WatcherEvent::Lost { first_seq, count, .. } => {
-            write!(f, "{count} beats got lost, {first_seq} to {}", first_seq.saturating_add(count - 1))
+            write!(f, "lost {count} beats ({first_seq}–{})", first_seq.saturating_add(count - 1))
         }
-        WatcherEvent::Late { seq, .. } => write!(f, "beat {seq} came late; it is not lost after all"),
-        WatcherEvent::Restarted { peer, .. } => write!(f, "was started anew, on {peer}"),
+        WatcherEvent::Late { seq, .. } => write!(f, "beat {seq} arrived late, no longer counted as lost"),
+        WatcherEvent::Restarted { peer, .. } => write!(f, "restarted (from {peer})"),
         WatcherEvent::Moved { from, to, .. } => write!(f, "moved from {from} to {to}"),
-        WatcherEvent::Conflict { peer, .. } => write!(f, "{peer} beats under this name too, and is not believed"),
-        WatcherEvent::Flapping { flapping: true, .. } => {
-            f.write_str("comes and goes; changes are not told until it is steady")
-        }
-        WatcherEvent::Flapping { flapping: false, .. } => f.write_str("is steady again"),
+        WatcherEvent::Conflict { peer, .. } => write!(f, "{peer} also uses this name; its beats are ignored"),
+        WatcherEvent::Flapping { flapping: true, .. } => f.write_str("flapping; changes suppressed until it settles"),
+        WatcherEvent::Flapping { flapping: false, .. } => f.write_str("no longer flapping"),
         WatcherEvent::ClockStep { step_ns, .. } => {
             let step = HumanDuration(Duration::from_nanos(step_ns.unsigned_abs()));
-            write!(f, "its clock was set {} by {step}", if *step_ns < 0 { "back" } else { "forward" })
+            write!(f, "sender clock set {} by {step}", if *step_ns < 0 { "back" } else { "forward" })
         }
         WatcherEvent::Forgotten { .. } => f.write_str("forgotten"),
         WatcherEvent::MonitorStall { gap } => {
-            write!(f, "this watcher did not run for {}; every deadline is moved by as much", HumanDuration(*gap))
+            write!(f, "watcher stalled for {}; deadlines extended by that much", HumanDuration(*gap))
         }
         WatcherEvent::Refused { peer, reason, count } => {
-            write!(f, "not a beat: {}, from {peer} ({count} so far)", describe_reason(*reason))
+            let datagrams = plural(*count, "datagram", "datagrams");
+            write!(f, "ignored {count} {datagrams}: {} (last from {peer})", describe_reason(*reason))
         }
-        WatcherEvent::LocalDrop { count } => write!(f, "{count} datagrams found no room in our own buffer"),
+        WatcherEvent::LocalDrop { count } => {
+            write!(f, "{count} {} dropped: receive buffer full", plural(*count, "datagram", "datagrams"))
+        }
     }
 }
 
@@ -158,25 +150,25 @@ fn describe_reason(reason: RejectReason) -> &'static str {
         RejectReason::Malformed => "malformed",
         RejectReason::Oversize => "too long",
         RejectReason::Unauthentic => "not authentic",
-        RejectReason::Replayed => "it came before",
-        RejectReason::Stray => "an echo, a goodbye of somebody unknown, or a number out of any order",
-        RejectReason::Conflict => "another sender of a known name",
-        RejectReason::Full => "no room for another sender",
+        RejectReason::Replayed => "replayed beat",
+        RejectReason::Stray => "echo, stop message of an unknown sender, or unexpected sequence number",
+        RejectReason::Conflict => "name in use by another sender",
+        RejectReason::Full => "sender table full",
     }
 }
 
-/// What the commands came to.
+/// Counters of the commands of `--on-change`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct HookCounters {
-    /// Commands that were run.
+    /// Commands started.
     pub run: u64,
-    /// Those that could not be started, failed, or took too long.
+    /// Commands that could not be started, failed, or timed out.
     pub failed: u64,
-    /// Changes that had to be dropped because too many were waiting.
+    /// Changes dropped because the queue was full or the run ended.
     pub dropped: u64,
 }
 
-/// What it all came to.
+/// Summary of a run.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "summary")]
 pub(super) struct Summary {
@@ -186,9 +178,9 @@ pub(super) struct Summary {
     /// Whether the condition of `--until` was met.
     met: Option<bool>,
     #[serde(flatten)]
-    heads: StateCounts,
+    state_counts: StateCounts,
     #[serde(flatten)]
-    tally: WatcherCounters,
+    counters: WatcherCounters,
     hooks: HookCounters,
     dropped_events: u64,
     senders: Vec<SenderReport>,
@@ -197,7 +189,6 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    /// The end of a run.
     pub(super) fn new(
         watcher: &Watcher,
         now: Moment,
@@ -208,16 +199,16 @@ impl Summary {
     ) -> Self {
         let mut senders: Vec<SenderReport> =
             watcher.sender_table().iter().map(|(_, record)| record.report(now)).collect();
-        let is_well = |sender: &SenderReport| !matches!(sender.state, Liveness::Down | Liveness::Late);
-        senders.sort_by(|one, other| is_well(one).cmp(&is_well(other)).then_with(|| one.name.cmp(&other.name)));
+        let is_healthy = |sender: &SenderReport| !matches!(sender.state, Liveness::Down | Liveness::Late);
+        senders.sort_by(|one, other| is_healthy(one).cmp(&is_healthy(other)).then_with(|| one.name.cmp(&other.name)));
         senders.truncate(MAX_LISTED_SENDERS.1);
         let reasons = RejectReason::ALL.into_iter().zip(watcher.counters().by_reason);
         Self {
             command: "heartbeat watch",
             elapsed,
             met,
-            heads: watcher.state_counts(),
-            tally: watcher.counters().clone(),
+            state_counts: watcher.state_counts(),
+            counters: watcher.counters().clone(),
             hooks,
             dropped_events,
             senders,
@@ -228,37 +219,45 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "--- {} senders watched for {} ---", self.heads.total, HumanDuration(self.elapsed))?;
-        let StateCounts { up, late, down, stopped, new, .. } = self.heads;
+        let StateCounts { total, up, late, down, stopped, new } = self.state_counts;
+        let senders = plural(total as u64, "sender", "senders");
+        writeln!(f, "--- {total} {senders} watched for {} ---", HumanDuration(self.elapsed))?;
         write!(f, "{up} up, {late} late, {down} down, {stopped} stopped")?;
         let others = [
-            (new as u64, "not heard yet"),
-            (self.tally.local_drops, "datagrams dropped by our own buffer"),
-            (self.tally.stalls, "times we did not run ourselves"),
-            (self.hooks.failed, "commands failed"),
-            (self.hooks.dropped, "changes not told to the command"),
+            (new as u64, "new", "new"),
+            (self.counters.local_drops, "dropped datagram", "dropped datagrams"),
+            (self.counters.stalls, "watcher stall", "watcher stalls"),
+            (self.hooks.failed, "failed command", "failed commands"),
+            (self.hooks.dropped, "dropped change", "dropped changes"),
         ];
-        for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
-            write!(f, ", {count} {what}")?;
-        }
+        write_plurals(f, others)?;
         for (count, why) in self.reasons.iter().filter(|(count, _)| *count > 0) {
-            write!(f, "\n{count} datagrams counted for nobody: {why}")?;
+            write!(f, "\n{count} {} ignored: {why}", plural(*count, "datagram", "datagrams"))?;
         }
         for sender in self.senders.iter().take(MAX_LISTED_SENDERS.0) {
             write!(f, "\n  {}", SenderLine(sender))?;
         }
-        if let Some(more @ 1..) = self.heads.total.checked_sub(MAX_LISTED_SENDERS.0) {
+        if let Some(more @ 1..) = total.checked_sub(MAX_LISTED_SENDERS.0) {
             write!(f, "\n  and {more} more")?;
         }
         write_dropped_events(f, self.dropped_events)?;
         match self.met {
-            Some(false) => f.write_str("\nwhat was waited for did not come"),
+            Some(false) => f.write_str("\ncondition of --until not met"),
             _ => Ok(()),
         }
     }
 }
 
-/// One sender in a line.
+/// Writes the counts that are not zero, each with its singular or plural.
+fn write_plurals<const N: usize>(
+    f: &mut fmt::Formatter<'_>,
+    counts: [(u64, &'static str, &'static str); N],
+) -> fmt::Result {
+    let mut counts = counts.into_iter().filter(|(count, ..)| *count > 0);
+    counts.try_for_each(|(count, one, many)| write!(f, ", {count} {}", plural(count, one, many)))
+}
+
+/// Line of one sender in the text summary.
 struct SenderLine<'a>(&'a SenderReport);
 
 impl fmt::Display for SenderLine<'_> {
@@ -266,22 +265,20 @@ impl fmt::Display for SenderLine<'_> {
         let sender = self.0;
         write!(f, "{}: {}", Escaped(sender.name.as_bytes()), sender.state.as_str())?;
         if sender.flapping {
-            f.write_str(", comes and goes")?;
+            f.write_str(", flapping")?;
         }
-        write!(f, ", {} beats, {} lost", sender.counts.beats, sender.counts.lost)?;
+        let counts = &sender.counts;
+        write!(f, ", {} {}, {} lost", counts.beats, plural(counts.beats, "beat", "beats"), counts.lost)?;
         if let (Some(loss), Some((low, high))) = (sender.loss.filter(|loss| *loss > 0.0), sender.loss_ci95) {
             write!(f, " ({:.1} %, 95 % interval {:.1} to {:.1} %)", loss * 100.0, low * 100.0, high * 100.0)?;
         }
-        let counts = &sender.counts;
         let others = [
-            (counts.duplicates, "duplicates"),
-            (counts.reordered, "out of order"),
-            (counts.too_late, "too late to be told from copies"),
-            (sender.restarts.into(), "restarts"),
+            (counts.duplicates, "duplicate", "duplicates"),
+            (counts.reordered, "out of order", "out of order"),
+            (counts.too_late, "too late to classify", "too late to classify"),
+            (sender.restarts.into(), "restart", "restarts"),
         ];
-        for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
-            write!(f, ", {count} {what}")?;
-        }
+        write_plurals(f, others)?;
         if let Some(jitter) = sender.jitter {
             write!(f, ", jitter {}", HumanDuration(jitter))?;
         }

@@ -1,9 +1,9 @@
-//! `--on-change`: a command per change of state.
+//! `--on-change`: one command per state change.
 //!
-//! Owns the threads that wait for commands. The changes of one sender always go to the same thread, so
-//! they are told in their order and one at a time; a command that hangs is ended at its limit. Too
-//! many waiting are dropped and counted: a slow command must not stop a watcher. After a signal what
-//! runs has a second, and what waits is dropped.
+//! Owns the threads that run the commands. The changes of one sender always go to the same thread, so their
+//! commands run in order and one at a time; a command is killed at its timeout. If a queue is full, changes are
+//! dropped and counted: a slow command must not stop the watcher. After a signal, running commands have one
+//! second, and queued changes are dropped.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{PipeReader, PipeWriter};
@@ -23,17 +23,16 @@ use crate::net::datagram::StopReason;
 use crate::net::{Signals, WakeReason, Waker};
 use crate::output::Recorder;
 
-/// How many commands run at once.
 const MAX_CONCURRENT_HOOKS: usize = 16;
-/// How many changes may wait for each of them.
+/// Maximum number of changes queued per thread.
 const QUEUE_LIMIT: usize = 1_024;
 
-/// The commands of a run.
+/// Threads that run the commands of `--on-change`.
 pub(super) struct HookRunner<'s> {
     queues: Vec<SyncSender<WatcherEvent>>,
     threads: Vec<ScopedJoinHandle<'s, ()>>,
     state: Arc<HookRunnerState>,
-    /// Closed to make the commands hurry.
+    /// Closed to cancel the running commands.
     cancel: PipeWriter,
 }
 
@@ -42,14 +41,11 @@ struct HookRunnerState {
     started: AtomicU64,
     failed: AtomicU64,
     dropped: AtomicU64,
-    /// Whether nothing more is to be run.
     is_cancelled: AtomicBool,
-    /// How many threads have ended.
     finished_threads: AtomicUsize,
 }
 
 impl<'s> HookRunner<'s> {
-    /// Starts the threads.
     pub(super) fn start(
         scope: &'s Scope<'s, '_>,
         hook: &'s Hook,
@@ -57,9 +53,9 @@ impl<'s> HookRunner<'s> {
         recorder: &Recorder<HeartbeatWatchReport>,
         signals: &Signals,
     ) -> Result<Self> {
-        let counts = Arc::new(HookRunnerState::default());
-        let (hurried, hurry) = std::io::pipe().map_err(|error| cannot_start("commands", error))?;
-        let hurried = Arc::new(hurried);
+        let state = Arc::new(HookRunnerState::default());
+        let (cancelled, cancel) = std::io::pipe().map_err(|error| cannot_start("the hook threads", error))?;
+        let cancelled = Arc::new(cancelled);
         let (mut queues, mut threads) = (Vec::new(), Vec::new());
         for number in 0..MAX_CONCURRENT_HOOKS {
             let (queue, changes) = sync_channel(QUEUE_LIMIT);
@@ -67,52 +63,52 @@ impl<'s> HookRunner<'s> {
                 hook,
                 timeout,
                 recorder: recorder.clone(),
-                state: Arc::clone(&counts),
-                cancelled: Arc::clone(&hurried),
+                state: Arc::clone(&state),
+                cancelled: Arc::clone(&cancelled),
                 waker: signals.waker()?,
             };
             let thread = std::thread::Builder::new()
                 .name(format!("hook-{number}"))
                 .spawn_scoped(scope, move || worker.run_queue(&changes))
-                .map_err(|error| cannot_start("a thread for commands", error))?;
+                .map_err(|error| cannot_start("a hook thread", error))?;
             queues.push(queue);
             threads.push(thread);
         }
-        Ok(Self { queues, threads, state: counts, cancel: hurry })
+        Ok(Self { queues, threads, state, cancel })
     }
 
-    /// Hears a fact; a change of state is passed on.
+    /// Queues a state change for its sender's thread; ignores other events.
     pub(super) fn on_event(&self, event: &WatcherEvent) {
         let WatcherEvent::State { name, .. } = event else { return };
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
-        let place = usize::try_from(hasher.finish() % MAX_CONCURRENT_HOOKS as u64).unwrap_or_default();
-        let queued = self.queues.get(place).map(|queue| queue.try_send(event.clone()));
+        let index = usize::try_from(hasher.finish() % MAX_CONCURRENT_HOOKS as u64).unwrap_or_default();
+        let queued = self.queues.get(index).map(|queue| queue.try_send(event.clone()));
         if !matches!(queued, Some(Ok(()))) {
             self.state.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Lets what waits be run until a signal comes, or has come already, and says what came of it all.
-    pub(super) fn finish(self, ended: Option<StopReason>, signals: &mut Signals) -> HookCounters {
-        let Self { queues, threads, state: counts, cancel: hurry } = self;
+    /// Runs the queued changes until a signal arrives or has arrived, and returns the counters.
+    pub(super) fn finish(self, stop_reason: Option<StopReason>, signals: &mut Signals) -> HookCounters {
+        let Self { queues, threads, state, cancel } = self;
         drop(queues);
-        let mut is_over = matches!(ended, Some(StopReason::Signal(_)));
-        while !is_over && counts.finished_threads.load(Ordering::Acquire) < threads.len() {
+        let mut is_over = matches!(stop_reason, Some(StopReason::Signal(_)));
+        while !is_over && state.finished_threads.load(Ordering::Acquire) < threads.len() {
             is_over = matches!(signals.wait(None), WakeReason::Signal(_));
         }
-        counts.is_cancelled.store(true, Ordering::Release);
-        drop(hurry);
+        state.is_cancelled.store(true, Ordering::Release);
+        drop(cancel);
         threads.into_iter().for_each(|thread| drop(thread.join()));
         HookCounters {
-            run: counts.started.load(Ordering::Relaxed),
-            failed: counts.failed.load(Ordering::Relaxed),
-            dropped: counts.dropped.load(Ordering::Relaxed),
+            run: state.started.load(Ordering::Relaxed),
+            failed: state.failed.load(Ordering::Relaxed),
+            dropped: state.dropped.load(Ordering::Relaxed),
         }
     }
 }
 
-/// One that runs commands.
+/// Thread that runs the commands of one queue.
 struct HookWorker<'s> {
     hook: &'s Hook,
     timeout: Duration,
@@ -124,35 +120,35 @@ struct HookWorker<'s> {
 
 impl HookWorker<'_> {
     fn run_queue(self, changes: &Receiver<WatcherEvent>) {
-        let counts = &self.state;
-        while let Ok(fact) = changes.recv() {
-            if counts.is_cancelled.load(Ordering::Acquire) {
-                counts.dropped.fetch_add(1, Ordering::Relaxed);
+        let state = &self.state;
+        while let Ok(event) = changes.recv() {
+            if state.is_cancelled.load(Ordering::Acquire) {
+                state.dropped.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
-            counts.started.fetch_add(1, Ordering::Relaxed);
-            if let Some(why) = self.run_hook(&fact) {
-                counts.failed.fetch_add(1, Ordering::Relaxed);
-                let name = fact.sender_name().cloned().unwrap_or_default();
+            state.started.fetch_add(1, Ordering::Relaxed);
+            if let Some(why) = self.run_hook(&event) {
+                state.failed.fetch_add(1, Ordering::Relaxed);
+                let name = event.sender_name().cloned().unwrap_or_default();
                 self.recorder.emit(HeartbeatWatchReport::Event(HeartbeatWatchEvent::HookFailed { name, why }));
             }
         }
-        counts.finished_threads.fetch_add(1, Ordering::Release);
+        state.finished_threads.fetch_add(1, Ordering::Release);
         self.waker.wake();
     }
 
-    /// Why it failed, if it did.
+    /// Runs the command and returns the reason if it fails.
     fn run_hook(&self, event: &WatcherEvent) -> Option<String> {
         let mut input = serde_json::to_vec(event).unwrap_or_default();
         input.push(b'\n');
         Some(match self.hook.run(&environment(event), &input, self.timeout, self.cancelled.as_fd()) {
             Ok(HookExit::Code(0)) => return None,
-            Ok(HookExit::Code(code)) => format!("it ended with {code}"),
-            Ok(HookExit::Signal(signal)) => format!("signal {signal} ended it"),
+            Ok(HookExit::Code(code)) => format!("exited with {code}"),
+            Ok(HookExit::Signal(signal)) => format!("killed by signal {signal}"),
             Ok(HookExit::TimedOut) if self.state.is_cancelled.load(Ordering::Acquire) => {
-                "it was still running when the watcher was stopped".to_owned()
+                "killed because the watcher was stopped".to_owned()
             }
-            Ok(HookExit::TimedOut) => format!("it took longer than {}", humantime::format_duration(self.timeout)),
+            Ok(HookExit::TimedOut) => format!("timed out after {}", humantime::format_duration(self.timeout)),
             Err(error) => io_error_text(&error),
         })
     }

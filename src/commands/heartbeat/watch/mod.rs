@@ -1,14 +1,13 @@
-//! `netlab heartbeat watch`: who is alive, what got lost on the way, and since when.
+//! `netlab heartbeat watch`: monitor of heartbeat senders.
 //!
-//! Owns the flags and the story of a run: listen, hear, tell, until told to stop. The rules are in
-//! `heartbeat`. One table is shared: the datagram loop writes it, the status page ([`pages`]) and the
-//! state file ([`keeper`]) read it.
+//! Owns the flags and the steps of a run. The protocol is in `crate::heartbeat`. One table is shared: the
+//! datagram loop writes it, the status page ([`pages`]) and the state file ([`state_file`]) read it.
 //!
 //! ```text
 //!   datagram loop ──▶ table ◀── pages (a thread of the stream loop)
-//!        │              ▲────── keeper (writes the state file)
-//!        └── facts ──▶ recorder ──▶ stdout
-//!                 └──▶ hooks (one command per change)
+//!        │              ▲────── state_file (a thread that writes the file)
+//!        └── events ──▶ recorder ──▶ stdout
+//!                  └──▶ hooks (one command per change)
 //! ```
 
 mod events;
@@ -27,7 +26,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::DEFAULT_PORT;
-use crate::commands::args::{ListenArgs, address_strings, duration, parse_arg, positive_duration, read_key};
+use crate::commands::args::{ListenArgs, address_strings, bind_help, duration, parse_arg, positive_duration, read_key};
+use crate::commands::report::plural;
 use crate::commands::web::{self, StatusServer};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -35,7 +35,7 @@ use crate::heartbeat::{
     DetectionMethod, FailureDetector, Liveness, MAX_PACKET_BYTES, Watcher, WatcherConfig, WatcherEvent, is_valid_name,
 };
 use crate::host::Hook;
-use crate::net::datagram::{DatagramObserver as Watching, DatagramServerConfig, Endpoint, StopReason, serve};
+use crate::net::datagram::{DatagramObserver, DatagramServerConfig, Endpoint, StopReason, serve};
 use crate::net::{self, Address, BindAddress, DatagramSockets, Listeners, Signals};
 use crate::output::{Output, Recorder, Style};
 use crate::time::Moment;
@@ -45,12 +45,13 @@ use shared::SharedWatcher;
 use state_file::StateWriter;
 use until::UntilCondition;
 
-/// How long beats may gather before they are looked at: the kernel's stamps say when each came, and
-/// ten thousand senders wake us a thousand times a second instead of ten thousand times.
+/// Time for which beats are collected into one batch: kernel timestamps keep the time of arrival, and ten
+/// thousand senders wake this process a thousand times a second instead of ten thousand times.
 const BATCH_DELAY: Duration = Duration::from_millis(1);
 
-/// Watch who lives, what got lost, and since when.
+/// Monitor heartbeat senders: which are up, what was lost, since when.
 #[derive(Debug, Args)]
+#[command(mut_arg("bind", |bind| bind_help(bind, DEFAULT_PORT, false)))]
 #[command(after_help = "\
 Examples:
   netlab heartbeat watch --expect web-1 --http 8080
@@ -59,81 +60,83 @@ pub(super) struct HeartbeatWatch {
     #[command(flatten)]
     listen: ListenArgs,
 
-    /// A sender that must be there; repeatable
+    /// Report NAME as down if never heard from; repeatable
     #[arg(long, value_name = "NAME", value_parser = parse_name)]
     expect: Vec<String>,
 
-    /// How long those may take to be heard first
-    #[arg(long, value_name = "D", default_value = "10s", value_parser = positive_duration, hide_short_help = true)]
+    /// Time allowed for an expected sender's first beat
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = positive_duration, hide_short_help = true)]
     expect_within: Duration,
 
-    /// Stop with 0 once this holds, else with 1
+    /// Exit 0 once CONDITION holds, 1 if it never does
     ///
-    /// 'all up', 'any down' and the like: all or any, and new, up, late, down or stopped.
+    /// CONDITION is all or any, followed by new, up, late, down or stopped, such as 'all up' or 'any down'.
     #[arg(long, value_name = "CONDITION")]
     until: Option<UntilCondition>,
 
-    /// Run CMD once per change, the event as JSON on its stdin
-    ///
-    /// Split by the rules of shell quoting, run by no shell, one at a time per sender. `NETLAB_NAME`,
-    /// `NETLAB_FROM`, `NETLAB_TO`, `NETLAB_PEER`, `NETLAB_SILENT_MS` and `NETLAB_EXIT` are in its
-    /// environment.
-    #[arg(long, value_name = "CMD", value_parser = parse_arg::<Hook>)]
+    /// Run CMD on each state change, with the event on stdin
+    #[arg(long, value_name = "CMD", value_parser = parse_arg::<Hook>, long_help = "\
+Run CMD on each state change, with the event on stdin
+
+CMD is split by the quoting rules of a shell and run without one, one run at a time per sender. The event \
+is JSON. The environment has NETLAB_NAME, NETLAB_FROM, NETLAB_TO, NETLAB_PEER, NETLAB_SILENT_MS and NETLAB_EXIT.")]
     on_change: Option<Hook>,
 
-    /// How long CMD may take
-    #[arg(long, value_name = "D", default_value = "10s", value_parser = positive_duration, hide_short_help = true)]
+    /// Time limit for each run of CMD
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = positive_duration, hide_short_help = true)]
     hook_timeout: Duration,
 
-    /// Serve a status page, metrics and health there
+    /// Serve a status page, metrics and health at ADDR
     ///
-    /// / for people, /status.json, /metrics for Prometheus, /healthz (503 when a sender is down).
+    /// The paths are / for a browser, /status.json, /metrics for Prometheus and /healthz (503 while a
+    /// sender is down).
     #[arg(long, value_name = "ADDR")]
     http: Vec<BindAddress>,
 
-    /// Keep what is known in FILE, and take it up again
+    /// Save state to FILE and resume from it
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
 
-    /// When silence means down: mult:N, fixed:D or phi:T
+    /// Detection method: mult:N, fixed:D or phi:T
     ///
-    /// mult:N is N intervals, as many as the beat itself says unless given; fixed:D is a fixed time;
-    /// phi:T is when the chance of that silence, by the times between beats so far, is 10^-T.
-    #[arg(long, value_name = "HOW", value_parser = parse_arg::<DetectionMethod>)]
+    /// A sender is down after N intervals of silence (mult:N), after a fixed time (fixed:D), or after a
+    /// silence whose probability, given the previous times between beats, is 10^-T (phi:T). The default
+    /// is mult:N with the multiplier that the sender announces.
+    #[arg(long, value_name = "METHOD", value_parser = parse_arg::<DetectionMethod>)]
     detect: Option<DetectionMethod>,
 
-    /// Added to every deadline
-    #[arg(long, value_name = "D", default_value = "0", value_parser = duration, hide_default_value = true, hide_short_help = true)]
+    /// Extra time added to every deadline
+    #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration, hide_short_help = true)]
     slack: Duration,
 
-    /// Beats in a row that make a sender up
+    /// Consecutive beats before a sender is up
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000), hide_short_help = true)]
     rise: u32,
 
-    /// How many times that silence makes it down
+    /// Missed deadlines in a row before a sender is down
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000), hide_short_help = true)]
     fall: u32,
 
-    /// How fast coming and going is forgiven; 0 tells every change
+    /// Half-life of the flap penalty, RFC 2439; 0 disables damping
     ///
-    /// At the third death in a short while a sender is flapping, and its changes are not told until it
-    /// has been steady for about this time.
-    #[arg(long, value_name = "D", default_value = "1m", value_parser = duration, hide_short_help = true)]
+    /// A sender that goes down three times in a short time is flapping. Its changes are suppressed until
+    /// it has been stable for about this time.
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration, hide_short_help = true)]
     flap_half_life: Duration,
 
-    /// Forget a sender that has been down or stopped for D
-    #[arg(long, value_name = "D", default_value = "1d", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
+    /// Forget senders that have been down or stopped for this long
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
     forget: Duration,
 
-    /// How many senders there may be
+    /// Maximum number of senders
     #[arg(long, value_name = "N", default_value_t = 131_072, value_parser = clap::value_parser!(u32).range(1..=10_000_000), hide_short_help = true, help_heading = "Limits")]
     max_senders: u32,
 
-    /// Stop after N datagrams; 0 is never
+    /// Stop after N datagrams; 0 = no limit
     #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true, hide_short_help = true)]
     count: u64,
 
-    /// Hear only what this key vouches for
+    /// Accept only beats signed with the key in FILE
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     key_file: Option<PathBuf>,
 }
@@ -143,29 +146,31 @@ fn parse_name(text: &str) -> Result<String, String> {
 }
 
 impl HeartbeatWatch {
-    /// Watches until told to stop, or until what was waited for has come.
     pub(super) fn run(&self, style: Style) -> Result<Exit> {
-        let rules = self.watcher_config()?;
+        let config = self.watcher_config()?;
         self.on_change.as_ref().map_or(Ok(()), Hook::check)?;
         let output = Output::new(style);
-        let kept = self.state.as_deref().map(state_file::read_snapshot).transpose()?.flatten();
+        let snapshot = self.state.as_deref().map(state_file::read_snapshot).transpose()?.flatten();
         let mut signals = Signals::install()?;
         let receivers = DatagramSockets::bind(&self.listen.binds(DEFAULT_PORT), 1)?;
         let listeners = (!self.http.is_empty()).then(|| Listeners::bind(&self.http, 1)).transpose()?;
         let started = net::now();
         let expected: Vec<Arc<str>> = self.expect.iter().map(|name| Arc::from(name.as_str())).collect();
         let mut watcher =
-            Watcher::new(WatcherConfig { started_at: started, awake_since: started, ..rules }, &expected, started);
-        if let Some(kept) = &kept {
-            let refused = watcher.restore_snapshot(kept, started);
-            if refused > 0 {
-                output.note(&format!("note: {refused} senders in the state file are left out: there is no room for them, or they make no sense"));
+            Watcher::new(WatcherConfig { started_at: started, awake_since: started, ..config }, &expected, started);
+        if let Some(snapshot) = &snapshot {
+            let skipped = watcher.restore_snapshot(snapshot, started);
+            if skipped > 0 {
+                let senders = plural(skipped as u64, "sender", "senders");
+                output.note(&format!(
+                    "note: skipped {skipped} {senders} from the state file: table full or entry invalid"
+                ));
             }
         }
         self.print_warnings(&output, &receivers, listeners.as_ref());
         let shared = SharedWatcher::new(watcher);
-        let nudge = signals.waker()?;
-        let (recorder, writer) = Recorder::start(output, move || nudge.wake())?;
+        let waker = signals.waker()?;
+        let (recorder, writer) = Recorder::start(output, move || waker.wake())?;
         let pages: Vec<String> =
             listeners.iter().flat_map(Listeners::addresses).map(|address| web::url("http", address)).collect();
         let listening = Listening::new(address_strings(receivers.addresses()), pages.clone());
@@ -173,18 +178,17 @@ impl HeartbeatWatch {
         self.listen.write_ready_file(receivers.addresses().map(ToString::to_string).chain(pages))?;
 
         let run = WatchContext { args: self, shared: &shared, recorder: &recorder, style, started };
-        let WatchResult { condition_met: is_met, hooks, state_written: kept } =
-            run.run(receivers, listeners, &mut signals)?;
+        let WatchResult { condition_met, hooks, state_written } = run.run(receivers, listeners, &mut signals)?;
         drop(recorder);
         let now = net::now();
         let (mut output, dropped, written) = writer.finish();
-        let met = self.until.map(|_| is_met);
-        // The summary is the last line, whatever went wrong.
-        kept.as_ref().map_or_else(|error| output.report_error(error), |()| ());
+        let met = self.until.map(|_| condition_met);
+        // The summary is the last line, even after an error.
+        state_written.as_ref().map_or_else(|error| output.report_error(error), |()| ());
         let summary = Summary::new(&shared.lock(), now, now - started, hooks, met, dropped);
         output.emit(&HeartbeatWatchReport::summary(summary))?;
         written?;
-        Ok(kept.map_or_else(|error| error.exit(), |()| self.exit_status(&shared, is_met)))
+        Ok(state_written.map_or_else(|error| error.exit(), |()| self.exit_status(&shared, condition_met)))
     }
 
     fn watcher_config(&self) -> Result<WatcherConfig> {
@@ -209,40 +213,41 @@ impl HeartbeatWatch {
     }
 
     fn print_warnings(&self, output: &Output, receivers: &DatagramSockets, listeners: Option<&Listeners>) {
-        for missing in receivers.warnings().iter().chain(listeners.iter().flat_map(|listeners| listeners.warnings())) {
-            output.note(&format!("note: {missing}"));
+        for warning in receivers.warnings().iter().chain(listeners.iter().flat_map(|listeners| listeners.warnings())) {
+            output.note(&format!("note: {warning}"));
         }
         if receivers.addresses().any(Address::is_public) && self.key_file.is_none() {
-            output.note("warning: strangers can send beats here; --key-file hears only those with the key");
+            output.note("warning: other hosts can send beats under any name; --key-file accepts only signed beats");
         }
         if listeners.is_some_and(|listeners| listeners.addresses().any(Address::is_public)) {
-            output.note("warning: everybody who can reach this machine can read the status page");
+            output.note("warning: every host that can reach this one can read the status page");
         }
         if matches!(self.detect, Some(DetectionMethod::Multiplier(Some(1)))) && self.slack.is_zero() {
-            output.note("warning: with mult:1 a single lost or slow beat is a death; mult:3 bears two");
+            output.note("warning: with mult:1 a single lost or late beat makes a sender down; mult:3 tolerates two");
         }
     }
 
-    /// The condition says yes or no; without one, those who are expected must be there.
-    fn exit_status(&self, shared: &SharedWatcher, is_met: bool) -> Exit {
+    /// Returns the exit code: the condition of `--until` decides, or else the presence of all expected senders.
+    fn exit_status(&self, shared: &SharedWatcher, condition_met: bool) -> Exit {
         let watcher = shared.lock();
-        let here = |state| matches!(state, Liveness::Up | Liveness::Late | Liveness::Stopped);
-        let all_here = || watcher.sender_table().iter().all(|(_, record)| !record.is_expected || here(record.liveness));
-        let is_good = if self.until.is_some() { is_met } else { all_here() };
-        if is_good { Exit::Success } else { Exit::Negative }
+        let is_present = |state| matches!(state, Liveness::Up | Liveness::Late | Liveness::Stopped);
+        let all_present =
+            || watcher.sender_table().iter().all(|(_, record)| !record.is_expected || is_present(record.liveness));
+        let is_success = if self.until.is_some() { condition_met } else { all_present() };
+        if is_success { Exit::Success } else { Exit::Negative }
     }
 }
 
-/// What a run came to.
+/// Result of a run.
 struct WatchResult {
     /// Whether the condition of `--until` was met.
     condition_met: bool,
     hooks: HookCounters,
-    /// Whether the state could be written in the end.
+    /// Result of the last write of the state file.
     state_written: Result<()>,
 }
 
-/// What a run needs.
+/// Context shared by all parts of a run.
 struct WatchContext<'a> {
     args: &'a HeartbeatWatch,
     shared: &'a SharedWatcher,
@@ -252,7 +257,7 @@ struct WatchContext<'a> {
 }
 
 impl WatchContext<'_> {
-    /// Watches to the end, with everything beside it.
+    /// Runs the datagram loop with the hook, status page and state file threads beside it.
     fn run(
         &self,
         receivers: DatagramSockets,
@@ -261,24 +266,25 @@ impl WatchContext<'_> {
     ) -> Result<WatchResult> {
         let watch = self.args;
         std::thread::scope(|scope| {
-            let keeper = watch.state.as_deref().map(|file| StateWriter::start(scope, file, self.shared, self.recorder));
-            let keeper = keeper.transpose()?;
+            let file = watch.state.as_deref();
+            let state_writer =
+                file.map(|file| StateWriter::start(scope, file, self.shared, self.recorder)).transpose()?;
             let hooks = watch.on_change.as_ref();
             let hooks = hooks
                 .map(|hook| HookRunner::start(scope, hook, watch.hook_timeout, self.recorder, signals))
                 .transpose()?;
-            let board = listeners
+            let status_server = listeners
                 .map(|listeners| StatusServer::spawn(scope, listeners, pages::StatusHandler(self.shared.clone())))
                 .transpose()?;
-            let ended = self.run_receiver(receivers, hooks.as_ref(), keeper.as_ref(), signals);
-            // Each of them ends with its handle, and the scope waits for them.
-            drop(board);
-            let by = ended.as_ref().ok().copied();
-            let tally = hooks.map(|hooks| hooks.finish(by, signals)).unwrap_or_default();
-            let kept = keeper.map_or(Ok(()), StateWriter::finish);
-            ended?;
-            let is_met = watch.until.is_some_and(|until| until.holds(&self.shared.lock()));
-            Ok(WatchResult { condition_met: is_met, hooks: tally, state_written: kept })
+            let result = self.run_receiver(receivers, hooks.as_ref(), state_writer.as_ref(), signals);
+            // Dropping the handle ends the thread, and the scope waits for it.
+            drop(status_server);
+            let stop_reason = result.as_ref().ok().copied();
+            let hooks = hooks.map(|hooks| hooks.finish(stop_reason, signals)).unwrap_or_default();
+            let state_written = state_writer.map_or(Ok(()), StateWriter::finish);
+            result?;
+            let condition_met = watch.until.is_some_and(|until| until.holds(&self.shared.lock()));
+            Ok(WatchResult { condition_met, hooks, state_written })
         })
     }
 
@@ -289,7 +295,7 @@ impl WatchContext<'_> {
         state_writer: Option<&StateWriter<'_>>,
         signals: &mut Signals,
     ) -> Result<StopReason> {
-        let plan = DatagramServerConfig {
+        let config = DatagramServerConfig {
             sockets: receivers,
             threads: 1,
             max_payload: MAX_PACKET_BYTES,
@@ -298,39 +304,39 @@ impl WatchContext<'_> {
             coalesce_delay: BATCH_DELAY,
         };
         let make = || {
-            let ear = Observer { context: self, hooks, state_writer };
-            (self.shared.clone(), ear)
+            let observer = Observer { context: self, hooks, state_writer };
+            (self.shared.clone(), observer)
         };
-        serve(plan, signals, make, |_, _| ())
+        serve(config, signals, make, |_, _| ())
     }
 }
 
-/// Hears the facts and tells them.
+/// Passes events to the hooks, the state file and the output.
 struct Observer<'a> {
     context: &'a WatchContext<'a>,
     hooks: Option<&'a HookRunner<'a>>,
     state_writer: Option<&'a StateWriter<'a>>,
 }
 
-impl Watching<SharedWatcher> for Observer<'_> {
-    fn on_event(&mut self, _: usize, fact: WatcherEvent) {
+impl DatagramObserver<SharedWatcher> for Observer<'_> {
+    fn on_event(&mut self, _: usize, event: WatcherEvent) {
         if let Some(hooks) = self.hooks {
-            hooks.on_event(&fact);
+            hooks.on_event(&event);
         }
-        if let Some(keeper) = self.state_writer {
-            keeper.on_event(&fact);
+        if let Some(state_writer) = self.state_writer {
+            state_writer.on_event(&event);
         }
         let style = self.context.style;
-        let is_shown = !style.quiet && (style.verbose > 0 || !matches!(fact, WatcherEvent::Beat { .. }));
+        let is_shown = !style.quiet && (style.verbose > 0 || !matches!(event, WatcherEvent::Beat { .. }));
         if is_shown {
-            self.context.recorder.emit(HeartbeatWatchReport::Event(HeartbeatWatchEvent::Watcher(fact)));
+            self.context.recorder.emit(HeartbeatWatchReport::Event(HeartbeatWatchEvent::Watcher(event)));
         }
     }
 
     fn on_turn(&mut self, endpoints: &mut [Endpoint<SharedWatcher>], _: Moment) -> ControlFlow<()> {
         let (count, until) = (self.context.args.count, self.context.args.until);
-        let is_over = endpoints.iter().any(|side| {
-            let watcher = side.protocol().lock();
+        let is_over = endpoints.iter().any(|endpoint| {
+            let watcher = endpoint.protocol().lock();
             (count > 0 && watcher.counters().received >= count) || until.is_some_and(|until| until.holds(&watcher))
         });
         if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -339,7 +345,7 @@ impl Watching<SharedWatcher> for Observer<'_> {
     fn on_status_request(&mut self, _: &mut [Endpoint<SharedWatcher>], _: Moment) {}
 }
 
-/// An error that ends one of the helpers of a run.
+/// Creates the error of a thread or pipe that cannot be created.
 fn cannot_start(component: &str, error: std::io::Error) -> Error {
     Error::new(Exit::OsError, format!("cannot start {component}: {}", crate::error::io_error_text(&error)))
         .with_source(error)

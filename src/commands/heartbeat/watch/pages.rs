@@ -1,7 +1,6 @@
-//! `--http`: a status page, its data, metrics and health.
+//! `--http`: status page, its data, metrics and health.
 //!
-//! Owns what is at which path. The page is one file without anything
-//! from elsewhere; it asks for `/status.json` every two seconds.
+//! Owns the paths. The page is one file without external resources; it fetches `/status.json` every two seconds.
 
 use serde::Serialize;
 
@@ -12,20 +11,20 @@ use crate::heartbeat::{Liveness, SenderReport, StateCounts};
 use crate::http::{Request, Status};
 use crate::time::Moment;
 
-/// The status page.
 const STATUS_PAGE: &str = include_str!("../../../../assets/pages/heartbeat.html");
-/// How many senders the page's data name, the worst first; all of them with `?all`.
+/// Maximum number of senders in `/status.json`, worst state first; `?all` lists all.
 const MAX_LISTED_SENDERS: usize = 1_000;
-/// The page may run its own script and style and ask this server, nothing else.
+/// Allows the page its own script and style and requests to this server, nothing else.
 const CONTENT_SECURITY_POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:";
-/// What is at which path.
+
+/// Handler of all paths.
 #[derive(Clone)]
 pub(super) struct StatusHandler(pub SharedWatcher);
 
 impl Handler for StatusHandler {
     fn respond(&self, request: &Request<'_>, now: Moment) -> Response {
-        if let Some(decision) = Response::for_other_method(request, "who is alive") {
+        if let Some(decision) = Response::for_other_method(request, "the state of heartbeat senders") {
             return decision;
         }
         let (path, query) = request.target.split_once('?').unwrap_or((request.target, ""));
@@ -38,18 +37,18 @@ impl Handler for StatusHandler {
                 Response::new(Status::OK, ResponseBody::Page(text)).with_field("Content-Type", metrics::MEDIA_TYPE)
             }
             "/healthz" => self.health(),
-            _ => Response::error(Status::NOT_FOUND, "There is /, /status.json, /metrics and /healthz."),
+            _ => Response::error(Status::NOT_FOUND, "Available paths: /, /status.json, /metrics and /healthz."),
         };
         decision.with_field("Cache-Control", "no-store")
     }
 }
 
-/// The data of the page.
+/// Content of `/status.json`.
 #[derive(Serialize)]
 struct StatusData {
     now_ms: u64,
     #[serde(flatten)]
-    heads: StateCounts,
+    state_counts: StateCounts,
     local_drops: u64,
     stalls: u64,
     senders: Vec<SenderReport>,
@@ -58,8 +57,8 @@ struct StatusData {
 impl StatusHandler {
     fn status(&self, all: bool, now: Moment) -> Response {
         let mut senders = Vec::new();
-        self.0.for_each_slot_range(|watcher, places| {
-            senders.extend(places.filter_map(|place| Some(watcher.sender_table().get(place)?.report(now))));
+        self.0.for_each_slot_range(|watcher, slots| {
+            senders.extend(slots.filter_map(|slot| Some(watcher.sender_table().get(slot)?.report(now))));
         });
         senders.sort_by(|one, other| {
             severity_rank(one).cmp(&severity_rank(other)).then_with(|| one.name.cmp(&other.name))
@@ -70,7 +69,7 @@ impl StatusHandler {
         let watcher = self.0.lock();
         let data = StatusData {
             now_ms: u64::try_from(now.wall().as_millis()).unwrap_or(u64::MAX),
-            heads: watcher.state_counts(),
+            state_counts: watcher.state_counts(),
             local_drops: watcher.counters().local_drops,
             stalls: watcher.counters().stalls,
             senders,
@@ -79,11 +78,11 @@ impl StatusHandler {
         match serde_json::to_string(&data) {
             Ok(text) => Response::new(Status::OK, ResponseBody::Page(text))
                 .with_field("Content-Type", "application/json; charset=utf-8"),
-            Err(_) => Response::error(Status::INTERNAL_SERVER_ERROR, "The figures cannot be written down."),
+            Err(_) => Response::error(Status::INTERNAL_SERVER_ERROR, "Cannot serialise the status."),
         }
     }
 
-    /// 503 while anybody is down, with the names of some of them.
+    /// Responds with 503 while a sender is down, and lists some of the names.
     fn health(&self) -> Response {
         const MAX_LISTED_NAMES: usize = 20;
         let watcher = self.0.lock();
@@ -91,19 +90,19 @@ impl StatusHandler {
         let (status, text) = if down == 0 {
             (Status::OK, "ok\n".to_owned())
         } else {
-            let is_down = |place: &usize| {
-                watcher.sender_table().get(*place).is_some_and(|record| record.liveness == Liveness::Down)
+            let is_down = |slot: &usize| {
+                watcher.sender_table().get(*slot).is_some_and(|record| record.liveness == Liveness::Down)
             };
             let names = (0..watcher.sender_table().slot_bound()).filter(is_down).take(MAX_LISTED_NAMES);
             let names: Vec<&str> =
-                names.filter_map(|place| watcher.sender_table().get(place)).map(|record| &*record.name).collect();
+                names.filter_map(|slot| watcher.sender_table().get(slot)).map(|record| &*record.name).collect();
             (Status::SERVICE_UNAVAILABLE, format!("{down} down: {}\n", names.join(" ")))
         };
         Response::new(status, ResponseBody::Page(text)).with_field("Content-Type", "text/plain; charset=utf-8")
     }
 }
 
-/// The worst first.
+/// Returns the sort key of a sender: worst state first.
 fn severity_rank(sender: &SenderReport) -> u8 {
     match sender.state {
         Liveness::Down => 0,

@@ -1,7 +1,6 @@
-//! The table that the datagram loop writes and others read.
+//! Watcher shared between threads: the datagram loop writes it, the status page and the state file read it.
 //!
-//! Owns the lock. Whoever reads many senders takes it for some of them at a time, so that a beat never
-//! waits for a page.
+//! Owns the lock. A reader of many senders releases it after every few, so that no beat waits for a whole page.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,30 +9,28 @@ use crate::heartbeat::{Watcher, WatcherEvent};
 use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
 use crate::time::Moment;
 
-/// How many senders are read under one hold of the lock.
+/// Number of slots read per lock.
 const SLOTS_PER_LOCK: usize = 512;
 
-/// A watcher that several threads know.
+/// Handle of a watcher that several threads use.
 #[derive(Clone)]
 pub(super) struct SharedWatcher(Arc<Mutex<Watcher>>);
 
 impl SharedWatcher {
-    /// Shares a watcher.
     pub(super) fn new(watcher: Watcher) -> Self {
         Self(Arc::new(Mutex::new(watcher)))
     }
 
-    /// The watcher, for a moment.
     pub(super) fn lock(&self) -> MutexGuard<'_, Watcher> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Everybody, read in portions; whoever comes or goes meanwhile is there or not.
+    /// Reads all senders in portions; senders added or removed meanwhile may be missing.
     pub(super) fn for_each_slot_range(&self, mut read: impl FnMut(&Watcher, Range<usize>)) {
-        let places = self.lock().sender_table().slot_bound();
+        let slots = self.lock().sender_table().slot_bound();
         let mut start = 0;
-        while start < places {
-            let end = (start + SLOTS_PER_LOCK).min(places);
+        while start < slots {
+            let end = (start + SLOTS_PER_LOCK).min(slots);
             read(&self.lock(), start..end);
             start = end;
         }
@@ -51,8 +48,8 @@ impl DatagramProtocol for SharedWatcher {
         self.lock().transmitted(ticket, at);
     }
 
-    fn failed(&mut self, failure: &TransmitError<'_>, now: Moment, actions: &mut DatagramActions<WatcherEvent>) {
-        self.lock().failed(failure, now, actions);
+    fn failed(&mut self, error: &TransmitError<'_>, now: Moment, actions: &mut DatagramActions<WatcherEvent>) {
+        self.lock().failed(error, now, actions);
     }
 
     fn overflowed(&mut self, count: u64, now: Moment, actions: &mut DatagramActions<WatcherEvent>) {

@@ -1,7 +1,7 @@
-//! `--state`: what outlives a watcher.
+//! `--state`: file that keeps the senders across restarts of the watcher.
 //!
-//! Owns the thread that writes the state file. It is replaced in one step: as soon as a state has
-//! changed, now and then if only numbers have, and in any case in the end.
+//! Owns the thread that writes the file. The file is replaced atomically: as soon as a state has changed, at
+//! intervals if only counters have, and at the end.
 
 use std::fs;
 use std::io;
@@ -21,61 +21,60 @@ use crate::net;
 use crate::output::Recorder;
 use crate::time::Moment;
 
-/// How long numbers may go unwritten.
+/// Interval between writes while only counters change.
 const COUNTS_WRITE_INTERVAL: Duration = Duration::from_secs(10);
-/// A crowd that comes and goes is written again after so many times what the last time took, …
+/// Pause before the next write, as a multiple of the duration of the last one, …
 const WRITE_BACKOFF_FACTOR: u32 = 4;
-/// … but not later than this.
+/// … but at most this.
 const MAX_WRITE_DELAY: Duration = Duration::from_secs(1);
-/// The largest file that is read: more senders than there may be.
+/// Largest file accepted; `--max-senders` needs less at its maximum.
 const MAX_STATE_FILE_BYTES: u64 = 8 << 30;
 
-/// Reads a state file; one that is not there is an empty one.
+/// Reads a state file, or returns `None` if there is no such file.
 pub(super) fn read_snapshot(file: &Path) -> Result<Option<Snapshot>> {
-    let shown = file.display();
+    let path = file.display();
     let text = match fs::metadata(file).and_then(|about| read_regular_file(file, &about)) {
         Ok(Some(text)) => text,
         Ok(None) => {
-            return Err(Error::new(Exit::Config, format!("{shown} cannot keep the state"))
-                .expected("a file, or a name that is free"));
+            return Err(Error::new(Exit::Config, format!("{path} is too large or not a regular file"))
+                .expected("a state file, or the name of a new file"));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return disk::check_writable(file).map(|()| None);
         }
         Err(error) => {
-            let what = format!("cannot read {shown}: {}", io_error_text(&error));
-            return Err(Error::new(Exit::Config, what).with_source(error));
+            let message = format!("cannot read {path}: {}", io_error_text(&error));
+            return Err(Error::new(Exit::Config, message).with_source(error));
         }
     };
-    let wrong = |what: String| {
-        Error::new(Exit::Config, what)
-            .expected("what heartbeat watch has written there")
-            .remedy("move it away to begin anew")
+    let invalid = |message: String| {
+        Error::new(Exit::Config, message)
+            .expected("a file written by heartbeat watch")
+            .remedy("move the file away to start with an empty state")
     };
-    let kept: Snapshot = serde_json::from_slice(&text)
-        .map_err(|error| wrong(format!("{shown} is no state of a watcher")).with_source(error))?;
-    if kept.version != SNAPSHOT_VERSION {
-        return Err(wrong(format!(
-            "{shown} has version {}, this netlab writes version {SNAPSHOT_VERSION}",
-            kept.version
+    let snapshot: Snapshot = serde_json::from_slice(&text)
+        .map_err(|error| invalid(format!("{path} is not a heartbeat state file")).with_source(error))?;
+    if snapshot.version != SNAPSHOT_VERSION {
+        return Err(invalid(format!(
+            "{path} has version {}, but this netlab reads version {SNAPSHOT_VERSION}",
+            snapshot.version
         )));
     }
-    Ok(Some(kept))
+    Ok(Some(snapshot))
 }
 
-/// What a state file says; nothing if it is a device, a pipe, or larger than any.
+/// Reads a regular file; returns `None` for a device, a pipe or a file over the size limit.
 fn read_regular_file(file: &Path, metadata: &fs::Metadata) -> io::Result<Option<Vec<u8>>> {
     if metadata.is_file() && metadata.len() <= MAX_STATE_FILE_BYTES { fs::read(file).map(Some) } else { Ok(None) }
 }
 
-/// The thread that writes.
+/// Thread that writes the state file.
 pub(super) struct StateWriter<'s> {
     changes: SyncSender<()>,
     thread: ScopedJoinHandle<'s, Result<()>>,
 }
 
 impl<'s> StateWriter<'s> {
-    /// Starts it.
     pub(super) fn start(
         scope: &'s Scope<'s, '_>,
         file: &'s Path,
@@ -84,7 +83,7 @@ impl<'s> StateWriter<'s> {
     ) -> Result<Self> {
         let (changes, changed) = sync_channel(1);
         let recorder = recorder.clone();
-        let work = move || {
+        let run = move || {
             let (mut received, mut failed, mut has_changed) = (0, false, false);
             loop {
                 let woken = if has_changed { Ok(()) } else { changed.recv_timeout(COUNTS_WRITE_INTERVAL) };
@@ -99,7 +98,7 @@ impl<'s> StateWriter<'s> {
                 if ends {
                     return written;
                 }
-                // Said once, and once more after it went well in between.
+                // Reported once, and again only after a successful write.
                 if let (Err(error), false) = (&written, failed) {
                     recorder.emit(HeartbeatWatchReport::Event(HeartbeatWatchEvent::StateNotWritten {
                         why: error.message().to_owned(),
@@ -113,20 +112,20 @@ impl<'s> StateWriter<'s> {
             }
         };
         let thread = std::thread::Builder::new()
-            .name("keeper".into())
-            .spawn_scoped(scope, work)
-            .map_err(|error| cannot_start("the thread that keeps the state", error))?;
+            .name("state-writer".into())
+            .spawn_scoped(scope, run)
+            .map_err(|error| cannot_start("the state writer", error))?;
         Ok(Self { changes, thread })
     }
 
-    /// Hears a fact; a change of state is written at once. One that waits already is enough.
+    /// Requests a write after a state change; a request that is already pending is enough.
     pub(super) fn on_event(&self, event: &WatcherEvent) {
         if matches!(event, WatcherEvent::State { .. }) {
             let _ = self.changes.try_send(());
         }
     }
 
-    /// Writes once more, and ends.
+    /// Writes the file a last time and ends the thread.
     pub(super) fn finish(self) -> Result<()> {
         let Self { changes, thread } = self;
         drop(changes);
@@ -134,7 +133,7 @@ impl<'s> StateWriter<'s> {
     }
 }
 
-/// Lets time pass, unless it is over, and says whether a state has changed meanwhile.
+/// Waits until `deadline`, or until the run ends, and returns whether a state has changed meanwhile.
 fn wait_out_backoff(changed: &Receiver<()>, deadline: Moment) -> bool {
     let mut has_changed = false;
     loop {
@@ -151,15 +150,15 @@ fn wait_out_backoff(changed: &Receiver<()>, deadline: Moment) -> bool {
 
 fn write_snapshot(file: &Path, shared: &SharedWatcher) -> Result<()> {
     let (mut senders, mut missed) = (Vec::new(), Vec::new());
-    shared.for_each_slot_range(|watcher, places| {
-        for record in places.filter_map(|place| watcher.sender_table().get(place)) {
+    shared.for_each_slot_range(|watcher, slots| {
+        for record in slots.filter_map(|slot| watcher.sender_table().get(slot)) {
             senders.extend(SenderSnapshot::of(record));
             missed.extend(MissingSenderSnapshot::of(record));
         }
     });
     let saved_ms = u64::try_from(net::now().wall().as_millis()).unwrap_or(u64::MAX);
-    let kept = Snapshot { version: SNAPSHOT_VERSION, saved_ms, senders, missed };
-    let text = serde_json::to_vec(&kept)
-        .map_err(|error| Error::new(Exit::Bug, "the state cannot be written down").with_source(error))?;
+    let snapshot = Snapshot { version: SNAPSHOT_VERSION, saved_ms, senders, missed };
+    let text = serde_json::to_vec(&snapshot)
+        .map_err(|error| Error::new(Exit::Bug, "cannot serialise the state").with_source(error))?;
     disk::replace(file, &text)
 }

@@ -1,10 +1,10 @@
-//! `--until`: when a watcher has seen enough.
+//! `--until`: condition that ends a run of the watcher.
 
 use std::str::FromStr;
 
 use crate::heartbeat::{Liveness, Watcher};
 
-/// A condition on all senders.
+/// Condition on the states of all senders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct UntilCondition {
     all: bool,
@@ -12,7 +12,7 @@ pub(super) struct UntilCondition {
 }
 
 impl UntilCondition {
-    /// Whether it holds. Nobody at all is not everybody: somebody must be there.
+    /// Returns whether the condition holds. It never holds without senders, not even 'all up'.
     pub(super) fn holds(self, watcher: &Watcher) -> bool {
         let count = watcher.count_in_state(self.state);
         count > 0 && (!self.all || count == watcher.sender_count())
@@ -31,7 +31,8 @@ impl FromStr for UntilCondition {
                 .map(|state| Self { all: quantity == "all", state }),
             _ => None,
         };
-        parsed.ok_or_else(|| "expected all or any, and new, up, late, down or stopped: 'all up', 'any down'".to_owned())
+        let expected = "expected all or any, then new, up, late, down or stopped, such as 'all up' or 'any down'";
+        parsed.ok_or_else(|| expected.to_owned())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which beats are believed.
+//! Tests of the identity check: which beats are accepted.
 
 use super::{Fixture, SECOND, START, config, local_peer, remote_peer};
 use crate::heartbeat::event::{Liveness, RejectReason, WatcherEvent};
@@ -17,16 +17,16 @@ fn a_new_address_of_the_same_incarnation_is_a_move_once_the_old_one_is_silent() 
     assert_eq!(
         bench.receive(&ReceivedBeat { is_bye: true, ..moved(1.1, 1) }),
         Err(RejectReason::Conflict),
-        "a forged goodbye"
+        "a forged stop message"
     );
-    bench.receive(&moved(2.0, 3)).expect("taken");
+    bench.receive(&moved(2.0, 3)).expect("accepted");
     assert!(matches!(
         bench.events()[..],
         [WatcherEvent::Conflict { .. }, WatcherEvent::Lost { .. }, WatcherEvent::Moved { from, to, .. }] if from == local_peer() && to == remote_peer()
     ));
     let mut bench = Fixture::new(WatcherConfig { key: Some(MacKey::new(b"sesame")), ..config() });
     bench.receive_at(0.0, 1);
-    bench.receive(&moved(1.0, 2)).expect("vouched for");
+    bench.receive(&moved(1.0, 2)).expect("authenticated");
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn numbers_that_start_over_are_a_restart_once_confirmed() {
         bench.receive_at(0.0, 1_000);
         bench.receive_at(1.0, 1_001);
         assert_eq!(bench.receive(&Fixture::beat(2.0, 1, first)), Err(RejectReason::Stray));
-        bench.receive(&Fixture::beat(3.0, 1, next)).expect("they go on");
+        bench.receive(&Fixture::beat(3.0, 1, next)).expect("confirmed");
         assert_eq!(
             (bench.sender.restarts, bench.sender.loss.counts().lost, bench.sender.liveness),
             (1, 0, Liveness::Up)
@@ -71,11 +71,11 @@ fn a_long_silence_explains_a_long_gap() {
 fn a_cron_job_whose_interval_or_clock_changed_is_up_again() {
     let mut bench = Fixture::new(config());
     for (second, seq) in [(0.0, 1_000), (1.0, 1_001)] {
-        bench.receive(&Fixture::beat(second, 0, seq)).expect("taken");
+        bench.receive(&Fixture::beat(second, 0, seq)).expect("accepted");
     }
     bench.run_until(5.0);
-    // Twice the interval is half the number.
-    bench.receive(&Fixture::beat(5.0, 0, 503)).expect("taken");
+    // Twice the interval halves the sequence number.
+    bench.receive(&Fixture::beat(5.0, 0, 503)).expect("accepted");
     assert_eq!((bench.sender.liveness, bench.sender.restarts), (Liveness::Up, 1));
     bench.run_until(9.0);
     bench.receive(&Fixture::beat(9.0, 0, 503)).expect("the clock was set back");
@@ -86,13 +86,13 @@ fn a_cron_job_whose_interval_or_clock_changed_is_up_again() {
 fn with_a_key_an_older_incarnation_does_not_bring_a_sender_up() {
     let mut bench = Fixture::new(WatcherConfig { key: Some(MacKey::new(b"sesame")), ..config() });
     let old = [1, 2, 3_u32].map(|seq| Fixture::beat(f64::from(seq) - 1.0, 1, seq.into()));
-    old.iter().for_each(|heard| bench.receive(heard).expect("taken"));
+    old.iter().for_each(|beat| bench.receive(beat).expect("accepted"));
     bench.run_until(10.0);
     bench.receive(&Fixture::beat(10.0, 2, 1)).expect("restarted");
     bench.run_until(20.0);
-    for heard in old {
-        let again = ReceivedBeat { received_at: START + 21 * SECOND, peer: remote_peer(), ..heard };
-        assert_eq!(bench.receive(&again), Err(RejectReason::Replayed));
+    for beat in old {
+        let replay = ReceivedBeat { received_at: START + 21 * SECOND, peer: remote_peer(), ..beat };
+        assert_eq!(bench.receive(&replay), Err(RejectReason::Replayed));
     }
     assert_eq!(bench.sender.liveness, Liveness::Down);
 }
@@ -101,17 +101,17 @@ fn with_a_key_an_older_incarnation_does_not_bring_a_sender_up() {
 fn with_a_key_no_packet_is_accepted_twice() {
     let mut bench = Fixture::new(WatcherConfig { key: Some(MacKey::new(b"sesame")), ..config() });
     let old = Fixture::beat(0.0, 1, 1);
-    bench.receive(&old).expect("taken");
+    bench.receive(&old).expect("accepted");
     bench.receive(&Fixture::beat(1.0, 2, 1)).expect("restarted");
-    bench.receive(&Fixture::beat(2.0, 2, 2)).expect("taken");
+    bench.receive(&Fixture::beat(2.0, 2, 2)).expect("accepted");
     bench.run_until(10.0);
     assert_eq!(bench.sender.liveness, Liveness::Down);
-    let again =
-        |heard: ReceivedBeat, second: u64| ReceivedBeat { received_at: START + Duration::from_secs(second), ..heard };
-    for (heard, second) in
+    let replay =
+        |beat: ReceivedBeat, second: u64| ReceivedBeat { received_at: START + Duration::from_secs(second), ..beat };
+    for (beat, second) in
         [(Fixture::beat(1.0, 2, 1), 11), (Fixture::beat(2.0, 2, 2), 12), (Fixture::beat(0.5, 9, 1), 13)]
     {
-        assert_eq!(bench.receive(&again(heard, second)), Err(RejectReason::Replayed), "{heard:?}");
+        assert_eq!(bench.receive(&replay(beat, second)), Err(RejectReason::Replayed), "{beat:?}");
     }
     assert_eq!(bench.sender.liveness, Liveness::Down);
 }
