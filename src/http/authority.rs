@@ -1,11 +1,11 @@
-//! What a Host field or the authority of an absolute-form target may look like.
+//! Syntax of the Host field and of the authority in an absolute-form target.
 //!
-//! Owns RFC 3986 §3.2.2 without user information, as RFC 9110 §7.2 wants it. A name that a proxy
-//! and we could read differently is refused: that difference is how requests are smuggled.
+//! Owns RFC 3986 §3.2.2 without user information, as RFC 9110 §7.2 requires. A host that a proxy and this
+//! server could parse differently is rejected, because that difference is used to smuggle requests.
 
 use std::net::Ipv6Addr;
 
-/// Whether `text` is `uri-host [ ":" port ]` with a non-empty host and a port up to 65535.
+/// Returns true if `text` is `uri-host [ ":" port ]` with a non-empty host and a port up to 65535.
 pub(super) fn is_authority(text: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(text) else { return false };
     let (host_is_good, port) = match text.strip_prefix('[') {
@@ -21,13 +21,13 @@ pub(super) fn is_authority(text: &[u8]) -> bool {
     host_is_good && is_port(port)
 }
 
-/// A reg-name or IPv4 address. A name of dots alone names nothing.
+/// Returns true for a reg-name or IPv4 address. A name of dots only is rejected.
 fn is_name(name: &str) -> bool {
     name.bytes().any(|byte| byte != b'.')
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(&byte))
 }
 
-/// Nothing, or a colon and a number; RFC 3986 allows the number to be empty.
+/// Returns true for an empty text, or a colon and a port; RFC 3986 allows the port to be empty.
 fn is_port(text: &str) -> bool {
     match text.strip_prefix(':') {
         None => text.is_empty(),
@@ -41,14 +41,14 @@ mod tests {
     use super::is_authority;
 
     #[test]
-    fn hosts_with_and_without_a_port_are_good() {
+    fn hosts_with_and_without_a_port_are_accepted() {
         for good in ["localhost", "a.example:80", "127.0.0.1:6789", "[::1]", "[::1]:0", "h:", "xn--bcher-kva.example"] {
             assert!(is_authority(good.as_bytes()), "{good}");
         }
     }
 
     #[test]
-    fn anything_two_readers_could_read_differently_is_refused() {
+    fn anything_two_parsers_could_read_differently_is_rejected() {
         for bad in [
             "",
             ".",

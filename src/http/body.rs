@@ -1,7 +1,7 @@
-//! Where a body begins and ends (RFC 9112 §6.3, §7.1).
+//! Message body framing (RFC 9112 §6.3, §7.1).
 //!
-//! Owns the decoding of Content-Length, chunked and close-delimited bodies for both sides. Only
-//! what is framing is read; the data is handed through by reference.
+//! Owns the decoding of Content-Length, chunked and close-delimited bodies, for client and server. Only the
+//! framing is interpreted; the data is passed on by reference.
 //!
 //! ```text
 //!   chunked:  size [;ext] CRLF  data CRLF   …   0 CRLF  trailer lines  CRLF
@@ -11,23 +11,22 @@ use memchr::memchr;
 
 use super::fields::{is_token, trim};
 
-/// The longest line of a chunk size with its extensions.
+/// Maximum length of a chunk-size line, including extensions.
 const MAX_CHUNK_LINE: usize = 4 * 1024;
-/// The most octets of trailer lines with the empty one, read and ignored (RFC 9110 §6.5.1).
+/// Maximum size of the trailer section including the empty line; it is read and ignored (RFC 9110 §6.5.1).
 const MAX_TRAILER_BYTES: usize = 8 * 1024;
 
-/// How the end of a body is told.
+/// Rule that delimits a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// Exactly this many octets; zero where there is no body.
+    /// Exactly this many bytes; 0 if there is no body.
     Length(u64),
-    /// In chunks.
     Chunked,
-    /// By the end of the connection; responses only.
+    /// Until the connection closes; responses only.
     UntilClose,
 }
 
-/// A body on its way in.
+/// Decoder of one body.
 #[derive(Debug)]
 pub(super) struct BodyDecoder {
     state: State,
@@ -44,19 +43,17 @@ enum State {
     End,
 }
 
-/// What the next octets of a body are.
+/// Result of [`BodyDecoder::decode`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyPart<'b> {
-    /// Not enough there to tell.
+    /// More input is needed.
     NeedMore,
-    /// Data, never empty.
+    /// Body data, never empty.
     Data(&'b [u8]),
-    /// The body is complete.
     End,
 }
 
 impl BodyDecoder {
-    /// The start of a body.
     pub(super) fn new(framing: Framing) -> Self {
         let state = match framing {
             Framing::Length(length) => State::Length(length),
@@ -66,8 +63,7 @@ impl BodyDecoder {
         Self { state }
     }
 
-    /// Takes octets up to the next piece; returns how many it took. The error says what is wrong
-    /// with the chunks.
+    /// Decodes the next part and returns the number of bytes consumed. The error describes the framing fault.
     pub(super) fn decode<'b>(&mut self, bytes: &'b [u8]) -> Result<(usize, BodyPart<'b>), &'static str> {
         let mut taken = 0;
         loop {
@@ -102,7 +98,7 @@ impl BodyDecoder {
                         taken += 2;
                         self.state = State::ChunkSize;
                     }
-                    _ => return Err("a chunk is longer than its size says"),
+                    _ => return Err("a chunk is longer than its size"),
                 },
                 State::Trailers(seen) => match next_line(rest, MAX_TRAILER_BYTES - seen)? {
                     None => return Ok((taken, BodyPart::NeedMore)),
@@ -115,8 +111,8 @@ impl BodyDecoder {
         }
     }
 
-    /// How many octets are known to be missing if the connection ends here; `Ok` if the body is
-    /// whole, `Err(None)` if it is cut but nobody can say by how much.
+    /// Checks whether the body is complete if the connection closes now; the error is the number of missing
+    /// bytes, if known.
     pub(super) fn complete_at_close(&self) -> Result<(), Option<u64>> {
         match self.state {
             State::End | State::UntilClose | State::Length(0) => Ok(()),
@@ -139,37 +135,37 @@ impl BodyDecoder {
     }
 }
 
-/// The next line without its CRLF, and its length with it.
+/// Returns the next line without its CRLF, and its length with CRLF.
 fn next_line(bytes: &[u8], limit: usize) -> Result<Option<(&[u8], usize)>, &'static str> {
     let Some(end) = memchr(b'\n', bytes) else {
-        return if bytes.len() > limit { Err("a chunk line is too long") } else { Ok(None) };
+        return if bytes.len() > limit { Err("chunk line too long") } else { Ok(None) };
     };
     if end >= limit {
-        return Err("a chunk line is too long");
+        return Err("chunk line too long");
     }
     let content = bytes.get(..end).and_then(|line| line.strip_suffix(b"\r")).ok_or("a chunk line ends in a bare LF")?;
     if content.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
-        return Err("a control octet in a chunk line");
+        return Err("control character in a chunk line");
     }
     Ok(Some((content, end + 1)))
 }
 
-/// `1*HEXDIG [ ";" ext ]`, without sign, prefix or space: the spellings that a lenient reader
-/// would take differently are those that smuggle.
+/// Parses `1*HEXDIG [ ";" ext ]` without sign, prefix or space. Lenient parsers disagree on the other
+/// spellings, which is used to smuggle requests.
 fn chunk_size(line: &[u8]) -> Result<u64, &'static str> {
     let mut parts = line.splitn(2, |byte| *byte == b';');
     let digits = parts.next().unwrap_or_default();
     if digits.is_empty() || digits.len() > 16 || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return Err("a chunk size is not a hexadecimal number");
+        return Err("the chunk size is not a hexadecimal number");
     }
     if parts.next().is_some_and(|extensions| !extensions.split(|byte| *byte == b';').all(is_extension)) {
-        return Err("a chunk extension has no name");
+        return Err("chunk extension without a name");
     }
-    let digits = std::str::from_utf8(digits).map_err(|_| "a chunk size is not a hexadecimal number")?;
-    u64::from_str_radix(digits, 16).map_err(|_| "a chunk size is too large")
+    let digits = std::str::from_utf8(digits).map_err(|_| "the chunk size is not a hexadecimal number")?;
+    u64::from_str_radix(digits, 16).map_err(|_| "chunk size too large")
 }
 
-/// `name [ "=" value ]`; the value is ignored, so its quoting is not looked into.
+/// Checks `name [ "=" value ]`; the value is ignored, so its quoting is not checked.
 fn is_extension(extension: &[u8]) -> bool {
     let name = extension.split(|byte| *byte == b'=').next().unwrap_or_default();
     is_token(trim(name))
@@ -179,7 +175,7 @@ fn is_extension(extension: &[u8]) -> bool {
 mod tests {
     use super::{BodyDecoder, BodyPart, Framing, MAX_CHUNK_LINE, MAX_TRAILER_BYTES};
 
-    /// Feeds `bytes` as two pieces and returns the data, and whether the end was reached.
+    /// Decodes `bytes` in two pieces and returns the data and whether the end was reached.
     fn decode(framing: Framing, bytes: &[u8], split: usize) -> Result<(Vec<u8>, bool), &'static str> {
         let mut body = BodyDecoder::new(framing);
         let (mut data, mut taken) = (Vec::new(), 0);
@@ -208,14 +204,14 @@ mod tests {
     }
 
     #[test]
-    fn a_counted_body_ends_at_its_count() {
+    fn a_body_with_a_length_ends_at_that_length() {
         assert_eq!(decode(Framing::Length(4), b"bodyGET /", 2), Ok((b"body".to_vec(), true)));
         assert_eq!(decode(Framing::Length(9), b"body", 2), Ok((b"body".to_vec(), false)));
         assert_eq!(decode(Framing::Length(0), b"x", 0), Ok((vec![], true)));
     }
 
     #[test]
-    fn crooked_chunks_are_refused() {
+    fn malformed_chunks_are_rejected() {
         for bad in [
             "Z\r\n",
             "0x5\r\n",
@@ -241,21 +237,21 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_line_at_its_limit_is_good_and_one_past_it_is_not() {
+    fn a_chunk_line_at_the_limit_is_accepted_and_one_byte_more_is_not() {
         let line = |length: usize| format!("1;{}\r\nx\r\n0\r\n\r\n", "a".repeat(length - 4));
         assert!(decode(Framing::Chunked, line(MAX_CHUNK_LINE).as_bytes(), 0).is_ok());
         assert!(decode(Framing::Chunked, line(MAX_CHUNK_LINE + 1).as_bytes(), 0).is_err());
     }
 
     #[test]
-    fn trailers_at_their_limit_are_good_and_one_past_it_are_not() {
+    fn trailers_at_the_limit_are_accepted_and_one_byte_more_is_not() {
         let trailers = |length: usize| format!("0\r\na:{}\r\n\r\n", "b".repeat(length - 6));
         assert!(decode(Framing::Chunked, trailers(MAX_TRAILER_BYTES).as_bytes(), 0).is_ok());
         assert!(decode(Framing::Chunked, trailers(MAX_TRAILER_BYTES + 1).as_bytes(), 0).is_err());
     }
 
     #[test]
-    fn the_close_completes_only_what_it_delimits() {
+    fn a_close_completes_only_a_close_delimited_body() {
         assert_eq!(BodyDecoder::new(Framing::UntilClose).complete_at_close(), Ok(()));
         assert_eq!(BodyDecoder::new(Framing::Length(3)).complete_at_close(), Err(Some(3)));
         assert_eq!(BodyDecoder::new(Framing::Chunked).complete_at_close(), Err(None));

@@ -1,7 +1,7 @@
-//! The client's side of one exchange: a request out, a response in.
+//! Client side of one exchange: request serialization and response decoding.
 //!
-//! Owns how a request is spelt (RFC 9112 §3) and where a response ends (§6.3). Strict where a lax
-//! reading would show the user something else than was sent; every fault is named.
+//! Owns the format of a request (RFC 9112 §3) and the end of a response (§6.3). Strict where lenient parsing
+//! would show the user something else than was sent; every fault has its own message.
 //!
 //! ```text
 //!   Head ──▶ (1xx: Head again) ──▶ Body ──▶ End
@@ -13,22 +13,21 @@ use super::body::{BodyDecoder, BodyPart};
 use super::head::{HeadError, MAX_RESPONSE_HEAD, Scanner};
 use super::response::{ResponseHead, check_http_prefix, parse_head};
 
-/// The most interim (1xx) responses before the final one.
+/// Maximum number of interim (1xx) responses before the final one.
 const MAX_INTERIM: u32 = 16;
 
-/// A request to be sent.
+/// Request line and header fields of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestHead {
-    /// `GET`.
     pub method: String,
-    /// Path and query.
+    /// Request target: path and query.
     pub target: String,
-    /// Field lines in order, Host among them.
+    /// Field lines in order, including Host.
     pub fields: Vec<(String, String)>,
 }
 
 impl RequestHead {
-    /// Its octets, with the empty line.
+    /// Appends the head, including the empty line.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         use std::io::Write as _;
         // Writing to a Vec cannot fail.
@@ -40,7 +39,7 @@ impl RequestHead {
     }
 }
 
-/// One exchange, as the client sees it.
+/// Decoder of the response to one request.
 #[derive(Debug)]
 pub(crate) struct ResponseDecoder {
     state: State,
@@ -55,44 +54,44 @@ enum State {
     End,
 }
 
-/// What came in.
+/// Result of [`ResponseDecoder::receive`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ResponsePart<'b> {
-    /// Nothing complete yet.
+    /// More input is needed.
     NeedMore,
     /// An interim response (RFC 9110 §15.2); the final one follows.
     Interim(ResponseHead),
-    /// The final response's head.
+    /// Head of the final response.
     Head(ResponseHead),
-    /// A piece of its body, never empty.
+    /// Body data, never empty.
     Data(&'b [u8]),
-    /// The response is complete.
     End,
 }
 
-/// Why a response cannot be believed.
+/// Reason why a response is invalid or incomplete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ResponseError {
-    /// The peer broke the protocol; the text says how.
+    /// Protocol violation, with its description.
     Malformed(&'static str),
-    /// The connection ended before any octet of a response.
+    /// The connection closed before the first byte of a response.
     NoResponse,
-    /// The connection ended within the head.
+    /// The connection closed within the head.
     TruncatedHead,
-    /// The connection ended within the body, this many octets early if that is known.
+    /// The connection closed within the body; holds the number of missing bytes, if known.
     TruncatedBody(Option<u64>),
 }
 
 impl fmt::Display for ResponseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Malformed(how) => f.write_str(how),
-            Self::NoResponse => f.write_str("the connection closed without an answer"),
-            Self::TruncatedHead => f.write_str("the connection closed within the response head"),
+            Self::Malformed(description) => f.write_str(description),
+            Self::NoResponse => f.write_str("connection closed before any response"),
+            Self::TruncatedHead => f.write_str("connection closed within the response head"),
             Self::TruncatedBody(Some(missing)) => {
-                write!(f, "the connection closed {missing} bytes before the end of the body")
+                let bytes = if *missing == 1 { "byte" } else { "bytes" };
+                write!(f, "connection closed {missing} {bytes} before the end of the body")
             }
-            Self::TruncatedBody(None) => f.write_str("the connection closed before the end of the body"),
+            Self::TruncatedBody(None) => f.write_str("connection closed before the end of the body"),
         }
     }
 }
@@ -100,17 +99,17 @@ impl fmt::Display for ResponseError {
 impl From<HeadError> for ResponseError {
     fn from(error: HeadError) -> Self {
         Self::Malformed(match error {
-            HeadError::BareLf => "a line of the response head ends in a bare LF (RFC 9112 §2.2 wants CRLF)",
-            HeadError::TooManyEmptyLines => "the response begins with empty lines",
-            HeadError::FirstLineTooLong => "the status line is too long",
-            HeadError::TooLarge => "the response head is too large",
-            HeadError::TooManyFields => "the response has too many field lines",
+            HeadError::BareLf => "a line of the response head ends in a bare LF; expected CRLF (RFC 9112 §2.2)",
+            HeadError::TooManyEmptyLines => "too many empty lines before the response",
+            HeadError::FirstLineTooLong => "status line too long",
+            HeadError::TooLarge => "response head too large",
+            HeadError::TooManyFields => "too many field lines in the response",
         })
     }
 }
 
 impl ResponseDecoder {
-    /// The exchange that begins with a request of this method.
+    /// Creates a decoder for the response to a request with this method.
     pub(crate) fn new(method: &str) -> Self {
         Self {
             state: State::Head(Scanner::new(MAX_RESPONSE_HEAD)),
@@ -119,8 +118,8 @@ impl ResponseDecoder {
         }
     }
 
-    /// Takes octets; returns how many, and what they were. Call again until it says
-    /// [`Arrived::More`] or [`Arrived::End`].
+    /// Decodes the next part and returns the number of bytes consumed. Call it again until it returns
+    /// [`ResponsePart::NeedMore`] or [`ResponsePart::End`].
     pub(crate) fn receive<'b>(&mut self, bytes: &'b [u8]) -> Result<(usize, ResponsePart<'b>), ResponseError> {
         match &mut self.state {
             State::End => Ok((0, ResponsePart::End)),
@@ -140,7 +139,7 @@ impl ResponseDecoder {
                 if (100..200).contains(&head.status) {
                     self.interim_count += 1;
                     if self.interim_count > MAX_INTERIM {
-                        return Err(ResponseError::Malformed("interim responses without end"));
+                        return Err(ResponseError::Malformed("too many interim (1xx) responses"));
                     }
                     self.state = State::Head(Scanner::new(MAX_RESPONSE_HEAD));
                     return Ok((span.end, ResponsePart::Interim(head)));
@@ -151,15 +150,15 @@ impl ResponseDecoder {
         }
     }
 
-    /// The connection has ended with `pending` octets not taken. `clean` says that the end can be
-    /// believed: FIN, and with TLS a `close_notify`.
+    /// Reports the end of the connection with `pending` bytes not consumed. `clean` means an authenticated
+    /// end: FIN, and with TLS also `close_notify`.
     pub(crate) fn ended(&self, pending: usize, clean: bool) -> Result<(), ResponseError> {
         match &self.state {
             State::End => Ok(()),
             State::Head(_) if pending == 0 => Err(ResponseError::NoResponse),
             State::Head(_) => Err(ResponseError::TruncatedHead),
             State::Body(body) => match body.complete_at_close() {
-                // Only a believable end can delimit a body (RFC 9112 §9.8).
+                // Only a clean close can delimit a body (RFC 9112 §9.8).
                 Ok(()) if clean => Ok(()),
                 Ok(()) => Err(ResponseError::TruncatedBody(None)),
                 Err(missing) => {
@@ -174,7 +173,7 @@ impl ResponseDecoder {
 mod tests {
     use super::{MAX_INTERIM, ResponseDecoder, ResponseError, ResponsePart};
 
-    /// Status, body and whether it ended, for a response in two pieces followed by a clean close.
+    /// Decodes a response in two pieces, followed by a clean close, to its status and body.
     fn decode_response(method: &str, bytes: &[u8], split: usize) -> Result<(u16, Vec<u8>), ResponseError> {
         let mut client = ResponseDecoder::new(method);
         let (mut status, mut data, mut taken) = (0, Vec::new(), 0);
@@ -216,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn an_early_end_says_how_much_is_missing() {
+    fn an_early_close_reports_how_much_is_missing() {
         assert_eq!(get(""), Err(ResponseError::NoResponse));
         assert_eq!(get("HTTP/1.1 200 OK\r\nCon"), Err(ResponseError::TruncatedHead));
         assert_eq!(get("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab"), Err(ResponseError::TruncatedBody(Some(3))));
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_cannot_be_believed_delimits_nothing() {
+    fn an_unclean_close_delimits_no_body() {
         let mut client = ResponseDecoder::new("GET");
         client.receive(b"HTTP/1.1 200 OK\r\n\r\n").expect("well-formed");
         assert_eq!(client.ended(0, true), Ok(()));
@@ -235,15 +234,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_response_is_named_at_once() {
+    fn an_invalid_response_is_reported_at_once() {
         for (bytes, word) in [
             ("<html>", "HTTP/0.9"),
             (" HTTP/1.1 200 OK", "white space"),
             ("HTTP/1.1 200 OK\n", "bare LF"),
             ("HTTP/2.0 200 OK\r\n\r\n", "version"),
-            ("HTTP/1.1 20 OK\r\n\r\n", "three digits"),
-            ("HTTP/1.1 200OK\r\n\r\n", "three digits"),
-            ("HTTP/1.1 200 \u{1b}[2J\r\n\r\n", "three digits"),
+            ("HTTP/1.1 20 OK\r\n\r\n", "status line"),
+            ("HTTP/1.1 200OK\r\n\r\n", "status line"),
+            ("HTTP/1.1 200 \u{1b}[2J\r\n\r\n", "status line"),
             ("HTTP/1.1 200 OK\r\nX : y\r\n\r\n", "field line"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", "Content-Length"),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "coding"),
@@ -262,11 +261,11 @@ mod tests {
         let ResponsePart::Head(head) = arrived else { panic!("a head") };
         assert_eq!(head.field("x"), Some(&b"a   b  \tc"[..]));
         assert_eq!((head.field("y"), head.warnings.len()), (Some(&b"z"[..]), 1));
-        assert!(get("HTTP/1.1 200 OK\r\n X: a\r\n\r\n").is_err(), "a fold of nothing");
+        assert!(get("HTTP/1.1 200 OK\r\n X: a\r\n\r\n").is_err(), "a fold without a field");
     }
 
     #[test]
-    fn a_length_beside_chunks_is_odd_but_read() {
+    fn content_length_next_to_chunked_is_tolerated_with_a_warning() {
         let mut client = ResponseDecoder::new("GET");
         let (_, arrived) = client
             .receive(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -275,12 +274,12 @@ mod tests {
     }
 
     #[test]
-    fn interim_responses_at_the_limit_are_good_and_one_past_it_are_not() {
+    fn interim_responses_at_the_limit_are_accepted_and_one_more_is_not() {
         let many = |count: u32| {
             let interim = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(count as usize);
             get(&format!("{interim}HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
         };
         assert!(many(MAX_INTERIM).is_ok());
-        assert_eq!(many(MAX_INTERIM + 1), Err(ResponseError::Malformed("interim responses without end")));
+        assert_eq!(many(MAX_INTERIM + 1), Err(ResponseError::Malformed("too many interim (1xx) responses")));
     }
 }

@@ -1,68 +1,57 @@
-//! Finding the end of a head, whatever pieces it comes in.
+//! Incremental search for the end of a message head.
 //!
-//! Owns the line discipline: every line ends in CRLF, a bare LF is refused (RFC 9112 §2.2 lets a
-//! recipient accept it; a proxy in front may not, and that gap smuggles requests), and no head
-//! grows past its limits. Remembers how far it looked, so that a head sent one octet at a time
-//! costs one look per octet.
+//! Owns the rules for lines: every line ends in CRLF, a bare LF is rejected (RFC 9112 §2.2 allows a recipient to
+//! accept it; a proxy in front may not, and that difference is used to smuggle requests), and a head has size
+//! limits. Remembers the position reached, so a head sent one byte at a time is scanned only once.
 
 use memchr::memchr;
 
 use super::fields::MAX_FIELDS;
 
-/// The longest first line, request or status (RFC 9112 §3 asks for at least 8000 octets).
+/// Maximum length of a request or status line (RFC 9112 §3 recommends at least 8000 octets).
 pub(super) const MAX_FIRST_LINE: usize = 8 * 1024;
-/// The longest request head.
 pub(super) const MAX_REQUEST_HEAD: usize = 32 * 1024;
-/// The longest response head; servers in the wild send more than clients do.
+/// Twice the limit of requests, because servers send larger heads than clients.
 pub(super) const MAX_RESPONSE_HEAD: usize = 64 * 1024;
-/// Empty lines that may stand before a first line: old clients send one after a body
-/// (RFC 9112 §2.2).
+/// Maximum number of empty lines before the first line: old clients send one after a body (RFC 9112 §2.2).
 const MAX_LEADING_EMPTY_LINES: usize = 2;
 
-/// Looks for the empty line that ends a head.
+/// Scanner for the empty line that ends a head.
 #[derive(Debug)]
 pub(super) struct Scanner {
     limit: usize,
-    /// Octets already looked at.
     scanned: usize,
-    /// Where the current line began.
     line_start: usize,
-    /// Where the first line begins, behind any empty lines.
+    /// Offset of the first line, after any empty lines.
     start: usize,
     line_count: usize,
 }
 
-/// A complete head within the octets that were scanned.
+/// Position of a complete head in the scanned bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
-    /// Where its first line begins.
     pub start: usize,
-    /// Behind its empty line.
+    /// Offset after the empty line.
     pub end: usize,
 }
 
-/// Why a head cannot be one.
+/// Reason why a head is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeadError {
-    /// A line ends in LF without CR.
     BareLf,
-    /// The first line is longer than [`MAX_FIRST_LINE`].
     FirstLineTooLong,
-    /// The head is longer than its limit.
     TooLarge,
-    /// More than [`MAX_FIELDS`] field lines.
     TooManyFields,
-    /// More empty lines in front than anybody sends by accident.
     TooManyEmptyLines,
 }
 
 impl Scanner {
-    /// A scanner for a head of at most `limit` octets.
+    /// Creates a scanner for a head of at most `limit` bytes.
     pub(super) fn new(limit: usize) -> Self {
         Self { limit, scanned: 0, line_start: 0, start: 0, line_count: 0 }
     }
 
-    /// Looks at `bytes`, which begin where they began in the last call. `None`: not all there yet.
+    /// Scans `bytes`, which begin with the bytes of the previous call. Returns `None` if the head is incomplete.
     pub(super) fn scan(&mut self, bytes: &[u8]) -> Result<Option<Span>, HeadError> {
         while let Some(offset) = bytes.get(self.scanned..).and_then(|rest| memchr(b'\n', rest)) {
             let end = self.scanned + offset + 1;
@@ -92,9 +81,9 @@ impl Scanner {
         if self.scanned - self.start > self.limit { Err(HeadError::TooLarge) } else { Ok(None) }
     }
 
-    /// The limits that can be known before the head is complete.
+    /// Checks the limits that apply before the head is complete.
     fn check_limits(&self, length: usize) -> Result<(), HeadError> {
-        // One line is the first line, complete or not.
+        // At this offset, the line is the first line, complete or not.
         if self.line_start == self.start && length > MAX_FIRST_LINE {
             return Err(HeadError::FirstLineTooLong);
         }
@@ -128,19 +117,19 @@ mod tests {
     }
 
     #[test]
-    fn two_empty_lines_may_stand_in_front_and_three_may_not() {
+    fn two_leading_empty_lines_are_accepted_and_three_are_not() {
         assert_eq!(scan(b"\r\n\r\nx\r\n\r\n"), Ok(Some(Span { start: 4, end: 9 })));
         assert_eq!(scan(b"\r\n\r\n\r\nx\r\n\r\n"), Err(HeadError::TooManyEmptyLines));
     }
 
     #[test]
-    fn a_bare_line_feed_is_refused_as_soon_as_it_is_seen() {
+    fn a_bare_line_feed_is_rejected_as_soon_as_it_arrives() {
         assert_eq!(scan(b"GET / HTTP/1.1\nHo"), Err(HeadError::BareLf));
         assert_eq!(scan(b"\n"), Err(HeadError::BareLf));
     }
 
     #[test]
-    fn a_first_line_at_its_limit_is_good_and_one_past_it_is_not() {
+    fn a_first_line_at_the_limit_is_accepted_and_one_byte_more_is_not() {
         let line = vec![b'a'; MAX_FIRST_LINE];
         assert_eq!(scan(&line), Ok(None));
         assert_eq!(scan(&[&line[..], b"\r\n\r\n"].concat()).map(|span| span.is_some()), Ok(true));
@@ -148,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_at_its_limit_is_good_and_one_past_it_is_not() {
+    fn a_head_at_the_limit_is_accepted_and_one_byte_more_is_not() {
         let head = |length: usize| {
             let mut head = b"x\r\n".to_vec();
             head.resize(length - 4, b'y');
@@ -161,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_fields_are_good_and_one_more_is_not() {
+    fn a_hundred_fields_are_accepted_and_one_more_is_not() {
         let head = |fields: usize| format!("x\r\n{}\r\n", "a: b\r\n".repeat(fields));
         assert_eq!(scan(head(MAX_FIELDS).as_bytes()).map(|span| span.is_some()), Ok(true));
         assert_eq!(scan(head(MAX_FIELDS + 1).as_bytes()), Err(HeadError::TooManyFields));

@@ -1,13 +1,12 @@
-//! HTTP/1.1: heads, framing, dates; the server's and the client's side. No socket.
+//! HTTP/1.1 message syntax, framing and dates, for client and server, without sockets.
 //!
-//! Owns what RFC 9110 and RFC 9112 say about octets: what a head may look like, where a body ends,
-//! when a connection can be used again. It must not know files (that is `site`), sockets (`net`)
-//! or wording (`commands`). httparse splits field lines; every rule it is lenient about is checked
-//! here first.
+//! Owns the rules of RFC 9110 and RFC 9112 for the bytes of a message: syntax of a head, end of a body,
+//! connection persistence. Must not know files (`site`), sockets (`net`) or wording (`commands`). httparse splits
+//! field lines; every rule on which it is lenient is checked here first.
 //!
 //! ```text
-//!   octets ──▶ Server::receive ──▶ Request ──▶ (somebody decides) ──▶ Server::answer ──▶ octets
-//!   octets ◀── RequestHead::write   Client::receive ◀── octets ──▶ head · data · end
+//!   server:  bytes ──▶ ServerCodec::receive ──▶ Request ──▶ (command) ──▶ ServerCodec::respond ──▶ bytes
+//!   client:  RequestHead::write ──▶ bytes         bytes ──▶ ResponseDecoder::receive ──▶ head · data · end
 //! ```
 
 mod authority;

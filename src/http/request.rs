@@ -1,7 +1,7 @@
-//! A request head, read strictly.
+//! Strict parser of a request head.
 //!
-//! Owns the request line, the Host rule and the body rule of RFC 9112 §3 and §6.3, and says for
-//! each breach which status it earns. A head that passes here means the same to every reader.
+//! Owns the rules of RFC 9112 §3 and §6.3 for the request line, Host and the body, and the status of each
+//! violation. A head that is accepted here means the same to every parser.
 
 use httparse::EMPTY_HEADER;
 
@@ -11,42 +11,37 @@ use super::fields::{Fields, MAX_FIELDS, content_length, is_token};
 use super::head::HeadError;
 use super::status::Status;
 
-/// The methods RFC 9110 §9 and RFC 5789 define: known, so a refusal is 405 and not 501.
+/// Methods of RFC 9110 §9 and RFC 5789; rejected with 405, unknown methods with 501.
 const KNOWN_METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
-/// A request that may be answered.
+/// Valid request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Request<'b> {
-    /// As sent: `GET`.
     pub method: &'b str,
     /// Path and query of an origin-form target, or `*`.
     pub target: &'b str,
-    /// Whom it asks: the authority of its target if that has one, else its Host field (RFC 9112 §3.2.2).
+    /// Authority of the target if it has one, else the Host field (RFC 9112 §3.2.2).
     pub host: Option<&'b str>,
-    /// The first line without its line end, for logs.
+    /// Request line without its line end, for logs.
     pub request_line: &'b [u8],
-    /// Whether an HTTP/1.0 peer sent it.
     pub is_http10: bool,
-    /// Where its body ends.
     pub framing: Framing,
-    /// Whether the peer wants to use the connection again (RFC 9112 §9.3).
+    /// The connection persists after the response (RFC 9112 §9.3).
     pub keep_alive: bool,
-    /// Whether it waits for a go-ahead before it sends the body (RFC 9110 §10.1.1).
+    /// The client waits for 100 Continue before sending the body (RFC 9110 §10.1.1).
     pub expects_continue: bool,
-    /// If-Modified-Since, unread (RFC 9110 §13.1.3).
+    /// If-Modified-Since, not parsed (RFC 9110 §13.1.3).
     pub if_modified_since: Option<&'b [u8]>,
-    /// Referer, for logs.
     pub referer: Option<&'b [u8]>,
-    /// User-Agent, for logs.
     pub user_agent: Option<&'b [u8]>,
 }
 
-/// Why a request is not answered with what it asked for. The connection closes after it.
+/// Rejection of a request; the connection closes after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RequestError {
-    /// What to answer; `None` where the peer does not speak HTTP.
+    /// Status of the response; `None` if the input is not HTTP and gets no response.
     pub status: Option<Status>,
-    /// One clause for logs and the error page.
+    /// Description for logs and the error page.
     pub reason: &'static str,
 }
 
@@ -65,18 +60,20 @@ impl From<HeadError> for RequestError {
         match error {
             HeadError::BareLf => Self::bad_request("a line ends in a bare LF"),
             HeadError::TooManyEmptyLines => Self::bad_request("too many empty lines before the request"),
-            HeadError::FirstLineTooLong => Self::new(Status::URI_TOO_LONG, "the request line is too long"),
-            HeadError::TooLarge => Self::new(Status::REQUEST_HEADER_FIELDS_TOO_LARGE, "the head is too large"),
+            HeadError::FirstLineTooLong => Self::new(Status::URI_TOO_LONG, "request line too long"),
+            HeadError::TooLarge => Self::new(Status::REQUEST_HEADER_FIELDS_TOO_LARGE, "request head too large"),
             HeadError::TooManyFields => Self::new(Status::REQUEST_HEADER_FIELDS_TOO_LARGE, "too many field lines"),
         }
     }
 }
 
 impl<'b> Request<'b> {
-    /// Reads a head that ends in its empty line.
+    /// Parses a head that ends in its empty line.
     pub(crate) fn parse(head: &'b [u8]) -> Result<Self, RequestError> {
-        let end =
-            head.windows(2).position(|pair| pair == b"\r\n").ok_or(RequestError::bad_request("no request line"))?;
+        let end = head
+            .windows(2)
+            .position(|pair| pair == b"\r\n")
+            .ok_or(RequestError::bad_request("missing request line"))?;
         let (line, rest) = head.split_at(end);
         let (method, target, minor) = request_line(line)?;
         let mut storage = [EMPTY_HEADER; MAX_FIELDS];
@@ -100,7 +97,7 @@ impl<'b> Request<'b> {
             keep_alive: !fields.list_contains("connection", "close")
                 && (!is_http10 || fields.list_contains("connection", "keep-alive")),
             expects_continue,
-            // §13.1.3: ignored where the other condition is there, which no file here can meet.
+            // §13.1.3: ignored next to If-None-Match, which no file here can match (there are no ETags).
             if_modified_since: fields.first("if-modified-since").filter(|_| fields.first("if-none-match").is_none()),
             referer: fields.first("referer"),
             user_agent: fields.first("user-agent"),
@@ -108,13 +105,13 @@ impl<'b> Request<'b> {
     }
 }
 
-/// `method SP request-target SP HTTP-version`, single spaces (RFC 9112 §3): the lenient split on
-/// white space that §3 allows is how one target becomes two.
+/// Parses `method SP request-target SP HTTP-version` with single spaces (RFC 9112 §3). With the lenient split on
+/// white space that §3 allows, two parsers can find different targets.
 fn request_line(line: &[u8]) -> Result<(&str, &str, u8), RequestError> {
     let mut words = line.split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
     else {
-        return Err(RequestError::bad_request("the request line is not: method, target, version"));
+        return Err(RequestError::bad_request("malformed request line: expected method, target, version"));
     };
     if !is_token(method) {
         return Err(RequestError::bad_request("the method is not a token"));
@@ -122,13 +119,13 @@ fn request_line(line: &[u8]) -> Result<(&str, &str, u8), RequestError> {
     let minor = match version {
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'0'..=b'9'] => minor - b'0',
         [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
-            return Err(RequestError::new(Status::HTTP_VERSION_NOT_SUPPORTED, "not HTTP/1"));
+            return Err(RequestError::new(Status::HTTP_VERSION_NOT_SUPPORTED, "unsupported HTTP version"));
         }
-        _ => return Err(RequestError::bad_request("the version is not HTTP/1.0 or HTTP/1.1")),
+        _ => return Err(RequestError::bad_request("malformed HTTP version: expected HTTP/1.1")),
     };
     if !target.iter().all(|byte| matches!(byte, 0x21..=0x7e)) || target.iter().any(|byte| matches!(byte, b'\\' | b'#'))
     {
-        return Err(RequestError::bad_request("the target holds an octet that a URI cannot"));
+        return Err(RequestError::bad_request("the target has a character not allowed in a URI"));
     }
     match (std::str::from_utf8(method), std::str::from_utf8(target)) {
         (Ok(method), Ok(target)) => Ok((method, target, minor)),
@@ -136,20 +133,20 @@ fn request_line(line: &[u8]) -> Result<(&str, &str, u8), RequestError> {
     }
 }
 
-/// Brings the four forms of RFC 9112 §3.2 to one: a path with its query, or `*`.
-/// The authority of an absolute one comes with it.
+/// Reduces the four target forms of RFC 9112 §3.2 to a path with its query, or `*`. Returns the authority of an
+/// absolute-form target with it.
 fn origin_form<'b>(method: &str, target: &'b str) -> Result<(Option<&'b str>, &'b str), RequestError> {
     const INVALID_TARGET: RequestError = RequestError::bad_request("the target is neither a path nor an http URI");
     match method {
         "CONNECT" if is_authority(target.as_bytes()) && target.contains(':') => return Ok((None, "*")),
-        "CONNECT" => return Err(RequestError::bad_request("CONNECT wants host:port")),
+        "CONNECT" => return Err(RequestError::bad_request("the target of CONNECT is not host:port")),
         "OPTIONS" if target == "*" => return Ok((None, "*")),
         _ => {}
     }
     if target.starts_with('/') {
         return Ok((None, target));
     }
-    // Absolute-form: its authority stands in for Host (§3.2.2), and must be as good as one.
+    // Absolute-form: its authority replaces Host (§3.2.2) and follows the same syntax.
     let colon = target.find("://").ok_or(INVALID_TARGET)?;
     let (scheme, rest) = target.split_at(colon);
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
@@ -158,9 +155,9 @@ fn origin_form<'b>(method: &str, target: &'b str) -> Result<(Option<&'b str>, &'
     let rest = rest.get(3..).unwrap_or_default();
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     if !is_authority(authority.as_bytes()) {
-        return Err(RequestError::bad_request("the target's host is malformed"));
+        return Err(RequestError::bad_request("malformed host in the target"));
     }
-    // `http://h` asks for `/`, and `http://h?q` for `/` with a query that no file here reads.
+    // `http://h` means `/`, and `http://h?q` means `/` with a query, which files ignore.
     Ok((Some(authority), if path.starts_with('/') { path } else { "/" }))
 }
 
@@ -171,24 +168,24 @@ fn field_lines<'h, 'b>(
     match httparse::parse_headers(bytes, storage) {
         Ok(httparse::Status::Complete((_, headers))) => Ok(Fields::new(headers)),
         Err(httparse::Error::TooManyHeaders) => Err(HeadError::TooManyFields.into()),
-        Ok(httparse::Status::Partial) | Err(_) => Err(RequestError::bad_request("a field line is malformed")),
+        Ok(httparse::Status::Partial) | Err(_) => Err(RequestError::bad_request("malformed field line")),
     }
 }
 
-/// Exactly one good Host, which only HTTP/1.0 may leave out (RFC 9112 §3.2).
+/// Requires exactly one valid Host field; only HTTP/1.0 may omit it (RFC 9112 §3.2).
 fn host<'b>(fields: Fields<'_, 'b>, is_http10: bool) -> Result<Option<&'b str>, RequestError> {
     let mut hosts = fields.all("host");
     match (hosts.next(), hosts.next()) {
         (None, _) if is_http10 => Ok(None),
-        (None, _) => Err(RequestError::bad_request("no Host field")),
+        (None, _) => Err(RequestError::bad_request("missing Host field")),
         (Some(_), Some(_)) => Err(RequestError::bad_request("more than one Host field")),
         (Some(host), None) if is_authority(host) => Ok(std::str::from_utf8(host).ok()),
-        (Some(_), None) => Err(RequestError::bad_request("the Host field is malformed")),
+        (Some(_), None) => Err(RequestError::bad_request("malformed Host field")),
     }
 }
 
-/// RFC 9112 §6.1 and §6.3. Transfer-Encoding beside Content-Length, twice, in HTTP/1.0 or not
-/// ending in chunked: each is a known way to hide a second request.
+/// Determines the body framing (RFC 9112 §6.1, §6.3). Transfer-Encoding together with Content-Length, repeated,
+/// in HTTP/1.0 or not ending in chunked: each is a known way to smuggle a second request.
 fn framing(fields: Fields<'_, '_>, is_http10: bool) -> Result<Framing, RequestError> {
     let length = content_length(fields).map_err(RequestError::bad_request)?;
     let mut codings = fields.all("transfer-encoding");
@@ -213,16 +210,16 @@ fn framing(fields: Fields<'_, '_>, is_http10: bool) -> Result<Framing, RequestEr
     let others_are_codings =
         !others.is_empty() && others.iter().all(|name| is_token(name) && !name.eq_ignore_ascii_case(b"chunked"));
     if ends_chunked && others_are_codings {
-        return Err(RequestError::new(Status::NOT_IMPLEMENTED, "a transfer coding other than chunked"));
+        return Err(RequestError::new(Status::NOT_IMPLEMENTED, "unsupported transfer coding: expected chunked"));
     }
-    Err(RequestError::bad_request("Transfer-Encoding does not end in one chunked"))
+    Err(RequestError::bad_request("Transfer-Encoding does not end in a single chunked"))
 }
 
-/// RFC 9110 §10.1.1; an HTTP/1.0 peer cannot mean it.
+/// Parses Expect (RFC 9110 §10.1.1), which is ignored in HTTP/1.0.
 fn expectation(fields: Fields<'_, '_>, is_http10: bool) -> Result<bool, RequestError> {
     match fields.first("expect") {
         Some(value) if !is_http10 && !value.eq_ignore_ascii_case(b"100-continue") => {
-            Err(RequestError::new(Status::EXPECTATION_FAILED, "an expectation other than 100-continue"))
+            Err(RequestError::new(Status::EXPECTATION_FAILED, "unsupported expectation: expected 100-continue"))
         }
         expect => Ok(expect.is_some() && !is_http10),
     }
@@ -235,20 +232,20 @@ mod tests {
     fn status(head: &str) -> u16 {
         match Request::parse(head.as_bytes()) {
             Ok(_) => 200,
-            Err(refusal) => refusal.status.map_or(0, super::Status::code),
+            Err(error) => error.status.map_or(0, super::Status::code),
         }
     }
 
-    fn with(field: &str) -> u16 {
+    fn status_with_field(field: &str) -> u16 {
         status(&format!("GET / HTTP/1.1\r\nHost: h\r\n{field}\r\n\r\n"))
     }
 
-    fn line(line: &str) -> u16 {
+    fn status_of_line(line: &str) -> u16 {
         status(&format!("{line}\r\nHost: h\r\n\r\n"))
     }
 
     #[test]
-    fn a_plain_request_is_read() {
+    fn a_simple_request_is_parsed() {
         let head = b"GET /a?b HTTP/1.1\r\nHost: h:1\r\nUser-Agent:  x y \r\n\r\n";
         let request = Request::parse(head).expect("well-formed");
         assert_eq!((request.method, request.target), ("GET", "/a?b"));
@@ -277,12 +274,12 @@ mod tests {
             ("BREW /pot HTTP/1.1", 501),
             ("POST / HTTP/1.1", 200),
         ] {
-            assert_eq!(line(text), expected, "{text}");
+            assert_eq!(status_of_line(text), expected, "{text}");
         }
     }
 
     #[test]
-    fn targets_come_in_four_forms() {
+    fn targets_have_four_forms() {
         for (text, expected) in [
             ("GET http://h/p HTTP/1.1", Some("/p")),
             ("GET HTTP://h HTTP/1.1", Some("/")),
@@ -305,27 +302,27 @@ mod tests {
     }
 
     #[test]
-    fn host_is_there_once_and_well_formed() {
+    fn host_is_present_once_and_well_formed() {
         assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), 400);
         assert_eq!(status("GET / HTTP/1.0\r\n\r\n"), 200);
-        assert_eq!(with("Host: h"), 400, "twice, even the same");
+        assert_eq!(status_with_field("Host: h"), 400, "repeated, even with the same value");
         for bad in ["", "a, b", "u@h", "h/p", "bad host", "h:65536", "[::1", "."] {
             assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: {bad}\r\n\r\n")), 400, "{bad}");
         }
     }
 
     #[test]
-    fn crooked_field_lines_are_refused() {
+    fn malformed_field_lines_are_rejected() {
         for bad in
             [" X: y", "X : y", "X\t: y", "X: a\r\n b", ": y", "X", "X: a\0b", "X\u{e9}: y", "X: a\rb", "X: \u{7f}"]
         {
-            assert_eq!(with(bad), 400, "{bad:?}");
+            assert_eq!(status_with_field(bad), 400, "{bad:?}");
         }
-        assert_eq!(with("X: caf\u{e9}"), 200, "obs-text in a value is opaque");
+        assert_eq!(status_with_field("X: caf\u{e9}"), 200, "obs-text in a value is opaque");
     }
 
     #[test]
-    fn transfer_encoding_is_chunked_alone_or_nothing() {
+    fn only_a_single_chunked_transfer_encoding_is_accepted() {
         for (fields, expected) in [
             ("Transfer-Encoding: chunked", 200),
             ("Transfer-Encoding: Chunked", 200),
@@ -342,24 +339,24 @@ mod tests {
             ("Content-Length: +5", 400),
             ("Content-Length: 5\r\nContent-Length: 5", 400),
         ] {
-            assert_eq!(with(fields), expected, "{fields:?}");
+            assert_eq!(status_with_field(fields), expected, "{fields:?}");
         }
         assert_eq!(status("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
     }
 
     #[test]
-    fn only_one_expectation_is_known() {
-        assert_eq!(with("Expect: 100-Continue"), 200);
-        assert_eq!(with("Expect: cake"), 417);
+    fn only_100_continue_is_a_known_expectation() {
+        assert_eq!(status_with_field("Expect: 100-Continue"), 200);
+        assert_eq!(status_with_field("Expect: cake"), 417);
         assert_eq!(status("GET / HTTP/1.0\r\nExpect: cake\r\n\r\n"), 200);
     }
 
     #[test]
     fn keep_alive_follows_version_and_connection() {
-        let keeps = |head: &str| Request::parse(head.as_bytes()).expect("well-formed").keep_alive;
-        assert!(keeps("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
-        assert!(!keeps("GET / HTTP/1.1\r\nHost: h\r\nConnection: x, Close\r\n\r\n"));
-        assert!(!keeps("GET / HTTP/1.0\r\n\r\n"));
-        assert!(keeps("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"));
+        let persists = |head: &str| Request::parse(head.as_bytes()).expect("well-formed").keep_alive;
+        assert!(persists("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
+        assert!(!persists("GET / HTTP/1.1\r\nHost: h\r\nConnection: x, Close\r\n\r\n"));
+        assert!(!persists("GET / HTTP/1.0\r\n\r\n"));
+        assert!(persists("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"));
     }
 }

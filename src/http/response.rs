@@ -1,7 +1,7 @@
-//! A response head, read as a user agent has to.
+//! Parser of a response head, with the tolerance required of a user agent.
 //!
-//! Owns the status line (RFC 9112 §4), the rule for where the body ends (§6.3), and which oddities
-//! are tolerated and told.
+//! Owns the status line (RFC 9112 §4), the body framing rules (§6.3), and which deviations are tolerated with a
+//! warning.
 
 use std::borrow::Cow;
 
@@ -11,32 +11,32 @@ use super::body::Framing;
 use super::client::ResponseError;
 use super::fields::{Fields, MAX_FIELDS, content_length, is_field_value};
 
-/// A response head.
+/// Parsed response head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ResponseHead {
-    /// 100…999.
+    /// Status code from 100 to 999.
     pub status: u16,
-    /// As sent, lossy where it is not UTF-8.
+    /// Reason phrase, with invalid UTF-8 replaced.
     pub reason: String,
-    /// Names as sent, values as octets.
+    /// Names and values as received.
     pub fields: Vec<(String, Vec<u8>)>,
-    /// The octets as they came, with the empty line.
+    /// Bytes as received, including the empty line.
     pub raw: Vec<u8>,
-    /// What is odd about it and was tolerated.
+    /// Deviations that were tolerated.
     pub warnings: Vec<&'static str>,
-    /// The length its body announces, if it does.
+    /// Announced body length, if any.
     pub length: Option<u64>,
 }
 
 impl ResponseHead {
-    /// The first value of the field `name`.
+    /// Returns the first value of the field `name`.
     pub(crate) fn field(&self, name: &str) -> Option<&[u8]> {
         self.fields.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| &value[..])
     }
 }
 
-/// Refuses at the first octets what can never become a response, so that a peer of another
-/// protocol, or of HTTP/0.9, is named at once and not after a time-out.
+/// Rejects input that cannot become a response at its first bytes, so that another protocol or HTTP/0.9 is
+/// reported at once and not after a timeout.
 pub(super) fn check_http_prefix(bytes: &[u8]) -> Result<(), ResponseError> {
     const START: &[u8] = b"HTTP/";
     let first = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
@@ -46,33 +46,33 @@ pub(super) fn check_http_prefix(bytes: &[u8]) -> Result<(), ResponseError> {
         return Ok(());
     }
     Err(ResponseError::Malformed(match rest {
-        [b' ' | b'\t', ..] => "the response begins with white space before HTTP/1.1 (RFC 9112 §4)",
-        [0x15 | 0x16, 0x03, ..] => "the peer speaks TLS on this port",
-        _ => "the answer has no head, HTTP/0.9 style",
+        [b' ' | b'\t', ..] => "white space before the status line (RFC 9112 §4)",
+        [0x15 | 0x16, 0x03, ..] => "the server expects TLS on this port",
+        _ => "no status line: not HTTP, or HTTP/0.9",
     }))
 }
 
-/// Reads a head that ends in its empty line.
+/// Parses a head that ends in its empty line.
 pub(super) fn parse_head(head: &[u8], is_head_request: bool) -> Result<(ResponseHead, Framing), ResponseError> {
     let end = head.windows(2).position(|pair| pair == b"\r\n").unwrap_or(head.len());
     let (line, rest) = head.split_at(end);
     let (minor, status, reason) = status_line(line)?;
-    let mut oddities = Vec::new();
-    let block = unfold(rest.get(2..).unwrap_or_default(), &mut oddities);
+    let mut warnings = Vec::new();
+    let block = unfold(rest.get(2..).unwrap_or_default(), &mut warnings);
     let mut storage = [EMPTY_HEADER; MAX_FIELDS];
     let fields = match httparse::parse_headers(&block, &mut storage) {
         Ok(httparse::Status::Complete((_, headers))) => Fields::new(headers),
         Ok(httparse::Status::Partial) | Err(_) => {
-            return Err(ResponseError::Malformed("a field line of the response is malformed"));
+            return Err(ResponseError::Malformed("malformed field line in the response"));
         }
     };
-    let framing = framing(fields, status, is_head_request, minor, &mut oddities)?;
+    let framing = framing(fields, status, is_head_request, minor, &mut warnings)?;
     let parsed = ResponseHead {
         status,
         reason: String::from_utf8_lossy(reason).into_owned(),
         fields: fields.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         raw: head.to_owned(),
-        warnings: oddities,
+        warnings,
         length: match framing {
             Framing::Length(length) => Some(length),
             _ => None,
@@ -81,13 +81,13 @@ pub(super) fn parse_head(head: &[u8], is_head_request: bool) -> Result<(Response
     Ok((parsed, framing))
 }
 
-/// Field lines with each fold replaced by spaces, as a user agent has to (RFC 9112 §5.2).
+/// Replaces each line fold by spaces, as required of a user agent (RFC 9112 §5.2).
 fn unfold<'b>(block: &'b [u8], warnings: &mut Vec<&'static str>) -> Cow<'b, [u8]> {
     let is_fold = |three: &[u8]| matches!(three, [b'\r', b'\n', b' ' | b'\t']);
     if !block.windows(3).any(is_fold) {
         return Cow::Borrowed(block);
     }
-    warnings.push("a field is folded over several lines, which has been obsolete since 2014");
+    warnings.push("obsolete line folding in the response head (RFC 9112 §5.2)");
     let mut unfolded = block.to_owned();
     for at in 0..block.len() {
         if block.get(at..at + 3).is_some_and(is_fold)
@@ -99,16 +99,16 @@ fn unfold<'b>(block: &'b [u8], warnings: &mut Vec<&'static str>) -> Cow<'b, [u8]
     Cow::Owned(unfolded)
 }
 
-/// `HTTP-version SP status-code SP [ reason ]` (RFC 9112 §4). The space behind the code is missing
-/// from so many servers that its absence is let pass where there is no reason either.
+/// Parses `HTTP-version SP status-code SP [ reason ]` (RFC 9112 §4). Many servers omit the space after the code
+/// if there is no reason phrase; this is tolerated.
 fn status_line(line: &[u8]) -> Result<(u8, u16, &[u8]), ResponseError> {
     const MALFORMED_STATUS_LINE: ResponseError =
-        ResponseError::Malformed("the status line is not: HTTP/1.1, three digits, reason");
+        ResponseError::Malformed("malformed status line: expected HTTP-version, status code, reason phrase");
     let [b'H', b'T', b'T', b'P', b'/', major, b'.', minor @ b'0'..=b'9', b' ', a, b, c, rest @ ..] = line else {
         return Err(MALFORMED_STATUS_LINE);
     };
     if *major != b'1' {
-        return Err(ResponseError::Malformed("the peer answers in another HTTP version"));
+        return Err(ResponseError::Malformed("unsupported HTTP version in the response"));
     }
     let digits = [*a, *b, *c];
     if !digits.iter().all(u8::is_ascii_digit) || *a == b'0' {
@@ -122,7 +122,7 @@ fn status_line(line: &[u8]) -> Result<(u8, u16, &[u8]), ResponseError> {
     }
 }
 
-/// RFC 9112 §6.3 in its order.
+/// Applies the rules of RFC 9112 §6.3 in their order.
 fn framing(
     fields: Fields<'_, '_>,
     status: u16,
@@ -141,10 +141,10 @@ fn framing(
         (Some(_), ..) if minor == 0 => Err(ResponseError::Malformed("Transfer-Encoding in an HTTP/1.0 response")),
         (Some(coding), None, length) if coding.eq_ignore_ascii_case(b"chunked") => {
             if length.is_some() {
-                warnings.push("both Transfer-Encoding and Content-Length; the length is ignored");
+                warnings.push("both Transfer-Encoding and Content-Length in the response; Content-Length ignored");
             }
             Ok(Framing::Chunked)
         }
-        _ => Err(ResponseError::Malformed("a transfer coding that was not asked for")),
+        _ => Err(ResponseError::Malformed("unsupported transfer coding in the response")),
     }
 }

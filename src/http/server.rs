@@ -1,13 +1,13 @@
-//! The server's side of one connection.
+//! Server side of one connection.
 //!
-//! Owns the order of things: a head, then its answer, then whatever body the request had, then
-//! the next head. It must not know what is served.
+//! Owns the order of a session: a request head, its response, the rest of the request body, the next head.
+//! Must not know what is served.
 //!
 //! ```text
-//!            complete head             answer              body drained
-//!   Head ───────────────────▶ Asked ───────────▶ Draining ─────────────▶ Head
-//!    │ malformed                 │ not persistent      │ too long
-//!    └───────────▶ Over ◀────────┴─────────────────────┘
+//!            complete head                     response              body drained
+//!   Head ───────────────────▶ AwaitingResponse ─────────▶ Draining ─────────────▶ Head
+//!    │ malformed                 │ not persistent            │ too long
+//!    └──────────▶ Closed ◀───────┴───────────────────────────┘
 //! ```
 
 use super::body::{BodyDecoder, BodyPart, Framing};
@@ -16,13 +16,13 @@ use super::head::{MAX_REQUEST_HEAD, Scanner};
 use super::request::{Request, RequestError};
 use super::status::Status;
 
-/// The most octets of a request body that are read and thrown away to keep a connection; beyond
-/// it, closing is cheaper for everybody.
+/// Maximum number of body bytes read and discarded to keep a connection; beyond it, closing is cheaper for
+/// client and server.
 const MAX_DRAINED: u64 = 64 * 1024;
-/// What a TLS handshake record begins with (RFC 8446 §5.1).
+/// First byte of a TLS handshake record (RFC 8446 §5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// One connection, as the server sees it.
+/// Decoder of requests and encoder of response heads on one connection.
 #[derive(Debug)]
 pub(crate) struct ServerCodec {
     state: State,
@@ -36,34 +36,32 @@ enum State {
     Closed,
 }
 
-/// What came in.
+/// Result of [`ServerCodec::receive`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ServerInput<'b> {
-    /// Nothing complete yet.
+    /// More input is needed.
     NeedMore,
-    /// A request, to be answered before anything else is read.
+    /// Request to be answered before more input is read.
     Request(Request<'b>),
-    /// Not a request that can be served; the answer, if one is due, ends the connection.
+    /// Rejected input; the response, if any, ends the connection.
     Invalid(RequestError),
 }
 
-/// A final answer's head.
+/// Head of a final response.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OutgoingHead<'a> {
-    /// Its status.
     pub status: Status,
-    /// Field lines beside Date, Server, Content-Length and Connection.
+    /// Field lines other than Date, Server, Content-Length and Connection.
     pub fields: &'a [(&'a str, &'a str)],
-    /// The length a GET's body has; not written where the status allows no body.
+    /// Body length of the response to GET; not sent if the status allows no body.
     pub length: u64,
 }
 
-/// What follows an answer's head.
+/// Steps after a response head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AfterHead {
-    /// Whether the body is sent: not for HEAD, not for 204 and 304.
+    /// False for HEAD, 204 and 304.
     pub send_body: bool,
-    /// Whether the connection ends behind it.
     pub close_connection: bool,
 }
 
@@ -74,28 +72,27 @@ impl Default for ServerCodec {
 }
 
 impl ServerCodec {
-    /// Takes octets; returns how many, and what they were. Octets behind a request stay with the
-    /// caller until it is answered.
+    /// Decodes the next input and returns the number of bytes consumed. The caller keeps the bytes after a
+    /// request until the request is answered.
     pub(crate) fn receive<'b>(&mut self, bytes: &'b [u8]) -> (usize, ServerInput<'b>) {
         let mut taken = 0;
-        if let State::Draining { body, remaining: left } = &mut self.state {
+        if let State::Draining { body, remaining } = &mut self.state {
             loop {
                 match body.decode(bytes.get(taken..).unwrap_or_default()) {
-                    Ok((more, BodyPart::Data(data))) if data.len() as u64 <= *left => {
+                    Ok((more, BodyPart::Data(data))) if data.len() as u64 <= *remaining => {
                         taken += more;
-                        *left -= data.len() as u64;
+                        *remaining -= data.len() as u64;
                     }
                     Ok((more, BodyPart::NeedMore)) => return (taken + more, ServerInput::NeedMore),
                     Ok((more, BodyPart::End)) => {
                         taken += more;
                         break;
                     }
-                    // The answer is out already; there is nothing to say, only to stop listening.
+                    // The response was sent already, so only the connection can be closed.
                     Ok(_) => {
-                        return self
-                            .reject(bytes, RequestError { status: None, reason: "a request body goes on and on" });
+                        return self.reject(bytes, RequestError { status: None, reason: "request body too large" });
                     }
-                    Err(why) => return self.reject(bytes, RequestError { status: None, reason: why }),
+                    Err(reason) => return self.reject(bytes, RequestError { status: None, reason }),
                 }
             }
             *self = Self::default();
@@ -105,20 +102,20 @@ impl ServerCodec {
         };
         let rest = bytes.get(taken..).unwrap_or_default();
         if rest.first() == Some(&TLS_HANDSHAKE) {
-            return self.reject(bytes, RequestError { status: None, reason: "looks like TLS on a plain port" });
+            return self.reject(bytes, RequestError { status: None, reason: "looks like TLS on a port without TLS" });
         }
         let parsed = match scanner.scan(rest) {
             Ok(None) => return (taken, ServerInput::NeedMore),
             Ok(Some(span)) => {
                 Request::parse(rest.get(span.start..span.end).unwrap_or_default()).map(|request| (request, span))
             }
-            Err(bad) => Err(bad.into()),
+            Err(error) => Err(error.into()),
         };
         match parsed {
             Ok((request, span)) => {
                 self.state = State::AwaitingResponse {
-                    // A peer that waits for 100 may or may not send its body after a final answer:
-                    // the connection is of no further use (RFC 9110 §10.1.1).
+                    // A client that waits for 100 may or may not send its body after a final response,
+                    // so the connection cannot be reused (RFC 9110 §10.1.1).
                     keep_alive: request.keep_alive
                         && !(request.expects_continue && request.framing != Framing::Length(0)),
                     is_head_request: request.method == "HEAD",
@@ -126,7 +123,7 @@ impl ServerCodec {
                 };
                 (taken + span.end, ServerInput::Request(request))
             }
-            Err(refusal) => self.reject(bytes, refusal),
+            Err(error) => self.reject(bytes, error),
         }
     }
 
@@ -135,43 +132,43 @@ impl ServerCodec {
         (bytes.len(), ServerInput::Invalid(error))
     }
 
-    /// Whether the next octets belong to a head.
+    /// Returns true if the next bytes belong to a head.
     pub(crate) fn is_in_head(&self) -> bool {
         matches!(self.state, State::Head(_))
     }
 
-    /// Whether the rest of a request's body is being thrown away.
+    /// Returns true while the rest of a request body is discarded.
     pub(crate) fn is_draining(&self) -> bool {
         matches!(self.state, State::Draining { .. })
     }
 
-    /// Writes the head of the answer to the last request, or to a refusal, and says what follows.
-    /// `last` closes the connection behind it whatever the peer wants.
+    /// Appends the head of the response to the last request or rejection, and returns the steps after it.
+    /// `last` closes the connection even if the client wants to keep it.
     pub(crate) fn respond(
         &mut self,
-        answer: &OutgoingHead<'_>,
+        head: &OutgoingHead<'_>,
         date: HttpDate,
         last: bool,
         out: &mut Vec<u8>,
     ) -> AfterHead {
-        let (keep_alive, is_head, body) = match &self.state {
-            State::AwaitingResponse { keep_alive, is_head_request: is_head, body } => {
-                (*keep_alive && !last, *is_head, *body)
+        let (keep_alive, is_head_request, body) = match &self.state {
+            State::AwaitingResponse { keep_alive, is_head_request, body } => {
+                (*keep_alive && !last, *is_head_request, *body)
             }
             _ => (false, false, Framing::Length(0)),
         };
         let keep_alive = keep_alive && !matches!(body, Framing::Length(length) if length > MAX_DRAINED);
-        write_head(answer, date, keep_alive, out);
+        write_head(head, date, keep_alive, out);
         self.state = match (keep_alive, body) {
             (false, _) => State::Closed,
             (true, Framing::Length(0)) => State::Head(Scanner::new(MAX_REQUEST_HEAD)),
             (true, body) => State::Draining { body: BodyDecoder::new(body), remaining: MAX_DRAINED },
         };
-        AfterHead { send_body: !is_head && !answer.status.forbids_body(), close_connection: !keep_alive }
+        AfterHead { send_body: !is_head_request && !head.status.forbids_body(), close_connection: !keep_alive }
     }
 }
 
-/// The answer's status line and fields (RFC 9112 §4; Date by RFC 9110 §6.6.1).
+/// Writes the status line and fields (RFC 9112 §4; Date: RFC 9110 §6.6.1).
 fn write_head(head: &OutgoingHead<'_>, date: HttpDate, keep_alive: bool, out: &mut Vec<u8>) {
     use std::io::Write as _;
     let status = head.status;
@@ -183,7 +180,7 @@ fn write_head(head: &OutgoingHead<'_>, date: HttpDate, keep_alive: bool, out: &m
     for (name, value) in head.fields {
         let _ = write!(out, "{name}: {value}\r\n");
     }
-    // Said in both cases: an HTTP/1.0 peer that asked to keep it has to be told that it may.
+    // Sent in both cases: an HTTP/1.0 client that requested keep-alive needs the confirmation.
     let _ = write!(out, "Connection: {}\r\n\r\n", if keep_alive { "keep-alive" } else { "close" });
 }
 
@@ -201,7 +198,7 @@ mod tests {
         (String::from_utf8(out).expect("ASCII"), after)
     }
 
-    /// Feeds everything, answering each request; the targets seen, and the last refusal.
+    /// Feeds all bytes and answers each request; returns the targets and the rejection, if any.
     fn feed(bytes: &[u8]) -> (Vec<String>, Option<&'static str>) {
         let (mut server, mut taken, mut targets) = (ServerCodec::default(), 0, Vec::new());
         loop {
@@ -209,7 +206,7 @@ mod tests {
             taken += more;
             match incoming {
                 ServerInput::NeedMore => return (targets, None),
-                ServerInput::Invalid(refusal) => return (targets, Some(refusal.reason)),
+                ServerInput::Invalid(error) => return (targets, Some(error.reason)),
                 ServerInput::Request(request) => targets.push(request.target.to_owned()),
             }
             respond(&mut server);
@@ -217,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_its_length_and_says_how_it_goes_on() {
+    fn a_response_has_its_length_and_connection_option() {
         let mut server = ServerCodec::default();
         let _ = server.receive(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n");
         let (head, after) = respond(&mut server);
@@ -236,13 +233,13 @@ mod tests {
     }
 
     #[test]
-    fn pipelined_requests_are_read_one_by_one() {
-        let many = b"GET /1 HTTP/1.1\r\nHost: h\r\n\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\nGET /3 HT";
-        assert_eq!(feed(many), (vec!["/1".into(), "/2".into()], None));
+    fn pipelined_requests_are_decoded_one_by_one() {
+        let pipelined = b"GET /1 HTTP/1.1\r\nHost: h\r\n\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\nGET /3 HT";
+        assert_eq!(feed(pipelined), (vec!["/1".into(), "/2".into()], None));
     }
 
     #[test]
-    fn a_request_is_read_at_every_split() {
+    fn a_request_is_decoded_at_every_split() {
         let bytes = b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n";
         for split in 0..bytes.len() {
             let mut server = ServerCodec::default();
@@ -252,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_never_taken_for_the_next_request() {
+    fn a_body_is_never_parsed_as_the_next_request() {
         let smuggled = b"POST /1 HTTP/1.1\r\nHost: h\r\nContent-Length: 28\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n";
         let after = [&smuggled[..], b"GET /3 HTTP/1.1\r\nHost: h\r\n\r\n"].concat();
         assert_eq!(feed(&after), (vec!["/1".into(), "/3".into()], None));
@@ -261,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_at_the_limit_keeps_the_connection_and_one_past_it_does_not() {
+    fn a_body_at_the_limit_keeps_the_connection_and_one_byte_more_does_not() {
         let closes = |length: u64| {
             let mut server = ServerCodec::default();
             let head = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n");
@@ -273,28 +270,28 @@ mod tests {
     }
 
     #[test]
-    fn nothing_after_a_refusal_is_answered() {
+    fn nothing_after_a_rejection_is_answered() {
         let smuggled = b"GET /1 HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n";
         assert_eq!(feed(smuggled), (vec![], Some("both Transfer-Encoding and Content-Length")));
     }
 
     #[test]
-    fn a_body_held_back_for_100_ends_the_connection() {
+    fn a_body_that_waits_for_100_ends_the_connection() {
         let mut server = ServerCodec::default();
         let _ = server.receive(b"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
         assert!(respond(&mut server).1.close_connection);
     }
 
     #[test]
-    fn a_tls_hello_is_told_apart_and_gets_no_answer() {
+    fn a_tls_client_hello_is_recognized_and_gets_no_response() {
         let (_, incoming) = ServerCodec::default().receive(b"\x16\x03\x01\x02\x00");
         assert!(
-            matches!(incoming, ServerInput::Invalid(refusal) if refusal.status.is_none() && refusal.reason.contains("TLS"))
+            matches!(incoming, ServerInput::Invalid(error) if error.status.is_none() && error.reason.contains("TLS"))
         );
     }
 
     #[test]
-    fn no_octets_at_all_make_it_panic() {
+    fn no_input_causes_a_panic() {
         let mut seed = 1_u32;
         for _ in 0..2_000 {
             let noise: Vec<u8> = (0..64)

@@ -1,51 +1,34 @@
-//! Status codes and their reason phrases (RFC 9110 §15).
+//! Status codes and their reason phrases (RFC 9110 §15; 431: RFC 6585 §5).
 
 use std::fmt;
 
-/// A status code with its registered reason phrase.
+/// Status code with its registered reason phrase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Status(u16);
 
 impl Status {
-    /// 200, §15.3.1.
     pub(crate) const OK: Self = Self(200);
-    /// 204, §15.3.5.
     pub(crate) const NO_CONTENT: Self = Self(204);
-    /// 301, §15.4.2.
     pub(crate) const MOVED_PERMANENTLY: Self = Self(301);
-    /// 304, §15.4.5.
     pub(crate) const NOT_MODIFIED: Self = Self(304);
-    /// 400, §15.5.1.
     pub(crate) const BAD_REQUEST: Self = Self(400);
-    /// 403, §15.5.4.
     pub(crate) const FORBIDDEN: Self = Self(403);
-    /// 404, §15.5.5.
     pub(crate) const NOT_FOUND: Self = Self(404);
-    /// 405, §15.5.6.
     pub(crate) const METHOD_NOT_ALLOWED: Self = Self(405);
-    /// 408, §15.5.9.
     pub(crate) const REQUEST_TIMEOUT: Self = Self(408);
-    /// 414, §15.5.15.
     pub(crate) const URI_TOO_LONG: Self = Self(414);
-    /// 417, §15.5.18.
     pub(crate) const EXPECTATION_FAILED: Self = Self(417);
-    /// 431, RFC 6585 §5.
     pub(crate) const REQUEST_HEADER_FIELDS_TOO_LARGE: Self = Self(431);
-    /// 500, §15.6.1.
     pub(crate) const INTERNAL_SERVER_ERROR: Self = Self(500);
-    /// 501, §15.6.2.
     pub(crate) const NOT_IMPLEMENTED: Self = Self(501);
-    /// 503, §15.6.4.
     pub(crate) const SERVICE_UNAVAILABLE: Self = Self(503);
-    /// 505, §15.6.6.
     pub(crate) const HTTP_VERSION_NOT_SUPPORTED: Self = Self(505);
 
-    /// The number.
     pub(crate) fn code(self) -> u16 {
         self.0
     }
 
-    /// The phrase for people, as the registry spells it.
+    /// Returns the registered reason phrase.
     pub(crate) fn reason(self) -> &'static str {
         match self.0 {
             200 => "OK",
@@ -67,13 +50,13 @@ impl Status {
         }
     }
 
-    /// Whether an answer with this status never has a body (RFC 9112 §6.3, rule 1).
+    /// Returns true if a response with this status never has a body (RFC 9112 §6.3, rule 1).
     pub(crate) fn forbids_body(self) -> bool {
         matches!(self.0, 100..=199 | 204 | 304)
     }
 }
 
-/// `404 Not Found`.
+/// Format: `404 Not Found`.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.0, self.reason())

@@ -1,7 +1,7 @@
-//! What a directory looks like in a browser.
+//! HTML page of a directory listing.
 //!
-//! Owns the page made from `assets/pages/listing.html`. Every name in it is some stranger's octets:
-//! escaped as a URL segment in the link and as HTML in the text.
+//! Owns the page built from `assets/pages/listing.html`. File names are untrusted bytes, so they are escaped as a
+//! URL segment in the link and as HTML in the text.
 
 use std::fmt::{self, Write as _};
 
@@ -10,17 +10,17 @@ use super::root::{DirEntry, EntryKind};
 
 const PAGE: &str = include_str!("../../assets/pages/listing.html");
 
-/// The page for a directory with these names; `more` says that not all are shown.
+/// Renders the page of a directory; `is_truncated` adds a remark that entries are missing.
 pub(crate) fn render_listing(path: &SitePath, entries: &[DirEntry], is_truncated: bool) -> String {
     let mut rows = String::new();
     if !path.is_root() {
         rows.push_str("<tr><td><a href=\"../\">../</a><td><td>\n");
     }
-    for named in entries {
-        write_row(&mut rows, named);
+    for entry in entries {
+        write_row(&mut rows, entry);
     }
     if is_truncated {
-        rows.push_str("<tr><td colspan=3>… and more, not shown\n");
+        rows.push_str("<tr><td colspan=3>… more entries not shown\n");
     }
     let title = String::from_utf8_lossy(&path.relative()).into_owned();
     let title = if path.is_root() { String::from("/") } else { format!("/{title}/") };
@@ -32,7 +32,7 @@ fn write_row(rows: &mut String, entry: &DirEntry) {
     let name = String::from_utf8_lossy(&entry.name);
     let date = jiff::Timestamp::from_second(entry.modified).map(|moment| moment.strftime("%Y-%m-%d %H:%M").to_string());
     let size = if entry.kind == EntryKind::File { entry.length.to_string() } else { String::new() };
-    // `./` keeps a name like `a:b` from being read as a scheme. Writing to a String cannot fail.
+    // `./` prevents a name such as `a:b` from being parsed as a scheme. Writing to a String cannot fail.
     let _ = writeln!(
         rows,
         "<tr><td><a href=\"./{}{slash}\">{}{slash}</a><td class=n>{size}<td>{}",
@@ -42,8 +42,8 @@ fn write_row(rows: &mut String, entry: &DirEntry) {
     );
 }
 
-/// Text as HTML: what could start a tag, an entity or end an attribute is escaped, and so are
-/// control characters, which a terminal showing the source would obey.
+/// Escapes text as HTML: characters that start a tag or an entity or end an attribute, and control characters,
+/// which a terminal would interpret when it shows the source.
 pub(crate) fn escape_html(text: &str) -> impl fmt::Display + '_ {
     struct Html<'t>(&'t str);
     impl fmt::Display for Html<'_> {
@@ -56,7 +56,7 @@ pub(crate) fn escape_html(text: &str) -> impl fmt::Display + '_ {
                     '"' => f.write_str("&quot;")?,
                     '\'' => f.write_str("&#39;")?,
                     control if control.is_control() => f.write_char('\u{fffd}')?,
-                    // The bidirectional overrides let one name read as another.
+                    // Bidirectional overrides can make one name look like another.
                     '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => f.write_char('\u{fffd}')?,
                     other => f.write_char(other)?,
                 }
@@ -72,15 +72,15 @@ mod tests {
     use super::{DirEntry, EntryKind, SitePath, render_listing};
 
     fn page(target: &str, names: &[&[u8]]) -> String {
-        let names: Vec<_> = names
+        let entries: Vec<_> = names
             .iter()
             .map(|name| DirEntry { kind: EntryKind::File, name: name.to_vec(), length: 7, modified: 0 })
             .collect();
-        render_listing(&SitePath::parse(target).expect("a good path"), &names, false)
+        render_listing(&SitePath::parse(target).expect("a valid path"), &entries, false)
     }
 
     #[test]
-    fn a_hostile_name_stays_text_in_one_link() {
+    fn a_hostile_name_is_shown_as_text_in_one_link() {
         let page = page("/", &[b"<script>\"'&\n\x1b[31m\xff"]);
         assert!(page.contains("href=\"./%3Cscript%3E%22%27%26%0A%1B%5B31m%FF\""), "{page}");
         assert!(page.contains("&lt;script&gt;&quot;&#39;&amp;"), "{page}");
@@ -88,13 +88,13 @@ mod tests {
     }
 
     #[test]
-    fn a_colon_does_not_make_a_scheme_and_a_question_mark_no_query() {
+    fn a_colon_starts_no_scheme_and_a_question_mark_starts_no_query() {
         let page = page("/", &[b"javascript:x", b"a?b#c%"]);
         assert!(page.contains("href=\"./javascript:x\"") && page.contains("href=\"./a%3Fb%23c%25\""), "{page}");
     }
 
     #[test]
-    fn only_the_root_has_no_way_up() {
+    fn every_listing_but_the_root_links_to_its_parent() {
         assert!(!page("/", &[]).contains("../"));
         assert!(page("/%3Cb%3E/", &[]).contains("../"));
         assert!(page("/%3Cb%3E/", &[]).contains("<title>/&lt;b&gt;/"));

@@ -1,9 +1,9 @@
-//! Media types by file name, from the table of `mime_guess`.
+//! Media types by file name extension, from the table of `mime_guess`.
 
 use std::path::Path;
 
-/// The `Content-Type` of a file of this name. Text is said to be UTF-8, since without a charset
-/// a browser guesses from the reader's locale.
+/// Returns the `Content-Type` for a file name. Text is declared as UTF-8, because without a charset a browser
+/// guesses from the locale.
 pub(crate) fn media_type(name: &Path) -> String {
     let guess = mime_guess::from_path(name).first_or_octet_stream();
     match (guess.type_(), guess.get_param("charset")) {
@@ -18,7 +18,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn the_table_knows_the_web() {
+    fn common_web_files_have_their_types() {
         for (name, expected) in [
             ("HelloWorld.html", "text/html; charset=utf-8"),
             ("style.css", "text/css; charset=utf-8"),

@@ -1,9 +1,8 @@
-//! The files `serve-http` shows.
+//! Files that `serve-http` serves.
 //!
-//! Owns the way from a request's path to an open file: which file a path names ([`SitePath`]),
-//! opening it without ever leaving the root ([`Root`]), what a directory looks like
-//! ([`listing()`]), and a file's media type ([`media_type`]). It must not know HTTP; the command
-//! joins the two.
+//! Owns the mapping of a URL path to a path beneath the root ([`SitePath`]), opening it without leaving the root
+//! ([`Root`]), directory listings ([`render_listing`]) and media types ([`media_type`]). Must not know HTTP; the
+//! command connects the two.
 
 mod listing;
 mod media;

@@ -1,8 +1,8 @@
-//! From the path of a URL to a path beneath the root. A pure function with a table of attacks.
+//! Mapping of a URL path to a path beneath the root: a pure function with a table of attacks.
 //!
-//! Owns the order that keeps a site closed: decode once, split, then dots (RFC 3986 §5.2.4,
-//! RFC 9110 §17.3). Decoding twice, or looking for `..` before decoding, is how servers were
-//! walked out of. The kernel is asked to hold the same line again when the file is opened.
+//! Owns the order of the steps: decode once, split, then remove dot segments (RFC 3986 §5.2.4, RFC 9110 §17.3).
+//! Servers that decoded twice, or looked for `..` before decoding, were open to path traversal. The kernel checks
+//! the same again when the file is opened.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -11,8 +11,7 @@ use std::path::Path;
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode, percent_encode};
 
-/// What may stand unescaped in a path segment (RFC 3986 §3.3), less what HTML or a shell would
-/// read differently.
+/// Bytes to escape in a path segment (RFC 3986 §3.3), including those with a meaning in HTML or a shell.
 const SEGMENT: AsciiSet = CONTROLS
     .add(b' ')
     .add(b'"')
@@ -33,14 +32,14 @@ const SEGMENT: AsciiSet = CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// A path beneath the root: no `.`, no `..`, no empty segment, no NUL.
+/// Path beneath the root, without `.`, `..`, empty segments and NUL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SitePath {
     segments: Vec<Vec<u8>>,
     is_directory: bool,
 }
 
-/// Why a URL path names nothing that could be served.
+/// Reason why a URL path is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PathError {
     /// `%` without two hexadecimal digits, or `%00`.
@@ -50,7 +49,7 @@ pub(crate) enum PathError {
 }
 
 impl SitePath {
-    /// Reads the path of an origin-form target; a query is cut off.
+    /// Parses the path of an origin-form target; a query is ignored.
     pub(crate) fn parse(target: &str) -> Result<Self, PathError> {
         let path = target.split('?').next().unwrap_or_default();
         let decoded = decode(path.as_bytes())?;
@@ -69,28 +68,27 @@ impl SitePath {
         Ok(Self { segments, is_directory })
     }
 
-    /// Whether the URL ends in `/`, and so asks for a directory.
+    /// Returns true if the URL ends in `/` and so names a directory.
     pub(crate) fn is_directory(&self) -> bool {
         self.is_directory
     }
 
-    /// Whether this is the root itself.
     pub(crate) fn is_root(&self) -> bool {
         self.segments.is_empty()
     }
 
-    /// The path relative to the root, `.` for the root itself.
+    /// Returns the path relative to the root, `.` for the root itself.
     pub(crate) fn relative(&self) -> Vec<u8> {
         if self.segments.is_empty() { b".".to_vec() } else { self.segments.join(&b'/') }
     }
 
-    /// The file's name, for its media type.
+    /// Returns the file name, for its media type.
     pub(crate) fn file_name(&self) -> &Path {
         Path::new(OsStr::from_bytes(self.segments.last().map_or(b"", |name| name)))
     }
 
-    /// The URL path of the directory of this name: absolute, normalised, ending in `/`. It never
-    /// begins with `//`, which a browser would read as another host (CVE-2021-28861).
+    /// Returns the path as the URL path of a directory: absolute, normalised, ending in `/`. It never begins with
+    /// `//`, which a browser would parse as another host (CVE-2021-28861).
     pub(crate) fn directory_url(&self) -> String {
         let mut url = String::from("/");
         for segment in &self.segments {
@@ -101,7 +99,7 @@ impl SitePath {
     }
 }
 
-/// A file name as one segment of a URL path.
+/// Escapes a file name as one segment of a URL path.
 pub(super) fn escape_segment(name: &[u8]) -> impl std::fmt::Display + '_ {
     percent_encode(name, &SEGMENT)
 }
@@ -122,7 +120,7 @@ fn decode(path: &[u8]) -> Result<Vec<u8>, PathError> {
 mod tests {
     use super::{PathError, SitePath};
 
-    fn read(target: &str) -> Result<(String, bool), PathError> {
+    fn parse(target: &str) -> Result<(String, bool), PathError> {
         SitePath::parse(target)
             .map(|path| (String::from_utf8_lossy(&path.relative()).into_owned(), path.is_directory()))
     }
@@ -148,26 +146,26 @@ mod tests {
             ("/a%0d%0ab", "a\r\nb", false),
             ("//etc/passwd", "etc/passwd", false),
         ] {
-            assert_eq!(read(target), Ok((path.to_owned(), is_directory)), "{target}");
+            assert_eq!(parse(target), Ok((path.to_owned(), is_directory)), "{target}");
         }
     }
 
     #[test]
-    fn nothing_climbs_above_the_root() {
+    fn a_path_above_the_root_is_rejected() {
         for target in ["/..", "/../x", "/a/../../x", "/%2e%2e/x", "/%2e%2e%2fx", "/..%2f", "/a/%2E%2E/../x", "//../x"] {
-            assert_eq!(read(target), Err(PathError::AboveRoot), "{target}");
+            assert_eq!(parse(target), Err(PathError::AboveRoot), "{target}");
         }
     }
 
     #[test]
-    fn broken_escapes_and_nul_are_refused() {
+    fn malformed_escapes_and_nul_are_rejected() {
         for target in ["/%", "/%1", "/%zz", "/a%00", "/%+1"] {
-            assert_eq!(read(target), Err(PathError::InvalidEscape), "{target}");
+            assert_eq!(parse(target), Err(PathError::InvalidEscape), "{target}");
         }
     }
 
     #[test]
-    fn a_directory_url_stays_on_this_host_and_in_one_line() {
+    fn a_directory_url_stays_on_this_host_and_on_one_line() {
         let url = |target| SitePath::parse(target).expect("within the root").directory_url();
         assert_eq!(url("//evil.example/.."), "/");
         assert_eq!(url("//evil.example"), "/evil.example/");

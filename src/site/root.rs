@@ -1,9 +1,8 @@
-//! Opening a file beneath the root, and nowhere else.
+//! Root directory: opens files beneath it and nowhere else.
 //!
-//! Owns the one `openat2(RESOLVE_BENEATH)` that every served octet goes through (Linux 5.6):
-//! the kernel resolves the path and refuses `..` and symbolic links that lead out, at the moment
-//! of opening, so there is nothing to race. What was opened is then judged by `fstat` on the open
-//! descriptor, never by name.
+//! Owns the only `openat2(RESOLVE_BENEATH)` (Linux 5.6), which every served file goes through. The kernel resolves
+//! the path and rejects `..` and symbolic links that lead out while it opens the file, so there is no race between
+//! check and use. The file type is then taken from `fstat` on the open descriptor, never from the name.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -15,66 +14,62 @@ use rustix::io::Errno;
 
 use super::path::SitePath;
 
-/// A rename in the middle of a look-up makes the kernel say "again"; a site that is renamed
-/// faster than this many look-ups is not there.
+/// Maximum number of lookups of a path: the kernel returns EAGAIN if a rename happens during a lookup. After
+/// these, the path counts as not found.
 const MAX_OPEN_ATTEMPTS: usize = 16;
-/// The most names one listing shows.
+/// Maximum number of entries in a listing.
 const MAX_LISTED_ENTRIES: usize = 10_000;
 
-/// The directory that is shown.
+/// Directory that is served.
 #[derive(Debug)]
 pub(crate) struct Root {
     directory: OwnedFd,
     path: PathBuf,
 }
 
-/// What a path names.
+/// Opened file or directory.
 #[derive(Debug)]
 pub(crate) enum Entry {
-    /// A regular file.
     File {
-        /// Opened for reading.
         file: File,
-        /// Its length when it was opened.
+        /// Length at the time of opening.
         length: u64,
-        /// Its modification time in seconds since 1970.
+        /// Modification time in seconds since 1970.
         modified: i64,
     },
-    /// A directory.
     Directory(OwnedFd),
 }
 
-/// Why a path is not served.
+/// Reason why a path is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenError {
-    /// Nothing of that name within the root.
+    /// Not found within the root.
     NotFound,
-    /// There, but not for us, or nothing that can be sent: a FIFO, a socket, a device.
+    /// Permission denied, or not a regular file: a FIFO, a socket, a device.
     Forbidden,
-    /// No descriptors or memory at the moment.
+    /// Temporarily out of descriptors or memory.
     Exhausted,
-    /// The disk failed.
+    /// Disk error.
     Io,
 }
 
 impl Root {
-    /// Opens the directory to be shown.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let directory = open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Self { directory, path: path.to_owned() })
     }
 
-    /// The directory as it was named.
+    /// Returns the path of the directory as it was given.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens what a path names.
+    /// Opens the file or directory at `path`.
     pub(crate) fn open_entry(&self, path: &SitePath) -> Result<Entry, OpenError> {
         self.lookup(&path.relative())
     }
 
-    /// Opens a file of a directory that was opened before: an index page.
+    /// Opens the file `name` in the directory at `path`, such as an index page.
     pub(crate) fn open_child(&self, path: &SitePath, name: &str) -> Result<Entry, OpenError> {
         let mut relative = path.relative();
         relative.push(b'/');
@@ -82,26 +77,26 @@ impl Root {
         self.lookup(&relative)
     }
 
-    /// The names in a directory that a listing shows, sorted, and whether there were more than it
-    /// can show. Dot files are left out, and so is what would not be served.
+    /// Returns the sorted entries for a listing, and whether there are more than the maximum. Dot files and files
+    /// that would not be served are omitted.
     pub(crate) fn read_dir(&self, path: &SitePath, directory: &OwnedFd) -> io::Result<(Vec<DirEntry>, bool)> {
-        let mut names = Vec::new();
-        let mut more = false;
+        let mut entries = Vec::new();
+        let mut is_truncated = false;
         for item in Dir::read_from(directory)? {
             let item = item?;
             let name = item.file_name().to_bytes();
             if name.starts_with(b".") {
                 continue;
             }
-            let Some(named) = self.dir_entry(path, name) else { continue };
-            more = names.len() == MAX_LISTED_ENTRIES;
-            if more {
+            let Some(entry) = self.dir_entry(path, name) else { continue };
+            is_truncated = entries.len() == MAX_LISTED_ENTRIES;
+            if is_truncated {
                 break;
             }
-            names.push(named);
+            entries.push(entry);
         }
-        names.sort();
-        Ok((names, more))
+        entries.sort();
+        Ok((entries, is_truncated))
     }
 
     fn dir_entry(&self, path: &SitePath, name: &[u8]) -> Option<DirEntry> {
@@ -126,7 +121,7 @@ impl Root {
     }
 
     fn lookup(&self, relative: &[u8]) -> Result<Entry, OpenError> {
-        // Without O_NONBLOCK, opening a FIFO would hang until somebody writes to it.
+        // Without O_NONBLOCK, opening a FIFO would block until a writer opens it.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let descriptor = self.open_beneath(relative, flags).map_err(OpenError::from)?;
         let status = fstat(&descriptor).map_err(OpenError::from)?;
@@ -147,8 +142,8 @@ impl From<Errno> for OpenError {
         match errno {
             Errno::ACCESS | Errno::PERM | Errno::NXIO => Self::Forbidden,
             Errno::MFILE | Errno::NFILE | Errno::NOMEM => Self::Exhausted,
-            // XDEV is the kernel's word for a way out of the root. From outside it must look like
-            // any name that is not there.
+            // The kernel reports a path out of the root as EXDEV. For a client, it must look like any
+            // missing file.
             Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG | Errno::XDEV | Errno::INVAL => {
                 Self::NotFound
             }
@@ -157,29 +152,25 @@ impl From<Errno> for OpenError {
     }
 }
 
-/// One name in a directory, as a listing shows it.
+/// Directory entry in a listing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct DirEntry {
-    /// Directories come first.
     pub kind: EntryKind,
-    /// The name, any octets but `/` and NUL.
+    /// File name: any bytes except `/` and NUL.
     pub name: Vec<u8>,
-    /// Its length, for a file.
     pub length: u64,
-    /// Its modification time in seconds since 1970.
+    /// Modification time in seconds since 1970.
     pub modified: i64,
 }
 
-/// What a listing can lead to.
+/// Kind of a directory entry; directories sort first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum EntryKind {
-    /// A directory.
     Directory,
-    /// A regular file.
     File,
 }
 
-/// Reads a whole small file behind what is in `out`; `false` if it no longer has `length` octets.
+/// Appends a small file to `buffer`; returns false if it no longer has `length` bytes.
 pub(crate) fn read_file_into(file: &File, length: u64, buffer: &mut Vec<u8>) -> io::Result<bool> {
     let read = file.take(length).read_to_end(buffer)?;
     Ok(read as u64 == length)
@@ -193,7 +184,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::os::unix::net::UnixListener;
 
-    /// A root with a secret beside it.
+    /// Creates a root with a secret file next to it.
     fn site() -> (tempfile::TempDir, Root) {
         let parent = tempfile::tempdir().expect("a temporary directory");
         let root = parent.path().join("root");
@@ -205,7 +196,7 @@ mod tests {
     }
 
     fn path(target: &str) -> SitePath {
-        SitePath::parse(target).expect("a good path")
+        SitePath::parse(target).expect("a valid path")
     }
 
     fn outcome(root: &Root, target: &str) -> Result<&'static str, OpenError> {
@@ -216,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn files_and_directories_are_told_apart() {
+    fn files_and_directories_are_distinguished() {
         let (_parent, root) = site();
         assert_eq!(outcome(&root, "/a.html"), Ok("file"));
         assert_eq!(outcome(&root, "/"), Ok("directory"));
@@ -227,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn links_within_the_root_are_followed_and_links_out_are_not_there() {
+    fn links_within_the_root_are_followed_and_links_out_are_not_found() {
         let (parent, root) = site();
         symlink("../a.html", root.path().join("sub/in")).expect("linked");
         symlink("../secret", root.path().join("out")).expect("linked");
@@ -240,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_forbidden_and_does_not_hang() {
+    fn a_special_file_is_forbidden_and_does_not_block() {
         let (_parent, root) = site();
         let fifo = root.path().join("fifo");
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o644.into(), 0).expect("a FIFO");
@@ -250,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_is_swapped_all_the_time_never_leads_out() {
+    fn a_link_that_changes_constantly_never_leads_out() {
         let (parent, root) = site();
         let swapped = root.path().join("swapped");
         let staging = root.path().join("staging");
@@ -274,30 +265,30 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_names_what_would_be_served_directories_first() {
+    fn a_listing_shows_what_is_served_with_directories_first() {
         let (_parent, root) = site();
         symlink("../secret", root.path().join("out")).expect("linked");
         symlink("../a.html", root.path().join("sub/in")).expect("linked");
         fs::write(root.path().join(".hidden"), "").expect("written");
         let list = |target: &str| {
             let Ok(Entry::Directory(directory)) = root.open_entry(&path(target)) else { panic!("a directory") };
-            let (names, more) = root.read_dir(&path(target), &directory).expect("readable");
-            assert!(!more);
-            names.into_iter().map(|named| String::from_utf8(named.name).expect("ASCII")).collect::<Vec<_>>()
+            let (entries, is_truncated) = root.read_dir(&path(target), &directory).expect("readable");
+            assert!(!is_truncated);
+            entries.into_iter().map(|entry| String::from_utf8(entry.name).expect("ASCII")).collect::<Vec<_>>()
         };
         assert_eq!(list("/"), ["sub", "a.html"]);
         assert_eq!(list("/sub"), ["deep", "in"]);
     }
 
     #[test]
-    fn a_listing_at_its_limit_is_whole_and_one_past_it_says_so() {
+    fn a_listing_at_the_limit_is_complete_and_one_more_is_reported() {
         let (_parent, root) = site();
         let deep = root.path().join("sub/deep");
         (0..MAX_LISTED_ENTRIES).for_each(|number| fs::write(deep.join(number.to_string()), "").expect("written"));
         let count = || {
             let Ok(Entry::Directory(directory)) = root.open_entry(&path("/sub/deep")) else { panic!("a directory") };
-            let (names, more) = root.read_dir(&path("/sub/deep"), &directory).expect("readable");
-            (names.len(), more)
+            let (entries, is_truncated) = root.read_dir(&path("/sub/deep"), &directory).expect("readable");
+            (entries.len(), is_truncated)
         };
         assert_eq!(count(), (MAX_LISTED_ENTRIES, false));
         fs::write(deep.join("one more"), "").expect("written");

@@ -1,4 +1,4 @@
-//! curl, a browser, nginx and Python's server as the other end of the web pair.
+//! Interoperation of `serve-http` and `get` with curl, a browser, nginx and Python's server.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -11,22 +11,22 @@ use libtest_mimic::Trial;
 use crate::support::{KillOnDrop, Server, demo_site, netlab, path_str, run, site};
 use crate::with;
 
-/// Every trial of this pair.
+/// Trials of `serve-http` and `get`.
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         with("curl_fetches_the_demo_site", &["curl"], curl_fetches_the_demo_site),
         with(
-            "curl_reuses_a_connection_and_asks_conditionally",
+            "curl_reuses_a_connection_and_sends_a_conditional_request",
             &["curl"],
-            curl_reuses_a_connection_and_asks_conditionally,
+            curl_reuses_a_connection_and_sends_a_conditional_request,
         ),
-        with("curl_posts_and_is_told_what_is_allowed", &["curl"], curl_posts_and_is_told_what_is_allowed),
-        with("curl_and_get_see_the_same", &["curl"], curl_and_get_see_the_same),
+        with("curl_posts_and_gets_the_allowed_methods", &["curl"], curl_posts_and_gets_the_allowed_methods),
+        with("curl_and_get_receive_the_same_response", &["curl"], curl_and_get_receive_the_same_response),
         with("a_browser_loads_the_page_with_its_stylesheet_and_image", &["chromium"], a_browser_loads_the_page),
         with("a_browser_shows_a_hostile_listing_as_text", &["chromium"], a_browser_shows_a_hostile_listing_as_text),
         with("get_fetches_from_nginx", &["nginx"], get_fetches_from_nginx),
         with("get_fetches_from_pythons_server", &["python3"], get_fetches_from_pythons_server),
-        with("openssl_makes_a_certificate_that_get_trusts_when_named", &["openssl", "curl"], openssl_certificate),
+        with("get_trusts_a_certificate_of_openssl_with_ca", &["openssl", "curl"], openssl_certificate),
     ]
 }
 
@@ -51,7 +51,7 @@ fn curl_fetches_the_demo_site() {
     assert_eq!(curl(&["-o", "/dev/null", "-w", "%{http_code}", &server.url("/none")]), "404");
 }
 
-fn curl_reuses_a_connection_and_asks_conditionally() {
+fn curl_reuses_a_connection_and_sends_a_conditional_request() {
     let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let url = server.url("/style.css");
     assert_eq!(curl(&["-o", "/dev/null", "-o", "/dev/null", "-w", "%{num_connects} ", &url, &url]), "1 0 ");
@@ -59,7 +59,7 @@ fn curl_reuses_a_connection_and_asks_conditionally() {
     assert_eq!(curl(&["-o", "/dev/null", "-z", path_str(&page), "-w", "%{http_code}", &url]), "304");
 }
 
-fn curl_posts_and_is_told_what_is_allowed() {
+fn curl_posts_and_gets_the_allowed_methods() {
     let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let large = "x".repeat(100_000);
     let directory = site(&[("body", large.as_bytes())]);
@@ -69,7 +69,7 @@ fn curl_posts_and_is_told_what_is_allowed() {
     assert_eq!(curl(&["-X", "OPTIONS", "-o", "/dev/null", "-w", "%{http_code}", &server.url("/")]), "204");
 }
 
-fn curl_and_get_see_the_same() {
+fn curl_and_get_receive_the_same_response() {
     let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let without_date = |head: String| {
         head.lines()
@@ -83,7 +83,7 @@ fn curl_and_get_see_the_same() {
     }
 }
 
-/// The page as a browser has built it.
+/// Runs chromium on `url` and returns its stdout.
 pub(crate) fn chromium(url: &str, more: &[&str]) -> String {
     let profile = tempfile::tempdir().expect("a temporary directory");
     let output = Command::new("chromium")
@@ -113,16 +113,16 @@ fn a_browser_loads_the_page() {
         &server.url("/HelloWorld.html"),
         &["--window-size=800,700", &format!("--screenshot={}", picture.display())],
     );
-    assert!(fs::metadata(&picture).is_ok_and(|found| found.len() > 10_000), "it was drawn");
+    assert!(fs::metadata(&picture).is_ok_and(|found| found.len() > 10_000), "the page was rendered");
     let ran = server.stop();
-    let good: Vec<String> = ran
+    let complete: Vec<String> = ran
         .events()
         .iter()
         .filter(|event| event["status"] == 200 && event["complete"] == true)
         .map(|event| event["target"].as_str().expect("a target").to_owned())
         .collect();
     for target in ["/HelloWorld.html", "/style.css", "/exchange.png"] {
-        assert!(good.iter().any(|known| known == target), "{target} is not in {good:?}");
+        assert!(complete.iter().any(|known| known == target), "{target} is not in {complete:?}");
     }
 }
 
@@ -149,7 +149,7 @@ fn get_fetches_from_nginx() {
         root.display()
     );
     fs::write(root.join("nginx.conf"), config).expect("written");
-    // nginx cannot listen on port 0 and tell; the port is given up for it at the last moment.
+    // nginx cannot listen on port 0 and report the port, so a free port is released just before.
     drop(socket);
     let nginx = if Path::new("/usr/sbin/nginx").exists() { "/usr/sbin/nginx" } else { "nginx" };
     let child = Command::new(nginx)
@@ -161,7 +161,7 @@ fn get_fetches_from_nginx() {
     let url = |path: &str| format!("http://127.0.0.1:{port}{path}");
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(
-            nginx.0.try_wait().expect("asked").is_none(),
+            nginx.0.try_wait().expect("a status").is_none(),
             "{}",
             fs::read_to_string(root.join("error.log")).unwrap_or_default()
         );
@@ -170,7 +170,7 @@ fn get_fetches_from_nginx() {
     assert_eq!(run(&["get", &url("/page.html")]).stdout, "hello");
     assert_eq!(run(&["get", &url("/chunked")]).stdout, "hello");
     assert_eq!(run(&["get", &url("/old")]).stdout, "hello");
-    assert_eq!(run(&["get", &url("/sub")]).code, 1, "the redirect to /sub/ is followed, and it is forbidden");
+    assert_eq!(run(&["get", &url("/sub")]).code, 1, "the redirect to /sub/ is followed, and /sub/ is forbidden");
     assert_eq!(run(&["get", &url("/none")]).code, 1);
     assert!(netlab(&["get", &url("/large")]).output().expect("it runs").stdout == large);
     let ran = run(&["get", "--count", "20", "--interval", "0s", "--json", &url("/page.html")]);
@@ -190,7 +190,7 @@ fn get_fetches_from_pythons_server() {
     assert_eq!(run(&["get", &url("/page.html")]).stdout, "hello");
     assert_eq!(run(&["get", &url("/sub")]).stdout, "index", "its redirect is followed");
     assert_eq!(run(&["get", &url("/none")]).code, 1);
-    assert_eq!(run(&["get", "-d", "x", &url("/page.html")]).code, 1, "it knows no POST");
+    assert_eq!(run(&["get", "-d", "x", &url("/page.html")]).code, 1, "it does not support POST");
 }
 
 fn openssl_certificate() {

@@ -1,4 +1,4 @@
-//! `get` against peers that say exactly what a test wants.
+//! Tests of `get` against scripted peers and `serve-http`.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -11,7 +11,7 @@ use rustix::process::{Signal, kill_process};
 use crate::support::{ScriptedPeer, Server, demo_site, netlab, path_str, pid, read_head, run, run_command, site};
 
 #[test]
-fn a_body_goes_to_stdout_as_it_is() {
+fn a_body_is_written_to_stdout_unchanged() {
     let directory = site(&[("bytes", &(0..=255).collect::<Vec<u8>>())]);
     let server = Server::start(&["serve-http", path_str(directory.path())]);
     let output = netlab(&["get", &server.url("/bytes")]).output().expect("it runs");
@@ -21,7 +21,7 @@ fn a_body_goes_to_stdout_as_it_is() {
 }
 
 #[test]
-fn every_framing_is_read() {
+fn every_framing_is_decoded() {
     for response in [
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x\r\nhe\r\n3\r\nllo\r\n0\r\nT: x\r\n\r\n",
@@ -36,7 +36,7 @@ fn every_framing_is_read() {
 }
 
 #[test]
-fn broken_answers_have_their_codes_and_their_faults_named() {
+fn an_invalid_response_has_its_exit_code_and_message() {
     let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "y".repeat(1_000_000));
     let interim = "HTTP/1.1 100 Continue\r\n\r\n".repeat(100);
     for (response, code, word) in [
@@ -50,10 +50,10 @@ fn broken_answers_have_their_codes_and_their_faults_named() {
         ("HTTP/1.1 200 OK\nContent-Length: 5\n\nhello", 76, "bare LF"),
         ("<html>hello</html>", 76, "HTTP/0.9"),
         ("HTTP/2.0 200 OK\r\n\r\n", 76, "version"),
-        ("", 75, "without an answer"),
+        ("", 75, "before any response"),
         ("HTTP/1.1 200 OK\r\nContent-", 75, "within the response head"),
         (&long, 76, "too large"),
-        (&interim, 76, "without end"),
+        (&interim, 76, "interim"),
     ] {
         let peer = ScriptedPeer::answer(response);
         let ran = run(&["get", &peer.url("/")]);
@@ -67,16 +67,15 @@ fn a_reset_within_the_body_is_an_incomplete_transfer() {
     let peer = ScriptedPeer::start(vec![Box::new(|mut stream| {
         read_head(&mut stream);
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nhello").expect("sent");
-        // The client has the body when it has said so; here it is enough that it was sent.
         socket2::Socket::from(stream).set_linger(Some(Duration::ZERO)).expect("set");
     })]);
     let ran = run(&["get", &peer.url("/")]);
-    // An RST may overtake the body; both are the truth about what the client saw.
+    // An RST may overtake the body, so both exit codes are correct.
     assert!(matches!(ran.code, 82 | 75), "{} {}", ran.code, ran.stderr);
 }
 
 #[test]
-fn a_body_in_slices_is_the_same_body_and_a_reset_one_is_kept_in_part() {
+fn a_body_in_slices_is_complete_and_a_reset_leaves_no_file() {
     use crate::support::relay::{Relay, TcpImpairment};
     let content: Vec<u8> = (0..20_000_u32).flat_map(u32::to_le_bytes).collect();
     let directory = site(&[("site/page", &content)]);
@@ -89,27 +88,27 @@ fn a_body_in_slices_is_the_same_body_and_a_reset_one_is_kept_in_part() {
     let relay = Relay::tcp(server.address(), TcpImpairment::ResetAfter(30_000));
     let target = directory.path().join("page");
     let ran = run(&["get", "-o", path_str(&target), &format!("http://{}/page", relay.address)]);
-    // The RST may overtake the octets before it, down to the head.
+    // The RST may overtake the bytes before it, including the head.
     assert!(matches!(ran.code, 82 | 75), "{} {}", ran.code, ran.stderr);
     assert!(!target.exists());
 }
 
 #[test]
-fn more_than_was_announced_is_ignored_and_said() {
+fn more_data_than_announced_is_ignored_with_a_note() {
     let peer = ScriptedPeer::answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello, world");
     let ran = run(&["get", &peer.url("/")]);
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "hello"));
-    assert!(ran.stderr.contains("more than the response it announced"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("more data than announced"), "{}", ran.stderr);
 }
 
 #[test]
-fn silence_is_code_75_in_every_phase() {
-    // Accepted by the kernel, answered by nobody.
+fn a_timeout_is_code_75_in_every_phase() {
+    // Accepted by the kernel, but never answered.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}/", listener.local_addr().expect("bound"));
     let ran = run(&["get", "--timeout", "100ms", &url]);
     assert_eq!(ran.code, 75, "{}", ran.stderr);
-    assert!(ran.stderr.contains("no answer came for 0.1 s"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("response timed out after 0.1 s"), "{}", ran.stderr);
     let tls = run(&["get", "--timeout", "100ms", "--insecure", &url.replace("http:", "https:")]);
     assert_eq!(tls.code, 75, "{}", tls.stderr);
     assert!(tls.stderr.contains("TLS handshake"), "{}", tls.stderr);
@@ -123,44 +122,44 @@ fn silence_is_code_75_in_every_phase() {
     })]);
     let body = run(&["get", "--timeout", "100ms", &peer.url("/")]);
     assert_eq!(body.code, 75, "{}", body.stderr);
-    assert!(body.stderr.contains("the body stopped coming"), "{}", body.stderr);
+    assert!(body.stderr.contains("response body timed out"), "{}", body.stderr);
 }
 
 #[test]
-fn nobody_there_is_code_69_at_once() {
+fn connection_refused_is_code_69_at_once() {
     let ran = run(&["get", "http://127.0.0.1:1/"]);
     assert_eq!(ran.code, 69);
     assert!(ran.stderr.contains("connection refused") && ran.stderr.lines().count() == 3, "{}", ran.stderr);
 }
 
 #[test]
-fn a_name_that_cannot_be_is_unknown() {
+fn an_invalid_host_name_is_unknown() {
     let ran = run(&["get", "--timeout", "10s", "http://a..b/"]);
-    // Without any resolver, the answer is "try again": nobody could say no.
+    // Without a name server, the failure is temporary.
     assert!(matches!(ran.code, 68 | 75), "{} {}", ran.code, ran.stderr);
 }
 
 #[test]
-fn statuses_from_400_on_are_code_1_and_leave_no_file() {
+fn a_status_of_400_or_above_is_code_1_and_leaves_no_file() {
     let directory = site(&[("a", b"hello")]);
     let server = Server::start(&["serve-http", path_str(directory.path())]);
     let target = directory.path().join("out");
     let ran = run(&["get", "-o", path_str(&target), &server.url("/none")]);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
     assert!(ran.stderr.contains("404 Not Found"), "{}", ran.stderr);
-    assert_eq!(fs::read_dir(directory.path()).expect("readable").count(), 1, "neither a file nor a part");
+    assert_eq!(fs::read_dir(directory.path()).expect("readable").count(), 1, "neither a file nor a part file");
     let shown = run(&["get", &server.url("/none")]);
-    assert!(shown.code == 1 && shown.stdout.contains("404 Not Found"), "the page is shown all the same");
+    assert!(shown.code == 1 && shown.stdout.contains("404 Not Found"), "the page is still printed");
 }
 
 #[test]
-fn a_file_appears_whole_or_not_at_all() {
+fn a_file_appears_only_when_complete() {
     let directory = site(&[("old", b"old")]);
     let target = directory.path().join("old");
     let peer = ScriptedPeer::answer("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello");
     let ran = run(&["get", "-o", path_str(&target), &peer.url("/")]);
     assert_eq!(ran.code, 82);
-    assert!(ran.stderr.contains("old.part"), "it says where the rest is: {}", ran.stderr);
+    assert!(ran.stderr.contains("old.part"), "the part file is named: {}", ran.stderr);
     assert_eq!(fs::read(&target).expect("untouched"), b"old");
     assert_eq!(fs::read(directory.path().join("old.part")).expect("kept"), b"hello");
     let peer = ScriptedPeer::answer("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nnew");
@@ -170,7 +169,7 @@ fn a_file_appears_whole_or_not_at_all() {
 }
 
 #[test]
-fn a_name_from_the_url_never_overwrites_unless_forced() {
+fn a_name_from_the_url_overwrites_only_with_force() {
     let directory = site(&[("site/page", b"new"), ("page", b"old")]);
     let server = Server::start(&["serve-http", path_str(&directory.path().join("site"))]);
     let get = |flags: &[&str]| {
@@ -179,9 +178,9 @@ fn a_name_from_the_url_never_overwrites_unless_forced() {
         command.current_dir(directory.path());
         run_command(command)
     };
-    let refused = get(&[]);
-    assert_eq!(refused.code, 73);
-    assert!(refused.stderr.contains("--force"), "{}", refused.stderr);
+    let rejected = get(&[]);
+    assert_eq!(rejected.code, 73);
+    assert!(rejected.stderr.contains("--force"), "{}", rejected.stderr);
     assert_eq!(fs::read(directory.path().join("page")).expect("there"), b"old");
     assert_eq!(get(&["--force"]).code, 0);
     assert_eq!(fs::read(directory.path().join("page")).expect("there"), b"new");
@@ -189,9 +188,9 @@ fn a_name_from_the_url_never_overwrites_unless_forced() {
 }
 
 #[test]
-fn what_cannot_be_written_is_told_before_connecting() {
+fn an_unwritable_output_is_reported_before_connecting() {
     let directory = site(&[("a", b"x")]);
-    // Nobody listens there: had it connected, the code would be 69.
+    // Nothing listens on port 1, so a connection attempt would be code 69.
     for target in ["/nonexistent/f", path_str(directory.path())] {
         assert_eq!(run(&["get", "-o", target, "http://127.0.0.1:1/"]).code, 73, "{target}");
     }
@@ -207,7 +206,7 @@ fn a_device_is_written_to_directly() {
 }
 
 #[test]
-fn a_full_or_closed_stdout_is_74_or_silent() {
+fn a_full_stdout_is_code_74_and_a_closed_one_is_silent() {
     let peer = ScriptedPeer::answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
     let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux");
     let mut command = netlab(&["get", &peer.url("/")]);
@@ -223,13 +222,13 @@ fn a_full_or_closed_stdout_is_74_or_silent() {
     let mut command = netlab(&["get", &peer.url("/")]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
     let mut pipe = child.stdout.take().expect("piped");
-    pipe.read_exact(&mut [0; 10]).expect("it begins");
+    pipe.read_exact(&mut [0; 10]).expect("the first bytes");
     drop(pipe);
     let output = child.wait_with_output().expect("it ends");
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
 }
 
-/// A peer that redirects each of `count` requests to `location`, then answers.
+/// Peer that redirects `count` requests to `location` and then responds with 200.
 fn redirecting(count: usize, location: impl Fn(usize) -> String) -> ScriptedPeer {
     let mut scripts: Vec<Box<dyn FnOnce(TcpStream) + Send>> = Vec::new();
     for hop in 0..count {
@@ -253,12 +252,12 @@ fn ten_redirects_are_followed_and_eleven_are_not() {
     let loops = run(&["get", &redirecting(11, |_| "/".into()).url("/")]);
     assert_eq!(loops.code, 76);
     assert!(loops.stderr.contains("more than 10 redirects"), "{}", loops.stderr);
-    let shown = run(&["get", "--max-redirects", "0", &redirecting(1, |_| "/".into()).url("/")]);
-    assert_eq!((shown.code, shown.stdout.as_str()), (0, "move"));
+    let redirect = run(&["get", "--max-redirects", "0", &redirecting(1, |_| "/".into()).url("/")]);
+    assert_eq!((redirect.code, redirect.stdout.as_str()), (0, "move"));
 }
 
 #[test]
-fn a_redirect_to_a_forbidden_place_is_refused() {
+fn a_redirect_to_another_scheme_or_an_invalid_port_is_rejected() {
     for location in ["file:///etc/passwd", "ftp://h/", "javascript:x", "http://h:0/"] {
         let ran = run(&["get", &redirecting(1, |_| location.into()).url("/")]);
         assert_eq!((ran.code, ran.stdout.as_str()), (76, ""), "{location}: {}", ran.stderr);
@@ -266,31 +265,31 @@ fn a_redirect_to_a_forbidden_place_is_refused() {
 }
 
 #[test]
-fn credentials_do_not_follow_to_another_host() {
-    let (tell, told) = std::sync::mpsc::channel();
-    let far = ScriptedPeer::start(vec![Box::new(move |mut stream| {
-        tell.send(read_head(&mut stream)).expect("heard");
+fn credentials_are_not_sent_to_another_host() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let other = ScriptedPeer::start(vec![Box::new(move |mut stream| {
+        sender.send(read_head(&mut stream)).expect("the test waits");
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").expect("sent");
     })]);
-    let location = far.url("/x");
-    let near = redirecting(1, move |_| location.clone());
-    let url = near.url("/").replace("http://", "http://user:sesame@");
+    let location = other.url("/x");
+    let first = redirecting(1, move |_| location.clone());
+    let url = first.url("/").replace("http://", "http://user:sesame@");
     let ran = run(&["get", "-H", "Cookie: c=sesame", "-H", "X-Kept: yes", &url]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    let head = told.recv().expect("the far peer was asked");
+    let head = receiver.recv().expect("the other peer got a request");
     assert!(head.contains("X-Kept: yes") && !head.contains("sesame") && !head.contains("Authorization"), "{head}");
 }
 
 #[test]
-fn secrets_are_sent_but_never_shown() {
-    let (tell, told) = std::sync::mpsc::channel();
+fn secrets_are_sent_but_never_printed() {
+    let (sender, receiver) = std::sync::mpsc::channel();
     let peer = ScriptedPeer::start(vec![Box::new(move |mut stream| {
-        tell.send(read_head(&mut stream)).expect("heard");
+        sender.send(read_head(&mut stream)).expect("the test waits");
         stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").expect("sent");
     })]);
     let url = peer.url("/").replace("http://", "http://user:sesame@");
     let ran = run(&["get", "--trace", "-v", "--json", "-H", "Cookie: sesame", &url]);
-    let head = told.recv().expect("asked");
+    let head = receiver.recv().expect("a request");
     assert!(head.contains("Authorization: Basic dXNlcjpzZXNhbWU=") && head.contains("Cookie: sesame"), "{head}");
     let shown = format!("{}{}", ran.stdout, ran.stderr);
     assert!(!shown.contains("sesame") && !shown.contains("dXNlcjpzZXNhbWU"), "{shown}");
@@ -298,9 +297,9 @@ fn secrets_are_sent_but_never_shown() {
 }
 
 #[test]
-fn the_request_is_what_the_flags_say() {
-    let ask = |flags: &[&str], stdin: &str| {
-        let (tell, told) = std::sync::mpsc::channel();
+fn the_request_follows_the_flags() {
+    let request = |flags: &[&str], stdin: &str| {
+        let (sender, receiver) = std::sync::mpsc::channel();
         let peer = ScriptedPeer::start(vec![Box::new(move |mut stream: TcpStream| {
             let head = read_head(&mut stream);
             let length = head
@@ -309,34 +308,34 @@ fn the_request_is_what_the_flags_say() {
                 .map_or(0, |length| length.parse().expect("a number"));
             let mut body = vec![0; length];
             stream.read_exact(&mut body).expect("the body");
-            tell.send((head, String::from_utf8(body).expect("text"))).expect("heard");
+            sender.send((head, String::from_utf8(body).expect("text"))).expect("the test waits");
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
         })]);
         let url = peer.url("/p?q");
         let mut child = netlab(&[&["get"], flags, &[&url]].concat()).stdin(Stdio::piped()).spawn().expect("it runs");
         child.stdin.take().expect("piped").write_all(stdin.as_bytes()).expect("written");
         assert!(child.wait().expect("it ends").success(), "{flags:?}");
-        told.recv().expect("asked")
+        receiver.recv().expect("a request")
     };
-    let (head, _) = ask(&[], "");
+    let (head, _) = request(&[], "");
     assert!(
         head.starts_with("GET /p?q HTTP/1.1\r\nHost: 127.0.0.1:") && head.contains("\r\nUser-Agent: netlab/"),
         "{head}"
     );
-    assert!(ask(&["-I"], "").0.starts_with("HEAD "));
-    let (head, body) = ask(&["-d", "a=b", "-H", "X: y"], "");
+    assert!(request(&["-I"], "").0.starts_with("HEAD "));
+    let (head, body) = request(&["-d", "a=b", "-H", "X: y"], "");
     assert!(
         head.starts_with("POST ") && head.contains("\r\nX: y\r\n") && head.contains("x-www-form-urlencoded"),
         "{head}"
     );
     assert_eq!(body, "a=b");
-    let (head, body) = ask(&["-X", "PUT", "-d", "@-", "-H", "Content-Type: text/plain"], "from stdin");
+    let (head, body) = request(&["-X", "PUT", "-d", "@-", "-H", "Content-Type: text/plain"], "from stdin");
     assert!(
         head.starts_with("PUT ") && head.contains("\r\nContent-Type: text/plain\r\n") && !head.contains("urlencoded"),
         "{head}"
     );
     assert_eq!(body, "from stdin");
-    let (head, _) = ask(&["-H", "Host: other", "-H", "User-Agent: me"], "");
+    let (head, _) = request(&["-H", "Host: other", "-H", "User-Agent: me"], "");
     assert!(
         head.contains("\r\nHost: other\r\n") && head.contains("\r\nUser-Agent: me\r\n") && !head.contains("netlab"),
         "{head}"
@@ -344,7 +343,7 @@ fn the_request_is_what_the_flags_say() {
 }
 
 #[test]
-fn an_answer_that_comes_before_the_upload_is_over_is_heard() {
+fn a_response_before_the_end_of_the_upload_is_received() {
     let directory = site(&[("large", &vec![b'x'; 20_000_000])]);
     let server = Server::start(&["serve-http", path_str(directory.path())]);
     let data = format!("@{}", directory.path().join("large").display());
@@ -353,7 +352,7 @@ fn an_answer_that_comes_before_the_upload_is_over_is_heard() {
 }
 
 #[test]
-fn a_head_goes_where_the_body_goes() {
+fn the_head_is_written_to_the_destination_of_the_body() {
     let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let directory = tempfile::tempdir().expect("a temporary directory");
     let target = directory.path().join("head");
@@ -362,7 +361,7 @@ fn a_head_goes_where_the_body_goes() {
 }
 
 #[test]
-fn secrets_in_wrong_arguments_are_not_repeated() {
+fn secrets_in_invalid_arguments_are_not_repeated() {
     for arguments in [
         vec!["get", "http://bob:hunter2@127.0.0.1:99999/"],
         vec!["get", "htps://bob:hunter2@h/"],
@@ -376,7 +375,7 @@ fn secrets_in_wrong_arguments_are_not_repeated() {
 }
 
 #[test]
-fn heads_are_shown_on_request() {
+fn response_heads_are_printed_on_request() {
     let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let head = run(&["get", "-I", &server.url("/style.css")]);
     assert!(head.stdout.starts_with("HTTP/1.1 200 OK\r\n") && head.stdout.ends_with("\r\n\r\n"), "{:?}", head.stdout);
@@ -389,11 +388,11 @@ fn heads_are_shown_on_request() {
 }
 
 #[test]
-fn a_probe_counts_and_sums_up() {
+fn a_probe_prints_responses_and_a_summary() {
     let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let ran =
         run(&["get", "--count", "5", "--interval", "1ms", "--json", &server.url("/style.css"), &server.url("/none")]);
-    assert_eq!(ran.code, 1, "all failures share a code");
+    assert_eq!(ran.code, 1, "all failures have the same code");
     let events = ran.events();
     assert_eq!(events.iter().filter(|event| event["type"] == "response").count(), 10);
     let phases = &events[0]["phases"];
@@ -410,7 +409,7 @@ fn a_probe_counts_and_sums_up() {
 }
 
 #[test]
-fn assertions_decide_the_code_and_are_named() {
+fn a_broken_assertion_is_code_1_and_is_named() {
     let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let get = |assertion: &str, path: &str| {
         run(&["get", "--count", "3", "--interval", "1ms", "--fail-if", assertion, &server.url(path)])
@@ -421,7 +420,7 @@ fn assertions_decide_the_code_and_are_named() {
     let broken = get("total.p50>1ns", "/style.css");
     assert_eq!(broken.code, 1);
     assert!(
-        broken.stderr.contains("total.p50 is ") && broken.stdout.contains("3 requests: 3 good"),
+        broken.stderr.contains("total.p50 is ") && broken.stdout.contains("3 requests: 3 successful"),
         "{}",
         broken.stderr
     );
@@ -430,9 +429,9 @@ fn assertions_decide_the_code_and_are_named() {
 }
 
 #[test]
-fn json_of_a_run_that_cannot_begin_ends_with_a_summary_too() {
+fn json_of_a_start_error_ends_with_a_summary() {
     for (arguments, command, code) in [
-        (&["ping", "localhost", "--svg", "/no/such/room/x.svg", "--json"][..], Some("ping"), 73),
+        (&["ping", "localhost", "--svg", "/no/such/directory/x.svg", "--json"][..], Some("ping"), 73),
         (&["--json", "heartbeat", "watch", "--state", "/"], Some("heartbeat watch"), 78),
         (&["get", "--json", "--parallel", "x", "localhost"], Some("get"), 2),
         (&["nonsense", "--json"], None, 2),
@@ -446,7 +445,7 @@ fn json_of_a_run_that_cannot_begin_ends_with_a_summary_too() {
 }
 
 #[test]
-fn json_tells_failures_and_ends_with_the_summary() {
+fn json_reports_failures_and_ends_with_the_summary() {
     let ran = run(&["get", "--json", "http://127.0.0.1:1/"]);
     assert_eq!(ran.code, 69);
     let events = ran.events();
@@ -457,48 +456,48 @@ fn json_tells_failures_and_ends_with_the_summary() {
 }
 
 #[test]
-fn several_urls_share_a_code_or_have_code_1() {
+fn several_failures_have_their_common_code_or_code_1() {
     let peer = ScriptedPeer::answer("<html>");
     assert_eq!(run(&["get", "http://127.0.0.1:1/", "http://127.0.0.1:1/x"]).code, 69);
     assert_eq!(run(&["get", "http://127.0.0.1:1/", &peer.url("/")]).code, 1);
 }
 
 #[test]
-fn ctrl_c_is_130_without_data_and_the_summary_with_it() {
-    let (tell, told) = std::sync::mpsc::channel();
+fn ctrl_c_is_code_130_without_data_and_ends_with_the_summary_otherwise() {
+    let (sender, receiver) = std::sync::mpsc::channel();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}/", listener.local_addr().expect("bound"));
     let mut child = netlab(&["get", &url]).stderr(Stdio::piped()).spawn().expect("it runs");
-    let (stream, _) = listener.accept().expect("it comes");
+    let (stream, _) = listener.accept().expect("a connection");
     kill_process(pid(&child), Signal::INT).expect("it runs");
     assert_eq!(child.wait().expect("it ends").code(), Some(130));
     drop(stream);
 
     let thread = std::thread::spawn(move || {
         for _ in 0..2 {
-            let (mut stream, _) = listener.accept().expect("it comes");
+            let (mut stream, _) = listener.accept().expect("a connection");
             read_head(&mut stream);
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").expect("sent");
         }
-        let (stream, _) = listener.accept().expect("it comes a third time");
-        tell.send(stream).expect("waited for");
+        let (stream, _) = listener.accept().expect("a third connection");
+        sender.send(stream).expect("the test waits");
     });
     let child = netlab(&["get", "--count", "0", "--interval", "0s", "--json", &url])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("it runs");
-    let held = told.recv().expect("the third connection");
+    let third = receiver.recv().expect("the third connection");
     kill_process(pid(&child), Signal::INT).expect("it runs");
     let ran: crate::support::RunOutput = child.wait_with_output().expect("it ends").into();
-    assert_eq!(ran.code, 0, "with data, the data decides");
+    assert_eq!(ran.code, 0, "with data, the signal does not decide");
     assert_eq!((&ran.summary()["responses"], &ran.summary()["failed"]), (&2.into(), &0.into()));
-    drop(held);
+    drop(third);
     thread.join().expect("the peer is done");
 }
 
 #[test]
-fn what_cannot_be_asked_is_code_2() {
+fn an_invalid_argument_is_code_2() {
     for (arguments, word) in [
         (vec!["get"], "URL"),
         (vec!["get", "ftp://h/"], "http://"),
@@ -525,7 +524,7 @@ fn what_cannot_be_asked_is_code_2() {
 fn a_peers_control_characters_are_escaped_in_trace_and_errors() {
     let peer = ScriptedPeer::answer("HTTP/1.1 404 \x1b[2Jgone\r\nX: \u{9b}y\r\nContent-Length: 0\r\n\r\n");
     let ran = run(&["get", "--trace", &peer.url("/")]);
-    assert_eq!(ran.code, 76, "a control octet is no reason phrase: {}", ran.stderr);
+    assert_eq!(ran.code, 76, "a reason phrase with a control character is malformed: {}", ran.stderr);
     let peer = ScriptedPeer::answer("HTTP/1.1 404 \u{85}gone\r\nX: \u{9b}2J\r\nContent-Length: 0\r\n\r\n");
     let ran = run(&["get", "--trace", &peer.url("/")]);
     assert_eq!(ran.code, 1);

@@ -1,4 +1,4 @@
-//! Inputs that took servers down, and the answer each deserves (RFC 9110 and RFC 9112).
+//! Inputs that have broken servers, and the required response to each (RFC 9110 and RFC 9112).
 
 use std::fs;
 use std::io::Write as _;
@@ -7,16 +7,18 @@ use std::process::Command;
 
 use crate::support::{Server, connect, netlab, path_str, read_until_close, send_and_read, site};
 
-/// The status of the first answer, 0 for none, and how many answers there were.
-fn answers(heard: &[u8]) -> (u16, usize) {
-    let heard = String::from_utf8_lossy(heard);
-    let status =
-        heard.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).map_or(0, |code| code.parse().expect("digits"));
-    (status, heard.matches("HTTP/1.1 ").count())
+/// Status of the first response, 0 for none, and the number of responses.
+fn responses(received: &[u8]) -> (u16, usize) {
+    let received = String::from_utf8_lossy(received);
+    let status = received
+        .strip_prefix("HTTP/1.1 ")
+        .and_then(|rest| rest.get(..3))
+        .map_or(0, |code| code.parse().expect("digits"));
+    (status, received.matches("HTTP/1.1 ").count())
 }
 
 #[test]
-fn malformed_requests_get_one_answer_and_the_end() {
+fn a_malformed_request_gets_one_response_and_the_connection_closes() {
     let directory = site(&[("a", b"hello")]);
     let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "off"]);
     let next = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -61,14 +63,14 @@ fn malformed_requests_get_one_answer_and_the_end() {
         // N28: expectations.
         ("GET /a HTTP/1.1\r\nHost: h\r\nExpect: cake\r\n\r\n", 417),
     ] {
-        // A request smuggled behind a refused one must stay unanswered.
-        let heard = send_and_read(server.address(), format!("{request}{next}").as_bytes());
-        assert_eq!(answers(&heard), (status, usize::from(status != 0)), "{request:?}");
+        // A request smuggled after a rejected one must not be answered.
+        let received = send_and_read(server.address(), format!("{request}{next}").as_bytes());
+        assert_eq!(responses(&received), (status, usize::from(status != 0)), "{request:?}");
     }
 }
 
 #[test]
-fn odd_but_good_requests_are_answered() {
+fn unusual_but_valid_requests_are_answered() {
     let directory = site(&[("a", b"hello")]);
     let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "off"]);
     for (request, status) in [
@@ -83,7 +85,7 @@ fn odd_but_good_requests_are_answered() {
         ("POST /a HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n", 405),
         ("POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 9999999999\r\n\r\n", 405),
     ] {
-        assert_eq!(answers(&send_and_read(server.address(), request.as_bytes())), (status, 1), "{request:?}");
+        assert_eq!(responses(&send_and_read(server.address(), request.as_bytes())), (status, 1), "{request:?}");
     }
 }
 
@@ -96,13 +98,14 @@ fn a_body_is_drained_and_the_next_request_answered() {
         "Content-Length: 30\r\n\r\nGET /b HTTP/1.1\r\nHost: hhh\r\n\r\n",
         "Transfer-Encoding: chunked\r\n\r\n5;x=y\r\nGET /\r\n0\r\nHost: evil\r\n\r\n",
     ] {
-        let heard = send_and_read(server.address(), format!("GET /a HTTP/1.1\r\nHost: h\r\n{body}{last}").as_bytes());
-        assert_eq!(answers(&heard), (200, 2), "{body:?}");
+        let requests = format!("GET /a HTTP/1.1\r\nHost: h\r\n{body}{last}");
+        let received = send_and_read(server.address(), requests.as_bytes());
+        assert_eq!(responses(&received), (200, 2), "{body:?}");
     }
 }
 
 #[test]
-fn limits_hold_at_the_head() {
+fn the_limits_of_the_head_are_enforced() {
     let directory = site(&[("a", b"hello")]);
     let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "off"]);
     let long = "x".repeat(9_000);
@@ -114,7 +117,7 @@ fn limits_hold_at_the_head() {
         (format!("GET /a HTTP/1.1\r\nHost: h\r\n{huge}\r\n"), 431),
         (format!("X{long}{long}{long}"), 414),
     ] {
-        assert_eq!(answers(&send_and_read(server.address(), request.as_bytes())).0, status);
+        assert_eq!(responses(&send_and_read(server.address(), request.as_bytes())).0, status);
     }
 }
 
@@ -145,28 +148,28 @@ fn no_path_leads_out_of_the_root() {
         ("/a%0d%0aX:y", 404),
     ] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
-        let heard = send_and_read(server.address(), request.as_bytes());
-        assert_eq!(answers(&heard).0, status, "{path}");
-        assert!(!heard.ends_with(b"secret"), "{path}");
-        assert!(!String::from_utf8_lossy(&heard).contains("\r\nX:y"), "{path}");
+        let received = send_and_read(server.address(), request.as_bytes());
+        assert_eq!(responses(&received).0, status, "{path}");
+        assert!(!received.ends_with(b"secret"), "{path}");
+        assert!(!String::from_utf8_lossy(&received).contains("\r\nX:y"), "{path}");
     }
 }
 
 #[test]
-fn what_is_no_file_is_forbidden_at_once() {
+fn a_special_file_is_forbidden_at_once() {
     let directory = site(&[("a", b"hello")]);
     let made = Command::new("mkfifo").arg(directory.path().join("fifo")).status().expect("mkfifo runs");
     assert!(made.success());
     let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "off"]);
-    assert_eq!(answers(&send_and_read(server.address(), b"GET /fifo HTTP/1.0\r\n\r\n")).0, 403);
+    assert_eq!(responses(&send_and_read(server.address(), b"GET /fifo HTTP/1.0\r\n\r\n")).0, 403);
 }
 
 #[test]
-fn a_file_that_this_user_may_not_read_is_forbidden() {
+fn a_file_that_the_user_cannot_read_is_forbidden() {
     let directory = site(&[("a", b"hello"), ("closed", b"hello")]);
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("changed");
     fs::set_permissions(directory.path().join("closed"), fs::Permissions::from_mode(0o000)).expect("changed");
-    // The binary lies where another user may not look, so a copy goes along.
+    // Another user may have no access to the build directory, so a copy of the binary is used.
     let copy = directory.path().join("netlab");
     fs::copy(env!("CARGO_BIN_EXE_netlab"), &copy).expect("copied");
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("changed");
@@ -177,7 +180,7 @@ fn a_file_that_this_user_may_not_read_is_forbidden() {
     } else {
         Command::new(&copy)
     };
-    // Another user cannot write our FIFO; the address comes by way of stdout.
+    // Another user cannot write to the FIFO of the test, so the address is read from stdout.
     command
         .args(["serve-http", path_str(directory.path()), "--bind", "127.0.0.1:0", "--json"])
         .stdout(std::process::Stdio::piped());
@@ -185,31 +188,31 @@ fn a_file_that_this_user_may_not_read_is_forbidden() {
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().expect("piped")));
     let listening = crate::support::parse_event(&lines.next().expect("a line").expect("text"));
     let address = listening["addresses"][0].as_str().expect("an address").parse().expect("an address");
-    assert_eq!(answers(&send_and_read(address, b"GET /closed HTTP/1.0\r\n\r\n")).0, 403);
-    assert_eq!(answers(&send_and_read(address, b"GET /a HTTP/1.0\r\n\r\n")).0, 200);
-    child.kill().expect("it runs");
+    assert_eq!(responses(&send_and_read(address, b"GET /closed HTTP/1.0\r\n\r\n")).0, 403);
+    assert_eq!(responses(&send_and_read(address, b"GET /a HTTP/1.0\r\n\r\n")).0, 200);
+    child.kill().expect("it is running");
     child.wait().expect("it ends");
 }
 
 #[test]
-fn a_head_that_never_ends_is_timed_out_with_408() {
+fn an_incomplete_head_times_out_with_408() {
     let directory = site(&[("a", b"hello")]);
     let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "off", "--head-timeout", "100ms"]);
-    assert_eq!(answers(&send_and_read(server.address(), b"GET /a HTTP/1.1\r\nHo")).0, 408);
+    assert_eq!(responses(&send_and_read(server.address(), b"GET /a HTTP/1.1\r\nHo")).0, 408);
 }
 
 #[test]
-fn a_silent_connection_is_closed_without_a_word() {
+fn an_idle_connection_is_closed_without_a_response() {
     let directory = site(&[("a", b"hello")]);
     let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "off", "--idle-timeout", "100ms"]);
     assert!(read_until_close(connect(server.address())).is_empty());
     let mut stream = connect(server.address());
     stream.write_all(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
-    assert!(read_until_close(stream).ends_with(b"hello"), "idle after its answer");
+    assert!(read_until_close(stream).ends_with(b"hello"), "idle after its response");
 }
 
 #[test]
-fn a_client_that_never_reads_is_given_up() {
+fn a_client_that_never_reads_is_disconnected() {
     let directory = site(&[("large", &vec![b'x'; 30_000_000])]);
     let server = Server::start(&[
         "serve-http",
@@ -222,16 +225,16 @@ fn a_client_that_never_reads_is_given_up() {
     ]);
     let mut stream = connect(server.address());
     stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
-    // The one request is over when the server has given up on it.
+    // The server stops after this one request, when the stall timeout has ended it.
     let ran = server.wait();
     let events = ran.events();
-    let response = events.iter().find(|event| event["type"] == "response").expect("it was logged");
+    let response = events.iter().find(|event| event["type"] == "response").expect("it is logged");
     assert_eq!(response["error"], "the peer stopped reading");
     drop(stream);
 }
 
 #[test]
-fn running_out_of_descriptors_pauses_and_recovers() {
+fn the_server_pauses_without_descriptors_and_recovers() {
     let directory = site(&[("a", b"hello")]);
     let mut command = Command::new("prlimit");
     command.arg("--nofile=24:24").arg(env!("CARGO_BIN_EXE_netlab"));
@@ -244,19 +247,19 @@ fn running_out_of_descriptors_pauses_and_recovers() {
             stream
         })
         .collect();
-    // All are served in the end: as the first ones leave, the others are accepted.
+    // All are served in the end: when the first ones have closed, the others are accepted.
     for mut stream in held {
         stream.write_all(b"st: h\r\nConnection: close\r\n\r\n").expect("sent");
-        let heard = read_until_close(stream);
-        assert!(matches!(answers(&heard).0, 200 | 503), "{}", String::from_utf8_lossy(&heard));
+        let received = read_until_close(stream);
+        assert!(matches!(responses(&received).0, 200 | 503), "{}", String::from_utf8_lossy(&received));
     }
     let ran = server.stop();
     let notices = ran.events().iter().filter(|event| event["type"] == "notice").count();
-    assert!((1..=20).contains(&notices), "it says so, and not for every try: {notices}");
+    assert!((1..=20).contains(&notices), "it is reported, but not for every attempt: {notices}");
 }
 
 #[test]
-fn a_path_with_control_characters_stays_one_log_line() {
+fn a_path_with_control_characters_is_logged_as_one_line() {
     let directory = site(&[("a", b"hello")]);
     let server = Server::spawn(netlab(&[
         "serve-http",

@@ -1,4 +1,4 @@
-//! How `serve-http` begins and ends: wrong beginnings, signals, counts, limits of time.
+//! Start and end of `serve-http`: start errors, signals, `--count`, `--for`, `--grace`.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::support::{Server, connect, demo_site, netlab, path_str, read_one_response, run, send_and_read, site};
 
 #[test]
-fn a_wrong_beginning_has_its_code_and_three_lines() {
+fn a_start_error_has_its_exit_code_and_at_most_three_lines() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("bound").port();
     let bind = format!("127.0.0.1:{port}");
@@ -40,7 +40,7 @@ fn a_wrong_beginning_has_its_code_and_three_lines() {
 }
 
 #[test]
-fn a_wrong_command_line_is_code_2_and_says_what_is_right() {
+fn a_usage_error_is_code_2_and_names_what_is_expected() {
     for (arguments, word) in [
         (vec!["serve-http", "--bind", "65536"], "65535"),
         (vec!["serve-http", "--bind", "::1:80"], "[::1]:80"),
@@ -61,7 +61,7 @@ fn a_wrong_command_line_is_code_2_and_says_what_is_right() {
 }
 
 #[test]
-fn sigint_ends_with_the_summary_and_code_0() {
+fn a_signal_ends_the_server_with_the_summary_and_code_0() {
     for signal in [Signal::INT, Signal::TERM] {
         let server = Server::start(&["serve-http", path_str(&demo_site())]);
         send_and_read(server.address(), b"GET /style.css HTTP/1.0\r\n\r\n");
@@ -76,7 +76,7 @@ fn sigint_ends_with_the_summary_and_code_0() {
 }
 
 #[test]
-fn idle_connections_do_not_hold_up_the_end() {
+fn idle_connections_do_not_delay_the_end() {
     let server = Server::start(&["serve-http", path_str(&demo_site()), "--grace", "60s"]);
     let idle: Vec<TcpStream> = (0..3)
         .map(|_| {
@@ -86,23 +86,22 @@ fn idle_connections_do_not_hold_up_the_end() {
             stream
         })
         .collect();
-    assert_eq!(server.stop().code, 0, "long before the grace is over, or this test hangs");
+    assert_eq!(server.stop().code, 0, "long before the grace period is over, or this test hangs");
     drop(idle);
 }
 
 #[test]
-fn a_running_download_may_end_and_nobody_new_comes_in() {
+fn a_download_in_progress_completes_and_new_connections_are_refused() {
     let large = vec![b'x'; 20_000_000];
     let directory = site(&[("large", &large)]);
     let server = Server::start(&["serve-http", path_str(directory.path()), "--grace", "60s"]);
     let address = server.address();
     let mut stream = connect(address);
     stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
-    let mut begun = [0; 1000];
-    stream.read_exact(&mut begun).expect("it begins");
+    stream.read_exact(&mut [0; 1000]).expect("the first bytes");
     let idle = connect(address);
     server.signal(Signal::TERM);
-    // The idle one is closed as soon as the server drains; from then on it does not listen.
+    // The idle connection is closed as soon as the server drains; from then on it does not listen.
     assert!(crate::support::read_until_close(idle).is_empty());
     assert!(TcpStream::connect(address).is_err());
     let mut rest = Vec::new();
@@ -112,35 +111,35 @@ fn a_running_download_may_end_and_nobody_new_comes_in() {
 }
 
 #[test]
-fn the_grace_ends_what_does_not_end_by_itself() {
+fn a_response_in_progress_is_cut_after_the_grace_period() {
     let directory = site(&[("large", &vec![b'x'; 20_000_000])]);
     let server = Server::start(&["serve-http", path_str(directory.path()), "--grace", "50ms", "--json"]);
     let mut stream = connect(server.address());
     stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
-    stream.read_exact(&mut [0; 1000]).expect("it begins");
+    stream.read_exact(&mut [0; 1000]).expect("the first bytes");
     let ran = server.stop();
     assert_eq!((ran.code, &ran.summary()["cut"], &ran.summary()["requests"]), (0, &1.into(), &1.into()));
     let events = ran.events();
-    let response = events.iter().find(|event| event["type"] == "response").expect("it is told");
+    let response = events.iter().find(|event| event["type"] == "response").expect("it is reported");
     assert_eq!((&response["complete"], &response["error"]), (&false.into(), &"the server stopped".into()));
 }
 
 #[test]
-fn a_second_signal_ends_at_once() {
+fn a_second_signal_ends_the_server_at_once() {
     let directory = site(&[("large", &vec![b'x'; 20_000_000])]);
     let server = Server::start(&["serve-http", path_str(directory.path()), "--grace", "1h"]);
     let mut stream = connect(server.address());
     stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
-    stream.read_exact(&mut [0; 1000]).expect("it begins");
+    stream.read_exact(&mut [0; 1000]).expect("the first bytes");
     let idle = connect(server.address());
     server.signal(Signal::INT);
-    assert!(crate::support::read_until_close(idle).is_empty(), "the first signal is seen");
+    assert!(crate::support::read_until_close(idle).is_empty(), "the first signal was handled");
     server.signal(Signal::INT);
     assert_eq!(server.wait().code, 0);
 }
 
 #[test]
-fn it_stops_by_itself_after_count_requests_or_some_time() {
+fn the_server_stops_after_count_requests_or_the_given_time() {
     let server = Server::start(&["serve-http", path_str(&demo_site()), "--count", "3", "--threads=2"]);
     let address = server.address();
     for _ in 0..3 {
@@ -153,7 +152,7 @@ fn it_stops_by_itself_after_count_requests_or_some_time() {
 }
 
 #[test]
-fn the_last_of_count_requests_is_told_to_close() {
+fn the_last_of_count_requests_gets_connection_close() {
     let server = Server::start(&["serve-http", path_str(&demo_site()), "--count", "2"]);
     let mut stream = connect(server.address());
     for expected in ["keep-alive", "close"] {
@@ -164,7 +163,7 @@ fn the_last_of_count_requests_is_told_to_close() {
 }
 
 #[test]
-fn the_ready_file_appears_in_one_step_and_names_what_is_bound() {
+fn the_ready_file_has_the_bound_addresses() {
     let directory = site(&[("a", b"x")]);
     let ready = directory.path().join("ready");
     fs::write(&ready, "old").expect("written");
@@ -189,18 +188,18 @@ fn the_ready_file_appears_in_one_step_and_names_what_is_bound() {
 }
 
 #[test]
-fn a_public_bind_and_a_whole_home_are_warned_about() {
+fn a_public_bind_and_a_private_root_cause_warnings() {
     let ran = run(&["serve-http", "/", "--bind", "*:0", "--for", "20ms"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert!(ran.stderr.contains("served whole") && ran.stderr.contains("everybody"), "{}", ran.stderr);
-    assert!(ran.stdout.contains("  http://127.0.0.1:"), "reachable URLs are told: {}", ran.stdout);
+    assert!(ran.stderr.contains("including private files") && ran.stderr.contains("any host"), "{}", ran.stderr);
+    assert!(ran.stdout.contains("  http://127.0.0.1:"), "reachable URLs are printed: {}", ran.stdout);
     let quiet = run(&["serve-http", "/", "--bind", "*:0", "--for", "20ms", "-q"]);
     assert_eq!(quiet.stderr, "");
     assert!(quiet.stdout.starts_with("--- 0 requests"), "{}", quiet.stdout);
 }
 
 #[test]
-fn a_port_that_belongs_to_root_is_refused_with_advice() {
+fn a_privileged_port_is_permission_denied() {
     if !rustix::process::geteuid().is_root() {
         let ran = run(&["serve-http", ".", "--bind", "127.0.0.1:80"]);
         assert!(matches!(ran.code, 71 | 77), "{}", ran.stderr);
@@ -222,14 +221,14 @@ fn a_port_that_belongs_to_root_is_refused_with_advice() {
         "100ms",
     ]);
     let ran = crate::support::run_command(command);
-    // Some kernels let everybody have every port (net.ipv4.ip_unprivileged_port_start=0).
-    let everybody =
+    // Some systems allow every user to bind every port (net.ipv4.ip_unprivileged_port_start=0).
+    let is_allowed =
         fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").is_ok_and(|start| start.trim() == "0");
-    assert!(ran.code == 77 || everybody, "{} {}", ran.code, ran.stderr);
+    assert!(ran.code == 77 || is_allowed, "{} {}", ran.code, ran.stderr);
 }
 
 #[test]
-fn help_is_an_answer_and_goes_to_stdout() {
+fn help_is_code_0_and_goes_to_stdout() {
     for arguments in [vec!["-h"], vec!["--help"], vec!["help", "get"], vec!["serve-http", "--help"], vec!["--version"]]
     {
         let ran = run(&arguments);
@@ -239,12 +238,12 @@ fn help_is_an_answer_and_goes_to_stdout() {
 }
 
 #[test]
-fn an_argument_that_is_no_text_is_no_panic() {
+fn an_argument_that_is_not_utf8_causes_no_panic() {
     use std::os::unix::ffi::OsStrExt as _;
     let bad = std::ffi::OsStr::from_bytes(b"\xff\xfe");
     let mut command = netlab(&["serve-http", "--bind", "0", "--for", "20ms"]);
     command.arg(bad);
-    assert_eq!(crate::support::run_command(command).code, 66, "as a path it is only missing");
+    assert_eq!(crate::support::run_command(command).code, 66, "as a path, it does not exist");
     let mut command = netlab(&["get"]);
     command.arg(bad);
     assert_eq!(crate::support::run_command(command).code, 2);

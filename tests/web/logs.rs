@@ -1,4 +1,4 @@
-//! What `serve-http` says on stdout, in each form, and when nobody listens.
+//! Output of `serve-http` in each format, and with stdout closed or full.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -6,8 +6,8 @@ use std::process::Stdio;
 
 use crate::support::{Server, demo_site, netlab, path_str, run, run_command, send_and_read};
 
-fn served(log: &[&str], request: &[u8]) -> String {
-    let server = Server::start(&[&["serve-http", path_str(&demo_site())], log].concat());
+fn log_of(flags: &[&str], request: &[u8]) -> String {
+    let server = Server::start(&[&["serve-http", path_str(&demo_site())], flags].concat());
     send_and_read(server.address(), request);
     server.stop().stdout
 }
@@ -17,7 +17,7 @@ const REQUEST: &[u8] =
 
 #[test]
 fn the_default_is_the_common_log_format() {
-    let stdout = served(&[], REQUEST);
+    let stdout = log_of(&[], REQUEST);
     let size = fs::metadata(demo_site().join("style.css")).expect("the demo site").len();
     let line = stdout.lines().find(|line| line.starts_with("127.0.0.1 - - [")).expect("a line");
     assert!(line.ends_with(&format!("] \"GET /style.css HTTP/1.1\" 200 {size}")), "{line}");
@@ -25,20 +25,20 @@ fn the_default_is_the_common_log_format() {
 
 #[test]
 fn combined_adds_referer_and_user_agent() {
-    let stdout = served(&["--log", "combined"], REQUEST);
+    let stdout = log_of(&["--log", "combined"], REQUEST);
     assert!(stdout.contains(" \"http://r/\" \"test 1\"\n"), "{stdout}");
-    let without = served(&["--log", "combined"], b"GET / HTTP/1.0\r\n\r\n");
+    let without = log_of(&["--log", "combined"], b"GET / HTTP/1.0\r\n\r\n");
     assert!(without.contains(" \"-\" \"-\"\n"), "{without}");
 }
 
 #[test]
-fn off_says_nothing_per_request() {
-    let stdout = served(&["--log", "off"], REQUEST);
+fn off_prints_no_line_per_request() {
+    let stdout = log_of(&["--log", "off"], REQUEST);
     assert!(!stdout.contains("GET") && stdout.contains("--- 1 request on 1 connection"), "{stdout}");
 }
 
 #[test]
-fn json_is_the_same_by_both_flags_and_follows_the_schema() {
+fn both_json_flags_print_the_same_events_and_follow_the_schema() {
     for flags in [&["--log", "json"][..], &["--json"]] {
         let server = Server::start(&[&["serve-http", path_str(&demo_site())], flags].concat());
         send_and_read(server.address(), REQUEST);
@@ -71,20 +71,20 @@ fn json_is_the_same_by_both_flags_and_follows_the_schema() {
 }
 
 #[test]
-fn quiet_leaves_the_summary_alone() {
+fn quiet_prints_only_the_summary() {
     let server = Server::start(&["serve-http", path_str(&demo_site()), "-q", "--json"]);
     send_and_read(server.address(), REQUEST);
     assert_eq!(server.stop().events().len(), 1);
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_the_server_silently() {
+fn a_closed_stdout_ends_the_server_silently() {
     let mut server = Server::start(&["serve-http", path_str(&demo_site())]);
     let address = server.address();
     let mut lines = BufReader::new(server.stdout()).lines();
     lines.next().expect("the first line").expect("text");
     drop(lines);
-    // As `| head -1` does. The next line finds nobody; then the server ends.
+    // As with `| head -1`: the server ends at the next line it cannot write.
     while std::net::TcpStream::connect(address).is_ok() {
         use std::io::{Read as _, Write as _};
         let Ok(mut stream) = std::net::TcpStream::connect(address) else { break };
@@ -96,7 +96,7 @@ fn a_reader_that_goes_away_ends_the_server_silently() {
 }
 
 #[test]
-fn a_full_log_disk_does_not_stop_the_server_but_is_told_in_the_end() {
+fn a_full_log_disk_does_not_stop_the_server_but_is_reported_at_the_end() {
     let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux");
     let mut command = netlab(&["serve-http", path_str(&demo_site()), "--bind", "127.0.0.1:0", "--for", "100ms"]);
     command.stdout(Stdio::from(full));
@@ -117,7 +117,7 @@ fn closed_streams_change_no_exit_code() {
 }
 
 #[test]
-fn colour_is_for_terminals_and_for_those_who_ask() {
+fn colour_is_used_on_terminals_and_on_request() {
     let plain = run(&["get", "127.0.0.1:1"]);
     assert!(!plain.stderr.contains('\x1b'), "{}", plain.stderr);
     assert!(run(&["get", "127.0.0.1:1", "--color", "always"]).stderr.contains('\x1b'));

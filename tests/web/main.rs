@@ -1,4 +1,4 @@
-//! The web pair: the binary against raw sockets, scripted peers and itself.
+//! Tests of `serve-http` and `get` against raw sockets, scripted peers and each other.
 
 #[path = "../support/mod.rs"]
 mod support;

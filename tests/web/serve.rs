@@ -1,4 +1,4 @@
-//! What `serve-http` serves, to whom, and how many at once.
+//! Responses of `serve-http`: files, directories, persistent and concurrent connections.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -15,11 +15,11 @@ fn get(server: &Server, path: &str) -> String {
 }
 
 #[test]
-fn a_page_comes_with_its_type_length_and_date() {
+fn a_page_has_its_type_length_and_date() {
     let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let page = fs::read_to_string(demo_site().join("HelloWorld.html")).expect("the demo site");
-    let answer = get(&server, "/HelloWorld.html");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let response = get(&server, "/HelloWorld.html");
+    let (head, body) = response.split_once("\r\n\r\n").expect("a head");
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     assert!(head.contains("\r\nContent-Type: text/html; charset=utf-8\r\n"), "{head}");
     assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", page.len())), "{head}");
@@ -28,25 +28,25 @@ fn a_page_comes_with_its_type_length_and_date() {
 }
 
 #[test]
-fn head_is_get_without_the_body() {
+fn the_response_to_head_is_that_of_get_without_the_body() {
     let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let mut stream = connect(server.address());
     stream.write_all(b"GET /style.css HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
-    let (got, body) = read_one_response(&mut stream);
+    let (to_get, body) = read_one_response(&mut stream);
     assert!(!body.is_empty());
     stream.write_all(b"HEAD /style.css HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").expect("sent");
-    let asked = String::from_utf8(read_until_close(stream)).expect("ASCII");
+    let to_head = String::from_utf8(read_until_close(stream)).expect("ASCII");
     let fields = |head: &str| {
         head.lines()
             .filter(|line| !line.starts_with("Date") && !line.starts_with("Connection"))
             .collect::<Vec<_>>()
             .join("\n")
     };
-    assert_eq!(fields(&asked), fields(&got));
+    assert_eq!(fields(&to_head), fields(&to_get));
 }
 
 #[test]
-fn a_request_may_come_one_octet_at_a_time() {
+fn a_request_may_arrive_one_byte_at_a_time() {
     let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let mut stream = connect(server.address());
     stream.set_nodelay(true).expect("set");
@@ -73,7 +73,7 @@ fn a_hundred_pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn http_1_0_closes_unless_asked_to_keep_alive() {
+fn http_1_0_connections_close_without_keep_alive() {
     let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let closed = send_and_read(server.address(), b"GET /style.css HTTP/1.0\r\n\r\n");
     assert!(String::from_utf8_lossy(&closed).contains("\r\nConnection: close\r\n"));
@@ -85,7 +85,7 @@ fn http_1_0_closes_unless_asked_to_keep_alive() {
 }
 
 #[test]
-fn directories_redirect_show_their_index_or_are_listed() {
+fn directories_redirect_send_their_index_or_are_listed() {
     let directory = site(&[("with/start.htm", b"start"), ("bare/a <b>.txt", b"x"), ("bare/.hidden", b"x")]);
     let server =
         Server::start(&["serve-http", path_str(directory.path()), "--index", "index.html", "--index", "start.htm"]);
@@ -99,20 +99,20 @@ fn directories_redirect_show_their_index_or_are_listed() {
 }
 
 #[test]
-fn a_large_file_comes_whole_and_next_to_others() {
+fn a_large_file_is_complete_and_does_not_delay_other_clients() {
     let large: Vec<u8> = (0..5_000_000_u32).flat_map(u32::to_le_bytes).collect();
     let directory = site(&[("large", &large), ("small", b"small")]);
     let server = Server::start(&["serve-http", path_str(directory.path())]);
     let mut stream = connect(server.address());
     stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\nGET /small HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
-    // Somebody else is served while this client does not read.
+    // Another client is served while this one does not read.
     assert!(get(&server, "/small").ends_with("small"));
     assert_eq!(read_one_response(&mut stream).1, large);
     assert_eq!(read_one_response(&mut stream).1, b"small");
 }
 
 #[test]
-fn a_client_that_closes_its_side_still_gets_its_answer() {
+fn a_client_that_shuts_down_its_side_still_gets_its_response() {
     let large = vec![b'x'; 3_000_000];
     let directory = site(&[("large", &large)]);
     let server = Server::start(&["serve-http", path_str(directory.path())]);
@@ -123,14 +123,14 @@ fn a_client_that_closes_its_side_still_gets_its_answer() {
 }
 
 #[test]
-fn a_request_and_the_end_in_one_burst_close_the_connection() {
+fn a_request_together_with_the_shutdown_closes_the_connection() {
     let directory = site(&[("a", b"hello")]);
     let server = Server::start(&["serve-http", path_str(directory.path()), "--idle-timeout", "1h"]);
     for _ in 0..20 {
         let mut stream = connect(server.address());
         stream.write_all(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
         stream.shutdown(Shutdown::Write).expect("shut");
-        assert!(read_until_close(stream).ends_with(b"hello"), "and then it closes, long before it would be idle");
+        assert!(read_until_close(stream).ends_with(b"hello"), "it closes long before the idle timeout");
     }
 }
 
@@ -147,7 +147,7 @@ fn many_slow_clients_on_few_threads_do_not_stop_a_fast_one() {
     for _ in 0..20 {
         assert!(get(&server, "/style.css").starts_with("HTTP/1.1 200"));
     }
-    // The slow ones are served as well, once they have finished asking.
+    // The slow clients are served as well, once their requests are complete.
     for mut stream in slow {
         stream.write_all(b"st: h\r\nConnection: close\r\n\r\n").expect("sent");
         assert!(read_until_close(stream).starts_with(b"HTTP/1.1 200"));
@@ -169,8 +169,8 @@ fn many_clients_at_once_all_get_the_same_page() {
             });
         }
     });
-    let summary = server.stop();
-    assert!(summary.stdout.contains("--- 400 requests on 16 connections"), "{}", summary.stdout);
+    let ran = server.stop();
+    assert!(ran.stdout.contains("--- 400 requests on 16 connections"), "{}", ran.stdout);
 }
 
 #[test]
@@ -179,27 +179,26 @@ fn a_file_that_shrinks_while_it_is_sent_ends_the_connection() {
     let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "json"]);
     let mut stream = connect(server.address());
     stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
-    let mut some = [0; 1000];
-    stream.read_exact(&mut some).expect("it begins");
+    stream.read_exact(&mut [0; 1000]).expect("the first bytes");
     fs::File::options().write(true).open(directory.path().join("large")).expect("ours").set_len(1000).expect("shrunk");
-    let heard = read_until_close(stream);
-    assert!(heard.len() < 30_000_000, "never padded");
+    let received = read_until_close(stream);
+    assert!(received.len() < 30_000_000, "not padded");
     let ran = server.stop();
     let events = ran.events();
-    let response = events.iter().find(|event| event["type"] == "response").expect("it was logged");
+    let response = events.iter().find(|event| event["type"] == "response").expect("it is logged");
     assert_eq!(response["complete"], false);
     assert!(response["bytes"].as_u64().is_some_and(|bytes| bytes < 30_000_000), "{response}");
     assert_eq!(ran.summary()["cut"], 1);
 }
 
 #[test]
-fn a_client_that_breaks_off_harms_nobody() {
+fn a_reset_by_one_client_does_not_affect_others() {
     let directory = site(&[("large", &vec![b'x'; 30_000_000]), ("small", b"small")]);
     let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "off"]);
     for _ in 0..5 {
         let mut stream = connect(server.address());
         stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
-        stream.read_exact(&mut [0; 1000]).expect("it begins");
+        stream.read_exact(&mut [0; 1000]).expect("the first bytes");
         let socket = socket2::Socket::from(stream);
         socket.set_linger(Some(std::time::Duration::ZERO)).expect("set");
     }
@@ -217,9 +216,9 @@ fn a_unix_socket_is_served_and_removed() {
     assert_eq!(server.addresses, [bind]);
     let mut stream = UnixStream::connect(&path).expect("it listens");
     stream.write_all(b"GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").expect("sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("text");
-    assert!(answer.ends_with("hello"), "{answer}");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).expect("text");
+    assert!(response.ends_with("hello"), "{response}");
     assert_eq!(server.stop().code, 0);
     assert!(!path.exists());
 }

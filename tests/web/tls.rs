@@ -1,4 +1,4 @@
-//! Both ends over TLS, with certificates made for each test.
+//! `serve-http` and `get` over TLS, with certificates created for each test.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::support::{Server, demo_site, netlab, path_str, run};
 
-/// Files of one test.
+/// Certificate files of one test.
 struct Files {
     _directory: TempDir,
     chain: PathBuf,
@@ -48,7 +48,7 @@ fn params(name: &str) -> CertificateParams {
     params
 }
 
-/// A certificate for `name` from an authority of its own.
+/// Creates a certificate for `name`, signed by a new CA.
 fn issued(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Files {
     let mut authority = params("authority");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -60,7 +60,7 @@ fn issued(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Files {
     Files::new(&certificate.pem(), &key, &authority.pem())
 }
 
-/// A certificate that vouches for itself; `is_ca` as `openssl req -x509` makes it.
+/// Creates a self-signed certificate; `is_ca` as created by `openssl req -x509`.
 fn self_signed(name: &str, is_ca: bool, change: impl FnOnce(&mut CertificateParams)) -> Files {
     let key = KeyPair::generate().expect("a key");
     let mut params = params(name);
@@ -78,7 +78,7 @@ fn expired(params: &mut CertificateParams) {
 }
 
 #[test]
-fn a_page_comes_over_tls_from_a_trusted_server() {
+fn a_page_is_fetched_over_tls_from_a_trusted_server() {
     let files = issued("127.0.0.1", |_| {});
     let server = files.serve(&[]);
     assert!(server.addresses[0].starts_with("https://"));
@@ -91,7 +91,7 @@ fn a_page_comes_over_tls_from_a_trusted_server() {
 }
 
 #[test]
-fn a_large_file_comes_whole_over_tls() {
+fn a_large_file_is_complete_over_tls() {
     let files = issued("127.0.0.1", |_| {});
     let content: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
     let directory = crate::support::site(&[("large", &content)]);
@@ -104,11 +104,11 @@ fn a_large_file_comes_whole_over_tls() {
         path_str(&files.key),
     ]);
     let output = netlab(&["get", "--ca", path_str(&files.ca), &server.url("/large")]).output().expect("it runs");
-    assert!(output.stdout == content, "{} bytes came", output.stdout.len());
+    assert!(output.stdout == content, "received {} bytes", output.stdout.len());
 }
 
 #[test]
-fn the_probe_times_the_handshake_and_names_the_version() {
+fn the_probe_measures_the_handshake_and_reports_the_version() {
     let files = issued("127.0.0.1", |_| {});
     let server = files.serve(&[]);
     let ran = run(&["get", "--json", "--ca", path_str(&files.ca), &server.url("/style.css")]);
@@ -124,7 +124,7 @@ fn the_probe_times_the_handshake_and_names_the_version() {
 }
 
 #[test]
-fn each_certificate_fault_is_code_80_in_its_own_words() {
+fn each_certificate_fault_is_code_80_with_its_own_message() {
     let cases = [
         (issued("127.0.0.1", |_| {}), "unknown authority", false),
         (self_signed("127.0.0.1", false, |_| {}), "self-signed", false),
@@ -147,18 +147,18 @@ fn each_certificate_fault_is_code_80_in_its_own_words() {
 }
 
 #[test]
-fn a_self_signed_certificate_is_trusted_when_it_is_named() {
+fn a_self_signed_certificate_is_trusted_with_ca() {
     for is_ca in [true, false] {
         let files = self_signed("127.0.0.1", is_ca, |_| {});
         let server = files.serve(&[]);
         let ran = run(&["get", "--ca", path_str(&files.ca), &server.url("/style.css")]);
-        assert_eq!(ran.code, 0, "marked as an authority: {is_ca}: {}", ran.stderr);
+        assert_eq!(ran.code, 0, "marked as a CA: {is_ca}: {}", ran.stderr);
     }
 }
 
 #[test]
-fn a_pin_takes_the_place_of_the_chain() {
-    // Expired, self-signed and of another name: the pin knows it all the same, and nobody else.
+fn a_pin_replaces_the_verification_of_the_chain() {
+    // Expired, self-signed and for another name: the pin accepts it, and no other certificate.
     let key = KeyPair::generate().expect("a key");
     let mut params = params("other.example");
     expired(&mut params);
@@ -166,7 +166,7 @@ fn a_pin_takes_the_place_of_the_chain() {
     let server = Files::new(&certificate.pem(), &key, &certificate.pem()).serve(&[]);
     let get = |pin: &str| run(&["get", "--pin", pin, &server.url("/style.css")]);
     let fingerprint =
-        |der: &[u8]| Sha256::digest(der).iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().concat();
+        |der: &[u8]| Sha256::digest(der).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     let of_key = BASE64_STANDARD.encode(Sha256::digest(key.subject_public_key_info()));
     for good in [fingerprint(certificate.der()), format!("sha256//{of_key}")] {
         let ran = get(&good);
@@ -179,8 +179,8 @@ fn a_pin_takes_the_place_of_the_chain() {
 }
 
 #[test]
-fn an_authority_that_is_named_is_not_a_server() {
-    // Trusted to sign, and so not to be met as a server of another name.
+fn ca_does_not_accept_another_server_certificate() {
+    // Trusted is the other certificate, which has the same name.
     let files = self_signed("127.0.0.1", true, |_| {});
     let other = self_signed("127.0.0.1", true, |_| {});
     let server = files.serve(&[]);
@@ -188,7 +188,7 @@ fn an_authority_that_is_named_is_not_a_server() {
 }
 
 #[test]
-fn clear_text_on_a_tls_port_and_tls_on_a_clear_port_are_told() {
+fn clear_text_on_a_tls_port_and_tls_on_a_clear_text_port_are_reported() {
     let files = issued("127.0.0.1", |_| {});
     let clear = Server::start(&["serve-http", path_str(&demo_site()), "--json"]);
     let ran = run(&["get", "--ca", path_str(&files.ca), &clear.url("/").replace("http:", "https:")]);
@@ -201,10 +201,10 @@ fn clear_text_on_a_tls_port_and_tls_on_a_clear_port_are_told() {
 }
 
 #[test]
-fn a_handshake_that_fails_is_told_and_counted() {
+fn a_failed_handshake_is_reported_and_counted() {
     let files = issued("127.0.0.1", |_| {});
     let server = files.serve(&["--json"]);
-    assert_eq!(run(&["get", &server.url("/")]).code, 80, "nobody knows its authority");
+    assert_eq!(run(&["get", &server.url("/")]).code, 80, "the CA is unknown");
     crate::support::send_and_read(server.address(), b"GET / HTTP/1.0\r\n\r\n");
     let ran = server.stop();
     let why: Vec<String> =
@@ -213,7 +213,7 @@ fn a_handshake_that_fails_is_told_and_counted() {
 }
 
 #[test]
-fn a_trust_store_that_cannot_be_used_is_code_78() {
+fn an_unusable_trust_store_is_code_78() {
     let directory = crate::support::site(&[("empty", b""), ("junk", b"-----BEGIN CERTIFICATE-----\nx\n")]);
     for (name, code) in [("empty", 78), ("junk", 78), ("none", 66)] {
         let ca = directory.path().join(name);
@@ -227,7 +227,7 @@ fn a_trust_store_that_cannot_be_used_is_code_78() {
 }
 
 #[test]
-fn a_stream_cut_without_close_notify_is_believed_only_with_a_length() {
+fn a_close_without_close_notify_is_accepted_only_with_a_length() {
     let files = issued("127.0.0.1", |_| {});
     let chain = rustls::pki_types::pem::PemObject::pem_file_iter(&files.chain)
         .expect("readable")
@@ -247,7 +247,7 @@ fn a_stream_cut_without_close_notify_is_believed_only_with_a_length() {
             let mut head = [0; 1024];
             std::io::Read::read(&mut tls, &mut head).expect("a request");
             std::io::Write::write_all(&mut tls, response.as_bytes()).expect("sent");
-            // Dropped without close_notify, as a cut would look.
+            // Dropped without close_notify, as in a truncation attack.
         })]);
         let ran = run(&["get", "--ca", path_str(&files.ca), &peer.url("/").replace("http:", "https:")]);
         assert_eq!(ran.code, code, "{response:?}: {}", ran.stderr);

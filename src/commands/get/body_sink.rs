@@ -1,13 +1,14 @@
-//! Where a body goes: to the screen, into a file, or nowhere but into a count.
+//! Destination of a response body: stdout, a file, or only a byte count.
 //!
-//! Owns the decisions that need the response's head: an error page does not become the file that
-//! was asked for, a redirect's body is nobody's, octets that are no text do not go to a terminal.
+//! Owns the decisions that depend on the response head: an error page does not become the requested file, the body
+//! of a redirect is discarded, and binary data is not written to a terminal.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
 
 use super::exchange::ResponseSink;
+use crate::commands::report::plural;
 use crate::disk::{Overwrite, PartFile};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -15,41 +16,39 @@ use crate::http::ResponseHead;
 use crate::output::{Escaped, Output, Progress};
 use crate::time::Moment;
 
-/// Where a body is to go.
+/// Destination of a body.
 #[derive(Debug)]
 pub(super) enum Destination {
-    /// Nowhere: it is counted.
+    /// Count the bytes and discard them.
     Count,
-    /// To stdout; `any` says that it goes to a terminal even if it is no text.
+    /// Standard output; `allow_binary` (`-o -`) permits binary data on a terminal.
     Stdout {
-        /// `-o -`.
         allow_binary: bool,
     },
-    /// Into a file.
     File(PartFile),
 }
 
 impl Destination {
-    /// A file, opened before anything is fetched.
+    /// Creates the part file, before anything is fetched.
     pub(super) fn file(path: &Path, overwrite: bool) -> Result<Self> {
         PartFile::create(path, if overwrite { Overwrite::Yes } else { Overwrite::No }).map(Self::File)
     }
 }
 
-/// Takes one response.
+/// Receiver of one response body.
 pub(super) struct BodySink<'o> {
     destination: Destination,
     include: bool,
     output: &'o mut Output,
     follows_redirects: bool,
-    /// Whether this response's body is the one that was asked for.
+    /// The body is the requested one: not that of a redirect, and no error page for a file.
     wanted: bool,
     bytes: u64,
     progress: Option<Progress>,
 }
 
 impl<'o> BodySink<'o> {
-    /// A delivery; `include` shows the head too, `follows` says that redirects are followed.
+    /// Creates a sink; `include` also writes the response head.
     pub(super) fn new(
         destination: Destination,
         include: bool,
@@ -59,12 +58,12 @@ impl<'o> BodySink<'o> {
         Self { destination, include, output, follows_redirects, wanted: false, bytes: 0, progress: None }
     }
 
-    /// Octets of the body that was asked for.
+    /// Returns the number of bytes of the requested body.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The response is complete: the file gets its name. Whether there is one.
+    /// Completes the response and gives the file its name; returns true if there is a file.
     pub(super) fn finish(self) -> Result<bool> {
         if let Some(progress) = &self.progress {
             progress.clear();
@@ -75,17 +74,17 @@ impl<'o> BodySink<'o> {
         }
     }
 
-    /// The response is not complete: says where what came of it is.
+    /// Ends an incomplete response; adds the path of the partial file to the error.
     pub(super) fn abort(self, error: Error) -> Error {
         if let Some(progress) = &self.progress {
             progress.clear();
         }
         match &self.destination {
             Destination::File(part) => match part.partial_path() {
-                Some(kept) => {
-                    let kept = format!("the {} bytes that came are in {}", self.bytes, kept.display());
+                Some(path) => {
+                    let bytes = plural(self.bytes, "byte is", "bytes are");
                     let advice = error.advice().unwrap_or("try again").to_owned();
-                    error.remedy(format!("{advice}; {kept}"))
+                    error.remedy(format!("{advice}; {} {bytes} in {}", self.bytes, path.display()))
                 }
                 None => error,
             },
@@ -105,7 +104,7 @@ impl<'o> BodySink<'o> {
         self.output.write_bytes(text.as_bytes())
     }
 
-    /// A bar, where it disturbs nothing: not over a body on the same terminal.
+    /// Shows a progress bar, unless the body is written to the terminal or counted.
     fn start_progress(&mut self, head: &ResponseHead, now: Moment) {
         let disturbs = match self.destination {
             Destination::Stdout { .. } => io::stdout().is_terminal(),
@@ -145,15 +144,15 @@ impl ResponseSink for BodySink<'_> {
         match &mut self.destination {
             Destination::Count => {}
             Destination::File(part) => part.write(data)?,
-            Destination::Stdout { allow_binary: any } => {
-                if !*any && self.bytes == 0 && io::stdout().is_terminal() && !is_text(data) {
-                    return Err(Error::new(Exit::CannotCreate, "the body is not text, and would upset the terminal")
-                        .expected("text, or a place for other things")
-                        .remedy("write it to a file with -o FILE, or show it all the same with -o -"));
+            Destination::Stdout { allow_binary } => {
+                if !*allow_binary && self.bytes == 0 && io::stdout().is_terminal() && !is_text(data) {
+                    return Err(Error::new(Exit::CannotCreate, "binary body not written to the terminal")
+                        .expected("a text body, or output to a file")
+                        .remedy("write it to a file with -o FILE, or print it anyway with -o -"));
                 }
                 self.output.write_bytes(data)?;
                 if self.output.is_closed() {
-                    // Nobody reads any more: the run ends silently, with what it has earned.
+                    // The reader has closed stdout: end silently with the exit code so far.
                     return Err(Error::new(Exit::Success, "standard output is closed"));
                 }
             }
@@ -170,17 +169,17 @@ impl ResponseSink for BodySink<'_> {
     }
 }
 
-/// Whether a response sends the client elsewhere (RFC 9110 §15.4).
+/// Returns true if the response redirects the client (RFC 9110 §15.4).
 pub(super) fn is_redirect(head: &ResponseHead) -> bool {
     matches!(head.status, 301 | 302 | 303 | 307 | 308) && head.field("location").is_some()
 }
 
-/// Whether octets look like text: no control characters, and UTF-8 but for a character cut at the end.
+/// Returns true for UTF-8 without control characters; a character may be cut off at the end.
 fn is_text(data: &[u8]) -> bool {
-    let cut_off = std::str::from_utf8(data).map_or_else(|error| error.error_len().is_none(), |_| true);
-    // Escape sequences are for programs that know the terminal, not for what a peer sends.
+    let is_utf8 = std::str::from_utf8(data).map_or_else(|error| error.error_len().is_none(), |_| true);
+    // A server must not send escape sequences to the user's terminal.
     let is_control = |byte: &u8| byte.is_ascii_control() && !b"\t\n\r\x0c".contains(byte);
-    cut_off && !data.iter().any(is_control)
+    is_utf8 && !data.iter().any(is_control)
 }
 
 #[cfg(test)]
@@ -188,7 +187,7 @@ mod tests {
     use super::is_text;
 
     #[test]
-    fn text_is_told_from_other_octets() {
+    fn text_is_distinguished_from_binary_data() {
         assert!(is_text("grüße\n".as_bytes()));
         assert!(is_text(&"ü".as_bytes()[..1]), "cut within a character");
         assert!(!is_text(b"\x89PNG\r\n\x1a\n\0"));

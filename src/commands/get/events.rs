@@ -1,4 +1,4 @@
-//! What `get` says: each response with its phases, and what they came to.
+//! Events and summary of `get`: each response with its phases, then their statistics.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use serde::Serialize;
 use super::fetch::{FetchResult, Phases};
 use super::request::Target;
 use crate::commands::fail_if::{Figure, FigureKind, KnownFigures, statistic};
-use crate::commands::report::Report;
+use crate::commands::report::{Report, plural};
 use crate::output::Escaped;
 use crate::stats::{self, Ratio, Series};
 use crate::time::{HumanDuration, nanoseconds};
 
-/// Everything `get` says: final answers, and what all of them came to.
+/// Lines on the stdout of `get`.
 pub(super) type GetReport = Report<ResponseEvent, Summary>;
 
-/// One final answer.
+/// Event for one final response.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "response")]
 pub(super) struct ResponseEvent {
@@ -30,7 +30,7 @@ pub(super) struct ResponseEvent {
     phases: PhaseTimes,
 }
 
-/// Phases in nanoseconds, `null` where there was none.
+/// Durations of the phases, `null` for a phase that did not occur.
 #[derive(Debug, Serialize)]
 #[expect(clippy::struct_field_names, reason = "the keys carry their unit")]
 struct PhaseTimes {
@@ -43,17 +43,16 @@ struct PhaseTimes {
 }
 
 impl ResponseEvent {
-    /// The event of an outcome.
-    pub(super) fn new(outcome: FetchResult) -> Self {
-        let Phases { resolve, connect, tls, first_byte, body, total } = outcome.phases;
+    pub(super) fn new(result: FetchResult) -> Self {
+        let Phases { resolve, connect, tls, first_byte, body, total } = result.phases;
         Self {
-            url: outcome.url,
-            status: outcome.status,
-            reason: outcome.reason,
-            peer: outcome.peer.to_string(),
-            tls: outcome.tls,
-            bytes: outcome.bytes,
-            redirects: outcome.redirects,
+            url: result.url,
+            status: result.status,
+            reason: result.reason,
+            peer: result.peer.to_string(),
+            tls: result.tls,
+            bytes: result.bytes,
+            redirects: result.redirects,
             phases: PhaseTimes {
                 resolve_ns: resolve.map(nanoseconds),
                 connect_ns: connect.map(nanoseconds),
@@ -66,10 +65,11 @@ impl ResponseEvent {
     }
 }
 
-/// `200 OK, 612 bytes in 1.20 ms (resolve 0.010 ms, connect …) from 127.0.0.1:6789`.
+/// Format: `200 OK, 612 bytes in 1.20 ms (resolve 0.010 ms, connect …) from 127.0.0.1:6789`.
 impl fmt::Display for ResponseEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}, {} bytes", self.status, Escaped(self.reason.as_bytes()), self.bytes)?;
+        let bytes = plural(self.bytes, "byte", "bytes");
+        write!(f, "{} {}, {} {bytes}", self.status, Escaped(self.reason.as_bytes()), self.bytes)?;
         let shown = |nanos: Option<u64>| nanos.map(|nanos| HumanDuration(Duration::from_nanos(nanos)));
         if let Some(total) = shown(self.phases.total_ns) {
             write!(f, " in {total}")?;
@@ -87,15 +87,15 @@ impl fmt::Display for ResponseEvent {
         match self.redirects {
             0 => Ok(()),
             1 => f.write_str(", 1 redirect"),
-            many => write!(f, ", {many} redirects"),
+            count => write!(f, ", {count} redirects"),
         }
     }
 }
 
-/// The phases in their order, as `--fail-if` names them.
+/// Names of the phases in `--fail-if`, in order.
 const PHASES: [&str; 6] = ["resolve", "connect", "tls", "first_byte", "body", "total"];
 
-/// The figures that `--fail-if` can judge.
+/// Figures that `--fail-if` can test.
 pub(super) const FIGURES: &KnownFigures = &[
     ("failure", FigureKind::Ratio),
     ("errors", FigureKind::Count),
@@ -109,7 +109,7 @@ pub(super) const FIGURES: &KnownFigures = &[
     ("total", FigureKind::Series),
 ];
 
-/// Counters and series of a run.
+/// Counts and series of a run.
 #[derive(Debug)]
 pub(super) struct Counters {
     urls: Vec<String>,
@@ -121,24 +121,23 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    /// Nothing fetched yet.
     pub(super) fn new(urls: &[Target]) -> Self {
         let urls = urls.iter().map(|target| target.as_str().to_owned()).collect();
         Self { urls, responses: 0, error_responses: 0, failed: 0, bytes: 0, phases: Default::default() }
     }
 
-    /// Counts an answer, good or not.
-    pub(super) fn record_response(&mut self, outcome: &FetchResult) {
+    /// Counts a response with any status.
+    pub(super) fn record_response(&mut self, result: &FetchResult) {
         self.responses += 1;
-        self.error_responses += u64::from(outcome.status >= 400);
-        self.bytes += outcome.bytes;
-        let Phases { resolve, connect, tls, first_byte, body, total } = outcome.phases;
+        self.error_responses += u64::from(result.status >= 400);
+        self.bytes += result.bytes;
+        let Phases { resolve, connect, tls, first_byte, body, total } = result.phases;
         for (series, phase) in self.phases.iter_mut().zip([resolve, connect, tls, first_byte, body, total]) {
             phase.into_iter().for_each(|phase| series.push(phase));
         }
     }
 
-    /// A figure by the name that `--fail-if` knows it by.
+    /// Looks up a figure by its name in `--fail-if`.
     pub(super) fn figure(&self, name: &str) -> Option<Figure> {
         let errors = self.error_responses + self.failed;
         match name {
@@ -147,19 +146,19 @@ impl Counters {
             "refused" => Some(Figure::Count(self.error_responses)),
             "failed" => Some(Figure::Count(self.failed)),
             _ => {
-                let (phase, part) = name.split_once('.')?;
-                let place = PHASES.iter().position(|known| *known == phase)?;
-                statistic(self.phases.get(place)?, part).flatten()
+                let (phase, statistic_name) = name.split_once('.')?;
+                let index = PHASES.iter().position(|known| *known == phase)?;
+                statistic(self.phases.get(index)?, statistic_name).flatten()
             }
         }
     }
 
-    /// Counts a fetch without an answer.
+    /// Counts a fetch without a complete response.
     pub(super) fn record_failure(&mut self) {
         self.failed += 1;
     }
 
-    /// The last event of a run.
+    /// Returns the summary event.
     pub(super) fn summary(&self, elapsed: Duration) -> Summary {
         let [resolve, connect, tls, first_byte, body, total] = self.phases.each_ref().map(Series::summary);
         let failure = Ratio::new(self.error_responses + self.failed, self.responses + self.failed);
@@ -179,7 +178,7 @@ impl Counters {
     }
 }
 
-/// What a run came to.
+/// Summary of a run.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "summary")]
 pub(super) struct Summary {
@@ -188,11 +187,11 @@ pub(super) struct Summary {
     elapsed_ns: u64,
     requests: u64,
     responses: u64,
-    /// Answers with status 400 or above.
+    /// Responses with status 400 or above.
     refused: u64,
-    /// Fetches without a complete answer.
+    /// Fetches without a complete response.
     failed: u64,
-    /// What part was refused or failed, and what that proves.
+    /// Ratio of `refused` and `failed` to all requests, with its 95 % confidence interval.
     failure: Option<f64>,
     failure_ci95: Option<(f64, f64)>,
     bytes: u64,
@@ -211,10 +210,12 @@ struct PhaseSummaries {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let good = self.responses - self.refused;
-        write!(f, "--- {} ---\n{} requests: {good} good, ", self.urls.join(" "), self.requests)?;
-        write!(f, "{} refused (status 400 or above), {} failed; ", self.refused, self.failed)?;
-        write!(f, "{} bytes in {}", self.bytes, HumanDuration(Duration::from_nanos(self.elapsed_ns)))?;
+        let successful = self.responses - self.refused;
+        let requests = plural(self.requests, "request", "requests");
+        write!(f, "--- {} ---\n{} {requests}: {successful} successful, ", self.urls.join(" "), self.requests)?;
+        write!(f, "{} with status 400 or above, {} failed; ", self.refused, self.failed)?;
+        let bytes = plural(self.bytes, "byte", "bytes");
+        write!(f, "{} {bytes} in {}", self.bytes, HumanDuration(Duration::from_nanos(self.elapsed_ns)))?;
         if let (Some(failure), Some((low, high))) = (self.failure, self.failure_ci95) {
             let percent = |ratio: f64| ratio * 100.0;
             write!(

@@ -1,6 +1,6 @@
-//! The conversation of one exchange: the request goes out, the response comes in.
+//! One HTTP exchange of the client: sends the request and receives the response.
 //!
-//! Owns the moments that the phases are made of, and the verdict on how it ended.
+//! Owns the times from which the phases are computed, and the result of the exchange.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use crate::http::{RequestHead, ResponseDecoder, ResponseError, ResponseHead, Res
 use crate::protocol::{Actions, CloseReason, StreamProtocol};
 use crate::time::Moment;
 
-/// What takes a response as it comes.
+/// Receiver of a response, part by part.
 pub(super) trait ResponseSink {
-    /// An interim response (1xx).
+    /// Receives an interim response (1xx).
     fn on_interim(&mut self, head: &ResponseHead);
-    /// The final response's head.
+    /// Receives the head of the final response.
     fn on_head(&mut self, head: &ResponseHead, now: Moment) -> Result<()>;
-    /// A piece of its body.
+    /// Receives a part of the body.
     fn on_data(&mut self, data: &[u8], now: Moment) -> Result<()>;
-    /// Something odd that does not make the response wrong.
+    /// Receives a description of a tolerated deviation.
     fn on_warning(&mut self, text: &str);
 }
 
-/// One exchange.
+/// Protocol state of one exchange.
 pub(super) struct ClientExchange<'s> {
     decoder: ResponseDecoder,
     request: Vec<u8>,
@@ -35,19 +35,17 @@ pub(super) struct ClientExchange<'s> {
     result: Option<Result<()>>,
 }
 
-/// When what happened.
+/// Times of the events of an exchange.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ExchangeTimes {
-    /// The connection stood, with TLS if wanted.
+    /// Connection established, including TLS.
     pub established: Option<Moment>,
-    /// The first octet of the response came.
     pub first_byte: Option<Moment>,
-    /// The last one came.
     pub completed: Option<Moment>,
 }
 
 impl<'s> ClientExchange<'s> {
-    /// An exchange that gives up after `silence` without an octet.
+    /// Creates an exchange that times out after `timeout` without progress.
     pub(super) fn new(
         head: &RequestHead,
         body: Option<&[u8]>,
@@ -70,33 +68,33 @@ impl<'s> ClientExchange<'s> {
         }
     }
 
-    /// The response's head and the moments, if the response is complete; else why not.
+    /// Returns the response head and the times if the response is complete.
     pub(super) fn into_result(self) -> Result<(ResponseHead, ExchangeTimes)> {
         match (self.result, self.head) {
             (Some(Ok(())), Some(head)) => Ok((head, self.times)),
             (Some(Err(error)), _) => Err(error),
-            _ => Err(Error::new(Exit::Bug, "the exchange ended without a verdict")),
+            _ => Err(Error::new(Exit::Bug, "the exchange ended without a result")),
         }
     }
 
-    /// Takes what came; `true` once the response is complete.
+    /// Decodes input; returns true once the response is complete.
     fn consume(&mut self, bytes: &[u8], taken: &mut usize, now: Moment) -> Result<bool> {
         loop {
-            let (more, arrived) =
-                self.decoder.receive(bytes.get(*taken..).unwrap_or_default()).map_err(|fault| to_error(&fault))?;
+            let (more, part) =
+                self.decoder.receive(bytes.get(*taken..).unwrap_or_default()).map_err(|error| to_error(&error))?;
             *taken += more;
-            match arrived {
+            match part {
                 ResponsePart::NeedMore => return Ok(false),
                 ResponsePart::End => {
                     if *taken < bytes.len() {
-                        self.sink.on_warning("the peer sent more than the response it announced; the rest is ignored");
+                        self.sink.on_warning("the server sent more data than announced; the rest is ignored");
                     }
                     return Ok(true);
                 }
                 ResponsePart::Interim(head) => self.sink.on_interim(&head),
                 ResponsePart::Data(data) => self.sink.on_data(data, now)?,
                 ResponsePart::Head(head) => {
-                    head.warnings.iter().for_each(|odd| self.sink.on_warning(odd));
+                    head.warnings.iter().for_each(|warning| self.sink.on_warning(warning));
                     self.sink.on_head(&head, now)?;
                     self.head = Some(head);
                 }
@@ -112,13 +110,13 @@ impl<'s> ClientExchange<'s> {
 
 impl StreamProtocol for ClientExchange<'_> {
     type Event = ();
-    // A peer may answer before it has read all of a large request.
+    // A server may respond before it has read all of a large request.
     const FULL_DUPLEX: bool = true;
 
     fn opened(&mut self, _: Option<&'static str>, now: Moment, actions: &mut Actions<()>) {
         self.times.established = Some(now);
-        // While the request goes out, the link watches that it moves; the wait for an answer begins
-        // when all of it has left.
+        // While the request is sent, the stall timer of the connection applies; the timeout for the response
+        // starts when all of it was sent.
         actions.send(&std::mem::take(&mut self.request));
     }
 
@@ -147,12 +145,12 @@ impl StreamProtocol for ClientExchange<'_> {
 
     fn woken(&mut self, now: Moment, actions: &mut Actions<()>) {
         let what = match (&self.head, self.times.first_byte) {
-            (Some(_), _) => "the body stopped coming",
-            (None, Some(_)) => "the response head stopped coming",
-            (None, None) => "no answer came",
+            (Some(_), _) => "response body timed out",
+            (None, Some(_)) => "response head timed out",
+            (None, None) => "response timed out",
         };
-        let error = Error::new(Exit::TemporaryFailure, format!("{what} for {:.1} s", self.timeout.as_secs_f64()))
-            .remedy("try again later, or wait longer with --timeout");
+        let error = Error::new(Exit::TemporaryFailure, format!("{what} after {:.1} s", self.timeout.as_secs_f64()))
+            .remedy("try again later, or raise --timeout");
         self.finish(Err(error), now);
         actions.reset();
     }
@@ -160,15 +158,15 @@ impl StreamProtocol for ClientExchange<'_> {
     fn draining(&mut self, _: Moment, _: &mut Actions<()>) {}
 
     fn ended(&mut self, reason: &CloseReason, now: Moment, actions: &mut Actions<()>) {
-        let verdict = match reason {
-            CloseReason::Finished => self.decoder.ended(self.unconsumed, true).map_err(|fault| to_error(&fault)),
-            CloseReason::Truncated => self.decoder.ended(self.unconsumed, false).map_err(|fault| to_error(&fault)),
+        let result = match reason {
+            CloseReason::Finished => self.decoder.ended(self.unconsumed, true).map_err(|error| to_error(&error)),
+            CloseReason::Truncated => self.decoder.ended(self.unconsumed, false).map_err(|error| to_error(&error)),
             CloseReason::Broken(broken) => {
                 let exit = if self.head.is_some() { Exit::Incomplete } else { broken.exit() };
                 Err(broken.with_exit(exit))
             }
         };
-        self.finish(verdict, now);
+        self.finish(result, now);
         actions.close();
     }
 
@@ -183,7 +181,7 @@ fn to_error(error: &ResponseError) -> Error {
         ResponseError::NoResponse | ResponseError::TruncatedHead => {
             Error::new(Exit::TemporaryFailure, error.to_string()).expected("an HTTP/1.1 response")
         }
-        ResponseError::TruncatedBody(_) => Error::new(Exit::Incomplete, error.to_string()).expected("the whole body"),
+        ResponseError::TruncatedBody(_) => Error::new(Exit::Incomplete, error.to_string()).expected("a complete body"),
     }
 }
 
@@ -214,29 +212,29 @@ mod tests {
 
     const NOW: Moment = Moment::new(Duration::from_secs(5), Duration::ZERO);
 
-    /// Plays a response and an end; the exit code of the outcome.
-    fn play(bytes: &[u8], end: Option<CloseReason>) -> Exit {
-        let mut kept = BufferSink::default();
+    /// Runs an exchange with a response and an end, and returns its exit code.
+    fn run(bytes: &[u8], end: Option<CloseReason>) -> Exit {
+        let mut sink = BufferSink::default();
         let head = RequestHead { method: "GET".into(), target: "/".into(), fields: vec![] };
-        let mut transfer = ClientExchange::new(&head, None, Duration::from_secs(1), &mut kept);
-        let mut out = Actions::default();
-        transfer.opened(None, NOW, &mut out);
-        transfer.sent(NOW, &mut out);
+        let mut exchange = ClientExchange::new(&head, None, Duration::from_secs(1), &mut sink);
+        let mut actions = Actions::default();
+        exchange.opened(None, NOW, &mut actions);
+        exchange.sent(NOW, &mut actions);
         if !bytes.is_empty() {
-            transfer.received(bytes, NOW, &mut out);
+            exchange.received(bytes, NOW, &mut actions);
         }
         if let Some(end) = end {
-            transfer.ended(&end, NOW, &mut out);
+            exchange.ended(&end, NOW, &mut actions);
         } else {
-            let at = transfer.wake_at().expect("a deadline");
+            let at = exchange.wake_at().expect("a deadline");
             assert_eq!(at, NOW + Duration::from_secs(1));
-            transfer.woken(at, &mut out);
+            exchange.woken(at, &mut actions);
         }
-        transfer.into_result().map_or_else(|error| error.exit(), |_| Exit::Success)
+        exchange.into_result().map_or_else(|error| error.exit(), |_| Exit::Success)
     }
 
     #[test]
-    fn each_way_to_end_has_its_code() {
+    fn each_way_to_end_has_its_exit_code() {
         let reset = || Some(CloseReason::Broken(Error::new(Exit::TemporaryFailure, "reset")));
         for (bytes, end, exit) in [
             (&b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab"[..], Some(CloseReason::Finished), Exit::Success),
@@ -257,7 +255,7 @@ mod tests {
             (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na", None, Exit::TemporaryFailure),
         ] {
             let shown = String::from_utf8_lossy(bytes).into_owned();
-            assert_eq!(play(bytes, end), exit, "{shown:?}");
+            assert_eq!(run(bytes, end), exit, "{shown:?}");
         }
     }
 }

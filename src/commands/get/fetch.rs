@@ -1,12 +1,13 @@
-//! One URL to its final answer: resolve, connect, TLS, exchange, and again for each redirect.
+//! Fetch of one URL up to its final response: resolve, connect, TLS, exchange, repeated for each redirect.
 //!
-//! Owns the phases and the policy on redirects.
+//! Owns the phases and the redirect policy.
 
 use std::time::Duration;
 
 use super::body_sink::{BodySink, is_redirect};
 use super::exchange::{ClientExchange, ExchangeTimes, ResponseSink};
 use super::request::{RequestTemplate, Target};
+use crate::commands::report::plural;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::http::{RequestHead, ResponseHead};
@@ -15,83 +16,78 @@ use crate::net::{self, Connection, ConnectionTimeouts, Signals};
 use crate::output::{Trace, TraceKind};
 use crate::time::{HumanDuration, Moment};
 
-/// How long to wait and how far to follow.
+/// Time limits and the redirect limit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FetchLimits {
-    /// The longest silence within one phase.
+    /// Longest time without progress within a phase.
     pub phase_timeout: Duration,
-    /// The longest wait for a connection.
     pub connect_timeout: Duration,
-    /// When everything must be over.
+    /// End of the whole run.
     pub deadline: Option<Moment>,
-    /// The most redirects.
     pub max_redirects: u32,
 }
 
-/// How long each phase took; `None` where there was none.
+/// Durations of the phases; `None` for a phase that did not occur.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Phases {
-    /// The name's look-up.
+    /// Name resolution.
     pub resolve: Option<Duration>,
-    /// The TCP handshake of the connection that was used, with the attempts before it.
+    /// TCP handshake of the connection in use, including earlier attempts.
     pub connect: Option<Duration>,
-    /// The TLS handshake.
+    /// TLS handshake.
     pub tls: Option<Duration>,
-    /// From the request to the first octet of the response.
+    /// Time from the request to the first byte of the response.
     pub first_byte: Option<Duration>,
-    /// From there to the last octet.
+    /// Time from the first to the last byte.
     pub body: Option<Duration>,
-    /// Everything, redirects included.
+    /// Whole fetch, including redirects.
     pub total: Option<Duration>,
 }
 
-/// A final answer.
+/// Result of a fetch: the final response.
 #[derive(Clone, Debug)]
 pub(super) struct FetchResult {
-    /// The URL that answered, after redirects.
+    /// URL of the final response, after redirects.
     pub url: String,
-    /// Its status.
     pub status: u16,
-    /// Its reason phrase.
     pub reason: String,
-    /// The address that answered.
     pub peer: std::net::SocketAddr,
-    /// The TLS version, if TLS was used.
+    /// TLS version, if TLS was used.
     pub tls: Option<&'static str>,
-    /// Octets of content.
+    /// Bytes of content.
     pub bytes: u64,
-    /// Redirects followed.
     pub redirects: u32,
-    /// How long the phases of the last hop took.
+    /// Phases of the last hop; `total` covers the whole fetch.
     pub phases: Phases,
 }
 
-/// Fetches.
+/// Executor of fetches, with their limits and TLS configuration.
 pub(super) struct Fetcher {
     limits: FetchLimits,
     trust: TlsOptions,
-    /// Made when the first https URL needs it: reading the trust store takes a while.
+    /// Created for the first https URL, because loading the trust store takes time.
     tls: Option<ClientTls>,
     trace: Trace,
 }
 
-/// One hop's answer.
+/// Response of one hop of a redirect chain.
 struct Hop {
     head: ResponseHead,
     peer: std::net::SocketAddr,
     tls: Option<&'static str>,
     phases: Phases,
-    /// When its last octet came.
     completed_at: Moment,
 }
 
+/// Request fields whose values are hidden in the trace.
+const CREDENTIAL_FIELDS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
+
 impl Fetcher {
-    /// A fetcher that trusts, waits and shows as told.
     pub(super) fn new(limits: FetchLimits, trust: TlsOptions, trace: Trace) -> Self {
         Self { limits, trust, tls: None, trace }
     }
 
-    /// Fetches `target`, following redirects; the body goes to `delivery`.
+    /// Fetches `target`, following redirects; the body goes to `sink`.
     pub(super) fn fetch(
         &mut self,
         target: &Target,
@@ -99,8 +95,8 @@ impl Fetcher {
         sink: &mut BodySink<'_>,
         signals: &mut Signals,
     ) -> Result<FetchResult> {
-        // Reading the trust store takes a while and is no part of what is measured; one that cannot
-        // be used is found out before anybody is bothered.
+        // Loading the trust store takes time and is not measured; an unusable one is reported before
+        // connecting.
         if target.is_secure() {
             self.client_tls(sink)?;
         }
@@ -126,9 +122,11 @@ impl Fetcher {
             };
             redirects += 1;
             if redirects > self.limits.max_redirects {
-                return Err(Error::new(Exit::Protocol, format!("more than {} redirects", self.limits.max_redirects))
-                    .expected("an answer in the end")
-                    .remedy("allow more with --max-redirects, or look at the loop with --trace"));
+                let limit = self.limits.max_redirects;
+                let noun = plural(limit.into(), "redirect", "redirects");
+                return Err(Error::new(Exit::Protocol, format!("more than {limit} {noun}"))
+                    .expected("a final response")
+                    .remedy("raise --max-redirects, or inspect the redirects with --trace"));
             }
             let next = target.resolve_redirect(location)?;
             self.trace.info(&format!("redirected to {}", next.as_str()));
@@ -150,55 +148,55 @@ impl Fetcher {
         let addresses =
             net::resolve(&host, target.port(), self.cap_deadline(started + self.limits.phase_timeout), signals)?;
         let resolved = net::now();
-        let dialled =
+        let connected =
             net::connect(&host, &addresses, self.cap_deadline(resolved + self.limits.connect_timeout), signals)
                 .map_err(with_connect_timeout_advice)?;
         self.trace.info(&format!(
             "connected to {} in {}",
-            dialled.peer,
-            HumanDuration(dialled.connected_at - resolved)
+            connected.peer,
+            HumanDuration(connected.connected_at - resolved)
         ));
         self.trace.set_encrypted(session.is_some());
-        let patience = ConnectionTimeouts { handshake: self.limits.phase_timeout, stall: self.limits.phase_timeout };
-        let mut link = Connection::new(dialled.socket, session, patience, dialled.connected_at);
+        let timeouts = ConnectionTimeouts { handshake: self.limits.phase_timeout, stall: self.limits.phase_timeout };
+        let mut connection = Connection::new(connected.socket, session, timeouts, connected.connected_at);
         let head = request.head_for(target);
         self.trace_request(&head, request.body.as_deref());
-        let mut traced = TracingSink { inner: sink, trace: self.trace };
-        let mut transfer = ClientExchange::new(&head, request.body.as_deref(), self.limits.phase_timeout, &mut traced);
-        net::run_client(&mut link, &mut transfer, self.limits.deadline, signals, |()| Ok(()))?;
-        let (head, marks) = transfer.into_result()?;
-        let tls = link.tls().and_then(net::tls::version);
-        let phases = phases(started, resolved, dialled.connected_at, target.is_secure(), marks);
-        Ok(Hop { head, peer: dialled.peer, tls, phases, completed_at: marks.completed.unwrap_or(dialled.connected_at) })
+        let mut sink = TracingSink { inner: sink, trace: self.trace };
+        let mut exchange = ClientExchange::new(&head, request.body.as_deref(), self.limits.phase_timeout, &mut sink);
+        net::run_client(&mut connection, &mut exchange, self.limits.deadline, signals, |()| Ok(()))?;
+        let (head, times) = exchange.into_result()?;
+        let tls = connection.tls().and_then(net::tls::version);
+        let phases = phases(started, resolved, connected.connected_at, target.is_secure(), times);
+        let completed_at = times.completed.unwrap_or(connected.connected_at);
+        Ok(Hop { head, peer: connected.peer, tls, phases, completed_at })
     }
 
-    fn cap_deadline(&self, until: Moment) -> Moment {
-        self.limits.deadline.map_or(until, |deadline| deadline.min(until))
+    fn cap_deadline(&self, limit: Moment) -> Moment {
+        self.limits.deadline.map_or(limit, |deadline| deadline.min(limit))
     }
 
     fn tls_session(&mut self, host: &str, sink: &mut BodySink<'_>) -> Result<net::tls::Session> {
         self.client_tls(sink)?.connection(host)
     }
 
-    /// Whom to believe, read once.
+    /// Returns the TLS client; loads the trust store on first use.
     fn client_tls(&mut self, sink: &mut BodySink<'_>) -> Result<&ClientTls> {
         if self.tls.is_none() {
-            let side = ClientTls::new(&self.trust)?;
-            side.warnings().iter().for_each(|warning| sink.on_warning(warning));
-            self.tls = Some(side);
+            let client = ClientTls::new(&self.trust)?;
+            client.warnings().iter().for_each(|warning| sink.on_warning(warning));
+            self.tls = Some(client);
         }
-        self.tls.as_ref().ok_or_else(|| Error::new(Exit::Bug, "the trust store vanished"))
+        self.tls.as_ref().ok_or_else(|| Error::new(Exit::Bug, "the TLS client is missing"))
     }
 
-    /// Secrets stay out of the trace: what stands in these fields opens doors.
+    /// Traces the request with the fields that carry credentials hidden.
     fn trace_request(&self, head: &RequestHead, body: Option<&[u8]>) {
         if !self.trace.is_enabled() {
             return;
         }
         let mut shown = head.clone();
         for (name, value) in &mut shown.fields {
-            if ["authorization", "proxy-authorization", "cookie"].iter().any(|secret| name.eq_ignore_ascii_case(secret))
-            {
+            if CREDENTIAL_FIELDS.iter().any(|known| name.eq_ignore_ascii_case(known)) {
                 "[hidden]".clone_into(value);
             }
         }
@@ -206,23 +204,23 @@ impl Fetcher {
         shown.write(&mut bytes);
         self.trace.write_lines(TraceKind::Sent, &bytes);
         if let Some(body) = body {
-            self.trace.info(&format!("{} bytes of body sent", body.len()));
+            self.trace.info(&format!("sent body: {} bytes", body.len()));
         }
     }
 }
 
-/// A field's value as a trace may show it: what opens doors is hidden, credentials in a redirect too.
-/// Where time was short, the flag that allows more.
+/// Adds the flag that raises the limit to a connect timeout.
 fn with_connect_timeout_advice(error: Error) -> Error {
     if error.exit() != Exit::TemporaryFailure {
         return error;
     }
-    error.remedy("check the address and the firewall, or wait longer with --connect-timeout")
+    error.remedy("check the address and the firewall, or raise --connect-timeout")
 }
 
+/// Returns the value of a field for the trace, with credentials hidden, also in a redirect.
 fn redact_field(name: &str, value: &str) -> String {
     let is = |known: &str| name.eq_ignore_ascii_case(known);
-    if ["authorization", "proxy-authorization", "cookie"].into_iter().any(is) {
+    if CREDENTIAL_FIELDS.into_iter().any(is) {
         return "[hidden]".to_owned();
     }
     if is("set-cookie") {
@@ -243,7 +241,7 @@ fn redact_field(name: &str, value: &str) -> String {
     }
 }
 
-/// A head as a trace may show it.
+/// Returns a response head for the trace, with credentials hidden.
 fn redact_head(raw: &[u8]) -> Vec<u8> {
     let mut shown = Vec::with_capacity(raw.len());
     for line in raw.split_inclusive(|byte| *byte == b'\n') {
@@ -259,18 +257,18 @@ fn redact_head(raw: &[u8]) -> Vec<u8> {
 }
 
 fn phases(started: Moment, resolved: Moment, connected: Moment, is_secure: bool, times: ExchangeTimes) -> Phases {
-    let opened = times.established.unwrap_or(connected);
+    let established = times.established.unwrap_or(connected);
     Phases {
         resolve: Some(resolved - started),
         connect: Some(connected - resolved),
-        tls: is_secure.then(|| opened - connected),
-        first_byte: times.first_byte.map(|first| first - opened),
-        body: times.first_byte.zip(times.completed).map(|(first, done)| done - first),
+        tls: is_secure.then(|| established - connected),
+        first_byte: times.first_byte.map(|first| first - established),
+        body: times.first_byte.zip(times.completed).map(|(first, last)| last - first),
         total: None,
     }
 }
 
-/// Shows heads on their way to the delivery.
+/// Sink that traces the response before the inner sink receives it.
 struct TracingSink<'d, 'o> {
     inner: &'d mut BodySink<'o>,
     trace: Trace,
@@ -289,7 +287,7 @@ impl ResponseSink for TracingSink<'_, '_> {
 
     fn on_data(&mut self, data: &[u8], now: Moment) -> Result<()> {
         if self.trace.is_enabled() {
-            self.trace.info(&format!("{} bytes of body received", data.len()));
+            self.trace.info(&format!("received body: {} bytes", data.len()));
         }
         self.inner.on_data(data, now)
     }
@@ -304,7 +302,7 @@ mod tests {
     use super::{redact_field, redact_head};
 
     #[test]
-    fn what_opens_doors_is_hidden_in_both_directions() {
+    fn credentials_are_hidden_in_both_directions() {
         assert_eq!(redact_field("AUTHORIZATION", "Bearer t"), "[hidden]");
         assert_eq!(redact_field("Set-Cookie", "sid=t; Path=/"), "sid=[hidden]; Path=/");
         assert_eq!(redact_field("Location", "http://u:t@h/x?y"), "http://[hidden]@h/x?y");

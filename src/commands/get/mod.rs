@@ -1,9 +1,8 @@
-//! `netlab get`: an HTTP client that is also a probe.
+//! `netlab get`: HTTP client and probe.
 //!
-//! Owns the flags and the story of a run: read the command line, fetch each URL as often as asked,
-//! tell each outcome, sum up. [`target`] reads URLs and fields, [`fetch`] follows one request to
-//! its final answer, [`transfer`] is the conversation, [`delivery`] takes the body, [`events`]
-//! words it.
+//! Owns the flags and the course of a run: fetch each URL up to `--count` times, report each result, print the
+//! summary. [`request`] parses URLs and fields, [`fetch`] follows redirects to the final response, [`exchange`] is
+//! the protocol of one request, [`body_sink`] receives the body, [`events`] words the output.
 
 mod body_sink;
 mod events;
@@ -36,22 +35,22 @@ Examples:
   netlab get -o page.html http://127.0.0.1:6789/HelloWorld.html
   netlab get --count 10 --interval 200ms http://127.0.0.1:6789/")]
 pub(crate) struct Get {
-    /// What to fetch; http:// may be left out
+    /// URL to fetch; http:// may be omitted
     #[arg(required = true, value_name = "URL")]
     urls: Vec<String>,
 
-    /// Write the body to FILE, whole or not at all
+    /// Write the body to FILE, atomically
     ///
-    /// It is written to FILE.part and renamed once it is complete. - is stdout, even for a body
-    /// that is no text.
+    /// The body is written to FILE.part, which is renamed to FILE once it is complete. - means standard output,
+    /// also for a binary body on a terminal.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Write it to a file named as in the URL
+    /// Write the body to a file named as in the URL
     #[arg(short = 'O', long, conflicts_with = "output")]
     remote_name: bool,
 
-    /// Let -O overwrite a file
+    /// Let -O overwrite an existing file
     #[arg(long, requires = "remote_name", hide_short_help = true)]
     force: bool,
 
@@ -59,53 +58,53 @@ pub(crate) struct Get {
     #[arg(short = 'H', long, value_name = "FIELD")]
     header: Vec<String>,
 
-    /// The request's method, whatever other flags imply
+    /// Request method, overriding that of other flags
     #[arg(short = 'X', long, value_name = "METHOD", value_parser = request::method, hide_short_help = true)]
     request: Option<String>,
 
-    /// Send DATA, @FILE or @- (stdin) by POST
+    /// Send DATA, @FILE or @- (stdin) with POST
     #[arg(short, long, value_name = "DATA", conflicts_with = "head")]
     data: Option<String>,
 
-    /// Ask for the head alone, and show it
+    /// Send HEAD and print the response head
     #[arg(short = 'I', long)]
     head: bool,
 
-    /// Show the response head before the body
+    /// Print the response head before the body
     #[arg(short, long, hide_short_help = true)]
     include: bool,
 
-    /// Fetch N times, as a probe; 0 is until stopped
+    /// Fetch N times, as a probe; 0 = until interrupted
     ///
-    /// The body is counted, not shown (-o still writes it), and a summary of all phases follows.
+    /// Bodies are counted instead of printed (-o still writes them), and the summary has statistics of each phase.
     #[arg(short, long, value_name = "N")]
     count: Option<u64>,
 
-    /// Between the starts of two fetches
+    /// Time between the starts of fetches
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     interval: Duration,
 
-    /// Longest silence within a phase
+    /// Time limit without progress
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = positive_duration)]
     timeout: Duration,
 
-    /// The longest wait for a connection
+    /// Time limit for connecting
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = positive_duration, hide_short_help = true)]
     connect_timeout: Duration,
 
-    /// The longest time for everything
+    /// Time limit for the whole run
     #[arg(long, value_name = "DURATION", value_parser = positive_duration, hide_short_help = true)]
     deadline: Option<Duration>,
 
-    /// Follow at most N redirects; 0 shows the redirect itself
+    /// Follow at most N redirects; 0 = print the redirect itself
     #[arg(long, value_name = "N", default_value_t = 10, hide_short_help = true)]
     max_redirects: u32,
 
-    /// Exit 1 if this holds, e.g. 'total.p95>20ms'; repeatable
-    #[arg(long, value_name = "FIGURE>LIMIT", value_parser = |text: &str| FailIf::parse(text, FIGURES), hide_short_help = true)]
+    /// Exit 1 if EXPR holds, e.g. 'total.p95>20ms'; repeatable
+    #[arg(long, value_name = "EXPR", value_parser = |text: &str| FailIf::parse(text, FIGURES), hide_short_help = true)]
     fail_if: Vec<FailIf>,
 
-    /// Show the conversation on stderr
+    /// Print the dialogue on stderr
     #[arg(long)]
     trace: bool,
 
@@ -114,11 +113,10 @@ pub(crate) struct Get {
 }
 
 impl Get {
-    /// Fetches everything asked for.
     pub(crate) fn run(&self, style: Style) -> Result<Exit> {
         if self.output.is_some() && self.urls.len() > 1 {
-            return Err(Error::new(Exit::Usage, "one file cannot take the bodies of several URLs")
-                .remedy("use -O, or one netlab get per URL"));
+            return Err(Error::new(Exit::Usage, "cannot write the bodies of several URLs to one file")
+                .remedy("use -O, or run netlab get once per URL"));
         }
         let (targets, fields) = self.parse_targets()?;
         let request = RequestTemplate::new(self.method(), &fields, self.data.as_deref())?;
@@ -136,13 +134,16 @@ impl Get {
         run.fetch_all(fetcher, &mut signals)
     }
 
-    /// URLs and fields may hold secrets, so they are not left to a parser that repeats what it
-    /// cannot read.
+    /// Parses URLs and fields. They may contain secrets, so this is not left to clap, which repeats invalid
+    /// values in its errors.
     fn parse_targets(&self) -> Result<(Vec<Target>, Vec<HeaderField>)> {
-        let wrong = |what: &str, why: String| Error::new(Exit::Usage, format!("{what} cannot be used: {why}"));
-        let targets = self.urls.iter().map(|text| text.parse().map_err(|why| wrong(&request::masked(text), why)));
-        let name = |text: &str| text.split(':').next().filter(|_| text.contains(':')).unwrap_or("a field").to_owned();
-        let fields = self.header.iter().map(|text| text.parse().map_err(|why| wrong(&name(text), why)));
+        let invalid = |what: String, reason: String| Error::new(Exit::Usage, format!("invalid {what}: {reason}"));
+        let url = |text: &str| format!("URL '{}'", request::masked(text));
+        let targets = self.urls.iter().map(|text| text.parse().map_err(|reason| invalid(url(text), reason)));
+        let field = |text: &str| {
+            text.split_once(':').map_or_else(|| "header field".to_owned(), |(name, _)| format!("header field '{name}'"))
+        };
+        let fields = self.header.iter().map(|text| text.parse().map_err(|reason| invalid(field(text), reason)));
         Ok((targets.collect::<Result<_>>()?, fields.collect::<Result<_>>()?))
     }
 
@@ -159,7 +160,7 @@ impl Get {
         }
     }
 
-    /// Whether bodies are counted, not shown: `-o` alone then writes them.
+    /// Returns true if bodies are counted instead of printed; `-o` still writes them.
     fn is_probe(&self, style: Style) -> bool {
         self.count.is_some() || style.format == Format::Json
     }
@@ -168,7 +169,7 @@ impl Get {
 struct FetchRun<'g> {
     args: &'g Get,
     targets: Vec<Target>,
-    /// Files that -O has made in this run, and may replace.
+    /// Files that -O created in this run, and may replace.
     created_files: HashSet<PathBuf>,
     request: RequestTemplate,
     output: Output,
@@ -177,7 +178,7 @@ struct FetchRun<'g> {
 }
 
 impl FetchRun<'_> {
-    /// Fetches on an absolute schedule, so that slow answers do not stretch the interval.
+    /// Fetches on an absolute schedule, so that slow responses do not extend the interval.
     fn fetch_all(&mut self, mut fetcher: Fetcher, signals: &mut Signals) -> Result<Exit> {
         let started = net::now();
         let count = self.args.count.unwrap_or(1);
@@ -187,14 +188,14 @@ impl FetchRun<'_> {
         let mut round = 0_u64;
         while (count == 0 || round < count) && stopped.is_none() && !self.output.is_closed() {
             for target in self.targets.clone() {
-                let fetched = self.fetch_one(&target, &mut fetcher, signals);
-                let exit = self.report(&target, fetched, is_probe, !exits.is_empty())?;
+                let result = self.fetch_one(&target, &mut fetcher, signals);
+                let exit = self.report(&target, result, is_probe, !exits.is_empty())?;
                 if matches!(exit, Exit::Interrupted | Exit::Terminated) {
                     stopped = Some(exit);
                     break;
                 }
                 exits.push(exit);
-                if self.deadline.is_some_and(|until| until <= net::now()) {
+                if self.deadline.is_some_and(|deadline| deadline <= net::now()) {
                     break;
                 }
             }
@@ -203,7 +204,7 @@ impl FetchRun<'_> {
                 let slot = u32::try_from(round).map_or(Duration::MAX, |round| self.args.interval.saturating_mul(round));
                 stopped = self.wait_for_slot(started + slot, signals);
             }
-            if self.deadline.is_some_and(|until| until <= net::now()) {
+            if self.deadline.is_some_and(|deadline| deadline <= net::now()) {
                 break;
             }
         }
@@ -211,7 +212,7 @@ impl FetchRun<'_> {
         for assertion in &self.args.fail_if {
             if let Err(broken) = assertion.check(|name| self.counters.figure(name)) {
                 self.output.report_error(&broken);
-                // Any error code outranks a broken assertion.
+                // Any error code takes precedence over a broken assertion.
                 exit = if exit == Exit::Success { Exit::Negative } else { exit };
             }
         }
@@ -219,15 +220,15 @@ impl FetchRun<'_> {
             self.output.emit(&GetReport::summary(self.counters.summary(net::now() - started)))?;
         }
         Ok(match stopped {
-            // With data, the data decides.
+            // A signal decides the exit code only if there is no data.
             Some(stopped) if exits.is_empty() => stopped,
             _ => exit,
         })
     }
 
-    /// Waits for the next slot; a signal ends the wait and the run.
+    /// Waits for the next fetch; a signal ends the wait and the run.
     fn wait_for_slot(&self, slot: Moment, signals: &mut Signals) -> Option<Exit> {
-        let until = self.deadline.map_or(slot, |until| until.min(slot));
+        let until = self.deadline.map_or(slot, |deadline| deadline.min(slot));
         match signals.wait(Some(until)) {
             net::WakeReason::Signal(signal) => Some(signal.exit()),
             net::WakeReason::Waker | net::WakeReason::Timeout => None,
@@ -236,25 +237,25 @@ impl FetchRun<'_> {
 
     fn fetch_one(&mut self, target: &Target, fetcher: &mut Fetcher, signals: &mut Signals) -> Result<FetchResult> {
         let destination = self.destination(target)?;
-        let mut delivery = BodySink::new(
+        let mut sink = BodySink::new(
             destination,
             self.args.include || self.args.head,
             &mut self.output,
             self.args.max_redirects > 0,
         );
-        let outcome = fetcher.fetch(target, &self.request, &mut delivery, signals);
-        match outcome {
-            Ok(outcome) => {
-                if delivery.finish()? && self.args.remote_name {
+        let result = fetcher.fetch(target, &self.request, &mut sink, signals);
+        match result {
+            Ok(result) => {
+                if sink.finish()? && self.args.remote_name {
                     self.created_files.insert(target.file_name()?);
                 }
-                Ok(outcome)
+                Ok(result)
             }
-            Err(error) => Err(delivery.abort(error)),
+            Err(error) => Err(sink.abort(error)),
         }
     }
 
-    /// Where the body goes; whatever makes that impossible is found out before connecting.
+    /// Opens the destination of the body; an error is reported before connecting.
     fn destination(&self, target: &Target) -> Result<Destination> {
         match &self.args.output {
             Some(path) if path.as_os_str() == "-" => Ok(Destination::Stdout { allow_binary: true }),
@@ -268,24 +269,18 @@ impl FetchRun<'_> {
         }
     }
 
-    fn report(
-        &mut self,
-        target: &Target,
-        fetched: Result<FetchResult>,
-        is_probe: bool,
-        has_data: bool,
-    ) -> Result<Exit> {
-        match fetched {
-            Ok(outcome) => {
-                self.counters.record_response(&outcome);
-                let exit = if outcome.status >= 400 { Exit::Negative } else { Exit::Success };
+    fn report(&mut self, target: &Target, result: Result<FetchResult>, is_probe: bool, has_data: bool) -> Result<Exit> {
+        match result {
+            Ok(result) => {
+                self.counters.record_response(&result);
+                let exit = if result.status >= 400 { Exit::Negative } else { Exit::Success };
                 if !is_probe && exit == Exit::Negative {
                     self.output.report_error(&Error::new(
                         exit,
-                        format!("{}: {} {}", outcome.url, outcome.status, outcome.reason),
+                        format!("{}: {} {}", result.url, result.status, result.reason),
                     ));
                 }
-                let event = GetReport::Event(events::ResponseEvent::new(outcome));
+                let event = GetReport::Event(events::ResponseEvent::new(result));
                 if is_probe {
                     self.output.emit(&event)?;
                 } else if self.output.style().verbose > 0 {
@@ -296,7 +291,7 @@ impl FetchRun<'_> {
             Err(error) => {
                 let exit = error.exit();
                 if has_data && matches!(exit, Exit::Interrupted | Exit::Terminated) {
-                    // Stopped by the user: the one in flight says nothing about the peer.
+                    // Stopped by the user: the fetch in flight is not a failure of the server.
                     return Ok(exit);
                 }
                 self.counters.record_failure();

@@ -1,7 +1,8 @@
-//! What the user asks for: URLs, fields, a body.
+//! Request as given on the command line: URLs, header fields, a body.
 //!
-//! Owns the reading of them, and the request that is made of them for each origin.
+//! Owns their parsing, the request built from them for each origin, and its changes on a redirect.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::PathBuf;
@@ -14,21 +15,19 @@ use url::{Host, Url};
 use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 use crate::http::{RequestHead, is_field_value, is_token};
+use crate::mac::Secret;
 
-/// An http or https URL, its credentials kept apart so that they are never shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An http or https URL, with its credentials kept apart so that they are never shown.
+#[derive(Clone)]
 pub(super) struct Target {
     url: Url,
-    authorization: Option<AuthorizationValue>,
+    /// Value of the Authorization field.
+    authorization: Option<Secret>,
 }
 
-/// A secret on its way into a request: it has no way to be printed.
-#[derive(Clone, PartialEq, Eq)]
-struct AuthorizationValue(String);
-
-impl std::fmt::Debug for AuthorizationValue {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[secret]")
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target").field("url", &self.as_str()).finish_non_exhaustive()
     }
 }
 
@@ -37,30 +36,30 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err("a URL holds no spaces; write %20".to_owned());
+            return Err("a URL cannot contain spaces or control characters; write %20 for a space".to_owned());
         }
         let with_scheme =
             if text.contains("://") { text.to_owned() } else { format!("http://{}", reject_other_scheme(text)?) };
-        let url = Url::parse(&with_scheme).map_err(|error| format!("not a URL: {error}"))?;
+        let url = Url::parse(&with_scheme).map_err(|error| error.to_string())?;
         Self::from_url(url)
     }
 }
 
-/// A URL that cannot be read, without what may be credentials in it.
+/// Returns an invalid URL without possible credentials.
 pub(super) fn masked(text: &str) -> String {
     let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
     let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
     if scheme.is_empty() { rest.to_owned() } else { format!("{scheme}://{rest}") }
 }
 
-/// `host:8080/x` is a host with its port; `file:/x` and `mailto:x` are other schemes.
+/// Rejects other schemes, such as `file:/x` and `mailto:x`, but not `host:8080/x`.
 fn reject_other_scheme(text: &str) -> Result<&str, String> {
     let authority = text.split(['/', '?', '#']).next().unwrap_or_default();
     match authority.rsplit_once('@').map_or(authority, |(_, host)| host).rsplit_once(':') {
         Some((scheme, port))
             if !authority.ends_with(']') && (port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit())) =>
         {
-            Err(format!("expected http:// or https://, not {scheme}:"))
+            Err(format!("expected http:// or https://, got '{scheme}:'"))
         }
         _ => Ok(text),
     }
@@ -69,35 +68,34 @@ fn reject_other_scheme(text: &str) -> Result<&str, String> {
 impl Target {
     fn from_url(mut url: Url) -> Result<Self, String> {
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(format!("expected http:// or https://, not {}:", url.scheme()));
+            return Err(format!("expected http:// or https://, got '{}:'", url.scheme()));
         }
         if url.port() == Some(0) {
-            return Err("port 0 cannot be connected to; expected 1 to 65535".to_owned());
+            return Err("invalid port 0; expected 1 to 65535".to_owned());
         }
         let authorization = (!url.username().is_empty() || url.password().is_some()).then(|| {
             let decode = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
             let pair = [decode(url.username()), b":".to_vec(), decode(url.password().unwrap_or_default())].concat();
             // RFC 7617 §2.
-            AuthorizationValue(format!("Basic {}", STANDARD.encode(pair)))
+            Secret::new(format!("Basic {}", STANDARD.encode(pair)).into_bytes())
         });
-        // An http URL always has a host, so its credentials can be taken out.
+        // An http URL always has a host, so its credentials can be removed.
         let _ = url.set_username("");
         let _ = url.set_password(None);
         url.set_fragment(None);
         Ok(Self { url, authorization })
     }
 
-    /// The URL without credentials.
+    /// Returns the URL without credentials.
     pub(super) fn as_str(&self) -> &str {
         self.url.as_str()
     }
 
-    /// Whether it wants TLS.
     pub(super) fn is_secure(&self) -> bool {
         self.url.scheme() == "https"
     }
 
-    /// Name or address to connect to, IPv6 without brackets.
+    /// Returns the host name or address, IPv6 without brackets.
     pub(super) fn host(&self) -> String {
         match self.url.host() {
             Some(Host::Domain(name)) => name.to_owned(),
@@ -107,47 +105,45 @@ impl Target {
         }
     }
 
-    /// Port to connect to.
     pub(super) fn port(&self) -> u16 {
         self.url.port_or_known_default().unwrap_or(80)
     }
 
-    /// The file name that `-O` uses: the last segment of the path, as it stands in the URL.
+    /// Returns the file name for `-O`: the last segment of the path, as written in the URL.
     pub(super) fn file_name(&self) -> Result<PathBuf> {
         let name = self.url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
         if name.is_empty() {
-            return Err(Error::new(Exit::Usage, format!("{} ends in no file name", self.url))
+            return Err(Error::new(Exit::Usage, format!("no file name in the URL '{}'", self.url))
                 .remedy("name the file with -o FILE"));
         }
         Ok(PathBuf::from(name))
     }
 
-    /// Where a redirect leads, if it may lead there.
+    /// Resolves the Location of a redirect and checks that it is allowed.
     pub(super) fn resolve_redirect(&self, location: &[u8]) -> Result<Self> {
         let forbidden = |why: String| Error::new(Exit::Protocol, why).expected("a redirect to an http or https URL");
-        let location = std::str::from_utf8(location)
-            .map_err(|_| forbidden("the redirect leads to something that is not a URL".into()))?;
+        let location =
+            std::str::from_utf8(location).map_err(|_| forbidden("invalid redirect: Location is not a URL".into()))?;
         let url =
-            self.url.join(location).map_err(|error| forbidden(format!("the redirect leads to {location}: {error}")))?;
-        let target =
-            Self::from_url(url).map_err(|why| forbidden(format!("the redirect leads to a forbidden place: {why}")))?;
+            self.url.join(location).map_err(|error| forbidden(format!("invalid redirect to '{location}': {error}")))?;
+        let target = Self::from_url(url).map_err(|reason| forbidden(format!("redirect not allowed: {reason}")))?;
         if self.is_secure() && !target.is_secure() {
-            return Err(forbidden(format!("the redirect leads from https to {}", target.as_str()))
-                .remedy("ask for that URL yourself, if clear text is good enough"));
+            return Err(forbidden(format!("redirect from https to '{}' not allowed", target.as_str()))
+                .remedy("fetch that URL directly if an unencrypted connection is acceptable"));
         }
-        // Credentials in a Location are the peer's invention, not the user's.
+        // Credentials in a Location come from the server, not from the user.
         let authorization = if self.is_same_origin(&target) { self.authorization.clone() } else { None };
         Ok(Self { authorization, ..target })
     }
 
-    /// Whether both have the same scheme, host and port (RFC 6454 §5).
+    /// Returns true if both have the same scheme, host and port (RFC 6454 §5).
     pub(super) fn is_same_origin(&self, other: &Self) -> bool {
         self.url.origin() == other.url.origin()
     }
 }
 
-/// A `-H`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Header field of `-H`.
+#[derive(Clone, Debug)]
 pub(super) struct HeaderField {
     name: String,
     value: String,
@@ -160,19 +156,19 @@ impl FromStr for HeaderField {
         let (name, value) = text.split_once(':').ok_or("expected 'Name: value'")?;
         let value = value.trim_matches([' ', '\t']);
         if !is_token(name.as_bytes()) || !is_field_value(value.as_bytes()) {
-            return Err("a field is 'Name: value', without control characters".to_owned());
+            return Err("expected 'Name: value' without control characters".to_owned());
         }
-        if ["content-length", "transfer-encoding", "connection"].iter().any(|ours| name.eq_ignore_ascii_case(ours)) {
-            return Err(format!("{name} is how netlab frames the message; it cannot be set"));
+        if ["content-length", "transfer-encoding", "connection"].iter().any(|known| name.eq_ignore_ascii_case(known)) {
+            return Err("it frames the message, so netlab sets it".to_owned());
         }
         Ok(Self { name: name.to_owned(), value: value.to_owned() })
     }
 }
 
-/// The fields that are for one origin only.
+/// Fields that are not sent to another origin.
 const ORIGIN_BOUND_FIELDS: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "host"];
 
-/// A `-X`.
+/// Parses the method of `-X`.
 pub(super) fn method(text: &str) -> Result<String, String> {
     if is_token(text.as_bytes()) {
         Ok(text.to_owned())
@@ -181,25 +177,23 @@ pub(super) fn method(text: &str) -> Result<String, String> {
     }
 }
 
-/// What is asked of every URL; redirects change it.
+/// Request for every URL, before redirects change it.
 #[derive(Clone, Debug)]
 pub(super) struct RequestTemplate {
-    /// Its method.
     pub method: String,
     fields: Vec<HeaderField>,
-    /// Its body, if it has one.
     pub body: Option<Vec<u8>>,
 }
 
 impl RequestTemplate {
-    /// Reads the body and settles the method.
+    /// Reads the body; without a method, uses POST if there is a body, else GET.
     pub(super) fn new(method: Option<&str>, fields: &[HeaderField], data: Option<&str>) -> Result<Self> {
         let body = data.map(read_body).transpose()?;
         let method = method.unwrap_or(if body.is_some() { "POST" } else { "GET" }).to_owned();
         Ok(Self { method, fields: fields.to_vec(), body })
     }
 
-    /// The request as it goes to `target`.
+    /// Builds the request head for `target`.
     pub(super) fn head_for(&self, target: &Target) -> RequestHead {
         let given = |name: &str| self.fields.iter().any(|field| field.name.eq_ignore_ascii_case(name));
         let mut fields: Vec<(String, String)> = Vec::new();
@@ -215,8 +209,8 @@ impl RequestTemplate {
         if !given("accept") {
             add("Accept", "*/*");
         }
-        if let Some(AuthorizationValue(value)) = target.authorization.as_ref().filter(|_| !given("authorization")) {
-            add("Authorization", value);
+        if let Some(secret) = target.authorization.as_ref().filter(|_| !given("authorization")) {
+            add("Authorization", &String::from_utf8_lossy(secret.expose()));
         }
         if let Some(body) = &self.body {
             add("Content-Length", &body.len().to_string());
@@ -225,15 +219,15 @@ impl RequestTemplate {
             }
         }
         self.fields.iter().for_each(|field| add(&field.name, &field.value));
-        // One request per connection: each fetch is a measurement of its own.
+        // One request per connection, so that each fetch measures every phase.
         add("Connection", "close");
         let url = &target.url;
         let query = url.query().map_or_else(String::new, |query| format!("?{query}"));
         RequestHead { method: self.method.clone(), target: format!("{}{query}", url.path()), fields }
     }
 
-    /// What a redirect makes of it (RFC 9110 §15.4): 303 asks for GET, and so do 301 and 302 after
-    /// a POST; what was meant for one origin does not go to another.
+    /// Returns the request after a redirect (RFC 9110 §15.4): GET after 303, and after 301 and 302 in response to
+    /// POST. Fields bound to an origin are not sent to another.
     pub(super) fn after_redirect(&self, status: u16, crosses_origins: bool) -> Self {
         let becomes_get = match status {
             303 => self.method != "HEAD",
@@ -247,30 +241,29 @@ impl RequestTemplate {
             next.fields.retain(|field| !field.name.to_ascii_lowercase().starts_with("content-"));
         }
         if crosses_origins {
-            next.fields
-                .retain(|field| !ORIGIN_BOUND_FIELDS.iter().any(|private| field.name.eq_ignore_ascii_case(private)));
+            next.fields.retain(|field| !ORIGIN_BOUND_FIELDS.iter().any(|bound| field.name.eq_ignore_ascii_case(bound)));
         }
         next
     }
 }
 
-/// `-d`: the text itself, `@FILE` or `@-`.
+/// Reads the body of `-d`: the text itself, `@FILE` or `@-`.
 fn read_body(data: &str) -> Result<Vec<u8>> {
     let Some(path) = data.strip_prefix('@') else { return Ok(data.as_bytes().to_owned()) };
     let mut body = Vec::new();
-    let done = if path == "-" {
+    let result = if path == "-" {
         io::stdin().read_to_end(&mut body).map(|_| ())
     } else {
         fs::read(path).map(|read| body = read)
     };
-    done.map_err(|error| {
+    result.map_err(|error| {
         let exit = match error.kind() {
             io::ErrorKind::NotFound => Exit::InputMissing,
             io::ErrorKind::PermissionDenied => Exit::Permission,
             _ => Exit::Io,
         };
-        Error::new(exit, format!("cannot read {path}: {}", io_error_text(&error)))
-            .expected("a file with the body")
+        Error::new(exit, format!("cannot read '{path}': {}", io_error_text(&error)))
+            .expected("a readable file with the request body")
             .with_source(error)
     })?;
     Ok(body)
@@ -285,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_may_leave_out_its_scheme() {
+    fn a_url_may_omit_its_scheme() {
         for (text, shown) in [
             ("localhost:6789/x", "http://localhost:6789/x"),
             ("127.0.0.1", "http://127.0.0.1/"),
@@ -298,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_http_url_is_refused() {
+    fn other_urls_are_rejected() {
         for text in [
             "ftp://h/",
             "file:///etc/passwd",
@@ -325,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn private_fields_stay_with_their_origin() {
+    fn origin_bound_fields_are_not_sent_to_another_origin() {
         let from = target("http://user:pw@a/");
         let fields = ["Cookie: c", "X-Y: z", "Authorization: Bearer t", "Host: other"]
             .map(|text| text.parse::<HeaderField>().expect("a field"));
@@ -335,14 +328,14 @@ mod tests {
             names.retain(|name| ["Cookie", "X-Y", "Authorization"].contains(&name.as_str()));
             names
         };
-        let near = from.resolve_redirect(b"/x").expect("a URL");
-        assert_eq!(names(&near, &request.after_redirect(302, false)).len(), 3);
-        let far = from.resolve_redirect(b"http://evil:pw@b/x").expect("a URL");
-        assert_eq!(names(&far, &request.after_redirect(302, true)), ["X-Y"]);
+        let same = from.resolve_redirect(b"/x").expect("a URL");
+        assert_eq!(names(&same, &request.after_redirect(302, false)).len(), 3);
+        let other = from.resolve_redirect(b"http://evil:pw@b/x").expect("a URL");
+        assert_eq!(names(&other, &request.after_redirect(302, true)), ["X-Y"]);
     }
 
     #[test]
-    fn a_redirect_leads_to_http_and_never_out_of_tls() {
+    fn a_redirect_leads_to_http_urls_and_never_from_https_to_http() {
         let from = target("https://a/b/c");
         assert_eq!(from.resolve_redirect(b"../d").expect("a URL").as_str(), "https://a/d");
         for bad in [&b"http://a/"[..], b"file:///etc/passwd", b"ftp://a/", b"\xff", b"https://a:0/"] {
@@ -351,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn some_redirects_turn_a_post_into_a_get() {
+    fn some_redirects_change_post_to_get() {
         let fields = ["Content-Type: text/plain".parse::<HeaderField>().expect("a field")];
         let post = RequestTemplate::new(None, &fields, Some("x")).expect("nothing to read");
         for (status, method) in [(301, "GET"), (302, "GET"), (303, "GET"), (307, "POST"), (308, "POST")] {
@@ -364,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_cannot_break_the_head() {
+    fn a_field_cannot_break_the_head_or_its_framing() {
         for text in ["X", "X Y: z", ": z", "X: a\r\nY: b", "Content-Length: 5", "transfer-encoding: chunked"] {
             assert!(text.parse::<HeaderField>().is_err(), "{text}");
         }

@@ -1,6 +1,6 @@
-//! What to answer: a request on one side, the site on the other.
+//! Response to a request for a file of the site.
 //!
-//! Owns the table from what a path names to a status. It decides and does not send.
+//! Owns the mapping of paths, files and errors to statuses. Does not send anything.
 
 use std::fs::File;
 use std::rc::Rc;
@@ -11,27 +11,26 @@ use crate::http::{HttpDate, Request, Status};
 use crate::site::{self, Entry, OpenError, PathError, Root, SitePath};
 use crate::time::Moment;
 
-/// The site as one thread sees it.
+/// One thread's handle to the root directory and the index file names.
 #[derive(Debug)]
 pub(super) struct Site {
     shared: Arc<(Root, Vec<String>)>,
 }
 
 impl Site {
-    /// A thread's view of the root and its index names.
     pub(super) fn new(shared: Arc<(Root, Vec<String>)>) -> Self {
         Self { shared }
     }
 
-    /// What a request gets.
+    /// Chooses the response to a request.
     pub(super) fn respond(&self, request: &Request<'_>, now: Moment) -> Response {
-        if let Some(decision) = Response::for_other_method(request, "files") {
-            return decision;
+        if let Some(response) = Response::for_other_method(request, "files") {
+            return response;
         }
         let path = match SitePath::parse(request.target) {
             Ok(path) => path,
             Err(PathError::InvalidEscape) => {
-                return Response::error(Status::BAD_REQUEST, "The path holds a broken % escape.");
+                return Response::error(Status::BAD_REQUEST, "The path has an invalid % escape.");
             }
             Err(PathError::AboveRoot) => return Response::error(Status::BAD_REQUEST, "The path leads above the root."),
         };
@@ -43,7 +42,7 @@ impl Site {
             }
             Ok(Entry::Directory(_)) if !path.is_directory() => redirect_to_slash(&path, request.target),
             Ok(Entry::Directory(directory)) => self.directory_response(request, &path, &directory, now),
-            Err(reason) => open_error_response(reason),
+            Err(error) => open_error_response(error),
         }
     }
 
@@ -61,17 +60,19 @@ impl Site {
                     return file_response(request, file, length, modified, site::media_type(name.as_ref()), now);
                 }
                 Ok(Entry::Directory(_)) | Err(OpenError::NotFound) => {}
-                Err(reason) => return open_error_response(reason),
+                Err(error) => return open_error_response(error),
             }
         }
         match root.read_dir(path, directory) {
-            Ok((names, more)) => Response::html(Status::OK, site::render_listing(path, &names, more)),
+            Ok((entries, is_truncated)) => {
+                Response::html(Status::OK, site::render_listing(path, &entries, is_truncated))
+            }
             Err(_) => open_error_response(OpenError::Io),
         }
     }
 }
 
-/// A file, unless the client has it already.
+/// Returns the file, or 304 if the client has this version.
 fn file_response(
     request: &Request<'_>,
     file: File,
@@ -81,36 +82,35 @@ fn file_response(
     now: Moment,
 ) -> Response {
     let modified = HttpDate::from_mtime(modified, HttpDate::from_wall_time(now.wall()));
-    // RFC 9110 §13.1.3: an unreadable date is ignored.
+    // RFC 9110 §13.1.3: an invalid date is ignored.
     let known = request.if_modified_since.and_then(HttpDate::parse);
-    let decision = if known.is_some_and(|known| modified <= known) {
+    let response = if known.is_some_and(|known| modified <= known) {
         Response::new(Status::NOT_MODIFIED, ResponseBody::Empty)
     } else {
         Response::new(Status::OK, ResponseBody::File(Rc::new(file), length)).with_field("Content-Type", media_type)
     };
-    decision.with_field("Last-Modified", modified.to_string())
+    response.with_field("Last-Modified", modified.to_string())
 }
 
 fn not_found() -> Response {
-    Response::error(Status::NOT_FOUND, "There is no such file here.")
+    Response::error(Status::NOT_FOUND, "This file does not exist.")
 }
 
-/// To the same name with `/` behind it, so that the page's relative links lead into it. The query
-/// goes along.
+/// Redirects to the same path with a trailing `/`, so that relative links of the page resolve. The query is kept.
 fn redirect_to_slash(path: &SitePath, target: &str) -> Response {
     let query = target.find('?').and_then(|at| target.get(at..)).unwrap_or_default();
     let location = format!("{}{query}", path.directory_url());
-    Response::error(Status::MOVED_PERMANENTLY, "This is a directory; its address ends in a slash.")
+    Response::error(Status::MOVED_PERMANENTLY, "This is a directory; its URL ends in a slash.")
         .with_field("Location", location)
 }
 
 fn open_error_response(error: OpenError) -> Response {
     match error {
         OpenError::NotFound => not_found(),
-        OpenError::Forbidden => Response::error(Status::FORBIDDEN, "This server may not read that file."),
-        OpenError::Exhausted => Response::error(Status::SERVICE_UNAVAILABLE, "Too busy to open a file at the moment.")
+        OpenError::Forbidden => Response::error(Status::FORBIDDEN, "Access to this file is not allowed."),
+        OpenError::Exhausted => Response::error(Status::SERVICE_UNAVAILABLE, "The server is busy; try again later.")
             .with_field("Retry-After", "1"),
-        OpenError::Io => Response::error(Status::INTERNAL_SERVER_ERROR, "The file cannot be read."),
+        OpenError::Io => Response::error(Status::INTERNAL_SERVER_ERROR, "The server failed to read this file."),
     }
 }
 
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_become_statuses() {
+    fn each_request_has_its_status() {
         let (_directory, site) = site();
         for (line, status) in [
             ("GET /a.html", 200),
@@ -174,11 +174,11 @@ mod tests {
     }
 
     #[test]
-    fn the_first_index_that_exists_is_shown() {
+    fn the_first_existing_index_file_is_sent() {
         let (_directory, site) = site();
-        let decision = respond(&site, "GET /with%20index/", "");
-        assert!(matches!(decision.body, ResponseBody::File(_, 5)));
-        assert_eq!(field(&decision, "Content-Type"), Some("text/html; charset=utf-8"));
+        let response = respond(&site, "GET /with%20index/", "");
+        assert!(matches!(response.body, ResponseBody::File(_, 5)));
+        assert_eq!(field(&response, "Content-Type"), Some("text/html; charset=utf-8"));
     }
 
     #[test]
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_allowed_says_what_is() {
+    fn method_not_allowed_lists_the_allowed_methods() {
         let (_directory, site) = site();
         assert_eq!(field(&respond(&site, "DELETE /a.html", ""), "Allow"), Some("GET, HEAD, OPTIONS"));
     }

@@ -1,7 +1,6 @@
-//! What a web server says: that it listens, what became of each request, what it all came to.
+//! Events and summary of `serve-http`: addresses, one line per request, totals.
 //!
-//! Owns the wording in text (Common and Combined Log Format, as Apache and nginx write them) and
-//! the keys in JSON.
+//! Owns the text format (Common and Combined Log Format, as written by Apache and nginx) and the JSON keys.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,40 +9,38 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::commands::report::{self, Report, write_counts, write_dropped_events, write_headline};
+use crate::commands::report::{self, Report, plural, write_counts, write_dropped_events, write_headline};
 use crate::commands::web::{self, Exchange, LogFields, SessionEvent};
 use crate::net::{Address, Listeners};
 use crate::output::Escaped;
 use crate::stats;
 use crate::time::{Moment, serialize_ns, serialize_rfc3339};
 
-/// Everything `serve-http` says on stdout.
+/// Lines on the stdout of `serve-http`.
 pub(super) type ServeHttpReport = Report<ServeHttpEvent, Summary>;
 
-/// What it says before the end.
+/// Events before the summary.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum ServeHttpEvent {
-    /// The server listens.
     Listening(Listening),
-    /// A request was answered, refused or cut.
+    /// Request that was answered, rejected or cut short.
     Response(AccessLogEntry),
-    /// A connection failed before it came to a request.
+    /// Connection that failed before a request.
     Failed(FailedConnection),
-    /// Something about the server itself.
+    /// Condition of the server itself, such as missing descriptors.
     Notice {
-        /// In words.
         what: String,
     },
 }
 
 impl ServeHttpEvent {
-    /// The event of a fact, if there is a line to write about it.
+    /// Converts an event of a session; returns `None` if it is not logged.
     pub(super) fn from_session_event(event: SessionEvent, combined: bool) -> Option<Self> {
         match event {
             SessionEvent::Exchange(exchange) => AccessLogEntry::new(exchange, combined).map(Self::Response),
-            SessionEvent::ConnectionFailed { peer, at, reason: why } => {
-                Some(Self::Failed(FailedConnection { time: at, peer: report::display_peer(peer), why }))
+            SessionEvent::ConnectionFailed { peer, at, reason } => {
+                Some(Self::Failed(FailedConnection { time: at, peer: report::display_peer(peer), why: reason }))
             }
         }
     }
@@ -60,18 +57,17 @@ impl fmt::Display for ServeHttpEvent {
     }
 }
 
-/// Where the server can be reached.
+/// Addresses and URLs of the server.
 #[derive(Debug, Serialize)]
 pub(super) struct Listening {
     root: String,
     urls: Vec<String>,
     addresses: Vec<String>,
     #[serde(skip)]
-    public: bool,
+    is_public: bool,
 }
 
 impl Listening {
-    /// What came of the binds.
     pub(super) fn new(listeners: &Listeners, tls: bool, root: &Path) -> Self {
         let scheme = if tls { "https" } else { "http" };
         let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
@@ -83,13 +79,13 @@ impl Listening {
             root: root.display().to_string(),
             urls,
             addresses: listeners.addresses().map(ToString::to_string).collect(),
-            public: listeners.addresses().any(Address::is_public),
+            is_public: listeners.addresses().any(Address::is_public),
         }
     }
 
-    /// Whether others than this machine can come.
+    /// Returns true if other hosts can connect.
     pub(super) fn is_public(&self) -> bool {
-        self.public
+        self.is_public
     }
 }
 
@@ -99,15 +95,15 @@ impl fmt::Display for Listening {
         for url in &self.urls {
             write!(f, "\n  {}", Escaped(url.as_bytes()))?;
         }
-        f.write_str(if self.public {
-            "\nopen one of them in a browser; Ctrl-C ends"
+        f.write_str(if self.is_public {
+            "\nopen a URL in a browser; Ctrl-C stops the server"
         } else {
-            "\nopen one of them in a browser on this machine (--bind '*:PORT' lets others in); Ctrl-C ends"
+            "\nopen a URL in a browser on this host (for other hosts: --bind '*:PORT'); Ctrl-C stops the server"
         })
     }
 }
 
-/// One request and its answer.
+/// Request and its response, as one line of the access log.
 #[derive(Debug, Serialize)]
 pub(super) struct AccessLogEntry {
     #[serde(serialize_with = "serialize_rfc3339")]
@@ -158,7 +154,7 @@ impl AccessLogEntry {
     }
 }
 
-/// `host - - [date] "request" status bytes`, and for combined `"referer" "user agent"`.
+/// Format: `host - - [date] "request" status bytes`, and for combined `"referer" "user agent"`.
 impl fmt::Display for AccessLogEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = self.peer.rsplit_once(':').map_or(self.peer.as_str(), |(host, _)| host).trim_matches(['[', ']']);
@@ -172,7 +168,7 @@ impl fmt::Display for AccessLogEntry {
     }
 }
 
-/// A connection without a request.
+/// Connection that failed before a request.
 #[derive(Debug, Serialize)]
 pub(super) struct FailedConnection {
     #[serde(serialize_with = "serialize_rfc3339")]
@@ -181,32 +177,29 @@ pub(super) struct FailedConnection {
     why: String,
 }
 
-/// What it all came to.
+/// Summary of a run.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "summary")]
 pub(super) struct Summary {
-    /// Which command sums up.
     pub command: &'static str,
-    /// From listening to the end.
     #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
     pub elapsed: Duration,
-    /// Connections accepted.
     pub connections: u64,
-    /// Requests, the refused ones too.
+    /// Requests, including rejected ones.
     pub requests: u64,
-    /// Answers by class.
+    /// Responses by status class.
     pub status: BTreeMap<&'static str, u64>,
-    /// Refused without an answer: not HTTP.
+    /// Requests rejected without a response because they are not HTTP.
     pub unanswered: u64,
-    /// Answers that did not leave whole.
+    /// Responses that were not sent completely.
     pub cut: u64,
     /// Connections that failed before a request.
     pub failed: u64,
-    /// Octets of content sent.
+    /// Bytes of content sent.
     pub bytes: u64,
-    /// From a complete head to the last octet of its answer.
+    /// Time from a complete head to the last byte of its response.
     pub latency: Option<stats::DurationSummary>,
-    /// Events that nobody could be told, because the log was too slow or full.
+    /// Events dropped because stdout was too slow or full.
     pub dropped_events: u64,
 }
 
@@ -214,9 +207,10 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_headline(f, (self.requests, "request", "requests"), self.connections, self.elapsed)?;
         let classes: Vec<_> = self.status.iter().map(|(class, count)| format!("{class} {count}")).collect();
-        write!(f, "{}; {} bytes of content", classes.join(", "), self.bytes)?;
-        let others = [(self.unanswered, "not HTTP"), (self.cut, "cut short"), (self.failed, "failed before a request")];
-        write_counts(f, &others)?;
+        let bytes = plural(self.bytes, "byte", "bytes");
+        write!(f, "{}; {} {bytes} of content", classes.join(", "), self.bytes)?;
+        let counts = [(self.unanswered, "not HTTP"), (self.cut, "cut short"), (self.failed, "failed before a request")];
+        write_counts(f, &counts)?;
         if let Some(latency) = &self.latency {
             write!(f, "\nlatency {latency}")?;
         }
@@ -224,7 +218,7 @@ impl fmt::Display for Summary {
     }
 }
 
-/// `[10/Oct/2000:13:55:36 -0700]`, local time.
+/// Local time in the format `[10/Oct/2000:13:55:36 -0700]`.
 struct ClfTime(Moment);
 
 impl fmt::Display for ClfTime {
@@ -233,8 +227,7 @@ impl fmt::Display for ClfTime {
     }
 }
 
-/// Octets within quotes, as Apache escapes them: one request is one line with as many fields as
-/// any other, whatever it holds.
+/// Bytes within quotes, escaped as by Apache, so that every request is one line with the same number of fields.
 struct Quoted<'b>(&'b [u8]);
 
 impl fmt::Display for Quoted<'_> {
@@ -248,11 +241,11 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// Octets as JSON text; what is not UTF-8 is replaced.
+/// Serializes bytes as a JSON string, with invalid UTF-8 replaced.
 #[expect(clippy::ref_option, reason = "serde's signature")]
-fn lossy<S: Serializer>(octets: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
-    match octets {
-        Some(octets) => serializer.serialize_str(&String::from_utf8_lossy(octets)),
+fn lossy<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+    match bytes {
+        Some(bytes) => serializer.serialize_str(&String::from_utf8_lossy(bytes)),
         None => serializer.serialize_none(),
     }
 }
@@ -284,13 +277,13 @@ mod tests {
     }
 
     #[test]
-    fn a_common_line_has_its_seven_fields() {
+    fn a_common_log_line_has_seven_fields() {
         let line = line(b"GET / HTTP/1.1", false);
         assert!(line.starts_with("::1 - - [06/Nov/1994:") && line.ends_with("] \"GET / HTTP/1.1\" 200 7"), "{line}");
     }
 
     #[test]
-    fn a_hostile_request_stays_one_line_and_one_field() {
+    fn a_hostile_request_is_logged_as_one_line_and_one_field() {
         let line = line(b"GET /\"\r\n\x1b HTTP/1.1", true);
         assert!(line.ends_with("\"GET /\\\"\\x0d\\x0a\\x1b HTTP/1.1\" 200 7 \"-\" \"a \\\"b\\\" \\x1b[m\""), "{line}");
     }

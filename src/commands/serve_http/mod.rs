@@ -1,8 +1,7 @@
-//! `netlab serve-http`: the textbook web server made real.
+//! `netlab serve-http`: HTTP file server.
 //!
-//! Owns the flags and the story of a run: open the root, listen, say so, serve until told to
-//! stop, sum up. The conversation is [`web`]'s, [`answer`] joins a request with the
-//! site, [`events`] is what is said about it.
+//! Owns the flags and the course of a run: open the root, listen, report the addresses, serve until stopped, print
+//! the summary. [`web`] has the HTTP session, [`answer`] maps requests to files, [`events`] words the output.
 
 mod answer;
 mod events;
@@ -16,7 +15,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::args::{ServerArgs, duration, positive_duration};
+use super::args::{ServerArgs, bind_help, duration, positive_duration};
 use super::web::{self, Admission, Handler, HttpSession, HttpTimeouts, Response, SessionEvent};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -32,78 +31,80 @@ use answer::Site;
 use events::{Listening, ServeHttpEvent, ServeHttpReport};
 use tally::Counters;
 
-/// The textbook's port.
+/// Port of the textbook exercise.
 const DEFAULT_PORT: u16 = 6789;
 
 /// Serve the files of a directory over HTTP.
 #[derive(Debug, Args)]
+#[command(mut_arg("bind", |bind| bind_help(bind, DEFAULT_PORT, true)))]
 #[command(after_help = "\
 Examples:
   netlab serve-http assets/site --threads
   netlab serve-http --bind '*:8080' --log combined > access.log")]
 pub(crate) struct ServeHttp {
-    /// The directory to serve
+    /// Directory to serve
     #[arg(default_value = ".", value_name = "DIR")]
     root: PathBuf,
 
     #[command(flatten)]
     server: ServerArgs,
 
-    /// File to show for a directory; repeatable
+    /// Index file; repeatable
     ///
-    /// The first that exists is taken; without any, the directory is listed.
+    /// The first one that exists in a directory is sent. If none exists, the directory is listed.
     #[arg(long, value_name = "NAME", default_value = "index.html", value_parser = index_name)]
     index: Vec<String>,
 
-    /// Access log: off, common, combined, json
+    /// Log: off, common, combined, json
     ///
-    /// Goes to stdout. common and combined are the formats of Apache and nginx; --json means json.
+    /// The access log is written to stdout. common and combined are the formats of Apache and nginx; --json
+    /// implies json.
     #[arg(long, value_enum, default_value_t = LogFormat::Common, hide_possible_values = true)]
     log: LogFormat,
 
-    /// Stop after N requests; 0 is never
+    /// Stop after N requests; 0 = no limit
     #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     count: u64,
 
-    /// Serve https with this chain (PEM)
+    /// Serve HTTPS with this certificate chain (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
 
-    /// The private key of --tls-cert (PEM)
+    /// Private key of --tls-cert (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
-    /// How long running answers may go on after SIGINT, SIGTERM or the end of --for
+    /// Time for responses in progress after SIGINT, SIGTERM or the end of --for
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration, hide_short_help = true)]
     grace: Duration,
 
-    /// How long a request head may take from its first byte to its last
+    /// Time limit for a request head, from its first byte to its last
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
     head_timeout: Duration,
 
-    /// How long a connection may be silent between requests
+    /// Time limit for an idle connection between requests
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
     idle_timeout: Duration,
 
-    /// How long a client may take none of its answer, or send none of its body
+    /// Time limit for a client that does not read its response or send its request body
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
     stall_timeout: Duration,
 }
 
-/// Form of the access log.
+/// Format of the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
-    /// No line per request
+    /// No access log
     Off,
     /// Common Log Format
     Common,
-    /// Common, with Referer and User-Agent
+    /// Common Log Format with Referer and User-Agent
     Combined,
     /// One JSON object per event
     Json,
 }
 
-/// An index is a name, not a path that could lead elsewhere.
+/// Parses `--index`: a file name, not a path.
 fn index_name(text: &str) -> Result<String, String> {
     if text.is_empty() || text.contains('/') || text == "." || text == ".." {
         return Err("expected a file name without /".to_owned());
@@ -112,7 +113,6 @@ fn index_name(text: &str) -> Result<String, String> {
 }
 
 impl ServeHttp {
-    /// Serves until told to stop.
     pub(crate) fn run(&self, style: Style) -> Result<Exit> {
         let style = if self.log == LogFormat::Json { Style { format: Format::Json, ..style } } else { style };
         let output = Output::new(style);
@@ -126,8 +126,8 @@ impl ServeHttp {
         let listening = Listening::new(&listeners, tls.is_some(), root.path());
         self.print_warnings(&output, &listeners, &listening);
 
-        let nudge = signals.waker()?;
-        let (recorder, writer) = Recorder::start(output, move || nudge.wake())?;
+        let waker = signals.waker()?;
+        let (recorder, writer) = Recorder::start(output, move || waker.wake())?;
         recorder.emit(ServeHttpReport::Event(ServeHttpEvent::Listening(listening)));
         let scheme = if tls.is_some() { "https" } else { "http" };
         self.server.listen.write_ready_file(listeners.addresses().map(|address| web::url(scheme, address)))?;
@@ -143,38 +143,38 @@ impl ServeHttp {
     }
 
     fn open_root(&self) -> Result<Root> {
-        let shown = self.root.display();
+        let root = self.root.display();
         Root::open(&self.root).map_err(|error| {
             let exit = if error.kind() == std::io::ErrorKind::PermissionDenied {
                 Exit::Permission
             } else {
                 Exit::InputMissing
             };
-            let word = match error.kind() {
+            let reason = match error.kind() {
                 std::io::ErrorKind::NotFound => "no such directory",
                 std::io::ErrorKind::NotADirectory => "not a directory",
                 std::io::ErrorKind::PermissionDenied => "permission denied",
-                _ => "it cannot be opened",
+                _ => "cannot be opened",
             };
-            Error::new(exit, format!("cannot serve {shown}: {word}"))
-                .expected("a directory that this user may read")
-                .remedy("name one: netlab serve-http DIR")
+            Error::new(exit, format!("cannot serve '{root}': {reason}"))
+                .expected("a readable directory")
+                .remedy("specify one: netlab serve-http DIR")
                 .with_source(error)
         })
     }
 
-    /// What a person should know before others find out.
+    /// Warns about addresses that failed, a private root and access from other hosts.
     fn print_warnings(&self, output: &Output, listeners: &Listeners, listening: &Listening) {
-        for missing in listeners.warnings() {
-            output.note(&format!("note: {missing}"));
+        for warning in listeners.warnings() {
+            output.note(&format!("note: {warning}"));
         }
         let home = std::env::home_dir();
         let root = std::fs::canonicalize(&self.root).unwrap_or_default();
         if root.parent().is_none() || home.is_some_and(|home| home == root) {
-            output.note(&format!("warning: {} is served whole, with everything private in it", root.display()));
+            output.note(&format!("warning: serving all of {}, including private files", root.display()));
         }
         if listening.is_public() {
-            output.note("warning: everybody who can reach this machine can read these files");
+            output.note("warning: any host that can reach this machine can read these files");
         }
     }
 
@@ -187,8 +187,8 @@ impl ServeHttp {
         (recorder, style): (&Recorder<ServeHttpReport>, Style),
         started: Moment,
     ) -> Result<Counters> {
-        let limits = HttpTimeouts { head: self.head_timeout, idle: self.idle_timeout, stall: self.stall_timeout };
-        let plan = ServerConfig {
+        let timeouts = HttpTimeouts { head: self.head_timeout, idle: self.idle_timeout, stall: self.stall_timeout };
+        let config = ServerConfig {
             listener_groups: vec![listeners],
             threads: self.server.threads,
             pool_threads: 0,
@@ -197,7 +197,7 @@ impl ServeHttp {
             drain_timeout: self.grace,
             deadline: self.server.listen.lifetime.map(|lifetime| started + lifetime),
         };
-        let budget = Arc::new(RequestLimit {
+        let request_limit = Arc::new(RequestLimit {
             max_requests: self.count,
             admitted: AtomicU64::new(0),
             responses_sent: AtomicU64::new(0),
@@ -209,8 +209,8 @@ impl ServeHttp {
         let make = || HttpService {
             handler: Rc::new(SiteHandler {
                 site: Site::new(Arc::clone(&site)),
-                timeouts: limits,
-                request_limit: Arc::clone(&budget),
+                timeouts,
+                request_limit: Arc::clone(&request_limit),
                 events_wanted: self.log != LogFormat::Off && !quiet,
             }),
             recorder: recorder.clone(),
@@ -220,12 +220,12 @@ impl ServeHttp {
         };
         let finish =
             |web: HttpService| total.lock().unwrap_or_else(std::sync::PoisonError::into_inner).merge(&web.counters);
-        net::serve(plan, signals, make, finish)?;
+        net::serve(config, signals, make, finish)?;
         Ok(total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 }
 
-/// `--count`: how many requests may still be taken, over all threads.
+/// Request counter for `--count`, shared by all threads.
 #[derive(Debug)]
 struct RequestLimit {
     max_requests: u64,
@@ -253,13 +253,12 @@ impl RequestLimit {
     }
 }
 
-/// What all sessions of one thread share.
+/// State shared by all sessions of one thread.
 #[derive(Debug)]
 struct SiteHandler {
     site: Site,
     timeouts: HttpTimeouts,
     request_limit: Arc<RequestLimit>,
-    /// Whether anybody reads an event per request.
     events_wanted: bool,
 }
 
@@ -285,7 +284,7 @@ impl Handler for SiteHandler {
     }
 }
 
-/// The service of one thread.
+/// Service of one worker thread.
 struct HttpService {
     handler: Rc<SiteHandler>,
     recorder: Recorder<ServeHttpReport>,
@@ -299,22 +298,22 @@ impl Service for HttpService {
 
     fn accepted(&mut self, Incoming { peer, .. }: Incoming, now: Moment) -> Accepted<HttpSession<SiteHandler>> {
         self.counters.connections += 1;
-        let talk = HttpSession::new(Rc::clone(&self.handler), peer, now);
-        Accepted { protocol: talk, tls: self.tls.clone(), start_tls: None }
+        let protocol = HttpSession::new(Rc::clone(&self.handler), peer, now);
+        Accepted { protocol, tls: self.tls.clone(), start_tls: None }
     }
 
-    fn on_event(&mut self, fact: SessionEvent) {
-        self.counters.record(&fact);
+    fn on_event(&mut self, event: SessionEvent) {
+        self.counters.record(&event);
         if self.handler.events_wanted
-            && let Some(event) = ServeHttpEvent::from_session_event(fact, self.combined)
+            && let Some(event) = ServeHttpEvent::from_session_event(event, self.combined)
         {
             self.recorder.emit(ServeHttpReport::Event(event));
         }
     }
 
-    fn on_notice(&mut self, Notice::Exhausted(word): Notice) {
+    fn on_notice(&mut self, Notice::Exhausted(reason): Notice) {
         self.recorder.emit(ServeHttpReport::Event(ServeHttpEvent::Notice {
-            what: format!("no new connections for a moment: {word}"),
+            what: format!("accepting new connections is paused: {reason}"),
         }));
     }
 }

@@ -1,4 +1,4 @@
-//! What a server counts, per thread and in sum.
+//! Counters of `serve-http`, per thread and in total.
 
 use std::time::Duration;
 
@@ -6,13 +6,12 @@ use super::events::Summary;
 use crate::commands::web::SessionEvent;
 use crate::stats::Series;
 
-/// Counters of one thread; only these move where nobody reads events.
+/// Counters of one thread, also updated if no events are logged.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    /// Connections accepted.
     pub connections: u64,
     requests: u64,
-    /// 2xx, 3xx, 4xx, 5xx.
+    /// Responses with status 2xx, 3xx, 4xx and 5xx.
     status_classes: [u64; 4],
     unanswered: u64,
     truncated: u64,
@@ -22,7 +21,6 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    /// Counts a fact.
     pub(super) fn record(&mut self, event: &SessionEvent) {
         let SessionEvent::Exchange(exchange) = event else {
             self.failed += 1;
@@ -57,15 +55,15 @@ impl Counters {
         self.latency.merge(&other.latency);
     }
 
-    /// The last event of a run.
+    /// Returns the summary event.
     pub(super) fn summary(&self, elapsed: Duration, dropped_events: u64) -> Summary {
-        let [ok, redirected, refused, failed] = self.status_classes;
+        let [success, redirection, client_error, server_error] = self.status_classes;
         Summary {
             command: "serve-http",
             elapsed,
             connections: self.connections,
             requests: self.requests,
-            status: [("2xx", ok), ("3xx", redirected), ("4xx", refused), ("5xx", failed)].into(),
+            status: [("2xx", success), ("3xx", redirection), ("4xx", client_error), ("5xx", server_error)].into(),
             unanswered: self.unanswered,
             cut: self.truncated,
             failed: self.failed,

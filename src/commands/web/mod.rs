@@ -1,7 +1,7 @@
-//! What every command that answers HTTP shares.
+//! HTTP server parts shared by all commands that serve pages.
 //!
-//! Owns the conversation on one connection ([`Session`]) and the form of an answer ([`Decision`]).
-//! What is answered is decided by the command: the files of a site, the state of its senders.
+//! Owns the session on one connection ([`HttpSession`]) and the response type ([`Response`]). The command chooses
+//! the content: files of a site, captured mail, the state of senders.
 
 mod response;
 mod session;
@@ -14,37 +14,36 @@ pub(super) use status_server::{StatusServer, url};
 use crate::http::Request;
 use crate::time::Moment;
 
-/// What a command answers.
+/// Content of a command's HTTP server.
 pub(super) trait Handler {
-    /// How long its sessions wait for their clients.
+    /// Returns the timeouts of its sessions.
     fn timeouts(&self) -> HttpTimeouts {
         status_server::DEFAULT_TIMEOUTS
     }
 
-    /// What a request gets.
+    /// Chooses the response to a request.
     fn respond(&self, request: &Request<'_>, now: Moment) -> Response;
 
-    /// Whether anybody reads what is told of each request.
+    /// Returns true if sessions collect fields for the access log.
     fn events_wanted(&self) -> bool {
         false
     }
 
-    /// What one more request may do; asked once for each.
+    /// Decides on one more request; called once for each.
     fn admit(&self) -> Admission {
         Admission::Accept
     }
 
-    /// An answer has left, or as much of it as ever will.
+    /// Called when a response was sent, completely or in part.
     fn response_sent(&self) {}
 }
 
-/// What a request may do.
+/// Decision on a request under `--count`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// It is answered.
     Accept,
-    /// It is answered, and its connection is of no use after it.
+    /// Answer the request, then close the connection.
     AcceptLast,
-    /// Nobody answers any more.
+    /// Close the connection without a response.
     Reject,
 }

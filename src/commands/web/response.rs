@@ -1,7 +1,6 @@
-//! What to answer a request with.
+//! Response to an HTTP request, between the handler that creates it and the session that sends it.
 //!
-//! Owns the answer between the command that decides it and the session that sends it, and the page
-//! that says what is wrong.
+//! Owns the error page and the response to methods other than GET and HEAD.
 
 use std::fs::File;
 use std::rc::Rc;
@@ -9,84 +8,76 @@ use std::rc::Rc;
 use crate::http::{Request, Status};
 use crate::site;
 
-/// The page made for every status that has no file.
 const ERROR_PAGE: &str = include_str!("../../../assets/pages/error.html");
 
-/// An answer that is decided.
+/// Status, header fields and body of a response.
 #[derive(Debug)]
 pub(crate) struct Response {
-    /// Its status.
     pub status: Status,
-    /// Its own field lines.
     pub fields: Vec<(&'static str, String)>,
-    /// What follows its head, if the method allows.
     pub body: ResponseBody,
 }
 
-/// What follows a head.
+/// Body of a response.
 #[derive(Debug)]
 pub(crate) enum ResponseBody {
-    /// Nothing.
     Empty,
-    /// A page made here.
+    /// Generated HTML page.
     Page(String),
-    /// Octets that are in memory.
     Bytes(Vec<u8>),
-    /// A file and its length.
+    /// File and its length.
     File(Rc<File>, u64),
 }
 
 impl ResponseBody {
-    /// The length that the head announces.
+    /// Returns the value for Content-Length.
     pub(crate) fn length(&self) -> u64 {
         match self {
             Self::Empty => 0,
             Self::Page(page) => page.len() as u64,
-            Self::Bytes(octets) => octets.len() as u64,
+            Self::Bytes(bytes) => bytes.len() as u64,
             Self::File(_, length) => *length,
         }
     }
 }
 
 impl Response {
-    /// An answer without fields of its own.
+    /// Creates a response without header fields.
     pub(crate) fn new(status: Status, body: ResponseBody) -> Self {
         Self { status, fields: Vec::new(), body }
     }
 
-    /// With one more field.
+    /// Adds a header field.
     #[must_use]
     pub(crate) fn with_field(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.fields.push((name, value.into()));
         self
     }
 
-    /// A page of ours.
+    /// Creates a response with an HTML page.
     pub(crate) fn html(status: Status, page: String) -> Self {
         Self::new(status, ResponseBody::Page(page)).with_field("Content-Type", "text/html; charset=utf-8")
     }
 
-    /// The answer to a request that does not read: what may be asked, or that it may not. `None` for one
-    /// that does; `shows` says what there is to read.
+    /// Responds to methods other than GET and HEAD, for which it returns `None`. `content` names what is served.
     pub(crate) fn for_other_method(request: &Request<'_>, content: &str) -> Option<Self> {
-        /// What a server of ours does with any path.
         const ALLOWED_METHODS: &str = "GET, HEAD, OPTIONS";
-        let decision = match request.method {
+        let response = match request.method {
             "GET" | "HEAD" => return None,
             "OPTIONS" => Self::new(Status::NO_CONTENT, ResponseBody::Empty),
             _ => {
-                let why = format!("This server shows {content}: it answers GET, HEAD and OPTIONS.");
-                Self::error(Status::METHOD_NOT_ALLOWED, &why)
+                let reason = format!("This server serves {content}; the methods are GET, HEAD and OPTIONS.");
+                Self::error(Status::METHOD_NOT_ALLOWED, &reason)
             }
         };
-        Some(decision.with_field("Allow", ALLOWED_METHODS))
+        Some(response.with_field("Allow", ALLOWED_METHODS))
     }
 
-    /// A page that says what is wrong.
+    /// Creates a response with the error page.
     pub(crate) fn error(status: Status, reason: &str) -> Self {
-        let status_text = site::escape_html(&status.to_string()).to_string();
+        let escape = |text: &str| site::escape_html(text).to_string();
         let page =
-            ERROR_PAGE.replace("{{status}}", &status_text).replace("{{why}}", &site::escape_html(reason).to_string());
+            ERROR_PAGE.replace("{{status}}", &escape(&status.to_string())).replace("{{reason}}", &escape(reason));
         Self::html(status, page)
     }
 }

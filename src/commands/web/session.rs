@@ -1,13 +1,13 @@
-//! The conversation on one connection: requests in, answers out, deadlines between.
+//! HTTP session of the server on one connection: requests, responses and timeouts.
 //!
-//! Owns the glue from `http` to the pages and back. One request is answered at a time; the next
-//! one waits, unread, until the answer has left.
+//! Connects `http` with the handler of the command. One request is answered at a time; the next one is not read
+//! until the response was sent.
 //!
 //! ```text
-//!   Idle ──first octet──▶ Head ──request──▶ Answering ──sent──▶ Idle (or Body, draining)
-//!    │ idle limit          │ head limit: 408                      │ stall limit
-//!    ▼                     ▼                                      ▼
-//!   close                 close                                  close
+//!   Idle ──first byte──▶ Head ──request──▶ Responding ──sent──▶ Idle (or DrainingBody)
+//!    │ idle timeout       │ head timeout: 408                         │ stall timeout
+//!    ▼                    ▼                                           ▼
+//!   close                close                                       close
 //! ```
 
 use std::net::SocketAddr;
@@ -20,77 +20,66 @@ use crate::protocol::{Actions, CloseReason, StreamProtocol};
 use crate::site;
 use crate::time::Moment;
 
-/// Files up to this size are read and go out with their head in one write; larger ones are worth
-/// a `sendfile` of their own.
+/// Maximum size of a file that is read into the send queue with its head, to be sent in one write; larger files
+/// are sent by `sendfile`.
 const MAX_INLINE_FILE: u64 = 16 * 1024;
 
-/// How long a session waits for its client.
+/// Timeouts of a session.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HttpTimeouts {
-    /// For a head, from its first octet to its last.
+    /// Limit for a request head, from its first byte to its last.
     pub head: Duration,
-    /// Between requests.
+    /// Limit between requests.
     pub idle: Duration,
-    /// For the rest of a body that nobody wants.
+    /// Limit for the rest of a request body, which is discarded.
     pub stall: Duration,
 }
 
-/// The most octets of one field that a log keeps: thousands of events may wait to be written.
+/// Maximum number of logged bytes of a field, because thousands of events may be queued.
 const MAX_LOGGED_BYTES: usize = 2048;
 
 fn truncate_for_log(bytes: &[u8]) -> Vec<u8> {
     bytes.get(..MAX_LOGGED_BYTES).unwrap_or(bytes).to_owned()
 }
 
-/// What a session tells.
+/// Event of a session.
 #[derive(Debug)]
 pub(crate) enum SessionEvent {
-    /// A request was answered, or refused.
+    /// Request that was answered or rejected.
     Exchange(Exchange),
-    /// The connection failed before there was a request: why.
-    ConnectionFailed {
-        /// From where.
-        peer: Option<SocketAddr>,
-        /// When.
-        at: Moment,
-        /// What happened.
-        reason: String,
-    },
+    /// Connection that failed before a request.
+    ConnectionFailed { peer: Option<SocketAddr>, at: Moment, reason: String },
 }
 
-/// One request and what became of it.
+/// Request and the result of its response.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    /// From where; `None` is a Unix socket.
+    /// Address of the client; `None` for a Unix socket.
     pub peer: Option<SocketAddr>,
-    /// When its head was complete.
+    /// Time at which the request head was complete.
     pub started: Moment,
-    /// Until its last octet had left.
+    /// Time until the last byte of the response was sent.
     pub duration: Duration,
-    /// `None` if there was no answer.
+    /// Status of the response; `None` if the request got no response.
     pub status: Option<Status>,
-    /// Octets of content that left.
+    /// Bytes of content sent.
     pub bytes: u64,
-    /// Whether all of the answer left.
     pub is_complete: bool,
-    /// Why it was refused or cut.
+    /// Reason for a rejection or an incomplete response.
     pub error: Option<String>,
-    /// What only a log wants to know.
+    /// Fields for the access log, if it is enabled.
     pub log_fields: Option<Box<LogFields>>,
 }
 
-/// What a log says about a request.
+/// Request fields for the access log, as received.
 #[derive(Debug, Default)]
 pub(crate) struct LogFields {
-    /// The first line, as sent.
     pub request_line: Vec<u8>,
-    /// Referer, as sent.
     pub referer: Option<Vec<u8>>,
-    /// User-Agent, as sent.
     pub user_agent: Option<Vec<u8>>,
 }
 
-/// A connection's conversation.
+/// Protocol state of one connection.
 #[derive(Debug)]
 pub(crate) struct HttpSession<H> {
     handler: Rc<H>,
@@ -99,7 +88,7 @@ pub(crate) struct HttpSession<H> {
     state: State,
     in_flight: Option<ResponseInFlight>,
     close_after_response: bool,
-    /// Whether the connection ever stood, TLS and all.
+    /// The connection was established, including TLS.
     is_open: bool,
 }
 
@@ -111,24 +100,23 @@ enum State {
     Responding,
 }
 
-/// An answer on its way out.
+/// Response that is being sent.
 #[derive(Debug)]
 struct ResponseInFlight {
     exchange: Exchange,
     head_bytes: u64,
-    /// Whether it is one of the requests that `--count` counts.
+    /// The request counts for `--count`.
     is_counted: bool,
 }
 
 impl<H: Handler> HttpSession<H> {
-    /// A session with a client that has not said anything yet.
     pub(crate) fn new(handler: Rc<H>, peer: Option<SocketAddr>, now: Moment) -> Self {
-        let waiting = State::Idle { deadline: now + handler.timeouts().idle };
+        let state = State::Idle { deadline: now + handler.timeouts().idle };
         Self {
             handler,
             codec: ServerCodec::default(),
             peer,
-            state: waiting,
+            state,
             in_flight: None,
             close_after_response: false,
             is_open: false,
@@ -141,45 +129,44 @@ impl<H: Handler> HttpSession<H> {
             Admission::AcceptLast => true,
             Admission::Reject => return actions.close(),
         };
-        let details = self.handler.events_wanted().then(|| {
+        let log_fields = self.handler.events_wanted().then(|| {
             Box::new(LogFields {
                 request_line: truncate_for_log(request.request_line),
                 referer: request.referer.map(truncate_for_log),
                 user_agent: request.user_agent.map(truncate_for_log),
             })
         });
-        let decision = self.handler.respond(request, now);
-        self.send_response(decision, None, details, (last, true), now, actions);
+        let response = self.handler.respond(request, now);
+        self.send_response(response, None, log_fields, (last, true), now, actions);
     }
 
-    /// Answers what is no request, if it is worth an answer, and ends the connection.
+    /// Rejects invalid input, with a response if the error has a status, and ends the connection.
     fn reject(&mut self, error: RequestError, bytes: &[u8], now: Moment, actions: &mut Actions<SessionEvent>) {
         let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).find(|line| !line.is_empty()).unwrap_or_default();
-        let details = self
+        let log_fields = self
             .handler
             .events_wanted()
             .then(|| Box::new(LogFields { request_line: truncate_for_log(line), ..LogFields::default() }));
-        let why = Some(error.reason.to_owned());
+        let reason = Some(error.reason.to_owned());
         if let Some(status) = error.status {
             return self.send_response(
                 Response::error(status, error.reason),
-                why,
-                details,
+                reason,
+                log_fields,
                 (true, false),
                 now,
                 actions,
             );
         }
-        let took = Duration::ZERO;
         let exchange = Exchange {
             peer: self.peer,
             started: now,
-            duration: took,
+            duration: Duration::ZERO,
             status: None,
             bytes: 0,
             is_complete: true,
-            error: why,
-            log_fields: details,
+            error: reason,
+            log_fields,
         };
         actions.emit(SessionEvent::Exchange(exchange));
         actions.close();
@@ -188,7 +175,7 @@ impl<H: Handler> HttpSession<H> {
     fn send_response(
         &mut self,
         response: Response,
-        error: Option<String>,
+        mut error: Option<String>,
         log_fields: Option<Box<LogFields>>,
         (last, is_counted): (bool, bool),
         now: Moment,
@@ -197,34 +184,33 @@ impl<H: Handler> HttpSession<H> {
         let Response { status, fields, mut body } = response;
         let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let date = HttpDate::from_wall_time(now.wall());
-        let mut why = error;
-        let (after, head) = actions.send_with(|buffer| {
+        let (after, head_bytes) = actions.send_with(|buffer| {
             let start = buffer.len();
-            let answer = OutgoingHead { status, fields: &fields, length: body.length() };
-            let after = self.codec.respond(&answer, date, last, buffer);
-            let head = buffer.len() - start;
+            let head = OutgoingHead { status, fields: &fields, length: body.length() };
+            let after = self.codec.respond(&head, date, last, buffer);
+            let head_bytes = buffer.len() - start;
             if after.send_body {
                 match &body {
                     ResponseBody::Page(page) => buffer.extend_from_slice(page.as_bytes()),
-                    ResponseBody::Bytes(octets) => buffer.extend_from_slice(octets),
+                    ResponseBody::Bytes(bytes) => buffer.extend_from_slice(bytes),
                     ResponseBody::File(file, length) if *length <= MAX_INLINE_FILE => {
                         if !matches!(site::read_file_into(file, *length, buffer), Ok(true)) {
-                            why = Some("the file became shorter while it was read".to_owned());
+                            error = Some("the file became shorter while it was read".to_owned());
                         }
                         body = ResponseBody::Empty;
                     }
                     _ => {}
                 }
             }
-            (after, head as u64)
+            (after, head_bytes as u64)
         });
         if let (true, ResponseBody::File(file, length)) = (after.send_body, body) {
             actions.send_file(file, 0, length);
         }
         if after.close_connection {
             actions.close();
-        } else if why.is_some() {
-            // Fewer octets than announced: only the end of the connection can tell the client.
+        } else if error.is_some() {
+            // Fewer bytes than announced: only closing the connection shows this to the client.
             actions.close();
         }
         let exchange = Exchange {
@@ -234,23 +220,21 @@ impl<H: Handler> HttpSession<H> {
             status: Some(status),
             bytes: 0,
             is_complete: true,
-            error: why,
+            error,
             log_fields,
         };
-        self.in_flight = Some(ResponseInFlight { exchange, head_bytes: head, is_counted });
+        self.in_flight = Some(ResponseInFlight { exchange, head_bytes, is_counted });
         self.state = State::Responding;
     }
 
-    /// The answer has left, or as much of it as ever will.
+    /// Reports the response as sent, completely or in part.
     fn finish_response(&mut self, error: Option<String>, now: Moment, actions: &mut Actions<SessionEvent>) {
-        let Some(ResponseInFlight { mut exchange, head_bytes: head, is_counted }) = self.in_flight.take() else {
-            return;
-        };
+        let Some(ResponseInFlight { mut exchange, head_bytes, is_counted }) = self.in_flight.take() else { return };
         exchange.duration = now - exchange.started;
-        exchange.bytes = actions.bytes_sent().saturating_sub(head);
-        if let Some(cut) = error {
+        exchange.bytes = actions.bytes_sent().saturating_sub(head_bytes);
+        if error.is_some() {
             exchange.is_complete = false;
-            exchange.error = Some(cut);
+            exchange.error = error;
         }
         if is_counted {
             self.handler.response_sent();
@@ -275,16 +259,16 @@ impl<H: Handler> StreamProtocol for HttpSession<H> {
         if self.in_flight.is_some() {
             return 0;
         }
-        let (taken, incoming) = self.codec.receive(bytes);
-        match incoming {
+        let (taken, input) = self.codec.receive(bytes);
+        match input {
             ServerInput::Request(request) => self.handle_request(&request, now, actions),
-            ServerInput::Invalid(refusal) => self.reject(refusal, bytes, now, actions),
+            ServerInput::Invalid(error) => self.reject(error, bytes, now, actions),
             ServerInput::NeedMore => {
-                // An empty line in front of a request is none of it yet (RFC 9112 §2.2).
-                let begun = bytes.iter().skip(taken).any(|byte| !matches!(byte, b'\r' | b'\n'));
-                let within_head = begun && self.codec.is_in_head();
+                // An empty line before a request is not part of it (RFC 9112 §2.2).
+                let has_begun = bytes.iter().skip(taken).any(|byte| !matches!(byte, b'\r' | b'\n'));
+                let within_head = has_begun && self.codec.is_in_head();
                 match self.state {
-                    // The limit is for the whole head: a drip of octets does not stretch it.
+                    // The timeout is for the whole head, so single bytes do not extend it.
                     State::Head { .. } if within_head => {}
                     State::DrainingBody { .. } if !self.codec.is_draining() => {
                         self.state = State::Idle { deadline: now + self.handler.timeouts().idle };
@@ -312,11 +296,8 @@ impl<H: Handler> StreamProtocol for HttpSession<H> {
     fn woken(&mut self, now: Moment, actions: &mut Actions<SessionEvent>) {
         match self.state {
             State::Head { .. } => {
-                let refusal = RequestError {
-                    status: Some(Status::REQUEST_TIMEOUT),
-                    reason: "the request head did not come in time",
-                };
-                self.reject(refusal, b"", now, actions);
+                let error = RequestError { status: Some(Status::REQUEST_TIMEOUT), reason: "request head timed out" };
+                self.reject(error, b"", now, actions);
             }
             _ => actions.close(),
         }
@@ -331,7 +312,7 @@ impl<H: Handler> StreamProtocol for HttpSession<H> {
 
     fn ended(&mut self, reason: &CloseReason, now: Moment, actions: &mut Actions<SessionEvent>) {
         match reason {
-            // A client may close its side once it has asked; the answer still goes out.
+            // A client may shut down its side after its request; the response is still sent.
             CloseReason::Finished | CloseReason::Truncated => {
                 if self.in_flight.is_none() {
                     actions.close();
@@ -355,9 +336,7 @@ impl<H: Handler> StreamProtocol for HttpSession<H> {
 
     fn wake_at(&self) -> Option<Moment> {
         match self.state {
-            State::Idle { deadline: until }
-            | State::Head { deadline: until }
-            | State::DrainingBody { deadline: until } => Some(until),
+            State::Idle { deadline } | State::Head { deadline } | State::DrainingBody { deadline } => Some(deadline),
             State::Responding => None,
         }
     }

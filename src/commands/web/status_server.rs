@@ -1,7 +1,6 @@
-//! Pages beside something else: a status page, what was captured.
+//! Small HTTP server on its own thread, for status pages and captured mail.
 //!
-//! Owns the thread that serves them. It has one small server of its own, so that whoever looks never
-//! stops whoever works.
+//! Owns that thread. It is separate from the command's main work, so that page requests cannot delay it.
 
 use std::rc::Rc;
 use std::thread::Scope;
@@ -15,14 +14,14 @@ use crate::net::{
 };
 use crate::time::Moment;
 
-/// How long a client may take; nobody has a reason to be slow here.
+/// Timeouts of the pages; they are small, so a shorter stall timeout than for files is enough.
 pub(super) const DEFAULT_TIMEOUTS: HttpTimeouts =
     HttpTimeouts { head: Duration::from_secs(10), idle: Duration::from_secs(60), stall: Duration::from_secs(10) };
 
-/// How many may look at once. Beside the work there must be descriptors left for the work.
+/// Maximum number of connections, so that page requests leave descriptors for the main work.
 const MAX_CONNECTIONS: usize = 100;
 
-/// How a client names an address.
+/// Formats an address as a URL.
 pub(crate) fn url(scheme: &str, address: &Address) -> String {
     match address {
         Address::Inet(address) => format!("{scheme}://{address}/"),
@@ -30,7 +29,7 @@ pub(crate) fn url(scheme: &str, address: &Address) -> String {
     }
 }
 
-/// Ends the thread when it goes.
+/// Handle of the thread, which ends when the handle is dropped.
 pub(crate) struct StatusServer(Waker);
 
 impl Drop for StatusServer {
@@ -40,14 +39,14 @@ impl Drop for StatusServer {
 }
 
 impl StatusServer {
-    /// Serves `pages` on a thread of their own until the board is dropped.
+    /// Serves the pages of `handler` on a new thread until the returned handle is dropped.
     pub(crate) fn spawn<'s, H>(scope: &'s Scope<'s, '_>, listeners: Listeners, handler: H) -> Result<Self>
     where
         H: Handler + Clone + Send + Sync + 'static,
     {
         let mut signals = Signals::install()?;
-        let board = Self(signals.waker()?);
-        let plan = ServerConfig {
+        let server = Self(signals.waker()?);
+        let config = ServerConfig {
             listener_groups: vec![listeners],
             threads: 1,
             pool_threads: 0,
@@ -58,17 +57,18 @@ impl StatusServer {
         };
         let work = move || {
             let make = || StatusService(Rc::new(handler.clone()));
-            // What fails here has failed before anybody was served; the work beside it goes on.
-            let _ = net::serve(plan, &mut signals, make, |_| ());
+            // An error can only occur before the first connection, and the main work goes on without the pages.
+            let _ = net::serve(config, &mut signals, make, |_| ());
         };
-        std::thread::Builder::new().name("pages".into()).spawn_scoped(scope, work).map_err(|error| {
-            Error::new(Exit::OsError, "cannot start the thread that serves the pages").with_source(error)
-        })?;
-        Ok(board)
+        std::thread::Builder::new()
+            .name("pages".into())
+            .spawn_scoped(scope, work)
+            .map_err(|error| Error::new(Exit::OsError, "cannot start the thread of the web page").with_source(error))?;
+        Ok(server)
     }
 }
 
-/// The service of the thread.
+/// Service of the thread.
 struct StatusService<H>(Rc<H>);
 
 impl<H: Handler> Service for StatusService<H> {
