@@ -1,4 +1,4 @@
-//! The command line: global flags and the list of subcommands. The one place where one is added.
+//! Command line: global flags and the list of subcommands. A new subcommand is added here.
 
 use std::ffi::OsString;
 
@@ -41,21 +41,21 @@ struct GlobalArgs {
     #[arg(long, global = true, hide_short_help = true)]
     json: bool,
 
-    /// Print the summary and errors only
+    /// Print only the summary and errors
     #[arg(short, long, global = true, hide_short_help = true)]
     quiet: bool,
 
-    /// Say more; errors with the chain of their causes
+    /// Print more detail, and the causes of errors
     #[arg(short, long, global = true, action = ArgAction::Count, hide_short_help = true)]
     verbose: u8,
 
-    /// When to colour
+    /// When to use colour
     #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t, hide_short_help = true)]
     color: Color,
 }
 
-/// Only the flags of the one that is called are made: those of all of them take a good part of a short run. So
-/// the list has to know each sentence by itself; a test holds it to that of the command.
+/// Subcommands. Flags are built for the invoked subcommand only (`defer`), because building all of them takes a
+/// large part of a short run; so the one-line descriptions are repeated here, and a test compares them.
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 enum Command {
@@ -63,15 +63,15 @@ enum Command {
     ServeHttp(Box<ServeHttp>),
     /// Fetch URLs over HTTP, once or as a probe
     Get(Box<Get>),
-    /// Echo datagrams in upper case, and lose some on purpose
+    /// Echo UDP datagrams in upper case, and drop some on purpose
     PingServe(Box<PingServe>),
-    /// Measure round trips and loss with UDP datagrams
+    /// Measure round-trip times and loss with UDP datagrams
     Ping(Box<Ping>),
-    /// Say that you live, or watch who does
+    /// Send heartbeats, or monitor senders
     Heartbeat(Heartbeat),
-    /// Send a mail, and say what became of each recipient
+    /// Send a mail, and report the result for each recipient
     Mail(Box<Mail>),
-    /// Capture mail, and fail on order
+    /// Capture mail, and inject faults on request
     MailServe(Box<MailServe>),
     /// Run every pair against itself on loopback
     Demo(Demo),
@@ -106,7 +106,7 @@ impl Cli {
     }
 }
 
-/// The command line as clap knows it; man pages and completions are made from it.
+/// Command line as clap defines it; man pages and completions are generated from it.
 pub fn command() -> clap::Command {
     let exits = format!("Exit codes:\n{}", Exit::table());
     let command = Cli::command();
@@ -114,7 +114,7 @@ pub fn command() -> clap::Command {
     command.after_long_help(format!("{examples}\n\n{}", exits.trim_end()))
 }
 
-/// Runs `netlab` with these arguments, the program's name among them.
+/// Runs `netlab` with these arguments, including the program name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     output::install_panic_hook();
     let arguments: Vec<OsString> = arguments.into_iter().collect();
@@ -143,27 +143,28 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     }
 }
 
-/// `ping`, or `heartbeat watch`.
+/// Name of the invoked subcommand, such as `ping` or `heartbeat watch`.
 fn subcommand_path(matches: &clap::ArgMatches) -> String {
     let levels = std::iter::successors(Some(matches), |matches| Some(matches.subcommand()?.1));
     levels.filter_map(clap::ArgMatches::subcommand_name).collect::<Vec<_>>().join(" ")
 }
 
-/// A usage error. What could not be parsed cannot be asked for its style or its name: both are
-/// taken from the words themselves.
+/// Reports a usage error. Arguments that could not be parsed have no style and no subcommand, so both are
+/// read from the words themselves.
 fn report_usage_error(error: &clap::Error, arguments: &[OsString]) -> Exit {
     let words = || arguments.iter().skip(1).take_while(|word| *word != "--").filter_map(|word| word.to_str());
-    let form = if words().any(|word| word == "--json") { Format::Json } else { Format::Text };
-    let named = words().find(|word| !word.starts_with('-')).filter(|word| command().find_subcommand(word).is_some());
-    let style = Style { format: form, ..Style::default() };
-    // The parser hands our own errors through; what is wrong with a value, and its code, they say.
+    let format = if words().any(|word| word == "--json") { Format::Json } else { Format::Text };
+    let subcommand =
+        words().find(|word| !word.starts_with('-')).filter(|word| command().find_subcommand(word).is_some());
+    let style = Style { format, ..Style::default() };
+    // Value parsers return our own errors, which carry their message and exit code.
     if let Some(own) = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>()) {
         let argument = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
-        Output::new(style).report_fatal(&own.with_exit(own.exit()).with_context(&argument), named);
+        Output::new(style).report_fatal(&own.with_exit(own.exit()).with_context(&argument), subcommand);
         return own.exit();
     }
     let text = error.render();
-    Output::new(style).report_usage_error(&text.ansi().to_string(), &text.to_string(), named);
+    Output::new(style).report_usage_error(&text.ansi().to_string(), &text.to_string(), subcommand);
     Exit::Usage
 }
 

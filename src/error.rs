@@ -1,9 +1,7 @@
-//! What happened, what was expected, what to do.
+//! Error type of the crate: what happened, what was expected, what to do.
 //!
-//! Owns the one error type that travels inside netlab. It names its own exit code, so that no code
-//! is picked by looking into foreign types later; and the guard around what may panic without ending
-//! everything. It must not print: `output` does, and escapes
-//! what a peer may have put into the text.
+//! An error carries its exit code, so that no code is derived from foreign types later. Also owns
+//! [`catch_panic`]. Must not print: `output` does, and escapes text that a peer may have supplied.
 
 use std::cell::Cell;
 use std::error::Error as StdError;
@@ -13,9 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::exit::Exit;
 
-/// A failure, in up to three lines for the person who has to deal with it.
-///
-/// Lines are lower case, without a full stop and without secrets.
+/// Failure in up to three lines for the user: lower case, no full stop, no secrets.
 #[derive(Debug)]
 pub struct Error {
     exit: Exit,
@@ -25,11 +21,11 @@ pub struct Error {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// The result of everything that can fail inside netlab.
+/// Result of every fallible function in the crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// A failure that ends the run with `exit`; `what` says what happened.
+    /// Creates a failure that ends the run with `exit`; `message` says what happened.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into(), expected: None, remedy: None, source: None }
     }
@@ -48,14 +44,14 @@ impl Error {
         self
     }
 
-    /// Keeps the cause for the chain that `-v` prints.
+    /// Attaches the cause, for the chain of causes that `-v` prints.
     #[must_use]
     pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.source = Some(Box::new(source));
         self
     }
 
-    /// Says in front of what happened whom or what it concerns.
+    /// Prefixes the message with its subject, unless the message names it already.
     #[must_use]
     pub fn with_context(mut self, subject: &str) -> Self {
         if !self.message.contains(subject) {
@@ -64,8 +60,7 @@ impl Error {
         self
     }
 
-    /// What `self` tells, as a new failure where it means another code; the chain of causes stays
-    /// behind.
+    /// Copies the failure with another exit code and without its cause.
     #[must_use]
     pub fn with_exit(&self, exit: Exit) -> Self {
         Self {
@@ -77,29 +72,28 @@ impl Error {
         }
     }
 
-    /// The code this failure ends the run with.
+    /// Exit code of the run.
     pub fn exit(&self) -> Exit {
         self.exit
     }
 
-    /// What happened.
+    /// First line: what happened.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// What was expected, if there is something to say.
+    /// Second line: what was expected.
     pub fn expectation(&self) -> Option<&str> {
         self.expected.as_deref()
     }
 
-    /// What to do, if there is something to say.
+    /// Third line: what to do.
     pub fn advice(&self) -> Option<&str> {
         self.remedy.as_deref()
     }
 }
 
-/// The system's word for an error, as a line of ours has it: lower case, without the number that
-/// Rust adds.
+/// Text of an operating system error in lower case, without the "(os error N)" that Rust appends.
 pub fn io_error_text(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
@@ -109,7 +103,8 @@ thread_local! {
     static CATCHING_PANICS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Does what may have a bug that must not end everything: a panic in it is reported, and `None` comes of it.
+/// Runs `work` and turns a panic into `None`, so that a bug in it does not end the process. The panic hook
+/// still reports the panic.
 pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
     let outer = CATCHING_PANICS.replace(true);
     let result = catch_unwind(AssertUnwindSafe(work));
@@ -117,7 +112,7 @@ pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
     result.ok()
 }
 
-/// Whether a panic on this thread would be caught by [`guarded`].
+/// Returns true inside [`catch_panic`] on this thread.
 pub fn is_catching_panics() -> bool {
     CATCHING_PANICS.get()
 }

@@ -1,62 +1,61 @@
-//! The one table of exit codes.
+//! Exit codes: the numbers a script may act on and one line of explanation each.
 //!
-//! Owns the numbers a script may act on and the words that explain them. `--help`, the README and
-//! `man/netlab-exit-codes.7` are all made from [`Exit::ALL`], so they cannot disagree. 64–78 are
-//! the sysexits, which mail tooling already reads.
+//! `--help`, the README and `man/netlab-exit-codes.7` are made from [`Exit::ALL`], so they cannot
+//! disagree. 64–78 are those of sysexits.h, which mail tools already understand.
 
 use std::process::ExitCode;
 
-/// How a run ended, as one number.
+/// Outcome of a run, as an exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Exit {
-    /// Everything asked for was done, and the answer is yes.
+    /// Success; the answer is yes.
     Success,
-    /// The run went through and the answer is no.
+    /// The run completed; the answer is no.
     Negative,
-    /// The command line cannot be understood.
+    /// Invalid command line.
     Usage,
-    /// The input was refused on this side, nothing was sent.
+    /// Input rejected locally; nothing was sent.
     InvalidInput,
-    /// A file that was to be read is not there.
+    /// Input file missing or unreadable.
     InputMissing,
-    /// Some recipients were refused for good.
+    /// Some recipients permanently rejected.
     RecipientsRefused,
-    /// The host name is unknown.
+    /// Unknown host name.
     UnknownHost,
-    /// Nobody there, or the peer said no for good.
+    /// Refused, unreachable, or permanently rejected by the peer.
     Unavailable,
-    /// A bug in netlab.
+    /// Bug in netlab.
     Bug,
-    /// The operating system would not.
+    /// Operating system error.
     OsError,
-    /// The output cannot be created.
+    /// Output cannot be created.
     CannotCreate,
-    /// Reading or writing failed on the way.
+    /// Read or write error.
     Io,
-    /// It may work later.
+    /// Temporary failure; a later attempt may succeed.
     TemporaryFailure,
-    /// The peer broke the protocol.
+    /// Protocol violation by the peer.
     Protocol,
-    /// Login or permission refused.
+    /// Login or permission denied.
     Permission,
-    /// The configuration or the trust store is unusable.
+    /// Unusable configuration or trust store.
     Config,
-    /// The peer's certificate was not accepted.
+    /// Certificate of the peer not accepted.
     Certificate,
-    /// A transfer ended early and can be taken up again.
+    /// Transfer incomplete; it can be resumed.
     Incomplete,
-    /// Nobody can know whether it happened.
+    /// Unknown outcome: the peer may have accepted.
     OutcomeUnknown,
-    /// Stopped by SIGINT before there was an answer.
+    /// SIGINT before there was an answer.
     Interrupted,
-    /// Stopped by SIGTERM before there was an answer.
+    /// SIGTERM before there was an answer.
     Terminated,
-    /// What a command that was run for somebody has ended with.
+    /// Exit code of the command that `heartbeat send --exec` ran.
     ChildExit(u8),
 }
 
 impl Exit {
-    /// Every code of our own, in ascending order.
+    /// All codes in ascending order, without those of child processes.
     pub const ALL: [Self; 21] = [
         Self::Success,
         Self::Negative,
@@ -81,7 +80,7 @@ impl Exit {
         Self::Terminated,
     ];
 
-    /// The number the shell sees in `$?`.
+    /// Number in the shell's `$?`.
     pub fn code(self) -> u8 {
         match self {
             Self::Success => 0,
@@ -109,37 +108,37 @@ impl Exit {
         }
     }
 
-    /// One line for a person, the same in `--help`, README and man page.
+    /// One-line description, the same in `--help`, README and man page.
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::Success => "done, the answer is yes",
+            Self::Success => "success; the answer is yes",
             Self::Negative => {
-                "ran fully, the answer is no: HTTP status 400 or above, no reply in time, an assertion broke"
+                "completed; the answer is no: HTTP status 400 or above, no reply in time, assertion failed"
             }
-            Self::Usage => "the command line is wrong",
-            Self::InvalidInput => "input refused here, nothing was sent",
-            Self::InputMissing => "an input file is missing",
-            Self::RecipientsRefused => "some recipients refused for good",
-            Self::UnknownHost => "host name unknown",
-            Self::Unavailable => "refused or unreachable, or the peer said no for good",
-            Self::Bug => "a bug in netlab",
-            Self::OsError => "the system would not: port taken, no descriptors left",
+            Self::Usage => "invalid command line",
+            Self::InvalidInput => "input rejected locally; nothing was sent",
+            Self::InputMissing => "input file missing or unreadable",
+            Self::RecipientsRefused => "some recipients permanently rejected",
+            Self::UnknownHost => "unknown host name",
+            Self::Unavailable => "connection refused, unreachable, or permanently rejected",
+            Self::Bug => "bug in netlab",
+            Self::OsError => "operating system error: port in use, too many open files",
             Self::CannotCreate => "output cannot be created",
-            Self::Io => "reading or writing failed",
-            Self::TemporaryFailure => "try again later: time-out, or a temporary refusal",
-            Self::Protocol => "the peer broke the protocol, or redirected in a loop or to somewhere forbidden",
-            Self::Permission => "login or permission refused",
+            Self::Io => "read or write error",
+            Self::TemporaryFailure => "try again later: timeout, connection lost, or temporary failure",
+            Self::Protocol => "protocol violation by the peer, or a redirect loop or forbidden redirect",
+            Self::Permission => "login or permission denied",
             Self::Config => "configuration or trust store unusable",
             Self::Certificate => "certificate not accepted",
             Self::Incomplete => "transfer incomplete",
-            Self::OutcomeUnknown => "outcome unknown: the mail may have been accepted",
+            Self::OutcomeUnknown => "outcome unknown: the message may have been accepted",
             Self::Interrupted => "SIGINT before there was an answer",
             Self::Terminated => "SIGTERM before there was an answer",
-            Self::ChildExit(_) => "the exit code of a command that was run",
+            Self::ChildExit(_) => "exit code of the command that was run",
         }
     }
 
-    /// The table as `--help` prints it.
+    /// Table of all codes as `--help` prints it.
     pub fn table() -> String {
         Self::ALL.iter().fold(String::new(), |mut table, exit| {
             use std::fmt::Write as _;
@@ -149,8 +148,8 @@ impl Exit {
         })
     }
 
-    /// The verdict on several transfers: done if all are, the common code if all failures share
-    /// one, else [`Exit::No`].
+    /// Exit code of several transfers: success if all succeeded, the common code if all failures share
+    /// one, else [`Exit::Negative`].
     pub fn combined(exits: impl IntoIterator<Item = Self>) -> Self {
         let mut verdict = Self::Success;
         for exit in exits {

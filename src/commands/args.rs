@@ -1,11 +1,11 @@
-//! Words that mean the same on every command line: durations, thread counts, where to listen.
+//! Argument types and flags that mean the same in every subcommand: durations, sizes, peers, where to listen.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Arg, Args};
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -15,10 +15,10 @@ use crate::net::{self, Address, BindAddress, Signals};
 use crate::smtp::is_domain_or_address_literal;
 use crate::time::Moment;
 
-/// The longest duration a flag takes; beyond it a typo is likelier than a wish.
+/// Longest duration of a flag; a larger value is probably a typo.
 const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// A duration: humantime's spelling (`200ms`, `2m 30s`), with fractions (`1.5s`), or a bare number
+/// Parses a duration: humantime's format (`200ms`, `2m 30s`), with fractions (`1.5s`), or a bare number
 /// of seconds (`0.2`).
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     const EXPECTED: &str = "expected a duration such as 200ms, 1.5s or 2m";
@@ -32,7 +32,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         "h" => Some(3600.0),
         _ => None,
     };
-    // Only digits and one dot: Rust's own parser would take `inf`, `1e400` and `+1` too.
+    // Only digits and one dot: Rust's own parser also accepts `inf`, `1e400` and `+1`.
     let is_plain = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let parsed = match (seconds, number.parse::<f64>()) {
         (Some(seconds), Ok(number)) if is_plain => Duration::try_from_secs_f64(number * seconds).ok(),
@@ -40,19 +40,19 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     };
     match parsed {
         Some(duration) if duration <= MAX_DURATION => Ok(duration),
-        Some(_) => Err("expected a duration of a hundred years at most".to_owned()),
+        Some(_) => Err("expected a duration of at most a hundred years".to_owned()),
         None => Err(EXPECTED.to_owned()),
     }
 }
 
-/// A duration that is not zero.
+/// Parses a duration longer than zero.
 pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     duration(text).and_then(|duration| {
         if duration.is_zero() { Err("expected a duration longer than zero".to_owned()) } else { Ok(duration) }
     })
 }
 
-/// A size: `1200`, `64k` or `64KiB` (1024 each), `1MB` (1000 each).
+/// Parses a size: `1200`, `64k` or `64KiB` (1024 each), `1MB` (1000 each).
 pub(super) fn size(text: &str) -> Result<usize, String> {
     let end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
@@ -67,10 +67,10 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
         _ => None,
     };
     let size = number.parse().ok().zip(factor).and_then(|(number, factor): (usize, _)| number.checked_mul(factor));
-    size.ok_or_else(|| "expected a number of bytes, like 1200, 64k or 1MiB".to_owned())
+    size.ok_or_else(|| "expected a number of bytes such as 1200, 64k or 1MiB".to_owned())
 }
 
-/// `--threads`: one per core where no number is given.
+/// Parses `--threads`: one thread per core without a number.
 pub(super) fn threads(text: &str) -> Result<usize, String> {
     const MAX_THREADS: usize = 1024;
     match text {
@@ -82,12 +82,11 @@ pub(super) fn threads(text: &str) -> Result<usize, String> {
     }
 }
 
-/// A peer: `HOST[:PORT]`, IPv6 in brackets.
+/// Peer as typed: `HOST[:PORT]`, IPv6 in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Peer {
-    /// Name or address, IPv6 without brackets.
+    /// Host name or address, IPv6 without brackets.
     pub host: String,
-    /// The port, where one was typed.
     pub port: Option<u16>,
 }
 
@@ -98,9 +97,9 @@ impl FromStr for Peer {
         let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((host, "")) => (host, None),
             Some((host, port)) => (host, Some(port.strip_prefix(':').ok_or("expected [ADDRESS]:PORT")?)),
-            None if text.contains("://") => return Err("a URL is none: expected HOST or HOST:PORT".to_owned()),
+            None if text.contains("://") => return Err("expected HOST or HOST:PORT, not a URL".to_owned()),
             None if text.parse::<Ipv6Addr>().is_ok() => {
-                return Err(format!("an IPv6 address wants brackets: [{text}] or [{text}]:PORT"));
+                return Err(format!("an IPv6 address needs brackets: [{text}] or [{text}]:PORT"));
             }
             None if text.starts_with('[') || text.matches(':').count() > 1 => {
                 return Err("expected HOST, HOST:PORT or [ADDRESS]:PORT".to_owned());
@@ -112,37 +111,37 @@ impl FromStr for Peer {
         }
         let port = port.map(|port| match port.parse() {
             Ok(port @ 1..) if has_numeric_port(text) => Ok(port),
-            _ => Err("a port is a number from 1 to 65535".to_owned()),
+            _ => Err("expected a port number from 1 to 65535".to_owned()),
         });
         Ok(Self { host: host.to_owned(), port: port.transpose()? })
     }
 }
 
-/// Rust's parser takes `+80`; a port is digits.
+/// Returns true if the port has digits only; Rust's integer parser also accepts `+80`.
 fn has_numeric_port(text: &str) -> bool {
     text.rsplit(':').next().is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Which family of addresses is wanted.
+/// Flags that select an address family.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub(super) struct FamilyArgs {
-    /// IPv4 only
+    /// Use IPv4 only
     #[arg(short = '4', long = "ipv4", conflicts_with = "ipv6", hide_short_help = true, help_heading = "Network")]
     ipv4: bool,
 
-    /// IPv6 only
+    /// Use IPv6 only
     #[arg(short = '6', long = "ipv6", hide_short_help = true, help_heading = "Network")]
     ipv6: bool,
 }
 
 impl FamilyArgs {
-    /// The address of a peer: the first one of the wanted family.
+    /// Resolves a peer to its first address of the wanted family.
     pub(super) fn resolve(self, peer: &Peer, port: u16, signals: &mut Signals) -> Result<SocketAddr> {
         let addresses = self.resolve_all(peer, port, None, signals)?;
-        Ok(addresses.first().copied().expect("whoever is found has an address"))
+        Ok(addresses.first().copied().expect("resolve_all returns at least one address"))
     }
 
-    /// All addresses of the wanted family, at least one, found `until` then.
+    /// Resolves a peer to its addresses of the wanted family, at least one, before `deadline`.
     pub(super) fn resolve_all(
         self,
         peer: &Peer,
@@ -150,17 +149,17 @@ impl FamilyArgs {
         deadline: Option<Moment>,
         signals: &mut Signals,
     ) -> Result<Vec<SocketAddr>> {
-        let patience = net::now() + Duration::from_secs(30);
-        let patience = deadline.map_or(patience, |until| until.min(patience));
-        let mut addresses = net::resolve(&peer.host, peer.port.unwrap_or(port), patience, signals)?;
-        // An IPv4 address in IPv6's clothes is reached, and its errors come, by IPv4.
+        let limit = net::now() + Duration::from_secs(30);
+        let limit = deadline.map_or(limit, |deadline| deadline.min(limit));
+        let mut addresses = net::resolve(&peer.host, peer.port.unwrap_or(port), limit, signals)?;
+        // IPv4-mapped addresses (RFC 4291 §2.5.5.2) are contacted over IPv4, and so are their errors.
         addresses.iter_mut().for_each(|address| address.set_ip(address.ip().to_canonical()));
         addresses.retain(|address| if address.is_ipv6() { !self.ipv4 } else { !self.ipv6 });
         if !addresses.is_empty() {
             return Ok(addresses);
         }
         let family = if self.ipv4 { "IPv4" } else { "IPv6" };
-        // An address is of one family for good; a name may have had another.
+        // A literal address has one family, so the flag is wrong; a name may have no address of that family yet.
         let exit = if peer.host.parse::<IpAddr>().is_ok() { Exit::Usage } else { Exit::UnknownHost };
         Err(Error::new(exit, format!("{} has no {family} address", peer.host))
             .expected(format!("a target with an {family} address"))
@@ -169,7 +168,7 @@ impl FamilyArgs {
 }
 
 impl Peer {
-    /// The peer as it was typed, with its port.
+    /// Formats the peer as it was typed, with its port.
     pub(super) fn host_and_port(&self, address: SocketAddr) -> String {
         match address {
             SocketAddr::V6(_) if self.host.contains(':') => format!("[{}]:{}", self.host, address.port()),
@@ -178,7 +177,7 @@ impl Peer {
     }
 }
 
-/// What a mail host can call itself.
+/// Parses a host name for EHLO or a greeting.
 pub(super) fn host_name(text: &str) -> Result<String, String> {
     if is_domain_or_address_literal(text) {
         Ok(text.to_owned())
@@ -187,41 +186,41 @@ pub(super) fn host_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// Which servers a client believes over TLS, and what it shows them.
+/// Flags that say which server certificates a client accepts and which one it presents.
 #[derive(Debug, Default, Args)]
 pub(super) struct TrustArgs {
-    /// Trust this authority, or this very certificate, too (PEM); repeatable
+    /// Also trust this CA or server certificate (PEM); repeatable
     #[arg(long, help_heading = "TLS", value_name = "FILE", hide_short_help = true)]
     ca: Vec<PathBuf>,
 
-    /// Trust only this certificate or key; repeatable
+    /// Accept only this certificate or key; repeatable
     ///
-    /// The certificate's SHA-256 in hexadecimal, as 'openssl x509 -fingerprint -sha256' prints it, or
-    /// sha256//BASE64 of its public key, as curl has it. Neither authority, name nor dates count then.
+    /// SHA-256 of the certificate in hexadecimal, as 'openssl x509 -fingerprint -sha256' prints it, or
+    /// sha256//BASE64 of its public key, as in curl. CA, name and validity are not checked then.
     #[arg(long, help_heading = "TLS", value_name = "HASH", value_parser = parse_arg::<Pin>, conflicts_with_all = ["ca", "insecure"], hide_short_help = true)]
     pin: Vec<Pin>,
 
-    /// Believe any certificate
+    /// Accept any certificate (no verification)
     #[arg(long, help_heading = "TLS", hide_short_help = true)]
     pub insecure: bool,
 
-    /// The certificate to show to a server that asks for one (PEM)
+    /// Client certificate, for a server that asks for one (PEM)
     #[arg(long, help_heading = "TLS", value_name = "FILE", hide_short_help = true)]
     cert: Option<PathBuf>,
 
-    /// The key of that certificate, if it is not in the same file (PEM)
+    /// Key of the client certificate, if not in the same file (PEM)
     #[arg(long, help_heading = "TLS", value_name = "FILE", requires = "cert", hide_short_help = true)]
     key: Option<PathBuf>,
 }
 
 impl TrustArgs {
-    /// Whether anything was said of it.
+    /// Returns true if any of the flags was given.
     pub(super) fn is_given(&self) -> bool {
         let Self { ca, pin, insecure, cert, key: _ } = self;
         *insecure || cert.is_some() || !ca.is_empty() || !pin.is_empty()
     }
 
-    /// The same in the words of [`net::tls`].
+    /// Converts the flags to [`TlsOptions`].
     pub(super) fn trust(&self) -> TlsOptions {
         let key = |cert: &PathBuf| self.key.clone().unwrap_or_else(|| cert.clone());
         TlsOptions {
@@ -233,55 +232,52 @@ impl TrustArgs {
     }
 }
 
-/// The servers' addresses as the ready file and the first event name them.
+/// Formats the addresses of a server for the ready file and the `listening` event.
 pub(super) fn address_strings<'a>(addresses: impl Iterator<Item = &'a Address>) -> Vec<String> {
     addresses.map(ToString::to_string).collect()
 }
 
-/// Reads a value whose own error says what happened, what was expected, and the code.
+/// Parses a value whose error carries its own message, expectation and exit code.
 pub(super) fn parse_arg<T: FromStr<Err = Error>>(text: &str) -> Result<T> {
     text.parse()
 }
 
-/// An error in the one line that a part of a value has.
+/// Formats an error in one line, for a part of a value.
 pub(super) fn one_line(error: &Error) -> String {
     let parts = [Some(error.message()), error.expectation(), error.advice()];
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
-/// Reads a file that others must not be able to read; a line end behind it is no part of it.
+/// Reads a file that only its owner may read, without its trailing line end.
 pub(super) fn read_private(path: &Path, description: &str) -> Result<Vec<u8>> {
-    let (octets, is_private) = crate::disk::read_secret(path)?;
+    let (bytes, is_private) = crate::disk::read_secret(path)?;
     if is_private {
-        return Ok(octets);
+        return Ok(bytes);
     }
-    Err(Error::new(Exit::Permission, format!("{} can be read by others", path.display()))
+    Err(Error::new(Exit::Permission, format!("{} is readable by other users", path.display()))
         .expected(format!("{description} that only its owner can read"))
         .remedy(format!("chmod 600 {}", path.display())))
 }
 
-/// Reads a key: the octets of a file that others cannot read, less a line end.
+/// Reads a MAC key from a private file, without its trailing line end.
 pub(super) fn read_key(path: &Path) -> Result<MacKey> {
-    let octets = read_private(path, "a key")?;
-    if octets.is_empty() {
+    let bytes = read_private(path, "a key")?;
+    if bytes.is_empty() {
         return Err(Error::new(Exit::Config, format!("{} is empty", path.display())).expected("a key"));
     }
-    Ok(MacKey::new(&octets))
+    Ok(MacKey::new(&bytes))
 }
 
-/// Where a server listens, how it says that it does, and when it stops by itself.
+/// Flags of every server: where to listen, the ready file, when to stop.
 #[derive(Debug, Args)]
 pub(super) struct ListenArgs {
-    /// Where to listen; repeatable
-    ///
-    /// PORT is that port on both loopbacks, HOST:PORT on one address, *:PORT on every address (for
-    /// everybody who can reach this machine), unix:PATH a Unix socket (HTTP and mail only). Port 0 picks a free one.
+    /// Listen on ADDR; repeatable
     #[arg(long, value_name = "ADDR")]
     pub bind: Vec<BindAddress>,
 
     /// Write the addresses to FILE once listening
     ///
-    /// The real ones, main one first, one per line; FILE appears in one step.
+    /// One address per line, the main one first, with the real port; FILE appears atomically.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
 
@@ -290,7 +286,16 @@ pub(super) struct ListenArgs {
     pub lifetime: Option<Duration>,
 }
 
-/// The same of a server with several threads.
+/// Completes the help of `--bind` with the default port; `streams` servers also take Unix sockets.
+pub(super) fn bind_help(bind: Arg, default_port: u16, streams: bool) -> Arg {
+    let unix = if streams { " unix:PATH listens on a Unix socket." } else { "" };
+    bind.help(format!("Listen on ADDR; repeatable [default: {default_port}]")).long_help(format!(
+        "Listen on ADDR; repeatable [default: {default_port}]\n\nPORT listens on both loopback addresses, HOST:PORT on \
+         one address, *:PORT on all addresses (reachable from other hosts). Port 0 picks a free port.{unix}"
+    ))
+}
+
+/// Flags of a server with several threads.
 #[derive(Debug, Args)]
 pub(super) struct ServerArgs {
     #[command(flatten)]
@@ -298,18 +303,18 @@ pub(super) struct ServerArgs {
 
     /// Worker threads; one per core without N
     ///
-    /// Without this flag there is one.
+    /// Without this flag there is one worker thread.
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "", default_value = "1", value_parser = threads, hide_default_value = true)]
     pub threads: usize,
 }
 
 impl ListenArgs {
-    /// Where to listen, both loopbacks on the textbook's port unless told otherwise.
+    /// Addresses to listen on; by default both loopback addresses on the textbook's port.
     pub(super) fn binds(&self, default_port: u16) -> Vec<BindAddress> {
         if self.bind.is_empty() { vec![BindAddress::Loopback(default_port)] } else { self.bind.clone() }
     }
 
-    /// Writes the ready file, if one is wanted, with the addresses as a client needs them.
+    /// Writes the addresses to the ready file, if one was asked for.
     pub(super) fn write_ready_file(&self, addresses: impl Iterator<Item = String>) -> Result<()> {
         let Some(file) = &self.ready_file else { return Ok(()) };
         let lines = addresses.fold(String::new(), |lines, address| lines + &address + "\n");
@@ -323,7 +328,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn durations_come_with_units_fractions_or_bare() {
+    fn durations_have_units_fractions_or_are_bare_seconds() {
         for (text, millis) in [
             ("200ms", 200),
             ("1.5s", 1500),
@@ -382,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_are_counted_or_one_per_core() {
+    fn threads_are_a_number_or_one_per_core() {
         assert!(threads("").is_ok_and(|count| count >= 1));
         assert_eq!(threads("3"), Ok(3));
         for text in ["0", "-1", "x", "1025"] {

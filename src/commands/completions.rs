@@ -1,4 +1,4 @@
-//! `netlab completions`: what a shell needs to know to complete the command line.
+//! `netlab completions`: shell completion scripts.
 
 use clap::Args;
 use clap_complete::Shell;
@@ -14,13 +14,13 @@ Examples:
   netlab completions bash > ~/.local/share/bash-completion/completions/netlab
   netlab completions zsh > ~/.zfunc/_netlab")]
 pub(crate) struct Completions {
-    /// The shell
+    /// Shell to print the script for
     #[arg(value_enum)]
     shell: Shell,
 }
 
 impl Completions {
-    /// Prints the script for the whole command line, which is handed down as a value.
+    /// Prints the script for `command`, the whole command line.
     pub(crate) fn run(&self, mut command: clap::Command, style: Style) -> Result<Exit> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut command, "netlab", &mut script);

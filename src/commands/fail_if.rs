@@ -1,7 +1,7 @@
-//! `--fail-if`: an assertion on a run's figures.
+//! `--fail-if`: an assertion on the figures of a run.
 //!
-//! Owns the grammar `FIGURE RELATION LIMIT` and the verdict. Which figures there are is said by
-//! each command. A figure without data breaks its assertion: nobody can say that it holds.
+//! Owns the grammar `FIGURE RELATION LIMIT` and the comparison. Each command lists its figures. A figure without
+//! data breaks its assertion, because nothing shows that it holds.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::impair::Probability;
 use crate::stats::Series;
 use crate::time::HumanDuration;
 
-/// One assertion, as typed: `loss>5%`.
+/// Assertion as typed, such as `loss>5%`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct FailIf {
     text: String,
@@ -30,35 +30,31 @@ enum Relation {
     AtMost,
 }
 
-/// A figure of a run.
+/// Value of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub(super) enum Figure {
-    /// Between 0 and 1.
+    /// Number between 0 and 1.
     Ratio(f64),
-    /// How many.
     Count(u64),
-    /// How long.
     Time(Duration),
 }
 
-/// What a figure is, so that its limit can be read.
+/// Kind of a figure, which decides how its limit is parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FigureKind {
-    /// `5%`, `0.05`, `1/20`.
+    /// Limit such as `5%`, `0.05` or `1/20`.
     Ratio,
-    /// `3`.
     Count,
-    /// `20ms`.
     Time,
-    /// A series of times: `.min`, `.mean`, `.max`, `.stddev` or a percentile such as `.p99`.
+    /// Series of durations: `.min`, `.mean`, `.max`, `.stddev` or a percentile such as `.p99`.
     Series,
 }
 
-/// The figures a command has, each with its kind.
+/// Figures of a command, each with its kind.
 pub(super) type KnownFigures = [(&'static str, FigureKind)];
 
 impl FailIf {
-    /// Reads an assertion on one of the `known` figures.
+    /// Parses an assertion on one of the `known` figures.
     pub(super) fn parse(text: &str, known: &KnownFigures) -> Result<Self, String> {
         let shape = || format!("expected FIGURE>LIMIT, for example {}; figures: {}", example(known), names(known));
         let at = text.find(['<', '>']).ok_or_else(shape)?;
@@ -82,16 +78,16 @@ impl FailIf {
         let limit = match kind {
             FigureKind::Ratio => parse_arg::<Probability>(limit)
                 .map_err(|error| one_line(&error))
-                .map(|chance| Figure::Ratio(chance.value())),
+                .map(|limit| Figure::Ratio(limit.value())),
             FigureKind::Count => {
-                limit.parse().map(Figure::Count).map_err(|_| format!("{figure} is counted: expected a whole number"))
+                limit.parse().map(Figure::Count).map_err(|_| format!("expected a whole number for {figure}"))
             }
             FigureKind::Time | FigureKind::Series => duration(limit).map(Figure::Time),
         }?;
         Ok(Self { text: text.to_owned(), figure: figure.to_owned(), relation, limit })
     }
 
-    /// Whether the run broke it; `figure` looks a figure up by its name. The error names both.
+    /// Fails if the run broke the assertion; `lookup` finds a figure by its name.
     pub(super) fn check(&self, lookup: impl FnOnce(&str) -> Option<Figure>) -> Result<(), Error> {
         let found = lookup(&self.figure);
         let broken = found.is_none_or(|found| match self.relation {
@@ -118,8 +114,8 @@ impl fmt::Display for Figure {
     }
 }
 
-/// One statistic of a series; the outer `None` is a name that is none, the inner one no data.
-#[expect(clippy::option_option, reason = "a name that is none and a series without data are two things")]
+/// Looks up a statistic of a series; the outer `None` is an unknown name, the inner one no data.
+#[expect(clippy::option_option, reason = "an unknown name and a series without data are two cases")]
 pub(super) fn statistic(series: &Series, name: &str) -> Option<Option<Figure>> {
     let summary = series.summary();
     let time = match name {

@@ -1,8 +1,7 @@
-//! One room per subcommand: its flags, the story of a run, the wording of its events.
+//! Subcommands, one module each: its flags, its run, the wording of its events.
 //!
-//! Owns the glue that joins the rooms below: `serve_http` hands octets to `http`, paths to `site`,
-//! facts to `output`. Commands do not know one another; what they share stands in
-//! [`values`], [`fail_if`], [`told`] and [`web`].
+//! Owns the code that joins the layers below: `serve_http` passes bytes to `http`, paths to `site` and events to
+//! `output`. Subcommands do not import one another; they share [`args`], [`fail_if`], [`report`] and [`web`].
 
 mod args;
 pub(crate) mod completions;

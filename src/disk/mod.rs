@@ -1,7 +1,7 @@
-//! The files we write.
+//! Files that netlab writes.
 //!
-//! Owns what must hold when a run is cut at any moment: a file under its own name is always whole
-//! ([`replace()`], [`Part`]), and nothing of ours is left behind ([`Scratch`]).
+//! Owns what must hold when a run is interrupted at any moment: a file under its own name is always complete
+//! ([`replace()`], [`PartFile`], [`Spool`]), and no temporary file stays behind ([`ScratchDir`]).
 
 mod part;
 mod replace;
@@ -15,7 +15,7 @@ pub(crate) use scratch::ScratchDir;
 pub(crate) use secret::read_secret;
 pub(crate) use spool::Spool;
 
-/// Four random octets as text, for names nobody else has.
+/// Random suffix for temporary names: four bytes in hexadecimal.
 fn random_suffix() -> String {
     format!("{:08x}", rand::random::<u32>())
 }

@@ -1,7 +1,7 @@
-//! Downloads, which appear under their name only when they are complete.
+//! Part files of downloads; the target name appears only when the content is complete.
 //!
-//! Owns the `.part` file beside the target and the lock on it. Two runs with one target would
-//! otherwise mix their octets; the second one is told so.
+//! Owns the `.part` file beside the target and the lock on it: two runs with one target would otherwise mix
+//! their bytes, so the second one fails.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -15,30 +15,30 @@ use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with}
 use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
-/// What may happen to a file that has the target's name already.
+/// Treatment of an existing file with the name of the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Overwrite {
-    /// It is replaced: the user typed its name.
+    /// Replace it: the user typed the name.
     Yes,
-    /// It stays, and the download fails: the name came from the URL.
+    /// Keep it and fail: the name came from the URL.
     No,
 }
 
-/// A file on its way.
+/// Download in progress.
 #[derive(Debug)]
 pub(crate) struct PartFile {
     file: File,
     target: PathBuf,
-    /// Where it is written; `None` if the target is no regular file and written to directly.
+    /// Path of the part file; `None` if the target is not a regular file and is written to directly.
     part_path: Option<PathBuf>,
     overwrite: Overwrite,
     written: u64,
-    /// Whether an earlier run left octets in the part file, which stay until there are new ones.
+    /// Set while the part file has bytes of an earlier run, which stay until new ones arrive.
     has_leftover: bool,
 }
 
 impl PartFile {
-    /// Opens the part file for `target`, before anything is fetched that could not be kept.
+    /// Opens the part file for `target`; called before the request, so that nothing is fetched in vain.
     pub(crate) fn create(target: &Path, overwrite: Overwrite) -> Result<Self> {
         let shown = target.display();
         match fs::metadata(target) {
@@ -58,15 +58,15 @@ impl PartFile {
                 })
             }
             found => {
-                // A link is followed, so that what it points to is replaced and not the link.
+                // Symbolic links are followed, so that the file is replaced and not the link.
                 let target = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
                 let part = part_path(&target).ok_or_else(|| {
-                    Error::new(Exit::CannotCreate, format!("{shown} is no file name"))
+                    Error::new(Exit::CannotCreate, format!("{shown} is not a file name"))
                         .expected("a name that does not end in /")
                 })?;
                 let (file, was_kept) = open_locked(&part, &target)?;
                 if let Ok(old) = &found {
-                    // The new content is for the same eyes as the old.
+                    // The new content is as private as the old one.
                     let _ = file.set_permissions(old.permissions());
                 }
                 Ok(Self { file, target, part_path: Some(part), overwrite, written: 0, has_leftover: was_kept })
@@ -74,7 +74,6 @@ impl PartFile {
         }
     }
 
-    /// Appends to it.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.discard_leftover()?;
         self.file.write_all(bytes).map_err(|error| self.write_error(error))?;
@@ -82,7 +81,7 @@ impl PartFile {
         Ok(())
     }
 
-    /// What an earlier run left goes only when there is something to take its place.
+    /// Discards the bytes of an earlier run, once there are new ones.
     fn discard_leftover(&mut self) -> Result<()> {
         if std::mem::take(&mut self.has_leftover) {
             self.file.set_len(0).map_err(|error| self.write_error(error))?;
@@ -90,8 +89,7 @@ impl PartFile {
         Ok(())
     }
 
-    /// Gives it its name: synced, renamed, and the directory synced, so that it is there after a
-    /// power cut too.
+    /// Syncs and renames the part file and syncs the directory, so that the file survives a power failure.
     pub(crate) fn finish(mut self) -> Result<()> {
         self.discard_leftover()?;
         let Some(part) = self.part_path.take() else { return Ok(()) };
@@ -108,19 +106,19 @@ impl PartFile {
         Ok(())
     }
 
-    /// Where the octets are that came so far, if there are any to keep.
+    /// Path of the incomplete file, if it has content.
     pub(crate) fn partial_path(&self) -> Option<&Path> {
         self.part_path.as_deref().filter(|_| self.written > 0)
     }
 
     fn write_error(&self, error: io::Error) -> Error {
-        let what = format!("cannot write {}: {}", self.target.display(), io_error_text(&error));
-        Error::new(Exit::Io, what).with_source(error)
+        let message = format!("cannot write {}: {}", self.target.display(), io_error_text(&error));
+        Error::new(Exit::Io, message).with_source(error)
     }
 }
 
 impl Drop for PartFile {
-    /// An empty part file is of no use to anybody.
+    /// Removes the part file if it is empty.
     fn drop(&mut self) {
         if let Some(part) = &self.part_path
             && self.written == 0
@@ -137,8 +135,8 @@ fn part_path(target: &Path) -> Option<PathBuf> {
     Some(target.with_file_name(name))
 }
 
-/// Opens and locks the part file. The run before may have renamed it between our open and our
-/// lock; then the lock is on a file that has another name by now, and we look again.
+/// Opens and locks the part file. If another run renamed it between open and lock, the lock is on a file with
+/// another name, so the file is opened again.
 fn open_locked(part: &Path, target: &Path) -> Result<(File, bool)> {
     loop {
         let file = OpenOptions::new()
@@ -148,11 +146,11 @@ fn open_locked(part: &Path, target: &Path) -> Result<(File, bool)> {
             .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(part)
             .map_err(|error| create_error(target, error))?;
-        // A file system without locks is no second run.
+        // An error other than WOULDBLOCK means that the file system has no locks, not that a second run holds one.
         if flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK) {
             return Err(Error::new(Exit::CannotCreate, format!("another run is writing {}", part.display()))
                 .expected("one download per target")
-                .remedy("wait for it, or take another name with -o"));
+                .remedy("wait for it, or choose another name with -o"));
         }
         let same = |found: fs::Metadata| {
             file.metadata().is_ok_and(|ours| ours.ino() == found.ino() && ours.dev() == found.dev())
@@ -165,14 +163,14 @@ fn open_locked(part: &Path, target: &Path) -> Result<(File, bool)> {
 }
 
 fn exists_error(target: &Path) -> Error {
-    Error::new(Exit::CannotCreate, format!("{} exists already", target.display()))
-        .expected("a name that is free, since it was not you who typed it")
-        .remedy("name it with -o, or overwrite it with --force")
+    Error::new(Exit::CannotCreate, format!("{} already exists", target.display()))
+        .expected("an unused name, because the name came from the URL")
+        .remedy("choose a name with -o, or overwrite the file with --force")
 }
 
 fn create_error(target: &Path, error: io::Error) -> Error {
     Error::new(Exit::CannotCreate, format!("cannot create {}: {}", target.display(), io_error_text(&error)))
-        .expected("a directory that exists and may be written to")
+        .expected("an existing, writable directory")
         .with_source(error)
 }
 
@@ -197,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_of_a_cut_download_is_kept_and_nothing_is_not() {
+    fn an_interrupted_download_keeps_its_bytes_and_an_empty_one_leaves_no_file() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let target = directory.path().join("f");
         drop(PartFile::create(&target, Overwrite::Yes).expect("created"));
@@ -211,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_stays_until_there_is_something_new() {
+    fn bytes_of_an_earlier_run_stay_until_new_ones_arrive() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let (target, part) = (directory.path().join("f"), directory.path().join("f.part"));
         fs::write(&part, "kept").expect("written");
@@ -237,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_run_with_the_same_target_is_refused() {
+    fn a_second_run_with_the_same_target_fails() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let target = directory.path().join("f");
         let first = PartFile::create(&target, Overwrite::Yes).expect("created");
@@ -252,7 +250,7 @@ mod tests {
         let target = directory.path().join("f");
         let mut part = PartFile::create(&target, Overwrite::No).expect("free so far");
         part.write(b"mine").expect("written");
-        fs::write(&target, "theirs").expect("somebody was faster");
+        fs::write(&target, "theirs").expect("another process created it");
         assert_eq!(part.finish().expect_err("taken").exit(), Exit::CannotCreate);
         assert!(PartFile::create(&target, Overwrite::No).is_err());
         assert_eq!(fs::read(&target).expect("there"), b"theirs");
@@ -267,10 +265,10 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_cannot_be_is_told_at_once() {
+    fn an_impossible_target_fails_at_once() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         for target in [directory.path(), &directory.path().join("none/f"), Path::new("/")] {
-            let error = PartFile::create(target, Overwrite::Yes).expect_err("no such file can be");
+            let error = PartFile::create(target, Overwrite::Yes).expect_err("impossible target");
             assert_eq!(error.exit(), Exit::CannotCreate, "{error}");
         }
     }

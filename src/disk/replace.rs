@@ -1,4 +1,4 @@
-//! Small files, replaced in one step: a reader sees the old content or the new, never half.
+//! Atomic replacement of small files: a reader sees the old content or the new, never a mixture.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -8,22 +8,21 @@ use super::random_suffix;
 use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
-/// Makes `content` the content of `path`: written beside it, synced, renamed onto it.
+/// Replaces the content of `path`: writes a temporary file beside it, syncs it, renames it onto `path`.
 ///
-/// A path that is no regular file (a FIFO, `/dev/stderr`) is written to as it is: a rename would
-/// destroy it.
+/// A path that is not a regular file (a FIFO, `/dev/stderr`) is written to directly; a rename would destroy it.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
     write_atomically(path, content).map_err(|error| write_error(path, error))
 }
 
-/// Whether [`replace()`] could write there, so that a long run does not find out at its end.
+/// Checks that [`replace()`] can write to `path`, so that a long run does not fail at its end.
 pub(crate) fn check_writable(path: &Path) -> Result<()> {
     let checked = match fs::metadata(path) {
         Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
         Ok(found) if !found.is_file() => Ok(()),
         _ => {
             let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-            temp_path(&target).and_then(|draft| write_new(&draft, &[]).and_then(|()| fs::remove_file(&draft)))
+            temp_path(&target).and_then(|temp| write_new(&temp, &[]).and_then(|()| fs::remove_file(&temp)))
         }
     };
     checked.map_err(|error| write_error(path, error))
@@ -38,12 +37,12 @@ fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return OpenOptions::new().write(true).open(path)?.write_all(content);
     }
-    // A link is followed, so that what it points to is replaced and not the link.
+    // Symbolic links are followed, so that the file is replaced and not the link.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let draft = temp_path(&target)?;
-    let written = write_new(&draft, content).and_then(|()| fs::rename(&draft, &target));
+    let temp = temp_path(&target)?;
+    let written = write_new(&temp, content).and_then(|()| fs::rename(&temp, &target));
     if written.is_err() {
-        let _ = fs::remove_file(&draft);
+        let _ = fs::remove_file(&temp);
     }
     written
 }
@@ -56,10 +55,10 @@ fn write_new(temp: &Path, content: &[u8]) -> io::Result<()> {
 
 fn temp_path(target: &Path) -> io::Result<PathBuf> {
     let name = target.file_name().ok_or(io::ErrorKind::IsADirectory)?;
-    let mut draft = std::ffi::OsString::from(".");
-    draft.push(name);
-    draft.push(format!(".{}", random_suffix()));
-    Ok(target.with_file_name(draft))
+    let mut temp = std::ffi::OsString::from(".");
+    temp.push(name);
+    temp.push(format!(".{}", random_suffix()));
+    Ok(target.with_file_name(temp))
 }
 
 #[cfg(test)]
@@ -69,7 +68,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn the_old_content_is_replaced_and_no_draft_is_left() {
+    fn the_old_content_is_replaced_and_no_temporary_file_is_left() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("f");
         replace(&path, b"old").expect("written");
@@ -96,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_checked_without_a_trace() {
+    fn checking_a_target_leaves_no_file() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("f");
         check_writable(&path).expect("free");
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_directory_is_told() {
+    fn a_missing_directory_is_an_error() {
         let error = replace(std::path::Path::new("/nonexistent/f"), b"x").expect_err("nowhere to write");
         assert_eq!(error.exit(), Exit::CannotCreate);
     }

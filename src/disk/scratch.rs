@@ -1,4 +1,4 @@
-//! A private directory that goes away with its owner.
+//! Private temporary directory, removed with its owner.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -9,12 +9,12 @@ use super::random_suffix;
 use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
-/// A directory under the system's temporary one, readable by nobody else.
+/// Directory below the system's temporary directory, accessible to its owner only.
 #[derive(Debug)]
 pub(crate) struct ScratchDir(PathBuf);
 
 impl ScratchDir {
-    /// Makes one.
+    /// Creates the directory.
     pub(crate) fn new() -> Result<Self> {
         loop {
             let path = std::env::temp_dir().join(format!("netlab-{}", random_suffix()));
@@ -32,12 +32,11 @@ impl ScratchDir {
         }
     }
 
-    /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Writes a file into it, with the directories on the way.
+    /// Writes a file, creating the directories on its path.
     pub(crate) fn write_file(&self, name: &str, content: &[u8]) -> Result<PathBuf> {
         let path = self.0.join(name);
         let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, content));
@@ -60,7 +59,7 @@ mod tests {
     use super::ScratchDir;
 
     #[test]
-    fn it_is_gone_with_its_owner() {
+    fn the_directory_is_removed_with_its_owner() {
         let scratch = ScratchDir::new().expect("created");
         let file = scratch.write_file("a/b", b"x").expect("written");
         assert!(file.exists());

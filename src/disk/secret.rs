@@ -1,4 +1,4 @@
-//! Secrets on disk.
+//! Files with secrets.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -8,11 +8,11 @@ use std::path::Path;
 use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
-/// More than any key or password has.
+/// Maximum size of a secret.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// The octets of a secret's file without a line end behind them, and whether only its owner may
-/// read it. The open file is asked, not its name, so that both answers are about the same file.
+/// Reads a secret without its trailing line end, and returns whether only its owner may read the file. Mode and
+/// content come from the open file, not from its name, so that both belong to the same file.
 pub(crate) fn read_secret(path: &Path) -> Result<(Vec<u8>, bool)> {
     let failed = |error: std::io::Error| {
         let exit = match error.kind() {
@@ -26,19 +26,19 @@ pub(crate) fn read_secret(path: &Path) -> Result<(Vec<u8>, bool)> {
     let about = file.metadata().map_err(failed)?;
     if about.is_dir() || about.file_type().is_char_device() || about.file_type().is_block_device() {
         return Err(Error::new(Exit::Config, format!("{} is not a file", path.display()))
-            .expected("a file that holds nothing but the secret"));
+            .expected("a file that contains only the secret"));
     }
     let mode = about.permissions().mode();
-    let mut octets = Vec::new();
-    file.take(MAX_BYTES + 1).read_to_end(&mut octets).map_err(failed)?;
-    if octets.len() as u64 > MAX_BYTES {
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_BYTES {
         return Err(Error::new(Exit::Config, format!("{} is too long for a secret", path.display())));
     }
-    let kept = octets.strip_suffix(b"\n").unwrap_or(&octets);
-    let kept = kept.strip_suffix(b"\r").unwrap_or(kept).len();
-    octets.truncate(kept);
+    let trimmed = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    let length = trimmed.strip_suffix(b"\r").unwrap_or(trimmed).len();
+    bytes.truncate(length);
     let others = 0o077;
-    Ok((octets, mode & others == 0))
+    Ok((bytes, mode & others == 0))
 }
 
 #[cfg(test)]
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_secret_is_told() {
+    fn a_missing_secret_is_an_error() {
         assert_eq!(read_secret("/nonexistent".as_ref()).expect_err("not there").exit(), Exit::InputMissing);
     }
 }

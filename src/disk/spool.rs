@@ -1,7 +1,6 @@
-//! A directory that takes files in and never loses one it has promised to keep.
+//! Spool directory: a file that was stored survives a crash or power failure.
 //!
-//! Owns the order that makes the promise true: written under a name nobody looks at, synced, renamed,
-//! and the directory synced. After that a file is there, also when the power fails.
+//! Owns the order of operations: write under a hidden temporary name, sync, rename, sync the directory.
 
 use std::fs::{self, DirEntry, File};
 use std::io::{self, Write as _};
@@ -16,12 +15,12 @@ use super::random_suffix;
 use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
-/// What drafts are called; a reader of the directory passes over hidden names.
+/// Prefix of temporary files; readers of the directory skip hidden names.
 const TEMP_PREFIX: &str = ".draft-";
-/// After which time a draft is nobody's any more.
+/// Age after which a temporary file was left by a killed run.
 const STALE_AFTER: Duration = Duration::from_secs(3_600);
 
-/// Such a directory.
+/// Directory that stores files durably.
 #[derive(Debug)]
 pub(crate) struct Spool {
     path: PathBuf,
@@ -29,43 +28,43 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// Opens the directory, made if it is not there, and finds out at once whether it takes files.
+    /// Opens the directory, creates it if missing, and checks that files can be stored.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let cannot = |error: io::Error| {
+        let failed = |error: io::Error| {
             Error::new(
                 Exit::CannotCreate,
-                format!("cannot keep files in {}: {}", path.display(), io_error_text(&error)),
+                format!("cannot store files in {}: {}", path.display(), io_error_text(&error)),
             )
-            .expected("a directory that this user may write to")
+            .expected("a directory that this user can write to")
             .with_source(error)
         };
         let is_new = match fs::DirBuilder::new().mode(0o700).create(path) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-            Err(error) => return Err(cannot(error)),
+            Err(error) => return Err(failed(error)),
         };
-        let path = fs::canonicalize(path).map_err(cannot)?;
+        let path = fs::canonicalize(path).map_err(failed)?;
         if let Some(parent) = path.parent().filter(|_| is_new) {
-            // A new directory is there for good once the one around it knows of it.
-            File::open(parent).and_then(|parent| parent.sync_all()).map_err(cannot)?;
+            // A new directory is durable once its parent is synced.
+            File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
         }
-        let directory = File::open(&path).map_err(cannot)?;
+        let directory = File::open(&path).map_err(failed)?;
         let spool = Self { path, directory };
-        // Everything that will be done is tried, so that nobody is deferred for ever.
-        let tried = spool.store(&format!("{TEMP_PREFIX}{}", random_suffix()), b"").map_err(cannot)?;
-        let now = fs::metadata(&tried).and_then(|tried| tried.modified()).map_err(cannot)?;
-        fs::remove_file(tried).map_err(cannot)?;
+        // Try every operation now; otherwise each mail would be deferred forever.
+        let tried = spool.store(&format!("{TEMP_PREFIX}{}", random_suffix()), b"").map_err(failed)?;
+        let now = fs::metadata(&tried).and_then(|tried| tried.modified()).map_err(failed)?;
+        fs::remove_file(tried).map_err(failed)?;
         spool.remove_stale(now);
         Ok(spool)
     }
 
-    /// Takes away what a killed run left. Writing a draft takes moments, so an old one is nobody's; its
-    /// age is by the file system's own clock.
+    /// Removes temporary files of killed runs. Storing takes moments, so an old one is not in use; its age is
+    /// measured by the clock of the file system.
     fn remove_stale(&self, now: SystemTime) {
-        let is_draft = |entry: &DirEntry| {
+        let is_temp = |entry: &DirEntry| {
             let name = entry.file_name();
-            let chance = name.to_str().and_then(|name| name.strip_prefix(TEMP_PREFIX));
-            chance.is_some_and(|chance| chance.len() == 16 && chance.bytes().all(|digit| digit.is_ascii_hexdigit()))
+            let suffix = name.to_str().and_then(|name| name.strip_prefix(TEMP_PREFIX));
+            suffix.is_some_and(|suffix| suffix.len() == 16 && suffix.bytes().all(|digit| digit.is_ascii_hexdigit()))
                 && entry.file_type().is_ok_and(|kind| kind.is_file())
         };
         let is_old = |entry: &DirEntry| {
@@ -73,28 +72,27 @@ impl Spool {
             written.is_ok_and(|written| now.duration_since(written).is_ok_and(|age| age >= STALE_AFTER))
         };
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            if is_draft(&entry) && is_old(&entry) {
-                // Whoever may not remove it is not hindered by it either.
+            if is_temp(&entry) && is_old(&entry) {
+                // A file that cannot be removed does no harm.
                 let _ = fs::remove_file(entry.path());
             }
         }
     }
 
-    /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Keeps a file under this name, which must be free. When this returns, it is on the disk.
+    /// Stores a file under an unused name. On return the file is on disk.
     pub(crate) fn store(&self, name: &str, content: &[u8]) -> io::Result<PathBuf> {
-        let (draft, target) = (self.temp_path(), self.path.join(name));
-        let named = Self::write_temp(&draft, content).and_then(|()| rename_no_replace(&draft, &target));
+        let (temp, target) = (self.temp_path(), self.path.join(name));
+        let named = Self::write_temp(&temp, content).and_then(|()| rename_no_replace(&temp, &target));
         if let Err(error) = named {
-            let _ = fs::remove_file(&draft);
+            let _ = fs::remove_file(&temp);
             return Err(error);
         }
         if let Err(error) = self.directory.sync_all() {
-            // It is not promised, and its sender will come again.
+            // The mail is not acknowledged, so its sender will retry.
             let _ = fs::remove_file(&target);
             return Err(error);
         }
@@ -105,7 +103,7 @@ impl Spool {
         self.path.join(format!("{TEMP_PREFIX}{}{}", random_suffix(), random_suffix()))
     }
 
-    /// A mail is its receiver's business alone.
+    /// Writes a temporary file that only its owner can read.
     fn write_temp(temp: &Path, content: &[u8]) -> io::Result<()> {
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(temp)?;
         file.write_all(content)?;
@@ -113,13 +111,13 @@ impl Spool {
     }
 }
 
-/// Gives a draft its name, if that is free.
+/// Renames a temporary file unless the target exists.
 fn rename_no_replace(temp: &Path, target: &Path) -> io::Result<()> {
     match renameat_with(CWD, temp, CWD, target, RenameFlags::NOREPLACE) {
-        // Not every file system can; a link never replaces either.
+        // Not every file system supports RENAME_NOREPLACE; a hard link does not replace a file either.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             fs::hard_link(temp, target)?;
-            // It has its name; a second one that cannot be taken away harms nobody.
+            // The file has its name; a second name that cannot be removed does no harm.
             let _ = fs::remove_file(temp);
             Ok(())
         }
@@ -136,20 +134,20 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_file_is_kept_whole_private_and_never_replaced() {
+    fn a_file_is_stored_completely_privately_and_never_replaced() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("new");
         let spool = Spool::open(&path).expect("made");
-        let kept = spool.store("1.eml", b"content").expect("kept");
-        assert_eq!(fs::read(&kept).expect("there"), b"content");
-        assert_eq!(fs::metadata(&kept).expect("there").permissions().mode() & 0o777, 0o600);
+        let stored = spool.store("1.eml", b"content").expect("stored");
+        assert_eq!(fs::read(&stored).expect("there"), b"content");
+        assert_eq!(fs::metadata(&stored).expect("there").permissions().mode() & 0o777, 0o600);
         assert!(spool.store("1.eml", b"other").is_err());
-        assert_eq!(fs::read(&kept).expect("there"), b"content");
-        assert_eq!(fs::read_dir(&path).expect("there").count(), 1, "no draft is left");
+        assert_eq!(fs::read(&stored).expect("there"), b"content");
+        assert_eq!(fs::read_dir(&path).expect("there").count(), 1, "no temporary file is left");
     }
 
     #[test]
-    fn drafts_of_a_run_that_was_killed_are_taken_away_once_they_are_old() {
+    fn old_temporary_files_of_a_killed_run_are_removed() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let old = |name: &str, age: Duration| {
             let file = fs::File::create(directory.path().join(name)).expect("created");
@@ -165,11 +163,11 @@ mod tests {
         let left = fs::read_dir(directory.path()).expect("there").map(|entry| entry.expect("readable").file_name());
         let mut left: Vec<_> = left.collect();
         left.sort_unstable();
-        assert_eq!(left, [&*draft(2), ".draft-letter.txt", "old.eml"], "what somebody else has written stays");
+        assert_eq!(left, [&*draft(2), ".draft-letter.txt", "old.eml"], "files of other programs stay");
     }
 
     #[test]
-    fn a_directory_that_takes_no_files_is_told_at_once() {
+    fn an_unusable_directory_fails_at_once() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = directory.path().join("file");
         fs::write(&file, "x").expect("written");

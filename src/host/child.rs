@@ -1,4 +1,4 @@
-//! A child process that ends with its owner.
+//! Child process that is killed with its owner.
 
 use std::io;
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use super::hook::exits_within;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
-/// A running child, its output being collected.
+/// Running child process; two threads collect its output.
 #[derive(Debug)]
 pub(crate) struct Child {
     process: std::process::Child,
@@ -19,19 +19,17 @@ pub(crate) struct Child {
     stderr: Option<JoinHandle<Vec<u8>>>,
 }
 
-/// How a child ended.
+/// Exit code and output of a child.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ChildOutput {
-    /// Its exit code; `None` if a signal killed it.
+    /// Exit code; `None` if a signal killed the child.
     pub code: Option<i32>,
-    /// What it wrote to stdout.
     pub stdout: String,
-    /// What it wrote to stderr.
     pub stderr: String,
 }
 
 impl Child {
-    /// Starts `command` with nothing on its stdin.
+    /// Starts `command` with an empty stdin.
     pub(crate) fn start(mut command: Command) -> Result<Self> {
         let failed = |error: io::Error| Error::new(Exit::OsError, "cannot start a child process").with_source(error);
         let mut process =
@@ -41,32 +39,31 @@ impl Child {
         Ok(Self { process, stdout, stderr })
     }
 
-    /// Asks it to stop, as a supervisor would.
+    /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
         if let Some(pid) = pid {
-            // Fails only if it has ended already.
+            // Fails only if the child has ended already.
             let _ = kill_process(pid, Signal::TERM);
         }
     }
 
-    /// Ends it at once.
+    /// Sends SIGKILL.
     pub(crate) fn kill(&mut self) {
         let _ = self.process.kill();
     }
 
-    /// Whether it still runs.
     pub(crate) fn is_running(&mut self) -> bool {
         matches!(self.process.try_wait(), Ok(None))
     }
 
-    /// Whether it ends by itself within `limit`.
+    /// Waits up to `timeout`; returns true if the child has ended.
     pub(crate) fn exits_within(&self, timeout: Duration) -> bool {
         let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
         pid.is_none_or(|pid| exits_within(pid, timeout, None))
     }
 
-    /// Waits for its end.
+    /// Waits for the child to end and collects its output.
     pub(crate) fn wait(mut self) -> Result<ChildOutput> {
         let status = self
             .process
@@ -89,7 +86,7 @@ impl Drop for Child {
     }
 }
 
-/// The most that is kept of what a child says; the rest is read, so that it never waits for us.
+/// Maximum output kept per stream; the rest is read and discarded, so that the child never blocks on a full pipe.
 const MAX_OUTPUT: u64 = 16 << 20;
 
 /// Reads a pipe to its end on a thread.
@@ -108,7 +105,7 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn a_child_is_heard_to_its_end() {
+    fn the_output_of_a_child_is_collected_to_its_end() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo out; echo err >&2; exit 3"]);
         let ended = Child::start(command).expect("started").wait().expect("ended");
@@ -116,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_can_be_asked_to_stop() {
+    fn a_child_can_be_terminated() {
         let mut command = Command::new("sleep");
         command.arg("60");
         let child = Child::start(command).expect("started");

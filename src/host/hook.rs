@@ -1,7 +1,7 @@
-//! A command that is run because something happened.
+//! Hook: a command that is run on an event.
 //!
-//! Owns its start without a shell, its time limit and its end. It gets the event on stdin and cannot
-//! reach our stdout, which carries results.
+//! Owns its start without a shell, its time limit and its end. The hook reads the event from stdin; its stdout is
+//! discarded, because netlab's stdout carries results.
 
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
@@ -18,23 +18,23 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
-/// How long a command may still take once everything is to end.
+/// Time that a running hook has left once netlab is stopping.
 const GRACE_PERIOD: Duration = Duration::from_secs(1);
 
-/// A command as it was typed: one string, split by the rules of shell quoting, run by no shell.
+/// Command as typed: one string, split by the quoting rules of a shell and run without one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hook {
     argv: Vec<String>,
 }
 
-/// How a run of it ended.
+/// Outcome of one run of a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HookExit {
-    /// With this exit code.
+    /// Exit code.
     Code(i32),
-    /// Killed by this signal.
+    /// Number of the signal that killed the hook.
     Signal(i32),
-    /// It took longer than the limit and was killed, with everything it had started.
+    /// Killed after the timeout, with its whole process group.
     TimedOut,
 }
 
@@ -44,29 +44,30 @@ impl std::str::FromStr for Hook {
     fn from_str(text: &str) -> Result<Self> {
         match shlex::split(text) {
             Some(words) if !words.is_empty() => Ok(Self { argv: words }),
-            _ => Err(Error::new(Exit::Usage, "this is no command")
-                .expected("a program and its arguments, quoted as for a shell")),
+            _ => {
+                Err(Error::new(Exit::Usage, "not a command")
+                    .expected("a program and its arguments, quoted as for a shell"))
+            }
         }
     }
 }
 
 impl Hook {
-    /// Its words.
     pub(crate) fn argv(&self) -> &[String] {
         &self.argv
     }
 
-    /// Refuses a program that is not there, if it is named by its path.
+    /// Checks that a program given as a path exists and is executable.
     pub(crate) fn check(&self) -> Result<()> {
         let named = self.argv.first().filter(|program| program.contains('/'));
         let is_there = |program: &String| access(program, Access::EXEC_OK).is_ok() && Path::new(program).is_file();
         let Some(program) = named.filter(|program| !is_there(program)) else { return Ok(()) };
-        Err(Error::new(Exit::InputMissing, format!("there is no program {program} to run"))
-            .expected("a program, and its arguments quoted as for a shell"))
+        Err(Error::new(Exit::InputMissing, format!("cannot run {program}: no such program"))
+            .expected("a program and its arguments, quoted as for a shell"))
     }
 
-    /// Runs it with `input` on its stdin, for `limit` at most, and for a second only once the other end
-    /// of `hurry` is closed.
+    /// Runs the hook with `input` on stdin, for at most `timeout`, or one more second once the other end of
+    /// `cancel` is closed.
     pub(crate) fn run(
         &self,
         environment: &[(&str, String)],
@@ -82,14 +83,14 @@ impl Hook {
             .stdout(Stdio::null())
             .process_group(0)
             .spawn()?;
-        // It fits the pipe; a command that does not read it is none of our business.
+        // The input fits into the pipe buffer, so a command that does not read it cannot block this thread.
         if let Some(mut stdin) = child.stdin.take() {
             let _ = stdin.write_all(input);
         }
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let ended = pid.is_none_or(|pid| exits_within(pid, timeout, Some(cancel)));
         if let Some(pid) = pid.filter(|_| !ended) {
-            // Fails only if it has ended meanwhile.
+            // Fails only if the process group has ended meanwhile.
             let _ = kill_process_group(pid, Signal::KILL);
         }
         let status = child.wait()?;
@@ -101,13 +102,13 @@ impl Hook {
     }
 }
 
-/// Whether a process ends in time, which becomes short once `hurry`, if there is one, is closed. A signal of ours may
-/// cut the wait short, never stretch it by more than one limit.
+/// Waits for a process to end, for at most `timeout`, which shrinks to [`GRACE_PERIOD`] once the other end of `cancel`
+/// is closed. A signal restarts the wait.
 pub(super) fn exits_within(pid: Pid, timeout: Duration, cancel: Option<BorrowedFd<'_>>) -> bool {
     let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
     let watched = PollFd::new(&process, PollFlags::IN);
-    let hurried = cancel.map(|hurry| PollFd::from_borrowed_fd(hurry, PollFlags::IN));
-    let mut watched = [Some(watched), hurried].into_iter().flatten().collect::<Vec<_>>();
+    let cancelled = cancel.map(|cancel| PollFd::from_borrowed_fd(cancel, PollFlags::IN));
+    let mut watched = [Some(watched), cancelled].into_iter().flatten().collect::<Vec<_>>();
     let (mut fds, mut limit) = (&mut watched[..], timeout);
     loop {
         let left = Timespec {
@@ -117,7 +118,7 @@ pub(super) fn exits_within(pid: Pid, timeout: Duration, cancel: Option<BorrowedF
         match poll(fds, Some(&left)) {
             Ok(0) => return false,
             Ok(_) if fds.first().is_some_and(|process| !process.revents().is_empty()) => return true,
-            // The second is nothing to wait for any more.
+            // `cancel` was closed: from here on wait for the process only.
             Ok(_) => (fds, limit) = (fds.get_mut(..1).unwrap_or_default(), limit.min(GRACE_PERIOD)),
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return true,
@@ -136,20 +137,20 @@ mod tests {
     fn run(text: &str, limit: Duration) -> HookExit {
         let hook: Hook = text.parse().expect("a command");
         let environment = [("NETLAB_TO", "down; exit 9".to_owned())];
-        let (hurry, _open) = std::io::pipe().expect("a pipe");
-        hook.run(&environment, b"{\"type\":\"state\"}\n", limit, hurry.as_fd()).expect("it starts")
+        let (cancel, _open) = std::io::pipe().expect("a pipe");
+        hook.run(&environment, b"{\"type\":\"state\"}\n", limit, cancel.as_fd()).expect("it starts")
     }
 
     #[test]
-    fn it_is_not_waited_for_when_everything_ends() {
+    fn a_hook_is_killed_soon_after_a_cancellation() {
         let hook: Hook = "sleep 60".parse().expect("a command");
-        let (hurry, open) = std::io::pipe().expect("a pipe");
+        let (cancel, open) = std::io::pipe().expect("a pipe");
         drop(open);
-        assert_eq!(hook.run(&[], b"", LIMIT, hurry.as_fd()).expect("it starts"), HookExit::TimedOut);
+        assert_eq!(hook.run(&[], b"", LIMIT, cancel.as_fd()).expect("it starts"), HookExit::TimedOut);
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_refused_before_it_is_needed() {
+    fn a_missing_program_is_reported_before_it_is_needed() {
         for (text, is_there) in
             [("sh -c 'exit 7'", true), ("/bin/sh", true), ("/etc/passwd", false), ("./no-such-x", false)]
         {
@@ -159,28 +160,28 @@ mod tests {
     }
 
     #[test]
-    fn it_gets_the_event_on_stdin_and_in_its_environment() {
+    fn a_hook_gets_the_event_on_stdin_and_in_its_environment() {
         assert_eq!(run(r#"sh -c 'read line; test "$line" = "{\"type\":\"state\"}"'"#, LIMIT), HookExit::Code(0));
         assert_eq!(run(r#"sh -c 'test "$NETLAB_TO" = "down; exit 9"'"#, LIMIT), HookExit::Code(0));
     }
 
     #[test]
-    fn no_shell_reads_the_command() {
+    fn the_command_is_run_without_a_shell() {
         assert_eq!(run("test ';' = ';'", LIMIT), HookExit::Code(0));
         assert_eq!(run("test '$HOME' = a", LIMIT), HookExit::Code(1));
         assert!("'".parse::<Hook>().is_err() && "".parse::<Hook>().is_err());
     }
 
     #[test]
-    fn it_is_ended_at_its_limit_with_everything_it_started() {
+    fn a_hook_is_killed_at_its_timeout_with_its_process_group() {
         assert_eq!(run("sh -c 'sleep 60 & sleep 60'", Duration::from_millis(50)), HookExit::TimedOut);
         assert_eq!(run("sh -c 'kill -9 $$'", LIMIT), HookExit::Signal(9));
     }
 
     #[test]
-    fn a_command_that_is_not_there_is_told() {
+    fn a_missing_command_is_an_error() {
         let hook: Hook = "/nonexistent/command".parse().expect("a command");
-        let (hurry, _open) = std::io::pipe().expect("a pipe");
-        assert!(hook.run(&[], b"", LIMIT, hurry.as_fd()).is_err());
+        let (cancel, _open) = std::io::pipe().expect("a pipe");
+        assert!(hook.run(&[], b"", LIMIT, cancel.as_fd()).is_err());
     }
 }

@@ -1,16 +1,16 @@
-//! The machine around us: child processes, and what it is called.
+//! Host system: child processes and the host name.
 //!
-//! Owns processes that we start and must not leave behind.
+//! Owns the processes that netlab starts; none is left running.
 
 mod child;
-mod guarded;
 mod hook;
+mod supervised;
 
 pub(crate) use child::{Child, ChildOutput};
-pub(crate) use guarded::SupervisedCommand;
 pub(crate) use hook::{Hook, HookExit};
+pub(crate) use supervised::SupervisedCommand;
 
-/// What this machine is called.
+/// Host name of this machine.
 pub(crate) fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -1,7 +1,6 @@
-//! A chart as SVG: the round trips over time, losses marked, and their distribution.
+//! SVG chart: round-trip times over time with losses marked, and their distribution.
 //!
-//! Owns the drawing, a picture for a lab report: no script, no external resource, readable in
-//! print. Every text in it is escaped.
+//! Made for a lab report: no script, no external resource, readable in print. All text is escaped.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -12,27 +11,26 @@ use crate::time::HumanDuration;
 
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 300.0;
-/// Around the drawing, for its labels.
+/// Margins of the drawing, for labels.
 const LEFT: f64 = 80.0;
 const TOP: f64 = 46.0;
 const BOTTOM: f64 = 40.0;
-/// How much of the width the series takes; the distribution has the rest.
+/// Width of the series; the distribution has the rest.
 const SERIES_WIDTH: f64 = 620.0;
 const GAP: f64 = 30.0;
 const BINS: usize = 24;
-/// Dots of one series; beyond, every n-th is drawn and every loss.
+/// Maximum dots per series; a longer one draws every n-th reply and every loss.
 const MAX_MARKERS: usize = 5_000;
 
-/// One target's series.
+/// Series of one target.
 #[derive(Clone, Debug)]
 pub(crate) struct Chart {
-    /// Its name.
     pub title: String,
-    /// Its pings by number, in order.
+    /// Sequence number and outcome of each ping, in order.
     pub markers: Vec<(u64, Marker)>,
 }
 
-/// The charts one above the other.
+/// Draws charts one above the other.
 pub(crate) fn svg(charts: &[Chart]) -> String {
     let mut body = String::new();
     for (index, chart) in charts.iter().enumerate() {
@@ -48,8 +46,8 @@ pub(crate) fn svg(charts: &[Chart]) -> String {
 }
 
 fn draw(chart: &Chart, out: &mut String) {
-    let times = || chart.markers.iter().filter_map(|(_, dot)| dot.rtt());
-    let failures = describe_failures(chart.markers.iter().map(|(_, dot)| *dot));
+    let times = || chart.markers.iter().filter_map(|(_, marker)| marker.rtt());
+    let failures = describe_failures(chart.markers.iter().map(|(_, marker)| *marker));
     let failures = if failures.is_empty() { "all answered" } else { &failures };
     // Writing to a String cannot fail.
     let _ = writeln!(
@@ -83,26 +81,27 @@ fn axes(high: Duration, chart: &Chart, out: &mut String) {
             HumanDuration(time)
         );
     }
-    let (first, last) = (chart.markers.first().map_or(0, |dot| dot.0), chart.markers.last().map_or(0, |dot| dot.0));
+    let (first, last) =
+        (chart.markers.first().map_or(0, |marker| marker.0), chart.markers.last().map_or(0, |marker| marker.0));
     let below = HEIGHT - BOTTOM + 18.0;
     let _ = writeln!(
         out,
         "<text x=\"{LEFT}\" y=\"{below}\">ping {first}</text><text x=\"{:.1}\" y=\"{below}\" text-anchor=\"end\">ping {last}</text>\
-         <text x=\"{:.1}\" y=\"{below}\">how often</text>",
+         <text x=\"{:.1}\" y=\"{below}\">frequency</text>",
         LEFT + SERIES_WIDTH,
         LEFT + SERIES_WIDTH + GAP
     );
 }
 
-/// A dot per answer, a red stroke per loss: a mark that would not stand out is no mark.
+/// Draws a dot per reply and a red stroke per loss, so that losses stand out.
 fn series(chart: &Chart, low: Duration, high: Duration, out: &mut String) {
-    let first = chart.markers.first().map_or(0, |dot| dot.0);
-    let span = chart.markers.last().map_or(1, |dot| dot.0 - first).max(1);
+    let first = chart.markers.first().map_or(0, |marker| marker.0);
+    let span = chart.markers.last().map_or(1, |marker| marker.0 - first).max(1);
     let x = |seq: u64| LEFT + SERIES_WIDTH * ratio(seq - first, span);
     let every = chart.markers.len().div_ceil(MAX_MARKERS).max(1);
-    for (index, (seq, dot)) in chart.markers.iter().enumerate() {
+    for (index, (seq, marker)) in chart.markers.iter().enumerate() {
         let x = x(*seq);
-        let _ = match dot {
+        let _ = match marker {
             Marker::Lost => writeln!(
                 out,
                 "<path d=\"M{x:.1} {TOP}V{:.1}\" stroke=\"#d33\" stroke-opacity=\".55\"/>",
@@ -131,19 +130,18 @@ fn series(chart: &Chart, low: Duration, high: Duration, out: &mut String) {
 fn distribution(times: impl Iterator<Item = Duration>, low: Duration, high: Duration, out: &mut String) {
     let mut counts = [0_usize; BINS];
     for time in times {
-        let class = (0..BINS)
-            .find(|class| fraction(time, low, high) < ratio(*class as u64 + 1, BINS as u64))
-            .unwrap_or(BINS - 1);
-        if let Some(count) = counts.get_mut(class) {
+        let bin =
+            (0..BINS).find(|bin| fraction(time, low, high) < ratio(*bin as u64 + 1, BINS as u64)).unwrap_or(BINS - 1);
+        if let Some(count) = counts.get_mut(bin) {
             *count += 1;
         }
     }
-    let most = counts.iter().copied().max().unwrap_or(0).max(1);
-    let (left, room) = (LEFT + SERIES_WIDTH + GAP, WIDTH - 20.0 - LEFT - SERIES_WIDTH - GAP);
+    let max_count = counts.iter().copied().max().unwrap_or(0).max(1);
+    let (left, max_width) = (LEFT + SERIES_WIDTH + GAP, WIDTH - 20.0 - LEFT - SERIES_WIDTH - GAP);
     let row = (HEIGHT - TOP - BOTTOM) / float(BINS);
-    for (class, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-        let top = HEIGHT - BOTTOM - row * float(class + 1);
-        let width = (room * float(*count) / float(most)).max(1.0);
+    for (bin, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+        let top = HEIGHT - BOTTOM - row * float(bin + 1);
+        let width = (max_width * float(*count) / float(max_count)).max(1.0);
         let _ = writeln!(
             out,
             "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{:.1}\" fill=\"#0b6e4f\"/>",
@@ -172,12 +170,12 @@ mod tests {
     use crate::output::Marker;
     use std::time::Duration;
 
-    fn chart(dots: Vec<(u64, Marker)>) -> String {
-        svg(&[Chart { title: "a<b>&\x1b".into(), markers: dots }])
+    fn chart(markers: Vec<(u64, Marker)>) -> String {
+        svg(&[Chart { title: "a<b>&\x1b".into(), markers }])
     }
 
     #[test]
-    fn answers_losses_and_late_ones_have_their_marks() {
+    fn replies_losses_and_late_replies_have_markers() {
         let text = chart(vec![
             (1, Marker::Answered(Duration::from_millis(1))),
             (2, Marker::Lost),
@@ -190,18 +188,18 @@ mod tests {
     }
 
     #[test]
-    fn nothing_answered_and_nothing_at_all_can_be_drawn() {
+    fn a_chart_without_replies_or_without_pings_can_be_drawn() {
         assert!(chart(vec![(1, Marker::Lost)]).contains("#d33"));
         assert!(chart(vec![]).ends_with("</svg>\n"));
         assert!(svg(&[]).ends_with("</svg>\n"));
     }
 
     #[test]
-    fn a_long_series_is_thinned_but_never_its_losses() {
+    fn a_long_series_is_thinned_but_keeps_its_losses() {
         let count = MAX_MARKERS as u64 * 4;
-        let dots = (1..=count)
+        let markers = (1..=count)
             .map(|seq| (seq, if seq % 100 == 0 { Marker::Lost } else { Marker::Answered(Duration::from_millis(1)) }));
-        let text = chart(dots.collect());
+        let text = chart(markers.collect());
         assert!(text.matches("<circle").count() <= MAX_MARKERS);
         assert_eq!(text.matches("#d33").count() as u64, count / 100);
     }

@@ -1,7 +1,7 @@
-//! Errors on the screen: what happened, what was expected, what to do.
+//! Errors on stderr: what happened, what was expected, what to do.
 //!
-//! Owns the three lines, the JSON `error` event, the chain of causes that `-v` adds, and the
-//! report that a bug asks its finder to send, which color-eyre draws.
+//! Owns the three lines, the JSON `error` event, the chain of causes that `-v` adds, and the panic report,
+//! which color-eyre formats.
 
 use serde::Serialize;
 
@@ -9,19 +9,19 @@ use super::{Palette, Style, escaped, write_stderr};
 use crate::error::{Error, is_catching_panics};
 use crate::exit::Exit;
 
-/// Prints the failure that ends a run.
+/// Prints a failure on stderr.
 pub(super) fn print_error(error: &Error, style: Style) {
-    let ink = Palette::stderr(style);
-    let mut lines = vec![format!("{} {}", ink.paint("1;31", "netlab:"), escaped(error.message()))];
-    lines.extend(error.expectation().map(|text| format!("  {} {}", ink.paint("2", "expected:"), escaped(text))));
-    lines.extend(error.advice().map(|text| format!("  {} {}", ink.paint("2", "to do:"), escaped(text))));
+    let palette = Palette::stderr(style);
+    let mut lines = vec![format!("{} {}", palette.paint("1;31", "netlab:"), escaped(error.message()))];
+    lines.extend(error.expectation().map(|text| format!("  {} {}", palette.paint("2", "expected:"), escaped(text))));
+    lines.extend(error.advice().map(|text| format!("  {} {}", palette.paint("2", "to do:"), escaped(text))));
     if style.verbose > 0 {
-        lines.extend(causes(error).map(|cause| format!("  {} {}", ink.paint("2", "because:"), escaped(&cause))));
+        lines.extend(causes(error).map(|cause| format!("  {} {}", palette.paint("2", "because:"), escaped(&cause))));
     }
     write_stderr(&format!("{}\n", lines.join("\n")));
 }
 
-/// The causes below an error, outermost first.
+/// Causes of an error, outermost first.
 fn causes(error: &Error) -> impl Iterator<Item = String> {
     std::iter::successors(std::error::Error::source(error), |cause| cause.source()).map(ToString::to_string)
 }
@@ -35,7 +35,7 @@ struct ErrorEvent<'e> {
     remedy: Option<&'e str>,
 }
 
-/// The summary of a run that came to nothing.
+/// Summary of a run that failed before it had one of its own; JSON only.
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "summary")]
 pub(super) struct FailureSummary<'e> {
@@ -49,14 +49,14 @@ impl super::Event for FailureSummary<'_> {
     }
 }
 
-/// For programs only: people have read the error.
+// The text is empty: the error was printed already.
 impl std::fmt::Display for FailureSummary<'_> {
     fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         Ok(())
     }
 }
 
-/// The `error` event with its line end.
+/// Formats the `error` event with its line end.
 pub(super) fn json_line(error: &Error) -> serde_json::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(&ErrorEvent {
         exit: error.exit().code(),
@@ -68,9 +68,9 @@ pub(super) fn json_line(error: &Error) -> serde_json::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// From here on a panic, on any thread, is reported as the bug it is and ends the process with
-/// [`Exit::Bug`], unless it is [`guarded`](crate::error::guarded).
-#[expect(clippy::exit, reason = "a bug on a worker thread must not leave the process half alive")]
+/// Installs the panic hook: a panic on any thread is reported as a bug and ends the process with
+/// [`Exit::Bug`], unless [`catch_panic`](crate::error::catch_panic) handles it.
+#[expect(clippy::exit, reason = "a bug on a worker thread must not leave the process running without that thread")]
 pub(crate) fn install_panic_hook() {
     let mut hooks = color_eyre::config::HookBuilder::default()
         .panic_section(format!(
@@ -82,7 +82,7 @@ pub(crate) fn install_panic_hook() {
         hooks = hooks.theme(color_eyre::config::Theme::new());
     }
     let (panic, eyre) = hooks.into_hooks();
-    // Fails only if another hook was there before, and then reports look plainer, no more.
+    // Fails only if another hook was installed before; reports are then less detailed.
     let _ = eyre.install();
     std::panic::set_hook(Box::new(move |info| {
         write_stderr(&format!("{}\n", panic.panic_report(info)));

@@ -1,11 +1,11 @@
-//! Strangers' octets, made harmless for a terminal.
+//! Escaping of untrusted text for terminals.
 //!
-//! Owns the one escaping that everything a peer sent goes through before it is shown: control
-//! characters could clear the screen, fake a line of ours or retitle the window.
+//! Everything a peer sent passes through it before it is shown: control characters could clear the screen, fake
+//! a line of netlab or change the window title.
 
 use std::fmt::{self, Write as _};
 
-/// Text without control characters, new lines excepted: ours are meant.
+/// Escapes control characters except new lines, which netlab itself wrote.
 pub(crate) fn escaped(text: &str) -> impl fmt::Display + '_ {
     EscapedLines(text)
 }
@@ -20,7 +20,7 @@ impl fmt::Display for EscapedLines<'_> {
     }
 }
 
-/// Octets on one line: UTF-8 as it is, everything else as `\xNN`.
+/// Bytes on one line: valid UTF-8 unchanged, everything else as `\xNN`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Escaped<'b>(pub &'b [u8]);
 
@@ -39,8 +39,8 @@ fn escape(character: char, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         '\r' => f.write_str("\\r"),
         '\n' => f.write_str("\\n"),
         '\t' => f.write_str("\\t"),
-        // C1 controls are two octets of UTF-8 and one octet of trouble on an 8-bit terminal; the
-        // bidirectional overrides let a name read as another.
+        // C1 controls are interpreted by 8-bit terminals; bidirectional overrides can make one name look
+        // like another.
         control if control.is_control() || matches!(control, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
             write!(f, "\\u{{{:x}}}", u32::from(control))
         }
@@ -53,14 +53,14 @@ mod tests {
     use super::{Escaped, escaped};
 
     #[test]
-    fn controls_are_shown_and_text_is_left_alone() {
+    fn control_characters_are_escaped_and_text_is_unchanged() {
         assert_eq!(Escaped(b"a\x1b[2J\r\n\tb").to_string(), "a\\u{1b}[2J\\r\\n\\tb");
         assert_eq!(Escaped("grüße \u{202e}x".as_bytes()).to_string(), "grüße \\u{202e}x");
         assert_eq!(Escaped(b"\xff\xfe\x00").to_string(), "\\xff\\xfe\\u{0}");
     }
 
     #[test]
-    fn our_own_line_ends_stay() {
+    fn own_line_ends_stay() {
         assert_eq!(escaped("one\ntwo\x07").to_string(), "one\ntwo\\u{7}");
     }
 }

@@ -1,8 +1,7 @@
-//! The only code that prints.
+//! Output: the only code that writes to stdout and stderr.
 //!
-//! Owns stdout and stderr: events as text or JSON, errors, notes, the trace margin, progress bars.
-//! What an event says is told by its command; how it reaches the reader is told here, once, for
-//! all of them.
+//! Owns events as text or JSON, errors, notes, the trace margin and progress bars. Commands word their events;
+//! this module decides where and how they are written.
 //!
 //! ```text
 //!   Event (plain data) ──▶ Output ──▶ stdout      Error, note, trace, progress ──▶ stderr
@@ -34,13 +33,13 @@ pub(crate) use trace::{Trace, TraceKind};
 use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
-/// Whether stdout, of which there is one, has had its last line.
+/// Set once the summary was written to stdout.
 static SUMMARY_WRITTEN: AtomicBool = AtomicBool::new(false);
 
-/// Whether the reader of stdout takes nothing any longer: whoever wrote to it would wait for ever.
+/// Set once the reader of stdout has stalled; another write would block forever.
 static STDOUT_STALLED: AtomicBool = AtomicBool::new(false);
 
-/// Text for people or JSON for programs.
+/// Output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Format {
     /// One or more lines of text per event.
@@ -50,46 +49,43 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Whether to colour.
+/// Use of colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Color {
-    /// On a terminal, unless the environment says otherwise.
+    /// On a terminal, unless the environment says otherwise
     #[default]
     Auto,
-    /// Always.
+    /// Even if the output is not a terminal
     Always,
-    /// Never.
+    /// No colour
     Never,
 }
 
-/// How the user wants to be talked to; made from the global flags and handed down.
+/// Output style, from the global flags.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Style {
-    /// Text or JSON.
     pub format: Format,
-    /// Summary and errors only.
+    /// Print the summary and errors only.
     pub quiet: bool,
-    /// How much more than usual.
     pub verbose: u8,
-    /// Colour.
     pub color: Color,
 }
 
-/// A fact that is printed. Its `Serialize` form is the JSON line, its `Display` the text.
+/// Event that can be printed: `Serialize` gives the JSON line, `Display` the text.
 pub(crate) trait Event: Serialize + Display {
-    /// Whether it is printed even with `-q`: the summary.
+    /// Returns true for the summary, which is printed even with `-q`.
     fn is_summary(&self) -> bool {
         false
     }
 }
 
-/// A stream that text goes to, and whether it is coloured.
+/// Colours of an output stream, or none.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Palette(bool);
 
 impl Palette {
-    /// The ink for stderr: flag, then `NO_COLOR`, then `CLICOLOR_FORCE`, then `TERM`, then
-    /// whether it is a terminal.
+    /// Palette of stderr, decided by the flag, `NO_COLOR`, `CLICOLOR_FORCE`, `TERM` and whether stderr is a
+    /// terminal, in this order.
     pub(crate) fn stderr(style: Style) -> Self {
         Self::new(style.color, io::stderr().is_terminal())
     }
@@ -114,24 +110,23 @@ impl Palette {
         self.0
     }
 
-    /// `text` in one of the eight colours, by its SGR parameter.
+    /// Colours `text` with an SGR parameter.
     pub(crate) fn paint(self, sgr: &str, text: &str) -> String {
         if self.0 { format!("\x1b[{sgr}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 
-/// Results on stdout, everything else on stderr.
+/// Writer of results to stdout and of everything else to stderr.
 #[derive(Debug)]
 pub(crate) struct Output {
     style: Style,
-    /// The reader has gone away; whatever else there is to say, nobody hears it.
+    /// The reader of stdout is gone; further output is discarded.
     closed: bool,
     is_terminal: bool,
     buffer: Vec<u8>,
 }
 
 impl Output {
-    /// An output in this style.
     pub(crate) fn new(style: Style) -> Self {
         Self {
             style,
@@ -141,24 +136,23 @@ impl Output {
         }
     }
 
-    /// One whose reader takes nothing: what is said to it is not said.
+    /// Output whose reader has stalled: everything written to it is discarded.
     fn stalled() -> Self {
         STDOUT_STALLED.store(true, Ordering::Relaxed);
         Self::new(Style::default())
     }
 
-    /// How the user wants to be talked to.
     pub(crate) fn style(&self) -> Style {
         self.style
     }
 
-    /// Whether the reader of stdout has gone away. That is not a failure: the run ends silently
-    /// with the code it has earned so far.
+    /// Returns true if the reader of stdout is gone. That is not a failure: the run ends silently with its exit
+    /// code so far.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Prints an event as a line of its form, at once.
+    /// Prints an event and flushes it.
     pub(crate) fn emit(&mut self, event: &impl Event) -> Result<()> {
         if self.style.quiet && !event.is_summary() {
             return Ok(());
@@ -174,17 +168,17 @@ impl Output {
         written
     }
 
-    /// Whether stdout is a terminal.
+    /// Returns true if stdout is a terminal.
     pub(crate) fn is_terminal(&self) -> bool {
         self.is_terminal
     }
 
-    /// Writes text of several lines that is only for people: a picture.
+    /// Writes text of several lines that has no JSON form, such as a histogram.
     pub(crate) fn write_text(&mut self, text: &str) -> Result<()> {
         if text.is_empty() { Ok(()) } else { self.write_bytes(format!("{text}\n").as_bytes()) }
     }
 
-    /// Writes content as it is: the body of a page.
+    /// Writes bytes unchanged, such as a response body.
     pub(crate) fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
         if self.closed {
             return Ok(());
@@ -197,26 +191,26 @@ impl Output {
                 Ok(())
             }
             Err(error) => {
-                let word = io_error_text(&error);
-                Err(Error::new(Exit::Io, format!("cannot write to standard output: {word}")).with_source(error))
+                let reason = io_error_text(&error);
+                Err(Error::new(Exit::Io, format!("cannot write to standard output: {reason}")).with_source(error))
             }
         }
     }
 
-    /// Says something to the person at the terminal, on stderr; not with `-q`.
+    /// Prints a note on stderr, unless `-q` was given.
     pub(crate) fn note(&self, text: &str) {
         if !self.style.quiet {
             write_stderr(&format!("{}\n", escaped(text)));
         }
     }
 
-    /// Prints a failure: on stderr for people, and with JSON as an `error` event for programs.
+    /// Prints a failure on stderr, and with `--json` also as an `error` event.
     pub(crate) fn report_error(&mut self, error: &Error) {
         self.write_error_event(error);
         errors::print_error(error, self.style);
     }
 
-    /// Prints the failure that ends `command`. The last line for programs is a summary also then.
+    /// Prints the failure that ends `command`; with `--json` the last line is a summary even then.
     pub(crate) fn report_fatal(&mut self, error: &Error, command: Option<&str>) {
         self.report_error(error);
         self.write_failure_summary(error.exit(), command);
@@ -224,7 +218,7 @@ impl Output {
 
     fn write_error_event(&mut self, error: &Error) {
         if let (Format::Json, Ok(line)) = (self.style.format, errors::json_line(error)) {
-            // The failure is being reported already; a second one adds nothing.
+            // This failure is being reported already; a second one adds nothing.
             let _ = self.write_bytes(&line);
         }
     }
@@ -235,34 +229,34 @@ impl Output {
         }
     }
 
-    /// Prints what the argument parser refuses, in its own words, and for programs as an error.
+    /// Prints a usage error in the words of the argument parser, and with `--json` as an `error` event.
     pub(crate) fn report_usage_error(&mut self, colored: &str, plain: &str, command: Option<&str>) {
         write_stderr(if Palette::stderr(self.style).is_colored() { colored } else { plain });
-        let what = plain.lines().next().unwrap_or_default();
-        let error = Error::new(Exit::Usage, what.strip_prefix("error: ").unwrap_or(what));
+        let first_line = plain.lines().next().unwrap_or_default();
+        let error = Error::new(Exit::Usage, first_line.strip_prefix("error: ").unwrap_or(first_line));
         self.write_error_event(&error);
         self.write_failure_summary(Exit::Usage, command);
     }
 }
 
-/// One event as its line or lines.
+/// Appends an event as one line of JSON or as text.
 fn format_event(event: &impl Event, format: Format, line: &mut Vec<u8>) -> Result<()> {
-    let done = match format {
+    let result = match format {
         Format::Text => write!(line, "{event}"),
         Format::Json => serde_json::to_writer(&mut *line, event).map_err(io::Error::from),
     };
-    done.map_err(|error| Error::new(Exit::Bug, "an event cannot be written down").with_source(error))?;
+    result.map_err(|error| Error::new(Exit::Bug, "cannot format an event").with_source(error))?;
     line.push(b'\n');
     Ok(())
 }
 
-/// Prints help or a version: a result.
+/// Prints help or the version on stdout.
 pub(crate) fn print_help(colored: &str, plain: &str) -> Result<()> {
-    let ink = Palette::new(Color::Auto, io::stdout().is_terminal());
-    Output::new(Style::default()).write_bytes(if ink.0 { colored } else { plain }.as_bytes())
+    let palette = Palette::new(Color::Auto, io::stdout().is_terminal());
+    Output::new(Style::default()).write_bytes(if palette.0 { colored } else { plain }.as_bytes())
 }
 
-/// Writes to stderr. If nobody reads that either, there is nobody left to tell.
+/// Writes to stderr. A failure is ignored, because there is no other place to report it.
 fn write_stderr(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }

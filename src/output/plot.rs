@@ -1,7 +1,7 @@
-//! Pictures of a series in text: a spark line and a histogram.
+//! Text plots of a series: spark line and histogram.
 //!
-//! Owns how durations become blocks. What is lost is shown, not left out: a line without its gaps
-//! would lie.
+//! Owns the mapping of durations to block characters. Losses are shown, because a plot without its gaps would be
+//! misleading.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -9,26 +9,25 @@ use std::time::Duration;
 use crate::time::HumanDuration;
 
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// Rows of a histogram.
 const ROWS: usize = 8;
 
-/// What became of one ping.
+/// Outcome of one ping in a plot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Marker {
-    /// Answered in time.
+    /// Reply within the timeout.
     Answered(Duration),
-    /// Answered too late.
+    /// Reply after the timeout.
     Late(Duration),
-    /// Not answered.
+    /// No reply.
     Lost,
-    /// Told to be unwanted: the port is closed.
+    /// Network error such as port unreachable (ICMP).
     Refused,
-    /// It never left.
+    /// Not sent by the local system.
     NotSent,
 }
 
 impl Marker {
-    /// How long the answer took, late or not.
+    /// Round-trip time of the reply, late or not.
     pub(crate) fn rtt(self) -> Option<Duration> {
         match self {
             Self::Answered(time) | Self::Late(time) => Some(time),
@@ -37,12 +36,12 @@ impl Marker {
     }
 }
 
-/// How many have no time, by what became of them, in words.
+/// Counts of the pings without a reply, in words.
 pub(super) fn describe_failures(markers: impl Iterator<Item = Marker>) -> String {
     let mut counts = [(0, "lost"), (0, "refused"), (0, "not sent")];
     let [(lost, _), (refused, _), (not_sent, _)] = &mut counts;
-    for dot in markers {
-        match dot {
+    for marker in markers {
+        match marker {
             Marker::Answered(_) | Marker::Late(_) => {}
             Marker::Lost => *lost += 1,
             Marker::Refused => *refused += 1,
@@ -54,15 +53,15 @@ pub(super) fn describe_failures(markers: impl Iterator<Item = Marker>) -> String
     words.join(", ")
 }
 
-/// The series from left to right in at most `width` cells, each the longest time of its part;
-/// a part without any shows `x`. Below it, if parts have both, how much of each was lost.
+/// Draws a series in at most `width` cells, each the longest time of its part; a part without a reply is `x`.
+/// If cells hold several pings, a second line shows the share of each part that was lost.
 pub(crate) fn spark_line(markers: &[Marker], width: usize) -> String {
     let Some((low, high)) = range(markers) else { return describe_failures(markers.iter().copied()) };
     let per_cell = markers.len().div_ceil(width.max(1)).max(1);
     let cells: String = markers.chunks(per_cell).map(|part| cell(part, low, high)).collect();
     let start = HumanDuration(low).to_string();
     let line = format!("{start} {cells} {}", HumanDuration(high));
-    if per_cell == 1 || markers.iter().all(|dot| dot.rtt().is_some()) {
+    if per_cell == 1 || markers.iter().all(|marker| marker.rtt().is_some()) {
         return line;
     }
     let missing: String = markers.chunks(per_cell).map(loss_block).collect();
@@ -74,37 +73,37 @@ pub(crate) fn spark_line(markers: &[Marker], width: usize) -> String {
     )
 }
 
-/// How much of a part has no time.
+/// Block for the share of a part without a reply.
 fn loss_block(part: &[Marker]) -> char {
-    let count = part.iter().filter(|dot| dot.rtt().is_none()).count();
+    let count = part.iter().filter(|marker| marker.rtt().is_none()).count();
     let share = u32::try_from(count * 100 / part.len().max(1)).unwrap_or(100);
     if count == 0 { ' ' } else { block(f64::from(share) / 100.0) }
 }
 
 fn cell(part: &[Marker], low: Duration, high: Duration) -> char {
-    let longest = part.iter().filter_map(|dot| dot.rtt()).max();
+    let longest = part.iter().filter_map(|marker| marker.rtt()).max();
     match longest {
         Some(time) => block(fraction(time, low, high)),
         None => 'x',
     }
 }
 
-/// How often which time occurred, a row per class of equal width.
+/// Draws a histogram with bins of equal width, one per row.
 pub(crate) fn histogram(markers: &[Marker], width: usize) -> String {
     let Some((low, high)) = range(markers) else { return String::new() };
     let rows = if low == high { 1 } else { ROWS };
     let mut counts = vec![0_usize; rows];
-    for time in markers.iter().filter_map(|dot| dot.rtt()) {
+    for time in markers.iter().filter_map(|marker| marker.rtt()) {
         if let Some(count) = counts.get_mut(bin_index(time, low, high, rows)) {
             *count += 1;
         }
     }
-    let most = counts.iter().copied().max().unwrap_or(1).max(1);
+    let max_count = counts.iter().copied().max().unwrap_or(1).max(1);
     let step = high.saturating_sub(low) / u32::try_from(rows).unwrap_or(1);
     let mut text = String::new();
     for (row, count) in counts.iter().enumerate() {
         let from = low + step * u32::try_from(row).unwrap_or(0);
-        let bar = "█".repeat((count * width).div_ceil(most));
+        let bar = "█".repeat((count * width).div_ceil(max_count));
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{:>9} {bar} {count}", HumanDuration(from).to_string());
     }
@@ -112,11 +111,11 @@ pub(crate) fn histogram(markers: &[Marker], width: usize) -> String {
 }
 
 fn range(markers: &[Marker]) -> Option<(Duration, Duration)> {
-    let times = || markers.iter().filter_map(|dot| dot.rtt());
+    let times = || markers.iter().filter_map(|marker| marker.rtt());
     Some((times().min()?, times().max()?))
 }
 
-/// Where a time lies between the shortest and the longest, 0…1.
+/// Position of a time between the shortest and the longest, 0…1.
 pub(super) fn fraction(time: Duration, low: Duration, high: Duration) -> f64 {
     let whole = high.saturating_sub(low).as_secs_f64();
     if whole > 0.0 { time.saturating_sub(low).as_secs_f64() / whole } else { 0.0 }
@@ -130,7 +129,7 @@ fn block(fraction: f64) -> char {
     BLOCKS.get(scaled(fraction, BLOCKS.len())).copied().unwrap_or('█')
 }
 
-/// A fraction as one of `count` classes.
+/// Maps a fraction to one of `count` bins.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spark_line_rises_and_shows_its_losses() {
+    fn a_spark_line_follows_the_times_and_shows_losses() {
         assert_eq!(spark_line(&ms(&[1, 8, 0, 4]), 60), "1.00 ms ▁█x▄ 8.00 ms");
         assert_eq!(spark_line(&ms(&[3, 3]), 60), "3.00 ms ▁▁ 3.00 ms");
         assert_eq!(spark_line(&ms(&[0, 0]), 60), "2 lost");
@@ -171,13 +170,13 @@ mod tests {
     }
 
     #[test]
-    fn a_part_with_some_losses_shows_its_times_and_how_many() {
+    fn a_part_with_losses_shows_its_times_and_the_share_lost() {
         let line = spark_line(&ms(&[1, 1, 1, 0, 0, 8, 0, 0]), 4);
         assert_eq!(line, "1.00 ms ▁▁█x 8.00 ms\n   lost  ▅▅█ 4 lost");
     }
 
     #[test]
-    fn a_histogram_counts_every_answer_once() {
+    fn a_histogram_counts_every_reply_once() {
         let text = histogram(&ms(&[1, 1, 2, 9, 0]), 10);
         let counted: usize = text.lines().filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum();
         assert_eq!((counted, text.lines().count()), (4, 8), "{text}");
@@ -186,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn no_width_at_all_divides_by_nothing() {
+    fn zero_width_does_not_divide_by_zero() {
         assert!(!spark_line(&ms(&[1, 2]), 0).is_empty());
         assert!(!histogram(&ms(&[1, 2]), 0).is_empty());
     }

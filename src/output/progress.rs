@@ -1,4 +1,4 @@
-//! A progress bar: on stderr, only on a terminal, only for work that takes a while.
+//! Progress bars and status lines on stderr; only on a terminal.
 
 use std::fmt::Write;
 use std::io::{self, IsTerminal as _};
@@ -9,10 +9,10 @@ use indicatif::{BinaryBytes, HumanDuration, ProgressBar, ProgressDrawTarget, Pro
 use super::{Format, Style};
 use crate::time::Moment;
 
-/// Work shorter than this shows no bar.
+/// Minimum duration of work before a bar appears.
 const SHOW_AFTER: Duration = Duration::from_millis(500);
 
-/// Octets on their way, and how many there will be, if that is known.
+/// Progress bar of a transfer.
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: ProgressBar,
@@ -22,13 +22,13 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// A bar for `total` octets that shows itself once the work has lasted for half a second.
+    /// Creates a bar for `total` bytes, if known; it appears after half a second.
     pub(crate) fn new(total: Option<u64>, style: Style, now: Moment) -> Self {
         let allowed = !style.quiet && style.format == Format::Text;
         Self { bar: ProgressBar::hidden(), started: now, total, enabled: allowed }
     }
 
-    /// Says how many have come so far.
+    /// Sets the number of bytes transferred so far.
     pub(crate) fn set_position(&mut self, bytes: u64, now: Moment) {
         if self.enabled && self.bar.is_hidden() && now - self.started >= SHOW_AFTER {
             self.enabled = false;
@@ -37,27 +37,26 @@ impl Progress {
         self.bar.set_position(bytes);
     }
 
-    /// Takes the bar away.
     pub(crate) fn clear(&self) {
         self.bar.finish_and_clear();
     }
 }
 
-/// A line at the bottom of the terminal that says how it goes.
+/// Status line at the bottom of the terminal.
 #[derive(Debug)]
 pub(crate) struct StatusLine {
     bar: Option<ProgressBar>,
     last_update: Option<Moment>,
 }
 
-/// Between two changes of a live line.
+/// Interval between updates of a status line.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(200);
 
 impl StatusLine {
-    /// A line, where there is a terminal and nobody asked for quiet.
+    /// Creates a status line; without a terminal, with `-q` or `--json` it is never shown.
     pub(crate) fn new(style: Style) -> Self {
-        let wanted = !style.quiet && style.format == Format::Text && io::stderr().is_terminal();
-        let bar = wanted.then(|| {
+        let is_shown = !style.quiet && style.format == Format::Text && io::stderr().is_terminal();
+        let bar = is_shown.then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar
@@ -65,7 +64,7 @@ impl StatusLine {
         Self { bar, last_update: None }
     }
 
-    /// Says how it goes, if it is time to say so again.
+    /// Updates the text, at most once per refresh interval.
     pub(crate) fn update(&mut self, now: Moment, text: impl FnOnce() -> String) {
         let Some(bar) = &self.bar else { return };
         if self.last_update.is_none_or(|shown| now - shown >= REFRESH_INTERVAL) {
@@ -75,7 +74,7 @@ impl StatusLine {
         }
     }
 
-    /// Takes the line away while something else is printed.
+    /// Hides the line while `print` runs.
     pub(crate) fn suspend(&self, print: impl FnOnce()) {
         match &self.bar {
             Some(bar) => bar.suspend(print),
@@ -83,7 +82,7 @@ impl StatusLine {
         }
     }
 
-    /// Takes the line away for good.
+    /// Removes the line.
     pub(crate) fn clear(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -91,14 +90,14 @@ impl StatusLine {
     }
 }
 
-/// indicatif hides a bar by itself where stderr is no terminal.
+/// Creates a visible bar; indicatif hides it if stderr is not a terminal.
 fn new_bar(total: Option<u64>) -> ProgressBar {
     let template = match total {
         Some(_) => "{wide_bar} {binary_bytes} of {binary_total_bytes}, {rate}, {left} left",
         None => "{spinner} {binary_bytes}, {rate}, {elapsed}",
     };
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    // The mean so far: what fills a buffer at once says nothing of what follows.
+    // The mean rate so far: the first burst only fills socket buffers and does not predict the rest.
     let rate = |state: &ProgressState, out: &mut dyn Write| {
         let _ = write!(out, "{}/s", BinaryBytes(mean_rate(state)));
     };
@@ -112,7 +111,7 @@ fn new_bar(total: Option<u64>) -> ProgressBar {
     bar
 }
 
-/// Octets in a second, over all the time so far.
+/// Mean rate in bytes per second since the start.
 fn mean_rate(state: &ProgressState) -> u64 {
     let millis = state.elapsed().as_millis().max(1);
     u64::try_from(u128::from(state.pos()) * 1000 / millis).unwrap_or(u64::MAX)

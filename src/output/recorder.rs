@@ -1,7 +1,7 @@
-//! A server's events, written by one thread so that no other one waits for a slow terminal.
+//! Event recorder: one thread writes the events of a server, so that workers never wait for a slow terminal.
 //!
-//! Owns the bounded queue between the threads that serve and the one that writes. Full means
-//! dropped and counted: a log must never stop a server.
+//! Owns the bounded queue between the workers and the writer. A full queue drops and counts events, because a
+//! log must never stop a server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,15 +12,15 @@ use super::{Event, Output, format_event};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
-/// Events that may wait to be written.
+/// Maximum events in the queue.
 const QUEUE_LIMIT: usize = 8192;
-/// Octets collected before they are written even though more events wait.
+/// Size of a batch that is written even if more events are queued.
 const BATCH_BYTES: usize = 64 * 1024;
 
-/// How long the end of a run waits for a reader that takes nothing.
+/// Time without progress after which the reader of stdout counts as stalled at the end of a run.
 const STALL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Hands events to the writer; cheap to clone, one per thread.
+/// Sender side of the queue; cheap to clone, one per thread.
 #[derive(Debug)]
 pub(crate) struct Recorder<E> {
     queue: SyncSender<E>,
@@ -33,25 +33,25 @@ impl<E> Clone for Recorder<E> {
     }
 }
 
-/// The thread that writes.
+/// Writer thread.
 #[derive(Debug)]
 pub(crate) struct Writer {
     done: Receiver<(Output, Result<()>)>,
     dropped: Arc<AtomicU64>,
-    /// Batches written; it moves as long as somebody reads.
+    /// Batches written so far; unchanged while the reader is stalled.
     batches: Arc<AtomicU64>,
 }
 
 impl<E: Event + Send + 'static> Recorder<E> {
-    /// Starts the writer. `on_gone` is called once if nobody reads stdout any longer.
+    /// Starts the writer thread. `on_closed` is called once if stdout is closed by its reader.
     pub(crate) fn start(output: Output, on_closed: impl FnOnce() + Send + 'static) -> Result<(Self, Writer)> {
         let (queue, events) = sync_channel(QUEUE_LIMIT);
         let dropped = Arc::new(AtomicU64::new(0));
         let batches = Arc::new(AtomicU64::new(0));
-        let (tell, done) = sync_channel(1);
+        let (done_sender, done) = sync_channel(1);
         let run = {
             let (dropped, batches) = (Arc::clone(&dropped), Arc::clone(&batches));
-            move || drop(tell.send(run_writer(output, &events, (&dropped, &batches), on_closed)))
+            move || drop(done_sender.send(run_writer(output, &events, (&dropped, &batches), on_closed)))
         };
         std::thread::Builder::new()
             .name("writer".into())
@@ -60,7 +60,7 @@ impl<E: Event + Send + 'static> Recorder<E> {
         Ok((Self { queue, dropped: Arc::clone(&dropped) }, Writer { done, dropped, batches }))
     }
 
-    /// Hands over an event, or counts it as dropped.
+    /// Queues an event, or counts it as dropped.
     pub(crate) fn emit(&self, event: E) {
         if self.queue.try_send(event).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -69,20 +69,19 @@ impl<E: Event + Send + 'static> Recorder<E> {
 }
 
 impl Writer {
-    /// Waits until everything is written, once all recorders are gone; returns the output, how
-    /// many events were dropped, and the first failure. A reader that takes nothing any longer holds up
-    /// nobody's end.
+    /// Waits until the queue is written, once all recorders are dropped; returns the output, the number of
+    /// dropped events and the first failure. Gives up on a reader that stalls.
     pub(crate) fn finish(self) -> (Output, u64, Result<()>) {
         let mut written = self.batches.load(Ordering::Relaxed);
         let (output, result) = loop {
             match self.done.recv_timeout(STALL_TIMEOUT) {
-                Ok(ended) => break ended,
+                Ok(result) => break result,
                 Err(RecvTimeoutError::Disconnected) => break (Output::new(super::Style::default()), Ok(())),
                 Err(RecvTimeoutError::Timeout) => {
                     let now = self.batches.load(Ordering::Relaxed);
                     if now == written {
-                        let what = "nobody reads standard output; what was left to say is lost";
-                        break (Output::stalled(), Err(Error::new(Exit::Io, what)));
+                        let message = "standard output is not being read; the remaining output was discarded";
+                        break (Output::stalled(), Err(Error::new(Exit::Io, message)));
                     }
                     written = now;
                 }
@@ -92,15 +91,15 @@ impl Writer {
     }
 }
 
-/// Writes each event as soon as it comes, and those that come together in one call. A full disk
-/// loses lines, which are counted, and does not end the server.
+/// Writes each event at once, and queued events together in one call. Lines lost to a full disk are counted and do
+/// not end the server.
 fn run_writer<E: Event>(
     mut output: Output,
     events: &Receiver<E>,
     (dropped, batches): (&AtomicU64, &AtomicU64),
     on_closed: impl FnOnce(),
 ) -> (Output, Result<()>) {
-    let mut on_gone = Some(on_closed);
+    let mut on_closed = Some(on_closed);
     let mut first_failure = Ok(());
     let mut batch = Vec::new();
     while let Ok(event) = events.recv().map_err(|RecvError| ()) {
@@ -130,9 +129,9 @@ fn run_writer<E: Event>(
         batches.fetch_add(1, Ordering::Relaxed);
         first_failure = first_failure.and(failed);
         if output.is_closed()
-            && let Some(on_gone) = on_gone.take()
+            && let Some(on_closed) = on_closed.take()
         {
-            on_gone();
+            on_closed();
         }
     }
     (output, first_failure)
@@ -143,7 +142,7 @@ fn flush(output: &mut Output, batch: &[u8], lines: u64, dropped: &AtomicU64) -> 
     if let Err(error) = &written
         && dropped.fetch_add(lines, Ordering::Relaxed) == 0
     {
-        // Said once, at the first loss; how many there were is said in the end.
+        // Reported once, at the first loss; the summary has the number of lost lines.
         output.report_error(error);
     }
     written

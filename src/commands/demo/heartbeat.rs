@@ -1,4 +1,4 @@
-//! The heartbeat pair: `heartbeat watch` and `heartbeat send`.
+//! Heartbeat pair of the demo: `heartbeat watch` and `heartbeat send`.
 
 use super::runner::DemoRunner;
 use crate::error::Result;
@@ -6,22 +6,22 @@ use crate::exit::Exit;
 
 const PAIR: &str = "heartbeat";
 
-/// Plays the pair.
+/// Runs the pair.
 pub(super) fn run(runner: &mut DemoRunner) -> Result<()> {
     let server = runner.start_server(PAIR, &["heartbeat", "watch", "--expect", "web-1"])?;
     let watcher = server.address.clone();
     let send = ["heartbeat", "send", &watcher, "--name", "web-1", "-i", "50ms", "-c", "5", "--echo"];
-    runner.step(&server, "five beats with echoes, and a goodbye", &send, Exit::Success, |_, ended| {
-        ended.stdout.contains("5 beats sent, 5 echoes") && ended.stdout.contains("goodbye after beat 5")
+    runner.step(&server, "five beats with echoes, then a stop message", &send, Exit::Success, |_, ended| {
+        ended.stdout.contains("5 beats sent, 5 echoes") && ended.stdout.contains("stop message sent after beat 5")
     })?;
     let exec = ["heartbeat", "send", &watcher, "--name", "job", "-i", "50ms", "--exec", "sh", "-c", "exit 3"];
-    runner.step(&server, "beats while a command lives, and its exit code", &exec, Exit::ChildExit(3), |_, ended| {
-        ended.stderr.contains("the command ended with 3")
+    runner.step(&server, "beats while a command runs, and its exit code", &exec, Exit::ChildExit(3), |_, ended| {
+        ended.stderr.contains("the command exited with 3")
     })?;
-    let nobody = ["heartbeat", "watch", "--bind", "0", "--expect", "db", "--until", "all up", "--for", "100ms", "-q"];
-    runner.step(&server, "somebody who never comes is exit code 1", &nobody, Exit::Negative, |_, ended| {
-        ended.stdout.contains("what was waited for did not come")
+    let absent = ["heartbeat", "watch", "--bind", "0", "--expect", "db", "--until", "all up", "--for", "100ms", "-q"];
+    runner.step(&server, "a sender that never reports is exit code 1", &absent, Exit::Negative, |_, ended| {
+        ended.stdout.contains("condition of --until not met")
     })?;
-    runner.stop_server(server, "SIGTERM: who was there, and what got lost")?;
+    runner.stop_server(server, "SIGTERM: which senders were up, what was lost")?;
     Ok(())
 }

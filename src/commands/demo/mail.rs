@@ -1,4 +1,4 @@
-//! The mail pair: `mail` and `mail-serve`, over STARTTLS and past a server that fails on order.
+//! Mail pair of the demo: `mail` and `mail-serve`, with STARTTLS and an injected fault.
 
 use super::runner::DemoRunner;
 use crate::error::Result;
@@ -6,7 +6,7 @@ use crate::exit::Exit;
 
 const PAIR: &str = "mail-serve, mail";
 
-/// Plays the pair.
+/// Runs the pair.
 pub(super) fn run(runner: &mut DemoRunner) -> Result<()> {
     let server = runner.start_server(
         PAIR,
@@ -32,14 +32,14 @@ pub(super) fn run(runner: &mut DemoRunner) -> Result<()> {
     )?;
     runner.step(
         &server,
-        "a greylisted recipient is tried again",
+        "a greylisted recipient is retried",
         &[&mail[..], &["--to", "late@lab.test", "--retry", "1", "--retry-wait", "50ms"]].concat(),
         Exit::Success,
         |_, ended| ended.stdout.contains("accepted late@lab.test"),
     )?;
     runner.step(
         &server,
-        "a certificate nobody vouches for is not accepted",
+        "an untrusted certificate is not accepted",
         &["mail", "--starttls", &address, "--info"],
         Exit::Certificate,
         |_, ended| ended.stderr.contains("certificate"),

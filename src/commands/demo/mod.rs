@@ -1,7 +1,7 @@
 //! `netlab demo`: every pair against itself, on loopback, in seconds.
 //!
-//! Owns the list of pairs and the table at the end. It runs this very program, so what it shows is
-//! what a user would see; [`stage`] starts the processes, each pair has a file of its own.
+//! Owns the list of pairs and the table at the end. Runs this program itself, so that its output is what a user
+//! would see; [`runner`] starts the processes, each pair has its own file.
 
 mod heartbeat;
 mod mail;
@@ -32,15 +32,15 @@ Examples:
 pub(crate) struct Demo {}
 
 impl Demo {
-    /// Runs all pairs; done only if every step ended as it should.
+    /// Runs all pairs; succeeds only if every step ended as expected.
     pub(crate) fn run(style: Style) -> Result<Exit> {
         let started = net::now();
-        let mut stage = DemoRunner::new(Output::new(style), Signals::install()?)?;
-        web::run(&mut stage)?;
-        ping::run(&mut stage)?;
-        heartbeat::run(&mut stage)?;
-        mail::run(&mut stage)?;
-        let (mut output, steps) = stage.finish();
+        let mut runner = DemoRunner::new(Output::new(style), Signals::install()?)?;
+        web::run(&mut runner)?;
+        ping::run(&mut runner)?;
+        heartbeat::run(&mut runner)?;
+        mail::run(&mut runner)?;
+        let (mut output, steps) = runner.finish();
         let summary = Summary::new(steps, net::now() - started);
         let exit = if summary.failed == 0 { Exit::Success } else { Exit::Negative };
         output.emit(&DemoReport::summary(summary))?;
@@ -48,26 +48,25 @@ impl Demo {
     }
 }
 
-/// Everything `demo` says: the steps, and their table.
+/// Lines of `demo`: its steps and the final table.
 type DemoReport = Report<Step, Summary>;
 
-/// One command line and what came of it.
+/// One command line and its result.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename = "step")]
 struct Step {
-    /// Which two subcommands meet.
+    /// Subcommands of the pair.
     pair: &'static str,
-    /// What this step shows.
+    /// Purpose of the step.
     shows: &'static str,
-    /// As a user would type it.
+    /// Command line as a user would type it.
     command: String,
-    /// The code it should end with.
     expected: i32,
-    /// The code it ended with; `null` if a signal ended it.
+    /// Exit code; `null` if a signal ended the command.
     exit: Option<i32>,
-    /// Whether that, and what it printed, is right.
+    /// Exit code and output were as expected.
     ok: bool,
-    /// What it printed, shortened.
+    /// Output, shortened.
     #[serde(skip)]
     printed: String,
 }
@@ -109,8 +108,8 @@ impl fmt::Display for Summary {
         }
         let elapsed = HumanDuration(Duration::from_nanos(self.elapsed_ns));
         match self.failed {
-            0 => write!(f, "all {} steps went well, in {elapsed}", self.passed),
-            failed => write!(f, "{failed} of {} steps went wrong, in {elapsed}", self.passed + failed),
+            0 => write!(f, "all {} steps passed in {elapsed}", self.passed),
+            failed => write!(f, "{failed} of {} steps failed in {elapsed}", self.passed + failed),
         }
     }
 }

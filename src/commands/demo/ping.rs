@@ -1,4 +1,4 @@
-//! The ping pair: `ping-serve` and `ping`, with a plan that comes true.
+//! Ping pair of the demo: `ping-serve` and `ping`, with planned loss.
 
 use super::runner::DemoRunner;
 use crate::error::Result;
@@ -6,12 +6,12 @@ use crate::exit::Exit;
 
 const PAIR: &str = "ping-serve, ping";
 
-/// Plays the pair.
+/// Runs the pair.
 pub(super) fn run(runner: &mut DemoRunner) -> Result<()> {
     let server = runner.start_server(PAIR, &["ping-serve", "--loss", "list:2,5", "--seed", "7"])?;
     let target = server.address.clone();
     let ping = ["ping", &target, "-c", "6", "-i", "20ms", "--timeout", "100ms"];
-    runner.step(&server, "six pings, of which 2 and 5 get lost", &ping, Exit::Success, |_, ended| {
+    runner.step(&server, "six pings; the server drops 2 and 5", &ping, Exit::Success, |_, ended| {
         ended.stdout.contains("request timed out (2)") && ended.stdout.contains("6 sent, 4 received, 2 lost, 0 late")
     })?;
     let strict = ["ping", &target, "-c", "6", "-i", "5ms", "--timeout", "50ms", "-q", "--fail-if", "loss>10%"];
@@ -19,9 +19,9 @@ pub(super) fn run(runner: &mut DemoRunner) -> Result<()> {
         ended.stderr.contains("loss is 33.3 %")
     })?;
     let stamp = ["ping", &target, "-c", "20", "-i", "2ms", "--timeout", "50ms", "-q", "--wire", "stamp"];
-    runner.step(&server, "STAMP tells the way up from the way down", &stamp, Exit::Success, |_, ended| {
+    runner.step(&server, "STAMP separates upstream from downstream loss", &stamp, Exit::Success, |_, ended| {
         ended.stdout.contains("lost on the way up 2 (10.0 %), on the way down 0")
     })?;
-    runner.stop_server(server, "SIGTERM: what became of every datagram")?;
+    runner.stop_server(server, "SIGTERM: the summary accounts for each datagram")?;
     Ok(())
 }

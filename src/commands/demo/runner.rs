@@ -1,4 +1,4 @@
-//! Where the pairs play: a directory of their own, processes of this program, a record of steps.
+//! Demo runner: a scratch directory, child processes of this program, a record of steps.
 
 use std::fs;
 use std::process::Command;
@@ -12,14 +12,14 @@ use crate::host::{Child, ChildOutput};
 use crate::net::{self, Signals, WakeReason};
 use crate::output::Output;
 
-/// How long a server may take until it listens, and a client until it ends.
+/// Time limit for a server to listen and for a client to end.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Between two looks at a file or a process.
+/// Interval between checks of a file or a process.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
-/// Lines of a step's output that are shown.
+/// Maximum lines of a step's output that are shown.
 const MAX_LINES_SHOWN: usize = 12;
 
-/// The stage of a demo.
+/// State of one demo run.
 pub(super) struct DemoRunner {
     scratch: ScratchDir,
     output: Output,
@@ -27,32 +27,32 @@ pub(super) struct DemoRunner {
     steps: Vec<Step>,
 }
 
-/// A server that runs in the background.
+/// Server running in the background.
 pub(super) struct Server {
     child: Child,
     pair: &'static str,
     command: String,
-    /// The address that it said it listens on.
+    /// First address of its ready file.
     pub address: String,
 }
 
 impl DemoRunner {
-    /// An empty stage.
+    /// Creates the scratch directory.
     pub(super) fn new(output: Output, signals: Signals) -> Result<Self> {
         Ok(Self { scratch: ScratchDir::new()?, output, signals, steps: Vec::new() })
     }
 
-    /// The record, once all is played.
+    /// Returns the recorded steps.
     pub(super) fn finish(self) -> (Output, Vec<Step>) {
         (self.output, self.steps)
     }
 
-    /// Puts a file into the stage's directory, where every command runs.
+    /// Writes a file to the scratch directory, where every command runs.
     pub(super) fn write_file(&self, name: &str, content: &[u8]) -> Result<()> {
         self.scratch.write_file(name, content).map(|_| ())
     }
 
-    /// The content of a file in the stage's directory, nothing if there is none.
+    /// Reads a file of the scratch directory; a missing file is empty.
     pub(super) fn read_file(&self, name: &str) -> Vec<u8> {
         fs::read(self.scratch.path().join(name)).unwrap_or_default()
     }
@@ -67,7 +67,7 @@ impl DemoRunner {
         let listens = self.wait_until(|| path.exists() || !child.is_running())? && path.exists();
         if !listens {
             let ended = child.wait()?;
-            return Err(Error::new(Exit::Negative, format!("{command} does not listen: {}", ended.stderr.trim())));
+            return Err(Error::new(Exit::Negative, format!("{command} is not listening: {}", ended.stderr.trim())));
         }
         let address = fs::read_to_string(&path).unwrap_or_default().lines().next().unwrap_or_default().to_owned();
         let printed = format!("(in the background, on {address})");
@@ -83,7 +83,7 @@ impl DemoRunner {
         Ok(Server { child, pair, command, address })
     }
 
-    /// Runs a client to its end and records whether it ended with `expected` and `is_right`.
+    /// Runs a client to its end and records whether it ended with `expected` and passed `check`.
     pub(super) fn step(
         &mut self,
         server: &Server,
@@ -98,7 +98,7 @@ impl DemoRunner {
         self.record(server.pair, description, shell_command(arguments), expected, &ended, ok)
     }
 
-    /// Asks a server to stop, and records whether it did so in order.
+    /// Stops a server with SIGTERM and records whether it ended with success.
     pub(super) fn stop_server(&mut self, server: Server, description: &'static str) -> Result<()> {
         let Server { child, pair, command, .. } = server;
         child.terminate();
@@ -135,7 +135,7 @@ impl DemoRunner {
         self.output.emit(&DemoReport::Event(step.clone()))
     }
 
-    /// Waits for a child's end; one that does not end by itself is ended, and counts as failed.
+    /// Waits for a child to end; kills it after the time limit, which counts as a failure.
     fn wait_or_kill(&mut self, mut child: Child) -> Result<ChildOutput> {
         if !self.wait_until(|| !child.is_running())? {
             child.kill();
@@ -145,18 +145,18 @@ impl DemoRunner {
 
     fn spawn(&self, arguments: &[&str]) -> Result<Child> {
         let program = std::env::current_exe()
-            .map_err(|error| Error::new(Exit::OsError, "cannot find this program's own file").with_source(error))?;
+            .map_err(|error| Error::new(Exit::OsError, "cannot find the path of this program").with_source(error))?;
         let mut command = Command::new(program);
         command.args(arguments).current_dir(self.scratch.path());
         Child::start(command)
     }
 
-    /// Waits until `holds`, or the patience ends: `false`. A signal ends the demo.
+    /// Waits until the condition holds; returns `false` after the time limit. A signal ends the demo.
     fn wait_until(&mut self, mut condition: impl FnMut() -> bool) -> Result<bool> {
-        let patience = net::now() + TIMEOUT;
+        let deadline = net::now() + TIMEOUT;
         while !condition() {
             let now = net::now();
-            if now >= patience {
+            if now >= deadline {
                 return Ok(false);
             }
             if let WakeReason::Signal(signal) = self.signals.wait(Some(now + POLL_INTERVAL)) {
@@ -167,7 +167,7 @@ impl DemoRunner {
     }
 }
 
-/// A command line as a user would type it.
+/// Formats a command line as a user would type it.
 fn shell_command(arguments: &[&str]) -> String {
     let quoted = arguments.iter().map(|argument| {
         let is_plain = argument.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./:=@%,[]".contains(&byte));
@@ -176,7 +176,7 @@ fn shell_command(arguments: &[&str]) -> String {
     std::iter::once("netlab".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
 }
 
-/// The first and the last lines of what is too long to show.
+/// Replaces the middle of a long output with a count of lines.
 fn elide_middle(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let Some(hidden) = lines.len().checked_sub(MAX_LINES_SHOWN + 1).filter(|hidden| *hidden > 0) else {

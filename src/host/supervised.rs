@@ -1,6 +1,6 @@
-//! A command that we live as long as.
+//! Supervised command of `heartbeat send --exec`: netlab runs as long as the command does.
 //!
-//! Owns a child that has our terminal, our input and our output, and the thread that waits for it.
+//! Owns the child, which inherits stdin, stdout and stderr, and the thread that waits for it.
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
-/// A running command.
+/// Running command.
 #[derive(Debug)]
 pub(crate) struct SupervisedCommand {
     pid: Option<Pid>,
@@ -20,10 +20,9 @@ pub(crate) struct SupervisedCommand {
 }
 
 impl SupervisedCommand {
-    /// Starts it; `ended` is called once it has ended.
+    /// Starts the command; `on_exit` is called once it has ended.
     pub(crate) fn start(words: &[OsString], on_exit: impl FnOnce() + Send + 'static) -> Result<Self> {
-        let (program, arguments) =
-            words.split_first().ok_or_else(|| Error::new(Exit::Usage, "there is no command to run"))?;
+        let (program, arguments) = words.split_first().ok_or_else(|| Error::new(Exit::Usage, "no command to run"))?;
         let mut child = Command::new(program).args(arguments).spawn().map_err(|error| {
             let exit = match error.kind() {
                 std::io::ErrorKind::NotFound => Exit::InputMissing,
@@ -31,36 +30,36 @@ impl SupervisedCommand {
                 _ => Exit::OsError,
             };
             Error::new(exit, format!("cannot run {}: {}", program.display(), io_error_text(&error)))
-                .expected("a program, by its path or found in PATH")
+                .expected("a program, as a path or a name in PATH")
                 .with_source(error)
         })?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let code = Arc::new(OnceLock::new());
-        let told = Arc::clone(&code);
+        let shared_code = Arc::clone(&code);
         let wait = move || {
-            // As a shell tells it: 128 and the number of the signal.
+            // A signal is reported as 128 plus its number, as shells do.
             let status = child.wait();
             let code =
                 status.map_or(1, |status| status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()));
-            let _ = told.set(u8::try_from(code).unwrap_or(u8::MAX));
+            let _ = shared_code.set(u8::try_from(code).unwrap_or(u8::MAX));
             on_exit();
         };
         std::thread::Builder::new()
-            .name("guard".into())
+            .name("supervisor".into())
             .spawn(wait)
             .map_err(|error| Error::new(Exit::OsError, "cannot wait for the command").with_source(error))?;
         Ok(Self { pid, exit_code: code })
     }
 
-    /// Its exit code, once it has ended.
+    /// Exit code, once the command has ended.
     pub(crate) fn exit_code(&self) -> Option<u8> {
         self.exit_code.get().copied()
     }
 
-    /// Passes a request to stop on to it: SIGTERM, or SIGINT where that came.
+    /// Passes on a request to stop: SIGINT if `interrupt`, else SIGTERM.
     pub(crate) fn stop(&self, interrupt: bool) {
         if let Some(pid) = self.pid.filter(|_| self.exit_code().is_none()) {
-            // Fails only if it has ended meanwhile.
+            // Fails only if the command has ended meanwhile.
             let _ = kill_process(pid, if interrupt { Signal::INT } else { Signal::TERM });
         }
     }
@@ -72,25 +71,25 @@ mod tests {
     use std::sync::mpsc::channel;
 
     #[test]
-    fn its_end_and_its_code_are_told() {
+    fn the_end_and_the_exit_code_are_reported() {
         for (script, code) in [("exit 3", 3), ("kill -9 $$", 137)] {
             let (done, ended) = channel();
             let words = ["sh", "-c", script].map(Into::into);
-            let guarded =
-                SupervisedCommand::start(&words, move || done.send(()).expect("somebody waits")).expect("started");
-            ended.recv().expect("told");
-            assert_eq!(guarded.exit_code(), Some(code), "{script}");
+            let command =
+                SupervisedCommand::start(&words, move || done.send(()).expect("the test waits")).expect("started");
+            ended.recv().expect("on_exit was called");
+            assert_eq!(command.exit_code(), Some(code), "{script}");
         }
     }
 
     #[test]
     fn a_request_to_stop_is_passed_on() {
         let (done, ended) = channel();
-        let guarded =
-            SupervisedCommand::start(&["sleep".into(), "60".into()], move || done.send(()).expect("somebody waits"))
+        let command =
+            SupervisedCommand::start(&["sleep".into(), "60".into()], move || done.send(()).expect("the test waits"))
                 .expect("started");
-        guarded.stop(false);
-        ended.recv().expect("told");
-        assert_eq!(guarded.exit_code(), Some(143));
+        command.stop(false);
+        ended.recv().expect("on_exit was called");
+        assert_eq!(command.exit_code(), Some(143));
     }
 }
