@@ -1,8 +1,8 @@
-//! What a server does not answer.
+//! Datagrams that the echo server drops, to prevent reply loops and reflection attacks.
 //!
-//! Owns the rules that keep an echo from being turned against others. An echo answers anybody, so
-//! one forged datagram could set two of them on each other for ever (CVE-2024-2169), or bury a
-//! victim in answers. A refusal is silent: an error message would be an answer too.
+//! An echo server replies to any source address. One forged datagram could make two servers answer each
+//! other endlessly (CVE-2024-2169), or flood a victim with replies. Datagrams are dropped silently: an
+//! error message would be a reply, too.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -11,27 +11,27 @@ use serde::Serialize;
 
 use super::stamp::StampError;
 
-/// Why a datagram gets no answer, apart from deliberate loss.
+/// Reason for not answering a datagram, apart from injected loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EchoRefusal {
-    /// It did not fit the buffer; half an answer would be a wrong one.
+    /// Larger than the receive buffer; a reply to the first part would be wrong.
     Oversize,
-    /// It claims to come from a port where a service sits that would answer the answer.
+    /// Source port of a service that would answer the reply, or of this server.
     BadSource,
-    /// It is an answer coming round again.
+    /// Suspected reply of another echo server (see [`super::loops`]).
     Loop,
-    /// More than its network, or everybody together, is allowed.
+    /// Over the rate limit of the source network or of all sources together.
     RateLimited,
-    /// A NUL octet but no STAMP packet.
+    /// Contains a NUL byte but is too short for a STAMP packet.
     Malformed,
-    /// STAMP with the wrong key, or one where none was expected, or none where one was.
+    /// STAMP packet with a wrong, missing or unexpected HMAC.
     Unauthentic,
 }
 
 impl From<StampError> for EchoRefusal {
-    fn from(wrong: StampError) -> Self {
-        match wrong {
+    fn from(error: StampError) -> Self {
+        match error {
             StampError::TooShort => Self::Malformed,
             StampError::Unauthentic => Self::Unauthentic,
         }
@@ -41,27 +41,28 @@ impl From<StampError> for EchoRefusal {
 impl fmt::Display for EchoRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Oversize => "larger than the buffer",
-            Self::BadSource => "source port of a service that would answer back",
-            Self::Loop => "an answer coming round again",
+            Self::Oversize => "larger than the receive buffer",
+            Self::BadSource => "source port of a service that answers replies",
+            Self::Loop => "suspected reply loop",
             Self::RateLimited => "over the rate limit",
-            Self::Malformed => "neither text nor STAMP",
-            Self::Unauthentic => "not authentic",
+            Self::Malformed => "neither text nor a STAMP packet",
+            Self::Unauthentic => "authentication failed",
         })
     }
 }
 
-/// No port at all, and those of services that answer whatever they get: echo, daytime, quote of
-/// the day, chargen, DNS, TFTP, NTP.
+/// Port 0, which cannot be replied to, and the ports of services that answer any datagram: echo, daytime,
+/// quote of the day, chargen, DNS, TFTP, NTP.
 const REPLYING_PORTS: [u16; 8] = [0, 7, 13, 17, 19, 53, 69, 123];
 
-/// Whether an answer to this peer would go to a service, or to ourselves.
+/// Returns whether a reply to this peer would reach such a service, or this server itself.
 pub(super) fn is_bad_source(peer: SocketAddr, local: Option<IpAddr>, own_addresses: &[SocketAddr]) -> bool {
     REPLYING_PORTS.contains(&peer.port())
         || own_addresses.iter().any(|own| {
             let address = peer.ip().to_canonical();
-            let here = own.ip().to_canonical() == address || local.is_some_and(|local| local.to_canonical() == address);
-            own.port() == peer.port() && here
+            let is_local =
+                own.ip().to_canonical() == address || local.is_some_and(|local| local.to_canonical() == address);
+            own.port() == peer.port() && is_local
         })
 }
 
@@ -73,7 +74,7 @@ mod tests {
     const OWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 12_000);
 
     #[test]
-    fn ports_that_answer_back_are_not_answered() {
+    fn source_ports_of_replying_services_are_not_answered() {
         for port in REPLYING_PORTS {
             let peer = SocketAddr::new([198, 51, 100, 1].into(), port);
             assert!(is_bad_source(peer, None, &[]), "{port}");
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_address_is_not_answered_and_our_port_elsewhere_is() {
+    fn our_own_address_is_not_answered_but_our_port_on_another_host_is() {
         let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 12_000);
         assert!(is_bad_source(OWN, None, &[OWN]));
         assert!(is_bad_source(OWN, Some(OWN.ip()), &[any]));

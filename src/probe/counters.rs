@@ -1,6 +1,4 @@
-//! What a server counts and tells.
-//!
-//! Owns the figures of an echo and its events. Their wording belongs to the command.
+//! Counters and events of the echo server. Their wording belongs to the command.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,118 +9,96 @@ use super::amplification::EchoRefusal;
 use crate::impair::DropReason;
 use crate::time::serialize_ns;
 
-/// What became of all datagrams so far.
+/// Totals of all datagrams, by outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct EchoCounters {
-    /// Datagrams that came.
     pub received: u64,
-    /// Replies that were handed over to be sent, copies counted.
+    /// Replies sent, including duplicates.
     pub sent: u64,
-    /// Replies that are held back until they are due; in the end, what never left.
+    /// Replies in the delay queue; at the end of the run, those that were never sent.
     pub held: u64,
-    /// Dropped on purpose on the way in.
+    /// Datagrams dropped on purpose before they were answered.
     pub lost_in: u64,
-    /// Dropped on purpose on the way out.
+    /// Replies dropped on purpose.
     pub lost_out: u64,
-    /// Dropped because the link's queue was full.
+    /// Datagrams dropped because the queue of the simulated link was full.
     pub queue_full: u64,
-    /// Dropped because too many replies were being held.
+    /// Replies dropped because the delay queue was full.
     pub delay_full: u64,
-    /// STAMP probes that came with a sequence number seen before.
+    /// STAMP probes with a sequence number received before.
     pub repeated: u64,
-    /// Larger than the buffer.
     pub oversize: u64,
-    /// From a port that would answer back.
     pub bad_source: u64,
-    /// Answers coming round again.
     pub looping: u64,
-    /// Over a rate limit.
     pub rate_limited: u64,
-    /// Neither text nor STAMP.
     pub malformed: u64,
-    /// STAMP that the key does not vouch for.
+    /// STAMP packets that failed authentication.
     pub unauthentic: u64,
-    /// Replies the system would not send.
+    /// Replies that the operating system did not send.
     pub not_sent: u64,
-    /// Datagrams that found no room in our own receive buffer.
+    /// Datagrams dropped because our receive buffer was full.
     pub local_drops: u64,
 }
 
-/// What an echo tells.
+/// Events of the echo server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum EchoEvent {
-    /// A datagram came.
     Received {
-        /// Who sent it.
         peer: SocketAddr,
-        /// Its length.
         bytes: usize,
     },
-    /// It was dropped on purpose, all of it or a copy.
+    /// The datagram, or one copy of it, was dropped on purpose.
     Dropped {
-        /// Who sent it.
         peer: SocketAddr,
-        /// The ordinal of the client.
+        /// Ordinal of the client.
         client: u32,
-        /// The how-manieth of this client it is, as in the plan.
+        /// Ordinal of the datagram among those of the client, as in the plan.
         number: u64,
-        /// Where.
         cause: DropReason,
     },
-    /// It is not answered.
+    /// The datagram is not answered.
     Refused {
-        /// Who sent it.
         peer: SocketAddr,
-        /// Why.
         reason: EchoRefusal,
     },
-    /// It is answered, now or later.
+    /// The reply was sent, or queued until `delay` has passed.
     Sent {
-        /// To whom.
         peer: SocketAddr,
-        /// The ordinal of the client.
         client: u32,
-        /// The how-manieth of this client it is.
         number: u64,
-        /// The length of the reply.
         bytes: usize,
-        /// How long it is held on purpose.
         #[serde(rename = "delay_ns", serialize_with = "serialize_ns")]
         delay: Duration,
     },
-    /// A reply found no room among those that are held.
+    /// A reply was dropped because the delay queue was full.
     DelayFull {
-        /// To whom it would have gone.
         peer: SocketAddr,
     },
-    /// The system would not send a reply.
+    /// The operating system did not send a reply.
     NotSent {
-        /// The system's word for it.
         error: String,
     },
-    /// Our own receive buffer overflowed.
+    /// Datagrams were dropped because our receive buffer was full.
     LocalDrop {
-        /// How many datagrams were dropped.
         count: u64,
     },
 }
 
-/// One client for the summary.
+/// One client in the summary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct ClientCounters {
-    /// Its ordinal.
+    /// Ordinal by first appearance, from 1.
     pub client: u32,
-    /// Its address.
     pub peer: SocketAddr,
-    /// Datagrams of it that were taken.
+    /// Datagrams accepted from the client.
     pub received: u64,
-    /// Replies to it, those that are still held counted.
+    /// Replies to the client, including those in the delay queue.
     pub sent: u64,
 }
 
 impl EchoCounters {
-    /// Adds what another thread counted.
+    /// Adds the counters of another thread.
     pub(crate) fn merge(&mut self, other: &Self) {
         let Self {
             received,

@@ -1,8 +1,7 @@
-//! Replies that are held back.
+//! Delay queue: replies held until they are due.
 //!
-//! Owns the queue of answers whose moment has not come. It is bounded in number and in octets,
-//! because a delay times a flood is as much memory as the flood likes; buffers are used again, so
-//! that a held reply costs no allocation once the queue has reached its usual size.
+//! Bounded in replies and in bytes, because delay times packet rate is the memory a flood could use.
+//! Buffers are reused, so that a reply costs no allocation once the queue has reached its usual size.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -10,16 +9,16 @@ use std::collections::BinaryHeap;
 use crate::protocol::Transmit;
 use crate::time::Moment;
 
-/// How many replies are held at most.
+/// Maximum number of replies in the queue.
 pub(super) const MAX_REPLIES: usize = 16_384;
 
-/// How many octets they may have together.
+/// Maximum total size of these replies.
 pub(super) const MAX_BYTES: usize = 16 << 20;
 
-/// The largest buffer that is kept for the next reply: a full Ethernet frame fits.
+/// Largest buffer kept for reuse; a full Ethernet frame fits.
 const MAX_SPARE_CAPACITY: usize = 2_048;
 
-/// Replies by the moment they are due; those of one moment in the order they were held.
+/// Replies ordered by due time; replies due at the same time keep their order.
 #[derive(Debug, Default)]
 pub(super) struct DelayQueue {
     queue: BinaryHeap<Reverse<DelayedReply>>,
@@ -37,7 +36,7 @@ struct DelayedReply {
 }
 
 impl DelayQueue {
-    /// Holds a reply until it is due. Says whether there was room.
+    /// Queues a reply until it is due. Returns `false` if the queue is full.
     pub(super) fn push(&mut self, due: Moment, transmit: Transmit, bytes: &[u8]) -> bool {
         if self.queue.len() >= MAX_REPLIES || self.bytes + bytes.len() > MAX_BYTES {
             return false;
@@ -50,15 +49,15 @@ impl DelayQueue {
         true
     }
 
-    /// Hands over every reply that is due, earliest first.
+    /// Passes every due reply to `send`, earliest first.
     pub(super) fn drain_due(&mut self, now: Moment, mut send: impl FnMut(Transmit, &[u8])) {
         while self.next_due().is_some_and(|due| due <= now) {
-            let Some(Reverse(held)) = self.queue.pop() else {
+            let Some(Reverse(reply)) = self.queue.pop() else {
                 return;
             };
-            self.bytes -= held.bytes.len();
-            send(held.transmit, &held.bytes);
-            let mut buffer = held.bytes;
+            self.bytes -= reply.bytes.len();
+            send(reply.transmit, &reply.bytes);
+            let mut buffer = reply.bytes;
             if buffer.capacity() <= MAX_SPARE_CAPACITY {
                 buffer.clear();
                 self.spare_buffers.push(buffer);
@@ -66,12 +65,10 @@ impl DelayQueue {
         }
     }
 
-    /// When the next reply is due.
     pub(super) fn next_due(&self) -> Option<Moment> {
-        self.queue.peek().map(|held| held.0.due)
+        self.queue.peek().map(|reply| reply.0.due)
     }
 
-    /// How many replies are held.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.queue.len()
@@ -115,12 +112,12 @@ mod tests {
 
     fn drained(delayed: &mut DelayQueue, millis: u64) -> Vec<u64> {
         let mut tickets = Vec::new();
-        delayed.drain_due(at(millis), |envelope, _| tickets.push(envelope.ticket));
+        delayed.drain_due(at(millis), |transmit, _| tickets.push(transmit.ticket));
         tickets
     }
 
     #[test]
-    fn replies_leave_when_due_and_equals_in_their_order() {
+    fn replies_leave_when_due_and_equal_due_times_keep_their_order() {
         let mut delayed = DelayQueue::default();
         for (millis, ticket) in [(30, 1), (10, 2), (20, 3), (10, 4)] {
             assert!(push(&mut delayed, millis, ticket, 8));
@@ -134,16 +131,16 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_holds_as_many_as_its_limit_and_not_one_more() {
+    fn the_queue_holds_its_limit_of_replies_and_not_one_more() {
         let mut delayed = DelayQueue::default();
         assert!((0..MAX_REPLIES).all(|_| push(&mut delayed, 1, 0, 0)));
         assert!(!push(&mut delayed, 1, 0, 0));
         assert_eq!(drained(&mut delayed, 1).len(), MAX_REPLIES);
-        assert!(push(&mut delayed, 1, 0, 0), "there is room again");
+        assert!(push(&mut delayed, 1, 0, 0), "a drained queue accepts replies");
     }
 
     #[test]
-    fn the_queue_holds_as_many_bytes_as_its_limit_and_not_one_more() {
+    fn the_queue_holds_its_limit_of_bytes_and_not_one_more() {
         let mut delayed = DelayQueue::default();
         assert!((0..MAX_BYTES / 65_536).all(|_| push(&mut delayed, 1, 0, 65_536)));
         assert!(!push(&mut delayed, 1, 0, 1));
@@ -152,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn buffers_are_used_again_unless_they_are_large() {
+    fn buffers_are_reused_unless_they_are_large() {
         let mut delayed = DelayQueue::default();
         push(&mut delayed, 1, 0, MAX_SPARE_CAPACITY);
         push(&mut delayed, 1, 0, MAX_SPARE_CAPACITY + 1);

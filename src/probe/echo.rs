@@ -1,15 +1,14 @@
-//! The server's side: what becomes of each datagram.
+//! Echo server: checks each datagram, applies the impairments and sends the reply.
 //!
-//! Owns the order of the questions, and the answer. It must not know sockets; it is an
-//! [`Exchange`] for all peers at once.
+//! Owns the order of the checks. Does not know sockets; one [`DatagramProtocol`] serves all peers.
 //!
 //! ```text
-//!   datagram ─▶ whole? ─▶ harmless source? ─▶ within limits? ─▶ text or STAMP? ─▶ not a loop?
-//!                  └────────────┴─── no: refused, silently ─────────┴────────────────┘
-//!            ─▶ impairment: dropped on purpose, or copies ─▶ each: sent now, or held until due
+//!   datagram ─▶ complete? ─▶ safe source? ─▶ within limits? ─▶ text or STAMP? ─▶ not a loop?
+//!                   └─────────────┴── no: dropped silently ─────────┴────────────────┘
+//!            ─▶ impairment: dropped on purpose, or copies ─▶ each: sent now, or queued until due
 //! ```
 //!
-//! An answer is made from its request in place, so it can never be longer.
+//! A reply is built in place from its request, so it can never be longer.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,31 +29,29 @@ use crate::rate_limit::TokenBucket;
 use crate::stats::SequenceStatus;
 use crate::time::Moment;
 
-/// How many datagrams a second one network is answered where strangers can come in.
+/// Replies per second to one source network, on a server that is reachable from other hosts.
 pub(super) const PREFIX_RATE_LIMIT: u32 = 100;
 
-/// How many datagrams a second all strangers together are answered.
+/// Replies per second to all source networks together.
 pub(super) const TOTAL_RATE_LIMIT: u32 = 10_000;
 
-/// Stands for every reflector's packet in the loop guard; the NUL tells it from text.
+/// Stands for every reflector packet in the loop guard; its NUL byte distinguishes it from text.
 const REFLECTED_MARKER: &[u8] = b"\0";
 
-/// How an echo is to behave.
 #[derive(Clone)]
 pub(crate) struct EchoConfig {
-    /// What the network is to do to datagrams.
     pub impairment: Impairment,
-    /// The key of authenticated STAMP; with it, unauthenticated STAMP is refused.
+    /// Key of authenticated STAMP; with a key, unauthenticated packets are dropped.
     pub key: Option<MacKey>,
-    /// Where this server listens, so that it does not answer itself.
+    /// Addresses of this server, so that it does not answer itself.
     pub own_addresses: Vec<SocketAddr>,
-    /// Whether strangers can come in, so that they are limited.
+    /// Whether other hosts can reach this server; enables the rate limits.
     pub is_public: bool,
-    /// How many datagrams are still to be taken, by all threads together; `None` is without end.
+    /// Datagrams left to accept, shared by all threads; `None` is unlimited.
     pub remaining: Option<Arc<AtomicU64>>,
 }
 
-/// The echo.
+/// Echo server of one thread.
 pub(crate) struct Echo {
     config: EchoConfig,
     sessions: SessionTable<EchoSession>,
@@ -67,8 +64,8 @@ pub(crate) struct Echo {
 }
 
 impl Echo {
-    /// An echo by these rules. Several of them, one per thread, share `ordinals`, so that a client
-    /// is numbered by its first appearance whoever serves it.
+    /// Creates an echo server. The servers of all threads share `client_count`, so that clients are
+    /// numbered by first appearance.
     pub(crate) fn new(config: EchoConfig, client_count: Arc<AtomicU32>) -> Self {
         Self {
             config,
@@ -82,25 +79,23 @@ impl Echo {
         }
     }
 
-    /// What became of all datagrams so far.
     pub(crate) fn counters(&self) -> &EchoCounters {
         &self.counters
     }
 
-    /// How many sessions are known now.
     #[cfg(test)]
     pub(crate) fn session_count(&self) -> usize {
         self.sessions.len()
     }
 
-    /// The clients still known, in the order of their first appearance.
+    /// Clients in the session table, in the order of their first appearance.
     pub(crate) fn clients(&self) -> Vec<ClientCounters> {
         let mut clients: Vec<_> = self
             .sessions
             .iter()
-            .map(|(who, session)| ClientCounters {
+            .map(|(key, session)| ClientCounters {
                 client: session.ordinal,
-                peer: who.peer,
+                peer: key.peer,
                 received: session.received,
                 sent: session.sent,
             })
@@ -109,7 +104,7 @@ impl Echo {
         clients
     }
 
-    /// Refuses what must not be answered; else says what it is.
+    /// Returns the kind of payload, or the reason for not answering.
     fn admit(&mut self, datagram: &Datagram<'_>) -> Result<PayloadKind, EchoRefusal> {
         let Datagram { peer, bytes, .. } = *datagram;
         if datagram.truncated {
@@ -119,9 +114,9 @@ impl Echo {
             return Err(EchoRefusal::BadSource);
         }
         if self.config.is_public && !peer.ip().to_canonical().is_loopback() {
-            let net = self.sessions.bucket(peer);
-            let net = net.is_none_or(|bucket| bucket.try_take(PREFIX_RATE_LIMIT, datagram.received_at));
-            if !net || !self.total_bucket.try_take(TOTAL_RATE_LIMIT, datagram.received_at) {
+            let bucket = self.sessions.bucket(peer);
+            let allowed = bucket.is_none_or(|bucket| bucket.try_take(PREFIX_RATE_LIMIT, datagram.received_at));
+            if !allowed || !self.total_bucket.try_take(TOTAL_RATE_LIMIT, datagram.received_at) {
                 return Err(EchoRefusal::RateLimited);
             }
         }
@@ -131,7 +126,7 @@ impl Echo {
         Ok(PayloadKind::Stamp(Probe::read(bytes, self.config.key.as_ref())?))
     }
 
-    /// Answers, or drops on purpose.
+    /// Sends, queues or drops the copies of the reply.
     fn reply_to(
         &mut self,
         payload_kind: PayloadKind,
@@ -140,32 +135,32 @@ impl Echo {
         actions: &mut DatagramActions<EchoEvent>,
     ) -> Result<(), EchoRefusal> {
         let Datagram { peer, bytes, received_at: at, .. } = *datagram;
-        let who = SessionKey { peer, ssid: payload_kind.ssid() };
-        let session = self.sessions.get_or_insert(who, at, || {
+        let key = SessionKey { peer, ssid: payload_kind.ssid() };
+        let session = self.sessions.get_or_insert(key, at, || {
             let ordinal = self.client_count.fetch_add(1, Ordering::Relaxed).saturating_add(1);
             EchoSession::new(ordinal, self.config.impairment.path_state(ordinal))
         });
         let suspected = match payload_kind {
             PayloadKind::Text => text::is_uppercase(bytes).then_some(bytes),
-            // The stamps of two reflectors differ each time round, so all of them are alike here.
+            // Timestamps differ in every packet of a loop, so all reflector packets count as equal.
             PayloadKind::Stamp(_) => {
                 Probe::may_be_reflected(bytes, self.config.key.as_ref()).then_some(REFLECTED_MARKER)
             }
         };
-        if suspected.is_some_and(|same| !self.loop_guard.admits(peer, same, at)) {
+        if suspected.is_some_and(|content| !self.loop_guard.admits(peer, content, at)) {
             return Err(EchoRefusal::Loop);
         }
         match payload_kind {
             PayloadKind::Text => {}
             PayloadKind::Stamp(probe) => {
-                let seen = session.window.record(probe.seq.into());
-                self.counters.repeated += u64::from(seen == SequenceStatus::Duplicate);
+                let status = session.window.record(probe.seq.into());
+                self.counters.repeated += u64::from(status == SequenceStatus::Duplicate);
             }
         }
         session.received += 1;
         let impairment = &self.config.impairment;
         let verdict = (!impairment.is_noop()).then(|| impairment.decide(&mut session.path, at, bytes.len()));
-        let number = match &verdict {
+        let ordinal = match &verdict {
             Some(verdict) => verdict.ordinal(),
             None => session.path.count_unimpaired(),
         };
@@ -180,14 +175,14 @@ impl Echo {
             payload_kind,
             datagram,
             now,
-            ordinal: number,
+            ordinal,
         };
         let Some(verdict) = verdict else {
             return reply.send_unimpaired(actions);
         };
-        for fate in verdict.copies() {
-            match fate {
-                CopyOutcome::Delivered(passage) => reply.send_copy(passage, actions)?,
+        for copy in verdict.copies() {
+            match copy {
+                CopyOutcome::Delivered(effects) => reply.send_copy(effects, actions)?,
                 CopyOutcome::Dropped(cause) => reply.drop_copy(cause, actions),
             }
         }
@@ -203,13 +198,13 @@ impl DatagramProtocol for Echo {
         if let Some(remaining) = &self.config.remaining
             && remaining.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err()
         {
-            // It came with the last one that was wanted.
+            // Received in one batch with the last datagram of --count.
             return;
         }
         self.counters.received += 1;
         actions.emit(|| EchoEvent::Received { peer, bytes });
-        let message = self.admit(datagram);
-        if let Err(reason) = message.and_then(|message| self.reply_to(message, datagram, now, actions)) {
+        let payload_kind = self.admit(datagram);
+        if let Err(reason) = payload_kind.and_then(|kind| self.reply_to(kind, datagram, now, actions)) {
             self.counters.count_refusal(reason);
             actions.emit(|| EchoEvent::Refused { peer, reason });
         }
@@ -217,8 +212,8 @@ impl DatagramProtocol for Echo {
 
     fn transmitted(&mut self, _ticket: u64, _at: Moment) {}
 
-    /// One peer's trouble is not the others': what ICMP says to an open server socket is ignored,
-    /// anybody could forge it.
+    /// ICMP errors on the shared server socket are ignored: they concern one peer only, and any host can
+    /// forge them.
     fn failed(&mut self, failure: &TransmitError<'_>, _now: Moment, actions: &mut DatagramActions<EchoEvent>) {
         if let TransmitError::NotSent { error, .. } = *failure {
             self.counters.not_sent += 1;
@@ -232,11 +227,11 @@ impl DatagramProtocol for Echo {
     }
 
     fn woken(&mut self, now: Moment, actions: &mut DatagramActions<EchoEvent>) {
-        let tally = &mut self.counters;
-        self.delayed.drain_due(now, |envelope, bytes| {
-            tally.held -= 1;
-            tally.sent += 1;
-            actions.send(envelope, |out| out.extend_from_slice(bytes));
+        let counters = &mut self.counters;
+        self.delayed.drain_due(now, |transmit, bytes| {
+            counters.held -= 1;
+            counters.sent += 1;
+            actions.send(transmit, |out| out.extend_from_slice(bytes));
         });
     }
 

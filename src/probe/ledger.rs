@@ -1,13 +1,12 @@
-//! What became of each probe.
+//! Outcomes of the probes of one target.
 //!
-//! Owns the probes in flight and the one state each of them is in. The counts of the states always
-//! add up to the number of probes sent:
+//! Each probe has exactly one outcome, so the counts always add up to the number of probes sent:
 //!
 //! ```text
-//!   waiting ──answer──▶ ok
-//!      │──timeout──▶ lost ──answer while it is remembered──▶ late
-//!      │──ICMP─────▶ refused          (an answer in spite of it makes it ok or late)
-//!      └──send─────▶ send error
+//!   waiting ──reply─────▶ answered
+//!      │──timeout────▶ lost ──reply while the probe is remembered──▶ late
+//!      │──ICMP error─▶ refused        (a reply nevertheless makes it answered or late)
+//!      └──send error─▶ send error
 //! ```
 
 use std::collections::VecDeque;
@@ -15,46 +14,33 @@ use std::time::Duration;
 
 use crate::time::Moment;
 
-/// How many probes are remembered at once: those in flight, and those before them for as long as
-/// there is room, so that an answer that comes much too late is still told as what it is.
+/// Maximum number of probes remembered: those in flight and, as far as space allows, earlier ones, so that
+/// a very late reply is still recognised.
 pub(super) const MAX_TRACKED: usize = 65_536;
 
-/// What a probe has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProbeOutcome {
-    /// Nothing yet.
     Waiting,
-    /// Answered in time.
     Answered,
-    /// Answered too late.
     Late,
-    /// Not answered in time.
     Lost,
-    /// Nobody is there.
     Refused,
-    /// Never sent.
     SendError,
 }
 
-/// A probe that is remembered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SentProbe {
-    /// When it was handed over.
     pub sent_at: Moment,
-    /// When the kernel says it left.
+    /// Kernel timestamp of the transmission.
     pub kernel_sent_at: Option<Moment>,
-    /// What it has come to.
     pub outcome: ProbeOutcome,
 }
 
-/// What became of probes whose time is not over.
+/// Probes sent less than one timeout ago that already have an outcome.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct InFlight {
-    /// In time.
     pub answered: u64,
-    /// Too late.
     pub late: u64,
-    /// By the network.
     pub refused: u64,
 }
 
@@ -64,19 +50,19 @@ pub(super) struct Ledger {
     timeout: Duration,
     linger: Duration,
     probes: VecDeque<SentProbe>,
-    /// The number of the oldest probe that is remembered.
+    /// Sequence number of the oldest remembered probe.
     oldest: u64,
-    /// Every probe before this one has left the state `Waiting`.
+    /// All probes before this one have left the state `Waiting`.
     first_waiting: u64,
-    /// For every probe before this one the linger is over: nobody waits for it any more.
+    /// For all probes before this one the linger time has passed.
     first_open: u64,
     counts: [u64; 6],
-    /// How many of the lost are still waited for.
+    /// Lost probes whose linger time has not passed.
     lingering: u64,
 }
 
 impl Ledger {
-    /// An empty ledger; an answer is in time up to `timeout`, and late for `linger` more.
+    /// Creates an empty ledger. Late replies are waited for until `timeout + linger`.
     pub(super) fn new(timeout: Duration, linger: Duration) -> Self {
         Self {
             timeout,
@@ -90,28 +76,24 @@ impl Ledger {
         }
     }
 
-    /// How many probes are in this state.
     pub(super) fn count(&self, outcome: ProbeOutcome) -> u64 {
         self.counts.get(outcome as usize).copied().unwrap_or_default()
     }
 
-    /// How many probes were begun.
     pub(super) fn sent(&self) -> u64 {
         self.next_seq() - 1
     }
 
-    /// The number the next probe will have.
     pub(super) fn next_seq(&self) -> u64 {
         self.oldest + self.probes.len() as u64
     }
 
-    /// How many of the lost are waited for until their linger ends.
     pub(super) fn lingering(&self) -> u64 {
         self.lingering
     }
 
-    /// Whether another probe can be remembered. Makes room by forgetting the oldest if it is
-    /// decided; an undecided one is waited for. Tells if that ended its linger.
+    /// Makes space for another probe by forgetting the oldest, if it has an outcome; returns whether there is
+    /// space. `on_closed` is called if the linger time of the forgotten probe had not passed.
     pub(super) fn make_room(&mut self, on_closed: impl FnMut(u64)) -> bool {
         if self.probes.len() >= MAX_TRACKED && self.first_waiting > self.oldest {
             if self.first_open == self.oldest {
@@ -123,12 +105,12 @@ impl Ledger {
         self.probes.len() < MAX_TRACKED
     }
 
-    /// Whether the window is full and its oldest probe still undecided.
+    /// Returns whether the ledger is full and its oldest probe is still waiting.
     pub(super) fn is_blocked(&self) -> bool {
         self.probes.len() >= MAX_TRACKED && self.first_waiting == self.oldest
     }
 
-    /// Begins the next probe.
+    /// Adds the next probe and returns its sequence number.
     pub(super) fn record_sent(&mut self, at: Moment) -> u64 {
         let seq = self.next_seq();
         self.probes.push_back(SentProbe { sent_at: at, kernel_sent_at: None, outcome: ProbeOutcome::Waiting });
@@ -136,21 +118,18 @@ impl Ledger {
         seq
     }
 
-    /// A probe, if it is remembered.
     pub(super) fn probe(&self, seq: u64) -> Option<&SentProbe> {
         self.probes.get(self.index(seq)?)
     }
 
-    /// Notes when the kernel says a probe left.
     pub(super) fn record_kernel_sent(&mut self, seq: u64, at: Moment) {
-        if let Some(probe) = self.index(seq).and_then(|place| self.probes.get_mut(place)) {
+        if let Some(probe) = self.index(seq).and_then(|index| self.probes.get_mut(index)) {
             probe.kernel_sent_at = Some(at);
         }
     }
 
-    /// Decides about a probe.
     pub(super) fn set_outcome(&mut self, seq: u64, outcome: ProbeOutcome) {
-        let Some(probe) = self.index(seq).and_then(|place| self.probes.get_mut(place)) else {
+        let Some(probe) = self.index(seq).and_then(|index| self.probes.get_mut(index)) else {
             return;
         };
         let before = std::mem::replace(&mut probe.outcome, outcome);
@@ -165,7 +144,7 @@ impl Ledger {
         }
     }
 
-    /// The oldest probe that has waited too long by now, decided as lost.
+    /// Marks the oldest waiting probe as lost if its timeout has passed, and returns it.
     pub(super) fn expire(&mut self, now: Moment) -> Option<u64> {
         let seq = self.first_waiting;
         if now < self.probe(seq)?.sent_at + self.timeout {
@@ -175,29 +154,26 @@ impl Ledger {
         Some(seq)
     }
 
-    /// Ends the linger of the probes whose time for it has come, telling each.
+    /// Calls `on_closed` for each probe whose linger time has passed.
     pub(super) fn close_expired(&mut self, now: Moment, mut on_closed: impl FnMut(u64)) {
-        while self.next_linger_end().is_some_and(|closing| closing <= now) && self.first_waiting > self.first_open {
+        while self.next_linger_end().is_some_and(|end| end <= now) && self.first_waiting > self.first_open {
             self.close_oldest(&mut on_closed);
         }
     }
 
-    /// When the oldest waiting probe will be lost.
+    /// Timeout of the oldest waiting probe.
     pub(super) fn next_timeout(&self) -> Option<Moment> {
         Some(self.probe(self.first_waiting)?.sent_at + self.timeout)
     }
 
-    /// When the next linger ends.
     pub(super) fn next_linger_end(&self) -> Option<Moment> {
         Some(self.probe(self.first_open)?.sent_at + self.timeout + self.linger)
     }
 
-    /// Whether a round trip is in time.
     pub(super) fn is_in_time(&self, rtt: Duration) -> bool {
         rtt <= self.timeout
     }
 
-    /// The oldest probe that is still waiting.
     pub(super) fn oldest_waiting(&self) -> Option<u64> {
         self.probe(self.first_waiting).map(|_| self.first_waiting)
     }
@@ -213,23 +189,23 @@ impl Ledger {
         self.first_open += 1;
     }
 
-    /// The probes that may still be answered, newest first.
+    /// Waiting and lost probes, newest first.
     pub(super) fn unanswered(&self) -> impl Iterator<Item = (u64, &SentProbe)> {
         let open = |(_, probe): &(u64, &SentProbe)| matches!(probe.outcome, ProbeOutcome::Waiting | ProbeOutcome::Lost);
-        let numbered = |(place, probe): (usize, _)| (self.oldest + place as u64, probe);
+        let numbered = |(index, probe): (usize, _)| (self.oldest + index as u64, probe);
         self.probes.iter().enumerate().rev().map(numbered).filter(open)
     }
 
-    /// The answers to those whose time is not over by now.
+    /// Counts the outcomes of probes sent less than one timeout ago.
     pub(super) fn in_flight(&self, now: Moment) -> InFlight {
-        let is_young = |probe: &&SentProbe| probe.sent_at + self.timeout > now;
-        let mut young = InFlight::default();
-        for probe in self.probes.iter().rev().take_while(is_young) {
-            young.answered += u64::from(probe.outcome == ProbeOutcome::Answered);
-            young.late += u64::from(probe.outcome == ProbeOutcome::Late);
-            young.refused += u64::from(probe.outcome == ProbeOutcome::Refused);
+        let is_recent = |probe: &&SentProbe| probe.sent_at + self.timeout > now;
+        let mut in_flight = InFlight::default();
+        for probe in self.probes.iter().rev().take_while(is_recent) {
+            in_flight.answered += u64::from(probe.outcome == ProbeOutcome::Answered);
+            in_flight.late += u64::from(probe.outcome == ProbeOutcome::Late);
+            in_flight.refused += u64::from(probe.outcome == ProbeOutcome::Refused);
         }
-        young
+        in_flight
     }
 
     fn index(&self, seq: u64) -> Option<usize> {
@@ -257,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_is_in_one_state_at_a_time_and_the_sum_stays() {
+    fn each_probe_has_one_outcome_and_the_sum_stays() {
         let mut ledger = ledger();
         for _ in 0..5 {
             ledger.record_sent(at(0));
@@ -274,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_probe_is_waited_for_until_its_linger_ends_and_remembered_beyond() {
+    fn a_lost_probe_is_waited_for_until_its_linger_ends_and_remembered_afterwards() {
         let mut ledger = ledger();
         ledger.record_sent(at(0));
         ledger.expire(at(1_000));
@@ -296,7 +272,7 @@ mod tests {
             ledger.record_sent(at(0));
         }
         ledger.set_outcome(2, ProbeOutcome::Answered);
-        assert!(!ledger.make_room(|_| ()) && ledger.is_blocked(), "the oldest is undecided");
+        assert!(!ledger.make_room(|_| ()) && ledger.is_blocked(), "the oldest is still waiting");
         ledger.set_outcome(1, ProbeOutcome::Answered);
         let mut closed = 0;
         assert!(ledger.make_room(|seq| closed = seq));
@@ -305,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_sent_is_unknown() {
+    fn a_probe_that_was_never_sent_is_unknown() {
         let mut ledger = ledger();
         ledger.record_sent(at(0));
         for seq in [0, 2, u64::MAX] {

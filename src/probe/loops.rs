@@ -1,13 +1,12 @@
-//! The loop guard: two echoes set on each other die down.
+//! Loop guard: stops two echo servers from answering each other endlessly.
 //!
-//! What upper-casing leaves alone goes round a loop of echoes unchanged, and what looks like a
-//! reflector's packet may go round one of reflectors; a forged source address is enough to begin it. So
-//! the same datagram of one peer is answered at most 20 times a second: people who send their
-//! upper-case ping again are served, a loop is not, however many datagrams are in it.
+//! A datagram without lower-case letters passes through a loop of echo servers unchanged, and a reflector's
+//! packet may pass through a loop of reflectors; one forged source address is enough to start either. The
+//! same datagram from one peer is therefore answered at most 20 times per second: a user who repeats an
+//! upper-case ping is served, a loop is broken, regardless of the number of datagrams in it.
 //!
-//! Owns what is remembered for that: 65,536 datagrams of the last twentieth of a second, in sets of
-//! four by a hash that nobody outside can foresee. A set that is full of younger ones refuses the next,
-//! so that a loop cannot make itself forgotten.
+//! Remembers 65,536 datagrams of the last 50 ms in 4-way sets, by a randomly keyed hash. A set full of
+//! recent entries blocks the next datagram, so that a loop cannot evict its own entries.
 
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
 use std::net::SocketAddr;
@@ -15,30 +14,28 @@ use std::time::Duration;
 
 use crate::time::Moment;
 
-/// A twentieth of a second.
 const MIN_REPLY_INTERVAL: Duration = Duration::from_millis(50);
 const SETS: usize = 16_384;
 const WAYS: usize = 4;
 
-/// A datagram that was answered.
 #[derive(Clone, Copy, Default)]
 struct RecentReply {
     digest: u64,
-    /// Nanoseconds since the first one, and one; 0 is nobody.
+    /// Nanoseconds since the first reply, plus one; 0 marks an empty entry.
     replied_at: u64,
 }
 
-/// Which datagrams were answered lately.
+/// Recently answered datagrams.
 #[derive(Default)]
 pub(super) struct LoopGuard {
     hasher: RandomState,
-    /// Made with the first datagram that could be in a loop.
+    /// Allocated with the first datagram that could be part of a loop.
     sets: Option<(Moment, Vec<[RecentReply; WAYS]>)>,
 }
 
 impl LoopGuard {
-    /// Whether a datagram that would come back the same may be answered. `bytes` are what is the same
-    /// each time round.
+    /// Returns whether a datagram that could be part of a loop may be answered. `bytes` is the part that
+    /// stays unchanged in a loop.
     pub(super) fn admits(&mut self, peer: SocketAddr, bytes: &[u8], now: Moment) -> bool {
         let mut hasher = self.hasher.build_hasher();
         peer.hash(&mut hasher);
@@ -46,16 +43,16 @@ impl LoopGuard {
         let digest = hasher.finish();
         let (start, sets) = self.sets.get_or_insert_with(|| (now, vec![[RecentReply::default(); WAYS]; SETS]));
         let at = nanoseconds(now - *start).saturating_add(1);
-        let is_old = |answered: &RecentReply| {
-            answered.replied_at == 0 || at.saturating_sub(answered.replied_at) >= nanoseconds(MIN_REPLY_INTERVAL)
+        let is_expired = |entry: &RecentReply| {
+            entry.replied_at == 0 || at.saturating_sub(entry.replied_at) >= nanoseconds(MIN_REPLY_INTERVAL)
         };
         let set = usize::try_from(digest % SETS as u64).map_or(0, |set| set);
         let set = &mut sets[set];
-        if set.iter().any(|answered| answered.digest == digest && !is_old(answered)) {
+        if set.iter().any(|entry| entry.digest == digest && !is_expired(entry)) {
             return false;
         }
-        let Some(place) = set.iter_mut().find(|answered| is_old(answered)) else { return false };
-        *place = RecentReply { digest, replied_at: at };
+        let Some(entry) = set.iter_mut().find(|entry| is_expired(entry)) else { return false };
+        *entry = RecentReply { digest, replied_at: at };
         true
     }
 }
@@ -75,7 +72,7 @@ mod tests {
     const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 12_000);
 
     #[test]
-    fn however_many_go_round_each_is_answered_at_most_twenty_times_a_second() {
+    fn each_datagram_of_a_loop_is_answered_at_most_twenty_times_a_second() {
         for datagrams in [1_u32, 2, 5, 100, 20_000] {
             let mut guard = LoopGuard::default();
             let mut answered = 0;
@@ -84,13 +81,13 @@ mod tests {
                 let now = NOW + Duration::from_millis(5) * round;
                 answered += (0..datagrams).filter(|number| guard.admits(PEER, &number.to_be_bytes(), now)).count();
             }
-            let most = usize::try_from(datagrams).expect("small") * 2;
-            assert!(answered <= most && answered > most / 2, "{datagrams}: {answered}");
+            let limit = usize::try_from(datagrams).expect("small") * 2;
+            assert!(answered <= limit && answered > limit / 2, "{datagrams}: {answered}");
         }
     }
 
     #[test]
-    fn another_peer_another_datagram_or_some_patience_gets_an_answer() {
+    fn another_peer_another_datagram_or_a_later_repetition_is_answered() {
         let mut guard = LoopGuard::default();
         let other = SocketAddr::new(PEER.ip(), 12_001);
         assert!(guard.admits(PEER, b"A", NOW) && guard.admits(PEER, b"B", NOW) && guard.admits(other, b"A", NOW));

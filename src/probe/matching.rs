@@ -1,8 +1,8 @@
-//! Which probe a datagram answers.
+//! Matching of received datagrams to probes.
 //!
-//! Owns the judgement "this is the answer to number 7", "this is what is left of it", or "this is
-//! none of ours". Never "the next datagram wins": the textbook's client takes a late answer for the
-//! one it waits for, and every number after it is wrong.
+//! A datagram is the reply to one probe, a corrupted reply to one probe, or foreign. It is never matched by
+//! order of arrival: the textbook's client takes a late reply for the one it is waiting for, and every
+//! round-trip time after that is wrong.
 
 use std::net::SocketAddr;
 
@@ -11,11 +11,11 @@ use super::ledger::{Ledger, ProbeOutcome};
 use super::wire::{ProbeEncoding, ReplyMatch};
 use crate::protocol::Datagram;
 
-/// Among how many unanswered probes the owner of a damaged answer is looked for.
+/// Number of unanswered probes that a corrupted reply is compared with.
 const MAX_CANDIDATES: usize = 64;
 
-/// The number of the probe that a datagram from `peer`'s side answers, and how well, or why it
-/// answers none. Never [`Match::Other`]; `scratch` is written over.
+/// Returns the sequence number of the probe that a datagram from `peer` answers and how well it matches,
+/// never [`ReplyMatch::NoMatch`]. Overwrites `scratch`.
 pub(super) fn match_reply(
     encoding: &ProbeEncoding,
     peer: SocketAddr,
@@ -23,8 +23,9 @@ pub(super) fn match_reply(
     datagram: &Datagram<'_>,
     scratch: &mut Vec<u8>,
 ) -> Result<(u64, ReplyMatch), ForeignReason> {
-    let same = datagram.peer.ip().to_canonical() == peer.ip().to_canonical() && datagram.peer.port() == peer.port();
-    if !same {
+    let is_from_peer =
+        datagram.peer.ip().to_canonical() == peer.ip().to_canonical() && datagram.peer.port() == peer.port();
+    if !is_from_peer {
         return Err(ForeignReason::Peer);
     }
     if datagram.truncated {
@@ -33,21 +34,21 @@ pub(super) fn match_reply(
     if encoding.is_unreflected(datagram.bytes) {
         return Err(ForeignReason::Unreflected);
     }
-    let bare = encoding.is_fixed_message().then_some(datagram.socket);
-    let named = bare.or_else(|| encoding.seq_of_reply(datagram.bytes, ledger.sent()));
-    let judged = named
+    let by_socket = encoding.is_fixed_message().then_some(datagram.socket);
+    let seq = by_socket.or_else(|| encoding.seq_of_reply(datagram.bytes, ledger.sent()));
+    let matched = seq
         .ok_or(ForeignReason::Content)
-        .and_then(|seq| compare_named(encoding, ledger, seq, datagram.bytes, scratch));
-    if let Ok((_, ReplyMatch::Intact(_))) = judged {
-        return judged;
+        .and_then(|seq| compare_numbered(encoding, ledger, seq, datagram.bytes, scratch));
+    if let Ok((_, ReplyMatch::Intact(_))) = matched {
+        return matched;
     }
-    // The damage may have hit the number itself, so whom it names says little.
-    let suspect = closest_probe(encoding, ledger, datagram.bytes, scratch);
-    suspect.map_or(judged, |seq| Ok((seq, ReplyMatch::Corrupt)))
+    // The sequence number itself may be corrupted; prefer the closest probe over the numbered one.
+    let closest = closest_probe(encoding, ledger, datagram.bytes, scratch);
+    closest.map_or(matched, |seq| Ok((seq, ReplyMatch::Corrupt)))
 }
 
-/// Compares a datagram with the probe it names.
-fn compare_named(
+/// Compares a datagram with the probe of its sequence number.
+fn compare_numbered(
     encoding: &ProbeEncoding,
     ledger: &Ledger,
     seq: u64,
@@ -65,20 +66,20 @@ fn compare_named(
     }
 }
 
-/// The one unanswered probe that differs least from a text of its length, if it differs little:
-/// a few octets of a probe may be damaged, and two neighbours differ in as few.
+/// Returns the unanswered probe that differs from `bytes` in the fewest bytes, and in no more than the limit.
+/// Returns `None` on a tie: consecutive probes differ in a few bytes only.
 fn closest_probe(encoding: &ProbeEncoding, ledger: &Ledger, bytes: &[u8], scratch: &mut Vec<u8>) -> Option<u64> {
     let mut best = None;
-    let mut is_alone = true;
+    let mut is_unique = true;
     for (seq, probe) in ledger.unanswered().take(MAX_CANDIDATES) {
         let Some(distance) = encoding.distance(seq, probe.sent_at.wall(), bytes, scratch) else { continue };
         match best {
             Some((_, least)) if distance > least => {}
-            Some((_, least)) if distance == least => is_alone = false,
-            _ => (best, is_alone) = (Some((seq, distance)), true),
+            Some((_, least)) if distance == least => is_unique = false,
+            _ => (best, is_unique) = (Some((seq, distance)), true),
         }
     }
-    best.filter(|_| is_alone).map(|(seq, _)| seq)
+    best.filter(|_| is_unique).map(|(seq, _)| seq)
 }
 
 #[cfg(test)]
@@ -94,12 +95,12 @@ mod tests {
 
     const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 12_000);
 
-    /// What a datagram is to ten probes, a second apart.
+    /// Matches a datagram against ten probes, sent a second apart.
     fn classify(bytes: &[u8]) -> Result<(u64, ReplyMatch), ForeignReason> {
         let mut ledger = Ledger::new(Duration::from_secs(1), Duration::ZERO);
         for second in 0..10 {
-            let since = Duration::from_secs(1_700_000_000 + second);
-            ledger.record_sent(Moment::new(since, since));
+            let sent = Duration::from_secs(1_700_000_000 + second);
+            ledger.record_sent(Moment::new(sent, sent));
         }
         let at = Moment::new(Duration::ZERO, Duration::ZERO);
         let datagram = Datagram::plain(PEER, at, bytes);
@@ -108,7 +109,7 @@ mod tests {
 
     #[test]
     fn corruption_is_detected_at_any_position() {
-        for damaged in [
+        for corrupt in [
             "PING 3 1700000002001",
             "PKNG 3 1700000002000",
             "PING x 1700000002000",
@@ -116,21 +117,21 @@ mod tests {
             "\u{1}ING 3 1700000002000",
         ] {
             let expected =
-                if damaged.ends_with('.') { Err(ForeignReason::Content) } else { Ok((3, ReplyMatch::Corrupt)) };
-            assert_eq!(classify(damaged.as_bytes()), expected, "{damaged}");
+                if corrupt.ends_with('.') { Err(ForeignReason::Content) } else { Ok((3, ReplyMatch::Corrupt)) };
+            assert_eq!(classify(corrupt.as_bytes()), expected, "{corrupt}");
         }
     }
 
     #[test]
-    fn damage_that_makes_two_alike_counts_for_the_one_it_names() {
+    fn corruption_that_makes_two_probes_equally_close_counts_for_the_numbered_one() {
         assert_eq!(classify(b"PING 7 1700000002000"), Ok((7, ReplyMatch::Corrupt)));
     }
 
     #[test]
-    fn what_resembles_no_probe_or_two_alike_is_not_ours() {
+    fn a_datagram_close_to_no_probe_or_to_several_is_foreign() {
         assert_eq!(classify(b"hello"), Err(ForeignReason::Content));
         assert_eq!(classify(b"####################"), Err(ForeignReason::Content));
         assert_eq!(classify(b"PING 11 170000000900"), Err(ForeignReason::NeverSent));
-        assert_eq!(classify(b"PING . 170000000.000"), Err(ForeignReason::Content), "each of the ten is as likely");
+        assert_eq!(classify(b"PING . 170000000.000"), Err(ForeignReason::Content), "all ten are equally close");
     }
 }

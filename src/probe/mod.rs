@@ -1,18 +1,17 @@
-//! Ping's rules: packets, the sender's ledger, the echo's answer. No socket, no clock.
+//! UDP ping protocol: packets, the client's probes and statistics, the echo server. No sockets, no clocks.
 //!
-//! Owns both ends of the UDP lab. [`Sender`] pings one target and accounts for every probe;
-//! [`Echo`] answers everybody, or does not, on purpose. Both are carried by a datagram loop
-//! through [`crate::conversation::Exchange`].
+//! [`Sender`] pings one target and accounts for every probe; [`Echo`] answers datagrams from any peer and
+//! drops some on purpose. A datagram loop in `net` drives both through [`crate::protocol::DatagramProtocol`].
 //!
 //! ```text
-//!   sender                              echo
-//!     ├─ pace     when                    ├─ guard    what is not answered
-//!     ├─ wire     encodings               ├─ table    who is known
-//!     ├─ matching whose answer it is      ├─ loops    what would go round for ever
-//!     ├─ ledger   what became of each     ├─ reply    what is answered
-//!     ├─ oneway   up and down, by STAMP   ├─ delayed  what is held back
-//!     └─ report   figures; fact: events   └─ tally    figures and events
-//!              text · stamp · ntp   the octets, for both
+//!   sender                                   echo
+//!     ├─ schedule  when probes are sent        ├─ amplification  datagrams not answered
+//!     ├─ wire      encodings of a probe        ├─ session_table  bounded table of clients
+//!     ├─ matching  replies to probes           ├─ loops          loop guard
+//!     ├─ ledger    outcome of each probe       ├─ reply          building of replies
+//!     ├─ one_way   up and down, with STAMP     ├─ delayed        delay queue
+//!     └─ report    statistics; event           └─ counters       counters and events
+//!                text · stamp · ntp   wire formats of both
 //! ```
 
 mod amplification;

@@ -1,7 +1,7 @@
-//! Timestamps and clock quality as STAMP writes them.
+//! Timestamps and error estimates of STAMP packets.
 //!
 //! Owns the two 64-bit formats of RFC 8877 and the error estimate of RFC 4656 §4.1.2, whose Z bit
-//! (RFC 8186 §2.3) says which of the two a packet uses.
+//! (RFC 8186 §2.3) selects the format of a packet.
 //!
 //! ```text
 //!   NTP, Z = 0    seconds since 1900, 32 bits │ 2⁻³² seconds, 32 bits
@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-/// Between 1900-01-01 and 1970-01-01.
+/// Seconds between 1900-01-01 and 1970-01-01.
 const NTP_TO_UNIX: u64 = 2_208_988_800;
 
 /// Seconds wrap around after 2³², for NTP on 2036-02-07.
@@ -20,37 +20,34 @@ const ERA: u64 = 1 << 32;
 
 const NANOS_PER_SEC: u64 = 1_000_000_000;
 
-/// How sure a host is of its clock, and how it writes the time.
+/// Error Estimate field: clock accuracy and timestamp format of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ErrorEstimate(u16);
 
 impl ErrorEstimate {
-    /// NTP format, not known to be synchronised, off by up to 2³¹ seconds: nothing is claimed. The
-    /// multiplier is 1 because RFC 4656 forbids 0.
+    /// NTP format, not synchronised, error up to 2³¹ seconds: makes no claim about the clock. The multiplier
+    /// is 1 because RFC 4656 forbids 0.
     pub(crate) const UNKNOWN: Self = Self(0x3f01);
 
-    /// As it stands on the wire.
     pub(crate) const fn from_bits(bits: u16) -> Self {
         Self(bits)
     }
 
-    /// As it is put on the wire.
     pub(crate) const fn bits(self) -> u16 {
         self.0
     }
 
-    /// Whether the clock follows an external source (S).
+    /// Returns whether the clock is synchronised to an external source (S).
     #[cfg(test)]
     pub(crate) const fn is_synchronised(self) -> bool {
         self.0 & 0x8000 != 0
     }
 
-    /// The format of the timestamps beside it (Z).
+    /// Format of the timestamps in the packet (Z).
     pub(crate) const fn format(self) -> TimestampFormat {
         if self.0 & 0x4000 == 0 { TimestampFormat::Ntp } else { TimestampFormat::Ptp }
     }
 
-    /// The same quality in another format.
     #[must_use]
     pub(crate) const fn with_format(self, format: TimestampFormat) -> Self {
         match format {
@@ -60,22 +57,20 @@ impl ErrorEstimate {
     }
 }
 
-/// How a timestamp is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TimestampFormat {
-    /// NTP, the default.
     Ntp,
-    /// That of PTP version 2, truncated.
+    /// Truncated PTP version 2 format.
     Ptp,
 }
 
 impl TimestampFormat {
-    /// Time since 1970 as 64 bits; the era is lost.
+    /// Encodes a time since 1970 in 64 bits; the era is lost.
     pub(crate) fn encode(self, wall: Duration) -> u64 {
         let (seconds, nanos) = (wall.as_secs(), u64::from(wall.subsec_nanos()));
         match self {
             Self::Ntp => {
-                // Rounded up, so that decoding, which rounds down, gives the nanosecond back.
+                // Rounded up, so that decoding, which rounds down, returns the same nanosecond.
                 let fraction = (nanos * ERA).div_ceil(NANOS_PER_SEC);
                 (seconds.wrapping_add(NTP_TO_UNIX) % ERA) << 32 | fraction
             }
@@ -83,8 +78,8 @@ impl TimestampFormat {
         }
     }
 
-    /// Time since 1970, in the era that brings it closest to `near`; `None` where the nanoseconds
-    /// make a second or more.
+    /// Decodes a time since 1970, in the era closest to `near`. Returns `None` if the nanosecond field is out
+    /// of range.
     pub(crate) fn decode(self, bits: u64, near: Duration) -> Option<Duration> {
         let (seconds, fraction) = (bits >> 32, bits % ERA);
         let (seconds, nanos) = match self {
@@ -96,7 +91,7 @@ impl TimestampFormat {
         let seconds = if ahead < ERA / 2 {
             near.as_secs().checked_add(ahead)?
         } else {
-            // Before `near`, and for a `near` close to 1970 possibly before that.
+            // Earlier than `near`, so possibly before 1970.
             near.as_secs().checked_sub(ERA - ahead)?
         };
         Some(Duration::new(seconds, u32::try_from(nanos).ok()?))
@@ -111,7 +106,7 @@ mod tests {
     const NEAR: Duration = Duration::from_secs(1_764_000_000);
 
     #[test]
-    fn known_moments_have_their_known_bits() {
+    fn known_times_are_encoded_as_specified() {
         // RFC 868: 1970-01-01 is second 2 208 988 800 of the century.
         assert_eq!(TimestampFormat::Ntp.encode(Duration::ZERO), 0x83aa_7e80_0000_0000);
         assert_eq!(TimestampFormat::Ntp.encode(Duration::from_millis(500)), 0x83aa_7e80_8000_0000);
@@ -129,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_era_is_the_one_that_fits() {
+    fn the_closest_era_is_chosen() {
         let after_2036 = Duration::from_secs(2_100_000_000);
         let bits = TimestampFormat::Ntp.encode(after_2036);
         assert!(bits < TimestampFormat::Ntp.encode(NEAR), "the seconds have wrapped around");
@@ -137,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn any_bits_are_some_moment_or_none_and_never_a_panic() {
+    fn decoding_never_panics() {
         for bits in [0, 1, u64::MAX, 1 << 63, 0x83aa_7e80_0000_0000, 0xffff_ffff] {
             for near in [Duration::ZERO, NEAR, Duration::MAX] {
                 let _ = TimestampFormat::Ntp.decode(bits, near);
@@ -148,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_z_bit_names_the_format_and_s_the_synchronisation() {
+    fn the_z_bit_selects_the_format_and_the_s_bit_means_synchronised() {
         let estimate = ErrorEstimate::UNKNOWN;
         assert_eq!(estimate.format(), TimestampFormat::Ntp);
         assert_eq!(estimate.with_format(TimestampFormat::Ptp).format(), TimestampFormat::Ptp);

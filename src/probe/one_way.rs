@@ -1,8 +1,8 @@
-//! What STAMP says about each way by itself.
+//! One-way loss and delay variation, measured with STAMP.
 //!
-//! Owns the split of loss and delay into up (towards the reflector) and down (back). Two clocks
-//! that were never set by one another cannot tell how long one way takes, but whatever their
-//! offset is, it is in every sample alike: what each sample has above the smallest is real.
+//! Owns the split of loss and delay into up (towards the reflector) and down (back). Two unsynchronised
+//! clocks cannot measure a one-way delay, but their offset is the same in every sample, so the difference
+//! from the smallest sample is meaningful.
 
 use std::time::Duration;
 
@@ -12,56 +12,55 @@ use super::ntp::TimestampFormat;
 use super::stamp::Reflection;
 use crate::stats::{DurationSummary, Ratio, SequenceStatus, SequenceWindow, Series};
 
-/// How many samples of each way are kept; beyond that the oldest go.
+/// Samples kept per direction; beyond that the oldest are dropped.
 pub(super) const MAX_SAMPLES: usize = 100_000;
 
-/// How many answers a reflector may be ahead of the probe it answers, reordered as they may be.
+/// Tolerated lead of the reflector's sequence number over the probe's, due to reordering.
 const REORDER_TOLERANCE: u64 = 64;
 
-/// What stamps of two kinds may differ by.
+/// Tolerated difference between kernel and user-space timestamps.
 const TIMESTAMP_TOLERANCE: Duration = Duration::from_micros(100);
 
-/// Both ways of one session.
+/// Samples and sequence numbers of one session.
 #[derive(Debug, Default)]
 pub(super) struct OneWay {
     up: RelativeDelay,
     down: RelativeDelay,
     reflector_delay: Series,
-    /// One more than the reflector's highest number seen: how many answers it has sent at least.
+    /// Reflector's highest sequence number plus one: the replies it sent, as far as is known.
     reflector_sent: u64,
-    /// The probe that this highest number answered.
+    /// Probe answered with that highest number.
     last_reflected: u64,
-    /// How many of its answers came, each counted once.
+    /// Replies received, without duplicates.
     replies_received: u64,
-    /// How many of them were a further answer to a probe that was doubled on the way up.
+    /// Replies to further copies of a probe that was duplicated on the way up.
     duplicated_up: u64,
     window: SequenceWindow,
 }
 
-/// The figures of both ways.
+/// One-way statistics of both directions.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct OneWayStatistics {
-    /// Probes lost on the way up.
     pub lost_up: u64,
-    /// Answers lost on the way down.
+    /// Replies lost on the way down.
     pub lost_down: u64,
-    /// Lost after the last answer, where nobody can say which way.
+    /// Lost after the last reply, in an unknown direction.
     pub lost_somewhere: u64,
-    /// `lost_up` of all probes up to the last that was answered.
+    /// Ratio of `lost_up` to the probes up to the last answered one.
     pub loss_up: Option<f64>,
-    /// `lost_down` of those that came up.
+    /// Ratio of `lost_down` to the probes that reached the reflector.
     pub loss_down: Option<f64>,
-    /// How long the reflector held each probe (T3 − T2).
+    /// Turnaround time of the reflector (T3 − T2).
     pub server: Option<DurationSummary>,
-    /// The way up, above its minimum.
+    /// Delay up, above its minimum.
     pub up_above_min: Option<DurationSummary>,
-    /// The way down, above its minimum.
+    /// Delay down, above its minimum.
     pub down_above_min: Option<DurationSummary>,
 }
 
 impl OneWay {
-    /// Notes an answer to probe `seq` (counted from 1) that was sent and came at these times
-    /// since 1970. Returns how long the reflector held it, if its stamps make sense.
+    /// Records a reply to probe `seq` (counted from 1), with the times since 1970 of sending and arrival.
+    /// Returns the turnaround time of the reflector, if its timestamps are plausible.
     pub(super) fn record_reply(
         &mut self,
         seq: u64,
@@ -78,10 +77,10 @@ impl OneWay {
         let received = format.decode(reflection.received, sent)?;
         let returned = format.decode(reflection.timestamp, sent)?;
         let held = returned.checked_sub(received)?;
-        // A single damaged stamp would be the minimum of a way, and bend every other sample. It can
-        // not have been held for longer than it was away; two clocks count a second alike to 0.1 %.
-        let away = arrived.saturating_sub(sent);
-        if held > away + away / 1_000 + TIMESTAMP_TOLERANCE {
+        // One corrupt timestamp could become the minimum and shift every other sample. The turnaround cannot
+        // exceed the round trip; the rates of two clocks differ by less than 0.1 %.
+        let round_trip = arrived.saturating_sub(sent);
+        if held > round_trip + round_trip / 1_000 + TIMESTAMP_TOLERANCE {
             return None;
         }
         self.up.push(difference(received, sent));
@@ -92,7 +91,7 @@ impl OneWay {
 
     fn count_reply(&mut self, seq: u64, reflector_seq: u32, is_first: bool) {
         let number = u64::from(reflector_seq);
-        // A reflector cannot have answered more than was asked and doubled on the way.
+        // A reflector cannot have answered more probes than were sent or duplicated on the way.
         if number > seq + self.duplicated_up + REORDER_TOLERANCE {
             return;
         }
@@ -106,10 +105,10 @@ impl OneWay {
         }
     }
 
-    /// The figures, where `lost` of the `decided` probes of the session never came back.
+    /// Statistics of a session in which `lost` of the `decided` probes got no reply.
     pub(super) fn statistics(&self, decided: u64, lost: u64) -> OneWayStatistics {
         let arrived = self.reflector_sent.saturating_sub(self.duplicated_up);
-        // Bounded by what was lost at all: a forged number must not make more of it.
+        // Bounded by the total loss, so that a forged sequence number cannot exceed it.
         let through = self.last_reflected.min(decided);
         let lost_up = self.last_reflected.saturating_sub(arrived).min(lost);
         let lost_down = self.reflector_sent.saturating_sub(self.replies_received).min(lost - lost_up);
@@ -126,7 +125,7 @@ impl OneWay {
     }
 }
 
-/// Differences of two clocks, of which only what is above the smallest means something.
+/// Differences between two clocks; only the excess over the smallest difference is meaningful.
 #[derive(Debug, Default)]
 struct RelativeDelay {
     samples: Vec<i64>,
@@ -153,7 +152,7 @@ impl RelativeDelay {
     }
 }
 
-/// `later − earlier` in nanoseconds, which may well be negative between two clocks.
+/// `later − earlier` in nanoseconds; may be negative, since the times come from two clocks.
 fn difference(later: Duration, earlier: Duration) -> i64 {
     let nanos = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
     match later.checked_sub(earlier) {
@@ -171,7 +170,7 @@ mod tests {
 
     const WALL: Duration = Duration::from_secs(1_764_000_000);
 
-    /// The reflector's clock is an hour behind, and it holds each probe for a millisecond.
+    /// A reflection with a clock one hour behind and a turnaround of 1 ms.
     fn reflection(number: u32, up: Duration) -> Reflection {
         let received = Duration::from_secs(1_763_996_400) + up;
         Reflection {
@@ -184,21 +183,21 @@ mod tests {
         }
     }
 
-    /// Answers as (probe, reflector's number).
-    fn session(answers: &[(u64, u32)]) -> OneWay {
-        let mut ways = OneWay::default();
+    /// A session with these replies, as (probe, reflector's sequence number).
+    fn session(replies: &[(u64, u32)]) -> OneWay {
+        let mut one_way = OneWay::default();
         let mut last = 0;
-        for (seq, number) in answers {
+        for (seq, number) in replies {
             let up = Duration::from_millis(10 + seq % 2);
-            ways.record_reply(*seq, &reflection(*number, up), WALL, WALL + 2 * up, *seq != last);
+            one_way.record_reply(*seq, &reflection(*number, up), WALL, WALL + 2 * up, *seq != last);
             last = *seq;
         }
-        ways
+        one_way
     }
 
     #[test]
     fn the_reflectors_own_numbers_split_the_loss() {
-        // 1 came back, 2 was lost on the way up, the answer to 3 on the way down, 5 somewhere.
+        // 1 was answered, 2 was lost on the way up, the reply to 3 on the way down, 5 on either.
         let ways = session(&[(1, 0), (4, 2)]).statistics(5, 3);
         assert_eq!((ways.lost_up, ways.lost_down, ways.lost_somewhere), (1, 1, 1));
         assert_eq!((ways.loss_up, ways.loss_down), (Some(0.25), Some(1.0 / 3.0)));
@@ -211,24 +210,24 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_number_hides_no_loss_and_makes_none() {
-        let mut ways = session(&[(1, 0)]);
-        ways.record_reply(2, &reflection(1 << 20, Duration::ZERO), WALL, WALL, true);
-        ways.record_reply(4, &reflection(2, Duration::ZERO), WALL, WALL, true);
-        let ways = ways.statistics(4, 1);
+    fn a_corrupt_sequence_number_neither_hides_nor_adds_loss() {
+        let mut one_way = session(&[(1, 0)]);
+        one_way.record_reply(2, &reflection(1 << 20, Duration::ZERO), WALL, WALL, true);
+        one_way.record_reply(4, &reflection(2, Duration::ZERO), WALL, WALL, true);
+        let ways = one_way.statistics(4, 1);
         assert_eq!((ways.lost_up, ways.lost_down, ways.loss_up), (1, 0, Some(0.25)));
     }
 
     #[test]
     fn a_corrupt_timestamp_changes_no_other_sample() {
-        let mut ways = session(&[(1, 0), (2, 1)]);
-        let whole = reflection(2, Duration::from_millis(10));
+        let mut one_way = session(&[(1, 0), (2, 1)]);
+        let intact = reflection(2, Duration::from_millis(10));
         for bit in 33..64 {
-            let damaged = Reflection { received: whole.received ^ 1 << bit, ..whole };
-            let came = WALL + Duration::from_millis(21);
-            assert_eq!(ways.record_reply(3, &damaged, WALL, came, true), None, "bit {bit}");
+            let corrupt = Reflection { received: intact.received ^ 1 << bit, ..intact };
+            let arrived = WALL + Duration::from_millis(21);
+            assert_eq!(one_way.record_reply(3, &corrupt, WALL, arrived, true), None, "bit {bit}");
         }
-        assert_eq!(ways.statistics(3, 0).up_above_min.expect("two samples").max, Duration::from_millis(1));
+        assert_eq!(one_way.statistics(3, 0).up_above_min.expect("two samples").max, Duration::from_millis(1));
     }
 
     #[test]
@@ -247,23 +246,23 @@ mod tests {
 
     #[test]
     fn forged_sequence_numbers_and_timestamps_are_tolerated() {
-        let mut ways = OneWay::default();
+        let mut one_way = OneWay::default();
         for (timestamp, received) in [(0, u64::MAX), (u64::MAX, 0), (0, 0)] {
             let forged = Reflection { seq: u32::MAX, timestamp, received, ..reflection(0, WALL) };
-            ways.record_reply(1, &forged, WALL, WALL, true);
+            one_way.record_reply(1, &forged, WALL, WALL, true);
         }
-        let ways = ways.statistics(2, 2);
+        let ways = one_way.statistics(2, 2);
         assert_eq!(ways.lost_up + ways.lost_down + ways.lost_somewhere, 2);
     }
 
     #[test]
-    fn samples_are_kept_up_to_the_limit_and_then_the_oldest_go() {
-        let mut above = RelativeDelay::default();
-        above.push(-1_000);
-        (1..MAX_SAMPLES).for_each(|_| above.push(5));
-        assert_eq!(above.summary().expect("many").max, Duration::from_nanos(1_005));
-        above.push(6);
-        assert_eq!(above.samples.len(), MAX_SAMPLES);
-        assert_eq!(above.summary().expect("many").max, Duration::from_nanos(1));
+    fn the_oldest_samples_are_dropped_beyond_the_limit() {
+        let mut delays = RelativeDelay::default();
+        delays.push(-1_000);
+        (1..MAX_SAMPLES).for_each(|_| delays.push(5));
+        assert_eq!(delays.summary().expect("many").max, Duration::from_nanos(1_005));
+        delays.push(6);
+        assert_eq!(delays.samples.len(), MAX_SAMPLES);
+        assert_eq!(delays.summary().expect("many").max, Duration::from_nanos(1));
     }
 }

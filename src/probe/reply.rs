@@ -1,7 +1,7 @@
-//! An answer in the making.
+//! Construction of a reply from its request.
 //!
-//! Owns how a reply comes out of its request: upper case for text, a reflection for STAMP, then
-//! the damage ordered, then now or later. It is made in place, so it is as long as its request.
+//! Converts text to upper case or builds a STAMP reflection, applies the configured corruption, then sends or
+//! queues the result. The reply is built in place, so it is as long as its request.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ use crate::protocol::{Datagram, DatagramActions, Transmit};
 use crate::stats::SequenceWindow;
 use crate::time::Moment;
 
-/// What is known of one session.
+/// State of one session.
 pub(super) struct EchoSession {
     pub ordinal: u32,
     pub path: PathState,
-    /// The reflector's own sequence number (RFC 8762 §4.3, stateful).
+    /// Sequence number of the next reflection (RFC 8762 §4.3, stateful).
     pub reflector_seq: u32,
     pub window: SequenceWindow,
     pub received: u64,
@@ -34,7 +34,6 @@ impl EchoSession {
     }
 }
 
-/// What a datagram is.
 #[derive(Clone, Copy)]
 pub(super) enum PayloadKind {
     Text,
@@ -50,7 +49,7 @@ impl PayloadKind {
     }
 }
 
-/// What of the echo an answer needs besides its session.
+/// Parts of the echo server that a reply needs besides its session.
 pub(super) struct EchoContext<'a> {
     pub key: Option<&'a MacKey>,
     pub delayed: &'a mut DelayQueue,
@@ -58,7 +57,7 @@ pub(super) struct EchoContext<'a> {
     pub scratch: &'a mut Vec<u8>,
 }
 
-/// An answer in the making.
+/// Builder of the reply to one datagram.
 pub(super) struct ReplyBuilder<'a, 'd> {
     pub context: EchoContext<'a>,
     pub session: &'a mut EchoSession,
@@ -69,7 +68,7 @@ pub(super) struct ReplyBuilder<'a, 'd> {
 }
 
 impl ReplyBuilder<'_, '_> {
-    /// Sends one copy, or holds it until it is due.
+    /// Sends one copy, or queues it until it is due.
     pub(super) fn send_copy(
         &mut self,
         effects: PathEffects,
@@ -79,17 +78,17 @@ impl ReplyBuilder<'_, '_> {
         let mut scratch = std::mem::take(self.context.scratch);
         scratch.clear();
         scratch.extend_from_slice(bytes);
-        let made = self.build(&mut scratch, effects);
+        let result = self.build(&mut scratch, effects);
         let delay = effects.inbound.delay.saturating_add(effects.outbound.delay);
         let due = at + delay;
-        let envelope = Transmit::reply(self.datagram, self.ordinal);
-        if made.is_err() {
-            // Nothing to send: the damage done on purpose made it unreadable.
+        let transmit = Transmit::reply(self.datagram, self.ordinal);
+        if result.is_err() {
+            // Nothing to send: the injected corruption made the request unreadable.
         } else if delay.is_zero() || due <= self.now {
-            actions.send(envelope, |out| out.extend_from_slice(&scratch));
+            actions.send(transmit, |out| out.extend_from_slice(&scratch));
             self.context.counters.sent += 1;
             self.record_sent(delay, actions);
-        } else if self.context.delayed.push(due, envelope, &scratch) {
+        } else if self.context.delayed.push(due, transmit, &scratch) {
             self.context.counters.held += 1;
             self.record_sent(delay, actions);
         } else {
@@ -97,28 +96,28 @@ impl ReplyBuilder<'_, '_> {
             actions.emit(|| EchoEvent::DelayFull { peer });
         }
         *self.context.scratch = scratch;
-        made
+        result
     }
 
-    /// The honest echo's way: made where it is sent from, without a detour.
+    /// Sends the reply without impairments, built directly in the send buffer.
     pub(super) fn send_unimpaired(&mut self, actions: &mut DatagramActions<EchoEvent>) -> Result<(), EchoRefusal> {
         let request = self.datagram.bytes;
-        let mut made = Ok(());
+        let mut result = Ok(());
         actions.send(Transmit::reply(self.datagram, self.ordinal), |out| {
             let start = out.len();
             out.extend_from_slice(request);
-            if let Some(octets) = out.get_mut(start..) {
-                made = self.build(octets, PathEffects::default());
+            if let Some(bytes) = out.get_mut(start..) {
+                result = self.build(bytes, PathEffects::default());
             }
         });
         self.context.counters.sent += 1;
         self.record_sent(Duration::ZERO, actions);
-        made
+        result
     }
 
     /// Drops one copy on purpose.
     pub(super) fn drop_copy(&mut self, reason: DropReason, actions: &mut DatagramActions<EchoEvent>) {
-        // Lost on the way back means answered all the same: the reflector counts it.
+        // A reply lost on the way out was answered, so the reflector counts it.
         self.session.reflector_seq = self.session.reflector_seq.wrapping_add(u32::from(reason == DropReason::LossOut));
         self.context.counters.count_drop(reason);
         actions.emit(|| EchoEvent::Dropped {
@@ -140,14 +139,14 @@ impl ReplyBuilder<'_, '_> {
         });
     }
 
-    /// Makes the reply out of the octets of its request.
+    /// Turns the bytes of the request into the reply.
     fn build(&mut self, bytes: &mut [u8], effects: PathEffects) -> Result<(), EchoRefusal> {
-        let damaged = effects.inbound.bit_flip.inspect(|flip| flip.apply(bytes)).is_some();
+        let corrupted = effects.inbound.bit_flip.inspect(|flip| flip.apply(bytes)).is_some();
         match self.payload_kind {
             PayloadKind::Text => text::make_uppercase(bytes),
             PayloadKind::Stamp(probe) => {
                 let key = self.context.key;
-                let probe = if damaged { Probe::read(bytes, key)? } else { probe };
+                let probe = if corrupted { Probe::read(bytes, key)? } else { probe };
                 self.build_reflection(probe, effects).write_over(bytes, key);
             }
         }
@@ -157,7 +156,7 @@ impl ReplyBuilder<'_, '_> {
         Ok(())
     }
 
-    /// Stamps are in the sender's format: a reflector that knows both follows it (RFC 8762 §4.3).
+    /// Timestamps use the sender's format: a reflector that supports both follows it (RFC 8762 §4.3).
     fn build_reflection(&mut self, probe: Probe, effects: PathEffects) -> Reflection {
         let format = probe.estimate.format();
         let held = effects.inbound.delay;

@@ -1,7 +1,7 @@
-//! The summary of a pinger.
+//! Statistics of a ping run, for one target.
 //!
-//! Owns the figures of one target as they appear in JSON; `type`, `command` and `target` are put
-//! before them by the command. Where there is no data there is `null`.
+//! Owns the figures as they appear in JSON; the command adds `type`, `command` and `target`. Figures without
+//! data are `null`.
 
 use std::time::Duration;
 
@@ -12,73 +12,64 @@ use super::one_way::{OneWay, OneWayStatistics};
 use crate::stats::{DurationSummary, JitterEstimator, Ratio, ReorderCounter, Series};
 use crate::time::{Moment, nanoseconds, serialize_ns};
 
-/// One target in figures: `sent = received + late + lost + refused + send_errors + waiting`.
+/// Statistics of one target: `sent = received + late + lost + refused + send_errors + waiting`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct PingStatistics {
-    /// Probes begun.
     pub sent: u64,
-    /// Answered in time.
     pub received: u64,
-    /// Not answered.
     pub lost: u64,
-    /// Answered too late.
     pub late: u64,
-    /// Refused by the network.
     pub refused: u64,
-    /// Not sent by the system.
     pub send_errors: u64,
-    /// Still on the way when the run was ended, or in a snapshot.
+    /// In flight when the run ended or the snapshot was taken.
     pub waiting: u64,
-    /// Further answers to one probe.
+    /// Further replies to one probe.
     pub duplicates: u64,
-    /// First answers that came after one to a later probe (RFC 4737).
+    /// First replies that arrived after one to a later probe (RFC 4737).
     pub reordered: u64,
-    /// Damaged answers.
+    /// Replies whose content differs from the probe.
     pub corrupt: u64,
-    /// Datagrams that were no answers.
+    /// Datagrams that match no probe.
     pub foreign: u64,
-    /// Datagrams that found no room in our own receive buffer.
+    /// Datagrams dropped because our receive buffer was full.
     pub local_drops: u64,
-    /// (lost + late) / sent, of the probes that left and whose time is over.
+    /// (lost + late) / sent, of the transmitted probes whose timeout has passed.
     pub loss: Option<f64>,
-    /// Its 95 % interval.
+    /// 95 % interval of the loss.
     pub loss_ci95: Option<(f64, f64)>,
-    /// The round trips of answers in time.
+    /// Round-trip times of replies in time.
     pub rtt: Option<DurationSummary>,
-    /// The round trips of late answers.
+    /// Round-trip times of late replies.
     pub late_rtt: Option<DurationSummary>,
-    /// RFC 3550 §6.4.1 over answers in time, in the order they came.
-    #[serde(rename = "jitter_ns", serialize_with = "ns_or_null")]
+    /// RFC 3550 §6.4.1 over replies in time, in order of arrival.
+    #[serde(rename = "jitter_ns", serialize_with = "serialize_optional_ns")]
     pub jitter: Option<Duration>,
-    /// By which clock the round trips were taken.
+    /// Clock that the round-trip times were measured by.
     pub clock: Option<RttClocks>,
-    /// What this host added to each round trip, where the kernel's stamps show it.
+    /// Delay added by this host to each round trip, if kernel timestamps show it.
     pub host: Option<DurationSummary>,
-    /// For how long this process did not run, so that probes were not sent; not part of `slip`.
+    /// Time that this process was stalled and sent no probes; not part of `slip`.
     #[serde(rename = "paused_ns", serialize_with = "serialize_ns")]
     pub paused: Duration,
-    /// How far behind the schedule probes were sent.
+    /// Delay of the probes behind the schedule.
     pub slip: Option<DurationSummary>,
-    /// Probes during which the wall clock was set.
+    /// Round trips during which the wall clock was set.
     pub clock_steps: u64,
-    /// Each way by itself, with STAMP.
+    /// One-way statistics, with STAMP.
     pub ways: Option<OneWayStatistics>,
 }
 
-/// The clocks behind a series of round trips.
+/// Clocks that a series of round-trip times was measured by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RttClocks {
-    /// The kernel's stamps, for every one.
     Kernel,
-    /// Our monotonic clock, for every one.
     Monotonic,
-    /// Some by the one, some by the other.
     Mixed,
 }
 
 impl RttClocks {
-    /// The word for `kernel` of `all` round trips; none for none.
+    /// Clocks used if `kernel` of `all` round trips have kernel timestamps; `None` without round trips.
     pub(crate) fn from_counts(kernel: u64, all: u64) -> Option<Self> {
         match kernel {
             _ if all == 0 => None,
@@ -90,11 +81,11 @@ impl RttClocks {
 }
 
 #[expect(clippy::ref_option, reason = "serde's signature")]
-fn ns_or_null<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    time.map(nanoseconds).serialize(serializer)
+fn serialize_optional_ns<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.map(nanoseconds).serialize(serializer)
 }
 
-/// What is counted and measured beside the outcomes.
+/// Counters and measurements besides the outcomes.
 #[derive(Default)]
 pub(super) struct Measurements {
     pub duplicates: u64,
@@ -114,17 +105,17 @@ pub(super) struct Measurements {
 }
 
 impl Measurements {
-    /// The figures with the outcomes in the ledger; each way by itself only with STAMP.
+    /// Combines the measurements with the outcomes of the ledger; one-way statistics only with `stamp`.
     pub(super) fn statistics(&self, ledger: &Ledger, now: Moment, stamp: bool) -> PingStatistics {
         let count = |outcome| ledger.count(outcome);
         let (lost, late) = (count(ProbeOutcome::Lost), count(ProbeOutcome::Late));
-        // While some are on their way, only those whose time is over can be judged: of the younger
-        // ones the answers are known and the losses are not.
-        let young = if count(ProbeOutcome::Waiting) > 0 { ledger.in_flight(now) } else { InFlight::default() };
-        // One that never left cannot be lost; where all were refused, nothing was tried.
-        let judged = count(ProbeOutcome::Answered) + late + lost - young.answered - young.late;
-        let refused = if judged > 0 { count(ProbeOutcome::Refused) - young.refused } else { 0 };
-        let unanswered = Ratio::new(lost + late - young.late, judged + refused);
+        // With probes in flight, loss covers only those whose timeout has passed: of the more recent ones the
+        // replies are known but not the losses.
+        let recent = if count(ProbeOutcome::Waiting) > 0 { ledger.in_flight(now) } else { InFlight::default() };
+        // A probe that was not sent cannot be lost; if all were refused, nothing was measured.
+        let decided = count(ProbeOutcome::Answered) + late + lost - recent.answered - recent.late;
+        let refused = if decided > 0 { count(ProbeOutcome::Refused) - recent.refused } else { 0 };
+        let unanswered = Ratio::new(lost + late - recent.late, decided + refused);
         PingStatistics {
             sent: ledger.sent(),
             received: count(ProbeOutcome::Answered),

@@ -1,39 +1,37 @@
-//! When probes are sent.
-//!
-//! Owns the schedule: place *i* is at t₀ + *i* · interval, so that errors do not add up.
+//! Send schedule: probe *i* is due at t₀ + *i* · interval, so that errors do not add up.
 
 use std::time::Duration;
 
 use super::ledger::MAX_TRACKED;
 use crate::time::Moment;
 
-/// A schedule that is behind by more than this and by more than one interval is begun anew.
+/// A schedule that is behind by more than this, and by more than one interval, is restarted.
 pub(super) const RESTART_THRESHOLD: Duration = Duration::from_millis(100);
 
-/// When probes are sent, and how long they are waited for.
+/// Number, spacing and timeouts of the probes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SenderConfig {
-    /// How many; `None` for until stopped.
+    /// Number of probes; `None` is unlimited.
     pub count: Option<u64>,
-    /// How far apart; zero for the next as soon as there is room in flight.
+    /// Time between probes; with zero, the next is sent as soon as the in-flight limit allows.
     pub interval: Duration,
-    /// The least between two probes, whatever came back meanwhile.
+    /// Minimum time between two probes, regardless of replies.
     pub min_interval: Duration,
-    /// From when on nothing more is sent.
+    /// Time after which nothing is sent.
     pub deadline: Option<Moment>,
-    /// How many may be in flight: 1 is the textbook's stop-and-wait.
+    /// Maximum number of probes in flight; 1 is the textbook's stop-and-wait.
     pub max_in_flight: usize,
-    /// With a full flight of which nothing comes back, one more this long after the last: so a
-    /// flood that loses everything goes on.
+    /// Time after which one more probe is sent although the window is full, so that a flood that loses
+    /// everything continues.
     pub stalled_interval: Option<Duration>,
-    /// Up to when an answer is in time.
+    /// Time after which a reply is late.
     pub timeout: Duration,
-    /// For how long after that it is late; then it is nothing.
+    /// Time after the timeout during which late replies are awaited.
     pub linger: Duration,
 }
 
 impl SenderConfig {
-    /// The textbook's ten pings with a second of patience each, a second apart.
+    /// The textbook's ten pings, one per second, with a timeout of one second.
     pub(crate) fn textbook() -> Self {
         Self {
             count: Some(10),
@@ -47,13 +45,13 @@ impl SenderConfig {
         }
     }
 
-    /// The next probe as soon as the last is answered or timed out: the textbook's way.
+    /// Sends the next probe when the last one was answered or timed out, as in the textbook.
     #[must_use]
     pub(crate) fn stop_and_wait(self) -> Self {
         Self { interval: Duration::ZERO, max_in_flight: 1, ..self }
     }
 
-    /// As fast as answers come, `window` in flight, and a hundred a second if none come.
+    /// Sends as fast as replies arrive, with `window` probes in flight; 100 per second without replies.
     #[must_use]
     pub(crate) fn flood(self, window: usize) -> Self {
         Self {
@@ -65,40 +63,37 @@ impl SenderConfig {
     }
 }
 
-/// Where the next probe belongs.
+/// Position in the send schedule.
 pub(super) struct Schedule {
     pub anchor: Moment,
-    /// How many intervals after the anchor.
+    /// Intervals since the anchor.
     pub index: u32,
-    /// When the last probe was sent.
     pub last_sent: Option<Moment>,
-    /// When there was room in flight again, after there was none.
+    /// Time at which a full window last had space again.
     pub window_freed_at: Moment,
 }
 
 impl Schedule {
-    /// A schedule whose first place is at `start`.
+    /// Creates a schedule whose first probe is due at `start`.
     pub(super) fn new(start: Moment) -> Self {
         Self { anchor: start, index: 0, last_sent: None, window_freed_at: start }
     }
 
-    /// Where the next probe belongs.
+    /// Due time of the next probe.
     pub(super) fn slot(&self, interval: Duration) -> Moment {
         self.anchor + interval.saturating_mul(self.index)
     }
 
-    /// Begins anew.
     pub(super) fn restart(&mut self, now: Moment) {
         (self.anchor, self.index) = (now, 0);
     }
 
-    /// Goes on to the next place.
     pub(super) fn advance(&mut self, now: Moment) {
         self.index += 1;
         self.last_sent = Some(now);
     }
 
-    /// Moves the anchor, long before the index is used up.
+    /// Moves the anchor long before the index overflows.
     pub(super) fn rebase(&mut self, interval: Duration) {
         if self.index >= 1 << 16 {
             (self.anchor, self.index) = (self.slot(interval), 0);

@@ -1,12 +1,10 @@
-//! The client's side: when to send, and what each answer means.
+//! Ping client for one target: sends probes on schedule and evaluates the replies.
 //!
-//! Owns the schedule of one target and its figures. It must not know sockets; it is an
-//! [`Exchange`] with one peer.
+//! Owns the schedule and the statistics. Does not know sockets; it is a [`DatagramProtocol`] with one peer.
 //!
-//! Probe *i* belongs at t₀ + *i* · interval, whatever happened to those before it: a probe that
-//! slips is sent late and its slip is recorded, none is skipped, and an answer that is slow does
-//! not thin out the probes that would have seen it. Only when this process itself did not run is
-//! the schedule begun anew, so that a stopped pinger does not come back with a burst.
+//! Probe *i* is due at t₀ + *i* · interval, regardless of earlier probes: a delayed probe is sent late and
+//! its delay recorded, none is skipped, and slow replies do not reduce the probe rate. Only if this process
+//! was stalled is the schedule restarted, so that a stopped client does not resume with a burst.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -23,16 +21,16 @@ use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, Transmit, Tra
 use crate::stats::Series;
 use crate::time::{Moment, Timestamps, clock_step};
 
-/// How many probes are handed over in one turn; the loop comes back for the rest.
+/// Maximum number of probes sent per event-loop turn.
 pub(super) const PROBES_PER_TURN: usize = 64;
 
-/// How many sockets of answered bare probes are kept.
+/// Sockets kept open for duplicates after their fixed-message probe was answered.
 const MAX_RETAINED_SOCKETS: usize = 16;
 
-/// How long a pinger without an interval waits after the system would not send.
+/// Delay after a send error if there is no interval.
 const SEND_ERROR_BACKOFF: Duration = Duration::from_millis(10);
 
-/// The pinger of one target.
+/// Ping client of one target.
 pub(crate) struct Sender {
     config: SenderConfig,
     encoding: ProbeEncoding,
@@ -43,12 +41,12 @@ pub(crate) struct Sender {
     last_turn: Moment,
     measurements: Measurements,
     scratch: Vec<u8>,
-    /// Bare probes that were answered, whose sockets are kept for copies.
+    /// Answered fixed-message probes whose sockets are still open for duplicates.
     answered_sockets: VecDeque<u64>,
 }
 
 impl Sender {
-    /// A pinger of `peer` whose first probe belongs at `start`.
+    /// Creates a client of `peer` whose first probe is due at `start`.
     pub(crate) fn new(config: SenderConfig, encoding: ProbeEncoding, peer: SocketAddr, start: Moment) -> Self {
         let in_flight = if encoding.is_fixed_message() { 1 } else { config.max_in_flight.clamp(1, MAX_TRACKED) };
         Self {
@@ -65,25 +63,24 @@ impl Sender {
         }
     }
 
-    /// Sends nothing more; what is in flight is still waited for.
+    /// Stops sending; replies to probes in flight are still awaited.
     #[cfg(test)]
     pub(crate) fn stop(&mut self) {
         self.stopped = true;
     }
 
-    /// Whether there is nothing left to send or to wait for.
+    /// Returns whether all probes are sent and no reply is awaited.
     pub(crate) fn is_finished(&self) -> bool {
         let waiting = self.ledger.count(ProbeOutcome::Waiting) + self.ledger.lingering();
         !self.has_more_to_send() && waiting == 0
     }
 
-    /// The figures so far.
     pub(crate) fn statistics(&self) -> PingStatistics {
         let stamp = matches!(self.encoding, ProbeEncoding::Stamp { .. });
         self.measurements.statistics(&self.ledger, self.last_turn, stamp)
     }
 
-    /// The round trips of answers in time.
+    /// Round-trip times of replies in time.
     pub(crate) fn round_trips(&self) -> &Series {
         &self.measurements.rtt
     }
@@ -98,7 +95,7 @@ impl Sender {
         in_flight >= self.config.max_in_flight || self.ledger.is_blocked()
     }
 
-    /// When the next probe may be sent; `None` while it waits for others to be decided.
+    /// Time at which the next probe may be sent; `None` while the window is full.
     fn next_send_at(&self) -> Option<Moment> {
         let slot = self.schedule.slot(self.config.interval).max(self.schedule.window_freed_at);
         let slot = self.schedule.last_sent.map_or(slot, |last| slot.max(last + self.config.min_interval));
@@ -107,20 +104,20 @@ impl Sender {
             (true, false) => Some(slot),
             (true, true) => Some(slot.max(self.schedule.last_sent? + self.config.stalled_interval?)),
         };
-        // What is sent at the very end cannot be answered any more.
-        ready.filter(|ready| self.config.deadline.is_none_or(|until| *ready < until))
+        // A probe sent at the deadline could not be answered.
+        ready.filter(|ready| self.config.deadline.is_none_or(|deadline| *ready < deadline))
     }
 
-    /// Decides about a probe, and notes if that makes room in flight.
+    /// Sets the outcome of a probe, and records the time if a full window has space again.
     fn set_outcome(&mut self, seq: u64, outcome: ProbeOutcome, now: Moment) {
-        let full = self.is_window_full();
+        let was_full = self.is_window_full();
         self.ledger.set_outcome(seq, outcome);
-        if full && !self.is_window_full() {
+        if was_full && !self.is_window_full() {
             self.schedule.window_freed_at = now;
         }
     }
 
-    /// Notices that the wall clock was set, or that this process did not run.
+    /// Detects that the wall clock was set or that this process was stalled.
     fn detect_clock_changes(&mut self, now: Moment, actions: &mut DatagramActions<SenderEvent>) {
         if let Some(step_ns) = clock_step(self.last_turn, now) {
             actions.emit(|| SenderEvent::ClockStep { step_ns });
@@ -144,7 +141,7 @@ impl Sender {
             }
             let mut slip = now - self.schedule.slot(self.config.interval);
             if slip > self.config.interval.max(RESTART_THRESHOLD) || self.config.interval.is_zero() {
-                // It was not late, it had to wait for those before it.
+                // The window was full; this is not schedule slip.
                 self.schedule.restart(now);
                 slip = Duration::ZERO;
             }
@@ -166,7 +163,7 @@ impl Sender {
         actions.emit(|| SenderEvent::Sent { seq, bytes, slip });
     }
 
-    /// A whole answer to a probe that is remembered.
+    /// Handles an intact reply.
     fn on_reply(
         &mut self,
         seq: u64,
@@ -178,28 +175,28 @@ impl Sender {
         let Some(probe) = self.ledger.probe(seq).copied() else {
             return;
         };
-        let first = !matches!(probe.outcome, ProbeOutcome::Answered | ProbeOutcome::Late);
+        let is_first = !matches!(probe.outcome, ProbeOutcome::Answered | ProbeOutcome::Late);
         if let Some(reflection) = reflection {
-            // The wall clock may be set meanwhile; how long it took, the other one says.
+            // The wall clock may have been set since; the elapsed time is monotonic.
             let sent = probe.sent_at.wall();
-            let came = sent + (datagram.received_at - probe.sent_at);
-            self.measurements.one_way.record_reply(seq, &reflection, sent, came, first);
+            let arrived = sent + (datagram.received_at - probe.sent_at);
+            self.measurements.one_way.record_reply(seq, &reflection, sent, arrived, is_first);
         }
-        if !first {
+        if !is_first {
             self.measurements.duplicates += 1;
             actions.emit(|| SenderEvent::Duplicate { seq });
             return;
         }
-        let stamps = Timestamps {
+        let timestamps = Timestamps {
             sent: probe.sent_at,
             kernel_sent: probe.kernel_sent_at,
             received: datagram.received_at,
             timestamped: datagram.has_kernel_timestamp,
             read: now,
         };
-        self.on_first_reply(seq, &stamps, datagram.bytes.len(), actions);
+        self.on_first_reply(seq, &timestamps, datagram.bytes.len(), actions);
         if self.encoding.is_fixed_message() {
-            // A copy may still come; it does so soon or not at all.
+            // A duplicate may still arrive, but only soon.
             self.answered_sockets.push_back(seq);
             if self.answered_sockets.len() > MAX_RETAINED_SOCKETS {
                 self.answered_sockets.pop_front().into_iter().for_each(|oldest| actions.retire(oldest));
@@ -214,31 +211,31 @@ impl Sender {
         bytes: usize,
         actions: &mut DatagramActions<SenderEvent>,
     ) {
-        let trip = timestamps.rtt_sample();
-        let rtt = trip.rtt;
-        let figures = &mut self.measurements;
-        let reordered = figures.reordering.record(seq);
-        figures.clock_steps += u64::from(trip.clock_stepped);
-        if let Some(host) = trip.host_delay {
-            figures.kernel_timed += 1;
-            figures.host_delay.push(host);
+        let sample = timestamps.rtt_sample();
+        let rtt = sample.rtt;
+        let measurements = &mut self.measurements;
+        let reordered = measurements.reordering.record(seq);
+        measurements.clock_steps += u64::from(sample.clock_stepped);
+        if let Some(host_delay) = sample.host_delay {
+            measurements.kernel_timed += 1;
+            measurements.host_delay.push(host_delay);
         }
         if self.ledger.is_in_time(rtt) {
-            figures.rtt.push(rtt);
-            figures.jitter.push(rtt);
-            let clock = if trip.host_delay.is_some() { RttClock::Kernel } else { RttClock::Monotonic };
-            let clock_step = trip.clock_stepped;
+            measurements.rtt.push(rtt);
+            measurements.jitter.push(rtt);
+            let clock = if sample.host_delay.is_some() { RttClock::Kernel } else { RttClock::Monotonic };
+            let clock_step = sample.clock_stepped;
             self.set_outcome(seq, ProbeOutcome::Answered, timestamps.read);
             actions.emit(|| SenderEvent::Reply { seq, rtt, clock, reordered, clock_step, bytes });
         } else {
-            figures.late_rtt.push(rtt);
+            measurements.late_rtt.push(rtt);
             self.set_outcome(seq, ProbeOutcome::Late, timestamps.read);
             actions.emit(|| SenderEvent::Late { seq, rtt, reordered });
         }
     }
 }
 
-/// The socket of a bare probe goes with it.
+/// Closes the socket of a fixed-message probe.
 fn retire(encoding: &ProbeEncoding, seq: u64, actions: &mut DatagramActions<SenderEvent>) {
     if encoding.is_fixed_message() {
         actions.retire(seq);
@@ -273,24 +270,24 @@ impl DatagramProtocol for Sender {
         let (seq, outcome, error) = match *failure {
             TransmitError::NotSent { ticket, error } => (Some(ticket), ProbeOutcome::SendError, error),
             TransmitError::Unreachable { socket, error, bytes } => {
-                let bare = self.encoding.is_fixed_message().then_some(socket);
-                let named = bare.or_else(|| self.encoding.seq_of_probe(bytes, self.ledger.sent()));
-                // An error without its payload can only be about the one that waits longest.
-                let nameless = || self.ledger.oldest_waiting().filter(|_| bytes.is_empty());
-                (named.or_else(nameless), ProbeOutcome::Refused, error)
+                let by_socket = self.encoding.is_fixed_message().then_some(socket);
+                let numbered = by_socket.or_else(|| self.encoding.seq_of_probe(bytes, self.ledger.sent()));
+                // An error without a payload is attributed to the oldest waiting probe.
+                let oldest = || self.ledger.oldest_waiting().filter(|_| bytes.is_empty());
+                (numbered.or_else(oldest), ProbeOutcome::Refused, error)
             }
         };
-        // The network may take longer to say no than an answer may take to come.
-        let waits = |seq: &u64| {
+        // An ICMP error may arrive after the timeout.
+        let is_unanswered = |seq: &u64| {
             let probe = self.ledger.probe(*seq);
             probe.is_some_and(|probe| matches!(probe.outcome, ProbeOutcome::Waiting | ProbeOutcome::Lost))
         };
-        let Some(seq) = seq.filter(waits) else {
+        let Some(seq) = seq.filter(is_unanswered) else {
             return;
         };
         self.set_outcome(seq, outcome, now);
         if outcome == ProbeOutcome::SendError && self.config.interval.is_zero() {
-            // Nothing else would hold back a flood into a network that is down.
+            // Otherwise nothing would limit a flood into a network that is down.
             self.schedule.window_freed_at = now + SEND_ERROR_BACKOFF;
         }
         retire(&self.encoding, seq, actions);
@@ -309,11 +306,11 @@ impl DatagramProtocol for Sender {
     fn woken(&mut self, now: Moment, actions: &mut DatagramActions<SenderEvent>) {
         self.detect_clock_changes(now, actions);
         while let Some(due) = self.ledger.next_timeout().filter(|due| *due <= now) {
-            let full = self.is_window_full();
+            let was_full = self.is_window_full();
             let Some(seq) = self.ledger.expire(now) else {
                 break;
             };
-            if full {
+            if was_full {
                 self.schedule.window_freed_at = due.max(self.schedule.window_freed_at);
             }
             actions.emit(|| SenderEvent::Lost { seq });
@@ -326,9 +323,9 @@ impl DatagramProtocol for Sender {
     fn wake_at(&self) -> Option<Moment> {
         let ready = self.next_send_at();
         let timeout = self.ledger.next_timeout();
-        let closing = self.ledger.next_linger_end().filter(|_| !self.has_more_to_send());
-        let last = closing.filter(|_| self.ledger.lingering() > 0 && timeout.is_none());
-        [ready, timeout, last].into_iter().flatten().min()
+        let linger_end = self.ledger.next_linger_end().filter(|_| !self.has_more_to_send());
+        let linger_end = linger_end.filter(|_| self.ledger.lingering() > 0 && timeout.is_none());
+        [ready, timeout, linger_end].into_iter().flatten().min()
     }
 }
 

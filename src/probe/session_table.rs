@@ -1,13 +1,12 @@
-//! Who has been here, as far as there is room.
+//! Session table of a public server: bounded memory for clients that cost an attacker nothing to forge.
 //!
-//! Owns the bounded memory of a server for strangers. A source costs an attacker nothing, so the
-//! table never grows past its limit, one network never takes more than its share, and whoever
-//! came back at least once is kept before those who came only once: a flood of made-up sources
-//! pushes out other made-up sources, not a session that lives.
+//! The table never exceeds its limit, a source prefix never exceeds its share, and sessions with at least two
+//! datagrams outlast those with one: a flood of forged sources evicts other forged sources, not an active
+//! session.
 //!
 //! ```text
-//!   new ─▶ once:  oldest … newest  ──second datagram──▶ often:  oldest … newest
-//!            └─ evicted first                              └─ evicted when nobody is in `once`
+//!   new ─▶ probation:  oldest … newest  ──second datagram──▶ protected:  oldest … newest
+//!            └─ evicted first                                   └─ evicted when `probation` is empty
 //! ```
 
 use std::collections::HashMap;
@@ -18,25 +17,24 @@ use std::time::Duration;
 use crate::rate_limit::{SourcePrefix, TokenBucket};
 use crate::time::Moment;
 
-/// How many sessions are remembered.
+/// Maximum number of sessions.
 pub(super) const MAX_SESSIONS: usize = 4096;
 
-/// How many of them may be of one IPv4 address or one IPv6 /56, beyond loopback.
+/// Maximum number of sessions of one IPv4 address or IPv6 /56, except loopback.
 pub(super) const MAX_SESSIONS_PER_PREFIX: usize = 64;
 
-/// How long a session that says nothing is remembered, whether it was ever used or not.
+/// Time after which an idle session expires.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// A session: an address, and for STAMP the session identifier it names.
+/// Key of a session: source address and, for STAMP, session identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SessionKey {
-    /// The source address and port.
     pub peer: SocketAddr,
-    /// STAMP's session identifier; `None` for text.
+    /// STAMP session identifier; `None` for text.
     pub ssid: Option<u16>,
 }
 
-/// Sessions and what is known of each.
+/// Sessions with a value each, in two lists ordered by last use.
 #[derive(Debug)]
 pub(super) struct SessionTable<V> {
     index: HashMap<SessionKey, usize>,
@@ -45,7 +43,7 @@ pub(super) struct SessionTable<V> {
     probation: LruList,
     protected: LruList,
     evicted: u64,
-    /// Who was seen last, most likely the next one too.
+    /// Slot of the last datagram, most likely also that of the next.
     last_slot: usize,
 }
 
@@ -65,7 +63,7 @@ struct LruList {
     newest: Option<usize>,
 }
 
-/// Three words instead of the many small pieces of a derived hash: this is done per datagram.
+/// Hashes two integers instead of the many small pieces of a derived hash: this runs per datagram.
 impl Hash for SessionKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let ip = match self.peer.ip() {
@@ -99,7 +97,7 @@ impl<V> Default for SessionTable<V> {
 }
 
 impl<V> SessionTable<V> {
-    /// What is known of a session, which is seen now; `make` begins a new one.
+    /// Returns the value of a session and marks it as used; `make` creates the value of a new session.
     pub(super) fn get_or_insert(&mut self, key: SessionKey, now: Moment, make: impl FnOnce() -> V) -> &mut V {
         let last = self.slots.get(self.last_slot).filter(|slot| slot.key == key);
         let known = last.map(|_| self.last_slot).or_else(|| self.index.get(&key).copied());
@@ -118,25 +116,22 @@ impl<V> SessionTable<V> {
         &mut self.slot_mut(at).value
     }
 
-    /// The allowance of a peer's network, if it has one: loopback has not, and a network of which
-    /// no session is known begins with a full one.
+    /// Token bucket of a peer's source prefix; `None` for loopback and for a prefix without sessions.
     pub(super) fn bucket(&mut self, peer: SocketAddr) -> Option<&mut TokenBucket> {
         Some(&mut self.prefixes.get_mut(&SourcePrefix::of(peer)?)?.bucket)
     }
 
-    /// How many sessions are known.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// How many had to go to make room.
     #[cfg(test)]
     pub(super) fn evicted(&self) -> u64 {
         self.evicted
     }
 
-    /// Every session that is known, in no order.
+    /// All sessions, in no particular order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (SessionKey, &V)> {
         self.slots.iter().map(|slot| (slot.key, &slot.value))
     }
@@ -153,33 +148,33 @@ impl<V> SessionTable<V> {
         at
     }
 
-    /// Whose place a newcomer takes, if it cannot have one of its own.
+    /// Slot to reuse for a new session, or `None` if it may have a new slot.
     fn slot_to_evict(&self, key: SessionKey, now: Moment) -> Option<usize> {
-        let mates = SourcePrefix::of(key.peer).and_then(|net| self.prefixes.get(&net));
-        if let Some(mates) = mates.filter(|mates| mates.slots.len() >= MAX_SESSIONS_PER_PREFIX) {
+        let prefix = SourcePrefix::of(key.peer).and_then(|prefix| self.prefixes.get(&prefix));
+        if let Some(prefix) = prefix.filter(|prefix| prefix.slots.len() >= MAX_SESSIONS_PER_PREFIX) {
             let rank = |at: &&usize| (self.slot(**at).is_protected, self.slot(**at).last_used);
-            return mates.slots.iter().min_by_key(rank).copied();
+            return prefix.slots.iter().min_by_key(rank).copied();
         }
         let idle = |at: &usize| now - self.slot(*at).last_used > IDLE_TIMEOUT;
         let oldest = [self.probation.oldest, self.protected.oldest];
-        let gone = oldest.into_iter().flatten().find(idle);
+        let expired = oldest.into_iter().flatten().find(idle);
         let full = self.slots.len() >= MAX_SESSIONS;
-        gone.or_else(|| self.probation.oldest.or(self.protected.oldest).filter(|_| full))
+        expired.or_else(|| self.probation.oldest.or(self.protected.oldest).filter(|_| full))
     }
 
-    /// Gives a place to somebody else.
+    /// Reuses a slot for another session.
     fn replace(&mut self, at: usize, key: SessionKey, now: Moment, value: V) {
         let old = self.slot(at).key;
         self.unlink(at);
         self.index.remove(&old);
-        if let Some(net) = SourcePrefix::of(old.peer) {
-            if let Some(members) = self.prefixes.get_mut(&net) {
-                members.slots.retain(|member| *member != at);
+        if let Some(prefix) = SourcePrefix::of(old.peer) {
+            if let Some(sessions) = self.prefixes.get_mut(&prefix) {
+                sessions.slots.retain(|slot| *slot != at);
             }
-            // A network that comes right back keeps what it has used up of its allowance.
-            let stays = SourcePrefix::of(key.peer) == Some(net);
-            if !stays && self.prefixes.get(&net).is_some_and(|members| members.slots.is_empty()) {
-                self.prefixes.remove(&net);
+            // If the new session has the same prefix, its token bucket must keep its level.
+            let is_same = SourcePrefix::of(key.peer) == Some(prefix);
+            if !is_same && self.prefixes.get(&prefix).is_some_and(|sessions| sessions.slots.is_empty()) {
+                self.prefixes.remove(&prefix);
             }
         }
         self.evicted += u64::from(old != key);
@@ -190,8 +185,8 @@ impl<V> SessionTable<V> {
 
     fn register(&mut self, at: usize, key: SessionKey) {
         self.index.insert(key, at);
-        if let Some(net) = SourcePrefix::of(key.peer) {
-            self.prefixes.entry(net).or_default().slots.push(at);
+        if let Some(prefix) = SourcePrefix::of(key.peer) {
+            self.prefixes.entry(prefix).or_default().slots.push(at);
         }
         self.link(at);
     }
@@ -211,37 +206,37 @@ impl<V> SessionTable<V> {
         if is_protected { &mut self.protected } else { &mut self.probation }
     }
 
-    /// Takes a slot out of its list.
+    /// Removes a slot from its list.
     fn unlink(&mut self, at: usize) {
-        let Slot { is_protected: often, older, newer, .. } = *self.slot(at);
+        let Slot { is_protected, older, newer, .. } = *self.slot(at);
         match older {
             Some(older) => self.slot_mut(older).newer = newer,
-            None => self.list(often).oldest = newer,
+            None => self.list(is_protected).oldest = newer,
         }
         match newer {
             Some(newer) => self.slot_mut(newer).older = older,
-            None => self.list(often).newest = older,
+            None => self.list(is_protected).newest = older,
         }
     }
 
     /// Makes a slot the newest of its list.
     fn link(&mut self, at: usize) {
-        let often = self.slot(at).is_protected;
-        let older = self.list(often).newest.replace(at);
+        let is_protected = self.slot(at).is_protected;
+        let older = self.list(is_protected).newest.replace(at);
         match older {
             Some(older) => self.slot_mut(older).newer = Some(at),
-            None => self.list(often).oldest = Some(at),
+            None => self.list(is_protected).oldest = Some(at),
         }
         let slot = self.slot_mut(at);
         (slot.older, slot.newer) = (older, None);
     }
 
     fn slot(&self, at: usize) -> &Slot<V> {
-        self.slots.get(at).expect("slots are never taken away")
+        self.slots.get(at).expect("slots are never removed")
     }
 
     fn slot_mut(&mut self, at: usize) -> &mut Slot<V> {
-        self.slots.get_mut(at).expect("slots are never taken away")
+        self.slots.get_mut(at).expect("slots are never removed")
     }
 }
 
@@ -258,7 +253,7 @@ mod tests {
         SessionKey { peer: SocketAddr::new(ip.into(), port), ssid: None }
     }
 
-    /// The `n`-th of many networks.
+    /// A client in the `n`-th of many source prefixes.
     fn nth_client(n: u32) -> SessionKey {
         text(Ipv4Addr::from_bits(0x0a00_0000 + n), 5_000)
     }
@@ -268,17 +263,17 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_begun_once_and_then_known() {
+    fn a_session_is_created_once() {
         let mut table = SessionTable::default();
-        let who = nth_client(1);
-        *table.get_or_insert(who, START, || 7) += 1;
-        assert_eq!(*table.get_or_insert(who, START, || 0), 8);
-        let other = SessionKey { ssid: Some(1), ..who };
+        let key = nth_client(1);
+        *table.get_or_insert(key, START, || 7) += 1;
+        assert_eq!(*table.get_or_insert(key, START, || 0), 8);
+        let other = SessionKey { ssid: Some(1), ..key };
         assert_eq!(*table.get_or_insert(other, START, || 0), 0, "another session of the same address");
     }
 
     #[test]
-    fn the_table_holds_its_limit_and_then_the_oldest_goes() {
+    fn a_full_table_evicts_the_oldest_session() {
         let mut table = SessionTable::default();
         let limit = u32::try_from(MAX_SESSIONS).expect("small");
         for n in 0..limit {
@@ -293,33 +288,33 @@ mod tests {
     #[test]
     fn an_active_session_survives_a_hundred_thousand_new_sources() {
         let mut table = SessionTable::default();
-        let live = text(Ipv4Addr::new(192, 0, 2, 1), 9);
+        let active = text(Ipv4Addr::new(192, 0, 2, 1), 9);
         for n in 0..100_000 {
             let now = START + Duration::from_micros(u64::from(n) * 100);
             if n % 10_000 < 2 {
-                *table.get_or_insert(live, now, || 0) += 1;
+                *table.get_or_insert(active, now, || 0) += 1;
             }
             table.get_or_insert(nth_client(n), now, || n);
         }
         assert_eq!(table.len(), MAX_SESSIONS);
-        assert_eq!(*table.get_or_insert(live, START + Duration::from_secs(10), || 0), 20);
+        assert_eq!(*table.get_or_insert(active, START + Duration::from_secs(10), || 0), 20);
     }
 
     #[test]
-    fn one_network_has_its_share_and_loopback_has_no_limit_of_its_own() {
+    fn one_prefix_is_limited_to_its_share_and_loopback_is_not() {
         let mut table = SessionTable::default();
         let prefix = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0).to_bits();
         let neighbour = |n: u128| text(Ipv6Addr::from_bits(prefix + (n << 64) + n), 1_024);
-        let live = neighbour(0);
+        let active = neighbour(0);
         for n in 0..10_000_u32 {
             let now = START + Duration::from_millis(n.into());
             if n % 1_000 < 2 {
-                table.get_or_insert(live, now, || 0);
+                table.get_or_insert(active, now, || 0);
             }
             table.get_or_insert(neighbour(u128::from(n % 250)), now, || n);
         }
         assert_eq!(table.len(), MAX_SESSIONS_PER_PREFIX);
-        assert!(contains(&table, live));
+        assert!(contains(&table, active));
         for port in 1..=500 {
             table.get_or_insert(text(Ipv4Addr::LOCALHOST, port), START, || 0);
         }
@@ -327,17 +322,17 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_session_is_forgotten() {
+    fn an_idle_session_expires() {
         let mut table = SessionTable::default();
-        let who = nth_client(1);
-        table.get_or_insert(who, START, || 1);
+        let key = nth_client(1);
+        table.get_or_insert(key, START, || 1);
         let last = START + IDLE_TIMEOUT;
-        assert_eq!(*table.get_or_insert(who, last, || 2), 1, "just in time");
+        assert_eq!(*table.get_or_insert(key, last, || 2), 1, "just in time");
         let late = last + IDLE_TIMEOUT + Duration::from_nanos(1);
         table.get_or_insert(nth_client(2), late, || 3);
-        assert!(!contains(&table, who), "its place was taken");
+        assert!(!contains(&table, key), "its slot was reused");
         assert_eq!(table.len(), 1);
         let later = late + IDLE_TIMEOUT + Duration::from_nanos(1);
-        assert_eq!(*table.get_or_insert(nth_client(2), later, || 4), 4, "begun anew");
+        assert_eq!(*table.get_or_insert(nth_client(2), later, || 4), 4, "created again");
     }
 }

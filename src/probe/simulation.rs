@@ -1,8 +1,7 @@
-//! A pinger and an echo in virtual time, with seeded weather between them.
+//! Simulation of a ping client and an echo server in virtual time, with a seeded network between them.
 //!
-//! The network here is made of the same dice as the echo's impairments, but of its own: each way
-//! loses, doubles, damages and delays what it carries, and what arrives is handed over in the
-//! order of arrival. An hour takes milliseconds and comes out the same every time.
+//! Each direction loses, duplicates, corrupts and delays datagrams, with the impairments of `impair` but a
+//! seed of its own, and delivers them in order of arrival. An hour takes milliseconds and is repeatable.
 
 mod hours;
 
@@ -21,7 +20,7 @@ const START: Moment = Moment::new(Duration::from_secs(50), Duration::from_secs(1
 const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 12_000);
 const CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 40_000);
 
-/// One way of the network.
+/// One direction of the network.
 struct Path {
     impairment: Impairment,
     state: PathState,
@@ -54,31 +53,31 @@ struct Simulation {
 
 impl Simulation {
     fn new(config: SenderConfig, encoding: ProbeEncoding, echo_config: EchoConfig, network: &Impairment) -> Self {
-        let other = Impairment { seed: network.seed + 1, ..network.clone() };
+        let reverse = Impairment { seed: network.seed + 1, ..network.clone() };
         Self {
             sender: Sender::new(config, encoding, SERVER, START),
             echo: Echo::new(echo_config, Arc::default()),
             up: Path::new(network.clone()),
-            down: Path::new(other),
+            down: Path::new(reverse),
             in_flight: BinaryHeap::new(),
             sequence: 0,
             events: Vec::new(),
         }
     }
 
-    /// Lets it all happen, and says what the pinger makes of it.
+    /// Runs until the client is finished.
     fn run(mut self) -> (PingStatistics, Vec<SenderEvent>, Echo) {
         let (mut probes, mut replies) = (DatagramActions::new(true), DatagramActions::new(false));
         let mut now = START;
         for _ in 0..10_000_000_u64 {
-            while self.in_flight.peek().is_some_and(|carried| carried.0.arrives_at <= now) {
-                let Some(Reverse(carried)) = self.in_flight.pop() else {
+            while self.in_flight.peek().is_some_and(|datagram| datagram.0.arrives_at <= now) {
+                let Some(Reverse(arrived)) = self.in_flight.pop() else {
                     break;
                 };
-                let peer = if carried.to_server { CLIENT } else { SERVER };
-                let seen = Datagram::plain(peer, carried.arrives_at, &carried.bytes);
-                let datagram = Datagram { socket: carried.socket, ..seen };
-                if carried.to_server {
+                let peer = if arrived.to_server { CLIENT } else { SERVER };
+                let plain = Datagram::plain(peer, arrived.arrives_at, &arrived.bytes);
+                let datagram = Datagram { socket: arrived.socket, ..plain };
+                if arrived.to_server {
                     self.echo.received(&datagram, now, &mut replies);
                 } else {
                     self.sender.received(&datagram, now, &mut probes);
@@ -92,29 +91,29 @@ impl Simulation {
             if self.sender.is_finished() {
                 return (self.sender.statistics(), self.events, self.echo);
             }
-            let arrival = self.in_flight.peek().map(|carried| carried.0.arrives_at);
+            let arrival = self.in_flight.peek().map(|datagram| datagram.0.arrives_at);
             let next = [arrival, self.sender.wake_at(), self.echo.wake_at()];
-            now = next.into_iter().flatten().min().expect("something is to happen").max(now);
+            now = next.into_iter().flatten().min().expect("an event is pending").max(now);
         }
-        panic!("it does not end");
+        panic!("the simulation does not end");
     }
 
-    fn transmit<F>(&mut self, actions: &mut DatagramActions<F>, to_server: bool, now: Moment) {
-        let way = if to_server { &mut self.up } else { &mut self.down };
-        for (envelope, bytes) in actions.transmits() {
-            let verdict = way.impairment.decide(&mut way.state, now, bytes.len());
-            for fate in verdict.copies() {
-                let CopyOutcome::Delivered(passage) = fate else {
+    fn transmit<E>(&mut self, actions: &mut DatagramActions<E>, to_server: bool, now: Moment) {
+        let path = if to_server { &mut self.up } else { &mut self.down };
+        for (transmit, bytes) in actions.transmits() {
+            let verdict = path.impairment.decide(&mut path.state, now, bytes.len());
+            for copy in verdict.copies() {
+                let CopyOutcome::Delivered(effects) = copy else {
                     continue;
                 };
                 let mut bytes = bytes.to_vec();
-                passage.inbound.bit_flip.inspect(|flip| flip.apply(&mut bytes));
+                effects.inbound.bit_flip.inspect(|flip| flip.apply(&mut bytes));
                 self.sequence += 1;
                 self.in_flight.push(Reverse(SimulatedDatagram {
-                    arrives_at: now + passage.inbound.delay,
+                    arrives_at: now + effects.inbound.delay,
                     sequence: self.sequence,
                     to_server,
-                    socket: envelope.socket,
+                    socket: transmit.socket,
                     bytes,
                 }));
             }

@@ -1,15 +1,15 @@
 //! STAMP packets: RFC 8762 with the session identifier of RFC 8972 §3.
 //!
-//! Owns the layouts of both modes and both directions, and the HMAC that protects one of them.
-//! It must not know sessions or clocks. All numbers are big-endian; a line is 16 octets.
+//! Owns the packet layouts of both modes and both directions, and the HMAC of the authenticated mode.
+//! Does not know sessions or clocks. All numbers are big-endian; a row is 16 octets.
 //!
 //! ```text
 //!   unauthenticated, 44 octets
 //!   sender      seq 4     │ timestamp 8               │ error 2 │ ssid 2
 //!               zero 28
 //!   reflector   seq 4     │ timestamp 8               │ error 2 │ ssid 2
-//!               received 8              │ its seq 4   │ its timestamp 4…
-//!               …4 │ its error 2 │ 0 2  │ its ttl 1   │ 0 3
+//!               received 8              │ sender seq 4 │ sender timestamp 4…
+//!               …4 │ sender error 2 │ 0 2 │ sender ttl 1 │ 0 3
 //!
 //!   authenticated, 112 octets
 //!   sender      seq 4     │ zero 12
@@ -18,70 +18,65 @@
 //!   reflector   seq 4     │ zero 12
 //!               timestamp 8             │ error 2     │ ssid 2 │ zero 4
 //!               received 8              │ zero 8
-//!               its seq 4 │ zero 12
-//!               its timestamp 8         │ its error 2 │ zero 6
-//!               its ttl 1 │ zero 15
+//!               sender seq 4 │ zero 12
+//!               sender timestamp 8      │ sender error 2 │ zero 6
+//!               sender ttl 1 │ zero 15
 //!               HMAC 16
 //! ```
 //!
-//! The HMAC is HMAC-SHA-256 cut to 128 bits over the 96 octets before it (RFC 8762 §4.4). Octets
-//! beyond the base packet are padding or TLVs; a reflector sends them back as they came, so that
-//! both ways carry equal lengths.
+//! The HMAC is HMAC-SHA-256 truncated to 128 bits over the 96 octets before it (RFC 8762 §4.4). Octets
+//! beyond the base packet are padding or TLVs; a reflector returns them unchanged, so that packets have the
+//! same length in both directions.
 
 use std::ops::Range;
 
 use super::ntp::ErrorEstimate;
 use crate::mac::MacKey;
 
-/// The length of an unauthenticated packet.
 pub(super) const UNAUTHENTICATED_SIZE: usize = 44;
 
-/// The length of an authenticated packet.
 pub(super) const AUTHENTICATED_SIZE: usize = 112;
 
-/// What the HMAC covers, and where it starts.
+/// Offset of the HMAC, which covers all bytes before it.
 const HMAC_OFFSET: usize = 96;
 
-/// What a session's sender says.
+/// Session-Sender packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Probe {
-    /// Its sequence number, starting with 0.
+    /// Sequence number, from 0.
     pub seq: u32,
-    /// When it sent this, in the format that its error estimate names.
+    /// Time of transmission (T1), in the format given by the error estimate.
     pub timestamp: u64,
-    /// How sure it is of that.
     pub estimate: ErrorEstimate,
-    /// Which of its sessions this belongs to.
+    /// Session identifier.
     pub ssid: u16,
 }
 
-/// What a session's reflector answers.
+/// Session-Reflector packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reflection {
-    /// Its own sequence number in this session.
+    /// Reflector's own sequence number in this session.
     pub seq: u32,
-    /// When it sent this (T3).
+    /// Time of transmission (T3).
     pub timestamp: u64,
-    /// How sure it is of its clock.
     pub estimate: ErrorEstimate,
-    /// When the probe came (T2).
+    /// Time of arrival of the probe (T2).
     pub received: u64,
-    /// The TTL the probe came with; 255 if it could not be seen (RFC 8762 §4.3).
+    /// TTL of the probe on arrival; 255 if unknown (RFC 8762 §4.3).
     pub ttl: u8,
-    /// The probe, as it came.
     pub probe: Probe,
 }
 
-/// Why a packet is not taken.
+/// Reason for rejecting a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StampError {
-    /// Shorter than its mode's packet.
+    /// Shorter than the base packet of the mode.
     TooShort,
-    /// Not protected by our key, or protected although we have none.
+    /// Wrong or missing HMAC, or an authenticated packet although no key is configured.
     Unauthentic,
 }
 
-/// Where the fields of a mode are.
+/// Offsets of the fields in one mode.
 struct Layout {
     size: usize,
     timestamp: usize,
@@ -123,7 +118,7 @@ fn layout(key: Option<&MacKey>) -> &'static Layout {
 }
 
 impl Probe {
-    /// Appends the packet, padded with zeros to `size` octets.
+    /// Appends the packet, padded with zeros to `size` bytes.
     pub(crate) fn write(&self, key: Option<&MacKey>, size: usize, out: &mut Vec<u8>) {
         let layout = layout(key);
         let start = out.len();
@@ -138,7 +133,7 @@ impl Probe {
         write_hmac(packet, key);
     }
 
-    /// Reads a sender's packet.
+    /// Parses and verifies a sender's packet.
     pub(crate) fn read(packet: &[u8], key: Option<&MacKey>) -> Result<Self, StampError> {
         let layout = layout(key);
         let probe = Self::fields(packet, layout).ok_or(StampError::TooShort)?;
@@ -146,9 +141,9 @@ impl Probe {
         Ok(probe)
     }
 
-    /// Whether a packet may be a reflector's where a sender's belongs. A sender has zeros there
-    /// (RFC 8762 §4.2), but a receiver must ignore them; so this is no reason to refuse a packet,
-    /// only one to suspect a loop.
+    /// Returns whether a packet received by the server may be a reflector's. A sender writes zeros there
+    /// (RFC 8762 §4.2), but a receiver must ignore them; so this is not a reason to reject a packet, only to
+    /// suspect a loop.
     pub(crate) fn may_be_reflected(packet: &[u8], key: Option<&MacKey>) -> bool {
         take::<8>(packet, layout(key).received).is_some_and(|received| received != [0; 8])
     }
@@ -165,8 +160,8 @@ impl Probe {
 }
 
 impl Reflection {
-    /// Writes the answer over its request, which is a packet that [`Probe::read`] took; what lies
-    /// beyond the base packet stays.
+    /// Overwrites the request, a packet accepted by [`Probe::read`], with the reply. Bytes beyond the base
+    /// packet stay unchanged.
     pub(crate) fn write_over(&self, packet: &mut [u8], key: Option<&MacKey>) {
         let layout = layout(key);
         if let Some(base) = packet.get_mut(..layout.size) {
@@ -184,7 +179,7 @@ impl Reflection {
         write_hmac(packet, key);
     }
 
-    /// Reads a reflector's packet.
+    /// Parses and verifies a reflector's packet.
     pub(crate) fn read(packet: &[u8], key: Option<&MacKey>) -> Result<Self, StampError> {
         let reflection = Self::fields(packet, layout(key)).ok_or(StampError::TooShort)?;
         verify_hmac(packet, key)?;
@@ -227,10 +222,10 @@ fn verify_hmac(packet: &[u8], key: Option<&MacKey>) -> Result<(), StampError> {
     authentic.then_some(()).ok_or(StampError::Unauthentic)
 }
 
-/// An open packet has its error estimate, never zero, where a sealed one has zeros.
+/// Returns whether a packet has zeros where an unauthenticated one has its error estimate, which is never 0.
 fn looks_authenticated(packet: &[u8]) -> bool {
     const ZERO_FIELD: Range<usize> = 4..16;
-    packet.len() >= AUTHENTICATED_SIZE && packet.get(ZERO_FIELD).is_some_and(|gap| gap.iter().all(|octet| *octet == 0))
+    packet.len() >= AUTHENTICATED_SIZE && packet.get(ZERO_FIELD).is_some_and(|part| part.iter().all(|byte| *byte == 0))
 }
 
 fn take<const N: usize>(packet: &[u8], at: usize) -> Option<[u8; N]> {
@@ -238,8 +233,8 @@ fn take<const N: usize>(packet: &[u8], at: usize) -> Option<[u8; N]> {
 }
 
 fn put<const N: usize>(packet: &mut [u8], at: usize, field: [u8; N]) {
-    if let Some(place) = packet.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
-        *place = field;
+    if let Some(target) = packet.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *target = field;
     }
 }
 

@@ -1,35 +1,33 @@
-//! The textbook's wire.
-//!
-//! Owns the message of the second exercise and what an echo makes of it:
+//! Text format of the textbook's second exercise.
 //!
 //! ```text
-//!   probe   Ping <seq> <milliseconds since 1970>[ .....]      the dots fill up to --size
+//!   probe   Ping <seq> <milliseconds since 1970>[ .....]      dots pad the message to --size
 //!   reply   the same octets, or their upper case
 //! ```
 //!
-//! Only letters, digits, spaces and dots: an echo that upper-cases rewrites every octet from `a`
-//! to `z`, so nothing binary would survive. A text datagram holds no NUL octet; that tells it from
-//! STAMP on the same port.
+//! The message has only letters, digits, spaces and dots: an echo server that converts to upper case rewrites
+//! every octet from `a` to `z`, which would corrupt binary data. A text datagram contains no NUL octet, which
+//! distinguishes it from STAMP on the same port.
 
 use std::io::Write as _;
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
-/// The largest payload that IPv4 carries: 65 535 less 20 of IP and 8 of UDP.
+/// Largest UDP payload over IPv4: 65 535 bytes minus 20 of the IP header and 8 of the UDP header.
 pub(crate) const MAX_UDP_PAYLOAD: usize = 65_507;
 
-/// Refuses a payload size that no datagram has.
+/// Rejects a payload size larger than a UDP datagram allows.
 pub(crate) fn check_size(size: usize) -> Result<usize> {
     if size <= MAX_UDP_PAYLOAD {
         return Ok(size);
     }
-    Err(Error::new(Exit::Usage, format!("a datagram cannot carry {size} octets"))
-        .expected(format!("at most {MAX_UDP_PAYLOAD}, what fits a UDP datagram")))
+    Err(Error::new(Exit::Usage, format!("size {size} is too large for a UDP datagram"))
+        .expected(format!("at most {MAX_UDP_PAYLOAD} bytes")))
 }
 
-/// Appends the probe `seq` of `millis` milliseconds since 1970, filled up to `size` octets; a
-/// message that is longer by itself stays as it is.
+/// Appends probe `seq`, sent `millis` milliseconds after 1970, padded to `size` bytes; a longer message is
+/// not truncated.
 pub(super) fn write(seq: u64, millis: u64, size: usize, out: &mut Vec<u8>) {
     let start = out.len();
     // Writing to a Vec cannot fail.
@@ -37,22 +35,22 @@ pub(super) fn write(seq: u64, millis: u64, size: usize, out: &mut Vec<u8>) {
     let size = size.min(MAX_UDP_PAYLOAD);
     let length = out.len() - start;
     if size > length {
-        // A word of its own, so that whoever splits at spaces still finds three words first.
+        // A separate word, so that a server that splits at spaces finds the first three unchanged.
         out.push(b' ');
         out.resize(start + size, b'.');
     }
 }
 
-/// The sequence number a reply names, whatever case it came back in.
+/// Parses the sequence number of a reply in upper or lower case.
 pub(super) fn parse_seq(reply: &[u8]) -> Option<u64> {
-    let mut words = reply.split(|octet| *octet == b' ');
+    let mut words = reply.split(|byte| *byte == b' ');
     if !words.next()?.eq_ignore_ascii_case(b"ping") {
         return None;
     }
     parse_decimal(words.next()?)
 }
 
-/// A decimal without sign that fits, and without the leading zero that would make two of one.
+/// Parses a decimal without a sign or a leading zero, so that each number has one spelling.
 fn parse_decimal(digits: &[u8]) -> Option<u64> {
     let plain = digits.iter().all(u8::is_ascii_digit);
     let canonical = digits.len() == 1 || digits.first() != Some(&b'0');
@@ -62,23 +60,22 @@ fn parse_decimal(digits: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Whether a reply is its request, or the upper case of it.
+/// Returns whether a reply equals its request, ignoring ASCII case.
 pub(super) fn is_echo(request: &[u8], reply: &[u8]) -> bool {
     request.eq_ignore_ascii_case(reply)
 }
 
-/// Whether a datagram is text.
 pub(super) fn is_text(datagram: &[u8]) -> bool {
     !datagram.contains(&0)
 }
 
-/// Whether upper-casing leaves it as it is; only such a datagram can go round in a loop of echoes.
+/// Returns whether upper-casing leaves a datagram unchanged; only then can it pass through a loop of servers.
 pub(super) fn is_uppercase(datagram: &[u8]) -> bool {
     !datagram.iter().any(u8::is_ascii_lowercase)
 }
 
-/// What the textbook's server makes of a message: ASCII only, so that the length stays (the upper
-/// case of `ß` is longer than `ß`).
+/// Converts a message to upper case, ASCII only, so that its length stays the same (the upper case of `ß` is
+/// longer than `ß`).
 pub(super) fn make_uppercase(message: &mut [u8]) {
     message.make_ascii_uppercase();
 }
@@ -99,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn filling_makes_the_size_exact_and_survives_upper_casing() {
+    fn padding_makes_the_size_exact_and_survives_upper_casing() {
         for size in [22, 23, 64, 1_024, MAX_UDP_PAYLOAD] {
             let probe = probe(size);
             assert_eq!(probe.len(), size);
@@ -118,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sequence_number_is_read_in_either_case_and_nothing_else_is() {
+    fn a_sequence_number_is_parsed_in_either_case_and_nothing_else_is() {
         assert_eq!(parse_seq(b"PING 7 1700"), Some(7));
         assert_eq!(parse_seq(b"ping 0"), Some(0));
         for wrong in [&b""[..], b"PONG 7 1", b"PING", b"PING  7", b"PING -7 1", b"PING +7", b"PING 07 1"] {
@@ -129,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_the_length_of_its_message() {
+    fn a_reply_has_the_length_of_its_message() {
         let mut message = "Grüße, ß!".as_bytes().to_vec();
         let length = message.len();
         make_uppercase(&mut message);

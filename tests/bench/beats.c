@@ -1,10 +1,9 @@
-/* A fleet of heartbeat senders on one socket, each at 1 Hz, spread evenly over the second.
+/* Many heartbeat senders on one socket, each at 1 Hz, spread evenly over the second.
  *
- *   beats PORT SENDERS SECONDS DEAD DIE_AT
+ *   beats PORT SENDERS SECONDS DOWN DOWN_AT
  *
- * From second DIE_AT on the first DEAD senders are silent; for each of them its name and the time of
- * its last beat are printed, in nanoseconds since 1970. In the end the number of beats sent goes to
- * stderr.
+ * From second DOWN_AT the first DOWN senders are silent; the name of each and the time of its last beat
+ * are printed, in nanoseconds since 1970. The total number of beats is printed to stderr.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

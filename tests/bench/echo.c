@@ -1,11 +1,11 @@
-/* What ping-serve is measured against: the two plainest echo servers there are, and the load.
+/* Two minimal echo servers to compare ping-serve with, and a load generator.
  *
  *   echo plain PORT               recvfrom and sendto, one datagram at a time
  *   echo batch PORT               recvmmsg and sendmmsg, 64 at a time
- *   echo pong PORT COUNT          one ping every 2 ms, send and recv, nothing else; prints the
- *                                 median round trip in nanoseconds
- *   echo load PORT WINDOW SECONDS sends lower-case datagrams, WINDOW of them under way; prints
- *                                 how many came back per second
+ *   echo pong PORT COUNT          one ping every 2 ms with send and recv only; prints the median
+ *                                 round-trip time in nanoseconds
+ *   echo load PORT WINDOW SECONDS sends lower-case datagrams, WINDOW of them in flight; prints the
+ *                                 number of replies per second
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -61,7 +61,7 @@ static void batch(int s) {
 static void load(int s, int window, double seconds) {
   struct timeval patience = {.tv_usec = 200000};
   int segment = SIZE;
-  /* The kernel cuts what is sent, so that the load costs less than what it is to measure. */
+  /* The kernel segments the buffer, so that the load generator is cheaper than the server it measures. */
   if (setsockopt(s, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof segment)) perror("UDP_SEGMENT"), exit(1);
   setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   int due = window;

@@ -1,6 +1,5 @@
-/* The least that a mail server can do: it answers every command by its first letter, looks at nothing and
- * keeps nothing. What smtp-source delivers to it is the most that smtp-source can deliver to anybody.
- * Writes its port to stdout. */
+/* Minimal mail server: replies to each command by its first letter and stores nothing. The rate at which
+ * smtp-source delivers to it is the maximum rate of smtp-source. Prints its port. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -25,7 +24,7 @@ static void hear(int client) {
   } else if (is_body[client]) {
     if (length < 3 || memcmp(octets + length - 3, ".\r\n", 3) != 0) return;
     is_body[client] = 0;
-    say(client, "250 taken\r\n");
+    say(client, "250 accepted\r\n");
   } else if (octets[0] == 'D') {
     is_body[client] = 1;
     say(client, "354 go on\r\n");

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::support::relay::{Fate, Relay, Way};
+use crate::support::relay::{Direction, Relay, Treatment};
 use crate::support::{Server, TEST_TIMEOUT, netlab, pid, run};
 use crate::{Watched, sender, unix_ms};
 
@@ -148,11 +148,11 @@ fn once_derives_the_sequence_number_from_the_wall_clock() {
 #[test]
 fn loss_duplication_and_reordering_are_reported_exactly() {
     let watched = Watched::start(&[]);
-    let impairment = |_: Way, number: u64| match number {
-        3 | 7 | 8 => Fate::Drop,
-        10 => Fate::Twice,
-        12 => Fate::AfterNext,
-        _ => Fate::Pass,
+    let impairment = |_: Direction, number: u64| match number {
+        3 | 7 | 8 => Treatment::Drop,
+        10 => Treatment::Duplicate,
+        12 => Treatment::Reorder,
+        _ => Treatment::Pass,
     };
     let relay = Relay::udp(watched.server.address(), impairment);
     let address = relay.address.to_string();

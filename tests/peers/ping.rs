@@ -1,6 +1,6 @@
-//! The textbook's own programs, a plain echo and Scapy as the other end of the ping pair.
+//! `ping` and `ping-serve` against the textbook's programs, a plain echo server and Scapy.
 //!
-//! The Python programs in this folder are stand-ins written from the exercise's text.
+//! The Python programs in this folder implement the text of the exercises.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,16 +12,15 @@ use libtest_mimic::Trial;
 use crate::support::{KillOnDrop, Server, run};
 use crate::with;
 
-/// Every trial of this pair.
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         with("ping_against_the_textbooks_server", &["python3"], ping_against_the_textbooks_server),
         with("the_textbooks_client_against_ping_serve", &["python3"], the_textbooks_client_against_ping_serve),
-        with("the_textbooks_first_client_says_only_ping", &["python3"], the_textbooks_first_client),
+        with("the_textbooks_first_client_sends_only_ping", &["python3"], the_textbooks_first_client),
         with("ping_against_a_plain_echo", &["socat"], ping_against_a_plain_echo),
-        with("scapy_reads_our_stamp_packets_and_we_read_its", &["netlab-scapy-python"], || scapy_judges_stamp(None)),
-        with("scapy_reads_our_sealed_stamp_packets_and_we_read_its", &["netlab-scapy-python"], || {
-            scapy_judges_stamp(Some("sesame"));
+        with("scapy_and_netlab_accept_each_others_packets", &["netlab-scapy-python"], || stamp_against_scapy(None)),
+        with("scapy_and_netlab_accept_each_others_authenticated_packets", &["netlab-scapy-python"], || {
+            stamp_against_scapy(Some("sesame"));
         }),
     ]
 }
@@ -30,7 +29,7 @@ pub(crate) fn script(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(name)
 }
 
-/// A foreign program that says its port in its first line and ends with its test.
+/// Peer program that prints its port on its first line; it is killed at the end of its test.
 pub(crate) struct Foreign {
     child: KillOnDrop,
     pub lines: BufReader<ChildStdout>,
@@ -49,7 +48,7 @@ impl Foreign {
 }
 
 fn ping_against_the_textbooks_server() {
-    // Its dice are Python's; with the seed 1 of this stand-in some of twenty are lost and some not.
+    // With seed 1 of Python's generator, the server answers some of twenty pings and drops some.
     let server = Foreign::start("python3", &[script("textbook_server.py").to_str().expect("text"), "1"]);
     let target = format!("127.0.0.1:{}", server.port);
     let summary = run(&["ping", &target, "-c", "20", "-i", "1ms", "--timeout", "300ms", "--json"]).summary();
@@ -58,14 +57,14 @@ fn ping_against_the_textbooks_server() {
     assert_eq!(
         (&summary["corrupt"], &summary["foreign"]),
         (&0.into(), &0.into()),
-        "upper case is no damage: {summary}"
+        "upper case is not corruption: {summary}"
     );
-    let bare =
+    let fixed =
         run(&["ping", &target, "-c", "6", "-i", "1ms", "--timeout", "100ms", "--message", "ping", "--json"]).summary();
-    assert!(bare["received"].as_u64().is_some_and(|received| received > 0), "{bare}");
+    assert!(fixed["received"].as_u64().is_some_and(|received| received > 0), "{fixed}");
 }
 
-/// What a client of the textbook prints.
+/// Runs a client of the textbook and returns its output.
 fn client(name: &str, server: &Server) -> String {
     let port = server.address().port().to_string();
     let output = Command::new("python3").arg(script(name)).args(["127.0.0.1", &port]).output().expect("it runs");
@@ -75,10 +74,10 @@ fn client(name: &str, server: &Server) -> String {
 
 fn the_textbooks_client_against_ping_serve() {
     let server = Server::start(&["ping-serve", "--loss", "list:3,7", "--json"]);
-    let said = client("textbook_client.py", &server);
-    let timed_out = said.lines().filter(|line| line.contains("Request timed out")).count();
-    assert_eq!((said.lines().count(), timed_out), (10, 2), "{said}");
-    assert!(said.contains("PING 1 "), "{said}");
+    let printed = client("textbook_client.py", &server);
+    let timed_out = printed.lines().filter(|line| line.contains("Request timed out")).count();
+    assert_eq!((printed.lines().count(), timed_out), (10, 2), "{printed}");
+    assert!(printed.contains("PING 1 "), "{printed}");
     let summary = server.stop().summary();
     assert_eq!(
         (&summary["received"], &summary["lost_in"], &summary["looping"]),
@@ -89,27 +88,27 @@ fn the_textbooks_client_against_ping_serve() {
 
 fn the_textbooks_first_client() {
     let server = Server::start(&["ping-serve", "--loss", "0"]);
-    let said = client("textbook_first_client.py", &server);
-    assert_eq!(said.matches("PING").count(), 10, "{said}");
+    let printed = client("textbook_first_client.py", &server);
+    assert_eq!(printed.matches("PING").count(), 10, "{printed}");
 }
 
 fn ping_against_a_plain_echo() {
-    // socat cannot tell a port that it chose, so one is chosen for it and given up at once.
-    let chosen = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    let port = chosen.local_addr().expect("bound").port();
-    drop(chosen);
+    // socat does not print a port chosen by the kernel, so a free one is found and released first.
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let port = free.local_addr().expect("bound").port();
+    drop(free);
     let listen = format!("UDP4-RECVFROM:{port},bind=127.0.0.1,fork");
     let child = Command::new("socat").args([&listen, "EXEC:cat"]).spawn().expect("socat runs");
-    let _ends = KillOnDrop(child);
+    let _child = KillOnDrop(child);
     let target = format!("127.0.0.1:{port}");
-    // Refused until it listens.
+    // Pings are refused until socat listens.
     while run(&["ping", &target, "-c", "1", "--timeout", "300ms", "--linger", "0", "-q"]).code == 69 {}
     let summary = run(&["ping", &target, "-c", "10", "-i", "10ms", "--timeout", "2s", "--json"]).summary();
     assert_eq!((&summary["received"], &summary["corrupt"]), (&10.into(), &0.into()), "{summary}");
 }
 
-/// With a key in the authenticated mode.
-fn scapy_judges_stamp(key: Option<&str>) {
+/// Uses the authenticated mode if there is a key.
+fn stamp_against_scapy(key: Option<&str>) {
     let python = std::env::var("NETLAB_SCAPY_PYTHON").expect("checked before");
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("key");
@@ -119,16 +118,16 @@ fn scapy_judges_stamp(key: Option<&str>) {
     let with_key: &[&str] = if key.is_some() { &["--key-file", file] } else { &[] };
     let server = Server::start(&[&["ping-serve", "--loss", "0", "-q"], with_key].concat());
     let port = server.address().port().to_string();
-    let judge = script("stamp_judge.py");
-    let judged = Command::new(&python).arg(&judge).args(["send", &port]).args(key).output().expect("it runs");
-    let said = String::from_utf8_lossy(&judged.stdout).into_owned();
+    let scapy = script("stamp_judge.py");
+    let output = Command::new(&python).arg(&scapy).args(["send", &port]).args(key).output().expect("it runs");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        judged.status.success() && said.contains("3 reflections are right"),
-        "{said}{}",
-        String::from_utf8_lossy(&judged.stderr)
+        output.status.success() && printed.contains("3 reflections are right"),
+        "{printed}{}",
+        String::from_utf8_lossy(&output.stderr)
     );
 
-    let reflect: Vec<&str> = [judge.to_str().expect("text"), "reflect", "5"].into_iter().chain(key).collect();
+    let reflect: Vec<&str> = [scapy.to_str().expect("text"), "reflect", "5"].into_iter().chain(key).collect();
     let mut reflector = Foreign::start(&python, &reflect);
     let target = format!("127.0.0.1:{}", reflector.port);
     let ping = ["ping", &target, "-c", "5", "-i", "5ms", "--timeout", "2s", "--wire", "stamp", "--json"];

@@ -1,8 +1,8 @@
-//! The ping pair: the binary against itself, through a bad network, and against silence.
+//! `ping` and `ping-serve`: against each other, through a lossy network, and without a reply.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod pair;
 mod server;
-mod weather;
+mod simulation;

@@ -1,4 +1,4 @@
-//! `ping-serve` against raw datagrams, good and hostile.
+//! `ping-serve` against raw datagrams, valid and hostile.
 
 use std::net::UdpSocket;
 use std::time::Duration;
@@ -12,47 +12,50 @@ fn client(server: &Server) -> UdpSocket {
     socket
 }
 
-/// Sends `bytes` and hears the answer.
-fn ask(socket: &UdpSocket, bytes: &[u8]) -> Vec<u8> {
-    let mut answer = vec![0; 65_536];
+/// Sends `bytes` and receives the reply.
+fn request(socket: &UdpSocket, bytes: &[u8]) -> Vec<u8> {
+    let mut reply = vec![0; 65_536];
     socket.send(bytes).expect("sent");
-    let length = socket.recv(&mut answer).expect("an answer");
-    answer.truncate(length);
-    answer
+    let length = socket.recv(&mut reply).expect("a reply");
+    reply.truncate(length);
+    reply
 }
 
 #[test]
-fn the_first_line_is_the_textbooks_promise() {
+fn the_first_line_describes_the_textbooks_loss() {
     let server = Server::start(&["ping-serve"]);
     let ran = server.stop();
     let first = ran.stdout.lines().next().expect("a line").to_owned();
-    assert!(first.contains("from 0 to 10 below 4") && first.contains("36.4 %") && first.contains("--seed "), "{first}");
+    assert!(
+        first.contains("from 0 to 10 is below 4") && first.contains("36.4 %") && first.contains("--seed "),
+        "{first}"
+    );
 }
 
 #[test]
 fn ascii_letters_come_back_in_upper_case_and_nothing_else_changes() {
     let server = Server::start(&["ping-serve", "--loss", "0"]);
     let socket = client(&server);
-    for (sent, answer) in [
+    for (sent, reply) in [
         (&b"Ping 1 1700000000000"[..], &b"PING 1 1700000000000"[..]),
         (b"ping", b"PING"),
         ("grüße ß".as_bytes(), "GRüßE ß".as_bytes()),
         (b"\x01\xff~", b"\x01\xff~"),
         (b"", b""),
     ] {
-        assert_eq!(ask(&socket, sent), answer);
+        assert_eq!(request(&socket, sent), reply);
     }
     let large = vec![b'a'; 65_507];
-    assert_eq!(ask(&socket, &large), vec![b'A'; 65_507], "the largest there is");
+    assert_eq!(request(&socket, &large), vec![b'A'; 65_507], "the largest payload");
 }
 
 #[test]
 fn every_datagram_has_its_events_and_the_summary_adds_up() {
     let server = Server::start(&["ping-serve", "--loss", "list:2", "--json"]);
     let socket = client(&server);
-    ask(&socket, b"one");
+    request(&socket, b"one");
     socket.send(b"two").expect("sent");
-    ask(&socket, b"three");
+    request(&socket, b"three");
     let ran = server.stop();
     let types: Vec<String> =
         ran.events().iter().map(|event| event["type"].as_str().expect("a type").to_owned()).collect();
@@ -63,10 +66,10 @@ fn every_datagram_has_its_events_and_the_summary_adds_up() {
 }
 
 #[test]
-fn it_stops_by_itself() {
+fn the_server_stops_after_its_count_or_its_time() {
     let server = Server::start(&["ping-serve", "--loss", "0", "--count", "3", "--threads=2"]);
     let socket = client(&server);
-    (0..3).for_each(|_| drop(ask(&socket, b"x")));
+    (0..3).for_each(|_| drop(request(&socket, b"x")));
     assert_eq!(server.wait().code, 0);
     assert_eq!(run(&["ping-serve", "--bind", "0", "--for", "20ms"]).code, 0);
 }
@@ -79,10 +82,10 @@ fn a_port_is_never_shared_with_another_server() {
 }
 
 #[test]
-fn garbage_is_counted_and_never_answered_with_more() {
+fn garbage_is_counted_and_never_amplified() {
     let server = Server::start(&["ping-serve", "--loss", "0", "-q", "--json"]);
     let socket = client(&server);
-    // Nothing is read until all is sent.
+    // Replies are read only after everything is sent.
     socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20).expect("set");
     let mut seed = 7_u32;
     let (mut sent, mut count) = (0, 0);
@@ -97,37 +100,37 @@ fn garbage_is_counted_and_never_answered_with_more() {
         sent += noise.len();
         count += 1;
     }
-    // What is answered at all is answered in order, so the last answer is this one's.
+    // Replies keep the order of their requests, so this reply is the last.
     socket.send(b"the last one").expect("sent");
-    let (mut heard, mut answer) = (0, vec![0; 65_536]);
+    let (mut received, mut reply) = (0, vec![0; 65_536]);
     loop {
-        let length = socket.recv(&mut answer).expect("an answer");
-        if answer[..length] == *b"THE LAST ONE" {
+        let length = socket.recv(&mut reply).expect("a reply");
+        if reply[..length] == *b"THE LAST ONE" {
             break;
         }
-        heard += length;
+        received += length;
     }
-    assert!(heard <= sent, "{heard} of {sent}");
+    assert!(received <= sent, "{received} of {sent}");
     let summary = server.stop().summary();
     assert_eq!(summary["received"], count + 1);
     assert!(summary["malformed"].as_u64().is_some_and(|malformed| malformed > 0), "{summary}");
 }
 
 #[test]
-fn two_echoes_are_not_set_on_each_other() {
+fn a_loop_between_two_servers_is_broken() {
     let first = Server::start(&["ping-serve", "--loss", "0", "-q", "--json"]);
     let second = Server::start(&["ping-serve", "--loss", "0", "-q", "--json"]);
-    // A relay that only swaps addresses stands in for the forged source.
-    let middle = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    middle.set_read_timeout(Some(Duration::from_millis(300))).expect("set");
-    middle.send_to(b"PING 1 2", first.address()).expect("sent");
+    // A relay that only swaps addresses has the effect of a forged source.
+    let relay = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    relay.set_read_timeout(Some(Duration::from_millis(300))).expect("set");
+    relay.send_to(b"PING 1 2", first.address()).expect("sent");
     let mut buffer = [0; 100];
     let mut rounds = 0;
-    while let Ok((length, from)) = middle.recv_from(&mut buffer) {
+    while let Ok((length, from)) = relay.recv_from(&mut buffer) {
         let to = if from == first.address() { second.address() } else { first.address() };
-        middle.send_to(&buffer[..length], to).expect("sent");
+        relay.send_to(&buffer[..length], to).expect("sent");
         rounds += 1;
-        assert!(rounds < 1_000, "the loop does not die down");
+        assert!(rounds < 1_000, "the loop is not broken");
     }
     let looping = |server: Server| server.stop().summary()["looping"].as_u64().expect("a count");
     assert!(looping(first) + looping(second) > 0);
@@ -136,17 +139,17 @@ fn two_echoes_are_not_set_on_each_other() {
 #[test]
 fn control_characters_do_not_reach_the_terminal() {
     let server = Server::start(&["ping-serve", "--loss", "0"]);
-    ask(&client(&server), b"\x1b[2J\x07");
+    request(&client(&server), b"\x1b[2J\x07");
     assert!(!server.stop().stdout.contains('\x1b'));
 }
 
 #[test]
-fn many_strangers_do_not_fill_the_memory() {
+fn the_number_of_remembered_clients_is_bounded() {
     let server = Server::start(&["ping-serve", "--loss", "0", "-q", "--json"]);
     for batch in 0..40 {
         let sockets: Vec<UdpSocket> = (0..250).map(|_| client(&server)).collect();
         for socket in &sockets {
-            ask(socket, format!("ping {batch}").as_bytes());
+            request(socket, format!("ping {batch}").as_bytes());
         }
     }
     let summary = server.stop().summary();

@@ -1,5 +1,5 @@
-//! What the tests that run the binary share: the binary, servers that end with their test, peers
-//! that say exactly what a test wants, and the schema that every JSON line is held against.
+//! Support for the tests that run the binary: the binary, servers that end with their test, scripted peers, and
+//! the schema that every JSON line is validated against.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 pub(crate) mod relay;
@@ -19,10 +19,10 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Longer than anything a test waits for, shorter than anybody's patience.
+/// Time limit of every wait in a test; far longer than any wait should take.
 pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The binary, with an environment that does not depend on who runs the tests.
+/// Command that runs the binary with an environment independent of the user.
 pub(crate) fn netlab(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_netlab"));
     command.args(arguments).stdin(Stdio::null());
@@ -32,7 +32,7 @@ pub(crate) fn netlab(arguments: &[&str]) -> Command {
     command
 }
 
-/// How a run ended.
+/// Exit code and output of a run.
 #[derive(Debug)]
 pub(crate) struct RunOutput {
     pub code: i32,
@@ -50,12 +50,12 @@ impl From<Output> for RunOutput {
 }
 
 impl RunOutput {
-    /// The events on stdout, each held against the schema.
+    /// Events on stdout, each validated against the schema.
     pub(crate) fn events(&self) -> Vec<Value> {
         self.stdout.lines().map(parse_event).collect()
     }
 
-    /// The last event, which is a summary.
+    /// Last event, which must be a summary.
     pub(crate) fn summary(&self) -> Value {
         let last = self.events().pop().expect("at least one event");
         assert_eq!(last["type"], "summary", "{}", self.stdout);
@@ -73,7 +73,7 @@ pub(crate) fn run_command(mut command: Command) -> RunOutput {
     command.output().expect("the binary runs").into()
 }
 
-/// One JSON line, held against the schema.
+/// Parses a JSON line and validates it against the schema.
 pub(crate) fn parse_event(line: &str) -> Value {
     static SCHEMA: OnceLock<jsonschema::Validator> = OnceLock::new();
     let schema = SCHEMA.get_or_init(|| {
@@ -88,10 +88,10 @@ pub(crate) fn parse_event(line: &str) -> Value {
     value
 }
 
-/// A server of ours that ends with its test.
+/// netlab server that ends with its test.
 pub(crate) struct Server {
     child: KillOnDrop,
-    /// The addresses of its ready file.
+    /// Addresses in the ready file.
     pub addresses: Vec<String>,
     _directory: TempDir,
 }
@@ -102,8 +102,8 @@ impl Server {
         Self::spawn(netlab(&[arguments, &["--bind", "127.0.0.1:0"]].concat()))
     }
 
-    /// Starts a command that knows where to bind. Its ready file is a FIFO, so that waiting is
-    /// reading and needs no sleep; a server that dies instead is noticed at once.
+    /// Starts a command that has its own `--bind`. The ready file is a FIFO, so that waiting is a blocking read
+    /// without sleeps; a server that exits instead is noticed at once.
     pub(crate) fn spawn(mut command: Command) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let fifo = directory.path().join("ready");
@@ -114,7 +114,7 @@ impl Server {
             .open(&fifo)
             .expect("opened for reading");
         command.arg("--ready-file").arg(&fifo).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // Whatever goes wrong from here on, it ends with the test.
+        // From here on the process ends with the test, whatever fails.
         let mut child = KillOnDrop(command.spawn().expect("the binary runs"));
         let process = pidfd_open(pid(&child.0), PidfdFlags::empty()).expect("it has just been started");
         let mut fds = [PollFd::new(&ready, PollFlags::IN), PollFd::new(&process, PollFlags::IN)];
@@ -131,19 +131,18 @@ impl Server {
         Self { child, addresses: text.lines().map(str::to_owned).collect(), _directory: directory }
     }
 
-    /// Its first URL with `path` behind it, which begins with `/`.
+    /// First URL with `path` appended, which begins with `/`.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.addresses[0].trim_end_matches('/'))
     }
 
-    /// Its first address.
+    /// First address.
     pub(crate) fn address(&self) -> SocketAddr {
         let address =
             self.addresses[0].trim_start_matches("http://").trim_start_matches("https://").trim_end_matches('/');
         address.parse().expect("an address")
     }
 
-    /// Its process.
     pub(crate) fn pid(&self) -> Pid {
         pid(&self.child.0)
     }
@@ -153,7 +152,7 @@ impl Server {
         kill_process(self.pid(), signal).expect("it runs");
     }
 
-    /// Its stdout, to be read by the test.
+    /// Takes stdout, for the test to read.
     pub(crate) fn stdout(&mut self) -> std::process::ChildStdout {
         self.child.0.stdout.take().expect("piped")
     }
@@ -182,7 +181,7 @@ impl Server {
     }
 }
 
-/// Makes a terminal the stdin of a command, and gives the keyboard.
+/// Makes a terminal the stdin of a command and returns its master side.
 pub(crate) fn attach_terminal(command: &mut Command) -> std::fs::File {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
@@ -193,7 +192,7 @@ pub(crate) fn attach_terminal(command: &mut Command) -> std::fs::File {
     keyboard.into()
 }
 
-/// A foreign program that ends with its test.
+/// Foreign program that ends with its test.
 pub(crate) struct KillOnDrop(pub Child);
 
 impl Drop for KillOnDrop {
@@ -203,36 +202,35 @@ impl Drop for KillOnDrop {
     }
 }
 
-/// The process id of a child.
 pub(crate) fn pid(child: &Child) -> Pid {
     Pid::from_raw(i32::try_from(child.id()).expect("a process id")).expect("not zero")
 }
 
-/// A connection whose reads give up some day.
+/// Opens a connection with timeouts for reads and writes.
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).expect("somebody listens");
+    let stream = TcpStream::connect(address).expect("a listener");
     stream.set_read_timeout(Some(TEST_TIMEOUT)).expect("set");
     stream.set_write_timeout(Some(TEST_TIMEOUT)).expect("set");
     stream
 }
 
-/// Says `bytes` and hears everything until the peer closes; an RST ends it as well.
+/// Sends `bytes` and reads until the peer closes or resets the connection.
 pub(crate) fn send_and_read(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = connect(address);
     let _ = stream.write_all(bytes);
     read_until_close(stream)
 }
 
-/// Everything until the peer closes.
+/// Reads until the peer closes or resets the connection.
 pub(crate) fn read_until_close(mut stream: TcpStream) -> Vec<u8> {
-    let mut heard = Vec::new();
-    match stream.read_to_end(&mut heard) {
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("the peer neither spoke nor closed"),
-        _ => heard,
+    let mut received = Vec::new();
+    match stream.read_to_end(&mut received) {
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("the peer neither sent nor closed"),
+        _ => received,
     }
 }
 
-/// One response with a Content-Length, off a connection that stays open.
+/// Reads one response with a Content-Length from a connection that stays open.
 pub(crate) fn read_one_response(stream: &mut TcpStream) -> (String, Vec<u8>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -250,20 +248,20 @@ pub(crate) fn read_one_response(stream: &mut TcpStream) -> (String, Vec<u8>) {
     (head, body)
 }
 
-/// A peer that plays a script on each connection, one after the other.
+/// Peer that runs a script on each connection, one after the other.
 pub(crate) struct ScriptedPeer {
     pub address: SocketAddr,
     thread: Option<JoinHandle<()>>,
 }
 
 impl ScriptedPeer {
-    /// A peer for as many connections as there are scripts.
+    /// Starts a peer that accepts one connection per script.
     pub(crate) fn start(scripts: Vec<Box<dyn FnOnce(TcpStream) + Send>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
         let thread = std::thread::spawn(move || {
             for script in scripts {
-                let (stream, _) = listener.accept().expect("somebody comes");
+                let (stream, _) = listener.accept().expect("a connection");
                 stream.set_read_timeout(Some(TEST_TIMEOUT)).expect("set");
                 script(stream);
             }
@@ -271,7 +269,7 @@ impl ScriptedPeer {
         Self { address, thread: Some(thread) }
     }
 
-    /// A peer that reads a request head, answers `response` and closes.
+    /// Starts a peer that reads a request head, sends `response` and closes.
     pub(crate) fn answer(response: impl Into<Vec<u8>>) -> Self {
         let response = response.into();
         Self::start(vec![Box::new(move |mut stream| {
@@ -280,20 +278,20 @@ impl ScriptedPeer {
         })])
     }
 
-    /// Its URL with `path`.
+    /// URL with `path`.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// Waits until every script is played.
+    /// Waits until every script has run.
     pub(crate) fn done(mut self) {
         if let Some(thread) = self.thread.take() {
-            thread.join().expect("the script went through");
+            thread.join().expect("the script succeeded");
         }
     }
 }
 
-/// A request head off a connection.
+/// Reads a request head from a connection.
 pub(crate) fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -303,12 +301,12 @@ pub(crate) fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&head).into_owned()
 }
 
-/// The demo site of this checkout.
+/// Demo site of this checkout.
 pub(crate) fn demo_site() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/site")
 }
 
-/// A site of its own for one test.
+/// Creates a directory with these files.
 pub(crate) fn site(files: &[(&str, &[u8])]) -> TempDir {
     let directory = tempfile::tempdir().expect("a temporary directory");
     for (name, content) in files {
@@ -319,7 +317,7 @@ pub(crate) fn site(files: &[(&str, &[u8])]) -> TempDir {
     directory
 }
 
-/// A path as an argument.
+/// Path as an argument.
 pub(crate) fn path_str(path: &Path) -> &str {
     path.to_str().expect("a UTF-8 path")
 }

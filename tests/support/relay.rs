@@ -1,9 +1,8 @@
-//! A bad network between two programs, on loopback, by rules that can be repeated.
+//! Relay on loopback that impairs the traffic between two programs in a repeatable direction.
 //!
-//! For TCP: the server's octets come in slices of any size, or the connection is reset after so
-//! many of them. For UDP: loss, duplication, reordering and delay, decided per datagram by its number and
-//! direction, so that a run can be repeated. It forwards between one server and any number of
-//! clients and ends with its test.
+//! TCP: the bytes of the server arrive in slices of a given size, or the connection is reset after a number of
+//! bytes. UDP: loss, duplication, reordering and corruption, decided per datagram by its number and direction.
+//! The relay forwards between one server and any number of clients and ends with its test.
 
 use std::collections::HashMap;
 use std::io::{self, Read as _, Write as _};
@@ -13,49 +12,48 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// What happens to one datagram.
+/// Treatment of one datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// It passes.
+pub(crate) enum Treatment {
     Pass,
-    /// It is lost.
     Drop,
-    /// It passes twice.
-    Twice,
-    /// It passes after the next one of its direction.
-    AfterNext,
-    /// One bit of its last octet is flipped.
-    Flip,
+    Duplicate,
+    /// Forward it after the next datagram of its direction.
+    Reorder,
+    /// Flip one bit of its last byte.
+    Corrupt,
 }
 
-/// Which way a datagram goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Way {
-    /// From a client to the server.
+pub(crate) enum Direction {
+    /// Client to server.
     Up,
-    /// Back.
+    /// Server to client.
     Down,
 }
 
-type Decide = dyn Fn(Way, u64) -> Fate + Send + Sync;
+type Decide = dyn Fn(Direction, u64) -> Treatment + Send + Sync;
 
-/// The network.
+/// Running relay.
 pub(crate) struct Relay {
-    /// Where clients send to.
+    /// Address for the clients.
     pub address: SocketAddr,
     over: Arc<AtomicBool>,
     dropped: Arc<[AtomicU64; 2]>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// How often a thread looks whether the test is over.
-const GLANCE: Duration = Duration::from_millis(20);
+/// Interval at which threads check whether the test is over.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Relay {
-    /// A network in front of `server`; datagrams are counted from 1 in each direction.
-    pub(crate) fn udp(server: SocketAddr, decide: impl Fn(Way, u64) -> Fate + Send + Sync + 'static) -> Self {
+    /// Starts a UDP relay to `server`; datagrams are counted from 1 in each direction.
+    pub(crate) fn udp(
+        server: SocketAddr,
+        decide: impl Fn(Direction, u64) -> Treatment + Send + Sync + 'static,
+    ) -> Self {
         let front = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-        front.set_read_timeout(Some(GLANCE)).expect("set");
+        front.set_read_timeout(Some(POLL_INTERVAL)).expect("set");
         let address = front.local_addr().expect("bound");
         let (over, dropped) = (Arc::new(AtomicBool::new(false)), Arc::new([AtomicU64::new(0), AtomicU64::new(0)]));
         let decide: Arc<Decide> = Arc::new(decide);
@@ -66,9 +64,8 @@ impl Relay {
         Self { address, over, dropped, threads: vec![thread] }
     }
 
-    /// A network in front of `server` through which its octets come as `weather` says; one
-    /// connection after the other.
-    pub(crate) fn tcp(server: SocketAddr, weather: TcpImpairment) -> Self {
+    /// Starts a TCP relay to `server`; handles one connection after the other.
+    pub(crate) fn tcp(server: SocketAddr, impairment: TcpImpairment) -> Self {
         let front = TcpListener::bind("127.0.0.1:0").expect("a free port");
         front.set_nonblocking(true).expect("set");
         let address = front.local_addr().expect("bound");
@@ -78,8 +75,8 @@ impl Relay {
             std::thread::spawn(move || {
                 while !over.load(Ordering::Relaxed) {
                     match front.accept() {
-                        Ok((client, _)) => drop(carry(client, server, weather)),
-                        Err(_) => std::thread::park_timeout(GLANCE),
+                        Ok((client, _)) => drop(forward(client, server, impairment)),
+                        Err(_) => std::thread::park_timeout(POLL_INTERVAL),
                     }
                 }
             })
@@ -87,7 +84,7 @@ impl Relay {
         Self { address, over, dropped, threads: vec![thread] }
     }
 
-    /// Datagrams lost on the way up and on the way down.
+    /// Number of datagrams dropped upstream and downstream.
     pub(crate) fn dropped(&self) -> (u64, u64) {
         (self.dropped[0].load(Ordering::Relaxed), self.dropped[1].load(Ordering::Relaxed))
     }
@@ -100,17 +97,17 @@ impl Drop for Relay {
     }
 }
 
-/// What a TCP connection goes through on its way down.
+/// Impairment of a TCP connection from server to client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum TcpImpairment {
-    /// Slices of so many octets, each on its way before the next.
+    /// Slices of this many bytes, each sent before the next.
     Slices(usize),
-    /// An RST after so many octets.
+    /// RST after this many bytes.
     ResetAfter(usize),
 }
 
 /// Carries one connection; the client's octets pass as they are.
-fn carry(client: TcpStream, server: SocketAddr, weather: TcpImpairment) -> io::Result<()> {
+fn forward(client: TcpStream, server: SocketAddr, impairment: TcpImpairment) -> io::Result<()> {
     client.set_nonblocking(false)?;
     client.set_nodelay(true)?;
     let server = TcpStream::connect(server)?;
@@ -118,25 +115,25 @@ fn carry(client: TcpStream, server: SocketAddr, weather: TcpImpairment) -> io::R
     let up = std::thread::spawn(move || {
         io::copy(&mut from_client, &mut to_server).map(|_| to_server.shutdown(std::net::Shutdown::Write))
     });
-    let carried = down(&server, &client, weather);
-    if matches!(weather, TcpImpairment::ResetAfter(_)) {
+    let result = down(&server, &client, impairment);
+    if matches!(impairment, TcpImpairment::ResetAfter(_)) {
         socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
     }
     let _ = server.shutdown(std::net::Shutdown::Both);
     let _ = client.shutdown(std::net::Shutdown::Read);
     drop(client);
     drop(up.join());
-    carried
+    result
 }
 
-fn down(mut server: &TcpStream, mut client: &TcpStream, weather: TcpImpairment) -> io::Result<()> {
-    let (slice, most) = match weather {
+fn down(mut server: &TcpStream, mut client: &TcpStream, impairment: TcpImpairment) -> io::Result<()> {
+    let (slice, limit) = match impairment {
         TcpImpairment::Slices(slice) => (slice, usize::MAX),
-        TcpImpairment::ResetAfter(most) => (most, most),
+        TcpImpairment::ResetAfter(limit) => (limit, limit),
     };
     let mut buffer = vec![0; slice];
     let mut passed = 0;
-    while passed < most {
+    while passed < limit {
         let length = server.read(&mut buffer)?;
         if length == 0 {
             return client.shutdown(std::net::Shutdown::Write);
@@ -156,41 +153,41 @@ fn up(
 ) {
     let mut backs: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
     let mut threads = Vec::new();
-    let mut lane = Lane::new(Way::Up);
+    let mut state = DirectionState::new(Direction::Up);
     let mut buffer = vec![0; 65_536];
     while !over.load(Ordering::Relaxed) {
         let Ok((length, client)) = front.recv_from(&mut buffer) else { continue };
         let back = backs.entry(client).or_insert_with(|| {
             let back = Arc::new(UdpSocket::bind("127.0.0.1:0").expect("a free port"));
             back.connect(server).expect("loopback");
-            back.set_read_timeout(Some(GLANCE)).expect("set");
+            back.set_read_timeout(Some(POLL_INTERVAL)).expect("set");
             let (socket, front) = (Arc::clone(&back), front.try_clone().expect("cloned"));
             let (decide, over, dropped) = (Arc::clone(decide), Arc::clone(over), Arc::clone(dropped));
             threads.push(std::thread::spawn(move || {
-                let mut lane = Lane::new(Way::Down);
+                let mut state = DirectionState::new(Direction::Down);
                 let mut buffer = vec![0; 65_536];
                 while !over.load(Ordering::Relaxed) {
                     let Ok(length) = socket.recv(&mut buffer) else { continue };
-                    lane.pass(&buffer[..length], &*decide, &dropped, |bytes| front.send_to(bytes, client));
+                    state.pass(&buffer[..length], &*decide, &dropped, |bytes| front.send_to(bytes, client));
                 }
             }));
             back
         });
-        lane.pass(&buffer[..length], &**decide, dropped, |bytes| back.send(bytes));
+        state.pass(&buffer[..length], &**decide, dropped, |bytes| back.send(bytes));
     }
     threads.into_iter().for_each(|thread| drop(thread.join()));
 }
 
 /// One direction.
-struct Lane {
-    way: Way,
+struct DirectionState {
+    direction: Direction,
     number: u64,
     held: Option<Vec<u8>>,
 }
 
-impl Lane {
-    fn new(way: Way) -> Self {
-        Self { way, number: 0, held: None }
+impl DirectionState {
+    fn new(direction: Direction) -> Self {
+        Self { direction, number: 0, held: None }
     }
 
     fn pass(
@@ -203,17 +200,17 @@ impl Lane {
         self.number += 1;
         let held = self.held.take();
         let send = |bytes: &[u8]| drop(send(bytes));
-        match decide(self.way, self.number) {
-            Fate::Pass => send(bytes),
-            Fate::Drop => {
-                dropped[usize::from(self.way == Way::Down)].fetch_add(1, Ordering::Relaxed);
+        match decide(self.direction, self.number) {
+            Treatment::Pass => send(bytes),
+            Treatment::Drop => {
+                dropped[usize::from(self.direction == Direction::Down)].fetch_add(1, Ordering::Relaxed);
             }
-            Fate::Twice => {
+            Treatment::Duplicate => {
                 send(bytes);
                 send(bytes);
             }
-            Fate::AfterNext => self.held = Some(bytes.to_owned()),
-            Fate::Flip => {
+            Treatment::Reorder => self.held = Some(bytes.to_owned()),
+            Treatment::Corrupt => {
                 let mut bytes = bytes.to_owned();
                 if let Some(last) = bytes.last_mut() {
                     *last ^= 1;

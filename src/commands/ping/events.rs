@@ -1,4 +1,4 @@
-//! What `ping` says: a line per ping, and ping's own two summary lines, extended.
+//! Wording of `ping`: one line per event, and a summary that extends the two lines of ping(8).
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,63 +6,67 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::commands::report;
+use crate::commands::report::{self, plural};
 use crate::output::Escaped;
 use crate::probe::{ForeignReason, OneWayStatistics, PingStatistics, RttClocks, Sender, SenderEvent};
 use crate::time::{HumanDuration, serialize_ns};
 
-/// A line of `ping`.
 pub(super) type PingReport = report::TargetReport<SenderEvent, Summary>;
 
 impl fmt::Display for SenderEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let out_of_order = |reordered: &bool| if *reordered { ", out of order" } else { "" };
         match self {
-            SenderEvent::Sent { seq, bytes, .. } => write!(f, "sent {seq}, {bytes} bytes"),
+            SenderEvent::Sent { seq, bytes, .. } => write!(f, "sent {seq}: {bytes} {}", byte_unit(*bytes)),
             SenderEvent::Reply { seq, rtt, reordered, clock_step, .. } => {
-                let stepped = if *clock_step { ", the wall clock was set meanwhile" } else { "" };
+                let stepped = if *clock_step { ", wall clock set meanwhile" } else { "" };
                 write!(f, "reply {seq}: {}{}{stepped}", HumanDuration(*rtt), out_of_order(reordered))
             }
-            SenderEvent::Lost { seq } => write!(f, "request timed out ({seq})"),
+            SenderEvent::Lost { seq } => write!(f, "lost {seq}: request timed out"),
             SenderEvent::Late { seq, rtt, reordered } => {
                 write!(f, "late reply {seq}: {}{}", HumanDuration(*rtt), out_of_order(reordered))
             }
             SenderEvent::Duplicate { seq } => write!(f, "duplicate reply {seq}"),
-            SenderEvent::Corrupt { seq } => write!(f, "damaged reply {seq}"),
+            SenderEvent::Corrupt { seq } => write!(f, "corrupted reply {seq}"),
             SenderEvent::Foreign { reason, bytes } => {
-                write!(f, "not an answer to any ping: {bytes} bytes, {}", foreign_reason(*reason))
+                write!(f, "unexpected datagram, {bytes} {}: {}", byte_unit(*bytes), foreign_reason(*reason))
             }
-            SenderEvent::Refused { seq, error } => write!(f, "{} ({seq})", strip_os_error_code(error)),
+            SenderEvent::Refused { seq, error } => write!(f, "refused {seq}: {}", strip_os_error_code(error)),
             SenderEvent::SendError { seq, error } => write!(f, "could not send {seq}: {}", strip_os_error_code(error)),
             SenderEvent::ClockGap { gap } => {
-                write!(f, "this process did not run for {}; the schedule begins anew", HumanDuration(*gap))
+                write!(f, "this process was stalled for {}; schedule restarted", HumanDuration(*gap))
             }
             SenderEvent::ClockStep { step_ns } => {
                 let step = HumanDuration(Duration::from_nanos(step_ns.unsigned_abs()));
                 write!(f, "the wall clock was set {} by {step}", if *step_ns < 0 { "back" } else { "forward" })
             }
-            SenderEvent::LocalDrop { count } => write!(f, "{count} datagrams found no room in our own buffer"),
+            SenderEvent::LocalDrop { count } => {
+                write!(f, "{count} {} dropped: receive buffer full", plural(*count, "datagram", "datagrams"))
+            }
         }
     }
 }
 
-/// Why a datagram is no answer.
+fn byte_unit(bytes: usize) -> &'static str {
+    plural(bytes as u64, "byte", "bytes")
+}
+
 fn foreign_reason(reason: ForeignReason) -> &'static str {
     match reason {
-        ForeignReason::Peer => "from somebody else",
-        ForeignReason::Content => "with other content",
-        ForeignReason::Unreflected => "our own ping come back: the peer echoes, and does not speak STAMP",
-        ForeignReason::NeverSent => "to a ping that was never sent",
-        ForeignReason::TooLate => "to a ping that is forgotten",
+        ForeignReason::Peer => "from another address",
+        ForeignReason::Content => "content matches no ping",
+        ForeignReason::Unreflected => "our own ping came back unchanged; the target does not support STAMP",
+        ForeignReason::NeverSent => "sequence number was never sent",
+        ForeignReason::TooLate => "reply to a ping sent too long ago",
     }
 }
 
-/// The system's word without the number Rust adds.
+/// Removes the error number that Rust appends to system errors.
 fn strip_os_error_code(error: &str) -> &str {
     error.split(" (os error").next().unwrap_or_default()
 }
 
-/// One target in figures.
+/// Summary of one target.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "summary")]
 pub(super) struct Summary {
@@ -75,7 +79,6 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    /// The end of one target's run.
     pub(super) fn new(target: Arc<str>, elapsed: Duration, report: PingStatistics) -> Self {
         Self { command: "ping", target, elapsed, report }
     }
@@ -86,17 +89,21 @@ impl fmt::Display for Summary {
         let report = &self.report;
         writeln!(f, "--- {} ping statistics ---", Escaped(self.target.as_bytes()))?;
         write!(f, "{} sent, {} received, {} lost, {} late", report.sent, report.received, report.lost, report.late)?;
-        for (count, what) in other_counts(report).into_iter().filter(|(count, _)| *count > 0) {
-            write!(f, ", {count} {what}")?;
+        for (count, label) in other_counts(report).into_iter().filter(|(count, _)| *count > 0) {
+            write!(f, ", {count} {label}")?;
         }
         write!(f, ", time {}", HumanDuration(self.elapsed))?;
         match (report.loss, report.loss_ci95) {
             (Some(loss), Some((low, high))) => {
-                write!(f, "\nloss {:.1} % (95 % interval {:.1} to {:.1} %)", loss * 100.0, low * 100.0, high * 100.0)?;
+                let scope = if report.waiting > 0 { " of the pings whose timeout has passed" } else { "" };
+                let [loss, low, high] = [loss, low, high].map(|ratio| ratio * 100.0);
+                write!(f, "\nloss {loss:.1} %{scope} (95 % interval {low:.1} to {high:.1} %)")?;
             }
-            _ if report.refused > 0 => f.write_str("\nloss unknown: the network refused to carry them")?,
-            _ if report.waiting > 0 => f.write_str("\nloss unknown: no ping has been answered or timed out yet")?,
-            _ => f.write_str("\nloss unknown: nothing was sent")?,
+            _ if report.refused > 0 => {
+                f.write_str("\nloss unknown: pings were refused, none was answered or timed out")?;
+            }
+            _ if report.waiting > 0 => f.write_str("\nloss unknown: no ping was answered or timed out yet")?,
+            _ => f.write_str("\nloss unknown: no ping was sent")?,
         }
         if let Some(rtt) = &report.rtt {
             write!(f, "\nrtt {rtt}")?;
@@ -108,10 +115,10 @@ impl fmt::Display for Summary {
             write!(f, "\njitter {} (RFC 3550)", HumanDuration(jitter))?;
         }
         if !report.paused.is_zero() {
+            let paused = HumanDuration(report.paused);
             write!(
                 f,
-                "\nthis process was held up for {} (stopped, or its output not read); nothing was sent then",
-                HumanDuration(report.paused)
+                "\nthis process was stalled for {paused} (stopped or output blocked); nothing was sent meanwhile"
             )?;
         }
         write_clock(report, f)?;
@@ -123,34 +130,31 @@ fn other_counts(report: &PingStatistics) -> [(u64, &'static str); 8] {
     [
         (report.refused, "refused"),
         (report.send_errors, "not sent"),
-        (report.waiting, "still on the way"),
-        (report.duplicates, "duplicates"),
+        (report.waiting, "in flight"),
+        (report.duplicates, plural(report.duplicates, "duplicate", "duplicates")),
         (report.reordered, "out of order"),
-        (report.corrupt, "damaged"),
-        (report.foreign, "foreign"),
-        (report.local_drops, "dropped by our own buffer"),
+        (report.corrupt, "corrupted"),
+        (report.foreign, "unexpected"),
+        (report.local_drops, "dropped (receive buffer full)"),
     ]
 }
 
-/// Which clock the round trips are by, and what this host itself added.
+/// Writes the clock of the round-trip times and the delay added by this host.
 fn write_clock(report: &PingStatistics, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let clock = match report.clock {
-        Some(RttClocks::Kernel) => "kernel stamps",
-        Some(RttClocks::Monotonic) => "the monotonic clock",
-        Some(RttClocks::Mixed) => "kernel stamps where there were both, else the monotonic clock",
+        Some(RttClocks::Kernel) => "kernel timestamps",
+        Some(RttClocks::Monotonic) => "monotonic clock",
+        Some(RttClocks::Mixed) => "kernel timestamps where available, else monotonic clock",
         None => return Ok(()),
     };
-    write!(f, "\nmeasured by {clock}")?;
+    write!(f, "\nmeasured with: {clock}")?;
     if let Some(host) = &report.host {
-        write!(
-            f,
-            "; not in it: what this host took around them, {} (p50), {} (p99)",
-            HumanDuration(host.p50),
-            HumanDuration(host.p99)
-        )?;
+        let (p50, p99) = (HumanDuration(host.p50), HumanDuration(host.p99));
+        write!(f, "; local overhead excluded: {p50} p50, {p99} p99")?;
     }
     if report.clock_steps > 0 {
-        write!(f, "; the wall clock was set during {} of them", report.clock_steps)?;
+        let round_trips = plural(report.clock_steps, "round trip", "round trips");
+        write!(f, "; the wall clock was set during {} {round_trips}", report.clock_steps)?;
     }
     Ok(())
 }
@@ -158,14 +162,14 @@ fn write_clock(report: &PingStatistics, f: &mut fmt::Formatter<'_>) -> fmt::Resu
 fn write_one_way(ways: &OneWayStatistics, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let percent = |loss: Option<f64>| loss.map_or(String::new(), |loss| format!(" ({:.1} %)", loss * 100.0));
     let (up, down) = (percent(ways.loss_up), percent(ways.loss_down));
-    write!(f, "\nlost on the way up {}{up}, on the way down {}{down}", ways.lost_up, ways.lost_down)?;
+    write!(f, "\nupstream loss {}{up}, downstream loss {}{down}", ways.lost_up, ways.lost_down)?;
     if ways.lost_somewhere > 0 {
-        write!(f, ", {} after the last answer, nobody knows where", ways.lost_somewhere)?;
+        write!(f, ", direction unknown for {} (after the last reply)", ways.lost_somewhere)?;
     }
     for (name, summary) in [
-        ("server", &ways.server),
-        ("up, above its minimum", &ways.up_above_min),
-        ("down, above its minimum", &ways.down_above_min),
+        ("reflector turnaround", &ways.server),
+        ("upstream delay above minimum", &ways.up_above_min),
+        ("downstream delay above minimum", &ways.down_above_min),
     ] {
         if let Some(summary) = summary {
             write!(f, "\n{name}: {summary}")?;
@@ -174,23 +178,23 @@ fn write_one_way(ways: &OneWayStatistics, f: &mut fmt::Formatter<'_>) -> fmt::Re
     Ok(())
 }
 
-/// The live line of a terminal.
+/// Status line of a terminal.
 pub(super) fn status_line<'s>(senders: impl Iterator<Item = &'s Sender>, elapsed: Duration) -> String {
     let (mut sent, mut received, mut lost) = (0, 0, 0);
-    let mut last = String::new();
+    let mut rtts = String::new();
     for sender in senders {
         let report = sender.statistics();
         sent += report.sent;
         received += report.received;
         lost += report.lost + report.late;
         if let Some(rtt) = report.rtt {
-            last = format!(", rtt p50 {} p99 {}", HumanDuration(rtt.p50), HumanDuration(rtt.p99));
+            rtts = format!(", rtt p50 {} p99 {}", HumanDuration(rtt.p50), HumanDuration(rtt.p99));
         }
     }
-    format!("{sent} sent, {received} received, {lost} lost or late{last}, {:.0} s", elapsed.as_secs_f64())
+    format!("{sent} sent, {received} received, {lost} lost or late{rtts}, {:.0} s", elapsed.as_secs_f64())
 }
 
-/// What SIGQUIT asks for, as ping answers it.
+/// Interim results on SIGQUIT, as ping(8) prints them.
 pub(super) fn interim_line(target: &str, report: &PingStatistics, elapsed: Duration) -> String {
     let loss = report.loss.map_or_else(|| "-".to_owned(), |loss| format!("{:.1}", loss * 100.0));
     let rtt = report.rtt.map_or_else(String::new, |rtt| {
@@ -216,14 +220,14 @@ mod tests {
     use crate::probe::SenderEvent;
     use std::time::Duration;
 
-    fn line(fact: SenderEvent, is_alone: bool) -> String {
-        PingReport::event(fact, "h:1".into(), is_alone).to_string()
+    fn line(event: SenderEvent, is_alone: bool) -> String {
+        PingReport::event(event, "h:1".into(), is_alone).to_string()
     }
 
     #[test]
     fn each_ping_has_its_line() {
-        assert_eq!(line(SenderEvent::Lost { seq: 4 }, true), "request timed out (4)");
-        assert_eq!(line(SenderEvent::Lost { seq: 4 }, false), "h:1: request timed out (4)");
+        assert_eq!(line(SenderEvent::Lost { seq: 4 }, true), "lost 4: request timed out");
+        assert_eq!(line(SenderEvent::Lost { seq: 4 }, false), "h:1: lost 4: request timed out");
         let late = SenderEvent::Late { seq: 3, rtt: Duration::from_millis(1500), reordered: true };
         assert_eq!(line(late, true), "late reply 3: 1.50 s, out of order");
         let error = "Network is unreachable (os error 101)".to_owned();

@@ -1,8 +1,7 @@
-//! `netlab ping`: a pinger whose numbers can be trusted.
+//! `netlab ping`: measures round-trip times and loss.
 //!
-//! Owns the flags and the story of a run: find the targets, ping them all in one loop, tell each
-//! fact, sum up, judge. The rules are in `probe`; [`ear`] tells what happens, [`events`] words it, [`record`]
-//! keeps what the pictures are drawn from, [`verdict`] judges.
+//! Owns the flags and the course of a run: resolve the targets, ping all of them in one loop, print events
+//! and summaries, evaluate the assertions. The protocol is in `probe`.
 
 mod events;
 mod observer;
@@ -31,93 +30,99 @@ use observer::{Observer, TargetRun};
 use plot_data::PlotData;
 use summary::{FIGURES, FinalReport};
 
-/// The textbook's port.
+/// Port of the textbook.
 const DEFAULT_PORT: u16 = 12_000;
-/// What a stranger's network need not bear without its owner's word: fping's limit is 10 ms for
-/// those who are not root, ping's 2 ms.
+/// Minimum interval to other hosts without `--i-own-this-target`. For unprivileged users, fping allows 10 ms
+/// and ping 2 ms.
 const MIN_REMOTE_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Measure round trips and loss with UDP datagrams.
+/// Measure round-trip times and loss with UDP datagrams.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   netlab ping 127.0.0.1:12000 --timeout 1s
   netlab ping 127.0.0.1 -c 100 -i 20ms --fail-if 'loss>50%'")]
 pub(crate) struct Ping {
-    /// Whom to ping; the port is 12000 unless given
+    /// Hosts to ping [default port: 12000]
     #[arg(required = true, value_name = "HOST[:PORT]")]
     targets: Vec<Peer>,
 
-    /// Send N pings; 0 is until stopped
+    /// Send N pings; 0 = until interrupted [default: 10]
+    ///
+    /// With --flood the default is 0.
     #[arg(short, long, value_name = "N")]
     count: Option<u64>,
 
-    /// Between two pings; 0 waits for each answer
+    /// Time between pings; 0 = stop and wait
     ///
-    /// The schedule is absolute: a slow answer does not shift the next ping. With 0 the next ping
-    /// follows as soon as the last is answered or timed out, as in the textbook.
-    #[arg(short, long, value_name = "D", default_value = "1s", value_parser = duration)]
+    /// The schedule is absolute: a slow reply does not delay the next ping. With 0 the next ping is sent when
+    /// the last one was answered or has timed out, as in the textbook.
+    #[arg(short, long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     interval: Duration,
 
-    /// An answer later than this is late
-    #[arg(long, value_name = "D", default_value = "1s", value_parser = positive_duration)]
+    /// Time to wait for a reply
+    ///
+    /// A reply that arrives after this time is late.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = positive_duration)]
     timeout: Duration,
 
-    /// Keep listening for late answers for D more; the time-out unless given
-    #[arg(long, value_name = "D", value_parser = duration, hide_short_help = true)]
+    /// Time to wait for late replies after the timeout [default: same as --timeout]
+    #[arg(long, value_name = "DURATION", value_parser = duration, hide_short_help = true)]
     linger: Option<Duration>,
 
-    /// The longest time for everything
-    #[arg(short = 'w', long, value_name = "D", value_parser = positive_duration, hide_short_help = true)]
+    /// Time limit for the whole run
+    #[arg(short = 'w', long, value_name = "DURATION", value_parser = positive_duration, hide_short_help = true)]
     deadline: Option<Duration>,
 
-    /// Fill each ping up to SIZE bytes
+    /// Pad each ping to SIZE bytes
     #[arg(short, long, value_name = "SIZE", value_parser = size)]
     size: Option<usize>,
 
-    /// Send TEXT and nothing else, one ping at a time
+    /// Send TEXT unchanged, one ping at a time
     ///
-    /// Nothing in it says which ping an answer belongs to, so each goes out from a port of its own
-    /// and waits for the one before.
+    /// TEXT does not identify the ping, so each ping is sent from a port of its own, after the previous one
+    /// was answered or has timed out.
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["size", "wire", "flood"])]
     message: Option<String>,
 
-    /// text works against any echo, stamp (RFC 8762) tells up from down
-    #[arg(long, value_enum, default_value_t = Encoding::Text, hide_default_value = true, hide_possible_values = true)]
+    /// Format: text or stamp (RFC 8762)
+    ///
+    /// text works with any UDP echo server; stamp also measures loss and delay of each direction.
+    #[arg(long, value_enum, default_value_t = Encoding::Text, hide_possible_values = true)]
     wire: Encoding,
 
-    /// The key of authenticated STAMP
+    /// Authenticate STAMP packets with the key in FILE
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     key_file: Option<PathBuf>,
 
-    /// As fast as answers come
+    /// Send as fast as replies arrive
     #[arg(long, conflicts_with = "interval")]
     flood: bool,
 
-    /// Pings in flight in a flood
+    /// Maximum number of pings in flight with --flood
     #[arg(long, value_name = "N", default_value_t = 64, hide_short_help = true, value_parser = clap::value_parser!(u16).range(1..))]
     window: u16,
 
-    /// Exit 1 if this holds, e.g. 'loss>5%'; repeatable
-    #[arg(long, value_name = "FIGURE>LIMIT", value_parser = |text: &str| FailIf::parse(text, FIGURES))]
+    /// Exit 1 if EXPR holds, e.g. 'loss>5%'; repeatable
+    #[arg(long, value_name = "EXPR", value_parser = |text: &str| FailIf::parse(text, FIGURES))]
     fail_if: Vec<FailIf>,
 
-    /// Draw the round trips at the end, also where there is no terminal
+    /// Plot the round-trip times, even if stdout is not a terminal
     #[arg(long, hide_short_help = true)]
     plot: bool,
 
-    /// Draw them into a chart
+    /// Write a chart of the round-trip times to FILE
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     svg: Option<PathBuf>,
 
     #[command(flatten)]
     family: FamilyArgs,
 
-    /// Send from this address of ours
-    #[arg(long, value_name = "ADDRESS", hide_short_help = true, help_heading = "Network")]
+    /// Send from this local address
+    #[arg(long, value_name = "ADDR", hide_short_help = true, help_heading = "Network")]
     source: Option<IpAddr>,
 
-    /// Time to live, or hop limit
+    /// Time to live (IPv4) or hop limit (IPv6)
     #[arg(long, value_name = "N", hide_short_help = true, help_heading = "Network", value_parser = clap::value_parser!(u8).range(1..))]
     ttl: Option<u8>,
 
@@ -125,29 +130,28 @@ pub(crate) struct Ping {
     #[arg(long, value_name = "N", hide_short_help = true, help_heading = "Network", value_parser = clap::value_parser!(u8).range(0..64))]
     dscp: Option<u8>,
 
-    /// Flood, or ping faster than every 2 ms, beyond loopback
+    /// Allow --flood and intervals below 2 ms beyond loopback
     #[arg(long, hide_short_help = true, help_heading = "Network")]
     i_own_this_target: bool,
 }
 
-/// How a ping is spelt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Encoding {
-    /// The textbook's words
+    /// Text of the textbook, for any echo server
     Text,
-    /// STAMP, RFC 8762
+    /// STAMP (RFC 8762), for each direction separately
     Stamp,
 }
 
 impl Ping {
-    /// Pings all targets and judges.
+    /// Pings all targets and returns the exit code.
     pub(crate) fn run(&self, style: Style) -> Result<Exit> {
         if let Some(file) = &self.svg {
             disk::check_writable(file)?;
         }
         if self.key_file.is_some() && self.wire != Encoding::Stamp {
-            return Err(Error::new(Exit::Usage, "--key-file is of no use here")
-                .expected("--wire stamp, whose packets a key can vouch for"));
+            return Err(Error::new(Exit::Usage, "--key-file requires --wire stamp")
+                .remedy("add --wire stamp, or leave out --key-file"));
         }
         let key = self.key_file.as_deref().map(read_key).transpose()?;
         self.validate_size(key.as_ref())?;
@@ -159,55 +163,56 @@ impl Ping {
         self.check_load_allowed(&peers)?;
 
         let mut output = Output::new(style);
-        let draws = self.svg.is_some() || self.plot || (style.format == Format::Text && output.is_terminal());
-        // Facts are only built if somebody reads them; a flood is not read line by line.
-        let tells = !style.quiet && (!self.flood || style.format == Format::Json || style.verbose > 0);
+        let plots = self.svg.is_some() || self.plot || (style.format == Format::Text && output.is_terminal());
+        // A flood prints no line per ping, except as JSON or with -v.
+        let events_wanted = !style.quiet && (!self.flood || style.format == Format::Json || style.verbose > 0);
         let started = net::now();
-        let mut sides = Vec::new();
+        let mut endpoints = Vec::new();
         let mut runs = Vec::new();
-        for (place, (target, peer)) in self.targets.iter().zip(&peers).enumerate() {
-            let wire = self.wire_format(key.as_ref());
-            let pace = self.schedule(*peer, started);
-            let sender = Sender::new(pace, wire, *peer, started + self.stagger(place));
-            sides.push(Endpoint::connected(sender, *peer, self.origin(), tells || draws)?);
-            runs.push(TargetRun { target: target.host_and_port(*peer).into(), plot_data: PlotData::new(draws) });
+        for (index, (target, peer)) in self.targets.iter().zip(&peers).enumerate() {
+            let encoding = self.encoding(key.as_ref());
+            let config = self.sender_config(*peer, started);
+            let sender = Sender::new(config, encoding, *peer, started + self.stagger(index));
+            endpoints.push(Endpoint::connected(sender, *peer, self.socket_options(), events_wanted || plots)?);
+            runs.push(TargetRun { target: target.host_and_port(*peer).into(), plot_data: PlotData::new(plots) });
         }
-        if tells && style.format == Format::Text {
+        if events_wanted && style.format == Format::Text {
             output.emit(&PingReport::Text(self.start_message(&peers)))?;
         }
-        let live = StatusLine::new(output.style());
-        let mut ear = Observer { output, runs, events_wanted: tells, status_line: live, started, failure: Ok(()) };
-        let patience = DatagramTimeouts {
+        let status_line = StatusLine::new(output.style());
+        let mut observer = Observer { output, runs, events_wanted, status_line, started, failure: Ok(()) };
+        let timeouts = DatagramTimeouts {
             deadline: self.deadline.map(|deadline| started + deadline),
             ..DatagramTimeouts::default()
         };
-        let ended = run_client(&mut sides, patience, &mut signals, &mut ear);
-        ear.status_line.clear();
-        ear.failure?;
-        let senders: Vec<Sender> = sides.into_iter().map(Endpoint::into_protocol).collect();
-        let verdict = FinalReport {
+        let ended = run_client(&mut endpoints, timeouts, &mut signals, &mut observer);
+        observer.status_line.clear();
+        observer.failure?;
+        let senders: Vec<Sender> = endpoints.into_iter().map(Endpoint::into_protocol).collect();
+        let report = FinalReport {
             assertions: &self.fail_if,
             plot: self.plot,
             svg: self.svg.as_deref(),
             elapsed: net::now() - started,
             ended,
         };
-        verdict.write(&senders, &ear.runs, ear.output)
+        report.write(&senders, &observer.runs, observer.output)
     }
 
-    /// Refuses what no ping can be.
+    /// Rejects a size that is too large or too small for a ping.
     fn validate_size(&self, key: Option<&MacKey>) -> Result<()> {
-        // What a run without end may come to: at 2 ms apart, two hundred days of it.
+        // Assumed number of pings in an unlimited run: at intervals of 2 ms, more than 200 days.
         const UNLIMITED_COUNT: u64 = 9_999_999_999;
         let Some(size) = self.size else { return Ok(()) };
         check_size(size)?;
-        let least = self.wire_format(key).min_size(self.probe_count().unwrap_or(UNLIMITED_COUNT));
-        if size < least {
+        let min_size = self.encoding(key).min_size(self.probe_count().unwrap_or(UNLIMITED_COUNT));
+        if size < min_size {
             return Err(Error::new(
                 Exit::Usage,
-                format!("a ping of {size} octets has no room for its number and time"),
+                format!("size {size} is too small for the sequence number and the time"),
             )
-            .expected(format!("at least {least} for these, or no --size at all")));
+            .expected(format!("at least {min_size} bytes"))
+            .remedy("increase or leave out --size"));
         }
         Ok(())
     }
@@ -216,27 +221,27 @@ impl Ping {
         let is_load = self.flood || (self.interval < MIN_REMOTE_INTERVAL && !self.interval.is_zero());
         match peers.iter().find(|peer| !peer.ip().to_canonical().is_loopback()) {
             Some(peer) if is_load && !self.i_own_this_target => {
-                Err(Error::new(Exit::Usage, format!("that many pings to {} could do harm", peer.ip()))
-                    .expected("a target on loopback, or 2 ms between two pings")
-                    .remedy("if it is yours to burden, say --i-own-this-target"))
+                Err(Error::new(Exit::Usage, format!("this rate could overload {}", peer.ip()))
+                    .expected("a target on loopback, or at least 2 ms between pings")
+                    .remedy("if the target is yours, add --i-own-this-target"))
             }
             _ => Ok(()),
         }
     }
 
-    /// How many pings; none for until stopped.
+    /// Number of pings; `None` is unlimited.
     fn probe_count(&self) -> Option<u64> {
-        let until_stopped = Some(0);
-        let count = self.count.or(if self.flood { until_stopped } else { SenderConfig::textbook().count });
+        let unlimited = Some(0);
+        let count = self.count.or(if self.flood { unlimited } else { SenderConfig::textbook().count });
         count.filter(|count| *count > 0)
     }
 
-    fn schedule(&self, peer: SocketAddr, started: Moment) -> SenderConfig {
-        // What answers at once, or refuses, must not be asked at once again if it is somebody else's.
-        let is_ours = self.i_own_this_target || peer.ip().to_canonical().is_loopback();
-        let pace = SenderConfig {
+    fn sender_config(&self, peer: SocketAddr, started: Moment) -> SenderConfig {
+        // With -i 0, a target that replies or refuses at once would otherwise be flooded.
+        let is_unlimited = self.i_own_this_target || peer.ip().to_canonical().is_loopback();
+        let config = SenderConfig {
             count: self.probe_count(),
-            min_interval: if is_ours { Duration::ZERO } else { MIN_REMOTE_INTERVAL },
+            min_interval: if is_unlimited { Duration::ZERO } else { MIN_REMOTE_INTERVAL },
             deadline: self.deadline.map(|deadline| started + deadline),
             interval: self.interval,
             timeout: self.timeout,
@@ -244,17 +249,17 @@ impl Ping {
             ..SenderConfig::textbook()
         };
         match (self.flood, self.interval.is_zero()) {
-            (true, _) => pace.flood(usize::from(self.window)),
-            (false, true) => pace.stop_and_wait(),
-            (false, false) => pace,
+            (true, _) => config.flood(usize::from(self.window)),
+            (false, true) => config.stop_and_wait(),
+            (false, false) => config,
         }
     }
 
-    fn wire_format(&self, key: Option<&MacKey>) -> ProbeEncoding {
+    fn encoding(&self, key: Option<&MacKey>) -> ProbeEncoding {
         match (&self.message, self.wire) {
             (Some(message), _) => ProbeEncoding::FixedMessage { message: message.clone().into_bytes() },
             (None, Encoding::Text) => ProbeEncoding::Text { size: self.size.unwrap_or(0) },
-            // Zero would be no identifier at all (RFC 8972 §3).
+            // Zero means that there is no session identifier (RFC 8972 §3).
             (None, Encoding::Stamp) => ProbeEncoding::Stamp {
                 ssid: rand::random::<u16>().max(1),
                 size: self.size.unwrap_or(0),
@@ -263,26 +268,26 @@ impl Ping {
         }
     }
 
-    fn origin(&self) -> SocketOptions {
+    fn socket_options(&self) -> SocketOptions {
         SocketOptions { source: self.source, ttl: self.ttl, dscp: self.dscp }
     }
 
-    /// Several targets share the interval evenly, so that their pings do not leave in one burst.
+    /// Offset of the first ping to a target: the pings to several targets are spread over the interval.
     fn stagger(&self, index: usize) -> Duration {
         let count = u32::try_from(self.targets.len()).unwrap_or(u32::MAX);
-        let place = u32::try_from(index).unwrap_or(u32::MAX);
-        (self.interval / count).saturating_mul(place)
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        (self.interval / count).saturating_mul(index)
     }
 
     fn start_message(&self, peers: &[SocketAddr]) -> String {
         let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
         let pace = match (self.flood, self.interval.is_zero()) {
-            (true, _) => "as fast as answers come".to_owned(),
-            (false, true) => "each after the answer to the one before".to_owned(),
+            (true, _) => "as fast as replies arrive".to_owned(),
+            (false, true) => "each after the reply to the previous one".to_owned(),
             (false, false) => format!("every {}", humantime::format_duration(self.interval)),
         };
         format!(
-            "pinging {}, {pace}, an answer is late after {}",
+            "pinging {}, {pace}; replies after {} count as late",
             peers.join(" and "),
             humantime::format_duration(self.timeout)
         )

@@ -1,4 +1,4 @@
-//! Hears what happens to every ping and tells it, line by line, while the loop runs.
+//! Observer of the datagram loop: prints the events of each ping while the loop runs.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -11,50 +11,45 @@ use crate::output::{Format, Output, StatusLine};
 use crate::probe::{Sender, SenderEvent};
 use crate::time::Moment;
 
-/// One target's run, beside its sender.
+/// Output state of one target.
 pub(super) struct TargetRun {
-    /// Its name, as typed, with its port.
+    /// Target as typed, with its port.
     pub target: Arc<str>,
-    /// What its pictures are drawn from.
     pub plot_data: PlotData,
 }
 
-/// Hears what happens and tells it.
 pub(super) struct Observer {
-    /// Where it is told.
     pub output: Output,
-    /// By target.
     pub runs: Vec<TargetRun>,
-    /// Whether each fact is.
+    /// Set if every event is printed.
     pub events_wanted: bool,
-    /// The line at the bottom of a terminal.
     pub status_line: StatusLine,
-    /// When the run began.
     pub started: Moment,
-    /// Why telling failed, if it did; the loop ends then.
+    /// First output error; it ends the loop.
     pub failure: Result<()>,
 }
 
 impl DatagramObserver<Sender> for Observer {
-    fn on_event(&mut self, side: usize, fact: SenderEvent) {
+    fn on_event(&mut self, index: usize, event: SenderEvent) {
         let is_alone = self.runs.len() == 1;
-        let Some(run) = self.runs.get_mut(side) else { return };
-        run.plot_data.on_event(&fact);
-        // `sent` is for programs and for the curious: the answer says it again.
+        let Some(run) = self.runs.get_mut(index) else { return };
+        run.plot_data.on_event(&event);
+        // `sent` is printed only as JSON or with -v: the outcome repeats the number.
         let is_shown = self.events_wanted
             && (self.output.style().format == Format::Json
                 || self.output.style().verbose > 0
-                || !matches!(fact, SenderEvent::Sent { .. }));
+                || !matches!(event, SenderEvent::Sent { .. }));
         if is_shown && self.failure.is_ok() {
-            let line = PingReport::event(fact, Arc::clone(&run.target), is_alone);
+            let report = PingReport::event(event, Arc::clone(&run.target), is_alone);
             let (output, failure) = (&mut self.output, &mut self.failure);
-            self.status_line.suspend(|| *failure = output.emit(&line));
+            self.status_line.suspend(|| *failure = output.emit(&report));
         }
     }
 
-    fn on_turn(&mut self, sides: &mut [Endpoint<Sender>], now: Moment) -> ControlFlow<()> {
-        self.status_line.update(now, || events::status_line(sides.iter().map(Endpoint::protocol), now - self.started));
-        let is_over = sides.iter().all(|side| side.protocol().is_finished());
+    fn on_turn(&mut self, endpoints: &mut [Endpoint<Sender>], now: Moment) -> ControlFlow<()> {
+        self.status_line
+            .update(now, || events::status_line(endpoints.iter().map(Endpoint::protocol), now - self.started));
+        let is_over = endpoints.iter().all(|endpoint| endpoint.protocol().is_finished());
         if is_over || self.output.is_closed() || self.failure.is_err() {
             ControlFlow::Break(())
         } else {
@@ -62,9 +57,9 @@ impl DatagramObserver<Sender> for Observer {
         }
     }
 
-    fn on_status_request(&mut self, sides: &mut [Endpoint<Sender>], now: Moment) {
-        for (side, run) in sides.iter().zip(&self.runs) {
-            let snapshot = events::interim_line(&run.target, &side.protocol().statistics(), now - self.started);
+    fn on_status_request(&mut self, endpoints: &mut [Endpoint<Sender>], now: Moment) {
+        for (endpoint, run) in endpoints.iter().zip(&self.runs) {
+            let snapshot = events::interim_line(&run.target, &endpoint.protocol().statistics(), now - self.started);
             let output = &self.output;
             self.status_line.suspend(|| output.note(&snapshot));
         }

@@ -1,18 +1,18 @@
-//! What the pictures at the end of a run are drawn from.
+//! Data of the plots and charts at the end of a run.
 //!
-//! Owns the series of one target, bounded: a run without end keeps its last pings.
+//! Bounded: an unlimited run keeps its last pings.
 
 use std::collections::BTreeMap;
 
 use crate::output::{Chart, Marker, histogram, spark_line};
 use crate::probe::SenderEvent;
 
-/// The most pings that are remembered for drawing.
+/// Maximum number of pings kept for plotting.
 const MAX_MARKERS: usize = 100_000;
-/// How wide a picture in text is.
+/// Width of a text plot in columns.
 const WIDTH: usize = 60;
 
-/// One target's pings in order.
+/// Pings of one target, by sequence number.
 #[derive(Debug)]
 pub(super) struct PlotData {
     enabled: bool,
@@ -20,14 +20,14 @@ pub(super) struct PlotData {
 }
 
 impl PlotData {
-    /// An empty record that keeps what it is told, or nothing.
+    /// Creates an empty record; it keeps nothing unless `enabled`.
     pub(super) fn new(enabled: bool) -> Self {
         Self { enabled, markers: BTreeMap::new() }
     }
 
-    /// Notes what became of a ping; a late answer takes its loss back.
+    /// Records the outcome of a ping; a late reply replaces its loss.
     pub(super) fn on_event(&mut self, event: &SenderEvent) {
-        let (seq, dot) = match event {
+        let (seq, marker) = match event {
             SenderEvent::Reply { seq, rtt, .. } => (*seq, Marker::Answered(*rtt)),
             SenderEvent::Late { seq, rtt, .. } => (*seq, Marker::Late(*rtt)),
             SenderEvent::Lost { seq } => (*seq, Marker::Lost),
@@ -38,32 +38,30 @@ impl PlotData {
         if !self.enabled {
             return;
         }
-        self.markers.insert(seq, dot);
+        self.markers.insert(seq, marker);
         if self.markers.len() > MAX_MARKERS {
             self.markers.pop_first();
         }
     }
 
     fn markers(&self) -> Vec<(u64, Marker)> {
-        self.markers.iter().map(|(seq, dot)| (*seq, *dot)).collect()
+        self.markers.iter().map(|(seq, marker)| (*seq, *marker)).collect()
     }
 
-    /// A spark line and a histogram, in text.
+    /// Draws a spark line and a histogram as text.
     pub(super) fn plot(&self) -> String {
-        let dots: Vec<Marker> = self.markers().into_iter().map(|(_, dot)| dot).collect();
-        if dots.is_empty() {
+        let markers: Vec<Marker> = self.markers().into_iter().map(|(_, marker)| marker).collect();
+        if markers.is_empty() {
             return String::new();
         }
-        format!("{}\n{}", spark_line(&dots, WIDTH), histogram(&dots, WIDTH))
+        format!("{}\n{}", spark_line(&markers, WIDTH), histogram(&markers, WIDTH))
     }
 }
 
-/// A chart with one part per target.
+/// Draws an SVG chart with one panel per target.
 pub(super) fn svg_chart(targets: &[(&str, &PlotData)]) -> String {
-    let charts: Vec<Chart> = targets
-        .iter()
-        .map(|(target, record)| Chart { title: (*target).to_owned(), markers: record.markers() })
-        .collect();
+    let charts: Vec<Chart> =
+        targets.iter().map(|(target, data)| Chart { title: (*target).to_owned(), markers: data.markers() }).collect();
     crate::output::svg(&charts)
 }
 
@@ -75,27 +73,27 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_late_answer_takes_its_loss_back() {
-        let mut record = PlotData::new(true);
-        record.on_event(&SenderEvent::Lost { seq: 1 });
-        record.on_event(&SenderEvent::Late { seq: 1, rtt: Duration::from_secs(2), reordered: false });
-        assert_eq!(record.markers(), [(1, Marker::Late(Duration::from_secs(2)))]);
+    fn a_late_reply_replaces_its_loss() {
+        let mut data = PlotData::new(true);
+        data.on_event(&SenderEvent::Lost { seq: 1 });
+        data.on_event(&SenderEvent::Late { seq: 1, rtt: Duration::from_secs(2), reordered: false });
+        assert_eq!(data.markers(), [(1, Marker::Late(Duration::from_secs(2)))]);
     }
 
     #[test]
-    fn a_run_without_end_keeps_its_last_pings() {
-        let mut record = PlotData::new(true);
-        let most = MAX_MARKERS as u64;
-        for seq in 1..=most + 2 {
-            record.on_event(&SenderEvent::Lost { seq });
+    fn an_unlimited_run_keeps_its_last_pings() {
+        let mut data = PlotData::new(true);
+        let limit = MAX_MARKERS as u64;
+        for seq in 1..=limit + 2 {
+            data.on_event(&SenderEvent::Lost { seq });
         }
-        assert_eq!((record.markers.len(), record.markers().first().map(|dot| dot.0)), (MAX_MARKERS, Some(3)));
+        assert_eq!((data.markers.len(), data.markers().first().map(|marker| marker.0)), (MAX_MARKERS, Some(3)));
     }
 
     #[test]
-    fn what_nobody_draws_is_not_kept() {
-        let mut record = PlotData::new(false);
-        record.on_event(&SenderEvent::Lost { seq: 1 });
-        assert!(record.plot().is_empty());
+    fn nothing_is_kept_without_a_plot() {
+        let mut data = PlotData::new(false);
+        data.on_event(&SenderEvent::Lost { seq: 1 });
+        assert!(data.plot().is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! What a run came to: the pictures, the assertions, the summaries, the code.
+//! End of a run: plots, assertions, summaries and the exit code.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::net::datagram::StopReason;
 use crate::output::{Format, Output};
 use crate::probe::{PingStatistics, Sender};
 
-/// The figures that `--fail-if` can judge.
+/// Figures that `--fail-if` accepts.
 pub(super) const FIGURES: &KnownFigures = &[
     ("loss", FigureKind::Ratio),
     ("rtt", FigureKind::Series),
@@ -39,32 +39,29 @@ pub(super) const FIGURES: &KnownFigures = &[
     ("loss_down", FigureKind::Ratio),
 ];
 
-/// How a run is judged and drawn.
+/// Assertions and plots at the end of a run.
 pub(super) struct FinalReport<'p> {
-    /// What must not be.
     pub assertions: &'p [FailIf],
-    /// Whether to draw where there is no terminal.
+    /// Plot even if stdout is not a terminal.
     pub plot: bool,
-    /// Where to draw a chart.
+    /// File to write a chart to.
     pub svg: Option<&'p Path>,
-    /// How long the run took.
     pub elapsed: Duration,
-    /// Why it ended.
     pub ended: StopReason,
 }
 
 impl FinalReport<'_> {
-    /// Says it all, the summaries last, and gives the code.
+    /// Writes plots and summaries, and returns the exit code.
     pub(super) fn write(&self, senders: &[Sender], runs: &[TargetRun], mut output: Output) -> Result<Exit> {
         if let Some(file) = self.svg {
             let charts: Vec<_> = runs.iter().map(|run| (&*run.target, &run.plot_data)).collect();
             disk::replace(file, plot_data::svg_chart(&charts).as_bytes())?;
         }
         let style = output.style();
-        let draws = style.format == Format::Text && (self.plot || (output.is_terminal() && !style.quiet));
+        let plots = style.format == Format::Text && (self.plot || (output.is_terminal() && !style.quiet));
         let mut exits = Vec::new();
         for (sender, run) in senders.iter().zip(runs) {
-            if draws {
+            if plots {
                 output.write_text(&run.plot_data.plot())?;
             }
             let report = sender.statistics();
@@ -75,13 +72,13 @@ impl FinalReport<'_> {
         Ok(Exit::combined(exits))
     }
 
-    /// One target's code; what broke it is said.
+    /// Returns the exit code of one target and reports broken assertions.
     fn evaluate_target(&self, sender: &Sender, report: &PingStatistics, target: &str, output: &mut Output) -> Exit {
         let mut exit = match self.ended {
             _ if report.received > 0 => Exit::Success,
-            // Stopped before anything was decided: nobody can say yes or no.
+            // Interrupted before any ping had an outcome.
             StopReason::Signal(signal) if report.sent == report.waiting => signal.exit(),
-            // One may still be on its way when the run is ended.
+            // Pings may still be in flight when the run ends.
             _ if report.refused > 0 && report.refused + report.waiting == report.sent => Exit::Unavailable,
             _ => Exit::Negative,
         };
@@ -100,12 +97,12 @@ impl FinalReport<'_> {
 }
 
 fn all_refused_error(target: &str) -> Error {
-    Error::new(Exit::Unavailable, format!("{target}: nobody there, every ping was refused"))
-        .expected("a server listening there")
-        .remedy("start one with netlab ping-serve, or check the port")
+    Error::new(Exit::Unavailable, format!("{target}: every ping was refused"))
+        .expected("a UDP echo server listening on this port")
+        .remedy("start one with 'netlab ping-serve', or check the port")
 }
 
-/// A figure by the name that `--fail-if` knows it by.
+/// Looks up a figure by its name in `--fail-if`.
 fn figure(sender: &Sender, name: &str) -> Option<Figure> {
     let report = sender.statistics();
     if let Some(part) = name.strip_prefix("rtt.") {

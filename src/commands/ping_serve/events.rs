@@ -1,35 +1,31 @@
-//! What the echo says: how it loses, what became of each datagram, what it all came to.
+//! Wording of `ping-serve`: start-up line, one line per datagram, summary.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::commands::report::{Report, write_dropped_events};
+use crate::commands::report::{Report, plural, write_dropped_events};
 use crate::impair::{Impairment, LossModel, PlannedDatagram};
 use crate::probe::{ClientCounters, EchoCounters, EchoEvent};
 use crate::time::{HumanDuration, serialize_ns};
 
-/// Clients the text summary lists; JSON has all.
+/// Maximum number of clients in the text summary; JSON lists all.
 const MAX_LISTED_CLIENTS: usize = 20;
 
-/// Everything `ping-serve` says on stdout.
 pub(super) type PingServeReport = Report<PingServeEvent, Summary>;
 
-/// What it says before the end.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum PingServeEvent {
-    /// It listens.
     Listening(Listening),
-    /// A datagram came, was dropped, was answered.
     Echo(EchoEvent),
-    /// A line of `--plan`.
-    #[serde(serialize_with = "planned")]
+    /// Decision printed by `--plan`.
+    #[serde(serialize_with = "serialize_planned")]
     Planned(PlannedDatagram),
 }
 
-fn planned<S: serde::Serializer>(planned: &PlannedDatagram, serializer: S) -> Result<S::Ok, S::Error> {
+fn serialize_planned<S: serde::Serializer>(planned: &PlannedDatagram, serializer: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     #[serde(tag = "type", rename = "planned")]
     struct Tagged<'p> {
@@ -43,13 +39,13 @@ impl fmt::Display for PingServeEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listening(listening) => listening.fmt(f),
-            Self::Echo(fact) => write_echo_event(fact, f),
+            Self::Echo(event) => write_echo_event(event, f),
             Self::Planned(planned) => planned.fmt(f),
         }
     }
 }
 
-/// Where it listens and what it will do.
+/// Addresses and configured loss of the server.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "listening")]
 pub(super) struct Listening {
@@ -59,13 +55,12 @@ pub(super) struct Listening {
     #[serde(skip)]
     is_textbook: bool,
     #[serde(skip)]
-    is_honest: bool,
+    is_lossless: bool,
     #[serde(skip)]
     is_public: bool,
 }
 
 impl Listening {
-    /// What is promised.
     pub(super) fn new(addresses: Vec<String>, impairment: &Impairment, is_public: bool) -> Self {
         Self {
             is_public,
@@ -73,44 +68,50 @@ impl Listening {
             seed: impairment.seed,
             loss: impairment.loss.to_string(),
             is_textbook: impairment.loss == LossModel::textbook(),
-            is_honest: !impairment.loss.is_possible(),
+            is_lossless: !impairment.loss.is_possible(),
         }
     }
 }
 
 impl fmt::Display for Listening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "echoing on {}, upper-cased; ", self.addresses.join(" and "))?;
-        match (self.is_textbook, self.is_honest) {
-            (true, _) => f.write_str("a random number from 0 to 10 below 4 means lost, so 4 of 11 are (36.4 %)")?,
-            (_, true) => f.write_str("nothing is lost on purpose")?,
-            _ => write!(f, "lost on purpose: {}", self.loss)?,
+        write!(f, "echoing on {} in upper case; ", self.addresses.join(" and "))?;
+        match (self.is_textbook, self.is_lossless) {
+            (true, _) => f.write_str("dropping a datagram if a random number from 0 to 10 is below 4 (36.4 %)")?,
+            (_, true) => f.write_str("dropping nothing on purpose")?,
+            _ => write!(f, "dropping on purpose: {}", self.loss)?,
         }
         write!(f, "; --seed {}", self.seed)?;
-        if self.is_public { Ok(()) } else { f.write_str("; --bind '*:PORT' lets others in") }
+        if self.is_public { Ok(()) } else { f.write_str("; use --bind '*:PORT' to accept other hosts") }
     }
 }
 
 fn write_echo_event(event: &EchoEvent, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match event {
-        EchoEvent::Received { peer, bytes } => write!(f, "received {bytes} bytes from {peer}"),
+        EchoEvent::Received { peer, bytes } => write!(f, "received {bytes} {} from {peer}", byte_unit(*bytes)),
         EchoEvent::Dropped { peer, number, cause, .. } => {
-            write!(f, "dropped on purpose: number {number} from {peer}, {cause}")
+            write!(f, "dropped on purpose: datagram {number} from {peer}, {cause}")
         }
-        EchoEvent::Refused { peer, reason } => write!(f, "not answered: {peer}, {reason}"),
+        EchoEvent::Refused { peer, reason } => write!(f, "no reply to {peer}: {reason}"),
         EchoEvent::Sent { peer, number, bytes, delay, .. } if delay.is_zero() => {
-            write!(f, "sent {bytes} bytes to {peer}, number {number}")
+            write!(f, "sent reply {number} to {peer} ({bytes} {})", byte_unit(*bytes))
         }
         EchoEvent::Sent { peer, number, bytes, delay, .. } => {
-            write!(f, "holds {bytes} bytes for {peer}, number {number}, to be sent in {}", HumanDuration(*delay))
+            let (unit, delay) = (byte_unit(*bytes), HumanDuration(*delay));
+            write!(f, "holding reply {number} to {peer} ({bytes} {unit}) for {delay}")
         }
-        EchoEvent::DelayFull { peer } => write!(f, "dropped: too many answers are being held, this one for {peer}"),
-        EchoEvent::NotSent { error } => write!(f, "could not send: {error}"),
-        EchoEvent::LocalDrop { count } => write!(f, "{count} datagrams found no room in our own buffer"),
+        EchoEvent::DelayFull { peer } => write!(f, "dropped reply to {peer}: delay queue full"),
+        EchoEvent::NotSent { error } => write!(f, "could not send a reply: {error}"),
+        EchoEvent::LocalDrop { count } => {
+            write!(f, "{count} {} dropped: receive buffer full", plural(*count, "datagram", "datagrams"))
+        }
     }
 }
 
-/// What it all came to.
+fn byte_unit(bytes: usize) -> &'static str {
+    plural(bytes as u64, "byte", "bytes")
+}
+
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "summary")]
 pub(super) struct Summary {
@@ -119,7 +120,7 @@ pub(super) struct Summary {
     elapsed: Duration,
     seed: u64,
     #[serde(flatten)]
-    tally: EchoCounters,
+    counters: EchoCounters,
     dropped_events: u64,
     clients: Vec<ClientCounters>,
     #[serde(skip)]
@@ -127,18 +128,17 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    /// The end of a run.
     pub(super) fn new(
-        tally: EchoCounters,
+        counters: EchoCounters,
         clients: Vec<ClientCounters>,
         elapsed: Duration,
         seed: u64,
         dropped_events: u64,
     ) -> Self {
-        Self { command: "ping-serve", elapsed, seed, tally, dropped_events, clients, is_plan: false }
+        Self { command: "ping-serve", elapsed, seed, counters, dropped_events, clients, is_plan: false }
     }
 
-    /// The end of a plan: the seed that makes it come true.
+    /// Summary of `--plan`, with the seed that repeats it.
     pub(super) fn of_plan(seed: u64) -> Self {
         Self { is_plan: true, ..Self::new(EchoCounters::default(), Vec::new(), Duration::ZERO, seed, 0) }
     }
@@ -147,27 +147,32 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_plan {
-            return write!(f, "--- what --seed {} does to the first client; each has a plan of its own ---", self.seed);
+            return write!(
+                f,
+                "--- plan of the first client with --seed {}; each client has its own plan ---",
+                self.seed
+            );
         }
-        let EchoCounters { received, sent, lost_in, lost_out, .. } = &self.tally;
-        writeln!(f, "--- {received} datagrams in {}, --seed {} ---", HumanDuration(self.elapsed), self.seed)?;
+        let EchoCounters { received, sent, lost_in, lost_out, .. } = &self.counters;
+        let datagrams = plural(*received, "datagram", "datagrams");
+        writeln!(f, "--- {received} {datagrams} in {}, --seed {} ---", HumanDuration(self.elapsed), self.seed)?;
         write!(f, "{received} received, {} dropped on purpose, {sent} sent", lost_in + lost_out)?;
         let others = [
-            (self.tally.held, "held until the end and never sent"),
-            (self.tally.queue_full, "over the rate"),
-            (self.tally.delay_full, "found no room to be held"),
-            (self.tally.repeated, "repeated"),
-            (self.tally.oversize, "too large"),
-            (self.tally.bad_source, "from a port that would answer back"),
-            (self.tally.looping, "going round in a loop"),
-            (self.tally.rate_limited, "over the limit for strangers"),
-            (self.tally.malformed, "malformed"),
-            (self.tally.unauthentic, "not authentic"),
-            (self.tally.not_sent, "could not be sent"),
-            (self.tally.local_drops, "dropped by our own buffer"),
+            (self.counters.held, "not sent (still queued at the end)"),
+            (self.counters.queue_full, "dropped (link queue full)"),
+            (self.counters.delay_full, "dropped (delay queue full)"),
+            (self.counters.repeated, "repeated"),
+            (self.counters.oversize, "too large"),
+            (self.counters.bad_source, "from the port of a replying service"),
+            (self.counters.looping, "suppressed as a loop"),
+            (self.counters.rate_limited, "rate-limited"),
+            (self.counters.malformed, "malformed"),
+            (self.counters.unauthentic, "failed authentication"),
+            (self.counters.not_sent, "not sent (system error)"),
+            (self.counters.local_drops, "dropped (receive buffer full)"),
         ];
-        for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
-            write!(f, ", {count} {what}")?;
+        for (count, label) in others.into_iter().filter(|(count, _)| *count > 0) {
+            write!(f, ", {count} {label}")?;
         }
         for client in self.clients.iter().take(MAX_LISTED_CLIENTS) {
             write!(

@@ -1,7 +1,7 @@
-//! `netlab ping-serve`: the textbook's echo that loses datagrams on purpose, and says which.
+//! `netlab ping-serve`: UDP echo server that drops datagrams on purpose and reports which.
 //!
-//! Owns the flags and the story of a run. What happens to a datagram is decided in `impair`, what
-//! it is answered with in `probe`; [`events`] words both.
+//! Owns the flags and the course of a run. `impair` makes the decisions, `probe` builds the replies,
+//! [`events`] words both.
 
 mod events;
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::args::{ServerArgs, address_strings, duration, parse_arg, read_key};
+use super::args::{ServerArgs, address_strings, bind_help, duration, parse_arg, read_key};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::impair::{BitRate, Direction, Distribution, Impairment, Jitter, LossModel, Probability};
@@ -21,14 +21,16 @@ use crate::net::datagram::{DatagramObserver, DatagramServerConfig, Endpoint, ser
 use crate::net::{self, Address, DatagramSockets, Signals};
 use crate::output::{Output, Recorder, Style};
 use crate::probe::{Echo, EchoConfig, EchoEvent, MAX_UDP_PAYLOAD};
+use crate::protocol::DatagramProtocol as _;
 use crate::time::Moment;
 use events::{Listening, PingServeEvent, PingServeReport, Summary};
 
-/// The textbook's port.
+/// Port of the textbook.
 const DEFAULT_PORT: u16 = 12_000;
 
-/// Echo datagrams in upper case, and lose some on purpose.
+/// Echo UDP datagrams in upper case, and drop some on purpose.
 #[derive(Debug, Args)]
+#[command(mut_arg("bind", |bind| bind_help(bind, DEFAULT_PORT, false)))]
 #[command(after_help = "\
 Examples:
   netlab ping-serve --loss 30% --seed 7
@@ -37,67 +39,66 @@ pub(crate) struct PingServe {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// What is lost on purpose
+    /// Loss model: probability, bursts or list
     ///
-    /// A probability (30%, 0.3, 4/11), ge:P,R or ge:P,R,H,K (Gilbert-Elliott bursts: P into the bad
-    /// state, R out of it, H and K the chances to arrive in the bad and in the good one, where netem wants 1-H
-    /// and 1-K), nth:K (every K-th) or
-    /// list:3,7 (these, counted per client from 1). The default is the textbook's: a random integer
-    /// from 0 to 10, below 4 is lost.
+    /// A probability (30%, 0.3, 4/11), ge:P,R or ge:P,R,H,K (Gilbert-Elliott bursts: P and R are the
+    /// probabilities to enter and to leave the bad state, H and K those to arrive in the bad and in the good
+    /// state; netem expects 1-H and 1-K), nth:K (every K-th) or list:3,7 (these, counted per client from 1).
+    /// The default is that of the textbook: drop a datagram if a random integer from 0 to 10 is below 4.
     #[arg(long, value_name = "MODEL", default_value = "4/11", allow_hyphen_values = true, value_parser = parse_arg::<LossModel>)]
     loss: LossModel,
 
-    /// Hold each answer for D
-    #[arg(long, value_name = "D", default_value = "0", value_parser = duration, hide_default_value = true)]
+    /// Delay each reply
+    #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration, hide_default_value = true)]
     delay: Duration,
 
-    /// Vary the delay by up to D
-    #[arg(long, value_name = "D", default_value = "0", value_parser = duration, hide_default_value = true)]
+    /// Vary the delay by up to this much
+    #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration, hide_default_value = true)]
     jitter: Duration,
 
-    /// How the jitter is spread: uniform, normal or pareto
+    /// Distribution of the jitter: uniform, normal or pareto
     #[arg(long, value_name = "NAME", default_value = "uniform", value_parser = parse_arg::<Distribution>, hide_short_help = true)]
     jitter_dist: Distribution,
 
-    /// Send this part of the answers twice
+    /// Send replies twice with probability P
     #[arg(long, value_name = "P", default_value = "0", value_parser = parse_arg::<Probability>, hide_short_help = true)]
     duplicate: Probability,
 
-    /// Let this part of the answers overtake the delayed ones
+    /// Send replies without delay, ahead of delayed ones, with probability P
     #[arg(long, value_name = "P", default_value = "0", value_parser = parse_arg::<Probability>, hide_short_help = true)]
     reorder: Probability,
 
-    /// Flip a bit in this part of the datagrams
+    /// Flip one bit of a datagram with probability P
     #[arg(long, value_name = "P", default_value = "0", value_parser = parse_arg::<Probability>, hide_short_help = true)]
     corrupt: Probability,
 
-    /// The speed of the link to each client, for example 5Mbit
+    /// Bit rate of the simulated link to each client, such as 5Mbit
     #[arg(long, value_name = "BITS", value_parser = parse_arg::<BitRate>, hide_short_help = true)]
     rate: Option<BitRate>,
 
-    /// Which way all this happens: in, out or both
+    /// Apply all this to incoming datagrams, replies or both: in, out, both
     #[arg(long, value_name = "WAY", default_value = "in", value_parser = parse_arg::<Direction>, hide_short_help = true)]
     direction: Direction,
 
-    /// Roll the same dice as a run before
+    /// Random seed; the same seed repeats a run
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
-    /// Print N decisions for the first client, and serve nobody
+    /// Print N decisions for the first client and exit
     #[arg(long, value_name = "N")]
     plan: Option<u64>,
 
-    /// Stop after N datagrams; 0 is never
+    /// Stop after N datagrams; 0 = no limit [default: 0]
     #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     count: u64,
 
-    /// The key of authenticated STAMP
+    /// Authenticate STAMP packets with the key in FILE
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     key_file: Option<PathBuf>,
 }
 
 impl PingServe {
-    /// Answers until told to stop.
+    /// Serves until a signal, `--for` or `--count`.
     pub(crate) fn run(&self, style: Style) -> Result<Exit> {
         let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
         let impairment = self.impairment(seed);
@@ -108,37 +109,36 @@ impl PingServe {
         }
         let key = self.key_file.as_deref().map(read_key).transpose()?;
         let mut signals = Signals::install()?;
-        let receivers = DatagramSockets::bind(&self.server.listen.binds(DEFAULT_PORT), self.server.threads)?;
-        let public = receivers.addresses().any(Address::is_public);
-        let is_copying = self.duplicate.is_possible();
-        if public && is_copying {
+        let sockets = DatagramSockets::bind(&self.server.listen.binds(DEFAULT_PORT), self.server.threads)?;
+        let is_public = sockets.addresses().any(Address::is_public);
+        if is_public && self.duplicate.is_possible() {
             return Err(Error::new(
                 Exit::Usage,
-                "--duplicate answers one datagram with two, and strangers could aim them",
+                "--duplicate is not allowed on a public address: forged requests could flood a victim",
             )
-            .expected("--duplicate on loopback only")
-            .remedy("leave out --duplicate, or --bind"));
+            .expected("loopback addresses only")
+            .remedy("leave out --duplicate or --bind"));
         }
-        self.print_warnings(&output, &receivers, public);
-        let nudge = signals.waker()?;
-        let (recorder, writer) = Recorder::start(output, move || nudge.wake())?;
-        let listening = Listening::new(address_strings(receivers.addresses()), &impairment, public);
+        self.print_warnings(&output, &sockets, is_public);
+        let waker = signals.waker()?;
+        let (recorder, writer) = Recorder::start(output, move || waker.wake())?;
+        let listening = Listening::new(address_strings(sockets.addresses()), &impairment, is_public);
         recorder.emit(PingServeReport::Event(PingServeEvent::Listening(listening)));
-        self.server.listen.write_ready_file(receivers.addresses().map(ToString::to_string))?;
+        self.server.listen.write_ready_file(sockets.addresses().map(ToString::to_string))?;
 
         let started = net::now();
-        let rules = EchoConfig {
+        let config = EchoConfig {
             impairment,
             key,
-            own_addresses: receivers.socket_addresses(),
-            is_public: public,
+            own_addresses: sockets.socket_addresses(),
+            is_public,
             remaining: (self.count > 0).then(|| Arc::new(AtomicU64::new(self.count))),
         };
-        let total = self.serve(receivers, &rules, style, &mut signals, &recorder, started)?;
+        let totals = self.serve(sockets, &config, style, &mut signals, &recorder, started)?;
         let elapsed = net::now() - started;
         drop(recorder);
         let (mut output, dropped, written) = writer.finish();
-        output.emit(&PingServeReport::summary(total.into_summary(elapsed, seed, dropped)))?;
+        output.emit(&PingServeReport::summary(totals.into_summary(elapsed, seed, dropped)))?;
         written?;
         Ok(Exit::Success)
     }
@@ -174,48 +174,48 @@ impl PingServe {
         Ok(exit)
     }
 
-    fn print_warnings(&self, output: &Output, receivers: &DatagramSockets, public: bool) {
-        for missing in receivers.warnings() {
-            output.note(&format!("note: {missing}"));
+    fn print_warnings(&self, output: &Output, sockets: &DatagramSockets, is_public: bool) {
+        for warning in sockets.warnings() {
+            output.note(&format!("note: {warning}"));
         }
-        if public {
-            output.note("warning: strangers can send here; each network is answered 100 times a second at most");
+        if is_public {
+            output.note("warning: reachable from other hosts; replies are limited to 100/s per source network");
         }
         if self.jitter > self.delay && !self.jitter.is_zero() {
-            output.note("note: the jitter is larger than the delay; what would come before its time comes at once");
+            output.note("note: jitter is larger than delay; a reply with a negative delay is sent at once");
         }
     }
 
     fn serve(
         &self,
-        receivers: DatagramSockets,
-        rules: &EchoConfig,
+        sockets: DatagramSockets,
+        echo_config: &EchoConfig,
         style: Style,
         signals: &mut Signals,
         recorder: &Recorder<PingServeReport>,
         started: Moment,
     ) -> Result<Totals> {
-        let plan = DatagramServerConfig {
-            sockets: receivers,
+        let server_config = DatagramServerConfig {
+            sockets,
             threads: self.server.threads,
             max_payload: MAX_UDP_PAYLOAD,
             events_wanted: !style.quiet,
             deadline: self.server.listen.lifetime.map(|lifetime| started + lifetime),
             coalesce_delay: Duration::ZERO,
         };
-        let ordinals = Arc::new(AtomicU32::new(0));
-        let total = Mutex::new(Totals::default());
+        let client_count = Arc::new(AtomicU32::new(0));
+        let totals = Mutex::new(Totals::default());
         let make = || {
-            let echo = Echo::new(rules.clone(), Arc::clone(&ordinals));
-            (echo, Observer { recorder: recorder.clone(), remaining: rules.remaining.clone() })
+            let echo = Echo::new(echo_config.clone(), Arc::clone(&client_count));
+            (echo, Observer { recorder: recorder.clone(), remaining: echo_config.remaining.clone() })
         };
-        let finish = |echo: Echo, _: Observer| total.lock().unwrap_or_else(PoisonError::into_inner).add(&echo);
-        serve(plan, signals, make, finish)?;
-        Ok(total.into_inner().unwrap_or_else(PoisonError::into_inner))
+        let finish = |echo: Echo, _: Observer| totals.lock().unwrap_or_else(PoisonError::into_inner).add(&echo);
+        serve(server_config, signals, make, finish)?;
+        Ok(totals.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// What all threads did.
+/// Counters and clients of all threads.
 #[derive(Default)]
 struct Totals {
     counters: crate::probe::EchoCounters,
@@ -234,22 +234,22 @@ impl Totals {
     }
 }
 
-/// Hears the facts of one thread.
+/// Observer of one thread.
 struct Observer {
     recorder: Recorder<PingServeReport>,
     remaining: Option<Arc<AtomicU64>>,
 }
 
 impl DatagramObserver<Echo> for Observer {
-    fn on_event(&mut self, _: usize, fact: EchoEvent) {
-        self.recorder.emit(PingServeReport::Event(PingServeEvent::Echo(fact)));
+    fn on_event(&mut self, _: usize, event: EchoEvent) {
+        self.recorder.emit(PingServeReport::Event(PingServeEvent::Echo(event)));
     }
 
-    fn on_turn(&mut self, sides: &mut [Endpoint<Echo>], _: Moment) -> ControlFlow<()> {
+    fn on_turn(&mut self, endpoints: &mut [Endpoint<Echo>], _: Moment) -> ControlFlow<()> {
         let is_last = self.remaining.as_ref().is_some_and(|remaining| remaining.load(Ordering::Relaxed) == 0);
-        // What is held back on purpose is still owed.
-        let owes = sides.iter().any(|side| crate::protocol::DatagramProtocol::wake_at(side.protocol()).is_some());
-        if is_last && !owes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        // Delayed replies must still be sent.
+        let has_delayed = endpoints.iter().any(|endpoint| endpoint.protocol().wake_at().is_some());
+        if is_last && !has_delayed { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     fn on_status_request(&mut self, _: &mut [Endpoint<Echo>], _: Moment) {}

@@ -1,4 +1,4 @@
-//! Every hostile input has its right answer, mostly silence.
+//! Echo server against regular and hostile datagrams.
 
 mod reflector;
 
@@ -97,7 +97,7 @@ fn text_comes_back_in_upper_case() {
 }
 
 #[test]
-fn an_empty_datagram_is_an_empty_message_and_not_the_end() {
+fn an_empty_datagram_is_answered_and_ends_nothing() {
     let mut bench = Bench::unimpaired();
     assert_eq!(bench.request(b""), [b""]);
     assert_eq!(bench.request(b"a"), [b"A"]);
@@ -107,8 +107,8 @@ fn an_empty_datagram_is_an_empty_message_and_not_the_end() {
 #[test]
 fn a_truncated_datagram_is_never_answered() {
     let mut bench = Bench::unimpaired();
-    let cut = Datagram { truncated: true, ..datagram(client(), START, b"half of it") };
-    bench.echo.received(&cut, START, &mut bench.actions);
+    let truncated = Datagram { truncated: true, ..datagram(client(), START, b"half of it") };
+    bench.echo.received(&truncated, START, &mut bench.actions);
     assert!(bench.replies().is_empty());
     assert_eq!(bench.echo.counters().oversize, 1);
     assert_eq!(bench.request(&vec![b'x'; text::MAX_UDP_PAYLOAD]), [vec![b'X'; text::MAX_UDP_PAYLOAD]]);
@@ -172,7 +172,7 @@ fn a_hundred_thousand_sources_keep_the_table_at_its_limit_and_an_active_session_
     }
     assert_eq!(bench.echo.session_count(), MAX_SESSIONS);
     let reply = bench.request(&stamp(2, None, 0)).remove(0);
-    assert_eq!(reflection(&reply).seq, 2, "its counter went on");
+    assert_eq!(reflection(&reply).seq, 2, "its session was kept");
 }
 
 #[test]
@@ -185,11 +185,11 @@ fn a_public_server_limits_remote_clients_and_not_loopback() {
         remaining: None,
     });
     let answered = (0..1_000).filter(|_| !bench.request_from(remote_client(1), b"a").is_empty()).count();
-    // The first finds no session of its network yet, and begins one.
+    // The first datagram creates the session that holds the bucket of its prefix.
     assert_eq!(answered, PREFIX_RATE_LIMIT as usize + 1);
     assert!((0..1_000).all(|_| !bench.request(b"a").is_empty()));
     let others = (0..20_000).filter(|n| !bench.request_from(remote_client(2 + n), b"a").is_empty()).count();
-    assert!(others < 10_000, "everybody together is limited too: {others}");
+    assert!(others < 10_000, "the total is limited, too: {others}");
 }
 
 #[test]
@@ -199,8 +199,8 @@ fn a_full_delay_queue_is_counted() {
         bench.request(b"a");
     }
     let held = delayed::MAX_REPLIES as u64;
-    let tally = bench.echo.counters();
-    assert_eq!((tally.delay_full, tally.held, tally.sent), (1, held, 0), "nothing has left yet");
+    let counters = bench.echo.counters();
+    assert_eq!((counters.delay_full, counters.held, counters.sent), (1, held, 0), "nothing has left yet");
     assert_eq!(bench.wait(Duration::from_secs(1)).len(), delayed::MAX_REPLIES);
     assert_eq!((bench.echo.counters().held, bench.echo.counters().sent), (0, held));
     assert_eq!(bench.echo.wake_at(), None);
@@ -210,8 +210,8 @@ fn a_full_delay_queue_is_counted() {
 fn datagrams_beyond_the_requested_count_are_ignored() {
     let remaining = Some(Arc::new(AtomicU64::new(2)));
     let mut bench = Bench::with_config(EchoConfig { remaining, ..Bench::unimpaired().echo.config.clone() });
-    let answers: Vec<_> = (0..3).map(|_| bench.request(b"ping").len()).collect();
-    assert_eq!((answers, bench.echo.counters().received), (vec![1, 1, 0], 2));
+    let replies: Vec<_> = (0..3).map(|_| bench.request(b"ping").len()).collect();
+    assert_eq!((replies, bench.echo.counters().received), (vec![1, 1, 0], 2));
 }
 
 #[test]
@@ -234,23 +234,23 @@ fn no_reply_is_longer_than_its_request_whatever_the_bytes() {
         direction: "both".parse().expect("a direction"),
         ..Impairment::none(3)
     });
-    let dice = SeededRandom::new(99, 1);
-    let (mut asked, mut answered) = (0, 0);
+    let random = SeededRandom::new(99, 1);
+    let (mut requested, mut answered) = (0, 0);
     for number in 0..20_000 {
-        let length = dice.draw(DecisionKind::LOSS, number) % 160;
+        let length = random.draw(DecisionKind::LOSS, number) % 160;
         let mut bytes: Vec<u8> =
-            (0..length).map(|at| dice.draw(DecisionKind::CORRUPT_BIT, number * 160 + at).to_le_bytes()[0]).collect();
-        // Half of them look like a sender's packet, so that the reflector is reached.
+            (0..length).map(|at| random.draw(DecisionKind::CORRUPT_BIT, number * 160 + at).to_le_bytes()[0]).collect();
+        // Half of them look like a sender's packet, so that they reach the reflector.
         if number % 2 == 0 && bytes.len() >= UNAUTHENTICATED_SIZE {
             bytes[16..UNAUTHENTICATED_SIZE].fill(0);
         }
         bench.wait(Duration::from_millis(1));
         let replies = bench.request(&bytes);
         assert!(replies.iter().all(|reply| reply.len() <= bytes.len()));
-        asked += bytes.len();
+        requested += bytes.len();
         answered += replies.iter().map(Vec::len).sum::<usize>();
     }
-    assert!(answered > 0 && answered <= asked);
+    assert!(answered > 0 && answered <= requested);
 }
 
 #[test]
@@ -268,8 +268,8 @@ fn clients_are_numbered_by_their_first_appearance() {
 fn events_serialise_with_their_type() {
     let mut bench = Bench::new(Impairment { loss: LossModel::textbook(), ..Impairment::none(42) });
     bench.request(b"a");
-    let facts: Vec<_> = bench.actions.events().collect();
-    let json = serde_json::to_string(&facts).expect("plain data");
+    let events: Vec<_> = bench.actions.events().collect();
+    let json = serde_json::to_string(&events).expect("plain data");
     assert_eq!(
         json,
         r#"[{"type":"received","peer":"127.0.0.1:40000","bytes":1},{"type":"dropped","peer":"127.0.0.1:40000","client":1,"number":1,"cause":"loss_in"}]"#

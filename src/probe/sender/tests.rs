@@ -1,4 +1,4 @@
-//! What must hold of a pinger, reply by reply.
+//! Ping client, reply by reply.
 
 mod schedule;
 
@@ -38,7 +38,7 @@ impl Bench {
         Self::new(SenderConfig::textbook(), ProbeEncoding::TEXTBOOK)
     }
 
-    /// The turn of the loop at so many milliseconds: what is sent, as (socket, payload).
+    /// Runs an event-loop turn at `time` ms and returns the sent datagrams as (socket, payload).
     fn turn_at(&mut self, time: u64) -> Vec<(u64, Vec<u8>)> {
         self.now = START + millis(time);
         self.sender.woken(self.now, &mut self.actions);
@@ -47,7 +47,7 @@ impl Bench {
         sent
     }
 
-    /// A turn of which one probe is expected.
+    /// Runs a turn that sends exactly one probe.
     fn probe(&mut self, time: u64) -> Vec<u8> {
         let mut sent = self.turn_at(time);
         assert_eq!(sent.len(), 1, "at {time} ms");
@@ -65,13 +65,13 @@ impl Bench {
     }
 
     fn events(&mut self) -> Vec<SenderEvent> {
-        let sent = |fact: &SenderEvent| !matches!(fact, SenderEvent::Sent { .. });
-        self.actions.events().filter(sent).collect()
+        let is_not_sent = |event: &SenderEvent| !matches!(event, SenderEvent::Sent { .. });
+        self.actions.events().filter(is_not_sent).collect()
     }
 }
 
 #[test]
-fn ten_probes_leave_a_second_apart_and_then_it_is_over() {
+fn ten_probes_are_sent_a_second_apart_and_then_the_client_is_finished() {
     let mut bench = Bench::textbook();
     for i in 0..10 {
         assert_eq!(bench.sender.wake_at(), Some(START + millis(i * 1_000)));
@@ -87,7 +87,7 @@ fn ten_probes_leave_a_second_apart_and_then_it_is_over() {
 }
 
 #[test]
-fn a_reply_after_its_timeout_is_late_and_never_the_next_probes() {
+fn a_reply_after_its_timeout_is_late_and_never_matches_the_next_probe() {
     let mut bench = Bench::textbook();
     let first = bench.probe(0);
     bench.probe(1_000);
@@ -101,7 +101,7 @@ fn a_reply_after_its_timeout_is_late_and_never_the_next_probes() {
 }
 
 #[test]
-fn an_answer_long_after_the_linger_is_late_still() {
+fn a_reply_after_the_linger_time_is_still_late() {
     let mut bench = Bench::textbook();
     let first = bench.probe(0);
     for time in [1_000, 2_000] {
@@ -114,7 +114,7 @@ fn an_answer_long_after_the_linger_is_late_still() {
 }
 
 #[test]
-fn what_is_no_answer_is_foreign_and_what_is_damaged_is_corrupt() {
+fn an_unrelated_datagram_is_foreign_and_an_altered_reply_is_corrupt() {
     let mut bench = Bench::textbook();
     let probe = bench.probe(0);
     let elsewhere = SocketAddr::new(Ipv4Addr::new(127, 0, 0, 2).into(), 12_000);
@@ -123,19 +123,19 @@ fn what_is_no_answer_is_foreign_and_what_is_damaged_is_corrupt() {
     bench.reply(1, b"Ping 99 1700000000000");
     bench.reply(1, b"Ping 1 1700000000001");
     bench.reply(1, &probe);
-    let facts = bench.events();
+    let events = bench.events();
     let reasons = [ForeignReason::Peer, ForeignReason::Content, ForeignReason::NeverSent];
-    for (fact, expected) in facts.iter().zip(reasons) {
-        assert!(matches!(fact, SenderEvent::Foreign { reason, .. } if *reason == expected), "{fact:?}");
+    for (event, expected) in events.iter().zip(reasons) {
+        assert!(matches!(event, SenderEvent::Foreign { reason, .. } if *reason == expected), "{event:?}");
     }
-    assert!(matches!(facts[3..], [SenderEvent::Corrupt { seq: 1 }, SenderEvent::Reply { seq: 1, .. }]));
+    assert!(matches!(events[3..], [SenderEvent::Corrupt { seq: 1 }, SenderEvent::Reply { seq: 1, .. }]));
     assert_eq!((bench.sender.statistics().foreign, bench.sender.statistics().corrupt), (3, 1));
 }
 
 #[test]
 fn fixed_messages_are_matched_by_their_port() {
-    let wire = ProbeEncoding::FixedMessage { message: b"ping".to_vec() };
-    let mut bench = Bench::new(SenderConfig::textbook().stop_and_wait(), wire);
+    let encoding = ProbeEncoding::FixedMessage { message: b"ping".to_vec() };
+    let mut bench = Bench::new(SenderConfig::textbook().stop_and_wait(), encoding);
     assert_eq!(bench.turn_at(0), [(1, b"ping".to_vec())]);
     assert_eq!(bench.turn_at(1_000), [(2, b"ping".to_vec())]);
     bench.reply_from(server(), 1, 1_100, b"PING");
@@ -154,8 +154,8 @@ fn fixed_messages_are_matched_by_their_port() {
 
 #[test]
 fn the_port_of_a_fixed_message_is_closed_after_sixteen_further_replies() {
-    let wire = ProbeEncoding::FixedMessage { message: b"ping".to_vec() };
-    let mut bench = Bench::new(SenderConfig { count: None, ..SenderConfig::textbook().stop_and_wait() }, wire);
+    let encoding = ProbeEncoding::FixedMessage { message: b"ping".to_vec() };
+    let mut bench = Bench::new(SenderConfig { count: None, ..SenderConfig::textbook().stop_and_wait() }, encoding);
     for (seq, time) in (1..=18).zip(0..) {
         assert_eq!(bench.turn_at(time), [(seq, b"ping".to_vec())]);
         bench.reply_from(server(), seq, time, b"PING");
@@ -165,9 +165,9 @@ fn the_port_of_a_fixed_message_is_closed_after_sixteen_further_replies() {
 }
 
 #[test]
-fn answers_that_came_quickly_do_not_hide_losses_that_need_their_time() {
-    let pace = SenderConfig { count: None, interval: millis(100), ..SenderConfig::textbook() };
-    let mut bench = Bench::new(pace, ProbeEncoding::TEXTBOOK);
+fn quick_replies_do_not_dilute_losses_still_within_their_timeout() {
+    let config = SenderConfig { count: None, interval: millis(100), ..SenderConfig::textbook() };
+    let mut bench = Bench::new(config, ProbeEncoding::TEXTBOOK);
     for number in 0..25 {
         let probe = bench.probe(number * 100);
         if number % 2 == 0 {
@@ -175,20 +175,20 @@ fn answers_that_came_quickly_do_not_hide_losses_that_need_their_time() {
         }
     }
     let report = bench.sender.statistics();
-    // Of the first fifteen the time is over; of the others every second one is on its way.
+    // The timeout of the first fifteen has passed; every second one of the others is in flight.
     assert_eq!((report.waiting, report.lost, report.received), (5, 7, 13));
     assert_eq!(report.loss, Some(7.0 / 15.0));
 }
 
 #[test]
-fn nothing_is_sent_at_the_end_or_to_others_without_a_pause() {
-    let pace = SenderConfig {
+fn nothing_is_sent_at_the_deadline_or_before_the_minimum_interval() {
+    let config = SenderConfig {
         count: None,
         deadline: Some(START + millis(10)),
         min_interval: millis(2),
         ..SenderConfig::textbook()
     };
-    let mut bench = Bench::new(pace.stop_and_wait(), ProbeEncoding::TEXTBOOK);
+    let mut bench = Bench::new(config.stop_and_wait(), ProbeEncoding::TEXTBOOK);
     for time in [0, 2, 4, 6, 8] {
         let probe = bench.probe(time);
         bench.reply(time, &probe);
@@ -198,7 +198,7 @@ fn nothing_is_sent_at_the_end_or_to_others_without_a_pause() {
 }
 
 #[test]
-fn a_refusal_that_comes_after_the_time_out_is_one() {
+fn an_unreachable_error_after_the_timeout_counts_as_refused() {
     let mut bench = Bench::textbook();
     let probe = bench.probe(0);
     bench.turn_at(1_000);
@@ -216,10 +216,10 @@ fn a_reply_received_in_time_while_the_process_was_stopped_is_in_time() {
     let datagram = Datagram::timestamped(server(), START + millis(20), &probe);
     bench.sender.transmitted(1, START + millis(1));
     bench.sender.received(&datagram, START + millis(5_000), &mut bench.actions);
-    let facts = bench.events();
+    let events = bench.events();
     assert!(
-        matches!(facts[..], [SenderEvent::Reply { seq: 1, rtt, clock: RttClock::Kernel, .. }] if rtt == millis(19)),
-        "{facts:?}"
+        matches!(events[..], [SenderEvent::Reply { seq: 1, rtt, clock: RttClock::Kernel, .. }] if rtt == millis(19)),
+        "{events:?}"
     );
     let report = serde_json::to_value(bench.sender.statistics()).expect("plain data");
     assert_eq!(report["clock"], "kernel");
@@ -233,13 +233,13 @@ fn a_wall_clock_step_is_reported_and_changes_no_round_trip_time() {
     let datagram = Datagram::timestamped(server(), later, &probe);
     bench.sender.received(&datagram, later, &mut bench.actions);
     bench.sender.woken(later, &mut bench.actions);
-    let facts = bench.events();
-    assert!(matches!(facts[0], SenderEvent::Reply { rtt, clock_step: true, .. } if rtt == millis(50)));
-    assert!(matches!(facts[1], SenderEvent::ClockStep { step_ns } if step_ns < 0));
+    let events = bench.events();
+    assert!(matches!(events[0], SenderEvent::Reply { rtt, clock_step: true, .. } if rtt == millis(50)));
+    assert!(matches!(events[1], SenderEvent::ClockStep { step_ns } if step_ns < 0));
 }
 
 #[test]
-fn a_refusal_ends_the_probe_it_names_and_is_no_loss() {
+fn an_unreachable_error_ends_the_quoted_probe_and_is_not_loss() {
     let mut bench = Bench::textbook();
     let first = bench.probe(0);
     bench.probe(1_000);
@@ -262,5 +262,5 @@ fn a_probe_the_system_would_not_send_is_a_send_error() {
     assert!(matches!(bench.events()[..], [SenderEvent::SendError { seq: 1, .. }]));
     let report = bench.sender.statistics();
     assert_eq!((report.send_errors, report.waiting), (1, 0));
-    assert_eq!((report.loss, report.loss_ci95), (None, None), "what never left cannot be lost");
+    assert_eq!((report.loss, report.loss_ci95), (None, None), "a probe that was not sent cannot be lost");
 }

@@ -1,4 +1,4 @@
-//! Hours of pinging, and what must hold of each.
+//! Simulated hours of pinging, with the invariants of each run.
 
 use std::time::Duration;
 
@@ -12,7 +12,6 @@ fn probability(text: &str) -> Probability {
     text.parse().expect("a probability")
 }
 
-/// A day at sea.
 fn lossy_network(seed: u64) -> Impairment {
     Impairment {
         loss: "ge:3%,30%".parse().expect("a model"),
@@ -45,41 +44,41 @@ fn every_second_for_an_hour() -> SenderConfig {
 fn assert_sums(report: &PingStatistics, events: &[SenderEvent]) {
     let parts = [report.received, report.late, report.lost, report.refused, report.send_errors, report.waiting];
     assert_eq!(parts.iter().sum::<u64>(), report.sent);
-    let count = |wanted: fn(&SenderEvent) -> bool| events.iter().filter(|fact| wanted(fact)).count() as u64;
-    assert_eq!(count(|fact| matches!(fact, SenderEvent::Sent { .. })), report.sent);
-    assert_eq!(count(|fact| matches!(fact, SenderEvent::Reply { .. })), report.received);
-    assert_eq!(count(|fact| matches!(fact, SenderEvent::Late { .. })), report.late);
-    assert_eq!(count(|fact| matches!(fact, SenderEvent::Lost { .. })), report.lost + report.late);
-    assert_eq!(count(|fact| matches!(fact, SenderEvent::Duplicate { .. })), report.duplicates);
-    assert_eq!(count(|fact| matches!(fact, SenderEvent::Corrupt { .. })), report.corrupt);
-    assert_eq!(count(|fact| matches!(fact, SenderEvent::Foreign { .. })), report.foreign);
+    let count = |matches: fn(&SenderEvent) -> bool| events.iter().filter(|event| matches(event)).count() as u64;
+    assert_eq!(count(|event| matches!(event, SenderEvent::Sent { .. })), report.sent);
+    assert_eq!(count(|event| matches!(event, SenderEvent::Reply { .. })), report.received);
+    assert_eq!(count(|event| matches!(event, SenderEvent::Late { .. })), report.late);
+    assert_eq!(count(|event| matches!(event, SenderEvent::Lost { .. })), report.lost + report.late);
+    assert_eq!(count(|event| matches!(event, SenderEvent::Duplicate { .. })), report.duplicates);
+    assert_eq!(count(|event| matches!(event, SenderEvent::Corrupt { .. })), report.corrupt);
+    assert_eq!(count(|event| matches!(event, SenderEvent::Foreign { .. })), report.foreign);
 }
 
 #[test]
 fn an_hour_on_a_lossy_network_adds_up_in_every_encoding() {
-    let wires = [
+    let encodings = [
         ProbeEncoding::Text { size: 64 },
         ProbeEncoding::FixedMessage { message: b"ping".to_vec() },
         ProbeEncoding::Stamp { ssid: 7, size: 0, key: None },
     ];
-    for (seed, wire) in wires.into_iter().enumerate() {
-        let world = Simulation::new(every_second_for_an_hour(), wire, unimpaired(), &lossy_network(seed as u64));
-        let (report, facts, _) = world.run();
-        assert_sums(&report, &facts);
+    for (seed, encoding) in encodings.into_iter().enumerate() {
+        let network = lossy_network(seed as u64);
+        let (report, events, _) = Simulation::new(every_second_for_an_hour(), encoding, unimpaired(), &network).run();
+        assert_sums(&report, &events);
         assert_eq!(report.sent, 3_600);
-        let bad = [report.lost, report.late];
-        assert!(bad.iter().all(|count| (50..1_500).contains(count)), "{report:?}");
+        let failures = [report.lost, report.late];
+        assert!(failures.iter().all(|count| (50..1_500).contains(count)), "{report:?}");
         assert!(report.corrupt + report.foreign > 0);
     }
 }
 
 #[test]
 fn dense_probes_on_a_lossy_network_are_reordered_and_duplicated() {
-    let pace = SenderConfig { interval: Duration::from_millis(20), ..every_second_for_an_hour() };
-    let (report, facts, _) = Simulation::new(pace, ProbeEncoding::TEXTBOOK, unimpaired(), &lossy_network(9)).run();
-    assert_sums(&report, &facts);
+    let config = SenderConfig { interval: Duration::from_millis(20), ..every_second_for_an_hour() };
+    let (report, events, _) = Simulation::new(config, ProbeEncoding::TEXTBOOK, unimpaired(), &lossy_network(9)).run();
+    assert_sums(&report, &events);
     assert!(report.reordered > 100 && report.duplicates > 50, "{report:?}");
-    assert!(facts.iter().all(|fact| !matches!(fact, SenderEvent::ClockGap { .. })));
+    assert!(events.iter().all(|event| !matches!(event, SenderEvent::ClockGap { .. })));
 }
 
 #[test]
@@ -102,12 +101,12 @@ fn the_lost_probes_are_those_of_the_plan() {
             .filter(|planned| planned.dropped.is_some())
             .map(|planned| planned.number)
             .collect();
-        let pace = SenderConfig { count: Some(1_000), ..SenderConfig::textbook() };
-        let (report, facts, _) =
-            Simulation::new(pace, ProbeEncoding::TEXTBOOK, echo_config(impairment), &quiet_network()).run();
-        let lost: Vec<u64> = facts
+        let config = SenderConfig { count: Some(1_000), ..SenderConfig::textbook() };
+        let (report, events, _) =
+            Simulation::new(config, ProbeEncoding::TEXTBOOK, echo_config(impairment), &quiet_network()).run();
+        let lost: Vec<u64> = events
             .iter()
-            .filter_map(|fact| if let SenderEvent::Lost { seq } = fact { Some(*seq) } else { None })
+            .filter_map(|event| if let SenderEvent::Lost { seq } = event { Some(*seq) } else { None })
             .collect();
         assert_eq!(lost, plan, "{loss}");
         assert_eq!(report.lost, plan.len() as u64);
@@ -121,9 +120,9 @@ fn stamp_shows_in_which_direction_a_probe_was_lost() {
         direction: "both".parse().expect("a direction"),
         ..Impairment::none(8)
     };
-    let wire = ProbeEncoding::Stamp { ssid: 1, size: 0, key: None };
-    let world = Simulation::new(every_second_for_an_hour(), wire, echo_config(impairment), &quiet_network());
-    let (report, _, echo) = world.run();
+    let encoding = ProbeEncoding::Stamp { ssid: 1, size: 0, key: None };
+    let simulation = Simulation::new(every_second_for_an_hour(), encoding, echo_config(impairment), &quiet_network());
+    let (report, _, echo) = simulation.run();
     let ways = report.ways.expect("stamp");
     assert!(ways.lost_somewhere <= 3);
     assert!(echo.counters().lost_in.abs_diff(ways.lost_up) <= ways.lost_somewhere);
@@ -133,13 +132,13 @@ fn stamp_shows_in_which_direction_a_probe_was_lost() {
 
 #[test]
 fn authenticated_stamp_never_accepts_a_corrupt_packet() {
-    let key = MacKey::new(b"a secret of both");
-    let wire = ProbeEncoding::Stamp { ssid: 1, size: 150, key: Some(key.clone()) };
-    let weather = Impairment { corrupt: probability("20%"), ..quiet_network() };
-    let rules = EchoConfig { key: Some(key), ..unimpaired() };
-    let (report, facts, echo) = Simulation::new(every_second_for_an_hour(), wire, rules, &weather).run();
-    assert_sums(&report, &facts);
-    // What is damaged beyond the sealed part is padding, and comes through.
+    let key = MacKey::new(b"a shared secret");
+    let encoding = ProbeEncoding::Stamp { ssid: 1, size: 150, key: Some(key.clone()) };
+    let network = Impairment { corrupt: probability("20%"), ..quiet_network() };
+    let config = EchoConfig { key: Some(key), ..unimpaired() };
+    let (report, events, echo) = Simulation::new(every_second_for_an_hour(), encoding, config, &network).run();
+    assert_sums(&report, &events);
+    // Corrupt padding, which the HMAC does not cover, is not detected.
     assert!(echo.counters().unauthentic > 300 && report.foreign > 200, "{report:?}");
     assert_eq!(report.corrupt, 0);
     assert_eq!(report.lost, echo.counters().unauthentic + report.foreign);
@@ -147,27 +146,27 @@ fn authenticated_stamp_never_accepts_a_corrupt_packet() {
 
 #[test]
 fn echo_and_sender_survive_any_bytes() {
-    let dice = SeededRandom::new(4, 1);
-    let wires = [ProbeEncoding::TEXTBOOK, ProbeEncoding::Stamp { ssid: 0, size: 0, key: None }];
-    for wire in wires {
-        let mut sender = Sender::new(SenderConfig::textbook(), wire, SERVER, START);
-        let mut post = DatagramActions::new(true);
-        sender.woken(START, &mut post);
-        let (_, probe) = post.transmits().next().expect("the first probe");
+    let random = SeededRandom::new(4, 1);
+    let encodings = [ProbeEncoding::TEXTBOOK, ProbeEncoding::Stamp { ssid: 0, size: 0, key: None }];
+    for encoding in encodings {
+        let mut sender = Sender::new(SenderConfig::textbook(), encoding, SERVER, START);
+        let mut actions = DatagramActions::new(true);
+        sender.woken(START, &mut actions);
+        let (_, probe) = actions.transmits().next().expect("the first probe");
         let probe = probe.to_vec();
         for number in 0..20_000 {
-            // A damaged copy of the real answer gets further than noise would.
+            // A corrupted copy of a real reply is parsed further than noise would be.
             let mut bytes = probe.clone();
-            let throw = dice.draw(DecisionKind::CORRUPT_BIT, number);
-            let at = usize::try_from(throw % bytes.len() as u64).expect("small");
-            bytes[at] = throw.to_le_bytes()[7];
-            bytes.truncate(usize::try_from(throw >> 32 & 63).expect("small"));
+            let draw = random.draw(DecisionKind::CORRUPT_BIT, number);
+            let at = usize::try_from(draw % bytes.len() as u64).expect("small");
+            bytes[at] = draw.to_le_bytes()[7];
+            bytes.truncate(usize::try_from(draw >> 32 & 63).expect("small"));
             let datagram = Datagram::timestamped(SERVER, START, &bytes);
-            sender.received(&datagram, START, &mut post);
+            sender.received(&datagram, START, &mut actions);
             let error = &std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
             let failure = TransmitError::Unreachable { socket: 0, error, bytes: &bytes };
             if number > 19_990 {
-                sender.failed(&failure, START, &mut post);
+                sender.failed(&failure, START, &mut actions);
             }
         }
         let report = sender.statistics();

@@ -1,5 +1,6 @@
-//! Packets against golden ones: the open pair was built by Scapy (`scapy.contrib.stamp`), the
-//! sealed pair, which Scapy does not know, from the figures of the RFC with Python's own `hmac`.
+//! Packets compared with reference packets. The unauthenticated pair was built with Scapy
+//! (`scapy.contrib.stamp`), the authenticated pair, which Scapy does not support, after the figures of the
+//! RFC with Python's `hmac`.
 
 use super::{AUTHENTICATED_SIZE, MacKey, Probe, Reflection, StampError, UNAUTHENTICATED_SIZE};
 use crate::probe::ntp::ErrorEstimate;
@@ -35,8 +36,8 @@ const REFLECTION: Reflection = Reflection {
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<_> = hex.chars().filter_map(|digit| digit.to_digit(16)).collect();
-    let octet = |pair: &[u32]| u8::try_from(pair[0] << 4 | pair[1]).expect("two digits");
-    digits.chunks_exact(2).map(octet).collect()
+    let byte = |pair: &[u32]| u8::try_from(pair[0] << 4 | pair[1]).expect("two digits");
+    digits.chunks_exact(2).map(byte).collect()
 }
 
 fn probe(key: Option<&MacKey>, size: usize) -> Vec<u8> {
@@ -45,7 +46,7 @@ fn probe(key: Option<&MacKey>, size: usize) -> Vec<u8> {
     out
 }
 
-/// Both modes, with what belongs to each.
+/// Key, reference probe and reference reflection of both modes.
 fn modes() -> [(Option<MacKey>, Vec<u8>, Vec<u8>); 2] {
     let key = MacKey::new(b"netlab");
     [
@@ -55,20 +56,20 @@ fn modes() -> [(Option<MacKey>, Vec<u8>, Vec<u8>); 2] {
 }
 
 #[test]
-fn packets_equal_the_golden_ones_octet_for_octet() {
-    for (key, golden_probe, golden_reflection) in modes() {
+fn packets_equal_the_reference_packets() {
+    for (key, reference_probe, reference_reflection) in modes() {
         let key = key.as_ref();
         let mut packet = probe(key, 0);
-        assert_eq!(packet, golden_probe);
+        assert_eq!(packet, reference_probe);
         assert_eq!(Probe::read(&packet, key), Ok(PROBE));
         REFLECTION.write_over(&mut packet, key);
-        assert_eq!(packet, golden_reflection);
+        assert_eq!(packet, reference_reflection);
         assert_eq!(Reflection::read(&packet, key), Ok(REFLECTION));
     }
 }
 
 #[test]
-fn a_packet_one_octet_short_is_refused() {
+fn a_truncated_packet_is_rejected() {
     for (key, probe, reflection) in modes() {
         for length in 0..probe.len() {
             let (probe, reflection) = (&probe[..length], &reflection[..length]);
@@ -79,7 +80,7 @@ fn a_packet_one_octet_short_is_refused() {
 }
 
 #[test]
-fn padding_comes_back_as_it_went() {
+fn padding_is_returned_unchanged() {
     for (key, ..) in modes() {
         let mut packet = probe(key.as_ref(), 200);
         assert_eq!(packet.len(), 200);
@@ -110,7 +111,7 @@ fn every_flipped_bit_of_an_authenticated_packet_is_detected() {
 }
 
 #[test]
-fn a_key_on_one_side_only_is_refused_on_the_other() {
+fn a_packet_of_the_other_mode_is_rejected() {
     let key = MacKey::new(b"netlab");
     assert_eq!(Probe::read(&bytes(AUTHENTICATED_PROBE), None), Err(StampError::Unauthentic));
     assert_eq!(Probe::read(&probe(None, AUTHENTICATED_SIZE), Some(&key)), Err(StampError::Unauthentic));

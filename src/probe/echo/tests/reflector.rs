@@ -1,4 +1,4 @@
-//! What an echo does with STAMP.
+//! Echo server as a STAMP reflector.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn a_loop_between_two_reflectors_is_broken() {
     let mut packet = bench.request_from(remote_client(1), &stamp(3, None, 0)).remove(0);
     let mut answered = 0;
     for _ in 0..10_000 {
-        // Ten thousand times round in a second, each time with other stamps.
+        // Ten thousand rounds in a second, each with new timestamps.
         bench.now = bench.now + Duration::from_micros(100);
         if let Some(reply) = bench.request_from(remote_client(2), &packet).pop() {
             packet = reply;
@@ -36,7 +36,7 @@ fn a_loop_between_two_reflectors_is_broken() {
 }
 
 #[test]
-fn what_lies_where_zeros_belong_is_ignored() {
+fn nonzero_bytes_in_zero_fields_are_ignored() {
     let mut bench = Bench::unimpaired();
     let mut probe = stamp(3, None, 0);
     probe[16..].fill(0xA5);
@@ -54,7 +54,7 @@ fn stamp_with_a_key_accepts_authentic_packets_only() {
         remaining: None,
     });
     let reply = bench.request(&stamp(5, Some(&key), 0)).remove(0);
-    assert_eq!(Reflection::read(&reply, Some(&key)).expect("sealed").probe.seq, 5);
+    assert_eq!(Reflection::read(&reply, Some(&key)).expect("authentic").probe.seq, 5);
     let other = MacKey::new(b"other");
     for packet in [stamp(6, Some(&other), 0), stamp(6, None, AUTHENTICATED_SIZE)] {
         assert!(bench.request(&packet).is_empty());

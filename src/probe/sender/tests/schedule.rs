@@ -1,4 +1,4 @@
-//! When a pinger sends, and when it is done.
+//! Send schedule and end of a ping client.
 
 use super::{Bench, START, millis};
 use std::io::{Error, ErrorKind};
@@ -12,16 +12,16 @@ use crate::protocol::{DatagramProtocol as _, TransmitError};
 
 #[test]
 fn a_slipped_probe_is_sent_late_and_none_is_skipped() {
-    let pace = SenderConfig { interval: millis(10), ..SenderConfig::textbook() };
-    let mut bench = Bench::new(pace, ProbeEncoding::TEXTBOOK);
+    let config = SenderConfig { interval: millis(10), ..SenderConfig::textbook() };
+    let mut bench = Bench::new(config, ProbeEncoding::TEXTBOOK);
     bench.probe(0);
-    assert_eq!(bench.turn_at(35).len(), 3, "those of 10, 20 and 30 ms");
-    assert_eq!(bench.sender.wake_at(), Some(START + millis(40)), "the schedule stands");
+    assert_eq!(bench.turn_at(35).len(), 3, "the probes due at 10, 20 and 30 ms");
+    assert_eq!(bench.sender.wake_at(), Some(START + millis(40)), "the schedule is kept");
     assert_eq!(bench.sender.statistics().slip.expect("four").max, millis(25));
 }
 
 #[test]
-fn a_process_that_was_stopped_comes_back_without_a_burst() {
+fn a_stopped_process_resumes_without_a_burst() {
     let mut bench = Bench::textbook();
     bench.probe(0);
     bench.probe(1_000);
@@ -32,9 +32,9 @@ fn a_process_that_was_stopped_comes_back_without_a_burst() {
 }
 
 #[test]
-fn a_flood_keeps_its_window_full_and_trickles_when_nothing_comes_back() {
-    let pace = SenderConfig { count: None, ..SenderConfig::textbook() }.flood(8);
-    let mut bench = Bench::new(pace, ProbeEncoding::TEXTBOOK);
+fn a_flood_keeps_its_window_full_and_continues_slowly_without_replies() {
+    let config = SenderConfig { count: None, ..SenderConfig::textbook() }.flood(8);
+    let mut bench = Bench::new(config, ProbeEncoding::TEXTBOOK);
     let sent = bench.turn_at(0);
     assert_eq!(sent.len(), 8);
     bench.reply(1, &sent[0].1);
@@ -45,9 +45,9 @@ fn a_flood_keeps_its_window_full_and_trickles_when_nothing_comes_back() {
 }
 
 #[test]
-fn an_endless_flood_that_loses_one_forgets_the_others_and_goes_on() {
-    let pace = SenderConfig { count: None, ..SenderConfig::textbook() }.flood(64);
-    let mut bench = Bench::new(pace, ProbeEncoding::TEXTBOOK);
+fn an_unlimited_flood_continues_after_a_loss_beyond_the_tracked_probes() {
+    let config = SenderConfig { count: None, ..SenderConfig::textbook() }.flood(64);
+    let mut bench = Bench::new(config, ProbeEncoding::TEXTBOOK);
     let mut lost = false;
     for turn in 0..4_000 {
         let sent = bench.turn_at(turn);
@@ -65,9 +65,9 @@ fn an_endless_flood_that_loses_one_forgets_the_others_and_goes_on() {
 }
 
 #[test]
-fn a_flood_the_system_will_not_send_does_not_spin() {
-    let pace = SenderConfig { count: None, ..SenderConfig::textbook() };
-    let mut bench = Bench::new(pace.stop_and_wait(), ProbeEncoding::TEXTBOOK);
+fn a_flood_with_send_errors_does_not_spin() {
+    let config = SenderConfig { count: None, ..SenderConfig::textbook() };
+    let mut bench = Bench::new(config.stop_and_wait(), ProbeEncoding::TEXTBOOK);
     for turn in 0..5 {
         assert_eq!(bench.turn_at(turn * 10).len(), 1);
         let error = &Error::from(ErrorKind::NetworkUnreachable);
@@ -113,5 +113,5 @@ fn stop_and_wait_sends_when_the_last_probe_is_answered_or_timed_out() {
     bench.probe(400);
     assert!(bench.turn_at(1_399).is_empty());
     bench.probe(1_400);
-    assert!(bench.events().iter().all(|fact| !matches!(fact, SenderEvent::ClockGap { .. })));
+    assert!(bench.events().iter().all(|event| !matches!(event, SenderEvent::ClockGap { .. })));
 }
