@@ -1,7 +1,7 @@
-//! The binary against programs that others wrote.
+//! Interoperation tests: the binary against foreign programs.
 //!
-//! A peer that is not on this machine is skipped, shown as ignored and counted; with
-//! `NETLAB_REQUIRE_PEERS=1` its absence is a failure.
+//! A test whose peer is not installed is skipped, shown as ignored and counted; with `NETLAB_REQUIRE_PEERS=1` a
+//! missing peer is a failure.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -14,7 +14,7 @@ mod web;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// A test that needs programs: any one name of each group will do.
+/// Creates a test that needs these programs.
 pub(crate) fn with(name: &str, programs: &[&'static str], test: fn()) -> Trial {
     let missing: Vec<&str> = programs.iter().copied().filter(|program| !is_there(program)).collect();
     let kind = programs.join("+");
@@ -34,11 +34,11 @@ pub(crate) fn with(name: &str, programs: &[&'static str], test: fn()) -> Trial {
 
 fn is_there(program: &str) -> bool {
     if program == "netlab-scapy-python" {
-        // Scapy lives in a virtual environment; NETLAB_SCAPY_PYTHON says where its Python is.
+        // Scapy is in a virtual environment; NETLAB_SCAPY_PYTHON is the path of its Python.
         return std::env::var_os("NETLAB_SCAPY_PYTHON").is_some();
     }
     if program == "root" {
-        // Some servers begin as root and then give it up.
+        // Some servers must be started as root before they drop privileges.
         return rustix::process::geteuid().is_root();
     }
     std::env::var_os("PATH").is_some_and(|path| {

@@ -12,7 +12,8 @@ pub(super) fn run(runner: &mut DemoRunner) -> Result<()> {
     let target = server.address.clone();
     let ping = ["ping", &target, "-c", "6", "-i", "20ms", "--timeout", "100ms"];
     runner.step(&server, "six pings; the server drops 2 and 5", &ping, Exit::Success, |_, ended| {
-        ended.stdout.contains("request timed out (2)") && ended.stdout.contains("6 sent, 4 received, 2 lost, 0 late")
+        ended.stdout.contains("lost 2: request timed out")
+            && ended.stdout.contains("6 sent, 4 received, 2 lost, 0 late")
     })?;
     let strict = ["ping", &target, "-c", "6", "-i", "5ms", "--timeout", "50ms", "-q", "--fail-if", "loss>10%"];
     runner.step(&server, "too much loss is exit code 1", &strict, Exit::Negative, |_, ended| {
@@ -20,7 +21,7 @@ pub(super) fn run(runner: &mut DemoRunner) -> Result<()> {
     })?;
     let stamp = ["ping", &target, "-c", "20", "-i", "2ms", "--timeout", "50ms", "-q", "--wire", "stamp"];
     runner.step(&server, "STAMP separates upstream from downstream loss", &stamp, Exit::Success, |_, ended| {
-        ended.stdout.contains("lost on the way up 2 (10.0 %), on the way down 0")
+        ended.stdout.contains("upstream loss 2 (10.0 %), downstream loss 0")
     })?;
     runner.stop_server(server, "SIGTERM: the summary accounts for each datagram")?;
     Ok(())
