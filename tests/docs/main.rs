@@ -61,35 +61,108 @@ fn render(page: &str, source: &str) -> String {
     let mut text = source.replace("@VERSION@", env!("CARGO_PKG_VERSION")).replace("@EXIT@", exit_table().trim_end());
     text = text.replace("@EVENTS@", events().trim_end());
     if let Some(command) = subcommand(page) {
-        // clap names the built subcommand with its parent already.
-        // Flags that -h omits for brevity belong in the page.
-        let man = clap_mangen::Man::new(command.mut_args(|argument| argument.hide_short_help(false)));
-        let section = |render: &dyn Fn(&mut Vec<u8>) -> std::io::Result<()>| {
-            let mut roff = Vec::new();
-            render(&mut roff).expect("a section");
-            let text = String::from_utf8(roff).expect("UTF-8");
-            // A help heading becomes a subsection of OPTIONS.
-            let is_part =
-                |line: &str| line.starts_with(".SH ") && !line.contains("OPTIONS") && !line.contains("SYNOPSIS");
-            let lines: Vec<String> = text
-                .trim()
-                .lines()
-                .map(|line| if is_part(line) { line.replacen(".SH ", ".SS ", 1) } else { line.to_owned() })
-                .collect();
-            lines.join("\n")
-        };
+        let options = options(command.clone());
         text = text
-            .replace("@SYNOPSIS@", &section(&|out| man.render_synopsis_section(out)))
-            .replace("@OPTIONS@", &section(&|out| man.render_options_section(out)))
+            .replace("@SYNOPSIS@", &synopsis(&command, &options))
+            .replace("@OPTIONS@", &options)
             .replace("@COMMANDS@", commands().trim_end());
     }
     assert!(!text.contains("@OPTIONS@") && !text.contains("@EXIT@"), "{page} has an unknown placeholder");
     text
 }
 
+/// SYNOPSIS: every flag in the order of OPTIONS with its value, `...` where it is repeatable.
+fn synopsis(command: &clap::Command, options: &str) -> String {
+    let roff = |text: String| text.replace('-', "\\-");
+    // clap names the built subcommand with its parent already.
+    let mut text = format!(".SH SYNOPSIS\n.B {}", roff(command.get_bin_name().unwrap_or("netlab").to_owned()));
+    let (positional, mut flags): (Vec<_>, Vec<_>) =
+        command.get_arguments().partition(|argument| argument.is_positional());
+    flags.sort_by_key(|flag| options.find(&roff(format!("--{}\\fR", flag.get_long().unwrap_or_default()))));
+    let is_repeatable = |argument: &clap::Arg| matches!(argument.get_action(), clap::ArgAction::Append);
+    for argument in flags {
+        let names = [
+            argument.get_short().map(|short| format!("-{short}")),
+            argument.get_long().map(|long| format!("--{long}")),
+        ];
+        let names: Vec<String> = names.into_iter().flatten().map(|name| format!("\\fB{}\\fR", roff(name))).collect();
+        let value = argument.get_value_names().filter(|_| argument.get_action().takes_values()).map_or_else(
+            String::new,
+            |names| {
+                let name = format!("\\fI{}\\fR", names.join(" "));
+                let is_optional = argument.get_num_args().is_some_and(|count| count.min_values() == 0);
+                let is_list = argument.get_num_args().is_some_and(|count| count.max_values() > 1);
+                let name = if is_list { format!("{name}...") } else { name };
+                if is_optional { format!("[={name}]") } else { format!(" {name}") }
+            },
+        );
+        let is_list = argument.get_num_args().is_some_and(|count| count.max_values() > 1);
+        let dots = if is_repeatable(argument) && !is_list { "..." } else { "" };
+        let _ = write!(text, "\n[{}{value}]{dots}", names.join("|"));
+    }
+    for argument in positional {
+        let name = format!("\\fI{}\\fR", roff(argument.get_value_names().unwrap_or_default().join(" ")));
+        let name = if argument.is_required_set() { name } else { format!("[{name}]") };
+        let _ = write!(text, "\n{name}{}", if is_repeatable(argument) { "..." } else { "" });
+    }
+    if command.has_subcommands() {
+        text.push_str("\n\\fICOMMAND\\fR");
+    }
+    text
+}
+
+/// OPTIONS as clap_mangen writes it, in lines that `mandoc -T lint` accepts.
+fn options(command: clap::Command) -> String {
+    // Flags that -h omits for brevity belong in the page.
+    let man = clap_mangen::Man::new(command.mut_args(|argument| argument.hide_short_help(false)));
+    let mut roff = Vec::new();
+    man.render_options_section(&mut roff).expect("a section");
+    let text = String::from_utf8(roff).expect("UTF-8");
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.trim().lines() {
+        match line {
+            // A paragraph break needs no line break beside it.
+            "" | ".sp" | ".br" => {
+                let is_after_break = lines.last().is_some_and(|last| [".sp", ".br"].contains(&last.as_str()));
+                if is_after_break && line != ".br" {
+                    lines.pop();
+                }
+                if !is_after_break || line != ".br" {
+                    lines.push(if line == ".br" { ".br" } else { ".sp" }.to_owned());
+                }
+            }
+            // A help heading becomes a subsection of OPTIONS.
+            line if line.starts_with(".SH ") && !line.contains("OPTIONS") => {
+                lines.push(line.replacen(".SH ", ".SS ", 1))
+            }
+            line if line.starts_with('.') => lines.push(line.to_owned()),
+            line => lines.extend(filled(line)),
+        }
+    }
+    lines.join("\n")
+}
+
+/// A text line as lines of at most 78 bytes; none begins with a control character.
+fn filled(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let last = lines.last_mut().expect("never empty");
+        let is_control = word.starts_with(['.', '\'']);
+        if last.is_empty() {
+            last.push_str(word);
+        } else if last.len() + 1 + word.len() <= 78 || is_control {
+            last.push(' ');
+            last.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
 fn exit_table() -> String {
     Exit::ALL.iter().fold(String::new(), |mut table, exit| {
-        let _ = writeln!(table, ".TP\n.B {}\n{}", exit.code(), exit.meaning());
+        let _ = writeln!(table, ".TP\n.B {}\n{}", exit.code(), filled(exit.meaning()).join("\n"));
         table
     })
 }
@@ -125,7 +198,8 @@ fn events() -> String {
             .filter_map(Value::as_str)
             .filter(|key| *key != "type")
             .collect();
-        let _ = writeln!(text, ".TP\n.B {name}{owner}\n{about}\nKeys: {}.", keys.join(", "));
+        let (about, keys) = (filled(about), filled(&format!("Keys: {}.", keys.join(", "))));
+        let _ = writeln!(text, ".TP\n.B {name}{owner}\n{}\n{}", about.join("\n"), keys.join("\n"));
     }
     text
 }

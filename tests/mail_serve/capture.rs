@@ -142,7 +142,7 @@ fn the_count_limits_mails_and_a_further_one_is_rejected() {
     assert_eq!(late.code(), "421");
     let ran = mailbox.server.wait();
     assert_eq!((ran.code, ran.summary()["messages"].as_u64()), (0, Some(2)));
-    assert_eq!(ran.summary()["faults"], 0, "a mail beyond --count is not an occasion");
+    assert_eq!(ran.summary()["faults"], 0, "a mail beyond --count is not an occurrence");
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn only_a_greylisted_recipient_is_retried() {
 }
 
 #[test]
-fn occasions_are_counted_over_all_connections() {
+fn occurrences_are_counted_over_all_connections() {
     let mailbox = Mailbox::start(&["--fault", "dot every 2 = 451 later", "--threads=2"]);
     let codes: Vec<i32> = (0..4).map(|_| mailbox.mail(&[]).code).collect();
     assert_eq!(codes, [0, 75, 0, 75]);

@@ -96,7 +96,7 @@ pub(super) struct FaultFired {
     pub session: u64,
     /// Text of the rule, as given to `--fault`.
     pub rule: String,
-    /// Ordinal of the occasion.
+    /// Ordinal of the occurrence.
     pub number: u64,
 }
 
@@ -110,7 +110,7 @@ pub(super) struct Failed {
     pub why: String,
 }
 
-/// A decision of a fault rule at one of its occasions.
+/// A decision of a fault rule at one of its occurrences.
 #[derive(Debug, Serialize)]
 pub(super) struct PlannedFault {
     pub rule: String,
@@ -156,7 +156,7 @@ impl fmt::Display for MailServeEvent {
                 write!(f, "{} {peer} {result}: {} ({mechanism})", TimeOfDay(*time), Escaped(user.as_bytes()))
             }
             Self::Fault(FaultFired { rule, number, .. }) => {
-                write!(f, "fault {} fired (occasion {number})", Escaped(rule.as_bytes()))
+                write!(f, "fault {} fired (occurrence {number})", Escaped(rule.as_bytes()))
             }
             Self::Failed(Failed { time, peer, why, .. }) => {
                 write!(f, "{} {peer} failed: {}", TimeOfDay(*time), Escaped(why.as_bytes()))

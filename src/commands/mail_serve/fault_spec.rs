@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn occasions_are_between_the_fault_point_and_the_equals_sign() {
+    fn occurrences_are_between_the_fault_point_and_the_equals_sign() {
         for (text, occurrences) in [
             ("dot#2=drop", Occurrences::Range(2, 2)),
             ("dot #2 = drop", Occurrences::Range(2, 2)),

@@ -104,8 +104,8 @@ Inject a fault: 'WHERE[PATTERN][#N|#A..B|every K|p=R] = ACTION[, ACTION]'; repea
 
 WHERE is connect, banner, ehlo, starttls, tls, cert, auth, mail, rcpt, data, body, dot, quit, or * for every \
 reply. PATTERN, in brackets, limits the rule to an address, a user or a client name; * matches any text. Each \
-rule counts its occasions from 1. ACTION is a reply ('451 4.7.1 later'), delay D, slow RATE, drop, reset, stall, \
-raw \"…\" or inject \"…\"; hide for starttls and auth; hide KEYWORDS for ehlo; 334 xN for auth; alert for tls; \
+rule counts its occurrences from 1. ACTION is a reply ('451 4.7.1 later'), delay D, slow RATE, drop, reset, stall, \
+raw \"TEXT\" or inject \"TEXT\"; hide for starttls and auth; hide KEYWORDS for ehlo; 334 xN for auth; alert for tls; \
 expired, name=OTHER or self-signed for cert. netlab-mail-serve(1) lists the actions valid at each point."
     )]
     fault: Vec<FaultSpec>,

@@ -48,7 +48,7 @@ pub(super) struct MessagePages {
 
 impl Handler for MessagePages {
     fn respond(&self, request: &Request<'_>, _: Moment) -> Response {
-        if let Some(response) = Response::for_other_method(request, "mails") {
+        if let Some(response) = Response::for_other_method(request, "captured mail") {
             return response;
         }
         if !request.host.is_none_or(|host| self.is_local_host(host)) {

@@ -146,8 +146,8 @@ impl Service for MailService {
 
     fn on_notice(&mut self, Notice::Exhausted(reason): Notice) {
         if self.events_wanted {
-            let what = format!("no new connections for a moment: {reason}");
-            self.recorder.emit(MailServeReport::Event(MailServeEvent::Notice { what }));
+            let message = format!("accepting new connections is paused: {reason}");
+            self.recorder.emit(MailServeReport::Event(MailServeEvent::Notice { what: message }));
         }
     }
 }

@@ -220,7 +220,7 @@ impl HeartbeatWatch {
             output.note("warning: other hosts can send beats under any name; --key-file accepts only signed beats");
         }
         if listeners.is_some_and(|listeners| listeners.addresses().any(Address::is_public)) {
-            output.note("warning: every host that can reach this one can read the status page");
+            output.note("warning: any host that can reach this machine can read the status page");
         }
         if matches!(self.detect, Some(DetectionMethod::Multiplier(Some(1)))) && self.slack.is_zero() {
             output.note("warning: with mult:1 a single lost or late beat makes a sender down; mult:3 tolerates two");
