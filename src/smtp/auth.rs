@@ -1,7 +1,7 @@
-//! Logging in.
+//! SASL mechanisms of the client (RFC 4954).
 //!
-//! Owns the mechanisms: what is said first, and what to each challenge. It must not decide whether the
-//! line is safe enough; the dialogue does.
+//! Owns the initial response and the response to each challenge. Whether the connection is safe enough for a
+//! password is decided in `client::login`.
 //!
 //! ```text
 //!   PLAIN         AUTH PLAIN <0 user 0 password>                     235   RFC 4616
@@ -18,16 +18,16 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::mac::Secret;
 
-/// A way to log in.
+/// SASL mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mechanism {
-    /// The password is never sent, and the server must know it too.
+    /// Never sends the password, and the server must prove that it knows it.
     ScramSha256,
-    /// User and password in one line.
+    /// User and password in one response.
     Plain,
-    /// User and password, asked one after the other.
+    /// User and password, each in reply to a prompt.
     Login,
-    /// An OAuth 2.0 access token in place of the password.
+    /// OAuth 2.0 access token instead of a password.
     Xoauth2,
 }
 
@@ -37,17 +37,17 @@ impl std::str::FromStr for Mechanism {
     fn from_str(text: &str) -> Result<Self, Error> {
         let all = [Self::ScramSha256, Self::Plain, Self::Login, Self::Xoauth2];
         all.into_iter().find(|mechanism| mechanism.name().eq_ignore_ascii_case(text)).ok_or_else(|| {
-            Error::new(Exit::Usage, format!("{text} is no way to log in that netlab knows"))
+            Error::new(Exit::Usage, format!("unknown AUTH mechanism '{text}'"))
                 .expected("SCRAM-SHA-256, PLAIN, LOGIN or XOAUTH2")
         })
     }
 }
 
 impl Mechanism {
-    /// Those that take a password, the strongest first.
+    /// Mechanisms with a password, the strongest first.
     const BY_STRENGTH: [Self; 3] = [Self::ScramSha256, Self::Plain, Self::Login];
 
-    /// Its name in EHLO and AUTH.
+    /// Returns the name in EHLO and AUTH.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::ScramSha256 => "SCRAM-SHA-256",
@@ -57,38 +57,38 @@ impl Mechanism {
         }
     }
 
-    /// The strongest of those a server offers that takes a password.
+    /// Returns the strongest offered mechanism that uses a password.
     pub(crate) fn strongest(offered: &[String]) -> Option<Self> {
         Self::BY_STRENGTH.into_iter().find(|mechanism| mechanism.is_offered(offered))
     }
 
-    /// Whether a server offers it; names are compared without case (RFC 4954 §4).
+    /// Returns true if the server offers this mechanism; names are case-insensitive (RFC 4954 §4).
     pub(crate) fn is_offered(self, offered: &[String]) -> bool {
-        offered.iter().any(|word| word.eq_ignore_ascii_case(self.name()))
+        offered.iter().any(|name| name.eq_ignore_ascii_case(self.name()))
     }
 }
 
-/// What a challenge is answered with.
+/// Reply of the client to a challenge.
 pub(super) enum ChallengeResponse {
-    /// These octets, in base64: they may be the password.
+    /// Response in base64; it may be the password.
     Line(Secret),
-    /// Nothing more: the server asks for what nobody has.
+    /// `*`: the challenge is invalid, for this reason.
     Cancel(&'static str),
 }
 
-/// A login under way.
+/// State of one login.
 pub(super) struct SaslClient {
     mechanism: Mechanism,
     user: String,
     secret: Secret,
     scram: Option<ScramClient>,
     step: u8,
-    /// Whether the initial response is still to be sent, in answer to an empty challenge.
+    /// The initial response is still to be sent, in reply to an empty challenge.
     is_initial_response_due: bool,
 }
 
 impl SaslClient {
-    /// Begins one; `nonce` is fresh chance.
+    /// Starts a login; `nonce` must be random.
     pub(super) fn new(mechanism: Mechanism, user: &str, secret: &Secret, nonce: &str) -> Self {
         let scram = (mechanism == Mechanism::ScramSha256).then(|| ScramClient::new(user, secret, nonce));
         Self {
@@ -101,17 +101,16 @@ impl SaslClient {
         }
     }
 
-    /// The initial response for the AUTH command, if the mechanism begins with the client and it has at most
-    /// so many octets; a longer one answers the empty challenge that follows (RFC 4954 §4).
+    /// Returns the initial response for the AUTH command, if the mechanism has one of at most `max_len` bytes;
+    /// a longer one is sent in reply to the empty challenge that follows (RFC 4954 §4).
     pub(super) fn initial_response(&mut self, max_len: usize) -> Option<Secret> {
         let first = self.encode_initial_response()?;
         self.is_initial_response_due = first.expose().len() > max_len;
         (!self.is_initial_response_due).then_some(first)
     }
 
-    /// The initial response, in base64.
     fn encode_initial_response(&self) -> Option<Secret> {
-        let octets = match self.mechanism {
+        let bytes = match self.mechanism {
             Mechanism::Plain => [b"\0", self.user.as_bytes(), b"\0", self.secret.expose()].concat(),
             Mechanism::Login => return None,
             Mechanism::Xoauth2 => {
@@ -119,54 +118,54 @@ impl SaslClient {
             }
             Mechanism::ScramSha256 => self.scram.as_ref()?.client_first().into_bytes(),
         };
-        let octets = Secret::new(octets);
-        Some(Secret::new(STANDARD.encode(octets.expose()).into_bytes()))
+        let bytes = Secret::new(bytes);
+        Some(Secret::new(STANDARD.encode(bytes.expose()).into_bytes()))
     }
 
-    /// What a challenge, the text of a 334, is answered with.
+    /// Returns the response to a challenge, the text of a 334.
     pub(super) fn evaluate_challenge(&mut self, challenge: &str) -> ChallengeResponse {
         let Ok(challenge) = STANDARD.decode(challenge.trim()) else {
-            return ChallengeResponse::Cancel("a challenge that is not base64");
+            return ChallengeResponse::Cancel("the challenge is not base64");
         };
         if std::mem::take(&mut self.is_initial_response_due) {
             return self
                 .encode_initial_response()
-                .map_or(ChallengeResponse::Cancel("no login is under way"), ChallengeResponse::Line);
+                .map_or(ChallengeResponse::Cancel("no login in progress"), ChallengeResponse::Line);
         }
         self.step += 1;
         match (self.mechanism, self.step) {
             (Mechanism::Login, 1) => encode_response(self.user.as_bytes()),
             (Mechanism::Login, 2) => encode_response(self.secret.expose()),
-            // The challenge holds the reason as JSON; an empty line asks for the 535.
+            // The challenge contains the reason as JSON; an empty line requests the 535.
             (Mechanism::Xoauth2, 1) => encode_response(b""),
-            (Mechanism::ScramSha256, round) => self.evaluate_scram_challenge(&challenge, round),
-            _ => ChallengeResponse::Cancel("more challenges than the mechanism has"),
+            (Mechanism::ScramSha256, step) => self.evaluate_scram_challenge(&challenge, step),
+            _ => ChallengeResponse::Cancel("more challenges than the mechanism defines"),
         }
     }
 
     fn evaluate_scram_challenge(&mut self, challenge: &[u8], step: u8) -> ChallengeResponse {
-        let Some(scram) = &mut self.scram else { return ChallengeResponse::Cancel("no SCRAM is under way") };
+        let Some(scram) = &mut self.scram else { return ChallengeResponse::Cancel("no login in progress") };
         match step {
             1 => scram
                 .client_final(challenge)
                 .map_or_else(ChallengeResponse::Cancel, |line| encode_response(line.as_bytes())),
             2 if scram.verify_server(challenge) => encode_response(b""),
-            2 => ChallengeResponse::Cancel("a server that does not know the password itself"),
-            _ => ChallengeResponse::Cancel("more challenges than the mechanism has"),
+            2 => ChallengeResponse::Cancel("the server did not prove that it knows the password"),
+            _ => ChallengeResponse::Cancel("more challenges than the mechanism defines"),
         }
     }
 
-    /// Whether the server may say yes now: with SCRAM not before it has proved that it knows the
-    /// password too.
+    /// Returns true if a 235 may be accepted now: with SCRAM only after the server proved that it knows the
+    /// password.
     pub(super) fn may_accept_success(&self) -> bool {
         self.scram.as_ref().is_none_or(ScramClient::is_server_verified)
     }
 
-    /// Lets SCRAM's last word come with the 235 itself, as RFC 4954 §4 allows. What was proved before is
-    /// proved, whatever the text of the 235 looks like.
+    /// Accepts the final message of SCRAM in the text of the 235 (RFC 4954 §4). An earlier proof stays valid
+    /// whatever the text is.
     pub(super) fn on_success(&mut self, text: &str) {
-        let unproved = self.scram.as_mut().filter(|scram| !scram.is_server_verified());
-        if let (Some(scram), Ok(last)) = (unproved, STANDARD.decode(text.trim())) {
+        let unverified = self.scram.as_mut().filter(|scram| !scram.is_server_verified());
+        if let (Some(scram), Ok(last)) = (unverified, STANDARD.decode(text.trim())) {
             scram.verify_server(&last);
         }
     }
@@ -190,7 +189,7 @@ mod tests {
         std::str::from_utf8(secret.expose()).expect("base64")
     }
 
-    /// The line that answers a challenge; nothing if it is cancelled.
+    /// Returns the response line, or `None` for a cancelled login.
     fn response_line(response: &ChallengeResponse) -> Option<&str> {
         if let ChallengeResponse::Line(line) = response { Some(text(line)) } else { None }
     }
@@ -204,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn login_answers_user_and_password_whatever_the_prompts_say() {
+    fn login_sends_user_and_password_whatever_the_prompts_are() {
         let mut login = sasl_client(Mechanism::Login);
         assert!(login.initial_response(512).is_none());
         assert_eq!(response_line(&login.evaluate_challenge("VXNlcm5hbWU6")), Some("dGlt"));
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_has_proved_is_proved_and_nothing_else_is() {
+    fn a_server_proof_is_required_and_stays_valid() {
         let scram = || {
             let mut login = SaslClient::new(
                 Mechanism::ScramSha256,
@@ -229,23 +228,23 @@ mod tests {
         let last = STANDARD.encode("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
         let mut early = scram();
         early.on_success("Accepted");
-        assert!(!early.may_accept_success(), "a word that looks like base64 proves nothing");
+        assert!(!early.may_accept_success(), "text that looks like base64 is not a proof");
         early.on_success(&last);
-        assert!(early.may_accept_success(), "it may come with the 235");
+        assert!(early.may_accept_success(), "the proof may arrive with the 235");
         let mut proved = scram();
         assert_eq!(response_line(&proved.evaluate_challenge(&last)), Some(""));
         proved.on_success("Accepted");
-        assert!(proved.may_accept_success(), "the text of the 235 takes nothing back");
+        assert!(proved.may_accept_success(), "the text of the 235 does not undo a proof");
     }
 
     #[test]
-    fn what_is_no_challenge_is_cancelled() {
+    fn an_invalid_challenge_cancels_the_login() {
         assert!(matches!(sasl_client(Mechanism::Login).evaluate_challenge("!!!"), ChallengeResponse::Cancel(_)));
         assert!(matches!(sasl_client(Mechanism::Plain).evaluate_challenge(""), ChallengeResponse::Cancel(_)));
     }
 
     #[test]
-    fn the_strongest_offered_is_taken_in_any_case() {
+    fn the_strongest_offered_mechanism_is_chosen_in_any_case() {
         let offered = |words: &str| Mechanism::strongest(&words.split(' ').map(str::to_owned).collect::<Vec<_>>());
         assert_eq!(offered("login plain scram-sha-256"), Some(Mechanism::ScramSha256));
         assert_eq!(offered("LOGIN PLAIN"), Some(Mechanism::Plain));

@@ -1,11 +1,10 @@
-//! The body of DATA.
+//! Wire format of the message after DATA (RFC 5321 §4.5.2, §2.3.8).
 //!
-//! Owns what must hold of the octets between DATA and the dot (RFC 5321 §4.5.2, §2.3.8): every line
-//! ends in CRLF and nothing else does, a line that begins with a dot has one more, and the end is
-//! CRLF . CRLF. A bare LF or CR that got through would end the mail for some receivers and not for
-//! others, and what follows would be taken for commands (SMTP smuggling, CVE-2023-51764).
+//! Owns dot stuffing and line ends: every line ends in CRLF and nothing else does, a line that starts with a
+//! dot gets another one, and CRLF . CRLF ends the message. A bare LF or CR would end the message for some
+//! servers and not for others, which then take the rest for commands (SMTP smuggling, CVE-2023-51764).
 
-/// Appends `message` as it goes on the wire after DATA, the last dot included.
+/// Appends `message` as it is sent after DATA, with the final dot.
 pub(super) fn dot_stuff(message: &[u8], out: &mut Vec<u8>) {
     for line in lines(message) {
         if line.first() == Some(&b'.') {
@@ -17,8 +16,8 @@ pub(super) fn dot_stuff(message: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b".\r\n");
 }
 
-/// Appends `message` in its canonical form (RFC 2045 §2.4): every line ends in CRLF. So it goes on the wire
-/// after BDAT, where its length says where it ends and no dot is doubled (RFC 3030 §2).
+/// Appends `message` in canonical form (RFC 2045 §2.4): every line ends in CRLF. BDAT sends this form, with
+/// its length and without dot stuffing (RFC 3030 §2).
 pub(crate) fn canonicalize(message: &[u8], out: &mut Vec<u8>) {
     for line in lines(message) {
         out.extend_from_slice(line);
@@ -26,7 +25,7 @@ pub(crate) fn canonicalize(message: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// The lines, whatever they end in.
+/// Iterates over the lines, which may end in CRLF, LF or CR.
 fn lines(message: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = message;
     std::iter::from_fn(move || {
@@ -43,24 +42,24 @@ fn lines(message: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Whether it holds octets above 127, which want 8BITMIME (RFC 6152).
+/// Returns true for bytes above 127, which require 8BITMIME (RFC 6152).
 pub(super) fn is_8bit(message: &[u8]) -> bool {
     !message.is_ascii()
 }
 
-/// Whether its headers hold letters beyond ASCII as RFC 6532 has them. What is no UTF-8 is something
-/// else, older, and no matter of SMTPUTF8.
+/// Returns true for non-ASCII headers as defined in RFC 6532. Header bytes that are not UTF-8 use an older
+/// convention, which SMTPUTF8 does not cover.
 pub(super) fn has_utf8_headers(message: &[u8]) -> bool {
     let head: Vec<&[u8]> = lines(message).take_while(|line| !line.is_empty()).collect();
     head.iter().any(|line| !line.is_ascii() && std::str::from_utf8(line).is_ok())
 }
 
-/// How long it is with CRLF line ends and without the dots, which is what SIZE counts (RFC 1870 §5).
+/// Returns the size with CRLF line ends and without dot stuffing, as SIZE counts it (RFC 1870 §5).
 pub(crate) fn canonical_size(message: &[u8]) -> usize {
     lines(message).map(|line| line.len() + 2).sum()
 }
 
-/// How many LF have no CR in front, and how many CR no LF behind.
+/// Counts LFs without a preceding CR, and CRs without a following LF.
 pub(crate) fn count_bare_line_ends(message: &[u8]) -> (usize, usize) {
     let (mut bare_lf, mut bare_cr) = (0, 0);
     for at in memchr::memchr2_iter(b'\r', b'\n', message) {
@@ -83,7 +82,7 @@ mod tests {
         out
     }
 
-    /// What a strict receiver makes of it: the message, and what it would take for commands.
+    /// Parses like a strict server: the message, and the bytes it would take for commands.
     fn unstuff(wire: &[u8]) -> (Vec<u8>, Vec<u8>) {
         let mut message = Vec::new();
         let mut rest = wire;
@@ -120,12 +119,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_crlf_ends_a_line_whatever_goes_in() {
+    fn only_crlf_ends_a_line_for_every_input() {
         let alphabet = [b'\r', b'\n', b'.', b'x'];
         for number in 0..4_usize.pow(7) {
-            let message: Vec<u8> = (0..7).map(|place| alphabet[number >> (2 * place) & 3]).collect();
+            let message: Vec<u8> = (0..7).map(|index| alphabet[number >> (2 * index) & 3]).collect();
             let wire = stuffed(&message);
-            let bare = wire.iter().enumerate().any(|(at, octet)| match octet {
+            let bare = wire.iter().enumerate().any(|(at, byte)| match byte {
                 b'\n' => at == 0 || wire[at - 1] != b'\r',
                 b'\r' => wire.get(at + 1) != Some(&b'\n'),
                 _ => false,
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn bare_ends_are_counted() {
+    fn bare_line_ends_are_counted() {
         assert_eq!(count_bare_line_ends(b"a\r\nb\nc\rd\r\n\r"), (1, 2));
         assert_eq!(count_bare_line_ends(b"\n\n\r\r\n"), (2, 1));
     }

@@ -1,7 +1,7 @@
-//! Notices of what became of a mail (DSN), in the words of its envelope.
+//! Parameters for delivery status notifications (DSN).
 //!
-//! Owns the values of NOTIFY, ENVID and ORCPT (RFC 3461 §4), and the alphabets they are written in: xtext, and
-//! for addresses beyond ASCII that of RFC 6533 §3.
+//! Owns the values of NOTIFY, ENVID and ORCPT (RFC 3461 §4) and their encodings: xtext, and for non-ASCII
+//! addresses that of RFC 6533 §3.
 
 use std::fmt::Write as _;
 
@@ -10,54 +10,54 @@ pub(crate) const MAX_ENVID_LENGTH: usize = 100;
 /// RFC 3461 §4.2.
 pub(super) const MAX_ORCPT_LENGTH: usize = 500;
 
-/// Whether it says what is to be reported, each thing once; NEVER stands alone (RFC 3461 §4.1).
+/// Returns true for NEVER, or for a list of other keywords without repetition (RFC 3461 §4.1).
 pub(crate) fn is_valid_notify(text: &str) -> bool {
     let words: Vec<String> = text.split(',').map(str::to_ascii_uppercase).collect();
-    let is_new = |(place, word): (usize, &String)| !words.iter().take(place).any(|before| before == word);
+    let is_new = |(index, word): (usize, &String)| !words.iter().take(index).any(|before| before == word);
     let is_known = words.iter().all(|word| ["SUCCESS", "FAILURE", "DELAY"].contains(&word.as_str()));
     text.eq_ignore_ascii_case("NEVER") || (is_known && words.iter().enumerate().all(is_new))
 }
 
-/// RFC 3461 §4: what is not printable, and `+` and `=`, as `+` with two hexadecimal digits.
+/// Encodes everything that is not printable, `+` and `=` as `+` with two hexadecimal digits (RFC 3461 §4).
 pub(super) fn encode_xtext(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut whole, octet| {
-        if octet.is_ascii_graphic() && !matches!(octet, b'+' | b'=') {
-            whole.push(char::from(octet));
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        if byte.is_ascii_graphic() && !matches!(byte, b'+' | b'=') {
+            encoded.push(char::from(byte));
         } else {
-            let _ = write!(whole, "+{octet:02X}");
+            let _ = write!(encoded, "+{byte:02X}");
         }
-        whole
+        encoded
     })
 }
 
-/// RFC 3461 §4: printable, and `+` and `=` only as `+` with two hexadecimal digits.
+/// Returns true for printable text in which `+` and `=` are encoded (RFC 3461 §4).
 pub(super) fn is_valid_xtext(text: &str) -> bool {
-    let is_plain = |piece: &str| piece.bytes().all(|octet| octet.is_ascii_graphic() && octet != b'=');
-    let is_hex = |octet: &u8| matches!(octet, b'0'..=b'9' | b'A'..=b'F');
+    let is_plain = |piece: &str| piece.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'=');
+    let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'A'..=b'F');
     let mut pieces = text.split('+');
     pieces.next().is_some_and(is_plain)
-        && pieces.all(|piece| is_plain(piece) && piece.len() >= 2 && piece.bytes().take(2).all(|octet| is_hex(&octet)))
+        && pieces.all(|piece| is_plain(piece) && piece.len() >= 2 && piece.bytes().take(2).all(|byte| is_hex(&byte)))
 }
 
-/// RFC 6533 §3: as it is, but for what could end the parameter or be taken for an escape.
+/// Encodes only what could end the parameter or be taken for an escape (RFC 6533 §3).
 pub(super) fn encode_unitext(text: &str) -> String {
-    text.chars().fold(String::new(), |mut whole, letter| {
+    text.chars().fold(String::new(), |mut encoded, letter| {
         if letter.is_ascii() && (!letter.is_ascii_graphic() || matches!(letter, '\\' | '+' | '=')) {
-            let _ = write!(whole, "\\x{{{:02X}}}", u32::from(letter));
+            let _ = write!(encoded, "\\x{{{:02X}}}", u32::from(letter));
         } else {
-            whole.push(letter);
+            encoded.push(letter);
         }
-        whole
+        encoded
     })
 }
 
-/// Whether it is an ENVID in xtext; its limit counts what it stands for.
+/// Returns true for an ENVID in xtext; its length limit applies to the decoded text.
 pub(super) fn is_valid_envid(text: &str) -> bool {
     let escapes = text.matches('+').count();
     is_valid_xtext(text) && text.len().saturating_sub(2 * escapes) <= MAX_ENVID_LENGTH
 }
 
-/// A type and an address (RFC 3461 §4.2); `utf-8` has an alphabet of its own (RFC 6533 §3).
+/// Returns true for a type and an address (RFC 3461 §4.2); `utf-8` has its own encoding (RFC 6533 §3).
 pub(super) fn is_valid_orcpt(text: &str) -> bool {
     text.split_once(';').is_some_and(|(kind, address)| {
         let is_utf8 = kind.eq_ignore_ascii_case("utf-8");
@@ -71,7 +71,7 @@ mod tests {
     use super::{encode_unitext, encode_xtext, is_valid_envid, is_valid_notify, is_valid_orcpt, is_valid_xtext};
 
     #[test]
-    fn what_is_written_can_be_read() {
+    fn encoded_text_is_valid() {
         assert_eq!(encode_xtext("a+b=c d"), "a+2Bb+3Dc+20d");
         assert_eq!(encode_unitext("\"\u{f6} +\"@x"), "\"\u{f6}\\x{20}\\x{2B}\"@x");
         for text in ["", "a", "+", "=", " ", "\r\n", "\u{fc}", "a+b=c d@x.test"] {
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn each_thing_is_reported_once_and_never_stands_alone() {
+    fn keywords_do_not_repeat_and_never_stands_alone() {
         for (text, fits) in [
             ("NEVER", true),
             ("success,Delay", true),

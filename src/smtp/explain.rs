@@ -1,60 +1,58 @@
-//! What is going on, in plain words.
+//! Explanations of `--explain`: one sentence with its RFC clause for each command and each kind of reply.
 //!
-//! Owns one sentence with its clause for each command and each kind of reply, for people who see the
-//! dialogue for the first time. Nothing is decided here.
+//! Written for readers who see an SMTP session for the first time. Nothing is decided here.
 
-/// What a command is for.
+/// Explains a command.
 pub(crate) fn command(line: &str) -> Option<&'static str> {
     let verb = line.split(' ').next().unwrap_or_default();
     Some(match verb.to_ascii_uppercase().as_str() {
-        "EHLO" => "we say who we are and ask what the server can do (RFC 5321 §4.1.1.1)",
-        "HELO" => {
-            "the greeting of 1982, for servers that do not know EHLO; nothing can be asked of them (RFC 5321 §3.2)"
-        }
-        "STARTTLS" => "we ask to encrypt the line; all that was said so far will be forgotten (RFC 3207 §4.2)",
-        "AUTH" => "we prove who we are, by one of the ways that the server offers (RFC 4954 §4)",
-        "MAIL" => "a mail begins; if it cannot be delivered, the report goes to this address (RFC 5321 §4.1.1.2)",
-        "RCPT" => "one recipient; each gets an answer of its own, and the headers do not matter (RFC 5321 §4.1.1.3)",
-        "DATA" => "we ask to send the message itself, headers and text (RFC 5321 §4.1.1.4)",
-        "BDAT" => "we send the message as one piece whose length we say, so that no dot has to end it (RFC 3030 §2)",
-        "RSET" => "the mail that was begun is forgotten, the connection stays (RFC 5321 §4.1.1.5)",
-        "QUIT" => "we say goodbye and wait for the answer before the line is closed (RFC 5321 §4.1.1.10)",
+        "EHLO" => "the client names itself and asks for the server's extensions (RFC 5321 §4.1.1.1)",
+        "HELO" => "the command of 1982 for servers without EHLO; they have no extensions (RFC 5321 §3.2)",
+        "STARTTLS" => "the client asks for encryption; both sides discard what they learned before it (RFC 3207 §4.2)",
+        "AUTH" => "the client logs in with one of the mechanisms that the server offers (RFC 4954 §4)",
+        "MAIL" => "starts a mail; a delivery failure is reported to this address (RFC 5321 §4.1.1.2)",
+        "RCPT" => "names one recipient; each has its own reply, and the headers do not matter (RFC 5321 §4.1.1.3)",
+        "DATA" => "the client asks to send the message: headers and body (RFC 5321 §4.1.1.4)",
+        "BDAT" => "sends the message as one chunk of a given length, so no dot has to end it (RFC 3030 §2)",
+        "RSET" => "aborts the current mail and keeps the connection (RFC 5321 §4.1.1.5)",
+        "QUIT" => "ends the session; the client waits for the reply before it closes (RFC 5321 §4.1.1.10)",
         _ => return None,
     })
 }
 
-/// What a reply means, by its code alone.
+/// Explains a reply by its code alone.
 pub(crate) fn reply(code: u16) -> &'static str {
     match code {
         220 => "the server is ready (RFC 5321 §4.2.2)",
-        221 => "the server says goodbye (RFC 5321 §4.2.2)",
-        235 => "the login is accepted (RFC 4954 §6)",
-        250..=252 => "yes: done (RFC 5321 §4.2.1, the 2 says so; the text is for people)",
-        334 => "the server wants the next part of the login, in base64 (RFC 4954 §4)",
-        354 => "go on: the message, and then a dot alone on a line (RFC 5321 §4.1.1.4)",
-        421 => "the server closes the connection; everything can be tried again (RFC 5321 §3.8)",
-        200..=299 => "yes (RFC 5321 §4.2.1)",
-        300..=399 => "yes so far: more is wanted (RFC 5321 §4.2.1)",
-        400..=499 => "not now: the same may work later (RFC 5321 §4.2.1, the 4 says so)",
-        530 => "no: a login is wanted first (RFC 4954 §6)",
-        534 | 535 => "no: the login is refused (RFC 4954 §6)",
-        _ => "no, for good: the same will be refused again (RFC 5321 §4.2.1, the 5 says so)",
+        221 => "the server closes the connection (RFC 5321 §4.2.2)",
+        235 => "the login was accepted (RFC 4954 §6)",
+        250..=252 => "accepted and completed; the 2 decides, the text is informative (RFC 5321 §4.2.1)",
+        334 => "the server asks for the next part of the login, in base64 (RFC 4954 §4)",
+        354 => "send the message, then a line with a single dot (RFC 5321 §4.1.1.4)",
+        421 => "the server closes the connection; try again later (RFC 5321 §3.8)",
+        200..=299 => "accepted (RFC 5321 §4.2.1)",
+        300..=399 => "accepted so far; the server waits for more (RFC 5321 §4.2.1)",
+        400..=499 => "rejected for now; the same command may succeed later (RFC 5321 §4.2.1)",
+        530 => "rejected: authentication is required first (RFC 4954 §6)",
+        534 | 535 => "rejected: the login failed (RFC 4954 §6)",
+        _ => "rejected permanently; the same command will fail again (RFC 5321 §4.2.1)",
     }
 }
 
-/// What the message on its way is.
+/// Explains the message after DATA or BDAT.
 pub(crate) const BODY: &str =
-    "the message; a line that begins with a dot gets a second one, which the server takes away (RFC 5321 §4.5.2)";
+    "the message; a line that starts with a dot gets a second one, which the server removes (RFC 5321 §4.5.2)";
 
-/// What encryption changes.
-pub(crate) const ENCRYPTED: &str = "nobody on the way can read or change what follows; we greet anew, since only what is said now counts (RFC 3207 §4.2)";
+/// Explains the session after the TLS handshake.
+pub(crate) const ENCRYPTED: &str =
+    "encrypted from here on; the client sends EHLO again, since only the new reply counts (RFC 3207 §4.2)";
 
 #[cfg(test)]
 mod tests {
     use super::{command, reply};
 
     #[test]
-    fn every_command_of_ours_and_every_kind_of_reply_has_its_sentence() {
+    fn every_command_and_every_kind_of_reply_is_explained() {
         for line in [
             "EHLO x",
             "helo x",

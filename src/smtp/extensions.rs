@@ -1,14 +1,14 @@
-//! What a server offers.
+//! Service extensions that a server extensions (RFC 5321 §4.1.1.1).
 //!
-//! Owns the words of EHLO (RFC 5321 §4.1.1.1). They are compared without case, and after STARTTLS only
-//! the second answer counts (RFC 3207 §4.2).
+//! Owns the parser for the EHLO reply. Keywords are case-insensitive, and after STARTTLS only the second reply
+//! counts (RFC 3207 §4.2).
 
 use super::reply::Reply;
 
-/// The service extensions of one EHLO.
+/// Service extensions of one EHLO reply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Extensions {
-    /// Each line as it was said.
+    /// Lines as received, without the greeting.
     pub lines: Vec<String>,
     /// RFC 3207.
     pub starttls: bool,
@@ -24,42 +24,42 @@ pub(crate) struct Extensions {
     pub dsn: bool,
     /// RFC 8689.
     pub requiretls: bool,
-    /// RFC 1870; `Some(0)` is without a limit.
+    /// RFC 1870; `Some(0)` is no limit.
     pub size: Option<u64>,
-    /// RFC 4954, as they were said.
+    /// RFC 4954; names as received.
     pub auth_mechanisms: Vec<String>,
 }
 
 impl Extensions {
-    /// Reads the reply to EHLO; its first line is a greeting.
+    /// Parses the reply to EHLO; its first line is a greeting.
     pub(crate) fn parse(reply: &Reply) -> Self {
-        let mut offers = Self { lines: reply.lines.iter().skip(1).cloned().collect(), ..Self::default() };
+        let mut extensions = Self { lines: reply.lines.iter().skip(1).cloned().collect(), ..Self::default() };
         for line in reply.lines.iter().skip(1) {
             let mut words = line.split_ascii_whitespace();
             let Some(keyword) = words.next() else { continue };
-            // An old form joins the first mechanism with `=`.
+            // An old form joins AUTH and the first mechanism with `=`.
             let (keyword, joined) = keyword.split_once('=').unwrap_or((keyword, ""));
             match keyword.to_ascii_uppercase().as_str() {
-                "STARTTLS" => offers.starttls = true,
-                "PIPELINING" => offers.pipelining = true,
-                "8BITMIME" => offers.eight_bit_mime = true,
-                "SMTPUTF8" => offers.smtputf8 = true,
-                "CHUNKING" => offers.chunking = true,
-                "DSN" => offers.dsn = true,
-                "REQUIRETLS" => offers.requiretls = true,
-                "SIZE" => offers.size = Some(words.next().and_then(|size| size.parse().ok()).unwrap_or(0)),
+                "STARTTLS" => extensions.starttls = true,
+                "PIPELINING" => extensions.pipelining = true,
+                "8BITMIME" => extensions.eight_bit_mime = true,
+                "SMTPUTF8" => extensions.smtputf8 = true,
+                "CHUNKING" => extensions.chunking = true,
+                "DSN" => extensions.dsn = true,
+                "REQUIRETLS" => extensions.requiretls = true,
+                "SIZE" => extensions.size = Some(words.next().and_then(|size| size.parse().ok()).unwrap_or(0)),
                 "AUTH" => {
                     let mechanisms = std::iter::once(joined).chain(words).filter(|word| !word.is_empty());
                     for mechanism in mechanisms.map(str::to_owned) {
-                        if !offers.auth_mechanisms.contains(&mechanism) {
-                            offers.auth_mechanisms.push(mechanism);
+                        if !extensions.auth_mechanisms.contains(&mechanism) {
+                            extensions.auth_mechanisms.push(mechanism);
                         }
                     }
                 }
                 _ => {}
             }
         }
-        offers
+        extensions
     }
 }
 
@@ -73,16 +73,19 @@ mod tests {
     }
 
     #[test]
-    fn words_are_read_in_any_case_and_old_forms() {
-        let offers = extensions(
+    fn keywords_are_parsed_in_any_case_and_in_old_forms() {
+        let extensions = extensions(
             "250-mx starttls\r\n250-starttls\r\n250-Size 100\r\n250-auth plain LOGIN\r\n250-AUTH=LOGIN\r\n250 \r\n",
         );
-        assert!(offers.starttls && !offers.pipelining);
-        assert_eq!((offers.size, offers.auth_mechanisms), (Some(100), vec!["plain".to_owned(), "LOGIN".to_owned()]));
+        assert!(extensions.starttls && !extensions.pipelining);
+        assert_eq!(
+            (extensions.size, extensions.auth_mechanisms),
+            (Some(100), vec!["plain".to_owned(), "LOGIN".to_owned()])
+        );
     }
 
     #[test]
-    fn the_greeting_is_no_offer() {
+    fn the_greeting_line_offers_nothing() {
         assert_eq!(extensions("250 STARTTLS AUTH PLAIN\r\n"), Extensions::default());
     }
 }

@@ -1,8 +1,8 @@
-//! Addresses of the envelope, read strictly.
+//! Envelope addresses, parsed strictly.
 //!
-//! Owns RFC 5321 §4.1.2: `local-part "@" (domain / address-literal)` with its lengths (§4.5.3.1), and
-//! the words beyond ASCII of RFC 6531. What an address holds is written into a command; a line end
-//! in it would be another command.
+//! Owns RFC 5321 §4.1.2: `local-part "@" (domain / address-literal)` with its lengths (§4.5.3.1), and the
+//! non-ASCII characters of RFC 6531. Addresses are written into commands, so a line end in one would inject
+//! a command.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,37 +11,37 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
-/// §4.5.3.1.1.
+/// RFC 5321 §4.5.3.1.1.
 const MAX_LOCAL_PART_LENGTH: usize = 64;
-/// §4.5.3.1.2.
+/// RFC 5321 §4.5.3.1.2.
 const MAX_DOMAIN_LENGTH: usize = 255;
-/// §4.5.3.1.3, without the angle brackets.
+/// RFC 5321 §4.5.3.1.3, without the angle brackets.
 const MAX_MAILBOX_LENGTH: usize = 254;
 /// RFC 1035 §2.3.4.
 const MAX_LABEL_LENGTH: usize = 63;
 
-/// An address to send to or from.
+/// Sender or recipient address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Mailbox(String);
 
 impl Mailbox {
-    /// The address without brackets.
+    /// Returns the address without angle brackets.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What stands behind the last `@`.
+    /// Returns the part after the last `@`.
     pub(crate) fn domain(&self) -> &str {
         self.0.rsplit_once('@').map_or("", |(_, domain)| domain)
     }
 
-    /// Whether it wants SMTPUTF8 (RFC 6531).
+    /// Returns true if the address requires SMTPUTF8 (RFC 6531).
     pub(crate) fn is_internationalized(&self) -> bool {
         !self.0.is_ascii()
     }
 
-    /// The same address in ASCII, its domain in A-labels (RFC 5890), for servers without SMTPUTF8. There
-    /// is none if what stands before the @ is beyond ASCII: only its own server may say what that is.
+    /// Returns the address with its domain in A-labels (RFC 5890), for servers without SMTPUTF8. `None` if the
+    /// local part is not ASCII, since only its own server may interpret that.
     pub(crate) fn to_ascii(&self) -> Option<Self> {
         if self.0.is_ascii() {
             return Some(self.clone());
@@ -59,23 +59,24 @@ impl FromStr for Mailbox {
 
     fn from_str(text: &str) -> Result<Self> {
         let wrong = |why: &str| {
-            Error::new(Exit::InvalidInput, format!("{text:?} is no mail address: {why}")).expected("name@example.org")
+            let what = format!("'{}' is not a mail address: {why}", text.escape_debug());
+            Error::new(Exit::InvalidInput, what).expected("name@example.org")
         };
         if text.chars().any(char::is_control) {
-            return Err(wrong("it holds control characters"));
+            return Err(wrong("it contains control characters"));
         }
-        let (local, domain) = text.rsplit_once('@').ok_or_else(|| wrong("there is no @"))?;
+        let (local, domain) = text.rsplit_once('@').ok_or_else(|| wrong("no @"))?;
         if text.len() > MAX_MAILBOX_LENGTH || local.len() > MAX_LOCAL_PART_LENGTH || domain.len() > MAX_DOMAIN_LENGTH {
-            return Err(wrong("it is too long"));
+            return Err(wrong("too long"));
         }
         if !is_local_part(local) && local.contains(',') {
-            return Err(wrong("it looks like several").remedy("say the flag once for each of them"));
+            return Err(wrong("more than one address").remedy("repeat the flag for each address"));
         }
         if !is_local_part(local) {
-            return Err(wrong("what stands before the @ is not allowed there"));
+            return Err(wrong("invalid local part"));
         }
         if !is_domain(domain) {
-            return Err(wrong("what stands behind the @ is no domain"));
+            return Err(wrong("invalid domain"));
         }
         Ok(Self(text.to_owned()))
     }
@@ -87,8 +88,8 @@ impl fmt::Display for Mailbox {
     }
 }
 
-/// How a machine calls itself in EHLO and in a greeting (RFC 5321 §4.1.4): by its name, if that can be a
-/// mail host's, else by its address as a literal (§4.1.3).
+/// Returns the name for EHLO and for a greeting (RFC 5321 §4.1.4): the host name if it is fully qualified,
+/// else the address as a literal (§4.1.3).
 pub(crate) fn domain_or_address_literal(hostname: &str, address: IpAddr) -> String {
     if hostname.contains('.') && is_domain_or_address_literal(hostname) {
         return hostname.to_owned();
@@ -99,12 +100,12 @@ pub(crate) fn domain_or_address_literal(hostname: &str, address: IpAddr) -> Stri
     }
 }
 
-/// Whether a machine can call itself so: a domain or an address literal.
+/// Returns true for a domain or an address literal, as EHLO requires.
 pub(crate) fn is_domain_or_address_literal(text: &str) -> bool {
     text.is_ascii() && text.len() <= MAX_DOMAIN_LENGTH && is_domain(text)
 }
 
-/// Dot-string or quoted string.
+/// Returns true for a dot-string or a quoted string.
 fn is_local_part(local_part: &str) -> bool {
     if let Some(quoted) = local_part.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         let mut escaped = false;
@@ -119,7 +120,7 @@ fn is_local_part(local_part: &str) -> bool {
     local_part.split('.').all(|atom| !atom.is_empty() && atom.chars().all(|c| is_atext(c) && !c.is_whitespace()))
 }
 
-/// Labels, or an address in brackets.
+/// Returns true for dot-separated labels or an address in brackets.
 fn is_domain(domain: &str) -> bool {
     if let Some(literal) = domain.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         let v6 = literal.get(..5).filter(|tag| tag.eq_ignore_ascii_case("IPv6:")).and_then(|_| literal.get(5..));
@@ -140,7 +141,7 @@ mod tests {
     use super::{Mailbox, domain_or_address_literal, is_domain_or_address_literal};
 
     #[test]
-    fn a_domain_beyond_ascii_can_be_said_in_ascii_and_a_user_cannot() {
+    fn a_non_ascii_domain_has_an_ascii_form_and_a_non_ascii_local_part_has_none() {
         let in_ascii = |text: &str| text.parse::<Mailbox>().expect(text).to_ascii().map(|mailbox| mailbox.to_string());
         assert_eq!(in_ascii("a@ex\u{e4}mple.org").as_deref(), Some("a@xn--exmple-cua.org"));
         assert_eq!(in_ascii("a@example.org").as_deref(), Some("a@example.org"));
@@ -148,8 +149,9 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_without_a_full_name_is_called_by_its_address() {
-        let name = |name: &str, address: &str| domain_or_address_literal(name, address.parse().expect("an address"));
+    fn a_host_without_a_qualified_name_uses_its_address() {
+        let name =
+            |hostname: &str, address: &str| domain_or_address_literal(hostname, address.parse().expect("an address"));
         assert_eq!(name("mx.x.test", "192.0.2.1"), "mx.x.test");
         assert_eq!(name("laptop", "192.0.2.1"), "[192.0.2.1]");
         assert_eq!(name("a b.c", "2001:db8::1"), "[IPv6:2001:db8::1]");
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_taken_or_refused() {
+    fn addresses_are_accepted_or_rejected() {
         let local = "l".repeat(64);
         let labels = ["d".repeat(63), "d".repeat(63), "d".repeat(61)].join(".");
         let (longest, longer) = (format!("{local}@{labels}"), format!("{local}@{labels}.dd"));

@@ -1,18 +1,18 @@
-//! SMTP: replies, the dialogue, logging in, the body of DATA. No socket.
+//! SMTP client and server sessions without sockets (RFC 5321 and extensions).
 //!
-//! Owns what RFC 5321 and its extensions say about octets. It must not know sockets or TLS (`net`),
-//! nor how a message is composed or a result worded (`commands`).
+//! Owns the protocol on the byte level. Must not know sockets or TLS (`net`), nor how a message is composed or
+//! a result is worded (`commands`).
 //!
 //! ```text
-//!   Plan ──▶ client ──▶ commands, the stuffed message ──▶ octets
-//!              │  ◀── reply ◀──────────────────────────── octets
-//!              ├─ offers    what EHLO says
-//!              ├─ auth      PLAIN, LOGIN, XOAUTH2; scram
-//!              ├─ provider  what well-known ones want of a login
-//!              ├─ mailbox   addresses
-//!              ├─ dsn       what is to be reported, and of what
-//!              ├─ explain   a sentence for each step
-//!              └─▶ facts, Done: an outcome for each recipient
+//!   ClientConfig ──▶ client ──▶ commands, dot_stuffing ──▶ bytes
+//!                      │  ◀──── reply ◀─────────────────── bytes
+//!                      ├─ extensions  EHLO reply
+//!                      ├─ auth        PLAIN, LOGIN, XOAUTH2; scram
+//!                      ├─ provider    login advice for known providers
+//!                      ├─ mailbox     addresses
+//!                      ├─ dsn         parameters of delivery reports
+//!                      ├─ explain     a sentence for each step
+//!                      └─▶ ClientEvent, SessionResult: an outcome for each recipient
 //! ```
 
 mod auth;

@@ -1,63 +1,61 @@
-//! A reply, read as a client has to.
+//! Parser for replies (RFC 5321 §4.2).
 //!
-//! Owns RFC 5321 §4.2: three digits, then `-` for more lines or a space (or nothing) for the last one,
-//! all lines with the same code. What breaks that is a fault; what only bends it is told.
+//! Owns the format: three digits, then `-` for more lines or a space (or nothing) for the last one, all lines
+//! with the same code. Violations are errors; tolerated deviations are flagged in the reply.
 //!
 //! ```text
 //!   250-mx.example greets you        250-8BITMIME        250 SIZE 1000
 //!   └┬┘└ more lines                  the last one ──────────┘
-//!    └ code: 2 yes · 3 go on · 4 try later · 5 no
+//!    └ code: 2 accepted · 3 continue · 4 rejected for now · 5 rejected
 //! ```
 
 use std::fmt;
 
-/// The longest line that is read; §4.5.3.1.5 promises 512.
+/// Maximum length of a line; RFC 5321 §4.5.3.1.5 promises 512.
 pub(super) const MAX_LINE_LENGTH: usize = 4096;
-/// The most lines of one reply.
+/// Maximum number of lines in a reply.
 pub(super) const MAX_LINES: usize = 128;
-/// The most octets of one reply: each packet of it is read from its beginning.
+/// Maximum bytes of a reply, since every read parses it again from the start.
 pub(super) const MAX_REPLY_LENGTH: usize = 64 * 1024;
 
-/// A whole reply.
+/// Complete reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reply {
-    /// 200 to 599.
+    /// Reply code, 200 to 599.
     pub code: u16,
-    /// The text of each line, lossy where it is not UTF-8.
+    /// Text of each line, lossy where it is not UTF-8.
     pub lines: Vec<String>,
-    /// Whether a line ended without a CR.
+    /// Set if a line ended without a CR.
     pub has_bare_lf: bool,
 }
 
-/// The class, subject and detail of RFC 3463.
+/// Class, subject and detail of RFC 3463.
 pub(super) type EnhancedStatus = (u8, u16, u16);
 
-/// Why octets are no reply.
+/// Violation of the reply format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReplyError {
-    /// A line without a code.
     NoCode,
-    /// A code outside 200 to 599.
+    /// Code outside 200 to 599.
     BadCode,
-    /// Lines of different codes.
     MixedCodes,
-    /// A line longer than [`LONGEST_LINE`].
+    /// Line longer than [`MAX_LINE_LENGTH`].
     LineTooLong,
-    /// More than [`MOST_LINES`] lines.
+    /// More than [`MAX_LINES`] lines.
     TooManyLines,
-    /// More than [`LONGEST`] octets.
+    /// More than [`MAX_REPLY_LENGTH`] bytes.
     ReplyTooLong,
 }
 
 impl Reply {
-    /// Reads one reply from the front of `bytes`; the number of octets it took, or `None` while it is
-    /// not complete.
+    /// Parses one reply at the start of `bytes`. Returns the bytes consumed and the reply, or `None` while the
+    /// reply is incomplete.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(usize, Self)>, ReplyError> {
         let mut reply: Option<Self> = None;
-        let mut taken = 0;
+        let mut consumed = 0;
         loop {
-            let rest = bytes.get(taken..).unwrap_or_default();
-            let Some(end) = rest.iter().position(|octet| *octet == b'\n') else {
+            let rest = bytes.get(consumed..).unwrap_or_default();
+            let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
                 return if rest.len() > MAX_LINE_LENGTH {
                     Err(ReplyError::LineTooLong)
                 } else if bytes.len() > MAX_REPLY_LENGTH {
@@ -70,43 +68,43 @@ impl Reply {
                 return Err(ReplyError::LineTooLong);
             }
             let line = rest.get(..end).unwrap_or_default();
-            taken += end + 1;
-            if taken > MAX_REPLY_LENGTH {
+            consumed += end + 1;
+            if consumed > MAX_REPLY_LENGTH {
                 return Err(ReplyError::ReplyTooLong);
             }
             let (line, bare_lf) = line.strip_suffix(b"\r").map_or((line, true), |line| (line, false));
             let (code, is_last, text) = split_line(line)?;
             let text = String::from_utf8_lossy(text).into_owned();
-            let whole = reply.get_or_insert(Self { code, lines: Vec::new(), has_bare_lf: false });
-            if whole.code != code {
+            let partial = reply.get_or_insert(Self { code, lines: Vec::new(), has_bare_lf: false });
+            if partial.code != code {
                 return Err(ReplyError::MixedCodes);
             }
-            if whole.lines.len() == MAX_LINES {
+            if partial.lines.len() == MAX_LINES {
                 return Err(ReplyError::TooManyLines);
             }
-            whole.lines.push(text);
-            whole.has_bare_lf |= bare_lf;
+            partial.lines.push(text);
+            partial.has_bare_lf |= bare_lf;
             if is_last {
-                return Ok(reply.map(|reply| (taken, reply)));
+                return Ok(reply.map(|reply| (consumed, reply)));
             }
         }
     }
 
-    /// Whether it is a yes: 2yz.
+    /// Returns true for 2yz.
     pub(crate) fn is_positive(&self) -> bool {
         self.code / 100 == 2
     }
 
-    /// Whether it may be a yes later: 4yz.
+    /// Returns true for 4yz: the command may succeed later.
     pub(crate) fn is_transient(&self) -> bool {
         self.code / 100 == 4
     }
 
-    /// The enhanced status code at the front of its text (RFC 2034 §4), if its class fits the code.
+    /// Returns the enhanced status code at the start of the text (RFC 2034 §4), if its class fits the code.
     pub(crate) fn enhanced_status(&self) -> Option<EnhancedStatus> {
         let word = self.lines.first()?.split(' ').next()?;
         let mut numbers = word.split('.').map(|number| {
-            let plain = (1..=3).contains(&number.len()) && number.bytes().all(|octet| octet.is_ascii_digit());
+            let plain = (1..=3).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
             plain.then(|| number.parse::<u16>().ok())?
         });
         let (class, subject, detail) = (numbers.next()??, numbers.next()??, numbers.next()??);
@@ -114,20 +112,19 @@ impl Reply {
         fits.then(|| Some((u8::try_from(class).ok()?, subject, detail)))?
     }
 
-    /// All of it in one line.
+    /// Returns the text of all lines, joined with spaces.
     pub(crate) fn text(&self) -> String {
         self.lines.join(" ")
     }
 }
 
-/// As a person reads it: the code and the text.
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.code, self.text())
     }
 }
 
-/// Refuses at the first octets what can never become a reply.
+/// Rejects a prefix that cannot become a reply, before the line is complete.
 fn check_code_digits(prefix: &[u8]) -> Result<(), ReplyError> {
     if prefix.iter().take(3).all(u8::is_ascii_digit) { Ok(()) } else { Err(ReplyError::NoCode) }
 }
@@ -150,11 +147,11 @@ fn split_line(line: &[u8]) -> Result<(u16, bool, &[u8]), ReplyError> {
 impl fmt::Display for ReplyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NoCode => "a line without a reply code",
-            Self::BadCode => "a reply code outside 200 to 599",
-            Self::MixedCodes => "one reply with different codes",
-            Self::LineTooLong => "a reply line without end",
-            Self::TooManyLines | Self::ReplyTooLong => "a reply without end",
+            Self::NoCode => "reply line without a code",
+            Self::BadCode => "reply code outside 200 to 599",
+            Self::MixedCodes => "different codes in one reply",
+            Self::LineTooLong => "reply line too long",
+            Self::TooManyLines | Self::ReplyTooLong => "reply too long",
         })
     }
 }
@@ -172,27 +169,27 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_is_read_at_every_split() {
+    fn a_reply_is_parsed_at_every_split() {
         let text = "250-mx.test\r\n250-8BITMIME\r\n250 SIZE 100\r\n220 next";
         for split in 0..38 {
             assert_eq!(parse(&text[..split]), Ok(None), "{split}");
         }
-        let (taken, reply) = parse(text).expect("well-formed").expect("complete");
+        let (consumed, reply) = parse(text).expect("well-formed").expect("complete");
         assert_eq!(
-            (taken, reply.code, reply.lines),
+            (consumed, reply.code, reply.lines),
             (41, 250, vec!["mx.test".into(), "8BITMIME".into(), "SIZE 100".into()])
         );
     }
 
     #[test]
-    fn a_bare_code_is_a_whole_reply_and_a_bare_lf_is_told() {
+    fn a_bare_code_is_a_complete_reply_and_a_bare_lf_is_flagged() {
         assert_eq!(reply("250\r\n").lines, [""]);
         assert!(reply("250 ok\n").has_bare_lf && !reply("250 ok\r\n").has_bare_lf);
     }
 
     #[test]
-    fn what_is_no_reply_is_named_at_once() {
-        for (text, fault) in [
+    fn an_invalid_reply_is_rejected_at_once() {
+        for (text, error) in [
             ("HTTP/1.1 400", ReplyError::NoCode),
             ("SSH-2.0", ReplyError::NoCode),
             ("\r\n", ReplyError::NoCode),
@@ -202,7 +199,7 @@ mod tests {
             ("100 x\r\n", ReplyError::BadCode),
             ("250-a\r\n550 b\r\n", ReplyError::MixedCodes),
         ] {
-            assert_eq!(parse(text), Err(fault), "{text}");
+            assert_eq!(parse(text), Err(error), "{text}");
         }
     }
 
@@ -215,7 +212,7 @@ mod tests {
         let lines = |count: usize| "250-x\r\n".repeat(count - 1) + "250 x\r\n";
         assert!(parse(&lines(MAX_LINES)).is_ok_and(|reply| reply.is_some()));
         assert_eq!(parse(&lines(MAX_LINES + 1)), Err(ReplyError::TooManyLines));
-        let long = |octets: usize| format!("250-{}\r\n", "x".repeat(1_018)).repeat(63) + &line(octets - 63 * 1_024);
+        let long = |bytes: usize| format!("250-{}\r\n", "x".repeat(1_018)).repeat(63) + &line(bytes - 63 * 1_024);
         assert!(parse(&long(MAX_REPLY_LENGTH - 1)).is_ok_and(|reply| reply.is_some()));
         assert_eq!(parse(&long(MAX_REPLY_LENGTH)), Err(ReplyError::ReplyTooLong));
         assert_eq!(
@@ -226,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn enhanced_codes_are_read_where_they_fit() {
+    fn an_enhanced_code_is_parsed_if_it_fits_the_reply_code() {
         assert_eq!(reply("550 5.1.1 no such user\r\n").enhanced_status(), Some((5, 1, 1)));
         for text in
             ["550 4.1.1 no\r\n", "550 no such user\r\n", "550 5.1\r\n", "550 5.1.x\r\n", "550 5.1.1.1 x\r\n", "550\r\n"]

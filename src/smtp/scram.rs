@@ -1,7 +1,7 @@
-//! SCRAM-SHA-256.
+//! SCRAM-SHA-256 of the client (RFC 5802, RFC 7677), without channel binding (`n,,`).
 //!
-//! Owns the arithmetic of RFC 5802 and RFC 7677, and the dialogue of the client: the password stays here, and the server has to prove
-//! that it knows it too. Without channel binding (`n,,`).
+//! Owns the cryptography and the client's messages. The password is never sent, and the server has to prove
+//! that it knows it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,14 +10,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::mac::Secret;
 
-/// Fewer make a stolen answer cheap to try passwords on (RFC 7677 §4).
+/// Fewer iterations make an offline attack on a recorded proof cheap (RFC 7677 §4).
 const MIN_ITERATIONS: u32 = 4096;
-/// More only keep us busy.
+/// Limit on the work that a server can ask for.
 const MAX_ITERATIONS: u32 = 1_000_000;
 
-/// One side's dialogue.
+/// State of one login.
 pub(super) struct ScramClient {
-    /// `n=user,r=nonce`.
     client_first_bare: String,
     client_nonce: String,
     secret: Secret,
@@ -26,7 +25,7 @@ pub(super) struct ScramClient {
 }
 
 impl ScramClient {
-    /// Begins it with fresh chance: printable ASCII without a comma.
+    /// Starts a login; `nonce` is random printable ASCII without a comma.
     pub(super) fn new(user: &str, secret: &Secret, nonce: &str) -> Self {
         let user = user.replace('=', "=3D").replace(',', "=2C");
         let bare = format!("n={user},r={nonce}");
@@ -39,25 +38,24 @@ impl ScramClient {
         }
     }
 
-    /// The client's first message.
     pub(super) fn client_first(&self) -> String {
         format!("n,,{}", self.client_first_bare)
     }
 
-    /// The client's last message, or why the server's first one is not answered.
+    /// Returns the client's final message, or the reason to reject the server's first one.
     pub(super) fn client_final(&mut self, server_first: &[u8]) -> Result<String, &'static str> {
-        let text = std::str::from_utf8(server_first).map_err(|_| "a challenge that is not text")?;
+        let text = std::str::from_utf8(server_first).map_err(|_| "the challenge is not UTF-8")?;
         let field = |name: &str| text.split(',').find_map(|field| field.strip_prefix(name));
         let (nonce, salt, count) = (field("r="), field("s="), field("i="));
         let (Some(nonce), Some(salt), Some(count)) = (nonce, salt, count) else {
-            return Err("a challenge without nonce, salt or count");
+            return Err("the challenge has no nonce, salt or iteration count");
         };
         if !nonce.starts_with(&self.client_nonce) || nonce.len() == self.client_nonce.len() || text.starts_with("m=") {
-            return Err("a challenge that belongs to another login");
+            return Err("the challenge has a foreign nonce or an unknown extension");
         }
-        let salt = STANDARD.decode(salt).map_err(|_| "a salt that is not base64")?;
+        let salt = STANDARD.decode(salt).map_err(|_| "the salt is not base64")?;
         let count = count.parse().ok().filter(|count| (MIN_ITERATIONS..=MAX_ITERATIONS).contains(count));
-        let count = count.ok_or("an iteration count below 4096 or above a million")?;
+        let count = count.ok_or("the iteration count is below 4096 or above 1000000")?;
         let salted = salt_password(self.secret.expose(), &salt, count);
         // `biws` is `n,,`: no channel binding.
         let without_proof = format!("c=biws,r={nonce}");
@@ -69,7 +67,7 @@ impl ScramClient {
         Ok(format!("{without_proof},p={}", STANDARD.encode(proof)))
     }
 
-    /// Whether the server's last message proves that it knows the password.
+    /// Checks the server's final message, which proves that it knows the password.
     pub(super) fn verify_server(&mut self, server_final: &[u8]) -> bool {
         let signature = server_final.strip_prefix(b"v=").and_then(|signature| STANDARD.decode(signature).ok());
         self.is_server_verified =
@@ -77,7 +75,6 @@ impl ScramClient {
         self.is_server_verified
     }
 
-    /// Whether it has.
     pub(super) fn is_server_verified(&self) -> bool {
         self.is_server_verified
     }
@@ -90,9 +87,8 @@ pub(super) fn salt_password(password: &[u8], salt: &[u8], iterations: u32) -> [u
     salted
 }
 
-/// HMAC-SHA-256.
 pub(super) fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
-    let mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    let mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC accepts keys of any length");
     mac.chain_update(message).finalize().into_bytes().into()
 }
 
@@ -109,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dialogue_is_the_example_of_rfc_7677() {
+    fn the_messages_match_the_example_of_rfc_7677() {
         let mut scram = scram();
         assert_eq!(scram.client_first(), "n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
         let last = scram.client_final(SERVER_FIRST).expect("well-formed");
@@ -122,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_asks_for_little_or_for_another_login_is_not_answered() {
+    fn a_weak_or_foreign_challenge_is_rejected() {
         for wrong in [
             &b"r=other,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"[..],
             b"r=rOprNGfwEbeRWgbNEkqO,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",

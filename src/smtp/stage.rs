@@ -8,40 +8,38 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// A part of the dialogue.
+/// Stage of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Stage {
-    /// The name's look-up.
+    /// Name resolution.
     Resolve,
-    /// The TCP handshake.
+    /// TCP handshake.
     Connect,
-    /// The server's greeting.
+    /// Greeting of the server.
     Banner,
-    /// EHLO, the second one after TLS included.
+    /// EHLO and its reply, before and after TLS.
     Ehlo,
     /// STARTTLS and its reply.
     Starttls,
-    /// The TLS handshake.
+    /// TLS handshake.
     Tls,
-    /// The login.
     Auth,
-    /// MAIL FROM.
+    /// MAIL FROM and its reply.
     Mail,
-    /// RCPT TO, all of them.
+    /// RCPT TO and the reply for every recipient.
     Rcpt,
     /// DATA and its 354.
     Data,
-    /// The message on its way out.
+    /// Transmission of the message.
     Body,
-    /// From the final dot to its reply.
+    /// Wait for the reply to the final dot.
     Dot,
-    /// QUIT.
     Quit,
 }
 
 impl Stage {
-    /// Every stage in its order.
+    /// Every stage, in order.
     pub(crate) const ALL: [Self; 13] = [
         Self::Resolve,
         Self::Connect,
@@ -58,7 +56,6 @@ impl Stage {
         Self::Quit,
     ];
 
-    /// Its name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Resolve => "resolve",
@@ -77,15 +74,15 @@ impl Stage {
         }
     }
 
-    /// How long its reply may take (RFC 5321 §4.5.3.2).
+    /// Returns the timeout for the reply (RFC 5321 §4.5.3.2).
     pub(crate) fn reply_timeout(self) -> Duration {
         const MINUTE: Duration = Duration::from_secs(60);
         match self {
             Self::Data => 2 * MINUTE,
             Self::Body => 3 * MINUTE,
-            // A shorter wait makes duplicates: the mail may have been taken already.
+            // A shorter timeout makes duplicates: the mail may have been accepted already.
             Self::Dot => 10 * MINUTE,
-            // Everything is done by then.
+            // The outcome is known by then.
             Self::Quit => Duration::from_secs(5),
             _ => 5 * MINUTE,
         }
