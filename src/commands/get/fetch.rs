@@ -143,7 +143,7 @@ impl Fetcher {
         signals: &mut Signals,
     ) -> Result<Hop> {
         let host = target.host();
-        let session = if target.is_secure() { Some(self.tls_session(&host, sink)?) } else { None };
+        let session = if target.is_secure() { Some(self.tls_connection(&host, sink)?) } else { None };
         let started = net::now();
         let addresses =
             net::resolve(&host, target.port(), self.cap_deadline(started + self.limits.phase_timeout), signals)?;
@@ -175,7 +175,7 @@ impl Fetcher {
         self.limits.deadline.map_or(limit, |deadline| deadline.min(limit))
     }
 
-    fn tls_session(&mut self, host: &str, sink: &mut BodySink<'_>) -> Result<net::tls::Session> {
+    fn tls_connection(&mut self, host: &str, sink: &mut BodySink<'_>) -> Result<net::tls::TlsConnection> {
         self.client_tls(sink)?.connection(host)
     }
 

@@ -1,7 +1,4 @@
-//! What many mails came to.
-//!
-//! Owns the sums of a load: how many ended with which code, how long each step took, and the figures that
-//! `--fail-if` can ask for.
+//! Counters of a load: exit codes, stage durations, and the figures of `--fail-if`.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +8,7 @@ use crate::exit::Exit;
 use crate::smtp::Stage;
 use crate::stats::Series;
 
-/// The figures of `--fail-if`.
+/// Figures of `--fail-if`.
 pub(super) const FIGURES: &KnownFigures = &[
     ("errors", FigureKind::Count),
     ("accepted", FigureKind::Count),
@@ -28,7 +25,7 @@ pub(super) const FIGURES: &KnownFigures = &[
     ("dot", FigureKind::Series),
 ];
 
-/// A figure of `--fail-if`, if there is one.
+/// Looks up a figure of `--fail-if`.
 pub(super) fn figure(counters: &LoadCounters, name: &str) -> Option<Figure> {
     let accepted = counters.count(Exit::Success);
     match name {
@@ -43,28 +40,25 @@ pub(super) fn figure(counters: &LoadCounters, name: &str) -> Option<Figure> {
     statistic(series?, part).flatten()
 }
 
-/// What many mails came to.
+/// Counters of a load.
 #[derive(Debug, Default)]
 pub(super) struct LoadCounters {
-    /// How many ended with which code.
+    /// Mails by exit code.
     pub exits: BTreeMap<Exit, u64>,
-    /// From the first step of a mail to the answer to its dot.
+    /// Time from the first stage of a mail to the reply to its final dot.
     pub total: Series,
-    /// Each step.
     pub stages: BTreeMap<Stage, Series>,
-    /// Why the first one failed.
     pub first_failure: Option<Error>,
-    /// Whether a thread has given up.
+    /// Set if a worker gave up connecting.
     pub has_given_up: bool,
 }
 
 impl LoadCounters {
-    /// How many ended so.
     pub(super) fn count(&self, exit: Exit) -> u64 {
         self.exits.get(&exit).copied().unwrap_or_default()
     }
 
-    /// Takes in what another thread has counted.
+    /// Adds the counters of another worker.
     pub(super) fn merge(&mut self, other: Self) {
         for (exit, count) in other.exits {
             *self.exits.entry(exit).or_default() += count;
@@ -77,7 +71,7 @@ impl LoadCounters {
         self.has_given_up |= other.has_given_up;
     }
 
-    /// One more has ended so, and why.
+    /// Counts a failure and keeps the first error.
     pub(super) fn record_failure(&mut self, exit: Exit, error: Error) {
         *self.exits.entry(exit).or_default() += 1;
         self.first_failure.get_or_insert(error);

@@ -1,8 +1,7 @@
-//! A message with octets above 127, for servers that do not take them.
+//! Conversion of 8-bit messages to ASCII for servers without 8BITMIME (RFC 6152 §3).
 //!
-//! Owns the same message in ASCII (RFC 6152 §3): parts that hold such octets become base64, everything
-//! else stays what it was. The parts are found by mail-parser. What cannot be said in ASCII, raw UTF-8 in
-//! a header or in a message within, stays as it is and is refused.
+//! Parts with bytes above 127 become base64, everything else stays unchanged; mail-parser finds the parts. Raw UTF-8
+//! in a header or in an embedded message cannot be converted.
 
 use std::ops::Range;
 
@@ -10,15 +9,15 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use mail_parser::{Encoding, HeaderName, MessageParser, MessagePart, PartType};
 
-/// RFC 2045 §6.8.
+/// Maximum length of a base64 line (RFC 2045 §6.8).
 const BASE64_LINE_LENGTH: usize = 76;
 
-/// The message in ASCII, if it can be said so.
+/// Converts a message to ASCII; `None` if that is impossible.
 pub(super) fn to_seven_bit(bytes: &[u8]) -> Option<Vec<u8>> {
     let message = MessageParser::default().parse(bytes)?;
     let mut edits: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
-    for (place, part) in message.parts.iter().enumerate() {
-        collect_edits(part, place == 0, bytes, &mut edits)?;
+    for (index, part) in message.parts.iter().enumerate() {
+        collect_edits(part, index == 0, bytes, &mut edits)?;
     }
     edits.sort_by_key(|(range, _)| range.start);
     let mut ascii = Vec::with_capacity(bytes.len() * 3 / 2);
@@ -32,7 +31,7 @@ pub(super) fn to_seven_bit(bytes: &[u8]) -> Option<Vec<u8>> {
     ascii.is_ascii().then_some(ascii)
 }
 
-/// What is to be changed in a part.
+/// Collects the edits of one part.
 fn collect_edits(
     part: &MessagePart<'_>,
     is_root: bool,
@@ -45,7 +44,7 @@ fn collect_edits(
     let encoding = part.headers.iter().find(|header| header.name == HeaderName::ContentTransferEncoding);
     let encoding = encoding.map(|header| at(header.offset_start)..at(header.offset_end));
     if matches!(part.body, PartType::Multipart(_)) {
-        // Its parts are ASCII from now on, and so is it (RFC 2045 §6.4).
+        // A multipart of ASCII parts is 7bit (RFC 2045 §6.4).
         edits.extend(encoding.map(|range| (range, b" 7bit\r\n".to_vec())));
         return Some(());
     }
@@ -71,10 +70,10 @@ fn collect_edits(
     Some(())
 }
 
-/// In lines, of text whose own lines end in CRLF (RFC 2045 §6.8).
+/// Encodes text with CRLF line ends in base64 lines (RFC 2045 §6.8).
 fn encode_base64(content: &[u8]) -> Vec<u8> {
     let mut lines = Vec::with_capacity(content.len() + content.len() / 32);
-    for line in content.split_inclusive(|octet| *octet == b'\n') {
+    for line in content.split_inclusive(|byte| *byte == b'\n') {
         match line.strip_suffix(b"\n") {
             Some(line) => {
                 lines.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));

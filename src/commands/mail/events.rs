@@ -1,4 +1,4 @@
-//! What `mail` says: stages, and for each recipient what became of it.
+//! Events and summaries of `mail`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::counters::LoadCounters;
-use crate::commands::report::Report;
+use crate::commands::report::{Report, plural};
 use crate::exit::Exit;
 use crate::net::tls::Certificate;
 use crate::output::Escaped;
@@ -15,28 +15,26 @@ use crate::smtp::{DeliveryOutcome, RecipientStatus, Stage, StageTiming};
 use crate::stats;
 use crate::time::{HumanDuration, nanoseconds, serialize_ns};
 
-/// Everything `mail` says on stdout.
+/// Lines of `mail` on stdout.
 pub(super) type MailReport = Report<MailEvent, Summary>;
 
-/// What it says before the end.
+/// Event before the summary.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum MailEvent {
-    /// A part of the dialogue is over.
     Stage(StageTiming),
-    /// Those who were deferred are tried again.
+    /// Deferred recipients are retried.
     Retry(Retry),
 }
 
-/// Another attempt.
+/// Retry of the deferred recipients.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "retry")]
 pub(super) struct Retry {
-    /// Which: the first one is 1.
+    /// 1-based number of the attempt.
     pub attempt: u32,
-    /// For how many.
     pub recipients: usize,
-    /// After how long.
+    /// Time until the attempt.
     #[serde(rename = "wait_ns", serialize_with = "serialize_ns")]
     pub wait: Duration,
 }
@@ -44,7 +42,7 @@ pub(super) struct Retry {
 impl fmt::Display for MailEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stage(timed) => timed.fmt(f),
+            Self::Stage(timing) => timing.fmt(f),
             Self::Retry(Retry { attempt, recipients, wait }) => {
                 let wait = humantime::format_duration(*wait);
                 write!(f, "{recipients} deferred; attempt {attempt} in {wait}")
@@ -59,37 +57,37 @@ impl fmt::Display for StageTiming {
     }
 }
 
-/// What it all came to.
+/// Summary of one mail.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "summary")]
 pub(super) struct Summary {
     pub command: &'static str,
-    /// The server, as it was typed, with its port.
+    /// Server as typed, with its port.
     pub server: String,
     pub peer: Option<String>,
-    /// The TLS version, if the line was encrypted.
+    /// TLS version, if the connection was encrypted.
     pub tls: Option<&'static str>,
-    /// What the server has shown, its own first.
+    /// Certificate chain of the server, its own certificate first.
     pub certificates: Vec<Certificate>,
-    /// How the login went.
+    /// Mechanism of the login.
     pub auth: Option<&'static str>,
-    /// The stage it came to.
+    /// Stage that failed, or the last one.
     pub stage: Stage,
     pub message_id: Option<String>,
     pub bytes: Option<usize>,
-    /// The words of EHLO before TLS, if there was a before.
+    /// Extensions announced before STARTTLS.
     pub offers_before_tls: Option<Vec<String>>,
-    /// The words of the EHLO that counted, if one was answered.
+    /// Extensions in the reply to the last EHLO.
     pub offers: Option<Vec<String>>,
     #[serde(serialize_with = "all_stages")]
     pub stages: BTreeMap<Stage, Duration>,
     pub recipients: Vec<RecipientResult>,
-    /// Whether all that is known of the server is told in the text too.
+    /// The text includes extensions and certificates (`--info`).
     #[serde(skip)]
     pub is_info: bool,
 }
 
-/// One recipient.
+/// Outcome of one recipient.
 #[derive(Debug, Serialize)]
 pub(super) struct RecipientResult {
     pub address: String,
@@ -100,7 +98,6 @@ pub(super) struct RecipientResult {
 }
 
 impl RecipientResult {
-    /// What became of a recipient.
     pub(super) fn from_recipient(recipient: &RecipientStatus) -> Self {
         let reply = recipient.reply.as_ref();
         let enhanced = reply.and_then(crate::smtp::Reply::enhanced_status);
@@ -113,11 +110,11 @@ impl RecipientResult {
         }
     }
 
-    /// Its line in a list: outcome, address, reply.
+    /// Line of text: outcome, address, reply.
     pub(super) fn text_line(&self) -> String {
         let outcome = match self.outcome {
             Some(DeliveryOutcome::Accepted) => "accepted",
-            Some(DeliveryOutcome::Refused) => "refused",
+            Some(DeliveryOutcome::Refused) => "rejected",
             Some(DeliveryOutcome::Deferred) => "deferred",
             Some(DeliveryOutcome::Unknown) => "unknown",
             None => "not sent",
@@ -130,24 +127,24 @@ impl RecipientResult {
     }
 }
 
-/// Every stage with its time, `null` where it was not reached.
+/// Serializes the duration of every stage, `null` if it was not reached.
 fn all_stages<S: Serializer>(stages: &BTreeMap<Stage, Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     let all = Stage::ALL.into_iter();
     serializer.collect_map(all.map(|stage| (format!("{stage}_ns"), stages.get(&stage).copied().map(nanoseconds))))
 }
 
 impl Summary {
-    /// What the server offers, and who it says it is.
+    /// Writes the extensions and certificates of the server.
     fn write_info(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = |words: &[String]| match words {
+        let list = |names: &[String]| match names {
             [] => "nothing".to_owned(),
-            words => words.join(", "),
+            names => names.join(", "),
         };
         if let Some(before) = &self.offers_before_tls {
-            write!(f, "\noffers before TLS: {}", Escaped(words(before).as_bytes()))?;
+            write!(f, "\nextensions before TLS: {}", Escaped(list(before).as_bytes()))?;
         }
         if let Some(offers) = &self.offers {
-            write!(f, "\noffers: {}", Escaped(words(offers).as_bytes()))?;
+            write!(f, "\nextensions: {}", Escaped(list(offers).as_bytes()))?;
         }
         for certificate in &self.certificates {
             let day = |seconds| jiff::Timestamp::from_second(seconds).map(|time| time.strftime("%Y-%m-%d").to_string());
@@ -155,9 +152,9 @@ impl Summary {
             let Certificate { subject, issuer, names, not_before_s, not_after_s, sha256 } = certificate;
             write!(f, "\ncertificate: {}", Escaped(subject.as_bytes()))?;
             if !names.is_empty() {
-                write!(f, "\n  for {}", Escaped(words(names).as_bytes()))?;
+                write!(f, "\n  for {}", Escaped(list(names).as_bytes()))?;
             }
-            write!(f, "\n  from {} to {}", day(*not_before_s), day(*not_after_s))?;
+            write!(f, "\n  valid from {} to {}", day(*not_before_s), day(*not_after_s))?;
             write!(f, ", issued by {}\n  SHA-256 {sha256}", Escaped(issuer.as_bytes()))?;
         }
         Ok(())
@@ -189,10 +186,10 @@ impl fmt::Display for Summary {
     }
 }
 
-/// Everything that many mails say.
+/// Lines of a load on stdout.
 pub(super) type LoadReport = Report<MailEvent, LoadSummary>;
 
-/// What many mails came to.
+/// Summary of a load.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "summary")]
 pub(super) struct LoadSummary {
@@ -200,9 +197,9 @@ pub(super) struct LoadSummary {
     server: String,
     #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
     elapsed: Duration,
-    /// How many connections there were at once.
+    /// Connections at once.
     concurrency: u64,
-    /// Octets of each mail.
+    /// Size of each message.
     bytes: usize,
     mails: u64,
     accepted: u64,
@@ -210,19 +207,18 @@ pub(super) struct LoadSummary {
     refused: u64,
     deferred: u64,
     unknown: u64,
-    /// That ended in any other way.
+    /// Mails with any other result.
     failed: u64,
-    /// Mails that were accepted, in each second.
+    /// Accepted mails per second.
     per_second: f64,
-    /// From the first step of a mail to the answer to its dot.
+    /// Time from the first stage of a mail to the reply to its final dot.
     total: Option<stats::DurationSummary>,
     #[serde(serialize_with = "all_series")]
     stages: BTreeMap<Stage, stats::DurationSummary>,
 }
 
 impl LoadSummary {
-    /// The end of a run.
-    #[expect(clippy::cast_precision_loss, reason = "2^53 mails are many")]
+    #[expect(clippy::cast_precision_loss, reason = "the count stays far below 2^53")]
     pub(super) fn new(
         server: String,
         elapsed: Duration,
@@ -267,24 +263,25 @@ impl fmt::Display for LoadSummary {
         let server = Escaped(self.server.as_bytes());
         writeln!(
             f,
-            "--- {server}, {} mails of {} bytes in {} ---",
+            "--- {server}, {} {} of {} bytes in {} ---",
             self.mails,
+            plural(self.mails, "mail", "mails"),
             self.bytes,
             HumanDuration(self.elapsed)
         )?;
         write!(f, "{} accepted", self.accepted)?;
         let others = [
-            (self.some_refused, "refused by some"),
-            (self.refused, "refused"),
+            (self.some_refused, "rejected for some recipients"),
+            (self.refused, "rejected"),
             (self.deferred, "deferred"),
             (self.unknown, "with unknown outcome"),
             (self.failed, "failed"),
         ];
-        for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
-            write!(f, ", {count} {what}")?;
+        for (count, outcome) in others.into_iter().filter(|(count, _)| *count > 0) {
+            write!(f, ", {count} {outcome}")?;
         }
-        let connections = if self.concurrency == 1 { "connection" } else { "connections" };
-        write!(f, ", {:.1} a second over {} {connections}", self.per_second, self.concurrency)?;
+        let connections = plural(self.concurrency, "connection", "connections");
+        write!(f, ", {:.1} per second over {} {connections}", self.per_second, self.concurrency)?;
         for (stage, summary) in &self.stages {
             write!(f, "\n{stage}: {summary}")?;
         }

@@ -1,7 +1,6 @@
-//! What is asked of a server beyond the delivery.
+//! Flags for optional SMTP extensions: CHUNKING, DSN, REQUIRETLS.
 //!
-//! Owns the flags for chunks, reports, strictness and TLS on the whole way. A server that does not offer what is asked
-//! for gets nothing: whoever asks wants to know.
+//! If the server does not offer a requested extension, nothing is sent.
 
 use clap::{Args, ValueEnum};
 
@@ -10,67 +9,68 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::smtp::{MAX_ENVID_LENGTH, RequestedExtensions, is_valid_notify};
 
-/// Beyond the delivery.
+/// Flags for SMTP extensions.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Protocol")]
 pub(super) struct ExtensionArgs {
-    /// Send the message as one chunk (CHUNKING, BDAT) and not as lines
+    /// Send the message with BDAT instead of DATA (CHUNKING)
     #[arg(long, hide_short_help = true)]
     chunking: bool,
 
-    /// Ask for reports (DSN): never, or success, failure and delay with commas
+    /// Request delivery reports (DSN): never, or a list of success,failure,delay
     #[arg(long, value_name = "WHEN", value_parser = notify, hide_short_help = true)]
     notify: Option<String>,
 
-    /// How much of the mail a report of failure is to hold
+    /// How much of the message a failure report should return
     #[arg(long, value_enum, value_name = "WHAT", hide_short_help = true)]
     ret: Option<Ret>,
 
-    /// What reports are to call this mail
+    /// Envelope identifier for delivery reports
     #[arg(long, value_name = "ID", value_parser = envid, hide_short_help = true)]
     envid: Option<String>,
 
-    /// Bear nothing that is usually forgiven
+    /// Treat tolerated deviations as errors
     ///
-    /// Replies that end in a bare LF (76), a password file that others can read (77), a message with a CR
-    /// that ends no line (65).
+    /// These are replies that end in a bare LF (exit 76), a password file readable by other users (77) and a
+    /// message with a bare CR (65).
     #[arg(long, hide_short_help = true)]
     pub strict: bool,
 
-    /// Let the mail go on under verified TLS only (REQUIRETLS)
+    /// Require verified TLS on every further hop (REQUIRETLS)
     #[arg(long, conflicts_with_all = ["plain", "insecure"], hide_short_help = true)]
     require_tls: bool,
 }
 
-/// How much of a mail.
+/// Part of the message that a failure report returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Ret {
-    /// All of it
+    /// The complete message
     Full,
-    /// Its headers
+    /// Headers only
     Hdrs,
 }
 
 impl ExtensionArgs {
-    /// Refuses what could not be done.
+    /// Rejects contradictory flags.
     pub(super) fn check(&self, is_encrypted: bool) -> Result<()> {
         if self.require_tls && !is_encrypted {
-            return Err(Error::new(Exit::Usage, "--require-tls wants TLS on our part of the way too")
-                .expected("--starttls or --tls"));
+            return Err(
+                Error::new(Exit::Usage, "--require-tls needs TLS to the server, too").expected("--starttls or --tls")
+            );
         }
         Ok(())
     }
 
-    /// Refuses a message that would have to be mended.
+    /// Rejects a message with bare CR if `--strict` is given.
     pub(super) fn check_message(&self, message: &Message) -> Result<()> {
         if self.strict && message.bare_cr_count > 0 {
-            return Err(Error::new(Exit::InvalidInput, "the message holds a CR that ends no line")
-                .expected("lines that end in LF or in CR LF"));
+            return Err(Error::new(Exit::InvalidInput, "the message contains a bare CR")
+                .expected("lines that end in LF or CR LF"));
         }
         Ok(())
     }
 
-    /// The same in the words of [`smtp`](crate::smtp).
+    /// Converts the flags to [`RequestedExtensions`].
     pub(super) fn requested_extensions(&self) -> RequestedExtensions {
         RequestedExtensions {
             chunking: self.chunking,
@@ -88,15 +88,15 @@ fn notify(text: &str) -> Result<String, String> {
     if is_valid_notify(&text) {
         Ok(text)
     } else {
-        Err("expected never, or success, failure and delay with commas".to_owned())
+        Err("expected never, or a list of success, failure and delay, separated by commas".to_owned())
     }
 }
 
-/// RFC 3461 §4.4: printable.
+/// Parses an ENVID, which must be printable (RFC 3461 §4.4).
 fn envid(text: &str) -> Result<String, String> {
     let fits = (1..=MAX_ENVID_LENGTH).contains(&text.len())
-        && text.bytes().all(|octet| octet.is_ascii_graphic() || octet == b' ');
-    if fits { Ok(text.to_owned()) } else { Err("expected up to 100 printable characters of ASCII".to_owned()) }
+        && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    if fits { Ok(text.to_owned()) } else { Err("expected 1 to 100 printable ASCII characters".to_owned()) }
 }
 
 #[cfg(test)]
@@ -104,7 +104,7 @@ mod tests {
     use super::{envid, notify};
 
     #[test]
-    fn never_stands_alone() {
+    fn never_excludes_other_conditions() {
         assert_eq!(notify("success,Delay").as_deref(), Ok("SUCCESS,DELAY"));
         assert!(notify("never").is_ok());
         for text in ["", "never,delay", "success,", "sometimes", "success delay"] {

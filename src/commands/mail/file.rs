@@ -1,7 +1,7 @@
-//! A file as a part of a message.
+//! Files as parts of a message.
 //!
-//! Owns its media type, and the encoding under which it arrives octet for octet: where the composer would
-//! take it for lines although it is none, it is written down here.
+//! Owns the media type and the encoding that preserves the file byte for byte: where mail-builder would treat
+//! non-text as lines, the encoding is done here.
 
 use std::fs;
 use std::io::Read as _;
@@ -17,10 +17,10 @@ use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 use crate::smtp::{canonicalize, count_bare_line_ends};
 
-/// The longest line of base64 (RFC 2045 §6.8).
+/// Maximum length of a base64 line (RFC 2045 §6.8).
 const BASE64_LINE_LENGTH: usize = 76;
 
-/// The part that a file is.
+/// Builds the part of an attached file.
 pub(super) fn attachment_part(path: &Path) -> Result<MimePart<'static>> {
     let kind = mime_guess::from_path(path).first_or_octet_stream().essence_str().to_owned();
     Ok(build_part(kind, read_file(path)?))
@@ -28,10 +28,10 @@ pub(super) fn attachment_part(path: &Path) -> Result<MimePart<'static>> {
 
 fn build_part(media_type: String, bytes: Vec<u8>) -> MimePart<'static> {
     if media_type.starts_with("message/") {
-        // A message within a message is not encoded (RFC 2046 §5.2.1); one that would have to be is a file.
+        // A message part must not be encoded (RFC 2046 §5.2.1); one that would need encoding is sent as a file.
         let mut lines = Vec::new();
         canonicalize(&bytes, &mut lines);
-        let is_short = lines.split(|octet| *octet == b'\n').all(|line| line.len() <= MAX_LINE_LENGTH + 1);
+        let is_short = lines.split(|byte| *byte == b'\n').all(|line| line.len() <= MAX_LINE_LENGTH + 1);
         return if bytes.is_ascii() && !bytes.contains(&0) && is_short {
             MimePart::new(media_type, lines).transfer_encoding("7bit")
         } else {
@@ -46,7 +46,7 @@ fn build_part(media_type: String, bytes: Vec<u8>) -> MimePart<'static> {
     MimePart::new(media_type, bytes)
 }
 
-/// A part with what it is for and the name of its file (RFC 2183).
+/// Adds Content-Disposition with the file name (RFC 2183).
 pub(super) fn with_disposition(
     part: MimePart<'static>,
     disposition: &'static str,
@@ -55,34 +55,34 @@ pub(super) fn with_disposition(
     Ok(part.header("Content-Disposition", ContentType::new(disposition).attribute("filename", file_name(path)?)))
 }
 
-/// The octets of a file.
+/// Reads a file.
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
     let shown = path.display();
     let failed = |error: std::io::Error| {
         Error::new(Exit::InputMissing, format!("cannot read {shown}: {}", io_error_text(&error))).with_source(error)
     };
     if fs::metadata(path).map_err(failed)?.is_dir() {
-        return Err(Error::new(Exit::InputMissing, format!("cannot read {shown}: it is a directory")));
+        return Err(Error::new(Exit::InputMissing, format!("cannot read {shown}: is a directory")));
     }
     fs::read(path).map_err(failed)
 }
 
-/// All of standard input.
+/// Reads all of standard input.
 pub(super) fn read_stdin() -> Result<Vec<u8>> {
-    let mut octets = Vec::new();
-    std::io::stdin().read_to_end(&mut octets).map_err(|error| {
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes).map_err(|error| {
         Error::new(Exit::Io, format!("cannot read standard input: {}", io_error_text(&error))).with_source(error)
     })?;
-    Ok(octets)
+    Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::build_part;
 
-    fn written(kind: &str, octets: &[u8]) -> String {
+    fn written(kind: &str, bytes: &[u8]) -> String {
         let mut out = Vec::new();
-        build_part(kind.to_owned(), octets.to_vec()).write_part(&mut out);
+        build_part(kind.to_owned(), bytes.to_vec()).write_part(&mut out);
         String::from_utf8(out).expect("ASCII")
     }
 
@@ -90,8 +90,8 @@ mod tests {
     fn a_message_is_a_message_unless_it_would_have_to_be_encoded() {
         let text = written("message/rfc822", b"Subject: x\n\nhi\n");
         assert!(text.contains("message/rfc822") && text.contains("7bit") && text.ends_with("Subject: x\r\n\r\nhi\r\n"));
-        for octets in ["Subject: x\n\n\u{fc}\n".as_bytes(), &[b'x'; 999], b"\0"] {
-            let text = written("message/rfc822", octets);
+        for bytes in ["Subject: x\n\n\u{fc}\n".as_bytes(), &[b'x'; 999], b"\0"] {
+            let text = written("message/rfc822", bytes);
             assert!(text.contains("application/octet-stream") && text.contains("base64"), "{text}");
         }
     }

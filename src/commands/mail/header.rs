@@ -1,8 +1,7 @@
-//! A header of the user's own.
+//! Headers given with `--header`.
 //!
-//! Owns which ones may be given. A message has one each of those that RFC 5322 §3.6 counts: what has a flag
-//! is said with it, Date and Message-ID take the place of ours, and what tells how the parts are written
-//! down belongs to whoever writes them down.
+//! Owns the rules for them. Headers that RFC 5322 §3.6 allows once must not be repeated: those with a flag are set by
+//! it, Date and Message-ID replace the generated ones, and MIME headers follow from the parts.
 
 use std::str::FromStr;
 
@@ -15,9 +14,9 @@ use super::message::{MAX_LINE_LENGTH, Person, check_single_line};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
-/// What has a flag.
+/// Headers that have a flag.
 const HEADERS_WITH_A_FLAG: [&str; 6] = ["from", "to", "cc", "bcc", "subject", "reply-to"];
-/// What holds an address.
+/// Headers that contain an address.
 const ADDRESS_HEADERS: [&str; 9] = [
     "sender",
     "errors-to",
@@ -29,24 +28,23 @@ const ADDRESS_HEADERS: [&str; 9] = [
     "resent-cc",
     "resent-reply-to",
 ];
-/// What holds ids.
+/// Headers that contain message ids.
 const MESSAGE_ID_HEADERS: [&str; 2] = ["in-reply-to", "references"];
-/// What follows from the parts (RFC 2045 §3).
+/// Headers that follow from the parts (RFC 2045 §3).
 const MIME_HEADERS: [&str; 4] = ["mime-version", "content-type", "content-transfer-encoding", "content-disposition"];
-/// What there may be one of (RFC 5322 §3.6) and has no flag.
+/// Headers without a flag that may occur once (RFC 5322 §3.6).
 const UNIQUE_HEADERS: [&str; 5] = ["date", "message-id", "sender", "in-reply-to", "references"];
 
-/// Such a header.
+/// Header name and value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    /// Its name, as it was typed.
+    /// Name as typed.
     pub name: String,
-    /// What follows the colon.
     pub value: String,
 }
 
 impl Header {
-    /// Whether this is its name.
+    /// Compares the name, ignoring case.
     pub(super) fn is_named(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
     }
@@ -60,56 +58,57 @@ impl FromStr for Header {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let refused = |what: String| Error::new(Exit::InvalidInput, what);
-        // RFC 5322 §2.2: printable ASCII without a colon.
+        let invalid = |message: String| Error::new(Exit::InvalidInput, message);
+        // A name is printable ASCII without a colon (RFC 5322 §2.2).
         let split = text
             .split_once(':')
-            .filter(|(name, _)| !name.is_empty() && name.bytes().all(|octet| octet.is_ascii_graphic()));
+            .filter(|(name, _)| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic()));
         let Some((name, value)) = split else {
-            return Err(refused(format!("{text:?} is no header")).expected("'Name: value'"));
+            return Err(invalid(format!("invalid header {text:?}")).expected("'Name: value'"));
         };
         check_single_line("a header", value)?;
         let header = Self { name: name.to_owned(), value: value.trim().to_owned() };
         if header.is_one_of(&HEADERS_WITH_A_FLAG) {
-            return Err(refused(format!("{name} has a flag of its own"))
-                .expected("a header without one")
-                .remedy(format!("--{}", name.to_ascii_lowercase())));
+            return Err(invalid(format!("{name} has its own flag"))
+                .expected("a header without a flag")
+                .remedy(format!("use --{}", name.to_ascii_lowercase())));
         }
         if header.is_one_of(&MIME_HEADERS) {
-            return Err(refused(format!("{name} follows from the parts of the message"))
-                .expected("a header that does not say how they are written down")
+            return Err(invalid(format!("{name} is determined by the parts of the message"))
+                .expected("a header other than those of MIME")
                 .remedy("write the message yourself and send it with --raw"));
         }
         if header.is_named("resent-bcc") {
-            return Err(refused("what Resent-Bcc says would be seen by everybody".to_owned())
-                .expected("a header that is for all recipients")
-                .remedy("--bcc"));
+            return Err(invalid("Resent-Bcc would be visible to all recipients".to_owned())
+                .expected("a header meant for all recipients")
+                .remedy("use --bcc"));
         }
         if header.is_one_of(&MESSAGE_ID_HEADERS) && !header.value.is_ascii() {
-            return Err(refused(format!("{:?} is no message id", header.value)).expected("ids in ASCII: <1@x.test>"));
+            return Err(invalid(format!("invalid message id {:?}", header.value))
+                .expected("message ids in ASCII, such as <1@x.test>"));
         }
         if name.len() > MAX_LINE_LENGTH / 2 || header.value.split(' ').any(|word| word.len() > MAX_LINE_LENGTH / 2) {
-            return Err(refused("a header that cannot be folded is too long".to_owned())
-                .expected("blanks in it: a line has 998 octets at most (RFC 5322 §2.1.1)"));
+            return Err(invalid("the header is too long and cannot be folded".to_owned())
+                .expected("spaces at which it can be folded to lines of 998 bytes (RFC 5322 §2.1.1)"));
         }
         if header.is_named("sender") {
             header.value.parse::<Person>()?;
         }
         if header.is_named("date") && rfc2822::parse(&header.value).is_err() {
-            return Err(refused(format!("{:?} is no date", header.value))
-                .expected("one of RFC 5322 §3.3, like 'Date: Thu, 26 Nov 2026 16:00:00 +0100'"));
+            return Err(invalid(format!("invalid date {:?}", header.value))
+                .expected("a date as in RFC 5322 §3.3, such as 'Date: Thu, 26 Nov 2026 16:00:00 +0100'"));
         }
         if header.is_named("message-id") && header.message_id().is_none() {
-            return Err(refused(format!("{:?} is no message id", header.value))
-                .expected("one of RFC 5322 §3.6.4, like 'Message-ID: <1@x.test>'"));
+            return Err(invalid(format!("invalid message id {:?}", header.value))
+                .expected("a message id as in RFC 5322 §3.6.4, such as 'Message-ID: <1@x.test>'"));
         }
         Ok(header)
     }
 }
 
 impl Header {
-    /// As it is written down. Letters beyond ASCII become encoded words, but never within an address or an
-    /// id (RFC 2047 §5).
+    /// Encodes the value. Non-ASCII characters become encoded words, but never within an address or a message id
+    /// (RFC 2047 §5).
     pub(super) fn encoded(&self) -> Result<HeaderType<'static>> {
         if self.value.is_ascii() {
             return Ok(Raw::new(self.value.clone()).into());
@@ -120,7 +119,7 @@ impl Header {
         Ok(Text::new(self.value.clone()).into())
     }
 
-    /// A message id without its brackets.
+    /// Message id without its brackets.
     pub(super) fn message_id(&self) -> Option<&str> {
         let id = self.value.strip_prefix('<')?.strip_suffix('>')?;
         let (left, right) = id.split_once('@')?;
@@ -130,12 +129,12 @@ impl Header {
     }
 }
 
-/// Refuses a second one where there may be one.
+/// Rejects a repeated header that may occur once.
 pub(super) fn check_unique(headers: &[Header]) -> Result<()> {
     for name in UNIQUE_HEADERS {
         if headers.iter().filter(|header| header.is_named(name)).count() > 1 {
-            return Err(Error::new(Exit::InvalidInput, format!("--header has {name} twice"))
-                .expected("one of it in a message (RFC 5322 §3.6)"));
+            return Err(Error::new(Exit::InvalidInput, format!("--header {name} was given twice"))
+                .expected("one in a message (RFC 5322 §3.6)"));
         }
     }
     Ok(())
@@ -146,7 +145,7 @@ mod tests {
     use super::{Header, check_unique};
 
     #[test]
-    fn headers_cannot_smuggle_another_or_stand_beside_one_that_counts() {
+    fn headers_cannot_contain_another_header_or_repeat_a_unique_one() {
         for right in [
             "X-Lab: yes",
             "Sender: a@b.test",

@@ -1,7 +1,7 @@
-//! Many mails: how long each step takes, and how many a server takes in a second.
+//! Load: many mails, to measure stage durations and mails per second.
 //!
-//! Owns the threads, each with a connection of its own at a time, the pace, and the sum. Load is for a
-//! server that is one's own: beyond loopback it wants a word.
+//! Owns the workers, each with one connection at a time, the rate and the totals. Load beyond loopback requires
+//! `--i-own-this-target`.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -15,6 +15,7 @@ use super::session::{ProgressEvent, SessionRunner};
 use super::session_exit;
 use crate::commands::args::parse_arg;
 use crate::commands::fail_if::FailIf;
+use crate::commands::report::plural;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::tls::ClientTls;
@@ -23,43 +24,43 @@ use crate::output::{Output, StatusLine};
 use crate::smtp::{self, ClientConfig, ClientEvent, Stage};
 use crate::time::Moment;
 
-/// A connection that cannot be made so often in a row will not be made.
+/// Consecutive connect failures after which a worker gives up.
 const MAX_CONSECUTIVE_FAILURES: u32 = 10;
-/// How often the live line is looked at.
+/// Refresh interval of the status line.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What is about one mail, and not told or done for many.
+/// Flags that apply to a single mail only.
 const SINGLE_MAIL_FLAGS: [&str; 7] = ["dry_run", "info", "stop_after", "retry", "rejected_to", "trace", "explain"];
 
-/// How many mails, how many at once, how fast.
+/// Load flags.
 #[derive(Debug, Args)]
 pub(super) struct LoadArgs {
-    /// Send the mail N times; 0 is until stopped
+    /// Send the mail N times; 0 = until interrupted
     #[arg(short, long, value_name = "N", help_heading = "Load", conflicts_with_all = SINGLE_MAIL_FLAGS, hide_short_help = true)]
     count: Option<u64>,
 
-    /// Over K connections at once
+    /// Use K connections at once
     #[arg(long, value_name = "K", help_heading = "Load", conflicts_with_all = SINGLE_MAIL_FLAGS, hide_short_help = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: Option<u16>,
 
-    /// That many a second over all of them, like 10/s
+    /// Mails per second over all connections, such as 10/s
     #[arg(long, value_name = "R/s", help_heading = "Load", conflicts_with_all = SINGLE_MAIL_FLAGS, hide_short_help = true, value_parser = parse_arg::<SendRate>)]
     rate: Option<SendRate>,
 
-    /// Send all mails of a connection over it, one after the other
+    /// Send several mails over each connection
     #[arg(long, help_heading = "Load", conflicts_with_all = SINGLE_MAIL_FLAGS, hide_short_help = true)]
     reuse: bool,
 
-    /// Exit 1 if this holds, e.g. 'dot.p99>50ms'; repeatable
-    #[arg(long, value_name = "FIGURE>LIMIT", help_heading = "Load", conflicts_with_all = SINGLE_MAIL_FLAGS, hide_short_help = true, value_parser = |text: &str| FailIf::parse(text, FIGURES))]
+    /// Exit 1 if EXPR holds, e.g. 'dot.p99>50ms'; repeatable
+    #[arg(long, value_name = "EXPR", help_heading = "Load", conflicts_with_all = SINGLE_MAIL_FLAGS, hide_short_help = true, value_parser = |text: &str| FailIf::parse(text, FIGURES))]
     fail_if: Vec<FailIf>,
 
-    /// Many mails to a server beyond loopback
+    /// Allow more than one mail to a non-loopback server
     #[arg(long, help_heading = "Load", hide_short_help = true)]
     i_own_this_target: bool,
 }
 
-/// So many in a second.
+/// Mails per second, stored as the interval between two mails.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct SendRate(Duration);
 
@@ -70,19 +71,20 @@ impl std::str::FromStr for SendRate {
         let number = text.strip_suffix("/s").filter(|number| !number.starts_with(['+', '-']));
         let rate = number.and_then(|number| number.parse::<f64>().ok()).filter(|rate| (1e-6..=1e6).contains(rate));
         rate.map(|rate| Self(Duration::from_secs_f64(rate.recip()))).ok_or_else(|| {
-            Error::new(Exit::Usage, format!("{text:?} is no rate")).expected("mails in a second, like 10/s or 0.5/s")
+            Error::new(Exit::Usage, format!("invalid rate '{text}'"))
+                .expected("mails per second, such as 10/s or 0.5/s")
         })
     }
 }
 
 impl LoadArgs {
-    /// Whether there is more to do than a single mail.
+    /// Returns true if a load was requested.
     pub(super) fn is_wanted(&self) -> bool {
         let Self { count, concurrency, rate, reuse, fail_if, i_own_this_target: _ } = self;
         count.is_some() || concurrency.is_some() || rate.is_some() || *reuse || !fail_if.is_empty()
     }
 
-    /// How many mails; none for until stopped.
+    /// Number of mails; `None` = until interrupted.
     fn mails(&self) -> Option<u64> {
         Some(self.count.unwrap_or(1)).filter(|count| *count > 0)
     }
@@ -92,17 +94,17 @@ impl LoadArgs {
         self.mails().map_or(wanted, |mails| wanted.min(mails))
     }
 
-    /// Refuses to burden a stranger.
+    /// Rejects load on targets beyond loopback.
     pub(super) fn check_load_allowed(&self, peers: &[SocketAddr]) -> Result<()> {
         let is_load = self.mails() != Some(1);
-        let stranger = peers.iter().find(|peer| !peer.ip().to_canonical().is_loopback());
-        let Some(peer) = stranger.filter(|_| is_load && !self.i_own_this_target) else { return Ok(()) };
-        Err(Error::new(Exit::Usage, format!("that many mails to {} could do harm", peer.ip()))
+        let external = peers.iter().find(|peer| !peer.ip().to_canonical().is_loopback());
+        let Some(peer) = external.filter(|_| is_load && !self.i_own_this_target) else { return Ok(()) };
+        Err(Error::new(Exit::Usage, format!("this many mails could overload {}", peer.ip()))
             .expected("a server on loopback, or one mail")
-            .remedy("if it is yours to burden, say --i-own-this-target"))
+            .remedy("if the target is yours, add --i-own-this-target"))
     }
 
-    /// Sends them all, and says what they came to.
+    /// Sends all mails and reports the totals.
     pub(super) fn run(
         &self,
         session: &SessionRunner<'_>,
@@ -119,57 +121,48 @@ impl LoadArgs {
         };
         let started = net::now();
         let threads = self.threads();
-        let mut tally = LoadCounters::default();
-        let mut live = StatusLine::new(output.style());
-        let mut cut = None;
+        let mut counters = LoadCounters::default();
+        let mut status = StatusLine::new(output.style());
+        let mut interruption = None;
         std::thread::scope(|scope| -> Result<()> {
             let mut workers = Vec::new();
-            // Each has its own ear for signals, and wakes us when it ends; all of them, or none begins.
-            let ears: Result<Vec<_>> = (0..threads).map(|_| Ok((Signals::install()?, signals.waker()?))).collect();
-            for (number, (ear, nudge)) in (0..).zip(ears?) {
-                let worker = LoadWorker {
-                    load: self,
-                    session,
-                    config: config.clone(),
-                    tls,
-                    shared: &shared,
-                    started,
-                    index: number,
-                };
-                workers.push(scope.spawn(move || worker.run(ear, &nudge)));
+            // Each worker has its own signal handler and wakes this thread when it ends. Create all before any starts.
+            let handles: Result<Vec<_>> = (0..threads).map(|_| Ok((Signals::install()?, signals.waker()?))).collect();
+            for (index, (worker_signals, waker)) in (0..).zip(handles?) {
+                let worker =
+                    LoadWorker { load: self, session, config: config.clone(), tls, shared: &shared, started, index };
+                workers.push(scope.spawn(move || worker.run(worker_signals, &waker)));
             }
             while shared.threads_ended.load(Ordering::Acquire) < workers.len() {
                 if let WakeReason::Signal(signal) = signals.wait(Some(net::now() + POLL_INTERVAL)) {
-                    cut = Some(signal.error());
+                    interruption = Some(signal.error());
                     break;
                 }
-                let decided = shared.completed.load(Ordering::Relaxed);
-                live.update(net::now(), || format!("{decided} mails"));
+                let completed = shared.completed.load(Ordering::Relaxed);
+                status.update(net::now(), || format!("{completed} {}", plural(completed, "mail", "mails")));
             }
             for worker in workers {
-                tally.merge(worker.join().map_err(|_| Error::new(Exit::Bug, "a thread that sends has died"))?);
+                counters.merge(worker.join().map_err(|_| Error::new(Exit::Bug, "a worker thread panicked"))?);
             }
             Ok(())
         })?;
-        live.clear();
+        status.clear();
         let elapsed = net::now() - started;
-        let cut = cut.or_else(|| signals.take().map(Signal::error)).or_else(|| {
-            let is_late = session.deadline().is_some_and(|until| until <= net::now());
+        let interruption = interruption.or_else(|| signals.take().map(Signal::error)).or_else(|| {
+            let is_late = session.deadline().is_some_and(|deadline| deadline <= net::now());
             is_late.then(|| Error::new(Exit::TemporaryFailure, "the deadline has passed"))
         });
-        let exit = self.report_outcome(&tally, cut, output);
+        let exit = self.report_outcome(&counters, interruption, output);
         let bytes = config.envelope.as_ref().map_or(0, |envelope| smtp::canonical_size(&envelope.message));
-        let summary = LoadSummary::new(server, elapsed, bytes, threads, &tally);
+        let summary = LoadSummary::new(server, elapsed, bytes, threads, &counters);
         output.emit(&LoadReport::summary(summary))?;
         Ok(exit)
     }
 
-    /// The code of all mails; of what cut them short if there was none.
+    /// Reports errors and broken assertions; returns the exit code of all mails.
     fn report_outcome(&self, counters: &LoadCounters, interruption: Option<Error>, output: &mut Output) -> Exit {
         if counters.has_given_up {
-            output.note(&format!(
-                "note: after {MAX_CONSECUTIVE_FAILURES} connections in a row that came to nothing no more are tried"
-            ));
+            output.note(&format!("note: gave up after {MAX_CONSECUTIVE_FAILURES} failed connections in a row"));
         }
         if let Some(error) =
             counters.first_failure.as_ref().or(interruption.as_ref().filter(|_| counters.exits.is_empty()))
@@ -177,7 +170,7 @@ impl LoadArgs {
             output.report_error(error);
         }
         let mut exit = match interruption {
-            Some(cut) if counters.exits.is_empty() => cut.exit(),
+            Some(error) if counters.exits.is_empty() => error.exit(),
             _ if counters.exits.is_empty() => Exit::Negative,
             _ => Exit::combined(counters.exits.keys().copied()),
         };
@@ -192,15 +185,15 @@ impl LoadArgs {
     }
 }
 
-/// What the threads share.
+/// State shared by the workers.
 struct SharedProgress {
-    /// The number of the next mail, from 0.
+    /// Number of the next mail, from 0.
     next: AtomicU64,
     completed: AtomicU64,
     threads_ended: AtomicUsize,
 }
 
-/// One thread.
+/// Worker thread.
 struct LoadWorker<'a> {
     load: &'a LoadArgs,
     session: &'a SessionRunner<'a>,
@@ -213,61 +206,61 @@ struct LoadWorker<'a> {
 
 impl LoadWorker<'_> {
     fn run(self, mut signals: Signals, waker: &Waker) -> LoadCounters {
-        let mut tally = LoadCounters::default();
+        let mut counters = LoadCounters::default();
         if self.load.reuse {
-            self.send_on_one_connection(&mut tally, &mut signals);
+            self.send_on_one_connection(&mut counters, &mut signals);
         } else {
-            self.send_on_separate_connections(&mut tally, &mut signals);
+            self.send_on_separate_connections(&mut counters, &mut signals);
         }
         self.shared.threads_ended.fetch_add(1, Ordering::Release);
         waker.wake();
-        tally
+        counters
     }
 
     fn interval(&self) -> Duration {
         self.load.rate.map_or(Duration::ZERO, |SendRate(interval)| interval)
     }
 
-    /// A connection for each mail.
+    /// Sends each mail over a connection of its own.
     fn send_on_separate_connections(&self, counters: &mut LoadCounters, signals: &mut Signals) {
-        let mut in_vain = 0;
+        let mut failures = 0;
         loop {
             let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
             if self.load.mails().is_some_and(|mails| number >= mails) {
                 return;
             }
             let due = self.started + self.interval().saturating_mul(u32::try_from(number).unwrap_or(u32::MAX));
-            let is_over = self.wait_until_due(due, signals) || self.run_connection(1, counters, signals, &mut in_vain);
+            let is_over = self.wait_until_due(due, signals) || self.run_connection(1, counters, signals, &mut failures);
             if is_over {
                 return;
             }
         }
     }
 
-    /// Its share of the mails over one connection, and over another one only if that breaks.
+    /// Sends this worker's share of the mails over one connection, reconnecting only if it fails.
     fn send_on_one_connection(&self, counters: &mut LoadCounters, signals: &mut Signals) {
         let threads = self.load.threads();
         let share = |mails: u64| mails / threads + u64::from(self.index < mails % threads);
         let share = self.load.mails().map_or(u64::MAX, share);
         let due = self.started + self.interval().saturating_mul(u32::try_from(self.index).unwrap_or(u32::MAX));
-        let mut in_vain = 0;
+        let mut failures = 0;
         let mut is_over = self.wait_until_due(due, signals);
         loop {
-            let decided: u64 = counters.exits.values().sum();
-            if is_over || decided >= share {
+            let completed: u64 = counters.exits.values().sum();
+            if is_over || completed >= share {
                 return;
             }
-            is_over = self.run_connection(share - decided, counters, signals, &mut in_vain);
+            is_over = self.run_connection(share - completed, counters, signals, &mut failures);
         }
     }
 
-    /// Lets time pass, and says whether a signal came.
+    /// Waits until `due` or the deadline; returns true on a signal.
     fn wait_until_due(&self, due: Moment, signals: &mut Signals) -> bool {
-        let until = self.session.deadline().map_or(due, |until| until.min(due));
+        let until = self.session.deadline().map_or(due, |deadline| deadline.min(due));
         due > net::now() && matches!(signals.wait(Some(until)), WakeReason::Signal(_))
     }
 
-    /// One connection, and whether that is enough.
+    /// Sends mails over one connection; returns true if this worker is finished.
     fn run_connection(
         &self,
         mails: u64,
@@ -276,55 +269,56 @@ impl LoadWorker<'_> {
         consecutive_failures: &mut u32,
     ) -> bool {
         let threads = u32::try_from(self.load.threads()).unwrap_or(u32::MAX);
-        let plan = ClientConfig {
+        let config = ClientConfig {
             transaction_count: mails,
             min_interval: self.interval().saturating_mul(threads),
             ..self.config.clone()
         };
-        let mut spent = Duration::ZERO;
-        let mut decided = 0;
-        let tell = &mut |step: ProgressEvent<'_>| {
+        let mut total = Duration::ZERO;
+        let mut completed = 0;
+        let on_event = &mut |event: ProgressEvent<'_>| {
             let mut stage = |stage: Stage, took: Duration| {
-                spent += took;
+                total += took;
                 counters.stages.entry(stage).or_default().push(took);
             };
-            match step {
+            match event {
                 ProgressEvent::Connected { resolve, connect, .. } => {
                     stage(Stage::Resolve, resolve);
                     stage(Stage::Connect, connect);
                 }
-                ProgressEvent::Client(ClientEvent::StageFinished(timed)) => stage(timed.stage, timed.took),
-                ProgressEvent::Client(ClientEvent::TransactionFinished { exit, error: why }) => {
+                ProgressEvent::Client(ClientEvent::StageFinished(timing)) => stage(timing.stage, timing.took),
+                ProgressEvent::Client(ClientEvent::TransactionFinished { exit, error }) => {
                     *counters.exits.entry(*exit).or_default() += 1;
-                    if let (None, Some(why)) = (&counters.first_failure, why) {
-                        counters.first_failure = Some(why.with_exit(why.exit()));
+                    if let (None, Some(error)) = (&counters.first_failure, error) {
+                        counters.first_failure = Some(error.with_exit(error.exit()));
                     }
-                    counters.total.push(std::mem::take(&mut spent));
-                    decided += 1;
+                    counters.total.push(std::mem::take(&mut total));
+                    completed += 1;
                     self.shared.completed.fetch_add(1, Ordering::Relaxed);
                 }
                 ProgressEvent::Client(_) => {}
             }
         };
-        let ended = self.session.run_with(plan, self.tls, signals, tell);
-        let (done, line) = match ended {
-            Ok(ended) => ended,
+        let outcome = self.session.run_with(config, self.tls, signals, on_event);
+        let (result, connection) = match outcome {
+            Ok(outcome) => outcome,
             Err(error) => {
                 counters.record_failure(error.exit(), error);
                 return true;
             }
         };
-        *consecutive_failures = if decided > 0 || done.stage >= Stage::Mail { 0 } else { *consecutive_failures + 1 };
-        let exit = session_exit(&done);
-        // A mail that was cut off by us says nothing of the server, unless it may have arrived.
-        let is_told = done.is_transaction_finished || (line.is_interrupted && exit != Exit::OutcomeUnknown);
-        match done.failure.or_else(|| smtp::first_rejection(&done.recipients)) {
-            _ if is_told => {}
+        *consecutive_failures =
+            if completed > 0 || result.stage >= Stage::Mail { 0 } else { *consecutive_failures + 1 };
+        let exit = session_exit(&result);
+        // A mail interrupted by this client is not counted, unless it may have been accepted.
+        let is_counted = result.is_transaction_finished || (connection.is_interrupted && exit != Exit::OutcomeUnknown);
+        match result.failure.or_else(|| smtp::first_rejection(&result.recipients)) {
+            _ if is_counted => {}
             Some(error) => counters.record_failure(exit, error),
             None => *counters.exits.entry(exit).or_default() += 1,
         }
         counters.has_given_up |= *consecutive_failures >= MAX_CONSECUTIVE_FAILURES;
-        line.is_interrupted || *consecutive_failures >= MAX_CONSECUTIVE_FAILURES
+        connection.is_interrupted || *consecutive_failures >= MAX_CONSECUTIVE_FAILURES
     }
 }
 

@@ -1,7 +1,7 @@
-//! Where a password comes from.
+//! Login flags and sources of the password.
 //!
-//! Owns the four ways: a file, a descriptor, a command, a question on the terminal. Never the command
-//! line, never the environment: both can be read by others.
+//! Owns the four sources: a file, a descriptor, a command, a prompt on the terminal. Command line and environment
+//! are not among them, because other users can read them.
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -19,41 +19,41 @@ use crate::mac::Secret;
 use crate::output::Output;
 use crate::smtp::{Credentials, Mechanism};
 
-/// Who logs in, and how.
+/// Login flags.
 #[derive(Debug, Args)]
 pub(super) struct LoginArgs {
     /// Log in as this user
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
 
-    /// The password or token, in a file that only you can read
+    /// Read the password or token from FILE (mode 0600)
     #[arg(long, value_name = "FILE", requires = "user", group = "password")]
     password_file: Option<PathBuf>,
 
-    /// The password or token, on this descriptor
+    /// Read the password or token from file descriptor N
     #[arg(long, value_name = "N", requires = "user", group = "password", hide_short_help = true)]
     password_fd: Option<u32>,
 
-    /// The password or token, as the first line that CMD prints
+    /// Read the password or token from the first line that CMD prints
     #[arg(long, value_name = "CMD", requires = "user", group = "password", value_parser = parse_arg::<Hook>, hide_short_help = true)]
     password_command: Option<Hook>,
 
-    /// SCRAM-SHA-256, PLAIN, LOGIN or XOAUTH2; the strongest offered unless given
+    /// SCRAM-SHA-256, PLAIN, LOGIN or XOAUTH2 [default: the strongest offered]
     #[arg(long, value_name = "MECH", requires = "user", value_parser = parse_arg::<Mechanism>, hide_short_help = true)]
     auth: Option<Mechanism>,
 
-    /// Send the password even where others could read it
+    /// Send the password even without verified TLS
     #[arg(long, requires = "user", hide_short_help = true)]
     insecure_auth: bool,
 }
 
 impl LoginArgs {
-    /// Whether somebody is to log in.
+    /// Returns true if a login was requested.
     pub(super) fn is_wanted(&self) -> bool {
         self.user.is_some()
     }
 
-    /// Who logs in; asks for the password if nothing else says it and there is a terminal.
+    /// Obtains the credentials; prompts for the password on a terminal if no flag names a source.
     pub(super) fn credentials(
         &self,
         output: &Output,
@@ -62,7 +62,7 @@ impl LoginArgs {
     ) -> Result<Option<Credentials>> {
         let Some(user) = &self.user else { return Ok(None) };
         if user.chars().any(char::is_control) {
-            return Err(Error::new(Exit::InvalidInput, "the user's name holds control characters"));
+            return Err(Error::new(Exit::InvalidInput, "the user name contains control characters"));
         }
         let secret = match (&self.password_file, self.password_fd, &self.password_command) {
             (Some(file), ..) => self.read_password_file(file, output, strict)?,
@@ -74,7 +74,7 @@ impl LoginArgs {
             _ => prompt_for_password(user)?,
         };
         if secret.is_empty() || secret.contains(&0) || secret.contains(&b'\n') {
-            return Err(Error::new(Exit::Config, "the password is empty, or has more than one line"));
+            return Err(Error::new(Exit::Config, "the password is empty or has more than one line"));
         }
         Ok(Some(Credentials {
             user: user.clone(),
@@ -91,48 +91,47 @@ impl LoginArgs {
         }
         let (secret, is_private) = disk::read_secret(path)?;
         if !is_private && self.password_file.is_some() {
-            output.note(&format!("warning: {} can be read by others; chmod 600 it", path.display()));
+            output.note(&format!("warning: {} is readable by other users; chmod 600 it", path.display()));
         }
         Ok(secret)
     }
 }
 
-/// How long somebody may take to unlock a store of passwords.
+/// Time limit of a password command, which may ask the user to unlock a password store.
 const PASSWORD_COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 
 fn run_password_command(hook: &Hook, timeout: Duration) -> Result<Vec<u8>> {
-    let failed = |why: String| {
-        Error::new(Exit::Config, format!("--password-command failed: {why}"))
-            .expected("a command that prints the password and ends with 0")
+    let failed = |reason: String| {
+        Error::new(Exit::Config, format!("--password-command failed: {reason}"))
+            .expected("a command that prints the password and exits with 0")
     };
-    let (program, arguments) = hook.argv().split_first().ok_or_else(|| failed("it is empty".to_owned()))?;
+    let (program, arguments) = hook.argv().split_first().ok_or_else(|| failed("empty command".to_owned()))?;
     let mut command = Command::new(program);
     command.args(arguments);
     let child = Child::start(command).map_err(|error| failed(error.message().to_owned()))?;
     if !child.exits_within(timeout) {
         let limit = humantime::format_duration(timeout);
-        return Err(Error::new(Exit::TemporaryFailure, format!("--password-command took longer than {limit}"))
-            .expected("a command that prints the password and ends"));
+        return Err(Error::new(Exit::TemporaryFailure, format!("--password-command timed out after {limit}"))
+            .expected("a command that prints the password and exits"));
     }
-    let ended = child.wait()?;
-    if ended.code != Some(0) {
+    let output = child.wait()?;
+    if output.code != Some(0) {
         return Err(failed(
-            ended.code.map_or_else(|| "a signal ended it".to_owned(), |code| format!("it ended with {code}")),
+            output.code.map_or_else(|| "killed by a signal".to_owned(), |code| format!("exited with {code}")),
         ));
     }
-    Ok(ended.stdout.lines().next().unwrap_or_default().as_bytes().to_vec())
+    Ok(output.stdout.lines().next().unwrap_or_default().as_bytes().to_vec())
 }
 
 fn prompt_for_password(user: &str) -> Result<Vec<u8>> {
     if !std::io::stdin().is_terminal() {
-        let what = format!("there is no password for {user}, and no terminal to ask on");
-        return Err(
-            Error::new(Exit::Config, what).expected("--password-file FILE, --password-fd N or --password-command CMD")
-        );
+        let message = format!("no password for {user}, and no terminal to ask for it");
+        return Err(Error::new(Exit::Config, message)
+            .expected("--password-file FILE, --password-fd N or --password-command CMD"));
     }
     let password = rpassword::prompt_password(format!("password for {user}: "));
     password.map(String::into_bytes).map_err(|error| {
-        Error::new(Exit::Config, format!("no password was typed for {user}: {}", io_error_text(&error)))
+        Error::new(Exit::Config, format!("cannot read the password for {user}: {}", io_error_text(&error)))
             .with_source(error)
     })
 }

@@ -1,14 +1,13 @@
-//! The message that is composed from flags.
+//! Composition of a message from flags.
 //!
-//! Owns which parts there are and how they nest; how they are encoded is mail-builder's, and what is sent
-//! as it is belongs to [`raw`](super::raw). Bcc is never
-//! given to it. Whatever could end a line is refused before: a subject with a line end would be another
-//! header, or the end of them all.
+//! Owns the parts and their nesting; mail-builder encodes them, and [`raw`](super::raw) handles messages sent
+//! unchanged. Bcc never becomes a header. Line ends in values are rejected, because a subject with a line end could
+//! inject a header.
 //!
 //! ```text
 //!   mixed ┬ related ┬ alternative ┬ text/plain
 //!         │         │             └ text/html
-//!         │         └ inline images, named by their cid
+//!         │         └ inline images, referred to by cid
 //!         └ attachments                       (a level with one part is left out)
 //! ```
 
@@ -30,21 +29,20 @@ use crate::output::Output;
 use crate::smtp::{Mailbox, count_bare_line_ends};
 use crate::time::Moment;
 
-/// The longest line of a message, without its end (RFC 5322 §2.1.1).
+/// Maximum length of a message line without its end (RFC 5322 §2.1.1).
 pub(super) const MAX_LINE_LENGTH: usize = 998;
 
-/// A person: an address, maybe with a name.
+/// Address with an optional display name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Person {
     name: Option<String>,
-    /// The address.
     pub mailbox: Mailbox,
 }
 
 impl FromStr for Person {
     type Err = Error;
 
-    /// `a@b` or `Name <a@b>`.
+    /// Parses `a@b` or `Name <a@b>`.
     fn from_str(text: &str) -> Result<Self> {
         let (name, address) = match text.strip_suffix('>').and_then(|rest| rest.split_once('<')) {
             Some((name, address)) => (Some(name.trim().trim_matches('"').to_owned()), address),
@@ -57,18 +55,18 @@ impl FromStr for Person {
 }
 
 impl Person {
-    /// The address as a header has it.
+    /// Address for a header.
     pub(super) fn address(&self) -> Address<'static> {
         Address::new_address(self.name.clone(), self.ascii_mailbox().to_string())
     }
 
-    /// Everybody understands A-labels; what is beyond ASCII before the @ wants SMTPUTF8.
+    /// Address with A-labels, which every server accepts; a non-ASCII local part needs SMTPUTF8.
     fn ascii_mailbox(&self) -> Mailbox {
         self.mailbox.to_ascii().unwrap_or_else(|| self.mailbox.clone())
     }
 }
 
-/// An image within the HTML: `FILE` or `FILE=cid`.
+/// Image for the HTML: `FILE` or `FILE=cid`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct InlineImage {
     path: PathBuf,
@@ -83,15 +81,15 @@ impl FromStr for InlineImage {
             Some((path, cid)) if !cid.is_empty() && !cid.contains('/') => (path, cid.to_owned()),
             _ => (text, file_name(Path::new(text))?),
         };
-        if !cid.bytes().all(|octet| octet.is_ascii_graphic() && !b"<>\"".contains(&octet)) {
-            return Err(Error::new(Exit::InvalidInput, format!("{cid:?} is no name for an inline part"))
-                .expected("letters, digits, dots: --inline FILE=cid"));
+        if !cid.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"".contains(&byte)) {
+            return Err(Error::new(Exit::InvalidInput, format!("invalid name {cid:?} of an inline part"))
+                .expected("letters, digits and dots: --inline FILE=cid"));
         }
         Ok(Self { path: path.into(), cid })
     }
 }
 
-/// What a message is composed of.
+/// Parts of a message.
 #[derive(Debug)]
 pub(super) struct MessageParts<'a> {
     pub from: &'a Person,
@@ -106,14 +104,13 @@ pub(super) struct MessageParts<'a> {
     pub headers: &'a [Header],
 }
 
-/// A message and the name it can be found by.
+/// Message with its Message-ID.
 #[derive(Debug)]
 pub(super) struct Message {
-    /// Its octets.
     pub bytes: Vec<u8>,
-    /// Its Message-ID without brackets, if it has one that is known.
+    /// Message-ID without brackets, if known.
     pub id: Option<String>,
-    /// How many CR end no line, and will.
+    /// Number of bare CRs, which become line ends.
     pub bare_cr_count: usize,
 }
 
@@ -147,23 +144,22 @@ pub(super) fn compose(parts: &MessageParts<'_>, now: Moment) -> Result<Message> 
     for header in parts.headers.iter().filter(|header| !header.is_named("message-id")) {
         builder = builder.header(header.name.clone(), header.encoded()?);
     }
-    let octets = builder.body(body(parts)?).write_to_vec();
-    let octets =
-        octets.map_err(|error| Error::new(Exit::Bug, "the message cannot be written down").with_source(error))?;
-    let bare_cr = count_bare_line_ends(&octets).1;
-    Ok(Message { bytes: octets, id: Some(id), bare_cr_count: bare_cr })
+    let bytes = builder.body(body(parts)?).write_to_vec();
+    let bytes = bytes.map_err(|error| Error::new(Exit::Bug, "cannot format the message").with_source(error))?;
+    let bare_cr_count = count_bare_line_ends(&bytes).1;
+    Ok(Message { bytes, id: Some(id), bare_cr_count })
 }
 
 fn body(parts: &MessageParts<'_>) -> Result<MimePart<'static>> {
     let text = parts.text.map(|text| MimePart::new("text/plain", text.to_owned()));
     let html = parts.html.map(|html| MimePart::new("text/html", html.to_owned()));
-    let words: Vec<MimePart<'static>> = [text, html].into_iter().flatten().collect();
-    let words = multipart("multipart/alternative", words).unwrap_or_else(|| MimePart::new("text/plain", String::new()));
-    let mut related = vec![words];
-    for (place, InlineImage { path, cid }) in parts.inline.iter().enumerate() {
-        if parts.inline.iter().take(place).any(|other| other.cid == *cid) {
-            return Err(Error::new(Exit::InvalidInput, format!("two inline parts are called {cid:?}"))
-                .expected("a name of its own for each: --inline FILE=cid"));
+    let texts: Vec<MimePart<'static>> = [text, html].into_iter().flatten().collect();
+    let texts = multipart("multipart/alternative", texts).unwrap_or_else(|| MimePart::new("text/plain", String::new()));
+    let mut related = vec![texts];
+    for (index, InlineImage { path, cid }) in parts.inline.iter().enumerate() {
+        if parts.inline.iter().take(index).any(|other| other.cid == *cid) {
+            return Err(Error::new(Exit::InvalidInput, format!("two inline parts have the name {cid:?}"))
+                .expected("a unique name for each: --inline FILE=cid"));
         }
         related.push(with_disposition(attachment_part(path)?, "inline", path)?.cid(cid.clone()));
     }
@@ -171,45 +167,45 @@ fn body(parts: &MessageParts<'_>) -> Result<MimePart<'static>> {
     for path in parts.attach {
         mixed.push(with_disposition(attachment_part(path)?, "attachment", path)?);
     }
-    multipart("multipart/mixed", mixed).ok_or_else(|| Error::new(Exit::Bug, "a message without a part"))
+    multipart("multipart/mixed", mixed).ok_or_else(|| Error::new(Exit::Bug, "a message without parts"))
 }
 
-/// Several parts as one; a single one stays as it is.
+/// Combines several parts into one; a single part stays unchanged.
 fn multipart(kind: &'static str, mut parts: Vec<MimePart<'static>>) -> Option<MimePart<'static>> {
     if parts.len() > 1 { Some(MimePart::new(kind, parts)) } else { parts.pop() }
 }
 
 pub(super) fn file_name(path: &Path) -> Result<String> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let name = name.ok_or_else(|| Error::new(Exit::InvalidInput, format!("{} is no file name", path.display())))?;
+    let name = name.ok_or_else(|| Error::new(Exit::InvalidInput, format!("{} is not a file name", path.display())))?;
     check_single_line("a file name", &name)?;
     Ok(name)
 }
 
-/// The text of a flag: as it is, of a file with `@FILE`, of standard input with `@-`.
+/// Reads the text of a flag: literal, from a file with `@FILE`, from standard input with `@-`.
 pub(super) fn read_text_arg(value: &str) -> Result<String> {
-    let octets = match value.strip_prefix('@') {
+    let bytes = match value.strip_prefix('@') {
         None => return Ok(value.to_owned()),
         Some("-") => match read_stdin()? {
-            octets if octets.is_empty() => {
+            bytes if bytes.is_empty() => {
                 return Err(Error::new(Exit::InvalidInput, "standard input is empty").expected("the text of the mail"));
             }
-            octets => octets,
+            bytes => bytes,
         },
         Some(file) => read_file(Path::new(file))?,
     };
-    String::from_utf8(octets).map_err(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         Error::new(Exit::InvalidInput, format!("{value} is not UTF-8")).expected("text in UTF-8").with_source(error)
     })
 }
 
-/// The text as it is typed on the terminal, ended by a dot alone on a line, as the textbook does.
+/// Reads the text from the terminal until a line with a single dot, as in the textbook.
 pub(super) fn read_terminal(output: &Output) -> Result<String> {
-    output.note("type the text of the mail; a dot alone on a line ends it");
+    output.note("type the text of the mail; end with a dot alone on a line");
     let mut text = String::new();
     for line in std::io::stdin().lines() {
         let line = line.map_err(|error| {
-            Error::new(Exit::InvalidInput, format!("cannot read what was typed: {}", io_error_text(&error)))
+            Error::new(Exit::InvalidInput, format!("cannot read from the terminal: {}", io_error_text(&error)))
                 .with_source(error)
         })?;
         if line == "." {
@@ -221,10 +217,10 @@ pub(super) fn read_terminal(output: &Output) -> Result<String> {
     Ok(text)
 }
 
-/// Refuses what could end a line.
+/// Rejects control characters, which could end a line.
 pub(super) fn check_single_line(label: &str, text: &str) -> Result<()> {
     if text.chars().any(|c| c.is_control() && c != '\t') {
-        return Err(Error::new(Exit::InvalidInput, format!("{label} holds control characters: {text:?}"))
+        return Err(Error::new(Exit::InvalidInput, format!("{label} contains control characters: {text:?}"))
             .expected("one line of text"));
     }
     Ok(())
@@ -243,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn people_have_addresses_and_maybe_names() {
+    fn an_address_may_have_a_display_name() {
         assert_eq!(person("Jörg <j@x.test>").name.as_deref(), Some("Jörg"));
         assert_eq!(person("\"A, B\" <j@x.test>").name.as_deref(), Some("A, B"));
         assert_eq!(person("<j@x.test>").name, None);
@@ -253,14 +249,14 @@ mod tests {
     }
 
     #[test]
-    fn an_inline_part_is_named_by_its_file_or_as_it_is_told() {
+    fn an_inline_part_is_named_by_its_file_or_explicitly() {
         assert_eq!("a/b.png".parse::<InlineImage>().expect("a file").cid, "b.png");
         assert_eq!("a/b.png=logo".parse::<InlineImage>().expect("a file").cid, "logo");
         assert!("a/b.png=a b".parse::<InlineImage>().is_err());
     }
 
     #[test]
-    fn a_plain_message_is_one_part_with_what_the_rfc_wants() {
+    fn a_plain_message_is_one_part_with_the_required_headers() {
         let from = person("Me <me@x.test>");
         let parts = MessageParts {
             from: &from,
@@ -282,7 +278,7 @@ mod tests {
         }
         assert!(message.id.is_some_and(|id| text.contains(&format!("Message-ID: <{id}>"))));
         assert!(!text.contains("multipart") && !text.to_lowercase().contains("bcc"), "{text}");
-        // What the user says of date and name takes the place of ours.
+        // Date and Message-ID of the user replace the generated ones.
         let headers = ["Date: Thu, 1 Jan 2026 00:00:00 +0000", "message-id: <7@x.test>"];
         let headers = headers.map(|header| header.parse().expect("a header"));
         let message = compose(&MessageParts { headers: &headers, ..parts }, NOW).expect("composed");

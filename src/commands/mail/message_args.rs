@@ -1,7 +1,7 @@
-//! What is sent, from whom and to whom.
+//! Flags of the message and its envelope.
 //!
-//! Owns the flags of the message and of its envelope, what is missing among them, and the way from them to
-//! an [`Envelope`]. [`message`] composes, [`raw`] takes apart.
+//! Owns these flags, the check for missing ones, and the conversion to an [`Envelope`]. [`message`] composes a message,
+//! [`raw`] reads one.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -20,40 +20,40 @@ use crate::net;
 use crate::output::Output;
 use crate::smtp::Envelope;
 
-/// The message and its envelope.
+/// Message and envelope flags.
 #[derive(Debug, Args)]
 pub(super) struct MessageArgs {
-    /// The sender: a@b or 'Name <a@b>'
+    /// Sender: a@b or 'Name <a@b>'
     ///
-    /// With --raw also '<>', the null sender, from whom reports come.
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_arg::<ReversePath>)]
+    /// With --raw also '<>', the null sender of delivery reports.
+    #[arg(long, value_name = "ADDR", value_parser = parse_arg::<ReversePath>)]
     from: Option<ReversePath>,
 
-    /// A recipient; repeatable
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_arg::<Person>)]
+    /// Recipient; repeatable
+    #[arg(long, value_name = "ADDR", value_parser = parse_arg::<Person>)]
     to: Vec<Person>,
 
-    /// A recipient of a copy; repeatable
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_arg::<Person>, hide_short_help = true)]
+    /// Recipient of a copy; repeatable
+    #[arg(long, value_name = "ADDR", value_parser = parse_arg::<Person>, hide_short_help = true)]
     cc: Vec<Person>,
 
-    /// A recipient whom the others do not see; repeatable
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_arg::<Person>, hide_short_help = true)]
+    /// Recipient hidden from the others; repeatable
+    #[arg(long, value_name = "ADDR", value_parser = parse_arg::<Person>, hide_short_help = true)]
     bcc: Vec<Person>,
 
-    /// Where answers are to go
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_arg::<Person>, hide_short_help = true)]
+    /// Address for replies
+    #[arg(long, value_name = "ADDR", value_parser = parse_arg::<Person>, hide_short_help = true)]
     reply_to: Option<Person>,
 
-    /// The subject
+    /// Subject
     #[arg(long, value_name = "TEXT")]
     subject: Option<String>,
 
-    /// The text; @FILE reads a file, @- standard input
+    /// Message text; @FILE reads a file, @- standard input
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
 
-    /// The text as HTML; @FILE and @- as with --text
+    /// Message text as HTML; @FILE and @- as with --text
     #[arg(long, value_name = "HTML", hide_short_help = true)]
     html: Option<String>,
 
@@ -61,27 +61,26 @@ pub(super) struct MessageArgs {
     #[arg(long, value_name = "FILE")]
     attach: Vec<PathBuf>,
 
-    /// An image for the HTML, where it is called cid:NAME; repeatable
+    /// Image for the HTML, which refers to it as cid:NAME; repeatable
     #[arg(long, value_name = "FILE[=NAME]", requires = "html", value_parser = parse_arg::<InlineImage>, hide_short_help = true)]
     inline: Vec<InlineImage>,
 
-    /// A header of your own; repeatable
+    /// Additional header; repeatable
     ///
-    /// Date and Message-ID take the place of those that are made. What has a flag of its own is refused,
-    /// and so is what says how the parts are written down.
+    /// Date and Message-ID replace the generated ones. Headers that have a flag and MIME headers are not allowed.
     #[arg(long, value_name = "'NAME: VALUE'", value_parser = parse_arg::<Header>, hide_short_help = true)]
     header: Vec<Header>,
 
-    /// Send this message as it is; - is standard input
+    /// Send the message in FILE unchanged; - = standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["subject", "text", "html", "attach", "inline", "header", "reply_to"], hide_short_help = true)]
     raw: Option<PathBuf>,
 
-    /// Send to those in its To, Cc and Bcc, and from its From unless --from is given
+    /// Take recipients from To, Cc, Bcc of --raw, and the sender from From
     #[arg(short = 't', long, requires = "raw", hide_short_help = true)]
     read_recipients: bool,
 }
 
-/// Somebody, or the null sender `<>` (RFC 5321 §4.5.5).
+/// Reverse path: an address or the null sender `<>` (RFC 5321 §4.5.5).
 #[derive(Clone, Debug)]
 struct ReversePath(Option<Person>);
 
@@ -94,49 +93,49 @@ impl FromStr for ReversePath {
 }
 
 impl MessageArgs {
-    /// The flags that are still missing.
+    /// Required flags that are missing.
     pub(super) fn missing(&self) -> Vec<&'static str> {
-        let wants = [
-            (self.from.is_none() && !self.read_recipients, "--from ADDRESS"),
-            (!self.has_recipients() && !self.read_recipients, "--to ADDRESS"),
+        let required = [
+            (self.from.is_none() && !self.read_recipients, "--from ADDR"),
+            (!self.has_recipients() && !self.read_recipients, "--to ADDR"),
             (
                 !self.has_body() && self.subject.is_none() && !self.is_read_from_terminal(),
                 "--subject TEXT and --text TEXT, or --raw FILE",
             ),
         ];
-        wants.into_iter().filter(|(is_missing, _)| *is_missing).map(|(_, flag)| flag).collect()
+        required.into_iter().filter(|(is_missing, _)| *is_missing).map(|(_, flag)| flag).collect()
     }
 
     fn has_recipients(&self) -> bool {
-        [&self.to, &self.cc, &self.bcc].iter().any(|people| !people.is_empty())
+        [&self.to, &self.cc, &self.bcc].iter().any(|recipients| !recipients.is_empty())
     }
 
     fn has_body(&self) -> bool {
         self.raw.is_some() || self.text.is_some() || self.html.is_some() || !self.attach.is_empty()
     }
 
-    /// Whether the text is asked for.
+    /// Returns true if the text is read from the terminal.
     fn is_read_from_terminal(&self) -> bool {
         !self.has_body() && std::io::stdin().is_terminal()
     }
 
-    /// The message, and who is named in it.
+    /// Composes or reads the message, with the addresses in its headers.
     pub(super) fn message(&self, output: &Output) -> Result<(Message, raw::HeaderAddresses)> {
         if let Some(path) = &self.raw {
-            let names = match (self.read_recipients, &self.from) {
+            let selection = match (self.read_recipients, &self.from) {
                 (false, _) => AddressSelection::None,
                 (true, Some(_)) => AddressSelection::Recipients,
                 (true, None) => AddressSelection::All,
             };
-            return raw::read_message(path, names);
+            return raw::read_message(path, selection);
         }
         if [&self.text, &self.html].iter().all(|text| text.as_deref() == Some("@-")) {
-            return Err(Error::new(Exit::Usage, "standard input can only be read once")
-                .expected("@- behind --text or behind --html"));
+            return Err(Error::new(Exit::Usage, "standard input can be read only once")
+                .expected("@- with --text or with --html, not both"));
         }
         let Some(ReversePath(Some(from))) = &self.from else {
-            return Err(Error::new(Exit::Usage, "a message that is composed here has a sender")
-                .expected("--from ADDRESS, or --raw FILE with the null sender"));
+            return Err(Error::new(Exit::Usage, "a composed message needs a sender")
+                .expected("--from ADDR, or the null sender with --raw FILE"));
         };
         let text = match &self.text {
             Some(text) => Some(message::read_text_arg(text)?),
@@ -159,24 +158,24 @@ impl MessageArgs {
         Ok((message::compose(&parts, net::now())?, raw::HeaderAddresses::default()))
     }
 
-    /// From whom and to whom, each once.
+    /// Builds the envelope; each recipient appears once.
     pub(super) fn envelope(&self, message: Message, header_addresses: raw::HeaderAddresses) -> Result<Envelope> {
         let read = if self.read_recipients { header_addresses } else { raw::HeaderAddresses::default() };
-        let everybody = self.to.iter().chain(&self.cc).chain(&self.bcc).map(|person| person.mailbox.clone());
+        let named = self.to.iter().chain(&self.cc).chain(&self.bcc).map(|person| person.mailbox.clone());
         let mut recipients = Vec::new();
-        for mailbox in everybody.chain(read.recipients) {
+        for mailbox in named.chain(read.recipients) {
             if !recipients.contains(&mailbox) {
                 recipients.push(mailbox);
             }
         }
         let from = match &self.from {
-            Some(ReversePath(said)) => Some(said.as_ref().map(|person| person.mailbox.clone())),
+            Some(ReversePath(path)) => Some(path.as_ref().map(|person| person.mailbox.clone())),
             None => read.from.map(Some),
         };
         let Some(from) = from.filter(|_| !recipients.is_empty()) else {
-            return Err(Error::new(Exit::InvalidInput, "the message does not say from whom or to whom it is")
-                .expected("From, and To, Cc or Bcc with an address")
-                .remedy("say it with --from and --to"));
+            return Err(Error::new(Exit::InvalidInput, "the message has no sender or no recipient")
+                .expected("From, and an address in To, Cc or Bcc")
+                .remedy("use --from and --to"));
         };
         let ascii = (!message.bytes.is_ascii()).then(|| downgrade::to_seven_bit(&message.bytes)).flatten();
         Ok(Envelope { from, recipients, message: message.bytes.into(), ascii_message: ascii.map(Into::into) })

@@ -1,5 +1,5 @@
-//! A run as it is watched: the conversation for `--trace`, its sentences for `--explain`, the stages, a bar
-//! while a long message is on its way.
+//! Observer of a session: the dialogue for `--trace`, explanations for `--explain`, stage events, a progress bar
+//! while a long message is sent.
 
 use super::Mail;
 use super::events::{MailEvent, MailReport};
@@ -10,19 +10,18 @@ use crate::output::{Format, Output, Progress, Trace, TraceKind};
 use crate::smtp::{ClientEvent, Reply, Stage, StageTiming, explain};
 use crate::time::HumanDuration;
 
-/// What is shown of one connection.
+/// Observer of one connection.
 pub(super) struct Observer<'a> {
     output: &'a mut Output,
     trace: Trace,
     explanations_wanted: bool,
-    /// Whether each stage is told.
+    /// Stage events are printed.
     events_wanted: bool,
     progress: Option<Progress>,
     write_error: Option<Error>,
 }
 
 impl<'a> Observer<'a> {
-    /// As the flags have it.
     pub(super) fn new(mail: &Mail, output: &'a mut Output) -> Self {
         let style = output.style();
         Self {
@@ -35,7 +34,6 @@ impl<'a> Observer<'a> {
         }
     }
 
-    /// Something happened.
     pub(super) fn on_event(&mut self, event: ProgressEvent<'_>) {
         match event {
             ProgressEvent::Connected { peer, resolve, connect } => {
@@ -43,15 +41,15 @@ impl<'a> Observer<'a> {
                 self.emit_stage(StageTiming { stage: Stage::Resolve, took: resolve });
                 self.emit_stage(StageTiming { stage: Stage::Connect, took: connect });
             }
-            ProgressEvent::Client(ClientEvent::StageFinished(timed)) => {
+            ProgressEvent::Client(ClientEvent::StageFinished(timing)) => {
                 self.clear_progress();
-                self.emit_stage(*timed);
+                self.emit_stage(*timing);
             }
-            ProgressEvent::Client(fact) => self.trace_event(fact),
+            ProgressEvent::Client(event) => self.trace_event(event),
         }
     }
 
-    /// Nothing more is on its way. What could not be written does not stop a mail, and is told then.
+    /// Ends the observation and returns the first write error, which does not stop a mail.
     pub(super) fn finish(mut self) -> Option<Error> {
         self.clear_progress();
         self.write_error
@@ -63,10 +61,11 @@ impl<'a> Observer<'a> {
         }
     }
 
-    fn emit_stage(&mut self, timed: StageTiming) {
-        let told =
-            if self.events_wanted { self.output.emit(&MailReport::Event(MailEvent::Stage(timed))) } else { Ok(()) };
-        self.write_error = self.write_error.take().or(told.err());
+    fn emit_stage(&mut self, timing: StageTiming) {
+        if self.events_wanted {
+            let written = self.output.emit(&MailReport::Event(MailEvent::Stage(timing)));
+            self.write_error = self.write_error.take().or(written.err());
+        }
     }
 
     fn trace_event(&mut self, event: &ClientEvent) {
@@ -79,20 +78,20 @@ impl<'a> Observer<'a> {
             ClientEvent::MalformedReply(text) => self.trace.write_lines(TraceKind::Received, text.as_bytes()),
             ClientEvent::TlsEstablished => {
                 self.trace.set_encrypted(true);
-                self.trace.info("from here on the line is encrypted");
+                self.trace.info("the connection is encrypted from here on");
                 self.trace_explanation(Some(explain::ENCRYPTED));
             }
-            ClientEvent::MessageStarted(octets) => {
-                self.trace.info(&format!("{octets} bytes of message"));
+            ClientEvent::MessageStarted(bytes) => {
+                self.trace.info(&format!("{bytes} bytes of message"));
                 self.trace_explanation(Some(explain::BODY));
-                self.progress = Some(Progress::new(Some(*octets as u64), self.output.style(), net::now()));
+                self.progress = Some(Progress::new(Some(*bytes as u64), self.output.style(), net::now()));
             }
-            ClientEvent::MessageProgress(octets) => {
+            ClientEvent::MessageProgress(bytes) => {
                 if let Some(progress) = &mut self.progress {
-                    progress.set_position(*octets, net::now());
+                    progress.set_position(*bytes, net::now());
                 }
             }
-            ClientEvent::Warning(what) => self.trace.info(what),
+            ClientEvent::Warning(text) => self.trace.info(text),
             ClientEvent::StageFinished(_) | ClientEvent::TransactionFinished { .. } => {}
         }
     }

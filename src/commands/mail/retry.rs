@@ -1,8 +1,8 @@
-//! Again, for those who were deferred.
+//! Retries of `mail --retry`.
 //!
-//! Owns who is tried again: whoever was told to come later (4xx), and nobody else. Whoever has accepted
-//! the mail would get it twice, whoever has refused it would refuse it again, and where the line broke
-//! after the dot nobody knows (RFC 5321 §4.5.4.1, §6.1).
+//! Only recipients with a temporary failure (4xx) are retried. An accepted recipient would receive the mail twice, a
+//! rejected one would be rejected again, and after a connection lost between the final dot and its reply the outcome
+//! is unknown (RFC 5321 §4.5.4.1, §6.1).
 
 use std::time::Duration;
 
@@ -16,15 +16,14 @@ use crate::net::{self, Signals, WakeReason};
 use crate::output::Output;
 use crate::smtp::{self, ClientConfig, DeliveryOutcome, Mailbox, RecipientStatus, SessionResult};
 
-/// How often, and how far apart.
+/// Number of retries and the time between them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RetryPolicy {
     pub max_retries: u32,
     pub wait: Duration,
 }
 
-/// Carries a plan out, and again for those who are deferred. Beside what came of it the code: what is known
-/// of all attempts together decides it.
+/// Sends the mail and retries the deferred recipients. The exit code is that of all attempts together.
 pub(super) fn send_with_retries(
     session: &SessionRunner<'_>,
     config: &ClientConfig,
@@ -33,50 +32,52 @@ pub(super) fn send_with_retries(
     output: &mut Output,
     signals: &mut Signals,
 ) -> Result<(SessionResult, ConnectionInfo, Exit)> {
-    let (mut done, mut line) = session.run(config.clone(), tls, output, signals)?;
-    let mut exit = session_exit(&done);
+    let (mut result, mut connection) = session.run(config.clone(), tls, output, signals)?;
+    let mut exit = session_exit(&result);
     for attempt in 2..=policy.max_retries.saturating_add(1) {
-        let again = if line.is_interrupted { Vec::new() } else { deferred(&done, config.all_or_nothing) };
-        if again.is_empty() || session.deadline().is_some_and(|end| end <= net::now() + policy.wait) {
+        let deferred =
+            if connection.is_interrupted { Vec::new() } else { deferred_recipients(&result, config.all_or_nothing) };
+        if deferred.is_empty() || session.deadline().is_some_and(|end| end <= net::now() + policy.wait) {
             break;
         }
-        let told = Retry { attempt, recipients: again.len(), wait: policy.wait };
-        line.write_error = line.write_error.take().or(output.emit(&MailReport::Event(MailEvent::Retry(told))).err());
+        let retry = Retry { attempt, recipients: deferred.len(), wait: policy.wait };
+        let written = output.emit(&MailReport::Event(MailEvent::Retry(retry)));
+        connection.write_error = connection.write_error.take().or(written.err());
         if let WakeReason::Signal(_) = signals.wait(Some(net::now() + policy.wait)) {
             break;
         }
         let mut next = config.clone();
         if let Some(envelope) = &mut next.envelope {
-            envelope.recipients = again;
+            envelope.recipients = deferred;
         }
-        let (settled, unwritten) = (std::mem::take(&mut done.recipients), line.write_error.take());
-        (done, line) = session.run(next, tls, output, signals)?;
-        line.write_error = unwritten.or(line.write_error);
-        exit = session_exit(&done);
-        let newest = std::mem::replace(&mut done.recipients, settled);
-        if config.all_or_nothing && newest.iter().any(|recipient| recipient.outcome.is_some()) {
-            // It is about all of them, and so nothing of before holds.
-            done.recipients = newest;
+        let (previous, write_error) = (std::mem::take(&mut result.recipients), connection.write_error.take());
+        (result, connection) = session.run(next, tls, output, signals)?;
+        connection.write_error = write_error.or(connection.write_error);
+        exit = session_exit(&result);
+        let latest = std::mem::replace(&mut result.recipients, previous);
+        if config.all_or_nothing && latest.iter().any(|recipient| recipient.outcome.is_some()) {
+            // The attempt covered all recipients, so it replaces the earlier outcomes.
+            result.recipients = latest;
             continue;
         }
-        merge(&mut done.recipients, &newest);
-        // A line that cannot be made now takes nothing back of what was said before.
-        if done.recipients.iter().any(|recipient| recipient.outcome.is_some()) {
-            exit = smtp::exit_for_recipients(&done.recipients);
+        merge(&mut result.recipients, &latest);
+        // A failed connection now does not undo earlier outcomes.
+        if result.recipients.iter().any(|recipient| recipient.outcome.is_some()) {
+            exit = smtp::exit_for_recipients(&result.recipients);
         }
     }
-    Ok((done, line, exit))
+    Ok((result, connection, exit))
 }
 
-/// Those whom it is safe and of use to try again.
-fn deferred(result: &SessionResult, all_or_nothing: bool) -> Vec<Mailbox> {
+/// Recipients whose retry is safe and may succeed.
+fn deferred_recipients(result: &SessionResult, all_or_nothing: bool) -> Vec<Mailbox> {
     let may_help = result.failure.as_ref().is_none_or(|error| error.exit() == Exit::TemporaryFailure);
     let count =
         |wanted: DeliveryOutcome| result.recipients.iter().filter(|known| known.outcome == Some(wanted)).count();
     if !may_help || count(DeliveryOutcome::Unknown) > 0 {
         return Vec::new();
     }
-    // Who is undecided was not sent to: the line was never made or broke early, or all are to get it together.
+    // Undecided recipients were not sent to: the connection failed early, or --all-or-nothing held the message back.
     let is_waiting = result.failure.is_some() || (all_or_nothing && count(DeliveryOutcome::Deferred) > 0);
     let is_deferred = |known: &&RecipientStatus| match known.outcome {
         Some(outcome) => outcome == DeliveryOutcome::Deferred,
@@ -85,10 +86,10 @@ fn deferred(result: &SessionResult, all_or_nothing: bool) -> Vec<Mailbox> {
     result.recipients.iter().filter(is_deferred).map(|recipient| recipient.mailbox.clone()).collect()
 }
 
-/// What is known of each, the newest word counting.
-fn merge(recipients: &mut [RecipientStatus], newest: &[RecipientStatus]) {
-    // An attempt that broke off before it decided anything takes nothing back.
-    for recipient in newest.iter().filter(|recipient| recipient.outcome.is_some()) {
+/// Merges the outcomes of an attempt; the latest decided one counts.
+fn merge(recipients: &mut [RecipientStatus], latest: &[RecipientStatus]) {
+    // An attempt without an outcome for a recipient does not undo an earlier one.
+    for recipient in latest.iter().filter(|recipient| recipient.outcome.is_some()) {
         if let Some(known) = recipients.iter_mut().find(|known| known.mailbox == recipient.mailbox) {
             *known = recipient.clone();
         }

@@ -1,4 +1,4 @@
-//! One run: resolve, connect, carry the dialogue.
+//! Runner of one session: resolve, connect, run the dialogue.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,62 +9,58 @@ use super::observer::Observer;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::host;
-use crate::net::tls::{Certificate, ClientTls, PeerChain, Session};
+use crate::net::tls::{Certificate, ClientTls, PeerChain, TlsConnection};
 use crate::net::{self, Connection, ConnectionTimeouts, Signals, StartTls};
 use crate::output::Output;
 use crate::protocol::Actions;
 use crate::smtp::{self, ClientConfig, ClientEvent, ClientSession, Security, SessionResult, Stage, StageTiming};
 use crate::time::Moment;
 
-/// How long a connection may take.
+/// Time limit for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a TLS handshake may take at most.
+/// Maximum time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long the server may take none of the message (RFC 5321 §4.5.3.2.5).
+/// Time without progress while the message is sent (RFC 5321 §4.5.3.2.5).
 const STALL_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// One run.
+/// Runner with the flags and the start of the run.
 pub(super) struct SessionRunner<'a> {
     pub mail: &'a Mail,
     pub started: Moment,
 }
 
-/// What happens on the way.
+/// Progress of a session.
 #[derive(Clone, Copy)]
 pub(super) enum ProgressEvent<'a> {
-    /// The line is made.
+    /// Connection established, with the durations of resolving and connecting.
     Connected {
-        /// To whom.
         peer: SocketAddr,
-        /// How long the name took.
         resolve: Duration,
-        /// How long the handshake of TCP took.
         connect: Duration,
     },
-    /// The dialogue tells something.
     Client(&'a ClientEvent),
 }
 
-/// What is known of the line.
+/// Details of the connection.
 #[derive(Default)]
 pub(super) struct ConnectionInfo {
     pub peer: Option<String>,
     pub tls: Option<&'static str>,
     pub certificates: Vec<Certificate>,
     pub stages: BTreeMap<Stage, Duration>,
-    /// Whether a signal or the deadline has ended it.
+    /// Set if a signal or the deadline ended the session.
     pub is_interrupted: bool,
-    /// What was told on the way and could not be written.
+    /// First error while writing events.
     pub write_error: Option<Error>,
 }
 
 impl SessionRunner<'_> {
-    /// When everything must be over.
+    /// Deadline of the whole run.
     pub(super) fn deadline(&self) -> Option<Moment> {
         self.mail.deadline.map(|deadline| self.started + deadline)
     }
 
-    /// Connects, carries the dialogue, and tells it.
+    /// Connects, runs the session and reports its events.
     pub(super) fn run(
         &self,
         config: ClientConfig,
@@ -72,13 +68,13 @@ impl SessionRunner<'_> {
         output: &mut Output,
         signals: &mut Signals,
     ) -> Result<(SessionResult, ConnectionInfo)> {
-        let mut telling = Observer::new(self.mail, output);
-        let (done, mut line) = self.run_with(config, tls, signals, &mut |step| telling.on_event(step))?;
-        line.write_error = telling.finish();
-        Ok((done, line))
+        let mut observer = Observer::new(self.mail, output);
+        let (result, mut connection) = self.run_with(config, tls, signals, &mut |event| observer.on_event(event))?;
+        connection.write_error = observer.finish();
+        Ok((result, connection))
     }
 
-    /// Connects and carries the dialogue.
+    /// Connects and runs the session.
     pub(super) fn run_with(
         &self,
         mut config: ClientConfig,
@@ -87,83 +83,83 @@ impl SessionRunner<'_> {
         on_event: &mut dyn FnMut(ProgressEvent<'_>),
     ) -> Result<(SessionResult, ConnectionInfo)> {
         let mail = self.mail;
-        let mut line = ConnectionInfo::default();
-        let until = self.deadline();
-        let begun = net::now();
-        let within = |limit: Moment| until.map_or(limit, |until| until.min(limit));
-        let is_cut = |error: &Error| {
+        let mut info = ConnectionInfo::default();
+        let deadline = self.deadline();
+        let started = net::now();
+        let within = |limit: Moment| deadline.map_or(limit, |deadline| deadline.min(limit));
+        let is_interruption = |error: &Error| {
             matches!(error.exit(), Exit::Interrupted | Exit::Terminated)
-                || until.is_some_and(|until| until <= net::now())
+                || deadline.is_some_and(|deadline| deadline <= net::now())
         };
-        let never = |plan, stage, error: Error, line| {
-            let line = ConnectionInfo { is_interrupted: is_cut(&error), ..line };
-            Ok((ClientSession::new(plan, begun).connect_failed(stage, error), line))
+        let failed = |config, stage, error: Error, info| {
+            let info = ConnectionInfo { is_interrupted: is_interruption(&error), ..info };
+            Ok((ClientSession::new(config, started).connect_failed(stage, error), info))
         };
-        let found = mail.transport.resolve(until, signals).and_then(|addresses| {
+        let found = mail.transport.resolve(deadline, signals).and_then(|addresses| {
             mail.load.check_load_allowed(&addresses)?;
             Ok(addresses)
         });
         let addresses = match found {
             Ok(addresses) => addresses,
-            Err(error) => return never(config, Stage::Resolve, error, line),
+            Err(error) => return failed(config, Stage::Resolve, error, info),
         };
         let resolved = net::now();
-        line.stages.insert(Stage::Resolve, resolved - begun);
-        let dialled = match net::connect(mail.transport.host(), &addresses, within(resolved + CONNECT_TIMEOUT), signals)
-        {
-            Ok(dialled) => dialled,
-            Err(error) => return never(config, Stage::Connect, error, line),
-        };
-        let (resolve, connect) = (resolved - begun, dialled.connected_at - resolved);
-        line.stages.insert(Stage::Connect, connect);
-        line.peer = Some(dialled.peer.to_string());
+        info.stages.insert(Stage::Resolve, resolved - started);
+        let connected =
+            match net::connect(mail.transport.host(), &addresses, within(resolved + CONNECT_TIMEOUT), signals) {
+                Ok(connected) => connected,
+                Err(error) => return failed(config, Stage::Connect, error, info),
+            };
+        let (resolve, connect) = (resolved - started, connected.connected_at - resolved);
+        info.stages.insert(Stage::Connect, connect);
+        info.peer = Some(connected.peer.to_string());
         if mail.helo.is_none() {
             config.helo_name = smtp::domain_or_address_literal(
                 &host::hostname(),
-                dialled.local_ip().unwrap_or(Ipv4Addr::LOCALHOST.into()),
+                connected.local_ip().unwrap_or(Ipv4Addr::LOCALHOST.into()),
             );
         }
-        on_event(ProgressEvent::Connected { peer: dialled.peer, resolve, connect });
-        let (session, seen) = self.tls_session(tls)?;
-        let patience = ConnectionTimeouts {
+        on_event(ProgressEvent::Connected { peer: connected.peer, resolve, connect });
+        let (tls, chain) = self.tls_connection(tls)?;
+        let timeouts = ConnectionTimeouts {
             handshake: mail.timeout.unwrap_or(HANDSHAKE_TIMEOUT).min(HANDSHAKE_TIMEOUT),
             stall: mail.timeout.unwrap_or(STALL_TIMEOUT),
         };
-        let mut link = match (config.security, session) {
-            (Security::Tls, session) => Connection::new(dialled.socket, session, patience, dialled.connected_at),
-            (_, Some(session)) => Connection::new(dialled.socket, None, patience, dialled.connected_at)
-                .with_start_tls(StartTls::Client(Box::new(session)), patience.handshake),
-            (_, None) => Connection::new(dialled.socket, None, patience, dialled.connected_at),
+        let mut connection = match (config.security, tls) {
+            (Security::Tls, tls) => Connection::new(connected.socket, tls, timeouts, connected.connected_at),
+            (_, Some(tls)) => Connection::new(connected.socket, None, timeouts, connected.connected_at)
+                .with_start_tls(StartTls::Client(Box::new(tls)), timeouts.handshake),
+            (_, None) => Connection::new(connected.socket, None, timeouts, connected.connected_at),
         };
-        let mut client = ClientSession::new(config, dialled.connected_at);
-        let stages = &mut line.stages;
-        let mut hear = |fact| {
-            if let ClientEvent::StageFinished(StageTiming { stage, took }) = fact {
+        let mut client = ClientSession::new(config, connected.connected_at);
+        let stages = &mut info.stages;
+        let mut record = |event| {
+            if let ClientEvent::StageFinished(StageTiming { stage, took }) = event {
                 *stages.entry(stage).or_default() += took;
             }
-            on_event(ProgressEvent::Client(&fact));
+            on_event(ProgressEvent::Client(&event));
             Ok(())
         };
-        // Only a signal or the deadline: what the server has said by then, and what it may have done, counts.
-        if let Err(error) = net::run_client(&mut link, &mut client, until, signals, &mut hear) {
-            line.is_interrupted = true;
-            let mut out = Actions::default();
-            client.abort(error, net::now(), &mut out);
-            out.events().try_for_each(&mut hear)?;
+        // Fails only on a signal or the deadline; replies received until then count.
+        if let Err(error) = net::run_client(&mut connection, &mut client, deadline, signals, &mut record) {
+            info.is_interrupted = true;
+            let mut actions = Actions::default();
+            client.abort(error, net::now(), &mut actions);
+            actions.events().try_for_each(&mut record)?;
         }
-        line.tls = link.tls().and_then(net::tls::version);
-        line.certificates = seen.map(|seen| seen.certificates()).unwrap_or_default();
-        Ok((client.into_result(), line))
+        info.tls = connection.tls().and_then(net::tls::version);
+        info.certificates = chain.map(|chain| chain.certificates()).unwrap_or_default();
+        Ok((client.into_result(), info))
     }
 
-    /// Our side of TLS. A load has no eye on the certificates, and may take sessions up again.
-    fn tls_session(&self, tls: Option<&ClientTls>) -> Result<(Option<Session>, Option<PeerChain>)> {
+    /// Creates a TLS connection. A load does not record certificates and may resume TLS sessions.
+    fn tls_connection(&self, tls: Option<&ClientTls>) -> Result<(Option<TlsConnection>, Option<PeerChain>)> {
         let name = self.mail.transport.server_name();
         Ok(match tls {
             Some(tls) if self.mail.load.is_wanted() => (Some(tls.connection(name)?), None),
             Some(tls) => {
-                let (session, seen) = tls.connection_with_chain(name)?;
-                (Some(session), Some(seen))
+                let (connection, chain) = tls.connection_with_chain(name)?;
+                (Some(connection), Some(chain))
             }
             None => (None, None),
         })

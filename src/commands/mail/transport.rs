@@ -1,7 +1,6 @@
-//! Where the server is, and under which TLS it is believed.
+//! Flags of the connection: server address, transport security, trust.
 //!
-//! Owns the flags of the line, and what the port says where they say nothing: 587 wants STARTTLS, 465 is TLS,
-//! 25 and 2525 are clear (RFC 8314 §3.3).
+//! Owns the default security of a port: 587 uses STARTTLS, 465 TLS, 25 and 2525 no encryption (RFC 8314 §3.3).
 
 use std::net::SocketAddr;
 
@@ -16,26 +15,26 @@ use crate::output::Output;
 use crate::smtp::Security;
 use crate::time::Moment;
 
-/// The line to the server.
+/// Connection flags.
 #[derive(Debug, Args)]
 pub(super) struct TransportArgs {
-    /// The server; without a port 587, with --tls 465, with --plain 25
+    /// Mail server [default port: 587; 465 with --tls, 25 with --plain]
     #[arg(value_name = "HOST[:PORT]")]
     server: Peer,
 
-    /// Clear until STARTTLS, and nothing without it; the default of port 587
+    /// Require STARTTLS; the default of port 587
     #[arg(long, group = "security", help_heading = "Transport", hide_short_help = true)]
     starttls: bool,
 
-    /// TLS from the first byte on; the default of port 465
+    /// Use TLS from the first byte; the default of port 465
     #[arg(long, group = "security", help_heading = "Transport", hide_short_help = true)]
     tls: bool,
 
-    /// No TLS at all; the default of ports 25 and 2525
+    /// Do not use TLS; the default of ports 25 and 2525
     #[arg(long, group = "security", help_heading = "Transport", hide_short_help = true)]
     plain: bool,
 
-    /// The name that the certificate must have
+    /// Name that the certificate must have
     #[arg(long, value_name = "NAME", help_heading = "Transport", hide_short_help = true)]
     server_name: Option<String>,
 
@@ -47,27 +46,27 @@ pub(super) struct TransportArgs {
 }
 
 impl TransportArgs {
-    /// Whether whatever the server shows is believed.
+    /// Returns true if certificates are not verified.
     pub(super) fn is_insecure(&self) -> bool {
         self.trust.insecure
     }
 
-    /// The server's name, or its address.
+    /// Server name or address as typed.
     pub(super) fn host(&self) -> &str {
         &self.server.host
     }
 
-    /// The name that the certificate must have.
+    /// Name that the certificate must have.
     pub(super) fn server_name(&self) -> &str {
         self.server_name.as_deref().unwrap_or(self.host())
     }
 
-    /// Looks the server up: every address that it has (RFC 5321 §5.1).
+    /// Resolves the server to all its addresses (RFC 5321 §5.1).
     pub(super) fn resolve(&self, deadline: Option<Moment>, signals: &mut Signals) -> Result<Vec<SocketAddr>> {
         self.family.resolve_all(&self.server, self.port(), deadline, signals)
     }
 
-    /// When the line is encrypted.
+    /// Transport security, by flag or port.
     pub(super) fn security(&self) -> Security {
         match (self.starttls, self.tls, self.plain, self.server.port) {
             (true, ..) => Security::Starttls,
@@ -85,14 +84,14 @@ impl TransportArgs {
         })
     }
 
-    /// The server as it was typed, with its port.
+    /// Formats the server as typed, with its port.
     pub(super) fn host_and_port(&self) -> String {
         let host = &self.server.host;
         let port = self.port();
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
-    /// Refuses what would be ignored, and a name that no certificate can have.
+    /// Rejects TLS flags that would be ignored, and a name that no certificate can have.
     pub(super) fn check(&self) -> Result<()> {
         if self.security() != Security::Plain {
             return tls::check_server_name(self.server_name());
@@ -100,20 +99,20 @@ impl TransportArgs {
         if self.server_name.is_none() && !self.trust.is_given() {
             return Ok(());
         }
-        Err(Error::new(Exit::Usage, "there is no TLS on this line, and so no certificate to be checked or shown")
+        Err(Error::new(Exit::Usage, "this connection uses no TLS, so there is no certificate to verify or present")
             .expected("--starttls or --tls with --ca, --pin, --insecure, --cert, --key or --server-name"))
     }
 
-    /// Our side of TLS, if there is to be any.
+    /// TLS configuration; `None` without TLS.
     pub(super) fn client_tls(&self, output: &Output) -> Result<Option<ClientTls>> {
         if self.security() == Security::Plain {
             return Ok(None);
         }
         if self.trust.insecure {
-            output.note("warning: with --insecure anybody could be the server");
+            output.note("warning: --insecure: the identity of the server is not verified");
         }
-        let side = ClientTls::new(&self.trust.trust())?;
-        side.warnings().iter().for_each(|warning| output.note(&format!("note: {warning}")));
-        Ok(Some(side))
+        let tls = ClientTls::new(&self.trust.trust())?;
+        tls.warnings().iter().for_each(|warning| output.note(&format!("note: {warning}")));
+        Ok(Some(tls))
     }
 }

@@ -24,14 +24,14 @@ pub(crate) use pin::Pin;
 pub(crate) use server::{PendingStartTls, ServerTls, StartTls};
 
 /// TLS session of a client or a server.
-pub(crate) use rustls::Connection as Session;
+pub(crate) use rustls::Connection as TlsConnection;
 
 use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
 
 /// Returns the negotiated TLS version, such as `1.3`.
-pub(crate) fn version(session: &Session) -> Option<&'static str> {
-    match session.protocol_version()? {
+pub(crate) fn version(connection: &TlsConnection) -> Option<&'static str> {
+    match connection.protocol_version()? {
         rustls::ProtocolVersion::TLSv1_3 => Some("1.3"),
         rustls::ProtocolVersion::TLSv1_2 => Some("1.2"),
         // Older versions are never negotiated.
