@@ -1,16 +1,16 @@
-//! The client's dialogue.
+//! SMTP client session.
 //!
-//! Owns the order of commands and what each reply leads to (RFC 5321, 3207, 4954, 1870, 2920, 6152,
-//! 6531). It must not know sockets or TLS; it is a [`Conversation`](crate::conversation::Conversation).
+//! Owns the order of commands and the reaction to each reply (RFC 5321, 3207, 4954, 1870, 2920, 6152, 6531). Must
+//! not know sockets or TLS; it is a [`StreamProtocol`](crate::protocol::StreamProtocol).
 //!
 //! ```text
 //!   Banner ─▶ Ehlo ─▶ Starttls ─▶ (handshake) ─▶ Ehlo ─▶ Auth ─▶ Mail, Rcpt… ─▶ Data ─▶ Dot ─▶ Quit
 //!     │         └───────────── without STARTTLS ──▲                 │              │      │
-//!     └── no: Quit, or nothing at all ◀───────────┴─────────────────┴──────────────┘      └ lost: unknown
+//!     └── rejected: Quit, or reset ◀──────────────┴─────────────────┴──────────────┘      └ lost: unknown
 //! ```
 //!
-//! Decisions are made on the code alone (§4.2): the text is for people. What a server said before TLS
-//! is forgotten, and what it said in the same breath as its 220 to STARTTLS ends the connection.
+//! Decisions depend on the reply code alone (RFC 5321 §4.2). Extensions announced before TLS are discarded, and data
+//! sent together with the 220 to STARTTLS ends the connection (RFC 3207 §6).
 
 mod config;
 mod errors;
@@ -39,42 +39,39 @@ pub(crate) use config::{
 };
 pub(crate) use errors::first_rejection;
 
-/// The longest AUTH command with an initial response (RFC 4954 §4 with RFC 5321 §4.5.3.1.4).
+/// Maximum length of an AUTH command with an initial response (RFC 4954 §4 with RFC 5321 §4.5.3.1.4).
 const MAX_COMMAND_LENGTH: usize = 510;
 
-/// One dialogue.
+/// State of one client session.
 pub(crate) struct ClientSession {
     config: ClientConfig,
     stage: Stage,
-    /// Since when it is in that stage.
     stage_started: Moment,
-    /// Until when the next reply must come.
+    /// Deadline of the next reply.
     deadline: Option<Moment>,
-    /// The recipients whose replies are awaited, or MAIL's.
+    /// Pipelined commands whose replies are outstanding.
     pending_replies: VecDeque<PendingReply>,
     extensions: Extensions,
-    /// Whether they were heard on the line as it is.
+    /// Set if `extensions` were announced after the last change of encryption.
     has_extensions: bool,
     extensions_before_tls: Option<Extensions>,
     is_encrypted: bool,
     sasl_client: Option<SaslClient>,
     mechanism: Option<Mechanism>,
-    /// What was said and is not to be shown.
+    /// Sent lines with secrets, which are redacted in everything shown.
     sent_secrets: Vec<Secret>,
     recipients: Vec<RecipientStatus>,
     failure: Option<Error>,
-    /// Where it failed.
     failed_stage: Option<Stage>,
-    /// What was said of the sender, while the replies about the recipients are still to come.
+    /// Rejection of MAIL, kept while the replies to pipelined RCPT commands are outstanding.
     mail_rejection: Option<Reply>,
     is_helo_fallback: bool,
     is_final_dot_sent: bool,
     is_finished: bool,
-    /// How many times the mail is still to be sent, this time included.
+    /// Transactions left, including the current one.
     transactions_left: u64,
-    /// When the mail was last begun.
     transaction_started: Moment,
-    /// Nothing is said until then: the next mail is not due.
+    /// Start of the next transaction; set while the session is idle between two transactions.
     idle_until: Option<Moment>,
     is_transaction_finished: bool,
 }
@@ -86,7 +83,7 @@ enum PendingReply {
 }
 
 impl ClientSession {
-    /// A dialogue by this plan over a connection that is made at `now`.
+    /// Creates a session over a connection established at `now`.
     pub(crate) fn new(config: ClientConfig, now: Moment) -> Self {
         let mailboxes = config.envelope.iter().flat_map(|envelope| envelope.recipients.clone());
         let recipients = mailboxes.map(|mailbox| RecipientStatus { mailbox, outcome: None, reply: None }).collect();
@@ -117,7 +114,6 @@ impl ClientSession {
         }
     }
 
-    /// What came of it.
     pub(crate) fn into_result(self) -> SessionResult {
         SessionResult {
             recipients: self.recipients,
@@ -131,21 +127,21 @@ impl ClientSession {
         }
     }
 
-    /// Ends a stage and begins the next one.
+    /// Reports the end of the current stage and enters the next one.
     fn enter_stage(&mut self, stage: Stage, now: Moment, actions: &mut Actions<ClientEvent>) {
-        // Between two mails there is nothing that could end.
+        // No stage is open between two transactions.
         if self.idle_until.take().is_none() {
             actions.emit(ClientEvent::StageFinished(StageTiming { stage: self.stage, took: now - self.stage_started }));
         }
         (self.stage, self.stage_started) = (stage, now);
     }
 
-    /// Sends a line, shown as it is.
+    /// Sends a command line.
     fn send_command(&mut self, line: &str, now: Moment, actions: &mut Actions<ClientEvent>) {
         self.send_line(line.as_bytes(), line, now, actions);
     }
 
-    /// Sends a line, shown as something else.
+    /// Sends a line with a secret; `shown` replaces it in events.
     fn send_secret(&mut self, line: &Secret, shown: &str, now: Moment, actions: &mut Actions<ClientEvent>) {
         self.remember_secret(line);
         self.send_line(line.expose(), shown, now, actions);
@@ -159,8 +155,8 @@ impl ClientSession {
     }
 
     fn start_reply_timeout(&mut self, now: Moment) {
-        let patience = self.config.reply_timeout.filter(|_| self.stage != Stage::Quit);
-        self.deadline = Some(now + patience.unwrap_or_else(|| self.stage.reply_timeout()));
+        let timeout = self.config.reply_timeout.filter(|_| self.stage != Stage::Quit);
+        self.deadline = Some(now + timeout.unwrap_or_else(|| self.stage.reply_timeout()));
     }
 
     fn send_ehlo(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
@@ -174,9 +170,9 @@ impl ClientSession {
         self.send_command("QUIT", now, actions);
     }
 
-    /// Gives up, in an orderly way if the server still listens to reason.
+    /// Ends the session with an error: with QUIT if the server still follows the protocol, else with a reset.
     fn fail(&mut self, error: Error, with_quit: bool, now: Moment, actions: &mut Actions<ClientEvent>) {
-        // A QUIT that goes wrong undoes nothing, and makes nothing worse (§4.1.1.10).
+        // A failure at QUIT changes no outcome (RFC 5321 §4.1.1.10).
         if self.stage == Stage::Quit {
             self.finish(now, actions);
             return actions.close();
@@ -185,7 +181,7 @@ impl ClientSession {
         self.quit_or_reset(with_quit, now, actions);
     }
 
-    /// The server says no, and that is the end of it.
+    /// Ends the session because of a negative reply.
     fn fail_with_reply(
         &mut self,
         reply: &Reply,
@@ -207,12 +203,12 @@ impl ClientSession {
         }
     }
 
-    /// Notes why it failed, where, and what that means. Whoever has refused the sender may close the line
-    /// in the same breath, and that makes it no better.
+    /// Records the failure, its stage and the outcomes that follow. A server may close right after rejecting MAIL;
+    /// then the rejection is reported, not the close.
     fn record_failure(&mut self, error: Error, reply: Option<&Reply>) {
         let (error, reply) = match self.mail_rejection.take() {
             Some(first) => {
-                // None of what was said of the recipients counts.
+                // The replies to pipelined RCPT commands do not count.
                 self.recipients.iter_mut().for_each(|recipient| recipient.outcome = None);
                 (rejection(Stage::Mail, &first), Some(first))
             }
@@ -230,15 +226,14 @@ impl ClientSession {
         (self.is_finished, self.deadline) = (true, None);
     }
 
-    /// An error as it is told: between the dot and its reply nobody can know.
+    /// Turns an error between the final dot and its reply into an unknown outcome.
     fn adjust_for_final_dot(&self, error: Error) -> Error {
         if self.is_final_dot_sent && !self.is_transaction_finished { outcome_unknown(&error) } else { error }
     }
 
-    /// What an error means for those about whom nothing was decided, and for those who were accepted
-    /// before the mail was not.
+    /// Sets the outcome of recipients without one, and of those accepted before the message was not.
     fn set_undecided_outcomes(&mut self, error: &Error, reply: Option<&Reply>) {
-        // The last mail was decided by its own reply.
+        // The transaction was decided by the reply to its final dot.
         if self.is_transaction_finished {
             return;
         }
@@ -246,7 +241,7 @@ impl ClientSession {
             Exit::OutcomeUnknown => Some(DeliveryOutcome::Unknown),
             Exit::TemporaryFailure => Some(DeliveryOutcome::Deferred),
             Exit::Unavailable | Exit::Permission if reply.is_some() => Some(DeliveryOutcome::Refused),
-            // It was us who went no further: nothing is decided about anybody.
+            // The client stopped, so no outcome is decided.
             _ => None,
         };
         for recipient in &mut self.recipients {
@@ -256,37 +251,35 @@ impl ClientSession {
         }
     }
 
-    /// Whether the plan ends here.
     fn stops_after(&self, stage: Stage) -> bool {
         self.config.stop_after == Some(stage)
     }
 
-    /// A reply to whatever was said last. What is shown and kept of it has no secrets; what is decided is
-    /// decided on what came.
+    /// Handles the reply to the last command. Events and stored replies are redacted; decisions use the raw reply.
     fn on_reply(&mut self, raw_reply: &Reply, now: Moment, actions: &mut Actions<ClientEvent>) {
         let reply = &*self.redact_reply(raw_reply);
         if reply.has_bare_lf && self.config.requested_extensions.strict {
             actions.emit(ClientEvent::ReplyReceived(reply.clone()));
-            let error = protocol_error("a reply line ends in a bare LF (RFC 5321 §2.3.8 wants CRLF)");
+            let error = protocol_error("a reply line ends in a bare LF; RFC 5321 §2.3.8 requires CRLF");
             return self.fail(self.adjust_for_final_dot(error), false, now, actions);
         }
         if reply.has_bare_lf {
-            actions.emit(ClientEvent::Warning("a reply line ends in a bare LF (RFC 5321 §2.3.8 wants CRLF)"));
+            actions.emit(ClientEvent::Warning("a reply line ends in a bare LF; RFC 5321 §2.3.8 requires CRLF"));
         }
         actions.emit(ClientEvent::ReplyReceived(reply.clone()));
-        // 421 at any moment is the end of the session (§3.8).
+        // 421 ends the session at any stage (RFC 5321 §3.8).
         if reply.code == 421 && self.stage != Stage::Quit {
             let error = if self.stage == Stage::Dot {
                 rejection(self.stage, reply)
             } else {
-                rejection(self.stage, reply).remedy("the server closes for now; try again later")
+                rejection(self.stage, reply).remedy("the server is closing the connection; try again later")
             };
             self.record_reply(reply);
             return self.fail_with_reply(reply, error, false, now, actions);
         }
         match self.stage {
             _ if self.idle_until.is_some() => {
-                self.fail(protocol_error("a reply that nobody asked for"), false, now, actions);
+                self.fail(protocol_error("unsolicited reply"), false, now, actions);
             }
             Stage::Banner => self.on_greeting(reply, now, actions),
             Stage::Ehlo => self.on_ehlo_reply(raw_reply, reply, now, actions),
@@ -299,12 +292,12 @@ impl ClientSession {
                 self.finish(now, actions);
                 actions.close();
             }
-            // A server may say no before it has all of the message; it need not listen to the rest.
+            // A server may reject a message before it has received all of it.
             Stage::Body if reply.code >= 400 => {
                 self.fail_with_reply(reply, rejection(Stage::Body, reply), false, now, actions);
             }
             Stage::Resolve | Stage::Connect | Stage::Tls | Stage::Body => {
-                self.fail(protocol_error("a reply that nobody asked for"), false, now, actions);
+                self.fail(protocol_error("unsolicited reply"), false, now, actions);
             }
         }
     }
@@ -318,7 +311,7 @@ impl ClientSession {
     }
 
     fn on_ehlo_reply(&mut self, raw_reply: &Reply, reply: &Reply, now: Moment, actions: &mut Actions<ClientEvent>) {
-        // HELO knows neither TLS nor AUTH, so it is no way round either (§3.2).
+        // HELO supports neither STARTTLS nor AUTH, so it must not bypass them (RFC 5321 §3.2).
         let may_helo =
             self.config.security != Security::Starttls && self.config.credentials.is_none() && !self.is_helo_fallback;
         if matches!(reply.code, 500 | 502 | 504) && may_helo {
@@ -339,9 +332,9 @@ impl ClientSession {
             }
             (true, false) => {
                 let error =
-                    Error::new(Exit::Unavailable, "the server does not offer STARTTLS; nothing was sent in clear")
-                        .expected("STARTTLS among the words of EHLO")
-                        .remedy("take --tls with port 465, or --plain if clear text is what you want");
+                    Error::new(Exit::Unavailable, "the server does not offer STARTTLS; nothing was sent unencrypted")
+                        .expected("STARTTLS in the reply to EHLO")
+                        .remedy("use --tls with port 465, or --plain to send without encryption");
                 self.fail(error, true, now, actions);
             }
             (false, _) if self.stops_after(Stage::Ehlo) || self.stops_after(Stage::Tls) => self.send_quit(now, actions),
@@ -360,17 +353,17 @@ impl ClientSession {
         actions.start_tls();
     }
 
-    /// The line is gone.
+    /// Handles the end of the connection.
     fn on_connection_lost(&mut self, error: Error, now: Moment, actions: &mut Actions<ClientEvent>) {
         if self.is_finished {
             return;
         }
-        // Between two mails nothing is lost but the line.
+        // Between two transactions only the connection is lost.
         if self.idle_until.is_some() {
             self.finish(now, actions);
             return actions.close();
         }
-        // After the reply to the dot, a QUIT without an answer undoes nothing (§4.1.1.10).
+        // A missing reply to QUIT changes no outcome (RFC 5321 §4.1.1.10).
         if self.stage != Stage::Quit {
             let error =
                 if self.stage == Stage::Dot || self.is_final_dot_sent { outcome_unknown(&error) } else { error };
@@ -380,12 +373,12 @@ impl ClientSession {
         actions.close();
     }
 
-    /// We go no further: a signal came, or the deadline. What is known stays known.
+    /// Stops the session because of a signal or the deadline; known outcomes stay.
     pub(crate) fn abort(&mut self, error: Error, now: Moment, actions: &mut Actions<ClientEvent>) {
         self.on_connection_lost(error, now, actions);
     }
 
-    /// The line was never made: nothing is decided about anybody.
+    /// Result of a session whose connection was never established.
     pub(crate) fn connect_failed(mut self, stage: Stage, error: Error) -> SessionResult {
         (self.stage, self.failure) = (stage, Some(error));
         self.into_result()

@@ -24,7 +24,7 @@ pub(crate) struct Extensions {
     pub dsn: bool,
     /// RFC 8689.
     pub requiretls: bool,
-    /// RFC 1870; `Some(0)` is no limit.
+    /// RFC 1870; `Some(0)` = no limit.
     pub size: Option<u64>,
     /// RFC 4954; names as received.
     pub auth_mechanisms: Vec<String>,

@@ -1,20 +1,20 @@
-//! What a message is composed of, and what is refused before anybody is asked.
+//! Composition of messages, and input rejected before a connection.
 
 use std::fs;
 use std::io::Write as _;
 
 use crate::support::{attach_terminal, netlab, path_str, run, run_command, site};
-use crate::{After, AfterMessage, Say, server};
+use crate::{After, AfterMessage, Send, server};
 
 fn dry(flags: &[&str]) -> crate::support::RunOutput {
     run(&[&["mail", "h.test", "--from", "me@x.test", "--to", "a@x.test", "--dry-run"], flags].concat())
 }
 
 #[test]
-fn what_is_missing_is_told_in_one_message() {
+fn missing_flags_are_listed_in_one_message() {
     let ran = run(&["mail", "--starttls", "smtp.gmail.com:587"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
-    for word in ["--from", "--to", "--subject", "--text", "--user", "nothing was connected"] {
+    for word in ["--from", "--to", "--subject", "--text", "--user", "nothing was sent"] {
         assert!(ran.stderr.contains(word), "{word}: {}", ran.stderr);
     }
 }
@@ -32,7 +32,7 @@ fn a_dry_run_prints_the_message_and_nothing_else() {
 }
 
 #[test]
-fn parts_nest_as_the_standards_want() {
+fn parts_are_nested_as_in_the_standards() {
     let files = site(&[("chart.png", b"\x89PNG"), ("notes.txt", b"n"), ("page.html", b"<img src=cid:chart.png>")]);
     let path = |name: &str| files.path().join(name).to_str().expect("text").to_owned();
     let html = format!("@{}", path("page.html"));
@@ -56,7 +56,7 @@ fn parts_nest_as_the_standards_want() {
 }
 
 #[test]
-fn what_could_end_a_line_is_refused_and_not_repaired() {
+fn line_ends_in_values_are_rejected_and_not_repaired() {
     for (flags, code) in [
         (vec!["--subject", "a\r\nBcc: evil@x.test"], 65),
         (vec!["--text", "x", "--header", "X: a\nY: b"], 65),
@@ -76,7 +76,7 @@ fn what_could_end_a_line_is_refused_and_not_repaired() {
 }
 
 #[test]
-fn a_raw_message_goes_as_it_is_and_long_lines_are_refused() {
+fn a_raw_message_is_sent_unchanged_and_long_lines_are_rejected() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("m.eml");
     fs::write(&file, "Subject: raw\n\n.dot\n").expect("written");
@@ -88,12 +88,12 @@ fn a_raw_message_goes_as_it_is_and_long_lines_are_refused() {
 }
 
 #[test]
-fn a_raw_message_says_to_whom_it_goes_and_bcc_stays_here() {
+fn a_raw_message_names_its_recipients_and_bcc_is_removed() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("m.eml");
     fs::write(&file, "From: me@x.test\nTo: A <a@x.test>\nBcc: b@x.test\nSubject: raw\n\nhello\n").expect("written");
     let turns = vec![
-        Say("220 mx\r\n"),
+        Send("220 mx\r\n"),
         After("EHLO ", "250 mx\r\n"),
         After("MAIL FROM:<me@x.test>", "250\r\n"),
         After("RCPT TO:<a@x.test>", "250\r\n"),
@@ -102,17 +102,17 @@ fn a_raw_message_says_to_whom_it_goes_and_bcc_stays_here() {
         AfterMessage("250 queued\r\n"),
         After("QUIT", "221 bye\r\n"),
     ];
-    let (peer, heard) = server(turns);
+    let (peer, received) = server(turns);
     let ran = run(&["mail", &peer.address.to_string(), "--plain", "-t", "--raw", path_str(&file)]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert!(!heard.recv().expect("ended").contains("Bcc"));
+    assert!(!received.recv().expect("ended").contains("Bcc"));
     fs::write(&file, "Subject: raw\n\nhello\n").expect("written");
     let ran = run(&["mail", "127.0.0.1:1", "--plain", "-t", "--raw", path_str(&file)]);
     assert_eq!(ran.code, 65, "{}", ran.stderr);
 }
 
 #[test]
-fn on_a_terminal_the_text_is_asked_for_and_a_lone_dot_ends_it() {
+fn on_a_terminal_the_text_is_read_until_a_dot_alone() {
     let mut command = netlab(&["mail", "127.0.0.1:1", "--from", "me@x.test", "--to", "a@x.test", "--dry-run"]);
     let mut keyboard = attach_terminal(&mut command);
     keyboard.write_all(b"hello\n..\n.\nno more\n").expect("typed");
@@ -123,7 +123,7 @@ fn on_a_terminal_the_text_is_asked_for_and_a_lone_dot_ends_it() {
 }
 
 #[test]
-fn a_password_comes_from_where_nobody_else_can_read_it() {
+fn passwords_come_from_private_sources_only() {
     let usual =
         ["mail", "127.0.0.1:1", "--plain", "--from", "me@x.test", "--to", "a@x.test", "--text", "x", "--user", "tim"];
     let none = run(&usual);
@@ -137,7 +137,7 @@ fn a_password_comes_from_where_nobody_else_can_read_it() {
 }
 
 #[test]
-fn long_headers_fold_and_neither_ids_nor_addresses_are_encoded() {
+fn long_headers_are_folded_and_ids_and_addresses_are_not_encoded() {
     let id = format!("<{}@mail.x.test>", "x".repeat(77));
     let ran = dry(&[
         "--text",
@@ -159,7 +159,7 @@ fn long_headers_fold_and_neither_ids_nor_addresses_are_encoded() {
 }
 
 #[test]
-fn what_would_be_ignored_is_a_wrong_command() {
+fn flags_that_would_be_ignored_are_usage_errors() {
     for (flags, code) in [
         (&["--text", "@-", "--html", "@-"][..], 2),
         (&["--text", "x", "--plain", "--ca", "Cargo.toml"], 2),

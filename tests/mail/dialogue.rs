@@ -1,16 +1,16 @@
-//! The rows of the hostile transcripts that need a socket, and what a script sees of each.
+//! Hostile transcripts that need a socket, and their exit codes and output.
 
 use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
 
 use crate::support::{ScriptedPeer, path_str, run};
-use crate::{After, AfterMessage, Close, Say, Turn, mail, server};
+use crate::{After, AfterMessage, Close, Send, Turn, mail, server};
 
-/// A greeting, EHLO and an envelope for one recipient, up to the reply to DATA.
+/// Turns from the greeting to the reply to DATA, for one recipient.
 fn up_to_data() -> Vec<Turn> {
     vec![
-        Say("220 mx.test\r\n"),
+        Send("220 mx.test\r\n"),
         After("EHLO ", "250-mx.test\r\n250-PIPELINING\r\n250 8BITMIME\r\n"),
         After("MAIL FROM:<me@x.test>", ""),
         After("RCPT TO:<a@x.test>", "250 2.1.0 ok\r\n250 2.1.5 ok\r\n"),
@@ -18,9 +18,9 @@ fn up_to_data() -> Vec<Turn> {
     ]
 }
 
-/// A greeting and EHLO, and what the server says to the rest.
+/// Turns of greeting and EHLO, followed by `rest`.
 fn greeted(rest: impl IntoIterator<Item = Turn>) -> Vec<Turn> {
-    [Say("220 mx\r\n"), After("EHLO ", "250 mx\r\n")].into_iter().chain(rest).collect()
+    [Send("220 mx\r\n"), After("EHLO ", "250 mx\r\n")].into_iter().chain(rest).collect()
 }
 
 fn outcome(summary: &Value) -> &str {
@@ -31,7 +31,7 @@ fn outcome(summary: &Value) -> &str {
 fn a_mail_is_sent_and_every_stage_timed() {
     let mut turns = up_to_data();
     turns.extend([AfterMessage("250 2.0.0 queued as 7\r\n"), After("QUIT", "221 bye\r\n")]);
-    let (peer, heard) = server(turns);
+    let (peer, received) = server(turns);
     let ran = mail(&peer, &[]);
     let summary = ran.summary();
     assert_eq!((ran.code, outcome(&summary), &summary["stage"]), (0, "accepted", &"quit".into()), "{}", ran.stderr);
@@ -41,11 +41,11 @@ fn a_mail_is_sent_and_every_stage_timed() {
         assert!(summary["stages"][format!("{stage}_ns")].is_u64(), "{stage}: {summary:#}");
     }
     assert!(summary["stages"]["tls_ns"].is_null());
-    let heard = heard.recv().expect("it ended");
+    let received = received.recv().expect("the script ended");
     let id = summary["message_id"].as_str().expect("an id");
     assert!(
-        heard.contains(&format!("Message-ID: <{id}>\r\n")) && heard.contains("\r\nhello\r\n.\r\nQUIT\r\n"),
-        "{heard}"
+        received.contains(&format!("Message-ID: <{id}>\r\n")) && received.contains("\r\nhello\r\n.\r\nQUIT\r\n"),
+        "{received}"
     );
 }
 
@@ -66,20 +66,20 @@ fn every_step_is_explained_with_its_clause() {
 }
 
 #[test]
-fn a_server_is_asked_what_it_offers_and_sent_nothing() {
+fn info_prints_the_extensions_and_sends_no_mail() {
     let turns = vec![
-        Say("220 mx\r\n"),
+        Send("220 mx\r\n"),
         After("EHLO ", "250-mx\r\n250-SIZE 1000\r\n250 8BITMIME\r\n"),
         After("QUIT", "221 bye\r\n"),
     ];
-    let (peer, heard) = server(turns);
+    let (peer, received) = server(turns);
     let ran = run(&["mail", &peer.address.to_string(), "--plain", "--info"]);
-    assert!(ran.code == 0 && ran.stdout.contains("offers: SIZE 1000, 8BITMIME"), "{}{}", ran.stdout, ran.stderr);
-    assert!(!heard.recv().expect("it ended").contains("MAIL"));
+    assert!(ran.code == 0 && ran.stdout.contains("extensions: SIZE 1000, 8BITMIME"), "{}{}", ran.stdout, ran.stderr);
+    assert!(!received.recv().expect("the script ended").contains("MAIL"));
 }
 
 #[test]
-fn octets_that_the_server_does_not_take_are_encoded_and_headers_refused() {
+fn eight_bit_bodies_are_re_encoded_and_eight_bit_headers_rejected() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("m.eml");
     let send = |peer: &ScriptedPeer| {
@@ -100,7 +100,7 @@ fn octets_that_the_server_does_not_take_are_encoded_and_headers_refused() {
     std::fs::write(&file, "Subject: hi\n\nGrüße\n").expect("written");
     for (offers, is_encoded) in [("250 mx\r\n", true), ("250-mx\r\n250 8BITMIME\r\n", false)] {
         let turns = vec![
-            Say("220 mx\r\n"),
+            Send("220 mx\r\n"),
             After("EHLO ", offers),
             After("MAIL", "250\r\n"),
             After("RCPT", "250\r\n"),
@@ -108,23 +108,27 @@ fn octets_that_the_server_does_not_take_are_encoded_and_headers_refused() {
             AfterMessage("250 queued\r\n"),
             After("QUIT", "221 bye\r\n"),
         ];
-        let (peer, heard) = server(turns);
+        let (peer, received) = server(turns);
         let ran = send(&peer);
         assert_eq!(ran.code, 0, "{}", ran.stderr);
-        let heard = heard.recv().expect("it ended");
-        assert_eq!((heard.contains("R3LDvMOfZQ0K"), heard.contains("Grüße")), (is_encoded, !is_encoded), "{heard}");
+        let received = received.recv().expect("the script ended");
+        assert_eq!(
+            (received.contains("R3LDvMOfZQ0K"), received.contains("Grüße")),
+            (is_encoded, !is_encoded),
+            "{received}"
+        );
     }
     std::fs::write(&file, "Subject: Grüße\n\nhi\n").expect("written");
-    let (peer, heard) = server(greeted([After("QUIT", "221 bye\r\n")]));
+    let (peer, received) = server(greeted([After("QUIT", "221 bye\r\n")]));
     assert_eq!(send(&peer).code, 65);
-    assert!(!heard.recv().expect("it ended").contains("MAIL"));
+    assert!(!received.recv().expect("the script ended").contains("MAIL"));
 }
 
 #[test]
-fn bare_codes_and_bare_line_feeds_are_understood() {
+fn bare_codes_and_bare_line_feeds_are_accepted() {
     for bare in ["250\r\n", "250\n", "250 ok\n"] {
         let turns = vec![
-            Say("220 mx\r\n"),
+            Send("220 mx\r\n"),
             After("EHLO ", bare),
             After("MAIL", bare),
             After("RCPT", bare),
@@ -140,15 +144,15 @@ fn bare_codes_and_bare_line_feeds_are_understood() {
 }
 
 #[test]
-fn what_is_forgiven_is_not_with_strict() {
-    let (peer, _) = server(vec![Say("220 mx\n")]);
+fn tolerated_deviations_are_errors_with_strict() {
+    let (peer, _) = server(vec![Send("220 mx\n")]);
     assert_eq!(mail(&peer, &["--strict"]).code, 76);
-    // The mail may be there: the code says that nobody knows.
+    // The message may have been accepted, so the outcome is unknown.
     let mut turns = up_to_data();
     turns.push(AfterMessage("250 queued\n"));
     let (peer, _) = server(turns);
     assert_eq!(mail(&peer, &["--strict"]).code, 83);
-    // A goodbye that is no reply, or a bent one, undoes nothing.
+    // A malformed reply to QUIT changes no outcome.
     for (goodbye, flags) in [("221 bye\n", &["--strict"][..]), ("what?\r\n", &[])] {
         let mut turns = up_to_data();
         turns.extend([AfterMessage("250 queued\r\n"), After("QUIT", goodbye)]);
@@ -175,7 +179,7 @@ fn what_is_forgiven_is_not_with_strict() {
 }
 
 #[test]
-fn a_recipient_that_is_two_commands_is_refused_before_anything_is_connected() {
+fn a_recipient_with_a_second_command_is_rejected_before_connecting() {
     for evil in ["a@x.test>\r\nRCPT TO:<evil@x.test", "a@x.test\nDATA", "a@x.test\u{1}"] {
         let ran = run(&["mail", "127.0.0.1:1", "--plain", "--from", "me@x.test", "--to", evil, "--text", "x"]);
         assert_eq!((ran.code, ran.stderr.lines().count() <= 3), (65, true), "{}", ran.stderr);
@@ -184,11 +188,11 @@ fn a_recipient_that_is_two_commands_is_refused_before_anything_is_connected() {
 }
 
 #[test]
-fn refusals_have_their_codes() {
+fn rejections_have_their_exit_codes() {
     for (turns, code, result) in [
-        (vec![Say("554 go away\r\n"), After("QUIT", "221 bye\r\n")], 69, "refused"),
-        (vec![Say("421 later\r\n")], 75, "deferred"),
-        (vec![Say("220 mx\r\n421 4.3.2 closing\r\n")], 75, "deferred"),
+        (vec![Send("554 go away\r\n"), After("QUIT", "221 bye\r\n")], 69, "refused"),
+        (vec![Send("421 later\r\n")], 75, "deferred"),
+        (vec![Send("220 mx\r\n421 4.3.2 closing\r\n")], 75, "deferred"),
         (greeted([After("MAIL", "451 4.3.0 later\r\n"), After("QUIT", "221\r\n")]), 75, "deferred"),
         (
             greeted([After("MAIL", "250\r\n"), After("RCPT", "550 5.1.1 nobody\r\n"), After("QUIT", "221\r\n")]),
@@ -201,9 +205,9 @@ fn refusals_have_their_codes() {
             "deferred",
         ),
         (greeted([After("MAIL", "250\r\n"), After("RCPT", "421 4.3.2 closing\r\n"), Close]), 75, "deferred"),
-        (vec![Say("220 mx\r\n"), After("EHLO ", "250-a\r\n550 b\r\n")], 76, "none"),
-        (vec![Say("HTTP/1.1 400 Bad Request\r\n\r\n")], 76, "none"),
-        (vec![Say("220 mx\r\n"), Close], 75, "deferred"),
+        (vec![Send("220 mx\r\n"), After("EHLO ", "250-a\r\n550 b\r\n")], 76, "none"),
+        (vec![Send("HTTP/1.1 400 Bad Request\r\n\r\n")], 76, "none"),
+        (vec![Send("220 mx\r\n"), Close], 75, "deferred"),
     ] {
         let (peer, _) = server(turns);
         let ran = mail(&peer, &[]);
@@ -213,7 +217,7 @@ fn refusals_have_their_codes() {
 }
 
 #[test]
-fn after_the_dot_a_lost_line_leaves_the_outcome_unknown() {
+fn a_connection_lost_after_the_dot_leaves_the_outcome_unknown() {
     let mut turns = up_to_data();
     turns.extend([AfterMessage(""), Close]);
     let (peer, _) = server(turns);
@@ -223,7 +227,7 @@ fn after_the_dot_a_lost_line_leaves_the_outcome_unknown() {
 }
 
 #[test]
-fn an_answer_to_quit_is_not_needed() {
+fn a_reply_to_quit_is_not_required() {
     let mut turns = up_to_data();
     turns.extend([AfterMessage("250 ok\r\n"), After("QUIT", ""), Close]);
     let (peer, _) = server(turns);
@@ -232,9 +236,9 @@ fn an_answer_to_quit_is_not_needed() {
 }
 
 #[test]
-fn what_is_glued_behind_the_220_to_starttls_is_never_believed() {
-    let (peer, heard) = server(vec![
-        Say("220 mx\r\n"),
+fn data_after_the_220_to_starttls_is_never_used() {
+    let (peer, received) = server(vec![
+        Send("220 mx\r\n"),
         After("EHLO ", "250-mx\r\n250 STARTTLS\r\n"),
         After("STARTTLS", "220 go\r\n250-mx.test\r\n250 AUTH PLAIN\r\n"),
     ]);
@@ -244,23 +248,23 @@ fn what_is_glued_behind_the_220_to_starttls_is_never_believed() {
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("changed");
     let ran = mail(&peer, &["--starttls", "--user", "tim", "--password-file", path_str(&file), "--insecure"]);
     assert_eq!((ran.code, &ran.summary()["stage"]), (76, &"starttls".into()), "{}", ran.stderr);
-    let heard = heard.recv().expect("it ended");
-    assert!(heard.ends_with("STARTTLS\r\n") && !heard.contains('\u{16}'), "no ClientHello: {heard:?}");
+    let received = received.recv().expect("the script ended");
+    assert!(received.ends_with("STARTTLS\r\n") && !received.contains('\u{16}'), "no ClientHello: {received:?}");
 }
 
 #[test]
-fn a_server_without_starttls_hears_nothing_secret() {
+fn no_secret_is_sent_without_starttls() {
     for (offers, code) in [("250-mx\r\n250 AUTH PLAIN\r\n", 69), ("250-mx\r\n250 STARTTLS\r\n", 75)] {
-        let (peer, heard) = server(vec![
-            Say("220 mx\r\n"),
+        let (peer, received) = server(vec![
+            Send("220 mx\r\n"),
             After("EHLO ", offers),
             After("", "454 4.7.0 not now\r\n"),
             After("QUIT", "221 bye\r\n"),
         ]);
         let ran = mail(&peer, &["--starttls", "--insecure"]);
         assert_eq!(ran.code, code, "{}", ran.stderr);
-        let heard = heard.recv().expect("it ended");
-        assert!(!heard.contains("AUTH") && !heard.contains("MAIL"), "{heard}");
+        let received = received.recv().expect("the script ended");
+        assert!(!received.contains("AUTH") && !received.contains("MAIL"), "{received}");
     }
 }
 
@@ -275,9 +279,9 @@ fn a_login_is_hidden_everywhere() {
     for (mechanism, code) in [("PLAIN", 77), ("LOGIN", 77)] {
         let turns = match mechanism {
             "PLAIN" => vec![
-                Say("220 mx\r\n"),
+                Send("220 mx\r\n"),
                 After("EHLO ", "250-mx\r\n250 AUTH PLAIN LOGIN\r\n"),
-                // A server that repeats what it heard, whole and cut.
+                // A server that repeats what it received, complete and truncated.
                 After(
                     "AUTH PLAIN AHRpbQBvcGVuLXNlc2FtZQ==",
                     "535-5.7.8 no: AUTH PLAIN AHRpbQBvcGVuLXNlc2FtZQ==\r\n535-AHRpbQBvcGVu...\r\n535 tim/open-sesame\r\n",
@@ -285,7 +289,7 @@ fn a_login_is_hidden_everywhere() {
                 After("QUIT", "221\r\n"),
             ],
             _ => vec![
-                Say("220 mx\r\n"),
+                Send("220 mx\r\n"),
                 After("EHLO ", "250-mx\r\n250 AUTH LOGIN\r\n"),
                 After("AUTH LOGIN", "334 VXNlcm5hbWU6\r\n"),
                 After("dGlt", "334 UGFzc3dvcmQ6\r\n"),
@@ -312,22 +316,22 @@ fn a_login_is_hidden_everywhere() {
             assert!(!ran.stderr.contains(secret) && !ran.stdout.contains(secret), "{}{}", ran.stdout, ran.stderr);
         }
     }
-    // Not in clear unless that is spelt out.
-    let (peer, heard) =
-        server(vec![Say("220 mx\r\n"), After("EHLO ", "250-mx\r\n250 AUTH PLAIN\r\n"), After("QUIT", "221\r\n")]);
+    // Unencrypted only on explicit request.
+    let (peer, received) =
+        server(vec![Send("220 mx\r\n"), After("EHLO ", "250-mx\r\n250 AUTH PLAIN\r\n"), After("QUIT", "221\r\n")]);
     assert_eq!(mail(&peer, &["--user", "tim", "--password-file", path_str(&file)]).code, 65);
-    assert!(!heard.recv().expect("it ended").contains("AUTH"));
+    assert!(!received.recv().expect("the script ended").contains("AUTH"));
 }
 
 #[test]
-fn control_bytes_of_a_server_are_shown_and_not_obeyed() {
-    let (peer, _) = server(vec![Say("554 \x1b[2J\x1b]0;owned\x07 go\r\n"), After("QUIT", "221\r\n")]);
+fn control_bytes_of_a_server_are_escaped() {
+    let (peer, _) = server(vec![Send("554 \x1b[2J\x1b]0;owned\x07 go\r\n"), After("QUIT", "221\r\n")]);
     let ran = mail(&peer, &["--trace"]);
     assert!(ran.code == 69 && !ran.stderr.contains('\x1b') && !ran.stderr.contains('\x07'), "{:?}", ran.stderr);
 }
 
 #[test]
-fn nobody_there_and_names_unknown_have_their_codes() {
+fn refused_connections_and_unknown_hosts_have_their_exit_codes() {
     let peer = ScriptedPeer::start(Vec::new());
     let address = peer.address;
     peer.done();
@@ -337,7 +341,7 @@ fn nobody_there_and_names_unknown_have_their_codes() {
 }
 
 #[test]
-fn a_silent_server_is_given_up() {
+fn a_silent_server_times_out() {
     let (peer, _) = server(vec![After("never", "")]);
     let ran = mail(&peer, &["--timeout", "100ms"]);
     assert_eq!(ran.code, 75, "{}", ran.stderr);
@@ -345,11 +349,11 @@ fn a_silent_server_is_given_up() {
 }
 
 #[test]
-fn the_refused_are_written_down_apart() {
+fn rejected_recipients_are_written_to_a_file() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("rejected");
     let (peer, _) = server(vec![
-        Say("220 mx\r\n"),
+        Send("220 mx\r\n"),
         After("EHLO ", "250-mx\r\n250 PIPELINING\r\n"),
         After("MAIL", ""),
         After("RCPT TO:<a@x.test>", ""),
@@ -362,15 +366,15 @@ fn the_refused_are_written_down_apart() {
     let ran = mail(&peer, &["--to", "b@x.test", "--bcc", "c@x.test", "--rejected-to", path_str(&file)]);
     assert_eq!(ran.code, 75, "deferred outranks refused: {}", ran.stderr);
     let rejected = std::fs::read_to_string(&file).expect("written");
-    assert_eq!(rejected, "refused b@x.test (550 5.1.1 nobody)\ndeferred c@x.test (451 4.7.1 later)\n");
+    assert_eq!(rejected, "rejected b@x.test (550 5.1.1 nobody)\ndeferred c@x.test (451 4.7.1 later)\n");
 }
 
 #[test]
-fn the_null_sender_sends_what_is_written_and_composes_nothing() {
+fn the_null_sender_requires_a_raw_message() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("report.eml");
     std::fs::write(&file, "From: MAILER-DAEMON@x.test\nTo: a@x.test\n\nreport\n").expect("written");
-    let (peer, heard) = server(greeted([
+    let (peer, received) = server(greeted([
         After("MAIL FROM:<>", "250\r\n"),
         After("RCPT TO:<a@x.test>", "250\r\n"),
         After("DATA", "354\r\n"),
@@ -380,6 +384,6 @@ fn the_null_sender_sends_what_is_written_and_composes_nothing() {
     let address = peer.address.to_string();
     let flags = ["mail", "--plain", &address, "--from", "<>"];
     assert_eq!(run(&[&flags[..], &["-t", "--raw", path_str(&file)]].concat()).code, 0);
-    assert!(heard.recv().expect("it ended").contains("report"));
+    assert!(received.recv().expect("the script ended").contains("report"));
     assert_eq!(run(&[&flags[..], &["--to", "a@x.test", "--text", "x"]].concat()).code, 2);
 }

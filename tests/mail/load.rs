@@ -1,11 +1,11 @@
-//! Many mails, and what they come to.
+//! Loads of many mails.
 
 use crate::support::run;
-use crate::{After, AfterMessage, Say, Turn, mail, server, servers};
+use crate::{After, AfterMessage, Send, Turn, mail, server, servers};
 
-/// So many mails over one connection.
+/// Turns of a connection that accepts this many mails.
 fn connection(mails: usize) -> Vec<Turn> {
-    let mut turns = vec![Say("220 mx\r\n"), After("EHLO ", "250 mx\r\n")];
+    let mut turns = vec![Send("220 mx\r\n"), After("EHLO ", "250 mx\r\n")];
     for _ in 0..mails {
         turns.extend([
             After("MAIL", "250\r\n"),
@@ -18,15 +18,15 @@ fn connection(mails: usize) -> Vec<Turn> {
     turns
 }
 
-/// A connection whose recipients get these replies, each of them a no.
-fn nobody_accepted(replies: &[&'static str]) -> Vec<Turn> {
-    let envelope = [Say("220 mx\r\n"), After("EHLO ", "250 mx\r\n"), After("MAIL", "250\r\n")];
+/// Turns of a connection that rejects the recipients with these replies.
+fn all_rejected(replies: &[&'static str]) -> Vec<Turn> {
+    let envelope = [Send("220 mx\r\n"), After("EHLO ", "250 mx\r\n"), After("MAIL", "250\r\n")];
     let recipients = replies.iter().map(|reply| After("RCPT", reply));
     envelope.into_iter().chain(recipients).chain([After("QUIT", "221\r\n")]).collect()
 }
 
 #[test]
-fn many_mails_over_one_connection_have_their_times() {
+fn many_mails_over_one_connection_are_timed() {
     let (peer, _) = server(connection(3));
     let ran = mail(&peer, &["--count", "3", "--reuse"]);
     let summary = ran.summary();
@@ -37,7 +37,7 @@ fn many_mails_over_one_connection_have_their_times() {
 }
 
 #[test]
-fn without_reuse_every_mail_has_a_connection_of_its_own() {
+fn without_reuse_each_mail_uses_a_connection_of_its_own() {
     let (peer, _) = servers(vec![connection(1), connection(1)]);
     let ran = mail(&peer, &["--count", "2", "--rate", "1000/s"]);
     let summary = ran.summary();
@@ -45,19 +45,23 @@ fn without_reuse_every_mail_has_a_connection_of_its_own() {
 }
 
 #[test]
-fn a_broken_assertion_is_code_1_and_a_deferred_mail_is_code_75() {
+fn a_broken_assertion_exits_1_and_a_deferred_mail_75() {
     let (peer, _) = server(connection(1));
     let ran = mail(&peer, &["--count", "1", "--fail-if", "dot.p99>=0s"]);
     assert!(ran.code == 1 && ran.stderr.contains("dot.p99"), "{}", ran.stderr);
-    let later =
-        vec![Say("220 mx\r\n"), After("EHLO ", "250 mx\r\n"), After("MAIL", "451 later\r\n"), After("QUIT", "221\r\n")];
+    let later = vec![
+        Send("220 mx\r\n"),
+        After("EHLO ", "250 mx\r\n"),
+        After("MAIL", "451 later\r\n"),
+        After("QUIT", "221\r\n"),
+    ];
     let (peer, _) = server(later);
     let ran = mail(&peer, &["--count", "1", "--fail-if", "errors>0"]);
     assert_eq!((ran.code, &ran.summary()["deferred"]), (75, &1.into()), "{}", ran.stderr);
 }
 
 #[test]
-fn nobody_there_is_given_up_and_strangers_are_not_burdened() {
+fn refused_connections_end_a_load_and_external_targets_are_rejected() {
     let load = |server: &str, flags: &[&str]| {
         let usual = ["mail", server, "--plain", "--from", "me@x.test", "--to", "a@x.test", "--text", "x", "--json"];
         run(&[&usual, flags].concat())
@@ -74,31 +78,31 @@ fn nobody_there_is_given_up_and_strangers_are_not_burdened() {
 }
 
 #[test]
-fn the_deadline_ends_a_run_and_is_no_failure_of_the_server() {
+fn the_deadline_ends_a_run_and_counts_no_failure() {
     let (peer, _) = server(connection(1));
     let ran = mail(&peer, &["--count", "0", "--reuse", "--rate", "0.001/s", "--deadline", "300ms"]);
     assert_eq!((ran.code, &ran.summary()["mails"]), (0, &1.into()), "{}", ran.stderr);
 }
 
 #[test]
-fn mails_that_are_refused_are_counted_to_the_last_and_the_reason_is_told() {
-    let (peer, _) = servers((0..12).map(|_| nobody_accepted(&["550 5.1.1 nobody here\r\n"])).collect());
+fn rejected_mails_are_all_counted_and_the_reason_reported() {
+    let (peer, _) = servers((0..12).map(|_| all_rejected(&["550 5.1.1 nobody here\r\n"])).collect());
     let ran = mail(&peer, &["--count", "12"]);
     assert_eq!((ran.code, &ran.summary()["refused"]), (69, &12.into()), "{}", ran.stderr);
     assert!(ran.stderr.contains("a@x.test") && ran.stderr.contains("nobody here"), "{}", ran.stderr);
 }
 
 #[test]
-fn a_run_that_the_deadline_cuts_before_there_is_anything_is_code_75() {
+fn a_deadline_before_any_result_exits_75() {
     let (peer, _) = server(vec![After("never", "")]);
     let ran = mail(&peer, &["--count", "2", "--deadline", "100ms"]);
     assert_eq!((ran.code, &ran.summary()["mails"]), (75, &0.into()), "{}", ran.stderr);
 }
 
 #[test]
-fn a_mail_has_the_code_in_a_load_that_it_has_alone() {
+fn a_mail_in_a_load_has_the_same_exit_code_as_alone() {
     for flags in [&["--to", "b@x.test"][..], &["--to", "b@x.test", "--count", "1"]] {
-        let (peer, _) = server(nobody_accepted(&["550 5.1.1 nobody\r\n", "451 4.7.1 later\r\n"]));
+        let (peer, _) = server(all_rejected(&["550 5.1.1 nobody\r\n", "451 4.7.1 later\r\n"]));
         assert_eq!(mail(&peer, flags).code, 75, "{flags:?}");
     }
 }

@@ -1,11 +1,11 @@
-//! The mail client against scripted servers that say exactly what a test wants.
+//! Tests of `mail` against scripted servers.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod compose;
 mod dialogue;
-mod ends;
+mod interrupted;
 mod load;
 mod retry;
 
@@ -15,51 +15,51 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use support::{RunOutput, ScriptedPeer, run};
 
-/// What a server does: says something at once, or hears a line (or a message) before it does.
+/// Turn of a scripted server.
 enum Turn {
-    /// Says it without being asked.
-    Say(&'static str),
-    /// Hears a line that begins so, then says it.
+    /// Send the text at once.
+    Send(&'static str),
+    /// Read a line with this beginning, then send the text.
     After(&'static str, &'static str),
-    /// Hears a message up to its dot, then says it.
+    /// Read a message up to its final dot, then send the text.
     AfterMessage(&'static str),
-    /// Tells the test that it has come so far.
-    Tell(Sender<()>),
-    /// Hears nothing more until the test says so.
+    /// Notify the test.
+    Notify(Sender<()>),
+    /// Wait for the test.
     Wait(Receiver<()>),
-    /// Closes.
+    /// Close the connection.
     Close,
-    /// Goes at once: what is unread resets the line.
-    Go,
+    /// Close at once; unread data resets the connection.
+    Abort,
 }
 
-use Turn::{After, AfterMessage, Close, Go, Say, Tell, Wait};
+use Turn::{Abort, After, AfterMessage, Close, Notify, Send, Wait};
 
-/// A server that plays these turns on one connection and gives what it heard.
+/// Starts a server for one connection; the receiver gets what the client sent.
 fn server(turns: Vec<Turn>) -> (ScriptedPeer, Receiver<String>) {
     servers(vec![turns])
 }
 
-/// A server that plays these turns on one connection after the other and gives what it heard on each.
+/// Starts a server for several connections, one after the other.
 fn servers(all: Vec<Vec<Turn>>) -> (ScriptedPeer, Receiver<String>) {
-    let (tell, heard) = std::sync::mpsc::channel();
-    let script = |turns: Vec<Turn>| -> Box<dyn FnOnce(TcpStream) + Send> {
-        let tell = tell.clone();
-        Box::new(move |stream| drop(tell.send(play(stream, turns))))
+    let (sender, received) = std::sync::mpsc::channel();
+    let script = |turns: Vec<Turn>| -> Box<dyn FnOnce(TcpStream) + std::marker::Send> {
+        let sender = sender.clone();
+        Box::new(move |stream| drop(sender.send(play(stream, turns))))
     };
-    (ScriptedPeer::start(all.into_iter().map(script).collect()), heard)
+    (ScriptedPeer::start(all.into_iter().map(script).collect()), received)
 }
 
-/// Plays the turns, and gives what was heard.
+/// Runs the turns and returns what the client sent.
 fn play(mut stream: TcpStream, turns: Vec<Turn>) -> String {
     let mut all = String::new();
     for turn in turns {
         let (ends, say) = match turn {
-            Say(text) => {
+            Send(text) => {
                 stream.write_all(text.as_bytes()).expect("said");
                 continue;
             }
-            Tell(sender) => {
+            Notify(sender) => {
                 sender.send(()).expect("the test listens");
                 continue;
             }
@@ -67,7 +67,7 @@ fn play(mut stream: TcpStream, turns: Vec<Turn>) -> String {
                 let _ = receiver.recv();
                 continue;
             }
-            Go => return all,
+            Abort => return all,
             Close => {
                 let _ = stream.shutdown(std::net::Shutdown::Write);
                 break;
@@ -79,13 +79,13 @@ fn play(mut stream: TcpStream, turns: Vec<Turn>) -> String {
             break;
         }
     }
-    // What else it says before it goes.
+    // Read the rest before closing.
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest).map(|_| all.push_str(&String::from_utf8_lossy(&rest)));
     all
 }
 
-/// Reads octet by octet up to `end`; whether it came.
+/// Reads byte by byte up to `end`; returns false if the connection ended before.
 fn read_until(stream: &mut TcpStream, end: &str, all: &mut String, start: &str) -> bool {
     let mut line = Vec::new();
     let mut octet = [0];

@@ -1,10 +1,10 @@
-//! Those who are deferred are tried again, and nobody else.
+//! Retries: deferred recipients only.
 
-use crate::{After, AfterMessage, Close, Say, Turn, mail, servers};
+use crate::{After, AfterMessage, Close, Send, Turn, mail, servers};
 
-/// A greeting and EHLO, and the replies to RCPT for a and b.
+/// Turns of greeting and EHLO, and replies to RCPT for a and b.
 fn envelope(a: &'static str, b: Option<&'static str>) -> Vec<Turn> {
-    let mut turns = vec![Say("220 mx\r\n"), After("EHLO ", "250 mx\r\n"), After("MAIL", "250\r\n"), After("RCPT", a)];
+    let mut turns = vec![Send("220 mx\r\n"), After("EHLO ", "250 mx\r\n"), After("MAIL", "250\r\n"), After("RCPT", a)];
     turns.extend(b.map(|b| After("RCPT", b)));
     turns
 }
@@ -18,10 +18,10 @@ const LATER: &str = "451 4.7.1 greylisted\r\n";
 const YES: &str = "250 2.1.5 ok\r\n";
 
 #[test]
-fn only_the_deferred_are_tried_again() {
+fn only_deferred_recipients_are_retried() {
     let first = delivered(envelope(YES, Some(LATER)), "250 queued\r\n");
     let second = delivered(envelope(YES, None), "250 queued\r\n");
-    let (peer, heard) = servers(vec![first, second]);
+    let (peer, received) = servers(vec![first, second]);
     let ran = mail(&peer, &["--to", "b@x.test", "--retry", "3", "--retry-wait", "1ms"]);
     let (events, summary) = (ran.events(), ran.summary());
     assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -29,25 +29,25 @@ fn only_the_deferred_are_tried_again() {
     assert_eq!((&retry["attempt"], &retry["recipients"], &retry["wait_ns"]), (&2.into(), &1.into(), &1_000_000.into()));
     let outcomes = summary["recipients"].as_array().expect("a list");
     assert!(outcomes.len() == 2 && outcomes.iter().all(|recipient| recipient["outcome"] == "accepted"), "{summary}");
-    let (first, second) = (heard.recv().expect("ended"), heard.recv().expect("ended"));
+    let (first, second) = (received.recv().expect("ended"), received.recv().expect("ended"));
     assert!(first.contains("RCPT TO:<b@x.test>") && !second.contains("a@x.test>\r\nDATA"), "{second}");
     assert_eq!(second.matches("RCPT TO:").count(), 1);
 }
 
 #[test]
-fn who_is_still_deferred_in_the_end_is_code_75() {
+fn recipients_still_deferred_at_the_end_exit_75() {
     let later = || {
         let mut turns = envelope(LATER, None);
         turns.push(After("QUIT", "221 bye\r\n"));
         turns
     };
-    let (peer, _) = servers(vec![later(), vec![Say("421 4.3.2 later\r\n"), Close], later()]);
+    let (peer, _) = servers(vec![later(), vec![Send("421 4.3.2 later\r\n"), Close], later()]);
     let ran = mail(&peer, &["--retry", "2", "--retry-wait", "1ms"]);
     assert_eq!((ran.code, &ran.summary()["recipients"][0]["outcome"]), (75, &"deferred".into()), "{}", ran.stderr);
 }
 
 #[test]
-fn an_unknown_outcome_and_a_refusal_are_never_tried_again() {
+fn unknown_outcomes_and_rejections_are_never_retried() {
     let mut lost = envelope(YES, None);
     lost.extend([After("DATA", "354 go\r\n"), AfterMessage(""), Close]);
     let mut refused = envelope("550 5.1.1 nobody\r\n", None);
@@ -61,7 +61,7 @@ fn an_unknown_outcome_and_a_refusal_are_never_tried_again() {
 }
 
 #[test]
-fn there_is_no_attempt_that_the_deadline_does_not_allow() {
+fn no_attempt_starts_after_the_deadline() {
     let mut turns = envelope(LATER, None);
     turns.push(After("QUIT", "221 bye\r\n"));
     let (peer, _) = servers(vec![turns]);
@@ -83,17 +83,17 @@ fn all_or_nothing_holds_over_every_attempt() {
     assert_eq!(ran.code, 69, "nothing is sent, and trying again would not help: {}", ran.stderr);
     let (peer, _) = servers(vec![held(LATER, "550 5.1.1 nobody\r\n")]);
     assert_eq!(mail(&peer, &flags).code, 69, "who is deferred does not get it without the other");
-    let (peer, heard) = servers(vec![held(YES, LATER), delivered(envelope(YES, Some(YES)), "250 queued\r\n")]);
+    let (peer, received) = servers(vec![held(YES, LATER), delivered(envelope(YES, Some(YES)), "250 queued\r\n")]);
     let ran = mail(&peer, &flags);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert!(!heard.recv().expect("ended").contains("DATA"));
-    assert_eq!(heard.recv().expect("ended").matches("RCPT TO:").count(), 2, "all of them again");
+    assert!(!received.recv().expect("ended").contains("DATA"));
+    assert_eq!(received.recv().expect("ended").matches("RCPT TO:").count(), 2, "all of them again");
 }
 
 #[test]
-fn what_was_known_before_the_last_attempt_decides() {
-    for last in [vec![Say("554 go away\r\n"), After("QUIT", "221\r\n")], vec![Say("what?\r\n"), Close]] {
-        let refuses = matches!(last[0], Say("554 go away\r\n"));
+fn outcomes_before_a_failed_last_attempt_count() {
+    for last in [vec![Send("554 go away\r\n"), After("QUIT", "221\r\n")], vec![Send("what?\r\n"), Close]] {
+        let refuses = matches!(last[0], Send("554 go away\r\n"));
         let (peer, _) = servers(vec![delivered(envelope(YES, Some(LATER)), "250 queued\r\n"), last]);
         let ran = mail(&peer, &["--to", "b@x.test", "--retry", "1", "--retry-wait", "1ms"]);
         assert_eq!(ran.code, if refuses { 67 } else { 75 }, "{}", ran.stderr);

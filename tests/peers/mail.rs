@@ -1,4 +1,4 @@
-//! aiosmtpd as the mail client's server, and Python's email package as the reader of what it composed.
+//! `mail` against aiosmtpd, and its messages read by the email package of Python.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,7 +11,7 @@ use crate::ping::{Foreign, script};
 use crate::support::{run, site};
 use crate::with;
 
-/// Every trial of this pair.
+/// Trials of the mail client.
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         with("aiosmtpd_takes_a_mail_over_starttls_with_a_login", &["netlab-scapy-python"], aiosmtpd),
@@ -63,7 +63,7 @@ fn aiosmtpd() {
     let pinned = run(&["mail", &target, "--info", "--pin", &pin, "--cert", &certificate, "--key", &key]);
     assert!(pinned.code == 0 && pinned.stdout.contains(&pin), "{}", pinned.stderr);
     let nobody = run(&["mail", &target, "--ca", &ca, "--from", "me@x.test", "--to", "a@x.test", "--text", "x"]);
-    // asyncio may close before its alert is out; then it is only a line that was closed.
+    // asyncio may close before its alert is sent; then only a closed connection is seen.
     assert!(matches!(nobody.code, 75 | 77), "{}", nobody.stderr);
     let untrusted = run(&["mail", &target, "--from", "me@x.test", "--to", "a@x.test", "--text", "x"]);
     assert_eq!(untrusted.code, 80, "{}", untrusted.stderr);

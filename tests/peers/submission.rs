@@ -1,5 +1,4 @@
-//! Servers that others wrote as judges of our client, and clients that others wrote as judges of our
-//! server.
+//! Foreign mail servers against `mail`, and foreign mail clients against `mail-serve`.
 
 use std::fs;
 use std::net::TcpStream;
@@ -14,7 +13,7 @@ use tempfile::TempDir;
 use crate::support::{KillOnDrop, RunOutput, Server, path_str, run, run_command};
 use crate::with;
 
-/// Every trial of this pair.
+/// Trials of the mail pair.
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         with("postfix_judges_mixed_recipients_chunks_and_reports", &["postfix", "root"], postfix),
@@ -27,13 +26,13 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A port that was free a moment ago, for servers that cannot pick one themselves.
+/// Picks a free port for servers that cannot pick one themselves.
 fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("bound").port()
 }
 
-/// Waits until somebody listens there, or the server has ended.
+/// Waits until the server listens on the port or has ended.
 fn wait_for(port: u16, server: &mut KillOnDrop) {
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(server.0.try_wait().expect("asked").is_none(), "the server ended before it listened");
@@ -57,7 +56,7 @@ fn outcomes(ran: &RunOutput) -> Vec<String> {
 fn postfix() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mails = tempfile::tempdir().expect("a temporary directory");
-    // Three mixed ones, one more, and fifty: what Postfix makes of them comes back to us.
+    // Three mixed messages, one more, and fifty; Postfix relays them back to our mail-serve.
     let mailbox =
         Server::start(&["mail-serve", "--json", "--save", path_str(mails.path()), "--count", "54", "--for", "60s"]);
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("changed");
@@ -111,7 +110,7 @@ fn postfix() {
     );
 }
 
-/// What stands below the headers of a mail that was saved.
+/// Body of a saved message.
 fn body(mail: &Value) -> String {
     let kept = fs::read_to_string(mail["file"].as_str().expect("a file")).expect("kept");
     kept.split_once("\r\n\r\n").expect("headers").1.to_owned()
@@ -159,7 +158,7 @@ fn dovecot() {
     let untrusted = run(&["mail", "--tls", &format!("127.0.0.1:{tls}"), "--info"]);
     assert_eq!(untrusted.code, 80, "{}", untrusted.stderr);
     drop(server);
-    // What it relayed came to our own mailbox, dots and all.
+    // The relayed messages arrived unchanged, including lines with dots.
     let ran = mailbox.stop();
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     let events = ran.events();
@@ -191,7 +190,7 @@ fn finish_quietly(command: &mut Command) -> bool {
     output.status.success() && output.stderr.is_empty()
 }
 
-/// A mailbox with TLS and a login, for a foreign client.
+/// mail-serve with TLS and a login, for a foreign client.
 struct Ours {
     server: Server,
     directory: TempDir,
@@ -212,13 +211,13 @@ impl Ours {
         path_str(&self.directory.path().join(name)).to_owned()
     }
 
-    /// The port with STARTTLS, or that with TLS.
+    /// Port with STARTTLS, or the port with TLS.
     fn port(&self, tls: bool) -> String {
         let address = &self.server.addresses[usize::from(tls)];
         address.rsplit(':').next().expect("a port").to_owned()
     }
 
-    /// Stops, and gives the mails that came.
+    /// Stops the server and returns the received messages.
     fn mails(self) -> Vec<Value> {
         let ran = self.server.stop();
         let mails: Vec<Value> = ran.events().into_iter().filter(|event| event["type"] == "message").collect();
@@ -291,7 +290,7 @@ fn swaks() {
 }
 
 fn browser() {
-    // Whatever the mail makes the browser load comes here.
+    // Listener for anything that the message makes the browser load.
     let tracker = Server::start(&["serve-http", path_str(&crate::support::demo_site()), "--json"]);
     let mailbox = Server::start(&["mail-serve", "--json", "--http", "127.0.0.1:0"]);
     let from = |path: &str| tracker.url(path);

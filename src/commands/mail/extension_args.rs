@@ -21,7 +21,7 @@ pub(super) struct ExtensionArgs {
     #[arg(long, value_name = "WHEN", value_parser = notify, hide_short_help = true)]
     notify: Option<String>,
 
-    /// How much of the message a failure report should return
+    /// Part of the message that a failure report returns
     #[arg(long, value_enum, value_name = "WHAT", hide_short_help = true)]
     ret: Option<Ret>,
 

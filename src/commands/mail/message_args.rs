@@ -45,7 +45,7 @@ pub(super) struct MessageArgs {
     #[arg(long, value_name = "ADDR", value_parser = parse_arg::<Person>, hide_short_help = true)]
     reply_to: Option<Person>,
 
-    /// Subject
+    /// Subject of the message
     #[arg(long, value_name = "TEXT")]
     subject: Option<String>,
 

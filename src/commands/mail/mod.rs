@@ -221,7 +221,7 @@ impl Mail {
             return Ok(());
         }
         let mut error = Error::new(Exit::Usage, format!("missing: {}", missing.join("; ")))
-            .expected("a sender, a recipient and a message");
+            .expected("a sender, a recipient and a message; nothing was sent");
         if is_encrypted && !self.login.is_wanted() {
             error = error.remedy("most servers also require a login: --user NAME with --password-file FILE or --password-command CMD (on a terminal you are asked for the password)");
         }

@@ -1,6 +1,4 @@
-//! What a client is to do, and what came of it.
-//!
-//! Owns the data that goes into a dialogue and comes out of it.
+//! Client configuration, events and result of a session.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,188 +15,173 @@ use crate::exit::Exit;
 use crate::mac::Secret;
 use crate::time::serialize_ns;
 
-/// How the line is protected.
+/// Transport security.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Security {
-    /// Not at all.
+    /// No encryption.
     Plain,
-    /// From STARTTLS on; without it nothing is said.
+    /// STARTTLS required before MAIL and AUTH.
     Starttls,
-    /// From the first octet on.
+    /// TLS from the first byte.
     Tls,
 }
 
-/// Who logs in.
+/// User, secret and mechanism of the login.
 #[derive(Clone)]
 pub(crate) struct Credentials {
-    /// The user's name.
     pub user: String,
-    /// The password or the token.
+    /// Password or OAuth token.
     pub secret: Secret,
-    /// How; the strongest that is offered unless given.
+    /// Mechanism; the strongest offered one if `None`.
     pub mechanism: Option<Mechanism>,
-    /// Whether the password may be sent where somebody could read it.
+    /// Allows the password on an unencrypted or unverified connection.
     pub allow_cleartext: bool,
-    /// Fresh chance for SCRAM.
+    /// Random nonce for SCRAM.
     pub nonce: String,
 }
 
-/// What is to be delivered.
+/// Envelope and message.
 #[derive(Clone, Debug)]
 pub(crate) struct Envelope {
-    /// The sender; `None` is the null sender `<>`.
+    /// Reverse path; `None` is the null sender `<>`.
     pub from: Option<Mailbox>,
-    /// To whom, in their order.
     pub recipients: Vec<Mailbox>,
-    /// The message, as it was composed or read.
     pub message: Arc<[u8]>,
-    /// The same in ASCII, if it holds octets above 127 and can be said so.
+    /// Message re-encoded in ASCII, for servers without 8BITMIME.
     pub ascii_message: Option<Arc<[u8]>>,
 }
 
-/// What is asked of a server beyond the delivery; it has to offer each of them.
+/// Requested SMTP extensions, each of which the server must offer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RequestedExtensions {
-    /// The message goes as one chunk and not as lines (RFC 3030).
+    /// Sends the message with BDAT (RFC 3030).
     pub chunking: bool,
-    /// What a report is to hold: FULL or HDRS (RFC 3461 §4.3).
+    /// Content of a delivery report: FULL or HDRS (RFC 3461 §4.3).
     pub ret: Option<&'static str>,
-    /// What a report is to be about (RFC 3461 §4.4).
+    /// Envelope identifier (RFC 3461 §4.4).
     pub envid: Option<String>,
-    /// What is to be reported (RFC 3461 §4.1).
+    /// Conditions that cause a report (RFC 3461 §4.1).
     pub notify: Option<String>,
-    /// Whether the mail may go on under verified TLS only (RFC 8689).
+    /// Requires verified TLS on every further hop (RFC 8689).
     pub require_tls: bool,
-    /// Whether replies that only bend the rules are broken ones.
+    /// Treats tolerated deviations in replies as protocol errors.
     pub strict: bool,
 }
 
-/// What a client is to do.
+/// Configuration of a client session.
 #[derive(Clone)]
 pub(crate) struct ClientConfig {
-    /// The server's name, as the user said it.
+    /// Server name as typed by the user.
     pub server_name: String,
-    /// How it names itself.
+    /// Name sent in EHLO.
     pub helo_name: String,
-    /// How the line is protected.
     pub security: Security,
-    /// Whether the server's certificate is checked.
     pub verify_certificate: bool,
-    /// Who logs in, if anybody.
     pub credentials: Option<Credentials>,
-    /// What is to be delivered; `None` only asks what there is.
+    /// Envelope and message; `None` only queries the server.
     pub envelope: Option<Envelope>,
-    /// Whether nothing is sent unless every recipient is accepted.
+    /// Sends the message only if every recipient is accepted.
     pub all_or_nothing: bool,
-    /// After which stage to say goodbye.
+    /// Stage after which the session ends with QUIT.
     pub stop_after: Option<Stage>,
-    /// How long each reply may take; by the table of RFC 5321 §4.5.3.2 unless given.
+    /// Timeout of each reply; the values of RFC 5321 §4.5.3.2 if `None`.
     pub reply_timeout: Option<Duration>,
-    /// What else is asked of the server.
     pub requested_extensions: RequestedExtensions,
-    /// How many times the mail is sent over this connection.
+    /// Number of times the message is sent over this connection.
     pub transaction_count: u64,
-    /// How far apart they begin at least.
+    /// Minimum time between the starts of two transactions.
     pub min_interval: Duration,
 }
 
-/// What became of one recipient.
+/// Outcome for one recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum DeliveryOutcome {
-    /// The server has taken the mail for it.
     Accepted,
-    /// The server has said no, for good.
+    /// Permanently rejected.
     Refused,
-    /// Not now; it is safe to try again.
+    /// Temporarily rejected; a retry cannot cause a duplicate.
     Deferred,
-    /// Nobody can know: the line broke after the dot.
+    /// Unknown, because the connection was lost between the final dot and its reply.
     Unknown,
 }
 
-/// A recipient, and what became of it.
+/// Recipient and its outcome.
 #[derive(Clone, Debug)]
 pub(crate) struct RecipientStatus {
-    /// Its address.
     pub mailbox: Mailbox,
-    /// What became of it; `None` while nothing was decided.
+    /// Outcome; `None` while undecided.
     pub outcome: Option<DeliveryOutcome>,
-    /// The reply that decided it.
+    /// Reply that decided the outcome.
     pub reply: Option<Reply>,
 }
 
-/// What a client tells.
+/// Event of a client session.
 #[derive(Debug)]
 pub(crate) enum ClientEvent {
-    /// A line was sent; secrets are hidden.
+    /// Command line sent, secrets hidden.
     CommandSent(String),
-    /// A reply came.
     ReplyReceived(Reply),
-    /// What came is no reply: the beginning of it.
+    /// Beginning of received data that is not a reply.
     MalformedReply(String),
-    /// From here on the line is encrypted.
+    /// TLS handshake completed.
     TlsEstablished,
-    /// So many octets of the message, with whatever ends it, are on their way.
+    /// Message queued for sending; its size in bytes including the terminator.
     MessageStarted(usize),
-    /// So many of them have gone.
+    /// Bytes of the message sent so far.
     MessageProgress(u64),
-    /// A stage is over.
     StageFinished(StageTiming),
-    /// A mail is decided.
+    /// Transaction decided.
     TransactionFinished {
-        /// The code it would end a run with.
+        /// Exit code of a run with this transaction alone.
         exit: Exit,
-        /// Why it was refused, by whom ever.
+        /// Reason for a failure.
         error: Option<Error>,
     },
-    /// Something odd that was tolerated.
+    /// Tolerated deviation.
     Warning(&'static str),
 }
 
-/// A stage and how long it took.
+/// Stage and its duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename = "stage")]
 pub(crate) struct StageTiming {
-    /// Which.
     pub stage: Stage,
-    /// How long.
     #[serde(rename = "took_ns", serialize_with = "serialize_ns")]
     pub took: Duration,
 }
 
-/// What came of a dialogue.
+/// Result of a session.
 #[derive(Debug)]
 pub(crate) struct SessionResult {
-    /// Each recipient, in their order.
     pub recipients: Vec<RecipientStatus>,
-    /// Why it did not go through, if it did not.
+    /// Reason for a failure.
     pub failure: Option<Error>,
-    /// The stage it came to.
+    /// Stage that failed, or the last one.
     pub stage: Stage,
-    /// What the server offers on the line as it is; `None` if it was not heard.
+    /// Extensions announced after the last change of encryption; `None` without a reply to EHLO.
     pub extensions: Option<Extensions>,
-    /// What it offered before TLS, if there was a before.
+    /// Extensions announced before STARTTLS.
     pub extensions_before_tls: Option<Extensions>,
-    /// How the login went, if there was one.
+    /// Mechanism of the login.
     pub mechanism: Option<Mechanism>,
-    /// Whether the line came to be encrypted.
     pub is_encrypted: bool,
-    /// Whether the last mail that was begun was told as [`Fact::Mailed`].
+    /// The last transaction that was started was reported as [`ClientEvent::TransactionFinished`].
     pub is_transaction_finished: bool,
 }
 
-/// What became of all recipients, as a code.
+/// Exit code for the outcomes of all recipients.
 pub(crate) fn exit_for_recipients(recipients: &[RecipientStatus]) -> Exit {
     let count = |outcome| recipients.iter().filter(|recipient| recipient.outcome == Some(outcome)).count();
-    // Who said yes and was not sent to, because it was not to be.
-    let is_willing =
-        |known: &&RecipientStatus| known.outcome.is_none() && known.reply.as_ref().is_some_and(Reply::is_positive);
-    let willing = recipients.iter().filter(is_willing).count();
+    // Accepted at RCPT, but the transaction was abandoned before DATA.
+    let is_accepted =
+        |status: &&RecipientStatus| status.outcome.is_none() && status.reply.as_ref().is_some_and(Reply::is_positive);
+    let accepted_at_rcpt = recipients.iter().filter(is_accepted).count();
     match () {
         () if count(DeliveryOutcome::Unknown) > 0 => Exit::OutcomeUnknown,
         () if count(DeliveryOutcome::Deferred) > 0 => Exit::TemporaryFailure,
         () if count(DeliveryOutcome::Refused) == 0 => Exit::Success,
-        () if count(DeliveryOutcome::Accepted) + willing > 0 => Exit::RecipientsRefused,
+        () if count(DeliveryOutcome::Accepted) + accepted_at_rcpt > 0 => Exit::RecipientsRefused,
         () => Exit::Unavailable,
     }
 }

@@ -1,4 +1,4 @@
-//! Words for what goes wrong in a dialogue, and the code each earns.
+//! Errors of a client session: their wording and exit codes.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::smtp::client::config::{DeliveryOutcome, RecipientStatus};
 use crate::smtp::reply::Reply;
 use crate::smtp::stage::Stage;
 
-/// What a stage waits for the answer to, as the client said it.
+/// Command or step whose reply a stage waits for.
 fn describe_stage(stage: Stage) -> &'static str {
     match stage {
         Stage::Resolve | Stage::Connect | Stage::Banner => "the connection",
@@ -26,9 +26,17 @@ fn describe_stage(stage: Stage) -> &'static str {
     }
 }
 
-/// The server says no: for now with 4yz, for good with 5yz (RFC 5321 §4.2.1).
+/// Reply that a stage waits for.
+fn expected_reply(stage: Stage) -> String {
+    match stage {
+        Stage::Banner => "greeting".to_owned(),
+        stage => format!("reply to {}", describe_stage(stage)),
+    }
+}
+
+/// Error for a negative reply: temporary with 4yz, permanent with 5yz (RFC 5321 §4.2.1).
 pub(super) fn rejection(stage: Stage, reply: &Reply) -> Error {
-    let what = format!("the server answers {} with {reply}", describe_stage(stage));
+    let message = format!("server replied '{reply}' to {}", describe_stage(stage));
     let exit = match (stage, reply.code) {
         // RFC 4954 §6.
         (_, 530) | (Stage::Auth, 534 | 535 | 538) => Exit::Permission,
@@ -36,35 +44,33 @@ pub(super) fn rejection(stage: Stage, reply: &Reply) -> Error {
         (_, code) if code / 100 == 5 => Exit::Unavailable,
         _ => Exit::Protocol,
     };
-    let error = Error::new(exit, what);
+    let error = Error::new(exit, message);
     match (stage, reply.code) {
-        (_, 530) => error.expected("a login, or STARTTLS, before that").remedy("log in with --user"),
-        (Stage::Auth, 534) => {
-            error.remedy("the password is not the kind it wants: look for an app password, or use XOAUTH2")
-        }
-        (Stage::Auth, 535) => error.remedy("check user and password; many providers want an app password here"),
-        (_, code) if code / 100 == 4 => error.expected("a yes").remedy("try again later"),
-        (_, code) if code / 100 == 5 => error.expected("a yes"),
-        _ => error.expected("a reply that fits the command"),
+        (_, 530) => error.expected("a login or STARTTLS before this command").remedy("log in with --user"),
+        (Stage::Auth, 534) => error.remedy("this kind of password is not accepted; use an app password or XOAUTH2"),
+        (Stage::Auth, 535) => error.remedy("check user and password; many providers require an app password"),
+        (_, code) if code / 100 == 4 => error.remedy("try again later"),
+        (_, code) if code / 100 == 5 => error,
+        _ => error.expected("a reply code valid for this command"),
     }
 }
 
-/// The first recipient who was refused, or else deferred, and with which words.
+/// Error for the first rejected recipient, or else the first deferred one.
 pub(crate) fn first_rejection(recipients: &[RecipientStatus]) -> Option<Error> {
     let first = |outcome: DeliveryOutcome| recipients.iter().find(|known| known.outcome == Some(outcome));
     let found = first(DeliveryOutcome::Refused).or_else(|| first(DeliveryOutcome::Deferred))?;
     Some(rejection(Stage::Rcpt, found.reply.as_ref()?).with_context(found.mailbox.as_str()))
 }
 
-/// What came is no reply.
+/// Error for a violation of the protocol.
 pub(super) fn protocol_error(violation: &str) -> Error {
-    Error::new(Exit::Protocol, format!("the server broke the protocol: {violation}"))
+    Error::new(Exit::Protocol, format!("protocol violation by the server: {violation}"))
         .expected("one reply per command, each line with the same three digits (RFC 5321 §4.2)")
 }
 
-/// The greeting is none: somebody else sits on this port.
+/// Error for a greeting of another protocol.
 pub(super) fn wrong_protocol(bytes: &[u8], fallback: Error) -> Error {
-    let who = match bytes {
+    let protocol = match bytes {
         [b'H', b'T', b'T', b'P', b'/', ..] => "HTTP",
         [b'S', b'S', b'H', b'-', ..] => "SSH",
         [0x15 | 0x16, 0x03, ..] => "TLS",
@@ -72,52 +78,56 @@ pub(super) fn wrong_protocol(bytes: &[u8], fallback: Error) -> Error {
         [b'+', b'O', b'K', ..] => "POP3",
         _ => return fallback,
     };
-    Error::new(Exit::Protocol, format!("this port speaks {who}"))
+    Error::new(Exit::Protocol, format!("this port serves {protocol}"))
         .expected("an SMTP server that greets with 220")
-        .remedy("ports are 587 (STARTTLS), 465 (TLS) and 25")
+        .remedy("SMTP ports are 587 (STARTTLS), 465 (TLS) and 25")
 }
 
-/// No way to log in.
+/// Error for a login without a common mechanism.
 pub(super) fn no_common_mechanism(offered: &[String], requested: Option<Mechanism>) -> Error {
-    let offers = if offered.is_empty() { "nothing".to_owned() } else { offered.join(", ") };
-    let what = match requested {
+    if offered.is_empty() {
+        return Error::new(Exit::Unavailable, "the server does not offer AUTH")
+            .expected("AUTH in the reply to EHLO")
+            .remedy("leave out --user to send without a login");
+    }
+    let offers = offered.join(", ");
+    let message = match requested {
         Some(wanted) => format!("the server does not offer AUTH {}; it offers {offers}", wanted.name()),
-        None => format!("the server offers no way to log in that netlab can take; it offers {offers}"),
+        None => format!("the server offers no supported AUTH mechanism; it offers {offers}"),
     };
-    Error::new(Exit::Unavailable, what).expected("SCRAM-SHA-256, PLAIN or LOGIN among the words of AUTH")
+    Error::new(Exit::Unavailable, message)
+        .expected("SCRAM-SHA-256, PLAIN or LOGIN in the AUTH line of the reply to EHLO")
 }
 
-/// No reply in time.
+/// Error for a missing reply.
 pub(super) fn timed_out(stage: Stage, waited: Duration) -> Error {
     let waited =
         humantime::format_duration(Duration::from_millis(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX)));
-    let error = Error::new(Exit::TemporaryFailure, format!("no answer to {} within {waited}", describe_stage(stage)));
+    let error = Error::new(Exit::TemporaryFailure, format!("no {} within {waited}", expected_reply(stage)));
     if stage == Stage::Banner {
-        return error.expected("a greeting").remedy("port 25 is often blocked on the way; try 587");
+        return error.remedy("many networks block port 25; try 587");
     }
-    error.expected("a reply").remedy("allow more time with --timeout, or try again later")
+    error.remedy("allow more time with --timeout, or try again later")
 }
 
-/// The line is gone before the mail could be taken: it is safe to try again.
+/// Error for a connection lost before the message was accepted; a retry is safe.
 pub(super) fn connection_lost(stage: Stage, cause: Option<&Error>) -> Error {
+    let when = match stage {
+        Stage::Tls => "during the TLS handshake".to_owned(),
+        stage => format!("before the {}", expected_reply(stage)),
+    };
     match cause {
-        // What TLS says of a certificate, or the system of a socket, has its own code.
+        // Errors of TLS and of the operating system keep their own exit code.
         Some(error) if !matches!(error.exit(), Exit::Unavailable | Exit::Io) => error.with_exit(error.exit()),
-        Some(error) => Error::new(
-            Exit::TemporaryFailure,
-            format!("{} before the answer to {}", error.message(), describe_stage(stage)),
-        ),
-        None => Error::new(
-            Exit::TemporaryFailure,
-            format!("the server closed the line before its answer to {}", describe_stage(stage)),
-        )
-        .remedy("the mail was not taken; try again later"),
+        Some(error) => Error::new(Exit::TemporaryFailure, format!("{} {when}", error.message())),
+        None => Error::new(Exit::TemporaryFailure, format!("the server closed the connection {when}"))
+            .remedy("the message was not accepted; try again later"),
     }
 }
 
-/// The same after the dot: the mail may have been taken.
+/// Error for a connection lost after the final dot; the message may have been accepted.
 pub(super) fn outcome_unknown(error: &Error) -> Error {
-    Error::new(Exit::OutcomeUnknown, format!("{}; the mail may have been accepted", error.message()))
+    Error::new(Exit::OutcomeUnknown, format!("{}; the message may have been accepted", error.message()))
         .expected("a reply to the final dot")
-        .remedy("look for its Message-ID before you send it again")
+        .remedy("look for its Message-ID before sending it again")
 }

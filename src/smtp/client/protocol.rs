@@ -1,4 +1,4 @@
-//! The dialogue as a conversation: octets, moments and ends in.
+//! Stream protocol of the client session: received bytes, timeouts and connection ends.
 
 use super::ClientSession;
 use super::errors::{connection_lost, protocol_error, timed_out, wrong_protocol};
@@ -8,13 +8,13 @@ use crate::smtp::reply::Reply;
 use crate::smtp::stage::Stage;
 use crate::time::Moment;
 
-/// The most octets of what is no reply that are told.
+/// Maximum bytes shown of a malformed reply.
 const MAX_SHOWN_BYTES: usize = 512;
 
 impl ClientSession {
-    /// The reply to the dot counts, whatever is glued behind it; but nothing more is said on this line.
+    /// Handles the reply to the final dot followed by more data. The reply counts, but the session ends after it.
     fn on_final_dot_reply_with_extra(&mut self, reply: &Reply, now: Moment, actions: &mut Actions<ClientEvent>) {
-        const UNSOLICITED_REPLY: &str = "a reply behind the one to the final dot that nobody asked for";
+        const UNSOLICITED_REPLY: &str = "unsolicited reply after the one to the final dot";
         self.transactions_left = 1;
         self.on_reply(reply, now, actions);
         if self.config.requested_extensions.strict {
@@ -48,7 +48,7 @@ impl StreamProtocol for ClientSession {
         }
         let (taken, reply) = match Reply::parse(bytes) {
             Ok(None) => return 0,
-            Ok(Some(read)) => read,
+            Ok(Some(parsed)) => parsed,
             Err(fault) => {
                 let shown = String::from_utf8_lossy(bytes.get(..MAX_SHOWN_BYTES).unwrap_or(bytes));
                 actions.emit(ClientEvent::MalformedReply(self.redact_text(shown.into_owned())));
@@ -59,25 +59,24 @@ impl StreamProtocol for ClientSession {
             }
         };
         let rest = bytes.get(taken..).unwrap_or_default();
-        // One reply per command: what comes beyond that could be taken for the answer to the next
-        // one, and behind the 220 to STARTTLS it would be believed after the handshake (NO STARTTLS).
-        let asked = self.pending_replies.len().max(1);
-        // A server may close at any moment and say so (RFC 5321 §3.8): that is the answer to what is said next.
-        // A part of it may be all that is there. If it becomes something else, it is the answer to what is
-        // said next, as it would be if it had come a moment later; no yes begins so.
+        // One reply per command: an additional one could be taken for the reply to the next command, and data
+        // after the 220 to STARTTLS would be trusted after the handshake (CVE-2011-0411, "NO STARTTLS").
+        let expected = self.pending_replies.len().max(1);
+        // A server may announce at any time that it closes (421, RFC 5321 §3.8); that becomes the reply to the next
+        // command. The 421 may still be incomplete: treat it as one if it is a prefix; no positive reply begins so.
         let is_closing = (rest.starts_with(b"421") || b"421".starts_with(rest)) && self.stage != Stage::Starttls;
-        if asked == 1 && !is_closing && self.stage == Stage::Dot && self.idle_until.is_none() {
+        if expected == 1 && !is_closing && self.stage == Stage::Dot && self.idle_until.is_none() {
             self.on_final_dot_reply_with_extra(&reply, now, actions);
             return bytes.len();
         }
-        if asked == 1 && !rest.is_empty() && !is_closing && self.stage != Stage::Quit {
-            let what = if self.stage == Stage::Starttls {
-                format!("{} octets came in clear behind the reply to STARTTLS", rest.len())
+        if expected == 1 && !rest.is_empty() && !is_closing && self.stage != Stage::Quit {
+            let violation = if self.stage == Stage::Starttls {
+                format!("{} bytes followed the reply to STARTTLS unencrypted", rest.len())
             } else {
-                format!("a reply to {} that nobody asked for", self.stage)
+                format!("unsolicited reply after {}", self.stage)
             };
             actions.emit(ClientEvent::ReplyReceived(self.redact_reply(&reply).into_owned()));
-            let error = protocol_error(&what);
+            let error = protocol_error(&violation);
             self.fail(self.adjust_for_final_dot(error), false, now, actions);
             return bytes.len();
         }

@@ -1,5 +1,5 @@
-//! What must not be shown although the server says it: a server that repeats the line it does not
-//! understand would put the password into every trace, log and error.
+//! Redaction of secrets in replies: a server that repeats a line it does not understand would put the
+//! password into every trace, log and error.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -8,20 +8,19 @@ use super::ClientSession;
 use crate::mac::Secret;
 use crate::smtp::reply::Reply;
 
-/// The longest piece that is looked for: a server may have cut the rest, at either end.
+/// Maximum length of the fragments that are searched; a server may have truncated the secret at either end.
 const MAX_FRAGMENT_LENGTH: usize = 8;
-/// Shorter ones are in every text.
+/// Minimum length; shorter fragments occur in any text.
 const MIN_FRAGMENT_LENGTH: usize = 4;
 const PLACEHOLDER: &str = "[hidden]";
 
 impl ClientSession {
-    /// Remembers what was said and is not to be shown.
+    /// Stores the secret of a sent line for redaction.
     pub(super) fn remember_secret(&mut self, line: &Secret) {
-        let word = line.expose().rsplit(|octet| *octet == b' ').next().unwrap_or_default();
+        let word = line.expose().rsplit(|byte| *byte == b' ').next().unwrap_or_default();
         self.sent_secrets.push(Secret::new(word.to_vec()));
     }
 
-    /// A reply without them.
     pub(super) fn redact_reply<'r>(&self, reply: &'r Reply) -> Cow<'r, Reply> {
         if self.config.credentials.is_none() {
             return Cow::Borrowed(reply);
@@ -30,10 +29,9 @@ impl ClientSession {
         Cow::Owned(Reply { lines, ..*reply })
     }
 
-    /// A text without them.
     pub(super) fn redact_text(&self, text: String) -> String {
         let password = self.config.credentials.as_ref().map(|login| &login.secret);
-        // As replies are read: what is no UTF-8 is shown in another way, and known by that.
+        // Replies are converted from UTF-8 lossily, so the secrets are too before they are compared.
         let secrets = self.sent_secrets.iter().chain(password).map(|secret| String::from_utf8_lossy(secret.expose()));
         secrets
             .filter(|secret| secret.len() >= MIN_FRAGMENT_LENGTH)
@@ -41,16 +39,16 @@ impl ClientSession {
     }
 }
 
-/// Hides every word that holds a piece of a secret, in whichever case.
+/// Hides every word that contains a fragment of a secret, ignoring case.
 fn redact_secret(text: &str, secret: &str) -> String {
     let (lower, secret) = (text.to_ascii_lowercase(), secret.to_ascii_lowercase());
     let length = (secret.len() * 2 / 3).clamp(MIN_FRAGMENT_LENGTH, MAX_FRAGMENT_LENGTH);
-    let pieces: HashSet<&[u8]> = secret.as_bytes().windows(length).collect();
+    let fragments: HashSet<&[u8]> = secret.as_bytes().windows(length).collect();
     let is_edge = |c: char| c.is_whitespace() || "\"'<>".contains(c);
     let mut shown = String::new();
     let mut done = 0;
-    for (at, _) in lower.as_bytes().windows(length).enumerate().filter(|(_, piece)| pieces.contains(piece)) {
-        // Two may overlap, and a secret may hold blanks.
+    for (at, _) in lower.as_bytes().windows(length).enumerate().filter(|(_, fragment)| fragments.contains(fragment)) {
+        // Fragments overlap, and a secret may contain spaces.
         if at + length <= done {
             continue;
         }
@@ -71,7 +69,7 @@ mod tests {
     use super::redact_secret;
 
     #[test]
-    fn a_secret_is_found_whole_cut_and_in_any_case() {
+    fn a_secret_is_hidden_complete_truncated_and_in_any_case() {
         for (text, shown) in [
             ("what is \"AHVzZXIAc2VzYW1l\"?", "what is \"[hidden]\"?"),
             ("AHVzZXIAc2VzYW1lAHVzZXIAc2VzYW1l", "[hidden]"),

@@ -1,6 +1,6 @@
-//! The part of the dialogue that delivers: MAIL, RCPT, DATA, the dot.
+//! Mail transaction of a client session: MAIL, RCPT, DATA, final dot.
 //!
-//! Owns what each recipient's reply means. Some may be refused and the others still get it (RFC 5321
+//! Owns the outcome of each recipient: some may be rejected while the others receive the message (RFC 5321
 //! §3.3).
 
 use std::sync::Arc;
@@ -23,9 +23,8 @@ impl ClientSession {
         {
             // RFC 6152 §3.
             envelope.message = ascii;
-            actions.emit(ClientEvent::Warning(
-                "the message is encoded anew: the server takes no octets above 127 (no 8BITMIME)",
-            ));
+            actions
+                .emit(ClientEvent::Warning("message re-encoded: the server accepts no bytes above 127 (no 8BITMIME)"));
         }
         let Some(envelope) = self.config.envelope.clone() else { return self.send_quit(now, actions) };
         let parameters = match mail_parameters(&self.extensions, &envelope, &self.config.requested_extensions) {
@@ -42,10 +41,10 @@ impl ClientSession {
             .unwrap_or_default();
         self.send_command(&format!("MAIL FROM:<{from}>{parameters}"), now, actions);
         self.pending_replies.push_back(PendingReply::Mail);
-        // Several commands in one write, one reply each (RFC 2920 §3.1).
+        // Pipelining: several commands in one write, one reply each (RFC 2920 §3.1).
         if self.extensions.pipelining && !self.stops_after(Stage::Mail) {
-            for place in 0..self.recipients.len() {
-                self.send_rcpt(place, now, actions);
+            for index in 0..self.recipients.len() {
+                self.send_rcpt(index, now, actions);
             }
         }
     }
@@ -58,11 +57,11 @@ impl ClientSession {
         self.pending_replies.push_back(PendingReply::Rcpt(index));
     }
 
-    /// What a reply says of the command it answers.
+    /// Assigns a reply to the oldest outstanding command and records the outcome of a recipient.
     pub(super) fn record_reply(&mut self, reply: &Reply) -> Option<PendingReply> {
-        let awaited = self.pending_replies.pop_front()?;
-        if let PendingReply::Rcpt(place) = awaited
-            && let Some(recipient) = self.recipients.get_mut(place)
+        let pending = self.pending_replies.pop_front()?;
+        if let PendingReply::Rcpt(index) = pending
+            && let Some(recipient) = self.recipients.get_mut(index)
         {
             recipient.outcome = Some(match reply {
                 reply if reply.is_positive() => DeliveryOutcome::Accepted,
@@ -71,7 +70,7 @@ impl ClientSession {
             });
             recipient.reply = Some(reply.clone());
         }
-        Some(awaited)
+        Some(pending)
     }
 
     pub(super) fn on_envelope_reply(&mut self, reply: &Reply, now: Moment, actions: &mut Actions<ClientEvent>) {
@@ -86,25 +85,25 @@ impl ClientSession {
                     self.send_rcpt(0, now, actions);
                 }
             }
-            // Whatever else was said in the same breath still gets its reply; none of it counts.
+            // Pipelined RCPT commands still get their replies; none of them counts.
             Some(PendingReply::Mail) => {
                 self.mail_rejection = Some(reply.clone());
                 self.failed_stage = Some(Stage::Mail);
             }
-            Some(PendingReply::Rcpt(place)) if self.pending_replies.is_empty() && self.mail_rejection.is_none() => {
-                if place + 1 < self.recipients.len() {
-                    self.send_rcpt(place + 1, now, actions);
+            Some(PendingReply::Rcpt(index)) if self.pending_replies.is_empty() && self.mail_rejection.is_none() => {
+                if index + 1 < self.recipients.len() {
+                    self.send_rcpt(index + 1, now, actions);
                 }
             }
             Some(PendingReply::Rcpt(_)) => {}
-            None => return self.fail(protocol_error("a reply that nobody asked for"), false, now, actions),
+            None => return self.fail(protocol_error("unsolicited reply"), false, now, actions),
         }
         if self.pending_replies.is_empty() {
             self.on_all_recipients_answered(now, actions);
         }
     }
 
-    /// Every recipient has its reply.
+    /// Continues once every recipient has a reply.
     fn on_all_recipients_answered(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
         if let Some(reply) = self.mail_rejection.clone() {
             return self.fail_with_reply(&reply, rejection(Stage::Mail, &reply), true, now, actions);
@@ -112,10 +111,10 @@ impl ClientSession {
         let accepted =
             self.recipients.iter().filter(|recipient| recipient.outcome == Some(DeliveryOutcome::Accepted)).count();
         if accepted == 0 || (self.config.all_or_nothing && accepted < self.recipients.len()) {
-            let is_refused =
+            let is_rejected =
                 self.recipients.iter().any(|recipient| recipient.outcome == Some(DeliveryOutcome::Refused));
-            if self.config.all_or_nothing && is_refused {
-                // It would be refused again, however often the others are tried.
+            if self.config.all_or_nothing && is_rejected {
+                // A retry would be rejected again, so the run ends here.
                 self.failure = first_rejection(&self.recipients);
                 self.failed_stage = Some(Stage::Rcpt);
             }
@@ -131,7 +130,7 @@ impl ClientSession {
         self.send_command("DATA", now, actions);
     }
 
-    /// It goes no further: whoever would have been accepted gets nothing.
+    /// Ends the transaction before DATA; accepted recipients receive nothing.
     fn stop_without_message(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
         self.clear_accepted();
         self.send_quit(now, actions);
@@ -143,7 +142,7 @@ impl ClientSession {
         }
     }
 
-    /// The whole message is one chunk, and the last one; there is no go-ahead to wait for.
+    /// Sends the message as one last chunk, which needs no 354 (RFC 3030).
     fn send_bdat(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
         if self.stops_after(Stage::Data) {
             return self.stop_without_message(now, actions);
@@ -161,15 +160,15 @@ impl ClientSession {
     pub(super) fn on_data_reply(&mut self, reply: &Reply, now: Moment, actions: &mut Actions<ClientEvent>) {
         if reply.code != 354 {
             let error = if reply.is_positive() {
-                protocol_error("a yes to DATA that is not 354")
+                protocol_error("a positive reply to DATA other than 354")
             } else {
                 rejection(Stage::Data, reply)
             };
-            // After a yes nobody knows what the server waits for; it may take our QUIT for a line of the mail.
+            // After another positive reply the server may take QUIT as a line of the message.
             return self.fail_with_reply(reply, error, !reply.is_positive(), now, actions);
         }
         if self.stops_after(Stage::Data) {
-            // A lone dot would be an empty mail: only the end of the line leaves nothing behind.
+            // A dot alone would send an empty message; only closing the connection leaves nothing behind.
             self.clear_accepted();
             self.finish(now, actions);
             return actions.reset();
@@ -177,7 +176,7 @@ impl ClientSession {
         let Some(envelope) = &self.config.envelope else { return };
         let message = Arc::clone(&envelope.message);
         self.enter_stage(Stage::Body, now, actions);
-        // From here on the link watches whether the server takes it.
+        // From here on the stall timeout of the connection applies.
         self.deadline = None;
         let length = actions.send_with(|buffer| {
             let start = buffer.len();
@@ -191,7 +190,7 @@ impl ClientSession {
         let (outcome, error) = match reply {
             reply if reply.is_positive() => (DeliveryOutcome::Accepted, None),
             reply if reply.is_transient() => (DeliveryOutcome::Deferred, Some(rejection(Stage::Dot, reply))),
-            // Neither yes nor no: nobody can know.
+            // Neither positive nor negative: the outcome is unknown.
             reply if reply.code < 400 => {
                 (DeliveryOutcome::Unknown, Some(outcome_unknown(&rejection(Stage::Dot, reply))))
             }
@@ -204,13 +203,13 @@ impl ClientSession {
         self.finish_transaction(error, now, actions);
     }
 
-    /// The mail is decided; the next one follows when it is due, if there is one.
+    /// Reports the transaction and starts the next one when it is due.
     fn finish_transaction(&mut self, error: Option<Error>, now: Moment, actions: &mut Actions<ClientEvent>) {
         let exit = error.as_ref().map_or_else(|| exit_for_recipients(&self.recipients), Error::exit);
         actions.emit(ClientEvent::StageFinished(StageTiming { stage: self.stage, took: now - self.stage_started }));
-        let why =
+        let reason =
             error.as_ref().map(|error| error.with_exit(error.exit())).or_else(|| first_rejection(&self.recipients));
-        actions.emit(ClientEvent::TransactionFinished { exit, error: why });
+        actions.emit(ClientEvent::TransactionFinished { exit, error: reason });
         self.is_transaction_finished = true;
         self.transactions_left = self.transactions_left.saturating_sub(1);
         let due = self.transaction_started + self.config.min_interval;

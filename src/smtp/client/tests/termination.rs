@@ -1,4 +1,4 @@
-//! Where a dialogue ends, and what is known then.
+//! Ends of a session and the outcomes known then.
 
 use super::{
     ClientAction, EHLO_REPLY, Harness, after_final_dot, client_config, failure_exit, outcomes, sends, with_credentials,
@@ -9,12 +9,12 @@ use crate::protocol::{CloseReason, StreamProtocol as _};
 use crate::smtp::client::config::{ClientConfig, DeliveryOutcome, Security, SessionResult};
 use crate::smtp::stage::Stage;
 
-/// The codes of the replies that decided.
+/// Codes of the replies that decided the outcomes.
 fn reply_codes(result: &SessionResult) -> Vec<Option<u16>> {
     result.recipients.iter().map(|recipient| recipient.reply.as_ref().map(|reply| reply.code)).collect()
 }
 
-/// Lets the client take what it wants of what came; the rest is offered again, as a link does.
+/// Offers received bytes to the client and keeps the rest, as a connection does.
 fn feed(harness: &mut Harness, received: &mut Vec<u8>) {
     loop {
         let taken = harness.client.received(received, harness.now, &mut harness.actions);
@@ -28,55 +28,56 @@ fn feed(harness: &mut Harness, received: &mut Vec<u8>) {
 }
 
 #[test]
-fn all_or_nothing_sends_to_nobody_if_one_is_refused() {
+fn all_or_nothing_sends_no_message_if_a_recipient_is_rejected() {
     for (reply, outcome) in [("550", DeliveryOutcome::Refused), ("451", DeliveryOutcome::Deferred)] {
-        let mut bench = Harness::new(ClientConfig { all_or_nothing: true, ..client_config(&["a@x.test", "b@x.test"]) });
-        bench.server_sends("220 mx\r\n");
-        bench.server_sends(EHLO_REPLY);
-        assert_eq!(bench.server_sends(&format!("250\r\n250\r\n{reply}\r\n")), sends("QUIT\r\n"));
-        assert_eq!(outcomes(&bench.finish().0), [None, Some(outcome)], "who would have been accepted has not got it");
+        let mut harness =
+            Harness::new(ClientConfig { all_or_nothing: true, ..client_config(&["a@x.test", "b@x.test"]) });
+        harness.server_sends("220 mx\r\n");
+        harness.server_sends(EHLO_REPLY);
+        assert_eq!(harness.server_sends(&format!("250\r\n250\r\n{reply}\r\n")), sends("QUIT\r\n"));
+        assert_eq!(outcomes(&harness.finish().0), [None, Some(outcome)], "an accepted recipient receives nothing");
     }
 }
 
 #[test]
-fn a_refused_sender_decides_about_the_recipients_whatever_is_said_of_them() {
-    let refused = |tail: &str| {
-        let mut bench = Harness::new(client_config(&["a@x.test", "b@x.test"]));
-        bench.server_sends("220 mx\r\n");
-        bench.server_sends(EHLO_REPLY);
-        let did = bench.server_sends(&format!("550 5.1.8 no\r\n{tail}"));
-        (bench, did)
+fn a_rejected_sender_decides_all_recipients() {
+    let rejected = |tail: &str| {
+        let mut harness = Harness::new(client_config(&["a@x.test", "b@x.test"]));
+        harness.server_sends("220 mx\r\n");
+        harness.server_sends(EHLO_REPLY);
+        let actions = harness.server_sends(&format!("550 5.1.8 no\r\n{tail}"));
+        (harness, actions)
     };
-    let (bench, did) = refused("503 bad sequence\r\n503 bad sequence\r\n");
-    assert_eq!(did, sends("QUIT\r\n"));
-    let (mut gone, _) = refused("503 bad sequence\r\n");
-    gone.client.ended(&CloseReason::Finished, gone.now, &mut gone.actions);
-    for bench in [bench, gone] {
-        let (done, _) = bench.finish();
+    let (harness, actions) = rejected("503 bad sequence\r\n503 bad sequence\r\n");
+    assert_eq!(actions, sends("QUIT\r\n"));
+    let (mut closed, _) = rejected("503 bad sequence\r\n");
+    closed.client.ended(&CloseReason::Finished, closed.now, &mut closed.actions);
+    for harness in [harness, closed] {
+        let (result, _) = harness.finish();
         assert_eq!(
-            (failure_exit(&done), outcomes(&done)),
+            (failure_exit(&result), outcomes(&result)),
             (Some(Exit::Unavailable), vec![Some(DeliveryOutcome::Refused); 2])
         );
-        assert_eq!((done.stage, reply_codes(&done)), (Stage::Mail, vec![Some(550); 2]));
+        assert_eq!((result.stage, reply_codes(&result)), (Stage::Mail, vec![Some(550); 2]));
     }
 }
 
 #[test]
-fn a_no_in_the_middle_of_the_message_is_a_no() {
+fn a_rejection_in_the_middle_of_the_message_counts() {
     for (reply, outcome) in
         [("552 5.3.4 enough", DeliveryOutcome::Refused), ("452 4.3.1 full", DeliveryOutcome::Deferred)]
     {
-        let mut bench = Harness::new(client_config(&["a@x.test"]));
+        let mut harness = Harness::new(client_config(&["a@x.test"]));
         for reply in ["220 mx\r\n", "250 mx\r\n", "250\r\n", "250\r\n"] {
-            bench.server_sends(reply);
+            harness.server_sends(reply);
         }
-        bench.client.received(b"354\r\n", bench.now, &mut bench.actions);
-        bench.take_actions();
-        bench.client.received(format!("{reply}\r\n").as_bytes(), bench.now, &mut bench.actions);
-        assert_eq!(bench.take_actions(), [ClientAction::Reset]);
-        let (done, _) = bench.finish();
-        assert_eq!((outcomes(&done), done.stage), (vec![Some(outcome)], Stage::Body), "{reply}");
-        assert!(done.failure.is_some_and(|error| error.message().contains(reply)));
+        harness.client.received(b"354\r\n", harness.now, &mut harness.actions);
+        harness.take_actions();
+        harness.client.received(format!("{reply}\r\n").as_bytes(), harness.now, &mut harness.actions);
+        assert_eq!(harness.take_actions(), [ClientAction::Reset]);
+        let (result, _) = harness.finish();
+        assert_eq!((outcomes(&result), result.stage), (vec![Some(outcome)], Stage::Body), "{reply}");
+        assert!(result.failure.is_some_and(|error| error.message().contains(reply)));
     }
 }
 
@@ -84,113 +85,120 @@ fn a_no_in_the_middle_of_the_message_is_a_no() {
 fn the_reply_to_the_dot_counts_wherever_the_packets_split() {
     for reply in ["250 ok\r\n421 bye\r\n", "250 ok\r\n250 what?\r\n", "250 ok\r\nx\r\n", "250 ok\r\n4", "250 ok\r\n2"] {
         for split in 0..=reply.len() {
-            let mut bench = after_final_dot();
-            let mut inbox = Vec::new();
+            let mut harness = after_final_dot();
+            let mut received = Vec::new();
             for piece in [&reply[..split], &reply[split..]] {
-                inbox.extend_from_slice(piece.as_bytes());
-                feed(&mut bench, &mut inbox);
+                received.extend_from_slice(piece.as_bytes());
+                feed(&mut harness, &mut received);
             }
-            bench.client.ended(&CloseReason::Finished, bench.now, &mut bench.actions);
-            let (done, _) = bench.finish();
+            harness.client.ended(&CloseReason::Finished, harness.now, &mut harness.actions);
+            let (result, _) = harness.finish();
             assert_eq!(
-                (failure_exit(&done), outcomes(&done)),
+                (failure_exit(&result), outcomes(&result)),
                 (None, vec![Some(DeliveryOutcome::Accepted)]),
                 "{reply:?} {split}"
             );
         }
     }
-    let strict = |plan: ClientConfig| {
-        let mut plan = plan;
-        plan.requested_extensions.strict = true;
-        plan
+    let strict = |config: ClientConfig| {
+        let mut config = config;
+        config.requested_extensions.strict = true;
+        config
     };
-    let mut bench = Harness::new(strict(client_config(&["a@x.test"])));
+    let mut harness = Harness::new(strict(client_config(&["a@x.test"])));
     for reply in ["220 mx\r\n", "250 mx\r\n", "250\r\n", "250\r\n", "354\r\n", "250 ok\r\n250 what?\r\n"] {
-        bench.server_sends(reply);
+        harness.server_sends(reply);
     }
-    let (done, _) = bench.finish();
-    assert_eq!((failure_exit(&done), outcomes(&done)), (Some(Exit::Protocol), vec![Some(DeliveryOutcome::Accepted)]));
+    let (result, _) = harness.finish();
+    assert_eq!(
+        (failure_exit(&result), outcomes(&result)),
+        (Some(Exit::Protocol), vec![Some(DeliveryOutcome::Accepted)])
+    );
 }
 
 #[test]
-fn who_gives_up_keeps_what_is_known() {
-    let given_up = |mut bench: Harness, code: Exit| {
-        bench.client.abort(Error::new(code, "enough"), bench.now, &mut bench.actions);
-        let (done, _) = bench.finish();
-        (failure_exit(&done), outcomes(&done), reply_codes(&done))
+fn an_abort_keeps_known_outcomes() {
+    let abort = |mut harness: Harness, code: Exit| {
+        harness.client.abort(Error::new(code, "enough"), harness.now, &mut harness.actions);
+        let (result, _) = harness.finish();
+        (failure_exit(&result), outcomes(&result), reply_codes(&result))
     };
     for code in [Exit::Interrupted, Exit::TemporaryFailure] {
         let unknown = (Some(Exit::OutcomeUnknown), vec![Some(DeliveryOutcome::Unknown)], vec![None]);
-        assert_eq!(given_up(after_final_dot(), code), unknown, "the dot is out");
-        let mut bench = after_final_dot();
-        bench.server_sends("250 ok\r\n");
+        assert_eq!(abort(after_final_dot(), code), unknown, "the final dot was sent");
+        let mut harness = after_final_dot();
+        harness.server_sends("250 ok\r\n");
         assert_eq!(
-            given_up(bench, code),
+            abort(harness, code),
             (None, vec![Some(DeliveryOutcome::Accepted)], vec![Some(250)]),
             "only QUIT is left"
         );
     }
-    let mut bench = Harness::new(client_config(&["a@x.test"]));
-    bench.server_sends("220 mx\r\n");
-    assert_eq!(given_up(bench, Exit::Interrupted), (Some(Exit::Interrupted), vec![None], vec![None]));
+    let mut harness = Harness::new(client_config(&["a@x.test"]));
+    harness.server_sends("220 mx\r\n");
+    assert_eq!(abort(harness, Exit::Interrupted), (Some(Exit::Interrupted), vec![None], vec![None]));
 }
 
 #[test]
-fn a_plan_may_stop_after_a_stage_and_says_nothing_of_a_later_one() {
+fn stop_after_ends_the_session_before_the_next_stage() {
     let all = [Stage::Banner, Stage::Ehlo, Stage::Tls, Stage::Auth, Stage::Mail, Stage::Rcpt, Stage::Data];
     let verbs = ["EHLO", "AUTH", "MAIL", "RCPT", "DATA", "Subject"];
-    for (stage, said) in all.into_iter().zip([0, 1, 1, 2, 3, 4, 5]) {
-        for logs_in in [false, true] {
-            let mut plan = ClientConfig { stop_after: Some(stage), ..client_config(&["a@x.test"]) };
-            if logs_in {
-                plan = with_credentials(plan);
-                plan.credentials = plan
+    for (stage, command_count) in all.into_iter().zip([0, 1, 1, 2, 3, 4, 5]) {
+        for has_login in [false, true] {
+            let mut config = ClientConfig { stop_after: Some(stage), ..client_config(&["a@x.test"]) };
+            if has_login {
+                config = with_credentials(config);
+                config.credentials = config
                     .credentials
                     .map(|login| crate::smtp::client::config::Credentials { allow_cleartext: true, ..login });
             }
-            let mut bench = Harness::new(plan);
-            let mut did = bench.server_sends("220 mx\r\n");
-            did.extend(bench.server_sends("250-mx\r\n250 AUTH PLAIN\r\n"));
-            if logs_in && said > 1 {
-                did.extend(bench.server_sends("235 in\r\n"));
+            let mut harness = Harness::new(config);
+            let mut actions = harness.server_sends("220 mx\r\n");
+            actions.extend(harness.server_sends("250-mx\r\n250 AUTH PLAIN\r\n"));
+            if has_login && command_count > 1 {
+                actions.extend(harness.server_sends("235 in\r\n"));
             }
             ["250\r\n", "250\r\n", "354\r\n", "250\r\n"]
                 .iter()
-                .take(said.max(2) - 2)
-                .for_each(|reply| did.extend(bench.server_sends(reply)));
-            let wire = format!("{did:?}");
-            for (place, verb) in verbs.iter().enumerate() {
-                let is_said = place < said && (*verb != "AUTH" || logs_in);
-                assert_eq!(wire.contains(verb), is_said, "{stage} {logs_in} {verb}: {wire}");
+                .take(command_count.max(2) - 2)
+                .for_each(|reply| actions.extend(harness.server_sends(reply)));
+            let wire = format!("{actions:?}");
+            for (index, verb) in verbs.iter().enumerate() {
+                let is_sent = index < command_count && (*verb != "AUTH" || has_login);
+                assert_eq!(wire.contains(verb), is_sent, "{stage} {has_login} {verb}: {wire}");
             }
-            assert!(matches!(did.last(), Some(ClientAction::Reset)) || wire.contains("QUIT"), "{stage}: {wire}");
-            let (done, _) = bench.finish();
-            assert_eq!((failure_exit(&done), outcomes(&done)), (None, vec![None]), "{stage}: nobody got anything");
+            assert!(matches!(actions.last(), Some(ClientAction::Reset)) || wire.contains("QUIT"), "{stage}: {wire}");
+            let (result, _) = harness.finish();
+            assert_eq!(
+                (failure_exit(&result), outcomes(&result)),
+                (None, vec![None]),
+                "{stage}: no recipient received the message"
+            );
         }
     }
-    let mut bench = Harness::new(ClientConfig { envelope: None, ..client_config(&[]) });
-    bench.server_sends("220 mx\r\n");
-    assert_eq!(bench.server_sends(EHLO_REPLY), sends("QUIT\r\n"));
+    let mut harness = Harness::new(ClientConfig { envelope: None, ..client_config(&[]) });
+    harness.server_sends("220 mx\r\n");
+    assert_eq!(harness.server_sends(EHLO_REPLY), sends("QUIT\r\n"));
 }
 
 #[test]
-fn every_prefix_and_every_split_of_a_dialogue_leads_to_the_same_end() {
-    // One reply comes at a time, as no server may say the next one before it was asked for it.
+fn every_prefix_and_every_split_of_a_session_has_the_same_result() {
+    // One reply arrives at a time, because a server may not send a reply before its command.
     let replies = ["220 mx\r\n", EHLO_REPLY, "250 a\r\n250 b\r\n", "354\r\n", "250 ok\r\n", "221\r\n"];
     let outcome = |stop: usize, pieces: usize| {
-        let mut bench = Harness::new(client_config(&["a@x.test"]));
+        let mut harness = Harness::new(client_config(&["a@x.test"]));
         let mut left = stop;
         for reply in replies {
-            let mut inbox = Vec::new();
+            let mut received = Vec::new();
             for piece in reply.as_bytes()[..reply.len().min(left)].chunks(pieces) {
-                inbox.extend_from_slice(piece);
-                feed(&mut bench, &mut inbox);
+                received.extend_from_slice(piece);
+                feed(&mut harness, &mut received);
             }
             left -= reply.len().min(left);
         }
-        bench.client.ended(&CloseReason::Finished, bench.now, &mut bench.actions);
-        let (done, shown) = bench.finish();
-        (failure_exit(&done), outcomes(&done), shown)
+        harness.client.ended(&CloseReason::Finished, harness.now, &mut harness.actions);
+        let (result, shown) = harness.finish();
+        (failure_exit(&result), outcomes(&result), shown)
     };
     let whole: usize = replies.iter().map(|reply| reply.len()).sum();
     let dot = whole - "250 ok\r\n221\r\n".len();
@@ -209,36 +217,36 @@ fn every_prefix_and_every_split_of_a_dialogue_leads_to_the_same_end() {
 }
 
 #[test]
-fn an_answer_to_quit_makes_nothing_worse() {
+fn the_reply_to_quit_changes_no_outcome() {
     for (reply, code) in [("550 no\r\n", Exit::Unavailable), ("451 later\r\n", Exit::TemporaryFailure)] {
-        let mut bench = Harness::new(client_config(&["a@x.test"]));
+        let mut harness = Harness::new(client_config(&["a@x.test"]));
         for reply in ["220 mx\r\n", "250 mx\r\n", "250\r\n"] {
-            bench.server_sends(reply);
+            harness.server_sends(reply);
         }
-        assert_eq!(bench.server_sends(reply), sends("QUIT\r\n"));
-        assert_eq!(bench.server_sends("what?\r\n"), [ClientAction::Closed]);
-        let (done, _) = bench.finish();
-        assert_eq!((failure_exit(&done), crate::smtp::exit_for_recipients(&done.recipients)), (None, code));
+        assert_eq!(harness.server_sends(reply), sends("QUIT\r\n"));
+        assert_eq!(harness.server_sends("what?\r\n"), [ClientAction::Closed]);
+        let (result, _) = harness.finish();
+        assert_eq!((failure_exit(&result), crate::smtp::exit_for_recipients(&result.recipients)), (None, code));
     }
 }
 
 #[test]
-fn where_we_go_no_further_nothing_is_decided_about_anybody() {
-    let mut bench = Harness::new(ClientConfig { security: Security::Starttls, ..client_config(&["a@x.test"]) });
-    bench.server_sends("220 mx\r\n");
-    assert_eq!(bench.server_sends("250 mx\r\n"), sends("QUIT\r\n"));
-    let (done, _) = bench.finish();
-    assert_eq!((failure_exit(&done), outcomes(&done)), (Some(Exit::Unavailable), vec![None]));
+fn a_client_that_stops_decides_no_outcome() {
+    let mut harness = Harness::new(ClientConfig { security: Security::Starttls, ..client_config(&["a@x.test"]) });
+    harness.server_sends("220 mx\r\n");
+    assert_eq!(harness.server_sends("250 mx\r\n"), sends("QUIT\r\n"));
+    let (result, _) = harness.finish();
+    assert_eq!((failure_exit(&result), outcomes(&result)), (Some(Exit::Unavailable), vec![None]));
 }
 
 #[test]
-fn a_stop_after_mixed_replies_is_judged_by_them() {
-    let mut bench =
+fn a_stop_after_mixed_replies_has_their_exit_code() {
+    let mut harness =
         Harness::new(ClientConfig { stop_after: Some(Stage::Rcpt), ..client_config(&["a@x.test", "b@x.test"]) });
-    bench.server_sends("220 mx\r\n");
-    bench.server_sends(EHLO_REPLY);
-    assert_eq!(bench.server_sends("250\r\n250\r\n550\r\n"), sends("QUIT\r\n"));
-    let (done, _) = bench.finish();
-    assert_eq!(outcomes(&done), [None, Some(DeliveryOutcome::Refused)]);
-    assert_eq!(crate::smtp::exit_for_recipients(&done.recipients), Exit::RecipientsRefused);
+    harness.server_sends("220 mx\r\n");
+    harness.server_sends(EHLO_REPLY);
+    assert_eq!(harness.server_sends("250\r\n250\r\n550\r\n"), sends("QUIT\r\n"));
+    let (result, _) = harness.finish();
+    assert_eq!(outcomes(&result), [None, Some(DeliveryOutcome::Refused)]);
+    assert_eq!(crate::smtp::exit_for_recipients(&result.recipients), Exit::RecipientsRefused);
 }

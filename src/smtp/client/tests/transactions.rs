@@ -1,4 +1,4 @@
-//! Several mails over one connection.
+//! Several transactions over one connection.
 
 use std::time::Duration;
 
@@ -6,54 +6,54 @@ use super::{ClientAction, EHLO_REPLY, Harness, client_config, sends};
 use crate::protocol::{CloseReason, StreamProtocol as _};
 use crate::smtp::client::config::{ClientConfig, DeliveryOutcome};
 
-/// A dialogue that has sent its first mail.
+/// Session that has sent its first message.
 fn after_first_message(config: ClientConfig) -> Harness {
-    let mut bench = Harness::new(config);
-    bench.server_sends("220 mx\r\n");
-    bench.server_sends(EHLO_REPLY);
-    bench.server_sends("250\r\n250\r\n");
-    bench.server_sends("354 go\r\n");
-    bench
+    let mut harness = Harness::new(config);
+    harness.server_sends("220 mx\r\n");
+    harness.server_sends(EHLO_REPLY);
+    harness.server_sends("250\r\n250\r\n");
+    harness.server_sends("354 go\r\n");
+    harness
 }
 
 #[test]
-fn the_next_mail_follows_the_answer_to_the_dot() {
-    let mut bench = after_first_message(ClientConfig { transaction_count: 2, ..client_config(&["a@x.test"]) });
-    let next = bench.server_sends("250 queued\r\n");
+fn the_next_transaction_follows_the_reply_to_the_dot() {
+    let mut harness = after_first_message(ClientConfig { transaction_count: 2, ..client_config(&["a@x.test"]) });
+    let next = harness.server_sends("250 queued\r\n");
     assert!(
         matches!(&next[..], [ClientAction::Sent(both)] if both.starts_with("MAIL FROM") && both.contains("\r\nRCPT TO"))
     );
-    bench.server_sends("250\r\n250\r\n");
-    bench.server_sends("354 go\r\n");
-    assert_eq!(bench.server_sends("552 5.3.4 too big\r\n"), sends("QUIT\r\n"));
-    bench.server_sends("221 bye\r\n");
-    let (done, _) = bench.finish();
-    assert_eq!((done.is_transaction_finished, done.recipients[0].outcome), (true, Some(DeliveryOutcome::Refused)));
-    assert!(done.failure.is_some());
+    harness.server_sends("250\r\n250\r\n");
+    harness.server_sends("354 go\r\n");
+    assert_eq!(harness.server_sends("552 5.3.4 too big\r\n"), sends("QUIT\r\n"));
+    harness.server_sends("221 bye\r\n");
+    let (result, _) = harness.finish();
+    assert_eq!((result.is_transaction_finished, result.recipients[0].outcome), (true, Some(DeliveryOutcome::Refused)));
+    assert!(result.failure.is_some());
 }
 
 #[test]
-fn between_two_mails_it_waits_and_bears_no_surprise() {
+fn an_unsolicited_reply_between_two_transactions_is_an_error() {
     let idle = || {
-        let mut bench = after_first_message(ClientConfig {
+        let mut harness = after_first_message(ClientConfig {
             transaction_count: 2,
             min_interval: Duration::from_secs(1),
             ..client_config(&["a@x.test"])
         });
-        assert_eq!(bench.server_sends("250 queued\r\n"), []);
-        bench
+        assert_eq!(harness.server_sends("250 queued\r\n"), []);
+        harness
     };
-    let mut bench = idle();
-    let due = bench.client.wake_at().expect("the next mail is due");
-    bench.now = due;
-    bench.client.woken(due, &mut bench.actions);
-    assert!(matches!(&bench.take_actions()[0], ClientAction::Sent(mail) if mail.starts_with("MAIL FROM")));
+    let mut harness = idle();
+    let due = harness.client.wake_at().expect("the next transaction is due");
+    harness.now = due;
+    harness.client.woken(due, &mut harness.actions);
+    assert!(matches!(&harness.take_actions()[0], ClientAction::Sent(line) if line.starts_with("MAIL FROM")));
 
     assert_eq!(idle().server_sends("250 what?\r\n"), [ClientAction::Reset]);
 
-    let mut bench = idle();
-    bench.client.ended(&CloseReason::Finished, bench.now, &mut bench.actions);
-    let (done, _) = bench.finish();
-    assert!(done.is_transaction_finished && done.failure.is_none(), "the mail before was taken");
-    assert_eq!(done.recipients[0].outcome, Some(DeliveryOutcome::Accepted));
+    let mut harness = idle();
+    harness.client.ended(&CloseReason::Finished, harness.now, &mut harness.actions);
+    let (result, _) = harness.finish();
+    assert!(result.is_transaction_finished && result.failure.is_none(), "the first message was accepted");
+    assert_eq!(result.recipients[0].outcome, Some(DeliveryOutcome::Accepted));
 }

@@ -1,4 +1,4 @@
-//! Runs that are cut short, and what is known of the mail then.
+//! Interrupted runs and the outcomes known then.
 
 use std::process::Stdio;
 use std::sync::mpsc::channel;
@@ -6,12 +6,12 @@ use std::sync::mpsc::channel;
 use rustix::process::{Signal, kill_process};
 
 use crate::support::{RunOutput, netlab, pid, run};
-use crate::{After, AfterMessage, Close, Go, Say, Tell, Turn, Wait, mail, server};
+use crate::{Abort, After, AfterMessage, Close, Notify, Send, Turn, Wait, mail, server};
 
-/// Everything up to DATA's 354.
+/// Turns up to the 354 to DATA.
 fn up_to_body() -> Vec<Turn> {
     vec![
-        Say("220 mx\r\n"),
+        Send("220 mx\r\n"),
         After("EHLO ", "250 mx\r\n"),
         After("MAIL", "250\r\n"),
         After("RCPT", "250 2.1.5 ok\r\n"),
@@ -24,14 +24,14 @@ fn outcome(ran: &RunOutput) -> (i32, String) {
     (ran.code, outcome)
 }
 
-/// Sends the usual mail to a server that plays these turns, and signals it once the server is that far.
+/// Sends the usual mail to a scripted server and signals the client when the script asks for it.
 fn interrupted(turns: impl FnOnce(Turn) -> Vec<Turn>, signal: Signal) -> RunOutput {
     interrupted_with(&[], turns, signal)
 }
 
 fn interrupted_with(flags: &[&str], turns: impl FnOnce(Turn) -> Vec<Turn>, signal: Signal) -> RunOutput {
     let (tell, told) = channel();
-    let (peer, _) = server(turns(Tell(tell)));
+    let (peer, _) = server(turns(Notify(tell)));
     let address = peer.address.to_string();
     let usual = ["--plain", "--from", "me@x.test", "--to", "a@x.test", "--text", "hello", "--json"];
     let mut command = netlab(&[&["mail", &address], &usual[..], flags].concat());
@@ -56,7 +56,7 @@ fn a_deadline_after_the_dot_leaves_the_outcome_unknown() {
 }
 
 #[test]
-fn an_answer_that_came_counts_whatever_comes_then() {
+fn a_received_reply_counts_whatever_follows() {
     let taken = |tell| up_to_body().into_iter().chain([AfterMessage("250 ok\r\n"), After("QUIT", ""), tell]).collect();
     assert_eq!(outcome(&interrupted(taken, Signal::INT)), (0, "accepted".to_owned()));
     let (peer, _) = server(
@@ -66,14 +66,15 @@ fn an_answer_that_came_counts_whatever_comes_then() {
 }
 
 #[test]
-fn a_signal_ends_with_what_is_known() {
+fn a_signal_ends_the_run_with_known_outcomes() {
     let dot = |tell| up_to_body().into_iter().chain([AfterMessage(""), tell]).collect();
     assert_eq!(outcome(&interrupted(dot, Signal::INT)), (83, "unknown".to_owned()));
     assert_eq!(outcome(&interrupted(dot, Signal::TERM)), (83, "unknown".to_owned()));
     let banner = |tell| vec![tell];
     assert_eq!(outcome(&interrupted(banner, Signal::INT)), (130, "none".to_owned()));
-    let rcpt =
-        |tell| vec![Say("220 mx\r\n"), After("EHLO ", "250 mx\r\n"), After("MAIL", "250\r\n"), After("RCPT", ""), tell];
+    let rcpt = |tell| {
+        vec![Send("220 mx\r\n"), After("EHLO ", "250 mx\r\n"), After("MAIL", "250\r\n"), After("RCPT", ""), tell]
+    };
     let ran = interrupted(rcpt, Signal::TERM);
     assert_eq!(outcome(&ran), (143, "none".to_owned()));
     assert_eq!(
@@ -83,7 +84,7 @@ fn a_signal_ends_with_what_is_known() {
 }
 
 #[test]
-fn where_nobody_is_there_the_recipients_are_told_all_the_same() {
+fn recipients_are_listed_even_without_a_connection() {
     let ran =
         run(&["mail", "127.0.0.1:1", "--from", "a@x.test", "--to", "b@x.test", "--text", "x", "--plain", "--json"]);
     assert_eq!(outcome(&ran), (69, "none".to_owned()));
@@ -94,7 +95,7 @@ fn where_nobody_is_there_the_recipients_are_told_all_the_same() {
 }
 
 #[test]
-fn a_server_that_stops_reading_is_given_up() {
+fn a_server_that_stops_reading_times_out() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("large");
     std::fs::write(&file, vec![7; 32 << 20]).expect("written");
@@ -107,22 +108,27 @@ fn a_server_that_stops_reading_is_given_up() {
 }
 
 #[test]
-fn a_no_in_the_middle_of_a_message_is_heard_although_the_line_is_reset() {
+fn a_rejection_in_the_middle_of_a_message_is_read_despite_a_reset() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("large");
     std::fs::write(&file, vec![7; 16 << 20]).expect("written");
-    let (peer, _) = server(up_to_body().into_iter().chain([After("From:", "552 5.3.4 enough\r\n"), Go]).collect());
+    let (peer, _) = server(up_to_body().into_iter().chain([After("From:", "552 5.3.4 enough\r\n"), Abort]).collect());
     let ran = mail(&peer, &["--attach", crate::support::path_str(&file)]);
     assert_eq!(outcome(&ran), (69, "refused".to_owned()), "{}", ran.stderr);
     assert!(ran.stderr.contains("552 5.3.4 enough"), "{}", ran.stderr);
 }
 
 #[test]
-fn the_stage_and_the_reply_that_ended_it_are_told() {
+fn the_failed_stage_and_its_reply_are_reported() {
     for (turns, code, stage, reply) in [
-        (vec![Say("554 go away\r\n"), After("QUIT", "221\r\n")], 69, "banner", 554),
+        (vec![Send("554 go away\r\n"), After("QUIT", "221\r\n")], 69, "banner", 554),
         (
-            vec![Say("220 mx\r\n"), After("EHLO", "250 mx\r\n"), After("MAIL", "550 no\r\n"), After("QUIT", "221\r\n")],
+            vec![
+                Send("220 mx\r\n"),
+                After("EHLO", "250 mx\r\n"),
+                After("MAIL", "550 no\r\n"),
+                After("QUIT", "221\r\n"),
+            ],
             69,
             "mail",
             550,
@@ -154,9 +160,9 @@ fn the_stage_and_the_reply_that_ended_it_are_told() {
 }
 
 #[test]
-fn what_cannot_be_written_down_is_told_all_the_same() {
+fn outcomes_are_reported_even_if_a_file_cannot_be_written() {
     let (peer, _) = server(vec![
-        Say("220 mx\r\n"),
+        Send("220 mx\r\n"),
         After("EHLO ", "250 mx\r\n"),
         After("MAIL", "250\r\n"),
         After("RCPT", "550 5.1.1 nobody\r\n"),
@@ -167,7 +173,7 @@ fn what_cannot_be_written_down_is_told_all_the_same() {
 }
 
 #[test]
-fn a_signal_ends_a_load_and_a_retry_wherever_it_comes() {
+fn a_signal_ends_a_load_and_a_retry_at_any_point() {
     let dot = |tell| up_to_body().into_iter().chain([AfterMessage(""), tell]).collect();
     let quit = |tell| up_to_body().into_iter().chain([AfterMessage("250 ok\r\n"), After("QUIT", ""), tell]).collect();
     for flags in [&["--count", "0"][..], &["--count", "0", "--reuse"]] {
