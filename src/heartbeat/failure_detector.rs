@@ -1,9 +1,8 @@
 //! Failure detector: the silence after which a sender is late or down.
 //!
 //! By default each beat announces its own limit, multiplier times interval, as in BFD (RFC 5880 §6.8.4);
-//! `--detect` selects a fixed time or the phi-accrual detector (Hayashibara et al., 2004) instead. A deadline
-//! counts from the kernel timestamp of the last beat, so that a beat waiting in the socket counts as received
-//! however busy the watcher is.
+//! `--detect` selects another multiplier or a fixed time instead. A deadline counts from the kernel timestamp of the
+//! last beat, so that a beat waiting in the socket counts as received however busy the watcher is.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,14 +11,12 @@ use crate::error::Error;
 use crate::exit::Exit;
 
 /// Method that derives the silence limit.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DetectionMethod {
     /// Number of intervals; the multiplier of the beat by default.
     Multiplier(Option<u8>),
     /// Fixed time, independent of the beat.
     Fixed(Duration),
-    /// Number of standard deviations above the mean inter-arrival time.
-    Deviations(f64),
 }
 
 /// Settings of the failure detector.
@@ -34,12 +31,11 @@ pub(crate) struct FailureDetector {
     pub fall: u32,
 }
 
-/// Mean and variance of the inter-arrival times, each divided by the sequence numbers it spans.
+/// Mean of the inter-arrival times, each divided by the sequence numbers it spans.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct InterArrivalTimes {
     count: u32,
     mean: f64,
-    variance: f64,
 }
 
 /// Silence limits of one sender.
@@ -51,29 +47,15 @@ pub(crate) struct SilenceTimeouts {
     pub down: Duration,
 }
 
-/// Least number of inter-arrival times for phi.
-const MIN_SAMPLES: u32 = 8;
 /// Number of newest inter-arrival times that are averaged.
 const AVERAGING_WINDOW: u32 = 256;
-/// Least standard deviation that phi assumes, relative to the mean: otherwise a punctual sender would be down
-/// at the first small delay.
-const MIN_RELATIVE_DEVIATION: f64 = 0.1;
-
 impl FailureDetector {
     /// Returns the silence limits of a sender that announced `interval` and `multiplier`.
-    pub(crate) fn timeouts(
-        &self,
-        interval: Duration,
-        multiplier: u8,
-        inter_arrivals: &InterArrivalTimes,
-    ) -> SilenceTimeouts {
+    pub(crate) fn timeouts(&self, interval: Duration, multiplier: u8) -> SilenceTimeouts {
         let intervals = |count: u8| interval.saturating_mul(count.into());
         let once = match self.method {
             DetectionMethod::Multiplier(own) => intervals(own.unwrap_or(multiplier)),
             DetectionMethod::Fixed(limit) => limit,
-            DetectionMethod::Deviations(deviations) => {
-                inter_arrivals.silence_timeout(deviations).unwrap_or_else(|| intervals(multiplier))
-            }
         };
         let down = once.saturating_mul(self.fall.max(1)).saturating_add(self.slack);
         // Half an interval more than announced: an exactly punctual sender is never late.
@@ -88,46 +70,12 @@ impl InterArrivalTimes {
         let steps = u32::try_from(seq_distance).unwrap_or(u32::MAX).max(1);
         let each = elapsed.as_secs_f64() / f64::from(steps);
         self.count = (self.count + 1).min(AVERAGING_WINDOW);
-        let weight = 1.0 / f64::from(self.count);
-        let distance = each - self.mean;
-        self.mean += distance * weight;
-        self.variance += (distance * (each - self.mean) - self.variance) * weight;
+        self.mean += (each - self.mean) / f64::from(self.count);
     }
 
     /// Returns the mean, once there are two beats.
     pub(crate) fn mean(&self) -> Option<Duration> {
         (self.count > 0).then(|| Duration::try_from_secs_f64(self.mean).ok())?
-    }
-
-    /// Returns the mean plus `deviations` standard deviations, once there are enough samples.
-    fn silence_timeout(&self, deviations: f64) -> Option<Duration> {
-        let deviation = self.variance.max(0.0).sqrt().max(self.mean * MIN_RELATIVE_DEVIATION);
-        (self.count >= MIN_SAMPLES).then(|| Duration::try_from_secs_f64(self.mean + deviations * deviation).ok())?
-    }
-}
-
-/// Returns the quantile above which the normal distribution has the probability 10^−phi.
-fn normal_quantile(phi: f64) -> f64 {
-    let (mut low, mut high) = (0.0, 40.0);
-    for _ in 0..50 {
-        let middle = f64::midpoint(low, high);
-        if suspicion(middle) < phi { low = middle } else { high = middle }
-    }
-    high
-}
-
-/// Returns −log₁₀ of the upper tail of the normal distribution at `y`, by Laplace's continued fraction for
-/// Mills' ratio: φ(y) / (y + 1 / (y + 2 / (y + 3 / …))).
-fn suspicion(y: f64) -> f64 {
-    let fraction = (1..=100).rev().fold(y, |rest, term| y + f64::from(term) / rest);
-    let density = (-y * y / 2.0).exp() / std::f64::consts::TAU.sqrt();
-    -(density / fraction).log10()
-}
-
-impl DetectionMethod {
-    /// Creates the phi-accrual method: the silence whose probability is 10^−phi, assuming a normal distribution.
-    pub(crate) fn phi(phi: f64) -> Self {
-        Self::Deviations(normal_quantile(phi))
     }
 }
 
@@ -137,14 +85,12 @@ impl FromStr for DetectionMethod {
     fn from_str(text: &str) -> Result<Self, Error> {
         let invalid = || {
             Error::new(Exit::Usage, format!("invalid detection method '{text}'"))
-                .expected("mult:N (1 to 255 intervals), fixed:D (such as fixed:5s) or phi:T (such as phi:8)")
+                .expected("mult:N (1 to 255 intervals) or fixed:D (such as fixed:5s)")
         };
         let (method, value) = text.split_once(':').ok_or_else(invalid)?;
-        let is_plain = value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
         let parsed = match method {
             "mult" => value.parse().ok().filter(|times| *times > 0).map(|times| Self::Multiplier(Some(times))),
             "fixed" => humantime::parse_duration(value).ok().filter(|limit| !limit.is_zero()).map(Self::Fixed),
-            "phi" if is_plain => value.parse().ok().filter(|phi| (0.5..=100.0).contains(phi)).map(Self::phi),
             _ => None,
         };
         parsed.ok_or_else(invalid)
@@ -153,9 +99,7 @@ impl FromStr for DetectionMethod {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        AVERAGING_WINDOW, DetectionMethod, FailureDetector, InterArrivalTimes, SilenceTimeouts, normal_quantile,
-    };
+    use super::{AVERAGING_WINDOW, DetectionMethod, FailureDetector, InterArrivalTimes, SilenceTimeouts};
     use std::time::Duration;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -165,7 +109,7 @@ mod tests {
     }
 
     fn timeouts(method: DetectionMethod) -> SilenceTimeouts {
-        failure_detector(method).timeouts(SECOND, 3, &InterArrivalTimes::default())
+        failure_detector(method).timeouts(SECOND, 3)
     }
 
     #[test]
@@ -180,29 +124,7 @@ mod tests {
             SilenceTimeouts { late: SECOND / 2, down: SECOND / 2 }
         );
         let slow = FailureDetector { slack: SECOND, fall: 2, ..failure_detector(DetectionMethod::Multiplier(None)) };
-        assert_eq!(
-            slow.timeouts(SECOND, 3, &InterArrivalTimes::default()),
-            SilenceTimeouts { late: SECOND * 5 / 2, down: 7 * SECOND }
-        );
-    }
-
-    #[test]
-    fn phi_adapts_to_the_inter_arrival_times() {
-        let mut arrivals = InterArrivalTimes::default();
-        for number in 0..1_000 {
-            arrivals.push(SECOND + Duration::from_millis(100 * (number % 2)), 1);
-        }
-        let by_phi = |phi| failure_detector(DetectionMethod::phi(phi)).timeouts(SECOND, 3, &arrivals).down;
-        assert!(by_phi(1.0) < by_phi(8.0), "{:?}", by_phi(8.0));
-        assert!((by_phi(8.0).as_secs_f64() - 1.64).abs() < 0.05, "{:?}", by_phi(8.0));
-        assert_eq!(timeouts(DetectionMethod::phi(8.0)).down, 3 * SECOND, "no samples yet");
-    }
-
-    #[test]
-    fn the_quantile_is_the_normal_distributions() {
-        // 1 − Φ(5.612) = 10^−8
-        assert!((normal_quantile(8.0) - 5.612).abs() < 0.001, "{}", normal_quantile(8.0));
-        assert!((normal_quantile(1.0) - 1.2816).abs() < 0.001, "{}", normal_quantile(1.0));
+        assert_eq!(slow.timeouts(SECOND, 3), SilenceTimeouts { late: SECOND * 5 / 2, down: 7 * SECOND });
     }
 
     #[test]
@@ -220,13 +142,10 @@ mod tests {
             ("mult:3", DetectionMethod::Multiplier(Some(3))),
             ("fixed:5s", DetectionMethod::Fixed(5 * SECOND)),
             ("fixed:1m 30s", DetectionMethod::Fixed(90 * SECOND)),
-            ("phi:8", DetectionMethod::phi(8.0)),
         ] {
             assert_eq!(text.parse::<DetectionMethod>().ok(), Some(method));
         }
-        for text in
-            ["", "mult", "mult:0", "mult:256", "mult:x", "fixed:0s", "fixed:-1s", "phi:0", "phi:NaN", "phi:1e9", "x:1"]
-        {
+        for text in ["", "mult", "mult:0", "mult:256", "mult:x", "fixed:0s", "fixed:-1s", "phi:8", "x:1"] {
             assert!(text.parse::<DetectionMethod>().is_err(), "{text}");
         }
     }

@@ -313,7 +313,7 @@ impl SenderState {
             Some(mean) => (mean.max(MIN_TEXTBOOK_INTERVAL), 3),
             None => (DEFAULT_TEXTBOOK_INTERVAL, 1),
         });
-        config.failure_detector.timeouts(interval, multiplier, &self.inter_arrivals)
+        config.failure_detector.timeouts(interval, multiplier)
     }
 
     /// Returns the time of the next action if no beat arrives before.

@@ -223,7 +223,7 @@ fn without_loss_no_sender_is_reported_down() {
         jitter,
         ..heavy_impairment(5)
     };
-    for method in [DetectionMethod::Multiplier(None), DetectionMethod::Multiplier(Some(2)), DetectionMethod::phi(8.0)] {
+    for method in [DetectionMethod::Multiplier(None), DetectionMethod::Multiplier(Some(2))] {
         let mut simulation = Simulation::new(40, 3, 600, impairment.clone(), failure_detector(method));
         simulation.run();
         assert_eq!(simulation.down_count(), 0, "{method:?}");

@@ -57,9 +57,6 @@ pub(crate) const MAX_PAYLOAD: usize = 65_535;
 const MAX_BUSY_TURNS: u32 = 16;
 /// Number of descriptors that are polled without an allocation.
 const INLINE_FDS: usize = 16;
-/// Time before a timer that is spent spinning instead of sleeping, on request: a sleeping CPU takes this long
-/// to wake up.
-const SPIN_TIME: Duration = Duration::from_micros(50);
 
 /// Receiver of the loop's events.
 pub(crate) trait DatagramObserver<E: DatagramProtocol> {
@@ -77,8 +74,6 @@ pub(crate) trait DatagramObserver<E: DatagramProtocol> {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct DatagramTimeouts {
     pub deadline: Option<Moment>,
-    /// Spin through the last microseconds before a timer.
-    pub spin: bool,
     /// Time in which datagrams gather once all have been read. Kernel timestamps keep the arrival times, so
     /// an endpoint that need not reply at once is woken once for many datagrams.
     pub coalesce_delay: Duration,
@@ -211,11 +206,10 @@ fn wait<E: DatagramProtocol>(
 ) -> bool {
     let timers = endpoints.iter().filter_map(|endpoint| endpoint.protocol().wake_at());
     let wake = timers.chain(timeouts.deadline).min();
-    let spin = if timeouts.spin { SPIN_TIME } else { Duration::ZERO };
     let remaining = match wake {
         _ if is_busy => Some(Duration::ZERO),
         None => None,
-        Some(wake) => Some((wake - now()).saturating_sub(spin)),
+        Some(wake) => Some(wake - now()),
     };
     let sockets = || endpoints.iter().flat_map(|endpoint| &endpoint.sockets);
     let [first, second] = wakeups.fds();
@@ -235,11 +229,6 @@ fn wait<E: DatagramProtocol>(
     let requested =
         poll(fds, remaining.map(timespec).as_ref()).is_err() || fds.iter().take(2).any(|fd| !fd.revents().is_empty());
     fds.iter().skip(2).zip(sockets()).for_each(|(fd, socket)| socket.set_ready(fd.revents()));
-    if let Some(wake) = wake.filter(|_| timeouts.spin && !requested && !sockets().any(DatagramSocket::is_ready)) {
-        while now() < wake {
-            std::hint::spin_loop();
-        }
-    }
     requested
 }
 

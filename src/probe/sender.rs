@@ -37,7 +37,6 @@ pub(crate) struct Sender {
     peer: SocketAddr,
     ledger: Ledger,
     schedule: Schedule,
-    stopped: bool,
     last_turn: Moment,
     measurements: Measurements,
     scratch: Vec<u8>,
@@ -55,18 +54,11 @@ impl Sender {
             encoding,
             peer,
             schedule: Schedule::new(start),
-            stopped: false,
             last_turn: start,
             measurements: Measurements::default(),
             scratch: Vec::new(),
             answered_sockets: VecDeque::new(),
         }
-    }
-
-    /// Stops sending; replies to probes in flight are still awaited.
-    #[cfg(test)]
-    pub(crate) fn stop(&mut self) {
-        self.stopped = true;
     }
 
     /// Returns whether all probes are sent and no reply is awaited.
@@ -86,7 +78,7 @@ impl Sender {
     }
 
     fn has_more_to_send(&self) -> bool {
-        !self.stopped && self.config.count.is_none_or(|count| self.ledger.sent() < count)
+        self.config.count.is_none_or(|count| self.ledger.sent() < count)
     }
 
     fn is_window_full(&self) -> bool {

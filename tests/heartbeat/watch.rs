@@ -259,7 +259,7 @@ fn invalid_arguments_are_exit_code_2() {
     for (arguments, word) in [
         (vec!["--until", "some up"], "all up"),
         (vec!["--detect", "mult:0"], "mult:N"),
-        (vec!["--detect", "phi:x"], "phi:T"),
+        (vec!["--detect", "phi:8"], "fixed:D"),
         (vec!["--expect", "a b"], "white space"),
         (vec!["--on-change", "'"], "quoted"),
         (vec!["--on-change", ""], "command"),

@@ -97,11 +97,10 @@ is JSON. The environment has NETLAB_NAME, NETLAB_FROM, NETLAB_TO, NETLAB_PEER, N
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
 
-    /// Detection method: mult:N, fixed:D or phi:T
+    /// Detection method: mult:N or fixed:D
     ///
-    /// A sender is down after N intervals of silence (mult:N), after a fixed time (fixed:D), or after a
-    /// silence whose probability, given the previous times between beats, is 10^-T (phi:T). The default
-    /// is mult:N with the multiplier that the sender announces.
+    /// A sender is down after N intervals of silence (mult:N) or after a fixed time (fixed:D). The default is
+    /// mult:N with the multiplier that the sender announces.
     #[arg(long, value_name = "METHOD", value_parser = parse_arg::<DetectionMethod>)]
     detect: Option<DetectionMethod>,
 

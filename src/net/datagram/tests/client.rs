@@ -142,29 +142,27 @@ fn a_reply_in_the_socket_is_seen_before_a_timer_that_is_due() {
 
 #[test]
 fn a_timer_is_never_early_and_a_deadline_ends() {
-    for spin in [false, true] {
-        let (receiver, _) = closed_port();
-        let due = now() + Duration::from_millis(5);
-        let endpoint = client_endpoint(
-            RecordingProtocol { next_wake: Some(due), ..RecordingProtocol::default() },
-            receiver.local_addr().expect("bound"),
-        );
-        let mut endpoints = [endpoint];
-        let mut signals = Signals::install().expect("a pipe");
-        let timeouts = DatagramTimeouts { deadline: Some(now() + TEST_TIMEOUT), spin, ..DatagramTimeouts::default() };
-        run_client(
-            &mut endpoints,
-            timeouts,
-            &mut signals,
-            &mut StopWhen(|protocol: &RecordingProtocol| !protocol.callbacks.is_empty()),
-        );
-        assert!(now() >= due);
-        let timeouts = DatagramTimeouts { deadline: Some(now()), spin, ..DatagramTimeouts::default() };
-        assert_eq!(
-            run_client(&mut endpoints, timeouts, &mut signals, &mut StopWhen(|_: &RecordingProtocol| false)),
-            StopReason::Deadline
-        );
-    }
+    let (receiver, _) = closed_port();
+    let due = now() + Duration::from_millis(5);
+    let endpoint = client_endpoint(
+        RecordingProtocol { next_wake: Some(due), ..RecordingProtocol::default() },
+        receiver.local_addr().expect("bound"),
+    );
+    let mut endpoints = [endpoint];
+    let mut signals = Signals::install().expect("a pipe");
+    let timeouts = DatagramTimeouts { deadline: Some(now() + TEST_TIMEOUT), ..DatagramTimeouts::default() };
+    run_client(
+        &mut endpoints,
+        timeouts,
+        &mut signals,
+        &mut StopWhen(|protocol: &RecordingProtocol| !protocol.callbacks.is_empty()),
+    );
+    assert!(now() >= due);
+    let timeouts = DatagramTimeouts { deadline: Some(now()), ..DatagramTimeouts::default() };
+    assert_eq!(
+        run_client(&mut endpoints, timeouts, &mut signals, &mut StopWhen(|_: &RecordingProtocol| false)),
+        StopReason::Deadline
+    );
 }
 
 #[test]

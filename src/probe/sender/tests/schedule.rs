@@ -80,16 +80,6 @@ fn a_flood_with_send_errors_does_not_spin() {
 }
 
 #[test]
-fn stopping_sends_nothing_more_and_waits_for_probes_in_flight() {
-    let mut bench = Bench::textbook();
-    let probe = bench.probe(0);
-    bench.sender.stop();
-    assert!(bench.turn_at(999).is_empty() && !bench.sender.is_finished());
-    bench.reply(999, &probe);
-    assert!(bench.sender.is_finished());
-}
-
-#[test]
 fn a_lost_probe_at_the_end_is_waited_for_until_its_linger_ends() {
     let mut bench = Bench::new(SenderConfig { count: Some(1), ..SenderConfig::textbook() }, ProbeEncoding::TEXTBOOK);
     bench.probe(0);
