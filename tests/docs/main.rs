@@ -111,7 +111,7 @@ fn synopsis(command: &clap::Command, options: &str) -> String {
     text
 }
 
-/// OPTIONS as clap_mangen writes it, in lines that `mandoc -T lint` accepts.
+/// OPTIONS as `clap_mangen` writes it, in lines that `mandoc -T lint` accepts.
 fn options(command: clap::Command) -> String {
     // Flags that -h omits for brevity belong in the page.
     let man = clap_mangen::Man::new(command.mut_args(|argument| argument.hide_short_help(false)));
@@ -133,7 +133,7 @@ fn options(command: clap::Command) -> String {
             }
             // A help heading becomes a subsection of OPTIONS.
             line if line.starts_with(".SH ") && !line.contains("OPTIONS") => {
-                lines.push(line.replacen(".SH ", ".SS ", 1))
+                lines.push(line.replacen(".SH ", ".SS ", 1));
             }
             line if line.starts_with('.') => lines.push(line.to_owned()),
             line => lines.extend(filled(line)),
