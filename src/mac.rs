@@ -20,7 +20,6 @@ impl MacKey {
         Self(Hmac::new_from_slice(secret).expect("HMAC takes keys of any length"))
     }
 
-    /// Returns the tag of a message.
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; TAG_SIZE] {
         let whole: [u8; 32] = self.0.clone().chain_update(message).finalize().into_bytes().into();
         std::array::from_fn(|at| whole.get(at).copied().unwrap_or_default())

@@ -79,8 +79,7 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 /// End of the peer's side of a connection.
 #[derive(Debug)]
 pub(crate) enum CloseReason {
-    /// Orderly end: FIN, and with TLS a `close_notify` before it (RFC 8446 §6.1). The peer may still be
-    /// reading.
+    /// Orderly end: FIN, and with TLS a `close_notify` before it (RFC 8446 §6.1). The peer may still be reading.
     Finished,
     /// FIN within TLS without `close_notify`: an attacker may have truncated the stream.
     Truncated,

@@ -30,7 +30,6 @@ enum Relation {
     AtMost,
 }
 
-/// Value of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub(super) enum Figure {
     /// Number between 0 and 1.

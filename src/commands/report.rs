@@ -88,7 +88,6 @@ pub(super) enum TargetReport<E, S> {
     Summary(Box<S>),
 }
 
-/// Event with its target.
 #[derive(Debug, Serialize)]
 pub(super) struct TargetEvent<E> {
     #[serde(flatten)]

@@ -55,7 +55,6 @@ struct Point {
 /// Result of one sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DelaySample {
-    /// Delay above the minimum.
     AboveMinimum(Duration),
     /// Nanoseconds by which the sender's clock was set; the estimate starts over.
     ClockStep(i64),

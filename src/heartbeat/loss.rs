@@ -18,7 +18,6 @@ type RecentWindow = SequenceWindow<4>;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SequenceLoss {
     seq_window: RecentWindow,
-    /// First sequence number that counts.
     first_seq: u64,
     counts: BeatCounts,
 }
@@ -36,7 +35,6 @@ pub(crate) struct BeatCounts {
     pub longest_run: u64,
     /// Losses withdrawn because the beat arrived after all.
     pub taken_back: u64,
-    /// Duplicates of a beat.
     pub duplicates: u64,
     /// Beats received after a later one (RFC 4737).
     pub reordered: u64,

@@ -9,10 +9,9 @@
 //!   [word ]seq time                            the textbook's beat; time in seconds or milliseconds
 //! ```
 //!
-//! The incarnation is up to 16 hexadecimal digits, new with each start; `ms` is the time of sending in
-//! milliseconds since 1970 by the sender's clock; the interval is in milliseconds. The HMAC is HMAC-SHA-256
-//! truncated to 128 bits, as 32 hexadecimal digits, over everything before the space in front of it. A line
-//! end after it is allowed.
+//! The incarnation is up to 16 hexadecimal digits, new with each start; `ms` is the time of sending in milliseconds
+//! since 1970 by the sender's clock; the interval is in milliseconds. The HMAC is HMAC-SHA-256 truncated to 128 bits,
+//! as 32 hexadecimal digits, over everything before the space in front of it. A line end after it is allowed.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -27,7 +26,6 @@ pub(crate) const MAX_INTERVAL: Duration = Duration::from_secs(86_400);
 const MILLISECONDS_THRESHOLD: f64 = 1e11;
 const TAG_HEX_DIGITS: usize = 2 * TAG_SIZE;
 
-/// Kind of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PacketKind {
     Beat,

@@ -49,7 +49,6 @@ pub(crate) struct BeatSenderConfig {
     pub key: Option<MacKey>,
 }
 
-/// Lifetime of a sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lifetime {
     /// Until stopped, or until that number of beats was sent; ends with stop messages.

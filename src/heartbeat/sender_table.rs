@@ -20,7 +20,6 @@ use crate::time::Moment;
 /// Maximum number of senders per source prefix beyond loopback.
 pub(super) const MAX_SENDERS_PER_PREFIX: u32 = 256;
 
-/// Key of a sender in the table.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum SenderKey {
     Named(Arc<str>),

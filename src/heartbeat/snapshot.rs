@@ -46,7 +46,6 @@ impl MissingSenderSnapshot {
     }
 }
 
-/// Snapshot of one sender.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SenderSnapshot {
     name: Arc<str>,

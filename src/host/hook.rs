@@ -30,7 +30,6 @@ pub(crate) struct Hook {
 /// Outcome of one run of a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HookExit {
-    /// Exit code.
     Code(i32),
     /// Number of the signal that killed the hook.
     Signal(i32),

@@ -26,7 +26,6 @@ pub(crate) enum Framing {
     UntilClose,
 }
 
-/// Decoder of one body.
 #[derive(Debug)]
 pub(super) struct BodyDecoder {
     state: State,

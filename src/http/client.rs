@@ -39,7 +39,6 @@ impl RequestHead {
     }
 }
 
-/// Decoder of the response to one request.
 #[derive(Debug)]
 pub(crate) struct ResponseDecoder {
     state: State,

@@ -11,7 +11,6 @@ use super::body::Framing;
 use super::client::ResponseError;
 use super::fields::{Fields, MAX_FIELDS, content_length, is_field_value};
 
-/// Parsed response head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ResponseHead {
     /// Status code from 100 to 999.

@@ -39,7 +39,6 @@ enum State {
 /// Result of [`ServerCodec::receive`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ServerInput<'b> {
-    /// More input is needed.
     NeedMore,
     /// Request to be answered before more input is read.
     Request(Request<'b>),

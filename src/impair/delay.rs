@@ -1,8 +1,7 @@
 //! Delay of a datagram, with jitter.
 //!
-//! Owns the distributions of the jitter. Only integers and the four basic operations are used: logarithms and
-//! roots of the C library differ in their last bit between platforms, and a seed must give the same results
-//! everywhere.
+//! Owns the distributions of the jitter. Only integers and the four basic operations are used: logarithms and roots
+//! of the C library differ in their last bit between platforms, and a seed must give the same results everywhere.
 
 use std::fmt;
 use std::str::FromStr;

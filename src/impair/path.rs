@@ -136,8 +136,7 @@ impl Impairment {
         }
     }
 
-    /// Returns true if nothing is configured. [`PathState::count_unimpaired`] is then all that an arrival
-    /// needs.
+    /// Returns true if nothing is configured. [`PathState::count_unimpaired`] is then all that an arrival needs.
     pub(crate) fn is_noop(&self) -> bool {
         let probabilities = [self.corrupt, self.duplicate];
         !self.loss.is_possible()
@@ -164,8 +163,7 @@ impl Impairment {
         self.loss.is_lost(random, |kind| direction.decision_kind(kind), ordinal, in_bad_state)
     }
 
-    /// Returns the effects on each copy in one direction; the second is present only if the datagram was
-    /// duplicated.
+    /// Returns the effects on each copy in one direction; the second is present only if the datagram was duplicated.
     fn effects_per_copy(
         &self,
         path: &mut PathState,

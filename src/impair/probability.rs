@@ -29,8 +29,7 @@ impl Probability {
         (numerator <= denominator && denominator > 0).then_some(Self { numerator, denominator })
     }
 
-    /// Returns true if a 64-bit draw hits: scaled to an integer below the denominator, it is below the
-    /// numerator.
+    /// Returns true if a 64-bit draw hits: scaled to an integer below the denominator, it is below the numerator.
     pub(crate) fn hits(self, draw: u64) -> bool {
         (u128::from(draw) * u128::from(self.denominator)) >> 64 < u128::from(self.numerator)
     }

@@ -17,7 +17,6 @@ pub(crate) struct Verdict {
     copies: [Option<CopyOutcome>; MAX_COPIES],
 }
 
-/// Outcome of one copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CopyOutcome {
     Dropped(DropReason),

@@ -90,8 +90,7 @@ pub(crate) enum StopReason {
     Waker,
 }
 
-/// Runs the loop for all endpoints on this thread, until the observer, the deadline, a signal or the waker
-/// ends it.
+/// Runs the loop for all endpoints on this thread, until the observer, the deadline, a signal or the waker ends it.
 pub(crate) fn run_client<E: DatagramProtocol>(
     endpoints: &mut [Endpoint<E>],
     timeouts: DatagramTimeouts,
@@ -179,14 +178,12 @@ fn run_loop<E: DatagramProtocol>(
     reason
 }
 
-/// Sets the timer slack to 1 ns. By default the kernel delays a thread's timers by up to 50 µs to group
-/// wakeups.
+/// Sets the timer slack to 1 ns. By default the kernel delays a thread's timers by up to 50 µs to group wakeups.
 fn minimize_timer_slack() {
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
 }
 
-/// Sleeps whatever the sockets hold, until the coalesce delay has passed, a timer is due or a request
-/// arrives.
+/// Sleeps whatever the sockets hold, until the coalesce delay has passed, a timer is due or a request arrives.
 fn coalesce<E: DatagramProtocol>(endpoints: &[Endpoint<E>], timeouts: DatagramTimeouts, wakeups: &impl WakeupSource) {
     let timers = endpoints.iter().filter_map(|endpoint| endpoint.protocol().wake_at());
     let remaining = timers.chain(timeouts.deadline).min().map_or(timeouts.coalesce_delay, |wake| wake - now());

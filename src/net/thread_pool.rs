@@ -1,8 +1,7 @@
 //! Thread pool of a server for jobs that may block.
 //!
-//! Owns the helper threads, their queue and the notification of completed jobs, which wakes the poll of the
-//! worker that submitted them. A connection has one job at a time, so the queue is bounded by the number of
-//! connections.
+//! Owns the helper threads, their queue and the notification of completed jobs, which wakes the poll of the worker
+//! that submitted them. A connection has one job at a time, so the queue is bounded by the number of connections.
 //!
 //! ```text
 //!   worker ── Job, ConnectionId ──▶ queue ──▶ helper │ helper │ …

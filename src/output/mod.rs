@@ -39,7 +39,6 @@ static SUMMARY_WRITTEN: AtomicBool = AtomicBool::new(false);
 /// Set once the reader of stdout has stalled; another write would block forever.
 static STDOUT_STALLED: AtomicBool = AtomicBool::new(false);
 
-/// Output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Format {
     /// One or more lines of text per event.

@@ -212,8 +212,7 @@ impl DatagramProtocol for Echo {
 
     fn transmitted(&mut self, _ticket: u64, _at: Moment) {}
 
-    /// ICMP errors on the shared server socket are ignored: they concern one peer only, and any host can
-    /// forge them.
+    /// ICMP errors on the shared server socket are ignored: they concern one peer only, and any host can forge them.
     fn failed(&mut self, failure: &TransmitError<'_>, _now: Moment, actions: &mut DatagramActions<EchoEvent>) {
         if let TransmitError::NotSent { error, .. } = *failure {
             self.counters.not_sent += 1;

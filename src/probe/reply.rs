@@ -17,7 +17,6 @@ use crate::protocol::{Datagram, DatagramActions, Transmit};
 use crate::stats::SequenceWindow;
 use crate::time::Moment;
 
-/// State of one session.
 pub(super) struct EchoSession {
     pub ordinal: u32,
     pub path: PathState,

@@ -1,8 +1,7 @@
 //! Session table of a public server: bounded memory for clients that cost an attacker nothing to forge.
 //!
 //! The table never exceeds its limit, a source prefix never exceeds its share, and sessions with at least two
-//! datagrams outlast those with one: a flood of forged sources evicts other forged sources, not an active
-//! session.
+//! datagrams outlast those with one: a flood of forged sources evicts other forged sources, not an active session.
 //!
 //! ```text
 //!   new ─▶ probation:  oldest … newest  ──second datagram──▶ protected:  oldest … newest

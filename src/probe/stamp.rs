@@ -141,9 +141,8 @@ impl Probe {
         Ok(probe)
     }
 
-    /// Returns whether a packet received by the server may be a reflector's. A sender writes zeros there
-    /// (RFC 8762 §4.2), but a receiver must ignore them; so this is not a reason to reject a packet, only to
-    /// suspect a loop.
+    /// Returns whether a packet received by the server may be a reflector's. A sender writes zeros there (RFC 8762
+    /// §4.2), but a receiver must ignore them; so this is not a reason to reject a packet, only to suspect a loop.
     pub(crate) fn may_be_reflected(packet: &[u8], key: Option<&MacKey>) -> bool {
         take::<8>(packet, layout(key).received).is_some_and(|received| received != [0; 8])
     }

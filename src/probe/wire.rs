@@ -31,7 +31,6 @@ pub(crate) enum ProbeEncoding {
 pub(crate) enum ReplyMatch {
     /// Intact reply; with STAMP, the reflector's packet.
     Intact(Option<Reflection>),
-    /// Corrupted reply to this probe.
     Corrupt,
     NoMatch,
 }

@@ -142,8 +142,7 @@ impl From<Errno> for OpenError {
         match errno {
             Errno::ACCESS | Errno::PERM | Errno::NXIO => Self::Forbidden,
             Errno::MFILE | Errno::NFILE | Errno::NOMEM => Self::Exhausted,
-            // The kernel reports a path out of the root as EXDEV. For a client, it must look like any
-            // missing file.
+            // The kernel reports a path out of the root as EXDEV. For a client, it must look like any missing file.
             Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG | Errno::XDEV | Errno::INVAL => {
                 Self::NotFound
             }

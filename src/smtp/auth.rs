@@ -155,8 +155,7 @@ impl SaslClient {
         }
     }
 
-    /// Returns true if a 235 may be accepted now: with SCRAM only after the server proved that it knows the
-    /// password.
+    /// Returns true if a 235 may be accepted now: with SCRAM only after the server proved that it knows the password.
     pub(super) fn may_accept_success(&self) -> bool {
         self.scram.as_ref().is_none_or(ScramClient::is_server_verified)
     }

@@ -29,8 +29,8 @@ use super::stage::Stage;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::mac::Secret;
-use crate::protocol::Actions;
 use crate::time::Moment;
+use config::ClientActions;
 use errors::{outcome_unknown, protocol_error, rejection};
 
 pub(crate) use config::{
@@ -42,7 +42,6 @@ pub(crate) use errors::first_rejection;
 /// Maximum length of an AUTH command with an initial response (RFC 4954 §4 with RFC 5321 §4.5.3.1.4).
 const MAX_COMMAND_LENGTH: usize = 510;
 
-/// State of one client session.
 pub(crate) struct ClientSession {
     config: ClientConfig,
     stage: Stage,
@@ -128,7 +127,7 @@ impl ClientSession {
     }
 
     /// Reports the end of the current stage and enters the next one.
-    fn enter_stage(&mut self, stage: Stage, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn enter_stage(&mut self, stage: Stage, now: Moment, actions: &mut ClientActions) {
         // No stage is open between two transactions.
         if self.idle_until.take().is_none() {
             actions.emit(ClientEvent::StageFinished(StageTiming { stage: self.stage, took: now - self.stage_started }));
@@ -136,18 +135,17 @@ impl ClientSession {
         (self.stage, self.stage_started) = (stage, now);
     }
 
-    /// Sends a command line.
-    fn send_command(&mut self, line: &str, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn send_command(&mut self, line: &str, now: Moment, actions: &mut ClientActions) {
         self.send_line(line.as_bytes(), line, now, actions);
     }
 
     /// Sends a line with a secret; `shown` replaces it in events.
-    fn send_secret(&mut self, line: &Secret, shown: &str, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn send_secret(&mut self, line: &Secret, shown: &str, now: Moment, actions: &mut ClientActions) {
         self.remember_secret(line);
         self.send_line(line.expose(), shown, now, actions);
     }
 
-    fn send_line(&mut self, line: &[u8], shown: &str, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn send_line(&mut self, line: &[u8], shown: &str, now: Moment, actions: &mut ClientActions) {
         actions.send(line);
         actions.send(b"\r\n");
         actions.emit(ClientEvent::CommandSent(shown.to_owned()));
@@ -159,19 +157,19 @@ impl ClientSession {
         self.deadline = Some(now + timeout.unwrap_or_else(|| self.stage.reply_timeout()));
     }
 
-    fn send_ehlo(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn send_ehlo(&mut self, now: Moment, actions: &mut ClientActions) {
         self.enter_stage(Stage::Ehlo, now, actions);
         let line = format!("EHLO {}", self.config.helo_name);
         self.send_command(&line, now, actions);
     }
 
-    fn send_quit(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn send_quit(&mut self, now: Moment, actions: &mut ClientActions) {
         self.enter_stage(Stage::Quit, now, actions);
         self.send_command("QUIT", now, actions);
     }
 
     /// Ends the session with an error: with QUIT if the server still follows the protocol, else with a reset.
-    fn fail(&mut self, error: Error, with_quit: bool, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn fail(&mut self, error: Error, with_quit: bool, now: Moment, actions: &mut ClientActions) {
         // A failure at QUIT changes no outcome (RFC 5321 §4.1.1.10).
         if self.stage == Stage::Quit {
             self.finish(now, actions);
@@ -188,13 +186,13 @@ impl ClientSession {
         error: Error,
         with_quit: bool,
         now: Moment,
-        actions: &mut Actions<ClientEvent>,
+        actions: &mut ClientActions,
     ) {
         self.record_failure(error, Some(reply));
         self.quit_or_reset(with_quit, now, actions);
     }
 
-    fn quit_or_reset(&mut self, with_quit: bool, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn quit_or_reset(&mut self, with_quit: bool, now: Moment, actions: &mut ClientActions) {
         if with_quit {
             self.send_quit(now, actions);
         } else {
@@ -219,7 +217,7 @@ impl ClientSession {
         self.failure = Some(error);
     }
 
-    fn finish(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn finish(&mut self, now: Moment, actions: &mut ClientActions) {
         if self.idle_until.take().is_none() {
             actions.emit(ClientEvent::StageFinished(StageTiming { stage: self.stage, took: now - self.stage_started }));
         }
@@ -256,7 +254,7 @@ impl ClientSession {
     }
 
     /// Handles the reply to the last command. Events and stored replies are redacted; decisions use the raw reply.
-    fn on_reply(&mut self, raw_reply: &Reply, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn on_reply(&mut self, raw_reply: &Reply, now: Moment, actions: &mut ClientActions) {
         let reply = &*self.redact_reply(raw_reply);
         if reply.has_bare_lf && self.config.requested_extensions.strict {
             actions.emit(ClientEvent::ReplyReceived(reply.clone()));
@@ -302,7 +300,7 @@ impl ClientSession {
         }
     }
 
-    fn on_greeting(&mut self, reply: &Reply, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn on_greeting(&mut self, reply: &Reply, now: Moment, actions: &mut ClientActions) {
         match reply.code {
             220 if self.stops_after(Stage::Banner) => self.send_quit(now, actions),
             220 => self.send_ehlo(now, actions),
@@ -310,7 +308,7 @@ impl ClientSession {
         }
     }
 
-    fn on_ehlo_reply(&mut self, raw_reply: &Reply, reply: &Reply, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn on_ehlo_reply(&mut self, raw_reply: &Reply, reply: &Reply, now: Moment, actions: &mut ClientActions) {
         // HELO supports neither STARTTLS nor AUTH, so it must not bypass them (RFC 5321 §3.2).
         let may_helo =
             self.config.security != Security::Starttls && self.config.credentials.is_none() && !self.is_helo_fallback;
@@ -342,7 +340,7 @@ impl ClientSession {
         }
     }
 
-    fn on_starttls_reply(&mut self, reply: &Reply, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn on_starttls_reply(&mut self, reply: &Reply, now: Moment, actions: &mut ClientActions) {
         if reply.code != 220 {
             return self.fail_with_reply(reply, rejection(Stage::Starttls, reply), true, now, actions);
         }
@@ -354,7 +352,7 @@ impl ClientSession {
     }
 
     /// Handles the end of the connection.
-    fn on_connection_lost(&mut self, error: Error, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn on_connection_lost(&mut self, error: Error, now: Moment, actions: &mut ClientActions) {
         if self.is_finished {
             return;
         }
@@ -374,7 +372,7 @@ impl ClientSession {
     }
 
     /// Stops the session because of a signal or the deadline; known outcomes stay.
-    pub(crate) fn abort(&mut self, error: Error, now: Moment, actions: &mut Actions<ClientEvent>) {
+    pub(crate) fn abort(&mut self, error: Error, now: Moment, actions: &mut ClientActions) {
         self.on_connection_lost(error, now, actions);
     }
 

@@ -2,7 +2,6 @@
 //!
 //! Written for readers who see an SMTP session for the first time. Nothing is decided here.
 
-/// Explains a command.
 pub(crate) fn command(line: &str) -> Option<&'static str> {
     let verb = line.split(' ').next().unwrap_or_default();
     Some(match verb.to_ascii_uppercase().as_str() {

@@ -1,8 +1,7 @@
 //! SMTP server session: receives messages and passes them to a [`MessageSink`].
 //!
-//! Owns the order of commands (RFC 5321 §4.1.4), the replies, the deadlines and the points at which fault
-//! rules apply. It must not know sockets, TLS or files: it is a [`StreamProtocol`], and storing a message
-//! may be a job.
+//! Owns the order of commands (RFC 5321 §4.1.4), the replies, the deadlines and the points at which fault rules
+//! apply. It must not know sockets, TLS or files: it is a [`StreamProtocol`], and storing a message may be a job.
 //!
 //! ```text
 //!   Banner ─▶ Command ⇄ Login
@@ -33,9 +32,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::stage::Stage;
-use crate::protocol::{Actions, CloseReason, StreamProtocol};
+use crate::protocol::{CloseReason, StreamProtocol};
 use crate::time::Moment;
 use body::DataDecoder;
+use config::ServerActions;
 use fault::{Effect, FaultAction, FaultPoint};
 use login::SaslServer;
 use reply_pacing::PacedReply;
@@ -189,17 +189,17 @@ impl<M: MessageSink> ServerSession<M> {
         self.reservation.resize(0);
     }
 
-    fn close(&mut self, actions: &mut Actions<ServerEvent<M::Stored>>) {
+    fn close(&mut self, actions: &mut ServerActions<M>) {
         self.is_closed = true;
         actions.close();
     }
 
-    fn reply_and_close(&mut self, reply: &ServerReply, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+    fn reply_and_close(&mut self, reply: &ServerReply, now: Moment, actions: &mut ServerActions<M>) {
         self.after_reply = AfterReply::Close;
         self.send_reply(reply, &FaultAction::default(), now, actions);
     }
 
-    fn emit_failure(&self, reason: &str, actions: &mut Actions<ServerEvent<M::Stored>>) {
+    fn emit_failure(&self, reason: &str, actions: &mut ServerActions<M>) {
         actions.emit(ServerEvent::Failed { client: self.client.clone(), reason: reason.to_owned() });
     }
 
@@ -218,7 +218,7 @@ impl<M: MessageSink> ServerSession<M> {
         self.pending_job.is_some() || self.paced_reply.is_some() || self.is_stalled || self.is_closed
     }
 
-    fn send_banner(&mut self, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+    fn send_banner(&mut self, now: Moment, actions: &mut ServerActions<M>) {
         self.state = State::Command;
         let banner = ServerReply::new(220, format!("{} ESMTP netlab mail-serve", self.sink.config().name));
         let action = self.evaluate_reply(Some(Stage::Banner), "", actions);
@@ -232,7 +232,7 @@ impl<M: MessageSink> StreamProtocol for ServerSession<M> {
     type Event = ServerEvent<M::Stored>;
     const FULL_DUPLEX: bool = false;
 
-    fn opened(&mut self, tls: Option<&'static str>, now: Moment, actions: &mut Actions<Self::Event>) {
+    fn opened(&mut self, tls: Option<&'static str>, now: Moment, actions: &mut ServerActions<M>) {
         self.client.tls = tls;
         self.deadline = now + self.sink.config().timeouts.command;
         if !matches!(self.state, State::Connected) {
@@ -258,7 +258,7 @@ impl<M: MessageSink> StreamProtocol for ServerSession<M> {
         }
     }
 
-    fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut Actions<Self::Event>) -> usize {
+    fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut ServerActions<M>) -> usize {
         /// Limit of queued replies, in bytes; no further commands are read above it.
         const MAX_QUEUED_REPLIES: usize = 64 * 1024;
         let mut consumed = 0;
@@ -286,13 +286,13 @@ impl<M: MessageSink> StreamProtocol for ServerSession<M> {
         if self.is_closed || self.is_stalled { bytes.len() } else { consumed }
     }
 
-    fn sent(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
+    fn sent(&mut self, now: Moment, actions: &mut ServerActions<M>) {
         if self.paced_reply.is_none() {
             self.emit_accepted(now, actions);
         }
     }
 
-    fn woken(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
+    fn woken(&mut self, now: Moment, actions: &mut ServerActions<M>) {
         if self.paced_reply.as_ref().is_some_and(|reply| reply.next_piece_at <= now) {
             return self.flush_reply(now, actions);
         }
@@ -315,7 +315,7 @@ impl<M: MessageSink> StreamProtocol for ServerSession<M> {
         }
     }
 
-    fn job_done(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
+    fn job_done(&mut self, now: Moment, actions: &mut ServerActions<M>) {
         match self.pending_job.take() {
             Some(PendingJob::DeriveKey) => self.key_derived(now, actions),
             Some(PendingJob::Store { result, received_at, action }) => {
@@ -326,7 +326,7 @@ impl<M: MessageSink> StreamProtocol for ServerSession<M> {
         }
     }
 
-    fn draining(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
+    fn draining(&mut self, now: Moment, actions: &mut ServerActions<M>) {
         self.is_draining = true;
         if self.is_stalled {
             return self.close(actions);
@@ -341,7 +341,7 @@ impl<M: MessageSink> StreamProtocol for ServerSession<M> {
         }
     }
 
-    fn ended(&mut self, end: &CloseReason, now: Moment, actions: &mut Actions<Self::Event>) {
+    fn ended(&mut self, end: &CloseReason, now: Moment, actions: &mut ServerActions<M>) {
         self.emit_accepted(now, actions);
         if self.is_closed {
             return;

@@ -1,9 +1,8 @@
 //! Statistics: summaries, percentiles, intervals and sequence numbers. Arithmetic only.
 //!
-//! Owns every figure computed from many: the summary of a series of durations ([`Series`] →
-//! [`DurationSummary`]), the confidence interval of a ratio ([`Ratio`]), jitter ([`JitterEstimator`]),
-//! reordering ([`ReorderCounter`]) and duplicates ([`SequenceWindow`]). It must not know where the numbers
-//! came from, nor how they are printed.
+//! Owns every figure computed from many: the summary of a series of durations ([`Series`] → [`DurationSummary`]), the
+//! confidence interval of a ratio ([`Ratio`]), jitter ([`JitterEstimator`]), reordering ([`ReorderCounter`]) and
+//! duplicates ([`SequenceWindow`]). It must not know where the numbers came from, nor how they are printed.
 
 mod jitter;
 mod order;

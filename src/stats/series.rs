@@ -41,7 +41,6 @@ impl Default for Samples {
 }
 
 impl Series {
-    /// Adds one duration.
     #[expect(clippy::cast_precision_loss, reason = "2^53 ns is a hundred days")]
     pub(crate) fn push(&mut self, duration: Duration) {
         let sample = nanoseconds(duration);
@@ -169,7 +168,6 @@ fn nanos(value: f64) -> Duration {
     Duration::from_nanos(value.round() as u64)
 }
 
-/// Summary of a series of durations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct DurationSummary {
     pub count: u64,

@@ -18,7 +18,6 @@ impl<const WORDS: usize> Default for SequenceWindow<WORDS> {
     }
 }
 
-/// Status of a number in the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SequenceStatus {
     New,

@@ -16,7 +16,6 @@ use crate::http::ResponseHead;
 use crate::output::{Escaped, Output, Progress};
 use crate::time::Moment;
 
-/// Destination of a body.
 #[derive(Debug)]
 pub(super) enum Destination {
     /// Count the bytes and discard them.

@@ -158,7 +158,6 @@ impl Counters {
         self.failed += 1;
     }
 
-    /// Returns the summary event.
     pub(super) fn summary(&self, elapsed: Duration) -> Summary {
         let [resolve, connect, tls, first_byte, body, total] = self.phases.each_ref().map(Series::summary);
         let failure = Ratio::new(self.error_responses + self.failed, self.responses + self.failed);

@@ -95,8 +95,7 @@ impl Fetcher {
         sink: &mut BodySink<'_>,
         signals: &mut Signals,
     ) -> Result<FetchResult> {
-        // Loading the trust store takes time and is not measured; an unusable one is reported before
-        // connecting.
+        // Loading the trust store takes time and is not measured; an unusable one is reported before connecting.
         if target.is_secure() {
             self.client_tls(sink)?;
         }

@@ -40,7 +40,6 @@ pub(super) fn figure(counters: &LoadCounters, name: &str) -> Option<Figure> {
     statistic(series?, part).flatten()
 }
 
-/// Counters of a load.
 #[derive(Debug, Default)]
 pub(super) struct LoadCounters {
     /// Mails by exit code.

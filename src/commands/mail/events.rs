@@ -57,7 +57,6 @@ impl fmt::Display for StageTiming {
     }
 }
 
-/// Summary of one mail.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "summary")]
 pub(super) struct Summary {
@@ -189,7 +188,6 @@ impl fmt::Display for Summary {
 /// Lines of a load on stdout.
 pub(super) type LoadReport = Report<MailEvent, LoadSummary>;
 
-/// Summary of a load.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "summary")]
 pub(super) struct LoadSummary {

@@ -55,7 +55,6 @@ pub(super) fn with_disposition(
     Ok(part.header("Content-Disposition", ContentType::new(disposition).attribute("filename", file_name(path)?)))
 }
 
-/// Reads a file.
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
     let shown = path.display();
     let failed = |error: std::io::Error| {

@@ -14,7 +14,6 @@ use super::message::{MAX_LINE_LENGTH, Person, check_single_line};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
-/// Headers that have a flag.
 const HEADERS_WITH_A_FLAG: [&str; 6] = ["from", "to", "cc", "bcc", "subject", "reply-to"];
 /// Headers that contain an address.
 const ADDRESS_HEADERS: [&str; 9] = [

@@ -89,7 +89,6 @@ impl FromStr for InlineImage {
     }
 }
 
-/// Parts of a message.
 #[derive(Debug)]
 pub(super) struct MessageParts<'a> {
     pub from: &'a Person,
@@ -114,7 +113,6 @@ pub(super) struct Message {
     pub bare_cr_count: usize,
 }
 
-/// Composes a message.
 pub(super) fn compose(parts: &MessageParts<'_>, now: Moment) -> Result<Message> {
     header::check_unique(parts.headers)?;
     let own = |name: &str| parts.headers.iter().find(|header| header.is_named(name));

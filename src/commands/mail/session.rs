@@ -29,7 +29,6 @@ pub(super) struct SessionRunner<'a> {
     pub started: Moment,
 }
 
-/// Progress of a session.
 #[derive(Clone, Copy)]
 pub(super) enum ProgressEvent<'a> {
     /// Connection established, with the durations of resolving and connecting.

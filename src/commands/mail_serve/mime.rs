@@ -1,8 +1,7 @@
 //! Inspection of a MIME message.
 //!
-//! Owns the limits for parsing untrusted messages. Messages may be nested so deeply that recursion, in the
-//! parser or when its result is dropped, overflows the stack. Beyond the limits, at most the headers are
-//! parsed.
+//! Owns the limits for parsing untrusted messages. Messages may be nested so deeply that recursion, in the parser or
+//! when its result is dropped, overflows the stack. Beyond the limits, at most the headers are parsed.
 
 use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders as _, PartType};
 use memchr::memmem;

@@ -4,8 +4,8 @@
 //! the summary. [`web`] has the HTTP session, [`answer`] maps requests to files, [`events`] words the output.
 
 mod answer;
+mod counters;
 mod events;
-mod tally;
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -28,8 +28,8 @@ use crate::output::{Format, Output, Recorder, Style};
 use crate::site::Root;
 use crate::time::Moment;
 use answer::Site;
+use counters::Counters;
 use events::{Listening, ServeHttpEvent, ServeHttpReport};
-use tally::Counters;
 
 /// Port of the textbook exercise.
 const DEFAULT_PORT: u16 = 6789;

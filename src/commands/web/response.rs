@@ -18,7 +18,6 @@ pub(crate) struct Response {
     pub body: ResponseBody,
 }
 
-/// Body of a response.
 #[derive(Debug)]
 pub(crate) enum ResponseBody {
     Empty,
@@ -54,7 +53,6 @@ impl Response {
         self
     }
 
-    /// Creates a response with an HTML page.
     pub(crate) fn html(status: Status, page: String) -> Self {
         Self::new(status, ResponseBody::Page(page)).with_field("Content-Type", "text/html; charset=utf-8")
     }

@@ -24,7 +24,6 @@ use crate::time::Moment;
 /// are sent by `sendfile`.
 const MAX_INLINE_FILE: u64 = 16 * 1024;
 
-/// Timeouts of a session.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HttpTimeouts {
     /// Limit for a request head, from its first byte to its last.
@@ -42,7 +41,6 @@ fn truncate_for_log(bytes: &[u8]) -> Vec<u8> {
     bytes.get(..MAX_LOGGED_BYTES).unwrap_or(bytes).to_owned()
 }
 
-/// Event of a session.
 #[derive(Debug)]
 pub(crate) enum SessionEvent {
     /// Request that was answered or rejected.

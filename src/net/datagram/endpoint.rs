@@ -1,9 +1,8 @@
 //! Endpoint: a datagram protocol with its sockets.
 //!
-//! Owns the order of a turn: errors and send timestamps, then datagrams, then timers, and after each of them
-//! the datagrams the protocol wants to send. A timer fires only after the sockets were found empty past its
-//! deadline: after a suspension of the process, a reply that is already in the socket must be seen before its
-//! timeout is.
+//! Owns the order of a turn: errors and send timestamps, then datagrams, then timers, and after each of them the
+//! datagrams the protocol wants to send. A timer fires only after the sockets were found empty past its deadline:
+//! after a suspension of the process, a reply that is already in the socket must be seen before its timeout is.
 
 use std::collections::HashMap;
 use std::fmt;

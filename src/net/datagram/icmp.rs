@@ -12,7 +12,6 @@ use crate::error::io_error_text;
 
 /// Entry of a socket's error queue.
 pub(super) enum ErrorQueueEntry {
-    /// The datagram with this number was transmitted.
     Transmitted(u32),
     /// A datagram could not be delivered.
     Undeliverable(io::Error),
@@ -36,8 +35,7 @@ pub(super) fn describe_errno(errno: Errno) -> io::Error {
     io::Error::new(error.kind(), io_error_text(&error))
 }
 
-/// Returns the ICMP error, which says more than the errno that the kernel derives from it (RFC 792, RFC 4443
-/// §3).
+/// Returns the ICMP error, which says more than the errno that the kernel derives from it (RFC 792, RFC 4443 §3).
 fn icmp_error(error: sock_extended_err) -> io::Error {
     let errno = Errno::from_raw(i32::try_from(error.ee_errno).unwrap_or_default());
     let v6 = error.ee_origin == SO_EE_ORIGIN_ICMP6;

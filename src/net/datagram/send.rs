@@ -1,7 +1,6 @@
 //! Batched send: sendmmsg and UDP segmentation offload.
 //!
-//! Owns the grouping of datagrams into system calls. It must not wait, nor decide what follows from a failed
-//! send.
+//! Owns the grouping of datagrams into system calls. It must not wait, nor decide what follows from a failed send.
 //!
 //! ```text
 //!   queue  a→A  a→A  b→A  c→B  c→B  |  d→A            one socket, one source address: a batch

@@ -261,8 +261,7 @@ impl DatagramSocket {
         rustix::fs::fstat(&self.socket).ok().map(|stat| stat.st_ino)
     }
 
-    /// Reports the datagrams dropped since the last call; `dropped` is the kernel's total, which wraps at
-    /// 2³².
+    /// Reports the datagrams dropped since the last call; `dropped` is the kernel's total, which wraps at 2³².
     pub(super) fn report_overflow<E: DatagramProtocol>(
         &mut self,
         dropped: u32,
@@ -277,10 +276,9 @@ impl DatagramSocket {
         }
     }
 
-    /// Sets the control-buffer size to what was used, so that the headers can be reused. The destination
-    /// address must never be cut off for that: the reply would leave from an address the client did not
-    /// contact. Only timestamps can be cut off, in the first batch after the first drop; the drop count then
-    /// arrives with the next batch.
+    /// Sets the control-buffer size to what was used, so that the headers can be reused. The destination address must
+    /// never be cut off for that: the reply would leave from an address the client did not contact. Only timestamps
+    /// can be cut off, in the first batch after the first drop; the drop count then arrives with the next batch.
     fn adjust_control_len(&mut self, control_len: Option<usize>) {
         if self.local_ip.is_some() && !self.is_connected {
             self.control_len = control_len.unwrap_or(CONTROL_SIZE);

@@ -1,7 +1,6 @@
 //! Temporary certificate authority and self-signed certificates.
 //!
-//! Owns the keys of one run; they are never written to disk. Also issues invalid certificates, to test
-//! clients.
+//! Owns the keys of one run; they are never written to disk. Also issues invalid certificates, to test clients.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +32,6 @@ pub(crate) enum Validity {
     Expired,
 }
 
-/// Certificate authority with its key.
 pub(crate) struct CertificateAuthority(CertifiedIssuer<'static, KeyPair>);
 
 /// Server certificate, ready for use.

@@ -27,7 +27,6 @@ use crate::exit::Exit;
 
 pub(super) const SELF_SIGNED: &str = "the server's certificate is self-signed";
 
-/// TLS options of a client.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TlsOptions {
     /// PEM files of additional authorities, or of the server's own certificate.

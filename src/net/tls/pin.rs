@@ -1,8 +1,7 @@
 //! Pins: hashes of a server certificate or of its public key.
 //!
-//! Owns the two common notations: the SHA-256 fingerprint of the certificate in hexadecimal (msmtp, openssl),
-//! and `sha256//` with the base64 SHA-256 of the public key (curl; the `SubjectPublicKeyInfo` of RFC 7469
-//! §2.4).
+//! Owns the two common notations: the SHA-256 fingerprint of the certificate in hexadecimal (msmtp, openssl), and
+//! `sha256//` with the base64 SHA-256 of the public key (curl; the `SubjectPublicKeyInfo` of RFC 7469 §2.4).
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,6 +1,5 @@
-//! Packets compared with reference packets. The unauthenticated pair was built with Scapy
-//! (`scapy.contrib.stamp`), the authenticated pair, which Scapy does not support, after the figures of the
-//! RFC with Python's `hmac`.
+//! Packets compared with reference packets. The unauthenticated pair was built with Scapy (`scapy.contrib.stamp`),
+//! the authenticated pair, which Scapy does not support, after the figures of the RFC with Python's `hmac`.
 
 use super::{AUTHENTICATED_SIZE, MacKey, Probe, Reflection, StampError, UNAUTHENTICATED_SIZE};
 use crate::probe::ntp::ErrorEstimate;

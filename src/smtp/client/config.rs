@@ -13,6 +13,7 @@ use super::super::stage::Stage;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::mac::Secret;
+use crate::protocol::Actions;
 use crate::time::serialize_ns;
 
 /// Transport security.
@@ -106,7 +107,6 @@ pub(crate) enum DeliveryOutcome {
     Unknown,
 }
 
-/// Recipient and its outcome.
 #[derive(Clone, Debug)]
 pub(crate) struct RecipientStatus {
     pub mailbox: Mailbox,
@@ -115,6 +115,9 @@ pub(crate) struct RecipientStatus {
     /// Reply that decided the outcome.
     pub reply: Option<Reply>,
 }
+
+/// Actions of a client session.
+pub(super) type ClientActions = Actions<ClientEvent>;
 
 /// Event of a client session.
 #[derive(Debug)]
@@ -151,7 +154,6 @@ pub(crate) struct StageTiming {
     pub took: Duration,
 }
 
-/// Result of a session.
 #[derive(Debug)]
 pub(crate) struct SessionResult {
     pub recipients: Vec<RecipientStatus>,

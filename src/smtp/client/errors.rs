@@ -62,7 +62,6 @@ pub(crate) fn first_rejection(recipients: &[RecipientStatus]) -> Option<Error> {
     Some(rejection(Stage::Rcpt, found.reply.as_ref()?).with_context(found.mailbox.as_str()))
 }
 
-/// Error for a violation of the protocol.
 pub(super) fn protocol_error(violation: &str) -> Error {
     Error::new(Exit::Protocol, format!("protocol violation by the server: {violation}"))
         .expected("one reply per command, each line with the same three digits (RFC 5321 §4.2)")

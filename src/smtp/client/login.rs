@@ -7,16 +7,15 @@ use super::{ClientSession, MAX_COMMAND_LENGTH};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::mac::Secret;
-use crate::protocol::Actions;
 use crate::smtp::auth::{ChallengeResponse, Mechanism, SaslClient};
-use crate::smtp::client::config::ClientEvent;
+use crate::smtp::client::config::ClientActions;
 use crate::smtp::provider;
 use crate::smtp::reply::Reply;
 use crate::smtp::stage::Stage;
 use crate::time::Moment;
 
 impl ClientSession {
-    pub(super) fn start_auth(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
+    pub(super) fn start_auth(&mut self, now: Moment, actions: &mut ClientActions) {
         let Some(credentials) = self.config.credentials.clone() else { return self.on_authenticated(now, actions) };
         let offered = &self.extensions.auth_mechanisms;
         let mechanism = match credentials.mechanism {
@@ -54,17 +53,11 @@ impl ClientSession {
     }
 
     /// Continues after the login, or without one.
-    fn on_authenticated(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn on_authenticated(&mut self, now: Moment, actions: &mut ClientActions) {
         if self.stops_after(Stage::Auth) { self.send_quit(now, actions) } else { self.start_transaction(now, actions) }
     }
 
-    pub(super) fn on_auth_reply(
-        &mut self,
-        raw_reply: &Reply,
-        reply: &Reply,
-        now: Moment,
-        actions: &mut Actions<ClientEvent>,
-    ) {
+    pub(super) fn on_auth_reply(&mut self, raw_reply: &Reply, reply: &Reply, now: Moment, actions: &mut ClientActions) {
         let Some(sasl) = &mut self.sasl_client else { return };
         match reply.code {
             235 => {

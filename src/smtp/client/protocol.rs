@@ -2,8 +2,8 @@
 
 use super::ClientSession;
 use super::errors::{connection_lost, protocol_error, timed_out, wrong_protocol};
-use crate::protocol::{Actions, CloseReason, StreamProtocol};
-use crate::smtp::client::config::{ClientEvent, Security};
+use crate::protocol::{CloseReason, StreamProtocol};
+use crate::smtp::client::config::{ClientActions, ClientEvent, Security};
 use crate::smtp::reply::Reply;
 use crate::smtp::stage::Stage;
 use crate::time::Moment;
@@ -13,7 +13,7 @@ const MAX_SHOWN_BYTES: usize = 512;
 
 impl ClientSession {
     /// Handles the reply to the final dot followed by more data. The reply counts, but the session ends after it.
-    fn on_final_dot_reply_with_extra(&mut self, reply: &Reply, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn on_final_dot_reply_with_extra(&mut self, reply: &Reply, now: Moment, actions: &mut ClientActions) {
         const UNSOLICITED_REPLY: &str = "unsolicited reply after the one to the final dot";
         self.transactions_left = 1;
         self.on_reply(reply, now, actions);
@@ -29,7 +29,7 @@ impl StreamProtocol for ClientSession {
     type Event = ClientEvent;
     const FULL_DUPLEX: bool = true;
 
-    fn opened(&mut self, _: Option<&'static str>, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn opened(&mut self, _: Option<&'static str>, now: Moment, actions: &mut ClientActions) {
         if self.stage == Stage::Tls {
             self.is_encrypted = true;
             actions.emit(ClientEvent::TlsEstablished);
@@ -42,7 +42,7 @@ impl StreamProtocol for ClientSession {
         self.start_reply_timeout(now);
     }
 
-    fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut Actions<ClientEvent>) -> usize {
+    fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut ClientActions) -> usize {
         if self.is_finished {
             return bytes.len();
         }
@@ -84,7 +84,7 @@ impl StreamProtocol for ClientSession {
         taken
     }
 
-    fn sent(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn sent(&mut self, now: Moment, actions: &mut ClientActions) {
         if self.stage == Stage::Body && !self.is_finished {
             self.is_final_dot_sent = true;
             self.enter_stage(Stage::Dot, now, actions);
@@ -92,13 +92,13 @@ impl StreamProtocol for ClientSession {
         }
     }
 
-    fn partly_sent(&mut self, bytes_sent: u64, actions: &mut Actions<ClientEvent>) {
+    fn partly_sent(&mut self, bytes_sent: u64, actions: &mut ClientActions) {
         if self.stage == Stage::Body {
             actions.emit(ClientEvent::MessageProgress(bytes_sent));
         }
     }
 
-    fn woken(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn woken(&mut self, now: Moment, actions: &mut ClientActions) {
         if self.is_finished {
             return;
         }
@@ -113,9 +113,9 @@ impl StreamProtocol for ClientSession {
         self.fail(self.adjust_for_final_dot(error), false, now, actions);
     }
 
-    fn draining(&mut self, _: Moment, _: &mut Actions<ClientEvent>) {}
+    fn draining(&mut self, _: Moment, _: &mut ClientActions) {}
 
-    fn ended(&mut self, reason: &CloseReason, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn ended(&mut self, reason: &CloseReason, now: Moment, actions: &mut ClientActions) {
         let error = match reason {
             CloseReason::Finished | CloseReason::Truncated => connection_lost(self.stage, None),
             CloseReason::Broken(error) => connection_lost(self.stage, Some(error)),

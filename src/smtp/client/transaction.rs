@@ -1,7 +1,6 @@
 //! Mail transaction of a client session: MAIL, RCPT, DATA, final dot.
 //!
-//! Owns the outcome of each recipient: some may be rejected while the others receive the message (RFC 5321
-//! §3.3).
+//! Owns the outcome of each recipient: some may be rejected while the others receive the message (RFC 5321 §3.3).
 
 use std::sync::Arc;
 
@@ -9,15 +8,14 @@ use super::errors::{first_rejection, outcome_unknown, protocol_error, rejection}
 use super::parameters::{address_for_server, mail_parameters, rcpt_parameters};
 use super::{ClientSession, PendingReply};
 use crate::error::Error;
-use crate::protocol::Actions;
-use crate::smtp::client::config::{ClientEvent, DeliveryOutcome, StageTiming, exit_for_recipients};
+use crate::smtp::client::config::{ClientActions, ClientEvent, DeliveryOutcome, StageTiming, exit_for_recipients};
 use crate::smtp::dot_stuffing;
 use crate::smtp::reply::Reply;
 use crate::smtp::stage::Stage;
 use crate::time::Moment;
 
 impl ClientSession {
-    pub(super) fn start_transaction(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
+    pub(super) fn start_transaction(&mut self, now: Moment, actions: &mut ClientActions) {
         if let Some(envelope) = self.config.envelope.as_mut().filter(|_| !self.extensions.eight_bit_mime)
             && let Some(ascii) = envelope.ascii_message.take()
         {
@@ -49,7 +47,7 @@ impl ClientSession {
         }
     }
 
-    fn send_rcpt(&mut self, index: usize, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn send_rcpt(&mut self, index: usize, now: Moment, actions: &mut ClientActions) {
         let Some(recipient) = self.recipients.get(index) else { return };
         let mailbox = address_for_server(&self.extensions, &recipient.mailbox);
         let line = format!("RCPT TO:<{mailbox}>{}", rcpt_parameters(&mailbox, &self.config.requested_extensions));
@@ -73,7 +71,7 @@ impl ClientSession {
         Some(pending)
     }
 
-    pub(super) fn on_envelope_reply(&mut self, reply: &Reply, now: Moment, actions: &mut Actions<ClientEvent>) {
+    pub(super) fn on_envelope_reply(&mut self, reply: &Reply, now: Moment, actions: &mut ClientActions) {
         self.start_reply_timeout(now);
         match self.record_reply(reply) {
             Some(PendingReply::Mail) if reply.is_positive() => {
@@ -104,7 +102,7 @@ impl ClientSession {
     }
 
     /// Continues once every recipient has a reply.
-    fn on_all_recipients_answered(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn on_all_recipients_answered(&mut self, now: Moment, actions: &mut ClientActions) {
         if let Some(reply) = self.mail_rejection.clone() {
             return self.fail_with_reply(&reply, rejection(Stage::Mail, &reply), true, now, actions);
         }
@@ -131,7 +129,7 @@ impl ClientSession {
     }
 
     /// Ends the transaction before DATA; accepted recipients receive nothing.
-    fn stop_without_message(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn stop_without_message(&mut self, now: Moment, actions: &mut ClientActions) {
         self.clear_accepted();
         self.send_quit(now, actions);
     }
@@ -143,7 +141,7 @@ impl ClientSession {
     }
 
     /// Sends the message as one last chunk, which needs no 354 (RFC 3030).
-    fn send_bdat(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn send_bdat(&mut self, now: Moment, actions: &mut ClientActions) {
         if self.stops_after(Stage::Data) {
             return self.stop_without_message(now, actions);
         }
@@ -157,7 +155,7 @@ impl ClientSession {
         actions.emit(ClientEvent::MessageStarted(length));
     }
 
-    pub(super) fn on_data_reply(&mut self, reply: &Reply, now: Moment, actions: &mut Actions<ClientEvent>) {
+    pub(super) fn on_data_reply(&mut self, reply: &Reply, now: Moment, actions: &mut ClientActions) {
         if reply.code != 354 {
             let error = if reply.is_positive() {
                 protocol_error("a positive reply to DATA other than 354")
@@ -186,7 +184,7 @@ impl ClientSession {
         actions.emit(ClientEvent::MessageStarted(length));
     }
 
-    pub(super) fn on_final_dot_reply(&mut self, reply: &Reply, now: Moment, actions: &mut Actions<ClientEvent>) {
+    pub(super) fn on_final_dot_reply(&mut self, reply: &Reply, now: Moment, actions: &mut ClientActions) {
         let (outcome, error) = match reply {
             reply if reply.is_positive() => (DeliveryOutcome::Accepted, None),
             reply if reply.is_transient() => (DeliveryOutcome::Deferred, Some(rejection(Stage::Dot, reply))),
@@ -204,7 +202,7 @@ impl ClientSession {
     }
 
     /// Reports the transaction and starts the next one when it is due.
-    fn finish_transaction(&mut self, error: Option<Error>, now: Moment, actions: &mut Actions<ClientEvent>) {
+    fn finish_transaction(&mut self, error: Option<Error>, now: Moment, actions: &mut ClientActions) {
         let exit = error.as_ref().map_or_else(|| exit_for_recipients(&self.recipients), Error::exit);
         actions.emit(ClientEvent::StageFinished(StageTiming { stage: self.stage, took: now - self.stage_started }));
         let reason =

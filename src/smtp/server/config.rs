@@ -13,6 +13,7 @@ use super::envelope::{EnvelopeRecipient, EnvelopeSender};
 use super::fault::FaultRules;
 use super::replies::ServerReply;
 use super::users::Users;
+use crate::protocol::Actions;
 use crate::time::Moment;
 
 /// Destination of received messages.
@@ -70,7 +71,6 @@ pub(crate) struct SessionTimeouts {
     pub command: Duration,
     /// Between two reads of a message body.
     pub body: Duration,
-    /// For the whole session.
     pub session: Duration,
 }
 
@@ -153,6 +153,9 @@ pub(crate) struct ReceivedMessage {
     #[expect(dead_code, reason = "held, not read")]
     pub reservation: Reservation,
 }
+
+/// Actions of a server session with the message sink `M`.
+pub(super) type ServerActions<M> = Actions<ServerEvent<<M as MessageSink>::Stored>>;
 
 /// Event of a session.
 #[derive(Debug)]

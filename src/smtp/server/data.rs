@@ -7,23 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::stage::Stage;
 use super::body::DataStatus;
+use super::config::ServerActions;
 use super::fault::{FaultAction, FaultPoint};
 use super::replies::{self, ServerReply};
 use super::{
-    Accept, AcceptResult, AfterReply, MessageSink, PendingJob, ReceivedMessage, Reservation, ServerEvent,
-    ServerSession, State,
+    Accept, AcceptResult, AfterReply, MessageSink, PendingJob, ReceivedMessage, Reservation, ServerSession, State,
 };
-use crate::protocol::Actions;
 use crate::time::Moment;
 
 impl<M: MessageSink> ServerSession<M> {
     /// Consumes content of DATA, up to and including the final dot.
-    pub(super) fn receive_body(
-        &mut self,
-        bytes: &[u8],
-        now: Moment,
-        actions: &mut Actions<ServerEvent<M::Stored>>,
-    ) -> usize {
+    pub(super) fn receive_body(&mut self, bytes: &[u8], now: Moment, actions: &mut ServerActions<M>) -> usize {
         if !std::mem::replace(&mut self.has_body_started, true) {
             // Nothing is consumed yet: if the reply is paced, the same bytes are offered again later.
             self.start_body(now, actions);
@@ -52,7 +46,7 @@ impl<M: MessageSink> ServerSession<M> {
     }
 
     /// Applies the fault rules at the start of a body.
-    fn start_body(&mut self, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+    fn start_body(&mut self, now: Moment, actions: &mut ServerActions<M>) {
         let action = self.evaluate_at(FaultPoint::Body, actions);
         match action.negative_reply() {
             // A client rejected in the middle of a message keeps sending, so the connection is closed too.
@@ -67,13 +61,7 @@ impl<M: MessageSink> ServerSession<M> {
     }
 
     /// Runs BDAT. The chunk's content follows whatever the reply is (RFC 3030 §2).
-    pub(super) fn run_bdat(
-        &mut self,
-        size: u64,
-        is_last: bool,
-        now: Moment,
-        actions: &mut Actions<ServerEvent<M::Stored>>,
-    ) {
+    pub(super) fn run_bdat(&mut self, size: u64, is_last: bool, now: Moment, actions: &mut ServerActions<M>) {
         let rejection = match () {
             () if self.is_hidden("CHUNKING") || !self.is_extended => Some(replies::NOT_OFFERED),
             () if self.sender.is_none() => Some(replies::MAIL_REQUIRED),
@@ -94,12 +82,7 @@ impl<M: MessageSink> ServerSession<M> {
     }
 
     /// Consumes content of a BDAT chunk.
-    pub(super) fn receive_chunk(
-        &mut self,
-        bytes: &[u8],
-        now: Moment,
-        actions: &mut Actions<ServerEvent<M::Stored>>,
-    ) -> usize {
+    pub(super) fn receive_chunk(&mut self, bytes: &[u8], now: Moment, actions: &mut ServerActions<M>) -> usize {
         let State::Chunk { remaining, is_last } = self.state else { return 0 };
         if !bytes.is_empty() && self.message_rejection.is_none() && !std::mem::replace(&mut self.has_body_started, true)
         {
@@ -162,7 +145,7 @@ impl<M: MessageSink> ServerSession<M> {
         message: Result<Vec<u8>, ServerReply>,
         is_chunked: bool,
         now: Moment,
-        actions: &mut Actions<ServerEvent<M::Stored>>,
+        actions: &mut ServerActions<M>,
     ) {
         let sender = self.sender.take().unwrap_or_default();
         let address = sender.address().to_owned();
@@ -205,7 +188,7 @@ impl<M: MessageSink> ServerSession<M> {
         received_at: Moment,
         action: &FaultAction,
         now: Moment,
-        actions: &mut Actions<ServerEvent<M::Stored>>,
+        actions: &mut ServerActions<M>,
     ) {
         let reply = match result {
             Ok(stored) => {

@@ -11,12 +11,12 @@ use super::super::auth::Mechanism;
 use super::super::stage::Stage;
 use super::body::DataDecoder;
 use super::command::{Command, is_http, is_unsupported_verb};
+use super::config::ServerActions;
 use super::envelope::{EnvelopeRecipient, EnvelopeSender};
 use super::fault::{Effect, FaultPoint};
 use super::login::{SaslServer, SaslStep};
 use super::replies::{self, ServerReply};
 use super::{AfterReply, MessageSink, PendingJob, ServerEvent, ServerSession, State};
-use crate::protocol::Actions;
 use crate::time::Moment;
 
 /// Maximum length of an AUTH command or response (RFC 4954 §4).
@@ -31,12 +31,7 @@ const MECHANISMS: [(Mechanism, bool); 3] =
 
 impl<M: MessageSink> ServerSession<M> {
     /// Consumes one complete line; returns 0 while it is incomplete.
-    pub(super) fn receive_line(
-        &mut self,
-        bytes: &[u8],
-        now: Moment,
-        actions: &mut Actions<ServerEvent<M::Stored>>,
-    ) -> usize {
+    pub(super) fn receive_line(&mut self, bytes: &[u8], now: Moment, actions: &mut ServerActions<M>) -> usize {
         let is_login = !matches!(self.state, State::Command)
             || bytes.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
         let max_len = if is_login { MAX_AUTH_LINE } else { MAX_COMMAND_LINE };
@@ -74,7 +69,7 @@ impl<M: MessageSink> ServerSession<M> {
         consumed
     }
 
-    fn reject_line(&mut self, reply: ServerReply, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+    fn reject_line(&mut self, reply: ServerReply, now: Moment, actions: &mut ServerActions<M>) {
         if matches!(self.state, State::Auth(_) | State::RepeatedChallenges(_)) {
             // A negative reply ends the authentication exchange (RFC 4954 §4).
             return self.abort_auth(reply, now, actions);
@@ -82,13 +77,7 @@ impl<M: MessageSink> ServerSession<M> {
         self.respond(None, ("", ""), now, actions, |_| reply);
     }
 
-    fn run_command(
-        &mut self,
-        line: &str,
-        is_followed: bool,
-        now: Moment,
-        actions: &mut Actions<ServerEvent<M::Stored>>,
-    ) {
+    fn run_command(&mut self, line: &str, is_followed: bool, now: Moment, actions: &mut ServerActions<M>) {
         let command = Command::parse(line);
         let stage = command.stage();
         if self.accepts_only_quit && command != Command::Quit {
@@ -142,14 +131,7 @@ impl<M: MessageSink> ServerSession<M> {
         }
     }
 
-    fn run_hello(
-        &mut self,
-        name: &str,
-        is_extended: bool,
-        line: &str,
-        now: Moment,
-        actions: &mut Actions<ServerEvent<M::Stored>>,
-    ) {
+    fn run_hello(&mut self, name: &str, is_extended: bool, line: &str, now: Moment, actions: &mut ServerActions<M>) {
         let sink = std::rc::Rc::clone(&self.sink);
         let mut hidden = Vec::new();
         if is_extended {
@@ -288,13 +270,7 @@ impl<M: MessageSink> ServerSession<M> {
         replies::SEND_DATA
     }
 
-    fn run_auth(
-        &mut self,
-        mechanism_name: &str,
-        initial: Option<&str>,
-        now: Moment,
-        actions: &mut Actions<ServerEvent<M::Stored>>,
-    ) {
+    fn run_auth(&mut self, mechanism_name: &str, initial: Option<&str>, now: Moment, actions: &mut ServerActions<M>) {
         let known = mechanism_name.parse::<Mechanism>().ok();
         // An unknown mechanism name may be a misplaced password, so it is not reported.
         let shown = known.map_or_else(|| "AUTH".to_owned(), |mechanism| format!("AUTH {}", mechanism.name()));
@@ -329,7 +305,7 @@ impl<M: MessageSink> ServerSession<M> {
         }
     }
 
-    fn send_challenge(&mut self, text: String, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+    fn send_challenge(&mut self, text: String, now: Moment, actions: &mut ServerActions<M>) {
         let action = self.evaluate_reply(None, "", actions);
         let reply = action.negative_reply().cloned().unwrap_or(ServerReply::new(334, text));
         if reply.is_negative() {
@@ -338,7 +314,7 @@ impl<M: MessageSink> ServerSession<M> {
         self.finish_reply(Some(Stage::Auth), "AUTH", reply, &action, now, actions);
     }
 
-    fn receive_auth_response(&mut self, line: &str, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+    fn receive_auth_response(&mut self, line: &str, now: Moment, actions: &mut ServerActions<M>) {
         if let State::RepeatedChallenges(left) = self.state {
             if line == "*" || left == 0 {
                 let reply = if line == "*" { replies::AUTH_CANCELLED } else { replies::INVALID_CREDENTIALS };
@@ -355,24 +331,24 @@ impl<M: MessageSink> ServerSession<M> {
         }
     }
 
-    fn abort_auth(&mut self, reply: ServerReply, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+    fn abort_auth(&mut self, reply: ServerReply, now: Moment, actions: &mut ServerActions<M>) {
         self.state = State::Command;
         self.respond(Some(Stage::Auth), ("", "AUTH"), now, actions, |_| reply);
     }
 
-    fn continue_auth(&mut self, response: &[u8], now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+    fn continue_auth(&mut self, response: &[u8], now: Moment, actions: &mut ServerActions<M>) {
         let State::Auth(login) = &mut self.state else { return };
         let next = login.respond(response);
         self.finish_auth_step(next, now, actions);
     }
 
-    pub(super) fn key_derived(&mut self, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+    pub(super) fn key_derived(&mut self, now: Moment, actions: &mut ServerActions<M>) {
         let State::Auth(login) = &mut self.state else { return };
         let next = login.key_derived();
         self.finish_auth_step(next, now, actions);
     }
 
-    fn finish_auth_step(&mut self, next: SaslStep, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+    fn finish_auth_step(&mut self, next: SaslStep, now: Moment, actions: &mut ServerActions<M>) {
         match next {
             SaslStep::Challenge(text) => self.send_challenge(text, now, actions),
             SaslStep::Malformed => self.abort_auth(replies::SYNTAX_ERROR, now, actions),

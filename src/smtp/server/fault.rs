@@ -32,7 +32,6 @@ pub(crate) enum FaultPoint {
     Certificate,
 }
 
-/// Parsed rule.
 #[derive(Clone, Debug)]
 pub(crate) struct FaultRule {
     /// The rule as written on the command line.

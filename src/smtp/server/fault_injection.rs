@@ -3,10 +3,10 @@
 //! Owns the evaluation of the rules, the events for faults and rejected commands, and the error limit.
 
 use super::super::stage::Stage;
+use super::config::ServerActions;
 use super::fault::{Effect, FaultAction, FaultPoint, FiredRule};
 use super::replies::{self, ServerReply};
 use super::{AfterReply, MessageSink, RejectedCommand, ServerEvent, ServerSession};
-use crate::protocol::Actions;
 use crate::time::Moment;
 
 impl<M: MessageSink> ServerSession<M> {
@@ -15,23 +15,19 @@ impl<M: MessageSink> ServerSession<M> {
         &self,
         stage: Option<Stage>,
         identity: &str,
-        actions: &mut Actions<ServerEvent<M::Stored>>,
+        actions: &mut ServerActions<M>,
     ) -> FaultAction {
         let fired = self.sink.config().faults.evaluate_reply(stage, identity);
         self.emit_fault(fired, actions)
     }
 
     /// Evaluates the rules for another fault point.
-    pub(super) fn evaluate_at(&self, point: FaultPoint, actions: &mut Actions<ServerEvent<M::Stored>>) -> FaultAction {
+    pub(super) fn evaluate_at(&self, point: FaultPoint, actions: &mut ServerActions<M>) -> FaultAction {
         let fired = self.sink.config().faults.evaluate(|candidate| candidate == point, &self.client.helo_name);
         self.emit_fault(fired, actions)
     }
 
-    pub(super) fn emit_fault(
-        &self,
-        fired: Option<FiredRule<'_>>,
-        actions: &mut Actions<ServerEvent<M::Stored>>,
-    ) -> FaultAction {
+    pub(super) fn emit_fault(&self, fired: Option<FiredRule<'_>>, actions: &mut ServerActions<M>) -> FaultAction {
         let Some(fired) = fired else { return FaultAction::default() };
         actions.emit(ServerEvent::Fault {
             session: self.client.session,
@@ -48,7 +44,7 @@ impl<M: MessageSink> ServerSession<M> {
         stage: Option<Stage>,
         (identity, command): (&str, &str),
         now: Moment,
-        actions: &mut Actions<ServerEvent<M::Stored>>,
+        actions: &mut ServerActions<M>,
         act: impl FnOnce(&mut Self) -> ServerReply,
     ) {
         let action = self.evaluate_reply(stage, identity, actions);
@@ -67,7 +63,7 @@ impl<M: MessageSink> ServerSession<M> {
         mut reply: ServerReply,
         action: &FaultAction,
         now: Moment,
-        actions: &mut Actions<ServerEvent<M::Stored>>,
+        actions: &mut ServerActions<M>,
     ) {
         const MAX_ERRORS: u32 = 20;
         // A 421 closes the connection even if a rule replaces the reply.

@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
+use super::config::ServerActions;
 use super::fault::{Effect, FaultAction, FaultPoint};
 use super::replies::{self, ServerReply};
 use super::{AfterReply, MessageSink, QUIT_GRACE, ServerEvent, ServerSession, State};
-use crate::protocol::Actions;
 use crate::time::Moment;
 
 /// Minimum time between two pieces of a throttled reply.
@@ -38,7 +38,7 @@ impl<M: MessageSink> ServerSession<M> {
         reply: &ServerReply,
         action: &FaultAction,
         now: Moment,
-        actions: &mut Actions<ServerEvent<M::Stored>>,
+        actions: &mut ServerActions<M>,
     ) {
         if *action == FaultAction::default() {
             actions.send_with(|buffer| reply.write(buffer));
@@ -55,22 +55,11 @@ impl<M: MessageSink> ServerSession<M> {
     }
 
     /// Applies a fault action where no reply is due.
-    pub(super) fn send_no_reply(
-        &mut self,
-        action: &FaultAction,
-        now: Moment,
-        actions: &mut Actions<ServerEvent<M::Stored>>,
-    ) {
+    pub(super) fn send_no_reply(&mut self, action: &FaultAction, now: Moment, actions: &mut ServerActions<M>) {
         self.pace_reply(action.injected.clone(), action, now, actions);
     }
 
-    fn pace_reply(
-        &mut self,
-        bytes: Vec<u8>,
-        action: &FaultAction,
-        now: Moment,
-        actions: &mut Actions<ServerEvent<M::Stored>>,
-    ) {
+    fn pace_reply(&mut self, bytes: Vec<u8>, action: &FaultAction, now: Moment, actions: &mut ServerActions<M>) {
         let ending = match action.effect {
             Effect::Drop => ReplyEnding::Drop,
             Effect::Reset => ReplyEnding::Reset,
@@ -91,7 +80,7 @@ impl<M: MessageSink> ServerSession<M> {
     }
 
     /// Sends the part of the paced reply that is due.
-    pub(super) fn flush_reply(&mut self, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+    pub(super) fn flush_reply(&mut self, now: Moment, actions: &mut ServerActions<M>) {
         let Some(mut reply) = self.paced_reply.take() else { return };
         let rest = reply.bytes.get(reply.sent..).unwrap_or_default();
         if let Some(rate) = reply.bytes_per_second.filter(|_| !rest.is_empty()) {
@@ -124,13 +113,13 @@ impl<M: MessageSink> ServerSession<M> {
     }
 
     /// Emits the messages whose 250 is sent or will never be.
-    pub(super) fn emit_accepted(&mut self, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+    pub(super) fn emit_accepted(&mut self, now: Moment, actions: &mut ServerActions<M>) {
         for (stored, received_at) in self.unacknowledged.drain(..) {
             actions.emit(ServerEvent::Accepted(stored, now - received_at));
         }
     }
 
-    fn reply_sent(&mut self, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+    fn reply_sent(&mut self, now: Moment, actions: &mut ServerActions<M>) {
         let timeouts = self.sink.config().timeouts;
         let timeout =
             if matches!(self.state, State::Body(_) | State::Chunk { .. }) { timeouts.body } else { timeouts.command };
@@ -147,7 +136,7 @@ impl<M: MessageSink> ServerSession<M> {
     }
 
     /// Begins the handshake after the 220 to STARTTLS; resets the session (RFC 3207 §4.2).
-    fn begin_tls(&mut self, now: Moment, actions: &mut Actions<ServerEvent<M::Stored>>) {
+    fn begin_tls(&mut self, now: Moment, actions: &mut ServerActions<M>) {
         // Every earlier reply is sent too.
         self.emit_accepted(now, actions);
         self.reset_transaction();
@@ -162,12 +151,7 @@ impl<M: MessageSink> ServerSession<M> {
     }
 
     /// Applies a fault in place of a TLS handshake.
-    pub(super) fn fail_handshake(
-        &mut self,
-        effect: Effect,
-        now: Moment,
-        actions: &mut Actions<ServerEvent<M::Stored>>,
-    ) {
+    pub(super) fn fail_handshake(&mut self, effect: Effect, now: Moment, actions: &mut ServerActions<M>) {
         /// TLS 1.2 record with the fatal alert `handshake_failure` (RFC 8446 §6).
         const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
         self.deadline = now + self.sink.config().timeouts.command;

@@ -72,9 +72,8 @@ pub(super) struct HeartbeatSend {
 
     /// Send beats while CMD runs, and return its exit code
     ///
-    /// Takes all remaining arguments, optionally after --. CMD uses this terminal, so text output of
-    /// netlab goes to stderr. The stop message carries the exit code of CMD. SIGTERM and SIGINT are
-    /// passed on to CMD.
+    /// Takes all remaining arguments, optionally after --. CMD uses this terminal, so text output of netlab goes to
+    /// stderr. The stop message carries the exit code of CMD. SIGTERM and SIGINT are passed on to CMD.
     #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true, conflicts_with = "count")]
     exec: Vec<OsString>,
 

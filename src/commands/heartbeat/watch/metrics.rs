@@ -35,7 +35,6 @@ const SENDER_METRICS: [SenderMetric; 9] = [
     }),
 ];
 
-/// Renders all metrics.
 pub(super) fn render(shared: &SharedWatcher, now: Moment) -> String {
     let mut senders = Vec::new();
     shared.for_each_slot_range(|watcher, slots| {

@@ -55,7 +55,6 @@ impl Counters {
         self.latency.merge(&other.latency);
     }
 
-    /// Returns the summary event.
     pub(super) fn summary(&self, elapsed: Duration, dropped_events: u64) -> Summary {
         let [success, redirection, client_error, server_error] = self.status_classes;
         Summary {
