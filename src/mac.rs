@@ -1,35 +1,47 @@
-//! Secrets: MAC keys, and bytes that must not be shown.
+//! Secrets: MAC keys, hashes, and bytes that must not be shown.
 //!
 //! Owns [`MacKey`], HMAC-SHA-256 truncated to its first 128 bits (RFC 2104 §5) as used by authenticated STAMP
 //! (RFC 8762 §4.4) and our heartbeat, and [`Secret`], bytes such as a password that are neither displayed nor
 //! serialised. It must not know what they protect.
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::Sha256;
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::{digest, hmac};
 
 /// Length of a tag in bytes.
 pub(crate) const TAG_SIZE: usize = 16;
 
 /// Key that creates and verifies tags; it cannot be displayed.
 #[derive(Clone)]
-pub(crate) struct MacKey(Hmac<Sha256>);
+pub(crate) struct MacKey(hmac::Key);
 
 impl MacKey {
     /// Creates a key of any length; keys longer than a block are hashed (RFC 2104).
     pub(crate) fn new(secret: &[u8]) -> Self {
-        Self(Hmac::new_from_slice(secret).expect("HMAC takes keys of any length"))
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
 
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; TAG_SIZE] {
-        let whole: [u8; 32] = self.0.clone().chain_update(message).finalize().into_bytes().into();
-        std::array::from_fn(|at| whole.get(at).copied().unwrap_or_default())
+        let whole = hmac::sign(&self.0, message);
+        std::array::from_fn(|at| whole.as_ref().get(at).copied().unwrap_or_default())
     }
 
     /// Verifies the tag of a message. Compares in constant time, so that a forger learns nothing from the
     /// time a rejection takes.
     pub(crate) fn verify(&self, message: &[u8], tag: &[u8; TAG_SIZE]) -> bool {
-        self.0.clone().chain_update(message).verify_truncated_left(tag).is_ok()
+        verify_slices_are_equal(&self.sign(message), tag).is_ok()
     }
+}
+
+/// SHA-256 (FIPS 180-4).
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = digest::digest(&digest::SHA256, bytes);
+    std::array::from_fn(|at| digest.as_ref().get(at).copied().unwrap_or_default())
+}
+
+/// HMAC-SHA-256 without truncation.
+pub(crate) fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message);
+    std::array::from_fn(|at| tag.as_ref().get(at).copied().unwrap_or_default())
 }
 
 /// Secret bytes without `Debug`, `Display` and `Serialize`, so that they are never shown or stored.

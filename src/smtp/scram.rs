@@ -3,12 +3,13 @@
 //! Owns the cryptography and the client's messages. The password is never sent, and the server has to prove
 //! that it knows it.
 
+use std::num::NonZeroU32;
+
+use aws_lc_rs::pbkdf2;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::{Digest as _, Sha256};
 
-use crate::mac::Secret;
+use crate::mac::{Secret, hmac_sha256, sha256};
 
 /// Fewer iterations make an offline attack on a recorded proof cheap (RFC 7677 §4).
 const MIN_ITERATIONS: u32 = 4096;
@@ -61,7 +62,7 @@ impl ScramClient {
         let without_proof = format!("c=biws,r={nonce}");
         let message = format!("{},{text},{without_proof}", self.client_first_bare);
         let client_key = hmac_sha256(&salted, b"Client Key");
-        let signature = hmac_sha256(&Sha256::digest(client_key), message.as_bytes());
+        let signature = hmac_sha256(&sha256(&client_key), message.as_bytes());
         let proof: Vec<u8> = client_key.iter().zip(signature).map(|(key, signature)| key ^ signature).collect();
         self.server_signature = Some(hmac_sha256(&hmac_sha256(&salted, b"Server Key"), message.as_bytes()));
         Ok(format!("{without_proof},p={}", STANDARD.encode(proof)))
@@ -83,13 +84,9 @@ impl ScramClient {
 /// `Hi(password, salt, i)` (RFC 5802 §2.2).
 pub(super) fn salt_password(password: &[u8], salt: &[u8], iterations: u32) -> [u8; 32] {
     let mut salted = [0; 32];
-    pbkdf2::pbkdf2_hmac::<Sha256>(password, salt, iterations, &mut salted);
+    let iterations = NonZeroU32::new(iterations).unwrap_or(NonZeroU32::MIN);
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, salt, password, &mut salted);
     salted
-}
-
-pub(super) fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
-    let mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC accepts keys of any length");
-    mac.chain_update(message).finalize().into_bytes().into()
 }
 
 #[cfg(test)]

@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::PathBuf;
 
+use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PublicKeyData as _, date_time_ymd,
 };
-use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use crate::support::{Server, demo_site, netlab, path_str, run};
@@ -165,9 +165,15 @@ fn a_pin_replaces_the_verification_of_the_chain() {
     let certificate = params.self_signed(&key).expect("signed");
     let server = Files::new(&certificate.pem(), &key, &certificate.pem()).serve(&[]);
     let get = |pin: &str| run(&["get", "--pin", pin, &server.url("/style.css")]);
-    let fingerprint =
-        |der: &[u8]| Sha256::digest(der).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
-    let of_key = BASE64_STANDARD.encode(Sha256::digest(key.subject_public_key_info()));
+    let fingerprint = |der: &[u8]| {
+        digest::digest(&digest::SHA256, der)
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<Vec<_>>()
+            .concat()
+    };
+    let of_key = BASE64_STANDARD.encode(digest::digest(&digest::SHA256, &key.subject_public_key_info()).as_ref());
     for good in [fingerprint(certificate.der()), format!("sha256//{of_key}")] {
         let ran = get(&good);
         assert_eq!(ran.code, 0, "{good}: {}", ran.stderr);

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::pki_types::CertificateDer;
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 use x509_parser::prelude::X509Certificate;
@@ -47,7 +46,7 @@ pub(super) fn parse_certificate(der: &CertificateDer<'_>) -> Option<Certificate>
 /// Returns the SHA-256 fingerprint of a certificate in hexadecimal.
 pub(super) fn fingerprint(der: &[u8]) -> String {
     let mut sha256 = String::new();
-    for byte in Sha256::digest(der) {
+    for byte in crate::mac::sha256(der) {
         let _ = write!(sha256, "{byte:02x}");
     }
     sha256

@@ -8,10 +8,10 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::mac::sha256;
 
 type Hash = [u8; 32];
 
@@ -27,14 +27,14 @@ pub(crate) enum Pin {
 impl Pin {
     /// Computes the pin of a certificate in DER.
     pub(crate) fn certificate(certificate: &[u8]) -> Self {
-        Self::Certificate(Sha256::digest(certificate).into())
+        Self::Certificate(sha256(certificate))
     }
 
     /// Returns whether the pin matches a certificate or its public key, both in DER.
     pub(crate) fn matches(&self, certificate: &[u8], key: &[u8]) -> bool {
         match self {
-            Self::Certificate(hash) => Sha256::digest(certificate)[..] == hash[..],
-            Self::Key(hash) => Sha256::digest(key)[..] == hash[..],
+            Self::Certificate(hash) => sha256(certificate) == *hash,
+            Self::Key(hash) => sha256(key) == *hash,
         }
     }
 }

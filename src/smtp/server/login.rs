@@ -9,14 +9,13 @@
 //!   SCRAM-SHA-256  334 (empty) ◀ n,,n=user,r=…   334 r=…,s=…,i=… ◀ c=biws,r=…,p=…   334 v=… ◀ (empty)
 //! ```
 
+use crate::mac::{hmac_sha256, sha256};
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use sha2::{Digest as _, Sha256};
 
 use super::super::auth::Mechanism;
-use super::super::scram::hmac_sha256;
 use super::users::{PBKDF2_ITERATIONS, Users};
 
 /// State of one authentication exchange.
@@ -176,11 +175,11 @@ impl SaslServer {
         let proof = STANDARD.decode(proof).ok()?;
         let user = self.users.find(&self.user);
         let salted = user.salted_password()?;
-        let stored = Sha256::digest(hmac_sha256(salted, b"Client Key"));
+        let stored = sha256(&hmac_sha256(salted, b"Client Key"));
         let message = format!("{client_first_bare},{server_first},{without_proof}");
         let signature = hmac_sha256(&stored, message.as_bytes());
         let key: Vec<u8> = proof.iter().zip(signature).map(|(proof, signature)| proof ^ signature).collect();
-        if proof.len() != signature.len() || Sha256::digest(key) != stored || !user.is_known() {
+        if proof.len() != signature.len() || sha256(&key) != stored || !user.is_known() {
             return Some(SaslStep::Finished(false));
         }
         self.state = SaslState::AwaitingEmptyResponse;

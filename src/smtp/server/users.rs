@@ -5,10 +5,8 @@
 
 use std::sync::OnceLock;
 
-use sha2::{Digest as _, Sha256};
-
 use super::super::scram;
-use crate::mac::Secret;
+use crate::mac::{Secret, hmac_sha256, sha256};
 
 /// PBKDF2 iteration count, the minimum of RFC 7677 §4.
 pub(super) const PBKDF2_ITERATIONS: u32 = 4096;
@@ -46,14 +44,14 @@ impl Users {
     }
 
     pub(crate) fn salt(&self, name: &str) -> [u8; 16] {
-        let whole = scram::hmac_sha256(self.pepper.expose(), name.as_bytes());
+        let whole = hmac_sha256(self.pepper.expose(), name.as_bytes());
         std::array::from_fn(|at| whole.get(at).copied().unwrap_or_default())
     }
 
     /// Verifies a password in constant time.
     pub(crate) fn verify_password(&self, name: &str, password: &[u8]) -> bool {
         let user = self.find(name);
-        let (ours, theirs) = (Sha256::digest(user.secret.expose()), Sha256::digest(password));
+        let (ours, theirs) = (sha256(user.secret.expose()), sha256(password));
         let differing = ours.iter().zip(theirs.iter()).fold(0, |sum, (one, other)| sum | (one ^ other));
         differing == 0 && user.is_known
     }
