@@ -4,6 +4,8 @@
 //! (RFC 8762 §4.4) and our heartbeat, and [`Secret`], bytes such as a password that are neither displayed nor
 //! serialised. It must not know what they protect.
 
+use std::sync::Arc;
+
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::{digest, hmac};
 
@@ -12,12 +14,12 @@ pub(crate) const TAG_SIZE: usize = 16;
 
 /// Key that creates and verifies tags; it cannot be displayed.
 #[derive(Clone)]
-pub(crate) struct MacKey(hmac::Key);
+pub(crate) struct MacKey(Arc<hmac::Key>);
 
 impl MacKey {
     /// Creates a key of any length; keys longer than a block are hashed (RFC 2104).
     pub(crate) fn new(secret: &[u8]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+        Self(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, secret)))
     }
 
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; TAG_SIZE] {
