@@ -125,13 +125,13 @@ fn run_password_command(hook: &Hook, timeout: Duration) -> Result<Vec<u8>> {
 
 fn prompt_for_password(user: &str) -> Result<Vec<u8>> {
     if !std::io::stdin().is_terminal() {
-        let message = format!("no password for {user}, and no terminal to ask for it");
+        let message = format!("no password for '{user}', and no terminal to ask for it");
         return Err(Error::new(Exit::Config, message)
             .expected("--password-file FILE, --password-fd N or --password-command CMD"));
     }
     let password = rpassword::prompt_password(format!("password for {user}: "));
     password.map(String::into_bytes).map_err(|error| {
-        Error::new(Exit::Config, format!("cannot read the password for {user}: {}", io_error_text(&error)))
+        Error::new(Exit::Config, format!("cannot read the password for '{user}': {}", io_error_text(&error)))
             .with_source(error)
     })
 }
