@@ -142,6 +142,7 @@ fn prometheus_scrapes() {
         response.contains(r#""name":"scraped""#).then_some(response)
     };
     // Each attempt is a connection, which is refused until Prometheus is ready.
+    #[expect(clippy::disallowed_methods, reason = "a time limit of the test itself")]
     let started = std::time::Instant::now();
     let response = loop {
         if let Some(response) = scraped() {
