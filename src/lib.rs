@@ -12,14 +12,18 @@
 //! ```
 //!
 //! Imports go down only, and modules of one layer do not import each other (layer 0 may); `tests/layers.rs` reads
-//! the diagram and checks it. Three walks through the layers:
+//! the diagram and checks it. Five walks through the layers:
 //!
 //! - a request: `commands` → event loop in `net` → the HTTP session passes bytes to `http` → a request → `site` opens
 //!   the file its path names → `http` writes the head → `net` sends head and file → an event for `output`;
 //! - a fetch: `commands` → `net` resolves, connects and runs the client loop → `http` parses the response → the body
 //!   goes to `disk` or `output` → phase times to `stats` → an exit code;
 //! - a ping: `commands` → datagram loop in `net` → the sender in `probe` transmits → `net` sends and takes the
-//!   kernel timestamp → reply and timestamp → the sender's ledger → an event for `output` → a summary from `stats`.
+//!   kernel timestamp → reply and timestamp → the sender's ledger → an event for `output` → a summary from `stats`;
+//! - a beat: datagram loop in `net` → the watcher in `heartbeat` parses the packet → sender table → failure detector →
+//!   a change of state → `commands` runs the hook in `host`, saves the state in `disk`, prints the event;
+//! - a mail: `commands` composes the message → `net` connects → client loop → the client session in `smtp` (greeting,
+//!   EHLO, STARTTLS, AUTH, transaction) → events to the observer → outcomes → retries → an exit code.
 //!
 //! # Glossary
 //!
