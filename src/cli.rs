@@ -149,8 +149,8 @@ fn subcommand_path(matches: &clap::ArgMatches) -> String {
     levels.filter_map(clap::ArgMatches::subcommand_name).collect::<Vec<_>>().join(" ")
 }
 
-/// Reports a usage error. Arguments that could not be parsed have no style and no subcommand, so both are
-/// read from the words themselves.
+/// Reports a usage error. Style and subcommand are unknown if parsing failed, so both are read from the raw
+/// arguments.
 fn report_usage_error(error: &clap::Error, arguments: &[OsString]) -> Exit {
     let words = || arguments.iter().skip(1).take_while(|word| *word != "--").filter_map(|word| word.to_str());
     let format = if words().any(|word| word == "--json") { Format::Json } else { Format::Text };

@@ -1,16 +1,16 @@
 //! Exit codes: the numbers a script may act on and one line of explanation each.
 //!
-//! `--help`, the README and `man/netlab-exit-codes.7` are made from [`Exit::ALL`], so they cannot
-//! disagree. 64–78 are those of sysexits.h, which mail tools already understand.
+//! `--help`, the README and `man/netlab-exit-codes.7` are made from [`Exit::ALL`], so the three always agree. Codes
+//! 64–78 have the meaning of sysexits.h, which mail tools use.
 
 use std::process::ExitCode;
 
 /// Outcome of a run, as an exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Exit {
-    /// Success; the answer is yes.
+    /// Success; conditions given on the command line hold.
     Success,
-    /// The run completed; the answer is no.
+    /// The run completed, but a condition was not met or a request failed.
     Negative,
     /// Invalid command line.
     Usage,
@@ -46,9 +46,9 @@ pub enum Exit {
     Incomplete,
     /// Unknown outcome: the peer may have accepted.
     OutcomeUnknown,
-    /// SIGINT before there was an answer.
+    /// SIGINT before there was a result.
     Interrupted,
-    /// SIGTERM before there was an answer.
+    /// SIGTERM before there was a result.
     Terminated,
     /// Exit code of the command that `heartbeat send --exec` ran.
     ChildExit(u8),

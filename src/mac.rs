@@ -1,8 +1,8 @@
-//! Secrets: MAC keys, hashes, and bytes that must not be shown.
+//! Cryptographic primitives: MAC keys, hashes, and a container for secret bytes.
 //!
 //! Owns [`MacKey`], HMAC-SHA-256 truncated to its first 128 bits (RFC 2104 §5) as used by authenticated STAMP
 //! (RFC 8762 §4.4) and our heartbeat, and [`Secret`], bytes such as a password that are neither displayed nor
-//! serialised. It must not know what they protect.
+//! serialised. It must not know what the keys and secrets are used for.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use aws_lc_rs::{digest, hmac};
 /// Length of a tag in bytes.
 pub(crate) const TAG_SIZE: usize = 16;
 
-/// Key that creates and verifies tags; it cannot be displayed.
+/// HMAC key; implements neither `Debug` nor `Display`.
 #[derive(Clone)]
 pub(crate) struct MacKey(Arc<hmac::Key>);
 

@@ -1,9 +1,7 @@
-//! Interface between protocols and the event loops that carry them.
-//!
-//! A stream protocol receives bytes, moments and the end of the stream, and acts through [`Actions`]: what to
-//! send, which range of a file, when to close, which events occurred. It sees no socket and no clock, so that
-//! `http` and `smtp` do not depend on `net`, `net` does not depend on HTTP, and a test can run a whole
-//! session in memory, split at any byte.
+//! Interface between protocols and the event loops that carry them. A stream protocol receives bytes, the current
+//! time and the end of the stream, and acts through [`Actions`]: what to send, which range of a file, when to close,
+//! which events occurred. It sees no socket and no clock, so that `http` and `smtp` do not depend on `net`, `net`
+//! does not depend on HTTP, and a test can run a whole session in memory, split at any byte.
 //!
 //! ```text
 //!            opened · received · sent · woken · job_done · draining · ended
@@ -29,9 +27,9 @@ pub(crate) trait StreamProtocol {
     /// Event reported to the observer as it happens.
     type Event;
 
-    /// Input is accepted while output is still queued. Not by a server: a client that never reads must not
-    /// make it queue replies without end. By a client: a peer that replies early and stops reading would
-    /// otherwise block both.
+    /// True if input is accepted while output is still queued. False for a server: a client that never reads must not
+    /// make it queue replies without limit. True for a client: a peer that replies early and stops reading would
+    /// otherwise block both sides.
     const FULL_DUPLEX: bool;
 
     /// Called when the connection is established and, with TLS, the handshake is done; `tls` is the version,

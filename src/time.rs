@@ -22,12 +22,12 @@ pub(crate) use rtt::{Timestamps, clock_step};
 pub(crate) struct Moment {
     /// Time since an arbitrary start; never steps.
     mono: Duration,
-    /// Time since 1970-01-01T00:00:00Z, as far as this host knows.
+    /// Time since 1970-01-01T00:00:00Z by this host's clock.
     wall: Duration,
 }
 
 impl Moment {
-    /// Creates a moment from the caller's readings; tests invent theirs.
+    /// Creates a moment from two clock readings; tests pass fixed values.
     pub(crate) const fn new(mono: Duration, wall: Duration) -> Self {
         Self { mono, wall }
     }

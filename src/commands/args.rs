@@ -152,7 +152,7 @@ impl FamilyArgs {
         let limit = net::now() + Duration::from_secs(30);
         let limit = deadline.map_or(limit, |deadline| deadline.min(limit));
         let mut addresses = net::resolve(&peer.host, peer.port.unwrap_or(port), limit, signals)?;
-        // IPv4-mapped addresses (RFC 4291 §2.5.5.2) are contacted over IPv4, and so are their errors.
+        // IPv4-mapped addresses (RFC 4291 §2.5.5.2) are contacted over IPv4 and reported as IPv4 addresses.
         addresses.iter_mut().for_each(|address| address.set_ip(address.ip().to_canonical()));
         addresses.retain(|address| if address.is_ipv6() { !self.ipv4 } else { !self.ipv6 });
         if !addresses.is_empty() {

@@ -1,7 +1,7 @@
-//! `--fail-if`: an assertion on the figures of a run.
+//! `--fail-if`: a failure condition on the figures of a run.
 //!
-//! Owns the grammar `FIGURE RELATION LIMIT` and the comparison. Each command lists its figures. A figure without
-//! data breaks its assertion, because nothing shows that it holds.
+//! Owns the grammar `FIGURE RELATION LIMIT` and the comparison. Each command lists its figures. A figure without data
+//! counts as a failure, because nothing was measured.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::impair::Probability;
 use crate::stats::Series;
 use crate::time::HumanDuration;
 
-/// Assertion as typed, such as `loss>5%`.
+/// Failure condition as typed, such as `loss>5%`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct FailIf {
     text: String,
@@ -53,7 +53,7 @@ pub(super) enum FigureKind {
 pub(super) type KnownFigures = [(&'static str, FigureKind)];
 
 impl FailIf {
-    /// Parses an assertion on one of the `known` figures.
+    /// Parses a failure condition on one of the `known` figures.
     pub(super) fn parse(text: &str, known: &KnownFigures) -> Result<Self, String> {
         let shape = || format!("expected FIGURE>LIMIT, for example {}; figures: {}", example(known), names(known));
         let at = text.find(['<', '>']).ok_or_else(shape)?;
@@ -86,7 +86,7 @@ impl FailIf {
         Ok(Self { text: text.to_owned(), figure: figure.to_owned(), relation, limit })
     }
 
-    /// Fails if the run broke the assertion; `lookup` finds a figure by its name.
+    /// Fails if the condition holds; `lookup` finds a figure by its name.
     pub(super) fn check(&self, lookup: impl FnOnce(&str) -> Option<Figure>) -> Result<(), Error> {
         let found = lookup(&self.figure);
         let broken = found.is_none_or(|found| match self.relation {

@@ -1,7 +1,5 @@
-//! Envelope of stdout events and the final summary.
-//!
-//! Owns which line is the summary and how an event is joined with its target. The events come from the
-//! layers below; each command words its own.
+//! Envelope of stdout events and the final summary. Marks the summary line and combines an event with its target. The
+//! events come from the layers below; each command formats its own.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -98,7 +96,7 @@ pub(super) struct TargetEvent<E> {
 }
 
 impl<E, S> TargetReport<E, S> {
-    /// Creates the line of an event; its text names the target unless it `is_alone`.
+    /// Creates the line of an event; the text includes the target unless there is only one.
     pub(super) fn event(event: E, target: Arc<str>, is_alone: bool) -> Self {
         Self::Event(TargetEvent { event, target, is_alone })
     }

@@ -1,4 +1,4 @@
-//! Files that netlab writes.
+//! Local files: durable writes, temporary files, and reading of secrets.
 //!
 //! Owns what must hold when a run is interrupted at any moment: a file under its own name is always complete
 //! ([`replace()`], [`PartFile`], [`Spool`]), and no temporary file stays behind ([`ScratchDir`]).

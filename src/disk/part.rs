@@ -38,7 +38,8 @@ pub(crate) struct PartFile {
 }
 
 impl PartFile {
-    /// Opens the part file for `target`; called before the request, so that nothing is fetched in vain.
+    /// Opens the part file for `target`; called before the request, so that an unwritable target fails before
+    /// anything is fetched.
     pub(crate) fn create(target: &Path, overwrite: Overwrite) -> Result<Self> {
         let shown = target.display();
         match fs::metadata(target) {

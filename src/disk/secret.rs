@@ -1,4 +1,4 @@
-//! Files with secrets.
+//! Reading of secret files: passwords, tokens and keys, with a check of the file mode.
 
 use std::fs::File;
 use std::io::Read as _;

@@ -17,7 +17,7 @@ use crate::exit::Exit;
 
 /// Prefix of temporary files; readers of the directory skip hidden names.
 const TEMP_PREFIX: &str = ".draft-";
-/// Age after which a temporary file was left by a killed run.
+/// Age after which a temporary file is considered abandoned by a killed run.
 const STALE_AFTER: Duration = Duration::from_secs(3_600);
 
 /// Directory that stores files durably.
@@ -50,7 +50,7 @@ impl Spool {
         }
         let directory = File::open(&path).map_err(failed)?;
         let spool = Self { path, directory };
-        // Try every operation now; otherwise each mail would be deferred forever.
+        // Try every operation at start-up; a directory that fails only later would defer every message.
         let tried = spool.store(&format!("{TEMP_PREFIX}{}", random_suffix()), b"").map_err(failed)?;
         let now = fs::metadata(&tried).and_then(|tried| tried.modified()).map_err(failed)?;
         fs::remove_file(tried).map_err(failed)?;
@@ -92,7 +92,7 @@ impl Spool {
             return Err(error);
         }
         if let Err(error) = self.directory.sync_all() {
-            // The mail is not acknowledged, so its sender will retry.
+            // The caller reports the failure, so the sender will retry.
             let _ = fs::remove_file(&target);
             return Err(error);
         }

@@ -25,9 +25,10 @@ const MAX_POINT_AGE_SECONDS: f64 = 3_600.0;
 const MIN_SLOPE_SPAN_SECONDS: f64 = 60.0;
 /// Number of newest delays kept for the chart on the status page.
 const RECENT_LIMIT: usize = 32;
-/// A beat faster than the baseline by this much means that the sender's clock was set forward.
+/// Distance below the baseline at which a sample means that the sender's clock was set forward.
 const FORWARD_STEP_SECONDS: f64 = 0.1;
-/// Consecutive beats, and their delay above the baseline, that mean that the sender's clock was set back.
+/// Number of consecutive beats, and their delay above the baseline in seconds, from which the sender's clock counts
+/// as set back.
 const BACKWARD_STEP: (u8, f64) = (3, 2.0);
 
 /// Delays of one incarnation of a sender.
@@ -102,7 +103,7 @@ impl DelayEstimator {
         let (beats, threshold) = BACKWARD_STEP;
         self.slow_streak = if above > threshold { self.slow_streak + 1 } else { 0 };
         let stepped = above < -FORWARD_STEP_SECONDS || self.slow_streak >= beats;
-        // A clock that was set forward makes beats look fast.
+        // A sender clock that was set forward makes delays appear smaller.
         stepped.then(|| seconds_to_nanos(-above))
     }
 

@@ -92,20 +92,20 @@ pub(crate) enum WatcherEvent {
         /// Negative if the clock was set back.
         step_ns: i64,
     },
-    /// The sender was down or stopped for so long that it was removed from the table.
+    /// The sender was removed from the table after being down or stopped for `--forget-after`.
     Forgotten { name: Arc<str> },
-    /// The watcher process did not run; every deadline is extended by the gap.
+    /// The watcher process was suspended or starved; every deadline is extended by the gap.
     MonitorStall {
         #[serde(rename = "gap_ns", serialize_with = "serialize_ns")]
         gap: Duration,
     },
-    /// Datagrams were ignored; reported at most once a second.
+    /// Datagrams were rejected; reported at most once a second.
     Refused {
         /// Source of the last one.
         peer: SocketAddr,
         /// Reason for the last one.
         reason: RejectReason,
-        /// Datagrams ignored since the previous report.
+        /// Datagrams rejected since the previous report.
         count: u64,
     },
     /// The receive buffer overflowed and datagrams were dropped.
@@ -131,7 +131,7 @@ impl WatcherEvent {
     }
 }
 
-/// Reason for ignoring a datagram.
+/// Reason for rejecting a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RejectReason {

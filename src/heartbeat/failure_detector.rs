@@ -2,7 +2,7 @@
 //!
 //! By default each beat announces its own limit, multiplier times interval, as in BFD (RFC 5880 §6.8.4);
 //! `--detect` selects another multiplier or a fixed time instead. A deadline counts from the kernel timestamp of the
-//! last beat, so that a beat waiting in the socket counts as received however busy the watcher is.
+//! last beat, so that a beat waiting in the socket counts as received even if the watcher reads it late.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::exit::Exit;
 
-/// Method that derives the silence limit.
+/// Method that derives the silence timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DetectionMethod {
     /// Number of intervals; the multiplier of the beat by default.
@@ -27,7 +27,7 @@ pub(crate) struct FailureDetector {
     pub slack: Duration,
     /// Consecutive beats before a sender is up.
     pub rise: u32,
-    /// Number of such silences before a sender is down.
+    /// Consecutive missed deadlines before a sender is down.
     pub fall: u32,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct InterArrivalTimes {
     mean: f64,
 }
 
-/// Silence limits of one sender.
+/// Silence timeouts of one sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SilenceTimeouts {
     /// Silence after which the sender is late: one beat is overdue.
@@ -50,7 +50,7 @@ pub(crate) struct SilenceTimeouts {
 /// Number of newest inter-arrival times that are averaged.
 const AVERAGING_WINDOW: u32 = 256;
 impl FailureDetector {
-    /// Returns the silence limits of a sender that announced `interval` and `multiplier`.
+    /// Returns the silence timeouts of a sender that announced `interval` and `multiplier`.
     pub(crate) fn timeouts(&self, interval: Duration, multiplier: u8) -> SilenceTimeouts {
         let intervals = |count: u8| interval.saturating_mul(count.into());
         let once = match self.method {

@@ -45,7 +45,7 @@ pub(crate) struct BeatCounts {
 /// Relation of a beat to the earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BeatStatus {
-    /// Newer than all others, after that number of skipped beats.
+    /// Newer than all others; holds the number of skipped beats.
     Ahead(u64),
     /// Counted as lost before.
     Recovered,
@@ -112,7 +112,7 @@ impl SequenceLoss {
         self.seq_window.highest()
     }
 
-    /// Returns the number of beats missing in the window and the number of beats in it.
+    /// Returns the number of beats missing from the window and the number of sequence numbers it covers.
     pub(crate) fn recent_loss(&self) -> (u64, u64) {
         self.seq_window.missing(self.first_seq)
     }

@@ -1,7 +1,6 @@
-//! Heartbeat protocol: packets, sender, watcher and failure detector. No socket, no clock.
-//!
-//! Owns both ends of the third lab. [`BeatSender`] sends beats to one watcher; [`Watcher`] receives the beats of all
-//! senders and reports which are down. A datagram loop runs both through [`crate::protocol::DatagramProtocol`].
+//! Heartbeat protocol: packets, sender, watcher and failure detector. No socket, no clock. Owns both ends of the UDP
+//! heartbeat exercise. [`BeatSender`] sends beats to one watcher; [`Watcher`] receives the beats of all senders and
+//! reports which are down. A datagram loop runs both through [`crate::protocol::DatagramProtocol`].
 //!
 //! ```text
 //!   sender                   watcher

@@ -44,7 +44,7 @@ pub(crate) struct SenderReport {
     /// Heartbeat interval that the sender announces.
     #[serde(rename = "interval_ns", serialize_with = "serialize_optional_ns")]
     pub interval: Option<Duration>,
-    /// Intervals of silence after which the sender wants to be reported as down.
+    /// Announced number of missed intervals after which the sender is down.
     pub multiplier: Option<u8>,
     pub restarts: u32,
     /// Exit code from the stop message.

@@ -29,7 +29,7 @@ use crate::time::{Moment, Timestamps, serialize_ns};
 /// Copies of the stop message, because one datagram may get lost.
 const BYE_COUNT: u32 = 3;
 const BYE_INTERVAL: Duration = Duration::from_millis(20);
-/// Most beats that wait for their echo; the oldest is dropped.
+/// Maximum number of beats that wait for their echo; the oldest is dropped.
 const MAX_PENDING_ECHOES: usize = 256;
 /// Time that a sender with `--once` waits for an echo or an ICMP error.
 const ONCE_REPLY_TIMEOUT: Duration = Duration::from_millis(200);

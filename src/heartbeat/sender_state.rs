@@ -32,7 +32,7 @@ pub(super) use identity::Incarnation;
 const DEFAULT_TEXTBOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// Smallest measured interval accepted for a sender of textbook beats.
 const MIN_TEXTBOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// Most beats before the first received one that are counted as lost.
+/// Maximum number of beats before the first received one that are counted as lost.
 const MAX_INITIAL_LOSS: u64 = 65_536;
 
 /// Received beat or stop message.
@@ -72,7 +72,7 @@ pub(crate) struct SenderState {
     consecutive_beats: u32,
     pub restarts: u32,
     pub exit_code: Option<u8>,
-    /// Deadline of the armed timer, and the generation that tells it from timers of an earlier sender.
+    /// Deadline of the armed timer; `generation` distinguishes it from timers of an earlier sender in the same slot.
     pub timer_deadline: Option<Moment>,
     pub generation: u32,
 }
@@ -196,7 +196,7 @@ impl SenderState {
         self.consecutive_beats = 0;
         actions.emit(|| WatcherEvent::Restarted { name: Arc::clone(&self.name), peer: beat.peer });
         if old.id == beat.incarnation && beat.advertised_timing.is_some() {
-            // The sequence numbers start over, so the old ones reveal no loss.
+            // The sequence numbers start over, so a loss cannot be derived from the old ones.
             return self.start_incarnation(beat, beat.received_at, old.conflicting);
         }
         self.start_incarnation(
@@ -306,7 +306,7 @@ impl SenderState {
         });
     }
 
-    /// Returns the silence limits of this sender.
+    /// Returns the silence timeouts of this sender.
     pub(crate) fn timeouts(&self, config: &WatcherConfig) -> SilenceTimeouts {
         let timing = self.incarnation.and_then(|run| run.advertised_timing);
         let (interval, multiplier) = timing.unwrap_or_else(|| match self.inter_arrivals.mean() {
@@ -316,7 +316,7 @@ impl SenderState {
         config.failure_detector.timeouts(interval, multiplier)
     }
 
-    /// Returns the time of the next action if no beat arrives before.
+    /// Returns the time of the next action unless a beat arrives first.
     pub(crate) fn next_deadline(&self, config: &WatcherConfig) -> Option<Moment> {
         let timeouts = self.timeouts(config);
         let silent_since = self.incarnation.map(|run| run.silent_since);

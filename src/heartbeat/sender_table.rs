@@ -44,7 +44,8 @@ pub(crate) struct SenderTable {
     senders: Slab<SenderState>,
     timers: BinaryHeap<Reverse<Timer>>,
     prefix_counts: HashMap<SourcePrefix, u32>,
-    /// Slots and generations in order of insertion; some have sent more beats or were removed since.
+    /// Eviction candidates (slot, generation) in order of insertion; entries of senders that have sent more beats or
+    /// were removed are skipped.
     eviction_queue: VecDeque<(usize, u32)>,
     generation: u32,
     state_counts: [usize; Liveness::ALL.len()],
@@ -93,7 +94,7 @@ impl SenderTable {
         if self.senders.len() >= self.max_senders && !self.evict_one() {
             return Err(RejectReason::Full);
         }
-        // A sender without a beat is counted once its first beat arrives.
+        // A sender without a beat counts towards its source prefix once its first beat arrives.
         if let Some(prefix) = prefix.filter(|_| sender.incarnation.is_some()) {
             *self.prefix_counts.entry(prefix).or_default() += 1;
         }

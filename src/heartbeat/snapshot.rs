@@ -1,7 +1,7 @@
 //! Snapshot of a watcher's senders: the content of the `--state` file.
 //!
-//! Owns its JSON form. The next watcher reports no sender again that was already up and continues the downtime
-//! of those that were down. Beats sent while no watcher was running do not count as lost.
+//! Owns its JSON form. The next watcher does not report again a sender that was already up, and continues the
+//! downtime of a sender that was down. Beats sent while no watcher was running do not count as lost.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,12 +26,12 @@ pub(crate) struct Snapshot {
     pub saved_ms: u64,
     /// Senders from which at least one beat was received.
     pub senders: Vec<SenderSnapshot>,
-    /// Expected senders that are down and were never heard from.
+    /// Expected senders that are down and from which no beat was ever received.
     #[serde(default)]
     pub missed: Vec<MissingSenderSnapshot>,
 }
 
-/// Expected sender that was never heard from.
+/// Expected sender from which no beat was ever received.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MissingSenderSnapshot {
     name: Arc<str>,
@@ -39,7 +39,7 @@ pub(crate) struct MissingSenderSnapshot {
 }
 
 impl MissingSenderSnapshot {
-    /// Returns the snapshot of an expected sender that is down and was never heard from.
+    /// Returns the snapshot of an expected sender that is down and never sent a beat.
     pub(crate) fn of(record: &SenderState) -> Option<Self> {
         let is_missing = record.incarnation.is_none() && record.is_expected && record.liveness == Liveness::Down;
         is_missing.then(|| Self { name: Arc::clone(&record.name), since_ms: saturating_millis(record.since.wall()) })
@@ -134,7 +134,7 @@ impl Watcher {
     }
 }
 
-/// Converts a saved wall-clock time to a moment; only the wall clock can tell its age.
+/// Converts a saved wall-clock time to a moment; its age is known only by the wall clock.
 fn moment_from_wall_ms(ms: u64, now: Moment) -> Moment {
     let wall = Duration::from_millis(ms);
     let ago = now.wall().saturating_sub(wall);

@@ -30,7 +30,7 @@ use crate::time::Moment;
 #[derive(Clone)]
 pub(crate) struct WatcherConfig {
     pub failure_detector: FailureDetector,
-    /// With a key, only beats that it authenticates are accepted.
+    /// MAC key; if present, only beats with a valid tag are accepted.
     pub key: Option<MacKey>,
     /// Time allowed for the first beat of an expected sender.
     pub expect_within: Duration,
@@ -39,7 +39,7 @@ pub(crate) struct WatcherConfig {
     /// Half-life of the flap penalty; zero disables damping.
     pub flap_half_life: Duration,
     pub max_senders: usize,
-    /// Number of datagrams to process; later ones are ignored.
+    /// Number of datagrams to process; later datagrams are ignored.
     pub max_datagrams: Option<u64>,
     /// Time from which datagrams are received.
     pub started_at: Moment,
@@ -72,11 +72,12 @@ impl WatcherConfig {
 
 /// Interval at which a watcher checks whether this process was suspended.
 const STALL_CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// A timer served later than this means that this process did not run, …
+/// Default delay of a timer above which this process counts as stalled.
 const DEFAULT_STALL_THRESHOLD: Duration = Duration::from_millis(100);
-/// … or later than the shortest interval announced, but at least this, which a busy machine needs.
+/// Minimum of the stall threshold, which otherwise follows the shortest announced interval; a busy machine delays
+/// timers by this much.
 const MIN_STALL_THRESHOLD: Duration = Duration::from_millis(10);
-/// Minimum time between two reports of ignored datagrams.
+/// Minimum time between two reports of rejected datagrams.
 const REJECT_REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Counters of all datagrams.
@@ -86,14 +87,14 @@ pub(crate) struct WatcherCounters {
     pub received: u64,
     /// Echoes sent.
     pub echoes: u64,
-    /// Datagrams ignored.
+    /// Datagrams rejected.
     pub refused: u64,
-    /// Datagrams ignored, by reason.
+    /// Datagrams rejected, by reason.
     #[serde(skip)]
     pub by_reason: [u64; RejectReason::ALL.len()],
     /// Datagrams dropped because the receive buffer was full.
     pub local_drops: u64,
-    /// Times that this process did not run.
+    /// Number of stalls of this process.
     pub stalls: u64,
     /// State changes of all senders.
     pub changes: u64,
@@ -108,7 +109,7 @@ pub(crate) struct Watcher {
     last_turn: Moment,
     next_stall_check: Moment,
     last_reject_report: Option<(Moment, u64)>,
-    /// Delay of a timer from which it counts as a stall.
+    /// Delay of a timer from which this process counts as stalled.
     stall_threshold: Duration,
 }
 
@@ -141,8 +142,8 @@ impl Watcher {
         });
     }
 
-    /// Restores an expected sender that an earlier watcher reported as down and never heard from, unless it is
-    /// no longer expected.
+    /// Restores an expected sender that an earlier watcher reported as down without ever receiving a beat, unless the
+    /// sender is no longer expected.
     pub(crate) fn restore_missing(&mut self, name: &Arc<str>, since: Moment) {
         let config = &self.config;
         if let Some(slot) = self.table.find(&SenderKey::Named(Arc::clone(name))) {
@@ -176,7 +177,7 @@ impl Watcher {
         &self.delays
     }
 
-    /// Processes a datagram, or returns the reason for ignoring it.
+    /// Processes a datagram, or returns the reason for rejecting it.
     fn handle_datagram(
         &mut self,
         datagram: &Datagram<'_>,
@@ -274,7 +275,7 @@ impl Watcher {
             self.table.next_deadline().map_or(self.next_stall_check, |timer| timer.min(self.next_stall_check));
         let gap = now - self.last_turn;
         self.last_turn = now;
-        // Datagrams and timers served late because of the same stall are not another one.
+        // Datagrams and timers served late because of a stall do not count as another stall.
         if now - planned > self.stall_threshold && gap > self.stall_threshold {
             self.config.awake_since = now;
             self.counters.stalls += 1;
@@ -353,7 +354,7 @@ impl DatagramProtocol for Watcher {
     }
 
     fn wake_at(&self) -> Option<Moment> {
-        // Without senders the watcher still ticks, to detect that this process was suspended.
+        // Without senders the timer still fires, to detect that this process was suspended.
         Some(self.table.next_deadline().map_or(self.next_stall_check, |timer| timer.min(self.next_stall_check)))
     }
 }

@@ -1,7 +1,5 @@
-//! Hook: a command that is run on an event.
-//!
-//! Owns its start without a shell, its time limit and its end. The hook reads the event from stdin; its stdout is
-//! discarded, because netlab's stdout carries results.
+//! Hook: a command that is run on an event. Starts the command without a shell and kills its process group at the
+//! timeout. The hook reads the event from stdin; its stdout is discarded, because netlab's stdout carries results.
 
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
@@ -82,7 +80,8 @@ impl Hook {
             .stdout(Stdio::null())
             .process_group(0)
             .spawn()?;
-        // The input fits into the pipe buffer, so a command that does not read it cannot block this thread.
+        // An event is smaller than the pipe buffer (64 KiB), so a command that does not read it cannot block this
+        // thread.
         if let Some(mut stdin) = child.stdin.take() {
             let _ = stdin.write_all(input);
         }
@@ -101,8 +100,8 @@ impl Hook {
     }
 }
 
-/// Waits for a process to end, for at most `timeout`, which shrinks to [`GRACE_PERIOD`] once the other end of `cancel`
-/// is closed. A signal restarts the wait.
+/// Waits for a process to end, for at most `timeout`, which shrinks to [`GRACE_PERIOD`] once the other end of
+/// `cancel` is closed. A signal restarts the wait.
 pub(super) fn exits_within(pid: Pid, timeout: Duration, cancel: Option<BorrowedFd<'_>>) -> bool {
     let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
     let watched = PollFd::new(&process, PollFlags::IN);

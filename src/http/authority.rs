@@ -1,6 +1,5 @@
 //! Syntax of the Host field and of the authority in an absolute-form target.
-//!
-//! Owns RFC 3986 §3.2.2 without user information, as RFC 9110 §7.2 requires. A host that a proxy and this
+//! Implements RFC 3986 §3.2.2 without user information, as RFC 9110 §7.2 requires. A host that a proxy and this
 //! server could parse differently is rejected, because that difference is used to smuggle requests.
 
 use std::net::Ipv6Addr;

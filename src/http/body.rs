@@ -16,7 +16,7 @@ const MAX_CHUNK_LINE: usize = 4 * 1024;
 /// Maximum size of the trailer section including the empty line; it is read and ignored (RFC 9110 §6.5.1).
 const MAX_TRAILER_BYTES: usize = 8 * 1024;
 
-/// Rule that delimits a body.
+/// Body framing: how the end of a body is determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
     /// Exactly this many bytes; 0 if there is no body.
@@ -62,7 +62,7 @@ impl BodyDecoder {
         Self { state }
     }
 
-    /// Decodes the next part and returns the number of bytes consumed. The error describes the framing fault.
+    /// Decodes the next part and returns the number of bytes consumed. The error describes the framing violation.
     pub(super) fn decode<'b>(&mut self, bytes: &'b [u8]) -> Result<(usize, BodyPart<'b>), &'static str> {
         let mut taken = 0;
         loop {

@@ -1,7 +1,7 @@
 //! Client side of one exchange: request serialization and response decoding.
 //!
-//! Owns the format of a request (RFC 9112 §3) and the end of a response (§6.3). Strict where lenient parsing
-//! would show the user something else than was sent; every fault has its own message.
+//! Owns the format of a request (RFC 9112 §3) and the end of a response (§6.3). The parser is strict wherever lenient
+//! parsing would show the user something other than what was sent; each violation has its own message.
 //!
 //! ```text
 //!   Head ──▶ (1xx: Head again) ──▶ Body ──▶ End

@@ -97,7 +97,8 @@ impl<'b> Request<'b> {
             keep_alive: !fields.list_contains("connection", "close")
                 && (!is_http10 || fields.list_contains("connection", "keep-alive")),
             expects_continue,
-            // §13.1.3: ignored next to If-None-Match, which no file here can match (there are no ETags).
+            // RFC 9110 §13.1.3: If-Modified-Since is ignored if If-None-Match is present; no file here has an ETag to
+            // match.
             if_modified_since: fields.first("if-modified-since").filter(|_| fields.first("if-none-match").is_none()),
             referer: fields.first("referer"),
             user_agent: fields.first("user-agent"),
@@ -105,8 +106,8 @@ impl<'b> Request<'b> {
     }
 }
 
-/// Parses `method SP request-target SP HTTP-version` with single spaces (RFC 9112 §3). With the lenient split on
-/// white space that §3 allows, two parsers can find different targets.
+/// Parses `method SP request-target SP HTTP-version` with single spaces (RFC 9112 §3). Splitting on any white space,
+/// as RFC 9112 §3 permits, lets two parsers find different targets.
 fn request_line(line: &[u8]) -> Result<(&str, &str, u8), RequestError> {
     let mut words = line.split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
@@ -146,7 +147,7 @@ fn origin_form<'b>(method: &str, target: &'b str) -> Result<(Option<&'b str>, &'
     if target.starts_with('/') {
         return Ok((None, target));
     }
-    // Absolute-form: its authority replaces Host (§3.2.2) and follows the same syntax.
+    // Absolute-form: the authority replaces Host (RFC 9112 §3.2.2) and follows the same syntax.
     let colon = target.find("://").ok_or(INVALID_TARGET)?;
     let (scheme, rest) = target.split_at(colon);
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
@@ -184,8 +185,8 @@ fn host<'b>(fields: Fields<'_, 'b>, is_http10: bool) -> Result<Option<&'b str>, 
     }
 }
 
-/// Determines the body framing (RFC 9112 §6.1, §6.3). Transfer-Encoding together with Content-Length, repeated,
-/// in HTTP/1.0 or not ending in chunked: each is a known way to smuggle a second request.
+/// Determines the body framing (RFC 9112 §6.1, §6.3). Rejects Transfer-Encoding together with Content-Length,
+/// repeated, in HTTP/1.0, or not ending in chunked: each is a known request-smuggling vector.
 fn framing(fields: Fields<'_, '_>, is_http10: bool) -> Result<Framing, RequestError> {
     let length = content_length(fields).map_err(RequestError::bad_request)?;
     let mut codings = fields.all("transfer-encoding");

@@ -1,4 +1,4 @@
-//! Server side of one connection.
+//! HTTP codec of a server: decodes requests and encodes response heads on one connection.
 //!
 //! Owns the order of a session: a request head, its response, the rest of the request body, the next head.
 //! Must not know what is served.

@@ -234,7 +234,7 @@ struct LinkState {
 }
 
 impl PathState {
-    /// Counts an arrival to which nothing can happen, without computing random numbers.
+    /// Counts an arrival on a path without impairments; computes no random numbers.
     pub(crate) fn count_unimpaired(&mut self) -> u64 {
         self.arrivals += 1;
         self.arrivals

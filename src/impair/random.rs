@@ -33,7 +33,7 @@ impl DecisionKind {
     pub(crate) const REORDER: Self = Self(6);
     /// Distance of a delay from the mean; further draws for the same delay add to it.
     pub(crate) const JITTER: Self = Self(7);
-    /// Firing of a `--fault` rule; the rule's place on the command line is used as the client.
+    /// Firing of a `--fault` rule; the rule's position on the command line is used as the client.
     pub(crate) const FAULT: Self = Self(8);
 
     /// Returns the outbound counterpart of an inbound kind.

@@ -27,7 +27,7 @@ pub(crate) enum CopyOutcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum DropReason {
-    /// Lost before the server saw it.
+    /// Dropped before the server processed it.
     LossIn,
     /// Lost on the way back, after the reply.
     LossOut,

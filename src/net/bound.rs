@@ -1,8 +1,6 @@
-//! Bound sockets of a server, one per address and thread.
-//!
-//! Owns the way from `--bind` to bound sockets, for streams and datagrams alike: both families on one
-//! port, all addresses of a name, one socket per thread, and the error messages. [`SocketKind`] has
-//! the differences between streams and datagrams.
+//! Bound sockets of a server, one per address and thread. Binds the addresses of `--bind`, for streams and datagrams:
+//! both families on one port, all addresses of a name, one socket per thread, and the error messages. [`SocketKind`]
+//! has the differences between streams and datagrams.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
@@ -19,7 +17,7 @@ use crate::exit::Exit;
 /// Attempts to find a port that is free in both families.
 const PORT_ATTEMPTS: usize = 16;
 
-/// Socket type of a server, as the functions that set it up.
+/// Stream or datagram socket type: the functions that create and set up its sockets.
 pub(super) struct SocketKind {
     /// Creates an unbound socket for the address.
     pub create: fn(SocketAddr) -> io::Result<Socket>,

@@ -1,7 +1,6 @@
-//! One stream connection: state machine between a socket and its protocol.
-//!
-//! Owns its phases and three timeouts: handshake, stalled peer, unanswered close. Both loops drive it
-//! alike: mark readiness, take a [`turn`](Connection::turn), ask for the next deadline.
+//! One stream connection: state machine between a socket and its protocol. Owns the phases of a connection and three
+//! timeouts: TLS handshake, stalled peer, lingering close. Both loops drive it alike: mark readiness, take a
+//! [`turn`](Connection::turn), ask for the next deadline.
 //!
 //! ```text
 //!   Handshake ──▶ Open ──▶ Lingering ──▶ Closed

@@ -50,7 +50,7 @@ use crate::time::Moment;
 pub(crate) use self::endpoint::Endpoint;
 pub(crate) use self::server::{DatagramServerConfig, serve};
 
-/// Upper bound of the payload of a datagram without a jumbo header.
+/// Upper bound of a UDP payload; jumbograms (RFC 2675) are not supported.
 pub(crate) const MAX_PAYLOAD: usize = 65_535;
 
 /// Maximum number of turns without a wait, after which signals, wakers and all sockets are polled again.
@@ -183,7 +183,7 @@ fn minimize_timer_slack() {
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
 }
 
-/// Sleeps whatever the sockets hold, until the coalesce delay has passed, a timer is due or a request arrives.
+/// Sleeps, regardless of readable sockets, until the coalesce delay has passed, a timer is due or a request arrives.
 fn coalesce<E: DatagramProtocol>(endpoints: &[Endpoint<E>], timeouts: DatagramTimeouts, wakeups: &impl WakeupSource) {
     let timers = endpoints.iter().filter_map(|endpoint| endpoint.protocol().wake_at());
     let remaining = timers.chain(timeouts.deadline).min().map_or(timeouts.coalesce_delay, |wake| wake - now());

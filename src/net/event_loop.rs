@@ -110,7 +110,7 @@ impl<S: Service> Worker<S> {
         })
     }
 
-    /// Serves until `stop` asks for the end.
+    /// Serves until `stop` requests shutdown.
     pub(super) fn run(&mut self, stop: &Shutdown) -> io::Result<()> {
         let mut events = Events::with_capacity(MAX_EVENTS_PER_TURN);
         let mut ready = Vec::new();

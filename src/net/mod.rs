@@ -1,4 +1,4 @@
-//! Network layer: the only module that uses sockets, TLS, the clock, name resolution and signals.
+//! Network layer: the only module that uses sockets, TLS, the clock and name resolution, or handles signals.
 //!
 //! Owns the transport of bytes, not their meaning. Two loops run a protocol over a [`Connection`]:
 //! [`run_client()`] for a client with one connection, [`serve()`] for a server with thousands. Sockets are

@@ -1,6 +1,6 @@
 //! Receive buffer of one connection: bytes read but not yet consumed by the protocol.
 //!
-//! Owns the unconsumed tail between two turns, and whether the protocol has a reason to look at it again.
+//! Owns the unconsumed tail between two turns, and whether it must be passed to the protocol again.
 //! The bytes of a turn are in the thread's read buffer, which is part of [`Scratch`].
 
 use crate::protocol::Actions;

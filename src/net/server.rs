@@ -67,7 +67,7 @@ pub(crate) enum Notice {
 
 /// Configuration of [`serve`].
 pub(crate) struct ServerConfig {
-    /// Listeners in groups that the service can tell apart.
+    /// Listener groups; [`Incoming::listener_group`] is the index.
     pub listener_groups: Vec<Listeners>,
     pub threads: usize,
     /// Number of threads for jobs that may block.

@@ -33,7 +33,7 @@ impl Signal {
     /// Returns the exit code of a run that this signal ended before it had a result.
     pub(crate) fn exit(self) -> Exit {
         match self {
-            // A stage without figures ends, which is the default action of SIGQUIT.
+            // In a stage without interim results SIGQUIT ends the run, which is its default action.
             Self::Interrupt | Self::Quit => Exit::Interrupted,
             Self::Terminate => Exit::Terminated,
         }

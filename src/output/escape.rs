@@ -20,7 +20,8 @@ impl fmt::Display for EscapedLines<'_> {
     }
 }
 
-/// Bytes on one line: valid UTF-8 unchanged, everything else as `\xNN`.
+/// Bytes on one line: printable UTF-8 unchanged, control characters as escapes such as `\n` or `\u{1b}`, invalid
+/// bytes as `\xNN`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Escaped<'b>(pub &'b [u8]);
 

@@ -1,7 +1,7 @@
 //! Output: the only code that writes to stdout and stderr.
 //!
-//! Owns events as text or JSON, errors, notes, the trace margin and progress bars. Commands word their events;
-//! this module decides where and how they are written.
+//! Owns events as text or JSON, errors, notes, the trace margin and progress bars. Commands format their events; this
+//! module decides where and how events are written.
 //!
 //! ```text
 //!   Event (plain data) ──▶ Output ──▶ stdout      Error, note, trace, progress ──▶ stderr

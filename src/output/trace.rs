@@ -1,7 +1,7 @@
 //! Trace of a dialogue on stderr, line by line.
 //!
 //! Owns the margin, which is that of swaks: `->` and `<-` in clear, `~>` and `<~` under TLS, `**` for information.
-//! Callers hide secrets before; control bytes are escaped here.
+//! Callers redact secrets before they call it; control bytes are escaped here.
 
 use super::{Escaped, Palette, Style, write_stderr};
 
@@ -10,7 +10,7 @@ use super::{Escaped, Palette, Style, write_stderr};
 pub(crate) enum TraceKind {
     Sent,
     Received,
-    /// Remark of netlab itself.
+    /// Informational line from netlab itself.
     Info,
 }
 
@@ -48,7 +48,7 @@ impl Trace {
         }
     }
 
-    /// Prints a remark.
+    /// Prints an informational line.
     pub(crate) fn info(self, text: &str) {
         self.write_lines(TraceKind::Info, text.as_bytes());
     }

@@ -11,13 +11,13 @@ use serde::Serialize;
 
 use super::stamp::StampError;
 
-/// Reason for not answering a datagram, apart from injected loss.
+/// Reason for rejecting a datagram, apart from injected loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EchoRefusal {
-    /// Larger than the receive buffer; a reply to the first part would be wrong.
+    /// Larger than the receive buffer; echoing the truncated part would look like corruption.
     Oversize,
-    /// Source port of a service that would answer the reply, or of this server.
+    /// The source port belongs to a service that answers any datagram, or the source is this server.
     BadSource,
     /// Suspected reply of another echo server (see [`super::loops`]).
     Loop,

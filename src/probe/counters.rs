@@ -1,4 +1,4 @@
-//! Counters and events of the echo server. Their wording belongs to the command.
+//! Counters and events of the echo server. The command formats them as text.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub(crate) struct EchoCounters {
     pub received: u64,
     /// Replies sent, including duplicates.
     pub sent: u64,
-    /// Replies in the delay queue; at the end of the run, those that were never sent.
+    /// Replies in the delay queue; in the summary, replies that were never sent.
     pub held: u64,
     /// Datagrams dropped on purpose before they were answered.
     pub lost_in: u64,
@@ -57,7 +57,7 @@ pub(crate) enum EchoEvent {
         number: u64,
         cause: DropReason,
     },
-    /// The datagram is not answered.
+    /// The datagram was rejected and gets no reply.
     Refused {
         peer: SocketAddr,
         reason: EchoRefusal,

@@ -12,7 +12,7 @@ use crate::time::Moment;
 /// Maximum number of replies in the queue.
 pub(super) const MAX_REPLIES: usize = 16_384;
 
-/// Maximum total size of these replies.
+/// Maximum total size of the queued replies in bytes.
 pub(super) const MAX_BYTES: usize = 16 << 20;
 
 /// Largest buffer kept for reuse; a full Ethernet frame fits.

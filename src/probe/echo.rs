@@ -7,8 +7,7 @@
 //!                   └─────────────┴── no: dropped silently ─────────┴────────────────┘
 //!            ─▶ impairment: dropped on purpose, or copies ─▶ each: sent now, or queued until due
 //! ```
-//!
-//! A reply is built in place from its request, so it can never be longer.
+//! A reply is built in place from its request, so a reply is never longer than its request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,7 +34,7 @@ pub(super) const PREFIX_RATE_LIMIT: u32 = 100;
 /// Replies per second to all source networks together.
 pub(super) const TOTAL_RATE_LIMIT: u32 = 10_000;
 
-/// Stands for every reflector packet in the loop guard; its NUL byte distinguishes it from text.
+/// Loop-guard key shared by all reflector packets; the NUL byte distinguishes it from text.
 const REFLECTED_MARKER: &[u8] = b"\0";
 
 #[derive(Clone)]
@@ -43,7 +42,7 @@ pub(crate) struct EchoConfig {
     pub impairment: Impairment,
     /// Key of authenticated STAMP; with a key, unauthenticated packets are dropped.
     pub key: Option<MacKey>,
-    /// Addresses of this server, so that it does not answer itself.
+    /// Addresses of this server; datagrams from them are not answered.
     pub own_addresses: Vec<SocketAddr>,
     /// Whether other hosts can reach this server; enables the rate limits.
     pub is_public: bool,

@@ -1,4 +1,4 @@
-//! Events of the ping client, for one target. Their wording belongs to the command.
+//! Events of the ping client, for one target. The command formats them as text.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ pub(crate) enum SenderEvent {
     LocalDrop { count: u64 },
 }
 
-/// Clock that a round trip was measured by.
+/// Clock used to measure a round trip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RttClock {
@@ -81,6 +81,6 @@ pub(crate) enum ForeignReason {
     Unreflected,
     /// The sequence number was never sent.
     NeverSent,
-    /// The probe was sent too long ago and is forgotten.
+    /// The probe was sent too long ago and is no longer tracked.
     TooLate,
 }

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   waiting ──reply─────▶ answered
-//!      │──timeout────▶ lost ──reply while the probe is remembered──▶ late
+//!      │──timeout────▶ lost ──reply while the probe is tracked─────▶ late
 //!      │──ICMP error─▶ refused        (a reply nevertheless makes it answered or late)
 //!      └──send error─▶ send error
 //! ```
@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use crate::time::Moment;
 
-/// Maximum number of probes remembered: those in flight and, as far as space allows, earlier ones, so that
-/// a very late reply is still recognised.
+/// Maximum number of tracked probes: probes in flight and, as space allows, earlier probes, so that a very late reply
+/// is still recognised.
 pub(super) const MAX_TRACKED: usize = 65_536;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(super) struct SentProbe {
     pub outcome: ProbeOutcome,
 }
 
-/// Probes sent less than one timeout ago that already have an outcome.
+/// Outcomes of probes sent less than one timeout ago; excluded from the loss while others are in flight.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct InFlight {
     pub answered: u64,
@@ -50,11 +50,11 @@ pub(super) struct Ledger {
     timeout: Duration,
     linger: Duration,
     probes: VecDeque<SentProbe>,
-    /// Sequence number of the oldest remembered probe.
+    /// Sequence number of the oldest tracked probe.
     oldest: u64,
-    /// All probes before this one have left the state `Waiting`.
+    /// First probe that may still be in state `Waiting`.
     first_waiting: u64,
-    /// For all probes before this one the linger time has passed.
+    /// First probe whose linger time has not passed.
     first_open: u64,
     counts: [u64; 6],
     /// Lost probes whose linger time has not passed.
@@ -62,7 +62,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Creates an empty ledger. Late replies are waited for until `timeout + linger`.
+    /// Creates an empty ledger that accepts late replies until `timeout + linger`.
     pub(super) fn new(timeout: Duration, linger: Duration) -> Self {
         Self {
             timeout,
@@ -92,8 +92,8 @@ impl Ledger {
         self.lingering
     }
 
-    /// Makes space for another probe by forgetting the oldest, if it has an outcome; returns whether there is
-    /// space. `on_closed` is called if the linger time of the forgotten probe had not passed.
+    /// Makes space for another probe by evicting the oldest, if it has an outcome; returns whether there is space.
+    /// `on_closed` is called if the linger time of the evicted probe had not passed.
     pub(super) fn make_room(&mut self, on_closed: impl FnMut(u64)) -> bool {
         if self.probes.len() >= MAX_TRACKED && self.first_waiting > self.oldest {
             if self.first_open == self.oldest {

@@ -1,12 +1,11 @@
 //! Loop guard: stops two echo servers from answering each other endlessly.
 //!
-//! A datagram without lower-case letters passes through a loop of echo servers unchanged, and a reflector's
-//! packet may pass through a loop of reflectors; one forged source address is enough to start either. The
-//! same datagram from one peer is therefore answered at most 20 times per second: a user who repeats an
-//! upper-case ping is served, a loop is broken, regardless of the number of datagrams in it.
-//!
-//! Remembers 65,536 datagrams of the last 50 ms in 4-way sets, by a randomly keyed hash. A set full of
-//! recent entries blocks the next datagram, so that a loop cannot evict its own entries.
+//! A datagram without lower-case letters passes through a loop of echo servers unchanged, and a reflector's packet
+//! may pass through a loop of reflectors; one forged source address is enough to start either. The same datagram from
+//! one peer is therefore answered at most 20 times per second. A user who repeats an upper-case ping still gets
+//! replies; a loop is broken however many datagrams circulate in it. Stores the hashes of up to 65,536 datagrams of
+//! the last 50 ms in 4-way sets, with a randomly keyed hash. A set full of recent entries blocks the next datagram,
+//! so that a loop cannot evict its own entries.
 
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
 use std::net::SocketAddr;

@@ -1,8 +1,8 @@
 //! Matching of received datagrams to probes.
 //!
-//! A datagram is the reply to one probe, a corrupted reply to one probe, or foreign. It is never matched by
-//! order of arrival: the textbook's client takes a late reply for the one it is waiting for, and every
-//! round-trip time after that is wrong.
+//! A datagram is the reply to one probe, a corrupted reply to one probe, or foreign. It is never matched by order of
+//! arrival: the textbook's client mistakes a late reply for the reply to the current ping, so every later round-trip
+//! time is wrong.
 
 use std::net::SocketAddr;
 

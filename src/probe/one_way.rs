@@ -1,8 +1,6 @@
-//! One-way loss and delay variation, measured with STAMP.
-//!
-//! Owns the split of loss and delay into up (towards the reflector) and down (back). Two unsynchronised
-//! clocks cannot measure a one-way delay, but their offset is the same in every sample, so the difference
-//! from the smallest sample is meaningful.
+//! One-way loss and delay variation, measured with STAMP. Splits loss and delay into up (forward, to the reflector)
+//! and down (backward, to the sender). Two unsynchronised clocks cannot measure a one-way delay, but their offset is
+//! the same in every sample, so the difference from the smallest sample is meaningful.
 
 use std::time::Duration;
 
@@ -27,13 +25,13 @@ pub(super) struct OneWay {
     up: RelativeDelay,
     down: RelativeDelay,
     reflector_delay: Series,
-    /// Reflector's highest sequence number plus one: the replies it sent, as far as is known.
+    /// Highest sequence number of the reflector plus one: a lower bound of the replies it sent.
     reflector_sent: u64,
-    /// Probe answered with that highest number.
+    /// Sequence number of the probe whose reply had the highest reflector number.
     last_reflected: u64,
     /// Replies received, without duplicates.
     replies_received: u64,
-    /// Replies to further copies of a probe that was duplicated on the way up.
+    /// Replies to further copies of a probe that was duplicated in the forward direction.
     duplicated_up: u64,
     window: SequenceWindow,
 }
@@ -42,9 +40,9 @@ pub(super) struct OneWay {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct OneWayStatistics {
     pub lost_up: u64,
-    /// Replies lost on the way down.
+    /// Replies lost in the backward direction.
     pub lost_down: u64,
-    /// Lost after the last reply, in an unknown direction.
+    /// Probes lost after the last reply, in an unknown direction.
     pub lost_somewhere: u64,
     /// Ratio of `lost_up` to the probes up to the last answered one.
     pub loss_up: Option<f64>,
@@ -52,9 +50,9 @@ pub(crate) struct OneWayStatistics {
     pub loss_down: Option<f64>,
     /// Turnaround time of the reflector (T3 − T2).
     pub server: Option<DurationSummary>,
-    /// Delay up, above its minimum.
+    /// Forward delay above its minimum.
     pub up_above_min: Option<DurationSummary>,
-    /// Delay down, above its minimum.
+    /// Backward delay above its minimum.
     pub down_above_min: Option<DurationSummary>,
 }
 
@@ -91,7 +89,7 @@ impl OneWay {
 
     fn count_reply(&mut self, seq: u64, reflector_seq: u32, is_first: bool) {
         let number = u64::from(reflector_seq);
-        // A reflector cannot have answered more probes than were sent or duplicated on the way.
+        // A reflector cannot have answered more probes than were sent or duplicated by the network.
         if number > seq + self.duplicated_up + REORDER_TOLERANCE {
             return;
         }

@@ -23,9 +23,9 @@ pub(crate) struct PingStatistics {
     pub send_errors: u64,
     /// In flight when the run ended or the snapshot was taken.
     pub waiting: u64,
-    /// Further replies to one probe.
+    /// Duplicate replies.
     pub duplicates: u64,
-    /// First replies that arrived after one to a later probe (RFC 4737).
+    /// Replies that arrived after the reply to a later probe (RFC 4737); duplicates are not counted.
     pub reordered: u64,
     /// Replies whose content differs from the probe.
     pub corrupt: u64,
@@ -35,7 +35,7 @@ pub(crate) struct PingStatistics {
     pub local_drops: u64,
     /// (lost + late) / sent, of the transmitted probes whose timeout has passed.
     pub loss: Option<f64>,
-    /// 95 % interval of the loss.
+    /// 95 % confidence interval of `loss`.
     pub loss_ci95: Option<(f64, f64)>,
     /// Round-trip times of replies in time.
     pub rtt: Option<DurationSummary>,
@@ -44,7 +44,7 @@ pub(crate) struct PingStatistics {
     /// RFC 3550 §6.4.1 over replies in time, in order of arrival.
     #[serde(rename = "jitter_ns", serialize_with = "serialize_optional_ns")]
     pub jitter: Option<Duration>,
-    /// Clock that the round-trip times were measured by.
+    /// Clock used to measure the round-trip times.
     pub clock: Option<RttClocks>,
     /// Delay added by this host to each round trip, if kernel timestamps show it.
     pub host: Option<DurationSummary>,
@@ -59,7 +59,7 @@ pub(crate) struct PingStatistics {
     pub ways: Option<OneWayStatistics>,
 }
 
-/// Clocks that a series of round-trip times was measured by.
+/// Clocks used to measure a series of round-trip times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RttClocks {

@@ -21,8 +21,8 @@ pub(crate) struct SenderConfig {
     pub deadline: Option<Moment>,
     /// Maximum number of probes in flight; 1 is the textbook's stop-and-wait.
     pub max_in_flight: usize,
-    /// Time after which one more probe is sent although the window is full, so that a flood that loses
-    /// everything continues.
+    /// Time after which another probe is sent although the window is full, so that a flood continues when all replies
+    /// are lost.
     pub stalled_interval: Option<Duration>,
     /// Time after which a reply is late.
     pub timeout: Duration,
@@ -69,7 +69,7 @@ pub(super) struct Schedule {
     /// Intervals since the anchor.
     pub index: u32,
     pub last_sent: Option<Moment>,
-    /// Time at which a full window last had space again.
+    /// Time at which the window was last full and got space for another probe.
     pub window_freed_at: Moment,
 }
 

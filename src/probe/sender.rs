@@ -24,7 +24,7 @@ use crate::time::{Moment, Timestamps, clock_step};
 /// Maximum number of probes sent per event-loop turn.
 pub(super) const PROBES_PER_TURN: usize = 64;
 
-/// Sockets kept open for duplicates after their fixed-message probe was answered.
+/// Maximum number of sockets kept open for duplicates of answered fixed-message probes.
 const MAX_RETAINED_SOCKETS: usize = 16;
 
 /// Delay after a send error if there is no interval.
@@ -169,7 +169,7 @@ impl Sender {
         };
         let is_first = !matches!(probe.outcome, ProbeOutcome::Answered | ProbeOutcome::Late);
         if let Some(reflection) = reflection {
-            // The wall clock may have been set since; the elapsed time is monotonic.
+            // The wall clock may have been set since the probe was sent; the elapsed time is monotonic.
             let sent = probe.sent_at.wall();
             let arrived = sent + (datagram.received_at - probe.sent_at);
             self.measurements.one_way.record_reply(seq, &reflection, sent, arrived, is_first);

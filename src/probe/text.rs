@@ -1,4 +1,4 @@
-//! Text format of the textbook's second exercise.
+//! Text format of the UDP pinger exercise (Kurose and Ross, Computer Networking, chapter 2).
 //!
 //! ```text
 //!   probe   Ping <seq> <milliseconds since 1970>[ .....]      dots pad the message to --size
@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The message has only letters, digits, spaces and dots: an echo server that converts to upper case rewrites
-//! every octet from `a` to `z`, which would corrupt binary data. A text datagram contains no NUL octet, which
+//! every byte from `a` to `z`, which would corrupt binary data. A text datagram contains no NUL byte, which
 //! distinguishes it from STAMP on the same port.
 
 use std::io::Write as _;

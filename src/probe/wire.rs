@@ -14,8 +14,8 @@ use crate::mac::MacKey;
 pub(crate) enum ProbeEncoding {
     /// `Ping <seq> <ms>`, padded to `size` bytes.
     Text { size: usize },
-    /// The same message every time. It contains nothing to match, so each probe is sent from a separate port,
-    /// which identifies the reply.
+    /// Same message in every probe. The message does not identify the probe, so each probe is sent from a separate
+    /// port.
     FixedMessage { message: Vec<u8> },
     Stamp {
         /// Session identifier.

@@ -10,7 +10,7 @@ use super::root::{DirEntry, EntryKind};
 
 const PAGE: &str = include_str!("../../assets/pages/listing.html");
 
-/// Renders the page of a directory; `is_truncated` adds a remark that entries are missing.
+/// Renders the page of a directory; `is_truncated` adds a note that entries are missing.
 pub(crate) fn render_listing(path: &SitePath, entries: &[DirEntry], is_truncated: bool) -> String {
     let mut rows = String::new();
     if !path.is_root() {

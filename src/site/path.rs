@@ -1,4 +1,4 @@
-//! Mapping of a URL path to a path beneath the root: a pure function with a table of attacks.
+//! Mapping of a URL path to a path beneath the root: a pure function, tested with known traversal attacks.
 //!
 //! Owns the order of the steps: decode once, split, then remove dot segments (RFC 3986 §5.2.4, RFC 9110 §17.3).
 //! Servers that decoded twice, or looked for `..` before decoding, were open to path traversal. The kernel checks

@@ -14,8 +14,8 @@ use rustix::io::Errno;
 
 use super::path::SitePath;
 
-/// Maximum number of lookups of a path: the kernel returns EAGAIN if a rename happens during a lookup. After
-/// these, the path counts as not found.
+/// Maximum number of lookups of a path: the kernel returns EAGAIN if a rename happens during a lookup. After the last
+/// attempt, the path counts as not found.
 const MAX_OPEN_ATTEMPTS: usize = 16;
 /// Maximum number of entries in a listing.
 const MAX_LISTED_ENTRIES: usize = 10_000;

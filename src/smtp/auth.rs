@@ -21,7 +21,7 @@ use crate::mac::Secret;
 /// SASL mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mechanism {
-    /// Never sends the password, and the server must prove that it knows it.
+    /// Never sends the password; the server must prove knowledge of it as well.
     ScramSha256,
     /// User and password in one response.
     Plain,
@@ -155,7 +155,7 @@ impl SaslClient {
         }
     }
 
-    /// Returns true if a 235 may be accepted now: with SCRAM only after the server proved that it knows the password.
+    /// Returns true if a 235 may be accepted; with SCRAM only after the server signature was verified.
     pub(super) fn may_accept_success(&self) -> bool {
         self.scram.as_ref().is_none_or(ScramClient::is_server_verified)
     }

@@ -1,4 +1,4 @@
-//! Service extensions that a server extensions (RFC 5321 §4.1.1.1).
+//! Service extensions that a server announces in its EHLO reply (RFC 5321 §4.1.1.1).
 //!
 //! Owns the parser for the EHLO reply. Keywords are case-insensitive, and after STARTTLS only the second reply
 //! counts (RFC 3207 §4.2).

@@ -1,7 +1,6 @@
-//! Envelope addresses, parsed strictly.
-//!
-//! Owns RFC 5321 §4.1.2: `local-part "@" (domain / address-literal)` with its lengths (§4.5.3.1), and the non-ASCII
-//! characters of RFC 6531. Addresses are written into commands, so a line end in one would inject a command.
+//! Envelope addresses, parsed strictly. Implements RFC 5321 §4.1.2: `local-part "@" (domain / address-literal)` with
+//! its lengths (§4.5.3.1), and the non-ASCII characters of RFC 6531. Addresses are written into commands, so a line
+//! end in one would inject a command.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

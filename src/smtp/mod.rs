@@ -1,7 +1,7 @@
 //! SMTP client and server sessions without sockets (RFC 5321 and extensions).
 //!
-//! Owns the protocol on the byte level. Must not know sockets or TLS (`net`), nor how a message is composed or
-//! a result is worded (`commands`).
+//! Owns the protocol on the byte level. Must not know sockets or TLS (`net`), nor how a message is composed or a
+//! result is formatted (`commands`).
 //!
 //! ```text
 //!   ClientConfig ──▶ client ──▶ commands, dot_stuffing ──▶ bytes

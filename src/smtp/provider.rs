@@ -1,6 +1,5 @@
 //! Login advice for well-known mail providers.
-//!
-//! Owns the table. The names of settings change, so each entry says where the provider documents them.
+//! One entry per provider: the kind of credential it accepts and how to get one.
 
 /// Domains of submission servers, and the advice after a 534 or 535.
 const PROVIDERS: &[(&[&str], &str)] = &[

@@ -1,7 +1,7 @@
 //! SCRAM-SHA-256 of the client (RFC 5802, RFC 7677), without channel binding (`n,,`).
 //!
-//! Owns the cryptography and the client's messages. The password is never sent, and the server has to prove
-//! that it knows it.
+//! Owns the cryptography and the client's messages. The password is never sent, and the server must prove knowledge
+//! of it.
 
 use std::num::NonZeroU32;
 

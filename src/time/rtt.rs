@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Moment;
 
-/// Constant part of the difference between the clocks that is not yet a step.
+/// Maximum difference between the elapsed times of the two clocks that does not count as a step.
 const STEP_TOLERANCE: Duration = Duration::from_millis(1);
 
 /// Divisor of the time between the readings for the proportional part: 500 ppm, the most adjtimex(2) allows.
@@ -40,7 +40,7 @@ pub(crate) struct RttSample {
 }
 
 impl Timestamps {
-    /// Returns the round trip by the best clock that can be trusted.
+    /// Returns the round-trip time by the most accurate clock that is consistent with the readings.
     pub(crate) fn rtt_sample(&self) -> RttSample {
         let total = self.read - self.sent;
         if clock_step(self.sent, self.read).is_some() {

@@ -153,12 +153,12 @@ fn tolerated_deviations_are_errors_with_strict() {
     let (peer, _) = server(turns);
     assert_eq!(mail(&peer, &["--strict"]).code, 83);
     // A malformed reply to QUIT changes no outcome.
-    for (goodbye, flags) in [("221 bye\n", &["--strict"][..]), ("what?\r\n", &[])] {
+    for (quit_reply, flags) in [("221 bye\n", &["--strict"][..]), ("what?\r\n", &[])] {
         let mut turns = up_to_data();
-        turns.extend([AfterMessage("250 queued\r\n"), After("QUIT", goodbye)]);
+        turns.extend([AfterMessage("250 queued\r\n"), After("QUIT", quit_reply)]);
         let (peer, _) = server(turns);
         let ran = mail(&peer, flags);
-        assert_eq!((ran.code, outcome(&ran.summary())), (0, "accepted"), "{goodbye:?}: {}", ran.stderr);
+        assert_eq!((ran.code, outcome(&ran.summary())), (0, "accepted"), "{quit_reply:?}: {}", ran.stderr);
     }
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = |name: &str, content: &str| {

@@ -30,13 +30,13 @@ fn interrupted(turns: impl FnOnce(Turn) -> Vec<Turn>, signal: Signal) -> RunOutp
 }
 
 fn interrupted_with(flags: &[&str], turns: impl FnOnce(Turn) -> Vec<Turn>, signal: Signal) -> RunOutput {
-    let (tell, told) = channel();
-    let (peer, _) = server(turns(Notify(tell)));
+    let (sender, reached) = channel();
+    let (peer, _) = server(turns(Notify(sender)));
     let address = peer.address.to_string();
     let usual = ["--plain", "--from", "me@x.test", "--to", "a@x.test", "--text", "hello", "--json"];
     let mut command = netlab(&[&["mail", &address], &usual[..], flags].concat());
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
-    told.recv().expect("it came so far");
+    reached.recv().expect("the script reached this turn");
     kill_process(pid(&child), signal).expect("signalled");
     child.wait_with_output().expect("it ends").into()
 }
@@ -57,7 +57,7 @@ fn a_deadline_after_the_dot_leaves_the_outcome_unknown() {
 
 #[test]
 fn a_received_reply_counts_whatever_follows() {
-    let taken = |tell| up_to_body().into_iter().chain([AfterMessage("250 ok\r\n"), After("QUIT", ""), tell]).collect();
+    let taken = |turn| up_to_body().into_iter().chain([AfterMessage("250 ok\r\n"), After("QUIT", ""), turn]).collect();
     assert_eq!(outcome(&interrupted(taken, Signal::INT)), (0, "accepted".to_owned()));
     let (peer, _) = server(
         up_to_body().into_iter().chain([AfterMessage("250 ok\r\n"), After("QUIT", ""), After("never", "")]).collect(),
@@ -67,13 +67,13 @@ fn a_received_reply_counts_whatever_follows() {
 
 #[test]
 fn a_signal_ends_the_run_with_known_outcomes() {
-    let dot = |tell| up_to_body().into_iter().chain([AfterMessage(""), tell]).collect();
+    let dot = |turn| up_to_body().into_iter().chain([AfterMessage(""), turn]).collect();
     assert_eq!(outcome(&interrupted(dot, Signal::INT)), (83, "unknown".to_owned()));
     assert_eq!(outcome(&interrupted(dot, Signal::TERM)), (83, "unknown".to_owned()));
-    let banner = |tell| vec![tell];
+    let banner = |turn| vec![turn];
     assert_eq!(outcome(&interrupted(banner, Signal::INT)), (130, "none".to_owned()));
-    let rcpt = |tell| {
-        vec![Send("220 mx\r\n"), After("EHLO ", "250 mx\r\n"), After("MAIL", "250\r\n"), After("RCPT", ""), tell]
+    let rcpt = |turn| {
+        vec![Send("220 mx\r\n"), After("EHLO ", "250 mx\r\n"), After("MAIL", "250\r\n"), After("RCPT", ""), turn]
     };
     let ran = interrupted(rcpt, Signal::TERM);
     assert_eq!(outcome(&ran), (143, "none".to_owned()));
@@ -174,19 +174,19 @@ fn outcomes_are_reported_even_if_a_file_cannot_be_written() {
 
 #[test]
 fn a_signal_ends_a_load_and_a_retry_at_any_point() {
-    let dot = |tell| up_to_body().into_iter().chain([AfterMessage(""), tell]).collect();
-    let quit = |tell| up_to_body().into_iter().chain([AfterMessage("250 ok\r\n"), After("QUIT", ""), tell]).collect();
+    let dot = |turn| up_to_body().into_iter().chain([AfterMessage(""), turn]).collect();
+    let quit = |turn| up_to_body().into_iter().chain([AfterMessage("250 ok\r\n"), After("QUIT", ""), turn]).collect();
     for flags in [&["--count", "0"][..], &["--count", "0", "--reuse"]] {
         let ran = interrupted_with(flags, dot, Signal::INT);
         assert_eq!((ran.code, &ran.summary()["mails"]), (83, &1.into()), "{}", ran.stderr);
     }
     let ran = interrupted_with(&["--count", "0"], quit, Signal::TERM);
     assert_eq!((ran.code, &ran.summary()["mails"]), (0, &1.into()), "{}", ran.stderr);
-    let idle = |tell| up_to_body().into_iter().chain([AfterMessage("250 ok\r\n"), tell]).collect();
+    let idle = |turn| up_to_body().into_iter().chain([AfterMessage("250 ok\r\n"), turn]).collect();
     let ran = interrupted_with(&["--count", "0", "--reuse", "--rate", "0.001/s"], idle, Signal::INT);
     assert_eq!((ran.code, &ran.summary()["mails"]), (0, &1.into()), "{}", ran.stderr);
-    let later = |tell| {
-        let refused = [After("RCPT", "451 later\r\n"), After("QUIT", ""), tell];
+    let later = |turn| {
+        let refused = [After("RCPT", "451 later\r\n"), After("QUIT", ""), turn];
         up_to_body().into_iter().take(3).chain(refused).collect()
     };
     let ran = interrupted_with(&["--retry", "5", "--retry-wait", "1h"], later, Signal::INT);

@@ -54,9 +54,9 @@ fn servers(all: Vec<Vec<Turn>>) -> (ScriptedPeer, Receiver<String>) {
 fn play(mut stream: TcpStream, turns: Vec<Turn>) -> String {
     let mut all = String::new();
     for turn in turns {
-        let (ends, say) = match turn {
+        let (ends, reply) = match turn {
             Send(text) => {
-                stream.write_all(text.as_bytes()).expect("said");
+                stream.write_all(text.as_bytes()).expect("sent");
                 continue;
             }
             Notify(sender) => {
@@ -72,10 +72,10 @@ fn play(mut stream: TcpStream, turns: Vec<Turn>) -> String {
                 let _ = stream.shutdown(std::net::Shutdown::Write);
                 break;
             }
-            After(start, say) => (read_until(&mut stream, "\r\n", &mut all, start), say),
-            AfterMessage(say) => (read_until(&mut stream, "\r\n.\r\n", &mut all, ""), say),
+            After(start, reply) => (read_until(&mut stream, "\r\n", &mut all, start), reply),
+            AfterMessage(reply) => (read_until(&mut stream, "\r\n.\r\n", &mut all, ""), reply),
         };
-        if !ends || stream.write_all(say.as_bytes()).is_err() {
+        if !ends || stream.write_all(reply.as_bytes()).is_err() {
             break;
         }
     }
@@ -88,12 +88,12 @@ fn play(mut stream: TcpStream, turns: Vec<Turn>) -> String {
 /// Reads byte by byte up to `end`; returns false if the connection ended before.
 fn read_until(stream: &mut TcpStream, end: &str, all: &mut String, start: &str) -> bool {
     let mut line = Vec::new();
-    let mut octet = [0];
+    let mut byte = [0];
     while !line.ends_with(end.as_bytes()) {
-        if !matches!(stream.read(&mut octet), Ok(1)) {
+        if !matches!(stream.read(&mut byte), Ok(1)) {
             return false;
         }
-        line.push(octet[0]);
+        line.push(byte[0]);
     }
     let line = String::from_utf8_lossy(&line).into_owned();
     assert!(line.starts_with(start), "{start} was expected: {line}");

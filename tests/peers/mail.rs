@@ -62,9 +62,9 @@ fn aiosmtpd() {
     let pin = summary["certificates"][0]["sha256"].as_str().expect("a hash").to_owned();
     let pinned = run(&["mail", &target, "--info", "--pin", &pin, "--cert", &certificate, "--key", &key]);
     assert!(pinned.code == 0 && pinned.stdout.contains(&pin), "{}", pinned.stderr);
-    let nobody = run(&["mail", &target, "--ca", &ca, "--from", "me@x.test", "--to", "a@x.test", "--text", "x"]);
+    let no_cert = run(&["mail", &target, "--ca", &ca, "--from", "me@x.test", "--to", "a@x.test", "--text", "x"]);
     // asyncio may close before its alert is sent; then only a closed connection is seen.
-    assert!(matches!(nobody.code, 75 | 77), "{}", nobody.stderr);
+    assert!(matches!(no_cert.code, 75 | 77), "{}", no_cert.stderr);
     let untrusted = run(&["mail", &target, "--from", "me@x.test", "--to", "a@x.test", "--text", "x"]);
     assert_eq!(untrusted.code, 80, "{}", untrusted.stderr);
     assert!(!untrusted.stdout.contains("AUTH"), "{}", untrusted.stdout);

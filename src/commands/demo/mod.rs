@@ -57,7 +57,7 @@ type DemoReport = Report<Step, Summary>;
 struct Step {
     /// Subcommands of the pair.
     pair: &'static str,
-    /// Purpose of the step.
+    /// Behaviour that the step demonstrates.
     shows: &'static str,
     /// Command line as a user would type it.
     command: String,

@@ -40,7 +40,7 @@ pub(super) struct BodySink<'o> {
     include: bool,
     output: &'o mut Output,
     follows_redirects: bool,
-    /// The body is the requested one: not that of a redirect, and no error page for a file.
+    /// The body is the requested content, not the body of a redirect or an error page.
     wanted: bool,
     bytes: u64,
     progress: Option<Progress>,
@@ -62,7 +62,7 @@ impl<'o> BodySink<'o> {
         self.bytes
     }
 
-    /// Completes the response and gives the file its name; returns true if there is a file.
+    /// Completes the response and renames the part file to its target; returns true if a file was written.
     pub(super) fn finish(self) -> Result<bool> {
         if let Some(progress) = &self.progress {
             progress.clear();

@@ -208,7 +208,7 @@ impl Fetcher {
     }
 }
 
-/// Adds the flag that raises the limit to a connect timeout.
+/// Adds the advice to raise `--connect-timeout` to a connect timeout error.
 fn with_connect_timeout_advice(error: Error) -> Error {
     if error.exit() != Exit::TemporaryFailure {
         return error;
@@ -216,7 +216,7 @@ fn with_connect_timeout_advice(error: Error) -> Error {
     error.remedy("check the address and the firewall, or raise --connect-timeout")
 }
 
-/// Returns the value of a field for the trace, with credentials hidden, also in a redirect.
+/// Returns the value of a field for the trace, with credentials hidden, including those in a Location.
 fn redact_field(name: &str, value: &str) -> String {
     let is = |known: &str| name.eq_ignore_ascii_case(known);
     if CREDENTIAL_FIELDS.into_iter().any(is) {

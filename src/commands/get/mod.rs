@@ -1,8 +1,8 @@
-//! `netlab get`: HTTP client and probe.
+//! `netlab get`: HTTP client, once or as a repeated measurement.
 //!
 //! Owns the flags and the course of a run: fetch each URL up to `--count` times, report each result, print the
 //! summary. [`request`] parses URLs and fields, [`fetch`] follows redirects to the final response, [`exchange`] is
-//! the protocol of one request, [`body_sink`] receives the body, [`events`] words the output.
+//! the protocol of one request, [`body_sink`] receives the body, [`events`] formats the output.
 
 mod body_sink;
 mod events;
@@ -74,7 +74,7 @@ pub(crate) struct Get {
     #[arg(short, long, hide_short_help = true)]
     include: bool,
 
-    /// Fetch N times, as a probe; 0 = until interrupted
+    /// Fetch N times and print statistics; 0 = until interrupted
     ///
     /// Bodies are counted instead of printed (-o still writes them), and the summary has statistics of each phase.
     #[arg(short, long, value_name = "N")]
@@ -212,7 +212,7 @@ impl FetchRun<'_> {
         for assertion in &self.args.fail_if {
             if let Err(broken) = assertion.check(|name| self.counters.figure(name)) {
                 self.output.report_error(&broken);
-                // Any error code takes precedence over a broken assertion.
+                // Any error code takes precedence over a failure condition that holds.
                 exit = if exit == Exit::Success { Exit::Negative } else { exit };
             }
         }
@@ -255,7 +255,7 @@ impl FetchRun<'_> {
         }
     }
 
-    /// Opens the destination of the body; an error is reported before connecting.
+    /// Opens the destination of the body before connecting, so that an error is reported early.
     fn destination(&self, target: &Target) -> Result<Destination> {
         match &self.args.output {
             Some(path) if path.as_os_str() == "-" => Ok(Destination::Stdout { allow_binary: true }),

@@ -126,7 +126,8 @@ impl LoadArgs {
         let mut interruption = None;
         std::thread::scope(|scope| -> Result<()> {
             let mut workers = Vec::new();
-            // Each worker has its own signal handler and wakes this thread when it ends. Create all before any starts.
+            // Each worker has its own signal handler and wakes this thread when it ends. Create all before any
+            // starts.
             let handles: Result<Vec<_>> = (0..threads).map(|_| Ok((Signals::install()?, signals.waker()?))).collect();
             for (index, (worker_signals, waker)) in (0..).zip(handles?) {
                 let worker =

@@ -1,7 +1,7 @@
 //! Flags of the message and its envelope.
 //!
-//! Owns these flags, the check for missing ones, and the conversion to an [`Envelope`]. [`message`] composes a message,
-//! [`raw`] reads one.
+//! Owns these flags, the check for missing ones, and the conversion to an [`Envelope`]. [`message`] composes a
+//! message, [`raw`] reads one.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;

@@ -1,8 +1,8 @@
 //! Messages sent unchanged (`--raw`).
 //!
-//! Owns what is read from them: the Message-ID, and with `-t` recipients and sender. mail-parser parses the head, with
-//! groups, comments and folded lines (RFC 5322 §3.4); its addresses are checked by our own strict rules. Only Bcc and
-//! Resent-Bcc are removed, because other recipients must not see them (§3.6.3, §3.6.6).
+//! Owns what is read from them: the Message-ID, and with `-t` recipients and sender. mail-parser parses the head,
+//! with groups, comments and folded lines (RFC 5322 §3.4); its addresses are checked by our own strict rules. Only
+//! Bcc and Resent-Bcc are removed, because other recipients must not see them (§3.6.3, §3.6.6).
 
 use std::ops::Range;
 use std::path::Path;

@@ -9,7 +9,7 @@ use super::events::MessageEvent;
 use crate::smtp::server::EnvelopeRecipient;
 
 const MAX_MESSAGES: usize = 1_000;
-/// Limit of their total size. A single larger mail is kept alone.
+/// Limit of the total size of the kept mails. A single larger mail is kept alone.
 const MAX_BYTES: usize = 128 << 20;
 
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! Wording of `ping`: one line per event, and a summary that extends the two lines of ping(8).
+//! Text output of `ping`: one line per event, and a summary that extends the two lines of ping(8).
 
 use std::fmt;
 use std::sync::Arc;

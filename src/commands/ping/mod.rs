@@ -1,7 +1,7 @@
 //! `netlab ping`: measures round-trip times and loss.
 //!
 //! Owns the flags and the course of a run: resolve the targets, ping all of them in one loop, print events
-//! and summaries, evaluate the assertions. The protocol is in `probe`.
+//! and summaries, evaluate `--fail-if`. The protocol is in `probe`.
 
 mod events;
 mod observer;

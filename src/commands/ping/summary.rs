@@ -1,4 +1,4 @@
-//! End of a run: plots, assertions, summaries and the exit code.
+//! End of a run: plots, `--fail-if`, summaries and the exit code.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub(super) const FIGURES: &KnownFigures = &[
     ("loss_down", FigureKind::Ratio),
 ];
 
-/// Assertions and plots at the end of a run.
+/// Failure conditions and plots at the end of a run.
 pub(super) struct FinalReport<'p> {
     pub assertions: &'p [FailIf],
     /// Plot even if stdout is not a terminal.
@@ -72,7 +72,7 @@ impl FinalReport<'_> {
         Ok(Exit::combined(exits))
     }
 
-    /// Returns the exit code of one target and reports broken assertions.
+    /// Returns the exit code of one target and reports the failure conditions that hold.
     fn evaluate_target(&self, sender: &Sender, report: &PingStatistics, target: &str, output: &mut Output) -> Exit {
         let mut exit = match self.ended {
             _ if report.received > 0 => Exit::Success,
@@ -88,7 +88,7 @@ impl FinalReport<'_> {
         for assertion in self.assertions {
             if let Err(broken) = assertion.check(|name| figure(sender, name)) {
                 output.report_error(&broken.with_context(target));
-                // Any error code outranks a broken assertion.
+                // Any error code takes precedence over a failure condition that holds.
                 exit = if exit == Exit::Success { Exit::Negative } else { exit };
             }
         }

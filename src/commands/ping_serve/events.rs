@@ -1,4 +1,4 @@
-//! Wording of `ping-serve`: start-up line, one line per datagram, summary.
+//! Text output of `ping-serve`: start-up line, one line per datagram, summary.
 
 use std::fmt;
 use std::time::Duration;

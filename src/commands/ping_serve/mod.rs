@@ -1,7 +1,7 @@
 //! `netlab ping-serve`: UDP echo server that drops datagrams on purpose and reports which.
 //!
 //! Owns the flags and the course of a run. `impair` makes the decisions, `probe` builds the replies,
-//! [`events`] words both.
+//! [`events`] formats both.
 
 mod events;
 

@@ -28,7 +28,7 @@ pub(super) enum ServeHttpEvent {
     Response(AccessLogEntry),
     /// Connection that failed before a request.
     Failed(FailedConnection),
-    /// Condition of the server itself, such as missing descriptors.
+    /// Condition of the server itself, such as running out of file descriptors.
     Notice {
         what: String,
     },

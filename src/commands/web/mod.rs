@@ -14,7 +14,7 @@ pub(super) use status_server::{StatusServer, url};
 use crate::http::Request;
 use crate::time::Moment;
 
-/// Content of a command's HTTP server.
+/// Request handler of a command's HTTP server.
 pub(super) trait Handler {
     /// Returns the timeouts of its sessions.
     fn timeouts(&self) -> HttpTimeouts {
@@ -38,7 +38,7 @@ pub(super) trait Handler {
     fn response_sent(&self) {}
 }
 
-/// Decision on a request under `--count`.
+/// Result of the `--count` check for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
     Accept,

@@ -27,7 +27,7 @@ use crate::time::Moment;
 
 /// Minimum time between two reports of a conflict.
 const CONFLICT_REPORT_INTERVAL: Duration = Duration::from_secs(60);
-/// Largest jump in either direction that still belongs to one series of numbers: the size of the loss window.
+/// Maximum difference in either direction for two sequence numbers of one run: the size of the loss window.
 const SEQ_TOLERANCE: u64 = 256;
 
 /// Accepted incarnation of a sender.
@@ -37,14 +37,14 @@ pub(crate) struct Incarnation {
     pub id: u64,
     pub advertised_timing: Option<(Duration, u8)>,
     pub last_received: Moment,
-    /// Start of the silence that counts: later than `last_received` if this process did not run.
+    /// Start of the silence, not counting stalls of this process.
     pub silent_since: Moment,
     /// Time at which the newest beat was sent, by the sender's clock.
     pub sent_at: Duration,
     /// Last sequence number of a restored sender, until its next beat.
     pub restored_seq: Option<u64>,
     pub conflicting: Option<ConflictingSender>,
-    /// Outlier that the other sequence numbers do not explain.
+    /// Sequence number outside the tolerance, waiting for confirmation.
     pub outlier_seq: Option<NonZeroU64>,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Incarnation {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConflictingSender {
     incarnation: u64,
-    /// Time of its replacement or of the last report.
+    /// Time at which the incarnation was replaced or last reported as conflicting.
     updated_at: Moment,
     is_reported: bool,
 }
@@ -159,9 +159,9 @@ impl SenderState {
             matches!(self.liveness, Liveness::Up | Liveness::Late) && beat.received_at - run.silent_since < late;
         if beat.incarnation != run.id {
             return match run.conflicting.filter(|other| other.incarnation == beat.incarnation) {
-                // The accepted incarnation is silent, so only this one is left.
+                // The accepted incarnation is silent, so the conflicting one replaces it.
                 Some(_) if !is_live && !beat.is_bye => Identity::Restarted,
-                // In flight when its incarnation was replaced.
+                // The beat was in flight when its incarnation was replaced.
                 Some(other) if !other.is_reported && beat.received_at - other.updated_at < late => {
                     Identity::Rejected(RejectReason::Stray)
                 }
@@ -179,8 +179,8 @@ impl SenderState {
         highest.map_or(Identity::Same, |highest| run.check_sequence(beat, highest, is_live, config))
     }
 
-    /// Remembers an outlier: a single one is forged or corrupted, and a second one that continues from it is a
-    /// restart.
+    /// Records an outlier. A single outlier counts as forged or corrupted; a second number that continues from it
+    /// confirms a restart.
     pub(super) fn on_outlier(&mut self, beat: &ReceivedBeat) -> Result<(), RejectReason> {
         if let Some(run) = self.incarnation.as_mut().filter(|_| !beat.is_bye) {
             run.outlier_seq = NonZeroU64::new(beat.seq);

@@ -35,7 +35,8 @@ pub(super) fn describe_errno(errno: Errno) -> io::Error {
     io::Error::new(error.kind(), io_error_text(&error))
 }
 
-/// Returns the ICMP error, which says more than the errno that the kernel derives from it (RFC 792, RFC 4443 §3).
+/// Returns the ICMP error, which is more specific than the errno that the kernel derives from it (RFC 792, RFC 4443
+/// §3).
 fn icmp_error(error: sock_extended_err) -> io::Error {
     let errno = Errno::from_raw(i32::try_from(error.ee_errno).unwrap_or_default());
     let v6 = error.ee_origin == SO_EE_ORIGIN_ICMP6;

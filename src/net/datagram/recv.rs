@@ -1,7 +1,7 @@
 //! Batched receive: recvmmsg and control messages.
 //!
-//! Owns the receive buffers and the parsing of control messages; [`super::send`] is its counterpart. It must
-//! not know what a datagram means, nor keep anything but memory from one call to the next.
+//! Owns the receive buffers and the parsing of control messages; [`super::send`] is its counterpart. It must not
+//! interpret datagrams, and keeps no state between calls except its buffers.
 //!
 //! nix does not restore the control-buffer lengths in [`MultiHeaders`] that the kernel has shortened, so
 //! headers with more space than was used serve one call only. But a server receives the same control messages

@@ -114,7 +114,8 @@ pub(super) fn is_http(line: &[u8]) -> bool {
     METHODS.iter().any(|method| method.eq_ignore_ascii_case(word))
 }
 
-/// Returns whether this is a verb of another SMTP server. Other unknown lines may hold a password.
+/// Returns whether this is a known SMTP verb that this server does not implement. Any other unknown line may hold a
+/// password.
 pub(super) fn is_unsupported_verb(line: &str) -> bool {
     const VERBS: [&str; 9] = ["EXPN", "ETRN", "TURN", "SEND", "SOML", "SAML", "LHLO", "XCLIENT", "XFORWARD"];
     let verb = line.split(' ').next().unwrap_or_default();

@@ -39,7 +39,7 @@ pub(crate) trait MessageSink {
 /// Stored message, or the reply that rejects it.
 pub(crate) type AcceptResult<T> = Result<T, ServerReply>;
 
-/// Answer of [`MessageSink::accept`].
+/// Result of [`MessageSink::accept`].
 pub(crate) enum Accept<T> {
     Now(AcceptResult<T>),
     /// The message is stored by a job, which may block.

@@ -150,7 +150,7 @@ impl<M: MessageSink> ServerSession<M> {
         });
     }
 
-    /// EHLO reply with one line per extension (§4.1.1.1), or the single line of HELO.
+    /// Returns the EHLO reply with one line per extension (RFC 5321 §4.1.1.1), or the one-line HELO reply.
     fn hello_reply(&self) -> ServerReply {
         let config = self.sink.config();
         let mut text = format!("{} greets {}", config.name, self.client.helo_name);
@@ -298,7 +298,7 @@ impl<M: MessageSink> ServerSession<M> {
         let prompt = login.initial_challenge();
         self.state = State::Auth(login);
         match initial {
-            // `=` stands for an empty initial response (§4).
+            // `=` stands for an empty initial response (RFC 4954 §4).
             Some("=") => self.continue_auth(b"", now, actions),
             Some(initial) => self.receive_auth_response(initial, now, actions),
             None => self.send_challenge(prompt, now, actions),

@@ -120,7 +120,7 @@ impl EnvelopeRecipient {
     /// Parses the arguments of `RCPT TO:`; `is_smtputf8` if MAIL had SMTPUTF8.
     pub(crate) fn parse(text: &str, is_extended: bool, is_smtputf8: bool) -> Result<Self, ServerReply> {
         let (path, rest) = split_path(text).ok_or(replies::INVALID_RECIPIENT)?;
-        // Every server has a postmaster, also without a domain (§4.5.1).
+        // Every server accepts mail for postmaster, also without a domain (RFC 5321 §4.5.1).
         let is_postmaster = path.eq_ignore_ascii_case("postmaster");
         if !is_postmaster {
             let mailbox = path.parse::<Mailbox>().map_err(|_| replies::INVALID_RECIPIENT)?;

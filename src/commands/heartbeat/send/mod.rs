@@ -214,7 +214,7 @@ fn run_senders(
     let exit = command.and_then(SupervisedCommand::exit_code);
     endpoints.iter_mut().for_each(|endpoint| endpoint.protocol_mut().stop(exit, net::now()));
     let deadline = Some(net::now() + BYE_TIMEOUT);
-    // A second signal ends this at once.
+    // A second signal cancels the remaining stop messages.
     run_client(endpoints, DatagramTimeouts { deadline, ..DatagramTimeouts::default() }, signals, observer);
 }
 

@@ -89,7 +89,8 @@ impl<'s> HookRunner<'s> {
         }
     }
 
-    /// Runs the queued changes until a signal arrives or has arrived, and returns the counters.
+    /// Runs the commands of the queued changes, unless a signal ended the run or arrives meanwhile; returns the
+    /// counters.
     pub(super) fn finish(self, stop_reason: Option<StopReason>, signals: &mut Signals) -> HookCounters {
         let Self { queues, threads, state, cancel } = self;
         drop(queues);

@@ -60,7 +60,7 @@ pub(super) struct HeartbeatWatch {
     #[command(flatten)]
     listen: ListenArgs,
 
-    /// Report NAME as down if never heard from; repeatable
+    /// Report NAME as down if it sends no beat; repeatable
     #[arg(long, value_name = "NAME", value_parser = parse_name)]
     expect: Vec<String>,
 

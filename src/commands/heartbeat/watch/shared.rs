@@ -1,6 +1,6 @@
-//! Watcher shared between threads: the datagram loop writes it, the status page and the state file read it.
-//!
-//! Owns the lock. A reader of many senders releases it after every few, so that no beat waits for a whole page.
+//! Watcher shared between threads: the datagram loop writes it, the status page and the state file read it. Owns the
+//! lock. A reader of many senders releases the lock every [`SLOTS_PER_LOCK`] slots, so that beats are not delayed by
+//! a large page.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

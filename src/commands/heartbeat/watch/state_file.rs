@@ -23,9 +23,9 @@ use crate::time::Moment;
 
 /// Interval between writes while only counters change.
 const COUNTS_WRITE_INTERVAL: Duration = Duration::from_secs(10);
-/// Pause before the next write, as a multiple of the duration of the last one, …
+/// Pause before the next write, as a multiple of the duration of the last write.
 const WRITE_BACKOFF_FACTOR: u32 = 4;
-/// … but at most this.
+/// Maximum pause before the next write.
 const MAX_WRITE_DELAY: Duration = Duration::from_secs(1);
 /// Largest file accepted; `--max-senders` needs less at its maximum.
 const MAX_STATE_FILE_BYTES: u64 = 8 << 30;
