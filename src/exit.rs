@@ -19,7 +19,7 @@ pub enum Exit {
     /// Input file missing or unreadable.
     InputMissing,
     /// Some recipients permanently rejected.
-    RecipientsRefused,
+    RecipientsRejected,
     /// Unknown host name.
     UnknownHost,
     /// Refused, unreachable, or permanently rejected by the peer.
@@ -62,7 +62,7 @@ impl Exit {
         Self::Usage,
         Self::InvalidInput,
         Self::InputMissing,
-        Self::RecipientsRefused,
+        Self::RecipientsRejected,
         Self::UnknownHost,
         Self::Unavailable,
         Self::Bug,
@@ -88,7 +88,7 @@ impl Exit {
             Self::Usage => 2,
             Self::InvalidInput => 65,
             Self::InputMissing => 66,
-            Self::RecipientsRefused => 67,
+            Self::RecipientsRejected => 67,
             Self::UnknownHost => 68,
             Self::Unavailable => 69,
             Self::Bug => 70,
@@ -118,7 +118,7 @@ impl Exit {
             Self::Usage => "invalid command line",
             Self::InvalidInput => "input rejected locally; nothing was sent",
             Self::InputMissing => "input file missing or unreadable",
-            Self::RecipientsRefused => "some recipients permanently rejected",
+            Self::RecipientsRejected => "some recipients permanently rejected",
             Self::UnknownHost => "unknown host name",
             Self::Unavailable => "connection refused, unreachable, or permanently rejected",
             Self::Bug => "bug in netlab",

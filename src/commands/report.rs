@@ -92,13 +92,13 @@ pub(super) struct TargetEvent<E> {
     event: E,
     target: Arc<str>,
     #[serde(skip)]
-    is_alone: bool,
+    is_only_target: bool,
 }
 
 impl<E, S> TargetReport<E, S> {
     /// Creates the line of an event; the text includes the target unless there is only one.
     pub(super) fn event(event: E, target: Arc<str>, is_alone: bool) -> Self {
-        Self::Event(TargetEvent { event, target, is_alone })
+        Self::Event(TargetEvent { event, target, is_only_target: is_alone })
     }
 }
 
@@ -112,7 +112,7 @@ impl<E: fmt::Display, S: fmt::Display> fmt::Display for TargetReport<E, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => write!(f, "{}", Escaped(text.as_bytes())),
-            Self::Event(TargetEvent { event, is_alone: true, .. }) => event.fmt(f),
+            Self::Event(TargetEvent { event, is_only_target: true, .. }) => event.fmt(f),
             Self::Event(TargetEvent { event, target, .. }) => write!(f, "{}: {event}", Escaped(target.as_bytes())),
             Self::Summary(summary) => summary.fmt(f),
         }

@@ -13,7 +13,7 @@ use crate::time::{nanoseconds, serialize_ns};
 /// State of a sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Liveness {
+pub(crate) enum SenderStatus {
     /// Not yet up: no beat received, or fewer than `rise`.
     New,
     /// Beats arrive in time.
@@ -26,7 +26,7 @@ pub(crate) enum Liveness {
     Stopped,
 }
 
-impl Liveness {
+impl SenderStatus {
     pub(crate) const ALL: [Self; 5] = [Self::New, Self::Up, Self::Late, Self::Down, Self::Stopped];
 
     /// Returns the name used in JSON.
@@ -49,8 +49,8 @@ pub(crate) enum WatcherEvent {
     State {
         name: Arc<str>,
         /// The state reported before.
-        from: Liveness,
-        to: Liveness,
+        from: SenderStatus,
+        to: SenderStatus,
         /// Absent if no beat was ever received.
         peer: Option<SocketAddr>,
         /// Time since the last beat.

@@ -31,7 +31,7 @@ mod watcher;
 #[cfg(test)]
 mod simulation;
 
-pub(crate) use event::{Liveness, RejectReason, WatcherEvent};
+pub(crate) use event::{RejectReason, SenderStatus, WatcherEvent};
 pub(crate) use failure_detector::{DetectionMethod, FailureDetector};
 pub(crate) use packet::{MAX_INTERVAL, MAX_PACKET_BYTES, is_valid_name};
 pub(crate) use report::{SenderReport, StateCounts};

@@ -50,7 +50,7 @@ pub(super) struct BeatPacket<'a> {
     pub interval: Duration,
     /// Intervals of silence after which the sender is down.
     pub multiplier: u8,
-    pub wants_echo: bool,
+    pub requests_echo: bool,
     /// Exit code of the supervised command, in a stop message.
     pub exit_code: Option<u8>,
 }
@@ -115,13 +115,13 @@ impl<'a> BeatPacket<'a> {
             sent_at: Duration::from_millis(parse_decimal(words.next()?)?),
             interval: Duration::from_millis(parse_decimal(words.next()?)?),
             multiplier: u8::try_from(parse_decimal(words.next()?)?).ok().filter(|times| *times > 0)?,
-            wants_echo: false,
+            requests_echo: false,
             exit_code: None,
         };
         let is_in_range = !beat.interval.is_zero() && beat.interval <= MAX_INTERVAL && beat.seq < u64::MAX;
         let mut next = words.next();
         match (kind, next) {
-            (PacketKind::Beat | PacketKind::Echo, Some("echo")) => (beat.wants_echo, next) = (true, words.next()),
+            (PacketKind::Beat | PacketKind::Echo, Some("echo")) => (beat.requests_echo, next) = (true, words.next()),
             (PacketKind::Bye, Some(word)) if word.starts_with("exit=") => {
                 let code = parse_decimal(word.strip_prefix("exit=")?)?;
                 (beat.exit_code, next) = (Some(u8::try_from(code).ok()?), words.next());
@@ -145,7 +145,7 @@ impl<'a> BeatPacket<'a> {
         let (sent, interval) = (self.sent_at.as_millis(), self.interval.as_millis());
         // Writing to a Vec cannot fail.
         let _ = write!(out, "{verb} {name} {incarnation:016x} {seq} {sent} {interval} {multiplier}");
-        if self.wants_echo {
+        if self.requests_echo {
             out.extend_from_slice(b" echo");
         }
         if let Some(exit) = self.exit_code {

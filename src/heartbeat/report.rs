@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::event::{Liveness, serialize_optional_ns};
+use super::event::{SenderStatus, serialize_optional_ns};
 use super::loss::BeatCounts;
 use super::sender_state::SenderState;
 use crate::stats::Ratio;
@@ -30,7 +30,7 @@ pub(crate) struct StateCounts {
 pub(crate) struct SenderReport {
     /// Name, or the address of a sender of textbook beats.
     pub name: Arc<str>,
-    pub state: Liveness,
+    pub state: SenderStatus,
     pub flapping: bool,
     /// Whether `--expect` names this sender.
     pub expected: bool,

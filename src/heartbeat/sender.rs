@@ -227,7 +227,7 @@ impl BeatSender {
             sent_at: now.wall(),
             interval: *interval,
             multiplier: *multiplier,
-            wants_echo,
+            requests_echo: wants_echo,
             exit_code,
         };
         actions.send(Transmit::connected(0, self.seq), |out| beat.encode(key.as_ref(), out));

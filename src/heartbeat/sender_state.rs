@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::delay::{DelayEstimator, DelaySample};
-use super::event::{Liveness, RejectReason, WatcherEvent};
+use super::event::{RejectReason, SenderStatus, WatcherEvent};
 use super::failure_detector::{InterArrivalTimes, SilenceTimeouts};
 use super::flap_damping::FlapDamping;
 use super::loss::{BeatStatus, SequenceLoss};
@@ -59,9 +59,9 @@ pub(crate) struct SenderState {
     pub is_textbook: bool,
     /// Whether `--expect` names this sender.
     pub is_expected: bool,
-    pub liveness: Liveness,
+    pub liveness: SenderStatus,
     /// Last reported state; differs from `liveness` while the sender is flapping.
-    reported: Liveness,
+    reported: SenderStatus,
     pub since: Moment,
     pub incarnation: Option<Incarnation>,
     pub loss: SequenceLoss,
@@ -84,8 +84,8 @@ impl SenderState {
             name,
             is_textbook: false,
             is_expected,
-            liveness: Liveness::New,
-            reported: Liveness::New,
+            liveness: SenderStatus::New,
+            reported: SenderStatus::New,
             since: now,
             incarnation: None,
             loss: SequenceLoss::default(),
@@ -103,13 +103,13 @@ impl SenderState {
     /// Restores a sender from a snapshot; its deadlines start again from `now`.
     pub(crate) fn from_snapshot(
         name: Arc<str>,
-        liveness: Liveness,
+        liveness: SenderStatus,
         since: Moment,
         loss: SequenceLoss,
         incarnation: Incarnation,
         now: Moment,
     ) -> Self {
-        let state = if liveness == Liveness::Late { Liveness::Up } else { liveness };
+        let state = if liveness == SenderStatus::Late { SenderStatus::Up } else { liveness };
         let run = Incarnation { silent_since: now, ..incarnation };
         Self { liveness: state, reported: state, since, loss, incarnation: Some(run), ..Self::new(name, false, now) }
     }
@@ -117,7 +117,7 @@ impl SenderState {
     /// Marks a sender without any beat as down since `since`, without an event.
     pub(crate) fn restore_missing(&mut self, since: Moment) {
         if self.incarnation.is_none() {
-            (self.liveness, self.reported, self.since) = (Liveness::Down, Liveness::Down, since);
+            (self.liveness, self.reported, self.since) = (SenderStatus::Down, SenderStatus::Down, since);
         }
     }
 
@@ -213,7 +213,7 @@ impl SenderState {
 
     fn on_bye(&mut self, beat: &ReceivedBeat, config: &WatcherConfig, actions: &mut DatagramActions<WatcherEvent>) {
         // Three copies are sent, because one may get lost.
-        if self.liveness == Liveness::Stopped {
+        if self.liveness == SenderStatus::Stopped {
             return;
         }
         let (count, first_seq) = self.loss.finish(beat.seq);
@@ -222,7 +222,7 @@ impl SenderState {
         }
         self.exit_code = beat.exit_code;
         self.consecutive_beats = 0;
-        self.set_liveness(Liveness::Stopped, beat.received_at, config, actions);
+        self.set_liveness(SenderStatus::Stopped, beat.received_at, config, actions);
     }
 
     /// Processes a beat that is newer than all others by `seq_distance`.
@@ -247,7 +247,7 @@ impl SenderState {
             }
         }
         run.outlier_seq = None;
-        (run.last_received, run.silent_since) = (beat.received_at, beat.received_at.max(config.awake_since));
+        (run.last_received, run.silent_since) = (beat.received_at, beat.received_at.max(config.resumed_at));
         (run.sent_at, run.advertised_timing) = (beat.sent_at, beat.advertised_timing);
         let sample = self.delays.push(beat.received_at.since_start(), beat.sent_at);
         if let DelaySample::ClockStep(step_ns) = sample {
@@ -258,15 +258,15 @@ impl SenderState {
             WatcherEvent::Beat { name: Arc::clone(&self.name), seq: beat.seq, delay }
         });
         self.consecutive_beats = self.consecutive_beats.saturating_add(1);
-        let is_down = matches!(self.liveness, Liveness::New | Liveness::Down | Liveness::Stopped);
+        let is_down = matches!(self.liveness, SenderStatus::New | SenderStatus::Down | SenderStatus::Stopped);
         if !is_down || self.consecutive_beats >= config.failure_detector.rise {
-            self.set_liveness(Liveness::Up, beat.received_at, config, actions);
+            self.set_liveness(SenderStatus::Up, beat.received_at, config, actions);
         }
     }
 
     fn set_liveness(
         &mut self,
-        to: Liveness,
+        to: SenderStatus,
         now: Moment,
         config: &WatcherConfig,
         actions: &mut DatagramActions<WatcherEvent>,
@@ -278,13 +278,13 @@ impl SenderState {
         let before = now - self.since;
         self.since = now;
         self.liveness = to;
-        if to != Liveness::Stopped {
+        if to != SenderStatus::Stopped {
             self.exit_code = None;
         }
         if !was_flapping {
             self.emit_state(before, now, actions);
         }
-        if to == Liveness::Down {
+        if to == SenderStatus::Down {
             self.consecutive_beats = 0;
             if self.flap_damping.record_failure(now, config.flap_half_life) {
                 actions.emit(|| WatcherEvent::Flapping { name: Arc::clone(&self.name), flapping: true });
@@ -321,9 +321,9 @@ impl SenderState {
         let timeouts = self.timeouts(config);
         let silent_since = self.incarnation.map(|run| run.silent_since);
         let by_state = match (self.liveness, silent_since) {
-            (Liveness::New, None) => self.is_expected.then(|| self.since + config.expect_within),
-            (Liveness::Up, Some(since)) => Some(since + timeouts.late),
-            (Liveness::New | Liveness::Late, Some(since)) => Some(since + timeouts.down),
+            (SenderStatus::New, None) => self.is_expected.then(|| self.since + config.expect_within),
+            (SenderStatus::Up, Some(since)) => Some(since + timeouts.late),
+            (SenderStatus::New | SenderStatus::Late, Some(since)) => Some(since + timeouts.down),
             _ => (!self.is_expected).then(|| self.since + config.forget_after),
         };
         [by_state, self.flap_damping.reuse_at(config.flap_half_life)].into_iter().flatten().min()
@@ -345,13 +345,13 @@ impl SenderState {
         while self.next_deadline(config).is_some_and(|due| due <= now) {
             let timeouts = self.timeouts(config);
             match self.liveness {
-                Liveness::Up if timeouts.late < timeouts.down => {
-                    self.set_liveness(Liveness::Late, now, config, actions);
+                SenderStatus::Up if timeouts.late < timeouts.down => {
+                    self.set_liveness(SenderStatus::Late, now, config, actions);
                 }
-                Liveness::Up | Liveness::Late | Liveness::New => {
-                    self.set_liveness(Liveness::Down, now, config, actions);
+                SenderStatus::Up | SenderStatus::Late | SenderStatus::New => {
+                    self.set_liveness(SenderStatus::Down, now, config, actions);
                 }
-                Liveness::Down | Liveness::Stopped => return true,
+                SenderStatus::Down | SenderStatus::Stopped => return true,
             }
         }
         false

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::event::{Liveness, RejectReason};
+use super::event::{RejectReason, SenderStatus};
 use super::sender_state::SenderState;
 use crate::rate_limit::SourcePrefix;
 use crate::time::Moment;
@@ -48,7 +48,7 @@ pub(crate) struct SenderTable {
     /// were removed are skipped.
     eviction_queue: VecDeque<(usize, u32)>,
     generation: u32,
-    state_counts: [usize; Liveness::ALL.len()],
+    state_counts: [usize; SenderStatus::ALL.len()],
     slot_bound: usize,
 }
 
@@ -69,7 +69,7 @@ impl SenderTable {
             prefix_counts: HashMap::new(),
             eviction_queue: VecDeque::new(),
             generation: 0,
-            state_counts: [0; Liveness::ALL.len()],
+            state_counts: [0; SenderStatus::ALL.len()],
             slot_bound: 0,
         }
     }
@@ -230,11 +230,11 @@ impl SenderTable {
         self.senders.len()
     }
 
-    pub(crate) fn count_in_state(&self, state: Liveness) -> usize {
+    pub(crate) fn count_in_state(&self, state: SenderStatus) -> usize {
         self.state_counts.get(state as usize).copied().unwrap_or_default()
     }
 
-    fn state_count_mut(&mut self, state: Liveness) -> &mut usize {
+    fn state_count_mut(&mut self, state: SenderStatus) -> &mut usize {
         self.state_counts.get_mut(state as usize).expect("a counter per state")
     }
 }
@@ -242,7 +242,7 @@ impl SenderTable {
 #[cfg(test)]
 mod tests {
     use super::{MAX_SENDERS_PER_PREFIX, SenderKey, SenderTable};
-    use crate::heartbeat::event::{Liveness, RejectReason};
+    use crate::heartbeat::event::{RejectReason, SenderStatus};
     use crate::heartbeat::loss::SequenceLoss;
     use crate::heartbeat::sender_state::{Incarnation, SenderState};
     use crate::time::Moment;
@@ -262,7 +262,10 @@ mod tests {
         (1..=beats).for_each(|seq| drop(format!("{:?}", if seq == 1 { loss.restart(1, 1) } else { loss.record(seq) })));
         let run = Incarnation::from_snapshot(peer, 1, Some((Duration::from_secs(1), 3)), START, Duration::ZERO, beats);
         let name: Arc<str> = name.into();
-        (SenderKey::Named(Arc::clone(&name)), SenderState::from_snapshot(name, Liveness::Up, START, loss, run, START))
+        (
+            SenderKey::Named(Arc::clone(&name)),
+            SenderState::from_snapshot(name, SenderStatus::Up, START, loss, run, START),
+        )
     }
 
     fn loopback() -> SocketAddr {
@@ -285,7 +288,7 @@ mod tests {
         insert(&mut table, "newer", loopback(), 2).expect("once too is evicted");
         assert_eq!(insert(&mut table, "newest", loopback(), 2), Err(RejectReason::Full));
         assert!(table.find(&SenderKey::Named("often".into())).is_some());
-        assert_eq!(table.count_in_state(Liveness::Up), 3);
+        assert_eq!(table.count_in_state(SenderStatus::Up), 3);
     }
 
     #[test]

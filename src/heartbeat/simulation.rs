@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    BeatSender, BeatSenderConfig, DetectionMethod, FailureDetector, Lifetime, Liveness, SenderReport, Watcher,
+    BeatSender, BeatSenderConfig, DetectionMethod, FailureDetector, Lifetime, SenderReport, SenderStatus, Watcher,
     WatcherConfig, WatcherEvent,
 };
 use crate::impair::{CopyOutcome, DecisionKind, Distribution, Impairment, Jitter, PathState, SeededRandom};
@@ -155,7 +155,10 @@ impl Simulation {
     }
 
     fn down_count(&self) -> usize {
-        self.events.iter().filter(|(_, event)| matches!(event, WatcherEvent::State { to: Liveness::Down, .. })).count()
+        self.events
+            .iter()
+            .filter(|(_, event)| matches!(event, WatcherEvent::State { to: SenderStatus::Down, .. }))
+            .count()
     }
 }
 
@@ -183,7 +186,7 @@ fn ten_minutes_of_heavy_impairment_are_counted_exactly() {
         assert_eq!((counts.duplicates, counts.too_late), (simulated.duplicates, 0), "s{number}");
         assert!(counts.lost > 120 && counts.reordered > 0 && counts.duplicates > 0, "{counts:?}");
     }
-    assert!(reports.values().all(|report| report.state == Liveness::Stopped));
+    assert!(reports.values().all(|report| report.state == SenderStatus::Stopped));
 }
 
 #[test]
@@ -255,7 +258,7 @@ fn a_killed_sender_is_down_exactly_at_its_deadline() {
     simulation.in_flight.push(Reverse((at, 0, 0, line)));
     simulation.run();
     let mut now = at;
-    while simulation.watcher.count_in_state(Liveness::Down) == 0 {
+    while simulation.watcher.count_in_state(SenderStatus::Down) == 0 {
         now = simulation.watcher.wake_at().expect("a timer");
         simulation.watcher.woken(now, &mut simulation.actions);
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::Liveness;
+use super::event::SenderStatus;
 use super::loss::{BeatCounts, SequenceLoss};
 use super::sender_state::{Incarnation, SenderState};
 use super::watcher::Watcher;
@@ -41,7 +41,7 @@ pub(crate) struct MissingSenderSnapshot {
 impl MissingSenderSnapshot {
     /// Returns the snapshot of an expected sender that is down and never sent a beat.
     pub(crate) fn of(record: &SenderState) -> Option<Self> {
-        let is_missing = record.incarnation.is_none() && record.is_expected && record.liveness == Liveness::Down;
+        let is_missing = record.incarnation.is_none() && record.is_expected && record.liveness == SenderStatus::Down;
         is_missing.then(|| Self { name: Arc::clone(&record.name), since_ms: saturating_millis(record.since.wall()) })
     }
 }
@@ -50,7 +50,7 @@ impl MissingSenderSnapshot {
 pub(crate) struct SenderSnapshot {
     name: Arc<str>,
     textbook: bool,
-    state: Liveness,
+    state: SenderStatus,
     since_ms: u64,
     peer: SocketAddr,
     /// Sixteen hexadecimal digits: some JSON readers lose precision above 2⁵³.

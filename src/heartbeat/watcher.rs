@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::event::{Liveness, RejectReason, WatcherEvent};
+use super::event::{RejectReason, SenderStatus, WatcherEvent};
 #[cfg(test)]
 use super::failure_detector::DetectionMethod;
 use super::failure_detector::FailureDetector;
@@ -44,7 +44,7 @@ pub(crate) struct WatcherConfig {
     /// Time from which datagrams are received.
     pub started_at: Moment,
     /// End of the last stall of this process; silence before it does not count.
-    pub awake_since: Moment,
+    pub resumed_at: Moment,
 }
 
 #[cfg(test)]
@@ -65,7 +65,7 @@ impl WatcherConfig {
             max_senders: 100,
             max_datagrams: None,
             started_at: started,
-            awake_since: started,
+            resumed_at: started,
         }
     }
 }
@@ -206,7 +206,7 @@ impl Watcher {
                 };
                 self.count_beat(SenderKey::Named(beat.name.into()), &received, actions)?;
                 self.stall_threshold = self.stall_threshold.min(beat.interval.max(MIN_STALL_THRESHOLD));
-                if beat.wants_echo {
+                if beat.requests_echo {
                     self.counters.echoes += 1;
                     let key = self.config.key.as_ref();
                     actions.send(Transmit::reply(datagram, received.seq), |out| {
@@ -277,7 +277,7 @@ impl Watcher {
         self.last_turn = now;
         // Datagrams and timers served late because of a stall do not count as another stall.
         if now - planned > self.stall_threshold && gap > self.stall_threshold {
-            self.config.awake_since = now;
+            self.config.resumed_at = now;
             self.counters.stalls += 1;
             actions.emit(|| WatcherEvent::MonitorStall { gap });
             self.next_stall_check = now + STALL_CHECK_INTERVAL;
@@ -360,18 +360,18 @@ impl DatagramProtocol for Watcher {
 }
 
 impl Watcher {
-    pub(crate) fn count_in_state(&self, state: Liveness) -> usize {
+    pub(crate) fn count_in_state(&self, state: SenderStatus) -> usize {
         self.table.count_in_state(state)
     }
 
     pub(crate) fn state_counts(&self) -> StateCounts {
         StateCounts {
             total: self.sender_count(),
-            up: self.count_in_state(Liveness::Up),
-            late: self.count_in_state(Liveness::Late),
-            down: self.count_in_state(Liveness::Down),
-            stopped: self.count_in_state(Liveness::Stopped),
-            new: self.count_in_state(Liveness::New),
+            up: self.count_in_state(SenderStatus::Up),
+            late: self.count_in_state(SenderStatus::Late),
+            down: self.count_in_state(SenderStatus::Down),
+            stopped: self.count_in_state(SenderStatus::Stopped),
+            new: self.count_in_state(SenderStatus::New),
         }
     }
 

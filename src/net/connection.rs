@@ -328,7 +328,7 @@ impl Connection {
     ) -> Result<StepOutcome> {
         let received = self.receive_buffer.prepend_to(&mut scratch.read_buffer, length);
         let consumed = protocol.received(received, clock::now(), &mut scratch.actions).min(received.len());
-        self.receive_buffer.keep_unparsed(received, consumed);
+        self.receive_buffer.keep_unconsumed(received, consumed);
         self.apply_actions(scratch)
     }
 

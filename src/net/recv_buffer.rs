@@ -56,7 +56,7 @@ impl ReceiveBuffer {
     }
 
     /// Keeps what was not consumed of `received`.
-    pub(super) fn keep_unparsed(&mut self, received: &[u8], consumed: usize) {
+    pub(super) fn keep_unconsumed(&mut self, received: &[u8], consumed: usize) {
         let rest = received.get(consumed..).unwrap_or_default();
         if rest.is_empty() {
             self.unparsed = Vec::new();
@@ -75,18 +75,18 @@ mod tests {
     #[test]
     fn unconsumed_bytes_precede_those_read_later() {
         let mut buffer = ReceiveBuffer::default();
-        buffer.keep_unparsed(b"one two", 4);
+        buffer.keep_unconsumed(b"one two", 4);
         assert!(buffer.take_changed() && !buffer.take_changed());
         let mut bytes = *b"???+three";
         assert_eq!(buffer.prepend_to(&mut bytes, 9), b"two+three");
-        buffer.keep_unparsed(b"two+three", 9);
+        buffer.keep_unconsumed(b"two+three", 9);
         assert!(buffer.is_empty() && !buffer.take_changed());
     }
 
     #[test]
     fn unconsumed_bytes_are_not_passed_on_again_until_something_changes() {
         let mut buffer = ReceiveBuffer::default();
-        buffer.keep_unparsed(b"half a li", 0);
+        buffer.keep_unconsumed(b"half a li", 0);
         assert!(!buffer.take_changed() && buffer.len() == 9);
         buffer.mark_changed();
         assert!(buffer.take_changed());

@@ -14,7 +14,7 @@ use super::stamp::StampError;
 /// Reason for rejecting a datagram, apart from injected loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum EchoRefusal {
+pub(crate) enum EchoRejectReason {
     /// Larger than the receive buffer; echoing the truncated part would look like corruption.
     Oversize,
     /// The source port belongs to a service that answers any datagram, or the source is this server.
@@ -29,7 +29,7 @@ pub(crate) enum EchoRefusal {
     Unauthentic,
 }
 
-impl From<StampError> for EchoRefusal {
+impl From<StampError> for EchoRejectReason {
     fn from(error: StampError) -> Self {
         match error {
             StampError::TooShort => Self::Malformed,
@@ -38,7 +38,7 @@ impl From<StampError> for EchoRefusal {
     }
 }
 
-impl fmt::Display for EchoRefusal {
+impl fmt::Display for EchoRejectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Oversize => "larger than the receive buffer",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::amplification::EchoRefusal;
+use super::amplification::EchoRejectReason;
 use crate::impair::DropReason;
 use crate::time::serialize_ns;
 
@@ -60,7 +60,7 @@ pub(crate) enum EchoEvent {
     /// The datagram was rejected and gets no reply.
     Refused {
         peer: SocketAddr,
-        reason: EchoRefusal,
+        reason: EchoRejectReason,
     },
     /// The reply was sent, or queued until `delay` has passed.
     Sent {
@@ -148,14 +148,14 @@ impl EchoCounters {
         } += 1;
     }
 
-    pub(super) fn count_refusal(&mut self, reason: EchoRefusal) {
+    pub(super) fn count_rejection(&mut self, reason: EchoRejectReason) {
         *match reason {
-            EchoRefusal::Oversize => &mut self.oversize,
-            EchoRefusal::BadSource => &mut self.bad_source,
-            EchoRefusal::Loop => &mut self.looping,
-            EchoRefusal::RateLimited => &mut self.rate_limited,
-            EchoRefusal::Malformed => &mut self.malformed,
-            EchoRefusal::Unauthentic => &mut self.unauthentic,
+            EchoRejectReason::Oversize => &mut self.oversize,
+            EchoRejectReason::BadSource => &mut self.bad_source,
+            EchoRejectReason::Loop => &mut self.looping,
+            EchoRejectReason::RateLimited => &mut self.rate_limited,
+            EchoRejectReason::Malformed => &mut self.malformed,
+            EchoRejectReason::Unauthentic => &mut self.unauthentic,
         } += 1;
     }
 }

@@ -13,11 +13,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::amplification::{EchoRefusal, is_bad_source};
+use super::amplification::{EchoRejectReason, is_bad_source};
 use super::counters::{ClientCounters, EchoCounters, EchoEvent};
 use super::delayed::DelayQueue;
 use super::loops::LoopGuard;
-use super::reply::{EchoContext, EchoSession, PayloadKind, ReplyBuilder};
+use super::reply::{EchoSession, PayloadKind, ReplyBuilder, ReplyResources};
 use super::session_table::{SessionKey, SessionTable};
 use super::stamp::Probe;
 use super::text;
@@ -51,7 +51,7 @@ pub(crate) struct EchoConfig {
 }
 
 /// Echo server of one thread.
-pub(crate) struct Echo {
+pub(crate) struct EchoServer {
     config: EchoConfig,
     sessions: SessionTable<EchoSession>,
     client_count: Arc<AtomicU32>,
@@ -62,7 +62,7 @@ pub(crate) struct Echo {
     scratch: Vec<u8>,
 }
 
-impl Echo {
+impl EchoServer {
     /// Creates an echo server. The servers of all threads share `client_count`, so that clients are
     /// numbered by first appearance.
     pub(crate) fn new(config: EchoConfig, client_count: Arc<AtomicU32>) -> Self {
@@ -104,19 +104,19 @@ impl Echo {
     }
 
     /// Returns the kind of payload, or the reason for not answering.
-    fn admit(&mut self, datagram: &Datagram<'_>) -> Result<PayloadKind, EchoRefusal> {
+    fn admit(&mut self, datagram: &Datagram<'_>) -> Result<PayloadKind, EchoRejectReason> {
         let Datagram { peer, bytes, .. } = *datagram;
         if datagram.truncated {
-            return Err(EchoRefusal::Oversize);
+            return Err(EchoRejectReason::Oversize);
         }
         if is_bad_source(peer, datagram.local, &self.config.own_addresses) {
-            return Err(EchoRefusal::BadSource);
+            return Err(EchoRejectReason::BadSource);
         }
         if self.config.is_public && !peer.ip().to_canonical().is_loopback() {
             let bucket = self.sessions.bucket(peer);
             let allowed = bucket.is_none_or(|bucket| bucket.try_take(PREFIX_RATE_LIMIT, datagram.received_at));
             if !allowed || !self.total_bucket.try_take(TOTAL_RATE_LIMIT, datagram.received_at) {
-                return Err(EchoRefusal::RateLimited);
+                return Err(EchoRejectReason::RateLimited);
             }
         }
         if text::is_text(bytes) {
@@ -132,7 +132,7 @@ impl Echo {
         datagram: &Datagram<'_>,
         now: Moment,
         actions: &mut DatagramActions<EchoEvent>,
-    ) -> Result<(), EchoRefusal> {
+    ) -> Result<(), EchoRejectReason> {
         let Datagram { peer, bytes, received_at: at, .. } = *datagram;
         let key = SessionKey { peer, ssid: payload_kind.ssid() };
         let session = self.sessions.get_or_insert(key, at, || {
@@ -147,7 +147,7 @@ impl Echo {
             }
         };
         if suspected.is_some_and(|content| !self.loop_guard.admits(peer, content, at)) {
-            return Err(EchoRefusal::Loop);
+            return Err(EchoRejectReason::Loop);
         }
         match payload_kind {
             PayloadKind::Text => {}
@@ -164,7 +164,7 @@ impl Echo {
             None => session.path.count_unimpaired(),
         };
         let mut reply = ReplyBuilder {
-            context: EchoContext {
+            context: ReplyResources {
                 key: self.config.key.as_ref(),
                 delayed: &mut self.delayed,
                 counters: &mut self.counters,
@@ -189,7 +189,7 @@ impl Echo {
     }
 }
 
-impl DatagramProtocol for Echo {
+impl DatagramProtocol for EchoServer {
     type Event = EchoEvent;
 
     fn received(&mut self, datagram: &Datagram<'_>, now: Moment, actions: &mut DatagramActions<EchoEvent>) {
@@ -204,7 +204,7 @@ impl DatagramProtocol for Echo {
         actions.emit(|| EchoEvent::Received { peer, bytes });
         let payload_kind = self.admit(datagram);
         if let Err(reason) = payload_kind.and_then(|kind| self.reply_to(kind, datagram, now, actions)) {
-            self.counters.count_refusal(reason);
+            self.counters.count_rejection(reason);
             actions.emit(|| EchoEvent::Refused { peer, reason });
         }
     }

@@ -9,7 +9,7 @@ use crate::time::serialize_ns;
 /// Event of one probe, or of the run; `type` comes first in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub(crate) enum SenderEvent {
+pub(crate) enum PingEvent {
     Sent {
         /// Sequence number, from 1.
         seq: u64,

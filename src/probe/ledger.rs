@@ -38,7 +38,7 @@ pub(super) struct SentProbe {
 
 /// Outcomes of probes sent less than one timeout ago; excluded from the loss while others are in flight.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct InFlight {
+pub(super) struct RecentOutcomes {
     pub answered: u64,
     pub late: u64,
     pub refused: u64,
@@ -197,9 +197,9 @@ impl Ledger {
     }
 
     /// Counts the outcomes of probes sent less than one timeout ago.
-    pub(super) fn in_flight(&self, now: Moment) -> InFlight {
+    pub(super) fn recent_outcomes(&self, now: Moment) -> RecentOutcomes {
         let is_recent = |probe: &&SentProbe| probe.sent_at + self.timeout > now;
-        let mut in_flight = InFlight::default();
+        let mut in_flight = RecentOutcomes::default();
         for probe in self.probes.iter().rev().take_while(is_recent) {
             in_flight.answered += u64::from(probe.outcome == ProbeOutcome::Answered);
             in_flight.late += u64::from(probe.outcome == ProbeOutcome::Late);

@@ -37,11 +37,11 @@ mod wire;
 mod simulation;
 
 pub(crate) use counters::{ClientCounters, EchoCounters, EchoEvent};
-pub(crate) use echo::{Echo, EchoConfig};
-pub(crate) use event::{ForeignReason, SenderEvent};
+pub(crate) use echo::{EchoConfig, EchoServer};
+pub(crate) use event::{ForeignReason, PingEvent};
 pub(crate) use one_way::OneWayStatistics;
 pub(crate) use report::{PingStatistics, RttClocks};
-pub(crate) use schedule::SenderConfig;
-pub(crate) use sender::Sender;
+pub(crate) use schedule::PingConfig;
+pub(crate) use sender::PingClient;
 pub(crate) use text::{MAX_UDP_PAYLOAD, check_size};
 pub(crate) use wire::ProbeEncoding;

@@ -32,7 +32,7 @@ pub(super) struct OneWay {
     /// Replies received, without duplicates.
     replies_received: u64,
     /// Replies to further copies of a probe that was duplicated in the forward direction.
-    duplicated_up: u64,
+    duplicated_forward: u64,
     window: SequenceWindow,
 }
 
@@ -90,7 +90,7 @@ impl OneWay {
     fn count_reply(&mut self, seq: u64, reflector_seq: u32, is_first: bool) {
         let number = u64::from(reflector_seq);
         // A reflector cannot have answered more probes than were sent or duplicated by the network.
-        if number > seq + self.duplicated_up + REORDER_TOLERANCE {
+        if number > seq + self.duplicated_forward + REORDER_TOLERANCE {
             return;
         }
         if number >= self.reflector_sent {
@@ -99,13 +99,13 @@ impl OneWay {
         }
         if self.window.record(number) == SequenceStatus::New {
             self.replies_received += 1;
-            self.duplicated_up += u64::from(!is_first);
+            self.duplicated_forward += u64::from(!is_first);
         }
     }
 
     /// Statistics of a session in which `lost` of the `decided` probes got no reply.
     pub(super) fn statistics(&self, decided: u64, lost: u64) -> OneWayStatistics {
-        let arrived = self.reflector_sent.saturating_sub(self.duplicated_up);
+        let arrived = self.reflector_sent.saturating_sub(self.duplicated_forward);
         // Bounded by the total loss, so that a forged sequence number cannot exceed it.
         let through = self.last_reflected.min(decided);
         let lost_up = self.last_reflected.saturating_sub(arrived).min(lost);

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::amplification::EchoRefusal;
+use super::amplification::EchoRejectReason;
 use super::counters::{EchoCounters, EchoEvent};
 use super::delayed::DelayQueue;
 use super::ntp::ErrorEstimate;
@@ -49,7 +49,7 @@ impl PayloadKind {
 }
 
 /// Parts of the echo server that a reply needs besides its session.
-pub(super) struct EchoContext<'a> {
+pub(super) struct ReplyResources<'a> {
     pub key: Option<&'a MacKey>,
     pub delayed: &'a mut DelayQueue,
     pub counters: &'a mut EchoCounters,
@@ -58,7 +58,7 @@ pub(super) struct EchoContext<'a> {
 
 /// Builder of the reply to one datagram.
 pub(super) struct ReplyBuilder<'a, 'd> {
-    pub context: EchoContext<'a>,
+    pub context: ReplyResources<'a>,
     pub session: &'a mut EchoSession,
     pub payload_kind: PayloadKind,
     pub datagram: &'a Datagram<'d>,
@@ -72,7 +72,7 @@ impl ReplyBuilder<'_, '_> {
         &mut self,
         effects: PathEffects,
         actions: &mut DatagramActions<EchoEvent>,
-    ) -> Result<(), EchoRefusal> {
+    ) -> Result<(), EchoRejectReason> {
         let Datagram { peer, bytes, received_at: at, .. } = *self.datagram;
         let mut scratch = std::mem::take(self.context.scratch);
         scratch.clear();
@@ -99,7 +99,7 @@ impl ReplyBuilder<'_, '_> {
     }
 
     /// Sends the reply without impairments, built directly in the send buffer.
-    pub(super) fn send_unimpaired(&mut self, actions: &mut DatagramActions<EchoEvent>) -> Result<(), EchoRefusal> {
+    pub(super) fn send_unimpaired(&mut self, actions: &mut DatagramActions<EchoEvent>) -> Result<(), EchoRejectReason> {
         let request = self.datagram.bytes;
         let mut result = Ok(());
         actions.send(Transmit::reply(self.datagram, self.ordinal), |out| {
@@ -139,7 +139,7 @@ impl ReplyBuilder<'_, '_> {
     }
 
     /// Turns the bytes of the request into the reply.
-    fn build(&mut self, bytes: &mut [u8], effects: PathEffects) -> Result<(), EchoRefusal> {
+    fn build(&mut self, bytes: &mut [u8], effects: PathEffects) -> Result<(), EchoRejectReason> {
         let corrupted = effects.inbound.bit_flip.inspect(|flip| flip.apply(bytes)).is_some();
         match self.payload_kind {
             PayloadKind::Text => text::make_uppercase(bytes),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::ledger::{InFlight, Ledger, ProbeOutcome};
+use super::ledger::{Ledger, ProbeOutcome, RecentOutcomes};
 use super::one_way::{OneWay, OneWayStatistics};
 use crate::stats::{DurationSummary, JitterEstimator, Ratio, ReorderCounter, Series};
 use crate::time::{Moment, nanoseconds, serialize_ns};
@@ -111,7 +111,8 @@ impl Measurements {
         let (lost, late) = (count(ProbeOutcome::Lost), count(ProbeOutcome::Late));
         // With probes in flight, loss covers only those whose timeout has passed: of the more recent ones the
         // replies are known but not the losses.
-        let recent = if count(ProbeOutcome::Waiting) > 0 { ledger.in_flight(now) } else { InFlight::default() };
+        let recent =
+            if count(ProbeOutcome::Waiting) > 0 { ledger.recent_outcomes(now) } else { RecentOutcomes::default() };
         // A probe that was not sent cannot be lost; if all were refused, nothing was measured.
         let decided = count(ProbeOutcome::Answered) + late + lost - recent.answered - recent.late;
         let refused = if decided > 0 { count(ProbeOutcome::Refused) - recent.refused } else { 0 };

@@ -10,7 +10,7 @@ pub(super) const RESTART_THRESHOLD: Duration = Duration::from_millis(100);
 
 /// Number, spacing and timeouts of the probes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct SenderConfig {
+pub(crate) struct PingConfig {
     /// Number of probes; `None` is unlimited.
     pub count: Option<u64>,
     /// Time between probes; with zero, the next is sent as soon as the in-flight limit allows.
@@ -30,7 +30,7 @@ pub(crate) struct SenderConfig {
     pub linger: Duration,
 }
 
-impl SenderConfig {
+impl PingConfig {
     /// The textbook's ten pings, one per second, with a timeout of one second.
     pub(crate) fn textbook() -> Self {
         Self {

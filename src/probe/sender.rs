@@ -10,11 +10,11 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::event::{RttClock, SenderEvent};
+use super::event::{PingEvent, RttClock};
 use super::ledger::{Ledger, MAX_TRACKED, ProbeOutcome};
 use super::matching::match_reply;
 use super::report::{Measurements, PingStatistics};
-use super::schedule::{RESTART_THRESHOLD, Schedule, SenderConfig};
+use super::schedule::{PingConfig, RESTART_THRESHOLD, Schedule};
 use super::stamp::Reflection;
 use super::wire::{ProbeEncoding, ReplyMatch};
 use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
@@ -31,8 +31,8 @@ const MAX_RETAINED_SOCKETS: usize = 16;
 const SEND_ERROR_BACKOFF: Duration = Duration::from_millis(10);
 
 /// Ping client of one target.
-pub(crate) struct Sender {
-    config: SenderConfig,
+pub(crate) struct PingClient {
+    config: PingConfig,
     encoding: ProbeEncoding,
     peer: SocketAddr,
     ledger: Ledger,
@@ -44,13 +44,13 @@ pub(crate) struct Sender {
     answered_sockets: VecDeque<u64>,
 }
 
-impl Sender {
+impl PingClient {
     /// Creates a client of `peer` whose first probe is due at `start`.
-    pub(crate) fn new(config: SenderConfig, encoding: ProbeEncoding, peer: SocketAddr, start: Moment) -> Self {
+    pub(crate) fn new(config: PingConfig, encoding: ProbeEncoding, peer: SocketAddr, start: Moment) -> Self {
         let in_flight = if encoding.is_fixed_message() { 1 } else { config.max_in_flight.clamp(1, MAX_TRACKED) };
         Self {
             ledger: Ledger::new(config.timeout, config.linger),
-            config: SenderConfig { max_in_flight: in_flight, ..config },
+            config: PingConfig { max_in_flight: in_flight, ..config },
             encoding,
             peer,
             schedule: Schedule::new(start),
@@ -110,20 +110,20 @@ impl Sender {
     }
 
     /// Detects that the wall clock was set or that this process was stalled.
-    fn detect_clock_changes(&mut self, now: Moment, actions: &mut DatagramActions<SenderEvent>) {
+    fn detect_clock_changes(&mut self, now: Moment, actions: &mut DatagramActions<PingEvent>) {
         if let Some(step_ns) = clock_step(self.last_turn, now) {
-            actions.emit(|| SenderEvent::ClockStep { step_ns });
+            actions.emit(|| PingEvent::ClockStep { step_ns });
         }
         self.last_turn = now;
         let limit = self.config.interval.max(RESTART_THRESHOLD);
         if let Some(gap) = self.next_send_at().map(|ready| now - ready).filter(|gap| *gap > limit) {
             self.schedule.restart(now);
             self.measurements.paused += gap;
-            actions.emit(|| SenderEvent::ClockGap { gap });
+            actions.emit(|| PingEvent::ClockGap { gap });
         }
     }
 
-    fn send_due(&mut self, now: Moment, actions: &mut DatagramActions<SenderEvent>) {
+    fn send_due(&mut self, now: Moment, actions: &mut DatagramActions<PingEvent>) {
         for _ in 0..PROBES_PER_TURN {
             if self.next_send_at().is_none_or(|ready| now < ready) {
                 return;
@@ -142,7 +142,7 @@ impl Sender {
         }
     }
 
-    fn send(&mut self, slip: Duration, now: Moment, actions: &mut DatagramActions<SenderEvent>) {
+    fn send(&mut self, slip: Duration, now: Moment, actions: &mut DatagramActions<PingEvent>) {
         let seq = self.ledger.record_sent(now);
         self.measurements.slip.push(slip);
         let socket = if self.encoding.is_fixed_message() { seq } else { 0 };
@@ -152,7 +152,7 @@ impl Sender {
             self.encoding.write(seq, now.wall(), out);
             bytes = out.len() - before;
         });
-        actions.emit(|| SenderEvent::Sent { seq, bytes, slip });
+        actions.emit(|| PingEvent::Sent { seq, bytes, slip });
     }
 
     /// Handles an intact reply.
@@ -162,7 +162,7 @@ impl Sender {
         reflection: Option<Reflection>,
         datagram: &Datagram<'_>,
         now: Moment,
-        actions: &mut DatagramActions<SenderEvent>,
+        actions: &mut DatagramActions<PingEvent>,
     ) {
         let Some(probe) = self.ledger.probe(seq).copied() else {
             return;
@@ -176,7 +176,7 @@ impl Sender {
         }
         if !is_first {
             self.measurements.duplicates += 1;
-            actions.emit(|| SenderEvent::Duplicate { seq });
+            actions.emit(|| PingEvent::Duplicate { seq });
             return;
         }
         let timestamps = Timestamps {
@@ -201,7 +201,7 @@ impl Sender {
         seq: u64,
         timestamps: &Timestamps,
         bytes: usize,
-        actions: &mut DatagramActions<SenderEvent>,
+        actions: &mut DatagramActions<PingEvent>,
     ) {
         let sample = timestamps.rtt_sample();
         let rtt = sample.rtt;
@@ -218,38 +218,38 @@ impl Sender {
             let clock = if sample.host_delay.is_some() { RttClock::Kernel } else { RttClock::Monotonic };
             let clock_step = sample.clock_stepped;
             self.set_outcome(seq, ProbeOutcome::Answered, timestamps.read);
-            actions.emit(|| SenderEvent::Reply { seq, rtt, clock, reordered, clock_step, bytes });
+            actions.emit(|| PingEvent::Reply { seq, rtt, clock, reordered, clock_step, bytes });
         } else {
             measurements.late_rtt.push(rtt);
             self.set_outcome(seq, ProbeOutcome::Late, timestamps.read);
-            actions.emit(|| SenderEvent::Late { seq, rtt, reordered });
+            actions.emit(|| PingEvent::Late { seq, rtt, reordered });
         }
     }
 }
 
 /// Closes the socket of a fixed-message probe.
-fn retire(encoding: &ProbeEncoding, seq: u64, actions: &mut DatagramActions<SenderEvent>) {
+fn retire(encoding: &ProbeEncoding, seq: u64, actions: &mut DatagramActions<PingEvent>) {
     if encoding.is_fixed_message() {
         actions.retire(seq);
     }
 }
 
-impl DatagramProtocol for Sender {
-    type Event = SenderEvent;
+impl DatagramProtocol for PingClient {
+    type Event = PingEvent;
 
-    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, actions: &mut DatagramActions<SenderEvent>) {
+    fn received(&mut self, datagram: &Datagram<'_>, now: Moment, actions: &mut DatagramActions<PingEvent>) {
         match match_reply(&self.encoding, self.peer, &self.ledger, datagram, &mut self.scratch) {
             Ok((seq, ReplyMatch::Intact(reflection))) => {
                 self.on_reply(seq, reflection, datagram, now, actions);
             }
             Ok((seq, ReplyMatch::Corrupt | ReplyMatch::NoMatch)) => {
                 self.measurements.corrupt += 1;
-                actions.emit(|| SenderEvent::Corrupt { seq });
+                actions.emit(|| PingEvent::Corrupt { seq });
             }
             Err(reason) => {
                 self.measurements.foreign += 1;
                 let bytes = datagram.bytes.len();
-                actions.emit(|| SenderEvent::Foreign { reason, bytes });
+                actions.emit(|| PingEvent::Foreign { reason, bytes });
             }
         }
     }
@@ -258,7 +258,7 @@ impl DatagramProtocol for Sender {
         self.ledger.record_kernel_sent(ticket, at);
     }
 
-    fn failed(&mut self, failure: &TransmitError<'_>, now: Moment, actions: &mut DatagramActions<SenderEvent>) {
+    fn failed(&mut self, failure: &TransmitError<'_>, now: Moment, actions: &mut DatagramActions<PingEvent>) {
         let (seq, outcome, error) = match *failure {
             TransmitError::NotSent { ticket, error } => (Some(ticket), ProbeOutcome::SendError, error),
             TransmitError::Unreachable { socket, error, bytes } => {
@@ -285,17 +285,17 @@ impl DatagramProtocol for Sender {
         retire(&self.encoding, seq, actions);
         let error = error.to_string();
         actions.emit(|| match outcome {
-            ProbeOutcome::SendError => SenderEvent::SendError { seq, error },
-            _ => SenderEvent::Refused { seq, error },
+            ProbeOutcome::SendError => PingEvent::SendError { seq, error },
+            _ => PingEvent::Refused { seq, error },
         });
     }
 
-    fn overflowed(&mut self, count: u64, _now: Moment, actions: &mut DatagramActions<SenderEvent>) {
+    fn overflowed(&mut self, count: u64, _now: Moment, actions: &mut DatagramActions<PingEvent>) {
         self.measurements.local_drops += count;
-        actions.emit(|| SenderEvent::LocalDrop { count });
+        actions.emit(|| PingEvent::LocalDrop { count });
     }
 
-    fn woken(&mut self, now: Moment, actions: &mut DatagramActions<SenderEvent>) {
+    fn woken(&mut self, now: Moment, actions: &mut DatagramActions<PingEvent>) {
         self.detect_clock_changes(now, actions);
         while let Some(due) = self.ledger.next_timeout().filter(|due| *due <= now) {
             let was_full = self.is_window_full();
@@ -305,7 +305,7 @@ impl DatagramProtocol for Sender {
             if was_full {
                 self.schedule.window_freed_at = due.max(self.schedule.window_freed_at);
             }
-            actions.emit(|| SenderEvent::Lost { seq });
+            actions.emit(|| PingEvent::Lost { seq });
         }
         self.ledger.close_expired(now, |seq| retire(&self.encoding, seq, actions));
         self.schedule.rebase(self.config.interval);

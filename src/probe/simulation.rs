@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Echo, EchoConfig, PingStatistics, ProbeEncoding, Sender, SenderConfig, SenderEvent};
+use super::{EchoConfig, EchoServer, PingClient, PingConfig, PingEvent, PingStatistics, ProbeEncoding};
 use crate::impair::{CopyOutcome, Impairment, PathState};
 use crate::protocol::{Datagram, DatagramActions, DatagramProtocol};
 use crate::time::Moment;
@@ -42,21 +42,21 @@ struct SimulatedDatagram {
 }
 
 struct Simulation {
-    sender: Sender,
-    echo: Echo,
+    sender: PingClient,
+    echo: EchoServer,
     up: Path,
     down: Path,
     in_flight: BinaryHeap<Reverse<SimulatedDatagram>>,
     sequence: u64,
-    events: Vec<SenderEvent>,
+    events: Vec<PingEvent>,
 }
 
 impl Simulation {
-    fn new(config: SenderConfig, encoding: ProbeEncoding, echo_config: EchoConfig, network: &Impairment) -> Self {
+    fn new(config: PingConfig, encoding: ProbeEncoding, echo_config: EchoConfig, network: &Impairment) -> Self {
         let reverse = Impairment { seed: network.seed + 1, ..network.clone() };
         Self {
-            sender: Sender::new(config, encoding, SERVER, START),
-            echo: Echo::new(echo_config, Arc::default()),
+            sender: PingClient::new(config, encoding, SERVER, START),
+            echo: EchoServer::new(echo_config, Arc::default()),
             up: Path::new(network.clone()),
             down: Path::new(reverse),
             in_flight: BinaryHeap::new(),
@@ -66,7 +66,7 @@ impl Simulation {
     }
 
     /// Runs until the client is finished.
-    fn run(mut self) -> (PingStatistics, Vec<SenderEvent>, Echo) {
+    fn run(mut self) -> (PingStatistics, Vec<PingEvent>, EchoServer) {
         let (mut probes, mut replies) = (DatagramActions::new(true), DatagramActions::new(false));
         let mut now = START;
         for _ in 0..10_000_000_u64 {

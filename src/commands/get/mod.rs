@@ -161,7 +161,7 @@ impl Get {
     }
 
     /// Returns true if bodies are counted instead of printed; `-o` still writes them.
-    fn is_probe(&self, style: Style) -> bool {
+    fn counts_bodies(&self, style: Style) -> bool {
         self.count.is_some() || style.format == Format::Json
     }
 }
@@ -182,7 +182,7 @@ impl FetchRun<'_> {
     fn fetch_all(&mut self, mut fetcher: Fetcher, signals: &mut Signals) -> Result<Exit> {
         let started = net::now();
         let count = self.args.count.unwrap_or(1);
-        let is_probe = self.args.is_probe(self.output.style());
+        let is_probe = self.args.counts_bodies(self.output.style());
         let mut exits = Vec::new();
         let mut stopped = None;
         let mut round = 0_u64;
@@ -202,7 +202,7 @@ impl FetchRun<'_> {
             round += 1;
             if stopped.is_none() && (count == 0 || round < count) {
                 let slot = u32::try_from(round).map_or(Duration::MAX, |round| self.args.interval.saturating_mul(round));
-                stopped = self.wait_for_slot(started + slot, signals);
+                stopped = self.wait_until_due(started + slot, signals);
             }
             if self.deadline.is_some_and(|deadline| deadline <= net::now()) {
                 break;
@@ -227,7 +227,7 @@ impl FetchRun<'_> {
     }
 
     /// Waits for the next fetch; a signal ends the wait and the run.
-    fn wait_for_slot(&self, slot: Moment, signals: &mut Signals) -> Option<Exit> {
+    fn wait_until_due(&self, slot: Moment, signals: &mut Signals) -> Option<Exit> {
         let until = self.deadline.map_or(slot, |deadline| deadline.min(slot));
         match signals.wait(Some(until)) {
             net::WakeReason::Signal(signal) => Some(signal.exit()),
@@ -264,7 +264,7 @@ impl FetchRun<'_> {
                 let name = target.file_name()?;
                 Destination::file(&name, self.args.force || self.created_files.contains(&name))
             }
-            None if self.args.is_probe(self.output.style()) => Ok(Destination::Count),
+            None if self.args.counts_bodies(self.output.style()) => Ok(Destination::Count),
             None => Ok(Destination::Stdout { allow_binary: false }),
         }
     }

@@ -226,7 +226,7 @@ impl LoadSummary {
     ) -> Self {
         let mails = counters.exits.values().sum();
         let [accepted, some_refused, refused, deferred, unknown] =
-            [Exit::Success, Exit::RecipientsRefused, Exit::Unavailable, Exit::TemporaryFailure, Exit::OutcomeUnknown]
+            [Exit::Success, Exit::RecipientsRejected, Exit::Unavailable, Exit::TemporaryFailure, Exit::OutcomeUnknown]
                 .map(|exit| counters.count(exit));
         let stages = counters.stages.iter().filter_map(|(stage, series)| Some((*stage, series.summary()?)));
         Self {

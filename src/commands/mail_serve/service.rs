@@ -46,7 +46,9 @@ impl MailService {
     }
 }
 
-fn refused_event(server::RejectedCommand { client, stage, command, reply }: server::RejectedCommand) -> MailServeEvent {
+fn rejected_event(
+    server::RejectedCommand { client, stage, command, reply }: server::RejectedCommand,
+) -> MailServeEvent {
     MailServeEvent::Refused(Refused {
         time: net::now(),
         session: client.session,
@@ -110,7 +112,7 @@ impl Service for MailService {
             }
             ServerEvent::Rejected(rejected) => {
                 self.counters.refused += 1;
-                self.events_wanted.then(|| refused_event(rejected))
+                self.events_wanted.then(|| rejected_event(rejected))
             }
             ServerEvent::Login { client, user, mechanism, succeeded: ok } => {
                 self.counters.logins += u64::from(ok);

@@ -8,39 +8,39 @@ use serde::Serialize;
 
 use crate::commands::report::{self, plural};
 use crate::output::Escaped;
-use crate::probe::{ForeignReason, OneWayStatistics, PingStatistics, RttClocks, Sender, SenderEvent};
+use crate::probe::{ForeignReason, OneWayStatistics, PingClient, PingEvent, PingStatistics, RttClocks};
 use crate::time::{HumanDuration, serialize_ns};
 
-pub(super) type PingReport = report::TargetReport<SenderEvent, Summary>;
+pub(super) type PingReport = report::TargetReport<PingEvent, Summary>;
 
-impl fmt::Display for SenderEvent {
+impl fmt::Display for PingEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let out_of_order = |reordered: &bool| if *reordered { ", out of order" } else { "" };
         match self {
-            SenderEvent::Sent { seq, bytes, .. } => write!(f, "sent {seq}: {bytes} {}", byte_unit(*bytes)),
-            SenderEvent::Reply { seq, rtt, reordered, clock_step, .. } => {
+            PingEvent::Sent { seq, bytes, .. } => write!(f, "sent {seq}: {bytes} {}", byte_unit(*bytes)),
+            PingEvent::Reply { seq, rtt, reordered, clock_step, .. } => {
                 let stepped = if *clock_step { ", wall clock set meanwhile" } else { "" };
                 write!(f, "reply {seq}: {}{}{stepped}", HumanDuration(*rtt), out_of_order(reordered))
             }
-            SenderEvent::Lost { seq } => write!(f, "lost {seq}: request timed out"),
-            SenderEvent::Late { seq, rtt, reordered } => {
+            PingEvent::Lost { seq } => write!(f, "lost {seq}: request timed out"),
+            PingEvent::Late { seq, rtt, reordered } => {
                 write!(f, "late reply {seq}: {}{}", HumanDuration(*rtt), out_of_order(reordered))
             }
-            SenderEvent::Duplicate { seq } => write!(f, "duplicate reply {seq}"),
-            SenderEvent::Corrupt { seq } => write!(f, "corrupted reply {seq}"),
-            SenderEvent::Foreign { reason, bytes } => {
+            PingEvent::Duplicate { seq } => write!(f, "duplicate reply {seq}"),
+            PingEvent::Corrupt { seq } => write!(f, "corrupted reply {seq}"),
+            PingEvent::Foreign { reason, bytes } => {
                 write!(f, "unexpected datagram, {bytes} {}: {}", byte_unit(*bytes), foreign_reason(*reason))
             }
-            SenderEvent::Refused { seq, error } => write!(f, "refused {seq}: {}", strip_os_error_code(error)),
-            SenderEvent::SendError { seq, error } => write!(f, "could not send {seq}: {}", strip_os_error_code(error)),
-            SenderEvent::ClockGap { gap } => {
+            PingEvent::Refused { seq, error } => write!(f, "refused {seq}: {}", strip_os_error_code(error)),
+            PingEvent::SendError { seq, error } => write!(f, "could not send {seq}: {}", strip_os_error_code(error)),
+            PingEvent::ClockGap { gap } => {
                 write!(f, "this process was stalled for {}; schedule restarted", HumanDuration(*gap))
             }
-            SenderEvent::ClockStep { step_ns } => {
+            PingEvent::ClockStep { step_ns } => {
                 let step = HumanDuration(Duration::from_nanos(step_ns.unsigned_abs()));
                 write!(f, "the wall clock was set {} by {step}", if *step_ns < 0 { "back" } else { "forward" })
             }
-            SenderEvent::LocalDrop { count } => {
+            PingEvent::LocalDrop { count } => {
                 write!(f, "{count} {} dropped: receive buffer full", plural(*count, "datagram", "datagrams"))
             }
         }
@@ -179,7 +179,7 @@ fn write_one_way(ways: &OneWayStatistics, f: &mut fmt::Formatter<'_>) -> fmt::Re
 }
 
 /// Status line of a terminal.
-pub(super) fn status_line<'s>(senders: impl Iterator<Item = &'s Sender>, elapsed: Duration) -> String {
+pub(super) fn status_line<'s>(senders: impl Iterator<Item = &'s PingClient>, elapsed: Duration) -> String {
     let (mut sent, mut received, mut lost) = (0, 0, 0);
     let mut rtts = String::new();
     for sender in senders {
@@ -217,26 +217,26 @@ pub(super) fn interim_line(target: &str, report: &PingStatistics, elapsed: Durat
 #[cfg(test)]
 mod tests {
     use super::PingReport;
-    use crate::probe::SenderEvent;
+    use crate::probe::PingEvent;
     use std::time::Duration;
 
-    fn line(event: SenderEvent, is_alone: bool) -> String {
+    fn line(event: PingEvent, is_alone: bool) -> String {
         PingReport::event(event, "h:1".into(), is_alone).to_string()
     }
 
     #[test]
     fn each_ping_has_its_line() {
-        assert_eq!(line(SenderEvent::Lost { seq: 4 }, true), "lost 4: request timed out");
-        assert_eq!(line(SenderEvent::Lost { seq: 4 }, false), "h:1: lost 4: request timed out");
-        let late = SenderEvent::Late { seq: 3, rtt: Duration::from_millis(1500), reordered: true };
+        assert_eq!(line(PingEvent::Lost { seq: 4 }, true), "lost 4: request timed out");
+        assert_eq!(line(PingEvent::Lost { seq: 4 }, false), "h:1: lost 4: request timed out");
+        let late = PingEvent::Late { seq: 3, rtt: Duration::from_millis(1500), reordered: true };
         assert_eq!(line(late, true), "late reply 3: 1.50 s, out of order");
         let error = "Network is unreachable (os error 101)".to_owned();
-        assert_eq!(line(SenderEvent::SendError { seq: 1, error }, true), "could not send 1: Network is unreachable");
+        assert_eq!(line(PingEvent::SendError { seq: 1, error }, true), "could not send 1: Network is unreachable");
     }
 
     #[test]
     fn json_puts_the_type_first_and_the_target_last() {
-        let line = PingReport::event(SenderEvent::Lost { seq: 4 }, "h:1".into(), true);
+        let line = PingReport::event(PingEvent::Lost { seq: 4 }, "h:1".into(), true);
         assert_eq!(serde_json::to_string(&line).expect("plain data"), r#"{"type":"lost","seq":4,"target":"h:1"}"#);
     }
 }

@@ -23,7 +23,7 @@ use crate::mac::MacKey;
 use crate::net::datagram::{DatagramTimeouts, Endpoint, run_client};
 use crate::net::{self, Signals, SocketOptions};
 use crate::output::{Format, Output, StatusLine, Style};
-use crate::probe::{ProbeEncoding, Sender, SenderConfig, check_size};
+use crate::probe::{PingClient, PingConfig, ProbeEncoding, check_size};
 use crate::time::Moment;
 use events::PingReport;
 use observer::{Observer, TargetRun};
@@ -172,7 +172,7 @@ impl Ping {
         for (index, (target, peer)) in self.targets.iter().zip(&peers).enumerate() {
             let encoding = self.encoding(key.as_ref());
             let config = self.sender_config(*peer, started);
-            let sender = Sender::new(config, encoding, *peer, started + self.stagger(index));
+            let sender = PingClient::new(config, encoding, *peer, started + self.stagger(index));
             endpoints.push(Endpoint::connected(sender, *peer, self.socket_options(), events_wanted || plots)?);
             runs.push(TargetRun { target: target.host_and_port(*peer).into(), plot_data: PlotData::new(plots) });
         }
@@ -188,9 +188,9 @@ impl Ping {
         let ended = run_client(&mut endpoints, timeouts, &mut signals, &mut observer);
         observer.status_line.clear();
         observer.failure?;
-        let senders: Vec<Sender> = endpoints.into_iter().map(Endpoint::into_protocol).collect();
+        let senders: Vec<PingClient> = endpoints.into_iter().map(Endpoint::into_protocol).collect();
         let report = FinalReport {
-            assertions: &self.fail_if,
+            fail_if: &self.fail_if,
             plot: self.plot,
             svg: self.svg.as_deref(),
             elapsed: net::now() - started,
@@ -232,21 +232,21 @@ impl Ping {
     /// Number of pings; `None` is unlimited.
     fn probe_count(&self) -> Option<u64> {
         let unlimited = Some(0);
-        let count = self.count.or(if self.flood { unlimited } else { SenderConfig::textbook().count });
+        let count = self.count.or(if self.flood { unlimited } else { PingConfig::textbook().count });
         count.filter(|count| *count > 0)
     }
 
-    fn sender_config(&self, peer: SocketAddr, started: Moment) -> SenderConfig {
+    fn sender_config(&self, peer: SocketAddr, started: Moment) -> PingConfig {
         // With -i 0, a target that replies or refuses at once would otherwise be flooded.
         let is_unlimited = self.i_own_this_target || peer.ip().to_canonical().is_loopback();
-        let config = SenderConfig {
+        let config = PingConfig {
             count: self.probe_count(),
             min_interval: if is_unlimited { Duration::ZERO } else { MIN_REMOTE_INTERVAL },
             deadline: self.deadline.map(|deadline| started + deadline),
             interval: self.interval,
             timeout: self.timeout,
             linger: self.linger.unwrap_or(self.timeout),
-            ..SenderConfig::textbook()
+            ..PingConfig::textbook()
         };
         match (self.flood, self.interval.is_zero()) {
             (true, _) => config.flood(usize::from(self.window)),

@@ -8,7 +8,7 @@ use super::plot_data::PlotData;
 use crate::error::Result;
 use crate::net::datagram::{DatagramObserver, Endpoint};
 use crate::output::{Format, Output, StatusLine};
-use crate::probe::{Sender, SenderEvent};
+use crate::probe::{PingClient, PingEvent};
 use crate::time::Moment;
 
 /// Output state of one target.
@@ -29,8 +29,8 @@ pub(super) struct Observer {
     pub failure: Result<()>,
 }
 
-impl DatagramObserver<Sender> for Observer {
-    fn on_event(&mut self, index: usize, event: SenderEvent) {
+impl DatagramObserver<PingClient> for Observer {
+    fn on_event(&mut self, index: usize, event: PingEvent) {
         let is_alone = self.runs.len() == 1;
         let Some(run) = self.runs.get_mut(index) else { return };
         run.plot_data.on_event(&event);
@@ -38,7 +38,7 @@ impl DatagramObserver<Sender> for Observer {
         let is_shown = self.events_wanted
             && (self.output.style().format == Format::Json
                 || self.output.style().verbose > 0
-                || !matches!(event, SenderEvent::Sent { .. }));
+                || !matches!(event, PingEvent::Sent { .. }));
         if is_shown && self.failure.is_ok() {
             let report = PingReport::event(event, Arc::clone(&run.target), is_alone);
             let (output, failure) = (&mut self.output, &mut self.failure);
@@ -46,7 +46,7 @@ impl DatagramObserver<Sender> for Observer {
         }
     }
 
-    fn on_turn(&mut self, endpoints: &mut [Endpoint<Sender>], now: Moment) -> ControlFlow<()> {
+    fn on_turn(&mut self, endpoints: &mut [Endpoint<PingClient>], now: Moment) -> ControlFlow<()> {
         self.status_line
             .update(now, || events::status_line(endpoints.iter().map(Endpoint::protocol), now - self.started));
         let is_over = endpoints.iter().all(|endpoint| endpoint.protocol().is_finished());
@@ -57,7 +57,7 @@ impl DatagramObserver<Sender> for Observer {
         }
     }
 
-    fn on_status_request(&mut self, endpoints: &mut [Endpoint<Sender>], now: Moment) {
+    fn on_status_request(&mut self, endpoints: &mut [Endpoint<PingClient>], now: Moment) {
         for (endpoint, run) in endpoints.iter().zip(&self.runs) {
             let snapshot = events::interim_line(&run.target, &endpoint.protocol().statistics(), now - self.started);
             let output = &self.output;

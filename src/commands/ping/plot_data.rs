@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::output::{Chart, Marker, histogram, spark_line};
-use crate::probe::SenderEvent;
+use crate::probe::PingEvent;
 
 /// Maximum number of pings kept for plotting.
 const MAX_MARKERS: usize = 100_000;
@@ -26,13 +26,13 @@ impl PlotData {
     }
 
     /// Records the outcome of a ping; a late reply replaces its loss.
-    pub(super) fn on_event(&mut self, event: &SenderEvent) {
+    pub(super) fn on_event(&mut self, event: &PingEvent) {
         let (seq, marker) = match event {
-            SenderEvent::Reply { seq, rtt, .. } => (*seq, Marker::Answered(*rtt)),
-            SenderEvent::Late { seq, rtt, .. } => (*seq, Marker::Late(*rtt)),
-            SenderEvent::Lost { seq } => (*seq, Marker::Lost),
-            SenderEvent::Refused { seq, .. } => (*seq, Marker::Refused),
-            SenderEvent::SendError { seq, .. } => (*seq, Marker::NotSent),
+            PingEvent::Reply { seq, rtt, .. } => (*seq, Marker::Answered(*rtt)),
+            PingEvent::Late { seq, rtt, .. } => (*seq, Marker::Late(*rtt)),
+            PingEvent::Lost { seq } => (*seq, Marker::Lost),
+            PingEvent::Refused { seq, .. } => (*seq, Marker::Refused),
+            PingEvent::SendError { seq, .. } => (*seq, Marker::NotSent),
             _ => return,
         };
         if !self.enabled {
@@ -69,14 +69,14 @@ pub(super) fn svg_chart(targets: &[(&str, &PlotData)]) -> String {
 mod tests {
     use super::{MAX_MARKERS, PlotData};
     use crate::output::Marker;
-    use crate::probe::SenderEvent;
+    use crate::probe::PingEvent;
     use std::time::Duration;
 
     #[test]
     fn a_late_reply_replaces_its_loss() {
         let mut data = PlotData::new(true);
-        data.on_event(&SenderEvent::Lost { seq: 1 });
-        data.on_event(&SenderEvent::Late { seq: 1, rtt: Duration::from_secs(2), reordered: false });
+        data.on_event(&PingEvent::Lost { seq: 1 });
+        data.on_event(&PingEvent::Late { seq: 1, rtt: Duration::from_secs(2), reordered: false });
         assert_eq!(data.markers(), [(1, Marker::Late(Duration::from_secs(2)))]);
     }
 
@@ -85,7 +85,7 @@ mod tests {
         let mut data = PlotData::new(true);
         let limit = MAX_MARKERS as u64;
         for seq in 1..=limit + 2 {
-            data.on_event(&SenderEvent::Lost { seq });
+            data.on_event(&PingEvent::Lost { seq });
         }
         assert_eq!((data.markers.len(), data.markers().first().map(|marker| marker.0)), (MAX_MARKERS, Some(3)));
     }
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn nothing_is_kept_without_a_plot() {
         let mut data = PlotData::new(false);
-        data.on_event(&SenderEvent::Lost { seq: 1 });
+        data.on_event(&PingEvent::Lost { seq: 1 });
         assert!(data.plot().is_empty());
     }
 }

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::datagram::StopReason;
 use crate::output::{Format, Output};
-use crate::probe::{PingStatistics, Sender};
+use crate::probe::{PingClient, PingStatistics};
 
 /// Figures that `--fail-if` accepts.
 pub(super) const FIGURES: &KnownFigures = &[
@@ -41,7 +41,7 @@ pub(super) const FIGURES: &KnownFigures = &[
 
 /// Failure conditions and plots at the end of a run.
 pub(super) struct FinalReport<'p> {
-    pub assertions: &'p [FailIf],
+    pub fail_if: &'p [FailIf],
     /// Plot even if stdout is not a terminal.
     pub plot: bool,
     /// File to write a chart to.
@@ -52,7 +52,7 @@ pub(super) struct FinalReport<'p> {
 
 impl FinalReport<'_> {
     /// Writes plots and summaries, and returns the exit code.
-    pub(super) fn write(&self, senders: &[Sender], runs: &[TargetRun], mut output: Output) -> Result<Exit> {
+    pub(super) fn write(&self, senders: &[PingClient], runs: &[TargetRun], mut output: Output) -> Result<Exit> {
         if let Some(file) = self.svg {
             let charts: Vec<_> = runs.iter().map(|run| (&*run.target, &run.plot_data)).collect();
             disk::replace(file, plot_data::svg_chart(&charts).as_bytes())?;
@@ -73,7 +73,7 @@ impl FinalReport<'_> {
     }
 
     /// Returns the exit code of one target and reports the failure conditions that hold.
-    fn evaluate_target(&self, sender: &Sender, report: &PingStatistics, target: &str, output: &mut Output) -> Exit {
+    fn evaluate_target(&self, sender: &PingClient, report: &PingStatistics, target: &str, output: &mut Output) -> Exit {
         let mut exit = match self.ended {
             _ if report.received > 0 => Exit::Success,
             // Interrupted before any ping had an outcome.
@@ -85,7 +85,7 @@ impl FinalReport<'_> {
         if exit == Exit::Unavailable {
             output.report_error(&all_refused_error(target));
         }
-        for assertion in self.assertions {
+        for assertion in self.fail_if {
             if let Err(broken) = assertion.check(|name| figure(sender, name)) {
                 output.report_error(&broken.with_context(target));
                 // Any error code takes precedence over a failure condition that holds.
@@ -103,7 +103,7 @@ fn all_refused_error(target: &str) -> Error {
 }
 
 /// Looks up a figure by its name in `--fail-if`.
-fn figure(sender: &Sender, name: &str) -> Option<Figure> {
+fn figure(sender: &PingClient, name: &str) -> Option<Figure> {
     let report = sender.statistics();
     if let Some(part) = name.strip_prefix("rtt.") {
         return statistic(sender.round_trips(), part).flatten();

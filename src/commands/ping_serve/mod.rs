@@ -20,7 +20,7 @@ use crate::impair::{BitRate, Direction, Distribution, Impairment, Jitter, LossMo
 use crate::net::datagram::{DatagramObserver, DatagramServerConfig, Endpoint, serve};
 use crate::net::{self, Address, DatagramSockets, Signals};
 use crate::output::{Output, Recorder, Style};
-use crate::probe::{Echo, EchoConfig, EchoEvent, MAX_UDP_PAYLOAD};
+use crate::probe::{EchoConfig, EchoEvent, EchoServer, MAX_UDP_PAYLOAD};
 use crate::protocol::DatagramProtocol as _;
 use crate::time::Moment;
 use events::{Listening, PingServeEvent, PingServeReport, Summary};
@@ -206,10 +206,10 @@ impl PingServe {
         let client_count = Arc::new(AtomicU32::new(0));
         let totals = Mutex::new(Totals::default());
         let make = || {
-            let echo = Echo::new(echo_config.clone(), Arc::clone(&client_count));
+            let echo = EchoServer::new(echo_config.clone(), Arc::clone(&client_count));
             (echo, Observer { recorder: recorder.clone(), remaining: echo_config.remaining.clone() })
         };
-        let finish = |echo: Echo, _: Observer| totals.lock().unwrap_or_else(PoisonError::into_inner).add(&echo);
+        let finish = |echo: EchoServer, _: Observer| totals.lock().unwrap_or_else(PoisonError::into_inner).add(&echo);
         serve(server_config, signals, make, finish)?;
         Ok(totals.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
@@ -223,7 +223,7 @@ struct Totals {
 }
 
 impl Totals {
-    fn add(&mut self, echo: &Echo) {
+    fn add(&mut self, echo: &EchoServer) {
         self.counters.merge(echo.counters());
         self.clients.extend(echo.clients());
     }
@@ -240,17 +240,17 @@ struct Observer {
     remaining: Option<Arc<AtomicU64>>,
 }
 
-impl DatagramObserver<Echo> for Observer {
+impl DatagramObserver<EchoServer> for Observer {
     fn on_event(&mut self, _: usize, event: EchoEvent) {
         self.recorder.emit(PingServeReport::Event(PingServeEvent::Echo(event)));
     }
 
-    fn on_turn(&mut self, endpoints: &mut [Endpoint<Echo>], _: Moment) -> ControlFlow<()> {
+    fn on_turn(&mut self, endpoints: &mut [Endpoint<EchoServer>], _: Moment) -> ControlFlow<()> {
         let is_last = self.remaining.as_ref().is_some_and(|remaining| remaining.load(Ordering::Relaxed) == 0);
         // Delayed replies must still be sent.
         let has_delayed = endpoints.iter().any(|endpoint| endpoint.protocol().wake_at().is_some());
         if is_last && !has_delayed { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    fn on_status_request(&mut self, _: &mut [Endpoint<Echo>], _: Moment) {}
+    fn on_status_request(&mut self, _: &mut [Endpoint<EchoServer>], _: Moment) {}
 }

@@ -13,11 +13,11 @@ use crate::time::Moment;
 
 /// One thread's handle to the root directory and the index file names.
 #[derive(Debug)]
-pub(super) struct Site {
+pub(super) struct SiteHandle {
     shared: Arc<(Root, Vec<String>)>,
 }
 
-impl Site {
+impl SiteHandle {
     pub(super) fn new(shared: Arc<(Root, Vec<String>)>) -> Self {
         Self { shared }
     }
@@ -116,7 +116,7 @@ fn open_error_response(error: OpenError) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use super::Site;
+    use super::SiteHandle;
     use crate::commands::web::{Response, ResponseBody};
     use crate::http::Request;
     use crate::site::Root;
@@ -125,17 +125,17 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    fn site() -> (tempfile::TempDir, Site) {
+    fn site() -> (tempfile::TempDir, SiteHandle) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         fs::create_dir_all(directory.path().join("with index")).expect("created");
         fs::create_dir(directory.path().join("bare")).expect("created");
         fs::write(directory.path().join("a.html"), "hello").expect("written");
         fs::write(directory.path().join("with index/index.htm"), "index").expect("written");
         let root = Root::open(directory.path()).expect("just created");
-        (directory, Site::new(Arc::new((root, vec!["index.html".into(), "index.htm".into()]))))
+        (directory, SiteHandle::new(Arc::new((root, vec!["index.html".into(), "index.htm".into()]))))
     }
 
-    fn respond(site: &Site, first_line: &str, fields: &str) -> Response {
+    fn respond(site: &SiteHandle, first_line: &str, fields: &str) -> Response {
         let head = format!("{first_line} HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
         let request = Request::parse(head.as_bytes()).expect("well-formed");
         site.respond(&request, Moment::new(Duration::ZERO, Duration::from_secs(4_000_000_000)))

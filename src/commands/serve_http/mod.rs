@@ -27,7 +27,7 @@ use crate::net::{
 use crate::output::{Format, Output, Recorder, Style};
 use crate::site::Root;
 use crate::time::Moment;
-use answer::Site;
+use answer::SiteHandle;
 use counters::Counters;
 use events::{Listening, ServeHttpEvent, ServeHttpReport};
 
@@ -208,7 +208,7 @@ impl ServeHttp {
         let quiet = style.quiet;
         let make = || HttpService {
             handler: Rc::new(SiteHandler {
-                site: Site::new(Arc::clone(&site)),
+                site: SiteHandle::new(Arc::clone(&site)),
                 timeouts,
                 request_limit: Arc::clone(&request_limit),
                 events_wanted: self.log != LogFormat::Off && !quiet,
@@ -256,7 +256,7 @@ impl RequestLimit {
 /// Request handler shared by all sessions of one thread.
 #[derive(Debug)]
 struct SiteHandler {
-    site: Site,
+    site: SiteHandle,
     timeouts: HttpTimeouts,
     request_limit: Arc<RequestLimit>,
     events_wanted: bool,

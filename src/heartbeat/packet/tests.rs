@@ -12,7 +12,7 @@ const BEAT: BeatPacket<'_> = BeatPacket {
     sent_at: Duration::from_millis(1_764_000_000_123),
     interval: Duration::from_secs(1),
     multiplier: 3,
-    wants_echo: false,
+    requests_echo: false,
     exit_code: None,
 };
 
@@ -40,7 +40,7 @@ fn an_encoded_packet_parses_to_itself() {
         let echo = kind != PacketKind::Bye;
         for beat in [
             BeatPacket { kind, ..BEAT },
-            BeatPacket { kind, wants_echo: echo, exit_code: (!echo).then_some(0), ..BEAT },
+            BeatPacket { kind, requests_echo: echo, exit_code: (!echo).then_some(0), ..BEAT },
             BeatPacket { kind, name: "gr\u{fc}n/\u{2665}", incarnation: u64::MAX, seq: u64::MAX - 1, ..BEAT },
         ] {
             for key in [None, Some(&key)] {
@@ -129,7 +129,7 @@ fn with_a_key_only_authentic_packets_are_accepted() {
 #[test]
 fn an_echo_has_the_length_of_its_beat_and_is_never_parsed_as_one() {
     let key = MacKey::new(b"sesame");
-    let request = BeatPacket { wants_echo: true, ..BEAT };
+    let request = BeatPacket { requests_echo: true, ..BEAT };
     for key in [None, Some(&key)] {
         for end in ["", "\r\n"] {
             let beat = [&encoded(&request, key), end.as_bytes()].concat();

@@ -20,7 +20,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::{ReceivedBeat, SenderState};
-use crate::heartbeat::event::{Liveness, RejectReason, WatcherEvent};
+use crate::heartbeat::event::{RejectReason, SenderStatus, WatcherEvent};
 use crate::heartbeat::watcher::WatcherConfig;
 use crate::protocol::DatagramActions;
 use crate::time::Moment;
@@ -155,8 +155,8 @@ impl SenderState {
             return Identity::Rejected(RejectReason::Replayed);
         }
         let late = self.timeouts(config).late;
-        let is_live =
-            matches!(self.liveness, Liveness::Up | Liveness::Late) && beat.received_at - run.silent_since < late;
+        let is_live = matches!(self.liveness, SenderStatus::Up | SenderStatus::Late)
+            && beat.received_at - run.silent_since < late;
         if beat.incarnation != run.id {
             return match run.conflicting.filter(|other| other.incarnation == beat.incarnation) {
                 // The accepted incarnation is silent, so the conflicting one replaces it.

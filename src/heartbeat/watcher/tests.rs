@@ -1,7 +1,7 @@
 //! Tests of [`Watcher`] with single datagrams in virtual time.
 
 use super::Watcher;
-use crate::heartbeat::event::{Liveness, RejectReason, WatcherEvent};
+use crate::heartbeat::event::{RejectReason, SenderStatus, WatcherEvent};
 use crate::heartbeat::packet::{BeatPacket, Packet, PacketKind};
 use crate::heartbeat::snapshot::{SNAPSHOT_VERSION, SenderSnapshot, Snapshot};
 use crate::heartbeat::watcher::WatcherConfig;
@@ -65,7 +65,7 @@ impl Fixture {
         self.actions.events().filter(|event| !matches!(event, WatcherEvent::Beat { .. })).collect()
     }
 
-    fn changes(&mut self) -> Vec<(String, Liveness)> {
+    fn changes(&mut self) -> Vec<(String, SenderStatus)> {
         let change =
             |event| if let WatcherEvent::State { name, to, .. } = event { Some((name.to_string(), to)) } else { None };
         self.events().into_iter().filter_map(change).collect()
@@ -90,16 +90,16 @@ fn each_sender_has_its_own_state() {
     assert_eq!(
         bench.changes(),
         [
-            ("a".to_owned(), Liveness::Up),
-            ("b".to_owned(), Liveness::Up),
-            ("b".to_owned(), Liveness::Late),
-            ("a".to_owned(), Liveness::Late),
-            ("b".to_owned(), Liveness::Down),
+            ("a".to_owned(), SenderStatus::Up),
+            ("b".to_owned(), SenderStatus::Up),
+            ("b".to_owned(), SenderStatus::Late),
+            ("a".to_owned(), SenderStatus::Late),
+            ("b".to_owned(), SenderStatus::Down),
         ]
     );
     bench.run_until(10.1);
-    assert_eq!(bench.changes(), [("a".to_owned(), Liveness::Down), ("c".to_owned(), Liveness::Down)]);
-    assert_eq!((bench.watcher.sender_count(), bench.watcher.count_in_state(Liveness::Down)), (3, 3));
+    assert_eq!(bench.changes(), [("a".to_owned(), SenderStatus::Down), ("c".to_owned(), SenderStatus::Down)]);
+    assert_eq!((bench.watcher.sender_count(), bench.watcher.count_in_state(SenderStatus::Down)), (3, 3));
 }
 
 #[test]
@@ -123,12 +123,14 @@ fn a_suspended_watcher_reports_no_sender_down() {
         "{events:?}"
     );
     assert!(
-        !events.iter().any(|event| matches!(event, WatcherEvent::State { to: Liveness::Down | Liveness::Late, .. })),
+        !events
+            .iter()
+            .any(|event| matches!(event, WatcherEvent::State { to: SenderStatus::Down | SenderStatus::Late, .. })),
         "{events:?}"
     );
     bench.run_until(15.0);
     let changes = bench.changes();
-    assert!(changes.contains(&("b".to_owned(), Liveness::Down)), "{changes:?}");
+    assert!(changes.contains(&("b".to_owned(), SenderStatus::Down)), "{changes:?}");
 }
 
 #[test]
@@ -142,7 +144,7 @@ fn a_stall_with_an_empty_socket_extends_the_deadlines() {
     bench.run_until(101.4);
     assert_eq!(bench.changes(), []);
     bench.run_until(120.0);
-    let downs = bench.changes().iter().filter(|change| change.1 == Liveness::Down).count();
+    let downs = bench.changes().iter().filter(|change| change.1 == SenderStatus::Down).count();
     assert_eq!((downs, bench.watcher.counters().stalls), (2, 1));
 }
 
@@ -157,7 +159,7 @@ fn the_stall_threshold_follows_the_shortest_interval() {
         let stalls = events.iter().filter(|event| matches!(event, WatcherEvent::MonitorStall { .. })).count();
         assert_eq!(stalls, usize::from(is_stall), "{events:?}");
         assert!(
-            !events.iter().any(|event| matches!(event, WatcherEvent::State { to: Liveness::Down, .. })),
+            !events.iter().any(|event| matches!(event, WatcherEvent::State { to: SenderStatus::Down, .. })),
             "{events:?}"
         );
     }
@@ -173,7 +175,7 @@ fn a_step_of_our_own_wall_clock_changes_no_state() {
         let line = format!("BEAT a 1 {} {} 1000 3", second + 1, (START.wall() + SECOND * second).as_millis());
         bench.receive(line.as_bytes());
     }
-    assert_eq!(bench.changes(), [("a".to_owned(), Liveness::Up)]);
+    assert_eq!(bench.changes(), [("a".to_owned(), SenderStatus::Up)]);
 }
 
 #[test]
@@ -223,7 +225,7 @@ fn an_echo_goes_back_to_the_requesting_sender_with_the_same_length() {
         sent_at: START.wall(),
         interval: SECOND,
         multiplier: 3,
-        wants_echo: true,
+        requests_echo: true,
         exit_code: None,
     };
     beat.encode(Some(&key), &mut line);
@@ -247,7 +249,7 @@ fn textbook_beats_are_keyed_by_address() {
     assert_eq!(bench.watcher.sender_count(), 2);
     assert_eq!(
         bench.changes(),
-        [("127.0.0.1:5001".to_owned(), Liveness::Up), ("127.0.0.1:5002".to_owned(), Liveness::Up)]
+        [("127.0.0.1:5001".to_owned(), SenderStatus::Up), ("127.0.0.1:5002".to_owned(), SenderStatus::Up)]
     );
 }
 
@@ -279,12 +281,12 @@ fn a_restored_watcher_repeats_no_event_and_keeps_the_downtime() {
         found.map(|(_, record)| record.report(next.now)).expect("known")
     };
     assert_eq!((report("up").counts.lost, report("up").counts.beats), (0, 11));
-    assert_eq!((report("down").state, report("down").expected), (Liveness::Down, true));
+    assert_eq!((report("down").state, report("down").expected), (SenderStatus::Down, true));
     let down_since = Duration::from_millis(report("down").since_ms).saturating_sub(START.wall());
     assert_eq!(down_since, 3 * SECOND);
-    assert_eq!((report("stopped").state, report("stopped").exit), (Liveness::Stopped, Some(4)));
+    assert_eq!((report("stopped").state, report("stopped").exit), (SenderStatus::Stopped, Some(4)));
     next.run_until(70.0);
-    assert_eq!(next.changes(), [("up".to_owned(), Liveness::Late), ("up".to_owned(), Liveness::Down)]);
+    assert_eq!(next.changes(), [("up".to_owned(), SenderStatus::Late), ("up".to_owned(), SenderStatus::Down)]);
 }
 
 #[test]

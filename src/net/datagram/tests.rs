@@ -18,7 +18,7 @@ use crate::net::bind::BindAddress;
 use crate::net::clock::now;
 use crate::net::signals::{Signals, Waker};
 use crate::net::udp::{DatagramSockets, SocketOptions};
-use crate::probe::{Echo, EchoConfig, EchoCounters};
+use crate::probe::{EchoConfig, EchoCounters, EchoServer};
 use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
 use crate::time::Moment;
 
@@ -205,8 +205,8 @@ fn with_echo_server(bind: BindAddress, threads: usize, test: impl FnOnce(&[Socke
     let (done, results) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         let serving = scope.spawn(move || {
-            let make = || (Echo::new(echo_config.clone(), ordinals.clone()), StopWhen(|_: &Echo| false));
-            let finish = |echo: Echo, _| done.send(echo.counters().clone()).expect("the receiver exists");
+            let make = || (EchoServer::new(echo_config.clone(), ordinals.clone()), StopWhen(|_: &EchoServer| false));
+            let finish = |echo: EchoServer, _| done.send(echo.counters().clone()).expect("the receiver exists");
             serve(config, &mut signals, make, finish).expect("threads")
         });
         let tested = std::panic::catch_unwind(AssertUnwindSafe(|| test(&bound)));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use super::{Echo, EchoConfig, EchoEvent, PREFIX_RATE_LIMIT};
+use super::{EchoConfig, EchoEvent, EchoServer, PREFIX_RATE_LIMIT};
 use crate::impair::{DecisionKind, Impairment, LossModel, SeededRandom};
 use crate::mac::MacKey;
 use crate::probe::ntp::ErrorEstimate;
@@ -19,13 +19,13 @@ use crate::time::Moment;
 
 const START: Moment = Moment::new(Duration::from_secs(5), Duration::from_secs(1_764_000_000));
 
-struct Bench {
-    echo: Echo,
+struct Fixture {
+    echo: EchoServer,
     actions: DatagramActions<EchoEvent>,
     now: Moment,
 }
 
-impl Bench {
+impl Fixture {
     fn new(impairment: Impairment) -> Self {
         Self::with_config(EchoConfig {
             impairment,
@@ -37,7 +37,7 @@ impl Bench {
     }
 
     fn with_config(config: EchoConfig) -> Self {
-        Self { echo: Echo::new(config, Arc::default()), actions: DatagramActions::new(true), now: START }
+        Self { echo: EchoServer::new(config, Arc::default()), actions: DatagramActions::new(true), now: START }
     }
 
     fn unimpaired() -> Self {
@@ -91,14 +91,14 @@ fn reflection(bytes: &[u8]) -> Reflection {
 
 #[test]
 fn text_comes_back_in_upper_case() {
-    let mut bench = Bench::unimpaired();
+    let mut bench = Fixture::unimpaired();
     assert_eq!(bench.request(b"Ping 1 1700"), [b"PING 1 1700"]);
     assert_eq!(bench.request("Grüße\x1b".as_bytes()), ["GRüßE\x1b".as_bytes()]);
 }
 
 #[test]
 fn an_empty_datagram_is_answered_and_ends_nothing() {
-    let mut bench = Bench::unimpaired();
+    let mut bench = Fixture::unimpaired();
     assert_eq!(bench.request(b""), [b""]);
     assert_eq!(bench.request(b"a"), [b"A"]);
     assert_eq!(bench.echo.counters().received, 2);
@@ -106,7 +106,7 @@ fn an_empty_datagram_is_answered_and_ends_nothing() {
 
 #[test]
 fn a_truncated_datagram_is_never_answered() {
-    let mut bench = Bench::unimpaired();
+    let mut bench = Fixture::unimpaired();
     let truncated = Datagram { truncated: true, ..datagram(client(), START, b"half of it") };
     bench.echo.received(&truncated, START, &mut bench.actions);
     assert!(bench.replies().is_empty());
@@ -117,7 +117,7 @@ fn a_truncated_datagram_is_never_answered() {
 #[test]
 fn ports_of_services_that_reply_to_anything_are_not_answered() {
     let own = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 12_000);
-    let mut bench = Bench::with_config(EchoConfig {
+    let mut bench = Fixture::with_config(EchoConfig {
         impairment: Impairment::none(1),
         key: None,
         own_addresses: vec![own],
@@ -132,7 +132,7 @@ fn ports_of_services_that_reply_to_anything_are_not_answered() {
 
 #[test]
 fn a_loop_between_two_echo_servers_is_broken() {
-    let mut servers = [Bench::unimpaired(), Bench::unimpaired()];
+    let mut servers = [Fixture::unimpaired(), Fixture::unimpaired()];
     let addresses = [remote_client(1), remote_client(2)];
     let mut message = b"PING 1 2".to_vec();
     let mut exchanged = 0;
@@ -151,7 +151,7 @@ fn a_loop_between_two_echo_servers_is_broken() {
 
 #[test]
 fn an_upper_case_probe_is_answered_twenty_times_a_second_and_others_always() {
-    let mut bench = Bench::unimpaired();
+    let mut bench = Fixture::unimpaired();
     let mut same = 0;
     for i in 0..1_000 {
         bench.wait(Duration::from_millis(1));
@@ -164,7 +164,7 @@ fn an_upper_case_probe_is_answered_twenty_times_a_second_and_others_always() {
 
 #[test]
 fn a_hundred_thousand_sources_keep_the_table_at_its_limit_and_an_active_session_in_it() {
-    let mut bench = Bench::unimpaired();
+    let mut bench = Fixture::unimpaired();
     bench.request(&stamp(0, None, 0));
     bench.request(&stamp(1, None, 0));
     for n in 0..100_000 {
@@ -177,7 +177,7 @@ fn a_hundred_thousand_sources_keep_the_table_at_its_limit_and_an_active_session_
 
 #[test]
 fn a_public_server_limits_remote_clients_and_not_loopback() {
-    let mut bench = Bench::with_config(EchoConfig {
+    let mut bench = Fixture::with_config(EchoConfig {
         impairment: Impairment::none(1),
         key: None,
         own_addresses: Vec::new(),
@@ -194,7 +194,7 @@ fn a_public_server_limits_remote_clients_and_not_loopback() {
 
 #[test]
 fn a_full_delay_queue_is_counted() {
-    let mut bench = Bench::new(Impairment { delay: Duration::from_secs(1), ..Impairment::none(1) });
+    let mut bench = Fixture::new(Impairment { delay: Duration::from_secs(1), ..Impairment::none(1) });
     for _ in 0..=delayed::MAX_REPLIES {
         bench.request(b"a");
     }
@@ -209,14 +209,14 @@ fn a_full_delay_queue_is_counted() {
 #[test]
 fn datagrams_beyond_the_requested_count_are_ignored() {
     let remaining = Some(Arc::new(AtomicU64::new(2)));
-    let mut bench = Bench::with_config(EchoConfig { remaining, ..Bench::unimpaired().echo.config.clone() });
+    let mut bench = Fixture::with_config(EchoConfig { remaining, ..Fixture::unimpaired().echo.config.clone() });
     let replies: Vec<_> = (0..3).map(|_| bench.request(b"ping").len()).collect();
     assert_eq!((replies, bench.echo.counters().received), (vec![1, 1, 0], 2));
 }
 
 #[test]
 fn a_send_error_affects_one_peer_only() {
-    let mut bench = Bench::unimpaired();
+    let mut bench = Fixture::unimpaired();
     let error = &std::io::Error::from(std::io::ErrorKind::PermissionDenied);
     bench.echo.failed(&TransmitError::NotSent { ticket: 1, error }, START, &mut bench.actions);
     let refused = TransmitError::Unreachable { socket: 0, error, bytes: &[] };
@@ -228,7 +228,7 @@ fn a_send_error_affects_one_peer_only() {
 
 #[test]
 fn no_reply_is_longer_than_its_request_whatever_the_bytes() {
-    let mut bench = Bench::new(Impairment {
+    let mut bench = Fixture::new(Impairment {
         corrupt: "50%".parse().expect("a probability"),
         loss: LossModel::textbook(),
         direction: "both".parse().expect("a direction"),
@@ -255,7 +255,7 @@ fn no_reply_is_longer_than_its_request_whatever_the_bytes() {
 
 #[test]
 fn clients_are_numbered_by_their_first_appearance() {
-    let mut bench = Bench::unimpaired();
+    let mut bench = Fixture::unimpaired();
     for peer in [remote_client(9), remote_client(3), remote_client(9)] {
         bench.request_from(peer, b"a");
     }
@@ -266,7 +266,7 @@ fn clients_are_numbered_by_their_first_appearance() {
 
 #[test]
 fn events_serialise_with_their_type() {
-    let mut bench = Bench::new(Impairment { loss: LossModel::textbook(), ..Impairment::none(42) });
+    let mut bench = Fixture::new(Impairment { loss: LossModel::textbook(), ..Impairment::none(42) });
     bench.request(b"a");
     let events: Vec<_> = bench.actions.events().collect();
     let json = serde_json::to_string(&events).expect("plain data");

@@ -6,8 +6,8 @@ use std::io::{Error, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{Sender, SenderConfig};
-use crate::probe::event::{ForeignReason, RttClock, SenderEvent};
+use super::{PingClient, PingConfig};
+use crate::probe::event::{ForeignReason, PingEvent, RttClock};
 use crate::probe::wire::ProbeEncoding;
 use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
 use crate::time::Moment;
@@ -22,20 +22,20 @@ fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-struct Bench {
-    sender: Sender,
-    actions: DatagramActions<SenderEvent>,
+struct Fixture {
+    sender: PingClient,
+    actions: DatagramActions<PingEvent>,
     now: Moment,
 }
 
-impl Bench {
-    fn new(config: SenderConfig, encoding: ProbeEncoding) -> Self {
-        let sender = Sender::new(config, encoding, server(), START);
+impl Fixture {
+    fn new(config: PingConfig, encoding: ProbeEncoding) -> Self {
+        let sender = PingClient::new(config, encoding, server(), START);
         Self { sender, actions: DatagramActions::new(true), now: START }
     }
 
     fn textbook() -> Self {
-        Self::new(SenderConfig::textbook(), ProbeEncoding::TEXTBOOK)
+        Self::new(PingConfig::textbook(), ProbeEncoding::TEXTBOOK)
     }
 
     /// Runs an event-loop turn at `time` ms and returns the sent datagrams as (socket, payload).
@@ -64,15 +64,15 @@ impl Bench {
         self.sender.received(&datagram, at, &mut self.actions);
     }
 
-    fn events(&mut self) -> Vec<SenderEvent> {
-        let is_not_sent = |event: &SenderEvent| !matches!(event, SenderEvent::Sent { .. });
+    fn events(&mut self) -> Vec<PingEvent> {
+        let is_not_sent = |event: &PingEvent| !matches!(event, PingEvent::Sent { .. });
         self.actions.events().filter(is_not_sent).collect()
     }
 }
 
 #[test]
 fn ten_probes_are_sent_a_second_apart_and_then_the_client_is_finished() {
-    let mut bench = Bench::textbook();
+    let mut bench = Fixture::textbook();
     for i in 0..10 {
         assert_eq!(bench.sender.wake_at(), Some(START + millis(i * 1_000)));
         let probe = bench.probe(i * 1_000);
@@ -88,34 +88,34 @@ fn ten_probes_are_sent_a_second_apart_and_then_the_client_is_finished() {
 
 #[test]
 fn a_reply_after_its_timeout_is_late_and_never_matches_the_next_probe() {
-    let mut bench = Bench::textbook();
+    let mut bench = Fixture::textbook();
     let first = bench.probe(0);
     bench.probe(1_000);
-    assert!(matches!(bench.events()[..], [SenderEvent::Lost { seq: 1 }]));
+    assert!(matches!(bench.events()[..], [PingEvent::Lost { seq: 1 }]));
     bench.reply(1_200, &first);
-    assert!(matches!(bench.events()[..], [SenderEvent::Late { seq: 1, .. }]));
+    assert!(matches!(bench.events()[..], [PingEvent::Late { seq: 1, .. }]));
     bench.reply(1_300, &first);
-    assert!(matches!(bench.events()[..], [SenderEvent::Duplicate { seq: 1 }]));
+    assert!(matches!(bench.events()[..], [PingEvent::Duplicate { seq: 1 }]));
     let report = bench.sender.statistics();
     assert_eq!((report.late, report.lost, report.waiting, report.rtt), (1, 0, 1, None));
 }
 
 #[test]
 fn a_reply_after_the_linger_time_is_still_late() {
-    let mut bench = Bench::textbook();
+    let mut bench = Fixture::textbook();
     let first = bench.probe(0);
     for time in [1_000, 2_000] {
         bench.probe(time);
     }
     bench.events();
     bench.reply(2_001, &first);
-    assert!(matches!(bench.events()[..], [SenderEvent::Late { seq: 1, rtt, .. }] if rtt == millis(2_001)));
+    assert!(matches!(bench.events()[..], [PingEvent::Late { seq: 1, rtt, .. }] if rtt == millis(2_001)));
     assert_eq!((bench.sender.statistics().lost, bench.sender.statistics().late), (1, 1));
 }
 
 #[test]
 fn an_unrelated_datagram_is_foreign_and_an_altered_reply_is_corrupt() {
-    let mut bench = Bench::textbook();
+    let mut bench = Fixture::textbook();
     let probe = bench.probe(0);
     let elsewhere = SocketAddr::new(Ipv4Addr::new(127, 0, 0, 2).into(), 12_000);
     bench.reply_from(elsewhere, 0, 1, &probe);
@@ -126,16 +126,16 @@ fn an_unrelated_datagram_is_foreign_and_an_altered_reply_is_corrupt() {
     let events = bench.events();
     let reasons = [ForeignReason::Peer, ForeignReason::Content, ForeignReason::NeverSent];
     for (event, expected) in events.iter().zip(reasons) {
-        assert!(matches!(event, SenderEvent::Foreign { reason, .. } if *reason == expected), "{event:?}");
+        assert!(matches!(event, PingEvent::Foreign { reason, .. } if *reason == expected), "{event:?}");
     }
-    assert!(matches!(events[3..], [SenderEvent::Corrupt { seq: 1 }, SenderEvent::Reply { seq: 1, .. }]));
+    assert!(matches!(events[3..], [PingEvent::Corrupt { seq: 1 }, PingEvent::Reply { seq: 1, .. }]));
     assert_eq!((bench.sender.statistics().foreign, bench.sender.statistics().corrupt), (3, 1));
 }
 
 #[test]
 fn fixed_messages_are_matched_by_their_port() {
     let encoding = ProbeEncoding::FixedMessage { message: b"ping".to_vec() };
-    let mut bench = Bench::new(SenderConfig::textbook().stop_and_wait(), encoding);
+    let mut bench = Fixture::new(PingConfig::textbook().stop_and_wait(), encoding);
     assert_eq!(bench.turn_at(0), [(1, b"ping".to_vec())]);
     assert_eq!(bench.turn_at(1_000), [(2, b"ping".to_vec())]);
     bench.reply_from(server(), 1, 1_100, b"PING");
@@ -144,10 +144,10 @@ fn fixed_messages_are_matched_by_their_port() {
     assert!(matches!(
         bench.events()[..],
         [
-            SenderEvent::Lost { seq: 1 },
-            SenderEvent::Late { seq: 1, .. },
-            SenderEvent::Reply { seq: 2, .. },
-            SenderEvent::Duplicate { seq: 1 }
+            PingEvent::Lost { seq: 1 },
+            PingEvent::Late { seq: 1, .. },
+            PingEvent::Reply { seq: 2, .. },
+            PingEvent::Duplicate { seq: 1 }
         ]
     ));
 }
@@ -155,7 +155,7 @@ fn fixed_messages_are_matched_by_their_port() {
 #[test]
 fn the_port_of_a_fixed_message_is_closed_after_sixteen_further_replies() {
     let encoding = ProbeEncoding::FixedMessage { message: b"ping".to_vec() };
-    let mut bench = Bench::new(SenderConfig { count: None, ..SenderConfig::textbook().stop_and_wait() }, encoding);
+    let mut bench = Fixture::new(PingConfig { count: None, ..PingConfig::textbook().stop_and_wait() }, encoding);
     for (seq, time) in (1..=18).zip(0..) {
         assert_eq!(bench.turn_at(time), [(seq, b"ping".to_vec())]);
         bench.reply_from(server(), seq, time, b"PING");
@@ -166,8 +166,8 @@ fn the_port_of_a_fixed_message_is_closed_after_sixteen_further_replies() {
 
 #[test]
 fn quick_replies_do_not_dilute_losses_still_within_their_timeout() {
-    let config = SenderConfig { count: None, interval: millis(100), ..SenderConfig::textbook() };
-    let mut bench = Bench::new(config, ProbeEncoding::TEXTBOOK);
+    let config = PingConfig { count: None, interval: millis(100), ..PingConfig::textbook() };
+    let mut bench = Fixture::new(config, ProbeEncoding::TEXTBOOK);
     for number in 0..25 {
         let probe = bench.probe(number * 100);
         if number % 2 == 0 {
@@ -182,13 +182,13 @@ fn quick_replies_do_not_dilute_losses_still_within_their_timeout() {
 
 #[test]
 fn nothing_is_sent_at_the_deadline_or_before_the_minimum_interval() {
-    let config = SenderConfig {
+    let config = PingConfig {
         count: None,
         deadline: Some(START + millis(10)),
         min_interval: millis(2),
-        ..SenderConfig::textbook()
+        ..PingConfig::textbook()
     };
-    let mut bench = Bench::new(config.stop_and_wait(), ProbeEncoding::TEXTBOOK);
+    let mut bench = Fixture::new(config.stop_and_wait(), ProbeEncoding::TEXTBOOK);
     for time in [0, 2, 4, 6, 8] {
         let probe = bench.probe(time);
         bench.reply(time, &probe);
@@ -199,7 +199,7 @@ fn nothing_is_sent_at_the_deadline_or_before_the_minimum_interval() {
 
 #[test]
 fn an_unreachable_error_after_the_timeout_counts_as_refused() {
-    let mut bench = Bench::textbook();
+    let mut bench = Fixture::textbook();
     let probe = bench.probe(0);
     bench.turn_at(1_000);
     let error = &Error::from(ErrorKind::HostUnreachable);
@@ -211,14 +211,14 @@ fn an_unreachable_error_after_the_timeout_counts_as_refused() {
 
 #[test]
 fn a_reply_received_in_time_while_the_process_was_stopped_is_in_time() {
-    let mut bench = Bench::textbook();
+    let mut bench = Fixture::textbook();
     let probe = bench.probe(0);
     let datagram = Datagram::timestamped(server(), START + millis(20), &probe);
     bench.sender.transmitted(1, START + millis(1));
     bench.sender.received(&datagram, START + millis(5_000), &mut bench.actions);
     let events = bench.events();
     assert!(
-        matches!(events[..], [SenderEvent::Reply { seq: 1, rtt, clock: RttClock::Kernel, .. }] if rtt == millis(19)),
+        matches!(events[..], [PingEvent::Reply { seq: 1, rtt, clock: RttClock::Kernel, .. }] if rtt == millis(19)),
         "{events:?}"
     );
     let report = serde_json::to_value(bench.sender.statistics()).expect("plain data");
@@ -227,20 +227,20 @@ fn a_reply_received_in_time_while_the_process_was_stopped_is_in_time() {
 
 #[test]
 fn a_wall_clock_step_is_reported_and_changes_no_round_trip_time() {
-    let mut bench = Bench::textbook();
+    let mut bench = Fixture::textbook();
     let probe = bench.probe(0);
     let later = Moment::new(Duration::from_millis(100_050), Duration::from_secs(1_600_000_000));
     let datagram = Datagram::timestamped(server(), later, &probe);
     bench.sender.received(&datagram, later, &mut bench.actions);
     bench.sender.woken(later, &mut bench.actions);
     let events = bench.events();
-    assert!(matches!(events[0], SenderEvent::Reply { rtt, clock_step: true, .. } if rtt == millis(50)));
-    assert!(matches!(events[1], SenderEvent::ClockStep { step_ns } if step_ns < 0));
+    assert!(matches!(events[0], PingEvent::Reply { rtt, clock_step: true, .. } if rtt == millis(50)));
+    assert!(matches!(events[1], PingEvent::ClockStep { step_ns } if step_ns < 0));
 }
 
 #[test]
 fn an_unreachable_error_ends_the_quoted_probe_and_is_not_loss() {
-    let mut bench = Bench::textbook();
+    let mut bench = Fixture::textbook();
     let first = bench.probe(0);
     bench.probe(1_000);
     let error = &Error::from(ErrorKind::ConnectionRefused);
@@ -255,11 +255,11 @@ fn an_unreachable_error_ends_the_quoted_probe_and_is_not_loss() {
 
 #[test]
 fn a_probe_the_system_would_not_send_is_a_send_error() {
-    let mut bench = Bench::textbook();
+    let mut bench = Fixture::textbook();
     bench.probe(0);
     let failure = TransmitError::NotSent { ticket: 1, error: &Error::from(ErrorKind::PermissionDenied) };
     bench.sender.failed(&failure, bench.now, &mut bench.actions);
-    assert!(matches!(bench.events()[..], [SenderEvent::SendError { seq: 1, .. }]));
+    assert!(matches!(bench.events()[..], [PingEvent::SendError { seq: 1, .. }]));
     let report = bench.sender.statistics();
     assert_eq!((report.send_errors, report.waiting), (1, 0));
     assert_eq!((report.loss, report.loss_ci95), (None, None), "a probe that was not sent cannot be lost");

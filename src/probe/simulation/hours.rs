@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{SERVER, START, Simulation};
 use crate::impair::{DecisionKind, Distribution, Impairment, Jitter, LossModel, Probability, SeededRandom};
 use crate::mac::MacKey;
-use crate::probe::{EchoConfig, PingStatistics, ProbeEncoding, Sender, SenderConfig, SenderEvent};
+use crate::probe::{EchoConfig, PingClient, PingConfig, PingEvent, PingStatistics, ProbeEncoding};
 use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
 
 fn probability(text: &str) -> Probability {
@@ -36,22 +36,22 @@ fn echo_config(impairment: Impairment) -> EchoConfig {
     EchoConfig { impairment, key: None, own_addresses: vec![SERVER], is_public: false, remaining: None }
 }
 
-fn every_second_for_an_hour() -> SenderConfig {
-    SenderConfig { count: Some(3_600), ..SenderConfig::textbook() }
+fn every_second_for_an_hour() -> PingConfig {
+    PingConfig { count: Some(3_600), ..PingConfig::textbook() }
 }
 
 #[track_caller]
-fn assert_sums(report: &PingStatistics, events: &[SenderEvent]) {
+fn assert_sums(report: &PingStatistics, events: &[PingEvent]) {
     let parts = [report.received, report.late, report.lost, report.refused, report.send_errors, report.waiting];
     assert_eq!(parts.iter().sum::<u64>(), report.sent);
-    let count = |matches: fn(&SenderEvent) -> bool| events.iter().filter(|event| matches(event)).count() as u64;
-    assert_eq!(count(|event| matches!(event, SenderEvent::Sent { .. })), report.sent);
-    assert_eq!(count(|event| matches!(event, SenderEvent::Reply { .. })), report.received);
-    assert_eq!(count(|event| matches!(event, SenderEvent::Late { .. })), report.late);
-    assert_eq!(count(|event| matches!(event, SenderEvent::Lost { .. })), report.lost + report.late);
-    assert_eq!(count(|event| matches!(event, SenderEvent::Duplicate { .. })), report.duplicates);
-    assert_eq!(count(|event| matches!(event, SenderEvent::Corrupt { .. })), report.corrupt);
-    assert_eq!(count(|event| matches!(event, SenderEvent::Foreign { .. })), report.foreign);
+    let count = |matches: fn(&PingEvent) -> bool| events.iter().filter(|event| matches(event)).count() as u64;
+    assert_eq!(count(|event| matches!(event, PingEvent::Sent { .. })), report.sent);
+    assert_eq!(count(|event| matches!(event, PingEvent::Reply { .. })), report.received);
+    assert_eq!(count(|event| matches!(event, PingEvent::Late { .. })), report.late);
+    assert_eq!(count(|event| matches!(event, PingEvent::Lost { .. })), report.lost + report.late);
+    assert_eq!(count(|event| matches!(event, PingEvent::Duplicate { .. })), report.duplicates);
+    assert_eq!(count(|event| matches!(event, PingEvent::Corrupt { .. })), report.corrupt);
+    assert_eq!(count(|event| matches!(event, PingEvent::Foreign { .. })), report.foreign);
 }
 
 #[test]
@@ -74,11 +74,11 @@ fn an_hour_on_a_lossy_network_adds_up_in_every_encoding() {
 
 #[test]
 fn dense_probes_on_a_lossy_network_are_reordered_and_duplicated() {
-    let config = SenderConfig { interval: Duration::from_millis(20), ..every_second_for_an_hour() };
+    let config = PingConfig { interval: Duration::from_millis(20), ..every_second_for_an_hour() };
     let (report, events, _) = Simulation::new(config, ProbeEncoding::TEXTBOOK, unimpaired(), &lossy_network(9)).run();
     assert_sums(&report, &events);
     assert!(report.reordered > 100 && report.duplicates > 50, "{report:?}");
-    assert!(events.iter().all(|event| !matches!(event, SenderEvent::ClockGap { .. })));
+    assert!(events.iter().all(|event| !matches!(event, PingEvent::ClockGap { .. })));
 }
 
 #[test]
@@ -101,12 +101,12 @@ fn the_lost_probes_are_those_of_the_plan() {
             .filter(|planned| planned.dropped.is_some())
             .map(|planned| planned.number)
             .collect();
-        let config = SenderConfig { count: Some(1_000), ..SenderConfig::textbook() };
+        let config = PingConfig { count: Some(1_000), ..PingConfig::textbook() };
         let (report, events, _) =
             Simulation::new(config, ProbeEncoding::TEXTBOOK, echo_config(impairment), &quiet_network()).run();
         let lost: Vec<u64> = events
             .iter()
-            .filter_map(|event| if let SenderEvent::Lost { seq } = event { Some(*seq) } else { None })
+            .filter_map(|event| if let PingEvent::Lost { seq } = event { Some(*seq) } else { None })
             .collect();
         assert_eq!(lost, plan, "{loss}");
         assert_eq!(report.lost, plan.len() as u64);
@@ -149,7 +149,7 @@ fn echo_and_sender_survive_any_bytes() {
     let random = SeededRandom::new(4, 1);
     let encodings = [ProbeEncoding::TEXTBOOK, ProbeEncoding::Stamp { ssid: 0, size: 0, key: None }];
     for encoding in encodings {
-        let mut sender = Sender::new(SenderConfig::textbook(), encoding, SERVER, START);
+        let mut sender = PingClient::new(PingConfig::textbook(), encoding, SERVER, START);
         let mut actions = DatagramActions::new(true);
         sender.woken(START, &mut actions);
         let (_, probe) = actions.transmits().next().expect("the first probe");

@@ -183,7 +183,7 @@ pub(crate) fn exit_for_recipients(recipients: &[RecipientStatus]) -> Exit {
         () if count(DeliveryOutcome::Unknown) > 0 => Exit::OutcomeUnknown,
         () if count(DeliveryOutcome::Deferred) > 0 => Exit::TemporaryFailure,
         () if count(DeliveryOutcome::Refused) == 0 => Exit::Success,
-        () if count(DeliveryOutcome::Accepted) + accepted_at_rcpt > 0 => Exit::RecipientsRefused,
+        () if count(DeliveryOutcome::Accepted) + accepted_at_rcpt > 0 => Exit::RecipientsRejected,
         () => Exit::Unavailable,
     }
 }

@@ -50,7 +50,7 @@ fn with_credentials(config: ClientConfig) -> ClientConfig {
     ClientConfig { credentials: Some(login), ..config }
 }
 
-struct Harness {
+struct Fixture {
     client: ClientSession,
     actions: Actions<ClientEvent>,
     now: Moment,
@@ -66,7 +66,7 @@ enum ClientAction {
     Reset,
 }
 
-impl Harness {
+impl Fixture {
     fn new(config: ClientConfig) -> Self {
         let mut harness = Self {
             client: ClientSession::new(config, START),
@@ -142,7 +142,7 @@ fn failure_exit(result: &SessionResult) -> Option<Exit> {
 
 #[test]
 fn a_message_is_delivered_with_pipelining() {
-    let mut harness = Harness::new(client_config(&["a@x.test", "b@x.test"]));
+    let mut harness = Fixture::new(client_config(&["a@x.test", "b@x.test"]));
     assert_eq!(harness.server_sends("220 mx.test\r\n"), sends("EHLO lab.test\r\n"));
     assert_eq!(
         harness.server_sends(EHLO_REPLY),
@@ -160,7 +160,7 @@ fn a_message_is_delivered_with_pipelining() {
 
 #[test]
 fn without_pipelining_each_command_waits_for_its_reply() {
-    let mut harness = Harness::new(client_config(&["a@x.test", "b@x.test"]));
+    let mut harness = Fixture::new(client_config(&["a@x.test", "b@x.test"]));
     harness.server_sends("220\r\n");
     assert_eq!(harness.server_sends("250\r\n"), sends("MAIL FROM:<me@x.test>\r\n"));
     assert_eq!(harness.server_sends("250\r\n"), sends("RCPT TO:<a@x.test>\r\n"));
@@ -175,7 +175,7 @@ fn without_pipelining_each_command_waits_for_its_reply() {
 #[test]
 fn h1_and_h2_bytes_after_the_220_to_starttls_end_the_session() {
     for extra in ["250-mx.test\r\n250 AUTH PLAIN\r\n", "250-AUTH PLAIN "] {
-        let mut harness = Harness::new(with_credentials(ClientConfig {
+        let mut harness = Fixture::new(with_credentials(ClientConfig {
             security: Security::Starttls,
             ..client_config(&["a@x.test"])
         }));
@@ -193,7 +193,7 @@ fn h3_and_h4_without_starttls_nothing_is_sent() {
     for (offers, code) in
         [("250 AUTH PLAIN\r\n", Exit::Unavailable), ("250-mx\r\n250 starttls\r\n", Exit::TemporaryFailure)]
     {
-        let mut harness = Harness::new(with_credentials(ClientConfig {
+        let mut harness = Fixture::new(with_credentials(ClientConfig {
             security: Security::Starttls,
             ..client_config(&["a@x.test"])
         }));
@@ -210,7 +210,7 @@ fn h3_and_h4_without_starttls_nothing_is_sent() {
 #[test]
 fn h6_after_tls_only_the_second_ehlo_counts() {
     let mut harness =
-        Harness::new(with_credentials(ClientConfig { security: Security::Starttls, ..client_config(&["a@x.test"]) }));
+        Fixture::new(with_credentials(ClientConfig { security: Security::Starttls, ..client_config(&["a@x.test"]) }));
     harness.server_sends("220 mx\r\n");
     harness.server_sends("250-mx\r\n250-STARTTLS\r\n250 AUTH PLAIN\r\n");
     assert_eq!(harness.server_sends("220 go\r\n"), [ClientAction::StartTls]);
@@ -225,7 +225,7 @@ fn h6_after_tls_only_the_second_ehlo_counts() {
 #[test]
 fn h9_h11_and_h20_protocol_violations_are_exit_76() {
     for text in ["250-a\r\n550 b\r\n", "250 a\r\n250 b\r\n", "what?\r\n", "999 x\r\n", &"x".repeat(5_000)] {
-        let mut harness = Harness::new(client_config(&["a@x.test"]));
+        let mut harness = Fixture::new(client_config(&["a@x.test"]));
         harness.server_sends("220 mx\r\n");
         assert_eq!(harness.server_sends(text), [ClientAction::Reset], "{text}");
         assert_eq!(failure_exit(&harness.finish().0), Some(Exit::Protocol), "{text}");
@@ -235,7 +235,7 @@ fn h9_h11_and_h20_protocol_violations_are_exit_76() {
 #[test]
 fn a_password_is_never_sent_on_an_insecure_connection() {
     for (security, is_verified) in [(Security::Plain, true), (Security::Starttls, false)] {
-        let mut harness = Harness::new(with_credentials(ClientConfig {
+        let mut harness = Fixture::new(with_credentials(ClientConfig {
             security,
             verify_certificate: is_verified,
             ..client_config(&["a@x.test"])
@@ -254,8 +254,8 @@ fn a_password_is_never_sent_on_an_insecure_connection() {
 }
 
 /// Session that waits for the reply to the final dot.
-fn after_final_dot() -> Harness {
-    let mut harness = Harness::new(client_config(&["a@x.test"]));
+fn after_final_dot() -> Fixture {
+    let mut harness = Fixture::new(client_config(&["a@x.test"]));
     for reply in ["220 mx\r\n", "250 mx\r\n", "250\r\n", "250\r\n", "354\r\n"] {
         harness.server_sends(reply);
     }
@@ -274,7 +274,7 @@ fn h13_to_h16_temporary_and_permanent_rejections() {
         let (result, _) = harness.finish();
         assert_eq!((failure_exit(&result), outcomes(&result)), (Some(exit_code), vec![Some(outcome)]), "{reply}");
     }
-    let mut harness = Harness::new(client_config(&["a@x.test", "b@x.test"]));
+    let mut harness = Fixture::new(client_config(&["a@x.test", "b@x.test"]));
     for reply in ["220 mx\r\n", "250 mx\r\n", "250\r\n", "250\r\n"] {
         harness.server_sends(reply);
     }
@@ -294,7 +294,7 @@ fn h15_a_connection_lost_after_the_dot_leaves_the_outcome_unknown() {
             (Some(Exit::OutcomeUnknown), vec![Some(DeliveryOutcome::Unknown)])
         );
     }
-    let mut harness = Harness::new(client_config(&["a@x.test"]));
+    let mut harness = Fixture::new(client_config(&["a@x.test"]));
     for reply in ["220 mx\r\n", "250 mx\r\n", "250\r\n", "250\r\n"] {
         harness.server_sends(reply);
     }
@@ -317,7 +317,7 @@ fn nothing_after_the_reply_to_the_dot_changes_an_acceptance() {
 
 #[test]
 fn h21_reply_timeouts_are_those_of_the_rfc() {
-    let mut harness = Harness::new(client_config(&["a@x.test"]));
+    let mut harness = Fixture::new(client_config(&["a@x.test"]));
     assert_eq!(harness.client.wake_at(), Some(START + Duration::from_secs(300)));
     harness.client.woken(START + Duration::from_secs(300), &mut harness.actions);
     assert_eq!(harness.take_actions(), [ClientAction::Reset]);
@@ -334,7 +334,7 @@ fn h24_a_message_over_the_size_limit_stops_before_mail() {
     for (offers, message) in [("250 SIZE 100\r\n", vec![b'x'; 3_000]), ("250 SIZE\r\n", "ü".as_bytes().to_vec())] {
         let mut config = client_config(&["a@x.test"]);
         config.envelope = config.envelope.map(|envelope| Envelope { message: message.into(), ..envelope });
-        let mut harness = Harness::new(config);
+        let mut harness = Fixture::new(config);
         harness.server_sends("220 mx\r\n");
         assert_eq!(harness.server_sends(&format!("250-mx\r\n{offers}")), sends("QUIT\r\n"));
         assert_eq!(failure_exit(&harness.finish().0), Some(Exit::InvalidInput));
@@ -343,11 +343,11 @@ fn h24_a_message_over_the_size_limit_stops_before_mail() {
 
 #[test]
 fn an_old_server_gets_helo_unless_tls_or_auth_is_required() {
-    let mut harness = Harness::new(client_config(&["a@x.test"]));
+    let mut harness = Fixture::new(client_config(&["a@x.test"]));
     harness.server_sends("220 mx\r\n");
     assert_eq!(harness.server_sends("502 what?\r\n"), sends("HELO lab.test\r\n"));
     assert_eq!(harness.server_sends("250 mx\r\n"), sends("MAIL FROM:<me@x.test>\r\n"));
-    let mut harness = Harness::new(with_credentials(client_config(&["a@x.test"])));
+    let mut harness = Fixture::new(with_credentials(client_config(&["a@x.test"])));
     harness.server_sends("220 mx\r\n");
     assert_eq!(harness.server_sends("502 what?\r\n"), sends("QUIT\r\n"));
 }

@@ -96,7 +96,7 @@ fn effect(effect: Effect) -> FaultAction {
     FaultAction { effect, ..FaultAction::default() }
 }
 
-struct Harness {
+struct Fixture {
     server: ServerSession<TestSink>,
     sink: Rc<TestSink>,
     actions: Actions<ServerEvent<usize>>,
@@ -104,7 +104,7 @@ struct Harness {
     events: Vec<String>,
 }
 
-impl Harness {
+impl Fixture {
     fn new(config: SessionConfig) -> Self {
         Self::with_sink(TestSink::new(config))
     }
@@ -194,7 +194,7 @@ fn a_message_is_received_intact_at_every_split() {
     let input = format!("{MAIL}DATA\r\nSubject: hi\r\n\r\n..dot\r\na\n.\nb\r\n.\r\nQUIT\r\n");
     for size in 1..input.len() {
         for is_deferred in [false, true] {
-            let mut harness = Harness::with_sink(TestSink { is_deferred, ..TestSink::new(config()) });
+            let mut harness = Fixture::with_sink(TestSink { is_deferred, ..TestSink::new(config()) });
             harness.connect(None);
             let mut output = String::new();
             let mut rest = Vec::new();
@@ -250,54 +250,54 @@ fn commands_out_of_order_are_rejected() {
         ("EHLO me\r\nBDAT +6\r\nRSET\r\n", vec!["250", "501", "<cl"]),
         ("HELO me\r\nBDAT 6  LAST\r\nRSET\r\nNOOP\r\n", vec!["250", "502", "250"]),
     ] {
-        assert_eq!(codes(&Harness::greeted(config()).send(input)), expected, "{input:?}");
+        assert_eq!(codes(&Fixture::greeted(config()).send(input)), expected, "{input:?}");
     }
-    assert_eq!(codes(&Harness::greeted(config()).send(b"N\xffOP\r\n")), ["500"]);
+    assert_eq!(codes(&Fixture::greeted(config()).send(b"N\xffOP\r\n")), ["500"]);
 }
 
 #[test]
 fn the_ehlo_reply_lists_each_extension_once() {
-    let output = Harness::greeted(config()).send("EHLO me\r\n");
+    let output = Fixture::greeted(config()).send("EHLO me\r\n");
     let extensions = "250-SIZE 1000|250-8BITMIME|250-SMTPUTF8|250-PIPELINING|250-CHUNKING|250-DSN|\
                  250-ENHANCEDSTATUSCODES|250-STARTTLS|250 HELP";
     let expected = format!("250-mx.test greets me\r\n{}\r\n", extensions.replace('|', "\r\n"));
     assert_eq!(output, expected);
-    assert_eq!(Harness::greeted(config()).send("HELO me\r\n"), "250 mx.test greets me\r\n");
+    assert_eq!(Fixture::greeted(config()).send("HELO me\r\n"), "250 mx.test greets me\r\n");
 }
 
 #[test]
 fn chunks_are_accepted_and_rejected_with_their_content() {
-    let mut harness = Harness::greeted(config());
+    let mut harness = Fixture::greeted(config());
     let output = harness.send(format!("{MAIL}BDAT 4\r\n.\r\n\nBDAT 0\r\nBDAT 3 LAST\r\n.\r\nNOOP\r\n"));
     assert_eq!(codes(&output), ["250", "250", "250", "250", "250", "250", "250"]);
     assert_eq!(harness.sink.messages.borrow()[0].message, b".\r\n\n.\r\n");
     assert!(harness.sink.messages.borrow()[0].is_chunked);
     // The content of a rejected chunk is discarded: QUIT is content here.
-    let mut harness = Harness::greeted(config());
+    let mut harness = Fixture::greeted(config());
     assert_eq!(codes(&harness.send("EHLO me\r\nBDAT 6\r\nQUIT\r\nNOOP\r\n")), ["250", "503", "250"]);
     assert_eq!(codes(&harness.send("MAIL FROM:<>\r\nRCPT TO:<a@x>\r\nBDAT 1 LAST\r\nx")), ["250", "250", "250"]);
-    let mut harness = Harness::greeted(config());
+    let mut harness = Fixture::greeted(config());
     let output = harness.send(format!("{MAIL}BDAT 2\r\nxxDATA\r\nRCPT TO:<c@x>\r\nRSET\r\nMAIL FROM:<>\r\n"));
     assert_eq!(codes(&output)[3..], ["250", "503", "503", "250", "250"]);
 }
 
 #[test]
 fn cleartext_after_starttls_is_rejected() {
-    let mut harness = Harness::greeted(config());
+    let mut harness = Fixture::greeted(config());
     assert_eq!(harness.send("STARTTLS\r\n"), "220 2.0.0 ready to start TLS\r\n<tls>");
     assert_eq!(harness.connect(Some("1.3")), "");
     assert!(!harness.send("EHLO me\r\n").contains("STARTTLS"));
     assert_eq!(codes(&harness.send("STARTTLS\r\n")), ["503"]);
     for input in ["STARTTLS\r\nEHLO evil\r\n", "STARTTLS\r\nE"] {
-        let output = Harness::greeted(config()).send(input);
+        let output = Fixture::greeted(config()).send(input);
         assert!(output.starts_with("421 4.7.0") && output.ends_with("<close>"), "{output}");
     }
-    let mut harness = Harness::greeted(config());
+    let mut harness = Fixture::greeted(config());
     harness.send(format!("{MAIL}STARTTLS\r\n"));
     harness.connect(Some("1.2"));
     assert_eq!(codes(&harness.send("RCPT TO:<a@x>\r\nMAIL FROM:<a@x>\r\n")), ["503", "503"], "the session is reset");
     assert_eq!(
-        codes(&Harness::greeted(SessionConfig { offers_starttls: false, ..config() }).send("STARTTLS\r\n")),
+        codes(&Fixture::greeted(SessionConfig { offers_starttls: false, ..config() }).send("STARTTLS\r\n")),
         ["502"]
     );
 }
@@ -305,7 +305,7 @@ fn cleartext_after_starttls_is_rejected() {
 #[test]
 fn a_connection_that_closes_during_a_transaction_is_reported() {
     for (input, is_reported) in [("EHLO me\r\n", false), (MAIL, true)] {
-        let mut harness = Harness::greeted(config());
+        let mut harness = Fixture::greeted(config());
         harness.send(input);
         harness.server.ended(&CloseReason::Finished, harness.now, &mut harness.actions);
         assert_eq!((harness.take_output().as_str(), harness.events.is_empty()), ("<close>", !is_reported));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::commands::report::{Report, plural, write_dropped_events};
-use crate::heartbeat::{Liveness, RejectReason, SenderReport, StateCounts, Watcher, WatcherCounters, WatcherEvent};
+use crate::heartbeat::{RejectReason, SenderReport, SenderStatus, StateCounts, Watcher, WatcherCounters, WatcherEvent};
 use crate::output::Escaped;
 use crate::time::{HumanDuration, Moment, serialize_ns};
 
@@ -100,14 +100,14 @@ fn write_event(event: &WatcherEvent, f: &mut fmt::Formatter<'_>) -> fmt::Result 
     }
     match event {
         WatcherEvent::State { to, silent, before, exit, from, .. } => match (to, silent) {
-            (Liveness::Down, None) => f.write_str("down: never heard from"),
-            (Liveness::Late | Liveness::Down, Some(silent)) => {
+            (SenderStatus::Down, None) => f.write_str("down: never heard from"),
+            (SenderStatus::Late | SenderStatus::Down, Some(silent)) => {
                 write!(f, "{}: no beat for {}", to.as_str(), HumanDuration(*silent))
             }
-            (Liveness::Up, _) if *from == Liveness::Down => {
+            (SenderStatus::Up, _) if *from == SenderStatus::Down => {
                 write!(f, "up: recovered after {}", HumanDuration(*before))
             }
-            (Liveness::Stopped, _) => match exit {
+            (SenderStatus::Stopped, _) => match exit {
                 Some(code) => write!(f, "stopped: command exited with {code}"),
                 None => f.write_str("stopped"),
             },
@@ -199,7 +199,7 @@ impl Summary {
     ) -> Self {
         let mut senders: Vec<SenderReport> =
             watcher.sender_table().iter().map(|(_, record)| record.report(now)).collect();
-        let is_healthy = |sender: &SenderReport| !matches!(sender.state, Liveness::Down | Liveness::Late);
+        let is_healthy = |sender: &SenderReport| !matches!(sender.state, SenderStatus::Down | SenderStatus::Late);
         senders.sort_by(|one, other| is_healthy(one).cmp(&is_healthy(other)).then_with(|| one.name.cmp(&other.name)));
         senders.truncate(MAX_LISTED_SENDERS.1);
         let reasons = RejectReason::ALL.into_iter().zip(watcher.counters().by_reason);

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::shared::SharedWatcher;
-use crate::heartbeat::{Liveness, RejectReason, SenderReport};
+use crate::heartbeat::{RejectReason, SenderReport, SenderStatus};
 use crate::time::Moment;
 
 /// Media type of the text exposition format.
@@ -24,7 +24,7 @@ const SENDER_METRICS: [SenderMetric; 9] = [
     ("reordered_total", "counter", "Beats received after a later one.", |sender| Some(sender.counts.reordered as f64)),
     ("restarts_total", "counter", "Restarts of the sender.", |sender| Some(sender.restarts.into())),
     ("up", "gauge", "1 if the sender is up or late, 0 otherwise.", |sender| {
-        Some(f64::from(u8::from(matches!(sender.state, Liveness::Up | Liveness::Late))))
+        Some(f64::from(u8::from(matches!(sender.state, SenderStatus::Up | SenderStatus::Late))))
     }),
     ("window_loss_ratio", "gauge", "Share of lost beats among the newest 256.", |sender| sender.window_loss),
     ("silence_seconds", "gauge", "Time since the last beat.", |sender| {
@@ -63,7 +63,7 @@ pub(super) fn render(shared: &SharedWatcher, now: Moment) -> String {
 fn write_watcher_metrics(shared: &SharedWatcher, exposition: &mut Exposition) {
     let watcher = shared.lock();
     exposition.write_header("senders", "gauge", "Senders in each state.");
-    for state in Liveness::ALL {
+    for state in SenderStatus::ALL {
         exposition.write_sample("senders", &[("state", state.as_str())], watcher.count_in_state(state) as f64);
     }
     let counters = watcher.counters();
@@ -121,7 +121,7 @@ mod tests {
     use super::Exposition;
 
     #[test]
-    fn a_sample_is_a_line_whatever_its_labels_hold() {
+    fn label_values_are_escaped_in_a_sample_line() {
         let mut exposition = Exposition::default();
         exposition.write_header("up", "gauge", "Help.");
         exposition.write_sample("up", &[("name", "a\"b\\c\nd"), ("x", "y")], 1.0);

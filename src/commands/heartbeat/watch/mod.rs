@@ -32,7 +32,8 @@ use crate::commands::web::{self, StatusServer};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::heartbeat::{
-    DetectionMethod, FailureDetector, Liveness, MAX_PACKET_BYTES, Watcher, WatcherConfig, WatcherEvent, is_valid_name,
+    DetectionMethod, FailureDetector, MAX_PACKET_BYTES, SenderStatus, Watcher, WatcherConfig, WatcherEvent,
+    is_valid_name,
 };
 use crate::host::Hook;
 use crate::net::datagram::{DatagramObserver, DatagramServerConfig, Endpoint, StopReason, serve};
@@ -156,7 +157,7 @@ impl HeartbeatWatch {
         let started = net::now();
         let expected: Vec<Arc<str>> = self.expect.iter().map(|name| Arc::from(name.as_str())).collect();
         let mut watcher =
-            Watcher::new(WatcherConfig { started_at: started, awake_since: started, ..config }, &expected, started);
+            Watcher::new(WatcherConfig { started_at: started, resumed_at: started, ..config }, &expected, started);
         if let Some(snapshot) = &snapshot {
             let skipped = watcher.restore_snapshot(snapshot, started);
             if skipped > 0 {
@@ -207,7 +208,7 @@ impl HeartbeatWatch {
             max_senders: usize::try_from(self.max_senders).unwrap_or(usize::MAX),
             max_datagrams: Some(self.count).filter(|count| *count > 0),
             started_at: start,
-            awake_since: start,
+            resumed_at: start,
         })
     }
 
@@ -229,7 +230,7 @@ impl HeartbeatWatch {
     /// Returns the exit code: the condition of `--until` decides, or else the presence of all expected senders.
     fn exit_status(&self, shared: &SharedWatcher, condition_met: bool) -> Exit {
         let watcher = shared.lock();
-        let is_present = |state| matches!(state, Liveness::Up | Liveness::Late | Liveness::Stopped);
+        let is_present = |state| matches!(state, SenderStatus::Up | SenderStatus::Late | SenderStatus::Stopped);
         let all_present =
             || watcher.sender_table().iter().all(|(_, record)| !record.is_expected || is_present(record.liveness));
         let is_success = if self.until.is_some() { condition_met } else { all_present() };

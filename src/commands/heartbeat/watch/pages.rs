@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::metrics;
 use super::shared::SharedWatcher;
 use crate::commands::web::{Handler, Response, ResponseBody};
-use crate::heartbeat::{Liveness, SenderReport, StateCounts};
+use crate::heartbeat::{SenderReport, SenderStatus, StateCounts};
 use crate::http::{Request, Status};
 use crate::time::Moment;
 
@@ -86,12 +86,12 @@ impl StatusHandler {
     fn health(&self) -> Response {
         const MAX_LISTED_NAMES: usize = 20;
         let watcher = self.0.lock();
-        let down = watcher.count_in_state(Liveness::Down);
+        let down = watcher.count_in_state(SenderStatus::Down);
         let (status, text) = if down == 0 {
             (Status::OK, "ok\n".to_owned())
         } else {
             let is_down = |slot: &usize| {
-                watcher.sender_table().get(*slot).is_some_and(|record| record.liveness == Liveness::Down)
+                watcher.sender_table().get(*slot).is_some_and(|record| record.liveness == SenderStatus::Down)
             };
             let names = (0..watcher.sender_table().slot_bound()).filter(is_down).take(MAX_LISTED_NAMES);
             let names: Vec<&str> =
@@ -105,10 +105,10 @@ impl StatusHandler {
 /// Returns the sort key of a sender: worst state first.
 fn severity_rank(sender: &SenderReport) -> u8 {
     match sender.state {
-        Liveness::Down => 0,
-        Liveness::Late => 1,
-        Liveness::New => 2,
-        Liveness::Up => 3,
-        Liveness::Stopped => 4,
+        SenderStatus::Down => 0,
+        SenderStatus::Late => 1,
+        SenderStatus::New => 2,
+        SenderStatus::Up => 3,
+        SenderStatus::Stopped => 4,
     }
 }

@@ -2,13 +2,13 @@
 
 use std::str::FromStr;
 
-use crate::heartbeat::{Liveness, Watcher};
+use crate::heartbeat::{SenderStatus, Watcher};
 
 /// Condition on the states of all senders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct UntilCondition {
     all: bool,
-    state: Liveness,
+    state: SenderStatus,
 }
 
 impl UntilCondition {
@@ -25,7 +25,7 @@ impl FromStr for UntilCondition {
     fn from_str(text: &str) -> Result<Self, String> {
         let words: Vec<&str> = text.split_whitespace().collect();
         let parsed = match words[..] {
-            [quantity @ ("all" | "any"), word] => Liveness::ALL
+            [quantity @ ("all" | "any"), word] => SenderStatus::ALL
                 .into_iter()
                 .find(|state| state.as_str() == word)
                 .map(|state| Self { all: quantity == "all", state }),
@@ -39,12 +39,12 @@ impl FromStr for UntilCondition {
 #[cfg(test)]
 mod tests {
     use super::UntilCondition;
-    use crate::heartbeat::Liveness;
+    use crate::heartbeat::SenderStatus;
 
     #[test]
     fn a_condition_is_a_quantity_and_a_state() {
-        assert_eq!("all up".parse(), Ok(UntilCondition { all: true, state: Liveness::Up }));
-        assert_eq!(" any  down".parse(), Ok(UntilCondition { all: false, state: Liveness::Down }));
+        assert_eq!("all up".parse(), Ok(UntilCondition { all: true, state: SenderStatus::Up }));
+        assert_eq!(" any  down".parse(), Ok(UntilCondition { all: false, state: SenderStatus::Down }));
         for text in ["", "up", "all", "some up", "all up now", "all UP"] {
             assert!(text.parse::<UntilCondition>().is_err_and(|error| error.contains("'all up'")), "{text}");
         }

@@ -1,7 +1,7 @@
 //! Tests of the identity check: which beats are accepted.
 
 use super::{Fixture, SECOND, START, config, local_peer, remote_peer};
-use crate::heartbeat::event::{Liveness, RejectReason, WatcherEvent};
+use crate::heartbeat::event::{RejectReason, SenderStatus, WatcherEvent};
 use crate::heartbeat::sender_state::ReceivedBeat;
 use crate::heartbeat::watcher::WatcherConfig;
 use crate::mac::MacKey;
@@ -40,7 +40,7 @@ fn an_outlier_number_does_not_block_later_beats() {
     assert_eq!(bench.receive(&forged), Err(RejectReason::Stray));
     (6..=9_u32).for_each(|second| bench.receive_at(second.into(), second.into()));
     let counts = *bench.sender.loss.counts();
-    assert_eq!((bench.sender.liveness, counts.beats, counts.lost, counts.too_late), (Liveness::Up, 9, 0, 0));
+    assert_eq!((bench.sender.liveness, counts.beats, counts.lost, counts.too_late), (SenderStatus::Up, 9, 0, 0));
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn numbers_that_start_over_are_a_restart_once_confirmed() {
         bench.receive(&Fixture::beat(3.0, 1, next)).expect("confirmed");
         assert_eq!(
             (bench.sender.restarts, bench.sender.loss.counts().lost, bench.sender.liveness),
-            (1, 0, Liveness::Up)
+            (1, 0, SenderStatus::Up)
         );
     }
 }
@@ -64,7 +64,7 @@ fn a_long_silence_explains_a_long_gap() {
     bench.receive_at(0.0, 1);
     bench.run_until(2_000.0);
     bench.receive_at(2_000.0, 2_001);
-    assert_eq!((bench.sender.liveness, bench.sender.loss.counts().lost), (Liveness::Up, 1_999));
+    assert_eq!((bench.sender.liveness, bench.sender.loss.counts().lost), (SenderStatus::Up, 1_999));
 }
 
 #[test]
@@ -76,10 +76,10 @@ fn a_cron_job_whose_interval_or_clock_changed_is_up_again() {
     bench.run_until(5.0);
     // Twice the interval halves the sequence number.
     bench.receive(&Fixture::beat(5.0, 0, 503)).expect("accepted");
-    assert_eq!((bench.sender.liveness, bench.sender.restarts), (Liveness::Up, 1));
+    assert_eq!((bench.sender.liveness, bench.sender.restarts), (SenderStatus::Up, 1));
     bench.run_until(9.0);
     bench.receive(&Fixture::beat(9.0, 0, 503)).expect("the clock was set back");
-    assert_eq!((bench.sender.liveness, bench.sender.restarts), (Liveness::Up, 2));
+    assert_eq!((bench.sender.liveness, bench.sender.restarts), (SenderStatus::Up, 2));
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn with_a_key_an_older_incarnation_does_not_bring_a_sender_up() {
         let replay = ReceivedBeat { received_at: START + 21 * SECOND, peer: remote_peer(), ..beat };
         assert_eq!(bench.receive(&replay), Err(RejectReason::Replayed));
     }
-    assert_eq!(bench.sender.liveness, Liveness::Down);
+    assert_eq!(bench.sender.liveness, SenderStatus::Down);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn with_a_key_no_packet_is_accepted_twice() {
     bench.receive(&Fixture::beat(1.0, 2, 1)).expect("restarted");
     bench.receive(&Fixture::beat(2.0, 2, 2)).expect("accepted");
     bench.run_until(10.0);
-    assert_eq!(bench.sender.liveness, Liveness::Down);
+    assert_eq!(bench.sender.liveness, SenderStatus::Down);
     let replay =
         |beat: ReceivedBeat, second: u64| ReceivedBeat { received_at: START + Duration::from_secs(second), ..beat };
     for (beat, second) in
@@ -113,5 +113,5 @@ fn with_a_key_no_packet_is_accepted_twice() {
     {
         assert_eq!(bench.receive(&replay(beat, second)), Err(RejectReason::Replayed), "{beat:?}");
     }
-    assert_eq!(bench.sender.liveness, Liveness::Down);
+    assert_eq!(bench.sender.liveness, SenderStatus::Down);
 }

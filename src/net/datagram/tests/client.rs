@@ -8,7 +8,7 @@ use crate::net::bind::BindAddress;
 use crate::net::clock::now;
 use crate::net::datagram::{DatagramTimeouts, StopReason, run_client};
 use crate::net::signals::Signals;
-use crate::probe::{ProbeEncoding, RttClocks, Sender, SenderConfig};
+use crate::probe::{PingClient, PingConfig, ProbeEncoding, RttClocks};
 use crate::protocol::Transmit;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -25,10 +25,10 @@ fn every_round_trip_has_kernel_timestamps_of_both_ends() {
     await_kernel_timestamps();
     with_echo_server(BindAddress::Loopback(0), 1, |bound| {
         for peer in bound {
-            let config = SenderConfig { count: Some(100), ..SenderConfig::textbook() }.stop_and_wait();
+            let config = PingConfig { count: Some(100), ..PingConfig::textbook() }.stop_and_wait();
             let sender = run_until(
-                client_endpoint(Sender::new(config, ProbeEncoding::TEXTBOOK, *peer, now()), *peer),
-                Sender::is_finished,
+                client_endpoint(PingClient::new(config, ProbeEncoding::TEXTBOOK, *peer, now()), *peer),
+                PingClient::is_finished,
             );
             let report = sender.statistics();
             assert_eq!((report.sent, report.received, report.clock), (100, 100, Some(RttClocks::Kernel)), "{peer}");
@@ -49,10 +49,10 @@ fn a_closed_port_is_reported_at_once_with_the_payload() {
 #[test]
 fn probes_to_a_closed_port_are_all_refused_and_none_is_lost() {
     let (_port, peer) = closed_port();
-    let config = SenderConfig { count: Some(200), ..SenderConfig::textbook() };
+    let config = PingConfig { count: Some(200), ..PingConfig::textbook() };
     for config in [config.stop_and_wait(), config.flood(64)] {
         let sender =
-            run_until(client_endpoint(Sender::new(config, ProbeEncoding::TEXTBOOK, peer, now()), peer), |sender| {
+            run_until(client_endpoint(PingClient::new(config, ProbeEncoding::TEXTBOOK, peer, now()), peer), |sender| {
                 let report = sender.statistics();
                 // The kernel limits ICMP errors to a few per second and destination, but not on loopback.
                 report.refused + report.lost == 200

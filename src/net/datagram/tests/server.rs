@@ -11,7 +11,7 @@ use crate::net::datagram::endpoint::{Buffers, Endpoint};
 use crate::net::datagram::recv::BatchBuffer;
 use crate::net::datagram::send::SendBuffers;
 use crate::net::udp::DatagramSockets;
-use crate::probe::{Echo, EchoConfig, ProbeEncoding, RttClocks, Sender, SenderConfig};
+use crate::probe::{EchoConfig, EchoServer, PingClient, PingConfig, ProbeEncoding, RttClocks};
 use crate::protocol::Transmit;
 use rustix::event::PollFlags;
 use socket2::Socket;
@@ -28,10 +28,10 @@ fn a_reply_leaves_from_the_address_that_was_contacted() {
             bound.iter().filter(|bound| bound.is_ipv6()).map(|_| SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port));
         for peer in v4.chain(v6) {
             // A connected socket only receives from the address it contacted.
-            let config = SenderConfig { count: Some(3), ..SenderConfig::textbook() }.stop_and_wait();
+            let config = PingConfig { count: Some(3), ..PingConfig::textbook() }.stop_and_wait();
             let sender = run_until(
-                client_endpoint(Sender::new(config, ProbeEncoding::TEXTBOOK, peer, now()), peer),
-                Sender::is_finished,
+                client_endpoint(PingClient::new(config, ProbeEncoding::TEXTBOOK, peer, now()), peer),
+                PingClient::is_finished,
             );
             assert_eq!(sender.statistics().received, 3, "{peer}");
         }
@@ -149,10 +149,10 @@ fn every_datagram_of_a_flood_is_answered() {
     await_kernel_timestamps();
     let counters = with_echo_server(BindAddress::Loopback(0), 1, |bound| {
         for peer in bound {
-            let config = SenderConfig { count: Some(20_000), ..SenderConfig::textbook() }.flood(100);
+            let config = PingConfig { count: Some(20_000), ..PingConfig::textbook() }.flood(100);
             let sender = run_until(
-                client_endpoint(Sender::new(config, ProbeEncoding::TEXTBOOK, *peer, now()), *peer),
-                Sender::is_finished,
+                client_endpoint(PingClient::new(config, ProbeEncoding::TEXTBOOK, *peer, now()), *peer),
+                PingClient::is_finished,
             );
             let report = sender.statistics();
             assert_eq!((report.received, report.lost, report.clock), (20_000, 0, Some(RttClocks::Kernel)), "{peer}");
@@ -229,7 +229,7 @@ fn a_running_echo_server_allocates_nothing() {
         is_public: false,
         remaining: None,
     };
-    let mut endpoint = Endpoint::bound(Echo::new(echo_config, Arc::default()), receivers.take(), false);
+    let mut endpoint = Endpoint::bound(EchoServer::new(echo_config, Arc::default()), receivers.take(), false);
     let (receive, send) = (BatchBuffer::new(super::MAX_PAYLOAD), SendBuffers::new());
     let mut buffers = Buffers { receive, send, failures: Vec::new(), now: now() };
     let peers = [plain_socket(address), plain_socket(address)];

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Bench, START, reflection, remote_client, stamp};
+use super::{Fixture, START, reflection, remote_client, stamp};
 use crate::impair::{Impairment, LossModel};
 use crate::mac::MacKey;
 use crate::probe::echo::EchoConfig;
@@ -11,7 +11,7 @@ use crate::protocol::DatagramProtocol as _;
 
 #[test]
 fn a_short_stamp_packet_is_dropped_and_counted() {
-    let mut bench = Bench::unimpaired();
+    let mut bench = Fixture::unimpaired();
     for length in 1..UNAUTHENTICATED_SIZE {
         assert!(bench.request(&vec![0; length]).is_empty());
     }
@@ -21,7 +21,7 @@ fn a_short_stamp_packet_is_dropped_and_counted() {
 
 #[test]
 fn a_loop_between_two_reflectors_is_broken() {
-    let mut bench = Bench::unimpaired();
+    let mut bench = Fixture::unimpaired();
     let mut packet = bench.request_from(remote_client(1), &stamp(3, None, 0)).remove(0);
     let mut answered = 0;
     for _ in 0..10_000 {
@@ -37,7 +37,7 @@ fn a_loop_between_two_reflectors_is_broken() {
 
 #[test]
 fn nonzero_bytes_in_zero_fields_are_ignored() {
-    let mut bench = Bench::unimpaired();
+    let mut bench = Fixture::unimpaired();
     let mut probe = stamp(3, None, 0);
     probe[16..].fill(0xA5);
     assert_eq!(reflection(&bench.request(&probe)[0]).probe.seq, 3);
@@ -46,7 +46,7 @@ fn nonzero_bytes_in_zero_fields_are_ignored() {
 #[test]
 fn stamp_with_a_key_accepts_authentic_packets_only() {
     let key = MacKey::new(b"secret");
-    let mut bench = Bench::with_config(EchoConfig {
+    let mut bench = Fixture::with_config(EchoConfig {
         impairment: Impairment::none(1),
         key: Some(key.clone()),
         own_addresses: Vec::new(),
@@ -60,13 +60,13 @@ fn stamp_with_a_key_accepts_authentic_packets_only() {
         assert!(bench.request(&packet).is_empty());
     }
     assert_eq!(bench.echo.counters().unauthentic, 2);
-    let mut keyless = Bench::unimpaired();
+    let mut keyless = Fixture::unimpaired();
     assert!(keyless.request(&stamp(5, Some(&key), 0)).is_empty());
 }
 
 #[test]
 fn the_reflector_numbers_its_replies_and_writes_both_timestamps() {
-    let mut bench = Bench::new(Impairment { delay: Duration::from_millis(20), ..Impairment::none(1) });
+    let mut bench = Fixture::new(Impairment { delay: Duration::from_millis(20), ..Impairment::none(1) });
     assert!(bench.request(&stamp(100, None, 60)).is_empty());
     assert_eq!(bench.echo.wake_at(), Some(START + Duration::from_millis(20)));
     let reply = bench.wait(Duration::from_millis(20)).remove(0);
@@ -80,7 +80,7 @@ fn the_reflector_numbers_its_replies_and_writes_both_timestamps() {
 
 #[test]
 fn a_repeated_stamp_probe_is_counted() {
-    let mut bench = Bench::unimpaired();
+    let mut bench = Fixture::unimpaired();
     bench.request(&stamp(4, None, 0));
     bench.request(&stamp(4, None, 0));
     assert_eq!(bench.echo.counters().repeated, 1);
@@ -88,7 +88,7 @@ fn a_repeated_stamp_probe_is_counted() {
 
 #[test]
 fn a_loss_on_the_way_out_is_counted_by_the_reflector() {
-    let mut bench = Bench::new(Impairment {
+    let mut bench = Fixture::new(Impairment {
         loss: "list:1".parse::<LossModel>().expect("a model"),
         direction: "out".parse().expect("a direction"),
         ..Impairment::none(1)

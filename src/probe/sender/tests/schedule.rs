@@ -1,19 +1,19 @@
 //! Send schedule and end of a ping client.
 
-use super::{Bench, START, millis};
+use super::{Fixture, START, millis};
 use std::io::{Error, ErrorKind};
 
-use crate::probe::event::SenderEvent;
+use crate::probe::event::PingEvent;
 use crate::probe::ledger::MAX_TRACKED;
-use crate::probe::schedule::SenderConfig;
+use crate::probe::schedule::PingConfig;
 use crate::probe::sender::PROBES_PER_TURN;
 use crate::probe::wire::ProbeEncoding;
 use crate::protocol::{DatagramProtocol as _, TransmitError};
 
 #[test]
 fn a_slipped_probe_is_sent_late_and_none_is_skipped() {
-    let config = SenderConfig { interval: millis(10), ..SenderConfig::textbook() };
-    let mut bench = Bench::new(config, ProbeEncoding::TEXTBOOK);
+    let config = PingConfig { interval: millis(10), ..PingConfig::textbook() };
+    let mut bench = Fixture::new(config, ProbeEncoding::TEXTBOOK);
     bench.probe(0);
     assert_eq!(bench.turn_at(35).len(), 3, "the probes due at 10, 20 and 30 ms");
     assert_eq!(bench.sender.wake_at(), Some(START + millis(40)), "the schedule is kept");
@@ -22,19 +22,19 @@ fn a_slipped_probe_is_sent_late_and_none_is_skipped() {
 
 #[test]
 fn a_stopped_process_resumes_without_a_burst() {
-    let mut bench = Bench::textbook();
+    let mut bench = Fixture::textbook();
     bench.probe(0);
     bench.probe(1_000);
     bench.events();
     assert_eq!(bench.turn_at(6_500).len(), 1);
-    assert!(bench.events().contains(&SenderEvent::ClockGap { gap: millis(4_500) }));
+    assert!(bench.events().contains(&PingEvent::ClockGap { gap: millis(4_500) }));
     assert_eq!(bench.sender.wake_at(), Some(START + millis(7_500)));
 }
 
 #[test]
 fn a_flood_keeps_its_window_full_and_continues_slowly_without_replies() {
-    let config = SenderConfig { count: None, ..SenderConfig::textbook() }.flood(8);
-    let mut bench = Bench::new(config, ProbeEncoding::TEXTBOOK);
+    let config = PingConfig { count: None, ..PingConfig::textbook() }.flood(8);
+    let mut bench = Fixture::new(config, ProbeEncoding::TEXTBOOK);
     let sent = bench.turn_at(0);
     assert_eq!(sent.len(), 8);
     bench.reply(1, &sent[0].1);
@@ -46,8 +46,8 @@ fn a_flood_keeps_its_window_full_and_continues_slowly_without_replies() {
 
 #[test]
 fn an_unlimited_flood_continues_after_a_loss_beyond_the_tracked_probes() {
-    let config = SenderConfig { count: None, ..SenderConfig::textbook() }.flood(64);
-    let mut bench = Bench::new(config, ProbeEncoding::TEXTBOOK);
+    let config = PingConfig { count: None, ..PingConfig::textbook() }.flood(64);
+    let mut bench = Fixture::new(config, ProbeEncoding::TEXTBOOK);
     let mut lost = false;
     for turn in 0..4_000 {
         let sent = bench.turn_at(turn);
@@ -66,8 +66,8 @@ fn an_unlimited_flood_continues_after_a_loss_beyond_the_tracked_probes() {
 
 #[test]
 fn a_flood_with_send_errors_does_not_spin() {
-    let config = SenderConfig { count: None, ..SenderConfig::textbook() };
-    let mut bench = Bench::new(config.stop_and_wait(), ProbeEncoding::TEXTBOOK);
+    let config = PingConfig { count: None, ..PingConfig::textbook() };
+    let mut bench = Fixture::new(config.stop_and_wait(), ProbeEncoding::TEXTBOOK);
     for turn in 0..5 {
         assert_eq!(bench.turn_at(turn * 10).len(), 1);
         let error = &Error::from(ErrorKind::NetworkUnreachable);
@@ -81,7 +81,7 @@ fn a_flood_with_send_errors_does_not_spin() {
 
 #[test]
 fn a_lost_probe_at_the_end_is_waited_for_until_its_linger_ends() {
-    let mut bench = Bench::new(SenderConfig { count: Some(1), ..SenderConfig::textbook() }, ProbeEncoding::TEXTBOOK);
+    let mut bench = Fixture::new(PingConfig { count: Some(1), ..PingConfig::textbook() }, ProbeEncoding::TEXTBOOK);
     bench.probe(0);
     bench.turn_at(1_000);
     assert!(!bench.sender.is_finished());
@@ -95,7 +95,7 @@ fn a_lost_probe_at_the_end_is_waited_for_until_its_linger_ends() {
 
 #[test]
 fn stop_and_wait_sends_when_the_last_probe_is_answered_or_timed_out() {
-    let mut bench = Bench::new(SenderConfig::textbook().stop_and_wait(), ProbeEncoding::TEXTBOOK);
+    let mut bench = Fixture::new(PingConfig::textbook().stop_and_wait(), ProbeEncoding::TEXTBOOK);
     let first = bench.probe(0);
     assert_eq!(bench.sender.wake_at(), Some(START + millis(1_000)));
     assert!(bench.turn_at(400).is_empty());
@@ -103,5 +103,5 @@ fn stop_and_wait_sends_when_the_last_probe_is_answered_or_timed_out() {
     bench.probe(400);
     assert!(bench.turn_at(1_399).is_empty());
     bench.probe(1_400);
-    assert!(bench.events().iter().all(|event| !matches!(event, SenderEvent::ClockGap { .. })));
+    assert!(bench.events().iter().all(|event| !matches!(event, PingEvent::ClockGap { .. })));
 }

@@ -1,6 +1,6 @@
 //! Logins of a client session.
 
-use super::{Harness, client_config, failure_exit, sends, with_credentials};
+use super::{Fixture, client_config, failure_exit, sends, with_credentials};
 use crate::exit::Exit;
 use crate::smtp::client::config::{ClientConfig, Credentials, Security};
 
@@ -11,20 +11,20 @@ fn h10_and_h18_lower_case_mechanisms_and_endless_challenges() {
         config.credentials = config.credentials.map(|login| Credentials { allow_cleartext: true, ..login });
         config
     };
-    let mut harness = Harness::new(with_cleartext(client_config(&["a@x.test"])));
+    let mut harness = Fixture::new(with_cleartext(client_config(&["a@x.test"])));
     harness.server_sends("220 mx\r\n");
     assert_eq!(harness.server_sends("250-mx\r\n250 auth plain\r\n"), sends("AUTH PLAIN AHRpbQBzZXNhbWU=\r\n"));
     assert_eq!(harness.server_sends("235 2.7.0 in\r\n"), sends("MAIL FROM:<me@x.test>\r\n"));
     let (_, shown) = harness.finish();
     assert!(shown.contains(&"AUTH PLAIN [hidden]".to_owned()) && !shown.concat().contains("AHRpbQ"), "{shown:?}");
 
-    let mut harness = Harness::new(with_cleartext(client_config(&["a@x.test"])));
+    let mut harness = Fixture::new(with_cleartext(client_config(&["a@x.test"])));
     harness.server_sends("220 mx\r\n");
     harness.server_sends("250-mx\r\n250 AUTH LOGIN\r\n");
     assert_eq!(harness.server_sends("334 !!!\r\n"), sends("*\r\nQUIT\r\n"), "a challenge must be base64");
     assert_eq!(failure_exit(&harness.finish().0), Some(Exit::Protocol));
 
-    let mut harness = Harness::new(with_cleartext(client_config(&["a@x.test"])));
+    let mut harness = Fixture::new(with_cleartext(client_config(&["a@x.test"])));
     harness.server_sends("220 mx\r\n");
     assert_eq!(harness.server_sends("250-mx\r\n250 AUTH LOGIN\r\n"), sends("AUTH LOGIN\r\n"));
     harness.server_sends("334 VXNlcm5hbWU6\r\n");
@@ -45,7 +45,7 @@ fn a_rejected_login_at_a_known_provider_has_a_hint() {
             server_name: server.into(),
             ..client_config(&["a@x.test"])
         });
-        let mut harness = Harness::new(config);
+        let mut harness = Fixture::new(config);
         harness.server_sends("220 mx\r\n");
         harness.server_sends("250-mx\r\n250 AUTH PLAIN\r\n");
         harness.server_sends(&format!("{code} no\r\n"));
@@ -66,7 +66,7 @@ fn redaction_affects_events_but_no_decision() {
             with_credentials(ClientConfig { security: Security::Starttls, ..client_config(&["a@x.test"]) });
         let secret = crate::mac::Secret::new(password.to_vec());
         config.credentials = config.credentials.map(|login| Credentials { secret, ..login });
-        let mut harness = Harness::new(config);
+        let mut harness = Fixture::new(config);
         harness.server_sends("220 mx\r\n");
         assert_eq!(harness.server_sends("250-mx\r\n250 STARTTLS\r\n"), sends("STARTTLS\r\n"));
         harness.server_sends(&format!("550 {reply}\r\n"));
@@ -87,13 +87,13 @@ fn an_oversized_initial_response_is_sent_after_the_empty_challenge() {
             mechanism: Some(requested),
             ..login
         });
-        let mut harness = Harness::new(config);
+        let mut harness = Fixture::new(config);
         harness.server_sends("220 mx\r\n");
         assert_eq!(
             harness.server_sends(&format!("250-mx\r\n250 AUTH {mechanism}\r\n")),
             sends(&format!("AUTH {mechanism}\r\n"))
         );
-        let mut wrong = Harness::new(harness.client.config.clone());
+        let mut wrong = Fixture::new(harness.client.config.clone());
         wrong.server_sends("220 mx\r\n");
         wrong.server_sends(&format!("250-mx\r\n250 AUTH {mechanism}\r\n"));
         assert_eq!(wrong.server_sends("334 !!!\r\n"), sends("*\r\nQUIT\r\n"), "an invalid challenge gets no password");

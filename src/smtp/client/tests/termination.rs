@@ -1,7 +1,7 @@
 //! Ends of a session and the outcomes known then.
 
 use super::{
-    ClientAction, EHLO_REPLY, Harness, after_final_dot, client_config, failure_exit, outcomes, sends, with_credentials,
+    ClientAction, EHLO_REPLY, Fixture, after_final_dot, client_config, failure_exit, outcomes, sends, with_credentials,
 };
 use crate::error::Error;
 use crate::exit::Exit;
@@ -15,7 +15,7 @@ fn reply_codes(result: &SessionResult) -> Vec<Option<u16>> {
 }
 
 /// Offers received bytes to the client and keeps the rest, as a connection does.
-fn feed(harness: &mut Harness, received: &mut Vec<u8>) {
+fn feed(harness: &mut Fixture, received: &mut Vec<u8>) {
     loop {
         let taken = harness.client.received(received, harness.now, &mut harness.actions);
         received.drain(..taken);
@@ -31,7 +31,7 @@ fn feed(harness: &mut Harness, received: &mut Vec<u8>) {
 fn all_or_nothing_sends_no_message_if_a_recipient_is_rejected() {
     for (reply, outcome) in [("550", DeliveryOutcome::Refused), ("451", DeliveryOutcome::Deferred)] {
         let mut harness =
-            Harness::new(ClientConfig { all_or_nothing: true, ..client_config(&["a@x.test", "b@x.test"]) });
+            Fixture::new(ClientConfig { all_or_nothing: true, ..client_config(&["a@x.test", "b@x.test"]) });
         harness.server_sends("220 mx\r\n");
         harness.server_sends(EHLO_REPLY);
         assert_eq!(harness.server_sends(&format!("250\r\n250\r\n{reply}\r\n")), sends("QUIT\r\n"));
@@ -42,7 +42,7 @@ fn all_or_nothing_sends_no_message_if_a_recipient_is_rejected() {
 #[test]
 fn a_rejected_sender_decides_all_recipients() {
     let rejected = |tail: &str| {
-        let mut harness = Harness::new(client_config(&["a@x.test", "b@x.test"]));
+        let mut harness = Fixture::new(client_config(&["a@x.test", "b@x.test"]));
         harness.server_sends("220 mx\r\n");
         harness.server_sends(EHLO_REPLY);
         let actions = harness.server_sends(&format!("550 5.1.8 no\r\n{tail}"));
@@ -67,7 +67,7 @@ fn a_rejection_in_the_middle_of_the_message_counts() {
     for (reply, outcome) in
         [("552 5.3.4 enough", DeliveryOutcome::Refused), ("452 4.3.1 full", DeliveryOutcome::Deferred)]
     {
-        let mut harness = Harness::new(client_config(&["a@x.test"]));
+        let mut harness = Fixture::new(client_config(&["a@x.test"]));
         for reply in ["220 mx\r\n", "250 mx\r\n", "250\r\n", "250\r\n"] {
             harness.server_sends(reply);
         }
@@ -105,7 +105,7 @@ fn the_reply_to_the_dot_counts_wherever_the_packets_split() {
         config.requested_extensions.strict = true;
         config
     };
-    let mut harness = Harness::new(strict(client_config(&["a@x.test"])));
+    let mut harness = Fixture::new(strict(client_config(&["a@x.test"])));
     for reply in ["220 mx\r\n", "250 mx\r\n", "250\r\n", "250\r\n", "354\r\n", "250 ok\r\n250 what?\r\n"] {
         harness.server_sends(reply);
     }
@@ -118,7 +118,7 @@ fn the_reply_to_the_dot_counts_wherever_the_packets_split() {
 
 #[test]
 fn an_abort_keeps_known_outcomes() {
-    let abort = |mut harness: Harness, code: Exit| {
+    let abort = |mut harness: Fixture, code: Exit| {
         harness.client.abort(Error::new(code, "enough"), harness.now, &mut harness.actions);
         let (result, _) = harness.finish();
         (failure_exit(&result), outcomes(&result), reply_codes(&result))
@@ -134,7 +134,7 @@ fn an_abort_keeps_known_outcomes() {
             "only QUIT is left"
         );
     }
-    let mut harness = Harness::new(client_config(&["a@x.test"]));
+    let mut harness = Fixture::new(client_config(&["a@x.test"]));
     harness.server_sends("220 mx\r\n");
     assert_eq!(abort(harness, Exit::Interrupted), (Some(Exit::Interrupted), vec![None], vec![None]));
 }
@@ -152,7 +152,7 @@ fn stop_after_ends_the_session_before_the_next_stage() {
                     .credentials
                     .map(|login| crate::smtp::client::config::Credentials { allow_cleartext: true, ..login });
             }
-            let mut harness = Harness::new(config);
+            let mut harness = Fixture::new(config);
             let mut actions = harness.server_sends("220 mx\r\n");
             actions.extend(harness.server_sends("250-mx\r\n250 AUTH PLAIN\r\n"));
             if has_login && command_count > 1 {
@@ -176,7 +176,7 @@ fn stop_after_ends_the_session_before_the_next_stage() {
             );
         }
     }
-    let mut harness = Harness::new(ClientConfig { envelope: None, ..client_config(&[]) });
+    let mut harness = Fixture::new(ClientConfig { envelope: None, ..client_config(&[]) });
     harness.server_sends("220 mx\r\n");
     assert_eq!(harness.server_sends(EHLO_REPLY), sends("QUIT\r\n"));
 }
@@ -186,7 +186,7 @@ fn every_prefix_and_every_split_of_a_session_has_the_same_result() {
     // One reply arrives at a time, because a server may not send a reply before its command.
     let replies = ["220 mx\r\n", EHLO_REPLY, "250 a\r\n250 b\r\n", "354\r\n", "250 ok\r\n", "221\r\n"];
     let outcome = |stop: usize, pieces: usize| {
-        let mut harness = Harness::new(client_config(&["a@x.test"]));
+        let mut harness = Fixture::new(client_config(&["a@x.test"]));
         let mut left = stop;
         for reply in replies {
             let mut received = Vec::new();
@@ -219,7 +219,7 @@ fn every_prefix_and_every_split_of_a_session_has_the_same_result() {
 #[test]
 fn the_reply_to_quit_changes_no_outcome() {
     for (reply, code) in [("550 no\r\n", Exit::Unavailable), ("451 later\r\n", Exit::TemporaryFailure)] {
-        let mut harness = Harness::new(client_config(&["a@x.test"]));
+        let mut harness = Fixture::new(client_config(&["a@x.test"]));
         for reply in ["220 mx\r\n", "250 mx\r\n", "250\r\n"] {
             harness.server_sends(reply);
         }
@@ -232,7 +232,7 @@ fn the_reply_to_quit_changes_no_outcome() {
 
 #[test]
 fn a_client_that_stops_decides_no_outcome() {
-    let mut harness = Harness::new(ClientConfig { security: Security::Starttls, ..client_config(&["a@x.test"]) });
+    let mut harness = Fixture::new(ClientConfig { security: Security::Starttls, ..client_config(&["a@x.test"]) });
     harness.server_sends("220 mx\r\n");
     assert_eq!(harness.server_sends("250 mx\r\n"), sends("QUIT\r\n"));
     let (result, _) = harness.finish();
@@ -242,11 +242,11 @@ fn a_client_that_stops_decides_no_outcome() {
 #[test]
 fn a_stop_after_mixed_replies_has_their_exit_code() {
     let mut harness =
-        Harness::new(ClientConfig { stop_after: Some(Stage::Rcpt), ..client_config(&["a@x.test", "b@x.test"]) });
+        Fixture::new(ClientConfig { stop_after: Some(Stage::Rcpt), ..client_config(&["a@x.test", "b@x.test"]) });
     harness.server_sends("220 mx\r\n");
     harness.server_sends(EHLO_REPLY);
     assert_eq!(harness.server_sends("250\r\n250\r\n550\r\n"), sends("QUIT\r\n"));
     let (result, _) = harness.finish();
     assert_eq!(outcomes(&result), [None, Some(DeliveryOutcome::Refused)]);
-    assert_eq!(crate::smtp::exit_for_recipients(&result.recipients), Exit::RecipientsRefused);
+    assert_eq!(crate::smtp::exit_for_recipients(&result.recipients), Exit::RecipientsRejected);
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::{ClientAction, EHLO_REPLY, Harness, client_config, sends};
+use super::{ClientAction, EHLO_REPLY, Fixture, client_config, sends};
 use crate::protocol::{CloseReason, StreamProtocol as _};
 use crate::smtp::client::config::{ClientConfig, DeliveryOutcome};
 
 /// Session that has sent its first message.
-fn after_first_message(config: ClientConfig) -> Harness {
-    let mut harness = Harness::new(config);
+fn after_first_message(config: ClientConfig) -> Fixture {
+    let mut harness = Fixture::new(config);
     harness.server_sends("220 mx\r\n");
     harness.server_sends(EHLO_REPLY);
     harness.server_sends("250\r\n250\r\n");

@@ -1,23 +1,23 @@
 //! Authentication, with and without TLS.
 
-use super::{Harness, SessionConfig, codes, with_users};
+use super::{Fixture, SessionConfig, codes, with_users};
 
 const PLAIN: &str = "AUTH PLAIN AHRpbQB0ZWE=\r\n";
 
 #[test]
 fn cleartext_passwords_are_rejected() {
-    let mut harness = Harness::greeted(with_users());
+    let mut harness = Fixture::greeted(with_users());
     let output = harness.send("EHLO me\r\n");
     assert!(output.contains("250-AUTH SCRAM-SHA-256\r\n"), "{output}");
     assert_eq!(codes(&harness.send(format!("{PLAIN}AUTH LOGIN\r\n"))), ["538", "538"]);
-    let mut harness = Harness::greeted(SessionConfig { allows_plaintext_auth: true, ..with_users() });
+    let mut harness = Fixture::greeted(SessionConfig { allows_plaintext_auth: true, ..with_users() });
     assert!(harness.send("EHLO me\r\n").contains("250-AUTH SCRAM-SHA-256 PLAIN LOGIN\r\n"));
     assert_eq!(codes(&harness.send(PLAIN)), ["235"]);
 }
 
 #[test]
 fn mail_requires_a_login_where_users_are_configured() {
-    let mut harness = Harness::new(with_users());
+    let mut harness = Fixture::new(with_users());
     harness.connect(Some("1.3"));
     let output = harness.send(format!("EHLO me\r\nMAIL FROM:<>\r\n{PLAIN}MAIL FROM:<>\r\nRSET\r\n{PLAIN}"));
     assert_eq!(codes(&output), ["250", "530", "235", "250", "250", "503"]);
@@ -43,20 +43,20 @@ fn failed_logins_have_their_codes() {
         ("AUTH\r\n", vec!["501"]),
         ("MAIL FROM:<>\r\n", vec!["530"]),
     ] {
-        let mut harness = Harness::new(with_users());
+        let mut harness = Fixture::new(with_users());
         harness.connect(Some("1.3"));
         harness.send("EHLO me\r\n");
         assert_eq!(codes(&harness.send(input)), expected, "{input:?}");
     }
-    let mut harness = Harness::new(with_users());
+    let mut harness = Fixture::new(with_users());
     harness.connect(Some("1.3"));
     assert_eq!(codes(&harness.send(format!("{PLAIN}HELO me\r\n{PLAIN}"))), ["503", "250", "503"]);
-    assert_eq!(codes(&Harness::greeted(super::config()).send(format!("EHLO me\r\n{PLAIN}"))), ["250", "502"]);
+    assert_eq!(codes(&Fixture::greeted(super::config()).send(format!("EHLO me\r\n{PLAIN}"))), ["250", "502"]);
 }
 
 #[test]
 fn password_guessing_is_limited() {
-    let mut harness = Harness::new(with_users());
+    let mut harness = Fixture::new(with_users());
     harness.connect(Some("1.3"));
     harness.send("EHLO me\r\n");
     let output = harness.send("AUTH PLAIN AHRpbQB0ZQ==\r\n".repeat(50));
@@ -69,7 +69,7 @@ fn password_guessing_is_limited() {
 
 #[test]
 fn rejected_commands_are_reported_without_secrets() {
-    let mut harness = Harness::new(with_users());
+    let mut harness = Fixture::new(with_users());
     harness.connect(Some("1.3"));
     harness.send("EHLO me\r\nEXPN x\r\n AUTH PLAIN c2VjcmV0\r\nPASS c2VjcmV0\r\nAUTH PLAIN AHRpbQB0ZQ==\r\nAUTH LOGIN\r\ndGlt\r\nc2VjcmV0\r\n");
     harness.send("AUTH c2VjcmV0\r\nAUTH c2VjcmV0 x y\r\nAUTH CRAM-MD5\r\nc2VjcmV0\r\n");

@@ -1,6 +1,6 @@
 //! Our client and our server, connected in memory.
 
-use super::{Harness, START, TestSink, config, with_users};
+use super::{Fixture, START, TestSink, config, with_users};
 use crate::exit::Exit;
 use crate::mac::Secret;
 use crate::protocol::{Action, Actions, StreamProtocol as _};
@@ -16,7 +16,7 @@ fn client_config(message: &[u8]) -> ClientConfig {
 }
 
 /// Transfers bytes between client and server in pieces of `size` until the client has finished.
-fn run_dialogue(config: ClientConfig, harness: &mut Harness, size: usize) -> SessionResult {
+fn run_dialogue(config: ClientConfig, harness: &mut Fixture, size: usize) -> SessionResult {
     let mut client = ClientSession::new(config, START);
     let mut actions = Actions::default();
     client.opened(None, START, &mut actions);
@@ -47,7 +47,7 @@ fn run_dialogue(config: ClientConfig, harness: &mut Harness, size: usize) -> Ses
     panic!("the session does not end");
 }
 
-impl Harness {
+impl Fixture {
     fn take_unread(&mut self) -> Vec<u8> {
         std::mem::take(&mut *self.sink.unread.borrow_mut())
     }
@@ -81,7 +81,7 @@ fn a_message_arrives_unchanged() {
         for (is_deferred, chunking) in [(false, false), (true, false), (false, true), (true, true)] {
             let requested_extensions = RequestedExtensions { chunking, ..RequestedExtensions::default() };
             let sink = TestSink { is_deferred, ..TestSink::new(config()) };
-            let mut harness = Harness::with_sink(sink);
+            let mut harness = Fixture::with_sink(sink);
             let result =
                 run_dialogue(ClientConfig { requested_extensions, ..client_config(message) }, &mut harness, size);
             assert!(result.failure.is_none(), "{size}: {:?}", result.failure);
@@ -107,7 +107,7 @@ fn the_strongest_mechanism_is_used_with_and_without_tls() {
             allow_cleartext: security == Security::Plain,
             nonce: "cnonce".into(),
         };
-        let mut harness = Harness::new(with_users());
+        let mut harness = Fixture::new(with_users());
         let config = ClientConfig { security, credentials: Some(credentials), ..client_config(b"x") };
         let result = run_dialogue(config, &mut harness, 1_000);
         match expected {
