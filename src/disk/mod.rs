@@ -3,16 +3,16 @@
 //! Owns what must hold when a run is interrupted at any moment: a file under its own name is always complete
 //! ([`replace()`], [`PartFile`], [`Spool`]), and no temporary file stays behind ([`ScratchDir`]).
 
-mod part;
+mod part_file;
 mod replace;
-mod scratch;
-mod secret;
+mod scratch_dir;
+mod secret_file;
 mod spool;
 
-pub(crate) use part::{Overwrite, PartFile};
+pub(crate) use part_file::{Overwrite, PartFile};
 pub(crate) use replace::{check_writable, replace};
-pub(crate) use scratch::ScratchDir;
-pub(crate) use secret::read_secret;
+pub(crate) use scratch_dir::ScratchDir;
+pub(crate) use secret_file::read_secret;
 pub(crate) use spool::Spool;
 
 /// Random suffix for temporary names: four bytes in hexadecimal.

@@ -13,8 +13,8 @@
 
 mod delay;
 mod loss;
+mod network_path;
 mod occurrences;
-mod path;
 mod plan;
 mod probability;
 mod random;
@@ -23,8 +23,8 @@ mod verdict;
 
 pub(crate) use delay::{Distribution, Jitter};
 pub(crate) use loss::LossModel;
+pub(crate) use network_path::{Direction, Impairment, PathState};
 pub(crate) use occurrences::Occurrences;
-pub(crate) use path::{Direction, Impairment, PathState};
 pub(crate) use plan::PlannedDatagram;
 pub(crate) use probability::Probability;
 pub(crate) use random::{DecisionKind, SeededRandom};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::path::Impairment;
+use super::network_path::Impairment;
 use super::verdict::{CopyOutcome, DropReason, PathEffects};
 use crate::time::{HumanDuration, Moment, serialize_ns};
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use socket2::{SockAddr, Socket};
 
-use super::bind::BindAddress;
+use super::bind_address::BindAddress;
 use super::connect::is_exhausted;
 use super::listen::Address;
 use crate::error::{Error, Result, io_error_text};

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::bind::BindAddress;
+use super::bind_address::BindAddress;
 use super::bound::{BoundSockets, SocketGroup, SocketKind, bind_error};
 use crate::error::Result;
 

@@ -14,7 +14,7 @@
 //!   SocketOptions ─▶ datagram::run_client ┘
 //! ```
 
-mod bind;
+mod bind_address;
 mod bound;
 mod client_loop;
 mod clock;
@@ -34,7 +34,7 @@ mod timers;
 pub(crate) mod tls;
 mod udp;
 
-pub(crate) use bind::BindAddress;
+pub(crate) use bind_address::BindAddress;
 pub(crate) use client_loop::run_client;
 pub(crate) use clock::now;
 pub(crate) use connect::connect;

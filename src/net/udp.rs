@@ -22,7 +22,7 @@ use nix::sys::socket::sockopt::{
 use nix::sys::socket::{TimestampingFlag, setsockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::bind::BindAddress;
+use super::bind_address::BindAddress;
 use super::bound::{BoundSockets, SocketKind};
 use super::connect::is_exhausted;
 use super::listen::Address;
@@ -178,7 +178,7 @@ pub(super) fn enable_timestamps(socket: &Socket) -> bool {
 mod tests {
     use super::{DatagramSockets, SocketOptions};
     use crate::exit::Exit;
-    use crate::net::bind::BindAddress;
+    use crate::net::bind_address::BindAddress;
     use std::net::{Ipv4Addr, SocketAddr};
 
     const LOCAL: &str = "127.0.0.1";

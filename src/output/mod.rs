@@ -8,12 +8,12 @@
 //!            └──▶ Recorder (bounded queue) ──▶ writer thread ──▶ Output
 //! ```
 
-mod chart;
 mod errors;
 mod escape;
-mod plot;
 mod progress;
 mod recorder;
+mod svg_chart;
+mod text_plot;
 mod trace;
 
 use std::fmt::Display;
@@ -22,12 +22,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
-pub(crate) use chart::{Chart, svg};
 pub(crate) use errors::install_panic_hook;
 pub(crate) use escape::{Escaped, escaped};
-pub(crate) use plot::{Marker, histogram, spark_line};
 pub(crate) use progress::{Progress, StatusLine};
 pub(crate) use recorder::Recorder;
+pub(crate) use svg_chart::{Chart, svg};
+pub(crate) use text_plot::{Marker, histogram, spark_line};
 pub(crate) use trace::{Trace, TraceKind};
 
 use crate::error::{Error, Result, io_error_text};

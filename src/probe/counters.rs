@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::amplification::EchoRejectReason;
+use super::reject::EchoRejectReason;
 use crate::impair::DropReason;
 use crate::time::serialize_ns;
 

@@ -13,14 +13,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::amplification::{EchoRejectReason, is_bad_source};
 use super::counters::{ClientCounters, EchoCounters, EchoEvent};
-use super::delayed::DelayQueue;
-use super::loops::LoopGuard;
+use super::delay_queue::DelayQueue;
+use super::loop_guard::LoopGuard;
+use super::reject::{EchoRejectReason, is_bad_source};
 use super::reply::{EchoSession, PayloadKind, ReplyBuilder, ReplyResources};
 use super::session_table::{SessionKey, SessionTable};
 use super::stamp::Probe;
-use super::text;
+use super::text_format;
 use crate::impair::{CopyOutcome, Impairment};
 use crate::mac::MacKey;
 use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
@@ -119,7 +119,7 @@ impl EchoServer {
                 return Err(EchoRejectReason::RateLimited);
             }
         }
-        if text::is_text(bytes) {
+        if text_format::is_text(bytes) {
             return Ok(PayloadKind::Text);
         }
         Ok(PayloadKind::Stamp(Probe::read(bytes, self.config.key.as_ref())?))
@@ -140,7 +140,7 @@ impl EchoServer {
             EchoSession::new(ordinal, self.config.impairment.path_state(ordinal))
         });
         let suspected = match payload_kind {
-            PayloadKind::Text => text::is_uppercase(bytes).then_some(bytes),
+            PayloadKind::Text => text_format::is_uppercase(bytes).then_some(bytes),
             // Timestamps differ in every packet of a loop, so all reflector packets count as equal.
             PayloadKind::Stamp(_) => {
                 Probe::may_be_reflected(bytes, self.config.key.as_ref()).then_some(REFLECTED_MARKER)

@@ -6,9 +6,9 @@
 
 use std::net::SocketAddr;
 
+use super::encoding::{ProbeEncoding, ReplyMatch};
 use super::event::ForeignReason;
 use super::ledger::{Ledger, ProbeOutcome};
-use super::wire::{ProbeEncoding, ReplyMatch};
 use crate::protocol::Datagram;
 
 /// Number of unanswered probes that a corrupted reply is compared with.
@@ -85,9 +85,9 @@ fn closest_probe(encoding: &ProbeEncoding, ledger: &Ledger, bytes: &[u8], scratc
 #[cfg(test)]
 mod tests {
     use super::match_reply;
+    use crate::probe::encoding::{ProbeEncoding, ReplyMatch};
     use crate::probe::event::ForeignReason;
     use crate::probe::ledger::Ledger;
-    use crate::probe::wire::{ProbeEncoding, ReplyMatch};
     use crate::protocol::Datagram;
     use crate::time::Moment;
     use std::net::{Ipv4Addr, SocketAddr};

@@ -14,34 +14,34 @@
 //!                text · stamp · ntp   wire formats of both
 //! ```
 
-mod amplification;
+mod client;
 mod counters;
-mod delayed;
+mod delay_queue;
 mod echo;
+mod encoding;
 mod event;
 mod ledger;
-mod loops;
+mod loop_guard;
 mod matching;
 mod ntp;
 mod one_way;
+mod reject;
 mod reply;
-mod report;
 mod schedule;
-mod sender;
 mod session_table;
 mod stamp;
-mod text;
-mod wire;
+mod statistics;
+mod text_format;
 
 #[cfg(test)]
 mod simulation;
 
+pub(crate) use client::PingClient;
 pub(crate) use counters::{ClientCounters, EchoCounters, EchoEvent};
 pub(crate) use echo::{EchoConfig, EchoServer};
+pub(crate) use encoding::ProbeEncoding;
 pub(crate) use event::{ForeignReason, PingEvent};
 pub(crate) use one_way::OneWayStatistics;
-pub(crate) use report::{PingStatistics, RttClocks};
 pub(crate) use schedule::PingConfig;
-pub(crate) use sender::PingClient;
-pub(crate) use text::{MAX_UDP_PAYLOAD, check_size};
-pub(crate) use wire::ProbeEncoding;
+pub(crate) use statistics::{PingStatistics, RttClocks};
+pub(crate) use text_format::{MAX_UDP_PAYLOAD, check_size};

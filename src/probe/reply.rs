@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use super::amplification::EchoRejectReason;
 use super::counters::{EchoCounters, EchoEvent};
-use super::delayed::DelayQueue;
+use super::delay_queue::DelayQueue;
 use super::ntp::ErrorEstimate;
+use super::reject::EchoRejectReason;
 use super::stamp::{Probe, Reflection};
-use super::text;
+use super::text_format;
 use crate::impair::{DropReason, PathEffects, PathState};
 use crate::mac::MacKey;
 use crate::protocol::{Datagram, DatagramActions, Transmit};
@@ -142,7 +142,7 @@ impl ReplyBuilder<'_, '_> {
     fn build(&mut self, bytes: &mut [u8], effects: PathEffects) -> Result<(), EchoRejectReason> {
         let corrupted = effects.inbound.bit_flip.inspect(|flip| flip.apply(bytes)).is_some();
         match self.payload_kind {
-            PayloadKind::Text => text::make_uppercase(bytes),
+            PayloadKind::Text => text_format::make_uppercase(bytes),
             PayloadKind::Stamp(probe) => {
                 let key = self.context.key;
                 let probe = if corrupted { Probe::read(bytes, key)? } else { probe };

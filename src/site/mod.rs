@@ -5,11 +5,11 @@
 //! command connects the two.
 
 mod listing;
-mod media;
+mod media_type;
 mod path;
 mod root;
 
 pub(crate) use listing::{escape_html, render_listing};
-pub(crate) use media::media_type;
+pub(crate) use media_type::media_type;
 pub(crate) use path::{PathError, SitePath};
 pub(crate) use root::{Entry, OpenError, Root, read_file_into};

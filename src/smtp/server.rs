@@ -12,17 +12,17 @@
 //!
 //! A paced reply or an unfinished job pauses the session: no input is read.
 
-mod body;
 mod command;
 mod config;
 mod data;
+mod data_decoder;
 mod dialogue;
 mod envelope;
 pub(crate) mod fault;
 mod fault_injection;
-mod login;
 mod replies;
 mod reply_pacing;
+mod sasl;
 #[cfg(test)]
 mod tests;
 mod users;
@@ -34,11 +34,11 @@ use std::time::Duration;
 use super::stage::Stage;
 use crate::protocol::{CloseReason, StreamProtocol};
 use crate::time::Moment;
-use body::DataDecoder;
 use config::ServerActions;
+use data_decoder::DataDecoder;
 use fault::{Effect, FaultAction, FaultPoint};
-use login::SaslServer;
 use reply_pacing::PacedReply;
+use sasl::SaslServer;
 
 pub(crate) use config::{
     Accept, AcceptResult, ClientInfo, MemoryBudget, MessageSink, ReceivedMessage, RejectedCommand, Reservation,

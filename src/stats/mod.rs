@@ -5,13 +5,13 @@
 //! duplicates ([`SequenceWindow`]). It must not know where the numbers came from, nor how they are printed.
 
 mod jitter;
-mod order;
 mod ratio;
+mod reordering;
+mod sequence_window;
 mod series;
-mod window;
 
 pub(crate) use jitter::JitterEstimator;
-pub(crate) use order::ReorderCounter;
 pub(crate) use ratio::Ratio;
+pub(crate) use reordering::ReorderCounter;
+pub(crate) use sequence_window::{SequenceStatus, SequenceWindow};
 pub(crate) use series::{DurationSummary, Series};
-pub(crate) use window::{SequenceStatus, SequenceWindow};

@@ -1,7 +1,8 @@
-"""aiosmtpd with STARTTLS and a login, as a foreign judge of the mail client.
+"""aiosmtpd with STARTTLS and a login, as a foreign server for `mail`.
 
-`CERTIFICATE KEY DIRECTORY` wants that same certificate of its clients too, serves on a free port, which it says first; whoever is called no… is refused,
-whoever is called later… is deferred, and each mail is a file in DIRECTORY.
+Usage: mail_server.py CERTIFICATE KEY DIRECTORY. Requires the same certificate from its clients, serves on a free port
+that it prints first, rejects recipients that begin with no, defers those that begin with later, and writes each mail
+to a file in DIRECTORY.
 """
 import asyncio
 import os

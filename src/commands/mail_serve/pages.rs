@@ -12,9 +12,9 @@ use mail_parser::{Message, MessagePart, MimeHeaders as _, PartType};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::events::MessageEvent;
-use super::html::sanitize;
+use super::html_sanitizer::sanitize;
 use super::mime::{content_type, inspect};
-use super::recent::{RecentMessage, RecentMessages};
+use super::recent_messages::{RecentMessage, RecentMessages};
 use crate::commands::report::plural;
 use crate::commands::web::{Handler, Response, ResponseBody};
 use crate::http::{Request, Status};

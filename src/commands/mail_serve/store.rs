@@ -12,7 +12,7 @@ use mail_parser::{Message, MessagePart, MimeHeaders as _, PartType};
 
 use super::events::{MessageEvent, Part};
 use super::mime::{content_type, inspect, truncated};
-use super::recent::{RecentMessage, RecentMessages};
+use super::recent_messages::{RecentMessage, RecentMessages};
 use crate::commands::report;
 use crate::disk::Spool;
 use crate::error::io_error_text;

@@ -3,9 +3,9 @@
 //! Owns the flags and the course of a run: open the root, listen, report the addresses, serve until stopped, print
 //! the summary. [`web`] has the HTTP session, [`answer`] maps requests to files, [`events`] formats the output.
 
-mod answer;
 mod counters;
 mod events;
+mod response;
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -27,9 +27,9 @@ use crate::net::{
 use crate::output::{Format, Output, Recorder, Style};
 use crate::site::Root;
 use crate::time::Moment;
-use answer::SiteHandle;
 use counters::Counters;
 use events::{Listening, ServeHttpEvent, ServeHttpReport};
+use response::SiteHandle;
 
 /// Port of the textbook exercise.
 const DEFAULT_PORT: u16 = 6789;

@@ -14,7 +14,7 @@ use super::{
     DatagramObserver, DatagramServerConfig, DatagramTimeouts, Endpoint, MAX_PAYLOAD, StopReason, run_client, serve,
 };
 use crate::impair::Impairment;
-use crate::net::bind::BindAddress;
+use crate::net::bind_address::BindAddress;
 use crate::net::clock::now;
 use crate::net::signals::{Signals, Waker};
 use crate::net::udp::{DatagramSockets, SocketOptions};

@@ -3,7 +3,7 @@
 //! Owns the trust decisions and the message for each way a handshake can fail. Encrypted bytes are
 //! transferred by [`stream`](super::stream).
 
-mod authority;
+mod ca;
 mod chain;
 mod client;
 mod pin;
@@ -16,7 +16,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{AlertDescription, CertificateError};
 
-pub(crate) use authority::{CertificateAuthority, IssuedCertificate, Validity, self_signed};
+pub(crate) use ca::{CertificateAuthority, IssuedCertificate, Validity, self_signed};
 pub(crate) use chain::Certificate;
 pub(crate) use chain::PeerChain;
 pub(crate) use client::{ClientTls, TlsOptions, check_server_name};

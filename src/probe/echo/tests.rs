@@ -13,7 +13,7 @@ use crate::mac::MacKey;
 use crate::probe::ntp::ErrorEstimate;
 use crate::probe::session_table::MAX_SESSIONS;
 use crate::probe::stamp::{Probe, Reflection, UNAUTHENTICATED_SIZE};
-use crate::probe::{delayed, text};
+use crate::probe::{delay_queue, text_format};
 use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
 use crate::time::Moment;
 
@@ -111,7 +111,7 @@ fn a_truncated_datagram_is_never_answered() {
     bench.echo.received(&truncated, START, &mut bench.actions);
     assert!(bench.replies().is_empty());
     assert_eq!(bench.echo.counters().oversize, 1);
-    assert_eq!(bench.request(&vec![b'x'; text::MAX_UDP_PAYLOAD]), [vec![b'X'; text::MAX_UDP_PAYLOAD]]);
+    assert_eq!(bench.request(&vec![b'x'; text_format::MAX_UDP_PAYLOAD]), [vec![b'X'; text_format::MAX_UDP_PAYLOAD]]);
 }
 
 #[test]
@@ -195,13 +195,13 @@ fn a_public_server_limits_remote_clients_and_not_loopback() {
 #[test]
 fn a_full_delay_queue_is_counted() {
     let mut bench = Fixture::new(Impairment { delay: Duration::from_secs(1), ..Impairment::none(1) });
-    for _ in 0..=delayed::MAX_REPLIES {
+    for _ in 0..=delay_queue::MAX_REPLIES {
         bench.request(b"a");
     }
-    let held = delayed::MAX_REPLIES as u64;
+    let held = delay_queue::MAX_REPLIES as u64;
     let counters = bench.echo.counters();
     assert_eq!((counters.delay_full, counters.held, counters.sent), (1, held, 0), "nothing has left yet");
-    assert_eq!(bench.wait(Duration::from_secs(1)).len(), delayed::MAX_REPLIES);
+    assert_eq!(bench.wait(Duration::from_secs(1)).len(), delay_queue::MAX_REPLIES);
     assert_eq!((bench.echo.counters().held, bench.echo.counters().sent), (0, held));
     assert_eq!(bench.echo.wake_at(), None);
 }

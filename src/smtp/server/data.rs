@@ -6,8 +6,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::stage::Stage;
-use super::body::DataStatus;
 use super::config::ServerActions;
+use super::data_decoder::DataStatus;
 use super::fault::{FaultAction, FaultPoint};
 use super::replies::{self, ServerReply};
 use super::{

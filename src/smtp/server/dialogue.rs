@@ -9,13 +9,13 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::super::auth::Mechanism;
 use super::super::stage::Stage;
-use super::body::DataDecoder;
 use super::command::{Command, is_http, is_unsupported_verb};
 use super::config::ServerActions;
+use super::data_decoder::DataDecoder;
 use super::envelope::{EnvelopeRecipient, EnvelopeSender};
 use super::fault::{Effect, FaultPoint};
-use super::login::{SaslServer, SaslStep};
 use super::replies::{self, ServerReply};
+use super::sasl::{SaslServer, SaslStep};
 use super::{AfterReply, MessageSink, PendingJob, ServerEvent, ServerSession, State};
 use crate::time::Moment;
 

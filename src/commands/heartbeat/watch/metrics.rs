@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::shared::SharedWatcher;
+use super::shared_watcher::SharedWatcher;
 use crate::heartbeat::{RejectReason, SenderReport, SenderStatus};
 use crate::time::Moment;
 

@@ -14,7 +14,7 @@ mod events;
 mod hooks;
 mod metrics;
 mod pages;
-mod shared;
+mod shared_watcher;
 mod state_file;
 mod until;
 
@@ -42,7 +42,7 @@ use crate::output::{Output, Recorder, Style};
 use crate::time::Moment;
 use events::{HeartbeatWatchEvent, HeartbeatWatchReport, HookCounters, Listening, Summary};
 use hooks::HookRunner;
-use shared::SharedWatcher;
+use shared_watcher::SharedWatcher;
 use state_file::StateWriter;
 use until::UntilCondition;
 

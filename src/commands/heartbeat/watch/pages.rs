@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use super::metrics;
-use super::shared::SharedWatcher;
+use super::shared_watcher::SharedWatcher;
 use crate::commands::web::{Handler, Response, ResponseBody};
 use crate::heartbeat::{SenderReport, SenderStatus, StateCounts};
 use crate::http::{Request, Status};

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::cannot_start;
 use super::events::{HeartbeatWatchEvent, HeartbeatWatchReport};
-use super::shared::SharedWatcher;
+use super::shared_watcher::SharedWatcher;
 use crate::disk;
 use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;

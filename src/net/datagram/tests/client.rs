@@ -4,7 +4,7 @@ use super::{
     Callback, RecordingProtocol, StopWhen, TEST_TIMEOUT, await_kernel_timestamps, client_endpoint, plain_socket,
     run_until, with_echo_server,
 };
-use crate::net::bind::BindAddress;
+use crate::net::bind_address::BindAddress;
 use crate::net::clock::now;
 use crate::net::datagram::{DatagramTimeouts, StopReason, run_client};
 use crate::net::signals::Signals;

@@ -5,7 +5,7 @@ use super::{
     with_echo_server,
 };
 use crate::impair::Impairment;
-use crate::net::bind::BindAddress;
+use crate::net::bind_address::BindAddress;
 use crate::net::clock::now;
 use crate::net::datagram::endpoint::{Buffers, Endpoint};
 use crate::net::datagram::recv::BatchBuffer;

@@ -3,11 +3,11 @@
 use super::{Fixture, START, millis};
 use std::io::{Error, ErrorKind};
 
+use crate::probe::client::PROBES_PER_TURN;
+use crate::probe::encoding::ProbeEncoding;
 use crate::probe::event::PingEvent;
 use crate::probe::ledger::MAX_TRACKED;
 use crate::probe::schedule::PingConfig;
-use crate::probe::sender::PROBES_PER_TURN;
-use crate::probe::wire::ProbeEncoding;
 use crate::protocol::{DatagramProtocol as _, TransmitError};
 
 #[test]

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::escaped;
-use super::plot::{Marker, describe_failures, fraction};
+use super::text_plot::{Marker, describe_failures, fraction};
 use crate::time::HumanDuration;
 
 const WIDTH: f64 = 900.0;

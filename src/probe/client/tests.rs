@@ -7,8 +7,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{PingClient, PingConfig};
+use crate::probe::encoding::ProbeEncoding;
 use crate::probe::event::{ForeignReason, PingEvent, RttClock};
-use crate::probe::wire::ProbeEncoding;
 use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
 use crate::time::Moment;
 

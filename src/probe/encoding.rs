@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::ntp::{ErrorEstimate, TimestampFormat};
 use super::stamp::{self, Probe, Reflection};
-use super::text;
+use super::text_format;
 use crate::mac::MacKey;
 
 #[derive(Clone)]
@@ -62,11 +62,11 @@ impl ProbeEncoding {
     /// Appends probe `seq`, sent at `wall` since 1970.
     pub(crate) fn write(&self, seq: u64, wall: Duration, out: &mut Vec<u8>) {
         match self {
-            Self::Text { size } => text::write(seq, millis(wall), *size, out),
+            Self::Text { size } => text_format::write(seq, millis(wall), *size, out),
             Self::FixedMessage { message } => out.extend_from_slice(message),
             Self::Stamp { ssid, size, key } => {
                 let probe = stamp_probe(seq, wall, *ssid);
-                probe.write(key.as_ref(), (*size).min(text::MAX_UDP_PAYLOAD), out);
+                probe.write(key.as_ref(), (*size).min(text_format::MAX_UDP_PAYLOAD), out);
             }
         }
     }
@@ -74,7 +74,7 @@ impl ProbeEncoding {
     /// Sequence number in a reply; `newest` is the last one sent.
     pub(crate) fn seq_of_reply(&self, reply: &[u8], newest: u64) -> Option<u64> {
         match self {
-            Self::Text { .. } => text::parse_seq(reply),
+            Self::Text { .. } => text_format::parse_seq(reply),
             Self::FixedMessage { .. } => None,
             Self::Stamp { key, .. } => {
                 let reflection = Reflection::read(reply, key.as_ref()).ok()?;
@@ -92,7 +92,7 @@ impl ProbeEncoding {
     /// Sequence number of a probe quoted by an ICMP error, possibly truncated.
     pub(crate) fn seq_of_probe(&self, probe: &[u8], newest: u64) -> Option<u64> {
         match self {
-            Self::Text { .. } => text::parse_seq(probe),
+            Self::Text { .. } => text_format::parse_seq(probe),
             Self::FixedMessage { .. } => None,
             Self::Stamp { .. } => Some(expand_seq(u32::from_be_bytes(*probe.first_chunk()?), newest)),
         }
@@ -116,7 +116,7 @@ impl ProbeEncoding {
         }
         scratch.clear();
         self.write(seq, wall, scratch);
-        if text::is_echo(scratch, reply) {
+        if text_format::is_echo(scratch, reply) {
             ReplyMatch::Intact(None)
         } else if scratch.len() == reply.len() {
             ReplyMatch::Corrupt
@@ -170,7 +170,7 @@ fn millis(wall: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::{ProbeEncoding, ReplyMatch, expand_seq};
-    use crate::probe::text;
+    use crate::probe::text_format;
     use std::time::Duration;
 
     const WALL: Duration = Duration::from_millis(1_700_000_000_123);
@@ -185,7 +185,7 @@ mod tests {
         let mut probe = Vec::new();
         encoding.write(7, WALL, &mut probe);
         assert_eq!(compare(&encoding, &probe), ReplyMatch::Intact(None));
-        text::make_uppercase(&mut probe);
+        text_format::make_uppercase(&mut probe);
         assert_eq!(compare(&encoding, &probe), ReplyMatch::Intact(None));
         assert_eq!(encoding.seq_of_reply(&probe, 9), Some(7));
     }

@@ -10,13 +10,13 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::encoding::{ProbeEncoding, ReplyMatch};
 use super::event::{PingEvent, RttClock};
 use super::ledger::{Ledger, MAX_TRACKED, ProbeOutcome};
 use super::matching::match_reply;
-use super::report::{Measurements, PingStatistics};
 use super::schedule::{PingConfig, RESTART_THRESHOLD, Schedule};
 use super::stamp::Reflection;
-use super::wire::{ProbeEncoding, ReplyMatch};
+use super::statistics::{Measurements, PingStatistics};
 use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
 use crate::stats::Series;
 use crate::time::{Moment, Timestamps, clock_step};
