@@ -1,6 +1,6 @@
 //! UDP ping protocol: packets, the client's probes and statistics, the echo server. No sockets, no clocks.
 //!
-//! [`Sender`] pings one target and accounts for every probe; [`Echo`] answers datagrams from any peer and
+//! [`PingClient`] pings one target and accounts for every probe; [`EchoServer`] answers datagrams from any peer and
 //! drops some on purpose. A datagram loop in `net` drives both through [`crate::protocol::DatagramProtocol`].
 //!
 //! ```text

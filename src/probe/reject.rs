@@ -19,7 +19,7 @@ pub(crate) enum EchoRejectReason {
     Oversize,
     /// The source port belongs to a service that answers any datagram, or the source is this server.
     BadSource,
-    /// Suspected reply of another echo server (see [`super::loops`]).
+    /// Suspected reply of another echo server (see [`super::loop_guard`]).
     Loop,
     /// Over the rate limit of the source network or of all sources together.
     RateLimited,

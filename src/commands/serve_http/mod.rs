@@ -1,7 +1,7 @@
 //! `netlab serve-http`: HTTP file server.
 //!
 //! Owns the flags and the course of a run: open the root, listen, report the addresses, serve until stopped, print
-//! the summary. [`web`] has the HTTP session, [`answer`] maps requests to files, [`events`] formats the output.
+//! the summary. [`web`] has the HTTP session, [`response`] maps requests to files, [`events`] formats the output.
 
 mod counters;
 mod events;
