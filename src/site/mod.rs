@@ -1,7 +1,7 @@
 //! Files that `serve-http` serves.
 //!
 //! Owns the mapping of a URL path to a path beneath the root ([`SitePath`]), opening it without leaving the root
-//! ([`Root`]), directory listings ([`render_listing`]) and media types ([`media_type`]). Must not know HTTP; the
+//! ([`Root`]), directory listings ([`render_listing`]) and media types ([`media_type()`]). Must not know HTTP; the
 //! command connects the two.
 
 mod listing;
