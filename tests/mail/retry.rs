@@ -82,7 +82,7 @@ fn all_or_nothing_holds_over_every_attempt() {
     let ran = mail(&peer, &flags);
     assert_eq!(ran.code, 69, "nothing is sent, and trying again would not help: {}", ran.stderr);
     let (peer, _) = servers(vec![held(LATER, "550 5.1.1 nobody\r\n")]);
-    assert_eq!(mail(&peer, &flags).code, 69, "who is deferred does not get it without the other");
+    assert_eq!(mail(&peer, &flags).code, 69, "a deferred recipient is not sent to alone");
     let (peer, received) = servers(vec![held(YES, LATER), delivered(envelope(YES, Some(YES)), "250 queued\r\n")]);
     let ran = mail(&peer, &flags);
     assert_eq!(ran.code, 0, "{}", ran.stderr);

@@ -1,4 +1,4 @@
-//! Counters of a load: exit codes, stage durations, and the figures of `--fail-if`.
+//! Counters of a load test: exit codes, stage durations, and the figures of `--fail-if`.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::exit::Exit;
 use crate::smtp::Stage;
 use crate::stats::Series;
 
-/// Figures of `--fail-if`.
+/// Figures that `--fail-if` accepts.
 pub(super) const FIGURES: &KnownFigures = &[
     ("errors", FigureKind::Count),
     ("accepted", FigureKind::Count),
@@ -25,7 +25,7 @@ pub(super) const FIGURES: &KnownFigures = &[
     ("dot", FigureKind::Series),
 ];
 
-/// Looks up a figure of `--fail-if`.
+/// Looks up a figure by its name in `--fail-if`.
 pub(super) fn figure(counters: &LoadCounters, name: &str) -> Option<Figure> {
     let accepted = counters.count(Exit::Success);
     match name {

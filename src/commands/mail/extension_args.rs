@@ -31,8 +31,8 @@ pub(super) struct ExtensionArgs {
 
     /// Treat tolerated deviations as errors
     ///
-    /// These are replies that end in a bare LF (exit 76), a password file readable by other users (77) and a
-    /// message with a bare CR (65).
+    /// These deviations are a reply that ends in a bare LF (exit code 76), a password file readable by other
+    /// users (77) and a message with a bare CR (65).
     #[arg(long, hide_short_help = true)]
     pub strict: bool,
 
@@ -55,13 +55,13 @@ impl ExtensionArgs {
     pub(super) fn check(&self, is_encrypted: bool) -> Result<()> {
         if self.require_tls && !is_encrypted {
             return Err(
-                Error::new(Exit::Usage, "--require-tls needs TLS to the server, too").expected("--starttls or --tls")
+                Error::new(Exit::Usage, "--require-tls also needs TLS to this server").expected("--starttls or --tls")
             );
         }
         Ok(())
     }
 
-    /// Rejects a message with bare CR if `--strict` is given.
+    /// Rejects a message with a bare CR if `--strict` is given.
     pub(super) fn check_message(&self, message: &Message) -> Result<()> {
         if self.strict && message.bare_cr_count > 0 {
             return Err(Error::new(Exit::InvalidInput, "the message contains a bare CR")

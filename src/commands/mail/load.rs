@@ -1,7 +1,7 @@
-//! Load: many mails, to measure stage durations and mails per second.
+//! Load test: sends many mails to measure stage durations and mails per second.
 //!
-//! Owns the workers, each with one connection at a time, the rate and the totals. Load beyond loopback requires
-//! `--i-own-this-target`.
+//! Owns the send rate, the totals and the workers, each with one connection at a time. Load on targets beyond
+//! loopback requires `--i-own-this-target`.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -32,22 +32,21 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Flags that apply to a single mail only.
 const SINGLE_MAIL_FLAGS: [&str; 7] = ["dry_run", "info", "stop_after", "retry", "rejected_to", "trace", "explain"];
 
-/// Load flags.
 #[derive(Debug, Args)]
 pub(super) struct LoadArgs {
-    /// Send the mail N times; 0 = until interrupted
+    /// Send the mail N times; 0 = until interrupted [default: 1]
     #[arg(short, long, value_name = "N", help_heading = "Load", conflicts_with_all = SINGLE_MAIL_FLAGS, hide_short_help = true)]
     count: Option<u64>,
 
-    /// Use K connections at once
-    #[arg(long, value_name = "K", help_heading = "Load", conflicts_with_all = SINGLE_MAIL_FLAGS, hide_short_help = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// Use N connections at once [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Load", conflicts_with_all = SINGLE_MAIL_FLAGS, hide_short_help = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: Option<u16>,
 
-    /// Mails per second over all connections, such as 10/s
+    /// Maximum send rate over all connections, such as 10/s
     #[arg(long, value_name = "R/s", help_heading = "Load", conflicts_with_all = SINGLE_MAIL_FLAGS, hide_short_help = true, value_parser = parse_arg::<SendRate>)]
     rate: Option<SendRate>,
 
-    /// Send several mails over each connection
+    /// Send several mails over each connection, instead of one
     #[arg(long, help_heading = "Load", conflicts_with_all = SINGLE_MAIL_FLAGS, hide_short_help = true)]
     reuse: bool,
 
@@ -78,7 +77,7 @@ impl std::str::FromStr for SendRate {
 }
 
 impl LoadArgs {
-    /// Returns true if a load was requested.
+    /// Returns true if a load test was requested.
     pub(super) fn is_wanted(&self) -> bool {
         let Self { count, concurrency, rate, reuse, fail_if, i_own_this_target: _ } = self;
         count.is_some() || concurrency.is_some() || rate.is_some() || *reuse || !fail_if.is_empty()
@@ -126,8 +125,7 @@ impl LoadArgs {
         let mut interruption = None;
         std::thread::scope(|scope| -> Result<()> {
             let mut workers = Vec::new();
-            // Each worker has its own signal handler and wakes this thread when it ends. Create all before any
-            // starts.
+            // Create all signal handlers and wakers before any worker starts; a failure then starts none.
             let handles: Result<Vec<_>> = (0..threads).map(|_| Ok((Signals::install()?, signals.waker()?))).collect();
             for (index, (worker_signals, waker)) in (0..).zip(handles?) {
                 let worker =
@@ -160,10 +158,10 @@ impl LoadArgs {
         Ok(exit)
     }
 
-    /// Reports errors and broken assertions; returns the exit code of all mails.
+    /// Reports errors and failed assertions; returns the exit code of the whole run.
     fn report_outcome(&self, counters: &LoadCounters, interruption: Option<Error>, output: &mut Output) -> Exit {
         if counters.has_given_up {
-            output.note(&format!("note: gave up after {MAX_CONSECUTIVE_FAILURES} failed connections in a row"));
+            output.note(&format!("note: gave up after {MAX_CONSECUTIVE_FAILURES} consecutive failed connections"));
         }
         if let Some(error) =
             counters.first_failure.as_ref().or(interruption.as_ref().filter(|_| counters.exits.is_empty()))
@@ -176,9 +174,9 @@ impl LoadArgs {
             _ => Exit::combined(counters.exits.keys().copied()),
         };
         for assertion in &self.fail_if {
-            if let Err(broken) = assertion.check(|name| figure(counters, name)) {
-                output.report_error(&broken);
-                // Any error code outranks a broken assertion.
+            if let Err(failed) = assertion.check(|name| figure(counters, name)) {
+                output.report_error(&failed);
+                // Any error code outranks a failed assertion.
                 exit = if exit == Exit::Success { Exit::Negative } else { exit };
             }
         }
@@ -188,13 +186,12 @@ impl LoadArgs {
 
 /// State shared by the workers.
 struct SharedProgress {
-    /// Number of the next mail, from 0.
+    /// Index of the next mail, from 0.
     next: AtomicU64,
     completed: AtomicU64,
     threads_ended: AtomicUsize,
 }
 
-/// Worker thread.
 struct LoadWorker<'a> {
     load: &'a LoadArgs,
     session: &'a SessionRunner<'a>,
@@ -222,7 +219,7 @@ impl LoadWorker<'_> {
         self.load.rate.map_or(Duration::ZERO, |SendRate(interval)| interval)
     }
 
-    /// Sends each mail over a connection of its own.
+    /// Sends each mail over its own connection.
     fn send_on_separate_connections(&self, counters: &mut LoadCounters, signals: &mut Signals) {
         let mut failures = 0;
         loop {
@@ -329,7 +326,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_rate_has_its_unit() {
+    fn a_rate_requires_its_unit() {
         assert_eq!("10/s".parse::<SendRate>().expect("a rate").0, Duration::from_millis(100));
         assert_eq!("0.5/s".parse::<SendRate>().expect("a rate").0, Duration::from_secs(2));
         for wrong in ["10", "0/s", "-1/s", "+1/s", "nan/s", "inf/s", "/s", "10/m", "1e9/s"] {

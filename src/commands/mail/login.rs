@@ -1,7 +1,7 @@
 //! Login flags and sources of the password.
 //!
-//! Owns the four sources: a file, a descriptor, a command, a prompt on the terminal. Command line and environment
-//! are not among them, because other users can read them.
+//! Owns the four sources: a file, a descriptor, a command, a prompt on the terminal. Passwords are not taken
+//! from the command line, which other users can read, or the environment, which child processes inherit.
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,6 @@ use crate::mac::Secret;
 use crate::output::Output;
 use crate::smtp::{Credentials, Mechanism};
 
-/// Login flags.
 #[derive(Debug, Args)]
 pub(super) struct LoginArgs {
     /// Log in as this user
@@ -38,7 +37,7 @@ pub(super) struct LoginArgs {
     #[arg(long, value_name = "CMD", requires = "user", group = "password", value_parser = parse_arg::<Hook>, hide_short_help = true)]
     password_command: Option<Hook>,
 
-    /// SCRAM-SHA-256, PLAIN, LOGIN or XOAUTH2 [default: the strongest offered]
+    /// Mechanism: SCRAM-SHA-256, PLAIN, LOGIN or XOAUTH2 [default: strongest offered]
     #[arg(long, value_name = "MECH", requires = "user", value_parser = parse_arg::<Mechanism>, hide_short_help = true)]
     auth: Option<Mechanism>,
 
@@ -74,7 +73,7 @@ impl LoginArgs {
             _ => prompt_for_password(user)?,
         };
         if secret.is_empty() || secret.contains(&0) || secret.contains(&b'\n') {
-            return Err(Error::new(Exit::Config, "the password is empty or has more than one line"));
+            return Err(Error::new(Exit::Config, "the password is empty, or contains a line feed or NUL"));
         }
         Ok(Some(Credentials {
             user: user.clone(),
@@ -91,7 +90,7 @@ impl LoginArgs {
         }
         let (secret, is_private) = disk::read_secret(path)?;
         if !is_private && self.password_file.is_some() {
-            output.note(&format!("warning: {} is readable by other users; chmod 600 it", path.display()));
+            output.note(&format!("warning: {} is readable by other users; set its mode to 0600", path.display()));
         }
         Ok(secret)
     }
@@ -125,7 +124,7 @@ fn run_password_command(hook: &Hook, timeout: Duration) -> Result<Vec<u8>> {
 
 fn prompt_for_password(user: &str) -> Result<Vec<u8>> {
     if !std::io::stdin().is_terminal() {
-        let message = format!("no password for '{user}', and no terminal to ask for it");
+        let message = format!("no password for '{user}', and no terminal to prompt on");
         return Err(Error::new(Exit::Config, message)
             .expected("--password-file FILE, --password-fd N or --password-command CMD"));
     }

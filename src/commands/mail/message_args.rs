@@ -1,7 +1,7 @@
 //! Flags of the message and its envelope.
 //!
-//! Owns these flags, the check for missing ones, and the conversion to an [`Envelope`]. [`message`] composes a
-//! message, [`raw`] reads one.
+//! Owns these flags, the check for missing ones, and the conversion to an [`Envelope`]. Messages are composed
+//! in [`message`] and read from a file in [`raw`].
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ use crate::smtp::Envelope;
 pub(super) struct MessageArgs {
     /// Sender: a@b or 'Name <a@b>'
     ///
-    /// With --raw also '<>', the null sender of delivery reports.
+    /// With --raw, also '<>': the null sender of delivery reports.
     #[arg(long, value_name = "ADDR", value_parser = parse_arg::<ReversePath>)]
     from: Option<ReversePath>,
 
@@ -33,15 +33,15 @@ pub(super) struct MessageArgs {
     #[arg(long, value_name = "ADDR", value_parser = parse_arg::<Person>)]
     to: Vec<Person>,
 
-    /// Recipient of a copy; repeatable
+    /// Recipient of a copy (Cc); repeatable
     #[arg(long, value_name = "ADDR", value_parser = parse_arg::<Person>, hide_short_help = true)]
     cc: Vec<Person>,
 
-    /// Recipient hidden from the others; repeatable
+    /// Recipient hidden from the others (Bcc); repeatable
     #[arg(long, value_name = "ADDR", value_parser = parse_arg::<Person>, hide_short_help = true)]
     bcc: Vec<Person>,
 
-    /// Address for replies
+    /// Address for replies (Reply-To)
     #[arg(long, value_name = "ADDR", value_parser = parse_arg::<Person>, hide_short_help = true)]
     reply_to: Option<Person>,
 
@@ -61,21 +61,22 @@ pub(super) struct MessageArgs {
     #[arg(long, value_name = "FILE")]
     attach: Vec<PathBuf>,
 
-    /// Image for the HTML, which refers to it as cid:NAME; repeatable
+    /// Embed an image that the HTML refers to as cid:NAME; repeatable
     #[arg(long, value_name = "FILE[=NAME]", requires = "html", value_parser = parse_arg::<InlineImage>, hide_short_help = true)]
     inline: Vec<InlineImage>,
 
     /// Additional header; repeatable
     ///
-    /// Date and Message-ID replace the generated ones. Headers that have a flag and MIME headers are not allowed.
+    /// Date and Message-ID replace the generated ones. MIME headers and headers that have a flag are not
+    /// allowed.
     #[arg(long, value_name = "'NAME: VALUE'", value_parser = parse_arg::<Header>, hide_short_help = true)]
     header: Vec<Header>,
 
-    /// Send the message in FILE unchanged; - = standard input
+    /// Send the message in FILE instead of composing one; - = standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["subject", "text", "html", "attach", "inline", "header", "reply_to"], hide_short_help = true)]
     raw: Option<PathBuf>,
 
-    /// Take recipients from To, Cc, Bcc of --raw, and the sender from From
+    /// Take recipients (To, Cc, Bcc) and sender (From) from the headers of --raw
     #[arg(short = 't', long, requires = "raw", hide_short_help = true)]
     read_recipients: bool,
 }

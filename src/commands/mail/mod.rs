@@ -1,9 +1,9 @@
-//! `netlab mail`: the SMTP client.
+//! `netlab mail`: the SMTP client command.
 //!
-//! Owns the flags and the run: missing flags are listed in one message before anything is connected; then the
-//! message is composed, sent, and the outcome reported for each recipient. The dialogue is in `smtp`;
-//! [`message_args`] has the message, [`transport`] the connection, [`login`] the password, [`session`] runs the
-//! session, [`observer`] shows it, [`events`] words the result.
+//! Owns the flags and the order of a run: all missing flags are reported in one message before netlab
+//! connects; then the message is composed and sent, and the result is reported for each recipient. The SMTP
+//! dialogue is in `smtp`, the message flags in [`message_args`], the connection flags in [`transport`], the
+//! password in [`login`]. [`session`] runs a session, [`observer`] prints it, [`events`] formats the result.
 
 mod counters;
 mod downgrade;
@@ -69,24 +69,24 @@ pub(crate) struct Mail {
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, hide_short_help = true)]
     retry: u32,
 
-    /// Time between two attempts
+    /// Time between attempts
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration, requires = "retry", hide_short_help = true)]
     retry_wait: Duration,
 
     /// Print the message without sending it
     ///
-    /// Prints the bytes that would be sent, with CR LF line ends but without dot-stuffing.
+    /// Prints the bytes that would be sent, with CR LF line endings but without dot-stuffing.
     #[arg(long)]
     dry_run: bool,
 
-    /// Print what the server offers, without sending a mail
+    /// Print the capabilities of the server, without sending a mail
     ///
-    /// Prints the extensions before and after TLS, the certificates with their dates and the duration of each
-    /// step. With --user it also logs in.
+    /// Prints the extensions offered before and after TLS, the certificates with their dates and the duration
+    /// of each stage. With --user, also logs in.
     #[arg(long, conflicts_with_all = ["dry_run", "raw", "retry", "rejected_to", "stop_after"], hide_short_help = true)]
     info: bool,
 
-    /// Quit after banner, ehlo, tls, auth, mail, rcpt or data
+    /// Send QUIT after STAGE: banner, ehlo, tls, auth, mail, rcpt or data
     #[arg(long, value_name = "STAGE", hide_short_help = true)]
     stop_after: Option<Stage>,
 
@@ -102,11 +102,11 @@ pub(crate) struct Mail {
     #[arg(short = 'w', long, value_name = "DURATION", value_parser = positive_duration, hide_short_help = true)]
     deadline: Option<Duration>,
 
-    /// Print the dialogue on stderr, without secrets
+    /// Print the SMTP dialogue on stderr, without secrets
     #[arg(long)]
     trace: bool,
 
-    /// Like --trace, with a sentence and its RFC clause for each step
+    /// Like --trace, with an explanation and the RFC clause of each step
     #[arg(long, hide_short_help = true)]
     explain: bool,
 
@@ -208,7 +208,7 @@ impl Mail {
         }
     }
 
-    /// Checks the flags; all missing ones are listed in one message.
+    /// Checks the flags; reports all missing ones in one message.
     fn check(&self) -> Result<()> {
         let is_encrypted = self.transport.security() != Security::Plain;
         self.transport.check()?;
@@ -223,7 +223,7 @@ impl Mail {
         let mut error = Error::new(Exit::Usage, format!("missing: {}", missing.join("; ")))
             .expected("a sender, a recipient and a message; nothing was sent");
         if is_encrypted && !self.login.is_wanted() {
-            error = error.remedy("most servers also require a login: --user NAME with --password-file FILE or --password-command CMD (on a terminal you are asked for the password)");
+            error = error.remedy("most servers also require a login: --user NAME with --password-file FILE or --password-command CMD (on a terminal you are prompted for the password)");
         }
         Err(error)
     }

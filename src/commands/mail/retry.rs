@@ -1,8 +1,8 @@
 //! Retries of `mail --retry`.
 //!
-//! Only recipients with a temporary failure (4xx) are retried. An accepted recipient would receive the mail twice, a
-//! rejected one would be rejected again, and after a connection lost between the final dot and its reply the outcome
-//! is unknown (RFC 5321 §4.5.4.1, §6.1).
+//! Only recipients with a temporary failure (4xx) are retried. An accepted recipient would receive the mail
+//! twice, a rejected one would be rejected again, and if the connection is lost between the final dot and its
+//! reply, the outcome is unknown (RFC 5321 §4.5.4.1, §6.1).
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(super) struct RetryPolicy {
     pub wait: Duration,
 }
 
-/// Sends the mail and retries the deferred recipients. The exit code is that of all attempts together.
+/// Sends the mail and retries the deferred recipients. The exit code covers all attempts.
 pub(super) fn send_with_retries(
     session: &SessionRunner<'_>,
     config: &ClientConfig,
@@ -61,7 +61,7 @@ pub(super) fn send_with_retries(
             continue;
         }
         merge(&mut result.recipients, &latest);
-        // A failed connection now does not undo earlier outcomes.
+        // A failed connection does not undo the outcomes of earlier attempts.
         if result.recipients.iter().any(|recipient| recipient.outcome.is_some()) {
             exit = smtp::exit_for_recipients(&result.recipients);
         }
@@ -69,7 +69,7 @@ pub(super) fn send_with_retries(
     Ok((result, connection, exit))
 }
 
-/// Recipients whose retry is safe and may succeed.
+/// Recipients that can be retried safely and may be accepted.
 fn deferred_recipients(result: &SessionResult, all_or_nothing: bool) -> Vec<Mailbox> {
     let may_help = result.failure.as_ref().is_none_or(|error| error.exit() == Exit::TemporaryFailure);
     let count =
@@ -77,7 +77,7 @@ fn deferred_recipients(result: &SessionResult, all_or_nothing: bool) -> Vec<Mail
     if !may_help || count(DeliveryOutcome::Unknown) > 0 {
         return Vec::new();
     }
-    // Undecided recipients were not sent to: the connection failed early, or --all-or-nothing held the message back.
+    // Recipients without an outcome got nothing: the session failed early or --all-or-nothing stopped it.
     let is_waiting = result.failure.is_some() || (all_or_nothing && count(DeliveryOutcome::Deferred) > 0);
     let is_deferred = |known: &&RecipientStatus| match known.outcome {
         Some(outcome) => outcome == DeliveryOutcome::Deferred,
@@ -86,9 +86,9 @@ fn deferred_recipients(result: &SessionResult, all_or_nothing: bool) -> Vec<Mail
     result.recipients.iter().filter(is_deferred).map(|recipient| recipient.mailbox.clone()).collect()
 }
 
-/// Merges the outcomes of an attempt; the latest decided one counts.
+/// Replaces earlier outcomes with those of the latest attempt.
 fn merge(recipients: &mut [RecipientStatus], latest: &[RecipientStatus]) {
-    // An attempt without an outcome for a recipient does not undo an earlier one.
+    // A recipient without an outcome in the latest attempt keeps the earlier one.
     for recipient in latest.iter().filter(|recipient| recipient.outcome.is_some()) {
         if let Some(known) = recipients.iter_mut().find(|known| known.mailbox == recipient.mailbox) {
             *known = recipient.clone();

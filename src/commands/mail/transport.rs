@@ -1,6 +1,6 @@
 //! Flags of the connection: server address, transport security, trust.
 //!
-//! Owns the default security of a port: 587 uses STARTTLS, 465 TLS, 25 and 2525 no encryption (RFC 8314 §3.3).
+//! Owns the default security of each port: 587 uses STARTTLS, 465 TLS, 25 and 2525 no TLS (RFC 8314 §3.3).
 
 use std::net::SocketAddr;
 
@@ -15,26 +15,25 @@ use crate::output::Output;
 use crate::smtp::Security;
 use crate::time::Moment;
 
-/// Connection flags.
 #[derive(Debug, Args)]
 pub(super) struct TransportArgs {
     /// Mail server [default port: 587; 465 with --tls, 25 with --plain]
     #[arg(value_name = "HOST[:PORT]")]
     server: Peer,
 
-    /// Require STARTTLS; the default of port 587
+    /// Require STARTTLS (default on port 587)
     #[arg(long, group = "security", help_heading = "Transport", hide_short_help = true)]
     starttls: bool,
 
-    /// Use TLS from the first byte; the default of port 465
+    /// Use TLS from the first byte (default on port 465)
     #[arg(long, group = "security", help_heading = "Transport", hide_short_help = true)]
     tls: bool,
 
-    /// Do not use TLS; the default of ports 25 and 2525
+    /// Do not use TLS (default on ports 25 and 2525)
     #[arg(long, group = "security", help_heading = "Transport", hide_short_help = true)]
     plain: bool,
 
-    /// Name that the certificate must have
+    /// Host name to expect in the certificate [default: HOST]
     #[arg(long, value_name = "NAME", help_heading = "Transport", hide_short_help = true)]
     server_name: Option<String>,
 
@@ -51,12 +50,12 @@ impl TransportArgs {
         self.trust.insecure
     }
 
-    /// Server name or address as typed.
+    /// Server name or address, as given on the command line.
     pub(super) fn host(&self) -> &str {
         &self.server.host
     }
 
-    /// Name that the certificate must have.
+    /// Host name to expect in the certificate.
     pub(super) fn server_name(&self) -> &str {
         self.server_name.as_deref().unwrap_or(self.host())
     }
@@ -84,7 +83,7 @@ impl TransportArgs {
         })
     }
 
-    /// Formats the server as typed, with its port.
+    /// Formats the server as HOST:PORT, with an IPv6 address in brackets.
     pub(super) fn host_and_port(&self) -> String {
         let host = &self.server.host;
         let port = self.port();
