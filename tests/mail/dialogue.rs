@@ -183,7 +183,7 @@ fn a_recipient_with_a_second_command_is_rejected_before_connecting() {
     for evil in ["a@x.test>\r\nRCPT TO:<evil@x.test", "a@x.test\nDATA", "a@x.test\u{1}"] {
         let ran = run(&["mail", "127.0.0.1:1", "--plain", "--from", "me@x.test", "--to", evil, "--text", "x"]);
         assert_eq!((ran.code, ran.stderr.lines().count() <= 3), (65, true), "{}", ran.stderr);
-        assert!(!ran.stderr.contains("refused the connection"), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("connection refused"), "{}", ran.stderr);
     }
 }
 
@@ -195,7 +195,7 @@ fn rejections_have_their_exit_codes() {
         (vec![Send("220 mx\r\n421 4.3.2 closing\r\n")], 75, "deferred"),
         (greeted([After("MAIL", "451 4.3.0 later\r\n"), After("QUIT", "221\r\n")]), 75, "deferred"),
         (
-            greeted([After("MAIL", "250\r\n"), After("RCPT", "550 5.1.1 nobody\r\n"), After("QUIT", "221\r\n")]),
+            greeted([After("MAIL", "250\r\n"), After("RCPT", "550 5.1.1 no such user\r\n"), After("QUIT", "221\r\n")]),
             69,
             "refused",
         ),
@@ -358,15 +358,15 @@ fn rejected_recipients_are_written_to_a_file() {
         After("MAIL", ""),
         After("RCPT TO:<a@x.test>", ""),
         After("RCPT TO:<b@x.test>", ""),
-        After("RCPT TO:<c@x.test>", "250\r\n250\r\n550 5.1.1 nobody\r\n451 4.7.1 later\r\n"),
+        After("RCPT TO:<c@x.test>", "250\r\n250\r\n550 5.1.1 no such user\r\n451 4.7.1 later\r\n"),
         After("DATA", "354\r\n"),
         AfterMessage("250 ok\r\n"),
         After("QUIT", "221\r\n"),
     ]);
     let ran = mail(&peer, &["--to", "b@x.test", "--bcc", "c@x.test", "--rejected-to", path_str(&file)]);
-    assert_eq!(ran.code, 75, "deferred outranks refused: {}", ran.stderr);
+    assert_eq!(ran.code, 75, "deferred outranks rejected: {}", ran.stderr);
     let rejected = std::fs::read_to_string(&file).expect("written");
-    assert_eq!(rejected, "rejected b@x.test (550 5.1.1 nobody)\ndeferred c@x.test (451 4.7.1 later)\n");
+    assert_eq!(rejected, "rejected b@x.test (550 5.1.1 no such user)\ndeferred c@x.test (451 4.7.1 later)\n");
 }
 
 #[test]

@@ -56,9 +56,9 @@ fn a_deadline_after_the_dot_leaves_the_outcome_unknown() {
 }
 
 #[test]
-fn a_received_reply_counts_whatever_follows() {
-    let taken = |turn| up_to_body().into_iter().chain([AfterMessage("250 ok\r\n"), After("QUIT", ""), turn]).collect();
-    assert_eq!(outcome(&interrupted(taken, Signal::INT)), (0, "accepted".to_owned()));
+fn a_reply_received_before_an_interruption_counts() {
+    let quit = |turn| up_to_body().into_iter().chain([AfterMessage("250 ok\r\n"), After("QUIT", ""), turn]).collect();
+    assert_eq!(outcome(&interrupted(quit, Signal::INT)), (0, "accepted".to_owned()));
     let (peer, _) = server(
         up_to_body().into_iter().chain([AfterMessage("250 ok\r\n"), After("QUIT", ""), After("never", "")]).collect(),
     );
@@ -99,10 +99,10 @@ fn a_server_that_stops_reading_times_out() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("large");
     std::fs::write(&file, vec![7; 32 << 20]).expect("written");
-    let (hold, held) = channel();
-    let (peer, _) = server(up_to_body().into_iter().chain([Wait(held)]).collect());
+    let (release, released) = channel();
+    let (peer, _) = server(up_to_body().into_iter().chain([Wait(released)]).collect());
     let ran = mail(&peer, &["--attach", crate::support::path_str(&file), "--timeout", "300ms"]);
-    drop(hold);
+    drop(release);
     assert_eq!(outcome(&ran), (75, "deferred".to_owned()), "{}", ran.stderr);
     assert!(ran.stderr.contains("stopped reading"), "{}", ran.stderr);
 }
@@ -165,7 +165,7 @@ fn outcomes_are_reported_even_if_a_file_cannot_be_written() {
         Send("220 mx\r\n"),
         After("EHLO ", "250 mx\r\n"),
         After("MAIL", "250\r\n"),
-        After("RCPT", "550 5.1.1 nobody\r\n"),
+        After("RCPT", "550 5.1.1 no such user\r\n"),
         After("QUIT", "221\r\n"),
     ]);
     let ran = mail(&peer, &["--rejected-to", "/dev/full"]);
@@ -186,8 +186,8 @@ fn a_signal_ends_a_load_and_a_retry_at_any_point() {
     let ran = interrupted_with(&["--count", "0", "--reuse", "--rate", "0.001/s"], idle, Signal::INT);
     assert_eq!((ran.code, &ran.summary()["mails"]), (0, &1.into()), "{}", ran.stderr);
     let later = |turn| {
-        let refused = [After("RCPT", "451 later\r\n"), After("QUIT", ""), turn];
-        up_to_body().into_iter().take(3).chain(refused).collect()
+        let deferred = [After("RCPT", "451 later\r\n"), After("QUIT", ""), turn];
+        up_to_body().into_iter().take(3).chain(deferred).collect()
     };
     let ran = interrupted_with(&["--retry", "5", "--retry-wait", "1h"], later, Signal::INT);
     assert_eq!(outcome(&ran), (75, "deferred".to_owned()), "{}", ran.stderr);

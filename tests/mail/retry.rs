@@ -14,13 +14,13 @@ fn delivered(mut turns: Vec<Turn>, dot: &'static str) -> Vec<Turn> {
     turns
 }
 
-const LATER: &str = "451 4.7.1 greylisted\r\n";
-const YES: &str = "250 2.1.5 ok\r\n";
+const DEFERRED: &str = "451 4.7.1 greylisted\r\n";
+const ACCEPTED: &str = "250 2.1.5 ok\r\n";
 
 #[test]
 fn only_deferred_recipients_are_retried() {
-    let first = delivered(envelope(YES, Some(LATER)), "250 queued\r\n");
-    let second = delivered(envelope(YES, None), "250 queued\r\n");
+    let first = delivered(envelope(ACCEPTED, Some(DEFERRED)), "250 queued\r\n");
+    let second = delivered(envelope(ACCEPTED, None), "250 queued\r\n");
     let (peer, received) = servers(vec![first, second]);
     let ran = mail(&peer, &["--to", "b@x.test", "--retry", "3", "--retry-wait", "1ms"]);
     let (events, summary) = (ran.events(), ran.summary());
@@ -37,7 +37,7 @@ fn only_deferred_recipients_are_retried() {
 #[test]
 fn recipients_still_deferred_at_the_end_exit_75() {
     let later = || {
-        let mut turns = envelope(LATER, None);
+        let mut turns = envelope(DEFERRED, None);
         turns.push(After("QUIT", "221 bye\r\n"));
         turns
     };
@@ -48,11 +48,11 @@ fn recipients_still_deferred_at_the_end_exit_75() {
 
 #[test]
 fn unknown_outcomes_and_rejections_are_never_retried() {
-    let mut lost = envelope(YES, None);
+    let mut lost = envelope(ACCEPTED, None);
     lost.extend([After("DATA", "354 go\r\n"), AfterMessage(""), Close]);
-    let mut refused = envelope("550 5.1.1 nobody\r\n", None);
-    refused.push(After("QUIT", "221 bye\r\n"));
-    for (turns, code) in [(lost, 83), (refused, 69)] {
+    let mut rejected = envelope("550 5.1.1 no such user\r\n", None);
+    rejected.push(After("QUIT", "221 bye\r\n"));
+    for (turns, code) in [(lost, 83), (rejected, 69)] {
         let (peer, _) = servers(vec![turns]);
         let ran = mail(&peer, &["--retry", "5", "--retry-wait", "1ms", "--timeout", "20s"]);
         assert_eq!(ran.code, code, "{}", ran.stderr);
@@ -62,7 +62,7 @@ fn unknown_outcomes_and_rejections_are_never_retried() {
 
 #[test]
 fn no_attempt_starts_after_the_deadline() {
-    let mut turns = envelope(LATER, None);
+    let mut turns = envelope(DEFERRED, None);
     turns.push(After("QUIT", "221 bye\r\n"));
     let (peer, _) = servers(vec![turns]);
     let ran = mail(&peer, &["--retry", "5", "--retry-wait", "1h", "--deadline", "30s"]);
@@ -71,19 +71,20 @@ fn no_attempt_starts_after_the_deadline() {
 }
 
 #[test]
-fn all_or_nothing_holds_over_every_attempt() {
-    let held = |a, b| {
+fn all_or_nothing_applies_to_every_attempt() {
+    let no_data = |a, b| {
         let mut turns = envelope(a, Some(b));
         turns.push(After("QUIT", "221 bye\r\n"));
         turns
     };
     let flags = ["--to", "b@x.test", "--all-or-nothing", "--retry", "3", "--retry-wait", "1ms"];
-    let (peer, _) = servers(vec![held(YES, "550 5.1.1 nobody\r\n")]);
+    let (peer, _) = servers(vec![no_data(ACCEPTED, "550 5.1.1 no such user\r\n")]);
     let ran = mail(&peer, &flags);
-    assert_eq!(ran.code, 69, "nothing is sent, and trying again would not help: {}", ran.stderr);
-    let (peer, _) = servers(vec![held(LATER, "550 5.1.1 nobody\r\n")]);
-    assert_eq!(mail(&peer, &flags).code, 69, "a deferred recipient is not sent to alone");
-    let (peer, received) = servers(vec![held(YES, LATER), delivered(envelope(YES, Some(YES)), "250 queued\r\n")]);
+    assert_eq!(ran.code, 69, "nothing is sent, and a retry would not help: {}", ran.stderr);
+    let (peer, _) = servers(vec![no_data(DEFERRED, "550 5.1.1 no such user\r\n")]);
+    assert_eq!(mail(&peer, &flags).code, 69, "nothing is sent to the deferred recipient alone");
+    let second = delivered(envelope(ACCEPTED, Some(ACCEPTED)), "250 queued\r\n");
+    let (peer, received) = servers(vec![no_data(ACCEPTED, DEFERRED), second]);
     let ran = mail(&peer, &flags);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(!received.recv().expect("ended").contains("DATA"));
@@ -93,9 +94,9 @@ fn all_or_nothing_holds_over_every_attempt() {
 #[test]
 fn outcomes_before_a_failed_last_attempt_count() {
     for last in [vec![Send("554 go away\r\n"), After("QUIT", "221\r\n")], vec![Send("what?\r\n"), Close]] {
-        let refuses = matches!(last[0], Send("554 go away\r\n"));
-        let (peer, _) = servers(vec![delivered(envelope(YES, Some(LATER)), "250 queued\r\n"), last]);
+        let is_rejected = matches!(last[0], Send("554 go away\r\n"));
+        let (peer, _) = servers(vec![delivered(envelope(ACCEPTED, Some(DEFERRED)), "250 queued\r\n"), last]);
         let ran = mail(&peer, &["--to", "b@x.test", "--retry", "1", "--retry-wait", "1ms"]);
-        assert_eq!(ran.code, if refuses { 67 } else { 75 }, "{}", ran.stderr);
+        assert_eq!(ran.code, if is_rejected { 67 } else { 75 }, "{}", ran.stderr);
     }
 }

@@ -14,8 +14,8 @@ use crate::with;
 /// Trials of the mail client.
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        with("aiosmtpd_takes_a_mail_over_starttls_with_a_login", &["netlab-scapy-python"], aiosmtpd),
-        with("pythons_email_reads_what_was_composed", &["python3"], pythons_email),
+        with("aiosmtpd_accepts_a_mail_over_starttls_with_a_login", &["netlab-scapy-python"], aiosmtpd),
+        with("python_parses_composed_messages", &["python3"], pythons_email),
     ]
 }
 
@@ -53,12 +53,12 @@ fn aiosmtpd() {
     assert!(got.replace("\r\n", "\n").contains("\none\n.two\n"), "{got}");
     assert_eq!(send(&path("password"), &["a@x.test", "later@x.test"]).code, 75);
     assert_eq!(send(&path("wrong"), &["a@x.test"]).code, 77);
-    let asked = run(&["mail", &target, "--info", "--ca", &ca, "--cert", &certificate, "--key", &key, "--json"]);
-    let summary = asked.summary();
-    assert_eq!((asked.code, &summary["recipients"]), (0, &json!([])), "{}", asked.stderr);
+    let info = run(&["mail", &target, "--info", "--ca", &ca, "--cert", &certificate, "--key", &key, "--json"]);
+    let summary = info.summary();
+    assert_eq!((info.code, &summary["recipients"]), (0, &json!([])), "{}", info.stderr);
     assert_eq!(summary["certificates"][0]["names"], json!(["127.0.0.1", "localhost"]));
-    let words = |offers: &Value| offers.as_array().expect("words").iter().any(|word| word == "STARTTLS");
-    assert!(words(&summary["offers_before_tls"]) && !words(&summary["offers"]), "{summary:#}");
+    let has_starttls = |offers: &Value| offers.as_array().expect("a list").iter().any(|word| word == "STARTTLS");
+    assert!(has_starttls(&summary["offers_before_tls"]) && !has_starttls(&summary["offers"]), "{summary:#}");
     let pin = summary["certificates"][0]["sha256"].as_str().expect("a hash").to_owned();
     let pinned = run(&["mail", &target, "--info", "--pin", &pin, "--cert", &certificate, "--key", &key]);
     assert!(pinned.code == 0 && pinned.stdout.contains(&pin), "{}", pinned.stderr);

@@ -16,9 +16,9 @@ use crate::with;
 /// Trials of the mail pair.
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        with("postfix_judges_mixed_recipients_chunks_and_reports", &["postfix", "root"], postfix),
-        with("dovecot_judges_tls_and_every_login", &["dovecot", "setpriv", "root"], dovecot),
-        with("smtp_source_and_smtp_sink_are_understood", &["smtp-source", "smtp-sink"], source_and_sink),
+        with("postfix_relays_mails_with_mixed_recipients_chunking_and_dsn", &["postfix", "root"], postfix),
+        with("mail_logs_in_to_dovecot_over_tls_by_every_mechanism", &["dovecot", "setpriv", "root"], dovecot),
+        with("smtp_source_and_smtp_sink_exchange_mails_with_netlab", &["smtp-source", "smtp-sink"], source_and_sink),
         with("curl_delivers_to_mail_serve", &["curl"], curl),
         with("msmtp_delivers_to_mail_serve", &["msmtp"], msmtp),
         with("swaks_delivers_to_mail_serve", &["swaks"], swaks),
@@ -35,7 +35,7 @@ fn free_port() -> u16 {
 /// Waits until the server listens on the port or has ended.
 fn wait_for(port: u16, server: &mut KillOnDrop) {
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(server.0.try_wait().expect("asked").is_none(), "the server ended before it listened");
+        assert!(server.0.try_wait().expect("a status").is_none(), "the server ended before it listened");
         std::thread::yield_now();
     }
 }
@@ -65,8 +65,8 @@ fn postfix() {
     for name in ["conf", "spool", "data"] {
         fs::create_dir(at(name)).expect("made");
     }
-    let own = Command::new("chown").args(["postfix", &at("data")]).status().expect("it runs");
-    assert!(own.success());
+    let chown = Command::new("chown").args(["postfix", &at("data")]).status().expect("it runs");
+    assert!(chown.success());
     let relay = mailbox.address().port().to_string();
     let main = include_str!("postfix_main.cf").replace("@DIR@", path_str(directory.path())).replace("@RELAY@", &relay);
     fs::write(at("conf/main.cf"), main).expect("written");
@@ -98,9 +98,9 @@ fn postfix() {
     assert!(stopped.success());
     let _ = server.0.wait();
     let mails: Vec<&Value> = events.iter().filter(|event| event["type"] == "message").collect();
-    assert_eq!(mails.len(), 54, "what Postfix has accepted it has understood");
+    assert_eq!(mails.len(), 54, "Postfix relays every mail that it accepted");
     mails.iter().for_each(|mail| assert_eq!(body(mail), "a\r\n.\r\nb\r\n", "{mail}"));
-    assert!(mails.iter().all(|mail| (&mail["from"], &mail["recipients"][0]["address"]) == (&"me@x.test".into(), &"a@x.test".into())));
+    assert!(mails.iter().all(|mail| mail["from"] == "me@x.test" && mail["recipients"][0]["address"] == "a@x.test"));
     let notified: Vec<_> = mails.iter().filter(|mail| mail["envid"] == "a+2Bb").collect();
     assert_eq!(notified.len(), 1);
     let (mail, recipient) = (notified[0], &notified[0]["recipients"][0]);
@@ -112,8 +112,8 @@ fn postfix() {
 
 /// Body of a saved message.
 fn body(mail: &Value) -> String {
-    let kept = fs::read_to_string(mail["file"].as_str().expect("a file")).expect("kept");
-    kept.split_once("\r\n\r\n").expect("headers").1.to_owned()
+    let saved = fs::read_to_string(mail["file"].as_str().expect("a file")).expect("saved");
+    saved.split_once("\r\n\r\n").expect("headers").1.to_owned()
 }
 
 fn dovecot() {
@@ -131,8 +131,9 @@ fn dovecot() {
         .replace("@STARTTLS@", &starttls.to_string())
         .replace("@TLS@", &tls.to_string());
     fs::write(at("d.conf"), settings).expect("written");
-    let own = Command::new("chown").args(["-R", "65534:65534", path_str(directory.path())]).status().expect("it runs");
-    assert!(own.success());
+    let chown = Command::new("chown").args(["-R", "65534:65534", path_str(directory.path())]).status();
+    let chown = chown.expect("it runs");
+    assert!(chown.success());
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "dovecot", "-c", &at("d.conf"), "-F"]);
     let mut server = KillOnDrop(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("it runs"));
@@ -170,8 +171,8 @@ fn source_and_sink() {
     let mailbox = Server::start(&["mail-serve", "--json", "--count", "200", "--expect", "messages=200 failed=0"]);
     let arguments = ["-m", "200", "-s", "8", "-l", "2000", "-f", "me@x.test", "-t", "you@x.test"];
     let mut source = Command::new("smtp-source");
-    let ran = finish_quietly(source.args(arguments).arg(mailbox.address().to_string()));
-    assert!(ran, "smtp-source was answered what it wants");
+    let ran = succeeds_quietly(source.args(arguments).arg(mailbox.address().to_string()));
+    assert!(ran, "smtp-source succeeds");
     assert_eq!(mailbox.wait().code, 0);
     let port = free_port();
     let user = String::from_utf8(Command::new("id").arg("-un").output().expect("it runs").stdout).expect("text");
@@ -185,18 +186,18 @@ fn source_and_sink() {
     assert_eq!((ran.code, &ran.summary()["accepted"]), (0, &100.into()), "{}", ran.stderr);
 }
 
-fn finish_quietly(command: &mut Command) -> bool {
+fn succeeds_quietly(command: &mut Command) -> bool {
     let output = command.stdin(Stdio::null()).output().expect("it runs");
     output.status.success() && output.stderr.is_empty()
 }
 
 /// mail-serve with TLS and a login, for a foreign client.
-struct Ours {
+struct MailServe {
     server: Server,
     directory: TempDir,
 }
 
-impl Ours {
+impl MailServe {
     fn start() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let users = secret(directory.path(), "users", "tim:sesame\n");
@@ -223,21 +224,21 @@ impl Ours {
         let mails: Vec<Value> = ran.events().into_iter().filter(|event| event["type"] == "message").collect();
         for mail in &mails {
             assert_eq!((&mail["tls"], &mail["auth"]), (&"1.3".into(), &"tim".into()), "{mail}");
-            let kept = fs::read_to_string(mail["file"].as_str().expect("a file")).expect("kept");
-            assert!(kept.contains("\r\n.dot\r\n") && !kept.contains("..dot"), "{kept}");
+            let saved = fs::read_to_string(mail["file"].as_str().expect("a file")).expect("saved");
+            assert!(saved.contains("\r\n.dot\r\n") && !saved.contains("..dot"), "{saved}");
         }
         mails
     }
 }
 
 fn curl() {
-    let ours = Ours::start();
-    let mail = secret(ours.directory.path(), "mail", "Subject: from curl\r\n\r\n.dot\r\nend\r\n");
+    let server = MailServe::start();
+    let mail = secret(server.directory.path(), "mail", "Subject: from curl\r\n\r\n.dot\r\nend\r\n");
     for tls in [false, true] {
         let scheme = if tls { "smtps" } else { "smtp" };
-        let url = format!("{scheme}://127.0.0.1:{}", ours.port(tls));
+        let url = format!("{scheme}://127.0.0.1:{}", server.port(tls));
         let mut command = Command::new("curl");
-        command.args(["-sS", "--noproxy", "*", "--ssl-reqd", "--cacert", &ours.path("ca.pem"), "--url", &url]);
+        command.args(["-sS", "--noproxy", "*", "--ssl-reqd", "--cacert", &server.path("ca.pem"), "--url", &url]);
         command.args(["--user", "tim:sesame", "--mail-from", "me@x.test", "--mail-rcpt", "a@x.test"]);
         let ran = run_command({
             command.args(["--mail-rcpt", "b@x.test", "--upload-file", &mail]);
@@ -245,36 +246,36 @@ fn curl() {
         });
         assert_eq!(ran.code, 0, "{}", ran.stderr);
     }
-    let mails = ours.mails();
+    let mails = server.mails();
     assert_eq!((mails.len(), &mails[0]["subject"]), (2, &"from curl".into()));
     assert_eq!(mails[0]["recipients"].as_array().map(Vec::len), Some(2));
 }
 
 fn msmtp() {
-    let ours = Ours::start();
-    let mail = secret(ours.directory.path(), "mail", "Subject: from msmtp\n\n.dot\nend\n");
+    let server = MailServe::start();
+    let mail = secret(server.directory.path(), "mail", "Subject: from msmtp\n\n.dot\nend\n");
     for mechanism in ["plain", "login", "scram-sha-256"] {
         let mut command = Command::new("msmtp");
-        command.args(["-C", "/dev/null", "--host=127.0.0.1", &format!("--port={}", ours.port(false)), "--tls=on"]);
-        command.args([&format!("--tls-trust-file={}", ours.path("ca.pem")), &format!("--auth={mechanism}")]);
+        command.args(["-C", "/dev/null", "--host=127.0.0.1", &format!("--port={}", server.port(false)), "--tls=on"]);
+        command.args([&format!("--tls-trust-file={}", server.path("ca.pem")), &format!("--auth={mechanism}")]);
         command.args(["--user=tim", "--passwordeval=echo sesame", "-f", "me@x.test", "a@x.test"]);
         command.stdin(fs::File::open(&mail).expect("there"));
         let ran = run_command(command);
         assert_eq!(ran.code, 0, "{mechanism}: {}", ran.stderr);
     }
-    let mechanisms: Vec<Value> = ours.mails().iter().map(|mail| mail["auth_mechanism"].clone()).collect();
+    let mechanisms: Vec<Value> = server.mails().iter().map(|mail| mail["auth_mechanism"].clone()).collect();
     assert_eq!(mechanisms, ["PLAIN", "LOGIN", "SCRAM-SHA-256"]);
 }
 
 fn swaks() {
-    let ours = Ours::start();
+    let server = MailServe::start();
     for (tls, mechanism) in [(false, "PLAIN"), (true, "LOGIN")] {
         let mut command = Command::new("swaks");
-        command.args(["--server", "127.0.0.1", "--port", &ours.port(tls), if tls { "-tlsc" } else { "-tls" }]);
+        command.args(["--server", "127.0.0.1", "--port", &server.port(tls), if tls { "-tlsc" } else { "-tls" }]);
         command.args([
             "--tls-verify",
             "--tls-ca-path",
-            &ours.path("ca.pem"),
+            &server.path("ca.pem"),
             "-a",
             mechanism,
             "-au",
@@ -286,7 +287,7 @@ fn swaks() {
         let ran = run_command(command);
         assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     }
-    assert_eq!(ours.mails().len(), 2);
+    assert_eq!(server.mails().len(), 2);
 }
 
 fn browser() {

@@ -31,7 +31,6 @@ pub(super) fn to_seven_bit(bytes: &[u8]) -> Option<Vec<u8>> {
     ascii.is_ascii().then_some(ascii)
 }
 
-/// Collects the edits of one part.
 fn collect_edits(
     part: &MessagePart<'_>,
     is_root: bool,
@@ -97,12 +96,12 @@ mod tests {
     use mail_parser::{MessageParser, MimeHeaders as _};
 
     #[test]
-    fn a_plain_text_is_the_same_text_in_ascii() {
+    fn a_converted_text_decodes_to_the_same_text() {
         for head in
             ["", "Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\nMIME-Version: 1.0\n"]
         {
             let text = format!("From: me@x.test\n{head}Subject: hi\n\nGrüße ♥\n.dot\n");
-            let ascii = to_seven_bit(text.as_bytes()).expect("it can be said");
+            let ascii = to_seven_bit(text.as_bytes()).expect("convertible");
             let read = MessageParser::default().parse(&ascii).expect("a message");
             assert!(ascii.is_ascii());
             assert_eq!(
@@ -119,9 +118,11 @@ mod tests {
 
     #[test]
     fn only_the_parts_that_need_it_are_changed() {
-        let text = "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\
-                    --b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nGrüße\r\n--b\r\nContent-Type: text/html\r\n\r\n<p>plain\r\n--b--\r\n";
-        let ascii = to_seven_bit(text.as_bytes()).expect("it can be said");
+        let text = "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\
+                    Content-Transfer-Encoding: 8bit\r\n\r\n\
+                    --b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nGrüße\r\n\
+                    --b\r\nContent-Type: text/html\r\n\r\n<p>plain\r\n--b--\r\n";
+        let ascii = to_seven_bit(text.as_bytes()).expect("convertible");
         let shown = String::from_utf8(ascii.clone()).expect("ASCII");
         let read = MessageParser::default().parse(&ascii).expect("a message");
         assert_eq!(read.parts.len(), 3, "{shown}");

@@ -15,7 +15,7 @@ use crate::smtp::{DeliveryOutcome, RecipientStatus, Stage, StageTiming};
 use crate::stats;
 use crate::time::{HumanDuration, nanoseconds, serialize_ns};
 
-/// Lines of `mail` on stdout.
+/// Event or summary of `mail`, written to stdout.
 pub(super) type MailReport = Report<MailEvent, Summary>;
 
 /// Event before the summary.
@@ -23,7 +23,6 @@ pub(super) type MailReport = Report<MailEvent, Summary>;
 #[serde(untagged)]
 pub(super) enum MailEvent {
     Stage(StageTiming),
-    /// Deferred recipients are retried.
     Retry(Retry),
 }
 
@@ -45,7 +44,8 @@ impl fmt::Display for MailEvent {
             Self::Stage(timing) => timing.fmt(f),
             Self::Retry(Retry { attempt, recipients, wait }) => {
                 let wait = humantime::format_duration(*wait);
-                write!(f, "{recipients} deferred; attempt {attempt} in {wait}")
+                let noun = plural(*recipients as u64, "recipient", "recipients");
+                write!(f, "{recipients} {noun} deferred; attempt {attempt} in {wait}")
             }
         }
     }
@@ -81,12 +81,11 @@ pub(super) struct Summary {
     #[serde(serialize_with = "all_stages")]
     pub stages: BTreeMap<Stage, Duration>,
     pub recipients: Vec<RecipientResult>,
-    /// The text includes extensions and certificates (`--info`).
+    /// With `--info`, the text includes extensions and certificates.
     #[serde(skip)]
     pub is_info: bool,
 }
 
-/// Outcome of one recipient.
 #[derive(Debug, Serialize)]
 pub(super) struct RecipientResult {
     pub address: String,
@@ -136,7 +135,7 @@ impl Summary {
     /// Writes the extensions and certificates of the server.
     fn write_info(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |names: &[String]| match names {
-            [] => "nothing".to_owned(),
+            [] => "none".to_owned(),
             names => names.join(", "),
         };
         if let Some(before) = &self.offers_before_tls {
@@ -185,7 +184,7 @@ impl fmt::Display for Summary {
     }
 }
 
-/// Lines of a load on stdout.
+/// Event or summary of a load, written to stdout.
 pub(super) type LoadReport = Report<MailEvent, LoadSummary>;
 
 #[derive(Debug, Serialize)]

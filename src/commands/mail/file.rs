@@ -20,7 +20,6 @@ use crate::smtp::{canonicalize, count_bare_line_ends};
 /// Maximum length of a base64 line (RFC 2045 §6.8).
 const BASE64_LINE_LENGTH: usize = 76;
 
-/// Builds the part of an attached file.
 pub(super) fn attachment_part(path: &Path) -> Result<MimePart<'static>> {
     let kind = mime_guess::from_path(path).first_or_octet_stream().essence_str().to_owned();
     Ok(build_part(kind, read_file(path)?))
@@ -58,10 +57,10 @@ pub(super) fn with_disposition(
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
     let shown = path.display();
     let failed = |error: std::io::Error| {
-        Error::new(Exit::InputMissing, format!("cannot read {shown}: {}", io_error_text(&error))).with_source(error)
+        Error::new(Exit::InputMissing, format!("cannot read '{shown}': {}", io_error_text(&error))).with_source(error)
     };
     if fs::metadata(path).map_err(failed)?.is_dir() {
-        return Err(Error::new(Exit::InputMissing, format!("cannot read {shown}: is a directory")));
+        return Err(Error::new(Exit::InputMissing, format!("cannot read '{shown}': is a directory")));
     }
     fs::read(path).map_err(failed)
 }
@@ -79,26 +78,26 @@ pub(super) fn read_stdin() -> Result<Vec<u8>> {
 mod tests {
     use super::build_part;
 
-    fn written(kind: &str, bytes: &[u8]) -> String {
+    fn serialized(kind: &str, bytes: &[u8]) -> String {
         let mut out = Vec::new();
         build_part(kind.to_owned(), bytes.to_vec()).write_part(&mut out);
         String::from_utf8(out).expect("ASCII")
     }
 
     #[test]
-    fn a_message_is_a_message_unless_it_would_have_to_be_encoded() {
-        let text = written("message/rfc822", b"Subject: x\n\nhi\n");
+    fn a_message_that_would_need_encoding_is_attached_as_a_file() {
+        let text = serialized("message/rfc822", b"Subject: x\n\nhi\n");
         assert!(text.contains("message/rfc822") && text.contains("7bit") && text.ends_with("Subject: x\r\n\r\nhi\r\n"));
         for bytes in ["Subject: x\n\n\u{fc}\n".as_bytes(), &[b'x'; 999], b"\0"] {
-            let text = written("message/rfc822", bytes);
+            let text = serialized("message/rfc822", bytes);
             assert!(text.contains("application/octet-stream") && text.contains("base64"), "{text}");
         }
     }
 
     #[test]
     fn text_with_bare_cr_is_sent_as_base64() {
-        let text = written("text/plain", b"a\rb\r");
+        let text = serialized("text/plain", b"a\rb\r");
         assert!(text.contains("base64\r\n\r\nYQ1iDQ==\r\n"), "{text}");
-        assert!(written("text/plain", &b"x\r".repeat(100)).lines().all(|line| line.len() <= 76));
+        assert!(serialized("text/plain", &b"x\r".repeat(100)).lines().all(|line| line.len() <= 76));
     }
 }

@@ -1,7 +1,7 @@
 //! Headers given with `--header`.
 //!
-//! Owns the rules for them. Headers that RFC 5322 §3.6 allows once must not be repeated: those with a flag are set by
-//! it, Date and Message-ID replace the generated ones, and MIME headers follow from the parts.
+//! Owns the rules for them. Headers that RFC 5322 §3.6 allows once must not be repeated: headers with a flag are set
+//! by the flag, Date and Message-ID replace the generated ones, and MIME headers follow from the parts.
 
 use std::str::FromStr;
 
@@ -34,7 +34,6 @@ const MIME_HEADERS: [&str; 4] = ["mime-version", "content-type", "content-transf
 /// Headers without a flag that may occur once (RFC 5322 §3.6).
 const UNIQUE_HEADERS: [&str; 5] = ["date", "message-id", "sender", "in-reply-to", "references"];
 
-/// Header name and value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     /// Name as typed.
@@ -63,7 +62,7 @@ impl FromStr for Header {
             .split_once(':')
             .filter(|(name, _)| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic()));
         let Some((name, value)) = split else {
-            return Err(invalid(format!("invalid header {text:?}")).expected("'Name: value'"));
+            return Err(invalid(format!("invalid header '{}'", text.escape_debug())).expected("'Name: value'"));
         };
         check_single_line("a header", value)?;
         let header = Self { name: name.to_owned(), value: value.trim().to_owned() };
@@ -74,7 +73,7 @@ impl FromStr for Header {
         }
         if header.is_one_of(&MIME_HEADERS) {
             return Err(invalid(format!("{name} is determined by the parts of the message"))
-                .expected("a header other than those of MIME")
+                .expected("a header that is not a MIME header")
                 .remedy("write the message yourself and send it with --raw"));
         }
         if header.is_named("resent-bcc") {
@@ -83,7 +82,7 @@ impl FromStr for Header {
                 .remedy("use --bcc"));
         }
         if header.is_one_of(&MESSAGE_ID_HEADERS) && !header.value.is_ascii() {
-            return Err(invalid(format!("invalid message id {:?}", header.value))
+            return Err(invalid(format!("invalid message id '{}'", header.value))
                 .expected("message ids in ASCII, such as <1@x.test>"));
         }
         if name.len() > MAX_LINE_LENGTH / 2 || header.value.split(' ').any(|word| word.len() > MAX_LINE_LENGTH / 2) {
@@ -94,11 +93,11 @@ impl FromStr for Header {
             header.value.parse::<Person>()?;
         }
         if header.is_named("date") && rfc2822::parse(&header.value).is_err() {
-            return Err(invalid(format!("invalid date {:?}", header.value))
+            return Err(invalid(format!("invalid date '{}'", header.value))
                 .expected("a date as in RFC 5322 §3.3, such as 'Date: Thu, 26 Nov 2026 16:00:00 +0100'"));
         }
         if header.is_named("message-id") && header.message_id().is_none() {
-            return Err(invalid(format!("invalid message id {:?}", header.value))
+            return Err(invalid(format!("invalid message id '{}'", header.value))
                 .expected("a message id as in RFC 5322 §3.6.4, such as 'Message-ID: <1@x.test>'"));
         }
         Ok(header)
@@ -133,7 +132,7 @@ pub(super) fn check_unique(headers: &[Header]) -> Result<()> {
     for name in UNIQUE_HEADERS {
         if headers.iter().filter(|header| header.is_named(name)).count() > 1 {
             return Err(Error::new(Exit::InvalidInput, format!("--header {name} was given twice"))
-                .expected("one in a message (RFC 5322 §3.6)"));
+                .expected("at most one per message (RFC 5322 §3.6)"));
         }
     }
     Ok(())

@@ -82,8 +82,8 @@ impl FromStr for InlineImage {
             _ => (text, file_name(Path::new(text))?),
         };
         if !cid.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"".contains(&byte)) {
-            return Err(Error::new(Exit::InvalidInput, format!("invalid name {cid:?} of an inline part"))
-                .expected("letters, digits and dots: --inline FILE=cid"));
+            let message = format!("invalid name '{}' of an inline part", cid.escape_debug());
+            return Err(Error::new(Exit::InvalidInput, message).expected("letters, digits and dots: --inline FILE=cid"));
         }
         Ok(Self { path: path.into(), cid })
     }
@@ -103,7 +103,6 @@ pub(super) struct MessageParts<'a> {
     pub headers: &'a [Header],
 }
 
-/// Message with its Message-ID.
 #[derive(Debug)]
 pub(super) struct Message {
     pub bytes: Vec<u8>,
@@ -115,13 +114,13 @@ pub(super) struct Message {
 
 pub(super) fn compose(parts: &MessageParts<'_>, now: Moment) -> Result<Message> {
     header::check_unique(parts.headers)?;
-    let own = |name: &str| parts.headers.iter().find(|header| header.is_named(name));
+    let custom = |name: &str| parts.headers.iter().find(|header| header.is_named(name));
     let mut builder = MessageBuilder::new().from(parts.from.address());
-    if own("date").is_none() {
+    if custom("date").is_none() {
         let seconds = i64::try_from(now.wall().as_secs()).unwrap_or_default();
         builder = builder.date(Date::new(seconds));
     }
-    let id = own("message-id").and_then(Header::message_id).map_or_else(
+    let id = custom("message-id").and_then(Header::message_id).map_or_else(
         || format!("{:032x}@{}", rand::random::<u128>(), parts.from.ascii_mailbox().domain()),
         str::to_owned,
     );
@@ -156,8 +155,8 @@ fn body(parts: &MessageParts<'_>) -> Result<MimePart<'static>> {
     let mut related = vec![texts];
     for (index, InlineImage { path, cid }) in parts.inline.iter().enumerate() {
         if parts.inline.iter().take(index).any(|other| other.cid == *cid) {
-            return Err(Error::new(Exit::InvalidInput, format!("two inline parts have the name {cid:?}"))
-                .expected("a unique name for each: --inline FILE=cid"));
+            return Err(Error::new(Exit::InvalidInput, format!("two inline parts have the name '{cid}'"))
+                .expected("a unique name for each inline part: --inline FILE=cid"));
         }
         related.push(with_disposition(attachment_part(path)?, "inline", path)?.cid(cid.clone()));
     }
@@ -175,7 +174,8 @@ fn multipart(kind: &'static str, mut parts: Vec<MimePart<'static>>) -> Option<Mi
 
 pub(super) fn file_name(path: &Path) -> Result<String> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let name = name.ok_or_else(|| Error::new(Exit::InvalidInput, format!("{} is not a file name", path.display())))?;
+    let name =
+        name.ok_or_else(|| Error::new(Exit::InvalidInput, format!("'{}' is not a file name", path.display())))?;
     check_single_line("a file name", &name)?;
     Ok(name)
 }
@@ -193,7 +193,7 @@ pub(super) fn read_text_arg(value: &str) -> Result<String> {
         Some(file) => read_file(Path::new(file))?,
     };
     String::from_utf8(bytes).map_err(|error| {
-        Error::new(Exit::InvalidInput, format!("{value} is not UTF-8")).expected("text in UTF-8").with_source(error)
+        Error::new(Exit::InvalidInput, format!("'{value}' is not UTF-8")).expected("text in UTF-8").with_source(error)
     })
 }
 
@@ -218,8 +218,8 @@ pub(super) fn read_terminal(output: &Output) -> Result<String> {
 /// Rejects control characters, which could end a line.
 pub(super) fn check_single_line(label: &str, text: &str) -> Result<()> {
     if text.chars().any(|c| c.is_control() && c != '\t') {
-        return Err(Error::new(Exit::InvalidInput, format!("{label} contains control characters: {text:?}"))
-            .expected("one line of text"));
+        let message = format!("{label} contains control characters: '{}'", text.escape_debug());
+        return Err(Error::new(Exit::InvalidInput, message).expected("one line of text"));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Observer of a session: the dialogue for `--trace`, explanations for `--explain`, stage events, a progress bar
+//! Observer of a session: the dialogue for `--trace`, explanations for `--explain`, stage events, and a progress bar
 //! while a long message is sent.
 
 use super::Mail;
@@ -10,7 +10,6 @@ use crate::output::{Format, Output, Progress, Trace, TraceKind};
 use crate::smtp::{ClientEvent, Reply, Stage, StageTiming, explain};
 use crate::time::HumanDuration;
 
-/// Observer of one connection.
 pub(super) struct Observer<'a> {
     output: &'a mut Output,
     trace: Trace,
@@ -82,7 +81,7 @@ impl<'a> Observer<'a> {
                 self.trace_explanation(Some(explain::ENCRYPTED));
             }
             ClientEvent::MessageStarted(bytes) => {
-                self.trace.info(&format!("{bytes} bytes of message"));
+                self.trace.info(&format!("sending the message, {bytes} bytes"));
                 self.trace_explanation(Some(explain::BODY));
                 self.progress = Some(Progress::new(Some(*bytes as u64), self.output.style(), net::now()));
             }

@@ -1,7 +1,7 @@
 //! Messages sent unchanged (`--raw`).
 //!
-//! Owns what is read from them: the Message-ID, and with `-t` recipients and sender. mail-parser parses the head,
-//! with groups, comments and folded lines (RFC 5322 §3.4); its addresses are checked by our own strict rules. Only
+//! Owns the headers that are used: the Message-ID, and with `-t` recipients and sender. mail-parser parses them, with
+//! groups, comments and folded lines (RFC 5322 §3.4); addresses must also pass our own stricter rules. Only
 //! Bcc and Resent-Bcc are removed, because other recipients must not see them (§3.6.3, §3.6.6).
 
 use std::ops::Range;
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::smtp::{Mailbox, canonicalize, count_bare_line_ends};
 
-/// Addresses in the head of a message.
+/// Addresses in the headers of a message.
 #[derive(Debug, Default)]
 pub(super) struct HeaderAddresses {
     /// First address of From.
@@ -24,7 +24,7 @@ pub(super) struct HeaderAddresses {
     pub recipients: Vec<Mailbox>,
 }
 
-/// Addresses to read from the head.
+/// Addresses to read from the headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AddressSelection {
     None,
@@ -46,7 +46,7 @@ pub(super) fn read_message(path: &Path, selection: AddressSelection) -> Result<(
     let lines = bytes.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     if let Some((number, line)) = (1..).zip(lines).find(|(_, line)| line.len() > MAX_LINE_LENGTH) {
         let message = format!("line {number} of the message has {} bytes", line.len());
-        return Err(Error::new(Exit::InvalidInput, message).expected("at most 998 (RFC 5322 §2.1.1)"));
+        return Err(Error::new(Exit::InvalidInput, message).expected("at most 998 bytes (RFC 5322 §2.1.1)"));
     }
     let (message, addresses) = parse(bytes, selection)?;
     Ok((Message { bare_cr_count, ..message }, addresses))
@@ -105,7 +105,7 @@ fn addresses(header: &Header<'_>, text: &[u8]) -> Result<Vec<Mailbox>> {
     };
     let text = String::from_utf8_lossy(text);
     found.collect::<Option<Vec<_>>>().or_else(|| split_list(&text).and_then(all)).ok_or_else(|| {
-        let message = format!("{}: {} is not a list of mail addresses", header.name.as_str(), text.trim());
+        let message = format!("{}: '{}' is not a list of mail addresses", header.name.as_str(), text.trim());
         Error::new(Exit::InvalidInput, message).expected("name@example.org, or 'Name <name@example.org>'")
     })
 }
@@ -134,7 +134,8 @@ mod tests {
     #[test]
     fn each_recipient_is_found_once_and_bcc_is_removed() {
         let text = "From: \"A, B\" <me@x.test>\r\nTo: a@x.test, Friends: b@x.test,\r\n c@x.test;\r\nbcc: d@x.test,\r\n\
-                    \te@x.test\r\nSubject: Bcc: x\r\nCC: a@x.test (twice)\r\nBcc: f@x.test\r\nResent-Bcc: h@x.test\r\nMessage-ID: <7@x>\r\n\r\nBcc: g@x.test\r\n";
+                    \te@x.test\r\nSubject: Bcc: x\r\nCC: a@x.test (twice)\r\n\
+                    Bcc: f@x.test\r\nResent-Bcc: h@x.test\r\nMessage-ID: <7@x>\r\n\r\nBcc: g@x.test\r\n";
         let (message, addresses) = parse(text.into(), AddressSelection::All).expect("a message");
         let recipients: Vec<String> = addresses.recipients.iter().map(ToString::to_string).collect();
         assert_eq!(recipients.join(" "), "a@x.test b@x.test c@x.test d@x.test e@x.test f@x.test");
@@ -159,8 +160,8 @@ mod tests {
         ] {
             std::fs::write(&file, text).expect("written");
             let (message, addresses) = super::read_message(&file, AddressSelection::Recipients).expect("a message");
-            let octets = String::from_utf8(message.bytes).expect("text");
-            assert!(!octets.contains("Bcc") && octets.ends_with("\r\n\r\nbody\r\n"), "{octets:?}");
+            let sent = String::from_utf8(message.bytes).expect("text");
+            assert!(!sent.contains("Bcc") && sent.ends_with("\r\n\r\nbody\r\n"), "{sent:?}");
             assert!(message.bare_cr_count > 0 && addresses.recipients.len() == 2, "{addresses:?}");
         }
     }
@@ -172,7 +173,7 @@ mod tests {
             assert_eq!((message.bytes, addresses.recipients.len()), (text.into(), 0), "{text:?}");
         }
         let error = parse("To: a@b.test, a@b@c\n\nx".into(), AddressSelection::All).expect_err("no address");
-        assert!(error.exit() == Exit::InvalidInput && error.message().contains("To: a@b.test, a@b@c"), "{error}");
+        assert!(error.exit() == Exit::InvalidInput && error.message().contains("To: 'a@b.test, a@b@c'"), "{error}");
         assert!(
             parse("To: \"open <a@b.test>\n\nx".into(), AddressSelection::All).is_err(),
             "a quote that is not closed"

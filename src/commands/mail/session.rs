@@ -40,7 +40,6 @@ pub(super) enum ProgressEvent<'a> {
     Client(&'a ClientEvent),
 }
 
-/// Details of the connection.
 #[derive(Default)]
 pub(super) struct ConnectionInfo {
     pub peer: Option<String>,
