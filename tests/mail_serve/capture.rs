@@ -370,52 +370,6 @@ fn a_random_plan_reports_its_seed() {
 }
 
 #[test]
-fn the_examples_of_the_manual_start() {
-    let manual = include_str!("../../man/in/netlab-mail-serve.1");
-    let section = manual.split(".SH EXAMPLES").nth(1).expect("examples").split(".SH ").next().expect("an end");
-    let lines = section.lines().filter(|line| line.starts_with('.') && *line != ".TP");
-    let examples: Vec<String> = lines.map(example_arguments).collect();
-    assert!(examples.len() >= 5, "{examples:?}");
-    for example in examples {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let words = split_words(&example);
-        let mut command = netlab(&["mail-serve"]);
-        // A --for of the example is shortened; a second one would have no effect.
-        let words = words.iter().map(|word| if word == "30s" { "50ms" } else { word });
-        command.args(words).args(["--bind", "127.0.0.1:0"]).current_dir(directory.path());
-        if !example.contains("--for") {
-            command.args(["--for", "50ms"]);
-        }
-        let ran = run_command(command);
-        let expected = i32::from(example.contains("--expect"));
-        assert_eq!(ran.code, expected, "{example}: {}", ran.stderr);
-    }
-}
-
-/// The arguments of mail-serve in an example of the manual, up to a pipe.
-fn example_arguments(line: &str) -> String {
-    const ESCAPES: [(&str, &str); 4] = [("\\-", "-"), ("\\(aq", "'"), ("\\(dq", "\""), ("\\e", "\\")];
-    let line = ESCAPES.iter().fold(line.to_owned(), |line, (escape, text)| line.replace(escape, text));
-    let arguments = line.strip_prefix(".B netlab mail-serve ").unwrap_or_else(|| panic!("not an example: {line}"));
-    let arguments = arguments.split(" | ").next().unwrap_or_default();
-    arguments.replace("--http 8025", "--http 127.0.0.1:0")
-}
-
-/// Splits a line at spaces outside single quotes, and removes the quotes.
-fn split_words(line: &str) -> Vec<String> {
-    assert!(line.matches('\'').count().is_multiple_of(2), "unclosed quote: {line}");
-    let mut words = Vec::new();
-    for (index, piece) in line.split('\'').enumerate() {
-        if index % 2 == 1 {
-            words.push(piece.to_owned());
-        } else {
-            words.extend(piece.split_ascii_whitespace().map(str::to_owned));
-        }
-    }
-    words
-}
-
-#[test]
 fn an_untrusted_certificate_is_shown() {
     let mailbox = Mailbox::with_tls(&[]);
     let ran = run(&["mail", "--starttls", &mailbox.address(), "--info", "--json"]);
