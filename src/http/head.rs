@@ -8,7 +8,7 @@ use memchr::memchr;
 
 use super::fields::MAX_FIELDS;
 
-/// Maximum length of a request or status line (RFC 9112 §3 recommends at least 8000 octets).
+/// Maximum length of a request or status line (RFC 9112 §3 recommends at least 8000 bytes).
 pub(super) const MAX_FIRST_LINE: usize = 8 * 1024;
 pub(super) const MAX_REQUEST_HEAD: usize = 32 * 1024;
 /// Twice the limit of requests, because servers send larger heads than clients.

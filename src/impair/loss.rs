@@ -56,7 +56,7 @@ impl LossModel {
         Self::Random(Probability::new(4, 11).expect("4 of 11 is a probability"))
     }
 
-    /// Returns true if anything can be lost.
+    /// Returns false if the model is random loss with probability 0; every other model counts as possible loss.
     pub(crate) fn is_possible(&self) -> bool {
         !matches!(self, Self::Random(probability) if !probability.is_possible())
     }
@@ -220,7 +220,7 @@ mod tests {
 
     /// P/(P+R) = 2/27 = 7.41 %, mean run 1/R = 4.
     #[test]
-    fn bursts_have_the_loss_and_the_length_of_their_chain() {
+    fn burst_loss_has_the_expected_rate_and_mean_run_length() {
         let losses = losses("ge:2%,25%", 400_000);
         let lost = losses.iter().filter(|lost| **lost).count();
         let runs = losses.windows(2).filter(|pair| pair == &[false, true]).count();

@@ -2,7 +2,7 @@
 //!
 //! Owns the random numbers ([`SeededRandom`]), the parsed option values ([`Probability`], [`LossModel`],
 //! [`BitRate`], [`Jitter`]) and the verdict on one arrival ([`Impairment::decide`]). It must not know what a
-//! datagram contains, nor which client sent it: decision *i* of one kind is a function of the seed, the
+//! datagram contains, nor the address of its client: decision *i* of one kind is a function of the seed, the
 //! client's ordinal, the kind and *i* alone. So a run can be repeated, a plan can be printed without a
 //! network, and turning jitter on never changes which datagrams are dropped.
 //!

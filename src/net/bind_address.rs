@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_bind_names_the_correct_form() {
+    fn the_error_for_an_invalid_bind_address_shows_the_correct_form() {
         for (text, word) in [
             ("::1:80", "[::1]:80"),
             ("[::1]", "missing port"),

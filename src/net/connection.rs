@@ -1,6 +1,6 @@
 //! One stream connection: state machine between a socket and its protocol. Owns the phases of a connection and three
-//! timeouts: TLS handshake, stalled peer, lingering close. Both loops drive it alike: mark readiness, take a
-//! [`turn`](Connection::turn), ask for the next deadline.
+//! timeouts: TLS handshake, stalled peer, lingering close. STARTTLS returns an open connection to `Handshake`. Both
+//! loops drive it alike: mark readiness, take a [`turn`](Connection::turn), ask for the next deadline.
 //!
 //! ```text
 //!   Handshake ──▶ Open ──▶ Lingering ──▶ Closed
@@ -111,7 +111,7 @@ impl Connection {
         self.stream.set_readable();
     }
 
-    /// Marks the peer's side as shut down; bytes it sent before are still read.
+    /// Records that the peer has shut down its sending side; bytes it sent earlier are still read.
     pub(crate) fn set_read_closed(&mut self) {
         self.stream.set_read_closed();
     }
@@ -139,7 +139,7 @@ impl Connection {
         }
     }
 
-    /// Does everything that is possible without blocking.
+    /// Does what is possible without blocking, in at most `MAX_STEPS_PER_TURN` steps.
     pub(crate) fn turn<C: StreamProtocol>(
         &mut self,
         protocol: &mut C,
@@ -193,7 +193,7 @@ impl Connection {
         }
     }
 
-    /// Ends the connection at once: the drain timeout of the server has passed.
+    /// Ends an open connection at once: the server's drain timeout has passed.
     pub(crate) fn abort<C: StreamProtocol>(&mut self, protocol: &mut C, scratch: &mut Scratch<C::Event>) {
         if matches!(self.phase, Phase::Open) {
             self.fail(protocol, scratch, Error::new(Exit::TemporaryFailure, "the server stopped"));
@@ -272,8 +272,8 @@ impl Connection {
         }
     }
 
-    /// Sends what the kernel accepts. After a send failure a client still reads: a response that explains
-    /// the failure may have arrived already (RFC 9112 §9.5).
+    /// Sends what the kernel accepts. After a send failure a full-duplex protocol still reads: a response that
+    /// explains the failure may have arrived already (RFC 9112 §9.5).
     fn flush<C: StreamProtocol>(&mut self, scratch: &mut Scratch<C::Event>, now: Moment) -> Result<Flush> {
         match self.send_queue.flush(&mut self.stream, &mut scratch.read_buffer, now) {
             Err(error) if C::FULL_DUPLEX && !self.eof_received && self.send_queue.discard() => {
@@ -370,7 +370,7 @@ impl Connection {
     }
 
     /// Reads and discards until the peer closes too: closing at once would answer its last bytes with an
-    /// RST, which can make the peer lose the end of our data (RFC 9112 §9.6).
+    /// RST, which can make the peer lose the end of the response (RFC 9112 §9.6). Limited by `remaining` bytes.
     fn linger<F>(&mut self, remaining: usize, scratch: &mut Scratch<F>) -> StepOutcome {
         match (self.stream.discard(&mut scratch.read_buffer), &mut self.phase) {
             (Some(0), _) => StepOutcome::Blocked,

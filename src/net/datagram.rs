@@ -2,7 +2,7 @@
 //!
 //! Owns the wait, with nanosecond precision: until a socket is ready, a timer is due, a signal or waker
 //! fires, or the deadline has passed. An [`Endpoint`] joins sockets and a protocol, which do not know each
-//! other. One thread serves any number of client endpoints, or one thread's share of a server.
+//! other. One thread runs any number of client endpoints, or one of a server's endpoints.
 //!
 //! ```text
 //!           ┌──────────────── turn of each endpoint ─────────────────┐
@@ -12,8 +12,8 @@
 //! ```
 //!
 //! ```text
-//!   datagram            the loop; for clients
-//!     ├─ server         the loop for servers, on several threads
+//!   datagram            the loop itself, and its use by clients
+//!     ├─ server         runs the loop on several threads, for servers
 //!     ├─ endpoint       a protocol and its sockets
 //!     ├─ socket         one socket              ├─ recv    recvmmsg
 //!     ├─ timestamps     wall to monotonic       └─ send    sendmmsg
@@ -74,15 +74,15 @@ pub(crate) trait DatagramObserver<E: DatagramProtocol> {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct DatagramTimeouts {
     pub deadline: Option<Moment>,
-    /// Time in which datagrams gather once all have been read. Kernel timestamps keep the arrival times, so
-    /// an endpoint that need not reply at once is woken once for many datagrams.
+    /// Time to wait, once all datagrams have been read, so that more arrive before the next read. Kernel timestamps
+    /// keep the arrival times, so an endpoint that need not reply at once is woken once for many datagrams.
     pub coalesce_delay: Duration,
 }
 
 /// Reason for the end of the loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StopReason {
-    /// The observer returned `Break`.
+    /// The observer returned `Break`, or a server thread panicked.
     Observer,
     Deadline,
     Signal(Signal),
@@ -90,7 +90,8 @@ pub(crate) enum StopReason {
     Waker,
 }
 
-/// Runs the loop for all endpoints on this thread, until the observer, the deadline, a signal or the waker ends it.
+/// Runs the loop for all endpoints on this thread, until the observer, the deadline, a signal other than SIGQUIT, or
+/// the waker ends it.
 pub(crate) fn run_client<E: DatagramProtocol>(
     endpoints: &mut [Endpoint<E>],
     timeouts: DatagramTimeouts,

@@ -5,12 +5,12 @@
 //! created with socket2 and waited for with mio, poll or ppoll.
 //!
 //! ```text
-//!   bind ─▶ Listeners ─▶ serve ───────┐                            ┌── StreamProtocol (http, smtp)
+//!   bind ─▶ Listeners ─▶ serve ───────┐                            ┌── StreamProtocol (smtp, commands::web, commands::get)
 //!                                     ├─▶ Connection (TLS inside) ─┤
 //!   resolve ─▶ connect ─▶ run_client ─┘                            └── events ─▶ commands
 //!
 //!   DatagramSockets ─▶ datagram::serve ───┐
-//!                                         ├─▶ Endpoint (batches, timestamps) ── DatagramProtocol (probe)
+//!                                         ├─▶ Endpoint (batches, timestamps) ── DatagramProtocol (probe, heartbeat)
 //!   SocketOptions ─▶ datagram::run_client ┘
 //! ```
 

@@ -1,8 +1,8 @@
-//! Stream server: worker threads that share nothing, start-up and graceful shutdown.
+//! Stream server: worker threads, start-up and graceful shutdown. Workers share only the shutdown state and the
+//! thread pool.
 //!
 //! Each thread has its own poll, listeners, timers and connections. The server does not know the protocol;
-//! a [`Service`] creates one per connection and receives its events. Ten thousand slow clients cost ten
-//! thousand small records and no thread stacks.
+//! a [`Service`] creates one per connection and receives its events. A connection costs a small record, not a thread.
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ use crate::time::Moment;
 pub(crate) trait Service {
     type Protocol: StreamProtocol;
 
-    /// Returns protocol and TLS configuration of a new connection.
+    /// Returns the protocol and the TLS configuration for a new connection.
     fn accepted(&mut self, incoming: Incoming, now: Moment) -> Accepted<Self::Protocol>;
 
     fn on_event(&mut self, event: <Self::Protocol as StreamProtocol>::Event);
@@ -58,7 +58,7 @@ pub(crate) struct Accepted<T> {
     pub start_tls: Option<ServerTls>,
 }
 
-/// Condition of the server itself.
+/// Problem that concerns the whole server, not one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
     /// Accepting pauses: out of descriptors. Holds the system's error text.
@@ -102,9 +102,8 @@ impl Shutdown {
     }
 }
 
-/// Serves until a signal, a wake-up or the deadline, then lets open connections finish.
-///
-/// `make` creates the service of a thread and `finish` takes it back; both run once, on that thread.
+/// Serves until a signal, a wake-up or the deadline, then lets open connections finish. On each thread, `make`
+/// creates the service at the start, and `finish` receives it at the end unless the thread failed.
 pub(crate) fn serve<S: Service>(
     mut config: ServerConfig,
     signals: &mut Signals,
@@ -155,7 +154,8 @@ pub(crate) fn serve<S: Service>(
             main_waker.wake();
             results
         });
-        // Drain until all workers are done, the timeout passes or a second signal arrives.
+        // Drain until all workers are done, the timeout passes or a signal arrives (a second one, if the first
+        // stopped the server).
         let drain_deadline = now() + config.drain_timeout;
         while !drained.load(Ordering::Acquire) {
             match signals.wait(Some(drain_deadline)) {

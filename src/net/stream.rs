@@ -1,6 +1,6 @@
 //! Non-blocking stream socket with optional TLS.
 //!
-//! Owns the system calls of a stream, the TLS session and the readiness of the socket, which saves system
+//! Owns the system calls of a stream, the TLS session and the readiness flags of the socket; the flags avoid system
 //! calls that would return EAGAIN. Does not decide when to send; [`connection`](super::connection) does.
 
 use std::fs::File;
@@ -50,7 +50,7 @@ pub(super) enum HandshakeStatus {
     Complete,
     /// The handshake made progress; call again.
     InProgress,
-    /// The handshake needs data from the peer.
+    /// The handshake needs data from the peer, or space in the send buffer.
     Waiting,
 }
 

@@ -39,7 +39,7 @@ pub(super) struct ThreadPool<'s> {
 }
 
 impl<'s> ThreadPool<'s> {
-    /// Starts `count` threads; 0 suits a server without jobs.
+    /// Starts `count` threads; with 0, jobs run on the thread that submits them.
     pub(super) fn start(scope: &'s Scope<'s, '_>, count: usize) -> io::Result<Self> {
         let (queue, jobs) = channel::<QueuedJob>();
         let jobs = Arc::new(Mutex::new(jobs));
@@ -57,7 +57,7 @@ impl<'s> ThreadPool<'s> {
         PoolHandle { queue: self.queue.clone(), completed_sender, completed_receiver, waker: Arc::clone(waker) }
     }
 
-    /// Ends the threads; every [`PoolHandle`] must have been dropped.
+    /// Waits for the threads to end; every [`PoolHandle`] must have been dropped.
     pub(super) fn join(self) {
         drop(self.queue);
         for thread in self.threads {

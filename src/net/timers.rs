@@ -1,8 +1,8 @@
 //! Timers of a worker's connections.
 //!
 //! Owns a heap of deadlines with one current entry per connection. A deadline that moves later (the common case: each
-//! request extends the idle timeout) costs nothing: the old entry expires, and a new one is inserted with the current
-//! deadline of its connection.
+//! request extends the idle timeout) needs no change to the heap: when the old entry expires, one with the current
+//! deadline of the connection replaces it.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

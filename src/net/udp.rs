@@ -3,12 +3,11 @@
 //! Owns addresses and the ancillary data that is requested from the kernel. Must not send or receive.
 //!
 //! ```text
-//!   server   one per thread and address   receive time · TTL · destination address · drop count
-//!   client   one per target, connected    receive time · TTL · send time · ICMP errors
+//!   server   one per thread and address   receive time · TTL · drop count · destination (wildcard only)
+//!   client   one or more per target, connected    receive time · TTL · drop count · send time · ICMP errors
 //! ```
-//!
-//! These options are optional: without kernel timestamps the loop's clock is used, and a smaller buffer
-//! drops earlier and is counted. Only a server on a wildcard address needs the destination of a datagram;
+//! All are optional except the destination address: without kernel timestamps the loop's clock is used, and a smaller
+//! buffer only drops more datagrams, which are counted. A server on a wildcard address needs the destination;
 //! otherwise its replies could leave from another address.
 
 use std::io;
@@ -40,7 +39,8 @@ const TIMESTAMPING_FLAGS: TimestampingFlag = TimestampingFlag::SOF_TIMESTAMPING_
     .union(TimestampingFlag::SOF_TIMESTAMPING_OPT_ID)
     .union(TimestampingFlag::SOF_TIMESTAMPING_OPT_TSONLY);
 
-/// Socket type of a UDP server. `SO_REUSEADDR` stays off: for UDP it would share the port with any process.
+/// Socket type of a UDP server. `SO_REUSEADDR` stays off: with it, any other process that sets it could bind the same
+/// UDP port.
 const DATAGRAM: SocketKind =
     SocketKind { create: server_socket, after_bind: |_| Ok(()), bind_unix: |path, _| Err(unix_unsupported(path)) };
 
@@ -89,7 +89,8 @@ fn server_socket(address: SocketAddr) -> io::Result<Socket> {
         IpAddr::V6(ip) if ip.is_unspecified() => setsockopt(&socket, Ipv6RecvPacketInfo, &true)?,
         _ => {}
     }
-    // SO_TIMESTAMPNS is a third as long as SO_TIMESTAMPING, and a server needs receive times only.
+    // The SO_TIMESTAMPNS control message is a third the size of SO_TIMESTAMPING's, and a server needs only receive
+    // times.
     let _ = setsockopt(&socket, ReceiveTimestampns, &true);
     Ok(socket)
 }

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   datagram ─▶ complete? ─▶ safe source? ─▶ within limits? ─▶ text or STAMP? ─▶ not a loop?
-//!                   └─────────────┴── no: dropped silently ─────────┴────────────────┘
+//!                   └─────────────┴── no: counted, no reply ─────────┴────────────────┘
 //!            ─▶ impairment: dropped on purpose, or copies ─▶ each: sent now, or queued until due
 //! ```
 //! A reply is built in place from its request, so a reply is never longer than its request.
@@ -28,10 +28,10 @@ use crate::rate_limit::TokenBucket;
 use crate::stats::SequenceStatus;
 use crate::time::Moment;
 
-/// Replies per second to one source network, on a server that is reachable from other hosts.
+/// Datagrams answered per second from one source prefix, on a server that other hosts can reach.
 pub(super) const PREFIX_RATE_LIMIT: u32 = 100;
 
-/// Replies per second to all source networks together.
+/// Datagrams answered per second from all source prefixes together, by one thread.
 pub(super) const TOTAL_RATE_LIMIT: u32 = 10_000;
 
 /// Loop-guard key shared by all reflector packets; the NUL byte distinguishes it from text.
@@ -87,7 +87,7 @@ impl EchoServer {
         self.sessions.len()
     }
 
-    /// Clients in the session table, in the order of their first appearance.
+    /// Sessions in the table (a STAMP client has one per session identifier), in order of creation.
     pub(crate) fn clients(&self) -> Vec<ClientCounters> {
         let mut clients: Vec<_> = self
             .sessions
@@ -125,7 +125,7 @@ impl EchoServer {
         Ok(PayloadKind::Stamp(Probe::read(bytes, self.config.key.as_ref())?))
     }
 
-    /// Sends, queues or drops the copies of the reply.
+    /// Rejects a suspected loop; otherwise sends, queues or drops the copies of the reply.
     fn reply_to(
         &mut self,
         payload_kind: PayloadKind,

@@ -1,11 +1,13 @@
-//! Session table of a public server: bounded memory for clients that cost an attacker nothing to forge.
+//! Session table of a public server. Its memory is bounded, because an attacker can forge client addresses at no
+//! cost.
 //!
-//! The table never exceeds its limit, a source prefix never exceeds its share, and sessions with at least two
-//! datagrams outlast those with one: a flood of forged sources evicts other forged sources, not an active session.
+//! The table never exceeds its limit, a source prefix never exceeds its share, and until they expire, sessions with
+//! at least two datagrams outlast those with one: a flood of forged sources evicts other forged sources, not an
+//! active session.
 //!
 //! ```text
 //!   new ─▶ probation:  oldest … newest  ──second datagram──▶ protected:  oldest … newest
-//!            └─ evicted first                                   └─ evicted when `probation` is empty
+//!            └─ evicted first                                   └─ evicted when expired or when `probation` is empty
 //! ```
 
 use std::collections::HashMap;

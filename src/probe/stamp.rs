@@ -118,7 +118,7 @@ fn layout(key: Option<&MacKey>) -> &'static Layout {
 }
 
 impl Probe {
-    /// Appends the packet, padded with zeros to `size` bytes.
+    /// Appends the packet, padded with zeros to at least `size` bytes (a smaller `size` has no effect).
     pub(crate) fn write(&self, key: Option<&MacKey>, size: usize, out: &mut Vec<u8>) {
         let layout = layout(key);
         let start = out.len();
@@ -141,8 +141,9 @@ impl Probe {
         Ok(probe)
     }
 
-    /// Returns whether a packet received by the server may be a reflector's. A sender writes zeros there (RFC 8762
-    /// §4.2), but a receiver must ignore them; so this is not a reason to reject a packet, only to suspect a loop.
+    /// Returns whether a packet received by the server may be a reflector's: its receive-timestamp field is not zero.
+    /// A sender writes zeros in that field (RFC 8762 §4.2), but a receiver must ignore it; so this is not a reason to
+    /// reject a packet, only to suspect a loop.
     pub(crate) fn may_be_reflected(packet: &[u8], key: Option<&MacKey>) -> bool {
         take::<8>(packet, layout(key).received).is_some_and(|received| received != [0; 8])
     }
@@ -221,7 +222,8 @@ fn verify_hmac(packet: &[u8], key: Option<&MacKey>) -> Result<(), StampError> {
     authentic.then_some(()).ok_or(StampError::Unauthentic)
 }
 
-/// Returns whether a packet has zeros where an unauthenticated one has its error estimate, which is never 0.
+/// Returns whether a packet has zeros where an unauthenticated one has its timestamp, error estimate (never 0) and
+/// SSID.
 fn looks_authenticated(packet: &[u8]) -> bool {
     const ZERO_FIELD: Range<usize> = 4..16;
     packet.len() >= AUTHENTICATED_SIZE && packet.get(ZERO_FIELD).is_some_and(|part| part.iter().all(|byte| *byte == 0))

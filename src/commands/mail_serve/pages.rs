@@ -1,8 +1,9 @@
 //! Web pages of `--http`: captured mail in a browser.
 //!
 //! Owns the paths and their responses. The content of a mail is untrusted: text is escaped, HTML is
-//! [sanitized](super::html_sanitizer) and shown in a frame that may run nothing and load nothing, and attachments are offered
-//! for download only. A request for another host name is rejected, so that no page of another site can read mails.
+//! [sanitized](super::html_sanitizer) and shown in a frame that may run nothing and load nothing, and attachments are
+//! offered for download only. A request for another host name is rejected, so that no page of another site can read
+//! mails.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

@@ -1,7 +1,7 @@
 //! Drop counts from the kernel's UDP socket tables.
 //!
-//! `SO_RXQ_OVFL` reports drops with a datagram that was queued after them; the last drops of a run are
-//! followed by none. Owns the parsing of the tables that Linux provides (`proc_pid_net(5)`):
+//! `SO_RXQ_OVFL` reports drops only with a datagram queued after them, so the last drops of a run would go
+//! unreported. Owns the parsing of the tables that Linux provides (`proc_pid_net(5)`):
 //!
 //! ```text
 //!   sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode ref pointer drops

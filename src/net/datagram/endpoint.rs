@@ -1,8 +1,7 @@
-//! Endpoint: a datagram protocol with its sockets.
-//!
-//! Owns the order of a turn: errors and send timestamps, then datagrams, then timers, and after each of them the
-//! datagrams the protocol wants to send. A timer fires only after the sockets were found empty past its deadline:
-//! after a suspension of the process, a reply that is already in the socket must be seen before its timeout is.
+//! Endpoint: a datagram protocol with its sockets. Owns the order of a turn: for each socket, errors and send
+//! timestamps, then datagrams; then timers; then the datagrams the protocol wants to send. A timer fires only after
+//! the sockets were found empty past its deadline: after a suspension of the process, a reply that is already in the
+//! socket must be seen before its timeout is.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,8 +21,8 @@ use crate::net::udp::SocketOptions;
 use crate::protocol::{DatagramActions, DatagramProtocol, TransmitError};
 use crate::time::Moment;
 
-/// Maximum number of reads before a timer fires although the sockets are never empty, and of sends in
-/// response to failed sends within one turn.
+/// Limits per turn: rounds of reading before a due timer fires even if the sockets are not empty, and rounds of
+/// sending, each of which may report failures that queue more datagrams.
 const MAX_ROUNDS: usize = 64;
 
 /// Datagram protocol and the sockets that carry it.
@@ -56,8 +55,8 @@ impl<E: DatagramProtocol> Endpoint<E> {
         Ok(Self { protocol, actions: DatagramActions::new(events_wanted), sockets, client: Some((options, peer)) })
     }
 
-    /// Creates a client endpoint that tolerates a missing route to `peer`: the socket is then created by the
-    /// first send after there is one.
+    /// Creates a client endpoint that tolerates a missing route to `peer`: the socket is then created by the first
+    /// send after a route exists.
     pub(crate) fn connect_when_reachable(
         protocol: E,
         peer: SocketAddr,
@@ -88,7 +87,7 @@ impl<E: DatagramProtocol> Endpoint<E> {
         &self.protocol
     }
 
-    /// Trades latency for larger batches, for a protocol without waiting clients.
+    /// Trades latency for larger batches, for a protocol whose clients do not wait for replies.
     pub(super) fn prefer_batching(&mut self) {
         self.sockets.iter_mut().for_each(DatagramSocket::prefer_batching);
     }
@@ -207,7 +206,7 @@ mod tests {
     use std::io::{Error, ErrorKind};
 
     #[test]
-    fn a_missing_route_may_come_and_a_forbidden_one_will_not() {
+    fn a_missing_route_is_temporary_and_a_refused_address_is_not() {
         assert!(
             [ErrorKind::NetworkUnreachable, ErrorKind::HostUnreachable]
                 .into_iter()

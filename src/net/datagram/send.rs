@@ -8,7 +8,7 @@
 //!   merged [a    a    b]  [c    c]                    one per peer; the kernel splits it (UDP_SEGMENT)
 //! ```
 //!
-//! A merged message passes the network stack once, which saves two thirds of the cost of sending.
+//! A merged message passes through the network stack once, which saves two thirds of the cost of sending.
 
 use std::io::IoSlice;
 use std::iter::Peekable;
@@ -91,8 +91,8 @@ pub(super) struct SendHeaders<S> {
 }
 
 impl<S: AddressFamily> SendHeaders<S> {
-    /// Allocates the headers. `source_control_len` is the exact size of a source address: a larger buffer
-    /// would hold an empty control message after it.
+    /// Allocates the headers. `source_control_len` is the exact size of a control message with a source address: a
+    /// larger buffer would hold an empty control message after it.
     fn new(source_control_len: usize) -> Self {
         let segment = nix::cmsg_space!(u16).len();
         Self {
@@ -103,7 +103,7 @@ impl<S: AddressFamily> SendHeaders<S> {
         }
     }
 
-    /// Sends a batch merged, without waiting, and returns the number of datagrams sent: 0 if it cannot be
+    /// Merges a batch and sends it without waiting; returns the number of datagrams sent, 0 if the batch cannot be
     /// merged. `payload_bytes` holds all queued payloads.
     pub(super) fn send_gso(&mut self, fd: RawFd, batch: &SendBatch<'_>, payload_bytes: &[u8]) -> Result<usize, Errno> {
         let Some(segment) = batch.gso_segment_len() else { return Ok(0) };

@@ -1,8 +1,8 @@
 //! Datagram server on several threads.
 //!
-//! Owns the threads and their shutdown. Each thread has its own sockets, among which the kernel distributes
-//! the clients so that no thread waits for another, and its own protocol. Stopping is immediate: datagrams
-//! need no orderly close.
+//! Owns the threads and their shutdown. Each thread has its own protocol and its own sockets, so that no thread waits
+//! for another; the kernel distributes the clients among the sockets. Stopping is immediate: datagrams need no
+//! orderly close.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -33,7 +33,7 @@ pub(crate) struct DatagramServerConfig {
     pub coalesce_delay: Duration,
 }
 
-/// Serves until a signal, the waker, the deadline or the observer of a thread ends it.
+/// Serves until a signal other than SIGQUIT, the waker, the deadline, or the end of any thread stops the server.
 ///
 /// `make` and `finish` are called once per thread, on that thread: `make` returns its protocol and its
 /// observer, `finish` receives both at the end.

@@ -180,7 +180,7 @@ fn plain_socket(peer: SocketAddr) -> UdpSocket {
     socket
 }
 
-/// Runs echo servers without impairments during `test`, and returns the counters of each thread.
+/// Runs an echo server on `threads` threads, without impairments, during `test`; returns the counters of each thread.
 fn with_echo_server(bind: BindAddress, threads: usize, test: impl FnOnce(&[SocketAddr])) -> Vec<EchoCounters> {
     let receivers = DatagramSockets::bind(&[bind], threads).expect("a free port");
     let bound = receivers.socket_addresses();

@@ -1,4 +1,4 @@
-//! Server side of TLS: a certificate chain with its private key, and the session that STARTTLS begins.
+//! TLS on the server side (certificate chain and private key), and STARTTLS upgrades on both sides.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl ServerTls {
     }
 }
 
-/// TLS session of a STARTTLS upgrade; a server creates it only when the client asks for it.
+/// Session for a STARTTLS upgrade: a client has it ready; a server creates it only when the client asks for TLS.
 #[derive(Debug)]
 pub(crate) enum StartTls {
     Client(Box<Connection>),
@@ -51,7 +51,7 @@ impl StartTls {
     }
 }
 
-/// STARTTLS upgrade that a protocol has not requested yet.
+/// STARTTLS upgrade that is available but has not been requested by the protocol yet.
 #[derive(Debug)]
 pub(crate) struct PendingStartTls {
     pub tls: StartTls,

@@ -1,4 +1,4 @@
-//! Ping client, reply by reply.
+//! Tests of how the ping client classifies replies and errors.
 
 mod schedule;
 
@@ -165,7 +165,7 @@ fn the_port_of_a_fixed_message_is_closed_after_sixteen_further_replies() {
 }
 
 #[test]
-fn quick_replies_do_not_dilute_losses_still_within_their_timeout() {
+fn the_loss_ratio_excludes_probes_whose_timeout_has_not_passed() {
     let config = PingConfig { count: None, interval: millis(100), ..PingConfig::textbook() };
     let mut bench = Fixture::new(config, ProbeEncoding::TEXTBOOK);
     for number in 0..25 {
@@ -175,7 +175,7 @@ fn quick_replies_do_not_dilute_losses_still_within_their_timeout() {
         }
     }
     let report = bench.sender.statistics();
-    // The timeout of the first fifteen has passed; every second one of the others is in flight.
+    // The timeout of the first fifteen has passed; every other one of the rest is still unanswered.
     assert_eq!((report.waiting, report.lost, report.received), (5, 7, 13));
     assert_eq!(report.loss, Some(7.0 / 15.0));
 }

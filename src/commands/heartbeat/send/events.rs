@@ -45,7 +45,7 @@ pub(super) struct Summary {
     targets: Vec<TargetSummary>,
 }
 
-/// Figures of the beats to one watcher.
+/// Counters and round-trip times for one watcher.
 #[derive(Debug, Serialize)]
 struct TargetSummary {
     target: Arc<str>,

@@ -25,7 +25,8 @@ impl SharedWatcher {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads all senders in portions; senders added or removed meanwhile may be missing.
+    /// Calls `read` for each range of slots, locking once per range; senders added or removed meanwhile may be
+    /// missed.
     pub(super) fn for_each_slot_range(&self, mut read: impl FnMut(&Watcher, Range<usize>)) {
         let slots = self.lock().sender_table().slot_bound();
         let mut start = 0;

@@ -21,7 +21,7 @@ fn closed_port() -> (UdpSocket, SocketAddr) {
 }
 
 #[test]
-fn every_round_trip_has_kernel_timestamps_of_both_ends() {
+fn every_round_trip_has_kernel_timestamps_for_sending_and_receiving() {
     await_kernel_timestamps();
     with_echo_server(BindAddress::Loopback(0), 1, |bound| {
         for peer in bound {
@@ -72,7 +72,7 @@ fn a_datagram_the_system_rejects_does_not_delay_the_others() {
         protocol.count(|callback| matches!(callback, Callback::Transmitted(_))) >= 2
     });
     assert!(protocol.callbacks.contains(&Callback::NotSent(2, "message too long".into())));
-    // The timestamps after the failure depend on when the numbering restarted; none is wrong.
+    // A failed send restarts the numbering of send timestamps; later ones must still belong to the right ticket.
     assert!(
         protocol.callbacks.contains(&Callback::Transmitted(3))
             && protocol.callbacks.contains(&Callback::Transmitted(4))
@@ -141,7 +141,7 @@ fn a_reply_in_the_socket_is_seen_before_a_timer_that_is_due() {
 }
 
 #[test]
-fn a_timer_is_never_early_and_a_deadline_ends() {
+fn a_timer_never_fires_early_and_the_deadline_ends_the_loop() {
     let (receiver, _) = closed_port();
     let due = now() + Duration::from_millis(5);
     let endpoint = client_endpoint(

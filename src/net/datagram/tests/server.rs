@@ -96,7 +96,8 @@ fn datagrams_dropped_by_a_full_receive_buffer_are_counted() {
     let mut extra = 0;
     let protocol = run_until(endpoint, |protocol| {
         let overflowed = protocol.callbacks.iter().any(|callback| matches!(callback, Callback::Overflowed(_)));
-        // The count arrives with a datagram that fits, and at the latest with the next one.
+        // The drop count is attached to a datagram queued after the drop, so send one more whenever all have been
+        // read.
         if !overflowed && protocol.datagram_count() as u64 >= extra {
             peer.send(b"last").expect("sent");
             extra += 1;
@@ -189,7 +190,8 @@ fn datagrams_to_one_peer_leave_separately_and_in_order() {
         let transmit = Transmit { to, from: None, socket: 0, ticket: number, payload: 0..0 };
         (transmit, number.to_string().into_bytes())
     };
-    // 90 payloads of two bytes, then a longer one: the batch is merged up to there.
+    // 90 payloads of two bytes, then a longer one: the first batch (64) is merged, the second has mixed lengths and
+    // is not.
     let to_send = (10..=100).map(posted).collect();
     let (endpoint, _) =
         server_endpoint(RecordingProtocol { to_send, next_wake: Some(now()), ..RecordingProtocol::default() });
@@ -219,7 +221,7 @@ fn two_threads_share_a_port() {
 }
 
 #[test]
-fn a_running_echo_server_allocates_nothing() {
+fn a_running_echo_server_does_not_allocate_per_datagram() {
     let mut receivers = DatagramSockets::bind(&[BindAddress::Host("127.0.0.1".into(), 0)], 1).expect("a free port");
     let address = receivers.socket_addresses()[0];
     let echo_config = EchoConfig {
@@ -252,6 +254,6 @@ fn a_running_echo_server_allocates_nothing() {
     // Warm-up: the first datagrams have no kernel timestamps, and the first batch of each size allocates.
     exchange_datagrams(100, 64);
     let allocations = allocation_counter::measure(|| exchange_datagrams(200, 64));
-    // A batch of another shape may need new headers; a datagram never needs an allocation.
+    // A batch of a new size may allocate headers; a datagram by itself never allocates.
     assert!(allocations.count_total < 128, "{allocations:?} for 12,800 echoes");
 }

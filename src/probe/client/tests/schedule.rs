@@ -1,4 +1,4 @@
-//! Send schedule and end of a ping client.
+//! Tests of when the ping client sends and when it finishes.
 
 use super::{Fixture, START, millis};
 use std::io::{Error, ErrorKind};
@@ -80,7 +80,7 @@ fn a_flood_with_send_errors_does_not_spin() {
 }
 
 #[test]
-fn a_lost_probe_at_the_end_is_waited_for_until_its_linger_ends() {
+fn the_client_waits_for_the_last_probe_until_its_linger_time_ends() {
     let mut bench = Fixture::new(PingConfig { count: Some(1), ..PingConfig::textbook() }, ProbeEncoding::TEXTBOOK);
     bench.probe(0);
     bench.turn_at(1_000);
