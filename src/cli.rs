@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::output::{self, Color, Format, Output, Style};
 
-/// Both ends of the classic socket labs in one executable.
+/// Clients and servers for HTTP, UDP ping, heartbeats and SMTP.
 #[derive(Debug, Parser)]
 #[command(name = "netlab", version, max_term_width = 100)]
 #[command(after_help = "\
@@ -45,11 +45,11 @@ struct GlobalArgs {
     #[arg(short, long, global = true, hide_short_help = true)]
     quiet: bool,
 
-    /// Print more detail, and the causes of errors
+    /// Print more events and the causes of errors
     #[arg(short, long, global = true, action = ArgAction::Count, hide_short_help = true)]
     verbose: u8,
 
-    /// When to use colour
+    /// When to use colours
     #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t, hide_short_help = true)]
     color: Color,
 }
@@ -61,19 +61,19 @@ struct GlobalArgs {
 enum Command {
     /// Serve the files of a directory over HTTP
     ServeHttp(Box<ServeHttp>),
-    /// Fetch URLs over HTTP, once or as a probe
+    /// Fetch URLs over HTTP, once or repeatedly with statistics
     Get(Box<Get>),
-    /// Echo UDP datagrams in upper case, and drop some on purpose
+    /// Echo UDP datagrams in upper case and drop some on purpose
     PingServe(Box<PingServe>),
     /// Measure round-trip times and loss with UDP datagrams
     Ping(Box<Ping>),
-    /// Send heartbeats, or monitor senders
+    /// Send heartbeats or monitor senders
     Heartbeat(Heartbeat),
-    /// Send a mail, and report the result for each recipient
+    /// Send mail and report the result for each recipient
     Mail(Box<Mail>),
-    /// Capture mail, and inject faults on request
+    /// Capture mail and inject faults on request
     MailServe(Box<MailServe>),
-    /// Run every pair against itself on loopback
+    /// Run every server with its client on loopback
     Demo(Demo),
     /// Print a completion script for a shell
     Completions(Completions),

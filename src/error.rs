@@ -6,7 +6,6 @@
 use std::cell::Cell;
 use std::error::Error as StdError;
 use std::fmt;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::exit::Exit;
@@ -94,7 +93,7 @@ impl Error {
 }
 
 /// Text of an operating system error in lower case, without the "(os error N)" that Rust appends.
-pub fn io_error_text(error: &io::Error) -> String {
+pub fn io_error_text(error: &impl ToString) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }

@@ -111,10 +111,8 @@ impl Exit {
     /// One-line description, the same in `--help`, README and man page.
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::Success => "success; the answer is yes",
-            Self::Negative => {
-                "completed; the answer is no: HTTP status 400 or above, no reply in time, assertion failed"
-            }
+            Self::Success => "success",
+            Self::Negative => "negative result: HTTP status 400 or above, no reply in time, assertion failed",
             Self::Usage => "invalid command line",
             Self::InvalidInput => "input rejected locally; nothing was sent",
             Self::InputMissing => "input file missing or unreadable",
@@ -132,8 +130,8 @@ impl Exit {
             Self::Certificate => "certificate not accepted",
             Self::Incomplete => "transfer incomplete",
             Self::OutcomeUnknown => "outcome unknown: the message may have been accepted",
-            Self::Interrupted => "SIGINT before there was an answer",
-            Self::Terminated => "SIGTERM before there was an answer",
+            Self::Interrupted => "interrupted by SIGINT before any result",
+            Self::Terminated => "terminated by SIGTERM before any result",
             Self::ChildExit(_) => "exit code of the command that was run",
         }
     }

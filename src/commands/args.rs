@@ -193,10 +193,10 @@ pub(super) struct TrustArgs {
     #[arg(long, help_heading = "TLS", value_name = "FILE", hide_short_help = true)]
     ca: Vec<PathBuf>,
 
-    /// Accept only this certificate or key; repeatable
+    /// Accept only a certificate or key with this SHA-256; repeatable
     ///
     /// SHA-256 of the certificate in hexadecimal, as 'openssl x509 -fingerprint -sha256' prints it, or
-    /// sha256//BASE64 of its public key, as in curl. CA, name and validity are not checked then.
+    /// sha256//BASE64 of its public key, as in curl. The CA, the name and the dates are then not checked.
     #[arg(long, help_heading = "TLS", value_name = "HASH", value_parser = parse_arg::<Pin>, conflicts_with_all = ["ca", "insecure"], hide_short_help = true)]
     pin: Vec<Pin>,
 
@@ -244,8 +244,9 @@ pub(super) fn parse_arg<T: FromStr<Err = Error>>(text: &str) -> Result<T> {
 
 /// Formats an error in one line, for a part of a value.
 pub(super) fn one_line(error: &Error) -> String {
-    let parts = [Some(error.message()), error.expectation(), error.advice()];
-    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+    let expected = error.expectation().map(|expected| format!("; expected {expected}")).unwrap_or_default();
+    let advice = error.advice().map(|advice| format!("; {advice}")).unwrap_or_default();
+    format!("{}{expected}{advice}", error.message())
 }
 
 /// Reads a file that only its owner may read, without its trailing line end.
@@ -254,14 +255,14 @@ pub(super) fn read_private(path: &Path, description: &str) -> Result<Vec<u8>> {
     if is_private {
         return Ok(bytes);
     }
-    Err(Error::new(Exit::Permission, format!("{} is readable by other users", path.display()))
-        .expected(format!("{description} that only its owner can read"))
+    Err(Error::new(Exit::Permission, format!("'{}' is readable by other users", path.display()))
+        .expected(format!("{description} with mode 0600"))
         .remedy(format!("chmod 600 {}", path.display())))
 }
 
 /// Reads a MAC key from a private file, without its trailing line end.
 pub(super) fn read_key(path: &Path) -> Result<MacKey> {
-    let bytes = read_private(path, "a key")?;
+    let bytes = read_private(path, "a key file")?;
     if bytes.is_empty() {
         return Err(Error::new(Exit::Config, format!("{} is empty", path.display())).expected("a key"));
     }
@@ -301,9 +302,7 @@ pub(super) struct ServerArgs {
     #[command(flatten)]
     pub listen: ListenArgs,
 
-    /// Worker threads; one per core without N
-    ///
-    /// Without this flag there is one worker thread.
+    /// Worker threads; --threads alone: one per core
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "", default_value = "1", value_parser = threads, hide_default_value = true)]
     pub threads: usize,
 }

@@ -55,7 +55,13 @@ pub(super) type KnownFigures = [(&'static str, FigureKind)];
 impl FailIf {
     /// Parses a failure condition on one of the `known` figures.
     pub(super) fn parse(text: &str, known: &KnownFigures) -> Result<Self, String> {
-        let shape = || format!("expected FIGURE>LIMIT, for example {}; figures: {}", example(known), names(known));
+        let shape = || {
+            format!(
+                "expected FIGURE>LIMIT such as {}; figures: {}; STAT is min, mean, max, stddev or a percentile such as p99",
+                example(known),
+                names(known)
+            )
+        };
         let at = text.find(['<', '>']).ok_or_else(shape)?;
         let (figure, rest) = text.split_at(at);
         let (relation, limit) = match (rest.strip_prefix(">="), rest.strip_prefix("<="), rest.strip_prefix('>')) {
@@ -99,7 +105,7 @@ impl FailIf {
             return Ok(());
         }
         let found = found.map_or_else(|| "has no data".to_owned(), |found| format!("is {found}"));
-        Err(Error::new(Exit::Negative, format!("{} {found}, which --fail-if '{}' forbids", self.figure, self.text)))
+        Err(Error::new(Exit::Negative, format!("--fail-if '{}' failed: {} {found}", self.text, self.figure)))
     }
 }
 
@@ -143,7 +149,7 @@ fn example(known: &KnownFigures) -> &'static str {
 
 fn names(known: &KnownFigures) -> String {
     let name = |(name, kind): &(&str, FigureKind)| {
-        if *kind == FigureKind::Series { format!("{name}.p99") } else { (*name).to_owned() }
+        if *kind == FigureKind::Series { format!("{name}.STAT") } else { (*name).to_owned() }
     };
     known.iter().map(name).collect::<Vec<_>>().join(", ")
 }
@@ -205,7 +211,7 @@ mod tests {
             }
             assert!(!parsed.expect_err(text).is_empty(), "{text}");
         }
-        assert!(FailIf::parse("x>1", KNOWN_FIGURES).expect_err("no figure").contains("rtt.p99"));
+        assert!(FailIf::parse("x>1", KNOWN_FIGURES).expect_err("no figure").contains("rtt.STAT"));
     }
 
     #[test]

@@ -56,6 +56,12 @@ pub(super) fn write_headline(
     writeln!(f, "--- {count} {noun} on {connections} {over} in {} ---", HumanDuration(elapsed))
 }
 
+/// Writes the last lines of a server's first report: which hosts can connect, and how to stop it.
+pub(super) fn write_closing_note(f: &mut fmt::Formatter<'_>, is_public: bool) -> fmt::Result {
+    let scope = if is_public { "" } else { "\nloopback only (for other hosts: --bind '*:PORT')" };
+    write!(f, "{scope}\nCtrl-C stops the server")
+}
+
 /// Writes the last line of a summary if stdout was too slow or full for some events.
 pub(super) fn write_dropped_events(f: &mut fmt::Formatter<'_>, dropped_events: u64) -> fmt::Result {
     if dropped_events == 0 {

@@ -165,7 +165,7 @@ fn open_locked(part: &Path, target: &Path) -> Result<(File, bool)> {
 
 fn exists_error(target: &Path) -> Error {
     Error::new(Exit::CannotCreate, format!("{} already exists", target.display()))
-        .expected("an unused name, because the name came from the URL")
+        .expected("a file that does not exist yet, because its name came from the URL")
         .remedy("choose a name with -o, or overwrite the file with --force")
 }
 

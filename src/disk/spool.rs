@@ -35,7 +35,7 @@ impl Spool {
                 Exit::CannotCreate,
                 format!("cannot store files in {}: {}", path.display(), io_error_text(&error)),
             )
-            .expected("a directory that this user can write to")
+            .expected("a writable directory, or a new one in an existing directory")
             .with_source(error)
         };
         let is_new = match fs::DirBuilder::new().mode(0o700).create(path) {

@@ -41,10 +41,9 @@ impl std::str::FromStr for Hook {
     fn from_str(text: &str) -> Result<Self> {
         match shlex::split(text) {
             Some(words) if !words.is_empty() => Ok(Self { argv: words }),
-            _ => {
-                Err(Error::new(Exit::Usage, "not a command")
-                    .expected("a program and its arguments, quoted as for a shell"))
-            }
+            Some(_) => Err(Error::new(Exit::Usage, "empty command").expected("a program and its arguments")),
+            None => Err(Error::new(Exit::Usage, format!("missing closing quote in '{text}'"))
+                .expected("a program and its arguments, quoted as for a shell")),
         }
     }
 }

@@ -44,6 +44,7 @@ pub(crate) struct ResponseDecoder {
     state: State,
     is_head_request: bool,
     interim_count: u32,
+    last_interim: Option<u16>,
 }
 
 #[derive(Debug)]
@@ -74,6 +75,8 @@ pub(crate) enum ResponseError {
     Malformed(&'static str),
     /// The connection closed before the first byte of a response.
     NoResponse,
+    /// The connection closed after an interim response with this status.
+    NoFinalResponse(u16),
     /// The connection closed within the head.
     TruncatedHead,
     /// The connection closed within the body; holds the number of missing bytes, if known.
@@ -85,6 +88,7 @@ impl fmt::Display for ResponseError {
         match self {
             Self::Malformed(description) => f.write_str(description),
             Self::NoResponse => f.write_str("connection closed before any response"),
+            Self::NoFinalResponse(status) => write!(f, "connection closed after {status}, before a final response"),
             Self::TruncatedHead => f.write_str("connection closed within the response head"),
             Self::TruncatedBody(Some(missing)) => {
                 let bytes = if *missing == 1 { "byte" } else { "bytes" };
@@ -114,6 +118,7 @@ impl ResponseDecoder {
             state: State::Head(Scanner::new(MAX_RESPONSE_HEAD)),
             is_head_request: method == "HEAD",
             interim_count: 0,
+            last_interim: None,
         }
     }
 
@@ -137,6 +142,7 @@ impl ResponseDecoder {
                     parse_head(bytes.get(span.start..span.end).unwrap_or_default(), self.is_head_request)?;
                 if (100..200).contains(&head.status) {
                     self.interim_count += 1;
+                    self.last_interim = Some(head.status);
                     if self.interim_count > MAX_INTERIM {
                         return Err(ResponseError::Malformed("too many interim (1xx) responses"));
                     }
@@ -154,7 +160,9 @@ impl ResponseDecoder {
     pub(crate) fn ended(&self, pending: usize, clean: bool) -> Result<(), ResponseError> {
         match &self.state {
             State::End => Ok(()),
-            State::Head(_) if pending == 0 => Err(ResponseError::NoResponse),
+            State::Head(_) if pending == 0 => {
+                Err(self.last_interim.map_or(ResponseError::NoResponse, ResponseError::NoFinalResponse))
+            }
             State::Head(_) => Err(ResponseError::TruncatedHead),
             State::Body(body) => match body.complete_at_close() {
                 // Only a clean close can delimit a body (RFC 9112 §9.8).

@@ -98,10 +98,7 @@ impl FromStr for LossModel {
         };
         loss.ok_or_else(|| {
             Error::new(Exit::Usage, format!("'{text}' is not a loss model"))
-                .expected(
-                    "a probability, ge:P,R[,H,K], nth:K, \
-                     or list:N,N,… with at most 10000 arrivals, counted from 1",
-                )
+                .expected("a probability, ge:P,R[,H,K], nth:K or list:N,N,... (at most 10000 datagram numbers, from 1)")
                 .remedy("write 0, 30%, 4/11, ge:2%,25%, nth:5 or list:3,7")
         })
     }

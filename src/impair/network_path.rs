@@ -79,9 +79,8 @@ impl Impairment {
     /// Rejects combinations that cannot work.
     pub(crate) fn validate(&self) -> Result<(), Error> {
         if self.reorder.is_possible() && self.delay.is_zero() {
-            return Err(Error::new(Exit::Usage, "reordering needs a delay")
-                .expected("a delay, which reordered datagrams skip to overtake others")
-                .remedy("add --delay 50ms, or longer than the interval between datagrams"));
+            return Err(Error::new(Exit::Usage, "reordering needs a delay, which reordered datagrams skip")
+                .remedy("add a delay longer than the interval between datagrams, such as --delay 50ms"));
         }
         Ok(())
     }

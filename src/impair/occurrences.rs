@@ -41,7 +41,7 @@ impl FromStr for Occurrences {
     /// Parses an empty string, `#2`, `#1..3`, `#3..`, `every 4` or `p=30%`.
     fn from_str(text: &str) -> Result<Self> {
         let invalid = || {
-            Error::new(Exit::Usage, format!("'{text}' does not select occurrences"))
+            Error::new(Exit::Usage, format!("'{}' is not a valid occurrence", text.trim()))
                 .expected("#N, #A..B, #A.., every K or p=R, counted from 1")
                 .remedy("write #2 for the second, #1..2 for the first two, every 3, or p=30%")
         };

@@ -21,9 +21,9 @@ impl FromStr for BindAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const EXPECTED: &str = "expected PORT, HOST:PORT, *:PORT or unix:PATH";
+        const EXPECTED: &str = "expected PORT, HOST:PORT or *:PORT";
         if let Some(path) = text.strip_prefix("unix:") {
-            return if path.is_empty() { Err(EXPECTED.into()) } else { Ok(Self::Unix(path.into())) };
+            return if path.is_empty() { Err("expected unix:PATH".into()) } else { Ok(Self::Unix(path.into())) };
         }
         let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
         if text.starts_with('[') && text.ends_with(']') || (!text.contains(':') && text.parse::<Ipv4Addr>().is_ok()) {
@@ -33,11 +33,8 @@ impl FromStr for BindAddress {
             return Err(format!("an IPv6 address needs brackets: [{host}]:{port}"));
         }
         let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-        let port = port
-            .parse()
-            .ok()
-            .filter(|_| digits)
-            .ok_or_else(|| format!("the port must be a number from 0 to 65535; {EXPECTED}"))?;
+        let port =
+            port.parse().ok().filter(|_| digits).ok_or_else(|| format!("{EXPECTED}, with a port from 0 to 65535"))?;
         match host {
             "" if text.contains(':') => Err(EXPECTED.into()),
             "" => Ok(Self::Loopback(port)),

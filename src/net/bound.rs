@@ -103,7 +103,7 @@ impl BoundSockets {
     fn bind_host(&mut self, host: &str, port: u16, threads: usize, kind: &SocketKind) -> Result<()> {
         let unknown = |error| {
             Error::new(Exit::UnknownHost, format!("cannot listen on {host}:{port}: no such host"))
-                .remedy("use an address of this machine, or only a port for loopback")
+                .remedy("use an address of this machine, or PORT alone for loopback")
                 .with_source(error)
         };
         let mut port = port;
@@ -152,21 +152,20 @@ fn is_family_unavailable(error: &io::Error) -> bool {
 pub(super) fn bind_error(address: &str, error: io::Error) -> Error {
     let message = format!("cannot listen on {address}: {}", io_error_text(&error));
     match error.kind() {
-        io::ErrorKind::AddrInUse if address.starts_with("unix:") => Error::new(Exit::OsError, message)
-            .expected("a path that no other server uses")
-            .remedy("stop the other program, or choose another path with --bind"),
+        io::ErrorKind::AddrInUse if address.starts_with("unix:") => {
+            Error::new(Exit::OsError, message).remedy("stop the other server, or choose another path")
+        }
         io::ErrorKind::AddrInUse => Error::new(Exit::OsError, message)
-            .expected("a port that no other program uses")
-            .remedy("stop the other program, or choose another port with --bind; 0 picks a free one"),
+            .remedy("stop the other program, or choose another port; port 0 picks a free one"),
         io::ErrorKind::PermissionDenied => Error::new(Exit::Permission, message)
             .expected("permission to use this address; ports below 1024 require root")
-            .remedy("use a port from 1024 up, for example --bind 8080"),
+            .remedy("use a port from 1024 up, such as 8080"),
         io::ErrorKind::AddrNotAvailable => Error::new(Exit::OsError, message)
             .expected("an address of this machine")
-            .remedy("use --bind PORT for loopback, or --bind '*:PORT' for all addresses"),
+            .remedy("use PORT for loopback, or '*:PORT' for all addresses"),
         _ if is_exhausted(&error) => Error::new(Exit::OsError, message)
             .expected("a free file descriptor")
-            .remedy("raise the limit with ulimit -n, or use fewer --threads"),
+            .remedy("raise the limit with ulimit -n, or use fewer threads"),
         _ => Error::new(Exit::OsError, message),
     }
     .with_source(error)

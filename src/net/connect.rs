@@ -133,9 +133,7 @@ fn connect_error(host: &str, failures: Vec<(SocketAddr, io::Error)>) -> Error {
         return Error::new(Exit::UnknownHost, format!("{host} has no address"));
     };
     let (exit, remedy) = match error.kind() {
-        io::ErrorKind::ConnectionRefused => {
-            (Exit::Unavailable, format!("check that the server is running and uses port {}", peer.port()))
-        }
+        io::ErrorKind::ConnectionRefused => (Exit::Unavailable, format!("check that a server is listening on {peer}")),
         // The server accepted the connection and reset it before this loop noticed.
         io::ErrorKind::ConnectionReset => {
             (Exit::TemporaryFailure, "try again: a server answers, but resets the connection".to_owned())
@@ -146,10 +144,9 @@ fn connect_error(host: &str, failures: Vec<(SocketAddr, io::Error)>) -> Error {
         }
         _ => (Exit::Unavailable, "check the address and the route".to_owned()),
     };
-    Error::new(exit, format!("cannot connect to {host}: {reasons}"))
-        .expected("a listening server")
-        .remedy(remedy)
-        .with_source(error)
+    // A host typed as an address is not repeated.
+    let host = if host.parse::<IpAddr>().is_ok() { String::new() } else { format!("{host}: ") };
+    Error::new(exit, format!("cannot connect to {host}{reasons}")).remedy(remedy).with_source(error)
 }
 
 /// Returns whether descriptors or memory ran out, for this process or for the system.

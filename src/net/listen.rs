@@ -197,7 +197,7 @@ mod tests {
             let error =
                 Listeners::bind(&[BindAddress::Host("127.0.0.1".into(), address.port())], threads).expect_err("taken");
             assert_eq!(error.exit(), Exit::OsError);
-            assert!(error.advice().is_some_and(|advice| advice.contains("--bind")));
+            assert!(error.advice().is_some_and(|advice| advice.contains("another port")));
         }
     }
 

@@ -174,7 +174,7 @@ impl Stream {
                 Err(error) => {
                     // Send the alert, if the peer still reads (RFC 8446 §6.2).
                     let _ = tls.write_tls(&mut &self.socket);
-                    Err(tls::into_error(error))
+                    Err(tls::into_error(error, matches!(**tls, Connection::Server(_))))
                 }
             },
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -203,7 +203,7 @@ mod tests {
             let bind = BindAddress::Host(LOCAL.into(), first.socket_addresses()[0].port());
             let error = DatagramSockets::bind(&[bind], threads).expect_err("taken");
             assert_eq!(error.exit(), Exit::OsError);
-            assert!(error.advice().is_some_and(|advice| advice.contains("--bind")));
+            assert!(error.advice().is_some_and(|advice| advice.contains("another port")));
         }
     }
 

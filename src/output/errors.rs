@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use super::{Palette, Style, escaped, write_stderr};
-use crate::error::{Error, is_catching_panics};
+use crate::error::{Error, io_error_text, is_catching_panics};
 use crate::exit::Exit;
 
 /// Prints a failure on stderr.
@@ -16,7 +16,10 @@ pub(super) fn print_error(error: &Error, style: Style) {
     lines.extend(error.expectation().map(|text| format!("  {} {}", palette.paint("2", "expected:"), escaped(text))));
     lines.extend(error.advice().map(|text| format!("  {} {}", palette.paint("2", "to do:"), escaped(text))));
     if style.verbose > 0 {
-        lines.extend(causes(error).map(|cause| format!("  {} {}", palette.paint("2", "because:"), escaped(&cause))));
+        // A cause that the message already contains is not repeated.
+        let is_new = |cause: &String| !error.message().contains(&io_error_text(cause));
+        let causes = causes(error).filter(is_new);
+        lines.extend(causes.map(|cause| format!("  {} {}", palette.paint("2", "because:"), escaped(&cause))));
     }
     write_stderr(&format!("{}\n", lines.join("\n")));
 }

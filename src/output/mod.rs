@@ -51,7 +51,7 @@ pub(crate) enum Format {
 /// Use of colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Color {
-    /// On a terminal, unless the environment says otherwise
+    #[value(help = "On a terminal, unless NO_COLOR is set or TERM is dumb")]
     #[default]
     Auto,
     /// Even if the output is not a terminal

@@ -190,7 +190,11 @@ fn events() -> String {
             path.trim_start_matches("/$defs/").split('/').next().filter(|owner| !["error", "nothing"].contains(owner));
         let owner = owner.map_or_else(String::new, |owner| format!(" ({})", owner.replace('-', "\\-")));
         let name = event["properties"]["type"]["const"].as_str().expect("a type");
-        let about = event["description"].as_str().unwrap_or("Summary of the run.");
+        let about = match event["description"].as_str() {
+            Some(about) => about,
+            None if name == "summary" => "Summary of the run.",
+            None => panic!("{path} has no description"),
+        };
         let keys: Vec<&str> = event["required"]
             .as_array()
             .expect("keys")

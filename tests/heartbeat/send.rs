@@ -93,7 +93,7 @@ fn beats_last_as_long_as_the_command_and_report_its_exit_code() {
     let ran =
         run(&["heartbeat", "send", &target, "--name", "job", "-i", "20ms", "--exec", "sh", "-c", "echo mine; exit 7"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (7, "mine\n"), "stdout belongs to the command: {}", ran.stderr);
-    assert!(ran.stderr.contains("the command exited with 7"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("ended with exit code 7"), "{}", ran.stderr);
     let events = watched.until_state("job", "stopped");
     assert_eq!(events.last().expect("one")["exit"], 7);
     let killed = run(&[

@@ -56,7 +56,16 @@ fn a_condition_ends_the_run_with_its_exit_code() {
 fn every_expected_sender_must_be_present_at_the_end() {
     let expect = ["heartbeat", "watch", "--bind", "0", "--expect", "a", "--for", "50ms", "-q", "--json"];
     let ran = run(&expect);
-    assert_eq!((ran.code, ran.events().len(), &ran.summary()["new"]), (1, 1, &1.into()), "-q prints only the summary");
+    assert_eq!(
+        (ran.code, ran.events().len(), &ran.summary()["new"]),
+        (1, 2, &1.into()),
+        "-q prints only the error and the summary"
+    );
+    assert!(
+        ran.stderr.contains("sender a is new") && ran.events()[0]["what"] == "expected sender a is new",
+        "{}",
+        ran.stdout
+    );
     assert_eq!(run(&["heartbeat", "watch", "--bind", "0", "--for", "50ms", "-q"]).code, 0);
 }
 

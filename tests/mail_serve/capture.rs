@@ -164,10 +164,10 @@ fn a_stopping_server_completes_a_mail_in_progress() {
 fn a_failed_expectation_is_reported_with_exit_code_1() {
     for (expected, found) in [
         ("messages=2", "messages is 1"),
-        ("messages>=1 tls=1.3", "tls of a mail is none"),
-        ("auth=tim", "auth of a mail is none"),
-        ("subject=ho", "subject of a mail is hi"),
-        ("to=b@x.test", "to of a mail is a@x.test"),
+        ("messages>=1 tls=1.3", "tls of a message is none"),
+        ("auth=tim", "auth of a message is none"),
+        ("subject=ho", "subject of a message is hi"),
+        ("to=b@x.test", "to of a message is a@x.test"),
     ] {
         let mailbox = Mailbox::start(&["--count", "1", "--expect", expected]);
         assert_eq!(mailbox.mail(&[]).code, 0);
@@ -285,7 +285,7 @@ fn text_output_escapes_hostile_subjects() {
     drop(client);
     let ran = server.wait();
     assert!(ran.stdout.contains("mail 1 from <a@x.test> to <b@x.test>, "), "{}", ran.stdout);
-    assert!(!ran.stdout.contains('\x1b') && ran.stdout.contains("--- 1 mail on 1 connection"), "{}", ran.stdout);
+    assert!(!ran.stdout.contains('\x1b') && ran.stdout.contains("--- 1 message on 1 connection"), "{}", ran.stdout);
     assert!(run_command(netlab(&["mail-serve", "--help"])).stdout.contains("PATTERN"));
 }
 

@@ -14,7 +14,7 @@ fn get(url: &str, flags: &[&str]) -> (i32, String) {
 fn a_mail_is_shown_and_its_parts_are_downloads() {
     let mailbox = Mailbox::start(&["--http", "127.0.0.1:0"]);
     let url = mailbox.server.addresses.last().expect("the pages").clone();
-    assert!(get(&url, &[]).1.contains("No mail yet"));
+    assert!(get(&url, &[]).1.contains("No messages yet"));
     let html = "<p onclick=x>hi</p>";
     let flags = ["--text", "<b>bold</b>", "--html", html, "--attach", "Cargo.toml", "--subject", "<i>{{rows}}</i>"];
     assert_eq!(mailbox.mail(&flags).code, 0);

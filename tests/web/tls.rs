@@ -126,7 +126,7 @@ fn the_probe_measures_the_handshake_and_reports_the_version() {
 #[test]
 fn each_certificate_fault_is_code_80_with_its_own_message() {
     let cases = [
-        (issued("127.0.0.1", |_| {}), "unknown authority", false),
+        (issued("127.0.0.1", |_| {}), "untrusted CA", false),
         (self_signed("127.0.0.1", false, |_| {}), "self-signed", false),
         (self_signed("127.0.0.1", true, |_| {}), "self-signed", false),
         (issued("other.example", |_| {}), "another name", true),

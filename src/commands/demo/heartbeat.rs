@@ -15,12 +15,16 @@ pub(super) fn run(runner: &mut DemoRunner) -> Result<()> {
         ended.stdout.contains("5 beats sent, 5 echoes") && ended.stdout.contains("stop message sent after beat 5")
     })?;
     let exec = ["heartbeat", "send", &watcher, "--name", "job", "-i", "50ms", "--exec", "sh", "-c", "exit 3"];
-    runner.step(&server, "beats while a command runs, and its exit code", &exec, Exit::ChildExit(3), |_, ended| {
-        ended.stderr.contains("the command exited with 3")
-    })?;
+    runner.step(
+        &server,
+        "beats while a command runs; its exit code is passed on",
+        &exec,
+        Exit::ChildExit(3),
+        |_, ended| ended.stderr.contains("exit code 3"),
+    )?;
     let absent = ["heartbeat", "watch", "--bind", "0", "--expect", "db", "--until", "all up", "--for", "100ms", "-q"];
-    runner.step(&server, "a sender that never reports is exit code 1", &absent, Exit::Negative, |_, ended| {
-        ended.stdout.contains("condition of --until not met")
+    runner.step(&server, "a missing sender: exit code 1", &absent, Exit::Negative, |_, ended| {
+        ended.stderr.contains("'all up' was not met")
     })?;
     runner.stop_server(server, "SIGTERM: which senders were up, what was lost")?;
     Ok(())

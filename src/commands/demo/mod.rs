@@ -23,7 +23,7 @@ use crate::output::{Output, Style};
 use crate::time::{HumanDuration, nanoseconds};
 use runner::DemoRunner;
 
-/// Run every pair against itself on loopback.
+/// Run every server with its client on loopback.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

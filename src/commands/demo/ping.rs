@@ -12,11 +12,10 @@ pub(super) fn run(runner: &mut DemoRunner) -> Result<()> {
     let target = server.address.clone();
     let ping = ["ping", &target, "-c", "6", "-i", "20ms", "--timeout", "100ms"];
     runner.step(&server, "six pings; the server drops 2 and 5", &ping, Exit::Success, |_, ended| {
-        ended.stdout.contains("lost 2: request timed out")
-            && ended.stdout.contains("6 sent, 4 received, 2 lost, 0 late")
+        ended.stdout.contains("timeout 2: no reply") && ended.stdout.contains("6 sent, 4 received, 2 lost, 0 late")
     })?;
     let strict = ["ping", &target, "-c", "6", "-i", "5ms", "--timeout", "50ms", "-q", "--fail-if", "loss>10%"];
-    runner.step(&server, "too much loss is exit code 1", &strict, Exit::Negative, |_, ended| {
+    runner.step(&server, "too much loss: exit code 1", &strict, Exit::Negative, |_, ended| {
         ended.stderr.contains("loss is 33.3 %")
     })?;
     let stamp = ["ping", &target, "-c", "20", "-i", "2ms", "--timeout", "50ms", "-q", "--wire", "stamp"];

@@ -70,7 +70,7 @@ impl DemoRunner {
             return Err(Error::new(Exit::Negative, format!("{command} is not listening: {}", ended.stderr.trim())));
         }
         let address = fs::read_to_string(&path).unwrap_or_default().lines().next().unwrap_or_default().to_owned();
-        let printed = format!("(in the background, on {address})");
+        let printed = format!("(in the background, listening on {address})");
         self.show(&Step {
             pair,
             shows: "",

@@ -37,7 +37,7 @@ pub(super) fn run(runner: &mut DemoRunner) -> Result<()> {
     )?;
     runner.step(
         &server,
-        "404 Not Found is a response and exit code 1",
+        "404 Not Found: a complete response, exit code 1",
         &["get", "-I", &format!("{url}no-such-page.html")],
         Exit::Negative,
         |_, ended| ended.stdout.starts_with("HTTP/1.1 404 Not Found"),

@@ -211,15 +211,19 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let successful = self.responses - self.refused;
         let requests = plural(self.requests, "request", "requests");
-        write!(f, "--- {} ---\n{} {requests}: {successful} successful, ", self.urls.join(" "), self.requests)?;
-        write!(f, "{} with status 400 or above, {} failed; ", self.refused, self.failed)?;
+        match self.urls.as_slice() {
+            [url] => writeln!(f, "--- {url} ---")?,
+            urls => writeln!(f, "--- {} URLs ---", urls.len())?,
+        }
+        write!(f, "{} {requests}: {successful} successful, ", self.requests)?;
+        write!(f, "{} refused (status 400 or above), {} failed; ", self.refused, self.failed)?;
         let bytes = plural(self.bytes, "byte", "bytes");
         write!(f, "{} {bytes} in {}", self.bytes, HumanDuration(Duration::from_nanos(self.elapsed_ns)))?;
         if let (Some(failure), Some((low, high))) = (self.failure, self.failure_ci95) {
             let percent = |ratio: f64| ratio * 100.0;
             write!(
                 f,
-                "\nfailure {:.1} % (95 % interval {:.1} to {:.1} %)",
+                "\nfailure ratio {:.1} % (95 % interval {:.1} to {:.1} %)",
                 percent(failure),
                 percent(low),
                 percent(high)

@@ -178,10 +178,10 @@ impl StreamProtocol for ClientExchange<'_> {
 fn to_error(error: &ResponseError) -> Error {
     match error {
         ResponseError::Malformed(_) => Error::new(Exit::Protocol, error.to_string()).expected("an HTTP/1.1 response"),
-        ResponseError::NoResponse | ResponseError::TruncatedHead => {
+        ResponseError::NoResponse | ResponseError::NoFinalResponse(_) | ResponseError::TruncatedHead => {
             Error::new(Exit::TemporaryFailure, error.to_string()).expected("an HTTP/1.1 response")
         }
-        ResponseError::TruncatedBody(_) => Error::new(Exit::Incomplete, error.to_string()).expected("a complete body"),
+        ResponseError::TruncatedBody(_) => Error::new(Exit::Incomplete, error.to_string()),
     }
 }
 

@@ -286,7 +286,7 @@ impl ResponseSink for TracingSink<'_, '_> {
 
     fn on_data(&mut self, data: &[u8], now: Moment) -> Result<()> {
         if self.trace.is_enabled() {
-            self.trace.info(&format!("received body: {} bytes", data.len()));
+            self.trace.info(&format!("received body: {} {}", data.len(), plural(data.len() as u64, "byte", "bytes")));
         }
         self.inner.on_data(data, now)
     }

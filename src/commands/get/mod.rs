@@ -28,7 +28,7 @@ use events::{Counters, FIGURES, GetReport};
 use fetch::{FetchResult, Fetcher};
 use request::{HeaderField, RequestTemplate, Target};
 
-/// Fetch URLs over HTTP, once or as a probe.
+/// Fetch URLs over HTTP, once or repeatedly with statistics.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -39,14 +39,14 @@ pub(crate) struct Get {
     #[arg(required = true, value_name = "URL")]
     urls: Vec<String>,
 
-    /// Write the body to FILE, atomically
+    /// Write the body to FILE once it is complete
     ///
     /// The body is written to FILE.part, which is renamed to FILE once it is complete. - means standard output,
     /// also for a binary body on a terminal.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Write the body to a file named as in the URL
+    /// Write the body to a file named after the URL
     #[arg(short = 'O', long, conflicts_with = "output")]
     remote_name: bool,
 
@@ -84,7 +84,7 @@ pub(crate) struct Get {
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     interval: Duration,
 
-    /// Time limit without progress
+    /// Give up after this long without progress
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = positive_duration)]
     timeout: Duration,
 

@@ -121,12 +121,13 @@ impl Target {
 
     /// Resolves the Location of a redirect and checks that it is allowed.
     pub(super) fn resolve_redirect(&self, location: &[u8]) -> Result<Self> {
-        let forbidden = |why: String| Error::new(Exit::Protocol, why).expected("a redirect to an http or https URL");
+        let forbidden = |why: String| Error::new(Exit::Protocol, why).expected("an http:// or https:// URL");
         let location =
             std::str::from_utf8(location).map_err(|_| forbidden("invalid redirect: Location is not a URL".into()))?;
         let url =
             self.url.join(location).map_err(|error| forbidden(format!("invalid redirect to '{location}': {error}")))?;
-        let target = Self::from_url(url).map_err(|reason| forbidden(format!("redirect not allowed: {reason}")))?;
+        let target = Self::from_url(url)
+            .map_err(|reason| Error::new(Exit::Protocol, format!("redirect not allowed: {reason}")))?;
         if self.is_secure() && !target.is_secure() {
             return Err(forbidden(format!("redirect from https to '{}' not allowed", target.as_str()))
                 .remedy("fetch that URL directly if an unencrypted connection is acceptable"));

@@ -11,7 +11,7 @@ use crate::output::Style;
 
 const DEFAULT_PORT: u16 = 12_001;
 
-/// Send heartbeats, or monitor senders.
+/// Send heartbeats or monitor senders.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

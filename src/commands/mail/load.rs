@@ -98,8 +98,8 @@ impl LoadArgs {
         let is_load = self.mails() != Some(1);
         let external = peers.iter().find(|peer| !peer.ip().to_canonical().is_loopback());
         let Some(peer) = external.filter(|_| is_load && !self.i_own_this_target) else { return Ok(()) };
-        Err(Error::new(Exit::Usage, format!("this many mails could overload {}", peer.ip()))
-            .expected("a server on loopback, or one mail")
+        Err(Error::new(Exit::Usage, format!("more than one message is not allowed to {}", peer.ip()))
+            .expected("a server on loopback, or one message")
             .remedy("if the target is yours, add --i-own-this-target"))
     }
 

@@ -100,7 +100,7 @@ impl MessageArgs {
             (!self.has_recipients() && !self.read_recipients, "--to ADDR"),
             (
                 !self.has_body() && self.subject.is_none() && !self.is_read_from_terminal(),
-                "--subject TEXT and --text TEXT, or --raw FILE",
+                "--text TEXT, --subject TEXT or --raw FILE",
             ),
         ];
         required.into_iter().filter(|(is_missing, _)| *is_missing).map(|(_, flag)| flag).collect()

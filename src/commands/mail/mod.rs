@@ -41,7 +41,7 @@ use message_args::MessageArgs;
 use session::{ConnectionInfo, SessionRunner};
 use transport::TransportArgs;
 
-/// Send a mail, and report the result for each recipient.
+/// Send mail and report the result for each recipient.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -79,7 +79,7 @@ pub(crate) struct Mail {
     #[arg(long)]
     dry_run: bool,
 
-    /// Print the capabilities of the server, without sending a mail
+    /// Print the capabilities of the server without sending mail
     ///
     /// Prints the extensions offered before and after TLS, the certificates with their dates and the duration
     /// of each stage. With --user, also logs in.

@@ -92,6 +92,7 @@ impl Counters {
             latency: self.latency.summary(),
             expected,
             dropped_events,
+            planned_seed: None,
         }
     }
 }

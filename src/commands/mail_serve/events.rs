@@ -137,6 +137,9 @@ pub(super) struct Summary {
     /// Result of all `--expect`; `null` without one.
     pub expected: Option<bool>,
     pub dropped_events: u64,
+    /// Whether this is the summary of `--plan`, which has a seed but no counts.
+    #[serde(skip)]
+    pub planned_seed: Option<u64>,
 }
 
 impl fmt::Display for MailServeEvent {
@@ -156,13 +159,13 @@ impl fmt::Display for MailServeEvent {
                 write!(f, "{} {peer} {result}: {} ({mechanism})", TimeOfDay(*time), Escaped(user.as_bytes()))
             }
             Self::Fault(FaultFired { rule, number, .. }) => {
-                write!(f, "fault {} fired (occurrence {number})", Escaped(rule.as_bytes()))
+                write!(f, "fault at occurrence {number}: {}", Escaped(rule.as_bytes()))
             }
             Self::Failed(Failed { time, peer, why, .. }) => {
                 write!(f, "{} {peer} failed: {}", TimeOfDay(*time), Escaped(why.as_bytes()))
             }
             Self::Decision(PlannedFault { rule, number, fires }) => {
-                write!(f, "{number}: {} {}", Escaped(rule.as_bytes()), if *fires { "fires" } else { "does not fire" })
+                write!(f, "{number}: {} ({})", if *fires { "fault" } else { "no fault" }, Escaped(rule.as_bytes()))
             }
             Self::Notice { what } => f.write_str(what),
         }
@@ -196,27 +199,27 @@ impl Listening {
 
 impl fmt::Display for Listening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "capturing mail as {}", self.name)?;
+        write!(f, "capturing mail, server name {}", self.name)?;
         if let Some(directory) = &self.saves_to {
-            write!(f, " into {}", Escaped(directory.as_bytes()))?;
+            write!(f, ", into {}", Escaped(directory.as_bytes()))?;
         }
         for address in &self.addresses {
             write!(f, "\n  {}", Escaped(address.as_bytes()))?;
         }
         for address in &self.tls_addresses {
-            write!(f, "\n  {} (TLS from the first byte)", Escaped(address.as_bytes()))?;
+            write!(f, "\n  {} (implicit TLS)", Escaped(address.as_bytes()))?;
         }
         for url in &self.pages {
-            write!(f, "\n  web page: {}", Escaped(url.as_bytes()))?;
+            write!(f, "\n  web pages: {}", Escaped(url.as_bytes()))?;
         }
         for fault in &self.faults {
             write!(f, "\n  fault {}", Escaped(fault.as_bytes()))?;
         }
         if self.is_randomized {
-            write!(f, "\n  random seed {}", self.seed)?;
+            write!(f, "\n  seed {}", self.seed)?;
         }
         if let Some(sha256) = &self.certificate_sha256 {
-            write!(f, "\ncertificate of this server, for clients: --pin {sha256}")?;
+            write!(f, "\nclients can verify this server with --pin {sha256}")?;
         }
         let address = self.addresses.first().or(self.tls_addresses.first()).map_or("", String::as_str);
         let flag = match (self.addresses.is_empty(), self.starttls) {
@@ -227,14 +230,17 @@ impl fmt::Display for Listening {
         let address = Escaped(address.as_bytes());
         write!(
             f,
-            "\ntry: netlab mail {flag} {address} --from me@example.org --to you@example.org --text hello; Ctrl-C stops"
+            "\ntry: netlab mail {flag} {address} --from me@example.org --to you@example.org --text hello\nCtrl-C stops the server"
         )
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_headline(f, (self.messages, "mail", "mails"), self.connections, self.elapsed)?;
+        if let Some(seed) = self.planned_seed {
+            return write!(f, "--- plan, seed {seed} ---");
+        }
+        write_headline(f, (self.messages, "message", "messages"), self.connections, self.elapsed)?;
         let recipients = plural(self.recipients, "recipient", "recipients");
         write!(f, "{} {recipients}, {} {}", self.recipients, self.bytes, plural(self.bytes, "byte", "bytes"))?;
         let counts = [
@@ -245,7 +251,7 @@ impl fmt::Display for Summary {
         ];
         write_counts(f, &counts)?;
         if let Some(latency) = &self.latency {
-            write!(f, "\ntime from the final dot to the 250: {latency}")?;
+            write!(f, "\ntime from the final dot to the reply: {latency}")?;
         }
         write_dropped_events(f, self.dropped_events)
     }

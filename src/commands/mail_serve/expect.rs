@@ -49,7 +49,7 @@ impl FromStr for Expectation {
         let conditions: Option<Vec<_>> =
             words.and_then(|words| words.iter().map(|word| parse_condition(word)).collect());
         conditions.map(|conditions| Self { text: text.to_owned(), conditions }).ok_or_else(|| {
-            Error::new(Exit::Usage, format!("invalid --expect '{text}'"))
+            Error::new(Exit::Usage, format!("'{text}' is not an expectation"))
                 .expected(format!(
                     "COUNTER=N, >=N, <=N, >N or <N with {}; PROPERTY=VALUE with {}",
                     COUNTERS.join(", "),
@@ -115,9 +115,11 @@ impl Expectation {
                 let values = observed.values(name);
                 match values.iter().find(|found| !found.eq_ignore_ascii_case(value)) {
                     Some(other) => {
-                        Some(format!("{name} of a mail is {}", if other.is_empty() { "empty" } else { other }))
+                        Some(format!("{name} of a message is {}", if other.is_empty() { "empty" } else { other }))
                     }
-                    None if values.is_empty() => Some(format!("no mail was received, so {name}={value} cannot hold")),
+                    None if values.is_empty() => {
+                        Some(format!("no message was received, so {name}={value} cannot hold"))
+                    }
                     None => None,
                 }
             }

@@ -1,12 +1,12 @@
 //! Parser of `--fault`.
 //!
-//! Owns the grammar `WHERE[PATTERN]OCCASIONS = ACTION, ACTION` and which action is valid at which point. The
+//! Owns the grammar `WHERE[PATTERN]OCCURRENCES = ACTION, ACTION` and which action is valid at which point. The
 //! effect of a rule is in [`smtp::server::fault`](crate::smtp::server::fault).
 //!
 //! ```text
 //!   rcpt[user@x]#1..2 = 451 4.7.1 greylisted      banner = delay 6s
 //!   └──┘└──────┘└───┘   └────────────────────┘    starttls = inject "250-x\r\n"
-//!   WHERE PATTERN OCCASIONS        ACTION         mail p=30% = 451 later, delay 1s
+//!   WHERE PATTERN OCCURRENCES        ACTION         mail p=30% = 451 later, delay 1s
 //! ```
 
 mod quoting;
@@ -56,7 +56,7 @@ impl FromStr for FaultSpec {
 
     fn from_str(text: &str) -> Result<Self> {
         let error = |why: &str| {
-            Error::new(Exit::Usage, format!("invalid --fault '{text}': {why}"))
+            Error::new(Exit::Usage, format!("'{text}' is not a fault rule: {why}"))
                 .expected("WHERE[PATTERN][#N|#A..B|every K|p=R] = ACTION[, ACTION]")
                 .remedy("for example --fault 'rcpt[user@x]#1..2 = 451 4.7.1 greylisted' or --fault 'dot = drop'")
         };

@@ -38,7 +38,7 @@ use crate::smtp::server::fault::{Effect, FaultPoint, FaultRule, FaultRules};
 use crate::smtp::server::{MemoryBudget, SessionConfig, SessionTimeouts};
 use crate::smtp::{Stage, domain_or_address_literal};
 use counters::Counters;
-use events::{Listening, MailServeEvent, MailServeReport, PlannedFault};
+use events::{Listening, MailServeEvent, MailServeReport, PlannedFault, Summary};
 use expect::Expectation;
 use fault_spec::FaultSpec;
 use recent_messages::RecentMessages;
@@ -52,36 +52,36 @@ const BLOCKING_THREADS: usize = 4;
 /// Memory budget of messages being received, in messages of the maximum size.
 const MAX_MESSAGES_IN_MEMORY: u64 = 8;
 
-/// Capture mail, and inject faults on request.
+/// Capture mail and inject faults on request.
 #[derive(Debug, Args)]
 #[command(mut_arg("bind", |bind| bind_help(bind, DEFAULT_PORT, true)))]
 #[command(after_help = "\
 Examples:
-  netlab mail-serve --save mails
+  netlab mail-serve --save captured
   netlab mail-serve -c 1 --fault 'rcpt#1 = 451 later' --expect tls=none")]
 pub(crate) struct MailServe {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// Address to listen on with TLS from the first byte; repeatable
+    /// Listen on ADDR with implicit TLS; repeatable
     #[arg(long, value_name = "ADDR", hide_short_help = true, help_heading = "TLS")]
     tls_bind: Vec<BindAddress>,
 
-    /// Write each mail to an .eml file in DIR
+    /// Write each message to an .eml file in DIR
     ///
-    /// The file holds the message byte for byte. It is on disk, under its final name, before the mail is
+    /// The file holds the message byte for byte. It is on disk, under its final name, before the message is
     /// acknowledged. DIR is created if its parent exists.
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
 
-    /// Show captured mail in a browser; repeatable
+    /// Serve captured mail on web pages; repeatable
     ///
-    /// The pages show the last thousand mails, or 128 MiB of them: text, headers, attachments to download.
+    /// The pages show the last thousand messages, or 128 MiB of them: text, headers, attachments to download.
     /// HTML is shown in a frame that runs nothing and loads nothing. ADDR is as for --bind.
     #[arg(long, value_name = "ADDR")]
     http: Vec<BindAddress>,
 
-    /// Stop after N mails; 0 = no limit
+    /// Stop after N messages; 0 = no limit
     #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     count: u64,
 
@@ -89,8 +89,8 @@ pub(crate) struct MailServe {
     ///
     /// EXPR is one or more conditions, separated by spaces. The counters messages, recipients, connections,
     /// refused, logins, failed and faults are compared with =, >=, <=, > or <: 'messages=2 refused<=1'.
-    /// The properties tls, auth, from, to and subject must have this value in every mail, and at least one
-    /// mail must have been received: tls=1.3, auth=none, 'from=<>'.
+    /// The properties tls, auth, from, to and subject must have this value in every message, and at least one
+    /// message must have been received: tls=1.3, auth=none, 'from=<>'.
     #[arg(long, value_name = "EXPR", value_parser = parse_arg::<Expectation>)]
     expect: Vec<Expectation>,
 
@@ -131,7 +131,9 @@ expired, name=OTHER or self-signed for cert. netlab-mail-serve(1) lists the acti
     #[arg(long, requires = "auth_file", hide_short_help = true)]
     insecure_auth: bool,
 
-    /// Name of the server [default: host name, or [127.0.0.1] if it has no dot]
+    /// Server name in the banner and the EHLO reply [default: host name]
+    ///
+    /// If the host name has no dot, the default is [127.0.0.1].
     #[arg(long, value_name = "NAME", value_parser = args::host_name, hide_short_help = true)]
     name: Option<String>,
 
@@ -151,7 +153,7 @@ expired, name=OTHER or self-signed for cert. netlab-mail-serve(1) lists the acti
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
     idle_timeout: Duration,
 
-    /// Time without progress in a message or a reply before the connection is closed
+    /// Time limit without progress while a message is received or a reply is sent
     #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
     stall_timeout: Duration,
 
@@ -163,7 +165,7 @@ expired, name=OTHER or self-signed for cert. netlab-mail-serve(1) lists the acti
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
     session_timeout: Duration,
 
-    /// Time for mails in progress to complete after SIGINT, SIGTERM or the end of --for
+    /// Time for transactions in progress to complete after SIGINT, SIGTERM or the end of --for
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = super::args::duration, hide_short_help = true)]
     grace: Duration,
 }
@@ -185,7 +187,7 @@ impl MailServe {
             if self.seed.is_none() && faults.is_randomized() {
                 output.note(&format!("note: --seed {seed} repeats this plan"));
             }
-            return print_plan(&faults, count, &mut output);
+            return print_plan(&faults, (seed, count), &mut output);
         }
         let config = self.session_config(faults)?;
         let certs = self.tls.server_certs(&config.name, &config.faults)?;
@@ -374,7 +376,7 @@ struct Resources {
     recent: Option<Arc<RecentMessages>>,
 }
 
-fn print_plan(faults: &FaultRules, count: u64, output: &mut Output) -> Result<Exit> {
+fn print_plan(faults: &FaultRules, (seed, count): (u64, u64), output: &mut Output) -> Result<Exit> {
     let mut signals = Signals::install()?;
     let mut exit = Exit::Success;
     'rules: for (index, rule) in (0..).zip(faults.rules()) {
@@ -383,17 +385,14 @@ fn print_plan(faults: &FaultRules, count: u64, output: &mut Output) -> Result<Ex
                 exit = signal.exit();
                 break 'rules;
             }
-            let fires = faults.fires(index, rule, number);
-            output.emit(&MailServeReport::Event(MailServeEvent::Decision(PlannedFault {
-                rule: rule.text.clone(),
-                number,
-                fires,
-            })))?;
+            let planned = PlannedFault { rule: rule.text.clone(), number, fires: faults.fires(index, rule, number) };
+            output.emit(&MailServeReport::Event(MailServeEvent::Decision(planned)))?;
             if output.is_closed() {
                 break 'rules;
             }
         }
     }
-    output.emit(&MailServeReport::summary(Counters::default().summary(Duration::ZERO, None, 0)))?;
+    let summary = Counters::default().summary(Duration::ZERO, None, 0);
+    output.emit(&MailServeReport::summary(Summary { planned_seed: Some(seed), ..summary }))?;
     Ok(exit)
 }

@@ -48,7 +48,7 @@ pub(super) struct MessagePages {
 
 impl Handler for MessagePages {
     fn respond(&self, request: &Request<'_>, _: Moment) -> Response {
-        if let Some(response) = Response::for_other_method(request, "captured mail") {
+        if let Some(response) = Response::for_other_method(request) {
             return response;
         }
         if !request.host.is_none_or(|host| self.is_local_host(host)) {
@@ -112,7 +112,7 @@ impl MessagePages {
 }
 
 fn not_found() -> Response {
-    Response::error(Status::NOT_FOUND, "There is no such mail, or it has been dropped.")
+    Response::error(Status::NOT_FOUND, "This message does not exist or is no longer kept.")
 }
 
 fn html_page(page: String) -> Response {
@@ -155,11 +155,14 @@ fn list_page(recent: &RecentMessages) -> String {
             mail.bytes
         );
     }
-    let count = format!("{} {}", mails.len(), plural(mails.len() as u64, "mail", "mails"));
+    let count = format!("{} {}", mails.len(), plural(mails.len() as u64, "message", "messages"));
     let about = match (mails.len(), dropped) {
-        (0, _) => "No mail yet; this page refreshes every five seconds.".to_owned(),
+        (0, _) => "No messages yet; this page refreshes every five seconds.".to_owned(),
         (_, 0) => format!("{count}, newest first; this page refreshes every five seconds."),
-        _ => format!("The last {count}, newest first; {dropped} older {} dropped.", plural(dropped, "mail", "mails")),
+        _ => format!(
+            "The last {count}, newest first; {dropped} older {} dropped.",
+            plural(dropped, "message", "messages")
+        ),
     };
     fill_template(LIST_TEMPLATE, &[("count", &count), ("about", &about), ("rows", &rows)])
 }
@@ -244,7 +247,7 @@ fn content_html(parsed: &Message<'_>, number: u64) -> String {
     if has_html {
         let _ = write!(
             content,
-            "<h2>HTML</h2><iframe sandbox referrerpolicy=\"no-referrer\" title=\"HTML of the mail\" \
+            "<h2>HTML</h2><iframe sandbox referrerpolicy=\"no-referrer\" title=\"HTML of the message\" \
              src=\"/mail/{number}/html\"></iframe>"
         );
     }

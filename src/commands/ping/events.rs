@@ -22,7 +22,7 @@ impl fmt::Display for PingEvent {
                 let stepped = if *clock_step { ", wall clock set meanwhile" } else { "" };
                 write!(f, "reply {seq}: {}{}{stepped}", HumanDuration(*rtt), out_of_order(reordered))
             }
-            PingEvent::Lost { seq } => write!(f, "lost {seq}: request timed out"),
+            PingEvent::Lost { seq } => write!(f, "timeout {seq}: no reply in time"),
             PingEvent::Late { seq, rtt, reordered } => {
                 write!(f, "late reply {seq}: {}{}", HumanDuration(*rtt), out_of_order(reordered))
             }
@@ -95,14 +95,14 @@ impl fmt::Display for Summary {
         write!(f, ", time {}", HumanDuration(self.elapsed))?;
         match (report.loss, report.loss_ci95) {
             (Some(loss), Some((low, high))) => {
-                let scope = if report.waiting > 0 { " of the pings whose timeout has passed" } else { "" };
+                let scope = if report.waiting > 0 { ", without the pings in flight" } else { "" };
                 let [loss, low, high] = [loss, low, high].map(|ratio| ratio * 100.0);
                 write!(f, "\nloss {loss:.1} %{scope} (95 % interval {low:.1} to {high:.1} %)")?;
             }
             _ if report.refused > 0 => {
-                f.write_str("\nloss unknown: pings were refused, none was answered or timed out")?;
+                f.write_str("\nloss unknown: every ping was refused")?;
             }
-            _ if report.waiting > 0 => f.write_str("\nloss unknown: no ping was answered or timed out yet")?,
+            _ if report.waiting > 0 => f.write_str("\nloss unknown: all pings were still in flight")?,
             _ => f.write_str("\nloss unknown: no ping was sent")?,
         }
         if let Some(rtt) = &report.rtt {
@@ -147,10 +147,10 @@ fn write_clock(report: &PingStatistics, f: &mut fmt::Formatter<'_>) -> fmt::Resu
         Some(RttClocks::Mixed) => "kernel timestamps where available, else monotonic clock",
         None => return Ok(()),
     };
-    write!(f, "\nmeasured with: {clock}")?;
+    write!(f, "\nclock: {clock}")?;
     if let Some(host) = &report.host {
         let (p50, p99) = (HumanDuration(host.p50), HumanDuration(host.p99));
-        write!(f, "; local overhead excluded: {p50} p50, {p99} p99")?;
+        write!(f, "; local overhead excluded: p50 {p50}, p99 {p99}")?;
     }
     if report.clock_steps > 0 {
         let round_trips = plural(report.clock_steps, "round trip", "round trips");
@@ -162,6 +162,10 @@ fn write_clock(report: &PingStatistics, f: &mut fmt::Formatter<'_>) -> fmt::Resu
 fn write_one_way(ways: &OneWayStatistics, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let percent = |loss: Option<f64>| loss.map_or(String::new(), |loss| format!(" ({:.1} %)", loss * 100.0));
     let (up, down) = (percent(ways.loss_up), percent(ways.loss_down));
+    if ways.loss_up.is_none() {
+        // Without a reply, the direction of every loss is unknown.
+        return Ok(());
+    }
     write!(f, "\nupstream loss {}{up}, downstream loss {}{down}", ways.lost_up, ways.lost_down)?;
     if ways.lost_somewhere > 0 {
         write!(f, ", direction unknown for {} (after the last reply)", ways.lost_somewhere)?;
@@ -226,8 +230,8 @@ mod tests {
 
     #[test]
     fn each_ping_has_its_line() {
-        assert_eq!(line(PingEvent::Lost { seq: 4 }, true), "lost 4: request timed out");
-        assert_eq!(line(PingEvent::Lost { seq: 4 }, false), "h:1: lost 4: request timed out");
+        assert_eq!(line(PingEvent::Lost { seq: 4 }, true), "timeout 4: no reply in time");
+        assert_eq!(line(PingEvent::Lost { seq: 4 }, false), "h:1: timeout 4: no reply in time");
         let late = PingEvent::Late { seq: 3, rtt: Duration::from_millis(1500), reordered: true };
         assert_eq!(line(late, true), "late reply 3: 1.50 s, out of order");
         let error = "Network is unreachable (os error 101)".to_owned();

@@ -207,12 +207,8 @@ impl Ping {
         check_size(size)?;
         let min_size = self.encoding(key).min_size(self.probe_count().unwrap_or(UNLIMITED_COUNT));
         if size < min_size {
-            return Err(Error::new(
-                Exit::Usage,
-                format!("size {size} is too small for the sequence number and the time"),
-            )
-            .expected(format!("at least {min_size} bytes"))
-            .remedy("increase or leave out --size"));
+            return Err(Error::new(Exit::Usage, format!("--size {size} is too small"))
+                .expected(format!("at least {min_size} bytes, for the sequence number and the time")));
         }
         Ok(())
     }
@@ -221,7 +217,7 @@ impl Ping {
         let is_load = self.flood || (self.interval < MIN_REMOTE_INTERVAL && !self.interval.is_zero());
         match peers.iter().find(|peer| !peer.ip().to_canonical().is_loopback()) {
             Some(peer) if is_load && !self.i_own_this_target => {
-                Err(Error::new(Exit::Usage, format!("this rate could overload {}", peer.ip()))
+                Err(Error::new(Exit::Usage, format!("this rate is not allowed to {}", peer.ip()))
                     .expected("a target on loopback, or at least 2 ms between pings")
                     .remedy("if the target is yours, add --i-own-this-target"))
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::commands::report::{Report, plural, write_dropped_events};
+use crate::commands::report::{Report, plural, write_closing_note, write_dropped_events};
 use crate::impair::{Impairment, LossModel, PlannedDatagram};
 use crate::probe::{ClientCounters, EchoCounters, EchoEvent};
 use crate::time::{HumanDuration, serialize_ns};
@@ -75,14 +75,16 @@ impl Listening {
 
 impl fmt::Display for Listening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "echoing on {} in upper case; ", self.addresses.join(" and "))?;
+        f.write_str("echoing in upper case on")?;
+        self.addresses.iter().try_for_each(|address| write!(f, "\n  {address}"))?;
+        f.write_str("\n")?;
         match (self.is_textbook, self.is_lossless) {
-            (true, _) => f.write_str("dropping a datagram if a random number from 0 to 10 is below 4 (36.4 %)")?,
+            (true, _) => f.write_str("dropping 4 of 11 datagrams at random (36.4 %)")?,
             (_, true) => f.write_str("dropping nothing on purpose")?,
             _ => write!(f, "dropping on purpose: {}", self.loss)?,
         }
-        write!(f, "; --seed {}", self.seed)?;
-        if self.is_public { Ok(()) } else { f.write_str("; use --bind '*:PORT' to accept other hosts") }
+        write!(f, ", seed {}", self.seed)?;
+        write_closing_note(f, self.is_public)
     }
 }
 
@@ -147,23 +149,18 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_plan {
-            return write!(
-                f,
-                "--- plan of the first client with --seed {}; each client has its own plan ---",
-                self.seed
-            );
+            return write!(f, "--- plan for the first client, seed {}; decisions differ per client ---", self.seed);
         }
         let EchoCounters { received, sent, lost_in, lost_out, .. } = &self.counters;
-        let datagrams = plural(*received, "datagram", "datagrams");
-        writeln!(f, "--- {received} {datagrams} in {}, --seed {} ---", HumanDuration(self.elapsed), self.seed)?;
+        writeln!(f, "--- echoed for {}, seed {} ---", HumanDuration(self.elapsed), self.seed)?;
         write!(f, "{received} received, {} dropped on purpose, {sent} sent", lost_in + lost_out)?;
         let others = [
             (self.counters.held, "not sent (still queued at the end)"),
             (self.counters.queue_full, "dropped (link queue full)"),
             (self.counters.delay_full, "dropped (delay queue full)"),
-            (self.counters.repeated, "repeated"),
+            (self.counters.repeated, plural(self.counters.repeated, "duplicate request", "duplicate requests")),
             (self.counters.oversize, "too large"),
-            (self.counters.bad_source, "from the port of a replying service"),
+            (self.counters.bad_source, "ignored (source port of an echoing service)"),
             (self.counters.looping, "suppressed as a loop"),
             (self.counters.rate_limited, "rate-limited"),
             (self.counters.malformed, "malformed"),

@@ -28,7 +28,7 @@ use events::{Listening, PingServeEvent, PingServeReport, Summary};
 /// Port of the textbook.
 const DEFAULT_PORT: u16 = 12_000;
 
-/// Echo UDP datagrams in upper case, and drop some on purpose.
+/// Echo UDP datagrams in upper case and drop some on purpose.
 #[derive(Debug, Args)]
 #[command(mut_arg("bind", |bind| bind_help(bind, DEFAULT_PORT, false)))]
 #[command(after_help = "\
@@ -39,11 +39,11 @@ pub(crate) struct PingServe {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// Loss model: probability, bursts or list
+    /// Loss model, such as 30%, ge:2%,25%, nth:5 or list:3,7
     ///
-    /// A probability (30%, 0.3, 4/11), ge:P,R or ge:P,R,H,K (Gilbert-Elliott bursts: P and R are the
-    /// probabilities to enter and to leave the bad state, H and K those to arrive in the bad and in the good
-    /// state; netem expects 1-H and 1-K), nth:K (every K-th) or list:3,7 (these, counted per client from 1).
+    /// A probability (30%, 0.3, 4/11), ge:P,R[,H,K] (Gilbert-Elliott bursts: P and R are the transition
+    /// probabilities good to bad and bad to good, H and K the delivery probabilities in the bad and in the good
+    /// state; netem takes 1-H and 1-K), nth:K (every K-th) or list:3,7 (these, counted per client from 1).
     /// The default is that of the textbook: drop a datagram if a random integer from 0 to 10 is below 4.
     #[arg(long, value_name = "MODEL", default_value = "4/11", allow_hyphen_values = true, value_parser = parse_arg::<LossModel>)]
     loss: LossModel,
@@ -52,7 +52,9 @@ pub(crate) struct PingServe {
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration, hide_default_value = true)]
     delay: Duration,
 
-    /// Vary the delay by up to this much
+    /// Jitter added to the delay
+    ///
+    /// Uniform jitter varies the delay by up to this much in both directions; for normal and pareto it is the scale.
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = duration, hide_default_value = true)]
     jitter: Duration,
 
@@ -76,7 +78,7 @@ pub(crate) struct PingServe {
     #[arg(long, value_name = "BITS", value_parser = parse_arg::<BitRate>, hide_short_help = true)]
     rate: Option<BitRate>,
 
-    /// Apply all this to incoming datagrams, replies or both: in, out, both
+    /// Direction of the impairments: in (received datagrams), out (replies) or both
     #[arg(long, value_name = "WAY", default_value = "in", value_parser = parse_arg::<Direction>, hide_short_help = true)]
     direction: Direction,
 
@@ -88,7 +90,7 @@ pub(crate) struct PingServe {
     #[arg(long, value_name = "N")]
     plan: Option<u64>,
 
-    /// Stop after N datagrams; 0 = no limit [default: 0]
+    /// Stop after N datagrams; 0 = no limit
     #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     count: u64,
 

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::commands::report::{self, Report, plural, write_counts, write_dropped_events, write_headline};
+use crate::commands::report::{
+    self, Report, plural, write_closing_note, write_counts, write_dropped_events, write_headline,
+};
 use crate::commands::web::{self, Exchange, LogFields, SessionEvent};
 use crate::net::{Address, Listeners};
 use crate::output::Escaped;
@@ -95,11 +97,7 @@ impl fmt::Display for Listening {
         for url in &self.urls {
             write!(f, "\n  {}", Escaped(url.as_bytes()))?;
         }
-        f.write_str(if self.is_public {
-            "\nopen a URL in a browser; Ctrl-C stops the server"
-        } else {
-            "\nopen a URL in a browser on this host (for other hosts: --bind '*:PORT'); Ctrl-C stops the server"
-        })
+        write_closing_note(f, self.is_public)
     }
 }
 

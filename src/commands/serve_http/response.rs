@@ -24,7 +24,7 @@ impl SiteHandle {
 
     /// Chooses the response to a request.
     pub(super) fn respond(&self, request: &Request<'_>, now: Moment) -> Response {
-        if let Some(response) = Response::for_other_method(request, "files") {
+        if let Some(response) = Response::for_other_method(request) {
             return response;
         }
         let path = match SitePath::parse(request.target) {

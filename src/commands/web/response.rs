@@ -57,16 +57,13 @@ impl Response {
         Self::new(status, ResponseBody::Page(page)).with_field("Content-Type", "text/html; charset=utf-8")
     }
 
-    /// Responds to methods other than GET and HEAD, for which it returns `None`. `content` names what is served.
-    pub(crate) fn for_other_method(request: &Request<'_>, content: &str) -> Option<Self> {
+    /// Responds to methods other than GET and HEAD, for which it returns `None`.
+    pub(crate) fn for_other_method(request: &Request<'_>) -> Option<Self> {
         const ALLOWED_METHODS: &str = "GET, HEAD, OPTIONS";
         let response = match request.method {
             "GET" | "HEAD" => return None,
             "OPTIONS" => Self::new(Status::NO_CONTENT, ResponseBody::Empty),
-            _ => {
-                let reason = format!("This server serves {content}; the methods are GET, HEAD and OPTIONS.");
-                Self::error(Status::METHOD_NOT_ALLOWED, &reason)
-            }
+            _ => Self::error(Status::METHOD_NOT_ALLOWED, "method not supported; allowed methods: GET, HEAD, OPTIONS"),
         };
         Some(response.with_field("Allow", ALLOWED_METHODS))
     }
@@ -74,8 +71,17 @@ impl Response {
     /// Creates a response with the error page.
     pub(crate) fn error(status: Status, reason: &str) -> Self {
         let escape = |text: &str| site::escape_html(text).to_string();
-        let page =
-            ERROR_PAGE.replace("{{status}}", &escape(&status.to_string())).replace("{{reason}}", &escape(reason));
+        let page = ERROR_PAGE
+            .replace("{{status}}", &escape(&status.to_string()))
+            .replace("{{reason}}", &escape(&sentence(reason)));
         Self::html(status, page)
     }
+}
+
+/// Makes a sentence of a reason: a capital letter at the start, a full stop at the end.
+fn sentence(reason: &str) -> String {
+    let mut letters = reason.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    let stop = if reason.ends_with('.') { "" } else { "." };
+    first.into_iter().chain(letters).collect::<String>() + stop
 }

@@ -106,7 +106,7 @@ pub(crate) fn check_server_name(host: &str) -> Result<()> {
 
 fn client_connection(config: Arc<ClientConfig>, host: &str) -> Result<Connection> {
     let name = server_name(host)?;
-    Ok(Connection::Client(ClientConnection::new(config, name).map_err(super::into_error)?))
+    Ok(Connection::Client(ClientConnection::new(config, name).map_err(|error| super::into_error(error, false))?))
 }
 
 /// Verifier of server certificates. Under every policy, the peer must prove possession of the private key.

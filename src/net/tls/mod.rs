@@ -79,11 +79,14 @@ fn key_mismatch_error(chain: &Path, key: &Path, error: rustls::Error) -> Error {
 }
 
 /// Describes a failed handshake or an invalid record.
-pub(super) fn into_error(error: rustls::Error) -> Error {
+pub(super) fn into_error(error: rustls::Error, is_server: bool) -> Error {
     use rustls::Error as Tls;
     let described = match &error {
         Tls::InvalidCertificate(reason) => certificate_error(reason),
-        Tls::InvalidMessage(_) => Error::new(Exit::Protocol, "the peer does not use TLS on this port")
+        Tls::InvalidMessage(_) if is_server => {
+            Error::new(Exit::Protocol, "invalid TLS record from the client").expected("a TLS handshake")
+        }
+        Tls::InvalidMessage(_) => Error::new(Exit::Protocol, "the server does not use TLS on this port")
             .expected("a TLS handshake")
             .remedy("connect without TLS, or use the port for TLS"),
         Tls::AlertReceived(alert) => alert_error(*alert),
@@ -111,16 +114,18 @@ fn certificate_error(reason: &CertificateError) -> Error {
         Reason::NotValidForName | Reason::NotValidForNameContext { .. } => (
             "the server's certificate is for another name",
             "a certificate for the requested name",
-            "use a name for which it was issued",
+            "connect by a name in the certificate",
         ),
         reason if client::is_unknown_issuer(reason) => (
-            "the server's certificate was issued by an unknown authority",
+            "the server's certificate was issued by an untrusted CA",
             "a chain to a trusted root",
-            "if you trust the authority, give its certificate with --ca FILE",
+            "if you trust this CA, add --ca FILE with its certificate",
         ),
-        Reason::Other(other) if other.to_string() == client::SELF_SIGNED => {
-            (client::SELF_SIGNED, "a certificate from a trusted authority", "if you trust it, give it with --ca FILE")
-        }
+        Reason::Other(other) if other.to_string() == client::SELF_SIGNED => (
+            client::SELF_SIGNED,
+            "a certificate from a trusted CA",
+            "if you trust the certificate, add --ca FILE with it",
+        ),
         Reason::Other(other) if other.0.downcast_ref::<client::PinMismatch>().is_some() => {
             return Error::new(Exit::Certificate, other.to_string())
                 .expected("a certificate that matches --pin")
@@ -145,18 +150,35 @@ fn bare_name(name: &str) -> &str {
     inner.map_or(name, |inner| inner.trim_matches('"'))
 }
 
+/// Splits the variant's name into words: `HandshakeFailure` is "handshake failure", `UnknownCA` "unknown CA".
+fn alert_name(alert: AlertDescription) -> String {
+    let mut words = String::new();
+    for letter in format!("{alert:?}").chars() {
+        let in_acronym = words.ends_with(|last: char| last.is_ascii_uppercase());
+        if letter.is_ascii_uppercase() && !words.is_empty() && !in_acronym {
+            words.push(' ');
+        }
+        words.push(letter);
+    }
+    let lower =
+        |word: &str| if word.len() > 1 && word == word.to_uppercase() { word.into() } else { word.to_lowercase() };
+    words.split(' ').map(lower).collect::<Vec<String>>().join(" ")
+}
+
 fn alert_error(alert: AlertDescription) -> Error {
     match alert {
         AlertDescription::UnknownCA
         | AlertDescription::BadCertificate
         | AlertDescription::CertificateUnknown
         | AlertDescription::CertificateExpired => {
-            Error::new(Exit::Certificate, format!("the peer rejected the certificate ({alert:?})"))
+            Error::new(Exit::Certificate, format!("the peer rejected the certificate (alert: {})", alert_name(alert)))
         }
         AlertDescription::CertificateRequired => {
             Error::new(Exit::Permission, "the server requires a client certificate").remedy("give one with --cert FILE")
         }
         AlertDescription::UnrecognisedName => Error::new(Exit::Certificate, "the server has no site with this name"),
-        other => Error::new(Exit::Protocol, format!("the peer aborted the TLS handshake ({other:?})")),
+        other => {
+            Error::new(Exit::Protocol, format!("the peer aborted the TLS handshake (alert: {})", alert_name(other)))
+        }
     }
 }

@@ -64,7 +64,7 @@ impl<M: MessageSink> ServerSession<M> {
     pub(super) fn run_bdat(&mut self, size: u64, is_last: bool, now: Moment, actions: &mut ServerActions<M>) {
         let rejection = match () {
             () if self.is_hidden("CHUNKING") || !self.is_extended => Some(replies::NOT_OFFERED),
-            () if self.sender.is_none() => Some(replies::MAIL_REQUIRED),
+            () if self.sender.is_none() => Some(self.no_transaction_reply()),
             () if self.recipients.is_empty() => Some(replies::RCPT_REQUIRED),
             () if (self.chunks.len() as u64).saturating_add(size) > self.sink.config().max_size as u64 => {
                 Some(replies::MESSAGE_TOO_LARGE)

@@ -232,9 +232,14 @@ impl<M: MessageSink> ServerSession<M> {
         replies::SENDER_OK
     }
 
+    /// Reply to a command that requires a transaction, outside of one.
+    pub(super) fn no_transaction_reply(&self) -> ServerReply {
+        if self.client.helo_name.is_empty() { replies::EHLO_REQUIRED } else { replies::MAIL_REQUIRED }
+    }
+
     fn run_rcpt(&mut self, recipient: Result<EnvelopeRecipient, ServerReply>) -> ServerReply {
         if self.sender.is_none() {
-            return replies::MAIL_REQUIRED;
+            return self.no_transaction_reply();
         }
         match recipient {
             _ if !self.chunks.is_empty() || self.message_rejection.is_some() => replies::TRANSACTION_OPEN,
@@ -258,7 +263,7 @@ impl<M: MessageSink> ServerSession<M> {
 
     fn run_data(&mut self) -> ServerReply {
         if self.sender.is_none() {
-            return replies::MAIL_REQUIRED;
+            return self.no_transaction_reply();
         }
         if self.recipients.is_empty() {
             return replies::RCPT_REQUIRED;

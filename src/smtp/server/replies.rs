@@ -80,9 +80,9 @@ replies! {
     CHUNK_REJECTED = 503 "5.5.1 a chunk was rejected; send RSET";
     ALREADY_DONE = 503 "5.5.1 this command has already succeeded";
     TRANSACTION_OPEN = 503 "5.5.1 not permitted at this point in a transaction";
-    UNKNOWN_COMMAND = 500 "5.5.1 command not recognized";
+    UNKNOWN_COMMAND = 500 "5.5.1 command not recognised";
     NOT_OFFERED = 502 "5.5.1 command not supported";
-    CANNOT_VERIFY = 252 "2.5.2 cannot verify user; try sending";
+    CANNOT_VERIFY = 252 "2.0.0 cannot verify the user, but the message may be accepted";
     SYNTAX_ERROR = 501 "5.5.4 syntax error in parameters";
     BARE_LF = 500 "5.5.2 a command must end with CR LF, not a bare LF (RFC 5321 2.3.8); with nc, use nc -C";
     LINE_TOO_LONG = 500 "5.5.2 line too long";
@@ -93,7 +93,7 @@ replies! {
     INVALID_RECIPIENT = 501 "5.1.3 invalid recipient address; expected <user@example.org>";
     INVALID_SENDER = 501 "5.1.7 invalid sender address; expected <user@example.org> or <>";
     SMTPUTF8_REQUIRED = 553 "5.6.7 a non-ASCII address requires SMTPUTF8";
-    UNKNOWN_PARAMETER = 555 "5.5.4 parameter not recognized";
+    UNKNOWN_PARAMETER = 555 "5.5.4 parameter not recognised";
     INVALID_PARAMETER = 501 "5.5.4 invalid or repeated parameter";
     TIMED_OUT = 421 "4.4.2 timed out, closing connection";
     SESSION_TIMED_OUT = 421 "4.4.2 session time limit reached, closing connection";

@@ -20,13 +20,13 @@ impl fmt::Display for BeatEvent {
             BeatEvent::Sent { seq } => write!(f, "beat {seq}"),
             BeatEvent::Bye { seq, exit: None } => write!(f, "stop message sent after beat {seq}"),
             BeatEvent::Bye { seq, exit: Some(code) } => {
-                write!(f, "stop message sent after beat {seq}: command exited with {code}")
+                write!(f, "stop message sent after beat {seq}: exit code {code}")
             }
             BeatEvent::Echo { seq, rtt } => write!(f, "echo {seq}: {}", HumanDuration(*rtt)),
             BeatEvent::Skipped { count } => {
                 write!(f, "skipped {count} {}: this process was suspended", plural(*count, "beat", "beats"))
             }
-            BeatEvent::Refused { error } => write!(f, "no watcher at this address: {error}"),
+            BeatEvent::Refused { error } => f.write_str(error),
             BeatEvent::SendError { seq, error } => write!(f, "cannot send beat {seq}: {error}"),
         }
     }
@@ -62,13 +62,13 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "--- {} sent beats for {} ---", Escaped(self.name.as_bytes()), HumanDuration(self.elapsed))?;
+        write!(f, "--- {}: heartbeats for {} ---", Escaped(self.name.as_bytes()), HumanDuration(self.elapsed))?;
         for TargetSummary { target, report } in &self.targets {
             let beats = plural(report.sent, "beat", "beats");
             write!(f, "\n{}: {} {beats} sent", Escaped(target.as_bytes()), report.sent)?;
             let others = [
                 (report.echoes, plural(report.echoes, "echo", "echoes")),
-                (report.refused, "refused"),
+                (report.refused, plural(report.refused, "network error", "network errors")),
                 (report.send_errors, "not sent"),
                 (report.skipped, "skipped"),
             ];
@@ -80,7 +80,7 @@ impl fmt::Display for Summary {
             }
         }
         match self.exit {
-            Some(code) => write!(f, "\nthe command exited with {code}"),
+            Some(code) => write!(f, "\nthe command ended with exit code {code}"),
             None => Ok(()),
         }
     }

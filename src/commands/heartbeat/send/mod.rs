@@ -55,7 +55,7 @@ pub(super) struct HeartbeatSend {
     #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     count: u64,
 
-    /// Declared down after N missed intervals
+    /// Missed intervals after which watchers report this sender as down
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     multiplier: u8,
 
@@ -81,7 +81,7 @@ pub(super) struct HeartbeatSend {
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     key_file: Option<PathBuf>,
 
-    /// Seed for the jitter, to repeat an earlier run
+    /// Random seed; the same seed repeats a run
     #[arg(long, value_name = "N", hide_short_help = true)]
     seed: Option<u64>,
 
@@ -179,7 +179,10 @@ impl HeartbeatSend {
         let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
         let interval = humantime::format_duration(self.interval);
         let down = humantime::format_duration(self.interval * self.multiplier.into());
-        format!("sending as {name} to {} every {interval}; reported down after {down} of silence", peers.join(" and "))
+        format!(
+            "sending as {name} to {} every {interval}; watchers report {name} down after {down} without a beat",
+            peers.join(" and ")
+        )
     }
 
     /// Returns the exit code for one watcher.

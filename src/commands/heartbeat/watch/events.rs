@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::commands::report::{Report, plural, write_dropped_events};
+use crate::commands::report::{Report, plural, write_closing_note, write_dropped_events};
 use crate::heartbeat::{RejectReason, SenderReport, SenderStatus, StateCounts, Watcher, WatcherCounters, WatcherEvent};
 use crate::output::Escaped;
 use crate::time::{HumanDuration, Moment, serialize_ns};
@@ -63,7 +63,7 @@ impl fmt::Display for HeartbeatWatchEvent {
             Self::Watcher(event) => write_event(event, f),
             Self::HookFailed { name, why } => {
                 let (name, why) = (Escaped(name.as_bytes()), Escaped(why.as_bytes()));
-                write!(f, "{name}: command of --on-change failed: {why}")
+                write!(f, "{name}: hook failed: {why}")
             }
             Self::StateNotWritten { why } => write!(f, "state not saved: {}", Escaped(why.as_bytes())),
         }
@@ -76,21 +76,22 @@ impl fmt::Display for HeartbeatWatchEvent {
 pub(super) struct Listening {
     addresses: Vec<String>,
     pages: Vec<String>,
+    #[serde(skip)]
+    is_public: bool,
 }
 
 impl Listening {
-    pub(super) fn new(addresses: Vec<String>, pages: Vec<String>) -> Self {
-        Self { addresses, pages }
+    pub(super) fn new(addresses: Vec<String>, pages: Vec<String>, is_public: bool) -> Self {
+        Self { addresses, pages, is_public }
     }
 }
 
 impl fmt::Display for Listening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "listening on {}", self.addresses.join(" and "))?;
-        if !self.pages.is_empty() {
-            write!(f, "; status page at {}", self.pages.join(" and "))?;
-        }
-        Ok(())
+        f.write_str("watching heartbeats on")?;
+        self.addresses.iter().try_for_each(|address| write!(f, "\n  {address}"))?;
+        self.pages.iter().try_for_each(|page| write!(f, "\n  status page: {page}"))?;
+        write_closing_note(f, self.is_public)
     }
 }
 
@@ -100,15 +101,15 @@ fn write_event(event: &WatcherEvent, f: &mut fmt::Formatter<'_>) -> fmt::Result 
     }
     match event {
         WatcherEvent::State { to, silent, before, exit, from, .. } => match (to, silent) {
-            (SenderStatus::Down, None) => f.write_str("down: never heard from"),
+            (SenderStatus::Down, None) => f.write_str("down: no beat received"),
             (SenderStatus::Late | SenderStatus::Down, Some(silent)) => {
                 write!(f, "{}: no beat for {}", to.as_str(), HumanDuration(*silent))
             }
             (SenderStatus::Up, _) if *from == SenderStatus::Down => {
-                write!(f, "up: recovered after {}", HumanDuration(*before))
+                write!(f, "up: after {} down", HumanDuration(*before))
             }
             (SenderStatus::Stopped, _) => match exit {
-                Some(code) => write!(f, "stopped: command exited with {code}"),
+                Some(code) => write!(f, "stopped: exit code {code}"),
                 None => f.write_str("stopped"),
             },
             _ => f.write_str(to.as_str()),
@@ -125,19 +126,22 @@ fn write_event(event: &WatcherEvent, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         WatcherEvent::Restarted { peer, .. } => write!(f, "restarted (from {peer})"),
         WatcherEvent::Moved { from, to, .. } => write!(f, "moved from {from} to {to}"),
         WatcherEvent::Conflict { peer, .. } => write!(f, "{peer} also uses this name; its beats are ignored"),
-        WatcherEvent::Flapping { flapping: true, .. } => f.write_str("flapping; changes suppressed until it settles"),
+        WatcherEvent::Flapping { flapping: true, .. } => {
+            f.write_str("flapping; state changes suppressed until the sender is stable")
+        }
         WatcherEvent::Flapping { flapping: false, .. } => f.write_str("no longer flapping"),
         WatcherEvent::ClockStep { step_ns, .. } => {
             let step = HumanDuration(Duration::from_nanos(step_ns.unsigned_abs()));
             write!(f, "sender clock set {} by {step}", if *step_ns < 0 { "back" } else { "forward" })
         }
-        WatcherEvent::Forgotten { .. } => f.write_str("forgotten"),
+        WatcherEvent::Forgotten { .. } => f.write_str("removed: down or stopped for too long"),
         WatcherEvent::MonitorStall { gap } => {
             write!(f, "watcher stalled for {}; deadlines extended by that much", HumanDuration(*gap))
         }
         WatcherEvent::Refused { peer, reason, count } => {
             let datagrams = plural(*count, "datagram", "datagrams");
-            write!(f, "ignored {count} {datagrams}: {} (last from {peer})", describe_reason(*reason))
+            let last = if *count == 1 { "" } else { "the last " };
+            write!(f, "ignored {count} {datagrams}, {last}from {peer}: {}", describe_reason(*reason))
         }
         WatcherEvent::LocalDrop { count } => {
             write!(f, "{count} {} dropped: receive buffer full", plural(*count, "datagram", "datagrams"))
@@ -148,8 +152,8 @@ fn write_event(event: &WatcherEvent, f: &mut fmt::Formatter<'_>) -> fmt::Result 
 fn describe_reason(reason: RejectReason) -> &'static str {
     match reason {
         RejectReason::Malformed => "malformed",
-        RejectReason::Oversize => "too long",
-        RejectReason::Unauthentic => "not authentic",
+        RejectReason::Oversize => "too large",
+        RejectReason::Unauthentic => "failed authentication",
         RejectReason::Replayed => "replayed beat",
         RejectReason::Stray => "echo, stop message of an unknown sender, or unexpected sequence number",
         RejectReason::Conflict => "name in use by another sender",
@@ -227,7 +231,7 @@ impl fmt::Display for Summary {
             (new as u64, "new", "new"),
             (self.counters.local_drops, "dropped datagram", "dropped datagrams"),
             (self.counters.stalls, "watcher stall", "watcher stalls"),
-            (self.hooks.failed, "failed command", "failed commands"),
+            (self.hooks.failed, "failed hook", "failed hooks"),
             (self.hooks.dropped, "dropped change", "dropped changes"),
         ];
         write_plurals(f, others)?;
@@ -240,11 +244,7 @@ impl fmt::Display for Summary {
         if let Some(more @ 1..) = total.checked_sub(MAX_LISTED_SENDERS.0) {
             write!(f, "\n  and {more} more")?;
         }
-        write_dropped_events(f, self.dropped_events)?;
-        match self.met {
-            Some(false) => f.write_str("\ncondition of --until not met"),
-            _ => Ok(()),
-        }
+        write_dropped_events(f, self.dropped_events)
     }
 }
 

@@ -39,7 +39,7 @@ use crate::host::Hook;
 use crate::net::datagram::{DatagramObserver, DatagramServerConfig, Endpoint, StopReason, serve};
 use crate::net::{self, Address, BindAddress, DatagramSockets, Listeners, Signals};
 use crate::output::{Output, Recorder, Style};
-use crate::time::Moment;
+use crate::time::{HumanDuration, Moment};
 use events::{HeartbeatWatchEvent, HeartbeatWatchReport, HookCounters, Listening, Summary};
 use hooks::HookRunner;
 use shared_watcher::SharedWatcher;
@@ -79,8 +79,8 @@ pub(super) struct HeartbeatWatch {
     #[arg(long, value_name = "CMD", value_parser = parse_arg::<Hook>, long_help = "\
 Run CMD on each state change, with the event on stdin
 
-CMD is split by the quoting rules of a shell and run without one, one run at a time per sender. The event \
-is JSON. The environment has NETLAB_NAME, NETLAB_FROM, NETLAB_TO, NETLAB_PEER, NETLAB_SILENT_MS and NETLAB_EXIT.")]
+CMD is split like a shell command line, but no shell is started. At most one CMD runs at a time for each \
+sender. The event is JSON. The environment has NETLAB_NAME, NETLAB_FROM, NETLAB_TO, NETLAB_PEER, NETLAB_SILENT_MS and NETLAB_EXIT.")]
     on_change: Option<Hook>,
 
     /// Time limit for each run of CMD
@@ -113,18 +113,18 @@ is JSON. The environment has NETLAB_NAME, NETLAB_FROM, NETLAB_TO, NETLAB_PEER, N
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000), hide_short_help = true)]
     rise: u32,
 
-    /// Missed deadlines in a row before a sender is down
+    /// Consecutive missed deadlines before a sender is down
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000), hide_short_help = true)]
     fall: u32,
 
-    /// Half-life of the flap penalty, RFC 2439; 0 disables damping
+    /// Half-life of the flap penalty (RFC 2439); 0 disables damping
     ///
     /// A sender that goes down three times in a short time is flapping. Its changes are suppressed until
     /// it has been stable for about this time.
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration, hide_short_help = true)]
     flap_half_life: Duration,
 
-    /// Forget senders that have been down or stopped for this long
+    /// Remove senders that have been down or stopped for this long
     #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
     forget: Duration,
 
@@ -173,7 +173,11 @@ impl HeartbeatWatch {
         let (recorder, writer) = Recorder::start(output, move || waker.wake())?;
         let pages: Vec<String> =
             listeners.iter().flat_map(Listeners::addresses).map(|address| web::url("http", address)).collect();
-        let listening = Listening::new(address_strings(receivers.addresses()), pages.clone());
+        let listening = Listening::new(
+            address_strings(receivers.addresses()),
+            pages.clone(),
+            receivers.addresses().any(Address::is_public),
+        );
         recorder.emit(HeartbeatWatchReport::Event(HeartbeatWatchEvent::Listening(listening)));
         self.listen.write_ready_file(receivers.addresses().map(ToString::to_string).chain(pages))?;
 
@@ -183,12 +187,13 @@ impl HeartbeatWatch {
         let now = net::now();
         let (mut output, dropped, written) = writer.finish();
         let met = self.until.map(|_| condition_met);
+        let result = state_written.and_then(|()| self.check_result(&shared, condition_met, now - started));
         // The summary is the last line, even after an error.
-        state_written.as_ref().map_or_else(|error| output.report_error(error), |()| ());
+        result.as_ref().map_or_else(|error| output.report_error(error), |()| ());
         let summary = Summary::new(&shared.lock(), now, now - started, hooks, met, dropped);
         output.emit(&HeartbeatWatchReport::summary(summary))?;
         written?;
-        Ok(state_written.map_or_else(|error| error.exit(), |()| self.exit_status(&shared, condition_met)))
+        Ok(result.map_or_else(|error| error.exit(), |()| Exit::Success))
     }
 
     fn watcher_config(&self) -> Result<WatcherConfig> {
@@ -227,14 +232,28 @@ impl HeartbeatWatch {
         }
     }
 
-    /// Returns the exit code: the condition of `--until` decides, or else the presence of all expected senders.
-    fn exit_status(&self, shared: &SharedWatcher, condition_met: bool) -> Exit {
+    /// Checks the condition of `--until`, or else the presence of all expected senders.
+    fn check_result(&self, shared: &SharedWatcher, condition_met: bool, elapsed: Duration) -> Result<()> {
+        if let Some(until) = self.until {
+            let unmet =
+                || Error::new(Exit::Negative, format!("'{until}' was not met within {}", HumanDuration(elapsed)));
+            return if condition_met { Ok(()) } else { Err(unmet()) };
+        }
         let watcher = shared.lock();
         let is_present = |state| matches!(state, SenderStatus::Up | SenderStatus::Late | SenderStatus::Stopped);
-        let all_present =
-            || watcher.sender_table().iter().all(|(_, record)| !record.is_expected || is_present(record.liveness));
-        let is_success = if self.until.is_some() { condition_met } else { all_present() };
-        if is_success { Exit::Success } else { Exit::Negative }
+        let records = watcher.sender_table().iter().map(|(_, record)| record);
+        let mut missing: Vec<String> = records
+            .filter(|record| record.is_expected && !is_present(record.liveness))
+            .map(|record| format!("{} is {}", record.name, record.liveness.as_str()))
+            .collect();
+        missing.sort_unstable();
+        match missing.as_slice() {
+            [] => Ok(()),
+            [only] => Err(Error::new(Exit::Negative, format!("expected sender {only}"))),
+            [first, more @ ..] => {
+                Err(Error::new(Exit::Negative, format!("expected sender {first}, and {} more", more.len())))
+            }
+        }
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) struct StatusHandler(pub SharedWatcher);
 
 impl Handler for StatusHandler {
     fn respond(&self, request: &Request<'_>, now: Moment) -> Response {
-        if let Some(decision) = Response::for_other_method(request, "the state of heartbeat senders") {
+        if let Some(decision) = Response::for_other_method(request) {
             return decision;
         }
         let (path, query) = request.target.split_once('?').unwrap_or((request.target, ""));

@@ -1,5 +1,6 @@
 //! `--until`: condition that ends a run of the watcher.
 
+use std::fmt;
 use std::str::FromStr;
 
 use crate::heartbeat::{SenderStatus, Watcher};
@@ -19,6 +20,12 @@ impl UntilCondition {
     }
 }
 
+impl fmt::Display for UntilCondition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", if self.all { "all" } else { "any" }, self.state.as_str())
+    }
+}
+
 impl FromStr for UntilCondition {
     type Err = String;
 
@@ -31,7 +38,8 @@ impl FromStr for UntilCondition {
                 .map(|state| Self { all: quantity == "all", state }),
             _ => None,
         };
-        let expected = "expected all or any, then new, up, late, down or stopped, such as 'all up' or 'any down'";
+        let expected =
+            "expected 'all' or 'any' and a state (new, up, late, down or stopped), such as 'all up' or 'any down'";
         parsed.ok_or_else(|| expected.to_owned())
     }
 }

@@ -105,7 +105,10 @@ impl fmt::Display for MessageEvent {
             write!(f, "\n  further parts not listed: too many")?;
         }
         if self.bare_lf + self.bare_cr > 0 {
-            write!(f, "\n  warning: {} bare LF, {} bare CR (RFC 5321 §2.3.8)", self.bare_lf, self.bare_cr)?;
+            let counts = [(self.bare_lf, "bare LF", "bare LFs"), (self.bare_cr, "bare CR", "bare CRs")]
+                .map(|(count, one, many)| (count > 0).then(|| format!("{count} {}", plural(count as u64, one, many))));
+            let found = counts.into_iter().flatten().collect::<Vec<_>>().join(" and ");
+            write!(f, "\n  warning: {found} in the message (RFC 5321 §2.3.8)")?;
         }
         if let Some(file) = &self.file {
             write!(f, "\n  {}", Escaped(file.as_bytes()))?;
