@@ -89,20 +89,18 @@ impl Cli {
         }
     }
 
-    fn run(self) -> (Style, Result<Exit>) {
-        let style = self.style();
-        let result = match self.command {
-            Command::ServeHttp(serve_http) => serve_http.run(style),
-            Command::Get(get) => get.run(style),
-            Command::PingServe(ping_serve) => ping_serve.run(style),
-            Command::Ping(ping) => ping.run(style),
-            Command::Heartbeat(heartbeat) => heartbeat.run(style),
-            Command::Mail(mail) => mail.run(style),
-            Command::MailServe(mail_serve) => mail_serve.run(style),
-            Command::Demo(Demo {}) => Demo::run(style),
-            Command::Completions(completions) => completions.run(command(), style),
-        };
-        (style, result)
+    fn run(self, output: Output) -> Result<Exit> {
+        match self.command {
+            Command::ServeHttp(serve_http) => serve_http.run(output),
+            Command::Get(get) => get.run(output),
+            Command::PingServe(ping_serve) => ping_serve.run(output),
+            Command::Ping(ping) => ping.run(output),
+            Command::Heartbeat(heartbeat) => heartbeat.run(output),
+            Command::Mail(mail) => mail.run(output),
+            Command::MailServe(mail_serve) => mail_serve.run(output),
+            Command::Demo(Demo {}) => Demo::run(output),
+            Command::Completions(completions) => completions.run(command(), output),
+        }
     }
 }
 
@@ -121,9 +119,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     match command().try_get_matches_from(&arguments) {
         Ok(matches) => match <Cli as clap::FromArgMatches>::from_arg_matches(&matches) {
             Ok(cli) => {
-                let (style, result) = cli.run();
-                result.unwrap_or_else(|error| {
-                    Output::new(style).report_fatal(&error, Some(&subcommand_path(&matches)));
+                let mut output = Output::new(cli.style());
+                cli.run(output.clone()).unwrap_or_else(|error| {
+                    output.report_fatal(&error, Some(&subcommand_path(&matches)));
                     error.exit()
                 })
             }

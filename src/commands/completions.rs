@@ -5,7 +5,7 @@ use clap_complete::Shell;
 
 use crate::error::Result;
 use crate::exit::Exit;
-use crate::output::{Output, Style};
+use crate::output::Output;
 
 /// Print a completion script for a shell.
 #[derive(Debug, Args)]
@@ -21,10 +21,10 @@ pub(crate) struct Completions {
 
 impl Completions {
     /// Prints the script for `command`, the whole command line.
-    pub(crate) fn run(&self, mut command: clap::Command, style: Style) -> Result<Exit> {
+    pub(crate) fn run(&self, mut command: clap::Command, mut output: Output) -> Result<Exit> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut command, "netlab", &mut script);
-        Output::new(style).write_bytes(&script)?;
+        output.write_bytes(&script)?;
         Ok(Exit::Success)
     }
 }

@@ -1,5 +1,4 @@
-//! Envelope of stdout events and the final summary. Marks the summary line and combines an event with its target. The
-//! events come from the layers below; each command formats its own.
+//! Wording that the events and summaries of several commands share, and the target of a client's event.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,37 +7,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::output::{self, Escaped};
+use crate::output::Escaped;
 use crate::time::HumanDuration;
-
-/// Line of a command: an event, or the summary at the end.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub(super) enum Report<E, S> {
-    Event(E),
-    Summary(Box<S>),
-}
-
-impl<E, S> Report<E, S> {
-    pub(super) fn summary(summary: S) -> Self {
-        Self::Summary(Box::new(summary))
-    }
-}
-
-impl<E: Serialize + fmt::Display, S: Serialize + fmt::Display> output::Event for Report<E, S> {
-    fn is_summary(&self) -> bool {
-        matches!(self, Self::Summary(_))
-    }
-}
-
-impl<E: fmt::Display, S: fmt::Display> fmt::Display for Report<E, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Event(event) => event.fmt(f),
-            Self::Summary(summary) => summary.fmt(f),
-        }
-    }
-}
 
 /// Chooses the singular or plural of a noun.
 pub(super) fn plural(count: u64, one: &'static str, many: &'static str) -> &'static str {
@@ -81,17 +51,7 @@ pub(super) fn display_peer(peer: Option<SocketAddr>) -> String {
     peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string())
 }
 
-/// Line of a client with several targets: an event, the summary, or text.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub(super) enum TargetReport<E, S> {
-    /// Text before the first event; never printed as JSON.
-    #[serde(skip)]
-    Text(String),
-    Event(TargetEvent<E>),
-    Summary(Box<S>),
-}
-
+/// Event of a client with several targets. The text includes the target unless there is only one.
 #[derive(Debug, Serialize)]
 pub(super) struct TargetEvent<E> {
     #[serde(flatten)]
@@ -101,26 +61,17 @@ pub(super) struct TargetEvent<E> {
     is_only_target: bool,
 }
 
-impl<E, S> TargetReport<E, S> {
-    /// Creates the line of an event; the text includes the target unless there is only one.
-    pub(super) fn event(event: E, target: Arc<str>, is_alone: bool) -> Self {
-        Self::Event(TargetEvent { event, target, is_only_target: is_alone })
+impl<E> TargetEvent<E> {
+    pub(super) fn new(event: E, target: Arc<str>, is_only_target: bool) -> Self {
+        Self { event, target, is_only_target }
     }
 }
 
-impl<E: Serialize + fmt::Display, S: Serialize + fmt::Display> output::Event for TargetReport<E, S> {
-    fn is_summary(&self) -> bool {
-        matches!(self, Self::Summary(_))
-    }
-}
-
-impl<E: fmt::Display, S: fmt::Display> fmt::Display for TargetReport<E, S> {
+impl<E: fmt::Display> fmt::Display for TargetEvent<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(text) => write!(f, "{}", Escaped(text.as_bytes())),
-            Self::Event(TargetEvent { event, is_only_target: true, .. }) => event.fmt(f),
-            Self::Event(TargetEvent { event, target, .. }) => write!(f, "{}: {event}", Escaped(target.as_bytes())),
-            Self::Summary(summary) => summary.fmt(f),
+        if !self.is_only_target {
+            write!(f, "{}: ", Escaped(self.target.as_bytes()))?;
         }
+        self.event.fmt(f)
     }
 }

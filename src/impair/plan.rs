@@ -31,6 +31,7 @@ impl Impairment {
 
 /// Decision on one datagram.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename = "planned")]
 pub(crate) struct PlannedDatagram {
     /// Ordinal of the datagram among those of its client, from 1.
     pub number: u64,
@@ -124,6 +125,6 @@ mod tests {
     fn a_decision_serialises_as_plain_data() {
         let planned = PlannedDatagram { number: 1, dropped: Some(DropReason::LossIn), copies: Vec::new() };
         let json = serde_json::to_string(&planned).expect("plain data");
-        assert_eq!(json, r#"{"number":1,"dropped":"loss_in","copies":[]}"#);
+        assert_eq!(json, r#"{"type":"planned","number":1,"dropped":"loss_in","copies":[]}"#);
     }
 }

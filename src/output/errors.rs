@@ -46,12 +46,6 @@ pub(super) struct FailureSummary<'e> {
     pub exit: u8,
 }
 
-impl super::Event for FailureSummary<'_> {
-    fn is_summary(&self) -> bool {
-        true
-    }
-}
-
 // The text is empty: the error was printed already.
 impl std::fmt::Display for FailureSummary<'_> {
     fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

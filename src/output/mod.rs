@@ -18,6 +18,7 @@ mod trace;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
@@ -32,12 +33,6 @@ pub(crate) use trace::{Trace, TraceKind};
 
 use crate::error::{Error, Result, io_error_text};
 use crate::exit::Exit;
-
-/// Set once the summary was written to stdout.
-static SUMMARY_WRITTEN: AtomicBool = AtomicBool::new(false);
-
-/// Set once the reader of stdout has stalled; another write would block forever.
-static STDOUT_STALLED: AtomicBool = AtomicBool::new(false);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -70,13 +65,10 @@ pub(crate) struct Style {
     pub color: Color,
 }
 
-/// Event that can be printed: `Serialize` gives the JSON line, `Display` the text.
-pub(crate) trait Event: Serialize + Display {
-    /// Returns true for the summary, which is printed even with `-q`.
-    fn is_summary(&self) -> bool {
-        false
-    }
-}
+/// Event or summary: `Serialize` gives the JSON line, `Display` the text.
+pub(crate) trait Event: Serialize + Display {}
+
+impl<E: Serialize + Display> Event for E {}
 
 /// Colours of an output stream, or none.
 #[derive(Clone, Copy, Debug)]
@@ -115,30 +107,36 @@ impl Palette {
     }
 }
 
-/// Writer of results to stdout and of everything else to stderr.
-#[derive(Debug)]
+/// Writer of results to stdout and of everything else to stderr. Clones share what happened to stdout.
+#[derive(Clone, Debug)]
 pub(crate) struct Output {
     style: Style,
-    /// The reader of stdout is gone; further output is discarded.
-    closed: bool,
     is_terminal: bool,
     buffer: Vec<u8>,
+    stdout: Arc<StdoutState>,
+}
+
+/// State of stdout during one run.
+#[derive(Debug, Default)]
+struct StdoutState {
+    /// The reader is gone or has stalled; further output is discarded.
+    closed: AtomicBool,
+    summary_written: AtomicBool,
 }
 
 impl Output {
     pub(crate) fn new(style: Style) -> Self {
-        Self {
-            style,
-            closed: STDOUT_STALLED.load(Ordering::Relaxed),
-            is_terminal: io::stdout().is_terminal(),
-            buffer: Vec::new(),
-        }
+        let is_terminal = io::stdout().is_terminal();
+        Self { style, is_terminal, buffer: Vec::new(), stdout: Arc::default() }
     }
 
-    /// Output whose reader has stalled: everything written to it is discarded.
-    fn stalled() -> Self {
-        STDOUT_STALLED.store(true, Ordering::Relaxed);
-        Self::new(Style::default())
+    /// Discards all further output, of clones too: the reader is gone, or another write would block forever.
+    fn close(&self) {
+        self.stdout.closed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_format(&mut self, format: Format) {
+        self.style.format = format;
     }
 
     pub(crate) fn style(&self) -> Style {
@@ -148,20 +146,24 @@ impl Output {
     /// Returns true if the reader of stdout is gone. That is not a failure: the run ends silently with its exit
     /// code so far.
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed
+        self.stdout.closed.load(Ordering::Relaxed)
     }
 
-    /// Prints an event and flushes it.
+    /// Prints an event and flushes it, unless `-q` was given.
     pub(crate) fn emit(&mut self, event: &impl Event) -> Result<()> {
-        if self.style.quiet && !event.is_summary() {
-            return Ok(());
-        }
+        if self.style.quiet { Ok(()) } else { self.emit_line(event) }
+    }
+
+    /// Prints the summary, the last line of a run.
+    pub(crate) fn emit_summary(&mut self, summary: &impl Event) -> Result<()> {
+        self.stdout.summary_written.store(true, Ordering::Relaxed);
+        self.emit_line(summary)
+    }
+
+    fn emit_line(&mut self, event: &impl Event) -> Result<()> {
         let mut line = std::mem::take(&mut self.buffer);
         line.clear();
         format_event(event, self.style.format, &mut line)?;
-        if event.is_summary() {
-            SUMMARY_WRITTEN.store(true, Ordering::Relaxed);
-        }
         let written = self.write_bytes(&line);
         self.buffer = line;
         written
@@ -173,20 +175,21 @@ impl Output {
     }
 
     /// Writes text of several lines that has no JSON form, such as a histogram.
-    pub(crate) fn write_text(&mut self, text: &str) -> Result<()> {
-        if text.is_empty() { Ok(()) } else { self.write_bytes(format!("{text}\n").as_bytes()) }
+    pub(crate) fn write_text(&mut self, text: impl Display) -> Result<()> {
+        let text = format!("{text}\n");
+        if text == "\n" { Ok(()) } else { self.write_bytes(text.as_bytes()) }
     }
 
     /// Writes bytes unchanged, such as a response body.
     pub(crate) fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.closed {
+        if self.is_closed() {
             return Ok(());
         }
         let mut stdout = io::stdout().lock();
         match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                self.closed = true;
+                self.close();
                 Ok(())
             }
             Err(error) => {
@@ -223,8 +226,8 @@ impl Output {
     }
 
     fn write_failure_summary(&mut self, exit: Exit, command: Option<&str>) {
-        if self.style.format == Format::Json && !SUMMARY_WRITTEN.load(Ordering::Relaxed) {
-            let _ = self.emit(&errors::FailureSummary { command, exit: exit.code() });
+        if self.style.format == Format::Json && !self.stdout.summary_written.load(Ordering::Relaxed) {
+            let _ = self.emit_summary(&errors::FailureSummary { command, exit: exit.code() });
         }
     }
 

@@ -37,6 +37,7 @@ impl<E> Clone for Recorder<E> {
 #[derive(Debug)]
 pub(crate) struct Writer {
     done: Receiver<(Output, Result<()>)>,
+    output: Output,
     dropped: Arc<AtomicU64>,
     /// Batches written so far; unchanged while the reader is stalled.
     batches: Arc<AtomicU64>,
@@ -49,15 +50,16 @@ impl<E: Event + Send + 'static> Recorder<E> {
         let dropped = Arc::new(AtomicU64::new(0));
         let batches = Arc::new(AtomicU64::new(0));
         let (done_sender, done) = sync_channel(1);
+        let writer_output = output.clone();
         let run = {
             let (dropped, batches) = (Arc::clone(&dropped), Arc::clone(&batches));
-            move || drop(done_sender.send(run_writer(output, &events, (&dropped, &batches), on_closed)))
+            move || drop(done_sender.send(run_writer(writer_output, &events, (&dropped, &batches), on_closed)))
         };
         std::thread::Builder::new()
             .name("writer".into())
             .spawn(run)
             .map_err(|error| Error::new(Exit::OsError, "cannot start the writer thread").with_source(error))?;
-        Ok((Self { queue, dropped: Arc::clone(&dropped) }, Writer { done, dropped, batches }))
+        Ok((Self { queue, dropped: Arc::clone(&dropped) }, Writer { done, output, dropped, batches }))
     }
 
     /// Queues an event, or counts it as dropped.
@@ -76,12 +78,13 @@ impl Writer {
         let (output, result) = loop {
             match self.done.recv_timeout(STALL_TIMEOUT) {
                 Ok(result) => break result,
-                Err(RecvTimeoutError::Disconnected) => break (Output::new(super::Style::default()), Ok(())),
+                Err(RecvTimeoutError::Disconnected) => break (self.output, Ok(())),
                 Err(RecvTimeoutError::Timeout) => {
                     let now = self.batches.load(Ordering::Relaxed);
                     if now == written {
                         let message = "standard output is not being read; the remaining output was discarded";
-                        break (Output::stalled(), Err(Error::new(Exit::Io, message)));
+                        self.output.close();
+                        break (self.output, Err(Error::new(Exit::Io, message)));
                     }
                     written = now;
                 }
@@ -107,9 +110,7 @@ fn run_writer<E: Event>(
         let mut lines = 0;
         batch.clear();
         while let Some(event) = next.take() {
-            if (!output.style().quiet || event.is_summary())
-                && format_event(&event, output.style().format, &mut batch).is_ok()
-            {
+            if !output.style().quiet && format_event(&event, output.style().format, &mut batch).is_ok() {
                 lines += 1;
             }
             next = match events.try_recv() {

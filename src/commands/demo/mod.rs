@@ -15,11 +15,10 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use crate::commands::report::Report;
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::net::{self, Signals};
-use crate::output::{Output, Style};
+use crate::output::Output;
 use crate::time::{HumanDuration, nanoseconds};
 use runner::DemoRunner;
 
@@ -33,9 +32,9 @@ pub(crate) struct Demo {}
 
 impl Demo {
     /// Runs all pairs; succeeds only if every step ended as expected.
-    pub(crate) fn run(style: Style) -> Result<Exit> {
+    pub(crate) fn run(output: Output) -> Result<Exit> {
         let started = net::now();
-        let mut runner = DemoRunner::new(Output::new(style), Signals::install()?)?;
+        let mut runner = DemoRunner::new(output, Signals::install()?)?;
         web::run(&mut runner)?;
         ping::run(&mut runner)?;
         heartbeat::run(&mut runner)?;
@@ -43,13 +42,10 @@ impl Demo {
         let (mut output, steps) = runner.finish();
         let summary = Summary::new(steps, net::now() - started);
         let exit = if summary.failed == 0 { Exit::Success } else { Exit::Negative };
-        output.emit(&DemoReport::summary(summary))?;
+        output.emit_summary(&summary)?;
         Ok(exit)
     }
 }
-
-/// Lines of `demo`: its steps and the final table.
-type DemoReport = Report<Step, Summary>;
 
 /// One command line and its result.
 #[derive(Clone, Debug, Serialize)]

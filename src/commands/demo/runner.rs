@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use super::{DemoReport, Step};
+use super::Step;
 use crate::disk::ScratchDir;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -132,7 +132,7 @@ impl DemoRunner {
     }
 
     fn show(&mut self, step: &Step) -> Result<()> {
-        self.output.emit(&DemoReport::Event(step.clone()))
+        self.output.emit(&step.clone())
     }
 
     /// Waits for a child to end; kills it after the time limit, which counts as a failure.

@@ -8,13 +8,10 @@ use serde::Serialize;
 use super::fetch::{FetchResult, Phases};
 use super::request::Target;
 use crate::commands::fail_if::{Figure, FigureKind, KnownFigures, statistic};
-use crate::commands::report::{Report, plural};
+use crate::commands::report::plural;
 use crate::output::Escaped;
 use crate::stats::{self, Ratio, Series};
 use crate::time::{HumanDuration, nanoseconds};
-
-/// Lines on the stdout of `get`.
-pub(super) type GetReport = Report<ResponseEvent, Summary>;
 
 /// Event for one final response.
 #[derive(Debug, Serialize)]

@@ -24,7 +24,7 @@ use crate::net::{self, Signals};
 use crate::output::{Format, Output, Style, Trace};
 use crate::time::Moment;
 use body_sink::{BodySink, Destination};
-use events::{Counters, FIGURES, GetReport};
+use events::{Counters, FIGURES};
 use fetch::{FetchResult, Fetcher};
 use request::{HeaderField, RequestTemplate, Target};
 
@@ -113,7 +113,7 @@ pub(crate) struct Get {
 }
 
 impl Get {
-    pub(crate) fn run(&self, style: Style) -> Result<Exit> {
+    pub(crate) fn run(&self, output: Output) -> Result<Exit> {
         if self.output.is_some() && self.urls.len() > 1 {
             return Err(Error::new(Exit::Usage, "cannot write the bodies of several URLs to one file")
                 .remedy("use -O, or run netlab get once per URL"));
@@ -124,13 +124,14 @@ impl Get {
         let mut run = FetchRun {
             args: self,
             request,
-            output: Output::new(style),
+            output,
             counters: Counters::new(&targets),
             targets,
             created_files: HashSet::new(),
             deadline: self.deadline.map(|deadline| net::now() + deadline),
         };
-        let fetcher = Fetcher::new(self.limits(run.deadline), self.trust.trust(), Trace::new(self.trace, style));
+        let fetcher =
+            Fetcher::new(self.limits(run.deadline), self.trust.trust(), Trace::new(self.trace, run.output.style()));
         run.fetch_all(fetcher, &mut signals)
     }
 
@@ -217,7 +218,7 @@ impl FetchRun<'_> {
             }
         }
         if is_probe {
-            self.output.emit(&GetReport::summary(self.counters.summary(net::now() - started)))?;
+            self.output.emit_summary(&self.counters.summary(net::now() - started))?;
         }
         Ok(match stopped {
             // A signal decides the exit code only if there is no data.
@@ -280,7 +281,7 @@ impl FetchRun<'_> {
                         format!("{}: {} {}", result.url, result.status, result.reason),
                     ));
                 }
-                let event = GetReport::Event(events::ResponseEvent::new(result));
+                let event = events::ResponseEvent::new(result);
                 if is_probe {
                     self.output.emit(&event)?;
                 } else if self.output.style().verbose > 0 {

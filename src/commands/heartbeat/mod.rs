@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use crate::error::Result;
 use crate::exit::Exit;
-use crate::output::Style;
+use crate::output::Output;
 
 const DEFAULT_PORT: u16 = 12_001;
 
@@ -29,10 +29,10 @@ enum HeartbeatCommand {
 }
 
 impl Heartbeat {
-    pub(crate) fn run(&self, style: Style) -> Result<Exit> {
+    pub(crate) fn run(&self, output: Output) -> Result<Exit> {
         match &self.command {
-            HeartbeatCommand::Send(send) => send.run(style),
-            HeartbeatCommand::Watch(watch) => watch.run(style),
+            HeartbeatCommand::Send(send) => send.run(output),
+            HeartbeatCommand::Watch(watch) => watch.run(output),
         }
     }
 }

@@ -7,16 +7,13 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::counters::LoadCounters;
-use crate::commands::report::{Report, plural};
+use crate::commands::report::plural;
 use crate::exit::Exit;
 use crate::net::tls::Certificate;
 use crate::output::Escaped;
 use crate::smtp::{DeliveryOutcome, RecipientStatus, Stage, StageTiming};
 use crate::stats;
 use crate::time::{HumanDuration, nanoseconds, serialize_ns};
-
-/// Event or summary of `mail`, written to stdout.
-pub(super) type MailReport = Report<MailEvent, Summary>;
 
 /// Event before the summary.
 #[derive(Debug, Serialize)]
@@ -183,9 +180,6 @@ impl fmt::Display for Summary {
         if stages.is_empty() { Ok(()) } else { write!(f, "\n{}", stages.join(", ")) }
     }
 }
-
-/// Event or summary of a load, written to stdout.
-pub(super) type LoadReport = Report<MailEvent, LoadSummary>;
 
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "summary")]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::counters::{FIGURES, LoadCounters, figure};
-use super::events::{LoadReport, LoadSummary};
+use super::events::LoadSummary;
 use super::session::{ProgressEvent, SessionRunner};
 use super::session_exit;
 use crate::commands::args::parse_arg;
@@ -154,7 +154,7 @@ impl LoadArgs {
         let exit = self.report_outcome(&counters, interruption, output);
         let bytes = config.envelope.as_ref().map_or(0, |envelope| smtp::canonical_size(&envelope.message));
         let summary = LoadSummary::new(server, elapsed, bytes, threads, &counters);
-        output.emit(&LoadReport::summary(summary))?;
+        output.emit_summary(&summary)?;
         Ok(exit)
     }
 

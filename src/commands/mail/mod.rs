@@ -31,9 +31,9 @@ use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::{self, Signals};
-use crate::output::{Escaped, Output, Style};
+use crate::output::{Escaped, Output};
 use crate::smtp::{self, ClientConfig, Credentials, DeliveryOutcome, Envelope, Security, SessionResult, Stage};
-use events::{MailReport, RecipientResult, Summary};
+use events::{RecipientResult, Summary};
 use extension_args::ExtensionArgs;
 use load::LoadArgs;
 use login::LoginArgs;
@@ -118,9 +118,8 @@ pub(crate) struct Mail {
 }
 
 impl Mail {
-    pub(crate) fn run(&self, style: Style) -> Result<Exit> {
+    pub(crate) fn run(&self, mut output: Output) -> Result<Exit> {
         self.check()?;
-        let mut output = Output::new(style);
         let (envelope, id) = if self.info { (None, None) } else { self.compose(&output)? };
         if let Some(envelope) = envelope.as_ref().filter(|_| self.dry_run) {
             let mut bytes = Vec::new();
@@ -161,7 +160,7 @@ impl Mail {
             output.report_error(error);
         }
         // The outcome is reported even if a file could not be written.
-        output.emit(&MailReport::summary(summary))?;
+        output.emit_summary(&summary)?;
         Ok(write_error.map_or(exit, |error| error.exit()))
     }
 

@@ -2,7 +2,7 @@
 //! while a long message is sent.
 
 use super::Mail;
-use super::events::{MailEvent, MailReport};
+use super::events::MailEvent;
 use super::session::ProgressEvent;
 use crate::error::Error;
 use crate::net;
@@ -62,7 +62,7 @@ impl<'a> Observer<'a> {
 
     fn emit_stage(&mut self, timing: StageTiming) {
         if self.events_wanted {
-            let written = self.output.emit(&MailReport::Event(MailEvent::Stage(timing)));
+            let written = self.output.emit(&MailEvent::Stage(timing));
             self.write_error = self.write_error.take().or(written.err());
         }
     }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::events::{MailEvent, MailReport, Retry};
+use super::events::{MailEvent, Retry};
 use super::session::{ConnectionInfo, SessionRunner};
 use super::session_exit;
 use crate::error::Result;
@@ -41,7 +41,7 @@ pub(super) fn send_with_retries(
             break;
         }
         let retry = Retry { attempt, recipients: deferred.len(), wait: policy.wait };
-        let written = output.emit(&MailReport::Event(MailEvent::Retry(retry)));
+        let written = output.emit(&MailEvent::Retry(retry));
         connection.write_error = connection.write_error.take().or(written.err());
         if let WakeReason::Signal(_) = signals.wait(Some(net::now() + policy.wait)) {
             break;

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::service::TLS_LISTENER;
 use super::tls::ServerCerts;
 use crate::commands::args::address_strings;
-use crate::commands::report::{Report, plural, write_counts, write_dropped_events, write_headline};
+use crate::commands::report::{plural, write_counts, write_dropped_events, write_headline};
 use crate::disk::Spool;
 use crate::net::Listeners;
 use crate::output::Escaped;
@@ -26,8 +26,6 @@ use mail::TimeOfDay;
 #[cfg(test)]
 pub(super) use mail::tests;
 pub(super) use mail::{MessageEvent, Part};
-
-pub(super) type MailServeReport = Report<MailServeEvent, Summary>;
 
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]

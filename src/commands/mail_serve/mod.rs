@@ -38,7 +38,7 @@ use crate::smtp::server::fault::{Effect, FaultPoint, FaultRule, FaultRules};
 use crate::smtp::server::{MemoryBudget, SessionConfig, SessionTimeouts};
 use crate::smtp::{Stage, domain_or_address_literal};
 use counters::Counters;
-use events::{Listening, MailServeEvent, MailServeReport, PlannedFault, Summary};
+use events::{Listening, MailServeEvent, PlannedFault, Summary};
 use expect::Expectation;
 use fault_spec::FaultSpec;
 use recent_messages::RecentMessages;
@@ -179,10 +179,10 @@ fn positive_size(text: &str) -> Result<usize, String> {
 }
 
 impl MailServe {
-    pub(crate) fn run(&self, style: Style) -> Result<Exit> {
+    pub(crate) fn run(&self, mut output: Output) -> Result<Exit> {
+        let style = output.style();
         let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
         let faults = Arc::new(FaultRules::new(seed, self.fault.iter().map(|FaultSpec(rule)| rule.clone()).collect()));
-        let mut output = Output::new(style);
         if let Some(count) = self.plan {
             if self.seed.is_none() && faults.is_randomized() {
                 output.note(&format!("note: --seed {seed} repeats this plan"));
@@ -203,7 +203,7 @@ impl MailServe {
         let (recorder, writer) = Recorder::start(output, move || waker.wake())?;
         let listening = Listening::new(&config, &listeners, urls, certs.as_ref(), spool.as_deref(), seed);
         let ready = [&listening.addresses[..], &listening.tls_addresses, &listening.pages].concat();
-        recorder.emit(MailServeReport::Event(MailServeEvent::Listening(listening)));
+        recorder.emit(MailServeEvent::Listening(listening));
         self.server.listen.write_ready_file(ready.into_iter())?;
 
         let started = net::now();
@@ -235,7 +235,7 @@ impl MailServe {
         let failures: Vec<_> = self.expect.iter().filter_map(|expected| expected.check(&total).err()).collect();
         failures.iter().for_each(|failure| output.report_error(failure));
         let expected = (!self.expect.is_empty()).then_some(failures.is_empty());
-        output.emit(&MailServeReport::summary(total.summary(elapsed, expected, dropped)))?;
+        output.emit_summary(&total.summary(elapsed, expected, dropped))?;
         written?;
         Ok(if failures.is_empty() { Exit::Success } else { Exit::Negative })
     }
@@ -329,7 +329,7 @@ impl MailServe {
         server_config: ServerConfig,
         resources: &Resources,
         signals: &mut Signals,
-        (recorder, style): (&Recorder<MailServeReport>, Style),
+        (recorder, style): (&Recorder<MailServeEvent>, Style),
     ) -> Result<Counters> {
         let quota = Arc::new(MessageQuota {
             limit: self.count,
@@ -386,13 +386,13 @@ fn print_plan(faults: &FaultRules, (seed, count): (u64, u64), output: &mut Outpu
                 break 'rules;
             }
             let planned = PlannedFault { rule: rule.text.clone(), number, fires: faults.fires(index, rule, number) };
-            output.emit(&MailServeReport::Event(MailServeEvent::Decision(planned)))?;
+            output.emit(&MailServeEvent::Decision(planned))?;
             if output.is_closed() {
                 break 'rules;
             }
         }
     }
     let summary = Counters::default().summary(Duration::ZERO, None, 0);
-    output.emit(&MailServeReport::summary(Summary { planned_seed: Some(seed), ..summary }))?;
+    output.emit_summary(&Summary { planned_seed: Some(seed), ..summary })?;
     Ok(exit)
 }

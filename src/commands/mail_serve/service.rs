@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::counters::Counters;
-use super::events::{Failed, FaultFired, Login, MailServeEvent, MailServeReport, Refused};
+use super::events::{Failed, FaultFired, Login, MailServeEvent, Refused};
 use super::store::{MessageStore, StoredMessage};
 use super::tls::ServerCerts;
 use crate::commands::report;
@@ -27,7 +27,7 @@ pub(super) struct SharedCounters {
 
 pub(super) struct MailService {
     pub store: Rc<MessageStore>,
-    pub recorder: Recorder<MailServeReport>,
+    pub recorder: Recorder<MailServeEvent>,
     /// Whether events are printed (not with `--quiet`).
     pub events_wanted: bool,
     pub certs: Option<ServerCerts>,
@@ -136,7 +136,7 @@ impl Service for MailService {
             }
         };
         if let Some(event) = event {
-            self.recorder.emit(MailServeReport::Event(event));
+            self.recorder.emit(event);
         }
     }
 
@@ -149,7 +149,7 @@ impl Service for MailService {
     fn on_notice(&mut self, Notice::Exhausted(reason): Notice) {
         if self.events_wanted {
             let message = format!("accepting new connections is paused: {reason}");
-            self.recorder.emit(MailServeReport::Event(MailServeEvent::Notice { what: message }));
+            self.recorder.emit(MailServeEvent::Notice { what: message });
         }
     }
 }

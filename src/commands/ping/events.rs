@@ -6,12 +6,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::commands::report::{self, plural};
+use crate::commands::report::plural;
 use crate::output::Escaped;
 use crate::probe::{ForeignReason, OneWayStatistics, PingClient, PingEvent, PingStatistics, RttClocks};
 use crate::time::{HumanDuration, serialize_ns};
-
-pub(super) type PingReport = report::TargetReport<PingEvent, Summary>;
 
 impl fmt::Display for PingEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -220,12 +218,12 @@ pub(super) fn interim_line(target: &str, report: &PingStatistics, elapsed: Durat
 
 #[cfg(test)]
 mod tests {
-    use super::PingReport;
+    use crate::commands::report::TargetEvent;
     use crate::probe::PingEvent;
     use std::time::Duration;
 
     fn line(event: PingEvent, is_alone: bool) -> String {
-        PingReport::event(event, "h:1".into(), is_alone).to_string()
+        TargetEvent::new(event, "h:1".into(), is_alone).to_string()
     }
 
     #[test]
@@ -240,7 +238,7 @@ mod tests {
 
     #[test]
     fn json_puts_the_type_first_and_the_target_last() {
-        let line = PingReport::event(PingEvent::Lost { seq: 4 }, "h:1".into(), true);
+        let line = TargetEvent::new(PingEvent::Lost { seq: 4 }, "h:1".into(), true);
         assert_eq!(serde_json::to_string(&line).expect("plain data"), r#"{"type":"lost","seq":4,"target":"h:1"}"#);
     }
 }

@@ -22,10 +22,9 @@ use crate::exit::Exit;
 use crate::mac::MacKey;
 use crate::net::datagram::{DatagramTimeouts, Endpoint, run_client};
 use crate::net::{self, Signals, SocketOptions};
-use crate::output::{Format, Output, StatusLine, Style};
+use crate::output::{Format, Output, StatusLine, escaped};
 use crate::probe::{PingClient, PingConfig, ProbeEncoding, check_size};
 use crate::time::Moment;
-use events::PingReport;
 use observer::{Observer, TargetRun};
 use plot_data::PlotData;
 use summary::{FIGURES, FinalReport};
@@ -145,7 +144,7 @@ enum Encoding {
 
 impl Ping {
     /// Pings all targets and returns the exit code.
-    pub(crate) fn run(&self, style: Style) -> Result<Exit> {
+    pub(crate) fn run(&self, mut output: Output) -> Result<Exit> {
         if let Some(file) = &self.svg {
             disk::check_writable(file)?;
         }
@@ -162,7 +161,7 @@ impl Ping {
         }
         self.check_load_allowed(&peers)?;
 
-        let mut output = Output::new(style);
+        let style = output.style();
         let plots = self.svg.is_some() || self.plot || (style.format == Format::Text && output.is_terminal());
         // A flood prints no line per ping, except as JSON or with -v.
         let events_wanted = !style.quiet && (!self.flood || style.format == Format::Json || style.verbose > 0);
@@ -177,7 +176,7 @@ impl Ping {
             runs.push(TargetRun { target: target.host_and_port(*peer).into(), plot_data: PlotData::new(plots) });
         }
         if events_wanted && style.format == Format::Text {
-            output.emit(&PingReport::Text(self.start_message(&peers)))?;
+            output.write_text(escaped(&self.start_message(&peers)))?;
         }
         let status_line = StatusLine::new(output.style());
         let mut observer = Observer { output, runs, events_wanted, status_line, started, failure: Ok(()) };

@@ -3,8 +3,9 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::events::{self, PingReport};
+use super::events;
 use super::plot_data::PlotData;
+use crate::commands::report::TargetEvent;
 use crate::error::Result;
 use crate::net::datagram::{DatagramObserver, Endpoint};
 use crate::output::{Format, Output, StatusLine};
@@ -40,7 +41,7 @@ impl DatagramObserver<PingClient> for Observer {
                 || self.output.style().verbose > 0
                 || !matches!(event, PingEvent::Sent { .. }));
         if is_shown && self.failure.is_ok() {
-            let report = PingReport::event(event, Arc::clone(&run.target), is_alone);
+            let report = TargetEvent::new(event, Arc::clone(&run.target), is_alone);
             let (output, failure) = (&mut self.output, &mut self.failure);
             self.status_line.suspend(|| *failure = output.emit(&report));
         }

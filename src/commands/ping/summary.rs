@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::events::{PingReport, Summary};
+use super::events::Summary;
 use super::observer::TargetRun;
 use super::plot_data;
 use crate::commands::fail_if::{FailIf, Figure, FigureKind, KnownFigures, statistic};
@@ -62,12 +62,12 @@ impl FinalReport<'_> {
         let mut exits = Vec::new();
         for (sender, run) in senders.iter().zip(runs) {
             if plots {
-                output.write_text(&run.plot_data.plot())?;
+                output.write_text(run.plot_data.plot())?;
             }
             let report = sender.statistics();
             exits.push(self.evaluate_target(sender, &report, &run.target, &mut output));
             let summary = Summary::new(Arc::clone(&run.target), self.elapsed, report);
-            output.emit(&PingReport::Summary(Box::new(summary)))?;
+            output.emit_summary(&summary)?;
         }
         Ok(Exit::combined(exits))
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::commands::report::{Report, plural, write_closing_note, write_dropped_events};
+use crate::commands::report::{plural, write_closing_note, write_dropped_events};
 use crate::impair::{Impairment, LossModel, PlannedDatagram};
 use crate::probe::{ClientCounters, EchoCounters, EchoEvent};
 use crate::time::{HumanDuration, serialize_ns};
@@ -13,26 +13,12 @@ use crate::time::{HumanDuration, serialize_ns};
 /// Maximum number of clients in the text summary; JSON lists all.
 const MAX_LISTED_CLIENTS: usize = 20;
 
-pub(super) type PingServeReport = Report<PingServeEvent, Summary>;
-
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum PingServeEvent {
     Listening(Listening),
     Echo(EchoEvent),
-    /// Decision printed by `--plan`.
-    #[serde(serialize_with = "serialize_planned")]
     Planned(PlannedDatagram),
-}
-
-fn serialize_planned<S: serde::Serializer>(planned: &PlannedDatagram, serializer: S) -> Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
-    #[serde(tag = "type", rename = "planned")]
-    struct Tagged<'p> {
-        #[serde(flatten)]
-        planned: &'p PlannedDatagram,
-    }
-    Tagged { planned }.serialize(serializer)
 }
 
 impl fmt::Display for PingServeEvent {

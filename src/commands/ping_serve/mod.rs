@@ -23,7 +23,7 @@ use crate::output::{Output, Recorder, Style};
 use crate::probe::{EchoConfig, EchoEvent, EchoServer, MAX_UDP_PAYLOAD};
 use crate::protocol::DatagramProtocol as _;
 use crate::time::Moment;
-use events::{Listening, PingServeEvent, PingServeReport, Summary};
+use events::{Listening, PingServeEvent, Summary};
 
 /// Port of the textbook.
 const DEFAULT_PORT: u16 = 12_000;
@@ -101,11 +101,11 @@ pub(crate) struct PingServe {
 
 impl PingServe {
     /// Serves until a signal, `--for` or `--count`.
-    pub(crate) fn run(&self, style: Style) -> Result<Exit> {
+    pub(crate) fn run(&self, mut output: Output) -> Result<Exit> {
+        let style = output.style();
         let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
         let impairment = self.impairment(seed);
         impairment.validate()?;
-        let mut output = Output::new(style);
         if let Some(count) = self.plan {
             return Self::print_plan(&impairment, count, &mut output);
         }
@@ -125,7 +125,7 @@ impl PingServe {
         let waker = signals.waker()?;
         let (recorder, writer) = Recorder::start(output, move || waker.wake())?;
         let listening = Listening::new(address_strings(sockets.addresses()), &impairment, is_public);
-        recorder.emit(PingServeReport::Event(PingServeEvent::Listening(listening)));
+        recorder.emit(PingServeEvent::Listening(listening));
         self.server.listen.write_ready_file(sockets.addresses().map(ToString::to_string))?;
 
         let started = net::now();
@@ -140,7 +140,7 @@ impl PingServe {
         let elapsed = net::now() - started;
         drop(recorder);
         let (mut output, dropped, written) = writer.finish();
-        output.emit(&PingServeReport::summary(totals.into_summary(elapsed, seed, dropped)))?;
+        output.emit_summary(&totals.into_summary(elapsed, seed, dropped))?;
         written?;
         Ok(Exit::Success)
     }
@@ -167,12 +167,12 @@ impl PingServe {
                 exit = signal.exit();
                 break;
             }
-            output.emit(&PingServeReport::Event(PingServeEvent::Planned(planned)))?;
+            output.emit(&PingServeEvent::Planned(planned))?;
             if output.is_closed() {
                 break;
             }
         }
-        output.emit(&PingServeReport::summary(Summary::of_plan(impairment.seed)))?;
+        output.emit_summary(&Summary::of_plan(impairment.seed))?;
         Ok(exit)
     }
 
@@ -194,7 +194,7 @@ impl PingServe {
         echo_config: &EchoConfig,
         style: Style,
         signals: &mut Signals,
-        recorder: &Recorder<PingServeReport>,
+        recorder: &Recorder<PingServeEvent>,
         started: Moment,
     ) -> Result<Totals> {
         let server_config = DatagramServerConfig {
@@ -238,13 +238,13 @@ impl Totals {
 
 /// Observer of one thread.
 struct Observer {
-    recorder: Recorder<PingServeReport>,
+    recorder: Recorder<PingServeEvent>,
     remaining: Option<Arc<AtomicU64>>,
 }
 
 impl DatagramObserver<EchoServer> for Observer {
     fn on_event(&mut self, _: usize, event: EchoEvent) {
-        self.recorder.emit(PingServeReport::Event(PingServeEvent::Echo(event)));
+        self.recorder.emit(PingServeEvent::Echo(event));
     }
 
     fn on_turn(&mut self, endpoints: &mut [Endpoint<EchoServer>], _: Moment) -> ControlFlow<()> {

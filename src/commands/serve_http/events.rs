@@ -9,17 +9,12 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::commands::report::{
-    self, Report, plural, write_closing_note, write_counts, write_dropped_events, write_headline,
-};
+use crate::commands::report::{self, plural, write_closing_note, write_counts, write_dropped_events, write_headline};
 use crate::commands::web::{self, Exchange, LogFields, SessionEvent};
 use crate::net::{Address, Listeners};
 use crate::output::Escaped;
 use crate::stats;
 use crate::time::{Moment, serialize_ns, serialize_rfc3339};
-
-/// Lines on the stdout of `serve-http`.
-pub(super) type ServeHttpReport = Report<ServeHttpEvent, Summary>;
 
 /// Events before the summary.
 #[derive(Debug, Serialize)]

@@ -28,7 +28,7 @@ use crate::output::{Format, Output, Recorder, Style};
 use crate::site::Root;
 use crate::time::Moment;
 use counters::Counters;
-use events::{Listening, ServeHttpEvent, ServeHttpReport};
+use events::{Listening, ServeHttpEvent};
 use response::SiteHandle;
 
 /// Port of the textbook exercise.
@@ -113,9 +113,11 @@ fn index_name(text: &str) -> Result<String, String> {
 }
 
 impl ServeHttp {
-    pub(crate) fn run(&self, style: Style) -> Result<Exit> {
-        let style = if self.log == LogFormat::Json { Style { format: Format::Json, ..style } } else { style };
-        let output = Output::new(style);
+    pub(crate) fn run(&self, mut output: Output) -> Result<Exit> {
+        if self.log == LogFormat::Json {
+            output.set_format(Format::Json);
+        }
+        let style = output.style();
         let root = self.open_root()?;
         let tls = match (&self.tls_cert, &self.tls_key) {
             (Some(chain), Some(key)) => Some(ServerTls::from_files(chain, key)?),
@@ -128,7 +130,7 @@ impl ServeHttp {
 
         let waker = signals.waker()?;
         let (recorder, writer) = Recorder::start(output, move || waker.wake())?;
-        recorder.emit(ServeHttpReport::Event(ServeHttpEvent::Listening(listening)));
+        recorder.emit(ServeHttpEvent::Listening(listening));
         let scheme = if tls.is_some() { "https" } else { "http" };
         self.server.listen.write_ready_file(listeners.addresses().map(|address| web::url(scheme, address)))?;
 
@@ -137,7 +139,7 @@ impl ServeHttp {
         let elapsed = net::now() - started;
         drop(recorder);
         let (mut output, dropped, written) = writer.finish();
-        output.emit(&ServeHttpReport::summary(total.summary(elapsed, dropped)))?;
+        output.emit_summary(&total.summary(elapsed, dropped))?;
         written?;
         Ok(Exit::Success)
     }
@@ -184,7 +186,7 @@ impl ServeHttp {
         tls: Option<&ServerTls>,
         root: Root,
         signals: &mut Signals,
-        (recorder, style): (&Recorder<ServeHttpReport>, Style),
+        (recorder, style): (&Recorder<ServeHttpEvent>, Style),
         started: Moment,
     ) -> Result<Counters> {
         let timeouts = HttpTimeouts { head: self.head_timeout, idle: self.idle_timeout, stall: self.stall_timeout };
@@ -287,7 +289,7 @@ impl Handler for SiteHandler {
 /// Service of one worker thread.
 struct HttpService {
     handler: Rc<SiteHandler>,
-    recorder: Recorder<ServeHttpReport>,
+    recorder: Recorder<ServeHttpEvent>,
     combined: bool,
     tls: Option<ServerTls>,
     counters: Counters,
@@ -307,13 +309,11 @@ impl Service for HttpService {
         if self.handler.events_wanted
             && let Some(event) = ServeHttpEvent::from_session_event(event, self.combined)
         {
-            self.recorder.emit(ServeHttpReport::Event(event));
+            self.recorder.emit(event);
         }
     }
 
     fn on_notice(&mut self, Notice::Exhausted(reason): Notice) {
-        self.recorder.emit(ServeHttpReport::Event(ServeHttpEvent::Notice {
-            what: format!("accepting new connections is paused: {reason}"),
-        }));
+        self.recorder.emit(ServeHttpEvent::Notice { what: format!("accepting new connections is paused: {reason}") });
     }
 }

@@ -6,13 +6,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::commands::report::{TargetReport, plural};
+use crate::commands::report::plural;
 use crate::heartbeat::{BeatEvent, BeatReport};
 use crate::output::Escaped;
 use crate::time::{HumanDuration, serialize_ns};
-
-/// Output line of `heartbeat send`.
-pub(super) type HeartbeatSendReport = TargetReport<BeatEvent, Summary>;
 
 impl fmt::Display for BeatEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,15 +16,16 @@ use clap::Args;
 
 use super::DEFAULT_PORT;
 use crate::commands::args::{FamilyArgs, Peer, positive_duration, read_key};
+use crate::commands::report::TargetEvent;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::heartbeat::{BeatEvent, BeatReport, BeatSender, BeatSenderConfig, Lifetime, MAX_INTERVAL, is_valid_name};
 use crate::host::{self, SupervisedCommand};
 use crate::net::datagram::{DatagramObserver, DatagramTimeouts, Endpoint, StopReason, run_client};
 use crate::net::{self, Signals, SocketOptions};
-use crate::output::{Format, Output, Style};
+use crate::output::{Format, Output, escaped};
 use crate::time::{Moment, nanoseconds};
-use events::{HeartbeatSendReport, Summary};
+use events::Summary;
 
 /// Time limit for the stop messages: three, 20 ms apart, with a large margin.
 const BYE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -103,7 +104,7 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 }
 
 impl HeartbeatSend {
-    pub(super) fn run(&self, style: Style) -> Result<Exit> {
+    pub(super) fn run(&self, output: Output) -> Result<Exit> {
         let key = self.key_file.as_deref().map(read_key).transpose()?;
         let name = self.sender_name()?;
         let mut signals = Signals::install()?;
@@ -111,7 +112,7 @@ impl HeartbeatSend {
         for watcher in &self.watchers {
             peers.push(self.family.resolve(watcher, DEFAULT_PORT, &mut signals)?);
         }
-        let output = Output::new(style);
+        let style = output.style();
         let command = self.exec.strip_prefix(&[OsString::from("--")]).unwrap_or(&self.exec);
         let started = net::now();
         let lifetime = self.lifetime(started);
@@ -136,7 +137,7 @@ impl HeartbeatSend {
         let is_supervising = !command.is_empty();
         let mut observer = Observer { output, targets, is_supervising, result: Ok(()) };
         if !self.once {
-            observer.write(&HeartbeatSendReport::Text(self.start_message(&name, &peers)))?;
+            observer.write_text(&self.start_message(&name, &peers))?;
         }
         let supervised = if is_supervising {
             let waker = signals.waker()?;
@@ -152,7 +153,11 @@ impl HeartbeatSend {
         let exit = code
             .map_or_else(|| Exit::combined(reports.iter().map(|report| self.evaluate_target(report))), Exit::ChildExit);
         let summary = Summary::new(name, observer.targets.iter().cloned().zip(reports).collect(), code, elapsed);
-        write_summary(&mut observer.output, is_supervising, summary)?;
+        if is_supervising && style.format == Format::Text {
+            observer.output.note(&summary.to_string());
+        } else {
+            observer.output.emit_summary(&summary)?;
+        }
         Ok(exit)
     }
 
@@ -221,15 +226,6 @@ fn run_senders(
     run_client(endpoints, DatagramTimeouts { deadline, ..DatagramTimeouts::default() }, signals, observer);
 }
 
-fn write_summary(output: &mut Output, is_supervising: bool, summary: Summary) -> Result<()> {
-    let line = HeartbeatSendReport::Summary(Box::new(summary));
-    if is_supervising && output.style().format == Format::Text {
-        output.note(&line.to_string());
-        return Ok(());
-    }
-    output.emit(&line)
-}
-
 /// Prints the events of all endpoints.
 struct Observer {
     output: Output,
@@ -241,15 +237,14 @@ struct Observer {
 }
 
 impl Observer {
-    fn write(&mut self, report: &HeartbeatSendReport) -> Result<()> {
-        match (self.output.style().format, self.is_supervising, report) {
-            (Format::Json, _, HeartbeatSendReport::Text(_)) => Ok(()),
-            (Format::Text, true, _) => {
-                self.output.note(&report.to_string());
-                Ok(())
-            }
-            _ => self.output.emit(report),
+    fn write_text(&mut self, text: &str) -> Result<()> {
+        let style = self.output.style();
+        match style.format {
+            Format::Text if self.is_supervising => self.output.note(text),
+            Format::Text if !style.quiet => return self.output.write_text(escaped(text)),
+            Format::Text | Format::Json => {}
         }
+        Ok(())
     }
 }
 
@@ -260,7 +255,11 @@ impl DatagramObserver<BeatSender> for Observer {
         if is_shown && self.result.is_ok() {
             let Some(target) = self.targets.get(endpoint).map(Arc::clone) else { return };
             let is_alone = self.targets.len() == 1;
-            self.result = self.write(&HeartbeatSendReport::event(event, target, is_alone));
+            let event = TargetEvent::new(event, target, is_alone);
+            self.result = match style.format {
+                Format::Text => self.write_text(&event.to_string()),
+                Format::Json => self.output.emit(&event),
+            };
         }
     }
 

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use crate::commands::report::{Report, plural, write_closing_note, write_dropped_events};
+use crate::commands::report::{plural, write_closing_note, write_dropped_events};
 use crate::heartbeat::{RejectReason, SenderReport, SenderStatus, StateCounts, Watcher, WatcherCounters, WatcherEvent};
 use crate::output::Escaped;
 use crate::time::{HumanDuration, Moment, serialize_ns};
@@ -14,46 +14,29 @@ use crate::time::{HumanDuration, Moment, serialize_ns};
 /// Maximum number of senders listed in the text summary and in JSON, late and down ones first.
 const MAX_LISTED_SENDERS: (usize, usize) = (20, 1_000);
 
-/// Output line of `heartbeat watch`.
-pub(super) type HeartbeatWatchReport = Report<HeartbeatWatchEvent, Summary>;
-
 /// Event of a run.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum HeartbeatWatchEvent {
     Listening(Listening),
     Watcher(WatcherEvent),
+    Own(OwnEvent),
+}
+
+/// Failure of the watcher itself.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type")]
+pub(super) enum OwnEvent {
     /// A command of `--on-change` failed.
-    #[serde(serialize_with = "serialize_hook_failed")]
+    #[serde(rename = "hook_failed")]
     HookFailed {
         /// Sender whose change started the command.
         name: Arc<str>,
         why: String,
     },
     /// The state file could not be written.
-    #[serde(serialize_with = "serialize_state_not_written")]
-    StateNotWritten {
-        why: String,
-    },
-}
-
-fn serialize_hook_failed<S: Serializer>(name: &Arc<str>, why: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
-    #[serde(tag = "type", rename = "hook_failed")]
-    struct Tagged<'e> {
-        name: &'e str,
-        why: &'e str,
-    }
-    Tagged { name, why }.serialize(serializer)
-}
-
-fn serialize_state_not_written<S: Serializer>(why: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
-    #[serde(tag = "type", rename = "not_kept")]
-    struct Tagged<'e> {
-        why: &'e str,
-    }
-    Tagged { why }.serialize(serializer)
+    #[serde(rename = "not_kept")]
+    StateNotWritten { why: String },
 }
 
 impl fmt::Display for HeartbeatWatchEvent {
@@ -61,11 +44,11 @@ impl fmt::Display for HeartbeatWatchEvent {
         match self {
             Self::Listening(listening) => listening.fmt(f),
             Self::Watcher(event) => write_event(event, f),
-            Self::HookFailed { name, why } => {
+            Self::Own(OwnEvent::HookFailed { name, why }) => {
                 let (name, why) = (Escaped(name.as_bytes()), Escaped(why.as_bytes()));
                 write!(f, "{name}: hook failed: {why}")
             }
-            Self::StateNotWritten { why } => write!(f, "state not saved: {}", Escaped(why.as_bytes())),
+            Self::Own(OwnEvent::StateNotWritten { why }) => write!(f, "state not saved: {}", Escaped(why.as_bytes())),
         }
     }
 }

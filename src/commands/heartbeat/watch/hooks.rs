@@ -15,7 +15,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use super::cannot_start;
-use super::events::{HeartbeatWatchEvent, HeartbeatWatchReport, HookCounters};
+use super::events::{HeartbeatWatchEvent, HookCounters, OwnEvent};
 use crate::error::{Result, io_error_text};
 use crate::heartbeat::WatcherEvent;
 use crate::host::{Hook, HookExit};
@@ -50,7 +50,7 @@ impl<'s> HookRunner<'s> {
         scope: &'s Scope<'s, '_>,
         hook: &'s Hook,
         timeout: Duration,
-        recorder: &Recorder<HeartbeatWatchReport>,
+        recorder: &Recorder<HeartbeatWatchEvent>,
         signals: &Signals,
     ) -> Result<Self> {
         let state = Arc::new(HookRunnerState::default());
@@ -113,7 +113,7 @@ impl<'s> HookRunner<'s> {
 struct HookWorker<'s> {
     hook: &'s Hook,
     timeout: Duration,
-    recorder: Recorder<HeartbeatWatchReport>,
+    recorder: Recorder<HeartbeatWatchEvent>,
     state: Arc<HookRunnerState>,
     cancelled: Arc<PipeReader>,
     waker: Waker,
@@ -131,7 +131,7 @@ impl HookWorker<'_> {
             if let Some(why) = self.run_hook(&event) {
                 state.failed.fetch_add(1, Ordering::Relaxed);
                 let name = event.sender_name().cloned().unwrap_or_default();
-                self.recorder.emit(HeartbeatWatchReport::Event(HeartbeatWatchEvent::HookFailed { name, why }));
+                self.recorder.emit(HeartbeatWatchEvent::Own(OwnEvent::HookFailed { name, why }));
             }
         }
         state.finished_threads.fetch_add(1, Ordering::Release);

@@ -40,7 +40,7 @@ use crate::net::datagram::{DatagramObserver, DatagramServerConfig, Endpoint, Sto
 use crate::net::{self, Address, BindAddress, DatagramSockets, Listeners, Signals};
 use crate::output::{Output, Recorder, Style};
 use crate::time::{HumanDuration, Moment};
-use events::{HeartbeatWatchEvent, HeartbeatWatchReport, HookCounters, Listening, Summary};
+use events::{HeartbeatWatchEvent, HookCounters, Listening, Summary};
 use hooks::HookRunner;
 use shared_watcher::SharedWatcher;
 use state_file::StateWriter;
@@ -146,10 +146,10 @@ fn parse_name(text: &str) -> Result<String, String> {
 }
 
 impl HeartbeatWatch {
-    pub(super) fn run(&self, style: Style) -> Result<Exit> {
+    pub(super) fn run(&self, output: Output) -> Result<Exit> {
         let config = self.watcher_config()?;
         self.on_change.as_ref().map_or(Ok(()), Hook::check)?;
-        let output = Output::new(style);
+        let style = output.style();
         let snapshot = self.state.as_deref().map(state_file::read_snapshot).transpose()?.flatten();
         let mut signals = Signals::install()?;
         let receivers = DatagramSockets::bind(&self.listen.binds(DEFAULT_PORT), 1)?;
@@ -178,7 +178,7 @@ impl HeartbeatWatch {
             pages.clone(),
             receivers.addresses().any(Address::is_public),
         );
-        recorder.emit(HeartbeatWatchReport::Event(HeartbeatWatchEvent::Listening(listening)));
+        recorder.emit(HeartbeatWatchEvent::Listening(listening));
         self.listen.write_ready_file(receivers.addresses().map(ToString::to_string).chain(pages))?;
 
         let run = WatchContext { args: self, shared: &shared, recorder: &recorder, style, started };
@@ -191,7 +191,7 @@ impl HeartbeatWatch {
         // The summary is the last line, even after an error.
         result.as_ref().map_or_else(|error| output.report_error(error), |()| ());
         let summary = Summary::new(&shared.lock(), now, now - started, hooks, met, dropped);
-        output.emit(&HeartbeatWatchReport::summary(summary))?;
+        output.emit_summary(&summary)?;
         written?;
         Ok(result.map_or_else(|error| error.exit(), |()| Exit::Success))
     }
@@ -270,7 +270,7 @@ struct WatchResult {
 struct WatchContext<'a> {
     args: &'a HeartbeatWatch,
     shared: &'a SharedWatcher,
-    recorder: &'a Recorder<HeartbeatWatchReport>,
+    recorder: &'a Recorder<HeartbeatWatchEvent>,
     style: Style,
     started: Moment,
 }
@@ -348,7 +348,7 @@ impl DatagramObserver<SharedWatcher> for Observer<'_> {
         let style = self.context.style;
         let is_shown = !style.quiet && (style.verbose > 0 || !matches!(event, WatcherEvent::Beat { .. }));
         if is_shown {
-            self.context.recorder.emit(HeartbeatWatchReport::Event(HeartbeatWatchEvent::Watcher(event)));
+            self.context.recorder.emit(HeartbeatWatchEvent::Watcher(event));
         }
     }
 

@@ -11,7 +11,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use super::cannot_start;
-use super::events::{HeartbeatWatchEvent, HeartbeatWatchReport};
+use super::events::{HeartbeatWatchEvent, OwnEvent};
 use super::shared_watcher::SharedWatcher;
 use crate::disk;
 use crate::error::{Error, Result, io_error_text};
@@ -79,7 +79,7 @@ impl<'s> StateWriter<'s> {
         scope: &'s Scope<'s, '_>,
         file: &'s Path,
         shared: &'s SharedWatcher,
-        recorder: &Recorder<HeartbeatWatchReport>,
+        recorder: &Recorder<HeartbeatWatchEvent>,
     ) -> Result<Self> {
         let (changes, changed) = sync_channel(1);
         let recorder = recorder.clone();
@@ -100,9 +100,8 @@ impl<'s> StateWriter<'s> {
                 }
                 // Reported once, and again only after a successful write.
                 if let (Err(error), false) = (&written, failed) {
-                    recorder.emit(HeartbeatWatchReport::Event(HeartbeatWatchEvent::StateNotWritten {
-                        why: error.message().to_owned(),
-                    }));
+                    let why = error.message().to_owned();
+                    recorder.emit(HeartbeatWatchEvent::Own(OwnEvent::StateNotWritten { why }));
                 }
                 failed = written.is_err();
                 has_changed = wait_out_backoff(
