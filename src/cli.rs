@@ -112,6 +112,11 @@ pub fn command() -> clap::Command {
     command.after_long_help(format!("{examples}\n\n{}", exits.trim_end()))
 }
 
+/// JSON schema of the events, derived from their types.
+pub fn event_schema() -> serde_json::Value {
+    crate::commands::event_schema()
+}
+
 /// Runs `netlab` with these arguments, including the program name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     output::install_panic_hook();

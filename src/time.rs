@@ -5,15 +5,15 @@
 //! down. The wall half is for display and for wire formats.
 
 mod rtt;
+mod serial;
 
 use std::cmp::Ordering;
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-use serde::Serializer;
-
 pub(crate) use rtt::{Timestamps, clock_step};
+pub(crate) use serial::{Nanoseconds, OptionalNanoseconds, Rfc3339};
 
 /// Reading of both clocks, taken together.
 ///
@@ -105,16 +105,6 @@ impl Ord for Moment {
 /// Converts a duration to whole nanoseconds, the unit of every `_ns` key.
 pub(crate) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Serialises a duration as whole nanoseconds, for keys that end in `_ns`.
-pub(crate) fn serialize_ns<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(nanoseconds(*duration))
-}
-
-/// Serialises a moment as RFC 3339 in UTC.
-pub(crate) fn serialize_rfc3339<S: Serializer>(moment: &Moment, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&format_args!("{:.6}", moment.timestamp()))
 }
 
 /// Duration formatted for users: three significant digits and one unit.

@@ -1,7 +1,7 @@
 //! Subcommands, one module each: its flags, its run, the wording of its events.
 //!
 //! Owns the code that joins the layers below: `serve_http` passes bytes to `http`, paths to `site` and events to
-//! `output`. Subcommands do not import one another; they share [`args`], [`fail_if`], [`report`] and [`web`].
+//! `output`. Subcommands do not import one another; they share [`args`], [`fail_if`], [`report`], [`schema`] and [`web`].
 
 mod args;
 pub(crate) mod completions;
@@ -14,5 +14,20 @@ pub(crate) mod mail_serve;
 pub(crate) mod ping;
 pub(crate) mod ping_serve;
 mod report;
+mod schema;
 pub(crate) mod serve_http;
 mod web;
+
+/// JSON schema of the events of all subcommands.
+pub(crate) fn event_schema() -> serde_json::Value {
+    schema::EventSchemas::collect(&[
+        serve_http::list_events,
+        get::list_events,
+        ping_serve::list_events,
+        ping::list_events,
+        heartbeat::list_events,
+        mail::list_events,
+        mail_serve::list_events,
+        demo::list_events,
+    ])
+}

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::output::Escaped;
@@ -52,7 +53,7 @@ pub(super) fn display_peer(peer: Option<SocketAddr>) -> String {
 }
 
 /// Event of a client with several targets. The text includes the target unless there is only one.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub(super) struct TargetEvent<E> {
     #[serde(flatten)]
     event: E,

@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use crate::time::{nanoseconds, serialize_ns};
+use crate::time::{Nanoseconds, OptionalNanoseconds};
 
 /// State of a sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum SenderStatus {
     /// Not yet up: no beat received, or fewer than `rise`.
@@ -42,7 +43,7 @@ impl SenderStatus {
 }
 
 /// Event of a watcher; `type` comes first in JSON.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum WatcherEvent {
     /// A sender's state has changed.
@@ -54,10 +55,10 @@ pub(crate) enum WatcherEvent {
         /// Absent if no beat was ever received.
         peer: Option<SocketAddr>,
         /// Time since the last beat.
-        #[serde(rename = "silent_ns", serialize_with = "serialize_optional_ns")]
+        #[serde(rename = "silent_ns", with = "OptionalNanoseconds")]
         silent: Option<Duration>,
         /// Time spent in the previous state.
-        #[serde(rename = "before_ns", serialize_with = "serialize_ns")]
+        #[serde(rename = "before_ns", with = "Nanoseconds")]
         before: Duration,
         /// Exit code of the supervised command, from the stop message.
         exit: Option<u8>,
@@ -67,7 +68,7 @@ pub(crate) enum WatcherEvent {
         name: Arc<str>,
         seq: u64,
         /// Delay above the estimated minimum.
-        #[serde(rename = "delay_above_min_ns", serialize_with = "serialize_optional_ns")]
+        #[serde(rename = "delay_above_min_ns", with = "OptionalNanoseconds")]
         delay: Option<Duration>,
     },
     /// Sequence numbers were skipped.
@@ -96,7 +97,7 @@ pub(crate) enum WatcherEvent {
     Forgotten { name: Arc<str> },
     /// The watcher process was suspended or starved; every deadline is extended by the gap.
     MonitorStall {
-        #[serde(rename = "gap_ns", serialize_with = "serialize_ns")]
+        #[serde(rename = "gap_ns", with = "Nanoseconds")]
         gap: Duration,
     },
     /// Datagrams were rejected; reported at most once a second.
@@ -132,7 +133,7 @@ impl WatcherEvent {
 }
 
 /// Reason for rejecting a datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RejectReason {
     /// Neither our format nor the textbook's.
@@ -167,9 +168,4 @@ impl RejectReason {
             Self::Full => "full",
         }
     }
-}
-
-#[expect(clippy::ref_option, reason = "serde's signature")]
-pub(super) fn serialize_optional_ns<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    time.map(nanoseconds).serialize(serializer)
 }

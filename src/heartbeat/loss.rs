@@ -7,6 +7,7 @@
 //!   7   8   _   _   11  ──▶ 9 and 10 lost ──9 arrives──▶ 9 withdrawn, 10 lost
 //! ```
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::stats::{SequenceStatus, SequenceWindow};
@@ -23,7 +24,7 @@ pub(crate) struct SequenceLoss {
 }
 
 /// Counts of a sender's beats.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub(crate) struct BeatCounts {
     /// Beats received, without duplicates.
     pub beats: u64,

@@ -6,16 +6,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
-use super::event::{SenderStatus, serialize_optional_ns};
+use super::event::SenderStatus;
 use super::loss::BeatCounts;
 use super::sender_state::SenderState;
 use crate::stats::Ratio;
-use crate::time::{Moment, nanoseconds};
+use crate::time::{Moment, OptionalNanoseconds, nanoseconds};
 
 /// Number of senders in each state.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, JsonSchema, Serialize)]
 pub(crate) struct StateCounts {
     pub total: usize,
     pub up: usize,
@@ -26,7 +27,7 @@ pub(crate) struct StateCounts {
 }
 
 /// State, counts and delays of one sender.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub(crate) struct SenderReport {
     /// Name, or the address of a sender of textbook beats.
     pub name: Arc<str>,
@@ -38,11 +39,11 @@ pub(crate) struct SenderReport {
     /// Time of the last state change, in milliseconds since 1970.
     pub since_ms: u64,
     /// Time since the last beat.
-    #[serde(rename = "silent_ns", serialize_with = "serialize_optional_ns")]
+    #[serde(rename = "silent_ns", with = "OptionalNanoseconds")]
     pub silent: Option<Duration>,
     pub last_seq: Option<u64>,
     /// Heartbeat interval that the sender announces.
-    #[serde(rename = "interval_ns", serialize_with = "serialize_optional_ns")]
+    #[serde(rename = "interval_ns", with = "OptionalNanoseconds")]
     pub interval: Option<Duration>,
     /// Announced number of missed intervals after which the sender is down.
     pub multiplier: Option<u8>,
@@ -52,19 +53,22 @@ pub(crate) struct SenderReport {
     #[serde(flatten)]
     pub counts: BeatCounts,
     /// Share of lost beats among all beats sent.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub loss: Option<f64>,
     /// 95 % confidence interval of `loss`.
     pub loss_ci95: Option<(f64, f64)>,
     /// Loss among the newest 256 beats.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub window_loss: Option<f64>,
     /// Delay of the newest beat above the estimated minimum.
-    #[serde(rename = "delay_above_min_ns", serialize_with = "serialize_optional_ns")]
+    #[serde(rename = "delay_above_min_ns", with = "OptionalNanoseconds")]
     pub delay: Option<Duration>,
     /// Delays of the newest beats above the estimated minimum, oldest first.
     #[serde(rename = "delays_above_min_ns", serialize_with = "serialize_all_ns")]
+    #[schemars(with = "Vec<u64>")]
     pub delays: Vec<Duration>,
     /// Interarrival jitter (RFC 3550 §6.4.1).
-    #[serde(rename = "jitter_ns", serialize_with = "serialize_optional_ns")]
+    #[serde(rename = "jitter_ns", with = "OptionalNanoseconds")]
     pub jitter: Option<Duration>,
     /// Rate of our clock relative to the sender's, in parts per million; positive if ours is faster.
     pub skew_ppm: Option<f64>,

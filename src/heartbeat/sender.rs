@@ -16,15 +16,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::event::serialize_optional_ns;
 use super::packet::{BeatPacket, Packet, PacketKind};
 use crate::impair::{DecisionKind, SeededRandom};
 use crate::mac::MacKey;
 use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
 use crate::stats::{DurationSummary, Series};
-use crate::time::{Moment, Timestamps, serialize_ns};
+use crate::time::{Moment, Nanoseconds, OptionalNanoseconds, Timestamps};
 
 /// Copies of the stop message, because one datagram may get lost.
 const BYE_COUNT: u32 = 3;
@@ -58,7 +58,7 @@ pub(crate) enum Lifetime {
 }
 
 /// Event of a sender; `type` comes first in JSON.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum BeatEvent {
     /// A beat was passed to the socket.
@@ -73,7 +73,7 @@ pub(crate) enum BeatEvent {
     /// The watcher echoed a beat.
     Echo {
         seq: u64,
-        #[serde(rename = "rtt_ns", serialize_with = "serialize_ns")]
+        #[serde(rename = "rtt_ns", with = "Nanoseconds")]
         rtt: Duration,
     },
     /// Beats were due while this process was suspended.
@@ -85,7 +85,7 @@ pub(crate) enum BeatEvent {
 }
 
 /// Counts and round-trip times of the beats to one watcher.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub(crate) struct BeatReport {
     /// Beats passed to the socket.
     pub sent: u64,
@@ -100,7 +100,7 @@ pub(crate) struct BeatReport {
     /// Round-trip times of the echoes.
     pub rtt: Option<DurationSummary>,
     /// Round-trip time of the last echo.
-    #[serde(rename = "last_rtt_ns", serialize_with = "serialize_optional_ns")]
+    #[serde(rename = "last_rtt_ns", with = "OptionalNanoseconds")]
     pub last_rtt: Option<Duration>,
 }
 

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::event::{RejectReason, SenderStatus, WatcherEvent};
@@ -81,7 +82,7 @@ const MIN_STALL_THRESHOLD: Duration = Duration::from_millis(10);
 const REJECT_REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Counters of all datagrams.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema, Serialize)]
 pub(crate) struct WatcherCounters {
     /// Datagrams received.
     pub received: u64,

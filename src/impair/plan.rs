@@ -6,11 +6,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::network_path::Impairment;
 use super::verdict::{CopyOutcome, DropReason, PathEffects};
-use crate::time::{HumanDuration, Moment, serialize_ns};
+use crate::time::{HumanDuration, Moment, Nanoseconds};
 
 impl Impairment {
     /// Returns the decisions on the first `count` datagrams of a client.
@@ -30,7 +31,7 @@ impl Impairment {
 }
 
 /// Decision on one datagram.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "planned")]
 pub(crate) struct PlannedDatagram {
     /// Ordinal of the datagram among those of its client, from 1.
@@ -42,10 +43,10 @@ pub(crate) struct PlannedDatagram {
 }
 
 /// Copy that is delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub(crate) struct PlannedCopy {
     /// Total delay in both directions.
-    #[serde(rename = "delay_ns", serialize_with = "serialize_ns")]
+    #[serde(rename = "delay_ns", with = "Nanoseconds")]
     pub delay: Duration,
     pub corrupt: bool,
 }

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Maximum number of copies of one datagram: each direction can double them.
@@ -24,7 +25,7 @@ pub(crate) enum CopyOutcome {
 }
 
 /// Reason for an intentional drop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum DropReason {
     /// Dropped before the server processed it.

@@ -3,6 +3,7 @@
 //! Owns the three lines, the JSON `error` event, the chain of causes that `-v` adds, and the panic report,
 //! which color-eyre formats.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Palette, Style, escaped, write_stderr};
@@ -29,9 +30,10 @@ fn causes(error: &Error) -> impl Iterator<Item = String> {
     std::iter::successors(std::error::Error::source(error), |cause| cause.source()).map(ToString::to_string)
 }
 
-#[derive(Serialize)]
+/// Failure: what happened, what was expected, what to do.
+#[derive(JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "error")]
-struct ErrorEvent<'e> {
+pub(crate) struct ErrorEvent<'e> {
     exit: u8,
     what: &'e str,
     expected: Option<&'e str>,
@@ -39,9 +41,9 @@ struct ErrorEvent<'e> {
 }
 
 /// Summary of a run that failed before it had one of its own; JSON only.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "summary")]
-pub(super) struct FailureSummary<'e> {
+pub(crate) struct FailureSummary<'e> {
     pub command: Option<&'e str>,
     pub exit: u8,
 }

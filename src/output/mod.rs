@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
-pub(crate) use errors::install_panic_hook;
+pub(crate) use errors::{ErrorEvent, FailureSummary, install_panic_hook};
 pub(crate) use escape::{Escaped, escaped};
 pub(crate) use progress::{Progress, StatusLine};
 pub(crate) use recorder::Recorder;
@@ -227,7 +227,7 @@ impl Output {
 
     fn write_failure_summary(&mut self, exit: Exit, command: Option<&str>) {
         if self.style.format == Format::Json && !self.stdout.summary_written.load(Ordering::Relaxed) {
-            let _ = self.emit_summary(&errors::FailureSummary { command, exit: exit.code() });
+            let _ = self.emit_summary(&FailureSummary { command, exit: exit.code() });
         }
     }
 

@@ -18,7 +18,6 @@ use super::schedule::{PingConfig, RESTART_THRESHOLD, Schedule};
 use super::stamp::Reflection;
 use super::statistics::{Measurements, PingStatistics};
 use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
-use crate::stats::Series;
 use crate::time::{Moment, Timestamps, clock_step};
 
 /// Maximum number of probes sent per event-loop turn.
@@ -70,11 +69,6 @@ impl PingClient {
     pub(crate) fn statistics(&self) -> PingStatistics {
         let stamp = matches!(self.encoding, ProbeEncoding::Stamp { .. });
         self.measurements.statistics(&self.ledger, self.last_turn, stamp)
-    }
-
-    /// Round-trip times of replies in time.
-    pub(crate) fn round_trips(&self) -> &Series {
-        &self.measurements.rtt
     }
 
     fn has_more_to_send(&self) -> bool {

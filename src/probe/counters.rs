@@ -3,14 +3,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::reject::EchoRejectReason;
 use crate::impair::DropReason;
-use crate::time::serialize_ns;
+use crate::time::Nanoseconds;
 
 /// Totals of all datagrams, by outcome.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema, Serialize)]
 pub(crate) struct EchoCounters {
     pub received: u64,
     /// Replies sent, including duplicates.
@@ -41,13 +42,11 @@ pub(crate) struct EchoCounters {
 }
 
 /// Events of the echo server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum EchoEvent {
-    Received {
-        peer: SocketAddr,
-        bytes: usize,
-    },
+    /// A datagram was received.
+    Received { peer: SocketAddr, bytes: usize },
     /// The datagram, or one copy of it, was dropped on purpose.
     Dropped {
         peer: SocketAddr,
@@ -58,35 +57,26 @@ pub(crate) enum EchoEvent {
         cause: DropReason,
     },
     /// The datagram was rejected and gets no reply.
-    Refused {
-        peer: SocketAddr,
-        reason: EchoRejectReason,
-    },
+    Refused { peer: SocketAddr, reason: EchoRejectReason },
     /// The reply was sent, or queued until `delay` has passed.
     Sent {
         peer: SocketAddr,
         client: u32,
         number: u64,
         bytes: usize,
-        #[serde(rename = "delay_ns", serialize_with = "serialize_ns")]
+        #[serde(rename = "delay_ns", with = "Nanoseconds")]
         delay: Duration,
     },
     /// A reply was dropped because the delay queue was full.
-    DelayFull {
-        peer: SocketAddr,
-    },
+    DelayFull { peer: SocketAddr },
     /// The operating system did not send a reply.
-    NotSent {
-        error: String,
-    },
+    NotSent { error: String },
     /// Datagrams were dropped because our receive buffer was full.
-    LocalDrop {
-        count: u64,
-    },
+    LocalDrop { count: u64 },
 }
 
 /// One client in the summary.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub(crate) struct ClientCounters {
     /// Ordinal by first appearance, from 1.
     pub client: u32,

@@ -2,26 +2,28 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::time::serialize_ns;
+use crate::time::Nanoseconds;
 
 /// Event of one probe, or of the run; `type` comes first in JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum PingEvent {
+    /// A ping was sent.
     Sent {
         /// Sequence number, from 1.
         seq: u64,
         bytes: usize,
         /// Delay behind the schedule.
-        #[serde(rename = "slip_ns", serialize_with = "serialize_ns")]
+        #[serde(rename = "slip_ns", with = "Nanoseconds")]
         slip: Duration,
     },
     /// The reply arrived within the timeout.
     Reply {
         seq: u64,
-        #[serde(rename = "rtt_ns", serialize_with = "serialize_ns")]
+        #[serde(rename = "rtt_ns", with = "Nanoseconds")]
         rtt: Duration,
         clock: RttClock,
         /// Set if the reply to a later probe arrived first.
@@ -35,7 +37,7 @@ pub(crate) enum PingEvent {
     /// The reply arrived after the timeout; the probe no longer counts as lost.
     Late {
         seq: u64,
-        #[serde(rename = "rtt_ns", serialize_with = "serialize_ns")]
+        #[serde(rename = "rtt_ns", with = "Nanoseconds")]
         rtt: Duration,
         reordered: bool,
     },
@@ -51,7 +53,7 @@ pub(crate) enum PingEvent {
     SendError { seq: u64, error: String },
     /// This process was stalled; the schedule was restarted.
     ClockGap {
-        #[serde(rename = "gap_ns", serialize_with = "serialize_ns")]
+        #[serde(rename = "gap_ns", with = "Nanoseconds")]
         gap: Duration,
     },
     /// The wall clock was set.
@@ -61,7 +63,7 @@ pub(crate) enum PingEvent {
 }
 
 /// Clock used to measure a round trip.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RttClock {
     /// Kernel timestamps of both packets.
@@ -70,7 +72,7 @@ pub(crate) enum RttClock {
 }
 
 /// Reason why a datagram matches no probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ForeignReason {
     /// The source address differs from the target.

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::ntp::TimestampFormat;
@@ -37,7 +38,7 @@ pub(super) struct OneWay {
 }
 
 /// One-way statistics of both directions.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub(crate) struct OneWayStatistics {
     pub lost_up: u64,
     /// Replies lost in the backward direction.
@@ -45,8 +46,10 @@ pub(crate) struct OneWayStatistics {
     /// Probes lost after the last reply, in an unknown direction.
     pub lost_somewhere: u64,
     /// Ratio of `lost_up` to the probes up to the last answered one.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub loss_up: Option<f64>,
     /// Ratio of `lost_down` to the probes that reached the reflector.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub loss_down: Option<f64>,
     /// Turnaround time of the reflector (T3 − T2).
     pub server: Option<DurationSummary>,

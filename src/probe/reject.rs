@@ -7,12 +7,13 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::stamp::StampError;
 
 /// Reason for rejecting a datagram, apart from injected loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EchoRejectReason {
     /// Larger than the receive buffer; echoing the truncated part would look like corruption.

@@ -5,15 +5,16 @@
 
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::ledger::{Ledger, ProbeOutcome, RecentOutcomes};
 use super::one_way::{OneWay, OneWayStatistics};
 use crate::stats::{DurationSummary, JitterEstimator, Ratio, ReorderCounter, Series};
-use crate::time::{Moment, nanoseconds, serialize_ns};
+use crate::time::{Moment, Nanoseconds, OptionalNanoseconds};
 
 /// Statistics of one target: `sent = received + late + lost + refused + send_errors + waiting`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize)]
 pub(crate) struct PingStatistics {
     pub sent: u64,
     pub received: u64,
@@ -34,6 +35,7 @@ pub(crate) struct PingStatistics {
     /// Datagrams dropped because our receive buffer was full.
     pub local_drops: u64,
     /// (lost + late) / sent, of the transmitted probes whose timeout has passed.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub loss: Option<f64>,
     /// 95 % confidence interval of `loss`.
     pub loss_ci95: Option<(f64, f64)>,
@@ -42,14 +44,14 @@ pub(crate) struct PingStatistics {
     /// Round-trip times of late replies.
     pub late_rtt: Option<DurationSummary>,
     /// RFC 3550 §6.4.1 over replies in time, in order of arrival.
-    #[serde(rename = "jitter_ns", serialize_with = "serialize_optional_ns")]
+    #[serde(rename = "jitter_ns", with = "OptionalNanoseconds")]
     pub jitter: Option<Duration>,
     /// Clock used to measure the round-trip times.
     pub clock: Option<RttClocks>,
     /// Delay added by this host to each round trip, if kernel timestamps show it.
     pub host: Option<DurationSummary>,
     /// Time that this process was stalled and sent no probes; not part of `slip`.
-    #[serde(rename = "paused_ns", serialize_with = "serialize_ns")]
+    #[serde(rename = "paused_ns", with = "Nanoseconds")]
     pub paused: Duration,
     /// Delay of the probes behind the schedule.
     pub slip: Option<DurationSummary>,
@@ -60,7 +62,7 @@ pub(crate) struct PingStatistics {
 }
 
 /// Clocks used to measure a series of round-trip times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RttClocks {
     Kernel,
@@ -78,11 +80,6 @@ impl RttClocks {
             _ => Some(Self::Mixed),
         }
     }
-}
-
-#[expect(clippy::ref_option, reason = "serde's signature")]
-fn serialize_optional_ns<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    duration.map(nanoseconds).serialize(serializer)
 }
 
 /// Counters and measurements besides the outcomes.

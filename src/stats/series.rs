@@ -9,9 +9,10 @@ use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::{Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::Serialize;
 
-use crate::time::{HumanDuration, nanoseconds, serialize_ns};
+use crate::time::{HumanDuration, Nanoseconds, OptionalNanoseconds, nanoseconds};
 
 /// Maximum number of samples that are kept: 8 MB.
 const MAX_EXACT_SAMPLES: usize = 1_000_000;
@@ -80,26 +81,21 @@ impl Series {
         if self.count == 0 {
             return None;
         }
-        let [p50, p90, p99] = self.samples.percentiles([0.50, 0.90, 0.99]);
+        let [p50, p90, p95, p99] = self.samples.percentiles([0.50, 0.90, 0.95, 0.99]);
         Some(DurationSummary {
             count: self.count,
             min: Duration::from_nanos(self.min),
             mean: nanos(self.mean),
             p50,
             p90,
+            p95,
             p99,
             max: Duration::from_nanos(self.max),
             stddev: self.stddev(),
-            exact: matches!(self.samples, Samples::Exact(_)),
-        })
-    }
-
-    /// Returns the value that the fraction `p` (0…1) of all durations does not exceed, or `None` if nothing
-    /// was measured.
-    pub(crate) fn percentile(&self, p: f64) -> Option<Duration> {
-        (self.count > 0).then(|| {
-            let [value] = self.samples.percentiles([p]);
-            value
+            percentiles: match self.samples {
+                Samples::Exact(_) => PercentileMethod::Exact,
+                Samples::Histogram(_) => PercentileMethod::Hdr,
+            },
         })
     }
 
@@ -168,28 +164,38 @@ fn nanos(value: f64) -> Duration {
     Duration::from_nanos(value.round() as u64)
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub(crate) struct DurationSummary {
     pub count: u64,
-    #[serde(rename = "min_ns", serialize_with = "serialize_ns")]
+    #[serde(rename = "min_ns", with = "Nanoseconds")]
     pub min: Duration,
     /// Arithmetic mean.
-    #[serde(rename = "mean_ns", serialize_with = "serialize_ns")]
+    #[serde(rename = "mean_ns", with = "Nanoseconds")]
     pub mean: Duration,
-    #[serde(rename = "p50_ns", serialize_with = "serialize_ns")]
+    #[serde(rename = "p50_ns", with = "Nanoseconds")]
     pub p50: Duration,
-    #[serde(rename = "p90_ns", serialize_with = "serialize_ns")]
+    #[serde(rename = "p90_ns", with = "Nanoseconds")]
     pub p90: Duration,
-    #[serde(rename = "p99_ns", serialize_with = "serialize_ns")]
+    #[serde(rename = "p95_ns", with = "Nanoseconds")]
+    pub p95: Duration,
+    #[serde(rename = "p99_ns", with = "Nanoseconds")]
     pub p99: Duration,
-    #[serde(rename = "max_ns", serialize_with = "serialize_ns")]
+    #[serde(rename = "max_ns", with = "Nanoseconds")]
     pub max: Duration,
     /// Sample standard deviation (n−1); `None` for a single duration.
-    #[serde(rename = "stddev_ns", serialize_with = "whole_or_null")]
+    #[serde(rename = "stddev_ns", with = "OptionalNanoseconds")]
     pub stddev: Option<Duration>,
-    /// Percentiles are exact, not from a histogram with three digits.
-    #[serde(rename = "percentiles", serialize_with = "method")]
-    pub exact: bool,
+    pub percentiles: PercentileMethod,
+}
+
+/// Source of the percentiles of a summary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum PercentileMethod {
+    /// Nearest rank over all samples.
+    Exact,
+    /// HDR histogram with three significant digits.
+    Hdr,
 }
 
 /// Formats `min/mean/p50/p90/p99/max/stddev = …` in milliseconds, as in the last line of ping.
@@ -220,22 +226,9 @@ impl fmt::Display for Millis {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn method<S: Serializer>(exact: &bool, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(if *exact { "exact" } else { "hdr" })
-}
-
-#[expect(clippy::ref_option, reason = "serde's signature")]
-fn whole_or_null<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    match duration {
-        Some(duration) => serialize_ns(duration, serializer),
-        None => serializer.serialize_none(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{DurationSummary, MAX_EXACT_SAMPLES, Series};
+    use super::{DurationSummary, MAX_EXACT_SAMPLES, PercentileMethod, Series};
     use std::time::Duration;
 
     fn series(values: impl IntoIterator<Item = u64>) -> Series {
@@ -254,7 +247,7 @@ mod tests {
         assert_eq!(summary.p50, Duration::from_nanos(35));
         assert_eq!(summary.p90, Duration::from_nanos(50));
         assert_eq!((summary.min, summary.max), (Duration::from_nanos(15), Duration::from_nanos(50)));
-        assert!(summary.exact);
+        assert_eq!(summary.percentiles, PercentileMethod::Exact);
     }
 
     #[test]
@@ -285,9 +278,9 @@ mod tests {
     #[test]
     fn a_million_samples_are_exact_and_one_more_is_a_histogram() {
         let full = MAX_EXACT_SAMPLES as u64;
-        assert!(summary(1..=full).exact);
+        assert_eq!(summary(1..=full).percentiles, PercentileMethod::Exact);
         let beyond = summary(1..=full + 1);
-        assert!(!beyond.exact);
+        assert_eq!(beyond.percentiles, PercentileMethod::Hdr);
         let error = beyond.p50.as_nanos().abs_diff(u128::from(full / 2));
         assert!(error <= u128::from(full / 2) / 1000, "three digits: off by {error}");
         assert_eq!(beyond.max, Duration::from_nanos(full + 1));

@@ -13,14 +13,22 @@ use std::fmt;
 use std::time::Duration;
 
 use clap::Args;
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::commands::schema::EventSchemas;
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::net::{self, Signals};
 use crate::output::Output;
 use crate::time::{HumanDuration, nanoseconds};
 use runner::DemoRunner;
+
+/// Lists the events for the JSON schema.
+pub(super) fn list_events(schemas: &mut EventSchemas) {
+    schemas.add::<Step>("demo");
+    schemas.add::<Summary>("demo");
+}
 
 /// Run every server with its client on loopback.
 #[derive(Debug, Args)]
@@ -48,7 +56,7 @@ impl Demo {
 }
 
 /// One command line and its result.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "step")]
 struct Step {
     /// Subcommands of the pair.
@@ -77,7 +85,7 @@ impl fmt::Display for Step {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "summary")]
 struct Summary {
     command: &'static str,

@@ -3,18 +3,25 @@
 use std::fmt;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::fetch::{FetchResult, Phases};
 use super::request::Target;
-use crate::commands::fail_if::{Figure, FigureKind, KnownFigures, statistic};
 use crate::commands::report::plural;
+use crate::commands::schema::EventSchemas;
 use crate::output::Escaped;
 use crate::stats::{self, Ratio, Series};
 use crate::time::{HumanDuration, nanoseconds};
 
+/// Lists the events for the JSON schema.
+pub(in crate::commands) fn list_events(schemas: &mut EventSchemas) {
+    schemas.add::<ResponseEvent>("get");
+    schemas.add::<Summary>("get");
+}
+
 /// Event for one final response.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "response")]
 pub(super) struct ResponseEvent {
     url: String,
@@ -28,7 +35,7 @@ pub(super) struct ResponseEvent {
 }
 
 /// Durations of the phases, `null` for a phase that did not occur.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[expect(clippy::struct_field_names, reason = "the keys carry their unit")]
 struct PhaseTimes {
     resolve_ns: Option<u64>,
@@ -89,23 +96,6 @@ impl fmt::Display for ResponseEvent {
     }
 }
 
-/// Names of the phases in `--fail-if`, in order.
-const PHASES: [&str; 6] = ["resolve", "connect", "tls", "first_byte", "body", "total"];
-
-/// Figures that `--fail-if` can test.
-pub(super) const FIGURES: &KnownFigures = &[
-    ("failure", FigureKind::Ratio),
-    ("errors", FigureKind::Count),
-    ("refused", FigureKind::Count),
-    ("failed", FigureKind::Count),
-    ("resolve", FigureKind::Series),
-    ("connect", FigureKind::Series),
-    ("tls", FigureKind::Series),
-    ("first_byte", FigureKind::Series),
-    ("body", FigureKind::Series),
-    ("total", FigureKind::Series),
-];
-
 /// Counts and series of a run.
 #[derive(Debug)]
 pub(super) struct Counters {
@@ -134,22 +124,6 @@ impl Counters {
         }
     }
 
-    /// Looks up a figure by its name in `--fail-if`.
-    pub(super) fn figure(&self, name: &str) -> Option<Figure> {
-        let errors = self.error_responses + self.failed;
-        match name {
-            "failure" => Ratio::new(errors, self.responses + self.failed).value().map(Figure::Ratio),
-            "errors" => Some(Figure::Count(errors)),
-            "refused" => Some(Figure::Count(self.error_responses)),
-            "failed" => Some(Figure::Count(self.failed)),
-            _ => {
-                let (phase, statistic_name) = name.split_once('.')?;
-                let index = PHASES.iter().position(|known| *known == phase)?;
-                statistic(self.phases.get(index)?, statistic_name).flatten()
-            }
-        }
-    }
-
     /// Counts a fetch without a complete response.
     pub(super) fn record_failure(&mut self) {
         self.failed += 1;
@@ -157,7 +131,8 @@ impl Counters {
 
     pub(super) fn summary(&self, elapsed: Duration) -> Summary {
         let [resolve, connect, tls, first_byte, body, total] = self.phases.each_ref().map(Series::summary);
-        let failure = Ratio::new(self.error_responses + self.failed, self.responses + self.failed);
+        let errors = self.error_responses + self.failed;
+        let failure = Ratio::new(errors, self.responses + self.failed);
         Summary {
             command: "get",
             urls: self.urls.clone(),
@@ -166,6 +141,7 @@ impl Counters {
             responses: self.responses,
             refused: self.error_responses,
             failed: self.failed,
+            errors,
             failure: failure.value(),
             failure_ci95: failure.wilson_interval95(),
             bytes: self.bytes,
@@ -175,7 +151,7 @@ impl Counters {
 }
 
 /// Summary of a run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "summary")]
 pub(super) struct Summary {
     command: &'static str,
@@ -187,14 +163,17 @@ pub(super) struct Summary {
     refused: u64,
     /// Fetches without a complete response.
     failed: u64,
-    /// Ratio of `refused` and `failed` to all requests, with its 95 % confidence interval.
+    /// Sum of `refused` and `failed`.
+    errors: u64,
+    /// Ratio of `errors` to all requests, with its 95 % confidence interval.
+    #[schemars(range(min = 0.0, max = 1.0))]
     failure: Option<f64>,
     failure_ci95: Option<(f64, f64)>,
     bytes: u64,
     phases: PhaseSummaries,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct PhaseSummaries {
     resolve: Option<stats::DurationSummary>,
     connect: Option<stats::DurationSummary>,

@@ -17,14 +17,15 @@ use std::time::Duration;
 use clap::Args;
 
 use super::args::{TrustArgs, duration, positive_duration};
-use super::fail_if::FailIf;
+use super::fail_if::{FailIf, check_all};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::{self, Signals};
 use crate::output::{Format, Output, Style, Trace};
 use crate::time::Moment;
 use body_sink::{BodySink, Destination};
-use events::{Counters, FIGURES};
+use events::Counters;
+pub(in crate::commands) use events::list_events;
 use fetch::{FetchResult, Fetcher};
 use request::{HeaderField, RequestTemplate, Target};
 
@@ -101,7 +102,7 @@ pub(crate) struct Get {
     max_redirects: u32,
 
     /// Exit 1 if EXPR holds, e.g. 'total.p95>20ms'; repeatable
-    #[arg(long, value_name = "EXPR", value_parser = |text: &str| FailIf::parse(text, FIGURES), hide_short_help = true)]
+    #[arg(long, value_name = "EXPR", value_parser = FailIf::parse::<events::Summary>, hide_short_help = true)]
     fail_if: Vec<FailIf>,
 
     /// Print the dialogue on stderr
@@ -209,16 +210,10 @@ impl FetchRun<'_> {
                 break;
             }
         }
-        let mut exit = Exit::combined(exits.iter().copied());
-        for assertion in &self.args.fail_if {
-            if let Err(broken) = assertion.check(|name| self.counters.figure(name)) {
-                self.output.report_error(&broken);
-                // Any error code takes precedence over a failure condition that holds.
-                exit = if exit == Exit::Success { Exit::Negative } else { exit };
-            }
-        }
+        let summary = self.counters.summary(net::now() - started);
+        let exit = check_all(&self.args.fail_if, &summary, Exit::combined(exits.iter().copied()), &mut self.output);
         if is_probe {
-            self.output.emit_summary(&self.counters.summary(net::now() - started))?;
+            self.output.emit_summary(&summary)?;
         }
         Ok(match stopped {
             // A signal decides the exit code only if there is no data.

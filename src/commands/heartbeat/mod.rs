@@ -5,9 +5,16 @@ mod watch;
 
 use clap::{Args, Subcommand};
 
+use super::schema::EventSchemas;
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::output::Output;
+
+/// Lists the events for the JSON schema.
+pub(super) fn list_events(schemas: &mut EventSchemas) {
+    send::list_events(schemas);
+    watch::list_events(schemas);
+}
 
 const DEFAULT_PORT: u16 = 12_001;
 

@@ -1,44 +1,11 @@
-//! Counters of a load test: exit codes, stage durations, and the figures of `--fail-if`.
+//! Counters of a load test: exit codes and stage durations.
 
 use std::collections::BTreeMap;
 
-use crate::commands::fail_if::{Figure, FigureKind, KnownFigures, statistic};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::smtp::Stage;
 use crate::stats::Series;
-
-/// Figures that `--fail-if` accepts.
-pub(super) const FIGURES: &KnownFigures = &[
-    ("errors", FigureKind::Count),
-    ("accepted", FigureKind::Count),
-    ("total", FigureKind::Series),
-    ("connect", FigureKind::Series),
-    ("banner", FigureKind::Series),
-    ("ehlo", FigureKind::Series),
-    ("tls", FigureKind::Series),
-    ("auth", FigureKind::Series),
-    ("mail", FigureKind::Series),
-    ("rcpt", FigureKind::Series),
-    ("data", FigureKind::Series),
-    ("body", FigureKind::Series),
-    ("dot", FigureKind::Series),
-];
-
-/// Looks up a figure by its name in `--fail-if`.
-pub(super) fn figure(counters: &LoadCounters, name: &str) -> Option<Figure> {
-    let accepted = counters.count(Exit::Success);
-    match name {
-        "errors" => return Some(Figure::Count(counters.exits.values().sum::<u64>() - accepted)),
-        "accepted" => return Some(Figure::Count(accepted)),
-        _ => {}
-    }
-    let (name, part) = name.split_once('.')?;
-    let stage = || Stage::ALL.into_iter().find(|stage| stage.name() == name);
-    let series =
-        if name == "total" { Some(&counters.total) } else { stage().and_then(|stage| counters.stages.get(&stage)) };
-    statistic(series?, part).flatten()
-}
 
 #[derive(Debug, Default)]
 pub(super) struct LoadCounters {

@@ -4,19 +4,28 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
 use super::counters::LoadCounters;
 use crate::commands::report::plural;
+use crate::commands::schema::EventSchemas;
 use crate::exit::Exit;
 use crate::net::tls::Certificate;
 use crate::output::Escaped;
 use crate::smtp::{DeliveryOutcome, RecipientStatus, Stage, StageTiming};
 use crate::stats;
-use crate::time::{HumanDuration, nanoseconds, serialize_ns};
+use crate::time::{HumanDuration, Nanoseconds, nanoseconds};
+
+/// Lists the events for the JSON schema.
+pub(in crate::commands) fn list_events(schemas: &mut EventSchemas) {
+    schemas.add::<MailEvent>("mail");
+    schemas.add::<Summary>("mail");
+    schemas.add_summary::<LoadSummary>("mail", "load");
+}
 
 /// Event before the summary.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(untagged)]
 pub(super) enum MailEvent {
     Stage(StageTiming),
@@ -24,14 +33,14 @@ pub(super) enum MailEvent {
 }
 
 /// Retry of the deferred recipients.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "retry")]
 pub(super) struct Retry {
     /// 1-based number of the attempt.
     pub attempt: u32,
     pub recipients: usize,
     /// Time until the attempt.
-    #[serde(rename = "wait_ns", serialize_with = "serialize_ns")]
+    #[serde(rename = "wait_ns", with = "Nanoseconds")]
     pub wait: Duration,
 }
 
@@ -54,7 +63,7 @@ impl fmt::Display for StageTiming {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "summary")]
 pub(super) struct Summary {
     pub command: &'static str,
@@ -76,6 +85,7 @@ pub(super) struct Summary {
     /// Extensions in the reply to the last EHLO.
     pub offers: Option<Vec<String>>,
     #[serde(serialize_with = "all_stages")]
+    #[schemars(schema_with = "stage_durations_schema")]
     pub stages: BTreeMap<Stage, Duration>,
     pub recipients: Vec<RecipientResult>,
     /// With `--info`, the text includes extensions and certificates.
@@ -83,7 +93,7 @@ pub(super) struct Summary {
     pub is_info: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub(super) struct RecipientResult {
     pub address: String,
     pub outcome: Option<DeliveryOutcome>,
@@ -126,6 +136,22 @@ impl RecipientResult {
 fn all_stages<S: Serializer>(stages: &BTreeMap<Stage, Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     let all = Stage::ALL.into_iter();
     serializer.collect_map(all.map(|stage| (format!("{stage}_ns"), stages.get(&stage).copied().map(nanoseconds))))
+}
+
+/// Schema of [`all_stages`].
+fn stage_durations_schema(generator: &mut SchemaGenerator) -> Schema {
+    stage_map_schema("_ns", &generator.subschema_for::<Option<u64>>())
+}
+
+/// Schema of [`all_series`].
+fn stage_series_schema(generator: &mut SchemaGenerator) -> Schema {
+    stage_map_schema("", &generator.subschema_for::<Option<stats::DurationSummary>>())
+}
+
+fn stage_map_schema(suffix: &str, value: &Schema) -> Schema {
+    let keys: Vec<String> = Stage::ALL.into_iter().map(|stage| format!("{stage}{suffix}")).collect();
+    let properties: BTreeMap<_, _> = keys.iter().map(|key| (key, value)).collect();
+    json_schema!({"type": "object", "properties": properties, "required": keys})
 }
 
 impl Summary {
@@ -181,12 +207,13 @@ impl fmt::Display for Summary {
     }
 }
 
-#[derive(Debug, Serialize)]
+/// Result of a run with many messages.
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "summary")]
 pub(super) struct LoadSummary {
     command: &'static str,
     server: String,
-    #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
+    #[serde(rename = "elapsed_ns", with = "Nanoseconds")]
     elapsed: Duration,
     /// Connections at once.
     concurrency: u64,
@@ -194,6 +221,8 @@ pub(super) struct LoadSummary {
     bytes: usize,
     mails: u64,
     accepted: u64,
+    /// Mails that were not accepted for all recipients.
+    errors: u64,
     some_refused: u64,
     refused: u64,
     deferred: u64,
@@ -205,6 +234,7 @@ pub(super) struct LoadSummary {
     /// Time from the first stage of a mail to the reply to its final dot.
     total: Option<stats::DurationSummary>,
     #[serde(serialize_with = "all_series")]
+    #[schemars(schema_with = "stage_series_schema")]
     stages: BTreeMap<Stage, stats::DurationSummary>,
 }
 
@@ -230,6 +260,7 @@ impl LoadSummary {
             bytes,
             mails,
             accepted,
+            errors: mails - accepted,
             some_refused,
             refused,
             deferred,

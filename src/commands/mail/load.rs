@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::counters::{FIGURES, LoadCounters, figure};
+use super::counters::LoadCounters;
 use super::events::LoadSummary;
 use super::session::{ProgressEvent, SessionRunner};
 use super::session_exit;
 use crate::commands::args::parse_arg;
-use crate::commands::fail_if::FailIf;
+use crate::commands::fail_if::{FailIf, check_all};
 use crate::commands::report::plural;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -51,7 +51,7 @@ pub(super) struct LoadArgs {
     reuse: bool,
 
     /// Exit 1 if EXPR holds, e.g. 'dot.p99>50ms'; repeatable
-    #[arg(long, value_name = "EXPR", help_heading = "Load", conflicts_with_all = SINGLE_MAIL_FLAGS, hide_short_help = true, value_parser = |text: &str| FailIf::parse(text, FIGURES))]
+    #[arg(long, value_name = "EXPR", help_heading = "Load", conflicts_with_all = SINGLE_MAIL_FLAGS, hide_short_help = true, value_parser = FailIf::parse::<LoadSummary>)]
     fail_if: Vec<FailIf>,
 
     /// Allow more than one mail to a non-loopback server
@@ -151,15 +151,16 @@ impl LoadArgs {
             let is_late = session.deadline().is_some_and(|deadline| deadline <= net::now());
             is_late.then(|| Error::new(Exit::TemporaryFailure, "the deadline has passed"))
         });
-        let exit = self.report_outcome(&counters, interruption, output);
+        let exit = Self::report_outcome(&counters, interruption, output);
         let bytes = config.envelope.as_ref().map_or(0, |envelope| smtp::canonical_size(&envelope.message));
         let summary = LoadSummary::new(server, elapsed, bytes, threads, &counters);
+        let exit = check_all(&self.fail_if, &summary, exit, output);
         output.emit_summary(&summary)?;
         Ok(exit)
     }
 
-    /// Reports errors and failed assertions; returns the exit code of the whole run.
-    fn report_outcome(&self, counters: &LoadCounters, interruption: Option<Error>, output: &mut Output) -> Exit {
+    /// Reports the first error; returns the exit code of the whole run.
+    fn report_outcome(counters: &LoadCounters, interruption: Option<Error>, output: &mut Output) -> Exit {
         if counters.has_given_up {
             output.note(&format!("note: gave up after {MAX_CONSECUTIVE_FAILURES} consecutive failed connections"));
         }
@@ -168,19 +169,11 @@ impl LoadArgs {
         {
             output.report_error(error);
         }
-        let mut exit = match interruption {
+        match interruption {
             Some(error) if counters.exits.is_empty() => error.exit(),
             _ if counters.exits.is_empty() => Exit::Negative,
             _ => Exit::combined(counters.exits.keys().copied()),
-        };
-        for assertion in &self.fail_if {
-            if let Err(failed) = assertion.check(|name| figure(counters, name)) {
-                output.report_error(&failed);
-                // Any error code outranks a failed assertion.
-                exit = if exit == Exit::Success { Exit::Negative } else { exit };
-            }
         }
-        exit
     }
 }
 

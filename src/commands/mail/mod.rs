@@ -33,6 +33,7 @@ use crate::exit::Exit;
 use crate::net::{self, Signals};
 use crate::output::{Escaped, Output};
 use crate::smtp::{self, ClientConfig, Credentials, DeliveryOutcome, Envelope, Security, SessionResult, Stage};
+pub(in crate::commands) use events::list_events;
 use events::{RecipientResult, Summary};
 use extension_args::ExtensionArgs;
 use load::LoadArgs;

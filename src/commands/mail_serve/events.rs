@@ -8,32 +8,42 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::service::TLS_LISTENER;
 use super::tls::ServerCerts;
 use crate::commands::args::address_strings;
 use crate::commands::report::{plural, write_counts, write_dropped_events, write_headline};
+use crate::commands::schema::EventSchemas;
 use crate::disk::Spool;
 use crate::net::Listeners;
 use crate::output::Escaped;
 use crate::smtp::Stage;
 use crate::smtp::server::SessionConfig;
 use crate::stats;
-use crate::time::{Moment, serialize_ns, serialize_rfc3339};
+use crate::time::{Moment, Nanoseconds, Rfc3339};
 
 use mail::TimeOfDay;
 #[cfg(test)]
 pub(super) use mail::tests;
 pub(super) use mail::{MessageEvent, Part};
 
-#[derive(Debug, Serialize)]
+/// Lists the events for the JSON schema.
+pub(in crate::commands) fn list_events(schemas: &mut EventSchemas) {
+    schemas.add::<MailServeEvent>("mail-serve");
+    schemas.add::<Summary>("mail-serve");
+}
+
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum MailServeEvent {
+    /// The server is listening.
     Listening(Listening),
     Message(Arc<MessageEvent>),
     Refused(Refused),
     Login(Login),
+    /// A fault rule took effect.
     Fault(FaultFired),
     Failed(Failed),
     /// A decision printed by `--plan`.
@@ -44,7 +54,7 @@ pub(super) enum MailServeEvent {
     },
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub(super) struct Listening {
     pub name: String,
     pub addresses: Vec<String>,
@@ -63,9 +73,9 @@ pub(super) struct Listening {
 }
 
 /// A rejected command.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub(super) struct Refused {
-    #[serde(serialize_with = "serialize_rfc3339")]
+    #[serde(with = "Rfc3339")]
     pub time: Moment,
     /// Ordinal of the connection.
     pub session: u64,
@@ -78,9 +88,9 @@ pub(super) struct Refused {
 }
 
 /// A login, successful or not.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub(super) struct Login {
-    #[serde(serialize_with = "serialize_rfc3339")]
+    #[serde(with = "Rfc3339")]
     pub time: Moment,
     pub session: u64,
     pub peer: String,
@@ -89,7 +99,7 @@ pub(super) struct Login {
     pub ok: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub(super) struct FaultFired {
     pub session: u64,
     /// Text of the rule, as given to `--fault`.
@@ -99,9 +109,9 @@ pub(super) struct FaultFired {
 }
 
 /// A connection that ended with an error.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub(super) struct Failed {
-    #[serde(serialize_with = "serialize_rfc3339")]
+    #[serde(with = "Rfc3339")]
     pub time: Moment,
     pub session: u64,
     pub peer: String,
@@ -109,18 +119,18 @@ pub(super) struct Failed {
 }
 
 /// A decision of a fault rule at one of its occurrences.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub(super) struct PlannedFault {
     pub rule: String,
     pub number: u64,
     pub fires: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "summary")]
 pub(super) struct Summary {
     pub command: &'static str,
-    #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
+    #[serde(rename = "elapsed_ns", with = "Nanoseconds")]
     pub elapsed: Duration,
     pub connections: u64,
     pub messages: u64,

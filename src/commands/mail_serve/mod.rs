@@ -38,6 +38,7 @@ use crate::smtp::server::fault::{Effect, FaultPoint, FaultRule, FaultRules};
 use crate::smtp::server::{MemoryBudget, SessionConfig, SessionTimeouts};
 use crate::smtp::{Stage, domain_or_address_literal};
 use counters::Counters;
+pub(in crate::commands) use events::list_events;
 use events::{Listening, MailServeEvent, PlannedFault, Summary};
 use expect::Expectation;
 use fault_spec::FaultSpec;

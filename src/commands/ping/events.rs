@@ -4,12 +4,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::commands::report::plural;
+use crate::commands::schema::EventSchemas;
 use crate::output::Escaped;
 use crate::probe::{ForeignReason, OneWayStatistics, PingClient, PingEvent, PingStatistics, RttClocks};
-use crate::time::{HumanDuration, serialize_ns};
+use crate::time::{HumanDuration, Nanoseconds};
+
+/// Lists the events for the JSON schema.
+pub(in crate::commands) fn list_events(schemas: &mut EventSchemas) {
+    schemas.add_with_target::<PingEvent>("ping");
+    schemas.add::<Summary>("ping");
+}
 
 impl fmt::Display for PingEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -65,12 +73,12 @@ fn strip_os_error_code(error: &str) -> &str {
 }
 
 /// Summary of one target.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "summary")]
 pub(super) struct Summary {
     command: &'static str,
     target: Arc<str>,
-    #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
+    #[serde(rename = "elapsed_ns", with = "Nanoseconds")]
     elapsed: Duration,
     #[serde(flatten)]
     report: PingStatistics,

@@ -8,6 +8,7 @@ mod observer;
 mod plot_data;
 mod summary;
 
+pub(in crate::commands) use events::list_events;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,7 +28,7 @@ use crate::probe::{PingClient, PingConfig, ProbeEncoding, check_size};
 use crate::time::Moment;
 use observer::{Observer, TargetRun};
 use plot_data::PlotData;
-use summary::{FIGURES, FinalReport};
+use summary::FinalReport;
 
 /// Port of the textbook.
 const DEFAULT_PORT: u16 = 12_000;
@@ -103,7 +104,7 @@ pub(crate) struct Ping {
     window: u16,
 
     /// Exit 1 if EXPR holds, e.g. 'loss>5%'; repeatable
-    #[arg(long, value_name = "EXPR", value_parser = |text: &str| FailIf::parse(text, FIGURES))]
+    #[arg(long, value_name = "EXPR", value_parser = FailIf::parse::<events::Summary>)]
     fail_if: Vec<FailIf>,
 
     /// Plot the round-trip times, even if stdout is not a terminal

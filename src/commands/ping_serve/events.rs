@@ -3,17 +3,25 @@
 use std::fmt;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::commands::report::{plural, write_closing_note, write_dropped_events};
+use crate::commands::schema::EventSchemas;
 use crate::impair::{Impairment, LossModel, PlannedDatagram};
 use crate::probe::{ClientCounters, EchoCounters, EchoEvent};
-use crate::time::{HumanDuration, serialize_ns};
+use crate::time::{HumanDuration, Nanoseconds};
+
+/// Lists the events for the JSON schema.
+pub(in crate::commands) fn list_events(schemas: &mut EventSchemas) {
+    schemas.add::<PingServeEvent>("ping-serve");
+    schemas.add::<Summary>("ping-serve");
+}
 
 /// Maximum number of clients in the text summary; JSON lists all.
 const MAX_LISTED_CLIENTS: usize = 20;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(untagged)]
 pub(super) enum PingServeEvent {
     Listening(Listening),
@@ -32,7 +40,7 @@ impl fmt::Display for PingServeEvent {
 }
 
 /// Addresses and configured loss of the server.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "listening")]
 pub(super) struct Listening {
     addresses: Vec<String>,
@@ -100,11 +108,11 @@ fn byte_unit(bytes: usize) -> &'static str {
     plural(bytes as u64, "byte", "bytes")
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "summary")]
 pub(super) struct Summary {
     command: &'static str,
-    #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
+    #[serde(rename = "elapsed_ns", with = "Nanoseconds")]
     elapsed: Duration,
     seed: u64,
     #[serde(flatten)]

@@ -23,6 +23,7 @@ use crate::output::{Output, Recorder, Style};
 use crate::probe::{EchoConfig, EchoEvent, EchoServer, MAX_UDP_PAYLOAD};
 use crate::protocol::DatagramProtocol as _;
 use crate::time::Moment;
+pub(in crate::commands) use events::list_events;
 use events::{Listening, PingServeEvent, Summary};
 
 /// Port of the textbook.

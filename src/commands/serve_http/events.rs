@@ -7,17 +7,25 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use crate::commands::report::{self, plural, write_closing_note, write_counts, write_dropped_events, write_headline};
+use crate::commands::schema::EventSchemas;
 use crate::commands::web::{self, Exchange, LogFields, SessionEvent};
 use crate::net::{Address, Listeners};
 use crate::output::Escaped;
 use crate::stats;
-use crate::time::{Moment, serialize_ns, serialize_rfc3339};
+use crate::time::{Moment, Nanoseconds, Rfc3339};
+
+/// Lists the events for the JSON schema.
+pub(in crate::commands) fn list_events(schemas: &mut EventSchemas) {
+    schemas.add::<ServeHttpEvent>("serve-http");
+    schemas.add::<Summary>("serve-http");
+}
 
 /// Events before the summary.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum ServeHttpEvent {
     Listening(Listening),
@@ -55,7 +63,7 @@ impl fmt::Display for ServeHttpEvent {
 }
 
 /// Addresses and URLs of the server.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub(super) struct Listening {
     root: String,
     urls: Vec<String>,
@@ -97,22 +105,24 @@ impl fmt::Display for Listening {
 }
 
 /// Request and its response, as one line of the access log.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub(super) struct AccessLogEntry {
-    #[serde(serialize_with = "serialize_rfc3339")]
+    #[serde(with = "Rfc3339")]
     time: Moment,
     peer: String,
     method: Option<String>,
     target: Option<String>,
     status: Option<u16>,
     bytes: u64,
-    #[serde(serialize_with = "serialize_ns")]
+    #[serde(with = "Nanoseconds")]
     duration_ns: Duration,
     complete: bool,
     error: Option<String>,
     #[serde(serialize_with = "lossy")]
+    #[schemars(with = "Option<String>")]
     referer: Option<Vec<u8>>,
     #[serde(serialize_with = "lossy")]
+    #[schemars(with = "Option<String>")]
     user_agent: Option<Vec<u8>>,
     #[serde(skip)]
     line: String,
@@ -162,20 +172,20 @@ impl fmt::Display for AccessLogEntry {
 }
 
 /// Connection that failed before a request.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub(super) struct FailedConnection {
-    #[serde(serialize_with = "serialize_rfc3339")]
+    #[serde(with = "Rfc3339")]
     time: Moment,
     peer: String,
     why: String,
 }
 
 /// Summary of a run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "summary")]
 pub(super) struct Summary {
     pub command: &'static str,
-    #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
+    #[serde(rename = "elapsed_ns", with = "Nanoseconds")]
     pub elapsed: Duration,
     pub connections: u64,
     /// Requests, including rejected ones.

@@ -28,6 +28,7 @@ use crate::output::{Format, Output, Recorder, Style};
 use crate::site::Root;
 use crate::time::Moment;
 use counters::Counters;
+pub(in crate::commands) use events::list_events;
 use events::{Listening, ServeHttpEvent};
 use response::SiteHandle;
 

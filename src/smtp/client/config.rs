@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::auth::Mechanism;
@@ -14,7 +15,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::mac::Secret;
 use crate::protocol::Actions;
-use crate::time::serialize_ns;
+use crate::time::Nanoseconds;
 
 /// Transport security.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +96,7 @@ pub(crate) struct ClientConfig {
 }
 
 /// Outcome for one recipient.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum DeliveryOutcome {
     Accepted,
@@ -146,11 +147,11 @@ pub(crate) enum ClientEvent {
 }
 
 /// Stage and its duration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "stage")]
 pub(crate) struct StageTiming {
     pub stage: Stage,
-    #[serde(rename = "took_ns", serialize_with = "serialize_ns")]
+    #[serde(rename = "took_ns", with = "Nanoseconds")]
     pub took: Duration,
 }
 

@@ -4,6 +4,7 @@
 //! SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), AUTH (RFC 4954 §5), RET, ENVID, NOTIFY
 //! and ORCPT (RFC 3461 §4). Parameters that are unknown, invalid or repeated are rejected.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::dsn::{is_valid_envid, is_valid_notify, is_valid_orcpt};
@@ -26,7 +27,7 @@ pub(crate) struct EnvelopeSender {
 }
 
 /// Parsed arguments of RCPT.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub(crate) struct EnvelopeRecipient {
     pub address: String,
     /// NOTIFY, in upper case.

@@ -4,12 +4,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::commands::report::plural;
+use crate::commands::schema::EventSchemas;
 use crate::heartbeat::{BeatEvent, BeatReport};
 use crate::output::Escaped;
-use crate::time::{HumanDuration, serialize_ns};
+use crate::time::{HumanDuration, Nanoseconds};
+
+/// Lists the events for the JSON schema.
+pub(in crate::commands) fn list_events(schemas: &mut EventSchemas) {
+    schemas.add_with_target::<BeatEvent>("heartbeat-send");
+    schemas.add::<Summary>("heartbeat-send");
+}
 
 impl fmt::Display for BeatEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -30,12 +38,12 @@ impl fmt::Display for BeatEvent {
 }
 
 /// Summary of a run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "summary")]
 pub(super) struct Summary {
     command: &'static str,
     name: String,
-    #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
+    #[serde(rename = "elapsed_ns", with = "Nanoseconds")]
     elapsed: Duration,
     /// Exit code of the supervised command.
     exit: Option<u8>,
@@ -43,7 +51,7 @@ pub(super) struct Summary {
 }
 
 /// Counters and round-trip times for one watcher.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct TargetSummary {
     target: Arc<str>,
     #[serde(flatten)]

@@ -26,6 +26,7 @@ use crate::net::{self, Signals, SocketOptions};
 use crate::output::{Format, Output, escaped};
 use crate::time::{Moment, nanoseconds};
 use events::Summary;
+pub(in crate::commands) use events::list_events;
 
 /// Time limit for the stop messages: three, 20 ms apart, with a large margin.
 const BYE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -4,18 +4,26 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::commands::report::{plural, write_closing_note, write_dropped_events};
+use crate::commands::schema::EventSchemas;
 use crate::heartbeat::{RejectReason, SenderReport, SenderStatus, StateCounts, Watcher, WatcherCounters, WatcherEvent};
 use crate::output::Escaped;
-use crate::time::{HumanDuration, Moment, serialize_ns};
+use crate::time::{HumanDuration, Moment, Nanoseconds};
+
+/// Lists the events for the JSON schema.
+pub(in crate::commands) fn list_events(schemas: &mut EventSchemas) {
+    schemas.add::<HeartbeatWatchEvent>("heartbeat-watch");
+    schemas.add::<Summary>("heartbeat-watch");
+}
 
 /// Maximum number of senders listed in the text summary and in JSON, late and down ones first.
 const MAX_LISTED_SENDERS: (usize, usize) = (20, 1_000);
 
 /// Event of a run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(untagged)]
 pub(super) enum HeartbeatWatchEvent {
     Listening(Listening),
@@ -24,7 +32,7 @@ pub(super) enum HeartbeatWatchEvent {
 }
 
 /// Failure of the watcher itself.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(tag = "type")]
 pub(super) enum OwnEvent {
     /// A command of `--on-change` failed.
@@ -54,7 +62,7 @@ impl fmt::Display for HeartbeatWatchEvent {
 }
 
 /// Listening addresses, and the URLs of the status page.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "listening")]
 pub(super) struct Listening {
     addresses: Vec<String>,
@@ -145,7 +153,7 @@ fn describe_reason(reason: RejectReason) -> &'static str {
 }
 
 /// Counters of the commands of `--on-change`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize)]
 pub(super) struct HookCounters {
     /// Commands started.
     pub run: u64,
@@ -156,11 +164,11 @@ pub(super) struct HookCounters {
 }
 
 /// Summary of a run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "summary")]
 pub(super) struct Summary {
     command: &'static str,
-    #[serde(rename = "elapsed_ns", serialize_with = "serialize_ns")]
+    #[serde(rename = "elapsed_ns", with = "Nanoseconds")]
     elapsed: Duration,
     /// Whether the condition of `--until` was met.
     met: Option<bool>,

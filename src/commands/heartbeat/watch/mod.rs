@@ -40,6 +40,7 @@ use crate::net::datagram::{DatagramObserver, DatagramServerConfig, Endpoint, Sto
 use crate::net::{self, Address, BindAddress, DatagramSockets, Listeners, Signals};
 use crate::output::{Output, Recorder, Style};
 use crate::time::{HumanDuration, Moment};
+pub(in crate::commands) use events::list_events;
 use events::{HeartbeatWatchEvent, HookCounters, Listening, Summary};
 use hooks::HookRunner;
 use shared_watcher::SharedWatcher;

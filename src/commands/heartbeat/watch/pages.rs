@@ -2,6 +2,7 @@
 //!
 //! Owns the paths. The page is one file without external resources; it fetches `/status.json` every two seconds.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::metrics;
@@ -44,7 +45,7 @@ impl Handler for StatusHandler {
 }
 
 /// Content of `/status.json`.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct StatusData {
     now_ms: u64,
     #[serde(flatten)]

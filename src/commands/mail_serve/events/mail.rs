@@ -2,18 +2,19 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::commands::report::plural;
 use crate::output::Escaped;
 use crate::smtp::server::EnvelopeRecipient;
-use crate::time::{Moment, serialize_rfc3339};
+use crate::time::{Moment, Rfc3339};
 
 /// A captured mail.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub(crate) struct MessageEvent {
     /// Time when the last byte was received.
-    #[serde(serialize_with = "serialize_rfc3339")]
+    #[serde(with = "Rfc3339")]
     pub time: Moment,
     /// Ordinal of the mail.
     pub number: u64,
@@ -57,7 +58,7 @@ pub(crate) struct MessageEvent {
 }
 
 /// A part of a message that holds no other parts.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub(crate) struct Part {
     #[serde(rename = "content_type")]
     pub content_type: String,
