@@ -119,7 +119,7 @@ pub fn event_schema() -> serde_json::Value {
 
 /// Runs `netlab` with these arguments, including the program name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
-    output::install_panic_hook();
+    output::install_panic_hook(Exit::Bug.code());
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     match command().try_get_matches_from(&arguments) {
         Ok(matches) => match <Cli as clap::FromArgMatches>::from_arg_matches(&matches) {
@@ -136,7 +136,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             let text = error.render();
             match output::print_help(&text.ansi().to_string(), &text.to_string()) {
                 Ok(()) => Exit::Success,
-                Err(error) => {
+                Err(failure) => {
+                    let error = Error::from(failure);
                     Output::new(Style::default()).report_error(&error);
                     error.exit()
                 }
@@ -167,7 +168,10 @@ fn report_usage_error(error: &clap::Error, arguments: &[OsString]) -> Exit {
         return own.exit();
     }
     let text = error.render();
-    Output::new(style).report_usage_error(&text.ansi().to_string(), &text.to_string(), subcommand);
+    let (colored, plain) = (text.ansi().to_string(), text.to_string());
+    let first_line = plain.lines().next().unwrap_or_default();
+    let error = Error::new(Exit::Usage, first_line.strip_prefix("error: ").unwrap_or(first_line));
+    Output::new(style).report_usage_error(&error, (&colored, &plain), subcommand);
     Exit::Usage
 }
 

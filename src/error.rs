@@ -1,7 +1,7 @@
-//! Error type of the crate: what happened, what was expected, what to do.
+//! Report of a failure for the user: what happened, what was expected, what to do, and the exit code.
 //!
-//! An error carries its exit code, so that no code is derived from foreign types later. Also owns
-//! [`catch_panic`]. Must not print: `output` does, and escapes text that a peer may have supplied.
+//! Only `commands` and the command line create reports: they choose the exit code and the advice for a
+//! [`Failure`]. Also owns [`catch_panic`]. Must not print: `output` does, and escapes text that a peer may have supplied.
 
 use std::cell::Cell;
 use std::error::Error as StdError;
@@ -9,50 +9,57 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::exit::Exit;
+use crate::failure::{Failure, Source};
 
-/// Failure in up to three lines for the user: lower case, no full stop, no secrets.
+/// Report of a failure in up to three lines for the user: lower case, no full stop, no secrets.
 #[derive(Debug)]
-pub struct Error {
+pub(crate) struct Error {
     exit: Exit,
     message: String,
     expected: Option<String>,
     remedy: Option<String>,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Source>,
 }
 
 /// Result of every fallible function in the crate.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// Creates a failure that ends the run with `exit`; `message` says what happened.
-    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into(), expected: None, remedy: None, source: None }
+    }
+
+    /// Creates the report of a failure, with the exit code and the advice for its kind.
+    pub(crate) fn from_failure(failure: Failure, exit: Exit, advice: Option<&str>) -> Self {
+        let (message, expected, source) = failure.into_parts();
+        Self { exit, message, expected, remedy: advice.map(str::to_owned), source }
     }
 
     /// Adds the second line: what was expected instead.
     #[must_use]
-    pub fn expected(mut self, expected: impl Into<String>) -> Self {
+    pub(crate) fn expected(mut self, expected: impl Into<String>) -> Self {
         self.expected = Some(expected.into());
         self
     }
 
     /// Adds the third line: what to do about it.
     #[must_use]
-    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+    pub(crate) fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
     }
 
     /// Attaches the cause, for the chain of causes that `-v` prints.
     #[must_use]
-    pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+    pub(crate) fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.source = Some(Box::new(source));
         self
     }
 
     /// Prefixes the message with its subject, unless the message names it already.
     #[must_use]
-    pub fn with_context(mut self, subject: &str) -> Self {
+    pub(crate) fn with_context(mut self, subject: &str) -> Self {
         if !self.message.contains(subject) {
             self.message = format!("{subject}: {}", self.message);
         }
@@ -61,7 +68,7 @@ impl Error {
 
     /// Copies the failure with another exit code and without its cause.
     #[must_use]
-    pub fn with_exit(&self, exit: Exit) -> Self {
+    pub(crate) fn with_exit(&self, exit: Exit) -> Self {
         Self {
             exit,
             message: self.message.clone(),
@@ -72,30 +79,24 @@ impl Error {
     }
 
     /// Exit code of the run.
-    pub fn exit(&self) -> Exit {
+    pub(crate) fn exit(&self) -> Exit {
         self.exit
     }
 
     /// First line: what happened.
-    pub fn message(&self) -> &str {
+    pub(crate) fn message(&self) -> &str {
         &self.message
     }
 
     /// Second line: what was expected.
-    pub fn expectation(&self) -> Option<&str> {
+    pub(crate) fn expectation(&self) -> Option<&str> {
         self.expected.as_deref()
     }
 
     /// Third line: what to do.
-    pub fn advice(&self) -> Option<&str> {
+    pub(crate) fn advice(&self) -> Option<&str> {
         self.remedy.as_deref()
     }
-}
-
-/// Text of an operating system error in lower case, without the "(os error N)" that Rust appends.
-pub fn io_error_text(error: &impl ToString) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
 thread_local! {
@@ -104,7 +105,7 @@ thread_local! {
 
 /// Runs `work` and turns a panic into `None`, so that a bug in it does not end the process. The panic hook
 /// still reports the panic.
-pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
     let outer = CATCHING_PANICS.replace(true);
     let result = catch_unwind(AssertUnwindSafe(work));
     CATCHING_PANICS.set(outer);
@@ -112,7 +113,7 @@ pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
 }
 
 /// Returns true inside [`catch_panic`] on this thread.
-pub fn is_catching_panics() -> bool {
+pub(crate) fn is_catching_panics() -> bool {
     CATCHING_PANICS.get()
 }
 

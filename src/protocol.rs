@@ -17,7 +17,7 @@ mod datagram;
 use std::fs::File;
 use std::rc::Rc;
 
-use crate::error::Error;
+use crate::failure::Failure;
 use crate::time::Moment;
 
 pub(crate) use datagram::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
@@ -82,7 +82,7 @@ pub(crate) enum CloseReason {
     /// FIN within TLS without `close_notify`: an attacker may have truncated the stream.
     Truncated,
     /// The connection failed, or could not be established.
-    Broken(Error),
+    Broken(Failure),
 }
 
 /// Actions requested by a protocol, in order. They belong to the loop's thread and are empty before each

@@ -123,7 +123,7 @@ fn imports_go_down_only() {
 
 #[test]
 fn subcommands_do_not_import_one_another() {
-    const SHARED: [&str; 5] = ["args", "fail_if", "report", "schema", "web"];
+    const SHARED: [&str; 6] = ["args", "fail_if", "failure", "report", "schema", "web"];
     for (file, module, text) in sources().into_iter().filter(|(_, module, _)| module == "commands") {
         let command = file.iter().nth(1).expect("a command").to_string_lossy().trim_end_matches(".rs").to_owned();
         for (number, line) in code(&text).filter(|_| command != "mod") {
@@ -176,6 +176,25 @@ fn printing_sockets_and_clocks_stay_in_their_modules() {
                 if line.contains(word) && !modules.contains(&module.as_str()) {
                     wrong.push(format!("{}:{number}: {word} in {module}", file.display()));
                 }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Modules that choose exit codes and name flags, and those that define an exit code and its report.
+#[test]
+fn exit_codes_and_flags_are_chosen_by_the_commands() {
+    const ABOVE: [&str; 6] = ["main", "lib", "cli", "commands", "exit", "error"];
+    let is_flag = |text: &str| text.starts_with(|first: char| first.is_ascii_lowercase());
+    let mut wrong = Vec::new();
+    for (file, _, text) in sources().into_iter().filter(|(_, module, _)| !ABOVE.contains(&module.as_str())) {
+        for (number, line) in code(&text) {
+            let names_exit = ["exit::", " Exit::", "(Exit::"].iter().any(|path| line.contains(path));
+            let names_flag = line.contains('"')
+                && ["\"--", " --", "'--"].iter().any(|dashes| line.split(dashes).skip(1).any(is_flag));
+            if names_exit || names_flag {
+                wrong.push(format!("{}:{number}: {}", file.display(), line.trim()));
             }
         }
     }

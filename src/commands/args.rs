@@ -9,6 +9,7 @@ use clap::{Arg, Args};
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind};
 use crate::mac::MacKey;
 use crate::net::tls::{Pin, TlsOptions};
 use crate::net::{self, Address, BindAddress, Signals};
@@ -148,7 +149,7 @@ impl FamilyArgs {
         port: u16,
         deadline: Option<Moment>,
         signals: &mut Signals,
-    ) -> Result<Vec<SocketAddr>> {
+    ) -> Result<Vec<SocketAddr>, Failure> {
         let limit = net::now() + Duration::from_secs(30);
         let limit = deadline.map_or(limit, |deadline| deadline.min(limit));
         let mut addresses = net::resolve(&peer.host, peer.port.unwrap_or(port), limit, signals)?;
@@ -160,10 +161,10 @@ impl FamilyArgs {
         }
         let family = if self.ipv4 { "IPv4" } else { "IPv6" };
         // A literal address has one family, so the flag is wrong; a name may have no address of that family yet.
-        let exit = if peer.host.parse::<IpAddr>().is_ok() { Exit::Usage } else { Exit::UnknownHost };
-        Err(Error::new(exit, format!("{} has no {family} address", peer.host))
-            .expected(format!("a target with an {family} address"))
-            .remedy(format!("leave out -{}", if self.ipv4 { 4 } else { 6 })))
+        let is_literal = peer.host.parse::<IpAddr>().is_ok();
+        let kind = if is_literal { FailureKind::TargetFamily } else { FailureKind::NoAddressInFamily };
+        Err(Failure::new(kind, format!("{} has no {family} address", peer.host))
+            .expected(format!("a target with an {family} address")))
     }
 }
 
@@ -238,8 +239,8 @@ pub(super) fn address_strings<'a>(addresses: impl Iterator<Item = &'a Address>) 
 }
 
 /// Parses a value whose error carries its own message, expectation and exit code.
-pub(super) fn parse_arg<T: FromStr<Err = Error>>(text: &str) -> Result<T> {
-    text.parse()
+pub(super) fn parse_arg<T: FromStr<Err: Into<Error>>>(text: &str) -> Result<T> {
+    text.parse().map_err(Into::into)
 }
 
 /// Formats an error in one line, for a part of a value.
@@ -317,7 +318,7 @@ impl ListenArgs {
     pub(super) fn write_ready_file(&self, addresses: impl Iterator<Item = String>) -> Result<()> {
         let Some(file) = &self.ready_file else { return Ok(()) };
         let lines = addresses.fold(String::new(), |lines, address| lines + &address + "\n");
-        crate::disk::replace(file, lines.as_bytes())
+        Ok(crate::disk::replace(file, lines.as_bytes())?)
     }
 }
 

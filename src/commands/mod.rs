@@ -7,6 +7,7 @@ mod args;
 pub(crate) mod completions;
 pub(crate) mod demo;
 mod fail_if;
+mod failure;
 pub(crate) mod get;
 pub(crate) mod heartbeat;
 pub(crate) mod mail;

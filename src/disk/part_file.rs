@@ -12,8 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with};
 
-use crate::error::{Error, Result, io_error_text};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result, io_error_text};
 
 /// Treatment of an existing file with the name of the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +42,10 @@ impl PartFile {
     pub(crate) fn create(target: &Path, overwrite: Overwrite) -> Result<Self> {
         let shown = target.display();
         match fs::metadata(target) {
-            Ok(found) if found.is_dir() => Err(Error::new(Exit::CannotCreate, format!("{shown} is a directory"))
-                .expected("a file name")
-                .remedy(format!("-o {}", target.join("NAME").display()))),
+            Ok(found) if found.is_dir() => {
+                Err(Failure::new(FailureKind::TargetIsDirectory, format!("{shown} is a directory"))
+                    .expected("a file name"))
+            }
             Ok(_) if overwrite == Overwrite::No => Err(exists_error(target)),
             Ok(found) if !found.is_file() => {
                 let file = OpenOptions::new().write(true).open(target).map_err(|error| create_error(target, error))?;
@@ -62,7 +62,7 @@ impl PartFile {
                 // Symbolic links are followed, so that the file is replaced and not the link.
                 let target = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
                 let part = part_path(&target).ok_or_else(|| {
-                    Error::new(Exit::CannotCreate, format!("{shown} is not a file name"))
+                    Failure::new(FailureKind::CannotCreate, format!("{shown} is not a file name"))
                         .expected("a name that does not end in /")
                 })?;
                 let (file, was_kept) = open_locked(&part, &target)?;
@@ -112,9 +112,9 @@ impl PartFile {
         self.part_path.as_deref().filter(|_| self.written > 0)
     }
 
-    fn write_error(&self, error: io::Error) -> Error {
+    fn write_error(&self, error: io::Error) -> Failure {
         let message = format!("cannot write {}: {}", self.target.display(), io_error_text(&error));
-        Error::new(Exit::Io, message).with_source(error)
+        Failure::new(FailureKind::ReadWrite, message).with_source(error)
     }
 }
 
@@ -149,9 +149,8 @@ fn open_locked(part: &Path, target: &Path) -> Result<(File, bool)> {
             .map_err(|error| create_error(target, error))?;
         // An error other than WOULDBLOCK means that the file system has no locks, not that a second run holds one.
         if flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK) {
-            return Err(Error::new(Exit::CannotCreate, format!("another run is writing {}", part.display()))
-                .expected("one download per target")
-                .remedy("wait for it, or choose another name with -o"));
+            return Err(Failure::new(FailureKind::TargetLocked, format!("another run is writing {}", part.display()))
+                .expected("one download per target"));
         }
         let same = |found: fs::Metadata| {
             file.metadata().is_ok_and(|ours| ours.ino() == found.ino() && ours.dev() == found.dev())
@@ -163,14 +162,13 @@ fn open_locked(part: &Path, target: &Path) -> Result<(File, bool)> {
     }
 }
 
-fn exists_error(target: &Path) -> Error {
-    Error::new(Exit::CannotCreate, format!("{} already exists", target.display()))
+fn exists_error(target: &Path) -> Failure {
+    Failure::new(FailureKind::TargetExists, format!("{} already exists", target.display()))
         .expected("a file that does not exist yet, because its name came from the URL")
-        .remedy("choose a name with -o, or overwrite the file with --force")
 }
 
-fn create_error(target: &Path, error: io::Error) -> Error {
-    Error::new(Exit::CannotCreate, format!("cannot create {}: {}", target.display(), io_error_text(&error)))
+fn create_error(target: &Path, error: io::Error) -> Failure {
+    Failure::new(FailureKind::CannotCreate, format!("cannot create {}: {}", target.display(), io_error_text(&error)))
         .expected("an existing, writable directory")
         .with_source(error)
 }
@@ -178,7 +176,7 @@ fn create_error(target: &Path, error: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::{Overwrite, PartFile};
-    use crate::exit::Exit;
+    use crate::failure::FailureKind;
     use std::fs;
     use std::path::Path;
 
@@ -240,7 +238,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let target = directory.path().join("f");
         let first = PartFile::create(&target, Overwrite::Yes).expect("created");
-        assert_eq!(PartFile::create(&target, Overwrite::Yes).expect_err("locked").exit(), Exit::CannotCreate);
+        assert_eq!(PartFile::create(&target, Overwrite::Yes).expect_err("locked").kind(), FailureKind::TargetLocked);
         drop(first);
         assert!(PartFile::create(&target, Overwrite::Yes).is_ok());
     }
@@ -252,7 +250,7 @@ mod tests {
         let mut part = PartFile::create(&target, Overwrite::No).expect("free so far");
         part.write(b"mine").expect("written");
         fs::write(&target, "theirs").expect("another process created it");
-        assert_eq!(part.finish().expect_err("taken").exit(), Exit::CannotCreate);
+        assert_eq!(part.finish().expect_err("taken").kind(), FailureKind::TargetExists);
         assert!(PartFile::create(&target, Overwrite::No).is_err());
         assert_eq!(fs::read(&target).expect("there"), b"theirs");
     }
@@ -268,9 +266,12 @@ mod tests {
     #[test]
     fn an_impossible_target_fails_at_once() {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        for target in [directory.path(), &directory.path().join("none/f"), Path::new("/")] {
-            let error = PartFile::create(target, Overwrite::Yes).expect_err("impossible target");
-            assert_eq!(error.exit(), Exit::CannotCreate, "{error}");
+        for (target, kind) in [
+            (directory.path(), FailureKind::TargetIsDirectory),
+            (&directory.path().join("none/f"), FailureKind::CannotCreate),
+            (Path::new("/"), FailureKind::TargetIsDirectory),
+        ] {
+            assert_eq!(PartFile::create(target, Overwrite::Yes).expect_err("impossible target").kind(), kind);
         }
     }
 }

@@ -5,8 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::random_suffix;
-use crate::error::{Error, Result, io_error_text};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result, io_error_text};
 
 /// Replaces the content of `path`: writes a temporary file beside it, syncs it, renames it onto `path`.
 ///
@@ -28,8 +27,8 @@ pub(crate) fn check_writable(path: &Path) -> Result<()> {
     checked.map_err(|error| write_error(path, error))
 }
 
-fn write_error(path: &Path, error: io::Error) -> Error {
-    Error::new(Exit::CannotCreate, format!("cannot write {}: {}", path.display(), io_error_text(&error)))
+fn write_error(path: &Path, error: io::Error) -> Failure {
+    Failure::new(FailureKind::CannotCreate, format!("cannot write {}: {}", path.display(), io_error_text(&error)))
         .with_source(error)
 }
 
@@ -64,7 +63,7 @@ fn temp_path(target: &Path) -> io::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::{check_writable, replace};
-    use crate::exit::Exit;
+    use crate::failure::FailureKind;
     use std::fs;
 
     #[test]
@@ -102,13 +101,13 @@ mod tests {
         assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 0);
         check_writable("/dev/null".as_ref()).expect("a device");
         for target in [directory.path(), "/nonexistent/f".as_ref()] {
-            assert_eq!(check_writable(target).expect_err("impossible").exit(), Exit::CannotCreate);
+            assert_eq!(check_writable(target).expect_err("impossible").kind(), FailureKind::CannotCreate);
         }
     }
 
     #[test]
     fn a_missing_directory_is_an_error() {
         let error = replace(std::path::Path::new("/nonexistent/f"), b"x").expect_err("nowhere to write");
-        assert_eq!(error.exit(), Exit::CannotCreate);
+        assert_eq!(error.kind(), FailureKind::CannotCreate);
     }
 }

@@ -6,8 +6,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use super::random_suffix;
-use crate::error::{Error, Result, io_error_text};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result, io_error_text};
 
 /// Directory below the system's temporary directory, accessible to its owner only.
 #[derive(Debug)]
@@ -22,8 +21,8 @@ impl ScratchDir {
                 Ok(()) => return Ok(Self(path)),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => {
-                    return Err(Error::new(
-                        Exit::CannotCreate,
+                    return Err(Failure::new(
+                        FailureKind::CannotCreate,
                         format!("cannot create {}: {}", path.display(), io_error_text(&error)),
                     )
                     .with_source(error));
@@ -41,8 +40,11 @@ impl ScratchDir {
         let path = self.0.join(name);
         let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, content));
         written.map_err(|error| {
-            Error::new(Exit::CannotCreate, format!("cannot write {}: {}", path.display(), io_error_text(&error)))
-                .with_source(error)
+            Failure::new(
+                FailureKind::CannotCreate,
+                format!("cannot write {}: {}", path.display(), io_error_text(&error)),
+            )
+            .with_source(error)
         })?;
         Ok(path)
     }

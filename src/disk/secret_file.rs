@@ -5,8 +5,7 @@ use std::io::Read as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use crate::error::{Error, Result, io_error_text};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result, io_error_text};
 
 /// Maximum size of a secret.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -15,24 +14,24 @@ const MAX_BYTES: u64 = 64 * 1024;
 /// content come from the open file, not from its name, so that both belong to the same file.
 pub(crate) fn read_secret(path: &Path) -> Result<(Vec<u8>, bool)> {
     let failed = |error: std::io::Error| {
-        let exit = match error.kind() {
-            std::io::ErrorKind::NotFound => Exit::InputMissing,
-            std::io::ErrorKind::PermissionDenied => Exit::Permission,
-            _ => Exit::Config,
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => FailureKind::NotFound,
+            std::io::ErrorKind::PermissionDenied => FailureKind::PermissionDenied,
+            _ => FailureKind::InvalidFile,
         };
-        Error::new(exit, format!("cannot read {}: {}", path.display(), io_error_text(&error))).with_source(error)
+        Failure::new(kind, format!("cannot read {}: {}", path.display(), io_error_text(&error))).with_source(error)
     };
     let file = File::open(path).map_err(failed)?;
     let about = file.metadata().map_err(failed)?;
     if about.is_dir() || about.file_type().is_char_device() || about.file_type().is_block_device() {
-        return Err(Error::new(Exit::Config, format!("{} is not a file", path.display()))
+        return Err(Failure::new(FailureKind::InvalidFile, format!("{} is not a file", path.display()))
             .expected("a file that contains only the secret"));
     }
     let mode = about.permissions().mode();
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(Error::new(Exit::Config, format!("{} is too long for a secret", path.display())));
+        return Err(Failure::new(FailureKind::InvalidFile, format!("{} is too long for a secret", path.display())));
     }
     let trimmed = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     let length = trimmed.strip_suffix(b"\r").unwrap_or(trimmed).len();
@@ -44,7 +43,7 @@ pub(crate) fn read_secret(path: &Path) -> Result<(Vec<u8>, bool)> {
 #[cfg(test)]
 mod tests {
     use super::read_secret;
-    use crate::exit::Exit;
+    use crate::failure::FailureKind;
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
@@ -61,6 +60,6 @@ mod tests {
 
     #[test]
     fn a_missing_secret_is_an_error() {
-        assert_eq!(read_secret("/nonexistent".as_ref()).expect_err("not there").exit(), Exit::InputMissing);
+        assert_eq!(read_secret("/nonexistent".as_ref()).expect_err("not there").kind(), FailureKind::NotFound);
     }
 }

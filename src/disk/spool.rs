@@ -12,8 +12,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::random_suffix;
-use crate::error::{Error, Result, io_error_text};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result, io_error_text};
 
 /// Prefix of temporary files; readers of the directory skip hidden names.
 const TEMP_PREFIX: &str = ".draft-";
@@ -31,8 +30,8 @@ impl Spool {
     /// Opens the directory, creates it if missing, and checks that files can be stored.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let failed = |error: io::Error| {
-            Error::new(
-                Exit::CannotCreate,
+            Failure::new(
+                FailureKind::CannotCreate,
                 format!("cannot store files in {}: {}", path.display(), io_error_text(&error)),
             )
             .expected("a writable directory, or a new one in an existing directory")
@@ -128,7 +127,7 @@ fn rename_no_replace(temp: &Path, target: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::{STALE_AFTER, Spool};
-    use crate::exit::Exit;
+    use crate::failure::FailureKind;
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
     use std::time::Duration;
@@ -172,7 +171,7 @@ mod tests {
         let file = directory.path().join("file");
         fs::write(&file, "x").expect("written");
         for path in [file.as_path(), "/nonexistent/a/b".as_ref(), "/proc".as_ref()] {
-            assert_eq!(Spool::open(path).expect_err("impossible").exit(), Exit::CannotCreate);
+            assert_eq!(Spool::open(path).expect_err("impossible").kind(), FailureKind::CannotCreate);
         }
     }
 }

@@ -7,8 +7,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::error::Error;
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind};
 
 /// Method that derives the silence timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,11 +79,11 @@ impl InterArrivalTimes {
 }
 
 impl FromStr for DetectionMethod {
-    type Err = Error;
+    type Err = Failure;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, Failure> {
         let invalid = || {
-            Error::new(Exit::Usage, format!("invalid detection method '{text}'"))
+            Failure::new(FailureKind::InvalidValue, format!("invalid detection method '{text}'"))
                 .expected("mult:N (1 to 255 intervals) or fixed:D (such as fixed:5s)")
         };
         let (method, value) = text.split_once(':').ok_or_else(invalid)?;

@@ -8,8 +8,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::hook::exits_within;
-use crate::error::{Error, Result};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result};
 
 /// Running child process; two threads collect its output.
 #[derive(Debug)]
@@ -31,7 +30,8 @@ pub(crate) struct ChildOutput {
 impl Child {
     /// Starts `command` with an empty stdin.
     pub(crate) fn start(mut command: Command) -> Result<Self> {
-        let failed = |error: io::Error| Error::new(Exit::OsError, "cannot start a child process").with_source(error);
+        let failed =
+            |error: io::Error| Failure::new(FailureKind::System, "cannot start a child process").with_source(error);
         let mut process =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
         let stdout = process.stdout.take().map(collect_output);
@@ -68,7 +68,7 @@ impl Child {
         let status = self
             .process
             .wait()
-            .map_err(|error| Error::new(Exit::OsError, "cannot wait for a child process").with_source(error))?;
+            .map_err(|error| Failure::new(FailureKind::System, "cannot wait for a child process").with_source(error))?;
         let text = |thread: Option<JoinHandle<Vec<u8>>>| {
             let bytes = thread.and_then(|thread| thread.join().ok()).unwrap_or_default();
             String::from_utf8_lossy(&bytes).into_owned()

@@ -13,8 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Access, access};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-use crate::error::{Error, Result};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result};
 
 /// Time that a running hook has left once netlab is stopping.
 const GRACE_PERIOD: Duration = Duration::from_secs(1);
@@ -36,13 +35,15 @@ pub(crate) enum HookExit {
 }
 
 impl std::str::FromStr for Hook {
-    type Err = Error;
+    type Err = Failure;
 
     fn from_str(text: &str) -> Result<Self> {
         match shlex::split(text) {
             Some(words) if !words.is_empty() => Ok(Self { argv: words }),
-            Some(_) => Err(Error::new(Exit::Usage, "empty command").expected("a program and its arguments")),
-            None => Err(Error::new(Exit::Usage, format!("missing closing quote in '{text}'"))
+            Some(_) => {
+                Err(Failure::new(FailureKind::InvalidValue, "empty command").expected("a program and its arguments"))
+            }
+            None => Err(Failure::new(FailureKind::InvalidValue, format!("missing closing quote in '{text}'"))
                 .expected("a program and its arguments, quoted as for a shell")),
         }
     }
@@ -58,7 +59,7 @@ impl Hook {
         let named = self.argv.first().filter(|program| program.contains('/'));
         let is_there = |program: &String| access(program, Access::EXEC_OK).is_ok() && Path::new(program).is_file();
         let Some(program) = named.filter(|program| !is_there(program)) else { return Ok(()) };
-        Err(Error::new(Exit::InputMissing, format!("cannot run {program}: no such program"))
+        Err(Failure::new(FailureKind::NotFound, format!("cannot run {program}: no such program"))
             .expected("a program and its arguments, quoted as for a shell"))
     }
 

@@ -9,8 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::error::{Error, Result, io_error_text};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result, io_error_text};
 
 /// Running command.
 #[derive(Debug)]
@@ -22,14 +21,15 @@ pub(crate) struct SupervisedCommand {
 impl SupervisedCommand {
     /// Starts the command; `on_exit` is called once it has ended.
     pub(crate) fn start(words: &[OsString], on_exit: impl FnOnce() + Send + 'static) -> Result<Self> {
-        let (program, arguments) = words.split_first().ok_or_else(|| Error::new(Exit::Usage, "no command to run"))?;
+        let (program, arguments) =
+            words.split_first().ok_or_else(|| Failure::new(FailureKind::InvalidValue, "no command to run"))?;
         let mut child = Command::new(program).args(arguments).spawn().map_err(|error| {
-            let exit = match error.kind() {
-                std::io::ErrorKind::NotFound => Exit::InputMissing,
-                std::io::ErrorKind::PermissionDenied => Exit::Permission,
-                _ => Exit::OsError,
+            let kind = match error.kind() {
+                std::io::ErrorKind::NotFound => FailureKind::NotFound,
+                std::io::ErrorKind::PermissionDenied => FailureKind::PermissionDenied,
+                _ => FailureKind::System,
             };
-            Error::new(exit, format!("cannot run {}: {}", program.display(), io_error_text(&error)))
+            Failure::new(kind, format!("cannot run {}: {}", program.display(), io_error_text(&error)))
                 .expected("a program, as a path or a name in PATH")
                 .with_source(error)
         })?;
@@ -47,7 +47,7 @@ impl SupervisedCommand {
         std::thread::Builder::new()
             .name("supervisor".into())
             .spawn(wait)
-            .map_err(|error| Error::new(Exit::OsError, "cannot wait for the command").with_source(error))?;
+            .map_err(|error| Failure::new(FailureKind::System, "cannot wait for the command").with_source(error))?;
         Ok(Self { pid, exit_code: code })
     }
 

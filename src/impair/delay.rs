@@ -8,8 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::random::{DecisionKind, SeededRandom};
-use crate::error::{Error, Result};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result};
 use crate::time::nanoseconds;
 
 /// Variation of the delays of a path.
@@ -95,14 +94,14 @@ fn cube_root(value: f64) -> f64 {
 }
 
 impl FromStr for Distribution {
-    type Err = Error;
+    type Err = Failure;
 
     fn from_str(text: &str) -> Result<Self> {
         match text {
             "uniform" => Ok(Self::Uniform),
             "normal" => Ok(Self::Normal),
             "pareto" => Ok(Self::Pareto),
-            _ => Err(Error::new(Exit::Usage, format!("'{text}' is not a distribution"))
+            _ => Err(Failure::new(FailureKind::InvalidValue, format!("'{text}' is not a distribution"))
                 .expected("uniform, normal or pareto")),
         }
     }

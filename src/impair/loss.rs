@@ -20,8 +20,7 @@ use std::str::FromStr;
 
 use super::probability::Probability;
 use super::random::{DecisionKind, SeededRandom};
-use crate::error::{Error, Result};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result};
 
 /// Maximum number of arrivals in `list:`.
 pub(super) const MAX_LIST_LEN: usize = 10_000;
@@ -86,7 +85,7 @@ impl LossModel {
 }
 
 impl FromStr for LossModel {
-    type Err = Error;
+    type Err = Failure;
 
     fn from_str(text: &str) -> Result<Self> {
         let loss = match text.split_once(':') {
@@ -97,9 +96,10 @@ impl FromStr for LossModel {
             Some(_) => None,
         };
         loss.ok_or_else(|| {
-            Error::new(Exit::Usage, format!("'{text}' is not a loss model"))
-                .expected("a probability, ge:P,R[,H,K], nth:K or list:N,N,... (at most 10000 datagram numbers, from 1)")
-                .remedy("write 0, 30%, 4/11, ge:2%,25%, nth:5 or list:3,7")
+            Failure::new(FailureKind::InvalidValue, format!("'{text}' is not a loss model")).expected(
+                "a probability, ge:P,R[,H,K], nth:K or list:N,N,... (at most 10000 datagram numbers, from 1), \
+                     such as 0, 30%, 4/11, ge:2%,25%, nth:5 or list:3,7",
+            )
         })
     }
 }
@@ -149,7 +149,7 @@ impl fmt::Display for LossModel {
 #[cfg(test)]
 mod tests {
     use super::{LossModel, MAX_LIST_LEN};
-    use crate::exit::Exit;
+    use crate::failure::FailureKind;
     use crate::impair::SeededRandom;
 
     fn loss(text: &str) -> LossModel {
@@ -200,8 +200,8 @@ mod tests {
         ];
         for text in invalid {
             let error = text.parse::<LossModel>().expect_err(text);
-            assert_eq!(error.exit(), Exit::Usage);
-            assert!(error.expectation().is_some() && error.advice().is_some());
+            assert_eq!(error.kind(), FailureKind::InvalidValue);
+            assert!(error.into_parts().1.is_some_and(|expected| expected.contains("nth:5")));
         }
     }
 

@@ -16,8 +16,7 @@ use super::probability::Probability;
 use super::random::{DecisionKind, SeededRandom};
 use super::rate::BitRate;
 use super::verdict::{BitFlip, CopyOutcome, DropReason, LinkEffects, PathEffects, Verdict};
-use crate::error::Error;
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind};
 use crate::time::Moment;
 
 /// Impairments to apply to datagrams.
@@ -77,10 +76,13 @@ impl Impairment {
     }
 
     /// Rejects combinations that cannot work.
-    pub(crate) fn validate(&self) -> Result<(), Error> {
+    pub(crate) fn validate(&self) -> Result<(), Failure> {
         if self.reorder.is_possible() && self.delay.is_zero() {
-            return Err(Error::new(Exit::Usage, "reordering needs a delay, which reordered datagrams skip")
-                .remedy("add a delay longer than the interval between datagrams, such as --delay 50ms"));
+            return Err(Failure::new(
+                FailureKind::InvalidValue,
+                "reordering needs a delay, which reordered datagrams skip",
+            )
+            .expected("a delay longer than the interval between datagrams, such as 50ms"));
         }
         Ok(())
     }
@@ -257,14 +259,15 @@ impl LinkDirection {
 }
 
 impl FromStr for Direction {
-    type Err = Error;
+    type Err = Failure;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, Failure> {
         match text {
             "in" => Ok(Self::In),
             "out" => Ok(Self::Out),
             "both" => Ok(Self::Both),
-            _ => Err(Error::new(Exit::Usage, format!("'{text}' is not a direction")).expected("in, out or both")),
+            _ => Err(Failure::new(FailureKind::InvalidValue, format!("'{text}' is not a direction"))
+                .expected("in, out or both")),
         }
     }
 }

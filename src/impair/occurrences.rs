@@ -8,8 +8,7 @@ use std::str::FromStr;
 
 use super::probability::Probability;
 use super::random::{DecisionKind, SeededRandom};
-use crate::error::{Error, Result};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result};
 
 /// Occurrences at which a rule fires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,14 +35,13 @@ impl Occurrences {
 }
 
 impl FromStr for Occurrences {
-    type Err = Error;
+    type Err = Failure;
 
     /// Parses an empty string, `#2`, `#1..3`, `#3..`, `every 4` or `p=30%`.
     fn from_str(text: &str) -> Result<Self> {
         let invalid = || {
-            Error::new(Exit::Usage, format!("'{}' is not a valid occurrence", text.trim()))
-                .expected("#N, #A..B, #A.., every K or p=R, counted from 1")
-                .remedy("write #2 for the second, #1..2 for the first two, every 3, or p=30%")
+            Failure::new(FailureKind::InvalidValue, format!("'{}' is not a valid occurrence", text.trim()))
+                .expected("#N, #A..B, #A.., every K or p=R, counted from 1, such as #2, #1..2, every 3 or p=30%")
         };
         let number = |text: &str| {
             let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -86,7 +84,7 @@ impl fmt::Display for Occurrences {
 #[cfg(test)]
 mod tests {
     use super::Occurrences;
-    use crate::exit::Exit;
+    use crate::failure::FailureKind;
     use crate::impair::SeededRandom;
 
     fn selected(text: &str) -> Vec<u64> {
@@ -123,7 +121,7 @@ mod tests {
     fn an_invalid_selection_is_rejected_as_a_usage_error() {
         for text in ["#", "#0", "#2..1", "#-1", "#+1", "#1..x", "every 0", "every", "every x", "p=", "p=2", "2", "#٢"]
         {
-            assert_eq!(text.parse::<Occurrences>().expect_err(text).exit(), Exit::Usage);
+            assert_eq!(text.parse::<Occurrences>().expect_err(text).kind(), FailureKind::InvalidValue);
         }
     }
 

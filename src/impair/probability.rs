@@ -7,8 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::error::{Error, Result};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result};
 
 /// Probability: `numerator` out of `denominator` equally likely outcomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +51,7 @@ impl Probability {
 }
 
 impl FromStr for Probability {
-    type Err = Error;
+    type Err = Failure;
 
     /// Parses `30%`, `0.3` or `4/11`. A bare number above 1 is ambiguous and rejected, except 100.
     fn from_str(text: &str) -> Result<Self> {
@@ -66,9 +65,8 @@ impl FromStr for Probability {
             parse_decimal(text).and_then(|(part, whole)| Self::new(part, whole))
         };
         probability.ok_or_else(|| {
-            Error::new(Exit::Usage, format!("'{text}' is not a probability"))
-                .expected("a percentage up to 100%, a number from 0 to 1, or a fraction")
-                .remedy("write 30%, 0.3 or 4/11")
+            Failure::new(FailureKind::InvalidValue, format!("'{text}' is not a probability"))
+                .expected("a percentage up to 100%, a number from 0 to 1 or a fraction, such as 30%, 0.3 or 4/11")
         })
     }
 }
@@ -112,7 +110,7 @@ impl fmt::Display for Probability {
 #[cfg(test)]
 mod tests {
     use super::{MAX_DIGITS, Probability};
-    use crate::exit::Exit;
+    use crate::failure::FailureKind;
     use crate::impair::{DecisionKind, SeededRandom};
 
     fn probability(text: &str) -> Option<Probability> {
@@ -146,8 +144,8 @@ mod tests {
         ];
         for text in wrong {
             let error = text.parse::<Probability>().expect_err(text);
-            assert_eq!(error.exit(), Exit::Usage);
-            assert!(error.advice().is_some_and(|advice| advice.contains("4/11")));
+            assert_eq!(error.kind(), FailureKind::InvalidValue);
+            assert!(error.into_parts().1.is_some_and(|expected| expected.contains("4/11")));
         }
     }
 

@@ -7,8 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::error::{Error, Result};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result};
 use crate::time::Moment;
 
 /// Maximum number of bytes that wait for the link ahead of a datagram; more are dropped. The buffer of a
@@ -57,15 +56,14 @@ impl BitRate {
 }
 
 impl FromStr for BitRate {
-    type Err = Error;
+    type Err = Failure;
 
     /// Parses `10Mbit`, `1.5Mbit/s`, `1MB/s`, `64KiB/s`: decimal and binary prefixes, bits or bytes, never a
     /// bare number.
     fn from_str(text: &str) -> Result<Self> {
         parse_bits_per_second(text).and_then(Self::from_bits_per_second).ok_or_else(|| {
-            Error::new(Exit::Usage, format!("'{text}' is not a bit rate"))
-                .expected("a positive number with a unit")
-                .remedy("write 10Mbit, 64kbit/s or 1MB/s")
+            Failure::new(FailureKind::InvalidValue, format!("'{text}' is not a bit rate"))
+                .expected("a positive number with a unit, such as 10Mbit, 64kbit/s or 1MB/s")
         })
     }
 }

@@ -11,8 +11,7 @@ use socket2::{SockAddr, Socket};
 use super::bind_address::BindAddress;
 use super::connect::is_exhausted;
 use super::listen::Address;
-use crate::error::{Error, Result, io_error_text};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result, io_error_text};
 
 /// Attempts to find a port that is free in both families.
 const PORT_ATTEMPTS: usize = 16;
@@ -102,8 +101,7 @@ impl BoundSockets {
     /// Binds all addresses of a name on the port of the first one. A resolver may return duplicates.
     fn bind_host(&mut self, host: &str, port: u16, threads: usize, kind: &SocketKind) -> Result<()> {
         let unknown = |error| {
-            Error::new(Exit::UnknownHost, format!("cannot listen on {host}:{port}: no such host"))
-                .remedy("use an address of this machine, or PORT alone for loopback")
+            Failure::new(FailureKind::NoSuchHost, format!("cannot listen on {host}:{port}: no such host"))
                 .with_source(error)
         };
         let mut port = port;
@@ -149,24 +147,21 @@ fn is_family_unavailable(error: &io::Error) -> bool {
 }
 
 /// Describes why an address cannot be bound, and what to do.
-pub(super) fn bind_error(address: &str, error: io::Error) -> Error {
+pub(super) fn bind_error(address: &str, error: io::Error) -> Failure {
     let message = format!("cannot listen on {address}: {}", io_error_text(&error));
-    match error.kind() {
-        io::ErrorKind::AddrInUse if address.starts_with("unix:") => {
-            Error::new(Exit::OsError, message).remedy("stop the other server, or choose another path")
+    let kind = match error.kind() {
+        io::ErrorKind::AddrInUse => FailureKind::AddressInUse,
+        io::ErrorKind::PermissionDenied => FailureKind::PortNotPermitted,
+        io::ErrorKind::AddrNotAvailable => FailureKind::AddressNotLocal,
+        _ if is_exhausted(&error) => FailureKind::ResourcesExhausted,
+        _ => FailureKind::System,
+    };
+    let failure = match kind {
+        FailureKind::PortNotPermitted => {
+            Failure::new(kind, message).expected("permission to use this address; ports below 1024 require root")
         }
-        io::ErrorKind::AddrInUse => Error::new(Exit::OsError, message)
-            .remedy("stop the other program, or choose another port; port 0 picks a free one"),
-        io::ErrorKind::PermissionDenied => Error::new(Exit::Permission, message)
-            .expected("permission to use this address; ports below 1024 require root")
-            .remedy("use a port from 1024 up, such as 8080"),
-        io::ErrorKind::AddrNotAvailable => Error::new(Exit::OsError, message)
-            .expected("an address of this machine")
-            .remedy("use PORT for loopback, or '*:PORT' for all addresses"),
-        _ if is_exhausted(&error) => Error::new(Exit::OsError, message)
-            .expected("a free file descriptor")
-            .remedy("raise the limit with ulimit -n, or use fewer threads"),
-        _ => Error::new(Exit::OsError, message),
-    }
-    .with_source(error)
+        FailureKind::AddressNotLocal => Failure::new(kind, message).expected("an address of this machine"),
+        _ => Failure::new(kind, message),
+    };
+    failure.with_source(error)
 }

@@ -8,8 +8,7 @@ use super::clock::{now, timespec};
 use super::connection::{Connection, Status};
 use super::recv_buffer::Scratch;
 use super::signals::{Signal, Signals};
-use crate::error::{Error, Result};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result};
 use crate::protocol::StreamProtocol;
 use crate::time::Moment;
 
@@ -28,10 +27,9 @@ pub(crate) fn run_client<C: StreamProtocol>(
     let mut started = false;
     loop {
         let moment = now();
-        let expired =
-            || Error::new(Exit::TemporaryFailure, "the deadline has passed").remedy("allow more time with --deadline");
+        let expired = || Failure::new(FailureKind::DeadlinePassed, "the deadline has passed");
         let is_expired = deadline.is_some_and(|deadline| deadline <= moment);
-        let interruption = signals.take().map(Signal::error).or_else(|| is_expired.then(expired));
+        let interruption = signals.take().map(Signal::failure).or_else(|| is_expired.then(expired));
         match interruption {
             Some(error) if !started => return Err(error),
             // Bytes that have arrived by then are still processed.

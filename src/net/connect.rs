@@ -15,8 +15,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::clock::{now, timespec};
 use super::signals::Signals;
-use crate::error::{Error, Result, io_error_text};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result, io_error_text};
 use crate::time::Moment;
 
 /// Time between the starts of two attempts: the recommended value of RFC 8305 §8.
@@ -80,7 +79,7 @@ pub(crate) fn connect(
         let settled = fds.iter().position(|fd| !fd.revents().is_empty());
         drop(fds);
         if let Some(signal) = signals.take() {
-            return Err(signal.error());
+            return Err(signal.failure());
         }
         let Some(attempt) = settled.filter(|index| *index < running.len()).map(|index| running.swap_remove(index))
         else {
@@ -119,34 +118,32 @@ fn start_connect(peer: SocketAddr) -> io::Result<Socket> {
     }
 }
 
-fn timed_out(host: &str, addresses: &[SocketAddr], elapsed: Duration) -> Error {
+fn timed_out(host: &str, addresses: &[SocketAddr], elapsed: Duration) -> Failure {
     let tried = list(addresses.iter().map(ToString::to_string));
-    Error::new(Exit::TemporaryFailure, format!("connection to {host} timed out after {:.1} s", elapsed.as_secs_f64()))
-        .expected(format!("a reply from {tried}"))
-        .remedy("check the address and the firewall")
+    Failure::new(
+        FailureKind::ConnectTimedOut,
+        format!("connection to {host} timed out after {:.1} s", elapsed.as_secs_f64()),
+    )
+    .expected(format!("a reply from {tried}"))
 }
 
-/// Describes the failure of all addresses. The first failure decides the exit code and the advice.
-fn connect_error(host: &str, failures: Vec<(SocketAddr, io::Error)>) -> Error {
+/// Describes the failure of all addresses. The first failure decides the kind.
+fn connect_error(host: &str, failures: Vec<(SocketAddr, io::Error)>) -> Failure {
     let reasons = list(failures.iter().map(|(peer, error)| format!("{peer}: {}", io_error_text(error))));
-    let Some((peer, error)) = failures.into_iter().next() else {
-        return Error::new(Exit::UnknownHost, format!("{host} has no address"));
+    let Some((_, error)) = failures.into_iter().next() else {
+        return Failure::new(FailureKind::NoSuchHost, format!("{host} has no address"));
     };
-    let (exit, remedy) = match error.kind() {
-        io::ErrorKind::ConnectionRefused => (Exit::Unavailable, format!("check that a server is listening on {peer}")),
+    let kind = match error.kind() {
+        io::ErrorKind::ConnectionRefused => FailureKind::ConnectionRefused,
         // The server accepted the connection and reset it before this loop noticed.
-        io::ErrorKind::ConnectionReset => {
-            (Exit::TemporaryFailure, "try again: a server answers, but resets the connection".to_owned())
-        }
-        io::ErrorKind::TimedOut => (Exit::TemporaryFailure, "check the address and the firewall".to_owned()),
-        _ if is_exhausted(&error) => {
-            (Exit::OsError, "close some programs, or raise the limit of open files with ulimit -n".to_owned())
-        }
-        _ => (Exit::Unavailable, "check the address and the route".to_owned()),
+        io::ErrorKind::ConnectionReset => FailureKind::ConnectionReset,
+        io::ErrorKind::TimedOut => FailureKind::ConnectTimedOut,
+        _ if is_exhausted(&error) => FailureKind::ResourcesExhausted,
+        _ => FailureKind::Unreachable,
     };
     // A host typed as an address is not repeated.
     let host = if host.parse::<IpAddr>().is_ok() { String::new() } else { format!("{host}: ") };
-    Error::new(exit, format!("cannot connect to {host}{reasons}")).remedy(remedy).with_source(error)
+    Failure::new(kind, format!("cannot connect to {host}{reasons}")).with_source(error)
 }
 
 /// Returns whether descriptors or memory ran out, for this process or for the system.
@@ -163,7 +160,7 @@ fn list(items: impl Iterator<Item = String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::{connect, connect_error, interleave};
-    use crate::exit::Exit;
+    use crate::failure::FailureKind;
     use crate::net::clock::now;
     use crate::net::signals::Signals;
     use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -196,10 +193,10 @@ mod tests {
     #[test]
     fn the_kind_of_failure_decides_the_exit_code() {
         let failed =
-            |kind: std::io::ErrorKind| connect_error("h", vec![(addresses(&["[::1]:1"])[0], kind.into())]).exit();
-        assert_eq!(failed(std::io::ErrorKind::ConnectionRefused), Exit::Unavailable);
-        assert_eq!(failed(std::io::ErrorKind::ConnectionReset), Exit::TemporaryFailure);
-        assert_eq!(failed(std::io::ErrorKind::TimedOut), Exit::TemporaryFailure);
+            |kind: std::io::ErrorKind| connect_error("h", vec![(addresses(&["[::1]:1"])[0], kind.into())]).kind();
+        assert_eq!(failed(std::io::ErrorKind::ConnectionRefused), FailureKind::ConnectionRefused);
+        assert_eq!(failed(std::io::ErrorKind::ConnectionReset), FailureKind::ConnectionReset);
+        assert_eq!(failed(std::io::ErrorKind::TimedOut), FailureKind::ConnectTimedOut);
     }
 
     #[test]
@@ -209,7 +206,7 @@ mod tests {
         let closed = [2, 3].map(|host| SocketAddr::new(Ipv4Addr::new(127, 0, 0, host).into(), port));
         let mut signals = Signals::install().expect("a pipe");
         let error = connect("h", &closed, now() + Duration::from_secs(60), &mut signals).expect_err("refused");
-        assert_eq!(error.exit(), Exit::Unavailable);
+        assert_eq!(error.kind(), FailureKind::ConnectionRefused);
         assert!(
             error.message().contains("127.0.0.2:")
                 && error.message().ends_with("connection refused")

@@ -17,8 +17,7 @@ use super::recv_buffer::{ReceiveBuffer, Scratch};
 use super::send_queue::{Flush, SendQueue};
 use super::stream::{HandshakeStatus, ReadOutcome, Stream};
 use super::tls::{self, PendingStartTls, StartTls};
-use crate::error::{Error, Result};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result};
 use crate::protocol::{CloseReason, StreamProtocol};
 use crate::time::Moment;
 
@@ -45,7 +44,7 @@ pub(crate) struct Connection {
     receive_buffer: ReceiveBuffer,
     eof_received: bool,
     /// Send failure, held back until the peer's last bytes have been read.
-    send_error: Option<Box<Error>>,
+    send_error: Option<Box<Failure>>,
     start_tls: Option<Box<PendingStartTls>>,
 }
 
@@ -196,7 +195,7 @@ impl Connection {
     /// Ends an open connection at once: the server's drain timeout has passed.
     pub(crate) fn abort<C: StreamProtocol>(&mut self, protocol: &mut C, scratch: &mut Scratch<C::Event>) {
         if matches!(self.phase, Phase::Open) {
-            self.fail(protocol, scratch, Error::new(Exit::TemporaryFailure, "the server stopped"));
+            self.fail(protocol, scratch, Failure::new(FailureKind::ConnectionLost, "the server stopped"));
         }
     }
 
@@ -217,7 +216,7 @@ impl Connection {
     ) -> Result<StepOutcome> {
         match self.phase {
             Phase::Handshake { deadline } if deadline <= now => {
-                return Err(Error::new(Exit::TemporaryFailure, "the TLS handshake timed out"));
+                return Err(Failure::new(FailureKind::TimedOut, "the TLS handshake timed out"));
             }
             Phase::Lingering { deadline, .. } if deadline <= now => self.phase = Phase::Closed,
             // The kernel reports writability only once a third of its buffer is free: try to write before
@@ -262,7 +261,7 @@ impl Connection {
                 Flush::Blocked if !C::FULL_DUPLEX => Ok(StepOutcome::Blocked),
                 Flush::Complete if protocol.is_paused() => Ok(StepOutcome::Blocked),
                 Flush::BudgetSpent => Ok(StepOutcome::Yield),
-                Flush::Stalled => Err(Error::new(Exit::TemporaryFailure, "the peer stopped reading")),
+                Flush::Stalled => Err(Failure::new(FailureKind::TimedOut, "the peer stopped reading")),
                 Flush::Blocked => {
                     protocol.partly_sent(self.send_queue.bytes_sent(), &mut scratch.actions);
                     self.receive(protocol, scratch)
@@ -305,7 +304,10 @@ impl Connection {
                 return Ok(StepOutcome::Blocked);
             }
             let Some(free) = scratch.read_buffer.get_mut(kept..).filter(|free| !free.is_empty()) else {
-                return Err(Error::new(Exit::Protocol, "the peer sent more data than the receive buffer holds"));
+                return Err(Failure::new(
+                    FailureKind::Protocol,
+                    "the peer sent more data than the receive buffer holds",
+                ));
             };
             match self.stream.read(free)? {
                 ReadOutcome::WouldBlock => return Ok(StepOutcome::Blocked),
@@ -356,7 +358,7 @@ impl Connection {
     fn begin_tls(&mut self, now: Moment) -> Result<StepOutcome> {
         let pending = self.start_tls.take().filter(|_| self.receive_buffer.is_empty());
         let Some(PendingStartTls { tls, handshake_timeout }) = pending.map(|pending| *pending) else {
-            return Err(Error::new(Exit::Protocol, "cannot start TLS: unencrypted data was left unread"));
+            return Err(Failure::new(FailureKind::Protocol, "cannot start TLS: unencrypted data was left unread"));
         };
         self.stream.start_tls(tls.into_connection());
         self.phase = Phase::Handshake { deadline: now + handshake_timeout };
@@ -385,7 +387,7 @@ impl Connection {
         }
     }
 
-    fn fail<C: StreamProtocol>(&mut self, protocol: &mut C, scratch: &mut Scratch<C::Event>, error: Error) {
+    fn fail<C: StreamProtocol>(&mut self, protocol: &mut C, scratch: &mut Scratch<C::Event>, error: Failure) {
         self.phase = Phase::Closed;
         scratch.actions.set_bytes_sent(self.send_queue.bytes_sent());
         protocol.ended(&CloseReason::Broken(error), clock::now(), &mut scratch.actions);

@@ -23,7 +23,7 @@ use super::server::{Accepted, DRAINING, Incoming, Notice, RUNNING, Service, Shut
 use super::thread_pool::{ConnectionId, PoolHandle};
 use super::timers::{ConnectionTimer, Timers};
 use super::tls::StartTls;
-use crate::error::io_error_text;
+use crate::failure::io_error_text;
 use crate::protocol::StreamProtocol;
 use crate::time::Moment;
 

@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::bind_address::BindAddress;
 use super::bound::{BoundSockets, SocketGroup, SocketKind, bind_error};
-use crate::error::Result;
+use crate::failure::Result;
 
 /// Length of the accept queue; the kernel limits it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -160,7 +160,7 @@ fn is_socket(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Address, BindAddress, Listeners};
-    use crate::exit::Exit;
+    use crate::failure::FailureKind;
 
     #[test]
     fn port_0_is_the_same_port_in_both_families_and_for_every_thread() {
@@ -196,8 +196,7 @@ mod tests {
             let Some(Address::Inet(address)) = first.addresses().next() else { panic!("a TCP address") };
             let error =
                 Listeners::bind(&[BindAddress::Host("127.0.0.1".into(), address.port())], threads).expect_err("taken");
-            assert_eq!(error.exit(), Exit::OsError);
-            assert!(error.advice().is_some_and(|advice| advice.contains("another port")));
+            assert_eq!(error.kind(), FailureKind::AddressInUse);
         }
     }
 

@@ -12,8 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::clock::{now, timespec};
 use super::signals::Signals;
-use crate::error::{Error, Result};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result};
 use crate::time::Moment;
 
 /// Returns the addresses of `host`, at least one, in the system's order of preference (RFC 6724).
@@ -35,47 +34,43 @@ pub(crate) fn resolve(host: &str, port: u16, deadline: Moment, signals: &mut Sig
     loop {
         match results.try_recv() {
             Ok(Ok(addresses)) if !addresses.is_empty() => return Ok(addresses),
-            Ok(Ok(_)) => return Err(Error::new(Exit::UnknownHost, format!("{host} has no address"))),
+            Ok(Ok(_)) => return Err(Failure::new(FailureKind::NoSuchHost, format!("{host} has no address"))),
             Ok(Err(error)) => return Err(resolve_error(host, error)),
             Err(_) => {}
         }
         let remaining = deadline - now();
         if remaining.is_zero() {
-            return Err(Error::new(Exit::TemporaryFailure, format!("timed out while resolving '{host}'"))
-                .remedy("try again, or use an IP address instead of the name"));
+            return Err(Failure::new(FailureKind::ResolverFailed, format!("timed out while resolving '{host}'")));
         }
         let mut fds = [PollFd::from_borrowed_fd(signals.fd(), PollFlags::IN), PollFd::new(&ready, PollFlags::IN)];
         let _ = poll(&mut fds, Some(&timespec(remaining)));
         if let Some(signal) = signals.take() {
-            return Err(signal.error());
+            return Err(signal.failure());
         }
     }
 }
 
-fn start_error(error: &io::Error) -> Error {
-    Error::new(Exit::OsError, format!("cannot start the resolver: {error}"))
+fn start_error(error: &io::Error) -> Failure {
+    Failure::new(FailureKind::System, format!("cannot start the resolver: {error}"))
 }
 
 /// Classifies a failed lookup by its text: the standard library hides the code of `getaddrinfo`. The text
 /// is always English, since this process never calls `setlocale`.
-fn resolve_error(host: &str, error: io::Error) -> Error {
+fn resolve_error(host: &str, error: io::Error) -> Failure {
     if error.to_string().contains("Temporary failure") {
-        return Error::new(
-            Exit::TemporaryFailure,
+        return Failure::new(
+            FailureKind::ResolverFailed,
             format!("cannot resolve '{host}': the DNS server cannot be reached"),
         )
-        .remedy("try again later, or use an IP address instead of the name")
         .with_source(error);
     }
-    Error::new(Exit::UnknownHost, format!("cannot resolve '{host}': no such host"))
-        .remedy("check the spelling and the DNS server")
-        .with_source(error)
+    Failure::new(FailureKind::NoSuchHost, format!("cannot resolve '{host}': no such host")).with_source(error)
 }
 
 #[cfg(test)]
 mod tests {
     use super::resolve;
-    use crate::exit::Exit;
+    use crate::failure::FailureKind;
     use crate::net::clock::now;
     use crate::net::signals::Signals;
     use std::time::Duration;
@@ -92,6 +87,6 @@ mod tests {
     fn a_malformed_name_is_unknown() {
         let mut signals = Signals::install().expect("a pipe");
         let error = resolve("a..b", 80, now() + Duration::from_secs(30), &mut signals).expect_err("no such name");
-        assert!(matches!(error.exit(), Exit::UnknownHost | Exit::TemporaryFailure), "{error}");
+        assert!(matches!(error.kind(), FailureKind::NoSuchHost | FailureKind::ResolverFailed), "{error}");
     }
 }

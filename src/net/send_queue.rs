@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::stream::Stream;
-use crate::error::Result;
+use crate::failure::Result;
 use crate::protocol::{Action, Actions};
 use crate::time::Moment;
 

@@ -19,8 +19,7 @@ use super::listen::Listeners;
 use super::signals::{Signals, WakeReason, Waker};
 use super::thread_pool::ThreadPool;
 use super::tls::ServerTls;
-use crate::error::{Error, Result, io_error_text};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result, io_error_text};
 use crate::protocol::StreamProtocol;
 use crate::time::Moment;
 
@@ -111,7 +110,8 @@ pub(crate) fn serve<S: Service>(
     finish: impl Fn(S) + Sync,
 ) -> Result<()> {
     let failed = |error: io::Error| {
-        Error::new(Exit::OsError, format!("cannot start the server: {}", io_error_text(&error))).with_source(error)
+        Failure::new(FailureKind::System, format!("cannot start the server: {}", io_error_text(&error)))
+            .with_source(error)
     };
     raise_descriptor_limit();
     let polls = (0..config.threads).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>().map_err(failed)?;

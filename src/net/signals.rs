@@ -15,8 +15,7 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::clock::{now, timespec};
-use crate::error::{Error, Result, io_error_text};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result, io_error_text};
 use crate::time::Moment;
 
 /// Request by signal to stop, or to print a snapshot.
@@ -30,24 +29,13 @@ pub(crate) enum Signal {
 }
 
 impl Signal {
-    /// Returns the exit code of a run that this signal ended before it had a result.
-    pub(crate) fn exit(self) -> Exit {
+    /// Failure of a run that this signal ended before it had a result.
+    pub(crate) fn failure(self) -> Failure {
         match self {
             // In a stage without interim results SIGQUIT ends the run, which is its default action.
-            Self::Interrupt | Self::Quit => Exit::Interrupted,
-            Self::Terminate => Exit::Terminated,
+            Self::Interrupt | Self::Quit => Failure::new(FailureKind::Interrupted, "interrupted"),
+            Self::Terminate => Failure::new(FailureKind::Terminated, "terminated"),
         }
-    }
-
-    /// Returns the error of a run that this signal ended before it had a result.
-    pub(crate) fn error(self) -> Error {
-        Error::new(
-            self.exit(),
-            match self {
-                Self::Interrupt | Self::Quit => "interrupted",
-                Self::Terminate => "terminated",
-            },
-        )
     }
 }
 
@@ -60,10 +48,9 @@ pub(crate) enum WakeReason {
     Timeout,
 }
 
-fn setup_error(error: io::Error) -> Error {
+fn setup_error(error: io::Error) -> Failure {
     let message = format!("cannot set up signal handling: {}", io_error_text(&error));
-    let error = Error::new(Exit::OsError, message).with_source(error);
-    error.remedy("allow more open files with ulimit -n")
+    Failure::new(FailureKind::ResourcesExhausted, message).with_source(error)
 }
 
 /// Signal handling of this process, and wake-ups by other threads.

@@ -17,8 +17,7 @@ use rustls::Connection;
 use socket2::Socket;
 
 use super::tls;
-use crate::error::{Error, Result, io_error_text};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result, io_error_text};
 use crate::protocol::CloseReason;
 
 /// Bytes of a file per `sendfile` call.
@@ -113,7 +112,7 @@ impl Stream {
             TlsReadOutcome::WouldBlock if wrote => Ok(HandshakeStatus::InProgress),
             TlsReadOutcome::WouldBlock => Ok(HandshakeStatus::Waiting),
             TlsReadOutcome::Eof => {
-                Err(Error::new(Exit::TemporaryFailure, "the connection was closed during the TLS handshake")
+                Err(Failure::new(FailureKind::ConnectionLost, "the connection was closed during the TLS handshake")
                     .expected("a TLS server on this port"))
             }
         }
@@ -229,7 +228,8 @@ impl Stream {
                 Err(errno) => return Err(connection_error(&errno.into())),
             }
         };
-        sent.map(|sent| sent as u64).ok_or_else(|| Error::new(Exit::Io, "the file was truncated while it was sent"))
+        sent.map(|sent| sent as u64)
+            .ok_or_else(|| Failure::new(FailureKind::ReadWrite, "the file was truncated while it was sent"))
     }
 
     /// Writes pending TLS records; returns whether all were written.
@@ -281,10 +281,10 @@ impl Stream {
     }
 }
 
-fn connection_error(error: &io::Error) -> Error {
-    Error::new(Exit::TemporaryFailure, format!("connection lost: {}", io_error_text(error)))
+fn connection_error(error: &io::Error) -> Failure {
+    Failure::new(FailureKind::ConnectionLost, format!("connection lost: {}", io_error_text(error)))
 }
 
-fn file_error(error: &io::Error) -> Error {
-    Error::new(Exit::Io, format!("cannot read the file: {}", io_error_text(error)))
+fn file_error(error: &io::Error) -> Failure {
+    Failure::new(FailureKind::ReadWrite, format!("cannot read the file: {}", io_error_text(error)))
 }

@@ -25,8 +25,7 @@ use super::bind_address::BindAddress;
 use super::bound::{BoundSockets, SocketKind};
 use super::connect::is_exhausted;
 use super::listen::Address;
-use crate::error::{Error, Result, io_error_text};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result, io_error_text};
 
 /// Size of a receive buffer; the kernel limits it to `net.core.rmem_max`.
 const RECEIVE_BUFFER_SIZE: usize = 4 << 20;
@@ -44,8 +43,8 @@ const TIMESTAMPING_FLAGS: TimestampingFlag = TimestampingFlag::SOF_TIMESTAMPING_
 const DATAGRAM: SocketKind =
     SocketKind { create: server_socket, after_bind: |_| Ok(()), bind_unix: |path, _| Err(unix_unsupported(path)) };
 
-fn unix_unsupported(path: &Path) -> Error {
-    Error::new(Exit::Usage, format!("cannot receive datagrams on unix:{}", path.display()))
+fn unix_unsupported(path: &Path) -> Failure {
+    Failure::new(FailureKind::InvalidValue, format!("cannot receive datagrams on unix:{}", path.display()))
         .expected("a UDP address: PORT, HOST:PORT or *:PORT")
 }
 
@@ -138,32 +137,20 @@ impl SocketOptions {
     }
 
     /// Describes why a socket could not be connected, and what to do.
-    pub(super) fn connect_error(&self, peer: SocketAddr, error: io::Error) -> Error {
+    pub(super) fn connect_error(&self, peer: SocketAddr, error: io::Error) -> Failure {
         let message = format!("cannot send to {peer}: {}", io_error_text(&error));
         let other_family = self.source.is_some_and(|source| source.is_ipv4() != peer.is_ipv4());
-        match error.kind() {
-            _ if other_family => {
-                Error::new(Exit::Usage, format!("the source address and {peer} have different families"))
-                    .expected("two IPv4 or two IPv6 addresses")
-                    .remedy("choose the family of the target with -4 or -6")
-            }
-            io::ErrorKind::AddrNotAvailable => Error::new(Exit::OsError, message)
-                .expected("an address of this machine for --source")
-                .remedy("leave out --source to let the system choose"),
-            io::ErrorKind::PermissionDenied => Error::new(Exit::Permission, message)
-                .expected("a unicast address")
-                .remedy("use the address of one host, and check the firewall of this machine"),
+        let (kind, expected) = match error.kind() {
+            _ if other_family => (FailureKind::SourceFamily, "a source address of the target's family"),
+            io::ErrorKind::AddrNotAvailable => (FailureKind::SourceNotLocal, "a source address of this machine"),
+            io::ErrorKind::PermissionDenied => (FailureKind::BroadcastDenied, "a unicast address"),
             io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
-                Error::new(Exit::Unavailable, message)
-                    .expected("a route to the target")
-                    .remedy("check the address, or try the other family with -4 or -6")
+                (FailureKind::Unreachable, "a route to the target")
             }
-            _ if is_exhausted(&error) => Error::new(Exit::OsError, message)
-                .expected("a free file descriptor")
-                .remedy("raise the limit with ulimit -n, or use fewer targets"),
-            _ => Error::new(Exit::OsError, message),
-        }
-        .with_source(error)
+            _ if is_exhausted(&error) => (FailureKind::ResourcesExhausted, "a free file descriptor"),
+            _ => return Failure::new(FailureKind::System, message).with_source(error),
+        };
+        Failure::new(kind, message).expected(expected).with_source(error)
     }
 }
 
@@ -178,7 +165,7 @@ pub(super) fn enable_timestamps(socket: &Socket) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{DatagramSockets, SocketOptions};
-    use crate::exit::Exit;
+    use crate::failure::FailureKind;
     use crate::net::bind_address::BindAddress;
     use std::net::{Ipv4Addr, SocketAddr};
 
@@ -202,31 +189,30 @@ mod tests {
             let first = DatagramSockets::bind(&[BindAddress::Host(LOCAL.into(), 0)], threads).expect("a free port");
             let bind = BindAddress::Host(LOCAL.into(), first.socket_addresses()[0].port());
             let error = DatagramSockets::bind(&[bind], threads).expect_err("taken");
-            assert_eq!(error.exit(), Exit::OsError);
-            assert!(error.advice().is_some_and(|advice| advice.contains("another port")));
+            assert_eq!(error.kind(), FailureKind::AddressInUse);
         }
     }
 
     #[test]
-    fn a_foreign_address_and_a_unix_path_are_rejected_with_their_codes() {
+    fn a_foreign_address_and_a_unix_path_are_rejected() {
         let bind =
-            |host: &str| DatagramSockets::bind(&[BindAddress::Host(host.into(), 0)], 1).expect_err("refused").exit();
-        assert_eq!(bind("192.0.2.1"), Exit::OsError);
+            |host: &str| DatagramSockets::bind(&[BindAddress::Host(host.into(), 0)], 1).expect_err("refused").kind();
+        assert_eq!(bind("192.0.2.1"), FailureKind::AddressNotLocal);
         let unix = DatagramSockets::bind(&[BindAddress::Unix("/tmp/s".into())], 1).expect_err("no UDP");
-        assert_eq!(unix.exit(), Exit::Usage);
+        assert_eq!(unix.kind(), FailureKind::InvalidValue);
     }
 
     #[test]
-    fn a_foreign_source_or_one_of_the_other_family_is_rejected_with_its_code() {
-        let exit = |peer: SocketAddr, source: &str| {
+    fn a_foreign_source_or_one_of_the_other_family_is_rejected() {
+        let kind = |peer: SocketAddr, source: &str| {
             let options = SocketOptions { source: source.parse().ok(), ..SocketOptions::default() };
             let error = options.connect(peer).expect_err("refused");
-            options.connect_error(peer, error).exit()
+            options.connect_error(peer, error).kind()
         };
         let peer = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9);
-        assert_eq!(exit(peer, "192.0.2.1"), Exit::OsError);
-        assert_eq!(exit(peer, "::1"), Exit::Usage);
-        assert_eq!(exit(SocketAddr::new(Ipv4Addr::BROADCAST.into(), 9), "0.0.0.0"), Exit::Permission);
+        assert_eq!(kind(peer, "192.0.2.1"), FailureKind::SourceNotLocal);
+        assert_eq!(kind(peer, "::1"), FailureKind::SourceFamily);
+        assert_eq!(kind(SocketAddr::new(Ipv4Addr::BROADCAST.into(), 9), "0.0.0.0"), FailureKind::BroadcastDenied);
     }
 
     #[test]

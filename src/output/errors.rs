@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Palette, Style, escaped, write_stderr};
-use crate::error::{Error, io_error_text, is_catching_panics};
-use crate::exit::Exit;
+use crate::error::{Error, is_catching_panics};
+use crate::failure::io_error_text;
 
 /// Prints a failure on stderr.
 pub(super) fn print_error(error: &Error, style: Style) {
@@ -68,9 +68,9 @@ pub(super) fn json_line(error: &Error) -> serde_json::Result<Vec<u8>> {
 }
 
 /// Installs the panic hook: a panic on any thread is reported as a bug and ends the process with
-/// [`Exit::Bug`], unless [`catch_panic`](crate::error::catch_panic) handles it.
+/// `exit_code`, unless [`catch_panic`](crate::error::catch_panic) handles it.
 #[expect(clippy::exit, reason = "a bug on a worker thread must not leave the process running without that thread")]
-pub(crate) fn install_panic_hook() {
+pub(crate) fn install_panic_hook(exit_code: u8) {
     let mut hooks = color_eyre::config::HookBuilder::default()
         .panic_section(format!(
             "This is a bug in netlab {}. Please report it with the lines above and the command you typed.",
@@ -86,7 +86,7 @@ pub(crate) fn install_panic_hook() {
     std::panic::set_hook(Box::new(move |info| {
         write_stderr(&format!("{}\n", panic.panic_report(info)));
         if !is_catching_panics() {
-            std::process::exit(i32::from(Exit::Bug.code()));
+            std::process::exit(i32::from(exit_code));
         }
     }));
 }

@@ -31,8 +31,8 @@ pub(crate) use svg_chart::{Chart, svg};
 pub(crate) use text_plot::{Marker, histogram, spark_line};
 pub(crate) use trace::{Trace, TraceKind};
 
-use crate::error::{Error, Result, io_error_text};
-use crate::exit::Exit;
+use crate::error::Error;
+use crate::failure::{Failure, FailureKind, Result, io_error_text};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -194,7 +194,8 @@ impl Output {
             }
             Err(error) => {
                 let reason = io_error_text(&error);
-                Err(Error::new(Exit::Io, format!("cannot write to standard output: {reason}")).with_source(error))
+                Err(Failure::new(FailureKind::ReadWrite, format!("cannot write to standard output: {reason}"))
+                    .with_source(error))
             }
         }
     }
@@ -215,7 +216,7 @@ impl Output {
     /// Prints the failure that ends `command`; with `--json` the last line is a summary even then.
     pub(crate) fn report_fatal(&mut self, error: &Error, command: Option<&str>) {
         self.report_error(error);
-        self.write_failure_summary(error.exit(), command);
+        self.write_failure_summary(error, command);
     }
 
     fn write_error_event(&mut self, error: &Error) {
@@ -225,19 +226,17 @@ impl Output {
         }
     }
 
-    fn write_failure_summary(&mut self, exit: Exit, command: Option<&str>) {
+    fn write_failure_summary(&mut self, error: &Error, command: Option<&str>) {
         if self.style.format == Format::Json && !self.stdout.summary_written.load(Ordering::Relaxed) {
-            let _ = self.emit_summary(&FailureSummary { command, exit: exit.code() });
+            let _ = self.emit_summary(&FailureSummary { command, exit: error.exit().code() });
         }
     }
 
     /// Prints a usage error in the words of the argument parser, and with `--json` as an `error` event.
-    pub(crate) fn report_usage_error(&mut self, colored: &str, plain: &str, command: Option<&str>) {
+    pub(crate) fn report_usage_error(&mut self, error: &Error, (colored, plain): (&str, &str), command: Option<&str>) {
         write_stderr(if Palette::stderr(self.style).is_colored() { colored } else { plain });
-        let first_line = plain.lines().next().unwrap_or_default();
-        let error = Error::new(Exit::Usage, first_line.strip_prefix("error: ").unwrap_or(first_line));
-        self.write_error_event(&error);
-        self.write_failure_summary(Exit::Usage, command);
+        self.write_error_event(error);
+        self.write_failure_summary(error, command);
     }
 }
 
@@ -247,7 +246,7 @@ fn format_event(event: &impl Event, format: Format, line: &mut Vec<u8>) -> Resul
         Format::Text => write!(line, "{event}"),
         Format::Json => serde_json::to_writer(&mut *line, event).map_err(io::Error::from),
     };
-    result.map_err(|error| Error::new(Exit::Bug, "cannot format an event").with_source(error))?;
+    result.map_err(|error| Failure::new(FailureKind::Bug, "cannot format an event").with_source(error))?;
     line.push(b'\n');
     Ok(())
 }

@@ -9,8 +9,7 @@ use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, SyncSender, TryRecv
 use std::time::Duration;
 
 use super::{Event, Output, format_event};
-use crate::error::{Error, Result};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result};
 
 /// Maximum events in the queue.
 const QUEUE_LIMIT: usize = 8192;
@@ -58,7 +57,7 @@ impl<E: Event + Send + 'static> Recorder<E> {
         std::thread::Builder::new()
             .name("writer".into())
             .spawn(run)
-            .map_err(|error| Error::new(Exit::OsError, "cannot start the writer thread").with_source(error))?;
+            .map_err(|error| Failure::new(FailureKind::System, "cannot start the writer thread").with_source(error))?;
         Ok((Self { queue, dropped: Arc::clone(&dropped) }, Writer { done, output, dropped, batches }))
     }
 
@@ -84,7 +83,7 @@ impl Writer {
                     if now == written {
                         let message = "standard output is not being read; the remaining output was discarded";
                         self.output.close();
-                        break (self.output, Err(Error::new(Exit::Io, message)));
+                        break (self.output, Err(Failure::new(FailureKind::ReadWrite, message)));
                     }
                     written = now;
                 }
@@ -140,11 +139,11 @@ fn run_writer<E: Event>(
 
 fn flush(output: &mut Output, batch: &[u8], lines: u64, dropped: &AtomicU64) -> Result<()> {
     let written = output.write_bytes(batch);
-    if let Err(error) = &written
+    if let Err(failure) = &written
         && dropped.fetch_add(lines, Ordering::Relaxed) == 0
     {
         // Reported once, at the first loss; the summary has the number of lost lines.
-        output.report_error(error);
+        output.report_error(&failure.without_source().into());
     }
     written
 }

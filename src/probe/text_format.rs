@@ -11,8 +11,7 @@
 
 use std::io::Write as _;
 
-use crate::error::{Error, Result};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result};
 
 /// Largest UDP payload over IPv4: 65 535 bytes minus 20 of the IP header and 8 of the UDP header.
 pub(crate) const MAX_UDP_PAYLOAD: usize = 65_507;
@@ -22,7 +21,7 @@ pub(crate) fn check_size(size: usize) -> Result<usize> {
     if size <= MAX_UDP_PAYLOAD {
         return Ok(size);
     }
-    Err(Error::new(Exit::Usage, format!("size {size} is too large for a UDP datagram"))
+    Err(Failure::new(FailureKind::InvalidValue, format!("size {size} is too large for a UDP datagram"))
         .expected(format!("at most {MAX_UDP_PAYLOAD} bytes")))
 }
 

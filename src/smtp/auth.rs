@@ -14,8 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::scram::ScramClient;
-use crate::error::Error;
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind};
 use crate::mac::Secret;
 
 /// SASL mechanism.
@@ -32,12 +31,12 @@ pub(crate) enum Mechanism {
 }
 
 impl std::str::FromStr for Mechanism {
-    type Err = Error;
+    type Err = Failure;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, Failure> {
         let all = [Self::ScramSha256, Self::Plain, Self::Login, Self::Xoauth2];
         all.into_iter().find(|mechanism| mechanism.name().eq_ignore_ascii_case(text)).ok_or_else(|| {
-            Error::new(Exit::Usage, format!("unknown AUTH mechanism '{text}'"))
+            Failure::new(FailureKind::InvalidValue, format!("unknown AUTH mechanism '{text}'"))
                 .expected("SCRAM-SHA-256, PLAIN, LOGIN or XOAUTH2")
         })
     }

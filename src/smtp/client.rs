@@ -26,8 +26,7 @@ use super::auth::{Mechanism, SaslClient};
 use super::extensions::Extensions;
 use super::reply::Reply;
 use super::stage::Stage;
-use crate::error::Error;
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind};
 use crate::mac::Secret;
 use crate::time::Moment;
 use config::ClientActions;
@@ -35,7 +34,7 @@ use errors::{outcome_unknown, protocol_error, rejection};
 
 pub(crate) use config::{
     ClientConfig, ClientEvent, Credentials, DeliveryOutcome, Envelope, RecipientStatus, RequestedExtensions, Security,
-    SessionResult, StageTiming, exit_for_recipients,
+    SessionResult, StageTiming,
 };
 pub(crate) use errors::first_rejection;
 
@@ -60,7 +59,7 @@ pub(crate) struct ClientSession {
     /// Sent lines with secrets, which are redacted in everything shown.
     sent_secrets: Vec<Secret>,
     recipients: Vec<RecipientStatus>,
-    failure: Option<Error>,
+    failure: Option<Failure>,
     failed_stage: Option<Stage>,
     /// Rejection of MAIL, kept while the replies to pipelined RCPT commands are outstanding.
     mail_rejection: Option<Reply>,
@@ -169,7 +168,7 @@ impl ClientSession {
     }
 
     /// Ends the session with an error: with QUIT if the server still follows the protocol, else with a reset.
-    fn fail(&mut self, error: Error, with_quit: bool, now: Moment, actions: &mut ClientActions) {
+    fn fail(&mut self, error: Failure, with_quit: bool, now: Moment, actions: &mut ClientActions) {
         // A failure at QUIT changes no outcome (RFC 5321 §4.1.1.10).
         if self.stage == Stage::Quit {
             self.finish(now, actions);
@@ -183,7 +182,7 @@ impl ClientSession {
     fn fail_with_reply(
         &mut self,
         reply: &Reply,
-        error: Error,
+        error: Failure,
         with_quit: bool,
         now: Moment,
         actions: &mut ClientActions,
@@ -203,7 +202,7 @@ impl ClientSession {
 
     /// Records the failure, its stage and the outcomes that follow. A server may close right after rejecting MAIL;
     /// then the rejection is reported, not the close.
-    fn record_failure(&mut self, error: Error, reply: Option<&Reply>) {
+    fn record_failure(&mut self, error: Failure, reply: Option<&Reply>) {
         let (error, reply) = match self.mail_rejection.take() {
             Some(first) => {
                 // The replies to pipelined RCPT commands do not count.
@@ -225,20 +224,20 @@ impl ClientSession {
     }
 
     /// Turns an error between the final dot and its reply into an unknown outcome.
-    fn adjust_for_final_dot(&self, error: Error) -> Error {
+    fn adjust_for_final_dot(&self, error: Failure) -> Failure {
         if self.is_final_dot_sent && !self.is_transaction_finished { outcome_unknown(&error) } else { error }
     }
 
     /// Sets the outcome of recipients without one, and of those accepted before the message was not.
-    fn set_undecided_outcomes(&mut self, error: &Error, reply: Option<&Reply>) {
+    fn set_undecided_outcomes(&mut self, error: &Failure, reply: Option<&Reply>) {
         // The transaction was decided by the reply to its final dot.
         if self.is_transaction_finished {
             return;
         }
-        let outcome = match error.exit() {
-            Exit::OutcomeUnknown => Some(DeliveryOutcome::Unknown),
-            Exit::TemporaryFailure => Some(DeliveryOutcome::Deferred),
-            Exit::Unavailable | Exit::Permission if reply.is_some() => Some(DeliveryOutcome::Refused),
+        let outcome = match error.kind() {
+            FailureKind::OutcomeUnknown => Some(DeliveryOutcome::Unknown),
+            kind if kind.is_temporary() => Some(DeliveryOutcome::Deferred),
+            kind if kind.is_rejection() && reply.is_some() => Some(DeliveryOutcome::Refused),
             // The client stopped, so no outcome is decided.
             _ => None,
         };
@@ -267,11 +266,7 @@ impl ClientSession {
         actions.emit(ClientEvent::ReplyReceived(reply.clone()));
         // 421 ends the session at any stage (RFC 5321 §3.8).
         if reply.code == 421 && self.stage != Stage::Quit {
-            let error = if self.stage == Stage::Dot {
-                rejection(self.stage, reply)
-            } else {
-                rejection(self.stage, reply).remedy("the server is closing the connection; try again later")
-            };
+            let error = rejection(self.stage, reply);
             self.record_reply(reply);
             return self.fail_with_reply(reply, error, false, now, actions);
         }
@@ -329,10 +324,11 @@ impl ClientSession {
                 self.send_command("STARTTLS", now, actions);
             }
             (true, false) => {
-                let error =
-                    Error::new(Exit::Unavailable, "the server does not offer STARTTLS; nothing was sent unencrypted")
-                        .expected("STARTTLS in the reply to EHLO")
-                        .remedy("use --tls with port 465, or --plain to send without encryption");
+                let error = Failure::new(
+                    FailureKind::StarttlsNotOffered,
+                    "the server does not offer STARTTLS; nothing was sent unencrypted",
+                )
+                .expected("STARTTLS in the reply to EHLO");
                 self.fail(error, true, now, actions);
             }
             (false, _) if self.stops_after(Stage::Ehlo) || self.stops_after(Stage::Tls) => self.send_quit(now, actions),
@@ -352,7 +348,7 @@ impl ClientSession {
     }
 
     /// Handles the end of the connection.
-    fn on_connection_lost(&mut self, error: Error, now: Moment, actions: &mut ClientActions) {
+    fn on_connection_lost(&mut self, error: Failure, now: Moment, actions: &mut ClientActions) {
         if self.is_finished {
             return;
         }
@@ -372,12 +368,12 @@ impl ClientSession {
     }
 
     /// Stops the session because of a signal or the deadline; known outcomes stay.
-    pub(crate) fn abort(&mut self, error: Error, now: Moment, actions: &mut ClientActions) {
+    pub(crate) fn abort(&mut self, error: Failure, now: Moment, actions: &mut ClientActions) {
         self.on_connection_lost(error, now, actions);
     }
 
     /// Result of a session whose connection was never established.
-    pub(crate) fn connect_failed(mut self, stage: Stage, error: Error) -> SessionResult {
+    pub(crate) fn connect_failed(mut self, stage: Stage, error: Failure) -> SessionResult {
         (self.stage, self.failure) = (stage, Some(error));
         self.into_result()
     }

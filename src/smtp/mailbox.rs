@@ -6,8 +6,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use crate::error::{Error, Result};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result};
 
 /// RFC 5321 §4.5.3.1.1.
 const MAX_LOCAL_PART_LENGTH: usize = 64;
@@ -53,12 +52,12 @@ impl Mailbox {
 }
 
 impl FromStr for Mailbox {
-    type Err = Error;
+    type Err = Failure;
 
     fn from_str(text: &str) -> Result<Self> {
         let wrong = |why: &str| {
             let what = format!("'{}' is not a mail address: {why}", text.escape_debug());
-            Error::new(Exit::InvalidInput, what).expected("name@example.org")
+            Failure::new(FailureKind::InvalidMessage, what).expected("name@example.org")
         };
         if text.chars().any(char::is_control) {
             return Err(wrong("it contains control characters"));
@@ -68,7 +67,7 @@ impl FromStr for Mailbox {
             return Err(wrong("too long"));
         }
         if !is_local_part(local) && local.contains(',') {
-            return Err(wrong("more than one address").remedy("repeat the flag for each address"));
+            return Err(wrong("more than one address; expected one"));
         }
         if !is_local_part(local) {
             return Err(wrong("invalid local part"));

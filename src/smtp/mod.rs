@@ -22,7 +22,6 @@ mod dsn;
 pub(crate) mod explain;
 mod extensions;
 mod mailbox;
-mod provider;
 mod reply;
 mod scram;
 pub(crate) mod server;
@@ -31,7 +30,7 @@ mod stage;
 pub(crate) use auth::Mechanism;
 pub(crate) use client::{
     ClientConfig, ClientEvent, ClientSession, Credentials, DeliveryOutcome, Envelope, RecipientStatus,
-    RequestedExtensions, Security, SessionResult, StageTiming, exit_for_recipients, first_rejection,
+    RequestedExtensions, Security, SessionResult, StageTiming, first_rejection,
 };
 pub(crate) use dot_stuffing::{canonical_size, canonicalize, count_bare_line_ends};
 pub(crate) use dsn::{MAX_ENVID_LENGTH, is_valid_notify};

@@ -49,7 +49,8 @@ impl DemoRunner {
 
     /// Writes a file to the scratch directory, where every command runs.
     pub(super) fn write_file(&self, name: &str, content: &[u8]) -> Result<()> {
-        self.scratch.write_file(name, content).map(|_| ())
+        self.scratch.write_file(name, content)?;
+        Ok(())
     }
 
     /// Reads a file of the scratch directory; a missing file is empty.
@@ -132,7 +133,7 @@ impl DemoRunner {
     }
 
     fn show(&mut self, step: &Step) -> Result<()> {
-        self.output.emit(&step.clone())
+        Ok(self.output.emit(step)?)
     }
 
     /// Waits for a child to end; kills it after the time limit, which counts as a failure.
@@ -140,7 +141,7 @@ impl DemoRunner {
         if !self.wait_until(|| !child.is_running())? {
             child.kill();
         }
-        child.wait()
+        Ok(child.wait()?)
     }
 
     fn spawn(&self, arguments: &[&str]) -> Result<Child> {
@@ -148,7 +149,7 @@ impl DemoRunner {
             .map_err(|error| Error::new(Exit::OsError, "cannot find the path of this program").with_source(error))?;
         let mut command = Command::new(program);
         command.args(arguments).current_dir(self.scratch.path());
-        Child::start(command)
+        Ok(Child::start(command)?)
     }
 
     /// Waits until the condition holds; returns `false` after the time limit. A signal ends the demo.
@@ -160,7 +161,7 @@ impl DemoRunner {
                 return Ok(false);
             }
             if let WakeReason::Signal(signal) = self.signals.wait(Some(now + POLL_INTERVAL)) {
-                return Err(signal.error());
+                return Err(signal.failure().into());
             }
         }
         Ok(true)

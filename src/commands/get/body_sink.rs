@@ -30,7 +30,7 @@ pub(super) enum Destination {
 impl Destination {
     /// Creates the part file, before anything is fetched.
     pub(super) fn file(path: &Path, overwrite: bool) -> Result<Self> {
-        PartFile::create(path, if overwrite { Overwrite::Yes } else { Overwrite::No }).map(Self::File)
+        Ok(Self::File(PartFile::create(path, if overwrite { Overwrite::Yes } else { Overwrite::No })?))
     }
 }
 
@@ -68,7 +68,7 @@ impl<'o> BodySink<'o> {
             progress.clear();
         }
         match self.destination {
-            Destination::File(part) if self.wanted => part.finish().map(|()| true),
+            Destination::File(part) if self.wanted => Ok(part.finish().map(|()| true)?),
             _ => Ok(false),
         }
     }
@@ -93,14 +93,14 @@ impl<'o> BodySink<'o> {
 
     fn write_head(&mut self, head: &ResponseHead) -> Result<()> {
         if !io::stdout().is_terminal() {
-            return self.output.write_bytes(&head.raw);
+            return Ok(self.output.write_bytes(&head.raw)?);
         }
         let mut text = String::new();
         for line in head.raw.split_inclusive(|byte| *byte == b'\n') {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{}", Escaped(line.trim_ascii_end()));
         }
-        self.output.write_bytes(text.as_bytes())
+        Ok(self.output.write_bytes(text.as_bytes())?)
     }
 
     /// Shows a progress bar, unless the body is written to the terminal or counted.

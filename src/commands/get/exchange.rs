@@ -162,8 +162,8 @@ impl StreamProtocol for ClientExchange<'_> {
             CloseReason::Finished => self.decoder.ended(self.unconsumed, true).map_err(|error| to_error(&error)),
             CloseReason::Truncated => self.decoder.ended(self.unconsumed, false).map_err(|error| to_error(&error)),
             CloseReason::Broken(broken) => {
-                let exit = if self.head.is_some() { Exit::Incomplete } else { broken.exit() };
-                Err(broken.with_exit(exit))
+                let error = Error::from(broken.without_source());
+                Err(if self.head.is_some() { error.with_exit(Exit::Incomplete) } else { error })
             }
         };
         self.finish(result, now);
@@ -188,8 +188,9 @@ fn to_error(error: &ResponseError) -> Error {
 #[cfg(test)]
 mod tests {
     use super::{ClientExchange, ResponseSink};
-    use crate::error::{Error, Result};
+    use crate::error::Result;
     use crate::exit::Exit;
+    use crate::failure::{Failure, FailureKind};
     use crate::http::{RequestHead, ResponseHead};
     use crate::protocol::{Actions, CloseReason, StreamProtocol as _};
     use crate::time::Moment;
@@ -235,7 +236,7 @@ mod tests {
 
     #[test]
     fn each_way_to_end_has_its_exit_code() {
-        let reset = || Some(CloseReason::Broken(Error::new(Exit::TemporaryFailure, "reset")));
+        let reset = || Some(CloseReason::Broken(Failure::new(FailureKind::ConnectionLost, "reset")));
         for (bytes, end, exit) in [
             (&b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab"[..], Some(CloseReason::Finished), Exit::Success),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na", Some(CloseReason::Finished), Exit::Incomplete),

@@ -10,6 +10,7 @@ use super::request::{RequestTemplate, Target};
 use crate::commands::report::plural;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind};
 use crate::http::{RequestHead, ResponseHead};
 use crate::net::tls::{ClientTls, TlsOptions};
 use crate::net::{self, Connection, ConnectionTimeouts, Signals};
@@ -175,7 +176,7 @@ impl Fetcher {
     }
 
     fn tls_connection(&mut self, host: &str, sink: &mut BodySink<'_>) -> Result<net::tls::TlsConnection> {
-        self.client_tls(sink)?.connection(host)
+        Ok(self.client_tls(sink)?.connection(host)?)
     }
 
     /// Returns the TLS client; loads the trust store on first use.
@@ -203,17 +204,19 @@ impl Fetcher {
         shown.write(&mut bytes);
         self.trace.write_lines(TraceKind::Sent, &bytes);
         if let Some(body) = body {
-            self.trace.info(&format!("sent body: {} bytes", body.len()));
+            self.trace.info(&format!("sent body: {} {}", body.len(), plural(body.len() as u64, "byte", "bytes")));
         }
     }
 }
 
-/// Adds the advice to raise `--connect-timeout` to a connect timeout error.
-fn with_connect_timeout_advice(error: Error) -> Error {
-    if error.exit() != Exit::TemporaryFailure {
-        return error;
+/// Adds the advice to raise `--connect-timeout` to a failure to connect.
+fn with_connect_timeout_advice(failure: Failure) -> Error {
+    match failure.kind() {
+        FailureKind::ConnectTimedOut => {
+            Error::from(failure).remedy("check the address and the firewall, or raise --connect-timeout")
+        }
+        _ => failure.into(),
     }
-    error.remedy("check the address and the firewall, or raise --connect-timeout")
 }
 
 /// Returns the value of a field for the trace, with credentials hidden, including those in a Location.

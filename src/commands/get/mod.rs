@@ -226,7 +226,7 @@ impl FetchRun<'_> {
     fn wait_until_due(&self, slot: Moment, signals: &mut Signals) -> Option<Exit> {
         let until = self.deadline.map_or(slot, |deadline| deadline.min(slot));
         match signals.wait(Some(until)) {
-            net::WakeReason::Signal(signal) => Some(signal.exit()),
+            net::WakeReason::Signal(signal) => Some(signal.into()),
             net::WakeReason::Waker | net::WakeReason::Timeout => None,
         }
     }

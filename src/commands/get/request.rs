@@ -12,8 +12,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use url::{Host, Url};
 
-use crate::error::{Error, Result, io_error_text};
+use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::failure::io_error_text;
 use crate::http::{RequestHead, is_field_value, is_token};
 use crate::mac::Secret;
 

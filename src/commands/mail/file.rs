@@ -13,8 +13,9 @@ use mail_builder::headers::content_type::ContentType;
 use mail_builder::mime::MimePart;
 
 use super::message::{MAX_LINE_LENGTH, file_name};
-use crate::error::{Error, Result, io_error_text};
+use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::failure::io_error_text;
 use crate::smtp::{canonicalize, count_bare_line_ends};
 
 /// Maximum length of a base64 line (RFC 2045 §6.8).

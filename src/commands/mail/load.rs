@@ -11,15 +11,16 @@ use clap::Args;
 
 use super::counters::LoadCounters;
 use super::events::LoadSummary;
+use super::outcome::{self, session_exit};
 use super::session::{ProgressEvent, SessionRunner};
-use super::session_exit;
 use crate::commands::args::parse_arg;
 use crate::commands::fail_if::{FailIf, check_all};
 use crate::commands::report::plural;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind};
 use crate::net::tls::ClientTls;
-use crate::net::{self, Signal, Signals, WakeReason, Waker};
+use crate::net::{self, Signals, WakeReason, Waker};
 use crate::output::{Output, StatusLine};
 use crate::smtp::{self, ClientConfig, ClientEvent, Stage};
 use crate::time::Moment;
@@ -94,13 +95,12 @@ impl LoadArgs {
     }
 
     /// Rejects load on targets beyond loopback.
-    pub(super) fn check_load_allowed(&self, peers: &[SocketAddr]) -> Result<()> {
+    pub(super) fn check_load_allowed(&self, peers: &[SocketAddr]) -> Result<(), Failure> {
         let is_load = self.mails() != Some(1);
         let external = peers.iter().find(|peer| !peer.ip().to_canonical().is_loopback());
         let Some(peer) = external.filter(|_| is_load && !self.i_own_this_target) else { return Ok(()) };
-        Err(Error::new(Exit::Usage, format!("more than one message is not allowed to {}", peer.ip()))
-            .expected("a server on loopback, or one message")
-            .remedy("if the target is yours, add --i-own-this-target"))
+        let message = format!("more than one message is not allowed to {}", peer.ip());
+        Err(Failure::new(FailureKind::LoadNotAllowed, message).expected("a server on loopback, or one message"))
     }
 
     /// Sends all mails and reports the totals.
@@ -134,7 +134,7 @@ impl LoadArgs {
             }
             while shared.threads_ended.load(Ordering::Acquire) < workers.len() {
                 if let WakeReason::Signal(signal) = signals.wait(Some(net::now() + POLL_INTERVAL)) {
-                    interruption = Some(signal.error());
+                    interruption = Some(signal.failure().into());
                     break;
                 }
                 let completed = shared.completed.load(Ordering::Relaxed);
@@ -147,10 +147,11 @@ impl LoadArgs {
         })?;
         status.clear();
         let elapsed = net::now() - started;
-        let interruption = interruption.or_else(|| signals.take().map(Signal::error)).or_else(|| {
-            let is_late = session.deadline().is_some_and(|deadline| deadline <= net::now());
-            is_late.then(|| Error::new(Exit::TemporaryFailure, "the deadline has passed"))
-        });
+        let interruption =
+            interruption.or_else(|| signals.take().map(|signal| signal.failure().into())).or_else(|| {
+                let is_late = session.deadline().is_some_and(|deadline| deadline <= net::now());
+                is_late.then(|| Failure::new(FailureKind::DeadlinePassed, "the deadline has passed").into())
+            });
         let exit = Self::report_outcome(&counters, interruption, output);
         let bytes = config.envelope.as_ref().map_or(0, |envelope| smtp::canonical_size(&envelope.message));
         let summary = LoadSummary::new(server, elapsed, bytes, threads, &counters);
@@ -278,10 +279,13 @@ impl LoadWorker<'_> {
                     stage(Stage::Connect, connect);
                 }
                 ProgressEvent::Client(ClientEvent::StageFinished(timing)) => stage(timing.stage, timing.took),
-                ProgressEvent::Client(ClientEvent::TransactionFinished { exit, error }) => {
-                    *counters.exits.entry(*exit).or_default() += 1;
-                    if let (None, Some(error)) = (&counters.first_failure, error) {
-                        counters.first_failure = Some(error.with_exit(error.exit()));
+                ProgressEvent::Client(ClientEvent::TransactionFinished { failure, recipients }) => {
+                    *counters.exits.entry(session_exit(failure.as_ref(), recipients)).or_default() += 1;
+                    if counters.first_failure.is_none() {
+                        let first = failure.as_ref().map(Failure::without_source);
+                        counters.first_failure = first
+                            .or_else(|| smtp::first_rejection(recipients))
+                            .map(|failure| outcome::error_for(failure, None, self.session.mail.transport.host()));
                     }
                     counters.total.push(std::mem::take(&mut total));
                     completed += 1;
@@ -300,12 +304,14 @@ impl LoadWorker<'_> {
         };
         *consecutive_failures =
             if completed > 0 || result.stage >= Stage::Mail { 0 } else { *consecutive_failures + 1 };
-        let exit = session_exit(&result);
+        let exit = session_exit(result.failure.as_ref(), &result.recipients);
         // A mail interrupted by this client is not counted, unless it may have been accepted.
         let is_counted = result.is_transaction_finished || (connection.is_interrupted && exit != Exit::OutcomeUnknown);
         match result.failure.or_else(|| smtp::first_rejection(&result.recipients)) {
             _ if is_counted => {}
-            Some(error) => counters.record_failure(exit, error),
+            Some(failure) => {
+                counters.record_failure(exit, outcome::error_for(failure, None, self.session.mail.transport.host()));
+            }
             None => *counters.exits.entry(exit).or_default() += 1,
         }
         counters.has_given_up |= *consecutive_failures >= MAX_CONSECUTIVE_FAILURES;

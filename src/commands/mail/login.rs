@@ -12,8 +12,9 @@ use clap::Args;
 
 use crate::commands::args::{parse_arg, read_private};
 use crate::disk;
-use crate::error::{Error, Result, io_error_text};
+use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::failure::io_error_text;
 use crate::host::{Child, Hook};
 use crate::mac::Secret;
 use crate::output::Output;

@@ -16,6 +16,8 @@ mod login;
 mod message;
 mod message_args;
 mod observer;
+mod outcome;
+mod provider;
 mod raw;
 mod retry;
 mod session;
@@ -149,10 +151,10 @@ impl Mail {
             );
         }
         let policy = retry::RetryPolicy { max_retries: self.retry, wait: self.retry_wait };
-        let (result, mut connection, exit) =
+        let (mut result, mut connection, exit) =
             retry::send_with_retries(&session, &config, policy, tls.as_ref(), &mut output, &mut signals)?;
-        if let Some(error) = &result.failure {
-            output.report_error(error);
+        if let Some(failure) = result.failure.take() {
+            output.report_error(&outcome::error_for(failure, result.mechanism, self.transport.host()));
         }
         let write_error = connection.write_error.take();
         let summary = self.summary(result, connection, id, bytes);
@@ -167,7 +169,6 @@ impl Mail {
 
     fn client_config(&self, credentials: Option<Credentials>, envelope: Option<Envelope>) -> ClientConfig {
         ClientConfig {
-            server_name: self.transport.host().to_owned(),
             // The default depends on the local address of the connection.
             helo_name: self.helo.clone().unwrap_or_default(),
             security: self.transport.security(),
@@ -246,11 +247,6 @@ impl Mail {
         };
         let line = |recipient: &RecipientResult| format!("{}\n", Escaped(recipient.text_line().as_bytes()));
         let lines: String = recipients.iter().filter(is_rejected).map(line).collect();
-        disk::replace(file, lines.as_bytes())
+        Ok(disk::replace(file, lines.as_bytes())?)
     }
-}
-
-/// Exit code of a session.
-fn session_exit(result: &SessionResult) -> Exit {
-    result.failure.as_ref().map_or_else(|| smtp::exit_for_recipients(&result.recipients), Error::exit)
 }

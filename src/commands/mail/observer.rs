@@ -63,7 +63,7 @@ impl<'a> Observer<'a> {
     fn emit_stage(&mut self, timing: StageTiming) {
         if self.events_wanted {
             let written = self.output.emit(&MailEvent::Stage(timing));
-            self.write_error = self.write_error.take().or(written.err());
+            self.write_error = self.write_error.take().or(written.err().map(Error::from));
         }
     }
 

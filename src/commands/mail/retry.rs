@@ -7,14 +7,14 @@
 use std::time::Duration;
 
 use super::events::{MailEvent, Retry};
+use super::outcome::{exit_for_recipients, session_exit};
 use super::session::{ConnectionInfo, SessionRunner};
-use super::session_exit;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::tls::ClientTls;
 use crate::net::{self, Signals, WakeReason};
 use crate::output::Output;
-use crate::smtp::{self, ClientConfig, DeliveryOutcome, Mailbox, RecipientStatus, SessionResult};
+use crate::smtp::{ClientConfig, DeliveryOutcome, Mailbox, RecipientStatus, SessionResult};
 
 /// Number of retries and the time between them.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,7 @@ pub(super) fn send_with_retries(
     signals: &mut Signals,
 ) -> Result<(SessionResult, ConnectionInfo, Exit)> {
     let (mut result, mut connection) = session.run(config.clone(), tls, output, signals)?;
-    let mut exit = session_exit(&result);
+    let mut exit = session_exit(result.failure.as_ref(), &result.recipients);
     for attempt in 2..=policy.max_retries.saturating_add(1) {
         let deferred =
             if connection.is_interrupted { Vec::new() } else { deferred_recipients(&result, config.all_or_nothing) };
@@ -42,7 +42,7 @@ pub(super) fn send_with_retries(
         }
         let retry = Retry { attempt, recipients: deferred.len(), wait: policy.wait };
         let written = output.emit(&MailEvent::Retry(retry));
-        connection.write_error = connection.write_error.take().or(written.err());
+        connection.write_error = connection.write_error.take().or(written.err().map(Error::from));
         if let WakeReason::Signal(_) = signals.wait(Some(net::now() + policy.wait)) {
             break;
         }
@@ -53,7 +53,7 @@ pub(super) fn send_with_retries(
         let (previous, write_error) = (std::mem::take(&mut result.recipients), connection.write_error.take());
         (result, connection) = session.run(next, tls, output, signals)?;
         connection.write_error = write_error.or(connection.write_error);
-        exit = session_exit(&result);
+        exit = session_exit(result.failure.as_ref(), &result.recipients);
         let latest = std::mem::replace(&mut result.recipients, previous);
         if config.all_or_nothing && latest.iter().any(|recipient| recipient.outcome.is_some()) {
             // The attempt covered all recipients, so it replaces the earlier outcomes.
@@ -63,7 +63,7 @@ pub(super) fn send_with_retries(
         merge(&mut result.recipients, &latest);
         // A failed connection does not undo the outcomes of earlier attempts.
         if result.recipients.iter().any(|recipient| recipient.outcome.is_some()) {
-            exit = smtp::exit_for_recipients(&result.recipients);
+            exit = exit_for_recipients(&result.recipients);
         }
     }
     Ok((result, connection, exit))
@@ -71,7 +71,7 @@ pub(super) fn send_with_retries(
 
 /// Recipients that can be retried safely and may be accepted.
 fn deferred_recipients(result: &SessionResult, all_or_nothing: bool) -> Vec<Mailbox> {
-    let may_help = result.failure.as_ref().is_none_or(|error| error.exit() == Exit::TemporaryFailure);
+    let may_help = result.failure.as_ref().is_none_or(|failure| failure.kind().is_temporary());
     let count =
         |wanted: DeliveryOutcome| result.recipients.iter().filter(|known| known.outcome == Some(wanted)).count();
     if !may_help || count(DeliveryOutcome::Unknown) > 0 {

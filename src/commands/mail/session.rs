@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Mail;
 use super::observer::Observer;
 use crate::error::{Error, Result};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind};
 use crate::host;
 use crate::net::tls::{Certificate, ClientTls, PeerChain, TlsConnection};
 use crate::net::{self, Connection, ConnectionTimeouts, Signals, StartTls};
@@ -85,13 +85,13 @@ impl SessionRunner<'_> {
         let deadline = self.deadline();
         let started = net::now();
         let within = |limit: Moment| deadline.map_or(limit, |deadline| deadline.min(limit));
-        let is_interruption = |error: &Error| {
-            matches!(error.exit(), Exit::Interrupted | Exit::Terminated)
+        let is_interruption = |failure: &Failure| {
+            matches!(failure.kind(), FailureKind::Interrupted | FailureKind::Terminated)
                 || deadline.is_some_and(|deadline| deadline <= net::now())
         };
-        let failed = |config, stage, error: Error, info| {
-            let info = ConnectionInfo { is_interrupted: is_interruption(&error), ..info };
-            Ok((ClientSession::new(config, started).connect_failed(stage, error), info))
+        let failed = |config, stage, failure: Failure, info| {
+            let info = ConnectionInfo { is_interrupted: is_interruption(&failure), ..info };
+            Ok((ClientSession::new(config, started).connect_failed(stage, failure), info))
         };
         let found = mail.transport.resolve(deadline, signals).and_then(|addresses| {
             mail.load.check_load_allowed(&addresses)?;

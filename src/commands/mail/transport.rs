@@ -9,6 +9,7 @@ use clap::Args;
 use crate::commands::args::{FamilyArgs, Peer, TrustArgs};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::net::Signals;
 use crate::net::tls::{self, ClientTls};
 use crate::output::Output;
@@ -61,7 +62,7 @@ impl TransportArgs {
     }
 
     /// Resolves the server to all its addresses (RFC 5321 §5.1).
-    pub(super) fn resolve(&self, deadline: Option<Moment>, signals: &mut Signals) -> Result<Vec<SocketAddr>> {
+    pub(super) fn resolve(&self, deadline: Option<Moment>, signals: &mut Signals) -> Result<Vec<SocketAddr>, Failure> {
         self.family.resolve_all(&self.server, self.port(), deadline, signals)
     }
 
@@ -93,7 +94,7 @@ impl TransportArgs {
     /// Rejects TLS flags that would be ignored, and a name that no certificate can have.
     pub(super) fn check(&self) -> Result<()> {
         if self.security() != Security::Plain {
-            return tls::check_server_name(self.server_name());
+            return Ok(tls::check_server_name(self.server_name())?);
         }
         if self.server_name.is_none() && !self.trust.is_given() {
             return Ok(());

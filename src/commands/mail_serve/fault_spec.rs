@@ -13,7 +13,7 @@ mod quoting;
 
 use std::str::FromStr;
 
-use crate::commands::args::{duration, one_line, size};
+use crate::commands::args::{duration, one_line, parse_arg, size};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::impair::Occurrences;
@@ -81,7 +81,7 @@ fn parse_rule(text: &str) -> Result<FaultRule, String> {
     let from = if rest.starts_with("p=") { 2 } else { 0 };
     let sign = rest.get(from..).and_then(|rest| rest.find('=')).ok_or("missing = after the fault point")? + from;
     let (occurrences, actions) = (rest.get(..sign).unwrap_or_default(), rest.get(sign + 1..).unwrap_or_default());
-    let occurrences: Occurrences = occurrences.parse().map_err(|error| one_line(&error))?;
+    let occurrences: Occurrences = parse_arg(occurrences).map_err(|error| one_line(&error))?;
     let mut rule = FaultRule {
         text: text.to_owned(),
         point: parse_point(point_name)

@@ -307,7 +307,8 @@ impl MailServe {
             ([], [_, ..]) => Vec::new(),
             _ => self.server.listen.binds(DEFAULT_PORT),
         };
-        [&plaintext, &self.tls_bind].into_iter().map(|binds| Listeners::bind(binds, self.server.threads)).collect()
+        let bind = |binds: &Vec<_>| Ok(Listeners::bind(binds, self.server.threads)?);
+        [&plaintext, &self.tls_bind].into_iter().map(bind).collect()
     }
 
     fn warn(&self, output: &Output, listeners: &[Listeners], web_listeners: Option<&Listeners>) {
@@ -383,7 +384,7 @@ fn print_plan(faults: &FaultRules, (seed, count): (u64, u64), output: &mut Outpu
     'rules: for (index, rule) in (0..).zip(faults.rules()) {
         for number in 1..=count {
             if let Some(signal) = signals.take() {
-                exit = signal.exit();
+                exit = signal.into();
                 break 'rules;
             }
             let planned = PlannedFault { rule: rule.text.clone(), number, fires: faults.fires(index, rule, number) };

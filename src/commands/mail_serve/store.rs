@@ -15,7 +15,7 @@ use super::mime::{content_type, inspect, truncated};
 use super::recent_messages::{RecentMessage, RecentMessages};
 use crate::commands::report;
 use crate::disk::Spool;
-use crate::error::io_error_text;
+use crate::failure::io_error_text;
 use crate::net::Waker;
 use crate::smtp::count_bare_line_ends;
 use crate::smtp::server::{

@@ -20,6 +20,7 @@ use super::fail_if::FailIf;
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind};
 use crate::mac::MacKey;
 use crate::net::datagram::{DatagramTimeouts, Endpoint, run_client};
 use crate::net::{self, Signals, SocketOptions};
@@ -217,9 +218,10 @@ impl Ping {
         let is_load = self.flood || (self.interval < MIN_REMOTE_INTERVAL && !self.interval.is_zero());
         match peers.iter().find(|peer| !peer.ip().to_canonical().is_loopback()) {
             Some(peer) if is_load && !self.i_own_this_target => {
-                Err(Error::new(Exit::Usage, format!("this rate is not allowed to {}", peer.ip()))
+                let message = format!("this rate is not allowed to {}", peer.ip());
+                Err(Failure::new(FailureKind::LoadNotAllowed, message)
                     .expected("a target on loopback, or at least 2 ms between pings")
-                    .remedy("if the target is yours, add --i-own-this-target"))
+                    .into())
             }
             _ => Ok(()),
         }

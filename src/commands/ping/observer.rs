@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::events;
 use super::plot_data::PlotData;
 use crate::commands::report::TargetEvent;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::net::datagram::{DatagramObserver, Endpoint};
 use crate::output::{Format, Output, StatusLine};
 use crate::probe::{PingClient, PingEvent};
@@ -43,7 +43,7 @@ impl DatagramObserver<PingClient> for Observer {
         if is_shown && self.failure.is_ok() {
             let report = TargetEvent::new(event, Arc::clone(&run.target), is_alone);
             let (output, failure) = (&mut self.output, &mut self.failure);
-            self.status_line.suspend(|| *failure = output.emit(&report));
+            self.status_line.suspend(|| *failure = output.emit(&report).map_err(Error::from));
         }
     }
 

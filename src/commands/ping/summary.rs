@@ -57,7 +57,7 @@ impl FinalReport<'_> {
         match self.ended {
             _ if report.received > 0 => Exit::Success,
             // Interrupted before any ping had an outcome.
-            StopReason::Signal(signal) if report.sent == report.waiting => signal.exit(),
+            StopReason::Signal(signal) if report.sent == report.waiting => signal.into(),
             // Pings may still be in flight when the run ends.
             _ if report.refused > 0 && report.refused + report.waiting == report.sent => Exit::Unavailable,
             _ => Exit::Negative,

@@ -165,7 +165,7 @@ impl PingServe {
         let mut exit = Exit::Success;
         for planned in impairment.plan(1, count) {
             if let Some(signal) = signals.take() {
-                exit = signal.exit();
+                exit = signal.into();
                 break;
             }
             output.emit(&PingServeEvent::Planned(planned))?;

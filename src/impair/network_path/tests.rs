@@ -1,9 +1,9 @@
 //! Tests of the decisions on arrivals.
 
+use crate::failure::FailureKind;
 use std::time::Duration;
 
 use super::{Direction, Impairment};
-use crate::exit::Exit;
 use crate::impair::{
     BitRate, CopyOutcome, Distribution, DropReason, Jitter, LossModel, MAX_COPIES, PathEffects, Probability, Verdict,
 };
@@ -126,7 +126,7 @@ fn corruption_is_one_bit_that_upper_casing_cannot_hide() {
 fn reordering_needs_a_delay() {
     let impairment = Impairment { reorder: half(), ..Impairment::none(1) };
     let error = impairment.validate().expect_err("there is no delay");
-    assert_eq!(error.exit(), Exit::Usage);
+    assert_eq!(error.kind(), FailureKind::InvalidValue);
     assert!(Impairment { delay: Duration::from_millis(1), ..impairment }.validate().is_ok());
     assert!(Impairment::none(1).validate().is_ok());
 }

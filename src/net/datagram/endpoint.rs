@@ -15,7 +15,7 @@ use super::icmp::describe_errno;
 use super::recv::BatchBuffer;
 use super::send::{SendBatch, SendBuffers};
 use super::socket::DatagramSocket;
-use crate::error::Result;
+use crate::failure::Result;
 use crate::net::clock;
 use crate::net::udp::SocketOptions;
 use crate::protocol::{DatagramActions, DatagramProtocol, TransmitError};

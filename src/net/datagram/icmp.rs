@@ -8,7 +8,7 @@ use std::io;
 use nix::errno::Errno;
 use nix::libc::{SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6, SO_EE_ORIGIN_TIMESTAMPING, sock_extended_err};
 
-use crate::error::io_error_text;
+use crate::failure::io_error_text;
 
 /// Entry of a socket's error queue.
 pub(super) enum ErrorQueueEntry {

@@ -12,8 +12,7 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::{DatagramObserver, DatagramTimeouts, Endpoint, StopReason, Wakeup, WakeupSource, run_loop};
-use crate::error::{Error, Result, io_error_text};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result, io_error_text};
 use crate::net::signals::{Signal, Signals, WakeReason, Waker};
 use crate::net::udp::DatagramSockets;
 use crate::protocol::DatagramProtocol;
@@ -44,7 +43,8 @@ pub(crate) fn serve<E: DatagramProtocol, W: DatagramObserver<E>>(
     finish: impl Fn(E, W) + Sync,
 ) -> Result<StopReason> {
     let failed = |error: io::Error| {
-        Error::new(Exit::OsError, format!("cannot start server threads: {}", io_error_text(&error))).with_source(error)
+        Failure::new(FailureKind::System, format!("cannot start server threads: {}", io_error_text(&error)))
+            .with_source(error)
     };
     let wakers = (0..config.threads).map(|_| EventfdWaker::new()).collect::<io::Result<Vec<_>>>().map_err(failed)?;
     let thread_exited = AtomicBool::new(false);

@@ -15,8 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use super::super::clock::now;
 use super::chain::fingerprint;
 use super::server::ServerTls;
-use crate::error::{Error, Result};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result};
 use crate::time::Moment;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -74,8 +73,9 @@ fn with_server_tls(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Result
     let sha256 = chain.first().map(|leaf| fingerprint(leaf)).unwrap_or_default();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
-    let config = config
-        .map_err(|error| Error::new(Exit::Bug, "a generated certificate does not match its key").with_source(error))?;
+    let config = config.map_err(|error| {
+        Failure::new(FailureKind::Bug, "a generated certificate does not match its key").with_source(error)
+    })?;
     Ok(IssuedCertificate { tls: ServerTls::new(Arc::new(config)), sha256 })
 }
 
@@ -88,7 +88,7 @@ fn server_params(names: &[String], validity: Validity) -> Result<CertificatePara
 
 fn certificate_params(names: &[String], common_name: &str, validity: Validity) -> Result<CertificateParams> {
     let mut params = CertificateParams::new(names.to_vec()).map_err(|error| {
-        Error::new(Exit::Usage, format!("cannot issue a certificate for '{}'", names.join(", ")))
+        Failure::new(FailureKind::InvalidValue, format!("cannot issue a certificate for '{}'", names.join(", ")))
             .expected("host names and IP addresses")
             .with_source(error)
     })?;
@@ -108,6 +108,6 @@ fn certificate_params(names: &[String], common_name: &str, validity: Validity) -
     Ok(params)
 }
 
-fn certificate_error(error: rcgen::Error) -> Error {
-    Error::new(Exit::Bug, "cannot create a certificate").with_source(error)
+fn certificate_error(error: rcgen::Error) -> Failure {
+    Failure::new(FailureKind::Bug, "cannot create a certificate").with_source(error)
 }

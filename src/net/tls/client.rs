@@ -22,8 +22,7 @@ use rustls::{
 use super::chain::PeerChain;
 use super::pin::Pin;
 use super::{certificates, private_key};
-use crate::error::{Error, Result};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result};
 
 pub(super) const SELF_SIGNED: &str = "the server's certificate is self-signed";
 
@@ -62,7 +61,9 @@ impl ClientTls {
         let verifier = Verifier { policy: Arc::new(policy), provider: Arc::clone(&provider), peer_chain: None };
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| Error::new(Exit::Bug, "the TLS provider has no protocol version").with_source(error))?
+            .map_err(|error| {
+                Failure::new(FailureKind::Bug, "the TLS provider has no protocol version").with_source(error)
+            })?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier.clone()));
         let config = match &options.client_certificate {
@@ -95,8 +96,9 @@ impl ClientTls {
 }
 
 fn server_name(host: &str) -> Result<ServerName<'static>> {
-    ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
-        .map_err(|error| Error::new(Exit::Usage, format!("invalid host name '{host}'")).with_source(error))
+    ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(|error| {
+        Failure::new(FailureKind::InvalidValue, format!("invalid host name '{host}'")).with_source(error)
+    })
 }
 
 /// Rejects a host that cannot be the name in a certificate.
@@ -149,9 +151,8 @@ impl ChainVerifier {
         }
         roots.add_parsable_certificates(ca_certificates.iter().cloned());
         if roots.is_empty() {
-            return Err(Error::new(Exit::Config, "no trusted certificate authority found")
-                .expected("certificates in the system's trust store, SSL_CERT_FILE or SSL_CERT_DIR")
-                .remedy("install ca-certificates, or give an authority with --ca FILE"));
+            return Err(Failure::new(FailureKind::NoTrustStore, "no trusted CA found")
+                .expected("certificates in the system's trust store, SSL_CERT_FILE or SSL_CERT_DIR"));
         }
         let webpki = build_verifier(roots, provider)?;
         Ok(Self { webpki, ca_certificates, provider: Arc::clone(provider) })
@@ -200,7 +201,7 @@ impl ChainVerifier {
 fn build_verifier(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>> {
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
-        .map_err(|error| Error::new(Exit::Config, "cannot use the trust store").with_source(error))
+        .map_err(|error| Failure::new(FailureKind::InvalidFile, "cannot use the trust store").with_source(error))
 }
 
 /// Returns whether no trusted authority issued a certificate. A trusted authority of the same name with
@@ -235,7 +236,7 @@ pub(super) struct PinMismatch(Pin);
 
 impl fmt::Display for PinMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the server's certificate does not match --pin; its fingerprint is {}", self.0)
+        write!(f, "the server's certificate does not match the pinned one; its fingerprint is {}", self.0)
     }
 }
 

@@ -26,8 +26,7 @@ pub(crate) use server::{PendingStartTls, ServerTls, StartTls};
 /// TLS session of a client or a server.
 pub(crate) use rustls::Connection as TlsConnection;
 
-use crate::error::{Error, Result, io_error_text};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result, io_error_text};
 
 /// Returns the negotiated TLS version, such as `1.3`.
 pub(crate) fn version(connection: &TlsConnection) -> Option<&'static str> {
@@ -46,16 +45,18 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match all {
         Ok(all) if !all.is_empty() => Ok(all),
-        Ok(_) => Err(Error::new(Exit::Config, format!("no certificate in '{shown}'"))
+        Ok(_) => Err(Failure::new(FailureKind::InvalidFile, format!("no certificate in '{shown}'"))
             .expected("a PEM file with -----BEGIN CERTIFICATE-----")),
-        Err(error) => Err(Error::new(Exit::Config, format!("'{shown}' is not a PEM file")).with_source(error)),
+        Err(error) => {
+            Err(Failure::new(FailureKind::InvalidFile, format!("'{shown}' is not a PEM file")).with_source(error))
+        }
     }
 }
 
 /// Reads the private key of a PEM file.
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_slice(&read_file(path)?).map_err(|error| {
-        Error::new(Exit::Config, format!("no private key in '{}'", path.display()))
+        Failure::new(FailureKind::InvalidFile, format!("no private key in '{}'", path.display()))
             .expected("a PEM file with -----BEGIN PRIVATE KEY-----")
             .with_source(error)
     })
@@ -63,76 +64,81 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
 
 fn read_file(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|error| {
-        let exit = match error.kind() {
-            std::io::ErrorKind::NotFound => Exit::InputMissing,
-            std::io::ErrorKind::PermissionDenied => Exit::Permission,
-            _ => Exit::Config,
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => FailureKind::NotFound,
+            std::io::ErrorKind::PermissionDenied => FailureKind::PermissionDenied,
+            _ => FailureKind::InvalidFile,
         };
-        Error::new(exit, format!("cannot read '{}': {}", path.display(), io_error_text(&error))).with_source(error)
+        Failure::new(kind, format!("cannot read '{}': {}", path.display(), io_error_text(&error))).with_source(error)
     })
 }
 
 /// Describes a certificate chain and a private key that rustls rejects as a pair.
-fn key_mismatch_error(chain: &Path, key: &Path, error: rustls::Error) -> Error {
-    Error::new(Exit::Config, format!("certificate '{}' and key '{}' do not match", chain.display(), key.display()))
-        .with_source(error)
+fn key_mismatch_error(chain: &Path, key: &Path, error: rustls::Error) -> Failure {
+    Failure::new(
+        FailureKind::InvalidFile,
+        format!("certificate '{}' and key '{}' do not match", chain.display(), key.display()),
+    )
+    .with_source(error)
 }
 
 /// Describes a failed handshake or an invalid record.
-pub(super) fn into_error(error: rustls::Error, is_server: bool) -> Error {
+pub(super) fn into_error(error: rustls::Error, is_server: bool) -> Failure {
     use rustls::Error as Tls;
     let described = match &error {
         Tls::InvalidCertificate(reason) => certificate_error(reason),
         Tls::InvalidMessage(_) if is_server => {
-            Error::new(Exit::Protocol, "invalid TLS record from the client").expected("a TLS handshake")
+            Failure::new(FailureKind::Protocol, "invalid TLS record from the client").expected("a TLS handshake")
         }
-        Tls::InvalidMessage(_) => Error::new(Exit::Protocol, "the server does not use TLS on this port")
-            .expected("a TLS handshake")
-            .remedy("connect without TLS, or use the port for TLS"),
+        Tls::InvalidMessage(_) => {
+            Failure::new(FailureKind::NotTls, "the server does not use TLS on this port").expected("a TLS handshake")
+        }
         Tls::AlertReceived(alert) => alert_error(*alert),
         Tls::PeerIncompatible(_) => {
-            Error::new(Exit::Protocol, "no TLS version or cipher suite shared with the peer").expected("TLS 1.2 or 1.3")
+            Failure::new(FailureKind::Protocol, "no TLS version or cipher suite shared with the peer")
+                .expected("TLS 1.2 or 1.3")
         }
-        other => Error::new(Exit::Protocol, format!("TLS failed: {other}")),
+        other => Failure::new(FailureKind::Protocol, format!("TLS failed: {other}")),
     };
     described.with_source(error)
 }
 
-fn certificate_error(reason: &CertificateError) -> Error {
+fn certificate_error(reason: &CertificateError) -> Failure {
     use CertificateError as Reason;
-    let (message, expected, remedy) = match reason {
+    let (kind, message, expected) = match reason {
         Reason::Expired | Reason::ExpiredContext { .. } => (
+            FailureKind::CertificateExpired,
             "the server's certificate has expired",
             "a certificate that is valid today",
-            "renew it on the server, and check this machine's clock",
         ),
         Reason::NotValidYet | Reason::NotValidYetContext { .. } => (
+            FailureKind::CertificateNotYetValid,
             "the server's certificate is not valid yet",
             "a certificate that is valid today",
-            "check the clocks of both machines",
         ),
         Reason::NotValidForName | Reason::NotValidForNameContext { .. } => (
+            FailureKind::CertificateName,
             "the server's certificate is for another name",
             "a certificate for the requested name",
-            "connect by a name in the certificate",
         ),
         reason if client::is_unknown_issuer(reason) => (
+            FailureKind::CertificateIssuer,
             "the server's certificate was issued by an untrusted CA",
             "a chain to a trusted root",
-            "if you trust this CA, add --ca FILE with its certificate",
         ),
-        Reason::Other(other) if other.to_string() == client::SELF_SIGNED => (
-            client::SELF_SIGNED,
-            "a certificate from a trusted CA",
-            "if you trust the certificate, add --ca FILE with it",
-        ),
-        Reason::Other(other) if other.0.downcast_ref::<client::PinMismatch>().is_some() => {
-            return Error::new(Exit::Certificate, other.to_string())
-                .expected("a certificate that matches --pin")
-                .remedy("if the operator of the server confirms the change, pin the new certificate");
+        Reason::Other(other) if other.to_string() == client::SELF_SIGNED => {
+            (FailureKind::CertificateIssuer, client::SELF_SIGNED, "a certificate from a trusted CA")
         }
-        Reason::Revoked => ("the server's certificate has been revoked", "a valid certificate", "contact the operator"),
-        other => return Error::new(Exit::Certificate, format!("the server's certificate was rejected: {other}")),
+        Reason::Other(other) if other.0.downcast_ref::<client::PinMismatch>().is_some() => {
+            return Failure::new(FailureKind::CertificatePin, other.to_string()).expected("a pinned certificate");
+        }
+        Reason::Revoked => {
+            (FailureKind::Certificate, "the server's certificate has been revoked", "a valid certificate")
+        }
+        other => {
+            let message = format!("the server's certificate was rejected: {other}");
+            return Failure::new(FailureKind::Certificate, message);
+        }
     };
     let names = match reason {
         Reason::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
@@ -141,7 +147,7 @@ fn certificate_error(reason: &CertificateError) -> Error {
         }
         _ => String::new(),
     };
-    Error::new(Exit::Certificate, format!("{message}{names}")).expected(expected).remedy(remedy)
+    Failure::new(kind, format!("{message}{names}")).expected(expected)
 }
 
 /// Extracts a name from its `Debug` form: `DnsName("x.test")`, `IpAddress(192.0.2.1)`.
@@ -165,20 +171,24 @@ fn alert_name(alert: AlertDescription) -> String {
     words.split(' ').map(lower).collect::<Vec<String>>().join(" ")
 }
 
-fn alert_error(alert: AlertDescription) -> Error {
+fn alert_error(alert: AlertDescription) -> Failure {
     match alert {
         AlertDescription::UnknownCA
         | AlertDescription::BadCertificate
         | AlertDescription::CertificateUnknown
-        | AlertDescription::CertificateExpired => {
-            Error::new(Exit::Certificate, format!("the peer rejected the certificate (alert: {})", alert_name(alert)))
-        }
+        | AlertDescription::CertificateExpired => Failure::new(
+            FailureKind::Certificate,
+            format!("the peer rejected the certificate (alert: {})", alert_name(alert)),
+        ),
         AlertDescription::CertificateRequired => {
-            Error::new(Exit::Permission, "the server requires a client certificate").remedy("give one with --cert FILE")
+            Failure::new(FailureKind::CertificateRequired, "the server requires a client certificate")
         }
-        AlertDescription::UnrecognisedName => Error::new(Exit::Certificate, "the server has no site with this name"),
-        other => {
-            Error::new(Exit::Protocol, format!("the peer aborted the TLS handshake (alert: {})", alert_name(other)))
+        AlertDescription::UnrecognisedName => {
+            Failure::new(FailureKind::Certificate, "the server has no site with this name")
         }
+        other => Failure::new(
+            FailureKind::Protocol,
+            format!("the peer aborted the TLS handshake (alert: {})", alert_name(other)),
+        ),
     }
 }

@@ -9,8 +9,7 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::error::{Error, Result};
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, Result};
 use crate::mac::sha256;
 
 type Hash = [u8; 32];
@@ -40,7 +39,7 @@ impl Pin {
 }
 
 impl FromStr for Pin {
-    type Err = Error;
+    type Err = Failure;
 
     fn from_str(text: &str) -> Result<Self> {
         let pin = match text.strip_prefix("sha256//") {
@@ -48,7 +47,7 @@ impl FromStr for Pin {
             None => parse_hex(text).map(Self::Certificate),
         };
         pin.ok_or_else(|| {
-            Error::new(Exit::Usage, format!("invalid pin '{text}'"))
+            Failure::new(FailureKind::InvalidValue, format!("invalid pin '{text}'"))
                 .expected("64 hexadecimal digits as from 'openssl x509 -fingerprint -sha256', or sha256//BASE64")
         })
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustls::{Connection, ServerConfig, ServerConnection};
 
 use super::{certificates, private_key};
-use crate::error::Result;
+use crate::failure::Result;
 
 /// TLS configuration of a server.
 #[derive(Clone, Debug)]

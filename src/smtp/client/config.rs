@@ -11,8 +11,7 @@ use super::super::extensions::Extensions;
 use super::super::mailbox::Mailbox;
 use super::super::reply::Reply;
 use super::super::stage::Stage;
-use crate::error::Error;
-use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::mac::Secret;
 use crate::protocol::Actions;
 use crate::time::Nanoseconds;
@@ -73,8 +72,6 @@ pub(crate) struct RequestedExtensions {
 /// Configuration of a client session.
 #[derive(Clone)]
 pub(crate) struct ClientConfig {
-    /// Server name as typed by the user.
-    pub server_name: String,
     /// Name sent in EHLO.
     pub helo_name: String,
     pub security: Security,
@@ -137,10 +134,9 @@ pub(crate) enum ClientEvent {
     StageFinished(StageTiming),
     /// Transaction decided.
     TransactionFinished {
-        /// Exit code of a run with this transaction alone.
-        exit: Exit,
-        /// Reason for a failure.
-        error: Option<Error>,
+        /// Reason why no recipient was decided by its own reply.
+        failure: Option<Failure>,
+        recipients: Vec<RecipientStatus>,
     },
     /// Tolerated deviation.
     Warning(&'static str),
@@ -159,7 +155,7 @@ pub(crate) struct StageTiming {
 pub(crate) struct SessionResult {
     pub recipients: Vec<RecipientStatus>,
     /// Reason for a failure.
-    pub failure: Option<Error>,
+    pub failure: Option<Failure>,
     /// Stage that failed, or the last one.
     pub stage: Stage,
     /// Extensions announced after the last change of encryption; `None` without a reply to EHLO.
@@ -171,20 +167,4 @@ pub(crate) struct SessionResult {
     pub is_encrypted: bool,
     /// The last transaction that was started was reported as [`ClientEvent::TransactionFinished`].
     pub is_transaction_finished: bool,
-}
-
-/// Exit code for the outcomes of all recipients.
-pub(crate) fn exit_for_recipients(recipients: &[RecipientStatus]) -> Exit {
-    let count = |outcome| recipients.iter().filter(|recipient| recipient.outcome == Some(outcome)).count();
-    // Accepted at RCPT, but the transaction was abandoned before DATA.
-    let is_accepted =
-        |status: &&RecipientStatus| status.outcome.is_none() && status.reply.as_ref().is_some_and(Reply::is_positive);
-    let accepted_at_rcpt = recipients.iter().filter(is_accepted).count();
-    match () {
-        () if count(DeliveryOutcome::Unknown) > 0 => Exit::OutcomeUnknown,
-        () if count(DeliveryOutcome::Deferred) > 0 => Exit::TemporaryFailure,
-        () if count(DeliveryOutcome::Refused) == 0 => Exit::Success,
-        () if count(DeliveryOutcome::Accepted) + accepted_at_rcpt > 0 => Exit::RecipientsRejected,
-        () => Exit::Unavailable,
-    }
 }

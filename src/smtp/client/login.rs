@@ -4,12 +4,10 @@
 
 use super::errors::{no_common_mechanism, rejection};
 use super::{ClientSession, MAX_COMMAND_LENGTH};
-use crate::error::Error;
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind};
 use crate::mac::Secret;
 use crate::smtp::auth::{ChallengeResponse, Mechanism, SaslClient};
 use crate::smtp::client::config::ClientActions;
-use crate::smtp::provider;
 use crate::smtp::reply::Reply;
 use crate::smtp::stage::Stage;
 use crate::time::Moment;
@@ -28,12 +26,11 @@ impl ClientSession {
         };
         let is_safe = self.is_encrypted && self.config.verify_certificate;
         if !is_safe && !credentials.allow_cleartext {
-            let error = Error::new(
-                Exit::InvalidInput,
+            let error = Failure::new(
+                FailureKind::UnsafeLogin,
                 "password not sent: the connection is not encrypted or its certificate is not verified",
             )
-            .expected("TLS with a verified certificate")
-            .remedy("leave out --plain and --insecure, or add --insecure-auth");
+            .expected("TLS with a verified certificate");
             return self.fail(error, true, now, actions);
         }
         self.enter_stage(Stage::Auth, now, actions);
@@ -63,8 +60,8 @@ impl ClientSession {
             235 => {
                 sasl.on_success(raw_reply.lines.first().map_or("", String::as_str));
                 if !sasl.may_accept_success() {
-                    let error = Error::new(
-                        Exit::Protocol,
+                    let error = Failure::new(
+                        FailureKind::Protocol,
                         "the server accepted the login without proving that it knows the password",
                     )
                     .expected("the server signature of SCRAM (RFC 5802 §3)");
@@ -77,22 +74,12 @@ impl ClientSession {
                 ChallengeResponse::Line(line) => self.send_secret(&line, "[hidden]", now, actions),
                 // The reply to the cancellation ends the login.
                 ChallengeResponse::Cancel(reason) => {
-                    let error = Error::new(Exit::Protocol, format!("login cancelled: {reason}"));
+                    let error = Failure::new(FailureKind::Protocol, format!("login cancelled: {reason}"));
                     self.send_command("*", now, actions);
                     self.fail(error, true, now, actions);
                 }
             },
-            code => {
-                let is_token = self.mechanism == Some(Mechanism::Xoauth2);
-                let error = rejection(Stage::Auth, reply);
-                if is_token && matches!(code, 534 | 535) {
-                    let error = error.remedy("check user and token; most tokens expire after an hour");
-                    return self.fail_with_reply(reply, error, true, now, actions);
-                }
-                let hint = provider::auth_hint(&self.config.server_name).filter(|_| matches!(code, 534 | 535));
-                let error = if let Some(hint) = hint { error.remedy(hint) } else { error };
-                self.fail_with_reply(reply, error, true, now, actions);
-            }
+            _ => self.fail_with_reply(reply, rejection(Stage::Auth, reply), true, now, actions),
         }
     }
 }

@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::error::Error;
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind};
 use crate::smtp::client::config::{Envelope, RequestedExtensions};
 use crate::smtp::dot_stuffing;
 use crate::smtp::dsn::{encode_unitext, encode_xtext};
@@ -15,13 +14,13 @@ pub(super) fn mail_parameters(
     extensions: &Extensions,
     envelope: &Envelope,
     requested: &RequestedExtensions,
-) -> Result<String, Error> {
+) -> Result<String, Failure> {
     let mut parameters = String::new();
     if let Some(limit) = extensions.size {
         let size = dot_stuffing::canonical_size(&envelope.message) as u64;
         if limit > 0 && size > limit {
             let message = format!("the message has {size} bytes; the server accepts at most {limit}");
-            return Err(Error::new(Exit::InvalidInput, message).expected("a smaller message"));
+            return Err(Failure::new(FailureKind::InvalidMessage, message).expected("a smaller message"));
         }
         parameters = format!(" SIZE={size}");
     }
@@ -33,16 +32,18 @@ pub(super) fn mail_parameters(
         }
     } else if let Some(international) = mailboxes.find(|mailbox| mailbox.to_ascii().is_none()) {
         let message = format!("the server does not accept the address {international} (no SMTPUTF8)");
-        return Err(Error::new(Exit::InvalidInput, message).expected("an address in ASCII"));
+        return Err(Failure::new(FailureKind::InvalidMessage, message).expected("an address in ASCII"));
     } else if has_utf8_headers {
         // RFC 6532 §3: only servers with SMTPUTF8 may receive such headers.
         let message = "the headers contain non-ASCII characters, which the server does not accept (no SMTPUTF8)";
-        return Err(Error::new(Exit::InvalidInput, message).expected("headers in ASCII: encoded words (RFC 2047)"));
+        return Err(
+            Failure::new(FailureKind::InvalidMessage, message).expected("headers in ASCII: encoded words (RFC 2047)")
+        );
     }
     if dot_stuffing::is_8bit(&envelope.message) {
         if !extensions.eight_bit_mime {
             let message = "the message contains bytes above 127, which the server does not accept (no 8BITMIME)";
-            return Err(Error::new(Exit::InvalidInput, message)
+            return Err(Failure::new(FailureKind::InvalidMessage, message)
                 .expected("an ASCII message: parts encoded as base64 or quoted-printable"));
         }
         parameters.push_str(" BODY=8BITMIME");
@@ -53,8 +54,8 @@ pub(super) fn mail_parameters(
         (requested.require_tls, extensions.requiretls, "REQUIRETLS"),
     ] {
         if is_requested && !is_offered {
-            return Err(Error::new(
-                Exit::Unavailable,
+            return Err(Failure::new(
+                FailureKind::Rejected,
                 format!("the server does not offer {keyword}; nothing was sent"),
             )
             .expected(format!("{keyword} in the reply to EHLO")));

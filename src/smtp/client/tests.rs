@@ -1,8 +1,7 @@
 //! Client session against scripted servers; h1 to h24 are the hostile transcripts that need no socket.
 
 use super::{ClientEvent, ClientSession};
-use crate::error::Error;
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind};
 use crate::mac::Secret;
 use crate::protocol::{Action, Actions, CloseReason, StreamProtocol};
 use crate::smtp::client::config::{
@@ -28,7 +27,6 @@ pub(crate) fn client_config(recipients: &[&str]) -> ClientConfig {
         ascii_message: None,
     };
     ClientConfig {
-        server_name: "mx.test".into(),
         helo_name: "lab.test".into(),
         security: Security::Plain,
         verify_certificate: true,
@@ -136,8 +134,8 @@ fn outcomes(result: &SessionResult) -> Vec<Option<DeliveryOutcome>> {
     result.recipients.iter().map(|recipient| recipient.outcome).collect()
 }
 
-fn failure_exit(result: &SessionResult) -> Option<Exit> {
-    result.failure.as_ref().map(Error::exit)
+fn failure_kind(result: &SessionResult) -> Option<FailureKind> {
+    result.failure.as_ref().map(Failure::kind)
 }
 
 #[test]
@@ -183,16 +181,17 @@ fn h1_and_h2_bytes_after_the_220_to_starttls_end_the_session() {
         assert_eq!(harness.server_sends("250-mx.test\r\n250 STARTTLS\r\n"), sends("STARTTLS\r\n"));
         assert_eq!(harness.server_sends(&format!("220 go\r\n{extra}")), [ClientAction::Reset]);
         let (result, shown) = harness.finish();
-        assert_eq!((failure_exit(&result), result.stage), (Some(Exit::Protocol), Stage::Starttls));
+        assert_eq!((failure_kind(&result), result.stage), (Some(FailureKind::Protocol), Stage::Starttls));
         assert!(!shown.iter().any(|line| line.starts_with("AUTH")), "{shown:?}");
     }
 }
 
 #[test]
 fn h3_and_h4_without_starttls_nothing_is_sent() {
-    for (offers, code) in
-        [("250 AUTH PLAIN\r\n", Exit::Unavailable), ("250-mx\r\n250 starttls\r\n", Exit::TemporaryFailure)]
-    {
+    for (offers, code) in [
+        ("250 AUTH PLAIN\r\n", FailureKind::StarttlsNotOffered),
+        ("250-mx\r\n250 starttls\r\n", FailureKind::RejectedTemporarily),
+    ] {
         let mut harness = Fixture::new(with_credentials(ClientConfig {
             security: Security::Starttls,
             ..client_config(&["a@x.test"])
@@ -202,7 +201,7 @@ fn h3_and_h4_without_starttls_nothing_is_sent() {
             assert_eq!(harness.server_sends("454 4.7.0 not now\r\n"), sends("QUIT\r\n"));
         }
         let (result, shown) = harness.finish();
-        assert_eq!(failure_exit(&result), Some(code));
+        assert_eq!(failure_kind(&result), Some(code));
         assert!(shown.iter().all(|line| !line.contains("AUTH") && !line.contains("MAIL")), "{shown:?}");
     }
 }
@@ -218,7 +217,7 @@ fn h6_after_tls_only_the_second_ehlo_counts() {
     assert_eq!(harness.take_actions(), sends("EHLO lab.test\r\n"));
     assert_eq!(harness.server_sends("250-mx\r\n250 8BITMIME\r\n"), sends("QUIT\r\n"));
     let (result, _) = harness.finish();
-    assert_eq!(failure_exit(&result), Some(Exit::Unavailable));
+    assert_eq!(failure_kind(&result), Some(FailureKind::LoginNotOffered));
     assert!(result.extensions_before_tls.is_some_and(|offers| offers.auth_mechanisms == ["PLAIN"]));
 }
 
@@ -228,7 +227,7 @@ fn h9_h11_and_h20_protocol_violations_are_exit_76() {
         let mut harness = Fixture::new(client_config(&["a@x.test"]));
         harness.server_sends("220 mx\r\n");
         assert_eq!(harness.server_sends(text), [ClientAction::Reset], "{text}");
-        assert_eq!(failure_exit(&harness.finish().0), Some(Exit::Protocol), "{text}");
+        assert_eq!(failure_kind(&harness.finish().0), Some(FailureKind::Protocol), "{text}");
     }
 }
 
@@ -249,7 +248,7 @@ fn a_password_is_never_sent_on_an_insecure_connection() {
             actions = harness.server_sends("250-mx\r\n250 AUTH PLAIN LOGIN\r\n");
         }
         assert_eq!(actions, sends("QUIT\r\n"));
-        assert_eq!(failure_exit(&harness.finish().0), Some(Exit::InvalidInput));
+        assert_eq!(failure_kind(&harness.finish().0), Some(FailureKind::UnsafeLogin));
     }
 }
 
@@ -265,14 +264,14 @@ fn after_final_dot() -> Fixture {
 #[test]
 fn h13_to_h16_temporary_and_permanent_rejections() {
     for (reply, exit_code, outcome) in [
-        ("552 5.3.4 too big\r\n", Exit::Unavailable, DeliveryOutcome::Refused),
-        ("452 4.3.1 full\r\n", Exit::TemporaryFailure, DeliveryOutcome::Deferred),
-        ("421 4.3.2 closing\r\n", Exit::TemporaryFailure, DeliveryOutcome::Deferred),
+        ("552 5.3.4 too big\r\n", FailureKind::Rejected, DeliveryOutcome::Refused),
+        ("452 4.3.1 full\r\n", FailureKind::RejectedTemporarily, DeliveryOutcome::Deferred),
+        ("421 4.3.2 closing\r\n", FailureKind::RejectedTemporarily, DeliveryOutcome::Deferred),
     ] {
         let mut harness = after_final_dot();
         harness.server_sends(reply);
         let (result, _) = harness.finish();
-        assert_eq!((failure_exit(&result), outcomes(&result)), (Some(exit_code), vec![Some(outcome)]), "{reply}");
+        assert_eq!((failure_kind(&result), outcomes(&result)), (Some(exit_code), vec![Some(outcome)]), "{reply}");
     }
     let mut harness = Fixture::new(client_config(&["a@x.test", "b@x.test"]));
     for reply in ["220 mx\r\n", "250 mx\r\n", "250\r\n", "250\r\n"] {
@@ -286,12 +285,16 @@ fn h13_to_h16_temporary_and_permanent_rejections() {
 fn h15_a_connection_lost_after_the_dot_leaves_the_outcome_unknown() {
     for is_broken in [false, true] {
         let mut harness = after_final_dot();
-        let end = if is_broken { CloseReason::Broken(Error::new(Exit::Io, "reset")) } else { CloseReason::Finished };
+        let end = if is_broken {
+            CloseReason::Broken(Failure::new(FailureKind::ReadWrite, "reset"))
+        } else {
+            CloseReason::Finished
+        };
         harness.client.ended(&end, harness.now, &mut harness.actions);
         let (result, _) = harness.finish();
         assert_eq!(
-            (failure_exit(&result), outcomes(&result)),
-            (Some(Exit::OutcomeUnknown), vec![Some(DeliveryOutcome::Unknown)])
+            (failure_kind(&result), outcomes(&result)),
+            (Some(FailureKind::OutcomeUnknown), vec![Some(DeliveryOutcome::Unknown)])
         );
     }
     let mut harness = Fixture::new(client_config(&["a@x.test"]));
@@ -301,8 +304,8 @@ fn h15_a_connection_lost_after_the_dot_leaves_the_outcome_unknown() {
     harness.client.ended(&CloseReason::Finished, harness.now, &mut harness.actions);
     let (result, _) = harness.finish();
     assert_eq!(
-        (failure_exit(&result), outcomes(&result)),
-        (Some(Exit::TemporaryFailure), vec![Some(DeliveryOutcome::Deferred)])
+        (failure_kind(&result), outcomes(&result)),
+        (Some(FailureKind::ConnectionLost), vec![Some(DeliveryOutcome::Deferred)])
     );
 }
 
@@ -310,7 +313,11 @@ fn h15_a_connection_lost_after_the_dot_leaves_the_outcome_unknown() {
 fn nothing_after_the_reply_to_the_dot_changes_an_acceptance() {
     let mut harness = after_final_dot();
     assert_eq!(harness.server_sends("250 2.0.0 queued\r\n"), sends("QUIT\r\n"));
-    harness.client.ended(&CloseReason::Broken(Error::new(Exit::Io, "reset")), harness.now, &mut harness.actions);
+    harness.client.ended(
+        &CloseReason::Broken(Failure::new(FailureKind::ReadWrite, "reset")),
+        harness.now,
+        &mut harness.actions,
+    );
     let (result, _) = harness.finish();
     assert!(result.failure.is_none() && outcomes(&result) == [Some(DeliveryOutcome::Accepted)]);
 }
@@ -321,12 +328,12 @@ fn h21_reply_timeouts_are_those_of_the_rfc() {
     assert_eq!(harness.client.wake_at(), Some(START + Duration::from_secs(300)));
     harness.client.woken(START + Duration::from_secs(300), &mut harness.actions);
     assert_eq!(harness.take_actions(), [ClientAction::Reset]);
-    assert_eq!(failure_exit(&harness.finish().0), Some(Exit::TemporaryFailure));
+    assert_eq!(failure_kind(&harness.finish().0), Some(FailureKind::NoGreeting));
 
     let mut harness = after_final_dot();
     assert_eq!(harness.client.wake_at(), Some(harness.now + Duration::from_secs(600)));
     harness.client.woken(harness.now + Duration::from_secs(600), &mut harness.actions);
-    assert_eq!(failure_exit(&harness.finish().0), Some(Exit::OutcomeUnknown));
+    assert_eq!(failure_kind(&harness.finish().0), Some(FailureKind::OutcomeUnknown));
 }
 
 #[test]
@@ -337,7 +344,7 @@ fn h24_a_message_over_the_size_limit_stops_before_mail() {
         let mut harness = Fixture::new(config);
         harness.server_sends("220 mx\r\n");
         assert_eq!(harness.server_sends(&format!("250-mx\r\n{offers}")), sends("QUIT\r\n"));
-        assert_eq!(failure_exit(&harness.finish().0), Some(Exit::InvalidInput));
+        assert_eq!(failure_kind(&harness.finish().0), Some(FailureKind::InvalidMessage));
     }
 }
 

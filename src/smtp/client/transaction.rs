@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::errors::{first_rejection, outcome_unknown, protocol_error, rejection};
 use super::parameters::{address_for_server, mail_parameters, rcpt_parameters};
 use super::{ClientSession, PendingReply};
-use crate::error::Error;
-use crate::smtp::client::config::{ClientActions, ClientEvent, DeliveryOutcome, StageTiming, exit_for_recipients};
+use crate::failure::Failure;
+use crate::smtp::client::config::{ClientActions, ClientEvent, DeliveryOutcome, StageTiming};
 use crate::smtp::dot_stuffing;
 use crate::smtp::reply::Reply;
 use crate::smtp::stage::Stage;
@@ -202,12 +202,10 @@ impl ClientSession {
     }
 
     /// Reports the transaction and starts the next one when it is due.
-    fn finish_transaction(&mut self, error: Option<Error>, now: Moment, actions: &mut ClientActions) {
-        let exit = error.as_ref().map_or_else(|| exit_for_recipients(&self.recipients), Error::exit);
+    fn finish_transaction(&mut self, error: Option<Failure>, now: Moment, actions: &mut ClientActions) {
         actions.emit(ClientEvent::StageFinished(StageTiming { stage: self.stage, took: now - self.stage_started }));
-        let reason =
-            error.as_ref().map(|error| error.with_exit(error.exit())).or_else(|| first_rejection(&self.recipients));
-        actions.emit(ClientEvent::TransactionFinished { exit, error: reason });
+        let failure = error.as_ref().map(Failure::without_source);
+        actions.emit(ClientEvent::TransactionFinished { failure, recipients: self.recipients.clone() });
         self.is_transaction_finished = true;
         self.transactions_left = self.transactions_left.saturating_sub(1);
         let due = self.transaction_started + self.config.min_interval;

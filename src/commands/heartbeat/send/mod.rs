@@ -213,7 +213,7 @@ fn run_senders(
         match run_client(endpoints, DatagramTimeouts::default(), signals, observer) {
             StopReason::Signal(signal) if command.is_some_and(|supervised| supervised.exit_code().is_none()) => {
                 // The command decides when to exit; its exit is reported by the waker.
-                let is_interrupt = signal.exit() == Exit::Interrupted;
+                let is_interrupt = Exit::from(signal) == Exit::Interrupted;
                 command.inspect(|supervised| supervised.stop(is_interrupt));
             }
             StopReason::Signal(_) | StopReason::Waker => break,
@@ -242,7 +242,7 @@ impl Observer {
         let style = self.output.style();
         match style.format {
             Format::Text if self.is_supervising => self.output.note(text),
-            Format::Text if !style.quiet => return self.output.write_text(escaped(text)),
+            Format::Text if !style.quiet => return Ok(self.output.write_text(escaped(text))?),
             Format::Text | Format::Json => {}
         }
         Ok(())
@@ -259,7 +259,7 @@ impl DatagramObserver<BeatSender> for Observer {
             let event = TargetEvent::new(event, target, is_alone);
             self.result = match style.format {
                 Format::Text => self.write_text(&event.to_string()),
-                Format::Json => self.output.emit(&event),
+                Format::Json => self.output.emit(&event).map_err(Error::from),
             };
         }
     }

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use super::cannot_start;
 use super::events::{HeartbeatWatchEvent, HookCounters, OwnEvent};
-use crate::error::{Result, io_error_text};
+use crate::error::Result;
+use crate::failure::io_error_text;
 use crate::heartbeat::WatcherEvent;
 use crate::host::{Hook, HookExit};
 use crate::net::datagram::StopReason;

@@ -327,7 +327,7 @@ impl WatchContext<'_> {
             let observer = Observer { context: self, hooks, state_writer };
             (self.shared.clone(), observer)
         };
-        serve(config, signals, make, |_, _| ())
+        Ok(serve(config, signals, make, |_, _| ())?)
     }
 }
 
@@ -367,6 +367,6 @@ impl DatagramObserver<SharedWatcher> for Observer<'_> {
 
 /// Creates the error of a thread or pipe that cannot be created.
 fn cannot_start(component: &str, error: std::io::Error) -> Error {
-    Error::new(Exit::OsError, format!("cannot start {component}: {}", crate::error::io_error_text(&error)))
+    Error::new(Exit::OsError, format!("cannot start {component}: {}", crate::failure::io_error_text(&error)))
         .with_source(error)
 }

@@ -14,8 +14,9 @@ use super::cannot_start;
 use super::events::{HeartbeatWatchEvent, OwnEvent};
 use super::shared_watcher::SharedWatcher;
 use crate::disk;
-use crate::error::{Error, Result, io_error_text};
+use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::failure::io_error_text;
 use crate::heartbeat::{MissingSenderSnapshot, SNAPSHOT_VERSION, SenderSnapshot, Snapshot, WatcherEvent};
 use crate::net;
 use crate::output::Recorder;
@@ -40,7 +41,8 @@ pub(super) fn read_snapshot(file: &Path) -> Result<Option<Snapshot>> {
                 .expected("a state file, or the name of a new file"));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return disk::check_writable(file).map(|()| None);
+            disk::check_writable(file)?;
+            return Ok(None);
         }
         Err(error) => {
             let message = format!("cannot read {path}: {}", io_error_text(&error));
@@ -159,5 +161,5 @@ fn write_snapshot(file: &Path, shared: &SharedWatcher) -> Result<()> {
     let snapshot = Snapshot { version: SNAPSHOT_VERSION, saved_ms, senders, missed };
     let text = serde_json::to_vec(&snapshot)
         .map_err(|error| Error::new(Exit::Bug, "cannot serialise the state").with_source(error))?;
-    disk::replace(file, &text)
+    Ok(disk::replace(file, &text)?)
 }

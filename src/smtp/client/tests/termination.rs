@@ -1,10 +1,9 @@
 //! Ends of a session and the outcomes known then.
 
 use super::{
-    ClientAction, EHLO_REPLY, Fixture, after_final_dot, client_config, failure_exit, outcomes, sends, with_credentials,
+    ClientAction, EHLO_REPLY, Fixture, after_final_dot, client_config, failure_kind, outcomes, sends, with_credentials,
 };
-use crate::error::Error;
-use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind};
 use crate::protocol::{CloseReason, StreamProtocol as _};
 use crate::smtp::client::config::{ClientConfig, DeliveryOutcome, Security, SessionResult};
 use crate::smtp::stage::Stage;
@@ -55,8 +54,8 @@ fn a_rejected_sender_decides_all_recipients() {
     for harness in [harness, closed] {
         let (result, _) = harness.finish();
         assert_eq!(
-            (failure_exit(&result), outcomes(&result)),
-            (Some(Exit::Unavailable), vec![Some(DeliveryOutcome::Refused); 2])
+            (failure_kind(&result), outcomes(&result)),
+            (Some(FailureKind::Rejected), vec![Some(DeliveryOutcome::Refused); 2])
         );
         assert_eq!((result.stage, reply_codes(&result)), (Stage::Mail, vec![Some(550); 2]));
     }
@@ -94,7 +93,7 @@ fn the_reply_to_the_dot_counts_wherever_the_packets_split() {
             harness.client.ended(&CloseReason::Finished, harness.now, &mut harness.actions);
             let (result, _) = harness.finish();
             assert_eq!(
-                (failure_exit(&result), outcomes(&result)),
+                (failure_kind(&result), outcomes(&result)),
                 (None, vec![Some(DeliveryOutcome::Accepted)]),
                 "{reply:?} {split}"
             );
@@ -111,20 +110,20 @@ fn the_reply_to_the_dot_counts_wherever_the_packets_split() {
     }
     let (result, _) = harness.finish();
     assert_eq!(
-        (failure_exit(&result), outcomes(&result)),
-        (Some(Exit::Protocol), vec![Some(DeliveryOutcome::Accepted)])
+        (failure_kind(&result), outcomes(&result)),
+        (Some(FailureKind::Protocol), vec![Some(DeliveryOutcome::Accepted)])
     );
 }
 
 #[test]
 fn an_abort_keeps_known_outcomes() {
-    let abort = |mut harness: Fixture, code: Exit| {
-        harness.client.abort(Error::new(code, "enough"), harness.now, &mut harness.actions);
+    let abort = |mut harness: Fixture, code: FailureKind| {
+        harness.client.abort(Failure::new(code, "enough"), harness.now, &mut harness.actions);
         let (result, _) = harness.finish();
-        (failure_exit(&result), outcomes(&result), reply_codes(&result))
+        (failure_kind(&result), outcomes(&result), reply_codes(&result))
     };
-    for code in [Exit::Interrupted, Exit::TemporaryFailure] {
-        let unknown = (Some(Exit::OutcomeUnknown), vec![Some(DeliveryOutcome::Unknown)], vec![None]);
+    for code in [FailureKind::Interrupted, FailureKind::TimedOut] {
+        let unknown = (Some(FailureKind::OutcomeUnknown), vec![Some(DeliveryOutcome::Unknown)], vec![None]);
         assert_eq!(abort(after_final_dot(), code), unknown, "the final dot was sent");
         let mut harness = after_final_dot();
         harness.server_sends("250 ok\r\n");
@@ -136,7 +135,7 @@ fn an_abort_keeps_known_outcomes() {
     }
     let mut harness = Fixture::new(client_config(&["a@x.test"]));
     harness.server_sends("220 mx\r\n");
-    assert_eq!(abort(harness, Exit::Interrupted), (Some(Exit::Interrupted), vec![None], vec![None]));
+    assert_eq!(abort(harness, FailureKind::Interrupted), (Some(FailureKind::Interrupted), vec![None], vec![None]));
 }
 
 #[test]
@@ -170,7 +169,7 @@ fn stop_after_ends_the_session_before_the_next_stage() {
             assert!(matches!(actions.last(), Some(ClientAction::Reset)) || wire.contains("QUIT"), "{stage}: {wire}");
             let (result, _) = harness.finish();
             assert_eq!(
-                (failure_exit(&result), outcomes(&result)),
+                (failure_kind(&result), outcomes(&result)),
                 (None, vec![None]),
                 "{stage}: no recipient received the message"
             );
@@ -198,15 +197,15 @@ fn every_prefix_and_every_split_of_a_session_has_the_same_result() {
         }
         harness.client.ended(&CloseReason::Finished, harness.now, &mut harness.actions);
         let (result, shown) = harness.finish();
-        (failure_exit(&result), outcomes(&result), shown)
+        (failure_kind(&result), outcomes(&result), shown)
     };
     let whole: usize = replies.iter().map(|reply| reply.len()).sum();
     let dot = whole - "250 ok\r\n221\r\n".len();
     for stop in 0..=whole {
         let once = outcome(stop, whole);
         let expected = match stop {
-            _ if stop < dot => (Some(Exit::TemporaryFailure), Some(DeliveryOutcome::Deferred)),
-            _ if stop < dot + "250 ok\r\n".len() => (Some(Exit::OutcomeUnknown), Some(DeliveryOutcome::Unknown)),
+            _ if stop < dot => (Some(FailureKind::ConnectionLost), Some(DeliveryOutcome::Deferred)),
+            _ if stop < dot + "250 ok\r\n".len() => (Some(FailureKind::OutcomeUnknown), Some(DeliveryOutcome::Unknown)),
             _ => (None, Some(DeliveryOutcome::Accepted)),
         };
         assert_eq!((once.0, once.1.clone()), (expected.0, vec![expected.1]), "{stop}");
@@ -218,7 +217,7 @@ fn every_prefix_and_every_split_of_a_session_has_the_same_result() {
 
 #[test]
 fn the_reply_to_quit_changes_no_outcome() {
-    for (reply, code) in [("550 no\r\n", Exit::Unavailable), ("451 later\r\n", Exit::TemporaryFailure)] {
+    for (reply, outcome) in [("550 no\r\n", DeliveryOutcome::Refused), ("451 later\r\n", DeliveryOutcome::Deferred)] {
         let mut harness = Fixture::new(client_config(&["a@x.test"]));
         for reply in ["220 mx\r\n", "250 mx\r\n", "250\r\n"] {
             harness.server_sends(reply);
@@ -226,7 +225,7 @@ fn the_reply_to_quit_changes_no_outcome() {
         assert_eq!(harness.server_sends(reply), sends("QUIT\r\n"));
         assert_eq!(harness.server_sends("what?\r\n"), [ClientAction::Closed]);
         let (result, _) = harness.finish();
-        assert_eq!((failure_exit(&result), crate::smtp::exit_for_recipients(&result.recipients)), (None, code));
+        assert_eq!((failure_kind(&result), outcomes(&result)), (None, vec![Some(outcome)]));
     }
 }
 
@@ -236,11 +235,11 @@ fn a_client_that_stops_decides_no_outcome() {
     harness.server_sends("220 mx\r\n");
     assert_eq!(harness.server_sends("250 mx\r\n"), sends("QUIT\r\n"));
     let (result, _) = harness.finish();
-    assert_eq!((failure_exit(&result), outcomes(&result)), (Some(Exit::Unavailable), vec![None]));
+    assert_eq!((failure_kind(&result), outcomes(&result)), (Some(FailureKind::StarttlsNotOffered), vec![None]));
 }
 
 #[test]
-fn a_stop_after_mixed_replies_has_their_exit_code() {
+fn a_stop_after_mixed_replies_keeps_their_outcomes() {
     let mut harness =
         Fixture::new(ClientConfig { stop_after: Some(Stage::Rcpt), ..client_config(&["a@x.test", "b@x.test"]) });
     harness.server_sends("220 mx\r\n");
@@ -248,5 +247,4 @@ fn a_stop_after_mixed_replies_has_their_exit_code() {
     assert_eq!(harness.server_sends("250\r\n250\r\n550\r\n"), sends("QUIT\r\n"));
     let (result, _) = harness.finish();
     assert_eq!(outcomes(&result), [None, Some(DeliveryOutcome::Refused)]);
-    assert_eq!(crate::smtp::exit_for_recipients(&result.recipients), Exit::RecipientsRejected);
 }

@@ -1,7 +1,7 @@
 //! Our client and our server, connected in memory.
 
 use super::{Fixture, START, TestSink, config, with_users};
-use crate::exit::Exit;
+use crate::failure::FailureKind;
 use crate::mac::Secret;
 use crate::protocol::{Action, Actions, StreamProtocol as _};
 use crate::smtp::client;
@@ -97,7 +97,7 @@ fn the_strongest_mechanism_is_used_with_and_without_tls() {
     for (security, password, expected) in [
         (Security::Plain, "tea", Ok(Mechanism::ScramSha256)),
         (Security::Starttls, "tea", Ok(Mechanism::ScramSha256)),
-        (Security::Starttls, "coffee", Err(Exit::Permission)),
+        (Security::Starttls, "coffee", Err(FailureKind::LoginRejected)),
     ] {
         let secret = Secret::new(password.as_bytes().to_vec());
         let credentials = Credentials {
@@ -112,7 +112,7 @@ fn the_strongest_mechanism_is_used_with_and_without_tls() {
         let result = run_dialogue(config, &mut harness, 1_000);
         match expected {
             Ok(mechanism) => assert_eq!((result.failure.is_none(), result.mechanism), (true, Some(mechanism))),
-            Err(exit) => assert_eq!(result.failure.map(|failure| failure.exit()), Some(exit)),
+            Err(kind) => assert_eq!(result.failure.map(|failure| failure.kind()), Some(kind)),
         }
         let is_encrypted = harness.sink.messages.borrow().first().is_some_and(|message| message.client.tls.is_some());
         assert_eq!(is_encrypted, expected.is_ok() && security == Security::Starttls);
