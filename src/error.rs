@@ -9,7 +9,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::exit::Exit;
-use crate::failure::{Failure, Source};
+use crate::failure::{Failure, Origin, Source};
 
 /// Report of a failure in up to three lines for the user: lower case, no full stop, no secrets.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub(crate) struct Error {
     exit: Exit,
     message: String,
     expected: Option<String>,
+    origin: Option<Box<Origin>>,
     remedy: Option<String>,
     source: Option<Source>,
 }
@@ -27,13 +28,13 @@ pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// Creates a failure that ends the run with `exit`; `message` says what happened.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), expected: None, remedy: None, source: None }
+        Self { exit, message: message.into(), expected: None, origin: None, remedy: None, source: None }
     }
 
     /// Creates the report of a failure, with the exit code and the advice for its kind.
     pub(crate) fn from_failure(failure: Failure, exit: Exit, advice: Option<&str>) -> Self {
-        let (message, expected, source) = failure.into_parts();
-        Self { exit, message, expected, remedy: advice.map(str::to_owned), source }
+        let (message, expected, origin, source) = failure.into_parts();
+        Self { exit, message, expected, origin, remedy: advice.map(str::to_owned), source }
     }
 
     /// Adds the second line: what was expected instead.
@@ -57,6 +58,13 @@ impl Error {
         self
     }
 
+    /// Adds the stage of the protocol in which the failure occurred.
+    #[must_use]
+    pub(crate) fn in_stage(mut self, stage: &'static str) -> Self {
+        self.origin.get_or_insert_default().stage = Some(stage);
+        self
+    }
+
     /// Prefixes the message with its subject, unless the message names it already.
     #[must_use]
     pub(crate) fn with_context(mut self, subject: &str) -> Self {
@@ -73,6 +81,7 @@ impl Error {
             exit,
             message: self.message.clone(),
             expected: self.expected.clone(),
+            origin: self.origin.clone(),
             remedy: self.remedy.clone(),
             source: None,
         }
@@ -91,6 +100,11 @@ impl Error {
     /// Second line: what was expected.
     pub(crate) fn expectation(&self) -> Option<&str> {
         self.expected.as_deref()
+    }
+
+    /// Input of the peer that caused the failure.
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        self.origin.as_deref()
     }
 
     /// Third line: what to do.

@@ -120,25 +120,52 @@ impl FailureKind {
     }
 }
 
+/// Input of a peer that caused a failure.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Origin {
+    /// Excerpt of what was received, in one line.
+    pub got: Option<String>,
+    /// Clause of the violated rule, such as `RFC 9112 §4`.
+    pub clause: Option<&'static str>,
+    /// Stage of the protocol.
+    pub stage: Option<&'static str>,
+}
+
 /// Failure of a module below `commands`: lower case, no full stop, no secrets.
 #[derive(Debug)]
 pub(crate) struct Failure {
     kind: FailureKind,
     message: String,
     expected: Option<String>,
+    origin: Option<Box<Origin>>,
     source: Option<Source>,
 }
 
 impl Failure {
     /// Creates a failure; `message` says what happened.
     pub(crate) fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), expected: None, source: None }
+        Self { kind, message: message.into(), expected: None, origin: None, source: None }
     }
 
     /// Adds what was expected instead.
     #[must_use]
     pub(crate) fn expected(mut self, expected: impl Into<String>) -> Self {
         self.expected = Some(expected.into());
+        self
+    }
+
+    /// Adds an excerpt of what a peer sent, and the clause that it violates.
+    #[must_use]
+    pub(crate) fn violates(mut self, clause: &'static str, got: impl Into<String>) -> Self {
+        let origin = self.origin.get_or_insert_default();
+        (origin.clause, origin.got) = (Some(clause), Some(got.into()));
+        self
+    }
+
+    /// Adds the stage of the protocol in which the failure occurred.
+    #[must_use]
+    pub(crate) fn in_stage(mut self, stage: &'static str) -> Self {
+        self.origin.get_or_insert_default().stage = Some(stage);
         self
     }
 
@@ -159,7 +186,13 @@ impl Failure {
     /// Copies the failure without its cause.
     #[must_use]
     pub(crate) fn without_source(&self) -> Self {
-        Self { kind: self.kind, message: self.message.clone(), expected: self.expected.clone(), source: None }
+        Self {
+            kind: self.kind,
+            message: self.message.clone(),
+            expected: self.expected.clone(),
+            origin: self.origin.clone(),
+            source: None,
+        }
     }
 
     /// Kind of the failure.
@@ -167,9 +200,9 @@ impl Failure {
         self.kind
     }
 
-    /// Splits the failure into message, expectation and cause.
-    pub(crate) fn into_parts(self) -> (String, Option<String>, Option<Source>) {
-        (self.message, self.expected, self.source)
+    /// Splits the failure into message, expectation, input of the peer and cause.
+    pub(crate) fn into_parts(self) -> (String, Option<String>, Option<Box<Origin>>, Option<Source>) {
+        (self.message, self.expected, self.origin, self.source)
     }
 
     pub(crate) fn message(&self) -> &str {

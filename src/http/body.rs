@@ -10,11 +10,22 @@
 use memchr::memchr;
 
 use super::fields::{is_token, trim};
+use super::violation::Violation;
 
 /// Maximum length of a chunk-size line, including extensions.
 const MAX_CHUNK_LINE: usize = 4 * 1024;
 /// Maximum size of the trailer section including the empty line; it is read and ignored (RFC 9110 §6.5.1).
 const MAX_TRAILER_BYTES: usize = 8 * 1024;
+
+const CHUNK_SIZE: Violation = Violation::new("invalid chunk size", "1 to 16 hexadecimal digits", "RFC 9112 §7.1");
+const CHUNK_EXTENSION: Violation =
+    Violation::new("invalid chunk extension", "a name, and optionally = and a value", "RFC 9112 §7.1.1");
+const CHUNK_END: Violation = Violation::new("a chunk is longer than its size", "CRLF after the data", "RFC 9112 §7.1");
+const CHUNK_LINE_TOO_LONG: Violation =
+    Violation::new("chunk line too long", "at most 4 KiB, and 8 KiB for all trailers", "RFC 9112 §7.1");
+const CHUNK_LINE_BARE_LF: Violation = Violation::new("a chunk line ends in a bare LF", "CRLF", "RFC 9112 §7.1");
+const CHUNK_LINE_CONTROL: Violation =
+    Violation::new("control character in a chunk line", "visible characters, spaces and tabs", "RFC 9112 §7.1");
 
 /// Body framing: how the end of a body is determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +73,9 @@ impl BodyDecoder {
         Self { state }
     }
 
-    /// Decodes the next part and returns the number of bytes consumed. The error describes the framing violation.
-    pub(super) fn decode<'b>(&mut self, bytes: &'b [u8]) -> Result<(usize, BodyPart<'b>), &'static str> {
+    /// Decodes the next part and returns the number of bytes consumed. The error is the framing violation and its
+    /// offset.
+    pub(super) fn decode<'b>(&mut self, bytes: &'b [u8]) -> Result<(usize, BodyPart<'b>), (Violation, usize)> {
         let mut taken = 0;
         loop {
             let rest = bytes.get(taken..).unwrap_or_default();
@@ -81,14 +93,14 @@ impl BodyDecoder {
                     return Ok(piece);
                 }
                 State::UntilClose => return Ok(self.take_data(rest, u64::MAX, taken, |_| State::UntilClose)),
-                State::ChunkSize => match next_line(rest, MAX_CHUNK_LINE)? {
+                State::ChunkSize => match next_line(rest, MAX_CHUNK_LINE).map_err(|violation| (violation, taken))? {
                     None => return Ok((taken, BodyPart::NeedMore)),
                     Some((content, length)) => {
-                        taken += length;
-                        self.state = match chunk_size(content)? {
+                        self.state = match chunk_size(content).map_err(|violation| (violation, taken))? {
                             0 => State::Trailers(0),
                             size => State::ChunkData(size),
                         };
+                        taken += length;
                     }
                 },
                 State::ChunkEnd => match rest {
@@ -97,15 +109,17 @@ impl BodyDecoder {
                         taken += 2;
                         self.state = State::ChunkSize;
                     }
-                    _ => return Err("a chunk is longer than its size"),
+                    _ => return Err((CHUNK_END, taken)),
                 },
-                State::Trailers(seen) => match next_line(rest, MAX_TRAILER_BYTES - seen)? {
-                    None => return Ok((taken, BodyPart::NeedMore)),
-                    Some((content, length)) => {
-                        taken += length;
-                        self.state = if content.is_empty() { State::End } else { State::Trailers(seen + length) };
+                State::Trailers(seen) => {
+                    match next_line(rest, MAX_TRAILER_BYTES - seen).map_err(|violation| (violation, taken))? {
+                        None => return Ok((taken, BodyPart::NeedMore)),
+                        Some((content, length)) => {
+                            taken += length;
+                            self.state = if content.is_empty() { State::End } else { State::Trailers(seen + length) };
+                        }
                     }
-                },
+                }
             }
         }
     }
@@ -135,33 +149,33 @@ impl BodyDecoder {
 }
 
 /// Returns the next line without its CRLF, and its length with CRLF.
-fn next_line(bytes: &[u8], limit: usize) -> Result<Option<(&[u8], usize)>, &'static str> {
+fn next_line(bytes: &[u8], limit: usize) -> Result<Option<(&[u8], usize)>, Violation> {
     let Some(end) = memchr(b'\n', bytes) else {
-        return if bytes.len() > limit { Err("chunk line too long") } else { Ok(None) };
+        return if bytes.len() > limit { Err(CHUNK_LINE_TOO_LONG) } else { Ok(None) };
     };
     if end >= limit {
-        return Err("chunk line too long");
+        return Err(CHUNK_LINE_TOO_LONG);
     }
-    let content = bytes.get(..end).and_then(|line| line.strip_suffix(b"\r")).ok_or("a chunk line ends in a bare LF")?;
+    let content = bytes.get(..end).and_then(|line| line.strip_suffix(b"\r")).ok_or(CHUNK_LINE_BARE_LF)?;
     if content.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
-        return Err("control character in a chunk line");
+        return Err(CHUNK_LINE_CONTROL);
     }
     Ok(Some((content, end + 1)))
 }
 
 /// Parses `1*HEXDIG [ ";" ext ]` without sign, prefix or space. Lenient parsers disagree on the other
 /// spellings, which is used to smuggle requests.
-fn chunk_size(line: &[u8]) -> Result<u64, &'static str> {
+fn chunk_size(line: &[u8]) -> Result<u64, Violation> {
     let mut parts = line.splitn(2, |byte| *byte == b';');
     let digits = parts.next().unwrap_or_default();
     if digits.is_empty() || digits.len() > 16 || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return Err("the chunk size is not a hexadecimal number");
+        return Err(CHUNK_SIZE);
     }
     if parts.next().is_some_and(|extensions| !extensions.split(|byte| *byte == b';').all(is_extension)) {
-        return Err("chunk extension without a name");
+        return Err(CHUNK_EXTENSION);
     }
-    let digits = std::str::from_utf8(digits).map_err(|_| "the chunk size is not a hexadecimal number")?;
-    u64::from_str_radix(digits, 16).map_err(|_| "chunk size too large")
+    let digits = std::str::from_utf8(digits).map_err(|_| CHUNK_SIZE)?;
+    u64::from_str_radix(digits, 16).map_err(|_| CHUNK_SIZE)
 }
 
 /// Checks `name [ "=" value ]`; the value is ignored, so its quoting is not checked.
@@ -172,10 +186,10 @@ fn is_extension(extension: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{BodyDecoder, BodyPart, Framing, MAX_CHUNK_LINE, MAX_TRAILER_BYTES};
+    use super::{BodyDecoder, BodyPart, Framing, MAX_CHUNK_LINE, MAX_TRAILER_BYTES, Violation};
 
     /// Decodes `bytes` in two pieces and returns the data and whether the end was reached.
-    fn decode(framing: Framing, bytes: &[u8], split: usize) -> Result<(Vec<u8>, bool), &'static str> {
+    fn decode(framing: Framing, bytes: &[u8], split: usize) -> Result<(Vec<u8>, bool), (Violation, usize)> {
         let mut body = BodyDecoder::new(framing);
         let (mut data, mut taken) = (Vec::new(), 0);
         for end in [split, bytes.len()] {

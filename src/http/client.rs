@@ -12,9 +12,13 @@ use std::fmt;
 use super::body::{BodyDecoder, BodyPart};
 use super::head::{HeadError, MAX_RESPONSE_HEAD, Scanner};
 use super::response::{ResponseHead, check_http_prefix, parse_head};
+use super::violation::{Violation, excerpt};
 
 /// Maximum number of interim (1xx) responses before the final one.
 const MAX_INTERIM: u32 = 16;
+
+const TOO_MANY_INTERIM: Violation =
+    Violation::new("too many interim (1xx) responses", "at most 16 before the final one", "RFC 9110 §15.2");
 
 /// Request line and header fields of a request.
 #[derive(Clone, Debug)]
@@ -71,8 +75,8 @@ pub(crate) enum ResponsePart<'b> {
 /// Reason why a response is invalid or incomplete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ResponseError {
-    /// Protocol violation, with its description.
-    Malformed(&'static str),
+    /// Protocol violation, with an excerpt of what was received.
+    Malformed { violation: Violation, got: String },
     /// The connection closed before the first byte of a response.
     NoResponse,
     /// The connection closed after an interim response with this status.
@@ -86,7 +90,7 @@ pub(crate) enum ResponseError {
 impl fmt::Display for ResponseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Malformed(description) => f.write_str(description),
+            Self::Malformed { violation, .. } => f.write_str(violation.what),
             Self::NoResponse => f.write_str("connection closed before any response"),
             Self::NoFinalResponse(status) => write!(f, "connection closed after {status}, before a final response"),
             Self::TruncatedHead => f.write_str("connection closed within the response head"),
@@ -99,16 +103,22 @@ impl fmt::Display for ResponseError {
     }
 }
 
-impl From<HeadError> for ResponseError {
-    fn from(error: HeadError) -> Self {
-        Self::Malformed(match error {
-            HeadError::BareLf => "a line of the response head ends in a bare LF; expected CRLF (RFC 9112 §2.2)",
-            HeadError::TooManyEmptyLines => "too many empty lines before the response",
-            HeadError::FirstLineTooLong => "status line too long",
-            HeadError::TooLarge => "response head too large",
-            HeadError::TooManyFields => "too many field lines in the response",
-        })
+impl ResponseError {
+    /// Creates an error for a violation in the first line of `bytes`.
+    pub(super) fn malformed(violation: Violation, bytes: &[u8]) -> Self {
+        Self::Malformed { violation, got: excerpt(bytes) }
     }
+}
+
+fn head_violation(error: HeadError) -> Violation {
+    let (what, expected, clause) = match error {
+        HeadError::BareLf => ("a line of the response head ends in a bare LF", "CRLF", "RFC 9112 §2.2"),
+        HeadError::TooManyEmptyLines => ("too many empty lines before the response", "none", "RFC 9112 §2.2"),
+        HeadError::FirstLineTooLong => ("status line too long", "at most 8 KiB", "RFC 9112 §4"),
+        HeadError::TooLarge => ("response head too large", "at most 64 KiB", "RFC 9110 §5.4"),
+        HeadError::TooManyFields => ("too many field lines in the response", "at most 100", "RFC 9110 §5.4"),
+    };
+    Violation::new(what, expected, clause)
 }
 
 impl ResponseDecoder {
@@ -127,7 +137,10 @@ impl ResponseDecoder {
     pub(crate) fn receive<'b>(&mut self, bytes: &'b [u8]) -> Result<(usize, ResponsePart<'b>), ResponseError> {
         match &mut self.state {
             State::End => Ok((0, ResponsePart::End)),
-            State::Body(body) => match body.decode(bytes).map_err(ResponseError::Malformed)? {
+            State::Body(body) => match body
+                .decode(bytes)
+                .map_err(|(violation, at)| ResponseError::malformed(violation, bytes.get(at..).unwrap_or_default()))?
+            {
                 (taken, BodyPart::NeedMore) => Ok((taken, ResponsePart::NeedMore)),
                 (taken, BodyPart::Data(data)) => Ok((taken, ResponsePart::Data(data))),
                 (taken, BodyPart::End) => {
@@ -137,14 +150,18 @@ impl ResponseDecoder {
             },
             State::Head(scanner) => {
                 check_http_prefix(bytes)?;
-                let Some(span) = scanner.scan(bytes)? else { return Ok((0, ResponsePart::NeedMore)) };
+                let scanned = scanner.scan(bytes);
+                let line = bytes.get(scanner.line_start()..).unwrap_or_default();
+                let Some(span) = scanned.map_err(|error| ResponseError::malformed(head_violation(error), line))? else {
+                    return Ok((0, ResponsePart::NeedMore));
+                };
                 let (head, framing) =
                     parse_head(bytes.get(span.start..span.end).unwrap_or_default(), self.is_head_request)?;
                 if (100..200).contains(&head.status) {
                     self.interim_count += 1;
                     self.last_interim = Some(head.status);
                     if self.interim_count > MAX_INTERIM {
-                        return Err(ResponseError::Malformed("too many interim (1xx) responses"));
+                        return Err(ResponseError::malformed(TOO_MANY_INTERIM, bytes));
                     }
                     self.state = State::Head(Scanner::new(MAX_RESPONSE_HEAD));
                     return Ok((span.end, ResponsePart::Interim(head)));
@@ -178,7 +195,7 @@ impl ResponseDecoder {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_INTERIM, ResponseDecoder, ResponseError, ResponsePart};
+    use super::{MAX_INTERIM, ResponseDecoder, ResponseError, ResponsePart, TOO_MANY_INTERIM};
 
     /// Decodes a response in two pieces, followed by a clean close, to its status and body.
     fn decode_response(method: &str, bytes: &[u8], split: usize) -> Result<(u16, Vec<u8>), ResponseError> {
@@ -241,23 +258,37 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_response_is_reported_at_once() {
-        for (bytes, word) in [
-            ("<html>", "HTTP/0.9"),
-            (" HTTP/1.1 200 OK", "white space"),
-            ("HTTP/1.1 200 OK\n", "bare LF"),
-            ("HTTP/2.0 200 OK\r\n\r\n", "version"),
-            ("HTTP/1.1 20 OK\r\n\r\n", "status line"),
-            ("HTTP/1.1 200OK\r\n\r\n", "status line"),
-            ("HTTP/1.1 200 \u{1b}[2J\r\n\r\n", "status line"),
-            ("HTTP/1.1 200 OK\r\nX : y\r\n\r\n", "field line"),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", "Content-Length"),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "coding"),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "hexadecimal"),
-            ("\u{15}\u{3}\u{1}", "TLS"),
+    fn an_invalid_response_is_reported_at_once_with_the_offending_line() {
+        for (bytes, word, line, clause) in [
+            ("<html>", "not an HTTP", "<html>", "RFC 9112 §4"),
+            ("SSH-2.0-x\r\n", "not an HTTP", "SSH-2.0-x", "RFC 9112 §4"),
+            (" HTTP/1.1 200 OK", "white space", " HTTP/1.1 200 OK", "RFC 9112 §2.2"),
+            ("HTTP/1.1 200 OK\n", "bare LF", "HTTP/1.1 200 OK", "RFC 9112 §2.2"),
+            ("HTTP/1.1 200 OK\r\nA: b\nC: d\r\n\r\n", "bare LF", "A: b", "RFC 9112 §2.2"),
+            ("HTTP/2.0 200 OK\r\n\r\n", "version", "HTTP/2.0 200 OK", "RFC 9112 §2.3"),
+            ("HTTP/1.1 OK 200\r\n\r\n", "status line", "HTTP/1.1 OK 200", "RFC 9112 §4"),
+            ("HTTP/1.1 200OK\r\n\r\n", "status line", "HTTP/1.1 200OK", "RFC 9112 §4"),
+            ("HTTP/1.1 200 \u{1b}[2J\r\n\r\n", "status line", "HTTP/1.1 200 \u{1b}[2J", "RFC 9112 §4"),
+            ("HTTP/1.1 200 OK\r\nA: b\r\nX : y\r\n\r\n", "field line", "X : y", "RFC 9112 §5"),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+                "more than one",
+                "6",
+                "RFC 9112 §6.3",
+            ),
+            ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "Content-Length", "-1", "RFC 9110 §8.6"),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "coding", "gzip", "RFC 9112 §6.1"),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\nzz\r\n",
+                "chunk size",
+                "zz",
+                "RFC 9112 §7.1",
+            ),
+            ("\u{15}\u{3}\u{1}", "TLS", "\u{15}\u{3}\u{1}", "RFC 9112 §4"),
         ] {
-            let fault = get(bytes).expect_err(bytes).to_string();
-            assert!(fault.contains(word), "{bytes:?}: {fault}");
+            let Err(ResponseError::Malformed { violation, got }) = get(bytes) else { panic!("{bytes:?} is malformed") };
+            assert!(violation.what.contains(word), "{bytes:?}: {violation:?}");
+            assert_eq!((&*got, violation.clause), (line, clause), "{bytes:?}");
         }
     }
 
@@ -287,6 +318,6 @@ mod tests {
             get(&format!("{interim}HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
         };
         assert!(many(MAX_INTERIM).is_ok());
-        assert_eq!(many(MAX_INTERIM + 1), Err(ResponseError::Malformed("too many interim (1xx) responses")));
+        assert!(matches!(many(MAX_INTERIM + 1), Err(ResponseError::Malformed { violation: TOO_MANY_INTERIM, .. })));
     }
 }

@@ -5,6 +5,12 @@
 
 use httparse::Header;
 
+use super::violation::Violation;
+
+const SEVERAL_LENGTHS: Violation = Violation::new("more than one Content-Length", "exactly one", "RFC 9112 §6.3");
+const INVALID_LENGTH: Violation =
+    Violation::new("invalid Content-Length", "a decimal number without sign and leading zeros", "RFC 9110 §8.6");
+
 /// Maximum number of field lines in a head; a server answers more with 431, a client reports an error.
 pub(super) const MAX_FIELDS: usize = 100;
 
@@ -67,27 +73,27 @@ pub(crate) fn is_field_value(value: &[u8]) -> bool {
 ///
 /// Only a single value of digits is accepted. RFC 9110 §8.6 allows a recipient to merge equal values, but a
 /// message with two lengths is more likely an attempt to smuggle a request.
-pub(super) fn content_length(fields: Fields<'_, '_>) -> Result<Option<u64>, &'static str> {
+pub(super) fn content_length(fields: Fields<'_, '_>) -> Result<Option<u64>, Violation> {
     let mut values = fields.all("content-length");
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err("more than one Content-Length");
+        return Err(SEVERAL_LENGTHS);
     }
     let is_decimal =
         !value.is_empty() && value.iter().all(u8::is_ascii_digit) && (value.len() == 1 || value.first() != Some(&b'0'));
     if !is_decimal {
-        return Err("Content-Length is not a decimal number");
+        return Err(INVALID_LENGTH);
     }
-    let digits = std::str::from_utf8(value).map_err(|_| "Content-Length is not a decimal number")?;
-    digits.parse().map(Some).map_err(|_| "Content-Length too large")
+    let digits = std::str::from_utf8(value).map_err(|_| INVALID_LENGTH)?;
+    digits.parse().map(Some).map_err(|_| INVALID_LENGTH)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Fields, content_length, is_field_value, is_token, trim};
+    use super::{Fields, Violation, content_length, is_field_value, is_token, trim};
     use httparse::Header;
 
-    fn lengths(values: &[&'static str]) -> Result<Option<u64>, &'static str> {
+    fn lengths(values: &[&'static str]) -> Result<Option<u64>, Violation> {
         let headers: Vec<_> =
             values.iter().map(|value| Header { name: "Content-Length", value: value.as_bytes() }).collect();
         content_length(Fields::new(&headers))

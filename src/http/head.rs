@@ -81,6 +81,11 @@ impl Scanner {
         if self.scanned - self.start > self.limit { Err(HeadError::TooLarge) } else { Ok(None) }
     }
 
+    /// Offset of the line that was scanned last.
+    pub(super) fn line_start(&self) -> usize {
+        self.line_start
+    }
+
     /// Checks the limits that apply before the head is complete.
     fn check_limits(&self, length: usize) -> Result<(), HeadError> {
         // At this offset, the line is the first line, complete or not.

@@ -19,6 +19,7 @@ mod request;
 mod response;
 mod server;
 mod status;
+mod violation;
 
 pub(crate) use client::{RequestHead, ResponseDecoder, ResponseError, ResponsePart};
 pub(crate) use date::HttpDate;

@@ -188,7 +188,7 @@ fn host<'b>(fields: Fields<'_, 'b>, is_http10: bool) -> Result<Option<&'b str>, 
 /// Determines the body framing (RFC 9112 §6.1, §6.3). Rejects Transfer-Encoding together with Content-Length,
 /// repeated, in HTTP/1.0, or not ending in chunked: each is a known request-smuggling vector.
 fn framing(fields: Fields<'_, '_>, is_http10: bool) -> Result<Framing, RequestError> {
-    let length = content_length(fields).map_err(RequestError::bad_request)?;
+    let length = content_length(fields).map_err(|violation| RequestError::bad_request(violation.what))?;
     let mut codings = fields.all("transfer-encoding");
     let Some(coding) = codings.next() else {
         return Ok(Framing::Length(length.unwrap_or(0)));

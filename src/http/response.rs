@@ -9,7 +9,20 @@ use httparse::EMPTY_HEADER;
 
 use super::body::Framing;
 use super::client::ResponseError;
-use super::fields::{Fields, MAX_FIELDS, content_length, is_field_value};
+use super::fields::{Fields, MAX_FIELDS, content_length, is_field_value, is_token};
+use super::violation::Violation;
+
+const STATUS_LINE: &str = "HTTP-version SP 3-digit status code SP reason";
+const NO_STATUS_LINE: Violation = Violation::new("not an HTTP/1.x response", STATUS_LINE, "RFC 9112 §4");
+const MALFORMED_STATUS_LINE: Violation = Violation::new("malformed status line", STATUS_LINE, "RFC 9112 §4");
+const LEADING_SPACE: Violation = Violation::new("white space before the status line", STATUS_LINE, "RFC 9112 §2.2");
+const TLS_RECORD: Violation = Violation::new("the server expects TLS on this port", STATUS_LINE, "RFC 9112 §4");
+const UNSUPPORTED_VERSION: Violation =
+    Violation::new("unsupported HTTP version", "HTTP/1.0 or HTTP/1.1", "RFC 9112 §2.3");
+const MALFORMED_FIELD: Violation = Violation::new("malformed field line", "field-name : field-value", "RFC 9112 §5");
+const CODING_IN_1_0: Violation =
+    Violation::new("Transfer-Encoding in an HTTP/1.0 response", "Content-Length, or neither", "RFC 9112 §6.1");
+const UNSUPPORTED_CODING: Violation = Violation::new("unsupported transfer coding", "chunked alone", "RFC 9112 §6.1");
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ResponseHead {
@@ -44,11 +57,12 @@ pub(super) fn check_http_prefix(bytes: &[u8]) -> Result<(), ResponseError> {
     if rest.get(..shared) == START.get(..shared) {
         return Ok(());
     }
-    Err(ResponseError::Malformed(match rest {
-        [b' ' | b'\t', ..] => "white space before the status line (RFC 9112 §4)",
-        [0x15 | 0x16, 0x03, ..] => "the server expects TLS on this port",
-        _ => "no status line: not HTTP, or HTTP/0.9",
-    }))
+    let violation = match rest {
+        [b' ' | b'\t', ..] => LEADING_SPACE,
+        [0x15 | 0x16, 0x03, ..] => TLS_RECORD,
+        _ => NO_STATUS_LINE,
+    };
+    Err(ResponseError::malformed(violation, rest))
 }
 
 /// Parses a head that ends in its empty line.
@@ -62,7 +76,11 @@ pub(super) fn parse_head(head: &[u8], is_head_request: bool) -> Result<(Response
     let fields = match httparse::parse_headers(&block, &mut storage) {
         Ok(httparse::Status::Complete((_, headers))) => Fields::new(headers),
         Ok(httparse::Status::Partial) | Err(_) => {
-            return Err(ResponseError::Malformed("malformed field line in the response"));
+            let mut lines = block.split(|byte| *byte == b'\n');
+            return Err(ResponseError::malformed(
+                MALFORMED_FIELD,
+                lines.find(|line| !is_field_line(line)).unwrap_or(&block),
+            ));
         }
     };
     let framing = framing(fields, status, is_head_request, minor, &mut warnings)?;
@@ -78,6 +96,13 @@ pub(super) fn parse_head(head: &[u8], is_head_request: bool) -> Result<(Response
         },
     };
     Ok((parsed, framing))
+}
+
+fn is_field_line(line: &[u8]) -> bool {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let Some(colon) = line.iter().position(|byte| *byte == b':') else { return line.is_empty() };
+    let (name, value) = line.split_at(colon);
+    is_token(name) && is_field_value(value)
 }
 
 /// Replaces each line fold by spaces, as required of a user agent (RFC 9112 §5.2).
@@ -101,23 +126,22 @@ fn unfold<'b>(block: &'b [u8], warnings: &mut Vec<&'static str>) -> Cow<'b, [u8]
 /// Parses `HTTP-version SP status-code SP [ reason ]` (RFC 9112 §4). Many servers omit the space after the code
 /// if there is no reason phrase; this is tolerated.
 fn status_line(line: &[u8]) -> Result<(u8, u16, &[u8]), ResponseError> {
-    const MALFORMED_STATUS_LINE: ResponseError =
-        ResponseError::Malformed("malformed status line: expected HTTP-version, status code, reason phrase");
+    let malformed = |violation| Err(ResponseError::malformed(violation, line));
     let [b'H', b'T', b'T', b'P', b'/', major, b'.', minor @ b'0'..=b'9', b' ', a, b, c, rest @ ..] = line else {
-        return Err(MALFORMED_STATUS_LINE);
+        return malformed(MALFORMED_STATUS_LINE);
     };
     if *major != b'1' {
-        return Err(ResponseError::Malformed("unsupported HTTP version in the response"));
+        return malformed(UNSUPPORTED_VERSION);
     }
     let digits = [*a, *b, *c];
     if !digits.iter().all(u8::is_ascii_digit) || *a == b'0' {
-        return Err(MALFORMED_STATUS_LINE);
+        return malformed(MALFORMED_STATUS_LINE);
     }
     let status = digits.iter().fold(0, |number, digit| number * 10 + u16::from(digit - b'0'));
     match rest {
         [] => Ok((minor - b'0', status, rest)),
         [b' ', reason @ ..] if is_field_value(reason) => Ok((minor - b'0', status, reason)),
-        _ => Err(MALFORMED_STATUS_LINE),
+        _ => malformed(MALFORMED_STATUS_LINE),
     }
 }
 
@@ -133,17 +157,19 @@ fn framing(
         return Ok(Framing::Length(0));
     }
     let mut codings = fields.list("transfer-encoding");
-    let length = content_length(fields).map_err(ResponseError::Malformed)?;
+    let last = |name: &str| fields.all(name).last().unwrap_or_default();
+    let length =
+        content_length(fields).map_err(|violation| ResponseError::malformed(violation, last("content-length")))?;
     match (codings.next(), codings.next(), length) {
         (None, _, Some(length)) => Ok(Framing::Length(length)),
         (None, _, None) => Ok(Framing::UntilClose),
-        (Some(_), ..) if minor == 0 => Err(ResponseError::Malformed("Transfer-Encoding in an HTTP/1.0 response")),
+        (Some(_), ..) if minor == 0 => Err(ResponseError::malformed(CODING_IN_1_0, last("transfer-encoding"))),
         (Some(coding), None, length) if coding.eq_ignore_ascii_case(b"chunked") => {
             if length.is_some() {
                 warnings.push("both Transfer-Encoding and Content-Length in the response; Content-Length ignored");
             }
             Ok(Framing::Chunked)
         }
-        _ => Err(ResponseError::Malformed("unsupported transfer coding in the response")),
+        _ => Err(ResponseError::malformed(UNSUPPORTED_CODING, last("transfer-encoding"))),
     }
 }

@@ -91,7 +91,9 @@ impl ServerCodec {
                     Ok(_) => {
                         return self.reject(bytes, RequestError { status: None, reason: "request body too large" });
                     }
-                    Err(reason) => return self.reject(bytes, RequestError { status: None, reason }),
+                    Err((violation, _)) => {
+                        return self.reject(bytes, RequestError { status: None, reason: violation.what });
+                    }
                 }
             }
             *self = Self::default();

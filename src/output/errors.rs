@@ -14,7 +14,13 @@ use crate::failure::io_error_text;
 pub(super) fn print_error(error: &Error, style: Style) {
     let palette = Palette::stderr(style);
     let mut lines = vec![format!("{} {}", palette.paint("1;31", "netlab:"), escaped(error.message()))];
-    lines.extend(error.expectation().map(|text| format!("  {} {}", palette.paint("2", "expected:"), escaped(text))));
+    let origin = error.origin();
+    let got = origin.and_then(|origin| origin.got.as_deref());
+    lines.extend(got.map(|text| format!("  {} '{}'", palette.paint("2", "got:"), escaped(text))));
+    let clause = origin.and_then(|origin| origin.clause).map(|clause| format!(" ({clause})")).unwrap_or_default();
+    lines.extend(
+        error.expectation().map(|text| format!("  {} {}{clause}", palette.paint("2", "expected:"), escaped(text))),
+    );
     lines.extend(error.advice().map(|text| format!("  {} {}", palette.paint("2", "to do:"), escaped(text))));
     if style.verbose > 0 {
         // A cause that the message already contains is not repeated.
@@ -36,7 +42,13 @@ fn causes(error: &Error) -> impl Iterator<Item = String> {
 pub(crate) struct ErrorEvent<'e> {
     exit: u8,
     what: &'e str,
+    /// Excerpt of what a peer sent.
+    got: Option<&'e str>,
     expected: Option<&'e str>,
+    /// Clause of the rule that the peer violated.
+    clause: Option<&'e str>,
+    /// Stage of the protocol.
+    stage: Option<&'e str>,
     remedy: Option<&'e str>,
 }
 
@@ -60,7 +72,10 @@ pub(super) fn json_line(error: &Error) -> serde_json::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(&ErrorEvent {
         exit: error.exit().code(),
         what: error.message(),
+        got: error.origin().and_then(|origin| origin.got.as_deref()),
         expected: error.expectation(),
+        clause: error.origin().and_then(|origin| origin.clause),
+        stage: error.origin().and_then(|origin| origin.stage),
         remedy: error.advice(),
     })?;
     line.push(b'\n');

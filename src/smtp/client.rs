@@ -30,7 +30,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::mac::Secret;
 use crate::time::Moment;
 use config::ClientActions;
-use errors::{outcome_unknown, protocol_error, rejection};
+use errors::{bare_lf_error, outcome_unknown, protocol_error, rejection};
 
 pub(crate) use config::{
     ClientConfig, ClientEvent, Credentials, DeliveryOutcome, Envelope, RecipientStatus, RequestedExtensions, Security,
@@ -113,10 +113,11 @@ impl ClientSession {
     }
 
     pub(crate) fn into_result(self) -> SessionResult {
+        let stage = self.failed_stage.unwrap_or(self.stage);
         SessionResult {
             recipients: self.recipients,
-            failure: self.failure,
-            stage: self.failed_stage.unwrap_or(self.stage),
+            failure: self.failure.map(|failure| failure.in_stage(stage.name())),
+            stage,
             extensions: self.has_extensions.then_some(self.extensions),
             extensions_before_tls: self.extensions_before_tls,
             mechanism: self.mechanism,
@@ -257,7 +258,7 @@ impl ClientSession {
         let reply = &*self.redact_reply(raw_reply);
         if reply.has_bare_lf && self.config.requested_extensions.strict {
             actions.emit(ClientEvent::ReplyReceived(reply.clone()));
-            let error = protocol_error("a reply line ends in a bare LF; RFC 5321 §2.3.8 requires CRLF");
+            let error = bare_lf_error(&reply.to_string());
             return self.fail(self.adjust_for_final_dot(error), false, now, actions);
         }
         if reply.has_bare_lf {
@@ -272,7 +273,7 @@ impl ClientSession {
         }
         match self.stage {
             _ if self.idle_until.is_some() => {
-                self.fail(protocol_error("unsolicited reply"), false, now, actions);
+                self.fail(protocol_error("unsolicited reply", &reply.to_string()), false, now, actions);
             }
             Stage::Banner => self.on_greeting(reply, now, actions),
             Stage::Ehlo => self.on_ehlo_reply(raw_reply, reply, now, actions),
@@ -290,7 +291,7 @@ impl ClientSession {
                 self.fail_with_reply(reply, rejection(Stage::Body, reply), false, now, actions);
             }
             Stage::Resolve | Stage::Connect | Stage::Tls | Stage::Body => {
-                self.fail(protocol_error("unsolicited reply"), false, now, actions);
+                self.fail(protocol_error("unsolicited reply", &reply.to_string()), false, now, actions);
             }
         }
     }

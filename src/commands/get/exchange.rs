@@ -6,9 +6,13 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind};
 use crate::http::{RequestHead, ResponseDecoder, ResponseError, ResponseHead, ResponsePart};
 use crate::protocol::{Actions, CloseReason, StreamProtocol};
 use crate::time::Moment;
+
+/// Maximum bytes traced of a response that cannot be parsed.
+const MAX_TRACED_BYTES: usize = 512;
 
 /// Receiver of a response, part by part.
 pub(super) trait ResponseSink {
@@ -20,6 +24,8 @@ pub(super) trait ResponseSink {
     fn on_data(&mut self, data: &[u8], now: Moment) -> Result<()>;
     /// Receives a description of a tolerated deviation.
     fn on_warning(&mut self, text: &str);
+    /// Receives the beginning of input that cannot be parsed.
+    fn on_malformed(&mut self, _: &[u8]) {}
 }
 
 /// Protocol state of one exchange.
@@ -80,8 +86,11 @@ impl<'s> ClientExchange<'s> {
     /// Decodes input; returns true once the response is complete.
     fn consume(&mut self, bytes: &[u8], taken: &mut usize, now: Moment) -> Result<bool> {
         loop {
-            let (more, part) =
-                self.decoder.receive(bytes.get(*taken..).unwrap_or_default()).map_err(|error| to_error(&error))?;
+            let (more, part) = self.decoder.receive(bytes.get(*taken..).unwrap_or_default()).map_err(|error| {
+                let rest = bytes.get(*taken..).unwrap_or_default();
+                self.sink.on_malformed(rest.get(..MAX_TRACED_BYTES).unwrap_or(rest));
+                to_error(error)
+            })?;
             *taken += more;
             match part {
                 ResponsePart::NeedMore => return Ok(false),
@@ -104,7 +113,17 @@ impl<'s> ClientExchange<'s> {
 
     fn finish(&mut self, result: Result<()>, now: Moment) {
         self.times.completed.get_or_insert(now);
-        self.result.get_or_insert(result);
+        let stage = self.stage();
+        self.result.get_or_insert(result.map_err(|error| error.in_stage(stage)));
+    }
+
+    /// Stage of the exchange; only TLS lies between the connection and the established state.
+    fn stage(&self) -> &'static str {
+        match (&self.head, self.times.established) {
+            (Some(_), _) => "body",
+            (None, Some(_)) => "head",
+            (None, None) => "tls",
+        }
     }
 }
 
@@ -149,9 +168,8 @@ impl StreamProtocol for ClientExchange<'_> {
             (None, Some(_)) => "response head timed out",
             (None, None) => "response timed out",
         };
-        let error = Error::new(Exit::TemporaryFailure, format!("{what} after {:.1} s", self.timeout.as_secs_f64()))
-            .remedy("try again later, or raise --timeout");
-        self.finish(Err(error), now);
+        let message = format!("{what} after {}", humantime::format_duration(self.timeout));
+        self.finish(Err(Failure::new(FailureKind::TimedOut, message).into()), now);
         actions.reset();
     }
 
@@ -159,8 +177,8 @@ impl StreamProtocol for ClientExchange<'_> {
 
     fn ended(&mut self, reason: &CloseReason, now: Moment, actions: &mut Actions<()>) {
         let result = match reason {
-            CloseReason::Finished => self.decoder.ended(self.unconsumed, true).map_err(|error| to_error(&error)),
-            CloseReason::Truncated => self.decoder.ended(self.unconsumed, false).map_err(|error| to_error(&error)),
+            CloseReason::Finished => self.decoder.ended(self.unconsumed, true).map_err(to_error),
+            CloseReason::Truncated => self.decoder.ended(self.unconsumed, false).map_err(to_error),
             CloseReason::Broken(broken) => {
                 let error = Error::from(broken.without_source());
                 Err(if self.head.is_some() { error.with_exit(Exit::Incomplete) } else { error })
@@ -175,13 +193,17 @@ impl StreamProtocol for ClientExchange<'_> {
     }
 }
 
-fn to_error(error: &ResponseError) -> Error {
+fn to_error(error: ResponseError) -> Error {
+    let message = error.to_string();
     match error {
-        ResponseError::Malformed(_) => Error::new(Exit::Protocol, error.to_string()).expected("an HTTP/1.1 response"),
+        ResponseError::Malformed { violation, got } => Failure::new(FailureKind::Protocol, message)
+            .expected(violation.expected)
+            .violates(violation.clause, got)
+            .into(),
         ResponseError::NoResponse | ResponseError::NoFinalResponse(_) | ResponseError::TruncatedHead => {
-            Error::new(Exit::TemporaryFailure, error.to_string()).expected("an HTTP/1.1 response")
+            Failure::new(FailureKind::ConnectionLost, message).expected("an HTTP/1.1 response").into()
         }
-        ResponseError::TruncatedBody(_) => Error::new(Exit::Incomplete, error.to_string()),
+        ResponseError::TruncatedBody(_) => Error::new(Exit::Incomplete, message),
     }
 }
 

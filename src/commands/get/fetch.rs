@@ -146,11 +146,12 @@ impl Fetcher {
         let session = if target.is_secure() { Some(self.tls_connection(&host, sink)?) } else { None };
         let started = net::now();
         let addresses =
-            net::resolve(&host, target.port(), self.cap_deadline(started + self.limits.phase_timeout), signals)?;
+            net::resolve(&host, target.port(), self.cap_deadline(started + self.limits.phase_timeout), signals)
+                .map_err(|failure| failure.in_stage("resolve"))?;
         let resolved = net::now();
         let connected =
             net::connect(&host, &addresses, self.cap_deadline(resolved + self.limits.connect_timeout), signals)
-                .map_err(with_connect_timeout_advice)?;
+                .map_err(|failure| with_connect_timeout_advice(failure.in_stage("connect")))?;
         self.trace.info(&format!(
             "connected to {} in {}",
             connected.peer,
@@ -292,6 +293,10 @@ impl ResponseSink for TracingSink<'_, '_> {
             self.trace.info(&format!("received body: {} {}", data.len(), plural(data.len() as u64, "byte", "bytes")));
         }
         self.inner.on_data(data, now)
+    }
+
+    fn on_malformed(&mut self, bytes: &[u8]) {
+        self.trace.write_lines(TraceKind::Received, bytes);
     }
 
     fn on_warning(&mut self, text: &str) {

@@ -44,7 +44,9 @@ pub(super) fn rejection(stage: Stage, reply: &Reply) -> Failure {
         (Stage::Auth, 534 | 535 | 538) => Failure::new(FailureKind::LoginRejected, message),
         (_, code) if code / 100 == 4 => Failure::new(FailureKind::RejectedTemporarily, message),
         (_, code) if code / 100 == 5 => Failure::new(FailureKind::Rejected, message),
-        _ => Failure::new(FailureKind::Protocol, message).expected("a reply code valid for this command"),
+        _ => Failure::new(FailureKind::Protocol, message)
+            .expected("a reply code valid for this command")
+            .violates("RFC 5321 §4.3.2", first_line(&reply.to_string())),
     }
 }
 
@@ -55,9 +57,28 @@ pub(crate) fn first_rejection(recipients: &[RecipientStatus]) -> Option<Failure>
     Some(rejection(Stage::Rcpt, found.reply.as_ref()?).with_context(found.mailbox.as_str()))
 }
 
-pub(super) fn protocol_error(violation: &str) -> Failure {
+/// Failure for input that is not the reply to a command; `got` is redacted.
+pub(super) fn protocol_error(violation: &str, got: &str) -> Failure {
     Failure::new(FailureKind::Protocol, format!("protocol violation by the server: {violation}"))
-        .expected("one reply per command, each line with the same three digits (RFC 5321 §4.2)")
+        .expected("one reply per command, each line with the same three digits")
+        .violates("RFC 5321 §4.2", first_line(got))
+}
+
+/// Failure for a reply line without CR, with `strict`.
+pub(super) fn bare_lf_error(got: &str) -> Failure {
+    Failure::new(FailureKind::Protocol, "protocol violation by the server: a reply line ends in a bare LF")
+        .expected("CRLF at the end of each line")
+        .violates("RFC 5321 §2.3.8", first_line(got))
+}
+
+/// Returns the first line of a text, shortened.
+fn first_line(text: &str) -> String {
+    const MAX_EXCERPT: usize = 100;
+    let line = text.lines().next().unwrap_or_default();
+    match line.char_indices().nth(MAX_EXCERPT) {
+        Some((end, _)) => format!("{}...", line.get(..end).unwrap_or_default()),
+        None => line.to_owned(),
+    }
 }
 
 /// Failure for a greeting of another protocol.
@@ -70,8 +91,14 @@ pub(super) fn wrong_protocol(bytes: &[u8], fallback: Failure) -> Failure {
         [b'+', b'O', b'K', ..] => "POP3",
         _ => return fallback,
     };
-    Failure::new(FailureKind::WrongProtocol, format!("this port serves {protocol}"))
-        .expected("an SMTP server that greets with 220")
+    let failure = Failure::new(FailureKind::WrongProtocol, format!("this port serves {protocol}"))
+        .expected("an SMTP server that greets with 220");
+    // The bytes of a TLS record say nothing to a reader.
+    if protocol == "TLS" {
+        failure
+    } else {
+        failure.violates("RFC 5321 §4.2", first_line(&String::from_utf8_lossy(bytes)))
+    }
 }
 
 /// Failure for a login without a common mechanism.

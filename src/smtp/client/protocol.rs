@@ -13,15 +13,24 @@ const MAX_SHOWN_BYTES: usize = 512;
 
 impl ClientSession {
     /// Handles the reply to the final dot followed by more data. The reply counts, but the session ends after it.
-    fn on_final_dot_reply_with_extra(&mut self, reply: &Reply, now: Moment, actions: &mut ClientActions) {
+    fn on_final_dot_reply_with_extra(&mut self, reply: &Reply, extra: &[u8], now: Moment, actions: &mut ClientActions) {
         const UNSOLICITED_REPLY: &str = "unsolicited reply after the one to the final dot";
+        let extra = self.shown_text(extra);
         self.transactions_left = 1;
         self.on_reply(reply, now, actions);
         if self.config.requested_extensions.strict {
-            self.failure.get_or_insert(protocol_error(UNSOLICITED_REPLY));
+            self.failure.get_or_insert_with(|| protocol_error(UNSOLICITED_REPLY, &extra));
         } else {
             actions.emit(ClientEvent::Warning(UNSOLICITED_REPLY));
         }
+    }
+}
+
+impl ClientSession {
+    /// Beginning of received bytes as text, with secrets hidden.
+    fn shown_text(&self, bytes: &[u8]) -> String {
+        let shown = String::from_utf8_lossy(bytes.get(..MAX_SHOWN_BYTES).unwrap_or(bytes));
+        self.redact_text(shown.into_owned())
     }
 }
 
@@ -50,9 +59,9 @@ impl StreamProtocol for ClientSession {
             Ok(None) => return 0,
             Ok(Some(parsed)) => parsed,
             Err(fault) => {
-                let shown = String::from_utf8_lossy(bytes.get(..MAX_SHOWN_BYTES).unwrap_or(bytes));
-                actions.emit(ClientEvent::MalformedReply(self.redact_text(shown.into_owned())));
-                let error = protocol_error(&fault.to_string());
+                let shown = self.shown_text(bytes);
+                let error = protocol_error(&fault.to_string(), &shown);
+                actions.emit(ClientEvent::MalformedReply(shown));
                 let error = if self.stage == Stage::Banner { wrong_protocol(bytes, error) } else { error };
                 self.fail(self.adjust_for_final_dot(error), false, now, actions);
                 return bytes.len();
@@ -66,7 +75,7 @@ impl StreamProtocol for ClientSession {
         // command. The 421 may still be incomplete: treat it as one if it is a prefix; no positive reply begins so.
         let is_closing = (rest.starts_with(b"421") || b"421".starts_with(rest)) && self.stage != Stage::Starttls;
         if expected == 1 && !is_closing && self.stage == Stage::Dot && self.idle_until.is_none() {
-            self.on_final_dot_reply_with_extra(&reply, now, actions);
+            self.on_final_dot_reply_with_extra(&reply, rest, now, actions);
             return bytes.len();
         }
         if expected == 1 && !rest.is_empty() && !is_closing && self.stage != Stage::Quit {
@@ -76,7 +85,9 @@ impl StreamProtocol for ClientSession {
                 format!("unsolicited reply after {}", self.stage)
             };
             actions.emit(ClientEvent::ReplyReceived(self.redact_reply(&reply).into_owned()));
-            let error = protocol_error(&violation);
+            let shown = self.shown_text(rest);
+            let error = protocol_error(&violation, &shown);
+            actions.emit(ClientEvent::MalformedReply(shown));
             self.fail(self.adjust_for_final_dot(error), false, now, actions);
             return bytes.len();
         }

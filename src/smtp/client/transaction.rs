@@ -94,7 +94,7 @@ impl ClientSession {
                 }
             }
             Some(PendingReply::Rcpt(_)) => {}
-            None => return self.fail(protocol_error("unsolicited reply"), false, now, actions),
+            None => return self.fail(protocol_error("unsolicited reply", &reply.to_string()), false, now, actions),
         }
         if self.pending_replies.is_empty() {
             self.on_all_recipients_answered(now, actions);
@@ -158,7 +158,7 @@ impl ClientSession {
     pub(super) fn on_data_reply(&mut self, reply: &Reply, now: Moment, actions: &mut ClientActions) {
         if reply.code != 354 {
             let error = if reply.is_positive() {
-                protocol_error("a positive reply to DATA other than 354")
+                protocol_error("a positive reply to DATA other than 354", &reply.to_string())
             } else {
                 rejection(Stage::Data, reply)
             };
