@@ -5,7 +5,7 @@
 //! field lines; every rule on which it is lenient is checked here first.
 //!
 //! ```text
-//!   server:  bytes ──▶ ServerCodec::receive ──▶ Request ──▶ (command) ──▶ ServerCodec::respond ──▶ bytes
+//!   server:  bytes ──▶ ServerCodec::receive ──▶ Request ──▶ Handler ──▶ ServerCodec::respond ──▶ bytes
 //!   client:  RequestHead::write ──▶ bytes         bytes ──▶ ResponseDecoder::receive ──▶ head · data · end
 //! ```
 
@@ -14,17 +14,20 @@ mod body;
 mod client;
 mod date;
 mod fields;
+mod handler;
 mod head;
 mod request;
 mod response;
 mod server;
+mod server_session;
 mod status;
 mod violation;
 
 pub(crate) use client::{RequestHead, ResponseDecoder, ResponseError, ResponsePart};
 pub(crate) use date::HttpDate;
 pub(crate) use fields::{is_field_value, is_token};
-pub(crate) use request::{Request, RequestError};
+pub(crate) use handler::{Admission, Handler, HttpTimeouts, Response, ResponseBody};
+pub(crate) use request::Request;
 pub(crate) use response::ResponseHead;
-pub(crate) use server::{OutgoingHead, ServerCodec, ServerInput};
+pub(crate) use server_session::{Exchange, LogFields, ServerSession, SessionEvent};
 pub(crate) use status::Status;

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -19,6 +20,10 @@ const MIN_PROGRESS: u64 = 1024;
 /// Send budget per turn; keeps one large download from delaying other connections.
 const BYTES_PER_TURN: u64 = 1024 * 1024;
 
+/// Maximum size of a file that is read into memory and sent in one write with the bytes before it; larger files are sent
+/// by `sendfile`.
+const MAX_INLINE_FILE: u64 = 16 * 1024;
+
 /// Actions waiting to be sent. An empty queue owns no buffer.
 #[derive(Debug)]
 pub(super) struct SendQueue {
@@ -31,6 +36,17 @@ pub(super) struct SendQueue {
     unreported: bool,
     /// Set until anything is queued for the first time.
     unused: bool,
+}
+
+/// Appends a range of a file; returns false, and appends nothing, if the file is shorter or cannot be read.
+fn append_file(file: &File, offset: u64, length: u64, bytes: &mut Vec<u8>) -> bool {
+    let start = bytes.len();
+    bytes.resize(start + usize::try_from(length).unwrap_or_default(), 0);
+    let is_read = bytes.get_mut(start..).is_some_and(|space| file.read_exact_at(space, offset).is_ok());
+    if !is_read {
+        bytes.truncate(start);
+    }
+    is_read
 }
 
 #[derive(Debug)]
@@ -117,8 +133,16 @@ impl SendQueue {
             self.unused = false;
             match action {
                 Action::Bytes(length) => {
-                    let piece = bytes.get(at..at + length).unwrap_or_default();
-                    at += length;
+                    let mut end = at + length;
+                    if let (true, Some(Action::File { file, offset, length: size @ ..=MAX_INLINE_FILE })) =
+                        (end == bytes.len(), upcoming.peek())
+                        && append_file(file, *offset, *size, bytes)
+                    {
+                        end = bytes.len();
+                        upcoming.next();
+                    }
+                    let piece = bytes.get(at..end).unwrap_or_default();
+                    at = end;
                     let has_more = matches!(upcoming.peek(), Some(Action::File { .. }));
                     let sent = if self.items.is_empty() { stream.write(piece, has_more) } else { Ok(0) };
                     let sent = sent.unwrap_or_else(|error| {

@@ -5,7 +5,7 @@
 //! check and use. The file type is then taken from `fstat` on the open descriptor, never from the name.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -169,17 +169,12 @@ pub(crate) enum EntryKind {
     File,
 }
 
-/// Appends a small file to `buffer`; returns false if it no longer has `length` bytes.
-pub(crate) fn read_file_into(file: &File, length: u64, buffer: &mut Vec<u8>) -> io::Result<bool> {
-    let read = file.take(length).read_to_end(buffer)?;
-    Ok(read as u64 == length)
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Entry, MAX_LISTED_ENTRIES, OpenError, Root};
     use crate::site::SitePath;
     use std::fs;
+    use std::io::Read as _;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::os::unix::net::UnixListener;
 
@@ -256,7 +251,7 @@ mod tests {
             while !swapper.is_finished() {
                 if let Ok(Entry::File { file, length, .. }) = root.open_entry(&path("/swapped")) {
                     let mut content = Vec::new();
-                    assert!(super::read_file_into(&file, length, &mut content).expect("readable"));
+                    file.take(length).read_to_end(&mut content).expect("readable");
                     assert_eq!(content, b"inside");
                 }
             }

@@ -17,8 +17,8 @@ use super::html_sanitizer::sanitize;
 use super::mime::{content_type, inspect};
 use super::recent_messages::{RecentMessage, RecentMessages};
 use crate::commands::report::plural;
-use crate::commands::web::{Handler, Response, ResponseBody};
-use crate::http::{Request, Status};
+use crate::commands::web::{DEFAULT_TIMEOUTS, error_page, other_method_response};
+use crate::http::{Handler, HttpTimeouts, Request, Response, ResponseBody, Status};
 use crate::site::escape_html;
 use crate::time::Moment;
 
@@ -47,13 +47,21 @@ pub(super) struct MessagePages {
 }
 
 impl Handler for MessagePages {
+    fn timeouts(&self) -> HttpTimeouts {
+        DEFAULT_TIMEOUTS
+    }
+
+    fn error_response(&self, status: Status, reason: &str) -> Response {
+        error_page(status, reason)
+    }
+
     fn respond(&self, request: &Request<'_>, _: Moment) -> Response {
-        if let Some(response) = Response::for_other_method(request) {
+        if let Some(response) = other_method_response(request) {
             return response;
         }
         if !request.host.is_none_or(|host| self.is_local_host(host)) {
             let why = "Unknown host name. Use the IP address of this server, or localhost.";
-            return Response::error(Status::FORBIDDEN, why);
+            return error_page(Status::FORBIDDEN, why);
         }
         let path = request.target.split('?').next().unwrap_or_default();
         let response = match path.strip_prefix("/mail/") {
@@ -112,7 +120,7 @@ impl MessagePages {
 }
 
 fn not_found() -> Response {
-    Response::error(Status::NOT_FOUND, "This message does not exist or is no longer kept.")
+    error_page(Status::NOT_FOUND, "This message does not exist or is no longer kept.")
 }
 
 fn html_page(page: String) -> Response {
@@ -310,7 +318,7 @@ mod tests {
     use crate::commands::mail_serve::events::tests::message_event;
     use std::sync::Arc;
 
-    fn field(response: &crate::commands::web::Response, name: &str) -> String {
+    fn field(response: &crate::http::Response, name: &str) -> String {
         response.fields.iter().find(|(known, _)| *known == name).expect(name).1.clone()
     }
 

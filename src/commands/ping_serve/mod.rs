@@ -42,7 +42,7 @@ pub(crate) struct PingServe {
 
     /// Loss model, such as 30%, ge:2%,25%, nth:5 or list:3,7
     ///
-    /// A probability (30%, 0.3, 4/11), ge:P,R[,H,K] (Gilbert-Elliott bursts: P and R are the transition
+    /// A probability (30%, 0.3, 4/11), ge:P,R or ge:P,R,H,K (Gilbert-Elliott bursts: P and R are the transition
     /// probabilities good to bad and bad to good, H and K the delivery probabilities in the bad and in the good
     /// state; netem takes 1-H and 1-K), nth:K (every K-th) or list:3,7 (these, counted per client from 1).
     /// The default is that of the textbook: drop a datagram if a random integer from 0 to 10 is below 4.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::events::Summary;
-use crate::commands::web::SessionEvent;
+use crate::http::SessionEvent;
 use crate::stats::Series;
 
 /// Counters of one thread, also updated if no events are logged.

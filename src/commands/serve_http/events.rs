@@ -12,7 +12,8 @@ use serde::{Serialize, Serializer};
 
 use crate::commands::report::{self, plural, write_closing_note, write_counts, write_dropped_events, write_headline};
 use crate::commands::schema::EventSchemas;
-use crate::commands::web::{self, Exchange, LogFields, SessionEvent};
+use crate::commands::web;
+use crate::http::{Exchange, LogFields, SessionEvent};
 use crate::net::{Address, Listeners};
 use crate::output::Escaped;
 use crate::stats;
@@ -256,7 +257,7 @@ fn lossy<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok,
 #[cfg(test)]
 mod tests {
     use super::{Exchange, ServeHttpEvent, SessionEvent};
-    use crate::commands::web::LogFields;
+    use crate::http::LogFields;
     use crate::http::Status;
     use crate::time::Moment;
     use std::time::Duration;

@@ -16,10 +16,10 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::args::{ServerArgs, bind_help, duration, positive_duration};
-use super::web::{self, Admission, Handler, HttpSession, HttpTimeouts, Response, SessionEvent};
+use super::web;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::http::Request;
+use crate::http::{Admission, Handler, HttpTimeouts, Request, Response, ServerSession, SessionEvent, Status};
 use crate::net::tls::ServerTls;
 use crate::net::{
     self, Accepted, ConnectionTimeouts, Incoming, Listeners, Notice, ServerConfig, Service, Signals, Waker,
@@ -274,6 +274,10 @@ impl Handler for SiteHandler {
         self.site.respond(request, now)
     }
 
+    fn error_response(&self, status: Status, reason: &str) -> Response {
+        web::error_page(status, reason)
+    }
+
     fn events_wanted(&self) -> bool {
         self.events_wanted
     }
@@ -297,11 +301,11 @@ struct HttpService {
 }
 
 impl Service for HttpService {
-    type Protocol = HttpSession<SiteHandler>;
+    type Protocol = ServerSession<SiteHandler>;
 
-    fn accepted(&mut self, Incoming { peer, .. }: Incoming, now: Moment) -> Accepted<HttpSession<SiteHandler>> {
+    fn accepted(&mut self, Incoming { peer, .. }: Incoming, now: Moment) -> Accepted<ServerSession<SiteHandler>> {
         self.counters.connections += 1;
-        let protocol = HttpSession::new(Rc::clone(&self.handler), peer, now);
+        let protocol = ServerSession::new(Rc::clone(&self.handler), peer, now);
         Accepted { protocol, tls: self.tls.clone(), start_tls: None }
     }
 

@@ -6,8 +6,8 @@ use std::fs::File;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::commands::web::{Response, ResponseBody};
-use crate::http::{HttpDate, Request, Status};
+use crate::commands::web::{error_page, other_method_response};
+use crate::http::{HttpDate, Request, Response, ResponseBody, Status};
 use crate::site::{self, Entry, OpenError, PathError, Root, SitePath};
 use crate::time::Moment;
 
@@ -24,15 +24,15 @@ impl SiteHandle {
 
     /// Chooses the response to a request.
     pub(super) fn respond(&self, request: &Request<'_>, now: Moment) -> Response {
-        if let Some(response) = Response::for_other_method(request) {
+        if let Some(response) = other_method_response(request) {
             return response;
         }
         let path = match SitePath::parse(request.target) {
             Ok(path) => path,
             Err(PathError::InvalidEscape) => {
-                return Response::error(Status::BAD_REQUEST, "The path has an invalid % escape.");
+                return error_page(Status::BAD_REQUEST, "The path has an invalid % escape.");
             }
-            Err(PathError::AboveRoot) => return Response::error(Status::BAD_REQUEST, "The path leads above the root."),
+            Err(PathError::AboveRoot) => return error_page(Status::BAD_REQUEST, "The path leads above the root."),
         };
         let (root, _) = &*self.shared;
         match root.open_entry(&path) {
@@ -93,32 +93,31 @@ fn file_response(
 }
 
 fn not_found() -> Response {
-    Response::error(Status::NOT_FOUND, "This file does not exist.")
+    error_page(Status::NOT_FOUND, "This file does not exist.")
 }
 
 /// Redirects to the same path with a trailing `/`, so that relative links of the page resolve. The query is kept.
 fn redirect_to_slash(path: &SitePath, target: &str) -> Response {
     let query = target.find('?').and_then(|at| target.get(at..)).unwrap_or_default();
     let location = format!("{}{query}", path.directory_url());
-    Response::error(Status::MOVED_PERMANENTLY, "This is a directory; its URL ends in a slash.")
+    error_page(Status::MOVED_PERMANENTLY, "This is a directory; its URL ends in a slash.")
         .with_field("Location", location)
 }
 
 fn open_error_response(error: OpenError) -> Response {
     match error {
         OpenError::NotFound => not_found(),
-        OpenError::Forbidden => Response::error(Status::FORBIDDEN, "Access to this file is not allowed."),
-        OpenError::Exhausted => Response::error(Status::SERVICE_UNAVAILABLE, "The server is busy; try again later.")
+        OpenError::Forbidden => error_page(Status::FORBIDDEN, "Access to this file is not allowed."),
+        OpenError::Exhausted => error_page(Status::SERVICE_UNAVAILABLE, "The server is busy; try again later.")
             .with_field("Retry-After", "1"),
-        OpenError::Io => Response::error(Status::INTERNAL_SERVER_ERROR, "The server failed to read this file."),
+        OpenError::Io => error_page(Status::INTERNAL_SERVER_ERROR, "The server failed to read this file."),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::SiteHandle;
-    use crate::commands::web::{Response, ResponseBody};
-    use crate::http::Request;
+    use crate::http::{Request, Response, ResponseBody};
     use crate::site::Root;
     use crate::time::Moment;
     use std::fs;

@@ -6,16 +6,16 @@ use std::rc::Rc;
 use std::thread::Scope;
 use std::time::Duration;
 
-use super::{Handler, HttpSession, HttpTimeouts, SessionEvent};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::http::{Handler, HttpTimeouts, ServerSession, SessionEvent};
 use crate::net::{
     self, Accepted, Address, ConnectionTimeouts, Incoming, Listeners, Notice, ServerConfig, Service, Signals, Waker,
 };
 use crate::time::Moment;
 
 /// Timeouts of the pages; they are small, so a shorter stall timeout than for files is enough.
-pub(super) const DEFAULT_TIMEOUTS: HttpTimeouts =
+pub(crate) const DEFAULT_TIMEOUTS: HttpTimeouts =
     HttpTimeouts { head: Duration::from_secs(10), idle: Duration::from_secs(60), stall: Duration::from_secs(10) };
 
 /// Maximum number of connections, so that page requests leave descriptors for the main work.
@@ -72,10 +72,10 @@ impl StatusServer {
 struct StatusService<H>(Rc<H>);
 
 impl<H: Handler> Service for StatusService<H> {
-    type Protocol = HttpSession<H>;
+    type Protocol = ServerSession<H>;
 
-    fn accepted(&mut self, Incoming { peer, .. }: Incoming, now: Moment) -> Accepted<HttpSession<H>> {
-        Accepted { protocol: HttpSession::new(Rc::clone(&self.0), peer, now), tls: None, start_tls: None }
+    fn accepted(&mut self, Incoming { peer, .. }: Incoming, now: Moment) -> Accepted<ServerSession<H>> {
+        Accepted { protocol: ServerSession::new(Rc::clone(&self.0), peer, now), tls: None, start_tls: None }
     }
 
     fn on_event(&mut self, _: SessionEvent) {}

@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::metrics;
 use super::shared_watcher::SharedWatcher;
-use crate::commands::web::{Handler, Response, ResponseBody};
+use crate::commands::web::{DEFAULT_TIMEOUTS, error_page, other_method_response};
 use crate::heartbeat::{SenderReport, SenderStatus, StateCounts};
-use crate::http::{Request, Status};
+use crate::http::{Handler, HttpTimeouts, Request, Response, ResponseBody, Status};
 use crate::time::Moment;
 
 const STATUS_PAGE: &str = include_str!("../../../../assets/pages/heartbeat.html");
@@ -24,8 +24,16 @@ const CONTENT_SECURITY_POLICY: &str =
 pub(super) struct StatusHandler(pub SharedWatcher);
 
 impl Handler for StatusHandler {
+    fn timeouts(&self) -> HttpTimeouts {
+        DEFAULT_TIMEOUTS
+    }
+
+    fn error_response(&self, status: Status, reason: &str) -> Response {
+        error_page(status, reason)
+    }
+
     fn respond(&self, request: &Request<'_>, now: Moment) -> Response {
-        if let Some(decision) = Response::for_other_method(request) {
+        if let Some(decision) = other_method_response(request) {
             return decision;
         }
         let (path, query) = request.target.split_once('?').unwrap_or((request.target, ""));
@@ -38,7 +46,7 @@ impl Handler for StatusHandler {
                 Response::new(Status::OK, ResponseBody::Page(text)).with_field("Content-Type", metrics::MEDIA_TYPE)
             }
             "/healthz" => self.health(),
-            _ => Response::error(Status::NOT_FOUND, "Available paths: /, /status.json, /metrics and /healthz."),
+            _ => error_page(Status::NOT_FOUND, "Available paths: /, /status.json, /metrics and /healthz."),
         };
         decision.with_field("Cache-Control", "no-store")
     }
@@ -79,7 +87,7 @@ impl StatusHandler {
         match serde_json::to_string(&data) {
             Ok(text) => Response::new(Status::OK, ResponseBody::Page(text))
                 .with_field("Content-Type", "application/json; charset=utf-8"),
-            Err(_) => Response::error(Status::INTERNAL_SERVER_ERROR, "Cannot serialise the status."),
+            Err(_) => error_page(Status::INTERNAL_SERVER_ERROR, "Cannot serialise the status."),
         }
     }
 

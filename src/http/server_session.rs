@@ -1,6 +1,6 @@
-//! HTTP session of the server on one connection: requests, responses and timeouts.
+//! Session of a server on one connection: requests, responses and timeouts.
 //!
-//! Connects `http` with the handler of the command. One request is answered at a time; the next one is not read
+//! Connects the codec with the [`Handler`] that chooses the content. One request is answered at a time; the next one is not read
 //! until the response was sent.
 //!
 //! ```text
@@ -14,25 +14,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Admission, Handler, Response, ResponseBody};
-use crate::http::{HttpDate, OutgoingHead, Request, RequestError, ServerCodec, ServerInput, Status};
+use super::date::HttpDate;
+use super::handler::{Admission, Handler, Response, ResponseBody};
+use super::request::{Request, RequestError};
+use super::server::{OutgoingHead, ServerCodec, ServerInput};
+use super::status::Status;
 use crate::protocol::{Actions, CloseReason, StreamProtocol};
-use crate::site;
 use crate::time::Moment;
-
-/// Maximum size of a file that is read into the send queue with its head, to be sent in one write; larger files
-/// are sent by `sendfile`.
-const MAX_INLINE_FILE: u64 = 16 * 1024;
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct HttpTimeouts {
-    /// Limit for a request head, from its first byte to its last.
-    pub head: Duration,
-    /// Limit between requests.
-    pub idle: Duration,
-    /// Limit for the rest of a request body, which is discarded.
-    pub stall: Duration,
-}
 
 /// Maximum number of logged bytes of a field, because thousands of events may be queued.
 const MAX_LOGGED_BYTES: usize = 2048;
@@ -79,7 +67,7 @@ pub(crate) struct LogFields {
 
 /// Protocol state of one connection.
 #[derive(Debug)]
-pub(crate) struct HttpSession<H> {
+pub(crate) struct ServerSession<H> {
     handler: Rc<H>,
     codec: ServerCodec,
     peer: Option<SocketAddr>,
@@ -107,7 +95,7 @@ struct ResponseInFlight {
     is_counted: bool,
 }
 
-impl<H: Handler> HttpSession<H> {
+impl<H: Handler> ServerSession<H> {
     pub(crate) fn new(handler: Rc<H>, peer: Option<SocketAddr>, now: Moment) -> Self {
         let state = State::Idle { deadline: now + handler.timeouts().idle };
         Self {
@@ -148,7 +136,7 @@ impl<H: Handler> HttpSession<H> {
         let reason = Some(error.reason.to_owned());
         if let Some(status) = error.status {
             return self.send_response(
-                Response::error(status, error.reason),
+                self.handler.error_response(status, error.reason),
                 reason,
                 log_fields,
                 (true, false),
@@ -173,13 +161,13 @@ impl<H: Handler> HttpSession<H> {
     fn send_response(
         &mut self,
         response: Response,
-        mut error: Option<String>,
+        error: Option<String>,
         log_fields: Option<Box<LogFields>>,
         (last, is_counted): (bool, bool),
         now: Moment,
         actions: &mut Actions<SessionEvent>,
     ) {
-        let Response { status, fields, mut body } = response;
+        let Response { status, fields, body } = response;
         let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let date = HttpDate::from_wall_time(now.wall());
         let (after, head_bytes) = actions.send_with(|buffer| {
@@ -187,18 +175,10 @@ impl<H: Handler> HttpSession<H> {
             let head = OutgoingHead { status, fields: &fields, length: body.length() };
             let after = self.codec.respond(&head, date, last, buffer);
             let head_bytes = buffer.len() - start;
-            if after.send_body {
-                match &body {
-                    ResponseBody::Page(page) => buffer.extend_from_slice(page.as_bytes()),
-                    ResponseBody::Bytes(bytes) => buffer.extend_from_slice(bytes),
-                    ResponseBody::File(file, length) if *length <= MAX_INLINE_FILE => {
-                        if !matches!(site::read_file_into(file, *length, buffer), Ok(true)) {
-                            error = Some("the file became shorter while it was read".to_owned());
-                        }
-                        body = ResponseBody::Empty;
-                    }
-                    _ => {}
-                }
+            match &body {
+                ResponseBody::Page(page) if after.send_body => buffer.extend_from_slice(page.as_bytes()),
+                ResponseBody::Bytes(bytes) if after.send_body => buffer.extend_from_slice(bytes),
+                _ => {}
             }
             (after, head_bytes as u64)
         });
@@ -206,9 +186,6 @@ impl<H: Handler> HttpSession<H> {
             actions.send_file(file, 0, length);
         }
         if after.close_connection {
-            actions.close();
-        } else if error.is_some() {
-            // Fewer bytes than announced: only closing the connection shows this to the client.
             actions.close();
         }
         let exchange = Exchange {
@@ -241,7 +218,7 @@ impl<H: Handler> HttpSession<H> {
     }
 }
 
-impl<H: Handler> StreamProtocol for HttpSession<H> {
+impl<H: Handler> StreamProtocol for ServerSession<H> {
     type Event = SessionEvent;
     const FULL_DUPLEX: bool = false;
 

@@ -1,0 +1,104 @@
+//! Interface between the server session and the command that chooses the content, and the response that a handler
+//! returns. The session does not know what is served: files of a site, captured mail, the state of senders.
+
+use std::fs::File;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::request::Request;
+use super::status::Status;
+use crate::time::Moment;
+
+/// Request handler of an HTTP server.
+pub(crate) trait Handler {
+    /// Returns the timeouts of its sessions.
+    fn timeouts(&self) -> HttpTimeouts;
+
+    /// Chooses the response to a request.
+    fn respond(&self, request: &Request<'_>, now: Moment) -> Response;
+
+    /// Creates the response to a request that the session rejects.
+    fn error_response(&self, status: Status, reason: &str) -> Response;
+
+    /// Returns true if sessions collect fields for the access log.
+    fn events_wanted(&self) -> bool {
+        false
+    }
+
+    /// Decides on one more request; called once for each.
+    fn admit(&self) -> Admission {
+        Admission::Accept
+    }
+
+    /// Called when a response was sent, completely or in part.
+    fn response_sent(&self) {}
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HttpTimeouts {
+    /// Limit for a request head, from its first byte to its last.
+    pub head: Duration,
+    /// Limit between requests.
+    pub idle: Duration,
+    /// Limit for the rest of a request body, which is discarded.
+    pub stall: Duration,
+}
+
+/// Decision on one more request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Accept,
+    /// Answer the request, then close the connection.
+    AcceptLast,
+    /// Close the connection without a response.
+    Reject,
+}
+
+/// Status, header fields and body of a response.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub status: Status,
+    pub fields: Vec<(&'static str, String)>,
+    pub body: ResponseBody,
+}
+
+#[derive(Debug)]
+pub(crate) enum ResponseBody {
+    Empty,
+    /// Generated HTML page.
+    Page(String),
+    Bytes(Vec<u8>),
+    /// File and its length.
+    File(Rc<File>, u64),
+}
+
+impl ResponseBody {
+    /// Returns the value for Content-Length.
+    pub(super) fn length(&self) -> u64 {
+        match self {
+            Self::Empty => 0,
+            Self::Page(page) => page.len() as u64,
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(_, length) => *length,
+        }
+    }
+}
+
+impl Response {
+    /// Creates a response without header fields.
+    pub(crate) fn new(status: Status, body: ResponseBody) -> Self {
+        Self { status, fields: Vec::new(), body }
+    }
+
+    /// Adds a header field.
+    #[must_use]
+    pub(crate) fn with_field(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+
+    /// Creates a response with an HTML page.
+    pub(crate) fn html(status: Status, page: String) -> Self {
+        Self::new(status, ResponseBody::Page(page)).with_field("Content-Type", "text/html; charset=utf-8")
+    }
+}
