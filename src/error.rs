@@ -58,13 +58,6 @@ impl Error {
         self
     }
 
-    /// Adds the stage of the protocol in which the failure occurred.
-    #[must_use]
-    pub(crate) fn in_stage(mut self, stage: &'static str) -> Self {
-        self.origin.get_or_insert_default().stage = Some(stage);
-        self
-    }
-
     /// Prefixes the message with its subject, unless the message names it already.
     #[must_use]
     pub(crate) fn with_context(mut self, subject: &str) -> Self {

@@ -88,6 +88,12 @@ pub(crate) enum FailureKind {
     LoginRejected,
     LoginNotOffered,
     StarttlsNotOffered,
+    /// The connection ended within a body.
+    Incomplete,
+    /// Binary data is not written to a terminal.
+    BinaryOutput,
+    /// The reader of standard output is gone.
+    OutputClosed,
     /// The connection was lost after the message was sent and before its reply.
     OutcomeUnknown,
     /// Ended by SIGINT or SIGQUIT.
@@ -180,6 +186,13 @@ impl Failure {
     #[must_use]
     pub(crate) fn with_context(mut self, subject: &str) -> Self {
         self.message = format!("{subject}: {}", self.message);
+        self
+    }
+
+    /// Changes the kind of the failure.
+    #[must_use]
+    pub(crate) fn with_kind(mut self, kind: FailureKind) -> Self {
+        self.kind = kind;
         self
     }
 

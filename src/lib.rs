@@ -14,10 +14,10 @@
 //! Imports go down only, and modules of one layer do not import each other (layer 0 may); `tests/layers.rs` reads
 //! the diagram and checks it. Five walks through the layers:
 //!
-//! - a request: `commands` → event loop in `net` → the HTTP session passes bytes to `http` → a request → `site` opens
-//!   the file its path names → `http` writes the head → `net` sends head and file → an event for `output`;
-//! - a fetch: `commands` → `net` resolves, connects and runs the client loop → `http` parses the response → the body
-//!   goes to `disk` or `output` → phase times to `stats` → an exit code;
+//! - a request: event loop in `net` → server session in `http` → a request → handler in `commands` → `site` opens the
+//!   file its path names → the session writes the head → `net` sends head and file → an event for `output`;
+//! - a fetch: `commands` → `net` resolves, connects and runs the client loop → client session in `http` parses the
+//!   response → the sink in `commands` passes the body to `disk` or `output` → phase times to `stats` → an exit code;
 //! - a ping: `commands` → datagram loop in `net` → the sender in `probe` transmits → `net` sends and takes the
 //!   kernel timestamp → reply and timestamp → the sender's ledger → an event for `output` → a summary from `stats`;
 //! - a beat: datagram loop in `net` → the watcher in `heartbeat` parses the packet → sender table → failure detector →

@@ -27,7 +27,9 @@ pub(super) fn exit_for(kind: FailureKind) -> Exit {
         Kind::InvalidMessage | Kind::UnsafeLogin => Exit::InvalidInput,
         Kind::NotFound => Exit::InputMissing,
         Kind::InvalidFile | Kind::NoTrustStore => Exit::Config,
-        Kind::CannotCreate | Kind::TargetIsDirectory | Kind::TargetExists | Kind::TargetLocked => Exit::CannotCreate,
+        Kind::BinaryOutput | Kind::CannotCreate | Kind::TargetIsDirectory | Kind::TargetExists | Kind::TargetLocked => {
+            Exit::CannotCreate
+        }
         Kind::ReadWrite => Exit::Io,
         Kind::System | Kind::ResourcesExhausted | Kind::AddressInUse | Kind::AddressNotLocal | Kind::SourceNotLocal => {
             Exit::OsError
@@ -59,6 +61,9 @@ pub(super) fn exit_for(kind: FailureKind) -> Exit {
         | Kind::CertificateName
         | Kind::CertificateIssuer
         | Kind::CertificatePin => Exit::Certificate,
+        Kind::Incomplete => Exit::Incomplete,
+        // The run ends silently with the exit code so far.
+        Kind::OutputClosed => Exit::Success,
         Kind::OutcomeUnknown => Exit::OutcomeUnknown,
         Kind::Interrupted => Exit::Interrupted,
         Kind::Terminated => Exit::Terminated,
@@ -72,6 +77,7 @@ fn advice_for(kind: FailureKind) -> Option<&'static str> {
     Some(match kind {
         Kind::UnsafeLogin => "leave out --plain and --insecure, or add --insecure-auth",
         Kind::NoTrustStore => "install ca-certificates, or name a CA with --ca FILE",
+        Kind::BinaryOutput => "write it to a file with -o FILE, or print it anyway with -o -",
         Kind::TargetIsDirectory => "name a file in it with -o",
         Kind::TargetExists => "choose a name with -o, or overwrite the file with --force",
         Kind::TargetLocked => "wait for it, or choose another name with -o",

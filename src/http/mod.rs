@@ -6,12 +6,13 @@
 //!
 //! ```text
 //!   server:  bytes ──▶ ServerCodec::receive ──▶ Request ──▶ Handler ──▶ ServerCodec::respond ──▶ bytes
-//!   client:  RequestHead::write ──▶ bytes         bytes ──▶ ResponseDecoder::receive ──▶ head · data · end
+//!   client:  RequestHead::write ──▶ bytes         bytes ──▶ ResponseDecoder ──▶ ResponseSink
 //! ```
 
 mod authority;
 mod body;
 mod client;
+mod client_session;
 mod date;
 mod fields;
 mod handler;
@@ -23,7 +24,8 @@ mod server_session;
 mod status;
 mod violation;
 
-pub(crate) use client::{RequestHead, ResponseDecoder, ResponseError, ResponsePart};
+pub(crate) use client::RequestHead;
+pub(crate) use client_session::{ClientExchange, ExchangeTimes, ResponseSink};
 pub(crate) use date::HttpDate;
 pub(crate) use fields::{is_field_value, is_token};
 pub(crate) use handler::{Admission, Handler, HttpTimeouts, Response, ResponseBody};

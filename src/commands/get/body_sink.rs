@@ -7,12 +7,11 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
 
-use super::exchange::ResponseSink;
 use crate::commands::report::plural;
 use crate::disk::{Overwrite, PartFile};
-use crate::error::{Error, Result};
-use crate::exit::Exit;
-use crate::http::ResponseHead;
+use crate::error::Error;
+use crate::failure::{Failure, FailureKind, Result};
+use crate::http::{ResponseHead, ResponseSink};
 use crate::output::{Escaped, Output, Progress};
 use crate::time::Moment;
 
@@ -30,7 +29,7 @@ pub(super) enum Destination {
 impl Destination {
     /// Creates the part file, before anything is fetched.
     pub(super) fn file(path: &Path, overwrite: bool) -> Result<Self> {
-        Ok(Self::File(PartFile::create(path, if overwrite { Overwrite::Yes } else { Overwrite::No })?))
+        PartFile::create(path, if overwrite { Overwrite::Yes } else { Overwrite::No }).map(Self::File)
     }
 }
 
@@ -68,7 +67,7 @@ impl<'o> BodySink<'o> {
             progress.clear();
         }
         match self.destination {
-            Destination::File(part) if self.wanted => Ok(part.finish().map(|()| true)?),
+            Destination::File(part) if self.wanted => part.finish().map(|()| true),
             _ => Ok(false),
         }
     }
@@ -93,14 +92,14 @@ impl<'o> BodySink<'o> {
 
     fn write_head(&mut self, head: &ResponseHead) -> Result<()> {
         if !io::stdout().is_terminal() {
-            return Ok(self.output.write_bytes(&head.raw)?);
+            return self.output.write_bytes(&head.raw);
         }
         let mut text = String::new();
         for line in head.raw.split_inclusive(|byte| *byte == b'\n') {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{}", Escaped(line.trim_ascii_end()));
         }
-        Ok(self.output.write_bytes(text.as_bytes())?)
+        self.output.write_bytes(text.as_bytes())
     }
 
     /// Shows a progress bar, unless the body is written to the terminal or counted.
@@ -145,14 +144,12 @@ impl ResponseSink for BodySink<'_> {
             Destination::File(part) => part.write(data)?,
             Destination::Stdout { allow_binary } => {
                 if !*allow_binary && self.bytes == 0 && io::stdout().is_terminal() && !is_text(data) {
-                    return Err(Error::new(Exit::CannotCreate, "binary body not written to the terminal")
-                        .expected("a text body, or output to a file")
-                        .remedy("write it to a file with -o FILE, or print it anyway with -o -"));
+                    return Err(Failure::new(FailureKind::BinaryOutput, "binary body not written to the terminal")
+                        .expected("a text body, or output to a file"));
                 }
                 self.output.write_bytes(data)?;
                 if self.output.is_closed() {
-                    // The reader has closed stdout: end silently with the exit code so far.
-                    return Err(Error::new(Exit::Success, "standard output is closed"));
+                    return Err(Failure::new(FailureKind::OutputClosed, "standard output is closed"));
                 }
             }
         }

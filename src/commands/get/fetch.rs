@@ -5,13 +5,12 @@
 use std::time::Duration;
 
 use super::body_sink::{BodySink, is_redirect};
-use super::exchange::{ClientExchange, ExchangeTimes, ResponseSink};
 use super::request::{RequestTemplate, Target};
 use crate::commands::report::plural;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::failure::{Failure, FailureKind};
-use crate::http::{RequestHead, ResponseHead};
+use crate::http::{ClientExchange, ExchangeTimes, RequestHead, ResponseHead, ResponseSink};
 use crate::net::tls::{ClientTls, TlsOptions};
 use crate::net::{self, Connection, ConnectionTimeouts, Signals};
 use crate::output::{Trace, TraceKind};
@@ -283,12 +282,12 @@ impl ResponseSink for TracingSink<'_, '_> {
         self.inner.on_interim(head);
     }
 
-    fn on_head(&mut self, head: &ResponseHead, now: Moment) -> Result<()> {
+    fn on_head(&mut self, head: &ResponseHead, now: Moment) -> Result<(), Failure> {
         self.trace.write_lines(TraceKind::Received, &redact_head(&head.raw));
         self.inner.on_head(head, now)
     }
 
-    fn on_data(&mut self, data: &[u8], now: Moment) -> Result<()> {
+    fn on_data(&mut self, data: &[u8], now: Moment) -> Result<(), Failure> {
         if self.trace.is_enabled() {
             self.trace.info(&format!("received body: {} {}", data.len(), plural(data.len() as u64, "byte", "bytes")));
         }

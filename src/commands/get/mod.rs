@@ -6,7 +6,6 @@
 
 mod body_sink;
 mod events;
-mod exchange;
 mod fetch;
 mod request;
 
@@ -255,10 +254,10 @@ impl FetchRun<'_> {
     fn destination(&self, target: &Target) -> Result<Destination> {
         match &self.args.output {
             Some(path) if path.as_os_str() == "-" => Ok(Destination::Stdout { allow_binary: true }),
-            Some(path) => Destination::file(path, true),
+            Some(path) => Ok(Destination::file(path, true)?),
             None if self.args.remote_name => {
                 let name = target.file_name()?;
-                Destination::file(&name, self.args.force || self.created_files.contains(&name))
+                Ok(Destination::file(&name, self.args.force || self.created_files.contains(&name))?)
             }
             None if self.args.counts_bodies(self.output.style()) => Ok(Destination::Count),
             None => Ok(Destination::Stdout { allow_binary: false }),

@@ -1,13 +1,12 @@
-//! One HTTP exchange of the client: sends the request and receives the response.
+//! Session of a client: one exchange, which sends the request and passes the response to a [`ResponseSink`].
 //!
 //! Owns the times from which the phases are computed, and the result of the exchange.
 
 use std::time::Duration;
 
-use crate::error::{Error, Result};
-use crate::exit::Exit;
-use crate::failure::{Failure, FailureKind};
-use crate::http::{RequestHead, ResponseDecoder, ResponseError, ResponseHead, ResponsePart};
+use super::client::{RequestHead, ResponseDecoder, ResponseError, ResponsePart};
+use super::response::ResponseHead;
+use crate::failure::{Failure, FailureKind, Result};
 use crate::protocol::{Actions, CloseReason, StreamProtocol};
 use crate::time::Moment;
 
@@ -15,7 +14,7 @@ use crate::time::Moment;
 const MAX_TRACED_BYTES: usize = 512;
 
 /// Receiver of a response, part by part.
-pub(super) trait ResponseSink {
+pub(crate) trait ResponseSink {
     /// Receives an interim response (1xx).
     fn on_interim(&mut self, head: &ResponseHead);
     /// Receives the head of the final response.
@@ -29,7 +28,7 @@ pub(super) trait ResponseSink {
 }
 
 /// Protocol state of one exchange.
-pub(super) struct ClientExchange<'s> {
+pub(crate) struct ClientExchange<'s> {
     decoder: ResponseDecoder,
     request: Vec<u8>,
     sink: &'s mut dyn ResponseSink,
@@ -43,7 +42,7 @@ pub(super) struct ClientExchange<'s> {
 
 /// Times of the events of an exchange.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct ExchangeTimes {
+pub(crate) struct ExchangeTimes {
     /// Connection established, including TLS.
     pub established: Option<Moment>,
     pub first_byte: Option<Moment>,
@@ -52,7 +51,7 @@ pub(super) struct ExchangeTimes {
 
 impl<'s> ClientExchange<'s> {
     /// Creates an exchange that times out after `timeout` without progress.
-    pub(super) fn new(
+    pub(crate) fn new(
         head: &RequestHead,
         body: Option<&[u8]>,
         timeout: Duration,
@@ -75,11 +74,11 @@ impl<'s> ClientExchange<'s> {
     }
 
     /// Returns the response head and the times if the response is complete.
-    pub(super) fn into_result(self) -> Result<(ResponseHead, ExchangeTimes)> {
+    pub(crate) fn into_result(self) -> Result<(ResponseHead, ExchangeTimes)> {
         match (self.result, self.head) {
             (Some(Ok(())), Some(head)) => Ok((head, self.times)),
             (Some(Err(error)), _) => Err(error),
-            _ => Err(Error::new(Exit::Bug, "the exchange ended without a result")),
+            _ => Err(Failure::new(FailureKind::Bug, "the exchange ended without a result")),
         }
     }
 
@@ -89,7 +88,7 @@ impl<'s> ClientExchange<'s> {
             let (more, part) = self.decoder.receive(bytes.get(*taken..).unwrap_or_default()).map_err(|error| {
                 let rest = bytes.get(*taken..).unwrap_or_default();
                 self.sink.on_malformed(rest.get(..MAX_TRACED_BYTES).unwrap_or(rest));
-                to_error(error)
+                to_failure(error)
             })?;
             *taken += more;
             match part {
@@ -169,7 +168,7 @@ impl StreamProtocol for ClientExchange<'_> {
             (None, None) => "response timed out",
         };
         let message = format!("{what} after {}", humantime::format_duration(self.timeout));
-        self.finish(Err(Failure::new(FailureKind::TimedOut, message).into()), now);
+        self.finish(Err(Failure::new(FailureKind::TimedOut, message)), now);
         actions.reset();
     }
 
@@ -177,11 +176,11 @@ impl StreamProtocol for ClientExchange<'_> {
 
     fn ended(&mut self, reason: &CloseReason, now: Moment, actions: &mut Actions<()>) {
         let result = match reason {
-            CloseReason::Finished => self.decoder.ended(self.unconsumed, true).map_err(to_error),
-            CloseReason::Truncated => self.decoder.ended(self.unconsumed, false).map_err(to_error),
+            CloseReason::Finished => self.decoder.ended(self.unconsumed, true).map_err(to_failure),
+            CloseReason::Truncated => self.decoder.ended(self.unconsumed, false).map_err(to_failure),
             CloseReason::Broken(broken) => {
-                let error = Error::from(broken.without_source());
-                Err(if self.head.is_some() { error.with_exit(Exit::Incomplete) } else { error })
+                let failure = broken.without_source();
+                Err(if self.head.is_some() { failure.with_kind(FailureKind::Incomplete) } else { failure })
             }
         };
         self.finish(result, now);
@@ -193,26 +192,23 @@ impl StreamProtocol for ClientExchange<'_> {
     }
 }
 
-fn to_error(error: ResponseError) -> Error {
+fn to_failure(error: ResponseError) -> Failure {
     let message = error.to_string();
     match error {
-        ResponseError::Malformed { violation, got } => Failure::new(FailureKind::Protocol, message)
-            .expected(violation.expected)
-            .violates(violation.clause, got)
-            .into(),
-        ResponseError::NoResponse | ResponseError::NoFinalResponse(_) | ResponseError::TruncatedHead => {
-            Failure::new(FailureKind::ConnectionLost, message).expected("an HTTP/1.1 response").into()
+        ResponseError::Malformed { violation, got } => {
+            Failure::new(FailureKind::Protocol, message).expected(violation.expected).violates(violation.clause, got)
         }
-        ResponseError::TruncatedBody(_) => Error::new(Exit::Incomplete, message),
+        ResponseError::NoResponse | ResponseError::NoFinalResponse(_) | ResponseError::TruncatedHead => {
+            Failure::new(FailureKind::ConnectionLost, message).expected("an HTTP/1.1 response")
+        }
+        ResponseError::TruncatedBody(_) => Failure::new(FailureKind::Incomplete, message),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{ClientExchange, ResponseSink};
-    use crate::error::Result;
-    use crate::exit::Exit;
-    use crate::failure::{Failure, FailureKind};
+    use crate::failure::{Failure, FailureKind, Result};
     use crate::http::{RequestHead, ResponseHead};
     use crate::protocol::{Actions, CloseReason, StreamProtocol as _};
     use crate::time::Moment;
@@ -235,8 +231,8 @@ mod tests {
 
     const NOW: Moment = Moment::new(Duration::from_secs(5), Duration::ZERO);
 
-    /// Runs an exchange with a response and an end, and returns its exit code.
-    fn run(bytes: &[u8], end: Option<CloseReason>) -> Exit {
+    /// Runs an exchange with a response and an end, and returns the kind of its failure.
+    fn run(bytes: &[u8], end: Option<CloseReason>) -> Option<FailureKind> {
         let mut sink = BufferSink::default();
         let head = RequestHead { method: "GET".into(), target: "/".into(), fields: vec![] };
         let mut exchange = ClientExchange::new(&head, None, Duration::from_secs(1), &mut sink);
@@ -253,32 +249,36 @@ mod tests {
             assert_eq!(at, NOW + Duration::from_secs(1));
             exchange.woken(at, &mut actions);
         }
-        exchange.into_result().map_or_else(|error| error.exit(), |_| Exit::Success)
+        exchange.into_result().err().map(|failure| failure.kind())
     }
 
     #[test]
-    fn each_way_to_end_has_its_exit_code() {
+    fn each_way_to_end_has_its_kind_of_failure() {
         let reset = || Some(CloseReason::Broken(Failure::new(FailureKind::ConnectionLost, "reset")));
-        for (bytes, end, exit) in [
-            (&b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab"[..], Some(CloseReason::Finished), Exit::Success),
-            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na", Some(CloseReason::Finished), Exit::Incomplete),
-            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na", reset(), Exit::Incomplete),
-            (b"HTTP/1.1 200 OK\r\n\r\nab", Some(CloseReason::Finished), Exit::Success),
-            (b"HTTP/1.1 200 OK\r\n\r\nab", Some(CloseReason::Truncated), Exit::Incomplete),
-            (b"HTTP/1.1 200 OK\r\n\r\nab", reset(), Exit::Incomplete),
+        for (bytes, end, kind) in [
+            (&b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab"[..], Some(CloseReason::Finished), None),
+            (
+                b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na",
+                Some(CloseReason::Finished),
+                Some(FailureKind::Incomplete),
+            ),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na", reset(), Some(FailureKind::Incomplete)),
+            (b"HTTP/1.1 200 OK\r\n\r\nab", Some(CloseReason::Finished), None),
+            (b"HTTP/1.1 200 OK\r\n\r\nab", Some(CloseReason::Truncated), Some(FailureKind::Incomplete)),
+            (b"HTTP/1.1 200 OK\r\n\r\nab", reset(), Some(FailureKind::Incomplete)),
             (
                 b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n",
                 Some(CloseReason::Finished),
-                Exit::Incomplete,
+                Some(FailureKind::Incomplete),
             ),
-            (b"<html>", Some(CloseReason::Finished), Exit::Protocol),
-            (b"", Some(CloseReason::Finished), Exit::TemporaryFailure),
-            (b"", reset(), Exit::TemporaryFailure),
-            (b"", None, Exit::TemporaryFailure),
-            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na", None, Exit::TemporaryFailure),
+            (b"<html>", Some(CloseReason::Finished), Some(FailureKind::Protocol)),
+            (b"", Some(CloseReason::Finished), Some(FailureKind::ConnectionLost)),
+            (b"", reset(), Some(FailureKind::ConnectionLost)),
+            (b"", None, Some(FailureKind::TimedOut)),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na", None, Some(FailureKind::TimedOut)),
         ] {
             let shown = String::from_utf8_lossy(bytes).into_owned();
-            assert_eq!(run(bytes, end), exit, "{shown:?}");
+            assert_eq!(run(bytes, end), kind, "{shown:?}");
         }
     }
 }
