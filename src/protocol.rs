@@ -13,6 +13,8 @@
 //! [`DatagramProtocol`] is the counterpart for datagrams.
 
 mod datagram;
+#[cfg(test)]
+pub(crate) mod script;
 
 use std::fs::File;
 use std::rc::Rc;

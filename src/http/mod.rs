@@ -17,6 +17,8 @@ mod date;
 mod fields;
 mod handler;
 mod head;
+#[cfg(test)]
+mod properties;
 mod request;
 mod response;
 mod server;

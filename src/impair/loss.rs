@@ -151,6 +151,28 @@ mod tests {
     use super::{LossModel, MAX_LIST_LEN};
     use crate::failure::FailureKind;
     use crate::impair::SeededRandom;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(crate::protocol::script::property_config())]
+
+        #[test]
+        fn a_model_is_shown_as_it_can_be_written(
+            model in prop_oneof![
+                "[0-9]{1,2}%", "0\\.[0-9]{1,6}", "[0-9]/1[0-9]", "ge:[0-9]{1,2}%,0\\.[0-9]{1,3}(,[0-9]%,9[0-9]%)?",
+                "nth:[1-9][0-9]{0,5}", "list:[1-9][0-9]{0,3}(,[1-9][0-9]{0,3}){0,5}",
+            ],
+            noise in "(ge|nth|list)?:?[0-9.,/%: é-]{0,20}",
+        ) {
+            prop_assert!(model.parse::<LossModel>().is_ok());
+            for text in [model, noise] {
+                // The spelling of a probability is not kept, its value is.
+                let Ok(parsed) = text.parse::<LossModel>() else { continue };
+                let shown = parsed.to_string();
+                prop_assert_eq!(loss(&shown).to_string(), shown);
+            }
+        }
+    }
 
     fn loss(text: &str) -> LossModel {
         text.parse().expect(text)

@@ -119,6 +119,22 @@ fn decode(path: &[u8]) -> Result<Vec<u8>, PathError> {
 #[cfg(test)]
 mod tests {
     use super::{PathError, SitePath};
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(crate::protocol::script::property_config())]
+
+        #[test]
+        fn no_path_leads_out_of_the_root(target in "([/.%?a0-9é]|%2e|%2F|%00|\\.\\.){0,40}") {
+            let Ok(path) = SitePath::parse(&target) else { return Ok(()) };
+            let relative = path.relative();
+            prop_assert!(!relative.starts_with(b"/") && !relative.contains(&0));
+            prop_assert!(relative.split(|byte| *byte == b'/').all(|name| name != b".." && (name != b"." || path.is_root())));
+            let url = path.directory_url();
+            prop_assert!(url.starts_with('/') && !url.starts_with("//") && url.ends_with('/'));
+            prop_assert_eq!(SitePath::parse(&url).expect("a path").relative(), relative, "decoded once");
+        }
+    }
 
     fn parse(target: &str) -> Result<(String, bool), PathError> {
         SitePath::parse(target)

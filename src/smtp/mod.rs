@@ -22,6 +22,8 @@ mod dsn;
 pub(crate) mod explain;
 mod extensions;
 mod mailbox;
+#[cfg(test)]
+mod properties;
 mod reply;
 mod scram;
 pub(crate) mod server;

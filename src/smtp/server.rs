@@ -15,7 +15,7 @@
 mod command;
 mod config;
 mod data;
-mod data_decoder;
+pub(super) mod data_decoder;
 mod dialogue;
 mod envelope;
 pub(crate) mod fault;
@@ -24,7 +24,7 @@ mod replies;
 mod reply_pacing;
 mod sasl;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod users;
 
 use std::rc::Rc;

@@ -263,7 +263,21 @@ mod tests {
     use crate::smtp::Stage;
     use crate::smtp::server::ServerReply;
     use crate::smtp::server::fault::{CertificateFault, Effect, FaultAction, FaultPoint};
+    use proptest::prelude::*;
     use std::time::Duration;
+
+    proptest! {
+        #![proptest_config(crate::protocol::script::property_config())]
+
+        #[test]
+        fn random_rules_cause_no_panic(
+            rule in "(rcpt|dot|ehlo|cert|\\*)?(\\[[a-z@*]{0,5}\\])?(#[0-9.]{0,4}| every [0-9]| p=[0-9]%)? ?=? ?(drop|451 x|hide SIZE|delay 1s|raw \"[a-z\\\\]{0,4}\"|[ -~é]{0,9})(, ?[a-z0-9 /]{0,12})?",
+        ) {
+            if let Ok(parsed) = parse_rule(&rule) {
+                prop_assert!(rule.contains('='), "{rule}: {parsed:?}");
+            }
+        }
+    }
 
     fn action(text: &str) -> FaultAction {
         parse_rule(text).expect(text).action

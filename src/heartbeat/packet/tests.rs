@@ -2,6 +2,7 @@
 
 use super::{BeatPacket, MAX_NAME_BYTES, MAX_PACKET_BYTES, Packet, PacketError, PacketKind, is_valid_name, make_echo};
 use crate::mac::MacKey;
+use proptest::prelude::*;
 use std::time::Duration;
 
 const BEAT: BeatPacket<'_> = BeatPacket {
@@ -144,17 +145,35 @@ fn an_echo_has_the_length_of_its_beat_and_is_never_parsed_as_one() {
     }
 }
 
-#[test]
-fn no_input_makes_the_parser_panic() {
-    let key = MacKey::new(b"k");
-    let mut seed = 1_u64;
-    let mut random_byte = || {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        b"BEATYCHO w019af. \n\xc3\xbc\xff="[(seed >> 33) as usize % 22]
-    };
-    for length in 0..2_000 {
-        let mut noise: Vec<u8> = (0..length % 90).map(|_| random_byte()).collect();
-        let _ = (Packet::parse(&noise, None), Packet::parse(&noise, Some(&key)));
-        make_echo(&mut noise, Some(&key));
+proptest! {
+    #![proptest_config(crate::protocol::script::property_config())]
+
+    #[test]
+    fn a_packet_parses_to_itself_and_noise_to_no_panic(
+        (name, incarnation, seq) in ("[!-~äß♥]{1,20}", any::<u64>(), 0..u64::MAX),
+        (sent_ms, interval_ms, multiplier) in (0..1_u64 << 50, 1..86_400_000_u64, 1..=u8::MAX),
+        exit_code in any::<Option<u8>>(),
+        noise in "(BEAT|BYE|ECHO|seq)? ?[a-f0-9 .=üw]{0,80}\n?",
+    ) {
+        let mac_key = MacKey::new(b"k");
+        let kind = if exit_code.is_some() { PacketKind::Bye } else { PacketKind::Beat };
+        let beat = BeatPacket {
+            kind,
+            name: &name,
+            incarnation,
+            seq,
+            sent_at: Duration::from_millis(sent_ms),
+            interval: Duration::from_millis(interval_ms),
+            multiplier,
+            requests_echo: false,
+            exit_code,
+        };
+        for key in [None, Some(&mac_key)] {
+            let line = encoded(&beat, key);
+            prop_assert_eq!(Packet::parse(&line, key), Ok(Packet::Beat(beat)));
+            let mut noise = noise.clone().into_bytes();
+            let _ = Packet::parse(&noise, key);
+            make_echo(&mut noise, key);
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::{AUTHENTICATED_SIZE, MacKey, Probe, Reflection, StampError, UNAUTHENTICATED_SIZE};
 use crate::probe::ntp::ErrorEstimate;
+use proptest::prelude::*;
 
 const UNAUTHENTICATED_PROBE: &str = "01020304ec5a1234800000008507beef\
     00000000000000000000000000000000000000000000000000000000";
@@ -117,4 +118,42 @@ fn a_packet_of_the_other_mode_is_rejected() {
     assert_eq!(Probe::read(&probe(None, UNAUTHENTICATED_SIZE), Some(&key)), Err(StampError::TooShort));
     let other = MacKey::new(b"netlab2");
     assert_eq!(Probe::read(&bytes(AUTHENTICATED_PROBE), Some(&other)), Err(StampError::Unauthentic));
+}
+
+fn any_probe() -> impl Strategy<Value = Probe> {
+    (any::<u32>(), any::<u64>(), any::<u16>(), any::<u16>()).prop_map(|(seq, timestamp, estimate, ssid)| Probe {
+        seq,
+        timestamp,
+        estimate: ErrorEstimate::from_bits(estimate),
+        ssid,
+    })
+}
+
+proptest! {
+    #![proptest_config(crate::protocol::script::property_config())]
+
+    #[test]
+    fn a_packet_is_read_as_it_was_written_and_never_after_a_change(
+        probe in any_probe(),
+        (seq, timestamp, received, ttl) in (any::<u32>(), any::<u64>(), any::<u64>(), any::<u8>()),
+        (size, bit) in (0..200_usize, any::<usize>()),
+        noise in prop::collection::vec(any::<u8>(), 0..150),
+    ) {
+        let mac_key = MacKey::new(b"netlab");
+        for key in [None, Some(&mac_key)] {
+            let mut packet = Vec::new();
+            probe.write(key, size, &mut packet);
+            prop_assert_eq!(Probe::read(&packet, key), Ok(probe));
+            let reflection =
+                Reflection { seq, timestamp, estimate: ErrorEstimate::UNKNOWN, received, ttl, probe };
+            reflection.write_over(&mut packet, key);
+            prop_assert_eq!(Reflection::read(&packet, key), Ok(reflection));
+            if key.is_some() {
+                let at = bit % (AUTHENTICATED_SIZE * 8);
+                packet[at / 8] ^= 1 << (at % 8);
+                prop_assert!(Reflection::read(&packet, key).is_err(), "bit {at} is covered");
+            }
+            let _ = (Probe::read(&noise, key), Reflection::read(&noise, key));
+        }
+    }
 }

@@ -131,6 +131,32 @@ fn strip_keyword<'l>(rest: &'l str, keyword: &str) -> Option<&'l str> {
 #[cfg(test)]
 mod tests {
     use super::{Command, Stage, is_http};
+    use crate::smtp::server::envelope::{EnvelopeRecipient, EnvelopeSender};
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(crate::protocol::script::property_config())]
+
+        #[test]
+        fn a_line_is_parsed_whatever_its_case(
+            line in "(EHLO |MAIL FROM:|rcpt to:|AUTH |BDAT |VRFY|x)?[ -~é<>=]{0,60}",
+            is_extended in any::<bool>(),
+        ) {
+            let swap = |letter: char| {
+                if letter.is_ascii_lowercase() { letter.to_ascii_uppercase() } else { letter.to_ascii_lowercase() }
+            };
+            let swapped: String = line.chars().map(swap).collect();
+            let (parsed, other) = (Command::parse(&line), Command::parse(&swapped));
+            prop_assert_eq!(std::mem::discriminant(&parsed), std::mem::discriminant(&other));
+            let arguments = line.split_once(':').map_or(line.as_str(), |(_, arguments)| arguments);
+            if let Ok(sender) = EnvelopeSender::parse(arguments, is_extended) {
+                prop_assert!(arguments.contains(sender.address()), "{} in {}", sender.address(), arguments);
+            }
+            if let Ok(recipient) = EnvelopeRecipient::parse(arguments, is_extended, true) {
+                prop_assert!(arguments.contains(&recipient.address), "{} in {}", recipient.address, arguments);
+            }
+        }
+    }
 
     #[test]
     fn verbs_are_case_insensitive() {

@@ -12,7 +12,7 @@ const LINE_END: &[u8] = b"\r\n";
 
 /// State of one message being received.
 #[derive(Debug)]
-pub(super) struct DataDecoder {
+pub(in crate::smtp) struct DataDecoder {
     /// Dot-stuffed content, preceded by a line end; only the tail once the message is too large.
     raw: Vec<u8>,
     limit: usize,
@@ -20,7 +20,7 @@ pub(super) struct DataDecoder {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DataStatus {
+pub(in crate::smtp) enum DataStatus {
     Incomplete,
     /// The final dot was received.
     Complete,
@@ -28,12 +28,12 @@ pub(super) enum DataStatus {
 
 impl DataDecoder {
     /// Creates a decoder that rejects messages larger than `limit` bytes.
-    pub(super) fn new(limit: usize) -> Self {
+    pub(in crate::smtp) fn new(limit: usize) -> Self {
         Self { raw: LINE_END.to_vec(), limit, is_too_large: false }
     }
 
     /// Consumes input up to and including the final dot; returns the number of bytes consumed.
-    pub(super) fn receive(&mut self, bytes: &[u8]) -> (usize, DataStatus) {
+    pub(in crate::smtp) fn receive(&mut self, bytes: &[u8]) -> (usize, DataStatus) {
         let from = self.raw.len().saturating_sub(TERMINATOR.len() - 1);
         let before = self.raw.len();
         self.raw.extend_from_slice(bytes);
@@ -65,7 +65,7 @@ impl DataDecoder {
     }
 
     /// Returns the message without dot-stuffing, or `None` if it is too large.
-    pub(super) fn finish(self) -> Option<Vec<u8>> {
+    pub(in crate::smtp) fn finish(self) -> Option<Vec<u8>> {
         if self.is_too_large {
             return None;
         }

@@ -29,7 +29,7 @@ const BANNER: &str = "220 mx.test ESMTP netlab mail-serve\r\n";
 const MAIL: &str = "EHLO me\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<b@x.test>\r\n";
 
 /// Sink that stores messages in memory, at once or as a job.
-struct TestSink {
+pub(in crate::smtp) struct TestSink {
     config: SessionConfig,
     is_deferred: bool,
     messages: RefCell<Vec<ReceivedMessage>>,
@@ -94,6 +94,11 @@ fn with_faults(faults: &[(FaultPoint, &str, FaultAction)]) -> SessionConfig {
 
 fn effect(effect: Effect) -> FaultAction {
     FaultAction { effect, ..FaultAction::default() }
+}
+
+/// Session of a server with the default configuration.
+pub(in crate::smtp) fn session() -> ServerSession<TestSink> {
+    ServerSession::new(Rc::new(TestSink::new(config())), ClientInfo { session: 1, ..ClientInfo::default() }, START)
 }
 
 struct Fixture {
