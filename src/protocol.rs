@@ -97,6 +97,12 @@ pub(crate) struct Actions<E> {
     bytes_sent: u64,
 }
 
+/// One call of a stream protocol: its time, and the actions in response.
+pub(crate) struct Turn<'a, E> {
+    pub now: Moment,
+    pub actions: &'a mut Actions<E>,
+}
+
 /// Action on the connection.
 #[derive(Debug)]
 pub(crate) enum Action {

@@ -19,7 +19,7 @@ use super::handler::{Admission, Handler, Response, ResponseBody};
 use super::request::{Request, RequestError};
 use super::server::{OutgoingHead, ServerCodec, ServerInput};
 use super::status::Status;
-use crate::protocol::{Actions, CloseReason, StreamProtocol};
+use crate::protocol::{Actions, CloseReason, StreamProtocol, Turn};
 use crate::time::Moment;
 
 /// Maximum number of logged bytes of a field, because thousands of events may be queued.
@@ -109,11 +109,11 @@ impl<H: Handler> ServerSession<H> {
         }
     }
 
-    fn handle_request(&mut self, request: &Request<'_>, now: Moment, actions: &mut Actions<SessionEvent>) {
+    fn handle_request(&mut self, request: &Request<'_>, turn: &mut Turn<'_, SessionEvent>) {
         let last = match self.handler.admit() {
             Admission::Accept => self.close_after_response,
             Admission::AcceptLast => true,
-            Admission::Reject => return actions.close(),
+            Admission::Reject => return turn.actions.close(),
         };
         let log_fields = self.handler.events_wanted().then(|| {
             Box::new(LogFields {
@@ -122,12 +122,12 @@ impl<H: Handler> ServerSession<H> {
                 user_agent: request.user_agent.map(truncate_for_log),
             })
         });
-        let response = self.handler.respond(request, now);
-        self.send_response(response, None, log_fields, (last, true), now, actions);
+        let response = self.handler.respond(request, turn.now);
+        self.send_response(response, None, log_fields, (last, true), turn);
     }
 
     /// Rejects invalid input, with a response if the error has a status, and ends the connection.
-    fn reject(&mut self, error: RequestError, bytes: &[u8], now: Moment, actions: &mut Actions<SessionEvent>) {
+    fn reject(&mut self, error: RequestError, bytes: &[u8], turn: &mut Turn<'_, SessionEvent>) {
         let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).find(|line| !line.is_empty()).unwrap_or_default();
         let log_fields = self
             .handler
@@ -140,13 +140,12 @@ impl<H: Handler> ServerSession<H> {
                 reason,
                 log_fields,
                 (true, false),
-                now,
-                actions,
+                turn,
             );
         }
         let exchange = Exchange {
             peer: self.peer,
-            started: now,
+            started: turn.now,
             duration: Duration::ZERO,
             status: None,
             bytes: 0,
@@ -154,8 +153,8 @@ impl<H: Handler> ServerSession<H> {
             error: reason,
             log_fields,
         };
-        actions.emit(SessionEvent::Exchange(exchange));
-        actions.close();
+        turn.actions.emit(SessionEvent::Exchange(exchange));
+        turn.actions.close();
     }
 
     fn send_response(
@@ -164,13 +163,12 @@ impl<H: Handler> ServerSession<H> {
         error: Option<String>,
         log_fields: Option<Box<LogFields>>,
         (last, is_counted): (bool, bool),
-        now: Moment,
-        actions: &mut Actions<SessionEvent>,
+        turn: &mut Turn<'_, SessionEvent>,
     ) {
         let Response { status, fields, body } = response;
         let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let date = HttpDate::from_wall_time(now.wall());
-        let (after, head_bytes) = actions.send_with(|buffer| {
+        let date = HttpDate::from_wall_time(turn.now.wall());
+        let (after, head_bytes) = turn.actions.send_with(|buffer| {
             let start = buffer.len();
             let head = OutgoingHead { status, fields: &fields, length: body.length() };
             let after = self.codec.respond(&head, date, last, buffer);
@@ -183,14 +181,14 @@ impl<H: Handler> ServerSession<H> {
             (after, head_bytes as u64)
         });
         if let (true, ResponseBody::File(file, length)) = (after.send_body, body) {
-            actions.send_file(file, 0, length);
+            turn.actions.send_file(file, 0, length);
         }
         if after.close_connection {
-            actions.close();
+            turn.actions.close();
         }
         let exchange = Exchange {
             peer: self.peer,
-            started: now,
+            started: turn.now,
             duration: Duration::ZERO,
             status: Some(status),
             bytes: 0,
@@ -203,10 +201,10 @@ impl<H: Handler> ServerSession<H> {
     }
 
     /// Reports the response as sent, completely or in part.
-    fn finish_response(&mut self, error: Option<String>, now: Moment, actions: &mut Actions<SessionEvent>) {
+    fn finish_response(&mut self, error: Option<String>, turn: &mut Turn<'_, SessionEvent>) {
         let Some(ResponseInFlight { mut exchange, head_bytes, is_counted }) = self.in_flight.take() else { return };
-        exchange.duration = now - exchange.started;
-        exchange.bytes = actions.bytes_sent().saturating_sub(head_bytes);
+        exchange.duration = turn.now - exchange.started;
+        exchange.bytes = turn.actions.bytes_sent().saturating_sub(head_bytes);
         if error.is_some() {
             exchange.is_complete = false;
             exchange.error = error;
@@ -214,7 +212,7 @@ impl<H: Handler> ServerSession<H> {
         if is_counted {
             self.handler.response_sent();
         }
-        actions.emit(SessionEvent::Exchange(exchange));
+        turn.actions.emit(SessionEvent::Exchange(exchange));
     }
 }
 
@@ -223,21 +221,23 @@ impl<H: Handler> StreamProtocol for ServerSession<H> {
     const FULL_DUPLEX: bool = false;
 
     fn opened(&mut self, _: Option<&'static str>, now: Moment, actions: &mut Actions<SessionEvent>) {
+        let turn = &mut Turn { now, actions };
         self.is_open = true;
-        self.state = State::Idle { deadline: now + self.handler.timeouts().idle };
+        self.state = State::Idle { deadline: turn.now + self.handler.timeouts().idle };
         if self.close_after_response {
-            actions.close();
+            turn.actions.close();
         }
     }
 
     fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut Actions<SessionEvent>) -> usize {
+        let turn = &mut Turn { now, actions };
         if self.in_flight.is_some() {
             return 0;
         }
         let (taken, input) = self.codec.receive(bytes);
         match input {
-            ServerInput::Request(request) => self.handle_request(&request, now, actions),
-            ServerInput::Invalid(error) => self.reject(error, bytes, now, actions),
+            ServerInput::Request(request) => self.handle_request(&request, turn),
+            ServerInput::Invalid(error) => self.reject(error, bytes, turn),
             ServerInput::NeedMore => {
                 // An empty line before a request is not part of it (RFC 9112 §2.2).
                 let has_begun = bytes.iter().skip(taken).any(|byte| !matches!(byte, b'\r' | b'\n'));
@@ -246,9 +246,9 @@ impl<H: Handler> StreamProtocol for ServerSession<H> {
                     // The timeout is for the whole head, so single bytes do not extend it.
                     State::Head { .. } if within_head => {}
                     State::DrainingBody { .. } if !self.codec.is_draining() => {
-                        self.state = State::Idle { deadline: now + self.handler.timeouts().idle };
+                        self.state = State::Idle { deadline: turn.now + self.handler.timeouts().idle };
                     }
-                    _ if within_head => self.state = State::Head { deadline: now + self.handler.timeouts().head },
+                    _ if within_head => self.state = State::Head { deadline: turn.now + self.handler.timeouts().head },
                     _ => {}
                 }
             }
@@ -257,24 +257,26 @@ impl<H: Handler> StreamProtocol for ServerSession<H> {
     }
 
     fn sent(&mut self, now: Moment, actions: &mut Actions<SessionEvent>) {
-        self.finish_response(None, now, actions);
+        let turn = &mut Turn { now, actions };
+        self.finish_response(None, turn);
         self.state = if self.codec.is_draining() {
-            State::DrainingBody { deadline: now + self.handler.timeouts().stall }
+            State::DrainingBody { deadline: turn.now + self.handler.timeouts().stall }
         } else {
-            State::Idle { deadline: now + self.handler.timeouts().idle }
+            State::Idle { deadline: turn.now + self.handler.timeouts().idle }
         };
         if self.close_after_response {
-            actions.close();
+            turn.actions.close();
         }
     }
 
     fn woken(&mut self, now: Moment, actions: &mut Actions<SessionEvent>) {
+        let turn = &mut Turn { now, actions };
         match self.state {
             State::Head { .. } => {
                 let error = RequestError { status: Some(Status::REQUEST_TIMEOUT), reason: "request head timed out" };
-                self.reject(error, b"", now, actions);
+                self.reject(error, b"", turn);
             }
-            _ => actions.close(),
+            _ => turn.actions.close(),
         }
     }
 
@@ -286,22 +288,23 @@ impl<H: Handler> StreamProtocol for ServerSession<H> {
     }
 
     fn ended(&mut self, reason: &CloseReason, now: Moment, actions: &mut Actions<SessionEvent>) {
+        let turn = &mut Turn { now, actions };
         match reason {
             // A client may shut down its side after its request; the response is still sent.
             CloseReason::Finished | CloseReason::Truncated => {
                 if self.in_flight.is_none() {
-                    actions.close();
+                    turn.actions.close();
                 } else {
                     self.close_after_response = true;
                 }
             }
             CloseReason::Broken(error) => {
                 if self.in_flight.is_some() {
-                    self.finish_response(Some(error.message().to_owned()), now, actions);
+                    self.finish_response(Some(error.message().to_owned()), turn);
                 } else if !self.is_open || matches!(self.state, State::Head { .. }) {
-                    actions.emit(SessionEvent::ConnectionFailed {
+                    turn.actions.emit(SessionEvent::ConnectionFailed {
                         peer: self.peer,
-                        at: now,
+                        at: turn.now,
                         reason: error.message().to_owned(),
                     });
                 }

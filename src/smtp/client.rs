@@ -29,7 +29,7 @@ use super::stage::Stage;
 use crate::failure::{Failure, FailureKind};
 use crate::mac::Secret;
 use crate::time::Moment;
-use config::ClientActions;
+use config::ClientTurn;
 use errors::{bare_lf_error, outcome_unknown, protocol_error, rejection};
 
 pub(crate) use config::{
@@ -127,29 +127,32 @@ impl ClientSession {
     }
 
     /// Reports the end of the current stage and enters the next one.
-    fn enter_stage(&mut self, stage: Stage, now: Moment, actions: &mut ClientActions) {
+    fn enter_stage(&mut self, stage: Stage, turn: &mut ClientTurn<'_>) {
         // No stage is open between two transactions.
         if self.idle_until.take().is_none() {
-            actions.emit(ClientEvent::StageFinished(StageTiming { stage: self.stage, took: now - self.stage_started }));
+            turn.actions.emit(ClientEvent::StageFinished(StageTiming {
+                stage: self.stage,
+                took: turn.now - self.stage_started,
+            }));
         }
-        (self.stage, self.stage_started) = (stage, now);
+        (self.stage, self.stage_started) = (stage, turn.now);
     }
 
-    fn send_command(&mut self, line: &str, now: Moment, actions: &mut ClientActions) {
-        self.send_line(line.as_bytes(), line, now, actions);
+    fn send_command(&mut self, line: &str, turn: &mut ClientTurn<'_>) {
+        self.send_line(line.as_bytes(), line, turn);
     }
 
     /// Sends a line with a secret; `shown` replaces it in events.
-    fn send_secret(&mut self, line: &Secret, shown: &str, now: Moment, actions: &mut ClientActions) {
+    fn send_secret(&mut self, line: &Secret, shown: &str, turn: &mut ClientTurn<'_>) {
         self.remember_secret(line);
-        self.send_line(line.expose(), shown, now, actions);
+        self.send_line(line.expose(), shown, turn);
     }
 
-    fn send_line(&mut self, line: &[u8], shown: &str, now: Moment, actions: &mut ClientActions) {
-        actions.send(line);
-        actions.send(b"\r\n");
-        actions.emit(ClientEvent::CommandSent(shown.to_owned()));
-        self.start_reply_timeout(now);
+    fn send_line(&mut self, line: &[u8], shown: &str, turn: &mut ClientTurn<'_>) {
+        turn.actions.send(line);
+        turn.actions.send(b"\r\n");
+        turn.actions.emit(ClientEvent::CommandSent(shown.to_owned()));
+        self.start_reply_timeout(turn.now);
     }
 
     fn start_reply_timeout(&mut self, now: Moment) {
@@ -157,47 +160,40 @@ impl ClientSession {
         self.deadline = Some(now + timeout.unwrap_or_else(|| self.stage.reply_timeout()));
     }
 
-    fn send_ehlo(&mut self, now: Moment, actions: &mut ClientActions) {
-        self.enter_stage(Stage::Ehlo, now, actions);
+    fn send_ehlo(&mut self, turn: &mut ClientTurn<'_>) {
+        self.enter_stage(Stage::Ehlo, turn);
         let line = format!("EHLO {}", self.config.helo_name);
-        self.send_command(&line, now, actions);
+        self.send_command(&line, turn);
     }
 
-    fn send_quit(&mut self, now: Moment, actions: &mut ClientActions) {
-        self.enter_stage(Stage::Quit, now, actions);
-        self.send_command("QUIT", now, actions);
+    fn send_quit(&mut self, turn: &mut ClientTurn<'_>) {
+        self.enter_stage(Stage::Quit, turn);
+        self.send_command("QUIT", turn);
     }
 
     /// Ends the session with an error: with QUIT if the server still follows the protocol, else with a reset.
-    fn fail(&mut self, error: Failure, with_quit: bool, now: Moment, actions: &mut ClientActions) {
+    fn fail(&mut self, error: Failure, with_quit: bool, turn: &mut ClientTurn<'_>) {
         // A failure at QUIT changes no outcome (RFC 5321 §4.1.1.10).
         if self.stage == Stage::Quit {
-            self.finish(now, actions);
-            return actions.close();
+            self.finish(turn);
+            return turn.actions.close();
         }
         self.record_failure(error, None);
-        self.quit_or_reset(with_quit, now, actions);
+        self.quit_or_reset(with_quit, turn);
     }
 
     /// Ends the session because of a negative reply.
-    fn fail_with_reply(
-        &mut self,
-        reply: &Reply,
-        error: Failure,
-        with_quit: bool,
-        now: Moment,
-        actions: &mut ClientActions,
-    ) {
+    fn fail_with_reply(&mut self, reply: &Reply, error: Failure, with_quit: bool, turn: &mut ClientTurn<'_>) {
         self.record_failure(error, Some(reply));
-        self.quit_or_reset(with_quit, now, actions);
+        self.quit_or_reset(with_quit, turn);
     }
 
-    fn quit_or_reset(&mut self, with_quit: bool, now: Moment, actions: &mut ClientActions) {
+    fn quit_or_reset(&mut self, with_quit: bool, turn: &mut ClientTurn<'_>) {
         if with_quit {
-            self.send_quit(now, actions);
+            self.send_quit(turn);
         } else {
-            self.finish(now, actions);
-            actions.reset();
+            self.finish(turn);
+            turn.actions.reset();
         }
     }
 
@@ -217,9 +213,12 @@ impl ClientSession {
         self.failure = Some(error);
     }
 
-    fn finish(&mut self, now: Moment, actions: &mut ClientActions) {
+    fn finish(&mut self, turn: &mut ClientTurn<'_>) {
         if self.idle_until.take().is_none() {
-            actions.emit(ClientEvent::StageFinished(StageTiming { stage: self.stage, took: now - self.stage_started }));
+            turn.actions.emit(ClientEvent::StageFinished(StageTiming {
+                stage: self.stage,
+                took: turn.now - self.stage_started,
+            }));
         }
         (self.is_finished, self.deadline) = (true, None);
     }
@@ -254,75 +253,75 @@ impl ClientSession {
     }
 
     /// Handles the reply to the last command. Events and stored replies are redacted; decisions use the raw reply.
-    fn on_reply(&mut self, raw_reply: &Reply, now: Moment, actions: &mut ClientActions) {
+    fn on_reply(&mut self, raw_reply: &Reply, turn: &mut ClientTurn<'_>) {
         let reply = &*self.redact_reply(raw_reply);
         if reply.has_bare_lf && self.config.requested_extensions.strict {
-            actions.emit(ClientEvent::ReplyReceived(reply.clone()));
+            turn.actions.emit(ClientEvent::ReplyReceived(reply.clone()));
             let error = bare_lf_error(&reply.to_string());
-            return self.fail(self.adjust_for_final_dot(error), false, now, actions);
+            return self.fail(self.adjust_for_final_dot(error), false, turn);
         }
         if reply.has_bare_lf {
-            actions.emit(ClientEvent::Warning("a reply line ends in a bare LF; RFC 5321 §2.3.8 requires CRLF"));
+            turn.actions.emit(ClientEvent::Warning("a reply line ends in a bare LF; RFC 5321 §2.3.8 requires CRLF"));
         }
-        actions.emit(ClientEvent::ReplyReceived(reply.clone()));
+        turn.actions.emit(ClientEvent::ReplyReceived(reply.clone()));
         // 421 ends the session at any stage (RFC 5321 §3.8).
         if reply.code == 421 && self.stage != Stage::Quit {
             let error = rejection(self.stage, reply);
             self.record_reply(reply);
-            return self.fail_with_reply(reply, error, false, now, actions);
+            return self.fail_with_reply(reply, error, false, turn);
         }
         match self.stage {
             _ if self.idle_until.is_some() => {
-                self.fail(protocol_error("unsolicited reply", &reply.to_string()), false, now, actions);
+                self.fail(protocol_error("unsolicited reply", &reply.to_string()), false, turn);
             }
-            Stage::Banner => self.on_greeting(reply, now, actions),
-            Stage::Ehlo => self.on_ehlo_reply(raw_reply, reply, now, actions),
-            Stage::Starttls => self.on_starttls_reply(reply, now, actions),
-            Stage::Auth => self.on_auth_reply(raw_reply, reply, now, actions),
-            Stage::Mail | Stage::Rcpt => self.on_envelope_reply(reply, now, actions),
-            Stage::Data => self.on_data_reply(reply, now, actions),
-            Stage::Dot => self.on_final_dot_reply(reply, now, actions),
+            Stage::Banner => self.on_greeting(reply, turn),
+            Stage::Ehlo => self.on_ehlo_reply(raw_reply, reply, turn),
+            Stage::Starttls => self.on_starttls_reply(reply, turn),
+            Stage::Auth => self.on_auth_reply(raw_reply, reply, turn),
+            Stage::Mail | Stage::Rcpt => self.on_envelope_reply(reply, turn),
+            Stage::Data => self.on_data_reply(reply, turn),
+            Stage::Dot => self.on_final_dot_reply(reply, turn),
             Stage::Quit => {
-                self.finish(now, actions);
-                actions.close();
+                self.finish(turn);
+                turn.actions.close();
             }
             // A server may reject a message before it has received all of it.
             Stage::Body if reply.code >= 400 => {
-                self.fail_with_reply(reply, rejection(Stage::Body, reply), false, now, actions);
+                self.fail_with_reply(reply, rejection(Stage::Body, reply), false, turn);
             }
             Stage::Resolve | Stage::Connect | Stage::Tls | Stage::Body => {
-                self.fail(protocol_error("unsolicited reply", &reply.to_string()), false, now, actions);
+                self.fail(protocol_error("unsolicited reply", &reply.to_string()), false, turn);
             }
         }
     }
 
-    fn on_greeting(&mut self, reply: &Reply, now: Moment, actions: &mut ClientActions) {
+    fn on_greeting(&mut self, reply: &Reply, turn: &mut ClientTurn<'_>) {
         match reply.code {
-            220 if self.stops_after(Stage::Banner) => self.send_quit(now, actions),
-            220 => self.send_ehlo(now, actions),
-            _ => self.fail_with_reply(reply, rejection(Stage::Banner, reply), true, now, actions),
+            220 if self.stops_after(Stage::Banner) => self.send_quit(turn),
+            220 => self.send_ehlo(turn),
+            _ => self.fail_with_reply(reply, rejection(Stage::Banner, reply), true, turn),
         }
     }
 
-    fn on_ehlo_reply(&mut self, raw_reply: &Reply, reply: &Reply, now: Moment, actions: &mut ClientActions) {
+    fn on_ehlo_reply(&mut self, raw_reply: &Reply, reply: &Reply, turn: &mut ClientTurn<'_>) {
         // HELO supports neither STARTTLS nor AUTH, so it must not bypass them (RFC 5321 §3.2).
         let may_helo =
             self.config.security != Security::Starttls && self.config.credentials.is_none() && !self.is_helo_fallback;
         if matches!(reply.code, 500 | 502 | 504) && may_helo {
             self.is_helo_fallback = true;
             let line = format!("HELO {}", self.config.helo_name);
-            return self.send_command(&line, now, actions);
+            return self.send_command(&line, turn);
         }
         if reply.code != 250 {
-            return self.fail_with_reply(reply, rejection(Stage::Ehlo, reply), true, now, actions);
+            return self.fail_with_reply(reply, rejection(Stage::Ehlo, reply), true, turn);
         }
         self.has_extensions = true;
         self.extensions = if self.is_helo_fallback { Extensions::default() } else { Extensions::parse(raw_reply) };
         let wants_tls = self.config.security == Security::Starttls && !self.is_encrypted;
         match (wants_tls, self.extensions.starttls) {
             (true, true) => {
-                self.enter_stage(Stage::Starttls, now, actions);
-                self.send_command("STARTTLS", now, actions);
+                self.enter_stage(Stage::Starttls, turn);
+                self.send_command("STARTTLS", turn);
             }
             (true, false) => {
                 let error = Failure::new(
@@ -330,33 +329,33 @@ impl ClientSession {
                     "the server does not offer STARTTLS; nothing was sent unencrypted",
                 )
                 .expected("STARTTLS in the reply to EHLO");
-                self.fail(error, true, now, actions);
+                self.fail(error, true, turn);
             }
-            (false, _) if self.stops_after(Stage::Ehlo) || self.stops_after(Stage::Tls) => self.send_quit(now, actions),
-            (false, _) => self.start_auth(now, actions),
+            (false, _) if self.stops_after(Stage::Ehlo) || self.stops_after(Stage::Tls) => self.send_quit(turn),
+            (false, _) => self.start_auth(turn),
         }
     }
 
-    fn on_starttls_reply(&mut self, reply: &Reply, now: Moment, actions: &mut ClientActions) {
+    fn on_starttls_reply(&mut self, reply: &Reply, turn: &mut ClientTurn<'_>) {
         if reply.code != 220 {
-            return self.fail_with_reply(reply, rejection(Stage::Starttls, reply), true, now, actions);
+            return self.fail_with_reply(reply, rejection(Stage::Starttls, reply), true, turn);
         }
-        self.enter_stage(Stage::Tls, now, actions);
+        self.enter_stage(Stage::Tls, turn);
         self.deadline = None;
         self.extensions_before_tls = Some(std::mem::take(&mut self.extensions));
         self.has_extensions = false;
-        actions.start_tls();
+        turn.actions.start_tls();
     }
 
     /// Handles the end of the connection.
-    fn on_connection_lost(&mut self, error: Failure, now: Moment, actions: &mut ClientActions) {
+    fn on_connection_lost(&mut self, error: Failure, turn: &mut ClientTurn<'_>) {
         if self.is_finished {
             return;
         }
         // Between two transactions only the connection is lost.
         if self.idle_until.is_some() {
-            self.finish(now, actions);
-            return actions.close();
+            self.finish(turn);
+            return turn.actions.close();
         }
         // A missing reply to QUIT changes no outcome (RFC 5321 §4.1.1.10).
         if self.stage != Stage::Quit {
@@ -364,13 +363,13 @@ impl ClientSession {
                 if self.stage == Stage::Dot || self.is_final_dot_sent { outcome_unknown(&error) } else { error };
             self.record_failure(error, None);
         }
-        self.finish(now, actions);
-        actions.close();
+        self.finish(turn);
+        turn.actions.close();
     }
 
     /// Stops the session because of a signal or the deadline; known outcomes stay.
-    pub(crate) fn abort(&mut self, error: Failure, now: Moment, actions: &mut ClientActions) {
-        self.on_connection_lost(error, now, actions);
+    pub(crate) fn abort(&mut self, error: Failure, turn: &mut ClientTurn<'_>) {
+        self.on_connection_lost(error, turn);
     }
 
     /// Result of a session whose connection was never established.

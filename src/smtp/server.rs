@@ -32,9 +32,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::stage::Stage;
-use crate::protocol::{CloseReason, StreamProtocol};
+use crate::protocol::{Actions, CloseReason, StreamProtocol, Turn};
 use crate::time::Moment;
-use config::ServerActions;
+use config::ServerTurn;
 use data_decoder::DataDecoder;
 use fault::{Effect, FaultAction, FaultPoint};
 use reply_pacing::PacedReply;
@@ -189,18 +189,18 @@ impl<M: MessageSink> ServerSession<M> {
         self.reservation.resize(0);
     }
 
-    fn close(&mut self, actions: &mut ServerActions<M>) {
+    fn close(&mut self, turn: &mut ServerTurn<'_, M>) {
         self.is_closed = true;
-        actions.close();
+        turn.actions.close();
     }
 
-    fn reply_and_close(&mut self, reply: &ServerReply, now: Moment, actions: &mut ServerActions<M>) {
+    fn reply_and_close(&mut self, reply: &ServerReply, turn: &mut ServerTurn<'_, M>) {
         self.after_reply = AfterReply::Close;
-        self.send_reply(reply, &FaultAction::default(), now, actions);
+        self.send_reply(reply, &FaultAction::default(), turn);
     }
 
-    fn emit_failure(&self, reason: &str, actions: &mut ServerActions<M>) {
-        actions.emit(ServerEvent::Failed { client: self.client.clone(), reason: reason.to_owned() });
+    fn emit_failure(&self, reason: &str, turn: &mut ServerTurn<'_, M>) {
+        turn.actions.emit(ServerEvent::Failed { client: self.client.clone(), reason: reason.to_owned() });
     }
 
     /// Phase of the session, for error messages.
@@ -218,13 +218,13 @@ impl<M: MessageSink> ServerSession<M> {
         self.pending_job.is_some() || self.paced_reply.is_some() || self.is_stalled || self.is_closed
     }
 
-    fn send_banner(&mut self, now: Moment, actions: &mut ServerActions<M>) {
+    fn send_banner(&mut self, turn: &mut ServerTurn<'_, M>) {
         self.state = State::Command;
         let banner = ServerReply::new(220, format!("{} ESMTP netlab mail-serve", self.sink.config().name));
-        let action = self.evaluate_reply(Some(Stage::Banner), "", actions);
+        let action = self.evaluate_reply(Some(Stage::Banner), "", turn);
         self.accepts_only_quit = action.negative_reply().is_some();
         let reply = action.negative_reply().cloned().unwrap_or(banner);
-        self.finish_reply(Some(Stage::Banner), "", reply, &action, now, actions);
+        self.finish_reply(Some(Stage::Banner), "", reply, &action, turn);
     }
 }
 
@@ -232,50 +232,52 @@ impl<M: MessageSink> StreamProtocol for ServerSession<M> {
     type Event = ServerEvent<M::Stored>;
     const FULL_DUPLEX: bool = false;
 
-    fn opened(&mut self, tls: Option<&'static str>, now: Moment, actions: &mut ServerActions<M>) {
+    fn opened(&mut self, tls: Option<&'static str>, now: Moment, actions: &mut Actions<Self::Event>) {
+        let turn = &mut Turn { now, actions };
         self.client.tls = tls;
-        self.deadline = now + self.sink.config().timeouts.command;
+        self.deadline = turn.now + self.sink.config().timeouts.command;
         if !matches!(self.state, State::Connected) {
             // There is no second banner after STARTTLS.
-            return if self.is_draining { self.close(actions) } else { self.state = State::Command };
+            return if self.is_draining { self.close(turn) } else { self.state = State::Command };
         }
         if let Some(rejection) = self.rejection.clone() {
-            self.emit_failure("too many connections", actions);
+            self.emit_failure("too many connections", turn);
             if self.handshake_effect == Effect::None {
-                return self.reply_and_close(&rejection, now, actions);
+                return self.reply_and_close(&rejection, turn);
             }
             // Nothing was sent that a reset could destroy.
             self.is_closed = true;
-            return actions.reset();
+            return turn.actions.reset();
         }
         match std::mem::take(&mut self.handshake_effect) {
             Effect::None => {
-                let action = self.evaluate_at(FaultPoint::Connect, actions);
+                let action = self.evaluate_at(FaultPoint::Connect, turn);
                 self.after_reply = AfterReply::SendBanner;
-                self.send_no_reply(&action, now, actions);
+                self.send_no_reply(&action, turn);
             }
-            effect => self.fail_handshake(effect, now, actions),
+            effect => self.fail_handshake(effect, turn),
         }
     }
 
-    fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut ServerActions<M>) -> usize {
+    fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut Actions<Self::Event>) -> usize {
         /// Limit of queued replies, in bytes; no further commands are read above it.
         const MAX_QUEUED_REPLIES: usize = 64 * 1024;
+        let turn = &mut Turn { now, actions };
         let mut consumed = 0;
-        while !self.is_busy() && actions.queued_bytes() < MAX_QUEUED_REPLIES {
+        while !self.is_busy() && turn.actions.queued_bytes() < MAX_QUEUED_REPLIES {
             let rest = bytes.get(consumed..).unwrap_or_default();
             let count = match &mut self.state {
                 _ if rest.is_empty() => break,
                 State::FailedHandshake(replacement) => {
                     let replacement = std::mem::take(replacement);
-                    actions.send(&replacement);
-                    self.close(actions);
+                    turn.actions.send(&replacement);
+                    self.close(turn);
                     rest.len()
                 }
-                State::Body(_) => self.receive_body(rest, now, actions),
-                State::Chunk { .. } => self.receive_chunk(rest, now, actions),
+                State::Body(_) => self.receive_body(rest, turn),
+                State::Chunk { .. } => self.receive_chunk(rest, turn),
                 State::Connected | State::TlsHandshake => break,
-                State::Command | State::Auth(_) | State::RepeatedChallenges(_) => self.receive_line(rest, now, actions),
+                State::Command | State::Auth(_) | State::RepeatedChallenges(_) => self.receive_line(rest, turn),
             };
             consumed += count;
             if count == 0 {
@@ -286,77 +288,82 @@ impl<M: MessageSink> StreamProtocol for ServerSession<M> {
         if self.is_closed || self.is_stalled { bytes.len() } else { consumed }
     }
 
-    fn sent(&mut self, now: Moment, actions: &mut ServerActions<M>) {
+    fn sent(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
+        let turn = &mut Turn { now, actions };
         if self.paced_reply.is_none() {
-            self.emit_accepted(now, actions);
+            self.emit_accepted(turn);
         }
     }
 
-    fn woken(&mut self, now: Moment, actions: &mut ServerActions<M>) {
-        if self.paced_reply.as_ref().is_some_and(|reply| reply.next_piece_at <= now) {
-            return self.flush_reply(now, actions);
+    fn woken(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
+        let turn = &mut Turn { now, actions };
+        if self.paced_reply.as_ref().is_some_and(|reply| reply.next_piece_at <= turn.now) {
+            return self.flush_reply(turn);
         }
         if self.paced_reply.take().is_some() {
-            return self.close(actions);
+            return self.close(turn);
         }
         match &self.state {
-            _ if self.is_stalled => self.close(actions),
-            State::FailedHandshake(_) => self.close(actions),
-            _ if self.is_draining => self.reply_and_close(&replies::SHUTTING_DOWN, now, actions),
+            _ if self.is_stalled => self.close(turn),
+            State::FailedHandshake(_) => self.close(turn),
+            _ if self.is_draining => self.reply_and_close(&replies::SHUTTING_DOWN, turn),
             _ => {
-                let (reply, reason) = if self.session_deadline <= now {
+                let (reply, reason) = if self.session_deadline <= turn.now {
                     (replies::SESSION_TIMED_OUT, "session time limit reached")
                 } else {
                     (replies::TIMED_OUT, "timed out")
                 };
-                self.emit_failure(&format!("{reason} {}", self.phase()), actions);
-                self.reply_and_close(&reply, now, actions);
+                self.emit_failure(&format!("{reason} {}", self.phase()), turn);
+                self.reply_and_close(&reply, turn);
             }
         }
     }
 
-    fn job_done(&mut self, now: Moment, actions: &mut ServerActions<M>) {
+    fn job_done(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
+        let turn = &mut Turn { now, actions };
         match self.pending_job.take() {
-            Some(PendingJob::DeriveKey) => self.key_derived(now, actions),
+            Some(PendingJob::DeriveKey) => self.key_derived(turn),
             Some(PendingJob::Store { result, received_at, action }) => {
                 let result = result.lock().unwrap_or_else(PoisonError::into_inner).take();
-                self.message_stored(result.unwrap_or(Err(INSUFFICIENT_STORAGE)), received_at, &action, now, actions);
+                self.message_stored(result.unwrap_or(Err(INSUFFICIENT_STORAGE)), received_at, &action, turn);
             }
             None => {}
         }
     }
 
-    fn draining(&mut self, now: Moment, actions: &mut ServerActions<M>) {
+    fn draining(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
+        let turn = &mut Turn { now, actions };
         self.is_draining = true;
         if self.is_stalled {
-            return self.close(actions);
+            return self.close(turn);
         }
         if self.is_busy() || self.sender.is_some() || self.is_closed {
             return;
         }
         if self.has_delivered {
-            self.deadline = self.deadline.min(now + QUIT_GRACE);
+            self.deadline = self.deadline.min(turn.now + QUIT_GRACE);
         } else {
-            self.reply_and_close(&replies::SHUTTING_DOWN, now, actions);
+            self.reply_and_close(&replies::SHUTTING_DOWN, turn);
         }
     }
 
-    fn ended(&mut self, end: &CloseReason, now: Moment, actions: &mut ServerActions<M>) {
-        self.emit_accepted(now, actions);
+    fn ended(&mut self, end: &CloseReason, now: Moment, actions: &mut Actions<Self::Event>) {
+        let turn = &mut Turn { now, actions };
+        self.emit_accepted(turn);
         if self.is_closed {
             return;
         }
         match end {
             CloseReason::Finished | CloseReason::Truncated => {
                 if self.sender.is_some() {
-                    self.emit_failure("client closed the connection during the transaction", actions);
+                    self.emit_failure("client closed the connection during the transaction", turn);
                 }
-                self.close(actions);
+                self.close(turn);
             }
             CloseReason::Broken(error) => {
                 // Before the banner the error comes from the TLS handshake.
                 if self.sender.is_some() || !matches!(self.state, State::Command) {
-                    self.emit_failure(error.message(), actions);
+                    self.emit_failure(error.message(), turn);
                 }
                 self.is_closed = true;
             }

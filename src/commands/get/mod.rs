@@ -1,8 +1,8 @@
 //! `netlab get`: HTTP client, once or as a repeated measurement.
 //!
 //! Owns the flags and the course of a run: fetch each URL up to `--count` times, report each result, print the
-//! summary. [`request`] parses URLs and fields, [`fetch`] follows redirects to the final response, [`exchange`] is
-//! the protocol of one request, [`body_sink`] receives the body, [`events`] formats the output.
+//! summary. [`request`] parses URLs and fields, [`fetch`] follows redirects to the final response, [`body_sink`]
+//! receives the body, [`events`] formats the output.
 
 mod body_sink;
 mod events;

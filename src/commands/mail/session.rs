@@ -12,7 +12,7 @@ use crate::host;
 use crate::net::tls::{Certificate, ClientTls, PeerChain, TlsConnection};
 use crate::net::{self, Connection, ConnectionTimeouts, Signals, StartTls};
 use crate::output::Output;
-use crate::protocol::Actions;
+use crate::protocol::{Actions, Turn};
 use crate::smtp::{self, ClientConfig, ClientEvent, ClientSession, Security, SessionResult, Stage, StageTiming};
 use crate::time::Moment;
 
@@ -142,7 +142,7 @@ impl SessionRunner<'_> {
         if let Err(error) = net::run_client(&mut connection, &mut client, deadline, signals, &mut record) {
             info.is_interrupted = true;
             let mut actions = Actions::default();
-            client.abort(error, net::now(), &mut actions);
+            client.abort(error, &mut Turn { now: net::now(), actions: &mut actions });
             actions.events().try_for_each(&mut record)?;
         }
         info.tls = connection.tls().and_then(net::tls::version);

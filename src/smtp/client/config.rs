@@ -13,7 +13,7 @@ use super::super::reply::Reply;
 use super::super::stage::Stage;
 use crate::failure::Failure;
 use crate::mac::Secret;
-use crate::protocol::Actions;
+use crate::protocol::Turn;
 use crate::time::Nanoseconds;
 
 /// Transport security.
@@ -114,8 +114,8 @@ pub(crate) struct RecipientStatus {
     pub reply: Option<Reply>,
 }
 
-/// Actions of a client session.
-pub(super) type ClientActions = Actions<ClientEvent>;
+/// One call of a client session.
+pub(crate) type ClientTurn<'a> = Turn<'a, ClientEvent>;
 
 /// Event of a client session.
 #[derive(Debug)]

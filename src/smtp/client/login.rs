@@ -7,14 +7,13 @@ use super::{ClientSession, MAX_COMMAND_LENGTH};
 use crate::failure::{Failure, FailureKind};
 use crate::mac::Secret;
 use crate::smtp::auth::{ChallengeResponse, Mechanism, SaslClient};
-use crate::smtp::client::config::ClientActions;
+use crate::smtp::client::config::ClientTurn;
 use crate::smtp::reply::Reply;
 use crate::smtp::stage::Stage;
-use crate::time::Moment;
 
 impl ClientSession {
-    pub(super) fn start_auth(&mut self, now: Moment, actions: &mut ClientActions) {
-        let Some(credentials) = self.config.credentials.clone() else { return self.on_authenticated(now, actions) };
+    pub(super) fn start_auth(&mut self, turn: &mut ClientTurn<'_>) {
+        let Some(credentials) = self.config.credentials.clone() else { return self.on_authenticated(turn) };
         let offered = &self.extensions.auth_mechanisms;
         let mechanism = match credentials.mechanism {
             Some(requested) if requested.is_offered(offered) => Some(requested),
@@ -22,7 +21,7 @@ impl ClientSession {
             None => Mechanism::strongest(offered),
         };
         let Some(mechanism) = mechanism else {
-            return self.fail(no_common_mechanism(offered, credentials.mechanism), true, now, actions);
+            return self.fail(no_common_mechanism(offered, credentials.mechanism), true, turn);
         };
         let is_safe = self.is_encrypted && self.config.verify_certificate;
         if !is_safe && !credentials.allow_cleartext {
@@ -31,9 +30,9 @@ impl ClientSession {
                 "password not sent: the connection is not encrypted or its certificate is not verified",
             )
             .expected("TLS with a verified certificate");
-            return self.fail(error, true, now, actions);
+            return self.fail(error, true, turn);
         }
-        self.enter_stage(Stage::Auth, now, actions);
+        self.enter_stage(Stage::Auth, turn);
         self.mechanism = Some(mechanism);
         let mut sasl = SaslClient::new(mechanism, &credentials.user, &credentials.secret, &credentials.nonce);
         let command = format!("AUTH {}", mechanism.name());
@@ -43,18 +42,18 @@ impl ClientSession {
             Some(first) => {
                 let response = if first.expose().is_empty() { b"=" } else { first.expose() };
                 let line = Secret::new([command.as_bytes(), b" ", response].concat());
-                self.send_secret(&line, &format!("{command} [hidden]"), now, actions);
+                self.send_secret(&line, &format!("{command} [hidden]"), turn);
             }
-            None => self.send_command(&command, now, actions),
+            None => self.send_command(&command, turn),
         }
     }
 
     /// Continues after the login, or without one.
-    fn on_authenticated(&mut self, now: Moment, actions: &mut ClientActions) {
-        if self.stops_after(Stage::Auth) { self.send_quit(now, actions) } else { self.start_transaction(now, actions) }
+    fn on_authenticated(&mut self, turn: &mut ClientTurn<'_>) {
+        if self.stops_after(Stage::Auth) { self.send_quit(turn) } else { self.start_transaction(turn) }
     }
 
-    pub(super) fn on_auth_reply(&mut self, raw_reply: &Reply, reply: &Reply, now: Moment, actions: &mut ClientActions) {
+    pub(super) fn on_auth_reply(&mut self, raw_reply: &Reply, reply: &Reply, turn: &mut ClientTurn<'_>) {
         let Some(sasl) = &mut self.sasl_client else { return };
         match reply.code {
             235 => {
@@ -65,21 +64,21 @@ impl ClientSession {
                         "the server accepted the login without proving that it knows the password",
                     )
                     .expected("the server signature of SCRAM (RFC 5802 §3)");
-                    return self.fail(error, false, now, actions);
+                    return self.fail(error, false, turn);
                 }
                 self.sasl_client = None;
-                self.on_authenticated(now, actions);
+                self.on_authenticated(turn);
             }
             334 => match sasl.evaluate_challenge(&raw_reply.text()) {
-                ChallengeResponse::Line(line) => self.send_secret(&line, "[hidden]", now, actions),
+                ChallengeResponse::Line(line) => self.send_secret(&line, "[hidden]", turn),
                 // The reply to the cancellation ends the login.
                 ChallengeResponse::Cancel(reason) => {
                     let error = Failure::new(FailureKind::Protocol, format!("login cancelled: {reason}"));
-                    self.send_command("*", now, actions);
-                    self.fail(error, true, now, actions);
+                    self.send_command("*", turn);
+                    self.fail(error, true, turn);
                 }
             },
-            _ => self.fail_with_reply(reply, rejection(Stage::Auth, reply), true, now, actions),
+            _ => self.fail_with_reply(reply, rejection(Stage::Auth, reply), true, turn),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use super::ClientSession;
 use super::errors::{connection_lost, protocol_error, timed_out, wrong_protocol};
-use crate::protocol::{CloseReason, StreamProtocol};
-use crate::smtp::client::config::{ClientActions, ClientEvent, Security};
+use crate::protocol::{Actions, CloseReason, StreamProtocol, Turn};
+use crate::smtp::client::config::{ClientEvent, ClientTurn, Security};
 use crate::smtp::reply::Reply;
 use crate::smtp::stage::Stage;
 use crate::time::Moment;
@@ -13,15 +13,15 @@ const MAX_SHOWN_BYTES: usize = 512;
 
 impl ClientSession {
     /// Handles the reply to the final dot followed by more data. The reply counts, but the session ends after it.
-    fn on_final_dot_reply_with_extra(&mut self, reply: &Reply, extra: &[u8], now: Moment, actions: &mut ClientActions) {
+    fn on_final_dot_reply_with_extra(&mut self, reply: &Reply, extra: &[u8], turn: &mut ClientTurn<'_>) {
         const UNSOLICITED_REPLY: &str = "unsolicited reply after the one to the final dot";
         let extra = self.shown_text(extra);
         self.transactions_left = 1;
-        self.on_reply(reply, now, actions);
+        self.on_reply(reply, turn);
         if self.config.requested_extensions.strict {
             self.failure.get_or_insert_with(|| protocol_error(UNSOLICITED_REPLY, &extra));
         } else {
-            actions.emit(ClientEvent::Warning(UNSOLICITED_REPLY));
+            turn.actions.emit(ClientEvent::Warning(UNSOLICITED_REPLY));
         }
     }
 }
@@ -38,20 +38,22 @@ impl StreamProtocol for ClientSession {
     type Event = ClientEvent;
     const FULL_DUPLEX: bool = true;
 
-    fn opened(&mut self, _: Option<&'static str>, now: Moment, actions: &mut ClientActions) {
+    fn opened(&mut self, _: Option<&'static str>, now: Moment, actions: &mut Actions<ClientEvent>) {
+        let turn = &mut Turn { now, actions };
         if self.stage == Stage::Tls {
             self.is_encrypted = true;
-            actions.emit(ClientEvent::TlsEstablished);
+            turn.actions.emit(ClientEvent::TlsEstablished);
             if self.config.security == Security::Starttls {
-                return self.send_ehlo(now, actions);
+                return self.send_ehlo(turn);
             }
-            self.enter_stage(Stage::Banner, now, actions);
+            self.enter_stage(Stage::Banner, turn);
         }
-        self.stage_started = now;
-        self.start_reply_timeout(now);
+        self.stage_started = turn.now;
+        self.start_reply_timeout(turn.now);
     }
 
-    fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut ClientActions) -> usize {
+    fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut Actions<ClientEvent>) -> usize {
+        let turn = &mut Turn { now, actions };
         if self.is_finished {
             return bytes.len();
         }
@@ -61,9 +63,9 @@ impl StreamProtocol for ClientSession {
             Err(fault) => {
                 let shown = self.shown_text(bytes);
                 let error = protocol_error(&fault.to_string(), &shown);
-                actions.emit(ClientEvent::MalformedReply(shown));
+                turn.actions.emit(ClientEvent::MalformedReply(shown));
                 let error = if self.stage == Stage::Banner { wrong_protocol(bytes, error) } else { error };
-                self.fail(self.adjust_for_final_dot(error), false, now, actions);
+                self.fail(self.adjust_for_final_dot(error), false, turn);
                 return bytes.len();
             }
         };
@@ -75,7 +77,7 @@ impl StreamProtocol for ClientSession {
         // command. The 421 may still be incomplete: treat it as one if it is a prefix; no positive reply begins so.
         let is_closing = (rest.starts_with(b"421") || b"421".starts_with(rest)) && self.stage != Stage::Starttls;
         if expected == 1 && !is_closing && self.stage == Stage::Dot && self.idle_until.is_none() {
-            self.on_final_dot_reply_with_extra(&reply, rest, now, actions);
+            self.on_final_dot_reply_with_extra(&reply, rest, turn);
             return bytes.len();
         }
         if expected == 1 && !rest.is_empty() && !is_closing && self.stage != Stage::Quit {
@@ -84,54 +86,57 @@ impl StreamProtocol for ClientSession {
             } else {
                 format!("unsolicited reply after {}", self.stage)
             };
-            actions.emit(ClientEvent::ReplyReceived(self.redact_reply(&reply).into_owned()));
+            turn.actions.emit(ClientEvent::ReplyReceived(self.redact_reply(&reply).into_owned()));
             let shown = self.shown_text(rest);
             let error = protocol_error(&violation, &shown);
-            actions.emit(ClientEvent::MalformedReply(shown));
-            self.fail(self.adjust_for_final_dot(error), false, now, actions);
+            turn.actions.emit(ClientEvent::MalformedReply(shown));
+            self.fail(self.adjust_for_final_dot(error), false, turn);
             return bytes.len();
         }
-        self.on_reply(&reply, now, actions);
+        self.on_reply(&reply, turn);
         taken
     }
 
-    fn sent(&mut self, now: Moment, actions: &mut ClientActions) {
+    fn sent(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
+        let turn = &mut Turn { now, actions };
         if self.stage == Stage::Body && !self.is_finished {
             self.is_final_dot_sent = true;
-            self.enter_stage(Stage::Dot, now, actions);
-            self.start_reply_timeout(now);
+            self.enter_stage(Stage::Dot, turn);
+            self.start_reply_timeout(turn.now);
         }
     }
 
-    fn partly_sent(&mut self, bytes_sent: u64, actions: &mut ClientActions) {
+    fn partly_sent(&mut self, bytes_sent: u64, actions: &mut Actions<ClientEvent>) {
         if self.stage == Stage::Body {
             actions.emit(ClientEvent::MessageProgress(bytes_sent));
         }
     }
 
-    fn woken(&mut self, now: Moment, actions: &mut ClientActions) {
+    fn woken(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
+        let turn = &mut Turn { now, actions };
         if self.is_finished {
             return;
         }
         if self.idle_until.is_some() {
-            return self.start_transaction(now, actions);
+            return self.start_transaction(turn);
         }
         if self.stage == Stage::Quit {
-            self.finish(now, actions);
-            return actions.close();
+            self.finish(turn);
+            return turn.actions.close();
         }
-        let error = timed_out(self.stage, now - self.stage_started);
-        self.fail(self.adjust_for_final_dot(error), false, now, actions);
+        let error = timed_out(self.stage, turn.now - self.stage_started);
+        self.fail(self.adjust_for_final_dot(error), false, turn);
     }
 
-    fn draining(&mut self, _: Moment, _: &mut ClientActions) {}
+    fn draining(&mut self, _: Moment, _: &mut Actions<ClientEvent>) {}
 
-    fn ended(&mut self, reason: &CloseReason, now: Moment, actions: &mut ClientActions) {
+    fn ended(&mut self, reason: &CloseReason, now: Moment, actions: &mut Actions<ClientEvent>) {
+        let turn = &mut Turn { now, actions };
         let error = match reason {
             CloseReason::Finished | CloseReason::Truncated => connection_lost(self.stage, None),
             CloseReason::Broken(error) => connection_lost(self.stage, Some(error)),
         };
-        self.on_connection_lost(error, now, actions);
+        self.on_connection_lost(error, turn);
     }
 
     fn wake_at(&self) -> Option<Moment> {

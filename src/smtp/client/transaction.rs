@@ -8,50 +8,49 @@ use super::errors::{first_rejection, outcome_unknown, protocol_error, rejection}
 use super::parameters::{address_for_server, mail_parameters, rcpt_parameters};
 use super::{ClientSession, PendingReply};
 use crate::failure::Failure;
-use crate::smtp::client::config::{ClientActions, ClientEvent, DeliveryOutcome, StageTiming};
+use crate::smtp::client::config::{ClientEvent, ClientTurn, DeliveryOutcome, StageTiming};
 use crate::smtp::dot_stuffing;
 use crate::smtp::reply::Reply;
 use crate::smtp::stage::Stage;
-use crate::time::Moment;
 
 impl ClientSession {
-    pub(super) fn start_transaction(&mut self, now: Moment, actions: &mut ClientActions) {
+    pub(super) fn start_transaction(&mut self, turn: &mut ClientTurn<'_>) {
         if let Some(envelope) = self.config.envelope.as_mut().filter(|_| !self.extensions.eight_bit_mime)
             && let Some(ascii) = envelope.ascii_message.take()
         {
             // RFC 6152 §3.
             envelope.message = ascii;
-            actions
+            turn.actions
                 .emit(ClientEvent::Warning("message re-encoded: the server accepts no bytes above 127 (no 8BITMIME)"));
         }
-        let Some(envelope) = self.config.envelope.clone() else { return self.send_quit(now, actions) };
+        let Some(envelope) = self.config.envelope.clone() else { return self.send_quit(turn) };
         let parameters = match mail_parameters(&self.extensions, &envelope, &self.config.requested_extensions) {
             Ok(parameters) => parameters,
-            Err(error) => return self.fail(error, true, now, actions),
+            Err(error) => return self.fail(error, true, turn),
         };
-        (self.transaction_started, self.is_transaction_finished, self.is_final_dot_sent) = (now, false, false);
+        (self.transaction_started, self.is_transaction_finished, self.is_final_dot_sent) = (turn.now, false, false);
         self.recipients.iter_mut().for_each(|recipient| (recipient.outcome, recipient.reply) = (None, None));
-        self.enter_stage(Stage::Mail, now, actions);
+        self.enter_stage(Stage::Mail, turn);
         let from = envelope
             .from
             .as_ref()
             .map(|from| address_for_server(&self.extensions, from).to_string())
             .unwrap_or_default();
-        self.send_command(&format!("MAIL FROM:<{from}>{parameters}"), now, actions);
+        self.send_command(&format!("MAIL FROM:<{from}>{parameters}"), turn);
         self.pending_replies.push_back(PendingReply::Mail);
         // Pipelining: several commands in one write, one reply each (RFC 2920 §3.1).
         if self.extensions.pipelining && !self.stops_after(Stage::Mail) {
             for index in 0..self.recipients.len() {
-                self.send_rcpt(index, now, actions);
+                self.send_rcpt(index, turn);
             }
         }
     }
 
-    fn send_rcpt(&mut self, index: usize, now: Moment, actions: &mut ClientActions) {
+    fn send_rcpt(&mut self, index: usize, turn: &mut ClientTurn<'_>) {
         let Some(recipient) = self.recipients.get(index) else { return };
         let mailbox = address_for_server(&self.extensions, &recipient.mailbox);
         let line = format!("RCPT TO:<{mailbox}>{}", rcpt_parameters(&mailbox, &self.config.requested_extensions));
-        self.send_command(&line, now, actions);
+        self.send_command(&line, turn);
         self.pending_replies.push_back(PendingReply::Rcpt(index));
     }
 
@@ -71,16 +70,16 @@ impl ClientSession {
         Some(pending)
     }
 
-    pub(super) fn on_envelope_reply(&mut self, reply: &Reply, now: Moment, actions: &mut ClientActions) {
-        self.start_reply_timeout(now);
+    pub(super) fn on_envelope_reply(&mut self, reply: &Reply, turn: &mut ClientTurn<'_>) {
+        self.start_reply_timeout(turn.now);
         match self.record_reply(reply) {
             Some(PendingReply::Mail) if reply.is_positive() => {
                 if self.stops_after(Stage::Mail) {
-                    return self.send_quit(now, actions);
+                    return self.send_quit(turn);
                 }
-                self.enter_stage(Stage::Rcpt, now, actions);
+                self.enter_stage(Stage::Rcpt, turn);
                 if self.pending_replies.is_empty() {
-                    self.send_rcpt(0, now, actions);
+                    self.send_rcpt(0, turn);
                 }
             }
             // Pipelined RCPT commands still get their replies; none of them counts.
@@ -90,21 +89,21 @@ impl ClientSession {
             }
             Some(PendingReply::Rcpt(index)) if self.pending_replies.is_empty() && self.mail_rejection.is_none() => {
                 if index + 1 < self.recipients.len() {
-                    self.send_rcpt(index + 1, now, actions);
+                    self.send_rcpt(index + 1, turn);
                 }
             }
             Some(PendingReply::Rcpt(_)) => {}
-            None => return self.fail(protocol_error("unsolicited reply", &reply.to_string()), false, now, actions),
+            None => return self.fail(protocol_error("unsolicited reply", &reply.to_string()), false, turn),
         }
         if self.pending_replies.is_empty() {
-            self.on_all_recipients_answered(now, actions);
+            self.on_all_recipients_answered(turn);
         }
     }
 
     /// Continues once every recipient has a reply.
-    fn on_all_recipients_answered(&mut self, now: Moment, actions: &mut ClientActions) {
+    fn on_all_recipients_answered(&mut self, turn: &mut ClientTurn<'_>) {
         if let Some(reply) = self.mail_rejection.clone() {
-            return self.fail_with_reply(&reply, rejection(Stage::Mail, &reply), true, now, actions);
+            return self.fail_with_reply(&reply, rejection(Stage::Mail, &reply), true, turn);
         }
         let accepted =
             self.recipients.iter().filter(|recipient| recipient.outcome == Some(DeliveryOutcome::Accepted)).count();
@@ -116,22 +115,22 @@ impl ClientSession {
                 self.failure = first_rejection(&self.recipients);
                 self.failed_stage = Some(Stage::Rcpt);
             }
-            return self.stop_without_message(now, actions);
+            return self.stop_without_message(turn);
         }
         if self.stops_after(Stage::Rcpt) {
-            return self.stop_without_message(now, actions);
+            return self.stop_without_message(turn);
         }
         if self.config.requested_extensions.chunking {
-            return self.send_bdat(now, actions);
+            return self.send_bdat(turn);
         }
-        self.enter_stage(Stage::Data, now, actions);
-        self.send_command("DATA", now, actions);
+        self.enter_stage(Stage::Data, turn);
+        self.send_command("DATA", turn);
     }
 
     /// Ends the transaction before DATA; accepted recipients receive nothing.
-    fn stop_without_message(&mut self, now: Moment, actions: &mut ClientActions) {
+    fn stop_without_message(&mut self, turn: &mut ClientTurn<'_>) {
         self.clear_accepted();
-        self.send_quit(now, actions);
+        self.send_quit(turn);
     }
 
     fn clear_accepted(&mut self) {
@@ -141,21 +140,21 @@ impl ClientSession {
     }
 
     /// Sends the message as one last chunk, which needs no 354 (RFC 3030).
-    fn send_bdat(&mut self, now: Moment, actions: &mut ClientActions) {
+    fn send_bdat(&mut self, turn: &mut ClientTurn<'_>) {
         if self.stops_after(Stage::Data) {
-            return self.stop_without_message(now, actions);
+            return self.stop_without_message(turn);
         }
         let Some(envelope) = &self.config.envelope else { return };
         let message = Arc::clone(&envelope.message);
-        self.enter_stage(Stage::Body, now, actions);
+        self.enter_stage(Stage::Body, turn);
         let length = dot_stuffing::canonical_size(&message);
-        self.send_command(&format!("BDAT {length} LAST"), now, actions);
-        actions.send_with(|buffer| dot_stuffing::canonicalize(&message, buffer));
+        self.send_command(&format!("BDAT {length} LAST"), turn);
+        turn.actions.send_with(|buffer| dot_stuffing::canonicalize(&message, buffer));
         self.deadline = None;
-        actions.emit(ClientEvent::MessageStarted(length));
+        turn.actions.emit(ClientEvent::MessageStarted(length));
     }
 
-    pub(super) fn on_data_reply(&mut self, reply: &Reply, now: Moment, actions: &mut ClientActions) {
+    pub(super) fn on_data_reply(&mut self, reply: &Reply, turn: &mut ClientTurn<'_>) {
         if reply.code != 354 {
             let error = if reply.is_positive() {
                 protocol_error("a positive reply to DATA other than 354", &reply.to_string())
@@ -163,28 +162,28 @@ impl ClientSession {
                 rejection(Stage::Data, reply)
             };
             // After another positive reply the server may take QUIT as a line of the message.
-            return self.fail_with_reply(reply, error, !reply.is_positive(), now, actions);
+            return self.fail_with_reply(reply, error, !reply.is_positive(), turn);
         }
         if self.stops_after(Stage::Data) {
             // A dot alone would send an empty message; only closing the connection leaves nothing behind.
             self.clear_accepted();
-            self.finish(now, actions);
-            return actions.reset();
+            self.finish(turn);
+            return turn.actions.reset();
         }
         let Some(envelope) = &self.config.envelope else { return };
         let message = Arc::clone(&envelope.message);
-        self.enter_stage(Stage::Body, now, actions);
+        self.enter_stage(Stage::Body, turn);
         // From here on the stall timeout of the connection applies.
         self.deadline = None;
-        let length = actions.send_with(|buffer| {
+        let length = turn.actions.send_with(|buffer| {
             let start = buffer.len();
             dot_stuffing::dot_stuff(&message, buffer);
             buffer.len() - start
         });
-        actions.emit(ClientEvent::MessageStarted(length));
+        turn.actions.emit(ClientEvent::MessageStarted(length));
     }
 
-    pub(super) fn on_final_dot_reply(&mut self, reply: &Reply, now: Moment, actions: &mut ClientActions) {
+    pub(super) fn on_final_dot_reply(&mut self, reply: &Reply, turn: &mut ClientTurn<'_>) {
         let (outcome, error) = match reply {
             reply if reply.is_positive() => (DeliveryOutcome::Accepted, None),
             reply if reply.is_transient() => (DeliveryOutcome::Deferred, Some(rejection(Stage::Dot, reply))),
@@ -198,14 +197,15 @@ impl ClientSession {
             recipient.outcome = Some(outcome);
             recipient.reply = Some(reply.clone());
         }
-        self.finish_transaction(error, now, actions);
+        self.finish_transaction(error, turn);
     }
 
     /// Reports the transaction and starts the next one when it is due.
-    fn finish_transaction(&mut self, error: Option<Failure>, now: Moment, actions: &mut ClientActions) {
-        actions.emit(ClientEvent::StageFinished(StageTiming { stage: self.stage, took: now - self.stage_started }));
+    fn finish_transaction(&mut self, error: Option<Failure>, turn: &mut ClientTurn<'_>) {
+        turn.actions
+            .emit(ClientEvent::StageFinished(StageTiming { stage: self.stage, took: turn.now - self.stage_started }));
         let failure = error.as_ref().map(Failure::without_source);
-        actions.emit(ClientEvent::TransactionFinished { failure, recipients: self.recipients.clone() });
+        turn.actions.emit(ClientEvent::TransactionFinished { failure, recipients: self.recipients.clone() });
         self.is_transaction_finished = true;
         self.transactions_left = self.transactions_left.saturating_sub(1);
         let due = self.transaction_started + self.config.min_interval;
@@ -213,9 +213,9 @@ impl ClientSession {
         if self.transactions_left == 0 {
             self.failed_stage = error.as_ref().map(|_| self.stage);
             self.failure = error;
-            self.send_quit(now, actions);
-        } else if due <= now {
-            self.start_transaction(now, actions);
+            self.send_quit(turn);
+        } else if due <= turn.now {
+            self.start_transaction(turn);
         } else {
             self.deadline = Some(due);
         }

@@ -13,7 +13,7 @@ use super::envelope::{EnvelopeRecipient, EnvelopeSender};
 use super::fault::FaultRules;
 use super::replies::ServerReply;
 use super::users::Users;
-use crate::protocol::Actions;
+use crate::protocol::Turn;
 use crate::time::Moment;
 
 /// Destination of received messages.
@@ -154,8 +154,8 @@ pub(crate) struct ReceivedMessage {
     pub reservation: Reservation,
 }
 
-/// Actions of a server session with the message sink `M`.
-pub(super) type ServerActions<M> = Actions<ServerEvent<<M as MessageSink>::Stored>>;
+/// One call of a server session with the message sink `M`.
+pub(super) type ServerTurn<'a, M> = Turn<'a, ServerEvent<<M as MessageSink>::Stored>>;
 
 /// Event of a session.
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::stage::Stage;
-use super::config::ServerActions;
+use super::config::ServerTurn;
 use super::data_decoder::DataStatus;
 use super::fault::{FaultAction, FaultPoint};
 use super::replies::{self, ServerReply};
@@ -17,10 +17,10 @@ use crate::time::Moment;
 
 impl<M: MessageSink> ServerSession<M> {
     /// Consumes content of DATA, up to and including the final dot.
-    pub(super) fn receive_body(&mut self, bytes: &[u8], now: Moment, actions: &mut ServerActions<M>) -> usize {
+    pub(super) fn receive_body(&mut self, bytes: &[u8], turn: &mut ServerTurn<'_, M>) -> usize {
         if !std::mem::replace(&mut self.has_body_started, true) {
             // Nothing is consumed yet: if the reply is paced, the same bytes are offered again later.
-            self.start_body(now, actions);
+            self.start_body(turn);
             if self.is_busy() {
                 return 0;
             }
@@ -32,7 +32,7 @@ impl<M: MessageSink> ServerSession<M> {
             self.reservation.resize(self.recipients_size);
             self.message_rejection = Some(replies::INSUFFICIENT_STORAGE);
         }
-        self.deadline = now + self.sink.config().timeouts.body;
+        self.deadline = turn.now + self.sink.config().timeouts.body;
         if status == DataStatus::Complete
             && let State::Body(body) = std::mem::replace(&mut self.state, State::Command)
         {
@@ -40,28 +40,28 @@ impl<M: MessageSink> ServerSession<M> {
                 Some(rejection) => Err(rejection),
                 None => body.finish().ok_or(replies::MESSAGE_TOO_LARGE),
             };
-            self.finish_message(message, false, now, actions);
+            self.finish_message(message, false, turn);
         }
         consumed
     }
 
     /// Applies the fault rules at the start of a body.
-    fn start_body(&mut self, now: Moment, actions: &mut ServerActions<M>) {
-        let action = self.evaluate_at(FaultPoint::Body, actions);
+    fn start_body(&mut self, turn: &mut ServerTurn<'_, M>) {
+        let action = self.evaluate_at(FaultPoint::Body, turn);
         match action.negative_reply() {
             // A client rejected in the middle of a message keeps sending, so the connection is closed too.
             Some(rejection) => {
                 self.reset_transaction();
                 self.after_reply = AfterReply::Close;
-                self.finish_reply(Some(Stage::Body), "", rejection.clone(), &action, now, actions);
+                self.finish_reply(Some(Stage::Body), "", rejection.clone(), &action, turn);
             }
             None if action == FaultAction::default() => {}
-            None => self.send_no_reply(&action, now, actions),
+            None => self.send_no_reply(&action, turn),
         }
     }
 
     /// Runs BDAT. The chunk's content follows whatever the reply is (RFC 3030 §2).
-    pub(super) fn run_bdat(&mut self, size: u64, is_last: bool, now: Moment, actions: &mut ServerActions<M>) {
+    pub(super) fn run_bdat(&mut self, size: u64, is_last: bool, turn: &mut ServerTurn<'_, M>) {
         let rejection = match () {
             () if self.is_hidden("CHUNKING") || !self.is_extended => Some(replies::NOT_OFFERED),
             () if self.sender.is_none() => Some(self.no_transaction_reply()),
@@ -75,25 +75,25 @@ impl<M: MessageSink> ServerSession<M> {
             self.reject_chunks(rejection);
         }
         self.state = State::Chunk { remaining: size, is_last };
-        self.deadline = now + self.sink.config().timeouts.body;
+        self.deadline = turn.now + self.sink.config().timeouts.body;
         if size == 0 {
-            self.receive_chunk(&[], now, actions);
+            self.receive_chunk(&[], turn);
         }
     }
 
     /// Consumes content of a BDAT chunk.
-    pub(super) fn receive_chunk(&mut self, bytes: &[u8], now: Moment, actions: &mut ServerActions<M>) -> usize {
+    pub(super) fn receive_chunk(&mut self, bytes: &[u8], turn: &mut ServerTurn<'_, M>) -> usize {
         let State::Chunk { remaining, is_last } = self.state else { return 0 };
         if !bytes.is_empty() && self.message_rejection.is_none() && !std::mem::replace(&mut self.has_body_started, true)
         {
-            self.start_body(now, actions);
+            self.start_body(turn);
             if self.is_busy() || !matches!(self.state, State::Chunk { .. }) {
                 return 0;
             }
         }
         let piece = bytes.get(..usize::try_from(remaining).unwrap_or(usize::MAX)).unwrap_or(bytes);
         let remaining = remaining - piece.len() as u64;
-        self.deadline = now + self.sink.config().timeouts.body;
+        self.deadline = turn.now + self.sink.config().timeouts.body;
         if self.message_rejection.is_none() {
             if self.reservation.resize(self.recipients_size + self.chunks.len() + piece.len()) {
                 self.chunks.extend_from_slice(piece);
@@ -111,22 +111,22 @@ impl<M: MessageSink> ServerSession<M> {
                 if self.sender.is_none() {
                     self.message_rejection = None;
                 }
-                self.respond(Some(Stage::Data), ("", "BDAT"), now, actions, |_| rejection);
+                self.respond(Some(Stage::Data), ("", "BDAT"), turn, |_| rejection);
             }
-            (Some(rejection), true) => self.finish_message(Err(rejection), true, now, actions),
+            (Some(rejection), true) => self.finish_message(Err(rejection), true, turn),
             (None, false) => {
-                let action = self.evaluate_reply(Some(Stage::Data), "", actions);
+                let action = self.evaluate_reply(Some(Stage::Data), "", turn);
                 let received = ServerReply::new(250, format!("2.0.0 {} octets received", self.chunks.len()));
                 let reply = action.negative_reply().cloned().unwrap_or(received);
                 if reply.is_negative() {
                     // After a failed chunk only RSET is accepted (RFC 3030 §4.2).
                     self.reject_chunks(replies::CHUNK_REJECTED);
                 }
-                self.finish_reply(Some(Stage::Data), "BDAT", reply, &action, now, actions);
+                self.finish_reply(Some(Stage::Data), "BDAT", reply, &action, turn);
             }
             (None, true) => {
                 let message = std::mem::take(&mut self.chunks);
-                self.finish_message(Ok(message), true, now, actions);
+                self.finish_message(Ok(message), true, turn);
             }
         }
         piece.len()
@@ -144,14 +144,13 @@ impl<M: MessageSink> ServerSession<M> {
         &mut self,
         message: Result<Vec<u8>, ServerReply>,
         is_chunked: bool,
-        now: Moment,
-        actions: &mut ServerActions<M>,
+        turn: &mut ServerTurn<'_, M>,
     ) {
         let sender = self.sender.take().unwrap_or_default();
         let address = sender.address().to_owned();
         let is_open = self.sink.is_open();
         let action =
-            if is_open { self.evaluate_reply(Some(Stage::Dot), &address, actions) } else { FaultAction::default() };
+            if is_open { self.evaluate_reply(Some(Stage::Dot), &address, turn) } else { FaultAction::default() };
         let message = match action.negative_reply() {
             _ if !is_open => Err(replies::MESSAGE_LIMIT_REACHED),
             Some(rejection) => Err(rejection.clone()),
@@ -162,21 +161,21 @@ impl<M: MessageSink> ServerSession<M> {
         self.reset_transaction();
         let message = match message {
             Ok(message) => message,
-            Err(reply) => return self.message_stored(Err(reply), now, &action, now, actions),
+            Err(reply) => return self.message_stored(Err(reply), turn.now, &action, turn),
         };
         let client = self.client.clone();
         let message =
-            ReceivedMessage { client, sender, recipients, message, is_chunked, received_at: now, reservation };
+            ReceivedMessage { client, sender, recipients, message, is_chunked, received_at: turn.now, reservation };
         match self.sink.accept(message) {
-            Accept::Now(result) => self.message_stored(result, now, &action, now, actions),
+            Accept::Now(result) => self.message_stored(result, turn.now, &action, turn),
             Accept::Later(job) => {
                 let result = Arc::new(Mutex::new(None));
                 let job_result = Arc::clone(&result);
-                actions.run_job(Box::new(move || {
+                turn.actions.run_job(Box::new(move || {
                     let result = job();
                     *job_result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
                 }));
-                self.pending_job = Some(PendingJob::Store { result, received_at: now, action });
+                self.pending_job = Some(PendingJob::Store { result, received_at: turn.now, action });
             }
         }
     }
@@ -187,8 +186,7 @@ impl<M: MessageSink> ServerSession<M> {
         result: AcceptResult<M::Stored>,
         received_at: Moment,
         action: &FaultAction,
-        now: Moment,
-        actions: &mut ServerActions<M>,
+        turn: &mut ServerTurn<'_, M>,
     ) {
         let reply = match result {
             Ok(stored) => {
@@ -198,6 +196,6 @@ impl<M: MessageSink> ServerSession<M> {
             }
             Err(reply) => reply,
         };
-        self.finish_reply(Some(Stage::Dot), "", reply, action, now, actions);
+        self.finish_reply(Some(Stage::Dot), "", reply, action, turn);
     }
 }

@@ -10,14 +10,13 @@ use base64::engine::general_purpose::STANDARD;
 use super::super::auth::Mechanism;
 use super::super::stage::Stage;
 use super::command::{Command, is_http, is_unsupported_verb};
-use super::config::ServerActions;
+use super::config::ServerTurn;
 use super::data_decoder::DataDecoder;
 use super::envelope::{EnvelopeRecipient, EnvelopeSender};
 use super::fault::{Effect, FaultPoint};
 use super::replies::{self, ServerReply};
 use super::sasl::{SaslServer, SaslStep};
 use super::{AfterReply, MessageSink, PendingJob, ServerEvent, ServerSession, State};
-use crate::time::Moment;
 
 /// Maximum length of an AUTH command or response (RFC 4954 §4).
 const MAX_AUTH_LINE: usize = 12_288;
@@ -31,7 +30,7 @@ const MECHANISMS: [(Mechanism, bool); 3] =
 
 impl<M: MessageSink> ServerSession<M> {
     /// Consumes one complete line; returns 0 while it is incomplete.
-    pub(super) fn receive_line(&mut self, bytes: &[u8], now: Moment, actions: &mut ServerActions<M>) -> usize {
+    pub(super) fn receive_line(&mut self, bytes: &[u8], turn: &mut ServerTurn<'_, M>) -> usize {
         let is_login = !matches!(self.state, State::Command)
             || bytes.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
         let max_len = if is_login { MAX_AUTH_LINE } else { MAX_COMMAND_LINE };
@@ -41,107 +40,107 @@ impl<M: MessageSink> ServerSession<M> {
             }
             // An HTTP client is rejected on a line of any length, before it can send SMTP in the body.
             if !std::mem::replace(&mut self.is_skipping_line, true) && is_http(bytes) {
-                self.reject_line(replies::HTTP_DETECTED, now, actions);
+                self.reject_line(replies::HTTP_DETECTED, turn);
             }
             return bytes.len();
         };
         let consumed = end + 1;
         let line = bytes.get(..end).unwrap_or_default();
         if matches!(self.state, State::Command) && !self.is_skipping_line && is_http(line) {
-            self.reject_line(replies::HTTP_DETECTED, now, actions);
+            self.reject_line(replies::HTTP_DETECTED, turn);
             return consumed;
         }
         if std::mem::take(&mut self.is_skipping_line) || line.len() >= max_len {
-            self.reject_line(replies::LINE_TOO_LONG, now, actions);
+            self.reject_line(replies::LINE_TOO_LONG, turn);
             return consumed;
         }
         let Some(line) = line.strip_suffix(b"\r") else {
-            self.reject_line(replies::BARE_LF, now, actions);
+            self.reject_line(replies::BARE_LF, turn);
             return consumed;
         };
         match std::str::from_utf8(line).ok().filter(|line| !line.chars().any(char::is_control)) {
             Some(line) if matches!(self.state, State::Command) => {
-                self.run_command(line, bytes.len() > consumed, now, actions);
+                self.run_command(line, bytes.len() > consumed, turn);
             }
-            Some(line) => self.receive_auth_response(line, now, actions),
-            None => self.reject_line(replies::INVALID_TEXT, now, actions),
+            Some(line) => self.receive_auth_response(line, turn),
+            None => self.reject_line(replies::INVALID_TEXT, turn),
         }
         consumed
     }
 
-    fn reject_line(&mut self, reply: ServerReply, now: Moment, actions: &mut ServerActions<M>) {
+    fn reject_line(&mut self, reply: ServerReply, turn: &mut ServerTurn<'_, M>) {
         if matches!(self.state, State::Auth(_) | State::RepeatedChallenges(_)) {
             // A negative reply ends the authentication exchange (RFC 4954 §4).
-            return self.abort_auth(reply, now, actions);
+            return self.abort_auth(reply, turn);
         }
-        self.respond(None, ("", ""), now, actions, |_| reply);
+        self.respond(None, ("", ""), turn, |_| reply);
     }
 
-    fn run_command(&mut self, line: &str, is_followed: bool, now: Moment, actions: &mut ServerActions<M>) {
+    fn run_command(&mut self, line: &str, is_followed: bool, turn: &mut ServerTurn<'_, M>) {
         let command = Command::parse(line);
         let stage = command.stage();
         if self.accepts_only_quit && command != Command::Quit {
-            return self.respond(stage, ("", ""), now, actions, |_| replies::ONLY_QUIT_ACCEPTED);
+            return self.respond(stage, ("", ""), turn, |_| replies::ONLY_QUIT_ACCEPTED);
         }
         match command {
-            Command::Hello { name, is_extended } => self.run_hello(name, is_extended, line, now, actions),
+            Command::Hello { name, is_extended } => self.run_hello(name, is_extended, line, turn),
             Command::Starttls => {
-                self.respond(stage, ("", line), now, actions, |server| server.run_starttls(is_followed));
+                self.respond(stage, ("", line), turn, |server| server.run_starttls(is_followed));
             }
-            Command::Auth { mechanism, initial } => self.run_auth(mechanism, initial, now, actions),
+            Command::Auth { mechanism, initial } => self.run_auth(mechanism, initial, turn),
             Command::Mail(text) => {
                 let sender = EnvelopeSender::parse(text, self.is_extended);
                 let address = sender.as_ref().map(|sender| sender.address().to_owned()).unwrap_or_default();
-                self.respond(stage, (&address, line), now, actions, |server| server.run_mail(sender));
+                self.respond(stage, (&address, line), turn, |server| server.run_mail(sender));
             }
             Command::Rcpt(text) => {
                 let is_utf8 = self.sender.as_ref().is_some_and(|sender| sender.is_smtputf8);
                 let recipient = EnvelopeRecipient::parse(text, self.is_extended, is_utf8);
                 let address = recipient.as_ref().map(|recipient| recipient.address.clone()).unwrap_or_default();
-                self.respond(stage, (&address, line), now, actions, |server| server.run_rcpt(recipient));
+                self.respond(stage, (&address, line), turn, |server| server.run_rcpt(recipient));
             }
-            Command::Data => self.respond(stage, ("", line), now, actions, Self::run_data),
-            Command::Bdat { size, is_last } => self.run_bdat(size, is_last, now, actions),
-            Command::Rset => self.respond(stage, ("", line), now, actions, |server| {
+            Command::Data => self.respond(stage, ("", line), turn, Self::run_data),
+            Command::Bdat { size, is_last } => self.run_bdat(size, is_last, turn),
+            Command::Rset => self.respond(stage, ("", line), turn, |server| {
                 server.reset_transaction();
                 replies::RESET_OK
             }),
-            Command::Noop => self.respond(stage, ("", line), now, actions, |_| replies::OK),
-            Command::Vrfy => self.respond(stage, ("", line), now, actions, |_| replies::CANNOT_VERIFY),
-            Command::Help => self.respond(stage, ("", line), now, actions, |_| replies::HELP),
-            Command::Quit => self.respond(stage, ("", line), now, actions, |server| {
+            Command::Noop => self.respond(stage, ("", line), turn, |_| replies::OK),
+            Command::Vrfy => self.respond(stage, ("", line), turn, |_| replies::CANNOT_VERIFY),
+            Command::Help => self.respond(stage, ("", line), turn, |_| replies::HELP),
+            Command::Quit => self.respond(stage, ("", line), turn, |server| {
                 server.reset_transaction();
                 server.after_reply = AfterReply::Close;
                 replies::BYE
             }),
             Command::Malformed(Some(Stage::Auth)) => {
-                self.respond(stage, ("", "AUTH"), now, actions, |_| replies::SYNTAX_ERROR);
+                self.respond(stage, ("", "AUTH"), turn, |_| replies::SYNTAX_ERROR);
             }
             // The chunk's end is unknown; read as commands, its bytes could inject another message.
-            Command::InvalidBdat => self.respond(stage, ("", line), now, actions, |server| {
+            Command::InvalidBdat => self.respond(stage, ("", line), turn, |server| {
                 server.after_reply = AfterReply::Close;
                 replies::SYNTAX_ERROR
             }),
-            Command::Malformed(_) => self.respond(stage, ("", line), now, actions, |_| replies::SYNTAX_ERROR),
+            Command::Malformed(_) => self.respond(stage, ("", line), turn, |_| replies::SYNTAX_ERROR),
             Command::Unknown => {
                 // A client that is out of step may send its password here.
                 let shown = if is_unsupported_verb(line) { line } else { "" };
-                self.respond(stage, ("", shown), now, actions, |_| replies::UNKNOWN_COMMAND);
+                self.respond(stage, ("", shown), turn, |_| replies::UNKNOWN_COMMAND);
             }
         }
     }
 
-    fn run_hello(&mut self, name: &str, is_extended: bool, line: &str, now: Moment, actions: &mut ServerActions<M>) {
+    fn run_hello(&mut self, name: &str, is_extended: bool, line: &str, turn: &mut ServerTurn<'_, M>) {
         let sink = std::rc::Rc::clone(&self.sink);
         let mut hidden = Vec::new();
         if is_extended {
             for fired in sink.config().faults.evaluate_all(|point| point == FaultPoint::EhloExtensions, name) {
-                if let Effect::Hide(keywords) = &self.emit_fault(Some(fired), actions).effect {
+                if let Effect::Hide(keywords) = &self.emit_fault(Some(fired), turn).effect {
                     hidden.extend_from_slice(keywords);
                 }
             }
         }
-        self.respond(Some(Stage::Ehlo), (name, line), now, actions, |server| {
+        self.respond(Some(Stage::Ehlo), (name, line), turn, |server| {
             server.reset_transaction();
             name.clone_into(&mut server.client.helo_name);
             server.is_extended = is_extended;
@@ -275,7 +274,7 @@ impl<M: MessageSink> ServerSession<M> {
         replies::SEND_DATA
     }
 
-    fn run_auth(&mut self, mechanism_name: &str, initial: Option<&str>, now: Moment, actions: &mut ServerActions<M>) {
+    fn run_auth(&mut self, mechanism_name: &str, initial: Option<&str>, turn: &mut ServerTurn<'_, M>) {
         let known = mechanism_name.parse::<Mechanism>().ok();
         // An unknown mechanism name may be a misplaced password, so it is not reported.
         let shown = known.map_or_else(|| "AUTH".to_owned(), |mechanism| format!("AUTH {}", mechanism.name()));
@@ -292,88 +291,88 @@ impl<M: MessageSink> ServerSession<M> {
         };
         let (None, Some(users), Some(mechanism)) = (&rejection, users, mechanism) else {
             let rejection = rejection.unwrap_or(replies::NOT_OFFERED);
-            return self.respond(Some(Stage::Auth), ("", &shown), now, actions, |_| rejection);
+            return self.respond(Some(Stage::Auth), ("", &shown), turn, |_| rejection);
         };
-        let action = self.evaluate_at(FaultPoint::AuthChallenge, actions);
+        let action = self.evaluate_at(FaultPoint::AuthChallenge, turn);
         if let Effect::Challenges(count) = action.effect {
             self.state = State::RepeatedChallenges(count.saturating_sub(1));
-            return self.send_challenge(String::new(), now, actions);
+            return self.send_challenge(String::new(), turn);
         }
         let login = SaslServer::new(mechanism, Arc::clone(&users), self.sink.nonce());
         let prompt = login.initial_challenge();
         self.state = State::Auth(login);
         match initial {
             // `=` stands for an empty initial response (RFC 4954 §4).
-            Some("=") => self.continue_auth(b"", now, actions),
-            Some(initial) => self.receive_auth_response(initial, now, actions),
-            None => self.send_challenge(prompt, now, actions),
+            Some("=") => self.continue_auth(b"", turn),
+            Some(initial) => self.receive_auth_response(initial, turn),
+            None => self.send_challenge(prompt, turn),
         }
     }
 
-    fn send_challenge(&mut self, text: String, now: Moment, actions: &mut ServerActions<M>) {
-        let action = self.evaluate_reply(None, "", actions);
+    fn send_challenge(&mut self, text: String, turn: &mut ServerTurn<'_, M>) {
+        let action = self.evaluate_reply(None, "", turn);
         let reply = action.negative_reply().cloned().unwrap_or(ServerReply::new(334, text));
         if reply.is_negative() {
             self.state = State::Command;
         }
-        self.finish_reply(Some(Stage::Auth), "AUTH", reply, &action, now, actions);
+        self.finish_reply(Some(Stage::Auth), "AUTH", reply, &action, turn);
     }
 
-    fn receive_auth_response(&mut self, line: &str, now: Moment, actions: &mut ServerActions<M>) {
+    fn receive_auth_response(&mut self, line: &str, turn: &mut ServerTurn<'_, M>) {
         if let State::RepeatedChallenges(left) = self.state {
             if line == "*" || left == 0 {
                 let reply = if line == "*" { replies::AUTH_CANCELLED } else { replies::INVALID_CREDENTIALS };
                 self.state = State::Command;
-                return self.respond(Some(Stage::Auth), ("", "AUTH"), now, actions, |_| reply);
+                return self.respond(Some(Stage::Auth), ("", "AUTH"), turn, |_| reply);
             }
             self.state = State::RepeatedChallenges(left - 1);
-            return self.send_challenge(String::new(), now, actions);
+            return self.send_challenge(String::new(), turn);
         }
         match STANDARD.decode(line) {
-            _ if line == "*" => self.abort_auth(replies::AUTH_CANCELLED, now, actions),
-            Ok(response) => self.continue_auth(&response, now, actions),
-            Err(_) => self.abort_auth(replies::INVALID_BASE64, now, actions),
+            _ if line == "*" => self.abort_auth(replies::AUTH_CANCELLED, turn),
+            Ok(response) => self.continue_auth(&response, turn),
+            Err(_) => self.abort_auth(replies::INVALID_BASE64, turn),
         }
     }
 
-    fn abort_auth(&mut self, reply: ServerReply, now: Moment, actions: &mut ServerActions<M>) {
+    fn abort_auth(&mut self, reply: ServerReply, turn: &mut ServerTurn<'_, M>) {
         self.state = State::Command;
-        self.respond(Some(Stage::Auth), ("", "AUTH"), now, actions, |_| reply);
+        self.respond(Some(Stage::Auth), ("", "AUTH"), turn, |_| reply);
     }
 
-    fn continue_auth(&mut self, response: &[u8], now: Moment, actions: &mut ServerActions<M>) {
+    fn continue_auth(&mut self, response: &[u8], turn: &mut ServerTurn<'_, M>) {
         let State::Auth(login) = &mut self.state else { return };
         let next = login.respond(response);
-        self.finish_auth_step(next, now, actions);
+        self.finish_auth_step(next, turn);
     }
 
-    pub(super) fn key_derived(&mut self, now: Moment, actions: &mut ServerActions<M>) {
+    pub(super) fn key_derived(&mut self, turn: &mut ServerTurn<'_, M>) {
         let State::Auth(login) = &mut self.state else { return };
         let next = login.key_derived();
-        self.finish_auth_step(next, now, actions);
+        self.finish_auth_step(next, turn);
     }
 
-    fn finish_auth_step(&mut self, next: SaslStep, now: Moment, actions: &mut ServerActions<M>) {
+    fn finish_auth_step(&mut self, next: SaslStep, turn: &mut ServerTurn<'_, M>) {
         match next {
-            SaslStep::Challenge(text) => self.send_challenge(text, now, actions),
-            SaslStep::Malformed => self.abort_auth(replies::SYNTAX_ERROR, now, actions),
+            SaslStep::Challenge(text) => self.send_challenge(text, turn),
+            SaslStep::Malformed => self.abort_auth(replies::SYNTAX_ERROR, turn),
             SaslStep::DeriveKey => {
                 let State::Auth(login) = &self.state else { return };
-                actions.run_job(Box::new(login.key_derivation_job()));
+                turn.actions.run_job(Box::new(login.key_derivation_job()));
                 self.pending_job = Some(PendingJob::DeriveKey);
             }
             SaslStep::Finished(is_authenticated) => {
                 let State::Auth(login) = std::mem::replace(&mut self.state, State::Command) else { return };
                 let (user, mechanism) = (login.user, login.mechanism);
                 let shown = format!("AUTH {}", mechanism.name());
-                self.respond(Some(Stage::Auth), (&user, &shown), now, actions, |server| {
+                self.respond(Some(Stage::Auth), (&user, &shown), turn, |server| {
                     if is_authenticated {
                         server.client.login = Some((user.clone(), mechanism));
                     }
                     if is_authenticated { replies::AUTHENTICATED } else { replies::INVALID_CREDENTIALS }
                 });
                 let (client, ok) = (self.client.clone(), self.client.login.is_some());
-                actions.emit(ServerEvent::Login { client, user, mechanism, succeeded: ok });
+                turn.actions.emit(ServerEvent::Login { client, user, mechanism, succeeded: ok });
             }
         }
     }

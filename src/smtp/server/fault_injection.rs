@@ -3,11 +3,10 @@
 //! Owns the evaluation of the rules, the events for faults and rejected commands, and the error limit.
 
 use super::super::stage::Stage;
-use super::config::ServerActions;
+use super::config::ServerTurn;
 use super::fault::{Effect, FaultAction, FaultPoint, FiredRule};
 use super::replies::{self, ServerReply};
 use super::{AfterReply, MessageSink, RejectedCommand, ServerEvent, ServerSession};
-use crate::time::Moment;
 
 impl<M: MessageSink> ServerSession<M> {
     /// Evaluates the rules for a reply and emits an event if one fires.
@@ -15,21 +14,21 @@ impl<M: MessageSink> ServerSession<M> {
         &self,
         stage: Option<Stage>,
         identity: &str,
-        actions: &mut ServerActions<M>,
+        turn: &mut ServerTurn<'_, M>,
     ) -> FaultAction {
         let fired = self.sink.config().faults.evaluate_reply(stage, identity);
-        self.emit_fault(fired, actions)
+        self.emit_fault(fired, turn)
     }
 
     /// Evaluates the rules for another fault point.
-    pub(super) fn evaluate_at(&self, point: FaultPoint, actions: &mut ServerActions<M>) -> FaultAction {
+    pub(super) fn evaluate_at(&self, point: FaultPoint, turn: &mut ServerTurn<'_, M>) -> FaultAction {
         let fired = self.sink.config().faults.evaluate(|candidate| candidate == point, &self.client.helo_name);
-        self.emit_fault(fired, actions)
+        self.emit_fault(fired, turn)
     }
 
-    pub(super) fn emit_fault(&self, fired: Option<FiredRule<'_>>, actions: &mut ServerActions<M>) -> FaultAction {
+    pub(super) fn emit_fault(&self, fired: Option<FiredRule<'_>>, turn: &mut ServerTurn<'_, M>) -> FaultAction {
         let Some(fired) = fired else { return FaultAction::default() };
-        actions.emit(ServerEvent::Fault {
+        turn.actions.emit(ServerEvent::Fault {
             session: self.client.session,
             rule_index: fired.rule_index,
             ordinal: fired.ordinal,
@@ -43,16 +42,15 @@ impl<M: MessageSink> ServerSession<M> {
         &mut self,
         stage: Option<Stage>,
         (identity, command): (&str, &str),
-        now: Moment,
-        actions: &mut ServerActions<M>,
+        turn: &mut ServerTurn<'_, M>,
         act: impl FnOnce(&mut Self) -> ServerReply,
     ) {
-        let action = self.evaluate_reply(stage, identity, actions);
+        let action = self.evaluate_reply(stage, identity, turn);
         let reply = match action.negative_reply() {
             Some(rejection) => rejection.clone(),
             None => act(self),
         };
-        self.finish_reply(stage, command, reply, &action, now, actions);
+        self.finish_reply(stage, command, reply, &action, turn);
     }
 
     /// Sends a reply and emits an event if it is negative. Too many errors close the connection.
@@ -62,8 +60,7 @@ impl<M: MessageSink> ServerSession<M> {
         command: &str,
         mut reply: ServerReply,
         action: &FaultAction,
-        now: Moment,
-        actions: &mut ServerActions<M>,
+        turn: &mut ServerTurn<'_, M>,
     ) {
         const MAX_ERRORS: u32 = 20;
         // A 421 closes the connection even if a rule replaces the reply.
@@ -83,8 +80,8 @@ impl<M: MessageSink> ServerSession<M> {
                 self.after_reply = AfterReply::Close;
             }
             let (client, command) = (self.client.clone(), command.to_owned());
-            actions.emit(ServerEvent::Rejected(RejectedCommand { client, stage, command, reply: reply.clone() }));
+            turn.actions.emit(ServerEvent::Rejected(RejectedCommand { client, stage, command, reply: reply.clone() }));
         }
-        self.send_reply(&reply, action, now, actions);
+        self.send_reply(&reply, action, turn);
     }
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::config::ServerActions;
+use super::config::ServerTurn;
 use super::fault::{Effect, FaultAction, FaultPoint};
 use super::replies::{self, ServerReply};
 use super::{AfterReply, MessageSink, QUIT_GRACE, ServerEvent, ServerSession, State};
@@ -33,16 +33,10 @@ enum ReplyEnding {
 }
 
 impl<M: MessageSink> ServerSession<M> {
-    pub(super) fn send_reply(
-        &mut self,
-        reply: &ServerReply,
-        action: &FaultAction,
-        now: Moment,
-        actions: &mut ServerActions<M>,
-    ) {
+    pub(super) fn send_reply(&mut self, reply: &ServerReply, action: &FaultAction, turn: &mut ServerTurn<'_, M>) {
         if *action == FaultAction::default() {
-            actions.send_with(|buffer| reply.write(buffer));
-            return self.reply_sent(now, actions);
+            turn.actions.send_with(|buffer| reply.write(buffer));
+            return self.reply_sent(turn);
         }
         let mut bytes = Vec::new();
         match &action.effect {
@@ -51,15 +45,15 @@ impl<M: MessageSink> ServerSession<M> {
             _ => reply.write(&mut bytes),
         }
         bytes.extend_from_slice(&action.injected);
-        self.pace_reply(bytes, action, now, actions);
+        self.pace_reply(bytes, action, turn);
     }
 
     /// Applies a fault action where no reply is due.
-    pub(super) fn send_no_reply(&mut self, action: &FaultAction, now: Moment, actions: &mut ServerActions<M>) {
-        self.pace_reply(action.injected.clone(), action, now, actions);
+    pub(super) fn send_no_reply(&mut self, action: &FaultAction, turn: &mut ServerTurn<'_, M>) {
+        self.pace_reply(action.injected.clone(), action, turn);
     }
 
-    fn pace_reply(&mut self, bytes: Vec<u8>, action: &FaultAction, now: Moment, actions: &mut ServerActions<M>) {
+    fn pace_reply(&mut self, bytes: Vec<u8>, action: &FaultAction, turn: &mut ServerTurn<'_, M>) {
         let ending = match action.effect {
             Effect::Drop => ReplyEnding::Drop,
             Effect::Reset => ReplyEnding::Reset,
@@ -71,99 +65,99 @@ impl<M: MessageSink> ServerSession<M> {
             bytes,
             sent: 0,
             bytes_per_second: action.bytes_per_second,
-            next_piece_at: now + action.delay,
+            next_piece_at: turn.now + action.delay,
             ending,
         });
         if action.delay.is_zero() {
-            self.flush_reply(now, actions);
+            self.flush_reply(turn);
         }
     }
 
     /// Sends the part of the paced reply that is due.
-    pub(super) fn flush_reply(&mut self, now: Moment, actions: &mut ServerActions<M>) {
+    pub(super) fn flush_reply(&mut self, turn: &mut ServerTurn<'_, M>) {
         let Some(mut reply) = self.paced_reply.take() else { return };
         let rest = reply.bytes.get(reply.sent..).unwrap_or_default();
         if let Some(rate) = reply.bytes_per_second.filter(|_| !rest.is_empty()) {
             let due = u128::from(rate) * MIN_PIECE_INTERVAL.as_nanos() / 1_000_000_000;
             let piece = rest.get(..usize::try_from(due).unwrap_or(usize::MAX).max(1)).unwrap_or(rest);
-            actions.send(piece);
+            turn.actions.send(piece);
             reply.sent += piece.len();
             reply.next_piece_at =
-                now + Duration::from_secs_f64(as_f64(piece.len()) / as_f64(usize::try_from(rate).unwrap_or(1)));
+                turn.now + Duration::from_secs_f64(as_f64(piece.len()) / as_f64(usize::try_from(rate).unwrap_or(1)));
             self.paced_reply = Some(reply);
             return;
         }
-        actions.send(rest);
+        turn.actions.send(rest);
         match reply.ending {
-            ReplyEnding::Normal => self.reply_sent(now, actions),
+            ReplyEnding::Normal => self.reply_sent(turn),
             ReplyEnding::Drop => {
-                self.emit_accepted(now, actions);
-                self.close(actions);
+                self.emit_accepted(turn);
+                self.close(turn);
             }
             ReplyEnding::Reset => {
-                self.emit_accepted(now, actions);
+                self.emit_accepted(turn);
                 self.is_closed = true;
-                actions.reset();
+                turn.actions.reset();
             }
             ReplyEnding::Stall => {
-                self.emit_accepted(now, actions);
+                self.emit_accepted(turn);
                 self.is_stalled = true;
             }
         }
     }
 
     /// Emits the messages whose 250 is sent or will never be.
-    pub(super) fn emit_accepted(&mut self, now: Moment, actions: &mut ServerActions<M>) {
+    pub(super) fn emit_accepted(&mut self, turn: &mut ServerTurn<'_, M>) {
         for (stored, received_at) in self.unacknowledged.drain(..) {
-            actions.emit(ServerEvent::Accepted(stored, now - received_at));
+            turn.actions.emit(ServerEvent::Accepted(stored, turn.now - received_at));
         }
     }
 
-    fn reply_sent(&mut self, now: Moment, actions: &mut ServerActions<M>) {
+    fn reply_sent(&mut self, turn: &mut ServerTurn<'_, M>) {
         let timeouts = self.sink.config().timeouts;
         let timeout =
             if matches!(self.state, State::Body(_) | State::Chunk { .. }) { timeouts.body } else { timeouts.command };
-        self.deadline = now + timeout;
+        self.deadline = turn.now + timeout;
         if self.is_draining && self.sender.is_none() {
-            self.deadline = self.deadline.min(now + QUIT_GRACE);
+            self.deadline = self.deadline.min(turn.now + QUIT_GRACE);
         }
         match std::mem::replace(&mut self.after_reply, AfterReply::Continue) {
             AfterReply::Continue => {}
-            AfterReply::SendBanner => self.send_banner(now, actions),
-            AfterReply::StartTls => self.begin_tls(now, actions),
-            AfterReply::Close => self.close(actions),
+            AfterReply::SendBanner => self.send_banner(turn),
+            AfterReply::StartTls => self.begin_tls(turn),
+            AfterReply::Close => self.close(turn),
         }
     }
 
     /// Begins the handshake after the 220 to STARTTLS; resets the session (RFC 3207 §4.2).
-    fn begin_tls(&mut self, now: Moment, actions: &mut ServerActions<M>) {
+    fn begin_tls(&mut self, turn: &mut ServerTurn<'_, M>) {
         // Every earlier reply is sent too.
-        self.emit_accepted(now, actions);
+        self.emit_accepted(turn);
         self.reset_transaction();
         self.client.helo_name = String::new();
         self.client.login = None;
         self.is_extended = false;
         self.state = State::TlsHandshake;
-        match self.evaluate_at(FaultPoint::TlsHandshake, actions).effect {
-            Effect::None => actions.start_tls(),
-            effect => self.fail_handshake(effect, now, actions),
+        match self.evaluate_at(FaultPoint::TlsHandshake, turn).effect {
+            Effect::None => turn.actions.start_tls(),
+            effect => self.fail_handshake(effect, turn),
         }
     }
 
     /// Applies a fault in place of a TLS handshake.
-    pub(super) fn fail_handshake(&mut self, effect: Effect, now: Moment, actions: &mut ServerActions<M>) {
+    pub(super) fn fail_handshake(&mut self, effect: Effect, turn: &mut ServerTurn<'_, M>) {
         /// TLS 1.2 record with the fatal alert `handshake_failure` (RFC 8446 §6).
         const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
-        self.deadline = now + self.sink.config().timeouts.command;
+        self.deadline = turn.now + self.sink.config().timeouts.command;
         match effect {
             Effect::Raw(raw) => self.state = State::FailedHandshake(raw),
             Effect::Alert => self.state = State::FailedHandshake(ALERT.to_vec()),
             Effect::Stall => self.is_stalled = true,
             Effect::Reset => {
                 self.is_closed = true;
-                actions.reset();
+                turn.actions.reset();
             }
-            _ => self.close(actions),
+            _ => self.close(turn),
         }
     }
 

@@ -4,7 +4,7 @@ use super::{
     ClientAction, EHLO_REPLY, Fixture, after_final_dot, client_config, failure_kind, outcomes, sends, with_credentials,
 };
 use crate::failure::{Failure, FailureKind};
-use crate::protocol::{CloseReason, StreamProtocol as _};
+use crate::protocol::{CloseReason, StreamProtocol as _, Turn};
 use crate::smtp::client::config::{ClientConfig, DeliveryOutcome, Security, SessionResult};
 use crate::smtp::stage::Stage;
 
@@ -118,7 +118,9 @@ fn the_reply_to_the_dot_counts_wherever_the_packets_split() {
 #[test]
 fn an_abort_keeps_known_outcomes() {
     let abort = |mut harness: Fixture, code: FailureKind| {
-        harness.client.abort(Failure::new(code, "enough"), harness.now, &mut harness.actions);
+        harness
+            .client
+            .abort(Failure::new(code, "enough"), &mut Turn { now: harness.now, actions: &mut harness.actions });
         let (result, _) = harness.finish();
         (failure_kind(&result), outcomes(&result), reply_codes(&result))
     };
