@@ -18,11 +18,11 @@ mod login;
 mod parameters;
 mod protocol;
 mod redact;
+mod state;
 mod transaction;
 
 use std::collections::VecDeque;
 
-use super::auth::{Mechanism, SaslClient};
 use super::extensions::Extensions;
 use super::reply::Reply;
 use super::stage::Stage;
@@ -31,6 +31,7 @@ use crate::mac::Secret;
 use crate::time::Moment;
 use config::ClientTurn;
 use errors::{bare_lf_error, outcome_unknown, protocol_error, rejection};
+use state::{Hello, Login, PendingReply, Transaction};
 
 pub(crate) use config::{
     ClientConfig, ClientEvent, Credentials, DeliveryOutcome, Envelope, RecipientStatus, RequestedExtensions, Security,
@@ -41,43 +42,20 @@ pub(crate) use errors::first_rejection;
 /// Maximum length of an AUTH command with an initial response (RFC 4954 §4 with RFC 5321 §4.5.3.1.4).
 const MAX_COMMAND_LENGTH: usize = 510;
 
+/// Session of a client on one connection.
 pub(crate) struct ClientSession {
     config: ClientConfig,
     stage: Stage,
     stage_started: Moment,
     /// Deadline of the next reply.
     deadline: Option<Moment>,
-    /// Pipelined commands whose replies are outstanding.
-    pending_replies: VecDeque<PendingReply>,
-    extensions: Extensions,
-    /// Set if `extensions` were announced after the last change of encryption.
-    has_extensions: bool,
-    extensions_before_tls: Option<Extensions>,
+    hello: Hello,
     is_encrypted: bool,
-    sasl_client: Option<SaslClient>,
-    mechanism: Option<Mechanism>,
-    /// Sent lines with secrets, which are redacted in everything shown.
-    sent_secrets: Vec<Secret>,
-    recipients: Vec<RecipientStatus>,
+    login: Login,
+    transaction: Transaction,
     failure: Option<Failure>,
     failed_stage: Option<Stage>,
-    /// Rejection of MAIL, kept while the replies to pipelined RCPT commands are outstanding.
-    mail_rejection: Option<Reply>,
-    is_helo_fallback: bool,
-    is_final_dot_sent: bool,
     is_finished: bool,
-    /// Transactions left, including the current one.
-    transactions_left: u64,
-    transaction_started: Moment,
-    /// Start of the next transaction; set while the session is idle between two transactions.
-    idle_until: Option<Moment>,
-    is_transaction_finished: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PendingReply {
-    Mail,
-    Rcpt(usize),
 }
 
 impl ClientSession {
@@ -89,25 +67,22 @@ impl ClientSession {
             stage: if config.security == Security::Tls { Stage::Tls } else { Stage::Banner },
             stage_started: now,
             deadline: None,
-            pending_replies: VecDeque::new(),
-            extensions: Extensions::default(),
-            has_extensions: false,
-            extensions_before_tls: None,
+            hello: Hello::default(),
             is_encrypted: false,
-            sasl_client: None,
-            mechanism: None,
-            sent_secrets: Vec::new(),
-            recipients,
+            login: Login::default(),
+            transaction: Transaction {
+                recipients,
+                pending_replies: VecDeque::new(),
+                mail_rejection: None,
+                is_final_dot_sent: false,
+                is_finished: false,
+                started: now,
+                left: config.transaction_count,
+                idle_until: None,
+            },
             failure: None,
             failed_stage: None,
-            mail_rejection: None,
-            is_helo_fallback: false,
-            is_final_dot_sent: false,
             is_finished: false,
-            transactions_left: config.transaction_count,
-            transaction_started: now,
-            idle_until: None,
-            is_transaction_finished: false,
             config,
         }
     }
@@ -115,21 +90,21 @@ impl ClientSession {
     pub(crate) fn into_result(self) -> SessionResult {
         let stage = self.failed_stage.unwrap_or(self.stage);
         SessionResult {
-            recipients: self.recipients,
+            recipients: self.transaction.recipients,
             failure: self.failure.map(|failure| failure.in_stage(stage.name())),
             stage,
-            extensions: self.has_extensions.then_some(self.extensions),
-            extensions_before_tls: self.extensions_before_tls,
-            mechanism: self.mechanism,
+            extensions: self.hello.has_extensions.then_some(self.hello.extensions),
+            extensions_before_tls: self.hello.extensions_before_tls,
+            mechanism: self.login.mechanism,
             is_encrypted: self.is_encrypted,
-            is_transaction_finished: self.is_transaction_finished,
+            is_transaction_finished: self.transaction.is_finished,
         }
     }
 
     /// Reports the end of the current stage and enters the next one.
     fn enter_stage(&mut self, stage: Stage, turn: &mut ClientTurn<'_>) {
         // No stage is open between two transactions.
-        if self.idle_until.take().is_none() {
+        if self.transaction.idle_until.take().is_none() {
             turn.actions.emit(ClientEvent::StageFinished(StageTiming {
                 stage: self.stage,
                 took: turn.now - self.stage_started,
@@ -200,10 +175,10 @@ impl ClientSession {
     /// Records the failure, its stage and the outcomes that follow. A server may close right after rejecting MAIL;
     /// then the rejection is reported, not the close.
     fn record_failure(&mut self, error: Failure, reply: Option<&Reply>) {
-        let (error, reply) = match self.mail_rejection.take() {
+        let (error, reply) = match self.transaction.mail_rejection.take() {
             Some(first) => {
                 // The replies to pipelined RCPT commands do not count.
-                self.recipients.iter_mut().for_each(|recipient| recipient.outcome = None);
+                self.transaction.recipients.iter_mut().for_each(|recipient| recipient.outcome = None);
                 (rejection(Stage::Mail, &first), Some(first))
             }
             None => (error, reply.cloned()),
@@ -214,7 +189,7 @@ impl ClientSession {
     }
 
     fn finish(&mut self, turn: &mut ClientTurn<'_>) {
-        if self.idle_until.take().is_none() {
+        if self.transaction.idle_until.take().is_none() {
             turn.actions.emit(ClientEvent::StageFinished(StageTiming {
                 stage: self.stage,
                 took: turn.now - self.stage_started,
@@ -225,13 +200,17 @@ impl ClientSession {
 
     /// Turns an error between the final dot and its reply into an unknown outcome.
     fn adjust_for_final_dot(&self, error: Failure) -> Failure {
-        if self.is_final_dot_sent && !self.is_transaction_finished { outcome_unknown(&error) } else { error }
+        if self.transaction.is_final_dot_sent && !self.transaction.is_finished {
+            outcome_unknown(&error)
+        } else {
+            error
+        }
     }
 
     /// Sets the outcome of recipients without one, and of those accepted before the message was not.
     fn set_undecided_outcomes(&mut self, error: &Failure, reply: Option<&Reply>) {
         // The transaction was decided by the reply to its final dot.
-        if self.is_transaction_finished {
+        if self.transaction.is_finished {
             return;
         }
         let outcome = match error.kind() {
@@ -241,7 +220,7 @@ impl ClientSession {
             // The client stopped, so no outcome is decided.
             _ => None,
         };
-        for recipient in &mut self.recipients {
+        for recipient in &mut self.transaction.recipients {
             if matches!(recipient.outcome, None | Some(DeliveryOutcome::Accepted)) {
                 (recipient.outcome, recipient.reply) = (outcome, reply.cloned());
             }
@@ -271,7 +250,7 @@ impl ClientSession {
             return self.fail_with_reply(reply, error, false, turn);
         }
         match self.stage {
-            _ if self.idle_until.is_some() => {
+            _ if self.transaction.idle_until.is_some() => {
                 self.fail(protocol_error("unsolicited reply", &reply.to_string()), false, turn);
             }
             Stage::Banner => self.on_greeting(reply, turn),
@@ -305,20 +284,22 @@ impl ClientSession {
 
     fn on_ehlo_reply(&mut self, raw_reply: &Reply, reply: &Reply, turn: &mut ClientTurn<'_>) {
         // HELO supports neither STARTTLS nor AUTH, so it must not bypass them (RFC 5321 §3.2).
-        let may_helo =
-            self.config.security != Security::Starttls && self.config.credentials.is_none() && !self.is_helo_fallback;
+        let may_helo = self.config.security != Security::Starttls
+            && self.config.credentials.is_none()
+            && !self.hello.is_helo_fallback;
         if matches!(reply.code, 500 | 502 | 504) && may_helo {
-            self.is_helo_fallback = true;
+            self.hello.is_helo_fallback = true;
             let line = format!("HELO {}", self.config.helo_name);
             return self.send_command(&line, turn);
         }
         if reply.code != 250 {
             return self.fail_with_reply(reply, rejection(Stage::Ehlo, reply), true, turn);
         }
-        self.has_extensions = true;
-        self.extensions = if self.is_helo_fallback { Extensions::default() } else { Extensions::parse(raw_reply) };
+        self.hello.has_extensions = true;
+        self.hello.extensions =
+            if self.hello.is_helo_fallback { Extensions::default() } else { Extensions::parse(raw_reply) };
         let wants_tls = self.config.security == Security::Starttls && !self.is_encrypted;
-        match (wants_tls, self.extensions.starttls) {
+        match (wants_tls, self.hello.extensions.starttls) {
             (true, true) => {
                 self.enter_stage(Stage::Starttls, turn);
                 self.send_command("STARTTLS", turn);
@@ -342,8 +323,8 @@ impl ClientSession {
         }
         self.enter_stage(Stage::Tls, turn);
         self.deadline = None;
-        self.extensions_before_tls = Some(std::mem::take(&mut self.extensions));
-        self.has_extensions = false;
+        self.hello.extensions_before_tls = Some(std::mem::take(&mut self.hello.extensions));
+        self.hello.has_extensions = false;
         turn.actions.start_tls();
     }
 
@@ -353,14 +334,17 @@ impl ClientSession {
             return;
         }
         // Between two transactions only the connection is lost.
-        if self.idle_until.is_some() {
+        if self.transaction.idle_until.is_some() {
             self.finish(turn);
             return turn.actions.close();
         }
         // A missing reply to QUIT changes no outcome (RFC 5321 §4.1.1.10).
         if self.stage != Stage::Quit {
-            let error =
-                if self.stage == Stage::Dot || self.is_final_dot_sent { outcome_unknown(&error) } else { error };
+            let error = if self.stage == Stage::Dot || self.transaction.is_final_dot_sent {
+                outcome_unknown(&error)
+            } else {
+                error
+            };
             self.record_failure(error, None);
         }
         self.finish(turn);

@@ -14,7 +14,7 @@ use crate::smtp::stage::Stage;
 impl ClientSession {
     pub(super) fn start_auth(&mut self, turn: &mut ClientTurn<'_>) {
         let Some(credentials) = self.config.credentials.clone() else { return self.on_authenticated(turn) };
-        let offered = &self.extensions.auth_mechanisms;
+        let offered = &self.hello.extensions.auth_mechanisms;
         let mechanism = match credentials.mechanism {
             Some(requested) if requested.is_offered(offered) => Some(requested),
             Some(_) => None,
@@ -33,11 +33,11 @@ impl ClientSession {
             return self.fail(error, true, turn);
         }
         self.enter_stage(Stage::Auth, turn);
-        self.mechanism = Some(mechanism);
+        self.login.mechanism = Some(mechanism);
         let mut sasl = SaslClient::new(mechanism, &credentials.user, &credentials.secret, &credentials.nonce);
         let command = format!("AUTH {}", mechanism.name());
         let first = sasl.initial_response(MAX_COMMAND_LENGTH.saturating_sub(command.len() + 1));
-        self.sasl_client = Some(sasl);
+        self.login.sasl_client = Some(sasl);
         match first {
             Some(first) => {
                 let response = if first.expose().is_empty() { b"=" } else { first.expose() };
@@ -54,7 +54,7 @@ impl ClientSession {
     }
 
     pub(super) fn on_auth_reply(&mut self, raw_reply: &Reply, reply: &Reply, turn: &mut ClientTurn<'_>) {
-        let Some(sasl) = &mut self.sasl_client else { return };
+        let Some(sasl) = &mut self.login.sasl_client else { return };
         match reply.code {
             235 => {
                 sasl.on_success(raw_reply.lines.first().map_or("", String::as_str));
@@ -66,7 +66,7 @@ impl ClientSession {
                     .expected("the server signature of SCRAM (RFC 5802 §3)");
                     return self.fail(error, false, turn);
                 }
-                self.sasl_client = None;
+                self.login.sasl_client = None;
                 self.on_authenticated(turn);
             }
             334 => match sasl.evaluate_challenge(&raw_reply.text()) {

@@ -16,7 +16,7 @@ impl ClientSession {
     fn on_final_dot_reply_with_extra(&mut self, reply: &Reply, extra: &[u8], turn: &mut ClientTurn<'_>) {
         const UNSOLICITED_REPLY: &str = "unsolicited reply after the one to the final dot";
         let extra = self.shown_text(extra);
-        self.transactions_left = 1;
+        self.transaction.left = 1;
         self.on_reply(reply, turn);
         if self.config.requested_extensions.strict {
             self.failure.get_or_insert_with(|| protocol_error(UNSOLICITED_REPLY, &extra));
@@ -72,11 +72,11 @@ impl StreamProtocol for ClientSession {
         let rest = bytes.get(taken..).unwrap_or_default();
         // One reply per command: an additional one could be taken for the reply to the next command, and data
         // after the 220 to STARTTLS would be trusted after the handshake (CVE-2011-0411, "NO STARTTLS").
-        let expected = self.pending_replies.len().max(1);
+        let expected = self.transaction.pending_replies.len().max(1);
         // A server may announce at any time that it closes (421, RFC 5321 §3.8); that becomes the reply to the next
         // command. The 421 may still be incomplete: treat it as one if it is a prefix; no positive reply begins so.
         let is_closing = (rest.starts_with(b"421") || b"421".starts_with(rest)) && self.stage != Stage::Starttls;
-        if expected == 1 && !is_closing && self.stage == Stage::Dot && self.idle_until.is_none() {
+        if expected == 1 && !is_closing && self.stage == Stage::Dot && self.transaction.idle_until.is_none() {
             self.on_final_dot_reply_with_extra(&reply, rest, turn);
             return bytes.len();
         }
@@ -100,7 +100,7 @@ impl StreamProtocol for ClientSession {
     fn sent(&mut self, now: Moment, actions: &mut Actions<ClientEvent>) {
         let turn = &mut Turn { now, actions };
         if self.stage == Stage::Body && !self.is_finished {
-            self.is_final_dot_sent = true;
+            self.transaction.is_final_dot_sent = true;
             self.enter_stage(Stage::Dot, turn);
             self.start_reply_timeout(turn.now);
         }
@@ -117,7 +117,7 @@ impl StreamProtocol for ClientSession {
         if self.is_finished {
             return;
         }
-        if self.idle_until.is_some() {
+        if self.transaction.idle_until.is_some() {
             return self.start_transaction(turn);
         }
         if self.stage == Stage::Quit {

@@ -18,7 +18,7 @@ impl ClientSession {
     /// Stores the secret of a sent line for redaction.
     pub(super) fn remember_secret(&mut self, line: &Secret) {
         let word = line.expose().rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-        self.sent_secrets.push(Secret::new(word.to_vec()));
+        self.login.sent_secrets.push(Secret::new(word.to_vec()));
     }
 
     pub(super) fn redact_reply<'r>(&self, reply: &'r Reply) -> Cow<'r, Reply> {
@@ -32,7 +32,8 @@ impl ClientSession {
     pub(super) fn redact_text(&self, text: String) -> String {
         let password = self.config.credentials.as_ref().map(|login| &login.secret);
         // Replies are converted from UTF-8 lossily, so the secrets are too before they are compared.
-        let secrets = self.sent_secrets.iter().chain(password).map(|secret| String::from_utf8_lossy(secret.expose()));
+        let secrets =
+            self.login.sent_secrets.iter().chain(password).map(|secret| String::from_utf8_lossy(secret.expose()));
         secrets
             .filter(|secret| secret.len() >= MIN_FRAGMENT_LENGTH)
             .fold(text, |text, secret| redact_secret(&text, &secret))

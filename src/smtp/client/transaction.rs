@@ -15,7 +15,7 @@ use crate::smtp::stage::Stage;
 
 impl ClientSession {
     pub(super) fn start_transaction(&mut self, turn: &mut ClientTurn<'_>) {
-        if let Some(envelope) = self.config.envelope.as_mut().filter(|_| !self.extensions.eight_bit_mime)
+        if let Some(envelope) = self.config.envelope.as_mut().filter(|_| !self.hello.extensions.eight_bit_mime)
             && let Some(ascii) = envelope.ascii_message.take()
         {
             // RFC 6152 §3.
@@ -24,41 +24,45 @@ impl ClientSession {
                 .emit(ClientEvent::Warning("message re-encoded: the server accepts no bytes above 127 (no 8BITMIME)"));
         }
         let Some(envelope) = self.config.envelope.clone() else { return self.send_quit(turn) };
-        let parameters = match mail_parameters(&self.extensions, &envelope, &self.config.requested_extensions) {
+        let parameters = match mail_parameters(&self.hello.extensions, &envelope, &self.config.requested_extensions) {
             Ok(parameters) => parameters,
             Err(error) => return self.fail(error, true, turn),
         };
-        (self.transaction_started, self.is_transaction_finished, self.is_final_dot_sent) = (turn.now, false, false);
-        self.recipients.iter_mut().for_each(|recipient| (recipient.outcome, recipient.reply) = (None, None));
+        (self.transaction.started, self.transaction.is_finished, self.transaction.is_final_dot_sent) =
+            (turn.now, false, false);
+        self.transaction
+            .recipients
+            .iter_mut()
+            .for_each(|recipient| (recipient.outcome, recipient.reply) = (None, None));
         self.enter_stage(Stage::Mail, turn);
         let from = envelope
             .from
             .as_ref()
-            .map(|from| address_for_server(&self.extensions, from).to_string())
+            .map(|from| address_for_server(&self.hello.extensions, from).to_string())
             .unwrap_or_default();
         self.send_command(&format!("MAIL FROM:<{from}>{parameters}"), turn);
-        self.pending_replies.push_back(PendingReply::Mail);
+        self.transaction.pending_replies.push_back(PendingReply::Mail);
         // Pipelining: several commands in one write, one reply each (RFC 2920 §3.1).
-        if self.extensions.pipelining && !self.stops_after(Stage::Mail) {
-            for index in 0..self.recipients.len() {
+        if self.hello.extensions.pipelining && !self.stops_after(Stage::Mail) {
+            for index in 0..self.transaction.recipients.len() {
                 self.send_rcpt(index, turn);
             }
         }
     }
 
     fn send_rcpt(&mut self, index: usize, turn: &mut ClientTurn<'_>) {
-        let Some(recipient) = self.recipients.get(index) else { return };
-        let mailbox = address_for_server(&self.extensions, &recipient.mailbox);
+        let Some(recipient) = self.transaction.recipients.get(index) else { return };
+        let mailbox = address_for_server(&self.hello.extensions, &recipient.mailbox);
         let line = format!("RCPT TO:<{mailbox}>{}", rcpt_parameters(&mailbox, &self.config.requested_extensions));
         self.send_command(&line, turn);
-        self.pending_replies.push_back(PendingReply::Rcpt(index));
+        self.transaction.pending_replies.push_back(PendingReply::Rcpt(index));
     }
 
     /// Assigns a reply to the oldest outstanding command and records the outcome of a recipient.
     pub(super) fn record_reply(&mut self, reply: &Reply) -> Option<PendingReply> {
-        let pending = self.pending_replies.pop_front()?;
+        let pending = self.transaction.pending_replies.pop_front()?;
         if let PendingReply::Rcpt(index) = pending
-            && let Some(recipient) = self.recipients.get_mut(index)
+            && let Some(recipient) = self.transaction.recipients.get_mut(index)
         {
             recipient.outcome = Some(match reply {
                 reply if reply.is_positive() => DeliveryOutcome::Accepted,
@@ -78,41 +82,47 @@ impl ClientSession {
                     return self.send_quit(turn);
                 }
                 self.enter_stage(Stage::Rcpt, turn);
-                if self.pending_replies.is_empty() {
+                if self.transaction.pending_replies.is_empty() {
                     self.send_rcpt(0, turn);
                 }
             }
             // Pipelined RCPT commands still get their replies; none of them counts.
             Some(PendingReply::Mail) => {
-                self.mail_rejection = Some(reply.clone());
+                self.transaction.mail_rejection = Some(reply.clone());
                 self.failed_stage = Some(Stage::Mail);
             }
-            Some(PendingReply::Rcpt(index)) if self.pending_replies.is_empty() && self.mail_rejection.is_none() => {
-                if index + 1 < self.recipients.len() {
+            Some(PendingReply::Rcpt(index))
+                if self.transaction.pending_replies.is_empty() && self.transaction.mail_rejection.is_none() =>
+            {
+                if index + 1 < self.transaction.recipients.len() {
                     self.send_rcpt(index + 1, turn);
                 }
             }
             Some(PendingReply::Rcpt(_)) => {}
             None => return self.fail(protocol_error("unsolicited reply", &reply.to_string()), false, turn),
         }
-        if self.pending_replies.is_empty() {
+        if self.transaction.pending_replies.is_empty() {
             self.on_all_recipients_answered(turn);
         }
     }
 
     /// Continues once every recipient has a reply.
     fn on_all_recipients_answered(&mut self, turn: &mut ClientTurn<'_>) {
-        if let Some(reply) = self.mail_rejection.clone() {
+        if let Some(reply) = self.transaction.mail_rejection.clone() {
             return self.fail_with_reply(&reply, rejection(Stage::Mail, &reply), true, turn);
         }
-        let accepted =
-            self.recipients.iter().filter(|recipient| recipient.outcome == Some(DeliveryOutcome::Accepted)).count();
-        if accepted == 0 || (self.config.all_or_nothing && accepted < self.recipients.len()) {
+        let accepted = self
+            .transaction
+            .recipients
+            .iter()
+            .filter(|recipient| recipient.outcome == Some(DeliveryOutcome::Accepted))
+            .count();
+        if accepted == 0 || (self.config.all_or_nothing && accepted < self.transaction.recipients.len()) {
             let is_rejected =
-                self.recipients.iter().any(|recipient| recipient.outcome == Some(DeliveryOutcome::Refused));
+                self.transaction.recipients.iter().any(|recipient| recipient.outcome == Some(DeliveryOutcome::Refused));
             if self.config.all_or_nothing && is_rejected {
                 // A retry would be rejected again, so the run ends here.
-                self.failure = first_rejection(&self.recipients);
+                self.failure = first_rejection(&self.transaction.recipients);
                 self.failed_stage = Some(Stage::Rcpt);
             }
             return self.stop_without_message(turn);
@@ -134,7 +144,7 @@ impl ClientSession {
     }
 
     fn clear_accepted(&mut self) {
-        for recipient in &mut self.recipients {
+        for recipient in &mut self.transaction.recipients {
             recipient.outcome = recipient.outcome.filter(|outcome| *outcome != DeliveryOutcome::Accepted);
         }
     }
@@ -193,7 +203,9 @@ impl ClientSession {
             }
             reply => (DeliveryOutcome::Refused, Some(rejection(Stage::Dot, reply))),
         };
-        for recipient in self.recipients.iter_mut().filter(|known| known.outcome == Some(DeliveryOutcome::Accepted)) {
+        for recipient in
+            self.transaction.recipients.iter_mut().filter(|known| known.outcome == Some(DeliveryOutcome::Accepted))
+        {
             recipient.outcome = Some(outcome);
             recipient.reply = Some(reply.clone());
         }
@@ -205,12 +217,13 @@ impl ClientSession {
         turn.actions
             .emit(ClientEvent::StageFinished(StageTiming { stage: self.stage, took: turn.now - self.stage_started }));
         let failure = error.as_ref().map(Failure::without_source);
-        turn.actions.emit(ClientEvent::TransactionFinished { failure, recipients: self.recipients.clone() });
-        self.is_transaction_finished = true;
-        self.transactions_left = self.transactions_left.saturating_sub(1);
-        let due = self.transaction_started + self.config.min_interval;
-        self.idle_until = Some(due);
-        if self.transactions_left == 0 {
+        turn.actions
+            .emit(ClientEvent::TransactionFinished { failure, recipients: self.transaction.recipients.clone() });
+        self.transaction.is_finished = true;
+        self.transaction.left = self.transaction.left.saturating_sub(1);
+        let due = self.transaction.started + self.config.min_interval;
+        self.transaction.idle_until = Some(due);
+        if self.transaction.left == 0 {
             self.failed_stage = error.as_ref().map(|_| self.stage);
             self.failure = error;
             self.send_quit(turn);

@@ -12,13 +12,14 @@ use super::fault::{FaultAction, FaultPoint};
 use super::replies::{self, ServerReply};
 use super::{
     Accept, AcceptResult, AfterReply, MessageSink, PendingJob, ReceivedMessage, Reservation, ServerSession, State,
+    Transaction,
 };
 use crate::time::Moment;
 
 impl<M: MessageSink> ServerSession<M> {
     /// Consumes content of DATA, up to and including the final dot.
     pub(super) fn receive_body(&mut self, bytes: &[u8], turn: &mut ServerTurn<'_, M>) -> usize {
-        if !std::mem::replace(&mut self.has_body_started, true) {
+        if !std::mem::replace(&mut self.transaction.has_body_started, true) {
             // Nothing is consumed yet: if the reply is paced, the same bytes are offered again later.
             self.start_body(turn);
             if self.is_busy() {
@@ -27,16 +28,16 @@ impl<M: MessageSink> ServerSession<M> {
         }
         let State::Body(body) = &mut self.state else { return 0 };
         let (consumed, status) = body.receive(bytes);
-        if !self.reservation.resize(self.recipients_size + body.buffered()) {
+        if !self.transaction.reservation.resize(self.transaction.recipients_size + body.buffered()) {
             body.discard_content();
-            self.reservation.resize(self.recipients_size);
-            self.message_rejection = Some(replies::INSUFFICIENT_STORAGE);
+            self.transaction.reservation.resize(self.transaction.recipients_size);
+            self.transaction.rejection = Some(replies::INSUFFICIENT_STORAGE);
         }
-        self.deadline = turn.now + self.sink.config().timeouts.body;
+        self.deadlines.next = turn.now + self.sink.config().timeouts.body;
         if status == DataStatus::Complete
             && let State::Body(body) = std::mem::replace(&mut self.state, State::Command)
         {
-            let message = match self.message_rejection.take() {
+            let message = match self.transaction.rejection.take() {
                 Some(rejection) => Err(rejection),
                 None => body.finish().ok_or(replies::MESSAGE_TOO_LARGE),
             };
@@ -52,7 +53,7 @@ impl<M: MessageSink> ServerSession<M> {
             // A client rejected in the middle of a message keeps sending, so the connection is closed too.
             Some(rejection) => {
                 self.reset_transaction();
-                self.after_reply = AfterReply::Close;
+                self.output.after_reply = AfterReply::Close;
                 self.finish_reply(Some(Stage::Body), "", rejection.clone(), &action, turn);
             }
             None if action == FaultAction::default() => {}
@@ -63,10 +64,10 @@ impl<M: MessageSink> ServerSession<M> {
     /// Runs BDAT. The chunk's content follows whatever the reply is (RFC 3030 §2).
     pub(super) fn run_bdat(&mut self, size: u64, is_last: bool, turn: &mut ServerTurn<'_, M>) {
         let rejection = match () {
-            () if self.is_hidden("CHUNKING") || !self.is_extended => Some(replies::NOT_OFFERED),
-            () if self.sender.is_none() => Some(self.no_transaction_reply()),
-            () if self.recipients.is_empty() => Some(replies::RCPT_REQUIRED),
-            () if (self.chunks.len() as u64).saturating_add(size) > self.sink.config().max_size as u64 => {
+            () if self.is_hidden("CHUNKING") || !self.greeting.is_extended => Some(replies::NOT_OFFERED),
+            () if self.transaction.sender.is_none() => Some(self.no_transaction_reply()),
+            () if self.transaction.recipients.is_empty() => Some(replies::RCPT_REQUIRED),
+            () if (self.transaction.chunks.len() as u64).saturating_add(size) > self.sink.config().max_size as u64 => {
                 Some(replies::MESSAGE_TOO_LARGE)
             }
             () => None,
@@ -75,7 +76,7 @@ impl<M: MessageSink> ServerSession<M> {
             self.reject_chunks(rejection);
         }
         self.state = State::Chunk { remaining: size, is_last };
-        self.deadline = turn.now + self.sink.config().timeouts.body;
+        self.deadlines.next = turn.now + self.sink.config().timeouts.body;
         if size == 0 {
             self.receive_chunk(&[], turn);
         }
@@ -84,7 +85,9 @@ impl<M: MessageSink> ServerSession<M> {
     /// Consumes content of a BDAT chunk.
     pub(super) fn receive_chunk(&mut self, bytes: &[u8], turn: &mut ServerTurn<'_, M>) -> usize {
         let State::Chunk { remaining, is_last } = self.state else { return 0 };
-        if !bytes.is_empty() && self.message_rejection.is_none() && !std::mem::replace(&mut self.has_body_started, true)
+        if !bytes.is_empty()
+            && self.transaction.rejection.is_none()
+            && !std::mem::replace(&mut self.transaction.has_body_started, true)
         {
             self.start_body(turn);
             if self.is_busy() || !matches!(self.state, State::Chunk { .. }) {
@@ -93,10 +96,14 @@ impl<M: MessageSink> ServerSession<M> {
         }
         let piece = bytes.get(..usize::try_from(remaining).unwrap_or(usize::MAX)).unwrap_or(bytes);
         let remaining = remaining - piece.len() as u64;
-        self.deadline = turn.now + self.sink.config().timeouts.body;
-        if self.message_rejection.is_none() {
-            if self.reservation.resize(self.recipients_size + self.chunks.len() + piece.len()) {
-                self.chunks.extend_from_slice(piece);
+        self.deadlines.next = turn.now + self.sink.config().timeouts.body;
+        if self.transaction.rejection.is_none() {
+            if self
+                .transaction
+                .reservation
+                .resize(self.transaction.recipients_size + self.transaction.chunks.len() + piece.len())
+            {
+                self.transaction.chunks.extend_from_slice(piece);
             } else {
                 self.reject_chunks(replies::INSUFFICIENT_STORAGE);
             }
@@ -106,17 +113,18 @@ impl<M: MessageSink> ServerSession<M> {
             return piece.len();
         }
         self.state = State::Command;
-        match (self.message_rejection.clone(), is_last) {
+        match (self.transaction.rejection.clone(), is_last) {
             (Some(rejection), false) => {
-                if self.sender.is_none() {
-                    self.message_rejection = None;
+                if self.transaction.sender.is_none() {
+                    self.transaction.rejection = None;
                 }
                 self.respond(Some(Stage::Data), ("", "BDAT"), turn, |_| rejection);
             }
             (Some(rejection), true) => self.finish_message(Err(rejection), true, turn),
             (None, false) => {
                 let action = self.evaluate_reply(Some(Stage::Data), "", turn);
-                let received = ServerReply::new(250, format!("2.0.0 {} octets received", self.chunks.len()));
+                let received =
+                    ServerReply::new(250, format!("2.0.0 {} octets received", self.transaction.chunks.len()));
                 let reply = action.negative_reply().cloned().unwrap_or(received);
                 if reply.is_negative() {
                     // After a failed chunk only RSET is accepted (RFC 3030 §4.2).
@@ -125,7 +133,7 @@ impl<M: MessageSink> ServerSession<M> {
                 self.finish_reply(Some(Stage::Data), "BDAT", reply, &action, turn);
             }
             (None, true) => {
-                let message = std::mem::take(&mut self.chunks);
+                let message = std::mem::take(&mut self.transaction.chunks);
                 self.finish_message(Ok(message), true, turn);
             }
         }
@@ -134,9 +142,9 @@ impl<M: MessageSink> ServerSession<M> {
 
     /// Rejects this and all further chunks of the message and frees those received.
     fn reject_chunks(&mut self, reply: ServerReply) {
-        self.message_rejection.get_or_insert(reply);
-        self.chunks = Vec::new();
-        self.reservation.resize(self.recipients_size);
+        self.transaction.rejection.get_or_insert(reply);
+        self.transaction.chunks = Vec::new();
+        self.transaction.reservation.resize(self.transaction.recipients_size);
     }
 
     /// Evaluates the fault rules for a complete message and passes it to the sink.
@@ -146,7 +154,7 @@ impl<M: MessageSink> ServerSession<M> {
         is_chunked: bool,
         turn: &mut ServerTurn<'_, M>,
     ) {
-        let sender = self.sender.take().unwrap_or_default();
+        let sender = self.transaction.sender.take().unwrap_or_default();
         let address = sender.address().to_owned();
         let is_open = self.sink.is_open();
         let action =
@@ -156,9 +164,8 @@ impl<M: MessageSink> ServerSession<M> {
             Some(rejection) => Err(rejection.clone()),
             None => message,
         };
-        let recipients = std::mem::take(&mut self.recipients);
-        let reservation = std::mem::replace(&mut self.reservation, Reservation::new(&self.sink.config().memory_budget));
-        self.reset_transaction();
+        let fresh = Transaction::new(Reservation::new(&self.sink.config().memory_budget));
+        let Transaction { recipients, reservation, .. } = std::mem::replace(&mut self.transaction, fresh);
         let message = match message {
             Ok(message) => message,
             Err(reply) => return self.message_stored(Err(reply), turn.now, &action, turn),
@@ -191,7 +198,7 @@ impl<M: MessageSink> ServerSession<M> {
         let reply = match result {
             Ok(stored) => {
                 self.has_delivered = true;
-                self.unacknowledged.push((stored, received_at));
+                self.output.unacknowledged.push((stored, received_at));
                 ServerReply::new(250, "2.0.0 message accepted")
             }
             Err(reply) => reply,

@@ -35,22 +35,22 @@ impl<M: MessageSink> ServerSession<M> {
             || bytes.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
         let max_len = if is_login { MAX_AUTH_LINE } else { MAX_COMMAND_LINE };
         let Some(end) = memchr::memchr(b'\n', bytes) else {
-            if bytes.len() < max_len && !self.is_skipping_line {
+            if bytes.len() < max_len && !self.input.is_skipping_line {
                 return 0;
             }
             // An HTTP client is rejected on a line of any length, before it can send SMTP in the body.
-            if !std::mem::replace(&mut self.is_skipping_line, true) && is_http(bytes) {
+            if !std::mem::replace(&mut self.input.is_skipping_line, true) && is_http(bytes) {
                 self.reject_line(replies::HTTP_DETECTED, turn);
             }
             return bytes.len();
         };
         let consumed = end + 1;
         let line = bytes.get(..end).unwrap_or_default();
-        if matches!(self.state, State::Command) && !self.is_skipping_line && is_http(line) {
+        if matches!(self.state, State::Command) && !self.input.is_skipping_line && is_http(line) {
             self.reject_line(replies::HTTP_DETECTED, turn);
             return consumed;
         }
-        if std::mem::take(&mut self.is_skipping_line) || line.len() >= max_len {
+        if std::mem::take(&mut self.input.is_skipping_line) || line.len() >= max_len {
             self.reject_line(replies::LINE_TOO_LONG, turn);
             return consumed;
         }
@@ -79,7 +79,7 @@ impl<M: MessageSink> ServerSession<M> {
     fn run_command(&mut self, line: &str, is_followed: bool, turn: &mut ServerTurn<'_, M>) {
         let command = Command::parse(line);
         let stage = command.stage();
-        if self.accepts_only_quit && command != Command::Quit {
+        if self.greeting.accepts_only_quit && command != Command::Quit {
             return self.respond(stage, ("", ""), turn, |_| replies::ONLY_QUIT_ACCEPTED);
         }
         match command {
@@ -89,13 +89,13 @@ impl<M: MessageSink> ServerSession<M> {
             }
             Command::Auth { mechanism, initial } => self.run_auth(mechanism, initial, turn),
             Command::Mail(text) => {
-                let sender = EnvelopeSender::parse(text, self.is_extended);
+                let sender = EnvelopeSender::parse(text, self.greeting.is_extended);
                 let address = sender.as_ref().map(|sender| sender.address().to_owned()).unwrap_or_default();
                 self.respond(stage, (&address, line), turn, |server| server.run_mail(sender));
             }
             Command::Rcpt(text) => {
-                let is_utf8 = self.sender.as_ref().is_some_and(|sender| sender.is_smtputf8);
-                let recipient = EnvelopeRecipient::parse(text, self.is_extended, is_utf8);
+                let is_utf8 = self.transaction.sender.as_ref().is_some_and(|sender| sender.is_smtputf8);
+                let recipient = EnvelopeRecipient::parse(text, self.greeting.is_extended, is_utf8);
                 let address = recipient.as_ref().map(|recipient| recipient.address.clone()).unwrap_or_default();
                 self.respond(stage, (&address, line), turn, |server| server.run_rcpt(recipient));
             }
@@ -110,7 +110,7 @@ impl<M: MessageSink> ServerSession<M> {
             Command::Help => self.respond(stage, ("", line), turn, |_| replies::HELP),
             Command::Quit => self.respond(stage, ("", line), turn, |server| {
                 server.reset_transaction();
-                server.after_reply = AfterReply::Close;
+                server.output.after_reply = AfterReply::Close;
                 replies::BYE
             }),
             Command::Malformed(Some(Stage::Auth)) => {
@@ -118,7 +118,7 @@ impl<M: MessageSink> ServerSession<M> {
             }
             // The chunk's end is unknown; read as commands, its bytes could inject another message.
             Command::InvalidBdat => self.respond(stage, ("", line), turn, |server| {
-                server.after_reply = AfterReply::Close;
+                server.output.after_reply = AfterReply::Close;
                 replies::SYNTAX_ERROR
             }),
             Command::Malformed(_) => self.respond(stage, ("", line), turn, |_| replies::SYNTAX_ERROR),
@@ -143,8 +143,8 @@ impl<M: MessageSink> ServerSession<M> {
         self.respond(Some(Stage::Ehlo), (name, line), turn, |server| {
             server.reset_transaction();
             name.clone_into(&mut server.client.helo_name);
-            server.is_extended = is_extended;
-            server.hidden_extensions = hidden;
+            server.greeting.is_extended = is_extended;
+            server.greeting.hidden_extensions = hidden;
             server.hello_reply()
         });
     }
@@ -153,7 +153,7 @@ impl<M: MessageSink> ServerSession<M> {
     fn hello_reply(&self) -> ServerReply {
         let config = self.sink.config();
         let mut text = format!("{} greets {}", config.name, self.client.helo_name);
-        if self.is_extended {
+        if self.greeting.is_extended {
             let mechanisms: Vec<_> = MECHANISMS.iter().filter(|(mechanism, _)| self.is_offered(*mechanism)).collect();
             let auth = mechanisms.iter().fold("AUTH".to_owned(), |text, (mechanism, _)| text + " " + mechanism.name());
             let size: &str = &format!("SIZE {}", config.max_size);
@@ -172,7 +172,7 @@ impl<M: MessageSink> ServerSession<M> {
     /// Returns whether a fault rule hides this extension.
     pub(super) fn is_hidden(&self, keyword: &str) -> bool {
         let name = keyword.split(' ').next().unwrap_or_default();
-        self.hidden_extensions.iter().any(|hidden| hidden.eq_ignore_ascii_case(name))
+        self.greeting.hidden_extensions.iter().any(|hidden| hidden.eq_ignore_ascii_case(name))
     }
 
     fn is_offered(&self, mechanism: Mechanism) -> bool {
@@ -193,7 +193,7 @@ impl<M: MessageSink> ServerSession<M> {
             // Cleartext commands must not be executed as if they came under TLS (CVE-2011-0411).
             return replies::PIPELINED_STARTTLS;
         }
-        self.after_reply = AfterReply::StartTls;
+        self.output.after_reply = AfterReply::StartTls;
         replies::START_TLS
     }
 
@@ -205,7 +205,7 @@ impl<M: MessageSink> ServerSession<M> {
         if self.client.helo_name.is_empty() {
             return replies::EHLO_REQUIRED;
         }
-        if self.sender.is_some() {
+        if self.transaction.sender.is_some() {
             return replies::NESTED_TRANSACTION;
         }
         if config.users.is_some() && self.client.login.is_none() {
@@ -227,7 +227,7 @@ impl<M: MessageSink> ServerSession<M> {
         if sender.size.is_some_and(|size| size > config.max_size as u64) {
             return replies::MESSAGE_TOO_LARGE;
         }
-        self.sender = Some(sender);
+        self.transaction.sender = Some(sender);
         replies::SENDER_OK
     }
 
@@ -237,23 +237,27 @@ impl<M: MessageSink> ServerSession<M> {
     }
 
     fn run_rcpt(&mut self, recipient: Result<EnvelopeRecipient, ServerReply>) -> ServerReply {
-        if self.sender.is_none() {
+        if self.transaction.sender.is_none() {
             return self.no_transaction_reply();
         }
         match recipient {
-            _ if !self.chunks.is_empty() || self.message_rejection.is_some() => replies::TRANSACTION_OPEN,
-            Ok(_) if self.recipients.len() >= self.sink.config().max_recipients => replies::TOO_MANY_RECIPIENTS,
+            _ if !self.transaction.chunks.is_empty() || self.transaction.rejection.is_some() => {
+                replies::TRANSACTION_OPEN
+            }
+            Ok(_) if self.transaction.recipients.len() >= self.sink.config().max_recipients => {
+                replies::TOO_MANY_RECIPIENTS
+            }
             Ok(recipient) if self.is_hidden("DSN") && (recipient.notify.is_some() || recipient.orcpt.is_some()) => {
                 replies::UNKNOWN_PARAMETER
             }
             Ok(recipient) => {
                 // A message may have many recipients, so their addresses count against the memory budget.
                 let size = recipient.memory_size();
-                if !self.reservation.resize(self.recipients_size + size) {
+                if !self.transaction.reservation.resize(self.transaction.recipients_size + size) {
                     return replies::INSUFFICIENT_STORAGE;
                 }
-                self.recipients_size += size;
-                self.recipients.push(recipient);
+                self.transaction.recipients_size += size;
+                self.transaction.recipients.push(recipient);
                 replies::RECIPIENT_OK
             }
             Err(reply) => reply,
@@ -261,13 +265,13 @@ impl<M: MessageSink> ServerSession<M> {
     }
 
     fn run_data(&mut self) -> ServerReply {
-        if self.sender.is_none() {
+        if self.transaction.sender.is_none() {
             return self.no_transaction_reply();
         }
-        if self.recipients.is_empty() {
+        if self.transaction.recipients.is_empty() {
             return replies::RCPT_REQUIRED;
         }
-        if !self.chunks.is_empty() || self.message_rejection.is_some() {
+        if !self.transaction.chunks.is_empty() || self.transaction.rejection.is_some() {
             return replies::MIXED_DATA_AND_BDAT;
         }
         self.state = State::Body(DataDecoder::new(self.sink.config().max_size));
@@ -282,10 +286,10 @@ impl<M: MessageSink> ServerSession<M> {
         let mechanism = known.filter(|known| MECHANISMS.iter().any(|(mechanism, _)| mechanism == known));
         let rejection = match (&users, mechanism) {
             (None, _) => Some(replies::NOT_OFFERED),
-            _ if !self.is_extended => Some(replies::EHLO_REQUIRED),
+            _ if !self.greeting.is_extended => Some(replies::EHLO_REQUIRED),
             _ if self.is_hidden("AUTH") => Some(replies::NOT_OFFERED),
             _ if self.client.login.is_some() => Some(replies::ALREADY_DONE),
-            _ if self.sender.is_some() => Some(replies::TRANSACTION_OPEN),
+            _ if self.transaction.sender.is_some() => Some(replies::TRANSACTION_OPEN),
             (_, None) => Some(replies::UNSUPPORTED_MECHANISM),
             (_, Some(mechanism)) => (!self.is_offered(mechanism)).then_some(replies::ENCRYPTION_REQUIRED),
         };

@@ -65,19 +65,19 @@ impl<M: MessageSink> ServerSession<M> {
         const MAX_ERRORS: u32 = 20;
         // A 421 closes the connection even if a rule replaces the reply.
         if reply.code == 421 {
-            self.after_reply = AfterReply::Close;
+            self.output.after_reply = AfterReply::Close;
         }
         // A reply replaced by a positive one is not a rejection.
         let is_sent = matches!(action.effect, Effect::None) || action.negative_reply().is_some();
         if reply.is_negative() && is_sent {
             if matches!(reply.code, 500..=504 | 535) && action.negative_reply().is_none() {
-                self.errors += 1;
-                if self.errors >= MAX_ERRORS {
+                self.input.errors += 1;
+                if self.input.errors >= MAX_ERRORS {
                     reply = replies::TOO_MANY_ERRORS;
                 }
             }
             if reply.code == 421 {
-                self.after_reply = AfterReply::Close;
+                self.output.after_reply = AfterReply::Close;
             }
             let (client, command) = (self.client.clone(), command.to_owned());
             turn.actions.emit(ServerEvent::Rejected(RejectedCommand { client, stage, command, reply: reply.clone() }));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::config::ServerTurn;
 use super::fault::{Effect, FaultAction, FaultPoint};
 use super::replies::{self, ServerReply};
-use super::{AfterReply, MessageSink, QUIT_GRACE, ServerEvent, ServerSession, State};
+use super::{AfterReply, Life, MessageSink, QUIT_GRACE, ServerEvent, ServerSession, State};
 use crate::time::Moment;
 
 /// Minimum time between two pieces of a throttled reply.
@@ -61,7 +61,7 @@ impl<M: MessageSink> ServerSession<M> {
             _ => ReplyEnding::Normal,
         };
         let bytes = if ending == ReplyEnding::Normal { bytes } else { Vec::new() };
-        self.paced_reply = Some(PacedReply {
+        self.output.paced_reply = Some(PacedReply {
             bytes,
             sent: 0,
             bytes_per_second: action.bytes_per_second,
@@ -75,7 +75,7 @@ impl<M: MessageSink> ServerSession<M> {
 
     /// Sends the part of the paced reply that is due.
     pub(super) fn flush_reply(&mut self, turn: &mut ServerTurn<'_, M>) {
-        let Some(mut reply) = self.paced_reply.take() else { return };
+        let Some(mut reply) = self.output.paced_reply.take() else { return };
         let rest = reply.bytes.get(reply.sent..).unwrap_or_default();
         if let Some(rate) = reply.bytes_per_second.filter(|_| !rest.is_empty()) {
             let due = u128::from(rate) * MIN_PIECE_INTERVAL.as_nanos() / 1_000_000_000;
@@ -84,7 +84,7 @@ impl<M: MessageSink> ServerSession<M> {
             reply.sent += piece.len();
             reply.next_piece_at =
                 turn.now + Duration::from_secs_f64(as_f64(piece.len()) / as_f64(usize::try_from(rate).unwrap_or(1)));
-            self.paced_reply = Some(reply);
+            self.output.paced_reply = Some(reply);
             return;
         }
         turn.actions.send(rest);
@@ -96,19 +96,19 @@ impl<M: MessageSink> ServerSession<M> {
             }
             ReplyEnding::Reset => {
                 self.emit_accepted(turn);
-                self.is_closed = true;
+                self.life = Life::Closed;
                 turn.actions.reset();
             }
             ReplyEnding::Stall => {
                 self.emit_accepted(turn);
-                self.is_stalled = true;
+                self.life = Life::Stalled;
             }
         }
     }
 
     /// Emits the messages whose 250 is sent or will never be.
     pub(super) fn emit_accepted(&mut self, turn: &mut ServerTurn<'_, M>) {
-        for (stored, received_at) in self.unacknowledged.drain(..) {
+        for (stored, received_at) in self.output.unacknowledged.drain(..) {
             turn.actions.emit(ServerEvent::Accepted(stored, turn.now - received_at));
         }
     }
@@ -117,11 +117,11 @@ impl<M: MessageSink> ServerSession<M> {
         let timeouts = self.sink.config().timeouts;
         let timeout =
             if matches!(self.state, State::Body(_) | State::Chunk { .. }) { timeouts.body } else { timeouts.command };
-        self.deadline = turn.now + timeout;
-        if self.is_draining && self.sender.is_none() {
-            self.deadline = self.deadline.min(turn.now + QUIT_GRACE);
+        self.deadlines.next = turn.now + timeout;
+        if self.life == Life::Draining && self.transaction.sender.is_none() {
+            self.deadlines.next = self.deadlines.next.min(turn.now + QUIT_GRACE);
         }
-        match std::mem::replace(&mut self.after_reply, AfterReply::Continue) {
+        match std::mem::replace(&mut self.output.after_reply, AfterReply::Continue) {
             AfterReply::Continue => {}
             AfterReply::SendBanner => self.send_banner(turn),
             AfterReply::StartTls => self.begin_tls(turn),
@@ -136,7 +136,7 @@ impl<M: MessageSink> ServerSession<M> {
         self.reset_transaction();
         self.client.helo_name = String::new();
         self.client.login = None;
-        self.is_extended = false;
+        self.greeting.is_extended = false;
         self.state = State::TlsHandshake;
         match self.evaluate_at(FaultPoint::TlsHandshake, turn).effect {
             Effect::None => turn.actions.start_tls(),
@@ -148,13 +148,13 @@ impl<M: MessageSink> ServerSession<M> {
     pub(super) fn fail_handshake(&mut self, effect: Effect, turn: &mut ServerTurn<'_, M>) {
         /// TLS 1.2 record with the fatal alert `handshake_failure` (RFC 8446 §6).
         const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
-        self.deadline = turn.now + self.sink.config().timeouts.command;
+        self.deadlines.next = turn.now + self.sink.config().timeouts.command;
         match effect {
             Effect::Raw(raw) => self.state = State::FailedHandshake(raw),
             Effect::Alert => self.state = State::FailedHandshake(ALERT.to_vec()),
-            Effect::Stall => self.is_stalled = true,
+            Effect::Stall => self.life = Life::Stalled,
             Effect::Reset => {
-                self.is_closed = true;
+                self.life = Life::Closed;
                 turn.actions.reset();
             }
             _ => self.close(turn),
@@ -163,7 +163,7 @@ impl<M: MessageSink> ServerSession<M> {
 
     /// Returns the 421 to send if the server is shutting down.
     pub(super) fn shutdown_reply(&self) -> Option<ServerReply> {
-        self.is_draining.then_some(replies::SHUTTING_DOWN)
+        (self.life == Life::Draining).then_some(replies::SHUTTING_DOWN)
     }
 }
 
