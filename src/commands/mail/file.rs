@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use mail_builder::headers::content_type::ContentType;
 use mail_builder::mime::MimePart;
 
-use super::message::{MAX_LINE_LENGTH, file_name};
+use super::header_value::{MAX_LINE_LENGTH, file_name};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::failure::io_error_text;

@@ -10,7 +10,7 @@ use mail_builder::headers::HeaderType;
 use mail_builder::headers::raw::Raw;
 use mail_builder::headers::text::Text;
 
-use super::message::{MAX_LINE_LENGTH, Person, check_single_line};
+use super::header_value::{MAX_LINE_LENGTH, Person, check_single_line};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 

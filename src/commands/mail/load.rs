@@ -11,8 +11,9 @@ use clap::Args;
 
 use super::counters::LoadCounters;
 use super::events::LoadSummary;
+use super::observer::ProgressEvent;
 use super::outcome::{self, session_exit};
-use super::session::{ProgressEvent, SessionRunner};
+use super::session::SessionRunner;
 use crate::commands::args::parse_arg;
 use crate::commands::fail_if::{FailIf, check_all};
 use crate::commands::report::plural;

@@ -11,7 +11,8 @@ use clap::Args;
 
 use super::downgrade;
 use super::header::Header;
-use super::message::{self, InlineImage, Message, MessageParts, Person};
+use super::header_value::Person;
+use super::message::{self, InlineImage, Message, MessageParts};
 use super::raw::{self, AddressSelection};
 use crate::commands::args::parse_arg;
 use crate::error::{Error, Result};

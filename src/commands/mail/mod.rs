@@ -11,6 +11,7 @@ mod events;
 mod extension_args;
 mod file;
 mod header;
+mod header_value;
 mod load;
 mod login;
 mod message;

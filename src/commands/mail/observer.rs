@@ -1,14 +1,27 @@
 //! Observer of a session: the dialogue for `--trace`, explanations for `--explain`, stage events, and a progress bar
 //! while a long message is sent.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use super::Mail;
 use super::events::MailEvent;
-use super::session::ProgressEvent;
 use crate::error::Error;
 use crate::net;
 use crate::output::{Format, Output, Progress, Trace, TraceKind};
 use crate::smtp::{ClientEvent, Reply, Stage, StageTiming, explain};
 use crate::time::HumanDuration;
+
+#[derive(Clone, Copy)]
+pub(super) enum ProgressEvent<'a> {
+    /// Connection established, with the durations of resolving and connecting.
+    Connected {
+        peer: SocketAddr,
+        resolve: Duration,
+        connect: Duration,
+    },
+    Client(&'a ClientEvent),
+}
 
 pub(super) struct Observer<'a> {
     output: &'a mut Output,

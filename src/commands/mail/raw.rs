@@ -10,7 +10,8 @@ use std::path::Path;
 use mail_parser::{Header, HeaderName, MessageParser};
 
 use super::file::{read_file, read_stdin};
-use super::message::{MAX_LINE_LENGTH, Message, Person};
+use super::header_value::{MAX_LINE_LENGTH, Person};
+use super::message::Message;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::smtp::{Mailbox, canonicalize, count_bare_line_ends};

@@ -1,11 +1,11 @@
 //! Runner of one session: resolve, connect, run the dialogue.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::Mail;
-use super::observer::Observer;
+use super::observer::{Observer, ProgressEvent};
 use crate::error::{Error, Result};
 use crate::failure::{Failure, FailureKind};
 use crate::host;
@@ -27,17 +27,6 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(180);
 pub(super) struct SessionRunner<'a> {
     pub mail: &'a Mail,
     pub started: Moment,
-}
-
-#[derive(Clone, Copy)]
-pub(super) enum ProgressEvent<'a> {
-    /// Connection established, with the durations of resolving and connecting.
-    Connected {
-        peer: SocketAddr,
-        resolve: Duration,
-        connect: Duration,
-    },
-    Client(&'a ClientEvent),
 }
 
 #[derive(Default)]
