@@ -11,8 +11,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::service::TLS_LISTENER;
-use super::tls::ServerCerts;
+use super::tls::{ServerCerts, TLS_LISTENER};
 use crate::commands::args::address_strings;
 use crate::commands::report::{plural, write_counts, write_dropped_events, write_headline};
 use crate::commands::schema::EventSchemas;

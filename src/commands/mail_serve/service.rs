@@ -7,16 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::counters::Counters;
 use super::events::{Failed, FaultFired, Login, MailServeEvent, Refused};
 use super::store::{MessageStore, StoredMessage};
-use super::tls::ServerCerts;
+use super::tls::{ServerCerts, TLS_LISTENER};
 use crate::commands::report;
 use crate::net::{self, Accepted, Incoming, Notice, Service};
 use crate::output::Recorder;
 use crate::smtp::server::fault::{Effect, FaultPoint, FiredRule};
 use crate::smtp::server::{self, ClientInfo, ServerEvent, ServerSession, TOO_MANY_CONNECTIONS};
 use crate::time::Moment;
-
-/// Listener group with TLS from the first byte.
-pub(super) const TLS_LISTENER: usize = 1;
 
 /// Connection counters that all threads share.
 pub(super) struct SharedCounters {

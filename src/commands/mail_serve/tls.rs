@@ -13,6 +13,9 @@ use crate::exit::Exit;
 use crate::net::tls::{CertificateAuthority, IssuedCertificate, ServerTls, Validity, self_signed};
 use crate::smtp::server::fault::{CertificateFault, Effect, FaultRules};
 
+/// Listener group with TLS from the first byte.
+pub(super) const TLS_LISTENER: usize = 1;
+
 #[derive(Debug, Args)]
 pub(super) struct TlsArgs {
     /// Offer STARTTLS with the certificate chain in FILE (PEM)
