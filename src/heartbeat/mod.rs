@@ -27,6 +27,7 @@ mod sender_state;
 mod sender_table;
 mod snapshot;
 mod watcher;
+mod watcher_config;
 
 #[cfg(test)]
 mod simulation;
@@ -37,4 +38,5 @@ pub(crate) use packet::{MAX_INTERVAL, MAX_PACKET_BYTES, is_valid_name};
 pub(crate) use report::{SenderReport, StateCounts};
 pub(crate) use sender::{BeatEvent, BeatReport, BeatSender, BeatSenderConfig, Lifetime};
 pub(crate) use snapshot::{MissingSenderSnapshot, SNAPSHOT_VERSION, SenderSnapshot, Snapshot};
-pub(crate) use watcher::{Watcher, WatcherConfig, WatcherCounters};
+pub(crate) use watcher::{Watcher, WatcherCounters};
+pub(crate) use watcher_config::WatcherConfig;

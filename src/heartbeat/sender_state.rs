@@ -21,7 +21,7 @@ use super::event::{RejectReason, SenderStatus, WatcherEvent};
 use super::failure_detector::{InterArrivalTimes, SilenceTimeouts};
 use super::flap_damping::FlapDamping;
 use super::loss::{BeatStatus, SequenceLoss};
-use super::watcher::WatcherConfig;
+use super::watcher_config::WatcherConfig;
 use crate::protocol::DatagramActions;
 use crate::time::Moment;
 use identity::{ConflictingSender, Identity};

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use super::{ReceivedBeat, SenderState};
 use crate::heartbeat::event::{RejectReason, SenderStatus, WatcherEvent};
-use crate::heartbeat::watcher::WatcherConfig;
+use crate::heartbeat::watcher_config::WatcherConfig;
 use crate::protocol::DatagramActions;
 use crate::time::Moment;
 

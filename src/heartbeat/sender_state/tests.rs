@@ -4,7 +4,7 @@ mod identity;
 
 use super::{ReceivedBeat, SenderState};
 use crate::heartbeat::event::{RejectReason, SenderStatus, WatcherEvent};
-use crate::heartbeat::watcher::WatcherConfig;
+use crate::heartbeat::watcher_config::WatcherConfig;
 use crate::protocol::DatagramActions;
 use crate::time::Moment;
 use std::net::{Ipv4Addr, SocketAddr};

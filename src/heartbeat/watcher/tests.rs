@@ -4,7 +4,7 @@ use super::Watcher;
 use crate::heartbeat::event::{RejectReason, SenderStatus, WatcherEvent};
 use crate::heartbeat::packet::{BeatPacket, Packet, PacketKind};
 use crate::heartbeat::snapshot::{SNAPSHOT_VERSION, SenderSnapshot, Snapshot};
-use crate::heartbeat::watcher::WatcherConfig;
+use crate::heartbeat::watcher_config::WatcherConfig;
 use crate::mac::MacKey;
 use crate::protocol::{Datagram, DatagramActions, DatagramProtocol as _};
 use crate::time::Moment;

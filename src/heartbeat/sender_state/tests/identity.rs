@@ -3,7 +3,7 @@
 use super::{Fixture, SECOND, START, config, local_peer, remote_peer};
 use crate::heartbeat::event::{RejectReason, SenderStatus, WatcherEvent};
 use crate::heartbeat::sender_state::ReceivedBeat;
-use crate::heartbeat::watcher::WatcherConfig;
+use crate::heartbeat::watcher_config::WatcherConfig;
 use crate::mac::MacKey;
 use std::time::Duration;
 
