@@ -7,12 +7,10 @@
 //!   Head ──▶ (1xx: Head again) ──▶ Body ──▶ End
 //! ```
 
-use std::fmt;
-
 use super::body::{BodyDecoder, BodyPart};
 use super::head::{HeadError, MAX_RESPONSE_HEAD, Scanner};
-use super::response::{ResponseHead, check_http_prefix, parse_head};
-use super::violation::{Violation, excerpt};
+use super::response::{ResponseError, ResponseHead, check_http_prefix, parse_head};
+use super::violation::Violation;
 
 /// Maximum number of interim (1xx) responses before the final one.
 const MAX_INTERIM: u32 = 16;
@@ -70,44 +68,6 @@ pub(crate) enum ResponsePart<'b> {
     /// Body data, never empty.
     Data(&'b [u8]),
     End,
-}
-
-/// Reason why a response is invalid or incomplete.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ResponseError {
-    /// Protocol violation, with an excerpt of what was received.
-    Malformed { violation: Violation, got: String },
-    /// The connection closed before the first byte of a response.
-    NoResponse,
-    /// The connection closed after an interim response with this status.
-    NoFinalResponse(u16),
-    /// The connection closed within the head.
-    TruncatedHead,
-    /// The connection closed within the body; holds the number of missing bytes, if known.
-    TruncatedBody(Option<u64>),
-}
-
-impl fmt::Display for ResponseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Malformed { violation, .. } => f.write_str(violation.what),
-            Self::NoResponse => f.write_str("connection closed before any response"),
-            Self::NoFinalResponse(status) => write!(f, "connection closed after {status}, before a final response"),
-            Self::TruncatedHead => f.write_str("connection closed within the response head"),
-            Self::TruncatedBody(Some(missing)) => {
-                let bytes = if *missing == 1 { "byte" } else { "bytes" };
-                write!(f, "connection closed {missing} {bytes} before the end of the body")
-            }
-            Self::TruncatedBody(None) => f.write_str("connection closed before the end of the body"),
-        }
-    }
-}
-
-impl ResponseError {
-    /// Creates an error for a violation in the first line of `bytes`.
-    pub(super) fn malformed(violation: Violation, bytes: &[u8]) -> Self {
-        Self::Malformed { violation, got: excerpt(bytes) }
-    }
 }
 
 fn head_violation(error: HeadError) -> Violation {

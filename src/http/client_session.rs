@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use super::client::{RequestHead, ResponseDecoder, ResponseError, ResponsePart};
+use super::client::{RequestHead, ResponseDecoder, ResponsePart};
+use super::response::ResponseError;
 use super::response::ResponseHead;
 use crate::failure::{Failure, FailureKind, Result};
 use crate::protocol::{Actions, CloseReason, StreamProtocol};

@@ -4,13 +4,13 @@
 //! warning.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use httparse::EMPTY_HEADER;
 
 use super::body::Framing;
-use super::client::ResponseError;
 use super::fields::{Fields, MAX_FIELDS, content_length, is_field_value, is_token};
-use super::violation::Violation;
+use super::violation::{Violation, excerpt};
 
 const STATUS_LINE: &str = "HTTP-version SP 3-digit status code SP reason";
 const NO_STATUS_LINE: Violation = Violation::new("not an HTTP/1.x response", STATUS_LINE, "RFC 9112 §4");
@@ -44,6 +44,44 @@ impl ResponseHead {
     /// Returns the first value of the field `name`.
     pub(crate) fn field(&self, name: &str) -> Option<&[u8]> {
         self.fields.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| &value[..])
+    }
+}
+
+/// Reason why a response is invalid or incomplete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ResponseError {
+    /// Protocol violation, with an excerpt of what was received.
+    Malformed { violation: Violation, got: String },
+    /// The connection closed before the first byte of a response.
+    NoResponse,
+    /// The connection closed after an interim response with this status.
+    NoFinalResponse(u16),
+    /// The connection closed within the head.
+    TruncatedHead,
+    /// The connection closed within the body; holds the number of missing bytes, if known.
+    TruncatedBody(Option<u64>),
+}
+
+impl fmt::Display for ResponseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed { violation, .. } => f.write_str(violation.what),
+            Self::NoResponse => f.write_str("connection closed before any response"),
+            Self::NoFinalResponse(status) => write!(f, "connection closed after {status}, before a final response"),
+            Self::TruncatedHead => f.write_str("connection closed within the response head"),
+            Self::TruncatedBody(Some(missing)) => {
+                let bytes = if *missing == 1 { "byte" } else { "bytes" };
+                write!(f, "connection closed {missing} {bytes} before the end of the body")
+            }
+            Self::TruncatedBody(None) => f.write_str("connection closed before the end of the body"),
+        }
+    }
+}
+
+impl ResponseError {
+    /// Creates an error for a violation in the first line of `bytes`.
+    pub(super) fn malformed(violation: Violation, bytes: &[u8]) -> Self {
+        Self::Malformed { violation, got: excerpt(bytes) }
     }
 }
 
