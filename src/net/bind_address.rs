@@ -1,6 +1,7 @@
-//! Syntax of `--bind`: addresses on which a server listens.
+//! Addresses of servers: the syntax of `--bind`, and the addresses that were bound.
 
-use std::net::Ipv4Addr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -40,6 +41,56 @@ impl FromStr for BindAddress {
             "" => Ok(Self::Loopback(port)),
             "*" => Ok(Self::Wildcard(port)),
             host => Ok(Self::Host(host.trim_matches(['[', ']']).to_owned(), port)),
+        }
+    }
+}
+
+/// Address of a bound socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// IP address with the port that the kernel assigned.
+    Inet(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// Returns the socket address; `None` for a Unix socket.
+    pub(crate) fn inet(&self) -> Option<SocketAddr> {
+        if let Self::Inet(address) = self { Some(*address) } else { None }
+    }
+
+    /// Returns whether other machines may be able to connect.
+    pub(crate) fn is_public(&self) -> bool {
+        matches!(self, Self::Inet(address) if !address.ip().is_loopback())
+    }
+
+    /// Returns the addresses that a client can use: this one, or for an unspecified one those of all
+    /// interfaces in its family.
+    pub(crate) fn reachable(&self) -> Vec<Self> {
+        let Self::Inet(address) = self else { return vec![self.clone()] };
+        if !address.ip().is_unspecified() {
+            return vec![self.clone()];
+        }
+        let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten().filter_map(|interface| interface.address);
+        let mut reachable: Vec<_> = interfaces
+            .filter_map(|found| match (address, found.as_sockaddr_in(), found.as_sockaddr_in6()) {
+                (SocketAddr::V4(_), Some(v4), _) => Some(IpAddr::V4(v4.ip())),
+                // A link-local address needs its scope, which no browser accepts in a URL.
+                (SocketAddr::V6(_), _, Some(v6)) if !v6.ip().is_unicast_link_local() => Some(IpAddr::V6(v6.ip())),
+                _ => None,
+            })
+            .map(|ip| Self::Inet(SocketAddr::new(ip, address.port())))
+            .collect();
+        reachable.dedup();
+        if reachable.is_empty() { vec![self.clone()] } else { reachable }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }

@@ -8,9 +8,8 @@ use std::path::Path;
 
 use socket2::{SockAddr, Socket};
 
-use super::bind_address::BindAddress;
+use super::bind_address::{Address, BindAddress};
 use super::connect::is_exhausted;
-use super::listen::Address;
 use crate::failure::{Failure, FailureKind, Result, io_error_text};
 
 /// Attempts to find a port that is free in both families.

@@ -34,12 +34,12 @@ mod timers;
 pub(crate) mod tls;
 mod udp;
 
-pub(crate) use bind_address::BindAddress;
+pub(crate) use bind_address::{Address, BindAddress};
 pub(crate) use client_loop::run_client;
 pub(crate) use clock::now;
 pub(crate) use connect::connect;
 pub(crate) use connection::{Connection, ConnectionTimeouts};
-pub(crate) use listen::{Address, Listeners};
+pub(crate) use listen::Listeners;
 pub(crate) use resolve::resolve;
 pub(crate) use server::{Accepted, Incoming, Notice, ServerConfig, Service, serve};
 pub(crate) use signals::{Signal, Signals, WakeReason, Waker};

@@ -21,10 +21,9 @@ use nix::sys::socket::sockopt::{
 use nix::sys::socket::{TimestampingFlag, setsockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::bind_address::BindAddress;
+use super::bind_address::{Address, BindAddress};
 use super::bound::{BoundSockets, SocketKind};
 use super::connect::is_exhausted;
-use super::listen::Address;
 use crate::failure::{Failure, FailureKind, Result, io_error_text};
 
 /// Size of a receive buffer; the kernel limits it to `net.core.rmem_max`.
