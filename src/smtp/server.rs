@@ -4,10 +4,10 @@
 //! apply. It must not know sockets, TLS or files: it is a [`StreamProtocol`], and storing a message may be a job.
 //!
 //! ```text
-//!   Banner ─▶ Command ⇄ Login
-//!               │ DATA        │ BDAT n
-//!               ▼             ▼
-//!              Body ─ dot ─▶ Store (job) ─▶ 250 ─▶ Command        QUIT ─▶ 221, close
+//!   Connected ─ banner ─▶ Ready ⇄ Auth                     QUIT ─▶ 221, close
+//!                          │  ▲
+//!                     MAIL ▼  │ 250, RSET, EHLO
+//!                       Transaction: Command ⇄ Body or Chunk ─ end ─▶ store (job)
 //! ```
 //!
 //! A paced reply or an unfinished job pauses the session: no input is read.
@@ -37,7 +37,10 @@ use crate::protocol::{Actions, CloseReason, StreamProtocol, Turn};
 use crate::time::Moment;
 use config::ServerTurn;
 use fault::{Effect, FaultAction, FaultPoint};
-use state::{AfterReply, Deadlines, Greeting, InputErrors, Life, Opening, PendingJob, ReplyOutput, State, Transaction};
+use state::{
+    AfterReply, Deadlines, Greeting, InputErrors, Life, Opening, PendingJob, ReplyOutput, State, Transaction,
+    TransactionInput,
+};
 
 pub(crate) use config::{
     Accept, AcceptResult, ClientInfo, MemoryBudget, MessageSink, ReceivedMessage, RejectedCommand, Reservation,
@@ -57,7 +60,6 @@ pub(crate) struct ServerSession<M: MessageSink> {
     opening: Opening,
     state: State,
     greeting: Greeting,
-    transaction: Transaction,
     pending_job: Option<PendingJob<M::Stored>>,
     output: ReplyOutput<M::Stored>,
     input: InputErrors,
@@ -68,7 +70,6 @@ pub(crate) struct ServerSession<M: MessageSink> {
 
 impl<M: MessageSink> ServerSession<M> {
     pub(crate) fn new(sink: Rc<M>, client: ClientInfo, now: Moment) -> Self {
-        let reservation = Reservation::new(&sink.config().memory_budget);
         let timeouts = sink.config().timeouts;
         Self {
             sink,
@@ -76,7 +77,6 @@ impl<M: MessageSink> ServerSession<M> {
             opening: Opening { rejection: None, handshake_effect: Effect::None },
             state: State::Connected,
             greeting: Greeting::default(),
-            transaction: Transaction::new(reservation),
             pending_job: None,
             output: ReplyOutput { paced_reply: None, after_reply: AfterReply::Continue, unacknowledged: Vec::new() },
             input: InputErrors::default(),
@@ -107,7 +107,25 @@ impl<M: MessageSink> ServerSession<M> {
 
     /// Resets the transaction (RFC 5321 §4.1.1.5).
     fn reset_transaction(&mut self) {
-        self.transaction = Transaction::new(Reservation::new(&self.sink.config().memory_budget));
+        if self.is_in_transaction() {
+            self.state = State::Ready;
+        }
+    }
+
+    fn transaction_mut(&mut self) -> Option<&mut Transaction> {
+        if let State::Transaction(transaction) = &mut self.state { Some(transaction) } else { None }
+    }
+
+    fn is_in_transaction(&self) -> bool {
+        matches!(self.state, State::Transaction(_))
+    }
+
+    /// Returns whether the client is sending the content of a message.
+    fn is_receiving_content(&self) -> bool {
+        match &self.state {
+            State::Transaction(transaction) => !matches!(transaction.input, TransactionInput::Command),
+            state => matches!(state, State::RejectedChunk(..)),
+        }
     }
 
     fn close(&mut self, turn: &mut ServerTurn<'_, M>) {
@@ -127,8 +145,8 @@ impl<M: MessageSink> ServerSession<M> {
     /// Phase of the session, for error messages.
     fn phase(&self) -> &'static str {
         match self.state {
-            _ if self.transaction.sender.is_some() => "during the transaction",
-            State::Auth(_) | State::RepeatedChallenges(_) => "during authentication",
+            State::Transaction(_) => "during the transaction",
+            State::Auth(_) => "during authentication",
             _ if self.client.helo_name.is_empty() => "before EHLO",
             _ => "between transactions",
         }
@@ -142,7 +160,7 @@ impl<M: MessageSink> ServerSession<M> {
     }
 
     fn send_banner(&mut self, turn: &mut ServerTurn<'_, M>) {
-        self.state = State::Command;
+        self.state = State::Ready;
         let banner = ServerReply::new(220, format!("{} ESMTP netlab mail-serve", self.sink.config().name));
         let action = self.evaluate_reply(Some(Stage::Banner), "", turn);
         self.greeting.accepts_only_quit = action.negative_reply().is_some();
@@ -161,7 +179,7 @@ impl<M: MessageSink> StreamProtocol for ServerSession<M> {
         self.deadlines.next = turn.now + self.sink.config().timeouts.command;
         if !matches!(self.state, State::Connected) {
             // There is no second banner after STARTTLS.
-            return if self.life == Life::Draining { self.close(turn) } else { self.state = State::Command };
+            return if self.life == Life::Draining { self.close(turn) } else { self.state = State::Ready };
         }
         if let Some(rejection) = self.opening.rejection.clone() {
             self.emit_failure("too many connections", turn);
@@ -197,10 +215,14 @@ impl<M: MessageSink> StreamProtocol for ServerSession<M> {
                     self.close(turn);
                     rest.len()
                 }
-                State::Body(_) => self.receive_body(rest, turn),
-                State::Chunk { .. } => self.receive_chunk(rest, turn),
                 State::Connected | State::TlsHandshake => break,
-                State::Command | State::Auth(_) | State::RepeatedChallenges(_) => self.receive_line(rest, turn),
+                State::Ready | State::Auth(_) => self.receive_line(rest, turn),
+                State::Transaction(transaction) => match transaction.input {
+                    TransactionInput::Command => self.receive_line(rest, turn),
+                    TransactionInput::Body(_) => self.receive_body(rest, turn),
+                    TransactionInput::Chunk(_) => self.receive_chunk(rest, turn),
+                },
+                State::RejectedChunk(..) => self.receive_chunk(rest, turn),
             };
             consumed += count;
             if count == 0 {
@@ -261,7 +283,7 @@ impl<M: MessageSink> StreamProtocol for ServerSession<M> {
             Life::Closed => return,
             Life::Open | Life::Draining => self.life = Life::Draining,
         }
-        if self.is_busy() || self.transaction.sender.is_some() || self.life == Life::Closed {
+        if self.is_busy() || self.is_in_transaction() || self.life == Life::Closed {
             return;
         }
         if self.has_delivered {
@@ -279,14 +301,14 @@ impl<M: MessageSink> StreamProtocol for ServerSession<M> {
         }
         match end {
             CloseReason::Finished | CloseReason::Truncated => {
-                if self.transaction.sender.is_some() {
+                if self.is_in_transaction() {
                     self.emit_failure("client closed the connection during the transaction", turn);
                 }
                 self.close(turn);
             }
             CloseReason::Broken(error) => {
                 // Before the banner the error comes from the TLS handshake.
-                if self.transaction.sender.is_some() || !matches!(self.state, State::Command) {
+                if !matches!(self.state, State::Ready) {
                     self.emit_failure(error.message(), turn);
                 }
                 self.life = Life::Closed;

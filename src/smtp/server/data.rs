@@ -10,40 +10,46 @@ use super::config::ServerTurn;
 use super::data_decoder::DataStatus;
 use super::fault::{FaultAction, FaultPoint};
 use super::replies::{self, ServerReply};
-use super::{
-    Accept, AcceptResult, AfterReply, MessageSink, PendingJob, ReceivedMessage, Reservation, ServerSession, State,
-    Transaction,
-};
+use super::state::{Chunk, Transaction, TransactionInput};
+use super::{Accept, AcceptResult, AfterReply, MessageSink, PendingJob, ReceivedMessage, ServerSession, State};
 use crate::time::Moment;
 
 impl<M: MessageSink> ServerSession<M> {
     /// Consumes content of DATA, up to and including the final dot.
     pub(super) fn receive_body(&mut self, bytes: &[u8], turn: &mut ServerTurn<'_, M>) -> usize {
-        if !std::mem::replace(&mut self.transaction.has_body_started, true) {
+        if self.begins_body() {
             // Nothing is consumed yet: if the reply is paced, the same bytes are offered again later.
             self.start_body(turn);
             if self.is_busy() {
                 return 0;
             }
         }
-        let State::Body(body) = &mut self.state else { return 0 };
-        let (consumed, status) = body.receive(bytes);
-        if !self.transaction.reservation.resize(self.transaction.recipients_size + body.buffered()) {
-            body.discard_content();
-            self.transaction.reservation.resize(self.transaction.recipients_size);
-            self.transaction.rejection = Some(replies::INSUFFICIENT_STORAGE);
-        }
         self.deadlines.next = turn.now + self.sink.config().timeouts.body;
+        let State::Transaction(transaction) = &mut self.state else { return 0 };
+        let TransactionInput::Body(body) = &mut transaction.input else { return 0 };
+        let (consumed, status) = body.receive(bytes);
+        if !transaction.reservation.resize(transaction.recipients_size + body.buffered()) {
+            body.discard_content();
+            transaction.reservation.resize(transaction.recipients_size);
+            transaction.rejection = Some(replies::INSUFFICIENT_STORAGE);
+        }
         if status == DataStatus::Complete
-            && let State::Body(body) = std::mem::replace(&mut self.state, State::Command)
+            && let TransactionInput::Body(body) = std::mem::replace(&mut transaction.input, TransactionInput::Command)
         {
-            let message = match self.transaction.rejection.take() {
+            let message = match transaction.rejection.take() {
                 Some(rejection) => Err(rejection),
                 None => body.finish().ok_or(replies::MESSAGE_TOO_LARGE),
             };
             self.finish_message(message, false, turn);
         }
         consumed
+    }
+
+    /// Returns whether the next byte is the first of a body that is not rejected; true once per message.
+    fn begins_body(&mut self) -> bool {
+        self.transaction_mut().is_some_and(|transaction| {
+            transaction.rejection.is_none() && !std::mem::replace(&mut transaction.has_body_started, true)
+        })
     }
 
     /// Applies the fault rules at the start of a body.
@@ -63,19 +69,26 @@ impl<M: MessageSink> ServerSession<M> {
 
     /// Runs BDAT. The chunk's content follows whatever the reply is (RFC 3030 §2).
     pub(super) fn run_bdat(&mut self, size: u64, is_last: bool, turn: &mut ServerTurn<'_, M>) {
-        let rejection = match () {
-            () if self.is_hidden("CHUNKING") || !self.greeting.is_extended => Some(replies::NOT_OFFERED),
-            () if self.transaction.sender.is_none() => Some(self.no_transaction_reply()),
-            () if self.transaction.recipients.is_empty() => Some(replies::RCPT_REQUIRED),
-            () if (self.transaction.chunks.len() as u64).saturating_add(size) > self.sink.config().max_size as u64 => {
-                Some(replies::MESSAGE_TOO_LARGE)
+        let is_offered = self.greeting.is_extended && !self.is_hidden("CHUNKING");
+        let max_size = self.sink.config().max_size as u64;
+        let chunk = Chunk { remaining: size, is_last };
+        if let State::Transaction(transaction) = &mut self.state {
+            let rejection = match () {
+                () if !is_offered => Some(replies::NOT_OFFERED),
+                () if transaction.recipients.is_empty() => Some(replies::RCPT_REQUIRED),
+                () if (transaction.chunks.len() as u64).saturating_add(size) > max_size => {
+                    Some(replies::MESSAGE_TOO_LARGE)
+                }
+                () => None,
+            };
+            if let Some(rejection) = rejection {
+                transaction.reject_chunks(rejection);
             }
-            () => None,
-        };
-        if let Some(rejection) = rejection {
-            self.reject_chunks(rejection);
+            transaction.input = TransactionInput::Chunk(chunk);
+        } else {
+            let rejection = if is_offered { self.no_transaction_reply() } else { replies::NOT_OFFERED };
+            self.state = State::RejectedChunk(chunk, rejection);
         }
-        self.state = State::Chunk { remaining: size, is_last };
         self.deadlines.next = turn.now + self.sink.config().timeouts.body;
         if size == 0 {
             self.receive_chunk(&[], turn);
@@ -84,67 +97,59 @@ impl<M: MessageSink> ServerSession<M> {
 
     /// Consumes content of a BDAT chunk.
     pub(super) fn receive_chunk(&mut self, bytes: &[u8], turn: &mut ServerTurn<'_, M>) -> usize {
-        let State::Chunk { remaining, is_last } = self.state else { return 0 };
-        if !bytes.is_empty()
-            && self.transaction.rejection.is_none()
-            && !std::mem::replace(&mut self.transaction.has_body_started, true)
-        {
+        if !bytes.is_empty() && self.begins_body() {
             self.start_body(turn);
-            if self.is_busy() || !matches!(self.state, State::Chunk { .. }) {
+            if self.is_busy() {
                 return 0;
             }
         }
-        let piece = bytes.get(..usize::try_from(remaining).unwrap_or(usize::MAX)).unwrap_or(bytes);
-        let remaining = remaining - piece.len() as u64;
         self.deadlines.next = turn.now + self.sink.config().timeouts.body;
-        if self.transaction.rejection.is_none() {
-            if self
-                .transaction
-                .reservation
-                .resize(self.transaction.recipients_size + self.transaction.chunks.len() + piece.len())
-            {
-                self.transaction.chunks.extend_from_slice(piece);
-            } else {
-                self.reject_chunks(replies::INSUFFICIENT_STORAGE);
+        let (taken, chunk) = match &mut self.state {
+            State::RejectedChunk(chunk, _) => (chunk.take(bytes).len(), *chunk),
+            State::Transaction(transaction) => {
+                let TransactionInput::Chunk(chunk) = &mut transaction.input else { return 0 };
+                let piece = chunk.take(bytes);
+                let chunk = *chunk;
+                transaction.add_content(piece);
+                (piece.len(), chunk)
             }
+            _ => return 0,
+        };
+        if chunk.remaining == 0 {
+            self.finish_chunk(chunk.is_last, turn);
         }
-        self.state = State::Chunk { remaining, is_last };
-        if remaining > 0 {
-            return piece.len();
-        }
-        self.state = State::Command;
-        match (self.transaction.rejection.clone(), is_last) {
-            (Some(rejection), false) => {
-                if self.transaction.sender.is_none() {
-                    self.transaction.rejection = None;
-                }
+        taken
+    }
+
+    /// Replies to a BDAT command once its content is received.
+    fn finish_chunk(&mut self, is_last: bool, turn: &mut ServerTurn<'_, M>) {
+        let State::Transaction(transaction) = &mut self.state else {
+            if let State::RejectedChunk(_, rejection) = std::mem::replace(&mut self.state, State::Ready) {
                 self.respond(Some(Stage::Data), ("", "BDAT"), turn, |_| rejection);
             }
+            return;
+        };
+        transaction.input = TransactionInput::Command;
+        match (transaction.rejection.clone(), is_last) {
+            (Some(rejection), false) => self.respond(Some(Stage::Data), ("", "BDAT"), turn, |_| rejection),
             (Some(rejection), true) => self.finish_message(Err(rejection), true, turn),
             (None, false) => {
+                let received = ServerReply::new(250, format!("2.0.0 {} octets received", transaction.chunks.len()));
                 let action = self.evaluate_reply(Some(Stage::Data), "", turn);
-                let received =
-                    ServerReply::new(250, format!("2.0.0 {} octets received", self.transaction.chunks.len()));
                 let reply = action.negative_reply().cloned().unwrap_or(received);
-                if reply.is_negative() {
+                if reply.is_negative()
+                    && let Some(transaction) = self.transaction_mut()
+                {
                     // After a failed chunk only RSET is accepted (RFC 3030 §4.2).
-                    self.reject_chunks(replies::CHUNK_REJECTED);
+                    transaction.reject_chunks(replies::CHUNK_REJECTED);
                 }
                 self.finish_reply(Some(Stage::Data), "BDAT", reply, &action, turn);
             }
             (None, true) => {
-                let message = std::mem::take(&mut self.transaction.chunks);
+                let message = std::mem::take(&mut transaction.chunks);
                 self.finish_message(Ok(message), true, turn);
             }
         }
-        piece.len()
-    }
-
-    /// Rejects this and all further chunks of the message and frees those received.
-    fn reject_chunks(&mut self, reply: ServerReply) {
-        self.transaction.rejection.get_or_insert(reply);
-        self.transaction.chunks = Vec::new();
-        self.transaction.reservation.resize(self.transaction.recipients_size);
     }
 
     /// Evaluates the fault rules for a complete message and passes it to the sink.
@@ -154,7 +159,8 @@ impl<M: MessageSink> ServerSession<M> {
         is_chunked: bool,
         turn: &mut ServerTurn<'_, M>,
     ) {
-        let sender = self.transaction.sender.take().unwrap_or_default();
+        let State::Transaction(transaction) = std::mem::replace(&mut self.state, State::Ready) else { return };
+        let Transaction { sender, recipients, reservation, .. } = *transaction;
         let address = sender.address().to_owned();
         let is_open = self.sink.is_open();
         let action =
@@ -164,8 +170,6 @@ impl<M: MessageSink> ServerSession<M> {
             Some(rejection) => Err(rejection.clone()),
             None => message,
         };
-        let fresh = Transaction::new(Reservation::new(&self.sink.config().memory_budget));
-        let Transaction { recipients, reservation, .. } = std::mem::replace(&mut self.transaction, fresh);
         let message = match message {
             Ok(message) => message,
             Err(reply) => return self.message_stored(Err(reply), turn.now, &action, turn),

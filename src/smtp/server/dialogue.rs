@@ -16,7 +16,8 @@ use super::envelope::{EnvelopeRecipient, EnvelopeSender};
 use super::fault::{Effect, FaultPoint};
 use super::replies::{self, ServerReply};
 use super::sasl::{SaslServer, SaslStep};
-use super::{AfterReply, MessageSink, PendingJob, ServerEvent, ServerSession, State};
+use super::state::{AuthExchange, Transaction, TransactionInput};
+use super::{AfterReply, MessageSink, PendingJob, Reservation, ServerEvent, ServerSession, State};
 
 /// Maximum length of an AUTH command or response (RFC 4954 §4).
 const MAX_AUTH_LINE: usize = 12_288;
@@ -31,8 +32,8 @@ const MECHANISMS: [(Mechanism, bool); 3] =
 impl<M: MessageSink> ServerSession<M> {
     /// Consumes one complete line; returns 0 while it is incomplete.
     pub(super) fn receive_line(&mut self, bytes: &[u8], turn: &mut ServerTurn<'_, M>) -> usize {
-        let is_login = !matches!(self.state, State::Command)
-            || bytes.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
+        let is_in_auth = matches!(self.state, State::Auth(_));
+        let is_login = is_in_auth || bytes.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
         let max_len = if is_login { MAX_AUTH_LINE } else { MAX_COMMAND_LINE };
         let Some(end) = memchr::memchr(b'\n', bytes) else {
             if bytes.len() < max_len && !self.input.is_skipping_line {
@@ -46,7 +47,7 @@ impl<M: MessageSink> ServerSession<M> {
         };
         let consumed = end + 1;
         let line = bytes.get(..end).unwrap_or_default();
-        if matches!(self.state, State::Command) && !self.input.is_skipping_line && is_http(line) {
+        if !is_in_auth && !self.input.is_skipping_line && is_http(line) {
             self.reject_line(replies::HTTP_DETECTED, turn);
             return consumed;
         }
@@ -59,7 +60,7 @@ impl<M: MessageSink> ServerSession<M> {
             return consumed;
         };
         match std::str::from_utf8(line).ok().filter(|line| !line.chars().any(char::is_control)) {
-            Some(line) if matches!(self.state, State::Command) => {
+            Some(line) if !is_in_auth => {
                 self.run_command(line, bytes.len() > consumed, turn);
             }
             Some(line) => self.receive_auth_response(line, turn),
@@ -69,7 +70,7 @@ impl<M: MessageSink> ServerSession<M> {
     }
 
     fn reject_line(&mut self, reply: ServerReply, turn: &mut ServerTurn<'_, M>) {
-        if matches!(self.state, State::Auth(_) | State::RepeatedChallenges(_)) {
+        if matches!(self.state, State::Auth(_)) {
             // A negative reply ends the authentication exchange (RFC 4954 §4).
             return self.abort_auth(reply, turn);
         }
@@ -94,7 +95,7 @@ impl<M: MessageSink> ServerSession<M> {
                 self.respond(stage, (&address, line), turn, |server| server.run_mail(sender));
             }
             Command::Rcpt(text) => {
-                let is_utf8 = self.transaction.sender.as_ref().is_some_and(|sender| sender.is_smtputf8);
+                let is_utf8 = self.transaction_mut().is_some_and(|transaction| transaction.sender.is_smtputf8);
                 let recipient = EnvelopeRecipient::parse(text, self.greeting.is_extended, is_utf8);
                 let address = recipient.as_ref().map(|recipient| recipient.address.clone()).unwrap_or_default();
                 self.respond(stage, (&address, line), turn, |server| server.run_rcpt(recipient));
@@ -205,7 +206,7 @@ impl<M: MessageSink> ServerSession<M> {
         if self.client.helo_name.is_empty() {
             return replies::EHLO_REQUIRED;
         }
-        if self.transaction.sender.is_some() {
+        if self.is_in_transaction() {
             return replies::NESTED_TRANSACTION;
         }
         if config.users.is_some() && self.client.login.is_none() {
@@ -227,7 +228,8 @@ impl<M: MessageSink> ServerSession<M> {
         if sender.size.is_some_and(|size| size > config.max_size as u64) {
             return replies::MESSAGE_TOO_LARGE;
         }
-        self.transaction.sender = Some(sender);
+        let reservation = Reservation::new(&config.memory_budget);
+        self.state = State::Transaction(Box::new(Transaction::new(sender, reservation)));
         replies::SENDER_OK
     }
 
@@ -237,44 +239,30 @@ impl<M: MessageSink> ServerSession<M> {
     }
 
     fn run_rcpt(&mut self, recipient: Result<EnvelopeRecipient, ServerReply>) -> ServerReply {
-        if self.transaction.sender.is_none() {
-            return self.no_transaction_reply();
-        }
+        let max_recipients = self.sink.config().max_recipients;
+        let is_dsn_hidden = self.is_hidden("DSN");
+        let Some(transaction) = self.transaction_mut() else { return self.no_transaction_reply() };
         match recipient {
-            _ if !self.transaction.chunks.is_empty() || self.transaction.rejection.is_some() => {
-                replies::TRANSACTION_OPEN
-            }
-            Ok(_) if self.transaction.recipients.len() >= self.sink.config().max_recipients => {
-                replies::TOO_MANY_RECIPIENTS
-            }
-            Ok(recipient) if self.is_hidden("DSN") && (recipient.notify.is_some() || recipient.orcpt.is_some()) => {
+            _ if transaction.has_chunks() => replies::TRANSACTION_OPEN,
+            Ok(_) if transaction.recipients.len() >= max_recipients => replies::TOO_MANY_RECIPIENTS,
+            Ok(recipient) if is_dsn_hidden && (recipient.notify.is_some() || recipient.orcpt.is_some()) => {
                 replies::UNKNOWN_PARAMETER
             }
-            Ok(recipient) => {
-                // A message may have many recipients, so their addresses count against the memory budget.
-                let size = recipient.memory_size();
-                if !self.transaction.reservation.resize(self.transaction.recipients_size + size) {
-                    return replies::INSUFFICIENT_STORAGE;
-                }
-                self.transaction.recipients_size += size;
-                self.transaction.recipients.push(recipient);
-                replies::RECIPIENT_OK
-            }
+            Ok(recipient) => transaction.add_recipient(recipient).err().unwrap_or(replies::RECIPIENT_OK),
             Err(reply) => reply,
         }
     }
 
     fn run_data(&mut self) -> ServerReply {
-        if self.transaction.sender.is_none() {
-            return self.no_transaction_reply();
-        }
-        if self.transaction.recipients.is_empty() {
+        let max_size = self.sink.config().max_size;
+        let Some(transaction) = self.transaction_mut() else { return self.no_transaction_reply() };
+        if transaction.recipients.is_empty() {
             return replies::RCPT_REQUIRED;
         }
-        if !self.transaction.chunks.is_empty() || self.transaction.rejection.is_some() {
+        if transaction.has_chunks() {
             return replies::MIXED_DATA_AND_BDAT;
         }
-        self.state = State::Body(DataDecoder::new(self.sink.config().max_size));
+        transaction.input = TransactionInput::Body(DataDecoder::new(max_size));
         replies::SEND_DATA
     }
 
@@ -289,7 +277,7 @@ impl<M: MessageSink> ServerSession<M> {
             _ if !self.greeting.is_extended => Some(replies::EHLO_REQUIRED),
             _ if self.is_hidden("AUTH") => Some(replies::NOT_OFFERED),
             _ if self.client.login.is_some() => Some(replies::ALREADY_DONE),
-            _ if self.transaction.sender.is_some() => Some(replies::TRANSACTION_OPEN),
+            _ if self.is_in_transaction() => Some(replies::TRANSACTION_OPEN),
             (_, None) => Some(replies::UNSUPPORTED_MECHANISM),
             (_, Some(mechanism)) => (!self.is_offered(mechanism)).then_some(replies::ENCRYPTION_REQUIRED),
         };
@@ -299,12 +287,12 @@ impl<M: MessageSink> ServerSession<M> {
         };
         let action = self.evaluate_at(FaultPoint::AuthChallenge, turn);
         if let Effect::Challenges(count) = action.effect {
-            self.state = State::RepeatedChallenges(count.saturating_sub(1));
+            self.state = State::Auth(AuthExchange::RepeatedChallenges(count.saturating_sub(1)));
             return self.send_challenge(String::new(), turn);
         }
         let login = SaslServer::new(mechanism, Arc::clone(&users), self.sink.nonce());
         let prompt = login.initial_challenge();
-        self.state = State::Auth(login);
+        self.state = State::Auth(AuthExchange::Sasl(login));
         match initial {
             // `=` stands for an empty initial response (RFC 4954 §4).
             Some("=") => self.continue_auth(b"", turn),
@@ -317,19 +305,19 @@ impl<M: MessageSink> ServerSession<M> {
         let action = self.evaluate_reply(None, "", turn);
         let reply = action.negative_reply().cloned().unwrap_or(ServerReply::new(334, text));
         if reply.is_negative() {
-            self.state = State::Command;
+            self.state = State::Ready;
         }
         self.finish_reply(Some(Stage::Auth), "AUTH", reply, &action, turn);
     }
 
     fn receive_auth_response(&mut self, line: &str, turn: &mut ServerTurn<'_, M>) {
-        if let State::RepeatedChallenges(left) = self.state {
-            if line == "*" || left == 0 {
+        if let State::Auth(AuthExchange::RepeatedChallenges(left)) = &mut self.state {
+            if line == "*" || *left == 0 {
                 let reply = if line == "*" { replies::AUTH_CANCELLED } else { replies::INVALID_CREDENTIALS };
-                self.state = State::Command;
+                self.state = State::Ready;
                 return self.respond(Some(Stage::Auth), ("", "AUTH"), turn, |_| reply);
             }
-            self.state = State::RepeatedChallenges(left - 1);
+            *left -= 1;
             return self.send_challenge(String::new(), turn);
         }
         match STANDARD.decode(line) {
@@ -340,18 +328,18 @@ impl<M: MessageSink> ServerSession<M> {
     }
 
     fn abort_auth(&mut self, reply: ServerReply, turn: &mut ServerTurn<'_, M>) {
-        self.state = State::Command;
+        self.state = State::Ready;
         self.respond(Some(Stage::Auth), ("", "AUTH"), turn, |_| reply);
     }
 
     fn continue_auth(&mut self, response: &[u8], turn: &mut ServerTurn<'_, M>) {
-        let State::Auth(login) = &mut self.state else { return };
+        let State::Auth(AuthExchange::Sasl(login)) = &mut self.state else { return };
         let next = login.respond(response);
         self.finish_auth_step(next, turn);
     }
 
     pub(super) fn key_derived(&mut self, turn: &mut ServerTurn<'_, M>) {
-        let State::Auth(login) = &mut self.state else { return };
+        let State::Auth(AuthExchange::Sasl(login)) = &mut self.state else { return };
         let next = login.key_derived();
         self.finish_auth_step(next, turn);
     }
@@ -361,12 +349,14 @@ impl<M: MessageSink> ServerSession<M> {
             SaslStep::Challenge(text) => self.send_challenge(text, turn),
             SaslStep::Malformed => self.abort_auth(replies::SYNTAX_ERROR, turn),
             SaslStep::DeriveKey => {
-                let State::Auth(login) = &self.state else { return };
+                let State::Auth(AuthExchange::Sasl(login)) = &self.state else { return };
                 turn.actions.run_job(Box::new(login.key_derivation_job()));
                 self.pending_job = Some(PendingJob::DeriveKey);
             }
             SaslStep::Finished(is_authenticated) => {
-                let State::Auth(login) = std::mem::replace(&mut self.state, State::Command) else { return };
+                let State::Auth(AuthExchange::Sasl(login)) = std::mem::replace(&mut self.state, State::Ready) else {
+                    return;
+                };
                 let (user, mechanism) = (login.user, login.mechanism);
                 let shown = format!("AUTH {}", mechanism.name());
                 self.respond(Some(Stage::Auth), (&user, &shown), turn, |server| {

@@ -115,10 +115,9 @@ impl<M: MessageSink> ServerSession<M> {
 
     fn reply_sent(&mut self, turn: &mut ServerTurn<'_, M>) {
         let timeouts = self.sink.config().timeouts;
-        let timeout =
-            if matches!(self.state, State::Body(_) | State::Chunk { .. }) { timeouts.body } else { timeouts.command };
+        let timeout = if self.is_receiving_content() { timeouts.body } else { timeouts.command };
         self.deadlines.next = turn.now + timeout;
-        if self.life == Life::Draining && self.transaction.sender.is_none() {
+        if self.life == Life::Draining && !self.is_in_transaction() {
             self.deadlines.next = self.deadlines.next.min(turn.now + QUIT_GRACE);
         }
         match std::mem::replace(&mut self.output.after_reply, AfterReply::Continue) {

@@ -6,7 +6,7 @@ use super::config::{AcceptResult, Reservation};
 use super::data_decoder::DataDecoder;
 use super::envelope::{EnvelopeRecipient, EnvelopeSender};
 use super::fault::{Effect, FaultAction};
-use super::replies::ServerReply;
+use super::replies::{self, ServerReply};
 use super::reply_pacing::PacedReply;
 use super::sasl::SaslServer;
 use crate::time::Moment;
@@ -27,13 +27,13 @@ pub(super) struct Greeting {
     pub hidden_extensions: Vec<String>,
 }
 
-/// Mail transaction (RFC 5321 §3.3).
+/// Mail transaction, from MAIL to the end of the message (RFC 5321 §3.3).
 pub(super) struct Transaction {
-    /// Set from MAIL on.
-    pub sender: Option<EnvelopeSender>,
+    pub sender: EnvelopeSender,
     pub recipients: Vec<EnvelopeRecipient>,
     /// Memory reserved for the recipients, in bytes.
     pub recipients_size: usize,
+    pub input: TransactionInput,
     /// Content received by BDAT.
     pub chunks: Vec<u8>,
     /// Reply to the message, decided before its end; the rest of the content is discarded.
@@ -41,6 +41,29 @@ pub(super) struct Transaction {
     /// The fault rules were evaluated for the body of this message.
     pub has_body_started: bool,
     pub reservation: Reservation,
+}
+
+/// Input that a transaction expects.
+pub(super) enum TransactionInput {
+    Command,
+    /// Content of DATA.
+    Body(DataDecoder),
+    /// Content of BDAT.
+    Chunk(Chunk),
+}
+
+/// Unread part of a BDAT chunk.
+#[derive(Clone, Copy)]
+pub(super) struct Chunk {
+    pub remaining: u64,
+    pub is_last: bool,
+}
+
+/// Authentication exchange (RFC 4954).
+pub(super) enum AuthExchange {
+    Sasl(SaslServer),
+    /// Fault: number of challenges still to send, whatever the responses.
+    RepeatedChallenges(u32),
 }
 
 /// Reply that is being sent, and what depends on it.
@@ -81,17 +104,14 @@ pub(super) enum State {
     Connected,
     /// STARTTLS was accepted; the handshake follows.
     TlsHandshake,
-    Command,
-    Auth(SaslServer),
-    /// Fault: number of challenges still to send, whatever the responses.
-    RepeatedChallenges(u32),
-    Body(DataDecoder),
-    Chunk {
-        remaining: u64,
-        is_last: bool,
-    },
     /// Fault: bytes to send in place of the handshake.
     FailedHandshake(Vec<u8>),
+    /// Commands are accepted; no transaction is open.
+    Ready,
+    Auth(AuthExchange),
+    Transaction(Box<Transaction>),
+    /// BDAT outside of a transaction: its content is skipped before the reply.
+    RejectedChunk(Chunk, ServerReply),
 }
 
 pub(super) enum PendingJob<T> {
@@ -109,15 +129,61 @@ pub(super) enum AfterReply {
 }
 
 impl Transaction {
-    pub(super) fn new(reservation: Reservation) -> Self {
+    pub(super) fn new(sender: EnvelopeSender, reservation: Reservation) -> Self {
         Self {
-            sender: None,
+            sender,
             recipients: Vec::new(),
             recipients_size: 0,
+            input: TransactionInput::Command,
             chunks: Vec::new(),
             rejection: None,
             has_body_started: false,
             reservation,
         }
+    }
+
+    /// Returns whether chunks were received or rejected, which excludes DATA and further recipients.
+    pub(super) fn has_chunks(&self) -> bool {
+        !self.chunks.is_empty() || self.rejection.is_some()
+    }
+
+    /// Adds a recipient; fails if the memory budget is exhausted.
+    pub(super) fn add_recipient(&mut self, recipient: EnvelopeRecipient) -> Result<(), ServerReply> {
+        // A message may have many recipients, so their addresses count against the memory budget.
+        let size = recipient.memory_size();
+        if !self.reservation.resize(self.recipients_size + size) {
+            return Err(replies::INSUFFICIENT_STORAGE);
+        }
+        self.recipients_size += size;
+        self.recipients.push(recipient);
+        Ok(())
+    }
+
+    /// Adds a part of a chunk, unless the message is rejected.
+    pub(super) fn add_content(&mut self, piece: &[u8]) {
+        if self.rejection.is_some() {
+            return;
+        }
+        if self.reservation.resize(self.recipients_size + self.chunks.len() + piece.len()) {
+            self.chunks.extend_from_slice(piece);
+        } else {
+            self.reject_chunks(replies::INSUFFICIENT_STORAGE);
+        }
+    }
+
+    /// Rejects this and all further chunks of the message and frees those received.
+    pub(super) fn reject_chunks(&mut self, reply: ServerReply) {
+        self.rejection.get_or_insert(reply);
+        self.chunks = Vec::new();
+        self.reservation.resize(self.recipients_size);
+    }
+}
+
+impl Chunk {
+    /// Consumes the part of `bytes` that belongs to the chunk.
+    pub(super) fn take<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        let piece = bytes.get(..usize::try_from(self.remaining).unwrap_or(usize::MAX)).unwrap_or(bytes);
+        self.remaining -= piece.len() as u64;
+        piece
     }
 }

@@ -280,6 +280,7 @@ fn chunks_are_accepted_and_rejected_with_their_content() {
     // The content of a rejected chunk is discarded: QUIT is content here.
     let mut harness = Fixture::greeted(config());
     assert_eq!(codes(&harness.send("EHLO me\r\nBDAT 6\r\nQUIT\r\nNOOP\r\n")), ["250", "503", "250"]);
+    assert_eq!(codes(&harness.send("BDAT 6 LAST\r\nQUIT\r\nNOOP\r\n")), ["503", "250"]);
     assert_eq!(codes(&harness.send("MAIL FROM:<>\r\nRCPT TO:<a@x>\r\nBDAT 1 LAST\r\nx")), ["250", "250", "250"]);
     let mut harness = Fixture::greeted(config());
     let output = harness.send(format!("{MAIL}BDAT 2\r\nxxDATA\r\nRCPT TO:<c@x>\r\nRSET\r\nMAIL FROM:<>\r\n"));
