@@ -25,6 +25,8 @@ pub(crate) use delay::{Distribution, Jitter};
 pub(crate) use loss::LossModel;
 pub(crate) use network_path::{Direction, Impairment, PathState};
 pub(crate) use occurrences::Occurrences;
+#[cfg(test)]
+pub(crate) use plan::PlannedCopy;
 pub(crate) use plan::PlannedDatagram;
 pub(crate) use probability::Probability;
 pub(crate) use random::{DecisionKind, SeededRandom};

@@ -2,7 +2,6 @@
 //!
 //! Owns the result of all decisions on a datagram, small and `Copy`. It must not decide anything itself.
 
-use std::fmt;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -105,15 +104,5 @@ impl Verdict {
             }
         }
         first
-    }
-}
-
-impl fmt::Display for DropReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::LossIn => "inbound loss",
-            Self::LossOut => "outbound loss",
-            Self::QueueFull => "queue full",
-        })
     }
 }

@@ -42,6 +42,7 @@ pub(crate) use echo::{EchoConfig, EchoServer};
 pub(crate) use encoding::ProbeEncoding;
 pub(crate) use event::{ForeignReason, PingEvent};
 pub(crate) use one_way::OneWayStatistics;
+pub(crate) use reject::EchoRejectReason;
 pub(crate) use schedule::PingConfig;
 pub(crate) use statistics::{PingStatistics, RttClocks};
 pub(crate) use text_format::{MAX_UDP_PAYLOAD, check_size};

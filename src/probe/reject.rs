@@ -4,7 +4,6 @@
 //! other endlessly (CVE-2024-2169), or flood a victim with replies. Datagrams are dropped silently: an
 //! error message would be a reply, too.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use schemars::JsonSchema;
@@ -36,19 +35,6 @@ impl From<StampError> for EchoRejectReason {
             StampError::TooShort => Self::Malformed,
             StampError::Unauthentic => Self::Unauthentic,
         }
-    }
-}
-
-impl fmt::Display for EchoRejectReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Oversize => "larger than the receive buffer",
-            Self::BadSource => "source port of a service that answers replies",
-            Self::Loop => "suspected reply loop",
-            Self::RateLimited => "over the rate limit",
-            Self::Malformed => "neither text nor a STAMP packet",
-            Self::Unauthentic => "authentication failed",
-        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use super::Step;
+use super::events::Step;
 use crate::disk::ScratchDir;
 use crate::error::{Error, Result};
 use crate::exit::Exit;

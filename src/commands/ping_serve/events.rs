@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::commands::report::{plural, write_closing_note, write_dropped_events};
 use crate::commands::schema::EventSchemas;
-use crate::impair::{Impairment, LossModel, PlannedDatagram};
-use crate::probe::{ClientCounters, EchoCounters, EchoEvent};
+use crate::impair::{DropReason, Impairment, LossModel, PlannedDatagram};
+use crate::probe::{ClientCounters, EchoCounters, EchoEvent, EchoRejectReason};
 use crate::time::{HumanDuration, Nanoseconds};
 
 /// Lists the events for the JSON schema.
@@ -34,7 +34,7 @@ impl fmt::Display for PingServeEvent {
         match self {
             Self::Listening(listening) => listening.fmt(f),
             Self::Echo(event) => write_echo_event(event, f),
-            Self::Planned(planned) => planned.fmt(f),
+            Self::Planned(planned) => write_planned(planned, f),
         }
     }
 }
@@ -86,9 +86,9 @@ fn write_echo_event(event: &EchoEvent, f: &mut fmt::Formatter<'_>) -> fmt::Resul
     match event {
         EchoEvent::Received { peer, bytes } => write!(f, "received {bytes} {} from {peer}", byte_unit(*bytes)),
         EchoEvent::Dropped { peer, number, cause, .. } => {
-            write!(f, "dropped on purpose: datagram {number} from {peer}, {cause}")
+            write!(f, "dropped on purpose: datagram {number} from {peer}, {}", describe_drop(*cause))
         }
-        EchoEvent::Refused { peer, reason } => write!(f, "no reply to {peer}: {reason}"),
+        EchoEvent::Refused { peer, reason } => write!(f, "no reply to {peer}: {}", describe_rejection(*reason)),
         EchoEvent::Sent { peer, number, bytes, delay, .. } if delay.is_zero() => {
             write!(f, "sent reply {number} to {peer} ({bytes} {})", byte_unit(*bytes))
         }
@@ -101,6 +101,43 @@ fn write_echo_event(event: &EchoEvent, f: &mut fmt::Formatter<'_>) -> fmt::Resul
         EchoEvent::LocalDrop { count } => {
             write!(f, "{count} {} dropped: receive buffer full", plural(*count, "datagram", "datagrams"))
         }
+    }
+}
+
+/// Writes `3: dropped (inbound loss)`, `4: delivered`, `5: delivered after 20.1 ms, duplicate (corrupted)`.
+fn write_planned(planned: &PlannedDatagram, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "{}: ", planned.number)?;
+    if let Some(reason) = planned.dropped {
+        return write!(f, "dropped ({})", describe_drop(reason));
+    }
+    for (at, copy) in planned.copies.iter().enumerate() {
+        f.write_str(if at == 0 { "delivered" } else { ", duplicate" })?;
+        if !copy.delay.is_zero() {
+            write!(f, " after {}", HumanDuration(copy.delay))?;
+        }
+        if copy.corrupt {
+            f.write_str(" (corrupted)")?;
+        }
+    }
+    Ok(())
+}
+
+fn describe_drop(reason: DropReason) -> &'static str {
+    match reason {
+        DropReason::LossIn => "inbound loss",
+        DropReason::LossOut => "outbound loss",
+        DropReason::QueueFull => "queue full",
+    }
+}
+
+fn describe_rejection(reason: EchoRejectReason) -> &'static str {
+    match reason {
+        EchoRejectReason::Oversize => "larger than the receive buffer",
+        EchoRejectReason::BadSource => "source port of a service that answers replies",
+        EchoRejectReason::Loop => "suspected reply loop",
+        EchoRejectReason::RateLimited => "over the rate limit",
+        EchoRejectReason::Malformed => "neither text nor a STAMP packet",
+        EchoRejectReason::Unauthentic => "authentication failed",
     }
 }
 
@@ -176,5 +213,25 @@ impl fmt::Display for Summary {
             write!(f, "\n  and {more} more")?;
         }
         write_dropped_events(f, self.dropped_events)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PingServeEvent;
+    use crate::impair::{DropReason, PlannedCopy, PlannedDatagram};
+    use std::time::Duration;
+
+    #[test]
+    fn a_plan_shows_drops_copies_and_corruption() {
+        let copy = |millis, corrupt| PlannedCopy { delay: Duration::from_millis(millis), corrupt };
+        let text =
+            |dropped, copies| PingServeEvent::Planned(PlannedDatagram { number: 5, dropped, copies }).to_string();
+        assert_eq!(text(Some(DropReason::LossIn), Vec::new()), "5: dropped (inbound loss)");
+        assert_eq!(text(None, vec![copy(20, false)]), "5: delivered after 20.0 ms");
+        assert_eq!(
+            text(None, vec![copy(0, true), copy(30, false)]),
+            "5: delivered (corrupted), duplicate after 30.0 ms"
+        );
     }
 }
