@@ -16,7 +16,8 @@
 //!     ├─ server         runs the loop on several threads, for servers
 //!     ├─ endpoint       a protocol and its sockets
 //!     ├─ socket         one socket              ├─ recv    recvmmsg
-//!     ├─ timestamps     wall to monotonic       └─ send    sendmmsg
+//!     ├─ read_strategy  batches, busy polling   └─ send    sendmmsg
+//!     ├─ timestamps     wall to monotonic
 //!     ├─ drops          the kernel's drop counts
 //!     └─ icmp           error texts
 //! ```
@@ -24,6 +25,7 @@
 mod drops;
 mod endpoint;
 mod icmp;
+mod read_strategy;
 mod recv;
 mod send;
 mod server;

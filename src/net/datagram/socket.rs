@@ -1,12 +1,11 @@
 //! Datagram socket of an endpoint.
 //!
-//! Owns the state of a socket between system calls: batch size, drop count, pending send timestamps. It must
-//! not wait.
+//! Owns the state of a socket between system calls: readiness, drop count, pending send timestamps. It must not
+//! wait.
 
 use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, RawFd};
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, SockaddrIn, SockaddrIn6};
@@ -14,6 +13,7 @@ use rustix::event::PollFlags;
 use socket2::Socket;
 
 use super::icmp::ErrorQueueEntry;
+use super::read_strategy::ReadStrategy;
 use super::recv::{AddressFamily, BATCH_SIZE, BatchBuffer, CONTROL_SIZE, RawDatagram, ReceivedBatch};
 use super::send::{SendBatch, SendHeaders};
 use super::timestamps::{PendingTimestamps, to_monotonic};
@@ -21,12 +21,6 @@ use crate::net::udp;
 use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, TransmitError};
 use crate::time::Moment;
 
-/// Batch size once two datagrams arrived without a pause between them. A larger one would save little, and
-/// the client of the first request would wait for the whole batch.
-const GROWN_BATCH_SIZE: usize = 8;
-/// Time for which a server polls again before it sleeps. A wakeup costs both sides more than that, and would
-/// slow down a client that sends each request after the previous reply.
-const BUSY_POLL_TIME: Duration = Duration::from_micros(15);
 /// Maximum retries of a send whose error may be that of an earlier datagram.
 const MAX_SEND_RETRIES: u32 = 4;
 
@@ -45,16 +39,9 @@ pub(super) struct DatagramSocket {
     /// Present if the socket timestamps what it sends.
     pending_timestamps: Option<PendingTimestamps>,
     dropped: u32,
-    /// Number of datagrams the next call asks for: 1 or `grown_batch_size`.
-    batch_size: usize,
-    grown_batch_size: usize,
     /// Control-buffer size per datagram.
     control_len: usize,
-    /// The last datagram followed another one without a pause.
-    back_to_back: bool,
-    last_received: Moment,
-    /// Time after `last_received` for which the socket is polled before the thread sleeps.
-    busy_poll_time: Duration,
+    read_strategy: ReadStrategy,
     /// Last moment at which the socket was known to be empty; later datagrams arrived after it.
     last_empty: Moment,
     /// There may be datagrams to receive.
@@ -78,7 +65,7 @@ impl DatagramSocket {
             gso_enabled: pending.is_none(),
             pending_timestamps: pending,
             is_connected: true,
-            busy_poll_time: Duration::ZERO,
+            read_strategy: ReadStrategy::without_busy_polling(now),
             ..Self::new(id, socket, peer, local, now)
         }
     }
@@ -93,12 +80,8 @@ impl DatagramSocket {
             gso_enabled: true,
             pending_timestamps: None,
             dropped: 0,
-            batch_size: 1,
-            grown_batch_size: GROWN_BATCH_SIZE,
             control_len: CONTROL_SIZE,
-            back_to_back: false,
-            last_received: now,
-            busy_poll_time: BUSY_POLL_TIME,
+            read_strategy: ReadStrategy::new(now),
             last_empty: now,
             readable: Cell::new(true),
             errors_pending: Cell::new(false),
@@ -107,7 +90,7 @@ impl DatagramSocket {
 
     /// Disables busy polling and reads the largest batches, for a protocol without waiting clients.
     pub(super) fn prefer_batching(&mut self) {
-        (self.busy_poll_time, self.grown_batch_size) = (Duration::ZERO, BATCH_SIZE);
+        self.read_strategy.prefer_batching();
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -207,7 +190,7 @@ impl DatagramSocket {
         actions: &mut DatagramActions<E::Event>,
         now: &mut Moment,
     ) -> bool {
-        let (fd, max_count, before) = (self.raw_fd(), self.batch_size, *now);
+        let (fd, max_count, before) = (self.raw_fd(), self.read_strategy.batch_size(), *now);
         let (mut dropped, mut last) = (self.dropped, *now);
         let result =
             buffer.receive::<S>(fd, max_count, self.control_len, MsgFlags::empty(), |raw: RawDatagram<'_, S>, at| {
@@ -231,20 +214,17 @@ impl DatagramSocket {
         self.report_overflow(dropped, protocol, actions, *now);
         let readable = match result {
             Ok(ReceivedBatch { count, control_len }) => {
-                self.last_received = before;
                 if count < max_count {
                     self.last_empty = before;
                 }
-                self.adapt_batch_size(count);
+                self.read_strategy.on_batch(count, before);
                 self.adjust_control_len(control_len);
                 true
             }
             Err(Errno::EINTR) => true,
             Err(Errno::EAGAIN) => {
                 self.last_empty = before;
-                let keep_polling = before - self.last_received < self.busy_poll_time;
-                self.back_to_back &= keep_polling;
-                keep_polling
+                self.read_strategy.on_empty(before)
             }
             Err(_) => {
                 // An ICMP error that arrived just now; its entry in the error queue has the details.
@@ -283,13 +263,6 @@ impl DatagramSocket {
         if self.local_ip.is_some() && !self.is_connected {
             self.control_len = control_len.unwrap_or(CONTROL_SIZE);
         }
-    }
-
-    /// Adapts the next batch size to the number of datagrams received.
-    fn adapt_batch_size(&mut self, received: usize) {
-        self.batch_size =
-            if received > 1 || (self.back_to_back && self.batch_size == 1) { self.grown_batch_size } else { 1 };
-        self.back_to_back = true;
     }
 
     /// Sends a batch out of `payload_bytes` and appends what failed to `failures`.
