@@ -15,6 +15,7 @@
 mod datagram;
 #[cfg(test)]
 pub(crate) mod script;
+mod violation;
 
 use std::fs::File;
 use std::rc::Rc;
@@ -23,6 +24,7 @@ use crate::failure::Failure;
 use crate::time::Moment;
 
 pub(crate) use datagram::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
+pub(crate) use violation::{Violation, excerpt};
 
 /// Protocol at one end of a stream connection.
 pub(crate) trait StreamProtocol {

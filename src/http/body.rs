@@ -10,7 +10,7 @@
 use memchr::memchr;
 
 use super::fields::{is_token, trim};
-use super::violation::Violation;
+use crate::protocol::Violation;
 
 /// Maximum length of a chunk-size line, including extensions.
 const MAX_CHUNK_LINE: usize = 4 * 1024;

@@ -10,7 +10,7 @@
 use super::body::{BodyDecoder, BodyPart};
 use super::head::{HeadError, MAX_RESPONSE_HEAD, Scanner};
 use super::response::{ResponseError, ResponseHead, check_http_prefix, parse_head};
-use super::violation::Violation;
+use crate::protocol::Violation;
 
 /// Maximum number of interim (1xx) responses before the final one.
 const MAX_INTERIM: u32 = 16;

@@ -5,7 +5,7 @@
 
 use httparse::Header;
 
-use super::violation::Violation;
+use crate::protocol::Violation;
 
 const SEVERAL_LENGTHS: Violation = Violation::new("more than one Content-Length", "exactly one", "RFC 9112 §6.3");
 const INVALID_LENGTH: Violation =

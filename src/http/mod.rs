@@ -24,7 +24,6 @@ mod response;
 mod server;
 mod server_session;
 mod status;
-mod violation;
 
 pub(crate) use client::RequestHead;
 pub(crate) use client_session::{ClientExchange, ExchangeTimes, ResponseSink};

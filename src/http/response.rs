@@ -10,7 +10,7 @@ use httparse::EMPTY_HEADER;
 
 use super::body::Framing;
 use super::fields::{Fields, MAX_FIELDS, content_length, is_field_value, is_token};
-use super::violation::{Violation, excerpt};
+use crate::protocol::{Violation, excerpt};
 
 const STATUS_LINE: &str = "HTTP-version SP 3-digit status code SP reason";
 const NO_STATUS_LINE: Violation = Violation::new("not an HTTP/1.x response", STATUS_LINE, "RFC 9112 §4");

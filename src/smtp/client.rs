@@ -28,9 +28,10 @@ use super::reply::Reply;
 use super::stage::Stage;
 use crate::failure::{Failure, FailureKind};
 use crate::mac::Secret;
+use crate::protocol::Violation;
 use crate::time::Moment;
 use config::ClientTurn;
-use errors::{bare_lf_error, outcome_unknown, protocol_error, rejection};
+use errors::{outcome_unknown, protocol_error, rejection, unsolicited_reply};
 use state::{Hello, Login, PendingReply, Transaction};
 
 pub(crate) use config::{
@@ -41,6 +42,9 @@ pub(crate) use errors::first_rejection;
 
 /// Maximum length of an AUTH command with an initial response (RFC 4954 §4 with RFC 5321 §4.5.3.1.4).
 const MAX_COMMAND_LENGTH: usize = 510;
+
+const BARE_LF: Violation =
+    Violation::new("a reply line ends in a bare LF", "CRLF at the end of each line", "RFC 5321 §2.3.8");
 
 /// Session of a client on one connection.
 pub(crate) struct ClientSession {
@@ -236,7 +240,7 @@ impl ClientSession {
         let reply = &*self.redact_reply(raw_reply);
         if reply.has_bare_lf && self.config.requested_extensions.strict {
             turn.actions.emit(ClientEvent::ReplyReceived(reply.clone()));
-            let error = bare_lf_error(&reply.to_string());
+            let error = protocol_error(BARE_LF, &reply.to_string());
             return self.fail(self.adjust_for_final_dot(error), false, turn);
         }
         if reply.has_bare_lf {
@@ -251,7 +255,7 @@ impl ClientSession {
         }
         match self.stage {
             _ if self.transaction.idle_until.is_some() => {
-                self.fail(protocol_error("unsolicited reply", &reply.to_string()), false, turn);
+                self.fail(unsolicited_reply(self.stage, &reply.to_string()), false, turn);
             }
             Stage::Banner => self.on_greeting(reply, turn),
             Stage::Ehlo => self.on_ehlo_reply(raw_reply, reply, turn),
@@ -269,7 +273,7 @@ impl ClientSession {
                 self.fail_with_reply(reply, rejection(Stage::Body, reply), false, turn);
             }
             Stage::Resolve | Stage::Connect | Stage::Tls | Stage::Body => {
-                self.fail(protocol_error("unsolicited reply", &reply.to_string()), false, turn);
+                self.fail(unsolicited_reply(self.stage, &reply.to_string()), false, turn);
             }
         }
     }

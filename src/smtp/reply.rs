@@ -11,6 +11,8 @@
 
 use std::fmt;
 
+use crate::protocol::Violation;
+
 /// Maximum length of a line; RFC 5321 §4.5.3.1.5 promises 512.
 pub(super) const MAX_LINE_LENGTH: usize = 4096;
 /// Maximum number of lines in a reply.
@@ -32,55 +34,52 @@ pub(crate) struct Reply {
 /// Class, subject and detail of RFC 3463.
 pub(super) type EnhancedStatus = (u8, u16, u16);
 
-/// Violation of the reply format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ReplyError {
-    NoCode,
-    /// Code outside 200 to 599.
-    BadCode,
-    MixedCodes,
-    /// Line longer than [`MAX_LINE_LENGTH`].
-    LineTooLong,
-    /// More than [`MAX_LINES`] lines.
-    TooManyLines,
-    /// More than [`MAX_REPLY_LENGTH`] bytes.
-    ReplyTooLong,
-}
+const NO_CODE: Violation =
+    Violation::new("reply line without a code", "three digits, then a space or a hyphen", "RFC 5321 §4.2");
+const BAD_CODE: Violation =
+    Violation::new("reply code outside 200 to 599", "a first digit from 2 to 5", "RFC 5321 §4.2.1");
+const MIXED_CODES: Violation =
+    Violation::new("different codes in one reply", "the same code on each line", "RFC 5321 §4.2.1");
+const LINE_TOO_LONG: Violation = Violation::new("reply line too long", "at most 4096 bytes", "RFC 5321 §4.5.3.1.5");
+const REPLY_TOO_LONG: Violation =
+    Violation::new("reply too long", "at most 128 lines and 64 KiB", "RFC 5321 §4.5.3.1.5");
 
 impl Reply {
     /// Parses one reply at the start of `bytes`. Returns the bytes consumed and the reply, or `None` while the
-    /// reply is incomplete.
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(usize, Self)>, ReplyError> {
+    /// reply is incomplete. A violation comes with the position of its line.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(usize, Self)>, (Violation, usize)> {
         let mut reply: Option<Self> = None;
         let mut consumed = 0;
         loop {
-            let rest = bytes.get(consumed..).unwrap_or_default();
+            let start = consumed;
+            let at_start = |violation| (violation, start);
+            let rest = bytes.get(start..).unwrap_or_default();
             let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
                 return if rest.len() > MAX_LINE_LENGTH {
-                    Err(ReplyError::LineTooLong)
+                    Err(at_start(LINE_TOO_LONG))
                 } else if bytes.len() > MAX_REPLY_LENGTH {
-                    Err(ReplyError::ReplyTooLong)
+                    Err(at_start(REPLY_TOO_LONG))
                 } else {
-                    check_code_digits(rest).map(|()| None)
+                    check_code_digits(rest).map(|()| None).map_err(at_start)
                 };
             };
             if end > MAX_LINE_LENGTH {
-                return Err(ReplyError::LineTooLong);
+                return Err(at_start(LINE_TOO_LONG));
             }
             let line = rest.get(..end).unwrap_or_default();
             consumed += end + 1;
             if consumed > MAX_REPLY_LENGTH {
-                return Err(ReplyError::ReplyTooLong);
+                return Err(at_start(REPLY_TOO_LONG));
             }
             let (line, bare_lf) = line.strip_suffix(b"\r").map_or((line, true), |line| (line, false));
-            let (code, is_last, text) = split_line(line)?;
+            let (code, is_last, text) = split_line(line).map_err(at_start)?;
             let text = String::from_utf8_lossy(text).into_owned();
             let partial = reply.get_or_insert(Self { code, lines: Vec::new(), has_bare_lf: false });
             if partial.code != code {
-                return Err(ReplyError::MixedCodes);
+                return Err(at_start(MIXED_CODES));
             }
             if partial.lines.len() == MAX_LINES {
-                return Err(ReplyError::TooManyLines);
+                return Err(at_start(REPLY_TOO_LONG));
             }
             partial.lines.push(text);
             partial.has_bare_lf |= bare_lf;
@@ -125,43 +124,35 @@ impl fmt::Display for Reply {
 }
 
 /// Rejects a prefix that cannot become a reply, before the line is complete.
-fn check_code_digits(prefix: &[u8]) -> Result<(), ReplyError> {
-    if prefix.iter().take(3).all(u8::is_ascii_digit) { Ok(()) } else { Err(ReplyError::NoCode) }
+fn check_code_digits(prefix: &[u8]) -> Result<(), Violation> {
+    if prefix.iter().take(3).all(u8::is_ascii_digit) { Ok(()) } else { Err(NO_CODE) }
 }
 
-fn split_line(line: &[u8]) -> Result<(u16, bool, &[u8]), ReplyError> {
-    let (code, rest) = line.split_at_checked(3).ok_or(ReplyError::NoCode)?;
+fn split_line(line: &[u8]) -> Result<(u16, bool, &[u8]), Violation> {
+    let (code, rest) = line.split_at_checked(3).ok_or(NO_CODE)?;
     check_code_digits(code)?;
     let code = code.iter().fold(0, |number, digit| number * 10 + u16::from(digit - b'0'));
     if !(200..600).contains(&code) {
-        return Err(ReplyError::BadCode);
+        return Err(BAD_CODE);
     }
     match rest {
         [] => Ok((code, true, rest)),
         [b' ', text @ ..] => Ok((code, true, text)),
         [b'-', text @ ..] => Ok((code, false, text)),
-        _ => Err(ReplyError::NoCode),
-    }
-}
-
-impl fmt::Display for ReplyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoCode => "reply line without a code",
-            Self::BadCode => "reply code outside 200 to 599",
-            Self::MixedCodes => "different codes in one reply",
-            Self::LineTooLong => "reply line too long",
-            Self::TooManyLines | Self::ReplyTooLong => "reply too long",
-        })
+        _ => Err(NO_CODE),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_LINE_LENGTH, MAX_LINES, MAX_REPLY_LENGTH, Reply, ReplyError};
+    use super::{
+        BAD_CODE, LINE_TOO_LONG, MAX_LINE_LENGTH, MAX_LINES, MAX_REPLY_LENGTH, MIXED_CODES, NO_CODE, REPLY_TOO_LONG,
+        Reply,
+    };
+    use crate::protocol::Violation;
 
-    fn parse(text: &str) -> Result<Option<(usize, Reply)>, ReplyError> {
-        Reply::parse(text.as_bytes())
+    fn parse(text: &str) -> Result<Option<(usize, Reply)>, Violation> {
+        Reply::parse(text.as_bytes()).map_err(|(violation, _)| violation)
     }
 
     fn reply(text: &str) -> Reply {
@@ -190,36 +181,33 @@ mod tests {
     #[test]
     fn an_invalid_reply_is_rejected_at_once() {
         for (text, error) in [
-            ("HTTP/1.1 400", ReplyError::NoCode),
-            ("SSH-2.0", ReplyError::NoCode),
-            ("\r\n", ReplyError::NoCode),
-            ("25\r\n", ReplyError::NoCode),
-            ("250x\r\n", ReplyError::NoCode),
-            ("999 x\r\n", ReplyError::BadCode),
-            ("100 x\r\n", ReplyError::BadCode),
-            ("250-a\r\n550 b\r\n", ReplyError::MixedCodes),
+            ("HTTP/1.1 400", NO_CODE),
+            ("SSH-2.0", NO_CODE),
+            ("\r\n", NO_CODE),
+            ("25\r\n", NO_CODE),
+            ("250x\r\n", NO_CODE),
+            ("999 x\r\n", BAD_CODE),
+            ("100 x\r\n", BAD_CODE),
+            ("250-a\r\n550 b\r\n", MIXED_CODES),
         ] {
             assert_eq!(parse(text), Err(error), "{text}");
         }
+        assert_eq!(Reply::parse(b"250-a\r\n550 b\r\n"), Err((MIXED_CODES, 7)), "the second line is at fault");
     }
 
     #[test]
     fn lines_and_replies_have_their_limits() {
         let line = |length: usize| format!("250 {}\r\n", "x".repeat(length - 5));
         assert!(parse(&line(MAX_LINE_LENGTH)).is_ok_and(|reply| reply.is_some()));
-        assert_eq!(parse(&line(MAX_LINE_LENGTH + 1)), Err(ReplyError::LineTooLong));
-        assert_eq!(parse(&"2".repeat(MAX_LINE_LENGTH + 1)), Err(ReplyError::LineTooLong));
+        assert_eq!(parse(&line(MAX_LINE_LENGTH + 1)), Err(LINE_TOO_LONG));
+        assert_eq!(parse(&"2".repeat(MAX_LINE_LENGTH + 1)), Err(LINE_TOO_LONG));
         let lines = |count: usize| "250-x\r\n".repeat(count - 1) + "250 x\r\n";
         assert!(parse(&lines(MAX_LINES)).is_ok_and(|reply| reply.is_some()));
-        assert_eq!(parse(&lines(MAX_LINES + 1)), Err(ReplyError::TooManyLines));
+        assert_eq!(parse(&lines(MAX_LINES + 1)), Err(REPLY_TOO_LONG));
         let long = |bytes: usize| format!("250-{}\r\n", "x".repeat(1_018)).repeat(63) + &line(bytes - 63 * 1_024);
         assert!(parse(&long(MAX_REPLY_LENGTH - 1)).is_ok_and(|reply| reply.is_some()));
-        assert_eq!(parse(&long(MAX_REPLY_LENGTH)), Err(ReplyError::ReplyTooLong));
-        assert_eq!(
-            parse(&long(MAX_REPLY_LENGTH)[..=MAX_REPLY_LENGTH]),
-            Err(ReplyError::ReplyTooLong),
-            "at every split"
-        );
+        assert_eq!(parse(&long(MAX_REPLY_LENGTH)), Err(REPLY_TOO_LONG));
+        assert_eq!(parse(&long(MAX_REPLY_LENGTH)[..=MAX_REPLY_LENGTH]), Err(REPLY_TOO_LONG), "at every split");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::failure::{Failure, FailureKind};
+use crate::protocol::{Violation, excerpt};
 use crate::smtp::auth::Mechanism;
 use crate::smtp::client::config::{DeliveryOutcome, RecipientStatus};
 use crate::smtp::reply::Reply;
@@ -46,7 +47,7 @@ pub(super) fn rejection(stage: Stage, reply: &Reply) -> Failure {
         (_, code) if code / 100 == 5 => Failure::new(FailureKind::Rejected, message),
         _ => Failure::new(FailureKind::Protocol, message)
             .expected("a reply code valid for this command")
-            .violates("RFC 5321 §4.3.2", first_line(&reply.to_string())),
+            .violates("RFC 5321 §4.3.2", excerpt(reply.to_string().as_bytes())),
     }
 }
 
@@ -57,28 +58,18 @@ pub(crate) fn first_rejection(recipients: &[RecipientStatus]) -> Option<Failure>
     Some(rejection(Stage::Rcpt, found.reply.as_ref()?).with_context(found.mailbox.as_str()))
 }
 
-/// Failure for input that is not the reply to a command; `got` is redacted.
-pub(super) fn protocol_error(violation: &str, got: &str) -> Failure {
-    Failure::new(FailureKind::Protocol, format!("protocol violation by the server: {violation}"))
-        .expected("one reply per command, each line with the same three digits")
-        .violates("RFC 5321 §4.2", first_line(got))
+/// Failure for a violation by the server; `got` is redacted.
+pub(super) fn protocol_error(violation: Violation, got: &str) -> Failure {
+    Failure::new(FailureKind::Protocol, format!("protocol violation by the server: {}", violation.what))
+        .expected(violation.expected)
+        .violates(violation.clause, excerpt(got.as_bytes()))
 }
 
-/// Failure for a reply line without CR, with `strict`.
-pub(super) fn bare_lf_error(got: &str) -> Failure {
-    Failure::new(FailureKind::Protocol, "protocol violation by the server: a reply line ends in a bare LF")
-        .expected("CRLF at the end of each line")
-        .violates("RFC 5321 §2.3.8", first_line(got))
-}
-
-/// Returns the first line of a text, shortened.
-fn first_line(text: &str) -> String {
-    const MAX_EXCERPT: usize = 100;
-    let line = text.lines().next().unwrap_or_default();
-    match line.char_indices().nth(MAX_EXCERPT) {
-        Some((end, _)) => format!("{}...", line.get(..end).unwrap_or_default()),
-        None => line.to_owned(),
-    }
+/// Failure for a reply that no command asked for; `got` is redacted.
+pub(super) fn unsolicited_reply(stage: Stage, got: &str) -> Failure {
+    Failure::new(FailureKind::Protocol, format!("protocol violation by the server: unsolicited reply after {stage}"))
+        .expected("one reply per command")
+        .violates("RFC 5321 §4.2", excerpt(got.as_bytes()))
 }
 
 /// Failure for a greeting of another protocol.
@@ -94,11 +85,7 @@ pub(super) fn wrong_protocol(bytes: &[u8], fallback: Failure) -> Failure {
     let failure = Failure::new(FailureKind::WrongProtocol, format!("this port serves {protocol}"))
         .expected("an SMTP server that greets with 220");
     // The bytes of a TLS record say nothing to a reader.
-    if protocol == "TLS" {
-        failure
-    } else {
-        failure.violates("RFC 5321 §4.2", first_line(&String::from_utf8_lossy(bytes)))
-    }
+    if protocol == "TLS" { failure } else { failure.violates("RFC 5321 §4.2", excerpt(bytes)) }
 }
 
 /// Failure for a login without a common mechanism.

@@ -1,8 +1,8 @@
 //! Stream protocol of the client session: received bytes, timeouts and connection ends.
 
 use super::ClientSession;
-use super::errors::{connection_lost, protocol_error, timed_out, wrong_protocol};
-use crate::protocol::{Actions, CloseReason, StreamProtocol, Turn};
+use super::errors::{connection_lost, protocol_error, timed_out, unsolicited_reply, wrong_protocol};
+use crate::protocol::{Actions, CloseReason, StreamProtocol, Turn, Violation};
 use crate::smtp::client::config::{ClientEvent, ClientTurn, Security};
 use crate::smtp::reply::Reply;
 use crate::smtp::stage::Stage;
@@ -10,18 +10,19 @@ use crate::time::Moment;
 
 /// Maximum bytes shown of a malformed reply.
 const MAX_SHOWN_BYTES: usize = 512;
+const UNENCRYPTED_DATA: Violation =
+    Violation::new("data followed the reply to STARTTLS unencrypted", "a TLS handshake", "RFC 3207 §4");
 
 impl ClientSession {
     /// Handles the reply to the final dot followed by more data. The reply counts, but the session ends after it.
     fn on_final_dot_reply_with_extra(&mut self, reply: &Reply, extra: &[u8], turn: &mut ClientTurn<'_>) {
-        const UNSOLICITED_REPLY: &str = "unsolicited reply after the one to the final dot";
         let extra = self.shown_text(extra);
         self.transaction.left = 1;
         self.on_reply(reply, turn);
         if self.config.requested_extensions.strict {
-            self.failure.get_or_insert_with(|| protocol_error(UNSOLICITED_REPLY, &extra));
+            self.failure.get_or_insert_with(|| unsolicited_reply(Stage::Dot, &extra));
         } else {
-            turn.actions.emit(ClientEvent::Warning(UNSOLICITED_REPLY));
+            turn.actions.emit(ClientEvent::Warning("unsolicited reply after the one to the final dot"));
         }
     }
 }
@@ -60,10 +61,9 @@ impl StreamProtocol for ClientSession {
         let (taken, reply) = match Reply::parse(bytes) {
             Ok(None) => return 0,
             Ok(Some(parsed)) => parsed,
-            Err(fault) => {
-                let shown = self.shown_text(bytes);
-                let error = protocol_error(&fault.to_string(), &shown);
-                turn.actions.emit(ClientEvent::MalformedReply(shown));
+            Err((violation, at)) => {
+                let error = protocol_error(violation, &self.shown_text(bytes.get(at..).unwrap_or_default()));
+                turn.actions.emit(ClientEvent::MalformedReply(self.shown_text(bytes)));
                 let error = if self.stage == Stage::Banner { wrong_protocol(bytes, error) } else { error };
                 self.fail(self.adjust_for_final_dot(error), false, turn);
                 return bytes.len();
@@ -81,14 +81,12 @@ impl StreamProtocol for ClientSession {
             return bytes.len();
         }
         if expected == 1 && !rest.is_empty() && !is_closing && self.stage != Stage::Quit {
-            let violation = if self.stage == Stage::Starttls {
-                format!("{} bytes followed the reply to STARTTLS unencrypted", rest.len())
-            } else {
-                format!("unsolicited reply after {}", self.stage)
-            };
             turn.actions.emit(ClientEvent::ReplyReceived(self.redact_reply(&reply).into_owned()));
             let shown = self.shown_text(rest);
-            let error = protocol_error(&violation, &shown);
+            let error = match self.stage {
+                Stage::Starttls => protocol_error(UNENCRYPTED_DATA, &shown),
+                stage => unsolicited_reply(stage, &shown),
+            };
             turn.actions.emit(ClientEvent::MalformedReply(shown));
             self.fail(self.adjust_for_final_dot(error), false, turn);
             return bytes.len();

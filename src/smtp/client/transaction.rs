@@ -4,14 +4,18 @@
 
 use std::sync::Arc;
 
-use super::errors::{first_rejection, outcome_unknown, protocol_error, rejection};
+use super::errors::{first_rejection, outcome_unknown, protocol_error, rejection, unsolicited_reply};
 use super::parameters::{address_for_server, mail_parameters, rcpt_parameters};
 use super::{ClientSession, PendingReply};
 use crate::failure::Failure;
+use crate::protocol::Violation;
 use crate::smtp::client::config::{ClientEvent, ClientTurn, DeliveryOutcome, StageTiming};
 use crate::smtp::dot_stuffing;
 use crate::smtp::reply::Reply;
 use crate::smtp::stage::Stage;
+
+const WRONG_DATA_REPLY: Violation =
+    Violation::new("a positive reply to DATA other than 354", "354, or a negative reply", "RFC 5321 §4.3.2");
 
 impl ClientSession {
     pub(super) fn start_transaction(&mut self, turn: &mut ClientTurn<'_>) {
@@ -99,7 +103,7 @@ impl ClientSession {
                 }
             }
             Some(PendingReply::Rcpt(_)) => {}
-            None => return self.fail(protocol_error("unsolicited reply", &reply.to_string()), false, turn),
+            None => return self.fail(unsolicited_reply(self.stage, &reply.to_string()), false, turn),
         }
         if self.transaction.pending_replies.is_empty() {
             self.on_all_recipients_answered(turn);
@@ -167,7 +171,7 @@ impl ClientSession {
     pub(super) fn on_data_reply(&mut self, reply: &Reply, turn: &mut ClientTurn<'_>) {
         if reply.code != 354 {
             let error = if reply.is_positive() {
-                protocol_error("a positive reply to DATA other than 354", &reply.to_string())
+                protocol_error(WRONG_DATA_REPLY, &reply.to_string())
             } else {
                 rejection(Stage::Data, reply)
             };

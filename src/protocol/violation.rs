@@ -1,4 +1,4 @@
-//! Violations of HTTP/1.1: what is wrong, the correct form, the clause, and an excerpt of what was received.
+//! Violations of a protocol: what is wrong, the correct form, the clause, and an excerpt of what was received.
 
 /// Maximum length of an excerpt in characters.
 const MAX_EXCERPT: usize = 100;
@@ -15,13 +15,13 @@ pub(crate) struct Violation {
 }
 
 impl Violation {
-    pub(super) const fn new(what: &'static str, expected: &'static str, clause: &'static str) -> Self {
+    pub(crate) const fn new(what: &'static str, expected: &'static str, clause: &'static str) -> Self {
         Self { what, expected, clause }
     }
 }
 
 /// Returns the first line of `bytes`, shortened, with invalid UTF-8 replaced.
-pub(super) fn excerpt(bytes: &[u8]) -> String {
+pub(crate) fn excerpt(bytes: &[u8]) -> String {
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let text = String::from_utf8_lossy(line.get(..4 * MAX_EXCERPT).unwrap_or(line));
