@@ -20,6 +20,7 @@ mod dialogue;
 mod envelope;
 pub(crate) mod fault;
 mod fault_injection;
+mod paced_reply;
 mod replies;
 mod reply_pacing;
 mod sasl;

@@ -1,36 +1,10 @@
-//! Sending of replies: at once, or as a fault rule prescribes.
-//!
-//! Owns replies that are delayed, throttled, replaced or suppressed, and the action that follows a reply.
-
-use std::time::Duration;
+//! Sending of replies: at once, or as a fault rule prescribes, and the action that follows a reply.
 
 use super::config::ServerTurn;
 use super::fault::{Effect, FaultAction, FaultPoint};
+use super::paced_reply::{PacedReply, ReplyEnding};
 use super::replies::{self, ServerReply};
 use super::{AfterReply, Life, MessageSink, QUIT_GRACE, ServerEvent, ServerSession, State};
-use crate::time::Moment;
-
-/// Minimum time between two pieces of a throttled reply.
-const MIN_PIECE_INTERVAL: Duration = Duration::from_millis(50);
-
-/// Reply that is not completely sent yet.
-#[derive(Debug)]
-pub(super) struct PacedReply {
-    bytes: Vec<u8>,
-    sent: usize,
-    bytes_per_second: Option<u64>,
-    pub next_piece_at: Moment,
-    ending: ReplyEnding,
-}
-
-/// Action after the last byte of the reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ReplyEnding {
-    Normal,
-    Drop,
-    Reset,
-    Stall,
-}
 
 impl<M: MessageSink> ServerSession<M> {
     pub(super) fn send_reply(&mut self, reply: &ServerReply, action: &FaultAction, turn: &mut ServerTurn<'_, M>) {
@@ -54,20 +28,7 @@ impl<M: MessageSink> ServerSession<M> {
     }
 
     fn pace_reply(&mut self, bytes: Vec<u8>, action: &FaultAction, turn: &mut ServerTurn<'_, M>) {
-        let ending = match action.effect {
-            Effect::Drop => ReplyEnding::Drop,
-            Effect::Reset => ReplyEnding::Reset,
-            Effect::Stall => ReplyEnding::Stall,
-            _ => ReplyEnding::Normal,
-        };
-        let bytes = if ending == ReplyEnding::Normal { bytes } else { Vec::new() };
-        self.output.paced_reply = Some(PacedReply {
-            bytes,
-            sent: 0,
-            bytes_per_second: action.bytes_per_second,
-            next_piece_at: turn.now + action.delay,
-            ending,
-        });
+        self.output.paced_reply = Some(PacedReply::new(bytes, action, turn.now));
         if action.delay.is_zero() {
             self.flush_reply(turn);
         }
@@ -75,34 +36,20 @@ impl<M: MessageSink> ServerSession<M> {
 
     /// Sends the part of the paced reply that is due.
     pub(super) fn flush_reply(&mut self, turn: &mut ServerTurn<'_, M>) {
-        let Some(mut reply) = self.output.paced_reply.take() else { return };
-        let rest = reply.bytes.get(reply.sent..).unwrap_or_default();
-        if let Some(rate) = reply.bytes_per_second.filter(|_| !rest.is_empty()) {
-            let due = u128::from(rate) * MIN_PIECE_INTERVAL.as_nanos() / 1_000_000_000;
-            let piece = rest.get(..usize::try_from(due).unwrap_or(usize::MAX).max(1)).unwrap_or(rest);
-            turn.actions.send(piece);
-            reply.sent += piece.len();
-            reply.next_piece_at =
-                turn.now + Duration::from_secs_f64(as_f64(piece.len()) / as_f64(usize::try_from(rate).unwrap_or(1)));
-            self.output.paced_reply = Some(reply);
-            return;
+        let Some(reply) = &mut self.output.paced_reply else { return };
+        let Some(ending) = reply.send_due(turn) else { return };
+        self.output.paced_reply = None;
+        if ending != ReplyEnding::Normal {
+            self.emit_accepted(turn);
         }
-        turn.actions.send(rest);
-        match reply.ending {
+        match ending {
             ReplyEnding::Normal => self.reply_sent(turn),
-            ReplyEnding::Drop => {
-                self.emit_accepted(turn);
-                self.close(turn);
-            }
+            ReplyEnding::Drop => self.close(turn),
             ReplyEnding::Reset => {
-                self.emit_accepted(turn);
                 self.life = Life::Closed;
                 turn.actions.reset();
             }
-            ReplyEnding::Stall => {
-                self.emit_accepted(turn);
-                self.life = Life::Stalled;
-            }
+            ReplyEnding::Stall => self.life = Life::Stalled,
         }
     }
 
@@ -164,9 +111,4 @@ impl<M: MessageSink> ServerSession<M> {
     pub(super) fn shutdown_reply(&self) -> Option<ServerReply> {
         (self.life == Life::Draining).then_some(replies::SHUTTING_DOWN)
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "at most a few kilobytes")]
-fn as_f64(bytes: usize) -> f64 {
-    bytes as f64
 }

@@ -6,8 +6,8 @@ use super::config::{AcceptResult, Reservation};
 use super::data_decoder::DataDecoder;
 use super::envelope::{EnvelopeRecipient, EnvelopeSender};
 use super::fault::{Effect, FaultAction};
+use super::paced_reply::PacedReply;
 use super::replies::{self, ServerReply};
-use super::reply_pacing::PacedReply;
 use super::sasl::SaslServer;
 use crate::time::Moment;
 
