@@ -140,7 +140,7 @@ pub(crate) enum RejectReason {
     Malformed,
     /// Longer than any beat.
     Oversize,
-    /// The tag does not match the key, is missing, or there is no key to verify it with.
+    /// The tag is wrong or missing, or the watcher has no key.
     Unauthentic,
     /// Received before, or sent before a beat already received.
     Replayed,

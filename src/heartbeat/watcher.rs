@@ -96,8 +96,8 @@ impl Watcher {
         });
     }
 
-    /// Restores an expected sender that an earlier watcher reported as down without ever receiving a beat, unless the
-    /// sender is no longer expected.
+    /// Restores a sender that an earlier watcher reported as down without ever receiving a beat, if it is still
+    /// expected.
     pub(crate) fn restore_missing(&mut self, name: &Arc<str>, since: Moment) {
         let config = &self.config;
         if let Some(slot) = self.table.find(&SenderKey::Named(Arc::clone(name))) {

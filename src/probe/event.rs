@@ -83,6 +83,6 @@ pub(crate) enum ForeignReason {
     Unreflected,
     /// The sequence number was never sent.
     NeverSent,
-    /// The probe was sent too long ago and is no longer tracked.
+    /// The probe is too old to be tracked.
     TooLate,
 }

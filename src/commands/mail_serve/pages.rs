@@ -120,7 +120,7 @@ impl MessagePages {
 }
 
 fn not_found() -> Response {
-    error_page(Status::NOT_FOUND, "This message does not exist or is no longer kept.")
+    error_page(Status::NOT_FOUND, "There is no such message, or it has been discarded.")
 }
 
 fn html_page(page: String) -> Response {
