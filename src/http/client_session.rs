@@ -207,7 +207,7 @@ fn to_failure(error: ResponseError) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::{ClientExchange, ResponseSink};
     use crate::failure::{Failure, FailureKind, Result};
     use crate::http::{RequestHead, ResponseHead};
@@ -215,8 +215,9 @@ mod tests {
     use crate::time::Moment;
     use std::time::Duration;
 
+    /// Sink that keeps the body.
     #[derive(Default)]
-    struct BufferSink(Vec<u8>);
+    pub(in crate::http) struct BufferSink(pub Vec<u8>);
 
     impl ResponseSink for BufferSink {
         fn on_interim(&mut self, _: &ResponseHead) {}

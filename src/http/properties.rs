@@ -7,12 +7,11 @@ use proptest::prelude::*;
 
 use super::body::{BodyDecoder, BodyPart, Framing};
 use super::client::RequestHead;
+use super::client_session::tests::BufferSink;
 use super::handler::{Handler, HttpTimeouts, Response, ResponseBody};
 use super::request::Request;
-use super::response::ResponseHead;
 use super::status::Status;
-use super::{ClientExchange, ResponseSink, ServerSession};
-use crate::failure::Result;
+use super::{ClientExchange, ServerSession};
 use crate::protocol::script::{NOW, piece_sizes, run};
 use crate::time::Moment;
 
@@ -41,21 +40,6 @@ impl Handler for EchoHandler {
     fn error_response(&self, status: Status, reason: &str) -> Response {
         Response::new(status, ResponseBody::Page(reason.to_owned()))
     }
-}
-
-#[derive(Default)]
-struct BufferSink(Vec<u8>);
-
-impl ResponseSink for BufferSink {
-    fn on_interim(&mut self, _: &ResponseHead) {}
-    fn on_head(&mut self, _: &ResponseHead, _: Moment) -> Result<()> {
-        Ok(())
-    }
-    fn on_data(&mut self, data: &[u8], _: Moment) -> Result<()> {
-        self.0.extend_from_slice(data);
-        Ok(())
-    }
-    fn on_warning(&mut self, _: &str) {}
 }
 
 /// Fetches with a response in pieces: the body, and whether the response was complete.

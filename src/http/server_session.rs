@@ -1,7 +1,7 @@
 //! Session of a server on one connection: requests, responses and timeouts.
 //!
-//! Connects the codec with the [`Handler`] that chooses the content. One request is answered at a time; the next one is not read
-//! until the response was sent.
+//! Connects the codec with the [`Handler`] that chooses the content. One request is answered at a time; the next one
+//! is not read until the response was sent.
 //!
 //! ```text
 //!   Idle ──first byte──▶ Head ──request──▶ Responding ──sent──▶ Idle (or DrainingBody)
@@ -143,18 +143,28 @@ impl<H: Handler> ServerSession<H> {
                 turn,
             );
         }
-        let exchange = Exchange {
+        turn.actions.emit(SessionEvent::Exchange(self.exchange(None, reason, log_fields, turn.now)));
+        turn.actions.close();
+    }
+
+    /// Describes an exchange whose response is not sent yet, or never will be.
+    fn exchange(
+        &self,
+        status: Option<Status>,
+        error: Option<String>,
+        log_fields: Option<Box<LogFields>>,
+        now: Moment,
+    ) -> Exchange {
+        Exchange {
             peer: self.peer,
-            started: turn.now,
+            started: now,
             duration: Duration::ZERO,
-            status: None,
+            status,
             bytes: 0,
             is_complete: true,
-            error: reason,
+            error,
             log_fields,
-        };
-        turn.actions.emit(SessionEvent::Exchange(exchange));
-        turn.actions.close();
+        }
     }
 
     fn send_response(
@@ -186,16 +196,7 @@ impl<H: Handler> ServerSession<H> {
         if after.close_connection {
             turn.actions.close();
         }
-        let exchange = Exchange {
-            peer: self.peer,
-            started: turn.now,
-            duration: Duration::ZERO,
-            status: Some(status),
-            bytes: 0,
-            is_complete: true,
-            error,
-            log_fields,
-        };
+        let exchange = self.exchange(Some(status), error, log_fields, turn.now);
         self.in_flight = Some(ResponseInFlight { exchange, head_bytes, is_counted });
         self.state = State::Responding;
     }
