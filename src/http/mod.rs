@@ -1,12 +1,12 @@
-//! HTTP/1.1 message syntax, framing and dates, for client and server, without sockets.
+//! HTTP/1.1 sessions of client and server, without sockets.
 //!
-//! Owns the rules of RFC 9110 and RFC 9112 for the bytes of a message: syntax of a head, end of a body,
-//! connection persistence. Must not know files (`site`), sockets (`net`) or wording (`commands`). httparse splits
-//! field lines; every rule on which it is lenient is checked here first.
+//! Owns the rules of RFC 9110 and RFC 9112 for the bytes of a message and the order of a session: syntax of a head,
+//! end of a body, connection persistence, dates. Must not know files (`site`), sockets (`net`) or wording
+//! (`commands`). httparse splits field lines; every rule on which it is lenient is checked here first.
 //!
 //! ```text
-//!   server:  bytes ──▶ ServerCodec::receive ──▶ Request ──▶ Handler ──▶ ServerCodec::respond ──▶ bytes
-//!   client:  RequestHead::write ──▶ bytes         bytes ──▶ ResponseDecoder ──▶ ResponseSink
+//!   ServerSession:   bytes ──▶ ServerCodec::receive ──▶ Request ──▶ Handler ──▶ ServerCodec::respond ──▶ bytes
+//!   ClientExchange:  RequestHead::write ──▶ bytes         bytes ──▶ ResponseDecoder ──▶ ResponseSink
 //! ```
 
 mod authority;

@@ -5,7 +5,7 @@
 //! created with socket2 and waited for with mio, poll or ppoll.
 //!
 //! ```text
-//!   bind ─▶ Listeners ─▶ serve ───────┐                            ┌── StreamProtocol (smtp, commands::web, commands::get)
+//!   bind ─▶ Listeners ─▶ serve ───────┐                            ┌── StreamProtocol (http, smtp)
 //!                                     ├─▶ Connection (TLS inside) ─┤
 //!   resolve ─▶ connect ─▶ run_client ─┘                            └── events ─▶ commands
 //!
