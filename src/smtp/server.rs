@@ -1,7 +1,8 @@
 //! SMTP server session: receives messages and passes them to a [`MessageSink`].
 //!
-//! Owns the order of commands (RFC 5321 §4.1.4), the replies, the deadlines and the points at which fault rules
-//! apply. It must not know sockets, TLS or files: it is a [`StreamProtocol`], and storing a message may be a job.
+//! Owns the order of commands (RFC 5321 §4.1.4), the replies and the deadlines. Bytes and times go in; responses come
+//! out as values. It must not know sockets, TLS, files or fault rules: a [`Policy`] may reject a command,
+//! [`FaultInjector`] carries the session on a connection, and storing a message may be a job.
 //!
 //! ```text
 //!   Connected ─ banner ─▶ Ready ⇄ Auth                     QUIT ─▶ 221, close
@@ -9,9 +10,8 @@
 //!                     MAIL ▼  │ 250, RSET, EHLO
 //!                       Transaction: Command ⇄ Body or Chunk ─ end ─▶ store (job)
 //! ```
-//!
-//! A paced reply or an unfinished job pauses the session: no input is read.
 
+mod auth_exchange;
 mod command;
 mod config;
 mod data;
@@ -19,10 +19,10 @@ pub(super) mod data_decoder;
 mod dialogue;
 mod envelope;
 pub(crate) mod fault;
-mod fault_injection;
+mod fault_injector;
 mod paced_reply;
+mod policy;
 mod replies;
-mod reply_pacing;
 mod sasl;
 mod state;
 #[cfg(test)]
@@ -34,20 +34,18 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::stage::Stage;
-use crate::protocol::{Actions, CloseReason, StreamProtocol, Turn};
+use crate::protocol::CloseReason;
 use crate::time::Moment;
 use config::ServerTurn;
-use fault::{Effect, FaultAction, FaultPoint};
-use state::{
-    AfterReply, Deadlines, Greeting, InputErrors, Life, Opening, PendingJob, ReplyOutput, State, Transaction,
-    TransactionInput,
-};
+use policy::{Policy, Verdict};
+use state::{AfterReply, Deadlines, Greeting, InputErrors, PendingJob, Response, State, Transaction, TransactionInput};
 
 pub(crate) use config::{
     Accept, AcceptResult, ClientInfo, MemoryBudget, MessageSink, ReceivedMessage, RejectedCommand, Reservation,
     ServerEvent, SessionConfig, SessionTimeouts,
 };
 pub(crate) use envelope::EnvelopeRecipient;
+pub(crate) use fault_injector::FaultInjector;
 pub(crate) use replies::{INSUFFICIENT_STORAGE, MESSAGE_LIMIT_REACHED, ServerReply, TOO_MANY_CONNECTIONS};
 pub(crate) use users::Users;
 
@@ -55,55 +53,197 @@ pub(crate) use users::Users;
 const QUIT_GRACE: Duration = Duration::from_secs(1);
 
 /// SMTP session on one connection.
-pub(crate) struct ServerSession<M: MessageSink> {
+struct ServerSession<M: MessageSink, P> {
     sink: Rc<M>,
+    policy: P,
     client: ClientInfo,
-    opening: Opening,
+    /// Reply in place of the banner.
+    rejection: Option<ServerReply>,
     state: State,
     greeting: Greeting,
     pending_job: Option<PendingJob<M::Stored>>,
-    output: ReplyOutput<M::Stored>,
+    after_reply: AfterReply,
     input: InputErrors,
-    life: Life,
-    has_delivered: bool,
+    progress: Progress,
     deadlines: Deadlines,
 }
 
-impl<M: MessageSink> ServerSession<M> {
-    pub(crate) fn new(sink: Rc<M>, client: ClientInfo, now: Moment) -> Self {
+/// Facts that decide how a session is shut down.
+#[derive(Default)]
+struct Progress {
+    has_delivered: bool,
+    is_draining: bool,
+}
+
+impl<M: MessageSink, P: Policy<M>> ServerSession<M, P> {
+    fn new(sink: Rc<M>, policy: P, client: ClientInfo, now: Moment) -> Self {
         let timeouts = sink.config().timeouts;
         Self {
             sink,
+            policy,
             client,
-            opening: Opening { rejection: None, handshake_effect: Effect::None },
+            rejection: None,
             state: State::Connected,
             greeting: Greeting::default(),
             pending_job: None,
-            output: ReplyOutput { paced_reply: None, after_reply: AfterReply::Continue, unacknowledged: Vec::new() },
+            after_reply: AfterReply::Continue,
             input: InputErrors::default(),
-            life: Life::Open,
-            has_delivered: false,
+            progress: Progress::default(),
             deadlines: Deadlines { next: now + timeouts.command, session: now + timeouts.session },
         }
     }
 
-    /// Makes the session send `reply` in place of the banner and close.
-    #[must_use]
-    pub(crate) fn with_rejection(mut self, reply: ServerReply) -> Self {
-        self.opening.rejection = Some(reply);
-        self
+    /// Begins the session, or continues it after STARTTLS. Returns `None` if the banner is due.
+    fn opened(&mut self, tls: Option<&'static str>, turn: &mut ServerTurn<'_, M>) -> Option<Response<M::Stored>> {
+        self.client.tls = tls;
+        self.deadlines.next = turn.now + self.sink.config().timeouts.command;
+        if matches!(self.state, State::TlsHandshake) {
+            // There is no second banner after STARTTLS.
+            self.state = State::Ready;
+            return self.progress.is_draining.then(|| Response::closing(replies::SHUTTING_DOWN));
+        }
+        let rejection = self.rejection.clone()?;
+        self.emit_failure("too many connections", turn);
+        Some(Response::closing(rejection))
     }
 
-    /// Returns whether this session is rejected in place of the banner.
-    pub(crate) fn is_rejected(&self) -> bool {
-        self.opening.rejection.is_some()
+    fn banner(&mut self, turn: &mut ServerTurn<'_, M>) -> Response<M::Stored> {
+        self.state = State::Ready;
+        let banner = ServerReply::new(220, format!("{} ESMTP netlab mail-serve", self.sink.config().name));
+        let response = self.respond(Some(Stage::Banner), ("", ""), turn, |_| banner);
+        self.greeting.accepts_only_quit = response.reply.is_negative();
+        response
     }
 
-    /// Makes the session apply `effect` in place of the implicit-TLS handshake.
-    #[must_use]
-    pub(crate) fn with_handshake_effect(mut self, effect: Effect) -> Self {
-        self.opening.handshake_effect = effect;
-        self
+    /// Consumes one line, or a part of a message; returns the number of bytes consumed and the response, if one
+    /// is due.
+    fn receive(&mut self, bytes: &[u8], turn: &mut ServerTurn<'_, M>) -> (usize, Option<Response<M::Stored>>) {
+        match &self.state {
+            State::Connected | State::TlsHandshake => (0, None),
+            State::Ready | State::Auth(_) => self.receive_line(bytes, turn),
+            State::Transaction(transaction) => match transaction.input {
+                TransactionInput::Command => self.receive_line(bytes, turn),
+                TransactionInput::Body(_) => self.receive_body(bytes, turn),
+                TransactionInput::Chunk(_) => self.receive_chunk(bytes, turn),
+            },
+            State::RejectedChunk(..) => self.receive_chunk(bytes, turn),
+        }
+    }
+
+    /// Continues after the job requested last.
+    fn job_done(&mut self, turn: &mut ServerTurn<'_, M>) -> Option<Response<M::Stored>> {
+        match self.pending_job.take()? {
+            PendingJob::DeriveKey => self.key_derived(turn),
+            PendingJob::Store { result, received_at, verdict } => {
+                let result = result.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let result = result.unwrap_or(Err(INSUFFICIENT_STORAGE));
+                Some(self.message_stored(result, received_at, &verdict, turn))
+            }
+        }
+    }
+
+    /// Ends the session at one of its deadlines.
+    fn timed_out(&mut self, turn: &mut ServerTurn<'_, M>) -> Response<M::Stored> {
+        if self.progress.is_draining {
+            return Response::closing(replies::SHUTTING_DOWN);
+        }
+        let (reply, reason) = if self.deadlines.session <= turn.now {
+            (replies::SESSION_TIMED_OUT, "session time limit reached")
+        } else {
+            (replies::TIMED_OUT, "timed out")
+        };
+        self.emit_failure(&format!("{reason} {}", self.phase()), turn);
+        Response::closing(reply)
+    }
+
+    /// Begins to shut down: a transaction may be finished, and a client that has delivered may send QUIT.
+    fn draining(&mut self, is_busy: bool, now: Moment) -> Option<Response<M::Stored>> {
+        self.progress.is_draining = true;
+        if is_busy || self.is_in_transaction() || matches!(self.state, State::TlsHandshake) {
+            return None;
+        }
+        if self.progress.has_delivered {
+            self.deadlines.next = self.deadlines.next.min(now + QUIT_GRACE);
+            return None;
+        }
+        Some(Response::closing(replies::SHUTTING_DOWN))
+    }
+
+    /// Reports a connection that the client ended prematurely.
+    fn ended(&self, reason: &CloseReason, turn: &mut ServerTurn<'_, M>) {
+        match reason {
+            CloseReason::Finished | CloseReason::Truncated => {
+                if self.is_in_transaction() {
+                    self.emit_failure("client closed the connection during the transaction", turn);
+                }
+            }
+            // Before the banner the error comes from the TLS handshake.
+            CloseReason::Broken(error) => {
+                if !matches!(self.state, State::Ready) {
+                    self.emit_failure(error.message(), turn);
+                }
+            }
+        }
+    }
+
+    /// Sets the deadline of the next input once a response is sent.
+    fn reply_sent(&mut self, now: Moment) {
+        let timeouts = self.sink.config().timeouts;
+        let timeout = if self.is_receiving_content() { timeouts.body } else { timeouts.command };
+        self.deadlines.next = now + timeout;
+        if self.progress.is_draining && !self.is_in_transaction() {
+            self.deadlines.next = self.deadlines.next.min(now + QUIT_GRACE);
+        }
+    }
+
+    /// Resets the session before the TLS handshake (RFC 3207 §4.2).
+    fn begin_tls(&mut self, now: Moment) {
+        self.deadlines.next = now + self.sink.config().timeouts.command;
+        self.client.helo_name = String::new();
+        self.client.login = None;
+        self.greeting.is_extended = false;
+        self.state = State::TlsHandshake;
+    }
+
+    /// Replies to a command with the result of `act`, which is not called if the policy rejects the command.
+    fn respond(
+        &mut self,
+        stage: Option<Stage>,
+        (identity, command): (&str, &str),
+        turn: &mut ServerTurn<'_, M>,
+        act: impl FnOnce(&mut Self) -> ServerReply,
+    ) -> Response<M::Stored> {
+        let verdict = self.policy.verdict(stage, identity, turn);
+        let reply = verdict.rejection().cloned().unwrap_or_else(|| act(self));
+        self.finish_reply(stage, command, reply, &verdict, turn)
+    }
+
+    /// Makes the response and emits an event if the reply is negative. Too many errors close the connection.
+    fn finish_reply(
+        &mut self,
+        stage: Option<Stage>,
+        command: &str,
+        mut reply: ServerReply,
+        verdict: &Verdict,
+        turn: &mut ServerTurn<'_, M>,
+    ) -> Response<M::Stored> {
+        const MAX_ERRORS: u32 = 20;
+        let mut then = std::mem::replace(&mut self.after_reply, AfterReply::Continue);
+        if *verdict == Verdict::Execute && matches!(reply.code, 500..=504 | 535) {
+            self.input.errors += 1;
+            if self.input.errors >= MAX_ERRORS {
+                reply = replies::TOO_MANY_ERRORS;
+            }
+        }
+        if reply.is_negative() && *verdict != Verdict::Override {
+            let (client, command, reply) = (self.client.clone(), command.to_owned(), reply.clone());
+            turn.actions.emit(ServerEvent::Rejected(RejectedCommand { client, stage, command, reply }));
+        }
+        // A 421 closes the connection even if the policy sends another reply.
+        if reply.code == 421 {
+            then = AfterReply::Close;
+        }
+        Response { reply, then, stored: None }
     }
 
     /// Resets the transaction (RFC 5321 §4.1.1.5).
@@ -129,16 +269,6 @@ impl<M: MessageSink> ServerSession<M> {
         }
     }
 
-    fn close(&mut self, turn: &mut ServerTurn<'_, M>) {
-        self.life = Life::Closed;
-        turn.actions.close();
-    }
-
-    fn reply_and_close(&mut self, reply: &ServerReply, turn: &mut ServerTurn<'_, M>) {
-        self.output.after_reply = AfterReply::Close;
-        self.send_reply(reply, &FaultAction::default(), turn);
-    }
-
     fn emit_failure(&self, reason: &str, turn: &mut ServerTurn<'_, M>) {
         turn.actions.emit(ServerEvent::Failed { client: self.client.clone(), reason: reason.to_owned() });
     }
@@ -151,182 +281,5 @@ impl<M: MessageSink> ServerSession<M> {
             _ if self.client.helo_name.is_empty() => "before EHLO",
             _ => "between transactions",
         }
-    }
-
-    /// Returns whether input cannot be processed now.
-    fn is_busy(&self) -> bool {
-        self.pending_job.is_some()
-            || self.output.paced_reply.is_some()
-            || matches!(self.life, Life::Stalled | Life::Closed)
-    }
-
-    fn send_banner(&mut self, turn: &mut ServerTurn<'_, M>) {
-        self.state = State::Ready;
-        let banner = ServerReply::new(220, format!("{} ESMTP netlab mail-serve", self.sink.config().name));
-        let action = self.evaluate_reply(Some(Stage::Banner), "", turn);
-        self.greeting.accepts_only_quit = action.negative_reply().is_some();
-        let reply = action.negative_reply().cloned().unwrap_or(banner);
-        self.finish_reply(Some(Stage::Banner), "", reply, &action, turn);
-    }
-}
-
-impl<M: MessageSink> StreamProtocol for ServerSession<M> {
-    type Event = ServerEvent<M::Stored>;
-    const FULL_DUPLEX: bool = false;
-
-    fn opened(&mut self, tls: Option<&'static str>, now: Moment, actions: &mut Actions<Self::Event>) {
-        let turn = &mut Turn { now, actions };
-        self.client.tls = tls;
-        self.deadlines.next = turn.now + self.sink.config().timeouts.command;
-        if !matches!(self.state, State::Connected) {
-            // There is no second banner after STARTTLS.
-            return if self.life == Life::Draining { self.close(turn) } else { self.state = State::Ready };
-        }
-        if let Some(rejection) = self.opening.rejection.clone() {
-            self.emit_failure("too many connections", turn);
-            if self.opening.handshake_effect == Effect::None {
-                return self.reply_and_close(&rejection, turn);
-            }
-            // Nothing was sent that a reset could destroy.
-            self.life = Life::Closed;
-            return turn.actions.reset();
-        }
-        match std::mem::take(&mut self.opening.handshake_effect) {
-            Effect::None => {
-                let action = self.evaluate_at(FaultPoint::Connect, turn);
-                self.output.after_reply = AfterReply::SendBanner;
-                self.send_no_reply(&action, turn);
-            }
-            effect => self.fail_handshake(effect, turn),
-        }
-    }
-
-    fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut Actions<Self::Event>) -> usize {
-        /// Limit of queued replies, in bytes; no further commands are read above it.
-        const MAX_QUEUED_REPLIES: usize = 64 * 1024;
-        let turn = &mut Turn { now, actions };
-        let mut consumed = 0;
-        while !self.is_busy() && turn.actions.queued_bytes() < MAX_QUEUED_REPLIES {
-            let rest = bytes.get(consumed..).unwrap_or_default();
-            let count = match &mut self.state {
-                _ if rest.is_empty() => break,
-                State::FailedHandshake(replacement) => {
-                    let replacement = std::mem::take(replacement);
-                    turn.actions.send(&replacement);
-                    self.close(turn);
-                    rest.len()
-                }
-                State::Connected | State::TlsHandshake => break,
-                State::Ready | State::Auth(_) => self.receive_line(rest, turn),
-                State::Transaction(transaction) => match transaction.input {
-                    TransactionInput::Command => self.receive_line(rest, turn),
-                    TransactionInput::Body(_) => self.receive_body(rest, turn),
-                    TransactionInput::Chunk(_) => self.receive_chunk(rest, turn),
-                },
-                State::RejectedChunk(..) => self.receive_chunk(rest, turn),
-            };
-            consumed += count;
-            if count == 0 {
-                break;
-            }
-        }
-        // A stalled session discards its input, so that the client's close is still detected.
-        if matches!(self.life, Life::Stalled | Life::Closed) { bytes.len() } else { consumed }
-    }
-
-    fn sent(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
-        let turn = &mut Turn { now, actions };
-        if self.output.paced_reply.is_none() {
-            self.emit_accepted(turn);
-        }
-    }
-
-    fn woken(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
-        let turn = &mut Turn { now, actions };
-        if self.output.paced_reply.as_ref().is_some_and(|reply| reply.next_piece_at <= turn.now) {
-            return self.flush_reply(turn);
-        }
-        if self.output.paced_reply.take().is_some() {
-            return self.close(turn);
-        }
-        match &self.state {
-            _ if self.life == Life::Stalled => self.close(turn),
-            State::FailedHandshake(_) => self.close(turn),
-            _ if self.life == Life::Draining => self.reply_and_close(&replies::SHUTTING_DOWN, turn),
-            _ => {
-                let (reply, reason) = if self.deadlines.session <= turn.now {
-                    (replies::SESSION_TIMED_OUT, "session time limit reached")
-                } else {
-                    (replies::TIMED_OUT, "timed out")
-                };
-                self.emit_failure(&format!("{reason} {}", self.phase()), turn);
-                self.reply_and_close(&reply, turn);
-            }
-        }
-    }
-
-    fn job_done(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
-        let turn = &mut Turn { now, actions };
-        match self.pending_job.take() {
-            Some(PendingJob::DeriveKey) => self.key_derived(turn),
-            Some(PendingJob::Store { result, received_at, action }) => {
-                let result = result.lock().unwrap_or_else(PoisonError::into_inner).take();
-                self.message_stored(result.unwrap_or(Err(INSUFFICIENT_STORAGE)), received_at, &action, turn);
-            }
-            None => {}
-        }
-    }
-
-    fn draining(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
-        let turn = &mut Turn { now, actions };
-        match self.life {
-            Life::Stalled => return self.close(turn),
-            Life::Closed => return,
-            Life::Open | Life::Draining => self.life = Life::Draining,
-        }
-        if self.is_busy() || self.is_in_transaction() || self.life == Life::Closed {
-            return;
-        }
-        if self.has_delivered {
-            self.deadlines.next = self.deadlines.next.min(turn.now + QUIT_GRACE);
-        } else {
-            self.reply_and_close(&replies::SHUTTING_DOWN, turn);
-        }
-    }
-
-    fn ended(&mut self, end: &CloseReason, now: Moment, actions: &mut Actions<Self::Event>) {
-        let turn = &mut Turn { now, actions };
-        self.emit_accepted(turn);
-        if self.life == Life::Closed {
-            return;
-        }
-        match end {
-            CloseReason::Finished | CloseReason::Truncated => {
-                if self.is_in_transaction() {
-                    self.emit_failure("client closed the connection during the transaction", turn);
-                }
-                self.close(turn);
-            }
-            CloseReason::Broken(error) => {
-                // Before the banner the error comes from the TLS handshake.
-                if !matches!(self.state, State::Ready) {
-                    self.emit_failure(error.message(), turn);
-                }
-                self.life = Life::Closed;
-            }
-        }
-    }
-
-    fn wake_at(&self) -> Option<Moment> {
-        match &self.output.paced_reply {
-            _ if self.life == Life::Closed || self.pending_job.is_some() => None,
-            Some(reply) => Some(reply.next_piece_at.min(self.deadlines.session)),
-            None if self.life == Life::Stalled => Some(self.deadlines.session),
-            None => Some(self.deadlines.next.min(self.deadlines.session)),
-        }
-    }
-
-    fn is_paused(&self) -> bool {
-        self.pending_job.is_some() || self.output.paced_reply.is_some()
     }
 }

@@ -20,6 +20,7 @@ use crate::net::Listeners;
 use crate::output::Escaped;
 use crate::smtp::Stage;
 use crate::smtp::server::SessionConfig;
+use crate::smtp::server::fault::FaultRules;
 use crate::stats;
 use crate::time::{Moment, Nanoseconds, Rfc3339};
 
@@ -182,11 +183,10 @@ impl fmt::Display for MailServeEvent {
 impl Listening {
     pub(super) fn new(
         config: &SessionConfig,
-        listeners: &[Listeners],
-        web_urls: Vec<String>,
+        (faults, seed): (&FaultRules, u64),
+        (listeners, web_urls): (&[Listeners], Vec<String>),
         certs: Option<&ServerCerts>,
         spool: Option<&Spool>,
-        seed: u64,
     ) -> Self {
         let of = |at: usize| listeners.get(at).map(|group| address_strings(group.addresses())).unwrap_or_default();
         Self {
@@ -197,9 +197,9 @@ impl Listening {
             starttls: config.offers_starttls,
             certificate_sha256: certs.and_then(|certs| certs.sha256.clone()),
             saves_to: spool.map(|spool| spool.path().display().to_string()),
-            faults: config.faults.rules().map(|rule| rule.text.clone()).collect(),
+            faults: faults.rules().map(|rule| rule.text.clone()).collect(),
             seed,
-            is_randomized: config.faults.is_randomized(),
+            is_randomized: faults.is_randomized(),
         }
     }
 }

@@ -8,6 +8,7 @@ mod auth_file;
 mod counters;
 mod events;
 mod expect;
+mod fault_rules;
 mod fault_spec;
 mod html_sanitizer;
 mod mime;
@@ -29,17 +30,17 @@ use clap::Args;
 use super::args::{self, ServerArgs, bind_help, parse_arg, positive_duration, size};
 use super::web::{self, StatusServer};
 use crate::disk::Spool;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::exit::Exit;
 use crate::host;
 use crate::net::{self, Address, BindAddress, ConnectionTimeouts, Listeners, ServerConfig, Signals};
 use crate::output::{Output, Recorder, Style};
-use crate::smtp::server::fault::{Effect, FaultPoint, FaultRule, FaultRules};
+use crate::smtp::domain_or_address_literal;
+use crate::smtp::server::fault::FaultRules;
 use crate::smtp::server::{MemoryBudget, SessionConfig, SessionTimeouts};
-use crate::smtp::{Stage, domain_or_address_literal};
 use counters::Counters;
 pub(in crate::commands) use events::list_events;
-use events::{Listening, MailServeEvent, PlannedFault, Summary};
+use events::{Listening, MailServeEvent};
 use expect::Expectation;
 use fault_spec::FaultSpec;
 use recent_messages::RecentMessages;
@@ -188,11 +189,14 @@ impl MailServe {
             if self.seed.is_none() && faults.is_randomized() {
                 output.note(&format!("note: --seed {seed} repeats this plan"));
             }
-            return print_plan(&faults, (seed, count), &mut output);
+            return fault_rules::print_plan(&faults, (seed, count), &mut output);
         }
-        let config = self.session_config(faults)?;
-        let certs = self.tls.server_certs(&config.name, &config.faults)?;
-        self.check_fault_requirements(&config, certs.is_some())?;
+        let config = self.session_config()?;
+        let certs = self.tls.server_certs(&config.name, &faults)?;
+        if certs.is_none() && !self.tls_bind.is_empty() {
+            return Err(fault_rules::tls_required("--tls-bind"));
+        }
+        fault_rules::check_requirements(&faults, certs.is_some(), config.users.is_some())?;
         let spool = self.save.as_deref().map(Spool::open).transpose()?.map(Arc::new);
         let mut signals = Signals::install()?;
         let listeners = self.bind_listeners()?;
@@ -202,7 +206,7 @@ impl MailServe {
             pages.iter().flat_map(Listeners::addresses).map(|address| web::url("http", address)).collect();
         let waker = signals.waker()?;
         let (recorder, writer) = Recorder::start(output, move || waker.wake())?;
-        let listening = Listening::new(&config, &listeners, urls, certs.as_ref(), spool.as_deref(), seed);
+        let listening = Listening::new(&config, (&faults, seed), (&listeners, urls), certs.as_ref(), spool.as_deref());
         let ready = [&listening.addresses[..], &listening.tls_addresses, &listening.pages].concat();
         recorder.emit(MailServeEvent::Listening(listening));
         self.server.listen.write_ready_file(ready.into_iter())?;
@@ -227,7 +231,7 @@ impl MailServe {
                 StatusServer::spawn(scope, listeners, pages::MessagePages { recent, host_names: self.host_names() })
             });
             let _status_server = status_server.transpose()?;
-            let resources = Resources { config, certs, spool, recent };
+            let resources = Resources { config, faults, certs, spool, recent };
             self.run_server(server_config, &resources, &mut signals, (&recorder, style))
         })?;
         let elapsed = net::now() - started;
@@ -241,7 +245,7 @@ impl MailServe {
         Ok(if failures.is_empty() { Exit::Success } else { Exit::Negative })
     }
 
-    fn session_config(&self, faults: Arc<FaultRules>) -> Result<SessionConfig> {
+    fn session_config(&self) -> Result<SessionConfig> {
         let users = self.auth_file.as_deref().map(auth_file::read_users).transpose()?;
         Ok(SessionConfig {
             name: self
@@ -258,38 +262,10 @@ impl MailServe {
                 body: self.stall_timeout,
                 session: self.session_timeout,
             },
-            faults,
             memory_budget: Arc::new(MemoryBudget::new(
                 (self.max_size as u64).saturating_mul(MAX_MESSAGES_IN_MEMORY).max(1 << 20),
             )),
         })
-    }
-
-    /// Rejects rules and flags that cannot take effect without TLS or users.
-    fn check_fault_requirements(&self, config: &SessionConfig, has_tls: bool) -> Result<()> {
-        let hides = |rule: &FaultRule, word: &str| match &rule.action.effect {
-            Effect::Hide(words) => words.iter().all(|hidden| hidden.eq_ignore_ascii_case(word)),
-            _ => false,
-        };
-        let needs_tls = |rule: &&FaultRule| {
-            matches!(rule.point, FaultPoint::TlsHandshake | FaultPoint::Reply(Stage::Starttls))
-                || hides(rule, "STARTTLS")
-        };
-        let needs_users = |rule: &&FaultRule| {
-            matches!(rule.point, FaultPoint::AuthChallenge | FaultPoint::Reply(Stage::Auth)) || hides(rule, "AUTH")
-        };
-        let fault_flag = |rule: &FaultRule| format!("--fault '{}'", rule.text);
-        let mut tls = config.faults.rules().find(needs_tls).map(fault_flag);
-        tls = tls.or_else(|| (!self.tls_bind.is_empty()).then(|| "--tls-bind".to_owned()));
-        if let Some(flag) = tls.filter(|_| !has_tls) {
-            return Err(Error::new(Exit::Usage, format!("{flag} requires TLS, but there is no certificate"))
-                .expected("--tls-self-signed, or --tls-cert and --tls-key"));
-        }
-        if let Some(flag) = config.faults.rules().find(needs_users).map(fault_flag).filter(|_| config.users.is_none()) {
-            return Err(Error::new(Exit::Usage, format!("{flag} requires a login, but there are no users"))
-                .expected("--auth-file FILE"));
-        }
-        Ok(())
     }
 
     /// Host names under which the pages are served, besides IP addresses and localhost.
@@ -359,6 +335,7 @@ impl MailServe {
                 inspects_content,
                 last_number: Arc::clone(&last_number),
             }),
+            faults: Arc::clone(&resources.faults),
             recorder: recorder.clone(),
             events_wanted,
             certs: resources.certs.clone(),
@@ -373,28 +350,8 @@ impl MailServe {
 
 struct Resources {
     config: SessionConfig,
+    faults: Arc<FaultRules>,
     certs: Option<ServerCerts>,
     spool: Option<Arc<Spool>>,
     recent: Option<Arc<RecentMessages>>,
-}
-
-fn print_plan(faults: &FaultRules, (seed, count): (u64, u64), output: &mut Output) -> Result<Exit> {
-    let mut signals = Signals::install()?;
-    let mut exit = Exit::Success;
-    'rules: for (index, rule) in (0..).zip(faults.rules()) {
-        for number in 1..=count {
-            if let Some(signal) = signals.take() {
-                exit = signal.into();
-                break 'rules;
-            }
-            let planned = PlannedFault { rule: rule.text.clone(), number, fires: faults.fires(index, rule, number) };
-            output.emit(&MailServeEvent::Decision(planned))?;
-            if output.is_closed() {
-                break 'rules;
-            }
-        }
-    }
-    let summary = Counters::default().summary(Duration::ZERO, None, 0);
-    output.emit_summary(&Summary { planned_seed: Some(seed), ..summary })?;
-    Ok(exit)
 }

@@ -11,8 +11,8 @@ use super::tls::{ServerCerts, TLS_LISTENER};
 use crate::commands::report;
 use crate::net::{self, Accepted, Incoming, Notice, Service};
 use crate::output::Recorder;
-use crate::smtp::server::fault::{Effect, FaultPoint, FiredRule};
-use crate::smtp::server::{self, ClientInfo, ServerEvent, ServerSession, TOO_MANY_CONNECTIONS};
+use crate::smtp::server::fault::{Effect, FaultPoint, FaultRules, FiredRule};
+use crate::smtp::server::{self, ClientInfo, FaultInjector, ServerEvent, TOO_MANY_CONNECTIONS};
 use crate::time::Moment;
 
 /// Connection counters that all threads share.
@@ -24,6 +24,7 @@ pub(super) struct SharedCounters {
 
 pub(super) struct MailService {
     pub store: Rc<MessageStore>,
+    pub faults: Arc<FaultRules>,
     pub recorder: Recorder<MailServeEvent>,
     /// Whether events are printed (not with `--quiet`).
     pub events_wanted: bool,
@@ -36,8 +37,8 @@ pub(super) struct MailService {
 impl MailService {
     /// Returns the rule that fires for a new connection, and its effect.
     fn evaluate_fault(&mut self, point: FaultPoint, session: u64) -> Option<(usize, Effect)> {
-        let store = Rc::clone(&self.store);
-        let FiredRule { rule_index, ordinal, action } = store.config.faults.evaluate(|found| found == point, "")?;
+        let faults = Arc::clone(&self.faults);
+        let FiredRule { rule_index, ordinal, action } = faults.evaluate(|found| found == point, "")?;
         self.on_event(ServerEvent::Fault { session, rule_index, ordinal });
         Some((rule_index, action.effect.clone()))
     }
@@ -61,18 +62,18 @@ fn rejected_event(
 const MAX_LOGGED_CHARS: usize = 512;
 
 impl Service for MailService {
-    type Protocol = ServerSession<MessageStore>;
+    type Protocol = FaultInjector<MessageStore>;
 
     fn accepted(
         &mut self,
         Incoming { peer, listener_group }: Incoming,
         now: Moment,
-    ) -> Accepted<ServerSession<MessageStore>> {
+    ) -> Accepted<FaultInjector<MessageStore>> {
         self.counters.connections += 1;
         let session = self.shared.accepted_connections.fetch_add(1, Ordering::Relaxed) + 1;
         let open = self.shared.open_connections.load(Ordering::Relaxed);
         let client = ClientInfo { peer, session, ..ClientInfo::default() };
-        let protocol = ServerSession::new(Rc::clone(&self.store), client, now);
+        let protocol = FaultInjector::new(Rc::clone(&self.store), Arc::clone(&self.faults), client, now);
         // Other threads may accept one more at the same moment: the limit is approximate.
         let protocol = if open < self.shared.max_connections {
             self.shared.open_connections.fetch_add(1, Ordering::Relaxed);
@@ -121,7 +122,7 @@ impl Service for MailService {
             }
             ServerEvent::Fault { session, rule_index, ordinal: number } => {
                 self.counters.faults += 1;
-                let rule = || self.store.config.faults.rule_text(rule_index).to_owned();
+                let rule = || self.faults.rule_text(rule_index).to_owned();
                 self.events_wanted.then(|| MailServeEvent::Fault(FaultFired { session, rule: rule(), number }))
             }
             ServerEvent::Failed { client, reason: why } => {
@@ -137,7 +138,7 @@ impl Service for MailService {
         }
     }
 
-    fn on_closed(&mut self, protocol: ServerSession<MessageStore>) {
+    fn on_closed(&mut self, protocol: FaultInjector<MessageStore>) {
         if !protocol.is_rejected() {
             self.shared.open_connections.fetch_sub(1, Ordering::Relaxed);
         }

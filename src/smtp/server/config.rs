@@ -10,7 +10,6 @@ use std::time::Duration;
 use super::super::auth::Mechanism;
 use super::super::stage::Stage;
 use super::envelope::{EnvelopeRecipient, EnvelopeSender};
-use super::fault::FaultRules;
 use super::replies::ServerReply;
 use super::users::Users;
 use crate::protocol::Turn;
@@ -60,7 +59,6 @@ pub(crate) struct SessionConfig {
     /// Offers mechanisms that send the password even without TLS.
     pub allows_plaintext_auth: bool,
     pub timeouts: SessionTimeouts,
-    pub faults: Arc<FaultRules>,
     pub memory_budget: Arc<MemoryBudget>,
 }
 

@@ -8,25 +8,39 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::super::stage::Stage;
 use super::config::ServerTurn;
 use super::data_decoder::DataStatus;
-use super::fault::{FaultAction, FaultPoint};
+use super::policy::{Policy, Verdict};
 use super::replies::{self, ServerReply};
-use super::state::{Chunk, Transaction, TransactionInput};
-use super::{Accept, AcceptResult, AfterReply, MessageSink, PendingJob, ReceivedMessage, ServerSession, State};
+use super::state::{Chunk, PendingJob, Response, Transaction, TransactionInput};
+use super::{Accept, AcceptResult, AfterReply, MessageSink, ReceivedMessage, ServerSession, State};
 use crate::time::Moment;
 
-impl<M: MessageSink> ServerSession<M> {
+impl<M: MessageSink, P: Policy<M>> ServerSession<M, P> {
+    /// Returns true once per message: the next byte is the first of its content, and the message is not rejected.
+    pub(super) fn begins_content(&mut self) -> bool {
+        let Some(transaction) = self.transaction_mut() else { return false };
+        !matches!(transaction.input, TransactionInput::Command)
+            && transaction.rejection.is_none()
+            && !std::mem::replace(&mut transaction.has_begun_content, true)
+    }
+
+    /// Rejects the message whose content the client is sending. The client keeps sending, so the connection is
+    /// closed.
+    pub(super) fn reject_content(&mut self, reply: ServerReply, turn: &mut ServerTurn<'_, M>) -> Response<M::Stored> {
+        self.reset_transaction();
+        self.after_reply = AfterReply::Close;
+        let verdict = Verdict::Reject(reply.clone());
+        self.finish_reply(Some(Stage::Body), "", reply, &verdict, turn)
+    }
+
     /// Consumes content of DATA, up to and including the final dot.
-    pub(super) fn receive_body(&mut self, bytes: &[u8], turn: &mut ServerTurn<'_, M>) -> usize {
-        if self.begins_body() {
-            // Nothing is consumed yet: if the reply is paced, the same bytes are offered again later.
-            self.start_body(turn);
-            if self.is_busy() {
-                return 0;
-            }
-        }
+    pub(super) fn receive_body(
+        &mut self,
+        bytes: &[u8],
+        turn: &mut ServerTurn<'_, M>,
+    ) -> (usize, Option<Response<M::Stored>>) {
         self.deadlines.next = turn.now + self.sink.config().timeouts.body;
-        let State::Transaction(transaction) = &mut self.state else { return 0 };
-        let TransactionInput::Body(body) = &mut transaction.input else { return 0 };
+        let State::Transaction(transaction) = &mut self.state else { return (0, None) };
+        let TransactionInput::Body(body) = &mut transaction.input else { return (0, None) };
         let (consumed, status) = body.receive(bytes);
         if !transaction.reservation.resize(transaction.recipients_size + body.buffered()) {
             body.discard_content();
@@ -40,35 +54,18 @@ impl<M: MessageSink> ServerSession<M> {
                 Some(rejection) => Err(rejection),
                 None => body.finish().ok_or(replies::MESSAGE_TOO_LARGE),
             };
-            self.finish_message(message, false, turn);
+            return (consumed, self.finish_message(message, false, turn));
         }
-        consumed
-    }
-
-    /// Returns whether the next byte is the first of a body that is not rejected; true once per message.
-    fn begins_body(&mut self) -> bool {
-        self.transaction_mut().is_some_and(|transaction| {
-            transaction.rejection.is_none() && !std::mem::replace(&mut transaction.has_body_started, true)
-        })
-    }
-
-    /// Applies the fault rules at the start of a body.
-    fn start_body(&mut self, turn: &mut ServerTurn<'_, M>) {
-        let action = self.evaluate_at(FaultPoint::Body, turn);
-        match action.negative_reply() {
-            // A client rejected in the middle of a message keeps sending, so the connection is closed too.
-            Some(rejection) => {
-                self.reset_transaction();
-                self.output.after_reply = AfterReply::Close;
-                self.finish_reply(Some(Stage::Body), "", rejection.clone(), &action, turn);
-            }
-            None if action == FaultAction::default() => {}
-            None => self.send_no_reply(&action, turn),
-        }
+        (consumed, None)
     }
 
     /// Runs BDAT. The chunk's content follows whatever the reply is (RFC 3030 §2).
-    pub(super) fn run_bdat(&mut self, size: u64, is_last: bool, turn: &mut ServerTurn<'_, M>) {
+    pub(super) fn run_bdat(
+        &mut self,
+        size: u64,
+        is_last: bool,
+        turn: &mut ServerTurn<'_, M>,
+    ) -> Option<Response<M::Stored>> {
         let is_offered = self.greeting.is_extended && !self.is_hidden("CHUNKING");
         let max_size = self.sink.config().max_size as u64;
         let chunk = Chunk { remaining: size, is_last };
@@ -90,95 +87,86 @@ impl<M: MessageSink> ServerSession<M> {
             self.state = State::RejectedChunk(chunk, rejection);
         }
         self.deadlines.next = turn.now + self.sink.config().timeouts.body;
-        if size == 0 {
-            self.receive_chunk(&[], turn);
-        }
+        if size == 0 { self.finish_chunk(is_last, turn) } else { None }
     }
 
     /// Consumes content of a BDAT chunk.
-    pub(super) fn receive_chunk(&mut self, bytes: &[u8], turn: &mut ServerTurn<'_, M>) -> usize {
-        if !bytes.is_empty() && self.begins_body() {
-            self.start_body(turn);
-            if self.is_busy() {
-                return 0;
-            }
-        }
+    pub(super) fn receive_chunk(
+        &mut self,
+        bytes: &[u8],
+        turn: &mut ServerTurn<'_, M>,
+    ) -> (usize, Option<Response<M::Stored>>) {
         self.deadlines.next = turn.now + self.sink.config().timeouts.body;
         let (taken, chunk) = match &mut self.state {
             State::RejectedChunk(chunk, _) => (chunk.take(bytes).len(), *chunk),
             State::Transaction(transaction) => {
-                let TransactionInput::Chunk(chunk) = &mut transaction.input else { return 0 };
+                let TransactionInput::Chunk(chunk) = &mut transaction.input else { return (0, None) };
                 let piece = chunk.take(bytes);
                 let chunk = *chunk;
                 transaction.add_content(piece);
                 (piece.len(), chunk)
             }
-            _ => return 0,
+            _ => return (0, None),
         };
-        if chunk.remaining == 0 {
-            self.finish_chunk(chunk.is_last, turn);
-        }
-        taken
+        (taken, if chunk.remaining == 0 { self.finish_chunk(chunk.is_last, turn) } else { None })
     }
 
     /// Replies to a BDAT command once its content is received.
-    fn finish_chunk(&mut self, is_last: bool, turn: &mut ServerTurn<'_, M>) {
+    fn finish_chunk(&mut self, is_last: bool, turn: &mut ServerTurn<'_, M>) -> Option<Response<M::Stored>> {
         let State::Transaction(transaction) = &mut self.state else {
-            if let State::RejectedChunk(_, rejection) = std::mem::replace(&mut self.state, State::Ready) {
-                self.respond(Some(Stage::Data), ("", "BDAT"), turn, |_| rejection);
-            }
-            return;
+            let State::RejectedChunk(_, rejection) = std::mem::replace(&mut self.state, State::Ready) else {
+                return None;
+            };
+            return Some(self.respond(Some(Stage::Data), ("", "BDAT"), turn, |_| rejection));
         };
         transaction.input = TransactionInput::Command;
         match (transaction.rejection.clone(), is_last) {
-            (Some(rejection), false) => self.respond(Some(Stage::Data), ("", "BDAT"), turn, |_| rejection),
+            (Some(rejection), false) => Some(self.respond(Some(Stage::Data), ("", "BDAT"), turn, |_| rejection)),
             (Some(rejection), true) => self.finish_message(Err(rejection), true, turn),
             (None, false) => {
                 let received = ServerReply::new(250, format!("2.0.0 {} octets received", transaction.chunks.len()));
-                let action = self.evaluate_reply(Some(Stage::Data), "", turn);
-                let reply = action.negative_reply().cloned().unwrap_or(received);
-                if reply.is_negative()
+                let response = self.respond(Some(Stage::Data), ("", "BDAT"), turn, |_| received);
+                if response.reply.is_negative()
                     && let Some(transaction) = self.transaction_mut()
                 {
                     // After a failed chunk only RSET is accepted (RFC 3030 §4.2).
                     transaction.reject_chunks(replies::CHUNK_REJECTED);
                 }
-                self.finish_reply(Some(Stage::Data), "BDAT", reply, &action, turn);
+                Some(response)
             }
             (None, true) => {
                 let message = std::mem::take(&mut transaction.chunks);
-                self.finish_message(Ok(message), true, turn);
+                self.finish_message(Ok(message), true, turn)
             }
         }
     }
 
-    /// Evaluates the fault rules for a complete message and passes it to the sink.
+    /// Asks the policy about a complete message and passes it to the sink.
     fn finish_message(
         &mut self,
         message: Result<Vec<u8>, ServerReply>,
         is_chunked: bool,
         turn: &mut ServerTurn<'_, M>,
-    ) {
-        let State::Transaction(transaction) = std::mem::replace(&mut self.state, State::Ready) else { return };
+    ) -> Option<Response<M::Stored>> {
+        let State::Transaction(transaction) = std::mem::replace(&mut self.state, State::Ready) else { return None };
         let Transaction { sender, recipients, reservation, .. } = *transaction;
         let address = sender.address().to_owned();
-        let is_open = self.sink.is_open();
-        let action =
-            if is_open { self.evaluate_reply(Some(Stage::Dot), &address, turn) } else { FaultAction::default() };
-        let message = match action.negative_reply() {
-            _ if !is_open => Err(replies::MESSAGE_LIMIT_REACHED),
-            Some(rejection) => Err(rejection.clone()),
-            None => message,
+        let (verdict, message) = if self.sink.is_open() {
+            let verdict = self.policy.verdict(Some(Stage::Dot), &address, turn);
+            let message = verdict.rejection().map_or(message, |rejection| Err(rejection.clone()));
+            (verdict, message)
+        } else {
+            (Verdict::Execute, Err(replies::MESSAGE_LIMIT_REACHED))
         };
+        let received_at = turn.now;
         let message = match message {
             Ok(message) => message,
-            Err(reply) => return self.message_stored(Err(reply), turn.now, &action, turn),
+            Err(reply) => return Some(self.message_stored(Err(reply), received_at, &verdict, turn)),
         };
         let client = self.client.clone();
-        let message =
-            ReceivedMessage { client, sender, recipients, message, is_chunked, received_at: turn.now, reservation };
+        let message = ReceivedMessage { client, sender, recipients, message, is_chunked, received_at, reservation };
         match self.sink.accept(message) {
-            Accept::Now(result) => self.message_stored(result, turn.now, &action, turn),
+            Accept::Now(result) => Some(self.message_stored(result, received_at, &verdict, turn)),
             Accept::Later(job) => {
                 let result = Arc::new(Mutex::new(None));
                 let job_result = Arc::clone(&result);
@@ -186,7 +174,8 @@ impl<M: MessageSink> ServerSession<M> {
                     let result = job();
                     *job_result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
                 }));
-                self.pending_job = Some(PendingJob::Store { result, received_at: turn.now, action });
+                self.pending_job = Some(PendingJob::Store { result, received_at, verdict });
+                None
             }
         }
     }
@@ -196,17 +185,15 @@ impl<M: MessageSink> ServerSession<M> {
         &mut self,
         result: AcceptResult<M::Stored>,
         received_at: Moment,
-        action: &FaultAction,
+        verdict: &Verdict,
         turn: &mut ServerTurn<'_, M>,
-    ) {
-        let reply = match result {
-            Ok(stored) => {
-                self.has_delivered = true;
-                self.output.unacknowledged.push((stored, received_at));
-                ServerReply::new(250, "2.0.0 message accepted")
-            }
-            Err(reply) => reply,
+    ) -> Response<M::Stored> {
+        let (reply, stored) = match result {
+            Ok(stored) => (ServerReply::new(250, "2.0.0 message accepted"), Some((stored, received_at))),
+            Err(reply) => (reply, None),
         };
-        self.finish_reply(Some(Stage::Dot), "", reply, action, turn);
+        self.progress.has_delivered |= stored.is_some();
+        let response = self.finish_reply(Some(Stage::Dot), "", reply, verdict, turn);
+        Response { stored, ..response }
     }
 }

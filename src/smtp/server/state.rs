@@ -1,21 +1,14 @@
-//! State of a server session: the dialogue, the transaction, the reply that is being sent.
+//! State of a server session: the dialogue, the transaction, the response to a command.
 
 use std::sync::{Arc, Mutex};
 
 use super::config::{AcceptResult, Reservation};
 use super::data_decoder::DataDecoder;
 use super::envelope::{EnvelopeRecipient, EnvelopeSender};
-use super::fault::{Effect, FaultAction};
-use super::paced_reply::PacedReply;
+use super::policy::Verdict;
 use super::replies::{self, ServerReply};
 use super::sasl::SaslServer;
 use crate::time::Moment;
-
-/// Replacement of the banner and of the implicit-TLS handshake.
-pub(super) struct Opening {
-    pub rejection: Option<ServerReply>,
-    pub handshake_effect: Effect,
-}
 
 /// Result of the banner and of EHLO or HELO.
 #[derive(Default)]
@@ -23,7 +16,7 @@ pub(super) struct Greeting {
     pub is_extended: bool,
     /// The banner was a negative reply, so only QUIT is accepted (RFC 5321 §3.1).
     pub accepts_only_quit: bool,
-    /// EHLO keywords that a fault rule hides.
+    /// EHLO keywords that the policy hides.
     pub hidden_extensions: Vec<String>,
 }
 
@@ -38,8 +31,8 @@ pub(super) struct Transaction {
     pub chunks: Vec<u8>,
     /// Reply to the message, decided before its end; the rest of the content is discarded.
     pub rejection: Option<ServerReply>,
-    /// The fault rules were evaluated for the body of this message.
-    pub has_body_started: bool,
+    /// The first byte of the content was announced by [`begins_content`](super::ServerSession::begins_content).
+    pub has_begun_content: bool,
     pub reservation: Reservation,
 }
 
@@ -62,16 +55,23 @@ pub(super) struct Chunk {
 /// Authentication exchange (RFC 4954).
 pub(super) enum AuthExchange {
     Sasl(SaslServer),
-    /// Fault: number of challenges still to send, whatever the responses.
+    /// Policy: number of challenges still to send, whatever the responses.
     RepeatedChallenges(u32),
 }
 
-/// Reply that is being sent, and what depends on it.
-pub(super) struct ReplyOutput<T> {
-    pub paced_reply: Option<PacedReply>,
-    pub after_reply: AfterReply,
-    /// Stored messages whose 250 is not sent yet, with the time of reception.
-    pub unacknowledged: Vec<(T, Moment)>,
+/// Response to a command: the reply, and what depends on it.
+pub(super) struct Response<T> {
+    pub reply: ServerReply,
+    pub then: AfterReply,
+    /// Message that the reply acknowledges, with the time of reception.
+    pub stored: Option<(T, Moment)>,
+}
+
+impl<T> Response<T> {
+    /// Response after which the connection is closed.
+    pub(super) fn closing(reply: ServerReply) -> Self {
+        Self { reply, then: AfterReply::Close, stored: None }
+    }
 }
 
 /// Invalid input so far.
@@ -80,17 +80,6 @@ pub(super) struct InputErrors {
     /// The rest of a line that is too long is being discarded.
     pub is_skipping_line: bool,
     pub errors: u32,
-}
-
-/// Life of a session, beside the dialogue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Life {
-    Open,
-    /// The server is shutting down.
-    Draining,
-    /// Fault: nothing more is sent or read.
-    Stalled,
-    Closed,
 }
 
 pub(super) struct Deadlines {
@@ -104,8 +93,6 @@ pub(super) enum State {
     Connected,
     /// STARTTLS was accepted; the handshake follows.
     TlsHandshake,
-    /// Fault: bytes to send in place of the handshake.
-    FailedHandshake(Vec<u8>),
     /// Commands are accepted; no transaction is open.
     Ready,
     Auth(AuthExchange),
@@ -116,7 +103,7 @@ pub(super) enum State {
 
 pub(super) enum PendingJob<T> {
     DeriveKey,
-    Store { result: Arc<Mutex<Option<AcceptResult<T>>>>, received_at: Moment, action: FaultAction },
+    Store { result: Arc<Mutex<Option<AcceptResult<T>>>>, received_at: Moment, verdict: Verdict },
 }
 
 /// Action once the reply is sent.
@@ -137,7 +124,7 @@ impl Transaction {
             input: TransactionInput::Command,
             chunks: Vec::new(),
             rejection: None,
-            has_body_started: false,
+            has_begun_content: false,
             reservation,
         }
     }

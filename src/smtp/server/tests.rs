@@ -1,7 +1,7 @@
 //! Server sessions in memory: replies to each command, at every split of the input, and under each fault.
 
 use super::{
-    Accept, ClientInfo, MemoryBudget, MessageSink, ReceivedMessage, ServerEvent, ServerReply, ServerSession,
+    Accept, ClientInfo, FaultInjector, MemoryBudget, MessageSink, ReceivedMessage, ServerEvent, ServerReply,
     SessionConfig, SessionTimeouts, Users,
 };
 use crate::impair::Occurrences;
@@ -31,15 +31,22 @@ const MAIL: &str = "EHLO me\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<b@x.test>\r\n";
 /// Sink that stores messages in memory, at once or as a job.
 pub(in crate::smtp) struct TestSink {
     config: SessionConfig,
+    faults: Arc<FaultRules>,
     is_deferred: bool,
     messages: RefCell<Vec<ReceivedMessage>>,
     /// Input that the server has not consumed yet.
     unread: RefCell<Vec<u8>>,
 }
 
-impl TestSink {
-    fn new(config: SessionConfig) -> Self {
-        Self { config, is_deferred: false, messages: RefCell::default(), unread: RefCell::default() }
+impl From<SessionConfig> for TestSink {
+    fn from(config: SessionConfig) -> Self {
+        Self {
+            config,
+            faults: Arc::default(),
+            is_deferred: false,
+            messages: RefCell::default(),
+            unread: RefCell::default(),
+        }
     }
 }
 
@@ -70,7 +77,6 @@ fn config() -> SessionConfig {
         users: None,
         allows_plaintext_auth: false,
         timeouts: TIMEOUTS,
-        faults: Arc::default(),
         memory_budget: Arc::new(MemoryBudget::new(10_000)),
     }
 }
@@ -81,7 +87,7 @@ fn with_users() -> SessionConfig {
     SessionConfig { users: Some(Arc::new(users)), ..config() }
 }
 
-fn with_faults(faults: &[(FaultPoint, &str, FaultAction)]) -> SessionConfig {
+fn with_faults(faults: &[(FaultPoint, &str, FaultAction)]) -> TestSink {
     let rule = |(point, occurrences, action): &(FaultPoint, &str, FaultAction)| FaultRule {
         text: String::new(),
         point: *point,
@@ -89,7 +95,7 @@ fn with_faults(faults: &[(FaultPoint, &str, FaultAction)]) -> SessionConfig {
         occurrences: occurrences.parse::<Occurrences>().expect("occurrences"),
         action: action.clone(),
     };
-    SessionConfig { faults: Arc::new(FaultRules::new(1, faults.iter().map(rule).collect())), ..config() }
+    TestSink { faults: Arc::new(FaultRules::new(1, faults.iter().map(rule).collect())), ..config().into() }
 }
 
 fn effect(effect: Effect) -> FaultAction {
@@ -97,12 +103,12 @@ fn effect(effect: Effect) -> FaultAction {
 }
 
 /// Session of a server with the default configuration.
-pub(in crate::smtp) fn session() -> ServerSession<TestSink> {
-    ServerSession::new(Rc::new(TestSink::new(config())), ClientInfo { session: 1, ..ClientInfo::default() }, START)
+pub(in crate::smtp) fn session() -> FaultInjector<TestSink> {
+    FaultInjector::new(Rc::new(config().into()), Arc::default(), ClientInfo::default(), START)
 }
 
 struct Fixture {
-    server: ServerSession<TestSink>,
+    server: FaultInjector<TestSink>,
     sink: Rc<TestSink>,
     actions: Actions<ServerEvent<usize>>,
     now: Moment,
@@ -110,19 +116,16 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn new(config: SessionConfig) -> Self {
-        Self::with_sink(TestSink::new(config))
-    }
-
-    fn with_sink(sink: TestSink) -> Self {
-        let sink = Rc::new(sink);
-        let server = ServerSession::new(Rc::clone(&sink), ClientInfo { session: 1, ..ClientInfo::default() }, START);
+    fn new(sink: impl Into<TestSink>) -> Self {
+        let sink = Rc::new(sink.into());
+        let client = ClientInfo { session: 1, ..ClientInfo::default() };
+        let server = FaultInjector::new(Rc::clone(&sink), Arc::clone(&sink.faults), client, START);
         Self { server, sink, actions: Actions::default(), now: START, events: Vec::new() }
     }
 
     /// Returns a harness that has received the banner.
-    fn greeted(config: SessionConfig) -> Self {
-        let mut harness = Self::new(config);
+    fn greeted(sink: impl Into<TestSink>) -> Self {
+        let mut harness = Self::new(sink);
         assert_eq!(harness.connect(None), BANNER);
         harness
     }
@@ -199,7 +202,7 @@ fn a_message_is_received_intact_at_every_split() {
     let input = format!("{MAIL}DATA\r\nSubject: hi\r\n\r\n..dot\r\na\n.\nb\r\n.\r\nQUIT\r\n");
     for size in 1..input.len() {
         for is_deferred in [false, true] {
-            let mut harness = Fixture::with_sink(TestSink { is_deferred, ..TestSink::new(config()) });
+            let mut harness = Fixture::new(TestSink { is_deferred, ..config().into() });
             harness.connect(None);
             let mut output = String::new();
             let mut rest = Vec::new();
@@ -337,7 +340,7 @@ fn a_message_that_cannot_be_stored_is_not_acknowledged() {
         }
     }
     let mut actions = Actions::default();
-    let mut server = ServerSession::new(Rc::new(FailingSink(config())), ClientInfo::default(), START);
+    let mut server = FaultInjector::new(Rc::new(FailingSink(config())), Arc::default(), ClientInfo::default(), START);
     server.opened(None, START, &mut actions);
     server.received(format!("{MAIL}DATA\r\n.\r\n").as_bytes(), START, &mut actions);
     actions.queued().1.clear();

@@ -1,6 +1,6 @@
 //! Effects of fault rules on a session.
 
-use super::{BANNER, Fixture, MAIL, codes, config, effect, with_faults};
+use super::{BANNER, Fixture, MAIL, SessionConfig, TestSink, codes, config, effect, with_faults, with_users};
 use crate::protocol::StreamProtocol as _;
 use crate::smtp::Stage;
 use crate::smtp::server::ServerReply;
@@ -204,8 +204,7 @@ fn a_connection_can_end_before_its_banner() {
 #[test]
 fn a_login_can_be_challenged_repeatedly() {
     let endless = (FaultPoint::AuthChallenge, "", effect(Effect::Challenges(3)));
-    let config = crate::smtp::server::SessionConfig { faults: with_faults(&[endless]).faults, ..super::with_users() };
-    let mut harness = Fixture::greeted(config);
+    let mut harness = Fixture::greeted(TestSink { config: with_users(), ..with_faults(&[endless]) });
     harness.send("EHLO me\r\n");
     assert_eq!(harness.send("AUTH SCRAM-SHA-256\r\n"), "334 \r\n");
     assert_eq!(codes(&harness.send("AA==\r\nAA==\r\nAA==\r\n")), ["334", "334", "535"]);
@@ -215,11 +214,7 @@ fn a_login_can_be_challenged_repeatedly() {
 #[test]
 fn a_challenge_replaced_by_a_negative_reply_ends_the_login() {
     let later = (FaultPoint::AnyReply, "#3", reply_with(451, "later"));
-    let config = crate::smtp::server::SessionConfig {
-        faults: with_faults(&[later]).faults,
-        allows_plaintext_auth: true,
-        ..super::with_users()
-    };
-    let mut harness = Fixture::greeted(config);
+    let config = SessionConfig { allows_plaintext_auth: true, ..with_users() };
+    let mut harness = Fixture::greeted(TestSink { config, ..with_faults(&[later]) });
     assert_eq!(codes(&harness.send("EHLO me\r\nAUTH LOGIN\r\nNOOP\r\n")), ["250", "451", "250"]);
 }

@@ -52,7 +52,7 @@ fn a_chunk_size_of_any_magnitude_is_handled() {
         let mut harness = Fixture::greeted(config());
         harness.send(format!("{MAIL}BDAT 1\r\nx"));
         assert_eq!(harness.send(format!("BDAT {size} LAST\r\n{}", "x".repeat(5_000))), "");
-        let transaction = harness.server.transaction_mut().expect("the chunk is not complete");
+        let transaction = harness.server.session.transaction_mut().expect("the chunk is not complete");
         assert!(transaction.chunks.is_empty(), "{size}: a message that is too large is not buffered");
         assert!(Reservation::new(&harness.sink.config.memory_budget).resize(9_000), "its reservation is returned");
     }

@@ -80,8 +80,8 @@ fn a_message_arrives_unchanged() {
     for size in [1, 2, 3, 7, 1_000] {
         for (is_deferred, chunking) in [(false, false), (true, false), (false, true), (true, true)] {
             let requested_extensions = RequestedExtensions { chunking, ..RequestedExtensions::default() };
-            let sink = TestSink { is_deferred, ..TestSink::new(config()) };
-            let mut harness = Fixture::with_sink(sink);
+            let sink = TestSink { is_deferred, ..config().into() };
+            let mut harness = Fixture::new(sink);
             let result =
                 run_dialogue(ClientConfig { requested_extensions, ..client_config(message) }, &mut harness, size);
             assert!(result.failure.is_none(), "{size}: {:?}", result.failure);
