@@ -21,8 +21,6 @@ mod redact;
 mod state;
 mod transaction;
 
-use std::collections::VecDeque;
-
 use super::extensions::Extensions;
 use super::reply::Reply;
 use super::stage::Stage;
@@ -32,7 +30,7 @@ use crate::protocol::Violation;
 use crate::time::Moment;
 use config::ClientTurn;
 use errors::{outcome_unknown, protocol_error, rejection, unsolicited_reply};
-use state::{Hello, Login, PendingReply, Transaction};
+use state::{Delivery, Hello, Login, PendingReply, State, TransactionStep};
 
 pub(crate) use config::{
     ClientConfig, ClientEvent, Credentials, DeliveryOutcome, Envelope, RecipientStatus, RequestedExtensions, Security,
@@ -49,17 +47,16 @@ const BARE_LF: Violation =
 /// Session of a client on one connection.
 pub(crate) struct ClientSession {
     config: ClientConfig,
-    stage: Stage,
+    state: State,
     stage_started: Moment,
     /// Deadline of the next reply.
     deadline: Option<Moment>,
     hello: Hello,
     is_encrypted: bool,
     login: Login,
-    transaction: Transaction,
+    delivery: Delivery,
     failure: Option<Failure>,
     failed_stage: Option<Stage>,
-    is_finished: bool,
 }
 
 impl ClientSession {
@@ -68,53 +65,52 @@ impl ClientSession {
         let mailboxes = config.envelope.iter().flat_map(|envelope| envelope.recipients.clone());
         let recipients = mailboxes.map(|mailbox| RecipientStatus { mailbox, outcome: None, reply: None }).collect();
         Self {
-            stage: if config.security == Security::Tls { Stage::Tls } else { Stage::Banner },
+            state: if config.security == Security::Tls { State::TlsHandshake } else { State::Greeting },
             stage_started: now,
             deadline: None,
             hello: Hello::default(),
             is_encrypted: false,
             login: Login::default(),
-            transaction: Transaction {
-                recipients,
-                pending_replies: VecDeque::new(),
-                mail_rejection: None,
-                is_final_dot_sent: false,
-                is_finished: false,
-                started: now,
-                left: config.transaction_count,
-                idle_until: None,
-            },
+            delivery: Delivery { recipients, is_decided: false, transactions_left: config.transaction_count },
             failure: None,
             failed_stage: None,
-            is_finished: false,
             config,
         }
     }
 
     pub(crate) fn into_result(self) -> SessionResult {
-        let stage = self.failed_stage.unwrap_or(self.stage);
+        let stage = self.failed_stage.unwrap_or(self.state.stage());
         SessionResult {
-            recipients: self.transaction.recipients,
+            recipients: self.delivery.recipients,
             failure: self.failure.map(|failure| failure.in_stage(stage.name())),
             stage,
             extensions: self.hello.has_extensions.then_some(self.hello.extensions),
             extensions_before_tls: self.hello.extensions_before_tls,
             mechanism: self.login.mechanism,
             is_encrypted: self.is_encrypted,
-            is_transaction_finished: self.transaction.is_finished,
+            is_transaction_finished: self.delivery.is_decided,
         }
     }
 
-    /// Reports the end of the current stage and enters the next one.
-    fn enter_stage(&mut self, stage: Stage, turn: &mut ClientTurn<'_>) {
-        // No stage is open between two transactions.
-        if self.transaction.idle_until.take().is_none() {
-            turn.actions.emit(ClientEvent::StageFinished(StageTiming {
-                stage: self.stage,
-                took: turn.now - self.stage_started,
-            }));
+    /// Reports the end of the current stage and enters the next state.
+    fn enter(&mut self, state: State, turn: &mut ClientTurn<'_>) {
+        self.emit_stage(turn);
+        (self.state, self.stage_started) = (state, turn.now);
+    }
+
+    fn enter_step(&mut self, step: TransactionStep, turn: &mut ClientTurn<'_>) {
+        self.emit_stage(turn);
+        if let Some(transaction) = self.state.transaction_mut() {
+            (transaction.step, self.stage_started) = (step, turn.now);
         }
-        (self.stage, self.stage_started) = (stage, turn.now);
+    }
+
+    /// Emits the end of the current stage. No stage is open between two transactions.
+    fn emit_stage(&self, turn: &mut ClientTurn<'_>) {
+        if !matches!(self.state, State::Idle) {
+            let (stage, took) = (self.state.stage(), turn.now - self.stage_started);
+            turn.actions.emit(ClientEvent::StageFinished(StageTiming { stage, took }));
+        }
     }
 
     fn send_command(&mut self, line: &str, turn: &mut ClientTurn<'_>) {
@@ -135,25 +131,25 @@ impl ClientSession {
     }
 
     fn start_reply_timeout(&mut self, now: Moment) {
-        let timeout = self.config.reply_timeout.filter(|_| self.stage != Stage::Quit);
-        self.deadline = Some(now + timeout.unwrap_or_else(|| self.stage.reply_timeout()));
+        let timeout = self.config.reply_timeout.filter(|_| !matches!(self.state, State::Closing));
+        self.deadline = Some(now + timeout.unwrap_or_else(|| self.state.stage().reply_timeout()));
     }
 
     fn send_ehlo(&mut self, turn: &mut ClientTurn<'_>) {
-        self.enter_stage(Stage::Ehlo, turn);
+        self.enter(State::Hello { is_helo: false }, turn);
         let line = format!("EHLO {}", self.config.helo_name);
         self.send_command(&line, turn);
     }
 
     fn send_quit(&mut self, turn: &mut ClientTurn<'_>) {
-        self.enter_stage(Stage::Quit, turn);
+        self.enter(State::Closing, turn);
         self.send_command("QUIT", turn);
     }
 
     /// Ends the session with an error: with QUIT if the server still follows the protocol, else with a reset.
     fn fail(&mut self, error: Failure, with_quit: bool, turn: &mut ClientTurn<'_>) {
         // A failure at QUIT changes no outcome (RFC 5321 §4.1.1.10).
-        if self.stage == Stage::Quit {
+        if matches!(self.state, State::Closing) {
             self.finish(turn);
             return turn.actions.close();
         }
@@ -179,42 +175,33 @@ impl ClientSession {
     /// Records the failure, its stage and the outcomes that follow. A server may close right after rejecting MAIL;
     /// then the rejection is reported, not the close.
     fn record_failure(&mut self, error: Failure, reply: Option<&Reply>) {
-        let (error, reply) = match self.transaction.mail_rejection.take() {
-            Some(first) => {
-                // The replies to pipelined RCPT commands do not count.
-                self.transaction.recipients.iter_mut().for_each(|recipient| recipient.outcome = None);
-                (rejection(Stage::Mail, &first), Some(first))
-            }
-            None => (error, reply.cloned()),
-        };
+        let (error, reply) =
+            match self.state.transaction_mut().and_then(|transaction| transaction.mail_rejection.take()) {
+                Some(first) => {
+                    // The replies to pipelined RCPT commands do not count.
+                    self.delivery.recipients.iter_mut().for_each(|recipient| recipient.outcome = None);
+                    (rejection(Stage::Mail, &first), Some(first))
+                }
+                None => (error, reply.cloned()),
+            };
         self.set_undecided_outcomes(&error, reply.as_ref());
-        self.failed_stage.get_or_insert(self.stage);
+        self.failed_stage.get_or_insert(self.state.stage());
         self.failure = Some(error);
     }
 
     fn finish(&mut self, turn: &mut ClientTurn<'_>) {
-        if self.transaction.idle_until.take().is_none() {
-            turn.actions.emit(ClientEvent::StageFinished(StageTiming {
-                stage: self.stage,
-                took: turn.now - self.stage_started,
-            }));
-        }
-        (self.is_finished, self.deadline) = (true, None);
+        self.emit_stage(turn);
+        (self.state, self.deadline) = (State::Finished { last_stage: self.state.stage() }, None);
     }
 
     /// Turns an error between the final dot and its reply into an unknown outcome.
     fn adjust_for_final_dot(&self, error: Failure) -> Failure {
-        if self.transaction.is_final_dot_sent && !self.transaction.is_finished {
-            outcome_unknown(&error)
-        } else {
-            error
-        }
+        if self.state.step() == Some(TransactionStep::FinalDot) { outcome_unknown(&error) } else { error }
     }
 
     /// Sets the outcome of recipients without one, and of those accepted before the message was not.
     fn set_undecided_outcomes(&mut self, error: &Failure, reply: Option<&Reply>) {
-        // The transaction was decided by the reply to its final dot.
-        if self.transaction.is_finished {
+        if self.delivery.is_decided {
             return;
         }
         let outcome = match error.kind() {
@@ -224,7 +211,7 @@ impl ClientSession {
             // The client stopped, so no outcome is decided.
             _ => None,
         };
-        for recipient in &mut self.transaction.recipients {
+        for recipient in &mut self.delivery.recipients {
             if matches!(recipient.outcome, None | Some(DeliveryOutcome::Accepted)) {
                 (recipient.outcome, recipient.reply) = (outcome, reply.cloned());
             }
@@ -248,32 +235,33 @@ impl ClientSession {
         }
         turn.actions.emit(ClientEvent::ReplyReceived(reply.clone()));
         // 421 ends the session at any stage (RFC 5321 §3.8).
-        if reply.code == 421 && self.stage != Stage::Quit {
-            let error = rejection(self.stage, reply);
+        let stage = self.state.stage();
+        if reply.code == 421 && stage != Stage::Quit {
+            let error = rejection(stage, reply);
             self.record_reply(reply);
             return self.fail_with_reply(reply, error, false, turn);
         }
-        match self.stage {
-            _ if self.transaction.idle_until.is_some() => {
-                self.fail(unsolicited_reply(self.stage, &reply.to_string()), false, turn);
-            }
-            Stage::Banner => self.on_greeting(reply, turn),
-            Stage::Ehlo => self.on_ehlo_reply(raw_reply, reply, turn),
-            Stage::Starttls => self.on_starttls_reply(reply, turn),
-            Stage::Auth => self.on_auth_reply(raw_reply, reply, turn),
-            Stage::Mail | Stage::Rcpt => self.on_envelope_reply(reply, turn),
-            Stage::Data => self.on_data_reply(reply, turn),
-            Stage::Dot => self.on_final_dot_reply(reply, turn),
-            Stage::Quit => {
+        match &self.state {
+            State::Greeting => self.on_greeting(reply, turn),
+            State::Hello { is_helo } => self.on_hello_reply(*is_helo, raw_reply, reply, turn),
+            State::Starttls => self.on_starttls_reply(reply, turn),
+            State::Auth(_) => self.on_auth_reply(raw_reply, reply, turn),
+            State::Transaction(transaction) => match transaction.step {
+                TransactionStep::Mail | TransactionStep::Rcpt => self.on_envelope_reply(reply, turn),
+                TransactionStep::Data => self.on_data_reply(reply, turn),
+                TransactionStep::FinalDot => self.on_final_dot_reply(reply, turn),
+                // A server may reject a message before it has received all of it.
+                TransactionStep::Body if reply.code >= 400 => {
+                    self.fail_with_reply(reply, rejection(Stage::Body, reply), false, turn);
+                }
+                TransactionStep::Body => self.fail(unsolicited_reply(stage, &reply.to_string()), false, turn),
+            },
+            State::Closing => {
                 self.finish(turn);
                 turn.actions.close();
             }
-            // A server may reject a message before it has received all of it.
-            Stage::Body if reply.code >= 400 => {
-                self.fail_with_reply(reply, rejection(Stage::Body, reply), false, turn);
-            }
-            Stage::Resolve | Stage::Connect | Stage::Tls | Stage::Body => {
-                self.fail(unsolicited_reply(self.stage, &reply.to_string()), false, turn);
+            State::TlsHandshake | State::Idle | State::Finished { .. } => {
+                self.fail(unsolicited_reply(stage, &reply.to_string()), false, turn);
             }
         }
     }
@@ -286,13 +274,11 @@ impl ClientSession {
         }
     }
 
-    fn on_ehlo_reply(&mut self, raw_reply: &Reply, reply: &Reply, turn: &mut ClientTurn<'_>) {
+    fn on_hello_reply(&mut self, is_helo: bool, raw_reply: &Reply, reply: &Reply, turn: &mut ClientTurn<'_>) {
         // HELO supports neither STARTTLS nor AUTH, so it must not bypass them (RFC 5321 §3.2).
-        let may_helo = self.config.security != Security::Starttls
-            && self.config.credentials.is_none()
-            && !self.hello.is_helo_fallback;
+        let may_helo = self.config.security != Security::Starttls && self.config.credentials.is_none() && !is_helo;
         if matches!(reply.code, 500 | 502 | 504) && may_helo {
-            self.hello.is_helo_fallback = true;
+            self.state = State::Hello { is_helo: true };
             let line = format!("HELO {}", self.config.helo_name);
             return self.send_command(&line, turn);
         }
@@ -300,12 +286,11 @@ impl ClientSession {
             return self.fail_with_reply(reply, rejection(Stage::Ehlo, reply), true, turn);
         }
         self.hello.has_extensions = true;
-        self.hello.extensions =
-            if self.hello.is_helo_fallback { Extensions::default() } else { Extensions::parse(raw_reply) };
+        self.hello.extensions = if is_helo { Extensions::default() } else { Extensions::parse(raw_reply) };
         let wants_tls = self.config.security == Security::Starttls && !self.is_encrypted;
         match (wants_tls, self.hello.extensions.starttls) {
             (true, true) => {
-                self.enter_stage(Stage::Starttls, turn);
+                self.enter(State::Starttls, turn);
                 self.send_command("STARTTLS", turn);
             }
             (true, false) => {
@@ -325,7 +310,7 @@ impl ClientSession {
         if reply.code != 220 {
             return self.fail_with_reply(reply, rejection(Stage::Starttls, reply), true, turn);
         }
-        self.enter_stage(Stage::Tls, turn);
+        self.enter(State::TlsHandshake, turn);
         self.deadline = None;
         self.hello.extensions_before_tls = Some(std::mem::take(&mut self.hello.extensions));
         self.hello.has_extensions = false;
@@ -334,22 +319,12 @@ impl ClientSession {
 
     /// Handles the end of the connection.
     fn on_connection_lost(&mut self, error: Failure, turn: &mut ClientTurn<'_>) {
-        if self.is_finished {
-            return;
-        }
-        // Between two transactions only the connection is lost.
-        if self.transaction.idle_until.is_some() {
-            self.finish(turn);
-            return turn.actions.close();
-        }
-        // A missing reply to QUIT changes no outcome (RFC 5321 §4.1.1.10).
-        if self.stage != Stage::Quit {
-            let error = if self.stage == Stage::Dot || self.transaction.is_final_dot_sent {
-                outcome_unknown(&error)
-            } else {
-                error
-            };
-            self.record_failure(error, None);
+        match self.state {
+            State::Finished { .. } => return,
+            // Between two transactions only the connection is lost. A missing reply to QUIT changes no outcome
+            // (RFC 5321 §4.1.1.10).
+            State::Idle | State::Closing => {}
+            _ => self.record_failure(self.adjust_for_final_dot(error), None),
         }
         self.finish(turn);
         turn.actions.close();
@@ -362,7 +337,7 @@ impl ClientSession {
 
     /// Result of a session whose connection was never established.
     pub(crate) fn connect_failed(mut self, stage: Stage, error: Failure) -> SessionResult {
-        (self.stage, self.failure) = (stage, Some(error));
+        (self.state, self.failure) = (State::Finished { last_stage: stage }, Some(error));
         self.into_result()
     }
 }

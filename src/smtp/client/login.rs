@@ -3,7 +3,7 @@
 //! Decides whether the connection is secure enough for a password.
 
 use super::errors::{no_common_mechanism, rejection};
-use super::{ClientSession, MAX_COMMAND_LENGTH};
+use super::{ClientSession, MAX_COMMAND_LENGTH, State};
 use crate::failure::{Failure, FailureKind};
 use crate::mac::Secret;
 use crate::smtp::auth::{ChallengeResponse, Mechanism, SaslClient};
@@ -32,12 +32,11 @@ impl ClientSession {
             .expected("TLS with a verified certificate");
             return self.fail(error, true, turn);
         }
-        self.enter_stage(Stage::Auth, turn);
         self.login.mechanism = Some(mechanism);
         let mut sasl = SaslClient::new(mechanism, &credentials.user, &credentials.secret, &credentials.nonce);
         let command = format!("AUTH {}", mechanism.name());
         let first = sasl.initial_response(MAX_COMMAND_LENGTH.saturating_sub(command.len() + 1));
-        self.login.sasl_client = Some(sasl);
+        self.enter(State::Auth(sasl), turn);
         match first {
             Some(first) => {
                 let response = if first.expose().is_empty() { b"=" } else { first.expose() };
@@ -54,7 +53,7 @@ impl ClientSession {
     }
 
     pub(super) fn on_auth_reply(&mut self, raw_reply: &Reply, reply: &Reply, turn: &mut ClientTurn<'_>) {
-        let Some(sasl) = &mut self.login.sasl_client else { return };
+        let State::Auth(sasl) = &mut self.state else { return };
         match reply.code {
             235 => {
                 sasl.on_success(raw_reply.lines.first().map_or("", String::as_str));
@@ -66,7 +65,6 @@ impl ClientSession {
                     .expected("the server signature of SCRAM (RFC 5802 §3)");
                     return self.fail(error, false, turn);
                 }
-                self.login.sasl_client = None;
                 self.on_authenticated(turn);
             }
             334 => match sasl.evaluate_challenge(&raw_reply.text()) {

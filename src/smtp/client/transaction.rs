@@ -2,14 +2,16 @@
 //!
 //! Owns the outcome of each recipient: some may be rejected while the others receive the message (RFC 5321 §3.3).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::errors::{first_rejection, outcome_unknown, protocol_error, rejection, unsolicited_reply};
 use super::parameters::{address_for_server, mail_parameters, rcpt_parameters};
-use super::{ClientSession, PendingReply};
+use super::state::Transaction;
+use super::{ClientSession, PendingReply, State, TransactionStep};
 use crate::failure::Failure;
 use crate::protocol::Violation;
-use crate::smtp::client::config::{ClientEvent, ClientTurn, DeliveryOutcome, StageTiming};
+use crate::smtp::client::config::{ClientEvent, ClientTurn, DeliveryOutcome};
 use crate::smtp::dot_stuffing;
 use crate::smtp::reply::Reply;
 use crate::smtp::stage::Stage;
@@ -32,41 +34,46 @@ impl ClientSession {
             Ok(parameters) => parameters,
             Err(error) => return self.fail(error, true, turn),
         };
-        (self.transaction.started, self.transaction.is_finished, self.transaction.is_final_dot_sent) =
-            (turn.now, false, false);
-        self.transaction
-            .recipients
-            .iter_mut()
-            .for_each(|recipient| (recipient.outcome, recipient.reply) = (None, None));
-        self.enter_stage(Stage::Mail, turn);
+        self.delivery.is_decided = false;
+        for recipient in &mut self.delivery.recipients {
+            (recipient.outcome, recipient.reply) = (None, None);
+        }
+        let transaction = Transaction {
+            step: TransactionStep::Mail,
+            pending_replies: VecDeque::from([PendingReply::Mail]),
+            mail_rejection: None,
+            started: turn.now,
+        };
+        self.enter(State::Transaction(transaction), turn);
         let from = envelope
             .from
             .as_ref()
             .map(|from| address_for_server(&self.hello.extensions, from).to_string())
             .unwrap_or_default();
         self.send_command(&format!("MAIL FROM:<{from}>{parameters}"), turn);
-        self.transaction.pending_replies.push_back(PendingReply::Mail);
         // Pipelining: several commands in one write, one reply each (RFC 2920 §3.1).
         if self.hello.extensions.pipelining && !self.stops_after(Stage::Mail) {
-            for index in 0..self.transaction.recipients.len() {
+            for index in 0..self.delivery.recipients.len() {
                 self.send_rcpt(index, turn);
             }
         }
     }
 
     fn send_rcpt(&mut self, index: usize, turn: &mut ClientTurn<'_>) {
-        let Some(recipient) = self.transaction.recipients.get(index) else { return };
+        let Some(recipient) = self.delivery.recipients.get(index) else { return };
         let mailbox = address_for_server(&self.hello.extensions, &recipient.mailbox);
         let line = format!("RCPT TO:<{mailbox}>{}", rcpt_parameters(&mailbox, &self.config.requested_extensions));
         self.send_command(&line, turn);
-        self.transaction.pending_replies.push_back(PendingReply::Rcpt(index));
+        if let Some(transaction) = self.state.transaction_mut() {
+            transaction.pending_replies.push_back(PendingReply::Rcpt(index));
+        }
     }
 
     /// Assigns a reply to the oldest outstanding command and records the outcome of a recipient.
     pub(super) fn record_reply(&mut self, reply: &Reply) -> Option<PendingReply> {
-        let pending = self.transaction.pending_replies.pop_front()?;
+        let pending = self.state.transaction_mut()?.pending_replies.pop_front()?;
         if let PendingReply::Rcpt(index) = pending
-            && let Some(recipient) = self.transaction.recipients.get_mut(index)
+            && let Some(recipient) = self.delivery.recipients.get_mut(index)
         {
             recipient.outcome = Some(match reply {
                 reply if reply.is_positive() => DeliveryOutcome::Accepted,
@@ -80,53 +87,55 @@ impl ClientSession {
 
     pub(super) fn on_envelope_reply(&mut self, reply: &Reply, turn: &mut ClientTurn<'_>) {
         self.start_reply_timeout(turn.now);
-        match self.record_reply(reply) {
+        let pending = self.record_reply(reply);
+        let stage = self.state.stage();
+        let Some(transaction) = self.state.transaction_mut() else { return };
+        let is_last = transaction.pending_replies.is_empty();
+        match pending {
             Some(PendingReply::Mail) if reply.is_positive() => {
                 if self.stops_after(Stage::Mail) {
                     return self.send_quit(turn);
                 }
-                self.enter_stage(Stage::Rcpt, turn);
-                if self.transaction.pending_replies.is_empty() {
-                    self.send_rcpt(0, turn);
+                self.enter_step(TransactionStep::Rcpt, turn);
+                if is_last {
+                    return self.send_rcpt(0, turn);
                 }
             }
             // Pipelined RCPT commands still get their replies; none of them counts.
             Some(PendingReply::Mail) => {
-                self.transaction.mail_rejection = Some(reply.clone());
+                transaction.mail_rejection = Some(reply.clone());
                 self.failed_stage = Some(Stage::Mail);
             }
-            Some(PendingReply::Rcpt(index))
-                if self.transaction.pending_replies.is_empty() && self.transaction.mail_rejection.is_none() =>
-            {
-                if index + 1 < self.transaction.recipients.len() {
-                    self.send_rcpt(index + 1, turn);
+            Some(PendingReply::Rcpt(index)) if is_last && transaction.mail_rejection.is_none() => {
+                if index + 1 < self.delivery.recipients.len() {
+                    return self.send_rcpt(index + 1, turn);
                 }
             }
             Some(PendingReply::Rcpt(_)) => {}
-            None => return self.fail(unsolicited_reply(self.stage, &reply.to_string()), false, turn),
+            None => return self.fail(unsolicited_reply(stage, &reply.to_string()), false, turn),
         }
-        if self.transaction.pending_replies.is_empty() {
+        if is_last {
             self.on_all_recipients_answered(turn);
         }
     }
 
     /// Continues once every recipient has a reply.
     fn on_all_recipients_answered(&mut self, turn: &mut ClientTurn<'_>) {
-        if let Some(reply) = self.transaction.mail_rejection.clone() {
+        if let Some(reply) = self.state.transaction_mut().and_then(|transaction| transaction.mail_rejection.clone()) {
             return self.fail_with_reply(&reply, rejection(Stage::Mail, &reply), true, turn);
         }
         let accepted = self
-            .transaction
+            .delivery
             .recipients
             .iter()
             .filter(|recipient| recipient.outcome == Some(DeliveryOutcome::Accepted))
             .count();
-        if accepted == 0 || (self.config.all_or_nothing && accepted < self.transaction.recipients.len()) {
+        if accepted == 0 || (self.config.all_or_nothing && accepted < self.delivery.recipients.len()) {
             let is_rejected =
-                self.transaction.recipients.iter().any(|recipient| recipient.outcome == Some(DeliveryOutcome::Refused));
+                self.delivery.recipients.iter().any(|recipient| recipient.outcome == Some(DeliveryOutcome::Refused));
             if self.config.all_or_nothing && is_rejected {
                 // A retry would be rejected again, so the run ends here.
-                self.failure = first_rejection(&self.transaction.recipients);
+                self.failure = first_rejection(&self.delivery.recipients);
                 self.failed_stage = Some(Stage::Rcpt);
             }
             return self.stop_without_message(turn);
@@ -137,7 +146,7 @@ impl ClientSession {
         if self.config.requested_extensions.chunking {
             return self.send_bdat(turn);
         }
-        self.enter_stage(Stage::Data, turn);
+        self.enter_step(TransactionStep::Data, turn);
         self.send_command("DATA", turn);
     }
 
@@ -148,7 +157,7 @@ impl ClientSession {
     }
 
     fn clear_accepted(&mut self) {
-        for recipient in &mut self.transaction.recipients {
+        for recipient in &mut self.delivery.recipients {
             recipient.outcome = recipient.outcome.filter(|outcome| *outcome != DeliveryOutcome::Accepted);
         }
     }
@@ -160,7 +169,7 @@ impl ClientSession {
         }
         let Some(envelope) = &self.config.envelope else { return };
         let message = Arc::clone(&envelope.message);
-        self.enter_stage(Stage::Body, turn);
+        self.enter_step(TransactionStep::Body, turn);
         let length = dot_stuffing::canonical_size(&message);
         self.send_command(&format!("BDAT {length} LAST"), turn);
         turn.actions.send_with(|buffer| dot_stuffing::canonicalize(&message, buffer));
@@ -186,7 +195,7 @@ impl ClientSession {
         }
         let Some(envelope) = &self.config.envelope else { return };
         let message = Arc::clone(&envelope.message);
-        self.enter_stage(Stage::Body, turn);
+        self.enter_step(TransactionStep::Body, turn);
         // From here on the stall timeout of the connection applies.
         self.deadline = None;
         let length = turn.actions.send_with(|buffer| {
@@ -208,7 +217,7 @@ impl ClientSession {
             reply => (DeliveryOutcome::Refused, Some(rejection(Stage::Dot, reply))),
         };
         for recipient in
-            self.transaction.recipients.iter_mut().filter(|known| known.outcome == Some(DeliveryOutcome::Accepted))
+            self.delivery.recipients.iter_mut().filter(|known| known.outcome == Some(DeliveryOutcome::Accepted))
         {
             recipient.outcome = Some(outcome);
             recipient.reply = Some(reply.clone());
@@ -218,17 +227,15 @@ impl ClientSession {
 
     /// Reports the transaction and starts the next one when it is due.
     fn finish_transaction(&mut self, error: Option<Failure>, turn: &mut ClientTurn<'_>) {
-        turn.actions
-            .emit(ClientEvent::StageFinished(StageTiming { stage: self.stage, took: turn.now - self.stage_started }));
+        let Some(transaction) = self.state.transaction_mut() else { return };
+        let due = transaction.started + self.config.min_interval;
+        self.enter(State::Idle, turn);
         let failure = error.as_ref().map(Failure::without_source);
-        turn.actions
-            .emit(ClientEvent::TransactionFinished { failure, recipients: self.transaction.recipients.clone() });
-        self.transaction.is_finished = true;
-        self.transaction.left = self.transaction.left.saturating_sub(1);
-        let due = self.transaction.started + self.config.min_interval;
-        self.transaction.idle_until = Some(due);
-        if self.transaction.left == 0 {
-            self.failed_stage = error.as_ref().map(|_| self.stage);
+        turn.actions.emit(ClientEvent::TransactionFinished { failure, recipients: self.delivery.recipients.clone() });
+        self.delivery.is_decided = true;
+        self.delivery.transactions_left = self.delivery.transactions_left.saturating_sub(1);
+        if self.delivery.transactions_left == 0 {
+            self.failed_stage = error.as_ref().map(|_| Stage::Dot);
             self.failure = error;
             self.send_quit(turn);
         } else if due <= turn.now {
