@@ -87,7 +87,7 @@ impl SenderState {
         SenderReport {
             name: Arc::clone(&self.name),
             state: self.liveness,
-            flapping: self.flap_damping.is_flapping(),
+            flapping: self.reporting.flap_damping.is_flapping(),
             expected: self.is_expected,
             peer: self.incarnation.map(|run| run.peer),
             since_ms: u64::try_from(self.since.wall().as_millis()).unwrap_or(u64::MAX),
@@ -101,10 +101,10 @@ impl SenderState {
             loss: loss.value(),
             loss_ci95: loss.wilson_interval95(),
             window_loss: Ratio::new(missing, of).value(),
-            delay: self.delays.last(),
-            delays: self.delays.recent().collect(),
-            jitter: self.delays.jitter(),
-            skew_ppm: self.delays.skew_ppm(),
+            delay: self.arrivals.delays.last(),
+            delays: self.arrivals.delays.recent().collect(),
+            jitter: self.arrivals.delays.jitter(),
+            skew_ppm: self.arrivals.delays.skew_ppm(),
         }
     }
 }

@@ -60,21 +60,45 @@ pub(crate) struct SenderState {
     /// Whether `--expect` names this sender.
     pub is_expected: bool,
     pub liveness: SenderStatus,
-    /// Last reported state; differs from `liveness` while the sender is flapping.
-    reported: SenderStatus,
     pub since: Moment,
     pub incarnation: Option<Incarnation>,
     pub loss: SequenceLoss,
+    pub arrivals: Arrivals,
+    pub reporting: Reporting,
+    pub restarts: u32,
+    pub exit_code: Option<u8>,
+    pub timer: ArmedTimer,
+}
+
+/// Times of the beats received in the current incarnation.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Arrivals {
     pub delays: DelayEstimator,
-    inter_arrivals: InterArrivalTimes,
+    intervals: InterArrivalTimes,
+}
+
+/// What was reported about a sender, and what delays the next report.
+#[derive(Clone, Debug)]
+pub(crate) struct Reporting {
+    /// Last reported state; differs from the true one while the sender is flapping.
+    state: SenderStatus,
     pub flap_damping: FlapDamping,
     /// Consecutive beats since the sender was last down.
     consecutive_beats: u32,
-    pub restarts: u32,
-    pub exit_code: Option<u8>,
-    /// Deadline of the armed timer; `generation` distinguishes it from timers of an earlier sender in the same slot.
-    pub timer_deadline: Option<Moment>,
+}
+
+/// Timer of a sender in the sender table.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ArmedTimer {
+    pub deadline: Option<Moment>,
+    /// Distinguishes the timer from those of an earlier sender in the same slot.
     pub generation: u32,
+}
+
+impl Reporting {
+    fn new(state: SenderStatus) -> Self {
+        Self { state, flap_damping: FlapDamping::default(), consecutive_beats: 0 }
+    }
 }
 
 impl SenderState {
@@ -85,18 +109,14 @@ impl SenderState {
             is_textbook: false,
             is_expected,
             liveness: SenderStatus::New,
-            reported: SenderStatus::New,
             since: now,
             incarnation: None,
             loss: SequenceLoss::default(),
-            delays: DelayEstimator::default(),
-            inter_arrivals: InterArrivalTimes::default(),
-            flap_damping: FlapDamping::default(),
-            consecutive_beats: 0,
+            arrivals: Arrivals::default(),
+            reporting: Reporting::new(SenderStatus::New),
             restarts: 0,
             exit_code: None,
-            timer_deadline: None,
-            generation: 0,
+            timer: ArmedTimer::default(),
         }
     }
 
@@ -111,13 +131,20 @@ impl SenderState {
     ) -> Self {
         let state = if liveness == SenderStatus::Late { SenderStatus::Up } else { liveness };
         let run = Incarnation { silent_since: now, ..incarnation };
-        Self { liveness: state, reported: state, since, loss, incarnation: Some(run), ..Self::new(name, false, now) }
+        Self {
+            liveness: state,
+            reporting: Reporting::new(state),
+            since,
+            loss,
+            incarnation: Some(run),
+            ..Self::new(name, false, now)
+        }
     }
 
     /// Marks a sender without any beat as down since `since`, without an event.
     pub(crate) fn restore_missing(&mut self, since: Moment) {
         if self.incarnation.is_none() {
-            (self.liveness, self.reported, self.since) = (SenderStatus::Down, SenderStatus::Down, since);
+            (self.liveness, self.reporting.state, self.since) = (SenderStatus::Down, SenderStatus::Down, since);
         }
     }
 
@@ -175,7 +202,7 @@ impl SenderState {
         let was_sent_to_us =
             least_time.is_some_and(|time| time <= beat.received_at - since) && before <= MAX_INITIAL_LOSS;
         let first = if was_sent_to_us { 1 } else { beat.seq };
-        (self.delays, self.inter_arrivals) = (DelayEstimator::default(), InterArrivalTimes::default());
+        self.arrivals = Arrivals::default();
         self.incarnation = Some(Incarnation {
             peer: beat.peer,
             id: beat.incarnation,
@@ -193,7 +220,7 @@ impl SenderState {
     fn restart(&mut self, beat: &ReceivedBeat, actions: &mut DatagramActions<WatcherEvent>) -> BeatStatus {
         let Some(old) = self.incarnation else { return self.start_incarnation(beat, beat.received_at, None) };
         self.restarts += 1;
-        self.consecutive_beats = 0;
+        self.reporting.consecutive_beats = 0;
         actions.emit(|| WatcherEvent::Restarted { name: Arc::clone(&self.name), peer: beat.peer });
         if old.id == beat.incarnation && beat.advertised_timing.is_some() {
             // The sequence numbers start over, so a loss cannot be derived from the old ones.
@@ -221,7 +248,7 @@ impl SenderState {
             actions.emit(|| WatcherEvent::Lost { name: Arc::clone(&self.name), first_seq, count });
         }
         self.exit_code = beat.exit_code;
-        self.consecutive_beats = 0;
+        self.reporting.consecutive_beats = 0;
         self.set_liveness(SenderStatus::Stopped, beat.received_at, config, actions);
     }
 
@@ -236,7 +263,7 @@ impl SenderState {
         let Some(run) = &mut self.incarnation else { return };
         let elapsed = beat.received_at - run.last_received;
         if !elapsed.is_zero() {
-            self.inter_arrivals.push(elapsed, seq_distance);
+            self.arrivals.intervals.push(elapsed, seq_distance);
         }
         if run.peer != beat.peer {
             let (from, to) = (run.peer, beat.peer);
@@ -249,7 +276,7 @@ impl SenderState {
         run.outlier_seq = None;
         (run.last_received, run.silent_since) = (beat.received_at, beat.received_at.max(config.resumed_at));
         (run.sent_at, run.advertised_timing) = (beat.sent_at, beat.advertised_timing);
-        let sample = self.delays.push(beat.received_at.since_start(), beat.sent_at);
+        let sample = self.arrivals.delays.push(beat.received_at.since_start(), beat.sent_at);
         if let DelaySample::ClockStep(step_ns) = sample {
             actions.emit(|| WatcherEvent::ClockStep { name: Arc::clone(&self.name), step_ns });
         }
@@ -257,9 +284,9 @@ impl SenderState {
             let delay = if let DelaySample::AboveMinimum(delay) = sample { Some(delay) } else { None };
             WatcherEvent::Beat { name: Arc::clone(&self.name), seq: beat.seq, delay }
         });
-        self.consecutive_beats = self.consecutive_beats.saturating_add(1);
+        self.reporting.consecutive_beats = self.reporting.consecutive_beats.saturating_add(1);
         let is_down = matches!(self.liveness, SenderStatus::New | SenderStatus::Down | SenderStatus::Stopped);
-        if !is_down || self.consecutive_beats >= config.failure_detector.rise {
+        if !is_down || self.reporting.consecutive_beats >= config.failure_detector.rise {
             self.set_liveness(SenderStatus::Up, beat.received_at, config, actions);
         }
     }
@@ -274,7 +301,7 @@ impl SenderState {
         if self.liveness == to {
             return;
         }
-        let was_flapping = self.flap_damping.is_flapping();
+        let was_flapping = self.reporting.flap_damping.is_flapping();
         let before = now - self.since;
         self.since = now;
         self.liveness = to;
@@ -285,15 +312,15 @@ impl SenderState {
             self.emit_state(before, now, actions);
         }
         if to == SenderStatus::Down {
-            self.consecutive_beats = 0;
-            if self.flap_damping.record_failure(now, config.flap_half_life) {
+            self.reporting.consecutive_beats = 0;
+            if self.reporting.flap_damping.record_failure(now, config.flap_half_life) {
                 actions.emit(|| WatcherEvent::Flapping { name: Arc::clone(&self.name), flapping: true });
             }
         }
     }
 
     fn emit_state(&mut self, previous_duration: Duration, now: Moment, actions: &mut DatagramActions<WatcherEvent>) {
-        let from = std::mem::replace(&mut self.reported, self.liveness);
+        let from = std::mem::replace(&mut self.reporting.state, self.liveness);
         let silent = self.incarnation.map(|run| now - run.last_received);
         actions.emit(|| WatcherEvent::State {
             name: Arc::clone(&self.name),
@@ -309,7 +336,7 @@ impl SenderState {
     /// Returns the silence timeouts of this sender.
     pub(crate) fn timeouts(&self, config: &WatcherConfig) -> SilenceTimeouts {
         let timing = self.incarnation.and_then(|run| run.advertised_timing);
-        let (interval, multiplier) = timing.unwrap_or_else(|| match self.inter_arrivals.mean() {
+        let (interval, multiplier) = timing.unwrap_or_else(|| match self.arrivals.intervals.mean() {
             Some(mean) => (mean.max(MIN_TEXTBOOK_INTERVAL), 3),
             None => (DEFAULT_TEXTBOOK_INTERVAL, 1),
         });
@@ -326,7 +353,7 @@ impl SenderState {
             (SenderStatus::New | SenderStatus::Late, Some(since)) => Some(since + timeouts.down),
             _ => (!self.is_expected).then(|| self.since + config.forget_after),
         };
-        [by_state, self.flap_damping.reuse_at(config.flap_half_life)].into_iter().flatten().min()
+        [by_state, self.reporting.flap_damping.reuse_at(config.flap_half_life)].into_iter().flatten().min()
     }
 
     /// Performs all due actions and returns whether the sender is to be removed.
@@ -336,9 +363,9 @@ impl SenderState {
         config: &WatcherConfig,
         actions: &mut DatagramActions<WatcherEvent>,
     ) -> bool {
-        if self.flap_damping.reuse_if_due(now, config.flap_half_life) {
+        if self.reporting.flap_damping.reuse_if_due(now, config.flap_half_life) {
             actions.emit(|| WatcherEvent::Flapping { name: Arc::clone(&self.name), flapping: false });
-            if self.reported != self.liveness {
+            if self.reporting.state != self.liveness {
                 self.emit_state(now - self.since, now, actions);
             }
         }

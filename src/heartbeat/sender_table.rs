@@ -99,15 +99,16 @@ impl SenderTable {
             *self.prefix_counts.entry(prefix).or_default() += 1;
         }
         self.generation = self.generation.wrapping_add(1);
-        sender.generation = self.generation;
+        sender.timer.generation = self.generation;
         *self.state_count_mut(sender.liveness) += 1;
         let slot = self.senders.insert(sender);
         self.index.insert(key, slot);
         self.slot_bound = self.slot_bound.max(slot + 1);
         if self.eviction_queue.len() > 2 * self.max_senders {
             let records = &self.senders;
-            self.eviction_queue
-                .retain(|(slot, generation)| records.get(*slot).is_some_and(|record| record.generation == *generation));
+            self.eviction_queue.retain(|(slot, generation)| {
+                records.get(*slot).is_some_and(|record| record.timer.generation == *generation)
+            });
         }
         self.eviction_queue.push_back((slot, self.generation));
         Ok(slot)
@@ -117,7 +118,7 @@ impl SenderTable {
     fn evict_one(&mut self) -> bool {
         while let Some((slot, generation)) = self.eviction_queue.pop_front() {
             let is_evictable = |record: &SenderState| {
-                record.generation == generation && record.loss.counts().beats <= 1 && !record.is_expected
+                record.timer.generation == generation && record.loss.counts().beats <= 1 && !record.is_expected
             };
             if self.senders.get(slot).is_some_and(is_evictable) {
                 self.remove(slot);
@@ -152,10 +153,10 @@ impl SenderTable {
         let result = act(record);
         let deadline = next_deadline(record);
         // A later deadline keeps the timer, which is set again when it fires.
-        let is_earlier = deadline.is_some_and(|new| record.timer_deadline.is_none_or(|armed| new < armed));
+        let is_earlier = deadline.is_some_and(|new| record.timer.deadline.is_none_or(|armed| new < armed));
         if let Some(deadline) = deadline.filter(|_| is_earlier) {
-            record.timer_deadline = Some(deadline);
-            self.timers.push(Reverse(Timer { deadline, slot, generation: record.generation }));
+            record.timer.deadline = Some(deadline);
+            self.timers.push(Reverse(Timer { deadline, slot, generation: record.timer.generation }));
         }
         let (new_state, new_prefix) = (record.liveness, record.incarnation.and_then(|run| SourcePrefix::of(run.peer)));
         if state != new_state {
@@ -188,8 +189,8 @@ impl SenderTable {
         while let Some(Reverse(timer)) = self.timers.peek().copied().filter(|timer| timer.0.deadline <= now) {
             self.timers.pop();
             let Some(record) = self.senders.get_mut(timer.slot) else { continue };
-            if record.generation == timer.generation && record.timer_deadline == Some(timer.deadline) {
-                record.timer_deadline = None;
+            if record.timer.generation == timer.generation && record.timer.deadline == Some(timer.deadline) {
+                record.timer.deadline = None;
                 return Some(timer.slot);
             }
         }
@@ -206,7 +207,7 @@ impl SenderTable {
         let slots: Vec<usize> = self.senders.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
             if let Some(record) = self.senders.get_mut(slot) {
-                record.timer_deadline = None;
+                record.timer.deadline = None;
             }
             self.update(slot, &mut act, &next_deadline);
         }

@@ -209,9 +209,9 @@ impl Watcher {
         };
         let config = &self.config;
         let act = |record: &mut SenderState| {
-            let before = (record.liveness, record.delays.sample_count());
+            let before = (record.liveness, record.arrivals.delays.sample_count());
             let counted = record.on_beat(beat, config, actions);
-            let delay = record.delays.last().filter(|_| record.delays.sample_count() > before.1);
+            let delay = record.arrivals.delays.last().filter(|_| record.arrivals.delays.sample_count() > before.1);
             (counted, before.0 != record.liveness, delay)
         };
         let Some((counted, changed, delay)) = self.table.update(slot, act, |record| record.next_deadline(config))

@@ -53,9 +53,15 @@ pub(super) struct Worker<S: Service> {
     /// Slots that can proceed without waiting.
     busy: Vec<usize>,
     scratch: Scratch<<S::Protocol as StreamProtocol>::Event>,
-    accept_paused_until: Option<Moment>,
-    last_notice: Option<Moment>,
+    accept_pause: AcceptPause,
     last_ordinal: u64,
+}
+
+/// Pause of accepting while descriptors have run out.
+#[derive(Default)]
+struct AcceptPause {
+    until: Option<Moment>,
+    last_notice: Option<Moment>,
 }
 
 struct Acceptor {
@@ -104,8 +110,7 @@ impl<S: Service> Worker<S> {
             timers: Timers::default(),
             busy: Vec::new(),
             scratch: Scratch::default(),
-            accept_paused_until: None,
-            last_notice: None,
+            accept_pause: AcceptPause::default(),
             last_ordinal: 0,
         })
     }
@@ -161,14 +166,14 @@ impl<S: Service> Worker<S> {
 
     /// Returns the timeout for the poll; `None` waits for readiness only.
     fn poll_timeout(&self, now: Moment) -> Option<Duration> {
-        let accepts = self.accept_paused_until.is_none()
+        let accepts = self.accept_pause.until.is_none()
             && self.has_capacity()
             && self.listeners.iter().any(|listener| listener.ready);
         if accepts || !self.busy.is_empty() {
             return Some(Duration::ZERO);
         }
         // mio rounds down to milliseconds; one more avoids spinning through a timer's last millisecond.
-        let deadline = self.timers.next_deadline().into_iter().chain(self.accept_paused_until).min()?;
+        let deadline = self.timers.next_deadline().into_iter().chain(self.accept_pause.until).min()?;
         Some((deadline - now) + Duration::from_millis(1))
     }
 
@@ -202,10 +207,10 @@ impl<S: Service> Worker<S> {
     }
 
     fn accept(&mut self, now: Moment) {
-        if self.accept_paused_until.is_some_and(|until| until > now) {
+        if self.accept_pause.until.is_some_and(|until| until > now) {
             return;
         }
-        self.accept_paused_until = None;
+        self.accept_pause.until = None;
         for _ in 0..MAX_ACCEPTS_PER_TURN {
             if !self.has_capacity() {
                 return;
@@ -224,7 +229,7 @@ impl<S: Service> Worker<S> {
                 Err(errno) => {
                     let error = io::Error::from(errno);
                     if is_exhausted(&error) {
-                        self.accept_paused_until = Some(now + ACCEPT_PAUSE);
+                        self.accept_pause.until = Some(now + ACCEPT_PAUSE);
                         self.emit_notice(Notice::Exhausted(io_error_text(&error)), now);
                         return;
                     }
@@ -306,8 +311,8 @@ impl<S: Service> Worker<S> {
     }
 
     fn emit_notice(&mut self, notice: Notice, now: Moment) {
-        if self.last_notice.is_none_or(|last| now - last >= NOTICE_INTERVAL) {
-            self.last_notice = Some(now);
+        if self.accept_pause.last_notice.is_none_or(|last| now - last >= NOTICE_INTERVAL) {
+            self.accept_pause.last_notice = Some(now);
             self.service.on_notice(notice);
         }
     }

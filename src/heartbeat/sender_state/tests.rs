@@ -317,7 +317,7 @@ fn a_clock_an_hour_off_changes_nothing_but_the_delay() {
             .expect("accepted");
     }
     assert_eq!(bench.state_changes(), [(SenderStatus::New, SenderStatus::Up)]);
-    assert_eq!(bench.sender.delays.last(), Some(Duration::ZERO));
+    assert_eq!(bench.sender.arrivals.delays.last(), Some(Duration::ZERO));
 }
 
 #[test]

@@ -44,6 +44,11 @@ pub(super) struct DatagramSocket {
     read_strategy: ReadStrategy,
     /// Last moment at which the socket was known to be empty; later datagrams arrived after it.
     last_empty: Moment,
+    readiness: Readiness,
+}
+
+/// What the last poll has found on a socket.
+struct Readiness {
     /// There may be datagrams to receive.
     readable: Cell<bool>,
     /// There may be entries in the error queue.
@@ -83,8 +88,7 @@ impl DatagramSocket {
             control_len: CONTROL_SIZE,
             read_strategy: ReadStrategy::new(now),
             last_empty: now,
-            readable: Cell::new(true),
-            errors_pending: Cell::new(false),
+            readiness: Readiness { readable: Cell::new(true), errors_pending: Cell::new(false) },
         }
     }
 
@@ -108,13 +112,13 @@ impl DatagramSocket {
 
     /// Records the readiness that poll reported.
     pub(super) fn set_ready(&self, ready: PollFlags) {
-        self.readable.set(self.readable.get() || ready.contains(PollFlags::IN));
-        self.errors_pending.set(self.errors_pending.get() || ready.contains(PollFlags::ERR));
+        self.readiness.readable.set(self.readiness.readable.get() || ready.contains(PollFlags::IN));
+        self.readiness.errors_pending.set(self.readiness.errors_pending.get() || ready.contains(PollFlags::ERR));
     }
 
     /// Returns true if a read may find something without waiting.
     pub(super) fn is_ready(&self) -> bool {
-        self.readable.get() || self.errors_pending.get()
+        self.readiness.readable.get() || self.readiness.errors_pending.get()
     }
 
     /// Reads the error queue, then a batch of datagrams; returns true if there was anything. `now` advances
@@ -126,7 +130,7 @@ impl DatagramSocket {
         actions: &mut DatagramActions<E::Event>,
         now: &mut Moment,
     ) -> bool {
-        let had_entries = (self.errors_pending.get() || self.pending_timestamp_count() > 0)
+        let had_entries = (self.readiness.errors_pending.get() || self.pending_timestamp_count() > 0)
             && self.read_error_queue(buffer, protocol, actions, now);
         let had_datagrams = if self.is_v6 {
             self.read_batch::<SockaddrIn6, E>(buffer, protocol, actions, now)
@@ -171,14 +175,14 @@ impl DatagramSocket {
             });
             let result = result.map(|batch| batch.count);
             entries += result.unwrap_or(0);
-            let is_settled = !self.errors_pending.get() && self.pending_timestamp_count() == 0;
+            let is_settled = !self.readiness.errors_pending.get() && self.pending_timestamp_count() == 0;
             if result != Err(Errno::EINTR) && (is_settled || result.unwrap_or(0) < max_count) {
                 break;
             }
         }
         // An error without an entry stays on the socket until another operation returns it.
-        if self.errors_pending.take() && entries == 0 {
-            self.readable.set(true);
+        if self.readiness.errors_pending.take() && entries == 0 {
+            self.readiness.readable.set(true);
         }
         entries > 0
     }
@@ -228,11 +232,11 @@ impl DatagramSocket {
             }
             Err(_) => {
                 // An ICMP error that arrived just now; its entry in the error queue has the details.
-                self.errors_pending.set(true);
+                self.readiness.errors_pending.set(true);
                 false
             }
         };
-        self.readable.set(readable);
+        self.readiness.readable.set(readable);
         result.is_ok_and(|batch| batch.count > 0)
     }
 
@@ -293,7 +297,7 @@ impl DatagramSocket {
                 }
                 Err(Errno::EINTR) => {}
                 Err(errno) if retries < MAX_SEND_RETRIES && self.may_be_earlier_error(errno) => {
-                    self.errors_pending.set(true);
+                    self.readiness.errors_pending.set(true);
                     retries += 1;
                 }
                 Err(errno) => {
@@ -305,7 +309,7 @@ impl DatagramSocket {
         }
         // Datagrams that did not pass a device queue have their timestamps already.
         if self.pending_timestamp_count() > 0 {
-            self.errors_pending.set(true);
+            self.readiness.errors_pending.set(true);
         }
     }
 
