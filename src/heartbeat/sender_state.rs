@@ -77,7 +77,7 @@ pub(crate) struct Arrivals {
     intervals: InterArrivalTimes,
 }
 
-/// What was reported about a sender, and what delays the next report.
+/// Last report about a sender, and the conditions of the next one.
 #[derive(Clone, Debug)]
 pub(crate) struct Reporting {
     /// Last reported state; differs from the true one while the sender is flapping.

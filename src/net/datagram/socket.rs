@@ -47,7 +47,7 @@ pub(super) struct DatagramSocket {
     readiness: Readiness,
 }
 
-/// What the last poll has found on a socket.
+/// Readiness of a socket since the last poll.
 struct Readiness {
     /// There may be datagrams to receive.
     readable: Cell<bool>,
