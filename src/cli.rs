@@ -16,11 +16,12 @@ use crate::commands::ping_serve::PingServe;
 use crate::commands::serve_http::ServeHttp;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::output::{self, Color, Format, Output, Style};
+use crate::net;
+use crate::output::{self, Color, Format, Output, Style, Verbosity};
 
 /// Clients and servers for HTTP, UDP ping, heartbeats and SMTP.
 #[derive(Debug, Parser)]
-#[command(name = "netlab", version, max_term_width = 100)]
+#[command(name = "netlab", version, max_term_width = 100, args_override_self = true)]
 #[command(after_help = "\
 Examples:
   netlab demo
@@ -41,13 +42,13 @@ struct GlobalArgs {
     #[arg(long, global = true, hide_short_help = true)]
     json: bool,
 
-    /// Print only the summary and errors
-    #[arg(short, long, global = true, hide_short_help = true)]
-    quiet: bool,
-
-    /// Print more events and the causes of errors
+    /// Print only the summary and errors; -qq: only errors
     #[arg(short, long, global = true, action = ArgAction::Count, hide_short_help = true)]
-    verbose: u8,
+    quiet: u8,
+
+    /// Print more events, the time of each, and the causes of errors
+    #[arg(short, long, global = true, hide_short_help = true)]
+    verbose: bool,
 
     /// When to use colours
     #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t, hide_short_help = true)]
@@ -83,8 +84,12 @@ impl Cli {
     fn style(&self) -> Style {
         Style {
             format: if self.global.json { Format::Json } else { Format::Text },
-            quiet: self.global.quiet,
-            verbose: self.global.verbose,
+            verbosity: match self.global.quiet {
+                0 if self.global.verbose => Verbosity::Verbose,
+                0 => Verbosity::Normal,
+                1 => Verbosity::Quiet,
+                2.. => Verbosity::Silent,
+            },
             color: self.global.color,
         }
     }
@@ -124,7 +129,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     match command().try_get_matches_from(&arguments) {
         Ok(matches) => match <Cli as clap::FromArgMatches>::from_arg_matches(&matches) {
             Ok(cli) => {
-                let mut output = Output::new(cli.style());
+                let mut output = Output::new(cli.style(), net::now);
                 cli.run(output.clone()).unwrap_or_else(|error| {
                     output.report_fatal(&error, Some(&subcommand_path(&matches)));
                     error.exit()
@@ -134,11 +139,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         },
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             let text = error.render();
-            match output::print_help(&text.ansi().to_string(), &text.to_string()) {
+            let mut output = Output::new(raw_style(&arguments), net::now);
+            match output::print_help(&text.ansi().to_string(), &text.to_string(), &mut output) {
                 Ok(()) => Exit::Success,
                 Err(failure) => {
                     let error = Error::from(failure);
-                    Output::new(Style::default()).report_error(&error);
+                    output.report_error(&error);
                     error.exit()
                 }
             }
@@ -153,25 +159,36 @@ fn subcommand_path(matches: &clap::ArgMatches) -> String {
     levels.filter_map(clap::ArgMatches::subcommand_name).collect::<Vec<_>>().join(" ")
 }
 
+/// Style of a command line that was not parsed: `--json` and `--color` are read from the raw arguments.
+fn raw_style(arguments: &[OsString]) -> Style {
+    let words: Vec<&str> =
+        arguments.iter().skip(1).take_while(|word| *word != "--").filter_map(|word| word.to_str()).collect();
+    let format = if words.contains(&"--json") { Format::Json } else { Format::Text };
+    let color = words.iter().zip(words.iter().skip(1)).filter(|(flag, _)| **flag == "--color").map(|(_, when)| *when);
+    let color = color.chain(words.iter().filter_map(|word| word.strip_prefix("--color="))).last();
+    let color = color.and_then(|when| <Color as clap::ValueEnum>::from_str(when, false).ok()).unwrap_or_default();
+    Style { format, color, ..Style::default() }
+}
+
 /// Reports a usage error. Style and subcommand are unknown if parsing failed, so both are read from the raw
 /// arguments.
 fn report_usage_error(error: &clap::Error, arguments: &[OsString]) -> Exit {
     let words = || arguments.iter().skip(1).take_while(|word| *word != "--").filter_map(|word| word.to_str());
-    let format = if words().any(|word| word == "--json") { Format::Json } else { Format::Text };
+
     let subcommand =
         words().find(|word| !word.starts_with('-')).filter(|word| command().find_subcommand(word).is_some());
-    let style = Style { format, ..Style::default() };
+    let style = raw_style(arguments);
     // Value parsers return our own errors, which carry their message and exit code.
     if let Some(own) = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>()) {
         let argument = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
-        Output::new(style).report_fatal(&own.with_exit(own.exit()).with_context(&argument), subcommand);
+        Output::new(style, net::now).report_fatal(&own.with_exit(own.exit()).with_context(&argument), subcommand);
         return own.exit();
     }
     let text = error.render();
     let (colored, plain) = (text.ansi().to_string(), text.to_string());
     let first_line = plain.lines().next().unwrap_or_default();
     let error = Error::new(Exit::Usage, first_line.strip_prefix("error: ").unwrap_or(first_line));
-    Output::new(style).report_usage_error(&error, (&colored, &plain), subcommand);
+    Output::new(style, net::now).report_usage_error(&error, (&colored, &plain), subcommand);
     Exit::Usage
 }
 

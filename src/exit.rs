@@ -46,6 +46,10 @@ pub enum Exit {
     Incomplete,
     /// Unknown outcome: the peer may have accepted.
     OutcomeUnknown,
+    /// A command given as a value is not executable.
+    CommandNotExecutable,
+    /// A command given as a value was not found.
+    CommandNotFound,
     /// SIGINT before there was a result.
     Interrupted,
     /// SIGTERM before there was a result.
@@ -56,7 +60,7 @@ pub enum Exit {
 
 impl Exit {
     /// All codes in ascending order, without those of child processes.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Success,
         Self::Negative,
         Self::Usage,
@@ -76,6 +80,8 @@ impl Exit {
         Self::Certificate,
         Self::Incomplete,
         Self::OutcomeUnknown,
+        Self::CommandNotExecutable,
+        Self::CommandNotFound,
         Self::Interrupted,
         Self::Terminated,
     ];
@@ -102,6 +108,8 @@ impl Exit {
             Self::Certificate => 80,
             Self::Incomplete => 82,
             Self::OutcomeUnknown => 83,
+            Self::CommandNotExecutable => 126,
+            Self::CommandNotFound => 127,
             Self::Interrupted => 130,
             Self::Terminated => 143,
             Self::ChildExit(code) => code,
@@ -130,6 +138,8 @@ impl Exit {
             Self::Certificate => "certificate not accepted",
             Self::Incomplete => "transfer incomplete",
             Self::OutcomeUnknown => "outcome unknown: the message may have been accepted",
+            Self::CommandNotExecutable => "command to run is not executable",
+            Self::CommandNotFound => "command to run not found",
             Self::Interrupted => "interrupted by SIGINT before any result",
             Self::Terminated => "terminated by SIGTERM before any result",
             Self::ChildExit(_) => "exit code of the command that was run",

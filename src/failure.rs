@@ -23,6 +23,9 @@ pub(crate) enum FailureKind {
     UnsafeLogin,
     /// A file or program does not exist.
     NotFound,
+    /// A command given as a value does not exist.
+    CommandNotFound,
+    CommandNotExecutable,
     PermissionDenied,
     /// A file with settings, keys or certificates is unusable.
     InvalidFile,

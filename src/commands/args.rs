@@ -1,18 +1,18 @@
-//! Argument types and flags that mean the same in every subcommand: durations, sizes, peers, where to listen.
+//! Argument types and flags that mean the same in every subcommand: durations, sizes, peers.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Arg, Args};
+use clap::Args;
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::failure::{Failure, FailureKind};
 use crate::mac::MacKey;
 use crate::net::tls::{Pin, TlsOptions};
-use crate::net::{self, Address, BindAddress, Signals};
+use crate::net::{self, Address, Signals};
 use crate::smtp::is_domain_or_address_literal;
 use crate::time::Moment;
 
@@ -268,58 +268,6 @@ pub(super) fn read_key(path: &Path) -> Result<MacKey> {
         return Err(Error::new(Exit::Config, format!("{} is empty", path.display())).expected("a key"));
     }
     Ok(MacKey::new(&bytes))
-}
-
-/// Flags of every server: where to listen, the ready file, when to stop.
-#[derive(Debug, Args)]
-pub(super) struct ListenArgs {
-    /// Listen on ADDR; repeatable
-    #[arg(long, value_name = "ADDR")]
-    pub bind: Vec<BindAddress>,
-
-    /// Write the addresses to FILE once listening
-    ///
-    /// One address per line, the main one first, with the real port; FILE appears atomically.
-    #[arg(long, value_name = "FILE")]
-    pub ready_file: Option<PathBuf>,
-
-    /// Stop after this time
-    #[arg(long = "for", value_name = "DURATION", value_parser = positive_duration)]
-    pub lifetime: Option<Duration>,
-}
-
-/// Completes the help of `--bind` with the default port; `streams` servers also take Unix sockets.
-pub(super) fn bind_help(bind: Arg, default_port: u16, streams: bool) -> Arg {
-    let unix = if streams { " unix:PATH listens on a Unix socket." } else { "" };
-    bind.help(format!("Listen on ADDR; repeatable [default: {default_port}]")).long_help(format!(
-        "Listen on ADDR; repeatable [default: {default_port}]\n\nPORT listens on both loopback addresses, HOST:PORT on \
-         one address, *:PORT on all addresses (reachable from other hosts). Port 0 picks a free port.{unix}"
-    ))
-}
-
-/// Flags of a server with several threads.
-#[derive(Debug, Args)]
-pub(super) struct ServerArgs {
-    #[command(flatten)]
-    pub listen: ListenArgs,
-
-    /// Worker threads; --threads alone: one per core
-    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "", default_value = "1", value_parser = threads, hide_default_value = true)]
-    pub threads: usize,
-}
-
-impl ListenArgs {
-    /// Addresses to listen on; by default both loopback addresses on the textbook's port.
-    pub(super) fn binds(&self, default_port: u16) -> Vec<BindAddress> {
-        if self.bind.is_empty() { vec![BindAddress::Loopback(default_port)] } else { self.bind.clone() }
-    }
-
-    /// Writes the addresses to the ready file, if one was asked for.
-    pub(super) fn write_ready_file(&self, addresses: impl Iterator<Item = String>) -> Result<()> {
-        let Some(file) = &self.ready_file else { return Ok(()) };
-        let lines = addresses.fold(String::new(), |lines, address| lines + &address + "\n");
-        Ok(crate::disk::replace(file, lines.as_bytes())?)
-    }
 }
 
 #[cfg(test)]

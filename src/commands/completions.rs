@@ -3,9 +3,9 @@
 use clap::Args;
 use clap_complete::Shell;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::output::Output;
+use crate::output::{Format, Output};
 
 /// Print a completion script for a shell.
 #[derive(Debug, Args)]
@@ -22,6 +22,9 @@ pub(crate) struct Completions {
 impl Completions {
     /// Prints the script for `command`, the whole command line.
     pub(crate) fn run(&self, mut command: clap::Command, mut output: Output) -> Result<Exit> {
+        if output.style().format == Format::Json {
+            return Err(Error::new(Exit::Usage, "a completion script has no JSON form").remedy("leave out --json"));
+        }
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut command, "netlab", &mut script);
         output.write_bytes(&script)?;

@@ -26,6 +26,8 @@ pub(super) fn exit_for(kind: FailureKind) -> Exit {
         Kind::InvalidValue | Kind::SourceFamily | Kind::TargetFamily | Kind::LoadNotAllowed => Exit::Usage,
         Kind::InvalidMessage | Kind::UnsafeLogin => Exit::InvalidInput,
         Kind::NotFound => Exit::InputMissing,
+        Kind::CommandNotFound => Exit::CommandNotFound,
+        Kind::CommandNotExecutable => Exit::CommandNotExecutable,
         Kind::InvalidFile | Kind::NoTrustStore => Exit::Config,
         Kind::BinaryOutput | Kind::CannotCreate | Kind::TargetIsDirectory | Kind::TargetExists | Kind::TargetLocked => {
             Exit::CannotCreate

@@ -10,6 +10,7 @@ mod fail_if;
 mod failure;
 pub(crate) mod get;
 pub(crate) mod heartbeat;
+mod listen_args;
 pub(crate) mod mail;
 pub(crate) mod mail_serve;
 pub(crate) mod ping;

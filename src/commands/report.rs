@@ -1,14 +1,20 @@
 //! Wording that the events and summaries of several commands share, and the target of a client's event.
 
 use std::fmt;
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::output::Escaped;
+use crate::disk;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::failure::io_error_text;
+use crate::output::{self, Escaped, Event, Output};
 use crate::time::HumanDuration;
 
 /// Chooses the singular or plural of a noun.
@@ -52,6 +58,48 @@ pub(super) fn display_peer(peer: Option<SocketAddr>) -> String {
     peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string())
 }
 
+/// Prints the summary of a run that ends with `exit`. A run that fails has at least one error before it.
+pub(super) fn emit_summary(output: &mut Output, summary: &(impl Serialize + fmt::Display), exit: Exit) -> Result<()> {
+    if exit != Exit::Success && !output.has_reported_error() {
+        output.report_error(&Error::new(exit, exit.meaning()));
+    }
+    Ok(output.emit_summary(summary, exit.code())?)
+}
+
+/// Writes `content` to a file given on the command line, or to the standard output or error that it names.
+pub(super) fn write_file(path: &Path, content: &[u8]) -> Result<()> {
+    match output::open_standard_stream(path) {
+        Some(stream) => stream.and_then(|mut stream| stream.write_all(content)).map_err(|error| {
+            Error::new(Exit::Io, format!("cannot write {}: {}", path.display(), io_error_text(&error)))
+        }),
+        None => Ok(disk::replace(path, content)?),
+    }
+}
+
+/// Collects what is ready for each target. A target that failed is reported and does not stop the others; the exit
+/// code is that of the failures. Fails if no target is left, or if the run was interrupted.
+pub(super) fn skip_failed_targets<T>(
+    attempts: impl Iterator<Item = Result<T>>,
+    output: &mut Output,
+) -> Result<(Vec<T>, Exit)> {
+    let (mut ready, mut failures) = (Vec::new(), Vec::new());
+    for attempt in attempts {
+        match attempt {
+            Ok(target) => ready.push(target),
+            Err(error) if matches!(error.exit(), Exit::Interrupted | Exit::Terminated) => return Err(error),
+            Err(error) => failures.push(error),
+        }
+    }
+    let exit = Exit::combined(failures.iter().map(Error::exit));
+    let last = if ready.is_empty() { failures.pop() } else { None };
+    failures.iter().for_each(|error| output.report_error(error));
+    match last {
+        Some(error) if failures.is_empty() => Err(error),
+        Some(error) => Err(error.with_exit(exit)),
+        None => Ok((ready, exit)),
+    }
+}
+
 /// Event of a client with several targets. The text includes the target unless there is only one.
 #[derive(Debug, JsonSchema, Serialize)]
 pub(super) struct TargetEvent<E> {
@@ -67,6 +115,8 @@ impl<E> TargetEvent<E> {
         Self { event, target, is_only_target }
     }
 }
+
+impl<E: Serialize + fmt::Display> Event for TargetEvent<E> {}
 
 impl<E: fmt::Display> fmt::Display for TargetEvent<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,7 +7,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use crate::output::{ErrorEvent, FailureSummary};
+use crate::output::{BareSummary, ErrorEvent};
 
 /// Schemas of all events, by command and type.
 pub(super) struct EventSchemas {
@@ -25,7 +25,7 @@ impl EventSchemas {
     pub(super) fn collect(lists: &[fn(&mut Self)]) -> Value {
         let mut schemas = Self { generator: generator(), references: Vec::new(), events: Map::new() };
         schemas.add::<ErrorEvent<'_>>("any");
-        schemas.add::<FailureSummary<'_>>("any");
+        schemas.add::<BareSummary<'_>>("any");
         lists.iter().for_each(|list_events| list_events(&mut schemas));
         schemas.finish()
     }
@@ -40,8 +40,7 @@ impl EventSchemas {
     /// Adds the events of a client with several targets: each has a `target`.
     pub(super) fn add_with_target<E: JsonSchema>(&mut self, command: &str) {
         for mut event in self.events_of::<E>() {
-            event["properties"]["target"] = json!({"type": "string"});
-            event["required"].as_array_mut().into_iter().for_each(|keys| keys.push("target".into()));
+            require(&mut event, "target", json!({"type": "string"}));
             self.insert(command, None, event);
         }
     }
@@ -58,9 +57,13 @@ impl EventSchemas {
         flatten_variants(schema, &E::schema_name(), self.generator.definitions())
     }
 
-    fn insert(&mut self, command: &str, name: Option<&str>, event: Value) {
+    fn insert(&mut self, command: &str, name: Option<&str>, mut event: Value) {
         let kind = event["properties"]["type"]["const"].as_str().unwrap_or_default();
-        let name = name.unwrap_or(kind).to_owned();
+        let (name, is_summary) = (name.unwrap_or(kind).to_owned(), kind == "summary");
+        require(&mut event, "time", json!({"type": "string", "description": "RFC 3339, UTC, in microseconds."}));
+        if is_summary {
+            require(&mut event, "exit", json!({"type": "integer", "minimum": 0, "maximum": 255}));
+        }
         self.references.push(json!({"$ref": format!("#/$defs/{command}/{name}")}));
         self.events.entry(command).or_insert_with(|| json!({}))[name] = event;
     }
@@ -81,6 +84,15 @@ impl EventSchemas {
         });
         tidy(&mut schema);
         schema
+    }
+}
+
+/// Adds a required property, as the envelope of an event does.
+fn require(event: &mut Value, key: &str, property: Value) {
+    event["properties"][key] = property;
+    match event["required"].as_array_mut() {
+        Some(keys) => keys.push(key.into()),
+        None => event["required"] = json!([key]),
     }
 }
 

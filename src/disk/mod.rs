@@ -3,13 +3,16 @@
 //! Owns what must hold when a run is interrupted at any moment: a file under its own name is always complete
 //! ([`replace()`], [`PartFile`], [`Spool`]), and no temporary file stays behind ([`ScratchDir`]).
 
+mod in_place;
 mod part_file;
+mod ready_file;
 mod replace;
 mod scratch_dir;
 mod secret_file;
 mod spool;
 
 pub(crate) use part_file::{Overwrite, PartFile};
+pub(crate) use ready_file::ReadyFile;
 pub(crate) use replace::{check_writable, replace};
 pub(crate) use scratch_dir::ScratchDir;
 pub(crate) use secret_file::read_secret;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with};
 
+use super::in_place::{is_in_place, open_in_place};
 use crate::failure::{Failure, FailureKind, Result, io_error_text};
 
 /// Treatment of an existing file with the name of the target.
@@ -47,8 +48,8 @@ impl PartFile {
                     .expected("a file name"))
             }
             Ok(_) if overwrite == Overwrite::No => Err(exists_error(target)),
-            Ok(found) if !found.is_file() => {
-                let file = OpenOptions::new().write(true).open(target).map_err(|error| create_error(target, error))?;
+            _ if is_in_place(target) => {
+                let file = open_in_place(target).map_err(|error| create_error(target, error))?;
                 Ok(Self {
                     file,
                     target: target.to_owned(),

@@ -1,15 +1,16 @@
 //! Atomic replacement of small files: a reader sees the old content or the new, never a mixture.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use super::in_place::{is_in_place, open_in_place};
 use super::random_suffix;
 use crate::failure::{Failure, FailureKind, Result, io_error_text};
 
 /// Replaces the content of `path`: writes a temporary file beside it, syncs it, renames it onto `path`.
 ///
-/// A path that is not a regular file (a FIFO, `/dev/stderr`) is written to directly; a rename would destroy it.
+/// A device, a FIFO or the name of a descriptor (`/dev/stderr`) is written in place; a rename would destroy it.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
     write_atomically(path, content).map_err(|error| write_error(path, error))
 }
@@ -18,7 +19,7 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
 pub(crate) fn check_writable(path: &Path) -> Result<()> {
     let checked = match fs::metadata(path) {
         Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-        Ok(found) if !found.is_file() => Ok(()),
+        _ if is_in_place(path) => Ok(()),
         _ => {
             let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
             temp_path(&target).and_then(|temp| write_new(&temp, &[]).and_then(|()| fs::remove_file(&temp)))
@@ -33,8 +34,8 @@ fn write_error(path: &Path, error: io::Error) -> Failure {
 }
 
 fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
-    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-        return OpenOptions::new().write(true).open(path)?.write_all(content);
+    if is_in_place(path) {
+        return open_in_place(path)?.write_all(content);
     }
     // Symbolic links are followed, so that the file is replaced and not the link.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());

@@ -101,7 +101,7 @@ pub(crate) enum WatcherEvent {
         gap: Duration,
     },
     /// Datagrams were rejected; reported at most once a second.
-    Refused {
+    Rejected {
         /// Source of the last one.
         peer: SocketAddr,
         /// Reason for the last one.
@@ -127,7 +127,7 @@ impl WatcherEvent {
             | Self::Flapping { name, .. }
             | Self::ClockStep { name, .. }
             | Self::Forgotten { name } => Some(name),
-            Self::MonitorStall { .. } | Self::Refused { .. } | Self::LocalDrop { .. } => None,
+            Self::MonitorStall { .. } | Self::Rejected { .. } | Self::LocalDrop { .. } => None,
         }
     }
 }

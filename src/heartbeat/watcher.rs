@@ -42,7 +42,7 @@ pub(crate) struct WatcherCounters {
     /// Echoes sent.
     pub echoes: u64,
     /// Datagrams rejected.
-    pub refused: u64,
+    pub rejected: u64,
     /// Datagrams rejected, by reason.
     #[serde(skip)]
     pub by_reason: [u64; RejectReason::ALL.len()],
@@ -247,14 +247,14 @@ impl Watcher {
         now: Moment,
         actions: &mut DatagramActions<WatcherEvent>,
     ) {
-        self.counters.refused += 1;
+        self.counters.rejected += 1;
         if let Some(count) = self.counters.by_reason.get_mut(reason as usize) {
             *count += 1;
         }
         let count = self.last_reject_report.map_or(0, |(_, count)| count) + 1;
         let is_due = self.last_reject_report.is_none_or(|(reported_at, _)| now - reported_at >= REJECT_REPORT_INTERVAL);
         if is_due {
-            actions.emit(|| WatcherEvent::Refused { peer: datagram.peer, reason, count });
+            actions.emit(|| WatcherEvent::Rejected { peer: datagram.peer, reason, count });
         }
         let reported_at = self.last_reject_report.map(|(at, _)| at).filter(|_| !is_due).unwrap_or(now);
         self.last_reject_report = Some((reported_at, if is_due { 0 } else { count }));

@@ -10,7 +10,6 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Access, access};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::failure::{Failure, FailureKind, Result};
@@ -54,13 +53,16 @@ impl Hook {
         &self.argv
     }
 
-    /// Checks that a program given as a path exists and is executable.
+    /// Checks that the program exists, as a path or a name in `PATH`, and is executable.
     pub(crate) fn check(&self) -> Result<()> {
-        let named = self.argv.first().filter(|program| program.contains('/'));
-        let is_there = |program: &String| access(program, Access::EXEC_OK).is_ok() && Path::new(program).is_file();
-        let Some(program) = named.filter(|program| !is_there(program)) else { return Ok(()) };
-        Err(Failure::new(FailureKind::NotFound, format!("cannot run {program}: no such program"))
-            .expected("a program and its arguments, quoted as for a shell"))
+        let Some(program) = self.argv.first().filter(|program| which::which(program).is_err()) else { return Ok(()) };
+        let (kind, reason) = if program.contains('/') && Path::new(program).exists() {
+            (FailureKind::CommandNotExecutable, "not executable")
+        } else {
+            (FailureKind::CommandNotFound, "no such program")
+        };
+        Err(Failure::new(kind, format!("cannot run {program}: {reason}"))
+            .expected("a program, as a path or a name in PATH, and its arguments, quoted as for a shell"))
     }
 
     /// Runs the hook with `input` on stdin, for at most `timeout`, or one more second once the other end of

@@ -25,8 +25,8 @@ impl SupervisedCommand {
             words.split_first().ok_or_else(|| Failure::new(FailureKind::InvalidValue, "no command to run"))?;
         let mut child = Command::new(program).args(arguments).spawn().map_err(|error| {
             let kind = match error.kind() {
-                std::io::ErrorKind::NotFound => FailureKind::NotFound,
-                std::io::ErrorKind::PermissionDenied => FailureKind::PermissionDenied,
+                std::io::ErrorKind::NotFound => FailureKind::CommandNotFound,
+                std::io::ErrorKind::PermissionDenied => FailureKind::CommandNotExecutable,
                 _ => FailureKind::System,
             };
             Failure::new(kind, format!("cannot run {}: {}", program.display(), io_error_text(&error)))

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
@@ -23,6 +23,7 @@ use crate::time::Moment;
 pub(crate) enum Signal {
     /// SIGINT (Ctrl-C).
     Interrupt,
+    /// SIGTERM, or SIGHUP unless it was ignored at the start.
     Terminate,
     /// SIGQUIT (Ctrl-\\), if enabled: a snapshot of the figures so far.
     Quit,
@@ -78,6 +79,10 @@ impl Signals {
     pub(crate) fn install() -> Result<Self> {
         let (read, write) = UnixStream::pair().map_err(setup_error)?;
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, [SIGINT, SIGTERM]).map_err(setup_error)?;
+        // The terminal was closed. A command started by nohup ignores the signal and keeps doing so.
+        if !is_hangup_ignored() {
+            delivery.handle().add_signal(SIGHUP).map_err(setup_error)?;
+        }
         let (wake_receiver, wake_sender) = UnixStream::pair().map_err(setup_error)?;
         wake_receiver.set_nonblocking(true).map_err(setup_error)?;
         wake_sender.set_nonblocking(true).map_err(setup_error)?;
@@ -142,6 +147,14 @@ impl Signals {
             let _ = poll(&mut [delivery, wake_ups], timeout.map(timespec).as_ref());
         }
     }
+}
+
+/// Returns whether SIGHUP is ignored, from the mask of ignored signals in `/proc/self/status`.
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (SIGHUP - 1) & 1 == 1
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub(super) fn print_error(error: &Error, style: Style) {
         error.expectation().map(|text| format!("  {} {}{clause}", palette.paint("2", "expected:"), escaped(text))),
     );
     lines.extend(error.advice().map(|text| format!("  {} {}", palette.paint("2", "to do:"), escaped(text))));
-    if style.verbose > 0 {
+    if style.is_verbose() {
         // A cause that the message already contains is not repeated.
         let is_new = |cause: &String| !error.message().contains(&io_error_text(cause));
         let causes = causes(error).filter(is_new);
@@ -52,34 +52,32 @@ pub(crate) struct ErrorEvent<'e> {
     remedy: Option<&'e str>,
 }
 
-/// Summary of a run that failed before it had one of its own; JSON only.
+/// Summary of a run without figures, such as one that failed before it had any; JSON only.
 #[derive(JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "summary")]
-pub(crate) struct FailureSummary<'e> {
+pub(crate) struct BareSummary<'e> {
     pub command: Option<&'e str>,
-    pub exit: u8,
 }
 
-// The text is empty: the error was printed already.
-impl std::fmt::Display for FailureSummary<'_> {
+// The text is empty: there is nothing to report.
+impl std::fmt::Display for BareSummary<'_> {
     fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         Ok(())
     }
 }
 
-/// Formats the `error` event with its line end.
-pub(super) fn json_line(error: &Error) -> serde_json::Result<Vec<u8>> {
-    let mut line = serde_json::to_vec(&ErrorEvent {
-        exit: error.exit().code(),
-        what: error.message(),
-        got: error.origin().and_then(|origin| origin.got.as_deref()),
-        expected: error.expectation(),
-        clause: error.origin().and_then(|origin| origin.clause),
-        stage: error.origin().and_then(|origin| origin.stage),
-        remedy: error.advice(),
-    })?;
-    line.push(b'\n');
-    Ok(line)
+impl<'e> ErrorEvent<'e> {
+    pub(super) fn new(error: &'e Error) -> Self {
+        Self {
+            exit: error.exit().code(),
+            what: error.message(),
+            got: error.origin().and_then(|origin| origin.got.as_deref()),
+            expected: error.expectation(),
+            clause: error.origin().and_then(|origin| origin.clause),
+            stage: error.origin().and_then(|origin| origin.stage),
+            remedy: error.advice(),
+        }
+    }
 }
 
 /// Installs the panic hook: a panic on any thread is reported as a bug and ends the process with

@@ -8,6 +8,7 @@
 //!            └──▶ Recorder (bounded queue) ──▶ writer thread ──▶ Output
 //! ```
 
+mod envelope;
 mod errors;
 mod escape;
 mod progress;
@@ -17,13 +18,17 @@ mod text_plot;
 mod trace;
 
 use std::fmt::Display;
+use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
-pub(crate) use errors::{ErrorEvent, FailureSummary, install_panic_hook};
+pub(crate) use envelope::{Event, TextTime, event_line};
+pub(crate) use errors::{BareSummary, ErrorEvent, install_panic_hook};
 pub(crate) use escape::{Escaped, escaped};
 pub(crate) use progress::{Progress, StatusLine};
 pub(crate) use recorder::Recorder;
@@ -33,6 +38,8 @@ pub(crate) use trace::{Trace, TraceKind};
 
 use crate::error::Error;
 use crate::failure::{Failure, FailureKind, Result, io_error_text};
+use crate::time::Moment;
+use envelope::{format_event, format_json, format_summary};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -55,20 +62,36 @@ pub(crate) enum Color {
     Never,
 }
 
+/// Amount of output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Verbosity {
+    /// Errors only.
+    Silent,
+    /// The summary and errors.
+    Quiet,
+    #[default]
+    Normal,
+    /// More events, the time of each, and the causes of errors.
+    Verbose,
+}
+
 /// Output style, from the global flags.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Style {
     pub format: Format,
-    /// Print the summary and errors only.
-    pub quiet: bool,
-    pub verbose: u8,
+    pub verbosity: Verbosity,
     pub color: Color,
 }
 
-/// Event or summary: `Serialize` gives the JSON line, `Display` the text.
-pub(crate) trait Event: Serialize + Display {}
+impl Style {
+    pub(crate) fn prints_events(self) -> bool {
+        self.verbosity >= Verbosity::Normal
+    }
 
-impl<E: Serialize + Display> Event for E {}
+    pub(crate) fn is_verbose(self) -> bool {
+        self.verbosity == Verbosity::Verbose
+    }
+}
 
 /// Colours of an output stream, or none.
 #[derive(Clone, Copy, Debug)]
@@ -111,28 +134,38 @@ impl Palette {
 #[derive(Clone, Debug)]
 pub(crate) struct Output {
     style: Style,
+    clock: fn() -> Moment,
     is_terminal: bool,
     buffer: Vec<u8>,
-    stdout: Arc<StdoutState>,
+    run: Arc<RunState>,
 }
 
-/// State of stdout during one run.
+/// State of the output during one run.
 #[derive(Debug, Default)]
-struct StdoutState {
-    /// The reader is gone or has stalled; further output is discarded.
+struct RunState {
+    /// The reader of stdout is gone or has stalled; further output is discarded.
     closed: AtomicBool,
+    error_reported: AtomicBool,
     summary_written: AtomicBool,
+    /// Stdout belongs to a child process, so events go to stderr.
+    uses_stderr: AtomicBool,
 }
 
 impl Output {
-    pub(crate) fn new(style: Style) -> Self {
+    /// Creates the output of a run; `clock` gives the time of its events.
+    pub(crate) fn new(style: Style, clock: fn() -> Moment) -> Self {
         let is_terminal = io::stdout().is_terminal();
-        Self { style, is_terminal, buffer: Vec::new(), stdout: Arc::default() }
+        Self { style, clock, is_terminal, buffer: Vec::new(), run: Arc::default() }
+    }
+
+    /// Writes events to stderr from now on, of clones too: stdout belongs to a child process.
+    pub(crate) fn leave_stdout(&self) {
+        self.run.uses_stderr.store(true, Ordering::Relaxed);
     }
 
     /// Discards all further output, of clones too: the reader is gone, or another write would block forever.
     fn close(&self) {
-        self.stdout.closed.store(true, Ordering::Relaxed);
+        self.run.closed.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn set_format(&mut self, format: Format) {
@@ -146,24 +179,37 @@ impl Output {
     /// Returns true if the reader of stdout is gone. That is not a failure: the run ends silently with its exit
     /// code so far.
     pub(crate) fn is_closed(&self) -> bool {
-        self.stdout.closed.load(Ordering::Relaxed)
+        self.run.closed.load(Ordering::Relaxed)
     }
 
     /// Prints an event and flushes it, unless `-q` was given.
     pub(crate) fn emit(&mut self, event: &impl Event) -> Result<()> {
-        if self.style.quiet { Ok(()) } else { self.emit_line(event) }
+        if !self.style.prints_events() {
+            return Ok(());
+        }
+        let (now, style) = ((self.clock)(), self.style);
+        self.write_line(|line| format_event(event, now, style, line))
     }
 
-    /// Prints the summary, the last line of a run.
-    pub(crate) fn emit_summary(&mut self, summary: &impl Event) -> Result<()> {
-        self.stdout.summary_written.store(true, Ordering::Relaxed);
-        self.emit_line(summary)
+    /// Returns whether a failure was reported.
+    pub(crate) fn has_reported_error(&self) -> bool {
+        self.run.error_reported.load(Ordering::Relaxed)
     }
 
-    fn emit_line(&mut self, event: &impl Event) -> Result<()> {
+    /// Prints the summary, the last line of a run that ends with this exit code.
+    pub(crate) fn emit_summary(&mut self, summary: &(impl Serialize + Display), exit: u8) -> Result<()> {
+        self.run.summary_written.store(true, Ordering::Relaxed);
+        if self.style.verbosity == Verbosity::Silent {
+            return Ok(());
+        }
+        let (now, format) = ((self.clock)(), self.style.format);
+        self.write_line(|line| format_summary(summary, (now, exit), format, line))
+    }
+
+    fn write_line(&mut self, format: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
         let mut line = std::mem::take(&mut self.buffer);
         line.clear();
-        format_event(event, self.style.format, &mut line)?;
+        format(&mut line)?;
         let written = self.write_bytes(&line);
         self.buffer = line;
         written
@@ -185,6 +231,10 @@ impl Output {
         if self.is_closed() {
             return Ok(());
         }
+        if self.run.uses_stderr.load(Ordering::Relaxed) {
+            write_stderr_bytes(bytes);
+            return Ok(());
+        }
         let mut stdout = io::stdout().lock();
         match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
             Ok(()) => Ok(()),
@@ -202,7 +252,7 @@ impl Output {
 
     /// Prints a note on stderr, unless `-q` was given.
     pub(crate) fn note(&self, text: &str) {
-        if !self.style.quiet {
+        if self.style.prints_events() {
             write_stderr(&format!("{}\n", escaped(text)));
         }
     }
@@ -220,15 +270,17 @@ impl Output {
     }
 
     fn write_error_event(&mut self, error: &Error) {
-        if let (Format::Json, Ok(line)) = (self.style.format, errors::json_line(error)) {
+        self.run.error_reported.store(true, Ordering::Relaxed);
+        let now = (self.clock)();
+        if self.style.format == Format::Json {
             // This failure is being reported already; a second one adds nothing.
-            let _ = self.write_bytes(&line);
+            let _ = self.write_line(|line| format_json(&ErrorEvent::new(error), now, line));
         }
     }
 
     fn write_failure_summary(&mut self, error: &Error, command: Option<&str>) {
-        if self.style.format == Format::Json && !self.stdout.summary_written.load(Ordering::Relaxed) {
-            let _ = self.emit_summary(&FailureSummary { command, exit: error.exit().code() });
+        if self.style.format == Format::Json && !self.run.summary_written.load(Ordering::Relaxed) {
+            let _ = self.emit_summary(&BareSummary { command }, error.exit().code());
         }
     }
 
@@ -240,24 +292,33 @@ impl Output {
     }
 }
 
-/// Appends an event as one line of JSON or as text.
-fn format_event(event: &impl Event, format: Format, line: &mut Vec<u8>) -> Result<()> {
-    let result = match format {
-        Format::Text => write!(line, "{event}"),
-        Format::Json => serde_json::to_writer(&mut *line, event).map_err(io::Error::from),
-    };
-    result.map_err(|error| Failure::new(FailureKind::Bug, "cannot format an event").with_source(error))?;
-    line.push(b'\n');
-    Ok(())
+/// Prints help or the version on stdout.
+pub(crate) fn print_help(colored: &str, plain: &str, output: &mut Output) -> Result<()> {
+    let palette = Palette::new(output.style.color, output.is_terminal);
+    output.write_bytes(if palette.0 { colored } else { plain }.as_bytes())
 }
 
-/// Prints help or the version on stdout.
-pub(crate) fn print_help(colored: &str, plain: &str) -> Result<()> {
-    let palette = Palette::new(Color::Auto, io::stdout().is_terminal());
-    Output::new(Style::default()).write_bytes(if palette.0 { colored } else { plain }.as_bytes())
+/// Returns whether `path` is a name of standard output.
+pub(crate) fn names_stdout(path: &Path) -> bool {
+    ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name))
+}
+
+/// Opens the standard output or error that `path` names, such as `/dev/stdout`. The copy of the descriptor shares its
+/// position, so that what is written later comes after it.
+pub(crate) fn open_standard_stream(path: &Path) -> Option<io::Result<File>> {
+    let copy = match path.to_str()? {
+        _ if names_stdout(path) => io::stdout().as_fd().try_clone_to_owned(),
+        "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" => io::stderr().as_fd().try_clone_to_owned(),
+        _ => return None,
+    };
+    Some(copy.map(File::from))
 }
 
 /// Writes to stderr. A failure is ignored, because there is no other place to report it.
 fn write_stderr(text: &str) {
-    let _ = io::stderr().write_all(text.as_bytes());
+    write_stderr_bytes(text.as_bytes());
+}
+
+fn write_stderr_bytes(bytes: &[u8]) {
+    let _ = io::stderr().write_all(bytes);
 }

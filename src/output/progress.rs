@@ -24,7 +24,7 @@ pub(crate) struct Progress {
 impl Progress {
     /// Creates a bar for `total` bytes, if known; it appears after half a second.
     pub(crate) fn new(total: Option<u64>, style: Style, now: Moment) -> Self {
-        let allowed = !style.quiet && style.format == Format::Text;
+        let allowed = style.prints_events() && style.format == Format::Text;
         Self { bar: ProgressBar::hidden(), started: now, total, enabled: allowed }
     }
 
@@ -55,7 +55,7 @@ const REFRESH_INTERVAL: Duration = Duration::from_millis(200);
 impl StatusLine {
     /// Creates a status line; without a terminal, with `-q` or `--json` it is never shown.
     pub(crate) fn new(style: Style) -> Self {
-        let is_shown = !style.quiet && style.format == Format::Text && io::stderr().is_terminal();
+        let is_shown = style.prints_events() && style.format == Format::Text && io::stderr().is_terminal();
         let bar = is_shown.then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
-use super::{Event, Output, format_event};
+use super::envelope::format_event;
+use super::{Event, Output};
 use crate::failure::{Failure, FailureKind, Result};
+use crate::time::Moment;
 
 /// Maximum events in the queue.
 const QUEUE_LIMIT: usize = 8192;
@@ -22,13 +24,14 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Sender side of the queue; cheap to clone, one per thread.
 #[derive(Debug)]
 pub(crate) struct Recorder<E> {
-    queue: SyncSender<E>,
+    queue: SyncSender<(Moment, E)>,
+    clock: fn() -> Moment,
     dropped: Arc<AtomicU64>,
 }
 
 impl<E> Clone for Recorder<E> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone(), dropped: Arc::clone(&self.dropped) }
+        Self { queue: self.queue.clone(), clock: self.clock, dropped: Arc::clone(&self.dropped) }
     }
 }
 
@@ -49,7 +52,7 @@ impl<E: Event + Send + 'static> Recorder<E> {
         let dropped = Arc::new(AtomicU64::new(0));
         let batches = Arc::new(AtomicU64::new(0));
         let (done_sender, done) = sync_channel(1);
-        let writer_output = output.clone();
+        let (writer_output, clock) = (output.clone(), output.clock);
         let run = {
             let (dropped, batches) = (Arc::clone(&dropped), Arc::clone(&batches));
             move || drop(done_sender.send(run_writer(writer_output, &events, (&dropped, &batches), on_closed)))
@@ -58,12 +61,12 @@ impl<E: Event + Send + 'static> Recorder<E> {
             .name("writer".into())
             .spawn(run)
             .map_err(|error| Failure::new(FailureKind::System, "cannot start the writer thread").with_source(error))?;
-        Ok((Self { queue, dropped: Arc::clone(&dropped) }, Writer { done, output, dropped, batches }))
+        Ok((Self { queue, clock, dropped: Arc::clone(&dropped) }, Writer { done, output, dropped, batches }))
     }
 
     /// Queues an event, or counts it as dropped.
     pub(crate) fn emit(&self, event: E) {
-        if self.queue.try_send(event).is_err() {
+        if self.queue.try_send(((self.clock)(), event)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -97,7 +100,7 @@ impl Writer {
 /// not end the server.
 fn run_writer<E: Event>(
     mut output: Output,
-    events: &Receiver<E>,
+    events: &Receiver<(Moment, E)>,
     (dropped, batches): (&AtomicU64, &AtomicU64),
     on_closed: impl FnOnce(),
 ) -> (Output, Result<()>) {
@@ -108,8 +111,9 @@ fn run_writer<E: Event>(
         let mut next = Some(event);
         let mut lines = 0;
         batch.clear();
-        while let Some(event) = next.take() {
-            if !output.style().quiet && format_event(&event, output.style().format, &mut batch).is_ok() {
+        while let Some((emitted, event)) = next.take() {
+            let style = output.style();
+            if style.prints_events() && format_event(&event, emitted, style, &mut batch).is_ok() {
                 lines += 1;
             }
             next = match events.try_recv() {

@@ -57,7 +57,7 @@ pub(crate) enum EchoEvent {
         cause: DropReason,
     },
     /// The datagram was rejected and gets no reply.
-    Refused { peer: SocketAddr, reason: EchoRejectReason },
+    Rejected { peer: SocketAddr, reason: EchoRejectReason },
     /// The reply was sent, or queued until `delay` has passed.
     Sent {
         peer: SocketAddr,

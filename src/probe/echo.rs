@@ -205,7 +205,7 @@ impl DatagramProtocol for EchoServer {
         let payload_kind = self.admit(datagram);
         if let Err(reason) = payload_kind.and_then(|kind| self.reply_to(kind, datagram, now, actions)) {
             self.counters.count_rejection(reason);
-            actions.emit(|| EchoEvent::Refused { peer, reason });
+            actions.emit(|| EchoEvent::Rejected { peer, reason });
         }
     }
 

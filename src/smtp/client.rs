@@ -207,7 +207,7 @@ impl ClientSession {
         let outcome = match error.kind() {
             FailureKind::OutcomeUnknown => Some(DeliveryOutcome::Unknown),
             kind if kind.is_temporary() => Some(DeliveryOutcome::Deferred),
-            kind if kind.is_rejection() && reply.is_some() => Some(DeliveryOutcome::Refused),
+            kind if kind.is_rejection() && reply.is_some() => Some(DeliveryOutcome::Rejected),
             // The client stopped, so no outcome is decided.
             _ => None,
         };

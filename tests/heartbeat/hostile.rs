@@ -54,14 +54,14 @@ fn with_a_key_only_authenticated_beats_are_accepted_and_each_only_once() {
     let (_, events) = watched.stop();
     assert_eq!((&sender(&events, "a")["state"], &sender(&events, "a")["beats"]), (&"stopped".into(), &1.into()));
     let summary = events.last().expect("a summary");
-    assert!(summary["refused"].as_u64().is_some_and(|refused| refused >= 5), "{summary:#}");
+    assert!(summary["rejected"].as_u64().is_some_and(|refused| refused >= 5), "{summary:#}");
 
     let mut without = Watched::start(&[]);
     without.socket.send(&lines[0]).expect("sent");
     without.until(|event| event["reason"].is_string());
     let (_, events) = without.stop();
     assert_eq!(
-        (&events.last().expect("a summary")["total"], &events.last().expect("one")["refused"]),
+        (&events.last().expect("a summary")["total"], &events.last().expect("one")["rejected"]),
         (&0.into(), &1.into())
     );
     let open = key_file(&directory, "open", "sesame", 0o644);
@@ -90,10 +90,10 @@ fn malformed_datagrams_change_nothing_and_do_not_flood_the_log() {
     watched.send("BYE a 1 2 1764000000000 60000 3");
     let mut events = watched.until_state("a", "stopped");
     events.extend(watched.stop().1);
-    let reports = events.iter().filter(|event| event["type"] == "refused").count();
+    let reports = events.iter().filter(|event| event["type"] == "rejected").count();
     assert!(reports < 60, "{reports} lines");
     let summary = events.last().expect("a summary");
-    assert_eq!((&summary["refused"], &sender(&events, "a")["beats"]), (&5_001.into(), &2.into()));
+    assert_eq!((&summary["rejected"], &sender(&events, "a")["beats"]), (&5_001.into(), &2.into()));
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn beats_last_as_long_as_the_command_and_report_its_exit_code() {
     ]);
     assert_eq!(killed.code, 137, "{}", killed.stderr);
     let missing = run(&["heartbeat", "send", &target, "--exec", "/nonexistent/command"]);
-    assert_eq!(missing.code, 66, "{}", missing.stderr);
+    assert_eq!(missing.code, 127, "{}", missing.stderr);
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn commands_that_hang_or_fail_are_reported() {
 #[test]
 fn a_missing_command_is_rejected_at_start() {
     let ran = run(&["heartbeat", "watch", "--bind", "0", "--on-change", "/nonexistent/command", "--for", "1s"]);
-    assert!(ran.code == 66 && ran.stderr.contains("/nonexistent/command"), "{} {}", ran.code, ran.stderr);
+    assert!(ran.code == 127 && ran.stderr.contains("/nonexistent/command"), "{} {}", ran.code, ran.stderr);
 }
 
 #[test]

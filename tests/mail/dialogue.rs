@@ -190,14 +190,14 @@ fn a_recipient_with_a_second_command_is_rejected_before_connecting() {
 #[test]
 fn rejections_have_their_exit_codes() {
     for (turns, code, result) in [
-        (vec![Send("554 go away\r\n"), After("QUIT", "221 bye\r\n")], 69, "refused"),
+        (vec![Send("554 go away\r\n"), After("QUIT", "221 bye\r\n")], 69, "rejected"),
         (vec![Send("421 later\r\n")], 75, "deferred"),
         (vec![Send("220 mx\r\n421 4.3.2 closing\r\n")], 75, "deferred"),
         (greeted([After("MAIL", "451 4.3.0 later\r\n"), After("QUIT", "221\r\n")]), 75, "deferred"),
         (
             greeted([After("MAIL", "250\r\n"), After("RCPT", "550 5.1.1 no such user\r\n"), After("QUIT", "221\r\n")]),
             69,
-            "refused",
+            "rejected",
         ),
         (
             greeted([After("MAIL", "250\r\n"), After("RCPT", "451 4.7.1 greylisted\r\n"), After("QUIT", "221\r\n")]),

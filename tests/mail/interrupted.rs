@@ -114,7 +114,7 @@ fn a_rejection_in_the_middle_of_a_message_is_read_despite_a_reset() {
     std::fs::write(&file, vec![7; 16 << 20]).expect("written");
     let (peer, _) = server(up_to_body().into_iter().chain([After("From:", "552 5.3.4 enough\r\n"), Abort]).collect());
     let ran = mail(&peer, &["--attach", crate::support::path_str(&file)]);
-    assert_eq!(outcome(&ran), (69, "refused".to_owned()), "{}", ran.stderr);
+    assert_eq!(outcome(&ran), (69, "rejected".to_owned()), "{}", ran.stderr);
     assert!(ran.stderr.contains("552 5.3.4 enough"), "{}", ran.stderr);
 }
 
@@ -169,7 +169,7 @@ fn outcomes_are_reported_even_if_a_file_cannot_be_written() {
         After("QUIT", "221\r\n"),
     ]);
     let ran = mail(&peer, &["--rejected-to", "/dev/full"]);
-    assert_eq!(outcome(&ran), (73, "refused".to_owned()), "{}", ran.stderr);
+    assert_eq!(outcome(&ran), (73, "rejected".to_owned()), "{}", ran.stderr);
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn the_deadline_ends_a_run_and_counts_no_failure() {
 fn rejected_mails_are_all_counted_and_the_reason_reported() {
     let (peer, _) = servers((0..12).map(|_| all_rejected(&["550 5.1.1 no such user here\r\n"])).collect());
     let ran = mail(&peer, &["--count", "12"]);
-    assert_eq!((ran.code, &ran.summary()["refused"]), (69, &12.into()), "{}", ran.stderr);
+    assert_eq!((ran.code, &ran.summary()["rejected"]), (69, &12.into()), "{}", ran.stderr);
     assert!(ran.stderr.contains("a@x.test") && ran.stderr.contains("no such user here"), "{}", ran.stderr);
 }
 

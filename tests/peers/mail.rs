@@ -48,7 +48,7 @@ fn aiosmtpd() {
     assert_eq!((ran.code, &summary["tls"], &summary["auth"]), (67, &"1.3".into(), &"PLAIN".into()), "{}", ran.stderr);
     let outcomes: Vec<&Value> =
         summary["recipients"].as_array().expect("a list").iter().map(|to| &to["outcome"]).collect();
-    assert_eq!(outcomes, ["accepted", "refused"]);
+    assert_eq!(outcomes, ["accepted", "rejected"]);
     let got = fs::read_to_string(path("mail.eml")).expect("delivered");
     assert!(got.replace("\r\n", "\n").contains("\none\n.two\n"), "{got}");
     assert_eq!(send(&path("password"), &["a@x.test", "later@x.test"]).code, 75);

@@ -87,7 +87,7 @@ fn postfix() {
     let mixed = ["--to", "a@x.test", "--to", "no@x.test", "--to", "later@x.test"];
     for extra in [&[][..], &["--chunking"], &["--notify", "success,failure", "--ret", "hdrs", "--envid", "a+b"]] {
         let ran = send(&[&mixed[..], extra].concat());
-        assert_eq!((ran.code, outcomes(&ran)), (75, ["accepted", "refused", "deferred"].map(str::to_owned).to_vec()));
+        assert_eq!((ran.code, outcomes(&ran)), (75, ["accepted", "rejected", "deferred"].map(str::to_owned).to_vec()));
     }
     assert_eq!(send(&["--to", "no@x.test"]).code, 69);
     assert_eq!(send(&["--to", "a@x.test", "--to", "no@x.test"]).code, 67);

@@ -402,7 +402,7 @@ fn a_probe_prints_responses_and_a_summary() {
     assert!(phases["tls_ns"].is_null());
     let summary = ran.summary();
     assert_eq!(
-        (&summary["requests"], &summary["refused"], &summary["failed"], &summary["failure"]),
+        (&summary["requests"], &summary["rejected"], &summary["failed"], &summary["failure"]),
         (&10.into(), &5.into(), &0.into(), &0.5.into())
     );
     assert_eq!(summary["phases"]["total"]["count"], 10);

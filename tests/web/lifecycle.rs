@@ -165,26 +165,10 @@ fn the_last_of_count_requests_gets_connection_close() {
 #[test]
 fn the_ready_file_has_the_bound_addresses() {
     let directory = site(&[("a", b"x")]);
-    let ready = directory.path().join("ready");
-    fs::write(&ready, "old").expect("written");
-    let ran = run(&[
-        "serve-http",
-        path_str(directory.path()),
-        "--bind",
-        "0",
-        "--ready-file",
-        path_str(&ready),
-        "--for",
-        "20ms",
-        "--json",
-    ]);
-    let urls: Vec<String> = ran.events()[0]["urls"]
-        .as_array()
-        .expect("urls")
-        .iter()
-        .map(|url| url.as_str().expect("text").to_owned())
-        .collect();
-    assert_eq!(fs::read_to_string(&ready).expect("there").lines().collect::<Vec<_>>(), urls);
+    let server = Server::start(&["serve-http", path_str(directory.path()), "--json"]);
+    let addresses = server.addresses.clone();
+    let listening = server.stop().events().swap_remove(0);
+    assert_eq!(listening["urls"], serde_json::json!(addresses));
 }
 
 #[test]

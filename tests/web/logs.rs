@@ -56,7 +56,7 @@ fn both_json_flags_print_the_same_events_and_follow_the_schema() {
             (&response["referer"], &response["user_agent"], &response["complete"]),
             (&"http://r/".into(), &"test 1".into(), &true.into())
         );
-        assert!(response["duration_ns"].as_u64().is_some_and(|nanos| nanos > 0));
+        assert!(response["took_ns"].as_u64().is_some_and(|nanos| nanos > 0));
         assert_eq!(events[2]["status"], 400);
         assert!(
             events[3]["status"].is_null() && events[3]["error"].as_str().is_some_and(|error| error.contains("TLS"))

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::commands::schema::EventSchemas;
+use crate::output::Event;
 use crate::time::{HumanDuration, nanoseconds};
 
 /// Lists the events for the JSON schema.
@@ -35,6 +36,8 @@ pub(super) struct Step {
     pub printed: String,
 }
 
+impl Event for Step {}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "$ {}", self.command)?;
@@ -50,7 +53,7 @@ impl fmt::Display for Step {
 pub(super) struct Summary {
     command: &'static str,
     elapsed_ns: u64,
-    passed: usize,
+    pub passed: usize,
     pub failed: usize,
     steps: Vec<Step>,
 }

@@ -12,7 +12,8 @@ mod web;
 
 use clap::Args;
 
-use crate::error::Result;
+use super::report;
+use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::{self, Signals};
 use crate::output::Output;
@@ -40,7 +41,13 @@ impl Demo {
         let (mut output, steps) = runner.finish();
         let summary = Summary::new(steps, net::now() - started);
         let exit = if summary.failed == 0 { Exit::Success } else { Exit::Negative };
-        output.emit_summary(&summary)?;
+        if exit != Exit::Success {
+            output.report_error(&Error::new(
+                exit,
+                format!("{} of {} steps failed", summary.failed, summary.failed + summary.passed),
+            ));
+        }
+        report::emit_summary(&mut output, &summary, exit)?;
         Ok(exit)
     }
 }

@@ -10,7 +10,7 @@ use super::fetch::{FetchResult, Phases};
 use super::request::Target;
 use crate::commands::report::plural;
 use crate::commands::schema::EventSchemas;
-use crate::output::Escaped;
+use crate::output::{Escaped, Event};
 use crate::stats::{self, Ratio, Series};
 use crate::time::{HumanDuration, nanoseconds};
 
@@ -24,6 +24,9 @@ pub(in crate::commands) fn list_events(schemas: &mut EventSchemas) {
 #[derive(Debug, JsonSchema, Serialize)]
 #[serde(tag = "type", rename = "response")]
 pub(super) struct ResponseEvent {
+    /// URL as typed.
+    target: String,
+    /// URL of the response, after redirects.
     url: String,
     status: u16,
     reason: String,
@@ -47,9 +50,10 @@ struct PhaseTimes {
 }
 
 impl ResponseEvent {
-    pub(super) fn new(result: FetchResult) -> Self {
+    pub(super) fn new(result: FetchResult, target: &Target) -> Self {
         let Phases { resolve, connect, tls, first_byte, body, total } = result.phases;
         Self {
+            target: target.as_str().to_owned(),
             url: result.url,
             status: result.status,
             reason: result.reason,
@@ -68,6 +72,8 @@ impl ResponseEvent {
         }
     }
 }
+
+impl Event for ResponseEvent {}
 
 /// Format: `200 OK, 612 bytes in 1.20 ms (resolve 0.010 ms, connect …) from 127.0.0.1:6789`.
 impl fmt::Display for ResponseEvent {
@@ -135,11 +141,11 @@ impl Counters {
         let failure = Ratio::new(errors, self.responses + self.failed);
         Summary {
             command: "get",
-            urls: self.urls.clone(),
+            targets: self.urls.clone(),
             elapsed_ns: nanoseconds(elapsed),
             requests: self.responses + self.failed,
             responses: self.responses,
-            refused: self.error_responses,
+            rejected: self.error_responses,
             failed: self.failed,
             errors,
             failure: failure.value(),
@@ -155,15 +161,15 @@ impl Counters {
 #[serde(tag = "type", rename = "summary")]
 pub(super) struct Summary {
     command: &'static str,
-    urls: Vec<String>,
+    targets: Vec<String>,
     elapsed_ns: u64,
     requests: u64,
-    responses: u64,
+    pub responses: u64,
     /// Responses with status 400 or above.
-    refused: u64,
+    pub rejected: u64,
     /// Fetches without a complete response.
     failed: u64,
-    /// Sum of `refused` and `failed`.
+    /// Sum of `rejected` and `failed`.
     errors: u64,
     /// Ratio of `errors` to all requests, with its 95 % confidence interval.
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -185,14 +191,14 @@ struct PhaseSummaries {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let successful = self.responses - self.refused;
+        let successful = self.responses - self.rejected;
         let requests = plural(self.requests, "request", "requests");
-        match self.urls.as_slice() {
+        match self.targets.as_slice() {
             [url] => writeln!(f, "--- {url} ---")?,
             urls => writeln!(f, "--- {} URLs ---", urls.len())?,
         }
         write!(f, "{} {requests}: {successful} successful, ", self.requests)?;
-        write!(f, "{} refused (status 400 or above), {} failed; ", self.refused, self.failed)?;
+        write!(f, "{} rejected (status 400 or above), {} failed; ", self.rejected, self.failed)?;
         let bytes = plural(self.bytes, "byte", "bytes");
         write!(f, "{} {bytes} in {}", self.bytes, HumanDuration(Duration::from_nanos(self.elapsed_ns)))?;
         if let (Some(failure), Some((low, high))) = (self.failure, self.failure_ci95) {

@@ -10,17 +10,19 @@ mod fetch;
 mod request;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 
 use super::args::{TrustArgs, duration, positive_duration};
 use super::fail_if::{FailIf, check_all};
+use super::report;
+use super::report::plural;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::{self, Signals};
-use crate::output::{Format, Output, Style, Trace};
+use crate::output::{Format, Output, Style, Trace, names_stdout};
 use crate::time::Moment;
 use body_sink::{BodySink, Destination};
 use events::Counters;
@@ -118,6 +120,11 @@ impl Get {
             return Err(Error::new(Exit::Usage, "cannot write the bodies of several URLs to one file")
                 .remedy("use -O, or run netlab get once per URL"));
         }
+        let writes_stdout = self.output.as_deref().is_some_and(is_stdout);
+        if writes_stdout && output.style().format == Format::Json {
+            return Err(Error::new(Exit::Usage, "--json and a body cannot share standard output")
+                .remedy("write the body to a file with -o FILE, or leave out --json"));
+        }
         let (targets, fields) = self.parse_targets()?;
         let request = RequestTemplate::new(self.method(), &fields, self.data.as_deref())?;
         let mut signals = Signals::install()?;
@@ -167,6 +174,11 @@ impl Get {
     }
 }
 
+/// Returns whether `-o` names standard output.
+fn is_stdout(path: &Path) -> bool {
+    path.as_os_str() == "-" || names_stdout(path)
+}
+
 struct FetchRun<'g> {
     args: &'g Get,
     targets: Vec<Target>,
@@ -210,15 +222,21 @@ impl FetchRun<'_> {
             }
         }
         let summary = self.counters.summary(net::now() - started);
-        let exit = check_all(&self.args.fail_if, &summary, Exit::combined(exits.iter().copied()), &mut self.output);
-        if is_probe {
-            self.output.emit_summary(&summary)?;
+        // A signal decides the exit code only if there is no data.
+        let exit = stopped.filter(|_| exits.is_empty()).unwrap_or_else(|| Exit::combined(exits.iter().copied()));
+        if is_probe && summary.rejected > 0 {
+            let (rejected, responses) = (summary.rejected, summary.responses);
+            let message = format!(
+                "{rejected} of {responses} {} had status 400 or above",
+                plural(responses, "response", "responses")
+            );
+            self.output.report_error(&Error::new(Exit::Negative, message));
         }
-        Ok(match stopped {
-            // A signal decides the exit code only if there is no data.
-            Some(stopped) if exits.is_empty() => stopped,
-            _ => exit,
-        })
+        let exit = check_all(&self.args.fail_if, &summary, exit, &mut self.output);
+        if is_probe {
+            report::emit_summary(&mut self.output, &summary, exit)?;
+        }
+        Ok(exit)
     }
 
     /// Waits for the next fetch; a signal ends the wait and the run.
@@ -253,7 +271,7 @@ impl FetchRun<'_> {
     /// Opens the destination of the body before connecting, so that an error is reported early.
     fn destination(&self, target: &Target) -> Result<Destination> {
         match &self.args.output {
-            Some(path) if path.as_os_str() == "-" => Ok(Destination::Stdout { allow_binary: true }),
+            Some(path) if is_stdout(path) => Ok(Destination::Stdout { allow_binary: true }),
             Some(path) => Ok(Destination::file(path, true)?),
             None if self.args.remote_name => {
                 let name = target.file_name()?;
@@ -275,10 +293,10 @@ impl FetchRun<'_> {
                         format!("{}: {} {}", result.url, result.status, result.reason),
                     ));
                 }
-                let event = events::ResponseEvent::new(result);
+                let event = events::ResponseEvent::new(result, target);
                 if is_probe {
                     self.output.emit(&event)?;
-                } else if self.output.style().verbose > 0 {
+                } else if self.output.style().is_verbose() {
                     self.output.note(&event.to_string());
                 }
                 Ok(exit)

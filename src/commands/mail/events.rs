@@ -12,7 +12,7 @@ use crate::commands::report::plural;
 use crate::commands::schema::EventSchemas;
 use crate::exit::Exit;
 use crate::net::tls::Certificate;
-use crate::output::Escaped;
+use crate::output::{Escaped, Event};
 use crate::smtp::{DeliveryOutcome, RecipientStatus, Stage, StageTiming};
 use crate::stats;
 use crate::time::{HumanDuration, Nanoseconds, nanoseconds};
@@ -28,8 +28,19 @@ pub(in crate::commands) fn list_events(schemas: &mut EventSchemas) {
 #[derive(Debug, JsonSchema, Serialize)]
 #[serde(untagged)]
 pub(super) enum MailEvent {
+    Composed(Composed),
     Stage(StageTiming),
     Retry(Retry),
+}
+
+/// Message that `--dry-run` would send.
+#[derive(Debug, JsonSchema, Serialize)]
+#[serde(tag = "type", rename = "message")]
+pub(super) struct Composed {
+    pub message_id: Option<String>,
+    pub bytes: usize,
+    /// Message; bytes that are not UTF-8 are replaced.
+    pub content: String,
 }
 
 /// Retry of the deferred recipients.
@@ -44,9 +55,12 @@ pub(super) struct Retry {
     pub wait: Duration,
 }
 
+impl Event for MailEvent {}
+
 impl fmt::Display for MailEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Composed(message) => f.write_str(&message.content),
             Self::Stage(timing) => timing.fmt(f),
             Self::Retry(Retry { attempt, recipients, wait }) => {
                 let wait = humantime::format_duration(*wait);
@@ -68,7 +82,7 @@ impl fmt::Display for StageTiming {
 pub(super) struct Summary {
     pub command: &'static str,
     /// Server as typed, with its port.
-    pub server: String,
+    pub target: String,
     pub peer: Option<String>,
     /// TLS version, if the connection was encrypted.
     pub tls: Option<&'static str>,
@@ -119,7 +133,7 @@ impl RecipientResult {
     pub(super) fn text_line(&self) -> String {
         let outcome = match self.outcome {
             Some(DeliveryOutcome::Accepted) => "accepted",
-            Some(DeliveryOutcome::Refused) => "rejected",
+            Some(DeliveryOutcome::Rejected) => "rejected",
             Some(DeliveryOutcome::Deferred) => "deferred",
             Some(DeliveryOutcome::Unknown) => "unknown",
             None => "not sent",
@@ -184,7 +198,7 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "--- {}", Escaped(self.server.as_bytes()))?;
+        write!(f, "--- {}", Escaped(self.target.as_bytes()))?;
         if let Some(tls) = &self.tls {
             write!(f, ", TLS {tls}")?;
         }
@@ -212,7 +226,7 @@ impl fmt::Display for Summary {
 #[serde(tag = "type", rename = "summary")]
 pub(super) struct LoadSummary {
     command: &'static str,
-    server: String,
+    target: String,
     #[serde(rename = "elapsed_ns", with = "Nanoseconds")]
     elapsed: Duration,
     /// Connections at once.
@@ -223,8 +237,8 @@ pub(super) struct LoadSummary {
     accepted: u64,
     /// Mails that were not accepted for all recipients.
     errors: u64,
-    some_refused: u64,
-    refused: u64,
+    some_rejected: u64,
+    rejected: u64,
     deferred: u64,
     unknown: u64,
     /// Mails with any other result.
@@ -241,31 +255,31 @@ pub(super) struct LoadSummary {
 impl LoadSummary {
     #[expect(clippy::cast_precision_loss, reason = "the count stays far below 2^53")]
     pub(super) fn new(
-        server: String,
+        target: String,
         elapsed: Duration,
         bytes: usize,
         concurrency: u64,
         counters: &LoadCounters,
     ) -> Self {
         let mails = counters.exits.values().sum();
-        let [accepted, some_refused, refused, deferred, unknown] =
+        let [accepted, some_rejected, rejected, deferred, unknown] =
             [Exit::Success, Exit::RecipientsRejected, Exit::Unavailable, Exit::TemporaryFailure, Exit::OutcomeUnknown]
                 .map(|exit| counters.count(exit));
         let stages = counters.stages.iter().filter_map(|(stage, series)| Some((*stage, series.summary()?)));
         Self {
             command: "mail",
-            server,
+            target,
             elapsed,
             concurrency,
             bytes,
             mails,
             accepted,
             errors: mails - accepted,
-            some_refused,
-            refused,
+            some_rejected,
+            rejected,
             deferred,
             unknown,
-            failed: mails - accepted - some_refused - refused - deferred - unknown,
+            failed: mails - accepted - some_rejected - rejected - deferred - unknown,
             per_second: accepted as f64 / elapsed.as_secs_f64().max(f64::EPSILON),
             total: counters.total.summary(),
             stages: stages.collect(),
@@ -282,7 +296,7 @@ fn all_series<S: Serializer>(
 
 impl fmt::Display for LoadSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let server = Escaped(self.server.as_bytes());
+        let server = Escaped(self.target.as_bytes());
         writeln!(
             f,
             "--- {server}, {} {} of {} bytes in {} ---",
@@ -293,8 +307,8 @@ impl fmt::Display for LoadSummary {
         )?;
         write!(f, "{} accepted", self.accepted)?;
         let others = [
-            (self.some_refused, "rejected for some recipients"),
-            (self.refused, "rejected"),
+            (self.some_rejected, "rejected for some recipients"),
+            (self.rejected, "rejected"),
             (self.deferred, "deferred"),
             (self.unknown, "with unknown outcome"),
             (self.failed, "failed"),

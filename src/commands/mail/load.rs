@@ -16,6 +16,7 @@ use super::outcome::{self, session_exit};
 use super::session::SessionRunner;
 use crate::commands::args::parse_arg;
 use crate::commands::fail_if::{FailIf, check_all};
+use crate::commands::report;
 use crate::commands::report::plural;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -157,7 +158,7 @@ impl LoadArgs {
         let bytes = config.envelope.as_ref().map_or(0, |envelope| smtp::canonical_size(&envelope.message));
         let summary = LoadSummary::new(server, elapsed, bytes, threads, &counters);
         let exit = check_all(&self.fail_if, &summary, exit, output);
-        output.emit_summary(&summary)?;
+        report::emit_summary(output, &summary, exit)?;
         Ok(exit)
     }
 

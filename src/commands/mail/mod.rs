@@ -30,14 +30,15 @@ use std::time::Duration;
 use clap::Args;
 
 use super::args::{duration, host_name, positive_duration};
+use super::report;
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::{self, Signals};
-use crate::output::{Escaped, Output};
+use crate::output::{BareSummary, Escaped, Format, Output};
 use crate::smtp::{self, ClientConfig, Credentials, DeliveryOutcome, Envelope, Security, SessionResult, Stage};
 pub(in crate::commands) use events::list_events;
-use events::{RecipientResult, Summary};
+use events::{Composed, MailEvent, RecipientResult, Summary};
 use extension_args::ExtensionArgs;
 use load::LoadArgs;
 use login::LoginArgs;
@@ -128,7 +129,13 @@ impl Mail {
         if let Some(envelope) = envelope.as_ref().filter(|_| self.dry_run) {
             let mut bytes = Vec::new();
             smtp::canonicalize(&envelope.message, &mut bytes);
-            output.write_bytes(&bytes)?;
+            if output.style().format == Format::Json {
+                let content = String::from_utf8_lossy(&bytes).into_owned();
+                output.emit(&MailEvent::Composed(Composed { message_id: id, bytes: bytes.len(), content }))?;
+                report::emit_summary(&mut output, &BareSummary { command: Some("mail") }, Exit::Success)?;
+            } else {
+                output.write_bytes(&bytes)?;
+            }
             return Ok(Exit::Success);
         }
         if let Some(file) = &self.rejected_to {
@@ -156,6 +163,8 @@ impl Mail {
             retry::send_with_retries(&session, &config, policy, tls.as_ref(), &mut output, &mut signals)?;
         if let Some(failure) = result.failure.take() {
             output.report_error(&outcome::error_for(failure, result.mechanism, self.transport.host()));
+        } else if let Some(error) = outcome::recipients_error(&result.recipients, exit) {
+            output.report_error(&error);
         }
         let write_error = connection.write_error.take();
         let summary = self.summary(result, connection, id, bytes);
@@ -164,8 +173,9 @@ impl Mail {
             output.report_error(error);
         }
         // The outcome is reported even if a file could not be written.
-        output.emit_summary(&summary)?;
-        Ok(write_error.map_or(exit, |error| error.exit()))
+        let exit = write_error.map_or(exit, |error| error.exit());
+        report::emit_summary(&mut output, &summary, exit)?;
+        Ok(exit)
     }
 
     fn client_config(&self, credentials: Option<Credentials>, envelope: Option<Envelope>) -> ClientConfig {
@@ -194,7 +204,7 @@ impl Mail {
     ) -> Summary {
         Summary {
             command: "mail",
-            server: self.transport.host_and_port(),
+            target: self.transport.host_and_port(),
             peer: connection.peer,
             tls: connection.tls.filter(|_| result.is_encrypted),
             certificates: connection.certificates,
@@ -243,11 +253,11 @@ impl Mail {
         let is_rejected = |recipient: &&RecipientResult| {
             matches!(
                 recipient.outcome,
-                Some(DeliveryOutcome::Refused | DeliveryOutcome::Deferred | DeliveryOutcome::Unknown)
+                Some(DeliveryOutcome::Rejected | DeliveryOutcome::Deferred | DeliveryOutcome::Unknown)
             )
         };
         let line = |recipient: &RecipientResult| format!("{}\n", Escaped(recipient.text_line().as_bytes()));
         let lines: String = recipients.iter().filter(is_rejected).map(line).collect();
-        Ok(disk::replace(file, lines.as_bytes())?)
+        report::write_file(file, lines.as_bytes())
     }
 }

@@ -39,7 +39,7 @@ impl<'a> Observer<'a> {
         Self {
             trace: Trace::new(mail.trace || mail.explain, style),
             explanations_wanted: mail.explain,
-            events_wanted: style.format == Format::Json || style.verbose > 0,
+            events_wanted: style.format == Format::Json || style.is_verbose(),
             progress: None,
             write_error: None,
             output,

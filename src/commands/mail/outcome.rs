@@ -22,10 +22,27 @@ pub(super) fn exit_for_recipients(recipients: &[RecipientStatus]) -> Exit {
     match () {
         () if count(DeliveryOutcome::Unknown) > 0 => Exit::OutcomeUnknown,
         () if count(DeliveryOutcome::Deferred) > 0 => Exit::TemporaryFailure,
-        () if count(DeliveryOutcome::Refused) == 0 => Exit::Success,
+        () if count(DeliveryOutcome::Rejected) == 0 => Exit::Success,
         () if count(DeliveryOutcome::Accepted) + accepted_at_rcpt > 0 => Exit::RecipientsRejected,
         () => Exit::Unavailable,
     }
+}
+
+/// Report of the recipients that did not get the mail, in a session that ended as it should.
+pub(super) fn recipients_error(recipients: &[RecipientStatus], exit: Exit) -> Option<Error> {
+    let failed = |status: &&RecipientStatus| {
+        matches!(status.outcome, Some(DeliveryOutcome::Rejected | DeliveryOutcome::Deferred | DeliveryOutcome::Unknown))
+    };
+    let count = recipients.iter().filter(failed).count();
+    let first = recipients.iter().find(failed).filter(|_| exit != Exit::Success)?;
+    let word = match exit {
+        Exit::TemporaryFailure => "deferred",
+        Exit::OutcomeUnknown => "unknown",
+        _ => "rejected",
+    };
+    let reply = first.reply.as_ref().map(|reply| format!(": '{reply}'")).unwrap_or_default();
+    let message = format!("{count} of {} recipients {word}: {}{reply}", recipients.len(), first.mailbox);
+    Some(Error::new(exit, message))
 }
 
 /// Report of a failed session; advice for a rejected login depends on the mechanism and the provider.
@@ -49,12 +66,12 @@ mod tests {
 
     #[test]
     fn the_worst_outcome_of_the_recipients_decides_the_exit_code() {
-        use DeliveryOutcome::{Accepted, Deferred, Refused, Unknown};
+        use DeliveryOutcome::{Accepted, Deferred, Rejected, Unknown};
         for (outcomes, exit) in [
             (&[Accepted, Accepted][..], Exit::Success),
-            (&[Accepted, Refused], Exit::RecipientsRejected),
-            (&[Refused, Refused], Exit::Unavailable),
-            (&[Accepted, Refused, Deferred], Exit::TemporaryFailure),
+            (&[Accepted, Rejected], Exit::RecipientsRejected),
+            (&[Rejected, Rejected], Exit::Unavailable),
+            (&[Accepted, Rejected, Deferred], Exit::TemporaryFailure),
             (&[Accepted, Deferred, Unknown], Exit::OutcomeUnknown),
         ] {
             let status = |outcome: &DeliveryOutcome| RecipientStatus {

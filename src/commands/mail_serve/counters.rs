@@ -15,7 +15,7 @@ const MAX_PROPERTY_VALUES: usize = 1_000;
 pub(super) struct Counters {
     pub connections: u64,
     /// Rejected commands.
-    pub refused: u64,
+    pub rejected: u64,
     /// Successful logins.
     pub logins: u64,
     /// Connections that ended with an error.
@@ -61,7 +61,7 @@ impl Counters {
     /// Adds the counters of another thread.
     pub(super) fn merge(&mut self, other: Self) {
         self.connections += other.connections;
-        self.refused += other.refused;
+        self.rejected += other.rejected;
         self.logins += other.logins;
         self.failed += other.failed;
         self.faults += other.faults;
@@ -85,7 +85,7 @@ impl Counters {
             messages: self.messages,
             recipients: self.recipients,
             bytes: self.bytes,
-            refused: self.refused,
+            rejected: self.rejected,
             logins: self.logins,
             failed: self.failed,
             faults: self.faults,
@@ -103,7 +103,7 @@ impl Observations for Counters {
             "messages" => self.messages,
             "recipients" => self.recipients,
             "connections" => self.connections,
-            "refused" => self.refused,
+            "rejected" => self.rejected,
             "logins" => self.logins,
             "failed" => self.failed,
             _ => self.faults,

@@ -17,14 +17,13 @@ use crate::commands::report::{plural, write_counts, write_dropped_events, write_
 use crate::commands::schema::EventSchemas;
 use crate::disk::Spool;
 use crate::net::Listeners;
-use crate::output::Escaped;
+use crate::output::{Escaped, Event, TextTime};
 use crate::smtp::Stage;
 use crate::smtp::server::SessionConfig;
 use crate::smtp::server::fault::FaultRules;
 use crate::stats;
-use crate::time::{Moment, Nanoseconds, Rfc3339};
+use crate::time::{Moment, Nanoseconds};
 
-use mail::TimeOfDay;
 #[cfg(test)]
 pub(super) use mail::tests;
 pub(super) use mail::{MessageEvent, Part};
@@ -41,7 +40,7 @@ pub(super) enum MailServeEvent {
     /// The server is listening.
     Listening(Listening),
     Message(Arc<MessageEvent>),
-    Refused(Refused),
+    Rejected(Rejected),
     Login(Login),
     /// A fault rule took effect.
     Fault(FaultFired),
@@ -74,9 +73,7 @@ pub(super) struct Listening {
 
 /// A rejected command.
 #[derive(Debug, JsonSchema, Serialize)]
-pub(super) struct Refused {
-    #[serde(with = "Rfc3339")]
-    pub time: Moment,
+pub(super) struct Rejected {
     /// Ordinal of the connection.
     pub session: u64,
     pub peer: String,
@@ -90,8 +87,6 @@ pub(super) struct Refused {
 /// A login, successful or not.
 #[derive(Debug, JsonSchema, Serialize)]
 pub(super) struct Login {
-    #[serde(with = "Rfc3339")]
-    pub time: Moment,
     pub session: u64,
     pub peer: String,
     pub user: String,
@@ -111,8 +106,6 @@ pub(super) struct FaultFired {
 /// A connection that ended with an error.
 #[derive(Debug, JsonSchema, Serialize)]
 pub(super) struct Failed {
-    #[serde(with = "Rfc3339")]
-    pub time: Moment,
     pub session: u64,
     pub peer: String,
     pub why: String,
@@ -136,7 +129,7 @@ pub(super) struct Summary {
     pub messages: u64,
     pub recipients: u64,
     pub bytes: u64,
-    pub refused: u64,
+    pub rejected: u64,
     pub logins: u64,
     pub failed: u64,
     pub faults: u64,
@@ -150,27 +143,37 @@ pub(super) struct Summary {
     pub planned_seed: Option<u64>,
 }
 
+impl Event for MailServeEvent {
+    fn time(&self) -> Option<Moment> {
+        if let Self::Message(mail) = self { Some(mail.time) } else { None }
+    }
+
+    fn text_time(&self) -> TextTime {
+        if matches!(self, Self::Listening(_) | Self::Decision(_)) { TextTime::Never } else { TextTime::Always }
+    }
+}
+
 impl fmt::Display for MailServeEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listening(listening) => listening.fmt(f),
             Self::Message(mail) => mail.fmt(f),
-            Self::Refused(Refused { time, peer, command, code, text, .. }) => {
-                write!(f, "{} {peer} rejected", TimeOfDay(*time))?;
+            Self::Rejected(Rejected { peer, command, code, text, .. }) => {
+                write!(f, "{peer} rejected")?;
                 if !command.is_empty() {
                     write!(f, " {}", Escaped(command.as_bytes()))?;
                 }
                 write!(f, ": {code} {}", Escaped(text.as_bytes()))
             }
-            Self::Login(Login { time, peer, user, mechanism, ok, .. }) => {
+            Self::Login(Login { peer, user, mechanism, ok, .. }) => {
                 let result = if *ok { "logged in" } else { "login failed" };
-                write!(f, "{} {peer} {result}: {} ({mechanism})", TimeOfDay(*time), Escaped(user.as_bytes()))
+                write!(f, "{peer} {result}: {} ({mechanism})", Escaped(user.as_bytes()))
             }
             Self::Fault(FaultFired { rule, number, .. }) => {
                 write!(f, "fault at occurrence {number}: {}", Escaped(rule.as_bytes()))
             }
-            Self::Failed(Failed { time, peer, why, .. }) => {
-                write!(f, "{} {peer} failed: {}", TimeOfDay(*time), Escaped(why.as_bytes()))
+            Self::Failed(Failed { peer, why, .. }) => {
+                write!(f, "{peer} failed: {}", Escaped(why.as_bytes()))
             }
             Self::Decision(PlannedFault { rule, number, fires }) => {
                 write!(f, "{number}: {} ({})", if *fires { "fault" } else { "no fault" }, Escaped(rule.as_bytes()))
@@ -251,7 +254,7 @@ impl fmt::Display for Summary {
         let recipients = plural(self.recipients, "recipient", "recipients");
         write!(f, "{} {recipients}, {} {}", self.recipients, self.bytes, plural(self.bytes, "byte", "bytes"))?;
         let counts = [
-            (self.refused, plural(self.refused, "command rejected", "commands rejected")),
+            (self.rejected, plural(self.rejected, "command rejected", "commands rejected")),
             (self.logins, plural(self.logins, "login", "logins")),
             (self.failed, plural(self.failed, "connection failed", "connections failed")),
             (self.faults, plural(self.faults, "fault", "faults")),

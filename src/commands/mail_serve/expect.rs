@@ -8,7 +8,7 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 
-const COUNTERS: [&str; 7] = ["messages", "recipients", "connections", "refused", "logins", "failed", "faults"];
+const COUNTERS: [&str; 7] = ["messages", "recipients", "connections", "rejected", "logins", "failed", "faults"];
 pub(super) const PROPERTIES: [&str; 5] = ["tls", "auth", "from", "to", "subject"];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn counters_are_compared_and_properties_hold_for_every_mail() {
         for text in
-            ["messages=2", "messages>=1 messages<=2 refused=0", "messages>1 messages<3", "messages=2 tls=1.3", "TLS"]
+            ["messages=2", "messages>=1 messages<=2 rejected=0", "messages>1 messages<3", "messages=2 tls=1.3", "TLS"]
         {
             assert_eq!(
                 text.parse::<Expectation>().is_ok_and(|expect| expect.check(&TwoMessages).is_ok()),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::counters::Counters;
 use super::events::{MailServeEvent, PlannedFault, Summary};
+use crate::commands::report;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::Signals;
@@ -57,6 +58,6 @@ pub(super) fn print_plan(faults: &FaultRules, (seed, count): (u64, u64), output:
         }
     }
     let summary = Counters::default().summary(Duration::ZERO, None, 0);
-    output.emit_summary(&Summary { planned_seed: Some(seed), ..summary })?;
+    report::emit_summary(output, &Summary { planned_seed: Some(seed), ..summary }, exit)?;
     Ok(exit)
 }

@@ -27,7 +27,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::args::{self, ServerArgs, bind_help, parse_arg, positive_duration, size};
+use super::args::{self, parse_arg, positive_duration, size};
+use super::listen_args::{ServerArgs, bind_help};
+use super::report;
 use super::web::{self, StatusServer};
 use crate::disk::Spool;
 use crate::error::Result;
@@ -90,7 +92,7 @@ pub(crate) struct MailServe {
     /// Exit 1 unless EXPR holds; repeatable
     ///
     /// EXPR is one or more conditions, separated by spaces. The counters messages, recipients, connections,
-    /// refused, logins, failed and faults are compared with =, >=, <=, > or <: 'messages=2 refused<=1'.
+    /// rejected, logins, failed and faults are compared with =, >=, <=, > or <: 'messages=2 rejected<=1'.
     /// The properties tls, auth, from, to and subject must have this value in every message, and at least one
     /// message must have been received: tls=1.3, auth=none, 'from=<>'.
     #[arg(long, value_name = "EXPR", value_parser = parse_arg::<Expectation>)]
@@ -182,6 +184,7 @@ fn positive_size(text: &str) -> Result<usize, String> {
 
 impl MailServe {
     pub(crate) fn run(&self, mut output: Output) -> Result<Exit> {
+        let mut ready_file = self.server.listen.prepare_ready_file()?;
         let style = output.style();
         let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
         let faults = Arc::new(FaultRules::new(seed, self.fault.iter().map(|FaultSpec(rule)| rule.clone()).collect()));
@@ -209,7 +212,7 @@ impl MailServe {
         let listening = Listening::new(&config, (&faults, seed), (&listeners, urls), certs.as_ref(), spool.as_deref());
         let ready = [&listening.addresses[..], &listening.tls_addresses, &listening.pages].concat();
         recorder.emit(MailServeEvent::Listening(listening));
-        self.server.listen.write_ready_file(ready.into_iter())?;
+        ready_file.write(ready.into_iter())?;
 
         let started = net::now();
         let server_config = ServerConfig {
@@ -240,9 +243,10 @@ impl MailServe {
         let failures: Vec<_> = self.expect.iter().filter_map(|expected| expected.check(&total).err()).collect();
         failures.iter().for_each(|failure| output.report_error(failure));
         let expected = (!self.expect.is_empty()).then_some(failures.is_empty());
-        output.emit_summary(&total.summary(elapsed, expected, dropped))?;
+        let exit = if failures.is_empty() { Exit::Success } else { Exit::Negative };
+        report::emit_summary(&mut output, &total.summary(elapsed, expected, dropped), exit)?;
         written?;
-        Ok(if failures.is_empty() { Exit::Success } else { Exit::Negative })
+        Ok(exit)
     }
 
     fn session_config(&self) -> Result<SessionConfig> {
@@ -321,7 +325,7 @@ impl MailServe {
             max_connections: self.max_connections,
         });
         let last_number = Arc::new(AtomicU64::new(0));
-        let events_wanted = !style.quiet;
+        let events_wanted = style.prints_events();
         let inspects_content = events_wanted
             || resources.recent.is_some()
             || self.expect.iter().any(|expected| expected.needs_property("subject"));

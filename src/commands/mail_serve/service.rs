@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::counters::Counters;
-use super::events::{Failed, FaultFired, Login, MailServeEvent, Refused};
+use super::events::{Failed, FaultFired, Login, MailServeEvent, Rejected};
 use super::store::{MessageStore, StoredMessage};
 use super::tls::{ServerCerts, TLS_LISTENER};
 use crate::commands::report;
-use crate::net::{self, Accepted, Incoming, Notice, Service};
+use crate::net::{Accepted, Incoming, Notice, Service};
 use crate::output::Recorder;
 use crate::smtp::server::fault::{Effect, FaultPoint, FaultRules, FiredRule};
 use crate::smtp::server::{self, ClientInfo, FaultInjector, ServerEvent, TOO_MANY_CONNECTIONS};
@@ -47,8 +47,7 @@ impl MailService {
 fn rejected_event(
     server::RejectedCommand { client, stage, command, reply }: server::RejectedCommand,
 ) -> MailServeEvent {
-    MailServeEvent::Refused(Refused {
-        time: net::now(),
+    MailServeEvent::Rejected(Rejected {
         session: client.session,
         peer: report::display_peer(client.peer),
         stage,
@@ -109,15 +108,15 @@ impl Service for MailService {
                 self.events_wanted.then_some(MailServeEvent::Message(mail))
             }
             ServerEvent::Rejected(rejected) => {
-                self.counters.refused += 1;
+                self.counters.rejected += 1;
                 self.events_wanted.then(|| rejected_event(rejected))
             }
             ServerEvent::Login { client, user, mechanism, succeeded: ok } => {
                 self.counters.logins += u64::from(ok);
                 self.events_wanted.then(|| {
-                    let (time, session, peer) = (net::now(), client.session, report::display_peer(client.peer));
+                    let (session, peer) = (client.session, report::display_peer(client.peer));
                     let user = user.chars().take(MAX_LOGGED_CHARS).collect();
-                    MailServeEvent::Login(Login { time, session, peer, user, mechanism: mechanism.name(), ok })
+                    MailServeEvent::Login(Login { session, peer, user, mechanism: mechanism.name(), ok })
                 })
             }
             ServerEvent::Fault { session, rule_index, ordinal: number } => {
@@ -128,9 +127,8 @@ impl Service for MailService {
             ServerEvent::Failed { client, reason: why } => {
                 self.counters.failed += 1;
                 let (session, peer) = (client.session, client.peer);
-                self.events_wanted.then(|| {
-                    MailServeEvent::Failed(Failed { time: net::now(), session, peer: report::display_peer(peer), why })
-                })
+                self.events_wanted
+                    .then(|| MailServeEvent::Failed(Failed { session, peer: report::display_peer(peer), why }))
             }
         };
         if let Some(event) = event {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::disk;
+use crate::commands::report;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::tls::{CertificateAuthority, IssuedCertificate, ServerTls, Validity, self_signed};
@@ -82,7 +82,7 @@ impl TlsArgs {
         let faulty = requested.into_iter().map(|(index, certificate)| Ok((index, issue(certificate)?.tls)));
         let faulty = faulty.collect::<Result<Vec<_>>>()?;
         if !file.is_empty() {
-            disk::replace(Path::new(file), authority.pem().as_bytes())?;
+            report::write_file(Path::new(file), authority.pem().as_bytes())?;
         }
         Ok(Some(ServerCerts { regular, faulty, sha256: Some(sha256) }))
     }

@@ -1,6 +1,7 @@
 //! Text output of `ping`: one line per event, and a summary that extends the two lines of ping(8).
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,6 +79,7 @@ fn strip_os_error_code(error: &str) -> &str {
 pub(super) struct Summary {
     command: &'static str,
     target: Arc<str>,
+    peer: SocketAddr,
     #[serde(rename = "elapsed_ns", with = "Nanoseconds")]
     elapsed: Duration,
     #[serde(flatten)]
@@ -85,8 +87,8 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    pub(super) fn new(target: Arc<str>, elapsed: Duration, report: PingStatistics) -> Self {
-        Self { command: "ping", target, elapsed, report }
+    pub(super) fn new((target, peer): (Arc<str>, SocketAddr), elapsed: Duration, report: PingStatistics) -> Self {
+        Self { command: "ping", target, peer, elapsed, report }
     }
 }
 

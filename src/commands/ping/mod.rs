@@ -17,6 +17,7 @@ use clap::{Args, ValueEnum};
 
 use super::args::{FamilyArgs, Peer, duration, positive_duration, read_key, size};
 use super::fail_if::FailIf;
+use super::report::skip_failed_targets;
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -157,28 +158,31 @@ impl Ping {
         let key = self.key_file.as_deref().map(read_key).transpose()?;
         self.validate_size(key.as_ref())?;
         let mut signals = Signals::install()?.with_sigquit()?;
-        let mut peers = Vec::new();
-        for target in &self.targets {
-            peers.push(self.family.resolve(target, DEFAULT_PORT, &mut signals)?);
-        }
-        self.check_load_allowed(&peers)?;
+        let resolved = self.targets.iter().map(|target| {
+            let peer = self.family.resolve(target, DEFAULT_PORT, &mut signals)?;
+            Ok((target.host_and_port(peer), peer))
+        });
+        let (targets, unresolved) = skip_failed_targets(resolved, &mut output)?;
+        self.check_load_allowed(&targets.iter().map(|(_, peer)| *peer).collect::<Vec<_>>())?;
 
         let style = output.style();
         let plots = self.svg.is_some() || self.plot || (style.format == Format::Text && output.is_terminal());
         // A flood prints no line per ping, except as JSON or with -v.
-        let events_wanted = !style.quiet && (!self.flood || style.format == Format::Json || style.verbose > 0);
+        let events_wanted =
+            style.prints_events() && (!self.flood || style.format == Format::Json || style.is_verbose());
         let started = net::now();
-        let mut endpoints = Vec::new();
-        let mut runs = Vec::new();
-        for (index, (target, peer)) in self.targets.iter().zip(&peers).enumerate() {
+        let connected = targets.into_iter().enumerate().map(|(index, (target, peer))| {
             let encoding = self.encoding(key.as_ref());
-            let config = self.sender_config(*peer, started);
-            let sender = PingClient::new(config, encoding, *peer, started + self.stagger(index));
-            endpoints.push(Endpoint::connected(sender, *peer, self.socket_options(), events_wanted || plots)?);
-            runs.push(TargetRun { target: target.host_and_port(*peer).into(), plot_data: PlotData::new(plots) });
-        }
+            let config = self.sender_config(peer, started);
+            let sender = PingClient::new(config, encoding, peer, started + self.stagger(index));
+            let endpoint = Endpoint::connected(sender, peer, self.socket_options(), events_wanted || plots);
+            let endpoint = endpoint.map_err(|failure| Error::from(failure).with_context(&target))?;
+            Ok((endpoint, TargetRun { target: target.into(), peer, plot_data: PlotData::new(plots) }))
+        });
+        let (connected, unconnected) = skip_failed_targets(connected, &mut output)?;
+        let (mut endpoints, runs): (Vec<_>, Vec<_>) = connected.into_iter().unzip();
         if events_wanted && style.format == Format::Text {
-            output.write_text(escaped(&self.start_message(&peers)))?;
+            output.write_text(escaped(&self.start_message(runs.iter().map(|run| run.peer))))?;
         }
         let status_line = StatusLine::new(output.style());
         let mut observer = Observer { output, runs, events_wanted, status_line, started, failure: Ok(()) };
@@ -197,7 +201,8 @@ impl Ping {
             elapsed: net::now() - started,
             ended,
         };
-        report.write(&senders, &observer.runs, observer.output)
+        let exit = report.write(&senders, &observer.runs, observer.output)?;
+        Ok(Exit::combined([unresolved, unconnected, exit]))
     }
 
     /// Rejects a size that is too large or too small for a ping.
@@ -277,8 +282,8 @@ impl Ping {
         (self.interval / count).saturating_mul(index)
     }
 
-    fn start_message(&self, peers: &[SocketAddr]) -> String {
-        let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
+    fn start_message(&self, peers: impl Iterator<Item = SocketAddr>) -> String {
+        let peers: Vec<String> = peers.map(|peer| peer.to_string()).collect();
         let pace = match (self.flood, self.interval.is_zero()) {
             (true, _) => "as fast as replies arrive".to_owned(),
             (false, true) => "each after the reply to the previous one".to_owned(),

@@ -1,5 +1,6 @@
 //! Observer of the datagram loop: prints the events of each ping while the loop runs.
 
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::time::Moment;
 pub(super) struct TargetRun {
     /// Target as typed, with its port.
     pub target: Arc<str>,
+    pub peer: SocketAddr,
     pub plot_data: PlotData,
 }
 
@@ -38,7 +40,7 @@ impl DatagramObserver<PingClient> for Observer {
         // `sent` is printed only as JSON or with -v: the outcome repeats the number.
         let is_shown = self.events_wanted
             && (self.output.style().format == Format::Json
-                || self.output.style().verbose > 0
+                || self.output.style().is_verbose()
                 || !matches!(event, PingEvent::Sent { .. }));
         if is_shown && self.failure.is_ok() {
             let report = TargetEvent::new(event, Arc::clone(&run.target), is_alone);

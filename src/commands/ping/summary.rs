@@ -8,7 +8,8 @@ use super::events::Summary;
 use super::observer::TargetRun;
 use super::plot_data;
 use crate::commands::fail_if::{FailIf, check_all};
-use crate::disk;
+use crate::commands::report;
+use crate::commands::report::plural;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::datagram::StopReason;
@@ -31,10 +32,10 @@ impl FinalReport<'_> {
     pub(super) fn write(&self, senders: &[PingClient], runs: &[TargetRun], mut output: Output) -> Result<Exit> {
         if let Some(file) = self.svg {
             let charts: Vec<_> = runs.iter().map(|run| (&*run.target, &run.plot_data)).collect();
-            disk::replace(file, plot_data::svg_chart(&charts).as_bytes())?;
+            report::write_file(file, plot_data::svg_chart(&charts).as_bytes())?;
         }
         let style = output.style();
-        let plots = style.format == Format::Text && (self.plot || (output.is_terminal() && !style.quiet));
+        let plots = style.format == Format::Text && (self.plot || (output.is_terminal() && style.prints_events()));
         let mut exits = Vec::new();
         for (sender, run) in senders.iter().zip(runs) {
             if plots {
@@ -42,12 +43,15 @@ impl FinalReport<'_> {
             }
             let report = sender.statistics();
             let exit = self.evaluate_target(&report);
-            if exit == Exit::Unavailable {
-                output.report_error(&all_refused_error(&run.target));
+            match exit {
+                Exit::Unavailable => output.report_error(&all_refused_error(&run.target)),
+                Exit::Negative => output.report_error(&no_reply_error(&run.target, report.sent)),
+                _ => {}
             }
-            let summary = Summary::new(Arc::clone(&run.target), self.elapsed, report);
-            exits.push(check_all(self.fail_if, &summary, exit, &mut output));
-            output.emit_summary(&summary)?;
+            let summary = Summary::new((Arc::clone(&run.target), run.peer), self.elapsed, report);
+            let exit = check_all(self.fail_if, &summary, exit, &mut output);
+            exits.push(exit);
+            report::emit_summary(&mut output, &summary, exit)?;
         }
         Ok(Exit::combined(exits))
     }
@@ -63,6 +67,11 @@ impl FinalReport<'_> {
             _ => Exit::Negative,
         }
     }
+}
+
+fn no_reply_error(target: &str, sent: u64) -> Error {
+    let pings = plural(sent, "ping", "pings");
+    Error::new(Exit::Negative, format!("{target}: no reply to {sent} {pings}"))
 }
 
 fn all_refused_error(target: &str) -> Error {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::commands::report::{plural, write_closing_note, write_dropped_events};
 use crate::commands::schema::EventSchemas;
 use crate::impair::{DropReason, Impairment, LossModel, PlannedDatagram};
+use crate::output::{Event, TextTime};
 use crate::probe::{ClientCounters, EchoCounters, EchoEvent, EchoRejectReason};
 use crate::time::{HumanDuration, Nanoseconds};
 
@@ -27,6 +28,12 @@ pub(super) enum PingServeEvent {
     Listening(Listening),
     Echo(EchoEvent),
     Planned(PlannedDatagram),
+}
+
+impl Event for PingServeEvent {
+    fn text_time(&self) -> TextTime {
+        if matches!(self, Self::Listening(_) | Self::Planned(_)) { TextTime::Never } else { TextTime::Always }
+    }
 }
 
 impl fmt::Display for PingServeEvent {
@@ -88,7 +95,7 @@ fn write_echo_event(event: &EchoEvent, f: &mut fmt::Formatter<'_>) -> fmt::Resul
         EchoEvent::Dropped { peer, number, cause, .. } => {
             write!(f, "dropped on purpose: datagram {number} from {peer}, {}", describe_drop(*cause))
         }
-        EchoEvent::Refused { peer, reason } => write!(f, "no reply to {peer}: {}", describe_rejection(*reason)),
+        EchoEvent::Rejected { peer, reason } => write!(f, "no reply to {peer}: {}", describe_rejection(*reason)),
         EchoEvent::Sent { peer, number, bytes, delay, .. } if delay.is_zero() => {
             write!(f, "sent reply {number} to {peer} ({bytes} {})", byte_unit(*bytes))
         }

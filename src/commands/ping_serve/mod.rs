@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::args::{ServerArgs, address_strings, bind_help, duration, parse_arg, read_key};
+use super::args::{address_strings, duration, parse_arg, read_key};
+use super::listen_args::{ServerArgs, bind_help};
+use super::report;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::impair::{BitRate, Direction, Distribution, Impairment, Jitter, LossModel, Probability};
@@ -103,6 +105,7 @@ pub(crate) struct PingServe {
 impl PingServe {
     /// Serves until a signal, `--for` or `--count`.
     pub(crate) fn run(&self, mut output: Output) -> Result<Exit> {
+        let mut ready_file = self.server.listen.prepare_ready_file()?;
         let style = output.style();
         let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
         let impairment = self.impairment(seed);
@@ -127,7 +130,7 @@ impl PingServe {
         let (recorder, writer) = Recorder::start(output, move || waker.wake())?;
         let listening = Listening::new(address_strings(sockets.addresses()), &impairment, is_public);
         recorder.emit(PingServeEvent::Listening(listening));
-        self.server.listen.write_ready_file(sockets.addresses().map(ToString::to_string))?;
+        ready_file.write(sockets.addresses().map(ToString::to_string))?;
 
         let started = net::now();
         let config = EchoConfig {
@@ -141,7 +144,7 @@ impl PingServe {
         let elapsed = net::now() - started;
         drop(recorder);
         let (mut output, dropped, written) = writer.finish();
-        output.emit_summary(&totals.into_summary(elapsed, seed, dropped))?;
+        report::emit_summary(&mut output, &totals.into_summary(elapsed, seed, dropped), Exit::Success)?;
         written?;
         Ok(Exit::Success)
     }
@@ -173,7 +176,7 @@ impl PingServe {
                 break;
             }
         }
-        output.emit_summary(&Summary::of_plan(impairment.seed))?;
+        report::emit_summary(output, &Summary::of_plan(impairment.seed), exit)?;
         Ok(exit)
     }
 
@@ -202,7 +205,7 @@ impl PingServe {
             sockets,
             threads: self.server.threads,
             max_payload: MAX_UDP_PAYLOAD,
-            events_wanted: !style.quiet,
+            events_wanted: style.prints_events(),
             deadline: self.server.listen.lifetime.map(|lifetime| started + lifetime),
             coalesce_delay: Duration::ZERO,
         };

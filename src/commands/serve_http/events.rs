@@ -15,9 +15,9 @@ use crate::commands::schema::EventSchemas;
 use crate::commands::web;
 use crate::http::{Exchange, LogFields, SessionEvent};
 use crate::net::{Address, Listeners};
-use crate::output::Escaped;
+use crate::output::{Escaped, Event, TextTime};
 use crate::stats;
-use crate::time::{Moment, Nanoseconds, Rfc3339};
+use crate::time::{Moment, Nanoseconds};
 
 /// Lists the events for the JSON schema.
 pub(in crate::commands) fn list_events(schemas: &mut EventSchemas) {
@@ -49,6 +49,21 @@ impl ServeHttpEvent {
                 Some(Self::Failed(FailedConnection { time: at, peer: report::display_peer(peer), why: reason }))
             }
         }
+    }
+}
+
+/// The access log has a time of its own in each line.
+impl Event for ServeHttpEvent {
+    fn time(&self) -> Option<Moment> {
+        match self {
+            Self::Response(response) => Some(response.time),
+            Self::Failed(failed) => Some(failed.time),
+            Self::Listening(_) | Self::Notice { .. } => None,
+        }
+    }
+
+    fn text_time(&self) -> TextTime {
+        if matches!(self, Self::Notice { .. }) { TextTime::Always } else { TextTime::Never }
     }
 }
 
@@ -108,7 +123,7 @@ impl fmt::Display for Listening {
 /// Request and its response, as one line of the access log.
 #[derive(Debug, JsonSchema, Serialize)]
 pub(super) struct AccessLogEntry {
-    #[serde(with = "Rfc3339")]
+    #[serde(skip)]
     time: Moment,
     peer: String,
     method: Option<String>,
@@ -116,7 +131,7 @@ pub(super) struct AccessLogEntry {
     status: Option<u16>,
     bytes: u64,
     #[serde(with = "Nanoseconds")]
-    duration_ns: Duration,
+    took_ns: Duration,
     complete: bool,
     error: Option<String>,
     #[serde(serialize_with = "lossy")]
@@ -147,7 +162,7 @@ impl AccessLogEntry {
             target: word(1),
             status: exchange.status.map(crate::http::Status::code),
             bytes: exchange.bytes,
-            duration_ns: exchange.duration,
+            took_ns: exchange.duration,
             complete: exchange.is_complete,
             error: exchange.error,
             referer,
@@ -175,7 +190,7 @@ impl fmt::Display for AccessLogEntry {
 /// Connection that failed before a request.
 #[derive(Debug, JsonSchema, Serialize)]
 pub(super) struct FailedConnection {
-    #[serde(with = "Rfc3339")]
+    #[serde(skip)]
     time: Moment,
     peer: String,
     why: String,

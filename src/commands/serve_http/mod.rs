@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::args::{ServerArgs, bind_help, duration, positive_duration};
+use super::args::{duration, positive_duration};
+use super::listen_args::{ServerArgs, bind_help};
+use super::report;
 use super::web;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -115,6 +117,7 @@ fn index_name(text: &str) -> Result<String, String> {
 
 impl ServeHttp {
     pub(crate) fn run(&self, mut output: Output) -> Result<Exit> {
+        let mut ready_file = self.server.listen.prepare_ready_file()?;
         if self.log == LogFormat::Json {
             output.set_format(Format::Json);
         }
@@ -133,14 +136,14 @@ impl ServeHttp {
         let (recorder, writer) = Recorder::start(output, move || waker.wake())?;
         recorder.emit(ServeHttpEvent::Listening(listening));
         let scheme = if tls.is_some() { "https" } else { "http" };
-        self.server.listen.write_ready_file(listeners.addresses().map(|address| web::url(scheme, address)))?;
+        ready_file.write(listeners.addresses().map(|address| web::url(scheme, address)))?;
 
         let started = net::now();
         let total = self.serve(listeners, tls.as_ref(), root, &mut signals, (&recorder, style), started)?;
         let elapsed = net::now() - started;
         drop(recorder);
         let (mut output, dropped, written) = writer.finish();
-        output.emit_summary(&total.summary(elapsed, dropped))?;
+        report::emit_summary(&mut output, &total.summary(elapsed, dropped), Exit::Success)?;
         written?;
         Ok(Exit::Success)
     }
@@ -208,7 +211,7 @@ impl ServeHttp {
         });
         let site = Arc::new((root, self.index.clone()));
         let total = Mutex::new(Counters::default());
-        let quiet = style.quiet;
+        let quiet = !style.prints_events();
         let make = || HttpService {
             handler: Rc::new(SiteHandler {
                 site: SiteHandle::new(Arc::clone(&site)),

@@ -188,10 +188,10 @@ fn malformed_datagrams_are_counted_and_reported_once_a_second() {
     let reported: Vec<_> = bench
         .events()
         .into_iter()
-        .filter_map(|event| if let WatcherEvent::Refused { count, .. } = event { Some(count) } else { None })
+        .filter_map(|event| if let WatcherEvent::Rejected { count, .. } = event { Some(count) } else { None })
         .collect();
     assert_eq!(reported, [1, 1_000, 1_000]);
-    assert_eq!(bench.watcher.counters().refused, 2_500);
+    assert_eq!(bench.watcher.counters().rejected, 2_500);
     assert_eq!(bench.watcher.sender_count(), 0);
 }
 

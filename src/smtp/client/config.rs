@@ -98,7 +98,7 @@ pub(crate) struct ClientConfig {
 pub(crate) enum DeliveryOutcome {
     Accepted,
     /// Permanently rejected.
-    Refused,
+    Rejected,
     /// Temporarily rejected; a retry cannot cause a duplicate.
     Deferred,
     /// Unknown, because the connection was lost between the final dot and its reply.

@@ -54,7 +54,7 @@ pub(super) fn rejection(stage: Stage, reply: &Reply) -> Failure {
 /// Failure for the first rejected recipient, or else the first deferred one.
 pub(crate) fn first_rejection(recipients: &[RecipientStatus]) -> Option<Failure> {
     let first = |outcome: DeliveryOutcome| recipients.iter().find(|known| known.outcome == Some(outcome));
-    let found = first(DeliveryOutcome::Refused).or_else(|| first(DeliveryOutcome::Deferred))?;
+    let found = first(DeliveryOutcome::Rejected).or_else(|| first(DeliveryOutcome::Deferred))?;
     Some(rejection(Stage::Rcpt, found.reply.as_ref()?).with_context(found.mailbox.as_str()))
 }
 

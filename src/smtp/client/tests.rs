@@ -151,7 +151,7 @@ fn a_message_is_delivered_with_pipelining() {
     assert_eq!(harness.server_sends("250 2.0.0 queued\r\n"), sends("QUIT\r\n"));
     assert_eq!(harness.server_sends("221 bye\r\n"), [ClientAction::Closed]);
     let (result, _) = harness.finish();
-    assert_eq!(outcomes(&result), [Some(DeliveryOutcome::Accepted), Some(DeliveryOutcome::Refused)]);
+    assert_eq!(outcomes(&result), [Some(DeliveryOutcome::Accepted), Some(DeliveryOutcome::Rejected)]);
     assert!(result.failure.is_none());
     assert_eq!(result.recipients[1].reply.as_ref().and_then(crate::smtp::Reply::enhanced_status), Some((5, 1, 1)));
 }
@@ -264,7 +264,7 @@ fn after_final_dot() -> Fixture {
 #[test]
 fn h13_to_h16_temporary_and_permanent_rejections() {
     for (reply, exit_code, outcome) in [
-        ("552 5.3.4 too big\r\n", FailureKind::Rejected, DeliveryOutcome::Refused),
+        ("552 5.3.4 too big\r\n", FailureKind::Rejected, DeliveryOutcome::Rejected),
         ("452 4.3.1 full\r\n", FailureKind::RejectedTemporarily, DeliveryOutcome::Deferred),
         ("421 4.3.2 closing\r\n", FailureKind::RejectedTemporarily, DeliveryOutcome::Deferred),
     ] {

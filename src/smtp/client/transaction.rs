@@ -78,7 +78,7 @@ impl ClientSession {
             recipient.outcome = Some(match reply {
                 reply if reply.is_positive() => DeliveryOutcome::Accepted,
                 reply if reply.is_transient() => DeliveryOutcome::Deferred,
-                _ => DeliveryOutcome::Refused,
+                _ => DeliveryOutcome::Rejected,
             });
             recipient.reply = Some(reply.clone());
         }
@@ -132,7 +132,7 @@ impl ClientSession {
             .count();
         if accepted == 0 || (self.config.all_or_nothing && accepted < self.delivery.recipients.len()) {
             let is_rejected =
-                self.delivery.recipients.iter().any(|recipient| recipient.outcome == Some(DeliveryOutcome::Refused));
+                self.delivery.recipients.iter().any(|recipient| recipient.outcome == Some(DeliveryOutcome::Rejected));
             if self.config.all_or_nothing && is_rejected {
                 // A retry would be rejected again, so the run ends here.
                 self.failure = first_rejection(&self.delivery.recipients);
@@ -214,7 +214,7 @@ impl ClientSession {
             reply if reply.code < 400 => {
                 (DeliveryOutcome::Unknown, Some(outcome_unknown(&rejection(Stage::Dot, reply))))
             }
-            reply => (DeliveryOutcome::Refused, Some(rejection(Stage::Dot, reply))),
+            reply => (DeliveryOutcome::Rejected, Some(rejection(Stage::Dot, reply))),
         };
         for recipient in
             self.delivery.recipients.iter_mut().filter(|known| known.outcome == Some(DeliveryOutcome::Accepted))

@@ -1,6 +1,7 @@
 //! Text of the events and the summary of `heartbeat send`.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use serde::Serialize;
 use crate::commands::report::plural;
 use crate::commands::schema::EventSchemas;
 use crate::heartbeat::{BeatEvent, BeatReport};
-use crate::output::Escaped;
+use crate::output::{Escaped, Event};
 use crate::time::{HumanDuration, Nanoseconds};
 
 /// Lists the events for the JSON schema.
@@ -18,6 +19,8 @@ pub(in crate::commands) fn list_events(schemas: &mut EventSchemas) {
     schemas.add_with_target::<BeatEvent>("heartbeat-send");
     schemas.add::<Summary>("heartbeat-send");
 }
+
+impl Event for BeatEvent {}
 
 impl fmt::Display for BeatEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,7 +49,7 @@ pub(super) struct Summary {
     #[serde(rename = "elapsed_ns", with = "Nanoseconds")]
     elapsed: Duration,
     /// Exit code of the supervised command.
-    exit: Option<u8>,
+    child_exit: Option<u8>,
     targets: Vec<TargetSummary>,
 }
 
@@ -54,21 +57,28 @@ pub(super) struct Summary {
 #[derive(Debug, JsonSchema, Serialize)]
 struct TargetSummary {
     target: Arc<str>,
+    peer: SocketAddr,
     #[serde(flatten)]
     report: BeatReport,
 }
 
 impl Summary {
-    pub(super) fn new(name: String, targets: Vec<(Arc<str>, BeatReport)>, exit: Option<u8>, elapsed: Duration) -> Self {
-        let targets = targets.into_iter().map(|(target, report)| TargetSummary { target, report }).collect();
-        Self { command: "heartbeat send", name, elapsed, exit, targets }
+    pub(super) fn new(
+        name: String,
+        targets: Vec<((Arc<str>, SocketAddr), BeatReport)>,
+        child_exit: Option<u8>,
+        elapsed: Duration,
+    ) -> Self {
+        let targets =
+            targets.into_iter().map(|((target, peer), report)| TargetSummary { target, peer, report }).collect();
+        Self { command: "heartbeat send", name, elapsed, child_exit, targets }
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "--- {}: heartbeats for {} ---", Escaped(self.name.as_bytes()), HumanDuration(self.elapsed))?;
-        for TargetSummary { target, report } in &self.targets {
+        for TargetSummary { target, report, .. } in &self.targets {
             let beats = plural(report.sent, "beat", "beats");
             write!(f, "\n{}: {} {beats} sent", Escaped(target.as_bytes()), report.sent)?;
             let others = [
@@ -84,7 +94,7 @@ impl fmt::Display for Summary {
                 write!(f, "\n  rtt {rtt}")?;
             }
         }
-        match self.exit {
+        match self.child_exit {
             Some(code) => write!(f, "\nthe command ended with exit code {code}"),
             None => Ok(()),
         }

@@ -16,7 +16,7 @@ use clap::Args;
 
 use super::DEFAULT_PORT;
 use crate::commands::args::{FamilyArgs, Peer, positive_duration, read_key};
-use crate::commands::report::TargetEvent;
+use crate::commands::report::{self, TargetEvent, skip_failed_targets};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::heartbeat::{BeatEvent, BeatReport, BeatSender, BeatSenderConfig, Lifetime, MAX_INTERVAL, is_valid_name};
@@ -105,14 +105,16 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 }
 
 impl HeartbeatSend {
-    pub(super) fn run(&self, output: Output) -> Result<Exit> {
+    pub(super) fn run(&self, mut output: Output) -> Result<Exit> {
         let key = self.key_file.as_deref().map(read_key).transpose()?;
         let name = self.sender_name()?;
         let mut signals = Signals::install()?;
-        let mut peers = Vec::new();
-        for watcher in &self.watchers {
-            peers.push(self.family.resolve(watcher, DEFAULT_PORT, &mut signals)?);
-        }
+        let resolved = self.watchers.iter().map(|watcher| {
+            let peer = self.family.resolve(watcher, DEFAULT_PORT, &mut signals)?;
+            Ok((watcher.host_and_port(peer), peer))
+        });
+        let (watchers, unresolved) = skip_failed_targets(resolved, &mut output)?;
+        let (targets, peers): (Vec<String>, Vec<SocketAddr>) = watchers.into_iter().unzip();
         let style = output.style();
         let command = self.exec.strip_prefix(&[OsString::from("--")]).unwrap_or(&self.exec);
         let started = net::now();
@@ -131,11 +133,18 @@ impl HeartbeatSend {
         for (index, peer) in (0..).zip(&peers) {
             let sender = BeatSender::new(config.clone(), lifetime, seed.wrapping_add(index), started);
             // One unreachable watcher must not delay the beats to the others.
-            endpoints.push(Endpoint::connect_when_reachable(sender, *peer, SocketOptions::default(), !style.quiet)?);
+            endpoints.push(Endpoint::connect_when_reachable(
+                sender,
+                *peer,
+                SocketOptions::default(),
+                style.prints_events(),
+            )?);
         }
-        let targets =
-            self.watchers.iter().zip(&peers).map(|(watcher, peer)| watcher.host_and_port(*peer).into()).collect();
+        let targets = targets.into_iter().map(Into::into).collect();
         let is_supervising = !command.is_empty();
+        if is_supervising {
+            output.leave_stdout();
+        }
         let mut observer = Observer { output, targets, is_supervising, result: Ok(()) };
         if !self.once {
             observer.write_text(&self.start_message(&name, &peers))?;
@@ -151,14 +160,21 @@ impl HeartbeatSend {
         let reports: Vec<BeatReport> = endpoints.iter().map(|endpoint| endpoint.protocol().report()).collect();
         let code = supervised.as_ref().and_then(SupervisedCommand::exit_code);
         let elapsed = net::now() - started;
-        let exit = code
-            .map_or_else(|| Exit::combined(reports.iter().map(|report| self.evaluate_target(report))), Exit::ChildExit);
-        let summary = Summary::new(name, observer.targets.iter().cloned().zip(reports).collect(), code, elapsed);
-        if is_supervising && style.format == Format::Text {
-            observer.output.note(&summary.to_string());
-        } else {
-            observer.output.emit_summary(&summary)?;
-        }
+        let errors: Vec<Error> = match (code, command) {
+            (Some(0), _) => Vec::new(),
+            (Some(code), [program, ..]) => {
+                vec![Error::new(Exit::ChildExit(code), format!("{} ended with exit code {code}", program.display()))]
+            }
+            _ => observer.targets.iter().zip(&reports).filter_map(|pair| self.target_error(pair)).collect(),
+        };
+        errors.iter().for_each(|error| observer.output.report_error(error));
+        let exit = match code {
+            Some(code) => Exit::ChildExit(code),
+            None => Exit::combined(errors.iter().map(Error::exit).chain([unresolved])),
+        };
+        let summary =
+            Summary::new(name, observer.targets.iter().cloned().zip(peers).zip(reports).collect(), code, elapsed);
+        report::emit_summary(&mut observer.output, &summary, exit)?;
         Ok(exit)
     }
 
@@ -191,14 +207,16 @@ impl HeartbeatSend {
         )
     }
 
-    /// Returns the exit code for one watcher.
-    fn evaluate_target(&self, report: &BeatReport) -> Exit {
-        match report {
-            _ if report.sent == 0 => Exit::Success,
-            _ if report.send_errors.max(report.refused) >= report.sent => Exit::Unavailable,
-            _ if self.echo && report.echoes == 0 => Exit::Negative,
-            _ => Exit::Success,
-        }
+    /// Returns the reason why a run failed for one watcher.
+    fn target_error(&self, (target, report): (&Arc<str>, &BeatReport)) -> Option<Error> {
+        let (exit, reason) = match report {
+            _ if report.sent == 0 => return None,
+            _ if report.refused >= report.sent => (Exit::Unavailable, "every beat was refused"),
+            _ if report.send_errors >= report.sent => (Exit::Unavailable, "no beat could be sent"),
+            _ if self.echo && report.echoes == 0 => (Exit::Negative, "no echo was received"),
+            _ => return None,
+        };
+        Some(Error::new(exit, format!("{target}: {reason}")))
     }
 }
 
@@ -240,10 +258,8 @@ struct Observer {
 impl Observer {
     fn write_text(&mut self, text: &str) -> Result<()> {
         let style = self.output.style();
-        match style.format {
-            Format::Text if self.is_supervising => self.output.note(text),
-            Format::Text if !style.quiet => return Ok(self.output.write_text(escaped(text))?),
-            Format::Text | Format::Json => {}
+        if style.format == Format::Text && style.prints_events() {
+            self.output.write_text(escaped(text))?;
         }
         Ok(())
     }
@@ -252,15 +268,12 @@ impl Observer {
 impl DatagramObserver<BeatSender> for Observer {
     fn on_event(&mut self, endpoint: usize, event: BeatEvent) {
         let style = self.output.style();
-        let is_shown = style.format == Format::Json || style.verbose > 0 || !matches!(event, BeatEvent::Sent { .. });
+        let is_shown = style.format == Format::Json || style.is_verbose() || !matches!(event, BeatEvent::Sent { .. });
         if is_shown && self.result.is_ok() {
             let Some(target) = self.targets.get(endpoint).map(Arc::clone) else { return };
             let is_alone = self.targets.len() == 1;
             let event = TargetEvent::new(event, target, is_alone);
-            self.result = match style.format {
-                Format::Text => self.write_text(&event.to_string()),
-                Format::Json => self.output.emit(&event).map_err(Error::from),
-            };
+            self.result = self.output.emit(&event).map_err(Error::from);
         }
     }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::commands::report::{plural, write_closing_note, write_dropped_events};
 use crate::commands::schema::EventSchemas;
 use crate::heartbeat::{RejectReason, SenderReport, SenderStatus, StateCounts, Watcher, WatcherCounters, WatcherEvent};
-use crate::output::Escaped;
+use crate::output::{Escaped, Event, TextTime};
 use crate::time::{HumanDuration, Moment, Nanoseconds};
 
 /// Lists the events for the JSON schema.
@@ -45,6 +45,12 @@ pub(super) enum OwnEvent {
     /// The state file could not be written.
     #[serde(rename = "not_kept")]
     StateNotWritten { why: String },
+}
+
+impl Event for HeartbeatWatchEvent {
+    fn text_time(&self) -> TextTime {
+        if matches!(self, Self::Listening(_)) { TextTime::Never } else { TextTime::Always }
+    }
 }
 
 impl fmt::Display for HeartbeatWatchEvent {
@@ -129,7 +135,7 @@ fn write_event(event: &WatcherEvent, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         WatcherEvent::MonitorStall { gap } => {
             write!(f, "watcher stalled for {}; deadlines extended by that much", HumanDuration(*gap))
         }
-        WatcherEvent::Refused { peer, reason, count } => {
+        WatcherEvent::Rejected { peer, reason, count } => {
             let datagrams = plural(*count, "datagram", "datagrams");
             let last = if *count == 1 { "" } else { "the last " };
             write!(f, "ignored {count} {datagrams}, {last}from {peer}: {}", describe_reason(*reason))

@@ -21,8 +21,9 @@ use crate::failure::io_error_text;
 use crate::heartbeat::WatcherEvent;
 use crate::host::{Hook, HookExit};
 use crate::net::datagram::StopReason;
-use crate::net::{Signals, WakeReason, Waker};
-use crate::output::Recorder;
+use crate::net::{self, Signals, WakeReason, Waker};
+use crate::output::{Recorder, event_line};
+use crate::time::Moment;
 
 const MAX_CONCURRENT_HOOKS: usize = 16;
 /// Maximum number of changes queued per thread.
@@ -30,7 +31,7 @@ const QUEUE_LIMIT: usize = 1_024;
 
 /// Threads that run the commands of `--on-change`.
 pub(super) struct HookRunner<'s> {
-    queues: Vec<SyncSender<WatcherEvent>>,
+    queues: Vec<SyncSender<(Moment, WatcherEvent)>>,
     threads: Vec<ScopedJoinHandle<'s, ()>>,
     state: Arc<HookRunnerState>,
     /// Closed to cancel the running commands.
@@ -84,8 +85,8 @@ impl<'s> HookRunner<'s> {
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
         let index = usize::try_from(hasher.finish() % MAX_CONCURRENT_HOOKS as u64).unwrap_or_default();
-        let queued = self.queues.get(index).map(|queue| queue.try_send(event.clone()));
-        if !matches!(queued, Some(Ok(()))) {
+        let is_queued = self.queues.get(index).is_some_and(|queue| queue.try_send((net::now(), event.clone())).is_ok());
+        if !is_queued {
             self.state.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -121,15 +122,15 @@ struct HookWorker<'s> {
 }
 
 impl HookWorker<'_> {
-    fn run_queue(self, changes: &Receiver<WatcherEvent>) {
+    fn run_queue(self, changes: &Receiver<(Moment, WatcherEvent)>) {
         let state = &self.state;
-        while let Ok(event) = changes.recv() {
+        while let Ok((time, event)) = changes.recv() {
             if state.is_cancelled.load(Ordering::Acquire) {
                 state.dropped.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
             state.started.fetch_add(1, Ordering::Relaxed);
-            if let Some(why) = self.run_hook(&event) {
+            if let Some(why) = self.run_hook(&event, time) {
                 state.failed.fetch_add(1, Ordering::Relaxed);
                 let name = event.sender_name().cloned().unwrap_or_default();
                 self.recorder.emit(HeartbeatWatchEvent::Own(OwnEvent::HookFailed { name, why }));
@@ -140,9 +141,8 @@ impl HookWorker<'_> {
     }
 
     /// Runs the command and returns the reason if it fails.
-    fn run_hook(&self, event: &WatcherEvent) -> Option<String> {
-        let mut input = serde_json::to_vec(event).unwrap_or_default();
-        input.push(b'\n');
+    fn run_hook(&self, event: &WatcherEvent, time: Moment) -> Option<String> {
+        let input = event_line(event, time);
         Some(match self.hook.run(&environment(event), &input, self.timeout, self.cancelled.as_fd()) {
             Ok(HookExit::Code(0)) => return None,
             Ok(HookExit::Code(code)) => format!("exited with {code}"),

@@ -67,9 +67,9 @@ fn write_watcher_metrics(shared: &SharedWatcher, exposition: &mut Exposition) {
         exposition.write_sample("senders", &[("state", state.as_str())], watcher.count_in_state(state) as f64);
     }
     let counters = watcher.counters();
-    exposition.write_header("refused_total", "counter", "Datagrams ignored, by reason.");
+    exposition.write_header("rejected_total", "counter", "Datagrams ignored, by reason.");
     for (reason, count) in RejectReason::ALL.into_iter().zip(counters.by_reason) {
-        exposition.write_sample("refused_total", &[("reason", reason.as_str())], count as f64);
+        exposition.write_sample("rejected_total", &[("reason", reason.as_str())], count as f64);
     }
     for (name, help, value) in [
         ("datagrams_total", "Datagrams received.", counters.received),

@@ -26,7 +26,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::DEFAULT_PORT;
-use crate::commands::args::{ListenArgs, address_strings, bind_help, duration, parse_arg, positive_duration, read_key};
+use crate::commands::args::{address_strings, duration, parse_arg, positive_duration, read_key};
+use crate::commands::listen_args::{ListenArgs, bind_help};
+use crate::commands::report;
 use crate::commands::report::plural;
 use crate::commands::web::{self, StatusServer};
 use crate::error::{Error, Result};
@@ -148,6 +150,7 @@ fn parse_name(text: &str) -> Result<String, String> {
 
 impl HeartbeatWatch {
     pub(super) fn run(&self, output: Output) -> Result<Exit> {
+        let mut ready_file = self.listen.prepare_ready_file()?;
         let config = self.watcher_config()?;
         self.on_change.as_ref().map_or(Ok(()), Hook::check)?;
         let style = output.style();
@@ -180,7 +183,7 @@ impl HeartbeatWatch {
             receivers.addresses().any(Address::is_public),
         );
         recorder.emit(HeartbeatWatchEvent::Listening(listening));
-        self.listen.write_ready_file(receivers.addresses().map(ToString::to_string).chain(pages))?;
+        ready_file.write(receivers.addresses().map(ToString::to_string).chain(pages))?;
 
         let run = WatchContext { args: self, shared: &shared, recorder: &recorder, style, started };
         let WatchResult { condition_met, hooks, state_written } = run.run(receivers, listeners, &mut signals)?;
@@ -192,9 +195,10 @@ impl HeartbeatWatch {
         // The summary is the last line, even after an error.
         result.as_ref().map_or_else(|error| output.report_error(error), |()| ());
         let summary = Summary::new(&shared.lock(), now, now - started, hooks, met, dropped);
-        output.emit_summary(&summary)?;
+        let exit = result.map_or_else(|error| error.exit(), |()| Exit::Success);
+        report::emit_summary(&mut output, &summary, exit)?;
         written?;
-        Ok(result.map_or_else(|error| error.exit(), |()| Exit::Success))
+        Ok(exit)
     }
 
     fn watcher_config(&self) -> Result<WatcherConfig> {
@@ -319,7 +323,7 @@ impl WatchContext<'_> {
             sockets: receivers,
             threads: 1,
             max_payload: MAX_PACKET_BYTES,
-            events_wanted: !self.style.quiet || hooks.is_some() || state_writer.is_some(),
+            events_wanted: self.style.prints_events() || hooks.is_some() || state_writer.is_some(),
             deadline: self.args.listen.lifetime.map(|lifetime| self.started + lifetime),
             coalesce_delay: BATCH_DELAY,
         };
@@ -347,7 +351,7 @@ impl DatagramObserver<SharedWatcher> for Observer<'_> {
             state_writer.on_event(&event);
         }
         let style = self.context.style;
-        let is_shown = !style.quiet && (style.verbose > 0 || !matches!(event, WatcherEvent::Beat { .. }));
+        let is_shown = style.prints_events() && (style.is_verbose() || !matches!(event, WatcherEvent::Beat { .. }));
         if is_shown {
             self.context.recorder.emit(HeartbeatWatchEvent::Watcher(event));
         }

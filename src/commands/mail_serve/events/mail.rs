@@ -8,13 +8,13 @@ use serde::Serialize;
 use crate::commands::report::plural;
 use crate::output::Escaped;
 use crate::smtp::server::EnvelopeRecipient;
-use crate::time::{Moment, Rfc3339};
+use crate::time::Moment;
 
 /// A captured mail.
 #[derive(Debug, JsonSchema, Serialize)]
 pub(crate) struct MessageEvent {
     /// Time when the last byte was received.
-    #[serde(with = "Rfc3339")]
+    #[serde(skip)]
     pub time: Moment,
     /// Ordinal of the mail.
     pub number: u64,
@@ -69,14 +69,7 @@ pub(crate) struct Part {
 
 impl fmt::Display for MessageEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {} mail {} from <{}>",
-            TimeOfDay(self.time),
-            self.peer,
-            self.number,
-            Escaped(self.from.as_bytes())
-        )?;
+        write!(f, "{} mail {} from <{}>", self.peer, self.number, Escaped(self.from.as_bytes()))?;
         for (index, recipient) in self.recipients.iter().enumerate() {
             let before = if index == 0 { " to" } else { "," };
             write!(f, "{before} <{}>", Escaped(recipient.address.as_bytes()))?;
@@ -120,15 +113,6 @@ impl fmt::Display for MessageEvent {
 
 fn byte_or_bytes(count: usize) -> &'static str {
     plural(count as u64, "byte", "bytes")
-}
-
-/// Formats the local time of day.
-pub(super) struct TimeOfDay(pub Moment);
-
-impl fmt::Display for TimeOfDay {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.zoned().strftime("%H:%M:%S"))
-    }
 }
 
 #[cfg(test)]

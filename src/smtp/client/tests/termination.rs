@@ -28,7 +28,7 @@ fn feed(harness: &mut Fixture, received: &mut Vec<u8>) {
 
 #[test]
 fn all_or_nothing_sends_no_message_if_a_recipient_is_rejected() {
-    for (reply, outcome) in [("550", DeliveryOutcome::Refused), ("451", DeliveryOutcome::Deferred)] {
+    for (reply, outcome) in [("550", DeliveryOutcome::Rejected), ("451", DeliveryOutcome::Deferred)] {
         let mut harness =
             Fixture::new(ClientConfig { all_or_nothing: true, ..client_config(&["a@x.test", "b@x.test"]) });
         harness.server_sends("220 mx\r\n");
@@ -55,7 +55,7 @@ fn a_rejected_sender_decides_all_recipients() {
         let (result, _) = harness.finish();
         assert_eq!(
             (failure_kind(&result), outcomes(&result)),
-            (Some(FailureKind::Rejected), vec![Some(DeliveryOutcome::Refused); 2])
+            (Some(FailureKind::Rejected), vec![Some(DeliveryOutcome::Rejected); 2])
         );
         assert_eq!((result.stage, reply_codes(&result)), (Stage::Mail, vec![Some(550); 2]));
     }
@@ -64,7 +64,7 @@ fn a_rejected_sender_decides_all_recipients() {
 #[test]
 fn a_rejection_in_the_middle_of_the_message_counts() {
     for (reply, outcome) in
-        [("552 5.3.4 enough", DeliveryOutcome::Refused), ("452 4.3.1 full", DeliveryOutcome::Deferred)]
+        [("552 5.3.4 enough", DeliveryOutcome::Rejected), ("452 4.3.1 full", DeliveryOutcome::Deferred)]
     {
         let mut harness = Fixture::new(client_config(&["a@x.test"]));
         for reply in ["220 mx\r\n", "250 mx\r\n", "250\r\n", "250\r\n"] {
@@ -219,7 +219,7 @@ fn every_prefix_and_every_split_of_a_session_has_the_same_result() {
 
 #[test]
 fn the_reply_to_quit_changes_no_outcome() {
-    for (reply, outcome) in [("550 no\r\n", DeliveryOutcome::Refused), ("451 later\r\n", DeliveryOutcome::Deferred)] {
+    for (reply, outcome) in [("550 no\r\n", DeliveryOutcome::Rejected), ("451 later\r\n", DeliveryOutcome::Deferred)] {
         let mut harness = Fixture::new(client_config(&["a@x.test"]));
         for reply in ["220 mx\r\n", "250 mx\r\n", "250\r\n"] {
             harness.server_sends(reply);
@@ -248,5 +248,5 @@ fn a_stop_after_mixed_replies_keeps_their_outcomes() {
     harness.server_sends(EHLO_REPLY);
     assert_eq!(harness.server_sends("250\r\n250\r\n550\r\n"), sends("QUIT\r\n"));
     let (result, _) = harness.finish();
-    assert_eq!(outcomes(&result), [None, Some(DeliveryOutcome::Refused)]);
+    assert_eq!(outcomes(&result), [None, Some(DeliveryOutcome::Rejected)]);
 }

@@ -28,7 +28,7 @@ fn the_next_transaction_follows_the_reply_to_the_dot() {
     assert_eq!(harness.server_sends("552 5.3.4 too big\r\n"), sends("QUIT\r\n"));
     harness.server_sends("221 bye\r\n");
     let (result, _) = harness.finish();
-    assert_eq!((result.is_transaction_finished, result.recipients[0].outcome), (true, Some(DeliveryOutcome::Refused)));
+    assert_eq!((result.is_transaction_finished, result.recipients[0].outcome), (true, Some(DeliveryOutcome::Rejected)));
     assert!(result.failure.is_some());
 }
 

@@ -1,0 +1,84 @@
+//! Flags of the servers: where to listen, the ready file, when to stop, how many threads.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Arg, Args};
+
+use super::args::{positive_duration, threads};
+use super::report::write_file;
+use crate::disk::ReadyFile;
+use crate::error::Result;
+use crate::net::BindAddress;
+use crate::output;
+
+/// Flags of every server: where to listen, the ready file, when to stop.
+#[derive(Debug, Args)]
+pub(super) struct ListenArgs {
+    /// Listen on ADDR; repeatable
+    #[arg(long, value_name = "ADDR")]
+    pub bind: Vec<BindAddress>,
+
+    /// Write the addresses to FILE once listening
+    ///
+    /// One address per line, the main one first, with the real port. FILE appears atomically; a file of an earlier run is
+    /// removed first, and FILE at the end of the run.
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+
+    /// Stop after this time
+    #[arg(long = "for", value_name = "DURATION", value_parser = positive_duration)]
+    pub lifetime: Option<Duration>,
+}
+
+/// Completes the help of `--bind` with the default port; `streams` servers also take Unix sockets.
+pub(super) fn bind_help(bind: Arg, default_port: u16, streams: bool) -> Arg {
+    let unix = if streams { " unix:PATH listens on a Unix socket." } else { "" };
+    bind.help(format!("Listen on ADDR; repeatable [default: {default_port}]")).long_help(format!(
+        "Listen on ADDR; repeatable [default: {default_port}]\n\nPORT listens on both loopback addresses, HOST:PORT on \
+         one address, *:PORT on all addresses (reachable from other hosts). Port 0 picks a free port.{unix}"
+    ))
+}
+
+/// Ready file, if one was asked for; removed when dropped.
+pub(super) struct ReadyFileGuard<'a> {
+    path: Option<&'a Path>,
+    file: Option<ReadyFile>,
+}
+
+impl ReadyFileGuard<'_> {
+    /// Writes the addresses.
+    pub(super) fn write(&mut self, addresses: impl Iterator<Item = String>) -> Result<()> {
+        let lines = addresses.fold(String::new(), |lines, address| lines + &address + "\n");
+        match (self.path, &mut self.file) {
+            (_, Some(file)) => Ok(file.write(lines.as_bytes())?),
+            (Some(path), None) => write_file(path, lines.as_bytes()),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// Flags of a server with several threads.
+#[derive(Debug, Args)]
+pub(super) struct ServerArgs {
+    #[command(flatten)]
+    pub listen: ListenArgs,
+
+    /// Worker threads; --threads alone: one per core
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "", default_value = "1", value_parser = threads, hide_default_value = true)]
+    pub threads: usize,
+}
+
+impl ListenArgs {
+    /// Addresses to listen on; by default both loopback addresses on the textbook's port.
+    pub(super) fn binds(&self, default_port: u16) -> Vec<BindAddress> {
+        if self.bind.is_empty() { vec![BindAddress::Loopback(default_port)] } else { self.bind.clone() }
+    }
+
+    /// Removes the ready file of an earlier run; called before anything that may fail.
+    pub(super) fn prepare_ready_file(&self) -> Result<ReadyFileGuard<'_>> {
+        let path = self.ready_file.as_deref();
+        let regular = path.filter(|path| output::open_standard_stream(path).is_none());
+        Ok(ReadyFileGuard { path, file: regular.map(ReadyFile::prepare).transpose()? })
+    }
+}

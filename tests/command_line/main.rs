@@ -1,0 +1,6 @@
+//! Rules that hold for every subcommand: exit codes with a reason, verbosity, ready files, signals.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod rules;

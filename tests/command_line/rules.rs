@@ -1,0 +1,188 @@
+//! Rules of scripts: reasons, summaries, verbosity, ready files, commands as values.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::Stdio;
+
+use rustix::process::Signal;
+
+use crate::support::{RunOutput, Server, netlab, path_str, run, run_command, site};
+
+/// Runs that fail, each with its exit code. `{ping}`, `{mail}` and `{web}` are addresses of servers.
+const FAILING_RUNS: [(&str, i32); 14] = [
+    ("ping 127.0.0.1:9 -c 1 --timeout 1s", 69),
+    ("ping {ping} -c 1 --timeout 1s --fail-if received>0", 1),
+    ("ping nosuch.invalid {ping} -c 1 --timeout 1s", 68),
+    ("get {web}/absent -c 1", 1),
+    ("get {web}/absent -o /dev/null", 1),
+    ("get http://127.0.0.1:9/", 69),
+    ("mail {mail} --plain --from a@x.test --to no@x.test --text hi", 69),
+    ("mail {mail} --plain --from a@x.test --to no@x.test --to yes@x.test --text hi", 67),
+    ("mail {mail} --plain --from a@x.test --to later@x.test --text hi", 75),
+    ("heartbeat watch --bind 0 --for 50ms --until all_up", 1),
+    ("heartbeat watch --bind 0 --for 50ms --expect web", 1),
+    ("heartbeat send 127.0.0.1:9 -i 5ms -c 3", 69),
+    ("heartbeat send 127.0.0.1:9 --exec -- false", 1),
+    ("mail-serve --bind 0 --for 50ms --expect messages=1", 1),
+];
+
+fn servers() -> (Server, Server, Server, tempfile::TempDir) {
+    let directory = site(&[("a", b"x")]);
+    let web = Server::start(&["serve-http", path_str(directory.path())]);
+    let ping = Server::start(&["ping-serve", "--loss", "0"]);
+    let faults = ["--fault", "rcpt[no@x.test] = 550 no", "--fault", "rcpt[later@x.test] = 451 later"];
+    let mail = Server::start(&[&["mail-serve"][..], &faults].concat());
+    (web, ping, mail, directory)
+}
+
+#[test]
+fn every_failure_has_a_reason_and_a_summary_with_the_exit_code() {
+    let (web, ping, mail, _directory) = servers();
+    let fill = |line: &str| {
+        let url = web.url("");
+        line.replace("{web}", &url).replace("{ping}", &ping.addresses[0]).replace("{mail}", &mail.addresses[0])
+    };
+    for (line, code) in FAILING_RUNS {
+        let line = fill(line);
+        let words: Vec<String> = line.split(' ').map(|word| word.replace('_', " ")).collect();
+        let arguments: Vec<&str> = words.iter().map(String::as_str).collect();
+        let text = run(&arguments);
+        assert_eq!(text.code, code, "{line}\n{}{}", text.stdout, text.stderr);
+        assert!(text.stderr.lines().any(|line| line.starts_with("netlab: ")), "{line}: no reason\n{}", text.stderr);
+        let silent = run(&[&arguments[..1], &["-qq"], &arguments[1..]].concat());
+        assert_eq!((silent.code, silent.stdout.as_str()), (code, ""), "{line}");
+        assert!(silent.stderr.starts_with("netlab: "), "{line}: {}", silent.stderr);
+        // Stdout belongs to the command of --exec.
+        let json = run(&[&arguments[..1], &["--json"], &arguments[1..]].concat());
+        let lines = if line.contains("--exec") { json.stderr } else { json.stdout };
+        let lines = lines.lines().filter(|line| line.starts_with('{')).collect::<Vec<_>>().join("\n");
+        let json = RunOutput { code: json.code, stdout: lines, stderr: String::new() };
+        let events = json.events();
+        assert!(events.iter().any(|event| event["type"] == "error"), "{line}: {}", json.stdout);
+        assert!(events.iter().all(|event| event["time"].is_string()), "{line}: {}", json.stdout);
+        let expected = if line.contains("nosuch") { 0 } else { code };
+        assert_eq!((json.code, &json.summary()["exit"]), (code, &expected.into()), "{line}: {}", json.stdout);
+    }
+}
+
+#[test]
+fn quiet_twice_prints_nothing_but_errors_and_the_last_flag_wins() {
+    let ping = Server::start(&["ping-serve", "--loss", "0"]);
+    let target = ping.addresses[0].as_str();
+    let silent = run(&["ping", target, "-c", "1", "-qq"]);
+    assert_eq!((silent.code, silent.stdout.as_str(), silent.stderr.as_str()), (0, "", ""));
+    let last =
+        run(&["ping", target, "-c", "9", "--count", "1", "--json", "--json", "--timeout", "1s", "--timeout", "2s"]);
+    assert_eq!((last.code, &last.summary()["sent"]), (0, &1.into()), "{}", last.stderr);
+}
+
+#[test]
+fn json_refuses_what_is_not_json() {
+    for arguments in [&["completions", "bash", "--json"][..], &["get", "http://127.0.0.1:9/", "--json", "-o", "-"]] {
+        let ran = run(arguments);
+        assert_eq!((ran.code, &ran.events()[0]["type"]), (2, &"error".into()), "{arguments:?}: {}", ran.stdout);
+    }
+    let message = run(&["mail", "h", "--from", "a@x.test", "--to", "b@x.test", "--text", "hi", "--dry-run", "--json"]);
+    let events = message.events();
+    assert!(events[0]["content"].as_str().is_some_and(|text| text.ends_with("\r\nhi\r\n")), "{}", message.stdout);
+    assert_eq!(message.summary()["exit"], 0);
+}
+
+#[test]
+fn a_ready_file_exists_only_while_the_server_listens() {
+    let directory = site(&[("a", b"x")]);
+    let ready = directory.path().join("ready");
+    fs::write(&ready, "http://127.0.0.1:1/\n").expect("written");
+    let failed = run(&["serve-http", "/nonexistent", "--ready-file", path_str(&ready)]);
+    assert_eq!((failed.code, ready.exists()), (66, false), "a failed start leaves no file");
+    let ran = run(&[
+        "serve-http",
+        path_str(directory.path()),
+        "--bind",
+        "0",
+        "--for",
+        "20ms",
+        "--ready-file",
+        path_str(&ready),
+    ]);
+    assert_eq!((ran.code, ready.exists()), (0, false), "{}", ran.stderr);
+}
+
+#[test]
+fn a_name_of_standard_output_is_written_to_and_not_replaced() {
+    let directory = site(&[("a", b"body")]);
+    let log = directory.path().join("log");
+    for (name, open) in [("/dev/stdout", false), ("/proc/self/fd/1", true)] {
+        fs::write(&log, "before\n").expect("written");
+        let file = fs::OpenOptions::new().append(open).write(true).open(&log).expect("opened");
+        let mut file = file;
+        std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0)).expect("at the end");
+        let mut command = netlab(&[
+            "serve-http",
+            path_str(directory.path()),
+            "--bind",
+            "0",
+            "--for",
+            "20ms",
+            "-q",
+            "--ready-file",
+            name,
+        ]);
+        let status = command.stdout(Stdio::from(file)).status().expect("it runs");
+        let text = fs::read_to_string(&log).expect("there");
+        assert!(status.success() && text.starts_with("before\nhttp://"), "{name}: {text}");
+        assert!(text.contains("--- 0 requests"), "what is printed later comes after it: {text}");
+    }
+}
+
+#[test]
+fn a_hangup_ends_a_server_like_sigterm_unless_it_is_ignored() {
+    let server = Server::start(&["ping-serve", "--json"]);
+    server.signal(Signal::HUP);
+    let ran = server.wait();
+    assert_eq!((ran.code, &ran.summary()["exit"]), (0, &0.into()));
+    let mut nohup = std::process::Command::new("nohup");
+    nohup.arg(env!("CARGO_BIN_EXE_netlab")).args(["ping-serve", "--bind", "127.0.0.1:0", "--json"]);
+    nohup.stdin(Stdio::null()).process_group(0);
+    let server = Server::spawn(nohup);
+    server.signal(Signal::HUP);
+    let events = server.stop().events();
+    assert_eq!(events.last().map(|last| last["type"].clone()), Some("summary".into()));
+}
+
+#[test]
+fn a_target_that_fails_does_not_stop_the_others() {
+    let ping = Server::start(&["ping-serve", "--loss", "0"]);
+    let ran = run(&["ping", "nosuch.invalid", &ping.addresses[0], "-c", "1", "--json"]);
+    assert_eq!((ran.code, &ran.summary()["received"]), (68, &1.into()), "{}", ran.stdout);
+    let beats = run(&["heartbeat", "send", "nosuch.invalid", "127.0.0.1:9", "-c", "1", "--json"]);
+    assert_eq!(beats.summary()["targets"].as_array().map(Vec::len), Some(1), "{}", beats.stdout);
+}
+
+#[test]
+fn commands_given_as_values_are_found_before_the_run() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let plain = directory.path().join("plain");
+    fs::write(&plain, "#!/bin/sh\n").expect("written");
+    fs::set_permissions(&plain, fs::Permissions::from_mode(0o644)).expect("set");
+    for (program, code) in [("nosuch", 127), (path_str(&plain), 126)] {
+        for arguments in [
+            &["heartbeat", "watch", "--bind", "0", "--for", "1ms", "--on-change", program][..],
+            &["heartbeat", "send", "127.0.0.1:9", "--exec", program],
+        ] {
+            let ran = run(arguments);
+            assert!(ran.code == code && ran.stderr.contains(program), "{arguments:?}: {} {}", ran.code, ran.stderr);
+        }
+    }
+}
+
+#[test]
+fn stdout_belongs_to_the_command_that_is_run() {
+    for format in [&["--json"][..], &[]] {
+        let arguments = ["heartbeat", "send", "127.0.0.1:9", "-i", "1s", "--exec", "--", "echo", "own"];
+        let ran = run_command(netlab(&[format, &arguments].concat()));
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, "own\n"), "{}", ran.stderr);
+        assert!(ran.stderr.contains(if format.is_empty() { "---" } else { "\"child_exit\":0" }), "{}", ran.stderr);
+    }
+}
