@@ -8,7 +8,7 @@
 //! 3  commands                            one module per subcommand: flags, run, event wording, exit codes
 //! 2  net  output  site  disk  host       the outside world: sockets, printing, files, processes
 //! 1  http  probe  heartbeat  smtp        protocol rules: bytes and times in, bytes and events out
-//! 0  stats  impair  mac  rate_limit  protocol  time  failure  error  exit
+//! 0  stats  impair  mac  rate_limit  protocol  time  stop  failure  error  exit
 //! ```
 //!
 //! Imports go down only, and modules of one layer do not import each other (layer 0 may); `tests/layers.rs` reads
@@ -67,4 +67,5 @@ mod rate_limit;
 mod site;
 mod smtp;
 mod stats;
+mod stop;
 mod time;

@@ -4,8 +4,12 @@
 //! behind it, with what the caller has written there.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
+
+use crate::stop::StopConditions;
 
 /// Returns whether `target` is written in place and not replaced.
 pub(super) fn is_in_place(target: &Path) -> bool {
@@ -16,6 +20,42 @@ pub(super) fn is_in_place(target: &Path) -> bool {
 /// Opens a target for writing in place; what is there stays.
 pub(super) fn open_in_place(target: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).open(target)
+}
+
+/// Opens a target as [`open_in_place`] does. A FIFO is opened once it has a reader, unless the run must stop first; its
+/// writes do not block.
+pub(super) fn open_for_run(target: &Path, stop: &StopConditions) -> io::Result<File> {
+    if !fs::metadata(target).is_ok_and(|found| found.file_type().is_fifo()) {
+        return open_in_place(target);
+    }
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    loop {
+        match OpenOptions::new().write(true).custom_flags(flags).open(target) {
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => {
+                if !stop.wait_a_little() {
+                    return Err(io::Error::other("no program has opened this FIFO for reading"));
+                }
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// Writes to a target written in place; waits for its reader, unless the run must stop first.
+pub(super) fn write_for_run(mut file: &File, mut bytes: &[u8], stop: &StopConditions) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.write(bytes) {
+            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if !stop.wait_writable(file.as_fd()) {
+                    return Err(io::Error::other("its reader does not read"));
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with};
 
-use super::in_place::{is_in_place, open_in_place};
+use super::in_place::{is_in_place, open_for_run, write_for_run};
 use crate::failure::{Failure, FailureKind, Result, io_error_text};
+use crate::stop::StopConditions;
 
 /// Treatment of an existing file with the name of the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,12 +36,14 @@ pub(crate) struct PartFile {
     written: u64,
     /// Set while the part file has bytes of an earlier run, which stay until new ones arrive.
     has_leftover: bool,
+    /// Present if the target is written in place, where a reader may stall.
+    stop: Option<StopConditions>,
 }
 
 impl PartFile {
     /// Opens the part file for `target`; called before the request, so that an unwritable target fails before
     /// anything is fetched.
-    pub(crate) fn create(target: &Path, overwrite: Overwrite) -> Result<Self> {
+    pub(crate) fn create(target: &Path, overwrite: Overwrite, stop: &StopConditions) -> Result<Self> {
         let shown = target.display();
         match fs::metadata(target) {
             Ok(found) if found.is_dir() => {
@@ -49,7 +52,7 @@ impl PartFile {
             }
             Ok(_) if overwrite == Overwrite::No => Err(exists_error(target)),
             _ if is_in_place(target) => {
-                let file = open_in_place(target).map_err(|error| create_error(target, error))?;
+                let file = open_for_run(target, stop).map_err(|error| create_error(target, error))?;
                 Ok(Self {
                     file,
                     target: target.to_owned(),
@@ -57,6 +60,7 @@ impl PartFile {
                     overwrite,
                     written: 0,
                     has_leftover: false,
+                    stop: Some(stop.clone()),
                 })
             }
             found => {
@@ -71,14 +75,26 @@ impl PartFile {
                     // The new content is as private as the old one.
                     let _ = file.set_permissions(old.permissions());
                 }
-                Ok(Self { file, target, part_path: Some(part), overwrite, written: 0, has_leftover: was_kept })
+                Ok(Self {
+                    file,
+                    target,
+                    part_path: Some(part),
+                    overwrite,
+                    written: 0,
+                    has_leftover: was_kept,
+                    stop: None,
+                })
             }
         }
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.discard_leftover()?;
-        self.file.write_all(bytes).map_err(|error| self.write_error(error))?;
+        match &self.stop {
+            Some(stop) => write_for_run(&self.file, bytes, stop),
+            None => self.file.write_all(bytes),
+        }
+        .map_err(|error| self.write_error(error))?;
         self.written += bytes.len() as u64;
         Ok(())
     }
@@ -178,15 +194,26 @@ fn create_error(target: &Path, error: io::Error) -> Failure {
 mod tests {
     use super::{Overwrite, PartFile};
     use crate::failure::FailureKind;
+    use crate::stop::StopConditions;
+    use crate::time::Moment;
     use std::fs;
     use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    /// Conditions that never hold.
+    fn never() -> StopConditions {
+        let (signal, _) = std::io::pipe().expect("a pipe");
+        let clock = || Moment::new(Duration::ZERO, Duration::ZERO);
+        StopConditions { signal: Arc::new(signal.into()), is_signalled: Arc::default(), deadline: None, clock }
+    }
 
     #[test]
     fn a_download_has_its_name_only_when_it_is_complete() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let target = directory.path().join("f");
         fs::write(&target, "old").expect("written");
-        let mut part = PartFile::create(&target, Overwrite::Yes).expect("created");
+        let mut part = PartFile::create(&target, Overwrite::Yes, &never()).expect("created");
         part.write(b"new").expect("written");
         assert_eq!(fs::read(&target).expect("there"), b"old");
         part.finish().expect("renamed");
@@ -198,9 +225,9 @@ mod tests {
     fn an_interrupted_download_keeps_its_bytes_and_an_empty_one_leaves_no_file() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let target = directory.path().join("f");
-        drop(PartFile::create(&target, Overwrite::Yes).expect("created"));
+        drop(PartFile::create(&target, Overwrite::Yes, &never()).expect("created"));
         assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 0);
-        let mut part = PartFile::create(&target, Overwrite::Yes).expect("created");
+        let mut part = PartFile::create(&target, Overwrite::Yes, &never()).expect("created");
         part.write(b"half").expect("written");
         assert!(part.partial_path().is_some());
         drop(part);
@@ -213,9 +240,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let (target, part) = (directory.path().join("f"), directory.path().join("f.part"));
         fs::write(&part, "kept").expect("written");
-        drop(PartFile::create(&target, Overwrite::Yes).expect("created"));
+        drop(PartFile::create(&target, Overwrite::Yes, &never()).expect("created"));
         assert_eq!(fs::read(&part).expect("still there"), b"kept");
-        let mut again = PartFile::create(&target, Overwrite::Yes).expect("created");
+        let mut again = PartFile::create(&target, Overwrite::Yes, &never()).expect("created");
         again.write(b"x").expect("written");
         again.finish().expect("renamed");
         assert_eq!(fs::read(&target).expect("there"), b"x");
@@ -228,7 +255,7 @@ mod tests {
         let target = directory.path().join("f");
         fs::write(&target, "old").expect("written");
         fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).expect("changed");
-        let mut part = PartFile::create(&target, Overwrite::Yes).expect("created");
+        let mut part = PartFile::create(&target, Overwrite::Yes, &never()).expect("created");
         part.write(b"new").expect("written");
         part.finish().expect("renamed");
         assert_eq!(fs::metadata(&target).expect("there").permissions().mode() & 0o777, 0o600);
@@ -238,27 +265,30 @@ mod tests {
     fn a_second_run_with_the_same_target_fails() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let target = directory.path().join("f");
-        let first = PartFile::create(&target, Overwrite::Yes).expect("created");
-        assert_eq!(PartFile::create(&target, Overwrite::Yes).expect_err("locked").kind(), FailureKind::TargetLocked);
+        let first = PartFile::create(&target, Overwrite::Yes, &never()).expect("created");
+        assert_eq!(
+            PartFile::create(&target, Overwrite::Yes, &never()).expect_err("locked").kind(),
+            FailureKind::TargetLocked
+        );
         drop(first);
-        assert!(PartFile::create(&target, Overwrite::Yes).is_ok());
+        assert!(PartFile::create(&target, Overwrite::Yes, &never()).is_ok());
     }
 
     #[test]
     fn a_name_that_was_not_typed_never_overwrites() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let target = directory.path().join("f");
-        let mut part = PartFile::create(&target, Overwrite::No).expect("free so far");
+        let mut part = PartFile::create(&target, Overwrite::No, &never()).expect("free so far");
         part.write(b"mine").expect("written");
         fs::write(&target, "theirs").expect("another process created it");
         assert_eq!(part.finish().expect_err("taken").kind(), FailureKind::TargetExists);
-        assert!(PartFile::create(&target, Overwrite::No).is_err());
+        assert!(PartFile::create(&target, Overwrite::No, &never()).is_err());
         assert_eq!(fs::read(&target).expect("there"), b"theirs");
     }
 
     #[test]
     fn a_device_is_written_to_and_not_renamed_away() {
-        let mut part = PartFile::create(Path::new("/dev/null"), Overwrite::Yes).expect("opened");
+        let mut part = PartFile::create(Path::new("/dev/null"), Overwrite::Yes, &never()).expect("opened");
         part.write(b"x").expect("written");
         part.finish().expect("nothing to do");
         assert!(!fs::metadata("/dev/null").expect("still there").is_file());
@@ -272,7 +302,7 @@ mod tests {
             (&directory.path().join("none/f"), FailureKind::CannotCreate),
             (Path::new("/"), FailureKind::TargetIsDirectory),
         ] {
-            assert_eq!(PartFile::create(target, Overwrite::Yes).expect_err("impossible target").kind(), kind);
+            assert_eq!(PartFile::create(target, Overwrite::Yes, &never()).expect_err("impossible target").kind(), kind);
         }
     }
 }

@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -16,6 +18,7 @@ use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::clock::{now, timespec};
 use crate::failure::{Failure, FailureKind, Result, io_error_text};
+use crate::stop::StopConditions;
 use crate::time::Moment;
 
 /// Request by signal to stop, or to print a snapshot.
@@ -61,6 +64,8 @@ pub(crate) struct Signals {
     pending: VecDeque<Signal>,
     wake_receiver: UnixStream,
     wake_sender: UnixStream,
+    /// SIGINT or SIGTERM was taken.
+    is_signalled: Arc<AtomicBool>,
 }
 
 /// Wakes the thread that waits for signals.
@@ -86,7 +91,8 @@ impl Signals {
         let (wake_receiver, wake_sender) = UnixStream::pair().map_err(setup_error)?;
         wake_receiver.set_nonblocking(true).map_err(setup_error)?;
         wake_sender.set_nonblocking(true).map_err(setup_error)?;
-        Ok(Self { delivery, pending: VecDeque::new(), wake_receiver, wake_sender })
+        let (pending, is_signalled) = (VecDeque::new(), Arc::default());
+        Ok(Self { delivery, pending, wake_receiver, wake_sender, is_signalled })
     }
 
     /// Handles SIGQUIT as well.
@@ -100,6 +106,13 @@ impl Signals {
     pub(crate) fn waker(&self) -> Result<Waker> {
         let copy = self.wake_sender.try_clone();
         copy.map(Waker).map_err(setup_error)
+    }
+
+    /// Returns the conditions under which a write must not wait any longer.
+    pub(crate) fn stop_conditions(&self, deadline: Option<Moment>) -> Result<StopConditions> {
+        let signal = self.fd().try_clone_to_owned().map_err(setup_error)?;
+        let is_signalled = Arc::clone(&self.is_signalled);
+        Ok(StopConditions { signal: Arc::new(signal), is_signalled, deadline, clock: now })
     }
 
     /// Returns the descriptor that becomes readable when a signal arrives.
@@ -120,7 +133,11 @@ impl Signals {
             _ => Signal::Terminate,
         };
         self.pending.extend(self.delivery.pending().map(signal));
-        self.pending.pop_front()
+        let taken = self.pending.pop_front();
+        if matches!(taken, Some(Signal::Interrupt | Signal::Terminate)) {
+            self.is_signalled.store(true, Ordering::Relaxed);
+        }
+        taken
     }
 
     /// Returns whether another thread has called [`Waker::wake`] since the last call.

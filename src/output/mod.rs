@@ -25,6 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::FileType;
 use serde::Serialize;
 
 pub(crate) use envelope::{Event, TextTime, event_line};
@@ -38,8 +39,12 @@ pub(crate) use trace::{Trace, TraceKind};
 
 use crate::error::Error;
 use crate::failure::{Failure, FailureKind, Result, io_error_text};
+use crate::stop::StopConditions;
 use crate::time::Moment;
 use envelope::{format_event, format_json, format_summary};
+
+/// Bytes that a writable pipe takes at once (POSIX `PIPE_BUF` on Linux).
+const PIPE_BUF: usize = 4096;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -137,6 +142,8 @@ pub(crate) struct Output {
     clock: fn() -> Moment,
     is_terminal: bool,
     buffer: Vec<u8>,
+    /// Present if stdout may block and the run has signals or a deadline.
+    stop: Option<StopConditions>,
     run: Arc<RunState>,
 }
 
@@ -155,7 +162,13 @@ impl Output {
     /// Creates the output of a run; `clock` gives the time of its events.
     pub(crate) fn new(style: Style, clock: fn() -> Moment) -> Self {
         let is_terminal = io::stdout().is_terminal();
-        Self { style, clock, is_terminal, buffer: Vec::new(), run: Arc::default() }
+        Self { style, clock, is_terminal, buffer: Vec::new(), stop: None, run: Arc::default() }
+    }
+
+    /// Makes writes give up on a reader that stalls once the run must stop.
+    pub(crate) fn stop_on(&mut self, stop: StopConditions) {
+        let is_file = rustix::fs::fstat(io::stdout()).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file());
+        self.stop = (!is_file).then_some(stop);
     }
 
     /// Writes events to stderr from now on, of clones too: stdout belongs to a child process.
@@ -235,9 +248,13 @@ impl Output {
             write_stderr_bytes(bytes);
             return Ok(());
         }
-        let mut stdout = io::stdout().lock();
-        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-            Ok(()) => Ok(()),
+        match self.write_stdout(bytes) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                self.close();
+                let message = "standard output is not being read; the remaining output was discarded";
+                Err(Failure::new(FailureKind::ReadWrite, message))
+            }
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 self.close();
                 Ok(())
@@ -248,6 +265,26 @@ impl Output {
                     .with_source(error))
             }
         }
+    }
+
+    /// Writes to stdout; returns false if the run must stop before the reader takes all.
+    fn write_stdout(&self, mut bytes: &[u8]) -> io::Result<bool> {
+        let mut stdout = io::stdout().lock();
+        let Some(stop) = &self.stop else {
+            return stdout.write_all(bytes).and_then(|()| stdout.flush()).map(|()| true);
+        };
+        while !bytes.is_empty() {
+            if !stop.wait_writable(stdout.as_fd()) {
+                return Ok(false);
+            }
+            // A writable pipe takes this much without blocking.
+            match rustix::io::write(&stdout, bytes.get(..PIPE_BUF).unwrap_or(bytes)) {
+                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(true)
     }
 
     /// Prints a note on stderr, unless `-q` was given.

@@ -19,7 +19,7 @@ const QUEUE_LIMIT: usize = 8192;
 const BATCH_BYTES: usize = 64 * 1024;
 
 /// Time without progress after which the reader of stdout counts as stalled at the end of a run.
-const STALL_TIMEOUT: Duration = Duration::from_secs(3);
+const STALL_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// Sender side of the queue; cheap to clone, one per thread.
 #[derive(Debug)]

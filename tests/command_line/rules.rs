@@ -186,3 +186,28 @@ fn stdout_belongs_to_the_command_that_is_run() {
         assert!(ran.stderr.contains(if format.is_empty() { "---" } else { "\"child_exit\":0" }), "{}", ran.stderr);
     }
 }
+
+#[test]
+fn a_deadline_ends_a_run_whose_output_is_not_read() {
+    let directory = site(&[("large", &vec![b'x'; 1 << 20])]);
+    let web = Server::start(&["serve-http", path_str(directory.path())]);
+    let (url, fifo) = (web.url("/large"), directory.path().join("fifo"));
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .expect("a FIFO");
+    let absent = run(&["get", &url, "-o", path_str(&fifo), "--deadline", "300ms"]);
+    assert!(absent.code == 73 && absent.stderr.contains("no program has opened"), "{} {}", absent.code, absent.stderr);
+    // The test holds the reading end and does not read.
+    let mut child = netlab(&["get", &url, "-o", "-", "--deadline", "300ms"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let code = child.wait().expect("it ends").code();
+    assert_eq!(code, Some(74));
+}

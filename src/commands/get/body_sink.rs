@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::failure::{Failure, FailureKind, Result};
 use crate::http::{ResponseHead, ResponseSink};
 use crate::output::{Escaped, Output, Progress};
+use crate::stop::StopConditions;
 use crate::time::Moment;
 
 #[derive(Debug)]
@@ -28,8 +29,8 @@ pub(super) enum Destination {
 
 impl Destination {
     /// Creates the part file, before anything is fetched.
-    pub(super) fn file(path: &Path, overwrite: bool) -> Result<Self> {
-        PartFile::create(path, if overwrite { Overwrite::Yes } else { Overwrite::No }).map(Self::File)
+    pub(super) fn file(path: &Path, overwrite: bool, stop: &StopConditions) -> Result<Self> {
+        PartFile::create(path, if overwrite { Overwrite::Yes } else { Overwrite::No }, stop).map(Self::File)
     }
 }
 

@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::{self, Signals};
 use crate::output::{Format, Output, Style, Trace, names_stdout};
+use crate::stop::StopConditions;
 use crate::time::Moment;
 use body_sink::{BodySink, Destination};
 use events::Counters;
@@ -115,7 +116,7 @@ pub(crate) struct Get {
 }
 
 impl Get {
-    pub(crate) fn run(&self, output: Output) -> Result<Exit> {
+    pub(crate) fn run(&self, mut output: Output) -> Result<Exit> {
         if self.output.is_some() && self.urls.len() > 1 {
             return Err(Error::new(Exit::Usage, "cannot write the bodies of several URLs to one file")
                 .remedy("use -O, or run netlab get once per URL"));
@@ -128,6 +129,9 @@ impl Get {
         let (targets, fields) = self.parse_targets()?;
         let request = RequestTemplate::new(self.method(), &fields, self.data.as_deref())?;
         let mut signals = Signals::install()?;
+        let deadline = self.deadline.map(|deadline| net::now() + deadline);
+        let stop = signals.stop_conditions(deadline)?;
+        output.stop_on(stop.clone());
         let mut run = FetchRun {
             args: self,
             request,
@@ -135,7 +139,8 @@ impl Get {
             counters: Counters::new(&targets),
             targets,
             created_files: HashSet::new(),
-            deadline: self.deadline.map(|deadline| net::now() + deadline),
+            deadline,
+            stop,
         };
         let fetcher =
             Fetcher::new(self.limits(run.deadline), self.trust.trust(), Trace::new(self.trace, run.output.style()));
@@ -188,6 +193,7 @@ struct FetchRun<'g> {
     output: Output,
     counters: Counters,
     deadline: Option<Moment>,
+    stop: StopConditions,
 }
 
 impl FetchRun<'_> {
@@ -272,10 +278,10 @@ impl FetchRun<'_> {
     fn destination(&self, target: &Target) -> Result<Destination> {
         match &self.args.output {
             Some(path) if is_stdout(path) => Ok(Destination::Stdout { allow_binary: true }),
-            Some(path) => Ok(Destination::file(path, true)?),
+            Some(path) => Ok(Destination::file(path, true, &self.stop)?),
             None if self.args.remote_name => {
                 let name = target.file_name()?;
-                Ok(Destination::file(&name, self.args.force || self.created_files.contains(&name))?)
+                Ok(Destination::file(&name, self.args.force || self.created_files.contains(&name), &self.stop)?)
             }
             None if self.args.counts_bodies(self.output.style()) => Ok(Destination::Count),
             None => Ok(Destination::Stdout { allow_binary: false }),

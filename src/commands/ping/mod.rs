@@ -184,6 +184,7 @@ impl Ping {
         if events_wanted && style.format == Format::Text {
             output.write_text(escaped(&self.start_message(runs.iter().map(|run| run.peer))))?;
         }
+        output.stop_on(signals.stop_conditions(self.deadline.map(|deadline| started + deadline))?);
         let status_line = StatusLine::new(output.style());
         let mut observer = Observer { output, runs, events_wanted, status_line, started, failure: Ok(()) };
         let timeouts = DatagramTimeouts {

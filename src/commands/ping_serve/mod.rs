@@ -165,6 +165,7 @@ impl PingServe {
 
     fn print_plan(impairment: &Impairment, count: u64, output: &mut Output) -> Result<Exit> {
         let mut signals = Signals::install()?;
+        output.stop_on(signals.stop_conditions(None)?);
         let mut exit = Exit::Success;
         for planned in impairment.plan(1, count) {
             if let Some(signal) = signals.take() {

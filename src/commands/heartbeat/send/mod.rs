@@ -109,6 +109,7 @@ impl HeartbeatSend {
         let key = self.key_file.as_deref().map(read_key).transpose()?;
         let name = self.sender_name()?;
         let mut signals = Signals::install()?;
+        output.stop_on(signals.stop_conditions(None)?);
         let resolved = self.watchers.iter().map(|watcher| {
             let peer = self.family.resolve(watcher, DEFAULT_PORT, &mut signals)?;
             Ok((watcher.host_and_port(peer), peer))
