@@ -1,8 +1,10 @@
 //! Command line: global flags and the list of subcommands. A new subcommand is added here.
 
+mod usage;
+
 use std::ffi::OsString;
 
-use clap::error::{ContextKind, ErrorKind};
+use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::completions::Completions;
@@ -137,6 +139,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             }
             Err(error) => report_usage_error(&error, &arguments),
         },
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let text = error.render();
+            let (style, path) = (raw_style(&arguments), raw_subcommand(&arguments));
+            let mut output = Output::new(style, net::now);
+            if style.format == Format::Text {
+                output.print_usage(&text.ansi().to_string(), &text.to_string());
+            } else {
+                output.report_fatal(&Error::new(Exit::Usage, "missing subcommand"), Some(&path));
+            }
+            Exit::Usage
+        }
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             let text = error.render();
             let mut output = Output::new(raw_style(&arguments), net::now);
@@ -173,23 +186,23 @@ fn raw_style(arguments: &[OsString]) -> Style {
 /// Reports a usage error. Style and subcommand are unknown if parsing failed, so both are read from the raw
 /// arguments.
 fn report_usage_error(error: &clap::Error, arguments: &[OsString]) -> Exit {
-    let words = || arguments.iter().skip(1).take_while(|word| *word != "--").filter_map(|word| word.to_str());
+    let path = raw_subcommand(arguments);
+    let error = usage::report(error, &path, arguments);
+    Output::new(raw_style(arguments), net::now)
+        .report_fatal(&error, Some(&path).filter(|path| !path.is_empty()).map(String::as_str));
+    error.exit()
+}
 
-    let subcommand =
-        words().find(|word| !word.starts_with('-')).filter(|word| command().find_subcommand(word).is_some());
-    let style = raw_style(arguments);
-    // Value parsers return our own errors, which carry their message and exit code.
-    if let Some(own) = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>()) {
-        let argument = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
-        Output::new(style, net::now).report_fatal(&own.with_exit(own.exit()).with_context(&argument), subcommand);
-        return own.exit();
+/// Names of the subcommands on a command line that was not parsed, such as `heartbeat watch`.
+fn raw_subcommand(arguments: &[OsString]) -> String {
+    let (mut command, mut path) = (command(), Vec::new());
+    for word in arguments.iter().skip(1).filter_map(|word| word.to_str()).filter(|word| !word.starts_with('-')) {
+        let Some(found) = command.find_subcommand(word).cloned() else { break };
+        path.push(word.to_owned());
+        command = found;
+        command.build();
     }
-    let text = error.render();
-    let (colored, plain) = (text.ansi().to_string(), text.to_string());
-    let first_line = plain.lines().next().unwrap_or_default();
-    let error = Error::new(Exit::Usage, first_line.strip_prefix("error: ").unwrap_or(first_line));
-    Output::new(style, net::now).report_usage_error(&error, (&colored, &plain), subcommand);
-    Exit::Usage
+    path.join(" ")
 }
 
 #[cfg(test)]

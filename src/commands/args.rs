@@ -1,6 +1,8 @@
 //! Argument types and flags that mean the same in every subcommand: durations, sizes, peers.
 
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -71,6 +73,25 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
     size.ok_or_else(|| "expected a number of bytes such as 1200, 64k or 1MiB".to_owned())
 }
 
+/// Returns a parser for a whole number within `range`.
+pub(super) fn number<T>(range: impl RangeBounds<T> + Clone) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: FromStr + PartialOrd + Display,
+{
+    move |text| {
+        let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let parsed = text.parse().ok().filter(|number| is_plain && range.contains(number));
+        parsed.ok_or_else(|| match (range.start_bound(), range.end_bound()) {
+            (Bound::Included(min), Bound::Included(max)) => format!("expected a whole number from {min} to {max}"),
+            (Bound::Included(min), _) if is_plain => {
+                format!("expected a whole number, {min} or more, that fits 64 bits")
+            }
+            (Bound::Included(min), _) => format!("expected a whole number, {min} or more"),
+            _ => "expected a whole number".to_owned(),
+        })
+    }
+}
+
 /// Parses `--threads`: one thread per core without a number.
 pub(super) fn threads(text: &str) -> Result<usize, String> {
     const MAX_THREADS: usize = 1024;
@@ -115,6 +136,20 @@ impl FromStr for Peer {
             _ => Err("expected a port number from 1 to 65535".to_owned()),
         });
         Ok(Self { host: host.to_owned(), port: port.transpose()? })
+    }
+}
+
+/// Joins a host and a port that were typed as two words, as textbooks write them; returns a note about it.
+pub(super) fn join_textbook_port(peers: &[Peer]) -> (Vec<Peer>, Option<String>) {
+    let [host @ Peer { port: None, .. }, Peer { host: number, port: None }] = peers else {
+        return (peers.to_vec(), None);
+    };
+    match number.parse() {
+        Ok(port @ 1..) if has_numeric_port(number) => {
+            let note = format!("note: '{} {port}' is read as {}:{port}", host.host, host.host);
+            (vec![Peer { host: host.host.clone(), port: Some(port) }], Some(note))
+        }
+        _ => (peers.to_vec(), None),
     }
 }
 

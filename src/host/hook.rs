@@ -55,14 +55,7 @@ impl Hook {
 
     /// Checks that the program exists, as a path or a name in `PATH`, and is executable.
     pub(crate) fn check(&self) -> Result<()> {
-        let Some(program) = self.argv.first().filter(|program| which::which(program).is_err()) else { return Ok(()) };
-        let (kind, reason) = if program.contains('/') && Path::new(program).exists() {
-            (FailureKind::CommandNotExecutable, "not executable")
-        } else {
-            (FailureKind::CommandNotFound, "no such program")
-        };
-        Err(Failure::new(kind, format!("cannot run {program}: {reason}"))
-            .expected("a program, as a path or a name in PATH, and its arguments, quoted as for a shell"))
+        self.argv.first().map_or(Ok(()), check_program)
     }
 
     /// Runs the hook with `input` on stdin, for at most `timeout`, or one more second once the other end of
@@ -100,6 +93,21 @@ impl Hook {
             (true, None, signal) => HookExit::Signal(signal.unwrap_or_default()),
         })
     }
+}
+
+/// Checks that a program exists, as a path or a name in `PATH`, and is executable.
+pub(crate) fn check_program(program: impl AsRef<OsStr>) -> Result<()> {
+    let program = Path::new(program.as_ref());
+    if which::which(program).is_ok() {
+        return Ok(());
+    }
+    let (kind, reason) = if program.components().count() > 1 && program.exists() {
+        (FailureKind::CommandNotExecutable, "not executable")
+    } else {
+        (FailureKind::CommandNotFound, "no such program")
+    };
+    Err(Failure::new(kind, format!("cannot run {}: {reason}", program.display()))
+        .expected("a program, as a path or a name in PATH"))
 }
 
 /// Waits for a process to end, for at most `timeout`, which shrinks to [`GRACE_PERIOD`] once the other end of

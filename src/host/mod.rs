@@ -7,7 +7,7 @@ mod hook;
 mod supervised;
 
 pub(crate) use child::{Child, ChildOutput};
-pub(crate) use hook::{Hook, HookExit};
+pub(crate) use hook::{Hook, HookExit, check_program};
 pub(crate) use supervised::SupervisedCommand;
 
 /// Host name of this machine.

@@ -320,12 +320,12 @@ impl Output {
             let _ = self.emit_summary(&BareSummary { command }, error.exit().code());
         }
     }
+}
 
-    /// Prints a usage error in the words of the argument parser, and with `--json` as an `error` event.
-    pub(crate) fn report_usage_error(&mut self, error: &Error, (colored, plain): (&str, &str), command: Option<&str>) {
+impl Output {
+    /// Prints help on stderr, because a subcommand is missing.
+    pub(crate) fn print_usage(&self, colored: &str, plain: &str) {
         write_stderr(if Palette::stderr(self.style).is_colored() { colored } else { plain });
-        self.write_error_event(error);
-        self.write_failure_summary(error, command);
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::args::{TrustArgs, duration, positive_duration};
+use super::args::{TrustArgs, duration, number, positive_duration};
 use super::fail_if::{FailIf, check_all};
 use super::report;
 use super::report::plural;
@@ -80,7 +80,7 @@ pub(crate) struct Get {
     /// Fetch N times and print statistics; 0 = until interrupted
     ///
     /// Bodies are counted instead of printed (-o still writes them), and the summary has statistics of each phase.
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = number::<u64>(0..))]
     count: Option<u64>,
 
     /// Time between the starts of fetches
@@ -100,7 +100,7 @@ pub(crate) struct Get {
     deadline: Option<Duration>,
 
     /// Follow at most N redirects; 0 = print the redirect itself
-    #[arg(long, value_name = "N", default_value_t = 10, hide_short_help = true)]
+    #[arg(long, value_name = "N", default_value_t = 10, hide_short_help = true, value_parser = number::<u32>(0..=u32::MAX))]
     max_redirects: u32,
 
     /// Exit 1 if EXPR holds, e.g. 'total.p95>20ms'; repeatable
@@ -117,16 +117,23 @@ pub(crate) struct Get {
 
 impl Get {
     pub(crate) fn run(&self, mut output: Output) -> Result<Exit> {
-        if self.output.is_some() && self.urls.len() > 1 {
-            return Err(Error::new(Exit::Usage, "cannot write the bodies of several URLs to one file")
-                .remedy("use -O, or run netlab get once per URL"));
-        }
         let writes_stdout = self.output.as_deref().is_some_and(is_stdout);
         if writes_stdout && output.style().format == Format::Json {
             return Err(Error::new(Exit::Usage, "--json and a body cannot share standard output")
                 .remedy("write the body to a file with -o FILE, or leave out --json"));
         }
-        let (targets, fields) = self.parse_targets()?;
+        let interval = self.urls.first().filter(|word| self.include && duration(word).is_ok());
+        if let Some(word) = interval.filter(|_| self.urls.len() > 1) {
+            return Err(Error::new(Exit::Usage, format!("'{word}' is not a URL"))
+                .remedy(format!("-i is --include; for the interval: --interval {word}")));
+        }
+        let (urls, note) = request::join_textbook_url(&self.urls);
+        note.iter().for_each(|note| output.note(note));
+        if self.output.is_some() && urls.len() > 1 {
+            return Err(Error::new(Exit::Usage, "cannot write the bodies of several URLs to one file")
+                .remedy("use -O, or run netlab get once per URL"));
+        }
+        let (targets, fields) = self.parse_targets(&urls)?;
         let request = RequestTemplate::new(self.method(), &fields, self.data.as_deref())?;
         let mut signals = Signals::install()?;
         let deadline = self.deadline.map(|deadline| net::now() + deadline);
@@ -149,10 +156,10 @@ impl Get {
 
     /// Parses URLs and fields. They may contain secrets, so this is not left to clap, which repeats invalid
     /// values in its errors.
-    fn parse_targets(&self) -> Result<(Vec<Target>, Vec<HeaderField>)> {
+    fn parse_targets(&self, urls: &[String]) -> Result<(Vec<Target>, Vec<HeaderField>)> {
         let invalid = |what: String, reason: String| Error::new(Exit::Usage, format!("invalid {what}: {reason}"));
         let url = |text: &str| format!("URL '{}'", request::masked(text));
-        let targets = self.urls.iter().map(|text| text.parse().map_err(|reason| invalid(url(text), reason)));
+        let targets = urls.iter().map(|text| text.parse().map_err(|reason| invalid(url(text), reason)));
         let field = |text: &str| {
             text.split_once(':').map_or_else(|| "header field".to_owned(), |(name, _)| format!("header field '{name}'"))
         };

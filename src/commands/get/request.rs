@@ -157,7 +157,10 @@ impl FromStr for HeaderField {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (name, value) = text.split_once(':').ok_or("expected 'Name: value'")?;
         let value = value.trim_matches([' ', '\t']);
-        if !is_token(name.as_bytes()) || !is_field_value(value.as_bytes()) {
+        if !is_token(name.as_bytes()) {
+            return Err("expected 'Name: value', with a name of letters, digits and hyphens".to_owned());
+        }
+        if !is_field_value(value.as_bytes()) {
             return Err("expected 'Name: value' without control characters".to_owned());
         }
         if ["content-length", "transfer-encoding", "connection"].iter().any(|known| name.eq_ignore_ascii_case(known)) {
@@ -269,6 +272,22 @@ fn read_body(data: &str) -> Result<Vec<u8>> {
             .with_source(error)
     })?;
     Ok(body)
+}
+
+/// Joins a host, a port and a file that were typed as words, as textbooks write them; returns a note about it.
+pub(super) fn join_textbook_url(words: &[String]) -> (Vec<String>, Option<String>) {
+    let (host, port, file) = match words {
+        [host, port] => (host, port, ""),
+        [host, port, file] => (host, port, file.trim_start_matches('/')),
+        _ => return (words.to_vec(), None),
+    };
+    let is_host = !host.is_empty() && !host.contains(['/', ':']);
+    if !is_host || !port.bytes().all(|byte| byte.is_ascii_digit()) || !matches!(port.parse::<u16>(), Ok(1..)) {
+        return (words.to_vec(), None);
+    }
+    let url = format!("http://{host}:{port}/{file}");
+    let note = format!("note: '{}' is read as {url}", words.join(" "));
+    (vec![url], Some(note))
 }
 
 #[cfg(test)]

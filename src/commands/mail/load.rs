@@ -14,7 +14,7 @@ use super::events::LoadSummary;
 use super::observer::ProgressEvent;
 use super::outcome::{self, session_exit};
 use super::session::SessionRunner;
-use crate::commands::args::parse_arg;
+use crate::commands::args::{number, parse_arg};
 use crate::commands::fail_if::{FailIf, check_all};
 use crate::commands::report;
 use crate::commands::report::plural;
@@ -38,11 +38,11 @@ const SINGLE_MAIL_FLAGS: [&str; 7] = ["dry_run", "info", "stop_after", "retry", 
 #[derive(Debug, Args)]
 pub(super) struct LoadArgs {
     /// Send the mail N times; 0 = until interrupted [default: 1]
-    #[arg(short, long, value_name = "N", help_heading = "Load", conflicts_with_all = SINGLE_MAIL_FLAGS, hide_short_help = true)]
+    #[arg(short, long, value_name = "N", help_heading = "Load", conflicts_with_all = SINGLE_MAIL_FLAGS, hide_short_help = true, value_parser = number::<u64>(0..))]
     count: Option<u64>,
 
     /// Use N connections at once [default: 1]
-    #[arg(long, value_name = "N", help_heading = "Load", conflicts_with_all = SINGLE_MAIL_FLAGS, hide_short_help = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", help_heading = "Load", conflicts_with_all = SINGLE_MAIL_FLAGS, hide_short_help = true, value_parser = number::<u16>(1..=1024))]
     concurrency: Option<u16>,
 
     /// Maximum send rate over all connections, such as 10/s

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::commands::args::{parse_arg, read_private};
+use crate::commands::args::{number, parse_arg, read_private};
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -31,7 +31,7 @@ pub(super) struct LoginArgs {
     password_file: Option<PathBuf>,
 
     /// Read the password or token from file descriptor N
-    #[arg(long, value_name = "N", requires = "user", group = "password", hide_short_help = true)]
+    #[arg(long, value_name = "N", requires = "user", group = "password", hide_short_help = true, value_parser = number::<u32>(0..=u32::MAX))]
     password_fd: Option<u32>,
 
     /// Read the password or token from the first line that CMD prints

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::args::{duration, host_name, positive_duration};
+use super::args::{duration, host_name, number, positive_duration};
 use super::report;
 use crate::disk;
 use crate::error::{Error, Result};
@@ -71,7 +71,7 @@ pub(crate) struct Mail {
     rejected_to: Option<PathBuf>,
 
     /// Retry deferred recipients (4xx) up to N times
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, hide_short_help = true)]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, hide_short_help = true, value_parser = number::<u32>(0..=u32::MAX))]
     retry: u32,
 
     /// Time between attempts

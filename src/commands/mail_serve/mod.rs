@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::args::{self, parse_arg, positive_duration, size};
+use super::args::{self, number, parse_arg, positive_duration, size};
 use super::listen_args::{ServerArgs, bind_help};
 use super::report;
 use super::web::{self, StatusServer};
@@ -86,7 +86,7 @@ pub(crate) struct MailServe {
     http: Vec<BindAddress>,
 
     /// Stop after N messages; 0 = no limit
-    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = number::<u64>(0..))]
     count: u64,
 
     /// Exit 1 unless EXPR holds; repeatable
@@ -115,11 +115,11 @@ expired, name=OTHER or self-signed for cert. netlab-mail-serve(1) lists the acti
     fault: Vec<FaultSpec>,
 
     /// Print the first N decisions of each --fault and exit
-    #[arg(long, value_name = "N", requires = "fault", hide_short_help = true)]
+    #[arg(long, value_name = "N", requires = "fault", hide_short_help = true, value_parser = number::<u64>(0..))]
     plan: Option<u64>,
 
     /// Random seed; the same seed repeats a run
-    #[arg(long, value_name = "N", hide_short_help = true)]
+    #[arg(long, value_name = "N", hide_short_help = true, value_parser = number::<u64>(0..))]
     seed: Option<u64>,
 
     #[command(flatten)]
@@ -146,11 +146,11 @@ expired, name=OTHER or self-signed for cert. netlab-mail-serve(1) lists the acti
     max_size: usize,
 
     /// Maximum recipients per message
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..), hide_short_help = true, help_heading = "Limits")]
+    #[arg(long, value_name = "N", default_value_t = 1000, hide_short_help = true, help_heading = "Limits", value_parser = number::<u32>(1..=u32::MAX))]
     max_recipients: u32,
 
     /// Maximum connections; further clients get 421
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..), hide_short_help = true, help_heading = "Limits")]
+    #[arg(long, value_name = "N", default_value_t = 1000, hide_short_help = true, help_heading = "Limits", value_parser = number::<u64>(1..))]
     max_connections: u64,
 
     /// Time limit for receiving the next command

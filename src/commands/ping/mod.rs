@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::args::{FamilyArgs, Peer, duration, positive_duration, read_key, size};
+use super::args::{FamilyArgs, Peer, duration, join_textbook_port, number, positive_duration, read_key, size};
 use super::fail_if::FailIf;
 use super::report::skip_failed_targets;
 use crate::disk;
@@ -52,7 +52,7 @@ pub(crate) struct Ping {
     /// Send N pings; 0 = until interrupted [default: 10]
     ///
     /// With --flood the default is 0.
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = number::<u64>(0..))]
     count: Option<u64>,
 
     /// Time between pings; 0 = stop and wait
@@ -102,7 +102,7 @@ pub(crate) struct Ping {
     flood: bool,
 
     /// Maximum number of pings in flight with --flood
-    #[arg(long, value_name = "N", default_value_t = 64, hide_short_help = true, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 64, hide_short_help = true, value_parser = number::<u16>(1..=u16::MAX))]
     window: u16,
 
     /// Exit 1 if EXPR holds, e.g. 'loss>5%'; repeatable
@@ -125,11 +125,11 @@ pub(crate) struct Ping {
     source: Option<IpAddr>,
 
     /// Time to live (IPv4) or hop limit (IPv6)
-    #[arg(long, value_name = "N", hide_short_help = true, help_heading = "Network", value_parser = clap::value_parser!(u8).range(1..))]
+    #[arg(long, value_name = "N", hide_short_help = true, help_heading = "Network", value_parser = number::<u8>(1..=u8::MAX))]
     ttl: Option<u8>,
 
     /// Differentiated services code point, 0 to 63
-    #[arg(long, value_name = "N", hide_short_help = true, help_heading = "Network", value_parser = clap::value_parser!(u8).range(0..64))]
+    #[arg(long, value_name = "N", hide_short_help = true, help_heading = "Network", value_parser = number::<u8>(0..=63))]
     dscp: Option<u8>,
 
     /// Allow --flood and intervals below 2 ms beyond loopback
@@ -158,7 +158,9 @@ impl Ping {
         let key = self.key_file.as_deref().map(read_key).transpose()?;
         self.validate_size(key.as_ref())?;
         let mut signals = Signals::install()?.with_sigquit()?;
-        let resolved = self.targets.iter().map(|target| {
+        let (peers, note) = join_textbook_port(&self.targets);
+        note.iter().for_each(|note| output.note(note));
+        let resolved = peers.iter().map(|target| {
             let peer = self.family.resolve(target, DEFAULT_PORT, &mut signals)?;
             Ok((target.host_and_port(peer), peer))
         });

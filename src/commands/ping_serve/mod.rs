@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::args::{address_strings, duration, parse_arg, read_key};
+use super::args::{address_strings, duration, number, parse_arg, read_key};
 use super::listen_args::{ServerArgs, bind_help};
 use super::report;
 use crate::error::{Error, Result};
@@ -86,15 +86,15 @@ pub(crate) struct PingServe {
     direction: Direction,
 
     /// Random seed; the same seed repeats a run
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<u64>(0..))]
     seed: Option<u64>,
 
     /// Print N decisions for the first client and exit
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<u64>(0..))]
     plan: Option<u64>,
 
     /// Stop after N datagrams; 0 = no limit
-    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = number::<u64>(0..))]
     count: u64,
 
     /// Authenticate STAMP packets with the key in FILE

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::args::{duration, positive_duration};
+use super::args::{duration, number, positive_duration};
 use super::listen_args::{ServerArgs, bind_help};
 use super::report;
 use super::web;
@@ -66,7 +66,7 @@ pub(crate) struct ServeHttp {
     log: LogFormat,
 
     /// Stop after N requests; 0 = no limit
-    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = number::<u64>(0..))]
     count: u64,
 
     /// Serve HTTPS with this certificate chain (PEM)
@@ -162,9 +162,16 @@ impl ServeHttp {
                 std::io::ErrorKind::PermissionDenied => "permission denied",
                 _ => "cannot be opened",
             };
+            let text = self.root.to_string_lossy();
+            let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+            let remedy = if is_number {
+                format!("for port {text}: --bind {text}; for {text} threads: --threads={text}")
+            } else {
+                "specify one: netlab serve-http DIR".to_owned()
+            };
             Error::new(exit, format!("cannot serve '{root}': {reason}"))
                 .expected("a readable directory")
-                .remedy("specify one: netlab serve-http DIR")
+                .remedy(remedy)
                 .with_source(error)
         })
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::DEFAULT_PORT;
-use crate::commands::args::{FamilyArgs, Peer, positive_duration, read_key};
+use crate::commands::args::{FamilyArgs, Peer, join_textbook_port, number, positive_duration, read_key};
 use crate::commands::report::{self, TargetEvent, skip_failed_targets};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -54,11 +54,11 @@ pub(super) struct HeartbeatSend {
     interval: Duration,
 
     /// Stop after N beats; 0 = until interrupted
-    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = number::<u64>(0..))]
     count: u64,
 
     /// Missed intervals after which watchers report this sender as down
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = number::<u8>(1..=u8::MAX))]
     multiplier: u8,
 
     /// Request echoes and measure the round-trip time
@@ -84,7 +84,7 @@ pub(super) struct HeartbeatSend {
     key_file: Option<PathBuf>,
 
     /// Random seed; the same seed repeats a run
-    #[arg(long, value_name = "N", hide_short_help = true)]
+    #[arg(long, value_name = "N", hide_short_help = true, value_parser = number::<u64>(0..))]
     seed: Option<u64>,
 
     #[command(flatten)]
@@ -106,18 +106,21 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 
 impl HeartbeatSend {
     pub(super) fn run(&self, mut output: Output) -> Result<Exit> {
+        let command = self.exec.strip_prefix(&[OsString::from("--")]).unwrap_or(&self.exec);
+        command.first().map_or(Ok(()), host::check_program)?;
         let key = self.key_file.as_deref().map(read_key).transpose()?;
         let name = self.sender_name()?;
         let mut signals = Signals::install()?;
         output.stop_on(signals.stop_conditions(None)?);
-        let resolved = self.watchers.iter().map(|watcher| {
+        let (peers, note) = join_textbook_port(&self.watchers);
+        note.iter().for_each(|note| output.note(note));
+        let resolved = peers.iter().map(|watcher| {
             let peer = self.family.resolve(watcher, DEFAULT_PORT, &mut signals)?;
             Ok((watcher.host_and_port(peer), peer))
         });
         let (watchers, unresolved) = skip_failed_targets(resolved, &mut output)?;
         let (targets, peers): (Vec<String>, Vec<SocketAddr>) = watchers.into_iter().unzip();
         let style = output.style();
-        let command = self.exec.strip_prefix(&[OsString::from("--")]).unwrap_or(&self.exec);
         let started = net::now();
         let lifetime = self.lifetime(started);
         let config = BeatSenderConfig {

@@ -26,7 +26,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::DEFAULT_PORT;
-use crate::commands::args::{address_strings, duration, parse_arg, positive_duration, read_key};
+use crate::commands::args::{address_strings, duration, number, parse_arg, positive_duration, read_key};
 use crate::commands::listen_args::{ListenArgs, bind_help};
 use crate::commands::report;
 use crate::commands::report::plural;
@@ -113,11 +113,11 @@ sender. The event is JSON. The environment has NETLAB_NAME, NETLAB_FROM, NETLAB_
     slack: Duration,
 
     /// Consecutive beats before a sender is up
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000), hide_short_help = true)]
+    #[arg(long, value_name = "N", default_value_t = 1, hide_short_help = true, value_parser = number::<u32>(1..=1000))]
     rise: u32,
 
     /// Consecutive missed deadlines before a sender is down
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000), hide_short_help = true)]
+    #[arg(long, value_name = "N", default_value_t = 1, hide_short_help = true, value_parser = number::<u32>(1..=1000))]
     fall: u32,
 
     /// Half-life of the flap penalty (RFC 2439); 0 disables damping
@@ -132,11 +132,11 @@ sender. The event is JSON. The environment has NETLAB_NAME, NETLAB_FROM, NETLAB_
     forget: Duration,
 
     /// Maximum number of senders
-    #[arg(long, value_name = "N", default_value_t = 131_072, value_parser = clap::value_parser!(u32).range(1..=10_000_000), hide_short_help = true, help_heading = "Limits")]
+    #[arg(long, value_name = "N", default_value_t = 131_072, hide_short_help = true, help_heading = "Limits", value_parser = number::<u32>(1..=10_000_000))]
     max_senders: u32,
 
     /// Stop after N datagrams; 0 = no limit
-    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true, hide_short_help = true)]
+    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true, hide_short_help = true, value_parser = number::<u64>(0..))]
     count: u64,
 
     /// Accept only beats signed with the key in FILE
