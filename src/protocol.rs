@@ -16,6 +16,7 @@ mod datagram;
 #[cfg(test)]
 pub(crate) mod script;
 mod violation;
+mod wait_reporter;
 
 use std::fs::File;
 use std::rc::Rc;
@@ -25,6 +26,7 @@ use crate::time::Moment;
 
 pub(crate) use datagram::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
 pub(crate) use violation::{Violation, excerpt};
+pub(crate) use wait_reporter::{Awaited, AwaitsInput, WaitReport, WaitReporter};
 
 /// Protocol at one end of a stream connection.
 pub(crate) trait StreamProtocol {

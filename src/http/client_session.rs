@@ -16,6 +16,8 @@ const MAX_TRACED_BYTES: usize = 512;
 
 /// Receiver of a response, part by part.
 pub(crate) trait ResponseSink {
+    /// Called when the connection is ready and the request is being sent.
+    fn on_opened(&mut self) {}
     /// Receives an interim response (1xx).
     fn on_interim(&mut self, head: &ResponseHead);
     /// Receives the head of the final response.
@@ -134,6 +136,7 @@ impl StreamProtocol for ClientExchange<'_> {
 
     fn opened(&mut self, _: Option<&'static str>, now: Moment, actions: &mut Actions<()>) {
         self.times.established = Some(now);
+        self.sink.on_opened();
         // While the request is sent, the stall timer of the connection applies; the timeout for the response
         // starts when all of it was sent.
         actions.send(&std::mem::take(&mut self.request));

@@ -32,5 +32,5 @@ pub(crate) use fields::{is_field_value, is_token};
 pub(crate) use handler::{Admission, Handler, HttpTimeouts, Response, ResponseBody};
 pub(crate) use request::Request;
 pub(crate) use response::ResponseHead;
-pub(crate) use server_session::{Exchange, LogFields, ServerSession, SessionEvent};
+pub(crate) use server_session::{Exchange, LogFields, NEXT_REQUEST, ServerSession, SessionEvent};
 pub(crate) use status::Status;

@@ -19,7 +19,7 @@ use super::handler::{Admission, Handler, Response, ResponseBody};
 use super::request::{Request, RequestError};
 use super::server::{OutgoingHead, ServerCodec, ServerInput};
 use super::status::Status;
-use crate::protocol::{Actions, CloseReason, StreamProtocol, Turn};
+use crate::protocol::{Actions, Awaited, AwaitsInput, CloseReason, StreamProtocol, Turn, WaitReport};
 use crate::time::Moment;
 
 /// Maximum number of logged bytes of a field, because thousands of events may be queued.
@@ -35,7 +35,12 @@ pub(crate) enum SessionEvent {
     Exchange(Exchange),
     /// Connection that failed before a request.
     ConnectionFailed { peer: Option<SocketAddr>, at: Moment, reason: String },
+    /// Client that has been silent for a while.
+    Waiting { peer: Option<SocketAddr>, report: WaitReport },
 }
+
+/// Awaited by a connection that is kept open after a response; often the client waits for its end.
+pub(crate) const NEXT_REQUEST: Awaited = Awaited { what: "another request", is_begun: false };
 
 /// Request and the result of its response.
 #[derive(Debug)]
@@ -76,6 +81,7 @@ pub(crate) struct ServerSession<H> {
     close_after_response: bool,
     /// The connection was established, including TLS.
     is_open: bool,
+    has_answered: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +112,7 @@ impl<H: Handler> ServerSession<H> {
             in_flight: None,
             close_after_response: false,
             is_open: false,
+            has_answered: false,
         }
     }
 
@@ -210,6 +217,7 @@ impl<H: Handler> ServerSession<H> {
             exchange.is_complete = false;
             exchange.error = error;
         }
+        self.has_answered = true;
         if is_counted {
             self.handler.response_sent();
         }
@@ -318,5 +326,23 @@ impl<H: Handler> StreamProtocol for ServerSession<H> {
             State::Idle { deadline } | State::Head { deadline } | State::DrainingBody { deadline } => Some(deadline),
             State::Responding => None,
         }
+    }
+}
+
+impl<H: Handler> AwaitsInput for ServerSession<H> {
+    fn awaited(&self) -> Option<Awaited> {
+        match self.state {
+            State::Idle { .. } if self.has_answered => Some(NEXT_REQUEST),
+            State::Idle { .. } => Some(Awaited { what: "a request", is_begun: false }),
+            State::Head { .. } => {
+                Some(Awaited { what: "the empty line that ends the request head (RFC 9112 §2.1)", is_begun: true })
+            }
+            State::DrainingBody { .. } => Some(Awaited { what: "the rest of the request body", is_begun: true }),
+            State::Responding => None,
+        }
+    }
+
+    fn waiting_event(&self, report: WaitReport) -> SessionEvent {
+        SessionEvent::Waiting { peer: self.peer, report }
     }
 }

@@ -16,6 +16,7 @@ mod recorder;
 mod svg_chart;
 mod text_plot;
 mod trace;
+mod wait_notice;
 
 use std::fmt::Display;
 use std::fs::File;
@@ -36,6 +37,7 @@ pub(crate) use recorder::Recorder;
 pub(crate) use svg_chart::{Chart, svg};
 pub(crate) use text_plot::{Marker, histogram, spark_line};
 pub(crate) use trace::{Trace, TraceKind};
+pub(crate) use wait_notice::WaitNotice;
 
 use crate::error::Error;
 use crate::failure::{Failure, FailureKind, Result, io_error_text};
@@ -202,6 +204,13 @@ impl Output {
         }
         let (now, style) = ((self.clock)(), self.style);
         self.write_line(|line| format_event(event, now, style, line))
+    }
+
+    /// Returns whether reports of what a run waits for are printed: on a terminal, or with `-v`.
+    pub(crate) fn reports_waiting(&self) -> bool {
+        let style = self.style;
+        let is_seen = style.is_verbose() || io::stderr().is_terminal();
+        is_seen && style.prints_events() && style.format == Format::Text
     }
 
     /// Returns whether a failure was reported.

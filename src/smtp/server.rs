@@ -34,7 +34,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::stage::Stage;
-use crate::protocol::CloseReason;
+use crate::protocol::{Awaited, CloseReason};
 use crate::time::Moment;
 use config::ServerTurn;
 use policy::{Policy, Verdict};
@@ -184,6 +184,24 @@ impl<M: MessageSink, P: Policy<M>> ServerSession<M, P> {
                 }
             }
         }
+    }
+
+    /// Input that the session waits for.
+    fn awaited(&self) -> Option<Awaited> {
+        let (what, is_begun) = match &self.state {
+            State::Connected | State::TlsHandshake => return None,
+            State::Auth(_) => ("a response to the AUTH challenge (RFC 4954 §4)", true),
+            State::RejectedChunk(..) => ("the rest of the BDAT chunk (RFC 3030 §2)", true),
+            State::Ready if self.client.helo_name.is_empty() => ("EHLO and CR LF (RFC 5321 §4.1.1.1)", true),
+            State::Ready => ("a command and CR LF", true),
+            State::Transaction(transaction) => match transaction.input {
+                TransactionInput::Body(_) => ("CR LF . CR LF (RFC 5321 §4.1.1.4)", true),
+                TransactionInput::Chunk(_) => ("the rest of the BDAT chunk (RFC 3030 §2)", true),
+                TransactionInput::Command if transaction.recipients.is_empty() => ("RCPT TO and CR LF", true),
+                TransactionInput::Command => ("RCPT TO, DATA or BDAT, and CR LF", true),
+            },
+        };
+        Some(Awaited { what, is_begun })
     }
 
     /// Sets the deadline of the next input once a response is sent.

@@ -157,6 +157,11 @@ impl Server {
         self.child.0.stdout.take().expect("piped")
     }
 
+    /// Takes stderr, for the test to read.
+    pub(crate) fn stderr(&mut self) -> std::process::ChildStderr {
+        self.child.0.stderr.take().expect("piped")
+    }
+
     /// Sends SIGTERM and waits for the end.
     pub(crate) fn stop(self) -> RunOutput {
         self.signal(Signal::TERM);

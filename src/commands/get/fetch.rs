@@ -13,7 +13,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::http::{ClientExchange, ExchangeTimes, RequestHead, ResponseHead, ResponseSink};
 use crate::net::tls::{ClientTls, TlsOptions};
 use crate::net::{self, Connection, ConnectionTimeouts, Signals};
-use crate::output::{Trace, TraceKind};
+use crate::output::{Trace, TraceKind, WaitNotice};
 use crate::time::{HumanDuration, Moment};
 
 /// Time limits and the redirect limit.
@@ -68,6 +68,7 @@ pub(super) struct Fetcher {
     /// Created for the first https URL, because loading the trust store takes time.
     tls: Option<ClientTls>,
     trace: Trace,
+    notice: WaitNotice,
 }
 
 /// Response of one hop of a redirect chain.
@@ -83,8 +84,8 @@ struct Hop {
 const CREDENTIAL_FIELDS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
 
 impl Fetcher {
-    pub(super) fn new(limits: FetchLimits, trust: TlsOptions, trace: Trace) -> Self {
-        Self { limits, trust, tls: None, trace }
+    pub(super) fn new(limits: FetchLimits, trust: TlsOptions, trace: Trace, notice: WaitNotice) -> Self {
+        Self { limits, trust, tls: None, trace, notice }
     }
 
     /// Fetches `target`, following redirects; the body goes to `sink`.
@@ -143,11 +144,13 @@ impl Fetcher {
     ) -> Result<Hop> {
         let host = target.host();
         let session = if target.is_secure() { Some(self.tls_connection(&host, sink)?) } else { None };
+        self.notice.waiting_for(format!("resolving {host}"));
         let started = net::now();
         let addresses =
             net::resolve(&host, target.port(), self.cap_deadline(started + self.limits.phase_timeout), signals)
                 .map_err(|failure| failure.in_stage("resolve"))?;
         let resolved = net::now();
+        self.notice.waiting_for(format!("connecting to {host}:{}", target.port()));
         let connected =
             net::connect(&host, &addresses, self.cap_deadline(resolved + self.limits.connect_timeout), signals)
                 .map_err(|failure| with_connect_timeout_advice(failure.in_stage("connect")))?;
@@ -156,12 +159,15 @@ impl Fetcher {
             connected.peer,
             HumanDuration(connected.connected_at - resolved)
         ));
+        if session.is_some() {
+            self.notice.waiting_for(format!("connected to {}, waiting for the TLS handshake", connected.peer));
+        }
         self.trace.set_encrypted(session.is_some());
         let timeouts = ConnectionTimeouts { handshake: self.limits.phase_timeout, stall: self.limits.phase_timeout };
         let mut connection = Connection::new(connected.socket, session, timeouts, connected.connected_at);
         let head = request.head_for(target);
         self.trace_request(&head, request.body.as_deref());
-        let mut sink = TracingSink { inner: sink, trace: self.trace };
+        let mut sink = TracingSink { inner: sink, trace: self.trace, notice: self.notice.clone() };
         let mut exchange = ClientExchange::new(&head, request.body.as_deref(), self.limits.phase_timeout, &mut sink);
         net::run_client(&mut connection, &mut exchange, self.limits.deadline, signals, |()| Ok(()))?;
         let (head, times) = exchange.into_result()?;
@@ -274,20 +280,32 @@ fn phases(started: Moment, resolved: Moment, connected: Moment, is_secure: bool,
 struct TracingSink<'d, 'o> {
     inner: &'d mut BodySink<'o>,
     trace: Trace,
+    notice: WaitNotice,
 }
 
 impl ResponseSink for TracingSink<'_, '_> {
+    fn on_opened(&mut self) {
+        self.notice.waiting_for("connected, request sent, waiting for the response");
+    }
+
     fn on_interim(&mut self, head: &ResponseHead) {
+        self.notice.progress();
         self.trace.write_lines(TraceKind::Received, &redact_head(&head.raw));
         self.inner.on_interim(head);
     }
 
     fn on_head(&mut self, head: &ResponseHead, now: Moment) -> Result<(), Failure> {
         self.trace.write_lines(TraceKind::Received, &redact_head(&head.raw));
+        let end = match head.length {
+            Some(length) => format!("of {length} bytes"),
+            None => "until the server closes the connection (no Content-Length, RFC 9112 §6.3)".to_owned(),
+        };
+        self.notice.waiting_for(format!("head received, waiting for the body {end}"));
         self.inner.on_head(head, now)
     }
 
     fn on_data(&mut self, data: &[u8], now: Moment) -> Result<(), Failure> {
+        self.notice.progress();
         if self.trace.is_enabled() {
             self.trace.info(&format!("received body: {} {}", data.len(), plural(data.len() as u64, "byte", "bytes")));
         }

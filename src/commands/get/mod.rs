@@ -22,7 +22,7 @@ use super::report::plural;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::{self, Signals};
-use crate::output::{Format, Output, Style, Trace, names_stdout};
+use crate::output::{Format, Output, Style, Trace, WaitNotice, names_stdout};
 use crate::stop::StopConditions;
 use crate::time::Moment;
 use body_sink::{BodySink, Destination};
@@ -139,6 +139,7 @@ impl Get {
         let deadline = self.deadline.map(|deadline| net::now() + deadline);
         let stop = signals.stop_conditions(deadline)?;
         output.stop_on(stop.clone());
+        let notice = WaitNotice::new(&output);
         let mut run = FetchRun {
             args: self,
             request,
@@ -148,9 +149,14 @@ impl Get {
             created_files: HashSet::new(),
             deadline,
             stop,
+            notice,
         };
-        let fetcher =
-            Fetcher::new(self.limits(run.deadline), self.trust.trust(), Trace::new(self.trace, run.output.style()));
+        let fetcher = Fetcher::new(
+            self.limits(run.deadline),
+            self.trust.trust(),
+            Trace::new(self.trace, run.output.style()),
+            run.notice.clone(),
+        );
         run.fetch_all(fetcher, &mut signals)
     }
 
@@ -186,6 +192,16 @@ impl Get {
     }
 }
 
+/// Adds what was waited for to an interruption.
+fn interrupted_while(error: Error, description: Option<String>) -> Error {
+    match description {
+        Some(text) if matches!(error.exit(), Exit::Interrupted | Exit::Terminated) => {
+            Error::new(error.exit(), format!("{} while {text}", error.message()))
+        }
+        _ => error,
+    }
+}
+
 /// Returns whether `-o` names standard output.
 fn is_stdout(path: &Path) -> bool {
     path.as_os_str() == "-" || names_stdout(path)
@@ -201,6 +217,7 @@ struct FetchRun<'g> {
     counters: Counters,
     deadline: Option<Moment>,
     stop: StopConditions,
+    notice: WaitNotice,
 }
 
 impl FetchRun<'_> {
@@ -254,6 +271,7 @@ impl FetchRun<'_> {
 
     /// Waits for the next fetch; a signal ends the wait and the run.
     fn wait_until_due(&self, slot: Moment, signals: &mut Signals) -> Option<Exit> {
+        self.notice.waiting_for("");
         let until = self.deadline.map_or(slot, |deadline| deadline.min(slot));
         match signals.wait(Some(until)) {
             net::WakeReason::Signal(signal) => Some(signal.into()),
@@ -277,7 +295,7 @@ impl FetchRun<'_> {
                 }
                 Ok(result)
             }
-            Err(error) => Err(sink.abort(error)),
+            Err(error) => Err(interrupted_while(sink.abort(error), self.notice.description())),
         }
     }
 

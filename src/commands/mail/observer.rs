@@ -8,7 +8,7 @@ use super::Mail;
 use super::events::MailEvent;
 use crate::error::Error;
 use crate::net;
-use crate::output::{Format, Output, Progress, Trace, TraceKind};
+use crate::output::{Format, Output, Progress, Trace, TraceKind, WaitNotice};
 use crate::smtp::{ClientEvent, Reply, Stage, StageTiming, explain};
 use crate::time::HumanDuration;
 
@@ -30,17 +30,19 @@ pub(super) struct Observer<'a> {
     /// Stage events are printed.
     events_wanted: bool,
     progress: Option<Progress>,
+    notice: WaitNotice,
     write_error: Option<Error>,
 }
 
 impl<'a> Observer<'a> {
-    pub(super) fn new(mail: &Mail, output: &'a mut Output) -> Self {
+    pub(super) fn new(mail: &Mail, notice: &WaitNotice, output: &'a mut Output) -> Self {
         let style = output.style();
         Self {
             trace: Trace::new(mail.trace || mail.explain, style),
             explanations_wanted: mail.explain,
             events_wanted: style.format == Format::Json || style.is_verbose(),
             progress: None,
+            notice: notice.clone(),
             write_error: None,
             output,
         }
@@ -49,12 +51,16 @@ impl<'a> Observer<'a> {
     pub(super) fn on_event(&mut self, event: ProgressEvent<'_>) {
         match event {
             ProgressEvent::Connected { peer, resolve, connect } => {
+                self.notice.waiting_for(format!("connected to {peer}, waiting for the greeting"));
                 self.trace.info(&format!("connected to {peer} in {}", HumanDuration(connect)));
                 self.emit_stage(StageTiming { stage: Stage::Resolve, took: resolve });
                 self.emit_stage(StageTiming { stage: Stage::Connect, took: connect });
             }
             ProgressEvent::Client(ClientEvent::StageFinished(timing)) => {
                 self.clear_progress();
+                if timing.stage == Stage::Body {
+                    self.notice.waiting_for("message sent, waiting for the reply to the final dot");
+                }
                 self.emit_stage(*timing);
             }
             ProgressEvent::Client(event) => self.trace_event(event),
@@ -83,10 +89,14 @@ impl<'a> Observer<'a> {
     fn trace_event(&mut self, event: &ClientEvent) {
         match event {
             ClientEvent::CommandSent(text) => {
+                self.notice.waiting_for(format!("waiting for the reply to '{text}'"));
                 self.trace.write_lines(TraceKind::Sent, text.as_bytes());
                 self.trace_explanation(explain::command(text));
             }
-            ClientEvent::ReplyReceived(reply) => self.trace_reply(reply),
+            ClientEvent::ReplyReceived(reply) => {
+                self.notice.progress();
+                self.trace_reply(reply);
+            }
             ClientEvent::MalformedReply(text) => self.trace.write_lines(TraceKind::Received, text.as_bytes()),
             ClientEvent::TlsEstablished => {
                 self.trace.set_encrypted(true);
@@ -94,6 +104,7 @@ impl<'a> Observer<'a> {
                 self.trace_explanation(Some(explain::ENCRYPTED));
             }
             ClientEvent::MessageStarted(bytes) => {
+                self.notice.waiting_for(format!("sending the message of {bytes} bytes"));
                 self.trace.info(&format!("sending the message, {bytes} bytes"));
                 self.trace_explanation(Some(explain::BODY));
                 self.progress = Some(Progress::new(Some(*bytes as u64), self.output.style(), net::now()));

@@ -11,7 +11,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::host;
 use crate::net::tls::{Certificate, ClientTls, PeerChain, TlsConnection};
 use crate::net::{self, Connection, ConnectionTimeouts, Signals, StartTls};
-use crate::output::Output;
+use crate::output::{Output, WaitNotice};
 use crate::protocol::{Actions, Turn};
 use crate::smtp::{self, ClientConfig, ClientEvent, ClientSession, Security, SessionResult, Stage, StageTiming};
 use crate::time::Moment;
@@ -55,8 +55,19 @@ impl SessionRunner<'_> {
         output: &mut Output,
         signals: &mut Signals,
     ) -> Result<(SessionResult, ConnectionInfo)> {
-        let mut observer = Observer::new(self.mail, output);
-        let (result, mut connection) = self.run_with(config, tls, signals, &mut |event| observer.on_event(event))?;
+        let notice = WaitNotice::new(output);
+        notice.waiting_for(format!("connecting to {}", self.mail.transport.host_and_port()));
+        let mut observer = Observer::new(self.mail, &notice, output);
+        let (mut result, mut connection) =
+            self.run_with(config, tls, signals, &mut |event| observer.on_event(event))?;
+        let interruption = result
+            .failure
+            .take_if(|failure| matches!(failure.kind(), FailureKind::Interrupted | FailureKind::Terminated));
+        if let Some(failure) = interruption {
+            let text = notice.description().unwrap_or_default();
+            let failure = Failure::new(failure.kind(), format!("{} while {text}", failure.message()));
+            result.failure = Some(failure.in_stage(result.stage.name()));
+        }
         connection.write_error = observer.finish();
         Ok((result, connection))
     }

@@ -36,7 +36,7 @@ use crate::error::Result;
 use crate::exit::Exit;
 use crate::host;
 use crate::net::{self, Address, BindAddress, ConnectionTimeouts, Listeners, ServerConfig, Signals};
-use crate::output::{Output, Recorder, Style};
+use crate::output::{Output, Recorder};
 use crate::smtp::domain_or_address_literal;
 use crate::smtp::server::fault::FaultRules;
 use crate::smtp::server::{MemoryBudget, SessionConfig, SessionTimeouts};
@@ -185,7 +185,6 @@ fn positive_size(text: &str) -> Result<usize, String> {
 impl MailServe {
     pub(crate) fn run(&self, mut output: Output) -> Result<Exit> {
         let mut ready_file = self.server.listen.prepare_ready_file()?;
-        let style = output.style();
         let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
         let faults = Arc::new(FaultRules::new(seed, self.fault.iter().map(|FaultSpec(rule)| rule.clone()).collect()));
         if let Some(count) = self.plan {
@@ -208,7 +207,7 @@ impl MailServe {
         let urls: Vec<String> =
             pages.iter().flat_map(Listeners::addresses).map(|address| web::url("http", address)).collect();
         let waker = signals.waker()?;
-        let (recorder, writer) = Recorder::start(output, move || waker.wake())?;
+        let (recorder, writer) = Recorder::start(output.clone(), move || waker.wake())?;
         let listening = Listening::new(&config, (&faults, seed), (&listeners, urls), certs.as_ref(), spool.as_deref());
         let ready = [&listening.addresses[..], &listening.tls_addresses, &listening.pages].concat();
         recorder.emit(MailServeEvent::Listening(listening));
@@ -235,7 +234,7 @@ impl MailServe {
             });
             let _status_server = status_server.transpose()?;
             let resources = Resources { config, faults, certs, spool, recent };
-            self.run_server(server_config, &resources, &mut signals, (&recorder, style))
+            self.run_server(server_config, &resources, &mut signals, (&recorder, &output))
         })?;
         let elapsed = net::now() - started;
         drop(recorder);
@@ -311,7 +310,7 @@ impl MailServe {
         server_config: ServerConfig,
         resources: &Resources,
         signals: &mut Signals,
-        (recorder, style): (&Recorder<MailServeEvent>, Style),
+        (recorder, output): (&Recorder<MailServeEvent>, &Output),
     ) -> Result<Counters> {
         let quota = Arc::new(MessageQuota {
             limit: self.count,
@@ -325,7 +324,7 @@ impl MailServe {
             max_connections: self.max_connections,
         });
         let last_number = Arc::new(AtomicU64::new(0));
-        let events_wanted = style.prints_events();
+        let events_wanted = output.style().prints_events();
         let inspects_content = events_wanted
             || resources.recent.is_some()
             || self.expect.iter().any(|expected| expected.needs_property("subject"));
@@ -341,6 +340,8 @@ impl MailServe {
             }),
             faults: Arc::clone(&resources.faults),
             recorder: recorder.clone(),
+            output: output.clone(),
+            is_waiting_reported: output.reports_waiting(),
             events_wanted,
             certs: resources.certs.clone(),
             shared: Arc::clone(&shared),

@@ -10,7 +10,8 @@ use super::store::{MessageStore, StoredMessage};
 use super::tls::{ServerCerts, TLS_LISTENER};
 use crate::commands::report;
 use crate::net::{Accepted, Incoming, Notice, Service};
-use crate::output::Recorder;
+use crate::output::{Output, Recorder};
+use crate::protocol::WaitReporter;
 use crate::smtp::server::fault::{Effect, FaultPoint, FaultRules, FiredRule};
 use crate::smtp::server::{self, ClientInfo, FaultInjector, ServerEvent, TOO_MANY_CONNECTIONS};
 use crate::time::Moment;
@@ -26,6 +27,8 @@ pub(super) struct MailService {
     pub store: Rc<MessageStore>,
     pub faults: Arc<FaultRules>,
     pub recorder: Recorder<MailServeEvent>,
+    pub output: Output,
+    pub is_waiting_reported: bool,
     /// Whether events are printed (not with `--quiet`).
     pub events_wanted: bool,
     pub certs: Option<ServerCerts>,
@@ -61,13 +64,11 @@ fn rejected_event(
 const MAX_LOGGED_CHARS: usize = 512;
 
 impl Service for MailService {
-    type Protocol = FaultInjector<MessageStore>;
+    type Protocol = WaitReporter<FaultInjector<MessageStore>>;
 
-    fn accepted(
-        &mut self,
-        Incoming { peer, listener_group }: Incoming,
-        now: Moment,
-    ) -> Accepted<FaultInjector<MessageStore>> {
+    fn accepted(&mut self, Incoming { peer, listener_group }: Incoming, now: Moment) -> Accepted<Self::Protocol> {
+        let is_waiting_reported = self.is_waiting_reported;
+        let wrap = |protocol| WaitReporter::new(protocol, is_waiting_reported, now);
         self.counters.connections += 1;
         let session = self.shared.accepted_connections.fetch_add(1, Ordering::Relaxed) + 1;
         let open = self.shared.open_connections.load(Ordering::Relaxed);
@@ -82,20 +83,26 @@ impl Service for MailService {
         };
         // On an implicit-TLS port, a 421 would need a handshake, which an attacker can stall: close.
         if protocol.is_rejected() && listener_group == TLS_LISTENER {
-            return Accepted { protocol: protocol.with_handshake_effect(Effect::Drop), tls: None, start_tls: None };
+            return Accepted {
+                protocol: wrap(protocol.with_handshake_effect(Effect::Drop)),
+                tls: None,
+                start_tls: None,
+            };
         }
-        let Some(certs) = self.certs.clone() else { return Accepted { protocol, tls: None, start_tls: None } };
+        let Some(certs) = self.certs.clone() else {
+            return Accepted { protocol: wrap(protocol), tls: None, start_tls: None };
+        };
         let fired = self.evaluate_fault(FaultPoint::Certificate, session).map(|(rule, _)| rule);
         let faulty = certs.faulty.into_iter().find(|(rule, _)| Some(*rule) == fired);
         let tls = faulty.map_or(certs.regular, |(_, tls)| tls);
         if listener_group != TLS_LISTENER {
-            return Accepted { protocol, tls: None, start_tls: Some(tls) };
+            return Accepted { protocol: wrap(protocol), tls: None, start_tls: Some(tls) };
         }
         match self.evaluate_fault(FaultPoint::TlsHandshake, session) {
             Some((_, effect)) => {
-                Accepted { protocol: protocol.with_handshake_effect(effect), tls: None, start_tls: None }
+                Accepted { protocol: wrap(protocol.with_handshake_effect(effect)), tls: None, start_tls: None }
             }
-            None => Accepted { protocol, tls: Some(tls), start_tls: None },
+            None => Accepted { protocol: wrap(protocol), tls: Some(tls), start_tls: None },
         }
     }
 
@@ -124,6 +131,10 @@ impl Service for MailService {
                 let rule = || self.faults.rule_text(rule_index).to_owned();
                 self.events_wanted.then(|| MailServeEvent::Fault(FaultFired { session, rule: rule(), number }))
             }
+            ServerEvent::Waiting { client, report } => {
+                self.output.note(&format!("{}: {report}", report::display_peer(client.peer)));
+                None
+            }
             ServerEvent::Failed { client, reason: why } => {
                 self.counters.failed += 1;
                 let (session, peer) = (client.session, client.peer);
@@ -136,8 +147,8 @@ impl Service for MailService {
         }
     }
 
-    fn on_closed(&mut self, protocol: FaultInjector<MessageStore>) {
-        if !protocol.is_rejected() {
+    fn on_closed(&mut self, protocol: Self::Protocol) {
+        if !protocol.session.is_rejected() {
             self.shared.open_connections.fetch_sub(1, Ordering::Relaxed);
         }
     }

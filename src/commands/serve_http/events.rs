@@ -45,6 +45,7 @@ impl ServeHttpEvent {
     pub(super) fn from_session_event(event: SessionEvent, combined: bool) -> Option<Self> {
         match event {
             SessionEvent::Exchange(exchange) => AccessLogEntry::new(exchange, combined).map(Self::Response),
+            SessionEvent::Waiting { .. } => None,
             SessionEvent::ConnectionFailed { peer, at, reason } => {
                 Some(Self::Failed(FailedConnection { time: at, peer: report::display_peer(peer), why: reason }))
             }

@@ -7,9 +7,10 @@ mod counters;
 mod events;
 mod response;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,12 +22,15 @@ use super::report;
 use super::web;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::http::{Admission, Handler, HttpTimeouts, Request, Response, ServerSession, SessionEvent, Status};
+use crate::http::{
+    Admission, Handler, HttpTimeouts, NEXT_REQUEST, Request, Response, ServerSession, SessionEvent, Status,
+};
 use crate::net::tls::ServerTls;
 use crate::net::{
     self, Accepted, ConnectionTimeouts, Incoming, Listeners, Notice, ServerConfig, Service, Signals, Waker,
 };
-use crate::output::{Format, Output, Recorder, Style};
+use crate::output::{Format, Output, Recorder};
+use crate::protocol::{WaitReport, WaitReporter};
 use crate::site::Root;
 use crate::time::Moment;
 use counters::Counters;
@@ -121,7 +125,6 @@ impl ServeHttp {
         if self.log == LogFormat::Json {
             output.set_format(Format::Json);
         }
-        let style = output.style();
         let root = self.open_root()?;
         let tls = match (&self.tls_cert, &self.tls_key) {
             (Some(chain), Some(key)) => Some(ServerTls::from_files(chain, key)?),
@@ -133,13 +136,13 @@ impl ServeHttp {
         self.print_warnings(&output, &listeners, &listening);
 
         let waker = signals.waker()?;
-        let (recorder, writer) = Recorder::start(output, move || waker.wake())?;
+        let (recorder, writer) = Recorder::start(output.clone(), move || waker.wake())?;
         recorder.emit(ServeHttpEvent::Listening(listening));
         let scheme = if tls.is_some() { "https" } else { "http" };
         ready_file.write(listeners.addresses().map(|address| web::url(scheme, address)))?;
 
         let started = net::now();
-        let total = self.serve(listeners, tls.as_ref(), root, &mut signals, (&recorder, style), started)?;
+        let total = self.serve(listeners, tls.as_ref(), root, &mut signals, (&recorder, &output), started)?;
         let elapsed = net::now() - started;
         drop(recorder);
         let (mut output, dropped, written) = writer.finish();
@@ -197,7 +200,7 @@ impl ServeHttp {
         tls: Option<&ServerTls>,
         root: Root,
         signals: &mut Signals,
-        (recorder, style): (&Recorder<ServeHttpEvent>, Style),
+        (recorder, output): (&Recorder<ServeHttpEvent>, &Output),
         started: Moment,
     ) -> Result<Counters> {
         let timeouts = HttpTimeouts { head: self.head_timeout, idle: self.idle_timeout, stall: self.stall_timeout };
@@ -218,7 +221,8 @@ impl ServeHttp {
         });
         let site = Arc::new((root, self.index.clone()));
         let total = Mutex::new(Counters::default());
-        let quiet = !style.prints_events();
+        let quiet = !output.style().prints_events();
+        let is_hint_printed = Arc::new(AtomicBool::new(false));
         let make = || HttpService {
             handler: Rc::new(SiteHandler {
                 site: SiteHandle::new(Arc::clone(&site)),
@@ -227,6 +231,9 @@ impl ServeHttp {
                 events_wanted: self.log != LogFormat::Off && !quiet,
             }),
             recorder: recorder.clone(),
+            output: output.clone(),
+            is_waiting_reported: output.reports_waiting(),
+            is_hint_printed: Arc::clone(&is_hint_printed),
             combined: self.log == LogFormat::Combined,
             tls: tls.cloned(),
             counters: Counters::default(),
@@ -305,21 +312,44 @@ impl Handler for SiteHandler {
 struct HttpService {
     handler: Rc<SiteHandler>,
     recorder: Recorder<ServeHttpEvent>,
+    output: Output,
+    is_waiting_reported: bool,
+    /// The hint for clients that wait for the end of a persistent connection was printed.
+    is_hint_printed: Arc<AtomicBool>,
     combined: bool,
     tls: Option<ServerTls>,
     counters: Counters,
 }
 
-impl Service for HttpService {
-    type Protocol = ServerSession<SiteHandler>;
+impl HttpService {
+    /// Prints what the server waits for from a client; once what a client may wait for.
+    fn report_waiting(&self, peer: Option<SocketAddr>, report: &WaitReport) {
+        let peer = report::display_peer(peer);
+        if report.awaited != NEXT_REQUEST {
+            self.output.note(&format!("{peer}: {report}"));
+        } else if !self.is_hint_printed.swap(true, Ordering::Relaxed) {
+            self.output.note(&format!(
+                "{peer}: the response is complete; HTTP/1.1 keeps the connection open. A client that waits for its \
+                 end should send 'Connection: close' (RFC 9112 §9.3)"
+            ));
+        }
+    }
+}
 
-    fn accepted(&mut self, Incoming { peer, .. }: Incoming, now: Moment) -> Accepted<ServerSession<SiteHandler>> {
+impl Service for HttpService {
+    type Protocol = WaitReporter<ServerSession<SiteHandler>>;
+
+    fn accepted(&mut self, Incoming { peer, .. }: Incoming, now: Moment) -> Accepted<Self::Protocol> {
         self.counters.connections += 1;
-        let protocol = ServerSession::new(Rc::clone(&self.handler), peer, now);
+        let session = ServerSession::new(Rc::clone(&self.handler), peer, now);
+        let protocol = WaitReporter::new(session, self.is_waiting_reported, now);
         Accepted { protocol, tls: self.tls.clone(), start_tls: None }
     }
 
     fn on_event(&mut self, event: SessionEvent) {
+        if let SessionEvent::Waiting { peer, report } = &event {
+            return self.report_waiting(*peer, report);
+        }
         self.counters.record(&event);
         if self.handler.events_wanted
             && let Some(event) = ServeHttpEvent::from_session_event(event, self.combined)

@@ -12,7 +12,7 @@ use super::super::stage::Stage;
 use super::envelope::{EnvelopeRecipient, EnvelopeSender};
 use super::replies::ServerReply;
 use super::users::Users;
-use crate::protocol::Turn;
+use crate::protocol::{Turn, WaitReport};
 use crate::time::Moment;
 
 /// Destination of received messages.
@@ -175,6 +175,11 @@ pub(crate) enum ServerEvent<T> {
         rule_index: usize,
         /// Ordinal of the rule's occurrence, from 1.
         ordinal: u64,
+    },
+    /// The client has been silent for a while.
+    Waiting {
+        client: ClientInfo,
+        report: WaitReport,
     },
     /// The connection ended prematurely.
     Failed {

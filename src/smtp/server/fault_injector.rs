@@ -21,7 +21,7 @@ use super::paced_reply::{PacedReply, ReplyEnding};
 use super::policy::{Policy, Verdict};
 use super::state::{AfterReply, Response};
 use super::{ClientInfo, MessageSink, ServerEvent, ServerReply, ServerSession};
-use crate::protocol::{Actions, CloseReason, StreamProtocol, Turn};
+use crate::protocol::{Actions, Awaited, AwaitsInput, CloseReason, StreamProtocol, Turn, WaitReport};
 use crate::time::Moment;
 
 /// Server session on a connection, with fault rules.
@@ -365,5 +365,15 @@ impl<M: MessageSink> StreamProtocol for FaultInjector<M> {
 
     fn is_paused(&self) -> bool {
         self.session.pending_job.is_some() || self.paced_reply.is_some()
+    }
+}
+
+impl<M: MessageSink> AwaitsInput for FaultInjector<M> {
+    fn awaited(&self) -> Option<Awaited> {
+        if self.is_paused() || self.condition != Condition::Open { None } else { self.session.awaited() }
+    }
+
+    fn waiting_event(&self, report: WaitReport) -> Self::Event {
+        ServerEvent::Waiting { client: self.session.client.clone(), report }
     }
 }

@@ -142,6 +142,7 @@ impl Fixture {
             ServerEvent::Rejected(rejected) => format!("rejected {} with {}", rejected.command, rejected.reply.code),
             ServerEvent::Login { user, succeeded, .. } => format!("login {user} {succeeded}"),
             ServerEvent::Fault { rule_index, ordinal, .. } => format!("fault {rule_index} {ordinal}"),
+            ServerEvent::Waiting { report, .. } => report.to_string(),
             ServerEvent::Failed { reason, .. } => format!("failed: {reason}"),
         }));
         let (steps, bytes) = self.actions.queued();

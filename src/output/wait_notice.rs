@@ -1,0 +1,119 @@
+//! Notice of what a client waits for, on stderr: after two seconds of silence, then every ten.
+//!
+//! Owns a thread, so that a notice appears whatever call blocks the run. Without a terminal and without `-v` there is no
+//! thread, but the text is known for the message of an interruption.
+
+use std::io::{self, IsTerminal as _};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::{Output, escaped, write_stderr};
+use crate::time::Moment;
+
+const FIRST_NOTICE: Duration = Duration::from_secs(2);
+const NEXT_NOTICE: Duration = Duration::from_secs(10);
+
+/// Description of what a run waits for. Clones describe the same run.
+#[derive(Clone, Debug)]
+pub(crate) struct WaitNotice {
+    shared: Arc<Shared>,
+    /// Ends the thread when the last clone is dropped.
+    _thread: Option<Arc<NoticeThread>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    wait: Mutex<Wait>,
+    changed: Condvar,
+    clock: fn() -> Moment,
+}
+
+#[derive(Debug)]
+struct Wait {
+    /// Description, such as "request sent, waiting for the response"; empty between two waits.
+    text: String,
+    since: Moment,
+    /// Silence after which the next notice is due.
+    next_notice: Duration,
+    is_over: bool,
+}
+
+#[derive(Debug)]
+struct NoticeThread {
+    shared: Arc<Shared>,
+    handle: Option<JoinHandle<()>>,
+}
+
+impl WaitNotice {
+    pub(crate) fn new(output: &Output) -> Self {
+        let clock = output.clock;
+        let wait = Wait { text: String::new(), since: clock(), next_notice: FIRST_NOTICE, is_over: false };
+        let shared = Arc::new(Shared { wait: Mutex::new(wait), changed: Condvar::new(), clock });
+        let thread = output.reports_waiting().then(|| Arc::new(NoticeThread::start(Arc::clone(&shared))));
+        Self { shared, _thread: thread }
+    }
+
+    /// Replaces the description; the silence begins anew.
+    pub(crate) fn waiting_for(&self, text: impl Into<String>) {
+        let mut wait = self.shared.lock();
+        (wait.text, wait.since, wait.next_notice) = (text.into(), (self.shared.clock)(), FIRST_NOTICE);
+        self.shared.changed.notify_all();
+    }
+
+    /// Records that something was received.
+    pub(crate) fn progress(&self) {
+        let mut wait = self.shared.lock();
+        (wait.since, wait.next_notice) = ((self.shared.clock)(), FIRST_NOTICE);
+    }
+
+    /// Returns what is waited for.
+    pub(crate) fn description(&self) -> Option<String> {
+        let text = self.shared.lock().text.clone();
+        // "connected, waiting for X" ends in what is waited for.
+        let text = text.find("waiting for").and_then(|at| text.get(at..)).unwrap_or(&text).to_owned();
+        Some(text).filter(|text| !text.is_empty())
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Wait> {
+        self.wait.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Prints the notices until the run is over.
+    fn run(&self) {
+        let mut wait = self.lock();
+        while !wait.is_over {
+            let silence = (self.clock)() - wait.since;
+            if wait.text.is_empty() {
+                wait = self.changed.wait(wait).unwrap_or_else(PoisonError::into_inner);
+            } else if silence < wait.next_notice {
+                let due = wait.next_notice.saturating_sub(silence);
+                wait = self.changed.wait_timeout(wait, due).unwrap_or_else(PoisonError::into_inner).0;
+            } else {
+                // On a terminal a status line may stand here; its next update draws it again.
+                let clear = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
+                write_stderr(&format!("{clear}{}: {} s\n", escaped(&wait.text), silence.as_secs()));
+                wait.next_notice = silence + NEXT_NOTICE;
+            }
+        }
+    }
+}
+
+impl NoticeThread {
+    fn start(shared: Arc<Shared>) -> Self {
+        let runner = Arc::clone(&shared);
+        // Without a thread the run only lacks its notices.
+        let handle = std::thread::Builder::new().name("notices".into()).spawn(move || runner.run()).ok();
+        Self { shared, handle }
+    }
+}
+
+impl Drop for NoticeThread {
+    fn drop(&mut self) {
+        self.shared.lock().is_over = true;
+        self.shared.changed.notify_all();
+        self.handle.take().map(JoinHandle::join);
+    }
+}

@@ -1,0 +1,165 @@
+//! Reporter of silence: wraps the session of a server and reports what it waits for from its client.
+//!
+//! Owns the timing: after two seconds of silence, then every ten. The session knows what it waits for.
+
+use std::time::Duration;
+
+use super::{Actions, CloseReason, StreamProtocol, excerpt};
+use crate::time::Moment;
+
+const FIRST_REPORT: Duration = Duration::from_secs(2);
+const NEXT_REPORT: Duration = Duration::from_secs(10);
+
+/// Input that a session waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Awaited {
+    /// Description, such as "the end of the request head".
+    pub what: &'static str,
+    /// The client is in the middle of something: the last line is shown, and the report is repeated.
+    pub is_begun: bool,
+}
+
+/// Session that knows what it waits for.
+pub(crate) trait AwaitsInput: StreamProtocol {
+    fn awaited(&self) -> Option<Awaited>;
+
+    /// Creates the event of a report.
+    fn waiting_event(&self, report: WaitReport) -> Self::Event;
+}
+
+/// Report of a silent client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WaitReport {
+    pub awaited: Awaited,
+    /// Last line received, shortened.
+    pub last_line: Option<String>,
+    pub silence: Duration,
+}
+
+/// Session with a reporter; without one it is only passed on.
+pub(crate) struct WaitReporter<P> {
+    pub session: P,
+    watch: Option<Box<Watch>>,
+}
+
+struct Watch {
+    last_line: Option<String>,
+    quiet_since: Moment,
+    next_report: Option<Duration>,
+}
+
+impl<P: AwaitsInput> WaitReporter<P> {
+    pub(crate) fn new(session: P, is_enabled: bool, now: Moment) -> Self {
+        let watch = Watch { last_line: None, quiet_since: now, next_report: Some(FIRST_REPORT) };
+        Self { session, watch: is_enabled.then(|| Box::new(watch)) }
+    }
+
+    fn report_at(&self) -> Option<Moment> {
+        let watch = self.watch.as_ref()?;
+        let due = watch.quiet_since + watch.next_report?;
+        self.session.awaited().map(|_| due)
+    }
+
+    fn restart(&mut self, now: Moment) {
+        if let Some(watch) = &mut self.watch {
+            (watch.quiet_since, watch.next_report) = (now, Some(FIRST_REPORT));
+        }
+    }
+
+    fn report(&mut self, now: Moment, actions: &mut Actions<P::Event>) {
+        let (Some(watch), Some(awaited)) = (&mut self.watch, self.session.awaited()) else { return };
+        let silence = now - watch.quiet_since;
+        watch.next_report = awaited.is_begun.then(|| silence + NEXT_REPORT);
+        let last_line = watch.last_line.clone().filter(|_| awaited.is_begun);
+        actions.emit(self.session.waiting_event(WaitReport { awaited, last_line, silence }));
+    }
+}
+
+/// Last line of the input that is not empty, complete or not.
+fn last_line(bytes: &[u8]) -> Option<String> {
+    let lines = bytes.rsplit(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    lines.take(2).find(|line| !line.is_empty()).map(excerpt)
+}
+
+impl<P: AwaitsInput> StreamProtocol for WaitReporter<P> {
+    type Event = P::Event;
+    const FULL_DUPLEX: bool = P::FULL_DUPLEX;
+
+    fn opened(&mut self, tls: Option<&'static str>, now: Moment, actions: &mut Actions<Self::Event>) {
+        self.restart(now);
+        self.session.opened(tls, now, actions);
+    }
+
+    fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut Actions<Self::Event>) -> usize {
+        self.restart(now);
+        if let Some(watch) = &mut self.watch {
+            watch.last_line = last_line(bytes);
+        }
+        self.session.received(bytes, now, actions)
+    }
+
+    fn sent(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
+        self.restart(now);
+        self.session.sent(now, actions);
+    }
+
+    fn partly_sent(&mut self, bytes: u64, actions: &mut Actions<Self::Event>) {
+        self.session.partly_sent(bytes, actions);
+    }
+
+    fn woken(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
+        if self.report_at().is_some_and(|due| due <= now) {
+            self.report(now, actions);
+        }
+        if self.session.wake_at().is_some_and(|due| due <= now) {
+            self.session.woken(now, actions);
+        }
+    }
+
+    fn job_done(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
+        self.session.job_done(now, actions);
+    }
+
+    fn draining(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
+        self.session.draining(now, actions);
+    }
+
+    fn ended(&mut self, reason: &CloseReason, now: Moment, actions: &mut Actions<Self::Event>) {
+        self.session.ended(reason, now, actions);
+    }
+
+    fn wake_at(&self) -> Option<Moment> {
+        self.session.wake_at().into_iter().chain(self.report_at()).min()
+    }
+
+    fn is_paused(&self) -> bool {
+        self.session.is_paused()
+    }
+}
+
+impl std::fmt::Display for WaitReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "waiting for {}", self.awaited.what)?;
+        if let Some(line) = &self.last_line {
+            write!(f, ", last line: '{line}'")?;
+        }
+        write!(f, ": {} s", self.silence.as_secs())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_line;
+
+    #[test]
+    fn the_last_line_may_be_incomplete() {
+        for (bytes, line) in [
+            (&b"GET / HTTP/1.1\r\nHost: x\r\n"[..], Some("Host: x")),
+            (b"GET / HTTP/1.1\r\nHo", Some("Ho")),
+            (b"one\n", Some("one")),
+            (b"\r\n", None),
+        ] {
+            assert_eq!(last_line(bytes).as_deref(), line);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Reports of what a client or a server waits for, after two seconds of silence.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+
+use rustix::process::Signal;
+
+use crate::support::{ScriptedPeer, Server, connect, demo_site, netlab, path_str, read_until_close, run};
+
+/// Sends `bytes` to a server started with `-v` and returns its first report.
+fn report_of_server(arguments: &[&str], bytes: &[u8]) -> String {
+    let mut server = Server::start(&[arguments, &["-v"]].concat());
+    let mut stderr = BufReader::new(server.stderr());
+    let mut client = connect(server.address());
+    client.write_all(bytes).expect("sent");
+    let mut line = String::new();
+    while !line.contains("127.0.0.1:") {
+        line.clear();
+        assert_ne!(stderr.read_line(&mut line).expect("text"), 0, "the server has ended");
+    }
+    server.signal(Signal::TERM);
+    line
+}
+
+#[test]
+fn a_server_says_what_a_silent_client_has_left_out() {
+    let site = demo_site();
+    let web = &["serve-http", path_str(&site)];
+    for (arguments, bytes, expected) in [
+        (
+            &web[..],
+            &b"GET / HTTP/1.1\r\nHost: x\r\n"[..],
+            "the empty line that ends the request head (RFC 9112 §2.1), last line: 'Host: x'",
+        ),
+        (web, b"", "waiting for a request"),
+        (web, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 keeps the connection open"),
+        (&["mail-serve"], b"EHLO x", "EHLO and CR LF (RFC 5321 §4.1.1.1), last line: 'EHLO x'"),
+        (
+            &["mail-serve"],
+            b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<a@x>\r\nDATA\r\nhi\nQUIT\r\n",
+            "CR LF . CR LF (RFC 5321 §4.1.1.4), last line: 'QUIT'",
+        ),
+    ] {
+        let report = report_of_server(arguments, bytes);
+        assert!(report.contains(expected), "{report}");
+    }
+}
+
+#[test]
+fn a_client_says_what_it_waits_for_and_what_was_interrupted() {
+    let hold = |stream: std::net::TcpStream| drop(read_until_close(stream));
+    let peer = ScriptedPeer::start(vec![Box::new(hold)]);
+    let ran = run(&["get", "-v", &format!("http://{}/", peer.address), "--deadline", "2500ms"]);
+    assert!(ran.stderr.contains("connected, request sent, waiting for the response: 2 s"), "{}", ran.stderr);
+    let peer = ScriptedPeer::start(vec![Box::new(hold)]);
+    let mut command = netlab(&[
+        "mail",
+        "-v",
+        "--plain",
+        &peer.address.to_string(),
+        "--from",
+        "a@x.test",
+        "--to",
+        "b@x.test",
+        "--text",
+        "hi",
+    ]);
+    let mut child =
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().expect("it runs");
+    let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+    let mut line = String::new();
+    stderr.read_line(&mut line).expect("text");
+    assert!(line.ends_with("waiting for the greeting: 2 s\n"), "{line}");
+    rustix::process::kill_process(crate::support::pid(&child), Signal::INT).expect("it runs");
+    line.clear();
+    stderr.read_line(&mut line).expect("text");
+    assert_eq!(
+        (child.wait().expect("ended").code(), line.as_str()),
+        (Some(130), "netlab: interrupted while waiting for the greeting\n")
+    );
+}
+
+#[test]
+fn without_a_terminal_a_report_needs_v() {
+    let hold = |stream: std::net::TcpStream| drop(read_until_close(stream));
+    let peer = ScriptedPeer::start(vec![Box::new(hold)]);
+    let ran = run(&["get", &format!("http://{}/", peer.address), "--deadline", "2200ms"]);
+    assert!(!ran.stderr.contains("waiting"), "{}", ran.stderr);
+}
