@@ -106,6 +106,8 @@ pub(crate) enum WatcherEvent {
         peer: SocketAddr,
         /// Reason for the last one.
         reason: RejectReason,
+        /// Excerpt of the last one.
+        got: String,
         /// Datagrams rejected since the previous report.
         count: u64,
     },

@@ -34,7 +34,7 @@ mod simulation;
 
 pub(crate) use event::{RejectReason, SenderStatus, WatcherEvent};
 pub(crate) use failure_detector::{DetectionMethod, FailureDetector};
-pub(crate) use packet::{MAX_INTERVAL, MAX_PACKET_BYTES, is_valid_name};
+pub(crate) use packet::{BeatEncoding, MAX_INTERVAL, MAX_PACKET_BYTES, is_valid_name};
 pub(crate) use report::{SenderReport, StateCounts};
 pub(crate) use sender::{BeatEvent, BeatReport, BeatSender, BeatSenderConfig, Lifetime};
 pub(crate) use snapshot::{MissingSenderSnapshot, SNAPSHOT_VERSION, SenderSnapshot, Snapshot};

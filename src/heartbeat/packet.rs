@@ -159,6 +159,22 @@ impl<'a> BeatPacket<'a> {
     }
 }
 
+/// Format of the beats that a sender sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum BeatEncoding {
+    /// Beats with a name, an interval and a stop message
+    #[default]
+    Beat,
+    /// A number and the time, as in the textbook's exercise
+    Text,
+}
+
+/// Appends a textbook beat: a word, the number and the time in seconds since 1970.
+pub(super) fn encode_textbook(seq: u64, sent_at: Duration, out: &mut Vec<u8>) {
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "Heartbeat {seq} {}.{:06}", sent_at.as_secs(), sent_at.subsec_micros());
+}
+
 /// Turns a beat that [`Packet::parse`] has accepted into its echo: another verb of the same length, and a new
 /// tag, so that an echo can never be replayed as a beat.
 pub(super) fn make_echo(line: &mut [u8], key: Option<&MacKey>) {

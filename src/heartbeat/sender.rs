@@ -19,7 +19,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::packet::{BeatPacket, Packet, PacketKind};
+use super::packet::{BeatEncoding, BeatPacket, Packet, PacketKind, encode_textbook};
 use crate::impair::{DecisionKind, SeededRandom};
 use crate::mac::MacKey;
 use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
@@ -45,6 +45,7 @@ pub(crate) struct BeatSenderConfig {
     /// Intervals of silence after which the sender is down.
     pub multiplier: u8,
     pub wants_echo: bool,
+    pub encoding: BeatEncoding,
     /// Key that signs the beats.
     pub key: Option<MacKey>,
 }
@@ -155,7 +156,10 @@ impl BeatSender {
 
     /// Starts to send the stop messages, with the exit code of the supervised command.
     pub(crate) fn stop(&mut self, exit_code: Option<u8>, now: Moment) {
-        if self.stage == Stage::Sending {
+        if self.stage == Stage::Sending && self.config.encoding == BeatEncoding::Text {
+            // The textbook has no stop message.
+            self.stage = Stage::Finished;
+        } else if self.stage == Stage::Sending {
             self.stage = Stage::Stopping { remaining: BYE_COUNT, next_at: now, exit_code };
         }
     }
@@ -218,6 +222,9 @@ impl BeatSender {
         now: Moment,
         actions: &mut DatagramActions<BeatEvent>,
     ) {
+        if self.config.encoding == BeatEncoding::Text {
+            return actions.send(Transmit::connected(0, self.seq), |out| encode_textbook(self.seq, now.wall(), out));
+        }
         let BeatSenderConfig { name, incarnation, interval, multiplier, key, .. } = &self.config;
         let beat = BeatPacket {
             kind,

@@ -71,6 +71,7 @@ impl Simulation {
                 interval: SECOND,
                 multiplier,
                 wants_echo: false,
+                encoding: super::packet::BeatEncoding::Beat,
                 key: None,
             };
             let start = START + Duration::from_millis(u64::from(number) * 7 % 1_000);

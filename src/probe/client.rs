@@ -17,7 +17,7 @@ use super::matching::match_reply;
 use super::schedule::{PingConfig, RESTART_THRESHOLD, Schedule};
 use super::stamp::Reflection;
 use super::statistics::{Measurements, PingStatistics};
-use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
+use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError, excerpt};
 use crate::time::{Moment, Timestamps, clock_step};
 
 /// Maximum number of probes sent per event-loop turn.
@@ -238,12 +238,12 @@ impl DatagramProtocol for PingClient {
             }
             Ok((seq, ReplyMatch::Corrupt | ReplyMatch::NoMatch)) => {
                 self.measurements.corrupt += 1;
-                actions.emit(|| PingEvent::Corrupt { seq });
+                actions.emit(|| PingEvent::Corrupt { seq, got: excerpt(datagram.bytes) });
             }
             Err(reason) => {
                 self.measurements.foreign += 1;
                 let bytes = datagram.bytes.len();
-                actions.emit(|| PingEvent::Foreign { reason, bytes });
+                actions.emit(|| PingEvent::Foreign { reason, bytes, got: excerpt(datagram.bytes) });
             }
         }
     }

@@ -44,9 +44,18 @@ pub(crate) enum PingEvent {
     /// A further reply to the same probe.
     Duplicate { seq: u64 },
     /// The content of a reply differs from the probe; it does not count as a reply.
-    Corrupt { seq: u64 },
+    Corrupt {
+        seq: u64,
+        /// Excerpt of the reply.
+        got: String,
+    },
     /// A datagram matches no probe.
-    Foreign { reason: ForeignReason, bytes: usize },
+    Foreign {
+        reason: ForeignReason,
+        bytes: usize,
+        /// Excerpt of the datagram.
+        got: String,
+    },
     /// The network reported the target as unreachable.
     Refused { seq: u64, error: String },
     /// The probe could not be sent.

@@ -19,8 +19,8 @@ pub(crate) fn command(line: &str) -> Option<&'static str> {
     })
 }
 
-/// Explains a reply by its code alone.
-pub(crate) fn reply(code: u16) -> &'static str {
+/// Explains a reply by its code; 530 stands for a login or for STARTTLS, which only the text tells apart.
+pub(crate) fn reply(code: u16, text: &str) -> &'static str {
     match code {
         220 => "the server is ready (RFC 5321 §4.2.2)",
         221 => "the server closes the connection (RFC 5321 §4.2.2)",
@@ -32,6 +32,9 @@ pub(crate) fn reply(code: u16) -> &'static str {
         200..=299 => "accepted (RFC 5321 §4.2.1)",
         300..=399 => "accepted so far; the server waits for more (RFC 5321 §4.2.1)",
         400..=499 => "rejected for now; the same command may succeed later (RFC 5321 §4.2.1)",
+        530 if text.to_ascii_uppercase().contains("STARTTLS") => {
+            "rejected: the server requires encryption first; send STARTTLS (RFC 3207 §4)"
+        }
         530 => "rejected: authentication is required first (RFC 4954 §6)",
         534 | 535 => "rejected: the login failed (RFC 4954 §6)",
         _ => "rejected permanently; the same command will fail again (RFC 5321 §4.2.1)",
@@ -66,7 +69,9 @@ mod tests {
             assert!(command(line).is_some_and(|text| text.contains("RFC ")), "{line}");
         }
         assert_eq!(command("***"), None);
-        assert!((200..=599).all(|code| reply(code).contains("RFC ")));
-        assert_ne!(reply(451), reply(551));
+        assert!((200..=599).all(|code| reply(code, "").contains("RFC ")));
+        assert_ne!(reply(451, ""), reply(551, ""));
+        assert!(reply(530, "5.7.0 Must issue a STARTTLS command first").contains("RFC 3207"));
+        assert!(reply(530, "5.7.0 Authentication required").contains("RFC 4954"));
     }
 }

@@ -103,3 +103,15 @@ fn a_hostile_name_cannot_reach_the_terminal() {
     watched.send("BEAT a\u{9b}31mb 1 1 1764000000000 60000 3");
     assert_eq!(watched.stop().1.last().expect("a summary")["total"], 0);
 }
+
+#[test]
+fn a_beat_in_a_wrong_form_is_quoted_with_the_expected_one() {
+    for wrong in ["hello", "1", "Heartbeat one 2", "Heartbeat,1,1700000000", "{\"seq\": 1}", "Heartbeat 1 12:30:00"] {
+        let server = Server::start(&["heartbeat", "watch", "--count", "1"]);
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket.send_to(wrong.as_bytes(), server.address()).expect("sent");
+        let ran = server.wait();
+        let expected = format!("got: '{wrong}'\n  expected: BEAT NAME");
+        assert!(ran.stdout.contains(&expected) && ran.stdout.contains("[WORD ]SEQ TIME"), "{}", ran.stdout);
+    }
+}

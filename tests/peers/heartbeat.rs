@@ -27,10 +27,16 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn the_textbooks_watcher() {
+    for wire in ["beat", "text"] {
+        the_textbooks_watcher_receives(wire);
+    }
+}
+
+fn the_textbooks_watcher_receives(wire: &str) {
     let watcher = script("textbook_heartbeat_server.py");
     let mut server = Foreign::start("python3", &[path_str(&watcher), "0.5"]);
     let target = format!("127.0.0.1:{}", server.port);
-    let ran = run(&["heartbeat", "send", &target, "--name", "a", "-i", "20ms", "-c", "5", "-q"]);
+    let ran = run(&["heartbeat", "send", &target, "--wire", wire, "-i", "20ms", "-c", "5", "-q"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let mut lines = Vec::new();
     loop {

@@ -125,7 +125,7 @@ impl<'a> Observer<'a> {
             let mark = if number < last { '-' } else { ' ' };
             self.trace.write_lines(TraceKind::Received, format!("{}{mark}{text}", reply.code).as_bytes());
         }
-        self.trace_explanation(Some(explain::reply(reply.code)));
+        self.trace_explanation(Some(explain::reply(reply.code, &reply.text())));
     }
 
     fn trace_explanation(&self, sentence: Option<&str>) {

@@ -34,9 +34,16 @@ impl fmt::Display for PingEvent {
                 write!(f, "late reply {seq}: {}{}", HumanDuration(*rtt), out_of_order(reordered))
             }
             PingEvent::Duplicate { seq } => write!(f, "duplicate reply {seq}"),
-            PingEvent::Corrupt { seq } => write!(f, "corrupted reply {seq}"),
-            PingEvent::Foreign { reason, bytes } => {
-                write!(f, "unexpected datagram, {bytes} {}: {}", byte_unit(*bytes), foreign_reason(*reason))
+            PingEvent::Corrupt { seq, got } => {
+                write!(f, "corrupted reply {seq}\n  got: '{}'", Escaped(got.as_bytes()))
+            }
+            PingEvent::Foreign { reason, bytes, got } => {
+                write!(f, "unexpected datagram, {bytes} {}: {}", byte_unit(*bytes), foreign_reason(*reason))?;
+                write!(f, "\n  got: '{}'", Escaped(got.as_bytes()))?;
+                if *reason == ForeignReason::Content {
+                    write!(f, "\n  expected: the ping, unchanged or in upper case")?;
+                }
+                Ok(())
             }
             PingEvent::Refused { seq, error } => write!(f, "refused {seq}: {}", strip_os_error_code(error)),
             PingEvent::SendError { seq, error } => write!(f, "could not send {seq}: {}", strip_os_error_code(error)),

@@ -1,7 +1,7 @@
 //! Tests of [`BeatSender`] in virtual time.
 
 use super::{BYE_COUNT, BeatEvent, BeatSender, BeatSenderConfig, Lifetime};
-use crate::heartbeat::packet::{BeatPacket, Packet, PacketKind, make_echo};
+use crate::heartbeat::packet::{BeatEncoding, BeatPacket, Packet, PacketKind, make_echo};
 use crate::protocol::{Datagram, DatagramActions, DatagramProtocol as _};
 use crate::time::Moment;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,6 +17,7 @@ fn config() -> BeatSenderConfig {
         interval: SECOND,
         multiplier: 3,
         wants_echo: true,
+        encoding: BeatEncoding::Beat,
         key: None,
     }
 }
@@ -139,4 +140,13 @@ fn the_schedule_survives_a_slot_index_wrap() {
     }
     let intervals = (last - START).as_secs_f64() / 0.95;
     assert!((199_998.0..=200_000.0).contains(&intervals), "{intervals}");
+}
+
+#[test]
+fn textbook_beats_are_a_number_and_the_time_without_a_stop_message() {
+    let config = BeatSenderConfig { encoding: BeatEncoding::Text, wants_echo: false, ..config() };
+    let sender = BeatSender::new(config, Lifetime::Count(Some(2)), 1, START);
+    let sent = Fixture { sender, actions: DatagramActions::new(true) }.run();
+    assert_eq!((sent.len(), sent[0].1.as_str()), (2, "Heartbeat 1 1764000000.000000"));
+    assert!(matches!(Packet::parse(sent[1].1.as_bytes(), None), Ok(Packet::Textbook { seq: 2, .. })));
 }

@@ -128,7 +128,7 @@ fn an_unrelated_datagram_is_foreign_and_an_altered_reply_is_corrupt() {
     for (event, expected) in events.iter().zip(reasons) {
         assert!(matches!(event, PingEvent::Foreign { reason, .. } if *reason == expected), "{event:?}");
     }
-    assert!(matches!(events[3..], [PingEvent::Corrupt { seq: 1 }, PingEvent::Reply { seq: 1, .. }]));
+    assert!(matches!(events[3..], [PingEvent::Corrupt { seq: 1, .. }, PingEvent::Reply { seq: 1, .. }]));
     assert_eq!((bench.sender.statistics().foreign, bench.sender.statistics().corrupt), (3, 1));
 }
 

@@ -19,7 +19,9 @@ use crate::commands::args::{FamilyArgs, Peer, join_textbook_port, number, positi
 use crate::commands::report::{self, TargetEvent, skip_failed_targets};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::heartbeat::{BeatEvent, BeatReport, BeatSender, BeatSenderConfig, Lifetime, MAX_INTERVAL, is_valid_name};
+use crate::heartbeat::{
+    BeatEncoding, BeatEvent, BeatReport, BeatSender, BeatSenderConfig, Lifetime, MAX_INTERVAL, is_valid_name,
+};
 use crate::host::{self, SupervisedCommand};
 use crate::net::datagram::{DatagramObserver, DatagramTimeouts, Endpoint, StopReason, run_client};
 use crate::net::{self, Signals, SocketOptions};
@@ -79,6 +81,12 @@ pub(super) struct HeartbeatSend {
     #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true, conflicts_with = "count")]
     exec: Vec<OsString>,
 
+    /// Format of the beats
+    ///
+    /// The textbook's beat is 'Heartbeat NUMBER SECONDS'. It has no name, no echo, no signature and no stop message.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT", hide_short_help = true)]
+    wire: BeatEncoding,
+
     /// Sign beats with the key in FILE
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     key_file: Option<PathBuf>,
@@ -108,6 +116,9 @@ impl HeartbeatSend {
     pub(super) fn run(&self, mut output: Output) -> Result<Exit> {
         let command = self.exec.strip_prefix(&[OsString::from("--")]).unwrap_or(&self.exec);
         command.first().map_or(Ok(()), host::check_program)?;
+        if self.wire == BeatEncoding::Text && (self.echo || self.key_file.is_some() || self.name.is_some()) {
+            return Err(Error::new(Exit::Usage, "--wire text has no --name, --echo or --key-file"));
+        }
         let key = self.key_file.as_deref().map(read_key).transpose()?;
         let name = self.sender_name()?;
         let mut signals = Signals::install()?;
@@ -130,6 +141,7 @@ impl HeartbeatSend {
             interval: self.interval,
             multiplier: self.multiplier,
             wants_echo: self.echo,
+            encoding: self.wire,
             key,
         };
         let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
@@ -205,6 +217,9 @@ impl HeartbeatSend {
         let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
         let interval = humantime::format_duration(self.interval);
         let down = humantime::format_duration(self.interval * self.multiplier.into());
+        if self.wire == BeatEncoding::Text {
+            return format!("sending textbook beats to {} every {interval}", peers.join(" and "));
+        }
         format!(
             "sending as {name} to {} every {interval}; watchers report {name} down after {down} without a beat",
             peers.join(" and ")

@@ -135,10 +135,18 @@ fn write_event(event: &WatcherEvent, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         WatcherEvent::MonitorStall { gap } => {
             write!(f, "watcher stalled for {}; deadlines extended by that much", HumanDuration(*gap))
         }
-        WatcherEvent::Rejected { peer, reason, count } => {
+        WatcherEvent::Rejected { peer, reason, got, count } => {
             let datagrams = plural(*count, "datagram", "datagrams");
             let last = if *count == 1 { "" } else { "the last " };
-            write!(f, "ignored {count} {datagrams}, {last}from {peer}: {}", describe_reason(*reason))
+            write!(f, "ignored {count} {datagrams}, {last}from {peer}: {}", describe_reason(*reason))?;
+            if *reason == RejectReason::Malformed {
+                let got = Escaped(got.as_bytes());
+                write!(
+                    f,
+                    "\n  got: '{got}'\n  expected: BEAT NAME INCARNATION SEQ MS INTERVAL MULTIPLIER, or [WORD ]SEQ TIME"
+                )?;
+            }
+            Ok(())
         }
         WatcherEvent::LocalDrop { count } => {
             write!(f, "{count} {} dropped: receive buffer full", plural(*count, "datagram", "datagrams"))
