@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -90,6 +91,14 @@ where
             _ => "expected a whole number".to_owned(),
         })
     }
+}
+
+/// Returns a parser for one of these names, which shells complete.
+pub(super) fn choice<T>(names: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err: Into<Error>> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<T>().map_err(Into::into))
 }
 
 /// Parses `--threads`: one thread per core without a number.

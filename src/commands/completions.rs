@@ -1,6 +1,6 @@
 //! `netlab completions`: shell completion scripts.
 
-use clap::Args;
+use clap::{Args, Command, ValueHint};
 use clap_complete::Shell;
 
 use crate::error::{Error, Result};
@@ -21,13 +21,31 @@ pub(crate) struct Completions {
 
 impl Completions {
     /// Prints the script for `command`, the whole command line.
-    pub(crate) fn run(&self, mut command: clap::Command, mut output: Output) -> Result<Exit> {
+    pub(crate) fn run(&self, mut command: Command, mut output: Output) -> Result<Exit> {
         if output.style().format == Format::Json {
             return Err(Error::new(Exit::Usage, "a completion script has no JSON form").remedy("leave out --json"));
         }
         let mut script = Vec::new();
+        command.build();
+        let mut command = with_value_hints(command);
         clap_complete::generate(self.shell, &mut command, "netlab", &mut script);
         output.write_bytes(&script)?;
         Ok(Exit::Success)
     }
+}
+
+/// Says what each value is: a file, a directory, a host, or nothing that a shell could complete.
+fn with_value_hints(command: Command) -> Command {
+    let command = command.mut_args(|argument| {
+        let hint = match argument.get_value_names().and_then(|names| names.first()).map(clap::builder::Str::as_str) {
+            Some("FILE") => ValueHint::FilePath,
+            Some("DIR") => ValueHint::DirPath,
+            Some("HOST[:PORT]") => ValueHint::Hostname,
+            Some("URL") => ValueHint::Url,
+            Some("CMD") => ValueHint::CommandName,
+            _ => ValueHint::Other,
+        };
+        if argument.get_action().takes_values() { argument.value_hint(hint) } else { argument }
+    });
+    command.mut_subcommands(with_value_hints)
 }

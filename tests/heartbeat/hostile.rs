@@ -4,7 +4,7 @@ use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::support::{TEST_TIMEOUT, path_str, run};
+use crate::support::{Server, TEST_TIMEOUT, path_str, run};
 use crate::{Watched, sender};
 
 fn key_file(directory: &tempfile::TempDir, name: &str, secret: &str, mode: u32) -> String {
@@ -108,7 +108,7 @@ fn a_hostile_name_cannot_reach_the_terminal() {
 fn a_beat_in_a_wrong_form_is_quoted_with_the_expected_one() {
     for wrong in ["hello", "1", "Heartbeat one 2", "Heartbeat,1,1700000000", "{\"seq\": 1}", "Heartbeat 1 12:30:00"] {
         let server = Server::start(&["heartbeat", "watch", "--count", "1"]);
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         socket.send_to(wrong.as_bytes(), server.address()).expect("sent");
         let ran = server.wait();
         let expected = format!("got: '{wrong}'\n  expected: BEAT NAME");

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod completions;
 mod heartbeat;
 mod mail;
 mod ping;
@@ -48,7 +49,14 @@ fn is_there(program: &str) -> bool {
 
 fn main() {
     let arguments = Arguments::from_args();
-    let pairs = [web::trials(), ping::trials(), heartbeat::trials(), mail::trials(), submission::trials()];
+    let pairs = [
+        completions::trials(),
+        web::trials(),
+        ping::trials(),
+        heartbeat::trials(),
+        mail::trials(),
+        submission::trials(),
+    ];
     let trials = pairs.into_iter().flatten().collect();
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::commands::args::{number, parse_arg, read_private};
+use crate::commands::args::{choice, number, parse_arg, read_private};
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -39,7 +39,7 @@ pub(super) struct LoginArgs {
     password_command: Option<Hook>,
 
     /// Mechanism: SCRAM-SHA-256, PLAIN, LOGIN or XOAUTH2 [default: strongest offered]
-    #[arg(long, value_name = "MECH", requires = "user", value_parser = parse_arg::<Mechanism>, hide_short_help = true)]
+    #[arg(long, value_name = "MECH", requires = "user", value_parser = choice::<Mechanism>(&["SCRAM-SHA-256", "PLAIN", "LOGIN", "XOAUTH2"]), ignore_case = true, hide_possible_values = true, hide_short_help = true)]
     auth: Option<Mechanism>,
 
     /// Send the password even without verified TLS

@@ -69,7 +69,7 @@ pub(super) struct MessageArgs {
     /// Additional header; repeatable
     ///
     /// Date and Message-ID replace the generated ones. MIME headers and headers that have a flag are not allowed.
-    #[arg(long, value_name = "'NAME: VALUE'", value_parser = parse_arg::<Header>, hide_short_help = true)]
+    #[arg(long, value_name = "FIELD", value_parser = parse_arg::<Header>, hide_short_help = true)]
     header: Vec<Header>,
 
     /// Send the message in FILE instead of composing one; - = standard input

@@ -28,6 +28,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 
 use super::args::{duration, host_name, number, positive_duration};
 use super::report;
@@ -45,6 +46,9 @@ use login::LoginArgs;
 use message_args::MessageArgs;
 use session::{ConnectionInfo, SessionRunner};
 use transport::TransportArgs;
+
+/// Stages after which `--stop-after` can end a session.
+const STOP_STAGES: [&str; 7] = ["banner", "ehlo", "tls", "auth", "mail", "rcpt", "data"];
 
 /// Send mail and report the result for each recipient.
 #[derive(Debug, Args)]
@@ -92,7 +96,7 @@ pub(crate) struct Mail {
     info: bool,
 
     /// Send QUIT after STAGE: banner, ehlo, tls, auth, mail, rcpt or data
-    #[arg(long, value_name = "STAGE", hide_short_help = true)]
+    #[arg(long, value_name = "STAGE", value_parser = PossibleValuesParser::new(STOP_STAGES).try_map(|name| name.parse::<Stage>()), hide_possible_values = true, hide_short_help = true)]
     stop_after: Option<Stage>,
 
     /// Name to send in EHLO [default: host name]

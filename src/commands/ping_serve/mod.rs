@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::args::{address_strings, duration, number, parse_arg, read_key};
+use super::args::{address_strings, choice, duration, number, parse_arg, read_key};
 use super::listen_args::{ServerArgs, bind_help};
 use super::report;
 use crate::error::{Error, Result};
@@ -62,7 +62,7 @@ pub(crate) struct PingServe {
     jitter: Duration,
 
     /// Distribution of the jitter: uniform, normal or pareto
-    #[arg(long, value_name = "NAME", default_value = "uniform", value_parser = parse_arg::<Distribution>, hide_short_help = true)]
+    #[arg(long, value_name = "NAME", default_value = "uniform", value_parser = choice::<Distribution>(&["uniform", "normal", "pareto"]), hide_possible_values = true, hide_short_help = true)]
     jitter_dist: Distribution,
 
     /// Send replies twice with probability P
@@ -82,7 +82,7 @@ pub(crate) struct PingServe {
     rate: Option<BitRate>,
 
     /// Direction of the impairments: in (received datagrams), out (replies) or both
-    #[arg(long, value_name = "WAY", default_value = "in", value_parser = parse_arg::<Direction>, hide_short_help = true)]
+    #[arg(long, value_name = "WAY", default_value = "in", value_parser = choice::<Direction>(&["in", "out", "both"]), hide_possible_values = true, hide_short_help = true)]
     direction: Direction,
 
     /// Random seed; the same seed repeats a run
