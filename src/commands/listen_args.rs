@@ -9,7 +9,7 @@ use super::args::{positive_duration, threads};
 use super::report::write_file;
 use crate::disk::ReadyFile;
 use crate::error::Result;
-use crate::net::BindAddress;
+use crate::net::{self, BindAddress, Listeners};
 use crate::output;
 
 /// Flags of every server: where to listen, the ready file, when to stop.
@@ -47,8 +47,9 @@ pub(super) struct ReadyFileGuard<'a> {
 }
 
 impl ReadyFileGuard<'_> {
-    /// Writes the addresses.
+    /// Writes the addresses, and reports to a service manager that the server listens.
     pub(super) fn write(&mut self, addresses: impl Iterator<Item = String>) -> Result<()> {
+        net::notify_ready();
         let lines = addresses.fold(String::new(), |lines, address| lines + &address + "\n");
         match (self.path, &mut self.file) {
             (_, Some(file)) => Ok(file.write(lines.as_bytes())?),
@@ -73,6 +74,16 @@ impl ListenArgs {
     /// Addresses to listen on; by default both loopback addresses on the textbook's port.
     pub(super) fn binds(&self, default_port: u16) -> Vec<BindAddress> {
         if self.bind.is_empty() { vec![BindAddress::Loopback(default_port)] } else { self.bind.clone() }
+    }
+
+    /// Binds the listeners of a stream server. Without `--bind`, those that a service manager passed come first.
+    pub(super) fn listeners(&self, default_port: u16, threads: usize) -> Result<Listeners> {
+        if self.bind.is_empty()
+            && let Some(passed) = Listeners::passed(threads)?
+        {
+            return Ok(passed);
+        }
+        Ok(Listeners::bind(&self.binds(default_port), threads)?)
     }
 
     /// Removes the ready file of an earlier run; called before anything that may fail.

@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::bind_address::{Address, BindAddress};
 use super::bound::{BoundSockets, SocketGroup, SocketKind, bind_error};
+use super::service_manager::take_listeners;
 use crate::failure::Result;
 
 /// Length of the accept queue; the kernel limits it to `net.core.somaxconn`.
@@ -27,6 +28,12 @@ impl Listeners {
     /// Binds all addresses and listens, with one socket per thread for each.
     pub(crate) fn bind(binds: &[BindAddress], threads: usize) -> Result<Self> {
         BoundSockets::bind(binds, threads, &STREAM).map(Self)
+    }
+
+    /// Takes the listeners that a service manager passed to this process, if any.
+    pub(crate) fn passed(threads: usize) -> Result<Option<Self>> {
+        let groups = take_listeners(threads)?;
+        Ok((!groups.is_empty()).then(|| Self(BoundSockets { groups, warnings: Vec::new() })))
     }
 
     /// Returns the bound addresses, the main one first.

@@ -16,6 +16,7 @@ use super::clock::now;
 use super::connection::ConnectionTimeouts;
 use super::event_loop::{WAKER_TOKEN, Worker};
 use super::listen::Listeners;
+use super::service_manager::notify_stopping;
 use super::signals::{Signals, WakeReason, Waker};
 use super::thread_pool::ThreadPool;
 use super::tls::ServerTls;
@@ -145,6 +146,7 @@ pub(crate) fn serve<S: Service>(
             }
         }
         signals.wait(config.deadline);
+        notify_stopping();
         stop.advance(DRAINING);
         let (drained, main_waker) = (&drained, &main_waker);
         let waiter = scope.spawn(move || {

@@ -4,5 +4,6 @@
 mod support;
 
 mod rules;
+mod service;
 mod waiting;
 mod wrong;

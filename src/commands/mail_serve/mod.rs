@@ -283,11 +283,10 @@ impl MailServe {
     fn bind_listeners(&self) -> Result<Vec<Listeners>> {
         // With --tls-bind alone, there is no listener without TLS.
         let plaintext = match (&self.server.listen.bind[..], &self.tls_bind[..]) {
-            ([], [_, ..]) => Vec::new(),
-            _ => self.server.listen.binds(DEFAULT_PORT),
+            ([], [_, ..]) => Listeners::bind(&[], self.server.threads)?,
+            _ => self.server.listen.listeners(DEFAULT_PORT, self.server.threads)?,
         };
-        let bind = |binds: &Vec<_>| Ok(Listeners::bind(binds, self.server.threads)?);
-        [&plaintext, &self.tls_bind].into_iter().map(bind).collect()
+        Ok(vec![plaintext, Listeners::bind(&self.tls_bind, self.server.threads)?])
     }
 
     fn warn(&self, output: &Output, listeners: &[Listeners], web_listeners: Option<&Listeners>) {

@@ -131,7 +131,7 @@ impl ServeHttp {
             _ => None,
         };
         let mut signals = Signals::install()?;
-        let listeners = Listeners::bind(&self.server.listen.binds(DEFAULT_PORT), self.server.threads)?;
+        let listeners = self.server.listen.listeners(DEFAULT_PORT, self.server.threads)?;
         let listening = Listening::new(&listeners, tls.is_some(), root.path());
         self.print_warnings(&output, &listeners, &listening);
 

@@ -13,6 +13,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::{DatagramObserver, DatagramTimeouts, Endpoint, StopReason, Wakeup, WakeupSource, run_loop};
 use crate::failure::{Failure, FailureKind, Result, io_error_text};
+use crate::net::service_manager::notify_stopping;
 use crate::net::signals::{Signal, Signals, WakeReason, Waker};
 use crate::net::udp::DatagramSockets;
 use crate::protocol::DatagramProtocol;
@@ -87,6 +88,7 @@ pub(crate) fn serve<E: DatagramProtocol, W: DatagramObserver<E>>(
                 WakeReason::Timeout => break StopReason::Deadline,
             }
         };
+        notify_stopping();
         wakers.iter().for_each(EventfdWaker::stop);
         Ok(reason)
     })

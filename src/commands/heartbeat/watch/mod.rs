@@ -21,6 +21,8 @@ mod until;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::Scope;
 use std::time::Duration;
 
 use clap::Args;
@@ -300,9 +302,11 @@ impl WatchContext<'_> {
             let status_server = listeners
                 .map(|listeners| StatusServer::spawn(scope, listeners, pages::StatusHandler(self.shared.clone())))
                 .transpose()?;
+            let watchdog = net::watchdog_interval().map(|interval| self.start_watchdog(scope, interval)).transpose()?;
             let result = self.run_receiver(receivers, hooks.as_ref(), state_writer.as_ref(), signals);
             // Dropping the handle ends the thread, and the scope waits for it.
             drop(status_server);
+            drop(watchdog);
             let stop_reason = result.as_ref().ok().copied();
             let hooks = hooks.map(|hooks| hooks.finish(stop_reason, signals)).unwrap_or_default();
             let state_written = state_writer.map_or(Ok(()), StateWriter::finish);
@@ -310,6 +314,22 @@ impl WatchContext<'_> {
             let condition_met = watch.until.is_some_and(|until| until.holds(&self.shared.lock()));
             Ok(WatchResult { condition_met, hooks, state_written })
         })
+    }
+
+    /// Starts the thread that reports to a service manager; dropping the sender ends it.
+    fn start_watchdog<'s>(&'s self, scope: &'s Scope<'s, '_>, interval: Duration) -> Result<Sender<()>> {
+        let (sender, ended) = channel::<()>();
+        let run = move || {
+            while matches!(ended.recv_timeout(interval / 2), Err(RecvTimeoutError::Timeout)) {
+                // A watcher that is stuck holds its lock, and the service manager restarts it.
+                drop(self.shared.lock());
+                net::notify_watchdog();
+            }
+        };
+        let started = std::thread::Builder::new().name("watchdog".into()).spawn_scoped(scope, run);
+        started
+            .map(|_| sender)
+            .map_err(|error| Error::new(Exit::OsError, "cannot start the watchdog thread").with_source(error))
     }
 
     fn run_receiver(
