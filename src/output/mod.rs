@@ -21,7 +21,7 @@ mod wait_notice;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -242,6 +242,11 @@ impl Output {
         self.is_terminal
     }
 
+    /// Returns the number of columns of stdout, or 80 if it is not a terminal.
+    pub(crate) fn width(&self) -> usize {
+        if self.is_terminal { terminal_width(io::stdout()) } else { 80 }
+    }
+
     /// Writes text of several lines that has no JSON form, such as a histogram.
     pub(crate) fn write_text(&mut self, text: impl Display) -> Result<()> {
         let text = format!("{text}\n");
@@ -342,6 +347,12 @@ impl Output {
 pub(crate) fn print_help(colored: &str, plain: &str, output: &mut Output) -> Result<()> {
     let palette = Palette::new(output.style.color, output.is_terminal);
     output.write_bytes(if palette.0 { colored } else { plain }.as_bytes())
+}
+
+/// Returns the number of columns of a terminal, or 80 if it is unknown.
+fn terminal_width(stream: impl AsFd) -> usize {
+    let size = rustix::termios::tcgetwinsize(stream);
+    size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(80)
 }
 
 /// Returns whether `path` is a name of standard output.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{BinaryBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::{Format, Style};
+use super::{Format, Style, terminal_width};
 use crate::time::Moment;
 
 /// Minimum duration of work before a bar appears.
@@ -58,7 +58,7 @@ impl StatusLine {
         let is_shown = style.prints_events() && style.format == Format::Text && io::stderr().is_terminal();
         let bar = is_shown.then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_style(ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar
         });
         Self { bar, last_update: None }
@@ -92,9 +92,13 @@ impl StatusLine {
 
 /// Creates a visible bar; indicatif hides it if stderr is not a terminal.
 fn new_bar(total: Option<u64>) -> ProgressBar {
-    let template = match total {
-        Some(_) => "{wide_bar} {binary_bytes} of {binary_total_bytes}, {rate}, {left} left",
-        None => "{spinner} {binary_bytes}, {rate}, {elapsed}",
+    // A line that wraps cannot be redrawn in place.
+    let template = match (total, terminal_width(io::stderr())) {
+        (Some(_), 60..) => "{wide_bar} {binary_bytes} of {binary_total_bytes}, {rate}, {left} left",
+        (Some(_), 36..) => "{binary_bytes} of {binary_total_bytes}, {rate}",
+        (Some(_), _) => "{percent} % {binary_bytes}",
+        (None, 30..) => "{spinner} {binary_bytes}, {rate}, {elapsed}",
+        (None, _) => "{binary_bytes}",
     };
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     // The mean rate so far: the first burst only fills socket buffers and does not predict the rest.

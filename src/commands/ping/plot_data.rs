@@ -9,8 +9,10 @@ use crate::probe::PingEvent;
 
 /// Maximum number of pings kept for plotting.
 const MAX_MARKERS: usize = 100_000;
-/// Width of a text plot in columns.
-const WIDTH: usize = 60;
+/// Maximum width of a text plot in columns, without its labels.
+const MAX_WIDTH: usize = 60;
+/// Columns for the times and counts beside a text plot.
+const LABEL_WIDTH: usize = 20;
 
 /// Pings of one target, by sequence number.
 #[derive(Debug)]
@@ -48,13 +50,14 @@ impl PlotData {
         self.markers.iter().map(|(seq, marker)| (*seq, *marker)).collect()
     }
 
-    /// Draws a spark line and a histogram as text.
-    pub(super) fn plot(&self) -> String {
+    /// Draws a spark line and a histogram as text that fits this number of columns.
+    pub(super) fn plot(&self, columns: usize) -> String {
         let markers: Vec<Marker> = self.markers().into_iter().map(|(_, marker)| marker).collect();
         if markers.is_empty() {
             return String::new();
         }
-        format!("{}\n{}", spark_line(&markers, WIDTH), histogram(&markers, WIDTH))
+        let width = columns.saturating_sub(LABEL_WIDTH).clamp(1, MAX_WIDTH);
+        format!("{}\n{}", spark_line(&markers, width), histogram(&markers, width))
     }
 }
 
@@ -94,6 +97,18 @@ mod tests {
     fn nothing_is_kept_without_a_plot() {
         let mut data = PlotData::new(false);
         data.on_event(&PingEvent::Lost { seq: 1 });
-        assert!(data.plot().is_empty());
+        assert!(data.plot(80).is_empty());
+    }
+
+    #[test]
+    fn a_plot_fits_a_narrow_terminal() {
+        let mut data = PlotData::new(true);
+        for seq in 1..=500 {
+            let rtt = Duration::from_micros(1_000 + seq % 97);
+            data.on_event(&PingEvent::Late { seq, rtt, reordered: false });
+        }
+        for columns in [40, 80] {
+            assert!(data.plot(columns).lines().all(|line| line.chars().count() <= columns), "{}", data.plot(columns));
+        }
     }
 }

@@ -39,7 +39,7 @@ impl FinalReport<'_> {
         let mut exits = Vec::new();
         for (sender, run) in senders.iter().zip(runs) {
             if plots {
-                output.write_text(run.plot_data.plot())?;
+                output.write_text(run.plot_data.plot(output.width()))?;
             }
             let report = sender.statistics();
             let exit = self.evaluate_target(&report);
