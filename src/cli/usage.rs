@@ -53,7 +53,7 @@ pub(super) fn report(error: &clap::Error, subcommand: &str, arguments: &[OsStrin
     let hint = if word_after(arguments, "--threads") == flag && is_number(flag) {
         Some(format!("use --threads={flag}"))
     } else {
-        hint(subcommand, flag, next)
+        hint(subcommand, short_flag(arguments, &value).unwrap_or(flag), next)
     };
     match (hint, suggestion(error, flag)) {
         (Some(hint), _) => report.remedy(hint),
@@ -97,6 +97,13 @@ fn suggestion(error: &clap::Error, typed: &str) -> Option<String> {
     (!found.starts_with('-') || first(&found) == first(typed)).then_some(found)
 }
 
+/// One-letter flag in front of `value`: the parser names the long one.
+fn short_flag<'a>(arguments: &'a [OsString], value: &str) -> Option<&'a str> {
+    let at = arguments.iter().position(|word| word == value)?;
+    let before = arguments.get(at.checked_sub(1)?)?.to_str()?;
+    (before.len() == 2 && before.starts_with('-')).then_some(before)
+}
+
 /// Word that follows `flag` on the command line.
 fn word_after<'a>(arguments: &'a [OsString], flag: &str) -> &'a str {
     let next = arguments.iter().skip_while(|word| *word != flag).nth(1);
@@ -124,7 +131,8 @@ fn hint(subcommand: &str, flag: &str, next: &str) -> Option<String> {
         ("get", "-S" | "--show-error") => "not needed: errors are always printed",
         (_, "-k") => "use --insecure",
         ("get", "-m" | "--max-time") => "use --deadline DURATION",
-        ("get", "-w" | "--write-out") => "use --json, which prints status, sizes and the time of each phase",
+        ("get", "-w") => "-w is --deadline; --json prints status, sizes and the time of each phase",
+        ("get", "--write-out") => "use --json, which prints status, sizes and the time of each phase",
         ("get", "-u" | "--user") => "use -H 'Authorization: Basic ...'",
         ("get", "-c") => "-c is --count; there is no flag to continue a download",
         (_, "--cacert") => "use --ca FILE",

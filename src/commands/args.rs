@@ -196,7 +196,12 @@ impl FamilyArgs {
     ) -> Result<Vec<SocketAddr>, Failure> {
         let limit = net::now() + Duration::from_secs(30);
         let limit = deadline.map_or(limit, |deadline| deadline.min(limit));
-        let mut addresses = net::resolve(&peer.host, peer.port.unwrap_or(port), limit, signals)?;
+        let addresses = net::resolve(&peer.host, peer.port.unwrap_or(port), limit, signals)?;
+        self.select(&peer.host, addresses)
+    }
+
+    /// Selects the addresses of the wanted family, at least one.
+    pub(super) fn select(self, host: &str, mut addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Failure> {
         // IPv4-mapped addresses (RFC 4291 §2.5.5.2) are contacted over IPv4 and reported as IPv4 addresses.
         addresses.iter_mut().for_each(|address| address.set_ip(address.ip().to_canonical()));
         addresses.retain(|address| if address.is_ipv6() { !self.ipv4 } else { !self.ipv6 });
@@ -205,9 +210,9 @@ impl FamilyArgs {
         }
         let family = if self.ipv4 { "IPv4" } else { "IPv6" };
         // A literal address has one family, so the flag is wrong; a name may have no address of that family yet.
-        let is_literal = peer.host.parse::<IpAddr>().is_ok();
+        let is_literal = host.parse::<IpAddr>().is_ok();
         let kind = if is_literal { FailureKind::TargetFamily } else { FailureKind::NoAddressInFamily };
-        Err(Failure::new(kind, format!("{} has no {family} address", peer.host))
+        Err(Failure::new(kind, format!("{host} has no {family} address"))
             .expected(format!("a target with an {family} address")))
     }
 }

@@ -211,3 +211,21 @@ fn a_deadline_ends_a_run_whose_output_is_not_read() {
     let code = child.wait().expect("it ends").code();
     assert_eq!(code, Some(74));
 }
+
+#[test]
+fn the_family_and_the_deadline_have_the_same_flags_everywhere() {
+    for arguments in [
+        &["get", "-6", "http://127.0.0.1:9/"][..],
+        &["ping", "-6", "127.0.0.1:9"],
+        &["heartbeat", "send", "-6", "127.0.0.1:9"],
+        &["mail", "-6", "--info", "127.0.0.1:9"],
+    ] {
+        let ran = run(arguments);
+        assert!(ran.code == 2 && ran.stderr.contains("has no IPv6 address"), "{arguments:?}: {}", ran.stderr);
+    }
+    let ran = run(&["heartbeat", "send", "127.0.0.1:9", "-w", "100ms", "-i", "20ms", "--json"]);
+    assert!(ran.events().iter().any(|event| event["type"] == "bye"), "{}", ran.stdout);
+    let peer =
+        crate::support::ScriptedPeer::start(vec![Box::new(|stream| drop(crate::support::read_until_close(stream)))]);
+    assert_eq!(run(&["get", &format!("http://{}/", peer.address), "-w", "100ms"]).code, 75);
+}

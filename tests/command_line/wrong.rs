@@ -55,6 +55,8 @@ fn hints_name_what_to_type() {
         ("get -k https://h/", "--insecure"),
         ("get -m 5 http://h/", "--deadline"),
         ("get --cacert f https://h/", "--ca FILE"),
+        ("get -w x http://h/", "-w is --deadline"),
+        ("get -c http://h/", "-c is --count"),
         ("gett", "did you mean 'get'?"),
     ] {
         let ran = run(&arguments.split(' ').collect::<Vec<_>>());

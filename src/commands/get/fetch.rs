@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::body_sink::{BodySink, is_redirect};
 use super::request::{RequestTemplate, Target};
+use crate::commands::args::FamilyArgs;
 use crate::commands::report::plural;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -25,6 +26,7 @@ pub(super) struct FetchLimits {
     /// End of the whole run.
     pub deadline: Option<Moment>,
     pub max_redirects: u32,
+    pub family: FamilyArgs,
 }
 
 /// Durations of the phases; `None` for a phase that did not occur.
@@ -148,6 +150,7 @@ impl Fetcher {
         let started = net::now();
         let addresses =
             net::resolve(&host, target.port(), self.cap_deadline(started + self.limits.phase_timeout), signals)
+                .and_then(|addresses| self.limits.family.select(&host, addresses))
                 .map_err(|failure| failure.in_stage("resolve"))?;
         let resolved = net::now();
         self.notice.waiting_for(format!("connecting to {host}:{}", target.port()));

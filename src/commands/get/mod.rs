@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::args::{TrustArgs, duration, number, positive_duration};
+use super::args::{FamilyArgs, TrustArgs, duration, number, positive_duration};
 use super::fail_if::{FailIf, check_all};
 use super::report;
 use super::report::plural;
@@ -96,7 +96,7 @@ pub(crate) struct Get {
     connect_timeout: Duration,
 
     /// Time limit for the whole run
-    #[arg(long, value_name = "DURATION", value_parser = positive_duration, hide_short_help = true)]
+    #[arg(short = 'w', long, value_name = "DURATION", value_parser = positive_duration, hide_short_help = true)]
     deadline: Option<Duration>,
 
     /// Follow at most N redirects; 0 = print the redirect itself
@@ -110,6 +110,9 @@ pub(crate) struct Get {
     /// Print the dialogue on stderr
     #[arg(long)]
     trace: bool,
+
+    #[command(flatten)]
+    family: FamilyArgs,
 
     #[command(flatten)]
     trust: TrustArgs,
@@ -183,6 +186,7 @@ impl Get {
             connect_timeout: self.connect_timeout,
             deadline,
             max_redirects: self.max_redirects,
+            family: self.family,
         }
     }
 

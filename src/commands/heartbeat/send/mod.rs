@@ -59,6 +59,10 @@ pub(super) struct HeartbeatSend {
     #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = number::<u64>(0..))]
     count: u64,
 
+    /// Time limit for the whole run; ends with stop messages
+    #[arg(short = 'w', long, value_name = "DURATION", value_parser = positive_duration, conflicts_with = "exec")]
+    deadline: Option<Duration>,
+
     /// Missed intervals after which watchers report this sender as down
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = number::<u8>(1..=u8::MAX))]
     multiplier: u8,
@@ -122,7 +126,7 @@ impl HeartbeatSend {
         let key = self.key_file.as_deref().map(read_key).transpose()?;
         let name = self.sender_name()?;
         let mut signals = Signals::install()?;
-        output.stop_on(signals.stop_conditions(None)?);
+        output.stop_on(signals.stop_conditions(self.deadline.map(|deadline| net::now() + deadline))?);
         let (peers, note) = join_textbook_port(&self.watchers);
         note.iter().for_each(|note| output.note(note));
         let resolved = peers.iter().map(|watcher| {
@@ -171,7 +175,8 @@ impl HeartbeatSend {
         } else {
             None
         };
-        run_senders(&mut endpoints, &mut signals, &mut observer, supervised.as_ref());
+        let deadline = self.deadline.map(|deadline| started + deadline);
+        run_senders(&mut endpoints, &mut signals, &mut observer, (supervised.as_ref(), deadline));
         observer.result?;
         let reports: Vec<BeatReport> = endpoints.iter().map(|endpoint| endpoint.protocol().report()).collect();
         let code = supervised.as_ref().and_then(SupervisedCommand::exit_code);
@@ -244,17 +249,17 @@ fn run_senders(
     endpoints: &mut [Endpoint<BeatSender>],
     signals: &mut Signals,
     observer: &mut Observer,
-    command: Option<&SupervisedCommand>,
+    (command, deadline): (Option<&SupervisedCommand>, Option<Moment>),
 ) {
     loop {
-        match run_client(endpoints, DatagramTimeouts::default(), signals, observer) {
+        match run_client(endpoints, DatagramTimeouts { deadline, ..DatagramTimeouts::default() }, signals, observer) {
             StopReason::Signal(signal) if command.is_some_and(|supervised| supervised.exit_code().is_none()) => {
                 // The command decides when to exit; its exit is reported by the waker.
                 let is_interrupt = Exit::from(signal) == Exit::Interrupted;
                 command.inspect(|supervised| supervised.stop(is_interrupt));
             }
-            StopReason::Signal(_) | StopReason::Waker => break,
-            StopReason::Observer | StopReason::Deadline => return,
+            StopReason::Signal(_) | StopReason::Waker | StopReason::Deadline => break,
+            StopReason::Observer => return,
         }
     }
     let exit = command.and_then(SupervisedCommand::exit_code);
