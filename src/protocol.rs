@@ -15,6 +15,7 @@
 mod datagram;
 #[cfg(test)]
 pub(crate) mod script;
+mod traced;
 mod violation;
 mod wait_reporter;
 
@@ -25,6 +26,7 @@ use crate::failure::Failure;
 use crate::time::Moment;
 
 pub(crate) use datagram::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
+pub(crate) use traced::{TraceObserver, Traced};
 pub(crate) use violation::{Violation, excerpt};
 pub(crate) use wait_reporter::{Awaited, AwaitsInput, WaitReport, WaitReporter};
 

@@ -6,6 +6,7 @@
 mod args;
 pub(crate) mod completions;
 pub(crate) mod demo;
+mod dialogue_trace;
 mod fail_if;
 mod failure;
 pub(crate) mod get;

@@ -14,6 +14,7 @@ mod body;
 mod client;
 mod client_session;
 mod date;
+pub(crate) mod explain;
 mod fields;
 mod handler;
 mod head;

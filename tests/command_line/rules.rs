@@ -229,3 +229,43 @@ fn the_family_and_the_deadline_have_the_same_flags_everywhere() {
         crate::support::ScriptedPeer::start(vec![Box::new(|stream| drop(crate::support::read_until_close(stream)))]);
     assert_eq!(run(&["get", &format!("http://{}/", peer.address), "-w", "100ms"]).code, 75);
 }
+
+#[test]
+fn a_server_shows_and_explains_its_dialogue_without_secrets() {
+    let site = crate::support::demo_site();
+    let server = Server::start(&["serve-http", path_str(&site), "--explain"]);
+    let url = server.url("/HelloWorld.html");
+    assert_eq!(run(&["get", &url, "-H", "Authorization: Basic c2VjcmV0"]).code, 0);
+    let explained = run(&["get", &url, "--explain"]);
+    assert!(explained.stderr.contains("** the client asks for the content of this path (RFC 9110 §9.3.1)"));
+    let trace = server.stop().stderr;
+    for part in [
+        "GET /HelloWorld.html HTTP/1.1",
+        ": Authorization: [hidden]",
+        "-> ",
+        "HTTP/1.1 200 OK",
+        "the request succeeded",
+        "sent body: ",
+    ] {
+        assert!(trace.contains(part), "{part}: {trace}");
+    }
+    assert!(!trace.contains("c2VjcmV0"), "{trace}");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let users = directory.path().join("users");
+    fs::write(&users, "tim:tea\n").expect("written");
+    fs::set_permissions(&users, fs::Permissions::from_mode(0o600)).expect("set");
+    let server = Server::start(&["mail-serve", "--trace", "--insecure-auth", "--auth-file", path_str(&users)]);
+    let dialogue =
+        b"EHLO x\r\nAUTH PLAIN AHRpbQB0ZWE=\r\nAUTH LOGIN\r\nRSET\r\nAUTH PLAIN\r\nAHRpbQB0ZWE=\r\nQUIT\r\nhalf";
+    crate::support::send_and_read(server.address(), dialogue);
+    let trace = server.stop().stderr;
+    assert!(trace.contains(": AUTH PLAIN [hidden]") && trace.contains("235 2.7.0"), "{trace}");
+    assert!(!trace.contains("AHRp"), "{trace}");
+    // What cannot be parsed is shown too.
+    let server = Server::start(&["serve-http", path_str(&site), "--trace"]);
+    let mut client = crate::support::connect(server.address());
+    std::io::Write::write_all(&mut client, b"GET / HTTP/1.1\r\nHalf").expect("sent");
+    client.shutdown(std::net::Shutdown::Write).expect("shut down");
+    drop(crate::support::read_until_close(client));
+    assert!(server.stop().stderr.contains(": Half"));
+}

@@ -7,14 +7,15 @@ use std::time::Duration;
 use super::body_sink::{BodySink, is_redirect};
 use super::request::{RequestTemplate, Target};
 use crate::commands::args::FamilyArgs;
+use crate::commands::dialogue_trace::{CREDENTIAL_FIELDS, ExplainedTrace, redact_head};
 use crate::commands::report::plural;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::failure::{Failure, FailureKind};
-use crate::http::{ClientExchange, ExchangeTimes, RequestHead, ResponseHead, ResponseSink};
+use crate::http::{ClientExchange, ExchangeTimes, RequestHead, ResponseHead, ResponseSink, explain};
 use crate::net::tls::{ClientTls, TlsOptions};
 use crate::net::{self, Connection, ConnectionTimeouts, Signals};
-use crate::output::{Trace, TraceKind, WaitNotice};
+use crate::output::{TraceKind, WaitNotice};
 use crate::time::{HumanDuration, Moment};
 
 /// Time limits and the redirect limit.
@@ -69,7 +70,7 @@ pub(super) struct Fetcher {
     trust: TlsOptions,
     /// Created for the first https URL, because loading the trust store takes time.
     tls: Option<ClientTls>,
-    trace: Trace,
+    trace: ExplainedTrace,
     notice: WaitNotice,
 }
 
@@ -82,11 +83,8 @@ struct Hop {
     completed_at: Moment,
 }
 
-/// Request fields whose values are hidden in the trace.
-const CREDENTIAL_FIELDS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
-
 impl Fetcher {
-    pub(super) fn new(limits: FetchLimits, trust: TlsOptions, trace: Trace, notice: WaitNotice) -> Self {
+    pub(super) fn new(limits: FetchLimits, trust: TlsOptions, trace: ExplainedTrace, notice: WaitNotice) -> Self {
         Self { limits, trust, tls: None, trace, notice }
     }
 
@@ -131,7 +129,7 @@ impl Fetcher {
                     .remedy("raise --max-redirects, or inspect the redirects with --trace"));
             }
             let next = target.resolve_redirect(location)?;
-            self.trace.info(&format!("redirected to {}", next.as_str()));
+            self.trace.trace.info(&format!("redirected to {}", next.as_str()));
             request = request.after_redirect(hop.head.status, !target.is_same_origin(&next));
             target = next;
         }
@@ -157,7 +155,7 @@ impl Fetcher {
         let connected =
             net::connect(&host, &addresses, self.cap_deadline(resolved + self.limits.connect_timeout), signals)
                 .map_err(|failure| with_connect_timeout_advice(failure.in_stage("connect")))?;
-        self.trace.info(&format!(
+        self.trace.trace.info(&format!(
             "connected to {} in {}",
             connected.peer,
             HumanDuration(connected.connected_at - resolved)
@@ -165,7 +163,7 @@ impl Fetcher {
         if session.is_some() {
             self.notice.waiting_for(format!("connected to {}, waiting for the TLS handshake", connected.peer));
         }
-        self.trace.set_encrypted(session.is_some());
+        self.trace.trace.set_encrypted(session.is_some());
         let timeouts = ConnectionTimeouts { handshake: self.limits.phase_timeout, stall: self.limits.phase_timeout };
         let mut connection = Connection::new(connected.socket, session, timeouts, connected.connected_at);
         let head = request.head_for(target);
@@ -200,7 +198,7 @@ impl Fetcher {
 
     /// Traces the request with the fields that carry credentials hidden.
     fn trace_request(&self, head: &RequestHead, body: Option<&[u8]>) {
-        if !self.trace.is_enabled() {
+        if !self.trace.trace.is_enabled() {
             return;
         }
         let mut shown = head.clone();
@@ -211,9 +209,10 @@ impl Fetcher {
         }
         let mut bytes = Vec::new();
         shown.write(&mut bytes);
-        self.trace.write_lines(TraceKind::Sent, &bytes);
+        self.trace.trace.write_lines(TraceKind::Sent, &bytes);
+        self.trace.explain(explain::request(&head.method));
         if let Some(body) = body {
-            self.trace.info(&format!("sent body: {} {}", body.len(), plural(body.len() as u64, "byte", "bytes")));
+            self.trace.trace.info(&format!("sent body: {} {}", body.len(), plural(body.len() as u64, "byte", "bytes")));
         }
     }
 }
@@ -226,45 +225,6 @@ fn with_connect_timeout_advice(failure: Failure) -> Error {
         }
         _ => failure.into(),
     }
-}
-
-/// Returns the value of a field for the trace, with credentials hidden, including those in a Location.
-fn redact_field(name: &str, value: &str) -> String {
-    let is = |known: &str| name.eq_ignore_ascii_case(known);
-    if CREDENTIAL_FIELDS.into_iter().any(is) {
-        return "[hidden]".to_owned();
-    }
-    if is("set-cookie") {
-        let (cookie, rest) = value.split_once('=').unwrap_or((value, ""));
-        let attributes = rest.find(';').and_then(|at| rest.get(at..)).unwrap_or_default();
-        return format!("{cookie}=[hidden]{attributes}");
-    }
-    match (is("location"), value.split_once("://")) {
-        (true, Some((scheme, rest))) => {
-            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-            let (authority, path) = rest.split_at(end);
-            match authority.rsplit_once('@') {
-                Some((_, host)) => format!("{scheme}://[hidden]@{host}{path}"),
-                None => value.to_owned(),
-            }
-        }
-        _ => value.to_owned(),
-    }
-}
-
-/// Returns a response head for the trace, with credentials hidden.
-fn redact_head(raw: &[u8]) -> Vec<u8> {
-    let mut shown = Vec::with_capacity(raw.len());
-    for line in raw.split_inclusive(|byte| *byte == b'\n') {
-        let text = String::from_utf8_lossy(line);
-        match text.trim_end_matches(['\r', '\n']).split_once(':') {
-            Some((name, value)) if redact_field(name, value.trim()) != value.trim() => {
-                shown.extend_from_slice(format!("{name}: {}\r\n", redact_field(name, value.trim())).as_bytes());
-            }
-            _ => shown.extend_from_slice(line),
-        }
-    }
-    shown
 }
 
 fn phases(started: Moment, resolved: Moment, connected: Moment, is_secure: bool, times: ExchangeTimes) -> Phases {
@@ -282,7 +242,7 @@ fn phases(started: Moment, resolved: Moment, connected: Moment, is_secure: bool,
 /// Sink that traces the response before the inner sink receives it.
 struct TracingSink<'d, 'o> {
     inner: &'d mut BodySink<'o>,
-    trace: Trace,
+    trace: ExplainedTrace,
     notice: WaitNotice,
 }
 
@@ -293,12 +253,16 @@ impl ResponseSink for TracingSink<'_, '_> {
 
     fn on_interim(&mut self, head: &ResponseHead) {
         self.notice.progress();
-        self.trace.write_lines(TraceKind::Received, &redact_head(&head.raw));
+        self.trace.trace.write_lines(TraceKind::Received, &redact_head(&head.raw));
         self.inner.on_interim(head);
     }
 
     fn on_head(&mut self, head: &ResponseHead, now: Moment) -> Result<(), Failure> {
-        self.trace.write_lines(TraceKind::Received, &redact_head(&head.raw));
+        self.trace.trace.write_lines(TraceKind::Received, &redact_head(&head.raw));
+        self.trace.explain(explain::status(head.status));
+        self.trace.explain(explain::body_end(
+            head.fields.iter().map(|(name, value)| (name.as_str(), std::str::from_utf8(value).unwrap_or_default())),
+        ));
         let end = match head.length {
             Some(length) => format!("of {length} bytes"),
             None => "until the server closes the connection (no Content-Length, RFC 9112 §6.3)".to_owned(),
@@ -309,33 +273,21 @@ impl ResponseSink for TracingSink<'_, '_> {
 
     fn on_data(&mut self, data: &[u8], now: Moment) -> Result<(), Failure> {
         self.notice.progress();
-        if self.trace.is_enabled() {
-            self.trace.info(&format!("received body: {} {}", data.len(), plural(data.len() as u64, "byte", "bytes")));
+        if self.trace.trace.is_enabled() {
+            self.trace.trace.info(&format!(
+                "received body: {} {}",
+                data.len(),
+                plural(data.len() as u64, "byte", "bytes")
+            ));
         }
         self.inner.on_data(data, now)
     }
 
     fn on_malformed(&mut self, bytes: &[u8]) {
-        self.trace.write_lines(TraceKind::Received, bytes);
+        self.trace.trace.write_lines(TraceKind::Received, bytes);
     }
 
     fn on_warning(&mut self, text: &str) {
         self.inner.on_warning(text);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{redact_field, redact_head};
-
-    #[test]
-    fn credentials_are_hidden_in_both_directions() {
-        assert_eq!(redact_field("AUTHORIZATION", "Bearer t"), "[hidden]");
-        assert_eq!(redact_field("Set-Cookie", "sid=t; Path=/"), "sid=[hidden]; Path=/");
-        assert_eq!(redact_field("Location", "http://u:t@h/x?y"), "http://[hidden]@h/x?y");
-        assert_eq!(redact_field("Location", "/x@y"), "/x@y");
-        assert_eq!(redact_field("X", "t"), "t");
-        let head = b"HTTP/1.1 302 Found\r\nset-cookie: a=t\r\nX: y\r\n\r\n";
-        assert_eq!(redact_head(head), b"HTTP/1.1 302 Found\r\nset-cookie: a=[hidden]\r\nX: y\r\n\r\n");
     }
 }

@@ -16,13 +16,14 @@ use std::time::Duration;
 use clap::Args;
 
 use super::args::{FamilyArgs, TrustArgs, duration, number, positive_duration};
+use super::dialogue_trace::TraceArgs;
 use super::fail_if::{FailIf, check_all};
 use super::report;
 use super::report::plural;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::{self, Signals};
-use crate::output::{Format, Output, Style, Trace, WaitNotice, names_stdout};
+use crate::output::{Format, Output, Style, WaitNotice, names_stdout};
 use crate::stop::StopConditions;
 use crate::time::Moment;
 use body_sink::{BodySink, Destination};
@@ -107,9 +108,8 @@ pub(crate) struct Get {
     #[arg(long, value_name = "EXPR", value_parser = FailIf::parse::<events::Summary>, hide_short_help = true)]
     fail_if: Vec<FailIf>,
 
-    /// Print the dialogue on stderr
-    #[arg(long)]
-    trace: bool,
+    #[command(flatten)]
+    trace: TraceArgs,
 
     #[command(flatten)]
     family: FamilyArgs,
@@ -157,7 +157,7 @@ impl Get {
         let fetcher = Fetcher::new(
             self.limits(run.deadline),
             self.trust.trust(),
-            Trace::new(self.trace, run.output.style()),
+            self.trace.trace(run.output.style()),
             run.notice.clone(),
         );
         run.fetch_all(fetcher, &mut signals)

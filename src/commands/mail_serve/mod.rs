@@ -28,6 +28,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::args::{self, number, parse_arg, positive_duration, size};
+use super::dialogue_trace::TraceArgs;
 use super::listen_args::{ServerArgs, bind_help};
 use super::report;
 use super::web::{self, StatusServer};
@@ -66,6 +67,9 @@ Examples:
 pub(crate) struct MailServe {
     #[command(flatten)]
     server: ServerArgs,
+
+    #[command(flatten)]
+    trace: TraceArgs,
 
     /// Listen on ADDR with implicit TLS; repeatable
     #[arg(long, value_name = "ADDR", hide_short_help = true, help_heading = "TLS")]
@@ -340,6 +344,7 @@ impl MailServe {
             faults: Arc::clone(&resources.faults),
             recorder: recorder.clone(),
             output: output.clone(),
+            trace: self.trace,
             is_waiting_reported: output.reports_waiting(),
             events_wanted,
             certs: resources.certs.clone(),

@@ -8,10 +8,11 @@ use super::counters::Counters;
 use super::events::{Failed, FaultFired, Login, MailServeEvent, Rejected};
 use super::store::{MessageStore, StoredMessage};
 use super::tls::{ServerCerts, TLS_LISTENER};
+use crate::commands::dialogue_trace::{DialogueTrace, TraceArgs, TracedProtocol};
 use crate::commands::report;
 use crate::net::{Accepted, Incoming, Notice, Service};
 use crate::output::{Output, Recorder};
-use crate::protocol::WaitReporter;
+use crate::protocol::{Traced, WaitReporter};
 use crate::smtp::server::fault::{Effect, FaultPoint, FaultRules, FiredRule};
 use crate::smtp::server::{self, ClientInfo, FaultInjector, ServerEvent, TOO_MANY_CONNECTIONS};
 use crate::time::Moment;
@@ -28,6 +29,7 @@ pub(super) struct MailService {
     pub faults: Arc<FaultRules>,
     pub recorder: Recorder<MailServeEvent>,
     pub output: Output,
+    pub trace: TraceArgs,
     pub is_waiting_reported: bool,
     /// Whether events are printed (not with `--quiet`).
     pub events_wanted: bool,
@@ -64,11 +66,12 @@ fn rejected_event(
 const MAX_LOGGED_CHARS: usize = 512;
 
 impl Service for MailService {
-    type Protocol = WaitReporter<FaultInjector<MessageStore>>;
+    type Protocol = Traced<WaitReporter<FaultInjector<MessageStore>>, DialogueTrace>;
 
     fn accepted(&mut self, Incoming { peer, listener_group }: Incoming, now: Moment) -> Accepted<Self::Protocol> {
         let is_waiting_reported = self.is_waiting_reported;
-        let wrap = |protocol| WaitReporter::new(protocol, is_waiting_reported, now);
+        let observer = self.trace.observe(TracedProtocol::Smtp, peer, self.output.style());
+        let wrap = |protocol| Traced::new(WaitReporter::new(protocol, is_waiting_reported, now), observer);
         self.counters.connections += 1;
         let session = self.shared.accepted_connections.fetch_add(1, Ordering::Relaxed) + 1;
         let open = self.shared.open_connections.load(Ordering::Relaxed);
@@ -148,7 +151,7 @@ impl Service for MailService {
     }
 
     fn on_closed(&mut self, protocol: Self::Protocol) {
-        if !protocol.session.is_rejected() {
+        if !protocol.session.session.is_rejected() {
             self.shared.open_connections.fetch_sub(1, Ordering::Relaxed);
         }
     }

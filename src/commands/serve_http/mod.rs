@@ -17,6 +17,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::args::{duration, number, positive_duration};
+use super::dialogue_trace::{DialogueTrace, TraceArgs, TracedProtocol};
 use super::listen_args::{ServerArgs, bind_help};
 use super::report;
 use super::web;
@@ -30,7 +31,7 @@ use crate::net::{
     self, Accepted, ConnectionTimeouts, Incoming, Listeners, Notice, ServerConfig, Service, Signals, Waker,
 };
 use crate::output::{Format, Output, Recorder};
-use crate::protocol::{WaitReport, WaitReporter};
+use crate::protocol::{Traced, WaitReport, WaitReporter};
 use crate::site::Root;
 use crate::time::Moment;
 use counters::Counters;
@@ -55,6 +56,9 @@ pub(crate) struct ServeHttp {
 
     #[command(flatten)]
     server: ServerArgs,
+
+    #[command(flatten)]
+    trace: TraceArgs,
 
     /// Index file; repeatable
     ///
@@ -232,6 +236,7 @@ impl ServeHttp {
             }),
             recorder: recorder.clone(),
             output: output.clone(),
+            trace: self.trace,
             is_waiting_reported: output.reports_waiting(),
             is_hint_printed: Arc::clone(&is_hint_printed),
             combined: self.log == LogFormat::Combined,
@@ -313,6 +318,7 @@ struct HttpService {
     handler: Rc<SiteHandler>,
     recorder: Recorder<ServeHttpEvent>,
     output: Output,
+    trace: TraceArgs,
     is_waiting_reported: bool,
     /// The hint for clients that wait for the end of a persistent connection was printed.
     is_hint_printed: Arc<AtomicBool>,
@@ -337,12 +343,14 @@ impl HttpService {
 }
 
 impl Service for HttpService {
-    type Protocol = WaitReporter<ServerSession<SiteHandler>>;
+    type Protocol = Traced<WaitReporter<ServerSession<SiteHandler>>, DialogueTrace>;
 
     fn accepted(&mut self, Incoming { peer, .. }: Incoming, now: Moment) -> Accepted<Self::Protocol> {
         self.counters.connections += 1;
         let session = ServerSession::new(Rc::clone(&self.handler), peer, now);
-        let protocol = WaitReporter::new(session, self.is_waiting_reported, now);
+        let session = WaitReporter::new(session, self.is_waiting_reported, now);
+        let observer = self.trace.observe(TracedProtocol::Http, peer, self.output.style());
+        let protocol = Traced::new(session, observer);
         Accepted { protocol, tls: self.tls.clone(), start_tls: None }
     }
 
