@@ -7,6 +7,7 @@ mod capture;
 mod faults;
 mod hostile;
 mod logins;
+mod messages;
 mod pages;
 
 use std::io::{BufRead as _, BufReader, Write as _};

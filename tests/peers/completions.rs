@@ -66,8 +66,8 @@ fn zsh_completes() {
     const SCRIPT: &str = r#"
         zmodload zsh/zpty
         zpty z zsh -f -i
-        zpty -w z "PS1='>'; fpath=($0 \$fpath); autoload -Uz compinit; compinit -u -d $0/dump; bindkey '^I' complete-word; LISTMAX=0; zstyle ':completion:*' menu no; setopt list_ambiguous auto_list; echo READ''Y"
-        while zpty -r z line; do [[ $line == *READY* ]] && break; done
+        zpty -w z "PS1=PRO''MPT; fpath=($0 \$fpath); autoload -Uz compinit; compinit -u -d $0/dump; bindkey '^I' complete-word; LISTMAX=0; zstyle ':completion:*' menu no; setopt list_ambiguous auto_list; echo READ''Y"
+        zpty -r z line "*READY*PROMPT*"
         zpty -n -w z "$1"$'\t\t'$'\C-u'"echo DON''E"$'\n'
         while zpty -r z line; do print -r -- $line; [[ $line == *DONE* ]] && break; done
     "#;

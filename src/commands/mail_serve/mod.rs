@@ -11,6 +11,7 @@ mod expect;
 mod fault_rules;
 mod fault_spec;
 mod html_sanitizer;
+mod message_check;
 mod mime;
 mod pages;
 mod recent_messages;

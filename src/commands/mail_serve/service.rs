@@ -134,6 +134,10 @@ impl Service for MailService {
                 let rule = || self.faults.rule_text(rule_index).to_owned();
                 self.events_wanted.then(|| MailServeEvent::Fault(FaultFired { session, rule: rule(), number }))
             }
+            ServerEvent::Violation { client, what } => {
+                let what = format!("{}: {what}", report::display_peer(client.peer));
+                self.events_wanted.then_some(MailServeEvent::Notice { what })
+            }
             ServerEvent::Waiting { client, report } => {
                 self.output.note(&format!("{}: {report}", report::display_peer(client.peer)));
                 None

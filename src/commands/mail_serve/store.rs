@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mail_parser::{Message, MessagePart, MimeHeaders as _, PartType};
 
 use super::events::{MessageEvent, Part};
+use super::message_check;
 use super::mime::{content_type, inspect, truncated};
 use super::recent_messages::{RecentMessage, RecentMessages};
 use crate::commands::report;
@@ -179,10 +180,14 @@ fn store_message(
         is_chunked: *is_chunked,
         bare_lf: 0,
         bare_cr: 0,
+        warnings: Vec::new(),
         file: file.map(|file: PathBuf| file.display().to_string()),
     };
     if inspect_content {
         (mail.bare_lf, mail.bare_cr) = count_bare_line_ends(message);
+        mail.warnings = message_check::warnings(message, sender.is_8bit || sender.is_smtputf8);
+        // Without a header there is nothing to parse.
+        mail.all_parts = !message_check::has_header(message);
         inspect(message, |parsed, is_whole| describe(parsed, is_whole, &mut mail));
     }
     Ok(Arc::new(mail))

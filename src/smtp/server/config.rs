@@ -176,6 +176,11 @@ pub(crate) enum ServerEvent<T> {
         /// Ordinal of the rule's occurrence, from 1.
         ordinal: u64,
     },
+    /// The client broke a rule of the dialogue, and the session went on.
+    Violation {
+        client: ClientInfo,
+        what: &'static str,
+    },
     /// The client has been silent for a while.
     Waiting {
         client: ClientInfo,

@@ -11,7 +11,7 @@ use super::envelope::{EnvelopeRecipient, EnvelopeSender};
 use super::policy::Policy;
 use super::replies::{self, ServerReply};
 use super::state::{Response, Transaction, TransactionInput};
-use super::{AfterReply, MessageSink, Reservation, ServerSession, State};
+use super::{AfterReply, MessageSink, Reservation, ServerEvent, ServerSession, State};
 
 /// Maximum length of an AUTH command or response (RFC 4954 §4).
 const MAX_AUTH_LINE: usize = 12_288;
@@ -92,7 +92,14 @@ impl<M: MessageSink, P: Policy<M>> ServerSession<M, P> {
                 let address = recipient.as_ref().map(|recipient| recipient.address.clone()).unwrap_or_default();
                 self.respond(stage, (&address, line), turn, |session| session.run_rcpt(recipient))
             }
-            Command::Data => self.respond(stage, ("", line), turn, Self::run_data),
+            Command::Data => {
+                let response = self.respond(stage, ("", line), turn, Self::run_data);
+                if is_followed && response.reply.code == 354 {
+                    let what = "the message was sent before the reply to DATA (RFC 5321 §4.1.1.4, RFC 2920 §3.1)";
+                    turn.actions.emit(ServerEvent::Violation { client: self.client.clone(), what });
+                }
+                response
+            }
             Command::Bdat { size, is_last } => return self.run_bdat(size, is_last, turn),
             Command::Rset => self.respond(stage, ("", line), turn, |session| {
                 session.reset_transaction();

@@ -53,6 +53,8 @@ pub(crate) struct MessageEvent {
     pub bare_lf: usize,
     /// CRs without a following LF.
     pub bare_cr: usize,
+    /// Rules of RFC 5322 that the message breaks.
+    pub warnings: Vec<String>,
     /// Path of the saved message.
     pub file: Option<String>,
 }
@@ -104,6 +106,9 @@ impl fmt::Display for MessageEvent {
             let found = counts.into_iter().flatten().collect::<Vec<_>>().join(" and ");
             write!(f, "\n  warning: {found} in the message (RFC 5321 §2.3.8)")?;
         }
+        for warning in &self.warnings {
+            write!(f, "\n  warning: {}", Escaped(warning.as_bytes()))?;
+        }
         if let Some(file) = &self.file {
             write!(f, "\n  {}", Escaped(file.as_bytes()))?;
         }
@@ -146,6 +151,7 @@ pub(crate) mod tests {
             is_chunked: false,
             bare_lf: 0,
             bare_cr: 0,
+            warnings: Vec::new(),
             file: None,
         }
     }

@@ -1,0 +1,90 @@
+//! Checks of a received message against RFC 5322, for the warnings in its event.
+//!
+//! Owns the rules that a hand-written client breaks most often. Nothing is rejected here: the message is stored as it is.
+
+use memchr::memmem;
+
+use crate::protocol::excerpt;
+
+/// Maximum length of a line without its CRLF (RFC 5322 §2.1.1).
+const MAX_LINE: usize = 998;
+
+/// Returns a warning for each broken rule; `allows_8bit` if the client announced bytes above 127.
+pub(super) fn warnings(message: &[u8], allows_8bit: bool) -> Vec<String> {
+    let mut found = Vec::new();
+    let head = memmem::find(message, b"\r\n\r\n").map_or(message, |end| message.get(..end).unwrap_or_default());
+    let lines = || head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let first = lines().next().unwrap_or_default();
+    if has_header(message) {
+        let wrong = lines()
+            .skip(1)
+            .find(|line| !line.is_empty() && !is_field(line) && !line.starts_with(b" ") && !line.starts_with(b"\t"));
+        if let Some(line) = wrong {
+            found.push(format!(
+                "'{}' in the header is not a field; an empty line must come before the body (RFC 5322 §2.1)",
+                excerpt(line)
+            ));
+        }
+        for name in ["From", "Date"] {
+            if !lines().any(|line| field_name(line).is_some_and(|found| found.eq_ignore_ascii_case(name.as_bytes()))) {
+                found.push(format!("no {name} field (RFC 5322 §3.6)"));
+            }
+        }
+    } else {
+        let begins = if first.is_empty() { "is empty".to_owned() } else { format!("begins with '{}'", excerpt(first)) };
+        found.push(format!("no header: the message {begins}; From and Date are required (RFC 5322 §3.6)"));
+    }
+    let longest = message.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line).len()).max();
+    if let Some(longest) = longest.filter(|length| *length > MAX_LINE) {
+        found.push(format!("a line of {longest} bytes; the limit is {MAX_LINE} (RFC 5322 §2.1.1)"));
+    }
+    if !allows_8bit && !message.is_ascii() {
+        found.push("bytes above 127 without BODY=8BITMIME (RFC 6152 §2)".to_owned());
+    }
+    found
+}
+
+/// Returns whether the message begins with a field.
+pub(super) fn has_header(message: &[u8]) -> bool {
+    is_field(message.split(|byte| *byte == b'\n').next().unwrap_or_default())
+}
+
+fn is_field(line: &[u8]) -> bool {
+    field_name(line).is_some()
+}
+
+/// Name of a field: printable ASCII without a space, before the colon (RFC 5322 §2.2).
+fn field_name(line: &[u8]) -> Option<&[u8]> {
+    let (name, _) = line.split_at_checked(memchr::memchr(b':', line)?)?;
+    (!name.is_empty() && name.iter().all(u8::is_ascii_graphic)).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::warnings;
+
+    #[test]
+    fn the_usual_mistakes_are_named_with_their_clause() {
+        let good = "From: a@x\r\nDate: Mon, 30 Nov 2026 14:00:00 +0000\r\n";
+        for (message, expected) in [
+            (format!("{good}\r\nhi\r\n"), ""),
+            (format!("{good}Subject: a\r\n b: c d\r\n\r\nhi\r\n"), ""),
+            ("hello world\r\n".to_owned(), "begins with 'hello world'"),
+            (String::new(), "the message is empty"),
+            ("Date: x\r\n\r\nhi\r\n".to_owned(), "no From field (RFC 5322 §3.6)"),
+            ("From: x\r\n\r\nhi\r\n".to_owned(), "no Date field (RFC 5322 §3.6)"),
+            (format!("{good}body without an empty line\r\n"), "'body without an empty line' in the header"),
+            (format!("{good}\r\n{}\r\n", "x".repeat(998)), ""),
+            (format!("{good}\r\n{}\r\n", "x".repeat(999)), "a line of 999 bytes"),
+            (format!("{good}\r\ncaf\u{e9}\r\n"), "RFC 6152"),
+        ] {
+            let found = warnings(message.as_bytes(), false);
+            assert_eq!(found.is_empty(), expected.is_empty(), "{message}: {found:?}");
+            assert!(
+                found.iter().all(|warning| warning.contains("RFC ")) && found.join("\n").contains(expected),
+                "{found:?}"
+            );
+        }
+        assert!(warnings(format!("{good}\r\ncaf\u{e9}\r\n").as_bytes(), true).is_empty());
+    }
+}
