@@ -52,7 +52,10 @@ impl Lab {
     fn run(&self, line: &str) -> (Option<i32>, String) {
         let line = self.servers.iter().fold(line.to_owned(), |line, (textbook, server)| {
             let host = textbook.split(':').next().unwrap_or_default();
-            line.replace(textbook, &format!("{host}:{}", server.address().port()))
+            let port = server.address().port();
+            // Textbooks write host and port as two words.
+            let words = textbook.replace(':', " ");
+            line.replace(textbook, &format!("{host}:{port}")).replace(&words, &format!("{host} {port}"))
         });
         let binaries = Path::new(env!("CARGO_BIN_EXE_netlab")).parent().expect("a directory");
         let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap_or_default());
