@@ -26,7 +26,8 @@ use crate::failure::Failure;
 use crate::time::Moment;
 
 pub(crate) use datagram::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
-pub(crate) use traced::{TraceObserver, Traced};
+use traced::TracedInput;
+pub(crate) use traced::{InputPiece, TraceObserver, Traced};
 pub(crate) use violation::{Violation, excerpt};
 pub(crate) use wait_reporter::{Awaited, AwaitsInput, WaitReport, WaitReporter};
 
@@ -101,6 +102,8 @@ pub(crate) struct Actions<E> {
     events: Vec<E>,
     job: Option<Job>,
     bytes_sent: u64,
+    /// Input shown by a [`Traced`] session; `None` if none is traced.
+    inputs: Option<Vec<TracedInput>>,
 }
 
 /// One call of a stream protocol: its time, and the actions in response.
@@ -128,7 +131,7 @@ pub(crate) enum Action {
 
 impl<E> Default for Actions<E> {
     fn default() -> Self {
-        Self { queue: Vec::new(), bytes: Vec::new(), events: Vec::new(), job: None, bytes_sent: 0 }
+        Self { queue: Vec::new(), bytes: Vec::new(), events: Vec::new(), job: None, bytes_sent: 0, inputs: None }
     }
 }
 
@@ -200,6 +203,19 @@ impl<E> Actions<E> {
 
     pub(crate) fn set_bytes_sent(&mut self, bytes: u64) {
         self.bytes_sent = bytes;
+    }
+
+    /// Returns whether the input is traced.
+    pub(crate) fn is_traced(&self) -> bool {
+        self.inputs.is_some()
+    }
+
+    /// Shows a piece of input in the trace, if there is one.
+    pub(crate) fn trace_input(&mut self, input: impl FnOnce() -> InputPiece) {
+        let queued_bytes = self.bytes.len();
+        if let Some(inputs) = &mut self.inputs {
+            inputs.push(TracedInput { piece: input(), queued_bytes });
+        }
     }
 
     /// Drains the events since the last call, oldest first.

@@ -2,7 +2,7 @@
 //!
 //! Owns the wait for a descriptor that takes no more bytes. Must not read a clock: the caller passes one.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,15 +11,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::time::Moment;
 
+/// Time between two looks at the conditions.
+const STEP: Duration = Duration::from_millis(50);
 /// Time for the reader of a pipe once the run must stop.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// Conditions under which a run must stop.
 #[derive(Clone, Debug)]
 pub(crate) struct StopConditions {
-    /// Readable while a signal waits to be handled.
-    pub signal: Arc<OwnedFd>,
-    /// A signal was handled.
+    /// SIGINT, SIGTERM or SIGHUP has arrived.
     pub is_signalled: Arc<AtomicBool>,
     pub deadline: Option<Moment>,
     pub clock: fn() -> Moment,
@@ -28,39 +28,38 @@ pub(crate) struct StopConditions {
 impl StopConditions {
     /// Waits until `descriptor` takes bytes; returns false if the run must stop first.
     pub(crate) fn wait_writable(&self, descriptor: BorrowedFd<'_>) -> bool {
-        let mut must_stop = self.is_signalled.load(Ordering::Relaxed);
+        let mut waited = Duration::ZERO;
         loop {
-            let left = self.deadline.map(|deadline| deadline - (self.clock)());
-            must_stop |= left == Some(Duration::ZERO);
-            let writable = PollFd::from_borrowed_fd(descriptor, PollFlags::OUT);
-            let signal = PollFd::from_borrowed_fd(self.signal.as_fd(), PollFlags::IN);
-            let mut fds = [writable, signal];
-            let watched = if must_stop { &mut fds[..1] } else { &mut fds[..] };
-            let timeout = if must_stop { Some(GRACE) } else { left };
-            // EINTR means that a signal is being written to its pipe; after any failure the loop repeats.
-            let ready = poll(watched, timeout.map(timespec).as_ref());
-            let [writable, signal] = &fds;
-            match ready {
-                _ if !writable.revents().is_empty() => return true,
-                Ok(0) if must_stop => return false,
-                _ => must_stop |= signal.revents().contains(PollFlags::IN),
+            let must_stop = self.must_stop();
+            if must_stop && waited >= GRACE {
+                return false;
             }
+            let mut fds = [PollFd::from_borrowed_fd(descriptor, PollFlags::OUT)];
+            // EINTR and failures are handled by the next turn.
+            let _ = poll(&mut fds, Some(&timespec(STEP)));
+            if !fds[0].revents().is_empty() {
+                return true;
+            }
+            waited = if must_stop { waited + STEP } else { Duration::ZERO };
         }
     }
 
     /// Waits a little for something that cannot be polled; returns false if the run must stop.
     pub(crate) fn wait_a_little(&self) -> bool {
-        const STEP: Duration = Duration::from_millis(20);
-        let is_late = self.deadline.is_some_and(|deadline| deadline <= (self.clock)());
-        if is_late || self.is_signalled.load(Ordering::Relaxed) {
+        if self.must_stop() {
             return false;
         }
-        let mut fds = [PollFd::from_borrowed_fd(self.signal.as_fd(), PollFlags::IN)];
-        !matches!(poll(&mut fds, Some(&timespec(STEP))), Ok(1..))
+        let _ = poll(&mut [], Some(&timespec(STEP)));
+        true
+    }
+
+    fn must_stop(&self) -> bool {
+        self.is_signalled.load(Ordering::Relaxed) || self.deadline.is_some_and(|deadline| deadline <= (self.clock)())
     }
 }
 
-fn timespec(timeout: Duration) -> Timespec {
+/// Converts a duration to the form that poll and ppoll take.
+pub(crate) fn timespec(timeout: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(timeout.subsec_nanos()),
@@ -81,13 +80,7 @@ mod tests {
         let start = || Moment::new(Duration::from_secs(1), Duration::ZERO);
         for (is_signalled, deadline) in [(true, None), (false, Some(start()))] {
             let (_reader, writer) = std::io::pipe().expect("a pipe");
-            let (signal, _sender) = std::io::pipe().expect("a pipe");
-            let stop = StopConditions {
-                signal: Arc::new(signal.into()),
-                is_signalled: Arc::new(AtomicBool::new(is_signalled)),
-                deadline,
-                clock: start,
-            };
+            let stop = StopConditions { is_signalled: Arc::new(AtomicBool::new(is_signalled)), deadline, clock: start };
             assert!(stop.wait_writable(writer.as_fd()), "an empty pipe takes bytes");
             rustix::io::ioctl_fionbio(&writer, true).expect("set");
             while rustix::io::write(&writer, &[0; 4096]).is_ok() {}

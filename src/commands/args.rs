@@ -181,8 +181,14 @@ pub(super) struct FamilyArgs {
 
 impl FamilyArgs {
     /// Resolves a peer to its first address of the wanted family.
-    pub(super) fn resolve(self, peer: &Peer, port: u16, signals: &mut Signals) -> Result<SocketAddr> {
-        let addresses = self.resolve_all(peer, port, None, signals)?;
+    pub(super) fn resolve(
+        self,
+        peer: &Peer,
+        port: u16,
+        deadline: Option<Moment>,
+        signals: &mut Signals,
+    ) -> Result<SocketAddr> {
+        let addresses = self.resolve_all(peer, port, deadline, signals)?;
         Ok(addresses.first().copied().expect("resolve_all returns at least one address"))
     }
 

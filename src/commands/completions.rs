@@ -34,7 +34,7 @@ impl Completions {
     }
 }
 
-/// Says what each value is: a file, a directory, a host, or nothing that a shell could complete.
+/// Adds completion hints to all arguments; a value without a kind of its own completes to nothing.
 fn with_value_hints(command: Command) -> Command {
     let command = command.mut_args(|argument| {
         let hint = match argument.get_value_names().and_then(|names| names.first()).map(clap::builder::Str::as_str) {

@@ -49,13 +49,14 @@ pub(super) struct ReadyFileGuard<'a> {
 impl ReadyFileGuard<'_> {
     /// Writes the addresses, and reports to a service manager that the server listens.
     pub(super) fn write(&mut self, addresses: impl Iterator<Item = String>) -> Result<()> {
-        net::notify_ready();
         let lines = addresses.fold(String::new(), |lines, address| lines + &address + "\n");
         match (self.path, &mut self.file) {
-            (_, Some(file)) => Ok(file.write(lines.as_bytes())?),
-            (Some(path), None) => write_file(path, lines.as_bytes()),
-            (None, None) => Ok(()),
+            (_, Some(file)) => file.write(lines.as_bytes())?,
+            (Some(path), None) => write_file(path, lines.as_bytes())?,
+            (None, None) => {}
         }
+        net::notify_ready();
+        Ok(())
     }
 }
 

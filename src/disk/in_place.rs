@@ -1,6 +1,6 @@
 //! Targets that are written in place: devices, FIFOs, and names of open descriptors.
 //!
-//! Owns the decision. A rename onto `/dev/null` would destroy it, and one onto `/dev/stdout` would replace the file
+//! Decides which targets are written in place. A rename onto `/dev/null` would destroy it, and one onto `/dev/stdout` would replace the file
 //! behind it, with what the caller has written there.
 
 use std::fs::{self, File, OpenOptions};
@@ -49,7 +49,7 @@ pub(super) fn write_for_run(mut file: &File, mut bytes: &[u8], stop: &StopCondit
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if !stop.wait_writable(file.as_fd()) {
-                    return Err(io::Error::other("its reader does not read"));
+                    return Err(io::Error::other("the reader of this FIFO has stalled"));
                 }
             }
             Err(error) => return Err(error),

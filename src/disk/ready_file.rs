@@ -1,7 +1,7 @@
 //! Ready file: names the addresses of a server while it listens.
 //!
-//! Owns its life: an old file is removed before the server binds, and ours at the end, so that a script never finds the
-//! address of a server that is gone.
+//! Owns its lifetime: removes a stale file before the server binds, and its own file at shutdown, so that a script never
+//! finds the address of a server that is gone.
 
 use std::fs;
 use std::io;

@@ -160,12 +160,11 @@ impl<'a> BeatPacket<'a> {
 }
 
 /// Format of the beats that a sender sends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BeatEncoding {
-    /// Beats with a name, an interval and a stop message
-    #[default]
+    /// Beats with a name, an interval and a stop message.
     Beat,
-    /// A number and the time, as in the textbook's exercise
+    /// A number and the time, as in the textbook's exercise.
     Text,
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ pub(crate) struct Child {
     process: std::process::Child,
     stdout: Option<JoinHandle<Vec<u8>>>,
     stderr: Option<JoinHandle<Vec<u8>>>,
+    printed: Arc<Mutex<Vec<u8>>>,
 }
 
 /// Exit code and output of a child.
@@ -25,6 +27,8 @@ pub(crate) struct ChildOutput {
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
+    /// Both streams in the order in which they were read.
+    pub printed: String,
 }
 
 impl Child {
@@ -34,9 +38,10 @@ impl Child {
             |error: io::Error| Failure::new(FailureKind::System, "cannot start a child process").with_source(error);
         let mut process =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
-        let stdout = process.stdout.take().map(collect_output);
-        let stderr = process.stderr.take().map(collect_output);
-        Ok(Self { process, stdout, stderr })
+        let printed = Arc::default();
+        let stdout = process.stdout.take().map(|pipe| collect_output(pipe, &printed));
+        let stderr = process.stderr.take().map(|pipe| collect_output(pipe, &printed));
+        Ok(Self { process, stdout, stderr, printed })
     }
 
     /// Sends SIGTERM.
@@ -73,7 +78,10 @@ impl Child {
             let bytes = thread.and_then(|thread| thread.join().ok()).unwrap_or_default();
             String::from_utf8_lossy(&bytes).into_owned()
         };
-        Ok(ChildOutput { code: status.code(), stdout: text(self.stdout.take()), stderr: text(self.stderr.take()) })
+        let (stdout, stderr) = (text(self.stdout.take()), text(self.stderr.take()));
+        let printed = self.printed.lock().unwrap_or_else(PoisonError::into_inner);
+        let printed = String::from_utf8_lossy(&printed).into_owned();
+        Ok(ChildOutput { code: status.code(), stdout, stderr, printed })
     }
 }
 
@@ -87,14 +95,20 @@ impl Drop for Child {
 }
 
 /// Maximum output kept per stream; the rest is read and discarded, so that the child never blocks on a full pipe.
-const MAX_OUTPUT: u64 = 16 << 20;
+const MAX_OUTPUT: usize = 16 << 20;
 
-/// Reads a pipe to its end on a thread.
-fn collect_output(mut pipe: impl io::Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+/// Reads a pipe to its end on a thread, and appends it to what both pipes have printed.
+fn collect_output(mut pipe: impl io::Read + Send + 'static, printed: &Arc<Mutex<Vec<u8>>>) -> JoinHandle<Vec<u8>> {
+    let printed = Arc::clone(printed);
     std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = io::Read::read_to_end(&mut io::Read::take(&mut pipe, MAX_OUTPUT), &mut bytes);
-        let _ = io::copy(&mut pipe, &mut io::sink());
+        let (mut bytes, mut piece) = (Vec::new(), [0; 8192]);
+        while let Ok(count @ 1..) = pipe.read(&mut piece) {
+            let piece = piece.get(..count).unwrap_or_default();
+            if bytes.len() < MAX_OUTPUT {
+                bytes.extend_from_slice(piece);
+                printed.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(piece);
+            }
+        }
         bytes
     })
 }

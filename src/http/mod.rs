@@ -20,6 +20,7 @@ mod handler;
 mod head;
 #[cfg(test)]
 mod properties;
+pub(crate) mod redact;
 mod request;
 mod response;
 mod server;

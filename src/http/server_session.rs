@@ -16,11 +16,19 @@ use std::time::Duration;
 
 use super::date::HttpDate;
 use super::handler::{Admission, Handler, Response, ResponseBody};
+use super::redact::{redact_head, redact_line};
 use super::request::{Request, RequestError};
 use super::server::{OutgoingHead, ServerCodec, ServerInput};
 use super::status::Status;
-use crate::protocol::{Actions, Awaited, AwaitsInput, CloseReason, StreamProtocol, Turn, WaitReport};
+use crate::protocol::{
+    Actions, Awaited, AwaitsInput, CloseReason, InputPiece, StreamProtocol, Turn, WaitReport, excerpt,
+};
 use crate::time::Moment;
+
+/// Head as the trace shows it.
+fn traced_head(bytes: &[u8]) -> InputPiece {
+    InputPiece::Lines(redact_head(bytes))
+}
 
 /// Maximum number of logged bytes of a field, because thousands of events may be queued.
 const MAX_LOGGED_BYTES: usize = 2048;
@@ -243,7 +251,14 @@ impl<H: Handler> StreamProtocol for ServerSession<H> {
         if self.in_flight.is_some() {
             return 0;
         }
+        let is_body = matches!(self.state, State::DrainingBody { .. });
         let (taken, input) = self.codec.receive(bytes);
+        let shown =
+            if matches!(input, ServerInput::Invalid(_)) { bytes } else { bytes.get(..taken).unwrap_or_default() };
+        if !shown.is_empty() {
+            turn.actions
+                .trace_input(|| if is_body { InputPiece::Content(shown.len() as u64) } else { traced_head(shown) });
+        }
         match input {
             ServerInput::Request(request) => self.handle_request(&request, turn),
             ServerInput::Invalid(error) => self.reject(error, bytes, turn),
@@ -340,6 +355,10 @@ impl<H: Handler> AwaitsInput for ServerSession<H> {
             State::DrainingBody { .. } => Some(Awaited { what: "the rest of the request body", is_begun: true }),
             State::Responding => None,
         }
+    }
+
+    fn shown_line(&self, line: &[u8]) -> Option<String> {
+        Some(excerpt(&redact_line(line)))
     }
 
     fn waiting_event(&self, report: WaitReport) -> SessionEvent {

@@ -36,10 +36,4 @@ fn duration(time: Timespec) -> Duration {
     Duration::new(seconds, nanoseconds)
 }
 
-/// Converts a duration to the form that poll and ppoll take.
-pub(super) fn timespec(duration: Duration) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(duration.subsec_nanos()),
-    }
-}
+pub(super) use crate::stop::timespec;

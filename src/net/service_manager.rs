@@ -61,7 +61,7 @@ pub(super) fn notify_stopping() {
     notify(NotifyState::Stopping);
 }
 
-/// Reports that the server works.
+/// Sends the keep-alive of the watchdog.
 pub(crate) fn notify_watchdog() {
     notify(NotifyState::Watchdog);
 }

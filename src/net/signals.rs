@@ -8,11 +8,12 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::flag;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
@@ -64,7 +65,7 @@ pub(crate) struct Signals {
     pending: VecDeque<Signal>,
     wake_receiver: UnixStream,
     wake_sender: UnixStream,
-    /// SIGINT or SIGTERM was taken.
+    /// SIGINT, SIGTERM or SIGHUP has arrived.
     is_signalled: Arc<AtomicBool>,
 }
 
@@ -84,15 +85,19 @@ impl Signals {
     pub(crate) fn install() -> Result<Self> {
         let (read, write) = UnixStream::pair().map_err(setup_error)?;
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, [SIGINT, SIGTERM]).map_err(setup_error)?;
+        let is_signalled: Arc<AtomicBool> = Arc::default();
+        let set_flag = |signal| flag::register(signal, Arc::clone(&is_signalled)).map(drop).map_err(setup_error);
+        set_flag(SIGINT)?;
+        set_flag(SIGTERM)?;
         // The terminal was closed. A command started by nohup ignores the signal and keeps doing so.
         if !is_hangup_ignored() {
             delivery.handle().add_signal(SIGHUP).map_err(setup_error)?;
+            set_flag(SIGHUP)?;
         }
         let (wake_receiver, wake_sender) = UnixStream::pair().map_err(setup_error)?;
         wake_receiver.set_nonblocking(true).map_err(setup_error)?;
         wake_sender.set_nonblocking(true).map_err(setup_error)?;
-        let (pending, is_signalled) = (VecDeque::new(), Arc::default());
-        Ok(Self { delivery, pending, wake_receiver, wake_sender, is_signalled })
+        Ok(Self { delivery, pending: VecDeque::new(), wake_receiver, wake_sender, is_signalled })
     }
 
     /// Handles SIGQUIT as well.
@@ -109,10 +114,8 @@ impl Signals {
     }
 
     /// Returns the conditions under which a write must not wait any longer.
-    pub(crate) fn stop_conditions(&self, deadline: Option<Moment>) -> Result<StopConditions> {
-        let signal = self.fd().try_clone_to_owned().map_err(setup_error)?;
-        let is_signalled = Arc::clone(&self.is_signalled);
-        Ok(StopConditions { signal: Arc::new(signal), is_signalled, deadline, clock: now })
+    pub(crate) fn stop_conditions(&self, deadline: Option<Moment>) -> StopConditions {
+        StopConditions { is_signalled: Arc::clone(&self.is_signalled), deadline, clock: now }
     }
 
     /// Returns the descriptor that becomes readable when a signal arrives.
@@ -133,11 +136,7 @@ impl Signals {
             _ => Signal::Terminate,
         };
         self.pending.extend(self.delivery.pending().map(signal));
-        let taken = self.pending.pop_front();
-        if matches!(taken, Some(Signal::Interrupt | Signal::Terminate)) {
-            self.is_signalled.store(true, Ordering::Relaxed);
-        }
-        taken
+        self.pending.pop_front()
     }
 
     /// Returns whether another thread has called [`Waker::wake`] since the last call.

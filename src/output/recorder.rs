@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, SyncSender, TryRecv
 use std::time::Duration;
 
 use super::envelope::format_event;
-use super::{Event, Output};
+use super::{Event, Output, escaped, write_stderr};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::time::Moment;
 
@@ -21,10 +21,28 @@ const BATCH_BYTES: usize = 64 * 1024;
 /// Time without progress after which the reader of stdout counts as stalled at the end of a run.
 const STALL_TIMEOUT: Duration = Duration::from_millis(900);
 
+/// Entry of the queue.
+#[derive(Debug)]
+enum Entry<E> {
+    /// Event with the time at which it was emitted.
+    Event(Moment, E),
+    /// Text for stderr, with its line end.
+    Note(String),
+}
+
+/// Sender of texts for stderr.
+pub(crate) struct NoteSender(Box<dyn Fn(String) + Send>);
+
+impl NoteSender {
+    pub(crate) fn send(&self, text: String) {
+        (self.0)(text);
+    }
+}
+
 /// Sender side of the queue; cheap to clone, one per thread.
 #[derive(Debug)]
 pub(crate) struct Recorder<E> {
-    queue: SyncSender<(Moment, E)>,
+    queue: SyncSender<Entry<E>>,
     clock: fn() -> Moment,
     dropped: Arc<AtomicU64>,
 }
@@ -66,7 +84,26 @@ impl<E: Event + Send + 'static> Recorder<E> {
 
     /// Queues an event, or counts it as dropped.
     pub(crate) fn emit(&self, event: E) {
-        if self.queue.try_send(((self.clock)(), event)).is_err() {
+        if self.queue.try_send(Entry::Event((self.clock)(), event)).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<E: Event + Send + 'static> Recorder<E> {
+    /// Queues a note for stderr, or counts it as dropped.
+    pub(crate) fn note(&self, text: &str) {
+        self.queue_note(format!("{}\n", escaped(text)));
+    }
+
+    /// Returns a sender of texts for stderr, which does not know the events.
+    pub(crate) fn notes(&self) -> NoteSender {
+        let recorder = self.clone();
+        NoteSender(Box::new(move |text| recorder.queue_note(text)))
+    }
+
+    fn queue_note(&self, text: String) {
+        if self.queue.try_send(Entry::Note(text)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -100,7 +137,7 @@ impl Writer {
 /// not end the server.
 fn run_writer<E: Event>(
     mut output: Output,
-    events: &Receiver<(Moment, E)>,
+    events: &Receiver<Entry<E>>,
     (dropped, batches): (&AtomicU64, &AtomicU64),
     on_closed: impl FnOnce(),
 ) -> (Output, Result<()>) {
@@ -111,10 +148,14 @@ fn run_writer<E: Event>(
         let mut next = Some(event);
         let mut lines = 0;
         batch.clear();
-        while let Some((emitted, event)) = next.take() {
+        while let Some(entry) = next.take() {
             let style = output.style();
-            if style.prints_events() && format_event(&event, emitted, style, &mut batch).is_ok() {
-                lines += 1;
+            match entry {
+                Entry::Event(emitted, event) if style.prints_events() => {
+                    lines += u64::from(format_event(&event, emitted, style, &mut batch).is_ok());
+                }
+                Entry::Event(..) => {}
+                Entry::Note(text) => write_stderr(&text),
             }
             next = match events.try_recv() {
                 Ok(event) if batch.len() < BATCH_BYTES => Some(event),

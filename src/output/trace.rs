@@ -38,14 +38,21 @@ impl Trace {
 
     /// Prints lines that end in CRLF or LF.
     pub(crate) fn write_lines(self, kind: TraceKind, bytes: &[u8]) {
-        let Some(palette) = self.palette else { return };
+        write_stderr(&self.format_lines(kind, bytes));
+    }
+
+    /// Formats lines that end in CRLF or LF.
+    pub(crate) fn format_lines(self, kind: TraceKind, bytes: &[u8]) -> String {
+        let Some(palette) = self.palette else { return String::new() };
         let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        let mut text = String::new();
         for line in bytes.split(|byte| *byte == b'\n') {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             let margin = palette.paint(color(kind), self.prefix(kind));
-            write_stderr(format!("{margin} {}", Escaped(line)).trim_end());
-            write_stderr("\n");
+            text.push_str(format!("{margin} {}", Escaped(line)).trim_end());
+            text.push('\n');
         }
+        text
     }
 
     /// Prints an informational line.

@@ -5,7 +5,6 @@
 
 use std::io::{self, IsTerminal as _};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::{Output, escaped, write_stderr};
@@ -42,7 +41,6 @@ struct Wait {
 #[derive(Debug)]
 struct NoticeThread {
     shared: Arc<Shared>,
-    handle: Option<JoinHandle<()>>,
 }
 
 impl WaitNotice {
@@ -65,6 +63,15 @@ impl WaitNotice {
     pub(crate) fn progress(&self) {
         let mut wait = self.shared.lock();
         (wait.since, wait.next_notice) = ((self.shared.clock)(), FIRST_NOTICE);
+        self.shared.changed.notify_all();
+    }
+
+    /// Runs `work`, which waits for something else, without notices.
+    pub(crate) fn suspend<T>(&self, work: impl FnOnce() -> T) -> T {
+        let text = std::mem::take(&mut self.shared.lock().text);
+        let result = work();
+        self.waiting_for(text);
+        result
     }
 
     /// Returns what is waited for.
@@ -92,10 +99,14 @@ impl Shared {
                 let due = wait.next_notice.saturating_sub(silence);
                 wait = self.changed.wait_timeout(wait, due).unwrap_or_else(PoisonError::into_inner).0;
             } else {
+                wait.next_notice = silence + NEXT_NOTICE;
+                let text = format!("{}: {} s\n", escaped(&wait.text), silence.as_secs());
+                // A terminal that accepts nothing must not stop the run.
+                drop(wait);
                 // On a terminal a status line may stand here; its next update draws it again.
                 let clear = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
-                write_stderr(&format!("{clear}{}: {} s\n", escaped(&wait.text), silence.as_secs()));
-                wait.next_notice = silence + NEXT_NOTICE;
+                write_stderr(&format!("{clear}{text}"));
+                wait = self.lock();
             }
         }
     }
@@ -105,8 +116,8 @@ impl NoticeThread {
     fn start(shared: Arc<Shared>) -> Self {
         let runner = Arc::clone(&shared);
         // Without a thread the run only lacks its notices.
-        let handle = std::thread::Builder::new().name("notices".into()).spawn(move || runner.run()).ok();
-        Self { shared, handle }
+        let _ = std::thread::Builder::new().name("notices".into()).spawn(move || runner.run());
+        Self { shared }
     }
 }
 
@@ -114,6 +125,5 @@ impl Drop for NoticeThread {
     fn drop(&mut self) {
         self.shared.lock().is_over = true;
         self.shared.changed.notify_all();
-        self.handle.take().map(JoinHandle::join);
     }
 }

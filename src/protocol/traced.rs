@@ -1,14 +1,29 @@
 //! Tracer: wraps the session of a server and shows what it receives and sends.
 //!
-//! Owns only the order of the pieces; what a piece looks like, and which secrets it hides, is the observer's.
+//! Owns the order of the pieces. The session says what each piece of input is and hides secrets; the observer formats it.
 
-use super::{Action, Actions, CloseReason, StreamProtocol};
+use super::{Action, Actions, AwaitsInput, CloseReason, StreamProtocol};
 use crate::time::Moment;
 
-/// Receiver of the bytes of one connection.
+/// Piece of input, as a session understands it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum InputPiece {
+    /// Lines as received, or with a secret replaced.
+    Lines(Vec<u8>),
+    /// Number of bytes of content.
+    Content(u64),
+}
+
+/// Input that a session has consumed.
+pub(super) struct TracedInput {
+    pub piece: InputPiece,
+    /// Output queued before it.
+    pub queued_bytes: usize,
+}
+
+/// Receiver of the dialogue of one connection.
 pub(crate) trait TraceObserver {
-    /// Bytes that the session has consumed, or that were left when the connection ended.
-    fn received(&mut self, bytes: &[u8]);
+    fn received(&mut self, piece: &InputPiece);
 
     fn sent(&mut self, bytes: &[u8]);
 
@@ -19,46 +34,50 @@ pub(crate) trait TraceObserver {
     fn encrypted(&mut self);
 }
 
-/// Session with an observer; without one it is only passed on.
+/// Session with an observer; without one, calls are forwarded unchanged.
 pub(crate) struct Traced<P, T> {
     pub session: P,
     observer: Option<T>,
-    /// Input that the session has not consumed yet.
+    /// Input that the session has not consumed.
     unconsumed: Vec<u8>,
 }
 
-impl<P: StreamProtocol, T: TraceObserver> Traced<P, T> {
+impl<P: AwaitsInput, T: TraceObserver> Traced<P, T> {
     pub(crate) fn new(session: P, observer: Option<T>) -> Self {
         Self { session, observer, unconsumed: Vec::new() }
     }
 
-    /// Calls the session and shows what it sends.
-    fn call(&mut self, actions: &mut Actions<P::Event>, call: impl FnOnce(&mut P, &mut Actions<P::Event>)) {
-        let before = queued(actions);
-        call(&mut self.session, actions);
-        self.show_sent(before, actions);
-    }
-
-    fn show_sent(&mut self, (bytes_before, steps_before): (usize, usize), actions: &mut Actions<P::Event>) {
-        let Some(observer) = &mut self.observer else { return };
-        let (steps, bytes) = actions.queued();
-        if let Some(sent) = bytes.get(bytes_before..).filter(|sent| !sent.is_empty()) {
-            observer.sent(sent);
+    /// Calls the session and shows what it has received and sent.
+    fn call<R>(
+        &mut self,
+        actions: &mut Actions<P::Event>,
+        call: impl FnOnce(&mut P, &mut Actions<P::Event>) -> R,
+    ) -> R {
+        let Some(observer) = &mut self.observer else { return call(&mut self.session, actions) };
+        let (mut shown, steps_before) = (actions.queued_bytes(), actions.queued().0.len());
+        actions.inputs = Some(Vec::new());
+        let result = call(&mut self.session, actions);
+        let mut show_sent = |observer: &mut T, end: usize, bytes: &[u8]| {
+            if let Some(sent) = bytes.get(shown..end).filter(|sent| !sent.is_empty()) {
+                observer.sent(sent);
+            }
+            shown = end;
+        };
+        for TracedInput { piece, queued_bytes } in actions.inputs.take().unwrap_or_default() {
+            show_sent(observer, queued_bytes, &actions.bytes);
+            observer.received(&piece);
         }
-        for step in steps.iter().skip(steps_before) {
+        show_sent(observer, actions.bytes.len(), &actions.bytes);
+        for step in actions.queue.iter().skip(steps_before) {
             if let Action::File { length, .. } = step {
                 observer.sent_file(*length);
             }
         }
+        result
     }
 }
 
-/// Numbers of bytes and of steps queued so far.
-fn queued<E>(actions: &mut Actions<E>) -> (usize, usize) {
-    (actions.queued_bytes(), actions.queued().0.len())
-}
-
-impl<P: StreamProtocol, T: TraceObserver> StreamProtocol for Traced<P, T> {
+impl<P: AwaitsInput, T: TraceObserver> StreamProtocol for Traced<P, T> {
     type Event = P::Event;
     const FULL_DUPLEX: bool = P::FULL_DUPLEX;
 
@@ -70,16 +89,10 @@ impl<P: StreamProtocol, T: TraceObserver> StreamProtocol for Traced<P, T> {
     }
 
     fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut Actions<Self::Event>) -> usize {
-        let before = queued(actions);
-        let taken = self.session.received(bytes, now, actions);
-        if let Some(observer) = &mut self.observer {
-            let (consumed, rest) = bytes.split_at_checked(taken).unwrap_or((bytes, &[]));
-            self.unconsumed = rest.to_vec();
-            if !consumed.is_empty() {
-                observer.received(consumed);
-            }
+        let taken = self.call(actions, |session, actions| session.received(bytes, now, actions));
+        if self.observer.is_some() {
+            self.unconsumed = bytes.get(taken..).unwrap_or_default().to_vec();
         }
-        self.show_sent(before, actions);
         taken
     }
 
@@ -104,9 +117,12 @@ impl<P: StreamProtocol, T: TraceObserver> StreamProtocol for Traced<P, T> {
     }
 
     fn ended(&mut self, reason: &CloseReason, now: Moment, actions: &mut Actions<Self::Event>) {
+        // What could not be parsed is shown too.
         let unconsumed = std::mem::take(&mut self.unconsumed);
         if let Some(observer) = self.observer.as_mut().filter(|_| !unconsumed.is_empty()) {
-            observer.received(&unconsumed);
+            let lines = unconsumed.split(|byte| *byte == b'\n');
+            let shown = lines.map(|line| self.session.shown_line(line).unwrap_or_else(|| "[hidden]".to_owned()));
+            observer.received(&InputPiece::Lines(shown.collect::<Vec<_>>().join("\n").into_bytes()));
         }
         self.call(actions, |session, actions| session.ended(reason, now, actions));
     }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{Actions, CloseReason, StreamProtocol, excerpt};
+use super::{Actions, CloseReason, StreamProtocol};
 use crate::time::Moment;
 
 const FIRST_REPORT: Duration = Duration::from_secs(2);
@@ -23,6 +23,9 @@ pub(crate) struct Awaited {
 pub(crate) trait AwaitsInput: StreamProtocol {
     fn awaited(&self) -> Option<Awaited>;
 
+    /// Formats the last line of the input, which may be incomplete, without its secrets; `None` if it is one.
+    fn shown_line(&self, line: &[u8]) -> Option<String>;
+
     /// Creates the event of a report.
     fn waiting_event(&self, report: WaitReport) -> Self::Event;
 }
@@ -36,7 +39,7 @@ pub(crate) struct WaitReport {
     pub silence: Duration,
 }
 
-/// Session with a reporter; without one it is only passed on.
+/// Session with a reporter; without one, calls are forwarded unchanged.
 pub(crate) struct WaitReporter<P> {
     pub session: P,
     watch: Option<Box<Watch>>,
@@ -44,13 +47,15 @@ pub(crate) struct WaitReporter<P> {
 
 struct Watch {
     last_line: Option<String>,
+    /// Bytes of input that the session has not consumed.
+    unconsumed: usize,
     quiet_since: Moment,
     next_report: Option<Duration>,
 }
 
 impl<P: AwaitsInput> WaitReporter<P> {
     pub(crate) fn new(session: P, is_enabled: bool, now: Moment) -> Self {
-        let watch = Watch { last_line: None, quiet_since: now, next_report: Some(FIRST_REPORT) };
+        let watch = Watch { last_line: None, unconsumed: 0, quiet_since: now, next_report: Some(FIRST_REPORT) };
         Self { session, watch: is_enabled.then(|| Box::new(watch)) }
     }
 
@@ -69,6 +74,7 @@ impl<P: AwaitsInput> WaitReporter<P> {
     fn report(&mut self, now: Moment, actions: &mut Actions<P::Event>) {
         let (Some(watch), Some(awaited)) = (&mut self.watch, self.session.awaited()) else { return };
         let silence = now - watch.quiet_since;
+        let awaited = Awaited { is_begun: awaited.is_begun || watch.unconsumed > 0, ..awaited };
         watch.next_report = awaited.is_begun.then(|| silence + NEXT_REPORT);
         let last_line = watch.last_line.clone().filter(|_| awaited.is_begun);
         actions.emit(self.session.waiting_event(WaitReport { awaited, last_line, silence }));
@@ -76,9 +82,9 @@ impl<P: AwaitsInput> WaitReporter<P> {
 }
 
 /// Last line of the input that is not empty, complete or not.
-fn last_line(bytes: &[u8]) -> Option<String> {
-    let lines = bytes.rsplit(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    lines.take(2).find(|line| !line.is_empty()).map(excerpt)
+fn last_line(bytes: &[u8]) -> Option<&[u8]> {
+    let mut lines = bytes.rsplit(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line)).take(2);
+    lines.find(|line| !line.is_empty())
 }
 
 impl<P: AwaitsInput> StreamProtocol for WaitReporter<P> {
@@ -91,11 +97,19 @@ impl<P: AwaitsInput> StreamProtocol for WaitReporter<P> {
     }
 
     fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut Actions<Self::Event>) -> usize {
-        self.restart(now);
-        if let Some(watch) = &mut self.watch {
-            watch.last_line = last_line(bytes);
+        // The same bytes are offered again after each wake-up.
+        if self.watch.as_ref().is_some_and(|watch| bytes.len() > watch.unconsumed) {
+            self.restart(now);
         }
-        self.session.received(bytes, now, actions)
+        let taken = self.session.received(bytes, now, actions);
+        let rest = bytes.get(taken..).unwrap_or_default();
+        if let Some(watch) = &mut self.watch {
+            watch.unconsumed = rest.len();
+            let is_begun = self.session.awaited().is_some_and(|awaited| awaited.is_begun);
+            let line = last_line(if rest.is_empty() && is_begun { bytes } else { rest });
+            watch.last_line = line.and_then(|line| self.session.shown_line(line));
+        }
+        taken
     }
 
     fn sent(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
@@ -137,6 +151,20 @@ impl<P: AwaitsInput> StreamProtocol for WaitReporter<P> {
     }
 }
 
+impl<P: AwaitsInput> AwaitsInput for WaitReporter<P> {
+    fn awaited(&self) -> Option<Awaited> {
+        self.session.awaited()
+    }
+
+    fn shown_line(&self, line: &[u8]) -> Option<String> {
+        self.session.shown_line(line)
+    }
+
+    fn waiting_event(&self, report: WaitReport) -> Self::Event {
+        self.session.waiting_event(report)
+    }
+}
+
 impl std::fmt::Display for WaitReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "waiting for {}", self.awaited.what)?;
@@ -154,12 +182,12 @@ mod tests {
     #[test]
     fn the_last_line_may_be_incomplete() {
         for (bytes, line) in [
-            (&b"GET / HTTP/1.1\r\nHost: x\r\n"[..], Some("Host: x")),
-            (b"GET / HTTP/1.1\r\nHo", Some("Ho")),
-            (b"one\n", Some("one")),
+            (&b"GET / HTTP/1.1\r\nHost: x\r\n"[..], Some(&b"Host: x"[..])),
+            (b"GET / HTTP/1.1\r\nHo", Some(b"Ho")),
+            (b"one\n", Some(b"one")),
             (b"\r\n", None),
         ] {
-            assert_eq!(last_line(bytes).as_deref(), line);
+            assert_eq!(last_line(bytes), line);
         }
     }
 }

@@ -33,9 +33,12 @@ use std::rc::Rc;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use super::auth::Mechanism;
 use super::stage::Stage;
-use crate::protocol::{Awaited, CloseReason};
+use crate::protocol::{Awaited, CloseReason, InputPiece};
 use crate::time::Moment;
+use auth_exchange::is_auth_command;
+use command::Command;
 use config::ServerTurn;
 use policy::{Policy, Verdict};
 use state::{AfterReply, Deadlines, Greeting, InputErrors, PendingJob, Response, State, Transaction, TransactionInput};
@@ -192,16 +195,44 @@ impl<M: MessageSink, P: Policy<M>> ServerSession<M, P> {
             State::Connected | State::TlsHandshake => return None,
             State::Auth(_) => ("a response to the AUTH challenge (RFC 4954 §4)", true),
             State::RejectedChunk(..) => ("the rest of the BDAT chunk (RFC 3030 §2)", true),
-            State::Ready if self.client.helo_name.is_empty() => ("EHLO and CR LF (RFC 5321 §4.1.1.1)", true),
-            State::Ready => ("a command and CR LF", true),
+            State::Ready if self.client.helo_name.is_empty() => ("EHLO and CR LF (RFC 5321 §4.1.1.1)", false),
+            State::Ready => ("a command and CR LF", false),
             State::Transaction(transaction) => match transaction.input {
                 TransactionInput::Body(_) => ("CR LF . CR LF (RFC 5321 §4.1.1.4)", true),
                 TransactionInput::Chunk(_) => ("the rest of the BDAT chunk (RFC 3030 §2)", true),
-                TransactionInput::Command if transaction.recipients.is_empty() => ("RCPT TO and CR LF", true),
-                TransactionInput::Command => ("RCPT TO, DATA or BDAT, and CR LF", true),
+                TransactionInput::Command if transaction.recipients.is_empty() => ("RCPT TO and CR LF", false),
+                TransactionInput::Command => ("RCPT TO, DATA or BDAT, and CR LF", false),
             },
         };
         Some(Awaited { what, is_begun })
+    }
+
+    /// Formats a line of the client without a secret; `None` if all of it may be one.
+    fn shown_input(&self, line: &[u8]) -> Option<String> {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let text = String::from_utf8_lossy(line).into_owned();
+        if self.is_receiving_content() {
+            return Some(text);
+        }
+        match Command::parse(&text) {
+            _ if matches!(self.state, State::Auth(_)) => None,
+            Command::Auth { mechanism, initial } if mechanism.parse::<Mechanism>().is_ok() => {
+                Some(format!("AUTH {mechanism}{}", if initial.is_some() { " [hidden]" } else { "" }))
+            }
+            Command::Auth { .. } | Command::Malformed(Some(Stage::Auth)) => Some("AUTH [hidden]".to_owned()),
+            // A client that is out of step may send its password in place of a command.
+            Command::Unknown if self.input.has_seen_auth || is_auth_command(line) => None,
+            _ => Some(text),
+        }
+    }
+
+    /// Input that [`receive`](Self::receive) consumes next, for the trace.
+    fn traced_input(&self, bytes: &[u8]) -> InputPiece {
+        if self.is_receiving_content() {
+            return InputPiece::Content(0);
+        }
+        let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        InputPiece::Lines(self.shown_input(line).unwrap_or_else(|| "[hidden]".to_owned()).into_bytes())
     }
 
     /// Sets the deadline of the next input once a response is sent.

@@ -86,3 +86,17 @@ fn without_a_terminal_a_report_needs_v() {
     let ran = run(&["get", &format!("http://{}/", peer.address), "--deadline", "2200ms"]);
     assert!(!ran.stderr.contains("waiting"), "{}", ran.stderr);
 }
+
+#[test]
+fn a_report_shows_no_secret() {
+    let site = demo_site();
+    let web = &["serve-http", path_str(&site)];
+    for (arguments, bytes, expected) in [
+        (&["mail-serve"][..], &b"EHLO x\r\nAUTH PLAIN c2VjcmV0"[..], "last line: 'AUTH PLAIN [hidden]'"),
+        (&["mail-serve"], b"EHLO x\r\nAUTH LOGIN\r\nc2VjcmV0", "waiting for a command"),
+        (web, b"GET / HTTP/1.1\r\nAuthorization: Basic c2VjcmV0", "last line: 'Authorization: [hidden]'"),
+    ] {
+        let report = report_of_server(arguments, bytes);
+        assert!(report.contains(expected) && !report.contains("c2Vj"), "{report}");
+    }
+}

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::commands::schema::EventSchemas;
-use crate::output::Event;
+use crate::output::{Event, TextTime};
 use crate::time::{HumanDuration, nanoseconds};
 
 /// Lists the events for the JSON schema.
@@ -36,7 +36,11 @@ pub(super) struct Step {
     pub printed: String,
 }
 
-impl Event for Step {}
+impl Event for Step {
+    fn text_time(&self) -> TextTime {
+        TextTime::Never
+    }
+}
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -117,7 +117,8 @@ impl DemoRunner {
         ended: &ChildOutput,
         ok: bool,
     ) -> Result<()> {
-        let printed = elide_middle(&format!("{}{}", ended.stdout, ended.stderr));
+        let is_whole = self.output.style().is_verbose();
+        let printed = if is_whole { ended.printed.clone() } else { elide_middle(&ended.printed) };
         let step = Step {
             pair,
             shows: description,

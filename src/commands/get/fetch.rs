@@ -7,11 +7,12 @@ use std::time::Duration;
 use super::body_sink::{BodySink, is_redirect};
 use super::request::{RequestTemplate, Target};
 use crate::commands::args::FamilyArgs;
-use crate::commands::dialogue_trace::{CREDENTIAL_FIELDS, ExplainedTrace, redact_head};
+use crate::commands::dialogue_trace::ExplainedTrace;
 use crate::commands::report::plural;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::failure::{Failure, FailureKind};
+use crate::http::redact::{CREDENTIAL_FIELDS, redact_head};
 use crate::http::{ClientExchange, ExchangeTimes, RequestHead, ResponseHead, ResponseSink, explain};
 use crate::net::tls::{ClientTls, TlsOptions};
 use crate::net::{self, Connection, ConnectionTimeouts, Signals};
@@ -272,7 +273,6 @@ impl ResponseSink for TracingSink<'_, '_> {
     }
 
     fn on_data(&mut self, data: &[u8], now: Moment) -> Result<(), Failure> {
-        self.notice.progress();
         if self.trace.trace.is_enabled() {
             self.trace.trace.info(&format!(
                 "received body: {} {}",
@@ -280,7 +280,8 @@ impl ResponseSink for TracingSink<'_, '_> {
                 plural(data.len() as u64, "byte", "bytes")
             ));
         }
-        self.inner.on_data(data, now)
+        let inner = &mut *self.inner;
+        self.notice.suspend(|| inner.on_data(data, now))
     }
 
     fn on_malformed(&mut self, bytes: &[u8]) {

@@ -140,7 +140,7 @@ impl Get {
         let request = RequestTemplate::new(self.method(), &fields, self.data.as_deref())?;
         let mut signals = Signals::install()?;
         let deadline = self.deadline.map(|deadline| net::now() + deadline);
-        let stop = signals.stop_conditions(deadline)?;
+        let stop = signals.stop_conditions(deadline);
         output.stop_on(stop.clone());
         let notice = WaitNotice::new(&output);
         let mut run = FetchRun {
@@ -196,7 +196,7 @@ impl Get {
     }
 }
 
-/// Adds what was waited for to an interruption.
+/// Error of an interruption, with the pending wait in its message.
 fn interrupted_while(error: Error, description: Option<String>) -> Error {
     match description {
         Some(text) if matches!(error.exit(), Exit::Interrupted | Exit::Terminated) => {
@@ -284,7 +284,10 @@ impl FetchRun<'_> {
     }
 
     fn fetch_one(&mut self, target: &Target, fetcher: &mut Fetcher, signals: &mut Signals) -> Result<FetchResult> {
-        let destination = self.destination(target)?;
+        let destination = self.destination(target).map_err(|error| match signals.take() {
+            Some(signal) => signal.failure().into(),
+            None => error,
+        })?;
         let mut sink = BodySink::new(
             destination,
             self.args.include || self.args.head,

@@ -151,7 +151,7 @@ impl Mail {
         let bytes = envelope.as_ref().map(|envelope| smtp::canonical_size(&envelope.message));
         let config = self.client_config(credentials, envelope);
         let session = SessionRunner { mail: self, started: net::now() };
-        output.stop_on(signals.stop_conditions(session.deadline())?);
+        output.stop_on(signals.stop_conditions(session.deadline()));
         if self.load.is_wanted() {
             self.load.check_load_allowed(&self.transport.resolve(session.deadline(), &mut signals)?)?;
             return self.load.run(

@@ -9,7 +9,7 @@ use super::events::MailEvent;
 use crate::error::Error;
 use crate::net;
 use crate::output::{Format, Output, Progress, Trace, TraceKind, WaitNotice};
-use crate::smtp::{ClientEvent, Reply, Stage, StageTiming, explain};
+use crate::smtp::{ClientEvent, Reply, Security, Stage, StageTiming, explain};
 use crate::time::HumanDuration;
 
 #[derive(Clone, Copy)]
@@ -31,6 +31,8 @@ pub(super) struct Observer<'a> {
     events_wanted: bool,
     progress: Option<Progress>,
     notice: WaitNotice,
+    /// First input expected from the server.
+    first_wait: &'static str,
     write_error: Option<Error>,
 }
 
@@ -43,6 +45,7 @@ impl<'a> Observer<'a> {
             events_wanted: style.format == Format::Json || style.is_verbose(),
             progress: None,
             notice: notice.clone(),
+            first_wait: if mail.transport.security() == Security::Tls { "the TLS handshake" } else { "the greeting" },
             write_error: None,
             output,
         }
@@ -51,7 +54,7 @@ impl<'a> Observer<'a> {
     pub(super) fn on_event(&mut self, event: ProgressEvent<'_>) {
         match event {
             ProgressEvent::Connected { peer, resolve, connect } => {
-                self.notice.waiting_for(format!("connected to {peer}, waiting for the greeting"));
+                self.notice.waiting_for(format!("connected to {peer}, waiting for {}", self.first_wait));
                 self.trace.info(&format!("connected to {peer} in {}", HumanDuration(connect)));
                 self.emit_stage(StageTiming { stage: Stage::Resolve, took: resolve });
                 self.emit_stage(StageTiming { stage: Stage::Connect, took: connect });
@@ -59,7 +62,7 @@ impl<'a> Observer<'a> {
             ProgressEvent::Client(ClientEvent::StageFinished(timing)) => {
                 self.clear_progress();
                 if timing.stage == Stage::Body {
-                    self.notice.waiting_for("message sent, waiting for the reply to the final dot");
+                    self.notice.waiting_for("message sent, waiting for the reply to it");
                 }
                 self.emit_stage(*timing);
             }

@@ -30,16 +30,16 @@ pub(super) fn exit_for_recipients(recipients: &[RecipientStatus]) -> Exit {
 
 /// Report of the recipients that did not get the mail, in a session that ended as it should.
 pub(super) fn recipients_error(recipients: &[RecipientStatus], exit: Exit) -> Option<Error> {
-    let failed = |status: &&RecipientStatus| {
-        matches!(status.outcome, Some(DeliveryOutcome::Rejected | DeliveryOutcome::Deferred | DeliveryOutcome::Unknown))
+    // The outcome that decides the exit code.
+    let (outcome, word) = match exit {
+        Exit::Success => return None,
+        Exit::TemporaryFailure => (DeliveryOutcome::Deferred, "deferred"),
+        Exit::OutcomeUnknown => (DeliveryOutcome::Unknown, "unknown"),
+        _ => (DeliveryOutcome::Rejected, "rejected"),
     };
+    let failed = |status: &&RecipientStatus| status.outcome == Some(outcome);
     let count = recipients.iter().filter(failed).count();
-    let first = recipients.iter().find(failed).filter(|_| exit != Exit::Success)?;
-    let word = match exit {
-        Exit::TemporaryFailure => "deferred",
-        Exit::OutcomeUnknown => "unknown",
-        _ => "rejected",
-    };
+    let first = recipients.iter().find(failed)?;
     let reply = first.reply.as_ref().map(|reply| format!(": '{reply}'")).unwrap_or_default();
     let message = format!("{count} of {} recipients {word}: {}{reply}", recipients.len(), first.mailbox);
     Some(Error::new(exit, message))

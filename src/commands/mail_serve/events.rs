@@ -69,6 +69,8 @@ pub(super) struct Listening {
     pub seed: u64,
     #[serde(skip)]
     pub is_randomized: bool,
+    #[serde(skip)]
+    pub has_users: bool,
 }
 
 /// A rejected command.
@@ -203,6 +205,7 @@ impl Listening {
             faults: faults.rules().map(|rule| rule.text.clone()).collect(),
             seed,
             is_randomized: faults.is_randomized(),
+            has_users: config.users.is_some(),
         }
     }
 }
@@ -229,7 +232,7 @@ impl fmt::Display for Listening {
             write!(f, "\n  seed {}", self.seed)?;
         }
         if let Some(sha256) = &self.certificate_sha256 {
-            write!(f, "\nclients can verify this server with --pin {sha256}")?;
+            write!(f, "\nthe certificate has the SHA-256 {sha256}")?;
         }
         let address = self.addresses.first().or(self.tls_addresses.first()).map_or("", String::as_str);
         let flag = match (self.addresses.is_empty(), self.starttls) {
@@ -238,10 +241,14 @@ impl fmt::Display for Listening {
             (false, false) => "--plain",
         };
         let address = Escaped(address.as_bytes());
-        write!(
-            f,
-            "\ntry: netlab mail {flag} {address} --from me@example.org --to you@example.org --text hello\nCtrl-C stops the server"
-        )
+        write!(f, "\ntry: netlab mail {flag} {address}")?;
+        if let Some(sha256) = &self.certificate_sha256 {
+            write!(f, " --pin {sha256}")?;
+        }
+        if self.has_users {
+            write!(f, " --user NAME")?;
+        }
+        write!(f, " --from me@example.org --to you@example.org --text hello\nCtrl-C stops the server")
     }
 }
 

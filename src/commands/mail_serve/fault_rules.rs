@@ -43,7 +43,7 @@ pub(super) fn tls_required(flag: &str) -> Error {
 /// Prints the first `count` decisions of each rule.
 pub(super) fn print_plan(faults: &FaultRules, (seed, count): (u64, u64), output: &mut Output) -> Result<Exit> {
     let mut signals = Signals::install()?;
-    output.stop_on(signals.stop_conditions(None)?);
+    output.stop_on(signals.stop_conditions(None));
     let mut exit = Exit::Success;
     'rules: for (index, rule) in (0..).zip(faults.rules()) {
         for number in 1..=count {

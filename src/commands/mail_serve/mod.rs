@@ -189,7 +189,6 @@ fn positive_size(text: &str) -> Result<usize, String> {
 
 impl MailServe {
     pub(crate) fn run(&self, mut output: Output) -> Result<Exit> {
-        let mut ready_file = self.server.listen.prepare_ready_file()?;
         let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
         let faults = Arc::new(FaultRules::new(seed, self.fault.iter().map(|FaultSpec(rule)| rule.clone()).collect()));
         if let Some(count) = self.plan {
@@ -198,6 +197,7 @@ impl MailServe {
             }
             return fault_rules::print_plan(&faults, (seed, count), &mut output);
         }
+        let mut ready_file = self.server.listen.prepare_ready_file()?;
         let config = self.session_config()?;
         let certs = self.tls.server_certs(&config.name, &faults)?;
         if certs.is_none() && !self.tls_bind.is_empty() {

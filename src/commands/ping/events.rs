@@ -110,7 +110,11 @@ impl fmt::Display for Summary {
         write!(f, ", time {}", HumanDuration(self.elapsed))?;
         match (report.loss, report.loss_ci95) {
             (Some(loss), Some((low, high))) => {
-                let scope = if report.waiting > 0 { ", without the pings in flight" } else { "" };
+                let decided = report.sent - report.waiting;
+                let scope = match report.waiting {
+                    0 => String::new(),
+                    waiting => format!(" of {decided}, without {waiting} in flight"),
+                };
                 let [loss, low, high] = [loss, low, high].map(|ratio| ratio * 100.0);
                 write!(f, "\nloss {loss:.1} %{scope} (95 % interval {low:.1} to {high:.1} %)")?;
             }

@@ -160,8 +160,10 @@ impl Ping {
         let mut signals = Signals::install()?.with_sigquit()?;
         let (peers, note) = join_textbook_port(&self.targets);
         note.iter().for_each(|note| output.note(note));
+        let deadline = self.deadline.map(|deadline| net::now() + deadline);
+        output.stop_on(signals.stop_conditions(deadline));
         let resolved = peers.iter().map(|target| {
-            let peer = self.family.resolve(target, DEFAULT_PORT, &mut signals)?;
+            let peer = self.family.resolve(target, DEFAULT_PORT, deadline, &mut signals)?;
             Ok((target.host_and_port(peer), peer))
         });
         let (targets, unresolved) = skip_failed_targets(resolved, &mut output)?;
@@ -186,13 +188,9 @@ impl Ping {
         if events_wanted && style.format == Format::Text {
             output.write_text(escaped(&self.start_message(runs.iter().map(|run| run.peer))))?;
         }
-        output.stop_on(signals.stop_conditions(self.deadline.map(|deadline| started + deadline))?);
         let status_line = StatusLine::new(output.style());
         let mut observer = Observer { output, runs, events_wanted, status_line, started, failure: Ok(()) };
-        let timeouts = DatagramTimeouts {
-            deadline: self.deadline.map(|deadline| started + deadline),
-            ..DatagramTimeouts::default()
-        };
+        let timeouts = DatagramTimeouts { deadline, ..DatagramTimeouts::default() };
         let ended = run_client(&mut endpoints, timeouts, &mut signals, &mut observer);
         observer.status_line.clear();
         observer.failure?;

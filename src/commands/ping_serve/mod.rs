@@ -105,7 +105,6 @@ pub(crate) struct PingServe {
 impl PingServe {
     /// Serves until a signal, `--for` or `--count`.
     pub(crate) fn run(&self, mut output: Output) -> Result<Exit> {
-        let mut ready_file = self.server.listen.prepare_ready_file()?;
         let style = output.style();
         let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
         let impairment = self.impairment(seed);
@@ -113,6 +112,7 @@ impl PingServe {
         if let Some(count) = self.plan {
             return Self::print_plan(&impairment, count, &mut output);
         }
+        let mut ready_file = self.server.listen.prepare_ready_file()?;
         let key = self.key_file.as_deref().map(read_key).transpose()?;
         let mut signals = Signals::install()?;
         let sockets = DatagramSockets::bind(&self.server.listen.binds(DEFAULT_PORT), self.server.threads)?;
@@ -165,7 +165,7 @@ impl PingServe {
 
     fn print_plan(impairment: &Impairment, count: u64, output: &mut Output) -> Result<Exit> {
         let mut signals = Signals::install()?;
-        output.stop_on(signals.stop_conditions(None)?);
+        output.stop_on(signals.stop_conditions(None));
         let mut exit = Exit::Success;
         for planned in impairment.plan(1, count) {
             if let Some(signal) = signals.take() {

@@ -332,9 +332,9 @@ impl HttpService {
     fn report_waiting(&self, peer: Option<SocketAddr>, report: &WaitReport) {
         let peer = report::display_peer(peer);
         if report.awaited != NEXT_REQUEST {
-            self.output.note(&format!("{peer}: {report}"));
+            self.recorder.note(&format!("{peer}: {report}"));
         } else if !self.is_hint_printed.swap(true, Ordering::Relaxed) {
-            self.output.note(&format!(
+            self.recorder.note(&format!(
                 "{peer}: the response is complete; HTTP/1.1 keeps the connection open. A client that waits for its \
                  end should send 'Connection: close' (RFC 9112 §9.3)"
             ));
@@ -349,7 +349,7 @@ impl Service for HttpService {
         self.counters.connections += 1;
         let session = ServerSession::new(Rc::clone(&self.handler), peer, now);
         let session = WaitReporter::new(session, self.is_waiting_reported, now);
-        let observer = self.trace.observe(TracedProtocol::Http, peer, self.output.style());
+        let observer = self.trace.observe(TracedProtocol::Http, peer, (self.output.style(), self.recorder.notes()));
         let protocol = Traced::new(session, observer);
         Accepted { protocol, tls: self.tls.clone(), start_tls: None }
     }

@@ -73,6 +73,7 @@ impl<M: MessageSink, P: Policy<M>> ServerSession<M, P> {
         turn: &mut ServerTurn<'_, M>,
     ) -> Option<Response<M::Stored>> {
         let command = Command::parse(line);
+        self.input.has_seen_auth |= is_auth_command(line.as_bytes());
         let stage = command.stage();
         if self.greeting.accepts_only_quit && command != Command::Quit {
             return Some(self.respond(stage, ("", ""), turn, |_| replies::ONLY_QUIT_ACCEPTED));

@@ -1,7 +1,7 @@
 //! Fault injector: carries a server session on a connection and applies the fault rules to it.
 //!
 //! Owns the points at which rules apply, the replies that a rule replaces, delays or suppresses, and the end of the
-//! connection. The session knows nothing of it; without rules each response is sent as it is.
+//! connection. The session is independent of it; without rules each response is sent as it is.
 //!
 //! ```text
 //!   connection ◀─▶ FaultInjector ── bytes ──▶ ServerSession ── verdict? ──▶ RulePolicy ──▶ FaultRules
@@ -21,7 +21,9 @@ use super::paced_reply::{PacedReply, ReplyEnding};
 use super::policy::{Policy, Verdict};
 use super::state::{AfterReply, Response};
 use super::{ClientInfo, MessageSink, ServerEvent, ServerReply, ServerSession};
-use crate::protocol::{Actions, Awaited, AwaitsInput, CloseReason, StreamProtocol, Turn, WaitReport};
+use crate::protocol::{
+    Actions, Awaited, AwaitsInput, CloseReason, InputPiece, StreamProtocol, Turn, WaitReport, excerpt,
+};
 use crate::time::Moment;
 
 /// Server session on a connection, with fault rules.
@@ -287,8 +289,14 @@ impl<M: MessageSink> StreamProtocol for FaultInjector<M> {
                 self.start_content(turn);
                 continue;
             }
+            let input = turn.actions.is_traced().then(|| self.session.traced_input(rest));
             let (count, response) = self.session.receive(rest, turn);
             consumed += count;
+            if let Some(input) = input.filter(|_| count > 0) {
+                turn.actions.trace_input(|| {
+                    if let InputPiece::Content(_) = input { InputPiece::Content(count as u64) } else { input }
+                });
+            }
             if let Some(response) = response {
                 self.send(response, turn);
             } else if count == 0 {
@@ -315,6 +323,7 @@ impl<M: MessageSink> StreamProtocol for FaultInjector<M> {
             }
             _ => {
                 self.paced_reply = None;
+                self.emit_accepted(turn);
                 self.close(turn);
             }
         }
@@ -371,6 +380,10 @@ impl<M: MessageSink> StreamProtocol for FaultInjector<M> {
 impl<M: MessageSink> AwaitsInput for FaultInjector<M> {
     fn awaited(&self) -> Option<Awaited> {
         if self.is_paused() || self.condition != Condition::Open { None } else { self.session.awaited() }
+    }
+
+    fn shown_line(&self, line: &[u8]) -> Option<String> {
+        self.session.shown_input(line).map(|line| excerpt(line.as_bytes()))
     }
 
     fn waiting_event(&self, report: WaitReport) -> Self::Event {

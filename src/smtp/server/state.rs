@@ -80,6 +80,8 @@ pub(super) struct InputErrors {
     /// The rest of a line that is too long is being discarded.
     pub is_skipping_line: bool,
     pub errors: u32,
+    /// AUTH was sent, so a later line may be a password.
+    pub has_seen_auth: bool,
 }
 
 pub(super) struct Deadlines {

@@ -89,7 +89,7 @@ pub(super) struct HeartbeatSend {
     ///
     /// The textbook's beat is 'Heartbeat NUMBER SECONDS'. It has no name, no echo, no signature and no stop message.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT", hide_short_help = true)]
-    wire: BeatEncoding,
+    wire: Wire,
 
     /// Sign beats with the key in FILE
     #[arg(long, value_name = "FILE", hide_short_help = true)]
@@ -101,6 +101,16 @@ pub(super) struct HeartbeatSend {
 
     #[command(flatten)]
     family: FamilyArgs,
+}
+
+/// Value of `--wire`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Wire {
+    /// Beats with a name, an interval and a stop message
+    #[default]
+    Beat,
+    /// A number and the time, as in the textbook's exercise
+    Text,
 }
 
 fn parse_name(text: &str) -> Result<String, String> {
@@ -120,23 +130,24 @@ impl HeartbeatSend {
     pub(super) fn run(&self, mut output: Output) -> Result<Exit> {
         let command = self.exec.strip_prefix(&[OsString::from("--")]).unwrap_or(&self.exec);
         command.first().map_or(Ok(()), host::check_program)?;
-        if self.wire == BeatEncoding::Text && (self.echo || self.key_file.is_some() || self.name.is_some()) {
+        if self.wire == Wire::Text && (self.echo || self.key_file.is_some() || self.name.is_some()) {
             return Err(Error::new(Exit::Usage, "--wire text has no --name, --echo or --key-file"));
         }
         let key = self.key_file.as_deref().map(read_key).transpose()?;
         let name = self.sender_name()?;
         let mut signals = Signals::install()?;
-        output.stop_on(signals.stop_conditions(self.deadline.map(|deadline| net::now() + deadline))?);
+        let started = net::now();
+        let deadline = self.deadline.map(|deadline| started + deadline);
+        output.stop_on(signals.stop_conditions(deadline));
         let (peers, note) = join_textbook_port(&self.watchers);
         note.iter().for_each(|note| output.note(note));
         let resolved = peers.iter().map(|watcher| {
-            let peer = self.family.resolve(watcher, DEFAULT_PORT, &mut signals)?;
+            let peer = self.family.resolve(watcher, DEFAULT_PORT, deadline, &mut signals)?;
             Ok((watcher.host_and_port(peer), peer))
         });
         let (watchers, unresolved) = skip_failed_targets(resolved, &mut output)?;
         let (targets, peers): (Vec<String>, Vec<SocketAddr>) = watchers.into_iter().unzip();
         let style = output.style();
-        let started = net::now();
         let lifetime = self.lifetime(started);
         let config = BeatSenderConfig {
             name: name.as_str().into(),
@@ -145,7 +156,10 @@ impl HeartbeatSend {
             interval: self.interval,
             multiplier: self.multiplier,
             wants_echo: self.echo,
-            encoding: self.wire,
+            encoding: match self.wire {
+                Wire::Beat => BeatEncoding::Beat,
+                Wire::Text => BeatEncoding::Text,
+            },
             key,
         };
         let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
@@ -165,7 +179,7 @@ impl HeartbeatSend {
         if is_supervising {
             output.leave_stdout();
         }
-        let mut observer = Observer { output, targets, is_supervising, result: Ok(()) };
+        let mut observer = Observer { output, targets, is_supervising, is_stopping: false, result: Ok(()) };
         if !self.once {
             observer.write_text(&self.start_message(&name, &peers))?;
         }
@@ -175,7 +189,6 @@ impl HeartbeatSend {
         } else {
             None
         };
-        let deadline = self.deadline.map(|deadline| started + deadline);
         run_senders(&mut endpoints, &mut signals, &mut observer, (supervised.as_ref(), deadline));
         observer.result?;
         let reports: Vec<BeatReport> = endpoints.iter().map(|endpoint| endpoint.protocol().report()).collect();
@@ -222,7 +235,7 @@ impl HeartbeatSend {
         let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
         let interval = humantime::format_duration(self.interval);
         let down = humantime::format_duration(self.interval * self.multiplier.into());
-        if self.wire == BeatEncoding::Text {
+        if self.wire == Wire::Text {
             return format!("sending textbook beats to {} every {interval}", peers.join(" and "));
         }
         format!(
@@ -258,12 +271,14 @@ fn run_senders(
                 let is_interrupt = Exit::from(signal) == Exit::Interrupted;
                 command.inspect(|supervised| supervised.stop(is_interrupt));
             }
-            StopReason::Signal(_) | StopReason::Waker | StopReason::Deadline => break,
-            StopReason::Observer => return,
+            StopReason::Observer if endpoints.iter().all(|endpoint| endpoint.protocol().is_finished()) => return,
+            // Also if the reader of the output is gone, the watchers get their stop messages.
+            StopReason::Signal(_) | StopReason::Waker | StopReason::Deadline | StopReason::Observer => break,
         }
     }
     let exit = command.and_then(SupervisedCommand::exit_code);
     endpoints.iter_mut().for_each(|endpoint| endpoint.protocol_mut().stop(exit, net::now()));
+    observer.is_stopping = true;
     let deadline = Some(net::now() + BYE_TIMEOUT);
     // A second signal cancels the remaining stop messages.
     run_client(endpoints, DatagramTimeouts { deadline, ..DatagramTimeouts::default() }, signals, observer);
@@ -276,6 +291,8 @@ struct Observer {
     targets: Vec<Arc<str>>,
     /// Whether stdout belongs to the supervised command.
     is_supervising: bool,
+    /// The stop messages are being sent, whatever happens to the output.
+    is_stopping: bool,
     result: Result<()>,
 }
 
@@ -304,7 +321,8 @@ impl DatagramObserver<BeatSender> for Observer {
     fn on_turn(&mut self, endpoints: &mut [Endpoint<BeatSender>], _: Moment) -> ControlFlow<()> {
         let is_over = endpoints.iter().all(|endpoint| endpoint.protocol().is_finished());
         // A closed stdout ends the run, but not while a command is supervised.
-        let is_output_closed = (self.output.is_closed() || self.result.is_err()) && !self.is_supervising;
+        let is_output_closed =
+            (self.output.is_closed() || self.result.is_err()) && !self.is_supervising && !self.is_stopping;
         if is_over || is_output_closed { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 

@@ -306,10 +306,11 @@ impl WatchContext<'_> {
             let result = self.run_receiver(receivers, hooks.as_ref(), state_writer.as_ref(), signals);
             // Dropping the handle ends the thread, and the scope waits for it.
             drop(status_server);
-            drop(watchdog);
             let stop_reason = result.as_ref().ok().copied();
             let hooks = hooks.map(|hooks| hooks.finish(stop_reason, signals)).unwrap_or_default();
             let state_written = state_writer.map_or(Ok(()), StateWriter::finish);
+            // The hooks may take a while, and must not be killed meanwhile.
+            drop(watchdog);
             result?;
             let condition_met = watch.until.is_some_and(|until| until.holds(&self.shared.lock()));
             Ok(WatchResult { condition_met, hooks, state_written })
