@@ -145,9 +145,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             let mut output = Output::new(style, net::now);
             if style.format == Format::Text {
                 output.print_usage(&text.ansi().to_string(), &text.to_string());
-            } else {
-                output.report_fatal(&Error::new(Exit::Usage, "missing subcommand"), Some(&path));
             }
+            output.report_fatal(&Error::new(Exit::Usage, "missing subcommand"), Some(&path));
             Exit::Usage
         }
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {

@@ -40,6 +40,9 @@ pub(super) fn report(error: &clap::Error, subcommand: &str, arguments: &[OsStrin
             let prior = context(error, ContextKind::PriorArg);
             Error::new(Exit::Usage, format!("{flag} cannot be used with {}", flag_name(&prior)))
         }
+        ErrorKind::TooManyValues => Error::new(Exit::Usage, format!("{flag} takes no value")),
+        ErrorKind::InvalidUtf8 => Error::new(Exit::Usage, "an argument is not valid UTF-8"),
+        ErrorKind::MissingSubcommand => Error::new(Exit::Usage, "missing subcommand"),
         ErrorKind::NoEquals => {
             Error::new(Exit::Usage, format!("{flag} requires '=' before its value")).expected(argument.as_str())
         }
@@ -110,6 +113,11 @@ fn word_after<'a>(arguments: &'a [OsString], flag: &str) -> &'a str {
     next.and_then(|word| word.to_str()).unwrap_or_default()
 }
 
+/// Returns whether a text is an address with a port.
+fn is_address(text: &str) -> bool {
+    text.parse::<std::net::SocketAddr>().is_ok()
+}
+
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -122,6 +130,7 @@ fn hint(subcommand: &str, flag: &str, next: &str) -> Option<String> {
             return Some(if is_number(next) { format!("use --bind {next}") } else { "use --bind PORT".to_owned() });
         }
         (_, "--port" | "-p") => "write the port after the host, as HOST:PORT",
+        (_, address) if is_server && is_address(address) => return Some(format!("use --bind {address}")),
         (_, number) if is_number(number) && is_server => return Some(format!("use --bind {number}")),
         ("mail", number) if is_number(number) => "write the port after the host, as HOST:PORT",
         (_, negative) if negative.strip_prefix('-').is_some_and(is_number) => "numbers here are 0 or more",
@@ -139,6 +148,9 @@ fn hint(subcommand: &str, flag: &str, next: &str) -> Option<String> {
         ("mail", "--password" | "--pass") => {
             "use --password-file FILE or --password-command CMD: other users can see a command line"
         }
+        ("mail", "--server") => "name the server without a flag",
+        ("mail", "--auth-user" | "--auth-password") => "use --user NAME with --password-file or --password-command",
+        ("mail-serve", "--tls") => "use --tls-self-signed, or --tls-cert and --tls-key",
         ("mail", "--body") => "use --text TEXT",
         ("ping", "-t") => "use --timeout DURATION, or --ttl N",
         ("serve-http", "--directory" | "--root") => "name the directory without a flag",

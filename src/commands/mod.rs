@@ -14,6 +14,7 @@ pub(crate) mod heartbeat;
 mod listen_args;
 pub(crate) mod mail;
 pub(crate) mod mail_serve;
+mod peer;
 pub(crate) mod ping;
 pub(crate) mod ping_serve;
 mod report;

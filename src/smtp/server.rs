@@ -37,7 +37,6 @@ use super::auth::Mechanism;
 use super::stage::Stage;
 use crate::protocol::{Awaited, CloseReason, InputPiece};
 use crate::time::Moment;
-use auth_exchange::is_auth_command;
 use command::Command;
 use config::ServerTurn;
 use policy::{Policy, Verdict};
@@ -200,6 +199,7 @@ impl<M: MessageSink, P: Policy<M>> ServerSession<M, P> {
             State::Transaction(transaction) => match transaction.input {
                 TransactionInput::Body(_) => ("CR LF . CR LF (RFC 5321 §4.1.1.4)", true),
                 TransactionInput::Chunk(_) => ("the rest of the BDAT chunk (RFC 3030 §2)", true),
+                TransactionInput::Command if transaction.has_chunks() => ("BDAT and CR LF (RFC 3030 §2)", false),
                 TransactionInput::Command if transaction.recipients.is_empty() => ("RCPT TO and CR LF", false),
                 TransactionInput::Command => ("RCPT TO, DATA or BDAT, and CR LF", false),
             },
@@ -221,7 +221,11 @@ impl<M: MessageSink, P: Policy<M>> ServerSession<M, P> {
             }
             Command::Auth { .. } | Command::Malformed(Some(Stage::Auth)) => Some("AUTH [hidden]".to_owned()),
             // A client that is out of step may send its password in place of a command.
-            Command::Unknown if self.input.has_seen_auth || is_auth_command(line) => None,
+            Command::Unknown
+                if self.input.has_seen_auth || memchr::memmem::find(&line.to_ascii_uppercase(), b"AUTH").is_some() =>
+            {
+                None
+            }
             _ => Some(text),
         }
     }

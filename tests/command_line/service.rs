@@ -65,12 +65,17 @@ fn the_watcher_reports_to_the_watchdog() {
 }
 
 #[test]
-fn a_passed_socket_that_is_unusable_is_an_error() {
-    let mut command = Command::new("sh");
-    command.args(["-c", "exec 3</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\""]);
-    command.arg(env!("CARGO_BIN_EXE_netlab")).arg("mail-serve");
-    let ran = crate::support::run_command(command);
-    assert!(ran.code == 2 && ran.stderr.contains("LISTEN_FDS"), "{} {}", ran.code, ran.stderr);
+fn a_passed_socket_that_is_unusable_or_missing_is_an_error() {
+    let site = demo_site();
+    for descriptors in ["exec 3</dev/null; LISTEN_FDS=1", "LISTEN_FDS=1", "LISTEN_FDS=9"] {
+        for arguments in [&["mail-serve"][..], &["serve-http", path_str(&site)]] {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("{descriptors} LISTEN_PID=$$ exec \"$0\" \"$@\"")]);
+            command.arg(env!("CARGO_BIN_EXE_netlab")).args(arguments);
+            let ran = crate::support::run_command(command);
+            assert!(ran.code == 2 && ran.stderr.contains("LISTEN_FDS"), "{} {}", ran.code, ran.stderr);
+        }
+    }
 }
 
 #[test]

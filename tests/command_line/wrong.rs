@@ -57,6 +57,10 @@ fn hints_name_what_to_type() {
         ("get --cacert f https://h/", "--ca FILE"),
         ("get -w x http://h/", "-w is --deadline"),
         ("get -c http://h/", "-c is --count"),
+        ("ping 127.0.0.1 99999", "HOST PORT for one target"),
+        ("get 127.0.0.1 65536 f.txt", "HOST PORT [FILE]"),
+        ("mail-serve 127.0.0.1:2525", "use --bind 127.0.0.1:2525"),
+        ("get --json=yes http://h/", "--json takes no value"),
         ("gett", "did you mean 'get'?"),
     ] {
         let ran = run(&arguments.split(' ').collect::<Vec<_>>());

@@ -31,9 +31,11 @@ pub(crate) struct Demo {}
 
 impl Demo {
     /// Runs all pairs; succeeds only if every step ended as expected.
-    pub(crate) fn run(output: Output) -> Result<Exit> {
+    pub(crate) fn run(mut output: Output) -> Result<Exit> {
         let started = net::now();
-        let mut runner = DemoRunner::new(output, Signals::install()?)?;
+        let signals = Signals::install()?;
+        output.stop_on(signals.stop_conditions(None));
+        let mut runner = DemoRunner::new(output, signals)?;
         web::run(&mut runner)?;
         ping::run(&mut runner)?;
         heartbeat::run(&mut runner)?;

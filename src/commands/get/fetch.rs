@@ -266,6 +266,7 @@ impl ResponseSink for TracingSink<'_, '_> {
         ));
         let end = match head.length {
             Some(length) => format!("of {length} bytes"),
+            None if head.field("transfer-encoding").is_some() => "in chunks (RFC 9112 §7.1)".to_owned(),
             None => "until the server closes the connection (no Content-Length, RFC 9112 §6.3)".to_owned(),
         };
         self.notice.waiting_for(format!("head received, waiting for the body {end}"));

@@ -131,6 +131,10 @@ impl Get {
                 .remedy(format!("-i is --include; for the interval: --interval {word}")));
         }
         let (urls, note) = request::join_textbook_url(&self.urls);
+        if let Some(number) = urls.iter().find(|word| word.bytes().all(|byte| byte.is_ascii_digit())) {
+            return Err(Error::new(Exit::Usage, format!("'{number}' is not a URL"))
+                .expected("a URL, or HOST PORT [FILE], with a port from 1 to 65535"));
+        }
         note.iter().for_each(|note| output.note(note));
         if self.output.is_some() && urls.len() > 1 {
             return Err(Error::new(Exit::Usage, "cannot write the bodies of several URLs to one file")
@@ -346,7 +350,8 @@ impl FetchRun<'_> {
                     return Ok(exit);
                 }
                 self.counters.record_failure();
-                if !self.output.is_closed() {
+                // A closed output ends the run silently, a stalled one does not.
+                if !self.output.is_closed() || exit == Exit::Io {
                     self.output.report_error(&error.with_context(target.as_str()));
                 }
                 Ok(exit)

@@ -125,8 +125,10 @@ impl Target {
         let forbidden = |why: String| Error::new(Exit::Protocol, why).expected("an http:// or https:// URL");
         let location =
             std::str::from_utf8(location).map_err(|_| forbidden("invalid redirect: Location is not a URL".into()))?;
-        let url =
-            self.url.join(location).map_err(|error| forbidden(format!("invalid redirect to '{location}': {error}")))?;
+        let url = self
+            .url
+            .join(location)
+            .map_err(|error| forbidden(format!("invalid redirect to '{}': {error}", masked(location))))?;
         let target = Self::from_url(url)
             .map_err(|reason| Error::new(Exit::Protocol, format!("redirect not allowed: {reason}")))?;
         if self.is_secure() && !target.is_secure() {

@@ -61,6 +61,9 @@ impl<'a> Observer<'a> {
             }
             ProgressEvent::Client(ClientEvent::StageFinished(timing)) => {
                 self.clear_progress();
+                if timing.stage == Stage::Starttls {
+                    self.notice.waiting_for("waiting for the TLS handshake");
+                }
                 if timing.stage == Stage::Body {
                     self.notice.waiting_for("message sent, waiting for the reply to it");
                 }

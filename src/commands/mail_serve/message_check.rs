@@ -12,6 +12,13 @@ const MAX_LINE: usize = 998;
 /// Returns a warning for each broken rule; `allows_8bit` if the client announced bytes above 127.
 pub(super) fn warnings(message: &[u8], allows_8bit: bool) -> Vec<String> {
     let mut found = Vec::new();
+    // Mailbox files have such a line in front of each message.
+    let message = if is_mailbox_line(message.split(|byte| *byte == b'\n').next().unwrap_or_default()) {
+        found.push("the first line belongs to a mailbox file, not to a message (RFC 4155)".to_owned());
+        memchr::memchr(b'\n', message).and_then(|end| message.get(end + 1..)).unwrap_or_default()
+    } else {
+        message
+    };
     let head = memmem::find(message, b"\r\n\r\n").map_or(message, |end| message.get(..end).unwrap_or_default());
     let lines = || head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let first = lines().next().unwrap_or_default();
@@ -31,7 +38,13 @@ pub(super) fn warnings(message: &[u8], allows_8bit: bool) -> Vec<String> {
             }
         }
     } else {
-        let begins = if first.is_empty() { "is empty".to_owned() } else { format!("begins with '{}'", excerpt(first)) };
+        let begins = if message.is_empty() {
+            "is empty".to_owned()
+        } else if first.is_empty() {
+            "begins with an empty line".to_owned()
+        } else {
+            format!("begins with '{}'", excerpt(first))
+        };
         found.push(format!("no header: the message {begins}; From and Date are required (RFC 5322 §3.6)"));
     }
     let longest = message.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line).len()).max();
@@ -46,16 +59,22 @@ pub(super) fn warnings(message: &[u8], allows_8bit: bool) -> Vec<String> {
 
 /// Returns whether the message begins with a field.
 pub(super) fn has_header(message: &[u8]) -> bool {
-    is_field(message.split(|byte| *byte == b'\n').next().unwrap_or_default())
+    is_field(message.split(|byte| *byte == b'\n').find(|line| !is_mailbox_line(line)).unwrap_or_default())
+}
+
+/// Returns whether a line separates messages in a mailbox file.
+fn is_mailbox_line(line: &[u8]) -> bool {
+    line.starts_with(b"From ") && !is_field(line)
 }
 
 fn is_field(line: &[u8]) -> bool {
     field_name(line).is_some()
 }
 
-/// Name of a field: printable ASCII without a space, before the colon (RFC 5322 §2.2).
+/// Name of a field: printable ASCII without a space (RFC 5322 §2.2); a space before the colon is obsolete (§4.5).
 fn field_name(line: &[u8]) -> Option<&[u8]> {
     let (name, _) = line.split_at_checked(memchr::memchr(b':', line)?)?;
+    let name = name.trim_ascii_end();
     (!name.is_empty() && name.iter().all(u8::is_ascii_graphic)).then_some(name)
 }
 
@@ -69,6 +88,9 @@ mod tests {
         for (message, expected) in [
             (format!("{good}\r\nhi\r\n"), ""),
             (format!("{good}Subject: a\r\n b: c d\r\n\r\nhi\r\n"), ""),
+            (format!("From - Mon Nov 30 14:00:00 2026\r\n{good}\r\nhi\r\n"), "mailbox file"),
+            ("From : a@x\r\nDate : x\r\n\r\nhi\r\n".to_owned(), ""),
+            (format!("\r\n{good}\r\nhi\r\n"), "begins with an empty line"),
             ("hello world\r\n".to_owned(), "begins with 'hello world'"),
             (String::new(), "the message is empty"),
             ("Date: x\r\n\r\nhi\r\n".to_owned(), "no From field (RFC 5322 §3.6)"),

@@ -204,9 +204,10 @@ impl MailServe {
             return Err(fault_rules::tls_required("--tls-bind"));
         }
         fault_rules::check_requirements(&faults, certs.is_some(), config.users.is_some())?;
+        // Before any other descriptor is opened, which could have the number of one that a service manager passes.
+        let listeners = self.bind_listeners()?;
         let spool = self.save.as_deref().map(Spool::open).transpose()?.map(Arc::new);
         let mut signals = Signals::install()?;
-        let listeners = self.bind_listeners()?;
         let pages = (!self.http.is_empty()).then(|| Listeners::bind(&self.http, 1)).transpose()?;
         self.warn(&output, &listeners, pages.as_ref());
         let urls: Vec<String> =

@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::args::{FamilyArgs, Peer, duration, join_textbook_port, number, positive_duration, read_key, size};
+use super::args::{
+    FamilyArgs, Peer, check_hosts, duration, join_textbook_port, number, positive_duration, read_key, size,
+};
 use super::fail_if::FailIf;
 use super::report::skip_failed_targets;
 use crate::disk;
@@ -159,6 +161,7 @@ impl Ping {
         self.validate_size(key.as_ref())?;
         let mut signals = Signals::install()?.with_sigquit()?;
         let (peers, note) = join_textbook_port(&self.targets);
+        check_hosts(&peers)?;
         note.iter().for_each(|note| output.note(note));
         let deadline = self.deadline.map(|deadline| net::now() + deadline);
         output.stop_on(signals.stop_conditions(deadline));

@@ -134,8 +134,9 @@ impl ServeHttp {
             (Some(chain), Some(key)) => Some(ServerTls::from_files(chain, key)?),
             _ => None,
         };
-        let mut signals = Signals::install()?;
+        // Before another socket is opened, which could have the number of one that a service manager passes.
         let listeners = self.server.listen.listeners(DEFAULT_PORT, self.server.threads)?;
+        let mut signals = Signals::install()?;
         let listening = Listening::new(&listeners, tls.is_some(), root.path());
         self.print_warnings(&output, &listeners, &listening);
 

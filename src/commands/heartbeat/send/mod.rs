@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::DEFAULT_PORT;
-use crate::commands::args::{FamilyArgs, Peer, join_textbook_port, number, positive_duration, read_key};
+use crate::commands::args::{FamilyArgs, Peer, check_hosts, join_textbook_port, number, positive_duration, read_key};
 use crate::commands::report::{self, TargetEvent, skip_failed_targets};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -80,7 +80,7 @@ pub(super) struct HeartbeatSend {
 
     /// Send beats while CMD runs, and return its exit code
     ///
-    /// Takes all remaining arguments, optionally after --. CMD uses this terminal, so text output of netlab goes to
+    /// Takes all remaining arguments, optionally after --. CMD uses this terminal, so the output of netlab goes to
     /// stderr. The stop message carries the exit code of CMD. SIGTERM and SIGINT are passed on to CMD.
     #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true, conflicts_with = "count")]
     exec: Vec<OsString>,
@@ -140,6 +140,7 @@ impl HeartbeatSend {
         let deadline = self.deadline.map(|deadline| started + deadline);
         output.stop_on(signals.stop_conditions(deadline));
         let (peers, note) = join_textbook_port(&self.watchers);
+        check_hosts(&peers)?;
         note.iter().for_each(|note| output.note(note));
         let resolved = peers.iter().map(|watcher| {
             let peer = self.family.resolve(watcher, DEFAULT_PORT, deadline, &mut signals)?;
