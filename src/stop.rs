@@ -67,13 +67,19 @@ pub(crate) fn timespec(timeout: Duration) -> Timespec {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::StopConditions;
     use crate::time::Moment;
     use std::os::fd::AsFd as _;
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
     use std::time::Duration;
+
+    /// Conditions that never hold.
+    pub(crate) fn never() -> StopConditions {
+        let clock = || Moment::new(Duration::ZERO, Duration::ZERO);
+        StopConditions { is_signalled: Arc::default(), deadline: None, clock }
+    }
 
     #[test]
     fn a_full_pipe_does_not_outlast_a_signal_or_the_deadline() {

@@ -11,6 +11,7 @@ use crate::disk::ReadyFile;
 use crate::error::Result;
 use crate::net::{self, BindAddress, Listeners};
 use crate::output;
+use crate::stop::StopConditions;
 
 /// Flags of every server: where to listen, the ready file, when to stop.
 #[derive(Debug, Args)]
@@ -48,10 +49,10 @@ pub(super) struct ReadyFileGuard<'a> {
 
 impl ReadyFileGuard<'_> {
     /// Writes the addresses, and reports to a service manager that the server listens.
-    pub(super) fn write(&mut self, addresses: impl Iterator<Item = String>) -> Result<()> {
+    pub(super) fn write(&mut self, addresses: impl Iterator<Item = String>, stop: &StopConditions) -> Result<()> {
         let lines = addresses.fold(String::new(), |lines, address| lines + &address + "\n");
         match (self.path, &mut self.file) {
-            (_, Some(file)) => file.write(lines.as_bytes())?,
+            (_, Some(file)) => file.write(lines.as_bytes(), stop)?,
             (Some(path), None) => write_file(path, lines.as_bytes())?,
             (None, None) => {}
         }

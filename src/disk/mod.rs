@@ -13,7 +13,7 @@ mod spool;
 
 pub(crate) use part_file::{Overwrite, PartFile};
 pub(crate) use ready_file::ReadyFile;
-pub(crate) use replace::{check_writable, replace};
+pub(crate) use replace::{check_writable, replace, replace_within};
 pub(crate) use scratch_dir::ScratchDir;
 pub(crate) use secret_file::read_secret;
 pub(crate) use spool::Spool;

@@ -194,18 +194,9 @@ fn create_error(target: &Path, error: io::Error) -> Failure {
 mod tests {
     use super::{Overwrite, PartFile};
     use crate::failure::FailureKind;
-    use crate::stop::StopConditions;
-    use crate::time::Moment;
+    use crate::stop::tests::never;
     use std::fs;
     use std::path::Path;
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    /// Conditions that never hold.
-    fn never() -> StopConditions {
-        let clock = || Moment::new(Duration::ZERO, Duration::ZERO);
-        StopConditions { is_signalled: Arc::default(), deadline: None, clock }
-    }
 
     #[test]
     fn a_download_has_its_name_only_when_it_is_complete() {

@@ -8,8 +8,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::in_place::is_in_place;
-use super::replace;
+use super::replace_within;
 use crate::failure::{Failure, FailureKind, Result, io_error_text};
+use crate::stop::StopConditions;
 
 /// Ready file of a running server; removed when dropped.
 #[derive(Debug)]
@@ -35,8 +36,8 @@ impl ReadyFile {
     }
 
     /// Writes the file, which appears complete.
-    pub(crate) fn write(&mut self, content: &[u8]) -> Result<()> {
-        replace(&self.path, content)?;
+    pub(crate) fn write(&mut self, content: &[u8], stop: &StopConditions) -> Result<()> {
+        replace_within(&self.path, content, stop)?;
         self.written = (!is_in_place(&self.path)).then(|| content.to_owned());
         Ok(())
     }
@@ -54,6 +55,7 @@ impl Drop for ReadyFile {
 #[cfg(test)]
 mod tests {
     use super::ReadyFile;
+    use crate::stop::tests::never;
     use std::fs;
 
     #[test]
@@ -63,7 +65,7 @@ mod tests {
         fs::write(&path, "old").expect("written");
         let mut ready = ReadyFile::prepare(&path).expect("removed");
         assert!(!path.exists());
-        ready.write(b"new").expect("written");
+        ready.write(b"new", &never()).expect("written");
         assert_eq!(fs::read(&path).expect("there"), b"new");
         drop(ready);
         assert!(!path.exists());
@@ -74,9 +76,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("ready");
         let mut ours = ReadyFile::prepare(&path).expect("nothing to remove");
-        ours.write(b"ours").expect("written");
+        ours.write(b"ours", &never()).expect("written");
         let mut theirs = ReadyFile::prepare(&path).expect("removed");
-        theirs.write(b"theirs").expect("written");
+        theirs.write(b"theirs", &never()).expect("written");
         drop(ours);
         assert_eq!(fs::read(&path).expect("there"), b"theirs");
     }

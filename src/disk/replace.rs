@@ -4,15 +4,25 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::in_place::{is_in_place, open_in_place};
+use super::in_place::{is_in_place, open_for_run, open_in_place, write_for_run};
 use super::random_suffix;
 use crate::failure::{Failure, FailureKind, Result, io_error_text};
+use crate::stop::StopConditions;
 
 /// Replaces the content of `path`: writes a temporary file beside it, syncs it, renames it onto `path`.
 ///
 /// A device, a FIFO or the name of a descriptor (`/dev/stderr`) is written in place; a rename would destroy it.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
     write_atomically(path, content).map_err(|error| write_error(path, error))
+}
+
+/// Replaces the content of `path` as [`replace()`] does; does not wait for the reader of a FIFO beyond the run.
+pub(crate) fn replace_within(path: &Path, content: &[u8], stop: &StopConditions) -> Result<()> {
+    if !is_in_place(path) {
+        return replace(path, content);
+    }
+    let written = open_for_run(path, stop).and_then(|file| write_for_run(&file, content, stop));
+    written.map_err(|error| write_error(path, error))
 }
 
 /// Checks that [`replace()`] can write to `path`, so that a long run does not fail at its end.

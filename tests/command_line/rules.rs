@@ -202,6 +202,12 @@ fn a_deadline_ends_a_run_whose_output_is_not_read() {
     .expect("a FIFO");
     let absent = run(&["get", &url, "-o", path_str(&fifo), "--deadline", "300ms"]);
     assert!(absent.code == 73 && absent.stderr.contains("no program has opened"), "{} {}", absent.code, absent.stderr);
+    let ready = ["--ready-file", path_str(&fifo), "--for", "100ms", "--bind", "127.0.0.1:0"];
+    for server in
+        [&["serve-http", path_str(directory.path())][..], &["ping-serve"], &["mail-serve"], &["heartbeat", "watch"]]
+    {
+        assert_eq!(run(&[server, &ready].concat()).code, 73, "{server:?}");
+    }
     // The test holds the reading end and does not read.
     let mut child = netlab(&["get", &url, "-o", "-", "--deadline", "300ms"])
         .stdout(Stdio::piped())

@@ -130,7 +130,10 @@ impl PingServe {
         let (recorder, writer) = Recorder::start(output, move || waker.wake())?;
         let listening = Listening::new(address_strings(sockets.addresses()), &impairment, is_public);
         recorder.emit(PingServeEvent::Listening(listening));
-        ready_file.write(sockets.addresses().map(ToString::to_string))?;
+        ready_file.write(
+            sockets.addresses().map(ToString::to_string),
+            &signals.stop_conditions(self.server.listen.lifetime.map(|lifetime| net::now() + lifetime)),
+        )?;
 
         let started = net::now();
         let config = EchoConfig {

@@ -185,7 +185,10 @@ impl HeartbeatWatch {
             receivers.addresses().any(Address::is_public),
         );
         recorder.emit(HeartbeatWatchEvent::Listening(listening));
-        ready_file.write(receivers.addresses().map(ToString::to_string).chain(pages))?;
+        ready_file.write(
+            receivers.addresses().map(ToString::to_string).chain(pages),
+            &signals.stop_conditions(self.listen.lifetime.map(|lifetime| net::now() + lifetime)),
+        )?;
 
         let run = WatchContext { args: self, shared: &shared, recorder: &recorder, style, started };
         let WatchResult { condition_met, hooks, state_written } = run.run(receivers, listeners, &mut signals)?;
