@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod operator;
 mod rules;
 mod service;
 mod waiting;

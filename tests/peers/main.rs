@@ -7,6 +7,7 @@
 mod support;
 
 mod completions;
+mod confined;
 mod heartbeat;
 mod mail;
 mod ping;
@@ -51,6 +52,7 @@ fn main() {
     let arguments = Arguments::from_args();
     let pairs = [
         completions::trials(),
+        confined::trials(),
         web::trials(),
         ping::trials(),
         heartbeat::trials(),
