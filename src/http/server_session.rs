@@ -87,9 +87,17 @@ pub(crate) struct ServerSession<H> {
     state: State,
     in_flight: Option<ResponseInFlight>,
     close_after_response: bool,
+    progress: Progress,
+}
+
+/// Progress of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Connecting,
     /// The connection was established, including TLS.
-    is_open: bool,
-    has_answered: bool,
+    Open,
+    /// A response was sent.
+    Answered,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -119,8 +127,7 @@ impl<H: Handler> ServerSession<H> {
             state,
             in_flight: None,
             close_after_response: false,
-            is_open: false,
-            has_answered: false,
+            progress: Progress::Connecting,
         }
     }
 
@@ -225,7 +232,7 @@ impl<H: Handler> ServerSession<H> {
             exchange.is_complete = false;
             exchange.error = error;
         }
-        self.has_answered = true;
+        self.progress = Progress::Answered;
         if is_counted {
             self.handler.response_sent();
         }
@@ -239,7 +246,7 @@ impl<H: Handler> StreamProtocol for ServerSession<H> {
 
     fn opened(&mut self, _: Option<&'static str>, now: Moment, actions: &mut Actions<SessionEvent>) {
         let turn = &mut Turn { now, actions };
-        self.is_open = true;
+        self.progress = Progress::Open;
         self.state = State::Idle { deadline: turn.now + self.handler.timeouts().idle };
         if self.close_after_response {
             turn.actions.close();
@@ -325,7 +332,7 @@ impl<H: Handler> StreamProtocol for ServerSession<H> {
             CloseReason::Broken(error) => {
                 if self.in_flight.is_some() {
                     self.finish_response(Some(error.message().to_owned()), turn);
-                } else if !self.is_open || matches!(self.state, State::Head { .. }) {
+                } else if self.progress == Progress::Connecting || matches!(self.state, State::Head { .. }) {
                     turn.actions.emit(SessionEvent::ConnectionFailed {
                         peer: self.peer,
                         at: turn.now,
@@ -347,7 +354,7 @@ impl<H: Handler> StreamProtocol for ServerSession<H> {
 impl<H: Handler> AwaitsInput for ServerSession<H> {
     fn awaited(&self) -> Option<Awaited> {
         match self.state {
-            State::Idle { .. } if self.has_answered => Some(NEXT_REQUEST),
+            State::Idle { .. } if self.progress == Progress::Answered => Some(NEXT_REQUEST),
             State::Idle { .. } => Some(Awaited { what: "a request", is_begun: false }),
             State::Head { .. } => {
                 Some(Awaited { what: "the empty line that ends the request head (RFC 9112 §2.1)", is_begun: true })

@@ -169,7 +169,7 @@ impl PingClient {
             self.measurements.one_way.record_reply(seq, &reflection, sent, arrived, is_first);
         }
         if !is_first {
-            self.measurements.duplicates += 1;
+            self.measurements.unmatched.duplicates += 1;
             actions.emit(|| PingEvent::Duplicate { seq });
             return;
         }
@@ -237,11 +237,11 @@ impl DatagramProtocol for PingClient {
                 self.on_reply(seq, reflection, datagram, now, actions);
             }
             Ok((seq, ReplyMatch::Corrupt | ReplyMatch::NoMatch)) => {
-                self.measurements.corrupt += 1;
+                self.measurements.unmatched.corrupt += 1;
                 actions.emit(|| PingEvent::Corrupt { seq, got: excerpt(datagram.bytes) });
             }
             Err(reason) => {
-                self.measurements.foreign += 1;
+                self.measurements.unmatched.foreign += 1;
                 let bytes = datagram.bytes.len();
                 actions.emit(|| PingEvent::Foreign { reason, bytes, got: excerpt(datagram.bytes) });
             }

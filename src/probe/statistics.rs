@@ -82,12 +82,18 @@ impl RttClocks {
     }
 }
 
-/// Counters and measurements besides the outcomes.
+/// Datagrams received that answer no waiting probe.
 #[derive(Default)]
-pub(super) struct Measurements {
+pub(super) struct UnmatchedCounters {
     pub duplicates: u64,
     pub corrupt: u64,
     pub foreign: u64,
+}
+
+/// Counters and measurements besides the outcomes.
+#[derive(Default)]
+pub(super) struct Measurements {
+    pub unmatched: UnmatchedCounters,
     pub local_drops: u64,
     pub clock_steps: u64,
     pub paused: Duration,
@@ -122,10 +128,10 @@ impl Measurements {
             refused: count(ProbeOutcome::Refused),
             send_errors: count(ProbeOutcome::SendError),
             waiting: count(ProbeOutcome::Waiting),
-            duplicates: self.duplicates,
+            duplicates: self.unmatched.duplicates,
             reordered: self.reordering.reordered(),
-            corrupt: self.corrupt,
-            foreign: self.foreign,
+            corrupt: self.unmatched.corrupt,
+            foreign: self.unmatched.foreign,
             local_drops: self.local_drops,
             loss: unanswered.value(),
             loss_ci95: unanswered.wilson_interval95(),

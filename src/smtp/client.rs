@@ -21,7 +21,7 @@ mod redact;
 mod state;
 mod transaction;
 
-use super::extensions::Extensions;
+use super::extensions::{Extension, Extensions};
 use super::reply::Reply;
 use super::stage::Stage;
 use crate::failure::{Failure, FailureKind};
@@ -288,7 +288,7 @@ impl ClientSession {
         self.hello.has_extensions = true;
         self.hello.extensions = if is_helo { Extensions::default() } else { Extensions::parse(raw_reply) };
         let wants_tls = self.config.security == Security::Starttls && !self.is_encrypted;
-        match (wants_tls, self.hello.extensions.starttls) {
+        match (wants_tls, self.hello.extensions.supports(Extension::Starttls)) {
             (true, true) => {
                 self.enter(State::Starttls, turn);
                 self.send_command("STARTTLS", turn);

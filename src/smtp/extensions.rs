@@ -5,29 +5,60 @@
 
 use super::reply::Reply;
 
+/// Extension without a parameter of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extension {
+    /// RFC 3207.
+    Starttls,
+    /// RFC 2920.
+    Pipelining,
+    /// RFC 6152.
+    EightBitMime,
+    /// RFC 6531.
+    Smtputf8,
+    /// RFC 3030.
+    Chunking,
+    /// RFC 3461.
+    Dsn,
+    /// RFC 8689.
+    RequireTls,
+}
+
 /// Service extensions of one EHLO reply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Extensions {
     /// Lines as received, without the greeting.
     pub lines: Vec<String>,
-    /// RFC 3207.
-    pub starttls: bool,
-    /// RFC 2920.
-    pub pipelining: bool,
-    /// RFC 6152.
-    pub eight_bit_mime: bool,
-    /// RFC 6531.
-    pub smtputf8: bool,
-    /// RFC 3030.
-    pub chunking: bool,
-    /// RFC 3461.
-    pub dsn: bool,
-    /// RFC 8689.
-    pub requiretls: bool,
+    supported: Vec<Extension>,
     /// RFC 1870; `Some(0)` = no limit.
     pub size: Option<u64>,
     /// RFC 4954; names as received.
     pub auth_mechanisms: Vec<String>,
+}
+
+impl Extension {
+    /// Keyword in the reply to EHLO.
+    pub(crate) fn keyword(self) -> &'static str {
+        match self {
+            Self::Starttls => "STARTTLS",
+            Self::Pipelining => "PIPELINING",
+            Self::EightBitMime => "8BITMIME",
+            Self::Smtputf8 => "SMTPUTF8",
+            Self::Chunking => "CHUNKING",
+            Self::Dsn => "DSN",
+            Self::RequireTls => "REQUIRETLS",
+        }
+    }
+
+    const ALL: [Self; 7] = [
+        Self::Starttls,
+        Self::Pipelining,
+        Self::EightBitMime,
+        Self::Smtputf8,
+        Self::Chunking,
+        Self::Dsn,
+        Self::RequireTls,
+    ];
 }
 
 impl Extensions {
@@ -40,13 +71,6 @@ impl Extensions {
             // An old form joins AUTH and the first mechanism with `=`.
             let (keyword, joined) = keyword.split_once('=').unwrap_or((keyword, ""));
             match keyword.to_ascii_uppercase().as_str() {
-                "STARTTLS" => extensions.starttls = true,
-                "PIPELINING" => extensions.pipelining = true,
-                "8BITMIME" => extensions.eight_bit_mime = true,
-                "SMTPUTF8" => extensions.smtputf8 = true,
-                "CHUNKING" => extensions.chunking = true,
-                "DSN" => extensions.dsn = true,
-                "REQUIRETLS" => extensions.requiretls = true,
                 "SIZE" => extensions.size = Some(words.next().and_then(|size| size.parse().ok()).unwrap_or(0)),
                 "AUTH" => {
                     let mechanisms = std::iter::once(joined).chain(words).filter(|word| !word.is_empty());
@@ -56,16 +80,21 @@ impl Extensions {
                         }
                     }
                 }
-                _ => {}
+                keyword => extensions.supported.extend(Extension::ALL.iter().find(|known| known.keyword() == keyword)),
             }
         }
         extensions
+    }
+
+    /// Returns whether the server announced an extension.
+    pub(crate) fn supports(&self, extension: Extension) -> bool {
+        self.supported.contains(&extension)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Extensions;
+    use super::{Extension, Extensions};
     use crate::smtp::reply::Reply;
 
     fn extensions(text: &str) -> Extensions {
@@ -77,7 +106,7 @@ mod tests {
         let extensions = extensions(
             "250-mx starttls\r\n250-starttls\r\n250-Size 100\r\n250-auth plain LOGIN\r\n250-AUTH=LOGIN\r\n250 \r\n",
         );
-        assert!(extensions.starttls && !extensions.pipelining);
+        assert!(extensions.supports(Extension::Starttls) && !extensions.supports(Extension::Pipelining));
         assert_eq!(
             (extensions.size, extensions.auth_mechanisms),
             (Some(100), vec!["plain".to_owned(), "LOGIN".to_owned()])

@@ -36,6 +36,7 @@ pub(crate) use client::{
 };
 pub(crate) use dot_stuffing::{canonical_size, canonicalize, count_bare_line_ends};
 pub(crate) use dsn::{MAX_ENVID_LENGTH, is_valid_notify};
+pub(crate) use extensions::Extension;
 pub(crate) use mailbox::{Mailbox, domain_or_address_literal, is_domain_or_address_literal};
 pub(crate) use reply::Reply;
 pub(crate) use stage::Stage;

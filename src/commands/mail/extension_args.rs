@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use super::message::Message;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::smtp::{MAX_ENVID_LENGTH, RequestedExtensions, is_valid_notify};
+use crate::smtp::{Extension, MAX_ENVID_LENGTH, RequestedExtensions, is_valid_notify};
 
 /// Flags for SMTP extensions.
 #[derive(Debug, Args)]
@@ -73,11 +73,13 @@ impl ExtensionArgs {
     /// Converts the flags to [`RequestedExtensions`].
     pub(super) fn requested_extensions(&self) -> RequestedExtensions {
         RequestedExtensions {
-            chunking: self.chunking,
+            extensions: [(self.chunking, Extension::Chunking), (self.require_tls, Extension::RequireTls)]
+                .into_iter()
+                .filter_map(|(is_wanted, extension)| is_wanted.then_some(extension))
+                .collect(),
             ret: self.ret.map(|ret| if ret == Ret::Full { "FULL" } else { "HDRS" }),
             envid: self.envid.clone(),
             notify: self.notify.clone(),
-            require_tls: self.require_tls,
             strict: self.strict,
         }
     }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::auth::Mechanism;
-use super::super::extensions::Extensions;
+use super::super::extensions::{Extension, Extensions};
 use super::super::mailbox::Mailbox;
 use super::super::reply::Reply;
 use super::super::stage::Stage;
@@ -55,16 +55,15 @@ pub(crate) struct Envelope {
 /// Requested SMTP extensions, each of which the server must offer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RequestedExtensions {
-    /// Sends the message with BDAT (RFC 3030).
-    pub chunking: bool,
+    /// Extensions to use: CHUNKING sends the message with BDAT (RFC 3030), REQUIRETLS requires verified TLS on every
+    /// further hop (RFC 8689).
+    pub extensions: Vec<Extension>,
     /// Content of a delivery report: FULL or HDRS (RFC 3461 §4.3).
     pub ret: Option<&'static str>,
     /// Envelope identifier (RFC 3461 §4.4).
     pub envid: Option<String>,
     /// Conditions that cause a report (RFC 3461 §4.1).
     pub notify: Option<String>,
-    /// Requires verified TLS on every further hop (RFC 8689).
-    pub require_tls: bool,
     /// Treats tolerated deviations in replies as protocol errors.
     pub strict: bool,
 }

@@ -6,7 +6,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::smtp::client::config::{Envelope, RequestedExtensions};
 use crate::smtp::dot_stuffing;
 use crate::smtp::dsn::{encode_unitext, encode_xtext};
-use crate::smtp::extensions::Extensions;
+use crate::smtp::extensions::{Extension, Extensions};
 use crate::smtp::mailbox::Mailbox;
 
 /// Formats the parameters of MAIL FROM, or fails if the server cannot transport the message.
@@ -26,7 +26,7 @@ pub(super) fn mail_parameters(
     }
     let mut mailboxes = envelope.recipients.iter().chain(&envelope.from);
     let has_utf8_headers = dot_stuffing::has_utf8_headers(&envelope.message);
-    if extensions.smtputf8 {
+    if extensions.supports(Extension::Smtputf8) {
         if has_utf8_headers || mailboxes.any(Mailbox::is_internationalized) {
             parameters.push_str(" SMTPUTF8");
         }
@@ -41,19 +41,20 @@ pub(super) fn mail_parameters(
         );
     }
     if dot_stuffing::is_8bit(&envelope.message) {
-        if !extensions.eight_bit_mime {
+        if !extensions.supports(Extension::EightBitMime) {
             let message = "the message contains bytes above 127, which the server does not accept (no 8BITMIME)";
             return Err(Failure::new(FailureKind::InvalidMessage, message)
                 .expected("an ASCII message: parts encoded as base64 or quoted-printable"));
         }
         parameters.push_str(" BODY=8BITMIME");
     }
-    for (is_requested, is_offered, keyword) in [
-        (requested.chunking, extensions.chunking, "CHUNKING"),
-        (requested.wants_dsn(), extensions.dsn, "DSN"),
-        (requested.require_tls, extensions.requiretls, "REQUIRETLS"),
+    for (is_requested, extension) in [
+        (requested.wants(Extension::Chunking), Extension::Chunking),
+        (requested.wants_dsn(), Extension::Dsn),
+        (requested.wants(Extension::RequireTls), Extension::RequireTls),
     ] {
-        if is_requested && !is_offered {
+        if is_requested && !extensions.supports(extension) {
+            let keyword = extension.keyword();
             return Err(Failure::new(
                 FailureKind::Rejected,
                 format!("the server does not offer {keyword}; nothing was sent"),
@@ -67,7 +68,7 @@ pub(super) fn mail_parameters(
     if let Some(envid) = &requested.envid {
         let _ = write!(parameters, " ENVID={}", encode_xtext(envid));
     }
-    if requested.require_tls {
+    if requested.wants(Extension::RequireTls) {
         parameters.push_str(" REQUIRETLS");
     }
     Ok(parameters)
@@ -75,7 +76,7 @@ pub(super) fn mail_parameters(
 
 /// Converts an address to the form that the server accepts (RFC 6531 §3.2).
 pub(super) fn address_for_server(extensions: &Extensions, mailbox: &Mailbox) -> Mailbox {
-    let ascii = if extensions.smtputf8 { None } else { mailbox.to_ascii() };
+    let ascii = if extensions.supports(Extension::Smtputf8) { None } else { mailbox.to_ascii() };
     ascii.unwrap_or_else(|| mailbox.clone())
 }
 
@@ -93,6 +94,11 @@ pub(super) fn rcpt_parameters(recipient: &Mailbox, requested: &RequestedExtensio
 }
 
 impl RequestedExtensions {
+    /// Returns whether the use of an extension is requested.
+    pub(super) fn wants(&self, extension: Extension) -> bool {
+        self.extensions.contains(&extension)
+    }
+
     /// Returns true if a parameter of DSN is requested.
     fn wants_dsn(&self) -> bool {
         self.ret.is_some() || self.envid.is_some() || self.notify.is_some()

@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::protocol::Violation;
 use crate::smtp::client::config::{ClientEvent, ClientTurn, DeliveryOutcome};
 use crate::smtp::dot_stuffing;
+use crate::smtp::extensions::Extension;
 use crate::smtp::reply::Reply;
 use crate::smtp::stage::Stage;
 
@@ -21,7 +22,8 @@ const WRONG_DATA_REPLY: Violation =
 
 impl ClientSession {
     pub(super) fn start_transaction(&mut self, turn: &mut ClientTurn<'_>) {
-        if let Some(envelope) = self.config.envelope.as_mut().filter(|_| !self.hello.extensions.eight_bit_mime)
+        if let Some(envelope) =
+            self.config.envelope.as_mut().filter(|_| !self.hello.extensions.supports(Extension::EightBitMime))
             && let Some(ascii) = envelope.ascii_message.take()
         {
             // RFC 6152 §3.
@@ -52,7 +54,7 @@ impl ClientSession {
             .unwrap_or_default();
         self.send_command(&format!("MAIL FROM:<{from}>{parameters}"), turn);
         // Pipelining: several commands in one write, one reply each (RFC 2920 §3.1).
-        if self.hello.extensions.pipelining && !self.stops_after(Stage::Mail) {
+        if self.hello.extensions.supports(Extension::Pipelining) && !self.stops_after(Stage::Mail) {
             for index in 0..self.delivery.recipients.len() {
                 self.send_rcpt(index, turn);
             }
@@ -143,7 +145,7 @@ impl ClientSession {
         if self.stops_after(Stage::Rcpt) {
             return self.stop_without_message(turn);
         }
-        if self.config.requested_extensions.chunking {
+        if self.config.requested_extensions.wants(Extension::Chunking) {
             return self.send_bdat(turn);
         }
         self.enter_step(TransactionStep::Data, turn);

@@ -6,7 +6,8 @@ use crate::mac::Secret;
 use crate::protocol::{Action, Actions, StreamProtocol as _};
 use crate::smtp::client;
 use crate::smtp::{
-    ClientConfig, ClientSession, Credentials, Envelope, Mechanism, RequestedExtensions, Security, SessionResult,
+    ClientConfig, ClientSession, Credentials, Envelope, Extension, Mechanism, RequestedExtensions, Security,
+    SessionResult,
 };
 
 fn client_config(message: &[u8]) -> ClientConfig {
@@ -79,7 +80,10 @@ fn a_message_arrives_unchanged() {
     let message = b"Subject: hi\r\n\r\n.\r\n..\r\nlast";
     for size in [1, 2, 3, 7, 1_000] {
         for (is_deferred, chunking) in [(false, false), (true, false), (false, true), (true, true)] {
-            let requested_extensions = RequestedExtensions { chunking, ..RequestedExtensions::default() };
+            let requested_extensions = RequestedExtensions {
+                extensions: if chunking { vec![Extension::Chunking] } else { Vec::new() },
+                ..RequestedExtensions::default()
+            };
             let sink = TestSink { is_deferred, ..config().into() };
             let mut harness = Fixture::new(sink);
             let result =
