@@ -1,7 +1,8 @@
 //! Subcommands, one module each: its flags, its run, the wording of its events.
 //!
 //! Owns the code that joins the layers below: `serve_http` passes bytes to `http`, paths to `site` and events to
-//! `output`. Subcommands do not import one another; they share [`args`], [`fail_if`], [`report`], [`schema`] and [`web`].
+//! `output`. Subcommands do not import one another; what they share is in the private modules here, such as [`args`]
+//! and [`report`].
 
 mod args;
 pub(crate) mod completions;

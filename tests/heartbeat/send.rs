@@ -75,6 +75,40 @@ fn an_absent_watcher_is_exit_code_69_and_missing_echoes_are_exit_code_1() {
 }
 
 #[test]
+fn a_failure_condition_holds_for_each_watcher() {
+    let watched = Watched::start(&[]);
+    let (_socket, silent) = plain();
+    let echoing = watched.target();
+    let send = |condition: &str| {
+        run(&["heartbeat", "send", &echoing, &silent, "-i", "5ms", "-c", "3", "-q", "--json", "--fail-if", condition])
+    };
+    let met = send("echoes<0");
+    assert_eq!((met.code, met.summary()["exit"].clone()), (0, 0.into()), "{}", met.stderr);
+    let failed = send("rtt.p99>10s");
+    assert_eq!((failed.code, failed.summary()["exit"].clone()), (1, 1.into()), "{}", failed.stderr);
+    for target in [&echoing, &silent] {
+        let reason = format!("{target}: --fail-if 'rtt.p99>10s' failed: rtt.p99 has no data");
+        assert!(failed.stderr.contains(&reason), "without --echo, nothing is measured: {}", failed.stderr);
+    }
+    let one = run(&[
+        "heartbeat",
+        "send",
+        &echoing,
+        &silent,
+        "-i",
+        "5ms",
+        "-c",
+        "3",
+        "-qq",
+        "--echo",
+        "--fail-if",
+        "rtt.p99>10s",
+    ]);
+    assert_eq!(one.code, 1, "{}", one.stderr);
+    assert!(!one.stderr.contains(&format!("{echoing}: --fail-if")), "{}", one.stderr);
+}
+
+#[test]
 fn several_watchers_receive_the_beats_of_one_sender() {
     let servers = [(); 2].map(|()| Watched::start(&[]));
     let [one, other] = [servers[0].target(), servers[1].target()];

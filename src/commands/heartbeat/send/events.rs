@@ -50,12 +50,12 @@ pub(super) struct Summary {
     elapsed: Duration,
     /// Exit code of the supervised command.
     child_exit: Option<u8>,
-    targets: Vec<TargetSummary>,
+    pub(super) targets: Vec<TargetSummary>,
 }
 
 /// Counters and round-trip times for one watcher.
 #[derive(Debug, JsonSchema, Serialize)]
-struct TargetSummary {
+pub(super) struct TargetSummary {
     target: Arc<str>,
     peer: SocketAddr,
     #[serde(flatten)]

@@ -16,6 +16,7 @@ use clap::Args;
 
 use super::DEFAULT_PORT;
 use crate::commands::args::{FamilyArgs, Peer, check_hosts, join_textbook_port, number, positive_duration, read_key};
+use crate::commands::fail_if::{FailIf, check_all};
 use crate::commands::report::{self, TargetEvent, skip_failed_targets};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -27,8 +28,8 @@ use crate::net::datagram::{DatagramObserver, DatagramTimeouts, Endpoint, StopRea
 use crate::net::{self, Signals, SocketOptions};
 use crate::output::{Format, Output, escaped};
 use crate::time::{Moment, nanoseconds};
-use events::Summary;
 pub(in crate::commands) use events::list_events;
+use events::{Summary, TargetSummary};
 
 /// Time limit for the stop messages: three, 20 ms apart, with a large margin.
 const BYE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -77,6 +78,10 @@ pub(super) struct HeartbeatSend {
     /// job. The next run then sends the next number, and the watcher can detect missing runs.
     #[arg(long, conflicts_with_all = ["count", "exec"])]
     once: bool,
+
+    /// Exit 1 if EXPR holds for a watcher, e.g. 'refused>0'; repeatable
+    #[arg(long, value_name = "EXPR", value_parser = FailIf::parse::<TargetSummary>, conflicts_with = "exec", hide_short_help = true)]
+    fail_if: Vec<FailIf>,
 
     /// Send beats while CMD runs, and return its exit code
     ///
@@ -209,6 +214,8 @@ impl HeartbeatSend {
         };
         let summary =
             Summary::new(name, observer.targets.iter().cloned().zip(peers).zip(reports).collect(), code, elapsed);
+        let exits = summary.targets.iter().map(|target| check_all(&self.fail_if, target, exit, &mut observer.output));
+        let exit = Exit::combined(exits);
         report::emit_summary(&mut observer.output, &summary, exit)?;
         Ok(exit)
     }
