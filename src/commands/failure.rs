@@ -88,7 +88,7 @@ fn advice_for(kind: FailureKind) -> Option<&'static str> {
         Kind::AddressNotLocal => "use PORT for loopback, or '*:PORT' for all addresses",
         Kind::PortNotPermitted => "use a port from 1024 up, such as 8080",
         Kind::SourceNotLocal => "leave out --source to let the system choose",
-        Kind::SourceFamily => "choose the family of the target with -4 or -6",
+        Kind::SourceFamily => "leave out --source, or give one of the other family",
         Kind::TargetFamily | Kind::NoAddressInFamily => "leave out -4 and -6",
         Kind::LoadNotAllowed => "if the target is yours, add --i-own-this-target",
         Kind::BroadcastDenied => "use the address of one host, and check the firewall of this machine",

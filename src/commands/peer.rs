@@ -76,9 +76,9 @@ fn has_numeric_port(text: &str) -> bool {
     text.rsplit(':').next().is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Flags that select an address family.
+/// Flags that select the addresses of a client: the family and the source.
 #[derive(Clone, Copy, Debug, Default, Args)]
-pub(super) struct FamilyArgs {
+pub(super) struct AddressArgs {
     /// Use IPv4 only
     #[arg(short = '4', long = "ipv4", conflicts_with = "ipv6", hide_short_help = true, help_heading = "Network")]
     ipv4: bool,
@@ -86,9 +86,13 @@ pub(super) struct FamilyArgs {
     /// Use IPv6 only
     #[arg(short = '6', long = "ipv6", hide_short_help = true, help_heading = "Network")]
     ipv6: bool,
+
+    /// Send from this local address
+    #[arg(long, value_name = "ADDR", hide_short_help = true, help_heading = "Network")]
+    pub source: Option<IpAddr>,
 }
 
-impl FamilyArgs {
+impl AddressArgs {
     /// Resolves a peer to its first address of the wanted family.
     pub(super) fn resolve(
         self,
@@ -115,13 +119,13 @@ impl FamilyArgs {
         self.select(&peer.host, addresses)
     }
 
-    /// Selects the addresses of the wanted family, at least one.
+    /// Selects the addresses of the wanted family and of that of the source, at least one.
     pub(super) fn select(self, host: &str, mut addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Failure> {
         // IPv4-mapped addresses (RFC 4291 §2.5.5.2) are contacted over IPv4 and reported as IPv4 addresses.
         addresses.iter_mut().for_each(|address| address.set_ip(address.ip().to_canonical()));
         addresses.retain(|address| if address.is_ipv6() { !self.ipv4 } else { !self.ipv6 });
         if !addresses.is_empty() {
-            return Ok(addresses);
+            return self.select_source_family(host, addresses);
         }
         let family = if self.ipv4 { "IPv4" } else { "IPv6" };
         // A literal address has one family, so the flag is wrong; a name may have no address of that family yet.
@@ -129,6 +133,16 @@ impl FamilyArgs {
         let kind = if is_literal { FailureKind::TargetFamily } else { FailureKind::NoAddressInFamily };
         Err(Failure::new(kind, format!("{host} has no {family} address"))
             .expected(format!("a target with an {family} address")))
+    }
+
+    fn select_source_family(self, host: &str, mut addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Failure> {
+        let Some(source) = self.source else { return Ok(addresses) };
+        addresses.retain(|address| address.is_ipv4() == source.is_ipv4());
+        if !addresses.is_empty() {
+            return Ok(addresses);
+        }
+        Err(Failure::new(FailureKind::SourceFamily, format!("cannot send from {source} to {host}"))
+            .expected("a source address of the target's family"))
     }
 }
 

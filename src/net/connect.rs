@@ -41,10 +41,11 @@ struct Attempt {
     peer: SocketAddr,
 }
 
-/// Connects to the first of `addresses` that answers before `deadline`. `host` is for messages.
+/// Connects from `source`, if given, to the first of `addresses` that answers before `deadline`. `host` is for messages.
 pub(crate) fn connect(
     host: &str,
     addresses: &[SocketAddr],
+    source: Option<IpAddr>,
     deadline: Moment,
     signals: &mut Signals,
 ) -> Result<Connected> {
@@ -60,7 +61,7 @@ pub(crate) fn connect(
         }
         if running.is_empty() || moment >= next_start {
             if let Some(peer) = waiting.pop_front() {
-                match start_connect(peer) {
+                match start_connect(peer, source) {
                     Ok(socket) => running.push(Attempt { socket, peer }),
                     Err(error) => {
                         failures.push((peer, error));
@@ -69,7 +70,7 @@ pub(crate) fn connect(
                 }
                 next_start = moment + CONNECTION_ATTEMPT_DELAY;
             } else if running.is_empty() {
-                return Err(connect_error(host, failures));
+                return Err(connect_error(host, source, failures));
             }
         }
         let wake = if waiting.is_empty() { deadline } else { deadline.min(next_start) };
@@ -109,9 +110,12 @@ fn interleave(addresses: &[SocketAddr]) -> VecDeque<SocketAddr> {
     order
 }
 
-fn start_connect(peer: SocketAddr) -> io::Result<Socket> {
+fn start_connect(peer: SocketAddr, source: Option<IpAddr>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(peer), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
+    if let Some(source) = source {
+        socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))?;
+    }
     match socket.connect(&SockAddr::from(peer)) {
         Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
         _ => Ok(socket),
@@ -128,7 +132,7 @@ fn timed_out(host: &str, addresses: &[SocketAddr], elapsed: Duration) -> Failure
 }
 
 /// Describes the failure of all addresses. The first failure decides the kind.
-fn connect_error(host: &str, failures: Vec<(SocketAddr, io::Error)>) -> Failure {
+fn connect_error(host: &str, source: Option<IpAddr>, failures: Vec<(SocketAddr, io::Error)>) -> Failure {
     let reasons = list(failures.iter().map(|(peer, error)| format!("{peer}: {}", io_error_text(error))));
     let Some((_, error)) = failures.into_iter().next() else {
         return Failure::new(FailureKind::NoSuchHost, format!("{host} has no address"));
@@ -138,6 +142,8 @@ fn connect_error(host: &str, failures: Vec<(SocketAddr, io::Error)>) -> Failure 
         // The server accepted the connection and reset it before this loop noticed.
         io::ErrorKind::ConnectionReset => FailureKind::ConnectionReset,
         io::ErrorKind::TimedOut => FailureKind::ConnectTimedOut,
+        // The system reports the same error if it has no free port for a connection.
+        io::ErrorKind::AddrNotAvailable if source.is_some() => FailureKind::SourceNotLocal,
         _ if is_exhausted(&error) => FailureKind::ResourcesExhausted,
         _ => FailureKind::Unreachable,
     };
@@ -186,14 +192,15 @@ mod tests {
             (2..=15).map(|host| SocketAddr::new(Ipv4Addr::new(127, 0, 0, host).into(), listening.port())).collect();
         all.push(listening);
         let mut signals = Signals::install().expect("a pipe");
-        let reached = connect("h", &all, now() + Duration::from_secs(60), &mut signals).expect("the last one listens");
+        let reached =
+            connect("h", &all, None, now() + Duration::from_secs(60), &mut signals).expect("the last one listens");
         assert_eq!(reached.peer, listening);
     }
 
     #[test]
     fn the_kind_of_failure_decides_the_exit_code() {
         let failed =
-            |kind: std::io::ErrorKind| connect_error("h", vec![(addresses(&["[::1]:1"])[0], kind.into())]).kind();
+            |kind: std::io::ErrorKind| connect_error("h", None, vec![(addresses(&["[::1]:1"])[0], kind.into())]).kind();
         assert_eq!(failed(std::io::ErrorKind::ConnectionRefused), FailureKind::ConnectionRefused);
         assert_eq!(failed(std::io::ErrorKind::ConnectionReset), FailureKind::ConnectionReset);
         assert_eq!(failed(std::io::ErrorKind::TimedOut), FailureKind::ConnectTimedOut);
@@ -205,7 +212,7 @@ mod tests {
         let port = listener.local_addr().expect("bound").port();
         let closed = [2, 3].map(|host| SocketAddr::new(Ipv4Addr::new(127, 0, 0, host).into(), port));
         let mut signals = Signals::install().expect("a pipe");
-        let error = connect("h", &closed, now() + Duration::from_secs(60), &mut signals).expect_err("refused");
+        let error = connect("h", &closed, None, now() + Duration::from_secs(60), &mut signals).expect_err("refused");
         assert_eq!(error.kind(), FailureKind::ConnectionRefused);
         assert!(
             error.message().contains("127.0.0.2:")

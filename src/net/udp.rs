@@ -134,23 +134,21 @@ impl SocketOptions {
         socket.connect(&SockAddr::from(peer))?;
         Ok(socket)
     }
+}
 
-    /// Describes why a socket could not be connected, and what to do.
-    pub(super) fn connect_error(&self, peer: SocketAddr, error: io::Error) -> Failure {
-        let message = format!("cannot send to {peer}: {}", io_error_text(&error));
-        let other_family = self.source.is_some_and(|source| source.is_ipv4() != peer.is_ipv4());
-        let (kind, expected) = match error.kind() {
-            _ if other_family => (FailureKind::SourceFamily, "a source address of the target's family"),
-            io::ErrorKind::AddrNotAvailable => (FailureKind::SourceNotLocal, "a source address of this machine"),
-            io::ErrorKind::PermissionDenied => (FailureKind::BroadcastDenied, "a unicast address"),
-            io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
-                (FailureKind::Unreachable, "a route to the target")
-            }
-            _ if is_exhausted(&error) => (FailureKind::ResourcesExhausted, "a free file descriptor"),
-            _ => return Failure::new(FailureKind::System, message).with_source(error),
-        };
-        Failure::new(kind, message).expected(expected).with_source(error)
-    }
+/// Describes why a socket could not be connected, and what to do.
+pub(super) fn connect_error(peer: SocketAddr, error: io::Error) -> Failure {
+    let message = format!("cannot send to {peer}: {}", io_error_text(&error));
+    let (kind, expected) = match error.kind() {
+        io::ErrorKind::AddrNotAvailable => (FailureKind::SourceNotLocal, "a source address of this machine"),
+        io::ErrorKind::PermissionDenied => (FailureKind::BroadcastDenied, "a unicast address"),
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
+            (FailureKind::Unreachable, "a route to the target")
+        }
+        _ if is_exhausted(&error) => (FailureKind::ResourcesExhausted, "a free file descriptor"),
+        _ => return Failure::new(FailureKind::System, message).with_source(error),
+    };
+    Failure::new(kind, message).expected(expected).with_source(error)
 }
 
 /// Enables kernel timestamps of sent and received datagrams, the sent ones numbered from 0. Returns whether
@@ -163,7 +161,7 @@ pub(super) fn enable_timestamps(socket: &Socket) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{DatagramSockets, SocketOptions};
+    use super::{DatagramSockets, SocketOptions, connect_error};
     use crate::failure::FailureKind;
     use crate::net::bind_address::BindAddress;
     use std::net::{Ipv4Addr, SocketAddr};
@@ -202,15 +200,14 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_source_or_one_of_the_other_family_is_rejected() {
+    fn a_foreign_source_is_rejected() {
         let kind = |peer: SocketAddr, source: &str| {
             let options = SocketOptions { source: source.parse().ok(), ..SocketOptions::default() };
             let error = options.connect(peer).expect_err("refused");
-            options.connect_error(peer, error).kind()
+            connect_error(peer, error).kind()
         };
         let peer = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9);
         assert_eq!(kind(peer, "192.0.2.1"), FailureKind::SourceNotLocal);
-        assert_eq!(kind(peer, "::1"), FailureKind::SourceFamily);
         assert_eq!(kind(SocketAddr::new(Ipv4Addr::BROADCAST.into(), 9), "0.0.0.0"), FailureKind::BroadcastDenied);
     }
 

@@ -1,9 +1,11 @@
 //! Rules of scripts: reasons, summaries, verbosity, ready files, commands as values.
 
 use std::fs;
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -63,6 +65,34 @@ fn every_failure_has_a_reason_and_a_summary_with_the_exit_code() {
         assert!(events.iter().all(|event| event["time"].is_string()), "{line}: {}", json.stdout);
         let expected = if line.contains("nosuch") { 0 } else { code };
         assert_eq!((json.code, &json.summary()["exit"]), (code, &expected.into()), "{line}: {}", json.stdout);
+    }
+}
+
+#[test]
+fn every_client_sends_from_the_given_source() {
+    let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    udp.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+    let peer = udp.local_addr().expect("bound").to_string();
+    for client in [&["ping", "-c", "1", "--timeout", "1ms", "--linger", "0"][..], &["heartbeat", "send", "--once"]] {
+        run(&[client, &["--source", "127.0.0.2", &peer]].concat());
+        let (_, sender) = udp.recv_from(&mut [0; 2048]).expect("a datagram");
+        assert_eq!(sender.ip().to_string(), "127.0.0.2", "{client:?}");
+    }
+    for command in ["get", "mail"] {
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let peer = tcp.local_addr().expect("bound").to_string();
+        let url = format!("http://{peer}/");
+        let client = match command {
+            "get" => vec!["get", &url],
+            _ => vec!["mail", "--plain", "--from", "a@x.test", "--to", "b@x.test", "--text", "hi", &peer],
+        };
+        std::thread::scope(|scope| {
+            let accepted = scope.spawn(|| tcp.accept().expect("a connection").1);
+            run(&[&client[..], &["--source", "127.0.0.2"]].concat());
+            // Ends the wait if the client did not connect.
+            drop(TcpStream::connect(&peer));
+            assert_eq!(accepted.join().expect("accepted").ip().to_string(), "127.0.0.2", "{command}");
+        });
     }
 }
 

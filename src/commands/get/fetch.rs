@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::body_sink::{BodySink, is_redirect};
 use super::request::{RequestTemplate, Target};
-use crate::commands::args::FamilyArgs;
+use crate::commands::args::AddressArgs;
 use crate::commands::dialogue_trace::ExplainedTrace;
 use crate::commands::report::plural;
 use crate::error::{Error, Result};
@@ -28,7 +28,7 @@ pub(super) struct FetchLimits {
     /// End of the whole run.
     pub deadline: Option<Moment>,
     pub max_redirects: u32,
-    pub family: FamilyArgs,
+    pub addressing: AddressArgs,
 }
 
 /// Durations of the phases; `None` for a phase that did not occur.
@@ -149,13 +149,18 @@ impl Fetcher {
         let started = net::now();
         let addresses =
             net::resolve(&host, target.port(), self.cap_deadline(started + self.limits.phase_timeout), signals)
-                .and_then(|addresses| self.limits.family.select(&host, addresses))
+                .and_then(|addresses| self.limits.addressing.select(&host, addresses))
                 .map_err(|failure| failure.in_stage("resolve"))?;
         let resolved = net::now();
         self.notice.waiting_for(format!("connecting to {host}:{}", target.port()));
-        let connected =
-            net::connect(&host, &addresses, self.cap_deadline(resolved + self.limits.connect_timeout), signals)
-                .map_err(|failure| with_connect_timeout_advice(failure.in_stage("connect")))?;
+        let connected = net::connect(
+            &host,
+            &addresses,
+            self.limits.addressing.source,
+            self.cap_deadline(resolved + self.limits.connect_timeout),
+            signals,
+        )
+        .map_err(|failure| with_connect_timeout_advice(failure.in_stage("connect")))?;
         self.trace.trace.info(&format!(
             "connected to {} in {}",
             connected.peer,

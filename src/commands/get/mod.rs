@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::args::{FamilyArgs, TrustArgs, duration, number, positive_duration};
+use super::args::{AddressArgs, TrustArgs, duration, number, positive_duration};
 use super::dialogue_trace::TraceArgs;
 use super::fail_if::{FailIf, check_all};
 use super::report;
@@ -112,7 +112,7 @@ pub(crate) struct Get {
     trace: TraceArgs,
 
     #[command(flatten)]
-    family: FamilyArgs,
+    addressing: AddressArgs,
 
     #[command(flatten)]
     trust: TrustArgs,
@@ -190,7 +190,7 @@ impl Get {
             connect_timeout: self.connect_timeout,
             deadline,
             max_redirects: self.max_redirects,
-            family: self.family,
+            addressing: self.addressing,
         }
     }
 

@@ -103,11 +103,16 @@ impl SessionRunner<'_> {
         };
         let resolved = net::now();
         info.stages.insert(Stage::Resolve, resolved - started);
-        let connected =
-            match net::connect(mail.transport.host(), &addresses, within(resolved + CONNECT_TIMEOUT), signals) {
-                Ok(connected) => connected,
-                Err(error) => return failed(config, Stage::Connect, error, info),
-            };
+        let connected = match net::connect(
+            mail.transport.host(),
+            &addresses,
+            mail.transport.source(),
+            within(resolved + CONNECT_TIMEOUT),
+            signals,
+        ) {
+            Ok(connected) => connected,
+            Err(error) => return failed(config, Stage::Connect, error, info),
+        };
         let (resolve, connect) = (resolved - started, connected.connected_at - resolved);
         info.stages.insert(Stage::Connect, connect);
         info.peer = Some(connected.peer.to_string());

@@ -2,11 +2,11 @@
 //!
 //! Owns the default security of each port: 587 uses STARTTLS, 465 TLS, 25 and 2525 no TLS (RFC 8314 §3.3).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use clap::Args;
 
-use crate::commands::args::{FamilyArgs, Peer, TrustArgs};
+use crate::commands::args::{AddressArgs, Peer, TrustArgs};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -42,7 +42,7 @@ pub(super) struct TransportArgs {
     trust: TrustArgs,
 
     #[command(flatten)]
-    family: FamilyArgs,
+    addressing: AddressArgs,
 }
 
 impl TransportArgs {
@@ -61,9 +61,14 @@ impl TransportArgs {
         self.server_name.as_deref().unwrap_or(self.host())
     }
 
+    /// Local address to connect from.
+    pub(super) fn source(&self) -> Option<IpAddr> {
+        self.addressing.source
+    }
+
     /// Resolves the server to all its addresses (RFC 5321 §5.1).
     pub(super) fn resolve(&self, deadline: Option<Moment>, signals: &mut Signals) -> Result<Vec<SocketAddr>, Failure> {
-        self.family.resolve_all(&self.server, self.port(), deadline, signals)
+        self.addressing.resolve_all(&self.server, self.port(), deadline, signals)
     }
 
     /// Transport security, by flag or port.

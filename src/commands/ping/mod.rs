@@ -9,14 +9,14 @@ mod plot_data;
 mod summary;
 
 pub(in crate::commands) use events::list_events;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
 use super::args::{
-    FamilyArgs, Peer, check_hosts, duration, join_textbook_port, number, positive_duration, read_key, size,
+    AddressArgs, Peer, check_hosts, duration, join_textbook_port, number, positive_duration, read_key, size,
 };
 use super::fail_if::FailIf;
 use super::report::skip_failed_targets;
@@ -120,11 +120,7 @@ pub(crate) struct Ping {
     svg: Option<PathBuf>,
 
     #[command(flatten)]
-    family: FamilyArgs,
-
-    /// Send from this local address
-    #[arg(long, value_name = "ADDR", hide_short_help = true, help_heading = "Network")]
-    source: Option<IpAddr>,
+    addressing: AddressArgs,
 
     /// Time to live (IPv4) or hop limit (IPv6)
     #[arg(long, value_name = "N", hide_short_help = true, help_heading = "Network", value_parser = number::<u8>(1..=u8::MAX))]
@@ -166,7 +162,7 @@ impl Ping {
         let deadline = self.deadline.map(|deadline| net::now() + deadline);
         output.stop_on(signals.stop_conditions(deadline));
         let resolved = peers.iter().map(|target| {
-            let peer = self.family.resolve(target, DEFAULT_PORT, deadline, &mut signals)?;
+            let peer = self.addressing.resolve(target, DEFAULT_PORT, deadline, &mut signals)?;
             Ok((target.host_and_port(peer), peer))
         });
         let (targets, unresolved) = skip_failed_targets(resolved, &mut output)?;
@@ -276,7 +272,7 @@ impl Ping {
     }
 
     fn socket_options(&self) -> SocketOptions {
-        SocketOptions { source: self.source, ttl: self.ttl, dscp: self.dscp }
+        SocketOptions { source: self.addressing.source, ttl: self.ttl, dscp: self.dscp }
     }
 
     /// Offset of the first ping to a target: the pings to several targets are spread over the interval.

@@ -17,7 +17,7 @@ use super::send::{SendBatch, SendBuffers};
 use super::socket::DatagramSocket;
 use crate::failure::Result;
 use crate::net::clock;
-use crate::net::udp::SocketOptions;
+use crate::net::udp::{SocketOptions, connect_error};
 use crate::protocol::{DatagramActions, DatagramProtocol, TransmitError};
 use crate::time::Moment;
 
@@ -50,23 +50,25 @@ impl<E: DatagramProtocol> Endpoint<E> {
         options: SocketOptions,
         events_wanted: bool,
     ) -> Result<Self> {
-        let socket = options.connect(peer).map_err(|error| options.connect_error(peer, error))?;
+        let socket = options.connect(peer).map_err(|error| connect_error(peer, error))?;
         let sockets = vec![DatagramSocket::connected(0, socket, peer, clock::now())];
         Ok(Self { protocol, actions: DatagramActions::new(events_wanted), sockets, client: Some((options, peer)) })
     }
 
     /// Creates a client endpoint that tolerates a missing route to `peer`: the socket is then created by the first
-    /// send after a route exists.
+    /// send after a route exists. A given source must be an address of this machine at the start.
     pub(crate) fn connect_when_reachable(
         protocol: E,
         peer: SocketAddr,
         options: SocketOptions,
         events_wanted: bool,
     ) -> Result<Self> {
+        let is_source_wrong =
+            |error: &io::Error| options.source.is_some() && error.kind() == io::ErrorKind::AddrNotAvailable;
         let sockets = match options.connect(peer) {
             Ok(socket) => vec![DatagramSocket::connected(0, socket, peer, clock::now())],
-            Err(error) if is_unreachable(&error) => Vec::new(),
-            Err(error) => return Err(options.connect_error(peer, error)),
+            Err(error) if is_unreachable(&error) && !is_source_wrong(&error) => Vec::new(),
+            Err(error) => return Err(connect_error(peer, error)),
         };
         Ok(Self { protocol, actions: DatagramActions::new(events_wanted), sockets, client: Some((options, peer)) })
     }

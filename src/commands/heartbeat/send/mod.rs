@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::DEFAULT_PORT;
-use crate::commands::args::{FamilyArgs, Peer, check_hosts, join_textbook_port, number, positive_duration, read_key};
+use crate::commands::args::{AddressArgs, Peer, check_hosts, join_textbook_port, number, positive_duration, read_key};
 use crate::commands::fail_if::{FailIf, check_all};
 use crate::commands::report::{self, TargetEvent, skip_failed_targets};
 use crate::error::{Error, Result};
@@ -105,7 +105,7 @@ pub(super) struct HeartbeatSend {
     seed: Option<u64>,
 
     #[command(flatten)]
-    family: FamilyArgs,
+    addressing: AddressArgs,
 }
 
 /// Value of `--wire`.
@@ -148,7 +148,7 @@ impl HeartbeatSend {
         check_hosts(&peers)?;
         note.iter().for_each(|note| output.note(note));
         let resolved = peers.iter().map(|watcher| {
-            let peer = self.family.resolve(watcher, DEFAULT_PORT, deadline, &mut signals)?;
+            let peer = self.addressing.resolve(watcher, DEFAULT_PORT, deadline, &mut signals)?;
             Ok((watcher.host_and_port(peer), peer))
         });
         let (watchers, unresolved) = skip_failed_targets(resolved, &mut output)?;
@@ -176,7 +176,7 @@ impl HeartbeatSend {
             endpoints.push(Endpoint::connect_when_reachable(
                 sender,
                 *peer,
-                SocketOptions::default(),
+                SocketOptions { source: self.addressing.source, ..SocketOptions::default() },
                 style.prints_events(),
             )?);
         }
