@@ -143,7 +143,7 @@ fn hint(subcommand: &str, flag: &str, next: &str) -> Option<String> {
         ("get", "-w") => "-w is --deadline; --json prints status, sizes and the time of each phase",
         ("get", "--write-out") => "use --json, which prints status, sizes and the time of each phase",
         ("get", "-u" | "--user") => "use -H 'Authorization: Basic ...'",
-        ("get", "-c") => "-c is --count; there is no flag to continue a download",
+        ("get", "-c") => "-c is --count; downloads cannot be resumed",
         (_, "--cacert") => "use --ca FILE",
         ("mail", "--password" | "--pass") => {
             "use --password-file FILE or --password-command CMD: other users can see a command line"

@@ -1,6 +1,6 @@
-//! `--trace` and `--explain` of the stream servers and `get`: the dialogue on stderr, with the peer in front of each line.
+//! `--trace` and `--explain`: the dialogue on stderr; of a server with the peer in front of each line.
 //!
-//! Owns what is shown of each piece: heads line by line, bodies as a count, logins hidden.
+//! Owns what is shown of each piece: heads line by line, bodies as a count. The sessions have hidden the secrets.
 
 use std::net::SocketAddr;
 

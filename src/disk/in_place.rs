@@ -1,7 +1,7 @@
 //! Targets that are written in place: devices, FIFOs, and names of open descriptors.
 //!
-//! Decides which targets are written in place. A rename onto `/dev/null` would destroy it, and one onto `/dev/stdout` would replace the file
-//! behind it, with what the caller has written there.
+//! Decides which targets are written in place. A rename onto `/dev/null` would destroy it, and one onto `/dev/stdout`
+//! would replace the file behind it, with what the caller has written there.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};

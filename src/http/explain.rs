@@ -17,7 +17,7 @@ pub(crate) fn request(line: &str) -> &'static str {
 pub(crate) fn status(code: u16) -> &'static str {
     match code {
         200 => "the request succeeded; the content follows the empty line (RFC 9110 §15.3.1)",
-        204 => "the request succeeded; there is no content (RFC 9110 §15.3.5)",
+        204 => "the request succeeded, and the response has no content (RFC 9110 §15.3.5)",
         206 => "a part of the content, as the Range field asked (RFC 9110 §15.3.7)",
         301 | 302 | 303 | 307 | 308 => "the content is elsewhere: the Location field says where (RFC 9110 §15.4)",
         304 => "not modified: the client's copy is still good (RFC 9110 §15.4.5)",

@@ -142,7 +142,7 @@ fn connect_error(host: &str, source: Option<IpAddr>, failures: Vec<(SocketAddr, 
         // The server accepted the connection and reset it before this loop noticed.
         io::ErrorKind::ConnectionReset => FailureKind::ConnectionReset,
         io::ErrorKind::TimedOut => FailureKind::ConnectTimedOut,
-        // The system reports the same error if it has no free port for a connection.
+        // Without a source, this error means that no local port is free.
         io::ErrorKind::AddrNotAvailable if source.is_some() => FailureKind::SourceNotLocal,
         _ if is_exhausted(&error) => FailureKind::ResourcesExhausted,
         _ => FailureKind::Unreachable,

@@ -5,7 +5,7 @@
 
 use super::reply::Reply;
 
-/// Extension without a parameter of its own.
+/// Extension that is announced by its keyword alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extension {
     /// RFC 3207.

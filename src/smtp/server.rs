@@ -100,7 +100,7 @@ impl<M: MessageSink, P: Policy<M>> ServerSession<M, P> {
         self.client.tls = tls;
         self.deadlines.next = turn.now + self.sink.config().timeouts.command;
         if matches!(self.state, State::TlsHandshake) {
-            // There is no second banner after STARTTLS.
+            // After STARTTLS, the server does not send a second banner.
             self.state = State::Ready;
             return self.progress.is_draining.then(|| Response::closing(replies::SHUTTING_DOWN));
         }

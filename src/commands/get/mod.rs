@@ -260,7 +260,7 @@ impl FetchRun<'_> {
             }
         }
         let summary = self.counters.summary(net::now() - started);
-        // A signal decides the exit code only if there is no data.
+        // A signal decides the exit code only if no fetch has ended.
         let exit = stopped.filter(|_| exits.is_empty()).unwrap_or_else(|| Exit::combined(exits.iter().copied()));
         if is_probe && summary.rejected > 0 {
             let (rejected, responses) = (summary.rejected, summary.responses);

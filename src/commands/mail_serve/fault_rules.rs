@@ -28,7 +28,7 @@ pub(super) fn check_requirements(faults: &FaultRules, has_tls: bool, has_users: 
         }
         let needs_users = matches!(rule.point, FaultPoint::AuthChallenge | FaultPoint::Reply(Stage::Auth));
         if !has_users && (needs_users || hides(rule, "AUTH")) {
-            return Err(Error::new(Exit::Usage, format!("{flag} requires a login, but there are no users"))
+            return Err(Error::new(Exit::Usage, format!("{flag} requires a login, but no users were given"))
                 .expected("--auth-file FILE"));
         }
     }
@@ -36,7 +36,7 @@ pub(super) fn check_requirements(faults: &FaultRules, has_tls: bool, has_users: 
 }
 
 pub(super) fn tls_required(flag: &str) -> Error {
-    Error::new(Exit::Usage, format!("{flag} requires TLS, but there is no certificate"))
+    Error::new(Exit::Usage, format!("{flag} requires TLS, but no certificate was given"))
         .expected("--tls-self-signed, or --tls-cert and --tls-key")
 }
 

@@ -120,7 +120,7 @@ impl MessagePages {
 }
 
 fn not_found() -> Response {
-    error_page(Status::NOT_FOUND, "There is no such message, or it has been discarded.")
+    error_page(Status::NOT_FOUND, "Message not found. It may have been discarded.")
 }
 
 fn html_page(page: String) -> Response {
