@@ -36,7 +36,7 @@ impl StopConditions {
             }
             let mut fds = [PollFd::from_borrowed_fd(descriptor, PollFlags::OUT)];
             // EINTR and failures are handled by the next turn.
-            let _ = poll(&mut fds, Some(&timespec(STEP)));
+            let _ = poll(&mut fds, Timespec::try_from(STEP).ok().as_ref());
             if !fds[0].revents().is_empty() {
                 return true;
             }
@@ -49,20 +49,12 @@ impl StopConditions {
         if self.must_stop() {
             return false;
         }
-        let _ = poll(&mut [], Some(&timespec(STEP)));
+        let _ = poll(&mut [], Timespec::try_from(STEP).ok().as_ref());
         true
     }
 
     fn must_stop(&self) -> bool {
         self.is_signalled.load(Ordering::Relaxed) || self.deadline.is_some_and(|deadline| deadline <= (self.clock)())
-    }
-}
-
-/// Converts a duration to the form that poll and ppoll take.
-pub(crate) fn timespec(timeout: Duration) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(timeout.subsec_nanos()),
     }
 }
 

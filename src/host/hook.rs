@@ -119,11 +119,7 @@ pub(super) fn exits_within(pid: Pid, timeout: Duration, cancel: Option<BorrowedF
     let mut watched = [Some(watched), cancelled].into_iter().flatten().collect::<Vec<_>>();
     let (mut fds, mut limit) = (&mut watched[..], timeout);
     loop {
-        let left = Timespec {
-            tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(limit.subsec_nanos()),
-        };
-        match poll(fds, Some(&left)) {
+        match poll(fds, Timespec::try_from(limit).ok().as_ref()) {
             Ok(0) => return false,
             Ok(_) if fds.first().is_some_and(|process| !process.revents().is_empty()) => return true,
             // `cancel` was closed: from here on wait for the process only.

@@ -2,9 +2,9 @@
 //!
 //! Owns only the wait: the connection knows the socket, the protocol its deadlines.
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::clock::{now, timespec};
+use super::clock::now;
 use super::connection::{Connection, Status};
 use super::recv_buffer::Scratch;
 use super::signals::{Signal, Signals};
@@ -59,7 +59,7 @@ fn wait(connection: &mut Connection, deadline: Option<Moment>, signals: &Signals
     events.set(PollFlags::OUT, write);
     let fd = connection.fd();
     let mut fds = [PollFd::from_borrowed_fd(fd, events), PollFd::from_borrowed_fd(signals.fd(), PollFlags::IN)];
-    let timeout = deadline.map(|deadline| timespec(deadline - now()));
+    let timeout = deadline.and_then(|deadline| Timespec::try_from(deadline - now()).ok());
     let _ = poll(&mut fds, timeout.as_ref());
     let ready = fds[0].revents();
     // Reading and writing report the error or hang-up.

@@ -35,5 +35,3 @@ fn duration(time: Timespec) -> Duration {
     let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or(0);
     Duration::new(seconds, nanoseconds)
 }
-
-pub(super) use crate::stop::timespec;

@@ -9,11 +9,11 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::clock::{now, timespec};
+use super::clock::now;
 use super::signals::Signals;
 use crate::failure::{Failure, FailureKind, Result, io_error_text};
 use crate::time::Moment;
@@ -76,7 +76,7 @@ pub(crate) fn connect(
         let wake = if waiting.is_empty() { deadline } else { deadline.min(next_start) };
         let mut fds: Vec<_> = running.iter().map(|attempt| PollFd::new(&attempt.socket, PollFlags::OUT)).collect();
         fds.push(PollFd::from_borrowed_fd(signals.fd(), PollFlags::IN));
-        let _ = poll(&mut fds, Some(&timespec(wake - moment)));
+        let _ = poll(&mut fds, Timespec::try_from(wake - moment).ok().as_ref());
         let settled = fds.iter().position(|fd| !fd.revents().is_empty());
         drop(fds);
         if let Some(signal) = signals.take() {

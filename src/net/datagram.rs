@@ -38,13 +38,13 @@ use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::endpoint::Buffers;
 use self::recv::BatchBuffer;
 use self::send::SendBuffers;
 use self::socket::DatagramSocket;
-use super::clock::{now, timespec};
+use super::clock::now;
 use super::signals::{Signal, Signals};
 use crate::protocol::DatagramProtocol;
 use crate::time::Moment;
@@ -193,7 +193,10 @@ fn coalesce<E: DatagramProtocol>(endpoints: &[Endpoint<E>], timeouts: DatagramTi
     let [first, second] = wakeups.fds();
     let poll_fd = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
     // The next wait sees the reason for an early return again.
-    let _ = poll(&mut [poll_fd(first), poll_fd(second)], Some(&timespec(remaining.min(timeouts.coalesce_delay))));
+    let _ = poll(
+        &mut [poll_fd(first), poll_fd(second)],
+        Timespec::try_from(remaining.min(timeouts.coalesce_delay)).ok().as_ref(),
+    );
 }
 
 /// Sleeps until a socket is ready, a timer is due or a request arrives; returns true for a request. If an
@@ -226,8 +229,8 @@ fn wait<E: DatagramProtocol>(
         heap_fds.as_mut_slice()
     };
     // EINTR: a signal is about to reach the pipe. Any other failure counts as a request too.
-    let requested =
-        poll(fds, remaining.map(timespec).as_ref()).is_err() || fds.iter().take(2).any(|fd| !fd.revents().is_empty());
+    let requested = poll(fds, remaining.and_then(|left| Timespec::try_from(left).ok()).as_ref()).is_err()
+        || fds.iter().take(2).any(|fd| !fd.revents().is_empty());
     fds.iter().skip(2).zip(sockets()).for_each(|(fd, socket)| socket.set_ready(fd.revents()));
     requested
 }

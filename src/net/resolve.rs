@@ -8,9 +8,9 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::clock::{now, timespec};
+use super::clock::now;
 use super::signals::Signals;
 use crate::failure::{Failure, FailureKind, Result};
 use crate::time::Moment;
@@ -43,7 +43,7 @@ pub(crate) fn resolve(host: &str, port: u16, deadline: Moment, signals: &mut Sig
             return Err(Failure::new(FailureKind::ResolverFailed, format!("timed out while resolving '{host}'")));
         }
         let mut fds = [PollFd::from_borrowed_fd(signals.fd(), PollFlags::IN), PollFd::new(&ready, PollFlags::IN)];
-        let _ = poll(&mut fds, Some(&timespec(remaining)));
+        let _ = poll(&mut fds, Timespec::try_from(remaining).ok().as_ref());
         if let Some(signal) = signals.take() {
             return Err(signal.failure());
         }

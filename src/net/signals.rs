@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
-use super::clock::{now, timespec};
+use super::clock::now;
 use crate::failure::{Failure, FailureKind, Result, io_error_text};
 use crate::stop::StopConditions;
 use crate::time::Moment;
@@ -160,7 +160,7 @@ impl Signals {
             let delivery = PollFd::from_borrowed_fd(self.delivery.get_read().as_fd(), PollFlags::IN);
             let wake_ups = PollFd::new(&self.wake_receiver, PollFlags::IN);
             // EINTR means that a signal is being written to the pipe; after any failure the loop repeats.
-            let _ = poll(&mut [delivery, wake_ups], timeout.map(timespec).as_ref());
+            let _ = poll(&mut [delivery, wake_ups], timeout.and_then(|left| Timespec::try_from(left).ok()).as_ref());
         }
     }
 }
