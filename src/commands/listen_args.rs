@@ -9,9 +9,8 @@ use super::args::{positive_duration, threads};
 use super::report::write_file;
 use crate::disk::ReadyFile;
 use crate::error::Result;
-use crate::net::{self, BindAddress, Listeners};
+use crate::net::{self, BindAddress, Listeners, Signals};
 use crate::output;
-use crate::stop::StopConditions;
 
 /// Flags of every server: where to listen, the ready file, when to stop.
 #[derive(Debug, Args)]
@@ -45,14 +44,16 @@ pub(super) fn bind_help(bind: Arg, default_port: u16, streams: bool) -> Arg {
 pub(super) struct ReadyFileGuard<'a> {
     path: Option<&'a Path>,
     file: Option<ReadyFile>,
+    lifetime: Option<Duration>,
 }
 
 impl ReadyFileGuard<'_> {
     /// Writes the addresses, and reports to a service manager that the server listens.
-    pub(super) fn write(&mut self, addresses: impl Iterator<Item = String>, stop: &StopConditions) -> Result<()> {
+    pub(super) fn write(&mut self, addresses: impl Iterator<Item = String>, signals: &Signals) -> Result<()> {
+        let stop = signals.stop_conditions(self.lifetime.map(|lifetime| net::now() + lifetime));
         let lines = addresses.fold(String::new(), |lines, address| lines + &address + "\n");
         match (self.path, &mut self.file) {
-            (_, Some(file)) => file.write(lines.as_bytes(), stop)?,
+            (_, Some(file)) => file.write(lines.as_bytes(), &stop)?,
             (Some(path), None) => write_file(path, lines.as_bytes())?,
             (None, None) => {}
         }
@@ -92,6 +93,6 @@ impl ListenArgs {
     pub(super) fn prepare_ready_file(&self) -> Result<ReadyFileGuard<'_>> {
         let path = self.ready_file.as_deref();
         let regular = path.filter(|path| output::open_standard_stream(path).is_none());
-        Ok(ReadyFileGuard { path, file: regular.map(ReadyFile::prepare).transpose()? })
+        Ok(ReadyFileGuard { path, file: regular.map(ReadyFile::prepare).transpose()?, lifetime: self.lifetime })
     }
 }

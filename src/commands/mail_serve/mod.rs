@@ -217,10 +217,7 @@ impl MailServe {
         let listening = Listening::new(&config, (&faults, seed), (&listeners, urls), certs.as_ref(), spool.as_deref());
         let ready = [&listening.addresses[..], &listening.tls_addresses, &listening.pages].concat();
         recorder.emit(MailServeEvent::Listening(listening));
-        ready_file.write(
-            ready.into_iter(),
-            &signals.stop_conditions(self.server.listen.lifetime.map(|lifetime| net::now() + lifetime)),
-        )?;
+        ready_file.write(ready.into_iter(), &signals)?;
 
         let started = net::now();
         let server_config = ServerConfig {

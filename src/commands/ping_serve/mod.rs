@@ -130,10 +130,7 @@ impl PingServe {
         let (recorder, writer) = Recorder::start(output, move || waker.wake())?;
         let listening = Listening::new(address_strings(sockets.addresses()), &impairment, is_public);
         recorder.emit(PingServeEvent::Listening(listening));
-        ready_file.write(
-            sockets.addresses().map(ToString::to_string),
-            &signals.stop_conditions(self.server.listen.lifetime.map(|lifetime| net::now() + lifetime)),
-        )?;
+        ready_file.write(sockets.addresses().map(ToString::to_string), &signals)?;
 
         let started = net::now();
         let config = EchoConfig {

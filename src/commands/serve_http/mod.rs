@@ -144,10 +144,7 @@ impl ServeHttp {
         let (recorder, writer) = Recorder::start(output.clone(), move || waker.wake())?;
         recorder.emit(ServeHttpEvent::Listening(listening));
         let scheme = if tls.is_some() { "https" } else { "http" };
-        ready_file.write(
-            listeners.addresses().map(|address| web::url(scheme, address)),
-            &signals.stop_conditions(self.server.listen.lifetime.map(|lifetime| net::now() + lifetime)),
-        )?;
+        ready_file.write(listeners.addresses().map(|address| web::url(scheme, address)), &signals)?;
 
         let started = net::now();
         let total = self.serve(listeners, tls.as_ref(), root, &mut signals, (&recorder, &output), started)?;

@@ -30,8 +30,7 @@ use clap::Args;
 use super::DEFAULT_PORT;
 use crate::commands::args::{address_strings, duration, number, parse_arg, positive_duration, read_key};
 use crate::commands::listen_args::{ListenArgs, bind_help};
-use crate::commands::report;
-use crate::commands::report::plural;
+use crate::commands::report::{self, plural};
 use crate::commands::web::{self, StatusServer};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -185,10 +184,7 @@ impl HeartbeatWatch {
             receivers.addresses().any(Address::is_public),
         );
         recorder.emit(HeartbeatWatchEvent::Listening(listening));
-        ready_file.write(
-            receivers.addresses().map(ToString::to_string).chain(pages),
-            &signals.stop_conditions(self.listen.lifetime.map(|lifetime| net::now() + lifetime)),
-        )?;
+        ready_file.write(receivers.addresses().map(ToString::to_string).chain(pages), &signals)?;
 
         let run = WatchContext { args: self, shared: &shared, recorder: &recorder, style, started };
         let WatchResult { condition_met, hooks, state_written } = run.run(receivers, listeners, &mut signals)?;
