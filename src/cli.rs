@@ -152,7 +152,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             let text = error.render();
             let mut output = Output::new(raw_style(&arguments), net::now);
-            match output::print_help(&text.ansi().to_string(), &text.to_string(), &mut output) {
+            match output.print_help(&text.ansi().to_string(), &text.to_string()) {
                 Ok(()) => Exit::Success,
                 Err(failure) => {
                     let error = Error::from(failure);

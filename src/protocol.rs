@@ -29,7 +29,7 @@ pub(crate) use datagram::{Datagram, DatagramActions, DatagramProtocol, Transmit,
 use traced::TracedInput;
 pub(crate) use traced::{InputPiece, TraceObserver, Traced};
 pub(crate) use violation::{Violation, excerpt};
-pub(crate) use wait_reporter::{Awaited, AwaitsInput, WaitReport, WaitReporter};
+pub(crate) use wait_reporter::{Awaited, AwaitsInput, FIRST_REPORT, NEXT_REPORT, WaitReport, WaitReporter};
 
 /// Protocol at one end of a stream connection.
 pub(crate) trait StreamProtocol {

@@ -9,7 +9,6 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-pub(super) use super::peer::{AddressArgs, Peer, check_hosts, join_textbook_port};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::mac::MacKey;

@@ -334,19 +334,17 @@ impl Output {
             let _ = self.emit_summary(&BareSummary { command }, error.exit().code());
         }
     }
-}
 
-impl Output {
+    /// Prints help or the version.
+    pub(crate) fn print_help(&mut self, colored: &str, plain: &str) -> Result<()> {
+        let is_colored = Palette::new(self.style.color, self.is_terminal).is_colored();
+        self.write_bytes(if is_colored { colored } else { plain }.as_bytes())
+    }
+
     /// Prints help on stderr, because a subcommand is missing.
     pub(crate) fn print_usage(&self, colored: &str, plain: &str) {
         write_stderr(if Palette::stderr(self.style).is_colored() { colored } else { plain });
     }
-}
-
-/// Prints help or the version on stdout.
-pub(crate) fn print_help(colored: &str, plain: &str, output: &mut Output) -> Result<()> {
-    let palette = Palette::new(output.style.color, output.is_terminal);
-    output.write_bytes(if palette.0 { colored } else { plain }.as_bytes())
 }
 
 /// Returns the number of columns of a terminal, or 80 if it is unknown.

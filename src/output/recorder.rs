@@ -88,9 +88,7 @@ impl<E: Event + Send + 'static> Recorder<E> {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
-}
 
-impl<E: Event + Send + 'static> Recorder<E> {
     /// Queues a note for stderr, or counts it as dropped.
     pub(crate) fn note(&self, text: &str) {
         self.queue_note(format!("{}\n", escaped(text)));

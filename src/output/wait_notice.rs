@@ -8,10 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{Output, escaped, write_stderr};
+use crate::protocol::{FIRST_REPORT, NEXT_REPORT};
 use crate::time::Moment;
-
-const FIRST_NOTICE: Duration = Duration::from_secs(2);
-const NEXT_NOTICE: Duration = Duration::from_secs(10);
 
 /// Description of what a run waits for. Clones describe the same run.
 #[derive(Clone, Debug)]
@@ -46,7 +44,7 @@ struct NoticeThread {
 impl WaitNotice {
     pub(crate) fn new(output: &Output) -> Self {
         let clock = output.clock;
-        let wait = Wait { text: String::new(), since: clock(), next_notice: FIRST_NOTICE, is_over: false };
+        let wait = Wait { text: String::new(), since: clock(), next_notice: FIRST_REPORT, is_over: false };
         let shared = Arc::new(Shared { wait: Mutex::new(wait), changed: Condvar::new(), clock });
         let thread = output.reports_waiting().then(|| Arc::new(NoticeThread::start(Arc::clone(&shared))));
         Self { shared, _thread: thread }
@@ -55,14 +53,14 @@ impl WaitNotice {
     /// Replaces the description; the silence begins anew.
     pub(crate) fn waiting_for(&self, text: impl Into<String>) {
         let mut wait = self.shared.lock();
-        (wait.text, wait.since, wait.next_notice) = (text.into(), (self.shared.clock)(), FIRST_NOTICE);
+        (wait.text, wait.since, wait.next_notice) = (text.into(), (self.shared.clock)(), FIRST_REPORT);
         self.shared.changed.notify_all();
     }
 
     /// Records that something was received.
     pub(crate) fn progress(&self) {
         let mut wait = self.shared.lock();
-        (wait.since, wait.next_notice) = ((self.shared.clock)(), FIRST_NOTICE);
+        (wait.since, wait.next_notice) = ((self.shared.clock)(), FIRST_REPORT);
         self.shared.changed.notify_all();
     }
 
@@ -74,12 +72,14 @@ impl WaitNotice {
         result
     }
 
-    /// Returns what is waited for.
-    pub(crate) fn description(&self) -> Option<String> {
-        let text = self.shared.lock().text.clone();
+    /// Adds what was waited for to the message of an interruption.
+    pub(crate) fn describe_interruption(&self, message: &str) -> String {
+        let wait = self.shared.lock();
         // "connected, waiting for X" ends in what is waited for.
-        let text = text.find("waiting for").and_then(|at| text.get(at..)).unwrap_or(&text).to_owned();
-        Some(text).filter(|text| !text.is_empty())
+        match wait.text.find("waiting for").and_then(|at| wait.text.get(at..)).unwrap_or(&wait.text) {
+            "" => message.to_owned(),
+            text => format!("{message} while {text}"),
+        }
     }
 }
 
@@ -99,7 +99,7 @@ impl Shared {
                 let due = wait.next_notice.saturating_sub(silence);
                 wait = self.changed.wait_timeout(wait, due).unwrap_or_else(PoisonError::into_inner).0;
             } else {
-                wait.next_notice = silence + NEXT_NOTICE;
+                wait.next_notice = silence + NEXT_REPORT;
                 let text = format!("{}: {} s\n", escaped(&wait.text), silence.as_secs());
                 // A terminal that accepts nothing must not stop the run.
                 drop(wait);

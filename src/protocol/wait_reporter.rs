@@ -7,8 +7,10 @@ use std::time::Duration;
 use super::{Actions, CloseReason, StreamProtocol};
 use crate::time::Moment;
 
-const FIRST_REPORT: Duration = Duration::from_secs(2);
-const NEXT_REPORT: Duration = Duration::from_secs(10);
+/// Silence before the first report.
+pub(crate) const FIRST_REPORT: Duration = Duration::from_secs(2);
+/// Silence between two reports.
+pub(crate) const NEXT_REPORT: Duration = Duration::from_secs(10);
 
 /// Input that a session waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::body_sink::{BodySink, is_redirect};
 use super::request::{RequestTemplate, Target};
-use crate::commands::args::AddressArgs;
 use crate::commands::dialogue_trace::ExplainedTrace;
+use crate::commands::peer::AddressArgs;
 use crate::commands::report::plural;
 use crate::error::{Error, Result};
 use crate::exit::Exit;

@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::args::{AddressArgs, TrustArgs, duration, number, positive_duration};
+use super::args::{TrustArgs, duration, number, positive_duration};
 use super::dialogue_trace::TraceArgs;
 use super::fail_if::{FailIf, check_all};
-use super::report;
-use super::report::plural;
+use super::peer::AddressArgs;
+use super::report::{self, plural};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::{self, Signals};
@@ -200,11 +200,11 @@ impl Get {
     }
 }
 
-/// Error of an interruption, with the pending wait in its message.
-fn interrupted_while(error: Error, description: Option<String>) -> Error {
-    match description {
-        Some(text) if matches!(error.exit(), Exit::Interrupted | Exit::Terminated) => {
-            Error::new(error.exit(), format!("{} while {text}", error.message()))
+/// Adds what was waited for to the error of an interruption.
+fn interrupted_while(error: Error, notice: &WaitNotice) -> Error {
+    match error.exit() {
+        exit @ (Exit::Interrupted | Exit::Terminated) => {
+            Error::new(exit, notice.describe_interruption(error.message()))
         }
         _ => error,
     }
@@ -306,7 +306,7 @@ impl FetchRun<'_> {
                 }
                 Ok(result)
             }
-            Err(error) => Err(interrupted_while(sink.abort(error), self.notice.description())),
+            Err(error) => Err(interrupted_while(sink.abort(error), &self.notice)),
         }
     }
 

@@ -64,8 +64,7 @@ impl SessionRunner<'_> {
             .failure
             .take_if(|failure| matches!(failure.kind(), FailureKind::Interrupted | FailureKind::Terminated));
         if let Some(failure) = interruption {
-            let text = notice.description().unwrap_or_default();
-            let failure = Failure::new(failure.kind(), format!("{} while {text}", failure.message()));
+            let failure = Failure::new(failure.kind(), notice.describe_interruption(failure.message()));
             result.failure = Some(failure.in_stage(result.stage.name()));
         }
         connection.write_error = observer.finish();

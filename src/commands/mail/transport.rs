@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use clap::Args;
 
-use crate::commands::args::{AddressArgs, Peer, TrustArgs};
+use crate::commands::args::TrustArgs;
+use crate::commands::peer::{AddressArgs, Peer};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::failure::Failure;

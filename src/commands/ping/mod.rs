@@ -15,10 +15,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::args::{
-    AddressArgs, Peer, check_hosts, duration, join_textbook_port, number, positive_duration, read_key, size,
-};
+use super::args::{duration, number, positive_duration, read_key, size};
 use super::fail_if::FailIf;
+use super::peer::{AddressArgs, Peer, check_hosts, join_textbook_port};
 use super::report::skip_failed_targets;
 use crate::disk;
 use crate::error::{Error, Result};

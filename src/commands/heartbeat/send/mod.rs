@@ -15,8 +15,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::DEFAULT_PORT;
-use crate::commands::args::{AddressArgs, Peer, check_hosts, join_textbook_port, number, positive_duration, read_key};
+use crate::commands::args::{number, positive_duration, read_key};
 use crate::commands::fail_if::{FailIf, check_all};
+use crate::commands::peer::{AddressArgs, Peer, check_hosts, join_textbook_port};
 use crate::commands::report::{self, TargetEvent, skip_failed_targets};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
