@@ -15,7 +15,7 @@ use crate::smtp::explain;
 /// Flags of commands that can show their dialogue.
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct TraceArgs {
-    /// Print the dialogue on stderr
+    /// Print the dialogue on stderr, without secrets
     #[arg(long)]
     trace: bool,
 
@@ -25,13 +25,9 @@ pub(super) struct TraceArgs {
 }
 
 impl TraceArgs {
-    pub(super) fn is_wanted(self) -> bool {
-        self.trace || self.explain
-    }
-
     /// Creates the trace of a client.
-    pub(super) fn trace(self, style: Style) -> ExplainedTrace {
-        ExplainedTrace { trace: Trace::new(self.is_wanted(), style), explain: self.explain }
+    pub(super) fn client_trace(self, style: Style) -> Trace {
+        Trace::new(self.trace, self.explain, style)
     }
 
     /// Creates the trace of one connection of a server, if it is wanted.
@@ -41,29 +37,8 @@ impl TraceArgs {
         peer: Option<SocketAddr>,
         (style, notes): (Style, NoteSender),
     ) -> Option<DialogueTrace> {
-        let trace = Trace::new(self.is_wanted(), style);
-        self.is_wanted().then(|| DialogueTrace {
-            peer: display_peer(peer),
-            trace,
-            explain: self.explain,
-            protocol,
-            notes,
-        })
-    }
-}
-
-/// Trace of a client, with explanations if they are wanted.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ExplainedTrace {
-    pub trace: Trace,
-    explain: bool,
-}
-
-impl ExplainedTrace {
-    pub(super) fn explain(self, sentence: &str) {
-        if self.explain {
-            self.trace.info(sentence);
-        }
+        let trace = self.client_trace(style);
+        trace.is_enabled().then(|| DialogueTrace { peer: display_peer(peer), trace, protocol, notes })
     }
 }
 
@@ -77,7 +52,6 @@ pub(super) enum TracedProtocol {
 pub(super) struct DialogueTrace {
     peer: String,
     trace: Trace,
-    explain: bool,
     protocol: TracedProtocol,
     notes: NoteSender,
 }
@@ -88,7 +62,7 @@ impl DialogueTrace {
     }
 
     fn explain(&self, sentence: Option<&str>) {
-        if let Some(sentence) = sentence.filter(|_| self.explain) {
+        if let Some(sentence) = sentence.filter(|_| self.trace.explains()) {
             self.line(TraceKind::Info, sentence);
         }
     }

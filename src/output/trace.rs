@@ -1,4 +1,4 @@
-//! Trace of a dialogue on stderr, line by line.
+//! Trace of a dialogue on stderr, line by line, with explanations if they are wanted.
 //!
 //! Owns the margin, which is that of swaks: `->` and `<-` in clear, `~>` and `<~` under TLS, `**` for information.
 //! Callers redact secrets before they call it; control bytes are escaped here.
@@ -18,17 +18,24 @@ pub(crate) enum TraceKind {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Trace {
     palette: Option<Palette>,
+    explains: bool,
     encrypted: bool,
 }
 
 impl Trace {
-    pub(crate) fn new(enabled: bool, style: Style) -> Self {
-        Self { palette: enabled.then(|| Palette::stderr(style)), encrypted: false }
+    /// Creates a trace; `explains` enables it too.
+    pub(crate) fn new(enabled: bool, explains: bool, style: Style) -> Self {
+        Self { palette: (enabled || explains).then(|| Palette::stderr(style)), explains, encrypted: false }
     }
 
     /// Returns true if the trace prints; lets callers skip expensive formatting.
     pub(crate) fn is_enabled(self) -> bool {
         self.palette.is_some()
+    }
+
+    /// Returns true if explanations are wanted.
+    pub(crate) fn explains(self) -> bool {
+        self.explains
     }
 
     /// Marks the following lines as encrypted or not.
@@ -58,6 +65,13 @@ impl Trace {
     /// Prints an informational line.
     pub(crate) fn info(self, text: &str) {
         self.write_lines(TraceKind::Info, text.as_bytes());
+    }
+
+    /// Prints the explanation of a step, if explanations are wanted.
+    pub(crate) fn explain<'s>(self, sentence: impl Into<Option<&'s str>>) {
+        if let Some(sentence) = sentence.into().filter(|_| self.explains) {
+            self.info(sentence);
+        }
     }
 
     fn prefix(self, kind: TraceKind) -> &'static str {

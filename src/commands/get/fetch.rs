@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::body_sink::{BodySink, is_redirect};
 use super::request::{RequestTemplate, Target};
-use crate::commands::dialogue_trace::ExplainedTrace;
 use crate::commands::peer::AddressArgs;
 use crate::commands::report::plural;
 use crate::error::{Error, Result};
@@ -16,7 +15,7 @@ use crate::http::redact::{CREDENTIAL_FIELDS, redact_head};
 use crate::http::{ClientExchange, ExchangeTimes, RequestHead, ResponseHead, ResponseSink, explain};
 use crate::net::tls::{ClientTls, TlsOptions};
 use crate::net::{self, Connection, ConnectionTimeouts, Signals};
-use crate::output::{TraceKind, WaitNotice};
+use crate::output::{Trace, TraceKind, WaitNotice};
 use crate::time::{HumanDuration, Moment};
 
 /// Time limits and the redirect limit.
@@ -71,7 +70,7 @@ pub(super) struct Fetcher {
     trust: TlsOptions,
     /// Created for the first https URL, because loading the trust store takes time.
     tls: Option<ClientTls>,
-    trace: ExplainedTrace,
+    trace: Trace,
     notice: WaitNotice,
 }
 
@@ -85,7 +84,7 @@ struct Hop {
 }
 
 impl Fetcher {
-    pub(super) fn new(limits: FetchLimits, trust: TlsOptions, trace: ExplainedTrace, notice: WaitNotice) -> Self {
+    pub(super) fn new(limits: FetchLimits, trust: TlsOptions, trace: Trace, notice: WaitNotice) -> Self {
         Self { limits, trust, tls: None, trace, notice }
     }
 
@@ -130,7 +129,7 @@ impl Fetcher {
                     .remedy("raise --max-redirects, or inspect the redirects with --trace"));
             }
             let next = target.resolve_redirect(location)?;
-            self.trace.trace.info(&format!("redirected to {}", next.as_str()));
+            self.trace.info(&format!("redirected to {}", next.as_str()));
             request = request.after_redirect(hop.head.status, !target.is_same_origin(&next));
             target = next;
         }
@@ -161,7 +160,7 @@ impl Fetcher {
             signals,
         )
         .map_err(|failure| with_connect_timeout_advice(failure.in_stage("connect")))?;
-        self.trace.trace.info(&format!(
+        self.trace.info(&format!(
             "connected to {} in {}",
             connected.peer,
             HumanDuration(connected.connected_at - resolved)
@@ -169,7 +168,7 @@ impl Fetcher {
         if session.is_some() {
             self.notice.waiting_for(format!("connected to {}, waiting for the TLS handshake", connected.peer));
         }
-        self.trace.trace.set_encrypted(session.is_some());
+        self.trace.set_encrypted(session.is_some());
         let timeouts = ConnectionTimeouts { handshake: self.limits.phase_timeout, stall: self.limits.phase_timeout };
         let mut connection = Connection::new(connected.socket, session, timeouts, connected.connected_at);
         let head = request.head_for(target);
@@ -204,7 +203,7 @@ impl Fetcher {
 
     /// Traces the request with the fields that carry credentials hidden.
     fn trace_request(&self, head: &RequestHead, body: Option<&[u8]>) {
-        if !self.trace.trace.is_enabled() {
+        if !self.trace.is_enabled() {
             return;
         }
         let mut shown = head.clone();
@@ -215,10 +214,10 @@ impl Fetcher {
         }
         let mut bytes = Vec::new();
         shown.write(&mut bytes);
-        self.trace.trace.write_lines(TraceKind::Sent, &bytes);
+        self.trace.write_lines(TraceKind::Sent, &bytes);
         self.trace.explain(explain::request(&head.method));
         if let Some(body) = body {
-            self.trace.trace.info(&format!("sent body: {} {}", body.len(), plural(body.len() as u64, "byte", "bytes")));
+            self.trace.info(&format!("sent body: {} {}", body.len(), plural(body.len() as u64, "byte", "bytes")));
         }
     }
 }
@@ -248,7 +247,7 @@ fn phases(started: Moment, resolved: Moment, connected: Moment, is_secure: bool,
 /// Sink that traces the response before the inner sink receives it.
 struct TracingSink<'d, 'o> {
     inner: &'d mut BodySink<'o>,
-    trace: ExplainedTrace,
+    trace: Trace,
     notice: WaitNotice,
 }
 
@@ -259,12 +258,12 @@ impl ResponseSink for TracingSink<'_, '_> {
 
     fn on_interim(&mut self, head: &ResponseHead) {
         self.notice.progress();
-        self.trace.trace.write_lines(TraceKind::Received, &redact_head(&head.raw));
+        self.trace.write_lines(TraceKind::Received, &redact_head(&head.raw));
         self.inner.on_interim(head);
     }
 
     fn on_head(&mut self, head: &ResponseHead, now: Moment) -> Result<(), Failure> {
-        self.trace.trace.write_lines(TraceKind::Received, &redact_head(&head.raw));
+        self.trace.write_lines(TraceKind::Received, &redact_head(&head.raw));
         self.trace.explain(explain::status(head.status));
         self.trace.explain(explain::body_end(
             head.fields.iter().map(|(name, value)| (name.as_str(), std::str::from_utf8(value).unwrap_or_default())),
@@ -279,19 +278,15 @@ impl ResponseSink for TracingSink<'_, '_> {
     }
 
     fn on_data(&mut self, data: &[u8], now: Moment) -> Result<(), Failure> {
-        if self.trace.trace.is_enabled() {
-            self.trace.trace.info(&format!(
-                "received body: {} {}",
-                data.len(),
-                plural(data.len() as u64, "byte", "bytes")
-            ));
+        if self.trace.is_enabled() {
+            self.trace.info(&format!("received body: {} {}", data.len(), plural(data.len() as u64, "byte", "bytes")));
         }
         let inner = &mut *self.inner;
         self.notice.suspend(|| inner.on_data(data, now))
     }
 
     fn on_malformed(&mut self, bytes: &[u8]) {
-        self.trace.trace.write_lines(TraceKind::Received, bytes);
+        self.trace.write_lines(TraceKind::Received, bytes);
     }
 
     fn on_warning(&mut self, text: &str) {

@@ -161,7 +161,7 @@ impl Get {
         let fetcher = Fetcher::new(
             self.limits(run.deadline),
             self.trust.trust(),
-            self.trace.trace(run.output.style()),
+            self.trace.client_trace(run.output.style()),
             run.notice.clone(),
         );
         run.fetch_all(fetcher, &mut signals)

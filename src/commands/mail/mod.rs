@@ -31,6 +31,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 
 use super::args::{duration, host_name, number, positive_duration};
+use super::dialogue_trace::TraceArgs;
 use super::report;
 use crate::disk;
 use crate::error::{Error, Result};
@@ -111,13 +112,8 @@ pub(crate) struct Mail {
     #[arg(short = 'w', long, value_name = "DURATION", value_parser = positive_duration, hide_short_help = true)]
     deadline: Option<Duration>,
 
-    /// Print the SMTP dialogue on stderr, without secrets
-    #[arg(long)]
-    trace: bool,
-
-    /// Like --trace, with an explanation and the RFC clause of each step
-    #[arg(long, hide_short_help = true)]
-    explain: bool,
+    #[command(flatten)]
+    trace: TraceArgs,
 
     #[command(flatten)]
     extensions: ExtensionArgs,

@@ -26,7 +26,6 @@ pub(super) enum ProgressEvent<'a> {
 pub(super) struct Observer<'a> {
     output: &'a mut Output,
     trace: Trace,
-    explanations_wanted: bool,
     /// Stage events are printed.
     events_wanted: bool,
     progress: Option<Progress>,
@@ -40,8 +39,7 @@ impl<'a> Observer<'a> {
     pub(super) fn new(mail: &Mail, notice: &WaitNotice, output: &'a mut Output) -> Self {
         let style = output.style();
         Self {
-            trace: Trace::new(mail.trace || mail.explain, style),
-            explanations_wanted: mail.explain,
+            trace: mail.trace.client_trace(style),
             events_wanted: style.format == Format::Json || style.is_verbose(),
             progress: None,
             notice: notice.clone(),
@@ -97,7 +95,7 @@ impl<'a> Observer<'a> {
             ClientEvent::CommandSent(text) => {
                 self.notice.waiting_for(format!("waiting for the reply to '{text}'"));
                 self.trace.write_lines(TraceKind::Sent, text.as_bytes());
-                self.trace_explanation(explain::command(text));
+                self.trace.explain(explain::command(text));
             }
             ClientEvent::ReplyReceived(reply) => {
                 self.notice.progress();
@@ -107,12 +105,12 @@ impl<'a> Observer<'a> {
             ClientEvent::TlsEstablished => {
                 self.trace.set_encrypted(true);
                 self.trace.info("the connection is encrypted from here on");
-                self.trace_explanation(Some(explain::ENCRYPTED));
+                self.trace.explain(explain::ENCRYPTED);
             }
             ClientEvent::MessageStarted(bytes) => {
                 self.notice.waiting_for(format!("sending the message of {bytes} bytes"));
                 self.trace.info(&format!("sending the message, {bytes} bytes"));
-                self.trace_explanation(Some(explain::BODY));
+                self.trace.explain(explain::BODY);
                 self.progress = Some(Progress::new(Some(*bytes as u64), self.output.style(), net::now()));
             }
             ClientEvent::MessageProgress(bytes) => {
@@ -131,12 +129,6 @@ impl<'a> Observer<'a> {
             let mark = if number < last { '-' } else { ' ' };
             self.trace.write_lines(TraceKind::Received, format!("{}{mark}{text}", reply.code).as_bytes());
         }
-        self.trace_explanation(Some(explain::reply(reply.code, &reply.text())));
-    }
-
-    fn trace_explanation(&self, sentence: Option<&str>) {
-        if let Some(sentence) = sentence.filter(|_| self.explanations_wanted) {
-            self.trace.info(sentence);
-        }
+        self.trace.explain(explain::reply(reply.code, &reply.text()));
     }
 }
