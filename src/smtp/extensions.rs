@@ -37,6 +37,16 @@ pub(crate) struct Extensions {
 }
 
 impl Extension {
+    const ALL: [Self; 7] = [
+        Self::Starttls,
+        Self::Pipelining,
+        Self::EightBitMime,
+        Self::Smtputf8,
+        Self::Chunking,
+        Self::Dsn,
+        Self::RequireTls,
+    ];
+
     /// Keyword in the reply to EHLO.
     pub(crate) fn keyword(self) -> &'static str {
         match self {
@@ -49,16 +59,6 @@ impl Extension {
             Self::RequireTls => "REQUIRETLS",
         }
     }
-
-    const ALL: [Self; 7] = [
-        Self::Starttls,
-        Self::Pipelining,
-        Self::EightBitMime,
-        Self::Smtputf8,
-        Self::Chunking,
-        Self::Dsn,
-        Self::RequireTls,
-    ];
 }
 
 impl Extensions {

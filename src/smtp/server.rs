@@ -40,7 +40,9 @@ use crate::time::Moment;
 use command::Command;
 use config::ServerTurn;
 use policy::{Policy, Verdict};
-use state::{AfterReply, Deadlines, Greeting, InputErrors, PendingJob, Response, State, Transaction, TransactionInput};
+use state::{
+    AfterReply, Deadlines, Greeting, InputHistory, PendingJob, Response, State, Transaction, TransactionInput,
+};
 
 pub(crate) use config::{
     Accept, AcceptResult, ClientInfo, MemoryBudget, MessageSink, ReceivedMessage, RejectedCommand, Reservation,
@@ -65,14 +67,14 @@ struct ServerSession<M: MessageSink, P> {
     greeting: Greeting,
     pending_job: Option<PendingJob<M::Stored>>,
     after_reply: AfterReply,
-    input: InputErrors,
-    progress: Progress,
+    input: InputHistory,
+    shutdown: Shutdown,
     deadlines: Deadlines,
 }
 
 /// Facts that decide how a session is shut down.
 #[derive(Default)]
-struct Progress {
+struct Shutdown {
     has_delivered: bool,
     is_draining: bool,
 }
@@ -89,8 +91,8 @@ impl<M: MessageSink, P: Policy<M>> ServerSession<M, P> {
             greeting: Greeting::default(),
             pending_job: None,
             after_reply: AfterReply::Continue,
-            input: InputErrors::default(),
-            progress: Progress::default(),
+            input: InputHistory::default(),
+            shutdown: Shutdown::default(),
             deadlines: Deadlines { next: now + timeouts.command, session: now + timeouts.session },
         }
     }
@@ -102,7 +104,7 @@ impl<M: MessageSink, P: Policy<M>> ServerSession<M, P> {
         if matches!(self.state, State::TlsHandshake) {
             // After STARTTLS, the server does not send a second banner.
             self.state = State::Ready;
-            return self.progress.is_draining.then(|| Response::closing(replies::SHUTTING_DOWN));
+            return self.shutdown.is_draining.then(|| Response::closing(replies::SHUTTING_DOWN));
         }
         let rejection = self.rejection.clone()?;
         self.emit_failure("too many connections", turn);
@@ -146,7 +148,7 @@ impl<M: MessageSink, P: Policy<M>> ServerSession<M, P> {
 
     /// Ends the session at one of its deadlines.
     fn timed_out(&mut self, turn: &mut ServerTurn<'_, M>) -> Response<M::Stored> {
-        if self.progress.is_draining {
+        if self.shutdown.is_draining {
             return Response::closing(replies::SHUTTING_DOWN);
         }
         let (reply, reason) = if self.deadlines.session <= turn.now {
@@ -160,11 +162,11 @@ impl<M: MessageSink, P: Policy<M>> ServerSession<M, P> {
 
     /// Begins to shut down: a transaction may be finished, and a client that has delivered may send QUIT.
     fn draining(&mut self, is_busy: bool, now: Moment) -> Option<Response<M::Stored>> {
-        self.progress.is_draining = true;
+        self.shutdown.is_draining = true;
         if is_busy || self.is_in_transaction() || matches!(self.state, State::TlsHandshake) {
             return None;
         }
-        if self.progress.has_delivered {
+        if self.shutdown.has_delivered {
             self.deadlines.next = self.deadlines.next.min(now + QUIT_GRACE);
             return None;
         }
@@ -244,7 +246,7 @@ impl<M: MessageSink, P: Policy<M>> ServerSession<M, P> {
         let timeouts = self.sink.config().timeouts;
         let timeout = if self.is_receiving_content() { timeouts.body } else { timeouts.command };
         self.deadlines.next = now + timeout;
-        if self.progress.is_draining && !self.is_in_transaction() {
+        if self.shutdown.is_draining && !self.is_in_transaction() {
             self.deadlines.next = self.deadlines.next.min(now + QUIT_GRACE);
         }
     }

@@ -192,7 +192,7 @@ impl<M: MessageSink, P: Policy<M>> ServerSession<M, P> {
             Ok(stored) => (ServerReply::new(250, "2.0.0 message accepted"), Some((stored, received_at))),
             Err(reply) => (reply, None),
         };
-        self.progress.has_delivered |= stored.is_some();
+        self.shutdown.has_delivered |= stored.is_some();
         let response = self.finish_reply(Some(Stage::Dot), "", reply, verdict, turn);
         Response { stored, ..response }
     }

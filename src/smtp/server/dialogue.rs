@@ -189,7 +189,7 @@ impl<M: MessageSink, P: Policy<M>> ServerSession<M, P> {
 
     fn run_mail(&mut self, sender: Result<EnvelopeSender, ServerReply>) -> ServerReply {
         let config = self.sink.config();
-        if self.progress.is_draining {
+        if self.shutdown.is_draining {
             return replies::SHUTTING_DOWN;
         }
         if self.client.helo_name.is_empty() {

@@ -74,9 +74,9 @@ impl<T> Response<T> {
     }
 }
 
-/// Invalid input so far.
+/// Facts about the input so far that later lines depend on.
 #[derive(Default)]
-pub(super) struct InputErrors {
+pub(super) struct InputHistory {
     /// The rest of a line that is too long is being discarded.
     pub is_skipping_line: bool,
     pub errors: u32,
