@@ -4,7 +4,8 @@ use std::fs;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -119,6 +120,11 @@ fn json_refuses_what_is_not_json() {
     assert_eq!(message.summary()["exit"], 0);
 }
 
+/// Server that ends by itself, with a ready file.
+fn brief_server(site: &Path, ready_file: &str) -> Command {
+    netlab(&["serve-http", path_str(site), "--bind", "0", "--for", "20ms", "-q", "--ready-file", ready_file])
+}
+
 #[test]
 fn a_ready_file_exists_only_while_the_server_listens() {
     let directory = site(&[("a", b"x")]);
@@ -126,16 +132,7 @@ fn a_ready_file_exists_only_while_the_server_listens() {
     fs::write(&ready, "http://127.0.0.1:1/\n").expect("written");
     let failed = run(&["serve-http", "/nonexistent", "--ready-file", path_str(&ready)]);
     assert_eq!((failed.code, ready.exists()), (66, false), "a failed start leaves no file");
-    let ran = run(&[
-        "serve-http",
-        path_str(directory.path()),
-        "--bind",
-        "0",
-        "--for",
-        "20ms",
-        "--ready-file",
-        path_str(&ready),
-    ]);
+    let ran = run_command(brief_server(directory.path(), path_str(&ready)));
     assert_eq!((ran.code, ready.exists()), (0, false), "{}", ran.stderr);
 }
 
@@ -143,22 +140,11 @@ fn a_ready_file_exists_only_while_the_server_listens() {
 fn a_name_of_standard_output_is_written_to_and_not_replaced() {
     let directory = site(&[("a", b"body")]);
     let log = directory.path().join("log");
-    for (name, open) in [("/dev/stdout", false), ("/proc/self/fd/1", true)] {
+    for (name, is_append) in [("/dev/stdout", false), ("/proc/self/fd/1", true)] {
         fs::write(&log, "before\n").expect("written");
-        let file = fs::OpenOptions::new().append(open).write(true).open(&log).expect("opened");
-        let mut file = file;
+        let mut file = fs::OpenOptions::new().append(is_append).write(true).open(&log).expect("opened");
         std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0)).expect("at the end");
-        let mut command = netlab(&[
-            "serve-http",
-            path_str(directory.path()),
-            "--bind",
-            "0",
-            "--for",
-            "20ms",
-            "-q",
-            "--ready-file",
-            name,
-        ]);
+        let mut command = brief_server(directory.path(), name);
         let status = command.stdout(Stdio::from(file)).status().expect("it runs");
         let text = fs::read_to_string(&log).expect("there");
         assert!(status.success() && text.starts_with("before\nhttp://"), "{name}: {text}");
@@ -172,7 +158,7 @@ fn a_hangup_ends_a_server_like_sigterm_unless_it_is_ignored() {
     server.signal(Signal::HUP);
     let ran = server.wait();
     assert_eq!((ran.code, &ran.summary()["exit"]), (0, &0.into()));
-    let mut nohup = std::process::Command::new("nohup");
+    let mut nohup = Command::new("nohup");
     nohup.arg(env!("CARGO_BIN_EXE_netlab")).args(["ping-serve", "--bind", "127.0.0.1:0", "--json"]);
     nohup.stdin(Stdio::null()).process_group(0);
     let server = Server::spawn(nohup);
