@@ -221,6 +221,39 @@ fn every_file_has_a_header_and_at_most_400_lines() {
     }
 }
 
+/// Structs with more than 12 fields or more than two bools; not those whose fields are flags or JSON keys.
+fn crowded_structs(text: &str) -> Vec<(usize, usize, usize)> {
+    let lines: Vec<(usize, &str)> = code(text).collect();
+    let mut crowded = Vec::new();
+    for (index, (number, line)) in lines.iter().enumerate() {
+        let declares = line.trim_start().trim_start_matches("pub").contains("struct ") && line.ends_with('{');
+        let attributes = lines[..index].iter().rev().take_while(|(_, line)| !line.is_empty() && *line != "}");
+        let is_interface = ["Args", "Parser", "Serialize"];
+        if !declares || attributes.into_iter().any(|(_, line)| is_interface.iter().any(|name| line.contains(name))) {
+            continue;
+        }
+        let body = lines[index + 1..].iter().map(|(_, line)| line.trim()).take_while(|line| *line != "}");
+        let types: Vec<&str> = body.filter_map(|line| Some(line.strip_suffix(',')?.split_once(": ")?.1)).collect();
+        let bools = types.iter().filter(|kind| **kind == "bool").count();
+        if types.len() > 12 || bools > 2 {
+            crowded.push((*number, types.len(), bools));
+        }
+    }
+    crowded
+}
+
+#[test]
+fn structs_have_at_most_12_fields_and_two_bools() {
+    for (file, _, text) in sources() {
+        if let Some((number, fields, bools)) = crowded_structs(&text).first() {
+            panic!("{}:{number}: a struct of {fields} fields, {bools} of them bools", file.display());
+        }
+    }
+    let flags = "struct Flags {\n    a: bool,\n    b: bool,\n    c: bool,\n}\n";
+    assert_eq!(crowded_structs(flags), [(1, 3, 3)]);
+    assert_eq!(crowded_structs(&format!("#[derive(Args)]\n{flags}")), []);
+}
+
 #[test]
 fn the_top_level_has_only_the_planned_entries() {
     let plan = ["Cargo.lock", "Cargo.toml", "LICENSE", "README.md", "assets", "man", "src", "target", "tests"];

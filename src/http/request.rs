@@ -14,6 +14,13 @@ use super::status::Status;
 /// Methods of RFC 9110 §9 and RFC 5789; rejected with 405, unknown methods with 501.
 const KNOWN_METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
+/// Version of a request; HTTP/1.2 to HTTP/1.9 are read as HTTP/1.1 (RFC 9110 §2.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    Http10,
+    Http11,
+}
+
 /// Valid request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Request<'b> {
@@ -24,7 +31,7 @@ pub(crate) struct Request<'b> {
     pub host: Option<&'b str>,
     /// Request line without its line end, for logs.
     pub request_line: &'b [u8],
-    pub is_http10: bool,
+    pub version: Version,
     pub framing: Framing,
     /// The connection persists after the response (RFC 9112 §9.3).
     pub keep_alive: bool,
@@ -75,27 +82,26 @@ impl<'b> Request<'b> {
             .position(|pair| pair == b"\r\n")
             .ok_or(RequestError::bad_request("missing request line"))?;
         let (line, rest) = head.split_at(end);
-        let (method, target, minor) = request_line(line)?;
+        let (method, target, version) = request_line(line)?;
         let mut storage = [EMPTY_HEADER; MAX_FIELDS];
         let fields = field_lines(rest.get(2..).unwrap_or_default(), &mut storage)?;
 
-        let is_http10 = minor == 0;
-        let framing = framing(fields, is_http10)?;
-        let host = host(fields, is_http10)?;
+        let framing = framing(fields, version)?;
+        let host = host(fields, version)?;
         let (authority, target) = origin_form(method, target)?;
         if !KNOWN_METHODS.contains(&method) {
             return Err(RequestError::new(Status::NOT_IMPLEMENTED, "unknown method"));
         }
-        let expects_continue = expectation(fields, is_http10)?;
+        let expects_continue = expectation(fields, version)?;
         Ok(Self {
             method,
             target,
             host: authority.or(host),
             request_line: line,
-            is_http10,
+            version,
             framing,
             keep_alive: !fields.list_contains("connection", "close")
-                && (!is_http10 || fields.list_contains("connection", "keep-alive")),
+                && (version == Version::Http11 || fields.list_contains("connection", "keep-alive")),
             expects_continue,
             // RFC 9110 §13.1.3: If-Modified-Since is ignored if If-None-Match is present; no file here has an ETag to
             // match.
@@ -108,7 +114,7 @@ impl<'b> Request<'b> {
 
 /// Parses `method SP request-target SP HTTP-version` with single spaces (RFC 9112 §3). Splitting on any white space,
 /// as RFC 9112 §3 permits, lets two parsers find different targets.
-fn request_line(line: &[u8]) -> Result<(&str, &str, u8), RequestError> {
+fn request_line(line: &[u8]) -> Result<(&str, &str, Version), RequestError> {
     let mut words = line.split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
     else {
@@ -117,8 +123,9 @@ fn request_line(line: &[u8]) -> Result<(&str, &str, u8), RequestError> {
     if !is_token(method) {
         return Err(RequestError::bad_request("the method is not a token"));
     }
-    let minor = match version {
-        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'0'..=b'9'] => minor - b'0',
+    let version = match version {
+        b"HTTP/1.0" => Version::Http10,
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => Version::Http11,
         [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
             return Err(RequestError::new(Status::HTTP_VERSION_NOT_SUPPORTED, "unsupported HTTP version"));
         }
@@ -129,7 +136,7 @@ fn request_line(line: &[u8]) -> Result<(&str, &str, u8), RequestError> {
         return Err(RequestError::bad_request("the target has a character not allowed in a URI"));
     }
     match (std::str::from_utf8(method), std::str::from_utf8(target)) {
-        (Ok(method), Ok(target)) => Ok((method, target, minor)),
+        (Ok(method), Ok(target)) => Ok((method, target, version)),
         _ => Err(RequestError::bad_request("the request line is not ASCII")),
     }
 }
@@ -174,10 +181,10 @@ fn field_lines<'h, 'b>(
 }
 
 /// Requires exactly one valid Host field; only HTTP/1.0 may omit it (RFC 9112 §3.2).
-fn host<'b>(fields: Fields<'_, 'b>, is_http10: bool) -> Result<Option<&'b str>, RequestError> {
+fn host<'b>(fields: Fields<'_, 'b>, version: Version) -> Result<Option<&'b str>, RequestError> {
     let mut hosts = fields.all("host");
     match (hosts.next(), hosts.next()) {
-        (None, _) if is_http10 => Ok(None),
+        (None, _) if version == Version::Http10 => Ok(None),
         (None, _) => Err(RequestError::bad_request("missing Host field")),
         (Some(_), Some(_)) => Err(RequestError::bad_request("more than one Host field")),
         (Some(host), None) if is_authority(host) => Ok(std::str::from_utf8(host).ok()),
@@ -187,13 +194,13 @@ fn host<'b>(fields: Fields<'_, 'b>, is_http10: bool) -> Result<Option<&'b str>, 
 
 /// Determines the body framing (RFC 9112 §6.1, §6.3). Rejects Transfer-Encoding together with Content-Length,
 /// repeated, in HTTP/1.0, or not ending in chunked: each is a known request-smuggling vector.
-fn framing(fields: Fields<'_, '_>, is_http10: bool) -> Result<Framing, RequestError> {
+fn framing(fields: Fields<'_, '_>, version: Version) -> Result<Framing, RequestError> {
     let length = content_length(fields).map_err(|violation| RequestError::bad_request(violation.what))?;
     let mut codings = fields.all("transfer-encoding");
     let Some(coding) = codings.next() else {
         return Ok(Framing::Length(length.unwrap_or(0)));
     };
-    if is_http10 {
+    if version == Version::Http10 {
         return Err(RequestError::bad_request("Transfer-Encoding in HTTP/1.0"));
     }
     if length.is_some() {
@@ -217,12 +224,12 @@ fn framing(fields: Fields<'_, '_>, is_http10: bool) -> Result<Framing, RequestEr
 }
 
 /// Parses Expect (RFC 9110 §10.1.1), which is ignored in HTTP/1.0.
-fn expectation(fields: Fields<'_, '_>, is_http10: bool) -> Result<bool, RequestError> {
+fn expectation(fields: Fields<'_, '_>, version: Version) -> Result<bool, RequestError> {
     match fields.first("expect") {
-        Some(value) if !is_http10 && !value.eq_ignore_ascii_case(b"100-continue") => {
+        Some(value) if version == Version::Http11 && !value.eq_ignore_ascii_case(b"100-continue") => {
             Err(RequestError::new(Status::EXPECTATION_FAILED, "unsupported expectation: expected 100-continue"))
         }
-        expect => Ok(expect.is_some() && !is_http10),
+        expect => Ok(expect.is_some() && version == Version::Http11),
     }
 }
 

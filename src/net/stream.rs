@@ -30,10 +30,17 @@ const TLS_CHUNK: u64 = 64 * 1024;
 pub(super) struct Stream {
     socket: Socket,
     tls: Option<Box<Connection>>,
-    can_read: bool,
+    readability: Readability,
     can_write: bool,
-    /// Set once poll has reported the peer's shutdown; edge-triggered, so it is reported only once.
-    read_closed: bool,
+}
+
+/// Expected result of the next read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Readability {
+    WouldBlock,
+    Ready,
+    /// Poll has reported the peer's shutdown; edge-triggered, so it is reported only once.
+    PeerClosed,
 }
 
 /// Result of a read.
@@ -62,12 +69,12 @@ enum TlsReadOutcome {
 impl Stream {
     /// Creates a transport over a non-blocking socket.
     pub(super) fn new(socket: Socket, tls: Option<Connection>) -> Self {
-        Self { socket, tls: tls.map(Box::new), can_read: true, can_write: true, read_closed: false }
+        Self { socket, tls: tls.map(Box::new), readability: Readability::Ready, can_write: true }
     }
 
     pub(super) fn start_tls(&mut self, tls: Box<Connection>) {
         self.tls = Some(tls);
-        self.can_read = true;
+        self.set_readable();
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -79,13 +86,14 @@ impl Stream {
     }
 
     pub(super) fn set_readable(&mut self) {
-        self.can_read = true;
+        if self.readability == Readability::WouldBlock {
+            self.readability = Readability::Ready;
+        }
     }
 
     /// Marks the peer's side as shut down: a short read no longer means that the socket is empty.
     pub(super) fn set_read_closed(&mut self) {
-        self.read_closed = true;
-        self.can_read = true;
+        self.readability = Readability::PeerClosed;
     }
 
     pub(super) fn set_writable(&mut self) {
@@ -94,7 +102,11 @@ impl Stream {
 
     /// Returns whether reading and whether writing would block, as far as known.
     pub(super) fn would_block(&self) -> (bool, bool) {
-        (!self.can_read, !self.can_write)
+        (!self.can_read(), !self.can_write)
+    }
+
+    fn can_read(&self) -> bool {
+        self.readability != Readability::WouldBlock
     }
 
     /// Continues the handshake as far as possible without blocking.
@@ -123,18 +135,20 @@ impl Stream {
     }
 
     fn read_clear(&mut self, buffer: &mut [u8]) -> Result<ReadOutcome> {
-        if !self.can_read {
+        if !self.can_read() {
             return Ok(ReadOutcome::WouldBlock);
         }
         match retry_on_intr(|| rustix::io::read(&self.socket, &mut *buffer)) {
             Ok(0) => Ok(ReadOutcome::Closed(CloseReason::Finished)),
             Ok(length) => {
                 // A short read has emptied the socket; another read would only return EAGAIN.
-                self.can_read = self.read_closed || length == buffer.len();
+                if length < buffer.len() && self.readability == Readability::Ready {
+                    self.readability = Readability::WouldBlock;
+                }
                 Ok(ReadOutcome::Bytes(length))
             }
             Err(Errno::AGAIN) => {
-                self.can_read = false;
+                self.readability = Readability::WouldBlock;
                 Ok(ReadOutcome::WouldBlock)
             }
             Err(errno) => Err(connection_error(&errno.into())),
@@ -165,7 +179,8 @@ impl Stream {
     }
 
     fn read_tls(&mut self) -> Result<TlsReadOutcome> {
-        let Some(tls) = self.tls.as_mut().filter(|_| self.can_read) else { return Ok(TlsReadOutcome::WouldBlock) };
+        let can_read = self.can_read();
+        let Some(tls) = self.tls.as_mut().filter(|_| can_read) else { return Ok(TlsReadOutcome::WouldBlock) };
         match tls.read_tls(&mut &self.socket) {
             Ok(0) => Ok(TlsReadOutcome::Eof),
             Ok(_) => match tls.process_new_packets() {
@@ -177,7 +192,7 @@ impl Stream {
                 }
             },
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.can_read = false;
+                self.readability = Readability::WouldBlock;
                 Ok(TlsReadOutcome::WouldBlock)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(TlsReadOutcome::Bytes),
@@ -262,12 +277,12 @@ impl Stream {
 
     /// Reads and discards bytes; returns their number, or `None` at the end or on an error.
     pub(super) fn discard(&mut self, buffer: &mut [u8]) -> Option<usize> {
-        if !self.can_read {
+        if !self.can_read() {
             return Some(0);
         }
         match retry_on_intr(|| rustix::io::read(&self.socket, &mut *buffer)) {
             Err(Errno::AGAIN) => {
-                self.can_read = false;
+                self.readability = Readability::WouldBlock;
                 Some(0)
             }
             Ok(length) if length > 0 => Some(length),

@@ -40,10 +40,17 @@ pub(super) struct BodySink<'o> {
     include: bool,
     output: &'o mut Output,
     follows_redirects: bool,
-    /// The body is the requested content, not the body of a redirect or an error page.
-    wanted: bool,
+    body: BodyUse,
     bytes: u64,
     progress: Option<Progress>,
+}
+
+/// Use of the body that follows the response head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BodyUse {
+    /// Body of a redirect, or an error page that must not become the requested file.
+    Discard,
+    Deliver,
 }
 
 impl<'o> BodySink<'o> {
@@ -54,7 +61,7 @@ impl<'o> BodySink<'o> {
         output: &'o mut Output,
         follows_redirects: bool,
     ) -> Self {
-        Self { destination, include, output, follows_redirects, wanted: false, bytes: 0, progress: None }
+        Self { destination, include, output, follows_redirects, body: BodyUse::Discard, bytes: 0, progress: None }
     }
 
     /// Returns the number of bytes of the requested body.
@@ -68,7 +75,7 @@ impl<'o> BodySink<'o> {
             progress.clear();
         }
         match self.destination {
-            Destination::File(part) if self.wanted => part.finish().map(|()| true),
+            Destination::File(part) if self.body == BodyUse::Deliver => part.finish().map(|()| true),
             _ => Ok(false),
         }
     }
@@ -122,7 +129,8 @@ impl ResponseSink for BodySink<'_> {
         let is_error = head.status >= 400;
         self.bytes = 0;
         let goes_to_file = matches!(self.destination, Destination::File(_));
-        self.wanted = !is_redirect && (!is_error || !goes_to_file || self.include);
+        let delivers = !is_redirect && (!is_error || !goes_to_file || self.include);
+        self.body = if delivers { BodyUse::Deliver } else { BodyUse::Discard };
         if self.include && !is_redirect {
             match &mut self.destination {
                 Destination::Stdout { .. } => self.write_head(head)?,
@@ -130,14 +138,14 @@ impl ResponseSink for BodySink<'_> {
                 Destination::Count => {}
             }
         }
-        if self.wanted {
+        if delivers {
             self.start_progress(head, now);
         }
         Ok(())
     }
 
     fn on_data(&mut self, data: &[u8], now: Moment) -> Result<()> {
-        if !self.wanted {
+        if self.body == BodyUse::Discard {
             return Ok(());
         }
         match &mut self.destination {

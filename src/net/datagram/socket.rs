@@ -33,9 +33,7 @@ pub(super) struct DatagramSocket {
     /// Address the socket is bound to, unless that is the wildcard address.
     local_ip: Option<IpAddr>,
     is_connected: bool,
-    /// UDP segmentation offload may merge datagrams: not if each needs its own timestamp, nor if the device
-    /// cannot compute the checksums.
-    gso_enabled: bool,
+    offload: SegmentationOffload,
     /// Present if the socket timestamps what it sends.
     pending_timestamps: Option<PendingTimestamps>,
     dropped: u32,
@@ -45,6 +43,14 @@ pub(super) struct DatagramSocket {
     /// Last moment at which the socket was known to be empty; later datagrams arrived after it.
     last_empty: Moment,
     readiness: Readiness,
+}
+
+/// UDP segmentation offload, which merges datagrams of one system call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SegmentationOffload {
+    Enabled,
+    /// Each datagram needs its own timestamp, or the device cannot compute the checksums.
+    Disabled,
 }
 
 /// Readiness of a socket since the last poll.
@@ -67,7 +73,7 @@ impl DatagramSocket {
         let local = socket.local_addr().ok().and_then(|local| local.as_socket()).map(|local| local.ip());
         let pending = udp::enable_timestamps(&socket).then(PendingTimestamps::default);
         Self {
-            gso_enabled: pending.is_none(),
+            offload: if pending.is_some() { SegmentationOffload::Disabled } else { SegmentationOffload::Enabled },
             pending_timestamps: pending,
             is_connected: true,
             read_strategy: ReadStrategy::without_busy_polling(now),
@@ -82,7 +88,7 @@ impl DatagramSocket {
             is_v6: address.is_ipv6(),
             local_ip: local,
             is_connected: false,
-            gso_enabled: true,
+            offload: SegmentationOffload::Enabled,
             pending_timestamps: None,
             dropped: 0,
             control_len: CONTROL_SIZE,
@@ -280,10 +286,12 @@ impl DatagramSocket {
         // The kernel uses the bound address by itself.
         let from = batch.from().filter(|from| Some(*from) != self.local_ip);
         let (mut next, mut retries) = (0, 0);
-        if self.gso_enabled && from.is_none() {
+        if self.offload == SegmentationOffload::Enabled && from.is_none() {
             // A datagram that fails in a merged message gets its error below, where it is sent alone.
             let merged = headers.send_gso(self.raw_fd(), batch, payload_bytes);
-            self.gso_enabled = merged != Err(Errno::EIO);
+            if merged == Err(Errno::EIO) {
+                self.offload = SegmentationOffload::Disabled;
+            }
             next = merged.unwrap_or(0);
         }
         headers.set_destinations(batch);
