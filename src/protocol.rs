@@ -16,6 +16,7 @@ mod datagram;
 #[cfg(test)]
 pub(crate) mod script;
 mod traced;
+mod traced_datagrams;
 mod violation;
 mod wait_reporter;
 
@@ -28,6 +29,7 @@ use crate::time::Moment;
 pub(crate) use datagram::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
 use traced::TracedInput;
 pub(crate) use traced::{InputPiece, TraceObserver, Traced};
+pub(crate) use traced_datagrams::{DatagramTraceObserver, TracedDatagrams};
 pub(crate) use violation::{Violation, excerpt};
 pub(crate) use wait_reporter::{Awaited, AwaitsInput, FIRST_REPORT, NEXT_REPORT, WaitReport, WaitReporter};
 

@@ -1,6 +1,7 @@
 //! `--trace` and `--explain`: the dialogue on stderr; of a server with the peer in front of each line.
 //!
-//! Owns what is shown of each piece: heads line by line, bodies as a count. The sessions have hidden the secrets.
+//! Owns what is shown of each piece: heads line by line, bodies as a count, datagrams with their meaning. The sessions
+//! have hidden the secrets.
 
 use std::net::SocketAddr;
 
@@ -8,8 +9,8 @@ use clap::Args;
 
 use super::report::{display_peer, plural};
 use crate::http;
-use crate::output::{NoteSender, Style, Trace, TraceKind};
-use crate::protocol::{InputPiece, TraceObserver};
+use crate::output::{Escaped, NoteSender, Style, Trace, TraceKind, write_stderr};
+use crate::protocol::{Datagram, DatagramTraceObserver, InputPiece, TraceObserver};
 use crate::smtp::explain;
 
 /// Flags of commands that can show their dialogue.
@@ -39,6 +40,42 @@ impl TraceArgs {
     ) -> Option<DialogueTrace> {
         let trace = self.client_trace(style);
         trace.is_enabled().then(|| DialogueTrace { peer: display_peer(peer), trace, protocol, notes })
+    }
+
+    /// Creates the explanations of a server's events.
+    pub(super) fn explainer(self, style: Style, notes: NoteSender) -> Explainer {
+        Explainer { trace: self.client_trace(style), notes }
+    }
+
+    /// Creates the trace of a datagram client, if it is wanted.
+    pub(super) fn observe_client(self, peer: SocketAddr, meanings: Meanings, style: Style) -> Option<DatagramTrace> {
+        let trace = self.client_trace(style);
+        trace.is_enabled().then_some(DatagramTrace { peer: Some(peer), trace, meanings, notes: None })
+    }
+
+    /// Creates the trace of one thread of a datagram server, if it is wanted.
+    pub(super) fn observe_server(
+        self,
+        meanings: Meanings,
+        (style, notes): (Style, NoteSender),
+    ) -> Option<DatagramTrace> {
+        let trace = self.client_trace(style);
+        trace.is_enabled().then_some(DatagramTrace { peer: None, trace, meanings, notes: Some(notes) })
+    }
+}
+
+/// Explanations of a server's events, which the writer thread prints.
+pub(super) struct Explainer {
+    trace: Trace,
+    notes: NoteSender,
+}
+
+impl Explainer {
+    pub(super) fn explain(&self, sentence: Option<&str>) {
+        let text = self.trace.format_explanation(sentence);
+        if !text.is_empty() {
+            self.notes.send(text);
+        }
     }
 }
 
@@ -129,5 +166,59 @@ impl TraceObserver for DialogueTrace {
 
     fn encrypted(&mut self) {
         self.trace.set_encrypted(true);
+    }
+}
+
+/// Bytes of a datagram that the trace shows.
+const MAX_PAYLOAD_SHOWN: usize = 120;
+
+/// Functions that return the meaning and the explanation of a datagram.
+#[derive(Clone, Copy)]
+pub(super) struct Meanings {
+    pub sent: fn(&[u8]) -> (String, &'static str),
+    pub received: fn(&[u8]) -> (String, &'static str),
+}
+
+/// Trace of the datagrams of one client, or of one thread of a server, whose writer thread prints it.
+pub(super) struct DatagramTrace {
+    /// Peer of a connected socket.
+    peer: Option<SocketAddr>,
+    trace: Trace,
+    meanings: Meanings,
+    notes: Option<NoteSender>,
+}
+
+impl DatagramTrace {
+    fn show(&self, kind: TraceKind, peer: Option<SocketAddr>, bytes: &[u8]) {
+        let describe = if kind == TraceKind::Sent { self.meanings.sent } else { self.meanings.received };
+        let (meaning, explanation) = describe(bytes);
+        let size = format!("{} {}", bytes.len(), plural(bytes.len() as u64, "byte", "bytes"));
+        let (peer, content) = (display_peer(peer.or(self.peer)), show_payload(bytes));
+        let mut text = self.trace.format_lines(kind, format!("{peer}: {content} ({meaning}, {size})").as_bytes());
+        text.push_str(&self.trace.format_explanation(explanation));
+        match &self.notes {
+            Some(notes) => notes.send(text),
+            None => write_stderr(&text),
+        }
+    }
+}
+
+/// Formats the beginning of a payload: text with its control characters escaped, binary data byte by byte.
+fn show_payload(bytes: &[u8]) -> String {
+    let shown = bytes.get(..MAX_PAYLOAD_SHOWN).unwrap_or(bytes);
+    // The last character may be cut.
+    let is_utf8 = std::str::from_utf8(shown).map_or_else(|error| error.error_len().is_none(), |_| true);
+    let is_text = is_utf8 && !shown.contains(&0);
+    let text = if is_text { Escaped(shown).to_string() } else { shown.escape_ascii().to_string() };
+    if shown.len() < bytes.len() { text + "..." } else { text }
+}
+
+impl DatagramTraceObserver for DatagramTrace {
+    fn received(&mut self, datagram: &Datagram<'_>) {
+        self.show(TraceKind::Received, Some(datagram.peer), datagram.bytes);
+    }
+
+    fn sent(&mut self, to: Option<SocketAddr>, bytes: &[u8]) {
+        self.show(TraceKind::Sent, to, bytes);
     }
 }

@@ -16,6 +16,7 @@
 
 mod delay;
 mod event;
+pub(crate) mod explain;
 mod failure_detector;
 mod flap_damping;
 mod histogram;

@@ -84,15 +84,11 @@ impl<'a> Packet<'a> {
     /// Parses a datagram; with a key, only an authenticated one.
     pub(super) fn parse(datagram: &'a [u8], key: Option<&MacKey>) -> Result<Self, PacketError> {
         let text = std::str::from_utf8(without_line_end(datagram)).map_err(|_| PacketError::Malformed)?;
-        let mut words = text.split(' ');
-        let kind = match words.next() {
-            Some("BEAT") => PacketKind::Beat,
-            Some("BYE") => PacketKind::Bye,
-            Some("ECHO") => PacketKind::Echo,
-            _ if key.is_some() => return Err(PacketError::Unauthentic),
-            _ => return parse_textbook(text).ok_or(PacketError::Malformed),
+        let beat = match Self::parse_unverified(text) {
+            Some(Self::Beat(beat)) => beat,
+            _ if key.is_some() && packet_kind(text).is_none() => return Err(PacketError::Unauthentic),
+            packet => return packet.ok_or(PacketError::Malformed),
         };
-        let beat = BeatPacket::parse_fields(kind, words).ok_or(PacketError::Malformed)?;
         let tag = text.rsplit_once(' ').and_then(|(covered, last)| Some((covered, parse_tag(last)?)));
         let is_authentic = match (key, tag) {
             (None, tag) => tag.is_none(),
@@ -100,6 +96,14 @@ impl<'a> Packet<'a> {
             (Some(_), None) => false,
         };
         is_authentic.then_some(Self::Beat(beat)).ok_or(PacketError::Unauthentic)
+    }
+
+    /// Parses a line without verifying its tag.
+    pub(super) fn parse_unverified(text: &'a str) -> Option<Self> {
+        match packet_kind(text) {
+            Some(kind) => BeatPacket::parse_fields(kind, text.split(' ').skip(1)).map(Self::Beat),
+            None => parse_textbook(text),
+        }
     }
 }
 
@@ -194,7 +198,17 @@ fn split_tag(line: &mut [u8]) -> Option<(&[u8], &mut [u8])> {
     Some((before.strip_suffix(b" ")?, digits))
 }
 
-fn without_line_end(line: &[u8]) -> &[u8] {
+/// Returns the kind that the first word names; `None` for a textbook beat.
+pub(super) fn packet_kind(text: &str) -> Option<PacketKind> {
+    match text.split(' ').next()? {
+        "BEAT" => Some(PacketKind::Beat),
+        "BYE" => Some(PacketKind::Bye),
+        "ECHO" => Some(PacketKind::Echo),
+        _ => None,
+    }
+}
+
+pub(super) fn without_line_end(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
 }

@@ -132,6 +132,11 @@ impl ResponseDecoder {
         }
     }
 
+    /// Returns true if the body has no length and ends with the connection (RFC 9112 §6.3).
+    pub(crate) fn ends_at_close(&self) -> bool {
+        matches!(&self.state, State::Body(body) if body.complete_at_close().is_ok())
+    }
+
     /// Reports the end of the connection with `pending` bytes not consumed. `clean` means an authenticated
     /// end: FIN, and with TLS also `close_notify`.
     pub(crate) fn ended(&self, pending: usize, clean: bool) -> Result<(), ResponseError> {

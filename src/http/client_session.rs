@@ -5,14 +5,16 @@
 use std::time::Duration;
 
 use super::client::{RequestHead, ResponseDecoder, ResponsePart};
-use super::response::ResponseError;
-use super::response::ResponseHead;
+use super::response::{ResponseError, ResponseHead};
 use crate::failure::{Failure, FailureKind, Result};
-use crate::protocol::{Actions, CloseReason, StreamProtocol};
+use crate::protocol::{Actions, CloseReason, StreamProtocol, excerpt};
 use crate::time::Moment;
 
 /// Maximum bytes traced of a response that cannot be parsed.
 const MAX_TRACED_BYTES: usize = 512;
+
+/// Form of a head that ended, or stalled, too early.
+const WHOLE_HEAD: &str = "an empty line after the last field line";
 
 /// Receiver of a response, part by part.
 pub(crate) trait ResponseSink {
@@ -37,7 +39,8 @@ pub(crate) struct ClientExchange<'s> {
     sink: &'s mut dyn ResponseSink,
     timeout: Duration,
     deadline: Option<Moment>,
-    unconsumed: usize,
+    /// Input that the decoder has not consumed.
+    unconsumed: Vec<u8>,
     times: ExchangeTimes,
     head: Option<ResponseHead>,
     result: Option<Result<()>>,
@@ -69,7 +72,7 @@ impl<'s> ClientExchange<'s> {
             sink,
             timeout,
             deadline: None,
-            unconsumed: 0,
+            unconsumed: Vec::new(),
             times: ExchangeTimes::default(),
             head: None,
             result: None,
@@ -98,7 +101,7 @@ impl<'s> ClientExchange<'s> {
                 ResponsePart::NeedMore => return Ok(false),
                 ResponsePart::End => {
                     if *taken < bytes.len() {
-                        self.sink.on_warning("the server sent more data than announced; the rest is ignored");
+                        self.sink.on_warning(&self.excess_warning());
                     }
                     return Ok(true);
                 }
@@ -110,6 +113,35 @@ impl<'s> ClientExchange<'s> {
                     self.head = Some(head);
                 }
             }
+        }
+    }
+
+    fn excess_warning(&self) -> String {
+        match self.head.as_ref().and_then(|head| head.length) {
+            Some(length) => format!("the server sent more than the {length} bytes it announced; the rest is ignored"),
+            None => "the server sent more data than announced; the rest is ignored".to_owned(),
+        }
+    }
+
+    /// Adds what is missing to a failure of the body.
+    fn describe_missing(&self, failure: Failure) -> Failure {
+        match self.head.as_ref().map(|head| head.length) {
+            Some(Some(length)) => {
+                failure.expected(format!("{length} bytes, as announced by Content-Length (RFC 9110 §8.6)"))
+            }
+            Some(None) if self.decoder.ends_at_close() => {
+                failure.expected("a closed connection, which ends a body without a length (RFC 9112 §6.3)")
+            }
+            _ => failure,
+        }
+    }
+
+    /// Describes a head without its empty line; `failure` says why no more of it is expected.
+    fn describe_head(&self, failure: Failure) -> Failure {
+        let mut lines = self.unconsumed.split(|byte| *byte == b'\n').rev();
+        match lines.find(|line| !line.trim_ascii().is_empty()) {
+            Some(line) => failure.expected(WHOLE_HEAD).violates("RFC 9112 §2.1", excerpt(line)),
+            None => failure,
         }
     }
 
@@ -157,7 +189,7 @@ impl StreamProtocol for ClientExchange<'_> {
                 actions.reset();
             }
         }
-        self.unconsumed = bytes.len().saturating_sub(taken);
+        self.unconsumed = bytes.get(taken..).unwrap_or_default().to_vec();
         taken
     }
 
@@ -172,7 +204,9 @@ impl StreamProtocol for ClientExchange<'_> {
             (None, None) => "response timed out",
         };
         let message = format!("{what} after {}", humantime::format_duration(self.timeout));
-        self.finish(Err(Failure::new(FailureKind::TimedOut, message)), now);
+        let failure = Failure::new(FailureKind::TimedOut, message);
+        let failure = if self.head.is_some() { self.describe_missing(failure) } else { self.describe_head(failure) };
+        self.finish(Err(failure), now);
         actions.reset();
     }
 
@@ -180,13 +214,24 @@ impl StreamProtocol for ClientExchange<'_> {
 
     fn ended(&mut self, reason: &CloseReason, now: Moment, actions: &mut Actions<()>) {
         let result = match reason {
-            CloseReason::Finished => self.decoder.ended(self.unconsumed, true).map_err(to_failure),
-            CloseReason::Truncated => self.decoder.ended(self.unconsumed, false).map_err(to_failure),
+            CloseReason::Finished => self.decoder.ended(self.unconsumed.len(), true).map_err(to_failure),
+            CloseReason::Truncated => self.decoder.ended(self.unconsumed.len(), false).map_err(to_failure),
             CloseReason::Broken(broken) => {
                 let failure = broken.without_source();
                 Err(if self.head.is_some() { failure.with_kind(FailureKind::Incomplete) } else { failure })
             }
         };
+        let result = result.map_err(|failure| match (&self.head, reason) {
+            (Some(_), _) => self.describe_missing(failure),
+            // A server that closes the connection in an orderly way considers its head complete.
+            (None, CloseReason::Finished) if !self.unconsumed.is_empty() => {
+                self.describe_head(failure.with_kind(FailureKind::Protocol))
+            }
+            (None, _) => failure,
+        });
+        if self.head.is_none() && result.is_err() && !self.unconsumed.is_empty() {
+            self.sink.on_malformed(self.unconsumed.get(..MAX_TRACED_BYTES).unwrap_or(&self.unconsumed));
+        }
         self.finish(result, now);
         actions.close();
     }

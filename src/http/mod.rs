@@ -22,6 +22,7 @@ mod head;
 mod properties;
 pub(crate) mod redact;
 mod request;
+mod request_error;
 mod response;
 mod server;
 mod server_session;

@@ -9,6 +9,8 @@ use super::authority::is_authority;
 use super::body::Framing;
 use super::fields::{Fields, MAX_FIELDS, content_length, is_token};
 use super::head::HeadError;
+use super::request_error::RequestError;
+use super::response::is_field_line;
 use super::status::Status;
 
 /// Methods of RFC 9110 §9 and RFC 5789; rejected with 405, unknown methods with 501.
@@ -43,44 +45,13 @@ pub(crate) struct Request<'b> {
     pub user_agent: Option<&'b [u8]>,
 }
 
-/// Rejection of a request; the connection closes after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RequestError {
-    /// Status of the response; `None` if the input is not HTTP and gets no response.
-    pub status: Option<Status>,
-    /// Description for logs and the error page.
-    pub reason: &'static str,
-}
-
-impl RequestError {
-    pub(super) const fn new(status: Status, reason: &'static str) -> Self {
-        Self { status: Some(status), reason }
-    }
-
-    const fn bad_request(reason: &'static str) -> Self {
-        Self::new(Status::BAD_REQUEST, reason)
-    }
-}
-
-impl From<HeadError> for RequestError {
-    fn from(error: HeadError) -> Self {
-        match error {
-            HeadError::BareLf => Self::bad_request("a line ends in a bare LF"),
-            HeadError::TooManyEmptyLines => Self::bad_request("too many empty lines before the request"),
-            HeadError::FirstLineTooLong => Self::new(Status::URI_TOO_LONG, "request line too long"),
-            HeadError::TooLarge => Self::new(Status::REQUEST_HEADER_FIELDS_TOO_LARGE, "request head too large"),
-            HeadError::TooManyFields => Self::new(Status::REQUEST_HEADER_FIELDS_TOO_LARGE, "too many field lines"),
-        }
-    }
-}
-
 impl<'b> Request<'b> {
     /// Parses a head that ends in its empty line.
     pub(crate) fn parse(head: &'b [u8]) -> Result<Self, RequestError> {
         let end = head
             .windows(2)
             .position(|pair| pair == b"\r\n")
-            .ok_or(RequestError::bad_request("missing request line"))?;
+            .ok_or(RequestError::bad_request("missing request line (RFC 9112 §3)"))?;
         let (line, rest) = head.split_at(end);
         let (method, target, version) = request_line(line)?;
         let mut storage = [EMPTY_HEADER; MAX_FIELDS];
@@ -90,7 +61,7 @@ impl<'b> Request<'b> {
         let host = host(fields, version)?;
         let (authority, target) = origin_form(method, target)?;
         if !KNOWN_METHODS.contains(&method) {
-            return Err(RequestError::new(Status::NOT_IMPLEMENTED, "unknown method"));
+            return Err(RequestError::new(Status::NOT_IMPLEMENTED, "unknown method (RFC 9110 §9.1)"));
         }
         let expects_continue = expectation(fields, version)?;
         Ok(Self {
@@ -118,36 +89,42 @@ fn request_line(line: &[u8]) -> Result<(&str, &str, Version), RequestError> {
     let mut words = line.split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
     else {
-        return Err(RequestError::bad_request("malformed request line: expected method, target, version"));
+        return Err(RequestError::bad_request(
+            "malformed request line: expected method, target, version (RFC 9112 §3)",
+        ));
     };
     if !is_token(method) {
-        return Err(RequestError::bad_request("the method is not a token"));
+        return Err(RequestError::bad_request("the method is not a token (RFC 9112 §3.1)"));
     }
     let version = match version {
         b"HTTP/1.0" => Version::Http10,
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => Version::Http11,
         [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
-            return Err(RequestError::new(Status::HTTP_VERSION_NOT_SUPPORTED, "unsupported HTTP version"));
+            return Err(RequestError::new(
+                Status::HTTP_VERSION_NOT_SUPPORTED,
+                "unsupported HTTP version (RFC 9110 §15.6.6)",
+            ));
         }
-        _ => return Err(RequestError::bad_request("malformed HTTP version: expected HTTP/1.1")),
+        _ => return Err(RequestError::bad_request("malformed HTTP version: expected 'HTTP/1.1' (RFC 9112 §2.3)")),
     };
     if !target.iter().all(|byte| matches!(byte, 0x21..=0x7e)) || target.iter().any(|byte| matches!(byte, b'\\' | b'#'))
     {
-        return Err(RequestError::bad_request("the target has a character not allowed in a URI"));
+        return Err(RequestError::bad_request("the target has a character not allowed in a URI (RFC 9112 §3.2)"));
     }
     match (std::str::from_utf8(method), std::str::from_utf8(target)) {
         (Ok(method), Ok(target)) => Ok((method, target, version)),
-        _ => Err(RequestError::bad_request("the request line is not ASCII")),
+        _ => Err(RequestError::bad_request("the request line is not ASCII (RFC 9112 §2.2)")),
     }
 }
 
 /// Reduces the four target forms of RFC 9112 §3.2 to a path with its query, or `*`. Returns the authority of an
 /// absolute-form target with it.
 fn origin_form<'b>(method: &str, target: &'b str) -> Result<(Option<&'b str>, &'b str), RequestError> {
-    const INVALID_TARGET: RequestError = RequestError::bad_request("the target is neither a path nor an http URI");
+    const INVALID_TARGET: RequestError =
+        RequestError::bad_request("the target is neither a path nor an http URI (RFC 9112 §3.2)");
     match method {
         "CONNECT" if is_authority(target.as_bytes()) && target.contains(':') => return Ok((None, "*")),
-        "CONNECT" => return Err(RequestError::bad_request("the target of CONNECT is not host:port")),
+        "CONNECT" => return Err(RequestError::bad_request("the target of CONNECT is not host:port (RFC 9112 §3.2.3)")),
         "OPTIONS" if target == "*" => return Ok((None, "*")),
         _ => {}
     }
@@ -163,7 +140,7 @@ fn origin_form<'b>(method: &str, target: &'b str) -> Result<(Option<&'b str>, &'
     let rest = rest.get(3..).unwrap_or_default();
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     if !is_authority(authority.as_bytes()) {
-        return Err(RequestError::bad_request("malformed host in the target"));
+        return Err(RequestError::bad_request("malformed host in the target (RFC 9112 §3.2.2)"));
     }
     // `http://h` means `/`, and `http://h?q` means `/` with a query, which files ignore.
     Ok((Some(authority), if path.starts_with('/') { path } else { "/" }))
@@ -176,7 +153,10 @@ fn field_lines<'h, 'b>(
     match httparse::parse_headers(bytes, storage) {
         Ok(httparse::Status::Complete((_, headers))) => Ok(Fields::new(headers)),
         Err(httparse::Error::TooManyHeaders) => Err(HeadError::TooManyFields.into()),
-        Ok(httparse::Status::Partial) | Err(_) => Err(RequestError::bad_request("malformed field line")),
+        Ok(httparse::Status::Partial) | Err(_) => {
+            let wrong = bytes.split(|byte| *byte == b'\n').find(|line| !is_field_line(line));
+            Err(RequestError::bad_request("malformed field line (RFC 9112 §5)").in_line(wrong.unwrap_or(bytes)))
+        }
     }
 }
 
@@ -185,10 +165,10 @@ fn host<'b>(fields: Fields<'_, 'b>, version: Version) -> Result<Option<&'b str>,
     let mut hosts = fields.all("host");
     match (hosts.next(), hosts.next()) {
         (None, _) if version == Version::Http10 => Ok(None),
-        (None, _) => Err(RequestError::bad_request("missing Host field")),
-        (Some(_), Some(_)) => Err(RequestError::bad_request("more than one Host field")),
+        (None, _) => Err(RequestError::bad_request("missing Host field (RFC 9112 §3.2)")),
+        (Some(_), Some(_)) => Err(RequestError::bad_request("more than one Host field (RFC 9112 §3.2)")),
         (Some(host), None) if is_authority(host) => Ok(std::str::from_utf8(host).ok()),
-        (Some(_), None) => Err(RequestError::bad_request("malformed Host field")),
+        (Some(_), None) => Err(RequestError::bad_request("malformed Host field (RFC 9112 §3.2)")),
     }
 }
 
@@ -201,13 +181,13 @@ fn framing(fields: Fields<'_, '_>, version: Version) -> Result<Framing, RequestE
         return Ok(Framing::Length(length.unwrap_or(0)));
     };
     if version == Version::Http10 {
-        return Err(RequestError::bad_request("Transfer-Encoding in HTTP/1.0"));
+        return Err(RequestError::bad_request("Transfer-Encoding in HTTP/1.0 (RFC 9112 §6.1)"));
     }
     if length.is_some() {
-        return Err(RequestError::bad_request("both Transfer-Encoding and Content-Length"));
+        return Err(RequestError::bad_request("both Transfer-Encoding and Content-Length (RFC 9112 §6.3)"));
     }
     if codings.next().is_some() {
-        return Err(RequestError::bad_request("more than one Transfer-Encoding"));
+        return Err(RequestError::bad_request("more than one Transfer-Encoding (RFC 9112 §6.1)"));
     }
     if coding.eq_ignore_ascii_case(b"chunked") {
         return Ok(Framing::Chunked);
@@ -218,16 +198,22 @@ fn framing(fields: Fields<'_, '_>, version: Version) -> Result<Framing, RequestE
     let others_are_codings =
         !others.is_empty() && others.iter().all(|name| is_token(name) && !name.eq_ignore_ascii_case(b"chunked"));
     if ends_chunked && others_are_codings {
-        return Err(RequestError::new(Status::NOT_IMPLEMENTED, "unsupported transfer coding: expected chunked"));
+        return Err(RequestError::new(
+            Status::NOT_IMPLEMENTED,
+            "unsupported transfer coding: expected chunked (RFC 9112 §6.1)",
+        ));
     }
-    Err(RequestError::bad_request("Transfer-Encoding does not end in a single chunked"))
+    Err(RequestError::bad_request("Transfer-Encoding does not end in a single chunked (RFC 9112 §6.3)"))
 }
 
 /// Parses Expect (RFC 9110 §10.1.1), which is ignored in HTTP/1.0.
 fn expectation(fields: Fields<'_, '_>, version: Version) -> Result<bool, RequestError> {
     match fields.first("expect") {
         Some(value) if version == Version::Http11 && !value.eq_ignore_ascii_case(b"100-continue") => {
-            Err(RequestError::new(Status::EXPECTATION_FAILED, "unsupported expectation: expected 100-continue"))
+            Err(RequestError::new(
+                Status::EXPECTATION_FAILED,
+                "unsupported expectation: expected 100-continue (RFC 9110 §10.1.1)",
+            ))
         }
         expect => Ok(expect.is_some() && version == Version::Http11),
     }

@@ -136,7 +136,7 @@ pub(super) fn parse_head(head: &[u8], is_head_request: bool) -> Result<(Response
     Ok((parsed, framing))
 }
 
-fn is_field_line(line: &[u8]) -> bool {
+pub(super) fn is_field_line(line: &[u8]) -> bool {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let Some(colon) = line.iter().position(|byte| *byte == b':') else { return line.is_empty() };
     let (name, value) = line.split_at(colon);

@@ -13,7 +13,8 @@
 use super::body::{BodyDecoder, BodyPart, Framing};
 use super::date::HttpDate;
 use super::head::{MAX_REQUEST_HEAD, Scanner};
-use super::request::{Request, RequestError};
+use super::request::Request;
+use super::request_error::RequestError;
 use super::status::Status;
 
 /// Maximum number of body bytes read and discarded to keep a connection; beyond it, closing is cheaper for
@@ -89,10 +90,10 @@ impl ServerCodec {
                     }
                     // The response was sent already, so only the connection can be closed.
                     Ok(_) => {
-                        return self.reject(bytes, RequestError { status: None, reason: "request body too large" });
+                        return self.reject(bytes, RequestError::unanswered("request body too large"));
                     }
                     Err((violation, _)) => {
-                        return self.reject(bytes, RequestError { status: None, reason: violation.what });
+                        return self.reject(bytes, RequestError::unanswered(violation.what));
                     }
                 }
             }
@@ -103,14 +104,17 @@ impl ServerCodec {
         };
         let rest = bytes.get(taken..).unwrap_or_default();
         if rest.first() == Some(&TLS_HANDSHAKE) {
-            return self.reject(bytes, RequestError { status: None, reason: "looks like TLS on a port without TLS" });
+            return self.reject(bytes, RequestError::unanswered("looks like TLS on a port without TLS"));
         }
         let parsed = match scanner.scan(rest) {
             Ok(None) => return (taken, ServerInput::NeedMore),
             Ok(Some(span)) => {
                 Request::parse(rest.get(span.start..span.end).unwrap_or_default()).map(|request| (request, span))
             }
-            Err(error) => Err(error.into()),
+            Err(error) => {
+                let line = rest.get(scanner.line_start()..).unwrap_or_default();
+                Err(RequestError::from(error).in_line(line))
+            }
         };
         match parsed {
             Ok((request, span)) => {
@@ -273,7 +277,7 @@ mod tests {
     #[test]
     fn nothing_after_a_rejection_is_answered() {
         let smuggled = b"GET /1 HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n";
-        assert_eq!(feed(smuggled), (vec![], Some("both Transfer-Encoding and Content-Length")));
+        assert_eq!(feed(smuggled), (vec![], Some("both Transfer-Encoding and Content-Length (RFC 9112 §6.3)")));
     }
 
     #[test]

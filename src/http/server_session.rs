@@ -17,13 +17,17 @@ use std::time::Duration;
 use super::date::HttpDate;
 use super::handler::{Admission, Handler, Response, ResponseBody};
 use super::redact::{redact_head, redact_line};
-use super::request::{Request, RequestError};
+use super::request::Request;
+use super::request_error::RequestError;
 use super::server::{OutgoingHead, ServerCodec, ServerInput};
 use super::status::Status;
 use crate::protocol::{
     Actions, Awaited, AwaitsInput, CloseReason, InputPiece, StreamProtocol, Turn, WaitReport, excerpt,
 };
 use crate::time::Moment;
+
+/// Reason of a 408 response.
+const HEAD_TIMED_OUT: &str = "request head timed out: no empty line after the fields (RFC 9112 §2.1)";
 
 /// Head as the trace shows it.
 fn traced_head(bytes: &[u8]) -> InputPiece {
@@ -35,6 +39,12 @@ const MAX_LOGGED_BYTES: usize = 2048;
 
 fn truncate_for_log(bytes: &[u8]) -> Vec<u8> {
     bytes.get(..MAX_LOGGED_BYTES).unwrap_or(bytes).to_owned()
+}
+
+/// Returns an excerpt of the last line that is not empty, without credentials.
+fn last_line(bytes: &[u8]) -> String {
+    let mut lines = bytes.split(|byte| *byte == b'\n').rev();
+    excerpt(&redact_line(lines.find(|line| !line.trim_ascii().is_empty()).unwrap_or_default()))
 }
 
 #[derive(Debug)]
@@ -88,6 +98,8 @@ pub(crate) struct ServerSession<H> {
     in_flight: Option<ResponseInFlight>,
     close_after_response: bool,
     progress: Progress,
+    /// Excerpt of the last line of a head that has not ended.
+    last_line: Option<String>,
 }
 
 /// Progress of a connection.
@@ -128,6 +140,7 @@ impl<H: Handler> ServerSession<H> {
             in_flight: None,
             close_after_response: false,
             progress: Progress::Connecting,
+            last_line: None,
         }
     }
 
@@ -149,13 +162,16 @@ impl<H: Handler> ServerSession<H> {
     }
 
     /// Rejects invalid input, with a response if the error has a status, and ends the connection.
-    fn reject(&mut self, error: RequestError, bytes: &[u8], turn: &mut Turn<'_, SessionEvent>) {
+    fn reject(&mut self, error: &RequestError, bytes: &[u8], turn: &mut Turn<'_, SessionEvent>) {
         let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).find(|line| !line.is_empty()).unwrap_or_default();
         let log_fields = self
             .handler
             .events_wanted()
             .then(|| Box::new(LogFields { request_line: truncate_for_log(line), ..LogFields::default() }));
-        let reason = Some(error.reason.to_owned());
+        let reason = Some(match &error.got {
+            Some(got) => format!("{}: '{got}'", error.reason),
+            None => error.reason.to_owned(),
+        });
         if let Some(status) = error.status {
             return self.send_response(
                 self.handler.error_response(status, error.reason),
@@ -268,11 +284,12 @@ impl<H: Handler> StreamProtocol for ServerSession<H> {
         }
         match input {
             ServerInput::Request(request) => self.handle_request(&request, turn),
-            ServerInput::Invalid(error) => self.reject(error, bytes, turn),
+            ServerInput::Invalid(error) => self.reject(&error, bytes, turn),
             ServerInput::NeedMore => {
                 // An empty line before a request is not part of it (RFC 9112 §2.2).
                 let has_begun = bytes.iter().skip(taken).any(|byte| !matches!(byte, b'\r' | b'\n'));
                 let within_head = has_begun && self.codec.is_in_head();
+                self.last_line = within_head.then(|| last_line(bytes.get(taken..).unwrap_or_default()));
                 match self.state {
                     // The timeout is for the whole head, so single bytes do not extend it.
                     State::Head { .. } if within_head => {}
@@ -304,8 +321,7 @@ impl<H: Handler> StreamProtocol for ServerSession<H> {
         let turn = &mut Turn { now, actions };
         match self.state {
             State::Head { .. } => {
-                let error = RequestError { status: Some(Status::REQUEST_TIMEOUT), reason: "request head timed out" };
-                self.reject(error, b"", turn);
+                self.reject(&RequestError::new(Status::REQUEST_TIMEOUT, HEAD_TIMED_OUT), b"", turn);
             }
             _ => turn.actions.close(),
         }
@@ -324,6 +340,12 @@ impl<H: Handler> StreamProtocol for ServerSession<H> {
             // A client may shut down its side after its request; the response is still sent.
             CloseReason::Finished | CloseReason::Truncated => {
                 if self.in_flight.is_none() {
+                    if let Some(line) = self.last_line.take() {
+                        let reason = format!(
+                            "connection closed within the request head: no empty line after '{line}' (RFC 9112 §2.1)"
+                        );
+                        turn.actions.emit(SessionEvent::ConnectionFailed { peer: self.peer, at: turn.now, reason });
+                    }
                     turn.actions.close();
                 } else {
                     self.close_after_response = true;

@@ -136,6 +136,18 @@ impl SocketOptions {
     }
 }
 
+/// Creates a socket that receives, on the port of a connected socket, what comes from other peers.
+pub(super) fn stray_socket(connected: &Socket) -> io::Result<(Socket, SocketAddr)> {
+    let local = connected.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
+    let socket = udp_socket(local)?;
+    // Set on the connected socket after its bind: with it, the kernel could pick a port that another program shares.
+    connected.set_reuse_address(true)?;
+    socket.set_reuse_address(true)?;
+    let bound = socket.bind(&SockAddr::from(local));
+    connected.set_reuse_address(false)?;
+    bound.map(|()| (socket, local))
+}
+
 /// Describes why a socket could not be connected, and what to do.
 pub(super) fn connect_error(peer: SocketAddr, error: io::Error) -> Failure {
     let message = format!("cannot send to {peer}: {}", io_error_text(&error));

@@ -370,7 +370,7 @@ pub(crate) fn open_standard_stream(path: &Path) -> Option<io::Result<File>> {
 }
 
 /// Writes to stderr. A failure is ignored, because there is no other place to report it.
-fn write_stderr(text: &str) {
+pub(crate) fn write_stderr(text: &str) {
     write_stderr_bytes(text.as_bytes());
 }
 

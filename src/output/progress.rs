@@ -56,6 +56,15 @@ impl StatusLine {
     /// Creates a status line; without a terminal, with `-q` or `--json` it is never shown.
     pub(crate) fn new(style: Style) -> Self {
         let is_shown = style.prints_events() && style.format == Format::Text && io::stderr().is_terminal();
+        Self::new_if(is_shown)
+    }
+
+    /// Creates a status line that is never shown, beside a trace on stderr.
+    pub(crate) fn hidden() -> Self {
+        Self::new_if(false)
+    }
+
+    fn new_if(is_shown: bool) -> Self {
         let bar = is_shown.then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             bar.set_style(ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));

@@ -141,36 +141,38 @@ fn run_writer<E: Event>(
 ) -> (Output, Result<()>) {
     let mut on_closed = Some(on_closed);
     let mut first_failure = Ok(());
-    let mut batch = Vec::new();
+    let mut batch = Batch { bytes: Vec::new(), lines: 0 };
+    let mut flush = |output: &mut Output, batch: &mut Batch| {
+        let failed = batch.flush(output, dropped);
+        batches.fetch_add(1, Ordering::Relaxed);
+        first_failure = std::mem::replace(&mut first_failure, Ok(())).and(failed);
+    };
     while let Ok(event) = events.recv().map_err(|RecvError| ()) {
         let mut next = Some(event);
-        let mut lines = 0;
-        batch.clear();
         while let Some(entry) = next.take() {
             let style = output.style();
             match entry {
                 Entry::Event(emitted, event) if style.prints_events() => {
-                    lines += u64::from(format_event(&event, emitted, style, &mut batch).is_ok());
+                    batch.lines += u64::from(format_event(&event, emitted, style, &mut batch.bytes).is_ok());
                 }
                 Entry::Event(..) => {}
-                Entry::Note(text) => write_stderr(&text),
+                Entry::Note(text) => {
+                    // A note explains the events before it.
+                    flush(&mut output, &mut batch);
+                    write_stderr(&text);
+                }
             }
             next = match events.try_recv() {
-                Ok(event) if batch.len() < BATCH_BYTES => Some(event),
                 Ok(event) => {
-                    let failed = flush(&mut output, &batch, lines, dropped);
-                    batches.fetch_add(1, Ordering::Relaxed);
-                    first_failure = first_failure.and(failed);
-                    batch.clear();
-                    lines = 0;
+                    if batch.bytes.len() >= BATCH_BYTES {
+                        flush(&mut output, &mut batch);
+                    }
                     Some(event)
                 }
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
             };
         }
-        let failed = flush(&mut output, &batch, lines, dropped);
-        batches.fetch_add(1, Ordering::Relaxed);
-        first_failure = first_failure.and(failed);
+        flush(&mut output, &mut batch);
         if output.is_closed()
             && let Some(on_closed) = on_closed.take()
         {
@@ -180,13 +182,23 @@ fn run_writer<E: Event>(
     (output, first_failure)
 }
 
-fn flush(output: &mut Output, batch: &[u8], lines: u64, dropped: &AtomicU64) -> Result<()> {
-    let written = output.write_bytes(batch);
-    if let Err(failure) = &written
-        && dropped.fetch_add(lines, Ordering::Relaxed) == 0
-    {
-        // Reported once, at the first loss; the summary has the number of lost lines.
-        output.report_error(&failure.without_source().into());
+/// Lines that are written in one call.
+struct Batch {
+    bytes: Vec<u8>,
+    lines: u64,
+}
+
+impl Batch {
+    fn flush(&mut self, output: &mut Output, dropped: &AtomicU64) -> Result<()> {
+        let written = output.write_bytes(&self.bytes);
+        if let Err(failure) = &written
+            && dropped.fetch_add(self.lines, Ordering::Relaxed) == 0
+        {
+            // Reported once, at the first loss; the summary has the number of lost lines.
+            output.report_error(&failure.without_source().into());
+        }
+        self.bytes.clear();
+        self.lines = 0;
+        written
     }
-    written
 }

@@ -69,8 +69,14 @@ impl Trace {
 
     /// Prints the explanation of a step, if explanations are wanted.
     pub(crate) fn explain<'s>(self, sentence: impl Into<Option<&'s str>>) {
-        if let Some(sentence) = sentence.into().filter(|_| self.explains) {
-            self.info(sentence);
+        write_stderr(&self.format_explanation(sentence));
+    }
+
+    /// Formats the explanation of a step, if explanations are wanted.
+    pub(crate) fn format_explanation<'s>(self, sentence: impl Into<Option<&'s str>>) -> String {
+        match sentence.into() {
+            Some(sentence) if self.explains => self.format_lines(TraceKind::Info, sentence.as_bytes()),
+            _ => String::new(),
         }
     }
 

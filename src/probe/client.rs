@@ -242,8 +242,8 @@ impl DatagramProtocol for PingClient {
             }
             Err(reason) => {
                 self.measurements.unmatched.foreign += 1;
-                let bytes = datagram.bytes.len();
-                actions.emit(|| PingEvent::Foreign { reason, bytes, got: excerpt(datagram.bytes) });
+                let (peer, bytes) = (datagram.peer, datagram.bytes.len());
+                actions.emit(|| PingEvent::Foreign { reason, peer, bytes, got: excerpt(datagram.bytes) });
             }
         }
     }

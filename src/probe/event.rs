@@ -1,5 +1,6 @@
 //! Events of the ping client, for one target. The command formats them as text.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -52,6 +53,7 @@ pub(crate) enum PingEvent {
     /// A datagram matches no probe.
     Foreign {
         reason: ForeignReason,
+        peer: SocketAddr,
         bytes: usize,
         /// Excerpt of the datagram.
         got: String,

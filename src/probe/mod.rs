@@ -20,6 +20,7 @@ mod delay_queue;
 mod echo;
 mod encoding;
 mod event;
+pub(crate) mod explain;
 mod ledger;
 mod loop_guard;
 mod matching;

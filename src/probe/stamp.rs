@@ -117,6 +117,10 @@ fn layout(key: Option<&MacKey>) -> &'static Layout {
     if key.is_some() { &AUTHENTICATED } else { &UNAUTHENTICATED }
 }
 
+fn layout_of(packet: &[u8]) -> &'static Layout {
+    if looks_authenticated(packet) { &AUTHENTICATED } else { &UNAUTHENTICATED }
+}
+
 impl Probe {
     /// Appends the packet, padded with zeros to at least `size` bytes (a smaller `size` has no effect).
     pub(crate) fn write(&self, key: Option<&MacKey>, size: usize, out: &mut Vec<u8>) {
@@ -139,6 +143,11 @@ impl Probe {
         let probe = Self::fields(packet, layout).ok_or(StampError::TooShort)?;
         verify_hmac(packet, key)?;
         Ok(probe)
+    }
+
+    /// Parses a packet of either mode without verifying its HMAC, for the trace.
+    pub(super) fn read_unverified(packet: &[u8]) -> Option<Self> {
+        Self::fields(packet, layout_of(packet))
     }
 
     /// Returns whether a packet received by the server may be a reflector's: its receive-timestamp field is not zero.
@@ -184,6 +193,11 @@ impl Reflection {
         let reflection = Self::fields(packet, layout(key)).ok_or(StampError::TooShort)?;
         verify_hmac(packet, key)?;
         Ok(reflection)
+    }
+
+    /// Parses a packet of either mode without verifying its HMAC, for the trace.
+    pub(super) fn read_unverified(packet: &[u8]) -> Option<Self> {
+        Self::fields(packet, layout_of(packet))
     }
 
     fn fields(packet: &[u8], layout: &Layout) -> Option<Self> {

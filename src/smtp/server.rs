@@ -41,7 +41,8 @@ use command::Command;
 use config::ServerTurn;
 use policy::{Policy, Verdict};
 use state::{
-    AfterReply, Deadlines, Greeting, InputHistory, PendingJob, Response, State, Transaction, TransactionInput,
+    AfterReply, Deadlines, Greeting, InputHistory, LineProgress, PendingJob, Response, State, Transaction,
+    TransactionInput,
 };
 
 pub(crate) use config::{
@@ -175,19 +176,26 @@ impl<M: MessageSink, P: Policy<M>> ServerSession<M, P> {
 
     /// Reports a connection that the client ended prematurely.
     fn ended(&self, reason: &CloseReason, turn: &mut ServerTurn<'_, M>) {
-        match reason {
-            CloseReason::Finished | CloseReason::Truncated => {
-                if self.is_in_transaction() {
-                    self.emit_failure("client closed the connection during the transaction", turn);
-                }
+        let missing = match self.awaited().filter(|_| self.is_receiving_content()) {
+            Some(awaited) => Some(format!("within the message: {} is missing", awaited.what)),
+            None if self.input.line == LineProgress::Begun => {
+                Some("within a line: CR LF is missing (RFC 5321 §2.3.8)".to_owned())
             }
+            None => None,
+        };
+        let text = match (reason, missing) {
+            (CloseReason::Finished | CloseReason::Truncated, Some(missing)) => {
+                format!("client closed the connection {missing}")
+            }
+            (CloseReason::Finished | CloseReason::Truncated, None) if self.is_in_transaction() => {
+                "client closed the connection during the transaction".to_owned()
+            }
+            (CloseReason::Broken(error), Some(missing)) => format!("{}, {missing}", error.message()),
             // Before the banner the error comes from the TLS handshake.
-            CloseReason::Broken(error) => {
-                if !matches!(self.state, State::Ready) {
-                    self.emit_failure(error.message(), turn);
-                }
-            }
-        }
+            (CloseReason::Broken(error), None) if !matches!(self.state, State::Ready) => error.message().to_owned(),
+            _ => return,
+        };
+        self.emit_failure(&text, turn);
     }
 
     /// Input that the session waits for.

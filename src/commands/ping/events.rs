@@ -37,8 +37,9 @@ impl fmt::Display for PingEvent {
             PingEvent::Corrupt { seq, got } => {
                 write!(f, "corrupted reply {seq}\n  got: '{}'", Escaped(got.as_bytes()))
             }
-            PingEvent::Foreign { reason, bytes, got } => {
-                write!(f, "unexpected datagram, {bytes} {}: {}", byte_unit(*bytes), foreign_reason(*reason))?;
+            PingEvent::Foreign { reason, peer, bytes, got } => {
+                let unit = byte_unit(*bytes);
+                write!(f, "unexpected datagram from {peer}, {bytes} {unit}: {}", foreign_reason(*reason))?;
                 write!(f, "\n  got: '{}'", Escaped(got.as_bytes()))?;
                 if *reason == ForeignReason::Content {
                     write!(f, "\n  expected: the ping, unchanged or in upper case")?;
@@ -67,7 +68,7 @@ fn byte_unit(bytes: usize) -> &'static str {
 
 fn foreign_reason(reason: ForeignReason) -> &'static str {
     match reason {
-        ForeignReason::Peer => "from another address",
+        ForeignReason::Peer => "not from the target",
         ForeignReason::Content => "content matches no ping",
         ForeignReason::Unreflected => "our own ping came back unchanged; the target does not support STAMP",
         ForeignReason::NeverSent => "sequence number was never sent",

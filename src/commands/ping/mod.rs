@@ -16,6 +16,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::args::{duration, number, positive_duration, read_key, size};
+use super::dialogue_trace::{Meanings, TraceArgs};
 use super::fail_if::FailIf;
 use super::peer::{AddressArgs, Peer, check_hosts, join_textbook_port};
 use super::report::skip_failed_targets;
@@ -27,9 +28,10 @@ use crate::mac::MacKey;
 use crate::net::datagram::{DatagramTimeouts, Endpoint, run_client};
 use crate::net::{self, Signals, SocketOptions};
 use crate::output::{Format, Output, StatusLine, escaped};
-use crate::probe::{PingClient, PingConfig, ProbeEncoding, check_size};
+use crate::probe::{PingClient, PingConfig, ProbeEncoding, check_size, explain};
+use crate::protocol::TracedDatagrams;
 use crate::time::Moment;
-use observer::{Observer, TargetRun};
+use observer::{Observer, TargetRun, TracedPing};
 use plot_data::PlotData;
 use summary::FinalReport;
 
@@ -119,6 +121,9 @@ pub(crate) struct Ping {
     svg: Option<PathBuf>,
 
     #[command(flatten)]
+    trace: TraceArgs,
+
+    #[command(flatten)]
     addressing: AddressArgs,
 
     /// Time to live (IPv4) or hop limit (IPv6)
@@ -172,13 +177,19 @@ impl Ping {
         // A flood prints no line per ping, except as JSON or with -v.
         let events_wanted =
             style.prints_events() && (!self.flood || style.format == Format::Json || style.is_verbose());
+        let trace = self.trace.client_trace(style);
         let started = net::now();
         let connected = targets.into_iter().enumerate().map(|(index, (target, peer))| {
             let encoding = self.encoding(key.as_ref());
             let config = self.sender_config(peer, started);
             let sender = PingClient::new(config, encoding, peer, started + self.stagger(index));
+            let meanings = Meanings { sent: explain::request, received: explain::reply };
+            let sender = TracedDatagrams::new(sender, self.trace.observe_client(peer, meanings, style));
             let endpoint = Endpoint::connected(sender, peer, self.socket_options(), events_wanted || plots);
-            let endpoint = endpoint.map_err(|failure| Error::from(failure).with_context(&target))?;
+            let mut endpoint = endpoint.map_err(|failure| Error::from(failure).with_context(&target))?;
+            if style.is_verbose() || trace.is_enabled() {
+                endpoint.receive_strays();
+            }
             Ok((endpoint, TargetRun { target: target.into(), peer, plot_data: PlotData::new(plots) }))
         });
         let (connected, unconnected) = skip_failed_targets(connected, &mut output)?;
@@ -186,13 +197,14 @@ impl Ping {
         if events_wanted && style.format == Format::Text {
             output.write_text(escaped(&self.start_message(runs.iter().map(|run| run.peer))))?;
         }
-        let status_line = StatusLine::new(output.style());
-        let mut observer = Observer { output, runs, events_wanted, status_line, started, failure: Ok(()) };
+        let status_line = if trace.is_enabled() { StatusLine::hidden() } else { StatusLine::new(style) };
+        let mut observer = Observer { output, runs, events_wanted, status_line, trace, started, failure: Ok(()) };
         let timeouts = DatagramTimeouts { deadline, ..DatagramTimeouts::default() };
         let ended = run_client(&mut endpoints, timeouts, &mut signals, &mut observer);
         observer.status_line.clear();
         observer.failure?;
-        let senders: Vec<PingClient> = endpoints.into_iter().map(Endpoint::into_protocol).collect();
+        let senders: Vec<PingClient> =
+            endpoints.into_iter().map(|endpoint: Endpoint<TracedPing>| endpoint.into_protocol().protocol).collect();
         let report = FinalReport {
             fail_if: &self.fail_if,
             plot: self.plot,

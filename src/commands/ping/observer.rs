@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use super::events;
 use super::plot_data::PlotData;
+use crate::commands::dialogue_trace::DatagramTrace;
 use crate::commands::report::TargetEvent;
 use crate::error::{Error, Result};
 use crate::net::datagram::{DatagramObserver, Endpoint};
-use crate::output::{Format, Output, StatusLine};
-use crate::probe::{PingClient, PingEvent};
+use crate::output::{Format, Output, StatusLine, Trace};
+use crate::probe::{PingClient, PingEvent, explain};
+use crate::protocol::TracedDatagrams;
 use crate::time::Moment;
 
 /// Output state of one target.
@@ -21,18 +23,23 @@ pub(super) struct TargetRun {
     pub plot_data: PlotData,
 }
 
+/// Protocol of one target, with its trace.
+pub(super) type TracedPing = TracedDatagrams<PingClient, DatagramTrace>;
+
 pub(super) struct Observer {
     pub output: Output,
     pub runs: Vec<TargetRun>,
     /// Set if every event is printed.
     pub events_wanted: bool,
     pub status_line: StatusLine,
+    /// Explains the outcome of each ping.
+    pub trace: Trace,
     pub started: Moment,
     /// First output error; it ends the loop.
     pub failure: Result<()>,
 }
 
-impl DatagramObserver<PingClient> for Observer {
+impl DatagramObserver<TracedPing> for Observer {
     fn on_event(&mut self, index: usize, event: PingEvent) {
         let is_alone = self.runs.len() == 1;
         let Some(run) = self.runs.get_mut(index) else { return };
@@ -43,16 +50,18 @@ impl DatagramObserver<PingClient> for Observer {
                 || self.output.style().is_verbose()
                 || !matches!(event, PingEvent::Sent { .. }));
         if is_shown && self.failure.is_ok() {
+            let explanation = explain::outcome(&event);
             let report = TargetEvent::new(event, Arc::clone(&run.target), is_alone);
             let (output, failure) = (&mut self.output, &mut self.failure);
             self.status_line.suspend(|| *failure = output.emit(&report).map_err(Error::from));
+            self.trace.explain(explanation);
         }
     }
 
-    fn on_turn(&mut self, endpoints: &mut [Endpoint<PingClient>], now: Moment) -> ControlFlow<()> {
-        self.status_line
-            .update(now, || events::status_line(endpoints.iter().map(Endpoint::protocol), now - self.started));
-        let is_over = endpoints.iter().all(|endpoint| endpoint.protocol().is_finished());
+    fn on_turn(&mut self, endpoints: &mut [Endpoint<TracedPing>], now: Moment) -> ControlFlow<()> {
+        let clients = || endpoints.iter().map(|endpoint| &endpoint.protocol().protocol);
+        self.status_line.update(now, || events::status_line(clients(), now - self.started));
+        let is_over = clients().all(PingClient::is_finished);
         if is_over || self.output.is_closed() || self.failure.is_err() {
             ControlFlow::Break(())
         } else {
@@ -60,9 +69,10 @@ impl DatagramObserver<PingClient> for Observer {
         }
     }
 
-    fn on_status_request(&mut self, endpoints: &mut [Endpoint<PingClient>], now: Moment) {
+    fn on_status_request(&mut self, endpoints: &mut [Endpoint<TracedPing>], now: Moment) {
         for (endpoint, run) in endpoints.iter().zip(&self.runs) {
-            let snapshot = events::interim_line(&run.target, &endpoint.protocol().statistics(), now - self.started);
+            let snapshot =
+                events::interim_line(&run.target, &endpoint.protocol().protocol.statistics(), now - self.started);
             let output = &self.output;
             self.status_line.suspend(|| output.note(&snapshot));
         }

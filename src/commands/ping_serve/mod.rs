@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::args::{address_strings, choice, duration, number, parse_arg, read_key};
+use super::dialogue_trace::{DatagramTrace, Explainer, Meanings, TraceArgs};
 use super::listen_args::{ServerArgs, bind_help};
 use super::report;
 use crate::error::{Error, Result};
@@ -22,8 +23,8 @@ use crate::impair::{BitRate, Direction, Distribution, Impairment, Jitter, LossMo
 use crate::net::datagram::{DatagramObserver, DatagramServerConfig, Endpoint, serve};
 use crate::net::{self, Address, DatagramSockets, Signals};
 use crate::output::{Output, Recorder, Style};
-use crate::probe::{EchoConfig, EchoEvent, EchoServer, MAX_UDP_PAYLOAD};
-use crate::protocol::DatagramProtocol as _;
+use crate::probe::{EchoConfig, EchoEvent, EchoServer, MAX_UDP_PAYLOAD, explain};
+use crate::protocol::{DatagramProtocol as _, TracedDatagrams};
 use crate::time::Moment;
 pub(in crate::commands) use events::list_events;
 use events::{Listening, PingServeEvent, Summary};
@@ -100,6 +101,9 @@ pub(crate) struct PingServe {
     /// Authenticate STAMP packets with the key in FILE
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     key_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    trace: TraceArgs,
 }
 
 impl PingServe {
@@ -214,13 +218,25 @@ impl PingServe {
         let totals = Mutex::new(Totals::default());
         let make = || {
             let echo = EchoServer::new(echo_config.clone(), Arc::clone(&client_count));
-            (echo, Observer { recorder: recorder.clone(), remaining: echo_config.remaining.clone() })
+            let meanings = Meanings { sent: explain::reply, received: explain::request };
+            let trace = self.trace.observe_server(meanings, (style, recorder.notes()));
+            let observer = Observer {
+                recorder: recorder.clone(),
+                remaining: echo_config.remaining.clone(),
+                explainer: self.trace.explainer(style, recorder.notes()),
+            };
+            (TracedDatagrams::new(echo, trace), observer)
         };
-        let finish = |echo: EchoServer, _: Observer| totals.lock().unwrap_or_else(PoisonError::into_inner).add(&echo);
+        let finish = |echo: TracedEcho, _: Observer| {
+            totals.lock().unwrap_or_else(PoisonError::into_inner).add(&echo.protocol);
+        };
         serve(server_config, signals, make, finish)?;
         Ok(totals.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }
+
+/// Echo server of one thread, with its trace.
+type TracedEcho = TracedDatagrams<EchoServer, DatagramTrace>;
 
 /// Counters and clients of all threads.
 #[derive(Default)]
@@ -245,19 +261,22 @@ impl Totals {
 struct Observer {
     recorder: Recorder<PingServeEvent>,
     remaining: Option<Arc<AtomicU64>>,
+    explainer: Explainer,
 }
 
-impl DatagramObserver<EchoServer> for Observer {
+impl DatagramObserver<TracedEcho> for Observer {
     fn on_event(&mut self, _: usize, event: EchoEvent) {
+        let explanation = explain::decision(&event);
         self.recorder.emit(PingServeEvent::Echo(event));
+        self.explainer.explain(explanation);
     }
 
-    fn on_turn(&mut self, endpoints: &mut [Endpoint<EchoServer>], _: Moment) -> ControlFlow<()> {
+    fn on_turn(&mut self, endpoints: &mut [Endpoint<TracedEcho>], _: Moment) -> ControlFlow<()> {
         let is_last = self.remaining.as_ref().is_some_and(|remaining| remaining.load(Ordering::Relaxed) == 0);
         // Delayed replies must still be sent.
         let has_delayed = endpoints.iter().any(|endpoint| endpoint.protocol().wake_at().is_some());
         if is_last && !has_delayed { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    fn on_status_request(&mut self, _: &mut [Endpoint<EchoServer>], _: Moment) {}
+    fn on_status_request(&mut self, _: &mut [Endpoint<TracedEcho>], _: Moment) {}
 }

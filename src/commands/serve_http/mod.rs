@@ -24,7 +24,7 @@ use super::web;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::http::{
-    Admission, Handler, HttpTimeouts, NEXT_REQUEST, Request, Response, ServerSession, SessionEvent, Status,
+    Admission, Exchange, Handler, HttpTimeouts, NEXT_REQUEST, Request, Response, ServerSession, SessionEvent, Status,
 };
 use crate::net::tls::ServerTls;
 use crate::net::{
@@ -328,6 +328,16 @@ struct HttpService {
     counters: Counters,
 }
 
+/// Describes why a request was rejected or cut short, which an access log does not say.
+fn describe_failure(event: &SessionEvent) -> Option<String> {
+    let (peer, reason) = match event {
+        SessionEvent::Exchange(Exchange { peer, error: Some(reason), .. })
+        | SessionEvent::ConnectionFailed { peer, reason, .. } => (*peer, reason),
+        SessionEvent::Exchange(_) | SessionEvent::Waiting { .. } => return None,
+    };
+    Some(format!("{}: {reason}", report::display_peer(peer)))
+}
+
 impl HttpService {
     /// Prints what the server waits for from a client; once what a client may wait for.
     fn report_waiting(&self, peer: Option<SocketAddr>, report: &WaitReport) {
@@ -360,10 +370,14 @@ impl Service for HttpService {
             return self.report_waiting(*peer, report);
         }
         self.counters.record(&event);
+        let reason = self.handler.events_wanted.then(|| describe_failure(&event)).flatten();
         if self.handler.events_wanted
             && let Some(event) = ServeHttpEvent::from_session_event(event, self.combined)
         {
             self.recorder.emit(event);
+        }
+        if let Some(reason) = reason {
+            self.recorder.note(&reason);
         }
     }
 

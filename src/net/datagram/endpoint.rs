@@ -25,6 +25,9 @@ use crate::time::Moment;
 /// sending, each of which may report failures that queue more datagrams.
 const MAX_ROUNDS: usize = 64;
 
+/// Number of the socket of [`Endpoint::receive_strays`].
+const STRAY_SOCKET: u64 = u64::MAX;
+
 /// Datagram protocol and the sockets that carry it.
 pub(crate) struct Endpoint<E: DatagramProtocol> {
     protocol: E,
@@ -53,6 +56,15 @@ impl<E: DatagramProtocol> Endpoint<E> {
         let socket = options.connect(peer).map_err(|error| connect_error(peer, error))?;
         let sockets = vec![DatagramSocket::connected(0, socket, peer, clock::now())];
         Ok(Self { protocol, actions: DatagramActions::new(events_wanted), sockets, client: Some((options, peer)) })
+    }
+
+    /// Also receives datagrams from other peers on the client's port, which the kernel drops otherwise. Only for
+    /// diagnosis: without the second socket, the client works as before.
+    pub(crate) fn receive_strays(&mut self) {
+        let stray = self.sockets.first().map(|socket| socket.stray(STRAY_SOCKET, clock::now()));
+        if let Some(Ok(socket)) = stray {
+            self.sockets.push(socket);
+        }
     }
 
     /// Creates a client endpoint that tolerates a missing route to `peer`: the socket is then created by the first

@@ -4,6 +4,7 @@
 //! wait.
 
 use std::cell::Cell;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, RawFd};
 
@@ -66,6 +67,12 @@ impl DatagramSocket {
     pub(super) fn bound(id: u64, socket: Socket, address: SocketAddr, now: Moment) -> Self {
         let local = Some(address.ip()).filter(|ip| !ip.is_unspecified());
         Self::new(id, socket, address, local, now)
+    }
+
+    /// Creates a socket that receives what other peers send to the port of this one.
+    pub(super) fn stray(&self, id: u64, now: Moment) -> io::Result<Self> {
+        let (socket, address) = udp::stray_socket(&self.socket)?;
+        Ok(Self::bound(id, socket, address, now))
     }
 
     /// Creates a client's socket, connected to `peer`.

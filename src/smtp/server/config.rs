@@ -179,7 +179,7 @@ pub(crate) enum ServerEvent<T> {
     /// The client broke a rule of the dialogue, and the session went on.
     Violation {
         client: ClientInfo,
-        what: &'static str,
+        what: String,
     },
     /// The client has been silent for a while.
     Waiting {

@@ -10,8 +10,9 @@ use super::data_decoder::DataDecoder;
 use super::envelope::{EnvelopeRecipient, EnvelopeSender};
 use super::policy::Policy;
 use super::replies::{self, ServerReply};
-use super::state::{Response, Transaction, TransactionInput};
+use super::state::{LineProgress, Response, Transaction, TransactionInput};
 use super::{AfterReply, MessageSink, Reservation, ServerEvent, ServerSession, State};
+use crate::protocol::excerpt;
 
 /// Maximum length of an AUTH command or response (RFC 4954 §4).
 const MAX_AUTH_LINE: usize = 12_288;
@@ -29,16 +30,18 @@ impl<M: MessageSink, P: Policy<M>> ServerSession<M, P> {
         let is_in_auth = matches!(self.state, State::Auth(_));
         let max_len = if is_in_auth || is_auth_command(bytes) { MAX_AUTH_LINE } else { MAX_COMMAND_LINE };
         let Some(end) = memchr::memchr(b'\n', bytes) else {
-            if bytes.len() < max_len && !self.input.is_skipping_line {
+            if bytes.len() < max_len && self.input.line != LineProgress::Skipping {
+                self.input.line = LineProgress::Begun;
                 return (0, None);
             }
             // An HTTP client is rejected on a line of any length, before it can send SMTP in the body.
-            let is_http = !std::mem::replace(&mut self.input.is_skipping_line, true) && is_http(bytes);
+            let before = std::mem::replace(&mut self.input.line, LineProgress::Skipping);
+            let is_http = before != LineProgress::Skipping && is_http(bytes);
             return (bytes.len(), is_http.then(|| self.reject_line(replies::HTTP_DETECTED, turn)));
         };
         let consumed = end + 1;
         let line = bytes.get(..end).unwrap_or_default();
-        let is_skipped = std::mem::take(&mut self.input.is_skipping_line);
+        let is_skipped = std::mem::take(&mut self.input.line) == LineProgress::Skipping;
         let text = line.strip_suffix(b"\r").map(std::str::from_utf8);
         let response = match text {
             _ if !is_in_auth && !is_skipped && is_http(line) => self.reject_line(replies::HTTP_DETECTED, turn),
@@ -79,15 +82,22 @@ impl<M: MessageSink, P: Policy<M>> ServerSession<M, P> {
             return Some(self.respond(stage, ("", ""), turn, |_| replies::ONLY_QUIT_ACCEPTED));
         }
         Some(match command {
-            Command::Hello { name, is_extended } => self.run_hello(name, is_extended, line, turn),
+            Command::Hello { name, is_extended } => {
+                if is_followed && self.client.helo_name.is_empty() {
+                    self.emit_violation("commands were sent before the reply to EHLO (RFC 2920 §3.1)", turn);
+                }
+                self.run_hello(name, is_extended, line, turn)
+            }
             Command::Starttls => self.respond(stage, ("", line), turn, |session| session.run_starttls(is_followed)),
             Command::Auth { mechanism, initial } => return self.run_auth(mechanism, initial, turn),
             Command::Mail(text) => {
+                self.check_spacing(line, turn);
                 let sender = EnvelopeSender::parse(text, self.greeting.is_extended);
                 let address = sender.as_ref().map(|sender| sender.address().to_owned()).unwrap_or_default();
                 self.respond(stage, (&address, line), turn, |session| session.run_mail(sender))
             }
             Command::Rcpt(text) => {
+                self.check_spacing(line, turn);
                 let is_utf8 = self.transaction_mut().is_some_and(|transaction| transaction.sender.is_smtputf8);
                 let recipient = EnvelopeRecipient::parse(text, self.greeting.is_extended, is_utf8);
                 let address = recipient.as_ref().map(|recipient| recipient.address.clone()).unwrap_or_default();
@@ -97,7 +107,7 @@ impl<M: MessageSink, P: Policy<M>> ServerSession<M, P> {
                 let response = self.respond(stage, ("", line), turn, Self::run_data);
                 if is_followed && response.reply.code == 354 {
                     let what = "the message was sent before the reply to DATA (RFC 5321 §4.1.1.4, RFC 2920 §3.1)";
-                    turn.actions.emit(ServerEvent::Violation { client: self.client.clone(), what });
+                    self.emit_violation(what, turn);
                 }
                 response
             }
@@ -127,6 +137,18 @@ impl<M: MessageSink, P: Policy<M>> ServerSession<M, P> {
                 self.respond(stage, ("", shown), turn, |_| replies::UNKNOWN_COMMAND)
             }
         })
+    }
+
+    fn emit_violation(&self, what: &str, turn: &mut ServerTurn<'_, M>) {
+        turn.actions.emit(ServerEvent::Violation { client: self.client.clone(), what: what.to_owned() });
+    }
+
+    /// Reports a space around the address that is tolerated and not allowed.
+    fn check_spacing(&self, line: &str, turn: &mut ServerTurn<'_, M>) {
+        if line.contains(": ") || line.ends_with(' ') {
+            let line = excerpt(line.as_bytes());
+            self.emit_violation(&format!("'{line}': no space is allowed there (RFC 5321 §3.3)"), turn);
+        }
     }
 
     fn run_hello(

@@ -74,11 +74,21 @@ impl<T> Response<T> {
     }
 }
 
+/// Progress within a command line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum LineProgress {
+    #[default]
+    AtStart,
+    /// A part of a line was received.
+    Begun,
+    /// The rest of a line that is too long is being discarded.
+    Skipping,
+}
+
 /// Facts about the input so far that later lines depend on.
 #[derive(Default)]
 pub(super) struct InputHistory {
-    /// The rest of a line that is too long is being discarded.
-    pub is_skipping_line: bool,
+    pub line: LineProgress,
     pub errors: u32,
     /// AUTH was sent, so a later line may be a password.
     pub has_seen_auth: bool,

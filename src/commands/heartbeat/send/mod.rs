@@ -16,18 +16,20 @@ use clap::Args;
 
 use super::DEFAULT_PORT;
 use crate::commands::args::{number, positive_duration, read_key};
+use crate::commands::dialogue_trace::{DatagramTrace, Meanings, TraceArgs};
 use crate::commands::fail_if::{FailIf, check_all};
 use crate::commands::peer::{AddressArgs, Peer, check_hosts, join_textbook_port};
 use crate::commands::report::{self, TargetEvent, skip_failed_targets};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::heartbeat::{
-    BeatEncoding, BeatEvent, BeatReport, BeatSender, BeatSenderConfig, Lifetime, MAX_INTERVAL, is_valid_name,
+    BeatEncoding, BeatEvent, BeatReport, BeatSender, BeatSenderConfig, Lifetime, MAX_INTERVAL, explain, is_valid_name,
 };
 use crate::host::{self, SupervisedCommand};
 use crate::net::datagram::{DatagramObserver, DatagramTimeouts, Endpoint, StopReason, run_client};
 use crate::net::{self, Signals, SocketOptions};
 use crate::output::{Format, Output, escaped};
+use crate::protocol::TracedDatagrams;
 use crate::time::{Moment, nanoseconds};
 pub(in crate::commands) use events::list_events;
 use events::{Summary, TargetSummary};
@@ -106,6 +108,9 @@ pub(super) struct HeartbeatSend {
     seed: Option<u64>,
 
     #[command(flatten)]
+    trace: TraceArgs,
+
+    #[command(flatten)]
     addressing: AddressArgs,
 }
 
@@ -173,6 +178,8 @@ impl HeartbeatSend {
         let mut endpoints = Vec::new();
         for (index, peer) in (0..).zip(&peers) {
             let sender = BeatSender::new(config.clone(), lifetime, seed.wrapping_add(index), started);
+            let meanings = Meanings { sent: explain::datagram, received: explain::datagram };
+            let sender = TracedDatagrams::new(sender, self.trace.observe_client(*peer, meanings, style));
             // One unreachable watcher must not delay the beats to the others.
             endpoints.push(Endpoint::connect_when_reachable(
                 sender,
@@ -198,7 +205,7 @@ impl HeartbeatSend {
         };
         run_senders(&mut endpoints, &mut signals, &mut observer, (supervised.as_ref(), deadline));
         observer.result?;
-        let reports: Vec<BeatReport> = endpoints.iter().map(|endpoint| endpoint.protocol().report()).collect();
+        let reports: Vec<BeatReport> = endpoints.iter().map(|endpoint| endpoint.protocol().protocol.report()).collect();
         let code = supervised.as_ref().and_then(SupervisedCommand::exit_code);
         let elapsed = net::now() - started;
         let errors: Vec<Error> = match (code, command) {
@@ -268,7 +275,7 @@ impl HeartbeatSend {
 
 /// Sends beats until the count is reached, a signal arrives or the command exits; then sends the stop messages.
 fn run_senders(
-    endpoints: &mut [Endpoint<BeatSender>],
+    endpoints: &mut [Endpoint<TracedSender>],
     signals: &mut Signals,
     observer: &mut Observer,
     (command, deadline): (Option<&SupervisedCommand>, Option<Moment>),
@@ -280,18 +287,23 @@ fn run_senders(
                 let is_interrupt = Exit::from(signal) == Exit::Interrupted;
                 command.inspect(|supervised| supervised.stop(is_interrupt));
             }
-            StopReason::Observer if endpoints.iter().all(|endpoint| endpoint.protocol().is_finished()) => return,
+            StopReason::Observer if endpoints.iter().all(|endpoint| endpoint.protocol().protocol.is_finished()) => {
+                return;
+            }
             // Also if the reader of the output is gone, the watchers get their stop messages.
             StopReason::Signal(_) | StopReason::Waker | StopReason::Deadline | StopReason::Observer => break,
         }
     }
     let exit = command.and_then(SupervisedCommand::exit_code);
-    endpoints.iter_mut().for_each(|endpoint| endpoint.protocol_mut().stop(exit, net::now()));
+    endpoints.iter_mut().for_each(|endpoint| endpoint.protocol_mut().protocol.stop(exit, net::now()));
     observer.is_stopping = true;
     let deadline = Some(net::now() + BYE_TIMEOUT);
     // A second signal cancels the remaining stop messages.
     run_client(endpoints, DatagramTimeouts { deadline, ..DatagramTimeouts::default() }, signals, observer);
 }
+
+/// Sender of the beats to one watcher, with its trace.
+type TracedSender = TracedDatagrams<BeatSender, DatagramTrace>;
 
 /// Prints the events of all endpoints.
 struct Observer {
@@ -315,7 +327,7 @@ impl Observer {
     }
 }
 
-impl DatagramObserver<BeatSender> for Observer {
+impl DatagramObserver<TracedSender> for Observer {
     fn on_event(&mut self, endpoint: usize, event: BeatEvent) {
         let style = self.output.style();
         let is_shown = style.format == Format::Json || style.is_verbose() || !matches!(event, BeatEvent::Sent { .. });
@@ -327,13 +339,13 @@ impl DatagramObserver<BeatSender> for Observer {
         }
     }
 
-    fn on_turn(&mut self, endpoints: &mut [Endpoint<BeatSender>], _: Moment) -> ControlFlow<()> {
-        let is_over = endpoints.iter().all(|endpoint| endpoint.protocol().is_finished());
+    fn on_turn(&mut self, endpoints: &mut [Endpoint<TracedSender>], _: Moment) -> ControlFlow<()> {
+        let is_over = endpoints.iter().all(|endpoint| endpoint.protocol().protocol.is_finished());
         // A closed stdout ends the run, but not while a command is supervised.
         let is_output_closed =
             (self.output.is_closed() || self.result.is_err()) && !self.is_supervising && !self.is_stopping;
         if is_over || is_output_closed { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    fn on_status_request(&mut self, _: &mut [Endpoint<BeatSender>], _: Moment) {}
+    fn on_status_request(&mut self, _: &mut [Endpoint<TracedSender>], _: Moment) {}
 }

@@ -14,45 +14,35 @@ mod events;
 mod hooks;
 mod metrics;
 mod pages;
+mod receiver;
 mod shared_watcher;
 mod state_file;
 mod until;
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread::Scope;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::DEFAULT_PORT;
 use crate::commands::args::{address_strings, duration, number, parse_arg, positive_duration, read_key};
+use crate::commands::dialogue_trace::TraceArgs;
 use crate::commands::listen_args::{ListenArgs, bind_help};
 use crate::commands::report::{self, plural};
-use crate::commands::web::{self, StatusServer};
+use crate::commands::web;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::heartbeat::{
-    DetectionMethod, FailureDetector, MAX_PACKET_BYTES, SenderStatus, Watcher, WatcherConfig, WatcherEvent,
-    is_valid_name,
-};
+use crate::heartbeat::{DetectionMethod, FailureDetector, SenderStatus, Watcher, WatcherConfig, is_valid_name};
 use crate::host::Hook;
-use crate::net::datagram::{DatagramObserver, DatagramServerConfig, Endpoint, StopReason, serve};
 use crate::net::{self, Address, BindAddress, DatagramSockets, Listeners, Signals};
-use crate::output::{Output, Recorder, Style};
+use crate::output::{Output, Recorder};
 use crate::time::{HumanDuration, Moment};
 pub(in crate::commands) use events::list_events;
-use events::{HeartbeatWatchEvent, HookCounters, Listening, Summary};
-use hooks::HookRunner;
+use events::{HeartbeatWatchEvent, Listening, Summary};
+use receiver::{WatchContext, WatchResult};
 use shared_watcher::SharedWatcher;
-use state_file::StateWriter;
 use until::UntilCondition;
-
-/// Time for which beats are collected into one batch: kernel timestamps keep the time of arrival, and ten
-/// thousand senders wake this process a thousand times a second instead of ten thousand times.
-const BATCH_DELAY: Duration = Duration::from_millis(1);
 
 /// Monitor heartbeat senders: which are up, what was lost, since when.
 #[derive(Debug, Args)]
@@ -143,6 +133,9 @@ sender. The event is JSON. The environment has NETLAB_NAME, NETLAB_FROM, NETLAB_
     /// Accept only beats signed with the key in FILE
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     key_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    trace: TraceArgs,
 }
 
 fn parse_name(text: &str) -> Result<String, String> {
@@ -261,132 +254,6 @@ impl HeartbeatWatch {
             }
         }
     }
-}
-
-/// Result of a run.
-struct WatchResult {
-    /// Whether the condition of `--until` was met.
-    condition_met: bool,
-    hooks: HookCounters,
-    /// Result of the last write of the state file.
-    state_written: Result<()>,
-}
-
-/// Context shared by all parts of a run.
-struct WatchContext<'a> {
-    args: &'a HeartbeatWatch,
-    shared: &'a SharedWatcher,
-    recorder: &'a Recorder<HeartbeatWatchEvent>,
-    style: Style,
-    started: Moment,
-}
-
-impl WatchContext<'_> {
-    /// Runs the datagram loop with the hook, status page and state file threads beside it.
-    fn run(
-        &self,
-        receivers: DatagramSockets,
-        listeners: Option<Listeners>,
-        signals: &mut Signals,
-    ) -> Result<WatchResult> {
-        let watch = self.args;
-        std::thread::scope(|scope| {
-            let file = watch.state.as_deref();
-            let state_writer =
-                file.map(|file| StateWriter::start(scope, file, self.shared, self.recorder)).transpose()?;
-            let hooks = watch.on_change.as_ref();
-            let hooks = hooks
-                .map(|hook| HookRunner::start(scope, hook, watch.hook_timeout, self.recorder, signals))
-                .transpose()?;
-            let status_server = listeners
-                .map(|listeners| StatusServer::spawn(scope, listeners, pages::StatusHandler(self.shared.clone())))
-                .transpose()?;
-            let watchdog = net::watchdog_interval().map(|interval| self.start_watchdog(scope, interval)).transpose()?;
-            let result = self.run_receiver(receivers, hooks.as_ref(), state_writer.as_ref(), signals);
-            // Dropping the handle ends the thread, and the scope waits for it.
-            drop(status_server);
-            let stop_reason = result.as_ref().ok().copied();
-            let hooks = hooks.map(|hooks| hooks.finish(stop_reason, signals)).unwrap_or_default();
-            let state_written = state_writer.map_or(Ok(()), StateWriter::finish);
-            // The hooks may take a while, and must not be killed meanwhile.
-            drop(watchdog);
-            result?;
-            let condition_met = watch.until.is_some_and(|until| until.holds(&self.shared.lock()));
-            Ok(WatchResult { condition_met, hooks, state_written })
-        })
-    }
-
-    /// Starts the thread that reports to a service manager; dropping the sender ends it.
-    fn start_watchdog<'s>(&'s self, scope: &'s Scope<'s, '_>, interval: Duration) -> Result<Sender<()>> {
-        let (sender, ended) = channel::<()>();
-        let run = move || {
-            while matches!(ended.recv_timeout(interval / 2), Err(RecvTimeoutError::Timeout)) {
-                // A watcher that is stuck holds its lock, and the service manager restarts it.
-                drop(self.shared.lock());
-                net::notify_watchdog();
-            }
-        };
-        let started = std::thread::Builder::new().name("watchdog".into()).spawn_scoped(scope, run);
-        started
-            .map(|_| sender)
-            .map_err(|error| Error::new(Exit::OsError, "cannot start the watchdog thread").with_source(error))
-    }
-
-    fn run_receiver(
-        &self,
-        receivers: DatagramSockets,
-        hooks: Option<&HookRunner<'_>>,
-        state_writer: Option<&StateWriter<'_>>,
-        signals: &mut Signals,
-    ) -> Result<StopReason> {
-        let config = DatagramServerConfig {
-            sockets: receivers,
-            threads: 1,
-            max_payload: MAX_PACKET_BYTES,
-            events_wanted: self.style.prints_events() || hooks.is_some() || state_writer.is_some(),
-            deadline: self.args.listen.lifetime.map(|lifetime| self.started + lifetime),
-            coalesce_delay: BATCH_DELAY,
-        };
-        let make = || {
-            let observer = Observer { context: self, hooks, state_writer };
-            (self.shared.clone(), observer)
-        };
-        Ok(serve(config, signals, make, |_, _| ())?)
-    }
-}
-
-/// Passes events to the hooks, the state file and the output.
-struct Observer<'a> {
-    context: &'a WatchContext<'a>,
-    hooks: Option<&'a HookRunner<'a>>,
-    state_writer: Option<&'a StateWriter<'a>>,
-}
-
-impl DatagramObserver<SharedWatcher> for Observer<'_> {
-    fn on_event(&mut self, _: usize, event: WatcherEvent) {
-        if let Some(hooks) = self.hooks {
-            hooks.on_event(&event);
-        }
-        if let Some(state_writer) = self.state_writer {
-            state_writer.on_event(&event);
-        }
-        let style = self.context.style;
-        let is_shown = style.prints_events() && (style.is_verbose() || !matches!(event, WatcherEvent::Beat { .. }));
-        if is_shown {
-            self.context.recorder.emit(HeartbeatWatchEvent::Watcher(event));
-        }
-    }
-
-    fn on_turn(&mut self, endpoints: &mut [Endpoint<SharedWatcher>], _: Moment) -> ControlFlow<()> {
-        let (count, until) = (self.context.args.count, self.context.args.until);
-        let is_over = endpoints.iter().any(|endpoint| {
-            let watcher = endpoint.protocol().lock();
-            (count > 0 && watcher.counters().received >= count) || until.is_some_and(|until| until.holds(&watcher))
-        });
-        if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-
-    fn on_status_request(&mut self, _: &mut [Endpoint<SharedWatcher>], _: Moment) {}
 }
 
 /// Creates the error of a thread or pipe that cannot be created.
