@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod mistakes;
 mod operator;
 mod rules;
 mod service;

@@ -2,6 +2,7 @@
 //!
 //! Owns the rules that a hand-written client breaks most often. Nothing is rejected here: the message is stored as it is.
 
+use mail_parser::{Message, MimeHeaders as _};
 use memchr::memmem;
 
 use crate::protocol::excerpt;
@@ -57,6 +58,21 @@ pub(super) fn warnings(message: &[u8], allows_8bit: bool) -> Vec<String> {
     found
 }
 
+/// Returns a warning if a boundary of the message's outermost multipart is missing.
+pub(super) fn boundary_warning(message: &Message<'_>) -> Option<String> {
+    let content_type = message.content_type().filter(|kind| kind.ctype().eq_ignore_ascii_case("multipart"))?;
+    let Some(boundary) = content_type.attribute("boundary") else {
+        return Some("multipart without a boundary parameter (RFC 2046 §5.1.1)".to_owned());
+    };
+    let body = message.raw_message().get(usize::try_from(message.root_part().raw_body_offset()).ok()?..)?;
+    let delimiters = [format!("--{boundary}"), format!("--{boundary}--")];
+    let missing = delimiters.iter().find(|line| {
+        let mut lines = body.split(|byte| *byte == b'\n');
+        !lines.any(|found| found.trim_ascii_end() == line.as_bytes())
+    })?;
+    Some(format!("the line '{}' of the multipart is missing (RFC 2046 §5.1.1)", excerpt(missing.as_bytes())))
+}
+
 /// Returns whether the message begins with a field.
 pub(super) fn has_header(message: &[u8]) -> bool {
     is_field(message.split(|byte| *byte == b'\n').find(|line| !is_mailbox_line(line)).unwrap_or_default())
@@ -80,7 +96,24 @@ fn field_name(line: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::warnings;
+    use super::{boundary_warning, warnings};
+    use mail_parser::MessageParser;
+
+    #[test]
+    fn a_missing_boundary_is_named() {
+        for (content_type, body, expected) in [
+            ("multipart/mixed; boundary=b", "--b\r\n\r\nhi\r\n--b--\r\n", None),
+            ("text/plain; boundary=b", "hi\r\n", None),
+            ("multipart/mixed", "hi\r\n", Some("without a boundary")),
+            ("multipart/mixed; boundary=b", "--c\r\n\r\nhi\r\n--c--\r\n", Some("the line '--b' of")),
+            ("multipart/mixed; boundary=b", "--b\r\n\r\nhi\r\n", Some("the line '--b--' of")),
+        ] {
+            let text = format!("From: a@x\r\nContent-Type: {content_type}\r\n\r\n{body}");
+            let found = boundary_warning(&MessageParser::default().parse(&text).expect("a message"));
+            assert_eq!(found.is_some(), expected.is_some(), "{text}: {found:?}");
+            assert!(found.unwrap_or_default().contains(expected.unwrap_or_default()));
+        }
+    }
 
     #[test]
     fn the_usual_mistakes_are_named_with_their_clause() {

@@ -202,6 +202,9 @@ fn file_name(message: &ReceivedMessage, number: u64) -> String {
 fn describe(parsed: &Message<'_>, is_whole: bool, mail: &mut MessageEvent) {
     mail.subject = parsed.subject().map(truncated);
     mail.message_id = parsed.message_id().map(truncated);
+    if is_whole {
+        mail.warnings.extend(message_check::boundary_warning(parsed));
+    }
     let leaves = parsed.parts.iter().filter(|part| !matches!(part.body, PartType::Multipart(_)));
     let part = |part: &MessagePart<'_>| Part {
         content_type: content_type(part),

@@ -122,7 +122,11 @@ impl<M: MessageSink, P: Policy<M>> ServerSession<M, P> {
     fn finish_auth_step(&mut self, next: SaslStep, turn: &mut ServerTurn<'_, M>) -> Option<Response<M::Stored>> {
         match next {
             SaslStep::Challenge(text) => Some(self.challenge(text, turn)),
-            SaslStep::Malformed => Some(self.abort_auth(replies::SYNTAX_ERROR, turn)),
+            SaslStep::Malformed => {
+                let is_plain = matches!(&self.state, State::Auth(AuthExchange::Sasl(login)) if login.mechanism == Mechanism::Plain);
+                let reply = if is_plain { replies::MALFORMED_PLAIN } else { replies::MALFORMED_SASL };
+                Some(self.abort_auth(reply, turn))
+            }
             SaslStep::DeriveKey => {
                 let State::Auth(AuthExchange::Sasl(login)) = &self.state else { return None };
                 turn.actions.run_job(Box::new(login.key_derivation_job()));
