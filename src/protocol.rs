@@ -74,6 +74,14 @@ pub(crate) trait StreamProtocol {
     /// Returns the next wakeup, if nothing happens before; asked after each call.
     fn wake_at(&self) -> Option<Moment>;
 
+    /// Returns the next wakeup during a TLS handshake, when the protocol is not called otherwise.
+    fn handshake_wake_at(&self) -> Option<Moment> {
+        None
+    }
+
+    /// Called at the moment given by [`handshake_wake_at`](Self::handshake_wake_at); only events are possible.
+    fn handshake_waits(&mut self, _: Moment, _: &mut Actions<Self::Event>) {}
+
     /// Returns true if no input is wanted for now: a job is running, or a reply is held back. The peer's
     /// bytes then wait in the kernel until flow control stops the peer.
     fn is_paused(&self) -> bool {

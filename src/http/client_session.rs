@@ -18,8 +18,10 @@ const WHOLE_HEAD: &str = "an empty line after the last field line";
 
 /// Receiver of a response, part by part.
 pub(crate) trait ResponseSink {
-    /// Called when the connection is ready and the request is being sent.
-    fn on_opened(&mut self) {}
+    /// Called when the kernel accepts no more of the request for now; it has accepted `sent` of `total` bytes.
+    fn on_request_blocked(&mut self, _sent: u64, _total: u64) {}
+    /// Called when the kernel has accepted the whole request.
+    fn on_request_sent(&mut self) {}
     /// Receives an interim response (1xx).
     fn on_interim(&mut self, head: &ResponseHead);
     /// Receives the head of the final response.
@@ -36,6 +38,7 @@ pub(crate) trait ResponseSink {
 pub(crate) struct ClientExchange<'s> {
     decoder: ResponseDecoder,
     request: Vec<u8>,
+    request_size: u64,
     sink: &'s mut dyn ResponseSink,
     timeout: Duration,
     deadline: Option<Moment>,
@@ -68,6 +71,7 @@ impl<'s> ClientExchange<'s> {
         request.extend_from_slice(body.unwrap_or_default());
         Self {
             decoder: ResponseDecoder::new(&head.method),
+            request_size: request.len() as u64,
             request,
             sink,
             timeout,
@@ -168,7 +172,6 @@ impl StreamProtocol for ClientExchange<'_> {
 
     fn opened(&mut self, _: Option<&'static str>, now: Moment, actions: &mut Actions<()>) {
         self.times.established = Some(now);
-        self.sink.on_opened();
         // While the request is sent, the stall timer of the connection applies; the timeout for the response
         // starts when all of it was sent.
         actions.send(&std::mem::take(&mut self.request));
@@ -193,8 +196,15 @@ impl StreamProtocol for ClientExchange<'_> {
         taken
     }
 
+    fn partly_sent(&mut self, bytes: u64, _: &mut Actions<()>) {
+        self.sink.on_request_blocked(bytes, self.request_size);
+    }
+
     fn sent(&mut self, now: Moment, _: &mut Actions<()>) {
         self.deadline = Some(now + self.timeout);
+        if self.times.first_byte.is_none() {
+            self.sink.on_request_sent();
+        }
     }
 
     fn woken(&mut self, now: Moment, actions: &mut Actions<()>) {

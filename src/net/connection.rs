@@ -1,6 +1,5 @@
-//! One stream connection: state machine between a socket and its protocol. Owns the phases of a connection and three
-//! timeouts: TLS handshake, stalled peer, lingering close. STARTTLS returns an open connection to `Handshake`. Both
-//! loops drive it alike: mark readiness, take a [`turn`](Connection::turn), ask for the next deadline.
+//! State machine between a socket and its protocol. Owns the phases of a connection and three timeouts: TLS handshake,
+//! stalled peer, lingering close. STARTTLS returns to `Handshake`. Both loops: mark readiness, [`Connection::turn`], wait.
 //!
 //! ```text
 //!   Handshake ──▶ Open ──▶ Lingering ──▶ Closed
@@ -132,7 +131,8 @@ impl Connection {
     /// Returns the earliest deadline of the connection and its protocol.
     pub(crate) fn wake_at(&self, protocol: &impl StreamProtocol) -> Option<Moment> {
         match self.phase {
-            Phase::Handshake { deadline } | Phase::Lingering { deadline, .. } => Some(deadline),
+            Phase::Handshake { deadline } => protocol.handshake_wake_at().into_iter().chain([deadline]).min(),
+            Phase::Lingering { deadline, .. } => Some(deadline),
             Phase::Open => self.send_queue.stall_deadline().into_iter().chain(protocol.wake_at()).min(),
             Phase::Closed => None,
         }
@@ -217,6 +217,9 @@ impl Connection {
         match self.phase {
             Phase::Handshake { deadline } if deadline <= now => {
                 return Err(Failure::new(FailureKind::TimedOut, "the TLS handshake timed out"));
+            }
+            Phase::Handshake { .. } if protocol.handshake_wake_at().is_some_and(|at| at <= now) => {
+                protocol.handshake_waits(now, &mut scratch.actions);
             }
             Phase::Lingering { deadline, .. } if deadline <= now => self.phase = Phase::Closed,
             // The kernel reports writability only once a third of its buffer is free: try to write before
@@ -366,25 +369,21 @@ impl Connection {
     }
 
     fn begin_lingering_close(&mut self, now: Moment) {
-        let finished = self.stream.shutdown_write();
-        let linger = Phase::Lingering { deadline: now + LINGER_TIMEOUT, remaining: MAX_LINGER_BYTES };
-        self.phase = if finished && !self.eof_received { linger } else { Phase::Closed };
+        self.phase = Phase::Closed;
+        if self.stream.shutdown_write() && !self.eof_received {
+            self.phase = Phase::Lingering { deadline: now + LINGER_TIMEOUT, remaining: MAX_LINGER_BYTES };
+        }
     }
 
     /// Reads and discards until the peer closes too: closing at once would answer its last bytes with an
     /// RST, which can make the peer lose the end of the response (RFC 9112 §9.6). Limited by `remaining` bytes.
     fn linger<F>(&mut self, remaining: usize, scratch: &mut Scratch<F>) -> StepOutcome {
         match (self.stream.discard(&mut scratch.read_buffer), &mut self.phase) {
-            (Some(0), _) => StepOutcome::Blocked,
-            (Some(length), Phase::Lingering { remaining: left, .. }) if length < remaining => {
-                *left -= length;
-                StepOutcome::Progress
-            }
-            (_, phase) => {
-                *phase = Phase::Closed;
-                StepOutcome::Progress
-            }
+            (Some(0), _) => return StepOutcome::Blocked,
+            (Some(length), Phase::Lingering { remaining: left, .. }) if length < remaining => *left -= length,
+            (_, phase) => *phase = Phase::Closed,
         }
+        StepOutcome::Progress
     }
 
     fn fail<C: StreamProtocol>(&mut self, protocol: &mut C, scratch: &mut Scratch<C::Event>, error: Failure) {

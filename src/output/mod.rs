@@ -210,7 +210,7 @@ impl Output {
     pub(crate) fn reports_waiting(&self) -> bool {
         let style = self.style;
         let is_seen = style.is_verbose() || io::stderr().is_terminal();
-        is_seen && style.prints_events() && style.format == Format::Text
+        is_seen && style.prints_events()
     }
 
     /// Returns whether a failure was reported.

@@ -57,6 +57,11 @@ impl WaitNotice {
         self.shared.changed.notify_all();
     }
 
+    /// Ends the wait.
+    pub(crate) fn done(&self) {
+        self.shared.lock().text.clear();
+    }
+
     /// Records that something was received.
     pub(crate) fn progress(&self) {
         let mut wait = self.shared.lock();

@@ -131,6 +131,14 @@ impl<P: AwaitsInput, T: TraceObserver> StreamProtocol for Traced<P, T> {
         self.session.wake_at()
     }
 
+    fn handshake_wake_at(&self) -> Option<Moment> {
+        self.session.handshake_wake_at()
+    }
+
+    fn handshake_waits(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
+        self.session.handshake_waits(now, actions);
+    }
+
     fn is_paused(&self) -> bool {
         self.session.is_paused()
     }

@@ -12,6 +12,9 @@ pub(crate) const FIRST_REPORT: Duration = Duration::from_secs(2);
 /// Silence between two reports.
 pub(crate) const NEXT_REPORT: Duration = Duration::from_secs(10);
 
+/// Awaited by the loop before the session is opened, or after STARTTLS.
+const HANDSHAKE: Awaited = Awaited { what: "the TLS handshake (RFC 8446 §4)", is_begun: true };
+
 /// Input that a session waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Awaited {
@@ -62,9 +65,13 @@ impl<P: AwaitsInput> WaitReporter<P> {
     }
 
     fn report_at(&self) -> Option<Moment> {
+        self.session.awaited().and(self.due())
+    }
+
+    /// Moment of the next report if something is awaited.
+    fn due(&self) -> Option<Moment> {
         let watch = self.watch.as_ref()?;
-        let due = watch.quiet_since + watch.next_report?;
-        self.session.awaited().map(|_| due)
+        Some(watch.quiet_since + watch.next_report?)
     }
 
     fn restart(&mut self, now: Moment) {
@@ -73,8 +80,8 @@ impl<P: AwaitsInput> WaitReporter<P> {
         }
     }
 
-    fn report(&mut self, now: Moment, actions: &mut Actions<P::Event>) {
-        let (Some(watch), Some(awaited)) = (&mut self.watch, self.session.awaited()) else { return };
+    fn report(&mut self, awaited: Awaited, now: Moment, actions: &mut Actions<P::Event>) {
+        let Some(watch) = &mut self.watch else { return };
         let silence = now - watch.quiet_since;
         let awaited = Awaited { is_begun: awaited.is_begun || watch.unconsumed > 0, ..awaited };
         watch.next_report = awaited.is_begun.then(|| silence + NEXT_REPORT);
@@ -124,8 +131,8 @@ impl<P: AwaitsInput> StreamProtocol for WaitReporter<P> {
     }
 
     fn woken(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
-        if self.report_at().is_some_and(|due| due <= now) {
-            self.report(now, actions);
+        if let Some(awaited) = self.session.awaited().filter(|_| self.due().is_some_and(|due| due <= now)) {
+            self.report(awaited, now, actions);
         }
         if self.session.wake_at().is_some_and(|due| due <= now) {
             self.session.woken(now, actions);
@@ -146,6 +153,14 @@ impl<P: AwaitsInput> StreamProtocol for WaitReporter<P> {
 
     fn wake_at(&self) -> Option<Moment> {
         self.session.wake_at().into_iter().chain(self.report_at()).min()
+    }
+
+    fn handshake_wake_at(&self) -> Option<Moment> {
+        self.due()
+    }
+
+    fn handshake_waits(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
+        self.report(HANDSHAKE, now, actions);
     }
 
     fn is_paused(&self) -> bool {

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 
 use rustix::process::Signal;
 
-use crate::support::{ScriptedPeer, Server, connect, demo_site, netlab, path_str, read_until_close, run};
+use crate::support::{ScriptedPeer, Server, connect, demo_site, netlab, path_str, read_until_close, run, site};
 
 /// Sends `bytes` to a server started with `-v` and returns its first report.
 fn report_of_server(arguments: &[&str], bytes: &[u8]) -> String {
@@ -39,6 +39,7 @@ fn a_server_says_what_a_silent_client_has_left_out() {
             b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<a@x>\r\nDATA\r\nhi\nQUIT\r\n",
             "CR LF . CR LF (RFC 5321 §4.1.1.4), last line: 'QUIT'",
         ),
+        (&["mail-serve", "--tls-self-signed"], b"EHLO x\r\nSTARTTLS\r\n", "the TLS handshake (RFC 8446 §4)"),
     ] {
         let report = report_of_server(arguments, bytes);
         assert!(report.contains(expected), "{report}");
@@ -77,6 +78,40 @@ fn a_client_says_what_it_waits_for_and_what_was_interrupted() {
         (child.wait().expect("ended").code(), line.as_str()),
         (Some(130), "netlab: interrupted while waiting for the greeting\n")
     );
+}
+
+#[test]
+fn a_datagram_server_says_that_nothing_has_arrived() {
+    for (arguments, expected) in [
+        (&["ping-serve"][..], "waiting for the first datagram: 2 s\n"),
+        (&["heartbeat", "watch"], "waiting for the first beat: 2 s\n"),
+    ] {
+        let mut server = Server::start(&[arguments, &["-v"]].concat());
+        let mut line = String::new();
+        BufReader::new(server.stderr()).read_line(&mut line).expect("text");
+        assert_eq!(line, expected);
+    }
+}
+
+#[test]
+fn a_blocked_upload_and_a_load_run_are_reported() {
+    let big = site(&[("big", &[b'x'; 16 << 20])]);
+    let file = format!("@{}", path_str(&big.path().join("big")));
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let peer = ScriptedPeer::start(vec![Box::new(move |stream| {
+        // Ends when the client has given up.
+        let _ = held.recv();
+        drop(stream);
+    })]);
+    let ran = run(&["get", "-v", "--data", &file, &peer.url("/"), "--deadline", "2500ms"]);
+    drop(release);
+    assert!(ran.stderr.contains("waiting for the server to read the request, "), "{}", ran.stderr);
+    let hold = |stream: std::net::TcpStream| drop(read_until_close(stream));
+    let peer = ScriptedPeer::start(vec![Box::new(hold)]);
+    let to = peer.address.to_string();
+    let flags = ["--from", "a@x.test", "--to", "b@x.test", "--text", "hi", "-c", "1", "-w", "2500ms", "--json", "-v"];
+    let ran = run(&[&["mail", "--plain", &to][..], &flags].concat());
+    assert!(ran.stderr.contains("waiting for the server, 0 mails done: 2 s"), "{}", ran.stderr);
 }
 
 #[test]

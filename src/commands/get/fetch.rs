@@ -173,7 +173,7 @@ impl Fetcher {
         let mut connection = Connection::new(connected.socket, session, timeouts, connected.connected_at);
         let head = request.head_for(target);
         self.trace_request(&head, request.body.as_deref());
-        let mut sink = TracingSink { inner: sink, trace: self.trace, notice: self.notice.clone() };
+        let mut sink = TracingSink { inner: sink, trace: self.trace, notice: self.notice.clone(), upload_notice: None };
         let mut exchange = ClientExchange::new(&head, request.body.as_deref(), self.limits.phase_timeout, &mut sink);
         net::run_client(&mut connection, &mut exchange, self.limits.deadline, signals, |()| Ok(()))?;
         let (head, times) = exchange.into_result()?;
@@ -249,10 +249,20 @@ struct TracingSink<'d, 'o> {
     inner: &'d mut BodySink<'o>,
     trace: Trace,
     notice: WaitNotice,
+    /// Last notice about the request that is being sent.
+    upload_notice: Option<String>,
 }
 
 impl ResponseSink for TracingSink<'_, '_> {
-    fn on_opened(&mut self) {
+    fn on_request_blocked(&mut self, sent: u64, total: u64) {
+        let text = format!("waiting for the server to read the request, {sent} of {total} bytes sent");
+        if self.upload_notice.as_ref() != Some(&text) {
+            self.notice.waiting_for(text.clone());
+            self.upload_notice = Some(text);
+        }
+    }
+
+    fn on_request_sent(&mut self) {
         self.notice.waiting_for("connected, request sent, waiting for the response");
     }
 

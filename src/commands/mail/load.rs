@@ -22,7 +22,7 @@ use crate::exit::Exit;
 use crate::failure::{Failure, FailureKind};
 use crate::net::tls::ClientTls;
 use crate::net::{self, Signals, WakeReason, Waker};
-use crate::output::{Output, StatusLine};
+use crate::output::{Output, StatusLine, WaitNotice};
 use crate::smtp::{self, ClientConfig, ClientEvent, Stage};
 use crate::time::Moment;
 
@@ -123,6 +123,8 @@ impl LoadArgs {
         let threads = self.threads();
         let mut counters = LoadCounters::default();
         let mut status = StatusLine::new(output.style());
+        let notice = WaitNotice::new(output);
+        let mut last_completed = None;
         let mut interruption = None;
         std::thread::scope(|scope| -> Result<()> {
             let mut workers = Vec::new();
@@ -139,6 +141,11 @@ impl LoadArgs {
                     break;
                 }
                 let completed = shared.completed.load(Ordering::Relaxed);
+                // With a rate, the run may also wait for the next mail to become due.
+                if last_completed.replace(completed) != Some(completed) && self.rate.is_none() {
+                    let mails = plural(completed, "mail", "mails");
+                    notice.waiting_for(format!("waiting for the server, {completed} {mails} done"));
+                }
                 status.update(net::now(), || format!("{completed} {}", plural(completed, "mail", "mails")));
             }
             for worker in workers {

@@ -22,7 +22,7 @@ use crate::exit::Exit;
 use crate::impair::{BitRate, Direction, Distribution, Impairment, Jitter, LossModel, Probability};
 use crate::net::datagram::{DatagramObserver, DatagramServerConfig, Endpoint, serve};
 use crate::net::{self, Address, DatagramSockets, Signals};
-use crate::output::{Output, Recorder, Style};
+use crate::output::{Output, Recorder, Style, WaitNotice};
 use crate::probe::{EchoConfig, EchoEvent, EchoServer, MAX_UDP_PAYLOAD, explain};
 use crate::protocol::{DatagramProtocol as _, TracedDatagrams};
 use crate::time::Moment;
@@ -130,6 +130,7 @@ impl PingServe {
             .remedy("leave out --duplicate or --bind"));
         }
         self.print_warnings(&output, &sockets, is_public);
+        let notice = WaitNotice::new(&output);
         let waker = signals.waker()?;
         let (recorder, writer) = Recorder::start(output, move || waker.wake())?;
         let listening = Listening::new(address_strings(sockets.addresses()), &impairment, is_public);
@@ -144,7 +145,14 @@ impl PingServe {
             is_public,
             remaining: (self.count > 0).then(|| Arc::new(AtomicU64::new(self.count))),
         };
-        let totals = self.serve(sockets, &config, style, &mut signals, &recorder, started)?;
+        notice.waiting_for("waiting for the first datagram");
+        let make_observer = || Observer {
+            recorder: recorder.clone(),
+            remaining: config.remaining.clone(),
+            explainer: self.trace.explainer(style, recorder.notes()),
+            first_wait: Some(notice.clone()),
+        };
+        let totals = self.serve(sockets, &config, style, &mut signals, &make_observer, started)?;
         let elapsed = net::now() - started;
         drop(recorder);
         let (mut output, dropped, written) = writer.finish();
@@ -203,7 +211,7 @@ impl PingServe {
         echo_config: &EchoConfig,
         style: Style,
         signals: &mut Signals,
-        recorder: &Recorder<PingServeEvent>,
+        make_observer: &(impl Fn() -> Observer + Sync),
         started: Moment,
     ) -> Result<Totals> {
         let server_config = DatagramServerConfig {
@@ -219,12 +227,8 @@ impl PingServe {
         let make = || {
             let echo = EchoServer::new(echo_config.clone(), Arc::clone(&client_count));
             let meanings = Meanings { sent: explain::reply, received: explain::request };
-            let trace = self.trace.observe_server(meanings, (style, recorder.notes()));
-            let observer = Observer {
-                recorder: recorder.clone(),
-                remaining: echo_config.remaining.clone(),
-                explainer: self.trace.explainer(style, recorder.notes()),
-            };
+            let observer = make_observer();
+            let trace = self.trace.observe_server(meanings, (style, observer.recorder.notes()));
             (TracedDatagrams::new(echo, trace), observer)
         };
         let finish = |echo: TracedEcho, _: Observer| {
@@ -262,6 +266,8 @@ struct Observer {
     recorder: Recorder<PingServeEvent>,
     remaining: Option<Arc<AtomicU64>>,
     explainer: Explainer,
+    /// Present until the first datagram is received.
+    first_wait: Option<WaitNotice>,
 }
 
 impl DatagramObserver<TracedEcho> for Observer {
@@ -272,6 +278,10 @@ impl DatagramObserver<TracedEcho> for Observer {
     }
 
     fn on_turn(&mut self, endpoints: &mut [Endpoint<TracedEcho>], _: Moment) -> ControlFlow<()> {
+        let has_received = || endpoints.iter().any(|endpoint| endpoint.protocol().protocol.counters().received > 0);
+        if let Some(notice) = self.first_wait.take_if(|_| has_received()) {
+            notice.done();
+        }
         let is_last = self.remaining.as_ref().is_some_and(|remaining| remaining.load(Ordering::Relaxed) == 0);
         // Delayed replies must still be sent.
         let has_delayed = endpoints.iter().any(|endpoint| endpoint.protocol().wake_at().is_some());

@@ -36,7 +36,7 @@ use crate::exit::Exit;
 use crate::heartbeat::{DetectionMethod, FailureDetector, SenderStatus, Watcher, WatcherConfig, is_valid_name};
 use crate::host::Hook;
 use crate::net::{self, Address, BindAddress, DatagramSockets, Listeners, Signals};
-use crate::output::{Output, Recorder};
+use crate::output::{Output, Recorder, WaitNotice};
 use crate::time::{HumanDuration, Moment};
 pub(in crate::commands) use events::list_events;
 use events::{HeartbeatWatchEvent, Listening, Summary};
@@ -167,6 +167,7 @@ impl HeartbeatWatch {
         }
         self.print_warnings(&output, &receivers, listeners.as_ref());
         let shared = SharedWatcher::new(watcher);
+        let notice = WaitNotice::new(&output);
         let waker = signals.waker()?;
         let (recorder, writer) = Recorder::start(output, move || waker.wake())?;
         let pages: Vec<String> =
@@ -179,7 +180,8 @@ impl HeartbeatWatch {
         recorder.emit(HeartbeatWatchEvent::Listening(listening));
         ready_file.write(receivers.addresses().map(ToString::to_string).chain(pages), &signals)?;
 
-        let run = WatchContext { args: self, shared: &shared, recorder: &recorder, style, started };
+        notice.waiting_for("waiting for the first beat");
+        let run = WatchContext { args: self, shared: &shared, recorder: &recorder, style, started, notice };
         let WatchResult { condition_met, hooks, state_written } = run.run(receivers, listeners, &mut signals)?;
         drop(recorder);
         let now = net::now();

@@ -20,7 +20,7 @@ use crate::exit::Exit;
 use crate::heartbeat::{MAX_PACKET_BYTES, WatcherEvent, explain};
 use crate::net::datagram::{DatagramObserver, DatagramServerConfig, Endpoint, StopReason, serve};
 use crate::net::{self, DatagramSockets, Listeners, Signals};
-use crate::output::{Recorder, Style};
+use crate::output::{Recorder, Style, WaitNotice};
 use crate::protocol::TracedDatagrams;
 use crate::time::Moment;
 
@@ -47,6 +47,8 @@ pub(super) struct WatchContext<'a> {
     pub recorder: &'a Recorder<HeartbeatWatchEvent>,
     pub style: Style,
     pub started: Moment,
+    /// Wait for the first datagram.
+    pub notice: WaitNotice,
 }
 
 impl WatchContext<'_> {
@@ -117,7 +119,8 @@ impl WatchContext<'_> {
         };
         let make = || {
             let explainer = self.args.trace.explainer(self.style, self.recorder.notes());
-            let observer = Observer { context: self, hooks, state_writer, explainer };
+            let first_wait = Some(self.notice.clone());
+            let observer = Observer { context: self, hooks, state_writer, explainer, first_wait };
             let meanings = Meanings { sent: explain::datagram, received: explain::datagram };
             let trace = self.args.trace.observe_server(meanings, (self.style, self.recorder.notes()));
             (TracedDatagrams::new(self.shared.clone(), trace), observer)
@@ -132,6 +135,8 @@ struct Observer<'a> {
     hooks: Option<&'a HookRunner<'a>>,
     state_writer: Option<&'a StateWriter<'a>>,
     explainer: Explainer,
+    /// Present until the first datagram is received.
+    first_wait: Option<WaitNotice>,
 }
 
 impl DatagramObserver<TracedWatcher> for Observer<'_> {
@@ -152,6 +157,11 @@ impl DatagramObserver<TracedWatcher> for Observer<'_> {
     }
 
     fn on_turn(&mut self, endpoints: &mut [Endpoint<TracedWatcher>], _: Moment) -> ControlFlow<()> {
+        let has_received =
+            || endpoints.iter().any(|endpoint| endpoint.protocol().protocol.lock().counters().received > 0);
+        if let Some(notice) = self.first_wait.take_if(|_| has_received()) {
+            notice.done();
+        }
         let (count, until) = (self.context.args.count, self.context.args.until);
         let is_over = endpoints.iter().any(|endpoint| {
             let watcher = endpoint.protocol().protocol.lock();
