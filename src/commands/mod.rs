@@ -18,9 +18,11 @@ pub(crate) mod mail_serve;
 mod peer;
 pub(crate) mod ping;
 pub(crate) mod ping_serve;
+mod plot_data;
 mod report;
 mod schema;
 pub(crate) mod serve_http;
+mod server_tls;
 mod web;
 
 /// JSON schema of the events of all subcommands.

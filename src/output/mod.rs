@@ -34,7 +34,7 @@ pub(crate) use errors::{BareSummary, ErrorEvent, install_panic_hook};
 pub(crate) use escape::{Escaped, escaped};
 pub(crate) use progress::{Progress, StatusLine};
 pub(crate) use recorder::{NoteSender, Recorder};
-pub(crate) use svg_chart::{Chart, svg};
+pub(crate) use svg_chart::{Attempts, Chart, svg};
 pub(crate) use text_plot::{Marker, histogram, spark_line};
 pub(crate) use trace::{Trace, TraceKind};
 pub(crate) use wait_notice::WaitNotice;

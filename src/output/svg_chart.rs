@@ -22,20 +22,27 @@ const BINS: usize = 24;
 /// Maximum dots per series; a longer one draws every n-th reply and every loss.
 const MAX_MARKERS: usize = 5_000;
 
+/// Noun for the attempts in a chart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempts {
+    pub one: &'static str,
+    pub many: &'static str,
+}
+
 /// Series of one target.
 #[derive(Clone, Debug)]
 pub(crate) struct Chart {
     pub title: String,
-    /// Sequence number and outcome of each ping, in order.
+    /// Number and outcome of each attempt, in order.
     pub markers: Vec<(u64, Marker)>,
 }
 
 /// Draws charts one above the other.
-pub(crate) fn svg(charts: &[Chart]) -> String {
+pub(crate) fn svg(attempts: Attempts, charts: &[Chart]) -> String {
     let mut body = String::new();
     for (index, chart) in charts.iter().enumerate() {
         let _ = writeln!(body, "<g transform=\"translate(0 {:.0})\">", float(index) * HEIGHT);
-        draw(chart, &mut body);
+        draw(attempts, chart, &mut body);
         body.push_str("</g>\n");
     }
     let height = HEIGHT * float(charts.len().max(1));
@@ -45,7 +52,7 @@ pub(crate) fn svg(charts: &[Chart]) -> String {
     )
 }
 
-fn draw(chart: &Chart, out: &mut String) {
+fn draw(attempts: Attempts, chart: &Chart, out: &mut String) {
     let times = || chart.markers.iter().filter_map(|(_, marker)| marker.rtt());
     let failures = describe_failures(chart.markers.iter().map(|(_, marker)| *marker));
     let failures = if failures.is_empty() { "all answered" } else { &failures };
@@ -53,13 +60,14 @@ fn draw(chart: &Chart, out: &mut String) {
     let _ = writeln!(
         out,
         "<text x=\"{LEFT}\" y=\"22\" font-size=\"15\" font-weight=\"bold\">{}</text>\
-         <text x=\"{LEFT}\" y=\"38\">{} pings, {failures}</text>",
+         <text x=\"{LEFT}\" y=\"38\">{} {}, {failures}</text>",
         escape_xml(&chart.title),
-        chart.markers.len()
+        chart.markers.len(),
+        if chart.markers.len() == 1 { attempts.one } else { attempts.many },
     );
     let low = Duration::ZERO;
     let high = times().max().unwrap_or(Duration::from_millis(1));
-    axes(high, chart, out);
+    axes(high, attempts.one, chart, out);
     series(chart, low, high, out);
     distribution(times(), low, high, out);
 }
@@ -68,7 +76,7 @@ fn y(time: Duration, low: Duration, high: Duration) -> f64 {
     HEIGHT - BOTTOM - fraction(time, low, high) * (HEIGHT - TOP - BOTTOM)
 }
 
-fn axes(high: Duration, chart: &Chart, out: &mut String) {
+fn axes(high: Duration, attempt: &str, chart: &Chart, out: &mut String) {
     for quarter in 0..=4_u32 {
         let time = high / 4 * quarter;
         let y = y(time, Duration::ZERO, high);
@@ -86,7 +94,7 @@ fn axes(high: Duration, chart: &Chart, out: &mut String) {
     let below = HEIGHT - BOTTOM + 18.0;
     let _ = writeln!(
         out,
-        "<text x=\"{LEFT}\" y=\"{below}\">ping {first}</text><text x=\"{:.1}\" y=\"{below}\" text-anchor=\"end\">ping {last}</text>\
+        "<text x=\"{LEFT}\" y=\"{below}\">{attempt} {first}</text><text x=\"{:.1}\" y=\"{below}\" text-anchor=\"end\">{attempt} {last}</text>\
          <text x=\"{:.1}\" y=\"{below}\">frequency</text>",
         LEFT + SERIES_WIDTH,
         LEFT + SERIES_WIDTH + GAP
@@ -102,7 +110,7 @@ fn series(chart: &Chart, low: Duration, high: Duration, out: &mut String) {
     for (index, (seq, marker)) in chart.markers.iter().enumerate() {
         let x = x(*seq);
         let _ = match marker {
-            Marker::Lost => writeln!(
+            Marker::Lost | Marker::Failed => writeln!(
                 out,
                 "<path d=\"M{x:.1} {TOP}V{:.1}\" stroke=\"#d33\" stroke-opacity=\".55\"/>",
                 HEIGHT - BOTTOM
@@ -166,12 +174,14 @@ fn ratio(part: u64, whole: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Chart, MAX_MARKERS, svg};
+    use super::{Attempts, Chart, MAX_MARKERS, svg};
     use crate::output::Marker;
     use std::time::Duration;
 
+    const PINGS: Attempts = Attempts { one: "ping", many: "pings" };
+
     fn chart(markers: Vec<(u64, Marker)>) -> String {
-        svg(&[Chart { title: "a<b>&\x1b".into(), markers }])
+        svg(PINGS, &[Chart { title: "a<b>&\x1b".into(), markers }])
     }
 
     #[test]
@@ -191,7 +201,7 @@ mod tests {
     fn a_chart_without_replies_or_without_pings_can_be_drawn() {
         assert!(chart(vec![(1, Marker::Lost)]).contains("#d33"));
         assert!(chart(vec![]).ends_with("</svg>\n"));
-        assert!(svg(&[]).ends_with("</svg>\n"));
+        assert!(svg(PINGS, &[]).ends_with("</svg>\n"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::time::HumanDuration;
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 const ROWS: usize = 8;
 
-/// Outcome of one ping in a plot.
+/// Outcome of one attempt in a plot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Marker {
     /// Reply within the timeout.
@@ -24,6 +24,8 @@ pub(crate) enum Marker {
     Refused,
     /// Not sent by the local system.
     NotSent,
+    /// Any other failure.
+    Failed,
 }
 
 impl Marker {
@@ -31,21 +33,22 @@ impl Marker {
     pub(crate) fn rtt(self) -> Option<Duration> {
         match self {
             Self::Answered(time) | Self::Late(time) => Some(time),
-            Self::Lost | Self::Refused | Self::NotSent => None,
+            Self::Lost | Self::Refused | Self::NotSent | Self::Failed => None,
         }
     }
 }
 
 /// Counts of the pings without a reply, in words.
 pub(super) fn describe_failures(markers: impl Iterator<Item = Marker>) -> String {
-    let mut counts = [(0, "lost"), (0, "refused"), (0, "not sent")];
-    let [(lost, _), (refused, _), (not_sent, _)] = &mut counts;
+    let mut counts = [(0, "lost"), (0, "refused"), (0, "not sent"), (0, "failed")];
+    let [(lost, _), (refused, _), (not_sent, _), (failed, _)] = &mut counts;
     for marker in markers {
         match marker {
             Marker::Answered(_) | Marker::Late(_) => {}
             Marker::Lost => *lost += 1,
             Marker::Refused => *refused += 1,
             Marker::NotSent => *not_sent += 1,
+            Marker::Failed => *failed += 1,
         }
     }
     let words: Vec<String> =

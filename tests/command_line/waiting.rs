@@ -95,7 +95,7 @@ fn a_datagram_server_says_that_nothing_has_arrived() {
 
 #[test]
 fn a_blocked_upload_and_a_load_run_are_reported() {
-    let big = site(&[("big", &[b'x'; 16 << 20])]);
+    let big = site(&[("big", &vec![b'x'; 16 << 20])]);
     let file = format!("@{}", path_str(&big.path().join("big")));
     let (release, held) = std::sync::mpsc::channel::<()>();
     let peer = ScriptedPeer::start(vec![Box::new(move |stream| {

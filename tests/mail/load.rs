@@ -1,6 +1,6 @@
 //! Loads of many mails.
 
-use crate::support::run;
+use crate::support::{path_str, run};
 use crate::{After, AfterMessage, Send, Turn, mail, server, servers};
 
 /// Turns of a connection that accepts this many mails.
@@ -28,8 +28,12 @@ fn all_rejected(replies: &[&'static str]) -> Vec<Turn> {
 #[test]
 fn many_mails_over_one_connection_are_timed() {
     let (peer, _) = server(connection(3));
-    let ran = mail(&peer, &["--count", "3", "--reuse"]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let chart = directory.path().join("chart.svg");
+    let ran = mail(&peer, &["--count", "3", "--reuse", "--svg", path_str(&chart)]);
     let summary = ran.summary();
+    assert_eq!(summary["peer"], peer.address.to_string(), "{summary}");
+    assert!(std::fs::read_to_string(&chart).expect("written").contains("3 mails, all answered"));
     assert_eq!((ran.code, &summary["mails"], &summary["accepted"]), (0, &3.into(), &3.into()), "{}", ran.stderr);
     assert_eq!((&summary["total"]["count"], &summary["stages"]["dot"]["count"]), (&3.into(), &3.into()));
     assert_eq!((&summary["stages"]["connect"]["count"], summary["stages"]["tls"].is_null()), (&1.into(), true));

@@ -11,7 +11,7 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
-use crate::support::{Server, demo_site, netlab, path_str, run};
+use crate::support::{Server, demo_site, netlab, path_str, run, site};
 
 /// Certificate files of one test.
 struct Files {
@@ -94,7 +94,7 @@ fn a_page_is_fetched_over_tls_from_a_trusted_server() {
 fn a_large_file_is_complete_over_tls() {
     let files = issued("127.0.0.1", |_| {});
     let content: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
-    let directory = crate::support::site(&[("large", &content)]);
+    let directory = site(&[("large", &content)]);
     let server = Server::start(&[
         "serve-http",
         path_str(directory.path()),
@@ -220,7 +220,7 @@ fn a_failed_handshake_is_reported_and_counted() {
 
 #[test]
 fn an_unusable_trust_store_is_code_78() {
-    let directory = crate::support::site(&[("empty", b""), ("junk", b"-----BEGIN CERTIFICATE-----\nx\n")]);
+    let directory = site(&[("empty", b""), ("junk", b"-----BEGIN CERTIFICATE-----\nx\n")]);
     for (name, code) in [("empty", 78), ("junk", 78), ("none", 66)] {
         let ca = directory.path().join(name);
         assert_eq!(run(&["get", "--ca", path_str(&ca), "https://127.0.0.1:1/"]).code, code, "{name}");
@@ -258,4 +258,20 @@ fn a_close_without_close_notify_is_accepted_only_with_a_length() {
         let ran = run(&["get", "--ca", path_str(&files.ca), &peer.url("/").replace("http:", "https:")]);
         assert_eq!(ran.code, code, "{response:?}: {}", ran.stderr);
     }
+}
+
+#[test]
+fn a_generated_certificate_is_accepted_by_its_ca_and_by_its_pin() {
+    let directory = site(&[("a", b"hello")]);
+    let ca = directory.path().join("ca.pem");
+    let generated = format!("--tls-self-signed={}", path_str(&ca));
+    let server = Server::start(&["serve-http", path_str(directory.path()), &generated, "--json"]);
+    let url = server.url("/a");
+    assert!(url.starts_with("https://"), "{url}");
+    assert_eq!(run(&["get", &url, "--ca", path_str(&ca)]).stdout, "hello");
+    assert_eq!(run(&["get", &url]).code, 80);
+    let listening = server.stop().events().remove(0);
+    let pin = listening["certificate_sha256"].as_str().expect("a digest").to_owned();
+    let server = Server::start(&["serve-http", path_str(directory.path()), "--tls-self-signed"]);
+    assert_eq!(run(&["get", &server.url("/a"), "--pin", &pin]).code, 80, "each start has a new certificate");
 }

@@ -19,11 +19,13 @@ use super::args::{TrustArgs, duration, number, positive_duration};
 use super::dialogue_trace::TraceArgs;
 use super::fail_if::{FailIf, check_all};
 use super::peer::AddressArgs;
+use super::plot_data::{PlotData, write_chart};
 use super::report::{self, plural};
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::{self, Signals};
-use crate::output::{Format, Output, Style, WaitNotice, names_stdout};
+use crate::output::{Attempts, Format, Marker, Output, Style, WaitNotice, names_stdout};
 use crate::stop::StopConditions;
 use crate::time::Moment;
 use body_sink::{BodySink, Destination};
@@ -104,6 +106,10 @@ pub(crate) struct Get {
     #[arg(long, value_name = "N", default_value_t = 10, hide_short_help = true, value_parser = number::<u32>(0..=u32::MAX))]
     max_redirects: u32,
 
+    /// Write a chart of the times to FILE
+    #[arg(long, value_name = "FILE", requires = "count", hide_short_help = true)]
+    svg: Option<PathBuf>,
+
     /// Exit 1 if EXPR holds, e.g. 'total.p95>20ms'; repeatable
     #[arg(long, value_name = "EXPR", value_parser = FailIf::parse::<events::Summary>, hide_short_help = true)]
     fail_if: Vec<FailIf>,
@@ -142,6 +148,7 @@ impl Get {
         }
         let (targets, fields) = self.parse_targets(&urls)?;
         let request = RequestTemplate::new(self.method(), &fields, self.data.as_deref())?;
+        self.svg.as_deref().map_or(Ok(()), disk::check_writable)?;
         let mut signals = Signals::install()?;
         let deadline = self.deadline.map(|deadline| net::now() + deadline);
         let stop = signals.stop_conditions(deadline);
@@ -152,6 +159,7 @@ impl Get {
             request,
             output,
             counters: Counters::new(&targets),
+            plots: targets.iter().map(|_| PlotData::new(self.svg.is_some())).collect(),
             targets,
             created_files: HashSet::new(),
             deadline,
@@ -200,6 +208,14 @@ impl Get {
     }
 }
 
+/// Outcome of a fetch for the chart.
+fn marker(result: Result<&FetchResult, &Error>) -> Marker {
+    match result {
+        Ok(result) if result.status < 400 => result.phases.total.map_or(Marker::Failed, Marker::Answered),
+        _ => Marker::Failed,
+    }
+}
+
 /// Adds what was waited for to the error of an interruption.
 fn interrupted_while(error: Error, notice: &WaitNotice) -> Error {
     match error.exit() {
@@ -223,6 +239,8 @@ struct FetchRun<'g> {
     request: RequestTemplate,
     output: Output,
     counters: Counters,
+    /// Times of each target, for the chart.
+    plots: Vec<PlotData>,
     deadline: Option<Moment>,
     stop: StopConditions,
     notice: WaitNotice,
@@ -238,8 +256,11 @@ impl FetchRun<'_> {
         let mut stopped = None;
         let mut round = 0_u64;
         while (count == 0 || round < count) && stopped.is_none() && !self.output.is_closed() {
-            for target in self.targets.clone() {
+            for (index, target) in self.targets.clone().into_iter().enumerate() {
                 let result = self.fetch_one(&target, &mut fetcher, signals);
+                if let Some(plot) = self.plots.get_mut(index) {
+                    plot.record(round + 1, marker(result.as_ref()));
+                }
                 let exit = self.report(&target, result, is_probe, !exits.is_empty())?;
                 if matches!(exit, Exit::Interrupted | Exit::Terminated) {
                     stopped = Some(exit);
@@ -258,6 +279,14 @@ impl FetchRun<'_> {
             if self.deadline.is_some_and(|deadline| deadline <= net::now()) {
                 break;
             }
+        }
+        if let Some(file) = &self.args.svg {
+            let titles = self.targets.iter().map(Target::as_str);
+            write_chart(
+                file,
+                Attempts { one: "request", many: "requests" },
+                &titles.zip(&self.plots).collect::<Vec<_>>(),
+            )?;
         }
         let summary = self.counters.summary(net::now() - started);
         // A signal decides the exit code only if no fetch has ended.

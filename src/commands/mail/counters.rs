@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::commands::plot_data::PlotData;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::smtp::Stage;
@@ -15,11 +16,19 @@ pub(super) struct LoadCounters {
     pub total: Series,
     pub stages: BTreeMap<Stage, Series>,
     pub first_failure: Option<Error>,
+    /// Address of the server; the last one if there were several.
+    pub peer: Option<String>,
     /// Set if a worker gave up connecting.
     pub has_given_up: bool,
+    pub plot: PlotData,
 }
 
 impl LoadCounters {
+    /// Creates empty counters; the times of the mails are kept for a chart if `plots`.
+    pub(super) fn new(plots: bool) -> Self {
+        Self { plot: PlotData::new(plots), ..Self::default() }
+    }
+
     pub(super) fn count(&self, exit: Exit) -> u64 {
         self.exits.get(&exit).copied().unwrap_or_default()
     }
@@ -34,7 +43,9 @@ impl LoadCounters {
             self.stages.entry(stage).or_default().merge(&series);
         }
         self.first_failure = self.first_failure.take().or(other.first_failure);
+        self.peer = other.peer.or(self.peer.take());
         self.has_given_up |= other.has_given_up;
+        self.plot.merge(other.plot);
     }
 
     /// Counts a failure and keeps the first error.

@@ -227,6 +227,7 @@ impl fmt::Display for Summary {
 pub(super) struct LoadSummary {
     command: &'static str,
     target: String,
+    peer: Option<String>,
     #[serde(rename = "elapsed_ns", with = "Nanoseconds")]
     elapsed: Duration,
     /// Connections at once.
@@ -269,6 +270,7 @@ impl LoadSummary {
         Self {
             command: "mail",
             target,
+            peer: counters.peer.clone(),
             elapsed,
             concurrency,
             bytes,

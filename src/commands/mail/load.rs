@@ -4,6 +4,7 @@
 //! loopback requires `--i-own-this-target`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -16,13 +17,15 @@ use super::outcome::{self, session_exit};
 use super::session::SessionRunner;
 use crate::commands::args::{number, parse_arg};
 use crate::commands::fail_if::{FailIf, check_all};
+use crate::commands::plot_data::write_chart;
 use crate::commands::report::{self, plural};
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::failure::{Failure, FailureKind};
 use crate::net::tls::ClientTls;
 use crate::net::{self, Signals, WakeReason, Waker};
-use crate::output::{Output, StatusLine, WaitNotice};
+use crate::output::{Attempts, Marker, Output, StatusLine, WaitNotice};
 use crate::smtp::{self, ClientConfig, ClientEvent, Stage};
 use crate::time::Moment;
 
@@ -51,6 +54,10 @@ pub(super) struct LoadArgs {
     /// Send several mails over each connection, instead of one
     #[arg(long, help_heading = "Load", conflicts_with_all = SINGLE_MAIL_FLAGS, hide_short_help = true)]
     reuse: bool,
+
+    /// Write a chart of the times to FILE
+    #[arg(long, value_name = "FILE", help_heading = "Load", conflicts_with_all = SINGLE_MAIL_FLAGS, hide_short_help = true)]
+    svg: Option<PathBuf>,
 
     /// Exit 1 if EXPR holds, e.g. 'dot.p99>50ms'; repeatable
     #[arg(long, value_name = "EXPR", help_heading = "Load", conflicts_with_all = SINGLE_MAIL_FLAGS, hide_short_help = true, value_parser = FailIf::parse::<LoadSummary>)]
@@ -81,8 +88,8 @@ impl std::str::FromStr for SendRate {
 impl LoadArgs {
     /// Returns true if a load test was requested.
     pub(super) fn is_wanted(&self) -> bool {
-        let Self { count, concurrency, rate, reuse, fail_if, i_own_this_target: _ } = self;
-        count.is_some() || concurrency.is_some() || rate.is_some() || *reuse || !fail_if.is_empty()
+        let Self { count, concurrency, rate, reuse, svg, fail_if, i_own_this_target: _ } = self;
+        svg.is_some() || count.is_some() || concurrency.is_some() || rate.is_some() || *reuse || !fail_if.is_empty()
     }
 
     /// Number of mails; `None` = until interrupted.
@@ -117,11 +124,13 @@ impl LoadArgs {
         let shared = SharedProgress {
             next: AtomicU64::new(0),
             completed: AtomicU64::new(0),
+            attempts: AtomicU64::new(0),
             threads_ended: AtomicUsize::new(0),
         };
+        self.svg.as_deref().map_or(Ok(()), disk::check_writable)?;
         let started = net::now();
         let threads = self.threads();
-        let mut counters = LoadCounters::default();
+        let mut counters = LoadCounters::new(self.svg.is_some());
         let mut status = StatusLine::new(output.style());
         let notice = WaitNotice::new(output);
         let mut last_completed = None;
@@ -160,6 +169,9 @@ impl LoadArgs {
                 let is_late = session.deadline().is_some_and(|deadline| deadline <= net::now());
                 is_late.then(|| Failure::new(FailureKind::DeadlinePassed, "the deadline has passed").into())
             });
+        if let Some(file) = &self.svg {
+            write_chart(file, Attempts { one: "mail", many: "mails" }, &[(&server, &counters.plot)])?;
+        }
         let exit = Self::report_outcome(&counters, interruption, output);
         let bytes = config.envelope.as_ref().map_or(0, |envelope| smtp::canonical_size(&envelope.message));
         let summary = LoadSummary::new(server, elapsed, bytes, threads, &counters);
@@ -191,7 +203,15 @@ struct SharedProgress {
     /// Index of the next mail, from 0.
     next: AtomicU64,
     completed: AtomicU64,
+    /// Mails that were completed or failed, for the chart.
+    attempts: AtomicU64,
     threads_ended: AtomicUsize,
+}
+
+impl SharedProgress {
+    fn next_attempt(&self) -> u64 {
+        self.attempts.fetch_add(1, Ordering::Relaxed) + 1
+    }
 }
 
 struct LoadWorker<'a> {
@@ -206,7 +226,7 @@ struct LoadWorker<'a> {
 
 impl LoadWorker<'_> {
     fn run(self, mut signals: Signals, waker: &Waker) -> LoadCounters {
-        let mut counters = LoadCounters::default();
+        let mut counters = LoadCounters::new(self.load.svg.is_some());
         if self.load.reuse {
             self.send_on_one_connection(&mut counters, &mut signals);
         } else {
@@ -295,7 +315,13 @@ impl LoadWorker<'_> {
                             .or_else(|| smtp::first_rejection(recipients))
                             .map(|failure| outcome::error_for(failure, None, self.session.mail.transport.host()));
                     }
-                    counters.total.push(std::mem::take(&mut total));
+                    let took = std::mem::take(&mut total);
+                    counters.total.push(took);
+                    let is_sent = session_exit(failure.as_ref(), recipients) == Exit::Success;
+                    counters.plot.record(
+                        self.shared.next_attempt(),
+                        if is_sent { Marker::Answered(took) } else { Marker::Failed },
+                    );
                     completed += 1;
                     self.shared.completed.fetch_add(1, Ordering::Relaxed);
                 }
@@ -310,6 +336,7 @@ impl LoadWorker<'_> {
                 return true;
             }
         };
+        counters.peer = connection.peer.clone().or(counters.peer.take());
         *consecutive_failures =
             if completed > 0 || result.stage >= Stage::Mail { 0 } else { *consecutive_failures + 1 };
         let exit = session_exit(result.failure.as_ref(), &result.recipients);
@@ -318,6 +345,7 @@ impl LoadWorker<'_> {
         match result.failure.or_else(|| smtp::first_rejection(&result.recipients)) {
             _ if is_counted => {}
             Some(failure) => {
+                counters.plot.record(self.shared.next_attempt(), Marker::Failed);
                 counters.record_failure(exit, outcome::error_for(failure, None, self.session.mail.transport.host()));
             }
             None => *counters.exits.entry(exit).or_default() += 1,

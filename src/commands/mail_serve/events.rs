@@ -200,7 +200,7 @@ impl Listening {
             tls_addresses: of(TLS_LISTENER),
             pages: web_urls,
             starttls: config.offers_starttls,
-            certificate_sha256: certs.and_then(|certs| certs.sha256.clone()),
+            certificate_sha256: certs.and_then(|certs| certs.regular.sha256.clone()),
             saves_to: spool.map(|spool| spool.path().display().to_string()),
             faults: faults.rules().map(|rule| rule.text.clone()).collect(),
             seed,

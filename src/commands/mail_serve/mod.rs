@@ -32,6 +32,7 @@ use super::args::{self, number, parse_arg, positive_duration, size};
 use super::dialogue_trace::TraceArgs;
 use super::listen_args::{ServerArgs, bind_help};
 use super::report;
+use super::server_tls::ServerTlsArgs;
 use super::web::{self, StatusServer};
 use crate::disk::Spool;
 use crate::error::Result;
@@ -50,7 +51,7 @@ use fault_spec::FaultSpec;
 use recent_messages::RecentMessages;
 use service::{MailService, SharedCounters};
 use store::{MessageQuota, MessageStore};
-use tls::{ServerCerts, TlsArgs};
+use tls::{ServerCerts, server_certs};
 
 const DEFAULT_PORT: u16 = 2525;
 /// Threads for work that may block: writing to disk, parsing large messages, PBKDF2.
@@ -128,7 +129,7 @@ expired, name=OTHER or self-signed for cert. netlab-mail-serve(1) lists the acti
     seed: Option<u64>,
 
     #[command(flatten)]
-    tls: TlsArgs,
+    tls: ServerTlsArgs,
 
     /// Require login as one of the users in FILE
     ///
@@ -199,7 +200,7 @@ impl MailServe {
         }
         let mut ready_file = self.server.listen.prepare_ready_file()?;
         let config = self.session_config()?;
-        let certs = self.tls.server_certs(&config.name, &faults)?;
+        let certs = server_certs(&self.tls, &config.name, &faults)?;
         if certs.is_none() && !self.tls_bind.is_empty() {
             return Err(fault_rules::tls_required("--tls-bind"));
         }

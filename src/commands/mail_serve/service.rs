@@ -97,7 +97,7 @@ impl Service for MailService {
         };
         let fired = self.evaluate_fault(FaultPoint::Certificate, session).map(|(rule, _)| rule);
         let faulty = certs.faulty.into_iter().find(|(rule, _)| Some(*rule) == fired);
-        let tls = faulty.map_or(certs.regular, |(_, tls)| tls);
+        let tls = faulty.map_or(certs.regular.tls, |(_, tls)| tls);
         if listener_group != TLS_LISTENER {
             return Accepted { protocol: wrap(protocol), tls: None, start_tls: Some(tls) };
         }

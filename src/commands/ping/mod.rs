@@ -5,7 +5,6 @@
 
 mod events;
 mod observer;
-mod plot_data;
 mod summary;
 
 pub(in crate::commands) use events::list_events;
@@ -19,6 +18,7 @@ use super::args::{duration, number, positive_duration, read_key, size};
 use super::dialogue_trace::{Meanings, TraceArgs};
 use super::fail_if::FailIf;
 use super::peer::{AddressArgs, Peer, check_hosts, join_textbook_port};
+use super::plot_data::PlotData;
 use super::report::skip_failed_targets;
 use crate::disk;
 use crate::error::{Error, Result};
@@ -32,7 +32,6 @@ use crate::probe::{PingClient, PingConfig, ProbeEncoding, check_size, explain};
 use crate::protocol::TracedDatagrams;
 use crate::time::Moment;
 use observer::{Observer, TargetRun, TracedPing};
-use plot_data::PlotData;
 use summary::FinalReport;
 
 /// Port of the textbook.

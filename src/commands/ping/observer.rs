@@ -5,12 +5,12 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::events;
-use super::plot_data::PlotData;
 use crate::commands::dialogue_trace::DatagramTrace;
+use crate::commands::plot_data::PlotData;
 use crate::commands::report::TargetEvent;
 use crate::error::{Error, Result};
 use crate::net::datagram::{DatagramObserver, Endpoint};
-use crate::output::{Format, Output, StatusLine, Trace};
+use crate::output::{Format, Marker, Output, StatusLine, Trace};
 use crate::probe::{PingClient, PingEvent, explain};
 use crate::protocol::TracedDatagrams;
 use crate::time::Moment;
@@ -43,7 +43,9 @@ impl DatagramObserver<TracedPing> for Observer {
     fn on_event(&mut self, index: usize, event: PingEvent) {
         let is_alone = self.runs.len() == 1;
         let Some(run) = self.runs.get_mut(index) else { return };
-        run.plot_data.on_event(&event);
+        if let Some((seq, marker)) = marker(&event) {
+            run.plot_data.record(seq, marker);
+        }
         // `sent` is printed only as JSON or with -v: the outcome repeats the number.
         let is_shown = self.events_wanted
             && (self.output.style().format == Format::Json
@@ -76,5 +78,17 @@ impl DatagramObserver<TracedPing> for Observer {
             let output = &self.output;
             self.status_line.suspend(|| output.note(&snapshot));
         }
+    }
+}
+
+/// Outcome of a ping for the plot; a late reply replaces its loss.
+fn marker(event: &PingEvent) -> Option<(u64, Marker)> {
+    match event {
+        PingEvent::Reply { seq, rtt, .. } => Some((*seq, Marker::Answered(*rtt))),
+        PingEvent::Late { seq, rtt, .. } => Some((*seq, Marker::Late(*rtt))),
+        PingEvent::Lost { seq } => Some((*seq, Marker::Lost)),
+        PingEvent::Refused { seq, .. } => Some((*seq, Marker::Refused)),
+        PingEvent::SendError { seq, .. } => Some((*seq, Marker::NotSent)),
+        _ => None,
     }
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use super::events::Summary;
 use super::observer::TargetRun;
-use super::plot_data;
 use crate::commands::fail_if::{FailIf, check_all};
+use crate::commands::plot_data::write_chart;
 use crate::commands::report::{self, plural};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net::datagram::StopReason;
-use crate::output::{Format, Output};
+use crate::output::{Attempts, Format, Output};
 use crate::probe::{PingClient, PingStatistics};
 
 /// Failure conditions and plots at the end of a run.
@@ -31,7 +31,7 @@ impl FinalReport<'_> {
     pub(super) fn write(&self, senders: &[PingClient], runs: &[TargetRun], mut output: Output) -> Result<Exit> {
         if let Some(file) = self.svg {
             let charts: Vec<_> = runs.iter().map(|run| (&*run.target, &run.plot_data)).collect();
-            report::write_file(file, plot_data::svg_chart(&charts).as_bytes())?;
+            write_chart(file, Attempts { one: "ping", many: "pings" }, &charts)?;
         }
         let style = output.style();
         let plots = style.format == Format::Text && (self.plot || (output.is_terminal() && style.prints_events()));

@@ -12,6 +12,7 @@ use serde::{Serialize, Serializer};
 
 use crate::commands::report::{self, plural, write_closing_note, write_counts, write_dropped_events, write_headline};
 use crate::commands::schema::EventSchemas;
+use crate::commands::server_tls::ServerCertificate;
 use crate::commands::web;
 use crate::http::{Exchange, LogFields, SessionEvent};
 use crate::net::{Address, Listeners};
@@ -85,13 +86,15 @@ pub(super) struct Listening {
     root: String,
     urls: Vec<String>,
     addresses: Vec<String>,
+    /// SHA-256 of the certificate, if it was generated.
+    certificate_sha256: Option<String>,
     #[serde(skip)]
     is_public: bool,
 }
 
 impl Listening {
-    pub(super) fn new(listeners: &Listeners, tls: bool, root: &Path) -> Self {
-        let scheme = if tls { "https" } else { "http" };
+    pub(super) fn new(listeners: &Listeners, certificate: Option<&ServerCertificate>, root: &Path) -> Self {
+        let scheme = if certificate.is_some() { "https" } else { "http" };
         let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
         let mut urls = Vec::new();
         for address in listeners.addresses() {
@@ -101,6 +104,7 @@ impl Listening {
             root: root.display().to_string(),
             urls,
             addresses: listeners.addresses().map(ToString::to_string).collect(),
+            certificate_sha256: certificate.and_then(|certificate| certificate.sha256.clone()),
             is_public: listeners.addresses().any(Address::is_public),
         }
     }
@@ -116,6 +120,10 @@ impl fmt::Display for Listening {
         write!(f, "serving {}", Escaped(self.root.as_bytes()))?;
         for url in &self.urls {
             write!(f, "\n  {}", Escaped(url.as_bytes()))?;
+        }
+        if let Some((sha256, url)) = self.certificate_sha256.as_ref().zip(self.urls.first()) {
+            let url = Escaped(url.as_bytes());
+            write!(f, "\nthe certificate has the SHA-256 {sha256}\ntry: netlab get {url} --pin {sha256}")?;
         }
         write_closing_note(f, self.is_public)
     }

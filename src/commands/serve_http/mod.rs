@@ -20,6 +20,7 @@ use super::args::{duration, number, positive_duration};
 use super::dialogue_trace::{DialogueTrace, TraceArgs, TracedProtocol};
 use super::listen_args::{ServerArgs, bind_help};
 use super::report;
+use super::server_tls::ServerTlsArgs;
 use super::web;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -45,6 +46,7 @@ const DEFAULT_PORT: u16 = 6789;
 /// Serve the files of a directory over HTTP.
 #[derive(Debug, Args)]
 #[command(mut_arg("bind", |bind| bind_help(bind, DEFAULT_PORT, true)))]
+#[command(mut_arg("tls_self_signed", |flag| flag.hide_short_help(true)))]
 #[command(after_help = "\
 Examples:
   netlab serve-http assets/site --threads
@@ -77,13 +79,8 @@ pub(crate) struct ServeHttp {
     #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = number::<u64>(0..))]
     count: u64,
 
-    /// Serve HTTPS with this certificate chain (PEM)
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    tls_cert: Option<PathBuf>,
-
-    /// Private key of --tls-cert (PEM)
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    tls: ServerTlsArgs,
 
     /// Time for responses in progress after SIGINT, SIGTERM or the end of --for
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration, hide_short_help = true)]
@@ -130,24 +127,28 @@ impl ServeHttp {
             output.set_format(Format::Json);
         }
         let root = self.open_root()?;
-        let tls = match (&self.tls_cert, &self.tls_key) {
-            (Some(chain), Some(key)) => Some(ServerTls::from_files(chain, key)?),
-            _ => None,
-        };
+        let certificate = self.tls.certificate(None, self.tls.authority()?.as_ref())?;
         // Before another socket is opened, which could have the number of one that a service manager passes.
         let listeners = self.server.listen.listeners(DEFAULT_PORT, self.server.threads)?;
         let mut signals = Signals::install()?;
-        let listening = Listening::new(&listeners, tls.is_some(), root.path());
+        let listening = Listening::new(&listeners, certificate.as_ref(), root.path());
         self.print_warnings(&output, &listeners, &listening);
 
         let waker = signals.waker()?;
         let (recorder, writer) = Recorder::start(output.clone(), move || waker.wake())?;
         recorder.emit(ServeHttpEvent::Listening(listening));
-        let scheme = if tls.is_some() { "https" } else { "http" };
+        let scheme = if certificate.is_some() { "https" } else { "http" };
         ready_file.write(listeners.addresses().map(|address| web::url(scheme, address)), &signals)?;
 
         let started = net::now();
-        let total = self.serve(listeners, tls.as_ref(), root, &mut signals, (&recorder, &output), started)?;
+        let total = self.serve(
+            listeners,
+            certificate.as_ref().map(|certificate| &certificate.tls),
+            root,
+            &mut signals,
+            (&recorder, &output),
+            started,
+        )?;
         let elapsed = net::now() - started;
         drop(recorder);
         let (mut output, dropped, written) = writer.finish();

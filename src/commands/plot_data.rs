@@ -1,21 +1,23 @@
-//! Data of the plots and charts at the end of a run.
+//! Data of the plots and charts at the end of a run: one series of attempts per target.
 //!
-//! Bounded: an unlimited run keeps its last pings.
+//! Bounded: an unlimited run keeps its last attempts.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use crate::output::{Chart, Marker, histogram, spark_line};
-use crate::probe::PingEvent;
+use super::report;
+use crate::error::Result;
+use crate::output::{Attempts, Chart, Marker, histogram, spark_line};
 
-/// Maximum number of pings kept for plotting.
+/// Maximum number of attempts kept for plotting.
 const MAX_MARKERS: usize = 100_000;
 /// Maximum width of a text plot in columns, without its labels.
 const MAX_WIDTH: usize = 60;
 /// Columns for the times and counts beside a text plot.
 const LABEL_WIDTH: usize = 20;
 
-/// Pings of one target, by sequence number.
-#[derive(Debug)]
+/// Attempts at one target, by number.
+#[derive(Debug, Default)]
 pub(super) struct PlotData {
     enabled: bool,
     markers: BTreeMap<u64, Marker>,
@@ -27,27 +29,25 @@ impl PlotData {
         Self { enabled, markers: BTreeMap::new() }
     }
 
-    /// Records the outcome of a ping; a late reply replaces its loss.
-    pub(super) fn on_event(&mut self, event: &PingEvent) {
-        let (seq, marker) = match event {
-            PingEvent::Reply { seq, rtt, .. } => (*seq, Marker::Answered(*rtt)),
-            PingEvent::Late { seq, rtt, .. } => (*seq, Marker::Late(*rtt)),
-            PingEvent::Lost { seq } => (*seq, Marker::Lost),
-            PingEvent::Refused { seq, .. } => (*seq, Marker::Refused),
-            PingEvent::SendError { seq, .. } => (*seq, Marker::NotSent),
-            _ => return,
-        };
+    /// Records the outcome of an attempt; replaces an earlier outcome of the same number.
+    pub(super) fn record(&mut self, number: u64, marker: Marker) {
         if !self.enabled {
             return;
         }
-        self.markers.insert(seq, marker);
+        self.markers.insert(number, marker);
         if self.markers.len() > MAX_MARKERS {
             self.markers.pop_first();
         }
     }
 
+    /// Adds the attempts of another worker.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.enabled |= other.enabled;
+        other.markers.into_iter().for_each(|(number, marker)| self.record(number, marker));
+    }
+
     fn markers(&self) -> Vec<(u64, Marker)> {
-        self.markers.iter().map(|(seq, marker)| (*seq, *marker)).collect()
+        self.markers.iter().map(|(number, marker)| (*number, *marker)).collect()
     }
 
     /// Draws a spark line and a histogram as text that fits this number of columns.
@@ -61,25 +61,24 @@ impl PlotData {
     }
 }
 
-/// Draws an SVG chart with one panel per target.
-pub(super) fn svg_chart(targets: &[(&str, &PlotData)]) -> String {
+/// Writes an SVG chart with one panel per target.
+pub(super) fn write_chart(file: &Path, attempts: Attempts, targets: &[(&str, &PlotData)]) -> Result<()> {
     let charts: Vec<Chart> =
         targets.iter().map(|(target, data)| Chart { title: (*target).to_owned(), markers: data.markers() }).collect();
-    crate::output::svg(&charts)
+    report::write_file(file, crate::output::svg(attempts, &charts).as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::{MAX_MARKERS, PlotData};
     use crate::output::Marker;
-    use crate::probe::PingEvent;
     use std::time::Duration;
 
     #[test]
     fn a_late_reply_replaces_its_loss() {
         let mut data = PlotData::new(true);
-        data.on_event(&PingEvent::Lost { seq: 1 });
-        data.on_event(&PingEvent::Late { seq: 1, rtt: Duration::from_secs(2), reordered: false });
+        data.record(1, Marker::Lost);
+        data.record(1, Marker::Late(Duration::from_secs(2)));
         assert_eq!(data.markers(), [(1, Marker::Late(Duration::from_secs(2)))]);
     }
 
@@ -88,7 +87,7 @@ mod tests {
         let mut data = PlotData::new(true);
         let limit = MAX_MARKERS as u64;
         for seq in 1..=limit + 2 {
-            data.on_event(&PingEvent::Lost { seq });
+            data.record(seq, Marker::Lost);
         }
         assert_eq!((data.markers.len(), data.markers().first().map(|marker| marker.0)), (MAX_MARKERS, Some(3)));
     }
@@ -96,7 +95,7 @@ mod tests {
     #[test]
     fn nothing_is_kept_without_a_plot() {
         let mut data = PlotData::new(false);
-        data.on_event(&PingEvent::Lost { seq: 1 });
+        data.record(1, Marker::Lost);
         assert!(data.plot(80).is_empty());
     }
 
@@ -105,7 +104,7 @@ mod tests {
         let mut data = PlotData::new(true);
         for seq in 1..=500 {
             let rtt = Duration::from_micros(1_000 + seq % 97);
-            data.on_event(&PingEvent::Late { seq, rtt, reordered: false });
+            data.record(seq, Marker::Late(rtt));
         }
         for columns in [40, 80] {
             assert!(data.plot(columns).lines().all(|line| line.chars().count() <= columns), "{}", data.plot(columns));
