@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::report::{display_peer, plural};
 use crate::http;
-use crate::output::{Escaped, NoteSender, Style, Trace, TraceKind, write_stderr};
+use crate::output::{Escaped, NoteSender, Output, Stderr, Style, Trace, TraceKind};
 use crate::protocol::{Datagram, DatagramTraceObserver, InputPiece, TraceObserver};
 use crate::smtp::explain;
 
@@ -27,8 +27,13 @@ pub(super) struct TraceArgs {
 
 impl TraceArgs {
     /// Creates the trace of a client.
-    pub(super) fn client_trace(self, style: Style) -> Trace {
-        Trace::new(self.trace, self.explain, style)
+    pub(super) fn client_trace(self, output: &Output) -> Trace {
+        Trace::new(self.trace, self.explain, output.style(), output.stderr().clone())
+    }
+
+    /// Creates the trace of a server, whose writer thread prints it.
+    fn server_trace(self, style: Style) -> Trace {
+        Trace::new(self.trace, self.explain, style, Stderr::default())
     }
 
     /// Creates the trace of one connection of a server, if it is wanted.
@@ -38,19 +43,13 @@ impl TraceArgs {
         peer: Option<SocketAddr>,
         (style, notes): (Style, NoteSender),
     ) -> Option<DialogueTrace> {
-        let trace = self.client_trace(style);
+        let trace = self.server_trace(style);
         trace.is_enabled().then(|| DialogueTrace { peer: display_peer(peer), trace, protocol, notes })
     }
 
     /// Creates the explanations of a server's events.
     pub(super) fn explainer(self, style: Style, notes: NoteSender) -> Explainer {
-        Explainer { trace: self.client_trace(style), notes }
-    }
-
-    /// Creates the trace of a datagram client, if it is wanted.
-    pub(super) fn observe_client(self, peer: SocketAddr, meanings: Meanings, style: Style) -> Option<DatagramTrace> {
-        let trace = self.client_trace(style);
-        trace.is_enabled().then_some(DatagramTrace { peer: Some(peer), trace, meanings, notes: None })
+        Explainer { trace: self.server_trace(style), notes }
     }
 
     /// Creates the trace of one thread of a datagram server, if it is wanted.
@@ -59,7 +58,7 @@ impl TraceArgs {
         meanings: Meanings,
         (style, notes): (Style, NoteSender),
     ) -> Option<DatagramTrace> {
-        let trace = self.client_trace(style);
+        let trace = self.server_trace(style);
         trace.is_enabled().then_some(DatagramTrace { peer: None, trace, meanings, notes: Some(notes) })
     }
 }
@@ -189,6 +188,11 @@ pub(super) struct DatagramTrace {
 }
 
 impl DatagramTrace {
+    /// Creates the trace of a client, if it is wanted.
+    pub(super) fn of_client(trace: &Trace, peer: SocketAddr, meanings: Meanings) -> Option<Self> {
+        trace.is_enabled().then(|| Self { peer: Some(peer), trace: trace.clone(), meanings, notes: None })
+    }
+
     fn show(&self, kind: TraceKind, peer: Option<SocketAddr>, bytes: &[u8]) {
         let describe = if kind == TraceKind::Sent { self.meanings.sent } else { self.meanings.received };
         let (meaning, explanation) = describe(bytes);
@@ -198,7 +202,7 @@ impl DatagramTrace {
         text.push_str(&self.trace.format_explanation(explanation));
         match &self.notes {
             Some(notes) => notes.send(text),
-            None => write_stderr(&text),
+            None => self.trace.write(&text),
         }
     }
 }

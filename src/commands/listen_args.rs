@@ -11,6 +11,7 @@ use crate::disk::ReadyFile;
 use crate::error::Result;
 use crate::net::{self, BindAddress, Listeners, Signals};
 use crate::output;
+use crate::stop::StopConditions;
 
 /// Flags of every server: where to listen, the ready file, when to stop.
 #[derive(Debug, Args)]
@@ -87,6 +88,11 @@ impl ListenArgs {
             return Ok(passed);
         }
         Ok(Listeners::bind(&self.binds(default_port), threads)?)
+    }
+
+    /// Conditions that end the run of a server.
+    pub(super) fn stop_conditions(&self, signals: &Signals) -> StopConditions {
+        signals.stop_conditions(self.lifetime.map(|lifetime| net::now() + lifetime))
     }
 
     /// Removes the ready file of an earlier run; called before anything that may fail.

@@ -6,12 +6,12 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Palette, Style, escaped, write_stderr};
+use super::{Palette, Stderr, Style, escaped};
 use crate::error::{Error, is_catching_panics};
 use crate::failure::io_error_text;
 
 /// Prints a failure on stderr.
-pub(super) fn print_error(error: &Error, style: Style) {
+pub(super) fn print_error(error: &Error, style: Style, stderr: &Stderr) {
     let palette = Palette::stderr(style);
     let mut lines = vec![format!("{} {}", palette.paint("1;31", "netlab:"), escaped(error.message()))];
     let origin = error.origin();
@@ -28,7 +28,7 @@ pub(super) fn print_error(error: &Error, style: Style) {
         let causes = causes(error).filter(is_new);
         lines.extend(causes.map(|cause| format!("  {} {}", palette.paint("2", "because:"), escaped(&cause))));
     }
-    write_stderr(&format!("{}\n", lines.join("\n")));
+    stderr.write(&format!("{}\n", lines.join("\n")));
 }
 
 /// Causes of an error, outermost first.
@@ -97,7 +97,7 @@ pub(crate) fn install_panic_hook(exit_code: u8) {
     // Fails only if another hook was installed before; reports are then less detailed.
     let _ = eyre.install();
     std::panic::set_hook(Box::new(move |info| {
-        write_stderr(&format!("{}\n", panic.panic_report(info)));
+        Stderr::default().write(&format!("{}\n", panic.panic_report(info)));
         if !is_catching_panics() {
             std::process::exit(i32::from(exit_code));
         }

@@ -13,6 +13,7 @@ mod errors;
 mod escape;
 mod progress;
 mod recorder;
+mod stderr;
 mod svg_chart;
 mod text_plot;
 mod trace;
@@ -34,6 +35,7 @@ pub(crate) use errors::{BareSummary, ErrorEvent, install_panic_hook};
 pub(crate) use escape::{Escaped, escaped};
 pub(crate) use progress::{Progress, StatusLine};
 pub(crate) use recorder::{NoteSender, Recorder};
+pub(crate) use stderr::Stderr;
 pub(crate) use svg_chart::{Attempts, Chart, svg};
 pub(crate) use text_plot::{Marker, histogram, spark_line};
 pub(crate) use trace::{Trace, TraceKind};
@@ -158,6 +160,7 @@ struct RunState {
     summary_written: AtomicBool,
     /// Stdout belongs to a child process, so events go to stderr.
     uses_stderr: AtomicBool,
+    stderr: Stderr,
 }
 
 impl Output {
@@ -169,8 +172,18 @@ impl Output {
 
     /// Makes writes give up on a reader that stalls once the run must stop.
     pub(crate) fn stop_on(&mut self, stop: StopConditions) {
+        self.stop_stderr_on(stop.clone());
         let is_file = rustix::fs::fstat(io::stdout()).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file());
         self.stop = (!is_file).then_some(stop);
+    }
+
+    /// As [`stop_on`](Self::stop_on), for stderr alone: the writer of a server gives up on stdout by itself.
+    pub(crate) fn stop_stderr_on(&self, stop: StopConditions) {
+        self.run.stderr.stop_on(stop);
+    }
+
+    pub(crate) fn stderr(&self) -> &Stderr {
+        &self.run.stderr
     }
 
     /// Writes events to stderr from now on, of clones too: stdout belongs to a child process.
@@ -259,7 +272,7 @@ impl Output {
             return Ok(());
         }
         if self.run.uses_stderr.load(Ordering::Relaxed) {
-            write_stderr_bytes(bytes);
+            self.run.stderr.write_bytes(bytes);
             return Ok(());
         }
         match self.write_stdout(bytes) {
@@ -304,14 +317,14 @@ impl Output {
     /// Prints a note on stderr, unless `-q` was given.
     pub(crate) fn note(&self, text: &str) {
         if self.style.prints_events() {
-            write_stderr(&format!("{}\n", escaped(text)));
+            self.run.stderr.write(&format!("{}\n", escaped(text)));
         }
     }
 
     /// Prints a failure on stderr, and with `--json` also as an `error` event.
     pub(crate) fn report_error(&mut self, error: &Error) {
         self.write_error_event(error);
-        errors::print_error(error, self.style);
+        errors::print_error(error, self.style, self.stderr());
     }
 
     /// Prints the failure that ends `command`; with `--json` the last line is a summary even then.
@@ -343,7 +356,7 @@ impl Output {
 
     /// Prints help on stderr, because a subcommand is missing.
     pub(crate) fn print_usage(&self, colored: &str, plain: &str) {
-        write_stderr(if Palette::stderr(self.style).is_colored() { colored } else { plain });
+        self.run.stderr.write(if Palette::stderr(self.style).is_colored() { colored } else { plain });
     }
 }
 
@@ -367,13 +380,4 @@ pub(crate) fn open_standard_stream(path: &Path) -> Option<io::Result<File>> {
         _ => return None,
     };
     Some(copy.map(File::from))
-}
-
-/// Writes to stderr. A failure is ignored, because there is no other place to report it.
-pub(crate) fn write_stderr(text: &str) {
-    write_stderr_bytes(text.as_bytes());
-}
-
-fn write_stderr_bytes(bytes: &[u8]) {
-    let _ = io::stderr().write_all(bytes);
 }

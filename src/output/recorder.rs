@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, SyncSender, TryRecv
 use std::time::Duration;
 
 use super::envelope::format_event;
-use super::{Event, Output, escaped, write_stderr};
+use super::{Event, Output, escaped};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::time::Moment;
 
@@ -159,7 +159,7 @@ fn run_writer<E: Event>(
                 Entry::Note(text) => {
                     // A note explains the events before it.
                     flush(&mut output, &mut batch);
-                    write_stderr(&text);
+                    output.stderr().write(&text);
                 }
             }
             next = match events.try_recv() {

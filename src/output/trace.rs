@@ -3,7 +3,7 @@
 //! Owns the margin, which is that of swaks: `->` and `<-` in clear, `~>` and `<~` under TLS, `**` for information.
 //! Callers redact secrets before they call it; control bytes are escaped here.
 
-use super::{Escaped, Palette, Style, write_stderr};
+use super::{Escaped, Palette, Stderr, Style};
 
 /// Direction of a traced line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,26 +15,27 @@ pub(crate) enum TraceKind {
 }
 
 /// Trace, which prints only if enabled.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Trace {
     palette: Option<Palette>,
     explains: bool,
     encrypted: bool,
+    stderr: Stderr,
 }
 
 impl Trace {
     /// Creates a trace; `explains` enables it too.
-    pub(crate) fn new(enabled: bool, explains: bool, style: Style) -> Self {
-        Self { palette: (enabled || explains).then(|| Palette::stderr(style)), explains, encrypted: false }
+    pub(crate) fn new(enabled: bool, explains: bool, style: Style, stderr: Stderr) -> Self {
+        Self { palette: (enabled || explains).then(|| Palette::stderr(style)), explains, encrypted: false, stderr }
     }
 
     /// Returns true if the trace prints; lets callers skip expensive formatting.
-    pub(crate) fn is_enabled(self) -> bool {
+    pub(crate) fn is_enabled(&self) -> bool {
         self.palette.is_some()
     }
 
     /// Returns true if explanations are wanted.
-    pub(crate) fn explains(self) -> bool {
+    pub(crate) fn explains(&self) -> bool {
         self.explains
     }
 
@@ -44,12 +45,19 @@ impl Trace {
     }
 
     /// Prints lines that end in CRLF or LF.
-    pub(crate) fn write_lines(self, kind: TraceKind, bytes: &[u8]) {
-        write_stderr(&self.format_lines(kind, bytes));
+    pub(crate) fn write_lines(&self, kind: TraceKind, bytes: &[u8]) {
+        self.write(&self.format_lines(kind, bytes));
+    }
+
+    /// Prints formatted text.
+    pub(crate) fn write(&self, text: &str) {
+        if !text.is_empty() {
+            self.stderr.write(text);
+        }
     }
 
     /// Formats lines that end in CRLF or LF.
-    pub(crate) fn format_lines(self, kind: TraceKind, bytes: &[u8]) -> String {
+    pub(crate) fn format_lines(&self, kind: TraceKind, bytes: &[u8]) -> String {
         let Some(palette) = self.palette else { return String::new() };
         let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         let mut text = String::new();
@@ -63,24 +71,24 @@ impl Trace {
     }
 
     /// Prints an informational line.
-    pub(crate) fn info(self, text: &str) {
+    pub(crate) fn info(&self, text: &str) {
         self.write_lines(TraceKind::Info, text.as_bytes());
     }
 
     /// Prints the explanation of a step, if explanations are wanted.
-    pub(crate) fn explain<'s>(self, sentence: impl Into<Option<&'s str>>) {
-        write_stderr(&self.format_explanation(sentence));
+    pub(crate) fn explain<'s>(&self, sentence: impl Into<Option<&'s str>>) {
+        self.write(&self.format_explanation(sentence));
     }
 
     /// Formats the explanation of a step, if explanations are wanted.
-    pub(crate) fn format_explanation<'s>(self, sentence: impl Into<Option<&'s str>>) -> String {
+    pub(crate) fn format_explanation<'s>(&self, sentence: impl Into<Option<&'s str>>) -> String {
         match sentence.into() {
             Some(sentence) if self.explains => self.format_lines(TraceKind::Info, sentence.as_bytes()),
             _ => String::new(),
         }
     }
 
-    fn prefix(self, kind: TraceKind) -> &'static str {
+    fn prefix(&self, kind: TraceKind) -> &'static str {
         match (kind, self.encrypted) {
             (TraceKind::Sent, false) => "->",
             (TraceKind::Sent, true) => "~>",

@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal as _};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Output, escaped, write_stderr};
+use super::{Output, Stderr, escaped};
 use crate::protocol::{FIRST_REPORT, NEXT_REPORT};
 use crate::time::Moment;
 
@@ -24,6 +24,7 @@ struct Shared {
     wait: Mutex<Wait>,
     changed: Condvar,
     clock: fn() -> Moment,
+    stderr: Stderr,
 }
 
 #[derive(Debug)]
@@ -45,7 +46,12 @@ impl WaitNotice {
     pub(crate) fn new(output: &Output) -> Self {
         let clock = output.clock;
         let wait = Wait { text: String::new(), since: clock(), next_notice: FIRST_REPORT, is_over: false };
-        let shared = Arc::new(Shared { wait: Mutex::new(wait), changed: Condvar::new(), clock });
+        let shared = Arc::new(Shared {
+            wait: Mutex::new(wait),
+            changed: Condvar::new(),
+            clock,
+            stderr: output.stderr().clone(),
+        });
         let thread = output.reports_waiting().then(|| Arc::new(NoticeThread::start(Arc::clone(&shared))));
         Self { shared, _thread: thread }
     }
@@ -110,7 +116,7 @@ impl Shared {
                 drop(wait);
                 // On a terminal a status line may stand here; its next update draws it again.
                 let clear = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
-                write_stderr(&format!("{clear}{text}"));
+                self.stderr.write(&format!("{clear}{text}"));
                 wait = self.lock();
             }
         }

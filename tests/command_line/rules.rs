@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::support::{RunOutput, Server, netlab, path_str, run, run_command, site};
+use crate::support::{RunOutput, Server, demo_site, netlab, path_str, run, run_command, site};
 
 /// Runs that fail, each with its exit code. `{ping}`, `{mail}` and `{web}` are addresses of servers.
 const FAILING_RUNS: [(&str, i32); 14] = [
@@ -232,6 +232,33 @@ fn a_deadline_ends_a_run_whose_output_is_not_read() {
         .expect("it runs");
     let code = child.wait().expect("it ends").code();
     assert_eq!(code, Some(74));
+}
+
+#[test]
+fn a_stderr_that_is_not_read_does_not_outlast_the_run() {
+    let (web, pings) =
+        (Server::start(&["serve-http", path_str(&demo_site()), "--log", "off"]), Server::start(&["ping-serve", "-q"]));
+    let (url, address) = (web.url("/style.css"), pings.address().to_string());
+    let clients: [&[&str]; 2] = [
+        &["get", &url, "-c", "0", "--interval", "0", "--trace", "-w", "1s"],
+        &["ping", &address, "-c", "0", "-i", "1ms", "--trace", "-w", "1s"],
+    ];
+    for arguments in clients {
+        // Nobody reads the pipe, which is full after a second.
+        let (_reader, writer) = std::io::pipe().expect("a pipe");
+        let mut child = netlab(arguments).stdout(Stdio::null()).stderr(writer).spawn().expect("it runs");
+        assert!(child.wait().expect("ended").code().is_some(), "{arguments:?}");
+    }
+    let (_reader, writer) = std::io::pipe().expect("a pipe");
+    let mut command =
+        netlab(&["serve-http", path_str(&demo_site()), "--bind", "127.0.0.1:0", "--trace", "--for", "1s"]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let ready = directory.path().join("ready");
+    command.arg("--ready-file").arg(&ready).stdout(Stdio::null()).stderr(writer);
+    let mut child = command.spawn().expect("it runs");
+    let traced = std::iter::repeat_with(|| fs::read_to_string(&ready)).find_map(Result::ok).expect("an address");
+    run(&["get", &format!("{}style.css", traced.trim()), "-c", "500", "--interval", "0", "-w", "800ms"]);
+    assert_eq!(child.wait().expect("ended").code(), Some(0));
 }
 
 #[test]

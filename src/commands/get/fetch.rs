@@ -173,7 +173,8 @@ impl Fetcher {
         let mut connection = Connection::new(connected.socket, session, timeouts, connected.connected_at);
         let head = request.head_for(target);
         self.trace_request(&head, request.body.as_deref());
-        let mut sink = TracingSink { inner: sink, trace: self.trace, notice: self.notice.clone(), upload_notice: None };
+        let mut sink =
+            TracingSink { inner: sink, trace: self.trace.clone(), notice: self.notice.clone(), upload_notice: None };
         let mut exchange = ClientExchange::new(&head, request.body.as_deref(), self.limits.phase_timeout, &mut sink);
         net::run_client(&mut connection, &mut exchange, self.limits.deadline, signals, |()| Ok(()))?;
         let (head, times) = exchange.into_result()?;

@@ -169,7 +169,7 @@ impl Get {
         let fetcher = Fetcher::new(
             self.limits(run.deadline),
             self.trust.trust(),
-            self.trace.client_trace(run.output.style()),
+            self.trace.client_trace(&run.output),
             run.notice.clone(),
         );
         run.fetch_all(fetcher, &mut signals)

@@ -39,7 +39,7 @@ impl<'a> Observer<'a> {
     pub(super) fn new(mail: &Mail, notice: &WaitNotice, output: &'a mut Output) -> Self {
         let style = output.style();
         Self {
-            trace: mail.trace.client_trace(style),
+            trace: mail.trace.client_trace(output),
             events_wanted: style.format == Format::Json || style.is_verbose(),
             progress: None,
             notice: notice.clone(),

@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::args::{duration, number, positive_duration, read_key, size};
-use super::dialogue_trace::{Meanings, TraceArgs};
+use super::dialogue_trace::{DatagramTrace, Meanings, TraceArgs};
 use super::fail_if::FailIf;
 use super::peer::{AddressArgs, Peer, check_hosts, join_textbook_port};
 use super::plot_data::PlotData;
@@ -176,14 +176,14 @@ impl Ping {
         // A flood prints no line per ping, except as JSON or with -v.
         let events_wanted =
             style.prints_events() && (!self.flood || style.format == Format::Json || style.is_verbose());
-        let trace = self.trace.client_trace(style);
+        let trace = self.trace.client_trace(&output);
         let started = net::now();
         let connected = targets.into_iter().enumerate().map(|(index, (target, peer))| {
             let encoding = self.encoding(key.as_ref());
             let config = self.sender_config(peer, started);
             let sender = PingClient::new(config, encoding, peer, started + self.stagger(index));
             let meanings = Meanings { sent: explain::request, received: explain::reply };
-            let sender = TracedDatagrams::new(sender, self.trace.observe_client(peer, meanings, style));
+            let sender = TracedDatagrams::new(sender, DatagramTrace::of_client(&trace, peer, meanings));
             let endpoint = Endpoint::connected(sender, peer, self.socket_options(), events_wanted || plots);
             let mut endpoint = endpoint.map_err(|failure| Error::from(failure).with_context(&target))?;
             if style.is_verbose() || trace.is_enabled() {

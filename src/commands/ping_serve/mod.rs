@@ -119,6 +119,7 @@ impl PingServe {
         let mut ready_file = self.server.listen.prepare_ready_file()?;
         let key = self.key_file.as_deref().map(read_key).transpose()?;
         let mut signals = Signals::install()?;
+        output.stop_stderr_on(self.server.listen.stop_conditions(&signals));
         let sockets = DatagramSockets::bind(&self.server.listen.binds(DEFAULT_PORT), self.server.threads)?;
         let is_public = sockets.addresses().any(Address::is_public);
         if is_public && self.duplicate.is_possible() {

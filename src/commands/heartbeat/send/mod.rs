@@ -175,11 +175,12 @@ impl HeartbeatSend {
             key,
         };
         let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+        let trace = self.trace.client_trace(&output);
         let mut endpoints = Vec::new();
         for (index, peer) in (0..).zip(&peers) {
             let sender = BeatSender::new(config.clone(), lifetime, seed.wrapping_add(index), started);
             let meanings = Meanings { sent: explain::datagram, received: explain::datagram };
-            let sender = TracedDatagrams::new(sender, self.trace.observe_client(*peer, meanings, style));
+            let sender = TracedDatagrams::new(sender, DatagramTrace::of_client(&trace, *peer, meanings));
             // One unreachable watcher must not delay the beats to the others.
             endpoints.push(Endpoint::connect_when_reachable(
                 sender,

@@ -150,6 +150,7 @@ impl HeartbeatWatch {
         let style = output.style();
         let snapshot = self.state.as_deref().map(state_file::read_snapshot).transpose()?.flatten();
         let mut signals = Signals::install()?;
+        output.stop_stderr_on(self.listen.stop_conditions(&signals));
         let receivers = DatagramSockets::bind(&self.listen.binds(DEFAULT_PORT), 1)?;
         let listeners = (!self.http.is_empty()).then(|| Listeners::bind(&self.http, 1)).transpose()?;
         let started = net::now();
