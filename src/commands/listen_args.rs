@@ -55,7 +55,7 @@ impl ReadyFileGuard<'_> {
         let lines = addresses.fold(String::new(), |lines, address| lines + &address + "\n");
         match (self.path, &mut self.file) {
             (_, Some(file)) => file.write(lines.as_bytes(), &stop)?,
-            (Some(path), None) => write_file(path, lines.as_bytes())?,
+            (Some(path), None) => write_file(path, lines.as_bytes(), &stop)?,
             (None, None) => {}
         }
         net::notify_ready();

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::report;
 use crate::error::Result;
 use crate::output::{Attempts, Chart, Marker, histogram, spark_line};
+use crate::stop::StopConditions;
 
 /// Maximum number of attempts kept for plotting.
 const MAX_MARKERS: usize = 100_000;
@@ -62,10 +63,14 @@ impl PlotData {
 }
 
 /// Writes an SVG chart with one panel per target.
-pub(super) fn write_chart(file: &Path, attempts: Attempts, targets: &[(&str, &PlotData)]) -> Result<()> {
+pub(super) fn write_chart(
+    (file, stop): (&Path, &StopConditions),
+    attempts: Attempts,
+    targets: &[(&str, &PlotData)],
+) -> Result<()> {
     let charts: Vec<Chart> =
         targets.iter().map(|(target, data)| Chart { title: (*target).to_owned(), markers: data.markers() }).collect();
-    report::write_file(file, crate::output::svg(attempts, &charts).as_bytes())
+    report::write_file(file, crate::output::svg(attempts, &charts).as_bytes(), stop)
 }
 
 #[cfg(test)]

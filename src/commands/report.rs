@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::failure::io_error_text;
 use crate::output::{self, Escaped, Event, Output};
+use crate::stop::StopConditions;
 use crate::time::HumanDuration;
 
 /// Chooses the singular or plural of a noun.
@@ -66,13 +67,14 @@ pub(super) fn emit_summary(output: &mut Output, summary: &(impl Serialize + fmt:
     Ok(output.emit_summary(summary, exit.code())?)
 }
 
-/// Writes `content` to a file given on the command line, or to the standard output or error that it names.
-pub(super) fn write_file(path: &Path, content: &[u8]) -> Result<()> {
+/// Writes `content` to a file given on the command line, or to the standard output or error that it names. Does not wait
+/// for the reader of a FIFO beyond the run.
+pub(super) fn write_file(path: &Path, content: &[u8], stop: &StopConditions) -> Result<()> {
     match output::open_standard_stream(path) {
         Some(stream) => stream.and_then(|mut stream| stream.write_all(content)).map_err(|error| {
             Error::new(Exit::Io, format!("cannot write {}: {}", path.display(), io_error_text(&error)))
         }),
-        None => Ok(disk::replace(path, content)?),
+        None => Ok(disk::replace_within(path, content, stop)?),
     }
 }
 

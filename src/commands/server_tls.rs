@@ -8,6 +8,7 @@ use clap::Args;
 use super::report;
 use crate::error::Result;
 use crate::net::tls::{CertificateAuthority, IssuedCertificate, ServerTls, Validity};
+use crate::stop::StopConditions;
 
 #[derive(Debug, Args)]
 pub(super) struct ServerTlsArgs {
@@ -34,6 +35,8 @@ pub(super) struct ServerCertificate {
     pub tls: ServerTls,
     /// SHA-256 of the certificate, if it was generated.
     pub sha256: Option<String>,
+    /// Certificate of the CA, if it was generated.
+    ca: Option<String>,
 }
 
 impl ServerTlsArgs {
@@ -46,9 +49,13 @@ impl ServerTlsArgs {
         self.tls_self_signed.is_some()
     }
 
-    /// File for the certificate of the temporary CA.
-    pub(super) fn ca_file(&self) -> Option<&Path> {
-        self.tls_self_signed.as_deref().filter(|file| !file.is_empty()).map(Path::new)
+    /// Writes the certificate of the temporary CA to the file of `--tls-self-signed=FILE`.
+    pub(super) fn write_ca(&self, certificate: Option<&ServerCertificate>, stop: &StopConditions) -> Result<()> {
+        let file = self.tls_self_signed.as_deref().filter(|file| !file.is_empty());
+        match file.zip(certificate.and_then(|certificate| certificate.ca.as_ref())) {
+            Some((file, ca)) => report::write_file(Path::new(file), ca.as_bytes(), stop),
+            None => Ok(()),
+        }
     }
 
     /// Reads the certificate, or has `authority` issue it for localhost, the loopback addresses and `name`; `None`
@@ -60,23 +67,16 @@ impl ServerTlsArgs {
     ) -> Result<Option<ServerCertificate>> {
         if let Some(authority) = authority {
             let IssuedCertificate { tls, sha256 } = authority.issue(&certificate_names(name), Validity::Current)?;
-            return Ok(Some(ServerCertificate { tls, sha256: Some(sha256) }));
+            return Ok(Some(ServerCertificate { tls, sha256: Some(sha256), ca: Some(authority.pem()) }));
         }
         let files = self.tls_cert.as_deref().zip(self.tls_key.as_deref());
         let tls = files.map(|(chain, key)| ServerTls::from_files(chain, key)).transpose()?;
-        Ok(tls.map(|tls| ServerCertificate { tls, sha256: None }))
+        Ok(tls.map(|tls| ServerCertificate { tls, sha256: None, ca: None }))
     }
 
-    /// Creates the temporary CA, if the certificate is generated, and writes its certificate.
+    /// Creates the temporary CA, if the certificate is generated.
     pub(super) fn authority(&self) -> Result<Option<CertificateAuthority>> {
-        if !self.is_generated() {
-            return Ok(None);
-        }
-        let authority = CertificateAuthority::new()?;
-        if let Some(file) = self.ca_file() {
-            report::write_file(file, authority.pem().as_bytes())?;
-        }
-        Ok(Some(authority))
+        Ok(if self.is_generated() { Some(CertificateAuthority::new()?) } else { None })
     }
 }
 

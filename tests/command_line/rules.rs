@@ -224,6 +224,11 @@ fn a_deadline_ends_a_run_whose_output_is_not_read() {
     {
         assert_eq!(run(&[server, &ready].concat()).code, 73, "{server:?}");
     }
+    let ca = format!("--tls-self-signed={}", path_str(&fifo));
+    assert_eq!(run(&["mail-serve", &ca, "--for", "100ms", "--bind", "127.0.0.1:0"]).code, 73);
+    let chart = ["-w", "300ms", "-c", "1", "--svg", path_str(&fifo)];
+    assert_eq!(run(&[&["get", &url][..], &chart].concat()).code, 73);
+    assert_eq!(run(&[&["ping", "127.0.0.1:9"][..], &chart].concat()).code, 73);
     // The test holds the reading end and does not read.
     let mut child = netlab(&["get", &url, "-o", "-", "--deadline", "300ms"])
         .stdout(Stdio::piped())
@@ -281,7 +286,7 @@ fn the_family_and_the_deadline_have_the_same_flags_everywhere() {
 
 #[test]
 fn a_server_shows_and_explains_its_dialogue_without_secrets() {
-    let site = crate::support::demo_site();
+    let site = demo_site();
     let server = Server::start(&["serve-http", path_str(&site), "--explain"]);
     let url = server.url("/HelloWorld.html");
     assert_eq!(run(&["get", &url, "-H", "Authorization: Basic c2VjcmV0"]).code, 0);

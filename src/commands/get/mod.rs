@@ -283,7 +283,7 @@ impl FetchRun<'_> {
         if let Some(file) = &self.args.svg {
             let titles = self.targets.iter().map(Target::as_str);
             write_chart(
-                file,
+                (file, &self.stop),
                 Attempts { one: "request", many: "requests" },
                 &titles.zip(&self.plots).collect::<Vec<_>>(),
             )?;

@@ -170,7 +170,11 @@ impl LoadArgs {
                 is_late.then(|| Failure::new(FailureKind::DeadlinePassed, "the deadline has passed").into())
             });
         if let Some(file) = &self.svg {
-            write_chart(file, Attempts { one: "mail", many: "mails" }, &[(&server, &counters.plot)])?;
+            write_chart(
+                (file, &signals.stop_conditions(session.deadline())),
+                Attempts { one: "mail", many: "mails" },
+                &[(&server, &counters.plot)],
+            )?;
         }
         let exit = Self::report_outcome(&counters, interruption, output);
         let bytes = config.envelope.as_ref().map_or(0, |envelope| smtp::canonical_size(&envelope.message));

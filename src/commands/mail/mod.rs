@@ -39,6 +39,7 @@ use crate::exit::Exit;
 use crate::net::{self, Signals};
 use crate::output::{BareSummary, Escaped, Format, Output};
 use crate::smtp::{self, ClientConfig, Credentials, DeliveryOutcome, Envelope, Security, SessionResult, Stage};
+use crate::stop::StopConditions;
 pub(in crate::commands) use events::list_events;
 use events::{Composed, MailEvent, RecipientResult, Summary};
 use extension_args::ExtensionArgs;
@@ -147,7 +148,8 @@ impl Mail {
         let bytes = envelope.as_ref().map(|envelope| smtp::canonical_size(&envelope.message));
         let config = self.client_config(credentials, envelope);
         let session = SessionRunner { mail: self, started: net::now() };
-        output.stop_on(signals.stop_conditions(session.deadline()));
+        let stop = signals.stop_conditions(session.deadline());
+        output.stop_on(stop.clone());
         if self.load.is_wanted() {
             self.load.check_load_allowed(&self.transport.resolve(session.deadline(), &mut signals)?)?;
             return self.load.run(
@@ -169,7 +171,7 @@ impl Mail {
         }
         let write_error = connection.write_error.take();
         let summary = self.summary(result, connection, id, bytes);
-        let write_error = write_error.or(self.write_rejected(&summary.recipients).err());
+        let write_error = write_error.or(self.write_rejected(&summary.recipients, &stop).err());
         if let Some(error) = &write_error {
             output.report_error(error);
         }
@@ -249,7 +251,7 @@ impl Mail {
         Ok((Some(self.message.envelope(message, addresses)?), id))
     }
 
-    fn write_rejected(&self, recipients: &[RecipientResult]) -> Result<()> {
+    fn write_rejected(&self, recipients: &[RecipientResult], stop: &StopConditions) -> Result<()> {
         let Some(file) = &self.rejected_to else { return Ok(()) };
         let is_rejected = |recipient: &&RecipientResult| {
             matches!(
@@ -259,6 +261,6 @@ impl Mail {
         };
         let line = |recipient: &RecipientResult| format!("{}\n", Escaped(recipient.text_line().as_bytes()));
         let lines: String = recipients.iter().filter(is_rejected).map(line).collect();
-        report::write_file(file, lines.as_bytes())
+        report::write_file(file, lines.as_bytes(), stop)
     }
 }

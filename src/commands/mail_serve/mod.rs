@@ -209,7 +209,9 @@ impl MailServe {
         let listeners = self.bind_listeners()?;
         let spool = self.save.as_deref().map(Spool::open).transpose()?.map(Arc::new);
         let mut signals = Signals::install()?;
-        output.stop_stderr_on(self.server.listen.stop_conditions(&signals));
+        let stop = self.server.listen.stop_conditions(&signals);
+        output.stop_stderr_on(stop.clone());
+        self.tls.write_ca(certs.as_ref().map(|certs| &certs.regular), &stop)?;
         let pages = (!self.http.is_empty()).then(|| Listeners::bind(&self.http, 1)).transpose()?;
         self.warn(&output, &listeners, pages.as_ref());
         let urls: Vec<String> =

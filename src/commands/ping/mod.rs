@@ -163,7 +163,8 @@ impl Ping {
         check_hosts(&peers)?;
         note.iter().for_each(|note| output.note(note));
         let deadline = self.deadline.map(|deadline| net::now() + deadline);
-        output.stop_on(signals.stop_conditions(deadline));
+        let stop = signals.stop_conditions(deadline);
+        output.stop_on(stop.clone());
         let resolved = peers.iter().map(|target| {
             let peer = self.addressing.resolve(target, DEFAULT_PORT, deadline, &mut signals)?;
             Ok((target.host_and_port(peer), peer))
@@ -210,6 +211,7 @@ impl Ping {
             svg: self.svg.as_deref(),
             elapsed: net::now() - started,
             ended,
+            stop,
         };
         let exit = report.write(&senders, &observer.runs, observer.output)?;
         Ok(Exit::combined([unresolved, unconnected, exit]))

@@ -14,6 +14,7 @@ use crate::exit::Exit;
 use crate::net::datagram::StopReason;
 use crate::output::{Attempts, Format, Output};
 use crate::probe::{PingClient, PingStatistics};
+use crate::stop::StopConditions;
 
 /// Failure conditions and plots at the end of a run.
 pub(super) struct FinalReport<'p> {
@@ -24,6 +25,7 @@ pub(super) struct FinalReport<'p> {
     pub svg: Option<&'p Path>,
     pub elapsed: Duration,
     pub ended: StopReason,
+    pub stop: StopConditions,
 }
 
 impl FinalReport<'_> {
@@ -31,7 +33,7 @@ impl FinalReport<'_> {
     pub(super) fn write(&self, senders: &[PingClient], runs: &[TargetRun], mut output: Output) -> Result<Exit> {
         if let Some(file) = self.svg {
             let charts: Vec<_> = runs.iter().map(|run| (&*run.target, &run.plot_data)).collect();
-            write_chart(file, Attempts { one: "ping", many: "pings" }, &charts)?;
+            write_chart((file, &self.stop), Attempts { one: "ping", many: "pings" }, &charts)?;
         }
         let style = output.style();
         let plots = style.format == Format::Text && (self.plot || (output.is_terminal() && style.prints_events()));

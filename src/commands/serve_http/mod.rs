@@ -131,7 +131,9 @@ impl ServeHttp {
         // Before another socket is opened, which could have the number of one that a service manager passes.
         let listeners = self.server.listen.listeners(DEFAULT_PORT, self.server.threads)?;
         let mut signals = Signals::install()?;
-        output.stop_stderr_on(self.server.listen.stop_conditions(&signals));
+        let stop = self.server.listen.stop_conditions(&signals);
+        output.stop_stderr_on(stop.clone());
+        self.tls.write_ca(certificate.as_ref(), &stop)?;
         let listening = Listening::new(&listeners, certificate.as_ref(), root.path());
         self.print_warnings(&output, &listeners, &listening);
 
