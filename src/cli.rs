@@ -23,7 +23,7 @@ use crate::output::{self, Color, Format, Output, Style, Verbosity};
 
 /// Clients and servers for HTTP, UDP ping, heartbeats and SMTP.
 #[derive(Debug, Parser)]
-#[command(name = "netlab", version, max_term_width = 100, args_override_self = true)]
+#[command(name = "netlab", version, max_term_width = 100, args_override_self = true, disable_help_flag = true)]
 #[command(after_help = "\
 Examples:
   netlab demo
@@ -55,6 +55,10 @@ struct GlobalArgs {
     /// When to use colours
     #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t, hide_short_help = true)]
     color: Color,
+
+    /// Print help; --help adds --json, -q and others
+    #[arg(short, long, global = true, action = ArgAction::Help, display_order = 999, help_heading = None::<&str>, long_help = "Print help (see a summary with '-h')")]
+    help: Option<bool>,
 }
 
 /// Subcommands. Flags are built for the invoked subcommand only (`defer`), because building all of them takes a

@@ -14,7 +14,7 @@ use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::failure::io_error_text;
-use crate::output::{self, Escaped, Event, Output};
+use crate::output::{self, Escaped, Event, Output, Tone};
 use crate::stop::StopConditions;
 use crate::time::HumanDuration;
 
@@ -118,7 +118,11 @@ impl<E> TargetEvent<E> {
     }
 }
 
-impl<E: Serialize + fmt::Display> Event for TargetEvent<E> {}
+impl<E: Event> Event for TargetEvent<E> {
+    fn tone(&self) -> Tone {
+        self.event.tone()
+    }
+}
 
 impl<E: fmt::Display> fmt::Display for TargetEvent<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 
 use serde::Serialize;
 
-use super::{Format, Style};
+use super::{Format, Palette, Style};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::time::{Moment, Rfc3339};
 
@@ -20,6 +20,34 @@ pub(crate) trait Event: Serialize + Display {
 
     fn text_time(&self) -> TextTime {
         TextTime::Verbose
+    }
+
+    fn tone(&self) -> Tone {
+        Tone::Plain
+    }
+}
+
+/// Meaning of an event, which decides its colour on a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tone {
+    Plain,
+    /// Something works again.
+    Good,
+    /// Late, or not as it should be.
+    Warning,
+    /// Lost, rejected or failed.
+    Bad,
+}
+
+impl Tone {
+    /// SGR parameter of the colour.
+    fn sgr(self) -> Option<&'static str> {
+        match self {
+            Self::Plain => None,
+            Self::Good => Some("32"),
+            Self::Warning => Some("33"),
+            Self::Bad => Some("31"),
+        }
     }
 }
 
@@ -48,7 +76,12 @@ struct SummaryLine<'e, E> {
 }
 
 /// Appends an event as one line of JSON or as text.
-pub(super) fn format_event(event: &impl Event, emitted: Moment, style: Style, line: &mut Vec<u8>) -> Result<()> {
+pub(super) fn format_event(
+    event: &impl Event,
+    emitted: Moment,
+    (style, palette): (Style, Palette),
+    line: &mut Vec<u8>,
+) -> Result<()> {
     let time = event.time().unwrap_or(emitted);
     if style.format == Format::Json {
         return format_json(event, time, line);
@@ -61,20 +94,31 @@ pub(super) fn format_event(event: &impl Event, emitted: Moment, style: Style, li
     if is_stamped {
         write!(line, "{} ", time.zoned().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z")).map_err(bug)?;
     }
-    writeln!(line, "{event}").map_err(bug)
+    match event.tone().sgr() {
+        Some(sgr) if palette.is_colored() => paint_first_line(&event.to_string(), (palette, sgr), line),
+        _ => writeln!(line, "{event}").map_err(bug),
+    }
 }
 
 /// Appends the summary of a run that ends with this exit code.
 pub(super) fn format_summary(
     summary: &(impl Serialize + Display),
     (now, exit): (Moment, u8),
-    format: Format,
+    (format, palette): (Format, Palette),
     line: &mut Vec<u8>,
 ) -> Result<()> {
     match format {
+        Format::Text if palette.is_colored() => paint_first_line(&summary.to_string(), (palette, "1"), line),
         Format::Text => writeln!(line, "{summary}").map_err(bug),
         Format::Json => write_json(&SummaryLine { summary: EventLine { event: summary, time: now }, exit }, line),
     }
+}
+
+/// Appends text whose first line has a colour.
+fn paint_first_line(text: &str, (palette, sgr): (Palette, &str), line: &mut Vec<u8>) -> Result<()> {
+    let (first, rest) = text.split_once('\n').map_or((text, None), |(first, rest)| (first, Some(rest)));
+    writeln!(line, "{}", palette.paint(sgr, first)).map_err(bug)?;
+    rest.map_or(Ok(()), |rest| writeln!(line, "{rest}").map_err(bug))
 }
 
 /// Appends an event as one line of JSON.

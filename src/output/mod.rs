@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::FileType;
 use serde::Serialize;
 
-pub(crate) use envelope::{Event, TextTime, event_line};
+pub(crate) use envelope::{Event, TextTime, Tone, event_line};
 pub(crate) use errors::{BareSummary, ErrorEvent, install_panic_hook};
 pub(crate) use escape::{Escaped, escaped};
 pub(crate) use progress::{Progress, StatusLine};
@@ -145,6 +145,8 @@ pub(crate) struct Output {
     style: Style,
     clock: fn() -> Moment,
     is_terminal: bool,
+    /// Palette of stdout.
+    palette: Palette,
     buffer: Vec<u8>,
     /// Present if stdout may block and the run has signals or a deadline.
     stop: Option<StopConditions>,
@@ -167,7 +169,8 @@ impl Output {
     /// Creates the output of a run; `clock` gives the time of its events.
     pub(crate) fn new(style: Style, clock: fn() -> Moment) -> Self {
         let is_terminal = io::stdout().is_terminal();
-        Self { style, clock, is_terminal, buffer: Vec::new(), stop: None, run: Arc::default() }
+        let palette = Palette::new(style.color, is_terminal);
+        Self { style, clock, is_terminal, palette, buffer: Vec::new(), stop: None, run: Arc::default() }
     }
 
     /// Makes writes give up on a reader that stalls once the run must stop.
@@ -215,8 +218,8 @@ impl Output {
         if !self.style.prints_events() {
             return Ok(());
         }
-        let (now, style) = ((self.clock)(), self.style);
-        self.write_line(|line| format_event(event, now, style, line))
+        let (now, style, palette) = ((self.clock)(), self.style, self.palette());
+        self.write_line(|line| format_event(event, now, (style, palette), line))
     }
 
     /// Returns whether reports of what a run waits for are printed: on a terminal, or with `-v`.
@@ -237,7 +240,7 @@ impl Output {
         if self.style.verbosity == Verbosity::Silent {
             return Ok(());
         }
-        let (now, format) = ((self.clock)(), self.style.format);
+        let (now, format) = ((self.clock)(), (self.style.format, self.palette()));
         self.write_line(|line| format_summary(summary, (now, exit), format, line))
     }
 
@@ -248,6 +251,12 @@ impl Output {
         let written = self.write_bytes(&line);
         self.buffer = line;
         written
+    }
+
+    /// Palette of the stream with the events.
+    fn palette(&self) -> Palette {
+        let uses_stderr = self.run.uses_stderr.load(Ordering::Relaxed);
+        if uses_stderr { Palette::stderr(self.style) } else { self.palette }
     }
 
     /// Returns true if stdout is a terminal.
@@ -350,8 +359,7 @@ impl Output {
 
     /// Prints help or the version.
     pub(crate) fn print_help(&mut self, colored: &str, plain: &str) -> Result<()> {
-        let is_colored = Palette::new(self.style.color, self.is_terminal).is_colored();
-        self.write_bytes(if is_colored { colored } else { plain }.as_bytes())
+        self.write_bytes(if self.palette().is_colored() { colored } else { plain }.as_bytes())
     }
 
     /// Prints help on stderr, because a subcommand is missing.

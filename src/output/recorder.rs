@@ -153,7 +153,8 @@ fn run_writer<E: Event>(
             let style = output.style();
             match entry {
                 Entry::Event(emitted, event) if style.prints_events() => {
-                    batch.lines += u64::from(format_event(&event, emitted, style, &mut batch.bytes).is_ok());
+                    batch.lines +=
+                        u64::from(format_event(&event, emitted, (style, output.palette()), &mut batch.bytes).is_ok());
                 }
                 Entry::Event(..) => {}
                 Entry::Note(text) => {

@@ -10,7 +10,7 @@ use super::fetch::{FetchResult, Phases};
 use super::request::Target;
 use crate::commands::report::plural;
 use crate::commands::schema::EventSchemas;
-use crate::output::{Escaped, Event};
+use crate::output::{Escaped, Event, Tone};
 use crate::stats::{self, Ratio, Series};
 use crate::time::{HumanDuration, nanoseconds};
 
@@ -73,7 +73,11 @@ impl ResponseEvent {
     }
 }
 
-impl Event for ResponseEvent {}
+impl Event for ResponseEvent {
+    fn tone(&self) -> Tone {
+        if self.status >= 400 { Tone::Bad } else { Tone::Plain }
+    }
+}
 
 /// Format: `200 OK, 612 bytes in 1.20 ms (resolve 0.010 ms, connect …) from 127.0.0.1:6789`.
 impl fmt::Display for ResponseEvent {

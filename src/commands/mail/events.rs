@@ -12,7 +12,7 @@ use crate::commands::report::plural;
 use crate::commands::schema::EventSchemas;
 use crate::exit::Exit;
 use crate::net::tls::Certificate;
-use crate::output::{Escaped, Event};
+use crate::output::{Escaped, Event, Tone};
 use crate::smtp::{DeliveryOutcome, RecipientStatus, Stage, StageTiming};
 use crate::stats;
 use crate::time::{HumanDuration, Nanoseconds, nanoseconds};
@@ -55,7 +55,11 @@ pub(super) struct Retry {
     pub wait: Duration,
 }
 
-impl Event for MailEvent {}
+impl Event for MailEvent {
+    fn tone(&self) -> Tone {
+        if matches!(self, Self::Retry(_)) { Tone::Warning } else { Tone::Plain }
+    }
+}
 
 impl fmt::Display for MailEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

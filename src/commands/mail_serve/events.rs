@@ -17,7 +17,7 @@ use crate::commands::report::{plural, write_counts, write_dropped_events, write_
 use crate::commands::schema::EventSchemas;
 use crate::disk::Spool;
 use crate::net::Listeners;
-use crate::output::{Escaped, Event, TextTime};
+use crate::output::{Escaped, Event, TextTime, Tone};
 use crate::smtp::Stage;
 use crate::smtp::server::SessionConfig;
 use crate::smtp::server::fault::FaultRules;
@@ -152,6 +152,14 @@ impl Event for MailServeEvent {
 
     fn text_time(&self) -> TextTime {
         if matches!(self, Self::Listening(_) | Self::Decision(_)) { TextTime::Never } else { TextTime::Always }
+    }
+
+    fn tone(&self) -> Tone {
+        match self {
+            Self::Rejected(_) | Self::Failed(_) | Self::Login(Login { ok: false, .. }) => Tone::Bad,
+            Self::Fault(_) | Self::Notice { .. } => Tone::Warning,
+            Self::Listening(_) | Self::Message(_) | Self::Login(_) | Self::Decision(_) => Tone::Plain,
+        }
     }
 }
 

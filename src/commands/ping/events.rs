@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::commands::report::plural;
 use crate::commands::schema::EventSchemas;
-use crate::output::Escaped;
+use crate::output::{Escaped, Event, Tone};
 use crate::probe::{ForeignReason, OneWayStatistics, PingClient, PingEvent, PingStatistics, RttClocks};
 use crate::time::{HumanDuration, Nanoseconds};
 
@@ -18,6 +18,16 @@ use crate::time::{HumanDuration, Nanoseconds};
 pub(in crate::commands) fn list_events(schemas: &mut EventSchemas) {
     schemas.add_with_target::<PingEvent>("ping");
     schemas.add::<Summary>("ping");
+}
+
+impl Event for PingEvent {
+    fn tone(&self) -> Tone {
+        match self {
+            Self::Lost { .. } | Self::Refused { .. } | Self::SendError { .. } | Self::Corrupt { .. } => Tone::Bad,
+            Self::Late { .. } | Self::Duplicate { .. } | Self::Foreign { .. } | Self::LocalDrop { .. } => Tone::Warning,
+            Self::Sent { .. } | Self::Reply { .. } | Self::ClockGap { .. } | Self::ClockStep { .. } => Tone::Plain,
+        }
+    }
 }
 
 impl fmt::Display for PingEvent {

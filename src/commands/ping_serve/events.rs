@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::commands::report::{plural, write_closing_note, write_dropped_events};
 use crate::commands::schema::EventSchemas;
 use crate::impair::{DropReason, Impairment, LossModel, PlannedDatagram};
-use crate::output::{Event, TextTime};
+use crate::output::{Event, TextTime, Tone};
 use crate::probe::{ClientCounters, EchoCounters, EchoEvent, EchoRejectReason};
 use crate::time::{HumanDuration, Nanoseconds};
 
@@ -33,6 +33,16 @@ pub(super) enum PingServeEvent {
 impl Event for PingServeEvent {
     fn text_time(&self) -> TextTime {
         if matches!(self, Self::Listening(_) | Self::Planned(_)) { TextTime::Never } else { TextTime::Always }
+    }
+
+    fn tone(&self) -> Tone {
+        match self {
+            Self::Echo(EchoEvent::Rejected { .. } | EchoEvent::NotSent { .. }) => Tone::Bad,
+            Self::Echo(EchoEvent::Dropped { .. } | EchoEvent::DelayFull { .. } | EchoEvent::LocalDrop { .. }) => {
+                Tone::Warning
+            }
+            Self::Listening(_) | Self::Echo(_) | Self::Planned(_) => Tone::Plain,
+        }
     }
 }
 

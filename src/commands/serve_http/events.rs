@@ -16,7 +16,7 @@ use crate::commands::server_tls::ServerCertificate;
 use crate::commands::web;
 use crate::http::{Exchange, LogFields, SessionEvent};
 use crate::net::{Address, Listeners};
-use crate::output::{Escaped, Event, TextTime};
+use crate::output::{Escaped, Event, TextTime, Tone};
 use crate::stats;
 use crate::time::{Moment, Nanoseconds};
 
@@ -66,6 +66,18 @@ impl Event for ServeHttpEvent {
 
     fn text_time(&self) -> TextTime {
         if matches!(self, Self::Notice { .. }) { TextTime::Always } else { TextTime::Never }
+    }
+
+    fn tone(&self) -> Tone {
+        match self {
+            Self::Response(response) if response.status.is_none_or(|status| status >= 500) || !response.complete => {
+                Tone::Bad
+            }
+            Self::Response(response) if response.status.is_some_and(|status| status >= 400) => Tone::Warning,
+            Self::Failed(_) => Tone::Bad,
+            Self::Notice { .. } => Tone::Warning,
+            Self::Listening(_) | Self::Response(_) => Tone::Plain,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::commands::report::plural;
 use crate::commands::schema::EventSchemas;
 use crate::heartbeat::{BeatEvent, BeatReport};
-use crate::output::{Escaped, Event};
+use crate::output::{Escaped, Event, Tone};
 use crate::time::{HumanDuration, Nanoseconds};
 
 /// Lists the events for the JSON schema.
@@ -20,7 +20,15 @@ pub(in crate::commands) fn list_events(schemas: &mut EventSchemas) {
     schemas.add::<Summary>("heartbeat-send");
 }
 
-impl Event for BeatEvent {}
+impl Event for BeatEvent {
+    fn tone(&self) -> Tone {
+        match self {
+            Self::Refused { .. } | Self::SendError { .. } => Tone::Bad,
+            Self::Skipped { .. } => Tone::Warning,
+            Self::Sent { .. } | Self::Bye { .. } | Self::Echo { .. } => Tone::Plain,
+        }
+    }
+}
 
 impl fmt::Display for BeatEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::commands::report::{plural, write_closing_note, write_dropped_events};
 use crate::commands::schema::EventSchemas;
 use crate::heartbeat::{RejectReason, SenderReport, SenderStatus, StateCounts, Watcher, WatcherCounters, WatcherEvent};
-use crate::output::{Escaped, Event, TextTime};
+use crate::output::{Escaped, Event, TextTime, Tone};
 use crate::time::{HumanDuration, Moment, Nanoseconds};
 
 /// Lists the events for the JSON schema.
@@ -50,6 +50,24 @@ pub(super) enum OwnEvent {
 impl Event for HeartbeatWatchEvent {
     fn text_time(&self) -> TextTime {
         if matches!(self, Self::Listening(_)) { TextTime::Never } else { TextTime::Always }
+    }
+
+    fn tone(&self) -> Tone {
+        use SenderStatus::{Down, Late, Up};
+        match self {
+            Self::Own(_) => Tone::Bad,
+            Self::Watcher(event) => match event {
+                WatcherEvent::State { to: Up, .. } => Tone::Good,
+                WatcherEvent::State { to: Down, .. } | WatcherEvent::Lost { .. } => Tone::Bad,
+                WatcherEvent::State { to: Late, .. }
+                | WatcherEvent::Rejected { .. }
+                | WatcherEvent::Conflict { .. }
+                | WatcherEvent::Flapping { flapping: true, .. }
+                | WatcherEvent::LocalDrop { .. } => Tone::Warning,
+                _ => Tone::Plain,
+            },
+            Self::Listening(_) => Tone::Plain,
+        }
     }
 }
 
