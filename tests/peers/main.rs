@@ -11,6 +11,7 @@ mod confined;
 mod heartbeat;
 mod mail;
 mod ping;
+mod scripts;
 mod submission;
 mod web;
 
@@ -58,6 +59,7 @@ fn main() {
         heartbeat::trials(),
         mail::trials(),
         submission::trials(),
+        scripts::trials(),
     ];
     let trials = pairs.into_iter().flatten().collect();
     libtest_mimic::run(&arguments, trials).exit();
