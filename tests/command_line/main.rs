@@ -7,5 +7,6 @@ mod mistakes;
 mod operator;
 mod rules;
 mod service;
+mod suggestions;
 mod waiting;
 mod wrong;
