@@ -123,11 +123,12 @@ fn imports_go_down_only() {
 
 #[test]
 fn subcommands_do_not_import_one_another() {
-    const SHARED: [&str; 11] = [
+    const SHARED: [&str; 12] = [
         "args",
         "dialogue_trace",
         "fail_if",
         "failure",
+        "header_field",
         "listen_args",
         "peer",
         "plot_data",

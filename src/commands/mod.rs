@@ -11,6 +11,7 @@ mod dialogue_trace;
 mod fail_if;
 mod failure;
 pub(crate) mod get;
+mod header_field;
 pub(crate) mod heartbeat;
 mod listen_args;
 pub(crate) mod mail;

@@ -1,7 +1,9 @@
 //! Interface between the server session and the command that chooses the content, and the response that a handler
 //! returns. The session does not know what is served: files of a site, captured mail, the state of senders.
 
+use std::borrow::Cow;
 use std::fs::File;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -58,8 +60,10 @@ pub(crate) enum Admission {
 #[derive(Debug)]
 pub(crate) struct Response {
     pub status: Status,
-    pub fields: Vec<(&'static str, String)>,
+    pub fields: Vec<(Cow<'static, str>, String)>,
     pub body: ResponseBody,
+    /// Reason of an error, for the access log.
+    pub reason: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -68,8 +72,18 @@ pub(crate) enum ResponseBody {
     /// Generated HTML page.
     Page(String),
     Bytes(Vec<u8>),
-    /// File and its length.
-    File(Rc<File>, u64),
+    /// Range of a file.
+    File(Rc<File>, Range<u64>),
+    /// Several ranges of a file, and the bytes after the last one (RFC 9110 §14.6).
+    Parts(Rc<File>, Vec<FilePart>, Vec<u8>),
+}
+
+/// Part of a multipart response.
+#[derive(Debug)]
+pub(crate) struct FilePart {
+    /// Bytes before the part: boundary and fields.
+    pub head: Vec<u8>,
+    pub range: Range<u64>,
 }
 
 impl ResponseBody {
@@ -79,7 +93,10 @@ impl ResponseBody {
             Self::Empty => 0,
             Self::Page(page) => page.len() as u64,
             Self::Bytes(bytes) => bytes.len() as u64,
-            Self::File(_, length) => *length,
+            Self::File(_, range) => range.end.saturating_sub(range.start),
+            Self::Parts(_, parts, end) => parts.iter().fold(end.len() as u64, |total, part| {
+                total + part.head.len() as u64 + part.range.end.saturating_sub(part.range.start)
+            }),
         }
     }
 }
@@ -87,14 +104,27 @@ impl ResponseBody {
 impl Response {
     /// Creates a response without header fields.
     pub(crate) fn new(status: Status, body: ResponseBody) -> Self {
-        Self { status, fields: Vec::new(), body }
+        Self { status, fields: Vec::new(), body, reason: None }
     }
 
     /// Adds a header field.
     #[must_use]
     pub(crate) fn with_field(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.fields.push((name, value.into()));
+        self.fields.push((Cow::Borrowed(name), value.into()));
         self
+    }
+
+    /// Adds the reason of an error.
+    #[must_use]
+    pub(crate) fn because(mut self, reason: &'static str) -> Self {
+        self.reason = Some(reason);
+        self
+    }
+
+    /// Replaces all fields of this name.
+    pub(crate) fn replace_field(&mut self, name: &str, value: &str) {
+        self.fields.retain(|(found, _)| !found.eq_ignore_ascii_case(name));
+        self.fields.push((Cow::Owned(name.to_owned()), value.to_owned()));
     }
 
     /// Creates a response with an HTML page.

@@ -7,6 +7,7 @@ use httparse::EMPTY_HEADER;
 
 use super::authority::is_authority;
 use super::body::Framing;
+use super::conditions::Conditions;
 use super::fields::{Fields, MAX_FIELDS, content_length, is_token};
 use super::head::HeadError;
 use super::request_error::RequestError;
@@ -39,8 +40,7 @@ pub(crate) struct Request<'b> {
     pub keep_alive: bool,
     /// The client waits for 100 Continue before sending the body (RFC 9110 §10.1.1).
     pub expects_continue: bool,
-    /// If-Modified-Since, not parsed (RFC 9110 §13.1.3).
-    pub if_modified_since: Option<&'b [u8]>,
+    pub conditions: Conditions<'b>,
     pub referer: Option<&'b [u8]>,
     pub user_agent: Option<&'b [u8]>,
 }
@@ -74,9 +74,7 @@ impl<'b> Request<'b> {
             keep_alive: !fields.list_contains("connection", "close")
                 && (version == Version::Http11 || fields.list_contains("connection", "keep-alive")),
             expects_continue,
-            // RFC 9110 §13.1.3: If-Modified-Since is ignored if If-None-Match is present; no file here has an ETag to
-            // match.
-            if_modified_since: fields.first("if-modified-since").filter(|_| fields.first("if-none-match").is_none()),
+            conditions: Conditions::new(rest.get(2..).unwrap_or_default()),
             referer: fields.first("referer"),
             user_agent: fields.first("user-agent"),
         })

@@ -11,11 +11,13 @@
 //! ```
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::date::HttpDate;
-use super::handler::{Admission, Handler, Response, ResponseBody};
+use super::exchange::{Exchange, LogFields, SessionEvent};
+use super::handler::{Admission, FilePart, Handler, Response, ResponseBody};
 use super::redact::{redact_head, redact_line};
 use super::request::Request;
 use super::request_error::RequestError;
@@ -47,46 +49,8 @@ fn last_line(bytes: &[u8]) -> String {
     excerpt(&redact_line(lines.find(|line| !line.trim_ascii().is_empty()).unwrap_or_default()))
 }
 
-#[derive(Debug)]
-pub(crate) enum SessionEvent {
-    /// Request that was answered or rejected.
-    Exchange(Exchange),
-    /// Connection that failed before a request.
-    ConnectionFailed { peer: Option<SocketAddr>, at: Moment, reason: String },
-    /// Client that has been silent for a while.
-    Waiting { peer: Option<SocketAddr>, report: WaitReport },
-}
-
 /// Awaited by a connection that is kept open after a response; often the client waits for its end.
 pub(crate) const NEXT_REQUEST: Awaited = Awaited { what: "another request", is_begun: false };
-
-/// Request and the result of its response.
-#[derive(Debug)]
-pub(crate) struct Exchange {
-    /// Address of the client; `None` for a Unix socket.
-    pub peer: Option<SocketAddr>,
-    /// Time at which the request head was complete.
-    pub started: Moment,
-    /// Time until the last byte of the response was sent.
-    pub duration: Duration,
-    /// Status of the response; `None` if the request got no response.
-    pub status: Option<Status>,
-    /// Bytes of content sent.
-    pub bytes: u64,
-    pub is_complete: bool,
-    /// Reason for a rejection or an incomplete response.
-    pub error: Option<String>,
-    /// Fields for the access log, if it is enabled.
-    pub log_fields: Option<Box<LogFields>>,
-}
-
-/// Request fields for the access log, as received.
-#[derive(Debug, Default)]
-pub(crate) struct LogFields {
-    pub request_line: Vec<u8>,
-    pub referer: Option<Vec<u8>>,
-    pub user_agent: Option<Vec<u8>>,
-}
 
 /// Protocol state of one connection.
 #[derive(Debug)]
@@ -158,7 +122,8 @@ impl<H: Handler> ServerSession<H> {
             })
         });
         let response = self.handler.respond(request, turn.now);
-        self.send_response(response, None, log_fields, (last, true), turn);
+        let reason = response.reason.map(str::to_owned);
+        self.send_response(response, reason, log_fields, (last, true), turn);
     }
 
     /// Rejects invalid input, with a response if the error has a status, and ends the connection.
@@ -213,8 +178,8 @@ impl<H: Handler> ServerSession<H> {
         (last, is_counted): (bool, bool),
         turn: &mut Turn<'_, SessionEvent>,
     ) {
-        let Response { status, fields, body } = response;
-        let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let Response { status, fields, body, reason: _ } = response;
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (&**name, value.as_str())).collect();
         let date = HttpDate::from_wall_time(turn.now.wall());
         let (after, head_bytes) = turn.actions.send_with(|buffer| {
             let start = buffer.len();
@@ -228,8 +193,8 @@ impl<H: Handler> ServerSession<H> {
             }
             (after, head_bytes as u64)
         });
-        if let (true, ResponseBody::File(file, length)) = (after.send_body, body) {
-            turn.actions.send_file(file, 0, length);
+        if after.send_body {
+            send_file_body(body, turn);
         }
         if after.close_connection {
             turn.actions.close();
@@ -253,6 +218,22 @@ impl<H: Handler> ServerSession<H> {
             self.handler.response_sent();
         }
         turn.actions.emit(SessionEvent::Exchange(exchange));
+    }
+}
+
+/// Sends the parts of a file after the head.
+fn send_file_body(body: ResponseBody, turn: &mut Turn<'_, SessionEvent>) {
+    let length = |range: &Range<u64>| range.end.saturating_sub(range.start);
+    match body {
+        ResponseBody::File(file, range) => turn.actions.send_file(file, range.start, length(&range)),
+        ResponseBody::Parts(file, parts, end) => {
+            for FilePart { head, range } in parts {
+                turn.actions.send(&head);
+                turn.actions.send_file(Rc::clone(&file), range.start, length(&range));
+            }
+            turn.actions.send(&end);
+        }
+        ResponseBody::Empty | ResponseBody::Page(_) | ResponseBody::Bytes(_) => {}
     }
 }
 

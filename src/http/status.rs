@@ -9,6 +9,7 @@ pub(crate) struct Status(u16);
 impl Status {
     pub(crate) const OK: Self = Self(200);
     pub(crate) const NO_CONTENT: Self = Self(204);
+    pub(crate) const PARTIAL_CONTENT: Self = Self(206);
     pub(crate) const MOVED_PERMANENTLY: Self = Self(301);
     pub(crate) const NOT_MODIFIED: Self = Self(304);
     pub(crate) const BAD_REQUEST: Self = Self(400);
@@ -16,7 +17,9 @@ impl Status {
     pub(crate) const NOT_FOUND: Self = Self(404);
     pub(crate) const METHOD_NOT_ALLOWED: Self = Self(405);
     pub(crate) const REQUEST_TIMEOUT: Self = Self(408);
+    pub(crate) const PRECONDITION_FAILED: Self = Self(412);
     pub(crate) const URI_TOO_LONG: Self = Self(414);
+    pub(crate) const RANGE_NOT_SATISFIABLE: Self = Self(416);
     pub(crate) const EXPECTATION_FAILED: Self = Self(417);
     pub(crate) const REQUEST_HEADER_FIELDS_TOO_LARGE: Self = Self(431);
     pub(crate) const INTERNAL_SERVER_ERROR: Self = Self(500);
@@ -33,6 +36,7 @@ impl Status {
         match self.0 {
             200 => "OK",
             204 => "No Content",
+            206 => "Partial Content",
             301 => "Moved Permanently",
             304 => "Not Modified",
             400 => "Bad Request",
@@ -40,7 +44,9 @@ impl Status {
             404 => "Not Found",
             405 => "Method Not Allowed",
             408 => "Request Timeout",
+            412 => "Precondition Failed",
             414 => "URI Too Long",
+            416 => "Range Not Satisfiable",
             417 => "Expectation Failed",
             431 => "Request Header Fields Too Large",
             501 => "Not Implemented",

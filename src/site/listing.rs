@@ -6,25 +6,30 @@
 use std::fmt::{self, Write as _};
 
 use super::path::{SitePath, escape_segment};
-use super::root::{DirEntry, EntryKind};
+use super::root::{DirEntry, EntryKind, Listing};
 
 const PAGE: &str = include_str!("../../assets/pages/listing.html");
 
-/// Renders the page of a directory; `is_truncated` adds a note that entries are missing.
-pub(crate) fn render_listing(path: &SitePath, entries: &[DirEntry], is_truncated: bool) -> String {
+/// Renders the page of a directory.
+pub(crate) fn render_listing(path: &SitePath, listing: &Listing) -> String {
     let mut rows = String::new();
     if !path.is_root() {
         rows.push_str("<tr><td><a href=\"../\">../</a><td><td>\n");
     }
-    for entry in entries {
+    for entry in &listing.entries {
         write_row(&mut rows, entry);
     }
-    if is_truncated {
-        rows.push_str("<tr><td colspan=3>… more entries not shown\n");
+    let (shown, total) = (listing.entries.len(), listing.total);
+    if shown < total {
+        // Writing to a String cannot fail.
+        let _ = writeln!(rows, "<tr><td colspan=3>the first {shown} of {total} entries");
     }
     let title = String::from_utf8_lossy(&path.relative()).into_owned();
     let title = if path.is_root() { String::from("/") } else { format!("/{title}/") };
-    PAGE.replace("{{title}}", &escape_html(&title).to_string()).replace("{{rows}}", &rows)
+    // A name may look like a placeholder.
+    let title = escape_html(&title).to_string();
+    let (before, after) = PAGE.split_once("{{rows}}").unwrap_or((PAGE, ""));
+    before.replace("{{title}}", &title) + &rows + &after.replace("{{title}}", &title)
 }
 
 fn write_row(rows: &mut String, entry: &DirEntry) {
@@ -69,14 +74,15 @@ pub(crate) fn escape_html(text: &str) -> impl fmt::Display + '_ {
 
 #[cfg(test)]
 mod tests {
-    use super::{DirEntry, EntryKind, SitePath, render_listing};
+    use super::{DirEntry, EntryKind, Listing, SitePath, render_listing};
 
     fn page(target: &str, names: &[&[u8]]) -> String {
         let entries: Vec<_> = names
             .iter()
             .map(|name| DirEntry { kind: EntryKind::File, name: name.to_vec(), length: 7, modified: 0 })
             .collect();
-        render_listing(&SitePath::parse(target).expect("a valid path"), &entries, false)
+        let total = entries.len();
+        render_listing(&SitePath::parse(target).expect("a valid path"), &Listing { entries, total })
     }
 
     #[test]

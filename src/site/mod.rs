@@ -12,4 +12,4 @@ mod root;
 pub(crate) use listing::{escape_html, render_listing};
 pub(crate) use media_type::media_type;
 pub(crate) use path::{PathError, SitePath};
-pub(crate) use root::{Entry, OpenError, Root};
+pub(crate) use root::{Entry, FileStatus, OpenError, Root};

@@ -5,7 +5,6 @@
 //! the same again when the file is opened.
 
 use std::ffi::OsStr;
-use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -68,6 +67,20 @@ impl SitePath {
         Ok(Self { segments, is_directory })
     }
 
+    /// Path of a file in the root.
+    pub(crate) fn of_file(name: &[u8]) -> Self {
+        Self { segments: vec![name.to_owned()], is_directory: false }
+    }
+
+    /// Returns whether a name begins with a dot; those below `/.well-known/` are public by definition (RFC 8615).
+    pub(crate) fn has_dot_name(&self) -> bool {
+        let names = match self.segments.split_first() {
+            Some((first, rest)) if first == b".well-known" => rest,
+            _ => &self.segments,
+        };
+        names.iter().any(|name| name.starts_with(b"."))
+    }
+
     /// Returns true if the URL ends in `/` and so names a directory.
     pub(crate) fn is_directory(&self) -> bool {
         self.is_directory
@@ -87,15 +100,10 @@ impl SitePath {
         Path::new(OsStr::from_bytes(self.segments.last().map_or(b"", |name| name)))
     }
 
-    /// Returns the path as the URL path of a directory: absolute, normalised, ending in `/`. It never begins with
-    /// `//`, which a browser would parse as another host (CVE-2021-28861).
-    pub(crate) fn directory_url(&self) -> String {
-        let mut url = String::from("/");
-        for segment in &self.segments {
-            // Writing to a String cannot fail.
-            let _ = write!(url, "{}/", escape_segment(segment));
-        }
-        url
+    /// Returns the last segment as a relative reference to a directory (RFC 3986 §4.2). It begins with `./`: a name with a
+    /// colon would be parsed as a scheme, and `//` as another host (CVE-2021-28861).
+    pub(crate) fn relative_directory_url(&self) -> String {
+        format!("./{}/", escape_segment(self.segments.last().map_or(b"", |name| name)))
     }
 }
 
@@ -130,9 +138,10 @@ mod tests {
             let relative = path.relative();
             prop_assert!(!relative.starts_with(b"/") && !relative.contains(&0));
             prop_assert!(relative.split(|byte| *byte == b'/').all(|name| name != b".." && (name != b"." || path.is_root())));
-            let url = path.directory_url();
-            prop_assert!(url.starts_with('/') && !url.starts_with("//") && url.ends_with('/'));
-            prop_assert_eq!(SitePath::parse(&url).expect("a path").relative(), relative, "decoded once");
+            let url = path.relative_directory_url();
+            prop_assert!(url.starts_with("./") && url.ends_with('/'));
+            let name = SitePath::parse(&url).expect("a path").relative();
+            prop_assert!(path.is_root() || relative.ends_with(&name), "decoded once");
         }
     }
 
@@ -182,10 +191,10 @@ mod tests {
 
     #[test]
     fn a_directory_url_stays_on_this_host_and_on_one_line() {
-        let url = |target| SitePath::parse(target).expect("within the root").directory_url();
-        assert_eq!(url("//evil.example/.."), "/");
-        assert_eq!(url("//evil.example"), "/evil.example/");
-        assert_eq!(url("/a%0d%0aX:b"), "/a%0D%0AX:b/");
-        assert_eq!(url("/%c3%a9 &<"), "/%C3%A9%20%26%3C/");
+        let url = |target| SitePath::parse(target).expect("within the root").relative_directory_url();
+        assert_eq!(url("//evil.example"), "./evil.example/");
+        assert_eq!(url("/a/b:c"), "./b:c/");
+        assert_eq!(url("/a%0d%0aX:b"), "./a%0D%0AX:b/");
+        assert_eq!(url("/%c3%a9 &<"), "./%C3%A9%20%26%3C/");
     }
 }

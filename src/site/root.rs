@@ -4,12 +4,15 @@
 //! the path and rejects `..` and symbolic links that lead out while it opens the file, so there is no race between
 //! check and use. The file type is then taken from `fstat` on the open descriptor, never from the name.
 
+use std::cmp::Ordering;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
+use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2, stat};
 use rustix::io::Errno;
 
 use super::path::SitePath;
@@ -30,14 +33,36 @@ pub(crate) struct Root {
 /// Opened file or directory.
 #[derive(Debug)]
 pub(crate) enum Entry {
-    File {
-        file: File,
-        /// Length at the time of opening.
-        length: u64,
-        /// Modification time in seconds since 1970.
-        modified: i64,
-    },
+    File(File, FileStatus),
     Directory(OwnedFd),
+}
+
+/// Status of a file at the time of opening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FileStatus {
+    pub length: u64,
+    pub inode: u64,
+    /// Times of the last modification and of the last status change, in nanoseconds since 1970. A program can set the
+    /// first, but not the second.
+    pub modified_ns: i128,
+    pub changed_ns: i128,
+}
+
+impl FileStatus {
+    fn new(status: &Stat) -> Self {
+        let nanoseconds = |seconds: i64, nanos: u64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+        Self {
+            length: u64::try_from(status.st_size).unwrap_or(0),
+            inode: status.st_ino,
+            modified_ns: nanoseconds(status.st_mtime, status.st_mtime_nsec),
+            changed_ns: nanoseconds(status.st_ctime, status.st_ctime_nsec),
+        }
+    }
+
+    /// Modification time in seconds since 1970.
+    pub(crate) fn modified(&self) -> i64 {
+        i64::try_from(self.modified_ns.div_euclid(1_000_000_000)).unwrap_or(0)
+    }
 }
 
 /// Reason why a path is not served.
@@ -45,6 +70,8 @@ pub(crate) enum Entry {
 pub(crate) enum OpenError {
     /// Not found within the root.
     NotFound,
+    /// A symbolic link leads out of the root. For a client, it looks like a missing file.
+    Outside,
     /// Permission denied, or not a regular file: a FIFO, a socket, a device.
     Forbidden,
     /// Temporarily out of descriptors or memory.
@@ -54,12 +81,25 @@ pub(crate) enum OpenError {
 }
 
 impl Root {
+    /// Opens the directory; fails with [`io::ErrorKind::Unsupported`] if `openat2` cannot be used: an old kernel, or a
+    /// seccomp filter that does not know it.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let directory = open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { directory, path: path.to_owned() })
+        let root = Self { directory, path: path.to_owned() };
+        match root.open_beneath(b".", OFlags::PATH) {
+            Err(Errno::NOSYS | Errno::PERM) => Err(io::ErrorKind::Unsupported.into()),
+            _ => Ok(root),
+        }
+    }
+
+    /// Returns whether the path still names the directory that is open.
+    pub(crate) fn is_current(&self) -> bool {
+        let (Ok(named), Ok(open)) = (stat(&self.path), fstat(&self.directory)) else { return false };
+        (named.st_dev, named.st_ino) == (open.st_dev, open.st_ino)
     }
 
     /// Returns the path of the directory as it was given.
+    #[cfg(test)]
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -77,31 +117,39 @@ impl Root {
         self.lookup(&relative)
     }
 
-    /// Returns the sorted entries for a listing, and whether there are more than the maximum. Dot files and files
-    /// that would not be served are omitted.
-    pub(crate) fn read_dir(&self, path: &SitePath, directory: &OwnedFd) -> io::Result<(Vec<DirEntry>, bool)> {
-        let mut entries = Vec::new();
-        let mut is_truncated = false;
+    /// Returns the entries of a directory, sorted before the limit applies. What would not be served is omitted, and
+    /// names that begin with a dot unless `hidden`.
+    pub(crate) fn read_dir(&self, path: &SitePath, directory: &OwnedFd, hidden: bool) -> io::Result<Listing> {
+        let mut names = Vec::new();
         for item in Dir::read_from(directory)? {
             let item = item?;
             let name = item.file_name().to_bytes();
-            if name.starts_with(b".") {
+            if matches!(name, b"." | b"..") || (name.starts_with(b".") && !hidden) {
                 continue;
             }
-            let Some(entry) = self.dir_entry(path, name) else { continue };
-            is_truncated = entries.len() == MAX_LISTED_ENTRIES;
-            if is_truncated {
-                break;
-            }
-            entries.push(entry);
+            let kind = match item.file_type() {
+                FileType::Directory => EntryKind::Directory,
+                FileType::RegularFile => EntryKind::File,
+                // The target of a link decides; some file systems do not tell the type.
+                FileType::Symlink | FileType::Unknown => match self.dir_entry(path, name) {
+                    Some(entry) => entry.kind,
+                    None => continue,
+                },
+                _ => continue,
+            };
+            names.push((kind, name.to_owned()));
         }
-        entries.sort();
-        Ok((entries, is_truncated))
+        names.sort_unstable_by(|(kind, name), (other_kind, other)| {
+            kind.cmp(other_kind).then_with(|| natural_order(name, other))
+        });
+        let total = names.len();
+        names.truncate(MAX_LISTED_ENTRIES);
+        Ok(Listing { entries: names.iter().filter_map(|(_, name)| self.dir_entry(path, name)).collect(), total })
     }
 
     fn dir_entry(&self, path: &SitePath, name: &[u8]) -> Option<DirEntry> {
         let relative = [&path.relative()[..], b"/", name].concat();
-        let found = self.open_beneath(&relative, OFlags::PATH).ok()?;
+        let found = self.open_following(&relative, OFlags::PATH).ok()?;
         let status = fstat(&found).ok()?;
         let kind = match FileType::from_raw_mode(status.st_mode) {
             FileType::Directory => EntryKind::Directory,
@@ -120,17 +168,33 @@ impl Root {
             .unwrap_or(Err(Errno::NOENT))
     }
 
+    /// Opens a path, following links that stay beneath the root.
+    fn open_following(&self, relative: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        match self.open_beneath(relative, flags) {
+            Err(Errno::XDEV) => {
+                let resolved = self.resolved(relative).ok_or(Errno::XDEV)?;
+                self.open_beneath(&resolved, flags)
+            }
+            opened => opened,
+        }
+    }
+
+    /// Path without links, relative to the root, if it lies beneath the root. The kernel rejects every absolute link,
+    /// also one that leads back into the root; it still checks the resolved path when that is opened.
+    fn resolved(&self, relative: &[u8]) -> Option<Vec<u8>> {
+        let root = std::fs::canonicalize(&self.path).ok()?;
+        let target = std::fs::canonicalize(root.join(OsStr::from_bytes(relative))).ok()?;
+        let beneath = target.strip_prefix(&root).ok()?.as_os_str().as_bytes();
+        Some(if beneath.is_empty() { b".".to_vec() } else { beneath.to_vec() })
+    }
+
     fn lookup(&self, relative: &[u8]) -> Result<Entry, OpenError> {
         // Without O_NONBLOCK, opening a FIFO would block until a writer opens it.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let descriptor = self.open_beneath(relative, flags).map_err(OpenError::from)?;
+        let descriptor = self.open_following(relative, flags)?;
         let status = fstat(&descriptor).map_err(OpenError::from)?;
         match FileType::from_raw_mode(status.st_mode) {
-            FileType::RegularFile => Ok(Entry::File {
-                file: File::from(descriptor),
-                length: u64::try_from(status.st_size).unwrap_or(0),
-                modified: status.st_mtime,
-            }),
+            FileType::RegularFile => Ok(Entry::File(File::from(descriptor), FileStatus::new(&status))),
             FileType::Directory => Ok(Entry::Directory(descriptor)),
             _ => Err(OpenError::Forbidden),
         }
@@ -142,17 +206,29 @@ impl From<Errno> for OpenError {
         match errno {
             Errno::ACCESS | Errno::PERM | Errno::NXIO => Self::Forbidden,
             Errno::MFILE | Errno::NFILE | Errno::NOMEM => Self::Exhausted,
-            // The kernel reports a path out of the root as EXDEV. For a client, it must look like any missing file.
-            Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG | Errno::XDEV | Errno::INVAL => {
-                Self::NotFound
-            }
+            Errno::XDEV => Self::Outside,
+            Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG | Errno::INVAL => Self::NotFound,
             _ => Self::Io,
         }
     }
 }
 
+/// Entries of a directory.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    pub entries: Vec<DirEntry>,
+    /// Number of entries before the limit.
+    pub total: usize,
+}
+
+/// Compares names without regard to case, and numbers in them by their value: `file 2` before `file 10`.
+fn natural_order(a: &[u8], b: &[u8]) -> Ordering {
+    let (a, b) = (String::from_utf8_lossy(a), String::from_utf8_lossy(b));
+    natord::compare_ignore_case(&a, &b).then_with(|| a.cmp(&b))
+}
+
 /// Directory entry in a listing.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DirEntry {
     pub kind: EntryKind,
     /// File name: any bytes except `/` and NUL.
@@ -171,7 +247,7 @@ pub(crate) enum EntryKind {
 
 #[cfg(test)]
 mod tests {
-    use super::{Entry, MAX_LISTED_ENTRIES, OpenError, Root};
+    use super::{Entry, FileStatus, MAX_LISTED_ENTRIES, OpenError, Root};
     use crate::site::SitePath;
     use std::fs;
     use std::io::Read as _;
@@ -195,7 +271,7 @@ mod tests {
 
     fn outcome(root: &Root, target: &str) -> Result<&'static str, OpenError> {
         root.open_entry(&path(target)).map(|entry| match entry {
-            Entry::File { .. } => "file",
+            Entry::File(..) => "file",
             Entry::Directory(_) => "directory",
         })
     }
@@ -219,8 +295,10 @@ mod tests {
         symlink(parent.path(), root.path().join("absolute")).expect("linked");
         symlink("loop", root.path().join("loop")).expect("linked");
         assert_eq!(outcome(&root, "/sub/in"), Ok("file"));
-        assert_eq!(outcome(&root, "/out"), Err(OpenError::NotFound));
-        assert_eq!(outcome(&root, "/absolute/secret"), Err(OpenError::NotFound));
+        symlink(root.path().join("sub"), root.path().join("back")).expect("linked");
+        assert_eq!(outcome(&root, "/back/in"), Ok("file"), "an absolute link that leads back");
+        assert_eq!(outcome(&root, "/out"), Err(OpenError::Outside));
+        assert_eq!(outcome(&root, "/absolute/secret"), Err(OpenError::Outside));
         assert_eq!(outcome(&root, "/loop"), Err(OpenError::NotFound));
     }
 
@@ -249,7 +327,7 @@ mod tests {
                 }
             });
             while !swapper.is_finished() {
-                if let Ok(Entry::File { file, length, .. }) = root.open_entry(&path("/swapped")) {
+                if let Ok(Entry::File(file, FileStatus { length, .. })) = root.open_entry(&path("/swapped")) {
                     let mut content = Vec::new();
                     file.take(length).read_to_end(&mut content).expect("readable");
                     assert_eq!(content, b"inside");
@@ -266,27 +344,28 @@ mod tests {
         fs::write(root.path().join(".hidden"), "").expect("written");
         let list = |target: &str| {
             let Ok(Entry::Directory(directory)) = root.open_entry(&path(target)) else { panic!("a directory") };
-            let (entries, is_truncated) = root.read_dir(&path(target), &directory).expect("readable");
-            assert!(!is_truncated);
-            entries.into_iter().map(|entry| String::from_utf8(entry.name).expect("ASCII")).collect::<Vec<_>>()
+            let listing = root.read_dir(&path(target), &directory, false).expect("readable");
+            assert_eq!(listing.total, listing.entries.len());
+            listing.entries.into_iter().map(|entry| String::from_utf8(entry.name).expect("ASCII")).collect::<Vec<_>>()
         };
         assert_eq!(list("/"), ["sub", "a.html"]);
         assert_eq!(list("/sub"), ["deep", "in"]);
     }
 
     #[test]
-    fn a_listing_at_the_limit_is_complete_and_one_more_is_reported() {
+    fn a_listing_sorts_all_names_before_its_limit() {
         let (_parent, root) = site();
         let deep = root.path().join("sub/deep");
         (0..MAX_LISTED_ENTRIES).for_each(|number| fs::write(deep.join(number.to_string()), "").expect("written"));
         let count = || {
             let Ok(Entry::Directory(directory)) = root.open_entry(&path("/sub/deep")) else { panic!("a directory") };
-            let (entries, is_truncated) = root.read_dir(&path("/sub/deep"), &directory).expect("readable");
-            (entries.len(), is_truncated)
+            let listing = root.read_dir(&path("/sub/deep"), &directory, false).expect("readable");
+            let last = listing.entries.last().map(|entry| String::from_utf8_lossy(&entry.name).into_owned());
+            (listing.entries.len(), listing.total, last)
         };
-        assert_eq!(count(), (MAX_LISTED_ENTRIES, false));
-        fs::write(deep.join("one more"), "").expect("written");
-        assert_eq!(count(), (MAX_LISTED_ENTRIES, true));
+        assert_eq!(count(), (MAX_LISTED_ENTRIES, MAX_LISTED_ENTRIES, Some("9999".to_owned())));
+        fs::write(deep.join("10.5"), "").expect("written");
+        assert_eq!(count(), (MAX_LISTED_ENTRIES, MAX_LISTED_ENTRIES + 1, Some("9998".to_owned())));
     }
 
     #[test]

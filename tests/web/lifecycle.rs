@@ -18,7 +18,7 @@ fn a_start_error_has_its_exit_code_and_at_most_three_lines() {
     for (arguments, code, word) in [
         (vec!["serve-http", ".", "--bind", &bind], 71, "in use"),
         (vec!["serve-http", "/nonexistent"], 66, "no such directory"),
-        (vec!["serve-http", path_str(&file)], 66, "not a directory"),
+        (vec!["serve-http", "/dev/null"], 66, "neither a directory nor a regular file"),
         (vec!["serve-http", ".", "--bind", "192.0.2.1:0"], 71, "address"),
         (
             vec!["serve-http", ".", "--bind", "0", "--tls-cert", "/nonexistent", "--tls-key", "/nonexistent"],

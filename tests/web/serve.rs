@@ -90,8 +90,8 @@ fn directories_redirect_send_their_index_or_are_listed() {
     let server =
         Server::start(&["serve-http", path_str(directory.path()), "--index", "index.html", "--index", "start.htm"]);
     let redirect = get(&server, "/with?a=b");
-    assert!(redirect.starts_with("HTTP/1.1 301 ") && redirect.contains("\r\nLocation: /with/?a=b\r\n"), "{redirect}");
-    assert!(get(&server, "//bare").contains("\r\nLocation: /bare/\r\n"));
+    assert!(redirect.starts_with("HTTP/1.1 301 ") && redirect.contains("\r\nLocation: ./with/?a=b\r\n"), "{redirect}");
+    assert!(get(&server, "//bare").contains("\r\nLocation: ./bare/\r\n"));
     assert!(get(&server, "/with/").ends_with("\r\n\r\nstart"));
     let listing = get(&server, "/bare/");
     assert!(listing.contains("href=\"./a%20%3Cb%3E.txt\"") && listing.contains("a &lt;b&gt;.txt"), "{listing}");
@@ -234,4 +234,40 @@ fn both_loopbacks_share_one_port_by_default() {
         let address = address.trim_start_matches("http://").trim_end_matches('/').parse().expect("an address");
         assert!(send_and_read(address, b"GET /a HTTP/1.0\r\n\r\n").ends_with(b"hello"));
     }
+}
+
+/// Fetches `/big` with these fields and returns the response as text.
+fn get_with(server: &Server, fields: &str) -> String {
+    let request = format!("GET /big HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{fields}\r\n");
+    String::from_utf8_lossy(&send_and_read(server.address(), request.as_bytes())).into_owned()
+}
+
+#[test]
+fn ranges_are_sent_alone_and_as_parts() {
+    let content: String =
+        (0..100_000).map(|number| char::from(b'a' + u8::try_from(number % 26).expect("a letter"))).collect();
+    let directory = site(&[("big", content.as_bytes())]);
+    let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "off"]);
+    let one = get_with(&server, "Range: bytes=70000-70009\r\n");
+    assert!(one.starts_with("HTTP/1.1 206 Partial Content") && one.ends_with(&content[70_000..70_010]), "{one}");
+    assert!(one.contains("\r\nContent-Length: 10\r\n") && one.contains("Content-Range: bytes 70000-70009/100000"));
+    let several = get_with(&server, "Range: bytes=0-2,-3\r\n");
+    let (head, body) = several.split_once("\r\n\r\n").expect("a head");
+    let boundary = head.split("boundary=").nth(1).and_then(|rest| rest.lines().next()).expect("a boundary");
+    let part = |range: &str, bytes: &str| {
+        format!(
+            "\r\n--{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Range: bytes {range}/100000\r\n\r\n{bytes}"
+        )
+    };
+    let expected = part("0-2", "abc") + &part("99997-99999", &content[99_997..]) + &format!("\r\n--{boundary}--\r\n");
+    assert_eq!(body, expected.replace("text/plain; charset=utf-8", "application/octet-stream"));
+    assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
+    assert!(get_with(&server, "Range: bytes=100000-\r\n").starts_with("HTTP/1.1 416 "));
+    let tag = one.split("ETag: ").nth(1).and_then(|rest| rest.lines().next()).expect("a tag").to_owned();
+    assert!(get_with(&server, &format!("If-None-Match: {tag}\r\n")).starts_with("HTTP/1.1 304 "));
+    assert!(get_with(&server, "If-Match: \"other\"\r\n").starts_with("HTTP/1.1 412 "));
+    // A change within the same second has another tag.
+    fs::write(directory.path().join("big"), content.replace('a', "b")).expect("written");
+    let changed = get_with(&server, &format!("If-None-Match: {tag}\r\n"));
+    assert!(changed.starts_with("HTTP/1.1 200 OK"), "{changed:.200}");
 }

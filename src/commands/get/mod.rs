@@ -18,6 +18,7 @@ use clap::Args;
 use super::args::{TrustArgs, duration, number, positive_duration};
 use super::dialogue_trace::TraceArgs;
 use super::fail_if::{FailIf, check_all};
+use super::header_field::HeaderField;
 use super::peer::AddressArgs;
 use super::plot_data::{PlotData, write_chart};
 use super::report::{self, plural};
@@ -32,7 +33,7 @@ use body_sink::{BodySink, Destination};
 use events::Counters;
 pub(in crate::commands) use events::list_events;
 use fetch::{FetchResult, Fetcher};
-use request::{HeaderField, RequestTemplate, Target};
+use request::{RequestTemplate, Target};
 
 /// Fetch URLs over HTTP, once or repeatedly with statistics.
 #[derive(Debug, Args)]

@@ -12,10 +12,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use url::{Host, Url};
 
+use crate::commands::header_field::HeaderField;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::failure::io_error_text;
-use crate::http::{RequestHead, is_field_value, is_token};
+use crate::http::{RequestHead, is_token};
 use crate::mac::Secret;
 
 /// An http or https URL, with its credentials kept apart so that they are never shown.
@@ -146,32 +147,6 @@ impl Target {
     }
 }
 
-/// Header field of `-H`.
-#[derive(Clone, Debug)]
-pub(super) struct HeaderField {
-    name: String,
-    value: String,
-}
-
-impl FromStr for HeaderField {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (name, value) = text.split_once(':').ok_or("expected 'Name: value'")?;
-        let value = value.trim_matches([' ', '\t']);
-        if !is_token(name.as_bytes()) {
-            return Err("expected 'Name: value', with a name of letters, digits and hyphens".to_owned());
-        }
-        if !is_field_value(value.as_bytes()) {
-            return Err("expected 'Name: value' without control characters".to_owned());
-        }
-        if ["content-length", "transfer-encoding", "connection"].iter().any(|known| name.eq_ignore_ascii_case(known)) {
-            return Err("it frames the message, so netlab sets it".to_owned());
-        }
-        Ok(Self { name: name.to_owned(), value: value.to_owned() })
-    }
-}
-
 /// Fields that are not sent to another origin.
 const ORIGIN_BOUND_FIELDS: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "host"];
 
@@ -294,7 +269,8 @@ pub(super) fn join_textbook_url(words: &[String]) -> (Vec<String>, Option<String
 
 #[cfg(test)]
 mod tests {
-    use super::{HeaderField, RequestTemplate, Target};
+    use super::{RequestTemplate, Target};
+    use crate::commands::header_field::HeaderField;
 
     fn target(text: &str) -> Target {
         text.parse().expect("a URL")

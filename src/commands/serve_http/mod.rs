@@ -5,10 +5,11 @@
 
 mod counters;
 mod events;
+mod file_response;
 mod response;
+mod site_args;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,7 +23,7 @@ use super::listen_args::{ServerArgs, bind_help};
 use super::report;
 use super::server_tls::ServerTlsArgs;
 use super::web;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::exit::Exit;
 use crate::http::{
     Admission, Exchange, Handler, HttpTimeouts, NEXT_REQUEST, Request, Response, ServerSession, SessionEvent, Status,
@@ -38,7 +39,8 @@ use crate::time::Moment;
 use counters::Counters;
 pub(in crate::commands) use events::list_events;
 use events::{Listening, ServeHttpEvent};
-use response::SiteHandle;
+use response::{SiteConfig, SiteHandle};
+use site_args::SiteArgs;
 
 /// Port of the textbook exercise.
 const DEFAULT_PORT: u16 = 6789;
@@ -52,21 +54,14 @@ Examples:
   netlab serve-http assets/site --threads
   netlab serve-http --bind '*:8080' --log combined > access.log")]
 pub(crate) struct ServeHttp {
-    /// Directory to serve
-    #[arg(default_value = ".", value_name = "DIR")]
-    root: PathBuf,
+    #[command(flatten)]
+    site: SiteArgs,
 
     #[command(flatten)]
     server: ServerArgs,
 
     #[command(flatten)]
     trace: TraceArgs,
-
-    /// Index file; repeatable
-    ///
-    /// The first one that exists in a directory is sent. If none exists, the directory is listed.
-    #[arg(long, value_name = "NAME", default_value = "index.html", value_parser = index_name)]
-    index: Vec<String>,
 
     /// Log: off, common, combined, json
     ///
@@ -112,21 +107,13 @@ enum LogFormat {
     Json,
 }
 
-/// Parses `--index`: a file name, not a path.
-fn index_name(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.contains('/') || text == "." || text == ".." {
-        return Err("expected a file name without /".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
 impl ServeHttp {
     pub(crate) fn run(&self, mut output: Output) -> Result<Exit> {
         let mut ready_file = self.server.listen.prepare_ready_file()?;
         if self.log == LogFormat::Json {
             output.set_format(Format::Json);
         }
-        let root = self.open_root()?;
+        let root = self.site.open_root()?;
         let certificate = self.tls.certificate(None, self.tls.authority()?.as_ref())?;
         // Before another socket is opened, which could have the number of one that a service manager passes.
         let listeners = self.server.listen.listeners(DEFAULT_PORT, self.server.threads)?;
@@ -134,7 +121,7 @@ impl ServeHttp {
         let stop = self.server.listen.stop_conditions(&signals);
         output.stop_stderr_on(stop.clone());
         self.tls.write_ca(certificate.as_ref(), &stop)?;
-        let listening = Listening::new(&listeners, certificate.as_ref(), root.path());
+        let listening = Listening::new(&listeners, certificate.as_ref(), self.site.path());
         self.print_warnings(&output, &listeners, &listening);
 
         let waker = signals.waker()?;
@@ -160,41 +147,13 @@ impl ServeHttp {
         Ok(Exit::Success)
     }
 
-    fn open_root(&self) -> Result<Root> {
-        let root = self.root.display();
-        Root::open(&self.root).map_err(|error| {
-            let exit = if error.kind() == std::io::ErrorKind::PermissionDenied {
-                Exit::Permission
-            } else {
-                Exit::InputMissing
-            };
-            let reason = match error.kind() {
-                std::io::ErrorKind::NotFound => "no such directory",
-                std::io::ErrorKind::NotADirectory => "not a directory",
-                std::io::ErrorKind::PermissionDenied => "permission denied",
-                _ => "cannot be opened",
-            };
-            let text = self.root.to_string_lossy();
-            let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-            let remedy = if is_number {
-                format!("for port {text}: --bind {text}; for {text} threads: --threads={text}")
-            } else {
-                "specify one: netlab serve-http DIR".to_owned()
-            };
-            Error::new(exit, format!("cannot serve '{root}': {reason}"))
-                .expected("a readable directory")
-                .remedy(remedy)
-                .with_source(error)
-        })
-    }
-
     /// Warns about addresses that failed, a private root and access from other hosts.
     fn print_warnings(&self, output: &Output, listeners: &Listeners, listening: &Listening) {
         for warning in listeners.warnings() {
             output.note(&format!("note: {warning}"));
         }
         let home = std::env::home_dir();
-        let root = std::fs::canonicalize(&self.root).unwrap_or_default();
+        let root = std::fs::canonicalize(self.site.path()).unwrap_or_default();
         if root.parent().is_none() || home.is_some_and(|home| home == root) {
             output.note(&format!("warning: serving all of {}, including private files", root.display()));
         }
@@ -228,13 +187,13 @@ impl ServeHttp {
             responses_sent: AtomicU64::new(0),
             waker: signals.waker()?,
         });
-        let site = Arc::new((root, self.index.clone()));
+        let (site, root) = (Arc::new(SiteConfig::new(&self.site)), Arc::new(root));
         let total = Mutex::new(Counters::default());
         let quiet = !output.style().prints_events();
         let is_hint_printed = Arc::new(AtomicBool::new(false));
         let make = || HttpService {
             handler: Rc::new(SiteHandler {
-                site: SiteHandle::new(Arc::clone(&site)),
+                site: SiteHandle::new(Arc::clone(&site), Arc::clone(&root), reporter(recorder), started),
                 timeouts,
                 request_limit: Arc::clone(&request_limit),
                 events_wanted: self.log != LogFormat::Off && !quiet,
@@ -253,6 +212,12 @@ impl ServeHttp {
         net::serve(config, signals, make, finish)?;
         Ok(total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
+}
+
+/// Returns a function that prints a note through the writer thread.
+fn reporter(recorder: &Recorder<ServeHttpEvent>) -> Box<dyn Fn(String)> {
+    let notes = recorder.notes();
+    Box::new(move |text| notes.send(text))
 }
 
 /// Request counter for `--count`, shared by all threads.
@@ -284,7 +249,6 @@ impl RequestLimit {
 }
 
 /// Request handler shared by all sessions of one thread.
-#[derive(Debug)]
 struct SiteHandler {
     site: SiteHandle,
     timeouts: HttpTimeouts,

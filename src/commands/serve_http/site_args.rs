@@ -1,0 +1,92 @@
+//! Flags for what is served: hidden files, index files, listings, header fields.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+
+use clap::Args;
+
+use crate::commands::header_field::HeaderField;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::site::Root;
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct SiteArgs {
+    /// Directory or file to serve
+    #[arg(default_value = ".", value_name = "DIR")]
+    pub root: PathBuf,
+
+    /// Index file; repeatable
+    ///
+    /// The first one that exists in a directory is sent. If none exists, the directory is listed.
+    #[arg(long, value_name = "NAME", default_value = "index.html", value_parser = index_name)]
+    pub index: Vec<String>,
+
+    /// Do not list directories without an index file
+    #[arg(long, hide_short_help = true)]
+    pub no_listing: bool,
+
+    /// Serve and list names that begin with a dot
+    #[arg(long, hide_short_help = true)]
+    pub hidden: bool,
+
+    /// Add 'Name: value' to each response, or replace its field; repeatable
+    ///
+    /// By default, responses have Cache-Control: no-cache, so that a browser asks for changes at each visit.
+    #[arg(long, value_name = "FIELD", value_parser = HeaderField::from_str, hide_short_help = true)]
+    pub header: Vec<HeaderField>,
+}
+
+/// Parses `--index`: a file name, not a path.
+fn index_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains('/') || text == "." || text == ".." {
+        return Err("expected a file name without /".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+impl SiteArgs {
+    /// Directory that is opened, and the name of the only file that is served from it.
+    pub(super) fn target(&self) -> (&Path, Option<OsString>) {
+        match (self.root.parent(), self.root.file_name()) {
+            (Some(parent), Some(name)) if self.root.is_file() => {
+                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+                (parent, Some(name.to_owned()))
+            }
+            _ => (&self.root, None),
+        }
+    }
+
+    /// Path as it was given.
+    pub(super) fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// Opens the directory.
+    pub(super) fn open_root(&self) -> Result<Root> {
+        let root = self.root.display();
+        Root::open(self.target().0).map_err(|error| {
+            let (exit, reason) = match error.kind() {
+                std::io::ErrorKind::NotFound => (Exit::InputMissing, "no such directory or file"),
+                std::io::ErrorKind::NotADirectory => (Exit::InputMissing, "neither a directory nor a regular file"),
+                std::io::ErrorKind::PermissionDenied => (Exit::Permission, "permission denied"),
+                std::io::ErrorKind::Unsupported => {
+                    (Exit::OsError, "the system call openat2 is missing (Linux 5.6) or forbidden by a seccomp filter")
+                }
+                _ => (Exit::InputMissing, "cannot be opened"),
+            };
+            let text = self.root.to_string_lossy();
+            let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+            let remedy = match exit {
+                Exit::OsError => "use a newer kernel, or a container runtime that allows openat2".to_owned(),
+                _ if is_number => format!("for port {text}: --bind {text}; for {text} threads: --threads={text}"),
+                _ => "specify one: netlab serve-http DIR".to_owned(),
+            };
+            Error::new(exit, format!("cannot serve '{root}': {reason}"))
+                .expected("a readable directory or file")
+                .remedy(remedy)
+                .with_source(error)
+        })
+    }
+}
