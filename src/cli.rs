@@ -3,6 +3,7 @@
 mod usage;
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
@@ -16,6 +17,7 @@ use crate::commands::mail_serve::MailServe;
 use crate::commands::ping::Ping;
 use crate::commands::ping_serve::PingServe;
 use crate::commands::serve_http::ServeHttp;
+use crate::disk::ReadyFile;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::net;
@@ -186,10 +188,21 @@ fn raw_style(arguments: &[OsString]) -> Style {
     Style { format, color, ..Style::default() }
 }
 
+/// Value of a flag of a command line that was not parsed.
+fn raw_value(arguments: &[OsString], flag: &str) -> Option<String> {
+    let mut words = arguments.iter().skip(1).take_while(|word| *word != "--").filter_map(|word| word.to_str());
+    let found = words.find_map(|word| word.strip_prefix(flag))?;
+    found.strip_prefix('=').or_else(|| words.next().filter(|_| found.is_empty())).map(str::to_owned)
+}
+
 /// Reports a usage error. Style and subcommand are unknown if parsing failed, so both are read from the raw
 /// arguments.
 fn report_usage_error(error: &clap::Error, arguments: &[OsString]) -> Exit {
     let path = raw_subcommand(arguments);
+    // A script that waits for the ready file must not find that of an earlier run.
+    if let Some(file) = raw_value(arguments, "--ready-file") {
+        let _ = ReadyFile::prepare(Path::new(&file));
+    }
     let error = usage::report(error, &path, arguments);
     Output::new(raw_style(arguments), net::now)
         .report_fatal(&error, Some(&path).filter(|path| !path.is_empty()).map(String::as_str));

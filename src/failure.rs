@@ -88,6 +88,8 @@ pub(crate) enum FailureKind {
     Rejected,
     RejectedTemporarily,
     LoginRequired,
+    /// The server accepts the command only with encryption.
+    EncryptionRequired,
     LoginRejected,
     LoginNotOffered,
     StarttlsNotOffered,
@@ -125,7 +127,7 @@ impl FailureKind {
 
     /// Returns true if the peer rejected the request for good.
     pub(crate) fn is_rejection(self) -> bool {
-        matches!(self, Self::Rejected | Self::LoginRequired | Self::LoginRejected)
+        matches!(self, Self::Rejected | Self::LoginRequired | Self::EncryptionRequired | Self::LoginRejected)
     }
 }
 

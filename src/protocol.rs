@@ -30,7 +30,7 @@ pub(crate) use datagram::{Datagram, DatagramActions, DatagramProtocol, Transmit,
 use traced::TracedInput;
 pub(crate) use traced::{InputPiece, TraceObserver, Traced};
 pub(crate) use traced_datagrams::{DatagramTraceObserver, TracedDatagrams};
-pub(crate) use violation::{Violation, excerpt};
+pub(crate) use violation::{Violation, datagram_excerpt, excerpt};
 pub(crate) use wait_reporter::{Awaited, AwaitsInput, FIRST_REPORT, NEXT_REPORT, WaitReport, WaitReporter};
 
 /// Protocol at one end of a stream connection.
@@ -79,8 +79,8 @@ pub(crate) trait StreamProtocol {
         None
     }
 
-    /// Called at the moment given by [`handshake_wake_at`](Self::handshake_wake_at); only events are possible.
-    fn handshake_waits(&mut self, _: Moment, _: &mut Actions<Self::Event>) {}
+    /// Called at the moment given by [`handshake_wake_at`](Self::handshake_wake_at); may only emit events.
+    fn handshake_woken(&mut self, _: Moment, _: &mut Actions<Self::Event>) {}
 
     /// Returns true if no input is wanted for now: a job is running, or a reply is held back. The peer's
     /// bytes then wait in the kernel until flow control stops the peer.

@@ -14,7 +14,7 @@ use crate::time::Moment;
 /// Time between two looks at the conditions.
 const STEP: Duration = Duration::from_millis(50);
 /// Time for the reader of a pipe once the run must stop.
-const GRACE: Duration = Duration::from_millis(500);
+const GRACE: Duration = Duration::from_millis(250);
 
 /// Conditions under which a run must stop.
 #[derive(Clone, Debug)]

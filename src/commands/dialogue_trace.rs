@@ -1,7 +1,7 @@
 //! `--trace` and `--explain`: the dialogue on stderr; of a server with the peer in front of each line.
 //!
-//! Owns what is shown of each piece: heads line by line, bodies as a count, datagrams with their meaning. The sessions
-//! have hidden the secrets.
+//! Owns what is shown of each piece: heads line by line, bodies as a count, datagrams with their meaning. Sessions
+//! redact secrets before tracing.
 
 use std::net::SocketAddr;
 
@@ -16,7 +16,7 @@ use crate::smtp::explain;
 /// Flags of commands that can show their dialogue.
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct TraceArgs {
-    /// Print the dialogue on stderr, without secrets
+    /// Print what is sent and received, on stderr
     #[arg(long)]
     trace: bool,
 
@@ -36,7 +36,7 @@ impl TraceArgs {
         Trace::new(self.trace, self.explain, style, Stderr::default())
     }
 
-    /// Creates the trace of one connection of a server, if it is wanted.
+    /// Creates the trace of one connection of a server, if --trace or --explain is given.
     pub(super) fn observe(
         self,
         protocol: TracedProtocol,
@@ -52,14 +52,14 @@ impl TraceArgs {
         Explainer { trace: self.server_trace(style), notes }
     }
 
-    /// Creates the trace of one thread of a datagram server, if it is wanted.
-    pub(super) fn observe_server(
+    /// Creates the trace of one thread of a datagram server, if --trace or --explain is given.
+    pub(super) fn server_datagram_trace(
         self,
-        meanings: Meanings,
+        describer: DatagramDescriber,
         (style, notes): (Style, NoteSender),
     ) -> Option<DatagramTrace> {
         let trace = self.server_trace(style);
-        trace.is_enabled().then_some(DatagramTrace { peer: None, trace, meanings, notes: Some(notes) })
+        trace.is_enabled().then_some(DatagramTrace { peer: None, trace, describer, notes: Some(notes) })
     }
 }
 
@@ -173,7 +173,7 @@ const MAX_PAYLOAD_SHOWN: usize = 120;
 
 /// Functions that return the meaning and the explanation of a datagram.
 #[derive(Clone, Copy)]
-pub(super) struct Meanings {
+pub(super) struct DatagramDescriber {
     pub sent: fn(&[u8]) -> (String, &'static str),
     pub received: fn(&[u8]) -> (String, &'static str),
 }
@@ -183,18 +183,18 @@ pub(super) struct DatagramTrace {
     /// Peer of a connected socket.
     peer: Option<SocketAddr>,
     trace: Trace,
-    meanings: Meanings,
+    describer: DatagramDescriber,
     notes: Option<NoteSender>,
 }
 
 impl DatagramTrace {
-    /// Creates the trace of a client, if it is wanted.
-    pub(super) fn of_client(trace: &Trace, peer: SocketAddr, meanings: Meanings) -> Option<Self> {
-        trace.is_enabled().then(|| Self { peer: Some(peer), trace: trace.clone(), meanings, notes: None })
+    /// Creates the trace of a client, if --trace or --explain is given.
+    pub(super) fn for_client(trace: &Trace, peer: SocketAddr, describer: DatagramDescriber) -> Option<Self> {
+        trace.is_enabled().then(|| Self { peer: Some(peer), trace: trace.clone(), describer, notes: None })
     }
 
     fn show(&self, kind: TraceKind, peer: Option<SocketAddr>, bytes: &[u8]) {
-        let describe = if kind == TraceKind::Sent { self.meanings.sent } else { self.meanings.received };
+        let describe = if kind == TraceKind::Sent { self.describer.sent } else { self.describer.received };
         let (meaning, explanation) = describe(bytes);
         let size = format!("{} {}", bytes.len(), plural(bytes.len() as u64, "byte", "bytes"));
         let (peer, content) = (display_peer(peer.or(self.peer)), show_payload(bytes));

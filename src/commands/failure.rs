@@ -56,6 +56,7 @@ pub(super) fn exit_for(kind: FailureKind) -> Exit {
         | Kind::BroadcastDenied
         | Kind::CertificateRequired
         | Kind::LoginRequired
+        | Kind::EncryptionRequired
         | Kind::LoginRejected => Exit::Permission,
         Kind::Certificate
         | Kind::CertificateExpired
@@ -111,6 +112,7 @@ fn advice_for(kind: FailureKind) -> Option<&'static str> {
         Kind::CertificateRequired => "give one with --cert FILE",
         Kind::RejectedTemporarily => "try again later",
         Kind::LoginRequired => "log in with --user",
+        Kind::EncryptionRequired => "leave out --plain, or use --tls with port 465",
         Kind::LoginRejected => "check user and password; many providers require an app password",
         Kind::LoginNotOffered => "leave out --user to send without a login",
         Kind::StarttlsNotOffered => "use --tls with port 465, or --plain to send without encryption",

@@ -1,16 +1,14 @@
 //! Flags of the servers: where to listen, the ready file, when to stop, how many threads.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, Args};
 
 use super::args::{positive_duration, threads};
-use super::report::write_file;
 use crate::disk::ReadyFile;
 use crate::error::Result;
 use crate::net::{self, BindAddress, Listeners, Signals};
-use crate::output;
 use crate::stop::StopConditions;
 
 /// Flags of every server: where to listen, the ready file, when to stop.
@@ -42,21 +40,18 @@ pub(super) fn bind_help(bind: Arg, default_port: u16, streams: bool) -> Arg {
 }
 
 /// Ready file, if one was asked for; removed when dropped.
-pub(super) struct ReadyFileGuard<'a> {
-    path: Option<&'a Path>,
+pub(super) struct ReadyFileGuard {
     file: Option<ReadyFile>,
     lifetime: Option<Duration>,
 }
 
-impl ReadyFileGuard<'_> {
+impl ReadyFileGuard {
     /// Writes the addresses, and reports to a service manager that the server listens.
     pub(super) fn write(&mut self, addresses: impl Iterator<Item = String>, signals: &Signals) -> Result<()> {
         let stop = signals.stop_conditions(self.lifetime.map(|lifetime| net::now() + lifetime));
         let lines = addresses.fold(String::new(), |lines, address| lines + &address + "\n");
-        match (self.path, &mut self.file) {
-            (_, Some(file)) => file.write(lines.as_bytes(), &stop)?,
-            (Some(path), None) => write_file(path, lines.as_bytes(), &stop)?,
-            (None, None) => {}
+        if let Some(file) = &mut self.file {
+            file.write(lines.as_bytes(), &stop)?;
         }
         net::notify_ready();
         Ok(())
@@ -96,9 +91,8 @@ impl ListenArgs {
     }
 
     /// Removes the ready file of an earlier run; called before anything that may fail.
-    pub(super) fn prepare_ready_file(&self) -> Result<ReadyFileGuard<'_>> {
-        let path = self.ready_file.as_deref();
-        let regular = path.filter(|path| output::open_standard_stream(path).is_none());
-        Ok(ReadyFileGuard { path, file: regular.map(ReadyFile::prepare).transpose()?, lifetime: self.lifetime })
+    pub(super) fn prepare_ready_file(&self) -> Result<ReadyFileGuard> {
+        let file = self.ready_file.as_deref().map(ReadyFile::prepare).transpose()?;
+        Ok(ReadyFileGuard { file, lifetime: self.lifetime })
     }
 }

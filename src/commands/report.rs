@@ -1,7 +1,6 @@
 //! Wording that the events and summaries of several commands share, and the target of a client's event.
 
 use std::fmt;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,8 +12,7 @@ use serde::Serialize;
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::failure::io_error_text;
-use crate::output::{self, Escaped, Event, Output, Tone};
+use crate::output::{Escaped, Event, Output, Tone};
 use crate::stop::StopConditions;
 use crate::time::HumanDuration;
 
@@ -67,15 +65,9 @@ pub(super) fn emit_summary(output: &mut Output, summary: &(impl Serialize + fmt:
     Ok(output.emit_summary(summary, exit.code())?)
 }
 
-/// Writes `content` to a file given on the command line, or to the standard output or error that it names. Does not wait
-/// for the reader of a FIFO beyond the run.
+/// Writes `content` to a file given on the command line. Does not wait for the reader of a FIFO beyond the run.
 pub(super) fn write_file(path: &Path, content: &[u8], stop: &StopConditions) -> Result<()> {
-    match output::open_standard_stream(path) {
-        Some(stream) => stream.and_then(|mut stream| stream.write_all(content)).map_err(|error| {
-            Error::new(Exit::Io, format!("cannot write {}: {}", path.display(), io_error_text(&error)))
-        }),
-        None => Ok(disk::replace_within(path, content, stop)?),
-    }
+    Ok(disk::replace_within(path, content, stop)?)
 }
 
 /// Collects what is ready for each target. A target that failed is reported and does not stop the others; the exit

@@ -12,7 +12,7 @@ use crate::stop::StopConditions;
 
 #[derive(Debug, Args)]
 pub(super) struct ServerTlsArgs {
-    /// Use TLS with the certificate chain in FILE (PEM)
+    /// Offer TLS with the certificate chain in FILE (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_key", hide_short_help = true, help_heading = "TLS")]
     tls_cert: Option<PathBuf>,
 
@@ -20,11 +20,10 @@ pub(super) struct ServerTlsArgs {
     #[arg(long, value_name = "FILE", requires = "tls_cert", hide_short_help = true, help_heading = "TLS")]
     tls_key: Option<PathBuf>,
 
-    /// Use TLS with a generated certificate
+    /// Offer TLS with a generated certificate
     ///
-    /// The certificate is valid for localhost, both loopback addresses and the name of the server, and is
-    /// signed by a temporary CA. With =FILE, the certificate of the CA is written to FILE, for --ca of a
-    /// client. The SHA-256 of the server certificate, for --pin, is printed at the start.
+    /// With SMTP, TLS begins after STARTTLS. The certificate is valid for localhost, both loopback addresses and the name of a mail server, and is
+    /// signed by a temporary CA. With =FILE, the certificate of the CA is written to FILE, for a client's --ca. The SHA-256 of the server certificate, for --pin, is printed at the start.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "", value_parser = clap::value_parser!(OsString), conflicts_with = "tls_cert")]
     tls_self_signed: Option<OsString>,
 }

@@ -4,12 +4,18 @@
 //! would replace the file behind it, with what the caller has written there.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use rustix::fs::{OFlags, fcntl_getfl};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+
 use crate::stop::StopConditions;
+
+/// Bytes that a writable pipe takes at once (POSIX `PIPE_BUF` on Linux).
+const PIPE_BUF: usize = 4096;
 
 /// Returns whether `target` is written in place and not replaced.
 pub(super) fn is_in_place(target: &Path) -> bool {
@@ -17,18 +23,35 @@ pub(super) fn is_in_place(target: &Path) -> bool {
     is_descriptor || fs::metadata(target).is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
-/// Opens a target for writing in place; what is there stays.
+/// Opens a target for writing in place; what is there stays. The copy of a descriptor shares its position, so that what
+/// other programs write later comes after it.
 pub(super) fn open_in_place(target: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).open(target)
+    match descriptor(target) {
+        Some(number) => {
+            let process = pidfd_open(getpid(), PidfdFlags::empty())?;
+            Ok(File::from(pidfd_getfd(process, number, PidfdGetfdFlags::empty())?))
+        }
+        None => OpenOptions::new().append(true).open(target),
+    }
+}
+
+/// Number of the descriptor of this process that a path names, such as `/dev/stdout` or `/dev/fd/3`.
+fn descriptor(target: &Path) -> Option<i32> {
+    let text = target.to_str()?;
+    match text {
+        "/dev/stdout" => Some(1),
+        "/dev/stderr" => Some(2),
+        _ => text.strip_prefix("/dev/fd/").or_else(|| text.strip_prefix("/proc/self/fd/"))?.parse().ok(),
+    }
 }
 
 /// Opens a target as [`open_in_place`] does. A FIFO is opened once it has a reader, unless the run must stop first; its
 /// writes do not block.
 pub(super) fn open_for_run(target: &Path, stop: &StopConditions) -> io::Result<File> {
-    if !fs::metadata(target).is_ok_and(|found| found.file_type().is_fifo()) {
+    if descriptor(target).is_some() || !fs::metadata(target).is_ok_and(|found| found.file_type().is_fifo()) {
         return open_in_place(target);
     }
-    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
     loop {
         match OpenOptions::new().write(true).custom_flags(flags).open(target) {
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => {
@@ -43,19 +66,26 @@ pub(super) fn open_for_run(target: &Path, stop: &StopConditions) -> io::Result<F
 
 /// Writes to a target written in place; waits for its reader, unless the run must stop first.
 pub(super) fn write_for_run(mut file: &File, mut bytes: &[u8], stop: &StopConditions) -> io::Result<()> {
+    let limit = max_write(file)?;
     while !bytes.is_empty() {
-        match file.write(bytes) {
+        if !stop.wait_writable(file.as_fd()) {
+            return Err(io::Error::other("the reader of this file has stalled"));
+        }
+        match file.write(bytes.get(..limit).unwrap_or(bytes)) {
             Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if !stop.wait_writable(file.as_fd()) {
-                    return Err(io::Error::other("the reader of this FIFO has stalled"));
-                }
-            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+/// Most bytes of a write that does not block once the file is writable.
+fn max_write(file: &File) -> io::Result<usize> {
+    let kind = file.metadata()?.file_type();
+    let may_block = kind.is_fifo() || kind.is_socket() || file.is_terminal();
+    let is_nonblocking = fcntl_getfl(file)?.contains(OFlags::NONBLOCK);
+    Ok(if may_block && !is_nonblocking { PIPE_BUF } else { usize::MAX })
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Meaning of a datagram for `--trace`, and explanations of `--explain` for datagrams and events.
 //!
-//! Written for readers who see a heartbeat for the first time. Nothing is decided here.
+//! Written for readers who see a heartbeat for the first time. Text only; makes no decisions.
 
 use super::event::{RejectReason, SenderStatus, WatcherEvent};
 use super::packet::{Packet, PacketKind, packet_kind, without_line_end};
 
 /// Returns the meaning of a datagram, and an explanation.
-pub(crate) fn datagram(bytes: &[u8]) -> (String, &'static str) {
+pub(crate) fn describe_datagram(bytes: &[u8]) -> (String, &'static str) {
     let line = without_line_end(bytes);
     let packet = std::str::from_utf8(line).ok().and_then(Packet::parse_unverified);
     match packet {
@@ -18,11 +18,11 @@ pub(crate) fn datagram(bytes: &[u8]) -> (String, &'static str) {
             match beat.kind {
                 PacketKind::Beat => (
                     format!("beat {seq} of {name}"),
-                    "the sender is up, and the next beat follows within the interval (as in RFC 5880 §6.8.4)",
+                    "the sender is up and sends its next beat within the interval (as in RFC 5880 §6.8.7)",
                 ),
                 PacketKind::Bye => (
                     format!("stop message of {name}"),
-                    "the sender stops on purpose; sent three times, since UDP may lose one",
+                    "the sender stops on purpose; sent three times, because datagrams can be lost",
                 ),
                 PacketKind::Echo => (
                     format!("echo of beat {seq} of {name}"),
@@ -30,12 +30,12 @@ pub(crate) fn datagram(bytes: &[u8]) -> (String, &'static str) {
                 ),
             }
         }
-        None => ("not a beat".to_owned(), malformation(line)),
+        None => ("not a beat".to_owned(), explain_malformed(line)),
     }
 }
 
 /// Explains why a line is not a beat.
-fn malformation(line: &[u8]) -> &'static str {
+fn explain_malformed(line: &[u8]) -> &'static str {
     let Some(text) = std::str::from_utf8(line).ok().filter(|text| !text.contains('\0')) else {
         return "binary data; a beat is text, such as 'Heartbeat 1 1764520000.25'";
     };
@@ -43,42 +43,44 @@ fn malformation(line: &[u8]) -> &'static str {
         return "empty; a beat has a sequence number and the time, such as 'Heartbeat 1 1764520000.25'";
     }
     if packet_kind(text).is_some() {
-        return "seven words and valid numbers: BEAT NAME INCARNATION SEQ MS INTERVAL MULTIPLIER, see netlab-heartbeat-send(1)";
+        return "malformed beat; expected BEAT NAME INCARNATION SEQ MS INTERVAL MULTIPLIER, optionally echo and HMAC";
     }
     if text.contains('\n') {
         return "several lines in one datagram; send each beat in a datagram of its own";
     }
     if text.starts_with(['{', '[', '(']) || text.starts_with("b'") {
-        return "printed form of an object; format the number and the time as words: 'Heartbeat 1 1764520000.25'";
+        return "a serialized object (JSON, tuple, bytes literal); send the number and the time as words: 'Heartbeat 1 1764520000.25'";
     }
     if text.contains([',', ';', '\t']) || text.contains("  ") || text.trim() != text {
         return "words are separated by one space each, without commas: 'Heartbeat 1 1764520000.25'";
     }
     let words: Vec<&str> = text.split(' ').collect();
     match words[..] {
-        [_] => "the number or the time is missing; loss needs the number, delay the time",
+        [_] => "the number or the time is missing; the number is needed to count losses, the time to measure delay",
         [.., time] if time.parse::<f64>().is_err() => "the last word is not a time in seconds since 1970",
         [.., seq, _] if !seq.bytes().all(|byte| byte.is_ascii_digit()) => {
-            "the word before the time is not a sequence number: digits only, without sign and fraction"
+            "the word before the time is not a sequence number: digits only, without sign or fraction"
         }
-        _ => "at most three words: a word, the sequence number and the time",
+        _ => "expected [WORD ]SEQ TIME: a decimal number, and the time in seconds without sign or exponent",
     }
 }
 
 /// Explains an event of a watcher.
-pub(crate) fn event(event: &WatcherEvent) -> Option<&'static str> {
+pub(crate) fn explain_event(event: &WatcherEvent) -> Option<&'static str> {
     Some(match event {
-        WatcherEvent::Lost { .. } => "numbers were skipped: beats were lost, or are still on their way",
-        WatcherEvent::Late { .. } => "the beat was overtaken, not lost; datagrams keep no order (RFC 8085 §3.3)",
-        WatcherEvent::State { to: SenderStatus::Late, .. } => "one interval has passed without a beat; one may be lost",
+        WatcherEvent::Lost { .. } => "sequence gap: beats were lost or are delayed",
+        WatcherEvent::Late { .. } => "the beat arrived out of order; UDP does not preserve order (RFC 8085 §3.3)",
+        WatcherEvent::State { to: SenderStatus::Late, .. } => "the next beat is overdue; it may be lost",
         WatcherEvent::State { to: SenderStatus::Down, .. } => {
-            "silent for the detection time: interval times multiplier (as in RFC 5880 §6.8.4)"
+            "no beat within the detection time (default: interval × multiplier, as in RFC 5880 §6.8.4)"
         }
-        WatcherEvent::Restarted { .. } => "a new incarnation: the sender counts from 1 again, and nothing was lost",
+        WatcherEvent::Restarted { .. } => "the sender restarted; loss is counted anew from here",
         WatcherEvent::Rejected { reason, .. } => match reason {
-            RejectReason::Unauthentic => "the tag does not match the key, so anyone could have sent it (RFC 2104)",
-            RejectReason::Replayed => "a copy or an older beat; it must not make a dead sender look alive",
-            RejectReason::Stray => "a stop message or number that no sender in the table can have sent",
+            RejectReason::Unauthentic => {
+                "HMAC tag missing, wrong or unexpected; the sender cannot be authenticated (RFC 2104)"
+            }
+            RejectReason::Replayed => "duplicate or replayed beat; it must not keep a sender up that is down",
+            RejectReason::Stray => "an echo, a stop message of an unknown sender, or an implausible sequence number",
             RejectReason::Conflict => "two senders use one name; give each its own",
             RejectReason::Malformed | RejectReason::Oversize | RejectReason::Full => return None,
         },
@@ -88,7 +90,7 @@ pub(crate) fn event(event: &WatcherEvent) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::datagram;
+    use super::describe_datagram;
 
     #[test]
     fn each_kind_of_packet_is_named() {
@@ -99,7 +101,7 @@ mod tests {
             ("Heartbeat 4 1764520000.25", "textbook beat 4"),
             ("4 1764520000", "textbook beat 4"),
         ] {
-            assert_eq!(datagram(line.as_bytes()).0, meaning);
+            assert_eq!(describe_datagram(line.as_bytes()).0, meaning);
         }
     }
 
@@ -112,18 +114,18 @@ mod tests {
             (b"1764520000.25", "missing"),
             (b"Heartbeat,1,1764520000.25", "one space"),
             (b"Heartbeat  1 1764520000.25", "one space"),
-            (b"{\"seq\": 1, \"time\": 1764520000.25}", "printed form"),
-            (b"(1, 1764520000.25)", "printed form"),
-            (b"b'Heartbeat 1 1764520000.25'", "printed form"),
+            (b"{\"seq\": 1, \"time\": 1764520000.25}", "serialized object"),
+            (b"(1, 1764520000.25)", "serialized object"),
+            (b"b'Heartbeat 1 1764520000.25'", "serialized object"),
             (b"Heartbeat 1 Mon Nov 30 16:00:00 2026", "sequence number"),
             (b"Heartbeat 1 16:00:00", "not a time"),
             (b"Heartbeat 1764520000.25 1", "sequence number"),
             (b"Heartbeat -1 1764520000.25", "sequence number"),
             (b"Heartbeat 1 1.0\nHeartbeat 2 2.0", "several lines"),
-            (b"my heart beat 1 1764520000.25", "three words"),
-            (b"BEAT web-1 1", "seven words"),
+            (b"my heart beat 1 1764520000.25", "[WORD ]SEQ TIME"),
+            (b"BEAT web-1 1", "malformed beat"),
         ] {
-            let (meaning, sentence) = datagram(line);
+            let (meaning, sentence) = describe_datagram(line);
             assert_eq!(meaning, "not a beat", "{}", line.escape_ascii());
             assert!(sentence.contains(explanation), "{}: {sentence}", line.escape_ascii());
         }

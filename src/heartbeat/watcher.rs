@@ -21,7 +21,7 @@ use super::report::StateCounts;
 use super::sender_state::{ReceivedBeat, SenderState};
 use super::sender_table::{SenderKey, SenderTable};
 use super::watcher_config::WatcherConfig;
-use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError, excerpt};
+use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError, datagram_excerpt};
 use crate::time::Moment;
 
 /// Interval at which a watcher checks whether this process was suspended.
@@ -254,7 +254,7 @@ impl Watcher {
         let count = self.last_reject_report.map_or(0, |(_, count)| count) + 1;
         let is_due = self.last_reject_report.is_none_or(|(reported_at, _)| now - reported_at >= REJECT_REPORT_INTERVAL);
         if is_due {
-            let got = excerpt(datagram.bytes);
+            let got = datagram_excerpt(datagram.bytes);
             actions.emit(|| WatcherEvent::Rejected { peer: datagram.peer, reason, got, count });
         }
         let reported_at = self.last_reject_report.map(|(at, _)| at).filter(|_| !is_due).unwrap_or(now);

@@ -133,7 +133,7 @@ impl ResponseDecoder {
     }
 
     /// Returns true if the body has no length and ends with the connection (RFC 9112 §6.3).
-    pub(crate) fn ends_at_close(&self) -> bool {
+    pub(crate) fn is_close_delimited(&self) -> bool {
         matches!(&self.state, State::Body(body) if body.complete_at_close().is_ok())
     }
 

@@ -13,8 +13,8 @@ use crate::time::Moment;
 /// Maximum bytes traced of a response that cannot be parsed.
 const MAX_TRACED_BYTES: usize = 512;
 
-/// Form of a head that ended, or stalled, too early.
-const WHOLE_HEAD: &str = "an empty line after the last field line";
+/// Expected end of an incomplete head.
+const EXPECTED_HEAD_END: &str = "an empty line after the last field line";
 
 /// Receiver of a response, part by part.
 pub(crate) trait ResponseSink {
@@ -22,6 +22,8 @@ pub(crate) trait ResponseSink {
     fn on_request_blocked(&mut self, _sent: u64, _total: u64) {}
     /// Called when the kernel has accepted the whole request.
     fn on_request_sent(&mut self) {}
+    /// Receives the part of a head that has arrived so far.
+    fn on_partial_head(&mut self, _: &[u8]) {}
     /// Receives an interim response (1xx).
     fn on_interim(&mut self, head: &ResponseHead);
     /// Receives the head of the final response.
@@ -128,24 +130,31 @@ impl<'s> ClientExchange<'s> {
     }
 
     /// Adds what is missing to a failure of the body.
-    fn describe_missing(&self, failure: Failure) -> Failure {
+    fn with_expected_body(&self, failure: Failure) -> Failure {
         match self.head.as_ref().map(|head| head.length) {
             Some(Some(length)) => {
                 failure.expected(format!("{length} bytes, as announced by Content-Length (RFC 9110 §8.6)"))
             }
-            Some(None) if self.decoder.ends_at_close() => {
-                failure.expected("a closed connection, which ends a body without a length (RFC 9112 §6.3)")
+            Some(None) if self.decoder.is_close_delimited() => {
+                failure.expected("the end of the connection, which delimits this body (RFC 9112 §6.3)")
             }
             _ => failure,
         }
     }
 
-    /// Describes a head without its empty line; `failure` says why no more of it is expected.
-    fn describe_head(&self, failure: Failure) -> Failure {
+    /// Describes a head without its empty line; `failure` says why the rest is missing.
+    fn with_incomplete_head(&self, failure: Failure) -> Failure {
         let mut lines = self.unconsumed.split(|byte| *byte == b'\n').rev();
         match lines.find(|line| !line.trim_ascii().is_empty()) {
-            Some(line) => failure.expected(WHOLE_HEAD).violates("RFC 9112 §2.1", excerpt(line)),
+            Some(line) => failure.expected(EXPECTED_HEAD_END).violates("RFC 9112 §2.1", excerpt(line)),
             None => failure,
+        }
+    }
+
+    /// Shows the part of a head that was received.
+    fn trace_unconsumed(&mut self) {
+        if !self.unconsumed.is_empty() {
+            self.sink.on_malformed(self.unconsumed.get(..MAX_TRACED_BYTES).unwrap_or(&self.unconsumed));
         }
     }
 
@@ -193,6 +202,9 @@ impl StreamProtocol for ClientExchange<'_> {
             }
         }
         self.unconsumed = bytes.get(taken..).unwrap_or_default().to_vec();
+        if self.head.is_none() && !self.unconsumed.is_empty() {
+            self.sink.on_partial_head(&self.unconsumed);
+        }
         taken
     }
 
@@ -215,7 +227,11 @@ impl StreamProtocol for ClientExchange<'_> {
         };
         let message = format!("{what} after {}", humantime::format_duration(self.timeout));
         let failure = Failure::new(FailureKind::TimedOut, message);
-        let failure = if self.head.is_some() { self.describe_missing(failure) } else { self.describe_head(failure) };
+        let failure =
+            if self.head.is_some() { self.with_expected_body(failure) } else { self.with_incomplete_head(failure) };
+        if self.head.is_none() {
+            self.trace_unconsumed();
+        }
         self.finish(Err(failure), now);
         actions.reset();
     }
@@ -232,15 +248,15 @@ impl StreamProtocol for ClientExchange<'_> {
             }
         };
         let result = result.map_err(|failure| match (&self.head, reason) {
-            (Some(_), _) => self.describe_missing(failure),
-            // A server that closes the connection in an orderly way considers its head complete.
+            (Some(_), _) => self.with_expected_body(failure),
+            // After an orderly close the server has sent all of its head, so the head is malformed, not truncated.
             (None, CloseReason::Finished) if !self.unconsumed.is_empty() => {
-                self.describe_head(failure.with_kind(FailureKind::Protocol))
+                self.with_incomplete_head(failure.with_kind(FailureKind::Protocol))
             }
             (None, _) => failure,
         });
-        if self.head.is_none() && result.is_err() && !self.unconsumed.is_empty() {
-            self.sink.on_malformed(self.unconsumed.get(..MAX_TRACED_BYTES).unwrap_or(&self.unconsumed));
+        if self.head.is_none() && result.is_err() {
+            self.trace_unconsumed();
         }
         self.finish(result, now);
         actions.close();

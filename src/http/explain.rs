@@ -27,6 +27,7 @@ pub(crate) fn status(code: u16) -> &'static str {
         404 => "there is nothing at this path (RFC 9110 §15.5.5)",
         405 => "the resource exists but does not support the method (RFC 9110 §15.5.6)",
         408 => "the request took too long (RFC 9110 §15.5.9)",
+        501 => "the server does not support the method or a feature of the request (RFC 9110 §15.6.2)",
         100..=199 => "an interim response; the final one follows (RFC 9110 §15.2)",
         200..=299 => "the request succeeded (RFC 9110 §15.3)",
         300..=399 => "the client has to do more to get the content (RFC 9110 §15.4)",

@@ -185,7 +185,7 @@ fn framing(fields: Fields<'_, '_>, version: Version) -> Result<Framing, RequestE
         return Err(RequestError::bad_request("both Transfer-Encoding and Content-Length (RFC 9112 §6.3)"));
     }
     if codings.next().is_some() {
-        return Err(RequestError::bad_request("more than one Transfer-Encoding (RFC 9112 §6.1)"));
+        return Err(RequestError::bad_request("more than one Transfer-Encoding field line (RFC 9112 §11.2)"));
     }
     if coding.eq_ignore_ascii_case(b"chunked") {
         return Ok(Framing::Chunked);

@@ -19,7 +19,8 @@ const LEADING_SPACE: Violation = Violation::new("white space before the status l
 const TLS_RECORD: Violation = Violation::new("the server expects TLS on this port", STATUS_LINE, "RFC 9112 §4");
 const UNSUPPORTED_VERSION: Violation =
     Violation::new("unsupported HTTP version", "HTTP/1.0 or HTTP/1.1", "RFC 9112 §2.3");
-const MALFORMED_FIELD: Violation = Violation::new("malformed field line", "field-name : field-value", "RFC 9112 §5");
+const MALFORMED_FIELD: Violation =
+    Violation::new("malformed field line", "field-name:field-value, with no space before the colon", "RFC 9112 §5");
 const CODING_IN_1_0: Violation =
     Violation::new("Transfer-Encoding in an HTTP/1.0 response", "Content-Length, or neither", "RFC 9112 §6.1");
 const UNSUPPORTED_CODING: Violation = Violation::new("unsupported transfer coding", "chunked alone", "RFC 9112 §6.1");

@@ -1,5 +1,5 @@
 //! State machine between a socket and its protocol. Owns the phases of a connection and three timeouts: TLS handshake,
-//! stalled peer, lingering close. STARTTLS returns to `Handshake`. Both loops: mark readiness, [`Connection::turn`], wait.
+//! stalled peer, lingering close. STARTTLS returns to `Handshake`. Both loops mark readiness, call [`Connection::turn`] and wait.
 //!
 //! ```text
 //!   Handshake ──▶ Open ──▶ Lingering ──▶ Closed
@@ -219,7 +219,7 @@ impl Connection {
                 return Err(Failure::new(FailureKind::TimedOut, "the TLS handshake timed out"));
             }
             Phase::Handshake { .. } if protocol.handshake_wake_at().is_some_and(|at| at <= now) => {
-                protocol.handshake_waits(now, &mut scratch.actions);
+                protocol.handshake_woken(now, &mut scratch.actions);
             }
             Phase::Lingering { deadline, .. } if deadline <= now => self.phase = Phase::Closed,
             // The kernel reports writability only once a third of its buffer is free: try to write before

@@ -137,10 +137,10 @@ impl SocketOptions {
 }
 
 /// Creates a socket that receives, on the port of a connected socket, what comes from other peers.
-pub(super) fn stray_socket(connected: &Socket) -> io::Result<(Socket, SocketAddr)> {
+pub(super) fn unconnected_socket(connected: &Socket) -> io::Result<(Socket, SocketAddr)> {
     let local = connected.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
     let socket = udp_socket(local)?;
-    // Set on the connected socket after its bind: with it, the kernel could pick a port that another program shares.
+    // SO_REUSEADDR is set only after bind; set earlier, it would let the kernel pick a port that another such socket uses.
     connected.set_reuse_address(true)?;
     socket.set_reuse_address(true)?;
     let bound = socket.bind(&SockAddr::from(local));

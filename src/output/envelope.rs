@@ -31,9 +31,9 @@ pub(crate) trait Event: Serialize + Display {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
     Plain,
-    /// Something works again.
+    /// Recovery: a sender is up.
     Good,
-    /// Late, or not as it should be.
+    /// Late or unexpected.
     Warning,
     /// Lost, rejected or failed.
     Bad,
@@ -114,7 +114,7 @@ pub(super) fn format_summary(
     }
 }
 
-/// Appends text whose first line has a colour.
+/// Appends text with its first line styled.
 fn paint_first_line(text: &str, (palette, sgr): (Palette, &str), line: &mut Vec<u8>) -> Result<()> {
     let (first, rest) = text.split_once('\n').map_or((text, None), |(first, rest)| (first, Some(rest)));
     writeln!(line, "{}", palette.paint(sgr, first)).map_err(bug)?;

@@ -20,7 +20,6 @@ mod trace;
 mod wait_notice;
 
 use std::fmt::Display;
-use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -377,15 +376,4 @@ fn terminal_width(stream: impl AsFd) -> usize {
 /// Returns whether `path` is a name of standard output.
 pub(crate) fn names_stdout(path: &Path) -> bool {
     ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name))
-}
-
-/// Opens the standard output or error that `path` names, such as `/dev/stdout`. The copy of the descriptor shares its
-/// position, so that what is written later comes after it.
-pub(crate) fn open_standard_stream(path: &Path) -> Option<io::Result<File>> {
-    let copy = match path.to_str()? {
-        _ if names_stdout(path) => io::stdout().as_fd().try_clone_to_owned(),
-        "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" => io::stderr().as_fd().try_clone_to_owned(),
-        _ => return None,
-    };
-    Some(copy.map(File::from))
 }

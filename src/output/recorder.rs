@@ -91,7 +91,8 @@ impl<E: Event + Send + 'static> Recorder<E> {
 
     /// Queues a note for stderr, or counts it as dropped.
     pub(crate) fn note(&self, text: &str) {
-        self.queue_note(format!("{}\n", escaped(text)));
+        let time = (self.clock)().zoned().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string();
+        self.queue_note(format!("{time} {}\n", escaped(text)));
     }
 
     /// Returns a sender of texts for stderr, which does not know the events.

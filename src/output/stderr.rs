@@ -16,12 +16,12 @@ pub(crate) struct Stderr(Arc<State>);
 struct State {
     /// Set once the run has signals or a deadline.
     stop: OnceLock<StopConditions>,
-    /// The reader took nothing when the run had to stop; further output is discarded.
+    /// The reader had stalled when the run had to stop; further output is discarded.
     has_stalled: AtomicBool,
 }
 
 impl Stderr {
-    /// Makes writes give up on a reader that stalls once the run must stop. Only the first call counts.
+    /// Makes writes give up on a reader that stalls once the run must stop. Later calls have no effect.
     pub(super) fn stop_on(&self, stop: StopConditions) {
         let _ = self.0.stop.set(stop);
     }

@@ -55,7 +55,7 @@ pub(crate) fn svg(attempts: Attempts, charts: &[Chart]) -> String {
 fn draw(attempts: Attempts, chart: &Chart, out: &mut String) {
     let times = || chart.markers.iter().filter_map(|(_, marker)| marker.rtt());
     let failures = describe_failures(chart.markers.iter().map(|(_, marker)| *marker));
-    let failures = if failures.is_empty() { "all answered" } else { &failures };
+    let failures = if failures.is_empty() { "all succeeded" } else { &failures };
     // Writing to a String cannot fail.
     let _ = writeln!(
         out,

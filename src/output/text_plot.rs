@@ -38,7 +38,7 @@ impl Marker {
     }
 }
 
-/// Counts of the pings without a reply, in words.
+/// Counts of the attempts that failed, in words.
 pub(super) fn describe_failures(markers: impl Iterator<Item = Marker>) -> String {
     let mut counts = [(0, "lost"), (0, "refused"), (0, "not sent"), (0, "failed")];
     let [(lost, _), (refused, _), (not_sent, _), (failed, _)] = &mut counts;

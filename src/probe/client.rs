@@ -17,7 +17,7 @@ use super::matching::match_reply;
 use super::schedule::{PingConfig, RESTART_THRESHOLD, Schedule};
 use super::stamp::Reflection;
 use super::statistics::{Measurements, PingStatistics};
-use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError, excerpt};
+use crate::protocol::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError, datagram_excerpt};
 use crate::time::{Moment, Timestamps, clock_step};
 
 /// Maximum number of probes sent per event-loop turn.
@@ -238,12 +238,12 @@ impl DatagramProtocol for PingClient {
             }
             Ok((seq, ReplyMatch::Corrupt | ReplyMatch::NoMatch)) => {
                 self.measurements.unmatched.corrupt += 1;
-                actions.emit(|| PingEvent::Corrupt { seq, got: excerpt(datagram.bytes) });
+                actions.emit(|| PingEvent::Corrupt { seq, got: datagram_excerpt(datagram.bytes) });
             }
             Err(reason) => {
                 self.measurements.unmatched.foreign += 1;
                 let (peer, bytes) = (datagram.peer, datagram.bytes.len());
-                actions.emit(|| PingEvent::Foreign { reason, peer, bytes, got: excerpt(datagram.bytes) });
+                actions.emit(|| PingEvent::Foreign { reason, peer, bytes, got: datagram_excerpt(datagram.bytes) });
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Meaning of a datagram for `--trace`, and explanations of `--explain` for datagrams and outcomes.
 //!
-//! Written for readers who see a UDP pinger for the first time. Nothing is decided here.
+//! Written for readers who see a UDP pinger for the first time. Text only; makes no decisions.
 
 use super::counters::EchoEvent;
 use super::event::{ForeignReason, PingEvent};
@@ -10,18 +10,18 @@ use super::text_format;
 use crate::impair::DropReason;
 
 /// Returns the meaning of a datagram from a client to a server, and an explanation.
-pub(crate) fn request(bytes: &[u8]) -> (String, &'static str) {
+pub(crate) fn describe_request(bytes: &[u8]) -> (String, &'static str) {
     if let Some(seq) = text_format::parse_seq(bytes) {
         return (format!("ping {seq}"), "a ping with its number and the time of sending; the server returns it");
     }
-    if let Some(probe) = Probe::read_unverified(bytes) {
+    if let Some(probe) = Probe::read_unverified(bytes).filter(|_| !text_format::is_text(bytes)) {
         return (stamp_meaning("probe", &probe), "a Session-Sender test packet (RFC 8762 §4.2)");
     }
-    (unknown(bytes), "a server echoes any text; without a number, only the port tells the replies apart (RFC 768)")
+    (unknown(bytes), "the server echoes any text; without a sequence number, a client cannot match replies to pings")
 }
 
 /// Returns the meaning of a datagram from a server to a client, and an explanation.
-pub(crate) fn reply(bytes: &[u8]) -> (String, &'static str) {
+pub(crate) fn describe_reply(bytes: &[u8]) -> (String, &'static str) {
     if let Some(seq) = text_format::parse_seq(bytes) {
         let case = if text_format::is_uppercase(bytes) { "in upper case" } else { "unchanged" };
         return (
@@ -29,7 +29,7 @@ pub(crate) fn reply(bytes: &[u8]) -> (String, &'static str) {
             "the number shows which ping it answers; the time since that ping is the round-trip time",
         );
     }
-    if let Some(reflection) = Reflection::read_unverified(bytes) {
+    if let Some(reflection) = Reflection::read_unverified(bytes).filter(|_| !text_format::is_text(bytes)) {
         return (
             stamp_meaning("reply to probe", &reflection.probe),
             "a Session-Reflector test packet: when the probe arrived, and when the reply left (RFC 8762 §4.3)",
@@ -53,65 +53,65 @@ fn unknown(bytes: &[u8]) -> String {
 }
 
 /// Explains the outcome of a ping.
-pub(crate) fn outcome(event: &PingEvent) -> Option<&'static str> {
+pub(crate) fn explain_outcome(event: &PingEvent) -> Option<&'static str> {
     Some(match event {
         PingEvent::Lost { .. } => {
-            "the ping or its reply was dropped, or the server did not answer; UDP repeats nothing (RFC 8085 §3.3)"
+            "the ping or its reply was dropped, or the server did not answer; UDP does not retransmit (RFC 8085 §3.3)"
         }
         PingEvent::Late { .. } => {
-            "the reply came after the timeout; a client that takes it for the next ping's reply computes wrong times"
+            "the reply came after the timeout; a client that matches it to the next ping reports a wrong round-trip time"
         }
         PingEvent::Duplicate { .. } => "the network or the server may deliver a datagram twice (RFC 8085 §3.3)",
         PingEvent::Reply { reordered: true, .. } => "datagrams may overtake each other (RFC 8085 §3.3)",
-        PingEvent::Corrupt { .. } => "the reply has the length of the ping, but other bytes; an echo changes case only",
+        PingEvent::Corrupt { .. } => "same length as the ping, different content; an echo may change only the case",
         PingEvent::Foreign { reason, .. } => match reason {
             ForeignReason::Peer => {
-                "a client takes replies only from the address and port it sent to; answer on the socket that received the ping"
+                "a client accepts replies only from the address and port it sent to; answer on the socket that received the ping"
             }
             ForeignReason::Content => {
-                "check for a missing number, a cut reply (a short receive buffer), or added bytes"
+                "check for a missing number, a truncated reply (a short receive buffer), or added bytes"
             }
             ForeignReason::Unreflected => "a reflector fills in its own timestamps (RFC 8762 §4.3)",
             ForeignReason::NeverSent => {
-                "the server counts for itself, or is one reply ahead: return the client's number"
+                "the server numbers its replies itself; it must return the sequence number of the ping"
             }
-            ForeignReason::TooLate => "the reply is older than all pings that the client still remembers",
+            ForeignReason::TooLate => "reply to a ping too old to be tracked",
         },
         PingEvent::Refused { .. } => {
-            "the host answered: no program listens on this port (ICMP port unreachable, RFC 792)"
+            "the network or the host reported the target as unreachable (ICMP, RFC 792 and RFC 4443 §3.1)"
         }
         _ => return None,
     })
 }
 
 /// Explains what an echo server did with a datagram.
-pub(crate) fn decision(event: &EchoEvent) -> Option<&'static str> {
+pub(crate) fn explain_decision(event: &EchoEvent) -> Option<&'static str> {
     Some(match event {
         EchoEvent::Dropped { cause: DropReason::QueueFull, .. } => {
             "the queue of the simulated link is full, as in a congested router"
         }
-        EchoEvent::Dropped { .. } => "dropped on purpose; the client must notice by its timeout",
+        EchoEvent::Dropped { .. } => "dropped on purpose; the client must detect the loss by timeout",
         EchoEvent::Rejected { reason, .. } => match reason {
-            EchoRejectReason::Oversize => "larger than the receive buffer; a cut echo would look like corruption",
+            EchoRejectReason::Oversize => "larger than the receive buffer; a truncated echo would look like corruption",
             EchoRejectReason::BadSource | EchoRejectReason::Loop => {
                 "a reply could be answered by another server, endlessly (CVE-2024-2169)"
             }
             EchoRejectReason::RateLimited => {
-                "forged source addresses must not turn this server against others (RFC 8085)"
+                "limits the traffic that this server reflects to forged source addresses (RFC 8085 §6)"
             }
             EchoRejectReason::Malformed => {
                 "a NUL byte means STAMP, whose packets have at least 44 bytes (RFC 8762 §4.2.1)"
             }
             EchoRejectReason::Unauthentic => "the HMAC is wrong, missing or not expected (RFC 8762 §4.4)",
         },
-        EchoEvent::DelayFull { .. } => "too many replies wait for their delay",
+        EchoEvent::DelayFull { .. } => "the queue of delayed replies is full",
         _ => return None,
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{outcome, reply, request};
+    use super::{describe_reply, describe_request, explain_outcome};
     use crate::probe::encoding::ProbeEncoding;
     use crate::probe::event::{ForeignReason, PingEvent};
     use std::time::Duration;
@@ -125,9 +125,9 @@ mod tests {
     #[test]
     fn a_datagram_is_named_by_its_direction() {
         let ping = encode(&ProbeEncoding::TEXTBOOK);
-        assert_eq!(request(&ping).0, "ping 3");
-        assert_eq!(reply(&ping).0, "reply to ping 3, unchanged");
-        assert_eq!(reply(&ping.to_ascii_uppercase()).0, "reply to ping 3, in upper case");
+        assert_eq!(describe_request(&ping).0, "ping 3");
+        assert_eq!(describe_reply(&ping).0, "reply to ping 3, unchanged");
+        assert_eq!(describe_reply(&ping.to_ascii_uppercase()).0, "reply to ping 3, in upper case");
     }
 
     #[test]
@@ -135,7 +135,7 @@ mod tests {
         let key = crate::mac::MacKey::new(b"0123456789abcdef");
         for key in [None, Some(key)] {
             let probe = encode(&ProbeEncoding::Stamp { ssid: 7, size: 0, key });
-            assert_eq!(request(&probe).0, "STAMP probe 2, session 7");
+            assert_eq!(describe_request(&probe).0, "STAMP probe 2, session 7");
         }
     }
 
@@ -146,18 +146,20 @@ mod tests {
             (b"hello", "text without a ping number"),
             (b"\0\x01", "binary data, too short for STAMP"),
         ] {
-            assert_eq!(reply(bytes).0, meaning);
-            assert!(reply(bytes).1.contains("match no ping"));
+            assert_eq!(describe_reply(bytes).0, meaning);
+            assert!(describe_reply(bytes).1.contains("match no ping"));
         }
     }
 
     #[test]
     fn every_failed_outcome_is_explained() {
-        assert!(outcome(&PingEvent::Lost { seq: 1 }).is_some_and(|text| text.contains("RFC 8085")));
+        assert!(explain_outcome(&PingEvent::Lost { seq: 1 }).is_some_and(|text| text.contains("RFC 8085")));
         let reason = ForeignReason::NeverSent;
         let wrong_number =
             PingEvent::Foreign { reason, peer: ([127, 0, 0, 1], 12000).into(), bytes: 6, got: "PING 9".to_owned() };
-        assert!(outcome(&wrong_number).is_some_and(|text| text.contains("return the client's number")));
-        assert_eq!(outcome(&PingEvent::ClockStep { step_ns: 1 }), None);
+        assert!(
+            explain_outcome(&wrong_number).is_some_and(|text| text.contains("return the sequence number of the ping"))
+        );
+        assert_eq!(explain_outcome(&PingEvent::ClockStep { step_ns: 1 }), None);
     }
 }

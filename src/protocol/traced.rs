@@ -135,8 +135,8 @@ impl<P: AwaitsInput, T: TraceObserver> StreamProtocol for Traced<P, T> {
         self.session.handshake_wake_at()
     }
 
-    fn handshake_waits(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
-        self.session.handshake_waits(now, actions);
+    fn handshake_woken(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
+        self.session.handshake_woken(now, actions);
     }
 
     fn is_paused(&self) -> bool {

@@ -159,7 +159,7 @@ impl<P: AwaitsInput> StreamProtocol for WaitReporter<P> {
         self.due()
     }
 
-    fn handshake_waits(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
+    fn handshake_woken(&mut self, now: Moment, actions: &mut Actions<Self::Event>) {
         self.report(HANDSHAKE, now, actions);
     }
 

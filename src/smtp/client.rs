@@ -57,6 +57,8 @@ pub(crate) struct ClientSession {
     delivery: Delivery,
     failure: Option<Failure>,
     failed_stage: Option<Stage>,
+    /// Reply of which only a part has arrived.
+    partial_reply: Vec<u8>,
 }
 
 impl ClientSession {
@@ -70,6 +72,7 @@ impl ClientSession {
             deadline: None,
             hello: Hello::default(),
             is_encrypted: false,
+            partial_reply: Vec::new(),
             login: Login::default(),
             delivery: Delivery { recipients, is_decided: false, transactions_left: config.transaction_count },
             failure: None,

@@ -32,6 +32,7 @@ pub(crate) fn reply(code: u16, text: &str) -> &'static str {
         200..=299 => "accepted (RFC 5321 §4.2.1)",
         300..=399 => "accepted so far; the server waits for more (RFC 5321 §4.2.1)",
         400..=499 => "rejected for now; the same command may succeed later (RFC 5321 §4.2.1)",
+        503 => "rejected: a command is out of order; send the missing one first (RFC 5321 §4.1.4)",
         530 if text.to_ascii_uppercase().contains("STARTTLS") => {
             "rejected: the server requires encryption first; send STARTTLS (RFC 3207 §4)"
         }

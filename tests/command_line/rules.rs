@@ -204,6 +204,35 @@ fn stdout_belongs_to_the_command_that_is_run() {
 }
 
 #[test]
+fn any_descriptor_is_written_at_its_own_position() {
+    let directory = site(&[("page", b"page\n")]);
+    let web = Server::start(&["serve-http", path_str(directory.path()), "--log", "off"]);
+    let url = web.url("/page");
+    let binary = env!("CARGO_BIN_EXE_netlab");
+    for (name, redirect) in [("/dev/fd/3", "3>"), ("/proc/self/fd/3", "3>"), ("/dev/stderr", "2>")] {
+        let log = directory.path().join("log");
+        let number = redirect.trim_end_matches('>');
+        let text = format!(
+            "{{ echo one >&{number}; \"$NETLAB\" get -o {name} \"$URL\"; echo two >&{number}; }} {redirect} \"$LOG\""
+        );
+        let mut command = Command::new("sh");
+        command.args(["-c", &text]).env("NETLAB", binary).env("URL", &url).env("LOG", &log);
+        assert_eq!(run_command(command).code, 0, "{name}");
+        assert_eq!(fs::read_to_string(&log).expect("written"), "one\npage\ntwo\n", "{name}");
+    }
+}
+
+#[test]
+fn a_command_that_succeeds_is_no_error_and_a_usage_error_leaves_no_ready_file() {
+    let ran = run(&["heartbeat", "send", "127.0.0.1:9", "--json", "--exec", "true"]);
+    assert!(ran.code == 0 && !ran.stderr.contains("\"type\":\"error\""), "{}", ran.stderr);
+    let directory = site(&[("ready", b"stale")]);
+    let ready = directory.path().join("ready");
+    assert_eq!(run(&["ping-serve", "--loss", "abc", "--ready-file", path_str(&ready)]).code, 2);
+    assert!(!ready.exists());
+}
+
+#[test]
 fn a_deadline_ends_a_run_whose_output_is_not_read() {
     let directory = site(&[("large", &vec![b'x'; 1 << 20])]);
     let web = Server::start(&["serve-http", path_str(directory.path())]);

@@ -84,7 +84,7 @@ fn a_client_says_what_it_waits_for_and_what_was_interrupted() {
 fn a_datagram_server_says_that_nothing_has_arrived() {
     for (arguments, expected) in [
         (&["ping-serve"][..], "waiting for the first datagram: 2 s\n"),
-        (&["heartbeat", "watch"], "waiting for the first beat: 2 s\n"),
+        (&["heartbeat", "watch"], "waiting for the first datagram: 2 s\n"),
     ] {
         let mut server = Server::start(&[arguments, &["-v"]].concat());
         let mut line = String::new();

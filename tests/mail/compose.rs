@@ -129,7 +129,7 @@ fn passwords_come_from_private_sources_only() {
     let none = run(&usual);
     assert_eq!(none.code, 78, "{}", none.stderr);
     assert!(none.stderr.contains("--password-file") && none.stderr.contains("--password-command"), "{}", none.stderr);
-    for (command, code) in [("false", 78), ("/nonexistent", 78), ("printf ''", 78), ("printf sesame", 69)] {
+    for (command, code) in [("false", 78), ("/nonexistent", 127), ("printf ''", 78), ("printf sesame", 69)] {
         let ran = run(&[&usual[..], &["--password-command", command]].concat());
         assert_eq!(ran.code, code, "{command}: {}", ran.stderr);
     }

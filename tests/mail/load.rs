@@ -33,7 +33,7 @@ fn many_mails_over_one_connection_are_timed() {
     let ran = mail(&peer, &["--count", "3", "--reuse", "--svg", path_str(&chart)]);
     let summary = ran.summary();
     assert_eq!(summary["peer"], peer.address.to_string(), "{summary}");
-    assert!(std::fs::read_to_string(&chart).expect("written").contains("3 mails, all answered"));
+    assert!(std::fs::read_to_string(&chart).expect("written").contains("3 mails, all succeeded"));
     assert_eq!((ran.code, &summary["mails"], &summary["accepted"]), (0, &3.into(), &3.into()), "{}", ran.stderr);
     assert_eq!((&summary["total"]["count"], &summary["stages"]["dot"]["count"]), (&3.into(), &3.into()));
     assert_eq!((&summary["stages"]["connect"]["count"], summary["stages"]["tls"].is_null()), (&1.into(), true));

@@ -540,7 +540,7 @@ fn a_chart_shows_each_request_and_each_failure() {
     let ran = run(&["get", "-c", "3", "--interval", "0", "--svg", svg, &server.url("/a"), &server.url("/none")]);
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     let drawn = fs::read_to_string(&chart).expect("written");
-    assert!(drawn.contains("3 requests, all answered") && drawn.contains("3 requests, 3 failed"), "{drawn}");
+    assert!(drawn.contains("3 requests, all succeeded") && drawn.contains("3 requests, 3 failed"), "{drawn}");
     assert_eq!(run(&["get", "--svg", svg, &server.url("/a")]).code, 2, "one request makes no chart");
     assert_eq!(run(&["get", "-c", "1", "--svg", "/nonexistent/x.svg", &server.url("/a")]).code, 73);
 }

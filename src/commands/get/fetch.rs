@@ -16,6 +16,7 @@ use crate::http::{ClientExchange, ExchangeTimes, RequestHead, ResponseHead, Resp
 use crate::net::tls::{ClientTls, TlsOptions};
 use crate::net::{self, Connection, ConnectionTimeouts, Signals};
 use crate::output::{Trace, TraceKind, WaitNotice};
+use crate::protocol::excerpt;
 use crate::time::{HumanDuration, Moment};
 
 /// Time limits and the redirect limit.
@@ -265,6 +266,12 @@ impl ResponseSink for TracingSink<'_, '_> {
 
     fn on_request_sent(&mut self) {
         self.notice.waiting_for("connected, request sent, waiting for the response");
+    }
+
+    fn on_partial_head(&mut self, bytes: &[u8]) {
+        let mut lines = bytes.split(|byte| *byte == b'\n').rev();
+        let last = excerpt(lines.find(|line| !line.trim_ascii().is_empty()).unwrap_or_default());
+        self.notice.waiting_for(format!("waiting for the rest of the response head, last line: '{last}'"));
     }
 
     fn on_interim(&mut self, head: &ResponseHead) {

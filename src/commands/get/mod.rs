@@ -107,7 +107,7 @@ pub(crate) struct Get {
     #[arg(long, value_name = "N", default_value_t = 10, hide_short_help = true, value_parser = number::<u32>(0..=u32::MAX))]
     max_redirects: u32,
 
-    /// Write a chart of the times to FILE
+    /// Write an SVG chart of request times to FILE
     #[arg(long, value_name = "FILE", requires = "count", hide_short_help = true)]
     svg: Option<PathBuf>,
 

@@ -55,7 +55,7 @@ pub(super) struct LoadArgs {
     #[arg(long, help_heading = "Load", conflicts_with_all = SINGLE_MAIL_FLAGS, hide_short_help = true)]
     reuse: bool,
 
-    /// Write a chart of the times to FILE
+    /// Write an SVG chart of delivery times to FILE
     #[arg(long, value_name = "FILE", help_heading = "Load", conflicts_with_all = SINGLE_MAIL_FLAGS, hide_short_help = true)]
     svg: Option<PathBuf>,
 

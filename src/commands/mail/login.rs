@@ -64,6 +64,7 @@ impl LoginArgs {
         if user.chars().any(char::is_control) {
             return Err(Error::new(Exit::InvalidInput, "the user name contains control characters"));
         }
+        self.password_command.as_ref().map_or(Ok(()), Hook::check)?;
         let secret = match (&self.password_file, self.password_fd, &self.password_command) {
             (Some(file), ..) => self.read_password_file(file, output, strict)?,
             (_, Some(number), _) => self.read_password_file(Path::new(&format!("/dev/fd/{number}")), output, false)?,

@@ -128,6 +128,8 @@ impl Mail {
         self.check()?;
         let (envelope, id) = if self.info { (None, None) } else { self.compose(&output)? };
         if let Some(envelope) = envelope.as_ref().filter(|_| self.dry_run) {
+            let signals = Signals::install()?;
+            output.stop_on(signals.stop_conditions(self.deadline.map(|deadline| net::now() + deadline)));
             let mut bytes = Vec::new();
             smtp::canonicalize(&envelope.message, &mut bytes);
             if output.style().format == Format::Json {

@@ -240,7 +240,7 @@ impl fmt::Display for Listening {
             write!(f, "\n  seed {}", self.seed)?;
         }
         if let Some(sha256) = &self.certificate_sha256 {
-            write!(f, "\nthe certificate has the SHA-256 {sha256}")?;
+            write!(f, "\ncertificate fingerprint (SHA-256): {sha256}")?;
         }
         let address = self.addresses.first().or(self.tls_addresses.first()).map_or("", String::as_str);
         let flag = match (self.addresses.is_empty(), self.starttls) {
@@ -254,7 +254,8 @@ impl fmt::Display for Listening {
             write!(f, " --pin {sha256}")?;
         }
         if self.has_users {
-            write!(f, " --user NAME")?;
+            let insecure = if flag == "--plain" { " --insecure-auth" } else { "" };
+            write!(f, " --user NAME{insecure}")?;
         }
         write!(f, " --from me@example.org --to you@example.org --text hello\nCtrl-C stops the server")
     }

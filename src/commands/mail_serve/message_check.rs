@@ -70,7 +70,7 @@ pub(super) fn boundary_warning(message: &Message<'_>) -> Option<String> {
         let mut lines = body.split(|byte| *byte == b'\n');
         !lines.any(|found| found.trim_ascii_end() == line.as_bytes())
     })?;
-    Some(format!("the line '{}' of the multipart is missing (RFC 2046 §5.1.1)", excerpt(missing.as_bytes())))
+    Some(format!("multipart boundary line '{}' is missing (RFC 2046 §5.1.1)", excerpt(missing.as_bytes())))
 }
 
 /// Returns whether the message begins with a field.
@@ -105,8 +105,8 @@ mod tests {
             ("multipart/mixed; boundary=b", "--b\r\n\r\nhi\r\n--b--\r\n", None),
             ("text/plain; boundary=b", "hi\r\n", None),
             ("multipart/mixed", "hi\r\n", Some("without a boundary")),
-            ("multipart/mixed; boundary=b", "--c\r\n\r\nhi\r\n--c--\r\n", Some("the line '--b' of")),
-            ("multipart/mixed; boundary=b", "--b\r\n\r\nhi\r\n", Some("the line '--b--' of")),
+            ("multipart/mixed; boundary=b", "--c\r\n\r\nhi\r\n--c--\r\n", Some("boundary line '--b'")),
+            ("multipart/mixed; boundary=b", "--b\r\n\r\nhi\r\n", Some("boundary line '--b--'")),
         ] {
             let text = format!("From: a@x\r\nContent-Type: {content_type}\r\n\r\n{body}");
             let found = boundary_warning(&MessageParser::default().parse(&text).expect("a message"));

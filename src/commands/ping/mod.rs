@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::args::{duration, number, positive_duration, read_key, size};
-use super::dialogue_trace::{DatagramTrace, Meanings, TraceArgs};
+use super::dialogue_trace::{DatagramDescriber, DatagramTrace, TraceArgs};
 use super::fail_if::FailIf;
 use super::peer::{AddressArgs, Peer, check_hosts, join_textbook_port};
 use super::plot_data::PlotData;
@@ -27,7 +27,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::mac::MacKey;
 use crate::net::datagram::{DatagramTimeouts, Endpoint, run_client};
 use crate::net::{self, Signals, SocketOptions};
-use crate::output::{Format, Output, StatusLine, escaped};
+use crate::output::{Format, Output, StatusLine, WaitNotice, escaped};
 use crate::probe::{PingClient, PingConfig, ProbeEncoding, check_size, explain};
 use crate::protocol::TracedDatagrams;
 use crate::time::Moment;
@@ -183,12 +183,12 @@ impl Ping {
             let encoding = self.encoding(key.as_ref());
             let config = self.sender_config(peer, started);
             let sender = PingClient::new(config, encoding, peer, started + self.stagger(index));
-            let meanings = Meanings { sent: explain::request, received: explain::reply };
-            let sender = TracedDatagrams::new(sender, DatagramTrace::of_client(&trace, peer, meanings));
+            let describer = DatagramDescriber { sent: explain::describe_request, received: explain::describe_reply };
+            let sender = TracedDatagrams::new(sender, DatagramTrace::for_client(&trace, peer, describer));
             let endpoint = Endpoint::connected(sender, peer, self.socket_options(), events_wanted || plots);
             let mut endpoint = endpoint.map_err(|failure| Error::from(failure).with_context(&target))?;
             if style.is_verbose() || trace.is_enabled() {
-                endpoint.receive_strays();
+                endpoint.receive_from_other_peers();
             }
             Ok((endpoint, TargetRun { target: target.into(), peer, plot_data: PlotData::new(plots) }))
         });
@@ -198,7 +198,9 @@ impl Ping {
             output.write_text(escaped(&self.start_message(runs.iter().map(|run| run.peer))))?;
         }
         let status_line = if trace.is_enabled() { StatusLine::hidden() } else { StatusLine::new(style) };
-        let mut observer = Observer { output, runs, events_wanted, status_line, trace, started, failure: Ok(()) };
+        let notice = WaitNotice::new(&output);
+        let mut observer =
+            Observer { output, runs, events_wanted, status_line, trace, notice, started, failure: Ok(()) };
         let timeouts = DatagramTimeouts { deadline, ..DatagramTimeouts::default() };
         let ended = run_client(&mut endpoints, timeouts, &mut signals, &mut observer);
         observer.status_line.clear();

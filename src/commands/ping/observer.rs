@@ -10,7 +10,7 @@ use crate::commands::plot_data::PlotData;
 use crate::commands::report::TargetEvent;
 use crate::error::{Error, Result};
 use crate::net::datagram::{DatagramObserver, Endpoint};
-use crate::output::{Format, Marker, Output, StatusLine, Trace};
+use crate::output::{Format, Marker, Output, StatusLine, Trace, WaitNotice};
 use crate::probe::{PingClient, PingEvent, explain};
 use crate::protocol::TracedDatagrams;
 use crate::time::Moment;
@@ -34,6 +34,7 @@ pub(super) struct Observer {
     pub status_line: StatusLine,
     /// Explains the outcome of each ping.
     pub trace: Trace,
+    pub notice: WaitNotice,
     pub started: Moment,
     /// First output error; it ends the loop.
     pub failure: Result<()>,
@@ -46,13 +47,18 @@ impl DatagramObserver<TracedPing> for Observer {
         if let Some((seq, marker)) = marker(&event) {
             run.plot_data.record(seq, marker);
         }
+        match &event {
+            PingEvent::Sent { seq, .. } => self.notice.waiting_for(format!("waiting for the reply to ping {seq}")),
+            PingEvent::Reply { .. } | PingEvent::Lost { .. } | PingEvent::Refused { .. } => self.notice.done(),
+            _ => {}
+        }
         // `sent` is printed only as JSON or with -v: the outcome repeats the number.
         let is_shown = self.events_wanted
             && (self.output.style().format == Format::Json
                 || self.output.style().is_verbose()
                 || !matches!(event, PingEvent::Sent { .. }));
         if is_shown && self.failure.is_ok() {
-            let explanation = explain::outcome(&event);
+            let explanation = explain::explain_outcome(&event);
             let report = TargetEvent::new(event, Arc::clone(&run.target), is_alone);
             let (output, failure) = (&mut self.output, &mut self.failure);
             self.status_line.suspend(|| *failure = output.emit(&report).map_err(Error::from));

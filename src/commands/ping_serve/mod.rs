@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::args::{address_strings, choice, duration, number, parse_arg, read_key};
-use super::dialogue_trace::{DatagramTrace, Explainer, Meanings, TraceArgs};
+use super::dialogue_trace::{DatagramDescriber, DatagramTrace, Explainer, TraceArgs};
 use super::listen_args::{ServerArgs, bind_help};
 use super::report;
 use crate::error::{Error, Result};
@@ -227,9 +227,9 @@ impl PingServe {
         let totals = Mutex::new(Totals::default());
         let make = || {
             let echo = EchoServer::new(echo_config.clone(), Arc::clone(&client_count));
-            let meanings = Meanings { sent: explain::reply, received: explain::request };
+            let describer = DatagramDescriber { sent: explain::describe_reply, received: explain::describe_request };
             let observer = make_observer();
-            let trace = self.trace.observe_server(meanings, (style, observer.recorder.notes()));
+            let trace = self.trace.server_datagram_trace(describer, (style, observer.recorder.notes()));
             (TracedDatagrams::new(echo, trace), observer)
         };
         let finish = |echo: TracedEcho, _: Observer| {
@@ -273,7 +273,7 @@ struct Observer {
 
 impl DatagramObserver<TracedEcho> for Observer {
     fn on_event(&mut self, _: usize, event: EchoEvent) {
-        let explanation = explain::decision(&event);
+        let explanation = explain::explain_decision(&event);
         self.recorder.emit(PingServeEvent::Echo(event));
         self.explainer.explain(explanation);
     }

@@ -135,7 +135,7 @@ impl fmt::Display for Listening {
         }
         if let Some((sha256, url)) = self.certificate_sha256.as_ref().zip(self.urls.first()) {
             let url = Escaped(url.as_bytes());
-            write!(f, "\nthe certificate has the SHA-256 {sha256}\ntry: netlab get {url} --pin {sha256}")?;
+            write!(f, "\ncertificate fingerprint (SHA-256): {sha256}\ntry: netlab get {url} --pin {sha256}")?;
         }
         write_closing_note(f, self.is_public)
     }

@@ -25,8 +25,8 @@ use crate::time::Moment;
 /// sending, each of which may report failures that queue more datagrams.
 const MAX_ROUNDS: usize = 64;
 
-/// Number of the socket of [`Endpoint::receive_strays`].
-const STRAY_SOCKET: u64 = u64::MAX;
+/// Number of the socket of [`Endpoint::receive_from_other_peers`].
+const UNCONNECTED_SOCKET: u64 = u64::MAX;
 
 /// Datagram protocol and the sockets that carry it.
 pub(crate) struct Endpoint<E: DatagramProtocol> {
@@ -60,9 +60,9 @@ impl<E: DatagramProtocol> Endpoint<E> {
 
     /// Also receives datagrams from other peers on the client's port, which the kernel drops otherwise. Only for
     /// diagnosis: without the second socket, the client works as before.
-    pub(crate) fn receive_strays(&mut self) {
-        let stray = self.sockets.first().map(|socket| socket.stray(STRAY_SOCKET, clock::now()));
-        if let Some(Ok(socket)) = stray {
+    pub(crate) fn receive_from_other_peers(&mut self) {
+        let unconnected = self.sockets.first().map(|socket| socket.unconnected(UNCONNECTED_SOCKET, clock::now()));
+        if let Some(Ok(socket)) = unconnected {
             self.sockets.push(socket);
         }
     }

@@ -46,7 +46,7 @@ pub(super) struct DatagramSocket {
     readiness: Readiness,
 }
 
-/// UDP segmentation offload, which merges datagrams of one system call.
+/// UDP segmentation offload (`UDP_SEGMENT`): one message carries several datagrams, which the kernel splits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SegmentationOffload {
     Enabled,
@@ -70,8 +70,8 @@ impl DatagramSocket {
     }
 
     /// Creates a socket that receives what other peers send to the port of this one.
-    pub(super) fn stray(&self, id: u64, now: Moment) -> io::Result<Self> {
-        let (socket, address) = udp::stray_socket(&self.socket)?;
+    pub(super) fn unconnected(&self, id: u64, now: Moment) -> io::Result<Self> {
+        let (socket, address) = udp::unconnected_socket(&self.socket)?;
         Ok(Self::bound(id, socket, address, now))
     }
 

@@ -38,7 +38,10 @@ fn expected_reply(stage: Stage) -> String {
 pub(super) fn rejection(stage: Stage, reply: &Reply) -> Failure {
     let message = format!("server replied '{reply}' to {}", describe_stage(stage));
     match (stage, reply.code) {
-        // RFC 4954 §6.
+        // RFC 3207 §4 and RFC 4954 §6 share the code.
+        (_, 530) if reply.text().to_ascii_uppercase().contains("STARTTLS") => {
+            Failure::new(FailureKind::EncryptionRequired, message).expected("STARTTLS before this command")
+        }
         (_, 530) => {
             Failure::new(FailureKind::LoginRequired, message).expected("a login or STARTTLS before this command")
         }

@@ -59,7 +59,10 @@ impl StreamProtocol for ClientSession {
             return bytes.len();
         }
         let (taken, reply) = match Reply::parse(bytes) {
-            Ok(None) => return 0,
+            Ok(None) => {
+                self.partial_reply = bytes.to_vec();
+                return 0;
+            }
             Ok(Some(parsed)) => parsed,
             Err((violation, at)) => {
                 let error = protocol_error(violation, &self.shown_text(bytes.get(at..).unwrap_or_default()));
@@ -69,6 +72,7 @@ impl StreamProtocol for ClientSession {
                 return bytes.len();
             }
         };
+        self.partial_reply.clear();
         let rest = bytes.get(taken..).unwrap_or_default();
         // One reply per command: an additional one could be taken for the reply to the next command, and data
         // after the 220 to STARTTLS would be trusted after the handshake (CVE-2011-0411, "NO STARTTLS").
@@ -119,6 +123,9 @@ impl StreamProtocol for ClientSession {
                 turn.actions.close();
             }
             _ => {
+                if !self.partial_reply.is_empty() {
+                    turn.actions.emit(ClientEvent::MalformedReply(self.shown_text(&self.partial_reply)));
+                }
                 let error = timed_out(self.state.stage(), turn.now - self.stage_started);
                 self.fail(self.adjust_for_final_dot(error), false, turn);
             }

@@ -143,11 +143,13 @@ impl<M: MessageSink, P: Policy<M>> ServerSession<M, P> {
         turn.actions.emit(ServerEvent::Violation { client: self.client.clone(), what: what.to_owned() });
     }
 
-    /// Reports a space around the address that is tolerated and not allowed.
+    /// Reports spaces around the address, which the server tolerates.
     fn check_spacing(&self, line: &str, turn: &mut ServerTurn<'_, M>) {
-        if line.contains(": ") || line.ends_with(' ') {
-            let line = excerpt(line.as_bytes());
-            self.emit_violation(&format!("'{line}': no space is allowed there (RFC 5321 §3.3)"), turn);
+        let shown = excerpt(line.as_bytes());
+        if line.contains(": ") {
+            self.emit_violation(&format!("'{shown}': space after the colon is not allowed (RFC 5321 §3.3)"), turn);
+        } else if line.ends_with(' ') {
+            self.emit_violation(&format!("'{shown}': trailing space before CR LF (RFC 5321 §4.1.1)"), turn);
         }
     }
 

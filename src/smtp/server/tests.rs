@@ -337,13 +337,13 @@ fn a_connection_that_closes_during_a_transaction_is_reported() {
 
 #[test]
 fn tolerated_mistakes_of_a_client_are_reported() {
-    let spaces = "'MAIL FROM: <a@x.test>': no space is allowed there (RFC 5321 §3.3)";
+    let spaces = "'MAIL FROM: <a@x.test>': space after the colon is not allowed (RFC 5321 §3.3)";
     for (input, event) in [
         ("EHLO me\r\nNOOP\r\n", "commands were sent before the reply to EHLO (RFC 2920 §3.1)"),
         ("MAIL FROM: <a@x.test>\r\n", spaces),
         (
             "MAIL FROM:<a@x.test>\r\nRCPT TO:<b@x.test> \r\n",
-            "'RCPT TO:<b@x.test> ': no space is allowed there (RFC 5321 §3.3)",
+            "'RCPT TO:<b@x.test> ': trailing space before CR LF (RFC 5321 §4.1.1)",
         ),
     ] {
         let mut harness = Fixture::greeted(config());

@@ -16,7 +16,7 @@ use clap::Args;
 
 use super::DEFAULT_PORT;
 use crate::commands::args::{number, positive_duration, read_key};
-use crate::commands::dialogue_trace::{DatagramTrace, Meanings, TraceArgs};
+use crate::commands::dialogue_trace::{DatagramDescriber, DatagramTrace, TraceArgs};
 use crate::commands::fail_if::{FailIf, check_all};
 use crate::commands::peer::{AddressArgs, Peer, check_hosts, join_textbook_port};
 use crate::commands::report::{self, TargetEvent, skip_failed_targets};
@@ -28,7 +28,7 @@ use crate::heartbeat::{
 use crate::host::{self, SupervisedCommand};
 use crate::net::datagram::{DatagramObserver, DatagramTimeouts, Endpoint, StopReason, run_client};
 use crate::net::{self, Signals, SocketOptions};
-use crate::output::{Format, Output, escaped};
+use crate::output::{Format, Output, WaitNotice, escaped};
 use crate::protocol::TracedDatagrams;
 use crate::time::{Moment, nanoseconds};
 pub(in crate::commands) use events::list_events;
@@ -179,8 +179,9 @@ impl HeartbeatSend {
         let mut endpoints = Vec::new();
         for (index, peer) in (0..).zip(&peers) {
             let sender = BeatSender::new(config.clone(), lifetime, seed.wrapping_add(index), started);
-            let meanings = Meanings { sent: explain::datagram, received: explain::datagram };
-            let sender = TracedDatagrams::new(sender, DatagramTrace::of_client(&trace, *peer, meanings));
+            let describer =
+                DatagramDescriber { sent: explain::describe_datagram, received: explain::describe_datagram };
+            let sender = TracedDatagrams::new(sender, DatagramTrace::for_client(&trace, *peer, describer));
             // One unreachable watcher must not delay the beats to the others.
             endpoints.push(Endpoint::connect_when_reachable(
                 sender,
@@ -194,7 +195,8 @@ impl HeartbeatSend {
         if is_supervising {
             output.leave_stdout();
         }
-        let mut observer = Observer { output, targets, is_supervising, is_stopping: false, result: Ok(()) };
+        let notice = self.echo.then(|| WaitNotice::new(&output));
+        let mut observer = Observer { output, targets, is_supervising, is_stopping: false, result: Ok(()), notice };
         if !self.once {
             observer.write_text(&self.start_message(&name, &peers))?;
         }
@@ -218,6 +220,7 @@ impl HeartbeatSend {
         };
         errors.iter().for_each(|error| observer.output.report_error(error));
         let exit = match code {
+            Some(0) => Exit::Success,
             Some(code) => Exit::ChildExit(code),
             None => Exit::combined(errors.iter().map(Error::exit).chain([unresolved])),
         };
@@ -316,6 +319,8 @@ struct Observer {
     /// The stop messages are being sent, whatever happens to the output.
     is_stopping: bool,
     result: Result<()>,
+    /// Wait for an echo, with `--echo`.
+    notice: Option<WaitNotice>,
 }
 
 impl Observer {
@@ -330,6 +335,12 @@ impl Observer {
 
 impl DatagramObserver<TracedSender> for Observer {
     fn on_event(&mut self, endpoint: usize, event: BeatEvent) {
+        if let Some(notice) = &self.notice {
+            match &event {
+                BeatEvent::Sent { seq } => notice.waiting_for(format!("waiting for the echo of beat {seq}")),
+                _ => notice.done(),
+            }
+        }
         let style = self.output.style();
         let is_shown = style.format == Format::Json || style.is_verbose() || !matches!(event, BeatEvent::Sent { .. });
         if is_shown && self.result.is_ok() {

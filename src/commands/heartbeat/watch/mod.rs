@@ -181,7 +181,7 @@ impl HeartbeatWatch {
         recorder.emit(HeartbeatWatchEvent::Listening(listening));
         ready_file.write(receivers.addresses().map(ToString::to_string).chain(pages), &signals)?;
 
-        notice.waiting_for("waiting for the first beat");
+        notice.waiting_for("waiting for the first datagram");
         let run = WatchContext { args: self, shared: &shared, recorder: &recorder, style, started, notice };
         let WatchResult { condition_met, hooks, state_written } = run.run(receivers, listeners, &mut signals)?;
         drop(recorder);

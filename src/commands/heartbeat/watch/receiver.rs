@@ -1,6 +1,6 @@
 //! Datagram loop of a watcher, with the hook, status page and state file threads beside it.
 //!
-//! Owns the threads and their order at the end. The flags and the exit code belong to the command.
+//! Owns the threads and their shutdown order. The flags and the exit code belong to the command.
 
 use std::ops::ControlFlow;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -13,7 +13,7 @@ use super::hooks::HookRunner;
 use super::pages;
 use super::shared_watcher::SharedWatcher;
 use super::state_file::StateWriter;
-use crate::commands::dialogue_trace::{DatagramTrace, Explainer, Meanings};
+use crate::commands::dialogue_trace::{DatagramDescriber, DatagramTrace, Explainer};
 use crate::commands::web::StatusServer;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -47,7 +47,7 @@ pub(super) struct WatchContext<'a> {
     pub recorder: &'a Recorder<HeartbeatWatchEvent>,
     pub style: Style,
     pub started: Moment,
-    /// Wait for the first datagram.
+    /// Notice shown until the first datagram.
     pub notice: WaitNotice,
 }
 
@@ -121,8 +121,9 @@ impl WatchContext<'_> {
             let explainer = self.args.trace.explainer(self.style, self.recorder.notes());
             let first_wait = Some(self.notice.clone());
             let observer = Observer { context: self, hooks, state_writer, explainer, first_wait };
-            let meanings = Meanings { sent: explain::datagram, received: explain::datagram };
-            let trace = self.args.trace.observe_server(meanings, (self.style, self.recorder.notes()));
+            let describer =
+                DatagramDescriber { sent: explain::describe_datagram, received: explain::describe_datagram };
+            let trace = self.args.trace.server_datagram_trace(describer, (self.style, self.recorder.notes()));
             (TracedDatagrams::new(self.shared.clone(), trace), observer)
         };
         Ok(serve(config, signals, make, |_, _| ())?)
@@ -150,7 +151,7 @@ impl DatagramObserver<TracedWatcher> for Observer<'_> {
         let style = self.context.style;
         let is_shown = style.prints_events() && (style.is_verbose() || !matches!(event, WatcherEvent::Beat { .. }));
         if is_shown {
-            let explanation = explain::event(&event);
+            let explanation = explain::explain_event(&event);
             self.context.recorder.emit(HeartbeatWatchEvent::Watcher(event));
             self.explainer.explain(explanation);
         }
