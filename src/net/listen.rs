@@ -52,12 +52,23 @@ impl Listeners {
     }
 }
 
+/// Bytes that the kernel holds for a peer beyond those in flight.
+const NOTSENT_LOWAT: u32 = 128 * 1024;
+
+/// Sets the options that accepted sockets inherit from a listener.
+pub(super) fn configure_accepted(listener: &Socket) -> io::Result<()> {
+    // Without it, a response of two writes waits for the peer's delayed ACK.
+    listener.set_tcp_nodelay(true)?;
+    // The kernel would otherwise take megabytes for each of many peers that read nothing.
+    let _ = listener.set_tcp_notsent_lowat(NOTSENT_LOWAT);
+    Ok(())
+}
+
 fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     // A restarted server can bind its port while old connections are in TIME_WAIT.
     socket.set_reuse_address(true)?;
-    // Accepted sockets inherit it. Without it, a response of two writes waits for the peer's delayed ACK.
-    socket.set_tcp_nodelay(true)?;
+    configure_accepted(&socket)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }

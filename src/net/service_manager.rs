@@ -10,6 +10,7 @@ use socket2::Socket;
 
 use super::bind_address::Address;
 use super::bound::SocketGroup;
+use super::listen::configure_accepted;
 use crate::failure::{Failure, FailureKind, Result};
 
 /// Takes the listening sockets passed to this process, one group for each, shared by the threads.
@@ -37,7 +38,7 @@ fn take_listener(passed: &mut ListenFd, index: usize, threads: usize) -> Result<
     let local = socket.local_addr().map_err(failed)?;
     let address = match (local.as_socket(), local.as_pathname()) {
         (Some(address), _) => {
-            socket.set_tcp_nodelay(true).map_err(failed)?;
+            configure_accepted(&socket).map_err(failed)?;
             Address::Inet(address)
         }
         (None, path) => Address::Unix(path.unwrap_or(std::path::Path::new("")).to_owned()),
