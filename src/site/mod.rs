@@ -1,7 +1,7 @@
 //! Files that `serve-http` serves.
 //!
 //! Owns the mapping of a URL path to a path beneath the root ([`SitePath`]), opening it without leaving the root
-//! ([`Root`]), directory listings ([`render_listing`]) and media types ([`media_type()`]). Must not know HTTP; the
+//! ([`Root`]), directory listings ([`render_listing`]) and media types ([`MediaTypes`]). Must not know HTTP; the
 //! command connects the two.
 
 mod listing;
@@ -10,6 +10,6 @@ mod path;
 mod root;
 
 pub(crate) use listing::{escape_html, render_listing};
-pub(crate) use media_type::media_type;
+pub(crate) use media_type::{MediaType, MediaTypes};
 pub(crate) use path::{PathError, SitePath};
 pub(crate) use root::{Entry, FileStatus, OpenError, Root};

@@ -260,7 +260,7 @@ fn ranges_are_sent_alone_and_as_parts() {
         )
     };
     let expected = part("0-2", "abc") + &part("99997-99999", &content[99_997..]) + &format!("\r\n--{boundary}--\r\n");
-    assert_eq!(body, expected.replace("text/plain; charset=utf-8", "application/octet-stream"));
+    assert_eq!(body, expected);
     assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
     assert!(get_with(&server, "Range: bytes=100000-\r\n").starts_with("HTTP/1.1 416 "));
     let tag = one.split("ETag: ").nth(1).and_then(|rest| rest.lines().next()).expect("a tag").to_owned();

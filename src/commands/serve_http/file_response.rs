@@ -11,7 +11,7 @@ use crate::http::{
     FilePart, HttpDate, Precondition, RangeSelection, Request, Response, ResponseBody, Status, Validators,
     content_range, select, unsatisfied_range,
 };
-use crate::site::FileStatus;
+use crate::site::{FileStatus, MediaType};
 use crate::time::Moment;
 
 /// Age below which a file may change again without a new modification date.
@@ -22,7 +22,7 @@ const NANOS_PER_SECOND: i128 = 1_000_000_000;
 pub(super) fn respond(
     request: &Request<'_>,
     (file, status): (File, FileStatus),
-    (media_type, encoding): (&str, Option<&'static str>),
+    media_type: &MediaType,
     now: Moment,
 ) -> Response {
     let validators = validators(&status, now);
@@ -39,7 +39,7 @@ pub(super) fn respond(
             let selection = range.map_or(RangeSelection::Whole, |range| select(range, status.length));
             match selection {
                 RangeSelection::Whole => whole(Status::OK, (file, status), media_type),
-                RangeSelection::Parts(parts) => partial_response(file, parts, status.length, media_type),
+                RangeSelection::Parts(parts) => partial_response(file, parts, status.length, &media_type.name),
                 RangeSelection::Unsatisfiable => {
                     return error_page(Status::RANGE_NOT_SATISFIABLE, "The file has no such range.")
                         .because("no such range")
@@ -48,7 +48,7 @@ pub(super) fn respond(
             }
         }
     };
-    let response = match encoding.filter(|_| response.status != Status::NOT_MODIFIED) {
+    let response = match media_type.encoding.filter(|_| response.status != Status::NOT_MODIFIED) {
         Some(encoding) => response.with_field("Content-Encoding", encoding),
         None => response,
     };
@@ -59,8 +59,9 @@ pub(super) fn respond(
 }
 
 /// Returns the whole file, whatever the request asks for.
-pub(super) fn whole(status: Status, (file, found): (File, FileStatus), media_type: &str) -> Response {
-    Response::new(status, ResponseBody::File(Rc::new(file), 0..found.length)).with_field("Content-Type", media_type)
+pub(super) fn whole(status: Status, (file, found): (File, FileStatus), media_type: &MediaType) -> Response {
+    Response::new(status, ResponseBody::File(Rc::new(file), 0..found.length))
+        .with_field("Content-Type", media_type.name.as_str())
 }
 
 /// Validators of a file. A program can set the modification time, so the tag also has the inode and the time of the
@@ -101,7 +102,7 @@ fn partial_response(file: File, mut ranges: Vec<Range<u64>>, length: u64, media_
 mod tests {
     use super::{respond, validators};
     use crate::http::{Request, Response, ResponseBody};
-    use crate::site::FileStatus;
+    use crate::site::{FileStatus, MediaType};
     use crate::time::Moment;
     use std::time::Duration;
 
@@ -115,7 +116,8 @@ mod tests {
     fn get(fields: &str) -> Response {
         let head = format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
         let request = Request::parse(head.as_bytes()).expect("well-formed");
-        respond(&request, (tempfile::tempfile().expect("a file"), STATUS), ("text/plain", None), at(2_000))
+        let media_type = MediaType { name: "text/plain".into(), encoding: None };
+        respond(&request, (tempfile::tempfile().expect("a file"), STATUS), &media_type, at(2_000))
     }
 
     fn field<'r>(response: &'r Response, name: &str) -> Option<&'r str> {

@@ -5,8 +5,10 @@
 
 use std::cell::RefCell;
 use std::ffi::OsString;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,7 +17,7 @@ use super::file_response;
 use super::site_args::SiteArgs;
 use crate::commands::web::{error_page, other_method_response};
 use crate::http::{Request, Response, Status};
-use crate::site::{self, Entry, OpenError, PathError, Root, SitePath};
+use crate::site::{self, Entry, FileStatus, MediaTypes, OpenError, PathError, Root, SitePath};
 use crate::time::Moment;
 
 /// Time between two checks of the root: a build may remove the directory and make it again.
@@ -43,6 +45,7 @@ impl SiteConfig {
 pub(super) struct SiteHandle {
     config: Arc<SiteConfig>,
     root: RefCell<CurrentRoot>,
+    media_types: MediaTypes,
     report: Box<dyn Fn(String)>,
 }
 
@@ -55,7 +58,8 @@ struct CurrentRoot {
 impl SiteHandle {
     pub(super) fn new(config: Arc<SiteConfig>, root: Arc<Root>, report: Box<dyn Fn(String)>, now: Moment) -> Self {
         let root = CurrentRoot { root: Some(root), next_check: now + ROOT_CHECK_INTERVAL };
-        Self { config, root: RefCell::new(root), report }
+        let media_types = MediaTypes::new(&config.args.mime);
+        Self { config, root: RefCell::new(root), media_types, report }
     }
 
     /// Chooses the response to a request.
@@ -118,13 +122,22 @@ impl SiteHandle {
         }
         match root.open_entry(&path) {
             Ok(Entry::File(..)) if path.is_directory() => self.not_found(root, "a file, not a directory"),
-            Ok(Entry::File(file, status)) => {
-                file_response::respond(request, (file, status), (&site::media_type(path.file_name()), None), now)
-            }
+            Ok(Entry::File(file, status)) => self.file_response(request, (file, status), path.file_name(), now),
             Ok(Entry::Directory(_)) if !path.is_directory() => redirect_to_slash(&path, request.target),
             Ok(Entry::Directory(directory)) => self.directory_response(root, request, (&path, &directory), now),
             Err(error) => self.open_error_response(root, error),
         }
+    }
+
+    fn file_response(
+        &self,
+        request: &Request<'_>,
+        (file, status): (File, FileStatus),
+        name: &Path,
+        now: Moment,
+    ) -> Response {
+        let media_type = self.media_types.of(name, &file, &status);
+        file_response::respond(request, (file, status), &media_type, now)
     }
 
     fn directory_response(
@@ -137,8 +150,7 @@ impl SiteHandle {
         for name in &self.config.args.index {
             match root.open_child(path, name) {
                 Ok(Entry::File(file, status)) => {
-                    let media_type = site::media_type(name.as_ref());
-                    return file_response::respond(request, (file, status), (&media_type, None), now);
+                    return self.file_response(request, (file, status), name.as_ref(), now);
                 }
                 Ok(Entry::Directory(_)) | Err(OpenError::NotFound) => {}
                 Err(error) => return self.open_error_response(root, error),
@@ -172,7 +184,8 @@ impl SiteHandle {
         let page = SitePath::of_file(NOT_FOUND_PAGE.as_bytes());
         let response = match root.open_entry(&page) {
             Ok(Entry::File(file, status)) if self.config.only.is_none() => {
-                file_response::whole(Status::NOT_FOUND, (file, status), &site::media_type(page.file_name()))
+                let media_type = self.media_types.of(page.file_name(), &file, &status);
+                file_response::whole(Status::NOT_FOUND, (file, status), &media_type)
             }
             _ => error_page(Status::NOT_FOUND, "This file does not exist."),
         };
@@ -204,7 +217,7 @@ mod tests {
 
     fn args() -> SiteArgs {
         let index = vec!["index.html".into(), "index.htm".into()];
-        SiteArgs { root: PathBuf::new(), index, no_listing: false, hidden: false, header: vec![] }
+        SiteArgs { root: PathBuf::new(), index, no_listing: false, hidden: false, header: vec![], mime: vec![] }
     }
 
     fn handle(args: &SiteArgs) -> SiteHandle {

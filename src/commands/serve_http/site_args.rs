@@ -9,6 +9,7 @@ use clap::Args;
 use crate::commands::header_field::HeaderField;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::http::is_field_value;
 use crate::site::Root;
 
 #[derive(Clone, Debug, Args)]
@@ -36,6 +37,20 @@ pub(super) struct SiteArgs {
     /// By default, responses have Cache-Control: no-cache, so that a browser asks for changes at each visit.
     #[arg(long, value_name = "FIELD", value_parser = HeaderField::from_str, hide_short_help = true)]
     pub header: Vec<HeaderField>,
+
+    /// Media type of files with this extension; repeatable
+    #[arg(long, value_name = "EXT=TYPE", value_parser = media_type, hide_short_help = true)]
+    pub mime: Vec<(String, String)>,
+}
+
+/// Parses `--mime`: an extension and the value of Content-Type.
+fn media_type(text: &str) -> Result<(String, String), String> {
+    let (extension, kind) = text.split_once('=').ok_or("expected EXT=TYPE, such as log=text/plain")?;
+    let extension = extension.trim_start_matches('.');
+    if extension.is_empty() || !kind.contains('/') || !is_field_value(kind.as_bytes()) {
+        return Err("expected EXT=TYPE, such as log=text/plain".to_owned());
+    }
+    Ok((extension.to_owned(), kind.to_owned()))
 }
 
 /// Parses `--index`: a file name, not a path.
