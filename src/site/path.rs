@@ -90,6 +90,11 @@ impl SitePath {
         self.segments.is_empty()
     }
 
+    /// Names of the directories and the file.
+    pub(super) fn names(&self) -> &[Vec<u8>] {
+        &self.segments
+    }
+
     /// Returns the path relative to the root, `.` for the root itself.
     pub(crate) fn relative(&self) -> Vec<u8> {
         if self.segments.is_empty() { b".".to_vec() } else { self.segments.join(&b'/') }

@@ -95,7 +95,7 @@ fn directories_redirect_send_their_index_or_are_listed() {
     assert!(get(&server, "/with/").ends_with("\r\n\r\nstart"));
     let listing = get(&server, "/bare/");
     assert!(listing.contains("href=\"./a%20%3Cb%3E.txt\"") && listing.contains("a &lt;b&gt;.txt"), "{listing}");
-    assert!(!listing.contains("hidden"));
+    assert!(!listing.contains(".hidden"));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod counters;
 mod events;
 mod file_response;
+mod listing_response;
 mod response;
 mod site_args;
 

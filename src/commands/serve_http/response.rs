@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::file_response;
 use super::site_args::SiteArgs;
+use super::{file_response, listing_response};
 use crate::commands::web::{error_page, other_method_response};
 use crate::http::{Request, Response, Status};
-use crate::site::{self, Entry, FileStatus, MediaTypes, OpenError, PathError, Root, SitePath};
+use crate::site::{Entry, FileStatus, MediaTypes, OpenError, PathError, Root, SitePath};
 use crate::time::Moment;
 
 /// Time between two checks of the root: a build may remove the directory and make it again.
@@ -160,7 +160,7 @@ impl SiteHandle {
             return self.not_found(root, "no index file, and no listing (--no-listing)");
         }
         match root.read_dir(path, directory, self.config.args.hidden) {
-            Ok(listing) => Response::html(Status::OK, site::render_listing(path, &listing)),
+            Ok(listing) => listing_response::respond(path, &listing, now),
             Err(_) => self.open_error_response(root, OpenError::Io),
         }
     }

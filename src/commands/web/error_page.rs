@@ -9,6 +9,7 @@ const ERROR_PAGE: &str = include_str!("../../../assets/pages/error.html");
 pub(crate) fn error_page(status: Status, reason: &str) -> Response {
     let escape = |text: &str| site::escape_html(text).to_string();
     let page = ERROR_PAGE
+        .replace("{{style}}", site::STYLE)
         .replace("{{status}}", &escape(&status.to_string()))
         .replace("{{reason}}", &escape(&sentence(reason)));
     Response::html(status, page)
