@@ -18,7 +18,7 @@ use crate::time::Moment;
 const MIN_PROGRESS: u64 = 1024;
 
 /// Send budget per turn; keeps one large download from delaying other connections.
-const BYTES_PER_TURN: u64 = 256 * 1024;
+const BYTES_PER_TURN: u64 = 64 * 1024;
 
 /// Maximum size of a file that is read into memory and sent in one write with the bytes before it; larger files are sent
 /// by `sendfile`.
