@@ -115,9 +115,10 @@ fn binary_type(extension: &str) -> &'static str {
     if matches!(extension, "ts" | "mts") { "video/mp2t" } else { "application/octet-stream" }
 }
 
-/// Returns whether a sample is UTF-8; its last character may be cut off.
+/// Returns whether a sample is UTF-8; the last character of a full one may be cut off.
 fn is_utf8(sample: &[u8]) -> bool {
-    std::str::from_utf8(sample).map_or_else(|error| error.error_len().is_none(), |_| true)
+    let is_cut = sample.len() == SAMPLE_SIZE;
+    std::str::from_utf8(sample).map_or_else(|error| is_cut && error.error_len().is_none(), |_| true)
 }
 
 /// Returns whether a sample is UTF-8 without control characters other than white space.
@@ -128,7 +129,7 @@ fn is_text(sample: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{MediaType, MediaTypes};
+    use super::{MediaType, MediaTypes, SAMPLE_SIZE};
     use std::ffi::OsStr;
 
     fn inspect(name: &str, sample: &[u8]) -> MediaType {
@@ -158,11 +159,10 @@ mod tests {
     #[test]
     fn a_charset_is_declared_only_if_it_is_true() {
         assert_eq!(inspect("a.html", "grüße".as_bytes()).name, "text/html; charset=utf-8");
-        assert_eq!(
-            inspect("a.html", &"grüße".as_bytes()[..3]).name,
-            "text/html; charset=utf-8",
-            "cut within a character"
-        );
+        let long = "x".to_owned() + &"é".repeat(SAMPLE_SIZE);
+        let full = &long.as_bytes()[..SAMPLE_SIZE];
+        assert_eq!(inspect("a.html", full).name, "text/html; charset=utf-8", "a full sample ends within a character");
+        assert_eq!(inspect("a.html", b"caf\xe9").name, "text/html", "ISO 8859-1 at the end");
         assert_eq!(inspect("a.html", b"gr\xfc\xdfe").name, "text/html", "ISO 8859-1: the document declares it");
     }
 

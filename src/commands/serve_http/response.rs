@@ -20,8 +20,9 @@ use crate::http::{Request, Response, Status};
 use crate::site::{Entry, FileStatus, MediaTypes, OpenError, PathError, Root, SitePath};
 use crate::time::Moment;
 
-/// Time between two checks of the root: a build may remove the directory and make it again.
-const ROOT_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// Time between two checks of the root: a build may remove the directory and make it again. Short, so that the next
+/// request of a person or a script gets the new content; under load, one of many requests makes the check.
+const ROOT_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 /// Page of the site for paths that do not exist, as on common hosting services.
 const NOT_FOUND_PAGE: &str = "404.html";
 
