@@ -147,7 +147,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         },
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let text = error.render();
-            let (style, path) = (raw_style(&arguments), raw_subcommand(&arguments));
+            let (style, (_, path)) = (raw_style(&arguments), raw_subcommand(&arguments));
             let mut output = Output::new(style, net::now);
             if style.format == Format::Text {
                 output.print_usage(&text.ansi().to_string(), &text.to_string());
@@ -179,29 +179,39 @@ fn subcommand_path(matches: &clap::ArgMatches) -> String {
 
 /// Style of a command line that was not parsed: `--json` and `--color` are read from the raw arguments.
 fn raw_style(arguments: &[OsString]) -> Style {
-    let words: Vec<&str> =
-        arguments.iter().skip(1).take_while(|word| *word != "--").filter_map(|word| word.to_str()).collect();
-    let format = if words.contains(&"--json") { Format::Json } else { Format::Text };
-    let color = words.iter().zip(words.iter().skip(1)).filter(|(flag, _)| **flag == "--color").map(|(_, when)| *when);
-    let color = color.chain(words.iter().filter_map(|word| word.strip_prefix("--color="))).last();
+    let format = if raw_words(arguments).any(|word| word == "--json") { Format::Json } else { Format::Text };
+    let color = raw_value(arguments, "--color");
     let color = color.and_then(|when| <Color as clap::ValueEnum>::from_str(when, false).ok()).unwrap_or_default();
     Style { format, color, ..Style::default() }
 }
 
-/// Value of a flag of a command line that was not parsed.
-fn raw_value(arguments: &[OsString], flag: &str) -> Option<String> {
-    let mut words = arguments.iter().skip(1).take_while(|word| *word != "--").filter_map(|word| word.to_str());
-    let found = words.find_map(|word| word.strip_prefix(flag))?;
-    found.strip_prefix('=').or_else(|| words.next().filter(|_| found.is_empty())).map(str::to_owned)
+/// Last value of a flag of a command line that was not parsed.
+fn raw_value<'a>(arguments: &'a [OsString], flag: &str) -> Option<&'a str> {
+    let mut words = raw_words(arguments);
+    let mut value = None;
+    while let Some(word) = words.next() {
+        match word.strip_prefix(flag) {
+            Some("") => value = words.next(),
+            Some(rest) => value = rest.strip_prefix('=').or(value),
+            None => {}
+        }
+    }
+    value
+}
+
+/// Words of a command line that was not parsed, without the program and what belongs to another command.
+fn raw_words(arguments: &[OsString]) -> impl Iterator<Item = &str> {
+    arguments.iter().skip(1).take_while(|word| *word != "--").filter_map(|word| word.to_str())
 }
 
 /// Reports a usage error. Style and subcommand are unknown if parsing failed, so both are read from the raw
 /// arguments.
 fn report_usage_error(error: &clap::Error, arguments: &[OsString]) -> Exit {
-    let path = raw_subcommand(arguments);
+    let (command, path) = raw_subcommand(arguments);
     // A script that waits for the ready file must not find that of an earlier run.
-    if let Some(file) = raw_value(arguments, "--ready-file") {
-        let _ = ReadyFile::prepare(Path::new(&file));
+    let has_ready_file = command.get_arguments().any(|argument| argument.get_id() == "ready_file");
+    if let Some(file) = raw_value(arguments, "--ready-file").filter(|_| has_ready_file) {
+        let _ = ReadyFile::prepare(Path::new(file));
     }
     let error = usage::report(error, &path, arguments);
     Output::new(raw_style(arguments), net::now)
@@ -209,8 +219,8 @@ fn report_usage_error(error: &clap::Error, arguments: &[OsString]) -> Exit {
     error.exit()
 }
 
-/// Names of the subcommands on a command line that was not parsed, such as `heartbeat watch`.
-fn raw_subcommand(arguments: &[OsString]) -> String {
+/// Subcommand of a command line that was not parsed, and its names, such as `heartbeat watch`.
+fn raw_subcommand(arguments: &[OsString]) -> (clap::Command, String) {
     let (mut command, mut path) = (command(), Vec::new());
     for word in arguments.iter().skip(1).filter_map(|word| word.to_str()).filter(|word| !word.starts_with('-')) {
         let Some(found) = command.find_subcommand(word).cloned() else { break };
@@ -218,7 +228,7 @@ fn raw_subcommand(arguments: &[OsString]) -> String {
         command = found;
         command.build();
     }
-    path.join(" ")
+    (command, path.join(" "))
 }
 
 #[cfg(test)]

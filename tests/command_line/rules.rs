@@ -230,6 +230,9 @@ fn a_command_that_succeeds_is_no_error_and_a_usage_error_leaves_no_ready_file() 
     let ready = directory.path().join("ready");
     assert_eq!(run(&["ping-serve", "--loss", "abc", "--ready-file", path_str(&ready)]).code, 2);
     assert!(!ready.exists());
+    fs::write(&ready, "a file of the user").expect("written");
+    assert_eq!(run(&["get", "--ready-file", path_str(&ready), "x"]).code, 2);
+    assert!(ready.exists(), "get has no ready file");
 }
 
 #[test]
