@@ -2,15 +2,19 @@
 //!
 //! Owns the wait for a descriptor that takes no more bytes. Must not read a clock: the caller passes one.
 
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use crate::time::Moment;
 
+/// Bytes that a pipe takes at once without blocking if it takes any (POSIX `PIPE_BUF` on Linux).
+pub(crate) const PIPE_BUF: usize = 4096;
 /// Time between two looks at the conditions.
 const STEP: Duration = Duration::from_millis(50);
 /// Time for the reader of a pipe once the run must stop.
@@ -42,6 +46,22 @@ impl StopConditions {
             }
             waited = if must_stop { waited + STEP } else { Duration::ZERO };
         }
+    }
+
+    /// Writes all bytes in pieces of at most `piece`, each once the descriptor takes bytes; returns false if the run must
+    /// stop first.
+    pub(crate) fn write_all(&self, descriptor: BorrowedFd<'_>, mut bytes: &[u8], piece: usize) -> io::Result<bool> {
+        while !bytes.is_empty() {
+            if !self.wait_writable(descriptor) {
+                return Ok(false);
+            }
+            match rustix::io::write(descriptor, bytes.get(..piece).unwrap_or(bytes)) {
+                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(true)
     }
 
     /// Waits a little for something that cannot be polled; returns false if the run must stop.

@@ -4,7 +4,7 @@
 //! would replace the file behind it, with what the caller has written there.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -12,10 +12,7 @@ use std::path::Path;
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
-use crate::stop::StopConditions;
-
-/// Bytes that a writable pipe takes at once (POSIX `PIPE_BUF` on Linux).
-const PIPE_BUF: usize = 4096;
+use crate::stop::{PIPE_BUF, StopConditions};
 
 /// Returns whether `target` is written in place and not replaced.
 pub(super) fn is_in_place(target: &Path) -> bool {
@@ -65,19 +62,12 @@ pub(super) fn open_for_run(target: &Path, stop: &StopConditions) -> io::Result<F
 }
 
 /// Writes to a target written in place; waits for its reader, unless the run must stop first.
-pub(super) fn write_for_run(mut file: &File, mut bytes: &[u8], stop: &StopConditions) -> io::Result<()> {
-    let limit = max_write(file)?;
-    while !bytes.is_empty() {
-        if !stop.wait_writable(file.as_fd()) {
-            return Err(io::Error::other("the reader of this file has stalled"));
-        }
-        match file.write(bytes.get(..limit).unwrap_or(bytes)) {
-            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
-            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
-            Err(error) => return Err(error),
-        }
+pub(super) fn write_for_run(file: &File, bytes: &[u8], stop: &StopConditions) -> io::Result<()> {
+    if stop.write_all(file.as_fd(), bytes, max_write(file)?)? {
+        Ok(())
+    } else {
+        Err(io::Error::other("the reader of this file has stalled"))
     }
-    Ok(())
 }
 
 /// Most bytes of a write that does not block once the file is writable.

@@ -42,12 +42,9 @@ pub(crate) use wait_notice::WaitNotice;
 
 use crate::error::Error;
 use crate::failure::{Failure, FailureKind, Result, io_error_text};
-use crate::stop::StopConditions;
+use crate::stop::{PIPE_BUF, StopConditions};
 use crate::time::Moment;
 use envelope::{format_event, format_json, format_summary};
-
-/// Bytes that a writable pipe takes at once (POSIX `PIPE_BUF` on Linux).
-const PIPE_BUF: usize = 4096;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -303,23 +300,12 @@ impl Output {
     }
 
     /// Writes to stdout; returns false if the run must stop before the reader takes all.
-    fn write_stdout(&self, mut bytes: &[u8]) -> io::Result<bool> {
+    fn write_stdout(&self, bytes: &[u8]) -> io::Result<bool> {
         let mut stdout = io::stdout().lock();
-        let Some(stop) = &self.stop else {
-            return stdout.write_all(bytes).and_then(|()| stdout.flush()).map(|()| true);
-        };
-        while !bytes.is_empty() {
-            if !stop.wait_writable(stdout.as_fd()) {
-                return Ok(false);
-            }
-            // A writable pipe takes this much without blocking.
-            match rustix::io::write(&stdout, bytes.get(..PIPE_BUF).unwrap_or(bytes)) {
-                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
+        match &self.stop {
+            Some(stop) => stop.write_all(stdout.as_fd(), bytes, PIPE_BUF),
+            None => stdout.write_all(bytes).and_then(|()| stdout.flush()).map(|()| true),
         }
-        Ok(true)
     }
 
     /// Prints a note on stderr, unless `-q` was given.

@@ -5,10 +5,9 @@ use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::PIPE_BUF;
-use crate::stop::StopConditions;
+use crate::stop::{PIPE_BUF, StopConditions};
 
-/// Writer to stderr; clones share its state. A failure is ignored, because there is no other place to report it.
+/// Writer to stderr; clones share its state. Errors are ignored, because stderr is where they would be reported.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stderr(Arc<State>);
 
@@ -30,24 +29,16 @@ impl Stderr {
         self.write_bytes(text.as_bytes());
     }
 
-    pub(super) fn write_bytes(&self, mut bytes: &[u8]) {
+    pub(super) fn write_bytes(&self, bytes: &[u8]) {
         let mut stderr = io::stderr().lock();
         let Some(stop) = self.0.stop.get() else {
             let _ = stderr.write_all(bytes);
             return;
         };
-        while !bytes.is_empty() && !self.0.has_stalled.load(Ordering::Relaxed) {
-            if !stop.wait_writable(stderr.as_fd()) {
-                self.0.has_stalled.store(true, Ordering::Relaxed);
-                return;
-            }
-            // A writable pipe takes this much without blocking.
-            match stderr.write(bytes.get(..PIPE_BUF).unwrap_or(bytes)) {
-                Ok(0) => return,
-                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-                Err(_) => return,
-            }
+        let has_stalled = &self.0.has_stalled;
+        if !has_stalled.load(Ordering::Relaxed) && matches!(stop.write_all(stderr.as_fd(), bytes, PIPE_BUF), Ok(false))
+        {
+            has_stalled.store(true, Ordering::Relaxed);
         }
     }
 }
