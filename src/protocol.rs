@@ -13,6 +13,7 @@
 //! [`DatagramProtocol`] is the counterpart for datagrams.
 
 mod datagram;
+mod excerpt;
 #[cfg(test)]
 pub(crate) mod script;
 mod traced;
@@ -27,10 +28,11 @@ use crate::failure::Failure;
 use crate::time::Moment;
 
 pub(crate) use datagram::{Datagram, DatagramActions, DatagramProtocol, Transmit, TransmitError};
+pub(crate) use excerpt::{datagram_excerpt, excerpt, is_text, is_utf8, last_line};
 use traced::TracedInput;
 pub(crate) use traced::{InputPiece, TraceObserver, Traced};
 pub(crate) use traced_datagrams::{DatagramTraceObserver, TracedDatagrams};
-pub(crate) use violation::{Violation, datagram_excerpt, excerpt};
+pub(crate) use violation::Violation;
 pub(crate) use wait_reporter::{Awaited, AwaitsInput, FIRST_REPORT, NEXT_REPORT, WaitReport, WaitReporter};
 
 /// Protocol at one end of a stream connection.

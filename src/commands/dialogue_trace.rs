@@ -10,7 +10,7 @@ use clap::Args;
 use super::report::{display_peer, plural};
 use crate::http;
 use crate::output::{Escaped, NoteSender, Output, Stderr, Style, Trace, TraceKind};
-use crate::protocol::{Datagram, DatagramTraceObserver, InputPiece, TraceObserver};
+use crate::protocol::{Datagram, DatagramTraceObserver, InputPiece, TraceObserver, is_utf8};
 use crate::smtp::explain;
 
 /// Flags of commands that can show their dialogue.
@@ -210,10 +210,8 @@ impl DatagramTrace {
 /// Formats the beginning of a payload: text with its control characters escaped, binary data byte by byte.
 fn show_payload(bytes: &[u8]) -> String {
     let shown = bytes.get(..MAX_PAYLOAD_SHOWN).unwrap_or(bytes);
-    // The last character may be cut.
-    let is_utf8 = std::str::from_utf8(shown).map_or_else(|error| error.error_len().is_none(), |_| true);
-    let is_text = is_utf8 && !shown.contains(&0);
-    let text = if is_text { Escaped(shown).to_string() } else { shown.escape_ascii().to_string() };
+    let is_readable = is_utf8(shown) && !shown.contains(&0);
+    let text = if is_readable { Escaped(shown).to_string() } else { shown.escape_ascii().to_string() };
     if shown.len() < bytes.len() { text + "..." } else { text }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::client::{RequestHead, ResponseDecoder, ResponsePart};
 use super::response::{ResponseError, ResponseHead};
 use crate::failure::{Failure, FailureKind, Result};
-use crate::protocol::{Actions, CloseReason, StreamProtocol, excerpt};
+use crate::protocol::{Actions, CloseReason, StreamProtocol, excerpt, last_line};
 use crate::time::Moment;
 
 /// Maximum bytes traced of a response that cannot be parsed.
@@ -22,8 +22,8 @@ pub(crate) trait ResponseSink {
     fn on_request_blocked(&mut self, _sent: u64, _total: u64) {}
     /// Called when the kernel has accepted the whole request.
     fn on_request_sent(&mut self) {}
-    /// Receives the part of a head that has arrived so far.
-    fn on_partial_head(&mut self, _: &[u8]) {}
+    /// Receives the last line of a head of which only a part has arrived.
+    fn on_partial_head(&mut self, _last_line: &[u8]) {}
     /// Receives an interim response (1xx).
     fn on_interim(&mut self, head: &ResponseHead);
     /// Receives the head of the final response.
@@ -144,8 +144,7 @@ impl<'s> ClientExchange<'s> {
 
     /// Describes a head without its empty line; `failure` says why the rest is missing.
     fn with_incomplete_head(&self, failure: Failure) -> Failure {
-        let mut lines = self.unconsumed.split(|byte| *byte == b'\n').rev();
-        match lines.find(|line| !line.trim_ascii().is_empty()) {
+        match last_line(&self.unconsumed) {
             Some(line) => failure.expected(EXPECTED_HEAD_END).violates("RFC 9112 §2.1", excerpt(line)),
             None => failure,
         }
@@ -203,7 +202,7 @@ impl StreamProtocol for ClientExchange<'_> {
         }
         self.unconsumed = bytes.get(taken..).unwrap_or_default().to_vec();
         if self.head.is_none() && !self.unconsumed.is_empty() {
-            self.sink.on_partial_head(&self.unconsumed);
+            self.sink.on_partial_head(last_line(&self.unconsumed).unwrap_or_default());
         }
         taken
     }

@@ -24,7 +24,7 @@ use super::request_error::RequestError;
 use super::server::{OutgoingHead, ServerCodec, ServerInput};
 use super::status::Status;
 use crate::protocol::{
-    Actions, Awaited, AwaitsInput, CloseReason, InputPiece, StreamProtocol, Turn, WaitReport, excerpt,
+    Actions, Awaited, AwaitsInput, CloseReason, InputPiece, StreamProtocol, Turn, WaitReport, excerpt, last_line,
 };
 use crate::time::Moment;
 
@@ -41,12 +41,6 @@ const MAX_LOGGED_BYTES: usize = 2048;
 
 fn truncate_for_log(bytes: &[u8]) -> Vec<u8> {
     bytes.get(..MAX_LOGGED_BYTES).unwrap_or(bytes).to_owned()
-}
-
-/// Returns an excerpt of the last line that is not empty, without credentials.
-fn last_line(bytes: &[u8]) -> String {
-    let mut lines = bytes.split(|byte| *byte == b'\n').rev();
-    excerpt(&redact_line(lines.find(|line| !line.trim_ascii().is_empty()).unwrap_or_default()))
 }
 
 /// Awaited by a connection that is kept open after a response; often the client waits for its end.
@@ -270,7 +264,8 @@ impl<H: Handler> StreamProtocol for ServerSession<H> {
                 // An empty line before a request is not part of it (RFC 9112 §2.2).
                 let has_begun = bytes.iter().skip(taken).any(|byte| !matches!(byte, b'\r' | b'\n'));
                 let within_head = has_begun && self.codec.is_in_head();
-                self.last_line = within_head.then(|| last_line(bytes.get(taken..).unwrap_or_default()));
+                let line = last_line(bytes.get(taken..).unwrap_or_default()).filter(|_| within_head);
+                self.last_line = line.map(|line| excerpt(&redact_line(line)));
                 match self.state {
                     // The timeout is for the whole head, so single bytes do not extend it.
                     State::Head { .. } if within_head => {}

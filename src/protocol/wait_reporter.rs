@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{Actions, CloseReason, StreamProtocol};
+use super::{Actions, CloseReason, StreamProtocol, last_line};
 use crate::time::Moment;
 
 /// Silence before the first report.
@@ -88,12 +88,6 @@ impl<P: AwaitsInput> WaitReporter<P> {
         let last_line = watch.last_line.clone().filter(|_| awaited.is_begun);
         actions.emit(self.session.waiting_event(WaitReport { awaited, last_line, silence }));
     }
-}
-
-/// Last line of the input that is not empty, complete or not.
-fn last_line(bytes: &[u8]) -> Option<&[u8]> {
-    let mut lines = bytes.rsplit(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line)).take(2);
-    lines.find(|line| !line.is_empty())
 }
 
 impl<P: AwaitsInput> StreamProtocol for WaitReporter<P> {
@@ -189,22 +183,5 @@ impl std::fmt::Display for WaitReport {
             write!(f, ", last line: '{line}'")?;
         }
         write!(f, ": {} s", self.silence.as_secs())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::last_line;
-
-    #[test]
-    fn the_last_line_may_be_incomplete() {
-        for (bytes, line) in [
-            (&b"GET / HTTP/1.1\r\nHost: x\r\n"[..], Some(&b"Host: x"[..])),
-            (b"GET / HTTP/1.1\r\nHo", Some(b"Ho")),
-            (b"one\n", Some(b"one")),
-            (b"\r\n", None),
-        ] {
-            assert_eq!(last_line(bytes), line);
-        }
     }
 }

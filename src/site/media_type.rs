@@ -12,6 +12,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::root::FileStatus;
+use crate::protocol::{is_text, is_utf8};
 
 /// Bytes at the beginning of a file that are inspected.
 const SAMPLE_SIZE: usize = 4096;
@@ -99,9 +100,11 @@ impl MediaTypes {
         let corrected = CORRECTIONS.iter().find(|(known, _)| *known == extension).map(|(_, kind)| (*kind).to_owned());
         let guessed = || mime_guess::from_path(name).first_raw().unwrap_or_default().to_owned();
         let name = match corrected.unwrap_or_else(guessed) {
-            unknown if unknown.is_empty() && is_text(sample) => "text/plain; charset=utf-8".to_owned(),
+            unknown if unknown.is_empty() && !sample.is_empty() && is_text(sample) => {
+                "text/plain; charset=utf-8".to_owned()
+            }
             unknown if unknown.is_empty() => binary_type(&extension).to_owned(),
-            text if text.starts_with("text/") && !text.contains("charset") && is_utf8(sample) => {
+            text if text.starts_with("text/") && !text.contains("charset") && is_sample_utf8(sample) => {
                 text + "; charset=utf-8"
             }
             other => other,
@@ -115,16 +118,9 @@ fn binary_type(extension: &str) -> &'static str {
     if matches!(extension, "ts" | "mts") { "video/mp2t" } else { "application/octet-stream" }
 }
 
-/// Returns whether a sample is UTF-8; the last character of a full one may be cut off.
-fn is_utf8(sample: &[u8]) -> bool {
-    let is_cut = sample.len() == SAMPLE_SIZE;
-    std::str::from_utf8(sample).map_or_else(|error| is_cut && error.error_len().is_none(), |_| true)
-}
-
-/// Returns whether a sample is UTF-8 without control characters other than white space.
-fn is_text(sample: &[u8]) -> bool {
-    let is_control = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\n' | b'\r' | 0x0c | 0x1b);
-    !sample.is_empty() && is_utf8(sample) && !sample.iter().any(is_control)
+/// Returns whether a sample is UTF-8; only the last character of a full one may be cut off.
+fn is_sample_utf8(sample: &[u8]) -> bool {
+    if sample.len() == SAMPLE_SIZE { is_utf8(sample) } else { std::str::from_utf8(sample).is_ok() }
 }
 
 #[cfg(test)]

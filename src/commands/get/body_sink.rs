@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::failure::{Failure, FailureKind, Result};
 use crate::http::{ResponseHead, ResponseSink};
 use crate::output::{Escaped, Output, Progress};
+use crate::protocol::is_text;
 use crate::stop::StopConditions;
 use crate::time::Moment;
 
@@ -177,25 +178,4 @@ impl ResponseSink for BodySink<'_> {
 /// Returns true if the response redirects the client (RFC 9110 §15.4).
 pub(super) fn is_redirect(head: &ResponseHead) -> bool {
     matches!(head.status, 301 | 302 | 303 | 307 | 308) && head.field("location").is_some()
-}
-
-/// Returns true for UTF-8 without control characters; a character may be cut off at the end.
-fn is_text(data: &[u8]) -> bool {
-    let is_utf8 = std::str::from_utf8(data).map_or_else(|error| error.error_len().is_none(), |_| true);
-    // A server must not send escape sequences to the user's terminal.
-    let is_control = |byte: &u8| byte.is_ascii_control() && !b"\t\n\r\x0c".contains(byte);
-    is_utf8 && !data.iter().any(is_control)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_text;
-
-    #[test]
-    fn text_is_distinguished_from_binary_data() {
-        assert!(is_text("grüße\n".as_bytes()));
-        assert!(is_text(&"ü".as_bytes()[..1]), "cut within a character");
-        assert!(!is_text(b"\x89PNG\r\n\x1a\n\0"));
-        assert!(!is_text(b"a\0b") && !is_text(b"a\x1b[2Jb"));
-    }
 }

@@ -268,10 +268,9 @@ impl ResponseSink for TracingSink<'_, '_> {
         self.notice.waiting_for("connected, request sent, waiting for the response");
     }
 
-    fn on_partial_head(&mut self, bytes: &[u8]) {
-        let mut lines = bytes.split(|byte| *byte == b'\n').rev();
-        let last = excerpt(lines.find(|line| !line.trim_ascii().is_empty()).unwrap_or_default());
-        self.notice.waiting_for(format!("waiting for the rest of the response head, last line: '{last}'"));
+    fn on_partial_head(&mut self, last_line: &[u8]) {
+        let line = excerpt(last_line);
+        self.notice.waiting_for(format!("waiting for the rest of the response head, last line: '{line}'"));
     }
 
     fn on_interim(&mut self, head: &ResponseHead) {
