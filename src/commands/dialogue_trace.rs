@@ -37,7 +37,7 @@ impl TraceArgs {
     }
 
     /// Creates the trace of one connection of a server, if --trace or --explain is given.
-    pub(super) fn observe(
+    pub(super) fn server_dialogue_trace(
         self,
         protocol: TracedProtocol,
         peer: Option<SocketAddr>,
@@ -174,8 +174,8 @@ const MAX_PAYLOAD_SHOWN: usize = 120;
 /// Functions that return the meaning and the explanation of a datagram.
 #[derive(Clone, Copy)]
 pub(super) struct DatagramDescriber {
-    pub sent: fn(&[u8]) -> (String, &'static str),
-    pub received: fn(&[u8]) -> (String, &'static str),
+    pub describe_sent: fn(&[u8]) -> (String, &'static str),
+    pub describe_received: fn(&[u8]) -> (String, &'static str),
 }
 
 /// Trace of the datagrams of one client, or of one thread of a server, whose writer thread prints it.
@@ -194,7 +194,8 @@ impl DatagramTrace {
     }
 
     fn show(&self, kind: TraceKind, peer: Option<SocketAddr>, bytes: &[u8]) {
-        let describe = if kind == TraceKind::Sent { self.describer.sent } else { self.describer.received };
+        let describe =
+            if kind == TraceKind::Sent { self.describer.describe_sent } else { self.describer.describe_received };
         let (meaning, explanation) = describe(bytes);
         let size = format!("{} {}", bytes.len(), plural(bytes.len() as u64, "byte", "bytes"));
         let (peer, content) = (display_peer(peer.or(self.peer)), show_payload(bytes));

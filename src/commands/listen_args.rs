@@ -42,16 +42,14 @@ pub(super) fn bind_help(bind: Arg, default_port: u16, streams: bool) -> Arg {
 /// Ready file, if one was asked for; removed when dropped.
 pub(super) struct ReadyFileGuard {
     file: Option<ReadyFile>,
-    lifetime: Option<Duration>,
 }
 
 impl ReadyFileGuard {
     /// Writes the addresses, and reports to a service manager that the server listens.
-    pub(super) fn write(&mut self, addresses: impl Iterator<Item = String>, signals: &Signals) -> Result<()> {
-        let stop = signals.stop_conditions(self.lifetime.map(|lifetime| net::now() + lifetime));
+    pub(super) fn write(&mut self, addresses: impl Iterator<Item = String>, stop: &StopConditions) -> Result<()> {
         let lines = addresses.fold(String::new(), |lines, address| lines + &address + "\n");
         if let Some(file) = &mut self.file {
-            file.write(lines.as_bytes(), &stop)?;
+            file.write(lines.as_bytes(), stop)?;
         }
         net::notify_ready();
         Ok(())
@@ -93,6 +91,6 @@ impl ListenArgs {
     /// Removes the ready file of an earlier run; called before anything that may fail.
     pub(super) fn prepare_ready_file(&self) -> Result<ReadyFileGuard> {
         let file = self.ready_file.as_deref().map(ReadyFile::prepare).transpose()?;
-        Ok(ReadyFileGuard { file, lifetime: self.lifetime })
+        Ok(ReadyFileGuard { file })
     }
 }

@@ -38,7 +38,7 @@ pub(crate) use date::HttpDate;
 pub(crate) use exchange::{Exchange, LogFields, SessionEvent};
 pub(crate) use fields::{is_field_value, is_token};
 pub(crate) use handler::{Admission, FilePart, Handler, HttpTimeouts, Response, ResponseBody};
-pub(crate) use range::{RangeSelection, content_range, select, unsatisfied_range};
+pub(crate) use range::{RangeSelection, content_range, select_ranges, unsatisfied_range};
 pub(crate) use request::Request;
 pub(crate) use response::ResponseHead;
 pub(crate) use server_session::{NEXT_REQUEST, ServerSession};

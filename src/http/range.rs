@@ -28,7 +28,7 @@ enum Spec {
 
 /// Selects the parts of content of this length. An invalid field, or one with another unit, is ignored
 /// (RFC 9110 §14.2); empty content has no ranges.
-pub(crate) fn select(field: &[u8], length: u64) -> RangeSelection {
+pub(crate) fn select_ranges(field: &[u8], length: u64) -> RangeSelection {
     let Some(specs) = parse(field).filter(|specs| !specs.is_empty() && length > 0) else {
         return RangeSelection::Whole;
     };
@@ -100,11 +100,11 @@ pub(crate) fn unsatisfied_range(length: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_RANGES, RangeSelection, content_range, select, unsatisfied_range};
+    use super::{MAX_RANGES, RangeSelection, content_range, select_ranges, unsatisfied_range};
     use proptest::prelude::*;
 
     fn parts(field: &str) -> Option<Vec<(u64, u64)>> {
-        match select(field.as_bytes(), 100) {
+        match select_ranges(field.as_bytes(), 100) {
             RangeSelection::Parts(parts) => Some(parts.into_iter().map(|part| (part.start, part.end)).collect()),
             RangeSelection::Whole => None,
             RangeSelection::Unsatisfiable => Some(Vec::new()),
@@ -153,7 +153,7 @@ mod tests {
         ] {
             assert_eq!(parts(field), None, "{field}");
         }
-        assert_eq!(select(b"bytes=0-0", 0), RangeSelection::Whole, "empty content");
+        assert_eq!(select_ranges(b"bytes=0-0", 0), RangeSelection::Whole, "empty content");
     }
 
     #[test]
@@ -184,7 +184,7 @@ mod tests {
 
         #[test]
         fn every_part_lies_within_the_content(field in "(bytes=)?[-0-9, x]{0,60}", length in 0..1000_u64) {
-            if let RangeSelection::Parts(parts) = select(field.as_bytes(), length) {
+            if let RangeSelection::Parts(parts) = select_ranges(field.as_bytes(), length) {
                 prop_assert!(parts.iter().all(|part| part.start < part.end && part.end <= length));
                 let total: u64 = parts.iter().map(|part| part.end - part.start).sum();
                 prop_assert!(total <= length || parts.len() == 1);

@@ -15,13 +15,13 @@ pub(crate) trait DatagramTraceObserver {
 
 /// Protocol with an observer; without one, calls are forwarded unchanged.
 pub(crate) struct TracedDatagrams<P, T> {
-    pub protocol: P,
+    pub inner: P,
     observer: Option<T>,
 }
 
 impl<P: DatagramProtocol, T: DatagramTraceObserver> TracedDatagrams<P, T> {
     pub(crate) fn new(protocol: P, observer: Option<T>) -> Self {
-        Self { protocol, observer }
+        Self { inner: protocol, observer }
     }
 
     /// Calls the protocol and shows the datagrams that it queues.
@@ -31,7 +31,7 @@ impl<P: DatagramProtocol, T: DatagramTraceObserver> TracedDatagrams<P, T> {
         call: impl FnOnce(&mut P, &mut DatagramActions<P::Event>),
     ) {
         let before = actions.transmits().count();
-        call(&mut self.protocol, actions);
+        call(&mut self.inner, actions);
         if let Some(observer) = &mut self.observer {
             for (transmit, bytes) in actions.transmits().skip(before) {
                 observer.sent(transmit.to, bytes);
@@ -51,7 +51,7 @@ impl<P: DatagramProtocol, T: DatagramTraceObserver> DatagramProtocol for TracedD
     }
 
     fn transmitted(&mut self, ticket: u64, at: Moment) {
-        self.protocol.transmitted(ticket, at);
+        self.inner.transmitted(ticket, at);
     }
 
     fn failed(&mut self, error: &TransmitError<'_>, now: Moment, actions: &mut DatagramActions<Self::Event>) {
@@ -67,7 +67,7 @@ impl<P: DatagramProtocol, T: DatagramTraceObserver> DatagramProtocol for TracedD
     }
 
     fn wake_at(&self) -> Option<Moment> {
-        self.protocol.wake_at()
+        self.inner.wake_at()
     }
 }
 

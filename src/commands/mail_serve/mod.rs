@@ -221,7 +221,7 @@ impl MailServe {
         let listening = Listening::new(&config, (&faults, seed), (&listeners, urls), certs.as_ref(), spool.as_deref());
         let ready = [&listening.addresses[..], &listening.tls_addresses, &listening.pages].concat();
         recorder.emit(MailServeEvent::Listening(listening));
-        ready_file.write(ready.into_iter(), &signals)?;
+        ready_file.write(ready.into_iter(), &stop)?;
 
         let started = net::now();
         let server_config = ServerConfig {

@@ -70,7 +70,8 @@ impl Service for MailService {
 
     fn accepted(&mut self, Incoming { peer, listener_group }: Incoming, now: Moment) -> Accepted<Self::Protocol> {
         let is_waiting_reported = self.is_waiting_reported;
-        let observer = self.trace.observe(TracedProtocol::Smtp, peer, (self.output.style(), self.recorder.notes()));
+        let observer =
+            self.trace.server_dialogue_trace(TracedProtocol::Smtp, peer, (self.output.style(), self.recorder.notes()));
         let wrap = |protocol| Traced::new(WaitReporter::new(protocol, is_waiting_reported, now), observer);
         self.counters.connections += 1;
         let session = self.shared.accepted_connections.fetch_add(1, Ordering::Relaxed) + 1;

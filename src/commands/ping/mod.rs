@@ -183,7 +183,10 @@ impl Ping {
             let encoding = self.encoding(key.as_ref());
             let config = self.sender_config(peer, started);
             let sender = PingClient::new(config, encoding, peer, started + self.stagger(index));
-            let describer = DatagramDescriber { sent: explain::describe_request, received: explain::describe_reply };
+            let describer = DatagramDescriber {
+                describe_sent: explain::describe_request,
+                describe_received: explain::describe_reply,
+            };
             let sender = TracedDatagrams::new(sender, DatagramTrace::for_client(&trace, peer, describer));
             let endpoint = Endpoint::connected(sender, peer, self.socket_options(), events_wanted || plots);
             let mut endpoint = endpoint.map_err(|failure| Error::from(failure).with_context(&target))?;
@@ -206,7 +209,7 @@ impl Ping {
         observer.status_line.clear();
         observer.failure?;
         let senders: Vec<PingClient> =
-            endpoints.into_iter().map(|endpoint: Endpoint<TracedPing>| endpoint.into_protocol().protocol).collect();
+            endpoints.into_iter().map(|endpoint: Endpoint<TracedPing>| endpoint.into_protocol().inner).collect();
         let report = FinalReport {
             fail_if: &self.fail_if,
             plot: self.plot,

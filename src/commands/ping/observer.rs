@@ -67,7 +67,7 @@ impl DatagramObserver<TracedPing> for Observer {
     }
 
     fn on_turn(&mut self, endpoints: &mut [Endpoint<TracedPing>], now: Moment) -> ControlFlow<()> {
-        let clients = || endpoints.iter().map(|endpoint| &endpoint.protocol().protocol);
+        let clients = || endpoints.iter().map(|endpoint| &endpoint.protocol().inner);
         self.status_line.update(now, || events::status_line(clients(), now - self.started));
         let is_over = clients().all(PingClient::is_finished);
         if is_over || self.output.is_closed() || self.failure.is_err() {
@@ -80,7 +80,7 @@ impl DatagramObserver<TracedPing> for Observer {
     fn on_status_request(&mut self, endpoints: &mut [Endpoint<TracedPing>], now: Moment) {
         for (endpoint, run) in endpoints.iter().zip(&self.runs) {
             let snapshot =
-                events::interim_line(&run.target, &endpoint.protocol().protocol.statistics(), now - self.started);
+                events::interim_line(&run.target, &endpoint.protocol().inner.statistics(), now - self.started);
             let output = &self.output;
             self.status_line.suspend(|| output.note(&snapshot));
         }

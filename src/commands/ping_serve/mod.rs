@@ -119,7 +119,8 @@ impl PingServe {
         let mut ready_file = self.server.listen.prepare_ready_file()?;
         let key = self.key_file.as_deref().map(read_key).transpose()?;
         let mut signals = Signals::install()?;
-        output.stop_stderr_on(self.server.listen.stop_conditions(&signals));
+        let stop = self.server.listen.stop_conditions(&signals);
+        output.stop_stderr_on(stop.clone());
         let sockets = DatagramSockets::bind(&self.server.listen.binds(DEFAULT_PORT), self.server.threads)?;
         let is_public = sockets.addresses().any(Address::is_public);
         if is_public && self.duplicate.is_possible() {
@@ -136,7 +137,7 @@ impl PingServe {
         let (recorder, writer) = Recorder::start(output, move || waker.wake())?;
         let listening = Listening::new(address_strings(sockets.addresses()), &impairment, is_public);
         recorder.emit(PingServeEvent::Listening(listening));
-        ready_file.write(sockets.addresses().map(ToString::to_string), &signals)?;
+        ready_file.write(sockets.addresses().map(ToString::to_string), &stop)?;
 
         let started = net::now();
         let config = EchoConfig {
@@ -227,13 +228,16 @@ impl PingServe {
         let totals = Mutex::new(Totals::default());
         let make = || {
             let echo = EchoServer::new(echo_config.clone(), Arc::clone(&client_count));
-            let describer = DatagramDescriber { sent: explain::describe_reply, received: explain::describe_request };
+            let describer = DatagramDescriber {
+                describe_sent: explain::describe_reply,
+                describe_received: explain::describe_request,
+            };
             let observer = make_observer();
             let trace = self.trace.server_datagram_trace(describer, (style, observer.recorder.notes()));
             (TracedDatagrams::new(echo, trace), observer)
         };
         let finish = |echo: TracedEcho, _: Observer| {
-            totals.lock().unwrap_or_else(PoisonError::into_inner).add(&echo.protocol);
+            totals.lock().unwrap_or_else(PoisonError::into_inner).add(&echo.inner);
         };
         serve(server_config, signals, make, finish)?;
         Ok(totals.into_inner().unwrap_or_else(PoisonError::into_inner))
@@ -279,7 +283,7 @@ impl DatagramObserver<TracedEcho> for Observer {
     }
 
     fn on_turn(&mut self, endpoints: &mut [Endpoint<TracedEcho>], _: Moment) -> ControlFlow<()> {
-        let has_received = || endpoints.iter().any(|endpoint| endpoint.protocol().protocol.counters().received > 0);
+        let has_received = || endpoints.iter().any(|endpoint| endpoint.protocol().inner.counters().received > 0);
         if let Some(notice) = self.first_wait.take_if(|_| has_received()) {
             notice.done();
         }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use crate::commands::web::error_page;
 use crate::http::{
     FilePart, HttpDate, Precondition, RangeSelection, Request, Response, ResponseBody, Status, Validators,
-    content_range, select, unsatisfied_range,
+    content_range, select_ranges, unsatisfied_range,
 };
 use crate::site::{FileStatus, MediaType};
 use crate::time::Moment;
@@ -36,7 +36,7 @@ pub(super) fn respond(
         Precondition::Met => {
             // Only GET has ranges (RFC 9110 §14.2).
             let range = request.conditions.range(&validators).filter(|_| request.method == "GET");
-            let selection = range.map_or(RangeSelection::Whole, |range| select(range, status.length));
+            let selection = range.map_or(RangeSelection::Whole, |range| select_ranges(range, status.length));
             match selection {
                 RangeSelection::Whole => whole(Status::OK, (file, status), media_type),
                 RangeSelection::Parts(parts) => partial_response(file, parts, status.length, &media_type.name),

@@ -129,7 +129,7 @@ impl ServeHttp {
         let (recorder, writer) = Recorder::start(output.clone(), move || waker.wake())?;
         recorder.emit(ServeHttpEvent::Listening(listening));
         let scheme = if certificate.is_some() { "https" } else { "http" };
-        ready_file.write(listeners.addresses().map(|address| web::url(scheme, address)), &signals)?;
+        ready_file.write(listeners.addresses().map(|address| web::url(scheme, address)), &stop)?;
 
         let started = net::now();
         let total = self.serve(
@@ -329,7 +329,8 @@ impl Service for HttpService {
         self.counters.connections += 1;
         let session = ServerSession::new(Rc::clone(&self.handler), peer, now);
         let session = WaitReporter::new(session, self.is_waiting_reported, now);
-        let observer = self.trace.observe(TracedProtocol::Http, peer, (self.output.style(), self.recorder.notes()));
+        let observer =
+            self.trace.server_dialogue_trace(TracedProtocol::Http, peer, (self.output.style(), self.recorder.notes()));
         let protocol = Traced::new(session, observer);
         Accepted { protocol, tls: self.tls.clone(), start_tls: None }
     }

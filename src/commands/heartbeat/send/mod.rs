@@ -179,8 +179,10 @@ impl HeartbeatSend {
         let mut endpoints = Vec::new();
         for (index, peer) in (0..).zip(&peers) {
             let sender = BeatSender::new(config.clone(), lifetime, seed.wrapping_add(index), started);
-            let describer =
-                DatagramDescriber { sent: explain::describe_datagram, received: explain::describe_datagram };
+            let describer = DatagramDescriber {
+                describe_sent: explain::describe_datagram,
+                describe_received: explain::describe_datagram,
+            };
             let sender = TracedDatagrams::new(sender, DatagramTrace::for_client(&trace, *peer, describer));
             // One unreachable watcher must not delay the beats to the others.
             endpoints.push(Endpoint::connect_when_reachable(
@@ -208,7 +210,7 @@ impl HeartbeatSend {
         };
         run_senders(&mut endpoints, &mut signals, &mut observer, (supervised.as_ref(), deadline));
         observer.result?;
-        let reports: Vec<BeatReport> = endpoints.iter().map(|endpoint| endpoint.protocol().protocol.report()).collect();
+        let reports: Vec<BeatReport> = endpoints.iter().map(|endpoint| endpoint.protocol().inner.report()).collect();
         let code = supervised.as_ref().and_then(SupervisedCommand::exit_code);
         let elapsed = net::now() - started;
         let errors: Vec<Error> = match (code, command) {
@@ -291,7 +293,7 @@ fn run_senders(
                 let is_interrupt = Exit::from(signal) == Exit::Interrupted;
                 command.inspect(|supervised| supervised.stop(is_interrupt));
             }
-            StopReason::Observer if endpoints.iter().all(|endpoint| endpoint.protocol().protocol.is_finished()) => {
+            StopReason::Observer if endpoints.iter().all(|endpoint| endpoint.protocol().inner.is_finished()) => {
                 return;
             }
             // Also if the reader of the output is gone, the watchers get their stop messages.
@@ -299,7 +301,7 @@ fn run_senders(
         }
     }
     let exit = command.and_then(SupervisedCommand::exit_code);
-    endpoints.iter_mut().for_each(|endpoint| endpoint.protocol_mut().protocol.stop(exit, net::now()));
+    endpoints.iter_mut().for_each(|endpoint| endpoint.protocol_mut().inner.stop(exit, net::now()));
     observer.is_stopping = true;
     let deadline = Some(net::now() + BYE_TIMEOUT);
     // A second signal cancels the remaining stop messages.
@@ -352,7 +354,7 @@ impl DatagramObserver<TracedSender> for Observer {
     }
 
     fn on_turn(&mut self, endpoints: &mut [Endpoint<TracedSender>], _: Moment) -> ControlFlow<()> {
-        let is_over = endpoints.iter().all(|endpoint| endpoint.protocol().protocol.is_finished());
+        let is_over = endpoints.iter().all(|endpoint| endpoint.protocol().inner.is_finished());
         // A closed stdout ends the run, but not while a command is supervised.
         let is_output_closed =
             (self.output.is_closed() || self.result.is_err()) && !self.is_supervising && !self.is_stopping;

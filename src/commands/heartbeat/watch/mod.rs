@@ -150,7 +150,8 @@ impl HeartbeatWatch {
         let style = output.style();
         let snapshot = self.state.as_deref().map(state_file::read_snapshot).transpose()?.flatten();
         let mut signals = Signals::install()?;
-        output.stop_stderr_on(self.listen.stop_conditions(&signals));
+        let stop = self.listen.stop_conditions(&signals);
+        output.stop_stderr_on(stop.clone());
         let receivers = DatagramSockets::bind(&self.listen.binds(DEFAULT_PORT), 1)?;
         let listeners = (!self.http.is_empty()).then(|| Listeners::bind(&self.http, 1)).transpose()?;
         let started = net::now();
@@ -179,7 +180,7 @@ impl HeartbeatWatch {
             receivers.addresses().any(Address::is_public),
         );
         recorder.emit(HeartbeatWatchEvent::Listening(listening));
-        ready_file.write(receivers.addresses().map(ToString::to_string).chain(pages), &signals)?;
+        ready_file.write(receivers.addresses().map(ToString::to_string).chain(pages), &stop)?;
 
         notice.waiting_for("waiting for the first datagram");
         let run = WatchContext { args: self, shared: &shared, recorder: &recorder, style, started, notice };

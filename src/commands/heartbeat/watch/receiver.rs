@@ -121,8 +121,10 @@ impl WatchContext<'_> {
             let explainer = self.args.trace.explainer(self.style, self.recorder.notes());
             let first_wait = Some(self.notice.clone());
             let observer = Observer { context: self, hooks, state_writer, explainer, first_wait };
-            let describer =
-                DatagramDescriber { sent: explain::describe_datagram, received: explain::describe_datagram };
+            let describer = DatagramDescriber {
+                describe_sent: explain::describe_datagram,
+                describe_received: explain::describe_datagram,
+            };
             let trace = self.args.trace.server_datagram_trace(describer, (self.style, self.recorder.notes()));
             (TracedDatagrams::new(self.shared.clone(), trace), observer)
         };
@@ -158,14 +160,13 @@ impl DatagramObserver<TracedWatcher> for Observer<'_> {
     }
 
     fn on_turn(&mut self, endpoints: &mut [Endpoint<TracedWatcher>], _: Moment) -> ControlFlow<()> {
-        let has_received =
-            || endpoints.iter().any(|endpoint| endpoint.protocol().protocol.lock().counters().received > 0);
+        let has_received = || endpoints.iter().any(|endpoint| endpoint.protocol().inner.lock().counters().received > 0);
         if let Some(notice) = self.first_wait.take_if(|_| has_received()) {
             notice.done();
         }
         let (count, until) = (self.context.args.count, self.context.args.until);
         let is_over = endpoints.iter().any(|endpoint| {
-            let watcher = endpoint.protocol().protocol.lock();
+            let watcher = endpoint.protocol().inner.lock();
             (count > 0 && watcher.counters().received >= count) || until.is_some_and(|until| until.holds(&watcher))
         });
         if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
