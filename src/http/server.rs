@@ -51,7 +51,7 @@ pub(crate) enum ServerInput<'b> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OutgoingHead<'a> {
     pub status: Status,
-    /// Field lines other than Date, Server, Content-Length and Connection.
+    /// Field lines other than Content-Length and Connection. Date and Server are added if they are missing.
     pub fields: &'a [(&'a str, &'a str)],
     /// Body length of the response to GET; not sent if the status allows no body.
     pub length: u64,
@@ -177,8 +177,15 @@ impl ServerCodec {
 fn write_head(head: &OutgoingHead<'_>, date: HttpDate, keep_alive: bool, out: &mut Vec<u8>) {
     use std::io::Write as _;
     let status = head.status;
+    let is_missing = |name: &str| head.fields.iter().all(|(found, _)| !found.eq_ignore_ascii_case(name));
     // Writing to a Vec cannot fail.
-    let _ = write!(out, "HTTP/1.1 {status}\r\nServer: netlab/{}\r\nDate: {date}\r\n", env!("CARGO_PKG_VERSION"));
+    let _ = write!(out, "HTTP/1.1 {status}\r\n");
+    if is_missing("Server") {
+        let _ = write!(out, "Server: netlab/{}\r\n", env!("CARGO_PKG_VERSION"));
+    }
+    if is_missing("Date") {
+        let _ = write!(out, "Date: {date}\r\n");
+    }
     if !status.forbids_body() {
         let _ = write!(out, "Content-Length: {}\r\n", head.length);
     }
@@ -216,6 +223,18 @@ mod tests {
             }
             respond(&mut server);
         }
+    }
+
+    #[test]
+    fn a_field_of_the_handler_replaces_the_default() {
+        let head = OutgoingHead { fields: &[("server", "lab"), ("X-Y", "z")], ..OK };
+        let mut server = ServerCodec::default();
+        let _ = server.receive(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        let mut out = Vec::new();
+        server.respond(&head, HttpDate::from_wall_time(Duration::ZERO), false, &mut out);
+        let head = String::from_utf8(out).expect("ASCII").to_ascii_lowercase();
+        assert_eq!((head.matches("server:").count(), head.matches("date:").count()), (1, 1), "{head}");
+        assert!(head.contains("server: lab\r\n"), "{head}");
     }
 
     #[test]

@@ -116,8 +116,7 @@ impl<H: Handler> ServerSession<H> {
             })
         });
         let response = self.handler.respond(request, turn.now);
-        let reason = response.reason.map(str::to_owned);
-        self.send_response(response, reason, log_fields, (last, true), turn);
+        self.send_response(response, None, log_fields, (last, true), turn);
     }
 
     /// Rejects invalid input, with a response if the error has a status, and ends the connection.
@@ -172,7 +171,8 @@ impl<H: Handler> ServerSession<H> {
         (last, is_counted): (bool, bool),
         turn: &mut Turn<'_, SessionEvent>,
     ) {
-        let Response { status, fields, body, reason: _ } = response;
+        let Response { status, fields, body, reason } = response;
+        let error = error.or_else(|| reason.map(str::to_owned));
         let fields: Vec<_> = fields.iter().map(|(name, value)| (&**name, value.as_str())).collect();
         let date = HttpDate::from_wall_time(turn.now.wall());
         let (after, head_bytes) = turn.actions.send_with(|buffer| {

@@ -41,7 +41,7 @@ use counters::Counters;
 pub(in crate::commands) use events::list_events;
 use events::{Listening, ServeHttpEvent};
 use response::{SiteConfig, SiteHandle};
-use site_args::SiteArgs;
+use site_args::{SiteArgs, Target};
 
 /// Port of the textbook exercise.
 const DEFAULT_PORT: u16 = 6789;
@@ -114,7 +114,8 @@ impl ServeHttp {
         if self.log == LogFormat::Json {
             output.set_format(Format::Json);
         }
-        let root = self.site.open_root()?;
+        let target = self.site.target();
+        let root = self.site.open_root(&target)?;
         let certificate = self.tls.certificate(None, self.tls.authority()?.as_ref())?;
         // Before another socket is opened, which could have the number of one that a service manager passes.
         let listeners = self.server.listen.listeners(DEFAULT_PORT, self.server.threads)?;
@@ -135,7 +136,7 @@ impl ServeHttp {
         let total = self.serve(
             listeners,
             certificate.as_ref().map(|certificate| &certificate.tls),
-            root,
+            (target, root),
             &mut signals,
             (&recorder, &output),
             started,
@@ -167,7 +168,7 @@ impl ServeHttp {
         &self,
         listeners: Listeners,
         tls: Option<&ServerTls>,
-        root: Root,
+        (target, root): (Target, Root),
         signals: &mut Signals,
         (recorder, output): (&Recorder<ServeHttpEvent>, &Output),
         started: Moment,
@@ -188,7 +189,7 @@ impl ServeHttp {
             responses_sent: AtomicU64::new(0),
             waker: signals.waker()?,
         });
-        let (site, root) = (Arc::new(SiteConfig::new(&self.site)), Arc::new(root));
+        let (site, root) = (Arc::new(SiteConfig::new(&self.site, target)), Arc::new(root));
         let total = Mutex::new(Counters::default());
         let quiet = !output.style().prints_events();
         let is_hint_printed = Arc::new(AtomicBool::new(false));
@@ -217,8 +218,8 @@ impl ServeHttp {
 
 /// Returns a function that prints a note through the writer thread.
 fn reporter(recorder: &Recorder<ServeHttpEvent>) -> Box<dyn Fn(String)> {
-    let notes = recorder.notes();
-    Box::new(move |text| notes.send(text))
+    let recorder = recorder.clone();
+    Box::new(move |text| recorder.note(&text))
 }
 
 /// Request counter for `--count`, shared by all threads.
@@ -267,7 +268,7 @@ impl Handler for SiteHandler {
     }
 
     fn error_response(&self, status: Status, reason: &str) -> Response {
-        web::error_page(status, reason)
+        self.site.error_response(status, reason)
     }
 
     fn events_wanted(&self) -> bool {
@@ -297,9 +298,15 @@ struct HttpService {
     counters: Counters,
 }
 
-/// Describes why a request was rejected or cut short, which an access log does not say.
-fn describe_failure(event: &SessionEvent) -> Option<String> {
+/// Describes why a request was rejected or cut short, which an access log does not say. `ordinary` answers, such as
+/// 404, are only described on request.
+fn describe_failure(event: &SessionEvent, ordinary: bool) -> Option<String> {
     let (peer, reason) = match event {
+        SessionEvent::Exchange(Exchange {
+            status: Some(Status::NOT_FOUND | Status::PRECONDITION_FAILED | Status::RANGE_NOT_SATISFIABLE),
+            is_complete: true,
+            ..
+        }) if !ordinary => return None,
         SessionEvent::Exchange(Exchange { peer, error: Some(reason), .. })
         | SessionEvent::ConnectionFailed { peer, reason, .. } => (*peer, reason),
         SessionEvent::Exchange(_) | SessionEvent::Waiting { .. } => return None,
@@ -340,7 +347,8 @@ impl Service for HttpService {
             return self.report_waiting(*peer, report);
         }
         self.counters.record(&event);
-        let reason = self.handler.events_wanted.then(|| describe_failure(&event)).flatten();
+        let ordinary = self.output.style().is_verbose();
+        let reason = self.handler.events_wanted.then(|| describe_failure(&event, ordinary)).flatten();
         if self.handler.events_wanted
             && let Some(event) = ServeHttpEvent::from_session_event(event, self.combined)
         {

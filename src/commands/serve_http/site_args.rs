@@ -61,15 +61,41 @@ fn index_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Target of the path that was given: a directory, or one file of it.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// Directory that is opened.
+    pub directory: PathBuf,
+    /// Only file that is served from it.
+    pub only: Option<OnlyFile>,
+}
+
+#[derive(Debug)]
+pub(super) struct OnlyFile {
+    /// Name in the URL.
+    pub name: OsString,
+    /// Name in the directory; another one if the path is a link that leads out of its directory.
+    pub file: OsString,
+}
+
 impl SiteArgs {
-    /// Directory that is opened, and the name of the only file that is served from it.
-    pub(super) fn target(&self) -> (&Path, Option<OsString>) {
-        match (self.root.parent(), self.root.file_name()) {
-            (Some(parent), Some(name)) if self.root.is_file() => {
-                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-                (parent, Some(name.to_owned()))
-            }
-            _ => (&self.root, None),
+    /// Finds out whether the path is a directory or a file. Called once: if the file vanishes later, the path must not
+    /// count as a directory.
+    pub(super) fn target(&self) -> Target {
+        let (Some(parent), Some(name), true) = (self.root.parent(), self.root.file_name(), self.root.is_file()) else {
+            return Target { directory: self.root.clone(), only: None };
+        };
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        let outside = std::fs::canonicalize(&self.root)
+            .ok()
+            .filter(|real| std::fs::canonicalize(parent).is_ok_and(|parent| !real.starts_with(parent)));
+        let (directory, file) = match outside.as_deref().and_then(|real| real.parent().zip(real.file_name())) {
+            Some(real) => real,
+            None => (parent, name),
+        };
+        Target {
+            directory: directory.to_owned(),
+            only: Some(OnlyFile { name: name.to_owned(), file: file.to_owned() }),
         }
     }
 
@@ -79,9 +105,9 @@ impl SiteArgs {
     }
 
     /// Opens the directory.
-    pub(super) fn open_root(&self) -> Result<Root> {
+    pub(super) fn open_root(&self, target: &Target) -> Result<Root> {
         let root = self.root.display();
-        Root::open(self.target().0).map_err(|error| {
+        Root::open(&target.directory).map_err(|error| {
             let (exit, reason) = match error.kind() {
                 std::io::ErrorKind::NotFound => (Exit::InputMissing, "no such directory or file"),
                 std::io::ErrorKind::NotADirectory => (Exit::InputMissing, "neither a directory nor a regular file"),
