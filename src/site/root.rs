@@ -28,6 +28,8 @@ const MAX_LISTED_ENTRIES: usize = 10_000;
 pub(crate) struct Root {
     directory: OwnedFd,
     path: PathBuf,
+    /// Device and inode. No other directory can have the same pair while this one is open.
+    identity: (u64, u64),
 }
 
 /// Opened file or directory.
@@ -85,7 +87,8 @@ impl Root {
     /// seccomp filter that does not know it.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let directory = open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let root = Self { directory, path: path.to_owned() };
+        let status = fstat(&directory)?;
+        let root = Self { directory, path: path.to_owned(), identity: (status.st_dev, status.st_ino) };
         match root.open_beneath(b".", OFlags::PATH) {
             Err(Errno::NOSYS | Errno::PERM) => Err(io::ErrorKind::Unsupported.into()),
             _ => Ok(root),
@@ -94,8 +97,7 @@ impl Root {
 
     /// Returns whether the path still names the directory that is open.
     pub(crate) fn is_current(&self) -> bool {
-        let (Ok(named), Ok(open)) = (stat(&self.path), fstat(&self.directory)) else { return false };
-        (named.st_dev, named.st_ino) == (open.st_dev, open.st_ino)
+        stat(&self.path).is_ok_and(|named| (named.st_dev, named.st_ino) == self.identity)
     }
 
     /// Returns the path of the directory as it was given.

@@ -195,7 +195,7 @@ impl ServeHttp {
         let is_hint_printed = Arc::new(AtomicBool::new(false));
         let make = || HttpService {
             handler: Rc::new(SiteHandler {
-                site: SiteHandle::new(Arc::clone(&site), Arc::clone(&root), reporter(recorder), started),
+                site: SiteHandle::new(Arc::clone(&site), Arc::clone(&root), reporter(recorder)),
                 timeouts,
                 request_limit: Arc::clone(&request_limit),
                 events_wanted: self.log != LogFormat::Off && !quiet,

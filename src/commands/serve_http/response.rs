@@ -10,7 +10,6 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use super::site_args::{SiteArgs, Target};
 use super::{file_response, listing_response};
@@ -19,9 +18,6 @@ use crate::http::{Request, Response, Status};
 use crate::site::{Entry, FileStatus, MediaTypes, OpenError, PathError, Root, SitePath};
 use crate::time::Moment;
 
-/// Time between two checks of the root: a build may remove the directory and make it again. Short, so that the next
-/// request of a person or a script gets the new content; under load, one of many requests makes the check.
-const ROOT_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 /// Page of the site for paths that do not exist, as on common hosting services.
 const NOT_FOUND_PAGE: &str = "404.html";
 
@@ -43,27 +39,21 @@ impl SiteConfig {
 /// One thread's handle to the site.
 pub(super) struct SiteHandle {
     config: Arc<SiteConfig>,
-    root: RefCell<CurrentRoot>,
+    /// Absent while the directory does not exist.
+    root: RefCell<Option<Arc<Root>>>,
     media_types: MediaTypes,
     report: Box<dyn Fn(String)>,
 }
 
-struct CurrentRoot {
-    /// Absent while the directory does not exist.
-    root: Option<Arc<Root>>,
-    next_check: Moment,
-}
-
 impl SiteHandle {
-    pub(super) fn new(config: Arc<SiteConfig>, root: Arc<Root>, report: Box<dyn Fn(String)>, now: Moment) -> Self {
-        let root = CurrentRoot { root: Some(root), next_check: now + ROOT_CHECK_INTERVAL };
+    pub(super) fn new(config: Arc<SiteConfig>, root: Arc<Root>, report: Box<dyn Fn(String)>) -> Self {
         let media_types = MediaTypes::new(&config.args.mime);
-        Self { config, root: RefCell::new(root), media_types, report }
+        Self { config, root: RefCell::new(Some(root)), media_types, report }
     }
 
     /// Chooses the response to a request.
     pub(super) fn respond(&self, request: &Request<'_>, now: Moment) -> Response {
-        let response = other_method_response(request).unwrap_or_else(|| match self.current_root(now) {
+        let response = other_method_response(request).unwrap_or_else(|| match self.current_root() {
             Some(root) => self.site_response(&root, request, now),
             None => error_page(Status::SERVICE_UNAVAILABLE, "The directory of this site does not exist at the moment.")
                 .with_field("Retry-After", "1")
@@ -85,26 +75,21 @@ impl SiteHandle {
         response
     }
 
-    /// Returns the root, opened anew if its path names another directory than before.
-    fn current_root(&self, now: Moment) -> Option<Arc<Root>> {
+    /// Returns the root, opened anew if its path names another directory than before: a build may remove the directory
+    /// and make it again. Checked for each request, so that the next one gets the new content.
+    fn current_root(&self) -> Option<Arc<Root>> {
         let mut current = self.root.borrow_mut();
-        if current.next_check <= now {
-            current.next_check = now + ROOT_CHECK_INTERVAL;
-            if !current.root.as_ref().is_some_and(|root| root.is_current()) {
-                current.root = Root::open(&self.config.target.directory).ok().map(Arc::new);
-                let is_gone = current.root.is_none();
-                if self.config.is_gone.swap(is_gone, Ordering::Relaxed) != is_gone {
-                    let path = self.config.args.path().display();
-                    let what = if is_gone {
-                        "does not exist any more; requests get 503 until it does"
-                    } else {
-                        "exists again"
-                    };
-                    (self.report)(format!("{path} {what}"));
-                }
+        if !current.as_ref().is_some_and(|root| root.is_current()) {
+            *current = Root::open(&self.config.target.directory).ok().map(Arc::new);
+            let is_gone = current.is_none();
+            if self.config.is_gone.swap(is_gone, Ordering::Relaxed) != is_gone {
+                let path = self.config.args.path().display();
+                let what =
+                    if is_gone { "does not exist any more; requests get 503 until it does" } else { "exists again" };
+                (self.report)(format!("{path} {what}"));
             }
         }
-        current.root.clone()
+        current.clone()
     }
 
     fn site_response(&self, root: &Root, request: &Request<'_>, now: Moment) -> Response {

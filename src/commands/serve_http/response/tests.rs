@@ -1,6 +1,6 @@
 //! Tests of [`SiteHandle`] on directories made for each.
 
-use super::{ROOT_CHECK_INTERVAL, SiteConfig, SiteHandle};
+use super::{SiteConfig, SiteHandle};
 use crate::commands::serve_http::site_args::SiteArgs;
 use crate::http::{Request, Response, ResponseBody, Status};
 use crate::time::Moment;
@@ -19,7 +19,7 @@ fn args() -> SiteArgs {
 fn handle(args: &SiteArgs) -> SiteHandle {
     let target = args.target();
     let root = args.open_root(&target).expect("just created");
-    SiteHandle::new(Arc::new(SiteConfig::new(args, target)), Arc::new(root), Box::new(drop), NOW)
+    SiteHandle::new(Arc::new(SiteConfig::new(args, target)), Arc::new(root), Box::new(drop))
 }
 
 fn site() -> (tempfile::TempDir, SiteHandle) {
@@ -36,6 +36,10 @@ fn respond(site: &SiteHandle, first_line: &str, fields: &str) -> Response {
     let head = format!("{first_line} HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
     let request = Request::parse(head.as_bytes()).expect("well-formed");
     site.respond(&request, NOW)
+}
+
+fn status(site: &SiteHandle, path: &str) -> u16 {
+    respond(site, &format!("GET {path}"), "").status.code()
 }
 
 fn field<'d>(response: &'d Response, name: &str) -> Option<&'d str> {
@@ -95,13 +99,6 @@ fn a_file_that_has_not_changed_is_not_sent_again() {
     assert_eq!(status("yesterday"), 200);
 }
 
-/// Status of a request at a later time, when the root is checked again.
-fn later(site: &SiteHandle, target: &str) -> u16 {
-    let head = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
-    let request = Request::parse(head.as_bytes()).expect("well-formed");
-    site.respond(&request, NOW + ROOT_CHECK_INTERVAL).status.code()
-}
-
 #[test]
 fn a_root_that_is_made_again_is_served() {
     let parent = tempfile::tempdir().expect("a temporary directory");
@@ -114,10 +111,10 @@ fn a_root_that_is_made_again_is_served() {
     let site = handle(&SiteArgs { root: root.clone(), ..args() });
     fs::rename(&root, parent.path().join("away")).expect("renamed");
     make("new");
-    assert_eq!((later(&site, "/old"), later(&site, "/new")), (404, 200));
+    assert_eq!((status(&site, "/old"), status(&site, "/new")), (404, 200));
     let gone = handle(&SiteArgs { root: root.clone(), ..args() });
     fs::remove_dir_all(&root).expect("removed");
-    assert_eq!(later(&gone, "/new"), 503);
+    assert_eq!(status(&gone, "/new"), 503);
 }
 
 #[test]
@@ -129,7 +126,6 @@ fn dot_names_are_hidden_unless_asked_for() {
     fs::create_dir(directory.path().join("..data")).expect("created");
     fs::write(directory.path().join("..data/real"), "x").expect("written");
     std::os::unix::fs::symlink("..data/real", directory.path().join("link")).expect("linked");
-    let status = |site: &SiteHandle, path: &str| respond(site, &format!("GET {path}"), "").status.code();
     for (path, code) in [("/.env", 404), ("/.well-known/acme/token", 200), ("/..data/real", 404), ("/link", 200)] {
         assert_eq!(status(&site, path), code, "{path}");
     }
@@ -142,7 +138,7 @@ fn a_single_file_is_served_under_its_name_and_at_the_root() {
     let (directory, _) = site();
     let site = handle(&SiteArgs { root: directory.path().join("a.html"), ..args() });
     for (path, code) in [("/", 200), ("/a.html", 200), ("/a.html/", 404), ("/bare/", 404), ("/with%20index/", 404)] {
-        assert_eq!(respond(&site, &format!("GET {path}"), "").status.code(), code, "{path}");
+        assert_eq!(status(&site, path), code, "{path}");
     }
 }
 
@@ -154,7 +150,7 @@ fn a_single_file_may_be_a_link_to_another_directory() {
     std::os::unix::fs::symlink(directory.path().join("a.html"), &link).expect("linked");
     let site = handle(&SiteArgs { root: link, ..args() });
     for (path, code) in [("/", 200), ("/page.html", 200), ("/a.html", 404)] {
-        assert_eq!(respond(&site, &format!("GET {path}"), "").status.code(), code, "{path}");
+        assert_eq!(status(&site, path), code, "{path}");
     }
 }
 
@@ -164,12 +160,10 @@ fn a_single_file_that_vanishes_is_served_when_it_is_back() {
     let file = directory.path().join("a.html");
     let site = handle(&SiteArgs { root: file.clone(), ..args() });
     fs::remove_dir_all(directory.path()).expect("removed");
-    assert_eq!(later(&site, "/a.html"), 503);
+    assert_eq!(status(&site, "/a.html"), 503);
     fs::create_dir(directory.path()).expect("created");
     fs::write(&file, "again").expect("written");
-    let again = NOW + ROOT_CHECK_INTERVAL + ROOT_CHECK_INTERVAL;
-    let request = Request::parse(b"GET /a.html HTTP/1.1\r\nHost: h\r\n\r\n").expect("well-formed");
-    assert_eq!(site.respond(&request, again).status.code(), 200);
+    assert_eq!(status(&site, "/a.html"), 200);
 }
 
 #[test]
