@@ -15,6 +15,7 @@ use crate::mac::MacKey;
 use crate::net::Address;
 use crate::net::tls::{Pin, TlsOptions};
 use crate::smtp::is_domain_or_address_literal;
+use crate::stop::StopConditions;
 
 /// Longest duration of a flag; a larger value is probably a typo.
 const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -183,8 +184,8 @@ pub(super) fn one_line(error: &Error) -> String {
 }
 
 /// Reads a file that only its owner may read, without its trailing line end.
-pub(super) fn read_private(path: &Path, description: &str) -> Result<Vec<u8>> {
-    let (bytes, is_private) = crate::disk::read_secret(path)?;
+pub(super) fn read_private(path: &Path, description: &str, stop: &StopConditions) -> Result<Vec<u8>> {
+    let (bytes, is_private) = crate::disk::read_secret(path, stop)?;
     if is_private {
         return Ok(bytes);
     }
@@ -194,8 +195,8 @@ pub(super) fn read_private(path: &Path, description: &str) -> Result<Vec<u8>> {
 }
 
 /// Reads a MAC key from a private file, without its trailing line end.
-pub(super) fn read_key(path: &Path) -> Result<MacKey> {
-    let bytes = read_private(path, "a key file")?;
+pub(super) fn read_key(path: &Path, stop: &StopConditions) -> Result<MacKey> {
+    let bytes = read_private(path, "a key file", stop)?;
     if bytes.is_empty() {
         return Err(Error::new(Exit::Config, format!("{} is empty", path.display())).expected("a key"));
     }

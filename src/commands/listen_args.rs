@@ -83,6 +83,11 @@ impl ListenArgs {
         Ok(Listeners::bind(&self.binds(default_port), threads)?)
     }
 
+    /// Conditions that end the start of a server, before signals are handled.
+    pub(super) fn start_conditions(&self) -> StopConditions {
+        StopConditions::at_deadline(self.lifetime.map(|lifetime| net::now() + lifetime), net::now)
+    }
+
     /// Conditions that end the run of a server.
     pub(super) fn stop_conditions(&self, signals: &Signals) -> StopConditions {
         signals.stop_conditions(self.lifetime.map(|lifetime| net::now() + lifetime))

@@ -1,9 +1,10 @@
-//! Local files: durable writes, temporary files, and reading of secrets.
+//! Local files: durable writes, temporary files, and reading of input files and secrets.
 //!
 //! Owns what must hold when a run is interrupted at any moment: a file under its own name is always complete
 //! ([`replace()`], [`PartFile`], [`Spool`]), and no temporary file stays behind ([`ScratchDir`]).
 
 mod in_place;
+mod input;
 mod part_file;
 mod ready_file;
 mod replace;
@@ -11,6 +12,7 @@ mod scratch_dir;
 mod secret_file;
 mod spool;
 
+pub(crate) use input::{read_input, read_stdin};
 pub(crate) use part_file::{Overwrite, PartFile};
 pub(crate) use ready_file::ReadyFile;
 pub(crate) use replace::{check_writable, replace, replace_within};

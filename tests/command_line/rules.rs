@@ -272,6 +272,35 @@ fn a_deadline_ends_a_run_whose_output_is_not_read() {
 }
 
 #[test]
+fn a_deadline_ends_a_run_whose_input_has_no_end() {
+    let directory = site(&[]);
+    let fifo = directory.path().join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a FIFO");
+    let (file, text) = (path_str(&fifo), format!("@{}", fifo.display()));
+    let mail = ["mail", "127.0.0.1:9", "--plain", "--from", "a@x.test", "--to", "b@x.test", "-w", "50ms"];
+    for (command, arguments) in [
+        (&["get", "http://127.0.0.1:9/", "-w", "50ms", "-d"][..], &[text.as_str()][..]),
+        (&["get", "http://127.0.0.1:9/", "-w", "50ms", "-d"], &["@-"]),
+        (&mail, &["--text", &text]),
+        (&mail, &["--html", "@-"]),
+        (&mail, &["--text", "hi", "--attach", file]),
+        (&mail, &["--raw", file]),
+        (&mail, &["--text", "hi", "--user", "u", "--insecure-auth", "--password-file", file]),
+        (&["ping", "127.0.0.1:9", "-w", "50ms", "--wire", "stamp", "--key-file"], &[file]),
+        (&["heartbeat", "send", "127.0.0.1:9", "-w", "50ms", "--key-file"], &[file]),
+        (&["ping-serve", "--bind", "0", "--for", "50ms", "--key-file"], &[file]),
+        (&["mail-serve", "--bind", "0", "--for", "50ms", "--auth-file"], &[file]),
+    ] {
+        let (_writer, reader) = std::io::pipe().map(|(reader, writer)| (writer, reader)).expect("a pipe");
+        let words = [command, arguments].concat();
+        let ran = netlab(&words).stdin(reader).output().expect("it runs");
+        let stderr = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(75), "{words:?}: {stderr}");
+        assert!(stderr.contains("cannot read") && stderr.contains("timed out"), "{words:?}: {stderr}");
+    }
+}
+
+#[test]
 fn a_stderr_that_is_not_read_does_not_outlast_the_run() {
     let (web, pings) =
         (Server::start(&["serve-http", path_str(&demo_site()), "--log", "off"]), Server::start(&["ping-serve", "-q"]));

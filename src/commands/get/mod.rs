@@ -148,10 +148,12 @@ impl Get {
                 .remedy("use -O, or run netlab get once per URL"));
         }
         let (targets, fields) = self.parse_targets(&urls)?;
-        let request = RequestTemplate::new(self.method(), &fields, self.data.as_deref())?;
+        let deadline = self.deadline.map(|deadline| net::now() + deadline);
+        let before_signals = StopConditions::at_deadline(deadline, net::now);
+        let body = self.data.as_deref().map(|data| request::read_body(data, &before_signals)).transpose()?;
+        let request = RequestTemplate::new(self.method(), &fields, body);
         self.svg.as_deref().map_or(Ok(()), disk::check_writable)?;
         let mut signals = Signals::install()?;
-        let deadline = self.deadline.map(|deadline| net::now() + deadline);
         let stop = signals.stop_conditions(deadline);
         output.stop_on(stop.clone());
         let notice = WaitNotice::new(&output);
@@ -179,7 +181,7 @@ impl Get {
     /// Parses URLs and fields. They may contain secrets, so this is not left to clap, which repeats invalid
     /// values in its errors.
     fn parse_targets(&self, urls: &[String]) -> Result<(Vec<Target>, Vec<HeaderField>)> {
-        let invalid = |what: String, reason: String| Error::new(Exit::Usage, format!("invalid {what}: {reason}"));
+        let invalid = |what: String, reason: String| Error::invalid_value(&what, &reason);
         let url = |text: &str| format!("URL '{}'", request::masked(text));
         let targets = urls.iter().map(|text| text.parse().map_err(|reason| invalid(url(text), reason)));
         let field = |text: &str| {

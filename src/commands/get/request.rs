@@ -3,8 +3,7 @@
 //! Owns their parsing, the request built from them for each origin, and its changes on a redirect.
 
 use std::fmt;
-use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -13,11 +12,13 @@ use base64::engine::general_purpose::STANDARD;
 use url::{Host, Url};
 
 use crate::commands::header_field::HeaderField;
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::failure::io_error_text;
 use crate::http::{RequestHead, is_token};
 use crate::mac::Secret;
+use crate::stop::StopConditions;
 
 /// An http or https URL, with its credentials kept apart so that they are never shown.
 #[derive(Clone)]
@@ -168,11 +169,10 @@ pub(super) struct RequestTemplate {
 }
 
 impl RequestTemplate {
-    /// Reads the body; without a method, uses POST if there is a body, else GET.
-    pub(super) fn new(method: Option<&str>, fields: &[HeaderField], data: Option<&str>) -> Result<Self> {
-        let body = data.map(read_body).transpose()?;
+    /// Without a method, uses POST if there is a body, else GET.
+    pub(super) fn new(method: Option<&str>, fields: &[HeaderField], body: Option<Vec<u8>>) -> Self {
         let method = method.unwrap_or(if body.is_some() { "POST" } else { "GET" }).to_owned();
-        Ok(Self { method, fields: fields.to_vec(), body })
+        Self { method, fields: fields.to_vec(), body }
     }
 
     /// Builds the request head for `target`.
@@ -230,16 +230,12 @@ impl RequestTemplate {
 }
 
 /// Reads the body of `-d`: the text itself, `@FILE` or `@-`.
-fn read_body(data: &str) -> Result<Vec<u8>> {
+pub(super) fn read_body(data: &str, stop: &StopConditions) -> Result<Vec<u8>> {
     let Some(path) = data.strip_prefix('@') else { return Ok(data.as_bytes().to_owned()) };
-    let mut body = Vec::new();
-    let result = if path == "-" {
-        io::stdin().read_to_end(&mut body).map(|_| ())
-    } else {
-        fs::read(path).map(|read| body = read)
-    };
-    result.map_err(|error| {
+    let read = if path == "-" { disk::read_stdin(stop) } else { disk::read_input(path.as_ref(), stop) };
+    read.map_err(|error| {
         let exit = match error.kind() {
+            io::ErrorKind::TimedOut => Exit::TemporaryFailure,
             io::ErrorKind::NotFound => Exit::InputMissing,
             io::ErrorKind::PermissionDenied => Exit::Permission,
             _ => Exit::Io,
@@ -247,8 +243,7 @@ fn read_body(data: &str) -> Result<Vec<u8>> {
         Error::new(exit, format!("cannot read '{path}': {}", io_error_text(&error)))
             .expected("a readable file with the request body")
             .with_source(error)
-    })?;
-    Ok(body)
+    })
 }
 
 /// Joins a host, a port and a file that were typed as words, as textbooks write them; returns a note about it.
@@ -311,7 +306,7 @@ mod tests {
         let target = target("http://user:p%40ss@h/");
         assert_eq!(target.as_str(), "http://h/");
         assert!(!format!("{target:?}").contains("p%40ss") && !format!("{target:?}").contains("dXNlc"));
-        let request = RequestTemplate::new(None, &[], None).expect("nothing to read");
+        let request = RequestTemplate::new(None, &[], None);
         let head = request.head_for(&target);
         assert!(head.fields.contains(&("Authorization".into(), "Basic dXNlcjpwQHNz".into())), "{:?}", head.fields);
     }
@@ -321,7 +316,7 @@ mod tests {
         let from = target("http://user:pw@a/");
         let fields = ["Cookie: c", "X-Y: z", "Authorization: Bearer t", "Host: other"]
             .map(|text| text.parse::<HeaderField>().expect("a field"));
-        let request = RequestTemplate::new(None, &fields, None).expect("nothing to read");
+        let request = RequestTemplate::new(None, &fields, None);
         let names = |target: &Target, request: &RequestTemplate| {
             let mut names: Vec<_> = request.head_for(target).fields.into_iter().map(|(name, _)| name).collect();
             names.retain(|name| ["Cookie", "X-Y", "Authorization"].contains(&name.as_str()));
@@ -345,13 +340,13 @@ mod tests {
     #[test]
     fn some_redirects_change_post_to_get() {
         let fields = ["Content-Type: text/plain".parse::<HeaderField>().expect("a field")];
-        let post = RequestTemplate::new(None, &fields, Some("x")).expect("nothing to read");
+        let post = RequestTemplate::new(None, &fields, Some(b"x".to_vec()));
         for (status, method) in [(301, "GET"), (302, "GET"), (303, "GET"), (307, "POST"), (308, "POST")] {
             let next = post.after_redirect(status, false);
             assert_eq!(next.method, method, "{status}");
             assert_eq!(next.body.is_some(), method == "POST");
         }
-        let put = RequestTemplate::new(Some("PUT"), &[], Some("x")).expect("nothing to read");
+        let put = RequestTemplate::new(Some("PUT"), &[], Some(b"x".to_vec()));
         assert_eq!(put.after_redirect(302, false).method, "PUT");
     }
 

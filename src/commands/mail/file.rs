@@ -3,8 +3,7 @@
 //! Owns the media type and the encoding that preserves the file byte for byte: where mail-builder would treat
 //! non-text as lines, the encoding is done here.
 
-use std::fs;
-use std::io::Read as _;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -13,17 +12,19 @@ use mail_builder::headers::content_type::ContentType;
 use mail_builder::mime::MimePart;
 
 use super::header_value::{MAX_LINE_LENGTH, file_name};
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::failure::io_error_text;
 use crate::smtp::{canonicalize, count_bare_line_ends};
+use crate::stop::StopConditions;
 
 /// Maximum length of a base64 line (RFC 2045 §6.8).
 const BASE64_LINE_LENGTH: usize = 76;
 
-pub(super) fn attachment_part(path: &Path) -> Result<MimePart<'static>> {
+pub(super) fn attachment_part(path: &Path, stop: &StopConditions) -> Result<MimePart<'static>> {
     let kind = mime_guess::from_path(path).first_or_octet_stream().essence_str().to_owned();
-    Ok(build_part(kind, read_file(path)?))
+    Ok(build_part(kind, read_file(path, stop)?))
 }
 
 fn build_part(media_type: String, bytes: Vec<u8>) -> MimePart<'static> {
@@ -55,24 +56,20 @@ pub(super) fn with_disposition(
     Ok(part.header("Content-Disposition", ContentType::new(disposition).attribute("filename", file_name(path)?)))
 }
 
-pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let shown = path.display();
-    let failed = |error: std::io::Error| {
-        Error::new(Exit::InputMissing, format!("cannot read '{shown}': {}", io_error_text(&error))).with_source(error)
+/// Reads a file, or standard input if the path is `-`.
+pub(super) fn read_file(path: &Path, stop: &StopConditions) -> Result<Vec<u8>> {
+    let (read, shown) = if path == Path::new("-") {
+        (disk::read_stdin(stop), "standard input".to_owned())
+    } else {
+        (disk::read_input(path, stop), format!("'{}'", path.display()))
     };
-    if fs::metadata(path).map_err(failed)?.is_dir() {
-        return Err(Error::new(Exit::InputMissing, format!("cannot read '{shown}': is a directory")));
-    }
-    fs::read(path).map_err(failed)
-}
-
-/// Reads all of standard input.
-pub(super) fn read_stdin() -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    std::io::stdin().read_to_end(&mut bytes).map_err(|error| {
-        Error::new(Exit::Io, format!("cannot read standard input: {}", io_error_text(&error))).with_source(error)
-    })?;
-    Ok(bytes)
+    read.map_err(|error| {
+        let exit = match error.kind() {
+            ErrorKind::TimedOut => Exit::TemporaryFailure,
+            _ => Exit::InputMissing,
+        };
+        Error::new(exit, format!("cannot read {shown}: {}", io_error_text(&error))).with_source(error)
+    })
 }
 
 #[cfg(test)]

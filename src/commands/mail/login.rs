@@ -19,6 +19,7 @@ use crate::host::{Child, Hook};
 use crate::mac::Secret;
 use crate::output::Output;
 use crate::smtp::{Credentials, Mechanism};
+use crate::stop::StopConditions;
 
 #[derive(Debug, Args)]
 pub(super) struct LoginArgs {
@@ -58,7 +59,7 @@ impl LoginArgs {
         &self,
         output: &Output,
         strict: bool,
-        deadline: Option<Duration>,
+        stop: &StopConditions,
     ) -> Result<Option<Credentials>> {
         let Some(user) = &self.user else { return Ok(None) };
         if user.chars().any(char::is_control) {
@@ -66,11 +67,13 @@ impl LoginArgs {
         }
         self.password_command.as_ref().map_or(Ok(()), Hook::check)?;
         let secret = match (&self.password_file, self.password_fd, &self.password_command) {
-            (Some(file), ..) => self.read_password_file(file, output, strict)?,
-            (_, Some(number), _) => self.read_password_file(Path::new(&format!("/dev/fd/{number}")), output, false)?,
+            (Some(file), ..) => self.read_password_file(file, (output, stop), strict)?,
+            (_, Some(number), _) => {
+                self.read_password_file(Path::new(&format!("/dev/fd/{number}")), (output, stop), false)?
+            }
             (.., Some(command)) => run_password_command(
                 command,
-                deadline.map_or(PASSWORD_COMMAND_TIMEOUT, |deadline| deadline.min(PASSWORD_COMMAND_TIMEOUT)),
+                stop.time_left().map_or(PASSWORD_COMMAND_TIMEOUT, |left| left.min(PASSWORD_COMMAND_TIMEOUT)),
             )?,
             _ => prompt_for_password(user)?,
         };
@@ -86,11 +89,16 @@ impl LoginArgs {
         }))
     }
 
-    fn read_password_file(&self, path: &Path, output: &Output, strict: bool) -> Result<Vec<u8>> {
+    fn read_password_file(
+        &self,
+        path: &Path,
+        (output, stop): (&Output, &StopConditions),
+        strict: bool,
+    ) -> Result<Vec<u8>> {
         if strict {
-            return read_private(path, "a password");
+            return read_private(path, "a password", stop);
         }
-        let (secret, is_private) = disk::read_secret(path)?;
+        let (secret, is_private) = disk::read_secret(path, stop)?;
         if !is_private && self.password_file.is_some() {
             output.note(&format!("warning: {} is readable by other users; set its mode to 0600", path.display()));
         }

@@ -20,8 +20,8 @@ use mail_builder::headers::date::Date;
 use mail_builder::headers::raw::Raw;
 use mail_builder::mime::MimePart;
 
+use super::file::read_file;
 use super::file::{attachment_part, with_disposition};
-use super::file::{read_file, read_stdin};
 use super::header::{self, Header};
 use super::header_value::{Person, check_single_line, file_name};
 use crate::error::{Error, Result};
@@ -29,6 +29,7 @@ use crate::exit::Exit;
 use crate::failure::io_error_text;
 use crate::output::Output;
 use crate::smtp::count_bare_line_ends;
+use crate::stop::StopConditions;
 use crate::time::Moment;
 
 /// Image for the HTML: `FILE` or `FILE=cid`.
@@ -66,6 +67,8 @@ pub(super) struct MessageParts<'a> {
     pub attach: &'a [PathBuf],
     pub inline: &'a [InlineImage],
     pub headers: &'a [Header],
+    /// Conditions under which the files are not read to their end.
+    pub stop: &'a StopConditions,
 }
 
 #[derive(Debug)]
@@ -123,11 +126,11 @@ fn body(parts: &MessageParts<'_>) -> Result<MimePart<'static>> {
             return Err(Error::new(Exit::InvalidInput, format!("two inline parts have the name '{cid}'"))
                 .expected("a unique name for each inline part: --inline FILE=cid"));
         }
-        related.push(with_disposition(attachment_part(path)?, "inline", path)?.cid(cid.clone()));
+        related.push(with_disposition(attachment_part(path, parts.stop)?, "inline", path)?.cid(cid.clone()));
     }
     let mut mixed: Vec<MimePart<'static>> = multipart("multipart/related", related).into_iter().collect();
     for path in parts.attach {
-        mixed.push(with_disposition(attachment_part(path)?, "attachment", path)?);
+        mixed.push(with_disposition(attachment_part(path, parts.stop)?, "attachment", path)?);
     }
     multipart("multipart/mixed", mixed).ok_or_else(|| Error::new(Exit::Bug, "a message without parts"))
 }
@@ -138,17 +141,14 @@ fn multipart(kind: &'static str, mut parts: Vec<MimePart<'static>>) -> Option<Mi
 }
 
 /// Reads the text of a flag: literal, from a file with `@FILE`, from standard input with `@-`.
-pub(super) fn read_text_arg(value: &str) -> Result<String> {
+pub(super) fn read_text_arg(value: &str, stop: &StopConditions) -> Result<String> {
     let bytes = match value.strip_prefix('@') {
         None => return Ok(value.to_owned()),
-        Some("-") => match read_stdin()? {
-            bytes if bytes.is_empty() => {
-                return Err(Error::new(Exit::InvalidInput, "standard input is empty").expected("the text of the mail"));
-            }
-            bytes => bytes,
-        },
-        Some(file) => read_file(Path::new(file))?,
+        Some(file) => read_file(Path::new(file), stop)?,
     };
+    if bytes.is_empty() && value == "@-" {
+        return Err(Error::new(Exit::InvalidInput, "standard input is empty").expected("the text of the mail"));
+    }
     String::from_utf8(bytes).map_err(|error| {
         Error::new(Exit::InvalidInput, format!("'{value}' is not UTF-8")).expected("text in UTF-8").with_source(error)
     })
@@ -175,6 +175,7 @@ pub(super) fn read_terminal(output: &Output) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::{InlineImage, MessageParts, Person, compose};
+    use crate::stop::tests::never;
     use crate::time::Moment;
     use std::time::Duration;
 
@@ -205,6 +206,7 @@ mod tests {
             attach: &[],
             inline: &[],
             headers: &["X-Lab: 1".parse().expect("a header")],
+            stop: &never(),
         };
         let message = compose(&parts, NOW).expect("composed");
         let text = String::from_utf8(message.bytes).expect("ASCII");

@@ -20,6 +20,7 @@ use crate::exit::Exit;
 use crate::net;
 use crate::output::Output;
 use crate::smtp::Envelope;
+use crate::stop::StopConditions;
 
 /// Message and envelope flags.
 #[derive(Debug, Args)]
@@ -121,14 +122,14 @@ impl MessageArgs {
     }
 
     /// Composes or reads the message, with the addresses in its headers.
-    pub(super) fn message(&self, output: &Output) -> Result<(Message, raw::HeaderAddresses)> {
+    pub(super) fn message(&self, output: &Output, stop: &StopConditions) -> Result<(Message, raw::HeaderAddresses)> {
         if let Some(path) = &self.raw {
             let selection = match (self.read_recipients, &self.from) {
                 (false, _) => AddressSelection::None,
                 (true, Some(_)) => AddressSelection::Recipients,
                 (true, None) => AddressSelection::All,
             };
-            return raw::read_message(path, selection);
+            return raw::read_message(path, selection, stop);
         }
         if [&self.text, &self.html].iter().all(|text| text.as_deref() == Some("@-")) {
             return Err(Error::new(Exit::Usage, "standard input can be read only once")
@@ -139,11 +140,11 @@ impl MessageArgs {
                 .expected("--from ADDR, or the null sender with --raw FILE"));
         };
         let text = match &self.text {
-            Some(text) => Some(message::read_text_arg(text)?),
+            Some(text) => Some(message::read_text_arg(text, stop)?),
             None if self.is_read_from_terminal() => Some(message::read_terminal(output)?),
             None => None,
         };
-        let html = self.html.as_deref().map(message::read_text_arg).transpose()?;
+        let html = self.html.as_deref().map(|html| message::read_text_arg(html, stop)).transpose()?;
         let parts = MessageParts {
             from,
             to: &self.to,
@@ -155,6 +156,7 @@ impl MessageArgs {
             attach: &self.attach,
             inline: &self.inline,
             headers: &self.header,
+            stop,
         };
         Ok((message::compose(&parts, net::now())?, raw::HeaderAddresses::default()))
     }

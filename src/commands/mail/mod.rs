@@ -126,10 +126,12 @@ pub(crate) struct Mail {
 impl Mail {
     pub(crate) fn run(&self, mut output: Output) -> Result<Exit> {
         self.check()?;
-        let (envelope, id) = if self.info { (None, None) } else { self.compose(&output)? };
+        let session = SessionRunner { mail: self, started: net::now() };
+        let before_signals = StopConditions::at_deadline(session.deadline(), net::now);
+        let (envelope, id) = if self.info { (None, None) } else { self.compose(&output, &before_signals)? };
         if let Some(envelope) = envelope.as_ref().filter(|_| self.dry_run) {
             let signals = Signals::install()?;
-            output.stop_on(signals.stop_conditions(self.deadline.map(|deadline| net::now() + deadline)));
+            output.stop_on(signals.stop_conditions(session.deadline()));
             let mut bytes = Vec::new();
             smtp::canonicalize(&envelope.message, &mut bytes);
             if output.style().format == Format::Json {
@@ -145,11 +147,10 @@ impl Mail {
             disk::check_writable(file)?;
         }
         let tls = self.transport.client_tls(&output)?;
-        let credentials = self.login.credentials(&output, self.extensions.strict, self.deadline)?;
+        let credentials = self.login.credentials(&output, self.extensions.strict, &before_signals)?;
         let mut signals = Signals::install()?;
         let bytes = envelope.as_ref().map(|envelope| smtp::canonical_size(&envelope.message));
         let config = self.client_config(credentials, envelope);
-        let session = SessionRunner { mail: self, started: net::now() };
         let stop = signals.stop_conditions(session.deadline());
         output.stop_on(stop.clone());
         if self.load.is_wanted() {
@@ -246,8 +247,8 @@ impl Mail {
     }
 
     /// Composes the message; returns the envelope and the Message-ID.
-    fn compose(&self, output: &Output) -> Result<(Option<Envelope>, Option<String>)> {
-        let (message, addresses) = self.message.message(output)?;
+    fn compose(&self, output: &Output, stop: &StopConditions) -> Result<(Option<Envelope>, Option<String>)> {
+        let (message, addresses) = self.message.message(output, stop)?;
         self.extensions.check_message(&message)?;
         let id = message.id.clone();
         Ok((Some(self.message.envelope(message, addresses)?), id))

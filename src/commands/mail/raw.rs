@@ -9,12 +9,13 @@ use std::path::Path;
 
 use mail_parser::{Header, HeaderName, MessageParser};
 
-use super::file::{read_file, read_stdin};
+use super::file::read_file;
 use super::header_value::{MAX_LINE_LENGTH, Person};
 use super::message::Message;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::smtp::{Mailbox, canonicalize, count_bare_line_ends};
+use crate::stop::StopConditions;
 
 /// Addresses in the headers of a message.
 #[derive(Debug, Default)]
@@ -35,8 +36,12 @@ pub(super) enum AddressSelection {
 }
 
 /// Reads a message without its Bcc from a file, or from standard input with `-`, and the selected addresses.
-pub(super) fn read_message(path: &Path, selection: AddressSelection) -> Result<(Message, HeaderAddresses)> {
-    let raw = if path == Path::new("-") { read_stdin()? } else { read_file(path)? };
+pub(super) fn read_message(
+    path: &Path,
+    selection: AddressSelection,
+    stop: &StopConditions,
+) -> Result<(Message, HeaderAddresses)> {
+    let raw = read_file(path, stop)?;
     if raw.is_empty() {
         return Err(Error::new(Exit::InvalidInput, "the message is empty").expected("headers, an empty line, a body"));
     }
@@ -131,6 +136,7 @@ fn split_list(text: &str) -> Option<Vec<&str>> {
 mod tests {
     use super::{AddressSelection, parse};
     use crate::exit::Exit;
+    use crate::stop::tests::never;
 
     #[test]
     fn each_recipient_is_found_once_and_bcc_is_removed() {
@@ -160,7 +166,8 @@ mod tests {
             "To: b@x.test\r\nSubject: h\rBcc: s@x.test\n\nbody\n",
         ] {
             std::fs::write(&file, text).expect("written");
-            let (message, addresses) = super::read_message(&file, AddressSelection::Recipients).expect("a message");
+            let (message, addresses) =
+                super::read_message(&file, AddressSelection::Recipients, &never()).expect("a message");
             let sent = String::from_utf8(message.bytes).expect("text");
             assert!(!sent.contains("Bcc") && sent.ends_with("\r\n\r\nbody\r\n"), "{sent:?}");
             assert!(message.bare_cr_count > 0 && addresses.recipients.len() == 2, "{addresses:?}");

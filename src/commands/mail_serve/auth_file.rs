@@ -10,10 +10,11 @@ use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::mac::Secret;
 use crate::smtp::server::Users;
+use crate::stop::StopConditions;
 
 /// Reads the users; without any, no client could log in: an error.
-pub(super) fn read_users(path: &Path) -> Result<Users> {
-    let bytes = Secret::new(read_private(path, "a password file")?);
+pub(super) fn read_users(path: &Path, stop: &StopConditions) -> Result<Users> {
+    let bytes = Secret::new(read_private(path, "a password file", stop)?);
     let users = parse(bytes.expose()).map_err(|(line, why)| {
         Error::new(Exit::Config, format!("{}, line {line}: {why}", path.display()))
             .expected("user:password on each line, in UTF-8")

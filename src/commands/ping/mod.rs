@@ -30,6 +30,7 @@ use crate::net::{self, Signals, SocketOptions};
 use crate::output::{Format, Output, StatusLine, WaitNotice, escaped};
 use crate::probe::{PingClient, PingConfig, ProbeEncoding, check_size, explain};
 use crate::protocol::TracedDatagrams;
+use crate::stop::StopConditions;
 use crate::time::Moment;
 use observer::{Observer, TargetRun, TracedPing};
 use summary::FinalReport;
@@ -156,13 +157,14 @@ impl Ping {
             return Err(Error::new(Exit::Usage, "--key-file requires --wire stamp")
                 .remedy("add --wire stamp, or leave out --key-file"));
         }
-        let key = self.key_file.as_deref().map(read_key).transpose()?;
+        let deadline = self.deadline.map(|deadline| net::now() + deadline);
+        let before_signals = StopConditions::at_deadline(deadline, net::now);
+        let key = self.key_file.as_deref().map(|file| read_key(file, &before_signals)).transpose()?;
         self.validate_size(key.as_ref())?;
         let mut signals = Signals::install()?.with_sigquit()?;
         let (peers, note) = join_textbook_port(&self.targets);
         check_hosts(&peers)?;
         note.iter().for_each(|note| output.note(note));
-        let deadline = self.deadline.map(|deadline| net::now() + deadline);
         let stop = signals.stop_conditions(deadline);
         output.stop_on(stop.clone());
         let resolved = peers.iter().map(|target| {

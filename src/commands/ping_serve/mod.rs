@@ -117,7 +117,8 @@ impl PingServe {
             return Self::print_plan(&impairment, count, &mut output);
         }
         let mut ready_file = self.server.listen.prepare_ready_file()?;
-        let key = self.key_file.as_deref().map(read_key).transpose()?;
+        let start = self.server.listen.start_conditions();
+        let key = self.key_file.as_deref().map(|file| read_key(file, &start)).transpose()?;
         let mut signals = Signals::install()?;
         let stop = self.server.listen.stop_conditions(&signals);
         output.stop_stderr_on(stop.clone());

@@ -30,6 +30,7 @@ use crate::net::datagram::{DatagramObserver, DatagramTimeouts, Endpoint, StopRea
 use crate::net::{self, Signals, SocketOptions};
 use crate::output::{Format, Output, WaitNotice, escaped};
 use crate::protocol::TracedDatagrams;
+use crate::stop::StopConditions;
 use crate::time::{Moment, nanoseconds};
 pub(in crate::commands) use events::list_events;
 use events::{Summary, TargetSummary};
@@ -144,11 +145,12 @@ impl HeartbeatSend {
         if self.wire == Wire::Text && (self.echo || self.key_file.is_some() || self.name.is_some()) {
             return Err(Error::new(Exit::Usage, "--wire text has no --name, --echo or --key-file"));
         }
-        let key = self.key_file.as_deref().map(read_key).transpose()?;
-        let name = self.sender_name()?;
-        let mut signals = Signals::install()?;
         let started = net::now();
         let deadline = self.deadline.map(|deadline| started + deadline);
+        let before_signals = StopConditions::at_deadline(deadline, net::now);
+        let key = self.key_file.as_deref().map(|file| read_key(file, &before_signals)).transpose()?;
+        let name = self.sender_name()?;
+        let mut signals = Signals::install()?;
         output.stop_on(signals.stop_conditions(deadline));
         let (peers, note) = join_textbook_port(&self.watchers);
         check_hosts(&peers)?;
@@ -158,7 +160,7 @@ impl HeartbeatSend {
             Ok((watcher.host_and_port(peer), peer))
         });
         let (watchers, unresolved) = skip_failed_targets(resolved, &mut output)?;
-        let (targets, peers): (Vec<String>, Vec<SocketAddr>) = watchers.into_iter().unzip();
+        let peers: Vec<SocketAddr> = watchers.iter().map(|(_, peer)| *peer).collect();
         let style = output.style();
         let lifetime = self.lifetime(started);
         let config = BeatSenderConfig {
@@ -192,7 +194,7 @@ impl HeartbeatSend {
                 style.prints_events(),
             )?);
         }
-        let targets = targets.into_iter().map(Into::into).collect();
+        let targets = watchers.into_iter().map(|(target, peer)| (target.into(), peer)).collect();
         let is_supervising = !command.is_empty();
         if is_supervising {
             output.leave_stdout();
@@ -226,8 +228,7 @@ impl HeartbeatSend {
             Some(code) => Exit::ChildExit(code),
             None => Exit::combined(errors.iter().map(Error::exit).chain([unresolved])),
         };
-        let summary =
-            Summary::new(name, observer.targets.iter().cloned().zip(peers).zip(reports).collect(), code, elapsed);
+        let summary = Summary::new(name, observer.targets.iter().cloned().zip(reports).collect(), code, elapsed);
         let exits = summary.targets.iter().map(|target| check_all(&self.fail_if, target, exit, &mut observer.output));
         let exit = Exit::combined(exits);
         report::emit_summary(&mut observer.output, &summary, exit)?;
@@ -267,7 +268,7 @@ impl HeartbeatSend {
     }
 
     /// Returns the reason why a run failed for one watcher.
-    fn target_error(&self, (target, report): (&Arc<str>, &BeatReport)) -> Option<Error> {
+    fn target_error(&self, ((target, _), report): (&(Arc<str>, SocketAddr), &BeatReport)) -> Option<Error> {
         let (exit, reason) = match report {
             _ if report.sent == 0 => return None,
             _ if report.refused >= report.sent => (Exit::Unavailable, "every beat was refused"),
@@ -315,7 +316,7 @@ type TracedSender = TracedDatagrams<BeatSender, DatagramTrace>;
 struct Observer {
     output: Output,
     /// Watchers as typed, with their port.
-    targets: Vec<Arc<str>>,
+    targets: Vec<(Arc<str>, SocketAddr)>,
     /// Whether stdout belongs to the supervised command.
     is_supervising: bool,
     /// The stop messages are being sent, whatever happens to the output.
@@ -346,7 +347,7 @@ impl DatagramObserver<TracedSender> for Observer {
         let style = self.output.style();
         let is_shown = style.format == Format::Json || style.is_verbose() || !matches!(event, BeatEvent::Sent { .. });
         if is_shown && self.result.is_ok() {
-            let Some(target) = self.targets.get(endpoint).map(Arc::clone) else { return };
+            let Some(target) = self.targets.get(endpoint).cloned() else { return };
             let is_alone = self.targets.len() == 1;
             let event = TargetEvent::new(event, target, is_alone);
             self.result = self.output.emit(&event).map_err(Error::from);

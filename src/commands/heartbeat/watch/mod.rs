@@ -42,7 +42,7 @@ pub(in crate::commands) use events::list_events;
 use events::{HeartbeatWatchEvent, Listening, Summary};
 use receiver::{WatchContext, WatchResult};
 use shared_watcher::SharedWatcher;
-use until::UntilCondition;
+use until::{UntilCondition, UntilParser};
 
 /// Monitor heartbeat senders: which are up, what was lost, since when.
 #[derive(Debug, Args)]
@@ -65,8 +65,9 @@ pub(super) struct HeartbeatWatch {
 
     /// Exit 0 once CONDITION holds, 1 if it never does
     ///
-    /// CONDITION is all or any, followed by new, up, late, down or stopped, such as 'all up' or 'any down'.
-    #[arg(long, value_name = "CONDITION")]
+    /// CONDITION is all or any, followed by new, up, late, down or stopped, such as 'all up' or 'any down'. A hyphen may stand for
+    /// the space.
+    #[arg(long, value_name = "CONDITION", value_parser = UntilParser, hide_possible_values = true)]
     until: Option<UntilCondition>,
 
     /// Run CMD on each state change, with the event on stdin
@@ -200,7 +201,8 @@ impl HeartbeatWatch {
     }
 
     fn watcher_config(&self) -> Result<WatcherConfig> {
-        let key = self.key_file.as_deref().map(read_key).transpose()?;
+        let start = self.listen.start_conditions();
+        let key = self.key_file.as_deref().map(|file| read_key(file, &start)).transpose()?;
         let start = Moment::new(Duration::ZERO, Duration::ZERO);
         Ok(WatcherConfig {
             failure_detector: FailureDetector {
