@@ -31,6 +31,20 @@ impl Error {
         Self { exit, message: message.into(), expected: None, origin: None, remedy: None, source: None }
     }
 
+    /// Creates the report of a value that its parser rejects; `reason` may be "expected ..." or "why; expected ...".
+    pub(crate) fn invalid_value(subject: &str, reason: &str) -> Self {
+        let (why, expected) = match reason.strip_prefix("expected ") {
+            Some(expected) => ("", Some(expected)),
+            None => reason.split_once("; expected ").map_or((reason, None), |(why, expected)| (why, Some(expected))),
+        };
+        let separator = if why.is_empty() { "" } else { ": " };
+        let error = Self::new(Exit::Usage, format!("invalid {subject}{separator}{why}"));
+        match expected {
+            Some(expected) => error.expected(expected),
+            None => error,
+        }
+    }
+
     /// Creates the report of a failure, with the exit code and the advice for its kind.
     pub(crate) fn from_failure(failure: Failure, exit: Exit, advice: Option<&str>) -> Self {
         let (message, expected, origin, source) = failure.into_parts();

@@ -70,10 +70,7 @@ pub(super) fn report(error: &clap::Error, subcommand: &str, arguments: &[OsStrin
 /// Report of a value that its parser rejects with a text, which says what is expected.
 fn invalid_value(error: &clap::Error, flag: &str, value: &str) -> Error {
     let reason = error.source().map(ToString::to_string).unwrap_or_default();
-    match reason.strip_prefix("expected ") {
-        Some(expected) => Error::new(Exit::Usage, format!("invalid value '{value}' for {flag}")).expected(expected),
-        None => Error::new(Exit::Usage, format!("invalid value '{value}' for {flag}: {reason}")),
-    }
+    Error::invalid_value(&format!("value '{value}' for {flag}"), &reason)
 }
 
 fn context(error: &clap::Error, kind: ContextKind) -> String {

@@ -29,9 +29,26 @@ impl Completions {
         command.build();
         let mut command = with_value_hints(command);
         clap_complete::generate(self.shell, &mut command, "netlab", &mut script);
+        if self.shell == Shell::Bash {
+            script = offer_paths(&String::from_utf8_lossy(&script)).into_bytes();
+        }
         output.write_bytes(&script)?;
         Ok(Exit::Success)
     }
+}
+
+/// Makes bash offer paths, not flags, for the directory of `serve-http`: the generated script offers flags for the first
+/// word of each subcommand.
+fn offer_paths(script: &str) -> String {
+    let Some((before, block)) = script.split_once("\n        netlab__subcmd__serve__subcmd__http)\n") else {
+        return script.to_owned();
+    };
+    let (block, after) = block.split_once("\n            ;;\n").unwrap_or((block, ""));
+    let flags = r#"COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )"#;
+    let paths = "compopt -o filenames\n            COMPREPLY=( $(compgen -f -- \"${cur}\") )";
+    let block = block.replacen(" || ${COMP_CWORD} -eq 2", "", 1);
+    let block = block.rsplit_once(flags).map_or(block.clone(), |(first, last)| format!("{first}{paths}{last}"));
+    format!("{before}\n        netlab__subcmd__serve__subcmd__http)\n{block}\n            ;;\n{after}")
 }
 
 /// Adds completion hints to all arguments; a value without a kind of its own completes to nothing.

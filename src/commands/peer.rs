@@ -29,7 +29,7 @@ impl FromStr for Peer {
             Some((host, port)) => (host, Some(port.strip_prefix(':').ok_or("expected [ADDRESS]:PORT")?)),
             None if text.contains("://") => return Err("expected HOST or HOST:PORT, not a URL".to_owned()),
             None if text.parse::<Ipv6Addr>().is_ok() => {
-                return Err(format!("an IPv6 address needs brackets: [{text}] or [{text}]:PORT"));
+                return Err(format!("an IPv6 address needs brackets; expected [{text}] or [{text}]:PORT"));
             }
             None if text.starts_with('[') || text.matches(':').count() > 1 => {
                 return Err("expected HOST, HOST:PORT or [ADDRESS]:PORT".to_owned());
@@ -88,8 +88,12 @@ pub(super) struct AddressArgs {
     ipv6: bool,
 
     /// Send from this local address
-    #[arg(long, value_name = "ADDR", hide_short_help = true, help_heading = "Network")]
+    #[arg(long, value_name = "ADDR", value_parser = ip_address, hide_short_help = true, help_heading = "Network")]
     pub source: Option<IpAddr>,
+}
+
+fn ip_address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| "expected an IP address of this machine, such as 127.0.0.1 or ::1".to_owned())
 }
 
 impl AddressArgs {

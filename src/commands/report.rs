@@ -100,13 +100,14 @@ pub(super) struct TargetEvent<E> {
     #[serde(flatten)]
     event: E,
     target: Arc<str>,
+    peer: SocketAddr,
     #[serde(skip)]
     is_only_target: bool,
 }
 
 impl<E> TargetEvent<E> {
-    pub(super) fn new(event: E, target: Arc<str>, is_only_target: bool) -> Self {
-        Self { event, target, is_only_target }
+    pub(super) fn new(event: E, (target, peer): (Arc<str>, SocketAddr), is_only_target: bool) -> Self {
+        Self { event, target, peer, is_only_target }
     }
 }
 

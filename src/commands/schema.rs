@@ -41,6 +41,7 @@ impl EventSchemas {
     pub(super) fn add_with_target<E: JsonSchema>(&mut self, command: &str) {
         for mut event in self.events_of::<E>() {
             require(&mut event, "target", json!({"type": "string"}));
+            require(&mut event, "peer", json!({"type": "string"}));
             self.insert(command, None, event);
         }
     }

@@ -20,8 +20,8 @@ impl fmt::Display for EscapedLines<'_> {
     }
 }
 
-/// Bytes on one line: printable UTF-8 unchanged, control characters as escapes such as `\n` or `\u{1b}`, invalid
-/// bytes as `\xNN`.
+/// Bytes on one line: printable UTF-8 unchanged, control characters as escapes such as `\n` or `\x1b`, invalid bytes
+/// as `\xNN`, other characters that are not shown as `\u{N}`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Escaped<'b>(pub &'b [u8]);
 
@@ -40,6 +40,7 @@ fn escape(character: char, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         '\r' => f.write_str("\\r"),
         '\n' => f.write_str("\\n"),
         '\t' => f.write_str("\\t"),
+        control if control.is_ascii_control() => write!(f, "\\x{:02x}", u32::from(control)),
         // C1 controls are interpreted by 8-bit terminals; bidirectional overrides can make one name look
         // like another.
         control if control.is_control() || matches!(control, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
@@ -55,13 +56,13 @@ mod tests {
 
     #[test]
     fn control_characters_are_escaped_and_text_is_unchanged() {
-        assert_eq!(Escaped(b"a\x1b[2J\r\n\tb").to_string(), "a\\u{1b}[2J\\r\\n\\tb");
+        assert_eq!(Escaped(b"a\x1b[2J\r\n\tb").to_string(), "a\\x1b[2J\\r\\n\\tb");
         assert_eq!(Escaped("grüße \u{202e}x".as_bytes()).to_string(), "grüße \\u{202e}x");
-        assert_eq!(Escaped(b"\xff\xfe\x00").to_string(), "\\xff\\xfe\\u{0}");
+        assert_eq!(Escaped(b"\xff\xfe\x00").to_string(), "\\xff\\xfe\\x00");
     }
 
     #[test]
     fn own_line_ends_stay() {
-        assert_eq!(escaped("one\ntwo\x07").to_string(), "one\ntwo\\u{7}");
+        assert_eq!(escaped("one\ntwo\x07").to_string(), "one\ntwo\\x07");
     }
 }

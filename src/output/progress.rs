@@ -42,10 +42,14 @@ impl Progress {
     }
 }
 
+/// Columns left free at the end of a line: the terminal shows Ctrl-C as `^C`, and a line that wraps is not removed whole.
+const INTERRUPT_WIDTH: usize = 3;
+
 /// Status line at the bottom of the terminal.
 #[derive(Debug)]
 pub(crate) struct StatusLine {
     bar: Option<ProgressBar>,
+    width: usize,
     last_update: Option<Moment>,
 }
 
@@ -65,12 +69,8 @@ impl StatusLine {
     }
 
     fn new_if(is_shown: bool) -> Self {
-        let bar = is_shown.then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            bar.set_style(ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar
-        });
-        Self { bar, last_update: None }
+        let bar = is_shown.then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()));
+        Self { bar, width: 0, last_update: None }
     }
 
     /// Updates the text, at most once per refresh interval.
@@ -78,6 +78,12 @@ impl StatusLine {
         let Some(bar) = &self.bar else { return };
         if self.last_update.is_none_or(|shown| now - shown >= REFRESH_INTERVAL) {
             self.last_update = Some(now);
+            let width = terminal_width(io::stderr()).saturating_sub(INTERRUPT_WIDTH);
+            if self.width != width {
+                self.width = width;
+                let style = ProgressStyle::with_template(&format!("{{msg:{width}!}}"));
+                bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            }
             bar.set_message(text());
             bar.tick();
         }
@@ -99,11 +105,19 @@ impl StatusLine {
     }
 }
 
+/// Columns of the figures beside a bar, at most.
+const FIGURES_WIDTH: usize = 60;
+
 /// Creates a visible bar; indicatif hides it if stderr is not a terminal.
 fn new_bar(total: Option<u64>) -> ProgressBar {
     // A line that wraps cannot be redrawn in place.
-    let template = match (total, terminal_width(io::stderr())) {
-        (Some(_), 60..) => "{wide_bar} {binary_bytes} of {binary_total_bytes}, {rate}, {left} left",
+    let width = terminal_width(io::stderr());
+    let with_bar = format!(
+        "{{bar:{}}} {{binary_bytes}} of {{binary_total_bytes}}, {{rate}}, {{left}} left",
+        width.saturating_sub(FIGURES_WIDTH + INTERRUPT_WIDTH)
+    );
+    let template = match (total, width) {
+        (Some(_), 76..) => with_bar.as_str(),
         (Some(_), 36..) => "{binary_bytes} of {binary_total_bytes}, {rate}",
         (Some(_), _) => "{percent} % {binary_bytes}",
         (None, 30..) => "{spinner} {binary_bytes}, {rate}, {elapsed}",

@@ -243,7 +243,12 @@ impl DatagramProtocol for PingClient {
             Err(reason) => {
                 self.measurements.unmatched.foreign += 1;
                 let (peer, bytes) = (datagram.peer, datagram.bytes.len());
-                actions.emit(|| PingEvent::Foreign { reason, peer, bytes, got: datagram_excerpt(datagram.bytes) });
+                actions.emit(|| PingEvent::Foreign {
+                    reason,
+                    source: peer,
+                    bytes,
+                    got: datagram_excerpt(datagram.bytes),
+                });
             }
         }
     }

@@ -53,7 +53,7 @@ pub(crate) enum PingEvent {
     /// A datagram matches no probe.
     Foreign {
         reason: ForeignReason,
-        peer: SocketAddr,
+        source: SocketAddr,
         bytes: usize,
         /// Excerpt of the datagram.
         got: String,

@@ -156,7 +156,7 @@ mod tests {
         assert!(explain_outcome(&PingEvent::Lost { seq: 1 }).is_some_and(|text| text.contains("RFC 8085")));
         let reason = ForeignReason::NeverSent;
         let wrong_number =
-            PingEvent::Foreign { reason, peer: ([127, 0, 0, 1], 12000).into(), bytes: 6, got: "PING 9".to_owned() };
+            PingEvent::Foreign { reason, source: ([127, 0, 0, 1], 12000).into(), bytes: 6, got: "PING 9".to_owned() };
         assert!(
             explain_outcome(&wrong_number).is_some_and(|text| text.contains("return the sequence number of the ping"))
         );

@@ -47,6 +47,18 @@ fn a_server_says_what_a_silent_client_has_left_out() {
 }
 
 #[test]
+fn a_server_says_that_no_client_has_come() {
+    let site = demo_site();
+    for arguments in [&["serve-http", path_str(&site)][..], &["mail-serve"]] {
+        let mut server = Server::start(&[arguments, &["-v"]].concat());
+        let stderr = BufReader::new(server.stderr());
+        let found = stderr.lines().map_while(Result::ok).find(|line| line.contains("waiting"));
+        assert!(found.is_some_and(|line| line.contains("waiting for the first connection: 2 s")), "{arguments:?}");
+        server.signal(Signal::TERM);
+    }
+}
+
+#[test]
 fn a_client_says_what_it_waits_for_and_what_was_interrupted() {
     let hold = |stream: std::net::TcpStream| drop(read_until_close(stream));
     let peer = ScriptedPeer::start(vec![Box::new(hold)]);

@@ -8,11 +8,14 @@ use crate::support::{path_str, run};
 use crate::with;
 
 /// Words to complete, and what must or must not be offered.
-const CASES: [(&str, &str, bool); 6] = [
+const CASES: [(&str, &str, bool); 9] = [
     ("netlab mail --hea", "--header", true),
     ("netlab mail --auth ", "XOAUTH2", true),
     ("netlab ping-serve --direction ", "both", true),
     ("netlab heartbeat send --wire ", "text", true),
+    ("netlab heartbeat watch --until ", "any-down", true),
+    ("netlab serve-http ", "assets", true),
+    ("netlab serve-http ", "--index", false),
     ("netlab heartbeat wa", "watch", true),
     ("netlab mail --timeout ", "Cargo.toml", false),
 ];

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -13,7 +14,7 @@ use crate::commands::schema::EventSchemas;
 use crate::exit::Exit;
 use crate::net::tls::Certificate;
 use crate::output::{Escaped, Event, Tone};
-use crate::smtp::{DeliveryOutcome, RecipientStatus, Stage, StageTiming};
+use crate::smtp::{DeliveryOutcome, RecipientStatus, Stage};
 use crate::stats;
 use crate::time::{HumanDuration, Nanoseconds, nanoseconds};
 
@@ -29,7 +30,7 @@ pub(in crate::commands) fn list_events(schemas: &mut EventSchemas) {
 #[serde(untagged)]
 pub(super) enum MailEvent {
     Composed(Composed),
-    Stage(StageTiming),
+    Stage(StageEvent),
     Retry(Retry),
 }
 
@@ -41,6 +42,17 @@ pub(super) struct Composed {
     pub bytes: usize,
     /// Message; bytes that are not UTF-8 are replaced.
     pub content: String,
+}
+
+/// Stage that ended.
+#[derive(Debug, JsonSchema, Serialize)]
+#[serde(tag = "type", rename = "stage")]
+pub(super) struct StageEvent {
+    pub stage: Stage,
+    #[serde(rename = "took_ns", with = "Nanoseconds")]
+    pub took: Duration,
+    /// Address of the server.
+    pub peer: SocketAddr,
 }
 
 /// Retry of the deferred recipients.
@@ -65,19 +77,13 @@ impl fmt::Display for MailEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Composed(message) => f.write_str(&message.content),
-            Self::Stage(timing) => timing.fmt(f),
+            Self::Stage(StageEvent { stage, took, .. }) => write!(f, "{stage}: {}", HumanDuration(*took)),
             Self::Retry(Retry { attempt, recipients, wait }) => {
                 let wait = humantime::format_duration(*wait);
                 let noun = plural(*recipients as u64, "recipient", "recipients");
                 write!(f, "{recipients} {noun} deferred; attempt {attempt} in {wait}")
             }
         }
-    }
-}
-
-impl fmt::Display for StageTiming {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.stage, HumanDuration(self.took))
     }
 }
 

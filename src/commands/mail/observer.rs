@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Mail;
-use super::events::MailEvent;
+use super::events::{MailEvent, StageEvent};
 use crate::error::Error;
 use crate::net;
 use crate::output::{Format, Output, Progress, Trace, TraceKind, WaitNotice};
@@ -26,6 +26,8 @@ pub(super) enum ProgressEvent<'a> {
 pub(super) struct Observer<'a> {
     output: &'a mut Output,
     trace: Trace,
+    /// Present once the connection is established.
+    peer: Option<SocketAddr>,
     /// Stage events are printed.
     events_wanted: bool,
     progress: Option<Progress>,
@@ -41,6 +43,7 @@ impl<'a> Observer<'a> {
         Self {
             trace: mail.trace.client_trace(output),
             events_wanted: style.format == Format::Json || style.is_verbose(),
+            peer: None,
             progress: None,
             notice: notice.clone(),
             first_wait: if mail.transport.security() == Security::Tls { "the TLS handshake" } else { "the greeting" },
@@ -54,6 +57,7 @@ impl<'a> Observer<'a> {
             ProgressEvent::Connected { peer, resolve, connect } => {
                 self.notice.waiting_for(format!("connected to {peer}, waiting for {}", self.first_wait));
                 self.trace.info(&format!("connected to {peer} in {}", HumanDuration(connect)));
+                self.peer = Some(peer);
                 self.emit_stage(StageTiming { stage: Stage::Resolve, took: resolve });
                 self.emit_stage(StageTiming { stage: Stage::Connect, took: connect });
             }
@@ -83,9 +87,9 @@ impl<'a> Observer<'a> {
         }
     }
 
-    fn emit_stage(&mut self, timing: StageTiming) {
-        if self.events_wanted {
-            let written = self.output.emit(&MailEvent::Stage(timing));
+    fn emit_stage(&mut self, StageTiming { stage, took }: StageTiming) {
+        if let Some(peer) = self.peer.filter(|_| self.events_wanted) {
+            let written = self.output.emit(&MailEvent::Stage(StageEvent { stage, took, peer }));
             self.write_error = self.write_error.take().or(written.err().map(Error::from));
         }
     }

@@ -39,7 +39,7 @@ use crate::error::Result;
 use crate::exit::Exit;
 use crate::host;
 use crate::net::{self, Address, BindAddress, ConnectionTimeouts, Listeners, ServerConfig, Signals};
-use crate::output::{Output, Recorder};
+use crate::output::{Output, Recorder, WaitNotice};
 use crate::smtp::domain_or_address_literal;
 use crate::smtp::server::fault::FaultRules;
 use crate::smtp::server::{MemoryBudget, SessionConfig, SessionTimeouts};
@@ -259,7 +259,8 @@ impl MailServe {
     }
 
     fn session_config(&self) -> Result<SessionConfig> {
-        let users = self.auth_file.as_deref().map(auth_file::read_users).transpose()?;
+        let start = self.server.listen.start_conditions();
+        let users = self.auth_file.as_deref().map(|file| auth_file::read_users(file, &start)).transpose()?;
         Ok(SessionConfig {
             name: self
                 .name
@@ -338,6 +339,8 @@ impl MailServe {
             || resources.recent.is_some()
             || self.expect.iter().any(|expected| expected.needs_property("subject"));
         let total = Mutex::new(Counters::new(&self.expect));
+        let notice = WaitNotice::new(output);
+        notice.waiting_for("waiting for the first connection");
         let make = || MailService {
             store: Rc::new(MessageStore {
                 config: resources.config.clone(),
@@ -352,6 +355,7 @@ impl MailServe {
             output: output.clone(),
             trace: self.trace,
             is_waiting_reported: output.reports_waiting(),
+            notice: notice.clone(),
             events_wanted,
             certs: resources.certs.clone(),
             shared: Arc::clone(&shared),

@@ -11,7 +11,7 @@ use super::tls::{ServerCerts, TLS_LISTENER};
 use crate::commands::dialogue_trace::{DialogueTrace, TraceArgs, TracedProtocol};
 use crate::commands::report;
 use crate::net::{Accepted, Incoming, Notice, Service};
-use crate::output::{Output, Recorder};
+use crate::output::{Output, Recorder, WaitNotice};
 use crate::protocol::{Traced, WaitReporter};
 use crate::smtp::server::fault::{Effect, FaultPoint, FaultRules, FiredRule};
 use crate::smtp::server::{self, ClientInfo, FaultInjector, ServerEvent, TOO_MANY_CONNECTIONS};
@@ -31,6 +31,8 @@ pub(super) struct MailService {
     pub output: Output,
     pub trace: TraceArgs,
     pub is_waiting_reported: bool,
+    /// Notice that is printed until the first client connects.
+    pub notice: WaitNotice,
     /// Whether events are printed (not with `--quiet`).
     pub events_wanted: bool,
     pub certs: Option<ServerCerts>,
@@ -74,6 +76,7 @@ impl Service for MailService {
             self.trace.server_dialogue_trace(TracedProtocol::Smtp, peer, (self.output.style(), self.recorder.notes()));
         let wrap = |protocol| Traced::new(WaitReporter::new(protocol, is_waiting_reported, now), observer);
         self.counters.connections += 1;
+        self.notice.done();
         let session = self.shared.accepted_connections.fetch_add(1, Ordering::Relaxed) + 1;
         let open = self.shared.open_connections.load(Ordering::Relaxed);
         let client = ClientInfo { peer, session, ..ClientInfo::default() };

@@ -47,9 +47,9 @@ impl fmt::Display for PingEvent {
             PingEvent::Corrupt { seq, got } => {
                 write!(f, "corrupted reply {seq}\n  got: '{}'", Escaped(got.as_bytes()))
             }
-            PingEvent::Foreign { reason, peer, bytes, got } => {
+            PingEvent::Foreign { reason, source, bytes, got } => {
                 let unit = byte_unit(*bytes);
-                write!(f, "unexpected datagram from {peer}, {bytes} {unit}: {}", foreign_reason(*reason))?;
+                write!(f, "unexpected datagram from {source}, {bytes} {unit}: {}", foreign_reason(*reason))?;
                 write!(f, "\n  got: '{}'", Escaped(got.as_bytes()))?;
                 if *reason == ForeignReason::Content {
                     write!(f, "\n  expected: the ping, unchanged or in upper case")?;
@@ -252,10 +252,13 @@ pub(super) fn interim_line(target: &str, report: &PingStatistics, elapsed: Durat
 mod tests {
     use crate::commands::report::TargetEvent;
     use crate::probe::PingEvent;
+    use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
     use std::time::Duration;
 
+    const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1));
+
     fn line(event: PingEvent, is_alone: bool) -> String {
-        TargetEvent::new(event, "h:1".into(), is_alone).to_string()
+        TargetEvent::new(event, ("h:1".into(), PEER), is_alone).to_string()
     }
 
     #[test]
@@ -269,8 +272,11 @@ mod tests {
     }
 
     #[test]
-    fn json_puts_the_type_first_and_the_target_last() {
-        let line = TargetEvent::new(PingEvent::Lost { seq: 4 }, "h:1".into(), true);
-        assert_eq!(serde_json::to_string(&line).expect("plain data"), r#"{"type":"lost","seq":4,"target":"h:1"}"#);
+    fn json_puts_the_type_first_and_the_peer_last() {
+        let line = TargetEvent::new(PingEvent::Lost { seq: 4 }, ("h:1".into(), PEER), true);
+        assert_eq!(
+            serde_json::to_string(&line).expect("plain data"),
+            r#"{"type":"lost","seq":4,"target":"h:1","peer":"127.0.0.1:1"}"#
+        );
     }
 }

@@ -59,7 +59,7 @@ impl DatagramObserver<TracedPing> for Observer {
                 || !matches!(event, PingEvent::Sent { .. }));
         if is_shown && self.failure.is_ok() {
             let explanation = explain::explain_outcome(&event);
-            let report = TargetEvent::new(event, Arc::clone(&run.target), is_alone);
+            let report = TargetEvent::new(event, (Arc::clone(&run.target), run.peer), is_alone);
             let (output, failure) = (&mut self.output, &mut self.failure);
             self.status_line.suspend(|| *failure = output.emit(&report).map_err(Error::from));
             self.trace.explain(explanation);

@@ -33,7 +33,7 @@ use crate::net::tls::ServerTls;
 use crate::net::{
     self, Accepted, ConnectionTimeouts, Incoming, Listeners, Notice, ServerConfig, Service, Signals, Waker,
 };
-use crate::output::{Format, Output, Recorder};
+use crate::output::{Format, Output, Recorder, WaitNotice};
 use crate::protocol::{Traced, WaitReport, WaitReporter};
 use crate::site::Root;
 use crate::time::Moment;
@@ -193,6 +193,8 @@ impl ServeHttp {
         let total = Mutex::new(Counters::default());
         let quiet = !output.style().prints_events();
         let is_hint_printed = Arc::new(AtomicBool::new(false));
+        let notice = WaitNotice::new(output);
+        notice.waiting_for("waiting for the first connection");
         let make = || HttpService {
             handler: Rc::new(SiteHandler {
                 site: SiteHandle::new(Arc::clone(&site), Arc::clone(&root), reporter(recorder)),
@@ -205,6 +207,7 @@ impl ServeHttp {
             trace: self.trace,
             is_waiting_reported: output.reports_waiting(),
             is_hint_printed: Arc::clone(&is_hint_printed),
+            notice: notice.clone(),
             combined: self.log == LogFormat::Combined,
             tls: tls.cloned(),
             counters: Counters::default(),
@@ -293,6 +296,8 @@ struct HttpService {
     is_waiting_reported: bool,
     /// The hint for clients that wait for the end of a persistent connection was printed.
     is_hint_printed: Arc<AtomicBool>,
+    /// Notice that is printed until the first client connects.
+    notice: WaitNotice,
     combined: bool,
     tls: Option<ServerTls>,
     counters: Counters,
@@ -334,6 +339,7 @@ impl Service for HttpService {
 
     fn accepted(&mut self, Incoming { peer, .. }: Incoming, now: Moment) -> Accepted<Self::Protocol> {
         self.counters.connections += 1;
+        self.notice.done();
         let session = ServerSession::new(Rc::clone(&self.handler), peer, now);
         let session = WaitReporter::new(session, self.is_waiting_reported, now);
         let observer =

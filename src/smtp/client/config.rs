@@ -14,7 +14,6 @@ use super::super::stage::Stage;
 use crate::failure::Failure;
 use crate::mac::Secret;
 use crate::protocol::Turn;
-use crate::time::Nanoseconds;
 
 /// Transport security.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,11 +141,9 @@ pub(crate) enum ClientEvent {
 }
 
 /// Stage and its duration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
-#[serde(tag = "type", rename = "stage")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StageTiming {
     pub stage: Stage,
-    #[serde(rename = "took_ns", with = "Nanoseconds")]
     pub took: Duration,
 }
 

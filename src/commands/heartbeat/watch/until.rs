@@ -1,7 +1,11 @@
 //! `--until`: condition that ends a run of the watcher.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::str::FromStr;
+
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::{Arg, Command, Error};
 
 use crate::heartbeat::{SenderStatus, Watcher};
 
@@ -26,11 +30,41 @@ impl fmt::Display for UntilCondition {
     }
 }
 
+/// Conditions that a shell offers.
+const COMPLETIONS: [&str; 10] = [
+    "all-new",
+    "all-up",
+    "all-late",
+    "all-down",
+    "all-stopped",
+    "any-new",
+    "any-up",
+    "any-late",
+    "any-down",
+    "any-stopped",
+];
+
+/// Parser of `--until`, which completes to conditions with a hyphen: a shell would split the words.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UntilParser;
+
+impl TypedValueParser for UntilParser {
+    type Value = UntilCondition;
+
+    fn parse_ref(&self, command: &Command, argument: Option<&Arg>, value: &OsStr) -> Result<UntilCondition, Error> {
+        UntilCondition::from_str.parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(COMPLETIONS.into_iter().map(PossibleValue::new)))
+    }
+}
+
 impl FromStr for UntilCondition {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let words: Vec<&str> = text.split_whitespace().collect();
+        let words: Vec<&str> = text.split([' ', '-']).filter(|word| !word.is_empty()).collect();
         let parsed = match words[..] {
             [quantity @ ("all" | "any"), word] => SenderStatus::ALL
                 .into_iter()
@@ -46,15 +80,22 @@ impl FromStr for UntilCondition {
 
 #[cfg(test)]
 mod tests {
-    use super::UntilCondition;
+    use super::{COMPLETIONS, UntilCondition};
     use crate::heartbeat::SenderStatus;
 
     #[test]
     fn a_condition_is_a_quantity_and_a_state() {
         assert_eq!("all up".parse(), Ok(UntilCondition { all: true, state: SenderStatus::Up }));
+        assert_eq!("all-up".parse(), Ok(UntilCondition { all: true, state: SenderStatus::Up }));
         assert_eq!(" any  down".parse(), Ok(UntilCondition { all: false, state: SenderStatus::Down }));
         for text in ["", "up", "all", "some up", "all up now", "all UP"] {
             assert!(text.parse::<UntilCondition>().is_err_and(|error| error.contains("'all up'")), "{text}");
         }
+    }
+
+    #[test]
+    fn a_shell_offers_all_conditions() {
+        let parsed: Vec<UntilCondition> = COMPLETIONS.iter().filter_map(|text| text.parse().ok()).collect();
+        assert_eq!(parsed.len(), 2 * SenderStatus::ALL.len());
     }
 }
