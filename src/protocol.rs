@@ -49,6 +49,12 @@ pub(crate) trait StreamProtocol {
     /// such as `1.3`.
     fn opened(&mut self, tls: Option<&'static str>, now: Moment, actions: &mut Actions<Self::Event>);
 
+    /// Called when a client has sent plain text to a TLS port. Returns true if the session answers it unencrypted; otherwise
+    /// the handshake fails.
+    fn opened_in_clear(&mut self, _: Moment, _: &mut Actions<Self::Event>) -> bool {
+        false
+    }
+
     /// Called with the bytes received but not consumed so far. Returns the number consumed now; the rest is
     /// offered again once more bytes have arrived or all queued output has been sent.
     fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut Actions<Self::Event>) -> usize;

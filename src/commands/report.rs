@@ -44,7 +44,7 @@ pub(super) fn write_dropped_events(f: &mut fmt::Formatter<'_>, dropped_events: u
         return Ok(());
     }
     let lines = plural(dropped_events, "line", "lines");
-    write!(f, "\n{dropped_events} {lines} dropped: standard output too slow or full")
+    write!(f, "\n{dropped_events} {lines} dropped: standard output too slow, full or closed")
 }
 
 /// Writes the counts that are not zero.

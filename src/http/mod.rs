@@ -43,3 +43,6 @@ pub(crate) use request::Request;
 pub(crate) use response::ResponseHead;
 pub(crate) use server_session::{NEXT_REQUEST, ServerSession};
 pub(crate) use status::Status;
+
+/// Name of HTTP/1.1 in ALPN (RFC 7301 §6).
+pub(crate) const ALPN_PROTOCOL: &str = "http/1.1";

@@ -21,7 +21,7 @@ use super::status::Status;
 /// client and server.
 const MAX_DRAINED: u64 = 64 * 1024;
 /// First byte of a TLS handshake record (RFC 8446 §5.1).
-const TLS_HANDSHAKE: u8 = 0x16;
+pub(super) const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Decoder of requests and encoder of response heads on one connection.
 #[derive(Debug)]

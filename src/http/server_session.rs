@@ -21,7 +21,7 @@ use super::handler::{Admission, FilePart, Handler, Response, ResponseBody};
 use super::redact::{redact_head, redact_line};
 use super::request::Request;
 use super::request_error::RequestError;
-use super::server::{OutgoingHead, ServerCodec, ServerInput};
+use super::server::{OutgoingHead, ServerCodec, ServerInput, TLS_HANDSHAKE};
 use super::status::Status;
 use crate::protocol::{
     Actions, Awaited, AwaitsInput, CloseReason, InputPiece, StreamProtocol, Turn, WaitReport, excerpt, last_line,
@@ -30,6 +30,12 @@ use crate::time::Moment;
 
 /// Reason of a 408 response.
 const HEAD_TIMED_OUT: &str = "request head timed out: no empty line after the fields (RFC 9112 §2.1)";
+
+/// Reason of a 400 response on a TLS port.
+const PLAIN_HTTP: &str = "plain HTTP on a TLS port: the URL begins with https://";
+
+/// Request line of a TLS handshake in the log.
+const TLS_REQUEST_LINE: &[u8] = b"TLS handshake";
 
 /// Head as the trace shows it.
 fn traced_head(bytes: &[u8]) -> InputPiece {
@@ -66,6 +72,8 @@ enum Progress {
     Connecting,
     /// The connection was established, including TLS.
     Open,
+    /// A client has sent plain HTTP to a TLS port.
+    OpenInClear,
     /// A response was sent.
     Answered,
 }
@@ -122,6 +130,7 @@ impl<H: Handler> ServerSession<H> {
     /// Rejects invalid input, with a response if the error has a status, and ends the connection.
     fn reject(&mut self, error: &RequestError, bytes: &[u8], turn: &mut Turn<'_, SessionEvent>) {
         let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).find(|line| !line.is_empty()).unwrap_or_default();
+        let line = if line.first() == Some(&TLS_HANDSHAKE) { TLS_REQUEST_LINE } else { line };
         let log_fields = self
             .handler
             .events_wanted()
@@ -244,6 +253,12 @@ impl<H: Handler> StreamProtocol for ServerSession<H> {
         }
     }
 
+    fn opened_in_clear(&mut self, now: Moment, actions: &mut Actions<SessionEvent>) -> bool {
+        self.opened(None, now, actions);
+        self.progress = Progress::OpenInClear;
+        true
+    }
+
     fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut Actions<SessionEvent>) -> usize {
         let turn = &mut Turn { now, actions };
         if self.in_flight.is_some() {
@@ -258,6 +273,9 @@ impl<H: Handler> StreamProtocol for ServerSession<H> {
                 .trace_input(|| if is_body { InputPiece::Content(shown.len() as u64) } else { traced_head(shown) });
         }
         match input {
+            ServerInput::Request(_) if self.progress == Progress::OpenInClear => {
+                self.reject(&RequestError::new(Status::BAD_REQUEST, PLAIN_HTTP), bytes, turn);
+            }
             ServerInput::Request(request) => self.handle_request(&request, turn),
             ServerInput::Invalid(error) => self.reject(&error, bytes, turn),
             ServerInput::NeedMore => {

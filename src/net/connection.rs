@@ -15,6 +15,7 @@ use super::clock;
 use super::recv_buffer::{ReceiveBuffer, Scratch};
 use super::send_queue::{Flush, SendQueue};
 use super::stream::{HandshakeStatus, ReadOutcome, Stream};
+use super::timers::ConnectionTimeouts;
 use super::tls::{self, PendingStartTls, StartTls};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::protocol::{CloseReason, StreamProtocol};
@@ -24,15 +25,6 @@ const MAX_STEPS_PER_TURN: usize = 32;
 /// Limits of a lingering close: the wait for the peer's FIN, and the bytes read and discarded meanwhile.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_LINGER_BYTES: usize = 256 * 1024 * 1024;
-
-/// Timeouts that the connection itself enforces, rather than its protocol.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ConnectionTimeouts {
-    /// Limit for the whole TLS handshake.
-    pub handshake: Duration,
-    /// Limit for a peer that reads none of the queued data.
-    pub stall: Duration,
-}
 
 /// Connection with its queues. An idle one owns no buffer.
 #[derive(Debug)]
@@ -222,8 +214,7 @@ impl Connection {
                 protocol.handshake_woken(now, &mut scratch.actions);
             }
             Phase::Lingering { deadline, .. } if deadline <= now => self.phase = Phase::Closed,
-            // The kernel reports writability only once a third of its buffer is free: try to write before
-            // treating a slow but steady reader as stalled.
+            // The kernel reports writability only once a third of its buffer is free: try before counting a stall.
             Phase::Open if self.send_queue.stall_deadline().is_some_and(|at| at <= now) => self.stream.set_writable(),
             Phase::Open if protocol.wake_at().is_some_and(|at| at <= now) => {
                 self.receive_buffer.mark_changed();
@@ -246,6 +237,13 @@ impl Connection {
             Phase::Handshake { .. } => match self.stream.handshake()? {
                 HandshakeStatus::InProgress => Ok(StepOutcome::Progress),
                 HandshakeStatus::Waiting => Ok(StepOutcome::Blocked),
+                HandshakeStatus::PlainText => {
+                    if protocol.opened_in_clear(now, &mut scratch.actions) {
+                        self.stream.leave_tls();
+                        self.phase = Phase::Open;
+                    }
+                    self.apply_actions(scratch)
+                }
                 HandshakeStatus::Complete => {
                     self.phase = Phase::Open;
                     protocol.opened(self.stream.tls().and_then(tls::version), clock::now(), &mut scratch.actions);
@@ -388,6 +386,10 @@ impl Connection {
 
     fn fail<C: StreamProtocol>(&mut self, protocol: &mut C, scratch: &mut Scratch<C::Event>, error: Failure) {
         self.phase = Phase::Closed;
+        if error.kind() != FailureKind::ReadWrite && self.send_queue.discard() {
+            // The kernel would keep what the peer does not read.
+            self.stream.reset_on_close();
+        }
         scratch.actions.set_bytes_sent(self.send_queue.bytes_sent());
         protocol.ended(&CloseReason::Broken(error), clock::now(), &mut scratch.actions);
         // The connection is closed: drop what the protocol queued in reply.

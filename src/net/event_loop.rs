@@ -17,11 +17,11 @@ use socket2::Socket;
 
 use super::clock::now;
 use super::connect::is_exhausted;
-use super::connection::{Connection, ConnectionTimeouts, Status};
+use super::connection::{Connection, Status};
 use super::recv_buffer::Scratch;
 use super::server::{Accepted, DRAINING, Incoming, Notice, RUNNING, Service, Shutdown};
 use super::thread_pool::{ConnectionId, PoolHandle};
-use super::timers::{ConnectionTimer, Timers};
+use super::timers::{ConnectionTimeouts, ConnectionTimer, Timers};
 use super::tls::StartTls;
 use crate::failure::io_error_text;
 use crate::protocol::StreamProtocol;

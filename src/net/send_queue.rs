@@ -169,7 +169,7 @@ impl SendQueue {
 
     /// Sends what the kernel accepts. `buffer` holds file content before encryption.
     pub(super) fn flush(&mut self, stream: &mut Stream, buffer: &mut [u8], now: Moment) -> Result<Flush> {
-        let mut progress = 0;
+        let before = self.bytes_sent;
         let result = loop {
             if !stream.flush()? {
                 break Flush::Blocked;
@@ -184,15 +184,16 @@ impl SendQueue {
                 Item::Bytes { .. } | Item::File { .. } => {}
             }
             let sent = self.send_item(front, stream, buffer)?;
-            progress += sent;
+            // Counted at once: a file that shrinks ends this turn with an error.
+            self.bytes_sent += sent;
             if sent == 0 {
                 break Flush::Blocked;
             }
-            if progress >= BYTES_PER_TURN {
+            if self.bytes_sent - before >= BYTES_PER_TURN {
                 break Flush::BudgetSpent;
             }
         };
-        self.bytes_sent += progress;
+        let progress = self.bytes_sent - before;
         Ok(if self.update_stall_timer(result, progress, now) { Flush::Stalled } else { result })
     }
 

@@ -13,12 +13,12 @@ use std::time::Duration;
 use mio::Poll;
 
 use super::clock::now;
-use super::connection::ConnectionTimeouts;
 use super::event_loop::{WAKER_TOKEN, Worker};
 use super::listen::Listeners;
 use super::service_manager::notify_stopping;
 use super::signals::{Signals, WakeReason, Waker};
 use super::thread_pool::ThreadPool;
+use super::timers::ConnectionTimeouts;
 use super::tls::ServerTls;
 use crate::failure::{Failure, FailureKind, Result, io_error_text};
 use crate::protocol::StreamProtocol;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::fs::sendfile;
 use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{SendFlags, send};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustls::Connection;
 use socket2::Socket;
 
@@ -32,6 +32,8 @@ pub(super) struct Stream {
     tls: Option<Box<Connection>>,
     readability: Readability,
     can_write: bool,
+    /// The first byte of a TLS client was inspected.
+    is_begun: bool,
 }
 
 /// Expected result of the next read.
@@ -58,6 +60,8 @@ pub(super) enum HandshakeStatus {
     InProgress,
     /// The handshake needs data from the peer, or space in the send buffer.
     Waiting,
+    /// A client has sent plain text instead of a handshake; reported once.
+    PlainText,
 }
 
 enum TlsReadOutcome {
@@ -69,7 +73,7 @@ enum TlsReadOutcome {
 impl Stream {
     /// Creates a transport over a non-blocking socket.
     pub(super) fn new(socket: Socket, tls: Option<Connection>) -> Self {
-        Self { socket, tls: tls.map(Box::new), readability: Readability::Ready, can_write: true }
+        Self { socket, tls: tls.map(Box::new), readability: Readability::Ready, can_write: true, is_begun: false }
     }
 
     pub(super) fn start_tls(&mut self, tls: Box<Connection>) {
@@ -119,6 +123,9 @@ impl Stream {
         if !handshaking(&self.tls) {
             return Ok(HandshakeStatus::Complete);
         }
+        if self.begins_with_text() {
+            return Ok(HandshakeStatus::PlainText);
+        }
         match self.read_tls()? {
             TlsReadOutcome::Bytes => Ok(HandshakeStatus::InProgress),
             TlsReadOutcome::WouldBlock if wrote => Ok(HandshakeStatus::InProgress),
@@ -128,6 +135,23 @@ impl Stream {
                     .expected("a TLS server on this port"))
             }
         }
+    }
+
+    /// Returns whether the first byte of a client is a letter, as in an HTTP method. A handshake begins with 0x16
+    /// (RFC 8446 §5.1).
+    fn begins_with_text(&mut self) -> bool {
+        if self.is_begun || !matches!(self.tls.as_deref(), Some(Connection::Server(_))) {
+            return false;
+        }
+        let mut first = [0];
+        let peeked = retry_on_intr(|| recv(&self.socket, &mut first, RecvFlags::PEEK));
+        self.is_begun = matches!(peeked, Ok((1.., _)));
+        self.is_begun && first[0].is_ascii_alphabetic()
+    }
+
+    /// Continues without TLS.
+    pub(super) fn leave_tls(&mut self) {
+        self.tls = None;
     }
 
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<ReadOutcome> {

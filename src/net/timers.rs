@@ -6,8 +6,18 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::time::Duration;
 
 use crate::time::Moment;
+
+/// Timeouts that the connection itself enforces, rather than its protocol.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectionTimeouts {
+    /// Limit for the whole TLS handshake.
+    pub handshake: Duration,
+    /// Limit for a peer that reads none of the queued data.
+    pub stall: Duration,
+}
 
 /// Heap of deadlines with their slots and generations.
 #[derive(Debug, Default)]

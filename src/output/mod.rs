@@ -156,7 +156,7 @@ struct RunState {
     closed: AtomicBool,
     error_reported: AtomicBool,
     summary_written: AtomicBool,
-    /// Stdout belongs to a child process, so events go to stderr.
+    /// Stdout belongs to a child process or to an access log, so events go to stderr.
     uses_stderr: AtomicBool,
     stderr: Stderr,
 }
@@ -185,7 +185,8 @@ impl Output {
         &self.run.stderr
     }
 
-    /// Writes events to stderr from now on, of clones too: stdout belongs to a child process.
+    /// Writes events and the summary to stderr from now on, of clones too: stdout belongs to a child process, or has
+    /// nothing but an access log.
     pub(crate) fn leave_stdout(&self) {
         self.run.uses_stderr.store(true, Ordering::Relaxed);
     }
@@ -273,11 +274,11 @@ impl Output {
 
     /// Writes bytes unchanged, such as a response body.
     pub(crate) fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.is_closed() {
-            return Ok(());
-        }
         if self.run.uses_stderr.load(Ordering::Relaxed) {
             self.run.stderr.write_bytes(bytes);
+            return Ok(());
+        }
+        if self.is_closed() {
             return Ok(());
         }
         match self.write_stdout(bytes) {

@@ -193,7 +193,9 @@ struct Batch {
 impl Batch {
     fn flush(&mut self, output: &mut Output, dropped: &AtomicU64) -> Result<()> {
         let written = output.write_bytes(&self.bytes);
-        if let Err(failure) = &written
+        if output.is_closed() {
+            dropped.fetch_add(self.lines, Ordering::Relaxed);
+        } else if let Err(failure) = &written
             && dropped.fetch_add(self.lines, Ordering::Relaxed) == 0
         {
             // Reported once, at the first loss; the summary has the number of lost lines.

@@ -88,6 +88,10 @@ impl<P: AwaitsInput, T: TraceObserver> StreamProtocol for Traced<P, T> {
         self.call(actions, |session, actions| session.opened(tls, now, actions));
     }
 
+    fn opened_in_clear(&mut self, now: Moment, actions: &mut Actions<Self::Event>) -> bool {
+        self.call(actions, |session, actions| session.opened_in_clear(now, actions))
+    }
+
     fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut Actions<Self::Event>) -> usize {
         let taken = self.call(actions, |session, actions| session.received(bytes, now, actions));
         if self.observer.is_some() {

@@ -99,6 +99,11 @@ impl<P: AwaitsInput> StreamProtocol for WaitReporter<P> {
         self.session.opened(tls, now, actions);
     }
 
+    fn opened_in_clear(&mut self, now: Moment, actions: &mut Actions<Self::Event>) -> bool {
+        self.restart(now);
+        self.session.opened_in_clear(now, actions)
+    }
+
     fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut Actions<Self::Event>) -> usize {
         // The same bytes are offered again after each wake-up.
         if self.watch.as_ref().is_some_and(|watch| bytes.len() > watch.unconsumed) {

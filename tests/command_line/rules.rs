@@ -145,10 +145,10 @@ fn a_name_of_standard_output_is_written_to_and_not_replaced() {
         let mut file = fs::OpenOptions::new().append(is_append).write(true).open(&log).expect("opened");
         std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0)).expect("at the end");
         let mut command = brief_server(directory.path(), name);
-        let status = command.stdout(Stdio::from(file)).status().expect("it runs");
+        let status = command.args(["--log", "json"]).stdout(Stdio::from(file)).status().expect("it runs");
         let text = fs::read_to_string(&log).expect("there");
         assert!(status.success() && text.starts_with("before\nhttp://"), "{name}: {text}");
-        assert!(text.contains("--- 0 requests"), "what is printed later comes after it: {text}");
+        assert!(text.contains("\"summary\""), "what is printed later comes after it: {text}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Commands that netlab itself suggests run as printed.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
 use std::process::Command;
 
@@ -9,7 +9,10 @@ use crate::support::{Server, demo_site, path_str, run, run_command};
 /// Runs the command after `try:` that a server prints.
 fn run_suggestion(arguments: &[&str]) -> (String, i32, String) {
     let mut server = Server::start(arguments);
-    let mut lines = BufReader::new(server.stdout()).lines();
+    // The access log of serve-http has stdout for itself.
+    let stream: Box<dyn Read> =
+        if arguments[0] == "serve-http" { Box::new(server.stderr()) } else { Box::new(server.stdout()) };
+    let mut lines = BufReader::new(stream).lines();
     let suggestion = lines.find_map(|line| line.expect("text").strip_prefix("try: ").map(str::to_owned));
     let suggestion = suggestion.expect("a suggestion");
     let binaries = Path::new(env!("CARGO_BIN_EXE_netlab")).parent().expect("a directory");

@@ -13,7 +13,7 @@ fn report_of_server(arguments: &[&str], bytes: &[u8]) -> String {
     let mut client = connect(server.address());
     client.write_all(bytes).expect("sent");
     let mut line = String::new();
-    while !line.contains("127.0.0.1:") {
+    while !line.contains(" 127.0.0.1:") {
         line.clear();
         assert_ne!(stderr.read_line(&mut line).expect("text"), 0, "the server has ended");
     }

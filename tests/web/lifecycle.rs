@@ -69,9 +69,9 @@ fn a_signal_ends_the_server_with_the_summary_and_code_0() {
         server.signal(signal);
         let ran = server.wait();
         assert_eq!(ran.code, 0);
-        assert!(ran.stdout.contains("--- 2 requests on 2 connections in "), "{}", ran.stdout);
-        assert!(ran.stdout.contains("2xx 1, 3xx 0, 4xx 1, 5xx 0; "), "{}", ran.stdout);
-        assert!(ran.stdout.contains("\nlatency min/mean/p50/p90/p99/max/stddev = "), "{}", ran.stdout);
+        assert!(ran.stderr.contains("--- 2 requests on 2 connections in "), "{}", ran.stderr);
+        assert!(ran.stderr.contains("2xx 1, 3xx 0, 4xx 1, 5xx 0; "), "{}", ran.stderr);
+        assert!(ran.stderr.contains("\nlatency min/mean/p50/p90/p99/max/stddev = "), "{}", ran.stderr);
     }
 }
 
@@ -147,7 +147,7 @@ fn the_server_stops_after_count_requests_or_the_given_time() {
     }
     let ran = server.wait();
     assert_eq!(ran.code, 0);
-    assert!(ran.stdout.contains("--- 3 requests"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("--- 3 requests"), "{}", ran.stderr);
     assert_eq!(run(&["serve-http", path_str(&demo_site()), "--bind", "0", "--for", "20ms"]).code, 0);
 }
 
@@ -176,10 +176,10 @@ fn a_public_bind_and_a_private_root_cause_warnings() {
     let ran = run(&["serve-http", "/", "--bind", "*:0", "--for", "20ms"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stderr.contains("including private files") && ran.stderr.contains("any host"), "{}", ran.stderr);
-    assert!(ran.stdout.contains("  http://127.0.0.1:"), "reachable URLs are printed: {}", ran.stdout);
+    assert!(ran.stderr.contains("  http://127.0.0.1:"), "reachable URLs are printed: {}", ran.stderr);
     let quiet = run(&["serve-http", "/", "--bind", "*:0", "--for", "20ms", "-q"]);
-    assert_eq!(quiet.stderr, "");
-    assert!(quiet.stdout.starts_with("--- 0 requests"), "{}", quiet.stdout);
+    assert_eq!(quiet.stdout, "");
+    assert!(quiet.stderr.starts_with("--- 0 requests"), "{}", quiet.stderr);
 }
 
 #[test]

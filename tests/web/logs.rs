@@ -78,27 +78,43 @@ fn quiet_prints_only_the_summary() {
 }
 
 #[test]
-fn a_closed_stdout_ends_the_server_silently() {
+fn a_log_reader_that_goes_away_does_not_end_the_server() {
     let mut server = Server::start(&["serve-http", path_str(&demo_site())]);
-    let address = server.address();
+    send_and_read(server.address(), REQUEST);
     let mut lines = BufReader::new(server.stdout()).lines();
-    lines.next().expect("the first line").expect("text");
+    assert!(lines.next().expect("a line").expect("text").contains("GET /style.css"));
     drop(lines);
-    // As with `| head -1`: the server ends at the next line it cannot write.
-    while std::net::TcpStream::connect(address).is_ok() {
-        use std::io::{Read as _, Write as _};
-        let Ok(mut stream) = std::net::TcpStream::connect(address) else { break };
-        let _ = stream.write_all(REQUEST);
-        let _ = stream.read_to_end(&mut Vec::new());
+    for _ in 0..3 {
+        assert!(send_and_read(server.address(), REQUEST).starts_with(b"HTTP/1.1 200"));
     }
-    let ran = server.wait();
-    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let ran = server.stop();
+    assert_eq!(ran.code, 0);
+    assert!(ran.stderr.contains("the reader of the log is gone"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("--- 4 requests") && ran.stderr.contains("dropped"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_log_in_a_file_has_nothing_but_requests() {
+    for flags in [&[][..], &["--log", "combined"]] {
+        let server = Server::start(&[&["serve-http", path_str(&demo_site())], flags].concat());
+        send_and_read(server.address(), REQUEST);
+        send_and_read(server.address(), b"\x16\x03\x01\0");
+        let ran = server.stop();
+        let lines: Vec<&str> = ran.stdout.lines().collect();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[0].contains("] \"GET /style.css HTTP/1.1\" 200 "), "{lines:?}");
+        assert!(lines[1].contains("] \"TLS handshake\" 400 0"), "{lines:?}");
+        for text in ["serving ", "looks like TLS", "--- 2 requests"] {
+            assert!(ran.stderr.contains(text), "{text}: {}", ran.stderr);
+        }
+    }
 }
 
 #[test]
 fn a_full_log_disk_does_not_stop_the_server_but_is_reported_at_the_end() {
     let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux");
-    let mut command = netlab(&["serve-http", path_str(&demo_site()), "--bind", "127.0.0.1:0", "--for", "100ms"]);
+    let mut command =
+        netlab(&["serve-http", path_str(&demo_site()), "--bind", "127.0.0.1:0", "--for", "100ms", "--log", "json"]);
     command.stdout(Stdio::from(full));
     let output = command.stderr(Stdio::piped()).spawn().expect("it runs").wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(74));

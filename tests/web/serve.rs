@@ -170,7 +170,7 @@ fn many_clients_at_once_all_get_the_same_page() {
         }
     });
     let ran = server.stop();
-    assert!(ran.stdout.contains("--- 400 requests on 16 connections"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("--- 400 requests on 16 connections"), "{}", ran.stderr);
 }
 
 #[test]

@@ -9,9 +9,11 @@ use base64::prelude::BASE64_STANDARD;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PublicKeyData as _, date_time_ymd,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tempfile::TempDir;
 
-use crate::support::{Server, demo_site, netlab, path_str, run, site};
+use crate::support::{Server, demo_site, netlab, path_str, run, send_and_read, site};
 
 /// Certificate files of one test.
 struct Files {
@@ -75,6 +77,38 @@ fn self_signed(name: &str, is_ca: bool, change: impl FnOnce(&mut CertificatePara
 fn expired(params: &mut CertificateParams) {
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = date_time_ymd(2021, 1, 1);
+}
+
+#[test]
+fn plain_http_on_the_tls_port_gets_a_readable_400() {
+    let files = issued("localhost", |_| {});
+    let server = files.serve(&["--json"]);
+    let response = send_and_read(server.address(), b"GET /style.css HTTP/1.1\r\nHost: h\r\n\r\n");
+    let text = String::from_utf8_lossy(&response);
+    assert!(text.starts_with("HTTP/1.1 400 ") && text.contains("https://"), "{text}");
+    let binary = send_and_read(server.address(), b"\0\0\0\0\0\0");
+    assert!(binary.starts_with(b"\x15\x03"), "an alert: {binary:?}");
+    let ran = server.stop();
+    let events = ran.events();
+    assert_eq!((&events[1]["target"], &events[1]["status"]), (&"/style.css".into(), &400.into()));
+}
+
+#[test]
+fn a_client_of_another_protocol_is_rejected() {
+    let files = issued("localhost", |_| {});
+    let server = files.serve(&[]);
+    for (protocols, is_accepted) in [(&["smtp"][..], false), (&["h2", "http/1.1"], true), (&[], true)] {
+        let mut roots = rustls::RootCertStore::empty();
+        let ca = fs::read(&files.ca).expect("the CA");
+        roots.add(CertificateDer::from_pem_slice(&ca).expect("a certificate")).expect("added");
+        let mut config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let name = "localhost".try_into().expect("a name");
+        let mut client = rustls::ClientConnection::new(std::sync::Arc::new(config), name).expect("a client");
+        let mut socket = std::net::TcpStream::connect(server.address()).expect("connected");
+        let result = client.complete_io(&mut socket).and_then(|_| client.complete_io(&mut socket));
+        assert_eq!(result.is_ok(), is_accepted, "{protocols:?}: {result:?}");
+    }
 }
 
 #[test]
@@ -203,7 +237,7 @@ fn clear_text_on_a_tls_port_and_tls_on_a_clear_text_port_are_reported() {
     assert!(logged.stdout.contains("looks like TLS"), "{}", logged.stdout);
     let tls = files.serve(&["--json"]);
     let ran = run(&["get", &tls.url("/").replace("https:", "http:")]);
-    assert!(matches!(ran.code, 75 | 76), "{} {}", ran.code, ran.stderr);
+    assert!(ran.code == 1 && ran.stderr.contains("400 Bad Request"), "{} {}", ran.code, ran.stderr);
 }
 
 #[test]
@@ -211,7 +245,7 @@ fn a_failed_handshake_is_reported_and_counted() {
     let files = issued("127.0.0.1", |_| {});
     let server = files.serve(&["--json"]);
     assert_eq!(run(&["get", &server.url("/")]).code, 80, "the CA is unknown");
-    crate::support::send_and_read(server.address(), b"GET / HTTP/1.0\r\n\r\n");
+    send_and_read(server.address(), b"\0\0\0\0\0\0");
     let ran = server.stop();
     let why: Vec<String> =
         ran.events().iter().filter(|event| event["type"] == "failed").map(|event| event["why"].to_string()).collect();

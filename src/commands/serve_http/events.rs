@@ -86,7 +86,7 @@ impl fmt::Display for ServeHttpEvent {
         match self {
             Self::Listening(listening) => listening.fmt(f),
             Self::Response(response) => response.fmt(f),
-            Self::Failed(failed) => write!(f, "{} - - {} \"-\" - 0", failed.peer, ClfTime(failed.time)),
+            Self::Failed(failed) => write!(f, "{} - - {} \"-\" 400 0", host(&failed.peer), ClfTime(failed.time)),
             Self::Notice { what } => f.write_str(what),
         }
     }
@@ -197,15 +197,20 @@ impl AccessLogEntry {
 /// Format: `host - - [date] "request" status bytes`, and for combined `"referer" "user agent"`.
 impl fmt::Display for AccessLogEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = self.peer.rsplit_once(':').map_or(self.peer.as_str(), |(host, _)| host).trim_matches(['[', ']']);
-        let status = self.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
-        write!(f, "{host} - - {} \"{}\" {status} {}", ClfTime(self.time), self.line, self.bytes)?;
+        // Input other than HTTP gets no response, but programs that read these logs reject a line without a status.
+        let status = self.status.unwrap_or(400);
+        write!(f, "{} - - {} \"{}\" {status} {}", host(&self.peer), ClfTime(self.time), self.line, self.bytes)?;
         if self.combined {
             let quoted = |value: Option<&[u8]>| value.map_or_else(|| "-".to_owned(), |value| Quoted(value).to_string());
             write!(f, " \"{}\" \"{}\"", quoted(self.referer.as_deref()), quoted(self.user_agent.as_deref()))?;
         }
         Ok(())
     }
+}
+
+/// Address of a peer without its port.
+fn host(peer: &str) -> &str {
+    peer.rsplit_once(':').map_or(peer, |(host, _)| host).trim_matches(['[', ']'])
 }
 
 /// Connection that failed before a request.

@@ -1,46 +1,42 @@
 //! `netlab serve-http`: HTTP file server.
 //!
 //! Owns the flags and the course of a run: open the root, listen, report the addresses, serve until stopped, print
-//! the summary. [`web`] has the HTTP session, [`response`] maps requests to files, [`events`] formats the output.
+//! the summary. [`service`] has the sessions, [`response`] maps requests to files, [`events`] formats the output.
 
 mod counters;
 mod events;
 mod file_response;
 mod listing_response;
 mod response;
+mod service;
 mod site_args;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
 use super::args::{duration, number, positive_duration};
-use super::dialogue_trace::{DialogueTrace, TraceArgs, TracedProtocol};
+use super::dialogue_trace::TraceArgs;
 use super::listen_args::{ServerArgs, bind_help};
 use super::report;
 use super::server_tls::ServerTlsArgs;
 use super::web;
 use crate::error::Result;
 use crate::exit::Exit;
-use crate::http::{
-    Admission, Exchange, Handler, HttpTimeouts, NEXT_REQUEST, Request, Response, ServerSession, SessionEvent, Status,
-};
+use crate::http::{ALPN_PROTOCOL, HttpTimeouts};
 use crate::net::tls::ServerTls;
-use crate::net::{
-    self, Accepted, ConnectionTimeouts, Incoming, Listeners, Notice, ServerConfig, Service, Signals, Waker,
-};
+use crate::net::{self, ConnectionTimeouts, Listeners, ServerConfig, Signals};
 use crate::output::{Format, Output, Recorder, WaitNotice};
-use crate::protocol::{Traced, WaitReport, WaitReporter};
 use crate::site::Root;
 use crate::time::Moment;
 use counters::Counters;
 pub(in crate::commands) use events::list_events;
 use events::{Listening, ServeHttpEvent};
 use response::{SiteConfig, SiteHandle};
+use service::{HttpService, RequestLimit, SiteHandler};
 use site_args::{SiteArgs, Target};
 
 /// Port of the textbook exercise.
@@ -66,8 +62,8 @@ pub(crate) struct ServeHttp {
 
     /// Log: off, common, combined, json
     ///
-    /// The access log is written to stdout. common and combined are the formats of Apache and nginx; --json
-    /// implies json.
+    /// The access log is written to stdout. common and combined are the formats of Apache and nginx; unless stdout is a
+    /// terminal, addresses and summary are then written to stderr. --json implies json.
     #[arg(long, value_enum, default_value_t = LogFormat::Common, hide_possible_values = true)]
     log: LogFormat,
 
@@ -114,6 +110,7 @@ impl ServeHttp {
         if self.log == LogFormat::Json {
             output.set_format(Format::Json);
         }
+        let is_log_alone = self.is_log_alone(&output);
         let target = self.site.target();
         let root = self.site.open_root(&target)?;
         let certificate = self.tls.certificate(None, self.tls.authority()?.as_ref())?;
@@ -126,16 +123,22 @@ impl ServeHttp {
         let listening = Listening::new(&listeners, certificate.as_ref(), self.site.path());
         self.print_warnings(&output, &listeners, &listening);
 
-        let waker = signals.waker()?;
-        let (recorder, writer) = Recorder::start(output.clone(), move || waker.wake())?;
-        recorder.emit(ServeHttpEvent::Listening(listening));
+        let notes = output.clone();
+        let (recorder, writer) = Recorder::start(output.clone(), move || {
+            notes.note("note: the reader of the log is gone; serving continues without a log");
+        })?;
         let scheme = if certificate.is_some() { "https" } else { "http" };
         ready_file.write(listeners.addresses().map(|address| web::url(scheme, address)), &stop)?;
+        if is_log_alone {
+            output.note(&listening.to_string());
+        } else {
+            recorder.emit(ServeHttpEvent::Listening(listening));
+        }
 
         let started = net::now();
         let total = self.serve(
             listeners,
-            certificate.as_ref().map(|certificate| &certificate.tls),
+            certificate.as_ref().map(|certificate| certificate.tls.with_protocol(ALPN_PROTOCOL)).as_ref(),
             (target, root),
             &mut signals,
             (&recorder, &output),
@@ -144,9 +147,19 @@ impl ServeHttp {
         let elapsed = net::now() - started;
         drop(recorder);
         let (mut output, dropped, written) = writer.finish();
+        if is_log_alone {
+            output.leave_stdout();
+        }
         report::emit_summary(&mut output, &total.summary(elapsed, dropped), Exit::Success)?;
         written?;
         Ok(Exit::Success)
+    }
+
+    /// Returns whether stdout has nothing but the access log, for a program that analyzes it.
+    fn is_log_alone(&self, output: &Output) -> bool {
+        matches!(self.log, LogFormat::Common | LogFormat::Combined)
+            && output.style().format == Format::Text
+            && !output.is_terminal()
     }
 
     /// Warns about addresses that failed, a private root and access from other hosts.
@@ -183,12 +196,7 @@ impl ServeHttp {
             drain_timeout: self.grace,
             deadline: self.server.listen.lifetime.map(|lifetime| started + lifetime),
         };
-        let request_limit = Arc::new(RequestLimit {
-            max_requests: self.count,
-            admitted: AtomicU64::new(0),
-            responses_sent: AtomicU64::new(0),
-            waker: signals.waker()?,
-        });
+        let request_limit = Arc::new(RequestLimit::new(self.count, signals.waker()?));
         let (site, root) = (Arc::new(SiteConfig::new(&self.site, target)), Arc::new(root));
         let total = Mutex::new(Counters::default());
         let quiet = !output.style().prints_events();
@@ -208,7 +216,8 @@ impl ServeHttp {
             is_waiting_reported: output.reports_waiting(),
             is_hint_printed: Arc::clone(&is_hint_printed),
             notice: notice.clone(),
-            combined: self.log == LogFormat::Combined,
+            log: self.log,
+            is_log_alone: self.is_log_alone(output),
             tls: tls.cloned(),
             counters: Counters::default(),
         };
@@ -223,149 +232,4 @@ impl ServeHttp {
 fn reporter(recorder: &Recorder<ServeHttpEvent>) -> Box<dyn Fn(String)> {
     let recorder = recorder.clone();
     Box::new(move |text| recorder.note(&text))
-}
-
-/// Request counter for `--count`, shared by all threads.
-#[derive(Debug)]
-struct RequestLimit {
-    max_requests: u64,
-    admitted: AtomicU64,
-    responses_sent: AtomicU64,
-    waker: Waker,
-}
-
-impl RequestLimit {
-    fn admit(&self) -> Admission {
-        if self.max_requests == 0 {
-            return Admission::Accept;
-        }
-        match self.admitted.fetch_add(1, Ordering::Relaxed) + 1 {
-            number if number < self.max_requests => Admission::Accept,
-            number if number == self.max_requests => Admission::AcceptLast,
-            _ => Admission::Reject,
-        }
-    }
-
-    fn response_sent(&self) {
-        if self.max_requests > 0 && self.responses_sent.fetch_add(1, Ordering::Relaxed) + 1 == self.max_requests {
-            self.waker.wake();
-        }
-    }
-}
-
-/// Request handler shared by all sessions of one thread.
-struct SiteHandler {
-    site: SiteHandle,
-    timeouts: HttpTimeouts,
-    request_limit: Arc<RequestLimit>,
-    events_wanted: bool,
-}
-
-impl Handler for SiteHandler {
-    fn timeouts(&self) -> HttpTimeouts {
-        self.timeouts
-    }
-
-    fn respond(&self, request: &Request<'_>, now: Moment) -> Response {
-        self.site.respond(request, now)
-    }
-
-    fn error_response(&self, status: Status, reason: &str) -> Response {
-        self.site.error_response(status, reason)
-    }
-
-    fn events_wanted(&self) -> bool {
-        self.events_wanted
-    }
-
-    fn admit(&self) -> Admission {
-        self.request_limit.admit()
-    }
-
-    fn response_sent(&self) {
-        self.request_limit.response_sent();
-    }
-}
-
-/// Service of one worker thread.
-struct HttpService {
-    handler: Rc<SiteHandler>,
-    recorder: Recorder<ServeHttpEvent>,
-    output: Output,
-    trace: TraceArgs,
-    is_waiting_reported: bool,
-    /// The hint for clients that wait for the end of a persistent connection was printed.
-    is_hint_printed: Arc<AtomicBool>,
-    /// Notice that is printed until the first client connects.
-    notice: WaitNotice,
-    combined: bool,
-    tls: Option<ServerTls>,
-    counters: Counters,
-}
-
-/// Describes why a request was rejected or cut short, which an access log does not say. `ordinary` answers, such as
-/// 404, are only described on request.
-fn describe_failure(event: &SessionEvent, ordinary: bool) -> Option<String> {
-    let (peer, reason) = match event {
-        SessionEvent::Exchange(Exchange {
-            status: Some(Status::NOT_FOUND | Status::PRECONDITION_FAILED | Status::RANGE_NOT_SATISFIABLE),
-            is_complete: true,
-            ..
-        }) if !ordinary => return None,
-        SessionEvent::Exchange(Exchange { peer, error: Some(reason), .. })
-        | SessionEvent::ConnectionFailed { peer, reason, .. } => (*peer, reason),
-        SessionEvent::Exchange(_) | SessionEvent::Waiting { .. } => return None,
-    };
-    Some(format!("{}: {reason}", report::display_peer(peer)))
-}
-
-impl HttpService {
-    /// Prints what the server waits for from a client; once what a client may wait for.
-    fn report_waiting(&self, peer: Option<SocketAddr>, report: &WaitReport) {
-        let peer = report::display_peer(peer);
-        if report.awaited != NEXT_REQUEST {
-            self.recorder.note(&format!("{peer}: {report}"));
-        } else if !self.is_hint_printed.swap(true, Ordering::Relaxed) {
-            self.recorder.note(&format!(
-                "{peer}: the response is complete; HTTP/1.1 keeps the connection open. A client that waits for its \
-                 end should send 'Connection: close' (RFC 9112 §9.3)"
-            ));
-        }
-    }
-}
-
-impl Service for HttpService {
-    type Protocol = Traced<WaitReporter<ServerSession<SiteHandler>>, DialogueTrace>;
-
-    fn accepted(&mut self, Incoming { peer, .. }: Incoming, now: Moment) -> Accepted<Self::Protocol> {
-        self.counters.connections += 1;
-        self.notice.done();
-        let session = ServerSession::new(Rc::clone(&self.handler), peer, now);
-        let session = WaitReporter::new(session, self.is_waiting_reported, now);
-        let observer =
-            self.trace.server_dialogue_trace(TracedProtocol::Http, peer, (self.output.style(), self.recorder.notes()));
-        let protocol = Traced::new(session, observer);
-        Accepted { protocol, tls: self.tls.clone(), start_tls: None }
-    }
-
-    fn on_event(&mut self, event: SessionEvent) {
-        if let SessionEvent::Waiting { peer, report } = &event {
-            return self.report_waiting(*peer, report);
-        }
-        self.counters.record(&event);
-        let ordinary = self.output.style().is_verbose();
-        let reason = self.handler.events_wanted.then(|| describe_failure(&event, ordinary)).flatten();
-        if self.handler.events_wanted
-            && let Some(event) = ServeHttpEvent::from_session_event(event, self.combined)
-        {
-            self.recorder.emit(event);
-        }
-        if let Some(reason) = reason {
-            self.recorder.note(&reason);
-        }
-    }
-
-    fn on_notice(&mut self, Notice::Exhausted(reason): Notice) {
-        self.recorder.emit(ServeHttpEvent::Notice { what: format!("accepting new connections is paused: {reason}") });
-    }
 }

@@ -24,6 +24,15 @@ impl ServerTls {
         Ok(Self(Arc::new(config)))
     }
 
+    /// Sets the application protocols of ALPN (RFC 7301): a client that offers only others is rejected, so that it cannot
+    /// be led to a server of another protocol (ALPACA).
+    #[must_use]
+    pub(crate) fn with_protocol(&self, name: &str) -> Self {
+        let mut config = ServerConfig::clone(&self.0);
+        config.alpn_protocols = vec![name.as_bytes().to_vec()];
+        Self(Arc::new(config))
+    }
+
     pub(super) fn new(config: Arc<ServerConfig>) -> Self {
         Self(config)
     }
