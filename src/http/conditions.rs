@@ -39,6 +39,11 @@ impl<'b> Conditions<'b> {
         Self(if is_any { field_lines } else { &[] })
     }
 
+    /// Returns true if the request has no conditions and no range.
+    pub(crate) fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Values of all lines with this name.
     fn values(self, name: &'static str) -> impl Iterator<Item = &'b [u8]> {
         self.0.split(|byte| *byte == b'\n').filter_map(move |line| {

@@ -72,10 +72,20 @@ pub(crate) enum ResponseBody {
     /// Generated HTML page.
     Page(String),
     Bytes(Vec<u8>),
+    /// Content in memory whose response has been sent before.
+    Prepared(Rc<PreparedBody>),
     /// Range of a file.
     File(Rc<File>, Range<u64>),
     /// Several ranges of a file, and the bytes after the last one (RFC 9110 §14.6).
     Parts(Rc<File>, Vec<FilePart>, Vec<u8>),
+}
+
+/// Field lines and content of a response that is sent again and again.
+#[derive(Debug)]
+pub(crate) struct PreparedBody {
+    /// Field lines other than those that depend on the request or the time.
+    pub fields: Vec<u8>,
+    pub content: Vec<u8>,
 }
 
 /// Part of a multipart response.
@@ -93,6 +103,7 @@ impl ResponseBody {
             Self::Empty => 0,
             Self::Page(page) => page.len() as u64,
             Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Prepared(body) => body.content.len() as u64,
             Self::File(_, range) => range.end.saturating_sub(range.start),
             Self::Parts(_, parts, end) => parts.iter().fold(end.len() as u64, |total, part| {
                 total + part.head.len() as u64 + part.range.end.saturating_sub(part.range.start)
@@ -125,6 +136,15 @@ impl Response {
     pub(crate) fn replace_field(&mut self, name: &str, value: &str) {
         self.fields.retain(|(found, _)| !found.eq_ignore_ascii_case(name));
         self.fields.push((Cow::Owned(name.to_owned()), value.to_owned()));
+    }
+
+    /// Returns the lines of the fields; `None` if one of them replaces a field that the session adds.
+    pub(crate) fn encoded_fields(&self) -> Option<Vec<u8>> {
+        let is_replaced = |name: &str| ["server", "date"].iter().any(|known| name.eq_ignore_ascii_case(known));
+        if self.fields.iter().any(|(name, _)| is_replaced(name)) {
+            return None;
+        }
+        Some(self.fields.iter().flat_map(|(name, value)| format!("{name}: {value}\r\n").into_bytes()).collect())
     }
 
     /// Creates a response with an HTML page.

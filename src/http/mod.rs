@@ -37,7 +37,7 @@ pub(crate) use conditions::{Precondition, Validators};
 pub(crate) use date::HttpDate;
 pub(crate) use exchange::{Exchange, LogFields, SessionEvent};
 pub(crate) use fields::{is_field_value, is_token};
-pub(crate) use handler::{Admission, FilePart, Handler, HttpTimeouts, Response, ResponseBody};
+pub(crate) use handler::{Admission, FilePart, Handler, HttpTimeouts, PreparedBody, Response, ResponseBody};
 pub(crate) use range::{RangeSelection, content_range, select_ranges, unsatisfied_range};
 pub(crate) use request::Request;
 pub(crate) use response::ResponseHead;

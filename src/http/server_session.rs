@@ -186,12 +186,14 @@ impl<H: Handler> ServerSession<H> {
         let date = HttpDate::from_wall_time(turn.now.wall());
         let (after, head_bytes) = turn.actions.send_with(|buffer| {
             let start = buffer.len();
-            let head = OutgoingHead { status, fields: &fields, length: body.length() };
+            let encoded = if let ResponseBody::Prepared(prepared) = &body { &prepared.fields[..] } else { b"" };
+            let head = OutgoingHead { status, fields: &fields, encoded, length: body.length() };
             let after = self.codec.respond(&head, date, last, buffer);
             let head_bytes = buffer.len() - start;
             match &body {
                 ResponseBody::Page(page) if after.send_body => buffer.extend_from_slice(page.as_bytes()),
                 ResponseBody::Bytes(bytes) if after.send_body => buffer.extend_from_slice(bytes),
+                ResponseBody::Prepared(prepared) if after.send_body => buffer.extend_from_slice(&prepared.content),
                 _ => {}
             }
             (after, head_bytes as u64)
@@ -236,7 +238,7 @@ fn send_file_body(body: ResponseBody, turn: &mut Turn<'_, SessionEvent>) {
             }
             turn.actions.send(&end);
         }
-        ResponseBody::Empty | ResponseBody::Page(_) | ResponseBody::Bytes(_) => {}
+        ResponseBody::Empty | ResponseBody::Page(_) | ResponseBody::Bytes(_) | ResponseBody::Prepared(_) => {}
     }
 }
 

@@ -61,6 +61,20 @@ impl FileStatus {
         }
     }
 
+    /// Status of the regular file that a path names now.
+    pub(crate) fn of_path(path: &Path) -> Option<Self> {
+        Self::of_regular_file(&stat(path).ok()?)
+    }
+
+    /// Status of an open file now.
+    pub(crate) fn of_file(file: &File) -> Option<Self> {
+        Self::of_regular_file(&fstat(file).ok()?)
+    }
+
+    fn of_regular_file(status: &Stat) -> Option<Self> {
+        FileType::from_raw_mode(status.st_mode).is_file().then(|| Self::new(status))
+    }
+
     /// Modification time in seconds since 1970.
     pub(crate) fn modified(&self) -> i64 {
         i64::try_from(self.modified_ns.div_euclid(1_000_000_000)).unwrap_or(0)
@@ -101,7 +115,6 @@ impl Root {
     }
 
     /// Returns the path of the directory as it was given.
-    #[cfg(test)]
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

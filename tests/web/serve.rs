@@ -155,6 +155,27 @@ fn many_slow_clients_on_few_threads_do_not_stop_a_fast_one() {
 }
 
 #[test]
+fn a_file_that_is_requested_again_gets_the_same_response() {
+    let server = Server::start(&["serve-http", path_str(&demo_site())]);
+    let response = |first: &str, fields: &str| {
+        let request = format!("{first} HTTP/1.1\r\nHost: h\r\n{fields}Connection: close\r\n\r\n");
+        let text = String::from_utf8(send_and_read(server.address(), request.as_bytes())).expect("text");
+        text.lines().filter(|line| !line.starts_with("Date: ")).collect::<Vec<_>>().join("\n")
+    };
+    for target in ["/style.css", "/HelloWorld.html"] {
+        let get = format!("GET {target}");
+        let first = response(&get, "");
+        assert!(first.starts_with("HTTP/1.1 200"), "{first}");
+        assert_eq!(response(&get, ""), first);
+        let head = response(&format!("HEAD {target}"), "");
+        assert!(first.starts_with(&head) && head.len() < first.len(), "{head}");
+        let etag = first.lines().find_map(|line| line.strip_prefix("ETag: ")).expect("a tag");
+        assert!(response(&get, &format!("If-None-Match: {etag}\r\n")).starts_with("HTTP/1.1 304"));
+        assert!(response(&get, "Range: bytes=0-0\r\n").starts_with("HTTP/1.1 206"));
+    }
+}
+
+#[test]
 fn many_clients_at_once_all_get_the_same_page() {
     let server = Server::start(&["serve-http", path_str(&demo_site()), "--threads=2"]);
     let page = fs::read(demo_site().join("exchange.png")).expect("the demo site");

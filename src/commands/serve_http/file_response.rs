@@ -68,13 +68,17 @@ pub(super) fn whole(status: Status, (file, found): (File, FileStatus), media_typ
 /// last status change, which only the kernel sets.
 fn validators(status: &FileStatus, now: Moment) -> Validators {
     let FileStatus { length, inode, modified_ns, changed_ns } = status;
-    let last_change = (*modified_ns).max(*changed_ns);
-    let now_ns = i128::try_from(now.wall().as_nanos()).unwrap_or(i128::MAX);
     Validators {
         etag: format!("\"{inode:x}-{length:x}-{modified_ns:x}-{changed_ns:x}\""),
         modified: HttpDate::from_mtime(status.modified(), HttpDate::from_wall_time(now.wall())),
-        is_young: now_ns - last_change < YOUNG_SECONDS * NANOS_PER_SECOND,
+        is_young: is_young(status, now),
     }
+}
+
+/// Returns whether a file may change again without a new time of change.
+pub(super) fn is_young(status: &FileStatus, now: Moment) -> bool {
+    let now_ns = i128::try_from(now.wall().as_nanos()).unwrap_or(i128::MAX);
+    now_ns - status.modified_ns.max(status.changed_ns) < YOUNG_SECONDS * NANOS_PER_SECOND
 }
 
 /// Returns one range as it is, several as parts of a multipart (RFC 9110 §15.3.7).

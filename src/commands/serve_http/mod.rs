@@ -5,6 +5,7 @@
 
 mod counters;
 mod events;
+mod file_cache;
 mod file_response;
 mod listing_response;
 mod response;

@@ -4,13 +4,15 @@
 //! path names. Does not send anything.
 
 use std::cell::RefCell;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::file_cache::FileCache;
 use super::site_args::{SiteArgs, Target};
 use super::{file_response, listing_response};
 use crate::commands::web::{error_page, other_method_response};
@@ -42,17 +44,25 @@ pub(super) struct SiteHandle {
     /// Absent while the directory does not exist.
     root: RefCell<Option<Arc<Root>>>,
     media_types: MediaTypes,
+    cache: FileCache,
     report: Box<dyn Fn(String)>,
 }
 
 impl SiteHandle {
     pub(super) fn new(config: Arc<SiteConfig>, root: Arc<Root>, report: Box<dyn Fn(String)>) -> Self {
         let media_types = MediaTypes::new(&config.args.mime);
-        Self { config, root: RefCell::new(Some(root)), media_types, report }
+        Self { config, root: RefCell::new(Some(root)), media_types, cache: FileCache::default(), report }
     }
 
     /// Chooses the response to a request.
     pub(super) fn respond(&self, request: &Request<'_>, now: Moment) -> Response {
+        let is_get = matches!(request.method, "GET" | "HEAD");
+        if is_get
+            && request.conditions.is_empty()
+            && let Some(response) = self.cache.find(request.target)
+        {
+            return response;
+        }
         let response = other_method_response(request).unwrap_or_else(|| match self.current_root() {
             Some(root) => self.site_response(&root, request, now),
             None => error_page(Status::SERVICE_UNAVAILABLE, "The directory of this site does not exist at the moment.")
@@ -122,7 +132,10 @@ impl SiteHandle {
         };
         match entry {
             Ok(Entry::File(..)) if path.is_directory() => self.not_found(root, "a file, not a directory"),
-            Ok(Entry::File(file, status)) => self.file_response(request, (file, status), path.file_name(), now),
+            Ok(Entry::File(file, status)) => {
+                let place = root.path().join(OsStr::from_bytes(&path.relative()));
+                self.file_response(request, (file, status), place, now)
+            }
             Ok(Entry::Directory(_)) if !path.is_directory() => redirect_to_slash(&path, request.target),
             Ok(Entry::Directory(directory)) => self.directory_response(root, request, (&path, &directory), now),
             Err(error) => self.open_error_response(root, error),
@@ -133,11 +146,18 @@ impl SiteHandle {
         &self,
         request: &Request<'_>,
         (file, status): (File, FileStatus),
-        name: &Path,
+        place: PathBuf,
         now: Moment,
     ) -> Response {
-        let media_type = self.media_types.of(name, &file, &status);
-        file_response::respond(request, (file, status), &media_type, now)
+        let media_type = self.media_types.of(&place, &file, &status);
+        let response = self.with_common_fields(file_response::respond(request, (file, status), &media_type, now));
+        // Of several index files, a missing one may appear before the one that was found.
+        let is_first_choice =
+            !request.target.ends_with('/') || self.config.args.index.first().map(OsStr::new) == place.file_name();
+        if is_first_choice && self.config.target.only.is_none() && !file_response::is_young(&status, now) {
+            self.cache.keep(request.target, (place, status), &response);
+        }
+        response
     }
 
     fn directory_response(
@@ -150,7 +170,8 @@ impl SiteHandle {
         for name in &self.config.args.index {
             match root.open_child(path, name) {
                 Ok(Entry::File(file, status)) => {
-                    return self.file_response(request, (file, status), name.as_ref(), now);
+                    let place = root.path().join(OsStr::from_bytes(&path.relative())).join(name);
+                    return self.file_response(request, (file, status), place, now);
                 }
                 Ok(Entry::Directory(_)) | Err(OpenError::NotFound) => {}
                 Err(error) => return self.open_error_response(root, error),
