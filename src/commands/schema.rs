@@ -37,7 +37,7 @@ impl EventSchemas {
         }
     }
 
-    /// Adds the events of a client with several targets: each has a `target`.
+    /// Adds the events of a client with several targets: each has a `target` and a `peer`.
     pub(super) fn add_with_target<E: JsonSchema>(&mut self, command: &str) {
         for mut event in self.events_of::<E>() {
             require(&mut event, "target", json!({"type": "string"}));

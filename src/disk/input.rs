@@ -17,18 +17,18 @@ pub(super) fn open_input(path: &Path) -> io::Result<File> {
 }
 
 /// Reads a file whole; fails with [`io::ErrorKind::TimedOut`] if the run must stop first.
-pub(crate) fn read_input(path: &Path, stop: &StopConditions) -> io::Result<Vec<u8>> {
+pub(crate) fn read_file(path: &Path, stop: &StopConditions) -> io::Result<Vec<u8>> {
     stop.read_to_end(open_input(path)?.as_fd(), u64::MAX)
 }
 
-/// Reads standard input up to its end; fails with [`io::ErrorKind::TimedOut`] if the run must stop first.
-pub(crate) fn read_stdin(stop: &StopConditions) -> io::Result<Vec<u8>> {
-    stop.read_to_end(stdin().as_fd(), u64::MAX)
+/// As [`read_file`]; the path `-` is standard input.
+pub(crate) fn read_input(path: &Path, stop: &StopConditions) -> io::Result<Vec<u8>> {
+    if path == Path::new("-") { stop.read_to_end(stdin().as_fd(), u64::MAX) } else { read_file(path, stop) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::read_input;
+    use super::read_file;
     use crate::stop::StopConditions;
     use crate::stop::tests::never;
     use crate::time::Moment;
@@ -42,16 +42,16 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a FIFO");
         let start = || Moment::new(Duration::from_secs(1), Duration::ZERO);
         let stop = StopConditions::at_deadline(Some(start()), start);
-        assert_eq!(read_input(&fifo, &stop).expect_err("no writer").kind(), ErrorKind::TimedOut);
+        assert_eq!(read_file(&fifo, &stop).expect_err("no writer").kind(), ErrorKind::TimedOut);
         std::thread::scope(|scope| {
             scope.spawn(|| std::fs::write(&fifo, "hello").expect("written"));
-            assert_eq!(read_input(&fifo, &never()).expect("a writer"), b"hello");
+            assert_eq!(read_file(&fifo, &never()).expect("a writer"), b"hello");
         });
     }
 
     #[test]
     fn a_directory_is_not_read() {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        assert_eq!(read_input(directory.path(), &never()).expect_err("not a file").kind(), ErrorKind::IsADirectory);
+        assert_eq!(read_file(directory.path(), &never()).expect_err("not a file").kind(), ErrorKind::IsADirectory);
     }
 }

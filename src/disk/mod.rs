@@ -12,7 +12,7 @@ mod scratch_dir;
 mod secret_file;
 mod spool;
 
-pub(crate) use input::{read_input, read_stdin};
+pub(crate) use input::{read_file, read_input};
 pub(crate) use part_file::{Overwrite, PartFile};
 pub(crate) use ready_file::ReadyFile;
 pub(crate) use replace::{check_writable, replace, replace_within};

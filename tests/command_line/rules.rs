@@ -291,7 +291,7 @@ fn a_deadline_ends_a_run_whose_input_has_no_end() {
         (&["ping-serve", "--bind", "0", "--for", "50ms", "--key-file"], &[file]),
         (&["mail-serve", "--bind", "0", "--for", "50ms", "--auth-file"], &[file]),
     ] {
-        let (_writer, reader) = std::io::pipe().map(|(reader, writer)| (writer, reader)).expect("a pipe");
+        let (reader, _writer) = std::io::pipe().expect("a pipe");
         let words = [command, arguments].concat();
         let ran = netlab(&words).stdin(reader).output().expect("it runs");
         let stderr = String::from_utf8_lossy(&ran.stderr);

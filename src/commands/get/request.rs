@@ -232,8 +232,7 @@ impl RequestTemplate {
 /// Reads the body of `-d`: the text itself, `@FILE` or `@-`.
 pub(super) fn read_body(data: &str, stop: &StopConditions) -> Result<Vec<u8>> {
     let Some(path) = data.strip_prefix('@') else { return Ok(data.as_bytes().to_owned()) };
-    let read = if path == "-" { disk::read_stdin(stop) } else { disk::read_input(path.as_ref(), stop) };
-    read.map_err(|error| {
+    disk::read_input(path.as_ref(), stop).map_err(|error| {
         let exit = match error.kind() {
             io::ErrorKind::TimedOut => Exit::TemporaryFailure,
             io::ErrorKind::NotFound => Exit::InputMissing,

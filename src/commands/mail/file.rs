@@ -56,20 +56,22 @@ pub(super) fn with_disposition(
     Ok(part.header("Content-Disposition", ContentType::new(disposition).attribute("filename", file_name(path)?)))
 }
 
+fn read_file(path: &Path, stop: &StopConditions) -> Result<Vec<u8>> {
+    let shown = format!("'{}'", path.display());
+    disk::read_file(path, stop).map_err(|error| read_error(&shown, Exit::InputMissing, error))
+}
+
 /// Reads a file, or standard input if the path is `-`.
-pub(super) fn read_file(path: &Path, stop: &StopConditions) -> Result<Vec<u8>> {
-    let (read, shown) = if path == Path::new("-") {
-        (disk::read_stdin(stop), "standard input".to_owned())
-    } else {
-        (disk::read_input(path, stop), format!("'{}'", path.display()))
-    };
-    read.map_err(|error| {
-        let exit = match error.kind() {
-            ErrorKind::TimedOut => Exit::TemporaryFailure,
-            _ => Exit::InputMissing,
-        };
-        Error::new(exit, format!("cannot read {shown}: {}", io_error_text(&error))).with_source(error)
-    })
+pub(super) fn read_input(path: &Path, stop: &StopConditions) -> Result<Vec<u8>> {
+    if path != Path::new("-") {
+        return read_file(path, stop);
+    }
+    disk::read_input(path, stop).map_err(|error| read_error("standard input", Exit::Io, error))
+}
+
+fn read_error(shown: &str, exit: Exit, error: std::io::Error) -> Error {
+    let exit = if error.kind() == ErrorKind::TimedOut { Exit::TemporaryFailure } else { exit };
+    Error::new(exit, format!("cannot read {shown}: {}", io_error_text(&error))).with_source(error)
 }
 
 #[cfg(test)]

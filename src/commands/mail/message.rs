@@ -20,7 +20,7 @@ use mail_builder::headers::date::Date;
 use mail_builder::headers::raw::Raw;
 use mail_builder::mime::MimePart;
 
-use super::file::read_file;
+use super::file::read_input;
 use super::file::{attachment_part, with_disposition};
 use super::header::{self, Header};
 use super::header_value::{Person, check_single_line, file_name};
@@ -144,7 +144,7 @@ fn multipart(kind: &'static str, mut parts: Vec<MimePart<'static>>) -> Option<Mi
 pub(super) fn read_text_arg(value: &str, stop: &StopConditions) -> Result<String> {
     let bytes = match value.strip_prefix('@') {
         None => return Ok(value.to_owned()),
-        Some(file) => read_file(Path::new(file), stop)?,
+        Some(file) => read_input(Path::new(file), stop)?,
     };
     if bytes.is_empty() && value == "@-" {
         return Err(Error::new(Exit::InvalidInput, "standard input is empty").expected("the text of the mail"));

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use mail_parser::{Header, HeaderName, MessageParser};
 
-use super::file::read_file;
+use super::file::read_input;
 use super::header_value::{MAX_LINE_LENGTH, Person};
 use super::message::Message;
 use crate::error::{Error, Result};
@@ -41,7 +41,7 @@ pub(super) fn read_message(
     selection: AddressSelection,
     stop: &StopConditions,
 ) -> Result<(Message, HeaderAddresses)> {
-    let raw = read_file(path, stop)?;
+    let raw = read_input(path, stop)?;
     if raw.is_empty() {
         return Err(Error::new(Exit::InvalidInput, "the message is empty").expected("headers, an empty line, a body"));
     }
