@@ -355,7 +355,7 @@ impl MailServe {
             output: output.clone(),
             trace: self.trace,
             is_waiting_reported: output.reports_waiting(),
-            notice: notice.clone(),
+            first_wait: Some(notice.clone()),
             events_wanted,
             certs: resources.certs.clone(),
             shared: Arc::clone(&shared),

@@ -31,8 +31,8 @@ pub(super) struct MailService {
     pub output: Output,
     pub trace: TraceArgs,
     pub is_waiting_reported: bool,
-    /// Notice that is printed until the first client connects.
-    pub notice: WaitNotice,
+    /// Present until the first client connects.
+    pub first_wait: Option<WaitNotice>,
     /// Whether events are printed (not with `--quiet`).
     pub events_wanted: bool,
     pub certs: Option<ServerCerts>,
@@ -76,7 +76,9 @@ impl Service for MailService {
             self.trace.server_dialogue_trace(TracedProtocol::Smtp, peer, (self.output.style(), self.recorder.notes()));
         let wrap = |protocol| Traced::new(WaitReporter::new(protocol, is_waiting_reported, now), observer);
         self.counters.connections += 1;
-        self.notice.done();
+        if let Some(notice) = self.first_wait.take() {
+            notice.done();
+        }
         let session = self.shared.accepted_connections.fetch_add(1, Ordering::Relaxed) + 1;
         let open = self.shared.open_connections.load(Ordering::Relaxed);
         let client = ClientInfo { peer, session, ..ClientInfo::default() };

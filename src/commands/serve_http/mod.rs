@@ -216,7 +216,7 @@ impl ServeHttp {
             trace: self.trace,
             is_waiting_reported: output.reports_waiting(),
             is_hint_printed: Arc::clone(&is_hint_printed),
-            notice: notice.clone(),
+            first_wait: Some(notice.clone()),
             log: self.log,
             is_log_alone: self.is_log_alone(output),
             tls: tls.cloned(),

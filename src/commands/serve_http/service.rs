@@ -96,8 +96,8 @@ pub(super) struct HttpService {
     pub is_waiting_reported: bool,
     /// The hint for clients that wait for the end of a persistent connection was printed.
     pub is_hint_printed: Arc<AtomicBool>,
-    /// Notice that is printed until the first client connects.
-    pub notice: WaitNotice,
+    /// Present until the first client connects.
+    pub first_wait: Option<WaitNotice>,
     pub log: LogFormat,
     /// Stdout has the lines of requests only.
     pub is_log_alone: bool,
@@ -141,7 +141,9 @@ impl Service for HttpService {
 
     fn accepted(&mut self, Incoming { peer, .. }: Incoming, now: Moment) -> Accepted<Self::Protocol> {
         self.counters.connections += 1;
-        self.notice.done();
+        if let Some(notice) = self.first_wait.take() {
+            notice.done();
+        }
         let session = ServerSession::new(Rc::clone(&self.handler), peer, now);
         let session = WaitReporter::new(session, self.is_waiting_reported, now);
         let observer =
