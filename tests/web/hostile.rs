@@ -1,7 +1,7 @@
 //! Inputs that have broken servers, and the required response to each (RFC 9110 and RFC 9112).
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Command;
 
@@ -230,7 +230,9 @@ fn a_client_that_never_reads_is_disconnected() {
     let events = ran.events();
     let response = events.iter().find(|event| event["type"] == "response").expect("it is logged");
     assert_eq!(response["error"], "the peer stopped reading");
-    drop(stream);
+    // An RST: the kernel keeps nothing for a peer that does not read.
+    let end = stream.read_to_end(&mut Vec::new());
+    assert_eq!(end.expect_err("no orderly end").kind(), std::io::ErrorKind::ConnectionReset);
 }
 
 #[test]
