@@ -56,11 +56,14 @@ pub(crate) enum Admission {
     Reject,
 }
 
+/// Names and values of header fields.
+pub(crate) type HeaderFields = Vec<(Cow<'static, str>, String)>;
+
 /// Status, header fields and body of a response.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub status: Status,
-    pub fields: Vec<(Cow<'static, str>, String)>,
+    pub fields: HeaderFields,
     pub body: ResponseBody,
     /// Reason of an error, for the access log.
     pub reason: Option<&'static str>,
@@ -72,7 +75,7 @@ pub(crate) enum ResponseBody {
     /// Generated HTML page.
     Page(String),
     Bytes(Vec<u8>),
-    /// Content in memory whose response has been sent before.
+    /// Content in memory with its fields, shared by the responses to many requests.
     Prepared(Rc<PreparedBody>),
     /// Range of a file.
     File(Rc<File>, Range<u64>),
@@ -80,11 +83,10 @@ pub(crate) enum ResponseBody {
     Parts(Rc<File>, Vec<FilePart>, Vec<u8>),
 }
 
-/// Field lines and content of a response that is sent again and again.
+/// Header fields and content that are sent again and again.
 #[derive(Debug)]
 pub(crate) struct PreparedBody {
-    /// Field lines other than those that depend on the request or the time.
-    pub fields: Vec<u8>,
+    pub fields: HeaderFields,
     pub content: Vec<u8>,
 }
 
@@ -136,15 +138,6 @@ impl Response {
     pub(crate) fn replace_field(&mut self, name: &str, value: &str) {
         self.fields.retain(|(found, _)| !found.eq_ignore_ascii_case(name));
         self.fields.push((Cow::Owned(name.to_owned()), value.to_owned()));
-    }
-
-    /// Returns the lines of the fields; `None` if one of them replaces a field that the session adds.
-    pub(crate) fn encoded_fields(&self) -> Option<Vec<u8>> {
-        let is_replaced = |name: &str| ["server", "date"].iter().any(|known| name.eq_ignore_ascii_case(known));
-        if self.fields.iter().any(|(name, _)| is_replaced(name)) {
-            return None;
-        }
-        Some(self.fields.iter().flat_map(|(name, value)| format!("{name}: {value}\r\n").into_bytes()).collect())
     }
 
     /// Creates a response with an HTML page.

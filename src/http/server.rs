@@ -53,8 +53,6 @@ pub(crate) struct OutgoingHead<'a> {
     pub status: Status,
     /// Field lines other than Content-Length and Connection. Date and Server are added if they are missing.
     pub fields: &'a [(&'a str, &'a str)],
-    /// Field lines that are encoded already.
-    pub encoded: &'a [u8],
     /// Body length of the response to GET; not sent if the status allows no body.
     pub length: u64,
 }
@@ -194,7 +192,6 @@ fn write_head(head: &OutgoingHead<'_>, date: HttpDate, keep_alive: bool, out: &m
     for (name, value) in head.fields {
         let _ = write!(out, "{name}: {value}\r\n");
     }
-    out.extend_from_slice(head.encoded);
     // Sent in both cases: an HTTP/1.0 client that requested keep-alive needs the confirmation.
     let _ = write!(out, "Connection: {}\r\n\r\n", if keep_alive { "keep-alive" } else { "close" });
 }
@@ -205,7 +202,7 @@ mod tests {
     use crate::http::{HttpDate, Status};
     use std::time::Duration;
 
-    const OK: OutgoingHead<'_> = OutgoingHead { status: Status::OK, fields: &[("X-Y", "z")], encoded: b"", length: 2 };
+    const OK: OutgoingHead<'_> = OutgoingHead { status: Status::OK, fields: &[("X-Y", "z")], length: 2 };
 
     fn respond(server: &mut ServerCodec) -> (String, AfterHead) {
         let mut out = Vec::new();

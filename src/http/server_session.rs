@@ -182,12 +182,12 @@ impl<H: Handler> ServerSession<H> {
     ) {
         let Response { status, fields, body, reason } = response;
         let error = error.or_else(|| reason.map(str::to_owned));
+        let fields = if let ResponseBody::Prepared(prepared) = &body { &prepared.fields } else { &fields };
         let fields: Vec<_> = fields.iter().map(|(name, value)| (&**name, value.as_str())).collect();
         let date = HttpDate::from_wall_time(turn.now.wall());
         let (after, head_bytes) = turn.actions.send_with(|buffer| {
             let start = buffer.len();
-            let encoded = if let ResponseBody::Prepared(prepared) = &body { &prepared.fields[..] } else { b"" };
-            let head = OutgoingHead { status, fields: &fields, encoded, length: body.length() };
+            let head = OutgoingHead { status, fields: &fields, length: body.length() };
             let after = self.codec.respond(&head, date, last, buffer);
             let head_bytes = buffer.len() - start;
             match &body {

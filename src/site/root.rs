@@ -115,6 +115,7 @@ impl Root {
     }
 
     /// Returns the path of the directory as it was given.
+    #[cfg(test)]
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

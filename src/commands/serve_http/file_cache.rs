@@ -1,25 +1,32 @@
 //! Cache of one thread: complete responses with small files.
 //!
-//! Each use is preceded by one `stat`, which finds a changed file, another root directory and a switched link at once, so
-//! that no response is older than its request. A file that changed a moment ago is not kept: it may change again without a
-//! new time of change.
+//! Each use is preceded by one `stat` of the path, which finds a changed file, another root directory and a switched link
+//! at once, so that no response is older than its request. The path is only compared, never opened: a file enters the
+//! cache as the site has opened it. A file that changed a moment ago is not kept: it may change again without a new time
+//! of change.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use super::file_response::is_young;
 use crate::http::{PreparedBody, Response, ResponseBody, Status};
 use crate::site::FileStatus;
+use crate::time::Moment;
 
 /// Maximum size of a file that is kept.
 const MAX_FILE_BYTES: u64 = 16 * 1024;
 /// Maximum number of files; one more empties the cache.
 const MAX_FILES: usize = 256;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct FileCache {
+    /// Directory of the site.
+    directory: PathBuf,
+    /// Preferred index file, for targets that end in `/`.
+    index: Option<String>,
     files: RefCell<HashMap<String, CachedFile>>,
 }
 
@@ -31,6 +38,10 @@ struct CachedFile {
 }
 
 impl FileCache {
+    pub(super) fn new(directory: &Path, index: Option<String>) -> Self {
+        Self { directory: directory.to_owned(), index, files: RefCell::default() }
+    }
+
     /// Returns the response to an unconditional request if the file has not changed since it was read.
     pub(super) fn find(&self, target: &str) -> Option<Response> {
         let mut files = self.files.borrow_mut();
@@ -42,19 +53,24 @@ impl FileCache {
         None
     }
 
-    /// Keeps the response to a request if it is a whole small file, found under the plain path of its target.
-    pub(super) fn keep(&self, target: &str, (path, status): (PathBuf, FileStatus), response: &Response) {
+    /// Keeps the response to an unconditional request if it is a whole small file, found where its target says.
+    pub(super) fn keep(&self, target: &str, response: &Response, now: Moment) {
         let ResponseBody::File(file, range) = &response.body else { return };
-        if response.status != Status::OK || status.length > MAX_FILE_BYTES || !is_plain(target) {
+        if response.status != Status::OK || range.end > MAX_FILE_BYTES || !is_plain(target) {
             return;
         }
-        let Some(fields) = response.encoded_fields() else { return };
+        let Some(status) = FileStatus::of_file(file).filter(|status| !is_young(status, now)) else { return };
         let mut content = vec![0; usize::try_from(range.end).unwrap_or_default()];
-        // The status after reading shows that the content belongs to the status before.
-        if file.read_exact_at(&mut content, 0).is_err() || FileStatus::of_file(file) != Some(status) {
+        if file.read_exact_at(&mut content, 0).is_err() {
             return;
         }
-        let body = Rc::new(PreparedBody { fields, content });
+        let mut path = self.directory.join(target.trim_start_matches('/'));
+        path.extend(self.index.iter().filter(|_| target.ends_with('/')));
+        // The status after reading shows that the content belongs to the status before, and to this path.
+        if FileStatus::of_path(&path) != Some(status) {
+            return;
+        }
+        let body = Rc::new(PreparedBody { fields: response.fields.clone(), content });
         let mut files = self.files.borrow_mut();
         if files.len() >= MAX_FILES {
             files.clear();
@@ -74,32 +90,62 @@ fn is_plain(target: &str) -> bool {
 mod tests {
     use super::{FileCache, is_plain};
     use crate::http::{Response, ResponseBody, Status};
-    use crate::site::FileStatus;
+    use crate::time::Moment;
     use std::fs::{self, File};
+    use std::path::Path;
     use std::rc::Rc;
+    use std::time::Duration;
+
+    /// A time long after the files of a test were written.
+    fn later() -> Moment {
+        Moment::new(Duration::ZERO, Duration::from_secs(100_000_000_000))
+    }
+
+    fn response(path: &Path) -> Response {
+        let file = File::open(path).expect("opened");
+        let length = file.metadata().expect("a status").len();
+        Response::new(Status::OK, ResponseBody::File(Rc::new(file), 0..length)).with_field("ETag", "\"1\"")
+    }
 
     #[test]
     fn a_response_is_kept_until_its_file_changes() {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let path = directory.path().join("a.html");
+        let (root, away) = (directory.path().join("root"), directory.path().join("away"));
+        fs::create_dir(&root).expect("created");
+        let path = root.join("a.html");
         fs::write(&path, "one").expect("written");
-        let cache = FileCache::default();
-        let status = FileStatus::of_path(&path).expect("a file");
-        let file = Rc::new(File::open(&path).expect("opened"));
-        let response = Response::new(Status::OK, ResponseBody::File(file, 0..3)).with_field("ETag", "\"1\"");
-        cache.keep("/a.html", (path.clone(), status), &response);
+        let cache = FileCache::new(&root, None);
+        let first = response(&path);
+        cache.keep("/a.html", &first, later());
         let found = cache.find("/a.html").expect("kept");
         let ResponseBody::Prepared(body) = found.body else { panic!("a prepared body") };
-        assert_eq!((&body.fields[..], &body.content[..]), (&b"ETag: \"1\"\r\n"[..], &b"one"[..]));
+        assert_eq!((&body.fields, &body.content[..]), (&first.fields, &b"one"[..]));
         assert!(cache.find("/b.html").is_none());
-        fs::rename(directory.path(), directory.path().with_extension("away")).expect("renamed");
+        fs::rename(&root, &away).expect("renamed");
         assert!(cache.find("/a.html").is_none(), "the path leads nowhere");
-        fs::rename(directory.path().with_extension("away"), directory.path()).expect("renamed");
-        cache.keep("/a.html", (path.clone(), status), &response);
+        fs::rename(&away, &root).expect("renamed");
+        cache.keep("/a.html", &first, later());
         fs::write(&path, "four").expect("written");
-        assert!(cache.find("/a.html").is_none(), "another length");
-        cache.keep("/a.html", (path, status), &response);
-        assert!(cache.find("/a.html").is_none(), "the content is not that of the status");
+        assert!(cache.find("/a.html").is_none(), "the file has changed");
+    }
+
+    #[test]
+    fn only_old_files_at_the_place_of_their_target_are_kept() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let [page, second, large] = ["index.html", "second.html", "large"].map(|name| directory.path().join(name));
+        fs::write(&page, "one").expect("written");
+        fs::write(&second, "two").expect("written");
+        fs::write(&large, vec![b'x'; 16 * 1024 + 1]).expect("written");
+        let cache = FileCache::new(directory.path(), Some("index.html".to_owned()));
+        let is_kept = |target: &str, path: &Path, now: Moment| {
+            cache.keep(target, &response(path), now);
+            cache.find(target).is_some()
+        };
+        assert!(is_kept("/", &page, later()));
+        assert!(is_kept("/index.html", &page, later()));
+        assert!(!is_kept("/second.html", &second, Moment::new(Duration::ZERO, Duration::ZERO)), "young");
+        assert!(!is_kept("/other.html", &second, later()), "another file");
+        assert!(!is_kept("/large", &large, later()), "too large");
     }
 
     #[test]

@@ -4,11 +4,10 @@
 //! path names. Does not send anything.
 
 use std::cell::RefCell;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -51,16 +50,14 @@ pub(super) struct SiteHandle {
 impl SiteHandle {
     pub(super) fn new(config: Arc<SiteConfig>, root: Arc<Root>, report: Box<dyn Fn(String)>) -> Self {
         let media_types = MediaTypes::new(&config.args.mime);
-        Self { config, root: RefCell::new(Some(root)), media_types, cache: FileCache::default(), report }
+        let cache = FileCache::new(&config.target.directory, config.args.index.first().cloned());
+        Self { config, root: RefCell::new(Some(root)), media_types, cache, report }
     }
 
     /// Chooses the response to a request.
     pub(super) fn respond(&self, request: &Request<'_>, now: Moment) -> Response {
-        let is_get = matches!(request.method, "GET" | "HEAD");
-        if is_get
-            && request.conditions.is_empty()
-            && let Some(response) = self.cache.find(request.target)
-        {
+        let is_plain = matches!(request.method, "GET" | "HEAD") && request.conditions.is_empty();
+        if let Some(response) = is_plain.then(|| self.cache.find(request.target)).flatten() {
             return response;
         }
         let response = other_method_response(request).unwrap_or_else(|| match self.current_root() {
@@ -69,7 +66,11 @@ impl SiteHandle {
                 .with_field("Retry-After", "1")
                 .because("the root directory does not exist"),
         });
-        self.with_common_fields(response)
+        let response = self.with_common_fields(response);
+        if is_plain {
+            self.cache.keep(request.target, &response, now);
+        }
+        response
     }
 
     /// Creates the response to a request that the session rejects.
@@ -132,10 +133,7 @@ impl SiteHandle {
         };
         match entry {
             Ok(Entry::File(..)) if path.is_directory() => self.not_found(root, "a file, not a directory"),
-            Ok(Entry::File(file, status)) => {
-                let place = root.path().join(OsStr::from_bytes(&path.relative()));
-                self.file_response(request, (file, status), place, now)
-            }
+            Ok(Entry::File(file, status)) => self.file_response(request, (file, status), path.file_name(), now),
             Ok(Entry::Directory(_)) if !path.is_directory() => redirect_to_slash(&path, request.target),
             Ok(Entry::Directory(directory)) => self.directory_response(root, request, (&path, &directory), now),
             Err(error) => self.open_error_response(root, error),
@@ -146,18 +144,11 @@ impl SiteHandle {
         &self,
         request: &Request<'_>,
         (file, status): (File, FileStatus),
-        place: PathBuf,
+        name: &Path,
         now: Moment,
     ) -> Response {
-        let media_type = self.media_types.of(&place, &file, &status);
-        let response = self.with_common_fields(file_response::respond(request, (file, status), &media_type, now));
-        // Of several index files, a missing one may appear before the one that was found.
-        let is_first_choice =
-            !request.target.ends_with('/') || self.config.args.index.first().map(OsStr::new) == place.file_name();
-        if is_first_choice && self.config.target.only.is_none() && !file_response::is_young(&status, now) {
-            self.cache.keep(request.target, (place, status), &response);
-        }
-        response
+        let media_type = self.media_types.of(name, &file, &status);
+        file_response::respond(request, (file, status), &media_type, now)
     }
 
     fn directory_response(
@@ -170,8 +161,7 @@ impl SiteHandle {
         for name in &self.config.args.index {
             match root.open_child(path, name) {
                 Ok(Entry::File(file, status)) => {
-                    let place = root.path().join(OsStr::from_bytes(&path.relative())).join(name);
-                    return self.file_response(request, (file, status), place, now);
+                    return self.file_response(request, (file, status), name.as_ref(), now);
                 }
                 Ok(Entry::Directory(_)) | Err(OpenError::NotFound) => {}
                 Err(error) => return self.open_error_response(root, error),
