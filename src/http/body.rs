@@ -18,8 +18,11 @@ const MAX_CHUNK_LINE: usize = 4 * 1024;
 const MAX_TRAILER_BYTES: usize = 8 * 1024;
 
 const CHUNK_SIZE: Violation = Violation::new("invalid chunk size", "1 to 16 hexadecimal digits", "RFC 9112 §7.1");
-const CHUNK_EXTENSION: Violation =
-    Violation::new("invalid chunk extension", "a name, and optionally = and a value", "RFC 9112 §7.1.1");
+const CHUNK_EXTENSION: Violation = Violation::new(
+    "invalid chunk extension",
+    "';' and a name, and optionally '=' and a token or a quoted string",
+    "RFC 9112 §7.1.1",
+);
 const CHUNK_END: Violation = Violation::new("a chunk is longer than its size", "CRLF after the data", "RFC 9112 §7.1");
 const CHUNK_LINE_TOO_LONG: Violation =
     Violation::new("chunk line too long", "at most 4 KiB, and 8 KiB for all trailers", "RFC 9112 §7.1");
@@ -163,25 +166,58 @@ fn next_line(bytes: &[u8], limit: usize) -> Result<Option<(&[u8], usize)>, Viola
     Ok(Some((content, end + 1)))
 }
 
-/// Parses `1*HEXDIG [ ";" ext ]` without sign, prefix or space. Lenient parsers disagree on the other
+/// Parses `chunk-size [ chunk-ext ]` without sign, prefix or leading space. Lenient parsers disagree on the other
 /// spellings, which is used to smuggle requests.
 fn chunk_size(line: &[u8]) -> Result<u64, Violation> {
-    let mut parts = line.splitn(2, |byte| *byte == b';');
-    let digits = parts.next().unwrap_or_default();
-    if digits.is_empty() || digits.len() > 16 || !digits.iter().all(u8::is_ascii_hexdigit) {
+    let end = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
+    let (digits, extensions) = line.split_at(end);
+    if digits.is_empty() || digits.len() > 16 {
         return Err(CHUNK_SIZE);
     }
-    if parts.next().is_some_and(|extensions| !extensions.split(|byte| *byte == b';').all(is_extension)) {
-        return Err(CHUNK_EXTENSION);
+    if !extensions.is_empty() {
+        if !matches!(trim(extensions).first(), Some(b';')) {
+            return Err(CHUNK_SIZE);
+        }
+        check_extensions(extensions).ok_or(CHUNK_EXTENSION)?;
     }
     let digits = std::str::from_utf8(digits).map_err(|_| CHUNK_SIZE)?;
     u64::from_str_radix(digits, 16).map_err(|_| CHUNK_SIZE)
 }
 
-/// Checks `name [ "=" value ]`; the value is ignored, so its quoting is not checked.
-fn is_extension(extension: &[u8]) -> bool {
-    let name = extension.split(|byte| *byte == b'=').next().unwrap_or_default();
-    is_token(trim(name))
+/// Checks `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )`; the extensions themselves are ignored.
+fn check_extensions(mut rest: &[u8]) -> Option<()> {
+    while !rest.is_empty() {
+        rest = skip_token(skip_space(skip_space(rest).strip_prefix(b";")?))?;
+        if let Some(value) = skip_space(rest).strip_prefix(b"=") {
+            let value = skip_space(value);
+            rest = match value.strip_prefix(b"\"") {
+                Some(quoted) => skip_quoted(quoted)?,
+                None => skip_token(value)?,
+            };
+        }
+    }
+    Some(())
+}
+
+fn skip_space(text: &[u8]) -> &[u8] {
+    let end = text.iter().position(|byte| !matches!(byte, b' ' | b'\t')).unwrap_or(text.len());
+    text.get(end..).unwrap_or_default()
+}
+
+fn skip_token(text: &[u8]) -> Option<&[u8]> {
+    let end = text.iter().position(|byte| !is_token(&[*byte])).unwrap_or(text.len());
+    text.get(end..).filter(|_| end > 0)
+}
+
+/// Skips the rest of a quoted string (RFC 9110 §5.6.4). Control characters were rejected with the line.
+fn skip_quoted(mut text: &[u8]) -> Option<&[u8]> {
+    loop {
+        match text {
+            [b'"', rest @ ..] => return Some(rest),
+            [b'\\', _, rest @ ..] | [_, rest @ ..] => text = rest,
+            [] => return None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -208,7 +244,7 @@ mod tests {
 
     #[test]
     fn chunks_are_joined_at_every_split() {
-        let bytes = b"4;a=b;c\r\nWiki\r\n6\r\npedia \r\nD\r\nin\r\n\r\nchunks.\r\n0\r\nExpires: x\r\n\r\nnext";
+        let bytes = b"4;a=b;c\r\nWiki\r\n6 ; a = \"b;\\\"c\" ;d\r\npedia \r\nD;e=\"\"\r\nin\r\n\r\nchunks.\r\n0\r\nExpires: x\r\n\r\nnext";
         for split in 0..=bytes.len() {
             let (data, ended) = decode(Framing::Chunked, bytes, split).expect("well-formed");
             assert_eq!(data, b"Wikipedia in\r\n\r\nchunks.", "split at {split}");
@@ -237,6 +273,12 @@ mod tests {
             "5;\r\n",
             "5; \r\n",
             "5;=b\r\n",
+            "5;a=\r\n",
+            "5;a b\r\n",
+            "5;a=\"b\r\n",
+            "5;a=\"b\\\"\r\n",
+            "5;a=\"b\"c\r\n",
+            "5 a\r\n",
             "5;a\0\r\n",
             "5;a\rb\r\n",
             "5\nhello",
