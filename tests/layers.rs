@@ -123,8 +123,9 @@ fn imports_go_down_only() {
 
 #[test]
 fn subcommands_do_not_import_one_another() {
-    const SHARED: [&str; 12] = [
+    const SHARED: [&str; 13] = [
         "args",
+        "auth_file",
         "dialogue_trace",
         "fail_if",
         "failure",

@@ -39,6 +39,11 @@ pub(super) fn bind_help(bind: Arg, default_port: u16, streams: bool) -> Arg {
     ))
 }
 
+/// Host names among the addresses of a server.
+pub(super) fn bound_names(binds: &[BindAddress]) -> impl Iterator<Item = String> {
+    binds.iter().filter_map(|bind| if let BindAddress::Host(name, _) = bind { Some(name.clone()) } else { None })
+}
+
 /// Ready file, if one was asked for; removed when dropped.
 pub(super) struct ReadyFileGuard {
     file: Option<ReadyFile>,

@@ -5,6 +5,7 @@
 //! and [`report`].
 
 mod args;
+mod auth_file;
 pub(crate) mod completions;
 pub(crate) mod demo;
 mod dialogue_trace;

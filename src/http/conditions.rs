@@ -3,6 +3,7 @@
 //! Owns the comparison of validators. The caller knows the current ones.
 
 use super::date::HttpDate;
+use super::field_lines::FieldLines;
 
 /// Validators of the current content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,9 +16,9 @@ pub(crate) struct Validators {
     pub is_young: bool,
 }
 
-/// Conditional fields of a request, on demand from its field lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Conditions<'b>(&'b [u8]);
+/// Conditional fields of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Conditions<'b>(FieldLines<'b>);
 
 /// Result of the preconditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,50 +32,26 @@ pub(crate) enum Precondition {
 }
 
 impl<'b> Conditions<'b> {
-    /// Reads the conditions from valid field lines.
-    pub(super) fn new(field_lines: &'b [u8]) -> Self {
-        // Most requests have none of these fields.
-        let is_conditional = |line: &[u8]| matches!(line.first(), Some(b'i' | b'I' | b'r' | b'R'));
-        let is_any = field_lines.split(|byte| *byte == b'\n').any(is_conditional);
-        Self(if is_any { field_lines } else { &[] })
-    }
-
-    /// Returns true if the request has no conditions and no range.
-    pub(crate) fn is_empty(self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Values of all lines with this name.
-    fn values(self, name: &'static str) -> impl Iterator<Item = &'b [u8]> {
-        self.0.split(|byte| *byte == b'\n').filter_map(move |line| {
-            let (found, value) = line.split_at_checked(memchr::memchr(b':', line)?)?;
-            found.eq_ignore_ascii_case(name.as_bytes()).then(|| value.get(1..).unwrap_or_default().trim_ascii())
-        })
-    }
-
-    /// Value of a field that may occur once; repeated, it is ignored.
-    fn single(self, name: &'static str) -> Option<&'b [u8]> {
-        let mut values = self.values(name);
-        values.next().filter(|_| values.next().is_none())
+    pub(crate) fn new(fields: FieldLines<'b>) -> Self {
+        Self(fields)
     }
 
     /// Date of a field; an invalid or repeated one is ignored (RFC 9110 §13.1.3).
     fn date(self, name: &'static str) -> Option<HttpDate> {
-        self.single(name).and_then(HttpDate::parse)
+        self.0.single(name).and_then(HttpDate::parse)
     }
 
     /// Evaluates the preconditions of GET and HEAD in the order of RFC 9110 §13.2.2.
     pub(crate) fn evaluate(self, current: &Validators) -> Precondition {
-        let has = |name| self.values(name).next().is_some();
-        if has("if-match") {
-            if !self.values("if-match").any(|list| lists_tag(list, &current.etag, Comparison::Strong)) {
+        if self.0.has("if-match") {
+            if !self.0.values("if-match").any(|list| lists_tag(list, &current.etag, Comparison::Strong)) {
                 return Precondition::Failed;
             }
         } else if self.date("if-unmodified-since").is_some_and(|date| current.modified > date) {
             return Precondition::Failed;
         }
-        let is_known = if has("if-none-match") {
-            self.values("if-none-match").any(|list| lists_tag(list, &current.etag, Comparison::Weak))
+        let is_known = if self.0.has("if-none-match") {
+            self.0.values("if-none-match").any(|list| lists_tag(list, &current.etag, Comparison::Weak))
         } else {
             !current.is_young && self.date("if-modified-since").is_some_and(|date| current.modified <= date)
         };
@@ -83,8 +60,8 @@ impl<'b> Conditions<'b> {
 
     /// Range field, unless If-Range says that the client has a part of other content (RFC 9110 §13.1.5).
     pub(crate) fn range(self, current: &Validators) -> Option<&'b [u8]> {
-        let range = self.single("range")?;
-        let mut validators = self.values("if-range");
+        let range = self.0.single("range")?;
+        let mut validators = self.0.values("if-range");
         let is_same = match (validators.next(), validators.next()) {
             (None, _) => true,
             (Some(tag @ [b'"', ..]), None) => tag == current.etag.as_bytes(),
@@ -131,6 +108,7 @@ fn lists_tag(list: &[u8], etag: &str, comparison: Comparison) -> bool {
 mod tests {
     use super::{Conditions, Precondition, Validators};
     use crate::http::HttpDate;
+    use crate::http::field_lines::FieldLines;
     use std::time::Duration;
 
     const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
@@ -145,8 +123,12 @@ mod tests {
         }
     }
 
+    fn conditions(lines: &str) -> Conditions<'_> {
+        Conditions::new(FieldLines::new(lines.as_bytes()))
+    }
+
     fn evaluate(lines: &str) -> Precondition {
-        Conditions::new(lines.as_bytes()).evaluate(&current())
+        conditions(lines).evaluate(&current())
     }
 
     #[test]
@@ -195,9 +177,9 @@ mod tests {
     fn young_content_is_not_validated_by_its_date() {
         let young = Validators { is_young: true, ..current() };
         let lines = format!("If-Modified-Since: {DATE}\r\nRange: bytes=0-0\r\nIf-Range: {DATE}\r\n");
-        assert_eq!(Conditions::new(lines.as_bytes()).evaluate(&young), Precondition::Met);
-        assert_eq!(Conditions::new(lines.as_bytes()).range(&young), None);
-        let with_tag = Conditions::new(b"If-None-Match: \"x\"\r\n");
+        assert_eq!(conditions(&lines).evaluate(&young), Precondition::Met);
+        assert_eq!(conditions(&lines).range(&young), None);
+        let with_tag = conditions("If-None-Match: \"x\"\r\n");
         assert_eq!(with_tag.evaluate(&young), Precondition::NotModified);
     }
 
@@ -205,7 +187,7 @@ mod tests {
     fn if_range_requires_the_same_content() {
         let range = |lines: &str| {
             let text = format!("Range: bytes=0-0\r\n{lines}");
-            Conditions::new(text.as_bytes()).range(&current()).map(<[u8]>::to_vec)
+            conditions(&text).range(&current()).map(<[u8]>::to_vec)
         };
         for lines in ["", "If-Range: \"x\"\r\n", &format!("If-Range: {DATE}\r\n")] {
             assert_eq!(range(lines).as_deref(), Some(&b"bytes=0-0"[..]), "{lines:?}");

@@ -2,7 +2,10 @@
 //! returns. The session does not know what is served: files of a site, captured mail, the state of senders.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,8 +19,8 @@ pub(crate) trait Handler {
     /// Returns the timeouts of its sessions.
     fn timeouts(&self) -> HttpTimeouts;
 
-    /// Chooses the response to a request.
-    fn respond(&self, request: &Request<'_>, now: Moment) -> Response;
+    /// Chooses the response to a request of this client, whose address a Unix socket does not have.
+    fn respond(&self, request: &Request<'_>, peer: Option<SocketAddr>, now: Moment) -> Response;
 
     /// Creates the response to a request that the session rejects.
     fn error_response(&self, status: Status, reason: &str) -> Response;
@@ -75,12 +78,23 @@ pub(crate) enum ResponseBody {
     /// Generated HTML page.
     Page(String),
     Bytes(Vec<u8>),
+    /// Content that a helper thread produces.
+    Generated(BodyJob),
     /// Content in memory with its fields, shared by the responses to many requests.
     Prepared(Rc<PreparedBody>),
     /// Range of a file.
     File(Rc<File>, Range<u64>),
     /// Several ranges of a file, and the bytes after the last one (RFC 9110 §14.6).
     Parts(Rc<File>, Vec<FilePart>, Vec<u8>),
+}
+
+/// Work that produces a body and may block; a failure is answered with 500.
+pub(crate) struct BodyJob(pub Box<dyn FnOnce() -> io::Result<Vec<u8>> + Send>);
+
+impl fmt::Debug for BodyJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BodyJob")
+    }
 }
 
 /// Header fields and content that are sent again and again.
@@ -102,7 +116,7 @@ impl ResponseBody {
     /// Returns the value for Content-Length.
     pub(super) fn length(&self) -> u64 {
         match self {
-            Self::Empty => 0,
+            Self::Empty | Self::Generated(_) => 0,
             Self::Page(page) => page.len() as u64,
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::Prepared(body) => body.content.len() as u64,

@@ -10,6 +10,7 @@
 //! ```
 
 mod authority;
+mod basic_auth;
 mod body;
 mod client;
 mod client_session;
@@ -17,9 +18,12 @@ mod conditions;
 mod date;
 mod exchange;
 pub(crate) mod explain;
+mod field_lines;
 mod fields;
 mod handler;
 mod head;
+mod local_hosts;
+mod negotiation;
 #[cfg(test)]
 mod properties;
 mod range;
@@ -31,13 +35,16 @@ mod server;
 mod server_session;
 mod status;
 
+pub(crate) use basic_auth::{BASIC_CHALLENGE, BasicUsers};
 pub(crate) use client::RequestHead;
 pub(crate) use client_session::{ClientExchange, ExchangeTimes, ResponseSink};
-pub(crate) use conditions::{Precondition, Validators};
+pub(crate) use conditions::{Conditions, Precondition, Validators};
 pub(crate) use date::HttpDate;
 pub(crate) use exchange::{Exchange, LogFields, SessionEvent};
 pub(crate) use fields::{is_field_value, is_token};
-pub(crate) use handler::{Admission, FilePart, Handler, HttpTimeouts, PreparedBody, Response, ResponseBody};
+pub(crate) use handler::{Admission, BodyJob, FilePart, Handler, HttpTimeouts, PreparedBody, Response, ResponseBody};
+pub(crate) use local_hosts::LocalHosts;
+pub(crate) use negotiation::{AcceptedCodings, ContentCoding, accepted_by_name};
 pub(crate) use range::{RangeSelection, content_range, select_ranges, unsatisfied_range};
 pub(crate) use request::Request;
 pub(crate) use response::ResponseHead;

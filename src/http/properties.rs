@@ -1,5 +1,6 @@
 //! Properties of the parsers and sessions for random input.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ impl Handler for EchoHandler {
         HttpTimeouts { head: limit, idle: limit, stall: limit }
     }
 
-    fn respond(&self, request: &Request<'_>, _: Moment) -> Response {
+    fn respond(&self, request: &Request<'_>, _: Option<SocketAddr>, _: Moment) -> Response {
         Response::new(Status::OK, ResponseBody::Page(request.target.to_owned()))
     }
 

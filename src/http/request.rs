@@ -7,7 +7,7 @@ use httparse::EMPTY_HEADER;
 
 use super::authority::is_authority;
 use super::body::Framing;
-use super::conditions::Conditions;
+use super::field_lines::FieldLines;
 use super::fields::{Fields, MAX_FIELDS, content_length, is_token};
 use super::head::HeadError;
 use super::request_error::RequestError;
@@ -40,9 +40,7 @@ pub(crate) struct Request<'b> {
     pub keep_alive: bool,
     /// The client waits for 100 Continue before sending the body (RFC 9110 §10.1.1).
     pub expects_continue: bool,
-    pub conditions: Conditions<'b>,
-    pub referer: Option<&'b [u8]>,
-    pub user_agent: Option<&'b [u8]>,
+    pub fields: FieldLines<'b>,
 }
 
 impl<'b> Request<'b> {
@@ -74,9 +72,7 @@ impl<'b> Request<'b> {
             keep_alive: !fields.list_contains("connection", "close")
                 && (version == Version::Http11 || fields.list_contains("connection", "keep-alive")),
             expects_continue,
-            conditions: Conditions::new(rest.get(2..).unwrap_or_default()),
-            referer: fields.first("referer"),
-            user_agent: fields.first("user-agent"),
+            fields: FieldLines::new(rest.get(2..).unwrap_or_default()),
         })
     }
 }
@@ -242,7 +238,7 @@ mod tests {
         let request = Request::parse(head).expect("well-formed");
         assert_eq!((request.method, request.target), ("GET", "/a?b"));
         assert_eq!(request.request_line, b"GET /a?b HTTP/1.1");
-        assert_eq!(request.user_agent, Some(&b"x y"[..]));
+        assert_eq!(request.fields.first("user-agent"), Some(&b"x y"[..]));
         assert!(request.keep_alive && request.framing == Framing::Length(0));
     }
 

@@ -5,28 +5,29 @@
 //!
 //! ```text
 //!   Idle ──first byte──▶ Head ──request──▶ Responding ──sent──▶ Idle (or DrainingBody)
-//!    │ idle timeout       │ head timeout: 408                         │ stall timeout
-//!    ▼                    ▼                                           ▼
-//!   close                close                                       close
+//!    │ idle timeout       │ head timeout     │  ▲                       │ stall timeout
+//!    ▼                    ▼ 408              ▼  │ job done              ▼
+//!   close                close             Generating                 close
 //! ```
 
+mod responding;
+
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::date::HttpDate;
 use super::exchange::{Exchange, LogFields, SessionEvent};
-use super::handler::{Admission, FilePart, Handler, Response, ResponseBody};
+use super::handler::{Admission, Handler, ResponseBody};
 use super::redact::{redact_head, redact_line};
 use super::request::Request;
 use super::request_error::RequestError;
-use super::server::{OutgoingHead, ServerCodec, ServerInput, TLS_HANDSHAKE};
+use super::server::{ServerCodec, ServerInput, TLS_HANDSHAKE};
 use super::status::Status;
 use crate::protocol::{
     Actions, Awaited, AwaitsInput, CloseReason, InputPiece, StreamProtocol, Turn, WaitReport, excerpt, last_line,
 };
 use crate::time::Moment;
+use responding::{GeneratingResponse, ReadyResponse, ResponseInFlight};
 
 /// Reason of a 408 response.
 const HEAD_TIMED_OUT: &str = "request head timed out: no empty line after the fields (RFC 9112 §2.1)";
@@ -60,6 +61,7 @@ pub(crate) struct ServerSession<H> {
     peer: Option<SocketAddr>,
     state: State,
     in_flight: Option<ResponseInFlight>,
+    generating: Option<Box<GeneratingResponse>>,
     close_after_response: bool,
     progress: Progress,
     /// Excerpt of the last line of a head that has not ended.
@@ -86,15 +88,6 @@ enum State {
     Responding,
 }
 
-/// Response that is being sent.
-#[derive(Debug)]
-struct ResponseInFlight {
-    exchange: Exchange,
-    head_bytes: u64,
-    /// The request counts for `--count`.
-    is_counted: bool,
-}
-
 impl<H: Handler> ServerSession<H> {
     pub(crate) fn new(handler: Rc<H>, peer: Option<SocketAddr>, now: Moment) -> Self {
         let state = State::Idle { deadline: now + handler.timeouts().idle };
@@ -104,10 +97,16 @@ impl<H: Handler> ServerSession<H> {
             peer,
             state,
             in_flight: None,
+            generating: None,
             close_after_response: false,
             progress: Progress::Connecting,
             last_line: None,
         }
+    }
+
+    /// Returns whether a response is being produced or sent.
+    fn is_responding(&self) -> bool {
+        self.in_flight.is_some() || self.generating.is_some()
     }
 
     fn handle_request(&mut self, request: &Request<'_>, turn: &mut Turn<'_, SessionEvent>) {
@@ -119,12 +118,24 @@ impl<H: Handler> ServerSession<H> {
         let log_fields = self.handler.events_wanted().then(|| {
             Box::new(LogFields {
                 request_line: truncate_for_log(request.request_line),
-                referer: request.referer.map(truncate_for_log),
-                user_agent: request.user_agent.map(truncate_for_log),
+                referer: request.fields.first("referer").map(truncate_for_log),
+                user_agent: request.fields.first("user-agent").map(truncate_for_log),
             })
         });
-        let response = self.handler.respond(request, turn.now);
-        self.send_response(response, None, log_fields, (last, true), turn);
+        let mut response = self.handler.respond(request, self.peer, turn.now);
+        let job = match response.body {
+            ResponseBody::Generated(job) => {
+                response.body = ResponseBody::Empty;
+                Some(job)
+            }
+            _ => None,
+        };
+        let ready =
+            ReadyResponse { response, error: None, log_fields, started: turn.now, is_last: last, is_counted: true };
+        match job {
+            Some(job) => self.generate(ready, job, turn),
+            None => self.send_response(ready, turn),
+        }
     }
 
     /// Rejects invalid input, with a response if the error has a status, and ends the connection.
@@ -140,13 +151,11 @@ impl<H: Handler> ServerSession<H> {
             None => error.reason.to_owned(),
         });
         if let Some(status) = error.status {
-            return self.send_response(
-                self.handler.error_response(status, error.reason),
-                reason,
-                log_fields,
-                (true, false),
-                turn,
-            );
+            let response = self.handler.error_response(status, error.reason);
+            let started = turn.now;
+            let ready =
+                ReadyResponse { response, error: reason, log_fields, started, is_last: true, is_counted: false };
+            return self.send_response(ready, turn);
         }
         turn.actions.emit(SessionEvent::Exchange(self.exchange(None, reason, log_fields, turn.now)));
         turn.actions.close();
@@ -171,75 +180,6 @@ impl<H: Handler> ServerSession<H> {
             log_fields,
         }
     }
-
-    fn send_response(
-        &mut self,
-        response: Response,
-        error: Option<String>,
-        log_fields: Option<Box<LogFields>>,
-        (last, is_counted): (bool, bool),
-        turn: &mut Turn<'_, SessionEvent>,
-    ) {
-        let Response { status, fields, body, reason } = response;
-        let error = error.or_else(|| reason.map(str::to_owned));
-        let fields = if let ResponseBody::Prepared(prepared) = &body { &prepared.fields } else { &fields };
-        let fields: Vec<_> = fields.iter().map(|(name, value)| (&**name, value.as_str())).collect();
-        let date = HttpDate::from_wall_time(turn.now.wall());
-        let (after, head_bytes) = turn.actions.send_with(|buffer| {
-            let start = buffer.len();
-            let head = OutgoingHead { status, fields: &fields, length: body.length() };
-            let after = self.codec.respond(&head, date, last, buffer);
-            let head_bytes = buffer.len() - start;
-            match &body {
-                ResponseBody::Page(page) if after.send_body => buffer.extend_from_slice(page.as_bytes()),
-                ResponseBody::Bytes(bytes) if after.send_body => buffer.extend_from_slice(bytes),
-                ResponseBody::Prepared(prepared) if after.send_body => buffer.extend_from_slice(&prepared.content),
-                _ => {}
-            }
-            (after, head_bytes as u64)
-        });
-        if after.send_body {
-            send_file_body(body, turn);
-        }
-        if after.close_connection {
-            turn.actions.close();
-        }
-        let exchange = self.exchange(Some(status), error, log_fields, turn.now);
-        self.in_flight = Some(ResponseInFlight { exchange, head_bytes, is_counted });
-        self.state = State::Responding;
-    }
-
-    /// Reports the response as sent, completely or in part.
-    fn finish_response(&mut self, error: Option<String>, turn: &mut Turn<'_, SessionEvent>) {
-        let Some(ResponseInFlight { mut exchange, head_bytes, is_counted }) = self.in_flight.take() else { return };
-        exchange.duration = turn.now - exchange.started;
-        exchange.bytes = turn.actions.bytes_sent().saturating_sub(head_bytes);
-        if error.is_some() {
-            exchange.is_complete = false;
-            exchange.error = error;
-        }
-        self.progress = Progress::Answered;
-        if is_counted {
-            self.handler.response_sent();
-        }
-        turn.actions.emit(SessionEvent::Exchange(exchange));
-    }
-}
-
-/// Sends the parts of a file after the head.
-fn send_file_body(body: ResponseBody, turn: &mut Turn<'_, SessionEvent>) {
-    let length = |range: &Range<u64>| range.end.saturating_sub(range.start);
-    match body {
-        ResponseBody::File(file, range) => turn.actions.send_file(file, range.start, length(&range)),
-        ResponseBody::Parts(file, parts, end) => {
-            for FilePart { head, range } in parts {
-                turn.actions.send(&head);
-                turn.actions.send_file(Rc::clone(&file), range.start, length(&range));
-            }
-            turn.actions.send(&end);
-        }
-        ResponseBody::Empty | ResponseBody::Page(_) | ResponseBody::Bytes(_) | ResponseBody::Prepared(_) => {}
-    }
 }
 
 impl<H: Handler> StreamProtocol for ServerSession<H> {
@@ -263,7 +203,7 @@ impl<H: Handler> StreamProtocol for ServerSession<H> {
 
     fn received(&mut self, bytes: &[u8], now: Moment, actions: &mut Actions<SessionEvent>) -> usize {
         let turn = &mut Turn { now, actions };
-        if self.in_flight.is_some() {
+        if self.is_responding() {
             return 0;
         }
         let is_body = matches!(self.state, State::DrainingBody { .. });
@@ -313,6 +253,18 @@ impl<H: Handler> StreamProtocol for ServerSession<H> {
         }
     }
 
+    fn job_done(&mut self, now: Moment, actions: &mut Actions<SessionEvent>) {
+        let turn = &mut Turn { now, actions };
+        let Some(generating) = self.generating.take() else { return };
+        let mut ready = self.take_produced(*generating);
+        ready.is_last |= self.close_after_response;
+        self.send_response(ready, turn);
+    }
+
+    fn is_paused(&self) -> bool {
+        self.generating.is_some()
+    }
+
     fn woken(&mut self, now: Moment, actions: &mut Actions<SessionEvent>) {
         let turn = &mut Turn { now, actions };
         match self.state {
@@ -325,7 +277,7 @@ impl<H: Handler> StreamProtocol for ServerSession<H> {
 
     fn draining(&mut self, _: Moment, actions: &mut Actions<SessionEvent>) {
         self.close_after_response = true;
-        if self.in_flight.is_none() {
+        if !self.is_responding() {
             actions.close();
         }
     }
@@ -335,7 +287,9 @@ impl<H: Handler> StreamProtocol for ServerSession<H> {
         match reason {
             // A client may shut down its side after its request; the response is still sent.
             CloseReason::Finished | CloseReason::Truncated => {
-                if self.in_flight.is_none() {
+                if self.is_responding() {
+                    self.close_after_response = true;
+                } else {
                     if let Some(line) = self.last_line.take() {
                         let reason = format!(
                             "connection closed within the request head: no empty line after '{line}' (RFC 9112 §2.1)"
@@ -343,12 +297,15 @@ impl<H: Handler> StreamProtocol for ServerSession<H> {
                         turn.actions.emit(SessionEvent::ConnectionFailed { peer: self.peer, at: turn.now, reason });
                     }
                     turn.actions.close();
-                } else {
-                    self.close_after_response = true;
                 }
             }
             CloseReason::Broken(error) => {
-                if self.in_flight.is_some() {
+                if let Some(generating) = self.generating.take() {
+                    let ReadyResponse { response, log_fields, started, .. } = generating.ready;
+                    let reason = Some(error.message().to_owned());
+                    let exchange = self.exchange(Some(response.status), reason, log_fields, started);
+                    turn.actions.emit(SessionEvent::Exchange(Exchange { is_complete: false, ..exchange }));
+                } else if self.in_flight.is_some() {
                     self.finish_response(Some(error.message().to_owned()), turn);
                 } else if self.progress == Progress::Connecting || matches!(self.state, State::Head { .. }) {
                     turn.actions.emit(SessionEvent::ConnectionFailed {

@@ -64,6 +64,15 @@ pub(super) enum HandshakeStatus {
     PlainText,
 }
 
+/// First byte that a TLS server has received.
+enum FirstByte {
+    Missing,
+    /// A letter, as in an HTTP method.
+    Text,
+    /// Any other byte, the end of the stream, or nothing to inspect.
+    Other,
+}
+
 enum TlsReadOutcome {
     Bytes,
     WouldBlock,
@@ -123,8 +132,12 @@ impl Stream {
         if !handshaking(&self.tls) {
             return Ok(HandshakeStatus::Complete);
         }
-        if self.begins_with_text() {
-            return Ok(HandshakeStatus::PlainText);
+        match self.inspect_first_byte() {
+            FirstByte::Text => return Ok(HandshakeStatus::PlainText),
+            // Reading now could take a byte that has arrived since.
+            FirstByte::Missing if wrote => return Ok(HandshakeStatus::InProgress),
+            FirstByte::Missing => return Ok(HandshakeStatus::Waiting),
+            FirstByte::Other => {}
         }
         match self.read_tls()? {
             TlsReadOutcome::Bytes => Ok(HandshakeStatus::InProgress),
@@ -137,16 +150,20 @@ impl Stream {
         }
     }
 
-    /// Returns whether the first byte of a client is a letter, as in an HTTP method. A handshake begins with 0x16
-    /// (RFC 8446 §5.1).
-    fn begins_with_text(&mut self) -> bool {
+    /// Inspects the first byte of a client, once. A handshake begins with 0x16 (RFC 8446 §5.1).
+    fn inspect_first_byte(&mut self) -> FirstByte {
         if self.is_begun || !matches!(self.tls.as_deref(), Some(Connection::Server(_))) {
-            return false;
+            return FirstByte::Other;
         }
         let mut first = [0];
-        let peeked = retry_on_intr(|| recv(&self.socket, &mut first, RecvFlags::PEEK));
-        self.is_begun = matches!(peeked, Ok((1.., _)));
-        self.is_begun && first[0].is_ascii_alphabetic()
+        match retry_on_intr(|| recv(&self.socket, &mut first, RecvFlags::PEEK)) {
+            Err(Errno::AGAIN) => {
+                self.readability = Readability::WouldBlock;
+                return FirstByte::Missing;
+            }
+            peeked => self.is_begun = matches!(peeked, Ok((1.., _))),
+        }
+        if self.is_begun && first[0].is_ascii_alphabetic() { FirstByte::Text } else { FirstByte::Other }
     }
 
     /// Continues without TLS.

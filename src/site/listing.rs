@@ -33,10 +33,8 @@ pub(crate) fn render_listing(path: &SitePath, listing: &Listing, now: i64) -> St
         rows.push_str(up);
     }
     listing.entries.iter().for_each(|entry| write_row(&mut rows, entry, now));
-    let title = String::from_utf8_lossy(&path.relative()).into_owned();
-    let title = if path.is_root() { String::from("/") } else { format!("/{title}/") };
     let fills = [
-        ("{{title}}", escape_html(&title).to_string()),
+        ("{{title}}", escape_html(&path.display()).to_string()),
         ("{{style}}", STYLE.to_owned()),
         ("{{path}}", breadcrumb(path)),
         ("{{rows}}", rows),
@@ -86,18 +84,24 @@ fn write_row(rows: &mut String, entry: &DirEntry, now: i64) {
     let name = String::from_utf8_lossy(&entry.name);
     let size = if is_directory { String::new() } else { BinaryBytes(entry.length).to_string() };
     let exact = if is_directory { 0 } else { entry.length };
-    // `./` prevents a name such as `a:b` from being parsed as a scheme. Writing to a String cannot fail.
+    // Writing to a String cannot fail.
     let _ = writeln!(
         rows,
-        "<tr data-k={order}><td data-v=\"{shown}\"><a href=\"./{}{slash}\"><svg class=i aria-hidden=true><use \
+        "<tr data-k={order}><td data-v=\"{shown}\"><a href=\"{}\"><svg class=i aria-hidden=true><use \
          href=\"#{}\" /></svg>{shown}{slash}</a><td class=\"n dim\" data-v={exact} title=\"{exact} bytes\">{size}<td \
          class=\"dim wide\" data-v={}>{}",
-        escape_segment(&entry.name),
+        entry_url(entry),
         icon(entry),
         entry.modified,
         age(entry.modified, now),
         shown = escape_html(&name),
     );
+}
+
+/// Relative URL of an entry. `./` prevents a name such as `a:b` from being parsed as a scheme.
+pub(crate) fn entry_url(entry: &DirEntry) -> String {
+    let slash = if entry.kind == EntryKind::Directory { "/" } else { "" };
+    format!("./{}{slash}", escape_segment(&entry.name))
 }
 
 /// Symbol for the type of an entry.

@@ -9,7 +9,7 @@ mod media_type;
 mod path;
 mod root;
 
-pub(crate) use listing::{STYLE, escape_html, listing_script, render_listing};
+pub(crate) use listing::{STYLE, entry_url, escape_html, listing_script, render_listing};
 pub(crate) use media_type::{MediaType, MediaTypes};
 pub(crate) use path::{PathError, SitePath};
-pub(crate) use root::{Entry, FileStatus, Listing, OpenError, Root};
+pub(crate) use root::{DirEntry, Entry, EntryKind, FileStatus, Listing, OpenError, Root};

@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode, percent_encode};
 
@@ -67,9 +67,38 @@ impl SitePath {
         Ok(Self { segments, is_directory })
     }
 
+    /// Path of a file in this directory.
+    #[must_use]
+    pub(crate) fn child(&self, name: &[u8]) -> Self {
+        let mut segments = self.segments.clone();
+        segments.push(name.to_owned());
+        Self { segments, is_directory: false }
+    }
+
+    /// Path of a file beside this one, with an ending added to its name.
+    #[must_use]
+    pub(crate) fn with_suffix(&self, suffix: &str) -> Self {
+        let mut path = self.clone();
+        if let Some(name) = path.segments.last_mut() {
+            name.extend_from_slice(suffix.as_bytes());
+        }
+        path
+    }
+
     /// Path of a file in the root.
     pub(crate) fn of_file(name: &[u8]) -> Self {
         Self { segments: vec![name.to_owned()], is_directory: false }
+    }
+
+    /// Path of a file below the root; `None` if the path is absolute, empty or leads up.
+    pub(crate) fn of_relative(path: &Path) -> Option<Self> {
+        let names = path.components().filter(|component| *component != Component::CurDir);
+        let names = names.map(|component| match component {
+            Component::Normal(name) => Some(name.as_bytes().to_vec()),
+            _ => None,
+        });
+        let segments: Vec<_> = names.collect::<Option<_>>()?;
+        (!segments.is_empty()).then_some(Self { segments, is_directory: false })
     }
 
     /// Returns whether a name begins with a dot; those below `/.well-known/` are public by definition (RFC 8615).
@@ -98,6 +127,12 @@ impl SitePath {
     /// Returns the path relative to the root, `.` for the root itself.
     pub(crate) fn relative(&self) -> Vec<u8> {
         if self.segments.is_empty() { b".".to_vec() } else { self.segments.join(&b'/') }
+    }
+
+    /// Returns the path of a directory as text.
+    pub(crate) fn display(&self) -> String {
+        let text = String::from_utf8_lossy(&self.segments.join(&b'/')).into_owned();
+        if text.is_empty() { "/".to_owned() } else { format!("/{text}/") }
     }
 
     /// Returns the file name, for its media type.

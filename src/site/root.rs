@@ -125,14 +125,6 @@ impl Root {
         self.lookup(&path.relative())
     }
 
-    /// Opens the file `name` in the directory at `path`, such as an index page.
-    pub(crate) fn open_child(&self, path: &SitePath, name: &str) -> Result<Entry, OpenError> {
-        let mut relative = path.relative();
-        relative.push(b'/');
-        relative.extend_from_slice(name.as_bytes());
-        self.lookup(&relative)
-    }
-
     /// Returns the entries of a directory, sorted before the limit applies. What would not be served is omitted, and
     /// names that begin with a dot unless `hidden`.
     pub(crate) fn read_dir(&self, path: &SitePath, directory: &OwnedFd, hidden: bool) -> io::Result<Listing> {

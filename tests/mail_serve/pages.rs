@@ -48,7 +48,7 @@ fn a_mail_is_shown_and_its_parts_are_downloads() {
     }
     // The authority of the target counts, whatever Host says (RFC 9112 §3.2.2).
     let pages: std::net::SocketAddr = url["http://".len()..].trim_end_matches('/').parse().expect("an address");
-    for (target, status) in [("http://evil.test/", "403"), ("http://localhost/", "200")] {
+    for (target, status) in [("http://evil.test/", "421"), ("http://localhost/", "200")] {
         let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let response = String::from_utf8(send_and_read(pages, request.as_bytes())).expect("text");
         assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{response}");

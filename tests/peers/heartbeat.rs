@@ -72,7 +72,7 @@ fn with_pages(flags: &[&str]) -> (Server, String) {
 
 fn get(pages: &str, path: &str) -> String {
     let address = pages.trim_start_matches("http://").trim_end_matches('/').parse().expect("an address");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     String::from_utf8(send_and_read(address, request.as_bytes())).expect("text")
 }
 
@@ -140,7 +140,7 @@ fn prometheus_scrapes() {
         .expect("it runs");
     let _prometheus = KillOnDrop(child);
     let query =
-        b"GET /api/v1/query?query=netlab_heartbeat_beats_total HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+        b"GET /api/v1/query?query=netlab_heartbeat_beats_total HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let scraped = || {
         let mut stream = std::net::TcpStream::connect(address).ok()?;
         stream.write_all(query).ok()?;

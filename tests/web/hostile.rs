@@ -21,47 +21,47 @@ fn responses(received: &[u8]) -> (u16, usize) {
 fn a_malformed_request_gets_one_response_and_the_connection_closes() {
     let directory = site(&[("a", b"hello")]);
     let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "off"]);
-    let next = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+    let next = "GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n";
     for (request, status) in [
         // N1–N4: folding, white space, bare CR.
-        ("GET /a HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n", 400),
-        ("GET /a HTTP/1.1\r\n Host: h\r\n\r\n", 400),
+        ("GET /a HTTP/1.1\r\nHost: localhost\r\nX: a\r\n b\r\n\r\n", 400),
+        ("GET /a HTTP/1.1\r\n Host: localhost\r\n\r\n", 400),
         ("GET /a HTTP/1.1\r\nHost : h\r\n\r\n", 400),
-        ("GET /a HTTP/1.1\r\nHost: h\r\nX: a\rb\r\n\r\n", 400),
-        ("GET /a HTTP/1.1\r\nHost: h\r\n\rX: y\r\n\r\n", 400),
+        ("GET /a HTTP/1.1\r\nHost: localhost\r\nX: a\rb\r\n\r\n", 400),
+        ("GET /a HTTP/1.1\r\nHost: localhost\r\n\rX: y\r\n\r\n", 400),
         // N5: bare LF.
         ("GET /a HTTP/1.1\nHost: h\n\n", 400),
         // N7: controls and missing names.
-        ("GET /a HTTP/1.1\r\nHost: h\r\nX: \0\r\n\r\n", 400),
-        ("GET /a HTTP/1.1\r\nHost: h\r\n: y\r\n\r\n", 400),
-        ("GET /a HTTP/1.1\r\nHost: h\r\nX\r\n\r\n", 400),
+        ("GET /a HTTP/1.1\r\nHost: localhost\r\nX: \0\r\n\r\n", 400),
+        ("GET /a HTTP/1.1\r\nHost: localhost\r\n: y\r\n\r\n", 400),
+        ("GET /a HTTP/1.1\r\nHost: localhost\r\nX\r\n\r\n", 400),
         // N9: Host.
         ("GET /a HTTP/1.1\r\n\r\n", 400),
-        ("GET /a HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n", 400),
+        ("GET /a HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n", 400),
         ("GET /a HTTP/1.1\r\nHost: a, b\r\n\r\n", 400),
         ("GET /a HTTP/1.1\r\nHost:\r\n\r\n", 400),
         // N12, N14–N18: targets, methods, versions, other protocols.
-        ("GET a HTTP/1.1\r\nHost: h\r\n\r\n", 400),
-        ("GET * HTTP/1.1\r\nHost: h\r\n\r\n", 400),
-        ("GET /a#f HTTP/1.1\r\nHost: h\r\n\r\n", 400),
-        ("CONNECT / HTTP/1.1\r\nHost: h\r\n\r\n", 400),
-        ("get /a HTTP/1.1\r\nHost: h\r\n\r\n", 501),
-        ("GET  /a HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+        ("GET a HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        ("GET * HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        ("GET /a#f HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        ("CONNECT / HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        ("get /a HTTP/1.1\r\nHost: localhost\r\n\r\n", 501),
+        ("GET  /a HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
         ("GET /a\r\n\r\n", 400),
-        ("GET /a HTTP/2.0\r\nHost: h\r\n\r\n", 505),
-        ("GET /a http/1.1\r\nHost: h\r\n\r\n", 400),
+        ("GET /a HTTP/2.0\r\nHost: localhost\r\n\r\n", 505),
+        ("GET /a http/1.1\r\nHost: localhost\r\n\r\n", 400),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
         ("\x16\x03\x01\x02\0\x01\0", 0),
         // N21–N25: framing.
-        ("GET /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-        ("GET /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: xchunked\r\n\r\n", 400),
-        ("GET /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
-        ("GET /a HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
-        ("GET /a HTTP/1.1\r\nHost: h\r\nContent-Length: +5\r\n\r\n", 400),
-        ("GET /a HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999999999999999\r\n\r\n", 400),
-        ("GET /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", 400),
+        ("GET /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        ("GET /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\n", 400),
+        ("GET /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+        ("GET /a HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        ("GET /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: +5\r\n\r\n", 400),
+        ("GET /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n", 400),
+        ("GET /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", 400),
         // N28: expectations.
-        ("GET /a HTTP/1.1\r\nHost: h\r\nExpect: cake\r\n\r\n", 417),
+        ("GET /a HTTP/1.1\r\nHost: localhost\r\nExpect: cake\r\n\r\n", 417),
     ] {
         // A request smuggled after a rejected one must not be answered.
         let received = send_and_read(server.address(), format!("{request}{next}").as_bytes());
@@ -74,16 +74,16 @@ fn unusual_but_valid_requests_are_answered() {
     let directory = site(&[("a", b"hello")]);
     let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "off"]);
     for (request, status) in [
-        ("\r\nGET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", 200),
+        ("\r\nGET /a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 200),
         ("GET /a HTTP/1.0\r\n\r\n", 200),
-        ("GET http://other/a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", 200),
-        ("GET /a HTTP/1.2\r\nHost: h\r\nConnection: close\r\n\r\n", 200),
-        ("GET /a HTTP/1.1\r\nHost: h\r\nX: caf\u{e9}\r\nConnection: close\r\n\r\n", 200),
-        ("OPTIONS * HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", 204),
-        ("CONNECT h:443 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", 405),
-        ("TRACE /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", 405),
-        ("POST /a HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n", 405),
-        ("POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 9999999999\r\n\r\n", 405),
+        ("GET http://localhost/a HTTP/1.1\r\nHost: other\r\nConnection: close\r\n\r\n", 200),
+        ("GET /a HTTP/1.2\r\nHost: localhost\r\nConnection: close\r\n\r\n", 200),
+        ("GET /a HTTP/1.1\r\nHost: localhost\r\nX: caf\u{e9}\r\nConnection: close\r\n\r\n", 200),
+        ("OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 204),
+        ("CONNECT h:443 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 405),
+        ("TRACE /a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 405),
+        ("POST /a HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n", 405),
+        ("POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999999\r\n\r\n", 405),
     ] {
         assert_eq!(responses(&send_and_read(server.address(), request.as_bytes())), (status, 1), "{request:?}");
     }
@@ -93,12 +93,12 @@ fn unusual_but_valid_requests_are_answered() {
 fn a_body_is_drained_and_the_next_request_answered() {
     let directory = site(&[("a", b"hello")]);
     let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "off"]);
-    let last = "GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    let last = "GET /a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     for body in [
         "Content-Length: 30\r\n\r\nGET /b HTTP/1.1\r\nHost: hhh\r\n\r\n",
         "Transfer-Encoding: chunked\r\n\r\n5;x=y\r\nGET /\r\n0\r\nHost: evil\r\n\r\n",
     ] {
-        let requests = format!("GET /a HTTP/1.1\r\nHost: h\r\n{body}{last}");
+        let requests = format!("GET /a HTTP/1.1\r\nHost: localhost\r\n{body}{last}");
         let received = send_and_read(server.address(), requests.as_bytes());
         assert_eq!(responses(&received), (200, 2), "{body:?}");
     }
@@ -112,9 +112,9 @@ fn the_limits_of_the_head_are_enforced() {
     let many = "X: y\r\n".repeat(101);
     let huge = format!("X: {}\r\n", "y".repeat(7_000)).repeat(5);
     for (request, status) in [
-        (format!("GET /{long} HTTP/1.1\r\nHost: h\r\n\r\n"), 414),
-        (format!("GET /a HTTP/1.1\r\nHost: h\r\n{many}\r\n"), 431),
-        (format!("GET /a HTTP/1.1\r\nHost: h\r\n{huge}\r\n"), 431),
+        (format!("GET /{long} HTTP/1.1\r\nHost: localhost\r\n\r\n"), 414),
+        (format!("GET /a HTTP/1.1\r\nHost: localhost\r\n{many}\r\n"), 431),
+        (format!("GET /a HTTP/1.1\r\nHost: localhost\r\n{huge}\r\n"), 431),
         (format!("X{long}{long}{long}"), 414),
     ] {
         assert_eq!(responses(&send_and_read(server.address(), request.as_bytes())).0, status);
@@ -147,7 +147,7 @@ fn no_path_leads_out_of_the_root() {
         ("/a/", 404),
         ("/a%0d%0aX:y", 404),
     ] {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let received = send_and_read(server.address(), request.as_bytes());
         assert_eq!(responses(&received).0, status, "{path}");
         assert!(!received.ends_with(b"secret"), "{path}");
@@ -207,7 +207,7 @@ fn an_idle_connection_is_closed_without_a_response() {
     let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "off", "--idle-timeout", "100ms"]);
     assert!(read_until_close(connect(server.address())).is_empty());
     let mut stream = connect(server.address());
-    stream.write_all(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
+    stream.write_all(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
     assert!(read_until_close(stream).ends_with(b"hello"), "idle after its response");
 }
 
@@ -224,7 +224,7 @@ fn a_client_that_never_reads_is_disconnected() {
         "--json",
     ]);
     let mut stream = connect(server.address());
-    stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
+    stream.write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
     // The server stops after this one request, when the stall timeout has ended it.
     let ran = server.wait();
     let events = ran.events();
@@ -251,7 +251,7 @@ fn the_server_pauses_without_descriptors_and_recovers() {
         .collect();
     // All are served in the end: when the first ones have closed, the others are accepted.
     for mut stream in held {
-        stream.write_all(b"st: h\r\nConnection: close\r\n\r\n").expect("sent");
+        stream.write_all(b"st: localhost\r\nConnection: close\r\n\r\n").expect("sent");
         let received = read_until_close(stream);
         assert!(matches!(responses(&received).0, 200 | 503), "{}", String::from_utf8_lossy(&received));
     }

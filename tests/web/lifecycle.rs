@@ -81,7 +81,7 @@ fn idle_connections_do_not_delay_the_end() {
     let idle: Vec<TcpStream> = (0..3)
         .map(|_| {
             let mut stream = connect(server.address());
-            stream.write_all(b"GET /style.css HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
+            stream.write_all(b"GET /style.css HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
             read_one_response(&mut stream);
             stream
         })
@@ -97,7 +97,7 @@ fn a_download_in_progress_completes_and_new_connections_are_refused() {
     let server = Server::start(&["serve-http", path_str(directory.path()), "--grace", "60s"]);
     let address = server.address();
     let mut stream = connect(address);
-    stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
+    stream.write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
     stream.read_exact(&mut [0; 1000]).expect("the first bytes");
     let idle = connect(address);
     server.signal(Signal::TERM);
@@ -115,7 +115,7 @@ fn a_response_in_progress_is_cut_after_the_grace_period() {
     let directory = site(&[("large", &vec![b'x'; 20_000_000])]);
     let server = Server::start(&["serve-http", path_str(directory.path()), "--grace", "50ms", "--json"]);
     let mut stream = connect(server.address());
-    stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
+    stream.write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
     stream.read_exact(&mut [0; 1000]).expect("the first bytes");
     let ran = server.stop();
     assert_eq!((ran.code, &ran.summary()["cut"], &ran.summary()["requests"]), (0, &1.into(), &1.into()));
@@ -129,7 +129,7 @@ fn a_second_signal_ends_the_server_at_once() {
     let directory = site(&[("large", &vec![b'x'; 20_000_000])]);
     let server = Server::start(&["serve-http", path_str(directory.path()), "--grace", "1h"]);
     let mut stream = connect(server.address());
-    stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
+    stream.write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
     stream.read_exact(&mut [0; 1000]).expect("the first bytes");
     let idle = connect(server.address());
     server.signal(Signal::INT);
@@ -156,7 +156,7 @@ fn the_last_of_count_requests_gets_connection_close() {
     let server = Server::start(&["serve-http", path_str(&demo_site()), "--count", "2"]);
     let mut stream = connect(server.address());
     for expected in ["keep-alive", "close"] {
-        stream.write_all(b"GET /style.css HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
+        stream.write_all(b"GET /style.css HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
         assert!(read_one_response(&mut stream).0.contains(&format!("\r\nConnection: {expected}\r\n")));
     }
     assert_eq!(server.wait().code, 0);

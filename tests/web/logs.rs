@@ -13,7 +13,7 @@ fn log_of(flags: &[&str], request: &[u8]) -> String {
 }
 
 const REQUEST: &[u8] =
-    b"GET /style.css HTTP/1.1\r\nHost: h\r\nReferer: http://r/\r\nUser-Agent: test 1\r\nConnection: close\r\n\r\n";
+    b"GET /style.css HTTP/1.1\r\nHost: localhost\r\nReferer: http://r/\r\nUser-Agent: test 1\r\nConnection: close\r\n\r\n";
 
 #[test]
 fn the_default_is_the_common_log_format() {

@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 fn get(server: &Server, path: &str) -> String {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     String::from_utf8_lossy(&send_and_read(server.address(), request.as_bytes())).into_owned()
 }
 
@@ -31,10 +31,10 @@ fn a_page_has_its_type_length_and_date() {
 fn the_response_to_head_is_that_of_get_without_the_body() {
     let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let mut stream = connect(server.address());
-    stream.write_all(b"GET /style.css HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
+    stream.write_all(b"GET /style.css HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
     let (to_get, body) = read_one_response(&mut stream);
     assert!(!body.is_empty());
-    stream.write_all(b"HEAD /style.css HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").expect("sent");
+    stream.write_all(b"HEAD /style.css HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
     let to_head = String::from_utf8(read_until_close(stream)).expect("ASCII");
     let fields = |head: &str| {
         head.lines()
@@ -50,7 +50,7 @@ fn a_request_may_arrive_one_byte_at_a_time() {
     let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let mut stream = connect(server.address());
     stream.set_nodelay(true).expect("set");
-    for byte in b"GET /style.css HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n" {
+    for byte in b"GET /style.css HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" {
         stream.write_all(&[*byte]).expect("sent");
     }
     assert!(read_until_close(stream).starts_with(b"HTTP/1.1 200 OK\r\n"));
@@ -62,7 +62,8 @@ fn a_hundred_pipelined_requests_are_answered_in_order() {
     let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), name.as_bytes())).collect();
     let directory = site(&files);
     let server = Server::start(&["serve-http", path_str(directory.path())]);
-    let requests: Vec<String> = names.iter().map(|name| format!("GET /{name} HTTP/1.1\r\nHost: h\r\n\r\n")).collect();
+    let requests: Vec<String> =
+        names.iter().map(|name| format!("GET /{name} HTTP/1.1\r\nHost: localhost\r\n\r\n")).collect();
     let mut stream = connect(server.address());
     stream.write_all(requests.concat().as_bytes()).expect("sent");
     for name in &names {
@@ -104,7 +105,9 @@ fn a_large_file_is_complete_and_does_not_delay_other_clients() {
     let directory = site(&[("large", &large), ("small", b"small")]);
     let server = Server::start(&["serve-http", path_str(directory.path())]);
     let mut stream = connect(server.address());
-    stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\nGET /small HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
+    stream
+        .write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\nGET /small HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .expect("sent");
     // Another client is served while this one does not read.
     assert!(get(&server, "/small").ends_with("small"));
     assert_eq!(read_one_response(&mut stream).1, large);
@@ -117,7 +120,7 @@ fn a_client_that_shuts_down_its_side_still_gets_its_response() {
     let directory = site(&[("large", &large)]);
     let server = Server::start(&["serve-http", path_str(directory.path())]);
     let mut stream = connect(server.address());
-    stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
+    stream.write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
     stream.shutdown(Shutdown::Write).expect("shut");
     assert_eq!(read_one_response(&mut stream).1.len(), large.len());
 }
@@ -128,7 +131,7 @@ fn a_request_together_with_the_shutdown_closes_the_connection() {
     let server = Server::start(&["serve-http", path_str(directory.path()), "--idle-timeout", "1h"]);
     for _ in 0..20 {
         let mut stream = connect(server.address());
-        stream.write_all(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
+        stream.write_all(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
         stream.shutdown(Shutdown::Write).expect("shut");
         assert!(read_until_close(stream).ends_with(b"hello"), "it closes long before the idle timeout");
     }
@@ -149,7 +152,7 @@ fn many_slow_clients_on_few_threads_do_not_stop_a_fast_one() {
     }
     // The slow clients are served as well, once their requests are complete.
     for mut stream in slow {
-        stream.write_all(b"st: h\r\nConnection: close\r\n\r\n").expect("sent");
+        stream.write_all(b"st: localhost\r\nConnection: close\r\n\r\n").expect("sent");
         assert!(read_until_close(stream).starts_with(b"HTTP/1.1 200"));
     }
 }
@@ -158,7 +161,7 @@ fn many_slow_clients_on_few_threads_do_not_stop_a_fast_one() {
 fn a_file_that_is_requested_again_gets_the_same_response() {
     let server = Server::start(&["serve-http", path_str(&demo_site())]);
     let response = |first: &str, fields: &str| {
-        let request = format!("{first} HTTP/1.1\r\nHost: h\r\n{fields}Connection: close\r\n\r\n");
+        let request = format!("{first} HTTP/1.1\r\nHost: localhost\r\n{fields}Connection: close\r\n\r\n");
         let text = String::from_utf8(send_and_read(server.address(), request.as_bytes())).expect("text");
         text.lines().filter(|line| !line.starts_with("Date: ")).collect::<Vec<_>>().join("\n")
     };
@@ -184,7 +187,7 @@ fn many_clients_at_once_all_get_the_same_page() {
             scope.spawn(|| {
                 let mut stream = connect(server.address());
                 for _ in 0..25 {
-                    stream.write_all(b"GET /exchange.png HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
+                    stream.write_all(b"GET /exchange.png HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
                     assert_eq!(read_one_response(&mut stream).1, page);
                 }
             });
@@ -199,7 +202,7 @@ fn a_file_that_shrinks_while_it_is_sent_ends_the_connection() {
     let directory = site(&[("large", &vec![b'x'; 30_000_000])]);
     let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "json"]);
     let mut stream = connect(server.address());
-    stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
+    stream.write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
     stream.read_exact(&mut [0; 1000]).expect("the first bytes");
     fs::File::options().write(true).open(directory.path().join("large")).expect("ours").set_len(1000).expect("shrunk");
     let received = read_until_close(stream);
@@ -218,7 +221,7 @@ fn a_reset_by_one_client_does_not_affect_others() {
     let server = Server::start(&["serve-http", path_str(directory.path()), "--log", "off"]);
     for _ in 0..5 {
         let mut stream = connect(server.address());
-        stream.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").expect("sent");
+        stream.write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
         stream.read_exact(&mut [0; 1000]).expect("the first bytes");
         let socket = socket2::Socket::from(stream);
         socket.set_linger(Some(std::time::Duration::ZERO)).expect("set");
@@ -236,7 +239,7 @@ fn a_unix_socket_is_served_and_removed() {
     let server = Server::spawn(netlab(&["serve-http", path_str(directory.path()), "--bind", &bind, "--threads=2"]));
     assert_eq!(server.addresses, [bind]);
     let mut stream = UnixStream::connect(&path).expect("it listens");
-    stream.write_all(b"GET /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").expect("sent");
+    stream.write_all(b"GET /a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
     let mut response = String::new();
     stream.read_to_string(&mut response).expect("text");
     assert!(response.ends_with("hello"), "{response}");
@@ -259,7 +262,7 @@ fn both_loopbacks_share_one_port_by_default() {
 
 /// Fetches `/big` with these fields and returns the response as text.
 fn get_with(server: &Server, fields: &str) -> String {
-    let request = format!("GET /big HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{fields}\r\n");
+    let request = format!("GET /big HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n");
     String::from_utf8_lossy(&send_and_read(server.address(), request.as_bytes())).into_owned()
 }
 

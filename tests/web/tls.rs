@@ -83,7 +83,7 @@ fn expired(params: &mut CertificateParams) {
 fn plain_http_on_the_tls_port_gets_a_readable_400() {
     let files = issued("localhost", |_| {});
     let server = files.serve(&["--json"]);
-    let response = send_and_read(server.address(), b"GET /style.css HTTP/1.1\r\nHost: h\r\n\r\n");
+    let response = send_and_read(server.address(), b"GET /style.css HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let text = String::from_utf8_lossy(&response);
     assert!(text.starts_with("HTTP/1.1 400 ") && text.contains("https://"), "{text}");
     let binary = send_and_read(server.address(), b"\0\0\0\0\0\0");

@@ -4,7 +4,6 @@
 //! check `--expect`. The session is in [`smtp::server`](crate::smtp::server); [`service`] accepts
 //! connections, [`store`] stores messages.
 
-mod auth_file;
 mod counters;
 mod events;
 mod expect;
@@ -29,8 +28,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::args::{self, number, parse_arg, positive_duration, size};
+use super::auth_file::read_users;
 use super::dialogue_trace::TraceArgs;
-use super::listen_args::{ServerArgs, bind_help};
+use super::listen_args::{ServerArgs, bind_help, bound_names};
 use super::report;
 use super::server_tls::ServerTlsArgs;
 use super::web::{self, StatusServer};
@@ -38,11 +38,13 @@ use crate::disk::Spool;
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::host;
+use crate::http::LocalHosts;
+use crate::mac::Secret;
 use crate::net::{self, Address, BindAddress, ConnectionTimeouts, Listeners, ServerConfig, Signals};
 use crate::output::{Output, Recorder, WaitNotice};
 use crate::smtp::domain_or_address_literal;
 use crate::smtp::server::fault::FaultRules;
-use crate::smtp::server::{MemoryBudget, SessionConfig, SessionTimeouts};
+use crate::smtp::server::{MemoryBudget, SessionConfig, SessionTimeouts, Users};
 use counters::Counters;
 pub(in crate::commands) use events::list_events;
 use events::{Listening, MailServeEvent};
@@ -240,7 +242,7 @@ impl MailServe {
         let total = std::thread::scope(|scope| {
             // Dropped at the end of this closure, before the scope joins its threads.
             let status_server = recent.clone().zip(pages).map(|(recent, listeners)| {
-                StatusServer::spawn(scope, listeners, pages::MessagePages { recent, host_names: self.host_names() })
+                StatusServer::spawn(scope, listeners, pages::MessagePages { recent, hosts: self.local_hosts() })
             });
             let _status_server = status_server.transpose()?;
             let resources = Resources { config, faults, certs, spool, recent };
@@ -260,7 +262,9 @@ impl MailServe {
 
     fn session_config(&self) -> Result<SessionConfig> {
         let start = self.server.listen.start_conditions();
-        let users = self.auth_file.as_deref().map(|file| auth_file::read_users(file, &start)).transpose()?;
+        let users = self.auth_file.as_deref().map(|file| read_users(file, &start)).transpose()?;
+        let pepper: [u8; 32] = rand::random();
+        let users = users.map(|users| Users::new(users, Secret::new(pepper.to_vec())));
         Ok(SessionConfig {
             name: self
                 .name
@@ -283,12 +287,8 @@ impl MailServe {
     }
 
     /// Host names under which the pages are served, besides IP addresses and localhost.
-    fn host_names(&self) -> Arc<[String]> {
-        let bound = self
-            .http
-            .iter()
-            .filter_map(|bind| if let BindAddress::Host(name, _) = bind { Some(name.clone()) } else { None });
-        bound.chain([host::hostname()]).collect()
+    fn local_hosts(&self) -> LocalHosts {
+        LocalHosts::new(bound_names(&self.http).chain([host::hostname()]))
     }
 
     fn bind_listeners(&self) -> Result<Vec<Listeners>> {

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mail_parser::{Message, MessagePart, MimeHeaders as _, PartType};
@@ -17,8 +18,8 @@ use super::html_sanitizer::sanitize;
 use super::mime::{content_type, inspect};
 use super::recent_messages::{RecentMessage, RecentMessages};
 use crate::commands::report::plural;
-use crate::commands::web::{DEFAULT_TIMEOUTS, error_page, other_method_response};
-use crate::http::{Handler, HttpTimeouts, Request, Response, ResponseBody, Status};
+use crate::commands::web::{DEFAULT_TIMEOUTS, error_page, misdirected_response, other_method_response};
+use crate::http::{Handler, HttpTimeouts, LocalHosts, Request, Response, ResponseBody, Status};
 use crate::site::escape_html;
 use crate::time::Moment;
 
@@ -42,8 +43,7 @@ const ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(
 #[derive(Clone)]
 pub(super) struct MessagePages {
     pub recent: Arc<RecentMessages>,
-    /// Accepted host names, besides IP addresses and localhost.
-    pub host_names: Arc<[String]>,
+    pub hosts: LocalHosts,
 }
 
 impl Handler for MessagePages {
@@ -55,13 +55,12 @@ impl Handler for MessagePages {
         error_page(status, reason)
     }
 
-    fn respond(&self, request: &Request<'_>, _: Moment) -> Response {
+    fn respond(&self, request: &Request<'_>, _: Option<SocketAddr>, _: Moment) -> Response {
         if let Some(response) = other_method_response(request) {
             return response;
         }
-        if !request.host.is_none_or(|host| self.is_local_host(host)) {
-            let why = "Unknown host name. Use the IP address of this server, or localhost.";
-            return error_page(Status::FORBIDDEN, why);
+        if !request.host.is_none_or(|host| self.hosts.accepts(host)) {
+            return misdirected_response();
         }
         let path = request.target.split('?').next().unwrap_or_default();
         let response = match path.strip_prefix("/mail/") {
@@ -78,19 +77,6 @@ impl Handler for MessagePages {
 }
 
 impl MessagePages {
-    /// Returns whether a Host field names this machine. An attacker can let any other name resolve to this
-    /// address (DNS rebinding).
-    fn is_local_host(&self, host: &str) -> bool {
-        let name = match host.rsplit_once(':') {
-            Some((name, port)) if !port.ends_with(']') => name,
-            _ => host,
-        };
-        let address = name.trim_start_matches('[').trim_end_matches(']');
-        address.parse::<std::net::IpAddr>().is_ok()
-            || name.eq_ignore_ascii_case("localhost")
-            || self.host_names.iter().any(|known| known.eq_ignore_ascii_case(name))
-    }
-
     fn message_response(&self, path: &str) -> Option<Response> {
         let (number, item) = match path.split_once('/') {
             Some((number, item)) => (number, item),
@@ -314,7 +300,7 @@ fn text_html(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{MessagePages, RecentMessage, RecentMessages, download, fill_template, text_html};
+    use super::{LocalHosts, MessagePages, RecentMessage, RecentMessages, download, fill_template, text_html};
     use crate::commands::mail_serve::events::tests::message_event;
     use std::sync::Arc;
 
@@ -324,12 +310,12 @@ mod tests {
 
     #[test]
     fn only_local_host_names_are_accepted() {
-        let pages = MessagePages { recent: Arc::default(), host_names: Arc::from(["lab.test".to_owned()]) };
+        let pages = MessagePages { recent: Arc::default(), hosts: LocalHosts::new(["lab.test".to_owned()]) };
         for host in ["127.0.0.1:8025", "[::1]:8025", "[::1]", "localhost", "LOCALHOST:1", "lab.test", "10.1.2.3"] {
-            assert!(pages.is_local_host(host), "{host}");
+            assert!(pages.hosts.accepts(host), "{host}");
         }
         for host in ["evil.test", "127.0.0.1.evil.test", "localhost.evil.test:80", "", ":80"] {
-            assert!(!pages.is_local_host(host), "{host}");
+            assert!(!pages.hosts.accepts(host), "{host}");
         }
     }
 
@@ -357,7 +343,7 @@ mod tests {
         let recent = Arc::new(RecentMessages::default());
         let message = b"Content-Type: text/html\r\n\r\n<script>x</script>".to_vec();
         recent.push(RecentMessage { event: Arc::new(message_event(7)), message });
-        let pages = MessagePages { recent, host_names: Arc::from([]) };
+        let pages = MessagePages { recent, hosts: LocalHosts::default() };
         for path in ["7", "7/", "7.eml", "7/html"] {
             assert!(pages.message_response(path).is_some(), "{path}");
         }

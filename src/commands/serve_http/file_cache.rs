@@ -10,9 +10,10 @@ use std::collections::HashMap;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::file_response::is_young;
-use crate::http::{PreparedBody, Response, ResponseBody, Status};
+use crate::http::{AcceptedCodings, PreparedBody, Response, ResponseBody, Status};
 use crate::site::FileStatus;
 use crate::time::Moment;
 
@@ -20,6 +21,9 @@ use crate::time::Moment;
 const MAX_FILE_BYTES: u64 = 16 * 1024;
 /// Maximum number of files; one more empties the cache.
 const MAX_FILES: usize = 256;
+
+/// Time after which precompressed siblings are looked for again.
+const SIBLING_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct FileCache {
@@ -35,6 +39,9 @@ struct CachedFile {
     path: PathBuf,
     status: FileStatus,
     body: Rc<PreparedBody>,
+    /// Codings that its client accepted.
+    accepted: AcceptedCodings,
+    kept_at: Moment,
 }
 
 impl FileCache {
@@ -43,10 +50,14 @@ impl FileCache {
     }
 
     /// Returns the response to an unconditional request if the file has not changed since it was read.
-    pub(super) fn find(&self, target: &str) -> Option<Response> {
+    pub(super) fn find(&self, target: &str, accepted: AcceptedCodings, now: Moment) -> Option<Response> {
         let mut files = self.files.borrow_mut();
-        let CachedFile { path, status, body } = files.get(target)?;
-        if FileStatus::of_path(path).as_ref() == Some(status) {
+        let CachedFile { path, status, body, accepted: known, kept_at } = files.get(target)?;
+        if accepted != *known {
+            return None;
+        }
+        let is_fresh = accepted.is_empty() || now - *kept_at < SIBLING_INTERVAL;
+        if is_fresh && FileStatus::of_path(path).as_ref() == Some(status) {
             return Some(Response::new(Status::OK, ResponseBody::Prepared(Rc::clone(body))));
         }
         files.remove(target);
@@ -54,7 +65,7 @@ impl FileCache {
     }
 
     /// Keeps the response to an unconditional request if it is a whole small file, found where its target says.
-    pub(super) fn keep(&self, target: &str, response: &Response, now: Moment) {
+    pub(super) fn keep(&self, target: &str, accepted: AcceptedCodings, response: &Response, now: Moment) {
         let ResponseBody::File(file, range) = &response.body else { return };
         if response.status != Status::OK || range.end > MAX_FILE_BYTES || !is_plain(target) {
             return;
@@ -75,7 +86,7 @@ impl FileCache {
         if files.len() >= MAX_FILES {
             files.clear();
         }
-        files.insert(target.to_owned(), CachedFile { path, status, body });
+        files.insert(target.to_owned(), CachedFile { path, status, body, accepted, kept_at: now });
     }
 }
 
@@ -88,13 +99,15 @@ fn is_plain(target: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{FileCache, is_plain};
+    use super::{AcceptedCodings, FileCache, is_plain};
     use crate::http::{Response, ResponseBody, Status};
     use crate::time::Moment;
     use std::fs::{self, File};
     use std::path::Path;
     use std::rc::Rc;
     use std::time::Duration;
+
+    const NONE: AcceptedCodings = AcceptedCodings::NONE;
 
     /// A time long after the files of a test were written.
     fn later() -> Moment {
@@ -116,17 +129,17 @@ mod tests {
         fs::write(&path, "one").expect("written");
         let cache = FileCache::new(&root, None);
         let first = response(&path);
-        cache.keep("/a.html", &first, later());
-        let found = cache.find("/a.html").expect("kept");
+        cache.keep("/a.html", NONE, &first, later());
+        let found = cache.find("/a.html", NONE, later()).expect("kept");
         let ResponseBody::Prepared(body) = found.body else { panic!("a prepared body") };
         assert_eq!((&body.fields, &body.content[..]), (&first.fields, &b"one"[..]));
-        assert!(cache.find("/b.html").is_none());
+        assert!(cache.find("/b.html", NONE, later()).is_none());
         fs::rename(&root, &away).expect("renamed");
-        assert!(cache.find("/a.html").is_none(), "the path leads nowhere");
+        assert!(cache.find("/a.html", NONE, later()).is_none(), "the path leads nowhere");
         fs::rename(&away, &root).expect("renamed");
-        cache.keep("/a.html", &first, later());
+        cache.keep("/a.html", NONE, &first, later());
         fs::write(&path, "four").expect("written");
-        assert!(cache.find("/a.html").is_none(), "the file has changed");
+        assert!(cache.find("/a.html", NONE, later()).is_none(), "the file has changed");
     }
 
     #[test]
@@ -138,8 +151,8 @@ mod tests {
         fs::write(&large, vec![b'x'; 16 * 1024 + 1]).expect("written");
         let cache = FileCache::new(directory.path(), Some("index.html".to_owned()));
         let is_kept = |target: &str, path: &Path, now: Moment| {
-            cache.keep(target, &response(path), now);
-            cache.find(target).is_some()
+            cache.keep(target, NONE, &response(path), now);
+            cache.find(target, NONE, now).is_some()
         };
         assert!(is_kept("/", &page, later()));
         assert!(is_kept("/index.html", &page, later()));

@@ -1,61 +1,138 @@
-//! Response with a file: validators, preconditions, ranges.
+//! Response with a file: representation, validators, preconditions, ranges.
 //!
-//! Owns the choice between 200, 206, 304, 412 and 416 for a file that exists. The rules are those of `http`.
+//! Owns the choice between a file, its precompressed sibling and compression on the fly, and between 200, 206, 304, 406,
+//! 412 and 416. The rules are those of `http`.
 
 use std::fs::File;
 use std::ops::Range;
 use std::rc::Rc;
 
+use super::compression;
 use crate::commands::web::error_page;
 use crate::http::{
-    FilePart, HttpDate, Precondition, RangeSelection, Request, Response, ResponseBody, Status, Validators,
-    content_range, select_ranges, unsatisfied_range,
+    AcceptedCodings, Conditions, ContentCoding, FilePart, HttpDate, Precondition, RangeSelection, Request, Response,
+    ResponseBody, Status, Validators, content_range, select_ranges, unsatisfied_range,
 };
-use crate::site::{FileStatus, MediaType};
+use crate::site::{Entry, FileStatus, MediaType, Root, SitePath};
 use crate::time::Moment;
 
 /// Age below which a file may change again without a new modification date.
 const YOUNG_SECONDS: i128 = 2;
 const NANOS_PER_SECOND: i128 = 1_000_000_000;
 
+/// Representation of a file.
+pub(super) struct Representation {
+    pub file: File,
+    pub status: FileStatus,
+    pub coding: Coding,
+}
+
+/// Coding of a representation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    Identity,
+    /// The file itself is compressed.
+    Stored(ContentCoding),
+    /// The file is compressed for the response.
+    Produced(ContentCoding),
+}
+
+/// Chooses the representation that the client wants most. A sibling that is older than its file, or cannot be read, does
+/// not exist. What is compressed for a response has no ranges.
+pub(super) fn negotiate(
+    request: &Request<'_>,
+    (root, path): (&Root, &SitePath),
+    (file, status): (File, FileStatus),
+    media_type: &MediaType,
+    is_compressing: bool,
+) -> Representation {
+    let accepted = AcceptedCodings::new(request.fields);
+    if media_type.encoding.is_some() || accepted.is_empty() {
+        return Representation { file, status, coding: Coding::Identity };
+    }
+    for coding in accepted.iter() {
+        let suffix = match coding {
+            ContentCoding::Brotli => ".br",
+            ContentCoding::Zstd => ".zst",
+            ContentCoding::Gzip => ".gz",
+        };
+        match root.open_entry(&path.with_suffix(suffix)) {
+            Ok(Entry::File(sibling, found)) if found.modified_ns >= status.modified_ns => {
+                return Representation { file: sibling, status: found, coding: Coding::Stored(coding) };
+            }
+            _ => {}
+        }
+    }
+    let produced = accepted.iter().find(|coding| compression::is_produced(*coding));
+    let is_suitable = || compression::is_worthwhile(&media_type.name, status.length) && !request.fields.has("range");
+    let coding = match produced.filter(|_| is_compressing && is_suitable()) {
+        Some(coding) => Coding::Produced(coding),
+        None => Coding::Identity,
+    };
+    Representation { file, status, coding }
+}
+
 /// Returns the file, a part of it, or the reason why the client gets none.
 pub(super) fn respond(
     request: &Request<'_>,
-    (file, status): (File, FileStatus),
+    Representation { file, status, coding }: Representation,
     media_type: &MediaType,
     now: Moment,
 ) -> Response {
-    let validators = validators(&status, now);
-    let response = match request.conditions.evaluate(&validators) {
+    let validators = validators(&status, coding, now);
+    let conditions = Conditions::new(request.fields);
+    let response = match conditions.evaluate(&validators) {
         Precondition::Failed => {
             let page = error_page(Status::PRECONDITION_FAILED, "The file is not the one that the request asks for.")
                 .because("precondition failed");
             return page.with_field("ETag", validators.etag);
         }
         Precondition::NotModified => Response::new(Status::NOT_MODIFIED, ResponseBody::Empty),
-        Precondition::Met => {
-            // Only GET has ranges (RFC 9110 §14.2).
-            let range = request.conditions.range(&validators).filter(|_| request.method == "GET");
-            let selection = range.map_or(RangeSelection::Whole, |range| select_ranges(range, status.length));
-            match selection {
-                RangeSelection::Whole => whole(Status::OK, (file, status), media_type),
-                RangeSelection::Parts(parts) => partial_response(file, parts, status.length, &media_type.name),
-                RangeSelection::Unsatisfiable => {
-                    return error_page(Status::RANGE_NOT_SATISFIABLE, "The file has no such range.")
-                        .because("no such range")
-                        .with_field("Content-Range", unsatisfied_range(status.length));
+        Precondition::Met => match coding {
+            Coding::Produced(produced) => {
+                let job = compression::job(file, status.length, produced);
+                Response::new(Status::OK, ResponseBody::Generated(job))
+                    .with_field("Content-Type", media_type.name.as_str())
+            }
+            Coding::Identity if is_identity_refused(request, media_type) => {
+                return error_page(Status::NOT_ACCEPTABLE, "The file exists only without a content coding.")
+                    .because("not acceptable without a content coding")
+                    .with_field("Vary", "Accept-Encoding");
+            }
+            Coding::Identity | Coding::Stored(_) => {
+                // Only GET has ranges (RFC 9110 §14.2).
+                let range = conditions.range(&validators).filter(|_| request.method == "GET");
+                let selection = range.map_or(RangeSelection::Whole, |range| select_ranges(range, status.length));
+                match selection {
+                    RangeSelection::Whole => whole(Status::OK, (file, status), media_type),
+                    RangeSelection::Parts(parts) => partial_response(file, parts, status.length, &media_type.name),
+                    RangeSelection::Unsatisfiable => {
+                        return error_page(Status::RANGE_NOT_SATISFIABLE, "The file has no such range.")
+                            .because("no such range")
+                            .with_field("Content-Range", unsatisfied_range(status.length));
+                    }
                 }
             }
-        }
+        },
     };
-    let response = match media_type.encoding.filter(|_| response.status != Status::NOT_MODIFIED) {
+    let encoding = match coding {
+        Coding::Identity => media_type.encoding,
+        Coding::Stored(coding) | Coding::Produced(coding) => Some(coding.name()),
+    };
+    let response = match encoding.filter(|_| response.status != Status::NOT_MODIFIED) {
         Some(encoding) => response.with_field("Content-Encoding", encoding),
         None => response,
     };
+    let ranges = if matches!(coding, Coding::Produced(_)) { "none" } else { "bytes" };
     response
         .with_field("ETag", validators.etag)
         .with_field("Last-Modified", validators.modified.to_string())
-        .with_field("Accept-Ranges", "bytes")
+        .with_field("Accept-Ranges", ranges)
+        .with_field("Vary", "Accept-Encoding")
+}
+
+fn is_identity_refused(request: &Request<'_>, media_type: &MediaType) -> bool {
+    media_type.encoding.is_none() && AcceptedCodings::new(request.fields).is_identity_refused
 }
 
 /// Returns the whole file, whatever the request asks for.
@@ -65,11 +142,15 @@ pub(super) fn whole(status: Status, (file, found): (File, FileStatus), media_typ
 }
 
 /// Validators of a file. A program can set the modification time, so the tag also has the inode and the time of the
-/// last status change, which only the kernel sets.
-fn validators(status: &FileStatus, now: Moment) -> Validators {
+/// last status change, which only the kernel sets. What is produced from the file has a tag of its own.
+fn validators(status: &FileStatus, coding: Coding, now: Moment) -> Validators {
     let FileStatus { length, inode, modified_ns, changed_ns } = status;
+    let suffix = match coding {
+        Coding::Produced(coding) => format!("-{}", coding.name()),
+        Coding::Identity | Coding::Stored(_) => String::new(),
+    };
     Validators {
-        etag: format!("\"{inode:x}-{length:x}-{modified_ns:x}-{changed_ns:x}\""),
+        etag: format!("\"{inode:x}-{length:x}-{modified_ns:x}-{changed_ns:x}{suffix}\""),
         modified: HttpDate::from_mtime(status.modified(), HttpDate::from_wall_time(now.wall())),
         is_young: is_young(status, now),
     }
@@ -104,8 +185,8 @@ fn partial_response(file: File, mut ranges: Vec<Range<u64>>, length: u64, media_
 
 #[cfg(test)]
 mod tests {
-    use super::{respond, validators};
-    use crate::http::{Request, Response, ResponseBody};
+    use super::{Coding, Representation, respond, validators};
+    use crate::http::{ContentCoding, Request, Response, ResponseBody};
     use crate::site::{FileStatus, MediaType};
     use crate::time::Moment;
     use std::time::Duration;
@@ -118,10 +199,15 @@ mod tests {
     }
 
     fn get(fields: &str) -> Response {
+        get_coded(fields, Coding::Identity)
+    }
+
+    fn get_coded(fields: &str, coding: Coding) -> Response {
         let head = format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
         let request = Request::parse(head.as_bytes()).expect("well-formed");
         let media_type = MediaType { name: "text/plain".into(), encoding: None };
-        respond(&request, (tempfile::tempfile().expect("a file"), STATUS), &media_type, at(2_000))
+        let file = tempfile::tempfile().expect("a file");
+        respond(&request, Representation { file, status: STATUS, coding }, &media_type, at(2_000))
     }
 
     fn field<'r>(response: &'r Response, name: &str) -> Option<&'r str> {
@@ -130,7 +216,7 @@ mod tests {
 
     #[test]
     fn every_change_of_a_file_changes_its_entity_tag() {
-        let tag = |status: FileStatus| validators(&status, at(2_000)).etag;
+        let tag = |status: FileStatus| validators(&status, Coding::Identity, at(2_000)).etag;
         let other = [
             FileStatus { length: 101, ..STATUS },
             FileStatus { inode: 8, ..STATUS },
@@ -143,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_file_is_young_for_two_seconds_after_its_last_change() {
-        let is_young = |seconds| validators(&STATUS, at(seconds)).is_young;
+        let is_young = |seconds| validators(&STATUS, Coding::Identity, at(seconds)).is_young;
         assert_eq!([999, 1_000, 1_001, 1_002].map(is_young), [true, true, true, false]);
     }
 
@@ -175,7 +261,7 @@ mod tests {
 
     #[test]
     fn preconditions_come_before_ranges() {
-        let tag = validators(&STATUS, at(2_000)).etag;
+        let tag = validators(&STATUS, Coding::Identity, at(2_000)).etag;
         for (fields, status) in [
             (format!("If-None-Match: {tag}\r\nRange: bytes=0-0\r\n"), 304),
             ("If-Match: \"other\"\r\nRange: bytes=0-0\r\n".to_owned(), 412),
@@ -186,5 +272,34 @@ mod tests {
             assert_eq!(get(&fields).status.code(), status, "{fields}");
         }
         assert_eq!(field(&get(&format!("If-None-Match: {tag}\r\n")), "ETag"), Some(tag.as_str()));
+    }
+
+    #[test]
+    fn a_compressed_response_has_a_tag_of_its_own_and_no_ranges() {
+        let zstd = Coding::Produced(ContentCoding::Zstd);
+        let response = get_coded("", zstd);
+        assert_eq!(field(&response, "Content-Encoding"), Some("zstd"));
+        assert_eq!(
+            (field(&response, "Accept-Ranges"), field(&response, "Vary")),
+            (Some("none"), Some("Accept-Encoding"))
+        );
+        let tag = field(&response, "ETag").expect("a tag").to_owned();
+        assert_eq!(
+            tag,
+            validators(&STATUS, Coding::Identity, at(2_000)).etag.trim_end_matches('"').to_owned() + "-zstd\""
+        );
+        let again = get_coded(&format!("If-None-Match: {tag}\r\n"), zstd);
+        assert_eq!((again.status.code(), field(&again, "Content-Encoding")), (304, None));
+        assert_eq!(field(&again, "Vary"), Some("Accept-Encoding"));
+        assert_eq!(get(&format!("If-None-Match: {tag}\r\n")).status.code(), 200);
+    }
+
+    #[test]
+    fn a_file_without_a_coding_is_not_sent_to_a_client_that_refuses_it() {
+        assert_eq!(get("Accept-Encoding: br, identity;q=0\r\n").status.code(), 406);
+        assert_eq!(
+            get_coded("Accept-Encoding: br, *;q=0\r\n", Coding::Stored(ContentCoding::Brotli)).status.code(),
+            200
+        );
     }
 }

@@ -3,6 +3,8 @@
 //! Owns the flags and the course of a run: open the root, listen, report the addresses, serve until stopped, print
 //! the summary. [`service`] has the sessions, [`response`] maps requests to files, [`events`] formats the output.
 
+mod access;
+mod compression;
 mod counters;
 mod events;
 mod file_cache;
@@ -21,7 +23,7 @@ use clap::{Args, ValueEnum};
 
 use super::args::{duration, number, positive_duration};
 use super::dialogue_trace::TraceArgs;
-use super::listen_args::{ServerArgs, bind_help};
+use super::listen_args::{ServerArgs, bind_help, bound_names};
 use super::report;
 use super::server_tls::ServerTlsArgs;
 use super::web;
@@ -33,12 +35,13 @@ use crate::net::{self, ConnectionTimeouts, Listeners, ServerConfig, Signals};
 use crate::output::{Format, Output, Recorder, WaitNotice};
 use crate::site::Root;
 use crate::time::Moment;
+use access::{AccessArgs, AccessRules};
 use counters::Counters;
 pub(in crate::commands) use events::list_events;
 use events::{Listening, ServeHttpEvent};
 use response::{SiteConfig, SiteHandle};
 use service::{HttpService, RequestLimit, SiteHandler};
-use site_args::{SiteArgs, Target};
+use site_args::SiteArgs;
 
 /// Port of the textbook exercise.
 const DEFAULT_PORT: u16 = 6789;
@@ -54,6 +57,9 @@ Examples:
 pub(crate) struct ServeHttp {
     #[command(flatten)]
     site: SiteArgs,
+
+    #[command(flatten)]
+    access: AccessArgs,
 
     #[command(flatten)]
     server: ServerArgs,
@@ -123,6 +129,9 @@ impl ServeHttp {
         self.tls.write_ca(certificate.as_ref(), &stop)?;
         let listening = Listening::new(&listeners, certificate.as_ref(), self.site.path());
         self.print_warnings(&output, &listeners, &listening);
+        let names = (!listening.is_public()).then(|| bound_names(&self.server.listen.bind));
+        let access = AccessRules::new(&self.access, names, &stop)?;
+        let site = SiteConfig::new(&self.site, target, access);
 
         let notes = output.clone();
         let (recorder, writer) = Recorder::start(output.clone(), move || {
@@ -140,7 +149,7 @@ impl ServeHttp {
         let total = self.serve(
             listeners,
             certificate.as_ref().map(|certificate| certificate.tls.with_protocol(ALPN_PROTOCOL)).as_ref(),
-            (target, root),
+            (site, root),
             &mut signals,
             (&recorder, &output),
             started,
@@ -174,7 +183,11 @@ impl ServeHttp {
             output.note(&format!("warning: serving all of {}, including private files", root.display()));
         }
         if listening.is_public() {
-            output.note("warning: any host that can reach this machine can read these files");
+            let who = if self.access.auth_file.is_some() { "with a password can" } else { "can" };
+            output.note(&format!("warning: any host that can reach this machine {who} read these files"));
+            if self.access.auth_file.is_some() && !self.tls.is_enabled() {
+                output.note("warning: passwords are sent unencrypted without --tls-cert or --tls-self-signed");
+            }
         }
     }
 
@@ -182,7 +195,7 @@ impl ServeHttp {
         &self,
         listeners: Listeners,
         tls: Option<&ServerTls>,
-        (target, root): (Target, Root),
+        (site, root): (SiteConfig, Root),
         signals: &mut Signals,
         (recorder, output): (&Recorder<ServeHttpEvent>, &Output),
         started: Moment,
@@ -191,14 +204,14 @@ impl ServeHttp {
         let config = ServerConfig {
             listener_groups: vec![listeners],
             threads: self.server.threads,
-            pool_threads: 0,
+            pool_threads: self.server.threads,
             max_connections: usize::MAX,
             timeouts: ConnectionTimeouts { handshake: self.head_timeout, stall: self.stall_timeout },
             drain_timeout: self.grace,
             deadline: self.server.listen.lifetime.map(|lifetime| started + lifetime),
         };
         let request_limit = Arc::new(RequestLimit::new(self.count, signals.waker()?));
-        let (site, root) = (Arc::new(SiteConfig::new(&self.site, target)), Arc::new(root));
+        let (site, root) = (Arc::new(site), Arc::new(root));
         let total = Mutex::new(Counters::default());
         let quiet = !output.style().prints_events();
         let is_hint_printed = Arc::new(AtomicBool::new(false));

@@ -5,17 +5,20 @@
 
 use std::cell::RefCell;
 use std::fs::File;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::access::AccessRules;
 use super::file_cache::FileCache;
-use super::site_args::{SiteArgs, Target};
+use super::listing_response::Directory;
+use super::site_args::{OnlyFile, SiteArgs, Target};
 use super::{file_response, listing_response};
 use crate::commands::web::{error_page, other_method_response};
-use crate::http::{Request, Response, Status};
+use crate::http::{AcceptedCodings, Request, Response, Status, accepted_by_name};
 use crate::site::{Entry, FileStatus, MediaTypes, OpenError, PathError, Root, SitePath};
 use crate::time::Moment;
 
@@ -23,17 +26,20 @@ use crate::time::Moment;
 const NOT_FOUND_PAGE: &str = "404.html";
 
 /// Settings of the site, shared by all threads.
-#[derive(Debug)]
 pub(super) struct SiteConfig {
     args: SiteArgs,
     target: Target,
+    access: AccessRules,
+    /// Page for paths that do not exist, to browsers.
+    spa: Option<SitePath>,
     /// The note that the root is gone was printed.
     is_gone: AtomicBool,
 }
 
 impl SiteConfig {
-    pub(super) fn new(args: &SiteArgs, target: Target) -> Self {
-        Self { args: args.clone(), target, is_gone: AtomicBool::new(false) }
+    pub(super) fn new(args: &SiteArgs, target: Target, access: AccessRules) -> Self {
+        let spa = args.spa.as_deref().and_then(SitePath::of_relative);
+        Self { args: args.clone(), target, access, spa, is_gone: AtomicBool::new(false) }
     }
 }
 
@@ -55,9 +61,13 @@ impl SiteHandle {
     }
 
     /// Chooses the response to a request.
-    pub(super) fn respond(&self, request: &Request<'_>, now: Moment) -> Response {
-        let is_plain = matches!(request.method, "GET" | "HEAD") && request.conditions.is_empty();
-        if let Some(response) = is_plain.then(|| self.cache.find(request.target)).flatten() {
+    pub(super) fn respond(&self, request: &Request<'_>, peer: Option<SocketAddr>, now: Moment) -> Response {
+        if let Some(response) = self.config.access.reject(request, peer) {
+            return self.with_common_fields(response);
+        }
+        let is_plain = matches!(request.method, "GET" | "HEAD") && !request.fields.has_conditions();
+        let accepted = AcceptedCodings::new(request.fields);
+        if let Some(response) = is_plain.then(|| self.cache.find(request.target, accepted, now)).flatten() {
             return response;
         }
         let response = other_method_response(request).unwrap_or_else(|| match self.current_root() {
@@ -68,7 +78,7 @@ impl SiteHandle {
         });
         let response = self.with_common_fields(response);
         if is_plain {
-            self.cache.keep(request.target, &response, now);
+            self.cache.keep(request.target, accepted, &response, now);
         }
         response
     }
@@ -80,6 +90,7 @@ impl SiteHandle {
 
     fn with_common_fields(&self, mut response: Response) -> Response {
         response.replace_field("Cache-Control", "no-cache");
+        self.config.access.add_fields(&mut response);
         for field in &self.config.args.header {
             response.replace_field(&field.name, &field.value);
         }
@@ -103,7 +114,7 @@ impl SiteHandle {
         current.clone()
     }
 
-    fn site_response(&self, root: &Root, request: &Request<'_>, now: Moment) -> Response {
+    fn site_response(&self, root: &Arc<Root>, request: &Request<'_>, now: Moment) -> Response {
         let path = match SitePath::parse(request.target) {
             Ok(path) => path,
             Err(PathError::InvalidEscape) => {
@@ -115,71 +126,88 @@ impl SiteHandle {
                     .because("the path leads above the root");
             }
         };
-        let (path, entry) = match &self.config.target.only {
-            Some(only) => {
-                let named = SitePath::of_file(only.name.as_bytes());
-                if !path.is_root() && path != named {
-                    return self.not_found(root, "not the file that is served");
-                }
-                (named, root.open_entry(&SitePath::of_file(only.file.as_bytes())))
+        if let Some(only) = &self.config.target.only {
+            return self.only_file_response(root, request, (&path, only), now);
+        }
+        if path.has_dot_name() && !self.config.args.hidden {
+            return self.not_found(root, request, "the name begins with a dot (--hidden serves it)", now);
+        }
+        match root.open_entry(&path) {
+            Ok(Entry::File(..)) if path.is_directory() => self.not_found(root, request, "a file, not a directory", now),
+            Ok(Entry::File(file, status)) => {
+                self.file_response(root, request, (&path, path.file_name()), (file, status), now)
             }
-            None if path.has_dot_name() && !self.config.args.hidden => {
-                return self.not_found(root, "the name begins with a dot (--hidden serves it)");
-            }
-            None => {
-                let entry = root.open_entry(&path);
-                (path, entry)
-            }
-        };
-        match entry {
-            Ok(Entry::File(..)) if path.is_directory() => self.not_found(root, "a file, not a directory"),
-            Ok(Entry::File(file, status)) => self.file_response(request, (file, status), path.file_name(), now),
             Ok(Entry::Directory(_)) if !path.is_directory() => redirect_to_slash(&path, request.target),
-            Ok(Entry::Directory(directory)) => self.directory_response(root, request, (&path, &directory), now),
-            Err(error) => self.open_error_response(root, error),
+            Ok(Entry::Directory(descriptor)) => self.directory_response(root, request, (path, descriptor), now),
+            Err(error) => self.open_error_response(root, request, error, now),
         }
     }
 
+    /// Returns the only file that is served, under its name and as the root.
+    fn only_file_response(
+        &self,
+        root: &Arc<Root>,
+        request: &Request<'_>,
+        (path, only): (&SitePath, &OnlyFile),
+        now: Moment,
+    ) -> Response {
+        if !path.is_root() && *path != SitePath::of_file(only.name.as_bytes()) {
+            return self.not_found(root, request, "not the file that is served", now);
+        }
+        let file_path = SitePath::of_file(only.file.as_bytes());
+        match root.open_entry(&file_path) {
+            Ok(Entry::File(file, status)) => {
+                self.file_response(root, request, (&file_path, Path::new(&only.name)), (file, status), now)
+            }
+            Ok(Entry::Directory(_)) => self.not_found(root, request, "a directory, not a file", now),
+            Err(error) => self.open_error_response(root, request, error, now),
+        }
+    }
+
+    /// Returns a file; `name` decides on its media type.
     fn file_response(
         &self,
+        root: &Root,
         request: &Request<'_>,
+        (path, name): (&SitePath, &Path),
         (file, status): (File, FileStatus),
-        name: &Path,
         now: Moment,
     ) -> Response {
         let media_type = self.media_types.of(name, &file, &status);
-        file_response::respond(request, (file, status), &media_type, now)
+        let representation =
+            file_response::negotiate(request, (root, path), (file, status), &media_type, self.config.args.compress);
+        file_response::respond(request, representation, &media_type, now)
     }
 
     fn directory_response(
         &self,
-        root: &Root,
+        root: &Arc<Root>,
         request: &Request<'_>,
-        (path, directory): (&SitePath, &OwnedFd),
+        (path, descriptor): (SitePath, OwnedFd),
         now: Moment,
     ) -> Response {
         for name in &self.config.args.index {
-            match root.open_child(path, name) {
+            let index = path.child(name.as_bytes());
+            match root.open_entry(&index) {
                 Ok(Entry::File(file, status)) => {
-                    return self.file_response(request, (file, status), name.as_ref(), now);
+                    return self.file_response(root, request, (&index, name.as_ref()), (file, status), now);
                 }
                 Ok(Entry::Directory(_)) | Err(OpenError::NotFound) => {}
-                Err(error) => return self.open_error_response(root, error),
+                Err(error) => return self.open_error_response(root, request, error, now),
             }
         }
         if self.config.args.no_listing {
-            return self.not_found(root, "no index file, and no listing (--no-listing)");
+            return self.not_found(root, request, "no index file, and no listing (--no-listing)", now);
         }
-        match root.read_dir(path, directory, self.config.args.hidden) {
-            Ok(listing) => listing_response::respond(path, &listing, now),
-            Err(_) => self.open_error_response(root, OpenError::Io),
-        }
+        let is_hidden_shown = self.config.args.hidden;
+        let directory = Directory { root: Arc::clone(root), path, descriptor, is_hidden_shown };
+        listing_response::respond(request, directory, now)
     }
 
-    fn open_error_response(&self, root: &Root, error: OpenError) -> Response {
+    fn open_error_response(&self, root: &Root, request: &Request<'_>, error: OpenError, now: Moment) -> Response {
         match error {
-            OpenError::NotFound => self.not_found(root, "no such file"),
-            OpenError::Outside => self.not_found(root, "a symbolic link leads out of the root"),
+            OpenError::NotFound => self.not_found(root, request, "no such file", now),
+            OpenError::Outside => self.not_found(root, request, "a symbolic link leads out of the root", now),
             OpenError::Forbidden => error_page(Status::FORBIDDEN, "Access to this file is not allowed.")
                 .because("permission denied, or not a regular file"),
             OpenError::Exhausted => error_page(Status::SERVICE_UNAVAILABLE, "The server is busy; try again later.")
@@ -190,8 +218,16 @@ impl SiteHandle {
         }
     }
 
-    /// Returns 404 with the page of the site, or else with our own.
-    fn not_found(&self, root: &Root, reason: &'static str) -> Response {
+    /// Returns the page of `--spa` to a browser that opens a page, else 404 with the page of the site or our own.
+    fn not_found(&self, root: &Root, request: &Request<'_>, reason: &'static str, now: Moment) -> Response {
+        let spa = self.config.spa.as_ref();
+        if let Some(page) = spa.filter(|_| accepted_by_name(request.fields, "text/html") > 0)
+            && let Ok(Entry::File(file, status)) = root.open_entry(page)
+        {
+            return self
+                .file_response(root, request, (page, page.file_name()), (file, status), now)
+                .with_field("Vary", "Accept");
+        }
         let page = SitePath::of_file(NOT_FOUND_PAGE.as_bytes());
         let response = match root.open_entry(&page) {
             Ok(Entry::File(file, status)) if self.config.target.only.is_none() => {
@@ -200,6 +236,7 @@ impl SiteHandle {
             }
             _ => error_page(Status::NOT_FOUND, "This file does not exist."),
         };
+        let response = if spa.is_some() { response.with_field("Vary", "Accept") } else { response };
         response.because(reason)
     }
 }

@@ -66,8 +66,8 @@ impl Handler for SiteHandler {
         self.timeouts
     }
 
-    fn respond(&self, request: &Request<'_>, now: Moment) -> Response {
-        self.site.respond(request, now)
+    fn respond(&self, request: &Request<'_>, peer: Option<SocketAddr>, now: Moment) -> Response {
+        self.site.respond(request, peer, now)
     }
 
     fn error_response(&self, status: Status, reason: &str) -> Response {

@@ -10,7 +10,7 @@ use crate::commands::header_field::HeaderField;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::http::is_field_value;
-use crate::site::Root;
+use crate::site::{Entry, Root, SitePath};
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct SiteArgs {
@@ -38,6 +38,18 @@ pub(super) struct SiteArgs {
     #[arg(long, value_name = "FIELD", value_parser = HeaderField::from_str, hide_short_help = true)]
     pub header: Vec<HeaderField>,
 
+    /// Compress text on the fly with zstd or gzip
+    ///
+    /// Without it, a file NAME.br, NAME.zst or NAME.gz that is not older than NAME is sent to clients that accept it.
+    #[arg(long, hide_short_help = true)]
+    pub compress: bool,
+
+    /// Send this file of DIR to browsers for pages that do not exist
+    ///
+    /// For applications whose paths are resolved by a script. Requests that do not accept text/html by name get 404.
+    #[arg(long, value_name = "FILE", value_parser = spa_page, hide_short_help = true)]
+    pub spa: Option<PathBuf>,
+
     /// Media type of files with this extension; repeatable
     #[arg(long, value_name = "EXT=TYPE", value_parser = media_type, hide_short_help = true)]
     pub mime: Vec<(String, String)>,
@@ -59,6 +71,15 @@ fn index_name(text: &str) -> Result<String, String> {
         return Err("expected a file name without /".to_owned());
     }
     Ok(text.to_owned())
+}
+
+/// Parses `--spa`: a path below the directory.
+fn spa_page(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match SitePath::of_relative(&path) {
+        Some(_) => Ok(path),
+        None => Err("expected a file below DIR, such as index.html".to_owned()),
+    }
 }
 
 /// Target of the path that was given: a directory, or one file of it.
@@ -104,8 +125,22 @@ impl SiteArgs {
         &self.root
     }
 
-    /// Opens the directory.
+    /// Opens the directory, and checks that it has the page of `--spa`.
     pub(super) fn open_root(&self, target: &Target) -> Result<Root> {
+        let root = self.open_directory(target)?;
+        let Some(page) = &self.spa else { return Ok(root) };
+        let found = SitePath::of_relative(page).map(|page| root.open_entry(&page));
+        if target.only.is_some() || !matches!(found, Some(Ok(Entry::File(..)))) {
+            return Err(Error::new(
+                Exit::InputMissing,
+                format!("'{}' of --spa is not a file in '{}'", page.display(), self.root.display()),
+            )
+            .expected("a path below DIR, such as index.html"));
+        }
+        Ok(root)
+    }
+
+    fn open_directory(&self, target: &Target) -> Result<Root> {
         let root = self.root.display();
         Root::open(&target.directory).map_err(|error| {
             let (exit, reason) = match error.kind() {

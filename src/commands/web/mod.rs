@@ -3,5 +3,5 @@
 mod error_page;
 mod status_server;
 
-pub(super) use error_page::{error_page, other_method_response};
+pub(super) use error_page::{error_page, misdirected_response, other_method_response};
 pub(super) use status_server::{DEFAULT_TIMEOUTS, StatusServer, url};

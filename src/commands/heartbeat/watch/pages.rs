@@ -2,6 +2,8 @@
 //!
 //! Owns the paths. The page is one file without external resources; it fetches `/status.json` every two seconds.
 
+use std::net::SocketAddr;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -32,7 +34,7 @@ impl Handler for StatusHandler {
         error_page(status, reason)
     }
 
-    fn respond(&self, request: &Request<'_>, now: Moment) -> Response {
+    fn respond(&self, request: &Request<'_>, _: Option<SocketAddr>, now: Moment) -> Response {
         if let Some(decision) = other_method_response(request) {
             return decision;
         }

@@ -1,10 +1,13 @@
 //! Tests of [`SiteHandle`] on directories made for each.
 
 use super::{SiteConfig, SiteHandle};
+use crate::commands::serve_http::access::{AccessArgs, AccessRules};
 use crate::commands::serve_http::site_args::SiteArgs;
 use crate::http::{Request, Response, ResponseBody, Status};
+use crate::stop::tests::never;
 use crate::time::Moment;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +16,27 @@ const NOW: Moment = Moment::new(Duration::ZERO, Duration::from_secs(4_000_000_00
 
 fn args() -> SiteArgs {
     let index = vec!["index.html".into(), "index.htm".into()];
-    SiteArgs { root: PathBuf::new(), index, no_listing: false, hidden: false, header: vec![], mime: vec![] }
+    SiteArgs {
+        root: PathBuf::new(),
+        index,
+        no_listing: false,
+        hidden: false,
+        header: vec![],
+        compress: false,
+        spa: None,
+        mime: vec![],
+    }
 }
 
 fn handle(args: &SiteArgs) -> SiteHandle {
+    handle_with(args, &AccessArgs { auth_file: None, allow_host: vec![], cors: false })
+}
+
+fn handle_with(args: &SiteArgs, access: &AccessArgs) -> SiteHandle {
     let target = args.target();
     let root = args.open_root(&target).expect("just created");
-    SiteHandle::new(Arc::new(SiteConfig::new(args, target)), Arc::new(root), Box::new(drop))
+    let access = AccessRules::new(access, Some(std::iter::once("h".to_owned())), &never()).expect("no file");
+    SiteHandle::new(Arc::new(SiteConfig::new(args, target, access)), Arc::new(root), Box::new(drop))
 }
 
 fn site() -> (tempfile::TempDir, SiteHandle) {
@@ -35,7 +52,7 @@ fn site() -> (tempfile::TempDir, SiteHandle) {
 fn respond(site: &SiteHandle, first_line: &str, fields: &str) -> Response {
     let head = format!("{first_line} HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
     let request = Request::parse(head.as_bytes()).expect("well-formed");
-    site.respond(&request, NOW)
+    site.respond(&request, Some("127.0.0.1:5000".parse().expect("an address")), NOW)
 }
 
 fn status(site: &SiteHandle, path: &str) -> u16 {
@@ -201,4 +218,159 @@ fn without_listing_a_directory_needs_an_index_file() {
 fn method_not_allowed_lists_the_allowed_methods() {
     let (_directory, site) = site();
     assert_eq!(field(&respond(&site, "DELETE /a.html", ""), "Allow"), Some("GET, HEAD, OPTIONS"));
+}
+
+#[test]
+fn a_precompressed_sibling_is_sent_unless_it_is_older() {
+    let (directory, site) = site();
+    let write = |name: &str, content: &str, age: u64| {
+        let path = directory.path().join(name);
+        fs::write(&path, content).expect("written");
+        let time = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000 - age);
+        fs::File::options().write(true).open(&path).and_then(|file| file.set_modified(time)).expect("dated");
+    };
+    write("a.html", "hello", 100);
+    write("a.html.br", "1234", 100);
+    write("a.html.zst", "12", 101);
+    write("a.html.gz", "123", 0);
+    fs::create_dir(directory.path().join("with index/index.htm.gz")).expect("created");
+    for (target, accepted, coding, length) in [
+        ("/a.html", "gzip, zstd, br", Some("br"), 4),
+        ("/a.html", "gzip, zstd", Some("gzip"), 3),
+        ("/a.html", "zstd", None, 5),
+        ("/a.html", "identity, br;q=0.5", None, 5),
+        ("/with%20index/", "gzip", None, 5),
+    ] {
+        let response = respond(&site, &format!("GET {target}"), &format!("Accept-Encoding: {accepted}\r\n"));
+        assert_eq!(field(&response, "Content-Encoding"), coding, "{accepted}");
+        assert_eq!(field(&response, "Content-Type"), Some("text/html; charset=utf-8"), "{accepted}");
+        assert_eq!(field(&response, "Vary"), Some("Accept-Encoding"), "{accepted}");
+        assert_eq!(length_of(&response), length, "{accepted}");
+    }
+    let part = respond(&site, "GET /a.html", "Accept-Encoding: br\r\nRange: bytes=1-2\r\n");
+    assert_eq!((part.status.code(), field(&part, "Content-Range")), (206, Some("bytes 1-2/4")));
+}
+
+/// Length of a response with a file, from the disk or the cache.
+fn length_of(response: &Response) -> u64 {
+    match &response.body {
+        ResponseBody::File(_, range) => range.end,
+        ResponseBody::Prepared(body) => body.content.len() as u64,
+        _ => 0,
+    }
+}
+
+#[test]
+fn a_sibling_that_appears_replaces_a_cached_file() {
+    let (directory, site) = site();
+    let coding = |seconds| {
+        let now = Moment::new(Duration::from_secs(seconds), NOW.wall());
+        let request =
+            Request::parse(b"GET /a.html HTTP/1.1\r\nHost: h\r\nAccept-Encoding: gzip\r\n\r\n").expect("valid");
+        field(&site.respond(&request, None, now), "Content-Encoding").map(str::to_owned)
+    };
+    assert_eq!(coding(0), None);
+    fs::write(directory.path().join("a.html.gz"), "123").expect("written");
+    assert_eq!(coding(1).as_deref(), Some("gzip"));
+    fs::remove_file(directory.path().join("a.html.gz")).expect("removed");
+    assert_eq!(coding(1), None);
+}
+
+#[test]
+fn text_is_compressed_on_request_and_never_in_parts() {
+    let (directory, _) = site();
+    fs::write(directory.path().join("long.txt"), "text ".repeat(1000)).expect("written");
+    let site = handle(&SiteArgs { root: directory.path().to_owned(), compress: true, ..args() });
+    let get = |target: &str, fields: &str| {
+        let response = respond(&site, &format!("GET {target}"), fields);
+        (response.status.code(), field(&response, "Content-Encoding").map(str::to_owned))
+    };
+    assert_eq!(get("/long.txt", "Accept-Encoding: br, gzip\r\n"), (200, Some("gzip".to_owned())));
+    assert_eq!(get("/long.txt", "Accept-Encoding: gzip, zstd\r\n"), (200, Some("zstd".to_owned())));
+    assert_eq!(get("/long.txt", "Accept-Encoding: br\r\n"), (200, None));
+    assert_eq!(get("/long.txt", "Accept-Encoding: gzip\r\nRange: bytes=0-9\r\n"), (206, None));
+    assert_eq!(get("/a.html", "Accept-Encoding: gzip\r\n"), (200, None), "too short");
+    assert_eq!(get("/a.html", "Accept-Encoding: gzip, *;q=0\r\n"), (406, None));
+}
+
+#[test]
+fn a_path_of_an_application_gets_its_page_in_a_browser_only() {
+    let (directory, _) = site();
+    let page = Some(PathBuf::from("with index/index.htm"));
+    let site = handle(&SiteArgs { root: directory.path().to_owned(), spa: page, ..args() });
+    let browser = "Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";
+    let response = respond(&site, "GET /users/7", browser);
+    assert_eq!((response.status.code(), length_of(&response)), (200, 5));
+    assert_eq!(field(&response, "Content-Type"), Some("text/html; charset=utf-8"));
+    for (target, fields, status) in [
+        ("/api/users", "Accept: */*\r\n", 404),
+        ("/app.js", "", 404),
+        ("/a.html", browser, 200),
+        ("/%zz", browser, 400),
+    ] {
+        assert_eq!(respond(&site, &format!("GET {target}"), fields).status.code(), status, "{target}");
+    }
+    assert_eq!(field(&respond(&site, "GET /app.js", ""), "Vary"), Some("Accept"));
+}
+
+#[test]
+fn a_listing_is_json_for_clients_that_ask_for_it() {
+    let (_directory, site) = site();
+    let media_type = |accept: &str| {
+        let response = respond(&site, "GET /bare/", &format!("Accept: {accept}\r\n"));
+        assert_eq!(field(&response, "Vary"), Some("Accept"));
+        field(&response, "Content-Type").map(str::to_owned)
+    };
+    assert_eq!(media_type("application/json").as_deref(), Some("application/json"));
+    assert_eq!(media_type("*/*").as_deref(), Some("text/html; charset=utf-8"));
+    assert_eq!(media_type("text/html, application/json;q=0.9").as_deref(), Some("text/html; charset=utf-8"));
+}
+
+#[test]
+fn another_host_name_is_misdirected_except_on_a_unix_socket() {
+    let (_directory, site) = site();
+    let status = |host: &str, peer: Option<&str>| {
+        let head = format!("GET /a.html HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let request = Request::parse(head.as_bytes()).expect("well-formed");
+        site.respond(&request, peer.map(|peer| peer.parse().expect("an address")), NOW).status.code()
+    };
+    for (host, code) in [("h:80", 200), ("localhost:6789", 200), ("[::1]", 200), ("evil.example", 421)] {
+        assert_eq!(status(host, Some("127.0.0.1:5000")), code, "{host}");
+    }
+    assert_eq!(status("evil.example", None), 200);
+}
+
+#[test]
+fn scripts_of_other_origins_read_the_files_with_cors_only() {
+    let (directory, closed) = site();
+    assert_eq!(field(&respond(&closed, "GET /a.html", ""), "Access-Control-Allow-Origin"), None);
+    let access = AccessArgs { auth_file: None, allow_host: vec![], cors: true };
+    let site = handle_with(&SiteArgs { root: directory.path().to_owned(), ..args() }, &access);
+    let response = respond(&site, "GET /a.html", "Origin: https://a.example\r\n");
+    assert_eq!(field(&response, "Access-Control-Allow-Origin"), Some("*"));
+    assert!(field(&response, "Access-Control-Expose-Headers").is_some_and(|fields| fields.contains("Content-Range")));
+    let preflight = respond(&site, "OPTIONS /a.html", "Access-Control-Request-Method: GET\r\n");
+    assert_eq!(
+        (preflight.status.code(), field(&preflight, "Access-Control-Allow-Headers")),
+        (204, Some("*, Authorization"))
+    );
+}
+
+#[test]
+fn every_path_of_a_site_with_users_requires_one() {
+    let (directory, _) = site();
+    let file = directory.path().join("users");
+    fs::write(&file, "tim:tea\n").expect("written");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("private");
+    let access = AccessArgs { auth_file: Some(file), allow_host: vec![], cors: true };
+    let site = handle_with(&SiteArgs { root: directory.path().to_owned(), ..args() }, &access);
+    for target in ["/a.html", "/absent", "/", "/.."] {
+        let response = respond(&site, &format!("GET {target}"), "");
+        assert_eq!(response.status.code(), 401, "{target}");
+        assert!(field(&response, "WWW-Authenticate").is_some_and(|challenge| challenge.starts_with("Basic realm=")));
+    }
+    assert_eq!(respond(&site, "GET /a.html", "Authorization: Basic dGltOnRlYQ==\r\n").status.code(), 200);
+    assert_eq!(respond(&site, "GET /a.html", "Authorization: Basic dGltOnRlYg==\r\n").status.code(), 401);
+    assert_eq!(respond(&site, "GET /a.html", "").status.code(), 401, "the cache is behind the check");
+    assert_eq!(respond(&site, "OPTIONS /a.html", "").status.code(), 204);
 }

@@ -5,15 +5,14 @@
 
 use std::path::Path;
 
-use crate::commands::args::read_private;
+use super::args::read_private;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::mac::Secret;
-use crate::smtp::server::Users;
 use crate::stop::StopConditions;
 
 /// Reads the users; without any, no client could log in: an error.
-pub(super) fn read_users(path: &Path, stop: &StopConditions) -> Result<Users> {
+pub(super) fn read_users(path: &Path, stop: &StopConditions) -> Result<Vec<(String, Secret)>> {
     let bytes = Secret::new(read_private(path, "a password file", stop)?);
     let users = parse(bytes.expose()).map_err(|(line, why)| {
         Error::new(Exit::Config, format!("{}, line {line}: {why}", path.display()))
@@ -23,8 +22,7 @@ pub(super) fn read_users(path: &Path, stop: &StopConditions) -> Result<Users> {
         return Err(Error::new(Exit::Config, format!("{} has no users", path.display()))
             .expected("user:password on each line, in UTF-8"));
     }
-    let pepper: [u8; 32] = rand::random();
-    Ok(Users::new(users, Secret::new(pepper.to_vec())))
+    Ok(users)
 }
 
 /// Line number and reason; never the content of the line, which may be a password.

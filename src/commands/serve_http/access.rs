@@ -1,0 +1,90 @@
+//! Access to the site: which host names, which users, which scripts of other origins.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::commands::auth_file::read_users;
+use crate::commands::web::{error_page, misdirected_response};
+use crate::error::Result;
+use crate::http::{BASIC_CHALLENGE, BasicUsers, LocalHosts, Request, Response, Status};
+use crate::stop::StopConditions;
+
+/// Fields that a script of another origin can read besides those of the Fetch standard: a range is of no use without
+/// them.
+const EXPOSED_FIELDS: &str = "Accept-Ranges, Content-Encoding, Content-Range, ETag";
+/// Seconds for which a browser remembers the answer to a preflight request.
+const PREFLIGHT_MAX_AGE: &str = "7200";
+
+#[derive(Debug, Args)]
+pub(super) struct AccessArgs {
+    /// Require the user and password of a line of FILE (Basic authentication)
+    ///
+    /// Each line is user:password. The file must not be readable for other users.
+    #[arg(long, value_name = "FILE", hide_short_help = true, help_heading = "Access")]
+    pub auth_file: Option<PathBuf>,
+
+    /// Also answer requests for this host name; repeatable
+    ///
+    /// On loopback addresses, only requests for localhost, for IP addresses and for the name in --bind are answered; others
+    /// get 421, because a page of another site could let its name resolve to this machine (DNS rebinding).
+    #[arg(long, value_name = "NAME", hide_short_help = true, help_heading = "Access")]
+    pub allow_host: Vec<String>,
+
+    /// Let scripts of all origins read the files (CORS)
+    #[arg(long, hide_short_help = true, help_heading = "Access")]
+    pub cors: bool,
+}
+
+/// Rules that come before the choice of a file.
+pub(super) struct AccessRules {
+    /// Present if only this machine can connect.
+    hosts: Option<LocalHosts>,
+    users: Option<BasicUsers>,
+    is_cors: bool,
+}
+
+impl AccessRules {
+    /// Reads the users; `names` are the host names of the listeners, of a server that only this machine can reach.
+    pub(super) fn new(
+        args: &AccessArgs,
+        names: Option<impl Iterator<Item = String>>,
+        stop: &StopConditions,
+    ) -> Result<Self> {
+        let users = args.auth_file.as_deref().map(|file| read_users(file, stop)).transpose()?;
+        let users = users.map(|users| BasicUsers::new(users.iter().map(|(user, password)| (user.as_str(), password))));
+        let hosts = names.map(|names| LocalHosts::new(names.chain(args.allow_host.iter().cloned())));
+        Ok(Self { hosts, users, is_cors: args.cors })
+    }
+
+    /// Rejects a request that has no access. A preflight request has no credentials (Fetch standard §3.2.2), and a client
+    /// of a Unix socket is a program, not a browser.
+    pub(super) fn reject(&self, request: &Request<'_>, peer: Option<SocketAddr>) -> Option<Response> {
+        let is_known = |host: &str| self.hosts.as_ref().is_none_or(|hosts| hosts.accepts(host));
+        if peer.is_some() && !request.host.is_none_or(is_known) {
+            return Some(misdirected_response());
+        }
+        let users = self.users.as_ref().filter(|_| request.method != "OPTIONS")?;
+        (!users.authenticate(request.fields)).then(|| {
+            error_page(Status::UNAUTHORIZED, "This site requires a user name and a password.")
+                .with_field("WWW-Authenticate", BASIC_CHALLENGE)
+                .because("no valid user and password")
+        })
+    }
+
+    /// Adds the fields that let scripts of other origins read the response.
+    pub(super) fn add_fields(&self, response: &mut Response) {
+        if !self.is_cors {
+            return;
+        }
+        response.replace_field("Access-Control-Allow-Origin", "*");
+        if response.status == Status::NO_CONTENT {
+            response.replace_field("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS");
+            response.replace_field("Access-Control-Allow-Headers", "*, Authorization");
+            response.replace_field("Access-Control-Max-Age", PREFLIGHT_MAX_AGE);
+        } else {
+            response.replace_field("Access-Control-Expose-Headers", EXPOSED_FIELDS);
+        }
+    }
+}
