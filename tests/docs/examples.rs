@@ -31,6 +31,7 @@ impl Lab {
         for shell in [".local/share/bash-completion/completions", ".zfunc", ".config/fish/completions", "site"] {
             fs::create_dir_all(at(shell)).expect("created");
         }
+        fs::write(at("site/index.html"), "page").expect("written");
         std::os::unix::fs::symlink(root().join("assets"), at("assets")).expect("linked");
         let site = demo_site();
         let web = ["serve-http", path_str(&site), "--log", "off"];
