@@ -7,5 +7,6 @@ mod get;
 mod hostile;
 mod lifecycle;
 mod logs;
+mod negotiation;
 mod serve;
 mod tls;
