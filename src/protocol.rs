@@ -90,6 +90,11 @@ pub(crate) trait StreamProtocol {
     /// Called at the moment given by [`handshake_wake_at`](Self::handshake_wake_at); may only emit events.
     fn handshake_woken(&mut self, _: Moment, _: &mut Actions<Self::Event>) {}
 
+    /// Returns the end of the idle timeout if the connection is idle: it may be closed earlier in favour of another one.
+    fn idle_deadline(&self) -> Option<Moment> {
+        None
+    }
+
     /// Returns true if no input is wanted for now: a job is running, or a reply is held back. The peer's
     /// bytes then wait in the kernel until flow control stops the peer.
     fn is_paused(&self) -> bool {

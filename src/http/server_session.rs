@@ -261,6 +261,10 @@ impl<H: Handler> StreamProtocol for ServerSession<H> {
         self.send_response(ready, turn);
     }
 
+    fn idle_deadline(&self) -> Option<Moment> {
+        if let State::Idle { deadline } = self.state { Some(deadline) } else { None }
+    }
+
     fn is_paused(&self) -> bool {
         self.generating.is_some()
     }

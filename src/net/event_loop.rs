@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SocketFlags, acceptfrom_with};
 use slab::Slab;
 use socket2::Socket;
@@ -57,10 +58,12 @@ pub(super) struct Worker<S: Service> {
     last_ordinal: u64,
 }
 
-/// Pause of accepting while descriptors have run out.
+/// Pause of accepting while descriptors have run out, or all connections are in use.
 #[derive(Default)]
 struct AcceptPause {
     until: Option<Moment>,
+    /// The limit of connections is reached, and none is idle.
+    is_full: bool,
     last_notice: Option<Moment>,
 }
 
@@ -79,6 +82,12 @@ struct ConnectionEntry<T> {
     timer: ConnectionTimer,
     /// Number of the connection on this thread, from 1.
     ordinal: u64,
+}
+
+/// Returns whether a connection waits on a listener.
+fn is_readable(listener: &Socket) -> bool {
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&at_once)).is_ok_and(|ready| ready > 0)
 }
 
 impl<S: Service> Worker<S> {
@@ -167,7 +176,7 @@ impl<S: Service> Worker<S> {
     /// Returns the timeout for the poll; `None` waits for readiness only.
     fn poll_timeout(&self, now: Moment) -> Option<Duration> {
         let accepts = self.accept_pause.until.is_none()
-            && self.has_capacity()
+            && !self.accept_pause.is_full
             && self.listeners.iter().any(|listener| listener.ready);
         if accepts || !self.busy.is_empty() {
             return Some(Duration::ZERO);
@@ -211,14 +220,16 @@ impl<S: Service> Worker<S> {
             return;
         }
         self.accept_pause.until = None;
+        self.accept_pause.is_full = false;
         for _ in 0..MAX_ACCEPTS_PER_TURN {
-            if !self.has_capacity() {
-                return;
-            }
             // Listeners are served in rotation, so that a flood on one does not starve the others.
             let one = self.listeners.len().min(1);
             self.listeners.rotate_left(one);
-            let Some(listener) = self.listeners.iter_mut().find(|listener| listener.ready) else { return };
+            let Some(index) = self.listeners.iter().position(|listener| listener.ready) else { return };
+            if !self.has_capacity() && !self.close_oldest_idle(index, now) {
+                return;
+            }
+            let Some(listener) = self.listeners.get_mut(index) else { return };
             match acceptfrom_with(listener.socket.as_fd(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((descriptor, peer)) => {
                     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
@@ -237,6 +248,25 @@ impl<S: Service> Worker<S> {
                 }
             }
         }
+    }
+
+    /// Closes a connection for one that waits on a listener; returns false if none waits, or no connection is idle.
+    fn close_oldest_idle(&mut self, index: usize, now: Moment) -> bool {
+        let Some(listener) = self.listeners.get_mut(index) else { return false };
+        if !is_readable(&listener.socket) {
+            listener.ready = false;
+            return false;
+        }
+        let idle =
+            |(slot, entry): (usize, &ConnectionEntry<S::Protocol>)| Some((entry.protocol.idle_deadline()?, slot));
+        let Some((_, slot)) = self.connections.iter().filter_map(idle).min() else {
+            self.accept_pause.is_full = true;
+            self.emit_notice(Notice::Full, now);
+            return false;
+        };
+        let ConnectionEntry { protocol, .. } = self.connections.remove(slot);
+        self.service.on_closed(protocol);
+        true
     }
 
     fn add_connection(&mut self, socket: Socket, incoming: Incoming, now: Moment) {

@@ -42,7 +42,7 @@ pub(crate) use connect::connect;
 pub(crate) use connection::Connection;
 pub(crate) use listen::Listeners;
 pub(crate) use resolve::resolve;
-pub(crate) use server::{Accepted, Incoming, Notice, ServerConfig, Service, serve};
+pub(crate) use server::{Accepted, Incoming, Notice, ServerConfig, Service, connection_capacity, serve};
 pub(crate) use service_manager::{notify_ready, notify_watchdog, watchdog_interval};
 pub(crate) use signals::{Signal, Signals, WakeReason, Waker};
 pub(crate) use timers::ConnectionTimeouts;

@@ -4,6 +4,7 @@
 //! Each thread has its own poll, listeners, timers and connections. The server does not know the protocol;
 //! a [`Service`] creates one per connection and receives its events. A connection costs a small record, not a thread.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -63,6 +64,19 @@ pub(crate) struct Accepted<T> {
 pub(crate) enum Notice {
     /// Accepting pauses: out of descriptors. Holds the system's error text.
     Exhausted(String),
+    /// New connections wait: the limit is reached, and no connection is idle.
+    Full,
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exhausted(reason) => write!(f, "accepting new connections is paused: {reason}"),
+            Self::Full => {
+                f.write_str("accepting new connections is paused: the limit is reached, and no connection is idle")
+            }
+        }
+    }
 }
 
 /// Configuration of [`serve`].
@@ -72,7 +86,8 @@ pub(crate) struct ServerConfig {
     pub threads: usize,
     /// Number of threads for jobs that may block.
     pub pool_threads: usize,
-    /// Maximum connections per thread; further ones wait in the kernel's accept queue.
+    /// Maximum connections per thread. One more takes the place of the one that has been idle longest, or waits in the
+    /// kernel's accept queue.
     pub max_connections: usize,
     pub timeouts: ConnectionTimeouts,
     /// Time that open connections have to finish during shutdown.
@@ -179,6 +194,17 @@ impl Drop for WakeOnExit {
     fn drop(&mut self) {
         self.0.wake();
     }
+}
+
+/// Descriptors of the process itself: listeners, polls, files of the command.
+const OWN_DESCRIPTORS: u64 = 64;
+
+/// Number of connections for which there are descriptors, with an open file for each.
+pub(crate) fn connection_capacity() -> usize {
+    use rustix::process::{Resource, getrlimit};
+    let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    let free = limit - OWN_DESCRIPTORS.min(limit / 2);
+    usize::try_from(free / 2).unwrap_or(usize::MAX).max(1)
 }
 
 /// Raises the soft limit of descriptors to the hard one; the low default is for programs that use `select`.

@@ -143,6 +143,10 @@ impl<P: AwaitsInput, T: TraceObserver> StreamProtocol for Traced<P, T> {
         self.session.handshake_woken(now, actions);
     }
 
+    fn idle_deadline(&self) -> Option<Moment> {
+        self.session.idle_deadline()
+    }
+
     fn is_paused(&self) -> bool {
         self.session.is_paused()
     }

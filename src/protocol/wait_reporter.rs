@@ -162,6 +162,10 @@ impl<P: AwaitsInput> StreamProtocol for WaitReporter<P> {
         self.report(HANDSHAKE, now, actions);
     }
 
+    fn idle_deadline(&self) -> Option<Moment> {
+        self.session.idle_deadline()
+    }
+
     fn is_paused(&self) -> bool {
         self.session.is_paused()
     }

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Command;
 
-use crate::support::{Server, connect, netlab, path_str, read_until_close, send_and_read, site};
+use crate::support::{Server, connect, netlab, path_str, read_one_response, read_until_close, send_and_read, site};
 
 /// Status of the first response, 0 for none, and the number of responses.
 fn responses(received: &[u8]) -> (u16, usize) {
@@ -241,6 +241,7 @@ fn the_server_pauses_without_descriptors_and_recovers() {
     let mut command = Command::new("prlimit");
     command.arg("--nofile=24:24").arg(env!("CARGO_BIN_EXE_netlab"));
     command.args(["serve-http", path_str(directory.path()), "--bind", "127.0.0.1:0", "--json"]);
+    command.args(["--max-connections", "1000"]);
     let server = Server::spawn(command);
     let held: Vec<_> = (0..40)
         .map(|_| {
@@ -276,4 +277,25 @@ fn a_path_with_control_characters_is_logged_as_one_line() {
     let ran = server.stop();
     assert!(!ran.stdout.contains('\x1b'), "{:?}", ran.stdout);
     assert!(ran.stdout.contains("\\x80\\xff\\\"evil\\\""), "{}", ran.stdout);
+}
+
+#[test]
+fn at_the_limit_of_connections_the_one_idle_longest_is_closed() {
+    let directory = site(&[("a", b"hello")]);
+    let flags = ["serve-http", path_str(directory.path()), "--log", "off", "--max-connections", "2"];
+    let server = Server::start(&flags);
+    let get = b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut streams: Vec<_> = (0..2).map(|_| connect(server.address())).collect();
+    for stream in &mut streams {
+        stream.write_all(get).expect("sent");
+        assert!(read_one_response(stream).0.starts_with("HTTP/1.1 200"));
+    }
+    let mut third = connect(server.address());
+    third.write_all(get).expect("sent");
+    assert!(read_one_response(&mut third).0.starts_with("HTTP/1.1 200"));
+    let mut oldest = streams.remove(0);
+    assert_eq!(oldest.read(&mut [0]).unwrap_or(0), 0, "closed");
+    let mut newer = streams.remove(0);
+    newer.write_all(get).expect("sent");
+    assert!(read_one_response(&mut newer).0.starts_with("HTTP/1.1 200"), "still open");
 }

@@ -166,10 +166,9 @@ impl Service for MailService {
         }
     }
 
-    fn on_notice(&mut self, Notice::Exhausted(reason): Notice) {
+    fn on_notice(&mut self, notice: Notice) {
         if self.events_wanted {
-            let message = format!("accepting new connections is paused: {reason}");
-            self.recorder.emit(MailServeEvent::Notice { what: message });
+            self.recorder.emit(MailServeEvent::Notice { what: notice.to_string() });
         }
     }
 }

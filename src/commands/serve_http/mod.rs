@@ -93,6 +93,13 @@ pub(crate) struct ServeHttp {
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
     idle_timeout: Duration,
 
+    /// Serve at most N connections at a time [default: half of the descriptors]
+    ///
+    /// At the limit, the connection that has been idle longest is closed for a new one. If none is idle, new ones wait. The
+    /// other half of the descriptors is kept for files.
+    #[arg(long, value_name = "N", value_parser = number::<usize>(1..), hide_short_help = true, help_heading = "Limits")]
+    max_connections: Option<usize>,
+
     /// Time limit for a client that does not read its response or send its request body
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = positive_duration, hide_short_help = true, help_heading = "Limits")]
     stall_timeout: Duration,
@@ -205,7 +212,8 @@ impl ServeHttp {
             listener_groups: vec![listeners],
             threads: self.server.threads,
             pool_threads: self.server.threads,
-            max_connections: usize::MAX,
+            max_connections: (self.max_connections.unwrap_or_else(net::connection_capacity) / self.server.threads)
+                .max(1),
             timeouts: ConnectionTimeouts { handshake: self.head_timeout, stall: self.stall_timeout },
             drain_timeout: self.grace,
             deadline: self.server.listen.lifetime.map(|lifetime| started + lifetime),

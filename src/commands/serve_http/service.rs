@@ -169,8 +169,8 @@ impl Service for HttpService {
         }
     }
 
-    fn on_notice(&mut self, Notice::Exhausted(reason): Notice) {
-        let what = format!("accepting new connections is paused: {reason}");
+    fn on_notice(&mut self, notice: Notice) {
+        let what = notice.to_string();
         if self.is_log_alone {
             self.recorder.note(&what);
         } else {
