@@ -1,6 +1,6 @@
 //! Events of a server session: exchanges, failed connections, silent clients.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::status::Status;
@@ -41,6 +41,8 @@ pub(crate) struct Exchange {
 #[derive(Debug, Default)]
 pub(crate) struct LogFields {
     pub request_line: Vec<u8>,
+    /// Address of the client behind a trusted proxy.
+    pub client: Option<IpAddr>,
     pub referer: Option<Vec<u8>>,
     pub user_agent: Option<Vec<u8>>,
 }

@@ -5,11 +5,12 @@ use std::borrow::Cow;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::field_lines::FieldLines;
 use super::request::Request;
 use super::status::Status;
 use crate::time::Moment;
@@ -28,6 +29,11 @@ pub(crate) trait Handler {
     /// Returns true if sessions collect fields for the access log.
     fn events_wanted(&self) -> bool {
         false
+    }
+
+    /// Returns the address of the client, for the log, if the peer is a proxy.
+    fn client_address(&self, _: FieldLines<'_>, _: Option<SocketAddr>) -> Option<IpAddr> {
+        None
     }
 
     /// Decides on one more request; called once for each.

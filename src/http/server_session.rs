@@ -118,6 +118,7 @@ impl<H: Handler> ServerSession<H> {
         let log_fields = self.handler.events_wanted().then(|| {
             Box::new(LogFields {
                 request_line: truncate_for_log(request.request_line),
+                client: self.handler.client_address(request.fields, self.peer),
                 referer: request.fields.first("referer").map(truncate_for_log),
                 user_agent: request.fields.first("user-agent").map(truncate_for_log),
             })

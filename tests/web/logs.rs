@@ -147,3 +147,15 @@ fn colour_is_used_on_terminals_and_on_request() {
     assert!(!forced(&[("CLICOLOR_FORCE", "1")], &["--color", "never"]));
     assert!(forced(&[("NO_COLOR", "1")], &["--color", "always"]));
 }
+
+#[test]
+fn the_client_behind_a_trusted_proxy_is_logged() {
+    let logged = |proxy: &str| {
+        let server = Server::start(&["serve-http", path_str(&demo_site()), "--trust-proxy", proxy]);
+        let request = b"GET / HTTP/1.0\r\nX-Forwarded-For: 203.0.113.9, 192.0.2.7\r\n\r\n";
+        send_and_read(server.address(), request);
+        server.stop().stdout
+    };
+    assert!(logged("127.0.0.1").starts_with("192.0.2.7 - - ["));
+    assert!(logged("10.0.0.1").starts_with("127.0.0.1 - - ["), "the peer is another host");
+}

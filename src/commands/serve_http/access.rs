@@ -1,6 +1,6 @@
 //! Access to the site: which host names, which users, which scripts of other origins.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -8,7 +8,7 @@ use clap::Args;
 use crate::commands::auth_file::read_users;
 use crate::commands::web::{error_page, misdirected_response};
 use crate::error::Result;
-use crate::http::{BASIC_CHALLENGE, BasicUsers, LocalHosts, Request, Response, Status};
+use crate::http::{BASIC_CHALLENGE, BasicUsers, FieldLines, LocalHosts, Request, Response, Status, forwarded_client};
 use crate::stop::StopConditions;
 
 /// Fields that a script of another origin can read besides those of the Fetch standard: a range is of no use without
@@ -32,9 +32,30 @@ pub(super) struct AccessArgs {
     #[arg(long, value_name = "NAME", hide_short_help = true, help_heading = "Access")]
     pub allow_host: Vec<String>,
 
+    /// Log the client that this proxy names in Forwarded or X-Forwarded-For; repeatable
+    ///
+    /// ADDR is the IP address of the proxy, or 'unix' for clients of a Unix socket.
+    #[arg(long, value_name = "ADDR", value_parser = proxy, hide_short_help = true, help_heading = "Access")]
+    pub trust_proxy: Vec<Proxy>,
+
     /// Let scripts of all origins read the files (CORS)
     #[arg(long, hide_short_help = true, help_heading = "Access")]
     pub cors: bool,
+}
+
+/// Proxy whose word on its client is trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proxy {
+    Unix,
+    Address(IpAddr),
+}
+
+/// Parses `--trust-proxy`.
+fn proxy(text: &str) -> Result<Proxy, String> {
+    if text == "unix" {
+        return Ok(Proxy::Unix);
+    }
+    text.parse().map(Proxy::Address).map_err(|_| "expected an IP address, or unix".to_owned())
 }
 
 /// Rules that come before the choice of a file.
@@ -42,6 +63,7 @@ pub(super) struct AccessRules {
     /// Present if only this machine can connect.
     hosts: Option<LocalHosts>,
     users: Option<BasicUsers>,
+    trusted_proxies: Vec<Proxy>,
     is_cors: bool,
 }
 
@@ -55,7 +77,7 @@ impl AccessRules {
         let users = args.auth_file.as_deref().map(|file| read_users(file, stop)).transpose()?;
         let users = users.map(|users| BasicUsers::new(users.iter().map(|(user, password)| (user.as_str(), password))));
         let hosts = names.map(|names| LocalHosts::new(names.chain(args.allow_host.iter().cloned())));
-        Ok(Self { hosts, users, is_cors: args.cors })
+        Ok(Self { hosts, users, trusted_proxies: args.trust_proxy.clone(), is_cors: args.cors })
     }
 
     /// Rejects a request that has no access. A preflight request has no credentials (Fetch standard §3.2.2), and a client
@@ -71,6 +93,16 @@ impl AccessRules {
                 .with_field("WWW-Authenticate", BASIC_CHALLENGE)
                 .because("no valid user and password")
         })
+    }
+
+    /// Returns the address of the client that a trusted proxy names.
+    pub(super) fn client_address(&self, fields: FieldLines<'_>, peer: Option<SocketAddr>) -> Option<IpAddr> {
+        let peer = peer.map_or(Proxy::Unix, |peer| Proxy::Address(peer.ip().to_canonical()));
+        let is_trusted = |proxy| self.trusted_proxies.contains(&proxy);
+        if !is_trusted(peer) {
+            return None;
+        }
+        forwarded_client(fields, |address| is_trusted(Proxy::Address(address)))
     }
 
     /// Adds the fields that let scripts of other origins read the response.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -147,6 +148,8 @@ pub(super) struct AccessLogEntry {
     #[serde(skip)]
     time: Moment,
     peer: String,
+    /// Address of the client that a proxy of `--trust-proxy` names.
+    client: Option<IpAddr>,
     method: Option<String>,
     target: Option<String>,
     status: Option<u16>,
@@ -169,7 +172,7 @@ pub(super) struct AccessLogEntry {
 
 impl AccessLogEntry {
     fn new(exchange: Exchange, combined: bool) -> Option<Self> {
-        let LogFields { request_line: line, referer, user_agent } = *exchange.log_fields?;
+        let LogFields { request_line: line, client, referer, user_agent } = *exchange.log_fields?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let words: Vec<_> = line.split(|byte| *byte == b' ').collect();
         let word = |index: usize| match words[..] {
@@ -179,6 +182,7 @@ impl AccessLogEntry {
         Some(Self {
             time: exchange.started,
             peer: report::display_peer(exchange.peer),
+            client,
             method: word(0),
             target: word(1),
             status: exchange.status.map(crate::http::Status::code),
@@ -199,7 +203,8 @@ impl fmt::Display for AccessLogEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Input other than HTTP gets no response, but programs that read these logs reject a line without a status.
         let status = self.status.unwrap_or(400);
-        write!(f, "{} - - {} \"{}\" {status} {}", host(&self.peer), ClfTime(self.time), self.line, self.bytes)?;
+        let host = self.client.map_or_else(|| host(&self.peer).to_owned(), |client| client.to_string());
+        write!(f, "{host} - - {} \"{}\" {status} {}", ClfTime(self.time), self.line, self.bytes)?;
         if self.combined {
             let quoted = |value: Option<&[u8]>| value.map_or_else(|| "-".to_owned(), |value| Quoted(value).to_string());
             write!(f, " \"{}\" \"{}\"", quoted(self.referer.as_deref()), quoted(self.user_agent.as_deref()))?;
@@ -314,6 +319,7 @@ mod tests {
             error: None,
             log_fields: Some(Box::new(LogFields {
                 request_line: request.to_owned(),
+                client: None,
                 referer: None,
                 user_agent: Some(b"a \"b\" \x1b[m".to_vec()),
             })),

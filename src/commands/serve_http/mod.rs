@@ -190,8 +190,8 @@ impl ServeHttp {
             output.note(&format!("warning: serving all of {}, including private files", root.display()));
         }
         if listening.is_public() {
-            let who = if self.access.auth_file.is_some() { "with a password can" } else { "can" };
-            output.note(&format!("warning: any host that can reach this machine {who} read these files"));
+            let what = if self.access.auth_file.is_some() { "try passwords" } else { "read these files" };
+            output.note(&format!("warning: any host that can reach this machine can {what}"));
             if self.access.auth_file.is_some() && !self.tls.is_enabled() {
                 output.note("warning: passwords are sent unencrypted without --tls-cert or --tls-self-signed");
             }

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -18,7 +18,7 @@ use super::listing_response::Directory;
 use super::site_args::{OnlyFile, SiteArgs, Target};
 use super::{file_response, listing_response};
 use crate::commands::web::{error_page, other_method_response};
-use crate::http::{AcceptedCodings, Request, Response, Status, accepted_by_name};
+use crate::http::{AcceptedCodings, FieldLines, Request, Response, Status, accepted_by_name};
 use crate::site::{Entry, FileStatus, MediaTypes, OpenError, PathError, Root, SitePath};
 use crate::time::Moment;
 
@@ -81,6 +81,10 @@ impl SiteHandle {
             self.cache.keep(request.target, accepted, &response, now);
         }
         response
+    }
+
+    pub(super) fn client_address(&self, fields: FieldLines<'_>, peer: Option<SocketAddr>) -> Option<IpAddr> {
+        self.config.access.client_address(fields, peer)
     }
 
     /// Creates the response to a request that the session rejects.

@@ -1,6 +1,6 @@
 //! Service of `serve-http`: creates the session of each connection, counts and reports what happens to it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +12,8 @@ use super::response::SiteHandle;
 use crate::commands::dialogue_trace::{DialogueTrace, TraceArgs, TracedProtocol};
 use crate::commands::report;
 use crate::http::{
-    Admission, Exchange, Handler, HttpTimeouts, NEXT_REQUEST, Request, Response, ServerSession, SessionEvent, Status,
+    Admission, Exchange, FieldLines, Handler, HttpTimeouts, NEXT_REQUEST, Request, Response, ServerSession,
+    SessionEvent, Status,
 };
 use crate::net::tls::ServerTls;
 use crate::net::{Accepted, Incoming, Notice, Service, Waker};
@@ -72,6 +73,10 @@ impl Handler for SiteHandler {
 
     fn error_response(&self, status: Status, reason: &str) -> Response {
         self.site.error_response(status, reason)
+    }
+
+    fn client_address(&self, fields: FieldLines<'_>, peer: Option<SocketAddr>) -> Option<IpAddr> {
+        self.site.client_address(fields, peer)
     }
 
     fn events_wanted(&self) -> bool {

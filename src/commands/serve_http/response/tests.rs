@@ -29,7 +29,7 @@ fn args() -> SiteArgs {
 }
 
 fn handle(args: &SiteArgs) -> SiteHandle {
-    handle_with(args, &AccessArgs { auth_file: None, allow_host: vec![], cors: false })
+    handle_with(args, &AccessArgs { auth_file: None, allow_host: vec![], trust_proxy: vec![], cors: false })
 }
 
 fn handle_with(args: &SiteArgs, access: &AccessArgs) -> SiteHandle {
@@ -344,7 +344,7 @@ fn another_host_name_is_misdirected_except_on_a_unix_socket() {
 fn scripts_of_other_origins_read_the_files_with_cors_only() {
     let (directory, closed) = site();
     assert_eq!(field(&respond(&closed, "GET /a.html", ""), "Access-Control-Allow-Origin"), None);
-    let access = AccessArgs { auth_file: None, allow_host: vec![], cors: true };
+    let access = AccessArgs { auth_file: None, allow_host: vec![], trust_proxy: vec![], cors: true };
     let site = handle_with(&SiteArgs { root: directory.path().to_owned(), ..args() }, &access);
     let response = respond(&site, "GET /a.html", "Origin: https://a.example\r\n");
     assert_eq!(field(&response, "Access-Control-Allow-Origin"), Some("*"));
@@ -362,7 +362,7 @@ fn every_path_of_a_site_with_users_requires_one() {
     let file = directory.path().join("users");
     fs::write(&file, "tim:tea\n").expect("written");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("private");
-    let access = AccessArgs { auth_file: Some(file), allow_host: vec![], cors: true };
+    let access = AccessArgs { auth_file: Some(file), allow_host: vec![], trust_proxy: vec![], cors: true };
     let site = handle_with(&SiteArgs { root: directory.path().to_owned(), ..args() }, &access);
     for target in ["/a.html", "/absent", "/", "/.."] {
         let response = respond(&site, &format!("GET {target}"), "");
