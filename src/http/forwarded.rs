@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_address_that_is_no_trusted_proxy_is_the_client() {
+    fn the_client_is_the_last_address_outside_the_trusted_proxies() {
         for (lines, expected) in [
             ("X-Forwarded-For: 192.0.2.1", Some("192.0.2.1")),
             ("X-Forwarded-For: 198.51.100.9, 192.0.2.1, 10.0.0.2", Some("192.0.2.1")),

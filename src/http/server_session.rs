@@ -1,13 +1,13 @@
 //! Session of a server on one connection: requests, responses and timeouts.
 //!
 //! Connects the codec with the [`Handler`] that chooses the content. One request is answered at a time; the next one
-//! is not read until the response was sent.
+//! is not read until the response was sent. `Responding` includes a job that produces the body.
 //!
 //! ```text
 //!   Idle ──first byte──▶ Head ──request──▶ Responding ──sent──▶ Idle (or DrainingBody)
-//!    │ idle timeout       │ head timeout     │  ▲                       │ stall timeout
-//!    ▼                    ▼ 408              ▼  │ job done              ▼
-//!   close                close             Generating                 close
+//!    │ idle timeout       │ head timeout: 408                         │ stall timeout
+//!    ▼                    ▼                                           ▼
+//!   close                close                                       close
 //! ```
 
 mod responding;

@@ -29,7 +29,7 @@ pub(super) struct AccessArgs {
     ///
     /// On loopback addresses, only requests for localhost, for IP addresses and for the name in --bind are answered; others
     /// get 421, because a page of another site could let its name resolve to this machine (DNS rebinding).
-    #[arg(long, value_name = "NAME", hide_short_help = true, help_heading = "Access")]
+    #[arg(long, value_name = "NAME", value_parser = host_name, hide_short_help = true, help_heading = "Access")]
     pub allow_host: Vec<String>,
 
     /// Log the client that this proxy names in Forwarded or X-Forwarded-For; repeatable
@@ -43,7 +43,7 @@ pub(super) struct AccessArgs {
     pub cors: bool,
 }
 
-/// Proxy whose word on its client is trusted.
+/// Proxy whose Forwarded and X-Forwarded-For fields are trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proxy {
     Unix,
@@ -56,6 +56,15 @@ fn proxy(text: &str) -> Result<Proxy, String> {
         return Ok(Proxy::Unix);
     }
     text.parse().map(Proxy::Address).map_err(|_| "expected an IP address, or unix".to_owned())
+}
+
+/// Parses `--allow-host`: a name as in a URL, without scheme and port.
+fn host_name(text: &str) -> Result<String, String> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    if text.is_empty() || !text.bytes().all(is_allowed) {
+        return Err("expected a host name without scheme and port, such as lab.example".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// Rules that come before the choice of a file.
@@ -85,7 +94,7 @@ impl AccessRules {
     pub(super) fn reject(&self, request: &Request<'_>, peer: Option<SocketAddr>) -> Option<Response> {
         let is_known = |host: &str| self.hosts.as_ref().is_none_or(|hosts| hosts.accepts(host));
         if peer.is_some() && !request.host.is_none_or(is_known) {
-            return Some(misdirected_response());
+            return Some(misdirected_response().because("the Host field does not name this machine (--allow-host)"));
         }
         let users = self.users.as_ref().filter(|_| request.method != "OPTIONS")?;
         (!users.authenticate(request.fields)).then(|| {
@@ -117,6 +126,38 @@ impl AccessRules {
             response.replace_field("Access-Control-Max-Age", PREFLIGHT_MAX_AGE);
         } else {
             response.replace_field("Access-Control-Expose-Headers", EXPOSED_FIELDS);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AccessArgs, AccessRules, FieldLines, Proxy, host_name, proxy};
+    use crate::http::Request;
+    use crate::stop::tests::never;
+
+    #[test]
+    fn only_trusted_proxies_name_their_client() {
+        let trust_proxy = ["unix", "10.0.0.1"].map(|text| proxy(text).expect("a proxy")).to_vec();
+        let args = AccessArgs { auth_file: None, allow_host: vec![], trust_proxy, cors: false };
+        let rules = AccessRules::new(&args, None::<std::iter::Empty<String>>, &never()).expect("no file");
+        let head = b"GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n";
+        let fields: FieldLines<'_> = Request::parse(head).expect("valid").fields;
+        for (peer, is_named) in
+            [(None, true), (Some("10.0.0.1:5"), true), (Some("[::ffff:10.0.0.1]:5"), true), (Some("10.0.0.2:5"), false)]
+        {
+            let address = peer.map(|peer| peer.parse().expect("an address"));
+            assert_eq!(rules.client_address(fields, address).is_some(), is_named, "{peer:?}");
+        }
+        assert_eq!(proxy("unix"), Ok(Proxy::Unix));
+        assert!(proxy("10.0.0.1:80").is_err() && proxy("lab").is_err());
+    }
+
+    #[test]
+    fn an_allowed_host_has_neither_scheme_nor_port() {
+        assert_eq!(host_name("lab.example").as_deref(), Ok("lab.example"));
+        for wrong in ["", "http://lab.example", "lab.example:80", "a b"] {
+            assert!(host_name(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Each use is preceded by one `stat` of the path, which finds a changed file, another root directory and a switched link
 //! at once, so that no response is older than its request. The path is only compared, never opened: a file enters the
-//! cache as the site has opened it. A file that changed a moment ago is not kept: it may change again without a new time
+//! cache as the site has opened it. A precompressed sibling that appears is found within a second. A file that changed a moment ago is not kept: it may change again without a new time
 //! of change.
 
 use std::cell::RefCell;

@@ -25,6 +25,8 @@ pub(super) struct Representation {
     pub file: File,
     pub status: FileStatus,
     pub coding: Coding,
+    /// The client does not accept it.
+    pub is_refused: bool,
 }
 
 /// Coding of a representation.
@@ -48,7 +50,8 @@ pub(super) fn negotiate(
 ) -> Representation {
     let accepted = AcceptedCodings::new(request.fields);
     if media_type.encoding.is_some() || accepted.is_empty() {
-        return Representation { file, status, coding: Coding::Identity };
+        let is_refused = media_type.encoding.is_none() && accepted.is_identity_refused;
+        return Representation { file, status, coding: Coding::Identity, is_refused };
     }
     for coding in accepted.iter() {
         let suffix = match coding {
@@ -58,7 +61,8 @@ pub(super) fn negotiate(
         };
         match root.open_entry(&path.with_suffix(suffix)) {
             Ok(Entry::File(sibling, found)) if found.modified_ns >= status.modified_ns => {
-                return Representation { file: sibling, status: found, coding: Coding::Stored(coding) };
+                let coding = Coding::Stored(coding);
+                return Representation { file: sibling, status: found, coding, is_refused: false };
             }
             _ => {}
         }
@@ -69,13 +73,14 @@ pub(super) fn negotiate(
         Some(coding) => Coding::Produced(coding),
         None => Coding::Identity,
     };
-    Representation { file, status, coding }
+    let is_refused = coding == Coding::Identity && accepted.is_identity_refused;
+    Representation { file, status, coding, is_refused }
 }
 
 /// Returns the file, a part of it, or the reason why the client gets none.
 pub(super) fn respond(
     request: &Request<'_>,
-    Representation { file, status, coding }: Representation,
+    Representation { file, status, coding, is_refused }: Representation,
     media_type: &MediaType,
     now: Moment,
 ) -> Response {
@@ -94,7 +99,7 @@ pub(super) fn respond(
                 Response::new(Status::OK, ResponseBody::Generated(job))
                     .with_field("Content-Type", media_type.name.as_str())
             }
-            Coding::Identity if is_identity_refused(request, media_type) => {
+            Coding::Identity if is_refused => {
                 return error_page(Status::NOT_ACCEPTABLE, "The file exists only without a content coding.")
                     .because("not acceptable without a content coding")
                     .with_field("Vary", "Accept-Encoding");
@@ -129,10 +134,6 @@ pub(super) fn respond(
         .with_field("Last-Modified", validators.modified.to_string())
         .with_field("Accept-Ranges", ranges)
         .with_field("Vary", "Accept-Encoding")
-}
-
-fn is_identity_refused(request: &Request<'_>, media_type: &MediaType) -> bool {
-    media_type.encoding.is_none() && AcceptedCodings::new(request.fields).is_identity_refused
 }
 
 /// Returns the whole file, whatever the request asks for.
@@ -185,7 +186,7 @@ fn partial_response(file: File, mut ranges: Vec<Range<u64>>, length: u64, media_
 
 #[cfg(test)]
 mod tests {
-    use super::{Coding, Representation, respond, validators};
+    use super::{AcceptedCodings, Coding, Representation, respond, validators};
     use crate::http::{ContentCoding, Request, Response, ResponseBody};
     use crate::site::{FileStatus, MediaType};
     use crate::time::Moment;
@@ -207,7 +208,8 @@ mod tests {
         let request = Request::parse(head.as_bytes()).expect("well-formed");
         let media_type = MediaType { name: "text/plain".into(), encoding: None };
         let file = tempfile::tempfile().expect("a file");
-        respond(&request, Representation { file, status: STATUS, coding }, &media_type, at(2_000))
+        let is_refused = coding == Coding::Identity && AcceptedCodings::new(request.fields).is_identity_refused;
+        respond(&request, Representation { file, status: STATUS, coding, is_refused }, &media_type, at(2_000))
     }
 
     fn field<'r>(response: &'r Response, name: &str) -> Option<&'r str> {

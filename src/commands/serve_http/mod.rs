@@ -27,7 +27,7 @@ use super::listen_args::{ServerArgs, bind_help, bound_names};
 use super::report;
 use super::server_tls::ServerTlsArgs;
 use super::web;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::http::{ALPN_PROTOCOL, HttpTimeouts};
 use crate::net::tls::ServerTls;
@@ -120,6 +120,7 @@ enum LogFormat {
 
 impl ServeHttp {
     pub(crate) fn run(&self, mut output: Output) -> Result<Exit> {
+        self.connections_per_thread()?;
         let mut ready_file = self.server.listen.prepare_ready_file()?;
         if self.log == LogFormat::Json {
             output.set_format(Format::Json);
@@ -198,6 +199,18 @@ impl ServeHttp {
         }
     }
 
+    /// Returns the share of each thread in the limit of connections.
+    fn connections_per_thread(&self) -> Result<usize> {
+        let threads = self.server.threads;
+        match self.max_connections {
+            Some(max) if max < threads => {
+                Err(Error::new(Exit::Usage, format!("--max-connections {max} is less than the number of threads"))
+                    .expected(format!("at least {threads}, one for each thread")))
+            }
+            max => Ok(max.unwrap_or_else(net::connection_capacity).max(threads) / threads),
+        }
+    }
+
     fn serve(
         &self,
         listeners: Listeners,
@@ -212,8 +225,7 @@ impl ServeHttp {
             listener_groups: vec![listeners],
             threads: self.server.threads,
             pool_threads: self.server.threads,
-            max_connections: (self.max_connections.unwrap_or_else(net::connection_capacity) / self.server.threads)
-                .max(1),
+            max_connections: self.connections_per_thread()?,
             timeouts: ConnectionTimeouts { handshake: self.head_timeout, stall: self.stall_timeout },
             drain_timeout: self.grace,
             deadline: self.server.listen.lifetime.map(|lifetime| started + lifetime),

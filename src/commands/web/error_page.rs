@@ -29,7 +29,7 @@ pub(crate) fn other_method_response(request: &Request<'_>) -> Option<Response> {
 /// Responds to a request whose Host field names another machine (RFC 9110 §15.5.20).
 pub(crate) fn misdirected_response() -> Response {
     let why = "This server is for this machine alone. Use localhost or an IP address in the URL.";
-    error_page(Status::MISDIRECTED_REQUEST, why).because("the Host field does not name this machine (--allow-host)")
+    error_page(Status::MISDIRECTED_REQUEST, why)
 }
 
 /// Makes a sentence of a reason: a capital letter at the start, a full stop at the end.
